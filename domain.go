@@ -1,0 +1,187 @@
+// Domain events: what happened in the host's services. A host publishes the
+// structs of domain_*.go with Server.Publish or on its EventBus; who is told,
+// and in which words, is in audience.go.
+
+package realtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// DomainEvent is something that happened, named in the past tense. The built-in
+// ones are the structs named in the catalogue, such as TripRequested, as values
+// or pointers; each travels on the bus as the JSON in Envelope.Data.
+//
+// In all of them an empty string, a nil pointer and a zero time mean "absent".
+// PassengerID and DriverID of a trip event may be absent: the server fills them
+// in from earlier events of the trip or from PartyLookup. A zero At means the
+// envelope's time.
+type DomainEvent interface {
+	// EventName is the event's name on the bus, such as "trip.requested".
+	EventName() string
+	// EventKey orders events: those of one key are handled in order. It is the
+	// trip's id, the driver's, or the user's (the session's when no user is
+	// known).
+	EventKey() string
+}
+
+// builtin is what the library's own domain events are besides.
+type builtin interface {
+	DomainEvent
+	// check says which required fields are missing or out of range, without
+	// repeating a value.
+	check() error
+	// about says which trip the event belongs to and when it happened.
+	about() subject
+	// deliver maps the event to emissions; see audience.go.
+	deliver(a audience) []delivery
+}
+
+// subject is what the publisher needs of an event before it can map it.
+type subject struct {
+	tripID  string      // empty when the event is not of a trip
+	parties TripParties // the ones named by the event itself
+	at      time.Time   // zero: the envelope's time
+}
+
+var errInvalidEvent = errors.New("invalid domain event")
+
+// missing returns an error that names the required fields that are empty, and
+// nil when there is none. Fields are pairs of name and value.
+func missing(e DomainEvent, fields ...string) error {
+	var names []string
+	for i := 0; i < len(fields); i += 2 {
+		if fields[i+1] == "" {
+			names = append(names, fields[i])
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w: missing %s", e.EventName(), errInvalidEvent, strings.Join(names, ", "))
+}
+
+// decoder reads one kind of domain event.
+type decoder struct {
+	name   string
+	decode func(data []byte) (DomainEvent, error)
+}
+
+func decoderOf[E builtin]() decoder {
+	var zero E
+	return decoder{zero.EventName(), func(data []byte) (DomainEvent, error) {
+		var e E
+		if err := json.Unmarshal(data, &e); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.EventName(), err)
+		}
+		return e, nil
+	}}
+}
+
+// builtins lists every domain event of the library once, in the contract's
+// order.
+var builtins = []decoder{
+	decoderOf[TripRequested](),
+	decoderOf[TripAssigningStarted](),
+	decoderOf[AssignmentOffered](),
+	decoderOf[AssignmentAccepted](),
+	decoderOf[DriverAssigned](),
+	decoderOf[AssignmentRejected](),
+	decoderOf[AssignmentExpired](),
+	decoderOf[AssignmentCancelled](),
+	decoderOf[NoDriversFound](),
+	decoderOf[ArrivingStarted](),
+	decoderOf[DriverEnRoute](),
+	decoderOf[DriverArrivedPickup](),
+	decoderOf[TripStarted](),
+	decoderOf[TripCompleted](),
+	decoderOf[TripCancelled](),
+	decoderOf[WaitingSurchargeApplied](),
+	decoderOf[AdminTripAction](),
+	decoderOf[AdminTripMessage](),
+	decoderOf[DriverStatusChanged](),
+	decoderOf[DriverLocationChanged](),
+	decoderOf[DriverTripChanged](),
+	decoderOf[UserLoggedIn](),
+	decoderOf[SessionRefreshed](),
+	decoderOf[UserAccessChanged](),
+	decoderOf[SessionRevoked](),
+}
+
+var decoders = func() map[string]decoder {
+	m := make(map[string]decoder, len(builtins))
+	for _, d := range builtins {
+		m[d.name] = d
+	}
+	return m
+}()
+
+// decodeDomain reads the data of an envelope into the struct of that name, as
+// a value. An unknown name is a host's own event: nil, nil. Unknown fields are
+// ignored, wrong types are errors; required fields are checkDomain's business.
+func decodeDomain(name string, data []byte) (DomainEvent, error) {
+	d, ok := decoders[name]
+	if !ok {
+		return nil, nil
+	}
+	return d.decode(data)
+}
+
+// checkDomain reports missing required fields of a built-in event; an event of
+// the host's own passes.
+func checkDomain(e DomainEvent) error {
+	if b, ok := e.(builtin); ok {
+		return b.check()
+	}
+	return nil
+}
+
+// subjectOf returns what a built-in event is about, and the zero subject for an
+// event of the host's own.
+func subjectOf(e DomainEvent) subject {
+	if b, ok := e.(builtin); ok {
+		return b.about()
+	}
+	return subject{}
+}
+
+// Place is a point on the map with its address, which may be nil.
+type Place struct {
+	Lat     float64 `json:"lat"` // degrees, -90 to 90
+	Lng     float64 `json:"lng"` // degrees, -180 to 180
+	Address *string `json:"address"`
+}
+
+// DriverCard is what a passenger may know of his driver. There is no field for
+// a full phone number, and a PhoneMasked that shows more than six digits is
+// sent as null.
+type DriverCard struct {
+	ID          string   `json:"id"`
+	Name        *string  `json:"name"`
+	PhotoURL    *string  `json:"photoUrl"`
+	PhoneMasked *string  `json:"phoneMasked"` // such as "+53 ••• ••123"
+	RatingAvg   *float64 `json:"ratingAvg"`   // stars
+	RatingCount *int     `json:"ratingCount"`
+}
+
+// VehicleCard is what a passenger may know of the vehicle that comes for him.
+type VehicleCard struct {
+	ID          string  `json:"id"`
+	Make        *string `json:"make"`
+	Model       *string `json:"model"`
+	Color       *string `json:"color"`
+	PlateNumber *string `json:"plateNumber"`
+}
+
+// PassengerCard is what a driver may know of his passenger; PhoneMasked is as
+// in DriverCard.
+type PassengerCard struct {
+	ID          string  `json:"id"`
+	Name        *string `json:"name"`
+	PhotoURL    *string `json:"photoUrl"`
+	PhoneMasked *string `json:"phoneMasked"`
+}

@@ -1,0 +1,65 @@
+// Typed event descriptors: the one place where an event's name meets its type.
+// The catalogue of built-in events is in catalogue.go; a host declares its own
+// the same way.
+
+package realtime
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Event describes an event that the server sends without asking for an answer.
+type Event[T any] struct{ name string }
+
+// NewEvent declares a server-to-client event. T must marshal to JSON.
+func NewEvent[T any](name string) Event[T] { return Event[T]{name} }
+
+// Name returns the event's name on the wire.
+func (e Event[T]) Name() string { return e.name }
+
+// Call describes an event that a client sends and the server acknowledges.
+type Call[In, Out any] struct{ name string }
+
+// NewCall declares a client-to-server event. In is decoded from the first
+// argument; when it has a method Validate() error, that is called next. Out is
+// the ack's data.
+func NewCall[In, Out any](name string) Call[In, Out] { return Call[In, Out]{name} }
+
+// Name returns the event's name on the wire.
+func (c Call[In, Out]) Name() string { return c.name }
+
+// Query describes an event that the server sends and the client acknowledges.
+type Query[In, Out any] struct{ name string }
+
+// NewQuery declares a server-to-client event with an acknowledgement.
+func NewQuery[In, Out any](name string) Query[In, Out] { return Query[In, Out]{name} }
+
+// Name returns the event's name on the wire.
+func (q Query[In, Out]) Name() string { return q.name }
+
+// None is the In or Out of a Call or Query that carries nothing.
+type None struct{}
+
+// Raw is a list of event arguments as they stand on the wire: JSON texts, in
+// which {"_placeholder":true,"num":i} stands for Attachments[i].
+type Raw struct {
+	Args        []json.RawMessage
+	Attachments [][]byte
+}
+
+// Time is a time as clients see it: ISO-8601, UTC, milliseconds.
+type Time struct{ time.Time }
+
+const timeLayout = "2006-01-02T15:04:05.000Z"
+
+// MarshalJSON implements json.Marshaler; the zero Time is null.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if t.IsZero() {
+		return []byte("null"), nil
+	}
+	b := make([]byte, 0, len(timeLayout)+2)
+	b = append(b, '"')
+	b = t.UTC().AppendFormat(b, timeLayout)
+	return append(b, '"'), nil
+}

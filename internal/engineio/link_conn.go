@@ -1,0 +1,102 @@
+// The link for any net.Conn: TLS, connections of a wrapped listener, in-memory
+// pipes, and plain TCP where the system has no event loop here. One goroutine
+// reads; one writes, only while there is something to write.
+
+package engineio
+
+import (
+	"net"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// idleBuffer is what an idle connection holds to read into; more arriving
+	// than it takes is read with a pooled buffer.
+	idleBuffer = 512
+	// stallTime is how long a write is under way before it counts as blocked.
+	stallTime = 5 * time.Millisecond
+)
+
+type connLink struct {
+	c     *wsConn
+	conn  net.Conn
+	since atomic.Int64 // when the write under way began, in Unix nanoseconds
+}
+
+func (l *connLink) start(early []byte) { go l.run(early) }
+
+func (l *connLink) run(early []byte) {
+	defer l.c.s.srv.running.Done()
+	more := true
+	if len(early) > 0 {
+		r := readers.Get().(*reader)
+		more = l.feed(r, early)
+		readers.Put(r)
+	}
+	idle := make([]byte, idleBuffer)
+	for {
+		n, err := l.conn.Read(idle)
+		if n > 0 {
+			r := readers.Get().(*reader)
+			more = more && l.feed(r, idle[:n])
+			for n == len(idle) && err == nil {
+				n, err = l.conn.Read(r.buf[:])
+				more = more && l.feed(r, r.buf[:n])
+				if n < len(r.buf) {
+					break
+				}
+				n = len(idle)
+			}
+			readers.Put(r)
+		}
+		if err != nil {
+			l.c.gone(ReasonTransportClose)
+			return
+		}
+	}
+}
+
+// feed reports whether to go on parsing; reading goes on in any case, so that
+// closing loses nothing that was sent.
+func (l *connLink) feed(r *reader, b []byte) bool {
+	more, work := l.c.feed(r, b)
+	if work {
+		go l.c.s.handler.Serve()
+	}
+	l.c.s.waitResumed()
+	return more
+}
+
+func (l *connLink) wake()  { go l.c.flush() }
+func (l *connLink) flush() { go l.c.flush() }
+
+func (l *connLink) write(b []byte) (int, error) {
+	now := time.Now()
+	l.since.Store(now.UnixNano())
+	defer l.since.Store(0)
+	if err := l.conn.SetWriteDeadline(now.Add(l.c.s.srv.cfg.WriteTimeout)); err != nil {
+		return 0, err
+	}
+	return l.conn.Write(b)
+}
+
+func (l *connLink) notify() {} // write takes all or fails
+
+func (l *connLink) stalled() bool {
+	since := l.since.Load()
+	return since != 0 && time.Now().UnixNano()-since > int64(stallTime)
+}
+
+func (l *connLink) resume() {} // the reader waits in waitResumed
+
+func (l *connLink) finish() {
+	// A connection that can't be closed for writing alone is closed by the
+	// client or by the deadline.
+	if half, ok := l.conn.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	_ = l.conn.SetReadDeadline(time.Now().Add(l.c.s.srv.cfg.CloseTimeout))
+}
+
+func (l *connLink) close() { _ = l.conn.Close() }

@@ -1,0 +1,316 @@
+// Package engineio is the server side of Engine.IO protocol 4: sessions over
+// HTTP long-polling and WebSocket, the upgrade from one to the other, and the
+// heartbeat. It carries messages and knows nothing of what is in them.
+//
+// The protocol: https://socket.io/docs/v4/engine-io-protocol/
+//
+// One way in: ServeHTTP -> polling or wsConn -> Session.receive -> Handler.
+// One way out: Session.Send -> outbox -> poll response, or wsConn.flush.
+package engineio
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// Config sets a Server up. All fields but Logger are required.
+type Config struct {
+	PingInterval   time.Duration // between a pong and the next ping
+	PingTimeout    time.Duration // for the pong to a ping
+	UpgradeTimeout time.Duration // for an upgrade, from websocket handshake to upgrade packet
+	CloseTimeout   time.Duration // for what was queued before a close to reach the client
+	WriteTimeout   time.Duration // for one write to a client
+
+	MaxPayload        int // bytes of a websocket message or a polling body
+	MaxPackets        int // packets in a polling body
+	MaxOutboxBytes    int // unsent bytes of a session before it counts as a slow consumer
+	MaxOutboxMessages int // likewise, messages
+
+	NoPolling   bool
+	NoWebSocket bool
+
+	Wheel *wheel.Wheel
+	// Accept makes the handler of a new session. r must not be kept.
+	Accept func(s *Session, r *http.Request) Handler
+}
+
+// Handler is the layer above: what a session's messages are for.
+type Handler interface {
+	// Message takes one message. Calls come one at a time and in order; data is
+	// the caller's again afterwards. It must not block. An error ends the
+	// session with ReasonParseError.
+	Message(data []byte, binary bool) error
+	// Serve runs what the messages since the last Serve asked for. It may block
+	// and may run beside Message and itself.
+	Serve()
+	// Closed is called once, when the session ends; a Message may still be
+	// running then. It must not block.
+	Closed(reason Reason)
+}
+
+// Reason says why a session ended.
+type Reason string
+
+// Reasons, in the words of the reference implementation where it has them.
+const (
+	ReasonTransportClose Reason = "transport close"
+	ReasonTransportError Reason = "transport error"
+	ReasonPingTimeout    Reason = "ping timeout"
+	ReasonParseError     Reason = "parse error"
+	ReasonForcedClose    Reason = "forced close"
+	ReasonSlowConsumer   Reason = "slow consumer"
+	ReasonShuttingDown   Reason = "server shutting down"
+)
+
+// Server is an http.Handler that speaks Engine.IO.
+//
+// Server.mu guards sessions and closed; a session removes itself.
+type Server struct {
+	cfg  Config
+	open [2][]byte // tail of the open packet, without and with an upgrade
+	loop eventLoop
+
+	mu       sync.Mutex
+	sessions map[string]*Session
+	closed   bool
+	empty    chan struct{} // closed when the last session of a closed server is gone
+	running  sync.WaitGroup
+}
+
+// NewServer returns a server. It starts nothing; goroutines exist only while
+// there are sessions.
+func NewServer(cfg Config) *Server {
+	s := &Server{cfg: cfg, sessions: map[string]*Session{}, empty: make(chan struct{})}
+	for i, upgrades := range [][]string{{}, {"websocket"}} {
+		b, _ := json.Marshal(struct { // cannot fail: strings and numbers
+			Upgrades     []string `json:"upgrades"`
+			PingInterval int64    `json:"pingInterval"`
+			PingTimeout  int64    `json:"pingTimeout"`
+			MaxPayload   int      `json:"maxPayload"`
+		}{upgrades, cfg.PingInterval.Milliseconds(), cfg.PingTimeout.Milliseconds(), cfg.MaxPayload})
+		s.open[i] = b[1:]
+	}
+	return s
+}
+
+// problem is an error of the handshake, as the reference numbers them.
+type problem struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+}
+
+var (
+	errTransport = problem{0, "Transport unknown"}
+	errSession   = problem{1, "Session ID unknown"}
+	errMethod    = problem{2, "Bad handshake method"}
+	errRequest   = problem{3, "Bad request"}
+	errForbidden = problem{4, "Forbidden"}
+	errProtocol  = problem{5, "Unsupported protocol version"}
+)
+
+// Forbidden answers a request that the host does not admit, such as one from a
+// foreign origin.
+func Forbidden(w http.ResponseWriter) { errForbidden.write(w, http.StatusForbidden) }
+
+func (p problem) write(w http.ResponseWriter, status int) {
+	b, _ := json.Marshal(p) // cannot fail: a number and a string
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // the client is gone if this fails
+}
+
+func (p problem) refuse(w http.ResponseWriter) { p.write(w, http.StatusBadRequest) }
+
+// ServeHTTP implements http.Handler. The checks run in the reference's order.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	transport := q["transport"]
+	if len(transport) != 1 ||
+		(transport[0] != "polling" || s.cfg.NoPolling) && (transport[0] != "websocket" || s.cfg.NoWebSocket) {
+		errTransport.refuse(w)
+		return
+	}
+	websocket := transport[0] == "websocket"
+	if websocket != isUpgrade(r) {
+		errRequest.refuse(w)
+		return
+	}
+	if sid := q["sid"]; len(sid) > 0 {
+		ss := s.session(sid[0])
+		switch {
+		case ss == nil:
+			errSession.refuse(w)
+		case websocket:
+			s.serveUpgrade(ss, w, r)
+		default:
+			ss.servePolling(w, r)
+		}
+		return
+	}
+	switch {
+	case r.Method != http.MethodGet:
+		errMethod.refuse(w)
+	case q.Get("EIO") != "4":
+		errProtocol.refuse(w)
+	case s.isClosed():
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+	case websocket:
+		s.openWebSocket(w, r)
+	default:
+		s.openPolling(w, r)
+	}
+}
+
+// openPolling starts a session whose first transport is polling.
+func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
+	ss := s.newSession(r)
+	if !s.add(ss) {
+		ss.handler.Closed(ReasonShuttingDown)
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		return
+	}
+	ss.start()
+	if err := writePayload(w, ss.openPacket(!s.cfg.NoWebSocket)); err != nil {
+		ss.abort(ReasonTransportError)
+	}
+}
+
+// openWebSocket starts a session on a websocket.
+func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
+	conn, early, ok := s.hijack(w, r)
+	if !ok {
+		return
+	}
+	ss := s.newSession(r)
+	c := s.newConn(conn, ss)
+	if c == nil || !s.add(ss) {
+		ss.handler.Closed(ReasonShuttingDown)
+		if c != nil {
+			c.link.close()
+		}
+		return
+	}
+	ss.mu.Lock()
+	ss.ws = c
+	ss.mu.Unlock()
+	ss.Send(control(string(ss.openPacket(false))))
+	ss.start()
+	c.link.start(early)
+}
+
+func (s *Server) newSession(r *http.Request) *Session {
+	ss := &Session{srv: s, id: newID()}
+	ss.timer.F = ss.timedOut
+	ss.handler = s.cfg.Accept(ss, r)
+	return ss
+}
+
+// newID returns a session id: 128 bits from the system's generator.
+func newID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails, the program ends instead
+	return base64.RawURLEncoding.EncodeToString(b[:])
+}
+
+func (s *Server) session(id string) *Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions[id]
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// enter counts one more connection, which calls running.Done when it is gone.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.running.Add(1)
+	return true
+}
+
+func (s *Server) add(ss *Session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.sessions[ss.id] = ss
+	return true
+}
+
+func (s *Server) remove(ss *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.sessions[ss.id] != ss {
+		return
+	}
+	delete(s.sessions, ss.id)
+	if s.closed && len(s.sessions) == 0 {
+		close(s.empty)
+	}
+}
+
+// Len returns the number of sessions.
+func (s *Server) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
+
+// Stop refuses new sessions from now on. It is the first step of Shutdown.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.closed = true
+	if len(s.sessions) == 0 {
+		close(s.empty)
+	}
+}
+
+// Shutdown ends every session and waits until each is gone and no goroutine is
+// left, or until ctx ends; then what remains is cut off. It is idempotent.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.Stop()
+	for _, ss := range s.all() {
+		ss.Close(ReasonShuttingDown)
+	}
+	var err error
+	select {
+	case <-s.empty:
+	case <-ctx.Done():
+		err = ctx.Err()
+		for _, ss := range s.all() {
+			ss.abort(ReasonShuttingDown)
+		}
+	}
+	s.loop.close()
+	s.running.Wait()
+	return err
+}
+
+func (s *Server) all() []*Session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Session, 0, len(s.sessions))
+	for _, ss := range s.sessions {
+		all = append(all, ss)
+	}
+	return all
+}

@@ -1,0 +1,481 @@
+// A session: one client, whatever transport carries it at the moment.
+
+package engineio
+
+import (
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// A session is open until Close or abort. Closing, it takes nothing more but
+// still delivers what was queued; closed, it is forgotten.
+const (
+	stateOpen = iota
+	stateClosing
+	stateClosed
+)
+
+// pollGap is how long a polling client may stay away between two polls before
+// it counts as not writable.
+const pollGap = time.Second
+
+// Session is one client's connection.
+//
+// Session.recv is held while messages are handed to the handler, which makes
+// them one at a time across transports, and guards work. Session.mu guards everything below it
+// and is never held while writing to a network or calling the handler; where
+// both are taken, recv comes first.
+type Session struct {
+	srv     *Server
+	id      string
+	handler Handler
+
+	recv sync.Mutex
+	work bool // messages were handed on since the last Serve
+
+	mu       sync.Mutex
+	out      outbox
+	state    uint8
+	woken    bool // somebody has arranged to flush the outbox
+	pinged   bool // a ping is unanswered
+	paused   bool // the handler wants no more messages for now
+	posting  bool // a POST is under way
+	left     bool // the client itself said that it closes
+	pollSeen time.Time
+	resume   chan struct{} // closed by Resume; made when somebody waits for it
+	ws       *wsConn       // nil while polling is the transport
+	probe    *wsConn       // a websocket that is about to take over
+	poll     chan struct{} // wakes the open poll; nil when none is open
+	timer    wheel.Timer   // heartbeat; once closing, the close timeout
+}
+
+// ID returns the session's id, which is a secret between client and server.
+func (s *Session) ID() string { return s.id }
+
+// Transport returns the name of the current transport.
+func (s *Session) Transport() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ws != nil {
+		return "websocket"
+	}
+	return "polling"
+}
+
+// openPacket is the first packet a client gets.
+func (s *Session) openPacket(upgrades bool) []byte {
+	tail := s.srv.open[0]
+	if upgrades {
+		tail = s.srv.open[1]
+	}
+	b := make([]byte, 0, len(tail)+len(s.id)+12)
+	b = append(b, packetOpen)
+	b = append(b, `{"sid":"`...)
+	b = append(b, s.id...)
+	b = append(b, `",`...)
+	return append(b, tail...)
+}
+
+// start begins the heartbeat.
+func (s *Session) start() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pollSeen = time.Now()
+	if s.state == stateOpen && !s.pinged {
+		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval)
+	}
+}
+
+// timedOut runs when the session's timer fires: a ping is due, a pong is
+// overdue, or a close took too long.
+func (s *Session) timedOut() {
+	s.mu.Lock()
+	switch {
+	case s.state == stateOpen && !s.pinged:
+		s.pinged = true
+		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingTimeout)
+		s.mu.Unlock()
+		s.Send(pingMessage)
+	case s.state == stateOpen:
+		s.mu.Unlock()
+		s.abort(ReasonPingTimeout)
+	default:
+		s.mu.Unlock()
+		s.abort(ReasonForcedClose)
+	}
+}
+
+var pingMessage = control(string(packetPing))
+
+// Send queues messages, together and in order, and reports whether the session
+// took them. It does not block. A session that is full is ended with
+// ReasonSlowConsumer, rather than losing a message silently.
+func (s *Session) Send(ms ...*Message) bool {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return false
+	}
+	if s.dispensable(ms) {
+		s.mu.Unlock()
+		return true
+	}
+	for _, m := range ms {
+		s.out.push(m)
+	}
+	if s.out.over(&s.srv.cfg) {
+		s.mu.Unlock()
+		s.abort(ReasonSlowConsumer)
+		return false
+	}
+	s.wakeLocked()
+	return true
+}
+
+// dispensable reports whether messages that may be dropped or replaced were, or
+// are, because the client does not keep up. s.mu is held.
+func (s *Session) dispensable(ms []*Message) bool {
+	if len(ms) == 0 {
+		return true
+	}
+	m := ms[0]
+	if !m.Volatile && m.Key == "" {
+		return false
+	}
+	return s.blocked() && (m.Volatile || s.out.replace(m)) || s.out.full(&s.srv.cfg, m)
+}
+
+// wakeLocked arranges a flush, if nobody has, and unlocks s.mu.
+func (s *Session) wakeLocked() {
+	if s.woken || s.out.len() == 0 && s.state == stateOpen {
+		s.mu.Unlock()
+		return
+	}
+	if s.ws != nil {
+		s.woken = true
+		link := s.ws.link
+		s.mu.Unlock()
+		link.wake()
+		return
+	}
+	s.wakePollLocked()
+	s.mu.Unlock()
+}
+
+// wakePollLocked makes the open poll look again for what there is to say.
+func (s *Session) wakePollLocked() {
+	if s.poll != nil {
+		select {
+		case s.poll <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// Cork makes the caller the one who flushes: until Uncork, messages gather. The
+// time between the two must be short and free of calls to the host.
+func (s *Session) Cork() {
+	s.mu.Lock()
+	s.woken = true
+	s.mu.Unlock()
+}
+
+// Uncork flushes what gathered, on the caller's goroutine where writing cannot
+// block.
+func (s *Session) Uncork() {
+	s.mu.Lock()
+	ws := s.ws
+	if ws == nil {
+		s.woken = false
+		s.wakeLocked()
+		return
+	}
+	s.mu.Unlock()
+	ws.link.flush()
+}
+
+// blocked reports whether a write to the client would block. s.mu is held.
+func (s *Session) blocked() bool {
+	if s.ws != nil {
+		return s.ws.rest != nil || s.ws.link.stalled()
+	}
+	return s.poll == nil && time.Since(s.pollSeen) > pollGap
+}
+
+// Writable reports whether what is sent now goes out now.
+func (s *Session) Writable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateOpen && !s.blocked()
+}
+
+// receive hands one packet to whom it is for and reports whether more may
+// follow. s.recv is held.
+func (s *Session) receive(packet []byte, binary bool) bool {
+	if !s.isOpen() {
+		return false
+	}
+	if binary {
+		return s.message(packet, true)
+	}
+	if len(packet) == 0 {
+		return s.malformed()
+	}
+	switch packet[0] {
+	case packetMessage:
+		if !utf8.Valid(packet) {
+			return s.malformed()
+		}
+		return s.message(packet[1:], false)
+	case packetPong:
+		s.pong()
+		return true
+	case packetNoop:
+		return true
+	case packetClose:
+		s.closedByClient()
+		return false
+	default: // a ping is the server's to send; the others have no place here
+		return s.malformed()
+	}
+}
+
+func (s *Session) message(data []byte, binary bool) bool {
+	s.work = true
+	if err := s.handler.Message(data, binary); err != nil {
+		return s.malformed()
+	}
+	return true
+}
+
+// malformed ends the session because of what the client sent. A polling client
+// gets no further answer but to a poll that is open.
+func (s *Session) malformed() bool {
+	if s.Transport() == "polling" {
+		s.abort(ReasonParseError)
+	} else {
+		s.Close(ReasonParseError)
+	}
+	return false
+}
+
+func (s *Session) isOpen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateOpen
+}
+
+func (s *Session) pong() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == stateOpen && s.pinged {
+		s.pinged = false
+		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval)
+	}
+}
+
+// Pause asks the transports to read no more messages until Resume, because the
+// handler has enough of them waiting.
+func (s *Session) Pause() {
+	s.mu.Lock()
+	s.paused = true
+	s.mu.Unlock()
+}
+
+// Resume ends a Pause.
+func (s *Session) Resume() {
+	s.mu.Lock()
+	if !s.paused {
+		s.mu.Unlock()
+		return
+	}
+	s.paused = false
+	if s.resume != nil {
+		close(s.resume)
+		s.resume = nil
+	}
+	ws := s.ws
+	s.mu.Unlock()
+	if ws != nil {
+		ws.link.resume()
+	}
+}
+
+// isPaused reports whether reading is to stop, for a transport that is told
+// when it may go on.
+func (s *Session) isPaused() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.paused && s.state == stateOpen
+}
+
+// waitResumed blocks a transport that has a goroutine of its own to spare.
+func (s *Session) waitResumed() {
+	s.mu.Lock()
+	for s.paused && s.state == stateOpen {
+		if s.resume == nil {
+			s.resume = make(chan struct{})
+		}
+		resume := s.resume
+		s.mu.Unlock()
+		<-resume
+		s.mu.Lock()
+	}
+	s.mu.Unlock()
+}
+
+// Close ends the session once what was queued has reached the client, or the
+// close timeout has passed. The handler's Closed is called at once.
+func (s *Session) Close(reason Reason) {
+	s.mu.Lock()
+	if s.state != stateOpen {
+		s.mu.Unlock()
+		return
+	}
+	s.state = stateClosing
+	s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
+	probe := s.endLocked()
+	s.wakeLocked()
+	if probe != nil {
+		probe.link.close()
+	}
+	s.handler.Closed(reason)
+}
+
+// closedByClient ends the session on the client's own close packet: an open
+// poll is let go, and nothing more is sent.
+func (s *Session) closedByClient() {
+	s.mu.Lock()
+	s.left = true
+	s.mu.Unlock()
+	s.abort(ReasonTransportClose)
+}
+
+// abort ends the session now; what was not written is lost.
+func (s *Session) abort(reason Reason) {
+	s.mu.Lock()
+	if s.state == stateClosed {
+		s.mu.Unlock()
+		return
+	}
+	wasOpen := s.state == stateOpen
+	s.state = stateClosed
+	s.srv.cfg.Wheel.Stop(&s.timer)
+	s.out.clear()
+	probe, ws := s.endLocked(), s.ws
+	s.wakePollLocked()
+	s.mu.Unlock()
+	if probe != nil {
+		probe.link.close()
+	}
+	if ws != nil {
+		ws.link.close()
+	}
+	if wasOpen {
+		s.handler.Closed(reason)
+	}
+	s.srv.remove(s)
+}
+
+// endLocked lets go of what only an open session needs.
+func (s *Session) endLocked() (probe *wsConn) {
+	if s.resume != nil {
+		close(s.resume)
+		s.resume = nil
+	}
+	probe, s.probe = s.probe, nil
+	return probe
+}
+
+// outbox is a session's queue of unsent messages. It belongs to the session's
+// mutex. An empty outbox holds no memory.
+type outbox struct {
+	q     *queue
+	bytes int
+}
+
+type queue struct {
+	ms   []*Message
+	head int // messages before it are taken
+}
+
+var queues = sync.Pool{New: func() any { return new(queue) }}
+
+// keepQueue is the capacity up to which an emptied queue is kept for others.
+const keepQueue = 256
+
+func (o *outbox) len() int {
+	if o.q == nil {
+		return 0
+	}
+	return len(o.q.ms) - o.q.head
+}
+
+func (o *outbox) push(m *Message) {
+	if o.q == nil {
+		o.q = queues.Get().(*queue)
+	}
+	o.q.ms = append(o.q.ms, m)
+	o.bytes += len(m.frame)
+}
+
+// first returns the oldest message, nil when there is none.
+func (o *outbox) first() *Message {
+	if o.q == nil {
+		return nil
+	}
+	return o.q.ms[o.q.head]
+}
+
+// shift takes the oldest message out.
+func (o *outbox) shift() {
+	q := o.q
+	o.bytes -= len(q.ms[q.head].frame)
+	q.ms[q.head] = nil
+	if q.head++; q.head == len(q.ms) {
+		o.release()
+	}
+}
+
+// replace puts m where an unsent message of its key stands.
+func (o *outbox) replace(m *Message) bool {
+	if o.q == nil || m.Key == "" {
+		return false
+	}
+	for i := len(o.q.ms) - 1; i >= o.q.head; i-- {
+		if old := o.q.ms[i]; old.Key == m.Key {
+			o.q.ms[i] = m
+			o.bytes += len(m.frame) - len(old.frame)
+			return true
+		}
+	}
+	return false
+}
+
+func (o *outbox) over(c *Config) bool {
+	return o.bytes > c.MaxOutboxBytes || o.len() > c.MaxOutboxMessages
+}
+
+// full reports whether m would put the outbox over its limit.
+func (o *outbox) full(c *Config, m *Message) bool {
+	return o.bytes+len(m.frame) > c.MaxOutboxBytes || o.len() >= c.MaxOutboxMessages
+}
+
+func (o *outbox) clear() {
+	if o.q != nil {
+		clear(o.q.ms[o.q.head:])
+		o.release()
+	}
+}
+
+func (o *outbox) release() {
+	q := o.q
+	o.q, o.bytes = nil, 0
+	if cap(q.ms) <= keepQueue {
+		q.ms, q.head = q.ms[:0], 0
+		queues.Put(q)
+	}
+}

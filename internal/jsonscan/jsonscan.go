@@ -1,0 +1,455 @@
+// Package jsonscan checks and splits JSON text from untrusted peers without
+// building values and without allocating: every inbound packet passes through
+// it once, before anything else looks at the payload.
+//
+// It accepts exactly RFC 8259 in valid UTF-8. The first half of this file is
+// what callers use, the second half the grammar.
+package jsonscan
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/bits"
+	"unicode/utf16"
+	"unicode/utf8"
+)
+
+// MaxDepth caps every depth a caller may ask for: the scanner recurses once
+// per level, and a careless limit must not let a peer exhaust the stack.
+const MaxDepth = 10_000
+
+var (
+	ErrSyntax      = errors.New("json: invalid syntax")
+	ErrDepth       = errors.New("json: nested too deep")
+	ErrNotArray    = errors.New("json: not an array")
+	ErrPlaceholder = errors.New("json: invalid binary placeholder")
+)
+
+// Valid reports whether b is exactly one JSON text, with at most maxDepth
+// arrays and objects open at once. The first offence met decides the error.
+func Valid(b []byte, maxDepth int) error {
+	return whole(b, value(b, space(b, 0), min(maxDepth, MaxDepth)))
+}
+
+// Array appends the elements of the JSON array b to dst, each without the
+// whitespace around it and aliasing b. The array itself is the first level of
+// depth. On error dst comes back with its old length.
+func Array(dst [][]byte, b []byte, maxDepth int) ([][]byte, error) {
+	i := space(b, 0)
+	if i == len(b) || b[i] != '[' {
+		if err := Valid(b, maxDepth); err != nil {
+			return dst, err
+		}
+		return dst, ErrNotArray
+	}
+	out := dst
+	if err := whole(b, array(b, i+1, min(maxDepth, MaxDepth), &out)); err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// String returns the content of the JSON string b. It aliases b unless there
+// are escapes to resolve; an unpaired surrogate becomes U+FFFD. ok is false
+// when b is anything else than one string without whitespace around it.
+func String(b []byte) (s []byte, ok bool) {
+	if len(b) < 2 || b[0] != '"' || str(b, 1) != len(b) {
+		return nil, false
+	}
+	end := len(b) - 1
+	raw := b[1:end:end]
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw, true
+	}
+	return unescape(make([]byte, 0, len(raw)), raw), true
+}
+
+const (
+	placeholderKey = "_placeholder"
+	numKey         = "num"
+	// longestKey is placeholderKey with every letter written as \u00xx.
+	longestKey = 6 * len(placeholderKey)
+)
+
+// What Placeholders knows about an open object.
+const (
+	isPlaceholder byte = 1 << iota
+	hasIndex
+)
+
+// Placeholders counts the objects in b that stand for a binary attachment,
+// {"_placeholder":true,"num":n}, and fails with ErrPlaceholder when one of them
+// has no n in [0,count). b must have passed Valid or Array; on other input the
+// result means nothing, but the walk still ends without a panic.
+func Placeholders(b []byte, count int) (found int, err error) {
+	// The walk goes from token to token with its own stack, so that depth costs
+	// a byte a level and not a stack frame. Only objects ever get flags: a
+	// string followed by a colon is a member name of the innermost container.
+	stack := make([]byte, 0, 64)
+	for i := 0; i < len(b); {
+		switch b[i] {
+		case '{', '[':
+			stack = append(stack, 0)
+			i++
+		case '}', ']':
+			top := len(stack) - 1
+			if top < 0 {
+				return 0, ErrSyntax
+			}
+			if flags := stack[top]; flags&isPlaceholder != 0 {
+				if flags&hasIndex == 0 {
+					return 0, ErrPlaceholder
+				}
+				found++
+			}
+			stack = stack[:top]
+			i++
+		case '"':
+			end := str(b, i+1)
+			if end < 0 {
+				return 0, ErrSyntax
+			}
+			raw := b[i+1 : end-1]
+			if i = space(b, end); i == len(b) || b[i] != ':' {
+				continue
+			}
+			i = space(b, i+1)
+			top := len(stack) - 1
+			if top < 0 {
+				return 0, ErrSyntax
+			}
+			// Setting or clearing, so that the last of equal names wins.
+			switch rest := b[i:]; {
+			case nameIs(raw, placeholderKey):
+				stack[top] &^= isPlaceholder
+				if literal(rest, 0, "true") > 0 {
+					stack[top] |= isPlaceholder
+				}
+			case nameIs(raw, numKey):
+				stack[top] &^= hasIndex
+				if isIndex(rest, count) {
+					stack[top] |= hasIndex
+				}
+			}
+		default:
+			i++
+		}
+	}
+	if len(stack) != 0 {
+		return 0, ErrSyntax
+	}
+	return found, nil
+}
+
+// nameIs compares the raw content of a string with a name, resolving escapes.
+func nameIs(raw []byte, name string) bool {
+	if len(raw) < len(name) || len(raw) > longestKey {
+		return false
+	}
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return string(raw) == name
+	}
+	var buf [longestKey]byte
+	return string(unescape(buf[:0], raw)) == name
+}
+
+// isIndex reports whether b starts with a plain integer below count.
+func isIndex(b []byte, count int) bool {
+	n, i := int64(0), 0
+	for ; i < len(b) && isDigit(b[i]); i++ {
+		n = n*10 + int64(b[i]-'0')
+		if n >= int64(count) || n >= 1<<53 {
+			return false
+		}
+	}
+	return i > 0 && n < int64(count) && (i == len(b) || b[i] != '.' && b[i]|0x20 != 'e')
+}
+
+// unescape appends the content of a string that str has accepted. Resolving
+// never makes it longer: the shortest escape for n bytes has n bytes or more.
+func unescape(dst, raw []byte) []byte {
+	for {
+		i := bytes.IndexByte(raw, '\\')
+		if i < 0 {
+			return append(dst, raw...)
+		}
+		dst = append(dst, raw[:i]...)
+		c := raw[i+1]
+		if c != 'u' {
+			dst = append(dst, simpleEscape(c))
+			raw = raw[i+2:]
+			continue
+		}
+		r := hex4(raw[i+2:])
+		raw = raw[i+6:]
+		if utf16.IsSurrogate(r) {
+			// A second half that does not fit stays: it may start a pair itself.
+			pair := rune(utf8.RuneError)
+			if len(raw) >= 6 && raw[0] == '\\' && raw[1] == 'u' {
+				pair = utf16.DecodeRune(r, hex4(raw[2:]))
+			}
+			if r = pair; r != utf8.RuneError {
+				raw = raw[6:]
+			}
+		}
+		dst = utf8.AppendRune(dst, r)
+	}
+}
+
+func simpleEscape(c byte) byte {
+	switch c {
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	case 'n':
+		return '\n'
+	case 'r':
+		return '\r'
+	case 't':
+		return '\t'
+	}
+	return c
+}
+
+// The grammar. Every function takes the position where its part starts and
+// returns the position behind it, or one of these.
+const (
+	badSyntax = -1
+	tooDeep   = -2
+)
+
+// whole turns the end of the outermost value into an error unless nothing but
+// whitespace follows it.
+func whole(b []byte, end int) error {
+	switch {
+	case end == tooDeep:
+		return ErrDepth
+	case end < 0 || space(b, end) != len(b):
+		return ErrSyntax
+	}
+	return nil
+}
+
+func space(b []byte, i int) int {
+	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
+		i++
+	}
+	return i
+}
+
+// value scans any value; depth is how many more levels it may open.
+func value(b []byte, i, depth int) int {
+	if i >= len(b) {
+		return badSyntax
+	}
+	switch b[i] {
+	case '"':
+		return str(b, i+1)
+	case '{':
+		return object(b, i+1, depth)
+	case '[':
+		return array(b, i+1, depth, nil)
+	case 't':
+		return literal(b, i, "true")
+	case 'f':
+		return literal(b, i, "false")
+	case 'n':
+		return literal(b, i, "null")
+	}
+	return number(b, i)
+}
+
+// array scans from behind the opening bracket. out, when not nil, receives the
+// elements.
+func array(b []byte, i, depth int, out *[][]byte) int {
+	if depth <= 0 {
+		return tooDeep
+	}
+	if i = space(b, i); i < len(b) && b[i] == ']' {
+		return i + 1
+	}
+	for {
+		end := value(b, i, depth-1)
+		if end < 0 {
+			return end
+		}
+		if out != nil {
+			*out = append(*out, b[i:end:end])
+		}
+		if i = space(b, end); i >= len(b) {
+			return badSyntax
+		}
+		switch b[i] {
+		case ',':
+			i = space(b, i+1)
+		case ']':
+			return i + 1
+		default:
+			return badSyntax
+		}
+	}
+}
+
+// object scans from behind the opening brace.
+func object(b []byte, i, depth int) int {
+	if depth <= 0 {
+		return tooDeep
+	}
+	if i = space(b, i); i < len(b) && b[i] == '}' {
+		return i + 1
+	}
+	for {
+		if i >= len(b) || b[i] != '"' {
+			return badSyntax
+		}
+		if i = str(b, i+1); i < 0 {
+			return i
+		}
+		if i = space(b, i); i >= len(b) || b[i] != ':' {
+			return badSyntax
+		}
+		if i = value(b, space(b, i+1), depth-1); i < 0 {
+			return i
+		}
+		if i = space(b, i); i >= len(b) {
+			return badSyntax
+		}
+		switch b[i] {
+		case ',':
+			i = space(b, i+1)
+		case '}':
+			return i + 1
+		default:
+			return badSyntax
+		}
+	}
+}
+
+// str scans from behind the opening quote.
+func str(b []byte, i int) int {
+	for {
+		i = plain(b, i)
+		if i >= len(b) {
+			return badSyntax
+		}
+		switch c := b[i]; {
+		case c == '"':
+			return i + 1
+		case c == '\\':
+			if i = escape(b, i+1); i < 0 {
+				return i
+			}
+		case c < ' ':
+			return badSyntax
+		default:
+			// Letters outside ASCII come in runs.
+			for i < len(b) && b[i] >= utf8.RuneSelf {
+				_, n := utf8.DecodeRune(b[i:])
+				if n == 1 {
+					return badSyntax
+				}
+				i += n
+			}
+		}
+	}
+}
+
+// plain skips ASCII that means itself inside a string, eight bytes at a time.
+//
+// In each of the four terms the top bit of a byte ends up set when that byte
+// is not ASCII, below space, a quote or a backslash. A borrow can spoil only
+// bytes above one that is marked already, so the lowest mark is exact.
+func plain(b []byte, i int) int {
+	const ones, tops = 0x0101010101010101, 0x8080808080808080
+	for i+8 <= len(b) {
+		w := binary.LittleEndian.Uint64(b[i:])
+		stop := (w | (w - ones*' ') | ((w ^ ones*'"') - ones) | ((w ^ ones*'\\') - ones)) & tops
+		if stop != 0 {
+			return i + bits.TrailingZeros64(stop)/8
+		}
+		i += 8
+	}
+	for i < len(b) && b[i] >= ' ' && b[i] < utf8.RuneSelf && b[i] != '"' && b[i] != '\\' {
+		i++
+	}
+	return i
+}
+
+// escape scans from behind the backslash.
+func escape(b []byte, i int) int {
+	if i >= len(b) {
+		return badSyntax
+	}
+	switch b[i] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return i + 1
+	case 'u':
+		if len(b)-i >= 5 && hex4(b[i+1:]) >= 0 {
+			return i + 5
+		}
+	}
+	return badSyntax
+}
+
+// hex4 reads the four hex digits b starts with, or returns -1.
+func hex4(b []byte) rune {
+	var r rune
+	for _, c := range b[:4] {
+		switch {
+		case isDigit(c):
+			c -= '0'
+		case 'a' <= c|0x20 && c|0x20 <= 'f':
+			c = (c | 0x20) - 'a' + 10
+		default:
+			return -1
+		}
+		r = r<<4 | rune(c)
+	}
+	return r
+}
+
+func literal(b []byte, i int, word string) int {
+	if len(b)-i < len(word) || string(b[i:i+len(word)]) != word {
+		return badSyntax
+	}
+	return i + len(word)
+}
+
+func number(b []byte, i int) int {
+	if b[i] == '-' {
+		i++
+	}
+	if i < len(b) && b[i] == '0' {
+		i++
+	} else if i = digits(b, i); i < 0 {
+		return i
+	}
+	if i < len(b) && b[i] == '.' {
+		if i = digits(b, i+1); i < 0 {
+			return i
+		}
+	}
+	if i < len(b) && b[i]|0x20 == 'e' {
+		if i++; i < len(b) && (b[i] == '+' || b[i] == '-') {
+			i++
+		}
+		return digits(b, i)
+	}
+	return i
+}
+
+// digits scans one digit or more.
+func digits(b []byte, i int) int {
+	start := i
+	for i < len(b) && isDigit(b[i]) {
+		i++
+	}
+	if i == start {
+		return badSyntax
+	}
+	return i
+}
+
+func isDigit(c byte) bool { return c-'0' <= 9 }

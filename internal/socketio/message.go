@@ -1,0 +1,53 @@
+// Packets made ready to send, once for all receivers.
+
+package socketio
+
+import "github.com/rodando/realtime/internal/engineio"
+
+// EventMessage makes an event without attachments. Args are JSON texts; id is
+// NoID unless an ack is wanted.
+func EventMessage(namespace string, id int64, name string, args ...[]byte) *engineio.Message {
+	return eventMessage(namespace, id, 0, name, args)
+}
+
+// EventMessages makes an event whose args refer to attachments.
+func EventMessages(namespace string, id int64, name string, args, attachments [][]byte) []*engineio.Message {
+	return withAttachments(eventMessage(namespace, id, len(attachments), name, args), attachments)
+}
+
+func eventMessage(namespace string, id int64, attachments int, name string, args [][]byte) *engineio.Message {
+	size := len(namespace) + len(name) + 40
+	for _, a := range args {
+		size += len(a) + 1
+	}
+	return engineio.TextMessage(AppendEvent(engineio.TextBuffer(size), namespace, id, attachments, name, args...))
+}
+
+func ackMessage(namespace string, id int64, attachments int, args [][]byte) *engineio.Message {
+	size := len(namespace) + 30
+	for _, a := range args {
+		size += len(a) + 1
+	}
+	return engineio.TextMessage(AppendAck(engineio.TextBuffer(size), namespace, id, attachments, args...))
+}
+
+func withAttachments(m *engineio.Message, attachments [][]byte) []*engineio.Message {
+	ms := make([]*engineio.Message, 1, 1+len(attachments))
+	ms[0] = m
+	for _, a := range attachments {
+		ms = append(ms, engineio.BinaryMessage(a))
+	}
+	return ms
+}
+
+func connected(namespace, id string) *engineio.Message {
+	return engineio.TextMessage(AppendConnect(engineio.TextBuffer(len(namespace)+len(id)+16), namespace, id))
+}
+
+func connectError(namespace string, payload []byte) *engineio.Message {
+	return engineio.TextMessage(AppendConnectError(engineio.TextBuffer(len(namespace)+len(payload)+4), namespace, payload))
+}
+
+func disconnected(namespace string) *engineio.Message {
+	return engineio.TextMessage(AppendDisconnect(engineio.TextBuffer(len(namespace)+4), namespace))
+}

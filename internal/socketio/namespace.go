@@ -1,0 +1,217 @@
+// A namespace: its sockets and rooms, and how a message finds them.
+
+package socketio
+
+import (
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+// shards is how many parts the index of rooms has, so that cores do not fight
+// over one lock.
+const shards = 32
+
+// Namespace is a set of sockets, divided into rooms. A socket is also in a room
+// of its own, named by its id.
+type Namespace struct {
+	name  string
+	hooks Hooks
+	seed  maphash.Seed
+	ids   atomic.Int64
+	count atomic.Int64
+	shard [shards]shard
+}
+
+// shard holds the rooms, and the sockets, whose name falls to it.
+//
+// shard.mu guards the maps, and the members of the rooms in them.
+type shard struct {
+	mu      sync.RWMutex
+	rooms   map[string]*room
+	sockets map[string]*Socket
+}
+
+type room struct {
+	name    string
+	members []*member
+}
+
+// member is a socket's place in a room. Joining and leaving are O(1): the last
+// member takes the place of one that leaves.
+type member struct {
+	socket *Socket
+	room   *room
+	pos    int
+}
+
+func newNamespace(name string, h Hooks) *Namespace {
+	n := &Namespace{name: name, hooks: h, seed: maphash.MakeSeed()}
+	for i := range n.shard {
+		n.shard[i].rooms = map[string]*room{}
+		n.shard[i].sockets = map[string]*Socket{}
+	}
+	return n
+}
+
+// Name returns the namespace's name, with its slash.
+func (n *Namespace) Name() string { return n.name }
+
+// Len returns the number of sockets.
+func (n *Namespace) Len() int { return int(n.count.Load()) }
+
+// NextID returns an ack id that no other emit of the namespace has.
+func (n *Namespace) NextID() int64 { return n.ids.Add(1) - 1 }
+
+func (n *Namespace) of(name string) *shard {
+	return &n.shard[maphash.String(n.seed, name)%shards]
+}
+
+func (n *Namespace) add(s *Socket) {
+	sh := n.of(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.sockets[s.id] = s
+	n.count.Add(1)
+}
+
+func (n *Namespace) remove(s *Socket) {
+	sh := n.of(s.id)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if sh.sockets[s.id] == s {
+		delete(sh.sockets, s.id)
+		n.count.Add(-1)
+	}
+}
+
+// join puts a socket into a room and reports whether it is the first there.
+func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
+	sh := n.of(name)
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	r := sh.rooms[name]
+	if r == nil {
+		r = &room{name: name}
+		sh.rooms[name] = r
+		first = true
+	}
+	m = &member{socket: s, room: r, pos: len(r.members)}
+	r.members = append(r.members, m)
+	return m, first
+}
+
+// part takes a member out of its room.
+func (n *Namespace) part(m *member) {
+	sh, r := n.of(m.room.name), m.room
+	sh.mu.Lock()
+	last := len(r.members) - 1
+	r.members[m.pos] = r.members[last]
+	r.members[m.pos].pos = m.pos
+	r.members[last] = nil
+	r.members = r.members[:last]
+	if cap(r.members) > 64 && last < cap(r.members)/4 {
+		r.members = slices.Clone(r.members) // give back what a crowd needed
+	}
+	if last == 0 {
+		delete(sh.rooms, r.name)
+	}
+	sh.mu.Unlock()
+	if last == 0 {
+		n.hooks.Room(r.name)
+	}
+}
+
+// HasRoom reports whether a room has a socket here.
+func (n *Namespace) HasRoom(name string) bool {
+	sh := n.of(name)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.rooms[name] != nil
+}
+
+// Socket returns a socket by its id, nil when it is not here.
+func (n *Namespace) Socket(id string) *Socket {
+	sh := n.of(id)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.sockets[id]
+}
+
+// Target selects sockets: those in any of Rooms, or all when there are none,
+// but for those in any of Except.
+type Target struct{ Rooms, Except []string }
+
+// Emit queues messages on every selected socket, once. What it costs per socket
+// is the queueing; the messages are shared.
+func (n *Namespace) Emit(t Target, ms ...*engineio.Message) {
+	if len(t.Rooms) == 1 && len(t.Except) == 0 {
+		sh := n.of(t.Rooms[0])
+		sh.mu.RLock()
+		defer sh.mu.RUnlock()
+		if r := sh.rooms[t.Rooms[0]]; r != nil {
+			for _, m := range r.members {
+				m.socket.deliver(ms)
+			}
+		} else if s := sh.sockets[t.Rooms[0]]; s != nil {
+			s.deliver(ms)
+		}
+		return
+	}
+	for _, s := range n.Select(t) {
+		s.deliver(ms)
+	}
+}
+
+// Select returns the selected sockets.
+func (n *Namespace) Select(t Target) []*Socket {
+	var found []*Socket
+	if len(t.Rooms) == 0 {
+		for i := range n.shard {
+			sh := &n.shard[i]
+			sh.mu.RLock()
+			for _, s := range sh.sockets {
+				found = append(found, s)
+			}
+			sh.mu.RUnlock()
+		}
+	}
+	for _, name := range t.Rooms {
+		found = n.members(found, name)
+	}
+	if len(t.Rooms) < 2 && len(t.Except) == 0 {
+		return found
+	}
+	skip := make(map[*Socket]struct{}, len(found))
+	var out []*Socket
+	for _, name := range t.Except {
+		out = n.members(out, name)
+	}
+	for _, s := range out {
+		skip[s] = struct{}{}
+	}
+	return slices.DeleteFunc(found, func(s *Socket) bool {
+		_, ok := skip[s]
+		skip[s] = struct{}{}
+		return ok
+	})
+}
+
+// members appends the sockets of a room.
+func (n *Namespace) members(to []*Socket, name string) []*Socket {
+	sh := n.of(name)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	if r := sh.rooms[name]; r != nil {
+		to = slices.Grow(to, len(r.members))
+		for _, m := range r.members {
+			to = append(to, m.socket)
+		}
+	} else if s := sh.sockets[name]; s != nil {
+		to = append(to, s)
+	}
+	return to
+}

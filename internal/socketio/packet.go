@@ -1,0 +1,405 @@
+// The codec of Socket.IO protocol 5 packets, the text inside one Engine.IO
+// message:
+//
+//	<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]
+//
+// Parse reads what a client may send and trusts none of it; it costs one pass
+// over the input, however long, and normally no allocation. The Append
+// functions write what a server sends and do trust their caller: namespaces
+// and payloads are the server's own.
+
+package socketio
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/rodando/realtime/internal/jsonscan"
+)
+
+// PacketType is the first digit of a packet.
+type PacketType byte
+
+const (
+	PacketConnect PacketType = iota
+	PacketDisconnect
+	PacketEvent
+	PacketAck
+	PacketConnectError
+	PacketBinaryEvent
+	PacketBinaryAck
+)
+
+// NoID marks a packet without an ack id.
+const NoID = -1
+
+// Packet is a parsed packet. Everything in it aliases the input of Parse,
+// except a Name that had escapes.
+type Packet struct {
+	Type        PacketType // a binary type only while there are attachments to wait for
+	Namespace   []byte     // "/" when the packet names none; query string after '?' cut off
+	ID          int64      // ack id, NoID when there is none
+	Attachments int        // announced binary attachments, 0 for the non-binary types
+	Data        []byte     // raw JSON behind the header, nil when absent
+	Name        []byte     // event name, unescaped (events only)
+	Args        [][]byte   // raw JSON of the arguments behind the name (events), or of all arguments (acks)
+}
+
+// Limits bounds what a packet may hold. Zero means none at all, so the caller
+// fills in the defaults.
+type Limits struct {
+	Attachments int // announced by one packet; beyond 999 the codec sets the limit
+	Depth       int // arrays and objects inside each other, counting the argument array
+	EventName   int // bytes, unescaped
+	Namespace   int // bytes, with the query string
+}
+
+// ErrPacket is behind every error of Parse. The messages are fixed, so that
+// they can be logged or sent back whatever the input was.
+var ErrPacket = errors.New("invalid packet")
+
+var (
+	errEmpty         = because("empty")
+	errType          = because("unknown type")
+	errDirection     = because("not for clients to send")
+	errAttachments   = because("bad attachment count")
+	errTooMany       = because("too many attachments")
+	errNamespace     = because("bad namespace")
+	errLongNamespace = because("namespace too long")
+	errID            = because("bad ack id")
+	errNeedsID       = because("ack without id")
+	errUnwantedID    = because("ack id on a type that has none")
+	errPayload       = because("payload does not fit the type")
+	errJSON          = because("payload is not valid json")
+	errDepth         = because("payload nested too deep")
+	errPlaceholder   = because("bad placeholder")
+	errName          = because("event name is not a string")
+	errLongName      = because("event name too long")
+	errReserved      = because("reserved event name")
+)
+
+func because(reason string) error { return fmt.Errorf("%w: %s", ErrPacket, reason) }
+
+const (
+	maxCountDigits = 3
+	maxIDDigits    = 16
+	maxID          = 1<<53 - 1 // what a JavaScript peer can count to
+	// Room for arguments that is worth keeping between packets. One with a
+	// megabyte of tiny arguments must not pin its megabytes to the connection.
+	keepArgs = 64
+)
+
+// root is shared by all packets and never written to.
+var root = []byte("/")
+
+// Parse fills p from one text packet of a client. The backing array of p.Args
+// is used again. After an error the content of p means nothing.
+func (p *Packet) Parse(b []byte, lim Limits) error {
+	args := p.Args[:0]
+	if cap(args) > keepArgs {
+		args = nil
+	}
+	*p = Packet{Namespace: root, ID: NoID, Args: args}
+	rest, err := p.header(b, lim)
+	if err != nil {
+		return err
+	}
+	if len(rest) > 0 {
+		p.Data = rest
+	}
+	switch p.Type {
+	case PacketConnect:
+		return p.connect(lim)
+	case PacketDisconnect:
+		if p.ID != NoID {
+			return errUnwantedID
+		}
+		if p.Data != nil {
+			return errPayload
+		}
+		return nil
+	case PacketEvent, PacketBinaryEvent:
+		if err := p.arguments(lim); err != nil {
+			return err
+		}
+		return p.event(lim)
+	default: // header lets nothing else through but the acks
+		if p.ID == NoID {
+			return errNeedsID
+		}
+		return p.arguments(lim)
+	}
+}
+
+// header reads everything in front of the JSON and returns the rest. None of
+// its loops runs longer than the limit of what it reads.
+func (p *Packet) header(b []byte, lim Limits) (rest []byte, err error) {
+	if len(b) == 0 {
+		return nil, errEmpty
+	}
+	p.Type = PacketType(b[0] - '0')
+	b = b[1:len(b):len(b)]
+	switch p.Type {
+	case PacketConnect, PacketDisconnect, PacketEvent, PacketAck:
+	case PacketBinaryEvent, PacketBinaryAck:
+		n, width := number(b, maxCountDigits)
+		if width == 0 || width > maxCountDigits || width == len(b) || b[width] != '-' {
+			return nil, errAttachments
+		}
+		if n > int64(lim.Attachments) {
+			return nil, errTooMany
+		}
+		b = b[width+1:]
+		p.Attachments = int(n)
+		// With nothing to wait for, it is complete and like any other packet.
+		if n == 0 {
+			p.Type -= PacketBinaryEvent - PacketEvent
+		}
+	case PacketConnectError:
+		return nil, errDirection
+	default:
+		return nil, errType
+	}
+
+	if len(b) > 0 && b[0] == '/' {
+		// The comma may be missing when nothing follows.
+		window := b[:min(len(b), lim.Namespace+1)]
+		end := bytes.IndexByte(window, ',')
+		next := end + 1
+		if end < 0 {
+			if len(b) > lim.Namespace {
+				return nil, errLongNamespace
+			}
+			end, next = len(b), len(b)
+		}
+		if !isText(b[:end]) {
+			return nil, errNamespace
+		}
+		p.Namespace = b[:end:end]
+		if query := bytes.IndexByte(p.Namespace, '?'); query >= 0 {
+			p.Namespace = b[:query:query]
+		}
+		b = b[next:]
+	}
+
+	if n, width := number(b, maxIDDigits); width > 0 {
+		if width > maxIDDigits || n > maxID {
+			return nil, errID
+		}
+		p.ID = n
+		b = b[width:]
+	}
+	return b, nil
+}
+
+// number reads the decimal digits b starts with. It gives up behind the first
+// one too many: then width is above limit.
+func number(b []byte, limit int) (n int64, width int) {
+	for width < len(b) && width <= limit && b[width]-'0' <= 9 {
+		n = n*10 + int64(b[width]-'0')
+		width++
+	}
+	return n, width
+}
+
+// isText tells whether a namespace can be logged and sent back as it is.
+func isText(b []byte) bool {
+	for _, c := range b {
+		if c < ' ' || c == 0x7f {
+			return false
+		}
+	}
+	return utf8.Valid(b)
+}
+
+// connect checks the optional payload, an object with the credentials.
+func (p *Packet) connect(lim Limits) error {
+	if p.ID != NoID {
+		return errUnwantedID
+	}
+	if p.Data == nil {
+		return nil
+	}
+	if err := jsonscan.Valid(p.Data, lim.Depth); err != nil {
+		return reason(err)
+	}
+	if bytes.TrimLeft(p.Data, " \t\r\n")[0] != '{' {
+		return errPayload
+	}
+	return nil
+}
+
+// arguments splits the payload of an event or ack.
+func (p *Packet) arguments(lim Limits) error {
+	if p.Data == nil {
+		return errPayload
+	}
+	args, err := jsonscan.Array(p.Args, p.Data, lim.Depth)
+	if err != nil {
+		return reason(err)
+	}
+	p.Args = args
+	if p.Attachments > 0 {
+		if _, err := jsonscan.Placeholders(p.Data, p.Attachments); err != nil {
+			return reason(err)
+		}
+	}
+	return nil
+}
+
+// event takes the name off the arguments.
+func (p *Packet) event(lim Limits) error {
+	if len(p.Args) == 0 {
+		return errPayload
+	}
+	first := p.Args[0]
+	if first[0] != '"' {
+		return errName
+	}
+	// An escape has at most six bytes for one, so this is too long in any case
+	// and not worth a copy.
+	if (len(first)-len(`""`))/len(`\u0000`) > lim.EventName {
+		return errLongName
+	}
+	name, _ := jsonscan.String(first)
+	if len(name) > lim.EventName {
+		return errLongName
+	}
+	// What the client libraries emit locally; a peer must not forge it.
+	switch string(name) {
+	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
+		return errReserved
+	}
+	p.Name = name
+	// Moved down rather than cut off in front, to keep the room for next time.
+	p.Args = p.Args[:copy(p.Args, p.Args[1:])]
+	return nil
+}
+
+func reason(err error) error {
+	switch err {
+	case jsonscan.ErrDepth:
+		return errDepth
+	case jsonscan.ErrNotArray:
+		return errPayload
+	case jsonscan.ErrPlaceholder:
+		return errPlaceholder
+	}
+	return errJSON
+}
+
+// AppendConnect appends the answer to a CONNECT: the session id of the socket.
+func AppendConnect(dst []byte, nsp string, sid string) []byte {
+	dst = appendHeader(dst, PacketConnect, nsp, NoID, 0)
+	dst = append(dst, `{"sid":`...)
+	dst = appendString(dst, sid)
+	return append(dst, '}')
+}
+
+// AppendConnectError appends the refusal of a CONNECT. payload is a JSON
+// object, by convention with a member "message".
+func AppendConnectError(dst []byte, nsp string, payload []byte) []byte {
+	dst = appendHeader(dst, PacketConnectError, nsp, NoID, 0)
+	return append(dst, payload...)
+}
+
+// AppendDisconnect appends the end of the connection to a namespace.
+func AppendDisconnect(dst []byte, nsp string) []byte {
+	return appendHeader(dst, PacketDisconnect, nsp, NoID, 0)
+}
+
+// AppendEvent appends an event, a binary one when there are attachments. args
+// are JSON values; an empty one becomes null.
+func AppendEvent(dst []byte, nsp string, id int64, attachments int, name string, args ...[]byte) []byte {
+	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
+	dst = append(dst, '[')
+	dst = appendString(dst, name)
+	for _, arg := range args {
+		dst = append(dst, ',')
+		dst = appendArg(dst, arg)
+	}
+	return append(dst, ']')
+}
+
+// AppendEventJSON is AppendEvent with the JSON array of name and arguments
+// ready made.
+func AppendEventJSON(dst []byte, nsp string, id int64, attachments int, data []byte) []byte {
+	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
+	return append(dst, data...)
+}
+
+// AppendAck appends the acknowledgement of the event that carried id, a binary
+// one when there are attachments.
+func AppendAck(dst []byte, nsp string, id int64, attachments int, args ...[]byte) []byte {
+	dst = appendHeader(dst, PacketAck, nsp, id, attachments)
+	dst = append(dst, '[')
+	for i, arg := range args {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendArg(dst, arg)
+	}
+	return append(dst, ']')
+}
+
+// appendHeader turns t into its binary type when there are attachments.
+func appendHeader(dst []byte, t PacketType, nsp string, id int64, attachments int) []byte {
+	if attachments > 0 {
+		dst = append(dst, '0'+byte(t+PacketBinaryEvent-PacketEvent))
+		dst = strconv.AppendInt(dst, int64(attachments), 10)
+		dst = append(dst, '-')
+	} else {
+		dst = append(dst, '0'+byte(t))
+	}
+	if nsp != "/" && nsp != "" {
+		dst = append(dst, nsp...)
+		dst = append(dst, ',')
+	}
+	if id >= 0 {
+		dst = strconv.AppendInt(dst, id, 10)
+	}
+	return dst
+}
+
+func appendArg(dst, arg []byte) []byte {
+	if len(arg) == 0 {
+		return append(dst, "null"...)
+	}
+	return append(dst, arg...)
+}
+
+// appendString appends s as a JSON string. Control characters are escaped,
+// which also keeps the record separator of HTTP polling out of the text.
+func appendString(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0 // of what has not been written yet
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				dst = append(dst, s[start:i]...)
+				dst = append(dst, "\ufffd"...)
+				start = i + n
+			}
+			i += n
+			continue
+		}
+		if c < ' ' || c == '"' || c == '\\' {
+			dst = append(dst, s[start:i]...)
+			if c < ' ' {
+				dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+			} else {
+				dst = append(dst, '\\', c)
+			}
+			start = i + 1
+		}
+		i++
+	}
+	dst = append(dst, s[start:]...)
+	return append(dst, '"')
+}

@@ -1,0 +1,94 @@
+// Package socketio is the server side of Socket.IO protocol 5 on one node:
+// connections, namespaces, sockets, rooms, events and acks. It knows nothing of
+// who connects or what an event means; the layer above decides through Hooks.
+//
+// The protocol: https://socket.io/docs/v4/socket-io-protocol/
+//
+// One way in: engineio -> Conn.Message -> Socket's queue -> Hooks.Event.
+// One way out: Namespace.Emit -> rooms -> Socket.deliver -> engineio.Session.Send.
+package socketio
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// Config sets a Server up. All fields are required.
+type Config struct {
+	Limits          Limits
+	AttachmentBytes int           // all attachments of one packet together
+	ConnectTimeout  time.Duration // for a connection without a namespace
+	QueuedEvents    int           // events of a connection that wait for handlers before reading pauses
+	QueuedBytes     int           // likewise, bytes
+	Wheel           *wheel.Wheel
+
+	// Accept returns what the layer above keeps of a new connection's request.
+	Accept func(r *http.Request) any
+}
+
+// Hooks is the layer above, for one namespace.
+type Hooks struct {
+	// Connect decides over a CONNECT, by calling the socket's Admit and Open, or
+	// Refuse. It runs on a goroutine of its own.
+	Connect func(s *Socket, payload []byte)
+	// Event handles an event. One socket's events come one at a time, in order,
+	// on a goroutine that may block.
+	Event func(s *Socket, e *Event)
+	// Disconnect is called once for each socket that was opened, after its last
+	// Event.
+	Disconnect func(s *Socket, reason string)
+	// Room is called when a room gets its first socket or loses its last one.
+	// Calls may be late and out of order: HasRoom tells how it is.
+	Room func(room string)
+}
+
+// Disconnect reasons of a single namespace; the others are engineio's.
+const (
+	ReasonServer = "server namespace disconnect"
+	ReasonClient = "client namespace disconnect"
+)
+
+// Server routes connections to namespaces.
+//
+// Server.mu guards namespaces, which are few and normally all made before the
+// first connection.
+type Server struct {
+	cfg     Config
+	running sync.WaitGroup
+
+	mu         sync.RWMutex
+	namespaces map[string]*Namespace
+}
+
+// NewServer returns a server without namespaces.
+func NewServer(cfg Config) *Server {
+	return &Server{cfg: cfg, namespaces: map[string]*Namespace{}}
+}
+
+// Namespace makes a namespace; its name begins with a slash and is new.
+func (s *Server) Namespace(name string, h Hooks) *Namespace {
+	n := newNamespace(name, h)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.namespaces[name] = n
+	return n
+}
+
+// Lookup returns a namespace, nil when there is none of that name.
+func (s *Server) Lookup(name string) *Namespace {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.namespaces[name]
+}
+
+// Accept is engineio's Config.Accept.
+func (s *Server) Accept(es *engineio.Session, r *http.Request) engineio.Handler {
+	c := &Conn{srv: s, session: es, Data: s.cfg.Accept(r)}
+	c.timer.F = c.idle
+	s.cfg.Wheel.Arm(&c.timer, s.cfg.ConnectTimeout)
+	return c
+}

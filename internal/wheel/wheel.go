@@ -1,0 +1,166 @@
+// Package wheel is a timing wheel: one runtime timer for any number of
+// timeouts, so that a hundred thousand idle connections cost no timer each.
+package wheel
+
+import (
+	"math/bits"
+	"sync"
+	"time"
+)
+
+const (
+	slots = 512
+	words = slots / 64
+)
+
+// Wheel fires Timers with the resolution of its tick: up to one tick early and,
+// short of a starved machine, not late. It runs nothing while no timer is armed.
+//
+// Wheel.mu guards the slots and every Timer's links; callbacks run without it,
+// one after another, on a goroutine of the runtime's timer, and must not block.
+type Wheel struct {
+	tick  time.Duration
+	start time.Time
+
+	mu     sync.Mutex
+	closed bool
+	done   int64 // last tick whose slot was run
+	next   int64 // tick that the runtime timer is set for; 0 when it is not set
+	timer  *time.Timer
+	armed  [words]uint64 // which slots hold timers
+	slot   [slots]*Timer
+	fire   func()
+}
+
+// Timer is one timeout. It is embedded in what it times, so that arming it
+// allocates nothing; F must be set before the first Arm.
+type Timer struct {
+	F          func()
+	prev, next *Timer
+	at         int64 // tick it fires in; 0 when it is not armed
+}
+
+// New returns a wheel. Tick must be positive.
+func New(tick time.Duration) *Wheel {
+	w := &Wheel{tick: tick, start: time.Now().Add(-tick)}
+	w.fire = w.run
+	return w
+}
+
+// Arm schedules t to fire in d, instead of when it was scheduled before.
+func (w *Wheel) Arm(t *Timer, d time.Duration) {
+	at := int64(time.Since(w.start)+d) / int64(w.tick)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return
+	}
+	w.unlink(t)
+	t.at = max(at, w.done+1)
+	i := t.at % slots
+	t.next = w.slot[i]
+	if t.next != nil {
+		t.next.prev = t
+	}
+	w.slot[i] = t
+	w.armed[i/64] |= 1 << (i % 64)
+	if w.next == 0 || t.at < w.next {
+		w.set(t.at)
+	}
+}
+
+// Stop disarms t and reports whether it was armed. A callback that has begun is
+// not waited for.
+func (w *Wheel) Stop(t *Timer) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unlink(t)
+}
+
+// Close disarms everything; nothing fires afterwards but a callback that has
+// begun.
+func (w *Wheel) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	w.slot, w.armed = [slots]*Timer{}, [words]uint64{}
+	if w.timer != nil {
+		w.timer.Stop()
+	}
+}
+
+func (w *Wheel) unlink(t *Timer) bool {
+	if t.at == 0 || w.closed {
+		return false
+	}
+	i := t.at % slots
+	if t.next != nil {
+		t.next.prev = t.prev
+	}
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else if w.slot[i] = t.next; t.next == nil {
+		w.armed[i/64] &^= 1 << (i % 64)
+	}
+	t.prev, t.next, t.at = nil, nil, 0
+	return true
+}
+
+// set points the runtime timer at a tick.
+func (w *Wheel) set(at int64) {
+	w.next = at
+	d := time.Duration(at)*w.tick - time.Since(w.start)
+	if w.timer == nil {
+		w.timer = time.AfterFunc(d, w.fire)
+	} else {
+		w.timer.Reset(d)
+	}
+}
+
+// run fires what is due and points the runtime timer at the next occupied slot.
+func (w *Wheel) run() {
+	now := int64(time.Since(w.start) / w.tick)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for w.done < now && !w.closed {
+		// After a long sleep one round covers every slot.
+		w.done = max(w.done, now-slots) + 1
+		w.runSlot(w.done%slots, now)
+	}
+	w.next = 0
+	if d, ok := w.distance((w.done + 1) % slots); ok && !w.closed {
+		w.set(w.done + 1 + d)
+	}
+}
+
+// runSlot fires the timers of a slot that are due. The list is walked again
+// after each callback, since the lock was let go for it.
+func (w *Wheel) runSlot(i, now int64) {
+	for t := w.slot[i]; t != nil; {
+		if t.at > now {
+			t = t.next
+			continue
+		}
+		w.unlink(t)
+		f := t.F
+		w.mu.Unlock()
+		f()
+		w.mu.Lock()
+		t = w.slot[i]
+	}
+}
+
+// distance returns how many slots after i the next occupied one is.
+func (w *Wheel) distance(i int64) (int64, bool) {
+	for n := range int64(words + 1) {
+		k := (i/64 + n) % words
+		set := w.armed[k]
+		if n == 0 {
+			set &= ^uint64(0) << (i % 64)
+		}
+		if set != 0 {
+			return (k*64 + int64(bits.TrailingZeros64(set)) - i + slots) % slots, true
+		}
+	}
+	return 0, false
+}

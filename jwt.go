@@ -1,0 +1,335 @@
+// Access tokens as JSON Web Tokens: the usual TokenVerifier.
+
+package realtime
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// ErrUnavailable says "could not tell". A jwt.Keyfunc wraps it when it has no
+// answer, for instance because a key server is down: the handshake is then
+// refused with CodeUnavailable and the client tries again, instead of being
+// told that its token is bad. A repository may wrap it too, but need not: every
+// error it returns beside ErrNotFound means the same.
+var ErrUnavailable = errors.New("unavailable")
+
+// JWTOptions says which tokens a JWTVerifier accepts.
+type JWTOptions struct {
+	// Methods are the accepted algorithms, such as "HS256" or "ES256";
+	// required. HS* goes with a []byte key, RS* and PS* with *rsa.PublicKey,
+	// ES* with *ecdsa.PublicKey of the matching curve, EdDSA with
+	// ed25519.PublicKey. What a token's header says can only choose from these.
+	Methods []string
+	// Issuer, when set, must equal the claim "iss".
+	Issuer string
+	// Audiences maps a namespace, such as "/drivers", to the value that the
+	// claim "aud" must have or contain there. Where nothing is given, "aud" is
+	// not checked.
+	Audiences map[string]string
+	// Leeway is how far the issuer's clock may be ahead, in the claims "nbf"
+	// and "iat"; at most a minute, default none. It never prolongs "exp".
+	Leeway time.Duration
+	// MaxLength is the greatest length of a token in bytes; a longer one is
+	// refused unread. Zero means 8192.
+	MaxLength int
+}
+
+// JWTVerifier is a TokenVerifier for signed JSON Web Tokens. It may be used
+// concurrently, and blocks only where a jwt.Keyfunc does.
+type JWTVerifier struct {
+	keyfunc   jwt.Keyfunc
+	parser    *jwt.Parser
+	issuer    string
+	audiences map[string]string
+	leeway    time.Duration
+	maxLength int
+	mistakes  error
+	warned    []string
+}
+
+var _ TokenVerifier = (*JWTVerifier)(nil)
+
+// NewJWTVerifier returns a verifier for tokens signed with key: a []byte
+// secret (copied), *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or a
+// jwt.Keyfunc that finds the key for a token, as JWKS libraries provide.
+//
+// A Keyfunc sees tokens that nobody has verified yet, so it may use their "kid"
+// to look up a key and nothing more. Its error means that the token is invalid,
+// unless it wraps ErrUnavailable.
+//
+// Mistakes in key or options are reported by New, all at once; until they are
+// mended the verifier answers every token with them.
+func NewJWTVerifier(key any, o JWTOptions) *JWTVerifier {
+	v := &JWTVerifier{
+		issuer:    o.Issuer,
+		audiences: maps.Clone(o.Audiences),
+		leeway:    o.Leeway,
+		maxLength: o.MaxLength,
+	}
+	if v.maxLength == 0 {
+		v.maxLength = defaultMaxTokenLength
+	}
+	var keyMistakes []error
+	v.keyfunc, keyMistakes = keySource(key, o.Methods)
+	v.mistakes = errors.Join(append(keyMistakes, optionMistakes(o)...)...)
+	if secret, ok := key.([]byte); ok && len(secret) > 0 && len(secret) < minSecretLength {
+		v.warned = append(v.warned, fmt.Sprintf("the JWT secret has %d bytes and can be guessed offline from one token; use %d or more",
+			len(secret), minSecretLength))
+	}
+	// The claims are validated below: the parser's own check lets a missing
+	// "exp" pass as zero, cuts fractions of seconds and grants "exp" leeway.
+	v.parser = jwt.NewParser(jwt.WithValidMethods(slices.Clone(o.Methods)), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
+	return v
+}
+
+// VerifyToken implements TokenVerifier. The token must be signed with the key
+// and one of the methods, meet issuer and audience, have begun, and carry an
+// "exp" that lies in the future. ErrTokenExpired means that everything but the
+// last holds.
+//
+// Claim names match exactly. "sub" and "sid" are not required here: absent or
+// no string, they come back empty. No error contains any part of the token.
+func (v *JWTVerifier) VerifyToken(_ context.Context, token, namespace string) (Claims, error) {
+	if v.mistakes != nil {
+		return Claims{}, v.mistakes
+	}
+	if len(token) > v.maxLength {
+		return Claims{}, errTokenTooLong
+	}
+	claims := jwt.MapClaims{}
+	if _, err := v.parser.ParseWithClaims(token, claims, v.keyfunc); err != nil {
+		return Claims{}, tokenError(err)
+	}
+	now := time.Now()
+	if v.issuer != "" && claims["iss"] != v.issuer {
+		return Claims{}, errTokenIssuer
+	}
+	if want, checked := v.audiences[namespace]; checked && !isAudience(claims["aud"], want) {
+		return Claims{}, errTokenAudience
+	}
+	for _, name := range [...]string{"nbf", "iat"} {
+		if begin, given := claims[name]; given {
+			if at, ok := numericDate(begin); !ok || now.Add(v.leeway).Before(at) {
+				return Claims{}, errTokenEarly
+			}
+		}
+	}
+	exp, ok := numericDate(claims["exp"])
+	if !ok {
+		return Claims{}, errTokenNoExpiry
+	}
+	if !now.Before(exp) {
+		return Claims{}, ErrTokenExpired
+	}
+	sub, _ := claims["sub"].(string)
+	sid, _ := claims["sid"].(string)
+	return Claims{Subject: sub, SessionID: sid, ExpiresAt: exp}, nil
+}
+
+// check returns every configuration mistake, joined.
+func (v *JWTVerifier) check() error { return v.mistakes }
+
+// warnings returns what is allowed but unwise, for the log.
+func (v *JWTVerifier) warnings() []string { return v.warned }
+
+const (
+	defaultMaxTokenLength = 8192
+	maxLeeway             = time.Minute
+	minSecretLength       = 32 // bytes, as RFC 7518 section 3.2 asks for HS256
+)
+
+// Built once: refusing a flood of bad tokens should not cost much.
+var (
+	errTokenTooLong   = fmt.Errorf("%w: too long", ErrTokenInvalid)
+	errTokenMalformed = fmt.Errorf("%w: malformed", ErrTokenInvalid)
+	errTokenSignature = fmt.Errorf("%w: algorithm not accepted or signature wrong", ErrTokenInvalid)
+	errTokenNoKey     = fmt.Errorf("%w: no key for it", ErrTokenInvalid)
+	errTokenCritical  = fmt.Errorf("%w: critical header extension", ErrTokenInvalid)
+	errTokenIssuer    = fmt.Errorf("%w: wrong issuer", ErrTokenInvalid)
+	errTokenAudience  = fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
+	errTokenEarly     = fmt.Errorf("%w: nbf or iat is not in the past", ErrTokenInvalid)
+	errTokenNoExpiry  = fmt.Errorf("%w: no exp", ErrTokenInvalid)
+)
+
+// keySource makes the parser's Keyfunc of the key that a host configured.
+func keySource(key any, methods []string) (jwt.Keyfunc, []error) {
+	if f, ok := key.(func(*jwt.Token) (any, error)); ok {
+		key = jwt.Keyfunc(f)
+	}
+	switch k := key.(type) {
+	case jwt.Keyfunc:
+		if k == nil {
+			return nil, []error{errors.New("JWT key is a nil jwt.Keyfunc")}
+		}
+		return func(t *jwt.Token) (any, error) {
+			if isCritical(t) {
+				return nil, errTokenCritical
+			}
+			found, err := k(t)
+			if err != nil {
+				return nil, err
+			}
+			return fittingKey(found, t.Method)
+		}, nil
+	case []byte:
+		if len(k) == 0 {
+			return nil, []error{errors.New("JWT secret is empty")}
+		}
+		if isPEM(k) {
+			// A public key taken for a secret would let everybody sign.
+			return nil, []error{errors.New("JWT secret is a PEM file; parse it, for instance with jwt.ParseRSAPublicKeyFromPEM")}
+		}
+		key = bytes.Clone(k)
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return nil, []error{fmt.Errorf(
+			"JWT key is a %T; pass []byte, *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or jwt.Keyfunc", key)}
+	}
+	var mistakes []error
+	for _, name := range methods {
+		if m := jwt.GetSigningMethod(name); isMethod(m) && !fits(key, m) {
+			mistakes = append(mistakes, fmt.Errorf("JWT method %s does not fit the key, a %T", name, key))
+		}
+	}
+	return func(t *jwt.Token) (any, error) {
+		if isCritical(t) {
+			return nil, errTokenCritical
+		}
+		return key, nil
+	}, mistakes
+}
+
+func optionMistakes(o JWTOptions) (mistakes []error) {
+	if len(o.Methods) == 0 {
+		mistakes = append(mistakes, errors.New(`JWTOptions.Methods is empty; name the algorithms, such as "HS256"`))
+	}
+	for _, name := range o.Methods {
+		if !isMethod(jwt.GetSigningMethod(name)) {
+			mistakes = append(mistakes, fmt.Errorf("JWT method %q is unknown or unsafe", name))
+		}
+	}
+	for _, namespace := range slices.Sorted(maps.Keys(o.Audiences)) {
+		if !strings.HasPrefix(namespace, "/") {
+			mistakes = append(mistakes, fmt.Errorf(`JWTOptions.Audiences: %q is no namespace; write "/%[1]s"`, namespace))
+		}
+		if o.Audiences[namespace] == "" {
+			mistakes = append(mistakes, fmt.Errorf("JWTOptions.Audiences: empty audience for %q; remove the entry to accept any", namespace))
+		}
+	}
+	if o.Leeway < 0 || o.Leeway > maxLeeway {
+		mistakes = append(mistakes, fmt.Errorf("JWTOptions.Leeway is %v; it must be from 0 to %v", o.Leeway, maxLeeway))
+	}
+	if o.MaxLength < 0 {
+		mistakes = append(mistakes, fmt.Errorf("JWTOptions.MaxLength is %d; it must not be negative", o.MaxLength))
+	}
+	return mistakes
+}
+
+// isMethod reports whether fits knows the method. "none" is not among them, nor
+// is what a program registered with the JWT library for itself.
+func isMethod(m jwt.SigningMethod) bool {
+	switch m.(type) {
+	case *jwt.SigningMethodHMAC, *jwt.SigningMethodRSA, *jwt.SigningMethodRSAPSS, *jwt.SigningMethodECDSA, *jwt.SigningMethodEd25519:
+		return true
+	}
+	return false
+}
+
+// fits reports whether the key is of the method's own kind. It is what keeps a
+// public key from being used as an HMAC secret.
+func fits(key any, m jwt.SigningMethod) bool {
+	switch m := m.(type) {
+	case *jwt.SigningMethodHMAC:
+		k, ok := key.([]byte)
+		return ok && len(k) > 0 && !isPEM(k)
+	case *jwt.SigningMethodRSA, *jwt.SigningMethodRSAPSS:
+		k, ok := key.(*rsa.PublicKey)
+		return ok && k != nil && k.N != nil
+	case *jwt.SigningMethodECDSA:
+		k, ok := key.(*ecdsa.PublicKey)
+		return ok && k != nil && k.Curve != nil && k.Curve.Params().BitSize == m.CurveBits
+	case *jwt.SigningMethodEd25519:
+		k, ok := key.(ed25519.PublicKey)
+		return ok && len(k) == ed25519.PublicKeySize
+	}
+	return false
+}
+
+// fittingKey returns what a Keyfunc found if it fits the method. Of a set, which
+// Keyfuncs return for a token without "kid", it returns the keys that do.
+func fittingKey(found any, m jwt.SigningMethod) (any, error) {
+	set, ok := found.(jwt.VerificationKeySet)
+	if !ok {
+		set.Keys = []jwt.VerificationKey{found}
+	}
+	var fitting jwt.VerificationKeySet
+	for _, key := range set.Keys {
+		if fits(key, m) {
+			fitting.Keys = append(fitting.Keys, key)
+		}
+	}
+	if len(fitting.Keys) == 0 {
+		return nil, errTokenNoKey
+	}
+	return fitting, nil
+}
+
+// isCritical reports whether the token's header names extensions that a reader
+// must not ignore (RFC 7515 section 4.1.11); this one knows none.
+func isCritical(t *jwt.Token) bool {
+	_, critical := t.Header["crit"]
+	return critical
+}
+
+func isPEM(secret []byte) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN "))
+}
+
+// tokenError replaces the parser's error, whose text may quote the token.
+func tokenError(err error) error {
+	switch {
+	case errors.Is(err, ErrUnavailable):
+		return fmt.Errorf("find the token's key: %w", err)
+	case errors.Is(err, errTokenCritical):
+		return errTokenCritical
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return errTokenMalformed
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		return errTokenNoKey
+	}
+	return errTokenSignature
+}
+
+// isAudience reports whether the claim "aud", a string or an array, names want.
+func isAudience(aud any, want string) bool {
+	if list, ok := aud.([]any); ok {
+		return slices.Contains(list, any(want))
+	}
+	return aud == want
+}
+
+// numericDate reads a JSON number of seconds since 1970. Numbers outside the
+// years 1 to 9999 are no dates: they neither fit a time.Time everywhere nor ISO
+// 8601, and only a mistake or an attempt puts them into a token.
+func numericDate(v any) (at time.Time, ok bool) {
+	const yearOne, yearTenThousand = -62135596800, 253402300800
+	seconds, ok := v.(float64)
+	if !ok || seconds < yearOne || seconds >= yearTenThousand {
+		return time.Time{}, false
+	}
+	whole, fraction := math.Modf(seconds)
+	return time.Unix(int64(whole), int64(fraction*1e9)), true
+}

@@ -1,0 +1,147 @@
+// What a host plugs in: who verifies tokens, where users, sessions and trips
+// are looked up, what a driver's events do. All are small interfaces so that a
+// test passes a map and production passes a database.
+
+package realtime
+
+import (
+	"context"
+	"time"
+)
+
+// TokenVerifier checks an access token. NewJWTVerifier is the usual one.
+//
+// VerifyToken may block, within ctx, and is called concurrently. It returns
+// ErrTokenInvalid or ErrTokenExpired (wrapped or bare) for a bad token; any
+// other error means that it could not tell, and refuses with CodeUnavailable.
+// It does not refuse missing claims: an empty Subject or SessionID is returned
+// as such. The namespace is the one being connected to, for verifiers that ask
+// for an audience.
+type TokenVerifier interface {
+	VerifyToken(ctx context.Context, token, namespace string) (Claims, error)
+}
+
+// Claims is what a verified token says.
+type Claims struct {
+	Subject   string    // the user's id, claim "sub"
+	SessionID string    // the login session's id, claim "sid"
+	ExpiresAt time.Time // claim "exp"; required
+}
+
+// UserType decides which namespaces a user may enter.
+type UserType string
+
+// The user types of the three namespaces.
+const (
+	UserDriver    UserType = "driver"
+	UserPassenger UserType = "passenger"
+	UserAdmin     UserType = "admin"
+)
+
+// User is a row of the host's user table.
+type User struct {
+	ID     string
+	Type   UserType
+	Active bool // false: banned or deactivated, refused with CodeUserInactive
+}
+
+// UserRepo finds users.
+//
+// FindUser may block, within ctx, and is called concurrently. A missing user
+// is ErrNotFound; any other error refuses with CodeUnavailable.
+type UserRepo interface {
+	FindUser(ctx context.Context, id string) (User, error)
+}
+
+// Session is a row of the host's login session table.
+type Session struct {
+	ID      string
+	UserID  string
+	Revoked bool
+	// AccessTokenExpiresAt, when set, ends the session's sockets at that time
+	// whatever the token says.
+	AccessTokenExpiresAt time.Time
+}
+
+// SessionRepo finds login sessions.
+//
+// FindSession may block, within ctx, and is called concurrently. A missing
+// session is ErrNotFound; any other error refuses with CodeUnavailable.
+type SessionRepo interface {
+	FindSession(ctx context.Context, sid string) (Session, error)
+}
+
+// TripLookup is optional: it tells a socket that connects while a trip runs
+// which trip rooms to join. Without one the server knows the trips that it saw
+// on the bus since it started.
+//
+// ActiveTrips may block, within ctx, and is called concurrently. It returns the
+// ids of the trips that the user, driver or passenger, takes part in now: none
+// is no error. An error refuses the handshake with CodeUnavailable.
+type TripLookup interface {
+	ActiveTrips(ctx context.Context, userID string) ([]string, error)
+}
+
+// TripParties are the people of a trip. DriverID is empty before assignment.
+type TripParties struct{ PassengerID, DriverID string }
+
+// PartyLookup is optional: it fills in the passenger and driver of a domain
+// event that carries no ids of its own, when the server has not seen them on
+// an earlier event of the trip.
+//
+// FindParties may block, within ctx, and is called concurrently. An unknown
+// trip is ErrNotFound.
+type PartyLookup interface {
+	FindParties(ctx context.Context, tripID string) (TripParties, error)
+}
+
+// DriverService does what a driver's inbound events ask for. The default,
+// NewMemoryDrivers, keeps the status rules and forgets everything on restart.
+//
+// Its methods may block, within ctx, and are called concurrently for different
+// sockets; one driver with two phones is two sockets. A refusal is an *Error.
+type DriverService interface {
+	// UpdateStatus applies a status change and returns the snapshot after it.
+	UpdateStatus(ctx context.Context, driverID string, in StatusUpdate) (Availability, error)
+	// UpdateLocation stores a position. fresh is false when a newer one was
+	// stored already: the ping is acknowledged and nobody is told.
+	UpdateLocation(ctx context.Context, driverID string, in LocationPing) (out LocationUpdate, fresh bool, err error)
+	// SetTrip sets the snapshot's current trip, or clears it when tripID is
+	// empty. It does not decide who follows the trip: domain events do.
+	SetTrip(ctx context.Context, driverID, tripID string) (Availability, error)
+}
+
+// OfferService is optional: it answers a driver's accept and reject. Without
+// one every offer is CodeNotFound.
+//
+// Its methods may block, within ctx, and are called concurrently. An offer that
+// expired or was taken is CodeConflict, one not made to this driver
+// CodeNotFound; the same driver accepting again gets the same success. The host
+// publishes the domain events that follow.
+type OfferService interface {
+	AcceptOffer(ctx context.Context, driverID, assignmentID string) (tripID string, err error)
+	RejectOffer(ctx context.Context, driverID, assignmentID, reason string) error
+}
+
+// Envelope is a domain event on the bus.
+type Envelope struct {
+	ID   string    `json:"id"`   // unique, a UUID; reaches clients as eventId
+	Name string    `json:"name"` // such as "trip.requested"
+	Key  string    `json:"key"`  // events of one key are delivered in order; the trip's, driver's or user's id
+	At   time.Time `json:"at"`   // when it was published
+	Data []byte    `json:"data"` // JSON of the event's struct, such as TripRequested
+}
+
+// EventBus carries domain events between the host's services and the server.
+// NewMemoryBus is the in-process one; realtimetest.TestEventBus is what every
+// bus passes.
+//
+// Publish may block, within ctx, and is called concurrently; nil means that the
+// bus has taken the event. Subscribe registers a handler that is called for
+// every event published afterwards: one at a time and in order for each Key,
+// concurrently across keys. A handler's error is the bus's to retry or drop.
+// The returned function ends the subscription and waits for running handlers.
+type EventBus interface {
+	Publish(ctx context.Context, e Envelope) error
+	Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error)
+}
