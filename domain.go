@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // DomainEvent is something that happened, named in the past tense. The built-in
@@ -184,4 +185,39 @@ type PassengerCard struct {
 	Name        *string `json:"name"`
 	PhotoURL    *string `json:"photoUrl"`
 	PhoneMasked *string `json:"phoneMasked"`
+}
+
+// masked returns the card without a phone number that is not masked.
+func (c *DriverCard) masked() *DriverCard {
+	if c == nil || !showsPhone(c.PhoneMasked) {
+		return c
+	}
+	safe := *c
+	safe.PhoneMasked = nil
+	return &safe
+}
+
+// masked returns the card without a phone number that is not masked.
+func (c *PassengerCard) masked() *PassengerCard {
+	if c == nil || !showsPhone(c.PhoneMasked) {
+		return c
+	}
+	safe := *c
+	safe.PhoneMasked = nil
+	return &safe
+}
+
+// showsPhone reports whether so many digits are visible that a masked number
+// may be a full one: more than six.
+func showsPhone(s *string) bool {
+	if s == nil {
+		return false
+	}
+	digits := 0
+	for _, r := range *s {
+		if unicode.IsDigit(r) {
+			digits++
+		}
+	}
+	return digits > 6
 }

@@ -145,3 +145,11 @@ type EventBus interface {
 	Publish(ctx context.Context, e Envelope) error
 	Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error)
 }
+
+// Identity is who a socket belongs to. It does not change while the socket
+// lives, but for the session, which auth:refresh may renew.
+type Identity struct {
+	UserID    string   `json:"userId"`
+	UserType  UserType `json:"userType"`
+	SessionID string   `json:"sid"`
+}

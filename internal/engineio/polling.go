@@ -12,6 +12,10 @@ import (
 	"time"
 )
 
+// lateUpgrade is how long a poll that comes during an upgrade waits for the
+// upgrade packet, which was sent before it if the client has finished.
+const lateUpgrade = 10 * time.Millisecond
+
 // servePolling answers a polling request of an existing session.
 func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
@@ -27,6 +31,12 @@ func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 // servePoll waits until there is something to say, and says it.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
+	if s.probe != nil && s.probe.probed {
+		// The upgrade may be complete on the other connection, not read yet.
+		s.mu.Unlock()
+		time.Sleep(lateUpgrade)
+		s.mu.Lock()
+	}
 	if s.ws != nil || s.state == stateClosed {
 		s.mu.Unlock()
 		errRequest.refuse(w)
@@ -40,6 +50,10 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	}
 	wake := make(chan struct{}, 1)
 	s.poll = wake
+	if s.polled != nil {
+		close(s.polled)
+		s.polled = nil
+	}
 	body := s.answerLocked()
 	for body == nil {
 		s.mu.Unlock()

@@ -22,6 +22,9 @@ const (
 // it counts as not writable.
 const pollGap = time.Second
 
+// latePoll is how long a client's close waits for a poll that was sent with it.
+const latePoll = 25 * time.Millisecond
+
 // Session is one client's connection.
 //
 // Session.recv is held while messages are handed to the handler, which makes
@@ -49,6 +52,7 @@ type Session struct {
 	ws       *wsConn       // nil while polling is the transport
 	probe    *wsConn       // a websocket that is about to take over
 	poll     chan struct{} // wakes the open poll; nil when none is open
+	polled   chan struct{} // closed when a poll arrives; nil unless a close waits for it
 	timer    wheel.Timer   // heartbeat; once closing, the close timeout
 }
 
@@ -346,10 +350,23 @@ func (s *Session) Close(reason Reason) {
 }
 
 // closedByClient ends the session on the client's own close packet: an open
-// poll is let go, and nothing more is sent.
+// poll is let go, and nothing more is sent. A client sends poll and close on two
+// connections at once, so the poll may be the later one to arrive; it gets its
+// answer too, as the close is answered no sooner.
 func (s *Session) closedByClient() {
 	s.mu.Lock()
 	s.left = true
+	if s.ws == nil && s.poll == nil && s.state == stateOpen {
+		s.polled = make(chan struct{})
+		polled := s.polled
+		s.mu.Unlock()
+		select {
+		case <-polled:
+		case <-time.After(latePoll):
+		}
+		s.mu.Lock()
+		s.polled = nil
+	}
 	s.mu.Unlock()
 	s.abort(ReasonTransportClose)
 }

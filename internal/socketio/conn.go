@@ -16,33 +16,31 @@ import (
 // that the client is in. It implements engineio.Handler.
 //
 // Conn.mu guards the fields below it; partial belongs to Message, whose calls
-// come one at a time. Conn.mu may be held while taking a Socket's, not the
-// other way round.
+// come one at a time.
 type Conn struct {
 	// Data is what Config.Accept returned.
 	Data any
 
 	srv     *Server
 	session *engineio.Session
-	partial *inbound // a binary packet whose attachments have not all arrived
+	partial *partial // a binary packet whose attachments have not all arrived
 
 	mu      sync.Mutex
 	closed  bool
 	paused  bool
 	sockets []*Socket    // pending or connected, one of a namespace at most
 	left    []*Namespace // namespaces that it has been in
-	ready   []*Socket    // sockets with events and nobody running them
+	ready   *Socket      // list of sockets with events and nobody running them
 	events  int          // events in all queues
 	bytes   int          // and their size
 	timer   wheel.Timer
 }
 
-// inbound is a packet with what it refers to.
-type inbound struct {
-	packet      Packet
-	attachments [][]byte
-	size        int
-	args        [3][]byte // room for the usual number of arguments
+// partial is a binary packet whose attachments are arriving.
+type partial struct {
+	packet Packet
+	event  *Event
+	bytes  int
 }
 
 var (
@@ -64,17 +62,18 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	if c.partial != nil {
 		return errExpected
 	}
-	in := &inbound{size: len(data)}
-	in.packet.Args = in.args[:0]
-	// The packet outlives data, which is the engine's.
-	if err := in.packet.Parse(bytes.Clone(data), c.srv.cfg.Limits); err != nil {
+	e := &Event{size: len(data)}
+	p := Packet{Args: e.room[:0]}
+	// The event outlives data, which is the engine's.
+	if err := p.Parse(bytes.Clone(data), c.srv.cfg.Limits); err != nil {
 		return err
 	}
-	if in.packet.Attachments > 0 {
-		c.partial = in
+	e.id, e.Args = p.ID, p.Args
+	if p.Attachments > 0 {
+		c.partial = &partial{packet: p, event: e}
 		return nil
 	}
-	return c.dispatch(in)
+	return c.dispatch(&p, e)
 }
 
 func (c *Conn) attachment(data []byte) error {
@@ -82,43 +81,42 @@ func (c *Conn) attachment(data []byte) error {
 	if in == nil {
 		return errBinary
 	}
-	if in.size += len(data); in.size > c.srv.cfg.AttachmentBytes {
+	if in.bytes += len(data); in.bytes > c.srv.cfg.AttachmentBytes {
 		return errTooLarge
 	}
-	in.attachments = append(in.attachments, bytes.Clone(data))
-	if len(in.attachments) < in.packet.Attachments {
+	in.event.Attachments = append(in.event.Attachments, bytes.Clone(data))
+	if len(in.event.Attachments) < in.packet.Attachments {
 		return nil
 	}
 	c.partial = nil
-	return c.dispatch(in)
+	in.event.size += in.bytes
+	return c.dispatch(&in.packet, in.event)
 }
 
-func (c *Conn) dispatch(in *inbound) error {
-	p := &in.packet
+// dispatch handles a packet that has all its attachments, which are with its
+// arguments in e.
+func (c *Conn) dispatch(p *Packet, e *Event) error {
 	if p.Type == PacketConnect {
 		return c.connect(string(p.Namespace), p.Data)
 	}
 	c.mu.Lock()
 	s := c.socketLocked(p.Namespace)
-	if s == nil || !s.opened() && p.Type != PacketDisconnect {
-		left := slices.ContainsFunc(c.left, func(n *Namespace) bool { return n.name == string(p.Namespace) })
-		c.mu.Unlock()
-		if !left && !c.isClosed() {
-			return errNotJoined
-		}
-		return nil
-	}
+	stale := c.closed || s == nil && c.leftLocked(p.Namespace)
 	c.mu.Unlock()
+	switch {
+	case stale:
+		return nil
+	case s == nil, s.handshaking() && p.Type != PacketDisconnect:
+		return errNotJoined
+	}
 	switch p.Type {
 	case PacketDisconnect:
-		s.leave(ReasonClient)
+		s.end(ReasonClient)
 	case PacketEvent, PacketBinaryEvent:
-		s.enqueue(&Event{
-			Name: string(p.Name), Args: p.Args, Attachments: in.attachments,
-			socket: s, id: p.ID, size: in.size,
-		})
+		e.Name, e.socket = string(p.Name), s
+		s.enqueue(e)
 	case PacketAck, PacketBinaryAck:
-		s.acknowledged(p.ID, p.Args, in.attachments)
+		s.acknowledged(e)
 	}
 	return nil
 }
@@ -127,27 +125,24 @@ func (c *Conn) dispatch(in *inbound) error {
 func (c *Conn) connect(name string, payload []byte) error {
 	n := c.srv.Lookup(name)
 	if n == nil {
-		c.send(connectError(name, []byte(`{"message":"Invalid namespace"}`)))
-		c.waitForConnect()
+		c.session.Send(connectError(name, []byte(`{"message":"Invalid namespace"}`)))
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.awaitConnectLocked()
 		return nil
 	}
-	s := newSocket(c, n)
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.closed {
-		c.mu.Unlock()
 		return nil
 	}
 	if c.socketLocked([]byte(name)) != nil {
-		c.mu.Unlock()
 		return errNamespaceUp
 	}
+	s := newSocket(c, n)
 	c.sockets = append(c.sockets, s)
 	c.srv.running.Add(1)
-	c.mu.Unlock()
-	go func() {
-		defer c.srv.running.Done()
-		n.hooks.Connect(s, payload)
-	}()
+	go s.connect(payload)
 	return nil
 }
 
@@ -158,6 +153,15 @@ func (c *Conn) socketLocked(namespace []byte) *Socket {
 		}
 	}
 	return nil
+}
+
+func (c *Conn) leftLocked(namespace []byte) bool {
+	for _, n := range c.left {
+		if n.name == string(namespace) {
+			return true
+		}
+	}
+	return false
 }
 
 // Sockets returns the sockets that are open now.
@@ -175,14 +179,13 @@ func (c *Conn) forget(s *Socket, wasOpen bool) (others int) {
 	if wasOpen && !slices.Contains(c.left, s.ns) {
 		c.left = append(c.left, s.ns)
 	}
+	c.awaitConnectLocked()
 	return len(c.sockets)
 }
 
-// waitForConnect gives a client without a namespace another connect timeout.
-func (c *Conn) waitForConnect() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.closed {
+// awaitConnectLocked gives a client without a namespace another connect timeout.
+func (c *Conn) awaitConnectLocked() {
+	if !c.closed && len(c.sockets) == 0 {
 		c.srv.cfg.Wheel.Arm(&c.timer, c.srv.cfg.ConnectTimeout)
 	}
 }
@@ -200,36 +203,30 @@ func (c *Conn) idle() {
 // Serve implements engineio.Handler: it runs the queues that have events and
 // nobody running them, the last one on the caller's goroutine.
 func (c *Conn) Serve() {
-	for {
-		c.mu.Lock()
-		n := len(c.ready)
-		if n == 0 {
-			c.mu.Unlock()
-			return
-		}
-		s := c.ready[n-1]
-		c.ready[n-1] = nil
-		c.ready = c.ready[:n-1]
-		if n == 1 {
-			c.ready = nil
-		}
-		c.mu.Unlock()
-		if n == 1 {
+	c.mu.Lock()
+	s := c.ready
+	c.ready = nil
+	c.mu.Unlock()
+	for s != nil {
+		next := s.next // a socket that runs may become ready again
+		if next == nil {
 			s.run()
 			return
 		}
 		go s.run()
+		s = next
 	}
 }
 
-// queued counts an event in, and holds the client back when too many wait.
+// queued counts an event in, and holds the client back when too many wait. An
+// idle socket is put on the list for Serve.
 func (c *Conn) queued(s *Socket, size int, idle bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.events++
 	c.bytes += size
 	if idle {
-		c.ready = append(c.ready, s)
+		s.next, c.ready = c.ready, s
 	}
 	if !c.paused && (c.events > c.srv.cfg.QueuedEvents || c.bytes > c.srv.cfg.QueuedBytes) {
 		c.paused = true
@@ -237,38 +234,32 @@ func (c *Conn) queued(s *Socket, size int, idle bool) {
 	}
 }
 
-// taken counts events out.
-func (c *Conn) taken(events, size int) {
+// taken counts an event out.
+func (c *Conn) taken(size int) {
 	c.mu.Lock()
-	c.events -= events
+	defer c.mu.Unlock()
+	c.events--
 	c.bytes -= size
-	resume := c.paused && c.events <= c.srv.cfg.QueuedEvents/2 && c.bytes <= c.srv.cfg.QueuedBytes/2
-	if resume {
+	if c.paused && c.events <= c.srv.cfg.QueuedEvents/2 && c.bytes <= c.srv.cfg.QueuedBytes/2 {
 		c.paused = false
-	}
-	c.mu.Unlock()
-	if resume {
 		c.session.Resume()
 	}
 }
 
-// Closed implements engineio.Handler.
+// Closed implements engineio.Handler. The sockets end on a goroutine of their
+// own, as whoever found the connection closed may hold a socket's lock.
 func (c *Conn) Closed(reason engineio.Reason) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.closed = true
 	c.srv.cfg.Wheel.Stop(&c.timer)
-	sockets := c.sockets
-	c.sockets = nil
-	c.mu.Unlock()
-	for _, s := range sockets {
-		s.close(string(reason))
+	if len(c.sockets) == 0 {
+		return
 	}
+	sockets := slices.Clone(c.sockets) // each takes itself off the list
+	c.srv.running.Go(func() {
+		for _, s := range sockets {
+			s.end(string(reason))
+		}
+	})
 }
-
-func (c *Conn) isClosed() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.closed
-}
-
-func (c *Conn) send(ms ...*engineio.Message) bool { return c.session.Send(ms...) }

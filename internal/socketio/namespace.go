@@ -104,24 +104,47 @@ func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
 	return m, first
 }
 
-// part takes a member out of its room.
-func (n *Namespace) part(m *member) {
+// part takes a member out of its room and reports whether that is empty now.
+func (n *Namespace) part(m *member) (emptied bool) {
 	sh, r := n.of(m.room.name), m.room
 	sh.mu.Lock()
+	defer sh.mu.Unlock()
 	last := len(r.members) - 1
 	r.members[m.pos] = r.members[last]
 	r.members[m.pos].pos = m.pos
 	r.members[last] = nil
 	r.members = r.members[:last]
+	if last == 0 {
+		delete(sh.rooms, r.name)
+		return true
+	}
 	if cap(r.members) > 64 && last < cap(r.members)/4 {
 		r.members = slices.Clone(r.members) // give back what a crowd needed
 	}
-	if last == 0 {
-		delete(sh.rooms, r.name)
+	return false
+}
+
+// changed calls the Room hook.
+func (n *Namespace) changed(rooms []string) {
+	for _, name := range rooms {
+		func() {
+			defer n.guard(nil)
+			n.hooks.Room(name)
+		}()
 	}
-	sh.mu.Unlock()
-	if last == 0 {
-		n.hooks.Room(r.name)
+}
+
+// guard, deferred, keeps a panic of the layer above from ending the program. A
+// connection that was in the middle of something then is closed.
+func (n *Namespace) guard(s *Socket) {
+	if n.hooks.Panic == nil {
+		return
+	}
+	if v := recover(); v != nil {
+		n.hooks.Panic(s, v)
+		if s != nil {
+			s.conn.session.Close(engineio.ReasonForcedClose)
+		}
 	}
 }
 
@@ -145,30 +168,26 @@ func (n *Namespace) Socket(id string) *Socket {
 // but for those in any of Except.
 type Target struct{ Rooms, Except []string }
 
+// selections are what Emit selects into.
+var selections = sync.Pool{New: func() any { return new([]*Socket) }}
+
 // Emit queues messages on every selected socket, once. What it costs per socket
 // is the queueing; the messages are shared.
 func (n *Namespace) Emit(t Target, ms ...*engineio.Message) {
-	if len(t.Rooms) == 1 && len(t.Except) == 0 {
-		sh := n.of(t.Rooms[0])
-		sh.mu.RLock()
-		defer sh.mu.RUnlock()
-		if r := sh.rooms[t.Rooms[0]]; r != nil {
-			for _, m := range r.members {
-				m.socket.deliver(ms)
-			}
-		} else if s := sh.sockets[t.Rooms[0]]; s != nil {
-			s.deliver(ms)
-		}
-		return
-	}
-	for _, s := range n.Select(t) {
+	found := selections.Get().(*[]*Socket)
+	*found = n.selected((*found)[:0], t)
+	for _, s := range *found {
 		s.deliver(ms)
 	}
+	clear(*found)
+	selections.Put(found)
 }
 
 // Select returns the selected sockets.
-func (n *Namespace) Select(t Target) []*Socket {
-	var found []*Socket
+func (n *Namespace) Select(t Target) []*Socket { return n.selected(nil, t) }
+
+// selected appends the selected sockets to found, which is empty.
+func (n *Namespace) selected(found []*Socket, t Target) []*Socket {
 	if len(t.Rooms) == 0 {
 		for i := range n.shard {
 			sh := &n.shard[i]

@@ -6,6 +6,9 @@
 //
 // One way in: engineio -> Conn.Message -> Socket's queue -> Hooks.Event.
 // One way out: Namespace.Emit -> rooms -> Socket.deliver -> engineio.Session.Send.
+//
+// Locks are taken in this order: Socket.mu, Conn.mu or a room's, then what is
+// below. None is held while calling a hook.
 package socketio
 
 import (
@@ -42,8 +45,14 @@ type Hooks struct {
 	// Event.
 	Disconnect func(s *Socket, reason string)
 	// Room is called when a room gets its first socket or loses its last one.
-	// Calls may be late and out of order: HasRoom tells how it is.
+	// Calls may be late and out of order: HasRoom tells how it is. It must not
+	// block.
 	Room func(room string)
+	// Panic is told of a panic in one of the others, or in a function given to
+	// Expect, with the stack still there. The connection is closed: nobody knows
+	// how far it came. Room has no socket, s is nil then. Without Panic the
+	// program ends.
+	Panic func(s *Socket, v any)
 }
 
 // Disconnect reasons of a single namespace; the others are engineio's.
@@ -58,7 +67,7 @@ const (
 // first connection.
 type Server struct {
 	cfg     Config
-	running sync.WaitGroup
+	running sync.WaitGroup // handshakes, open sockets, and closing connections
 
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
@@ -84,6 +93,9 @@ func (s *Server) Lookup(name string) *Namespace {
 	defer s.mu.RUnlock()
 	return s.namespaces[name]
 }
+
+// Wait returns when every hook has. It is called after the engine's Shutdown.
+func (s *Server) Wait() { s.running.Wait() }
 
 // Accept is engineio's Config.Accept.
 func (s *Server) Accept(es *engineio.Session, r *http.Request) engineio.Handler {

@@ -28,34 +28,29 @@ var ErrClosed = errors.New("socket is closed")
 
 // Socket is one client in one namespace.
 //
-// Socket.mu guards the fields below it and is never held while calling a hook.
-// A room's lock may be taken while holding it, not the other way round. One
-// goroutine at a time runs the queue: the one that set running.
+// Socket.mu guards the fields below it, and state, which changes under it but
+// may be read without. It is held while messages are handed to the engine, so
+// that none overtakes the answer to CONNECT or follows DISCONNECT. One goroutine
+// at a time runs the queue: the one that set running, or that took the socket
+// off the connection's ready list.
 type Socket struct {
-	// Data is the layer above's own; set before Open.
+	// Data is the layer above's own; set before Admit.
 	Data any
 
-	conn *Conn
-	ns   *Namespace
-	id   string
-
+	conn  *Conn
+	ns    *Namespace
+	id    string
+	next  *Socket // on the connection's ready list, whose it is
 	state atomic.Int32
-	hold  atomic.Pointer[hold]
 
-	mu      sync.Mutex
-	rooms   []*member
-	running bool
-	reason  string
-	gone    bool // the Disconnect hook is due behind the queue
-	queue   []*Event
-	acks    map[int64]func(Reply)
-}
-
-// hold keeps what is sent to an admitted socket until it is open.
-type hold struct {
-	mu       sync.Mutex
-	released bool
-	ms       []*engineio.Message
+	mu          sync.Mutex
+	rooms       []*member
+	held        []*engineio.Message // what is to be sent once it is open
+	first, last *Event              // the queue
+	acks        map[int64]func(Reply)
+	running     bool
+	gone        bool // the Disconnect hook is due behind the queue
+	reason      string
 }
 
 // Reply is a client's answer to an emit with ack. Err is ErrClosed when the
@@ -81,135 +76,159 @@ func (s *Socket) Conn() *Conn { return s.conn }
 // Namespace returns the namespace.
 func (s *Socket) Namespace() *Namespace { return s.ns }
 
+func (s *Socket) handshaking() bool { return s.state.Load() < socketOpen }
+
 func (s *Socket) opened() bool { return s.state.Load() == socketOpen }
 
 // Closed reports whether the socket is gone.
 func (s *Socket) Closed() bool { return s.state.Load() == socketClosed }
 
+// connect asks the layer above.
+func (s *Socket) connect(payload []byte) {
+	defer s.conn.srv.running.Done()
+	defer s.ns.guard(s)
+	s.ns.hooks.Connect(s, payload)
+}
+
 // Admit puts a pending socket into the namespace and into rooms. Until Open,
 // what is sent to it is held back. It reports false when the client is gone.
 func (s *Socket) Admit(rooms ...string) bool {
-	s.hold.Store(&hold{})
-	if !s.state.CompareAndSwap(socketPending, socketAdmitted) {
+	s.mu.Lock()
+	if s.state.Load() != socketPending {
+		s.mu.Unlock()
 		return false
 	}
+	s.state.Store(socketAdmitted)
 	s.ns.add(s)
-	if s.Closed() { // in between; close did not see it in the namespace
-		s.ns.remove(s)
-		return false
-	}
-	return s.Join(rooms...)
+	fresh := s.joinLocked(rooms)
+	s.mu.Unlock()
+	s.ns.changed(fresh)
+	return true
 }
 
 // Open tells the client that it is connected, followed by ms and by what was
-// held back. It reports false when the client is gone.
+// held back. It reports false when the client is gone; true means that the
+// Disconnect hook will be called.
 func (s *Socket) Open(ms ...*engineio.Message) bool {
-	h := s.hold.Load()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if !s.state.CompareAndSwap(socketAdmitted, socketOpen) {
-		return false
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.openLocked(ms)
+}
+
+// OpenThen is Open, with a function that runs behind it and before any of the
+// socket's events.
+func (s *Socket) OpenThen(first func(), ms ...*engineio.Message) bool {
+	s.mu.Lock()
+	ok := s.openLocked(ms)
+	s.running = s.running || ok
+	s.mu.Unlock()
+	if ok {
+		defer func() { go s.run() }()
+		first()
 	}
-	all := make([]*engineio.Message, 0, 1+len(ms)+len(h.ms))
-	all = append(append(append(all, connected(s.ns.name, s.id)), ms...), h.ms...)
-	ok := s.conn.send(all...)
-	h.released, h.ms = true, nil
-	s.hold.Store(nil)
 	return ok
 }
 
-// Refuse ends a pending or admitted socket with CONNECT_ERROR, payload being
-// its JSON object. The connection stays, for another try.
-func (s *Socket) Refuse(payload []byte) {
-	if s.Drop() {
-		s.conn.send(connectError(s.ns.name, payload))
+func (s *Socket) openLocked(ms []*engineio.Message) bool {
+	if s.state.Load() != socketAdmitted {
+		return false
 	}
+	s.state.Store(socketOpen)
+	s.conn.srv.running.Add(1) // until the Disconnect hook returns
+	all := make([]*engineio.Message, 0, 1+len(ms)+len(s.held))
+	all = append(append(append(all, connected(s.ns.name, s.id)), ms...), s.held...)
+	s.held = nil
+	// If the client is gone, its Conn.Closed is about to end the socket.
+	s.conn.session.Send(all...)
+	return true
+}
+
+// Refuse ends a pending or admitted socket with CONNECT_ERROR, payload being
+// its JSON object, and with DISCONNECT behind it if disconnect is set. The
+// connection stays, for another try. It reports whether it was such a socket.
+func (s *Socket) Refuse(payload []byte, disconnect bool) bool {
+	ms := []*engineio.Message{connectError(s.ns.name, payload)}
+	if disconnect {
+		ms = append(ms, disconnected(s.ns.name))
+	}
+	_, ok := s.leave("", true, ms)
+	return ok
 }
 
 // Drop ends a pending or admitted socket without a word and reports whether it
 // was one.
 func (s *Socket) Drop() bool {
-	for _, from := range []int32{socketPending, socketAdmitted} {
-		if s.state.CompareAndSwap(from, socketClosed) {
-			s.leaveAll()
-			s.conn.forget(s, false)
-			s.conn.waitForConnect()
-			return true
-		}
-	}
-	return false
+	_, ok := s.leave("", true, nil)
+	return ok
 }
 
 // Disconnect takes the socket out of the namespace and tells the client. The
 // connection is closed too when no other socket is left on it.
 func (s *Socket) Disconnect() {
-	if others, ok := s.leave(ReasonServer, disconnected(s.ns.name)); ok && others == 0 {
+	if others, ok := s.leave(ReasonServer, false, []*engineio.Message{disconnected(s.ns.name)}); ok && others == 0 {
 		s.conn.session.Close(engineio.ReasonForcedClose)
 	}
 }
 
-// leave ends the socket while the connection lives on.
-func (s *Socket) leave(reason string, last ...*engineio.Message) (others int, ok bool) {
-	if s.Drop() {
-		s.conn.send(last...)
-		return len(s.conn.Sockets()), true
-	}
-	if !s.close(reason) {
+// end ends the socket, whatever its state, when the client wants it or is gone.
+func (s *Socket) end(reason string) { s.leave(reason, false, nil) }
+
+// leave ends the socket, unless it is closed already or, with refused, open: out
+// of its rooms, farewell sent, acks failed, the Disconnect hook called behind
+// what was queued. It returns how many sockets are left on the connection.
+func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message) (others int, ok bool) {
+	s.mu.Lock()
+	was := s.state.Load()
+	if was == socketClosed || refused && was == socketOpen {
+		s.mu.Unlock()
 		return 0, false
 	}
-	s.conn.send(last...)
-	others = s.conn.forget(s, true)
-	s.conn.waitForConnect()
-	return others, true
-}
-
-// close ends the socket: out of its rooms, acks failed, the Disconnect hook
-// called behind what was queued, if it was open.
-func (s *Socket) close(reason string) bool {
-	was := s.state.Swap(socketClosed)
-	if was == socketClosed {
-		return false
-	}
-	s.leaveAll()
-	s.mu.Lock()
+	// First of all, so that what comes next from the client is judged by it.
+	others = s.conn.forget(s, was == socketOpen)
+	s.state.Store(socketClosed)
+	s.conn.session.Send(farewell...)
+	s.held = nil
+	s.ns.remove(s)
+	emptied := s.partLocked(s.rooms)
+	s.rooms = nil
 	acks := s.acks
 	s.acks = nil
+	run := false
+	if was == socketOpen {
+		for reason == ReasonServer && s.takeLocked() != nil {
+			// Nothing of a socket that was thrown out counts any more.
+		}
+		s.gone, s.reason = true, reason
+		run = !s.running
+		s.running = true
+	}
 	s.mu.Unlock()
+
+	s.ns.changed(emptied)
 	for _, f := range acks {
-		f(Reply{Err: ErrClosed})
+		s.answer(f, Reply{Err: ErrClosed})
 	}
-	if was != socketOpen {
-		return true
-	}
-	s.mu.Lock()
-	s.gone, s.reason = true, reason
-	run := !s.running
-	s.running = true
-	if reason == ReasonServer { // nothing of a socket that was thrown out counts any more
-		s.discardLocked()
-	}
-	s.mu.Unlock()
 	if run {
 		go s.run()
 	}
-	return true
-}
-
-func (s *Socket) leaveAll() {
-	s.ns.remove(s)
-	s.mu.Lock()
-	rooms := s.rooms
-	s.rooms = nil
-	s.mu.Unlock()
-	for _, m := range rooms {
-		s.ns.part(m)
-	}
+	return others, true
 }
 
 // Join puts the socket into rooms. It reports false when the socket is gone.
 func (s *Socket) Join(rooms ...string) bool {
-	var fresh []string
 	s.mu.Lock()
+	if s.Closed() {
+		s.mu.Unlock()
+		return false
+	}
+	fresh := s.joinLocked(rooms)
+	s.mu.Unlock()
+	s.ns.changed(fresh)
+	return true
+}
+
+// joinLocked returns the rooms that had been empty.
+func (s *Socket) joinLocked(rooms []string) (fresh []string) {
 	for _, name := range rooms {
 		if s.roomLocked(name) >= 0 {
 			continue
@@ -220,31 +239,31 @@ func (s *Socket) Join(rooms ...string) bool {
 			fresh = append(fresh, name)
 		}
 	}
-	s.mu.Unlock()
-	for _, name := range fresh {
-		s.ns.hooks.Room(name)
-	}
-	if s.Closed() { // leaveAll may have come before
-		s.leaveAll()
-		return false
-	}
-	return true
+	return fresh
 }
 
 // Leave takes the socket out of rooms.
 func (s *Socket) Leave(rooms ...string) {
-	var left []*member
+	var emptied []string
 	s.mu.Lock()
 	for _, name := range rooms {
 		if i := s.roomLocked(name); i >= 0 {
-			left = append(left, s.rooms[i])
+			emptied = append(emptied, s.partLocked(s.rooms[i:i+1])...)
 			s.rooms = slices.Delete(s.rooms, i, i+1)
 		}
 	}
 	s.mu.Unlock()
-	for _, m := range left {
-		s.ns.part(m)
+	s.ns.changed(emptied)
+}
+
+// partLocked returns the rooms that are empty now.
+func (s *Socket) partLocked(ms []*member) (emptied []string) {
+	for _, m := range ms {
+		if s.ns.part(m) {
+			emptied = append(emptied, m.room.name)
+		}
 	}
+	return emptied
 }
 
 // Rooms returns the names of the rooms that the socket is in.
@@ -259,7 +278,7 @@ func (s *Socket) Rooms() []string {
 }
 
 // EachRoom calls f with the names of the socket's rooms until it returns false.
-// f must not call the socket.
+// f must not call the socket, nor emit.
 func (s *Socket) EachRoom(f func(name string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,36 +300,37 @@ func (s *Socket) roomLocked(name string) int {
 	return slices.IndexFunc(s.rooms, func(m *member) bool { return m.room.name == name })
 }
 
-// Send sends messages to the client, together.
+// Send sends messages to the client, together. It reports false when the socket
+// is gone or not admitted yet.
 func (s *Socket) Send(ms ...*engineio.Message) bool { return s.deliver(ms) }
 
 func (s *Socket) deliver(ms []*engineio.Message) bool {
-	if h := s.hold.Load(); h != nil {
-		h.mu.Lock()
-		if !h.released {
-			h.ms = append(h.ms, ms...)
-			h.mu.Unlock()
-			return true
-		}
-		h.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch s.state.Load() {
+	case socketAdmitted:
+		s.held = append(s.held, ms...)
+		return true
+	case socketOpen:
+		return s.conn.session.Send(ms...)
 	}
-	return s.opened() && s.conn.send(ms...)
+	return false
 }
 
 // Expect registers f for the ack with an id of Namespace.NextID. It is called
 // once, on any goroutine, and must not block; Forget takes it back.
 func (s *Socket) Expect(id int64, f func(Reply)) {
 	s.mu.Lock()
-	if !s.Closed() {
-		if s.acks == nil {
-			s.acks = map[int64]func(Reply){}
-		}
-		s.acks[id] = f
+	if s.Closed() {
 		s.mu.Unlock()
+		s.answer(f, Reply{Err: ErrClosed})
 		return
 	}
+	if s.acks == nil {
+		s.acks = map[int64]func(Reply){}
+	}
+	s.acks[id] = f
 	s.mu.Unlock()
-	f(Reply{Err: ErrClosed})
 }
 
 // Forget gives up waiting for an ack.
@@ -320,14 +340,20 @@ func (s *Socket) Forget(id int64) {
 	delete(s.acks, id)
 }
 
-func (s *Socket) acknowledged(id int64, args, attachments [][]byte) {
+// acknowledged hands on a client's ack, which Event is another name for.
+func (s *Socket) acknowledged(e *Event) {
 	s.mu.Lock()
-	f := s.acks[id]
-	delete(s.acks, id)
+	f := s.acks[e.id]
+	delete(s.acks, e.id)
 	s.mu.Unlock()
 	if f != nil { // else too late, or an invention of the client's
-		f(Reply{Args: args, Attachments: attachments})
+		s.answer(f, Reply{Args: e.Args, Attachments: e.Attachments})
 	}
+}
+
+func (s *Socket) answer(f func(Reply), r Reply) {
+	defer s.ns.guard(s)
+	f(r)
 }
 
 // Ask emits an event with an ack and waits for it, until ctx ends.
@@ -351,50 +377,63 @@ func (s *Socket) Ask(ctx context.Context, event func(id int64) []*engineio.Messa
 // enqueue puts an event behind those that wait.
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
-	if s.gone || s.Closed() {
-		s.mu.Unlock()
+	defer s.mu.Unlock()
+	if s.Closed() {
 		return
 	}
-	s.queue = append(s.queue, e)
-	idle := !s.running
+	if s.first == nil {
+		s.first = e
+	} else {
+		s.last.next = e
+	}
+	s.last = e
+	s.conn.queued(s, e.size, !s.running)
 	s.running = true
-	s.mu.Unlock()
-	s.conn.queued(s, e.size, idle)
 }
 
 // run handles events until none waits.
 func (s *Socket) run() {
 	for {
 		s.mu.Lock()
-		if len(s.queue) == 0 {
-			s.queue = nil
-			gone := s.gone
-			s.gone = false
+		e, gone := s.takeLocked(), s.gone
+		if e == nil {
 			s.running = gone // once gone, nothing runs any more
-			s.mu.Unlock()
-			if gone {
-				s.ns.hooks.Disconnect(s, s.reason)
-			}
+		}
+		s.mu.Unlock()
+		switch {
+		case e != nil:
+			s.handle(e)
+		case gone:
+			s.disconnected()
+			return
+		default:
 			return
 		}
-		e := s.queue[0]
-		s.queue[0] = nil
-		s.queue = s.queue[1:]
-		s.mu.Unlock()
-		s.conn.taken(1, e.size)
-		s.ns.hooks.Event(s, e)
 	}
 }
 
-func (s *Socket) discardLocked() {
-	events, size := len(s.queue), 0
-	for _, e := range s.queue {
-		size += e.size
+// takeLocked takes the first event off the queue, nil when none waits.
+func (s *Socket) takeLocked() *Event {
+	e := s.first
+	if e == nil {
+		return nil
 	}
-	s.queue = nil
-	if events > 0 {
-		go s.conn.taken(events, size) // takes the connection's lock, which comes first
+	if s.first, e.next = e.next, nil; s.first == nil {
+		s.last = nil
 	}
+	s.conn.taken(e.size)
+	return e
+}
+
+func (s *Socket) handle(e *Event) {
+	defer s.ns.guard(s)
+	s.ns.hooks.Event(s, e)
+}
+
+func (s *Socket) disconnected() {
+	defer s.conn.srv.running.Done()
+	defer s.ns.guard(s)
+	s.ns.hooks.Disconnect(s, s.reason)
 }
 
 // Event is an event that a client sent.
@@ -406,6 +445,8 @@ type Event struct {
 	socket *Socket
 	id     int64
 	size   int
+	next   *Event    // in the socket's queue
+	room   [3][]byte // for the usual number of arguments
 }
 
 // WantsAck reports whether the client waits for an answer.
@@ -414,7 +455,13 @@ func (e *Event) WantsAck() bool { return e.id != NoID }
 // Ack answers the event. It does nothing when no answer is wanted; calling it
 // twice is a mistake.
 func (e *Event) Ack(attachments [][]byte, args ...[]byte) {
-	if e.id != NoID {
-		e.socket.deliver(withAttachments(ackMessage(e.socket.ns.name, e.id, len(attachments), args), attachments))
+	if e.id == NoID {
+		return
 	}
+	m := ackMessage(e.socket.ns.name, e.id, len(attachments), args)
+	if len(attachments) == 0 {
+		e.socket.Send(m)
+		return
+	}
+	e.socket.Send(withAttachments(m, attachments)...)
 }

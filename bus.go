@@ -1,0 +1,260 @@
+// The event bus inside one process.
+
+package realtime
+
+import (
+	"context"
+	"fmt"
+	"hash/maphash"
+	"runtime/debug"
+	"slices"
+	"sync"
+)
+
+// MemoryBus is an EventBus for a host whose services and server share a
+// process; what has not been delivered when it ends is lost.
+//
+// Handlers are called from 64 queues, each with a part of the keys: in the
+// order of publishing within a queue, and so for each key, concurrently across
+// queues. A slow handler holds up the keys that share its queue, and the other
+// subscribers to those events. A queue has a goroutine only while it has work.
+//
+// All methods may be called concurrently.
+type MemoryBus struct {
+	// OnError, when set, is told of every event that a handler failed on: by an
+	// error, or by a panic, which is recovered. The event is not retried, and
+	// the other subscribers get it all the same. Set it before the first use.
+	// It is called like a handler, and must not panic.
+	OnError func(e Envelope, err error)
+
+	seed  maphash.Seed
+	slots chan struct{} // holds one for each event under way, but for those published by handlers
+
+	mu            sync.Mutex // guards the rest, and every subscription's ended
+	queues        [64]busQueue
+	subscriptions []*subscription // replaced, never changed: events hold on to the list of their time
+	pending       int             // events taken and not handled by all
+	closing       chan struct{}   // closed by Close
+	drained       chan struct{}   // closed when nothing is pending after that
+}
+
+var _ EventBus = (*MemoryBus)(nil)
+
+// NewMemoryBus returns a MemoryBus without subscribers, that holds up to 65536
+// events. It costs nothing while idle, and need not be closed.
+func NewMemoryBus() *MemoryBus {
+	return &MemoryBus{
+		seed:    maphash.MakeSeed(),
+		slots:   make(chan struct{}, maxPendingEvents),
+		closing: make(chan struct{}),
+		drained: make(chan struct{}),
+	}
+}
+
+// Publish implements EventBus: it queues the event and returns. e.Data belongs
+// to the bus and its handlers from then on, and nobody may change it.
+//
+// When the bus is full Publish waits for room, within ctx, unless ctx is the
+// one that a handler was called with, or derived from it: were handlers to wait
+// for each other, the bus would stand still. After Close it returns ErrClosed.
+//
+// Handlers get a context with the values of ctx; its end is not theirs.
+func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ev := busEvent{Envelope: e, ctx: ctx}
+	if ctx.Done() != nil { // else it is fit as it stands, and events that beget events do not wrap it on and on
+		ev.ctx = context.WithoutCancel(ctx)
+	}
+	if ctx.Value(handlerOf{b}) == nil {
+		ev.ctx = context.WithValue(ev.ctx, handlerOf{b}, true)
+		select {
+		case b.slots <- struct{}{}:
+		default:
+			select {
+			case b.slots <- struct{}{}:
+			case <-b.closing:
+				return ErrClosed
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+		ev.slot = true
+	}
+	if !b.enqueue(ev) {
+		b.release(ev)
+		return ErrClosed
+	}
+	return nil
+}
+
+// Subscribe implements EventBus. After Close it returns ErrClosed.
+//
+// Once cancel has returned the handler is not called again, not for events that
+// were published before either. It waits for running calls of the handler, so a
+// handler that ends its own subscription must do it with `go cancel()`.
+func (b *MemoryBus) Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error) {
+	s := &subscription{handler: handler}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosing() {
+		return nil, ErrClosed
+	}
+	b.subscriptions = append(slices.Clip(b.subscriptions), s)
+	return func() {
+		b.mu.Lock()
+		s.ended = true
+		b.subscriptions = slices.DeleteFunc(slices.Clone(b.subscriptions), func(other *subscription) bool { return other == s })
+		b.mu.Unlock()
+		s.running.Wait()
+	}, nil
+}
+
+// Close makes Publish and Subscribe return ErrClosed and waits, within ctx,
+// until everything that was published has been handled. Handlers go on when ctx
+// ends; another call waits for them again. Not to be called from a handler.
+func (b *MemoryBus) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if !b.isClosing() {
+		close(b.closing)
+		if b.pending == 0 {
+			close(b.drained)
+		}
+	}
+	b.mu.Unlock()
+	select {
+	case <-b.drained:
+		return nil
+	default:
+	}
+	select {
+	case <-b.drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("event bus not drained: %w", ctx.Err())
+	}
+}
+
+const maxPendingEvents = 65536
+
+// handlerOf is the key that marks the contexts of a bus's handlers.
+type handlerOf struct{ bus *MemoryBus }
+
+type subscription struct {
+	handler func(ctx context.Context, e Envelope) error
+	ended   bool
+	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
+}
+
+type busEvent struct {
+	Envelope
+	ctx  context.Context
+	to   []*subscription
+	slot bool // holds one of MemoryBus.slots
+}
+
+type busQueue struct {
+	events []busEvent
+	active bool // has a goroutine
+}
+
+func (b *MemoryBus) isClosing() bool {
+	select {
+	case <-b.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// enqueue reports false when the bus is closed.
+func (b *MemoryBus) enqueue(ev busEvent) bool {
+	q := &b.queues[maphash.String(b.seed, ev.Key)%uint64(len(b.queues))]
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.isClosing() {
+		return false
+	}
+	ev.to = b.subscriptions
+	q.events = append(q.events, ev)
+	b.pending++
+	if !q.active {
+		q.active = true
+		go b.run(q)
+	}
+	return true
+}
+
+// run handles the events of a queue until there are none.
+func (b *MemoryBus) run(q *busQueue) {
+	empty := false
+	defer func() {
+		if !empty { // a handler ended this goroutine, as t.FailNow does
+			go b.run(q)
+		}
+	}()
+	for {
+		ev, ok := b.next(q)
+		if !ok {
+			empty = true
+			return
+		}
+		b.deliver(ev)
+	}
+}
+
+func (b *MemoryBus) next(q *busQueue) (ev busEvent, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(q.events) == 0 {
+		*q = busQueue{}
+		return busEvent{}, false
+	}
+	ev = q.events[0]
+	q.events[0] = busEvent{}
+	q.events = q.events[1:]
+	return ev, true
+}
+
+func (b *MemoryBus) deliver(ev busEvent) {
+	defer func() {
+		b.release(ev)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.pending--; b.pending == 0 && b.isClosing() {
+			close(b.drained)
+		}
+	}()
+	for _, s := range ev.to {
+		if err := b.call(s, ev); err != nil && b.OnError != nil {
+			b.OnError(ev.Envelope, err)
+		}
+	}
+}
+
+// call runs one subscriber's handler, unless the subscription has ended.
+func (b *MemoryBus) call(s *subscription, ev busEvent) (err error) {
+	b.mu.Lock()
+	ended := s.ended
+	if !ended {
+		s.running.Add(1)
+	}
+	b.mu.Unlock()
+	if ended {
+		return nil
+	}
+	defer s.running.Done()
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("handler of %s panicked: %v\n%s", ev.Name, r, debug.Stack())
+		}
+	}()
+	return s.handler(ev.ctx, ev.Envelope)
+}
+
+func (b *MemoryBus) release(ev busEvent) {
+	if ev.slot {
+		<-b.slots
+	}
+}

@@ -1,0 +1,138 @@
+// The built-in inbound events: what a driver, an admin may ask for, and who is
+// told of it.
+
+package realtime
+
+import (
+	"context"
+	"errors"
+)
+
+// handleBuiltins registers the contract's inbound events.
+func (rt *Server) handleBuiltins() {
+	drivers, admin := rt.Drivers(), rt.Admin()
+	DriverStatusUpdate.Handle(drivers, rt.updateStatus)
+	DriverLocationPing.Handle(drivers, rt.updateLocation)
+	DriverTripSet.Handle(drivers, rt.setTrip)
+	DriverOfferAccept.Handle(drivers, rt.acceptOffer)
+	DriverOfferReject.Handle(drivers, rt.rejectOffer)
+	AdminTripJoin.Handle(admin, rt.joinTrip)
+	AdminTripLeave.Handle(admin, rt.leaveTrip)
+	AdminDriversJoin.Handle(admin, rt.joinDrivers)
+	AdminDriversLeave.Handle(admin, rt.leaveDrivers)
+}
+
+func (rt *Server) updateStatus(ctx context.Context, s *Socket, in StatusUpdate) (Availability, error) {
+	a, err := rt.opts.Drivers.UpdateStatus(ctx, s.Identity().UserID, in)
+	if err != nil {
+		return a, err
+	}
+	rt.emitFrom(s, statusDeliveries(a, newEventID()))
+	return a, nil
+}
+
+func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing) (None, error) {
+	u, fresh, err := rt.opts.Drivers.UpdateLocation(ctx, s.Identity().UserID, in)
+	if err != nil || !fresh {
+		return None{}, err
+	}
+	// The trips that the driver's socket follows: the domain events put it in.
+	var trips []string
+	s.inner.EachRoom(func(name string) bool {
+		if id, ok := tripOf(name); ok {
+			trips = append(trips, id)
+		}
+		return true
+	})
+	s.cork()
+	rt.publisher.emitLocation(u, newEventID(), trips)
+	return None{}, nil
+}
+
+func (rt *Server) setTrip(ctx context.Context, s *Socket, in SetTrip) (Availability, error) {
+	trip := ""
+	if in.CurrentTripID != nil {
+		trip = *in.CurrentTripID
+	}
+	a, err := rt.opts.Drivers.SetTrip(ctx, s.Identity().UserID, trip)
+	if err != nil {
+		return a, err
+	}
+	rt.emitFrom(s, tripUpdateDeliveries(DriverTrip{
+		DriverID: a.DriverID, CurrentTripID: a.CurrentTripID,
+		AvailabilityReason: a.AvailabilityReason, IsAvailableForTrips: a.IsAvailableForTrips,
+	}, newEventID()))
+	return a, nil
+}
+
+// emitFrom emits what follows from a socket's event, before its ack and in one
+// write with it.
+func (rt *Server) emitFrom(s *Socket, ds []delivery) {
+	s.cork()
+	for _, d := range ds {
+		rt.publisher.deliver(d, rt.lookup(d.namespace).To(d.rooms...))
+	}
+}
+
+var errNoOffer = Errorf(CodeNotFound, "no such offer")
+
+func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (OfferAccepted, error) {
+	if rt.opts.Offers == nil {
+		return OfferAccepted{}, errNoOffer
+	}
+	trip, err := rt.opts.Offers.AcceptOffer(ctx, s.Identity().UserID, in.AssignmentID)
+	return OfferAccepted{AssignmentID: in.AssignmentID, TripID: trip}, offerError(err)
+}
+
+func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (OfferRejected, error) {
+	if rt.opts.Offers == nil {
+		return OfferRejected{}, errNoOffer
+	}
+	err := rt.opts.Offers.RejectOffer(ctx, s.Identity().UserID, in.AssignmentID, in.Reason)
+	return OfferRejected{AssignmentID: in.AssignmentID}, offerError(err)
+}
+
+// offerError lets a service return ErrNotFound, as a repository does.
+func offerError(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return errNoOffer
+	}
+	return err
+}
+
+func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
+	if n := len(s.inner.Rooms()); n >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
+		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")
+	}
+	s.Join(TripRoom(in.TripID))
+	return in, nil
+}
+
+func (rt *Server) leaveTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
+	s.Leave(TripRoom(in.TripID))
+	return in, nil
+}
+
+func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error) {
+	s.Join(AdminDriversRoom)
+	return None{}, nil
+}
+
+func (rt *Server) leaveDrivers(_ context.Context, s *Socket, _ None) (None, error) {
+	s.Leave(AdminDriversRoom)
+	return None{}, nil
+}
+
+// cork gathers what is sent to the socket from here to the end of its event's
+// handling into one write. Nothing that blocks may follow.
+func (s *Socket) cork() {
+	s.corked = true
+	s.inner.Conn().Session().Cork()
+}
+
+func (s *Socket) uncork() {
+	if s.corked {
+		s.corked = false
+		s.inner.Conn().Session().Uncork()
+	}
+}

@@ -1,0 +1,333 @@
+// Namespaces: the three of the contract and the host's own, and how an inbound
+// event finds its typed handler.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// The built-in namespaces.
+const (
+	NamespaceDrivers    = "/drivers"
+	NamespacePassengers = "/passengers"
+	NamespaceAdmin      = "/admin"
+)
+
+var builtinNamespaces = []string{NamespaceDrivers, NamespacePassengers, NamespaceAdmin}
+
+// NamespaceOptions configures a namespace of the host's own.
+type NamespaceOptions struct {
+	// UserTypes may enter; none listed: every type.
+	UserTypes []UserType
+	// Anonymous admits everybody without a token; Identity is zero then.
+	Anonymous bool
+	// Authorize, when set, has the last word on an identity that passed the
+	// usual checks. An *Error refuses with its code and message, any other
+	// error with CodeUnavailable. It may block, within ctx, and is called
+	// concurrently.
+	Authorize func(ctx context.Context, id Identity) error
+}
+
+// Namespace is one of the server's namespaces: where handlers are registered
+// and broadcasts begin. All methods may be called concurrently; handlers are
+// best registered before the server takes connections.
+type Namespace struct {
+	rt    *Server
+	name  string
+	opts  NamespaceOptions
+	inner *socketio.Namespace
+
+	mu           sync.RWMutex // guards what follows
+	handlers     map[string]handler
+	listeners    map[string][]func(args Raw)
+	onConnect    func(ctx context.Context, s *Socket) error
+	onDisconnect func(s *Socket, reason string)
+}
+
+// handler handles an event and returns the ack's arguments as they go on the
+// wire, or an error.
+type handler func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error)
+
+// Name returns the namespace's name, such as "/drivers".
+func (ns *Namespace) Name() string { return ns.name }
+
+// OnConnect sets what runs for each new socket right behind its hello, and
+// before any of its events. What it emits follows hello; an error disconnects
+// the socket. It may block, within ctx.
+func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	ns.onConnect = f
+}
+
+// OnDisconnect sets what runs when a socket is gone, behind the last of its
+// events. Reason is in the words of the reference implementation, such as
+// "transport close", "ping timeout" or "client namespace disconnect".
+func (ns *Namespace) OnDisconnect(f func(s *Socket, reason string)) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	ns.onDisconnect = f
+}
+
+// Handle makes h answer the call in a namespace, instead of what answered it
+// before, the library's own handlers included. One socket's events are handled
+// one at a time, in the order in which they were sent; those of different
+// sockets concurrently. ctx ends with Options.HandlerTimeout and with the
+// server. Out is acknowledged as {ok:true, data}; an *Error as {ok:false,
+// error}; any other error is logged and acknowledged as CodeInternal.
+func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
+	ns.handle(c.name, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
+		var in In
+		if err := decodeBody(e, &in); err != nil {
+			return Raw{}, err
+		}
+		out, err := h(ctx, s, in)
+		if err != nil {
+			return Raw{}, err
+		}
+		return success(out)
+	})
+}
+
+// HandleRaw makes h answer an event on its arguments as they stand on the wire,
+// binary ones included. What h returns are the ack's arguments, without the
+// {ok} envelope; an error is acknowledged as for a Call. Typed calls are the
+// norm; this is for what has no type. The arguments are h's to keep.
+func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Socket, args Raw) (Raw, error)) {
+	ns.handle(event, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
+		return h(ctx, s, rawOf(e.Args, e.Attachments))
+	})
+}
+
+// OnServerEmit adds a listener for ServerEmit of other nodes.
+func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	ns.listeners[event] = append(ns.listeners[event], f)
+}
+
+// ServerEmit tells the other nodes' listeners of event. It says nothing to any
+// client and nothing to this node.
+func (ns *Namespace) ServerEmit(ctx context.Context, event string, args ...any) error {
+	e, err := rawEvent(event, args...)
+	if err != nil {
+		return err
+	}
+	return ns.rt.adapter.Publish(ctx, ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
+}
+
+func (ns *Namespace) handle(event string, h handler) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	ns.handlers[event] = h
+}
+
+func (ns *Namespace) handler(event string) handler {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	return ns.handlers[event]
+}
+
+// serve is socketio's Hooks.Event: one event from decode to ack.
+func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
+	s, ok := inner.Data.(*Socket)
+	if !ok {
+		return // refused the original's way: connected only to be told so
+	}
+	start := time.Now()
+	h := ns.handler(e.Name)
+	name := e.Name
+	var ack Raw
+	var err error
+	if h == nil {
+		name = ""
+		err = Errorf(CodeNotFound, "no such event")
+	} else {
+		ack, err = ns.call(h, s, e)
+	}
+	var code Code
+	if err != nil {
+		var shown *Error
+		if h == nil {
+			shown = err.(*Error)
+		} else {
+			shown = ns.rt.shown(err, ns.name, name, s)
+		}
+		code = shown.Code
+		ack = failure(shown)
+		if h != nil && ns.rt.opts.EmitExceptions {
+			_ = eventException.Emit(s, Exception{Status: "error", Message: shown.Message})
+		}
+	}
+	if e.WantsAck() {
+		e.Ack(ack.Attachments, ack.bytes()...)
+	}
+	s.uncork()
+	if f := ns.rt.opts.Trace.Handled; f != nil {
+		f(ns.name, name, time.Since(start), code)
+	}
+}
+
+// call runs a handler under its deadline; a panic is an error with a stack.
+func (ns *Namespace) call(h handler, s *Socket, e *socketio.Event) (ack Raw, err error) {
+	ctx := ns.rt.handlerContext()
+	defer ctx.stop()
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked{p, debug.Stack()}
+		}
+	}()
+	return h(ctx, s, e)
+}
+
+// panicked is the error that a panic in the host's code becomes.
+type panicked struct {
+	value any
+	stack []byte
+}
+
+func (p panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
+
+// shown turns an error of the host's code into what the client may see. Any
+// other than an *Error is logged, once, here.
+func (rt *Server) shown(err error, namespace, event string, s *Socket) *Error {
+	var e *Error
+	if errors.As(err, &e) && e != nil {
+		return e
+	}
+	code, message := CodeInternal, "internal error"
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnavailable) {
+		code, message = CodeUnavailable, "not available, try again"
+	}
+	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
+	var p panicked
+	if errors.As(err, &p) {
+		attrs = append(attrs, "stack", string(p.stack))
+	}
+	rt.log.Error("realtime: handler failed", attrs...)
+	return &Error{Code: code, Message: message}
+}
+
+// decodeBody decodes an event's first argument; an absent one is like {}.
+func decodeBody[In any](e *socketio.Event, in *In) error {
+	if _, none := any(in).(*None); none {
+		return nil
+	}
+	body := []byte("{}")
+	if len(e.Args) > 0 {
+		body = e.Args[0]
+	}
+	var err error
+	if u, ok := any(in).(json.Unmarshaler); ok {
+		err = u.UnmarshalJSON(body) // the packet's parser has validated it
+	} else {
+		err = json.Unmarshal(body, in)
+	}
+	if err != nil {
+		return invalidPayload(err)
+	}
+	if v, ok := any(in).(interface{ Validate() error }); ok {
+		if err := v.Validate(); err != nil {
+			return invalidPayload(err)
+		}
+	}
+	return nil
+}
+
+// invalidPayload says what is wrong with a body, without repeating it.
+func invalidPayload(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	var t *json.UnmarshalTypeError
+	if errors.As(err, &t) && t.Field != "" {
+		return &Error{Code: CodeInvalidPayload, Message: t.Field + " has the wrong type", Fields: []string{t.Field}}
+	}
+	if errors.As(err, &t) {
+		return &Error{Code: CodeInvalidPayload, Message: "the payload has the wrong type"}
+	}
+	return &Error{Code: CodeInvalidPayload, Message: "the payload is not valid"}
+}
+
+var ackOK = Raw{Args: []json.RawMessage{json.RawMessage(`{"ok":true}`)}}
+
+// success is the ack of a handled call.
+func success(out any) (Raw, error) {
+	if _, none := out.(None); none {
+		return ackOK, nil
+	}
+	data, err := json.Marshal(out)
+	if err != nil {
+		return Raw{}, fmt.Errorf("encoding the result: %w", err)
+	}
+	b := make([]byte, 0, len(data)+20)
+	b = append(append(append(b, `{"ok":true,"data":`...), data...), '}')
+	return Raw{Args: []json.RawMessage{b}}, nil
+}
+
+func failure(e *Error) Raw {
+	b, err := json.Marshal(struct {
+		OK    bool   `json:"ok"`
+		Error *Error `json:"error"`
+	}{Error: e})
+	if err != nil { // cannot happen: strings
+		b = []byte(`{"ok":false,"error":{"code":"internal","message":"internal error"}}`)
+	}
+	return Raw{Args: []json.RawMessage{b}}
+}
+
+func (r Raw) bytes() [][]byte {
+	args := make([][]byte, len(r.Args))
+	for i, a := range r.Args {
+		args[i] = a
+	}
+	return args
+}
+
+func rawOf(args, attachments [][]byte) Raw {
+	r := Raw{Args: make([]json.RawMessage, len(args)), Attachments: attachments}
+	for i, a := range args {
+		r.Args[i] = a
+	}
+	return r
+}
+
+// rawEvent encodes an event whole, its name first.
+func rawEvent(name string, args ...any) (*Raw, error) {
+	r := &Raw{Args: make([]json.RawMessage, 0, 1+len(args))}
+	for _, a := range append([]any{name}, args...) {
+		b, err := json.Marshal(a)
+		if err != nil {
+			return nil, fmt.Errorf("encoding %s: %w", name, err)
+		}
+		r.Args = append(r.Args, b)
+	}
+	return r, nil
+}
+
+// Exception is the payload of the original's `exception` event.
+type Exception struct {
+	Status  string `json:"status"`
+	Message string `json:"message"`
+}
+
+var eventException = NewEvent[Exception]("exception")
+
+// checkNamespace reports what is wrong with the name of a host's namespace.
+func checkNamespace(name string) error {
+	if len(name) < 2 || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?") {
+		return fmt.Errorf("realtime: namespace %q: it begins with a slash and has no comma or question mark", name)
+	}
+	return nil
+}

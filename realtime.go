@@ -1,0 +1,342 @@
+// The server: what a host makes, mounts, publishes on and shuts down.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/socketio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// Server is the realtime side of a host: an http.Handler that Socket.IO clients
+// connect to, and the publisher of what happened. All methods may be called
+// concurrently.
+//
+// Server.mu guards namespaces and stopped.
+type Server struct {
+	opts    Options
+	log     *slog.Logger
+	origins originPolicy
+	adapter Adapter
+	// clustered says that there may be other nodes to tell.
+	clustered bool
+
+	wheel  *wheel.Wheel
+	engine *engineio.Server
+	sio    *socketio.Server
+	ctx    context.Context // ends with Shutdown
+	cancel context.CancelFunc
+
+	pending   handshakes
+	publisher *publisher
+	unbus     func() // ends the subscription of the bus
+	ownBus    *MemoryBus
+
+	mu         sync.RWMutex
+	namespaces map[string]*Namespace
+	stopped    bool
+}
+
+// New returns a server with the namespaces /drivers, /passengers and /admin. It
+// subscribes to the bus and starts the adapter, opens no listener, and reports
+// every mistake in o at once.
+func New(o Options) (*Server, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	o = o.defaults()
+	rt := &Server{
+		opts: o, log: o.Logger, origins: newOriginPolicy(&o), adapter: o.Adapter,
+		namespaces: map[string]*Namespace{},
+	}
+	rt.ctx, rt.cancel = context.WithCancel(context.Background())
+	if rt.adapter == nil {
+		rt.adapter = alone{}
+	} else {
+		rt.clustered = true
+	}
+	if v, ok := o.Tokens.(interface{ warnings() []string }); ok {
+		for _, w := range v.warnings() {
+			rt.log.Warn("realtime: " + w)
+		}
+	}
+	if o.Drivers == nil {
+		rt.opts.Drivers = NewMemoryDrivers()
+	}
+	rt.startEngine()
+	for _, name := range builtinNamespaces {
+		rt.addNamespace(name, NamespaceOptions{UserTypes: append([]UserType{homeType(name)}, o.UserTypes[name]...)})
+	}
+	rt.handleBuiltins()
+	rt.publisher = newPublisher(rt)
+	if err := rt.subscribe(); err != nil {
+		return nil, errors.Join(err, rt.Shutdown(context.Background()))
+	}
+	return rt, nil
+}
+
+// homeType is the user type that a built-in namespace is for.
+func homeType(namespace string) UserType {
+	switch namespace {
+	case NamespaceDrivers:
+		return UserDriver
+	case NamespacePassengers:
+		return UserPassenger
+	}
+	return UserAdmin
+}
+
+func (rt *Server) startEngine() {
+	o := &rt.opts
+	// Fine enough that a heartbeat that fires a tick early is not felt.
+	rt.wheel = wheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.PingInterval, o.PingTimeout)/20)))
+	rt.sio = socketio.NewServer(socketio.Config{
+		Limits:          socketio.Limits{Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, EventName: o.Limits.EventName, Namespace: 256},
+		AttachmentBytes: o.Limits.MaxPayload,
+		ConnectTimeout:  o.ConnectTimeout,
+		QueuedEvents:    o.Limits.QueuedEvents,
+		QueuedBytes:     2 * o.Limits.MaxPayload,
+		Wheel:           rt.wheel,
+		Accept:          func(r *http.Request) any { return bearer(r.Header.Get("Authorization")) },
+	})
+	rt.engine = engineio.NewServer(engineio.Config{
+		PingInterval:      o.PingInterval,
+		PingTimeout:       o.PingTimeout,
+		UpgradeTimeout:    o.UpgradeTimeout,
+		CloseTimeout:      o.CloseTimeout,
+		WriteTimeout:      o.WriteTimeout,
+		MaxPayload:        o.Limits.MaxPayload,
+		MaxPackets:        o.Limits.PacketsPerBody,
+		MaxOutboxBytes:    o.Limits.OutboxBytes,
+		MaxOutboxMessages: o.Limits.OutboxMessages,
+		NoPolling:         o.NoPolling,
+		NoWebSocket:       o.NoWebSocket,
+		Wheel:             rt.wheel,
+		Accept:            rt.sio.Accept,
+	})
+}
+
+// subscribe connects the server to the bus and to the other nodes.
+func (rt *Server) subscribe() error {
+	if err := rt.adapter.Start(rt.ctx, node{rt}); err != nil {
+		return fmt.Errorf("realtime: starting the adapter: %w", err)
+	}
+	if rt.opts.Bus == nil {
+		rt.ownBus = NewMemoryBus()
+		rt.opts.Bus = rt.ownBus
+	}
+	unbus, err := rt.opts.Bus.Subscribe(rt.publisher.handle)
+	if err != nil {
+		return fmt.Errorf("realtime: subscribing to the bus: %w", err)
+	}
+	rt.unbus = unbus
+	return nil
+}
+
+// Drivers returns the namespace /drivers.
+func (rt *Server) Drivers() *Namespace { return rt.lookup(NamespaceDrivers) }
+
+// Passengers returns the namespace /passengers.
+func (rt *Server) Passengers() *Namespace { return rt.lookup(NamespacePassengers) }
+
+// Admin returns the namespace /admin.
+func (rt *Server) Admin() *Namespace { return rt.lookup(NamespaceAdmin) }
+
+func (rt *Server) lookup(name string) *Namespace {
+	rt.mu.RLock()
+	defer rt.mu.RUnlock()
+	return rt.namespaces[name]
+}
+
+// Namespace adds a namespace of the host's own. Its sockets are in UserRoom and
+// SessionRoom of their user, unless it is anonymous.
+func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error) {
+	if err := checkNamespace(name); err != nil {
+		return nil, err
+	}
+	if rt.lookup(name) != nil {
+		return nil, fmt.Errorf("realtime: namespace %q exists", name)
+	}
+	return rt.addNamespace(name, o), nil
+}
+
+func (rt *Server) addNamespace(name string, o NamespaceOptions) *Namespace {
+	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]handler{}, listeners: map[string][]func(Raw){}}
+	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Disconnect: ns.gone, Room: func(string) {}}
+	if w, ok := rt.adapter.(RoomWatcher); ok {
+		hooks.Room = func(room string) { w.RoomChanged(name, room) }
+	}
+	ns.inner = rt.sio.Namespace(name, hooks)
+	if !o.Anonymous {
+		AuthRefresh.Handle(ns, ns.refresh)
+	}
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.namespaces[name] = ns
+	return ns
+}
+
+// each calls f for every namespace, in no order.
+func (rt *Server) each(f func(ns *Namespace)) {
+	rt.mu.RLock()
+	all := slices.Collect(maps.Values(rt.namespaces))
+	rt.mu.RUnlock()
+	for _, ns := range all {
+		f(ns)
+	}
+}
+
+// ServeHTTP implements http.Handler. Mount it at Path.
+func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if rt.origins.admit(rt, w, r) {
+		rt.engine.ServeHTTP(w, r)
+	}
+}
+
+// Publish puts a domain event on the bus, from which it reaches the clients
+// that it concerns. Events of one trip, driver or user arrive in the order in
+// which they were published. A nil error says that the bus has taken the event.
+func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
+	if err := checkDomain(e); err != nil {
+		return err
+	}
+	env, err := NewEnvelope(e)
+	if err != nil {
+		return err
+	}
+	return rt.opts.Bus.Publish(ctx, env)
+}
+
+// NewEnvelope packs a domain event for a bus, under a new id.
+func NewEnvelope(e DomainEvent) (Envelope, error) {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return Envelope{}, fmt.Errorf("encoding %s: %w", e.EventName(), err)
+	}
+	return Envelope{ID: uuid.NewString(), Name: e.EventName(), Key: e.EventKey(), At: time.Now().UTC(), Data: data}, nil
+}
+
+// DisconnectUser tells every socket of a user, in every namespace and on every
+// node, auth:session_revoked with the reason, and disconnects it. It is for a
+// user who was banned, deactivated or given another type; UserAccessChanged on
+// the bus does the same.
+func (rt *Server) DisconnectUser(ctx context.Context, userID, reason string) error {
+	return rt.Publish(ctx, UserAccessChanged{UserID: userID, Reason: reason})
+}
+
+// DisconnectSession does so for the sockets of one login session; SessionRevoked
+// on the bus does the same.
+func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) error {
+	return rt.Publish(ctx, SessionRevoked{SID: sid, Reason: reason})
+}
+
+// Shutdown ends the server: new connections get 503, every socket is told
+// server:drain and its transport closed once that has arrived, the bus is
+// unsubscribed and the adapter closed. It returns when no connection is left,
+// or ctx's error when that took too long and the rest was cut off. Call it
+// before http.Server.Shutdown, which does not see websockets. It is idempotent.
+func (rt *Server) Shutdown(ctx context.Context) error {
+	rt.mu.Lock()
+	first := !rt.stopped
+	rt.stopped = true
+	rt.mu.Unlock()
+	if !first {
+		return nil
+	}
+	rt.engine.Stop()
+	if rt.unbus != nil {
+		rt.unbus()
+	}
+	var errs []error
+	if rt.ownBus != nil {
+		errs = append(errs, rt.ownBus.Close(ctx))
+	}
+	rt.each(func(ns *Namespace) {
+		for _, s := range ns.inner.Select(socketio.Target{}) {
+			if own, ok := s.Data.(*Socket); ok {
+				wait := rand.Int64N(rt.opts.DrainDelay.Milliseconds() + 1)
+				_ = EventServerDrain.Emit(own, ServerDrainPayload{ReconnectAfterMS: wait})
+			}
+		}
+	})
+	errs = append(errs, rt.engine.Shutdown(ctx), rt.adapter.Close(ctx))
+	rt.cancel()
+	rt.wheel.Close()
+	return errors.Join(errs...)
+}
+
+// node is the server as its adapter sees it.
+type node struct{ rt *Server }
+
+// Deliver implements Node.
+func (n node) Deliver(m ClusterMessage) {
+	ns := n.rt.lookup(m.Namespace)
+	if ns == nil {
+		return // a newer node's
+	}
+	b := Broadcast{ns: ns, rooms: m.Rooms, except: m.Except, volatile: m.Volatile, key: m.Key}
+	switch m.Op {
+	case OpBroadcast:
+		if name, args, ok := eventArgs(m.Event); ok {
+			b.emitLocal(name, args, m.Event.Attachments)
+		}
+	case OpJoin, OpLeave:
+		b.applyLocal(m.Op, m.Targets)
+	case OpDisconnect:
+		b.disconnectLocal(m.Close)
+	case OpServerEmit:
+		n.rt.listen(ns, m.Event)
+	}
+}
+
+func (rt *Server) listen(ns *Namespace, e *Raw) {
+	name, args, ok := eventArgs(e)
+	if !ok {
+		return
+	}
+	ns.mu.RLock()
+	listeners := ns.listeners[name]
+	ns.mu.RUnlock()
+	for _, f := range listeners {
+		f(rawOf(args, e.Attachments))
+	}
+}
+
+// Answer implements Node.
+func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) {
+	ns := n.rt.lookup(m.Namespace)
+	if ns == nil {
+		return
+	}
+	b := Broadcast{ns: ns, rooms: m.Rooms, except: m.Except}
+	switch m.Op {
+	case OpFetchSockets:
+		for _, s := range b.socketsLocal() {
+			answer(ClusterAnswer{Socket: &s})
+		}
+	case OpAsk:
+		if name, args, ok := eventArgs(m.Event); ok {
+			b.askLocal(ctx, name, args, m.Event.Attachments, answer)
+		}
+	}
+}
+
+// HasRoom implements Node.
+func (n node) HasRoom(namespace, room string) bool {
+	ns := n.rt.lookup(namespace)
+	return ns != nil && ns.inner.HasRoom(room)
+}

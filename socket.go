@@ -1,0 +1,170 @@
+// Socket: one authenticated client in one namespace, as handlers see it.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/socketio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// Socket is one client in one namespace. Its events are handled one at a time;
+// its methods may be called concurrently and after it is gone, when they do
+// nothing.
+//
+// Socket.mu guards the fields below it; corked belongs to the goroutine that
+// handles an event.
+type Socket struct {
+	inner  *socketio.Socket
+	ns     *Namespace
+	corked bool
+
+	mu        sync.Mutex
+	identity  Identity
+	expiresAt time.Time
+	expiry    wheel.Timer
+}
+
+// ID returns the socket's id, which is public: it is no secret and no proof.
+func (s *Socket) ID() string { return s.inner.ID() }
+
+// Namespace returns the namespace that the socket is in.
+func (s *Socket) Namespace() *Namespace { return s.ns }
+
+// Identity returns who the socket belongs to, as the handshake found it.
+func (s *Socket) Identity() Identity {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity
+}
+
+// ExpiresAt returns when the socket's authorisation ends; zero: never.
+func (s *Socket) ExpiresAt() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.expiresAt
+}
+
+// Join puts the socket into rooms and reports whether it is still connected.
+func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...) }
+
+// Leave takes the socket out of rooms.
+func (s *Socket) Leave(rooms ...Room) { s.inner.Leave(names(rooms)...) }
+
+// Rooms returns the rooms that the socket is in.
+func (s *Socket) Rooms() []Room {
+	inner := s.inner.Rooms()
+	rooms := make([]Room, len(inner))
+	for i, name := range inner {
+		rooms[i] = Room{name}
+	}
+	return rooms
+}
+
+// Connected reports whether the socket is still there.
+func (s *Socket) Connected() bool { return !s.inner.Closed() }
+
+// Disconnect takes the socket out of its namespace; a stock client does not
+// come back by itself. What was emitted to it before arrives first. The
+// connection is closed when no other socket is left on it.
+func (s *Socket) Disconnect() { s.inner.Disconnect() }
+
+// Close closes the connection under the socket, and with it the client's
+// sockets in other namespaces; a stock client reconnects. What was emitted
+// before arrives first.
+func (s *Socket) Close() { s.inner.Conn().Session().Close(engineio.ReasonForcedClose) }
+
+// EmitRaw emits an event by its arguments as they go on the wire.
+func (s *Socket) EmitRaw(event string, args Raw) error {
+	return s.send(socketio.EventMessages(s.ns.name, socketio.NoID, event, args.bytes(), args.Attachments)...)
+}
+
+func (s *Socket) emit(event string, arg []byte) error {
+	return s.send(socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
+}
+
+func (s *Socket) send(ms ...*engineio.Message) error {
+	if !s.inner.Send(ms...) {
+		return ErrClosed
+	}
+	return nil
+}
+
+// Emitter is what an event can be emitted to: a *Socket or a Broadcast.
+type Emitter interface {
+	emit(event string, arg []byte) error
+}
+
+// Emit sends the event to a socket, or to those that a broadcast selects. It
+// does not wait for the network. The error is ErrClosed for a socket that is
+// gone, or that the payload does not marshal.
+func (e Event[T]) Emit(to Emitter, payload T) error {
+	arg, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", e.name, err)
+	}
+	return to.emit(e.name, arg)
+}
+
+// Ask emits the query to one socket and waits for the client's ack, whose first
+// argument is decoded into Out. It may be called from the socket's own handler.
+// The error is ErrAckTimeout when ctx ended first, ErrClosed when the socket
+// did.
+func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
+	var out Out
+	arg, err := json.Marshal(in)
+	if err != nil {
+		return out, fmt.Errorf("encoding %s: %w", q.name, err)
+	}
+	r, err := s.inner.Ask(ctx, func(id int64) []*engineio.Message {
+		return []*engineio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
+	})
+	if err != nil {
+		return out, askError(err)
+	}
+	return decodeAck[Out](q.name, rawOf(r.Args, r.Attachments))
+}
+
+// AskAll emits the query to every selected socket, on all nodes, and collects
+// the acks until all have come or ctx ends; then it returns those that came,
+// with ErrAckTimeout if some did not.
+func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
+	arg, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %s: %w", q.name, err)
+	}
+	acks, err := to.ask(ctx, q.name, arg)
+	var outs []Out
+	for _, a := range acks {
+		out, decodeErr := decodeAck[Out](q.name, a)
+		if decodeErr != nil {
+			return outs, decodeErr
+		}
+		outs = append(outs, out)
+	}
+	return outs, err
+}
+
+func decodeAck[Out any](event string, ack Raw) (out Out, err error) {
+	if _, none := any(out).(None); none || len(ack.Args) == 0 {
+		return out, nil
+	}
+	if err := json.Unmarshal(ack.Args[0], &out); err != nil {
+		return out, fmt.Errorf("ack of %s: %w", event, err)
+	}
+	return out, nil
+}
+
+func names(rooms []Room) []string {
+	out := make([]string, len(rooms))
+	for i, r := range rooms {
+		out[i] = r.name
+	}
+	return out
+}

@@ -1,0 +1,26 @@
+// Trace: what a host's metrics and tracing hang on, in the manner of
+// net/http/httptrace.
+
+package realtime
+
+import "time"
+
+// Trace is a set of functions called at certain moments; any of them may be
+// nil, and none may block. They may be called concurrently.
+type Trace struct {
+	// Connected is called when a socket has passed the handshake.
+	Connected func(namespace string, took time.Duration)
+	// Refused is called when a handshake did not pass.
+	Refused func(namespace string, code Code)
+	// Disconnected is called when a connected socket is gone. Reason is one of
+	// the reference implementation's, such as "transport close", or "slow
+	// consumer".
+	Disconnected func(namespace, reason string)
+	// Handled is called when an inbound event was handled. Code is empty on
+	// success. An event that has no handler is not named: its name is the
+	// client's invention.
+	Handled func(namespace, event string, took time.Duration, code Code)
+	// Delivered is called when a domain event of the bus was emitted, with the
+	// time since it was published.
+	Delivered func(event string, age time.Duration)
+}
