@@ -101,7 +101,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		return
 	}
 	s.armExpiry()
-	inner.Open(func() { ns.connected(s) }, hello)
+	inner.OpenThen(func() { ns.connected(s) }, hello)
 	if f := ns.rt.opts.Trace.Connected; f != nil && !inner.Closed() {
 		f(ns.name, time.Since(start))
 	}
@@ -195,9 +195,8 @@ func (ns *Namespace) refuseConnect(s *Socket, userID string, err error) {
 		delay := rt.opts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
 		rt.wheel.Arm(&wheel.Timer{F: func() { session.Close(engineio.ReasonForcedClose) }}, delay)
-	case rt.opts.RefuseAfterConnect && s.inner.Pending():
-		s.inner.Data = nil // its events have nobody to handle them
-		if s.inner.Admit() && s.inner.Open(nil) {
+	case rt.opts.RefuseAfterConnect && s.inner.Admit():
+		if s.inner.Open() {
 			s.inner.Disconnect()
 		}
 	default:

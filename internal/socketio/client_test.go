@@ -1,0 +1,467 @@
+// What the tests share: a server and clients that talk to it over in-memory
+// connections, so that a test in a synctest bubble owns its time.
+
+package socketio
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// server is a Server behind an engine behind an http.Server. Its namespaces are
+// made by the test; what they have not set is done by fill.
+type server struct {
+	t       *testing.T
+	sio     *Server
+	engine  *engineio.Server
+	ln      *memListener
+	opened  chan *Socket // by the Connect hook of fill
+	reasons *log         // of Disconnect, "<namespace> <reason>"
+	live    atomic.Int64 // sockets opened and not disconnected
+}
+
+// bubble runs a test that owns its time.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+func serve(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
+	t.Helper()
+	w := wheel.New(time.Millisecond)
+	sc := Config{
+		Limits:          Limits{Attachments: 10, Depth: 32, EventName: 64, Namespace: 64},
+		AttachmentBytes: 1e5,
+		ConnectTimeout:  15 * time.Second,
+		QueuedEvents:    100,
+		QueuedBytes:     1e6,
+		Wheel:           w,
+		Accept:          func(r *http.Request) any { return r.Header.Get("X-Test") },
+	}
+	ec := engineio.Config{
+		PingInterval:      25 * time.Second,
+		PingTimeout:       20 * time.Second,
+		UpgradeTimeout:    10 * time.Second,
+		CloseTimeout:      time.Second,
+		WriteTimeout:      10 * time.Second,
+		MaxPayload:        1e5,
+		MaxPackets:        1000,
+		MaxOutboxBytes:    1e7,
+		MaxOutboxMessages: 10_000,
+		Wheel:             w,
+	}
+	for _, f := range adjust {
+		f(&sc, &ec)
+	}
+	s := &server{t: t, sio: NewServer(sc), ln: &memListener{conns: make(chan net.Conn), done: make(chan struct{})},
+		opened: make(chan *Socket, 1000), reasons: &log{}}
+	ec.Accept = s.sio.Accept
+	s.engine = engineio.NewServer(ec)
+	hs := &http.Server{Handler: s.engine}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = hs.Serve(s.ln) })
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		require.NoError(t, s.engine.Shutdown(ctx))
+		s.sio.Wait()
+		w.Close()
+		require.NoError(t, hs.Close())
+		serving.Wait()
+		require.Zero(t, s.live.Load(), "a socket without its Disconnect hook")
+		for _, n := range s.sio.namespaces {
+			requireEmpty(t, n)
+		}
+	})
+	return s
+}
+
+// fill completes hooks: everybody is admitted, into room "all", and opened.
+func (s *server) fill(h Hooks) Hooks {
+	if h.Connect == nil {
+		h.Connect = func(sock *Socket, _ []byte) {
+			if sock.Admit("all") && sock.Open() {
+				s.opened <- sock
+			}
+		}
+	}
+	connect := h.Connect
+	h.Connect = func(sock *Socket, payload []byte) {
+		connect(sock, payload)
+		sock.mu.Lock()
+		if sock.state.Load() == socketOpen || sock.gone {
+			s.live.Add(1)
+		}
+		sock.mu.Unlock()
+	}
+	if h.Event == nil {
+		h.Event = func(*Socket, *Event) {}
+	}
+	disconnect := h.Disconnect
+	h.Disconnect = func(sock *Socket, reason string) {
+		s.live.Add(-1)
+		s.reasons.add("%s %s", sock.Namespace().Name(), reason)
+		if disconnect != nil {
+			disconnect(sock, reason)
+		}
+	}
+	if h.Room == nil {
+		h.Room = func(string) {}
+	}
+	return h
+}
+
+func (s *server) namespace(name string, h Hooks) *Namespace {
+	return s.sio.Namespace(name, s.fill(h))
+}
+
+// requireEmpty expects that a namespace has forgotten everybody.
+func requireEmpty(t *testing.T, n *Namespace) {
+	t.Helper()
+	require.Zero(t, n.Len())
+	for i := range n.shard {
+		require.Empty(t, n.shard[i].rooms)
+		require.Empty(t, n.shard[i].sockets)
+	}
+}
+
+// log is a list of lines that several goroutines write.
+type log struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *log) add(format string, args ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, fmt.Sprintf(format, args...))
+}
+
+// take waits until nothing happens any more and returns what was written.
+func (l *log) take() []string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lines := l.lines
+	l.lines = nil
+	return lines
+}
+
+// memListener is a net.Listener whose connections are pipes.
+type memListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (l *memListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *memListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+func (l *memListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
+
+func (l *memListener) dial(context.Context, string, string) (net.Conn, error) {
+	client, srv := net.Pipe()
+	select {
+	case l.conns <- srv:
+		return client, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// packet is one Engine.IO message that a client received.
+type packet struct {
+	data   string
+	binary bool
+}
+
+// client is one connection. Its methods belong to the test's goroutine.
+type client struct {
+	t      *testing.T
+	in     chan packet
+	closed chan struct{}
+	silent atomic.Bool   // answers no more pings
+	read   chan struct{} // holds a token; a test that takes it stops the reading
+
+	post func(payload string) bool // polling; reports whether the answer was 200
+	conn net.Conn                  // websocket
+}
+
+const transports = "websocket polling"
+
+// each runs a test on every transport.
+func each(t *testing.T, f func(t *testing.T, transport string)) {
+	t.Helper()
+	t.Parallel()
+	for _, transport := range strings.Fields(transports) {
+		t.Run(transport, func(t *testing.T) {
+			bubble(t, func(t *testing.T) { f(t, transport) })
+		})
+	}
+}
+
+// dial opens a connection.
+func (s *server) dial(transport string) *client {
+	s.t.Helper()
+	c := &client{t: s.t, in: make(chan packet, 4096), closed: make(chan struct{}), read: make(chan struct{}, 1)}
+	c.read <- struct{}{}
+	if transport == "websocket" {
+		c.dialWebSocket(s)
+	} else {
+		c.dialPolling(s)
+	}
+	return c
+}
+
+// join opens a connection and a socket in each of the namespaces.
+func (s *server) join(transport string, namespaces ...string) (*client, []*Socket) {
+	s.t.Helper()
+	c := s.dial(transport)
+	var sockets []*Socket
+	for _, n := range namespaces {
+		sockets = append(sockets, s.enter(c, n))
+	}
+	return c, sockets
+}
+
+// enter opens a socket on a connection.
+func (s *server) enter(c *client, namespace string) *Socket {
+	s.t.Helper()
+	c.text("0" + prefix(namespace))
+	sock := <-s.opened
+	c.expect(`0` + prefix(namespace) + `{"sid":"` + sock.ID() + `"}`)
+	return sock
+}
+
+// prefix is how a packet names a namespace.
+func prefix(namespace string) string {
+	if namespace == "/" {
+		return ""
+	}
+	return namespace + ","
+}
+
+func (c *client) dialWebSocket(s *server) {
+	d := ws.Dialer{NetDial: s.ln.dial}
+	conn, br, _, err := d.Dial(context.Background(), "ws://test/socket.io/?EIO=4&transport=websocket")
+	require.NoError(c.t, err)
+	c.conn = conn
+	rw := io.ReadWriter(conn)
+	if br != nil {
+		rw = struct {
+			io.Reader
+			io.Writer
+		}{br, conn}
+	}
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		defer close(c.closed)
+		defer func() { _ = conn.Close() }()
+		for {
+			data, op, err := wsutil.ReadServerData(rw)
+			if err != nil {
+				return
+			}
+			c.read <- <-c.read
+			if c.receive(string(data), op == ws.OpBinary) {
+				_ = wsutil.WriteClientText(conn, []byte("3"))
+			}
+		}
+	})
+	c.t.Cleanup(func() {
+		_ = conn.Close()
+		reading.Wait()
+	})
+}
+
+// receive sorts one Engine.IO packet and reports whether a pong is due.
+func (c *client) receive(data string, binary bool) bool {
+	switch {
+	case binary:
+		c.in <- packet{data, true}
+	case data[0] == '4':
+		c.in <- packet{data[1:], false}
+	case data == "2":
+		return !c.silent.Load()
+	}
+	return false
+}
+
+func (c *client) dialPolling(s *server) {
+	tr := &http.Transport{DialContext: s.ln.dial, DisableCompression: true}
+	hc := &http.Client{Transport: tr}
+	url := "http://test/socket.io/?EIO=4&transport=polling"
+	ctx, cancel := context.WithCancel(context.Background())
+	do := func(method, body string) (string, bool) {
+		r, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+		require.NoError(c.t, err)
+		res, err := hc.Do(r)
+		if err != nil {
+			return "", false
+		}
+		defer func() { _ = res.Body.Close() }()
+		b, err := io.ReadAll(res.Body)
+		return string(b), err == nil && res.StatusCode == http.StatusOK
+	}
+	open, ok := do(http.MethodGet, "")
+	require.True(c.t, ok)
+	_, sid, _ := strings.Cut(open, `"sid":"`)
+	sid, _, _ = strings.Cut(sid, `"`)
+	url += "&sid=" + sid
+	posting := make(chan struct{}, 1) // one at a time
+	c.post = func(payload string) bool {
+		posting <- struct{}{}
+		defer func() { <-posting }()
+		_, ok := do(http.MethodPost, payload)
+		return ok
+	}
+	var polling sync.WaitGroup
+	polling.Go(func() {
+		defer close(c.closed)
+		for {
+			body, ok := do(http.MethodGet, "")
+			if !ok {
+				return
+			}
+			c.read <- <-c.read
+			for data := range strings.SplitSeq(body, "\x1e") {
+				if data == "1" {
+					return
+				}
+				if data[0] == 'b' {
+					b, err := base64.StdEncoding.DecodeString(data[1:])
+					if err != nil {
+						return
+					}
+					c.receive(string(b), true)
+				} else if c.receive(data, false) {
+					c.post("3")
+				}
+			}
+		}
+	})
+	c.t.Cleanup(func() {
+		cancel()
+		polling.Wait()
+		tr.CloseIdleConnections()
+	})
+}
+
+// text sends Socket.IO packets, one message each.
+func (c *client) text(packets ...string) {
+	c.t.Helper()
+	if c.conn == nil {
+		c.post("4" + strings.Join(packets, "\x1e4"))
+		return
+	}
+	for _, p := range packets {
+		_ = wsutil.WriteClientText(c.conn, []byte("4"+p)) // the server may have hung up
+	}
+}
+
+// binary sends an attachment.
+func (c *client) binary(data ...string) {
+	c.t.Helper()
+	for _, d := range data {
+		if c.conn == nil {
+			c.post("b" + base64.StdEncoding.EncodeToString([]byte(d)))
+		} else {
+			_ = wsutil.WriteClientBinary(c.conn, []byte(d))
+		}
+	}
+}
+
+// next returns what comes next.
+func (c *client) next() packet {
+	c.t.Helper()
+	select {
+	case p := <-c.in:
+		return p
+	case <-time.After(5 * time.Second):
+		require.Fail(c.t, "nothing arrived")
+	}
+	return packet{}
+}
+
+// expect wants texts, in order, and nothing behind them.
+func (c *client) expect(texts ...string) {
+	c.t.Helper()
+	for _, want := range texts {
+		require.Equal(c.t, packet{want, false}, c.next())
+	}
+	c.expectNone()
+}
+
+func (c *client) expectBinary(data ...string) {
+	c.t.Helper()
+	for _, want := range data {
+		require.Equal(c.t, packet{want, true}, c.next())
+	}
+}
+
+func (c *client) expectNone() {
+	c.t.Helper()
+	synctest.Wait()
+	select {
+	case p := <-c.in:
+		require.Fail(c.t, "unexpected", "%+v", p)
+	default:
+	}
+}
+
+// isClosed waits until nothing happens any more.
+func (c *client) isClosed() bool {
+	synctest.Wait()
+	select {
+	case <-c.closed:
+		return true
+	default:
+		return false
+	}
+}
+
+// events makes hooks that keep a log of events as "<name> <args>".
+func events(l *log) Hooks {
+	return Hooks{Event: func(_ *Socket, e *Event) { l.add("%s %s", e.Name, bytes.Join(e.Args, []byte(" "))) }}
+}
+
+func msg(namespace, name string, args ...string) *engineio.Message {
+	var raw [][]byte
+	for _, a := range args {
+		raw = append(raw, []byte(a))
+	}
+	return EventMessage(namespace, NoID, name, raw...)
+}
+
+// raw sends an Engine.IO packet on a websocket.
+func (c *client) raw(text string) { _ = wsutil.WriteClientText(c.conn, []byte(text)) }
