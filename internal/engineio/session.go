@@ -3,9 +3,11 @@
 package engineio
 
 import (
+	"runtime/debug"
 	"sync"
 	"time"
-	"unicode/utf8"
+
+	"github.com/gobwas/ws"
 
 	"github.com/rodando/realtime/internal/wheel"
 )
@@ -28,9 +30,9 @@ const latePoll = 25 * time.Millisecond
 // Session is one client's connection.
 //
 // Session.recv is held while messages are handed to the handler, which makes
-// them one at a time across transports, and guards work. Session.mu guards everything below it
-// and is never held while writing to a network or calling the handler; where
-// both are taken, recv comes first.
+// them one at a time across transports, and guards work. Session.mu guards
+// everything below it and is never held while writing to a network or calling
+// the handler; where both are taken, recv comes first.
 type Session struct {
 	srv     *Server
 	id      string
@@ -83,13 +85,17 @@ func (s *Session) openPacket(upgrades bool) []byte {
 	return append(b, tail...)
 }
 
-// start begins the heartbeat.
+// start begins the heartbeat of a session that the server has just added.
 func (s *Session) start() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.pollSeen = time.Now()
-	if s.state == stateOpen && !s.pinged {
+	if s.state == stateOpen {
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval)
+	}
+	over := s.state == stateClosed // so soon that there was nothing to remove
+	s.mu.Unlock()
+	if over {
+		s.srv.remove(s)
 	}
 }
 
@@ -98,6 +104,8 @@ func (s *Session) start() {
 func (s *Session) timedOut() {
 	s.mu.Lock()
 	switch {
+	case s.srv.cfg.Wheel.Armed(&s.timer): // a pong or a close came first
+		s.mu.Unlock()
 	case s.state == stateOpen && !s.pinged:
 		s.pinged = true
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingTimeout)
@@ -191,20 +199,20 @@ func (s *Session) Cork() {
 // block.
 func (s *Session) Uncork() {
 	s.mu.Lock()
-	ws := s.ws
-	if ws == nil {
+	c := s.ws
+	if c == nil || s.out.len() == 0 && !c.blocked && s.state == stateOpen {
 		s.woken = false
 		s.wakeLocked()
 		return
 	}
 	s.mu.Unlock()
-	ws.link.flush()
+	c.link.flush()
 }
 
 // blocked reports whether a write to the client would block. s.mu is held.
 func (s *Session) blocked() bool {
 	if s.ws != nil {
-		return s.ws.rest != nil || s.ws.link.stalled()
+		return s.ws.blocked || s.ws.link.stalled()
 	}
 	return s.poll == nil && time.Since(s.pollSeen) > pollGap
 }
@@ -216,8 +224,8 @@ func (s *Session) Writable() bool {
 	return s.state == stateOpen && !s.blocked()
 }
 
-// receive hands one packet to whom it is for and reports whether more may
-// follow. s.recv is held.
+// receive hands one packet, text being valid UTF-8, to whom it is for and
+// reports whether more may follow. s.recv is held.
 func (s *Session) receive(packet []byte, binary bool) bool {
 	if !s.isOpen() {
 		return false
@@ -230,9 +238,6 @@ func (s *Session) receive(packet []byte, binary bool) bool {
 	}
 	switch packet[0] {
 	case packetMessage:
-		if !utf8.Valid(packet) {
-			return s.malformed()
-		}
 		return s.message(packet[1:], false)
 	case packetPong:
 		s.pong()
@@ -261,9 +266,20 @@ func (s *Session) malformed() bool {
 	if s.Transport() == "polling" {
 		s.abort(ReasonParseError)
 	} else {
-		s.Close(ReasonParseError)
+		s.end(ReasonParseError, ws.StatusProtocolError, false)
 	}
 	return false
+}
+
+// handedOn is deferred by who hands messages on, to let go of s.recv. A panic
+// costs the session and not the process.
+func (s *Session) handedOn() {
+	v := recover()
+	s.recv.Unlock()
+	if v != nil {
+		s.srv.log().Error("engineio: panic while handling a message", "panic", v, "stack", string(debug.Stack()))
+		s.abort(ReasonParseError)
+	}
 }
 
 func (s *Session) isOpen() bool {
@@ -297,14 +313,11 @@ func (s *Session) Resume() {
 		return
 	}
 	s.paused = false
-	if s.resume != nil {
-		close(s.resume)
-		s.resume = nil
-	}
-	ws := s.ws
+	s.unblockLocked()
+	c := s.ws
 	s.mu.Unlock()
-	if ws != nil {
-		ws.link.resume()
+	if c != nil {
+		c.link.resume()
 	}
 }
 
@@ -333,7 +346,11 @@ func (s *Session) waitResumed() {
 
 // Close ends the session once what was queued has reached the client, or the
 // close timeout has passed. The handler's Closed is called at once.
-func (s *Session) Close(reason Reason) {
+func (s *Session) Close(reason Reason) { s.end(reason, ws.StatusNormalClosure, false) }
+
+// end is Close with what a websocket's close frame says. Discard drops what was
+// queued, for a client that has said that it reads no more.
+func (s *Session) end(reason Reason, status ws.StatusCode, discard bool) {
 	s.mu.Lock()
 	if s.state != stateOpen {
 		s.mu.Unlock()
@@ -341,10 +358,26 @@ func (s *Session) Close(reason Reason) {
 	}
 	s.state = stateClosing
 	s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
-	probe := s.endLocked()
+	s.unblockLocked()
+	if discard {
+		s.out.clear()
+	}
+	// A client whose probe was answered may read on no other connection.
+	probe, c := s.probe, s.ws
+	if probe != nil && probe.probed {
+		probe = nil
+	} else {
+		s.probe = nil
+	}
+	if c != nil {
+		s.out.push(closeFrame(status))
+	}
 	s.wakeLocked()
 	if probe != nil {
 		probe.link.close()
+	}
+	if c != nil {
+		c.link.resume() // to discard what comes: unread, it would make the close a reset
 	}
 	s.handler.Closed(reason)
 }
@@ -355,10 +388,15 @@ func (s *Session) Close(reason Reason) {
 // answer too, as the close is answered no sooner.
 func (s *Session) closedByClient() {
 	s.mu.Lock()
+	if s.ws != nil {
+		s.mu.Unlock()
+		s.end(ReasonTransportClose, ws.StatusNormalClosure, true)
+		return
+	}
 	s.left = true
-	if s.ws == nil && s.poll == nil && s.state == stateOpen {
-		s.polled = make(chan struct{})
-		polled := s.polled
+	if s.poll == nil && s.state == stateOpen {
+		polled := make(chan struct{})
+		s.polled = polled
 		s.mu.Unlock()
 		select {
 		case <-polled:
@@ -381,15 +419,17 @@ func (s *Session) abort(reason Reason) {
 	wasOpen := s.state == stateOpen
 	s.state = stateClosed
 	s.srv.cfg.Wheel.Stop(&s.timer)
+	s.unblockLocked()
 	s.out.clear()
-	probe, ws := s.endLocked(), s.ws
+	probe, c := s.probe, s.ws
+	s.probe = nil
 	s.wakePollLocked()
 	s.mu.Unlock()
 	if probe != nil {
 		probe.link.close()
 	}
-	if ws != nil {
-		ws.link.close()
+	if c != nil {
+		c.link.close()
 	}
 	if wasOpen {
 		s.handler.Closed(reason)
@@ -397,102 +437,10 @@ func (s *Session) abort(reason Reason) {
 	s.srv.remove(s)
 }
 
-// endLocked lets go of what only an open session needs.
-func (s *Session) endLocked() (probe *wsConn) {
+// unblockLocked lets go of transports that wait for Resume.
+func (s *Session) unblockLocked() {
 	if s.resume != nil {
 		close(s.resume)
 		s.resume = nil
-	}
-	probe, s.probe = s.probe, nil
-	return probe
-}
-
-// outbox is a session's queue of unsent messages. It belongs to the session's
-// mutex. An empty outbox holds no memory.
-type outbox struct {
-	q     *queue
-	bytes int
-}
-
-type queue struct {
-	ms   []*Message
-	head int // messages before it are taken
-}
-
-var queues = sync.Pool{New: func() any { return new(queue) }}
-
-// keepQueue is the capacity up to which an emptied queue is kept for others.
-const keepQueue = 256
-
-func (o *outbox) len() int {
-	if o.q == nil {
-		return 0
-	}
-	return len(o.q.ms) - o.q.head
-}
-
-func (o *outbox) push(m *Message) {
-	if o.q == nil {
-		o.q = queues.Get().(*queue)
-	}
-	o.q.ms = append(o.q.ms, m)
-	o.bytes += len(m.frame)
-}
-
-// first returns the oldest message, nil when there is none.
-func (o *outbox) first() *Message {
-	if o.q == nil {
-		return nil
-	}
-	return o.q.ms[o.q.head]
-}
-
-// shift takes the oldest message out.
-func (o *outbox) shift() {
-	q := o.q
-	o.bytes -= len(q.ms[q.head].frame)
-	q.ms[q.head] = nil
-	if q.head++; q.head == len(q.ms) {
-		o.release()
-	}
-}
-
-// replace puts m where an unsent message of its key stands.
-func (o *outbox) replace(m *Message) bool {
-	if o.q == nil || m.Key == "" {
-		return false
-	}
-	for i := len(o.q.ms) - 1; i >= o.q.head; i-- {
-		if old := o.q.ms[i]; old.Key == m.Key {
-			o.q.ms[i] = m
-			o.bytes += len(m.frame) - len(old.frame)
-			return true
-		}
-	}
-	return false
-}
-
-func (o *outbox) over(c *Config) bool {
-	return o.bytes > c.MaxOutboxBytes || o.len() > c.MaxOutboxMessages
-}
-
-// full reports whether m would put the outbox over its limit.
-func (o *outbox) full(c *Config, m *Message) bool {
-	return o.bytes+len(m.frame) > c.MaxOutboxBytes || o.len() >= c.MaxOutboxMessages
-}
-
-func (o *outbox) clear() {
-	if o.q != nil {
-		clear(o.q.ms[o.q.head:])
-		o.release()
-	}
-}
-
-func (o *outbox) release() {
-	q := o.q
-	o.q, o.bytes = nil, 0
-	if cap(q.ms) <= keepQueue {
-		q.ms, q.head = q.ms[:0], 0
-		queues.Put(q)
 	}
 }

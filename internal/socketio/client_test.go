@@ -413,11 +413,17 @@ func (c *client) next() packet {
 	return packet{}
 }
 
+// expect1 wants a text, whatever is behind it.
+func (c *client) expect1(text string) {
+	c.t.Helper()
+	require.Equal(c.t, packet{text, false}, c.next())
+}
+
 // expect wants texts, in order, and nothing behind them.
 func (c *client) expect(texts ...string) {
 	c.t.Helper()
 	for _, want := range texts {
-		require.Equal(c.t, packet{want, false}, c.next())
+		c.expect1(want)
 	}
 	c.expectNone()
 }

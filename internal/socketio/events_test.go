@@ -1,0 +1,581 @@
+// Tests of events and acks, both ways.
+
+package socketio
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+// echo answers an event with the same arguments and attachments.
+func echo(s *Socket, e *Event) {
+	if e.WantsAck() {
+		e.Ack(e.Attachments, e.Args...)
+	} else {
+		s.Send(EventMessages(s.Namespace().Name(), NoID, e.Name, e.Args, e.Attachments)...)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	long := strings.Repeat("é", 49_000)
+	payloads := []string{
+		`[""]`, `["","",null]`, `["a"]`, `["a",1,"two",{"three":[4,{}]},null,true,-1.5e3]`, `["é","日本語","🚕","\ud83d\ude95",{"clé":"üß"}]`,
+		`["a","` + "\u2028\u2029\u007f" + `","\u0000\u001e"]`, `["a",[],{},""]`, `["` + strings.Repeat("n", 64) + `"]`, `["a","` + long + `"]`,
+	}
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		s.namespace("/", Hooks{Event: echo})
+		s.namespace("/a", Hooks{Event: echo})
+		c, _ := s.join(transport, "/", "/a")
+		for _, p := range payloads {
+			for _, n := range []string{"", "/a,"} {
+				c.text("2" + n + p)
+				c.expect("2" + n + p)
+				// An ack has the arguments without the name.
+				c.text("2" + n + "12" + p)
+				_, args, several := strings.Cut(p[1:], ",")
+				if !several {
+					args = "]"
+				}
+				c.expect("3" + n + "12[" + args)
+			}
+		}
+		c.text(`20["a"]`, `29007199254740991["a"]`)
+		c.expect(`30[]`, `39007199254740991[]`)
+	})
+}
+
+// A packet of exactly the largest size passes both ways, one byte more ends the
+// connection.
+func TestLargestPayload(t *testing.T) {
+	const limit = 1e5
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		s.namespace("/", Hooks{Event: echo})
+		c, _ := s.join(transport, "/")
+		p := func(size int) string { // with the engine's own byte in front
+			return `2["a","` + strings.Repeat("x", size-1-len(`2["a",""]`)) + `"]`
+		}
+		c.text(p(limit))
+		c.expect(p(limit))
+		c.text(p(limit + 1))
+		require.True(t, c.isClosed())
+	})
+}
+
+func TestBinary(t *testing.T) {
+	const one, two = `{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":1}`
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		s.namespace("/", Hooks{Event: echo})
+		s.namespace("/a", Hooks{Event: echo})
+		c, _ := s.join(transport, "/", "/a")
+
+		c.text(`51-["a",` + one + `]`)
+		c.binary(string(every))
+		c.expect1(`51-["a",` + one + `]`)
+		c.expectBinary(string(every))
+
+		// The order of placeholders is the sender's business.
+		c.text(`52-/a,7["a",` + two + `,"x",{"y":[` + one + `]},` + two + `]`)
+		c.binary("", "second")
+		c.expect1(`62-/a,7[` + two + `,"x",{"y":[` + one + `]},` + two + `]`)
+		c.expectBinary("", "second")
+
+		// No attachments announced: an event like any other.
+		c.text(`50-["a",` + one + `]`)
+		c.expect(`2["a",` + one + `]`)
+
+		// Ten is the limit.
+		ten := slices.Repeat([]string{"x"}, 10)
+		c.text(`510-["a"]`)
+		c.binary(ten...)
+		c.expect1(`510-["a"]`)
+		c.expectBinary(ten...)
+		c.expectNone()
+	})
+}
+
+// The limit is on the attachments of one packet together, and does not count the
+// text.
+func TestBinarySize(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.AttachmentBytes = 5000 })
+		s.namespace("/", Hooks{Event: echo})
+		text := `52-["a","` + strings.Repeat("x", 5000) + `"]`
+		half := strings.Repeat("y", 2500)
+		c, _ := s.join("websocket", "/")
+		for range 3 {
+			c.text(text)
+			c.binary(half, half)
+			c.expect1(text)
+			c.expectBinary(half, half)
+		}
+		c.text(text)
+		c.binary(half)
+		require.False(t, c.isClosed())
+		c.binary(half + "y")
+		require.True(t, c.isClosed())
+		require.Equal(t, []string{"/ parse error"}, s.reasons.take())
+	})
+}
+
+// A binary packet under way when its socket is left is dropped whole.
+func TestBinaryAcrossDisconnect(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t)
+		var l log
+		s.namespace("/", events(&l))
+		s.namespace("/a", events(&l))
+		c, sockets := s.join("websocket", "/", "/a")
+		c.text(`51-/a,["a"]`)
+		synctest.Wait()
+		sockets[1].Disconnect()
+		c.expect(`1/a,`)
+		c.binary("x")
+		c.text(`2["b"]`)
+		require.Equal(t, []string{"b "}, l.take())
+	})
+}
+
+// What is not valid protocol closes the connection.
+func TestInvalid(t *testing.T) {
+	const one = `{"_placeholder":true,"num":0}`
+	invalid := []struct {
+		name string
+		send []string // "b:" marks binary
+	}{
+		{"empty", []string{""}},
+		{"unknown type", []string{`7`}},
+		{"unknown type with event", []string{`9["a"]`}},
+		{"not a digit", []string{`x["a"]`}},
+		{"data that is no array", []string{`2{"a":1}`}},
+		{"data that is a string", []string{`2"a"`}},
+		{"event without data", []string{`2`}},
+		{"event without data in a namespace", []string{`2/a,`}},
+		{"event without a name", []string{`2[]`}},
+		{"cut json", []string{`2["a`}},
+		{"trailing json", []string{`2["a"]]`}},
+		{"too deep", []string{`2["a",` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + `]`}},
+		{"far too deep", []string{`2` + strings.Repeat("[", 50_000)}},
+		{"numeric name", []string{`2[1]`}},
+		{"object for a name", []string{`2[{"toString":"foo"}]`}},
+		{"null for a name", []string{`2[null]`}},
+		{"placeholder for a name", []string{`51-[` + one + `]`, `b:x`}},
+		{"long name", []string{`2["` + strings.Repeat("n", 65) + `"]`}},
+		{"connect", []string{`2["connect"]`}},
+		{"connect, escaped", []string{`2["\u0063onnect"]`}},
+		{"connect_error", []string{`2["connect_error",{}]`}},
+		{"disconnect", []string{`2["disconnect","x"]`}},
+		{"disconnecting", []string{`2["disconnecting"]`}},
+		{"newListener", []string{`2["newListener"]`}},
+		{"removeListener", []string{`2["removeListener"]`}},
+		{"reserved, binary", []string{`51-["disconnect",` + one + `]`, `b:x`}},
+		{"ack id too large", []string{`29007199254740992["a"]`}},
+		{"ack id endless", []string{`2` + strings.Repeat("1", 90_000)}},
+		{"ack id negative", []string{`2-1["a"]`}},
+		{"ack id fractional", []string{`21.5["a"]`}},
+		{"ack without id", []string{`3["a"]`}},
+		{"ack without data", []string{`31`}},
+		{"ack whose data is no array", []string{`31{"a":1}`}},
+		{"ack of null", []string{`31null`}},
+		{"placeholder out of range", []string{`51-["a",{"_placeholder":true,"num":1}]`, `b:x`}},
+		{"placeholder negative", []string{`51-["a",{"_placeholder":true,"num":-1}]`, `b:x`}},
+		{"placeholder fractional", []string{`51-["a",{"_placeholder":true,"num":0.5}]`, `b:x`}},
+		{"placeholder huge", []string{`51-["a",{"_placeholder":true,"num":9999}]`, `b:x`}},
+		{"placeholder that is a word", []string{`51-["a",{"_placeholder":true,"num":"length"}]`, `b:x`}},
+		{"placeholder without number", []string{`51-["a",{"_placeholder":true}]`, `b:x`}},
+		{"too many attachments", []string{`511-["a"]`}},
+		{"far too many attachments", []string{`5` + strings.Repeat("9", 90_000) + `-["a"]`}},
+		{"attachment count missing", []string{`5-["a"]`}},
+		{"attachment count without end", []string{`51["a"]`}},
+		{"attachment count negative", []string{`5-1-["a"]`}},
+		{"attachments too large", []string{`52-["a"]`, "b:" + strings.Repeat("x", 60_000), "b:" + strings.Repeat("x", 60_000)}},
+		{"text where an attachment is due", []string{`51-["a",` + one + `]`, `2["a"]`}},
+		{"connect where an attachment is due", []string{`51-["a",` + one + `]`, `0/a,`}},
+		{"binary that nothing announced", []string{`b:x`}},
+		{"one attachment too many", []string{`51-["a",` + one + `]`, `b:x`, `b:x`}},
+		{"disconnect with a payload", []string{`1{}`}},
+		{"disconnect with an id", []string{`11`}},
+		{"connect error", []string{`4{"message":"x"}`}},
+		{"connect error for a namespace", []string{`4/a,{"message":"x"}`}},
+		{"connect with an array", []string{`0/other,["x"]`}},
+		{"connect with text", []string{`0/other,"x"`}},
+		{"connect with an id", []string{`0/other,1{}`}},
+		{"connect while connected", []string{`0`}},
+		{"long namespace", []string{`0/` + strings.Repeat("n", 80)}},
+		{"endless namespace", []string{`0/` + strings.Repeat("n", 90_000)}},
+		{"control character in a namespace", []string{"0/\x00,"}},
+		{"event, never joined", []string{`2/other,["a"]`}},
+		{"event, unknown namespace", []string{`2/unknown,["a"]`}},
+		{"binary event, never joined", []string{`51-/other,["a"]`, `b:x`}},
+		{"ack, never joined", []string{`3/other,1[]`}},
+		{"disconnect, never joined", []string{`1/other,`}},
+		{"event, pending", []string{`0/pending`, `2/pending,["a"]`}},
+		{"ack, pending", []string{`0/pending`, `3/pending,1[]`}},
+		{"event, pending again", []string{`1`, `0/unknown`, `0/pending`, `1/pending`, `0/pending`, `2/pending,["a"]`}},
+		{"event, refused", []string{`0/refused`, `2/refused,["a"]`}},
+	}
+	for _, tt := range invalid {
+		t.Run(tt.name, func(t *testing.T) {
+			each(t, func(t *testing.T, transport string) {
+				s := serve(t)
+				var l log
+				s.namespace("/", events(&l))
+				s.namespace("/other", events(&l))
+				s.namespace("/pending", Hooks{Connect: func(*Socket, []byte) {}})
+				s.namespace("/refused", Hooks{Connect: func(sock *Socket, _ []byte) { sock.Refuse([]byte(`{}`), false) }})
+				c, _ := s.join(transport, "/")
+				c.text(`2["before"]`)
+				for _, m := range tt.send {
+					require.False(t, c.isClosed(), "closed before %.40q", m)
+					if data, ok := strings.CutPrefix(m, "b:"); ok {
+						c.binary(data)
+					} else {
+						c.text(m)
+					}
+				}
+				require.True(t, c.isClosed())
+				require.Equal(t, []string{"before "}, slices.DeleteFunc(l.take(), func(s string) bool { return s == "a "+one }))
+				require.Len(t, s.reasons.take(), 1)
+			})
+		})
+	}
+
+	// On polling it is also the end of the POST, whose other packets are ignored.
+	t.Run("polling answer", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			s := serve(t)
+			var l log
+			s.namespace("/", events(&l))
+			c, _ := s.join("polling", "/")
+			require.True(t, c.post(`42["a"]`+"\x1e"+`42["b"]`))
+			require.False(t, c.post(`42["c"]`+"\x1e"+`42[1]`+"\x1e"+`42["d"]`))
+			require.Equal(t, []string{"a ", "b ", "c "}, l.take())
+			require.True(t, c.isClosed())
+			require.Equal(t, []string{"/ parse error"}, s.reasons.take())
+		})
+	})
+}
+
+// What comes for a namespace that was left is dropped, whoever left it.
+func TestLeftNamespace(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		var l log
+		s.namespace("/", events(&l))
+		s.namespace("/a", events(&l))
+		s.namespace("/b", events(&l))
+		c, sockets := s.join(transport, "/", "/a", "/b")
+		c.text(`1/a,`)
+		sockets[2].Disconnect()
+		require.Equal(t, packet{`1/b,`, false}, c.next())
+		for _, n := range []string{"/a,", "/b,"} {
+			c.text(`2`+n+`["x"]`, `2`+n+`5["x"]`, `3`+n+`1[]`, `51-`+n+`["x"]`)
+			c.binary("x")
+			c.text(`1` + n)
+		}
+		c.text(`2["still here"]`)
+		require.Equal(t, []string{"still here "}, l.take())
+		require.False(t, c.isClosed())
+		s.enter(c, "/a")
+		c.text(`2/a,["x"]`)
+		require.Equal(t, []string{"x "}, l.take())
+		c.text(`2/c,["x"]`)
+		require.True(t, c.isClosed())
+	})
+}
+
+// One socket's events come one at a time and in order; sockets of the same
+// connection do not wait for each other.
+func TestOrder(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		var l log
+		step := make(chan struct{})
+		busy := map[string]bool{}
+		hooks := Hooks{Event: func(sock *Socket, e *Event) {
+			if busy[sock.Namespace().Name()] {
+				t.Error("two events of a socket at a time")
+			}
+			if sock.Namespace().Name() == "/slow" {
+				busy["/slow"] = true
+				<-step
+				busy["/slow"] = false
+			}
+			l.add("%s %s", sock.Namespace().Name(), e.Args[0])
+		}}
+		s.namespace("/", hooks)
+		s.namespace("/slow", hooks)
+		c, _ := s.join(transport, "/", "/slow")
+		for i := range 20 {
+			c.text(fmt.Sprintf(`2/slow,["n",%d]`, i))
+		}
+		for i := range 20 {
+			c.text(fmt.Sprintf(`2["n",%d]`, i))
+		}
+		for _, n := range []string{"/", "/slow"} {
+			var want []string
+			for i := range 20 {
+				if n == "/slow" {
+					step <- struct{}{}
+				}
+				want = append(want, fmt.Sprintf("%s %d", n, i))
+			}
+			require.Equal(t, want, l.take())
+		}
+	})
+}
+
+// A blocked handler holds up neither acks nor heartbeats nor other namespaces,
+// and may itself ask the client.
+func TestBlockedHandler(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		block := make(chan struct{})
+		var replies log
+		s.namespace("/", Hooks{Event: func(sock *Socket, e *Event) {
+			r, err := sock.Ask(context.Background(), func(id int64) []*engineio.Message {
+				return []*engineio.Message{EventMessage("/", id, "question", []byte("1"))}
+			})
+			replies.add("%s %v", bytes.Join(r.Args, []byte(" ")), err)
+			<-block
+			e.Ack(nil, []byte("2"))
+		}})
+		s.namespace("/b", Hooks{Event: echo})
+		c, _ := s.join(transport, "/", "/b")
+		c.text(`25["x"]`)
+		c.expect(`20["question",1]`)
+		time.Sleep(5 * time.Minute)
+		require.False(t, c.isClosed(), "heartbeats go on")
+		c.text(`30["answer",{"x":1}]`)
+		require.Equal(t, []string{`"answer" {"x":1} <nil>`}, replies.take())
+		c.text(`2/b,1["x",2]`)
+		c.expect(`3/b,1[2]`)
+		time.Sleep(5 * time.Minute)
+		require.False(t, c.isClosed())
+		close(block)
+		c.expect(`35[2]`)
+	})
+}
+
+// A client that sends faster than its handlers work is held back: few events
+// wait, and none is lost.
+func TestBackpressure(t *testing.T) {
+	const queued, flood = 10, 2000
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t, func(sc *Config, ec *engineio.Config) {
+			sc.QueuedEvents = queued
+			ec.MaxPackets = 20
+		})
+		var l log
+		worst := 0
+		s.namespace("/", Hooks{Event: func(sock *Socket, e *Event) {
+			c := sock.Conn()
+			c.mu.Lock()
+			worst = max(worst, c.events)
+			c.mu.Unlock()
+			time.Sleep(time.Millisecond)
+			l.add("%s", e.Args[0])
+		}})
+		c, sockets := s.join(transport, "/")
+		var want []string
+		sent := 0
+		for i := 0; i < flood; i += 20 {
+			var batch []string
+			for j := i; j < i+20; j++ {
+				batch = append(batch, fmt.Sprintf(`2["n",%d]`, j))
+				want = append(want, fmt.Sprint(j))
+			}
+			c.text(batch...)
+			sent++
+		}
+		time.Sleep(2 * flood * time.Millisecond)
+		require.Equal(t, want, l.take())
+		// What a read, or a POST, brought at once may go beyond the limit.
+		require.LessOrEqual(t, worst, queued+idleRead)
+		require.GreaterOrEqual(t, worst, queued)
+		conn := sockets[0].Conn()
+		require.Zero(t, conn.events)
+		require.Zero(t, conn.bytes)
+		require.False(t, conn.paused)
+		require.False(t, c.isClosed())
+	})
+}
+
+// idleRead is more than the events in one read of the engine.
+const idleRead = 50
+
+// The size of what waits counts as well.
+func TestBackpressureBytes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedBytes = 10_000 })
+		step := make(chan struct{})
+		n := 0
+		s.namespace("/", Hooks{Event: func(*Socket, *Event) {
+			<-step
+			n++
+		}})
+		c, sockets := s.join("websocket", "/")
+		conn := sockets[0].Conn()
+		c.text(`2["running"]`)
+		c.text(`51-["a","` + strings.Repeat("x", 3000) + `"]`)
+		c.binary(strings.Repeat("y", 8000))
+		synctest.Wait()
+		require.True(t, conn.paused)
+		go c.text(`2["b"]`) // blocks: nobody reads
+		synctest.Wait()
+		require.Equal(t, 1, conn.events)
+		step <- struct{}{}
+		synctest.Wait()
+		require.False(t, conn.paused)
+		require.Equal(t, 1, conn.events)
+		step <- struct{}{}
+		step <- struct{}{}
+		synctest.Wait()
+		require.Equal(t, 3, n)
+		require.Zero(t, conn.bytes)
+	})
+}
+
+// Events that wait when the server disconnects a socket are dropped, and count
+// no more; those that came before the client's own DISCONNECT are handled.
+func TestQueueAtDisconnect(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedEvents = 2 })
+		var l log
+		step := make(chan struct{}, 100)
+		s.namespace("/", Hooks{
+			Event: func(sock *Socket, e *Event) {
+				<-step
+				l.add("%s", e.Name)
+				if e.Name == "out" {
+					sock.Disconnect()
+					e.Ack(nil)
+				}
+			},
+			Disconnect: func(_ *Socket, reason string) { l.add("%s", reason) },
+		})
+		s.namespace("/b", Hooks{Event: echo})
+		c, sockets := s.join(transport, "/", "/b")
+		go c.text(`21["out"]`, `22["b"]`, `2["c"]`, `2["d"]`)
+		synctest.Wait()
+		conn := sockets[0].Conn()
+		require.True(t, conn.paused)
+		step <- struct{}{}
+		require.Equal(t, []string{"out", ReasonServer}, l.take())
+		c.expect("1")
+		require.Zero(t, conn.events)
+		require.Zero(t, conn.bytes)
+		require.False(t, conn.paused)
+		c.text(`2/b,1["x"]`)
+		c.expect(`3/b,1[]`)
+
+		s.enter(c, "/")
+		go c.text(`2["a"]`, `2["b"]`, `1`)
+		for range 2 {
+			step <- struct{}{}
+		}
+		require.Equal(t, []string{"a", "b", ReasonClient}, l.take())
+		require.False(t, c.isClosed())
+	})
+}
+
+func TestAcks(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		n := s.namespace("/", Hooks{})
+		c, sockets := s.join(transport, "/")
+		sock := sockets[0]
+		var l log
+		expect := func() int64 {
+			id := n.NextID()
+			sock.Expect(id, func(r Reply) { l.add("%d %s %s %v", id, r.Args, r.Attachments, r.Err) })
+			require.True(t, sock.Send(EventMessage("/", id, "ask")))
+			c.expect(fmt.Sprintf(`2%d["ask"]`, id))
+			return id
+		}
+		// Answered in any order; a second answer and an invented one are ignored.
+		require.EqualValues(t, 0, expect())
+		require.EqualValues(t, 1, expect())
+		c.text(`31["é",2]`, `31["again"]`, `30[]`, `377["invented"]`)
+		require.Equal(t, []string{`1 ["é" 2] [] <nil>`, `0 [] [] <nil>`}, l.take())
+
+		// With attachments.
+		require.EqualValues(t, 2, expect())
+		c.text(`61-2[{"_placeholder":true,"num":0}]`)
+		c.binary("bytes")
+		require.Equal(t, []string{`2 [{"_placeholder":true,"num":0}] [bytes] <nil>`}, l.take())
+
+		// Given up.
+		require.EqualValues(t, 3, expect())
+		sock.Forget(3)
+		c.text(`33[]`)
+		require.Empty(t, l.take())
+
+		// Too late.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		ask := func(id int64) []*engineio.Message { return []*engineio.Message{EventMessage("/", id, "ask")} }
+		_, err := sock.Ask(ctx, ask)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		c.expect(`24["ask"]`)
+		c.text(`34[]`)
+		require.Empty(t, sock.acks)
+
+		// The end of the socket fails what is outstanding, and whatever comes then.
+		require.EqualValues(t, 5, expect())
+		failed := make(chan error)
+		go func() {
+			_, err := sock.Ask(context.Background(), ask)
+			failed <- err
+		}()
+		c.expect(`26["ask"]`)
+		c.text("1")
+		require.ErrorIs(t, <-failed, ErrClosed)
+		require.Equal(t, []string{`5 [] [] socket is closed`}, l.take())
+		_, err = sock.Ask(context.Background(), ask)
+		require.ErrorIs(t, err, ErrClosed)
+		sock.Expect(9, func(r Reply) { l.add("%v", r.Err) })
+		require.Equal(t, []string{ErrClosed.Error()}, l.take())
+		c.expectNone()
+	})
+}
+
+// An ask in a handler ends with the connection, though the handler is what the
+// queue waits for.
+func TestAskAtClose(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t)
+		var l log
+		s.namespace("/", Hooks{
+			Event: func(sock *Socket, _ *Event) {
+				_, err := sock.Ask(context.Background(), func(id int64) []*engineio.Message {
+					return []*engineio.Message{EventMessage("/", id, "ask")}
+				})
+				l.add("%v", errors.Is(err, ErrClosed))
+			},
+			Disconnect: func(_ *Socket, reason string) { l.add("%s", reason) },
+		})
+		c, _ := s.join("websocket", "/")
+		c.text(`2["a"]`)
+		c.expect(`20["ask"]`)
+		require.NoError(t, c.conn.Close())
+		require.Equal(t, []string{"true", "transport close"}, l.take())
+	})
+}

@@ -1,0 +1,79 @@
+package realtime_test
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+)
+
+// nobody is a host without users.
+type nobody struct{}
+
+func (nobody) VerifyToken(context.Context, string, string) (realtime.Claims, error) {
+	return realtime.Claims{}, realtime.ErrTokenInvalid
+}
+
+func (nobody) FindUser(context.Context, string) (realtime.User, error) {
+	return realtime.User{}, realtime.ErrNotFound
+}
+
+func (nobody) FindSession(context.Context, string) (realtime.Session, error) {
+	return realtime.Session{}, realtime.ErrNotFound
+}
+
+func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := realtime.New(realtime.Options{
+		Tokens:           realtime.NewJWTVerifier([]byte("secret"), realtime.JWTOptions{Methods: []string{"none"}}),
+		AllowedOrigins:   []string{"*", "https://app.example.com/path"},
+		AllowCredentials: true,
+		NoPolling:        true,
+		NoWebSocket:      true,
+		PingInterval:     -time.Second,
+		UserTypes:        map[string][]realtime.UserType{"/support": {"agent"}},
+		Limits:           realtime.Limits{MaxPayload: -1},
+	})
+	require.Error(t, err)
+	for _, part := range []string{
+		"Options.Users is required", "Options.Sessions is required", "none",
+		"can't go with AllowCredentials", `"https://app.example.com/path" is no origin`,
+		"leave no transport", "PingInterval is negative", `"/support" is none of`, "Limits.MaxPayload is negative",
+	} {
+		require.ErrorContains(t, err, part)
+	}
+}
+
+func TestNewWarnsOfAShortSecret(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	rt, err := realtime.New(realtime.Options{
+		Tokens: realtime.NewJWTVerifier([]byte("short"), realtime.JWTOptions{Methods: []string{"HS256"}}),
+		Users:  nobody{}, Sessions: nobody{},
+		Logger: slog.New(slog.NewTextHandler(&log, nil)),
+	})
+	require.NoError(t, err, "warned about, not refused")
+	require.Contains(t, log.String(), "JWT secret")
+	require.NotContains(t, log.String(), "short\"")
+	require.NoError(t, rt.Shutdown(t.Context()))
+	require.NoError(t, rt.Shutdown(t.Context()), "idempotent")
+}
+
+func TestNamespaceNames(t *testing.T) {
+	t.Parallel()
+	rt, err := realtime.New(realtime.Options{Tokens: nobody{}, Users: nobody{}, Sessions: nobody{}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rt.Shutdown(t.Context())) }()
+	for _, name := range []string{"", "/", "support", "/a,b", "/a?b", realtime.NamespaceAdmin} {
+		_, err := rt.Namespace(name, realtime.NamespaceOptions{})
+		require.Error(t, err, name)
+	}
+	ns, err := rt.Namespace("/support", realtime.NamespaceOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "/support", ns.Name())
+}
