@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"cmp"
+	"encoding/json"
 	"math"
 	"slices"
 	"time"
@@ -17,6 +18,19 @@ type delivery struct {
 	rooms     []Room
 	event     string
 	payload   any
+	encoded   *[]byte // the payload's JSON, for all deliveries of it; nil inside until needed
+}
+
+// json returns the payload's JSON, encoded once.
+func (d delivery) json() ([]byte, error) {
+	if *d.encoded == nil {
+		b, err := json.Marshal(d.payload)
+		if err != nil {
+			return nil, err
+		}
+		*d.encoded = b
+	}
+	return *d.encoded, nil
 }
 
 // deliveries maps a domain event to its emissions, in the order in which they
@@ -70,10 +84,10 @@ type target struct {
 // checked by the compiler.
 func send[T any](e Event[T], payload T, to ...target) []delivery {
 	out := make([]delivery, 0, len(to))
-	boxed := any(payload)
+	boxed, encoded := any(payload), new([]byte)
 	for _, t := range to {
 		if len(t.rooms) > 0 {
-			out = append(out, delivery{t.namespace, t.rooms, e.name, boxed})
+			out = append(out, delivery{t.namespace, t.rooms, e.name, boxed, encoded})
 		}
 	}
 	return out
@@ -292,10 +306,8 @@ func statusDeliveries(v Availability, eventID string) []delivery {
 // the driver is on now: their followers, and nobody else, see where he is.
 func locationDeliveries(v LocationUpdate, eventID string, trips []string) []delivery {
 	p := LocationPayload{eventID, v}
-	out := slices.Concat(
-		send(EventDriverLocation, p, own(NamespaceDrivers, v.DriverID)),
-		send(EventAdminDriverLocation, p, driverWatchers()),
-	)
+	out := send(EventDriverLocation, p, own(NamespaceDrivers, v.DriverID), driverWatchers())
+	out[len(out)-1].event = EventAdminDriverLocation.name // the same to the admins, under their name
 	for _, trip := range trips {
 		room := []Room{TripRoom(trip)}
 		out = append(out, send(EventTripDriverLocation, TripLocationPayload{p, trip},

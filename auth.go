@@ -64,47 +64,54 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	start := time.Now()
 	s := &Socket{inner: inner, ns: ns}
 	inner.Data = s
-	h := &handshake{}
-	defer ns.rt.pending.done(h)
-	defer func() {
-		if p := recover(); p != nil {
-			ns.refuseConnect(s, "", panicked{p, debug.Stack()})
-		}
-	}()
-
-	rooms := []string(nil)
-	if !ns.opts.Anonymous {
-		token, err := connectToken(payload, inner.Conn().Data)
-		if err == nil {
-			s.identity, s.expiresAt, err = ns.authenticate(ns.rt.ctx, token, h)
-		}
-		if err != nil {
-			ns.refuseConnect(s, s.identity.UserID, err)
-			return
-		}
-		rooms = connectRooms(ns.name, s.identity)
-	}
-	if !inner.Admit(rooms...) {
-		return // the client has left
-	}
-	if err := ns.joinTrips(s); err != nil {
-		ns.refuseConnect(s, s.identity.UserID, err)
-		return
-	}
-	if h.revoked.Load() {
-		ns.refuseConnect(s, s.identity.UserID, refuse(CodeInvalidSession))
-		return
-	}
-	hello, err := ns.hello(s)
-	if err != nil {
+	h := &handshake{s: s}
+	h.timer.F = func() { go h.timedOut() }
+	hello, err := ns.admit(s, h, payload)
+	ns.rt.pending.done(h)
+	switch {
+	case !h.decide(), errors.Is(err, ErrClosed):
+		return // refused already, or nobody there to be told
+	case err != nil:
 		ns.refuseConnect(s, s.identity.UserID, err)
 		return
 	}
 	s.armExpiry()
-	inner.OpenThen(func() { ns.connected(s) }, hello)
-	if f := ns.rt.opts.Trace.Connected; f != nil && !inner.Closed() {
-		f(ns.name, time.Since(start))
+	if inner.OpenThen(func() { ns.connected(s) }, hello) {
+		if f := ns.rt.opts.Trace.Connected; f != nil {
+			f(ns.name, time.Since(start))
+		}
 	}
+}
+
+// admit runs the checks and puts the socket into its rooms, where what is sent
+// to it is held back until it is opened. It returns the socket's first event.
+func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engineio.Message, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked{p, debug.Stack()}
+		}
+	}()
+	var rooms []string
+	if !ns.opts.Anonymous {
+		token, err := connectToken(payload, s.inner.Conn().Data)
+		if err != nil {
+			return nil, err
+		}
+		if s.identity, s.expiresAt, err = ns.authenticate(ns.rt.ctx, token, h); err != nil {
+			return nil, err
+		}
+		rooms = connectRooms(ns.name, s.identity)
+	}
+	if !s.inner.Admit(rooms...) {
+		return nil, ErrClosed
+	}
+	if err := ns.joinTrips(s, h); err != nil {
+		return nil, err
+	}
+	if h.revoked.Load() {
+		return nil, refuse(CodeInvalidSession)
+	}
+	return ns.hello(s)
 }
 
 // hello is the first event of a socket.
@@ -215,7 +222,7 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	if len(token) > maxTokenLength {
 		return id, expiresAt, refuse(CodeInvalidToken)
 	}
-	claims, err := lookup(ns.rt, ctx, func(ctx context.Context) (Claims, error) {
+	claims, err := ask(ns.rt, ctx, h, func(ctx context.Context) (Claims, error) {
 		return o.Tokens.VerifyToken(ctx, token, ns.name)
 	})
 	switch {
@@ -235,14 +242,14 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	ns.rt.pending.add(ns.name, h, ownRoom(ns.name, claims.Subject), SessionRoom(claims.SessionID))
 	id.UserID, id.SessionID = claims.Subject, claims.SessionID
 
-	user, err := lookup(ns.rt, ctx, func(ctx context.Context) (User, error) { return o.Users.FindUser(ctx, claims.Subject) })
+	user, err := ask(ns.rt, ctx, h, func(ctx context.Context) (User, error) { return o.Users.FindUser(ctx, claims.Subject) })
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return id, expiresAt, refuse(CodeUserNotFound)
 	case err != nil:
 		return id, expiresAt, fmt.Errorf("finding the user: %w", err)
 	case user.ID != claims.Subject:
-		return id, expiresAt, refuse(CodeUserNotFound)
+		return id, expiresAt, errors.New("finding the user: the repository returned another one")
 	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
 		return id, expiresAt, refuse(CodeWrongUserType)
 	case !user.Active:
@@ -250,14 +257,16 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	}
 	id.UserType = user.Type
 
-	session, err := lookup(ns.rt, ctx, func(ctx context.Context) (Session, error) { return o.Sessions.FindSession(ctx, claims.SessionID) })
+	session, err := ask(ns.rt, ctx, h, func(ctx context.Context) (Session, error) { return o.Sessions.FindSession(ctx, claims.SessionID) })
 	expiresAt = claims.ExpiresAt
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return id, expiresAt, refuse(CodeInvalidSession)
 	case err != nil:
 		return id, expiresAt, fmt.Errorf("finding the session: %w", err)
-	case session.ID != claims.SessionID || session.UserID != user.ID || session.Revoked:
+	case session.ID != claims.SessionID:
+		return id, expiresAt, errors.New("finding the session: the repository returned another one")
+	case session.UserID != user.ID || session.Revoked:
 		return id, expiresAt, refuse(CodeInvalidSession)
 	case !session.AccessTokenExpiresAt.IsZero():
 		if !session.AccessTokenExpiresAt.After(time.Now()) {
@@ -268,38 +277,22 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 		}
 	}
 	if ns.opts.Authorize != nil {
-		_, err = lookup(ns.rt, ctx, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, id) })
+		_, err = ask(ns.rt, ctx, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, id) })
 	}
 	return id, expiresAt, err
 }
 
-// lookup asks the host a question, within the repositories' timeout, whether
-// or not the host keeps to it. A panic is an error like any other: not known.
-func lookup[T any](rt *Server, ctx context.Context, ask func(ctx context.Context) (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeout(ctx, rt.opts.RepoTimeout)
-	defer cancel()
-	type answer struct {
-		v   T
-		err error
+// ask puts a question to the host within the repositories' timeout. A handshake
+// does not wait longer even for a host that does not heed ctx: it is refused
+// meanwhile, and its goroutine ends when the host returns.
+func ask[T any](rt *Server, ctx context.Context, h *handshake, question func(ctx context.Context) (T, error)) (T, error) {
+	deadline := newLazyContext(ctx, rt.opts.RepoTimeout)
+	defer deadline.stop()
+	if h != nil && h.timer.F != nil {
+		rt.wheel.Arm(&h.timer, rt.opts.RepoTimeout)
+		defer rt.wheel.Stop(&h.timer)
 	}
-	answers := make(chan answer, 1)
-	go func() {
-		var a answer
-		defer func() {
-			if p := recover(); p != nil {
-				a.err = panicked{p, debug.Stack()}
-			}
-			answers <- a
-		}()
-		a.v, a.err = ask(ctx)
-	}()
-	select {
-	case a := <-answers:
-		return a.v, a.err
-	case <-ctx.Done():
-		var none T
-		return none, ctx.Err()
-	}
+	return question(deadline)
 }
 
 // connectToken finds the token of a handshake: in the CONNECT payload, else in
@@ -401,10 +394,25 @@ type handshakes struct {
 	byRoom map[string][]*handshake
 }
 
-// handshake is one check under way, and the keys that it is listed under.
+// handshake is one check under way: of a connecting socket, or of auth:refresh,
+// which has no s and no timer.
 type handshake struct {
+	s        *Socket
 	revoked  atomic.Bool
-	listedIn []string
+	decided  atomic.Bool
+	timer    wheel.Timer // for the host's answer to a question
+	listedIn []string    // the keys of handshakes.byRoom
+}
+
+// decide reports whether the caller is the one who says how the handshake ends.
+func (h *handshake) decide() bool { return h.decided.CompareAndSwap(false, true) }
+
+var errRepoTimeout = errors.New("no answer within Options.RepoTimeout")
+
+func (h *handshake) timedOut() {
+	if h.decide() {
+		h.s.ns.refuseConnect(h.s, "", errRepoTimeout)
+	}
 }
 
 func (p *handshakes) add(namespace string, h *handshake, rooms ...Room) {

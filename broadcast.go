@@ -87,10 +87,17 @@ func (b Broadcast) emit(event string, arg []byte) error {
 	return b.EmitRaw(event, Raw{Args: []json.RawMessage{arg}})
 }
 
+// nobody reports whether the one room that is selected is empty on this node,
+// and there is no other node.
+func (b Broadcast) nobody() bool { return !b.remote() && b.emptyHere() }
+
+func (b Broadcast) emptyHere() bool {
+	return len(b.rooms) == 1 && !b.ns.inner.HasRoom(b.rooms[0]) && b.ns.inner.Socket(b.rooms[0]) == nil
+}
+
 // emitLocal encodes the event once and queues it on each socket of this node.
-// Where nobody is in the one room it is for, it is not encoded at all.
 func (b Broadcast) emitLocal(event string, args, attachments [][]byte) {
-	if len(b.rooms) == 1 && !b.ns.inner.HasRoom(b.rooms[0]) && b.ns.inner.Socket(b.rooms[0]) == nil {
+	if b.emptyHere() {
 		return
 	}
 	if len(attachments) == 0 {

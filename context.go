@@ -1,4 +1,5 @@
-// The context of a handler: a deadline that costs nothing until it is used.
+// The context of a call to the host: a deadline that costs nothing until it is
+// used.
 
 package realtime
 
@@ -22,8 +23,12 @@ type lazyContext struct {
 	ended  bool
 }
 
+func newLazyContext(parent context.Context, timeout time.Duration) *lazyContext {
+	return &lazyContext{parent: parent, deadline: time.Now().Add(timeout)}
+}
+
 func (rt *Server) handlerContext() *lazyContext {
-	return &lazyContext{parent: rt.ctx, deadline: time.Now().Add(rt.opts.HandlerTimeout)}
+	return newLazyContext(rt.ctx, rt.opts.HandlerTimeout)
 }
 
 func (c *lazyContext) Deadline() (time.Time, bool) { return c.deadline, true }

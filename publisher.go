@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -69,7 +70,12 @@ func (p *publisher) learn(ctx context.Context, e DomainEvent, about subject) Tri
 	if parties.PassengerID != "" && parties.DriverID != "" || p.rt.opts.Parties == nil {
 		return parties
 	}
-	found, err := lookup(p.rt, ctx, func(ctx context.Context) (TripParties, error) {
+	found, err := ask(p.rt, ctx, nil, func(ctx context.Context) (found TripParties, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				err = panicked{p, debug.Stack()}
+			}
+		}()
 		return p.rt.opts.Parties.FindParties(ctx, about.tripID)
 	})
 	if err != nil {
@@ -128,8 +134,12 @@ func (p *publisher) emitLocation(u LocationUpdate, id string, trips []string) {
 	}
 }
 
+// deliver emits one delivery, which is not encoded where nobody hears it.
 func (p *publisher) deliver(d delivery, to Broadcast) {
-	arg, err := json.Marshal(d.payload)
+	if to.nobody() {
+		return
+	}
+	arg, err := d.json()
 	if err == nil {
 		err = to.emit(d.event, arg)
 	}
@@ -198,14 +208,14 @@ func (p *publisher) to(namespace string, rooms ...Room) Broadcast {
 // joinTrips puts a connecting socket into the rooms of the trips that its user
 // takes part in. Each room is joined before its trip is looked at again, so that
 // a trip that ends meanwhile is left, by this or by the event that ends it.
-func (ns *Namespace) joinTrips(s *Socket) error {
+func (ns *Namespace) joinTrips(s *Socket, h *handshake) error {
 	if ns.name != NamespaceDrivers && ns.name != NamespacePassengers {
 		return nil
 	}
 	table := &ns.rt.publisher.trips
 	trips := table.of(ns.name, s.identity.UserID)
 	if ns.rt.opts.Trips != nil {
-		found, err := lookup(ns.rt, ns.rt.ctx, func(ctx context.Context) ([]string, error) {
+		found, err := ask(ns.rt, ns.rt.ctx, h, func(ctx context.Context) ([]string, error) {
 			return ns.rt.opts.Trips.ActiveTrips(ctx, s.identity.UserID)
 		})
 		if err != nil {

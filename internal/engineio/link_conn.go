@@ -5,6 +5,8 @@
 package engineio
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"time"
@@ -18,13 +20,25 @@ const (
 	stallTime = 5 * time.Millisecond
 )
 
+// States of a connLink.
+const (
+	connNew     = iota
+	connStarted // run is there, and counts itself out
+	connClosed
+)
+
 type connLink struct {
 	c     *wsConn
 	conn  net.Conn
+	state atomic.Int32
 	since atomic.Int64 // when the write under way began, in Unix nanoseconds
 }
 
-func (l *connLink) start(early []byte) { go l.run(early) }
+func (l *connLink) start(early []byte) {
+	if l.state.CompareAndSwap(connNew, connStarted) {
+		go l.run(early)
+	}
+}
 
 func (l *connLink) run(early []byte) {
 	defer l.c.s.srv.running.Done()
@@ -40,18 +54,18 @@ func (l *connLink) run(early []byte) {
 		if n > 0 {
 			r := readers.Get().(*reader)
 			more = more && l.feed(r, idle[:n])
-			for n == len(idle) && err == nil {
+			for full := n == len(idle); full && err == nil; full = n == len(r.buf) {
 				n, err = l.conn.Read(r.buf[:])
 				more = more && l.feed(r, r.buf[:n])
-				if n < len(r.buf) {
-					break
-				}
-				n = len(idle)
 			}
 			readers.Put(r)
 		}
 		if err != nil {
-			l.c.gone(ReasonTransportClose)
+			reason := ReasonTransportError
+			if errors.Is(err, io.EOF) {
+				reason = ReasonTransportClose
+			}
+			l.c.gone(reason)
 			return
 		}
 	}
@@ -71,17 +85,25 @@ func (l *connLink) feed(r *reader, b []byte) bool {
 func (l *connLink) wake()  { go l.c.flush() }
 func (l *connLink) flush() { go l.c.flush() }
 
+// write takes all or fails. Each chunk has the time of a write, so that a large
+// message does not need a faster client than small ones.
 func (l *connLink) write(b []byte) (int, error) {
-	now := time.Now()
-	l.since.Store(now.UnixNano())
 	defer l.since.Store(0)
-	if err := l.conn.SetWriteDeadline(now.Add(l.c.s.srv.cfg.WriteTimeout)); err != nil {
-		return 0, err
+	for done := 0; ; {
+		now := time.Now()
+		l.since.Store(now.UnixNano())
+		if err := l.conn.SetWriteDeadline(now.Add(l.c.s.srv.cfg.WriteTimeout)); err != nil {
+			return done, err
+		}
+		n, err := l.conn.Write(b[done:min(done+chunk, len(b))])
+		done += n
+		if err != nil || done == len(b) {
+			return done, err
+		}
 	}
-	return l.conn.Write(b)
 }
 
-func (l *connLink) notify() {} // write takes all or fails
+func (l *connLink) notify(bool) {} // write takes all or fails
 
 func (l *connLink) stalled() bool {
 	since := l.since.Load()
@@ -99,4 +121,18 @@ func (l *connLink) finish() {
 	_ = l.conn.SetReadDeadline(time.Now().Add(l.c.s.srv.cfg.CloseTimeout))
 }
 
-func (l *connLink) close() { _ = l.conn.Close() }
+func (l *connLink) close() {
+	switch l.state.Swap(connClosed) {
+	case connNew:
+		defer l.c.s.srv.running.Done()
+	case connClosed:
+		return
+	}
+	conn := l.conn
+	// TLS says goodbye when it is closed, and may wait for the client to take
+	// that; what there was to say was said by finish.
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = over.NetConn()
+	}
+	_ = conn.Close()
+}

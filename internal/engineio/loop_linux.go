@@ -8,10 +8,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"syscall"
-
-	"github.com/rodando/realtime/internal/wheel"
 )
 
 // eventLoop hands readiness from one epoll set to the links in it. The set is
@@ -53,7 +50,8 @@ func (e *eventLoop) adopt(tcp *net.TCPConn, c *wsConn) *pollLink {
 	}
 	fd := -1
 	err = raw.Control(func(old uintptr) {
-		if n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 0); errno == 0 {
+		// Not to become standard output, should the host have closed that.
+		if n, _, errno := syscall.Syscall(syscall.SYS_FCNTL, old, syscall.F_DUPFD_CLOEXEC, 3); errno == 0 {
 			fd = int(n)
 		}
 	})
@@ -152,13 +150,11 @@ func (e *eventLoop) forget(l *pollLink) {
 }
 
 // control adds or changes what the loop waits for on a link.
-func (e *eventLoop) control(op int, l *pollLink, events uint32) {
+func (e *eventLoop) control(op int, l *pollLink, events uint32) error {
 	e.mu.Lock()
 	gen := e.gens[l.slot]
 	e.mu.Unlock()
-	// Cannot fail on a descriptor that is held open; if it did, the heartbeat
-	// would end the session.
-	_ = syscall.EpollCtl(e.fd, op, l.fd, &syscall.EpollEvent{Events: events, Fd: l.slot, Pad: gen})
+	return syscall.EpollCtl(e.fd, op, l.fd, &syscall.EpollEvent{Events: events, Fd: l.slot, Pad: gen})
 }
 
 // flusher writes out what was queued for its share of the links. Its goroutine
@@ -199,220 +195,4 @@ func (f *flusher) run() {
 	}
 	f.running = false
 	f.mu.Unlock()
-}
-
-// States of a pollLink's reading.
-const (
-	readIdle  = iota
-	readBusy  // a goroutine reads
-	readAgain // it is to look once more before it stops
-)
-
-// pollLink is a plain TCP connection in the event loop.
-//
-// refs counts who may use fd: the link itself until close, and each goroutine
-// in a system call on it; whoever drops the last one closes fd. What is below
-// reading belongs to the reader, of which reading lets there be one at a time.
-type pollLink struct {
-	c    *wsConn
-	e    *eventLoop
-	fd   int
-	slot int32
-	refs atomic.Int32
-
-	ended   atomic.Bool
-	hungUp  atomic.Bool  // the client has sent all it will
-	stopped atomic.Bool  // the reader left because the session is paused
-	stall   *wheel.Timer // since a write would have blocked; the session's mutex guards it
-	reading atomic.Int32
-
-	discard bool // input is of no interest any more
-	early   []byte
-}
-
-func (l *pollLink) acquire() bool {
-	for {
-		n := l.refs.Load()
-		if n == 0 {
-			return false
-		}
-		if l.refs.CompareAndSwap(n, n+1) {
-			return true
-		}
-	}
-}
-
-func (l *pollLink) release() {
-	if l.refs.Add(-1) > 0 {
-		return
-	}
-	l.e.forget(l)
-	_ = syscall.Close(l.fd)
-	l.c.s.srv.running.Done()
-}
-
-func (l *pollLink) start(early []byte) {
-	if !l.acquire() {
-		return
-	}
-	l.early = early
-	if len(early) > 0 {
-		l.reading.Store(readBusy)
-		go l.read()
-	}
-	l.e.control(syscall.EPOLL_CTL_ADD, l, edge)
-	l.release()
-}
-
-// ready is called by the loop.
-func (l *pollLink) ready(events uint32) {
-	if events&syscall.EPOLLOUT != 0 {
-		l.wake()
-	}
-	if events&^uint32(syscall.EPOLLOUT) == 0 {
-		return
-	}
-	if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) != 0 {
-		l.hungUp.Store(true)
-	}
-	if l.reading.CompareAndSwap(readIdle, readBusy) {
-		l.spawn()
-	} else if !l.reading.CompareAndSwap(readBusy, readAgain) {
-		// The reader has stopped in between, or will look again anyway.
-		if l.reading.CompareAndSwap(readIdle, readBusy) {
-			l.spawn()
-		}
-	}
-}
-
-func (l *pollLink) spawn() {
-	if l.acquire() {
-		go l.read()
-	}
-}
-
-// read takes what has arrived, then serves what it asked for. A connection that
-// sends half a message is let go of until the other half comes.
-func (l *pollLink) read() {
-	r := readers.Get().(*reader)
-	work, alive := false, true
-	if l.early != nil {
-		work, alive = l.feed(r, l.early)
-		l.early = nil
-	}
-	for alive {
-		n, err := syscall.Read(l.fd, r.buf[:])
-		switch {
-		case n > 0:
-			var w bool
-			w, alive = l.feed(r, r.buf[:n])
-			work = work || w
-			if n == len(r.buf) || l.hungUp.Load() {
-				continue
-			}
-		case err == syscall.EINTR:
-			continue
-		case err != syscall.EAGAIN:
-			reason := ReasonTransportClose
-			if n < 0 {
-				reason = ReasonTransportError
-			}
-			l.c.gone(reason)
-			alive = false
-		}
-		if alive && l.reading.CompareAndSwap(readBusy, readIdle) {
-			break
-		}
-		l.reading.Store(readBusy)
-	}
-	readers.Put(r)
-	l.release()
-	if work {
-		l.c.s.handler.Serve()
-	}
-}
-
-// feed hands bytes on. Alive is false when the reader is to leave: somebody
-// else starts it again when the pause ends.
-func (l *pollLink) feed(r *reader, b []byte) (work, alive bool) {
-	if l.discard {
-		return false, true
-	}
-	more, work := l.c.feed(r, b)
-	l.discard = !more
-	if more && l.c.s.isPaused() {
-		l.stopped.Store(true)
-		if l.c.s.isPaused() || !l.stopped.CompareAndSwap(true, false) {
-			return work, false
-		}
-	}
-	return work, true
-}
-
-func (l *pollLink) resume() {
-	if l.stopped.CompareAndSwap(true, false) {
-		l.spawn()
-	}
-}
-
-func (l *pollLink) wake() { l.e.flushers[int(l.slot)%len(l.e.flushers)].add(l) }
-
-func (l *pollLink) flush() { l.c.flush() }
-
-func (l *pollLink) write(b []byte) (int, error) {
-	if !l.acquire() {
-		return 0, net.ErrClosed
-	}
-	defer l.release()
-	for done := 0; ; {
-		n, err := syscall.Write(l.fd, b[done:])
-		done += max(n, 0)
-		switch {
-		case done == len(b) || err == syscall.EAGAIN:
-			return done, nil
-		case err != nil && err != syscall.EINTR:
-			return done, err
-		}
-	}
-}
-
-// notify waits for room to write, though not for ever.
-func (l *pollLink) notify() {
-	s := l.c.s
-	s.mu.Lock()
-	if l.stall == nil && s.state == stateOpen {
-		l.stall = &wheel.Timer{F: l.checkStall}
-		s.srv.cfg.Wheel.Arm(l.stall, s.srv.cfg.WriteTimeout)
-	}
-	s.mu.Unlock()
-	if l.acquire() {
-		l.e.control(syscall.EPOLL_CTL_MOD, l, edge|syscall.EPOLLOUT)
-		l.release()
-	}
-}
-
-func (l *pollLink) checkStall() {
-	s := l.c.s
-	s.mu.Lock()
-	l.stall = nil
-	stuck := l.c.rest != nil && s.state == stateOpen
-	s.mu.Unlock()
-	if stuck {
-		s.abort(ReasonSlowConsumer)
-	}
-}
-
-func (l *pollLink) stalled() bool { return false }
-
-func (l *pollLink) finish() {
-	if l.acquire() {
-		_ = syscall.Shutdown(l.fd, syscall.SHUT_WR)
-		l.release()
-	}
-}
-
-func (l *pollLink) close() {
-	if l.ended.CompareAndSwap(false, true) {
-		l.release()
-	}
 }

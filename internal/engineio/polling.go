@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+	"unicode/utf8"
 )
 
 // lateUpgrade is how long a poll that comes during an upgrade waits for the
@@ -55,34 +56,34 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 		s.polled = nil
 	}
 	body := s.answerLocked()
+	s.mu.Unlock()
+	if body == nil {
+		// The host's http.Server may give an answer less time than a poll takes.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
+	}
 	for body == nil {
-		s.mu.Unlock()
 		select {
 		case <-wake:
 		case <-r.Context().Done():
-			s.endPoll()
 			s.abort(ReasonTransportClose)
-			return
 		}
 		s.mu.Lock()
 		body = s.answerLocked()
+		s.mu.Unlock()
 	}
+	s.mu.Lock()
+	s.poll, s.pollSeen = nil, time.Now()
 	s.mu.Unlock()
-	s.endPoll()
 
-	err := writePayload(w, body)
+	err := s.writePayload(w, body)
 	switch {
 	case len(body) == 1 && body[0] == packetClose:
 		s.abort(ReasonForcedClose)
 	case err != nil:
 		s.abort(ReasonTransportError)
+	case r.Context().Err() != nil: // written, but to nobody
+		s.abort(ReasonTransportClose)
 	}
-}
-
-func (s *Session) endPoll() {
-	s.mu.Lock()
-	s.poll, s.pollSeen = nil, time.Now()
-	s.mu.Unlock()
 }
 
 // answerLocked returns what the open poll is to be answered with, nil when it
@@ -123,7 +124,8 @@ func (s *Session) payloadLocked() []byte {
 
 // writePayload answers a poll and sees the answer off, so that a failure to
 // write it is known here.
-func writePayload(w http.ResponseWriter, body []byte) error {
+func (s *Session) writePayload(w http.ResponseWriter, body []byte) error {
+	s.limitWrite(w)
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=UTF-8")
 	h.Set("Cache-Control", "no-store")
@@ -137,11 +139,20 @@ func writePayload(w http.ResponseWriter, body []byte) error {
 	return nil
 }
 
+// limitWrite gives an answer as long as the session gives any write, instead of
+// what the host's http.Server may have set when the request began.
+func (s *Session) limitWrite(w http.ResponseWriter) {
+	// Unsupported where there is no connection, as in tests of a host.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
+}
+
 // servePost takes the messages of a POST. The answer comes when all are handed
-// on, which holds back a client that sends faster than its handlers work.
+// on, which holds back a client that sends faster than its handlers work. While
+// the session closes, messages are taken and dropped: a client that is refused
+// would not stay for what it is yet to be told.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if s.ws != nil || s.state != stateOpen {
+	if s.ws != nil || s.state == stateClosed {
 		s.mu.Unlock()
 		errRequest.refuse(w)
 		return
@@ -166,14 +177,17 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		errRequest.write(w, status)
 		return
 	}
-	ok := s.receivePayload(body)
-	go s.handler.Serve()
+	if s.receivePayload(body) {
+		go s.handler.Serve()
+	}
 	s.waitResumed()
 
 	s.mu.Lock()
 	s.posting = false
+	refused := s.state == stateClosed && !s.left
 	s.mu.Unlock()
-	if !ok {
+	s.limitWrite(w)
+	if refused {
 		errRequest.refuse(w)
 		return
 	}
@@ -197,36 +211,34 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 	return b.Bytes(), err
 }
 
-// receivePayload hands on the packets of a polling body and reports whether
-// they were well-formed.
-func (s *Session) receivePayload(body []byte) bool {
+// receivePayload hands on the packets of a polling body, up to one that ends
+// the session, and reports whether the handler has something to serve.
+func (s *Session) receivePayload(body []byte) (work bool) {
 	s.recv.Lock()
-	defer s.recv.Unlock()
-	for n := 1; ; n++ {
-		packet, rest, more := bytes.Cut(body, []byte{separator})
-		if n > s.srv.cfg.MaxPackets {
-			return s.malformed()
-		}
-		data, binary, err := decodePolled(packet)
-		if err != nil {
-			return s.malformed()
+	defer s.handedOn()
+	for n, more := 1, true; more; n++ {
+		var packet []byte
+		packet, body, more = bytes.Cut(body, []byte{separator})
+		data, binary, ok := decodePolled(packet)
+		if !ok || n > s.srv.cfg.MaxPackets {
+			s.malformed()
+			break
 		}
 		if !s.receive(data, binary) {
-			return !binary && len(packet) > 0 && packet[0] == packetClose
+			break
 		}
-		if !more {
-			return true
-		}
-		body = rest
 	}
+	work, s.work = s.work, false
+	return work
 }
 
-// decodePolled undoes what polling does to binary packets.
-func decodePolled(packet []byte) (data []byte, binary bool, err error) {
+// decodePolled undoes what polling does to binary packets; ok is false for what
+// is neither base64 nor text.
+func decodePolled(packet []byte) (data []byte, binary, ok bool) {
 	if len(packet) == 0 || packet[0] != 'b' {
-		return packet, false, nil
+		return packet, false, utf8.Valid(packet)
 	}
 	data = make([]byte, base64.StdEncoding.DecodedLen(len(packet)-1))
 	n, err := base64.StdEncoding.Decode(data, packet[1:])
-	return data[:n], true, err
+	return data[:n], true, err == nil
 }

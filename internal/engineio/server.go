@@ -13,6 +13,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"sync"
 	"time"
@@ -37,8 +38,11 @@ type Config struct {
 	NoWebSocket bool
 
 	Wheel *wheel.Wheel
-	// Accept makes the handler of a new session. r must not be kept.
+	// Accept makes the handler of a new session. r must not be kept, and nothing
+	// be sent yet.
 	Accept func(s *Session, r *http.Request) Handler
+	// Logger is told of a panic in a handler's Message; nil: slog.Default().
+	Logger *slog.Logger
 }
 
 // Handler is the layer above: what a session's messages are for.
@@ -129,24 +133,22 @@ func (p problem) write(w http.ResponseWriter, status int) {
 func (p problem) refuse(w http.ResponseWriter) { p.write(w, http.StatusBadRequest) }
 
 // ServeHTTP implements http.Handler. The checks run in the reference's order.
+// A key that is repeated has no value that anybody could mean.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	transport := q["transport"]
-	if len(transport) != 1 ||
-		(transport[0] != "polling" || s.cfg.NoPolling) && (transport[0] != "websocket" || s.cfg.NoWebSocket) {
+	transport := only(q["transport"])
+	if (transport != "polling" || s.cfg.NoPolling) && (transport != "websocket" || s.cfg.NoWebSocket) {
 		errTransport.refuse(w)
 		return
 	}
-	websocket := transport[0] == "websocket"
-	if websocket != isUpgrade(r) {
-		errRequest.refuse(w)
-		return
-	}
-	if sid := q["sid"]; len(sid) > 0 {
-		ss := s.session(sid[0])
+	websocket := transport == "websocket"
+	if sid, ok := q["sid"]; ok {
+		ss := s.session(only(sid))
 		switch {
 		case ss == nil:
 			errSession.refuse(w)
+		case websocket != isUpgrade(r):
+			errRequest.refuse(w)
 		case websocket:
 			s.serveUpgrade(ss, w, r)
 		default:
@@ -157,7 +159,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method != http.MethodGet:
 		errMethod.refuse(w)
-	case q.Get("EIO") != "4":
+	case websocket != isUpgrade(r):
+		errRequest.refuse(w)
+	case only(q["EIO"]) != "4":
 		errProtocol.refuse(w)
 	case s.isClosed():
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
@@ -168,16 +172,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// only returns the value of a query key that stands there once.
+func only(values []string) string {
+	if len(values) != 1 {
+		return ""
+	}
+	return values[0]
+}
+
 // openPolling starts a session whose first transport is polling.
 func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 	ss := s.newSession(r)
 	if !s.add(ss) {
-		ss.handler.Closed(ReasonShuttingDown)
+		ss.abort(ReasonShuttingDown)
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
 		return
 	}
-	ss.start()
-	if err := writePayload(w, ss.openPacket(!s.cfg.NoWebSocket)); err != nil {
+	if err := ss.writePayload(w, ss.openPacket(!s.cfg.NoWebSocket)); err != nil {
 		ss.abort(ReasonTransportError)
 	}
 }
@@ -190,19 +201,21 @@ func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	ss := s.newSession(r)
 	c := s.newConn(conn, ss)
-	if c == nil || !s.add(ss) {
-		ss.handler.Closed(ReasonShuttingDown)
-		if c != nil {
-			c.link.close()
-		}
+	if c == nil {
+		ss.abort(ReasonShuttingDown)
 		return
 	}
 	ss.mu.Lock()
 	ss.ws = c
+	ss.out.push(control(string(ss.openPacket(false))))
 	ss.mu.Unlock()
-	ss.Send(control(string(ss.openPacket(false))))
-	ss.start()
+	if !s.add(ss) {
+		ss.abort(ReasonShuttingDown)
+		return
+	}
 	c.link.start(early)
+	ss.mu.Lock()
+	ss.wakeLocked()
 }
 
 func (s *Server) newSession(r *http.Request) *Session {
@@ -231,6 +244,13 @@ func (s *Server) isClosed() bool {
 	return s.closed
 }
 
+func (s *Server) log() *slog.Logger {
+	if s.cfg.Logger != nil {
+		return s.cfg.Logger
+	}
+	return slog.Default()
+}
+
 // enter counts one more connection, which calls running.Done when it is gone.
 func (s *Server) enter() bool {
 	s.mu.Lock()
@@ -242,13 +262,17 @@ func (s *Server) enter() bool {
 	return true
 }
 
+// add makes a session known and starts its heartbeat; false when the server is
+// closed.
 func (s *Server) add(ss *Session) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return false
 	}
 	s.sessions[ss.id] = ss
+	s.mu.Unlock()
+	ss.start()
 	return true
 }
 
@@ -284,8 +308,9 @@ func (s *Server) Stop() {
 	}
 }
 
-// Shutdown ends every session and waits until each is gone and no goroutine is
-// left, or until ctx ends; then what remains is cut off. It is idempotent.
+// Shutdown ends every session and waits until each is gone and no connection is
+// left, or until ctx ends; then what remains is cut off. It is idempotent. What
+// handlers do in Serve is theirs to end.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
 	for _, ss := range s.all() {
@@ -300,8 +325,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 			ss.abort(ReasonShuttingDown)
 		}
 	}
-	s.loop.close()
 	s.running.Wait()
+	s.loop.close()
 	return err
 }
 

@@ -5,13 +5,12 @@ package engineio
 
 import (
 	"bytes"
-	"encoding/binary"
+	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
-	"time"
-	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 
@@ -22,8 +21,6 @@ const (
 	opText   = byte(ws.OpText)
 	opBinary = byte(ws.OpBinary)
 
-	// maxFragments bounds the frames of one message: no client splits further.
-	maxFragments = 1 << 12
 	// chunk is how much one write takes along, unless one message is larger.
 	chunk = 64 << 10
 )
@@ -41,8 +38,9 @@ type link interface {
 	// would block.
 	write(b []byte) (int, error)
 	// notify arranges a call of wsConn.flush for when a write that would have
-	// blocked no longer does.
-	notify()
+	// blocked no longer does. Progress says that the client has taken something
+	// since the last time.
+	notify(progress bool)
 	// stalled reports whether a write has been under way for long.
 	stalled() bool
 	// resume reads on after a pause.
@@ -50,7 +48,7 @@ type link interface {
 	// finish sends the end of the stream and discards input until the client
 	// has seen it.
 	finish()
-	// close cuts the connection.
+	// close cuts the connection, started or not. It does not block.
 	close()
 }
 
@@ -69,16 +67,9 @@ type wsConn struct {
 	expiry *wheel.Timer
 
 	writing bool
-	rest    []byte // what a write did not take
+	blocked bool   // the last write would have blocked
 	ended   bool   // the close frame is sent
-}
-
-// partial is what is known of a message that has not arrived whole.
-type partial struct {
-	raw     []byte // bytes of an unfinished frame
-	message []byte // payloads of the fragments so far
-	op      ws.OpCode
-	frames  int // fragments so far; 0: no fragmented message is open
+	rest    []byte // what a write did not take
 }
 
 // isUpgrade reports whether r asks for a websocket.
@@ -159,9 +150,7 @@ func (c *wsConn) upgrading(packet []byte) bool {
 	s := c.s
 	switch {
 	case !c.probed && string(packet) == "2probe":
-		// The probe's answer is alone on this connection: it can't block.
-		if n, err := c.link.write(probeAnswer.frame); err != nil || n < len(probeAnswer.frame) {
-			c.dropProbe()
+		if !c.answer(probeAnswer.frame) {
 			return false
 		}
 		s.mu.Lock()
@@ -178,6 +167,9 @@ func (c *wsConn) upgrading(packet []byte) bool {
 		s.srv.cfg.Wheel.Stop(c.expiry)
 		s.probe, s.ws, s.woken = nil, c, false
 		c.expiry = nil
+		if s.state == stateClosing {
+			s.out.push(closeFrame(ws.StatusNormalClosure))
+		}
 		s.wakePollLocked()
 		s.wakeLocked()
 		return true
@@ -188,155 +180,14 @@ func (c *wsConn) upgrading(packet []byte) bool {
 
 var probeAnswer = control("3probe")
 
-// reader is what one burst of reading needs; pooled.
-type reader struct {
-	src    bytes.Reader
-	header [ws.MaxHeaderSize]byte
-	buf    [16 << 10]byte
-}
-
-var readers = sync.Pool{New: func() any { return new(reader) }}
-
-// feed takes bytes as they arrive. It reports whether to read on, and whether
-// the handler has something to serve.
-func (c *wsConn) feed(r *reader, b []byte) (more, work bool) {
-	c.s.recv.Lock()
-	defer c.s.recv.Unlock()
-	more = c.parse(r, b)
-	work, c.s.work = c.s.work, false
-	return more, work
-}
-
-// parse handles the frames in b. It keeps no part of b, and of an unfinished
-// frame no more than has arrived.
-func (c *wsConn) parse(r *reader, b []byte) bool {
-	if c.pend != nil && len(c.pend.raw) > 0 {
-		c.pend.raw = append(c.pend.raw, b...)
-		b = c.pend.raw
+// answer writes to a websocket that has not taken over yet, from its reader,
+// who has it to himself. One that can't take so little is given up.
+func (c *wsConn) answer(frame []byte) bool {
+	if n, err := c.link.write(frame); err != nil || n < len(frame) {
+		c.dropProbe()
+		return false
 	}
-	for len(b) > 0 {
-		h, n, err := readHeader(r, b)
-		if err != nil {
-			return c.fail(ws.StatusProtocolError)
-		}
-		if n == 0 {
-			break
-		}
-		if status := c.checkHeader(h); status != 0 {
-			return c.fail(status)
-		}
-		if len(b)-n < int(h.Length) {
-			break
-		}
-		payload := b[n : n+int(h.Length)]
-		b = b[n+int(h.Length):]
-		ws.Cipher(payload, h.Mask, 0)
-		if !c.frame(h, payload) {
-			c.pend = nil
-			return false
-		}
-	}
-	c.keep(b)
 	return true
-}
-
-// keep stores the beginning of a frame until the rest arrives.
-func (c *wsConn) keep(b []byte) {
-	switch {
-	case len(b) > 0 && c.pend == nil:
-		c.pend = &partial{raw: bytes.Clone(b)}
-	case len(b) > 0 && len(b) < len(c.pend.raw):
-		c.pend.raw = append(c.pend.raw[:0], b...)
-	case len(b) > 0 && len(c.pend.raw) == 0:
-		c.pend.raw = bytes.Clone(b)
-	case len(b) == 0 && c.pend != nil && c.pend.frames == 0:
-		c.pend = nil
-	case len(b) == 0 && c.pend != nil:
-		c.pend.raw = nil
-	}
-}
-
-// readHeader parses a frame header at the start of b; n is 0 when it is not
-// there whole.
-func readHeader(r *reader, b []byte) (h ws.Header, n int, err error) {
-	if len(b) < 2 {
-		return h, 0, nil
-	}
-	n = 2
-	switch b[1] & 0x7f {
-	case 126:
-		n += 2
-	case 127:
-		n += 8
-	}
-	if b[1]&0x80 != 0 {
-		n += 4
-	}
-	if len(b) < n {
-		return h, 0, nil
-	}
-	r.src.Reset(b[:n])
-	h, err = ws.ReadHeaderBuffer(&r.src, r.header[:])
-	return h, n, err
-}
-
-// checkHeader judges a frame by its header alone, before any of it is kept. It
-// returns the status to close with, 0 when all is well.
-func (c *wsConn) checkHeader(h ws.Header) ws.StatusCode {
-	state := ws.StateServerSide
-	have, frames := 0, 0
-	if c.pend != nil && c.pend.frames > 0 {
-		state |= ws.StateFragmented
-		have, frames = len(c.pend.message), c.pend.frames
-	}
-	if ws.CheckHeader(h, state) != nil {
-		return ws.StatusProtocolError
-	}
-	if h.Length > int64(c.s.srv.cfg.MaxPayload) || !h.OpCode.IsControl() && have+int(h.Length) > c.s.srv.cfg.MaxPayload {
-		return ws.StatusMessageTooBig
-	}
-	if frames >= maxFragments {
-		return ws.StatusPolicyViolation
-	}
-	return 0
-}
-
-// frame handles one frame and reports whether more may follow.
-func (c *wsConn) frame(h ws.Header, payload []byte) bool {
-	switch {
-	case h.OpCode == ws.OpClose:
-		return c.fail(0)
-	case h.OpCode == ws.OpPing:
-		return c.pongFrame(payload)
-	case h.OpCode == ws.OpPong:
-		return true
-	case h.OpCode == ws.OpContinuation:
-		c.pend.message = append(c.pend.message, payload...)
-		c.pend.frames++
-		if !h.Fin {
-			return true
-		}
-		payload, h.OpCode = c.pend.message, c.pend.op
-		c.pend.message, c.pend.frames = nil, 0
-	case !h.Fin:
-		if c.pend == nil {
-			c.pend = &partial{}
-		}
-		c.pend.message, c.pend.op, c.pend.frames = bytes.Clone(payload), h.OpCode, 1
-		return true
-	}
-	binary := h.OpCode == ws.OpBinary
-	if !binary && !utf8.Valid(payload) {
-		return c.fail(ws.StatusInvalidFramePayloadData)
-	}
-	if c.isProbe() {
-		if binary {
-			c.dropProbe()
-			return false
-		}
-		return c.upgrading(payload)
-	}
-	return c.s.receive(payload, binary)
 }
 
 func (c *wsConn) isProbe() bool {
@@ -345,39 +196,17 @@ func (c *wsConn) isProbe() bool {
 	return c.s.ws != c
 }
 
-// pongFrame answers a websocket ping. The answer keeps its place behind what
-// was queued before.
-func (c *wsConn) pongFrame(data []byte) bool {
-	b := append(make([]byte, headroom, headroom+len(data)), data...)
-	n := putHeader(b[:headroom], byte(ws.OpPong), len(data))
-	if c.isProbe() {
-		_, err := c.link.write(b[headroom-n:])
-		return err == nil
-	}
-	// A client that has stopped reading gets no answers piled up for it.
-	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Volatile: true})
-}
-
 // fail ends the websocket because of what the client sent: with a status for a
 // breach of the protocol, with 0 when it asked to close.
 func (c *wsConn) fail(status ws.StatusCode) bool {
 	switch {
 	case c.dropProbe():
 	case status == 0:
-		c.s.abortAfterClose()
+		c.s.end(ReasonTransportClose, ws.StatusNormalClosure, true)
 	default:
-		c.s.Close(ReasonParseError)
+		c.s.end(ReasonParseError, status, false)
 	}
 	return false
-}
-
-// abortAfterClose ends the session on the client's close frame, which is
-// answered with one.
-func (s *Session) abortAfterClose() {
-	s.mu.Lock()
-	s.out.clear()
-	s.mu.Unlock()
-	s.Close(ReasonTransportClose)
 }
 
 // gone is called by the link when the connection ended by itself.
@@ -422,20 +251,24 @@ func (c *wsConn) flush() {
 		if free != nil {
 			buffers.Put(free)
 		}
-		s.mu.Lock()
-		if err != nil {
-			c.writing = false
-			s.mu.Unlock()
-			c.gone(ReasonTransportError)
+		if err != nil { // and nobody else ever writes
+			reason := ReasonTransportError
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				reason = ReasonSlowConsumer
+			}
+			c.gone(reason)
 			return
 		}
+		s.mu.Lock()
 		if rest != nil {
 			// woken stays set: the link calls again when it can write.
-			c.rest, c.writing = rest, false
+			progress := n > 0 || !c.blocked
+			c.rest, c.blocked, c.writing = rest, true, false
 			s.mu.Unlock()
-			c.link.notify()
+			c.link.notify(progress)
 			return
 		}
+		c.blocked = false
 	}
 	c.writing, s.woken = false, false
 	finish := s.state == stateClosing && !c.ended
@@ -445,7 +278,6 @@ func (c *wsConn) flush() {
 	}
 	s.mu.Unlock()
 	if finish {
-		_, _ = c.link.write(closeFrame) // best effort: it is the last thing said
 		c.link.finish()
 	}
 }
@@ -476,12 +308,7 @@ func (c *wsConn) gather() (b []byte, free *[chunk]byte) {
 	return b, free
 }
 
-// closeFrame says a normal end.
-var closeFrame = func() []byte {
-	b := []byte{0x80 | byte(ws.OpClose), 2, 0, 0}
-	binary.BigEndian.PutUint16(b[2:], uint16(ws.StatusNormalClosure))
-	return b
-}()
-
-// deadline is when a write that starts now has to be done.
-func (c *wsConn) deadline() time.Time { return time.Now().Add(c.s.srv.cfg.WriteTimeout) }
+// closeFrame is the last thing said on a websocket.
+func closeFrame(status ws.StatusCode) *Message {
+	return &Message{frame: []byte{0x80 | byte(ws.OpClose), 2, byte(status >> 8), byte(status)}, head: 2}
+}

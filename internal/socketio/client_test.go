@@ -259,7 +259,7 @@ func (s *server) enter(c *client, namespace string) *Socket {
 	s.t.Helper()
 	c.text("0" + prefix(namespace))
 	sock := <-s.opened
-	c.expect(`0` + prefix(namespace) + `{"sid":"` + sock.ID() + `"}`)
+	c.expect1(`0` + prefix(namespace) + `{"sid":"` + sock.ID() + `"}`)
 	return sock
 }
 

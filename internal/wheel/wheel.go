@@ -77,6 +77,14 @@ func (w *Wheel) Stop(t *Timer) bool {
 	return w.unlink(t)
 }
 
+// Armed reports whether t is waiting to fire. A callback that finds its timer
+// armed was overtaken by another Arm while it began.
+func (w *Wheel) Armed(t *Timer) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return t.at != 0 && !w.closed
+}
+
 // Close disarms everything; nothing fires afterwards but a callback that has
 // begun.
 func (w *Wheel) Close() {

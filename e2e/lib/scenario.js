@@ -1,0 +1,125 @@
+// What every test has: a server of its own with the same few people, and
+// clients that are cleaned up behind it.
+
+import { describe, it } from 'node:test';
+import { Client, settings } from './client.js';
+import { Dispatch } from './dispatch.js';
+import { Proxy } from './proxy.js';
+import { sign } from './token.js';
+
+const user = (id, type, name, status = 'active') => ({ id, type, status, name });
+const session = (sid, userId, more = {}) => ({ sid, userId, revoked: false, accessTokenExpiresAt: null, ...more });
+
+/**
+ * Two drivers, passengers and admins each. Everybody has two sessions, so that
+ * one can end: `<id>/a` and `<id>/b`.
+ */
+export function people() {
+  const users = [
+    user('diego', 'driver', 'Diego'),
+    user('dora', 'driver', 'Dora'),
+    user('paula', 'passenger', 'Paula'),
+    user('pedro', 'passenger', 'Pedro'),
+    user('ana', 'admin', 'Ana'),
+    user('axel', 'admin', 'Axel'),
+  ];
+  return { users, sessions: users.flatMap(({ id }) => [session(`${id}/a`, id), session(`${id}/b`, id)]) };
+}
+
+/** Users and sessions that may not come in, for the refusals. */
+export function outsiders() {
+  return {
+    users: [user('ines', 'driver', 'Ines', 'inactive'), user('bruno', 'passenger', 'Bruno', 'banned')],
+    sessions: [
+      session('ines/a', 'ines'),
+      session('bruno/a', 'bruno'),
+      session('nobody/a', 'nobody'),
+      session('diego/revoked', 'diego', { revoked: true }),
+      session('diego/expired', 'diego', { accessTokenExpiresAt: new Date(Date.now() - 1000).toISOString() }),
+    ],
+  };
+}
+
+/** A token for a user's session, `a` unless it says otherwise. */
+export const tokenOf = (id, { sid = `${id}/a`, ...claims } = {}) => sign({ sub: id, sid, ...claims });
+
+const namespaces = { diego: '/drivers', dora: '/drivers', paula: '/passengers', pedro: '/passengers', ana: '/admin', axel: '/admin' };
+
+export class World {
+  #open = [];
+
+  static async create(setting, { flags, env, seed = {} } = {}) {
+    const world = new World();
+    const { users, sessions } = people();
+    world.setting = setting;
+    world.server = await Dispatch.start(
+      { users: [...users, ...(seed.users ?? [])], sessions: [...sessions, ...(seed.sessions ?? [])] },
+      flags, env,
+    );
+    return world;
+  }
+
+  /** A client with these options, in a namespace of this server or of `url`. */
+  client(namespace, { url = this.server.url, ...options } = {}) {
+    const c = new Client(this.setting, url, namespace, options);
+    this.#open.push(c);
+    return c;
+  }
+
+  /** A client of one of the people, with a token of theirs; not yet connected. */
+  as(id, { token = tokenOf(id), ...options } = {}) {
+    return this.client(namespaces[id], { auth: { token }, ...options });
+  }
+
+  /** Clients of several people, connected and on their final transport. */
+  async connect(...ids) {
+    const clients = ids.map((id) => this.as(id));
+    for (const c of clients) {
+      await c.hello();
+      await c.settled();
+    }
+    return clients;
+  }
+
+  /** A network between clients and the server, as something with a URL. */
+  async network() {
+    const proxy = await Proxy.start(this.server.port);
+    this.#open.push(proxy);
+    return proxy;
+  }
+
+  async close() {
+    this.#open.forEach((o) => o.close());
+    return this.server.close();
+  }
+}
+
+/**
+ * Declares a test that runs once for each way to set up a client.
+ *
+ * @param {string} name
+ * @param {(world: World, setting: object) => Promise<void>} body
+ * @param {{flags?: string[], env?: object, seed?: object, among?: object[]}} [options]
+ *   of the server; `among` limits the settings
+ */
+export function scenario(name, body, { among = settings, ...options } = {}) {
+  describe(name, { concurrency: 3 }, () => {
+    for (const setting of among) {
+      it(setting.name, async () => {
+        const world = await World.create(setting, options);
+        let failure;
+        try {
+          await body(world, setting);
+        } catch (err) {
+          failure = err;
+        }
+        const wrong = await world.close();
+        if (failure) {
+          failure.message += `\nThe server said:\n${world.server.output.slice(-4000)}`;
+          throw failure;
+        }
+        if (wrong.length > 0) throw new Error(`${wrong.join(', ')}:\n${world.server.output.slice(-8000)}`);
+      });
+    }
+  });
+}

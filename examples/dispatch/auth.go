@@ -1,0 +1,174 @@
+// Access tokens, and who a request comes from.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/rodando/realtime"
+)
+
+// tokens signs access tokens; realtime's verifier checks them, for REST as for
+// sockets.
+type tokens struct {
+	secret   []byte
+	issuer   string // empty: neither written nor checked
+	ttl      time.Duration
+	verifier realtime.TokenVerifier
+}
+
+func newTokens(secret []byte, issuer string, ttl time.Duration) *tokens {
+	return &tokens{secret, issuer, ttl, realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Issuer: issuer})}
+}
+
+// mint returns a token for a user's session. The claim userType is for the
+// reader; nobody decides by it.
+func (t *tokens) mint(u userRow, sid string) (token string, expiresAt time.Time, err error) {
+	now := time.Now()
+	expiresAt = now.Add(t.ttl).Truncate(time.Millisecond)
+	claims := jwt.MapClaims{
+		"sub": u.ID, "sid": sid, "userType": u.Type,
+		"iat": now.Unix(), "exp": float64(expiresAt.UnixMilli()) / 1000,
+	}
+	if t.issuer != "" {
+		claims["iss"] = t.issuer
+	}
+	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(t.secret)
+	if err != nil {
+		return "", time.Time{}, fmt.Errorf("signing a token: %w", err)
+	}
+	return token, expiresAt, nil
+}
+
+// refreshWindow is how long after its end a token can still be exchanged for a
+// new one, if its session lives. A backend with refresh tokens needs none.
+const refreshWindow = 24 * time.Hour
+
+// verify returns the token's user and session ids. late accepts a token that
+// has expired within the refresh window.
+func (t *tokens) verify(ctx context.Context, token string, late bool) (userID, sid string, err error) {
+	c, err := t.verifier.VerifyToken(ctx, token, "")
+	if late && errors.Is(err, realtime.ErrTokenExpired) {
+		c, err = expiredClaims(token, err)
+	}
+	switch {
+	case errors.Is(err, realtime.ErrTokenExpired):
+		return "", "", realtime.Errorf(realtime.CodeTokenExpired, "Access token expired")
+	case err != nil:
+		return "", "", realtime.Errorf(realtime.CodeInvalidToken, "Invalid token")
+	case c.Subject == "" || c.SessionID == "":
+		return "", "", realtime.Errorf(realtime.CodeMissingClaims, "Missing sub/sid")
+	}
+	return c.Subject, c.SessionID, nil
+}
+
+// expiredClaims reads a token of which the verifier said that everything but
+// its time is right.
+func expiredClaims(token string, expired error) (realtime.Claims, error) {
+	claims := jwt.MapClaims{}
+	if _, _, err := jwt.NewParser().ParseUnverified(token, claims); err != nil {
+		return realtime.Claims{}, expired
+	}
+	exp, err := claims.GetExpirationTime()
+	if err != nil || exp == nil || time.Since(exp.Time) > refreshWindow {
+		return realtime.Claims{}, expired
+	}
+	sub, _ := claims["sub"].(string)
+	sid, _ := claims["sid"].(string)
+	return realtime.Claims{Subject: sub, SessionID: sid, ExpiresAt: exp.Time}, nil
+}
+
+// caller is who a request comes from.
+type caller struct {
+	user userRow
+	sid  string
+}
+
+// caller runs the checks of a socket's handshake on a request, in their order.
+func (a *app) caller(r *http.Request, late bool) (caller, error) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return caller{}, realtime.Errorf(realtime.CodeMissingToken, "Missing token")
+	}
+	userID, sid, err := a.tokens.verify(r.Context(), strings.TrimSpace(token), late)
+	if err != nil {
+		return caller{}, err
+	}
+	u, ok := a.store.user(userID)
+	switch {
+	case !ok:
+		return caller{}, realtime.Errorf(realtime.CodeUserNotFound, "User not found")
+	case u.Status != active:
+		return caller{}, realtime.Errorf(realtime.CodeUserInactive, "User inactive")
+	}
+	row, ok := a.store.session(sid)
+	switch {
+	case !ok || row.UserID != userID || row.Revoked:
+		return caller{}, realtime.Errorf(realtime.CodeInvalidSession, "Invalid session")
+	case !row.usable():
+		return caller{}, realtime.Errorf(realtime.CodeAccessExpired, "Access expired")
+	}
+	return caller{u, sid}, nil
+}
+
+// login is what the login and the refresh answer.
+type login struct {
+	Token     string            `json:"token"`
+	SID       string            `json:"sid"`
+	UserID    string            `json:"userId"`
+	Type      realtime.UserType `json:"type"`
+	ExpiresAt realtime.Time     `json:"expiresAt"`
+}
+
+func (a *app) newLogin(u userRow, sid string) (login, error) {
+	token, expiresAt, err := a.tokens.mint(u, sid)
+	return login{token, sid, u.ID, u.Type, realtime.Time{Time: expiresAt}}, err
+}
+
+func (a *app) login(r *http.Request) (any, error) {
+	var in struct {
+		UserID     string         `json:"userId"`
+		DeviceInfo map[string]any `json:"deviceInfo"`
+	}
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	if in.UserID == "" {
+		return nil, invalid("userId", "is required")
+	}
+	if in.DeviceInfo == nil {
+		in.DeviceInfo = map[string]any{"userAgent": r.UserAgent()}
+	}
+	u, sid, err := a.store.login(in.UserID, in.DeviceInfo)
+	if err != nil {
+		return nil, err
+	}
+	return a.newLogin(u, sid)
+}
+
+// refresh moves the caller to a new session; his sockets move with auth:refresh.
+func (a *app) refresh(r *http.Request) (any, error) {
+	c, err := a.caller(r, true)
+	if err != nil {
+		return nil, err
+	}
+	sid, err := a.store.refresh(c.user.ID, c.sid)
+	if err != nil {
+		return nil, err
+	}
+	return a.newLogin(c.user, sid)
+}
+
+func (a *app) logout(_ *http.Request, c caller) (any, error) {
+	if err := a.store.revoke(c.sid, "logout"); err != nil {
+		return nil, err
+	}
+	return map[string]string{"sid": c.sid}, nil
+}

@@ -1,0 +1,260 @@
+// Simulated drivers: each logs in over REST, connects as any client does, takes
+// what he is offered and drives it.
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// startCars sets the cars of the configuration on the road, each of which acts
+// once a tick. The returned function stops them and waits until they have; it
+// may be called again.
+func (a *app) startCars(server string, tick time.Duration) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var cars sync.WaitGroup
+	client := &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
+	for _, id := range a.carUsers() {
+		c := &car{
+			id: id, server: server, tick: tick, http: client,
+			at: realtime.Position{Lat: 23.12 + spread(0.02), Lng: -82.38 + spread(0.02)},
+		}
+		cars.Go(func() { c.drive(ctx, a) })
+	}
+	return func() {
+		cancel()
+		cars.Wait()
+		client.CloseIdleConnections()
+	}
+}
+
+// carUsers returns who drives the cars: users made for it, or drivers of the
+// seed file, which says who exists.
+func (a *app) carUsers() (ids []string) {
+	if a.cfg.seedFile != "" {
+		for _, u := range a.store.usersOf(realtime.UserDriver) {
+			if len(ids) < a.cfg.cars {
+				ids = append(ids, u.ID)
+			}
+		}
+		return ids
+	}
+	for i := range a.cfg.cars {
+		u := userRow{ID: fmt.Sprintf("car-%d", i+1), Type: realtime.UserDriver, Status: active, Name: fmt.Sprintf("Car %d", i+1)}
+		a.store.addUser(u)
+		ids = append(ids, u.ID)
+	}
+	return ids
+}
+
+// car is one simulated driver. It belongs to one goroutine.
+type car struct {
+	id, server string
+	tick       time.Duration
+	http       *http.Client
+	token      string
+
+	at   realtime.Position
+	trip *tripView // the one he drives, nil: none
+}
+
+// drive connects again and again until ctx ends or the server does not want him.
+func (c *car) drive(ctx context.Context, a *app) {
+	for ctx.Err() == nil {
+		err := c.shift(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		a.log.Info("car disconnected", "driver", c.id, "error", err)
+		if errors.Is(err, errDisconnected) {
+			return
+		}
+		select {
+		case <-time.After(c.tick + rand.N(c.tick)):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// shift is one connection, from login to its end.
+func (c *car) shift(ctx context.Context) error {
+	var in login
+	if err := c.request(ctx, "POST", "/api/login", map[string]any{"userId": c.id}, &in); err != nil {
+		return err
+	}
+	c.token = in.Token
+	socket, err := dial(ctx, c.server, realtime.NamespaceDrivers, c.token)
+	if err != nil {
+		return err
+	}
+	defer socket.close()
+
+	events := make(chan event, 16)
+	var reading sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
+	defer func() {
+		cancel()
+		_ = socket.close() // wakes the reader
+		reading.Wait()
+	}()
+	reading.Go(func() { readEvents(ctx, socket, events) })
+
+	// What happened while he was away is asked for after each connect.
+	if err := c.catchUp(ctx, socket); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(c.tick)
+	defer ticker.Stop()
+	for {
+		select {
+		case e := <-events:
+			err = c.heard(ctx, socket, e)
+		case <-ticker.C:
+			err = errors.Join(c.act(ctx, socket), c.ping(socket))
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// event is what the server sent, or why it sends no more.
+type event struct {
+	name string
+	arg  json.RawMessage
+	err  error
+}
+
+func readEvents(ctx context.Context, socket *client, events chan<- event) {
+	for {
+		var e event
+		e.name, e.arg, e.err = socket.next()
+		select {
+		case events <- e:
+		case <-ctx.Done():
+			return
+		}
+		if e.err != nil {
+			return
+		}
+	}
+}
+
+func (c *car) heard(ctx context.Context, socket *client, e event) error {
+	switch e.name {
+	case realtime.EventAssignmentOffered.Name():
+		var offer struct {
+			AssignmentID string `json:"assignmentId"`
+		}
+		if err := json.Unmarshal(e.arg, &offer); err != nil {
+			return err
+		}
+		return socket.emit(realtime.DriverOfferAccept.Name(), realtime.OfferAccept{AssignmentID: offer.AssignmentID})
+	case realtime.EventDriverAssigned.Name(), realtime.EventTripCancelled.Name():
+		return c.catchUp(ctx, socket)
+	}
+	return e.err
+}
+
+// catchUp asks for the trip that he drives, and is available if there is none.
+func (c *car) catchUp(ctx context.Context, socket *client) error {
+	var current struct {
+		Trip *tripView `json:"trip"`
+	}
+	if err := c.request(ctx, "GET", "/api/trips/current", nil, &current); err != nil {
+		return err
+	}
+	c.trip = current.Trip
+	if c.trip != nil {
+		return nil
+	}
+	return errors.Join(c.ping(socket), socket.emit(realtime.DriverStatusUpdate.Name(),
+		realtime.StatusUpdate{IsOnline: new(true), IsAvailableForTrips: new(true)}))
+}
+
+// act does what comes next: cruise, or bring the trip one step further.
+func (c *car) act(ctx context.Context, socket *client) error {
+	if c.trip == nil {
+		c.at.Lat += spread(0.0005)
+		c.at.Lng += spread(0.0005)
+		return nil
+	}
+	var do step
+	switch {
+	case c.trip.Status == realtime.TripStatusAccepted:
+		do = stepArriving
+	case c.trip.Status == realtime.TripStatusArriving && c.trip.Arrived:
+		do = stepStart
+	case c.trip.Status == realtime.TripStatusArriving && c.driveTo(c.trip.Pickup):
+		do = stepArrived
+	case c.trip.Status == realtime.TripStatusInProgress && c.driveTo(c.trip.Dropoff):
+		do = stepComplete
+	default:
+		return nil
+	}
+	err := c.request(ctx, "POST", "/api/trips/"+c.trip.TripID+"/"+string(do), nil, c.trip)
+	if err != nil || do == stepComplete {
+		return c.catchUp(ctx, socket) // a refusal: the trip went on without him
+	}
+	return nil
+}
+
+func (c *car) ping(socket *client) error {
+	at := c.at
+	return socket.emit(realtime.DriverLocationPing.Name(), realtime.LocationPing{Position: &at})
+}
+
+// driveTo moves the car for a tick and reports whether it is there.
+func (c *car) driveTo(to *realtime.Place) bool {
+	if to == nil {
+		return true
+	}
+	const perTick = 300.0 // metres
+	target := position(to)
+	left := meters(c.at, target)
+	if left <= perTick {
+		c.at = target
+		return true
+	}
+	part := max(perTick/left, 0.2)
+	c.at.Lat += part * (target.Lat - c.at.Lat)
+	c.at.Lng += part * (target.Lng - c.at.Lng)
+	return false
+}
+
+// request asks the REST API.
+func (c *car) request(ctx context.Context, method, path string, body, answer any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.server+path, bytes.NewReader(data))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 400 {
+		return fmt.Errorf("%s %s: %s", method, path, resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(answer)
+}
+
+// spread is a random number from -by to by.
+func spread(by float64) float64 { return (2*rand.Float64() - 1) * by }

@@ -1,0 +1,309 @@
+// Command dispatch is a small ride-hailing backend on one http.ServeMux: users,
+// login sessions and trips in memory, a REST API, a matcher that offers each
+// trip to the nearest available drivers one after another, simulated drivers,
+// and at / a page that plays driver, passenger and admin side by side.
+//
+//	go run ./examples/dispatch
+//	go run ./examples/dispatch -seed users.json -offer-ttl 5s -echo
+//
+// Once it listens it prints its URL and one line for each user:
+//
+//	listening on http://localhost:3000
+//	user <id> <type> <token>
+//
+// # Environment
+//
+//	PORT            3000; 0 takes any that is free
+//	JWT_SECRET      HS256 key of the tokens; unset: a random one
+//	JWT_ISSUER      claim "iss" of the tokens; unset: not written, not checked
+//	WS_CORS_ORIGIN  origins, separated by commas, that may connect, with
+//	                credentials; * is any origin, without
+//
+// Every token signed with JWT_SECRET is good whose sub and sid name a user and
+// a session of his, whoever signed it. Audiences are not checked.
+//
+// # REST
+//
+// Bodies are JSON both ways, and an absent one is {}. All but the login ask for
+// "Authorization: Bearer <token>". A failure is
+// {error:{code, message, fields?}}, with the codes of the socket: 400
+// invalid_payload, 401 missing_token, invalid_token, token_expired,
+// missing_claims, user_not_found, invalid_session or access_expired, 403
+// user_inactive or forbidden, 404 not_found, 409 conflict.
+//
+//	POST /api/login {userId, deviceInfo?}     {token, sid, userId, type, expiresAt}; there are no passwords here
+//	POST /api/refresh                         the same, in a new session. The old one lasts 10 s more. A token that
+//	                                          expired less than a day ago will do
+//	POST /api/logout                          {sid}; the session is revoked
+//
+//	GET  /api/trips/current                   {trip, offer}, for driver and passenger: his running trip or null, the
+//	                                          driver's open offer or null
+//	POST /api/trips {pickup?, dropoff?}       201 and the trip; places are {lat, lng, address?}. By a passenger, who
+//	                                          can have one trip at a time
+//	GET  /api/trips/{id}                      the trip, for its people and admins
+//	POST /api/trips/{id}/accept               {assignmentId, tripId}, by the driver to whom it is offered; again is
+//	POST /api/offers/{assignmentId}/accept    the same success
+//	POST /api/trips/{id}/reject {reason?}     {assignmentId}
+//	POST /api/offers/{assignmentId}/reject    the same
+//	POST /api/trips/{id}/arriving             the trip. These four by its driver, in this order
+//	POST /api/trips/{id}/arrived
+//	POST /api/trips/{id}/start
+//	POST /api/trips/{id}/complete
+//	POST /api/trips/{id}/cancel {reason?}     the trip, by its passenger, its driver or an admin, while it runs
+//
+// and for admins
+//
+//	GET  /api/admin/trips                          {trips:[trip]}, those that run
+//	POST /api/admin/trips/{id}/message {to, message}  {tripId}; to is driver, passenger or both
+//	POST /api/admin/users/{id}/ban {reason?}       {userId, status}; disconnects the user
+//	POST /api/admin/users/{id}/deactivate          likewise
+//	POST /api/admin/users/{id}/activate            {userId, status}
+//	POST /api/admin/sessions/{sid}/revoke {reason?} {sid}
+//
+// A trip is {tripId, status, passengerId, driverId, vehicleId, pickup, dropoff,
+// fareEstimatedTotal, currency, requestedAt, arrived, driver, vehicle,
+// passenger}; status is pending, assigning, accepted, arriving, in_progress,
+// completed, cancelled or no_drivers_found, and the last three are card objects
+// or null. An offer is {assignmentId, tripId, expiresAt, pickup, dropoff,
+// priceEstimate, currency}.
+//
+// # Choices
+//
+// Available drivers are those whose snapshot says so. Connected ones come
+// first, then the nearer ones; nobody is asked twice about a trip, or about two
+// trips at once. When nobody is left the trip ends as no_drivers_found.
+//
+// A driver's snapshot gets the trip when he accepts and loses it when the trip
+// ends; then he is UNAVAILABLE, as the library has it, until he says otherwise.
+// Both are published as driver_availability.trip_updated.
+//
+// An admin who cancels a trip also publishes admin.trip.action_issued, before
+// trip.cancelled. trip.arriving.started is followed by trip.driver.en_route,
+// with the driver's last position and an estimate from it.
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+func main() {
+	cfg, err := configure(os.Args[1:], os.Getenv)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once
+		err = run(ctx, cfg, os.Stdout)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "dispatch:", err)
+		os.Exit(1)
+	}
+}
+
+// config is what flags and environment say.
+type config struct {
+	port     string
+	secret   string // empty: a random one
+	issuer   string
+	origins  []string
+	seedFile string // empty: the demo's users
+	cars     int
+	echo     bool
+
+	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
+	offerTTL, tokenTTL                        time.Duration
+	noRateLimit                               bool // the library has neither limits nor caps yet
+}
+
+func configure(args []string, env func(string) string) (config, error) {
+	c := config{port: env("PORT"), secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER")}
+	if c.port == "" {
+		c.port = "3000"
+	}
+	for origin := range strings.SplitSeq(env("WS_CORS_ORIGIN"), ",") {
+		if origin = strings.TrimSpace(origin); origin != "" {
+			c.origins = append(c.origins, origin)
+		}
+	}
+	f := flag.NewFlagSet("dispatch", flag.ContinueOnError)
+	f.StringVar(&c.seedFile, "seed", "", "JSON `file` of the users and sessions; exactly those exist then")
+	f.IntVar(&c.cars, "cars", -1, "simulated drivers; default 3, with -seed 0. With -seed they drive as the file's active drivers")
+	f.BoolVar(&c.echo, "echo", false, "answer conformance:echo on /drivers with its own arguments")
+	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
+	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")
+	f.DurationVar(&c.connectTimeout, "connect-timeout", 0, "for a connection that enters no namespace (default 15s)")
+	f.DurationVar(&c.offerTTL, "offer-ttl", 20*time.Second, "how long a driver may think about an offer")
+	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "how long an access token is good")
+	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
+	if err := f.Parse(args); err != nil {
+		return c, err
+	}
+	switch {
+	case f.NArg() > 0:
+		return c, fmt.Errorf("unexpected argument %q", f.Arg(0))
+	case c.offerTTL <= 0 || c.tokenTTL <= 0:
+		return c, errors.New("-offer-ttl and -token-ttl must be positive")
+	case c.cars < 0 && c.seedFile == "":
+		c.cars = 3
+	}
+	return c, nil
+}
+
+// run serves until ctx ends, and then as long as shutting down takes.
+func run(ctx context.Context, cfg config, stdout io.Writer) error {
+	log := slog.Default()
+	a, err := newApp(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	listener, err := net.Listen("tcp", ":"+cfg.port)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: a.mux, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+
+	port := listener.Addr().(*net.TCPAddr).Port
+	if err := a.greet(stdout, port); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	stopCars := a.startCars(fmt.Sprintf("http://127.0.0.1:%d", port), time.Second)
+	defer stopCars()
+
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("shutting down")
+	stopCars()
+	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	// The sockets first: http.Server.Shutdown does not see websockets.
+	return errors.Join(a.shutdown(shutdown), server.Shutdown(shutdown))
+}
+
+// app is all of the program but its listener.
+type app struct {
+	cfg     config
+	log     *slog.Logger
+	seed    seed
+	store   *store
+	tokens  *tokens
+	matcher *matcher
+	rt      *realtime.Server
+	mux     *http.ServeMux
+
+	// end stops what runs in the background, and waits for it.
+	end func()
+}
+
+func newApp(cfg config, log *slog.Logger) (*app, error) {
+	a := &app{cfg: cfg, log: log, seed: demoSeed()}
+	if cfg.seedFile != "" {
+		var err error
+		if a.seed, err = readSeed(cfg.seedFile); err != nil {
+			return nil, err
+		}
+	}
+	if cfg.secret == "" {
+		log.Info("JWT_SECRET is not set: a random one, and tokens end with this process")
+		cfg.secret = rand.Text() + rand.Text()
+	}
+	events := newOutbox(log)
+	a.store = newStore(a.seed, events)
+	a.tokens = newTokens([]byte(cfg.secret), cfg.issuer, cfg.tokenTTL)
+
+	var err error
+	a.rt, err = realtime.New(realtime.Options{
+		Tokens:           a.tokens.verifier,
+		Users:            a.store,
+		Sessions:         a.store,
+		Drivers:          a.store,
+		Offers:           a.store,
+		Trips:            a.store,
+		Parties:          a.store,
+		AllowedOrigins:   cfg.origins,
+		AllowCredentials: !slices.Contains(cfg.origins, "*"),
+		PingInterval:     cfg.pingInterval,
+		PingTimeout:      cfg.pingTimeout,
+		ConnectTimeout:   cfg.connectTimeout,
+		RefreshGrace:     refreshGrace,
+		Logger:           log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.echo {
+		a.rt.Drivers().HandleRaw("conformance:echo", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
+			return args, nil
+		})
+	}
+	a.matcher = newMatcher(a.store, cfg.offerTTL, log, a.connected)
+
+	relaying, stopRelay := context.WithCancel(context.Background())
+	var relay sync.WaitGroup
+	relay.Go(func() { events.run(relaying, a.rt.Publish) })
+	a.end = func() { stopRelay(); relay.Wait() }
+
+	a.mux = http.NewServeMux()
+	a.mux.Handle(realtime.Path, a.rt)
+	a.routes(a.mux)
+	a.mux.Handle("/", a.page())
+	return a, nil
+}
+
+// connected reports whether a driver has a socket.
+func (a *app) connected(ctx context.Context, driverID string) bool {
+	sockets, err := a.rt.Drivers().To(realtime.DriverRoom(driverID)).Sockets(ctx)
+	return err == nil && len(sockets) > 0
+}
+
+// shutdown publishes what has happened so far and disconnects all clients.
+func (a *app) shutdown(ctx context.Context) error {
+	a.end()
+	return a.rt.Shutdown(ctx)
+}
+
+// close ends what is left, among it what a request began meanwhile.
+func (a *app) close() {
+	a.end()
+	a.matcher.close()
+	_ = a.rt.Shutdown(context.Background()) // nothing is left of it after shutdown
+}
+
+// greet says where the program listens and who can log in.
+func (a *app) greet(w io.Writer, port int) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listening on http://localhost:%d\n", port)
+	for _, u := range a.seed.Users {
+		token, _, err := a.tokens.mint(u, a.store.sessionOf(u.ID))
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&b, "user %s %s %s\n", u.ID, u.Type, token)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

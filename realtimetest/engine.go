@@ -1,0 +1,494 @@
+// The client's side of Engine.IO 4: one connection over websocket, long-polling,
+// or both in turn.
+
+package realtimetest
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// Reasons for which a client is disconnected, in the words of the JavaScript
+// client.
+const (
+	ReasonServer         = "io server disconnect" // the server threw the client out of the namespace
+	ReasonClient         = "io client disconnect" // Close
+	ReasonTransportClose = "transport close"      // the server closed the connection
+	ReasonTransportError = "transport error"      // it broke; Drop
+	ReasonPingTimeout    = "ping timeout"         // the server fell silent
+	ReasonParseError     = "parse error"          // what it sent was no packet
+)
+
+// packet is an Engine.IO packet: text with its type in front, or binary.
+type packet struct {
+	data   []byte
+	binary bool
+}
+
+func text(s string) packet { return packet{data: []byte(s)} }
+
+// separator joins the packets of a polling payload.
+const separator = '\x1e'
+
+// engine is a connection to an Engine.IO server.
+//
+// engine.mu guards the fields below it; changed is signalled on any change.
+type engine struct {
+	client *http.Client
+	url    url.URL
+	header http.Header
+	// receive takes messages, one at a time and in order; closed is called once.
+	// Neither may block.
+	receive func(p packet)
+	closed  func(reason string)
+
+	ctx     context.Context // ends with the connection; requests run under it
+	cancel  context.CancelFunc
+	sid     string
+	silence time.Duration // from one ping of the server to the next, at most
+	running sync.WaitGroup
+
+	mu        sync.Mutex
+	changed   sync.Cond
+	queue     []packet   // unsent
+	ws        *websocket // nil while polling is the transport
+	ended     bool
+	closing   bool // what is queued goes out first
+	stalled   bool // reads nothing
+	upgrading bool // polling is to stop
+	polling   bool // a poll may be under way
+	writing   bool // packets are on their way
+	watch     *time.Timer
+}
+
+func newEngine(d *dial, receive func(packet), closed func(reason string)) *engine {
+	e := &engine{
+		client: &http.Client{Transport: &http.Transport{DialContext: d.over, DisableCompression: true}},
+		url:    d.url, header: d.header, receive: receive, closed: closed,
+	}
+	e.changed.L = &e.mu
+	e.ctx, e.cancel = context.WithCancel(context.Background())
+	return e
+}
+
+// open makes the handshake, and the upgrade if there is to be one.
+func (e *engine) open(ctx context.Context, t transport) (err error) {
+	defer func() {
+		if err != nil {
+			e.end(ReasonTransportError)
+			e.running.Wait()
+		}
+	}()
+	if t == overWebSocket {
+		ws, err := e.dialWebSocket(ctx, "")
+		if err != nil {
+			return err
+		}
+		stop := context.AfterFunc(ctx, ws.drop)
+		first, err := ws.read()
+		if !stop() || err != nil {
+			ws.drop()
+			return errors.Join(ctx.Err(), err)
+		}
+		e.ws = ws
+		if err := e.opened(first); err != nil {
+			return err
+		}
+		e.running.Go(func() { e.readFrames(ws) })
+		e.running.Go(e.write)
+		return nil
+	}
+	packets, err := e.poll(ctx)
+	if err != nil {
+		return err
+	}
+	if err := e.opened(packets[0]); err != nil {
+		return err
+	}
+	e.polling = true
+	e.running.Go(func() { e.readPolls(packets[1:]) })
+	e.running.Go(e.write)
+	if t == overBoth {
+		return e.upgrade(ctx)
+	}
+	return nil
+}
+
+// opened takes the open packet.
+func (e *engine) opened(p packet) error {
+	var open struct {
+		SID                       string
+		PingInterval, PingTimeout int64 // milliseconds
+	}
+	if p.binary || p.data[0] != '0' {
+		return fmt.Errorf("the first packet is %q, not an open packet", p.data)
+	}
+	if err := json.Unmarshal(p.data[1:], &open); err != nil {
+		return fmt.Errorf("open packet: %w", err)
+	}
+	e.sid = open.SID
+	e.silence = time.Duration(open.PingInterval+open.PingTimeout) * time.Millisecond
+	e.watch = time.AfterFunc(e.silence, func() { e.end(ReasonPingTimeout) })
+	return nil
+}
+
+// upgrade moves from polling to a websocket.
+func (e *engine) upgrade(ctx context.Context) error {
+	ws, err := e.dialWebSocket(ctx, e.sid)
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, ws.drop)
+	defer stop()
+	err = ws.write(text("2probe"))
+	if err == nil {
+		var p packet
+		if p, err = ws.read(); err == nil && string(p.data) != "3probe" {
+			err = fmt.Errorf("the probe was answered by %q", p.data)
+		}
+	}
+	if err != nil {
+		ws.drop()
+		return errors.Join(ctx.Err(), err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.upgrading = true
+	e.changed.Broadcast()
+	for (e.polling || e.writing) && !e.ended {
+		e.changed.Wait()
+	}
+	if e.ended {
+		ws.drop()
+		return fmt.Errorf("the connection was closed during the upgrade: %w", realtime.ErrClosed)
+	}
+	e.queue = append([]packet{text("5")}, e.queue...)
+	e.ws, e.upgrading = ws, false
+	e.changed.Broadcast()
+	e.running.Go(func() { e.readFrames(ws) })
+	return nil
+}
+
+// transportName is what the connection is over now.
+func (e *engine) transportName() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ws != nil {
+		return "websocket"
+	}
+	return "polling"
+}
+
+// send queues packets; it does not block. It reports false when the connection
+// has ended.
+func (e *engine) send(ps ...packet) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended || e.closing {
+		return false
+	}
+	e.queue = append(e.queue, ps...)
+	e.changed.Broadcast()
+	return true
+}
+
+// write sends what is queued, until the connection ends.
+func (e *engine) write() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for {
+		for !e.ended && (e.upgrading || len(e.queue) == 0 && !e.closing) {
+			e.changed.Wait()
+		}
+		if e.ended {
+			return
+		}
+		last := len(e.queue) == 0 // and closing
+		batch, ws := e.queue, e.ws
+		e.queue, e.writing = nil, true
+		e.mu.Unlock()
+		var err error
+		switch {
+		case ws != nil && last:
+			err = ws.close()
+		case ws != nil:
+			err = ws.write(batch...)
+		case last:
+			err = e.post(text("1"))
+		default:
+			err = e.post(batch...)
+		}
+		e.mu.Lock()
+		e.writing = false
+		e.changed.Broadcast()
+		if last || err != nil {
+			e.mu.Unlock()
+			switch {
+			case err != nil:
+				e.end(ReasonTransportError)
+			case ws == nil:
+				e.end(ReasonTransportClose)
+			}
+			e.mu.Lock()
+			return // on websocket the server's end of the stream is waited for
+		}
+	}
+}
+
+// readPolls polls until the connection ends or is upgraded.
+func (e *engine) readPolls(packets []packet) {
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.polling = false
+		e.changed.Broadcast()
+	}()
+	for {
+		for _, p := range packets {
+			if !e.handle(p) {
+				return
+			}
+		}
+		e.mu.Lock()
+		done := e.upgrading || e.ended
+		e.mu.Unlock()
+		if done || !e.ready() {
+			return
+		}
+		var err error
+		if packets, err = e.poll(e.ctx); err != nil {
+			e.end(ReasonTransportError)
+			return
+		}
+	}
+}
+
+// readFrames reads a websocket until it ends.
+func (e *engine) readFrames(ws *websocket) {
+	for {
+		p, err := ws.read()
+		if err != nil {
+			e.end(ReasonTransportClose)
+			return
+		}
+		if !e.handle(p) {
+			return
+		}
+	}
+}
+
+// ready waits while the client is stalled and reports whether the connection
+// is still there.
+func (e *engine) ready() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for e.stalled && !e.ended {
+		e.changed.Wait()
+	}
+	return !e.ended
+}
+
+// handle takes a packet and reports whether more may follow.
+func (e *engine) handle(p packet) bool {
+	if !e.ready() {
+		return false
+	}
+	switch {
+	case p.binary:
+		e.receive(p)
+	case p.data[0] == '4':
+		e.receive(packet{data: p.data[1:]})
+	case p.data[0] == '2':
+		e.alive()
+		e.send(packet{data: append([]byte{'3'}, p.data[1:]...)})
+	case p.data[0] == '6':
+	case p.data[0] == '1':
+		e.end(ReasonTransportClose)
+		return false
+	default:
+		e.end(ReasonParseError)
+		return false
+	}
+	return true
+}
+
+// alive puts off the moment at which the server has been silent for too long.
+func (e *engine) alive() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.ended && !e.stalled {
+		e.watch.Reset(e.silence)
+	}
+}
+
+// stall stops reading, or begins again. A stalled client does not judge the
+// server's silence.
+func (e *engine) stall(on bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.stalled = on
+	if e.watch != nil && !e.ended {
+		if e.watch.Stop(); !on {
+			e.watch.Reset(e.silence)
+		}
+	}
+	e.changed.Broadcast()
+}
+
+// close ends the connection in good order: what is queued goes out first.
+func (e *engine) close() {
+	e.mu.Lock()
+	e.closing = true
+	e.changed.Broadcast()
+	e.mu.Unlock()
+}
+
+// drop cuts the connection.
+func (e *engine) drop() { e.end(ReasonTransportError) }
+
+// end ends the connection now, if it has not ended.
+func (e *engine) end(reason string) {
+	e.mu.Lock()
+	if e.ended {
+		e.mu.Unlock()
+		return
+	}
+	e.ended = true
+	ws := e.ws
+	if e.watch != nil {
+		e.watch.Stop()
+	}
+	e.changed.Broadcast()
+	e.mu.Unlock()
+	e.cancel()
+	if ws != nil {
+		ws.drop()
+	}
+	e.client.CloseIdleConnections()
+	e.closed(reason)
+}
+
+// wait returns when no goroutine of the connection is left, nor a connection
+// kept for another request.
+func (e *engine) wait() {
+	e.running.Wait()
+	e.client.CloseIdleConnections()
+}
+
+// HandshakeError is the answer of a server that refused a connection before it
+// began, by HTTP.
+type HandshakeError struct {
+	Status  int    // of HTTP, such as 403
+	Code    int    // of Engine.IO, such as 4; -1 when the answer carries none
+	Message string // such as "Forbidden", or the body of another answer
+}
+
+// Error implements error.
+func (e *HandshakeError) Error() string {
+	return fmt.Sprintf("handshake refused: %d %s: %s", e.Status, http.StatusText(e.Status), e.Message)
+}
+
+func handshakeError(status int, body []byte) error {
+	e := &HandshakeError{Status: status, Code: -1, Message: string(bytes.TrimSpace(body))}
+	var p struct {
+		Code    *int
+		Message string
+	}
+	if json.Unmarshal(body, &p) == nil && p.Code != nil {
+		e.Code, e.Message = *p.Code, p.Message
+	}
+	return e
+}
+
+// request makes a request of a transport.
+func (e *engine) request(ctx context.Context, method, transport string, body io.Reader) (*http.Request, error) {
+	u := e.url
+	q := u.Query()
+	q.Set("EIO", "4")
+	q.Set("transport", transport)
+	if e.sid != "" {
+		q.Set("sid", e.sid)
+	}
+	u.RawQuery = q.Encode()
+	r, err := http.NewRequestWithContext(ctx, method, u.String(), body)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(r.Header, e.header)
+	if host := r.Header.Get("Host"); host != "" {
+		r.Host = host
+	}
+	return r, nil
+}
+
+// poll waits for packets, one at least.
+func (e *engine) poll(ctx context.Context) ([]packet, error) {
+	body, err := e.exchange(ctx, http.MethodGet, nil)
+	if err != nil {
+		return nil, err
+	}
+	var packets []packet
+	for part := range bytes.SplitSeq(body, []byte{separator}) {
+		p := packet{data: part}
+		switch {
+		case len(part) == 0:
+			return nil, errors.New("empty packet")
+		case part[0] == 'b':
+			p.binary = true
+			if p.data, err = base64.StdEncoding.DecodeString(string(part[1:])); err != nil {
+				return nil, err
+			}
+		}
+		packets = append(packets, p)
+	}
+	return packets, nil
+}
+
+// post sends packets.
+func (e *engine) post(ps ...packet) error {
+	var b []byte
+	for i, p := range ps {
+		if i > 0 {
+			b = append(b, separator)
+		}
+		if p.binary {
+			b = base64.StdEncoding.AppendEncode(append(b, 'b'), p.data)
+		} else {
+			b = append(b, p.data...)
+		}
+	}
+	_, err := e.exchange(e.ctx, http.MethodPost, b)
+	return err
+}
+
+func (e *engine) exchange(ctx context.Context, method string, body []byte) ([]byte, error) {
+	r, err := e.request(ctx, method, "polling", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	if method == http.MethodPost {
+		r.Header.Set("Content-Type", "text/plain;charset=UTF-8")
+	}
+	res, err := e.client.Do(r)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }() // it was read to its end
+	b, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = handshakeError(res.StatusCode, b)
+	}
+	return b, err
+}
