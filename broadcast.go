@@ -53,7 +53,8 @@ func (b Broadcast) Volatile() Broadcast {
 }
 
 // Latest replaces an unsent event of the same key, where the connection is not
-// writable, instead of queueing behind it.
+// writable, instead of queueing behind it. Keys are the namespace's own. An event
+// with attachments is queued all the same.
 func (b Broadcast) Latest(key string) Broadcast {
 	b.key = key
 	return b
@@ -102,7 +103,10 @@ func (b Broadcast) emitLocal(event string, args, attachments [][]byte) {
 	}
 	if len(attachments) == 0 {
 		m := socketio.EventMessage(b.ns.name, socketio.NoID, event, args...)
-		m.Volatile, m.Key = b.volatile, b.key
+		m.Volatile = b.volatile
+		if b.key != "" {
+			m.Key = b.ns.name + " " + b.key // a connection carries other namespaces too
+		}
 		b.ns.inner.Emit(b.target(), m)
 		return
 	}
@@ -117,10 +121,11 @@ func (b Broadcast) target() socketio.Target { return socketio.Target{Rooms: b.ro
 
 func (b Broadcast) remote() bool { return !b.local && b.ns.rt.clustered }
 
-// publish completes a message and hands it to the other nodes.
+// publish completes a message and hands it to the other nodes, while the server
+// shuts down too: for the last words of its sockets.
 func (b Broadcast) publish(m ClusterMessage) {
 	m = b.message(m)
-	if err := b.ns.rt.adapter.Publish(b.ns.rt.ctx, m); err != nil {
+	if err := b.ns.rt.adapter.Publish(context.Background(), m); err != nil {
 		b.ns.rt.log.Error("realtime: adapter failed", "namespace", m.Namespace, "op", m.Op, "error", err)
 	}
 }

@@ -36,16 +36,9 @@ func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing
 	if err != nil || !fresh {
 		return None{}, err
 	}
-	// The trips that the driver's socket follows: the domain events put it in.
-	var trips []string
-	s.inner.EachRoom(func(name string) bool {
-		if id, ok := tripOf(name); ok {
-			trips = append(trips, id)
-		}
-		return true
-	})
+	trips := s.trips() // those that the domain events put it in
 	s.cork()
-	rt.publisher.emitLocation(u, newEventID(), trips)
+	rt.publisher.emitLocation(u, newEventID(), trips, rt.to)
 	return None{}, nil
 }
 
@@ -70,7 +63,7 @@ func (rt *Server) setTrip(ctx context.Context, s *Socket, in SetTrip) (Availabil
 func (rt *Server) emitFrom(s *Socket, ds []delivery) {
 	s.cork()
 	for _, d := range ds {
-		rt.publisher.deliver(d, rt.lookup(d.namespace).To(d.rooms...))
+		rt.publisher.deliver(d, rt.to(d.namespace, d.rooms...))
 	}
 }
 
@@ -101,7 +94,7 @@ func offerError(err error) error {
 }
 
 func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
-	if n := len(s.inner.Rooms()); n >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
+	if len(s.trips()) >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
 		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")
 	}
 	s.Join(TripRoom(in.TripID))
@@ -121,6 +114,17 @@ func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error
 func (rt *Server) leaveDrivers(_ context.Context, s *Socket, _ None) (None, error) {
 	s.Leave(AdminDriversRoom)
 	return None{}, nil
+}
+
+// trips are those whose rooms the socket is in.
+func (s *Socket) trips() (ids []string) {
+	s.inner.EachRoom(func(name string) bool {
+		if id, ok := tripOf(name); ok {
+			ids = append(ids, id)
+		}
+		return true
+	})
+	return ids
 }
 
 // cork gathers what is sent to the socket from here to the end of its event's

@@ -141,7 +141,7 @@ func (ns *Namespace) handler(event string) handler {
 // serve is socketio's Hooks.Event: one event from decode to ack.
 func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	s, ok := inner.Data.(*Socket)
-	if !ok {
+	if !ok || !s.admitted {
 		return // refused the original's way: connected only to be told so
 	}
 	start := time.Now()

@@ -79,7 +79,7 @@ func New(o Options) (*Server, error) {
 	}
 	rt.startEngine()
 	for _, name := range builtinNamespaces {
-		rt.addNamespace(name, NamespaceOptions{UserTypes: append([]UserType{homeType(name)}, o.UserTypes[name]...)})
+		rt.addLocked(name, NamespaceOptions{UserTypes: append([]UserType{homeType(name)}, o.UserTypes[name]...)}) // rt is nobody else's yet
 	}
 	rt.handleBuiltins()
 	rt.publisher = newPublisher(rt)
@@ -162,19 +162,26 @@ func (rt *Server) lookup(name string) *Namespace {
 	return rt.namespaces[name]
 }
 
+// to selects sockets of a namespace that exists, on all nodes.
+func (rt *Server) to(namespace string, rooms ...Room) Broadcast {
+	return rt.lookup(namespace).To(rooms...)
+}
+
 // Namespace adds a namespace of the host's own. Its sockets are in UserRoom and
 // SessionRoom of their user, unless it is anonymous.
 func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error) {
 	if err := checkNamespace(name); err != nil {
 		return nil, err
 	}
-	if rt.lookup(name) != nil {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.namespaces[name] != nil {
 		return nil, fmt.Errorf("realtime: namespace %q exists", name)
 	}
-	return rt.addNamespace(name, o), nil
+	return rt.addLocked(name, o), nil
 }
 
-func (rt *Server) addNamespace(name string, o NamespaceOptions) *Namespace {
+func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]handler{}, listeners: map[string][]func(Raw){}}
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Disconnect: ns.gone, Room: func(string) {}}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
@@ -184,8 +191,6 @@ func (rt *Server) addNamespace(name string, o NamespaceOptions) *Namespace {
 	if !o.Anonymous {
 		AuthRefresh.Handle(ns, ns.refresh)
 	}
-	rt.mu.Lock()
-	defer rt.mu.Unlock()
 	rt.namespaces[name] = ns
 	return ns
 }
@@ -246,9 +251,10 @@ func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) err
 
 // Shutdown ends the server: new connections get 503, every socket is told
 // server:drain and its transport closed once that has arrived, the bus is
-// unsubscribed and the adapter closed. It returns when no connection is left,
-// or ctx's error when that took too long and the rest was cut off. Call it
-// before http.Server.Shutdown, which does not see websockets. It is idempotent.
+// unsubscribed and the adapter closed. It returns when no connection is left and
+// every handler and OnDisconnect has returned, or ctx's error when that took too
+// long and the rest was cut off. Call it before http.Server.Shutdown, which does
+// not see websockets, and not from a handler. It is idempotent.
 func (rt *Server) Shutdown(ctx context.Context) error {
 	rt.mu.Lock()
 	first := !rt.stopped
@@ -258,10 +264,10 @@ func (rt *Server) Shutdown(ctx context.Context) error {
 		return nil
 	}
 	rt.engine.Stop()
-	if rt.unbus != nil {
-		rt.unbus()
-	}
 	var errs []error
+	if rt.unbus != nil {
+		errs = append(errs, await(ctx, rt.unbus)) // waits for the event under way
+	}
 	if rt.ownBus != nil {
 		errs = append(errs, rt.ownBus.Close(ctx))
 	}
@@ -273,10 +279,26 @@ func (rt *Server) Shutdown(ctx context.Context) error {
 			}
 		}
 	})
-	errs = append(errs, rt.engine.Shutdown(ctx), rt.adapter.Close(ctx))
+	errs = append(errs, rt.engine.Shutdown(ctx))
 	rt.cancel()
+	errs = append(errs, await(ctx, rt.sio.Wait), rt.adapter.Close(ctx))
 	rt.wheel.Close()
 	return errors.Join(errs...)
+}
+
+// await waits for f, but no longer than ctx.
+func await(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // node is the server as its adapter sees it.
@@ -312,7 +334,10 @@ func (rt *Server) listen(ns *Namespace, e *Raw) {
 	listeners := ns.listeners[name]
 	ns.mu.RUnlock()
 	for _, f := range listeners {
-		f(rawOf(args, e.Attachments))
+		err := ns.hook(func(context.Context) error { f(rawOf(args, e.Attachments)); return nil })
+		if err != nil {
+			rt.log.Error("realtime: listener failed", "namespace", ns.name, "event", name, "error", err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -19,11 +20,12 @@ import (
 // nothing.
 //
 // Socket.mu guards the fields below it; corked belongs to the goroutine that
-// handles an event.
+// handles an event, admitted to the handshake, which ends before any event.
 type Socket struct {
-	inner  *socketio.Socket
-	ns     *Namespace
-	corked bool
+	inner    *socketio.Socket
+	ns       *Namespace
+	corked   bool
+	admitted bool // else refused, by Options.RefuseAfterConnect behind a CONNECT
 
 	mu        sync.Mutex
 	identity  Identity
@@ -133,7 +135,8 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 
 // AskAll emits the query to every selected socket, on all nodes, and collects
 // the acks until all have come or ctx ends; then it returns those that came,
-// with ErrAckTimeout if some did not.
+// with ErrAckTimeout if some did not. An ack that is no Out is left out, and
+// told in the error.
 func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
 	arg, err := json.Marshal(in)
 	if err != nil {
@@ -144,7 +147,8 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 	for _, a := range acks {
 		out, decodeErr := decodeAck[Out](q.name, a)
 		if decodeErr != nil {
-			return outs, decodeErr
+			err = errors.Join(err, decodeErr)
+			continue
 		}
 		outs = append(outs, out)
 	}

@@ -453,7 +453,10 @@ func (s *socket) call(ctx context.Context, event string, args realtime.Raw) (ack
 	return ack, nil
 }
 
-// history is all that the client was told, for a test that fails.
+// historySize is how many events a failing test shows.
+const historySize = 50
+
+// history is what the client was told, for a test that fails.
 func (s *socket) history() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -463,7 +466,12 @@ func (s *socket) history() string {
 	} else {
 		b.WriteString("it was told, with + what was expected:")
 	}
-	for i, r := range s.received {
+	start := max(0, len(s.received)-historySize)
+	if start > 0 {
+		fmt.Fprintf(&b, "\n  %d events, and then", start)
+	}
+	for i, r := range s.received[start:] {
+		i += start
 		mark := ' '
 		if s.taken[i] {
 			mark = '+'

@@ -4,9 +4,11 @@ package realtimetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime"
@@ -70,50 +72,56 @@ func (f *Faults) pass(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// table is the rows of a fake.
-type table[T any] struct {
-	Faults
-	rows map[string]T // guarded by Faults.mu
+// rows is what a fake has. Its zero value is empty.
+type rows[T any] struct {
+	mu  sync.Mutex
+	all map[string]T
 }
 
-func (t *table[T]) set(key string, row T) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.rows == nil {
-		t.rows = map[string]T{}
+func (r *rows[T]) set(key string, row T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all == nil {
+		r.all = map[string]T{}
 	}
-	t.rows[key] = row
+	r.all[key] = row
 }
 
-// setIfAbsent reports whether it did.
-func (t *table[T]) setIfAbsent(key string, row T) bool {
-	if _, ok := t.row(key); ok {
-		return false
+func (r *rows[T]) setIfAbsent(key string, row T) {
+	if _, ok := r.get(key); !ok {
+		r.set(key, row)
 	}
-	t.set(key, row)
-	return true
 }
 
-// Delete removes a row; it is not found any more.
-func (t *table[T]) Delete(key string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.rows, key)
+// change changes a row, if it is there.
+func (r *rows[T]) change(key string, f func(row *T)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if row, ok := r.all[key]; ok {
+		f(&row)
+		r.all[key] = row
+	}
 }
 
-func (t *table[T]) row(key string) (row T, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	row, ok = t.rows[key]
+func (r *rows[T]) remove(key string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.all, key)
+}
+
+func (r *rows[T]) get(key string) (row T, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	row, ok = r.all[key]
 	return row, ok
 }
 
-// find is a query of the host.
-func (t *table[T]) find(ctx context.Context, key string) (row T, err error) {
-	if err := t.pass(ctx); err != nil {
+// find answers a query as a repository does.
+func find[T any](ctx context.Context, f *Faults, r *rows[T], key string) (row T, err error) {
+	if err := f.pass(ctx); err != nil {
 		return row, err
 	}
-	row, ok := t.row(key)
+	row, ok := r.get(key)
 	if !ok {
 		return row, fmt.Errorf("%q: %w", key, realtime.ErrNotFound)
 	}
@@ -123,98 +131,112 @@ func (t *table[T]) find(ctx context.Context, key string) (row T, err error) {
 // Tokens is a TokenVerifier over a map from token to claims. The zero value
 // knows no token. All methods may be called concurrently.
 type Tokens struct {
-	table[realtime.Claims]
-	minted int // guarded by Faults.mu
+	Faults
+	claims rows[realtime.Claims]
+	minted atomic.Int64
 }
 
 // Mint returns a new token for a user and a login session, that expires in ttl.
 func (k *Tokens) Mint(userID, sid string, ttl time.Duration) string {
-	k.mu.Lock()
-	k.minted++
-	token := fmt.Sprintf("token-%d-of-%s", k.minted, userID)
-	k.mu.Unlock()
+	token := fmt.Sprintf("token-%d-of-%s", k.minted.Add(1), userID)
 	k.Set(token, realtime.Claims{Subject: userID, SessionID: sid, ExpiresAt: time.Now().Add(ttl)})
 	return token
 }
 
 // Set makes a token verify, with any claims.
-func (k *Tokens) Set(token string, c realtime.Claims) { k.set(token, c) }
+func (k *Tokens) Set(token string, c realtime.Claims) { k.claims.set(token, c) }
 
-// VerifyToken implements realtime.TokenVerifier. A token of a past ExpiresAt is
-// ErrTokenExpired, one that is not in the map ErrTokenInvalid.
+// Delete makes a token invalid.
+func (k *Tokens) Delete(token string) { k.claims.remove(token) }
+
+// VerifyToken implements realtime.TokenVerifier. A token that is not in the map
+// is ErrTokenInvalid, one whose time has passed ErrTokenExpired.
 func (k *Tokens) VerifyToken(ctx context.Context, token, _ string) (realtime.Claims, error) {
-	if err := k.pass(ctx); err != nil {
-		return realtime.Claims{}, err
-	}
-	c, ok := k.row(token)
+	c, err := find(ctx, &k.Faults, &k.claims, token)
 	switch {
-	case !ok:
+	case errors.Is(err, realtime.ErrNotFound):
 		return realtime.Claims{}, realtime.ErrTokenInvalid
-	case !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(time.Now()):
+	case err == nil && !c.ExpiresAt.IsZero() && !c.ExpiresAt.After(time.Now()):
 		return realtime.Claims{}, realtime.ErrTokenExpired
 	}
-	return c, nil
+	return c, err
 }
 
 // Users is a UserRepo over a map. The zero value is empty. All methods may be
 // called concurrently.
-type Users struct{ table[realtime.User] }
+type Users struct {
+	Faults
+	users rows[realtime.User]
+}
 
 // Set adds or replaces a user.
-func (u *Users) Set(user realtime.User) { u.set(user.ID, user) }
+func (u *Users) Set(user realtime.User) { u.users.set(user.ID, user) }
+
+// Delete removes a user.
+func (u *Users) Delete(id string) { u.users.remove(id) }
 
 // FindUser implements realtime.UserRepo.
 func (u *Users) FindUser(ctx context.Context, id string) (realtime.User, error) {
-	return u.find(ctx, id)
+	return find(ctx, &u.Faults, &u.users, id)
 }
 
 // Sessions is a SessionRepo over a map. The zero value is empty. All methods
 // may be called concurrently.
-type Sessions struct{ table[realtime.Session] }
+type Sessions struct {
+	Faults
+	sessions rows[realtime.Session]
+}
 
 // Set adds or replaces a session.
-func (s *Sessions) Set(session realtime.Session) { s.set(session.ID, session) }
+func (s *Sessions) Set(session realtime.Session) { s.sessions.set(session.ID, session) }
 
-// Revoke marks a session revoked. Its live sockets hear of it by the domain
-// event SessionRevoked, which is for the test to publish.
+// Delete removes a session.
+func (s *Sessions) Delete(sid string) { s.sessions.remove(sid) }
+
+// Revoke marks a session revoked. Its live sockets hear of that by the domain
+// event SessionRevoked, which is the test's to publish.
 func (s *Sessions) Revoke(sid string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if row, ok := s.rows[sid]; ok {
-		row.Revoked = true
-		s.rows[sid] = row
-	}
+	s.sessions.change(sid, func(row *realtime.Session) { row.Revoked = true })
 }
 
 // FindSession implements realtime.SessionRepo.
 func (s *Sessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
-	return s.find(ctx, sid)
+	return find(ctx, &s.Faults, &s.sessions, sid)
 }
 
 // Trips is a TripLookup over a map. The zero value is empty. All methods may be
 // called concurrently.
-type Trips struct{ table[[]string] }
+type Trips struct {
+	Faults
+	trips rows[[]string]
+}
 
-// Set says which trips a user takes part in.
-func (l *Trips) Set(userID string, tripIDs ...string) { l.set(userID, slices.Clone(tripIDs)) }
+// Set says which trips a user takes part in now; none, without any.
+func (l *Trips) Set(userID string, tripIDs ...string) { l.trips.set(userID, slices.Clone(tripIDs)) }
 
 // ActiveTrips implements realtime.TripLookup.
 func (l *Trips) ActiveTrips(ctx context.Context, userID string) ([]string, error) {
-	if err := l.pass(ctx); err != nil {
-		return nil, err
+	ids, err := find(ctx, &l.Faults, &l.trips, userID)
+	if errors.Is(err, realtime.ErrNotFound) {
+		return nil, nil
 	}
-	ids, _ := l.row(userID)
-	return slices.Clone(ids), nil
+	return slices.Clone(ids), err
 }
 
 // Parties is a PartyLookup over a map. The zero value is empty. All methods may
 // be called concurrently.
-type Parties struct{ table[realtime.TripParties] }
+type Parties struct {
+	Faults
+	parties rows[realtime.TripParties]
+}
 
 // Set says who takes part in a trip.
-func (p *Parties) Set(tripID string, parties realtime.TripParties) { p.set(tripID, parties) }
+func (p *Parties) Set(tripID string, parties realtime.TripParties) { p.parties.set(tripID, parties) }
+
+// Delete makes a trip unknown.
+func (p *Parties) Delete(tripID string) { p.parties.remove(tripID) }
 
 // FindParties implements realtime.PartyLookup.
 func (p *Parties) FindParties(ctx context.Context, tripID string) (realtime.TripParties, error) {
-	return p.find(ctx, tripID)
+	return find(ctx, &p.Faults, &p.parties, tripID)
 }

@@ -94,14 +94,25 @@ func shared[T any](used any, fallback *T) *T {
 }
 
 // NewCluster starts n servers that are nodes of one cluster, with one Hub and
-// the same users, sessions, tokens and trips. Each has a bus of its own.
+// the same users, sessions, tokens and trips. Each has a bus of its own, so that
+// one node handles an event and the others hear of it through the Hub.
 func NewCluster(t testing.TB, n int, configure ...func(o *realtime.Options)) []*Server {
 	t.Helper()
 	hub := NewHub()
+	adapters := make([]realtime.Adapter, n)
+	for i := range adapters {
+		adapters[i] = hub.Node()
+	}
+	return startServers(t, adapters, configure)
+}
+
+// startServers starts a server for each adapter.
+func startServers(t testing.TB, adapters []realtime.Adapter, configure []func(o *realtime.Options)) []*Server {
+	t.Helper()
 	var servers []*Server
-	for range n {
+	for _, a := range adapters {
 		join := func(o *realtime.Options) {
-			o.Adapter = hub.Node()
+			o.Adapter = a
 			if len(servers) > 0 {
 				first := servers[0]
 				o.Tokens, o.Users, o.Sessions = first.Tokens, first.Users, first.Sessions
@@ -185,8 +196,8 @@ func (s *Server) Login(userID string, typ realtime.UserType) (token string) {
 }
 
 func (s *Server) login(userID, sid string, typ realtime.UserType) (token string) {
-	s.Users.setIfAbsent(userID, realtime.User{ID: userID, Type: typ, Active: true})
-	s.Sessions.setIfAbsent(sid, realtime.Session{ID: sid, UserID: userID})
+	s.Users.users.setIfAbsent(userID, realtime.User{ID: userID, Type: typ, Active: true})
+	s.Sessions.sessions.setIfAbsent(sid, realtime.Session{ID: sid, UserID: userID})
 	return s.Tokens.Mint(userID, sid, time.Hour)
 }
 

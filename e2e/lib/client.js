@@ -127,11 +127,16 @@ export class Client {
   /** Emits an event and returns the arguments of its ack. */
   ask(event, ...args) {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error(`${this}: no ack of ${event}; so far:\n${this.story()}`)), patience);
-      this.socket.emit(event, ...args, (...answer) => {
+      const done = (then, value) => {
         clearTimeout(timer);
-        resolve(answer);
-      });
+        this.socket.off('disconnect', lost);
+        then(value);
+      };
+      const fail = (why) => done(reject, new Error(`${this}: ${why}, no ack of ${event}; so far:\n${this.story()}`));
+      const lost = (reason) => fail(reason);
+      const timer = setTimeout(() => fail(`${patience / 1000} s`), patience);
+      this.socket.on('disconnect', lost);
+      this.socket.emit(event, ...args, (...answer) => done(resolve, answer));
     });
   }
 

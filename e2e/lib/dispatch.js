@@ -12,6 +12,12 @@ import { minted, secret } from './token.js';
 export class Dispatch {
   /** What the process has written to stdout and stderr, over all starts. */
   output = '';
+
+  /** The end of that, without the tokens that it offers at its start. */
+  get said() {
+    return this.output.replace(/^user .*\n/gm, '').slice(-5000);
+  }
+
   #dir;
   #args;
   #env;
@@ -33,7 +39,12 @@ export class Dispatch {
     await writeFile(file, JSON.stringify(seed));
     d.#args = ['-seed', file, '-no-rate-limit', ...flags];
     d.#env = { PATH: process.env.PATH, JWT_SECRET: secret, ...env };
-    await d.start();
+    try {
+      await d.start();
+    } catch (err) {
+      await rm(d.#dir, { recursive: true });
+      throw err;
+    }
     return d;
   }
 

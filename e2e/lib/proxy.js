@@ -7,7 +7,7 @@ export class Proxy {
   #server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
   #pairs = new Set();
   #port;
-  #down = false;
+  #state = 'up'; // or cut, or frozen
   /** How many connections clients have made, refused ones included. */
   accepted = 0;
 
@@ -26,20 +26,21 @@ export class Proxy {
 
   /** Ends every connection at both ends, and every new one until heal. */
   cut() {
-    this.#down = true;
+    this.#state = 'cut';
     this.#drop();
   }
 
-  /** Lets new connections through again. */
+  /** Lets new connections through again. Those that froze stay as they are. */
   heal() {
-    this.#down = false;
+    this.#state = 'up';
   }
 
   /**
-   * Passes nothing on any more on the connections there are, in neither
-   * direction, and leaves them open: a phone in a tunnel. New ones work.
+   * Leaves all connections open and passes nothing on any more, in neither
+   * direction, nor on new ones until heal: a phone in a tunnel.
    */
   freeze() {
+    this.#state = 'frozen';
     for (const [client, server] of this.#pairs) {
       client.unpipe(server).pause();
       server.unpipe(client).pause();
@@ -61,7 +62,7 @@ export class Proxy {
 
   #accept(client) {
     this.accepted++;
-    if (this.#down) {
+    if (this.#state === 'cut') {
       client.destroy();
       return;
     }
@@ -75,7 +76,7 @@ export class Proxy {
         this.#pairs.delete(pair);
         to.destroySoon();
       });
-      from.pipe(to);
+      if (this.#state === 'up') from.pipe(to);
     }
   }
 }

@@ -48,12 +48,13 @@ const namespaces = { diego: '/drivers', dora: '/drivers', paula: '/passengers', 
 export class World {
   #open = [];
 
-  static async create(setting, { flags, env, seed = {} } = {}) {
+  static async create(setting, { flags, env, seed = () => ({}) } = {}) {
     const world = new World();
     const { users, sessions } = people();
+    const more = seed(world);
     world.setting = setting;
     world.server = await Dispatch.start(
-      { users: [...users, ...(seed.users ?? [])], sessions: [...sessions, ...(seed.sessions ?? [])] },
+      { users: [...users, ...(more.users ?? [])], sessions: [...sessions, ...(more.sessions ?? [])] },
       flags, env,
     );
     return world;
@@ -99,11 +100,13 @@ export class World {
  *
  * @param {string} name
  * @param {(world: World, setting: object) => Promise<void>} body
- * @param {{flags?: string[], env?: object, seed?: object, among?: object[]}} [options]
- *   of the server; `among` limits the settings
+ * @param {{flags?: string[], env?: object, seed?: (world: World) => object, among?: object[], waits?: boolean}} [options]
+ *   of the server; `seed` returns users and sessions beside the usual ones.
+ *   `among` limits the settings; `waits` says that the test mostly waits for
+ *   time to pass, so that all of its settings may run at once
  */
-export function scenario(name, body, { among = settings, ...options } = {}) {
-  describe(name, { concurrency: 3 }, () => {
+export function scenario(name, body, { among = settings, waits = false, ...options } = {}) {
+  describe(name, { concurrency: waits ? among.length : 3 }, () => {
     for (const setting of among) {
       it(setting.name, async () => {
         const world = await World.create(setting, options);
@@ -115,10 +118,10 @@ export function scenario(name, body, { among = settings, ...options } = {}) {
         }
         const wrong = await world.close();
         if (failure) {
-          failure.message += `\nThe server said:\n${world.server.output.slice(-4000)}`;
+          failure.message += `\nThe server said:\n${world.server.said}`;
           throw failure;
         }
-        if (wrong.length > 0) throw new Error(`${wrong.join(', ')}:\n${world.server.output.slice(-8000)}`);
+        if (wrong.length > 0) throw new Error(`${wrong.join(', ')}:\n${world.server.said}`);
       });
     }
   });

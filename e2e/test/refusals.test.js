@@ -74,7 +74,7 @@ scenario('refusals', async (world) => {
     assert.equal(err.data, undefined);
     c.close();
   }
-}, { seed: outsiders() });
+}, { seed: outsiders });
 
 scenario('a refused client that stays may try again, and is closed in the end', async (world, { version }) => {
   const began = Date.now();

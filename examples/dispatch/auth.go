@@ -118,8 +118,8 @@ func (a *app) caller(r *http.Request, late bool) (caller, error) {
 	return caller{u, sid}, nil
 }
 
-// login is what the login and the refresh answer.
-type login struct {
+// credentials is what the login and the refresh answer.
+type credentials struct {
 	Token     string            `json:"token"`
 	SID       string            `json:"sid"`
 	UserID    string            `json:"userId"`
@@ -127,9 +127,9 @@ type login struct {
 	ExpiresAt realtime.Time     `json:"expiresAt"`
 }
 
-func (a *app) newLogin(u userRow, sid string) (login, error) {
+func (a *app) newLogin(u userRow, sid string) (credentials, error) {
 	token, expiresAt, err := a.tokens.mint(u, sid)
-	return login{token, sid, u.ID, u.Type, realtime.Time{Time: expiresAt}}, err
+	return credentials{token, sid, u.ID, u.Type, realtime.Time{Time: expiresAt}}, err
 }
 
 func (a *app) login(r *http.Request) (any, error) {

@@ -88,7 +88,7 @@ func (c *car) drive(ctx context.Context, a *app) {
 
 // shift is one connection, from login to its end.
 func (c *car) shift(ctx context.Context) error {
-	var in login
+	var in credentials
 	if err := c.request(ctx, "POST", "/api/login", map[string]any{"userId": c.id}, &in); err != nil {
 		return err
 	}

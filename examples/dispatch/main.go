@@ -6,7 +6,8 @@
 //	go run ./examples/dispatch
 //	go run ./examples/dispatch -seed users.json -offer-ttl 5s -echo
 //
-// Once it listens it prints its URL and one line for each user:
+// -h lists the flags. Once it listens it prints its URL and one line for each
+// user:
 //
 //	listening on http://localhost:3000
 //	user <id> <type> <token>
@@ -20,7 +21,8 @@
 //	                credentials; * is any origin, without
 //
 // Every token signed with JWT_SECRET is good whose sub and sid name a user and
-// a session of his, whoever signed it. Audiences are not checked.
+// a session of his, whoever signed it. Audiences are not checked. The origins
+// are those of sockets; the REST API has no CORS.
 //
 // # REST
 //

@@ -4,6 +4,7 @@ package engineio
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -75,14 +76,19 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.poll, s.pollSeen = nil, time.Now()
 	s.mu.Unlock()
 
-	err := s.writePayload(w, body)
+	// Asked before the answer is written: a client that does not keep the
+	// connection alive closes it as soon as it has read the answer.
+	err := r.Context().Err()
+	if err == nil {
+		err = s.writePayload(w, body)
+	}
 	switch {
 	case len(body) == 1 && body[0] == packetClose:
 		s.abort(ReasonForcedClose)
+	case errors.Is(err, context.Canceled): // for nobody
+		s.abort(ReasonTransportClose)
 	case err != nil:
 		s.abort(ReasonTransportError)
-	case r.Context().Err() != nil: // written, but to nobody
-		s.abort(ReasonTransportClose)
 	}
 }
 

@@ -82,7 +82,7 @@ func connect(s *socketio.Socket, payload []byte) {
 		payload = []byte("{}")
 	}
 	if s.Admit() {
-		s.Open(nil, socketio.EventMessage(s.Namespace().Name(), socketio.NoID, "auth", payload))
+		s.Open(socketio.EventMessage(s.Namespace().Name(), socketio.NoID, "auth", payload))
 	}
 }
 

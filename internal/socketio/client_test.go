@@ -32,7 +32,7 @@ type server struct {
 	t       *testing.T
 	sio     *Server
 	engine  *engineio.Server
-	ln      *memListener
+	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 	opened  chan *Socket // by the Connect hook of fill
 	reasons *log         // of Disconnect, "<namespace> <reason>"
 	live    atomic.Int64 // sockets opened and not disconnected
@@ -46,6 +46,25 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 func serve(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
+	t.Helper()
+	ln := &memListener{conns: make(chan net.Conn), done: make(chan struct{})}
+	return serveOn(t, ln, ln.dial, adjust...)
+}
+
+// serveTCP is serve on a port, which takes the engine's other way of waiting.
+// Time is the world's then.
+func serveTCP(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	return serveOn(t, ln, func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "tcp", ln.Addr().String())
+	}, adjust...)
+}
+
+func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string, string) (net.Conn, error),
+	adjust ...func(*Config, *engineio.Config),
+) *server {
 	t.Helper()
 	w := wheel.New(time.Millisecond)
 	sc := Config{
@@ -72,13 +91,12 @@ func serve(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
 	for _, f := range adjust {
 		f(&sc, &ec)
 	}
-	s := &server{t: t, sio: NewServer(sc), ln: &memListener{conns: make(chan net.Conn), done: make(chan struct{})},
-		opened: make(chan *Socket, 1000), reasons: &log{}}
+	s := &server{t: t, sio: NewServer(sc), dialer: dialer, opened: make(chan *Socket, 1000), reasons: &log{}}
 	ec.Accept = s.sio.Accept
 	s.engine = engineio.NewServer(ec)
 	hs := &http.Server{Handler: s.engine}
 	var serving sync.WaitGroup
-	serving.Go(func() { _ = hs.Serve(s.ln) })
+	serving.Go(func() { _ = hs.Serve(ln) })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -272,7 +290,7 @@ func prefix(namespace string) string {
 }
 
 func (c *client) dialWebSocket(s *server) {
-	d := ws.Dialer{NetDial: s.ln.dial}
+	d := ws.Dialer{NetDial: s.dialer}
 	conn, br, _, err := d.Dial(context.Background(), "ws://test/socket.io/?EIO=4&transport=websocket")
 	require.NoError(c.t, err)
 	c.conn = conn
@@ -318,7 +336,7 @@ func (c *client) receive(data string, binary bool) bool {
 }
 
 func (c *client) dialPolling(s *server) {
-	tr := &http.Transport{DialContext: s.ln.dial, DisableCompression: true}
+	tr := &http.Transport{DialContext: s.dialer, DisableCompression: true}
 	hc := &http.Client{Transport: tr}
 	url := "http://test/socket.io/?EIO=4&transport=polling"
 	ctx, cancel := context.WithCancel(context.Background())

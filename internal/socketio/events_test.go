@@ -412,6 +412,31 @@ func TestBackpressure(t *testing.T) {
 	})
 }
 
+// The same on a port: everything is answered, in order.
+func TestBackpressureTCP(t *testing.T) {
+	t.Parallel()
+	const flood = 5000
+	s := serveTCP(t, func(sc *Config, _ *engineio.Config) { sc.QueuedEvents = 10 })
+	s.namespace("/", Hooks{Event: echo})
+	s.namespace("/b", Hooks{Event: echo})
+	c, _ := s.join("websocket", "/", "/b")
+	go func() {
+		for i := range flood {
+			c.text(fmt.Sprintf(`2%d["n"]`, i), fmt.Sprintf(`2/b,%d["n"]`, i))
+		}
+	}()
+	next := map[bool]int{}
+	for range 2 * flood {
+		text := c.next().data
+		ack, other := strings.CutPrefix(text, "3/b,")
+		if !other {
+			ack = strings.TrimPrefix(text, "3")
+		}
+		require.Equal(t, fmt.Sprintf("%d[]", next[other]), ack)
+		next[other]++
+	}
+}
+
 // backlog is what waits on a connection.
 type backlog struct {
 	events, bytes int

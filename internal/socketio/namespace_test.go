@@ -156,7 +156,7 @@ func TestEmitToSlowConsumer(t *testing.T) {
 // reach whoever connects next on the connection.
 func TestNothingBehindDisconnect(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
-		s := serve(t)
+		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 1 << 20 })
 		n := s.namespace("/", Hooks{})
 		s.namespace("/other", Hooks{}) // keeps the connection up
 		c, _ := s.join(transport, "/other")
@@ -165,7 +165,7 @@ func TestNothingBehindDisconnect(t *testing.T) {
 			var sending sync.WaitGroup
 			for range 4 {
 				sending.Go(func() {
-					for !sock.Closed() {
+					for range 100 {
 						n.Emit(Target{Rooms: []string{sock.ID()}}, msg("/", "x"))
 						sock.Send(msg("/", "x"))
 					}
@@ -189,8 +189,7 @@ func TestNothingBehindDisconnect(t *testing.T) {
 // Sockets come, join, leave and go from all sides at once. In the end nobody is
 // in a room, no room is left over, and the Room hook's last word was right.
 func TestChurn(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 1 << 20 })
 		var mu sync.Mutex
 		occupied := map[string]bool{} // as an adapter would know it
@@ -217,20 +216,6 @@ func TestChurn(t *testing.T) {
 			func(c *client, _ *Socket) { c.text("nonsense") },
 			func(_ *client, sock *Socket) { sock.Conn().Session().Close(engineio.ReasonForcedClose) },
 		}
-		stop := make(chan struct{})
-		var background sync.WaitGroup
-		background.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-					n.Emit(Target{Rooms: rooms[:2], Except: rooms[4:]}, msg("/", "x"))
-					n.Emit(Target{Rooms: rooms[2:3]}, msg("/", "y"))
-					n.Select(Target{})
-				}
-			}
-		})
 		for round := range 20 {
 			c, sockets := s.join([]string{"websocket", "polling"}[round%2], "/")
 			go func() { // a client reads
@@ -244,6 +229,13 @@ func TestChurn(t *testing.T) {
 			}()
 			sock := sockets[0]
 			var busy sync.WaitGroup
+			busy.Go(func() {
+				for range 100 {
+					n.Emit(Target{Rooms: rooms[:2], Except: rooms[4:]}, msg("/", "x"))
+					n.Emit(Target{Rooms: rooms[2:3]}, msg("/", "y"))
+					n.Select(Target{})
+				}
+			})
 			for i := range 3 {
 				busy.Go(func() {
 					r := rand.New(rand.NewPCG(uint64(round), uint64(i)))
@@ -263,12 +255,10 @@ func TestChurn(t *testing.T) {
 			c.text(`2["a"]`, `21["b"]`)
 			end[round%len(end)](c, sock)
 			busy.Wait()
+			synctest.Wait()
 			require.Empty(t, sock.Rooms())
 			require.False(t, sock.Join("r0"))
 		}
-		close(stop)
-		background.Wait()
-		synctest.Wait()
 		requireEmpty(t, n)
 		require.Empty(t, occupied)
 	})

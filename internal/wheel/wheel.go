@@ -3,6 +3,7 @@
 package wheel
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"time"
@@ -49,7 +50,8 @@ func New(tick time.Duration) *Wheel {
 
 // Arm schedules t to fire in d, instead of when it was scheduled before.
 func (w *Wheel) Arm(t *Timer, d time.Duration) {
-	at := int64(time.Since(w.start)+d) / int64(w.tick)
+	now := time.Since(w.start)
+	at := int64(now+min(d, math.MaxInt64-now)) / int64(w.tick)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {

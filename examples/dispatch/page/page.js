@@ -236,4 +236,7 @@ class Client {
   }
 }
 
-for (const section of document.querySelectorAll('section')) new Client(section);
+for (const section of document.querySelectorAll('section')) {
+  const client = new Client(section);
+  if (section.querySelector('option')) client.login().catch((err) => client.log('login', err.message, 'bad'));
+}

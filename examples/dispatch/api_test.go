@@ -1,0 +1,311 @@
+// The REST API and the sockets together, over a real connection.
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gobwas/ws"
+	"github.com/gobwas/ws/wsutil"
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+)
+
+func TestTripOverRESTAndSockets(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	driverToken, passengerToken, adminToken := s.login(t, "driver-1"), s.login(t, "passenger-1"), s.login(t, "admin-1")
+	driver := s.connect(t, "/drivers", driverToken)
+	passenger := s.connect(t, "/passengers", passengerToken)
+	admin := s.connect(t, "/admin", adminToken)
+	driver.goOnline(capitol.Lat, capitol.Lng)
+
+	trip := s.post(t, "/api/trips", passengerToken, map[string]any{"pickup": capitol, "dropoff": plaza})["tripId"].(string)
+	status, code := s.refused(t, "POST", "/api/trips", passengerToken, nil)
+	require.Equal(t, http.StatusConflict, status)
+	require.Equal(t, "conflict", code)
+
+	offer := driver.expect("trip:assignment:offered")
+	require.Equal(t, trip, offer["tripId"])
+	require.EqualValues(t, 20, offer["ttlSec"])
+	_, current := s.do(t, "GET", "/api/trips/current", driverToken, nil)
+	require.Nil(t, current["trip"])
+	require.Equal(t, offer["assignmentId"], current["offer"].(map[string]any)["assignmentId"])
+
+	accepted := s.post(t, "/api/offers/"+offer["assignmentId"].(string)+"/accept", driverToken, nil)
+	require.Equal(t, map[string]any{"assignmentId": offer["assignmentId"], "tripId": trip}, accepted)
+	require.Equal(t, accepted, s.post(t, "/api/trips/"+trip+"/accept", driverToken, nil), "again")
+	for _, step := range []string{"arriving", "arrived", "start"} {
+		s.post(t, "/api/trips/"+trip+"/"+step, driverToken, nil)
+	}
+	_, current = s.do(t, "GET", "/api/trips/current", passengerToken, nil)
+	require.Equal(t, "in_progress", current["trip"].(map[string]any)["status"])
+	s.post(t, "/api/admin/trips/"+trip+"/message", adminToken, map[string]any{"to": "both", "message": "hello"})
+	require.Equal(t, "completed", s.post(t, "/api/trips/"+trip+"/complete", driverToken, nil)["status"])
+
+	for _, name := range []string{
+		"trip:requested", "trip:assigning_started", "trip:driver_accepted", "trip:driver_assigned", "trip:arriving_started",
+		"trip:driver_en_route", "trip:driver_arrived_pickup", "trip:started", "admin:trip:message_sent", "trip:completed",
+	} {
+		require.Equal(t, trip, passenger.expect(name)["tripId"])
+	}
+	for _, name := range []string{
+		"trip:assignment:accepted", "trip:driver_assigned", "trip:arriving_started", "trip:driver_en_route",
+		"trip:driver_arrived_pickup", "trip:started", "admin:trip:message_sent", "trip:completed",
+	} {
+		require.Equal(t, trip, driver.expect(name)["tripId"])
+	}
+	for _, name := range []string{
+		"trip:requested", "trip:assigning_started", "trip:assignment:offered", "trip:assignment:accepted", "trip:driver_assigned",
+		"trip:arriving_started", "trip:driver_en_route", "trip:driver_arrived_pickup", "trip:started", "admin:trip:message_sent", "trip:completed",
+	} {
+		require.Equal(t, trip, admin.expect(name)["tripId"])
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	driver, passenger, admin := s.login(t, "driver-1"), s.login(t, "passenger-1"), s.login(t, "admin-1")
+	for _, c := range []struct {
+		method, path, token string
+		body                any
+		status              int
+		code                string
+	}{
+		{"POST", "/api/login", "", map[string]any{"userId": "nobody"}, 404, "not_found"},
+		{"POST", "/api/login", "", nil, 400, "invalid_payload"},
+		{"POST", "/api/login", "", map[string]any{"userId": 7}, 400, "invalid_payload"},
+		{"POST", "/api/login", "", []int{1}, 400, "invalid_payload"},
+		{"POST", "/api/logout", "", nil, 401, "missing_token"},
+		{"GET", "/api/trips/current", "nonsense", nil, 401, "invalid_token"},
+		{"GET", "/api/trips/current", admin, nil, 403, "forbidden"},
+		{"POST", "/api/trips", driver, nil, 403, "forbidden"},
+		{"POST", "/api/trips", passenger, map[string]any{"pickup": map[string]any{"lat": 91, "lng": 0}}, 400, "invalid_payload"},
+		{"POST", "/api/trips", passenger, map[string]any{"dropoff": map[string]any{"lat": 1}}, 400, "invalid_payload"},
+		{"POST", "/api/trips/none/arriving", driver, nil, 404, "not_found"},
+		{"POST", "/api/trips/none/accept", driver, nil, 404, "not_found"},
+		{"POST", "/api/trips/none/cancel", passenger, map[string]any{"reason": strings.Repeat("x", 201)}, 400, "invalid_payload"},
+		{"POST", "/api/offers/none/reject", driver, nil, 404, "not_found"},
+		{"POST", "/api/offers/none/reject", passenger, nil, 403, "forbidden"},
+		{"GET", "/api/trips/none", passenger, nil, 404, "not_found"},
+		{"GET", "/api/admin/trips", passenger, nil, 403, "forbidden"},
+		{"POST", "/api/admin/trips/none/message", admin, map[string]any{"to": "both", "message": "x"}, 404, "not_found"},
+		{"POST", "/api/admin/trips/none/message", admin, map[string]any{"to": "all", "message": "x"}, 400, "invalid_payload"},
+		{"POST", "/api/admin/users/nobody/ban", admin, nil, 404, "not_found"},
+		{"POST", "/api/admin/sessions/none/revoke", admin, nil, 404, "not_found"},
+		{"GET", "/api/what", admin, nil, 404, "not_found"},
+		{"DELETE", "/api/trips", passenger, nil, 404, "not_found"},
+	} {
+		status, code := s.refused(t, c.method, c.path, c.token, c.body)
+		require.Equal(t, c.code, code, "%s %s", c.method, c.path)
+		require.Equal(t, c.status, status, "%s %s", c.method, c.path)
+	}
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	token, other := s.login(t, "driver-1"), s.login(t, "driver-1")
+	leaving, staying := s.connect(t, "/drivers", token), s.connect(t, "/drivers", other)
+	sid := s.post(t, "/api/logout", token, nil)["sid"]
+
+	for _, c := range []socket{leaving, staying} {
+		told := c.expect("auth:session_revoked")
+		require.Equal(t, sid, told["sid"])
+		require.Equal(t, "logout", told["reason"])
+	}
+	_, _, err := leaving.next()
+	require.ErrorIs(t, err, errDisconnected)
+	staying.goOnline(0, 0)
+	_, code := s.refused(t, "POST", "/api/logout", token, nil)
+	require.Equal(t, "invalid_session", code)
+	_, err = dial(t.Context(), s.url, "/drivers", token)
+	require.ErrorContains(t, err, "invalid_session")
+}
+
+func TestBan(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	token, admin := s.login(t, "passenger-1"), s.login(t, "admin-1")
+	passenger := s.connect(t, "/passengers", token)
+	require.Equal(t, map[string]any{"userId": "passenger-1", "status": "banned"},
+		s.post(t, "/api/admin/users/passenger-1/ban", admin, map[string]any{"reason": "fraud"}))
+	told := passenger.expect("auth:session_revoked")
+	require.Equal(t, "fraud", told["reason"])
+	_, _, err := passenger.next()
+	require.ErrorIs(t, err, errDisconnected)
+	status, code := s.refused(t, "POST", "/api/login", "", map[string]any{"userId": "passenger-1"})
+	require.Equal(t, http.StatusForbidden, status)
+	require.Equal(t, "user_inactive", code)
+	s.post(t, "/api/admin/users/passenger-1/activate", admin, nil)
+	s.connect(t, "/passengers", token)
+}
+
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	old := s.post(t, "/api/login", "", map[string]any{"userId": "driver-1"})
+	driver := s.connect(t, "/drivers", old["token"].(string))
+	fresh := s.post(t, "/api/refresh", old["token"].(string), nil)
+	require.NotEqual(t, old["sid"], fresh["sid"])
+	require.Equal(t, "driver-1", fresh["userId"])
+	require.Equal(t, "driver", fresh["type"])
+	told := driver.expect("auth:session_refreshed")
+	require.Equal(t, []any{old["sid"], fresh["sid"]}, []any{told["oldSid"], told["newSid"]})
+	require.NoError(t, driver.emit("auth:refresh", map[string]any{"token": fresh["token"]}))
+
+	row, _ := s.store.session(old["sid"].(string))
+	require.WithinDuration(t, time.Now().Add(refreshGrace), *row.AccessTokenExpiresAt, 5*time.Second)
+	s.connect(t, "/drivers", old["token"].(string)) // for a while
+
+	// The new session is the driver's now: it can be revoked under him.
+	s.post(t, "/api/logout", fresh["token"].(string), nil)
+	driver.expect("auth:session_revoked")
+	_, _, err := driver.next()
+	require.ErrorIs(t, err, errDisconnected)
+}
+
+func TestRefreshOfAnExpiredToken(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	sid := s.post(t, "/api/login", "", map[string]any{"userId": "driver-1"})["sid"]
+	ago := func(d time.Duration) string {
+		return mint(t, jwt.MapClaims{"sub": "driver-1", "sid": sid, "exp": time.Now().Add(-d).Unix()})
+	}
+	_, code := s.refused(t, "POST", "/api/refresh", ago(refreshWindow+time.Minute), nil)
+	require.Equal(t, "token_expired", code)
+	_, code = s.refused(t, "POST", "/api/logout", ago(time.Minute), nil)
+	require.Equal(t, "token_expired", code)
+	s.post(t, "/api/refresh", ago(time.Minute), nil)
+
+	forged, err := jwt.NewWithClaims(jwt.SigningMethodHS256, jwt.MapClaims{"sub": "driver-1", "sid": sid, "exp": 1}).SignedString([]byte("another secret"))
+	require.NoError(t, err)
+	_, code = s.refused(t, "POST", "/api/refresh", forged, nil)
+	require.Equal(t, "invalid_token", code)
+}
+
+func TestEcho(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *config) { c.echo = true })
+	c := s.connect(t, "/drivers", s.login(t, "driver-1"))
+	const args = `[1,"é 🚕",{"a":[null,{"_placeholder":true,"num":0}]}]`
+	require.NoError(t, c.write(`451-/drivers,7["conformance:echo",`+args[1:]))
+	require.NoError(t, wsutil.WriteClientBinary(c.conn, []byte{0, 1, 255}))
+	text, op, err := wsutil.ReadServerData(c.in)
+	require.NoError(t, err)
+	require.Equal(t, ws.OpText, op)
+	require.Equal(t, `461-/drivers,7`+args, string(text))
+	binary, op, err := wsutil.ReadServerData(c.in)
+	require.NoError(t, err)
+	require.Equal(t, ws.OpBinary, op)
+	require.Equal(t, []byte{0, 1, 255}, binary)
+
+	require.NoError(t, c.write(`42/drivers,8["conformance:echo"]`))
+	text, err = c.read()
+	require.NoError(t, err)
+	require.Equal(t, `43/drivers,8[]`, string(text))
+}
+
+func TestNoEchoUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	c := s.connect(t, "/drivers", s.login(t, "driver-1"))
+	require.NoError(t, c.write(`42/drivers,8["conformance:echo"]`))
+	text, err := c.read()
+	require.NoError(t, err)
+	require.Contains(t, string(text), `"not_found"`)
+}
+
+func TestOrigins(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ configured, origin, allowed, credentials string }{
+		{"https://app.test", "https://app.test", "https://app.test", "true"},
+		{"https://app.test", "https://evil.test", "", ""},
+		{"*", "https://any.test", "*", ""},
+	} {
+		s := start(t, func(cfg *config) { cfg.origins = []string{c.configured} })
+		req, err := http.NewRequest("OPTIONS", s.url+"/socket.io/?EIO=4&transport=polling", nil)
+		require.NoError(t, err)
+		req.Header.Set("Origin", c.origin)
+		resp, err := s.client.Do(req)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, c.allowed, resp.Header.Get("Access-Control-Allow-Origin"))
+		require.Equal(t, c.credentials, resp.Header.Get("Access-Control-Allow-Credentials"))
+	}
+}
+
+// A simulated driver takes a trip to its end.
+func TestCars(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *config) { c.cars = 1 })
+	stop := s.startCars(s.url, 10*time.Millisecond)
+	defer stop()
+	token := s.login(t, "passenger-1")
+	passenger := s.connect(t, "/passengers", token)
+	require.Eventually(t, func() bool {
+		a, _ := s.store.drivers.Snapshot("car-1")
+		return a.IsAvailableForTrips && a.LastLocation != nil
+	}, 10*time.Second, 10*time.Millisecond)
+	for range 2 { // he is free again after the first
+		s.post(t, "/api/trips", token, map[string]any{"pickup": capitol, "dropoff": plaza})
+		require.Equal(t, "car-1", passenger.expect("trip:driver_assigned")["driverId"])
+		passenger.expect("trip:driver_location")
+		passenger.expect("trip:driver_arrived_pickup")
+		passenger.expect("trip:completed")
+		require.Eventually(t, func() bool {
+			a, _ := s.store.drivers.Snapshot("car-1")
+			return a.IsAvailableForTrips
+		}, 10*time.Second, 10*time.Millisecond)
+	}
+}
+
+func TestPage(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	for path, contains := range map[string]string{
+		"/":                 `<option value="driver-1">`,
+		"/page.js":          "io(this.namespace",
+		"/style.css":        "body",
+		"/socket.io.min.js": "Released under the MIT License",
+	} {
+		resp, err := s.client.Get(s.url + path)
+		require.NoError(t, err)
+		var body bytes.Buffer
+		_, err = body.ReadFrom(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+		require.Contains(t, body.String(), contains)
+		require.Contains(t, resp.Header.Get("Content-Security-Policy"), "default-src 'self'")
+	}
+}
+
+// What was added before the end is published before the end, in order.
+func TestOutbox(t *testing.T) {
+	t.Parallel()
+	o := demoStore().events
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	for _, id := range []string{"a", "b", "c"} {
+		o.add(realtime.SessionRevoked{SID: id})
+	}
+	var got []string
+	o.run(ctx, func(ctx context.Context, e realtime.DomainEvent) error {
+		require.NoError(t, ctx.Err())
+		data, err := json.Marshal(e)
+		require.NoError(t, err)
+		got = append(got, string(data))
+		return nil
+	})
+	require.Equal(t, []string{`{"sid":"a"}`, `{"sid":"b"}`, `{"sid":"c"}`}, got)
+}

@@ -1,0 +1,61 @@
+// Command quickstart is a server with one driver, an event of its own, and a
+// domain event that reaches him. client.mjs connects to it.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/rodando/realtime"
+)
+
+// SaveNote is this host's own event: a driver sends a text and gets an answer.
+var SaveNote = realtime.NewCall[string, string]("driver:note:save")
+
+func main() {
+	secret := []byte("thirty-two bytes or more, and secret")
+	rt, err := realtime.New(realtime.Options{
+		Tokens:   realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}}),
+		Users:    users{"ana": {ID: "ana", Type: realtime.UserDriver, Active: true}},
+		Sessions: sessions{"s1": {ID: "s1", UserID: "ana"}},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	SaveNote.Handle(rt.Drivers(), func(ctx context.Context, s *realtime.Socket, note string) (string, error) {
+		offer := realtime.AssignmentOffered{TripID: "t1", AssignmentID: "a1", DriverID: s.Identity().UserID, TTLSec: 20}
+		return "saved " + note, rt.Publish(ctx, offer) // he gets trip:assignment:offered
+	})
+	http.Handle(realtime.Path, rt)
+
+	claims := jwt.MapClaims{"sub": "ana", "sid": "s1", "exp": time.Now().Add(time.Hour).Unix()}
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(secret)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("node client.mjs", token)
+	log.Fatal(http.ListenAndServe("127.0.0.1:3000", nil))
+}
+
+type users map[string]realtime.User
+
+func (u users) FindUser(_ context.Context, id string) (realtime.User, error) {
+	if user, ok := u[id]; ok {
+		return user, nil
+	}
+	return realtime.User{}, realtime.ErrNotFound
+}
+
+type sessions map[string]realtime.Session
+
+func (s sessions) FindSession(_ context.Context, sid string) (realtime.Session, error) {
+	if session, ok := s[sid]; ok {
+		return session, nil
+	}
+	return realtime.Session{}, realtime.ErrNotFound
+}

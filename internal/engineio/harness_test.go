@@ -1,0 +1,637 @@
+// A server under test, reached over each kind of connection, and two clients
+// that speak the protocol byte by byte.
+
+package engineio_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// patience is how long a test waits for what must happen.
+const patience = 10 * time.Second
+
+// carrier is a kind of connection below HTTP.
+type carrier struct {
+	name string
+	wrap func(net.Listener) net.Listener
+}
+
+// The kinds of connection. On Linux the first is waited for by readiness.
+var (
+	tcp    = carrier{"tcp", func(l net.Listener) net.Listener { return l }}
+	hidden = carrier{"wrapped", func(l net.Listener) net.Listener { return hidingListener{l} }}
+	secure = carrier{"tls", func(l net.Listener) net.Listener { return tls.NewListener(l, certificate()) }}
+)
+
+// onEach runs a test over each kind of connection.
+func onEach(t *testing.T, f func(t *testing.T, c carrier)) {
+	t.Parallel()
+	for _, c := range []carrier{tcp, hidden, secure} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, c)
+		})
+	}
+}
+
+// certificate is httptest's, which it makes on starting a server.
+var certificate = sync.OnceValue(func() *tls.Config {
+	s := httptest.NewTLSServer(nil)
+	defer s.Close()
+	return &tls.Config{Certificates: s.TLS.Certificates}
+})
+
+// hidingListener hides from the server that its connections are TCP.
+type hidingListener struct{ net.Listener }
+
+func (l hidingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return hidingConn{c}, nil
+}
+
+type hidingConn struct{ net.Conn }
+
+func (c hidingConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
+
+// pipeListener serves connections that exist in memory only, which works inside
+// a synctest bubble.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
+
+func (l *pipeListener) dial() (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// server is an Engine.IO server with what is around it.
+type server struct {
+	*engineio.Server
+	t     *testing.T
+	host  *http.Server
+	http  *http.Client
+	dial  func() (net.Conn, error)
+	wheel *wheel.Wheel
+
+	sessions chan *handler // each new session's handler
+}
+
+// setup is what a test may change before a server starts.
+type setup struct {
+	engine engineio.Config
+	host   http.Server
+	// message is what handlers do with a message; nil: echo it.
+	message func(h *handler, data []byte, binary bool) error
+	serve   func(h *handler)
+}
+
+// handler is a session's handler that writes down what happens.
+type handler struct {
+	*engineio.Session
+	set    *setup
+	in     chan message
+	closed chan engineio.Reason
+	served chan struct{}
+}
+
+type message struct {
+	data   string
+	binary bool
+}
+
+func (h *handler) Message(data []byte, binary bool) error {
+	if h.set.message != nil {
+		return h.set.message(h, data, binary)
+	}
+	h.echo(data, binary)
+	return nil
+}
+
+func (h *handler) echo(data []byte, binary bool) {
+	if binary {
+		h.Send(engineio.BinaryMessage(data))
+	} else {
+		h.Send(text(string(data)))
+	}
+}
+
+// record keeps a message for the test to read.
+func (h *handler) record(data []byte, binary bool) error {
+	h.in <- message{string(data), binary}
+	return nil
+}
+
+func (h *handler) Serve() {
+	if h.set.serve != nil {
+		h.set.serve(h)
+	}
+}
+
+func (h *handler) Closed(reason engineio.Reason) { h.closed <- reason }
+
+// ended waits for the session's end and returns the reason.
+func (h *handler) ended(t *testing.T) engineio.Reason {
+	t.Helper()
+	return receive(t, h.closed)
+}
+
+// text makes a text message.
+func text(s string) *engineio.Message {
+	return engineio.TextMessage(append(engineio.TextBuffer(len(s)), s...))
+}
+
+// receive takes from a channel what must come.
+func receive[T any](t *testing.T, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(patience):
+		require.FailNow(t, "nothing came in time")
+		panic("unreachable")
+	}
+}
+
+// eventually waits for a condition that nothing announces.
+func eventually(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
+		require.True(t, time.Now().Before(end), what)
+	}
+}
+
+func defaults(tick time.Duration) *setup {
+	return &setup{engine: engineio.Config{
+		PingInterval:      25 * time.Second,
+		PingTimeout:       20 * time.Second,
+		UpgradeTimeout:    10 * time.Second,
+		CloseTimeout:      time.Second,
+		WriteTimeout:      10 * time.Second,
+		MaxPayload:        1_000_000,
+		MaxPackets:        1000,
+		MaxOutboxBytes:    8 << 20,
+		MaxOutboxMessages: 10_000,
+		Wheel:             wheel.New(tick),
+	}}
+}
+
+// start runs a server on loopback connections of a kind.
+func start(t *testing.T, c carrier, change ...func(*setup)) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	addr := l.Addr().String()
+	return serve(t, c.wrap(l), 2*time.Millisecond, func() (net.Conn, error) {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil || c.name != secure.name {
+			return conn, err
+		}
+		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}), nil
+	}, change)
+}
+
+// startInMemory runs a server on pipes, for use inside a synctest bubble.
+func startInMemory(t *testing.T, change ...func(*setup)) *server {
+	t.Helper()
+	l := newPipeListener()
+	return serve(t, l, 50*time.Millisecond, l.dial, change)
+}
+
+func serve(t *testing.T, l net.Listener, tick time.Duration, dial func() (net.Conn, error), change []func(*setup)) *server {
+	set := defaults(tick)
+	for _, f := range change {
+		f(set)
+	}
+	s := &server{t: t, dial: dial, wheel: set.engine.Wheel, sessions: make(chan *handler, 10_000)}
+	set.engine.Accept = func(es *engineio.Session, _ *http.Request) engineio.Handler {
+		h := &handler{Session: es, set: set, in: make(chan message, 10_000), closed: make(chan engineio.Reason, 2)}
+		s.sessions <- h
+		return h
+	}
+	s.Server = engineio.NewServer(set.engine)
+	if set.host.Handler == nil {
+		set.host.Handler = s.Server
+	}
+	s.host = &set.host
+	transport := &http.Transport{
+		DialContext:        func(context.Context, string, string) (net.Conn, error) { return dial() },
+		DisableCompression: true,
+		MaxIdleConns:       4,
+	}
+	s.http = &http.Client{Transport: transport}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.host.Serve(l) })
+	t.Cleanup(func() {
+		// Polling clients that are not there any more need not be waited for.
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+		transport.CloseIdleConnections()
+		_ = s.host.Close()
+		serving.Wait()
+		s.wheel.Close()
+	})
+	return s
+}
+
+// request makes a polling request and returns status and body.
+func (s *server) request(ctx context.Context, method, query string, body io.Reader) (int, string, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://engine.test/?"+query, body)
+	if err != nil {
+		return 0, "", err
+	}
+	resp, err := s.http.Do(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// problem is the body of a refusal.
+func problem(code int, message string) string {
+	return fmt.Sprintf(`{"code":%d,"message":"%s"}`, code, message)
+}
+
+var (
+	unknownTransport = problem(0, "Transport unknown")
+	unknownSession   = problem(1, "Session ID unknown")
+	badMethod        = problem(2, "Bad handshake method")
+	badRequest       = problem(3, "Bad request")
+	badVersion       = problem(5, "Unsupported protocol version")
+)
+
+// opened is the content of an open packet.
+type opened struct {
+	SID          string   `json:"sid"`
+	Upgrades     []string `json:"upgrades"`
+	PingInterval int      `json:"pingInterval"`
+	PingTimeout  int      `json:"pingTimeout"`
+	MaxPayload   int      `json:"maxPayload"`
+}
+
+func parseOpen(t *testing.T, packet string) opened {
+	t.Helper()
+	require.True(t, strings.HasPrefix(packet, "0{"), packet)
+	var o opened
+	require.NoError(t, json.Unmarshal([]byte(packet[1:]), &o))
+	return o
+}
+
+// poller is a client on long-polling.
+type poller struct {
+	s   *server
+	sid string
+	h   *handler
+}
+
+func (s *server) polling() *poller {
+	s.t.Helper()
+	status, body, err := s.request(context.Background(), http.MethodGet, "EIO=4&transport=polling", nil)
+	require.NoError(s.t, err)
+	require.Equal(s.t, http.StatusOK, status)
+	return &poller{s: s, sid: parseOpen(s.t, body).SID, h: receive(s.t, s.sessions)}
+}
+
+func (p *poller) query() string { return "EIO=4&transport=polling&sid=" + p.sid }
+
+// poll makes one poll.
+func (p *poller) poll() (int, string) {
+	p.s.t.Helper()
+	status, body, err := p.s.request(context.Background(), http.MethodGet, p.query(), nil)
+	require.NoError(p.s.t, err)
+	return status, body
+}
+
+// expect makes polls until their packets are these.
+func (p *poller) expect(packets ...string) {
+	p.s.t.Helper()
+	var got []string
+	for len(got) < len(packets) {
+		status, body := p.poll()
+		require.Equal(p.s.t, http.StatusOK, status, body)
+		got = append(got, strings.Split(body, "\x1e")...)
+	}
+	require.Equal(p.s.t, packets, got)
+}
+
+// answer is how a request ended.
+type answer struct {
+	status int
+	body   string
+	err    error
+}
+
+// start makes a poll that the test does not wait for.
+func (p *poller) start(ctx context.Context) <-chan answer {
+	c := make(chan answer, 1)
+	go func() {
+		status, body, err := p.s.request(ctx, http.MethodGet, p.query(), nil)
+		c <- answer{status, body, err}
+	}()
+	return c
+}
+
+// open starts a poll and waits until the server holds it.
+func (p *poller) open() <-chan answer {
+	p.s.t.Helper()
+	c := p.start(context.Background())
+	eventually(p.s.t, "the poll is not open", p.h.Polled)
+	return c
+}
+
+func (p *poller) post(body string) (int, string) {
+	p.s.t.Helper()
+	status, got, err := p.s.request(context.Background(), http.MethodPost, p.query(), strings.NewReader(body))
+	require.NoError(p.s.t, err)
+	return status, got
+}
+
+func (p *poller) postOK(body string) {
+	p.s.t.Helper()
+	status, got := p.post(body)
+	require.Equal(p.s.t, "ok", got)
+	require.Equal(p.s.t, http.StatusOK, status)
+}
+
+// gone checks that the session is forgotten.
+func (p *poller) gone() {
+	p.s.t.Helper()
+	status, body := p.post("4x")
+	require.Equal(p.s.t, http.StatusBadRequest, status)
+	require.Equal(p.s.t, unknownSession, body)
+}
+
+// Websocket opcodes.
+const (
+	opContinuation = 0
+	opText         = 1
+	opBinary       = 2
+	opClose        = 8
+	opPing         = 9
+	opPong         = 10
+)
+
+// wsClient is a client on a websocket.
+type wsClient struct {
+	t    *testing.T
+	conn net.Conn
+	in   *bufio.Reader
+	sid  string
+	h    *handler
+}
+
+// handshake is a websocket handshake request.
+func handshake(query string) string {
+	return "GET /?" + query + " HTTP/1.1\r\nHost: engine.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+}
+
+// dialWebSocket opens a websocket, or returns the answer that refuses it.
+func (s *server) dialWebSocket(query string) (*wsClient, *http.Response) {
+	s.t.Helper()
+	conn, err := s.dial()
+	require.NoError(s.t, err)
+	s.t.Cleanup(func() { _ = conn.Close() })
+	_, err = io.WriteString(conn, handshake(query))
+	require.NoError(s.t, err)
+	c := &wsClient{t: s.t, conn: conn, in: bufio.NewReader(conn)}
+	resp, err := http.ReadResponse(c.in, nil)
+	require.NoError(s.t, err)
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return nil, resp
+	}
+	require.Equal(s.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-Websocket-Accept"))
+	return c, resp
+}
+
+// websocket opens a session on a websocket.
+func (s *server) websocket() *wsClient {
+	s.t.Helper()
+	c, resp := s.dialWebSocket("EIO=4&transport=websocket")
+	require.NotNil(s.t, c, resp.Status)
+	c.sid = parseOpen(s.t, c.text()).SID
+	c.h = receive(s.t, s.sessions)
+	return c
+}
+
+// frameBytes is a masked frame; first is its first byte.
+func frameBytes(first byte, payload string) []byte {
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n <= 0xffff:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	mask := []byte{0x12, 0x34, 0x56, 0x78}
+	b = append(b, mask...)
+	for i := range len(payload) {
+		b = append(b, payload[i]^mask[i%4])
+	}
+	return b
+}
+
+func (c *wsClient) write(b []byte) {
+	c.t.Helper()
+	_, err := c.conn.Write(b)
+	require.NoError(c.t, err)
+}
+
+func (c *wsClient) send(packets ...string) {
+	c.t.Helper()
+	var b []byte
+	for _, p := range packets {
+		b = append(b, frameBytes(0x80|opText, p)...)
+	}
+	c.write(b)
+}
+
+func (c *wsClient) sendBinary(data string) {
+	c.t.Helper()
+	c.write(frameBytes(0x80|opBinary, data))
+}
+
+// frame reads one frame, which a server sends unmasked and whole.
+func (c *wsClient) frame() (op byte, payload []byte, err error) {
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+	var h [2]byte
+	if _, err := io.ReadFull(c.in, h[:]); err != nil {
+		return 0, nil, err
+	}
+	if h[0]&0xf0 != 0x80 || h[1]&0x80 != 0 {
+		return 0, nil, fmt.Errorf("not a server's frame: %x", h)
+	}
+	n := uint64(h[1])
+	switch n {
+	case 126:
+		var l uint16
+		err = binary.Read(c.in, binary.BigEndian, &l)
+		n = uint64(l)
+	case 127:
+		err = binary.Read(c.in, binary.BigEndian, &n)
+	}
+	if err != nil {
+		return 0, nil, err
+	}
+	payload = make([]byte, n)
+	_, err = io.ReadFull(c.in, payload)
+	return h[0] & 0xf, payload, err
+}
+
+// text reads a text frame.
+func (c *wsClient) text() string {
+	c.t.Helper()
+	op, payload, err := c.frame()
+	require.NoError(c.t, err)
+	require.EqualValues(c.t, opText, op, string(payload))
+	return string(payload)
+}
+
+// expect reads text frames, which must be these.
+func (c *wsClient) expect(packets ...string) {
+	c.t.Helper()
+	for _, p := range packets {
+		require.Equal(c.t, p, c.text())
+	}
+}
+
+func (c *wsClient) expectBinary(data string) {
+	c.t.Helper()
+	op, payload, err := c.frame()
+	require.NoError(c.t, err)
+	require.EqualValues(c.t, opBinary, op)
+	require.Equal(c.t, data, string(payload))
+}
+
+// expectClose reads a close frame of a status, and the end of the stream.
+func (c *wsClient) expectClose(status int) {
+	c.t.Helper()
+	op, payload, err := c.frame()
+	require.NoError(c.t, err)
+	require.EqualValues(c.t, opClose, op, string(payload))
+	require.Len(c.t, payload, 2)
+	require.EqualValues(c.t, status, binary.BigEndian.Uint16(payload))
+	c.expectEOF()
+}
+
+// expectEOF reads the orderly end of the stream. Closing a pipe is never that.
+func (c *wsClient) expectEOF() {
+	c.t.Helper()
+	b, err := io.ReadAll(c.in)
+	require.NoError(c.t, err)
+	require.Empty(c.t, b)
+}
+
+// expectCut reads the end of the stream, orderly or not.
+func (c *wsClient) expectCut() {
+	c.t.Helper()
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
+	b, err := io.ReadAll(c.in)
+	require.False(c.t, errors.Is(err, context.DeadlineExceeded) || isTimeout(err), "the connection lives on")
+	require.Empty(c.t, b)
+}
+
+func isTimeout(err error) bool {
+	var ne net.Error
+	return errors.As(err, &ne) && ne.Timeout()
+}
+
+// upgrade takes a polling session over with a websocket, while no poll is open.
+func (p *poller) upgrade() *wsClient {
+	p.s.t.Helper()
+	c := p.probe()
+	c.send("5")
+	eventually(p.s.t, "not upgraded", func() bool { return p.h.Transport() == "websocket" })
+	return c
+}
+
+// probe opens a websocket for a polling session and has its probe answered.
+func (p *poller) probe() *wsClient {
+	p.s.t.Helper()
+	c, resp := p.s.dialWebSocket("EIO=4&transport=websocket&sid=" + p.sid)
+	require.NotNil(p.s.t, c, resp.Status)
+	c.send("2probe")
+	c.expect("3probe")
+	c.sid, c.h = p.sid, p.h
+	return c
+}
+
+// numbered are n packets with a number each.
+func numbered(prefix string, n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("%s%d", prefix, i)
+	}
+	return all
+}
+
+// joined is a polling payload.
+func joined(packets ...string) string { return strings.Join(packets, "\x1e") }
+
+// large is a text of a size that repeats nothing at a power of two.
+func large(n int) string {
+	return string(bytes.Repeat([]byte("0123456789abcdefghijklmnopqrstuvwxyz-"), n/37+1)[:n])
+}
+
+// quiet keeps what a test provokes out of its output.
+func quiet(set *setup) { set.engine.Logger = slog.New(slog.DiscardHandler) }
+
+// skipResponse reads the answer to a handshake that was sent together with more.
+func (c *wsClient) skipResponse() {
+	c.t.Helper()
+	c.in = bufio.NewReader(c.conn)
+	resp, err := http.ReadResponse(c.in, nil)
+	require.NoError(c.t, err)
+	require.Equal(c.t, http.StatusSwitchingProtocols, resp.StatusCode)
+}

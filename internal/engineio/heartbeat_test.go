@@ -1,0 +1,194 @@
+package engineio_test
+
+import (
+	"math/rand/v2"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+const (
+	pingInterval = 25 * time.Second
+	pingTimeout  = 20 * time.Second
+	tick         = 50 * time.Millisecond // of the wheel in memory: how early a timer may fire
+)
+
+// within checks that something took no longer than d, and hardly less.
+func within(t *testing.T, d, took time.Duration) {
+	t.Helper()
+	require.LessOrEqual(t, took, d)
+	require.Greater(t, took, d-2*tick)
+}
+
+// silence starts watching for a session's end and returns how long it took.
+func silence(h *handler) <-chan time.Duration {
+	began, gone := time.Now(), make(chan time.Duration, 1)
+	go func() {
+		reason := <-h.closed
+		if reason == engineio.ReasonPingTimeout {
+			gone <- time.Since(began)
+		}
+		close(gone)
+	}()
+	return gone
+}
+
+func TestSilentWebSocket(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		c := s.websocket()
+		began := time.Now()
+		gone := silence(c.h)
+		_ = c.conn.SetReadDeadline(time.Time{})
+		b, err := c.in.Peek(3)
+		require.NoError(t, err)
+		require.Equal(t, "\x81\x012", string(b))
+		within(t, pingInterval, time.Since(began))
+		within(t, pingInterval+pingTimeout, <-gone)
+		require.Zero(t, s.Len())
+	})
+}
+
+func TestSilentPolling(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		p := s.polling()
+		began := time.Now()
+		gone := silence(p.h)
+		p.expect("2")
+		within(t, pingInterval, time.Since(began))
+		_, body := p.poll()
+		require.Equal(t, "1", body)
+		within(t, pingInterval+pingTimeout, <-gone)
+		require.Zero(t, s.Len())
+		p.gone()
+	})
+}
+
+// A polling client that never polls is not even told.
+func TestAbsentPolling(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		within(t, pingInterval+pingTimeout, <-silence(s.polling().h))
+		require.Zero(t, s.Len())
+	})
+}
+
+// Each pong, as late as it may be, earns another interval; once they stop the
+// session is gone in time.
+func TestPongsKeepASessionAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		ws, p := s.websocket(), s.polling()
+		for range 20 {
+			ws.ping()
+			p.expect("2")
+			time.Sleep(time.Duration(rand.Int64N(int64(pingTimeout - 4*tick))))
+			ws.send("3")
+			p.postOK("3")
+			synctest.Wait()
+		}
+		require.Equal(t, 2, s.Len())
+		a, b := silence(ws.h), silence(p.h)
+		within(t, pingInterval+pingTimeout, <-a)
+		within(t, pingInterval+pingTimeout, <-b)
+	})
+}
+
+// ping reads the ping that is due.
+func (c *wsClient) ping() {
+	c.t.Helper()
+	_ = c.conn.SetReadDeadline(time.Time{})
+	b := make([]byte, 3)
+	for i := range b {
+		var err error
+		b[i], err = c.in.ReadByte()
+		require.NoError(c.t, err)
+	}
+	require.Equal(c.t, "\x81\x012", string(b))
+}
+
+// Only a pong answers a ping: neither messages nor pongs given in advance do.
+func TestNothingButAPongCounts(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t, recordMessages)
+		c := s.websocket()
+		gone := silence(c.h)
+		for range 9 {
+			c.send("3", "3", "4a")
+			time.Sleep(2 * time.Second)
+		}
+		c.ping()
+		for range 9 {
+			c.send("4a")
+			time.Sleep(2 * time.Second)
+		}
+		within(t, pingInterval+pingTimeout, <-gone)
+	})
+}
+
+func TestHeartbeatAcrossAnUpgrade(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		p := s.polling()
+		p.expect("2")
+		c := p.upgrade()
+		c.send("3")
+		c.ping()
+		within(t, pingInterval+pingTimeout-pingInterval, <-silence(p.h))
+	})
+}
+
+// A timer that begins to fire as a close or a pong comes first is void: the
+// close has its time to deliver, and the next ping is not sent early.
+func TestTimerThatWasOvertaken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		p := s.polling()
+		p.h.Send(text("told first"))
+		p.h.Close(engineio.ReasonForcedClose)
+		p.h.FireTimer()
+		p.expect("4told first", "1")
+
+		c := s.websocket()
+		c.ping()
+		c.send("3")
+		synctest.Wait()
+		c.h.FireTimer()
+		began := time.Now()
+		c.ping()
+		within(t, pingInterval, time.Since(began))
+	})
+}
+
+// A client that pings is none of version 4.
+func TestPingFromTheClient(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		for _, packet := range []string{"2", "2probe"} {
+			c := s.websocket()
+			c.send(packet)
+			require.Equal(t, engineio.ReasonParseError, <-c.h.closed)
+			op, _, err := c.frame()
+			require.NoError(t, err)
+			require.EqualValues(t, opClose, op)
+
+			p := s.polling()
+			status, _ := p.post(packet)
+			require.Equal(t, 400, status)
+			require.Equal(t, engineio.ReasonParseError, <-p.h.closed)
+		}
+	})
+}

@@ -1,0 +1,520 @@
+package engineio_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+func recordMessages(set *setup) { set.message = (*handler).record }
+
+func TestPollingBothWays(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, recordMessages)
+		p := s.polling()
+		require.Equal(t, "polling", p.h.Transport())
+		p.postOK(joined("4", "4a", "bAQIDBA==", "4ünï ☃ \U0001f600", "6", "4{\"a\":[1]}", "b"))
+		for _, want := range []message{
+			{"", false}, {"a", false}, {"\x01\x02\x03\x04", true}, {"ünï ☃ \U0001f600", false}, {`{"a":[1]}`, false}, {"", true},
+		} {
+			require.Equal(t, want, receive(t, p.h.in))
+		}
+		require.True(t, p.h.Send(text(""), text("ü"), engineio.BinaryMessage([]byte{1, 2, 3, 4}), engineio.BinaryMessage(nil)))
+		status, body := p.poll()
+		require.Equal(t, http.StatusOK, status)
+		require.Equal(t, joined("4", "4ü", "bAQIDBA==", "b"), body)
+		require.Empty(t, p.h.in)
+	})
+}
+
+func TestPollingHeaders(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp)
+	p := s.polling()
+	p.h.Send(text("a"))
+	for _, tc := range []struct{ method, contentType, cache string }{
+		{http.MethodGet, "text/plain; charset=UTF-8", "no-store"},
+		{http.MethodPost, "text/html", ""},
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), tc.method, "http://engine.test/?"+p.query(), strings.NewReader("4a"))
+		require.NoError(t, err)
+		resp, err := s.http.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, tc.contentType, resp.Header.Get("Content-Type"))
+		require.Equal(t, tc.cache, resp.Header.Get("Cache-Control"))
+		require.EqualValues(t, 2, resp.ContentLength)
+	}
+}
+
+func TestPollWaitsForMessages(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c)
+		p := s.polling()
+		for i := range 20 {
+			poll := p.open()
+			require.True(t, p.h.Writable())
+			p.h.Send(text(fmt.Sprint(i)))
+			got := receive(t, poll)
+			require.NoError(t, got.err)
+			require.Equal(t, fmt.Sprint("4", i), got.body)
+		}
+	})
+}
+
+// A payload is no longer than what the client was promised, unless one packet is.
+func TestPayloadsAreCut(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp, func(set *setup) { set.engine.MaxPayload = 100 })
+	p := s.polling()
+	a, b, c := large(60), large(39), large(300)
+	p.h.Send(text(a), text(b), text(b), text("x"), engineio.BinaryMessage([]byte(a)), text(c), text("y"))
+	for _, want := range []string{"4" + a, joined("4"+b, "4"+b, "4x"), "b" + base64.StdEncoding.EncodeToString([]byte(a)), "4" + c, "4y"} {
+		if len(want) < 100 && strings.Count(want, "\x1e") == 2 {
+			require.Len(t, want, 84)
+		}
+		status, body := p.poll()
+		require.Equal(t, http.StatusOK, status)
+		require.Equal(t, want, body)
+	}
+}
+
+func TestSecondPollEndsTheSession(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c)
+		p := s.polling()
+		first := p.open()
+		status, body := p.poll()
+		require.Equal(t, http.StatusBadRequest, status)
+		require.Equal(t, badRequest, body)
+		got := receive(t, first)
+		require.NoError(t, got.err)
+		require.Equal(t, http.StatusOK, got.status)
+		require.Equal(t, "1", got.body)
+		require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
+		p.gone()
+	})
+}
+
+func TestSecondPostEndsTheSession(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, recordMessages)
+		p := s.polling()
+		poll := p.open()
+		body, more := io.Pipe()
+		first := make(chan answer, 1)
+		go func() {
+			status, got, err := s.request(context.Background(), http.MethodPost, p.query(), body)
+			first <- answer{status, got, err}
+		}()
+		eventually(t, "the POST is not under way", p.h.Posting)
+		status, got := p.post("4second")
+		require.Equal(t, http.StatusBadRequest, status)
+		require.Equal(t, badRequest, got)
+		require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
+		require.Equal(t, "1", receive(t, poll).body)
+
+		_, _ = io.WriteString(more, "4first") // its server may have hung up
+		_ = more.Close()
+		if a := receive(t, first); a.err == nil {
+			require.Equal(t, http.StatusBadRequest, a.status)
+		}
+		require.Empty(t, p.h.in)
+		p.gone()
+	})
+}
+
+func TestCancelledPollEndsTheSession(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c)
+		p := s.polling()
+		ctx, cancel := context.WithCancel(t.Context())
+		poll := p.start(ctx)
+		eventually(t, "the poll is not open", p.h.Polled)
+		cancel()
+		require.ErrorIs(t, receive(t, poll).err, context.Canceled)
+		require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
+		p.gone()
+	})
+}
+
+// A client that is cut off while its poll is answered loses the answer, so the
+// session ends rather than going on with a gap.
+func TestPollOfAClientThatReset(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp)
+	for range 20 {
+		p := s.polling()
+		conn, err := s.dial()
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(conn, "GET /?%s HTTP/1.1\r\nHost: engine.test\r\n\r\n", p.query())
+		require.NoError(t, err)
+		eventually(t, "the poll is not open", p.h.Polled)
+		require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
+		require.NoError(t, conn.Close())
+		require.Contains(t, []engineio.Reason{engineio.ReasonTransportClose, engineio.ReasonTransportError}, p.h.ended(t))
+		p.gone()
+	}
+}
+
+// A client that does not keep its connections alive is not cut off.
+func TestPollsOnAConnectionEach(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp)
+	s.http.Transport.(*http.Transport).DisableKeepAlives = true
+	p := s.polling()
+	for i := range 20 {
+		want := fmt.Sprint("4", i)
+		p.postOK(want)
+		p.expect(want)
+		poll := p.open()
+		p.postOK(want)
+		require.Equal(t, want, receive(t, poll).body)
+	}
+}
+
+func TestClientCloses(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, recordMessages)
+		t.Run("with a poll open", func(t *testing.T) {
+			p := s.polling()
+			poll := p.open()
+			p.postOK(joined("4last", "1", "4too late"))
+			require.Equal(t, "6", receive(t, poll).body)
+			require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
+			require.Equal(t, message{"last", false}, receive(t, p.h.in))
+			require.Empty(t, p.h.in)
+			p.gone()
+		})
+		t.Run("with no poll", func(t *testing.T) {
+			p := s.polling()
+			p.postOK("1")
+			require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
+			p.gone()
+			status, body := p.poll()
+			require.Equal(t, http.StatusBadRequest, status)
+			require.Equal(t, unknownSession, body)
+		})
+		// Sent together on two connections, they may arrive in either order.
+		t.Run("with a poll at the same time", func(t *testing.T) {
+			for range 10 {
+				p := s.polling()
+				poll := p.start(t.Context())
+				p.postOK("1")
+				require.Equal(t, "6", receive(t, poll).body)
+			}
+		})
+	})
+}
+
+func TestServerCloses(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c)
+		t.Run("with a poll open", func(t *testing.T) {
+			p := s.polling()
+			poll := p.open()
+			p.h.Close(engineio.ReasonForcedClose)
+			require.Equal(t, "1", receive(t, poll).body)
+			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
+			require.False(t, p.h.Send(text("too late")))
+			require.False(t, p.h.Writable())
+			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+			p.gone()
+		})
+		t.Run("with data", func(t *testing.T) {
+			p := s.polling()
+			poll := p.open()
+			p.h.Cork()
+			p.h.Send(text("told"))
+			p.h.Send(text("first"))
+			p.h.Close(engineio.ReasonForcedClose)
+			p.h.Uncork()
+			require.Equal(t, joined("4told", "4first"), receive(t, poll).body)
+			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
+			p.expect("1")
+			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+			p.gone()
+		})
+		t.Run("while the client sends", func(t *testing.T) {
+			p := s.polling()
+			p.h.Send(text("told first"))
+			p.h.Close(engineio.ReasonForcedClose)
+			p.postOK("4a client that is refused would not poll again")
+			p.expect("4told first", "1")
+			require.Empty(t, p.h.in)
+		})
+		t.Run("in the middle of a body", func(t *testing.T) {
+			s := start(t, c, func(set *setup) {
+				set.message = func(h *handler, data []byte, binary bool) error {
+					h.echo(data, binary)
+					h.Close(engineio.ReasonForcedClose)
+					return nil
+				}
+			})
+			p := s.polling()
+			p.postOK(joined("4a", "4b"))
+			p.expect("4a", "1")
+		})
+	})
+}
+
+// The close packet waits a second for its poll, then the session is forgotten.
+func TestCloseOfAClientThatDoesNotPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		p := s.polling()
+		p.h.Send(text("a"))
+		p.h.Close(engineio.ReasonForcedClose)
+		synctest.Wait()
+		require.Equal(t, engineio.ReasonForcedClose, <-p.h.closed)
+		time.Sleep(900 * time.Millisecond)
+		require.Equal(t, 1, s.Len())
+		time.Sleep(101 * time.Millisecond)
+		synctest.Wait()
+		require.Zero(t, s.Len())
+		p.gone()
+	})
+}
+
+func TestMalformedPolling(t *testing.T) {
+	t.Parallel()
+	tooMany := strings.Repeat("4\x1e", 1000) + "4"
+	for name, body := range map[string]string{
+		"empty body":            "",
+		"empty packet":          "4a\x1e",
+		"empty first packet":    "\x1e4a",
+		"only a separator":      "\x1e",
+		"unknown type":          "7",
+		"no type":               "abc",
+		"a letter":              "x4",
+		"open":                  `0{"sid":"x"}`,
+		"ping":                  "2",
+		"probe":                 "2probe",
+		"upgrade":               "5",
+		"bad base64":            "b@@@@",
+		"base64 cut short":      "bAQI",
+		"base64 for URLs":       "b_-_-",
+		"invalid UTF-8":         "4\xff\xfe",
+		"overlong UTF-8":        "4\xc0\xaf",
+		"UTF-8 surrogate":       "4\xed\xa0\x80",
+		"NUL":                   "\x00",
+		"length prefix of v3":   "2:4a",
+		"handler's own verdict": "4refuse me",
+		"too many packets":      tooMany,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, tcp, func(set *setup) {
+				set.message = func(_ *handler, data []byte, _ bool) error {
+					if string(data) == "refuse me" {
+						return errors.New("refused")
+					}
+					return nil
+				}
+			})
+			p := s.polling()
+			poll := p.open()
+			status, got := p.post(body)
+			require.Equal(t, http.StatusBadRequest, status)
+			require.Equal(t, badRequest, got)
+			require.Equal(t, "1", receive(t, poll).body)
+			require.Equal(t, engineio.ReasonParseError, p.h.ended(t))
+			p.gone()
+		})
+	}
+	t.Run("as many packets as allowed", func(t *testing.T) {
+		t.Parallel()
+		s := start(t, tcp, recordMessages)
+		p := s.polling()
+		p.postOK(strings.TrimSuffix(tooMany, "\x1e4"))
+		require.Len(t, p.h.in, 1000)
+	})
+}
+
+func TestBodyOverMaxPayload(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, recordMessages)
+		const limit = 1_000_000
+		chunked := func(r io.Reader) io.Reader { return struct{ io.Reader }{r} } // hides the length
+		for name, body := range map[string]io.Reader{
+			"by length":         strings.NewReader("4" + large(limit)),
+			"chunked":           chunked(strings.NewReader("4" + large(limit))),
+			"chunked and large": chunked(io.LimitReader(endless{}, 20*limit)),
+		} {
+			p := s.polling()
+			poll := p.open()
+			status, got, err := s.request(t.Context(), http.MethodPost, p.query(), body)
+			require.NoError(t, err, name)
+			require.Equal(t, http.StatusRequestEntityTooLarge, status, name)
+			require.Equal(t, badRequest, got)
+			require.Equal(t, "1", receive(t, poll).body)
+			require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
+			require.Empty(t, p.h.in)
+			p.gone()
+		}
+		p := s.polling()
+		for _, body := range []io.Reader{strings.NewReader("4" + large(limit-1)), chunked(strings.NewReader("4" + large(limit-1)))} {
+			status, got, err := s.request(t.Context(), http.MethodPost, p.query(), body)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusOK, status)
+			require.Equal(t, "ok", got)
+			require.Equal(t, message{large(limit - 1), false}, receive(t, p.h.in))
+		}
+		// And the other way.
+		p.h.Send(text(large(limit-1)), engineio.BinaryMessage([]byte(large(limit))))
+		p.expect("4"+large(limit-1), "b"+base64.StdEncoding.EncodeToString([]byte(large(limit))))
+	})
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = '4'
+	}
+	return len(b), nil
+}
+
+// A body that never comes to its end is not waited for longer than a silent
+// client, and no length announced in advance is believed.
+func TestSlowBody(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp, func(set *setup) {
+		set.engine.PingInterval, set.engine.PingTimeout = 100*time.Millisecond, 100*time.Millisecond
+	})
+	p := s.polling()
+	conn, err := s.dial()
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	_, err = fmt.Fprintf(conn, "POST /?%s HTTP/1.1\r\nHost: engine.test\r\nContent-Length: 900000\r\n\r\n4", p.query())
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	p.gone()
+}
+
+// The host's own time limits are for ordinary requests. Neither a poll nor a
+// POST that waits suffers from them, nor does the connection that carried it.
+func TestTimeLimitsOfTheHost(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		const limit = 100 * time.Millisecond
+		s := start(t, c, recordMessages, func(set *setup) {
+			set.host.ReadTimeout, set.host.WriteTimeout = limit, limit
+		})
+		p := s.polling()
+		for range 2 {
+			poll := p.open()
+			time.Sleep(2 * limit)
+			p.h.Send(text("late"))
+			got := receive(t, poll)
+			require.NoError(t, got.err)
+			require.Equal(t, "4late", got.body)
+
+			p.h.Pause()
+			posted := make(chan answer, 1)
+			go func() {
+				status, body, err := s.request(context.Background(), http.MethodPost, p.query(), strings.NewReader("4a"))
+				posted <- answer{status, body, err}
+			}()
+			receive(t, p.h.in)
+			time.Sleep(2 * limit)
+			p.h.Resume()
+			require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
+		}
+		ws := s.websocket()
+		time.Sleep(2 * limit)
+		ws.send("4a")
+		receive(t, ws.h.in)
+		ws.h.Send(text("b"))
+		ws.expect("4b")
+	})
+}
+
+// A client that takes an answer to its poll but does not read it holds no
+// handler of the host for longer than any other write.
+func TestPollThatIsNotRead(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp, func(set *setup) { set.engine.WriteTimeout = 200 * time.Millisecond })
+	p := s.polling()
+	conn, err := s.dial()
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4096))
+	huge := text(large(7 << 20))
+	p.h.Send(huge)
+	_, err = fmt.Fprintf(conn, "GET /?%s HTTP/1.1\r\nHost: engine.test\r\n\r\n", p.query())
+	require.NoError(t, err)
+	require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
+}
+
+func TestPollingPausesBehindHandlers(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, recordMessages)
+		p := s.polling()
+		p.h.Pause()
+		posted := make(chan answer, 1)
+		post := func() {
+			status, body, err := s.request(context.Background(), http.MethodPost, p.query(), strings.NewReader("4a"))
+			posted <- answer{status, body, err}
+		}
+		go post()
+		receive(t, p.h.in)
+		select {
+		case a := <-posted:
+			require.Fail(t, "answered during a pause", a)
+		case <-time.After(30 * time.Millisecond):
+		}
+		p.h.Send(text("b")) // the other way is open
+		p.expect("4b")
+		p.h.Resume()
+		require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
+
+		p.h.Pause()
+		go post()
+		receive(t, p.h.in)
+		p.h.Close(engineio.ReasonForcedClose)
+		require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
+		p.expect("1")
+	})
+}
+
+// A panic in the layer above costs its session and nothing else.
+func TestPanicInTheHandler(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, quiet, func(set *setup) {
+			set.message = func(h *handler, data []byte, binary bool) error {
+				if string(data) == "panic" {
+					panic("on purpose")
+				}
+				h.echo(data, binary)
+				return nil
+			}
+		})
+		p, ws, other := s.polling(), s.websocket(), s.websocket()
+		status, _ := p.post("4panic")
+		require.Equal(t, http.StatusBadRequest, status)
+		require.Equal(t, engineio.ReasonParseError, p.h.ended(t))
+		p.gone()
+		ws.send("4panic")
+		require.Equal(t, engineio.ReasonParseError, ws.h.ended(t))
+		ws.expectCut()
+		other.send("4a")
+		other.expect("4a")
+	})
+}

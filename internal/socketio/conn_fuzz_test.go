@@ -1,0 +1,169 @@
+// Fuzzing of a connection: whatever a client sends, in whatever order, nothing
+// panics, and in the end nothing is left of it.
+
+package socketio
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// FuzzConn reads messages, one per line; those that begin with b are binary.
+func FuzzConn(f *testing.F) {
+	for _, s := range []string{
+		"0\n2[\"a\"]\n1", "0/a,{}\n0\n2/a,1[\"a\",2]\n1/a\n2/a,[\"late\"]\n0/a\n2[\"bye\"]\n2[\"b\"]",
+		"0\n51-[\"a\",{\"_placeholder\":true,\"num\":0}]\nbxyz\n52-1[\"a\"]\nb\nb", "0/refuse\n2/refuse,[\"a\"]", "0/refuse\n0/refuse\n0/unknown\n0",
+		"0\n0", "0/pending\n1/pending\n0/pending\n2/pending,[\"a\"]", "0\n2[\"out\"]\n2[\"a\"]\n0\n2[\"a\"]", "0\n2[\"ask\"]\n30[]\n30[]\n31[]",
+		"0\n2[\"join\",\"r\"]\n2[\"emit\",\"r\"]\n2[\"leave\",\"r\"]\n2[\"join\",\"r\"]\n1",
+		// What has brought down others.
+		"0\n2[{\"toString\":\"foo\"}]", "0\n2[\"error\",1]\n2[\"connection\"]\n2[\"disconnect\"]", "0\n599999-[\"a\"]\nb\nb\nb",
+		"0\n51-[\"a\",{\"_placeholder\":true,\"num\":\"length\"}]", "0\n51-[\"a\",{\"_placeholder\":true,\"num\":-1}]",
+		"0\n51-[\"a\",{\"_placeholder\":true,\"num\":9999}]", "0\n51-[\"a\",{\"_placeholder\":true,\"num\":1.5}]",
+		"2" + strings.Repeat("1", 1000), "0/" + strings.Repeat("n", 1000), "0/__proto__,\n0/constructor", "0\n2[\"__proto__\",{\"__proto__\":1}]", "bx",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(fuzzConn)
+}
+
+func fuzzConn(t *testing.T, in []byte) {
+	var opened, closed atomic.Int64
+	hooks := Hooks{
+		Connect: func(s *Socket, _ []byte) {
+			switch s.Namespace().Name() {
+			case "/refuse":
+				s.Refuse([]byte(`{}`), true)
+			case "/pending":
+			default:
+				if s.Admit(s.Namespace().Name(), "r") && s.OpenThen(func() { opened.Add(1) }) {
+					s.Send(msg(s.Namespace().Name(), "hello"))
+				}
+			}
+		},
+		Event: func(s *Socket, e *Event) {
+			switch n := s.Namespace(); e.Name {
+			case "out":
+				s.Disconnect()
+			case "ask":
+				id := n.NextID()
+				s.Expect(id, func(Reply) { s.Leave("r") })
+				s.Send(EventMessage(n.Name(), id, "ask"))
+			case "join", "leave", "emit":
+				for _, arg := range e.Args {
+					switch e.Name {
+					case "join":
+						s.Join(string(arg))
+					case "leave":
+						s.Leave(string(arg))
+					default:
+						n.Emit(Target{Rooms: []string{string(arg)}}, msg(n.Name(), "x"))
+					}
+				}
+			default:
+				e.Ack(e.Attachments, e.Args...)
+			}
+		},
+		Disconnect: func(*Socket, string) { closed.Add(1) },
+		Room:       func(string) {},
+	}
+	q := newQuiet(Config{
+		Limits: Limits{Attachments: 5, Depth: 8, EventName: 24, Namespace: 24}, AttachmentBytes: 100,
+		QueuedEvents: 3, QueuedBytes: 1000,
+	})
+	for _, n := range []string{"/", "/a", "/refuse", "/pending"} {
+		q.sio.Namespace(n, hooks)
+	}
+	c := q.conn()
+	for line := range bytes.SplitSeq(in, []byte("\n")) {
+		data, binary := bytes.CutPrefix(line, []byte("b"))
+		if err := c.Message(data, binary); err != nil {
+			c.session.Close(engineio.ReasonParseError) // as the engine does
+			break
+		}
+		c.Serve()
+		for c.deciding() {
+			runtime.Gosched()
+		}
+	}
+	c.Serve()
+	q.close()
+	if opened.Load() != closed.Load() {
+		t.Fatalf("%d sockets opened, %d closed", opened.Load(), closed.Load())
+	}
+	if c.events != 0 || c.bytes != 0 || c.ready != nil || len(c.sockets) != 0 {
+		t.Fatalf("left over: %d events, %d bytes, %v, %v", c.events, c.bytes, c.ready, c.sockets)
+	}
+	for _, n := range q.sio.namespaces {
+		requireEmpty(t, n)
+	}
+}
+
+// deciding reports whether a handshake is under way, but for the namespace where
+// none ever ends.
+func (c *Conn) deciding() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.sockets {
+		if s.handshaking() && s.ns.name != "/pending" {
+			return true
+		}
+	}
+	return false
+}
+
+// quiet is a server whose connections are handed their messages directly, and
+// keep what is sent to them until a poll.
+type quiet struct {
+	sio    *Server
+	engine *engineio.Server
+	conns  []*Conn
+}
+
+func newQuiet(sc Config) *quiet {
+	q := &quiet{}
+	sc.Wheel = wheel.New(10 * time.Millisecond)
+	sc.ConnectTimeout = time.Hour
+	sc.Accept = func(*http.Request) any { return nil }
+	q.sio = NewServer(sc)
+	q.engine = engineio.NewServer(engineio.Config{
+		PingInterval: time.Hour, PingTimeout: time.Hour, UpgradeTimeout: time.Hour, CloseTimeout: time.Hour, WriteTimeout: time.Hour,
+		MaxPayload: 1 << 30, MaxPackets: 1000, MaxOutboxBytes: 1 << 30, MaxOutboxMessages: 1 << 30, Wheel: sc.Wheel,
+		Accept: func(s *engineio.Session, r *http.Request) engineio.Handler {
+			h := q.sio.Accept(s, r)
+			q.conns = append(q.conns, h.(*Conn))
+			return h
+		},
+	})
+	return q
+}
+
+// conn opens a connection.
+func (q *quiet) conn() *Conn {
+	q.engine.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/?EIO=4&transport=polling", nil))
+	return q.conns[len(q.conns)-1]
+}
+
+// poll takes what was sent to a connection, which is something.
+func (q *quiet) poll(c *Conn) {
+	url := "/?EIO=4&transport=polling&sid=" + c.session.ID()
+	q.engine.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, url, nil))
+}
+
+// close cuts all connections off and waits for their hooks.
+func (q *quiet) close() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = q.engine.Shutdown(ctx) // nothing was to be delivered
+	q.sio.cfg.Wheel.Close()
+	q.sio.Wait()
+}

@@ -1,0 +1,63 @@
+package realtimetest_test
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// bubble runs a parallel test in a bubble.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+// failing is a test that is meant to fail: it keeps the message.
+type failing struct {
+	testing.TB
+	mu       sync.Mutex
+	messages []string
+}
+
+func (f *failing) Helper() {}
+
+func (f *failing) Context() context.Context { return f.TB.Context() }
+
+func (f *failing) Errorf(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.messages = append(f.messages, fmt.Sprintf(format, args...))
+}
+
+func (f *failing) Fatalf(format string, args ...any) {
+	f.Errorf(format, args...)
+	runtime.Goexit()
+}
+
+func (f *failing) Fatal(args ...any) { f.Fatalf("%s", fmt.Sprint(args...)) }
+
+// failure returns what a test says that fails in f; empty when it does not.
+func failure(t testing.TB, f func(t testing.TB)) string {
+	t.Helper()
+	ft := &failing{TB: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f(ft)
+	}()
+	<-done
+	ft.mu.Lock()
+	defer ft.mu.Unlock()
+	if len(ft.messages) == 0 {
+		return ""
+	}
+	return ft.messages[0]
+}
