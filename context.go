@@ -24,7 +24,11 @@ type lazyContext struct {
 }
 
 func newLazyContext(parent context.Context, timeout time.Duration) *lazyContext {
-	return &lazyContext{parent: parent, deadline: time.Now().Add(timeout)}
+	deadline := time.Now().Add(timeout)
+	if earlier, ok := parent.Deadline(); ok && earlier.Before(deadline) {
+		deadline = earlier
+	}
+	return &lazyContext{parent: parent, deadline: deadline}
 }
 
 func (rt *Server) handlerContext() *lazyContext {

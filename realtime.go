@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -183,7 +184,7 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 
 func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]handler{}, listeners: map[string][]func(Raw){}}
-	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Disconnect: ns.gone, Room: func(string) {}}
+	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		hooks.Room = func(room string) { w.RoomChanged(name, room) }
 	}
@@ -193,6 +194,16 @@ func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	}
 	rt.namespaces[name] = ns
 	return ns
+}
+
+// panicked is socketio's Hooks.Panic: a panic that no handler's guard caught, in
+// an adapter or a fault of the library's. It costs a connection, not the process.
+func (ns *Namespace) panicked(s *socketio.Socket, v any) {
+	id := ""
+	if s != nil {
+		id = s.ID()
+	}
+	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", panicked{v, nil}, "stack", string(debug.Stack()))
 }
 
 // each calls f for every namespace, in no order.

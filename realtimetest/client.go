@@ -125,19 +125,19 @@ func (c *Client) Disconnected(t testing.TB) string {
 
 // Close leaves the namespace, as disconnect() of a stock client does, and the
 // connection when no other namespace is left on it; then it waits until the
-// connection is gone. What was sent before arrives.
+// connection is gone, a second at most. What was sent before arrives.
 func (c *Client) Close() {
 	last := c.conn.leave(c.socket)
 	c.disconnected(ReasonClient)
 	if last {
 		c.conn.engine.stall(false)
-		c.conn.engine.close()
-		c.conn.engine.wait()
+		c.conn.engine.finish()
 	}
 }
 
-// Drop cuts the connection without a word, as a crash does; the server sees its
-// end. For a network that swallows everything see Stall.
+// Drop cuts the connection without a word, as a crash does. The server sees its
+// end, but for one over polling that is between two polls: that is missed by its
+// heartbeats. For a network that swallows everything see Stall.
 func (c *Client) Drop() {
 	c.conn.engine.drop()
 	c.conn.engine.wait()

@@ -113,12 +113,14 @@ func (d *dial) dial(ctx context.Context, namespace string) (*Client, error) {
 		return nil, fmt.Errorf("connecting to %s: %w", d.url.Host, err)
 	}
 	client, err := c.join(ctx, namespace, d)
-	if err != nil {
-		c.engine.drop()
-		c.engine.wait()
-		return nil, err
+	if err == nil {
+		return client, nil
 	}
-	return client, nil
+	if ctx.Err() != nil {
+		c.engine.drop()
+	}
+	c.engine.finish()
+	return nil, err
 }
 
 // payload is what CONNECT carries, nil for nothing.

@@ -355,6 +355,15 @@ func (e *engine) close() {
 	e.mu.Unlock()
 }
 
+// finish closes the connection and waits until it is gone. A server that does
+// not answer is given up.
+func (e *engine) finish() {
+	patience := time.AfterFunc(closeTimeout, e.drop)
+	defer patience.Stop()
+	e.close()
+	e.wait()
+}
+
 // drop cuts the connection.
 func (e *engine) drop() { e.end(ReasonTransportError) }
 

@@ -84,9 +84,11 @@ func parse(b []byte) (*incoming, error) {
 		}
 		in.id, rest = n, rest[digits:]
 	}
-	in.data = bytes.Clone(rest)
-	if len(rest) > 0 && !json.Valid(rest) {
-		return nil, errPacket
+	if len(rest) > 0 {
+		if !json.Valid(rest) {
+			return nil, errPacket
+		}
+		in.data = bytes.Clone(rest)
 	}
 	switch in.kind {
 	case eventPacket, ackPacket:

@@ -124,8 +124,9 @@ func startServers(t testing.TB, adapters []realtime.Adapter, configure []func(o 
 	return servers
 }
 
-// Close ends the clients' connections and the server. It is idempotent, and
-// called when the test ends.
+// Close closes the clients, then the server. It is idempotent, and called when
+// the test ends. What a shutdown of the server is to its clients can be seen by
+// Realtime.Shutdown.
 func (s *Server) Close() { s.close() }
 
 func (s *Server) shutdown(t testing.TB) {
@@ -133,9 +134,11 @@ func (s *Server) shutdown(t testing.TB) {
 	clients := s.clients
 	s.clients = nil
 	s.mu.Unlock()
+	var closing sync.WaitGroup
 	for _, c := range clients {
-		c.Drop()
+		closing.Go(c.Close)
 	}
+	closing.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := s.Realtime.Shutdown(ctx); err != nil {

@@ -7,17 +7,27 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"sync"
 	"time"
-
-	"github.com/gobwas/ws"
 )
 
-// closeTimeout is how long the server has to answer a close frame.
+// Frames, RFC 6455, section 5.2.
+const (
+	opContinuation = 0x0
+	opText         = 0x1
+	opBinary       = 0x2
+	opClose        = 0x8
+	opPing         = 0x9
+	opPong         = 0xa
+	finBit         = 0x80
+	maskBit        = 0x80
+)
+
+// closeTimeout is how long the server has to answer a close.
 const closeTimeout = time.Second
 
 // websocket is one connection. Reading belongs to one goroutine; writing to who
@@ -60,52 +70,78 @@ func (e *engine) dialWebSocket(ctx context.Context, sid string) (*websocket, err
 	return w, nil
 }
 
-var errClosed = errors.New("websocket closed by the server")
+var (
+	errClosed = errors.New("websocket closed by the server")
+	errFrame  = errors.New("not a frame that a server may send")
+)
 
 // read returns the next message. It answers pings, and a close frame.
 func (w *websocket) read() (packet, error) {
 	var p packet
 	for {
-		h, err := ws.ReadHeader(w.buf)
+		op, fin, data, err := w.readFrame()
 		if err != nil {
 			return p, err
 		}
-		data := make([]byte, h.Length)
-		if _, err := io.ReadFull(w.buf, data); err != nil {
-			return p, err
-		}
-		switch h.OpCode {
-		case ws.OpPing:
-			if err := w.frame(ws.OpPong, data); err != nil {
+		switch op {
+		case opPing:
+			if err := w.frame(opPong, data); err != nil {
 				return p, err
 			}
 			continue
-		case ws.OpPong:
+		case opPong:
 			continue
-		case ws.OpClose:
-			_ = w.frame(ws.OpClose, data) // the connection ends in any case
+		case opClose:
+			_ = w.frame(opClose, data) // the connection ends in any case
 			return p, errClosed
-		case ws.OpText, ws.OpBinary:
-			p = packet{data: data, binary: h.OpCode == ws.OpBinary}
-		case ws.OpContinuation:
+		case opText, opBinary:
+			p = packet{data: data, binary: op == opBinary}
+		case opContinuation:
 			p.data = append(p.data, data...)
+		default:
+			return p, errFrame
 		}
-		if !h.Fin {
+		if !fin {
 			continue
 		}
 		if !p.binary && len(p.data) == 0 {
-			return p, fmt.Errorf("empty packet")
+			return p, errFrame // Engine.IO has no packet without a type
 		}
 		return p, nil
 	}
 }
 
+func (w *websocket) readFrame() (op byte, fin bool, data []byte, err error) {
+	var head [8]byte
+	if _, err := io.ReadFull(w.buf, head[:2]); err != nil {
+		return 0, false, nil, err
+	}
+	op, fin = head[0]&0x0f, head[0]&finBit != 0
+	if head[0]&0x70 != 0 || head[1]&maskBit != 0 { // no extension was agreed on, and servers do not mask
+		return 0, false, nil, errFrame
+	}
+	n := uint64(head[1])
+	if size := map[uint64]int{126: 2, 127: 8}[n]; size > 0 {
+		clear(head[:])
+		if _, err := io.ReadFull(w.buf, head[8-size:]); err != nil {
+			return 0, false, nil, err
+		}
+		n = binary.BigEndian.Uint64(head[:])
+	}
+	// Not allocated at once: a length is only what the server says.
+	data, err = io.ReadAll(io.LimitReader(w.buf, int64(min(n, 1<<40))))
+	if err == nil && uint64(len(data)) < n {
+		err = io.ErrUnexpectedEOF
+	}
+	return op, fin, data, err
+}
+
 // write sends messages.
 func (w *websocket) write(ps ...packet) error {
 	for _, p := range ps {
-		op := ws.OpText
+		op := byte(opText)
 		if p.binary {
-			op = ws.OpBinary
+			op = opBinary
 		}
 		if err := w.frame(op, p.data); err != nil {
 			return err
@@ -114,21 +150,33 @@ func (w *websocket) write(ps ...packet) error {
 	return nil
 }
 
-func (w *websocket) frame(op ws.OpCode, data []byte) error {
-	b, err := ws.CompileFrame(ws.MaskFrame(ws.NewFrame(op, true, data)))
-	if err != nil {
-		return err
+// frame sends one frame, masked as a client's has to be.
+func (w *websocket) frame(op byte, data []byte) error {
+	b := make([]byte, 0, 14+len(data))
+	switch n := len(data); {
+	case n < 126:
+		b = append(b, finBit|op, maskBit|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, finBit|op, maskBit|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, finBit|op, maskBit|127), uint64(n))
+	}
+	var mask [4]byte
+	_, _ = rand.Read(mask[:]) // never fails
+	b = append(b, mask[:]...)
+	for i, c := range data {
+		b = append(b, c^mask[i%4])
 	}
 	<-w.token
 	defer func() { w.token <- struct{}{} }()
-	_, err = w.rwc.Write(b)
+	_, err := w.rwc.Write(b)
 	return err
 }
 
 // close says that the connection ends. The reader sees the server's answer, or
 // the end of its patience.
 func (w *websocket) close() error {
-	err := w.frame(ws.OpClose, ws.NewCloseFrameBody(ws.StatusNormalClosure, ""))
+	err := w.frame(opClose, []byte{1000 >> 8, 1000 & 0xff}) // normal
 	<-w.token
 	w.over = time.AfterFunc(closeTimeout, w.cut)
 	w.token <- struct{}{}

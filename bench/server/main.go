@@ -1,6 +1,9 @@
 // Command server is the library under the load generator: the public API, with
-// repositories in memory, typed events, rooms, acks and the bus, and every limit
-// as a host has it.
+// repositories in memory, typed events, rooms, acks and the bus, and limits as
+// they are by default. It keeps the contract in ../README.md.
+//
+// NETCONN=1 hides that connections are plain TCP, so that the library treats them
+// as it treats TLS, and any connection on systems without epoll.
 package main
 
 import (
@@ -10,6 +13,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // on the default mux, which only PPROF serves
 	"os"
 	"runtime"
 	"runtime/debug"
@@ -17,8 +21,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	_ "net/http/pprof"
 
 	"github.com/rodando/realtime"
 )
@@ -41,26 +43,36 @@ func (repo) FindUser(_ context.Context, id string) (realtime.User, error) {
 	return u, nil
 }
 
+var owners = map[string]string{"sd": "drv", "sp": "pas", "sa": "adm"}
+
 func (repo) FindSession(_ context.Context, sid string) (realtime.Session, error) {
-	for prefix, owner := range map[string]string{"sd-": "drv-", "sp-": "pas-", "sa-": "adm-"} {
-		if rest, ok := strings.CutPrefix(sid, prefix); ok {
-			return realtime.Session{ID: sid, UserID: owner + rest}, nil
-		}
+	kind, rest, _ := strings.Cut(sid, "-")
+	if owner, ok := owners[kind]; ok {
+		return realtime.Session{ID: sid, UserID: owner + "-" + rest}, nil
 	}
 	return realtime.Session{}, realtime.ErrNotFound
 }
 
-// seq is what /bench/emit sends.
-type seq struct {
-	Seq  int    `json:"seq"`
-	Trip string `json:"tripId"`
-	At   string `json:"at"`
-	From string `json:"previousStatus"`
-	To   string `json:"currentStatus"`
-	ID   string `json:"eventId"`
+// trip is what /bench/emit sends.
+type trip struct {
+	Seq    int    `json:"seq"`
+	TripID string `json:"tripId"`
+	Status string `json:"status"`
+	Driver driver `json:"driver"`
+	At     string `json:"at"`
+}
+
+type driver struct {
+	ID    string `json:"id"`
+	Name  string `json:"name"`
+	Plate string `json:"plate"`
 }
 
 func main() {
+	port, err := strconv.Atoi(os.Getenv("PORT"))
+	if err != nil {
+		log.Fatal("PORT: ", err)
+	}
 	o := realtime.Options{
 		Tokens:   realtime.NewJWTVerifier([]byte(os.Getenv("JWT_SECRET")), realtime.JWTOptions{Methods: []string{"HS256"}}),
 		Users:    repo{},
@@ -75,25 +87,40 @@ func main() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle(realtime.Path, rt)
-	mux.HandleFunc("POST /bench/emit", func(_ http.ResponseWriter, r *http.Request) { emit(rt, r) })
+	mux.HandleFunc("POST /bench/emit", func(w http.ResponseWriter, r *http.Request) { emit(rt, w, r) })
 	mux.HandleFunc("GET /bench/stats", stats)
-	if port, err := strconv.Atoi(os.Getenv("PORT")); err == nil && os.Getenv("PPROF") != "" {
+	if os.Getenv("PPROF") != "" {
 		go func() { log.Print(http.ListenAndServe("127.0.0.1:"+strconv.Itoa(port+1000), nil)) }()
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("PORT"))
+	l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
 	if err != nil {
 		log.Fatal(err)
+	}
+	if os.Getenv("NETCONN") != "" {
+		l = hidden{l}
 	}
 	log.Fatal((&http.Server{Handler: mux}).Serve(l))
 }
 
-func emit(rt *realtime.Server, r *http.Request) {
+// hidden is a listener whose connections are any net.Conn, as those of TLS are.
+type hidden struct{ net.Listener }
+
+func (h hidden) Accept() (net.Conn, error) {
+	c, err := h.Listener.Accept()
+	return struct{ net.Conn }{c}, err
+}
+
+func emit(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	n, _ := strconv.Atoi(q.Get("n"))
 	ns := map[string]*realtime.Namespace{
 		realtime.NamespaceDrivers: rt.Drivers(), realtime.NamespacePassengers: rt.Passengers(), realtime.NamespaceAdmin: rt.Admin(),
 	}[q.Get("ns")]
-	event := realtime.NewEvent[seq](q.Get("event"))
+	if ns == nil {
+		http.Error(w, "no such namespace", http.StatusBadRequest)
+		return
+	}
+	n, _ := strconv.Atoi(q.Get("n"))
+	event := realtime.NewEvent[trip](q.Get("event"))
 	var rooms []realtime.Room
 	lines := bufio.NewScanner(r.Body)
 	for lines.Scan() {
@@ -102,8 +129,8 @@ func emit(rt *realtime.Server, r *http.Request) {
 	if len(rooms) == 0 {
 		rooms = append(rooms, room(q.Get("room")))
 	}
-	for i := range n {
-		p := seq{i, "6b8f1c52-0d6f-4a39-9f6e-2f0c5b1d7e11", "2026-01-02T03:04:05.678Z", "accepted", "in_progress", "0c9a7f64-3f1e-4a57-8f0d-93b1a0c6d2e4"}
+	for i := range max(n, 1) {
+		p := trip{i, "trip-000000000042", "started", driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z"}
 		for _, to := range rooms {
 			if err := event.Emit(ns.To(to), p); err != nil {
 				log.Print(err)
@@ -126,7 +153,7 @@ func stats(w http.ResponseWriter, r *http.Request) {
 	metrics.Read(s)
 	fds, _ := os.ReadDir("/proc/self/fd")
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]uint64{
+	_ = json.NewEncoder(w).Encode(map[string]uint64{ // nobody is there to read it if this fails
 		"heap": s[0].Value.Uint64(), "stack": s[1].Value.Uint64(),
 		"goroutines": uint64(runtime.NumGoroutine()), "handles": uint64(len(fds)),
 	})

@@ -23,8 +23,8 @@ export async function ping(driver, position) {
 export const requestTrip = (server, token) => server.post('/api/trips', token, { pickup, dropoff });
 
 /**
- * Takes a trip to where the driver is assigned, and returns what the offer was.
- * The driver is online.
+ * Takes a trip to where the driver is assigned and both people know it, and
+ * returns what the offer was. The driver is online.
  */
 export async function assign(server, driver, passenger, passengerToken) {
   const { tripId } = await requestTrip(server, passengerToken);
@@ -33,5 +33,7 @@ export async function assign(server, driver, passenger, passengerToken) {
   for (const c of [driver, passenger]) {
     await c.until('assignment of the trip', () => c.payloads('trip:driver_assigned').find((p) => p.tripId === tripId));
   }
+  // Not of the trip's own events, so that it may come before or after them.
+  await driver.until('trip in the snapshot', () => driver.payloads('driver:trip:update').some((p) => p.currentTripId === tripId));
   return { tripId, assignmentId };
 }

@@ -13,7 +13,7 @@ scenario('echo', async (world) => {
 
   const bytes = Buffer.from(Array.from({ length: 256 }, (_, i) => i));
   const texts = [
-    '', ' ', '\0', '\x1e', '"\\/\b\f\n\r\t', 'ñandú', 'Привет', '日本語', '🚕', '👩‍👩‍👧‍👦', '‮sdrawkcab', '\u2028\u2029', '\ud800', '\ufeff', '{"_placeholder":true,"num":0}',
+    '', ' ', '\0', '\x1e', '"\\/\b\f\n\r\t', 'ñandú', 'Привет', '日本語', '🚕', '👩‍👩‍👧‍👦', '\u202esdrawkcab', '\u2028\u2029', '\ud800', '\ufeff', '{"_placeholder":true,"num":0}',
   ];
   const values = [null, true, false, 0, -0.5, 1e-7, 1.7976931348623157e308, 9007199254740991, [], {}, [[[]]], { '': { 'a.b': [null] }, __proto: 1 }];
   for (const args of [

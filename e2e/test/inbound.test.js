@@ -106,7 +106,6 @@ scenario("a driver's status, position and trip", async (world) => {
   // A trip is his only when it is, and says nothing about who follows it.
   await goOnline(driver);
   const { tripId } = await assign(server, driver, paula, tokenOf('paula'));
-  await driver.event('driver:trip:update');
   fails(await driver.call('driver:trip:set', { currentTripId: 'another' }), 'forbidden', [], 'a trip that is not his');
   like(await driver.must('driver:trip:set', { currentTripId: tripId }), snapshot('diego', { currentTripId: tripId, availabilityReason: 'ON_TRIP' }));
   await driver.event('driver:trip:update', 2);

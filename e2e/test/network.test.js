@@ -19,6 +19,7 @@ scenario('cut in the middle of a trip', async (world) => {
   }
   await goOnline(driver);
   const { tripId } = await assign(server, driver, passenger, tokenOf('paula'));
+  await admin.event('admin:driver:trip:update');
 
   network.cut();
   for (const c of all) assert.ok(broken.includes(await c.disconnected()), c.log.at(-1).name);

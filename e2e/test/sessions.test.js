@@ -90,7 +90,7 @@ scenario('who is banned or deactivated is told, then out, with all devices', asy
 });
 
 scenario('a token that runs out ends the socket, and a fresh one brings it back', async (world) => {
-  const exp = inSeconds(2);
+  const exp = inSeconds(3);
   const first = tokenOf('diego', { exp });
   let token = first;
   const c = world.as('diego', { token: undefined, auth: (send) => send({ token }) });
@@ -123,13 +123,13 @@ scenario('a session that runs out ends the socket before its token does', async 
 }, {
   waits: true,
   seed: (world) => {
-    world.short = { sid: 'diego/short', userId: 'diego', revoked: false, accessTokenExpiresAt: new Date(Date.now() + 3000).toISOString() };
+    world.short = { sid: 'diego/short', userId: 'diego', revoked: false, accessTokenExpiresAt: new Date(Date.now() + 4000).toISOString() };
     return { sessions: [world.short] };
   },
 });
 
 scenario('a token is renewed in place', async (world) => {
-  const exp = inSeconds(4);
+  const exp = inSeconds(5);
   const renewed = world.as('diego', { token: tokenOf('diego', { exp }) });
   const control = world.as('diego', { token: tokenOf('diego', { exp }), reconnection: false });
   const tablet = world.as('diego', { token: tokenOf('diego', { sid: 'diego/b' }) });

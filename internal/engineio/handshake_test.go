@@ -127,7 +127,7 @@ func TestRefusals(t *testing.T) {
 			if method == "" {
 				method = http.MethodGet
 			}
-			status, body, err := s.request(t.Context(), method, strings.ReplaceAll(tc.query, "=T", "=polling"), nil)
+			status, body, err := s.request(t.Context(), method, strings.ReplaceAll(tc.query, "transport=T", "transport=polling"), nil)
 			require.NoError(t, err)
 			require.Equal(t, http.StatusBadRequest, status)
 			require.Equal(t, tc.body, body)
@@ -135,7 +135,7 @@ func TestRefusals(t *testing.T) {
 			if tc.method != "" || tc.body == badRequest {
 				return
 			}
-			c, resp := s.dialWebSocket(strings.ReplaceAll(tc.query, "=T", "=websocket"))
+			c, resp := s.dialWebSocket(strings.ReplaceAll(tc.query, "transport=T", "transport=websocket"))
 			require.Nil(t, c, "the websocket was not refused")
 			require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))

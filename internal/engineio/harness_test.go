@@ -77,6 +77,20 @@ type hidingConn struct{ net.Conn }
 
 func (c hidingConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
+// bufferListener sets how much the kernel takes of what a client does not read.
+type bufferListener struct {
+	net.Listener
+	size int
+}
+
+func (l bufferListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil && l.size > 0 {
+		err = c.(*net.TCPConn).SetWriteBuffer(l.size)
+	}
+	return c, err
+}
+
 // pipeListener serves connections that exist in memory only, which works inside
 // a synctest bubble.
 type pipeListener struct {
@@ -130,6 +144,8 @@ type setup struct {
 	// message is what handlers do with a message; nil: echo it.
 	message func(h *handler, data []byte, binary bool) error
 	serve   func(h *handler)
+	// sendBuffer is the kernel's, for each connection; 0: as large as it likes.
+	sendBuffer int
 }
 
 // handler is a session's handler that writes down what happens.
@@ -228,27 +244,31 @@ func start(t *testing.T, c carrier, change ...func(*setup)) *server {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	addr := l.Addr().String()
-	return serve(t, c.wrap(l), 2*time.Millisecond, func() (net.Conn, error) {
+	set := defaults(2 * time.Millisecond)
+	for _, f := range change {
+		f(set)
+	}
+	return serve(t, set, c.wrap(bufferListener{l, set.sendBuffer}), func() (net.Conn, error) {
 		conn, err := net.Dial("tcp", addr)
 		if err != nil || c.name != secure.name {
 			return conn, err
 		}
 		return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}), nil
-	}, change)
+	})
 }
 
 // startInMemory runs a server on pipes, for use inside a synctest bubble.
 func startInMemory(t *testing.T, change ...func(*setup)) *server {
 	t.Helper()
 	l := newPipeListener()
-	return serve(t, l, 50*time.Millisecond, l.dial, change)
-}
-
-func serve(t *testing.T, l net.Listener, tick time.Duration, dial func() (net.Conn, error), change []func(*setup)) *server {
-	set := defaults(tick)
+	set := defaults(50 * time.Millisecond)
 	for _, f := range change {
 		f(set)
 	}
+	return serve(t, set, l, l.dial)
+}
+
+func serve(t *testing.T, set *setup, l net.Listener, dial func() (net.Conn, error)) *server {
 	s := &server{t: t, dial: dial, wheel: set.engine.Wheel, sessions: make(chan *handler, 10_000)}
 	set.engine.Accept = func(es *engineio.Session, _ *http.Request) engineio.Handler {
 		h := &handler{Session: es, set: set, in: make(chan message, 10_000), closed: make(chan engineio.Reason, 2)}
@@ -326,6 +346,16 @@ func parseOpen(t *testing.T, packet string) opened {
 	return o
 }
 
+// handler returns a session's handler, and forgets those that came before.
+func (s *server) handler(sid string) *handler {
+	s.t.Helper()
+	for {
+		if h := receive(s.t, s.sessions); h.ID() == sid {
+			return h
+		}
+	}
+}
+
 // poller is a client on long-polling.
 type poller struct {
 	s   *server
@@ -338,7 +368,8 @@ func (s *server) polling() *poller {
 	status, body, err := s.request(context.Background(), http.MethodGet, "EIO=4&transport=polling", nil)
 	require.NoError(s.t, err)
 	require.Equal(s.t, http.StatusOK, status)
-	return &poller{s: s, sid: parseOpen(s.t, body).SID, h: receive(s.t, s.sessions)}
+	sid := parseOpen(s.t, body).SID
+	return &poller{s: s, sid: sid, h: s.handler(sid)}
 }
 
 func (p *poller) query() string { return "EIO=4&transport=polling&sid=" + p.sid }
@@ -459,7 +490,7 @@ func (s *server) websocket() *wsClient {
 	c, resp := s.dialWebSocket("EIO=4&transport=websocket")
 	require.NotNil(s.t, c, resp.Status)
 	c.sid = parseOpen(s.t, c.text()).SID
-	c.h = receive(s.t, s.sessions)
+	c.h = s.handler(c.sid)
 	return c
 }
 

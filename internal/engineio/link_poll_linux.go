@@ -112,7 +112,7 @@ func (l *pollLink) await(events uint32) {
 
 func (l *pollLink) spawn(early []byte) {
 	if l.acquire() {
-		go l.read(early)
+		l.e.workers.run(job{l, early})
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 // eventLoop.mu guards the fields below it.
 type eventLoop struct {
 	flushers []flusher
+	workers  workers
 
 	mu     sync.Mutex
 	file   *os.File // the epoll set; nil before the first connection
@@ -95,6 +96,7 @@ func (e *eventLoop) begin() bool {
 		e.file = nil
 		return false
 	}
+	e.workers.init()
 	e.flushers = make([]flusher, min(runtime.GOMAXPROCS(0), 8))
 	go e.run(raw)
 	return true
@@ -113,18 +115,24 @@ func (e *eventLoop) run(raw syscall.RawConn) {
 		if err != nil {
 			return // closed
 		}
-		e.mu.Lock()
-		for i, ev := range events[:n] {
-			ready[i] = nil
-			if e.gens[ev.Fd] == ev.Pad {
-				ready[i] = e.slots[ev.Fd]
-			}
-		}
-		e.mu.Unlock()
+		e.find(events[:n], ready)
 		for i, l := range ready[:n] {
 			if l != nil {
 				l.ready(events[i].Events)
 			}
+		}
+	}
+}
+
+// find looks up whose the events are: nobody's, for one that was reported before
+// its connection was closed.
+func (e *eventLoop) find(events []syscall.EpollEvent, links []*pollLink) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i, ev := range events {
+		links[i] = nil
+		if e.gens[ev.Fd] == ev.Pad {
+			links[i] = e.slots[ev.Fd]
 		}
 	}
 }
@@ -139,6 +147,7 @@ func (e *eventLoop) close() {
 		_ = file.Close()
 		<-e.done
 	}
+	e.workers.close()
 }
 
 func (e *eventLoop) forget(l *pollLink) {

@@ -413,14 +413,14 @@ func TestSlowBody(t *testing.T) {
 // POST that waits suffers from them, nor does the connection that carried it.
 func TestTimeLimitsOfTheHost(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		const limit = 100 * time.Millisecond
+		const limit = 300 * time.Millisecond // enough for a handshake on a busy machine
 		s := start(t, c, recordMessages, func(set *setup) {
 			set.host.ReadTimeout, set.host.WriteTimeout = limit, limit
 		})
 		p := s.polling()
 		for range 2 {
 			poll := p.open()
-			time.Sleep(2 * limit)
+			time.Sleep(limit + limit/3)
 			p.h.Send(text("late"))
 			got := receive(t, poll)
 			require.NoError(t, got.err)
@@ -433,12 +433,12 @@ func TestTimeLimitsOfTheHost(t *testing.T) {
 				posted <- answer{status, body, err}
 			}()
 			receive(t, p.h.in)
-			time.Sleep(2 * limit)
+			time.Sleep(limit + limit/3)
 			p.h.Resume()
 			require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
 		}
 		ws := s.websocket()
-		time.Sleep(2 * limit)
+		time.Sleep(limit + limit/3)
 		ws.send("4a")
 		receive(t, ws.h.in)
 		ws.h.Send(text("b"))

@@ -10,7 +10,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -18,59 +20,99 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func start(t *testing.T) (url string) {
+// bubble runs a test against the program, with a clock of its own.
+func bubble(t *testing.T, f func(t *testing.T, s *server)) {
 	t.Helper()
 	t.Parallel()
-	s := httptest.NewServer(handler())
-	t.Cleanup(s.Close)
-	return s.URL
+	synctest.Test(t, func(t *testing.T) {
+		p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
+		s := &server{dial: p.dial, web: &http.Client{Transport: &http.Transport{DialContext: p.dial}}}
+		hs := &httptest.Server{Listener: p, Config: &http.Server{Handler: handler()}}
+		hs.Start()
+		t.Cleanup(func() {
+			time.Sleep(time.Second) // sessions that poll no more end
+			s.web.CloseIdleConnections()
+			hs.Close()
+		})
+		f(t, s)
+	})
+}
+
+// server is the running program.
+type server struct {
+	dial func(ctx context.Context, network, addr string) (net.Conn, error)
+	web  *http.Client
+}
+
+// pipes is a net.Listener whose connections are in memory.
+type pipes struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error {
+	p.once.Do(func() { close(p.done) })
+	return nil
+}
+
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	client, srv := net.Pipe()
+	p.conns <- srv
+	return client, nil
 }
 
 // socket is a websocket that answers heartbeats.
 type socket struct {
-	t    *testing.T
-	conn net.Conn
+	t  *testing.T
+	rw io.ReadWriter
 }
 
-// dial opens a websocket and returns the handshake that it got.
-func dial(t *testing.T, url, path string) (*socket, string) {
+// open opens a websocket and returns the handshake that it got.
+func (s *server) open(t *testing.T, path string) (*socket, string) {
 	t.Helper()
-	conn, br, _, err := ws.Dial(context.Background(), "ws"+strings.TrimPrefix(url, "http")+path+"?EIO=4&transport=websocket")
+	d := ws.Dialer{NetDial: s.dial}
+	conn, br, _, err := d.Dial(t.Context(), "ws://test"+path+"?EIO=4&transport=websocket")
 	require.NoError(t, err)
-	if br != nil {
-		conn = &early{conn, io.MultiReader(io.LimitReader(br, int64(br.Buffered())), conn)}
-	}
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(30*time.Second)))
-	s := &socket{t: t, conn: conn}
-	open, binary := s.next()
+	c := &socket{t, conn}
+	if br != nil {
+		c.rw = struct {
+			io.Reader
+			io.Writer
+		}{br, conn}
+	}
+	first, binary := c.next()
 	require.False(t, binary)
-	return s, open
+	return c, first
 }
-
-// early is a connection of which some bytes came with the handshake.
-type early struct {
-	net.Conn
-	r io.Reader
-}
-
-func (e *early) Read(b []byte) (int, error) { return e.r.Read(b) }
 
 func (s *socket) send(text string) {
 	s.t.Helper()
-	require.NoError(s.t, wsutil.WriteClientText(s.conn, []byte(text)))
+	require.NoError(s.t, wsutil.WriteClientText(s.rw, []byte(text)))
 }
 
 func (s *socket) sendBinary(data string) {
 	s.t.Helper()
-	require.NoError(s.t, wsutil.WriteClientBinary(s.conn, []byte(data)))
+	require.NoError(s.t, wsutil.WriteClientBinary(s.rw, []byte(data)))
 }
 
 // next returns the next packet but for heartbeats.
 func (s *socket) next() (data string, binary bool) {
 	s.t.Helper()
 	for {
-		b, op, err := wsutil.ReadServerData(s.conn)
+		b, op, err := wsutil.ReadServerData(s.rw)
 		require.NoError(s.t, err)
 		if string(b) != "2" {
 			return string(b), op == ws.OpBinary
@@ -95,11 +137,11 @@ func (s *socket) expectBinary(want string) {
 	require.Equal(s.t, want, got)
 }
 
-func request(t *testing.T, method, url, body string) string {
+func (s *server) request(t *testing.T, method, url, body string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	require.NoError(t, err)
-	res, err := http.DefaultClient.Do(r)
+	res, err := s.web.Do(r)
 	require.NoError(t, err)
 	defer func() { _ = res.Body.Close() }()
 	b, err := io.ReadAll(res.Body)
@@ -125,40 +167,50 @@ func checkOpen(t *testing.T, packet string, upgrades ...any) (sid string) {
 }
 
 func TestEngineEchoPolling(t *testing.T) {
-	url := start(t) + "/engine.io/?EIO=4&transport=polling"
-	sid := checkOpen(t, request(t, http.MethodGet, url, ""), "websocket")
-	url += "&sid=" + sid
-	require.Equal(t, "ok", request(t, http.MethodPost, url, "4one\x1e4two\x1ebAQIDBA=="))
-	require.Equal(t, "4one\x1e4two\x1ebAQIDBA==", request(t, http.MethodGet, url, ""))
-	require.Equal(t, "2", request(t, http.MethodGet, url, ""))
-	require.Equal(t, "ok", request(t, http.MethodPost, url, "3\x1e4three"))
-	require.Equal(t, "4three", request(t, http.MethodGet, url, ""))
+	bubble(t, func(t *testing.T, s *server) {
+		url := "http://test/engine.io/?EIO=4&transport=polling"
+		sid := checkOpen(t, s.request(t, http.MethodGet, url, ""), "websocket")
+		url += "&sid=" + sid
+		get := func() string { return s.request(t, http.MethodGet, url, "") }
+		post := func(body string) { require.Equal(t, "ok", s.request(t, http.MethodPost, url, body)) }
+		post("4one\x1e4two\x1ebAQIDBA==")
+		require.Equal(t, "4one\x1e4two\x1ebAQIDBA==", get())
+		require.Equal(t, "2", get())
+		post("3\x1e4three")
+		require.Equal(t, "4three", get())
+	})
 }
 
 func TestEngineEchoWebSocket(t *testing.T) {
-	s, open := dial(t, start(t), "/engine.io/")
-	checkOpen(t, open)
-	s.send("4hello")
-	s.expect("4hello")
-	s.sendBinary("\x01\x02")
-	s.expectBinary("\x01\x02")
+	bubble(t, func(t *testing.T, s *server) {
+		c, open := s.open(t, "/engine.io/")
+		checkOpen(t, open)
+		c.send("4hello")
+		c.expect("4hello")
+		c.sendBinary("\x01\x02")
+		c.expectBinary("\x01\x02")
+	})
 }
 
 // Heartbeats come by themselves, and a client that does not answer is closed.
 func TestEngineHeartbeat(t *testing.T) {
-	s, _ := dial(t, start(t), "/engine.io/")
-	for range 2 {
-		b, _, err := wsutil.ReadServerData(s.conn)
+	bubble(t, func(t *testing.T, s *server) {
+		c, _ := s.open(t, "/engine.io/")
+		start := time.Now()
+		for range 3 {
+			b, _, err := wsutil.ReadServerData(c.rw)
+			require.NoError(t, err)
+			require.Equal(t, "2", string(b))
+			require.InDelta(t, 300, time.Since(start).Milliseconds(), 10)
+			c.send("3")
+			start = time.Now()
+		}
+		_, _, err := wsutil.ReadServerData(c.rw)
 		require.NoError(t, err)
-		require.Equal(t, "2", string(b))
-		s.send("3")
-	}
-	b, _, err := wsutil.ReadServerData(s.conn)
-	require.NoError(t, err)
-	require.Equal(t, "2", string(b))
-	_, _, err = wsutil.ReadServerData(s.conn)
-	require.Error(t, err)
-	require.NotErrorIs(t, err, context.DeadlineExceeded)
+		_, _, err = wsutil.ReadServerData(c.rw)
+		require.Error(t, err)
+		require.InDelta(t, 500, time.Since(start).Milliseconds(), 20)
+	})
 }
 
 // connect enters a namespace and expects what the server makes of the payload.
@@ -171,52 +223,51 @@ func (s *socket) connect(prefix, payload, auth string) {
 }
 
 func TestSocketConnect(t *testing.T) {
-	s, open := dial(t, start(t), "/socket.io/")
-	checkOpen(t, open)
-	s.connect("", "", `{}`)
-	s.connect("/custom,", `{"token":"123"}`, `{"token":"123"}`)
-	s.send("40/random")
-	s.expect(`44/random,{"message":"Invalid namespace"}`)
-	s.send("41/custom,")
-	s.send(`42["message","still here"]`)
-	s.expect(`42["message-back","still here"]`)
+	bubble(t, func(t *testing.T, s *server) {
+		c, open := s.open(t, "/socket.io/")
+		checkOpen(t, open)
+		c.connect("", "", `{}`)
+		c.connect("/custom,", `{"token":"123"}`, `{"token":"123"}`)
+		c.send("40/random")
+		c.expect(`44/random,{"message":"Invalid namespace"}`)
+		c.send("41/custom,")
+		c.send(`42["message","still here"]`)
+		c.expect(`42["message-back","still here"]`)
+	})
 }
 
 func TestSocketMessages(t *testing.T) {
 	const one, two = `{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":1}`
-	url := start(t)
-	for _, prefix := range []string{"", "/custom,"} {
-		s, _ := dial(t, url, "/socket.io/")
-		s.connect(prefix, "", `{}`)
-		s.send(`42` + prefix + `["message",1,"2",{"3":[true]}]`)
-		s.expect(`42` + prefix + `["message-back",1,"2",{"3":[true]}]`)
-		s.send(`42` + prefix + `456["message-with-ack",1,"2",{"3":[false]}]`)
-		s.expect(`43` + prefix + `456[1,"2",{"3":[false]}]`)
+	bubble(t, func(t *testing.T, s *server) {
+		for _, prefix := range []string{"", "/custom,"} {
+			c, _ := s.open(t, "/socket.io/")
+			c.connect(prefix, "", `{}`)
+			c.send(`42` + prefix + `["message",1,"2",{"3":[true]}]`)
+			c.expect(`42` + prefix + `["message-back",1,"2",{"3":[true]}]`)
+			c.send(`42` + prefix + `456["message-with-ack",1,"2",{"3":[false]}]`)
+			c.expect(`43` + prefix + `456[1,"2",{"3":[false]}]`)
 
-		s.send(`452-` + prefix + `["message",` + one + `,` + two + `]`)
-		s.sendBinary("\x01\x02\x03")
-		s.sendBinary("\x04")
-		s.expect(`452-` + prefix + `["message-back",` + one + `,` + two + `]`)
-		s.expectBinary("\x01\x02\x03")
-		s.expectBinary("\x04")
-		s.send(`451-` + prefix + `789["message-with-ack",` + one + `]`)
-		s.sendBinary("\x05")
-		s.expect(`461-` + prefix + `789[` + one + `]`)
-		s.expectBinary("\x05")
-	}
+			c.send(`452-` + prefix + `["message",` + one + `,` + two + `]`)
+			c.sendBinary("\x01\x02\x03")
+			c.sendBinary("\x04")
+			c.expect(`452-` + prefix + `["message-back",` + one + `,` + two + `]`)
+			c.expectBinary("\x01\x02\x03")
+			c.expectBinary("\x04")
+			c.send(`451-` + prefix + `789["message-with-ack",` + one + `]`)
+			c.sendBinary("\x05")
+			c.expect(`461-` + prefix + `789[` + one + `]`)
+			c.expectBinary("\x05")
+		}
+	})
 }
 
-// What is no packet closes the connection.
+// What is no packet closes the connection, at once.
 func TestSocketInvalid(t *testing.T) {
-	s, _ := dial(t, start(t), "/socket.io/")
-	s.connect("", "", `{}`)
-	s.send("4abc")
-	for {
-		b, _, err := wsutil.ReadServerData(s.conn)
-		if err != nil {
-			require.ErrorAs(t, err, new(wsutil.ClosedError))
-			return
-		}
-		require.Equal(t, "2", string(b))
-	}
+	bubble(t, func(t *testing.T, s *server) {
+		c, _ := s.open(t, "/socket.io/")
+		c.connect("", "", `{}`)
+		c.send("4abc")
+		_, _, err := wsutil.ReadServerData(c.rw)
+		require.ErrorAs(t, err, new(wsutil.ClosedError))
+	})
 }

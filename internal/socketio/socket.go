@@ -340,7 +340,7 @@ func (s *Socket) Forget(id int64) {
 	delete(s.acks, id)
 }
 
-// acknowledged hands on a client's ack, which Event is another name for.
+// acknowledged hands on a client's ack, which comes as an Event without a name.
 func (s *Socket) acknowledged(e *Event) {
 	s.mu.Lock()
 	f := s.acks[e.id]

@@ -1,0 +1,107 @@
+// Whether the results reach the goals.
+
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// A goal is one comparison with what the project wants.
+type goal struct {
+	what   string
+	got    float64 // NaN: not measured
+	most   float64
+	detail string // instead of got, where that is no ratio
+}
+
+func (g goal) measured() bool { return !math.IsNaN(g.got) }
+func (g goal) met() bool      { return g.got <= g.most }
+
+func (g goal) verdict() string {
+	switch {
+	case !g.measured():
+		return "not measured"
+	case g.met():
+		return "yes"
+	}
+	return "**no**"
+}
+
+func (g goal) value() string {
+	switch {
+	case g.detail != "":
+		return g.detail
+	case !g.measured():
+		return "–"
+	}
+	return "×" + fmt.Sprintf("%.3g", g.got)
+}
+
+func (fg figure) goalOf(rs results) goal {
+	return goal{fg.name, rs.of(fg.label, fg.server, fg.key).over(rs.of(fg.label, fg.base, fg.key)), fg.goal, ""}
+}
+
+// slope is how much a cost grows from 100 to 10,000.
+func (rs results) slope(s slope, peer string) float64 {
+	return rs.of(s.labels[2], peer, s.key).over(rs.of(s.labels[0], peer, s.key))
+}
+
+func (s slope) goalOf(rs results) goal {
+	return goal{"growth from 100 to 10,000 beside the bare server's: " + s.name, rs.slope(s, ours) / rs.slope(s, epoll), growthGoal, ""}
+}
+
+func (fg figure) multicoreGoal(rs results, two string) goal {
+	what := "GOMAXPROCS=2 to 1: " + fg.name
+	if two == wide {
+		what += ", on two cores"
+	}
+	return goal{what, rs.of(fg.label, two, fg.key).over(rs.of(fg.label, procs1, fg.key)), procsGoal, ""}
+}
+
+func (rs results) slowGoals() []goal {
+	dropped, peak := rs.of("slow", ours, "slow_dropped").median(), rs.of("slow", ours, "slow_heap_peak_mib").median()
+	memory := goal{"a slow reader's memory, MiB, until it is dropped", peak, outboxMiB, ""}
+	if memory.measured() {
+		memory.detail = fmt.Sprintf("%.2f MiB", peak)
+		if dropped != 1 {
+			memory.got, memory.detail = math.Inf(1), memory.detail+", never dropped"
+		}
+	}
+	return []goal{
+		{"p99 of the healthy beside a slow reader to that without", rs.of("slow", ours, "p99_ratio").median(), slowGoal, ""},
+		memory,
+	}
+}
+
+// churnKeys are what has to come back to where it was.
+var churnKeys = []string{"heap", "goroutines", "handles"}
+
+func (rs results) churnGoals() (list []goal) {
+	for _, key := range churnKeys {
+		before, after := rs.of("churn", ours, key+"_before"), rs.of("churn", ours, key+"_after3")
+		g := goal{what: key + " after the churn to before", got: after.over(before), most: 1}
+		if key == "heap" {
+			g.most = heapGoal
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
+// allGoals are in the order of the report.
+func (rs results) allGoals() (list []goal) {
+	for _, f := range figures {
+		list = append(list, f.goalOf(rs))
+	}
+	list = append(list, rs.churnGoals()...)
+	for _, s := range slopes {
+		list = append(list, s.goalOf(rs))
+	}
+	for _, two := range []string{procs2, wide} {
+		for _, f := range multicore {
+			list = append(list, f.multicoreGoal(rs, two))
+		}
+	}
+	return append(list, rs.slowGoals()...)
+}

@@ -1,0 +1,205 @@
+// Building the servers, and running each of them against the generator.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	firstPort = 21000
+	runLimit  = 5 * time.Minute // for one run
+	startTime = 15 * time.Second
+	secret    = "bench-secret"
+)
+
+type runner struct {
+	root    string // bench/
+	peers   []peer
+	modes   []mode
+	repeats int
+	quick   bool
+	pin     bool
+	log     io.Writer
+	port    int
+}
+
+func (r *runner) path(p string) string { return filepath.Join(r.root, filepath.FromSlash(p)) }
+
+func (r *runner) resultsFile() string { return r.path("out/results.jsonl") }
+
+// build leaves all programs in out/, and Node's packages where npm wants them.
+func (r *runner) build(ctx context.Context) error {
+	steps := []struct {
+		dir string
+		cmd []string
+	}{
+		{".", []string{"go", "build", "-o", "out/bin/", "./loadgen", "./server"}},
+		{"peers/go", []string{"go", "build", "-o", "../../out/bin/peers/", "./..."}},
+	}
+	if slices.ContainsFunc(r.peers, func(p peer) bool { return p.cmd[0] == "node" }) {
+		steps = append(steps, struct {
+			dir string
+			cmd []string
+		}{"peers/node", []string{"npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"}})
+	}
+	for _, s := range steps {
+		fmt.Fprintln(r.log, strings.Join(s.cmd, " "))
+		cmd := exec.CommandContext(ctx, s.cmd[0], s.cmd[1:]...)
+		cmd.Dir = r.path(s.dir)
+		cmd.Stdout, cmd.Stderr = r.log, r.log
+		if err := cmd.Run(); err != nil {
+			return fmt.Errorf("%s: %w", strings.Join(s.cmd, " "), err)
+		}
+	}
+	return nil
+}
+
+// run takes every figure, repeat by repeat and mode by mode, with the peers one
+// after the other and each time another one first.
+func (r *runner) run(ctx context.Context, keep bool) error {
+	if err := os.MkdirAll(r.path("out/logs"), 0o755); err != nil {
+		return err
+	}
+	if !keep {
+		if err := os.RemoveAll(r.resultsFile()); err != nil {
+			return err
+		}
+	}
+	for repeat := range r.repeats {
+		for _, m := range r.modes {
+			if m.once && repeat > 0 {
+				continue
+			}
+			for i := range r.peers {
+				p := r.peers[(i+repeat)%len(r.peers)]
+				if !slices.Contains(p.modes, m.label) || p.many && runtime.NumCPU() <= 2 {
+					continue
+				}
+				began := time.Now()
+				err := r.one(ctx, p, m)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				outcome := "ok"
+				if err != nil {
+					outcome = err.Error()
+				}
+				fmt.Fprintf(r.log, "%s %d/%d %-15s %-21s %5.1fs %s\n",
+					time.Now().Format(time.TimeOnly), repeat+1, r.repeats, m.label, p.name, time.Since(began).Seconds(), outcome)
+			}
+		}
+	}
+	return nil
+}
+
+// one measures one server in one mode. The generator records what it found, also
+// when it found fault.
+func (r *runner) one(ctx context.Context, p peer, m mode) error {
+	ctx, cancel := context.WithTimeout(ctx, runLimit)
+	defer cancel()
+	port, err := r.freePort()
+	if err != nil {
+		return err
+	}
+	srv, err := r.start(ctx, p, m, port)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cancel() // ends it
+		_ = srv.Wait()
+	}()
+	args := append(slices.Clone(m.args), "-server", "http://127.0.0.1:"+strconv.Itoa(port), "-pid", strconv.Itoa(srv.Process.Pid),
+		"-secret", secret, "-json", r.resultsFile(), "-name", p.name, "-label", m.label)
+	args = append(args, p.gen...)
+	if r.quick {
+		args = append(args, m.quick...)
+	}
+	gen := r.command(ctx, "1", r.path("out/bin/loadgen"), args...)
+	out, err := gen.CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	for line := range strings.Lines(string(out)) {
+		if note, ok := strings.CutPrefix(strings.TrimSpace(line), "note: "); ok {
+			return fmt.Errorf("%w: %s", err, note)
+		}
+	}
+	return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out[max(0, len(out)-300):])))
+}
+
+// start starts a server and waits until it listens.
+func (r *runner) start(ctx context.Context, p peer, m mode, port int) (*exec.Cmd, error) {
+	program := p.cmd[0]
+	if strings.Contains(program, "/") {
+		program = r.path(program)
+	}
+	cores := "0"
+	if n := runtime.NumCPU(); p.wide && n > 2 {
+		cores = "0,2-" + strconv.Itoa(n-1)
+	} else if p.wide {
+		cores = "0,1"
+	}
+	// taskset becomes the server, so that its process id is the server's.
+	cmd := r.command(ctx, cores, program, p.cmd[1:]...)
+	cmd.Dir = r.path(p.dir)
+	cmd.Env = append(os.Environ(), "PORT="+strconv.Itoa(port), "JWT_SECRET="+secret, "NODE_ENV=production")
+	cmd.Env = append(append(cmd.Env, p.env...), m.env...)
+	logFile, err := os.Create(r.path("out/logs/" + p.name + ".log"))
+	if err != nil {
+		return nil, err
+	}
+	defer logFile.Close() // the server has its own copy
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	// It ends with this program, however that ends.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
+			_ = c.Close()
+			time.Sleep(300 * time.Millisecond) // for whatever it still does
+			return cmd, nil
+		}
+	}
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	return nil, fmt.Errorf("the server did not come up, see out/logs/%s.log", p.name)
+}
+
+// command runs a program on some cores, on all unless pinned.
+func (r *runner) command(ctx context.Context, cores, program string, args ...string) *exec.Cmd {
+	if !r.pin {
+		return exec.CommandContext(ctx, program, args...)
+	}
+	return exec.CommandContext(ctx, "taskset", append([]string{"-c", cores, program}, args...)...)
+}
+
+// freePort returns another one each time, so that no run meets what is left of the
+// one before.
+func (r *runner) freePort() (int, error) {
+	for range 1000 {
+		r.port++
+		port := firstPort + r.port%2000
+		l, err := net.Listen("tcp", "127.0.0.1:"+strconv.Itoa(port))
+		if err != nil {
+			continue
+		}
+		return port, l.Close()
+	}
+	return 0, fmt.Errorf("no free port from %d on", firstPort)
+}

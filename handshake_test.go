@@ -1,0 +1,422 @@
+// The handshake around the checks: what may not happen before they are through,
+// and what happens when they cannot be decided.
+
+package realtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// memo is an event of the host's.
+var memo = realtime.NewEvent[string]("memo")
+
+// TestNothingBeforeTheChecks blocks a check, and emits to every room that the
+// socket would be in: none of it arrives, neither then nor later. Behind the
+// checks, while the trips are looked up, what is emitted waits for hello.
+func TestNothingBeforeTheChecks(t *testing.T) {
+	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
+		t.Run(stage, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+				watcher := srv.Admin(t, "a1")
+				connects := 0
+				srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { connects++; return nil })
+				token := srv.Login("d1", realtime.UserDriver)
+				conn := openRaw(t, srv)
+				entered, release := block(srv, stage)
+				require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+				<-entered
+
+				rooms := []realtime.Room{realtime.DriverRoom("d1"), realtime.SessionRoom(realtimetest.SessionID("d1"))}
+				to := srv.Realtime.Drivers().To(rooms...)
+				require.NoError(t, memo.Emit(to, "too early"))
+				srv.Publish(t, realtime.DriverStatusChanged{Availability: realtime.Availability{DriverID: "d1"}})
+				realtimetest.Expect(t, watcher, realtime.EventAdminDriverAvailability)
+				found, err := to.Sockets(t.Context())
+				require.NoError(t, err)
+				if stage == "trips" {
+					require.Len(t, found, 1)
+				} else {
+					require.Empty(t, found)
+				}
+				time.Sleep(10 * time.Second)
+				require.Empty(t, conn.heard())
+				require.Zero(t, connects)
+				realtimetest.ExpectNone(t, watcher)
+
+				release()
+				got := conn.heard()
+				require.GreaterOrEqual(t, len(got), 2)
+				requireEntered(t, got[:2], realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				if stage == "trips" {
+					require.Len(t, got, 4)
+					require.Equal(t, `42/drivers,["memo","too early"]`, got[2])
+					require.Contains(t, got[3], "driver:availability:update")
+				} else {
+					require.Len(t, got, 2)
+				}
+				require.Equal(t, 1, connects)
+				require.NoError(t, memo.Emit(to, "now"))
+				require.Equal(t, []string{`42/drivers,["memo","now"]`}, conn.heard())
+			})
+		})
+	}
+}
+
+// block makes the fake behind a stage of the handshake hang.
+func block(srv *realtimetest.Server, stage string) (entered <-chan struct{}, release func()) {
+	switch stage {
+	case "tokens":
+		return srv.Tokens.Block()
+	case "users":
+		return srv.Users.Block()
+	case "sessions":
+		return srv.Sessions.Block()
+	}
+	return srv.Trips.Block()
+}
+
+// TestRefusedHearsNothing: a client whose check fails in the end was in no room
+// in between, even if that was the last one.
+func TestRefusedHearsNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RefuseUnavailable = true })
+		token := srv.Login("d1", realtime.UserDriver)
+		conn := openRaw(t, srv)
+		for _, stage := range []string{"users", "sessions", "trips"} {
+			entered, release := block(srv, stage)
+			require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+			<-entered
+			require.NoError(t, memo.Emit(srv.Realtime.Drivers().To(realtime.DriverRoom("d1")), "for nobody"))
+			fail(srv, stage, errors.New("gone"))
+			release()
+			require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}, conn.heard(), stage)
+			fail(srv, stage, nil)
+			require.NoError(t, memo.Emit(srv.Realtime.Drivers().To(realtime.DriverRoom("d1")), "for nobody"))
+		}
+		requireEntered(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+	})
+}
+
+// fail makes the fake behind a stage of the handshake fail; with nil it works
+// again.
+func fail(srv *realtimetest.Server, stage string, err error) {
+	switch stage {
+	case "tokens":
+		srv.Tokens.Fail(err)
+	case "users":
+		srv.Users.Fail(err)
+	case "sessions":
+		srv.Sessions.Fail(err)
+	case "trips":
+		srv.Trips.Fail(err)
+	}
+}
+
+// host is a verifier, repositories and trips of a host, with something behind
+// each question.
+type host struct {
+	*realtimetest.Server
+	trouble func(ctx context.Context, stage string) error
+}
+
+func (h host) VerifyToken(ctx context.Context, token, namespace string) (realtime.Claims, error) {
+	if err := h.trouble(ctx, "tokens"); err != nil {
+		return realtime.Claims{}, fmt.Errorf("token %s: %w", token, err)
+	}
+	return h.Tokens.VerifyToken(ctx, token, namespace)
+}
+
+func (h host) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	if err := h.trouble(ctx, "users"); err != nil {
+		return realtime.User{}, err
+	}
+	return h.Users.FindUser(ctx, id)
+}
+
+func (h host) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
+	if err := h.trouble(ctx, "sessions"); err != nil {
+		return realtime.Session{}, err
+	}
+	return h.Sessions.FindSession(ctx, sid)
+}
+
+func (h host) ActiveTrips(ctx context.Context, userID string) ([]string, error) {
+	if err := h.trouble(ctx, "trips"); err != nil {
+		return nil, err
+	}
+	return h.Trips.ActiveTrips(ctx, userID)
+}
+
+// newHost is a server whose questions go through trouble.
+func newHost(t *testing.T, trouble func(ctx context.Context, stage string) error, configure ...func(o *realtime.Options)) *realtimetest.Server {
+	t.Helper()
+	h := &host{Server: &realtimetest.Server{
+		Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Trips: &realtimetest.Trips{},
+	}, trouble: trouble}
+	srv := realtimetest.NewServer(t, append([]func(o *realtime.Options){func(o *realtime.Options) {
+		o.Tokens, o.Users, o.Sessions, o.Trips = h, h, h, h
+	}}, configure...)...)
+	h.Server = srv
+	return srv
+}
+
+// TestUndecided: whatever goes wrong behind a question, nobody is admitted and
+// nobody is told that he may not: the transport is closed after 1 to 5 s, the
+// log says why.
+func TestUndecided(t *testing.T) {
+	repoTimeout := 3 * time.Second
+	troubles := map[string]struct {
+		trouble func(ctx context.Context, release <-chan struct{}) error
+		after   time.Duration // until the server gives up waiting
+		log     string
+	}{
+		"error":        {func(context.Context, <-chan struct{}) error { return errors.New("connection refused") }, 0, "connection refused"},
+		"panic":        {func(context.Context, <-chan struct{}) error { panic("out of range") }, 0, "panic: out of range"},
+		"an *Error":    {func(context.Context, <-chan struct{}) error { return realtime.Errorf("secret", "detail") }, 0, "secret: detail"},
+		"ErrClosed":    {func(context.Context, <-chan struct{}) error { return realtime.ErrClosed }, 0, "closed"},
+		"unavailable":  {func(context.Context, <-chan struct{}) error { return realtime.ErrUnavailable }, 0, "unavailable"},
+		"heeds ctx":    {func(ctx context.Context, _ <-chan struct{}) error { <-ctx.Done(); return ctx.Err() }, repoTimeout, ""},
+		"ignores ctx":  {func(_ context.Context, release <-chan struct{}) error { <-release; return nil }, repoTimeout, "no answer within Options.RepoTimeout"},
+		"error, later": {func(context.Context, <-chan struct{}) error { time.Sleep(time.Second); return errors.New("reset") }, time.Second, "reset"},
+	}
+	questions := map[string]string{
+		"tokens": "verifying the token", "users": "finding the user", "sessions": "finding the session", "trips": "finding the trips",
+	}
+	for stage, question := range questions {
+		for name, test := range troubles {
+			t.Run(stage+", "+name, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					j, kept := keep(t)
+					release := make(chan struct{})
+					troubled := false
+					srv := newHost(t, func(ctx context.Context, at string) error {
+						if troubled && at == stage {
+							return test.trouble(ctx, release)
+						}
+						return nil
+					}, kept, func(o *realtime.Options) { o.RepoTimeout = repoTimeout })
+					other, err := srv.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(srv.Login("p0", realtime.UserPassenger)))
+					require.NoError(t, err)
+					conn := openRaw(t, srv)
+					requireEntered(t, conn.say(t, connectPacket(realtime.NamespacePassengers, j.secret(srv.Login("p1", realtime.UserPassenger)))),
+						realtime.NamespacePassengers, "p1", realtimetest.SessionID("p1"))
+					troubled = true
+					require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))))
+					took := conn.closedAfter(t, time.Minute)
+					require.GreaterOrEqual(t, took, test.after+time.Second-2*tick)
+					require.LessOrEqual(t, took, test.after+5*time.Second+tick)
+					require.Empty(t, conn.heard(), "no CONNECT_ERROR, and no connect")
+					require.True(t, other.Connected(), "another's connection")
+					close(release)
+					synctest.Wait()
+					found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+					require.NoError(t, err)
+					require.Empty(t, found)
+
+					require.Equal(t, []string{"/drivers unavailable"}, j.refusals())
+					require.Empty(t, j.lines(t, logRefused))
+					lines := j.lines(t, logUndecided)
+					require.Len(t, lines, 1, "once")
+					require.Equal(t, "ERROR", lines[0]["level"])
+					require.Equal(t, realtime.NamespaceDrivers, lines[0]["namespace"])
+					require.Equal(t, "connect", lines[0]["event"])
+					require.NotEmpty(t, lines[0]["socket"])
+					require.Equal(t, stage != "tokens", lines[0]["user"] == "d1", "%v", lines[0]["user"])
+					require.Contains(t, lines[0]["error"], question+": ")
+					require.Contains(t, lines[0]["error"], test.log)
+					require.Equal(t, name == "panic", lines[0]["stack"] != nil)
+				})
+			})
+		}
+	}
+}
+
+// TestUndecidedDelay: it is random, and UnavailableDelay bounds it.
+func TestUndecidedDelay(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.UnavailableDelay = 10 * time.Second })
+		srv.Users.Fail(errors.New("gone"))
+		token := srv.Login("d1", realtime.UserDriver)
+		var conns []*rawConn
+		for range 20 {
+			conns = append(conns, openRaw(t, srv))
+			require.Empty(t, conns[len(conns)-1].say(t, connectPacket(realtime.NamespaceDrivers, token)))
+		}
+		start := time.Now()
+		time.Sleep(time.Minute)
+		early, late := 0, 0
+		for _, c := range conns {
+			require.True(t, c.closed())
+			require.Empty(t, c.heard())
+			took := c.ended.Sub(start)
+			require.GreaterOrEqual(t, took, 2*time.Second-tick)
+			require.LessOrEqual(t, took, 10*time.Second)
+			if took < 6*time.Second {
+				early++
+			} else {
+				late++
+			}
+		}
+		require.NotZero(t, early)
+		require.NotZero(t, late)
+	})
+}
+
+// TestUndecidedIsTriedAgain: the way of a stock client, over polling too.
+func TestUndecidedIsTriedAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
+		srv.Sessions.Fail(errors.New("a bad minute"))
+		for _, over := range [][]realtimetest.Option{{token}, {token, realtimetest.Polling()}, {token, realtimetest.Upgrade()}} {
+			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, over...)
+			require.ErrorIs(t, err, realtime.ErrClosed)
+			require.ErrorContains(t, err, realtimetest.ReasonTransportClose)
+		}
+		srv.Sessions.Fail(nil)
+		srv.Driver(t, "d1")
+	})
+}
+
+// TestRefuseUnavailable: the option that sends the CONNECT_ERROR.
+func TestRefuseUnavailable(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		release := make(chan struct{})
+		answer := func(context.Context) error { return errors.New("gone") }
+		srv := newHost(t, func(ctx context.Context, stage string) error {
+			if stage == "users" {
+				return answer(ctx)
+			}
+			return nil
+		}, kept, func(o *realtime.Options) { o.RefuseUnavailable = true })
+		connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
+		refusal := []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}
+		conn := openRaw(t, srv)
+		require.Equal(t, refusal, conn.say(t, connect))
+		// An answer that comes too late for its handshake does nothing to the next.
+		answer = func(context.Context) error { <-release; return nil }
+		require.Empty(t, conn.say(t, connect))
+		time.Sleep(5 * time.Second)
+		require.Equal(t, refusal, conn.heard())
+		answer = func(context.Context) error { return nil }
+		requireEntered(t, conn.say(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		close(release)
+		require.Empty(t, conn.heard())
+		time.Sleep(time.Minute)
+		require.False(t, conn.closed())
+		require.Len(t, j.lines(t, logUndecided), 2)
+	})
+}
+
+// TestRefuseAfterConnect: the original's way. The client is in the namespace for
+// no longer than it takes to tell it, and in no room, and nobody's handler or
+// hook hears of it.
+func TestRefuseAfterConnect(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.RefuseAfterConnect = true })
+		drivers := srv.Realtime.Drivers()
+		drivers.OnConnect(func(context.Context, *realtime.Socket) error { t.Error("connected"); return nil })
+		drivers.OnDisconnect(func(*realtime.Socket, string) { t.Error("disconnected") })
+		srv.Login("d1", realtime.UserDriver)
+		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver})
+		token := j.secret(srv.Login("d1", realtime.UserDriver))
+		for _, packet := range []string{"40/drivers,", connectPacket(realtime.NamespaceDrivers, token)} {
+			conn := openRaw(t, srv)
+			got := conn.say(t, packet)
+			require.Len(t, got, 2)
+			require.Regexp(t, `^40/drivers,\{"sid":"[A-Za-z0-9_-]{20}"\}$`, got[0])
+			require.Equal(t, "41/drivers,", got[1])
+			time.Sleep(2 * time.Second)
+			require.True(t, conn.closed(), "no other socket was on it")
+		}
+		require.Equal(t, []string{"/drivers missing_token", "/drivers user_inactive"}, j.refusals())
+		require.Len(t, j.lines(t, logRefused), 2)
+		require.Empty(t, j.entered)
+
+		c := srv.Passenger(t, "p1")
+		_, err := c.Join(t.Context(), realtime.NamespaceDrivers)
+		require.NoError(t, err)
+		synctest.Wait()
+		require.True(t, c.Connected(), "another socket is on it")
+	})
+}
+
+// TestDisconnectRefused: the option for 3.x clients.
+func TestDisconnectRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.DisconnectRefused, o.RefuseUnavailable = true, true })
+		conn := openRaw(t, srv)
+		require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeMissingToken, "Missing token"), "41/drivers,"},
+			conn.say(t, "40/drivers,"))
+		srv.Users.Fail(errors.New("gone"))
+		token := srv.Login("d1", realtime.UserDriver)
+		require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable"), "41/drivers,"},
+			conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+		srv.Users.Fail(nil)
+		time.Sleep(14 * time.Second)
+		requireEntered(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+	})
+}
+
+// TestConnectTimeout: a connection without a namespace is closed, but no sooner
+// than 15 s behind the last refusal or DISCONNECT.
+func TestConnectTimeout(t *testing.T) {
+	for _, timeout := range []time.Duration{0, 3 * time.Second} {
+		t.Run(timeout.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.ConnectTimeout = timeout })
+				limit := timeout
+				if limit == 0 {
+					limit = 15 * time.Second
+				}
+				token := srv.Login("d1", realtime.UserDriver)
+				idle := func(conn *rawConn) {
+					t.Helper()
+					took := conn.closedAfter(t, time.Minute)
+					require.InDelta(t, limit.Seconds(), took.Seconds(), 2*tick.Seconds())
+				}
+				idle(openRaw(t, srv)) // without a word
+
+				conn := openRaw(t, srv)
+				for _, packet := range []string{"40/drivers,", "40/nowhere,", connectPacket(realtime.NamespaceDrivers, "bad"), "40"} {
+					time.Sleep(limit * 2 / 3)
+					require.Len(t, conn.say(t, packet), 1)
+				}
+				idle(conn)
+
+				conn = openRaw(t, srv)
+				time.Sleep(limit * 2 / 3)
+				require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
+				time.Sleep(2 * time.Minute)
+				require.False(t, conn.closed(), "it has a namespace")
+				require.Empty(t, conn.say(t, "41/drivers,"))
+				time.Sleep(limit * 2 / 3)
+				require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), 2, "it may come again")
+				require.Empty(t, conn.say(t, "41/drivers,"))
+				idle(conn)
+
+				// A handshake under way is no connection without a namespace.
+				conn = openRaw(t, srv)
+				entered, release := srv.Users.Block()
+				require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+				<-entered
+				time.Sleep(4 * time.Second)
+				release()
+				require.Len(t, conn.heard(), 2)
+			})
+		})
+	}
+}
