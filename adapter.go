@@ -60,7 +60,7 @@ const (
 	OpBroadcast    ClusterOp = "broadcast"     // emit Event to the selected sockets
 	OpJoin         ClusterOp = "join"          // put the selected sockets into Targets
 	OpLeave        ClusterOp = "leave"         // take the selected sockets out of Targets
-	OpDisconnect   ClusterOp = "disconnect"    // end the selected sockets, their transport too with Close
+	OpDisconnect   ClusterOp = "disconnect"    // end the selected sockets, their transport too with Close; for every node, whichever rooms it has: it refuses pending handshakes too
 	OpServerEmit   ClusterOp = "server_emit"   // hand Event to the nodes' own listeners
 	OpFetchSockets ClusterOp = "fetch_sockets" // a request: describe the selected sockets
 	OpAsk          ClusterOp = "ask"           // a request: emit Event with ack to the selected sockets

@@ -36,8 +36,11 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		ns.refuseConnect(h, err)
 		return
 	}
-	s.renew(s.identity, s.expiresAt)
-	if inner.OpenThen(func() { ns.connected(s) }, hello) {
+	opened := inner.OpenThen(func() {
+		s.renew(s.identity, s.expiresAt)
+		ns.connected(s)
+	}, hello)
+	if opened {
 		if f := ns.rt.opts.Trace.Connected; f != nil {
 			f(ns.name, time.Since(start))
 		}

@@ -213,16 +213,20 @@ func TestUndecided(t *testing.T) {
 						realtime.NamespacePassengers, "p1", realtimetest.SessionID("p1"))
 					troubled = true
 					require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))))
-					took := conn.closedAfter(t, time.Minute)
-					require.GreaterOrEqual(t, took, test.after+time.Second-2*tick)
-					require.LessOrEqual(t, took, test.after+5*time.Second+tick)
-					require.Empty(t, conn.heard(), "no CONNECT_ERROR, and no connect")
-					require.True(t, other.Connected(), "another's connection")
+					start := time.Now()
+					time.Sleep(test.after + time.Second/2)
 					close(release)
 					synctest.Wait()
 					found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
 					require.NoError(t, err)
 					require.Empty(t, found)
+					require.False(t, conn.closed())
+					conn.closedAfter(t, time.Minute)
+					took := conn.ended.Sub(start)
+					require.GreaterOrEqual(t, took, test.after+time.Second-2*tick)
+					require.LessOrEqual(t, took, test.after+5*time.Second+tick)
+					require.Empty(t, conn.heard(), "no CONNECT_ERROR, and no connect")
+					require.True(t, other.Connected(), "another's connection")
 
 					require.Equal(t, []string{"/drivers unavailable"}, j.refusals())
 					require.Empty(t, j.lines(t, logRefused))
@@ -419,4 +423,56 @@ func TestConnectTimeout(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestLeavingDuringTheHandshake: a client that leaves is not admitted, and one
+// that stayed on the connection may come again.
+func TestLeavingDuringTheHandshake(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		connects := 0
+		srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { connects++; return nil })
+		connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
+		for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
+			conn := openRaw(t, srv)
+			entered, release := block(srv, stage)
+			require.Empty(t, conn.say(t, connect))
+			<-entered
+			require.Empty(t, conn.say(t, "41/drivers,"))
+			release()
+			require.Empty(t, conn.heard())
+
+			entered, release = block(srv, stage)
+			require.Empty(t, conn.say(t, connect))
+			<-entered
+			require.NoError(t, conn.body.Close())
+			synctest.Wait()
+			release()
+			synctest.Wait()
+			found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, found)
+			require.Zero(t, connects)
+		}
+		require.Empty(t, j.entered)
+		requireEntered(t, openRaw(t, srv).say(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+	})
+}
+
+// TestShutdownDuringTheHandshake: the questions end with the server, which is no
+// failure of theirs.
+func TestShutdownDuringTheHandshake(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		conn := openRaw(t, srv)
+		entered, _ := srv.Users.Block()
+		require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))))
+		<-entered
+		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+		require.True(t, conn.closed())
+		require.Empty(t, conn.heard())
+		require.Empty(t, j.lines(t, logUndecided))
+	})
 }

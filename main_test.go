@@ -1,3 +1,5 @@
+// No test of this package may leave a goroutine behind.
+
 package realtime_test
 
 import (

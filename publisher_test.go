@@ -107,6 +107,7 @@ func TestTripRoomsLastAsLongAsTheTrip(t *testing.T) {
 					passenger, stranger := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
 					admin, bystander := srv.Admin(t, "a1"), srv.Admin(t, "a2")
 					require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
+					synctest.Wait()
 
 					srv.Publish(t, realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
 					requireFollows(t, driver, "", 1, nil, passenger, stranger, admin, bystander)

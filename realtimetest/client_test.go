@@ -1,3 +1,5 @@
+// The client over each transport: what it says, hears and how it ends.
+
 package realtimetest_test
 
 import (
@@ -254,15 +256,18 @@ func TestServerSilence(t *testing.T) {
 		ln := realtimetest.NewListener()
 		mux := http.NewServeMux()
 		var polls atomic.Int32
+		asked := make(chan struct{})
 		mux.HandleFunc("/socket.io/", func(w http.ResponseWriter, r *http.Request) {
 			if r.Method == http.MethodPost {
 				fmt.Fprint(w, "ok")
+				close(asked)
 				return
 			}
 			switch polls.Add(1) {
 			case 1:
 				fmt.Fprint(w, `0{"sid":"s","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`)
 			case 2:
+				<-asked
 				fmt.Fprint(w, `40/drivers,{"sid":"x"}`)
 			default:
 				<-r.Context().Done()

@@ -1,3 +1,5 @@
+// The conformance suites, run on what this package and the library bring.
+
 package realtimetest_test
 
 import (

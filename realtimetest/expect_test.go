@@ -1,3 +1,5 @@
+// Expect and ExpectNone, where they fail too; and the hub when it is cut.
+
 package realtimetest_test
 
 import (

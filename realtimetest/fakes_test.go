@@ -1,3 +1,5 @@
+// The fakes.
+
 package realtimetest_test
 
 import (

@@ -33,7 +33,7 @@ type route struct {
 	namespace string
 }
 
-// parcel is a message on its way, or with answer a request.
+// parcel is a message on its way, or with offer a request.
 type parcel struct {
 	message []byte
 	offer   func(message realtime.ClusterMessage) // takes a request over

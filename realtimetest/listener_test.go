@@ -1,3 +1,5 @@
+// The network in memory, which has to be like TCP where it matters.
+
 package realtimetest_test
 
 import (

@@ -1,3 +1,5 @@
+// What the tests have in common.
+
 package realtimetest_test
 
 import (

@@ -1,3 +1,5 @@
+// The client's packet codec.
+
 package realtimetest
 
 import (

@@ -144,6 +144,11 @@ func (s *Server) shutdown(t testing.TB) {
 	if err := s.Realtime.Shutdown(ctx); err != nil {
 		t.Errorf("closing the realtime server: %v", err)
 	}
+	if s.hub != nil {
+		if err := s.hub.hub.Err(); err != nil {
+			t.Errorf("the hub: %v", err)
+		}
+	}
 	if err := s.http.Close(); err != nil {
 		t.Errorf("closing the http server: %v", err)
 	}

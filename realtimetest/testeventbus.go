@@ -214,14 +214,27 @@ func testBusConcurrency(t *testing.T, b realtime.EventBus) {
 
 func testBusBegin(t *testing.T, b realtime.EventBus) {
 	var early, late busRecorder
-	subscribe(t, b, early.handle)
-	publish(t, b, event("a", 1))
-	eventually(t, "the first event arrives", func() bool { return len(early.all()) == 1 })
+	entered, release := make(chan struct{}), make(chan struct{})
+	enter := sync.OnceFunc(func() { close(entered) })
+	subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
+		enter()
+		<-release
+		return early.handle(ctx, e)
+	})
+	// One event is being handled and one waits when the other handler comes.
+	publish(t, b, event("a", 1), event("a", 2))
+	select {
+	case <-entered:
+	case <-time.After(patience):
+		t.Error("the handler was not called")
+	}
 	subscribe(t, b, late.handle)
-	publish(t, b, event("a", 2), event("a", 3))
-	eventually(t, "the late subscriber gets the others", func() bool { return len(late.all()) >= 2 })
-	if got := late.ids(); !slices.Equal(got, []string{"a/2", "a/3"}) {
-		t.Errorf("the late subscriber got %v, want a/2 and a/3", got)
+	close(release)
+	publish(t, b, event("a", 3), event("a", 4))
+	eventually(t, "the early subscriber gets everything", func() bool { return len(early.all()) == 4 })
+	eventually(t, "the late subscriber gets what came after it", func() bool { return len(late.all()) >= 2 })
+	if got := late.ids(); !slices.Equal(got, []string{"a/3", "a/4"}) {
+		t.Errorf("the late subscriber got %v, want a/3 and a/4", got)
 	}
 }
 

@@ -291,7 +291,8 @@ func (r report) surroundings(p printer) {
 				continue
 			}
 			noise = append(noise, v)
-			if x.V[prefix+"generator_core_pct"] > 95 && x.V[prefix+"server_core_pct"] < 90 {
+			// At a set rate it never sleeps, and is no limit.
+			if x.V[prefix+"generator_core_pct"] > 95 && x.V[prefix+"server_core_pct"] < 90 && x.V["offered_per_s"] == 0 {
 				limited[strings.TrimSuffix(x.Label+" "+x.Name+" "+strings.TrimSuffix(prefix, "_"), " ")]++
 			}
 		}

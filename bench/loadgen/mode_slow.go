@@ -8,8 +8,8 @@ import "time"
 const (
 	slowRounds = 3     // with and without the slow one, in turn
 	slowFill   = 25    // broadcasts at a time until nothing goes out to it
-	slowStep   = 500   // broadcasts between two looks at the server's memory
-	slowMost   = 60000 // broadcasts after which it counts as never dropped
+	slowStep   = 1000  // broadcasts between two looks at the server's memory
+	slowMost   = 40000 // broadcasts after which it counts as never dropped
 )
 
 func (b *bench) slow() {

@@ -37,23 +37,20 @@ func (s *Session) end(reason Reason, status ws.StatusCode, discard bool) {
 	if discard {
 		s.out.clear()
 	}
-	// A client whose probe was answered may read on no other connection.
-	probe, c := s.probe, s.ws
-	if probe != nil && probe.probed {
-		probe = nil
-	} else {
-		s.probe = nil
-	}
-	if c != nil {
+	if s.ws != nil {
 		s.out.push(closeFrame(status))
 	}
+	// A client whose probe was answered may read on no other connection.
+	var probe *wsConn
+	if s.probe != nil && !s.probe.probed {
+		probe = s.takeProbeLocked()
+	}
+	conns := [...]*wsConn{s.ws, s.probe}
 	s.wakeLocked()
 	if probe != nil {
 		probe.link.close()
 	}
-	if c != nil {
-		c.link.resume() // to discard what comes: unread, it would make the close a reset
-	}
+	resume(conns[:]) // to discard what comes: unread, it would make the close a reset
 	s.handler.Closed(reason)
 }
 
@@ -96,8 +93,7 @@ func (s *Session) abort(reason Reason) {
 	s.srv.cfg.Wheel.Stop(&s.timer)
 	s.unblockLocked()
 	s.out.clear()
-	probe, c := s.probe, s.ws
-	s.probe = nil
+	probe, c := s.takeProbeLocked(), s.ws
 	s.wakePollLocked()
 	s.mu.Unlock()
 	if probe != nil {

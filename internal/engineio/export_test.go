@@ -1,5 +1,13 @@
 package engineio
 
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/rodando/realtime/internal/wheel"
+)
+
 // What only tests need to see.
 
 // Polled reports whether a poll is open.
@@ -32,3 +40,26 @@ func (s *Session) Probing() bool {
 
 // FireTimer is what the session's timer calls.
 func (s *Session) FireTimer() { s.timedOut() }
+
+// Has reports whether a session has begun and not ended.
+func (s *Server) Has(id string) bool { return s.session(id) != nil }
+
+// ignore is a handler for which nothing matters.
+type ignore struct{}
+
+func (ignore) Message([]byte, bool) error { return nil }
+func (ignore) Serve()                     {}
+func (ignore) Closed(Reason)              {}
+
+// newServer returns a server to be driven from inside.
+func newServer(t testing.TB) *Server {
+	w := wheel.New(10 * time.Millisecond)
+	t.Cleanup(w.Close)
+	return NewServer(Config{
+		PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second, UpgradeTimeout: 10 * time.Second,
+		CloseTimeout: time.Second, WriteTimeout: 10 * time.Second,
+		MaxPayload: 100_000, MaxPackets: 1000, MaxOutboxBytes: 8 << 20, MaxOutboxMessages: 10_000,
+		Wheel:  w,
+		Accept: func(*Session, *http.Request) Handler { return ignore{} },
+	})
+}

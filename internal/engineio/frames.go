@@ -35,7 +35,9 @@ var readers = sync.Pool{New: func() any { return new(reader) }}
 func (c *wsConn) feed(r *reader, b []byte) (more, work bool) {
 	c.s.recv.Lock()
 	defer c.s.handedOn()
-	more = c.parse(r, b)
+	if more = c.parse(r, b); !more {
+		c.pend = nil
+	}
 	work, c.s.work = c.s.work, false
 	return more, work
 }
@@ -65,7 +67,6 @@ func (c *wsConn) parse(r *reader, b []byte) bool {
 		b = b[n+int(h.Length):]
 		ws.Cipher(payload, h.Mask, 0)
 		if !c.frame(h, payload) {
-			c.pend = nil
 			return false
 		}
 	}

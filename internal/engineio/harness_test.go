@@ -128,7 +128,7 @@ func (l *pipeListener) dial() (net.Conn, error) {
 // server is an Engine.IO server with what is around it.
 type server struct {
 	*engineio.Server
-	t     *testing.T
+	t     testing.TB
 	host  *http.Server
 	http  *http.Client
 	dial  func() (net.Conn, error)
@@ -193,7 +193,7 @@ func (h *handler) Serve() {
 func (h *handler) Closed(reason engineio.Reason) { h.closed <- reason }
 
 // ended waits for the session's end and returns the reason.
-func (h *handler) ended(t *testing.T) engineio.Reason {
+func (h *handler) ended(t testing.TB) engineio.Reason {
 	t.Helper()
 	return receive(t, h.closed)
 }
@@ -204,7 +204,7 @@ func text(s string) *engineio.Message {
 }
 
 // receive takes from a channel what must come.
-func receive[T any](t *testing.T, c <-chan T) T {
+func receive[T any](t testing.TB, c <-chan T) T {
 	t.Helper()
 	select {
 	case v := <-c:
@@ -216,7 +216,7 @@ func receive[T any](t *testing.T, c <-chan T) T {
 }
 
 // eventually waits for a condition that nothing announces.
-func eventually(t *testing.T, what string, cond func() bool) {
+func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
 		require.True(t, time.Now().Before(end), what)
@@ -239,7 +239,7 @@ func defaults(tick time.Duration) *setup {
 }
 
 // start runs a server on loopback connections of a kind.
-func start(t *testing.T, c carrier, change ...func(*setup)) *server {
+func start(t testing.TB, c carrier, change ...func(*setup)) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -258,7 +258,7 @@ func start(t *testing.T, c carrier, change ...func(*setup)) *server {
 }
 
 // startInMemory runs a server on pipes, for use inside a synctest bubble.
-func startInMemory(t *testing.T, change ...func(*setup)) *server {
+func startInMemory(t testing.TB, change ...func(*setup)) *server {
 	t.Helper()
 	l := newPipeListener()
 	set := defaults(50 * time.Millisecond)
@@ -268,7 +268,7 @@ func startInMemory(t *testing.T, change ...func(*setup)) *server {
 	return serve(t, set, l, l.dial)
 }
 
-func serve(t *testing.T, set *setup, l net.Listener, dial func() (net.Conn, error)) *server {
+func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, error)) *server {
 	s := &server{t: t, dial: dial, wheel: set.engine.Wheel, sessions: make(chan *handler, 10_000)}
 	set.engine.Accept = func(es *engineio.Session, _ *http.Request) engineio.Handler {
 		h := &handler{Session: es, set: set, in: make(chan message, 10_000), closed: make(chan engineio.Reason, 2)}
@@ -280,6 +280,7 @@ func serve(t *testing.T, set *setup, l net.Listener, dial func() (net.Conn, erro
 		set.host.Handler = s.Server
 	}
 	s.host = &set.host
+	s.host.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // of handshakes that tests break off
 	transport := &http.Transport{
 		DialContext:        func(context.Context, string, string) (net.Conn, error) { return dial() },
 		DisableCompression: true,
@@ -338,7 +339,7 @@ type opened struct {
 	MaxPayload   int      `json:"maxPayload"`
 }
 
-func parseOpen(t *testing.T, packet string) opened {
+func parseOpen(t testing.TB, packet string) opened {
 	t.Helper()
 	require.True(t, strings.HasPrefix(packet, "0{"), packet)
 	var o opened
@@ -453,7 +454,7 @@ const (
 
 // wsClient is a client on a websocket.
 type wsClient struct {
-	t    *testing.T
+	t    testing.TB
 	conn net.Conn
 	in   *bufio.Reader
 	sid  string

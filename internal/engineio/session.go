@@ -303,10 +303,17 @@ func (s *Session) Resume() {
 	}
 	s.paused = false
 	s.unblockLocked()
-	c := s.ws
+	conns := [...]*wsConn{s.ws, s.probe}
 	s.mu.Unlock()
-	if c != nil {
-		c.link.resume()
+	resume(conns[:])
+}
+
+// resume lets websockets read on; some may be nil.
+func resume(conns []*wsConn) {
+	for _, c := range conns {
+		if c != nil {
+			c.link.resume()
+		}
 	}
 }
 

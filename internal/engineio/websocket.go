@@ -134,14 +134,24 @@ func (c *wsConn) dropProbe() bool {
 	c.s.mu.Lock()
 	ok := c.s.probe == c
 	if ok {
-		c.s.probe = nil
-		c.s.srv.cfg.Wheel.Stop(c.expiry)
+		c.s.takeProbeLocked()
 	}
 	c.s.mu.Unlock()
 	if ok {
 		c.link.close()
 	}
 	return ok
+}
+
+// takeProbeLocked ends the time in which a websocket is about to take over and
+// returns the websocket, if there is one.
+func (s *Session) takeProbeLocked() *wsConn {
+	c := s.probe
+	if c != nil {
+		s.srv.cfg.Wheel.Stop(c.expiry)
+		s.probe, c.expiry = nil, nil
+	}
+	return c
 }
 
 // upgrading handles a packet of a websocket that has not taken over yet and
@@ -164,9 +174,8 @@ func (c *wsConn) upgrading(packet []byte) bool {
 			s.mu.Unlock()
 			return false
 		}
-		s.srv.cfg.Wheel.Stop(c.expiry)
-		s.probe, s.ws, s.woken = nil, c, false
-		c.expiry = nil
+		s.takeProbeLocked()
+		s.ws, s.woken = c, false
 		if s.state == stateClosing {
 			s.out.push(closeFrame(ws.StatusNormalClosure))
 		}

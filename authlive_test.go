@@ -1,0 +1,869 @@
+// A live socket stays authorised: what ends it, in which words, and how it is
+// renewed in place. And revocations, which win over any handshake.
+
+package realtime_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// publish puts an event on the bus of a node and waits until all have handled it.
+func publish(t *testing.T, srv *realtimetest.Server, e realtime.DomainEvent) {
+	t.Helper()
+	require.NoError(t, srv.Realtime.Publish(t.Context(), e))
+	require.NoError(t, srv.Settle(t.Context()))
+	synctest.Wait()
+}
+
+// TestRevocationDuringTheHandshake publishes a revocation while a check hangs,
+// on the same node or another. The repositories still say the old state
+// afterwards, as one that lags does. The client is refused at once, or as soon
+// as the token has told who he is, whatever the check says in the end.
+func TestRevocationDuringTheHandshake(t *testing.T) {
+	revocations := map[string]realtime.DomainEvent{
+		"session":            realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"},
+		"session, no user":   realtime.SessionRevoked{SID: realtimetest.SessionID("d1")},
+		"banned":             realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessBanned},
+		"role changed":       realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged},
+		"another's session":  realtime.SessionRevoked{SID: "s2", UserID: "d1"},
+		"another user":       realtime.UserAccessChanged{UserID: "d2", Change: realtime.AccessBanned},
+		"of another meaning": realtime.SessionRefreshed{UserID: "d1", OldSID: "s2", NewSID: realtimetest.SessionID("d1")},
+	}
+	harmless := map[string]bool{"another's session": true, "another user": true, "of another meaning": true}
+	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
+		for name, event := range revocations {
+			for _, node := range []int{0, 1} {
+				t.Run(fmt.Sprintf("%s, %s, node %d", stage, name, node), func(t *testing.T) {
+					inBubble(t, func(t *testing.T) {
+						j, kept := keep(t)
+						nodes := realtimetest.NewCluster(t, 2, kept, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+						srv := nodes[0]
+						connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
+						conn := openRaw(t, srv)
+						entered, release := block(srv, stage)
+						require.Empty(t, conn.say(t, connect))
+						<-entered
+						publish(t, nodes[node], event)
+						got := conn.heard()
+						switch {
+						case harmless[name]:
+							require.Empty(t, got)
+							release()
+							got := conn.heard()
+							require.GreaterOrEqual(t, len(got), 2)
+							requireEntered(t, got[:2], realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+							require.Empty(t, j.refusals())
+							return
+						case stage == "tokens":
+							require.Empty(t, got)
+							release()
+							got = conn.heard()
+						}
+						require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, got)
+						release()
+						require.Empty(t, conn.heard())
+						found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+						require.NoError(t, err)
+						require.Empty(t, found)
+						require.Equal(t, []string{"/drivers invalid_session"}, j.refusals())
+						lines := j.lines(t, logRefused)
+						require.Len(t, lines, 1, "once")
+						require.Equal(t, "invalid_session", lines[0]["code"])
+						require.Equal(t, "d1", lines[0]["user"])
+
+						// What is over does not stick: the repositories decide again.
+						requireEntered(t, conn.say(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+					})
+				})
+			}
+		}
+	}
+}
+
+// TestRevocationInAuthorize: the same in a namespace of the host's, whose own
+// check hangs.
+func TestRevocationInAuthorize(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		hang := make(chan struct{})
+		addNamespace(t, srv, "/support", realtime.NamespaceOptions{
+			Authorize: func(context.Context, realtime.Identity) error { <-hang; return nil },
+		})
+		connect := connectPacket("/support", j.secret(srv.Login("u1", "agent")))
+		conn := openRaw(t, srv)
+		require.Empty(t, conn.say(t, connect))
+		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "u1", "fired"))
+		require.Equal(t, []string{invalidSession("/support")}, conn.heard())
+		require.Empty(t, conn.say(t, connect))
+		require.NoError(t, srv.Realtime.DisconnectSession(t.Context(), realtimetest.SessionID("u1"), ""))
+		require.Equal(t, []string{invalidSession("/support")}, conn.heard())
+		close(hang)
+		require.Empty(t, conn.heard())
+		require.Equal(t, []string{"/support invalid_session", "/support invalid_session"}, j.refusals())
+	})
+}
+
+// TestRevocationOfSeveralHandshakes: each pending CONNECT of the session is
+// refused, and none of another, while verifications overlap.
+func TestRevocationOfSeveralHandshakes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+		one, two := srv.Login("d1", realtime.UserDriver), srv.Login("d2", realtime.UserDriver)
+		entered, release := srv.Tokens.Block()
+		early := openRaw(t, srv)
+		require.Empty(t, early.say(t, connectPacket(realtime.NamespaceDrivers, one)))
+		<-entered
+		other := openRaw(t, srv)
+		require.Empty(t, other.say(t, connectPacket(realtime.NamespaceDrivers, two)))
+		publish(t, srv, realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged})
+		// He who comes behind the revocation has seen it in the repositories, and
+		// may be let in again meanwhile.
+		late := openRaw(t, srv)
+		require.Empty(t, late.say(t, connectPacket(realtime.NamespaceDrivers, one)))
+		release()
+		require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, early.heard())
+		requireEntered(t, other.heard(), realtime.NamespaceDrivers, "d2", realtimetest.SessionID("d2"))
+		requireEntered(t, late.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+	})
+}
+
+// TestRevocationRefusesTheOriginalsWay: with RefuseAfterConnect too nobody is
+// admitted.
+func TestRevocationRefusesTheOriginalsWay(t *testing.T) {
+	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
+		t.Run(stage, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RefuseAfterConnect = true })
+				srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { t.Error("connected"); return nil })
+				connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
+				conn := openRaw(t, srv)
+				entered, release := block(srv, stage)
+				require.Empty(t, conn.say(t, connect))
+				<-entered
+				publish(t, srv, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+				release()
+				got := conn.heard()
+				require.NotEmpty(t, got)
+				require.NotContains(t, strings.Join(got, ""), "hello")
+				if stage != "trips" { // there it had been admitted already
+					require.Len(t, got, 2)
+					require.Equal(t, "41/drivers,", got[1])
+				}
+			})
+		})
+	}
+}
+
+// TestRevoked: all of the session's sockets are told first and then put out of
+// every namespace on every node; the user's others are told and stay; so do
+// other users on the same connection.
+func TestRevoked(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2)
+		for _, srv := range nodes {
+			addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+		}
+		phone := nodes[0].Driver(t, "d1")
+		tablet := nodes[1].Driver(t, "d1", realtimetest.Polling())
+		watch := nodes[1].Driver(t, "d1", realtimetest.Session("another"))
+		token := realtimetest.Token(nodes[0].Login("d1", realtime.UserDriver))
+		support, err := phone.Join(t.Context(), "/support", token)
+		require.NoError(t, err)
+		shared, err := nodes[0].Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(nodes[0].Login("p1", realtime.UserPassenger)))
+		require.NoError(t, err)
+		guest, err := shared.Join(t.Context(), realtime.NamespaceDrivers, token)
+		require.NoError(t, err)
+		stranger := nodes[0].Driver(t, "d2")
+
+		at := time.Now()
+		publish(t, nodes[1], realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1", Reason: "stolen", At: at})
+		var ids []string
+		for _, c := range []*realtimetest.Client{phone, tablet, support, guest, watch} {
+			told, err := c.NextRaw(t.Context(), realtime.EventSessionRevoked.Name())
+			require.NoError(t, err)
+			var payload map[string]any
+			require.NoError(t, json.Unmarshal(told.Args[0], &payload))
+			ids = append(ids, payload["eventId"].(string))
+			delete(payload, "eventId")
+			require.Equal(t, map[string]any{"sid": realtimetest.SessionID("d1"), "reason": "stolen", "at": iso(at)}, payload)
+		}
+		for _, id := range ids {
+			require.Equal(t, ids[0], id)
+		}
+		for _, c := range []*realtimetest.Client{phone, tablet, support, guest} {
+			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t), "%s is told by a DISCONNECT", c)
+		}
+		time.Sleep(2 * time.Minute)
+		require.True(t, watch.Connected())
+		require.True(t, shared.Connected(), "another user's socket on the same connection")
+		require.True(t, stranger.Connected())
+		realtimetest.ExpectNone(t, watch)
+		realtimetest.ExpectNone(t, shared)
+		realtimetest.ExpectNone(t, stranger)
+	})
+}
+
+// TestBanned: every socket of the user, whatever the session.
+func TestBanned(t *testing.T) {
+	changes := map[string]struct {
+		do     func(ctx context.Context, srv *realtimetest.Server) error
+		reason string
+	}{
+		"banned": {func(ctx context.Context, srv *realtimetest.Server) error {
+			return srv.Realtime.Publish(ctx, realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessBanned})
+		}, "banned"},
+		"with a reason": {func(ctx context.Context, srv *realtimetest.Server) error {
+			return srv.Realtime.Publish(ctx, realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessDeactivated, Reason: "left us"})
+		}, "left us"},
+		"DisconnectUser": {func(ctx context.Context, srv *realtimetest.Server) error {
+			return srv.Realtime.DisconnectUser(ctx, "d1", "role changed")
+		}, "role changed"},
+	}
+	for name, change := range changes {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				nodes := realtimetest.NewCluster(t, 2)
+				clients := []*realtimetest.Client{
+					nodes[0].Driver(t, "d1"),
+					nodes[0].Driver(t, "d1", realtimetest.Session("s2"), realtimetest.Polling()),
+					nodes[1].Driver(t, "d1", realtimetest.Session("s3"), realtimetest.Upgrade()),
+				}
+				other := nodes[1].Driver(t, "d2")
+				require.NoError(t, change.do(t.Context(), nodes[0]))
+				for _, c := range clients {
+					told := realtimetest.Expect(t, c, realtime.EventSessionRevoked)
+					require.Nil(t, told.SID)
+					require.Equal(t, change.reason, *told.Reason)
+					require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
+				}
+				realtimetest.ExpectNone(t, other)
+				require.True(t, other.Connected())
+			})
+		})
+	}
+}
+
+// requireExpired checks that a client was told that its authorisation ended at a
+// time, at that time, and that its transport was closed within a second.
+func requireExpired(t *testing.T, c *realtimetest.Client, at time.Time) {
+	t.Helper()
+	c = c.Within(time.Until(at) + 2*time.Second)
+	require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
+	require.LessOrEqual(t, time.Since(at), time.Second)
+	told, err := c.NextRaw(t.Context(), realtime.EventAuthExpired.Name())
+	require.NoError(t, err)
+	require.Len(t, told.Args, 1)
+	require.Equal(t, `{"at":"`+iso(at)+`"}`, string(told.Args[0]))
+	require.GreaterOrEqual(t, told.At.Sub(at), -tick, "too early")
+	require.LessOrEqual(t, told.At.Sub(at), time.Second, "too late")
+	require.Equal(t, realtime.EventAuthExpired.Name(), c.Received()[len(c.Received())-1].Event)
+}
+
+func TestExpiry(t *testing.T) {
+	start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // of each bubble
+	tests := map[string]struct {
+		token, session time.Duration // session 0: not set
+		want           time.Duration
+	}{
+		"token":                {token: 90 * time.Second, want: 90 * time.Second},
+		"token, a fraction":    {token: 61*time.Second + 7*time.Millisecond, want: 61*time.Second + 7*time.Millisecond},
+		"token, soon":          {token: time.Second, want: time.Second},
+		"session before token": {token: time.Hour, session: 2 * time.Minute, want: 2 * time.Minute},
+		"token before session": {token: 2 * time.Minute, session: time.Hour, want: 2 * time.Minute},
+	}
+	over := map[string][]realtimetest.Option{
+		"websocket": nil, "polling": {realtimetest.Polling()}, "upgrade": {realtimetest.Upgrade()},
+	}
+	for name, test := range tests {
+		for transport, opts := range over {
+			t.Run(name+", "+transport, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					srv := realtimetest.NewServer(t)
+					session := realtime.Session{ID: "s1", UserID: "d1"}
+					if test.session > 0 {
+						session.AccessTokenExpiresAt = start.Add(test.session)
+					}
+					srv.Sessions.Set(session)
+					token := srv.Tokens.Mint("d1", "s1", test.token)
+					c := srv.Driver(t, "d1", append(opts, realtimetest.Session("s1"), realtimetest.Token(token))...)
+					stays := srv.Driver(t, "d2")
+					requireExpired(t, c, start.Add(test.want))
+					require.True(t, stays.Connected())
+				})
+			})
+		}
+	}
+}
+
+// TestExpiryTakesTheConnection: other namespaces on it fall with it; but only a
+// socket that is still there expires.
+func TestExpiryTakesTheConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		exp := time.Now().Add(time.Minute)
+		join := func() (*realtimetest.Client, *realtimetest.Client) {
+			p := srv.Passenger(t, "p1")
+			srv.Login("d1", realtime.UserDriver)
+			d, err := p.Join(t.Context(), realtime.NamespaceDrivers,
+				realtimetest.Token(srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), time.Until(exp))))
+			require.NoError(t, err)
+			return p, d
+		}
+		passenger, driver := join()
+		bystander, left := join()
+		left.Close()
+		requireExpired(t, driver, exp)
+		require.Equal(t, realtimetest.ReasonTransportClose, passenger.Disconnected(t))
+		realtimetest.ExpectNone(t, passenger)
+		time.Sleep(time.Minute)
+		require.True(t, bystander.Connected())
+	})
+}
+
+// TestExpiryFarAway: an expiry beyond what a timer can wait for does not fire.
+func TestExpiryFarAway(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		srv.Tokens.Set("forever", realtime.Claims{
+			Subject: "d1", SessionID: realtimetest.SessionID("d1"), ExpiresAt: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC),
+		})
+		c := srv.Driver(t, "d1", realtimetest.Token("forever"))
+		time.Sleep(time.Hour)
+		require.True(t, c.Connected())
+		realtimetest.ExpectNone(t, c)
+	})
+}
+
+// TestLeewayNeverProlongsALiveSocket: nor does it let an expired token in.
+func TestLeewayNeverProlongsALiveSocket(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		secret := []byte("a secret of thirty-two bytes, ok")
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
+			o.Tokens = realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute})
+		})
+		exp := time.Now().Add(30 * time.Second)
+		token := j.secret(realtimetest.MintJWT(secret, map[string]any{
+			"sub": "d1", "sid": realtimetest.SessionID("d1"), "exp": exp,
+			"nbf": time.Now().Add(50 * time.Second), "iat": time.Now().Add(50 * time.Second),
+		}))
+		c := srv.Driver(t, "d1", realtimetest.Token(token))
+		requireExpired(t, c, exp)
+		time.Sleep(time.Until(exp)) // a timer may be a tick early
+		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
+		requireRefused(t, err, realtime.CodeTokenExpired, "Access token expired")
+	})
+}
+
+// TestExpiryDuringTheHandshake: a token that runs out while a check hangs does
+// not give a socket that lives.
+func TestExpiryDuringTheHandshake(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		srv.Login("d1", realtime.UserDriver)
+		token := srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), time.Second)
+		conn := openRaw(t, srv)
+		entered, release := srv.Sessions.Block()
+		require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+		<-entered
+		time.Sleep(2 * time.Second)
+		release()
+		require.LessOrEqual(t, conn.closedAfter(t, 2*time.Second), 2*tick)
+		got := conn.heard()
+		require.Contains(t, got[len(got)-1], "auth:expired")
+	})
+}
+
+// refresh sends auth:refresh with any body and returns the ack.
+func refresh(t *testing.T, c *realtimetest.Client, body string) string {
+	t.Helper()
+	var args realtime.Raw
+	if body != "" {
+		args.Args = []json.RawMessage{json.RawMessage(body)}
+	}
+	ack, err := c.CallRaw(t.Context(), "auth:refresh", args)
+	require.NoError(t, err)
+	require.Len(t, ack.Args, 1)
+	return string(ack.Args[0])
+}
+
+func refreshWith(token string) string { return `{"token":` + quote(token) + `}` }
+
+func refreshed(at time.Time) string {
+	return fmt.Sprintf(`{"ok":true,"data":{"expiresAt":%q}}`, iso(at))
+}
+
+func refreshRefused(code realtime.Code, message string) string {
+	return fmt.Sprintf(`{"ok":false,"error":{"code":%q,"message":%q}}`, code, message)
+}
+
+func TestRefreshKeepsTheSocketAlive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		sid := realtimetest.SessionID("d1")
+		mint := func(ttl time.Duration) string { return j.secret(srv.Tokens.Mint("d1", sid, ttl)) }
+		first := time.Now().Add(time.Minute)
+		c := srv.Driver(t, "d1", realtimetest.Token(mint(time.Minute)))
+		id := c.ID()
+
+		// Later, in the same session, whatever the case of the scheme.
+		time.Sleep(30 * time.Second)
+		second := time.Now().Add(time.Hour)
+		require.Equal(t, refreshed(second), refresh(t, c, refreshWith("bearer "+mint(time.Hour))))
+		time.Sleep(time.Until(first) + time.Minute)
+		require.True(t, c.Connected(), "the first token's end has no meaning any more")
+
+		// Earlier than it was.
+		third := time.Now().Add(2 * time.Minute)
+		require.Equal(t, refreshed(third), refresh(t, c, refreshWith(mint(2*time.Minute))))
+		require.Equal(t, id, c.ID())
+		realtimetest.ExpectNone(t, c)
+
+		// The session's own end counts, as it is now.
+		fourth := time.Now().Add(time.Minute)
+		srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d1", AccessTokenExpiresAt: fourth})
+		require.Equal(t, refreshed(fourth), refresh(t, c, refreshWith(mint(time.Hour))))
+		requireExpired(t, c, fourth)
+	})
+}
+
+// TestRefreshMovesTheSession: to the new session's room, and out of the old.
+func TestRefreshMovesTheSession(t *testing.T) {
+	for _, revoke := range []string{"old", "new"} {
+		t.Run(revoke, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t)
+				c := srv.Driver(t, "d1", realtimetest.Session("old"))
+				srv.Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
+				end := time.Now().Add(time.Hour)
+				require.Equal(t, refreshed(end), refresh(t, c, refreshWith(srv.Tokens.Mint("d1", "new", time.Hour))))
+				found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+				require.NoError(t, err)
+				require.Len(t, found, 1)
+				require.Equal(t, "new", found[0].Identity.SessionID)
+				require.ElementsMatch(t, []string{"driver:d1", "session:new"}, found[0].Rooms)
+
+				publish(t, srv, realtime.SessionRevoked{SID: revoke, UserID: "d1"})
+				require.Equal(t, revoke, *realtimetest.Expect(t, c, realtime.EventSessionRevoked).SID)
+				if revoke == "new" {
+					require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
+					return
+				}
+				synctest.Wait()
+				require.True(t, c.Connected())
+				requireExpired(t, c, end)
+			})
+		})
+	}
+}
+
+// TestRefreshRefused: the checks are those of the handshake. The socket keeps
+// what it had, no more and no less.
+func TestRefreshRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		end := time.Now().Add(time.Hour)
+		c := srv.Driver(t, "d1")
+		sid := realtimetest.SessionID("d1")
+		driver := realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true}
+		session := realtime.Session{ID: sid, UserID: "d1"}
+		good := func() string { return refreshWith(j.secret(srv.Tokens.Mint("d1", sid, 2*time.Hour))) }
+		claims := func(claims realtime.Claims) string {
+			srv.Tokens.Set(j.secret("claimed"), claims)
+			return refreshWith("claimed")
+		}
+		later := time.Now().Add(2 * time.Hour)
+
+		for name, body := range map[string]string{
+			"none": "", "empty": `{}`, "null": `null`, "no object": `"x"`, "null token": `{"token":null}`,
+			"empty token": `{"token":""}`, "number": `{"token":1}`, "another case": `{"Token":"x"}`,
+		} {
+			require.Contains(t, refresh(t, c, body), `{"ok":false,"error":{"code":"invalid_payload",`, name)
+		}
+		const unauthorized = realtime.CodeUnauthorized
+		tests := []struct{ name, body, want string }{
+			{"only a scheme", refreshWith("Bearer "), refreshRefused(unauthorized, "Missing token")},
+			{"bad", refreshWith(j.secret("nobody's")), refreshRefused(unauthorized, "Invalid token")},
+			{"too long", refreshWith(strings.Repeat("L", 8193)), refreshRefused(unauthorized, "Invalid token")},
+			{"no exp", claims(realtime.Claims{Subject: "d1", SessionID: sid}), refreshRefused(unauthorized, "Invalid token")},
+		}
+		for _, test := range tests {
+			require.Equal(t, test.want, refresh(t, c, test.body), test.name)
+		}
+		require.Equal(t, refreshRefused(unauthorized, "Access token expired"),
+			refresh(t, c, claims(realtime.Claims{Subject: "d1", SessionID: sid, ExpiresAt: time.Now()})))
+		require.Equal(t, refreshRefused(unauthorized, "Missing sub/sid"), refresh(t, c, claims(realtime.Claims{Subject: "d1", ExpiresAt: later})))
+
+		srv.Users.Delete("d1")
+		require.Equal(t, refreshRefused(unauthorized, "User not found"), refresh(t, c, good()))
+		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserPassenger, Active: true})
+		require.Equal(t, refreshRefused(unauthorized, "Wrong userType"), refresh(t, c, good()))
+		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver})
+		require.Equal(t, refreshRefused(unauthorized, "User inactive"), refresh(t, c, good()))
+		srv.Users.Set(driver)
+
+		srv.Sessions.Delete(sid)
+		require.Equal(t, refreshRefused(unauthorized, "Invalid session"), refresh(t, c, good()))
+		srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d2"})
+		require.Equal(t, refreshRefused(unauthorized, "Invalid session"), refresh(t, c, good()))
+		srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d1", Revoked: true})
+		require.Equal(t, refreshRefused(unauthorized, "Invalid session"), refresh(t, c, good()))
+		srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d1", AccessTokenExpiresAt: time.Now()})
+		require.Equal(t, refreshRefused(unauthorized, "Access expired"), refresh(t, c, good()))
+		srv.Sessions.Set(session)
+
+		require.Equal(t, refreshRefused(realtime.CodeForbidden, "the token is another user's"),
+			refresh(t, c, refreshWith(j.secret(srv.Login("d2", realtime.UserDriver)))))
+		require.Empty(t, j.lines(t, logFailed), "a refusal is the client's affair")
+
+		for _, stage := range []string{"tokens", "users", "sessions"} {
+			fail(srv, stage, realtime.Errorf("detail", "of the database"))
+			require.Equal(t, refreshRefused(realtime.CodeUnavailable, "not available, try again"), refresh(t, c, good()), stage)
+			fail(srv, stage, nil)
+		}
+		require.Len(t, j.lines(t, logFailed), 3)
+
+		found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"driver:d1", "session:" + sid}, found[0].Rooms)
+		realtimetest.ExpectNone(t, c)
+		requireExpired(t, c, end)
+	})
+}
+
+// TestRefreshUndecided: a panic and a host that does not answer are no verdict,
+// and leave the socket as it was.
+func TestRefreshUndecided(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		trouble := func(context.Context) error { return nil }
+		srv := newHost(t, func(ctx context.Context, stage string) error {
+			if stage == "tokens" {
+				return trouble(ctx)
+			}
+			return nil
+		}, kept)
+		c := srv.Driver(t, "d1").Within(time.Minute)
+		token := j.secret(srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 2*time.Hour))
+		unavailable := refreshRefused(realtime.CodeUnavailable, "not available, try again")
+
+		trouble = func(context.Context) error { panic("no verdict on " + token) }
+		require.Equal(t, unavailable, refresh(t, c, refreshWith(token)))
+		trouble = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+		start := time.Now()
+		require.Equal(t, unavailable, refresh(t, c, refreshWith(token)))
+		require.Equal(t, 5*time.Second, time.Since(start))
+
+		lines := j.lines(t, logFailed)
+		require.Len(t, lines, 2)
+		for _, line := range lines {
+			require.Equal(t, realtime.NamespaceDrivers, line["namespace"])
+			require.Equal(t, "auth:refresh", line["event"])
+			require.Equal(t, c.ID(), line["socket"])
+			require.Equal(t, "d1", line["user"])
+		}
+		require.Contains(t, lines[0]["error"], "no verdict on [token]")
+		require.Contains(t, lines[0]["stack"], "TestRefreshUndecided")
+
+		trouble = func(context.Context) error { return nil }
+		require.Equal(t, refreshed(time.Now().Add(2*time.Hour-5*time.Second)), refresh(t, c, refreshWith(token)))
+	})
+}
+
+// TestRevocationDuringRefresh: it wins here too. What it is of decides what is
+// left: the socket's own session or user, nothing; the new session, the old.
+func TestRevocationDuringRefresh(t *testing.T) {
+	tests := map[string]struct {
+		sid   string // of the new token
+		event realtime.DomainEvent
+		stays bool
+	}{
+		"the new session":  {"new", realtime.SessionRevoked{SID: "new", UserID: "d1"}, true},
+		"the old session":  {"new", realtime.SessionRevoked{SID: "old", UserID: "d1"}, false},
+		"the same session": {"old", realtime.SessionRevoked{SID: "old", UserID: "d1"}, false},
+		"the user":         {"new", realtime.UserAccessChanged{UserID: "d1"}, false},
+	}
+	for _, stage := range []string{"tokens", "users", "sessions"} {
+		for name, test := range tests {
+			t.Run(stage+", "+name, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					srv := realtimetest.NewServer(t)
+					c := srv.Driver(t, "d1", realtimetest.Session("old"))
+					srv.Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
+					token := srv.Tokens.Mint("d1", test.sid, time.Hour)
+					entered, release := block(srv, stage)
+					var ack realtime.Raw
+					var err error
+					var asking sync.WaitGroup
+					asking.Go(func() {
+						ack, err = c.CallRaw(t.Context(), "auth:refresh", realtime.Raw{Args: []json.RawMessage{json.RawMessage(refreshWith(token))}})
+					})
+					<-entered
+					publish(t, srv, test.event)
+					release()
+					asking.Wait()
+					synctest.Wait()
+					realtimetest.Expect(t, c, realtime.EventSessionRevoked)
+					if !test.stays {
+						require.Error(t, err)
+						require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
+						found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+						require.NoError(t, err)
+						require.Empty(t, found)
+						return
+					}
+					require.NoError(t, err)
+					require.Equal(t, refreshRefused(realtime.CodeUnauthorized, "Invalid session"), string(ack.Args[0]))
+					found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
+					require.NoError(t, err)
+					require.Len(t, found, 1)
+					require.Equal(t, "old", found[0].Identity.SessionID)
+					require.ElementsMatch(t, []string{"driver:d1", "session:old"}, found[0].Rooms)
+				})
+			})
+		}
+	}
+}
+
+// TestRevocationFindsASocketThatIsRenewed: a refresh that ends between the two
+// steps of a revocation, which are to refuse handshakes and to look for sockets,
+// does not take the socket out of sight.
+func TestRevocationFindsASocketThatIsRenewed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+		c := srv.Driver(t, "d1").Within(time.Minute)
+		sid := realtimetest.SessionID("d1")
+		entered, release := srv.Sessions.Block()
+		var ack realtime.Raw
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			body := json.RawMessage(refreshWith(srv.Tokens.Mint("d1", sid, time.Hour)))
+			ack, _ = c.CallRaw(t.Context(), "auth:refresh", realtime.Raw{Args: []json.RawMessage{body}})
+		})
+		<-entered
+		// A second handshake of the session, whose refusal is the moment between.
+		pending := openRaw(t, srv)
+		require.Empty(t, pending.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))))
+		j.hook = func(line map[string]any) {
+			if line["msg"] == logRefused {
+				release()
+				asking.Wait()
+			}
+		}
+		publish(t, srv, realtime.SessionRevoked{SID: sid, UserID: "d1"})
+		require.Len(t, ack.Args, 1, "it was answered in between")
+		require.Equal(t, refreshRefused(realtime.CodeUnauthorized, "Invalid session"), string(ack.Args[0]))
+		require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
+		require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, pending.heard())
+	})
+}
+
+// TestSessionRefreshed: sockets of the old session have the grace time to renew
+// themselves; what did not is told and closed, what did stays.
+func TestSessionRefreshed(t *testing.T) {
+	for _, grace := range []time.Duration{0, 3 * time.Second} {
+		t.Run(grace.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.RefreshGrace = grace })
+				for _, srv := range nodes {
+					addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+				}
+				old := realtimetest.Session("old")
+				renews := nodes[0].Driver(t, "d1", old)
+				sleeps := nodes[0].Driver(t, "d1", old, realtimetest.Polling())
+				far := nodes[1].Driver(t, "d1", old)
+				supported := nodes[1].Driver(t, "d2")
+				support, err := supported.Join(t.Context(), "/support", realtimetest.Token(nodes[0].Tokens.Mint("d1", "old", time.Hour)))
+				require.NoError(t, err)
+				elsewhere := nodes[1].Driver(t, "d1", realtimetest.Session("third"))
+				nodes[0].Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
+
+				at := time.Now()
+				publish(t, nodes[0], realtime.SessionRefreshed{UserID: "d1", OldSID: "old", NewSID: "new", At: at})
+				for _, c := range []*realtimetest.Client{renews, sleeps, far, support, elsewhere} {
+					told := realtimetest.Expect(t, c, realtime.EventSessionRefreshed)
+					require.Equal(t, "old", told.OldSID)
+					require.Equal(t, "new", told.NewSID)
+					require.Equal(t, iso(at), iso(told.At.Time))
+				}
+				require.Equal(t, refreshed(time.Now().Add(time.Hour)),
+					refresh(t, renews, refreshWith(nodes[0].Tokens.Mint("d1", "new", time.Hour))))
+				if grace == 0 {
+					grace = 10 * time.Second
+				}
+				time.Sleep(time.Until(at.Add(grace - tick)))
+				for _, c := range []*realtimetest.Client{sleeps, far, support} {
+					require.True(t, c.Connected())
+					realtimetest.ExpectNone(t, c)
+				}
+				for _, c := range []*realtimetest.Client{sleeps, far, support} {
+					told := realtimetest.Expect(t, c, realtime.EventAuthExpired)
+					require.WithinDuration(t, at.Add(grace), told.At.Time, tick)
+					require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
+					require.LessOrEqual(t, time.Since(at), grace+time.Second)
+				}
+				require.Equal(t, realtimetest.ReasonTransportClose, supported.Disconnected(t), "it falls with the connection")
+				time.Sleep(time.Minute)
+				for _, c := range []*realtimetest.Client{renews, elsewhere} {
+					require.True(t, c.Connected())
+					realtimetest.ExpectNone(t, c)
+				}
+			})
+		})
+	}
+}
+
+// TestPanicsAndErrorsOfTheHost: the client is told that it was the server's
+// fault and no more; the log has it once, with all that it takes to find it, and
+// nothing that the client sent.
+func TestPanicsAndErrorsOfTheHost(t *testing.T) {
+	const payload = "what the client sent"
+	internal := `{"ok":false,"error":{"code":"internal","message":"internal error"}}`
+	tests := map[string]struct {
+		handle func(args realtime.Raw) (realtime.Raw, error)
+		want   string
+		log    string // the error; empty: not logged
+		stack  bool
+	}{
+		"panic":       {func(realtime.Raw) (realtime.Raw, error) { panic("out of range") }, internal, "panic: out of range", true},
+		"panic error": {func(realtime.Raw) (realtime.Raw, error) { panic(errors.New("broken")) }, internal, "panic: broken", true},
+		"nil pointer": {func(realtime.Raw) (realtime.Raw, error) {
+			var s *realtime.Socket
+			return realtime.Raw{}, errors.New(s.ID())
+		},
+			internal, "panic: runtime error: invalid memory address", true},
+		"panic *Error": {func(realtime.Raw) (realtime.Raw, error) { panic(realtime.Errorf(realtime.CodeForbidden, "hidden")) },
+			internal, "panic: forbidden: hidden", true},
+		"panic nil": {func(realtime.Raw) (realtime.Raw, error) { panic(nil) }, internal, "panic called with nil argument", true},
+		"error":     {func(realtime.Raw) (realtime.Raw, error) { return realtime.Raw{}, errors.New("disk full") }, internal, "disk full", false},
+		"nil *Error": {func(realtime.Raw) (realtime.Raw, error) { var e *realtime.Error; return realtime.Raw{}, e },
+			internal, "", false},
+		"*Error": {func(realtime.Raw) (realtime.Raw, error) {
+			return realtime.Raw{}, realtime.Errorf(realtime.CodeConflict, "taken")
+		},
+			`{"ok":false,"error":{"code":"conflict","message":"taken"}}`, "", false},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				j, kept := keep(t)
+				srv := realtimetest.NewServer(t, kept)
+				srv.Realtime.Drivers().HandleRaw("break", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
+					return test.handle(args)
+				})
+				j.secret(payload)
+				c := srv.Driver(t, "d1")
+				other := srv.Driver(t, "d2")
+				args := realtime.Raw{Args: []json.RawMessage{json.RawMessage(quote(payload))}}
+				ack, err := c.CallRaw(t.Context(), "break", args)
+				require.NoError(t, err)
+				require.Len(t, ack.Args, 1)
+				require.Equal(t, test.want, string(ack.Args[0]))
+				lines := j.lines(t, logFailed)
+				if test.log == "" && name == "*Error" {
+					require.Empty(t, lines)
+				} else {
+					require.Len(t, lines, 1, "once")
+					require.Equal(t, "ERROR", lines[0]["level"])
+					require.Equal(t, realtime.NamespaceDrivers, lines[0]["namespace"])
+					require.Equal(t, "break", lines[0]["event"])
+					require.Equal(t, c.ID(), lines[0]["socket"])
+					require.Equal(t, "d1", lines[0]["user"])
+					if test.log != "" {
+						require.Contains(t, lines[0]["error"], test.log)
+					}
+					require.Equal(t, test.stack, lines[0]["stack"] != nil)
+					if test.stack {
+						require.Contains(t, lines[0]["stack"], "TestPanicsAndErrorsOfTheHost")
+					}
+				}
+				// Without an ack it is logged all the same, and the socket goes on.
+				require.NoError(t, c.EmitRaw("break", args))
+				_, err = realtimetest.Call(t.Context(), c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
+				require.NoError(t, err)
+				require.Len(t, j.lines(t, logFailed), 2*len(lines))
+				realtimetest.ExpectNone(t, other)
+				require.True(t, other.Connected())
+			})
+		})
+	}
+}
+
+// TestPanicsOfHooks: an OnConnect that fails puts the socket out, behind hello;
+// of an OnDisconnect there is only the log.
+func TestPanicsOfHooks(t *testing.T) {
+	for _, how := range []string{"panic", "error"} {
+		t.Run(how, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				j, kept := keep(t)
+				srv := realtimetest.NewServer(t, kept)
+				drivers := srv.Realtime.Drivers()
+				drivers.OnConnect(func(context.Context, *realtime.Socket) error {
+					if how == "panic" {
+						panic("in OnConnect")
+					}
+					return errors.New("in OnConnect")
+				})
+				drivers.OnDisconnect(func(*realtime.Socket, string) { panic("in OnDisconnect") })
+				token := j.secret(srv.Login("d1", realtime.UserDriver))
+				conn := openRaw(t, srv)
+				got := conn.say(t, connectPacket(realtime.NamespaceDrivers, token))
+				require.Len(t, got, 3)
+				requireEntered(t, got[:2], realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				require.Equal(t, "41/drivers,", got[2])
+				lines := j.lines(t, logFailed)
+				require.Len(t, lines, 2)
+				for i, event := range []string{"connect", "disconnect"} {
+					require.Equal(t, event, lines[i]["event"])
+					require.Equal(t, "d1", lines[i]["user"])
+					require.NotEmpty(t, lines[i]["socket"])
+					require.Equal(t, event == "disconnect" || how == "panic", lines[i]["stack"] != nil)
+				}
+			})
+		})
+	}
+}
+
+// TestPanicOfADriverService: what a host plugs in for the library's own events.
+func TestPanicOfADriverService(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Drivers = brokenDrivers{} })
+		c := srv.Driver(t, "d1")
+		watcher := srv.Admin(t, "a1")
+		_, err := realtimetest.Call(t.Context(), c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
+		require.Equal(t, realtime.Errorf(realtime.CodeInternal, "internal error"), err)
+		_, err = realtimetest.Call(t.Context(), c, realtime.DriverTripSet, realtime.SetTrip{})
+		require.Equal(t, realtime.Errorf(realtime.CodeUnavailable, "not available, try again"), err)
+		require.Len(t, j.lines(t, logFailed), 2)
+		realtimetest.ExpectNone(t, watcher)
+	})
+}
+
+// brokenDrivers is a DriverService that does not do.
+type brokenDrivers struct{ realtime.DriverService }
+
+func (brokenDrivers) UpdateStatus(context.Context, string, realtime.StatusUpdate) (realtime.Availability, error) {
+	panic("no such table")
+}
+
+func (brokenDrivers) SetTrip(ctx context.Context, _, _ string) (realtime.Availability, error) {
+	return realtime.Availability{}, fmt.Errorf("asking the other service: %w", context.DeadlineExceeded)
+}

@@ -1,0 +1,372 @@
+// Several nodes as one: trips, questions and messages between them. What every
+// node does alike stands in broadcast_test.go and wire_audience_test.go, which
+// run on two nodes too.
+
+package realtime_test
+
+import (
+	"context"
+	"hash/fnv"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+func withoutLookup(o *realtime.Options) { o.Trips = nil }
+
+func TestTripAcrossNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
+		a, b := nodes[0], nodes[1]
+		driver, phone := b.Driver(t, "d1"), a.Driver(t, "d1")
+		passenger, stranger := a.Passenger(t, "p1"), b.Passenger(t, "p2")
+		admin := b.Admin(t, "a1")
+		require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
+		synctest.Wait()
+
+		a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+		requireFollows(t, driver, "t1", 1, all(passenger, admin), stranger)
+		requireFollows(t, phone, "t1", 2, all(passenger, admin), stranger)
+
+		// Who connects later is put in by what his own node was told.
+		late, lateDriver := b.Passenger(t, "p1"), b.Driver(t, "d1")
+		requireFollows(t, lateDriver, "t1", 3, all(passenger, late, admin), stranger)
+
+		// The other node handles the next event, and knows the people too.
+		b.Publish(t, realtime.TripStarted{TripID: "t1"})
+		for _, c := range all(passenger, late, driver, phone, lateDriver) {
+			realtimetest.Expect(t, c, realtime.EventTripStarted)
+		}
+		// A position from the bus finds the trip on any node.
+		b.Publish(t, realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1"}})
+		for _, c := range all(passenger, late, admin) {
+			require.Equal(t, "t1", realtimetest.Expect(t, c, realtime.EventTripDriverLocation).TripID)
+		}
+		realtimetest.ExpectNone(t, stranger, realtime.EventTripDriverLocation)
+
+		b.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
+		for _, c := range all(passenger, late, driver, phone, lateDriver, admin) {
+			realtimetest.Expect(t, c, realtime.EventTripCompleted)
+		}
+		after := a.Passenger(t, "p1")
+		for n, d := range all(driver, phone, lateDriver, a.Driver(t, "d1"), b.Driver(t, "d1")) {
+			requireFollows(t, d, "", float64(10+n), nil, passenger, late, after, stranger, admin)
+		}
+	})
+}
+
+func TestDriverChangesAcrossNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
+		a, b := nodes[0], nodes[1]
+		first, second, passenger := b.Driver(t, "d1"), a.Driver(t, "d2"), b.Passenger(t, "p1")
+		a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+		requireFollows(t, first, "t1", 1, all(passenger))
+		b.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d2"})
+		requireFollows(t, first, "", 2, nil, passenger)
+		requireFollows(t, second, "t1", 3, all(passenger))
+		requireFollows(t, a.Driver(t, "d1"), "", 4, nil, passenger)
+		a.Publish(t, realtime.AssignmentExpired{TripID: "t1", AssignmentID: "as1", DriverID: "d2"})
+		requireFollows(t, second, "", 5, nil, passenger)
+		requireFollows(t, b.Driver(t, "d2"), "", 6, nil, passenger)
+	})
+}
+
+// holding is an adapter whose messages to other nodes' listeners wait until they
+// are released, behind everything else.
+type holding struct {
+	realtime.Adapter
+	mu   sync.Mutex
+	hold bool
+	held []realtime.ClusterMessage
+}
+
+func (h *holding) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.hold && m.Op == realtime.OpServerEmit {
+		h.held = append(h.held, m)
+		return nil
+	}
+	return h.Adapter.Publish(ctx, m)
+}
+
+func (h *holding) release(t *testing.T) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hold = false
+	for _, m := range h.held {
+		require.NoError(t, h.Adapter.Publish(t.Context(), m))
+	}
+}
+
+// Messages of different namespaces may overtake each other: a socket that
+// connects between them ends up in the right rooms all the same.
+func TestTripRoomsOfASocketThatConnectsBetweenTwoMessages(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		slow := &holding{Adapter: hub.Node()}
+		a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = slow })
+		b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = hub.Node() })
+
+		slow.hold = true
+		a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+		synctest.Wait()
+		driver, passenger := b.Driver(t, "d1"), b.Passenger(t, "p1")
+		slow.release(t)
+		synctest.Wait()
+		requireFollows(t, driver, "t1", 1, all(passenger))
+
+		slow.hold, slow.held = true, nil
+		a.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
+		synctest.Wait()
+		late, watcher := b.Driver(t, "d1"), b.Passenger(t, "p1")
+		slow.release(t)
+		synctest.Wait()
+		requireFollows(t, late, "", 2, nil, passenger, watcher)
+	})
+}
+
+func TestHandshakeRevokedByAnotherNode(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2)
+		a, b := nodes[0], nodes[1]
+		token := b.Login("d1", realtime.UserDriver)
+		entered, release := b.Trips.Block() // after the session has been read
+		refused := make(chan error)
+		go func() {
+			_, err := b.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
+			refused <- err
+		}()
+		<-entered
+		a.Publish(t, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+		synctest.Wait()
+		release()
+		var refusal *realtimetest.ConnectError
+		require.ErrorAs(t, <-refused, &refusal)
+		require.Equal(t, realtime.CodeInvalidSession, refusal.Code)
+	})
+}
+
+// oneOf is a bus that the nodes share and of which each event goes to one of
+// them, the same one for each key: a consumer group.
+type oneOf struct {
+	*realtimetest.Bus
+	mu       sync.Mutex
+	handlers []func(context.Context, realtime.Envelope) error
+}
+
+func (b *oneOf) Subscribe(handler func(context.Context, realtime.Envelope) error) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.handlers)
+	b.handlers = append(b.handlers, handler)
+	return b.Bus.Subscribe(func(ctx context.Context, e realtime.Envelope) error {
+		key := fnv.New32a()
+		_, _ = key.Write([]byte(e.Key))
+		b.mu.Lock()
+		mine := int(key.Sum32())%len(b.handlers) == n
+		b.mu.Unlock()
+		if !mine {
+			return nil
+		}
+		return handler(ctx, e)
+	})
+}
+
+func TestNodesThatShareABus(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		bus := &oneOf{Bus: realtimetest.NewBus()}
+		nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Bus = bus })
+		passengers := map[string]*realtimetest.Client{}
+		admin := nodes[1].Admin(t, "a1")
+		trips := []string{"t1", "t2", "t3", "t4", "t5", "t6"}
+		for n, trip := range trips {
+			passengers[trip] = nodes[n%2].Passenger(t, "of-"+trip)
+		}
+		for n, trip := range trips {
+			for _, e := range []realtime.DomainEvent{
+				realtime.TripRequested{TripID: trip, PassengerID: "of-" + trip},
+				realtime.TripAssigningStarted{TripID: trip},
+				realtime.NoDriversFound{TripID: trip},
+				realtime.TripCancelled{TripID: trip, CancelledBy: realtime.CancelledBySystem},
+			} {
+				require.NoError(t, nodes[n/2%2].Realtime.Publish(t.Context(), e))
+			}
+		}
+		synctest.Wait()
+		want := []string{"trip:requested", "trip:assigning_started", "trip:no_drivers_found", "trip:cancelled"}
+		for trip, p := range passengers {
+			var got []string
+			for _, r := range p.Received()[1:] {
+				got = append(got, r.Event)
+			}
+			require.Equal(t, want, got, trip)
+		}
+		require.Len(t, admin.Received(), 1+len(trips)*len(want), "once each")
+	})
+}
+
+// What a driver does over his socket is told by the node that got it, once,
+// whichever way the bus goes.
+func TestInboundEventsAcrossNodes(t *testing.T) {
+	t.Parallel()
+	for _, fanOut := range []bool{false, true} {
+		t.Run(map[bool]string{false: "one hears the bus", true: "all hear the bus"}[fanOut], func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.BusFanOut = fanOut })
+				driver, phone, admin := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Admin(t, "a1")
+				_, err := realtimetest.Call(t.Context(), driver, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
+				require.NoError(t, err)
+				move(t, driver, 1)
+				_, err = realtimetest.Call(t.Context(), driver, realtime.DriverTripSet, realtime.SetTrip{CurrentTripID: new("t1")})
+				require.NoError(t, err)
+				for _, c := range all(driver, phone) {
+					realtimetest.Expect(t, c, realtime.EventDriverAvailability)
+					realtimetest.Expect(t, c, realtime.EventDriverLocation)
+					realtimetest.Expect(t, c, realtime.EventDriverTrip)
+					realtimetest.ExpectNone(t, c)
+				}
+				realtimetest.Expect(t, admin, realtime.EventAdminDriverAvailability)
+				realtimetest.Expect(t, admin, realtime.EventAdminDriverLocation)
+				realtimetest.Expect(t, admin, realtime.EventAdminDriverTrip)
+				realtimetest.ExpectNone(t, admin)
+				require.Empty(t, nodes[0].Bus.Published(), "it does not travel over the bus")
+				require.Empty(t, nodes[1].Bus.Published())
+			})
+		})
+	}
+}
+
+func TestServerEmit(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log logBuffer
+		nodes := realtimetest.NewCluster(t, 3, logTo(&log))
+		var mu sync.Mutex
+		var heard []string
+		for n, name := range []string{"a", "b", "c"} {
+			nodes[n].Realtime.Drivers().OnServerEmit("cache:drop", func(args realtime.Raw) {
+				mu.Lock()
+				defer mu.Unlock()
+				heard = append(heard, name+string(args.Args[0])+string(args.Args[1]))
+			})
+		}
+		nodes[1].Realtime.Drivers().OnServerEmit("cache:drop", func(realtime.Raw) { panic("listener") })
+		nodes[2].Realtime.Admin().OnServerEmit("cache:drop", func(realtime.Raw) { t.Error("of another namespace") })
+		client := nodes[1].Driver(t, "d1")
+		require.NoError(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "cache:drop", 7, "ñ"))
+		require.NoError(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "cache:keep"))
+		require.Error(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "cache:drop", func() {}))
+		synctest.Wait()
+		slices.Sort(heard)
+		require.Equal(t, []string{`b7"ñ"`, `c7"ñ"`}, heard, "the others, once")
+		require.Contains(t, log.String(), "panic: listener")
+		realtimetest.ExpectNone(t, client)
+	})
+}
+
+// A change of a trip that no node of this version has said.
+func TestDamagedMessagesBetweenNodes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = hub.Node() })
+		driver := srv.Driver(t, "d1")
+		other := hub.Node()
+		require.NoError(t, other.Start(t.Context(), deaf{}))
+		defer func() { require.NoError(t, other.Close(t.Context())) }()
+		event := func(args ...string) *realtime.Raw {
+			r := &realtime.Raw{}
+			for _, a := range args {
+				r.Args = append(r.Args, []byte(a))
+			}
+			return r
+		}
+		for _, m := range []realtime.ClusterMessage{
+			{Op: realtime.OpBroadcast, Namespace: "/unknown", Rooms: []string{"driver:d1"}, Event: event(`"x"`)},
+			{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: []string{"driver:d1"}},
+			{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: []string{"driver:d1"}, Event: event(`7`)},
+			{Op: realtime.OpServerEmit, Namespace: "/drivers"},
+			{Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`)},
+			{Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`, `[]`)},
+			{Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`, `{"ended":true}`)},
+			{Op: "of a later version", Namespace: "/drivers"},
+			{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: []string{"driver:d1"}, Event: event(`"fine"`)},
+		} {
+			require.NoError(t, other.Publish(t.Context(), m))
+		}
+		for _, m := range []realtime.ClusterMessage{
+			{Op: realtime.OpFetchSockets, Namespace: "/unknown"},
+			{Op: realtime.OpAsk, Namespace: "/drivers", Rooms: []string{"driver:d1"}},
+			{Op: "of a later version", Namespace: "/drivers"},
+		} {
+			require.NoError(t, other.Request(t.Context(), m, func(a realtime.ClusterAnswer) { t.Errorf("answered %+v", a) }))
+		}
+		synctest.Wait()
+		require.NoError(t, hub.Err())
+		require.Len(t, driver.Received(), 2, "hello and fine")
+	})
+}
+
+// deaf is a node that takes no part.
+type deaf struct{}
+
+func (deaf) Deliver(realtime.ClusterMessage)                                               {}
+func (deaf) HasRoom(string, string) bool                                                   { return false }
+func (deaf) Answer(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {}
+
+func TestANodeThatIsCutOff(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		far := hub.Node()
+		var log logBuffer
+		a := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = far })
+		here, there := a.Driver(t, "d1"), b.Driver(t, "d1")
+		realtimetest.Answer(here, whereAreYou, func(string) string { return "here" })
+		realtimetest.Answer(there, whereAreYou, func(string) string { return "there" })
+		room := a.Realtime.Drivers().To(realtime.DriverRoom("d1"))
+
+		far.Cut()
+		sockets, err := room.Sockets(t.Context())
+		require.Error(t, err)
+		require.Len(t, sockets, 1, "those it knows of")
+		answers, err := whereAreYou.AskAll(t.Context(), room, "")
+		require.Error(t, err)
+		require.Equal(t, []string{"here"}, answers)
+		require.NoError(t, wireNote.Emit(room, "news"))
+		realtimetest.Expect(t, here, wireNote)
+		realtimetest.ExpectNone(t, there)
+
+		far.Heal()
+		sockets, err = room.Sockets(t.Context())
+		require.NoError(t, err)
+		require.Len(t, sockets, 2)
+		require.NoError(t, wireNote.Emit(room, "news"))
+		realtimetest.Expect(t, there, wireNote)
+	})
+}
+
+// The last words of a node's sockets reach the others while it shuts down.
+func TestBroadcastsWhileANodeShutsDown(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log logBuffer
+		nodes := realtimetest.NewCluster(t, 2, logTo(&log))
+		admin := nodes[1].Admin(t, "a1")
+		rt := nodes[0].Realtime
+		rt.Drivers().OnDisconnect(func(s *realtime.Socket, reason string) {
+			time.Sleep(time.Second)
+			_ = wireNote.Emit(rt.Admin().To(realtime.AdminAllRoom), s.Identity().UserID+": "+reason) // marshals
+		})
+		nodes[0].Driver(t, "d1")
+		require.NoError(t, rt.Shutdown(t.Context()))
+		require.Equal(t, "d1: server shutting down", realtimetest.Expect(t, admin, wireNote))
+		require.NotContains(t, log.String(), "adapter failed")
+	})
+}

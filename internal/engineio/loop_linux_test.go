@@ -1,0 +1,152 @@
+package engineio
+
+import (
+	"io"
+	"net"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// pair returns both ends of a TCP connection.
+func pair(t testing.TB) (server, client *net.TCPConn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	s, err := l.Accept()
+	require.NoError(t, err)
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+// adopted returns a session on a connection that was handed to the event loop.
+func adopted(t testing.TB, s *Server) (*pollLink, *net.TCPConn) {
+	conn, client := pair(t)
+	ss := s.newSession(nil)
+	c := s.newConn(conn, ss)
+	require.NotNil(t, c)
+	ss.ws = c
+	require.True(t, s.add(ss))
+	l, ok := c.link.(*pollLink)
+	require.True(t, ok, "plain TCP is not in the loop")
+	return l, client
+}
+
+// An event that was reported for a connection before it was closed does not
+// reach the one that has taken its place.
+func TestLateEventMeetsNoSuccessor(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	first, _ := adopted(t, s)
+	first.start(nil)
+	e := &s.loop
+	late := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: first.slot, Pad: e.gens[first.slot]}
+	found := make([]*pollLink, 2)
+	e.find([]syscall.EpollEvent{late}, found)
+	require.Same(t, first, found[0])
+
+	first.c.s.abort(ReasonForcedClose)
+	eventually(t, func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.free) == 1 })
+	found[0] = first
+	e.find([]syscall.EpollEvent{late}, found)
+	require.Nil(t, found[0])
+
+	second, client := adopted(t, s)
+	require.Equal(t, first.slot, second.slot)
+	second.start(nil)
+	now := late
+	now.Pad = e.gens[second.slot]
+	e.find([]syscall.EpollEvent{late, now}, found)
+	require.Nil(t, found[0])
+	require.Same(t, second, found[1])
+
+	// What the first still does is without effect on the second.
+	first.ready(syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLHUP)
+	first.resume()
+	first.finish()
+	first.close()
+	first.await(edge)
+	n, err := first.write([]byte("x"))
+	require.Zero(t, n)
+	require.ErrorIs(t, err, net.ErrClosed)
+	second.c.s.Send(pingMessage)
+	b := make([]byte, 3)
+	_, err = io.ReadFull(client, b)
+	require.NoError(t, err)
+	require.Equal(t, "\x81\x012", string(b))
+	second.c.s.abort(ReasonForcedClose)
+	require.NoError(t, s.Shutdown(t.Context()))
+}
+
+// The descriptor is closed when the link is closed, started or not, and only
+// once nobody is in a system call on it.
+func TestDescriptorLifetime(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	for _, started := range []bool{false, true} {
+		l, client := adopted(t, s)
+		if started {
+			l.start([]byte("\x81\x82\x00\x00\x00\x004")) // early input, of which the reader keeps a part
+			eventually(t, func() bool { return l.reading.Load() == readIdle })
+		}
+		require.True(t, l.acquire())
+		l.c.s.abort(ReasonForcedClose)
+		l.c.s.abort(ReasonForcedClose)
+		require.NoError(t, client.SetReadDeadline(time.Now().Add(20*time.Millisecond)))
+		_, err := client.Read(make([]byte, 1))
+		require.ErrorContains(t, err, "timeout", "closed while in use")
+		l.release()
+		require.NoError(t, client.SetReadDeadline(time.Now().Add(10*time.Second)))
+		_, err = client.Read(make([]byte, 1))
+		require.Error(t, err)
+		require.NotContains(t, err.Error(), "timeout")
+		require.False(t, l.acquire())
+		l.start(nil) // too late: nothing happens
+	}
+	require.NoError(t, s.Shutdown(t.Context()))
+}
+
+// With the loop closed a connection gets a goroutine instead.
+func TestNoLoopLeft(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.loop.close()
+	conn, _ := pair(t)
+	c := s.newConn(conn, s.newSession(nil))
+	require.IsType(t, &connLink{}, c.link)
+	c.link.close() // never started
+	c.link.start(nil)
+	c.link.close()
+	require.NoError(t, s.Shutdown(t.Context()))
+}
+
+// Room to write is waited for only while somebody wants it.
+func TestRoomToWriteIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	l, client := adopted(t, s)
+	l.start(nil)
+	ss := l.c.s
+	blocked := func() bool { ss.mu.Lock(); defer ss.mu.Unlock(); return l.c.blocked }
+	big := BinaryMessage(make([]byte, 1<<20))
+	for !blocked() {
+		require.True(t, ss.Send(big))
+		time.Sleep(time.Millisecond)
+	}
+	require.NotNil(t, l.stall)
+	go func() { _, _ = io.Copy(io.Discard, client) }()
+	eventually(t, func() bool { return !blocked() })
+	ss.abort(ReasonForcedClose)
+	require.NoError(t, s.Shutdown(t.Context()))
+}
+
+func eventually(t testing.TB, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
+		require.True(t, time.Now().Before(end), "did not happen")
+	}
+}

@@ -1,0 +1,56 @@
+package engineio
+
+import (
+	"bytes"
+	"encoding/base64"
+	"strings"
+	"testing"
+
+	"github.com/gobwas/ws"
+	"github.com/stretchr/testify/require"
+)
+
+// The frame is what a websocket library reads, whatever the length.
+func TestMessageFrames(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, 124, 125, 126, 65534, 65535, 65536, 1 << 20} {
+		data := strings.Repeat("x", n)
+		for _, tc := range []struct {
+			m       *Message
+			op      ws.OpCode
+			payload string
+			polled  string
+		}{
+			{textOf(data), ws.OpText, "4" + data, "4" + data},
+			{BinaryMessage([]byte(data)), ws.OpBinary, data, "b" + base64.StdEncoding.EncodeToString([]byte(data))},
+			{control("2" + data), ws.OpText, "2" + data, "2" + data},
+		} {
+			f, err := ws.ReadFrame(bytes.NewReader(tc.m.frame))
+			require.NoError(t, err)
+			require.True(t, f.Header.Fin)
+			require.False(t, f.Header.Masked)
+			require.Zero(t, f.Header.Rsv)
+			require.Equal(t, tc.op, f.Header.OpCode)
+			require.Equal(t, tc.payload, string(f.Payload))
+			require.Equal(t, tc.payload, string(tc.m.payload()))
+			require.Equal(t, tc.polled, string(tc.m.appendPolled(nil)))
+			require.Equal(t, len(tc.polled), tc.m.polledLen())
+		}
+	}
+	f, err := ws.ReadFrame(bytes.NewReader(closeFrame(ws.StatusMessageTooBig).frame))
+	require.NoError(t, err)
+	require.Equal(t, ws.OpClose, f.Header.OpCode)
+	require.Equal(t, "\x03\xf1", string(f.Payload))
+}
+
+// A buffer that TextBuffer sized right is not copied.
+func TestTextMessageKeepsItsBuffer(t *testing.T) {
+	t.Parallel()
+	b := append(TextBuffer(5), "hello"...)
+	m := TextMessage(b)
+	require.Same(t, &b[len(b)-1], &m.frame[len(m.frame)-1])
+	data := []byte("binary")
+	bin := BinaryMessage(data)
+	data[0] = 'x'
+	require.Equal(t, "binary", string(bin.payload()))
+}

@@ -1,0 +1,87 @@
+package engineio
+
+import (
+	"strconv"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func textOf(s string) *Message { return TextMessage(append(TextBuffer(len(s)), s...)) }
+
+// However much passes through, an outbox is no larger than what waits in it, and
+// empty it holds nothing.
+func TestOutboxHoldsWhatWaits(t *testing.T) {
+	t.Parallel()
+	var o outbox
+	next := 0
+	for i := range 100_000 {
+		o.push(textOf(strconv.Itoa(i)))
+		if i%1000 < 3 {
+			continue // a few more wait
+		}
+		require.Equal(t, strconv.Itoa(next), string(o.first().payload()[1:]))
+		o.shift()
+		next++
+	}
+	require.Equal(t, 300, o.len())
+	require.Less(t, cap(o.q.ms), 2048)
+	for ; o.len() > 0; next++ {
+		require.Equal(t, strconv.Itoa(next), string(o.first().payload()[1:]))
+		o.shift()
+	}
+	require.Equal(t, 100_000, next)
+	require.Nil(t, o.first())
+	require.Equal(t, outbox{}, o)
+
+	o.push(textOf("a"))
+	o.clear()
+	require.Equal(t, outbox{}, o)
+	o.clear()
+}
+
+// A queue that goes back to the pool refers to no message any more.
+func TestOutboxForgets(t *testing.T) {
+	t.Parallel()
+	var o outbox
+	for range 100 {
+		o.push(textOf("a"))
+	}
+	q := o.q
+	for range 50 {
+		o.shift()
+	}
+	o.clear()
+	for _, m := range q.ms[:cap(q.ms)] {
+		require.Nil(t, m)
+	}
+}
+
+func TestOutboxReplaces(t *testing.T) {
+	t.Parallel()
+	var o outbox
+	keyed := func(key, data string) *Message {
+		m := textOf(data)
+		m.Key = key
+		return m
+	}
+	require.False(t, o.replace(keyed("a", "1")))
+	for _, m := range []*Message{keyed("a", "1"), textOf("2"), keyed("b", "3")} {
+		require.False(t, o.replace(m))
+		o.push(m)
+	}
+	require.True(t, o.replace(keyed("a", "longer")))
+	require.True(t, o.replace(keyed("b", "")))
+	require.False(t, o.replace(textOf("no key")))
+	var got []string
+	bytes := 0
+	for m := o.first(); m != nil; m = o.first() {
+		got = append(got, string(m.payload()))
+		bytes += len(m.frame)
+		require.Positive(t, o.bytes)
+		o.shift()
+	}
+	require.Equal(t, []string{"4longer", "42", "4"}, got)
+	require.Equal(t, 9+4+3, bytes)
+	require.Zero(t, o.bytes)
+}

@@ -1,0 +1,334 @@
+// Behind a Client: the connection, its place in a namespace, and the record of
+// what arrived there.
+
+package realtimetest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// conn is a connection and the namespaces on it.
+//
+// conn.mu guards sockets; partial belongs to receive.
+type conn struct {
+	engine  *engine
+	partial *incoming // a binary packet whose attachments have not all arrived
+
+	mu      sync.Mutex
+	sockets map[string]*socket
+}
+
+func newConn(d *dial) *conn {
+	c := &conn{sockets: map[string]*socket{}}
+	c.engine = newEngine(d, c.receive, c.closed)
+	return c
+}
+
+// join connects to a namespace and waits for the answer.
+func (c *conn) join(ctx context.Context, namespace string, d *dial) (*Client, error) {
+	payload, err := d.payload()
+	if err != nil {
+		return nil, fmt.Errorf("encoding the CONNECT payload: %w", err)
+	}
+	s := &socket{
+		conn: c, namespace: namespace, changed: make(chan struct{}),
+		acks: map[int]chan realtime.Raw{}, answers: map[string]func(realtime.Raw) realtime.Raw{},
+	}
+	c.mu.Lock()
+	if c.sockets[namespace] != nil {
+		c.mu.Unlock()
+		return nil, fmt.Errorf("the connection is in %s already", namespace)
+	}
+	c.sockets[namespace] = s
+	c.mu.Unlock()
+	if !c.engine.send(message('0', namespace, noID, payload, 0)) {
+		s.disconnected(ReasonTransportClose)
+	}
+	var refusal error
+	err = s.await(ctx, func() bool {
+		refusal = s.refusal
+		return refusal != nil || s.id != "" || s.reason != ""
+	})
+	if err == nil && refusal == nil && s.id == "" {
+		err = fmt.Errorf("%w: %s, and no answer to CONNECT", realtime.ErrClosed, s.reason)
+	}
+	if err = errors.Join(refusal, err); err != nil {
+		c.leave(s)
+		return nil, err
+	}
+	return &Client{s, Timeout}, nil
+}
+
+// leave takes a socket off the connection, tells the server if it does not
+// know, and reports whether it was the last.
+func (c *conn) leave(s *socket) (last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.sockets[s.namespace] == s {
+		delete(c.sockets, s.namespace)
+		s.mu.Lock()
+		tell := s.id != "" && s.reason == ""
+		s.mu.Unlock()
+		if tell {
+			c.engine.send(message('1', s.namespace, noID, nil, 0))
+		}
+	}
+	return len(c.sockets) == 0
+}
+
+// closed is called by the engine when the connection has ended.
+func (c *conn) closed(reason string) {
+	c.mu.Lock()
+	all := c.sockets
+	c.sockets = map[string]*socket{}
+	c.mu.Unlock()
+	for _, s := range all {
+		s.disconnected(reason)
+	}
+}
+
+// receive is called by the engine with one message.
+func (c *conn) receive(p packet) {
+	in := c.partial
+	if p.binary {
+		if in == nil {
+			c.engine.end(ReasonParseError)
+			return
+		}
+		in.args.Attachments = append(in.args.Attachments, p.data)
+	} else {
+		var err error
+		if in, err = parse(p.data); err != nil || c.partial != nil {
+			c.engine.end(ReasonParseError)
+			return
+		}
+	}
+	c.partial = in
+	if len(in.args.Attachments) < in.attachments {
+		return
+	}
+	c.partial = nil
+	c.mu.Lock()
+	s := c.sockets[in.namespace]
+	c.mu.Unlock()
+	if s == nil {
+		return // it has been left
+	}
+	s.take(in)
+	if in.kind == disconnectPacket && c.leave(s) {
+		c.engine.close() // as a stock client does
+	}
+}
+
+// socket is a connection's place in a namespace.
+//
+// socket.mu guards the fields below it. changed is closed and replaced on any
+// change.
+type socket struct {
+	conn      *conn
+	namespace string
+	settled   func(ctx context.Context) error // waits until the server has nothing under way; may be nil
+
+	mu       sync.Mutex
+	changed  chan struct{}
+	name     string // for messages of tests
+	id       string // once connected
+	refusal  error
+	reason   string // once disconnected
+	received []Received
+	taken    []bool // by Expect
+	acks     map[int]chan realtime.Raw
+	lastAck  int
+	answers  map[string]func(realtime.Raw) realtime.Raw
+}
+
+// await waits until ok, which is called with the socket locked, or ctx ends.
+func (s *socket) await(ctx context.Context, ok func() bool) error {
+	for {
+		s.mu.Lock()
+		done, changed := ok(), s.changed
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// changeLocked wakes those who await something.
+func (s *socket) changeLocked() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (s *socket) disconnected(reason string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason == "" {
+		s.reason = reason
+		s.changeLocked()
+	}
+}
+
+func (s *socket) take(in *incoming) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch in.kind {
+	case connectPacket:
+		var answer struct{ SID string }
+		_ = json.Unmarshal(in.data, &answer) // parse has seen that it is JSON
+		s.id = answer.SID
+		if s.name == "" {
+			s.name = s.id
+		}
+	case connectErrorPacket:
+		s.refusal = connectError(in.data)
+	case disconnectPacket:
+		if s.reason == "" {
+			s.reason = ReasonServer
+		}
+	case eventPacket:
+		s.received = append(s.received, Received{Event: in.event, Raw: in.args, At: time.Now()})
+		s.taken = append(s.taken, false)
+		if f := s.answers[in.event]; f != nil && in.id != noID {
+			go func() { _ = s.reply(in.id, f(in.args)) }() // a client that is gone owes no answer
+		}
+	case ackPacket:
+		if answer := s.acks[in.id]; answer != nil {
+			delete(s.acks, in.id)
+			answer <- in.args
+		}
+	}
+	s.changeLocked()
+}
+
+func (s *socket) emit(id int, event string, args realtime.Raw) error {
+	name, err := json.Marshal(event)
+	if err != nil {
+		return err
+	}
+	return s.send('2', id, append([]json.RawMessage{name}, args.Args...), args.Attachments)
+}
+
+func (s *socket) reply(id int, args realtime.Raw) error {
+	return s.send('3', id, args.Args, args.Attachments)
+}
+
+// send sends an event or an ack, whose type is kind where it is not binary.
+func (s *socket) send(kind byte, id int, args []json.RawMessage, attachments [][]byte) error {
+	if args == nil {
+		args = []json.RawMessage{}
+	}
+	data, err := json.Marshal(args)
+	if err != nil {
+		return err
+	}
+	packets := []packet{message(kind, s.namespace, id, data, len(attachments))}
+	for _, a := range attachments {
+		packets = append(packets, packet{data: slices.Clone(a), binary: true})
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason != "" || !s.conn.engine.send(packets...) {
+		return realtime.ErrClosed
+	}
+	return nil
+}
+
+// call emits an event with an ack and waits for it.
+func (s *socket) call(ctx context.Context, event string, args realtime.Raw) (ack realtime.Raw, err error) {
+	answer := make(chan realtime.Raw, 1)
+	s.mu.Lock()
+	s.lastAck++
+	id := s.lastAck
+	s.acks[id] = answer
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.acks, id)
+	}()
+	if err := s.emit(id, event, args); err != nil {
+		return ack, err
+	}
+	arrived := false
+	err = s.await(ctx, func() bool {
+		select {
+		case ack = <-answer:
+			arrived = true
+		default:
+		}
+		return arrived || s.reason != ""
+	})
+	switch {
+	case err != nil:
+		return ack, errors.Join(realtime.ErrAckTimeout, err)
+	case !arrived:
+		return ack, realtime.ErrClosed
+	}
+	return ack, nil
+}
+
+// historySize is how many events a failing test shows.
+const historySize = 50
+
+// history is what the client was told, for a test that fails.
+func (s *socket) history() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var b strings.Builder
+	if len(s.received) == 0 {
+		b.WriteString("it was told nothing")
+	} else {
+		b.WriteString("it was told, with + what was expected:")
+	}
+	start := max(0, len(s.received)-historySize)
+	if start > 0 {
+		fmt.Fprintf(&b, "\n  %d events, and then", start)
+	}
+	for i, r := range s.received[start:] {
+		i += start
+		mark := ' '
+		if s.taken[i] {
+			mark = '+'
+		}
+		fmt.Fprintf(&b, "\n%c %3d. %s %s %s", mark, i+1, r.At.Format("15:04:05.000"), r.Event, clip(r.Args))
+	}
+	if s.reason != "" {
+		b.WriteString("\nand disconnected: " + s.reason)
+	}
+	return b.String()
+}
+
+// clip shows arguments, the first 300 bytes of them.
+func clip(args []json.RawMessage) string {
+	var parts []string
+	for _, a := range args {
+		parts = append(parts, string(a))
+	}
+	s := strings.Join(parts, ", ")
+	if len(s) > 300 {
+		return s[:300] + "… (" + strconv.Itoa(len(s)) + " bytes)"
+	}
+	return s
+}
+
+func (s *socket) setName(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.name = name
+}

@@ -1,0 +1,198 @@
+// The adapters' conformance suite: requests and their answers.
+
+package realtimetest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+func testAdapterRequest(t *testing.T, c *cluster) {
+	ack := &realtime.Raw{
+		Args:        []json.RawMessage{json.RawMessage(`{"ok":true,"photo":{"_placeholder":true,"num":0}}`), json.RawMessage(`"ñ"`)},
+		Attachments: [][]byte{{0, 0xff}},
+	}
+	var asked atomic.Value
+	c.nodes[0].onAnswer(func(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {
+		t.Error("a node was asked by itself")
+	})
+	c.nodes[1].onAnswer(func(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		asked.Store(asJSON(t, m))
+		if m.Op == realtime.OpAsk {
+			answer(realtime.ClusterAnswer{Asked: 2})
+			answer(realtime.ClusterAnswer{Ack: ack})
+			answer(realtime.ClusterAnswer{Ack: &realtime.Raw{}})
+			return
+		}
+		for n := range 50 {
+			answer(found(fmt.Sprintf("1-%02d", n)))
+		}
+	})
+	c.nodes[2].onAnswer(func(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		if m.Op == realtime.OpFetchSockets {
+			answer(found("2"))
+		}
+	})
+
+	m := fetch("x")
+	var busy atomic.Bool
+	var answers []realtime.ClusterAnswer
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	err := c.adapters[0].Request(ctx, m, func(a realtime.ClusterAnswer) {
+		if !busy.CompareAndSwap(false, true) {
+			t.Error("two answers at once")
+		}
+		answers = append(answers, a)
+		busy.Store(false)
+	})
+	if err != nil {
+		t.Fatalf("Request: %v", err)
+	}
+	if got := ids(answers); len(got) != 51 || got[0] != "1-00" || got[50] != "2" {
+		t.Errorf("got the answers %v, want 50 of node 1 and one of node 2", got)
+	}
+	if got, want := asked.Load(), asJSON(t, m); got != want {
+		t.Errorf("node 1 was asked %s, want %s", got, want)
+	}
+	for _, a := range answers {
+		if want := found(a.Socket.ID); asJSON(t, a) != asJSON(t, want) {
+			t.Errorf("got the answer %s, want %s", asJSON(t, a), asJSON(t, want))
+		}
+	}
+
+	ask := broadcast("/drivers", 0, 0)
+	ask.Op = realtime.OpAsk
+	count, acks := 0, []string{}
+	for _, a := range c.request(t, 0, ask) {
+		count += a.Asked
+		if a.Ack != nil {
+			acks = append(acks, asJSON(t, a.Ack))
+		}
+	}
+	slices.Sort(acks)
+	want := []string{asJSON(t, ack), asJSON(t, &realtime.Raw{})}
+	slices.Sort(want)
+	if count != 2 || !slices.Equal(acks, want) {
+		t.Errorf("got %d sockets asked and the acks %v, want 2 and %v", count, acks, want)
+	}
+}
+
+func testAdapterRequestOrder(t *testing.T, c *cluster) {
+	c.nodes[1].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		answer(found(fmt.Sprint(c.nodes[1].count())))
+	})
+	for n := range 50 {
+		c.publish(t, 0, broadcast("/drivers", 0, n))
+		want := []string{fmt.Sprint(n + 1)}
+		if got := ids(c.request(t, 0, fetch("x"))); !slices.Equal(got, want) {
+			t.Fatalf("when asked, the node had got %v messages, want %v", got, want)
+		}
+	}
+}
+
+func testAdapterRequests(t *testing.T, c *cluster) {
+	for i, n := range c.nodes {
+		n.onAnswer(func(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+			for range 3 {
+				answer(found(fmt.Sprintf("%s by %d", m.Except[0], i)))
+			}
+		})
+	}
+	var asking sync.WaitGroup
+	for from, a := range c.adapters {
+		for n := range 10 {
+			asking.Go(func() {
+				name := fmt.Sprintf("%d of %d", n, from)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				var got []realtime.ClusterAnswer
+				if err := a.Request(ctx, fetch(name), func(a realtime.ClusterAnswer) { got = append(got, a) }); err != nil {
+					t.Errorf("Request: %v", err)
+				}
+				var want []string
+				for other := range c.nodes {
+					if id := fmt.Sprintf("%s by %d", name, other); other != from {
+						want = append(want, id, id, id)
+					}
+				}
+				if !slices.Equal(ids(got), want) {
+					t.Errorf("got %v, want %v", ids(got), want)
+				}
+			})
+		}
+	}
+	asking.Wait()
+}
+
+func testAdapterRequestTimeout(t *testing.T, c *cluster) {
+	ended := make(chan struct{}, 2)
+	c.nodes[1].onAnswer(func(ctx context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		<-ctx.Done()
+		answer(found("too late"))
+		ended <- struct{}{}
+	})
+	c.nodes[2].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		answer(found("2"))
+	})
+	for how, limit := range map[string]func() (context.Context, context.CancelFunc){
+		"a deadline": func() (context.Context, context.CancelFunc) {
+			return context.WithTimeout(t.Context(), 300*time.Millisecond)
+		},
+		"a cancelled ctx": func() (context.Context, context.CancelFunc) {
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(300*time.Millisecond, cancel)
+			return ctx, cancel
+		},
+	} {
+		ctx, cancel := limit()
+		var over atomic.Bool
+		var got []realtime.ClusterAnswer
+		err := c.adapters[0].Request(ctx, fetch("x"), func(a realtime.ClusterAnswer) {
+			if over.Load() {
+				t.Error("an answer after Request has returned")
+				return
+			}
+			got = append(got, a)
+		})
+		over.Store(true)
+		if err == nil {
+			t.Errorf("%s: no error, though a node has not answered", how)
+		}
+		if ctx.Err() == nil {
+			t.Errorf("%s: Request returned before its ctx ended: %v", how, err)
+		}
+		if !slices.Contains(ids(got), "2") {
+			t.Errorf("%s: the answers are %v, without that of the node that gave one", how, ids(got))
+		}
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Errorf("%s: the ctx of the node that is asked does not end", how)
+		}
+		cancel()
+	}
+	time.Sleep(settling)
+}
+
+func testAdapterAlone(t *testing.T, c *cluster) {
+	c.nodes[0].onAnswer(func(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {
+		t.Error("a node was asked by itself")
+	})
+	c.publish(t, 0, broadcast("/drivers", 0, 0))
+	if got := c.request(t, 0, fetch("x")); len(got) != 0 {
+		t.Errorf("got %d answers from nobody", len(got))
+	}
+	time.Sleep(settling)
+	if n := c.nodes[0].count(); n > 0 {
+		t.Errorf("the node got %d messages of its own back", n)
+	}
+}
