@@ -102,7 +102,7 @@ var modes = []mode{
 	{label: "idle", args: f("idle", "-c", "5000", "-settle", "9s", "-warm-conns", "100"), env: []string{"PING_INTERVAL=4000"},
 		quick: f("-c", "1000", "-settle", "2s")},
 	{label: "churn", args: f("churn", "-c", "1000", "-conc", "128", "-t", "36s", "-settle", "2s"), once: true,
-		quick: f("-c", "300", "-t", "3s", "-settle", "500ms", "-warm-conns", "300")},
+		quick: f("-c", "300", "-t", "3s", "-settle", "500ms")},
 }
 
 var short = f("-t", "1s", "-warm", "500ms")

@@ -71,14 +71,15 @@ func TestChurn(t *testing.T) {
 			for !stop.Load() {
 				select {
 				case h := <-s.sessions:
+					if !s.Has(h.ID()) { // not begun yet, or over
+						continue
+					}
 					known = append(known, h)
 				default:
 					time.Sleep(100 * time.Microsecond)
 				}
 				for _, h := range known {
-					if s.Has(h.ID()) { // nothing may be sent before
-						h.Send(m)
-					}
+					h.Send(m)
 				}
 				if n := len(known); n > 20 {
 					known[rand.IntN(n)].Close(engineio.ReasonForcedClose)

@@ -38,8 +38,8 @@ type Config struct {
 	NoWebSocket bool
 
 	Wheel *wheel.Wheel
-	// Accept makes the handler of a new session. r must not be kept, and nothing
-	// be sent yet.
+	// Accept makes the handler of a new session. It must not keep r, and nobody
+	// may use s before the first Message.
 	Accept func(s *Session, r *http.Request) Handler
 	// Logger is told of a panic in a handler's Message; nil: slog.Default().
 	Logger *slog.Logger

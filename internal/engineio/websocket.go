@@ -160,11 +160,13 @@ func (c *wsConn) upgrading(packet []byte) bool {
 	s := c.s
 	switch {
 	case !c.probed && string(packet) == "2probe":
+		s.mu.Lock()
+		c.probed = true // before the client knows, who may count on it at once
+		s.mu.Unlock()
 		if !c.answer(probeAnswer.frame) {
 			return false
 		}
 		s.mu.Lock()
-		c.probed = true
 		s.wakePollLocked() // so that the client can stop polling
 		s.mu.Unlock()
 		return true
