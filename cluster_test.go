@@ -89,6 +89,9 @@ type holding struct {
 }
 
 func (h *holding) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+	if err := ctx.Err(); err != nil {
+		return err // as one does that talks to a network
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.hold && m.Op == realtime.OpServerEmit {
@@ -357,7 +360,7 @@ func TestANodeThatIsCutOff(t *testing.T) {
 func TestBroadcastsWhileANodeShutsDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var log logBuffer
-		nodes := realtimetest.NewCluster(t, 2, logTo(&log))
+		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Adapter = &holding{Adapter: o.Adapter} })
 		admin := nodes[1].Admin(t, "a1")
 		rt := nodes[0].Realtime
 		rt.Drivers().OnDisconnect(func(s *realtime.Socket, reason string) {
