@@ -97,6 +97,7 @@ func TestBroadcastSelects(t *testing.T) {
 			"Except a room":             {ns.To(d1, d2, d3).Except(d2, realtime.SessionRoom("s2")), "d1, d3 there"},
 			"Except all":                {ns.To(d1).Except(d1), ""},
 			"ExceptSocket":              {ns.To(d1, d2).ExceptSocket(one), "d1 there, d2"},
+			"ExceptSocket of a far one": {nodes[1].Realtime.Drivers().To(d1, d2).ExceptSocket(one), "d1 there, d2"},
 			"Local":                     {ns.To(d1).Local(), here},
 			"Volatile, to who reads":    {ns.To(d1).Volatile(), "d1, d1 there"},
 			"Latest, to who reads":      {ns.To(d1).Latest("k"), "d1, d1 there"},

@@ -76,10 +76,16 @@ func decoderOf[E builtin]() decoder {
 	var zero E
 	return decoder{zero.EventName(), func(data []byte) (DomainEvent, error) {
 		var e E
-		if err := json.Unmarshal(data, &e); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.EventName(), err)
+		err := json.Unmarshal(data, &e)
+		if err == nil {
+			return e, nil
 		}
-		return e, nil
+		err = fmt.Errorf("%s: %w", e.EventName(), err)
+		var syntax *json.SyntaxError
+		if errors.As(err, &syntax) {
+			return nil, err
+		}
+		return e, err
 	}}
 }
 
@@ -123,7 +129,9 @@ var decoders = func() map[string]decoder {
 
 // decodeDomain reads the data of an envelope into the struct of that name, as
 // a value. An unknown name is a host's own event: nil, nil. Unknown fields are
-// ignored, wrong types are errors; required fields are checkDomain's business.
+// ignored; wrong types are errors, with what could be read: a session whose
+// revocation has a bad date is still revoked. Required fields are checkDomain's
+// business.
 func decodeDomain(name string, data []byte) (DomainEvent, error) {
 	d, ok := decoders[name]
 	if !ok {

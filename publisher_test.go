@@ -215,6 +215,33 @@ func TestTripsThatChangeWhileASocketConnects(t *testing.T) {
 	}
 }
 
+// What happens while a socket is being let in is not lost to it, and follows
+// hello; what happens before it has passed the checks is not for it.
+func TestEventsDuringAHandshake(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		checked, passCheck := srv.Sessions.Block()
+		connected := make(chan *realtimetest.Client)
+		go func() { connected <- srv.Passenger(t, "p1") }()
+		<-checked
+		srv.Publish(t, realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
+		asked, goOn := srv.Trips.Block()
+		passCheck()
+		<-asked
+		srv.Publish(t, realtime.TripAssigningStarted{TripID: "t1"})
+		srv.Publish(t, realtime.DriverAssigned{TripID: "t1", DriverID: "d1"})
+		srv.Publish(t, realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1"}})
+		goOn()
+		client := <-connected
+		synctest.Wait()
+		var events []string
+		for _, r := range client.Received() {
+			events = append(events, r.Event)
+		}
+		require.Equal(t, []string{"hello", "trip:assigning_started", "trip:driver_assigned", "trip:driver_location"}, events)
+	})
+}
+
 func TestDriverOfATripChanges(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)

@@ -120,7 +120,7 @@ func TestCloseOfAClientThatStays(t *testing.T) {
 // A client that takes nothing is cut off after the close timeout as well.
 func TestCloseOfAStalledClient(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, smallBuffers, func(set *setup) { set.engine.CloseTimeout = 100 * time.Millisecond })
+		s := start(t, c, smallBuffers, shortClose)
 		ws, _ := s.stall()
 		ws.h.Send(text("never read"))
 		ws.h.Close(engineio.ReasonForcedClose)
@@ -183,7 +183,7 @@ func TestCloseRaces(t *testing.T) {
 
 func TestShutdown(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, recordMessages)
+		s := start(t, c, recordMessages, shortClose)
 		open, posting, probing, away := s.polling(), s.polling(), s.polling(), s.polling()
 		poll := open.open()
 		posting.h.Pause()

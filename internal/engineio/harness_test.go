@@ -667,3 +667,6 @@ func (c *wsClient) skipResponse() {
 	require.NoError(c.t, err)
 	require.Equal(c.t, http.StatusSwitchingProtocols, resp.StatusCode)
 }
+
+// shortClose is for clients that are known not to take their leave.
+func shortClose(set *setup) { set.engine.CloseTimeout = 200 * time.Millisecond }

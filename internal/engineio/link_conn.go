@@ -62,7 +62,7 @@ func (l *connLink) run(early []byte) {
 		}
 		if err != nil {
 			reason := ReasonTransportError
-			if errors.Is(err, io.EOF) {
+			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // TLS without a goodbye
 				reason = ReasonTransportClose
 			}
 			l.c.gone(reason)

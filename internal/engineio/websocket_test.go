@@ -316,7 +316,7 @@ func (c *wsClient) reset() {
 
 func TestReset(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c)
+		s := start(t, c, shortClose)
 		for name, before := range map[string]func(c *wsClient){
 			"idle":              func(*wsClient) {},
 			"in a frame":        func(c *wsClient) { c.write(frameBytes(0x80|opText, "4abc")[:4]) },

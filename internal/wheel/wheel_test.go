@@ -61,6 +61,29 @@ func TestArmMovesAndStopDisarms(t *testing.T) {
 	})
 }
 
+func TestArmedUntilItFires(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := wheel.New(tick)
+		a := &wheel.Timer{}
+		var inside bool
+		a.F = func() { inside = w.Armed(a) }
+		require.False(t, w.Armed(a))
+		w.Arm(a, time.Second)
+		require.True(t, w.Armed(a))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.False(t, inside)
+		require.False(t, w.Armed(a))
+		w.Arm(a, time.Second)
+		w.Stop(a)
+		require.False(t, w.Armed(a))
+		w.Arm(a, time.Second)
+		w.Close()
+		require.False(t, w.Armed(a))
+	})
+}
+
 func TestCallbackMayArmItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
