@@ -15,7 +15,6 @@ import (
 // log is a handler and a link that writes down what happens.
 type log struct {
 	lines []string
-	out   []byte // what was written before the websocket took over
 }
 
 func (l *log) Message(data []byte, binary bool) error {

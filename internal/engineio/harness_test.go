@@ -154,7 +154,6 @@ type handler struct {
 	set    *setup
 	in     chan message
 	closed chan engineio.Reason
-	served chan struct{}
 }
 
 type message struct {

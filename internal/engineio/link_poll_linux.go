@@ -18,6 +18,11 @@ const (
 	readAgain // it is to look once more before it stops
 )
 
+// maxTurns is how often a reader reads before it goes to the end of the queue: a
+// client that sends without end is not to keep others waiting, nor its own
+// messages from being served.
+const maxTurns = 32
+
 // pollLink is a plain TCP connection in the event loop.
 //
 // refs counts who may use fd: the link itself until close, and each goroutine
@@ -124,7 +129,11 @@ func (l *pollLink) read(early []byte) {
 	if len(early) > 0 {
 		work, on = l.feed(r, early)
 	}
-	for on && !l.ended.Load() {
+	for turns := 0; on && !l.ended.Load(); turns++ {
+		if turns == maxTurns {
+			l.spawn(nil)
+			break
+		}
 		n, err := syscall.Read(l.fd, r.buf[:])
 		switch {
 		case n > 0:

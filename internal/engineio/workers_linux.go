@@ -33,7 +33,7 @@ type workers struct {
 	head   int // jobs before it are taken
 	taken  int // jobs taken since the last look
 	active int // workers, idle ones included
-	idle   int
+	idle   int // of them, those that nobody has woken
 	watch  *time.Timer // nil unless the queue is being looked at
 	closed bool
 }
@@ -56,6 +56,7 @@ func (w *workers) run(j job) {
 	w.queue = append(w.queue, j)
 	switch {
 	case w.idle > 0:
+		w.idle-- // here, or the next job would count on the same one
 		w.wake.Signal()
 	case w.active < w.cores:
 		w.startLocked(1)
@@ -83,7 +84,6 @@ func (w *workers) work() {
 			}
 			w.idle++
 			w.wake.Wait()
-			w.idle--
 		}
 		j := w.takeLocked()
 		w.mu.Unlock()
