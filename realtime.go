@@ -127,6 +127,7 @@ func (rt *Server) startEngine() {
 		NoPolling:         o.NoPolling,
 		NoWebSocket:       o.NoWebSocket,
 		Wheel:             rt.wheel,
+		Logger:            o.Logger,
 		Accept:            rt.sio.Accept,
 	})
 }

@@ -74,7 +74,7 @@ func TestFloodsHoldUpNobody(t *testing.T) {
 			}
 		})
 		var flooding sync.WaitGroup
-		floods := make([]*wsClient, 4)
+		floods := make([]*wsClient, 2)
 		for i := range floods {
 			ws := s.websocket()
 			floods[i] = ws
@@ -88,7 +88,7 @@ func TestFloodsHoldUpNobody(t *testing.T) {
 			})
 		}
 		other := s.websocket()
-		for range 50 {
+		for range 10 {
 			receive(t, served)
 			other.send("4a")
 			other.expect("4a")

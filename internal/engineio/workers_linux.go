@@ -30,10 +30,10 @@ type workers struct {
 	mu     sync.Mutex
 	wake   sync.Cond
 	queue  []job
-	head   int // jobs before it are taken
-	taken  int // jobs taken since the last look
-	active int // workers, idle ones included
-	idle   int // of them, those that nobody has woken
+	head   int         // jobs before it are taken
+	taken  int         // jobs taken since the last look
+	active int         // workers, idle ones included
+	idle   int         // of them, those that nobody has woken
 	watch  *time.Timer // nil unless the queue is being looked at
 	closed bool
 }

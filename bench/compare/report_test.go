@@ -1,0 +1,107 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSample(t *testing.T) {
+	for _, c := range []struct {
+		s    sample
+		want string
+	}{
+		{nil, ""},
+		{sample{23.74}, "23.7"},
+		{sample{3, 1, 2}, "2.00 [1.00–3.00]"},
+		{sample{4, 1}, "2.50 [1.00–4.00]"},
+		{sample{1234567}, "1,234,567"},
+		{sample{-12345}, "-12,345"},
+		{sample{999.6}, "1000"},
+	} {
+		if got := c.s.String(); got != c.want {
+			t.Errorf("%v: %q, want %q", []float64(c.s), got, c.want)
+		}
+	}
+	if !math.IsNaN(sample(nil).median()) || !math.IsNaN(sample{1}.over(nil)) || !math.IsNaN(sample{1}.over(sample{0})) {
+		t.Error("what was not measured has a value")
+	}
+}
+
+func TestPlan(t *testing.T) {
+	labels := map[string]bool{}
+	for _, m := range modes {
+		labels[m.label] = true
+	}
+	named := map[string]bool{}
+	for _, p := range peers {
+		named[p.name] = true
+		for _, l := range p.modes {
+			if !labels[l] {
+				t.Errorf("%s has no mode %q to run in", p.name, l)
+			}
+		}
+	}
+	for _, f := range figures {
+		if !labels[f.label] || !named[f.base] || !named[f.server] {
+			t.Errorf("%q compares what is not measured", f.name)
+		}
+	}
+}
+
+func TestReport(t *testing.T) {
+	rs := results{
+		{Name: node, Label: "pings", OK: true, V: map[string]float64{"cpu_us_per_ack": 60, "noise_pct": 1}},
+		{Name: node, Label: "pings", OK: true, V: map[string]float64{"cpu_us_per_ack": 50, "noise_pct": 3}},
+		{Name: ours, Label: "pings", OK: true, V: map[string]float64{"cpu_us_per_ack": 11, "noise_pct": 2}},
+		{Name: ours, Label: "fanout", OK: false, Notes: []string{"got 1 of 2"}, V: map[string]float64{"paced_cpu_us_per_delivery": 9}},
+		{Name: node, Label: "fanout", OK: true, V: map[string]float64{"paced_cpu_us_per_delivery": 10}},
+		{Name: ours, Label: "slow", OK: true, V: map[string]float64{"p99_ratio": 1.1, "slow_heap_peak_mib": 3, "slow_dropped": 0}},
+		{Name: ours, Label: "churn", OK: true, V: map[string]float64{"heap_before": 100, "heap_after3": 104, "goroutines_before": 4, "goroutines_after3": 5}},
+	}
+	text := report{results: rs, machine: []string{"a machine"}, pinned: true, at: time.Unix(0, 0)}.markdown("\nby hand\n")
+	for _, want := range []string{
+		"| ping: room emit and ack, CPU µs | 55.0 [50.0–60.0] | 11.0 | ×0.2 | ≤ 0.36 | yes |",
+		"| broadcast to 2,000, paced, CPU µs per delivery | 10.0 | 9.00 | ×0.9 | ≤ 0.65 | **no** |",
+		"| emit to 2,000 rooms of one, CPU µs per emit |  |  | – | ≤ 0.18 | not measured |",
+		"| a slow reader's memory, MiB, until it is dropped | 3.00 MiB, never dropped | ≤ 4 | **no** |",
+		"| heap after the churn to before | ×1.04 | ≤ 1.05 | yes |",
+		"| goroutines after the churn to before | ×1.25 | ≤ 1 | **no** |",
+		"3 of 6 measured goals are met",
+		"- fanout realtime: got 1 of 2\n",
+		"median 2.0 %, at most 3.0 %",
+		"- a machine\n",
+		handStart + "\n\nby hand\n" + handEnd,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the report lacks %q:\n%s", want, text)
+		}
+	}
+}
+
+func TestByHandIsKept(t *testing.T) {
+	r := report{at: time.Unix(0, 0)}
+	const own = "\n## Where each microsecond goes\n\nMostly into write.\n\n"
+	if got := byHand(r.markdown(own)); got != own {
+		t.Errorf("got %q", got)
+	}
+	if byHand("") != handDefault || byHand(handStart+"\ncut off") != handDefault {
+		t.Error("no default for a report without the section")
+	}
+}
+
+func TestChoose(t *testing.T) {
+	name := func(p peer) string { return p.name }
+	got, err := choose(peers, "realtime,node", name)
+	if err != nil || names(got, name) != "node realtime" {
+		t.Errorf("got %s, %v", names(got, name), err)
+	}
+	if _, err := choose(peers, "nodes", name); err == nil {
+		t.Error("an unknown name passed")
+	}
+	if got, _ := choose(peers, "", name); !slices.EqualFunc(got, peers, func(a, b peer) bool { return a.name == b.name }) {
+		t.Error("nothing chosen is not all")
+	}
+}

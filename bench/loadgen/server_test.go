@@ -1,0 +1,82 @@
+package main
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// TestServer runs each mode, as small as it gets, against the library's server: the
+// two must not drift apart. What it costs is of no interest here.
+func TestServer(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "server")
+	if out, err := exec.Command("go", "build", "-o", program, "../server").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	url := "http://" + serve(t, program)
+	base := config{
+		server: url, secret: "bench-secret", proto: "sio", transport: "websocket", ns: "/drivers", eio: 4, srcIPs: 4,
+		conns: 20, conc: 8, n: 2, burst: 5, bursts: 2, admins: 1, abrupt: .5, handshake: 10 * time.Second,
+		dur: 90 * time.Millisecond, warm: time.Millisecond, settle: time.Millisecond, hold: time.Millisecond,
+	}
+	for _, name := range []string{"check", "connect", "idle", "pings", "fanout", "unicast", "slow", "churn"} {
+		for _, transport := range []string{"websocket", "polling"} {
+			if transport == "polling" && name == "slow" {
+				continue // polling has no connection to stall
+			}
+			t.Run(name+" over "+transport, func(t *testing.T) {
+				cfg := base
+				cfg.transport = transport
+				b, err := newBench(cfg, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				modes[name].run(b)
+				if !b.res.ok {
+					t.Error(b.res.notes)
+				}
+			})
+		}
+	}
+}
+
+// serve starts the server on a free port and returns its address.
+func serve(t *testing.T, program string) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), "PORT="+port, "JWT_SECRET=bench-secret")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	for range 200 {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			_ = c.Close()
+			return addr
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatal("the server does not listen on " + strconv.Quote(addr))
+	return ""
+}
+
+func TestLoopbackOnly(t *testing.T) {
+	for _, addr := range []string{"http://192.0.2.1:80", "http://0.0.0.0:80"} {
+		if _, err := newBench(config{server: addr, proto: "sio", transport: "websocket", eio: 4}, nil); err == nil {
+			t.Errorf("%s passed", addr)
+		}
+	}
+}
