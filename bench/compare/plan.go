@@ -80,25 +80,26 @@ type mode struct {
 	quick []string // added for a quick run; of two equal flags the later one counts
 	env   []string // settings of the server
 	once  bool     // one repeat says enough
+	calm  bool     // what else the machine does shows in its figures
 }
 
 var modes = []mode{
 	{label: "check", args: f("check"), once: true},
 	{label: "check-polling", args: f("check", "-transport", "polling"), once: true},
-	{label: "connect", args: f("connect", "-c", "5000"), quick: f("-c", "1000", "-warm-conns", "100")},
-	{label: "pings", args: pings("500"), quick: short},
-	{label: "pings-admin", args: f(pings("500"), "-admins", "1"), quick: short},
-	{label: "pings-rate4000", args: f(pings("500"), "-rate", "4000"), quick: short},
-	{label: "polling", args: f(pings("500"), "-transport", "polling"), quick: short},
-	{label: "fanout", args: f("fanout", "-c", "2000", "-n", "30", "-bursts", "3"), quick: f("-c", "500", "-n", "10", "-bursts", "1")},
-	{label: "unicast", args: f("unicast", "-c", "2000", "-n", "20"), quick: f("-c", "500")},
+	{label: "connect", calm: true, args: f("connect", "-c", "5000"), quick: f("-c", "1000", "-warm-conns", "100")},
+	{label: "pings", calm: true, args: pings("500"), quick: short},
+	{label: "pings-admin", calm: true, args: f(pings("500"), "-admins", "1"), quick: short},
+	{label: "pings-rate4000", calm: true, args: f(pings("500"), "-rate", "4000"), quick: short},
+	{label: "polling", calm: true, args: f(pings("500"), "-transport", "polling"), quick: short},
+	{label: "fanout", calm: true, args: f("fanout", "-c", "2000", "-n", "30", "-bursts", "3"), quick: f("-c", "500", "-n", "10", "-bursts", "1")},
+	{label: "unicast", calm: true, args: f("unicast", "-c", "2000", "-n", "20"), quick: f("-c", "500")},
 	{label: "slow", args: f("slow", "-c", "2000", "-n", "30"), quick: f("-c", "300", "-n", "10")},
-	{label: "rooms-100", args: f("fanout", "-c", "100", "-n", "600", "-bursts", "60"), quick: f("-n", "100", "-bursts", "10")},
-	{label: "rooms-1000", args: f("fanout", "-c", "1000", "-n", "60", "-bursts", "6"), quick: f("-n", "10", "-bursts", "1")},
-	{label: "rooms-10000", args: f("fanout", "-c", "10000", "-n", "10", "-bursts", "1"), quick: f("-n", "2")},
-	{label: "drivers-100", args: pings("100"), quick: short},
-	{label: "drivers-1000", args: pings("1000"), quick: short},
-	{label: "drivers-10000", args: pings("10000"), quick: short},
+	{label: "rooms-100", calm: true, args: f("fanout", "-c", "100", "-n", "600", "-bursts", "60"), quick: f("-n", "100", "-bursts", "10")},
+	{label: "rooms-1000", calm: true, args: f("fanout", "-c", "1000", "-n", "60", "-bursts", "6"), quick: f("-n", "10", "-bursts", "1")},
+	{label: "rooms-10000", calm: true, args: f("fanout", "-c", "10000", "-n", "10", "-bursts", "1"), quick: f("-n", "2")},
+	{label: "drivers-100", calm: true, args: pings("100"), quick: short},
+	{label: "drivers-1000", calm: true, args: pings("1000"), quick: short},
+	{label: "drivers-10000", calm: true, args: pings("10000"), quick: short},
 	{label: "idle", args: f("idle", "-c", "5000", "-settle", "9s", "-warm-conns", "100"), env: []string{"PING_INTERVAL=4000"},
 		quick: f("-c", "1000", "-settle", "2s")},
 	{label: "churn", args: f("churn", "-c", "1000", "-conc", "128", "-t", "36s", "-settle", "2s"), once: true,

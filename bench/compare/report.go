@@ -285,12 +285,14 @@ func (r report) surroundings(p printer) {
 	limited := map[string]int{}
 	var faults []string
 	for _, x := range r.results {
-		for key, v := range x.V {
+		if len(x.V) > 0 {
+			noise = append(noise, x.noise())
+		}
+		for key := range x.V {
 			prefix, ok := strings.CutSuffix(key, "noise_pct")
 			if !ok {
 				continue
 			}
-			noise = append(noise, v)
 			// At a set rate it never sleeps, and is no limit.
 			if x.V[prefix+"generator_core_pct"] > 95 && x.V[prefix+"server_core_pct"] < 90 && x.V["offered_per_s"] == 0 {
 				limited[strings.TrimSuffix(x.Label+" "+x.Name+" "+strings.TrimSuffix(prefix, "_"), " ")]++
@@ -301,7 +303,11 @@ func (r report) surroundings(p printer) {
 		}
 	}
 	if len(noise) > 0 {
-		p("- noise, the share of the whole machine that neither server nor generator used: median %.1f %%, at most %.1f %%\n", noise.median(), slices.Max(noise))
+		p("- noise, the share of the whole machine that neither server nor generator used: median %.1f %%, at most %.1f %%", noise.median(), slices.Max(noise))
+		if !r.quick {
+			p("; a run with more than %.0f %% was made again, up to %d times, and the quietest one counts", noiseMost, tries-1)
+		}
+		p("\n")
 	}
 	p("\n")
 	if len(limited) > 0 {
@@ -313,7 +319,7 @@ func (r report) surroundings(p printer) {
 		p("The generator was the limit, so that only the CPU figures count, in: %s.\n\n", strings.Join(list, ", "))
 	}
 	if len(faults) > 0 {
-		p("Runs in which something was lost or went wrong:\n\n")
+		p("Runs in which something was lost or went wrong, whose figures do not count:\n\n")
 		for _, f := range faults {
 			p("- %s\n", f)
 		}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 )
 
 // A run is a line of the results: what loadgen found.
@@ -41,10 +42,22 @@ func load(file string) (results, error) {
 	return all, lines.Err()
 }
 
-// of returns all values of a key that a peer's runs in a mode gave.
+// noise is the greatest share of the machine that others used in a part of the run,
+// in percent.
+func (x run) noise() (most float64) {
+	for key, v := range x.V {
+		if strings.HasSuffix(key, "noise_pct") {
+			most = max(most, v)
+		}
+	}
+	return most
+}
+
+// of returns all values of a key that a peer's runs in a mode gave, of those in
+// which nothing went wrong.
 func (rs results) of(label, peer, key string) (values sample) {
 	for _, r := range rs {
-		if v, ok := r.V[key]; ok && r.Label == label && r.Name == peer {
+		if v, ok := r.V[key]; ok && r.OK && r.Label == label && r.Name == peer {
 			values = append(values, v)
 		}
 	}

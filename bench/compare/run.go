@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +24,8 @@ const (
 	runLimit  = 5 * time.Minute // for one run
 	startTime = 15 * time.Second
 	secret    = "bench-secret"
+	noiseMost = 15.0 // percent of the machine that others may use in a run
+	tries     = 3    // for a run that they disturb
 )
 
 type runner struct {
@@ -89,13 +92,16 @@ func (r *runner) run(ctx context.Context, keep bool) error {
 					continue
 				}
 				began := time.Now()
-				err := r.one(ctx, p, m)
+				x := r.quietest(ctx, p, m)
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
+				if err := r.record(x); err != nil {
+					return err
+				}
 				outcome := "ok"
-				if err != nil {
-					outcome = err.Error()
+				if !x.OK {
+					outcome = strings.Join(x.Notes, "; ")
 				}
 				fmt.Fprintf(r.log, "%s %d/%d %-15s %-21s %5.1fs %s\n",
 					time.Now().Format(time.TimeOnly), repeat+1, r.repeats, m.label, p.name, time.Since(began).Seconds(), outcome)
@@ -105,40 +111,72 @@ func (r *runner) run(ctx context.Context, keep bool) error {
 	return nil
 }
 
-// one measures one server in one mode. The generator records what it found, also
-// when it found fault.
-func (r *runner) one(ctx context.Context, p peer, m mode) error {
-	ctx, cancel := context.WithTimeout(ctx, runLimit)
-	defer cancel()
-	port, err := r.freePort()
+// quietest measures one server in one mode, again if the machine was busy with
+// something else, and returns the run with the least of that.
+func (r *runner) quietest(ctx context.Context, p peer, m mode) (best run) {
+	for try := range tries {
+		x, err := r.one(ctx, p, m)
+		switch {
+		case err != nil:
+			return run{Name: p.name, Label: m.label, Notes: []string{err.Error()}}
+		case !x.OK:
+			return x
+		}
+		if try == 0 || x.noise() < best.noise() {
+			best = x
+		}
+		if !m.calm || r.quick || best.noise() <= noiseMost {
+			break
+		}
+	}
+	return best
+}
+
+// record adds a run to the results.
+func (r *runner) record(x run) error {
+	f, err := os.OpenFile(r.resultsFile(), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
+	err = json.NewEncoder(f).Encode(x)
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// one measures one server in one mode. The generator says what it found, also when
+// it found fault; an error is that it found nothing.
+func (r *runner) one(ctx context.Context, p peer, m mode) (run, error) {
+	ctx, cancel := context.WithTimeout(ctx, runLimit)
+	defer cancel()
+	found := r.path("out/run.jsonl")
+	if err := os.RemoveAll(found); err != nil {
+		return run{}, err
+	}
+	port, err := r.freePort()
+	if err != nil {
+		return run{}, err
+	}
 	srv, err := r.start(ctx, p, m, port)
 	if err != nil {
-		return err
+		return run{}, err
 	}
 	defer func() {
 		cancel() // ends it
 		_ = srv.Wait()
 	}()
 	args := append(slices.Clone(m.args), "-server", "http://127.0.0.1:"+strconv.Itoa(port), "-pid", strconv.Itoa(srv.Process.Pid),
-		"-secret", secret, "-json", r.resultsFile(), "-name", p.name, "-label", m.label)
+		"-secret", secret, "-json", found, "-name", p.name, "-label", m.label)
 	args = append(args, p.gen...)
 	if r.quick {
 		args = append(args, m.quick...)
 	}
-	gen := r.command(ctx, "1", r.path("out/bin/loadgen"), args...)
-	out, err := gen.CombinedOutput()
-	if err == nil {
-		return nil
+	out, err := r.command(ctx, "1", r.path("out/bin/loadgen"), args...).CombinedOutput()
+	if list, e := load(found); e == nil && len(list) == 1 {
+		return list[0], nil
 	}
-	for line := range strings.Lines(string(out)) {
-		if note, ok := strings.CutPrefix(strings.TrimSpace(line), "note: "); ok {
-			return fmt.Errorf("%w: %s", err, note)
-		}
-	}
-	return fmt.Errorf("%w: %s", err, strings.TrimSpace(string(out[max(0, len(out)-300):])))
+	return run{}, fmt.Errorf("%v: %s", err, strings.TrimSpace(string(out[max(0, len(out)-300):])))
 }
 
 // start starts a server and waits until it listens.

@@ -75,7 +75,8 @@ func (b *bench) pings() {
 	measuring = true
 	before := acks
 	w := b.begin()
-	for end := nanos() + int64(b.cfg.dur); nanos() < end; {
+	// A machine that has no time for either side makes it longer.
+	for end := nanos() + int64(b.cfg.dur); nanos() < end || acks == before && nanos() < end+int64(20*time.Second); {
 		step()
 	}
 	s := b.end(w)
@@ -103,6 +104,9 @@ func (b *bench) pings() {
 	if !drained || acks != sent || badAcks > 0 || ownUpdates != sent || foreign > 0 || adminUpdates != wantAdmin() || dropped > 0 {
 		b.res.bad("sent %d, acks %d, bad acks %d, own updates %d, foreign %d, admin's updates %d (want %d), dropped %d %v",
 			sent, acks, badAcks, ownUpdates, foreign, adminUpdates, wantAdmin(), dropped, b.l.failures)
+	}
+	if n == 0 {
+		b.res.bad("no ack in the time that was measured")
 	}
 	b.killAll(drivers)
 	b.killAll(admins)
