@@ -84,6 +84,11 @@ func compare(ctx context.Context, args []string) error {
 		return err
 	}
 	if !*render {
+		lock, err := r.lock()
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
 		if *build {
 			if err := r.build(ctx); err != nil {
 				return err

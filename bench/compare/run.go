@@ -43,6 +43,23 @@ func (r *runner) path(p string) string { return filepath.Join(r.root, filepath.F
 
 func (r *runner) resultsFile() string { return r.path("out/results.jsonl") }
 
+// lock keeps a second comparison from building over the programs of this one and
+// from disturbing its figures; it holds until the command ends.
+func (r *runner) lock() (*os.File, error) {
+	if err := os.MkdirAll(r.path("out/logs"), 0o755); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(r.path("out/lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("another comparison is running here: %w", err)
+	}
+	return f, nil
+}
+
 // build leaves all programs in out/, and Node's packages where npm wants them.
 func (r *runner) build(ctx context.Context) error {
 	steps := []struct {
@@ -73,9 +90,6 @@ func (r *runner) build(ctx context.Context) error {
 // run takes every figure, repeat by repeat and mode by mode, with the peers one
 // after the other and each time another one first.
 func (r *runner) run(ctx context.Context, keep bool) error {
-	if err := os.MkdirAll(r.path("out/logs"), 0o755); err != nil {
-		return err
-	}
 	if !keep {
 		if err := os.RemoveAll(r.resultsFile()); err != nil {
 			return err
@@ -176,7 +190,7 @@ func (r *runner) one(ctx context.Context, p peer, m mode) (run, error) {
 	if list, e := load(found); e == nil && len(list) == 1 {
 		return list[0], nil
 	}
-	return run{}, fmt.Errorf("%v: %s", err, strings.TrimSpace(string(out[max(0, len(out)-300):])))
+	return run{}, fmt.Errorf("no result: %v: %s", err, strings.Join(strings.Fields(string(out[max(0, len(out)-300):])), " "))
 }
 
 // start starts a server and waits until it listens.
