@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -76,4 +78,20 @@ func TestNamespaceNames(t *testing.T) {
 	ns, err := rt.Namespace("/support", realtime.NamespaceOptions{})
 	require.NoError(t, err)
 	require.Equal(t, "/support", ns.Name())
+}
+
+func TestShutdownDeliversWhatWasPublished(t *testing.T) {
+	t.Parallel()
+	var delivered atomic.Int64
+	rt, err := realtime.New(realtime.Options{
+		Tokens: nobody{}, Users: nobody{}, Sessions: nobody{},
+		Trace: &realtime.Trace{Delivered: func(string, time.Duration) { delivered.Add(1) }},
+	})
+	require.NoError(t, err)
+	const n = 2000
+	for i := range n {
+		require.NoError(t, rt.Publish(t.Context(), realtime.TripStarted{TripID: strconv.Itoa(i % 10)}))
+	}
+	require.NoError(t, rt.Shutdown(t.Context()))
+	require.EqualValues(t, n, delivered.Load())
 }

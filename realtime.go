@@ -277,11 +277,11 @@ func (rt *Server) Shutdown(ctx context.Context) error {
 	}
 	rt.engine.Stop()
 	var errs []error
+	if rt.ownBus != nil {
+		errs = append(errs, rt.ownBus.Close(ctx)) // what was published before still goes out
+	}
 	if rt.unbus != nil {
 		errs = append(errs, await(ctx, rt.unbus)) // waits for the event under way
-	}
-	if rt.ownBus != nil {
-		errs = append(errs, rt.ownBus.Close(ctx))
 	}
 	rt.each(func(ns *Namespace) {
 		for _, s := range ns.inner.Select(socketio.Target{}) {
