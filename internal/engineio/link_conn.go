@@ -15,7 +15,7 @@ import (
 const (
 	// idleBuffer is what an idle connection holds to read into; more arriving
 	// than it takes is read with a pooled buffer.
-	idleBuffer = 512
+	idleBuffer = 256
 	// stallTime is how long a write is under way before it counts as blocked.
 	stallTime = 5 * time.Millisecond
 )
@@ -32,54 +32,71 @@ type connLink struct {
 	conn  net.Conn
 	state atomic.Int32
 	since atomic.Int64 // when the write under way began, in Unix nanoseconds
+
+	// The reader's own.
+	idle []byte
+	more bool // input is of interest
 }
 
 func (l *connLink) start(early []byte) {
 	if l.state.CompareAndSwap(connNew, connStarted) {
-		go l.run(early)
+		go l.first(early)
 	}
 }
 
-func (l *connLink) run(early []byte) {
-	defer l.c.s.srv.running.Done()
-	more := true
+func (l *connLink) first(early []byte) {
+	l.idle, l.more = make([]byte, idleBuffer), true
 	if len(early) > 0 {
 		r := readers.Get().(*reader)
-		more = l.feed(r, early)
+		l.feed(r, early)
 		readers.Put(r)
 	}
-	idle := make([]byte, idleBuffer)
-	for {
-		n, err := l.conn.Read(idle)
-		if n > 0 {
-			r := readers.Get().(*reader)
-			more = more && l.feed(r, idle[:n])
-			for full := n == len(idle); full && err == nil; full = n == len(r.buf) {
-				n, err = l.conn.Read(r.buf[:])
-				more = more && l.feed(r, r.buf[:n])
-			}
-			readers.Put(r)
-		}
-		if err != nil {
-			reason := ReasonTransportError
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // TLS without a goodbye
-				reason = ReasonTransportClose
-			}
-			l.c.gone(reason)
-			return
-		}
-	}
+	l.wait()
 }
 
-// feed reports whether to go on parsing; reading goes on in any case, so that
-// closing loses nothing that was sent.
-func (l *connLink) feed(r *reader, b []byte) bool {
+// wait reads one burst and leaves the next one to a goroutine of its own: what
+// waits is then a new stack, and not one grown by decoding and by handlers.
+func (l *connLink) wait() {
+	n, err := l.conn.Read(l.idle)
+	if n > 0 {
+		err = l.burst(n, err)
+	}
+	if err == nil {
+		go l.wait()
+		return
+	}
+	reason := ReasonTransportError
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // TLS without a goodbye
+		reason = ReasonTransportClose
+	}
+	l.c.gone(reason)
+	l.c.s.srv.running.Done()
+}
+
+// burst takes the n bytes that have been read, and what else is there.
+func (l *connLink) burst(n int, err error) error {
+	r := readers.Get().(*reader)
+	defer readers.Put(r)
+	l.feed(r, l.idle[:n])
+	for full := n == len(l.idle); full && err == nil; full = n == len(r.buf) {
+		n, err = l.conn.Read(r.buf[:])
+		l.feed(r, r.buf[:n])
+	}
+	return err
+}
+
+// feed hands bytes on while they are of interest; reading goes on in any case,
+// so that closing loses nothing that was sent.
+func (l *connLink) feed(r *reader, b []byte) {
+	if !l.more {
+		return
+	}
 	more, work := l.c.feed(r, b)
+	l.more = more
 	if work {
 		go l.c.s.handler.Serve()
 	}
 	l.c.s.waitResumed()
-	return more
 }
 
 func (l *connLink) wake()  { go l.c.flush() }

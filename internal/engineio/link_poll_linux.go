@@ -134,7 +134,7 @@ func (l *pollLink) read(early []byte) {
 			l.spawn(nil)
 			break
 		}
-		n, err := syscall.Read(l.fd, r.buf[:])
+		n, err := rawRead(l.fd, r.buf[:])
 		switch {
 		case n > 0:
 			var w bool
@@ -198,7 +198,7 @@ func (l *pollLink) write(b []byte) (int, error) {
 	}
 	defer l.release()
 	for done := 0; ; {
-		n, err := syscall.Write(l.fd, b[done:])
+		n, err := rawWrite(l.fd, b[done:])
 		done += max(n, 0)
 		switch {
 		case done == len(b) || err == syscall.EAGAIN:

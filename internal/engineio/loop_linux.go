@@ -109,7 +109,7 @@ func (e *eventLoop) run(raw syscall.RawConn) {
 	for {
 		n := 0
 		err := raw.Read(func(fd uintptr) bool {
-			n, _ = syscall.EpollWait(int(fd), events, 0) // a failure is a wait in vain
+			n = rawPoll(int(fd), events)
 			return n > 0
 		})
 		if err != nil {

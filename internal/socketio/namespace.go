@@ -38,6 +38,7 @@ type shard struct {
 type room struct {
 	name    string
 	members []*member
+	first   [1]*member // where members stand while there is one, as in most rooms
 }
 
 // member is a socket's place in a room. Joining and leaving are O(1): the last
@@ -96,6 +97,7 @@ func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
 	r := sh.rooms[name]
 	if r == nil {
 		r = &room{name: name}
+		r.members = r.first[:0]
 		sh.rooms[name] = r
 		first = true
 	}

@@ -229,6 +229,7 @@ func (s *Socket) Join(rooms ...string) bool {
 
 // joinLocked returns the rooms that had been empty.
 func (s *Socket) joinLocked(rooms []string) (fresh []string) {
+	s.rooms = slices.Grow(s.rooms, len(rooms))
 	for _, name := range rooms {
 		if s.roomLocked(name) >= 0 {
 			continue
