@@ -351,6 +351,8 @@ func rows() []row {
 				{"/admin", "session:s1 admin:user:u1", "auth:session_revoked", revoked},
 			},
 		},
+		{"presence.connected", PresenceConnected{Presence{UserID: "u1", Namespace: "/drivers", Sockets: 1, At: happened}}, nil},
+		{"presence.disconnected", PresenceDisconnected{Presence{UserID: "u1", Namespace: "/drivers", Reason: "ping timeout", At: happened}}, nil},
 	}
 }
 

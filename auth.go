@@ -30,6 +30,7 @@ var refusals = map[Code]string{
 	CodeInvalidSession: "Invalid session",
 	CodeAccessExpired:  "Access expired",
 	CodeUnavailable:    "Service unavailable",
+	CodeRateLimited:    "Too many, try again later",
 }
 
 func refuse(code Code) *Error { return &Error{Code: code, Message: refusals[code]} }
@@ -75,7 +76,9 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	}
 	id.UserID, id.SessionID = claims.Subject, claims.SessionID
 
-	user, err := ask(ns.rt, ctx, h, askUser, func(ctx context.Context) (User, error) { return o.Users.FindUser(ctx, claims.Subject) })
+	user, err := ask(ns.rt, ctx, h, askUser, func(ctx context.Context) (User, error) {
+		return ns.rt.users.find(ctx, claims.Subject)
+	})
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return id, expiresAt, refuse(CodeUserNotFound)
@@ -91,7 +94,7 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	id.UserType = user.Type
 
 	session, err := ask(ns.rt, ctx, h, askSession, func(ctx context.Context) (Session, error) {
-		return o.Sessions.FindSession(ctx, claims.SessionID)
+		return ns.rt.sessions.find(ctx, claims.SessionID)
 	})
 	expiresAt = claims.ExpiresAt
 	switch {
@@ -181,9 +184,9 @@ func ask[T any](rt *Server, ctx context.Context, h *handshake, what string, ques
 	return question(deadline)
 }
 
-// connectToken finds the token of a handshake: in the CONNECT payload, else in
-// the Authorization header of the connection's first request.
-func connectToken(payload []byte, header any) (string, error) {
+// connectToken finds the token of a handshake: in the CONNECT payload, else the
+// one that the connection's first request had in its Authorization header.
+func connectToken(payload []byte, header string) (string, error) {
 	if len(payload) > 0 {
 		// A map, because a struct's fields match whatever their case.
 		var auth map[string]json.RawMessage
@@ -200,8 +203,7 @@ func connectToken(payload []byte, header any) (string, error) {
 			}
 		}
 	}
-	token, _ := header.(string)
-	return token, nil
+	return header, nil
 }
 
 // bearer returns the token of an Authorization header, empty when it has none.

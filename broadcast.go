@@ -185,6 +185,8 @@ func (b Broadcast) disconnect(transport bool) {
 
 func (b Broadcast) disconnectLocal(transport bool) {
 	if !transport {
+		b.ns.rt.users.reset()
+		b.ns.rt.sessions.reset()
 		b.ns.rt.pending.revoke(b.ns.name, b.rooms)
 	}
 	for _, s := range b.ns.inner.Select(b.target()) {

@@ -117,6 +117,8 @@ var builtins = []decoder{
 	decoderOf[SessionRefreshed](),
 	decoderOf[UserAccessChanged](),
 	decoderOf[SessionRevoked](),
+	decoderOf[PresenceConnected](),
+	decoderOf[PresenceDisconnected](),
 }
 
 var decoders = func() map[string]decoder {

@@ -23,6 +23,7 @@ func TestEveryDomainEventIsRegisteredOnce(t *testing.T) {
 		"admin.trip.action_issued", "admin.trip.message_sent",
 		"driver_availability.status_updated", "driver_availability.location_updated", "driver_availability.trip_updated",
 		"auth.user.logged_in", "auth.session.refreshed", "auth.user.access_changed", "auth.session.revoked",
+		"presence.connected", "presence.disconnected",
 	}, names)
 	require.Len(t, decoders, len(builtins))
 

@@ -69,4 +69,7 @@ var (
 	// ErrAckTimeout is returned by Query.Ask when the client did not
 	// acknowledge in time.
 	ErrAckTimeout = errors.New("acknowledgement timed out")
+	// ErrTooManyAcks is returned by Query.Ask when Limits.PendingAcks of the socket
+	// have not been answered.
+	ErrTooManyAcks = errors.New("too many acknowledgements pending")
 )

@@ -38,6 +38,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	}
 	opened := inner.OpenThen(func() {
 		s.renew(s.identity, s.expiresAt)
+		ns.rt.presence.arrived(s)
 		ns.connected(s)
 	}, hello)
 	if opened {
@@ -58,8 +59,13 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 		}
 	}()
 	var rooms []string
+	from := s.inner.Conn().Data.(*visitor)
+	if !from.mayConnect() {
+		ns.rt.limited("Rates.Connect")
+		return nil, refuse(CodeRateLimited)
+	}
 	if !ns.opts.Anonymous {
-		token, err := connectToken(payload, s.inner.Conn().Data)
+		token, err := connectToken(payload, from.token)
 		if err != nil {
 			return nil, err
 		}
@@ -68,10 +74,14 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 		}
 		rooms = connectRooms(ns.name, s.identity)
 	}
+	from.authenticated()
 	if !s.inner.Admit(rooms...) {
 		return nil, ErrClosed
 	}
 	s.admitted = true
+	if err := ns.makeRoom(s); err != nil {
+		return nil, err
+	}
 	if err := ns.joinTrips(s, h); err != nil {
 		return nil, undecided{what: askTrips, err: err}
 	}
@@ -125,6 +135,7 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	s.mu.Lock()
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()
+	ns.rt.presence.departed(s, reason)
 	if f := ns.rt.opts.Trace.Disconnected; f != nil {
 		f(ns.name, reason)
 	}

@@ -95,6 +95,7 @@ func offerError(err error) error {
 
 func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
 	if len(s.trips()) >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
+		rt.limited("RoomsPerSocket")
 		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")
 	}
 	s.Join(TripRoom(in.TripID))

@@ -147,22 +147,23 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	start := time.Now()
 	h := ns.handler(e.Name)
 	name := e.Name
+	if h == nil {
+		name = "" // what clients invent counts as one
+	}
+	pass, abuse := ns.rt.rates.take(s, name)
 	var ack Raw
 	var err error
-	if h == nil {
-		name = ""
-		err = Errorf(CodeNotFound, "no such event")
-	} else {
+	switch {
+	case !pass:
+		err = errTooOften
+	case h == nil:
+		err = errNoEvent
+	default:
 		ack, err = ns.call(h, s, e)
 	}
 	var code Code
 	if err != nil {
-		var shown *Error
-		if h == nil {
-			shown = err.(*Error)
-		} else {
-			shown = ns.rt.shown(err, ns.name, name, s)
-		}
+		shown := ns.rt.shown(err, ns.name, name, s)
 		code = shown.Code
 		ack = failure(shown)
 		if h != nil && ns.rt.opts.EmitExceptions {
@@ -176,7 +177,17 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	if f := ns.rt.opts.Trace.Handled; f != nil {
 		f(ns.name, name, time.Since(start), code)
 	}
+	if abuse {
+		ns.rt.limited("Rates.Breach")
+		ns.rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", name, "socket", s.ID(), "user", s.Identity().UserID)
+		s.Disconnect()
+	}
 }
+
+var (
+	errNoEvent  = Errorf(CodeNotFound, "no such event")
+	errTooOften = Errorf(CodeRateLimited, "too many, slow down")
+)
 
 // call runs a handler under its deadline; a panic is an error with a stack.
 func (ns *Namespace) call(h handler, s *Socket, e *socketio.Event) (ack Raw, err error) {

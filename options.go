@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -61,6 +62,10 @@ type Options struct {
 	// DisconnectRefused sends a DISCONNECT behind each CONNECT_ERROR, for 3.x
 	// clients, which would otherwise reconnect when the transport closes.
 	DisconnectRefused bool
+	// RefuseExtraSockets refuses a user's socket beyond Limits.SocketsPerUser with
+	// CodeRateLimited. By default it is let in and the user's oldest one in the
+	// namespace is disconnected.
+	RefuseExtraSockets bool
 	// RefuseUnavailable answers a handshake that could not be decided with
 	// CONNECT_ERROR unavailable. By default its transport is closed, after
 	// UnavailableDelay, so that clients try again by themselves.
@@ -81,16 +86,49 @@ type Options struct {
 	// handshake stays open, at random from a fifth of it; 0: 5 s.
 	UnavailableDelay time.Duration
 	// DrainDelay is at most what server:drain tells a client to wait before it
-	// reconnects, at random; 0: 5 s.
+	// reconnects, at random, and what Retry-After tells one that comes while the
+	// server shuts down; 0: 5 s.
 	DrainDelay time.Duration
+	// DrainRate is how many connections Shutdown closes a second, so that those
+	// who come back do not all do so at once; 0: 2500.
+	DrainRate int
+
+	// RepoConcurrency is how many questions to Users and Sessions, each, are asked
+	// at once; others wait for their turn, within RepoTimeout; 0: 64.
+	RepoConcurrency int
+	// RepoCache is how long a row that Users or Sessions returned answers other
+	// handshakes too, unless something is revoked meanwhile; 0: 1 s, negative: not
+	// at all.
+	RepoCache time.Duration
+	// SweepInterval is about how often the users and sessions of all sockets are
+	// looked up again, for what a lost event would have told; 0: 60 s, negative:
+	// never.
+	SweepInterval time.Duration
+	// PresenceGrace is how long a user may be without a socket before the bus hears
+	// PresenceDisconnected; 0: 15 s, negative: the bus hears of no presence.
+	PresenceGrace time.Duration
+	// AckTimeout is how long a Query waits for its acks when its ctx has no
+	// deadline; 0: 30 s.
+	AckTimeout time.Duration
+
+	// TrustedProxies are the addresses whose X-Forwarded-For header says where a
+	// client comes from. A peer with a private or loopback address that is not
+	// among them counts as a proxy that nobody has named: what is limited for each
+	// address is not limited for it.
+	TrustedProxies []netip.Prefix
 
 	NoPolling   bool // websocket only
 	NoWebSocket bool // long-polling only
 
 	Limits Limits
+	Rates  Rates
+	// Unlimited switches off every limit on rates and on numbers of connections
+	// and sockets, for load tests. Sizes stay limited.
+	Unlimited bool
 }
 
-// Limits bounds what one client can cost.
+// Limits bounds what one client can cost. Each refusal is told to Trace.Limited
+// under the name of the field.
 type Limits struct {
 	MaxPayload       int // bytes of a websocket message or polling body; 0: 1,000,000
 	PacketsPerBody   int // packets in a polling body; 0: 1000
@@ -101,7 +139,45 @@ type Limits struct {
 	OutboxBytes      int // unsent bytes before a client is a slow consumer; 0: 4 MiB
 	OutboxMessages   int // unsent messages, likewise; 0: 10,000
 	RoomsPerSocket   int // rooms that a client can join by its own events; 0: 100
+	Namespaces       int // namespaces of a connection at once; 0: 8
+	PendingAcks      int // emits to one socket that wait for their ack; 0: 1000
 	RememberedEvents int // event ids remembered to drop repeats from the bus; 0: 8192, negative: none
+
+	// The following are numbers of connections or sockets on this node; negative:
+	// no limit. A connection too many is answered with 503, one too many of an
+	// address with 429, both with Retry-After, which stock clients take as a reason
+	// to try again later. An IPv6 address counts by its /64.
+	Connections          int // in all; 0: 200,000
+	ConnectionsPerIP     int // of one address; 0: 200
+	Unauthenticated      int // that have passed no handshake yet, in all; 0: 10,000
+	UnauthenticatedPerIP int // likewise, of one address; 0: 100
+	SocketsPerUser       int // of one user in one namespace; 0: 10
+}
+
+// Rate is a token bucket: so many a second in the long run, Burst at once. The
+// zero Rate stands for the default, a negative PerSecond for no limit.
+type Rate struct {
+	PerSecond float64
+	Burst     int
+}
+
+// Rates bounds how often a client may do something. An event too many is
+// answered with CodeRateLimited and has no effect; each refusal is told to
+// Trace.Limited as "Rates." and the name of the field.
+type Rates struct {
+	Location Rate            // a socket's driver:location:ping; zero: 2 a second, 10 at once
+	Event    Rate            // each other event of a socket; zero: 10 a second, 20 at once
+	Events   map[string]Rate // by the name of the event, instead of the two
+	User     Rate            // all events of one user on this node; zero: 50 a second, 200 at once
+	// Breach is how often events may be refused before the socket is disconnected;
+	// zero: 1 a second, 100 at once.
+	Breach Rate
+	// Connect is how often a CONNECT of one connection may be answered by asking
+	// the host; zero: 1 a second, 10 at once.
+	Connect Rate
+	// Handshake is how often one address may open a connection; zero: 50 a second,
+	// 200 at once.
+	Handshake Rate
 }
 
 // defaults fills in what was left zero.
@@ -119,6 +195,12 @@ func (o Options) defaults() Options {
 	o.RefreshGrace = or(o.RefreshGrace, 10*time.Second)
 	o.UnavailableDelay = or(o.UnavailableDelay, 5*time.Second)
 	o.DrainDelay = or(o.DrainDelay, 5*time.Second)
+	o.DrainRate = or(o.DrainRate, 2500)
+	o.RepoConcurrency = or(o.RepoConcurrency, 64)
+	o.RepoCache = or(o.RepoCache, time.Second)
+	o.SweepInterval = or(o.SweepInterval, time.Minute)
+	o.PresenceGrace = or(o.PresenceGrace, 15*time.Second)
+	o.AckTimeout = or(o.AckTimeout, 30*time.Second)
 	l := &o.Limits
 	l.MaxPayload = or(l.MaxPayload, 1e6)
 	l.PacketsPerBody = or(l.PacketsPerBody, 1000)
@@ -129,7 +211,26 @@ func (o Options) defaults() Options {
 	l.OutboxBytes = or(l.OutboxBytes, 4<<20)
 	l.OutboxMessages = or(l.OutboxMessages, 10_000)
 	l.RoomsPerSocket = or(l.RoomsPerSocket, 100)
+	l.Namespaces = or(l.Namespaces, 8)
+	l.PendingAcks = or(l.PendingAcks, 1000)
 	l.RememberedEvents = or(l.RememberedEvents, 8192)
+	l.Connections = or(l.Connections, 200_000)
+	l.ConnectionsPerIP = or(l.ConnectionsPerIP, 200)
+	l.Unauthenticated = or(l.Unauthenticated, 10_000)
+	l.UnauthenticatedPerIP = or(l.UnauthenticatedPerIP, 100)
+	l.SocketsPerUser = or(l.SocketsPerUser, 10)
+	r := &o.Rates
+	r.Location = or(r.Location, Rate{2, 10})
+	r.Event = or(r.Event, Rate{10, 20})
+	r.User = or(r.User, Rate{50, 200})
+	r.Breach = or(r.Breach, Rate{1, 100})
+	r.Connect = or(r.Connect, Rate{1, 10})
+	r.Handshake = or(r.Handshake, Rate{50, 200})
+	if o.Unlimited {
+		none := Rate{PerSecond: -1}
+		*r = Rates{Location: none, Event: none, User: none, Breach: none, Connect: none, Handshake: none}
+		l.Connections, l.ConnectionsPerIP, l.Unauthenticated, l.UnauthenticatedPerIP, l.SocketsPerUser = -1, -1, -1, -1, -1
+	}
 	return o
 }
 
@@ -140,6 +241,9 @@ func or[T comparable](v, fallback T) T {
 	}
 	return v
 }
+
+// bad reports whether a rate that is set lets nothing pass.
+func (r Rate) bad() bool { return r != (Rate{}) && r.PerSecond >= 0 && r.Burst < 1 }
 
 // check returns every mistake at once.
 func (o Options) check() error {
@@ -172,7 +276,7 @@ func (o Options) check() error {
 		"PingInterval": o.PingInterval, "PingTimeout": o.PingTimeout, "UpgradeTimeout": o.UpgradeTimeout,
 		"ConnectTimeout": o.ConnectTimeout, "CloseTimeout": o.CloseTimeout, "WriteTimeout": o.WriteTimeout,
 		"RepoTimeout": o.RepoTimeout, "HandlerTimeout": o.HandlerTimeout, "RefreshGrace": o.RefreshGrace,
-		"UnavailableDelay": o.UnavailableDelay, "DrainDelay": o.DrainDelay,
+		"UnavailableDelay": o.UnavailableDelay, "DrainDelay": o.DrainDelay, "AckTimeout": o.AckTimeout,
 	} {
 		wrong(d < 0, "Options.%s is negative", name)
 	}
@@ -180,9 +284,20 @@ func (o Options) check() error {
 	for name, n := range map[string]int{
 		"MaxPayload": l.MaxPayload, "PacketsPerBody": l.PacketsPerBody, "Attachments": l.Attachments, "EventName": l.EventName,
 		"Depth": l.Depth, "QueuedEvents": l.QueuedEvents, "OutboxBytes": l.OutboxBytes, "OutboxMessages": l.OutboxMessages,
-		"RoomsPerSocket": l.RoomsPerSocket,
+		"RoomsPerSocket": l.RoomsPerSocket, "Namespaces": l.Namespaces, "PendingAcks": l.PendingAcks,
 	} {
 		wrong(n < 0, "Options.Limits.%s is negative", name)
+	}
+	wrong(o.DrainRate < 0, "Options.DrainRate is negative")
+	wrong(o.RepoConcurrency < 0, "Options.RepoConcurrency is negative")
+	r := o.Rates
+	for name, rate := range map[string]Rate{
+		"Location": r.Location, "Event": r.Event, "User": r.User, "Breach": r.Breach, "Connect": r.Connect, "Handshake": r.Handshake,
+	} {
+		wrong(rate.bad(), "Options.Rates.%s lets nothing pass: Burst is how much passes at once", name)
+	}
+	for event, rate := range r.Events {
+		wrong(rate.bad() || rate == Rate{}, "Options.Rates.Events: %q lets nothing pass: Burst is how much passes at once", event)
 	}
 	return errors.Join(errs...)
 }

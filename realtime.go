@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -27,7 +26,7 @@ import (
 // connect to, and the publisher of what happened. All methods may be called
 // concurrently.
 //
-// Server.mu guards namespaces and stopped.
+// Server.mu guards namespaces.
 type Server struct {
 	opts    Options
 	log     *slog.Logger
@@ -42,14 +41,21 @@ type Server struct {
 	ctx    context.Context // ends with Shutdown
 	cancel context.CancelFunc
 
+	admission admission
+	rates     rates
+	users     *finder[User]
+	sessions  *finder[Session]
+	sweep     sweep
+	presence  presence
 	pending   handshakes
 	publisher *publisher
 	unbus     func() // ends the subscription of the bus
 	ownBus    *MemoryBus
 
+	ending sync.Once // Shutdown
+
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
-	stopped    bool
 }
 
 // New returns a server with the namespaces /drivers, /passengers and /admin. It
@@ -78,7 +84,13 @@ func New(o Options) (*Server, error) {
 	if o.Drivers == nil {
 		rt.opts.Drivers = NewMemoryDrivers()
 	}
+	rt.admission.init(rt)
+	rt.rates.init(rt)
+	rt.users = newFinder(rt, o.Users.FindUser)
+	rt.sessions = newFinder(rt, o.Sessions.FindSession)
 	rt.startEngine()
+	rt.presence.init(rt)
+	rt.sweep.init(rt)
 	for _, name := range builtinNamespaces {
 		rt.addLocked(name, NamespaceOptions{UserTypes: append([]UserType{homeType(name)}, o.UserTypes[name]...)}) // rt is nobody else's yet
 	}
@@ -111,8 +123,19 @@ func (rt *Server) startEngine() {
 		ConnectTimeout:  o.ConnectTimeout,
 		QueuedEvents:    o.Limits.QueuedEvents,
 		QueuedBytes:     2 * o.Limits.MaxPayload,
+		Namespaces:      o.Limits.Namespaces,
+		PendingAcks:     o.Limits.PendingAcks,
 		Wheel:           rt.wheel,
-		Accept:          func(r *http.Request) any { return bearer(r.Header.Get("Authorization")) },
+		Limited:         rt.reached,
+		Accept: func(r *http.Request) (any, *engineio.Busy) {
+			v, busy := rt.admission.enter(r)
+			if busy != nil {
+				return nil, busy
+			}
+			v.token = bearer(r.Header.Get("Authorization"))
+			return v, nil
+		},
+		Closed: func(data any) { data.(*visitor).leave() },
 	})
 	rt.engine = engineio.NewServer(engineio.Config{
 		PingInterval:      o.PingInterval,
@@ -126,8 +149,10 @@ func (rt *Server) startEngine() {
 		MaxOutboxMessages: o.Limits.OutboxMessages,
 		NoPolling:         o.NoPolling,
 		NoWebSocket:       o.NoWebSocket,
+		RetryAfter:        o.DrainDelay,
 		Wheel:             rt.wheel,
 		Logger:            o.Logger,
+		Limited:           rt.reached,
 		Accept:            rt.sio.Accept,
 	})
 }
@@ -261,41 +286,45 @@ func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) err
 	return rt.Publish(ctx, SessionRevoked{SID: sid, Reason: reason})
 }
 
-// Shutdown ends the server: new connections get 503, every socket is told
-// server:drain and its transport closed once that has arrived, the bus is
-// unsubscribed and the adapter closed. It returns when no connection is left and
-// every handler and OnDisconnect has returned, or ctx's error when that took too
-// long and the rest was cut off. Call it before http.Server.Shutdown, which does
-// not see websockets, and not from a handler. It is idempotent.
-func (rt *Server) Shutdown(ctx context.Context) error {
-	rt.mu.Lock()
-	first := !rt.stopped
-	rt.stopped = true
-	rt.mu.Unlock()
-	if !first {
-		return nil
-	}
+// Shutdown ends the server: new connections get 503 with Retry-After, what was
+// published before is delivered, every socket is told server:drain and its
+// transport closed once that has arrived, at the pace of Options.DrainRate, the
+// bus is unsubscribed and the adapter closed. It returns when no connection is
+// left and every handler and OnDisconnect has returned. When ctx ends first the
+// rest is cut off, and the error says what could not be finished. Call it before
+// http.Server.Shutdown, which does not see websockets, and not from a handler. It is
+// idempotent: a further call waits for the first.
+func (rt *Server) Shutdown(ctx context.Context) (err error) {
+	rt.ending.Do(func() { err = rt.end(ctx) })
+	return err
+}
+
+func (rt *Server) end(ctx context.Context) error {
 	rt.engine.Stop()
-	var errs []error
+	rt.sweep.stop()
+	errs := []error{unfinished("presence not published", rt.presence.stop(ctx))}
 	if rt.ownBus != nil {
-		errs = append(errs, rt.ownBus.Close(ctx)) // what was published before still goes out
+		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
 	}
 	if rt.unbus != nil {
-		errs = append(errs, await(ctx, rt.unbus)) // waits for the event under way
+		errs = append(errs, unfinished("a domain event is being handled", await(ctx, rt.unbus)))
 	}
-	rt.each(func(ns *Namespace) {
-		for _, s := range ns.inner.Select(socketio.Target{}) {
-			if own, ok := s.Data.(*Socket); ok {
-				wait := rand.Int64N(rt.opts.DrainDelay.Milliseconds() + 1)
-				_ = EventServerDrain.Emit(own, ServerDrainPayload{ReconnectAfterMS: wait})
-			}
-		}
-	})
+	rt.drain(ctx)
 	errs = append(errs, rt.engine.Shutdown(ctx))
 	rt.cancel()
-	errs = append(errs, await(ctx, rt.sio.Wait), rt.adapter.Close(ctx))
+	errs = append(errs,
+		unfinished("handlers still run", await(ctx, rt.sio.Wait)),
+		unfinished("adapter not closed", rt.adapter.Close(ctx)))
 	rt.wheel.Close()
 	return errors.Join(errs...)
+}
+
+// unfinished says what err is about.
+func unfinished(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("realtime: shutdown: %s: %w", what, err)
 }
 
 // await waits for f, but no longer than ctx.

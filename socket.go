@@ -20,12 +20,14 @@ import (
 // nothing.
 //
 // Socket.mu guards the fields below it; corked belongs to the goroutine that
-// handles an event, admitted to the handshake, which ends before any event.
+// handles an event, and so do buckets; admitted belongs to the handshake, which
+// ends before any event.
 type Socket struct {
 	inner    *socketio.Socket
 	ns       *Namespace
 	corked   bool
-	admitted bool // else refused, by Options.RefuseAfterConnect behind a CONNECT
+	admitted bool     // else refused, by Options.RefuseAfterConnect behind a CONNECT
+	buckets  *buckets // what is left of its rates; nil before the first event
 
 	mu        sync.Mutex
 	identity  Identity
@@ -116,14 +118,16 @@ func (e Event[T]) Emit(to Emitter, payload T) error {
 
 // Ask emits the query to one socket and waits for the client's ack, whose first
 // argument is decoded into Out. It may be called from the socket's own handler.
-// The error is ErrAckTimeout when ctx ended first, ErrClosed when the socket
-// did.
+// The error is ErrAckTimeout when ctx ended first, or Options.AckTimeout if it has
+// no deadline, ErrClosed when the socket did.
 func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
 	var out Out
 	arg, err := json.Marshal(in)
 	if err != nil {
 		return out, fmt.Errorf("encoding %s: %w", q.name, err)
 	}
+	ctx, cancel := s.ns.rt.ackContext(ctx)
+	defer cancel()
 	r, err := s.inner.Ask(ctx, func(id int64) []*engineio.Message {
 		return []*engineio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
 	})
@@ -142,6 +146,8 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s: %w", q.name, err)
 	}
+	ctx, cancel := to.ns.rt.ackContext(ctx)
+	defer cancel()
 	acks, err := to.ask(ctx, q.name, arg)
 	var outs []Out
 	for _, a := range acks {
@@ -153,6 +159,14 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 		outs = append(outs, out)
 	}
 	return outs, err
+}
+
+// ackContext ends with ctx, or with Options.AckTimeout.
+func (rt *Server) ackContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, rt.opts.AckTimeout)
 }
 
 func decodeAck[Out any](event string, ack Raw) (out Out, err error) {

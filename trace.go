@@ -20,7 +20,28 @@ type Trace struct {
 	// success. An event that has no handler is not named: its name is the
 	// client's invention.
 	Handled func(namespace, event string, took time.Duration, code Code)
+	// Limited is called when a limit refused something. Which is the name of the
+	// field of Options.Limits, or of Options.Rates behind "Rates."; it is "Outbox"
+	// for a slow consumer, "Namespace" for a namespace's name that is too long.
+	Limited func(which string)
 	// Delivered is called when a domain event of the bus was emitted, with the
 	// time since it was published.
 	Delivered func(event string, age time.Duration)
+}
+
+func (rt *Server) limited(which string) {
+	if f := rt.opts.Trace.Limited; f != nil {
+		f(which)
+	}
+}
+
+// reached is limited for the layers below, whose names it translates.
+func (rt *Server) reached(which string) {
+	switch which {
+	case "Payload":
+		which = "MaxPayload"
+	case "Packets":
+		which = "PacketsPerBody"
+	}
+	rt.limited(which)
 }

@@ -1,6 +1,6 @@
 module github.com/rodando/realtime/bench
 
-go 1.26
+go 1.26.0
 
 require github.com/rodando/realtime v0.0.0
 
@@ -9,6 +9,7 @@ require (
 	github.com/gobwas/ws v1.5.0 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
 )
 
 replace github.com/rodando/realtime => ../

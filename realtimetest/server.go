@@ -39,8 +39,10 @@ type Server struct {
 }
 
 // NewServer starts a server, closed when the test ends. Configure functions
-// change the options, in which the fakes are filled in already and Logger
-// writes to the test's log.
+// change the options, in which the fakes are filled in already, Logger writes to
+// the test's log, Unlimited is set, so that a test may send as fast as it can,
+// RepoCache is off, so that a change of a fake is seen at once, and so is presence,
+// so that the bus records what the test publishes.
 func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	t.Helper()
 	s := &Server{
@@ -49,7 +51,11 @@ func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	}
 	o := realtime.Options{
 		Tokens: s.Tokens, Users: s.Users, Sessions: s.Sessions, Trips: s.Trips, Parties: s.Parties, Bus: s.Bus,
-		Logger: slog.New(slog.NewTextHandler(s.log, nil)),
+		Logger:    slog.New(slog.NewTextHandler(s.log, nil)),
+		Unlimited: true,
+		RepoCache: -1,
+
+		PresenceGrace: -1,
 	}
 	for _, f := range configure {
 		f(&o)

@@ -247,7 +247,7 @@ func TestOrigins(t *testing.T) {
 // A simulated driver takes a trip to its end.
 func TestCars(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(c *config) { c.cars = 1 })
+	s := start(t, func(c *config) { c.cars, c.noRateLimit = 1, true }) // cars in a hurry
 	stop := s.startCars(s.url, 10*time.Millisecond)
 	defer stop()
 	token := s.login(t, "passenger-1")

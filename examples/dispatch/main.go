@@ -133,7 +133,7 @@ type config struct {
 
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
-	noRateLimit                               bool // the library has neither limits nor caps yet
+	noRateLimit                               bool
 }
 
 func configure(args []string, env func(string) string) (config, error) {
@@ -252,6 +252,7 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 		PingTimeout:      cfg.pingTimeout,
 		ConnectTimeout:   cfg.connectTimeout,
 		RefreshGrace:     refreshGrace,
+		Unlimited:        cfg.noRateLimit,
 		Logger:           log,
 	})
 	if err != nil {

@@ -60,6 +60,6 @@ func newServer(t testing.TB) *Server {
 		CloseTimeout: time.Second, WriteTimeout: 10 * time.Second,
 		MaxPayload: 100_000, MaxPackets: 1000, MaxOutboxBytes: 8 << 20, MaxOutboxMessages: 10_000,
 		Wheel:  w,
-		Accept: func(*Session, *http.Request) Handler { return ignore{} },
+		Accept: func(*Session, *http.Request) (Handler, *Busy) { return ignore{}, nil },
 	})
 }

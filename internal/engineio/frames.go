@@ -58,6 +58,9 @@ func (c *wsConn) parse(r *reader, b []byte) bool {
 			break
 		}
 		if status := c.checkHeader(h); status != 0 {
+			if status == ws.StatusMessageTooBig {
+				c.s.srv.limited("Payload")
+			}
 			return c.fail(status)
 		}
 		if len(b)-n < int(h.Length) {

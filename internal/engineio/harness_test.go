@@ -144,6 +144,8 @@ type setup struct {
 	// message is what handlers do with a message; nil: echo it.
 	message func(h *handler, data []byte, binary bool) error
 	serve   func(h *handler)
+	// admit says why a request gets no session; nil: every one does.
+	admit func(r *http.Request) *engineio.Busy
 	// sendBuffer is the kernel's, for each connection; 0: as large as it likes.
 	sendBuffer int
 }
@@ -269,10 +271,15 @@ func startInMemory(t testing.TB, change ...func(*setup)) *server {
 
 func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, error)) *server {
 	s := &server{t: t, dial: dial, wheel: set.engine.Wheel, sessions: make(chan *handler, 10_000)}
-	set.engine.Accept = func(es *engineio.Session, _ *http.Request) engineio.Handler {
+	set.engine.Accept = func(es *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
+		if set.admit != nil {
+			if busy := set.admit(r); busy != nil {
+				return nil, busy
+			}
+		}
 		h := &handler{Session: es, set: set, in: make(chan message, 10_000), closed: make(chan engineio.Reason, 2)}
 		s.sessions <- h
-		return h
+		return h, nil
 	}
 	s.Server = engineio.NewServer(set.engine)
 	if set.host.Handler == nil {

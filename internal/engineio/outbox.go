@@ -12,8 +12,10 @@ type outbox struct {
 }
 
 type queue struct {
-	ms   []*Message
-	head int // messages before it are taken
+	ms    []*Message
+	head  int            // messages before it are taken
+	moved int            // messages taken that are not in ms any more
+	keys  map[string]int // where the newest message of a key is, counting those taken; nil until asked
 }
 
 var queues = sync.Pool{New: func() any { return new(queue) }}
@@ -37,7 +39,11 @@ func (o *outbox) push(m *Message) {
 	if len(q.ms) == cap(q.ms) && q.head > len(q.ms)/2 {
 		n := copy(q.ms, q.ms[q.head:])
 		clear(q.ms[n:])
+		q.moved += q.head
 		q.ms, q.head = q.ms[:n], 0
+	}
+	if q.keys != nil && m.Key != "" {
+		q.keys[m.Key] = q.moved + len(q.ms)
 	}
 	q.ms = append(q.ms, m)
 	o.bytes += len(m.frame)
@@ -54,7 +60,11 @@ func (o *outbox) first() *Message {
 // shift takes the oldest message out.
 func (o *outbox) shift() {
 	q := o.q
-	o.bytes -= len(q.ms[q.head].frame)
+	m := q.ms[q.head]
+	o.bytes -= len(m.frame)
+	if q.keys != nil && m.Key != "" && q.keys[m.Key] == q.moved+q.head {
+		delete(q.keys, m.Key)
+	}
 	q.ms[q.head] = nil
 	if q.head++; q.head == len(q.ms) {
 		o.release()
@@ -63,17 +73,32 @@ func (o *outbox) shift() {
 
 // replace puts m where an unsent message of its key stands.
 func (o *outbox) replace(m *Message) bool {
-	if o.q == nil || m.Key == "" {
+	q := o.q
+	if q == nil || m.Key == "" {
 		return false
 	}
-	for i := len(o.q.ms) - 1; i >= o.q.head; i-- {
-		if old := o.q.ms[i]; old.Key == m.Key {
-			o.q.ms[i] = m
-			o.bytes += len(m.frame) - len(old.frame)
-			return true
+	if q.keys == nil {
+		q.index()
+	}
+	at, ok := q.keys[m.Key]
+	if !ok {
+		return false
+	}
+	old := &q.ms[at-q.moved]
+	o.bytes += len(m.frame) - len((*old).frame)
+	*old = m
+	return true
+}
+
+// index is made for a client that has stopped taking messages, which is when
+// replacing begins, and lasts until the queue is empty.
+func (q *queue) index() {
+	q.keys = map[string]int{}
+	for i := q.head; i < len(q.ms); i++ {
+		if key := q.ms[i].Key; key != "" {
+			q.keys[key] = q.moved + i
 		}
 	}
-	return false
 }
 
 func (o *outbox) over(c *Config) bool {
@@ -95,6 +120,7 @@ func (o *outbox) clear() {
 func (o *outbox) release() {
 	q := o.q
 	o.q, o.bytes = nil, 0
+	q.keys, q.moved = nil, 0
 	if cap(q.ms) <= keepQueue {
 		q.ms, q.head = q.ms[:0], 0
 		queues.Put(q)

@@ -179,6 +179,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {
 			status = http.StatusRequestEntityTooLarge
+			s.srv.limited("Payload")
 		}
 		errRequest.write(w, status)
 		return
@@ -226,7 +227,11 @@ func (s *Session) receivePayload(body []byte) (work bool) {
 		var packet []byte
 		packet, body, more = bytes.Cut(body, []byte{separator})
 		data, binary, ok := decodePolled(packet)
-		if !ok || n > s.srv.cfg.MaxPackets {
+		if n > s.srv.cfg.MaxPackets {
+			s.srv.limited("Packets")
+			ok = false
+		}
+		if !ok {
 			s.malformed()
 			break
 		}

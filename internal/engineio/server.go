@@ -13,15 +13,18 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/rodando/realtime/internal/wheel"
 )
 
-// Config sets a Server up. All fields but Logger are required.
+// Config sets a Server up. All fields but Logger and Limited are required.
 type Config struct {
 	PingInterval   time.Duration // between a pong and the next ping
 	PingTimeout    time.Duration // for the pong to a ping
@@ -36,13 +39,29 @@ type Config struct {
 
 	NoPolling   bool
 	NoWebSocket bool
+	RetryAfter  time.Duration // what a client that comes during Shutdown is told to wait
 
 	Wheel *wheel.Wheel
-	// Accept makes the handler of a new session. It must not keep r, and nobody
-	// may use s before the first Message.
-	Accept func(s *Session, r *http.Request) Handler
+	// Accept makes the handler of a new session, before anything is answered, or
+	// says why there is none. It must not keep r, and nobody may use s before the
+	// first Message. The handler's Closed is called whatever comes of the session.
+	Accept func(s *Session, r *http.Request) (Handler, *Busy)
+	// Limited is told which limit, "Payload" or "Packets", a client has run into.
+	// A session that ends with ReasonSlowConsumer has run into that of its outbox.
+	Limited func(which string)
 	// Logger is told of a panic in a handler's Message; nil: slog.Default().
 	Logger *slog.Logger
+}
+
+// Busy is the answer to a client that can't be taken now.
+type Busy struct {
+	Status     int           // 429 or 503
+	RetryAfter time.Duration // rounded up to seconds
+}
+
+func (b *Busy) refuse(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.FormatInt(int64(max(1, math.Ceil(b.RetryAfter.Seconds()))), 10))
+	http.Error(w, http.StatusText(b.Status), b.Status)
 }
 
 // Handler is the layer above: what a session's messages are for.
@@ -164,7 +183,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case only(q["EIO"]) != "4":
 		errProtocol.refuse(w)
 	case s.isClosed():
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		s.refuseClosed(w)
 	case websocket:
 		s.openWebSocket(w, r)
 	default:
@@ -182,10 +201,14 @@ func only(values []string) string {
 
 // openPolling starts a session whose first transport is polling.
 func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
-	ss := s.newSession(r)
+	ss, busy := s.newSession(r)
+	if busy != nil {
+		busy.refuse(w)
+		return
+	}
 	if !s.add(ss) {
 		ss.abort(ReasonShuttingDown)
-		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+		s.refuseClosed(w)
 		return
 	}
 	if err := ss.writePayload(w, ss.openPacket(!s.cfg.NoWebSocket)); err != nil {
@@ -195,11 +218,16 @@ func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
 
 // openWebSocket starts a session on a websocket.
 func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
-	conn, early, ok := s.hijack(w, r)
-	if !ok {
+	ss, busy := s.newSession(r)
+	if busy != nil {
+		busy.refuse(w)
 		return
 	}
-	ss := s.newSession(r)
+	conn, early, ok := s.hijack(w, r)
+	if !ok {
+		ss.abort(ReasonTransportError)
+		return
+	}
 	c := s.newConn(conn, ss)
 	if c == nil {
 		ss.abort(ReasonShuttingDown)
@@ -218,11 +246,27 @@ func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
 	ss.wakeLocked()
 }
 
-func (s *Server) newSession(r *http.Request) *Session {
+func (s *Server) newSession(r *http.Request) (*Session, *Busy) {
 	ss := &Session{srv: s, id: newID()}
 	ss.timer.F = ss.timedOut
-	ss.handler = s.cfg.Accept(ss, r)
-	return ss
+	var busy *Busy
+	ss.handler, busy = s.cfg.Accept(ss, r)
+	return ss, busy
+}
+
+func (s *Server) refuseClosed(w http.ResponseWriter) {
+	busy := Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.cfg.RetryAfter}
+	busy.refuse(w)
+}
+
+// limited reports on a goroutine of its own, as the caller has locks.
+func (s *Server) limited(which string) {
+	if s.cfg.Limited != nil && s.enter() {
+		go func() {
+			defer s.running.Done()
+			s.cfg.Limited(which)
+		}()
+	}
 }
 
 // newID returns a session id: 128 bits from the system's generator.
@@ -309,8 +353,8 @@ func (s *Server) Stop() {
 }
 
 // Shutdown ends every session and waits until each is gone and no connection is
-// left, or until ctx ends; then what remains is cut off. It is idempotent. What
-// handlers do in Serve is theirs to end.
+// left, or until ctx ends; then what remains is cut off, and the error says how
+// much that was. It is idempotent. What handlers do in Serve is theirs to end.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
 	for _, ss := range s.all() {
@@ -320,8 +364,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	select {
 	case <-s.empty:
 	case <-ctx.Done():
-		err = ctx.Err()
-		for _, ss := range s.all() {
+		left := s.all()
+		err = fmt.Errorf("%d connections were cut off: %w", len(left), ctx.Err())
+		for _, ss := range left {
 			ss.abort(ReasonShuttingDown)
 		}
 	}

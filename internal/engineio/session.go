@@ -287,7 +287,8 @@ func (s *Session) pong() {
 }
 
 // Pause asks the transports to read no more messages until Resume, because the
-// handler has enough of them waiting.
+// handler has enough of them waiting. Pongs are not read either: a client whose
+// messages are not handled for longer than a heartbeat takes is given up.
 func (s *Session) Pause() {
 	s.mu.Lock()
 	s.paused = true

@@ -38,7 +38,7 @@ func handler() http.Handler {
 	}
 
 	echoes := engine
-	echoes.Accept = func(s *engineio.Session, _ *http.Request) engineio.Handler { return &echo{s} }
+	echoes.Accept = func(s *engineio.Session, _ *http.Request) (engineio.Handler, *engineio.Busy) { return &echo{s}, nil }
 
 	sio := socketio.NewServer(socketio.Config{
 		Limits:          socketio.Limits{Attachments: 10, Depth: 64, EventName: 256, Namespace: 256},
@@ -46,8 +46,11 @@ func handler() http.Handler {
 		ConnectTimeout:  15 * time.Second,
 		QueuedEvents:    1000,
 		QueuedBytes:     1e6,
+		Namespaces:      10,
+		PendingAcks:     1000,
 		Wheel:           w,
-		Accept:          func(*http.Request) any { return nil },
+		Accept:          func(*http.Request) (any, *engineio.Busy) { return nil, nil },
+		Closed:          func(any) {},
 	})
 	hooks := socketio.Hooks{Connect: connect, Event: event, Disconnect: func(*socketio.Socket, string) {}, Room: func(string) {}}
 	sio.Namespace("/", hooks)

@@ -73,8 +73,11 @@ func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string,
 		ConnectTimeout:  15 * time.Second,
 		QueuedEvents:    100,
 		QueuedBytes:     1e6,
+		Namespaces:      10,
+		PendingAcks:     1000,
 		Wheel:           w,
-		Accept:          func(r *http.Request) any { return r.Header.Get("X-Test") },
+		Accept:          func(r *http.Request) (any, *engineio.Busy) { return r.Header.Get("X-Test"), nil },
+		Closed:          func(any) {},
 	}
 	ec := engineio.Config{
 		PingInterval:      25 * time.Second,

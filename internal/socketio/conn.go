@@ -66,6 +66,9 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	p := Packet{Args: e.room[:0]}
 	// The event outlives data, which is the engine's.
 	if err := p.Parse(bytes.Clone(data), c.srv.cfg.Limits); err != nil {
+		if which := limitOf(err); which != "" {
+			c.limited(which)
+		}
 		return err
 	}
 	e.id, e.Args = p.ID, p.Args
@@ -138,6 +141,11 @@ func (c *Conn) connect(name string, payload []byte) error {
 	}
 	if c.socketLocked([]byte(name)) != nil {
 		return errNamespaceUp
+	}
+	if len(c.sockets) >= c.srv.cfg.Namespaces {
+		c.session.Send(connectError(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
+		c.limitedLocked("Namespaces")
+		return nil
 	}
 	s := newSocket(c, n)
 	c.sockets = append(c.sockets, s)
@@ -250,16 +258,32 @@ func (c *Conn) taken(size int) {
 // own, as whoever found the connection closed may hold a socket's lock.
 func (c *Conn) Closed(reason engineio.Reason) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	sockets := slices.Clone(c.sockets) // each takes itself off the list
+	if reason == engineio.ReasonSlowConsumer {
+		c.limitedLocked("Outbox")
+	}
 	c.closed = true
 	c.srv.cfg.Wheel.Stop(&c.timer)
-	if len(c.sockets) == 0 {
-		return
+	c.mu.Unlock()
+	if len(sockets) > 0 {
+		c.srv.running.Go(func() {
+			for _, s := range sockets {
+				s.end(string(reason))
+			}
+		})
 	}
-	sockets := slices.Clone(c.sockets) // each takes itself off the list
-	c.srv.running.Go(func() {
-		for _, s := range sockets {
-			s.end(string(reason))
-		}
-	})
+	c.srv.cfg.Closed(c.Data)
+}
+
+func (c *Conn) limited(which string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.limitedLocked(which)
+}
+
+// limitedLocked reports a limit, on a goroutine of its own because of the locks.
+func (c *Conn) limitedLocked(which string) {
+	if f := c.srv.cfg.Limited; f != nil && !c.closed {
+		c.srv.running.Go(func() { f(which) })
+	}
 }

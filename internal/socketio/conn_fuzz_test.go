@@ -133,15 +133,17 @@ func newQuiet(sc Config) *quiet {
 	q := &quiet{}
 	sc.Wheel = wheel.New(10 * time.Millisecond)
 	sc.ConnectTimeout = time.Hour
-	sc.Accept = func(*http.Request) any { return nil }
+	sc.Namespaces, sc.PendingAcks = 10, 1000
+	sc.Accept = func(*http.Request) (any, *engineio.Busy) { return nil, nil }
+	sc.Closed = func(any) {}
 	q.sio = NewServer(sc)
 	q.engine = engineio.NewServer(engineio.Config{
 		PingInterval: time.Hour, PingTimeout: time.Hour, UpgradeTimeout: time.Hour, CloseTimeout: time.Hour, WriteTimeout: time.Hour,
 		MaxPayload: 1 << 30, MaxPackets: 1000, MaxOutboxBytes: 1 << 30, MaxOutboxMessages: 1 << 30, Wheel: sc.Wheel,
-		Accept: func(s *engineio.Session, r *http.Request) engineio.Handler {
-			h := q.sio.Accept(s, r)
+		Accept: func(s *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
+			h, busy := q.sio.Accept(s, r)
 			q.conns = append(q.conns, h.(*Conn))
-			return h
+			return h, busy
 		},
 	})
 	return q

@@ -23,7 +23,9 @@ type Namespace struct {
 	seed  maphash.Seed
 	ids   atomic.Int64
 	count atomic.Int64
-	shard [shards]shard
+	// admitted is how many sockets there have been.
+	admitted atomic.Uint64
+	shard    [shards]shard
 }
 
 // shard holds the rooms, and the sockets, whose name falls to it.
@@ -156,6 +158,17 @@ func (n *Namespace) HasRoom(name string) bool {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	return sh.rooms[name] != nil
+}
+
+// RoomLen returns how many sockets a room has here.
+func (n *Namespace) RoomLen(name string) int {
+	sh := n.of(name)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	if r := sh.rooms[name]; r != nil {
+		return len(r.members)
+	}
+	return 0
 }
 
 // Socket returns a socket by its id, nil when it is not here.

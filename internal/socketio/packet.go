@@ -81,6 +81,21 @@ var (
 	errReserved      = because("reserved event name")
 )
 
+// limitOf names the limit that an error of Parse is about, if it is about one.
+func limitOf(err error) string {
+	switch err {
+	case errTooMany:
+		return "Attachments"
+	case errDepth:
+		return "Depth"
+	case errLongName:
+		return "EventName"
+	case errLongNamespace:
+		return "Namespace"
+	}
+	return ""
+}
+
 func because(reason string) error { return fmt.Errorf("%w: %s", ErrPacket, reason) }
 
 const (

@@ -20,17 +20,25 @@ import (
 	"github.com/rodando/realtime/internal/wheel"
 )
 
-// Config sets a Server up. All fields are required.
+// Config sets a Server up. All fields but Limited are required.
 type Config struct {
 	Limits          Limits
 	AttachmentBytes int           // all attachments of one packet together
 	ConnectTimeout  time.Duration // for a connection without a namespace
 	QueuedEvents    int           // events of a connection that wait for handlers before reading pauses
 	QueuedBytes     int           // likewise, bytes
+	Namespaces      int           // sockets of a connection at once
+	PendingAcks     int           // of a socket
 	Wheel           *wheel.Wheel
 
-	// Accept returns what the layer above keeps of a new connection's request.
-	Accept func(r *http.Request) any
+	// Accept returns what the layer above keeps of a new connection's request, or
+	// why it does not take it. Closed is called once for each that it took, when
+	// that is over. They must not block.
+	Accept func(r *http.Request) (data any, busy *engineio.Busy)
+	Closed func(data any)
+	// Limited is told which limit a client has run into: "Namespaces",
+	// "PendingAcks", "Outbox", or the name of a field of Limits.
+	Limited func(which string)
 }
 
 // Hooks is the layer above, for one namespace.
@@ -98,9 +106,14 @@ func (s *Server) Lookup(name string) *Namespace {
 func (s *Server) Wait() { s.running.Wait() }
 
 // Accept is engineio's Config.Accept.
-func (s *Server) Accept(es *engineio.Session, r *http.Request) engineio.Handler {
-	c := &Conn{srv: s, session: es, Data: s.cfg.Accept(r)}
+func (s *Server) Accept(es *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
+	data, busy := s.cfg.Accept(r)
+	if busy != nil {
+		return nil, busy
+	}
+	c := &Conn{srv: s, session: es, Data: data}
 	c.timer.F = c.idle
 	s.cfg.Wheel.Arm(&c.timer, s.cfg.ConnectTimeout)
-	return c
+	return c, nil
 }
+

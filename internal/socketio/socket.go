@@ -23,8 +23,12 @@ const (
 	socketClosed
 )
 
-// ErrClosed says that a socket is gone.
-var ErrClosed = errors.New("socket is closed")
+var (
+	// ErrClosed says that a socket is gone.
+	ErrClosed = errors.New("socket is closed")
+	// ErrTooManyAcks says that Config.PendingAcks are awaited already.
+	ErrTooManyAcks = errors.New("too many pending acks")
+)
 
 // Socket is one client in one namespace.
 //
@@ -40,6 +44,7 @@ type Socket struct {
 	conn  *Conn
 	ns    *Namespace
 	id    string
+	order uint64  // of admission to the namespace
 	next  *Socket // on the connection's ready list, whose it is
 	state atomic.Int32
 
@@ -54,7 +59,7 @@ type Socket struct {
 }
 
 // Reply is a client's answer to an emit with ack. Err is ErrClosed when the
-// socket ended first.
+// socket ended first, ErrTooManyAcks when it was not asked.
 type Reply struct {
 	Args        [][]byte
 	Attachments [][]byte
@@ -69,6 +74,14 @@ func newSocket(c *Conn, n *Namespace) *Socket {
 
 // ID returns the socket's public id.
 func (s *Socket) ID() string { return s.id }
+
+// Order tells sockets of a namespace by age: that of an older one is lower.
+// It is 0 before Admit.
+func (s *Socket) Order() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.order
+}
 
 // Conn returns the connection.
 func (s *Socket) Conn() *Conn { return s.conn }
@@ -99,6 +112,7 @@ func (s *Socket) Admit(rooms ...string) bool {
 		return false
 	}
 	s.state.Store(socketAdmitted)
+	s.order = s.ns.admitted.Add(1)
 	s.ns.add(s)
 	fresh := s.joinLocked(rooms)
 	s.mu.Unlock()
@@ -195,7 +209,7 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 	s.acks = nil
 	run := false
 	if was == socketOpen {
-		for reason == ReasonServer && s.takeLocked() != nil {
+		for (reason == ReasonServer || reason == string(engineio.ReasonForcedClose)) && s.takeLocked() != nil {
 			// Nothing of a socket that was thrown out counts any more.
 		}
 		s.gone, s.reason = true, reason
@@ -322,9 +336,19 @@ func (s *Socket) deliver(ms []*engineio.Message) bool {
 // once, on any goroutine, and must not block; Forget takes it back.
 func (s *Socket) Expect(id int64, f func(Reply)) {
 	s.mu.Lock()
-	if s.Closed() {
+	var err error
+	switch {
+	case s.Closed():
+		err = ErrClosed
+	case len(s.acks) >= s.conn.srv.cfg.PendingAcks:
+		err = ErrTooManyAcks
+	}
+	if err != nil {
 		s.mu.Unlock()
-		s.answer(f, Reply{Err: ErrClosed})
+		if err == ErrTooManyAcks {
+			s.conn.limited("PendingAcks")
+		}
+		s.answer(f, Reply{Err: err})
 		return
 	}
 	if s.acks == nil {
@@ -362,6 +386,11 @@ func (s *Socket) Ask(ctx context.Context, event func(id int64) []*engineio.Messa
 	id := s.ns.NextID()
 	answer := make(chan Reply, 1)
 	s.Expect(id, func(r Reply) { answer <- r })
+	select {
+	case r := <-answer: // refused
+		return r, r.Err
+	default:
+	}
 	if !s.deliver(event(id)) {
 		s.Forget(id)
 		return Reply{}, ErrClosed

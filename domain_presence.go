@@ -1,0 +1,44 @@
+// Domain events of presence, which the server publishes on the bus and sends to
+// no client.
+
+package realtime
+
+import "time"
+
+// PresenceConnected says that a user's first socket in a namespace is there, on
+// the node that publishes it: with several nodes it may come again, so a host
+// treats it as idempotent. A host that subscribes to its bus reads it off an
+// Envelope of this name, with json.Unmarshal.
+type PresenceConnected struct{ Presence }
+
+func (PresenceConnected) EventName() string  { return "presence.connected" }
+func (e PresenceConnected) EventKey() string { return e.UserID }
+func (e PresenceConnected) check() error     { return missing(e, "userId", e.UserID, "nsp", e.Namespace) }
+func (e PresenceConnected) about() subject   { return subject{at: e.At} }
+
+func (PresenceConnected) deliver(audience) []delivery { return nil }
+
+// PresenceDisconnected says that a user has had no socket in a namespace, on any
+// node that could be asked, for Options.PresenceGrace. A host may mark a driver
+// offline then. When a node shuts down it says nothing of its users, who are about
+// to connect to another one.
+type PresenceDisconnected struct{ Presence }
+
+func (PresenceDisconnected) EventName() string  { return "presence.disconnected" }
+func (e PresenceDisconnected) EventKey() string { return e.UserID }
+func (e PresenceDisconnected) check() error {
+	return missing(e, "userId", e.UserID, "nsp", e.Namespace)
+}
+func (e PresenceDisconnected) about() subject { return subject{at: e.At} }
+
+func (PresenceDisconnected) deliver(audience) []delivery { return nil }
+
+// Presence is whether a user is there.
+type Presence struct {
+	UserID    string    `json:"userId"`
+	UserType  UserType  `json:"userType,omitempty"`
+	Namespace string    `json:"nsp"`
+	Sockets   int       `json:"sockets"`          // the user's in the namespace: 1 or 0
+	Reason    string    `json:"reason,omitempty"` // why the last socket ended, such as "ping timeout"
+	At        time.Time `json:"at,omitzero"`      // when the socket came or went
+}

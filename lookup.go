@@ -1,0 +1,200 @@
+// Look-ups of users and sessions for handshakes: equal ones collapse, a row
+// answers for a moment more, and only so many are asked at once. A node that
+// restarts gets all of its clients back within seconds.
+
+package realtime
+
+import (
+	"context"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// maxLost is how many questions, as a multiple of Options.RepoConcurrency, may
+// have been given up and be still under way.
+const maxLost = 16
+
+// finder asks a repository. A revocation must never be answered with what was
+// known before it, so reset both empties the cache and cuts off the look-ups
+// under way, which golang.org/x/sync/singleflight has no notion of.
+//
+// finder.mu guards everything below it and the flights.
+type finder[T any] struct {
+	rt    *Server
+	ask   func(ctx context.Context, id string) (T, error)
+	slots chan struct{} // holds one for each question under way
+
+	mu      sync.Mutex
+	flights map[string]*flight[T]
+	fresh   map[string]found[T] // rows of this time of the cache
+	stale   map[string]found[T] // and of the one before
+	turn    wheel.Timer         // ends a time; armed while there are rows
+	lost    int                 // questions given up that still run
+}
+
+// flight is a look-up under way.
+type flight[T any] struct {
+	timer wheel.Timer
+	done  chan struct{} // closed when it is over; nil when nobody waits
+	over  bool
+	lost  bool // given up, its slot is free
+	row   T
+	err   error
+}
+
+type found[T any] struct {
+	row T
+	at  time.Time
+}
+
+func newFinder[T any](rt *Server, ask func(ctx context.Context, id string) (T, error)) *finder[T] {
+	f := &finder[T]{rt: rt, ask: ask, slots: make(chan struct{}, rt.opts.RepoConcurrency)}
+	f.turn.F = f.turned
+	return f
+}
+
+// reset forgets every row: what find returns from now on was asked for from now
+// on.
+func (f *finder[T]) reset() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.flights, f.fresh, f.stale = nil, nil, nil
+}
+
+// find returns a row. It waits no longer than ctx, unless it is the one who asks.
+func (f *finder[T]) find(ctx context.Context, id string) (row T, err error) {
+	f.mu.Lock()
+	if row, ok := f.cachedLocked(id); ok {
+		f.mu.Unlock()
+		return row, nil
+	}
+	fl := f.flights[id]
+	if fl == nil {
+		fl = &flight[T]{}
+		if f.flights == nil {
+			f.flights = map[string]*flight[T]{}
+		}
+		f.flights[id] = fl
+		f.mu.Unlock()
+		return f.lead(ctx, id, fl)
+	}
+	if fl.done == nil {
+		fl.done = make(chan struct{})
+	}
+	done := fl.done
+	f.mu.Unlock()
+	select {
+	case <-done:
+		return fl.row, fl.err
+	case <-ctx.Done():
+		return row, ctx.Err()
+	}
+}
+
+func (f *finder[T]) cachedLocked(id string) (row T, ok bool) {
+	e, ok := f.fresh[id]
+	if !ok {
+		e, ok = f.stale[id]
+	}
+	if !ok || time.Since(e.at) >= f.rt.opts.RepoCache {
+		return row, false
+	}
+	return e.row, true
+}
+
+// lead asks, for all who wait.
+func (f *finder[T]) lead(ctx context.Context, id string, fl *flight[T]) (row T, err error) {
+	select {
+	case f.slots <- struct{}{}:
+	default:
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.endLocked(id, fl, row, ctx.Err())
+			return row, ctx.Err()
+		}
+	}
+	fl.timer.F = func() { f.giveUp(id, fl) }
+	f.rt.wheel.Arm(&fl.timer, f.rt.opts.RepoTimeout)
+	row, err = f.question(ctx, id)
+	f.rt.wheel.Stop(&fl.timer)
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.endLocked(id, fl, row, err)
+	if fl.lost {
+		f.lost--
+	} else {
+		<-f.slots
+	}
+	return row, err
+}
+
+// question asks the host, whose panic is an error.
+func (f *finder[T]) question(ctx context.Context, id string) (row T, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked{p, debug.Stack()}
+		}
+	}()
+	return f.ask(ctx, id)
+}
+
+// giveUp lets those who wait go when a repository does not heed its context, and
+// has somebody else ask, up to a number: beyond that the repository is taken to
+// be gone, and find fails until it answers.
+func (f *finder[T]) giveUp(id string, fl *flight[T]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl.over {
+		return
+	}
+	var none T
+	f.endLocked(id, fl, none, errRepoTimeout)
+	if f.lost < maxLost*cap(f.slots) {
+		f.lost++
+		fl.lost = true
+		<-f.slots
+	}
+}
+
+// endLocked tells those who wait; the first end counts. A row is kept unless it
+// was asked for before a reset.
+func (f *finder[T]) endLocked(id string, fl *flight[T], row T, err error) {
+	if fl.over {
+		return
+	}
+	fl.over, fl.row, fl.err = true, row, err
+	if fl.done != nil {
+		close(fl.done)
+	}
+	if f.flights[id] != fl {
+		return
+	}
+	delete(f.flights, id)
+	if err != nil || f.rt.opts.RepoCache < 0 {
+		return
+	}
+	if f.fresh == nil {
+		f.fresh = map[string]found[T]{}
+	}
+	f.fresh[id] = found[T]{row, time.Now()}
+	if !f.rt.wheel.Armed(&f.turn) {
+		f.rt.wheel.Arm(&f.turn, f.rt.opts.RepoCache)
+	}
+}
+
+// turned drops the rows of the time before.
+func (f *finder[T]) turned() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.stale, f.fresh = f.fresh, nil
+	if f.stale != nil {
+		f.rt.wheel.Arm(&f.turn, f.rt.opts.RepoCache)
+	}
+}

@@ -1,0 +1,225 @@
+// Presence: who has a socket, told on the bus. A phone that changes networks
+// makes no noise: who is back within the grace time has not been away.
+
+package realtime
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+const (
+	// presenceQueue bounds what waits for a bus that is slow.
+	presenceQueue = 1 << 16
+	// presenceTries is how often a bus is tried.
+	presenceTries = 3
+	// presenceAsk is how long other nodes have to say that a user is with them.
+	presenceAsk = 2 * time.Second
+)
+
+// presence counts the sockets of each user in each namespace.
+//
+// presence.mu guards everything below it. What is to be published is queued under
+// it, which gives the order, and published by one goroutine, which exists while
+// there is something in the queue.
+type presence struct {
+	rt *Server
+
+	mu      sync.Mutex
+	stopped bool
+	users   map[presenceKey]presenceState
+	queue   []DomainEvent
+	running bool
+	dropped int
+	idle    chan struct{} // closed when the queue is empty, once stopped
+}
+
+type presenceKey struct {
+	ns   *Namespace
+	user string
+}
+
+type presenceState struct {
+	sockets int
+	away    *away // who has none, within the grace time
+}
+
+type away struct {
+	timer wheel.Timer
+	last  PresenceDisconnected
+}
+
+func (p *presence) init(rt *Server) {
+	p.rt = rt
+	p.users = map[presenceKey]presenceState{}
+}
+
+func (p *presence) of(s *Socket) (presenceKey, Identity, bool) {
+	id := s.Identity()
+	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.rt.opts.PresenceGrace >= 0
+}
+
+// arrived counts a socket in.
+func (p *presence) arrived(s *Socket) {
+	key, id, ok := p.of(s)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state, known := p.users[key]
+	state.sockets++
+	if state.away != nil {
+		p.rt.wheel.Stop(&state.away.timer)
+		state.away = nil
+	}
+	p.users[key] = state
+	if !known {
+		p.publishLocked(PresenceConnected{Presence{
+			UserID: id.UserID, UserType: id.UserType, Namespace: s.ns.name, Sockets: 1, At: time.Now().UTC(),
+		}})
+	}
+}
+
+// departed counts a socket out that was counted in.
+func (p *presence) departed(s *Socket, reason string) {
+	key, id, ok := p.of(s)
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state := p.users[key]
+	state.sockets--
+	switch {
+	case state.sockets > 0:
+		p.users[key] = state
+	case p.stopped:
+		delete(p.users, key)
+	default:
+		gone := &away{last: PresenceDisconnected{Presence{
+			UserID: id.UserID, UserType: id.UserType, Namespace: s.ns.name, Reason: reason, At: time.Now().UTC(),
+		}}}
+		gone.timer.F = func() { p.graceOver(key, gone) }
+		state.away = gone
+		p.users[key] = state
+		p.rt.wheel.Arm(&gone.timer, p.rt.opts.PresenceGrace)
+	}
+}
+
+func (p *presence) graceOver(key presenceKey, gone *away) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopped || p.users[key].away != gone {
+		return // back in the meantime
+	}
+	delete(p.users, key)
+	p.publishLocked(gone.last)
+}
+
+func (p *presence) publishLocked(e DomainEvent) {
+	if p.stopped {
+		return
+	}
+	if len(p.queue) >= presenceQueue {
+		p.dropped++
+		return
+	}
+	p.queue = append(p.queue, e)
+	if !p.running {
+		p.running = true
+		go p.run()
+	}
+}
+
+// run publishes what is queued.
+func (p *presence) run() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.queue) > 0 {
+		queue, dropped := p.queue, p.dropped
+		p.queue, p.dropped = nil, 0
+		p.mu.Unlock()
+		if dropped > 0 {
+			p.rt.log.Error("realtime: the bus is too slow for presence", "lost", dropped)
+		}
+		for _, e := range queue {
+			p.publish(e)
+		}
+		p.mu.Lock()
+	}
+	p.running = false
+	if p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+}
+
+func (p *presence) publish(e DomainEvent) {
+	if gone, ok := e.(PresenceDisconnected); ok && p.elsewhere(gone) {
+		return
+	}
+	env, err := NewEnvelope(e)
+	for try := 0; err == nil && try < presenceTries; try++ {
+		_, err = inTime(p.rt.ctx, p.rt.opts.RepoTimeout, func(ctx context.Context) (None, error) {
+			return None{}, p.rt.opts.Bus.Publish(ctx, env)
+		})
+		if err == nil {
+			return
+		}
+		if try < presenceTries-1 {
+			select {
+			case <-time.After(time.Duration(try+1) * 200 * time.Millisecond):
+				err = nil
+			case <-p.rt.ctx.Done():
+			}
+		}
+	}
+	p.rt.log.Error("realtime: presence not published", "event", e.EventName(), "user", e.EventKey(), "error", err)
+}
+
+// elsewhere reports whether the user is with another node. A node that does not
+// answer has its users counted as gone: they are told of again when they connect
+// anew, while one who is never told of as gone would stay for ever.
+func (p *presence) elsewhere(gone PresenceDisconnected) bool {
+	if !p.rt.clustered {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(p.rt.ctx, presenceAsk)
+	defer cancel()
+	found, err := p.rt.to(gone.Namespace, ownRoom(gone.Namespace, gone.UserID)).Sockets(ctx)
+	if err != nil {
+		p.rt.log.Warn("realtime: presence asked other nodes in vain", "error", err)
+	}
+	return len(found) > 0
+}
+
+// stop publishes what is queued and nothing more.
+func (p *presence) stop(ctx context.Context) error {
+	p.mu.Lock()
+	p.stopped = true
+	for key, state := range p.users {
+		if state.away != nil {
+			p.rt.wheel.Stop(&state.away.timer)
+			delete(p.users, key)
+		}
+	}
+	var idle chan struct{}
+	if p.running {
+		idle = make(chan struct{})
+		p.idle = idle
+	}
+	p.mu.Unlock()
+	if idle == nil {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,349 @@
+// The sweep: now and then the users and sessions of all sockets are looked up
+// again, for what an event would have told that was lost.
+
+package realtime
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/socketio"
+	"github.com/rodando/realtime/internal/wheel"
+)
+
+// UserBatchRepo is what a UserRepo may implement besides, to be asked for many
+// users at once by the sweep. It may block, within ctx. The order of the answer
+// is free; who is not in it does not exist.
+type UserBatchRepo interface {
+	FindUsers(ctx context.Context, ids []string) ([]User, error)
+}
+
+// SessionBatchRepo is the same for a SessionRepo.
+type SessionBatchRepo interface {
+	FindSessions(ctx context.Context, sids []string) ([]Session, error)
+}
+
+const (
+	sweepBatch  = 200 // rows looked up between two pauses
+	sweepAtOnce = 8   // questions at once, if one asks for one row
+)
+
+// sweep looks up again who is connected. Between two rounds it is a timer.
+//
+// sweep.mu guards everything below it.
+type sweep struct {
+	rt *Server
+
+	mu      sync.Mutex
+	stopped bool
+	timer   wheel.Timer
+	cancel  context.CancelFunc // of the round under way
+	done    chan struct{}      // closed when that has ended; nil when there is none
+}
+
+func (w *sweep) init(rt *Server) {
+	w.rt = rt
+	w.timer.F = w.begin
+	if rt.opts.SweepInterval > 0 {
+		rt.wheel.Arm(&w.timer, w.next())
+	}
+}
+
+// next is when the next round begins: nodes that started together are not to ask
+// together.
+func (w *sweep) next() time.Duration {
+	d := w.rt.opts.SweepInterval
+	return d - d/5 + rand.N(2*d/5+1)
+}
+
+func (w *sweep) begin() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stopped {
+		return
+	}
+	ctx, cancel := context.WithCancel(w.rt.ctx)
+	done := make(chan struct{})
+	w.cancel, w.done = cancel, done
+	go func() {
+		defer close(done)
+		defer cancel()
+		w.round(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if !w.stopped {
+			w.rt.wheel.Arm(&w.timer, w.next())
+		}
+	}()
+}
+
+// stop ends the round under way, and waits for that.
+func (w *sweep) stop() {
+	w.mu.Lock()
+	w.stopped = true
+	w.rt.wheel.Stop(&w.timer)
+	cancel, done := w.cancel, w.done
+	w.mu.Unlock()
+	if done != nil {
+		cancel()
+		<-done
+	}
+}
+
+// round is one sweep.
+func (w *sweep) round(ctx context.Context) {
+	users, sessions := map[string][]*Socket{}, map[string][]*Socket{}
+	w.rt.each(func(ns *Namespace) {
+		if ns.opts.Anonymous {
+			return
+		}
+		for _, inner := range ns.inner.Select(socketio.Target{}) {
+			if s, ok := inner.Data.(*Socket); ok {
+				id := s.Identity()
+				users[id.UserID] = append(users[id.UserID], s)
+				sessions[id.SessionID] = append(sessions[id.SessionID], s)
+			}
+		}
+	})
+	batches := (len(users) + len(sessions) + sweepBatch - 1) / sweepBatch
+	if batches == 0 {
+		return
+	}
+	pace := w.rt.opts.SweepInterval / 2 / time.Duration(batches)
+	o := &w.rt.opts
+	ofUsers := table[User]{one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
+	if many, ok := o.Users.(UserBatchRepo); ok {
+		ofUsers.many = many.FindUsers
+	}
+	ofSessions := table[Session]{one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
+	if many, ok := o.Sessions.(SessionBatchRepo); ok {
+		ofSessions.many = many.FindSessions
+	}
+	t := tally{}
+	look(ctx, w.rt, pace, users, &t, ofUsers, judgeUser)
+	look(ctx, w.rt, pace, sessions, &t, ofSessions, judgeSession)
+	if t.failed > 0 && ctx.Err() == nil {
+		w.rt.log.Error("realtime: sweep could not look up everybody", "rows", t.failed, "error", t.err)
+	}
+	if t.ended > 0 {
+		w.rt.log.Info("realtime: sweep ended sockets whose rights are gone", "sockets", t.ended)
+	}
+}
+
+// tally is what came of a sweep.
+type tally struct {
+	ended, failed int
+	err           error // one of those that failed
+}
+
+// table is a repository as the sweep sees it.
+type table[T any] struct {
+	one  func(ctx context.Context, id string) (T, error)
+	many func(ctx context.Context, ids []string) ([]T, error) // nil: one by one
+	idOf func(row T) string
+}
+
+// look looks up the rows of sockets, a batch after the other, and has each judged:
+// nil stands for a row that does not exist. What could not be looked up is left
+// as it is.
+func look[T any](
+	ctx context.Context, rt *Server, pace time.Duration, sockets map[string][]*Socket, t *tally,
+	from table[T], judge func(s *Socket, row *T) bool,
+) {
+	ids := make([]string, 0, sweepBatch)
+	flush := func() bool {
+		rows, err := inTime(ctx, rt.opts.RepoTimeout, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
+		if err != nil {
+			t.failed += len(ids)
+			t.err = err
+		} else {
+			for _, id := range ids {
+				for _, s := range sockets[id] {
+					if judge(s, rows[id]) {
+						t.ended++
+					}
+				}
+			}
+		}
+		ids = make([]string, 0, sweepBatch) // a repository that was given up may still read the old one
+		if errors.Is(err, errRepoTimeout) {
+			return false // it does not heed its context: no more of that now
+		}
+		select {
+		case <-time.After(pace):
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+	for id := range sockets {
+		if ids = append(ids, id); len(ids) == sweepBatch && !flush() {
+			return
+		}
+	}
+	if len(ids) > 0 {
+		flush()
+	}
+}
+
+var errNobody = errors.New("the repository knows none of them")
+
+// rows returns the rows that exist, by id.
+func (from table[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
+	var rows []T
+	var err error
+	if from.many != nil {
+		rows, err = from.many(ctx, ids)
+	} else {
+		rows, err = from.each(ctx, ids)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if from.many != nil && len(rows) == 0 && len(ids) > 1 {
+		return nil, errNobody // more likely a mistake than the end of everybody
+	}
+	byID := make(map[string]*T, len(ids))
+	for _, id := range ids {
+		byID[id] = nil
+	}
+	for i := range rows {
+		id := from.idOf(rows[i])
+		if _, asked := byID[id]; !asked {
+			return nil, errAnotherRow
+		}
+		byID[id] = &rows[i]
+	}
+	return byID, nil
+}
+
+// each asks for one row at a time. One failure fails the batch.
+func (from table[T]) each(ctx context.Context, ids []string) ([]T, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var mu sync.Mutex
+	var rows []T
+	var failure error
+	next := make(chan string)
+	var asking sync.WaitGroup
+	for range min(sweepAtOnce, len(ids)) {
+		asking.Go(func() {
+			for id := range next {
+				row, err := safely(ctx, id, from.one)
+				mu.Lock()
+				switch {
+				case err == nil && from.idOf(row) != id:
+					failure = errAnotherRow
+				case err == nil:
+					rows = append(rows, row)
+				case !errors.Is(err, ErrNotFound) && failure == nil:
+					failure = err
+					cancel()
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	for _, id := range ids {
+		if ctx.Err() != nil {
+			break
+		}
+		next <- id
+	}
+	close(next)
+	asking.Wait()
+	if failure == nil {
+		failure = ctx.Err()
+	}
+	return rows, failure
+}
+
+func safely[In, Out any](ctx context.Context, in In, f func(ctx context.Context, in In) (Out, error)) (out Out, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = panicked{p, debug.Stack()}
+		}
+	}()
+	return f(ctx, in)
+}
+
+// inTime calls f and waits for it for so long, whether f heeds its context or
+// not.
+func inTime[T any](ctx context.Context, limit time.Duration, f func(ctx context.Context) (T, error)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	answer := make(chan result, 1)
+	go func() {
+		v, err := safely(ctx, struct{}{}, func(ctx context.Context, _ struct{}) (T, error) { return f(ctx) })
+		answer <- result{v, err}
+	}()
+	select {
+	case r := <-answer:
+		return r.v, r.err
+	case <-ctx.Done():
+		var none T
+		return none, errRepoTimeout
+	}
+}
+
+// judgeUser ends a socket whose user may not be there any more.
+func judgeUser(s *Socket, u *User) bool {
+	switch {
+	case u == nil:
+		return s.revoke(CodeUserNotFound, nil)
+	case u.Type != s.Identity().UserType:
+		return s.revoke(CodeWrongUserType, nil)
+	case !u.Active:
+		return s.revoke(CodeUserInactive, nil)
+	}
+	return false
+}
+
+// judgeSession ends a socket whose session is over, unless it has moved to
+// another one meanwhile.
+func judgeSession(s *Socket, row *Session) bool {
+	id := s.Identity()
+	switch {
+	case row != nil && row.ID != id.SessionID:
+		return false
+	case row == nil || row.Revoked || row.UserID != id.UserID:
+		return s.revoke(CodeInvalidSession, &id.SessionID)
+	case row.AccessTokenExpiresAt.IsZero():
+		return false
+	}
+	return s.expireBy(row.ID, row.AccessTokenExpiresAt)
+}
+
+// revoke tells the client that its rights are gone, and disconnects the socket:
+// with a session, only if it is still in that one.
+func (s *Socket) revoke(why Code, sid *string) bool {
+	if s.inner.Closed() || sid != nil && s.Identity().SessionID != *sid {
+		return false
+	}
+	reason := string(why)
+	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // gone, if this fails
+	s.Disconnect()
+	return true
+}
+
+// expireBy brings the socket's end forward to that of its session, and reports
+// whether that is now.
+func (s *Socket) expireBy(sid string, at time.Time) bool {
+	s.mu.Lock()
+	sooner := s.identity.SessionID == sid && (s.expiresAt.IsZero() || at.Before(s.expiresAt))
+	id := s.identity
+	s.mu.Unlock()
+	if !sooner {
+		return false
+	}
+	s.renew(id, at)
+	return !at.After(time.Now())
+}
