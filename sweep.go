@@ -6,8 +6,10 @@ package realtime
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,39 +156,28 @@ func look[T any](
 	ctx context.Context, rt *Server, pace time.Duration, sockets map[string][]*Socket, t *tally,
 	from table[T], judge func(s *Socket, row *T) bool,
 ) {
-	ids := make([]string, 0, sweepBatch)
-	flush := func() bool {
+	// Collected, since a repository that was given up may still read its part.
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
 		rows, err := inTime(ctx, rt.opts.RepoTimeout, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
 		if err != nil {
 			t.failed += len(ids)
 			t.err = err
-		} else {
-			for _, id := range ids {
-				for _, s := range sockets[id] {
-					if judge(s, rows[id]) {
-						t.ended++
-					}
+		}
+		if errors.Is(err, errRepoTimeout) {
+			return // it does not heed its context: no more of that now
+		}
+		for _, id := range ids {
+			for _, s := range sockets[id] {
+				if err == nil && judge(s, rows[id]) {
+					t.ended++
 				}
 			}
 		}
-		ids = make([]string, 0, sweepBatch) // a repository that was given up may still read the old one
-		if errors.Is(err, errRepoTimeout) {
-			return false // it does not heed its context: no more of that now
-		}
 		select {
 		case <-time.After(pace):
-			return true
 		case <-ctx.Done():
-			return false
-		}
-	}
-	for id := range sockets {
-		if ids = append(ids, id); len(ids) == sweepBatch && !flush() {
 			return
 		}
-	}
-	if len(ids) > 0 {
-		flush()
 	}
 }
 
