@@ -253,17 +253,23 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 		m := b.message(ClusterMessage{Op: OpAsk, Event: &Raw{Args: []json.RawMessage{name, arg}}})
 		asking.Go(func() { remoteErr = b.ns.rt.adapter.Request(ctx, m, take) })
 	}
-	missing := b.askLocal(ctx, event, [][]byte{arg}, nil, take)
+	missing, err := b.askLocal(ctx, event, [][]byte{arg}, nil, take)
 	asking.Wait()
-	if err := ctx.Err(); missing > 0 || err != nil && remoteErr != nil {
-		return acks, askError(errors.Join(err, remoteErr, context.DeadlineExceeded))
+	switch late := ctx.Err(); {
+	case missing > 0 || late != nil && remoteErr != nil:
+		return acks, askError(errors.Join(late, remoteErr, context.DeadlineExceeded))
+	case err != nil:
+		return acks, askError(err)
 	}
 	return acks, remoteErr
 }
 
 // askLocal asks the sockets of this node and returns how many did not answer;
-// sockets that went away are not missed. take is called one at a time.
-func (b Broadcast) askLocal(ctx context.Context, event string, args, attachments [][]byte, take func(ClusterAnswer)) (missing int) {
+// sockets that went away are not missed. The error is of a socket that could not
+// be asked. take is called one at a time.
+func (b Broadcast) askLocal(
+	ctx context.Context, event string, args, attachments [][]byte, take func(ClusterAnswer),
+) (missing int, err error) {
 	sockets := b.ns.inner.Select(b.target())
 	take(ClusterAnswer{Asked: len(sockets)})
 	id := b.ns.inner.NextID()
@@ -275,24 +281,29 @@ func (b Broadcast) askLocal(ctx context.Context, event string, args, attachments
 	for n := len(sockets); n > 0; n-- {
 		select {
 		case r := <-replies:
-			if r.Err == nil {
+			switch {
+			case r.Err == nil:
 				ack := rawOf(r.Args, r.Attachments)
 				take(ClusterAnswer{Ack: &ack})
+			case errors.Is(r.Err, socketio.ErrTooManyAcks):
+				err = r.Err
 			}
 		case <-ctx.Done():
 			for _, s := range sockets {
 				s.Forget(id)
 			}
-			return n
+			return n, nil
 		}
 	}
-	return 0
+	return 0, err
 }
 
 func askError(err error) error {
 	switch {
 	case errors.Is(err, socketio.ErrClosed):
 		return ErrClosed
+	case errors.Is(err, socketio.ErrTooManyAcks):
+		return ErrTooManyAcks
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return errors.Join(ErrAckTimeout, err)
 	}

@@ -1,0 +1,264 @@
+// How often clients may send, and how many sockets a user has.
+
+package realtime_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// limits collects what Trace.Limited is told.
+type limits struct {
+	mu    sync.Mutex
+	names []string
+}
+
+func (l *limits) options(o *realtime.Options) {
+	o.Unlimited = false
+	o.Trace = &realtime.Trace{Limited: func(which string) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.names = append(l.names, which)
+	}}
+}
+
+// take returns what was told since it was asked last, each once.
+func (l *limits) take() []string {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	names := slices.Clone(l.names)
+	l.names = nil
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+const tooOften = `{"ok":false,"error":{"code":"rate_limited","message":"too many, slow down"}}`
+
+// burst sends an event so often and returns how many were handled; the others
+// were refused for their number.
+func burst(t *testing.T, c *realtimetest.Client, event, body string, n int) (handled int) {
+	t.Helper()
+	for range n {
+		if ack := ackOf(t, c, event, body); ack != tooOften {
+			handled++
+		}
+	}
+	return handled
+}
+
+func TestLocationRate(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options)
+		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
+		ping := func(n int) int { return burst(t, driver, "driver:location:ping", `{"lat":1,"lng":2}`, n) }
+		require.Equal(t, 10, ping(12))
+		require.Equal(t, []string{"Rates.Location"}, l.take())
+		time.Sleep(time.Second)
+		require.Equal(t, 2, ping(3))
+		for range 12 {
+			realtimetest.Expect(t, admin, realtime.EventAdminDriverLocation)
+		}
+		realtimetest.ExpectNone(t, admin, realtime.EventAdminDriverLocation)
+		require.True(t, driver.Connected())
+		require.Equal(t, 20, burst(t, driver, "driver:trip:set", `{}`, 20), "another event has a bucket of its own")
+	})
+}
+
+func TestEventRates(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+			o.Rates.Events = map[string]realtime.Rate{"driver:trip:set": {PerSecond: 1, Burst: 3}, "driver:status:update": {PerSecond: -1}}
+			o.Rates.User.PerSecond = -1
+		})
+		driver := srv.Driver(t, "d1")
+		require.Equal(t, 20, burst(t, driver, "driver:offer:accept", `{"assignmentId":"x"}`, 21))
+		require.Equal(t, []string{"Rates.Event"}, l.take())
+		require.Equal(t, 3, burst(t, driver, "driver:trip:set", `{}`, 4))
+		require.Equal(t, []string{"Rates.Events"}, l.take())
+		require.Equal(t, 300, burst(t, driver, "driver:status:update", `{"isOnline":true}`, 300))
+		require.Equal(t, 5, burst(t, driver, "auth:refresh", `{"token":"x"}`, 6), "each asks the host's database")
+		unknown := 0
+		for i := range 25 { // what clients invent counts as one
+			unknown += burst(t, driver, fmt.Sprint("invented:", i), `{}`, 1)
+		}
+		require.Equal(t, 20, unknown)
+		time.Sleep(time.Second)
+		require.Equal(t, 10, burst(t, driver, "driver:offer:accept", `{"assignmentId":"x"}`, 11))
+	})
+}
+
+// A user has one bucket for all of his sockets.
+func TestUserRate(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+			o.Rates.User = realtime.Rate{PerSecond: 1, Burst: 15}
+		})
+		one, two, other := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d2")
+		require.Equal(t, 10, burst(t, one, "driver:trip:set", `{}`, 10))
+		require.Equal(t, 5, burst(t, two, "driver:trip:set", `{}`, 10))
+		require.Equal(t, []string{"Rates.User"}, l.take())
+		require.Equal(t, 10, burst(t, other, "driver:trip:set", `{}`, 10))
+	})
+}
+
+// Who goes on is disconnected, after the ack that says why.
+func TestBreach(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+			o.Rates.Breach = realtime.Rate{PerSecond: 1, Burst: 5}
+		})
+		flood, calm := srv.Driver(t, "d1"), srv.Driver(t, "d2")
+		require.Equal(t, 20, burst(t, flood, "driver:trip:set", `{}`, 25))
+		require.True(t, flood.Connected())
+		require.Equal(t, tooOften, ackOf(t, flood, "driver:trip:set", `{}`))
+		require.Equal(t, realtimetest.ReasonServer, flood.Disconnected(t))
+		require.Equal(t, []string{"Rates.Breach", "Rates.Event"}, l.take())
+		require.Equal(t, 1, burst(t, calm, "driver:trip:set", `{}`, 1))
+	})
+}
+
+func TestUnlimited(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Unlimited = true })
+		driver := srv.Driver(t, "d1")
+		require.Equal(t, 500, burst(t, driver, "driver:trip:set", `{}`, 500))
+		for range 20 {
+			srv.Driver(t, "d1")
+		}
+		require.True(t, driver.Connected())
+		require.Empty(t, l.take())
+	})
+}
+
+// The newest socket of a user wins, in each namespace for itself.
+func TestSocketsPerUser(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.SocketsPerUser = 2 })
+		first, second, other := srv.Driver(t, "u1"), srv.Driver(t, "u1"), srv.Driver(t, "u2")
+		require.Empty(t, l.take())
+		third := srv.Driver(t, "u1")
+		require.Equal(t, realtimetest.ReasonServer, first.Disconnected(t))
+		require.Equal(t, []string{"SocketsPerUser"}, l.take())
+		second.Close()
+		fourth := srv.Driver(t, "u1")
+		require.Empty(t, l.take())
+		for _, c := range []*realtimetest.Client{third, fourth, other} {
+			require.True(t, c.Connected())
+		}
+	})
+}
+
+func TestExtraSocketsRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+			o.Limits.SocketsPerUser, o.RefuseExtraSockets = 2, true
+		})
+		first, second := srv.Driver(t, "u1"), srv.Driver(t, "u1")
+		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login("u1", realtime.UserDriver)))
+		requireRefused(t, err, realtime.CodeRateLimited, "Too many, try again later")
+		require.Equal(t, []string{"SocketsPerUser"}, l.take())
+		require.True(t, first.Connected())
+		second.Close()
+		srv.Driver(t, "u1")
+		require.True(t, first.Connected())
+	})
+}
+
+// A refused CONNECT may be tried again, but not without end: each asks the host.
+func TestConnectRate(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options)
+		conn := openRaw(t, srv)
+		bad := connectPacket(realtime.NamespaceDrivers, "bad")
+		for range 10 {
+			require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, conn.say(t, bad))
+		}
+		require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeRateLimited, "Too many, try again later")}, conn.say(t, bad))
+		require.Equal(t, []string{"Rates.Connect"}, l.take())
+		time.Sleep(time.Second)
+		good := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
+		requireEntered(t, conn.say(t, good), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+	})
+}
+
+func TestNamespaceLimit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.Namespaces = 2 })
+		addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
+		addNamespace(t, srv, "/news", realtime.NamespaceOptions{Anonymous: true})
+		conn := openRaw(t, srv)
+		require.Len(t, conn.say(t, "40/support,"), 2)
+		require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))), 2)
+		require.Equal(t, []string{`44/news,{"message":"Too many namespaces","data":{"code":"rate_limited"}}`}, conn.say(t, "40/news,"))
+		require.Equal(t, []string{"Namespaces"}, l.take())
+		require.Empty(t, conn.say(t, "41/support,"))
+		require.Len(t, conn.say(t, "40/news,"), 2)
+	})
+}
+
+func TestPendingAcks(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+			o.Limits.PendingAcks, o.AckTimeout = 2, 3*time.Second
+		})
+		question := realtime.NewQuery[realtime.None, realtime.None]("question")
+		srv.Driver(t, "d1") // and never answers
+		to := srv.Realtime.Drivers().To(realtime.DriverRoom("d1"))
+		var asking sync.WaitGroup
+		start := time.Now()
+		for range 2 {
+			asking.Go(func() {
+				_, err := question.AskAll(t.Context(), to, realtime.None{})
+				require.ErrorIs(t, err, realtime.ErrAckTimeout)
+			})
+		}
+		synctest.Wait()
+		_, err := question.AskAll(t.Context(), to, realtime.None{})
+		require.ErrorIs(t, err, realtime.ErrTooManyAcks)
+		require.Equal(t, []string{"PendingAcks"}, l.take())
+		asking.Wait()
+		require.Equal(t, 3*time.Second, time.Since(start))
+	})
+}
+
+// What limits sizes is told of too.
+func TestSizesAreTold(t *testing.T) {
+	for limit, packets := range map[string][]string{
+		"MaxPayload":  {"42" + string(make([]byte, 2000))},
+		"Attachments": {`4511-["x"]`},
+		"EventName":   {`42["` + strings.Repeat("n", 200) + `"]`},
+		"Depth":       {`42["x",` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `]`},
+	} {
+		t.Run(limit, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limits{}
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
+				conn := openRaw(t, srv)
+				conn.say(t, packets...)
+				require.Equal(t, []string{limit}, l.take())
+				require.True(t, conn.closed())
+			})
+		})
+	}
+}
