@@ -111,10 +111,10 @@ func (w *sweep) round(ctx context.Context) {
 			}
 		}
 	})
-	batches := (len(users) + len(sessions) + sweepBatch - 1) / sweepBatch
-	if batches == 0 {
+	if len(users) == 0 {
 		return
 	}
+	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch
 	pace := w.rt.opts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
 	ofUsers := table[User]{one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}

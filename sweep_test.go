@@ -1,0 +1,214 @@
+// The sweep finds what a lost event would have told.
+
+package realtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// swept waits until a sweep has come by, and its pauses are over.
+func swept() {
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+}
+
+func TestSweepEndsWhatIsRevoked(t *testing.T) {
+	sid := realtimetest.SessionID("d1")
+	for name, c := range map[string]struct {
+		change func(srv *realtimetest.Server)
+		sid    *string
+		reason string
+	}{
+		"user deleted": {func(srv *realtimetest.Server) { srv.Users.Delete("d1") }, nil, "user_not_found"},
+		"user banned":  {func(srv *realtimetest.Server) { srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver}) }, nil, "user_inactive"},
+		"another type": {func(srv *realtimetest.Server) {
+			srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserAdmin, Active: true})
+		}, nil, "wrong_user_type"},
+		"session revoked":   {func(srv *realtimetest.Server) { srv.Sessions.Revoke(sid) }, &sid, "invalid_session"},
+		"session deleted":   {func(srv *realtimetest.Server) { srv.Sessions.Delete(sid) }, &sid, "invalid_session"},
+		"session another's": {func(srv *realtimetest.Server) { srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d2"}) }, &sid, "invalid_session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t)
+				phone, second := srv.Driver(t, "d1"), srv.Driver(t, "d1", realtimetest.Polling())
+				addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+				support, err := phone.Join(t.Context(), "/support", realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
+				require.NoError(t, err)
+				others := []*realtimetest.Client{srv.Driver(t, "d2"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")}
+				swept()
+				require.True(t, phone.Connected())
+				c.change(srv)
+				swept()
+				for _, client := range []*realtimetest.Client{phone, second, support} {
+					told := realtimetest.Expect(t, client, realtime.EventSessionRevoked)
+					require.Equal(t, c.sid, told.SID)
+					require.Equal(t, c.reason, *told.Reason)
+					require.NotEmpty(t, told.EventID)
+					require.Equal(t, realtimetest.ReasonServer, client.Disconnected(t))
+				}
+				for _, client := range others {
+					require.True(t, client.Connected())
+					realtimetest.ExpectNone(t, client, realtime.EventSessionRevoked)
+				}
+			})
+		})
+	}
+}
+
+// A session that ends sooner than it did ends its sockets then.
+func TestSweepBringsExpiryForward(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		driver := srv.Driver(t, "d1")
+		srv.Sessions.Set(realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: time.Now().Add(5 * time.Minute)})
+		swept()
+		require.True(t, driver.Connected())
+		time.Sleep(3 * time.Minute)
+		realtimetest.Expect(t, driver, realtime.EventAuthExpired)
+		require.NotEqual(t, realtimetest.ReasonServer, driver.Disconnected(t), "the transport was closed: it comes back")
+	})
+}
+
+// Who could not be looked up stays.
+func TestSweepEndsNobodyInDoubt(t *testing.T) {
+	for name, fault := range map[string]func(srv *realtimetest.Server) (release func()){
+		"failing": func(srv *realtimetest.Server) func() {
+			srv.Users.Fail(errors.New("down"))
+			srv.Sessions.Fail(errors.New("down"))
+			return func() {}
+		},
+		"blocking": func(srv *realtimetest.Server) func() { _, release := srv.Users.Block(); return release },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				j, kept := keep(t)
+				srv := realtimetest.NewServer(t, kept)
+				driver := srv.Driver(t, "d1")
+				release := fault(srv)
+				defer release()
+				swept()
+				require.True(t, driver.Connected())
+				require.NotEmpty(t, j.lines(t, "realtime: sweep could not look up everybody"))
+			})
+		})
+	}
+}
+
+// many is a repository that is asked for many at once.
+type many struct {
+	*realtimetest.Users
+	mu     sync.Mutex
+	asked  []int // how many at a time
+	answer func(ids []string) ([]realtime.User, error)
+}
+
+func (m *many) FindUsers(_ context.Context, ids []string) ([]realtime.User, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, len(ids))
+	return m.answer(ids)
+}
+
+func TestSweepAsksForManyAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		repo := &many{Users: &realtimetest.Users{}}
+		gone := map[string]bool{}
+		repo.answer = func(ids []string) (users []realtime.User, err error) {
+			for _, id := range ids {
+				if !gone[id] {
+					users = append(users, realtime.User{ID: id, Type: realtime.UserDriver, Active: true})
+				}
+			}
+			return users, nil
+		}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users = repo })
+		var clients []*realtimetest.Client
+		for i := range 250 {
+			id := fmt.Sprint("d", i)
+			repo.Set(realtime.User{ID: id, Type: realtime.UserDriver, Active: true})
+			c, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login(id, realtime.UserDriver)))
+			require.NoError(t, err)
+			clients = append(clients, c)
+		}
+		swept()
+		repo.mu.Lock()
+		require.Equal(t, []int{200, 50}, repo.asked[:2])
+		gone["d7"] = true
+		repo.mu.Unlock()
+		swept()
+		for i, c := range clients {
+			require.Equal(t, i != 7, c.Connected(), i)
+		}
+		// An answer that would throw everybody out is taken for a mistake.
+		repo.mu.Lock()
+		repo.answer = func([]string) ([]realtime.User, error) { return nil, nil }
+		repo.mu.Unlock()
+		swept()
+		require.True(t, clients[0].Connected())
+		repo.mu.Lock()
+		repo.answer = func([]string) ([]realtime.User, error) { panic("repository") }
+		repo.mu.Unlock()
+		swept()
+		require.True(t, clients[0].Connected())
+	})
+}
+
+// A socket that has moved to another session is not ended with the old one.
+func TestSweepMindsARefresh(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		driver := srv.Driver(t, "d1")
+		entered, release := srv.Sessions.Block()
+		<-entered // the sweep asks for the old session
+		srv.Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
+		refreshed := make(chan error, 1)
+		go func() {
+			_, err := realtimetest.Call(t.Context(), driver.Within(time.Minute), realtime.AuthRefresh,
+				realtime.TokenRefresh{Token: srv.Tokens.Mint("d1", "new", time.Hour)})
+			refreshed <- err
+		}()
+		synctest.Wait()
+		srv.Sessions.Revoke(realtimetest.SessionID("d1"))
+		release()
+		require.NoError(t, <-refreshed)
+		swept()
+		require.True(t, driver.Connected())
+		realtimetest.ExpectNone(t, driver, realtime.EventSessionRevoked)
+	})
+}
+
+// Shutdown does not wait for a sweep, whatever its repository does.
+func TestShutdownDuringASweep(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoTimeout = time.Hour })
+		srv.Driver(t, "d1")
+		entered, release := srv.Users.Block()
+		<-entered
+		start := time.Now()
+		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+		require.Less(t, time.Since(start), time.Second)
+		release()
+	})
+}
+
+func TestNoSweep(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.SweepInterval = -1 })
+		driver := srv.Driver(t, "d1")
+		srv.Users.Delete("d1")
+		time.Sleep(time.Hour)
+		require.True(t, driver.Connected())
+	})
+}
