@@ -165,27 +165,42 @@ func TestSweepAsksForManyAtOnce(t *testing.T) {
 	})
 }
 
+// held answers the sweep when it is told to, with what it says then.
+type held struct {
+	*realtimetest.Sessions
+	asked  chan []string
+	answer chan []realtime.Session
+}
+
+func (h *held) FindSessions(ctx context.Context, sids []string) ([]realtime.Session, error) {
+	select {
+	case h.asked <- sids:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return <-h.answer, nil
+}
+
 // A socket that has moved to another session is not ended with the old one.
 func TestSweepMindsARefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t)
-		driver := srv.Driver(t, "d1")
-		entered, release := srv.Sessions.Block()
-		<-entered // the sweep asks for the old session
-		srv.Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
-		refreshed := make(chan error, 1)
-		go func() {
-			_, err := realtimetest.Call(t.Context(), driver.Within(time.Minute), realtime.AuthRefresh,
-				realtime.TokenRefresh{Token: srv.Tokens.Mint("d1", "new", time.Hour)})
-			refreshed <- err
-		}()
-		synctest.Wait()
-		srv.Sessions.Revoke(realtimetest.SessionID("d1"))
-		release()
-		require.NoError(t, <-refreshed)
-		swept()
+		repo := &held{Sessions: &realtimetest.Sessions{}, asked: make(chan []string), answer: make(chan []realtime.Session)}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Sessions = repo })
+		old := realtimetest.SessionID("d1")
+		repo.Set(realtime.Session{ID: old, UserID: "d1"})
+		repo.Set(realtime.Session{ID: "new", UserID: "d1"})
+		driver, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
+		require.NoError(t, err)
+		require.Equal(t, []string{old}, <-repo.asked)
+		_, err = realtimetest.Call(t.Context(), driver, realtime.AuthRefresh,
+			realtime.TokenRefresh{Token: srv.Tokens.Mint("d1", "new", time.Hour)})
+		require.NoError(t, err)
+		repo.answer <- []realtime.Session{{ID: old, UserID: "d1", Revoked: true}}
+		require.Equal(t, []string{"new"}, <-repo.asked)
 		require.True(t, driver.Connected())
-		realtimetest.ExpectNone(t, driver, realtime.EventSessionRevoked)
+		repo.answer <- []realtime.Session{{ID: "new", UserID: "d1", Revoked: true}}
+		realtimetest.Expect(t, driver, realtime.EventSessionRevoked)
+		require.Equal(t, realtimetest.ReasonServer, driver.Disconnected(t))
 	})
 }
 

@@ -116,4 +116,3 @@ func (s *Server) Accept(es *engineio.Session, r *http.Request) (engineio.Handler
 	s.cfg.Wheel.Arm(&c.timer, s.cfg.ConnectTimeout)
 	return c, nil
 }
-
