@@ -51,7 +51,8 @@ type source struct {
 type visitor struct {
 	rt    *Server
 	from  *source // nil when its address is not limited
-	token string  // of the Authorization header
+	older bool    // it speaks Engine.IO 3
+	token string  // of the Authorization header, or of the query where that is allowed
 
 	mu              sync.Mutex
 	connects        int           // CONNECTs so far, as long as they pass unasked

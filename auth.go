@@ -185,7 +185,7 @@ func ask[T any](rt *Server, ctx context.Context, h *handshake, what string, ques
 }
 
 // connectToken finds the token of a handshake: in the CONNECT payload, else the
-// one that the connection's first request had in its Authorization header.
+// one that came with the connection's first request.
 func connectToken(payload []byte, header string) (string, error) {
 	if len(payload) > 0 {
 		// A map, because a struct's fields match whatever their case.
@@ -207,13 +207,18 @@ func connectToken(payload []byte, header string) (string, error) {
 }
 
 // bearer returns the token of an Authorization header, empty when it has none.
-// Of one that is too long it keeps as much as shows that.
 func bearer(header string) string {
 	token := stripBearer(header)
-	switch {
-	case token == header:
+	if token == header {
 		return ""
-	case len(token) > maxTokenLength:
+	}
+	return clipped(token)
+}
+
+// clipped returns a token that can be kept: of one that is too long as much as
+// shows that.
+func clipped(token string) string {
+	if len(token) > maxTokenLength {
 		return strings.Clone(token[:maxTokenLength+1])
 	}
 	return token

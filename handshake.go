@@ -64,6 +64,9 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 		ns.rt.limited("Rates.Connect")
 		return nil, refuse(CodeRateLimited)
 	}
+	if from.older && !ns.rt.opts.LegacyQueryToken {
+		payload = nil // it is the query behind the namespace
+	}
 	if !ns.opts.Anonymous {
 		token, err := connectToken(payload, from.token)
 		if err != nil {

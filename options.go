@@ -62,6 +62,14 @@ type Options struct {
 	// DisconnectRefused sends a DISCONNECT behind each CONNECT_ERROR, for 3.x
 	// clients, which would otherwise reconnect when the transport closes.
 	DisconnectRefused bool
+	// AllowEIO3 lets in apps that were never updated: clients of Socket.IO 1 and 2,
+	// which speak Engine.IO 3. They get the same namespaces and events. As they can't
+	// send auth.token, their token is that of the Authorization header.
+	AllowEIO3 bool
+	// LegacyQueryToken lets such a client send its token as the parameter "token" of
+	// the URL, or of the query behind a namespace, as apps in browsers do, which can't
+	// set headers. The library logs no URL; see that your proxies do not either.
+	LegacyQueryToken bool
 	// RefuseExtraSockets refuses a user's socket beyond Limits.SocketsPerUser with
 	// CodeRateLimited. By default it is let in and the user's oldest one in the
 	// namespace is disconnected.
@@ -256,6 +264,7 @@ func (o Options) check() error {
 	wrong(o.Tokens == nil, "Options.Tokens is required; NewJWTVerifier makes one")
 	wrong(o.Users == nil, "Options.Users is required")
 	wrong(o.Sessions == nil, "Options.Sessions is required")
+	wrong(o.LegacyQueryToken && !o.AllowEIO3, "Options.LegacyQueryToken is for clients that only AllowEIO3 lets in")
 	wrong(o.NoPolling && o.NoWebSocket, "Options.NoPolling and NoWebSocket leave no transport")
 	if v, ok := o.Tokens.(interface{ check() error }); ok {
 		if err := v.check(); err != nil {

@@ -125,14 +125,19 @@ func (rt *Server) startEngine() {
 		QueuedBytes:     2 * o.Limits.MaxPayload,
 		Namespaces:      o.Limits.Namespaces,
 		PendingAcks:     o.Limits.PendingAcks,
+		Query:           maxTokenLength + 1<<10,
 		Wheel:           rt.wheel,
 		Limited:         rt.reached,
-		Accept: func(r *http.Request) (any, *engineio.Busy) {
+		Accept: func(r *http.Request, revision int) (any, *engineio.Busy) {
 			v, busy := rt.admission.enter(r)
 			if busy != nil {
 				return nil, busy
 			}
+			v.older = revision < 4
 			v.token = bearer(r.Header.Get("Authorization"))
+			if v.token == "" && v.older && o.LegacyQueryToken {
+				v.token = clipped(stripBearer(r.URL.Query().Get("token")))
+			}
 			return v, nil
 		},
 		Closed: func(data any) { data.(*visitor).leave() },
@@ -149,6 +154,8 @@ func (rt *Server) startEngine() {
 		MaxOutboxMessages: o.Limits.OutboxMessages,
 		NoPolling:         o.NoPolling,
 		NoWebSocket:       o.NoWebSocket,
+		Revision3:         o.AllowEIO3,
+		Twice:             true,
 		RetryAfter:        o.DrainDelay,
 		Wheel:             rt.wheel,
 		Logger:            o.Logger,

@@ -134,6 +134,7 @@ type config struct {
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
 	noRateLimit                               bool
+	allowEIO3, legacyQueryToken               bool
 }
 
 func configure(args []string, env func(string) string) (config, error) {
@@ -155,6 +156,8 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.DurationVar(&c.connectTimeout, "connect-timeout", 0, "for a connection that enters no namespace (default 15s)")
 	f.DurationVar(&c.offerTTL, "offer-ttl", 20*time.Second, "how long a driver may think about an offer")
 	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "how long an access token is good")
+	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "let socket.io-client 1.x and 2.x in")
+	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "and let it send its token in the URL")
 	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
 	if err := f.Parse(args); err != nil {
 		return c, err
@@ -253,6 +256,8 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 		ConnectTimeout:   cfg.connectTimeout,
 		RefreshGrace:     refreshGrace,
 		Unlimited:        cfg.noRateLimit,
+		AllowEIO3:        cfg.allowEIO3,
+		LegacyQueryToken: cfg.legacyQueryToken,
 		Logger:           log,
 	})
 	if err != nil {

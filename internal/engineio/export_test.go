@@ -49,6 +49,7 @@ type ignore struct{}
 
 func (ignore) Message([]byte, bool) error { return nil }
 func (ignore) Serve()                     {}
+func (ignore) Opened()                    {}
 func (ignore) Closed(Reason)              {}
 
 // newServer returns a server to be driven from inside.

@@ -24,6 +24,7 @@ func (l *log) Message(data []byte, binary bool) error {
 	}
 	return nil
 }
+func (l *log) Opened()              {}
 func (l *log) Serve()               {}
 func (l *log) Closed(reason Reason) { l.lines = append(l.lines, "closed: "+string(reason)) }
 
@@ -175,7 +176,7 @@ func FuzzPollingPayload(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		ss, _, l := newLogged(s, false, false)
 		ss.poll = make(chan struct{}, 1) // so that a close does not wait for one
-		ss.receivePayload(bytes.Clone(body))
+		ss.receivePayload(bytes.Clone(body), false)
 		s.cfg.Wheel.Stop(&ss.timer)
 		if ss.state != stateOpen {
 			return
@@ -194,7 +195,7 @@ func FuzzPollingPayload(f *testing.F) {
 			}
 		}
 		second, _, l2 := newLogged(s, false, false)
-		second.receivePayload(again)
+		second.receivePayload(again, false)
 		require.Equal(t, l.lines, l2.lines)
 	})
 }

@@ -191,6 +191,8 @@ func (h *handler) Serve() {
 	}
 }
 
+func (h *handler) Opened() {}
+
 func (h *handler) Closed(reason engineio.Reason) { h.closed <- reason }
 
 // ended waits for the session's end and returns the reason.

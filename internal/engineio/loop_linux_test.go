@@ -26,7 +26,7 @@ func pair(t testing.TB) (server, client *net.TCPConn) {
 // adopted returns a session on a connection that was handed to the event loop.
 func adopted(t testing.TB, s *Server) (*pollLink, *net.TCPConn) {
 	conn, client := pair(t)
-	ss, _ := s.newSession(nil)
+	ss, _ := s.newSession(nil, false, false)
 	c := s.newConn(conn, ss)
 	require.NotNil(t, c)
 	ss.ws = c
@@ -116,7 +116,7 @@ func TestNoLoopLeft(t *testing.T) {
 	s := newServer(t)
 	s.loop.close()
 	conn, _ := pair(t)
-	ss, _ := s.newSession(nil)
+	ss, _ := s.newSession(nil, false, false)
 	c := s.newConn(conn, ss)
 	require.IsType(t, &connLink{}, c.link)
 	c.link.close() // never started

@@ -56,20 +56,20 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 		close(s.polled)
 		s.polled = nil
 	}
-	body := s.answerLocked()
+	a := s.answerLocked()
 	s.mu.Unlock()
-	if body == nil {
+	if a.body == nil {
 		// The host's http.Server may give an answer less time than a poll takes.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	}
-	for body == nil {
+	for a.body == nil {
 		select {
 		case <-wake:
 		case <-r.Context().Done():
 			s.abort(ReasonTransportClose)
 		}
 		s.mu.Lock()
-		body = s.answerLocked()
+		a = s.answerLocked()
 		s.mu.Unlock()
 	}
 	s.mu.Lock()
@@ -80,10 +80,10 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	// connection alive closes it as soon as it has read the answer.
 	err := r.Context().Err()
 	if err == nil {
-		err = s.writePayload(w, body)
+		err = s.writePayload(w, a)
 	}
 	switch {
-	case len(body) == 1 && body[0] == packetClose:
+	case a.last:
 		s.abort(ReasonForcedClose)
 	case errors.Is(err, context.Canceled): // for nobody
 		s.abort(ReasonTransportClose)
@@ -92,28 +92,51 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answerLocked returns what the open poll is to be answered with, nil when it
-// has to wait. The close packet never shares a payload with data: a client that
-// closes on reading it would lose the data.
-func (s *Session) answerLocked() []byte {
+// answer is what a poll is answered with.
+type answer struct {
+	body   []byte // nil: nothing yet
+	octets bool   // the body is not text
+	last   bool   // it is the close packet
+}
+
+// answerLocked returns what the open poll is to be answered with. The close packet
+// never shares a payload with data: a client that closes on reading it would lose
+// the data.
+func (s *Session) answerLocked() answer {
 	switch {
 	case s.ws != nil || s.state == stateClosed && s.left:
-		return []byte{packetNoop}
+		return s.bare(packetNoop)
 	case s.state == stateClosed:
-		return []byte{packetClose}
+		return s.bare(packetClose)
 	case s.out.len() > 0:
 		return s.payloadLocked()
 	case s.state == stateClosing:
-		return []byte{packetClose}
+		return s.bare(packetClose)
 	case s.probe != nil && s.probe.probed: // let the client stop polling
-		return []byte{packetNoop}
+		return s.bare(packetNoop)
 	}
-	return nil
+	return answer{}
+}
+
+// bare is an answer of one packet without data.
+func (s *Session) bare(packet byte) answer {
+	return answer{body: s.lone([]byte{packet}), last: packet == packetClose}
+}
+
+// lone returns a text packet as the only one of a payload.
+func (s *Session) lone(packet []byte) []byte {
+	if s.rev3 {
+		return appendText3(nil, packet)
+	}
+	return packet
 }
 
 // payloadLocked takes messages out of the outbox, one at least, as many as a
 // payload may hold.
-func (s *Session) payloadLocked() []byte {
+func (s *Session) payloadLocked() answer {
+	if s.rev3 {
+		return s.payload3Locked()
+	}
 	var b []byte
 	for m := s.out.first(); m != nil; m = s.out.first() {
 		if len(b) > 0 {
@@ -125,18 +148,21 @@ func (s *Session) payloadLocked() []byte {
 		b = m.appendPolled(b)
 		s.out.shift()
 	}
-	return b
+	return answer{body: b}
 }
 
 // writePayload answers a poll and sees the answer off, so that a failure to
 // write it is known here.
-func (s *Session) writePayload(w http.ResponseWriter, body []byte) error {
+func (s *Session) writePayload(w http.ResponseWriter, a answer) error {
 	s.limitWrite(w)
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=UTF-8")
+	if a.octets {
+		h.Set("Content-Type", "application/octet-stream")
+	}
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if _, err := w.Write(body); err != nil {
+	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	if _, err := w.Write(a.body); err != nil {
 		return err
 	}
 	if err := http.NewResponseController(w).Flush(); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -184,7 +210,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		errRequest.write(w, status)
 		return
 	}
-	if s.receivePayload(body) {
+	if s.receivePayload(body, r.Header.Get("Content-Type") == "application/octet-stream") {
 		go s.handler.Serve()
 	}
 	s.waitResumed()
@@ -219,14 +245,20 @@ func (s *Session) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 }
 
 // receivePayload hands on the packets of a polling body, up to one that ends
-// the session, and reports whether the handler has something to serve.
-func (s *Session) receivePayload(body []byte) (work bool) {
+// the session, and reports whether the handler has something to serve. Octets says
+// that the body is not text, which there is in revision 3 only.
+func (s *Session) receivePayload(body []byte, octets bool) (work bool) {
 	s.recv.Lock()
 	defer s.handedOn()
 	for n, more := 1, true; more; n++ {
-		var packet []byte
-		packet, body, more = bytes.Cut(body, []byte{separator})
-		data, binary, ok := decodePolled(packet)
+		var data []byte
+		var binary, ok bool
+		if s.rev3 {
+			data, binary, body, more, ok = s.cut3(body, octets)
+		} else {
+			data, body, more = bytes.Cut(body, []byte{separator})
+			data, binary, ok = decodePolled(data)
+		}
 		if n > s.srv.cfg.MaxPackets {
 			s.srv.limited("Packets")
 			ok = false
@@ -249,7 +281,11 @@ func decodePolled(packet []byte) (data []byte, binary, ok bool) {
 	if len(packet) == 0 || packet[0] != 'b' {
 		return packet, false, utf8.Valid(packet)
 	}
-	data = make([]byte, base64.StdEncoding.DecodedLen(len(packet)-1))
-	n, err := base64.StdEncoding.Decode(data, packet[1:])
+	return decodeBase64(packet[1:])
+}
+
+func decodeBase64(text []byte) (data []byte, binary, ok bool) {
+	data = make([]byte, base64.StdEncoding.DecodedLen(len(text)))
+	n, err := base64.StdEncoding.Decode(data, text)
 	return data[:n], true, err == nil
 }

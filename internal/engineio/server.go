@@ -1,6 +1,7 @@
-// Package engineio is the server side of Engine.IO protocol 4: sessions over
-// HTTP long-polling and WebSocket, the upgrade from one to the other, and the
-// heartbeat. It carries messages and knows nothing of what is in them.
+// Package engineio is the server side of Engine.IO protocol 4, and of 3 where that
+// is asked for: sessions over HTTP long-polling and WebSocket, the upgrade from one
+// to the other, and the heartbeat. It carries messages and knows nothing of what is
+// in them.
 //
 // The protocol: https://socket.io/docs/v4/engine-io-protocol/
 //
@@ -39,7 +40,15 @@ type Config struct {
 
 	NoPolling   bool
 	NoWebSocket bool
-	RetryAfter  time.Duration // what a client that comes during Shutdown is told to wait
+
+	Revision3 bool // admits clients of protocol 3
+	// Twice is for clients of Socket.IO 1 that poll in text: they encode it as UTF-8
+	// twice, those of Socket.IO 2 once. With it, text for polling clients of protocol
+	// 3 is JSON as far as it is not ASCII, and escaped; and what such a client sends
+	// is decoded twice if it can be.
+	Twice bool
+
+	RetryAfter time.Duration // what a client that comes during Shutdown is told to wait
 
 	Wheel *wheel.Wheel
 	// Accept makes the handler of a new session, before anything is answered, or
@@ -66,6 +75,10 @@ func (b *Busy) refuse(w http.ResponseWriter) {
 
 // Handler is the layer above: what a session's messages are for.
 type Handler interface {
+	// Opened is called once, when the client has got, or is about to get, the open
+	// packet. A Message may come at the same time, and Closed before. It must not
+	// block.
+	Opened()
 	// Message takes one message. Calls come one at a time and in order; data is
 	// the caller's again afterwards. It must not block. An error ends the
 	// session with ReasonParseError.
@@ -180,14 +193,22 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		errMethod.refuse(w)
 	case websocket != isUpgrade(r):
 		errRequest.refuse(w)
-	case only(q["EIO"]) != "4":
+	case s.revisionOf(q) == 0:
 		errProtocol.refuse(w)
+	case s.revisionOf(q) == 3 && q.Has("j"): // JSONP, for browsers without CORS
+		errRequest.refuse(w)
 	case s.isClosed():
 		s.refuseClosed(w)
-	case websocket:
-		s.openWebSocket(w, r)
 	default:
-		s.openPolling(w, r)
+		ss, busy := s.newSession(r, s.revisionOf(q) == 3, q.Get("b64") != "")
+		switch {
+		case busy != nil:
+			busy.refuse(w)
+		case websocket:
+			s.openWebSocket(ss, w, r)
+		default:
+			s.openPolling(ss, w)
+		}
 	}
 }
 
@@ -200,29 +221,20 @@ func only(values []string) string {
 }
 
 // openPolling starts a session whose first transport is polling.
-func (s *Server) openPolling(w http.ResponseWriter, r *http.Request) {
-	ss, busy := s.newSession(r)
-	if busy != nil {
-		busy.refuse(w)
-		return
-	}
+func (s *Server) openPolling(ss *Session, w http.ResponseWriter) {
 	if !s.add(ss) {
 		ss.abort(ReasonShuttingDown)
 		s.refuseClosed(w)
 		return
 	}
-	if err := ss.writePayload(w, ss.openPacket(!s.cfg.NoWebSocket)); err != nil {
+	ss.handler.Opened()
+	if err := ss.writePayload(w, answer{body: ss.lone(ss.openPacket(!s.cfg.NoWebSocket))}); err != nil {
 		ss.abort(ReasonTransportError)
 	}
 }
 
 // openWebSocket starts a session on a websocket.
-func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
-	ss, busy := s.newSession(r)
-	if busy != nil {
-		busy.refuse(w)
-		return
-	}
+func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Request) {
 	conn, early, ok := s.hijack(w, r)
 	if !ok {
 		ss.abort(ReasonTransportError)
@@ -242,12 +254,13 @@ func (s *Server) openWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	c.link.start(early)
+	ss.handler.Opened()
 	ss.mu.Lock()
 	ss.wakeLocked()
 }
 
-func (s *Server) newSession(r *http.Request) (*Session, *Busy) {
-	ss := &Session{srv: s, id: newID()}
+func (s *Server) newSession(r *http.Request, rev3, b64 bool) (*Session, *Busy) {
+	ss := &Session{srv: s, id: newID(), rev3: rev3, b64: b64}
 	ss.timer.F = ss.timedOut
 	var busy *Busy
 	ss.handler, busy = s.cfg.Accept(ss, r)

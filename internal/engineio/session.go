@@ -26,6 +26,8 @@ type Session struct {
 	srv     *Server
 	id      string
 	handler Handler
+	rev3    bool // the client speaks revision 3; set before the session is shared, as is b64
+	b64     bool // and wants binary messages as base64
 
 	recv sync.Mutex
 	work bool // messages were handed on since the last Serve
@@ -49,6 +51,14 @@ type Session struct {
 
 // ID returns the session's id, which is a secret between client and server.
 func (s *Session) ID() string { return s.id }
+
+// Revision returns the revision of the protocol that the client speaks, 4 or 3.
+func (s *Session) Revision() int {
+	if s.rev3 {
+		return 3
+	}
+	return 4
+}
 
 // Transport returns the name of the current transport.
 func (s *Session) Transport() string {
@@ -78,7 +88,12 @@ func (s *Session) openPacket(upgrades bool) []byte {
 func (s *Session) start() {
 	s.mu.Lock()
 	s.pollSeen = time.Now()
-	if s.state == stateOpen {
+	switch {
+	case s.state != stateOpen:
+	case s.rev3: // as if a ping were unanswered: the client's is awaited
+		s.pinged = true
+		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval+s.srv.cfg.PingTimeout)
+	default:
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval)
 	}
 	over := s.state == stateClosed // so soon that there was nothing to remove
@@ -115,6 +130,7 @@ var pingMessage = control(string(packetPing))
 // took them. It does not block. A session that is full is ended with
 // ReasonSlowConsumer, rather than losing a message silently.
 func (s *Session) Send(ms ...*Message) bool {
+	ms = s.typed(ms)
 	s.mu.Lock()
 	if s.state != stateOpen {
 		s.mu.Unlock()
@@ -219,26 +235,34 @@ func (s *Session) receive(packet []byte, binary bool) bool {
 	if !s.isOpen() {
 		return false
 	}
-	if binary {
-		return s.message(packet, true)
+	ok := true
+	if s.rev3 {
+		packet, binary, ok = untyped(packet, binary)
 	}
-	if len(packet) == 0 {
+	switch {
+	case !ok:
+		return s.malformed()
+	case binary:
+		return s.message(packet, true)
+	case len(packet) == 0:
 		return s.malformed()
 	}
-	switch packet[0] {
-	case packetMessage:
+	switch kind := packet[0]; {
+	case kind == packetMessage:
 		return s.message(packet[1:], false)
-	case packetPong:
+	case kind == packetPong && !s.rev3:
 		s.pong()
 		return true
-	case packetNoop:
+	case kind == packetPing && s.rev3:
+		s.pingedByClient()
 		return true
-	case packetClose:
+	case kind == packetNoop:
+		return true
+	case kind == packetClose:
 		s.closedByClient()
 		return false
-	default: // a ping is the server's to send; the others have no place here
-		return s.malformed()
 	}
+	return s.malformed() // the others have no place here, or not in this direction
 }
 
 func (s *Session) message(data []byte, binary bool) bool {

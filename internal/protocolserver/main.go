@@ -49,7 +49,7 @@ func handler() http.Handler {
 		Namespaces:      10,
 		PendingAcks:     1000,
 		Wheel:           w,
-		Accept:          func(*http.Request) (any, *engineio.Busy) { return nil, nil },
+		Accept:          func(*http.Request, int) (any, *engineio.Busy) { return nil, nil },
 		Closed:          func(any) {},
 	})
 	hooks := socketio.Hooks{Connect: connect, Event: event, Disconnect: func(*socketio.Socket, string) {}, Room: func(string) {}}
@@ -74,6 +74,8 @@ func (e *echo) Message(data []byte, binary bool) error {
 	}
 	return nil
 }
+
+func (*echo) Opened() {}
 
 func (*echo) Serve() {}
 

@@ -76,7 +76,7 @@ func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string,
 		Namespaces:      10,
 		PendingAcks:     1000,
 		Wheel:           w,
-		Accept:          func(r *http.Request) (any, *engineio.Busy) { return r.Header.Get("X-Test"), nil },
+		Accept:          func(r *http.Request, _ int) (any, *engineio.Busy) { return r.Header.Get("X-Test"), nil },
 		Closed:          func(any) {},
 	}
 	ec := engineio.Config{

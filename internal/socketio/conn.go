@@ -64,8 +64,12 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	}
 	e := &Event{size: len(data)}
 	p := Packet{Args: e.room[:0]}
+	limits := c.srv.cfg.Limits
+	if c.older() {
+		limits.Namespace += c.srv.cfg.Query
+	}
 	// The event outlives data, which is the engine's.
-	if err := p.Parse(bytes.Clone(data), c.srv.cfg.Limits); err != nil {
+	if err := p.Parse(bytes.Clone(data), limits); err != nil {
 		if which := limitOf(err); which != "" {
 			c.limited(which)
 		}
@@ -99,12 +103,16 @@ func (c *Conn) attachment(data []byte) error {
 // dispatch handles a packet that has all its attachments, which are with its
 // arguments in e.
 func (c *Conn) dispatch(p *Packet, e *Event) error {
+	older := c.older()
 	if p.Type == PacketConnect {
+		if older {
+			return c.connectOlder(p)
+		}
 		return c.connect(string(p.Namespace), p.Data)
 	}
 	c.mu.Lock()
 	s := c.socketLocked(p.Namespace)
-	stale := c.closed || s == nil && c.leftLocked(p.Namespace)
+	stale := c.closed || s == nil && (c.leftLocked(p.Namespace) || older && isRoot(p.Namespace))
 	c.mu.Unlock()
 	switch {
 	case stale:

@@ -134,7 +134,7 @@ func newQuiet(sc Config) *quiet {
 	sc.Wheel = wheel.New(10 * time.Millisecond)
 	sc.ConnectTimeout = time.Hour
 	sc.Namespaces, sc.PendingAcks = 10, 1000
-	sc.Accept = func(*http.Request) (any, *engineio.Busy) { return nil, nil }
+	sc.Accept = func(*http.Request, int) (any, *engineio.Busy) { return nil, nil }
 	sc.Closed = func(any) {}
 	q.sio = NewServer(sc)
 	q.engine = engineio.NewServer(engineio.Config{

@@ -40,7 +40,13 @@ func withAttachments(m *engineio.Message, attachments [][]byte) []*engineio.Mess
 	return ms
 }
 
-func connected(namespace, id string) *engineio.Message {
+// connected is the answer to a CONNECT. Older clients know the id of the engine's
+// session only, which is a secret here, and take no other.
+func (c *Conn) connected(s *Socket) *engineio.Message {
+	if c.older() {
+		return connectedOlder(s.ns.name)
+	}
+	namespace, id := s.ns.name, s.id
 	return engineio.TextMessage(AppendConnect(engineio.TextBuffer(len(namespace)+len(id)+16), namespace, id))
 }
 

@@ -40,7 +40,8 @@ const NoID = -1
 // except a Name that had escapes.
 type Packet struct {
 	Type        PacketType // a binary type only while there are attachments to wait for
-	Namespace   []byte     // "/" when the packet names none; query string after '?' cut off
+	Namespace   []byte     // "/" when the packet names none
+	Query       []byte     // what stands behind the namespace and a '?'; nil when there is none
 	ID          int64      // ack id, NoID when there is none
 	Attachments int        // announced binary attachments, 0 for the non-binary types
 	Data        []byte     // raw JSON behind the header, nil when absent
@@ -195,6 +196,7 @@ func (p *Packet) header(b []byte, lim Limits) (rest []byte, err error) {
 		}
 		p.Namespace = b[:end:end]
 		if query := bytes.IndexByte(p.Namespace, '?'); query >= 0 {
+			p.Query = p.Namespace[query+1:]
 			p.Namespace = b[:query:query]
 		}
 		b = b[next:]

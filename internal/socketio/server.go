@@ -1,6 +1,8 @@
 // Package socketio is the server side of Socket.IO protocol 5 on one node:
 // connections, namespaces, sockets, rooms, events and acks. It knows nothing of
 // who connects or what an event means; the layer above decides through Hooks.
+// Clients of Engine.IO 3, whose protocol is an older one, are let in beside the
+// others; older.go has what differs.
 //
 // The protocol: https://socket.io/docs/v4/socket-io-protocol/
 //
@@ -29,12 +31,13 @@ type Config struct {
 	QueuedBytes     int           // likewise, bytes
 	Namespaces      int           // sockets of a connection at once
 	PendingAcks     int           // of a socket
+	Query           int           // bytes that an older client's CONNECT may have behind the namespace, above Limits.Namespace
 	Wheel           *wheel.Wheel
 
 	// Accept returns what the layer above keeps of a new connection's request, or
-	// why it does not take it. Closed is called once for each that it took, when
+	// why it does not take it; revision is that of its Engine.IO, 4 or 3. Closed is called once for each that it took, when
 	// that is over. They must not block.
-	Accept func(r *http.Request) (data any, busy *engineio.Busy)
+	Accept func(r *http.Request, revision int) (data any, busy *engineio.Busy)
 	Closed func(data any)
 	// Limited is told which limit a client has run into: "Namespaces",
 	// "PendingAcks", "Outbox", or the name of a field of Limits.
@@ -44,7 +47,8 @@ type Config struct {
 // Hooks is the layer above, for one namespace.
 type Hooks struct {
 	// Connect decides over a CONNECT, by calling the socket's Admit and Open, or
-	// Refuse. It runs on a goroutine of its own.
+	// Refuse. Payload is a JSON object or nil; an older client's is made of the query
+	// behind the namespace. It runs on a goroutine of its own.
 	Connect func(s *Socket, payload []byte)
 	// Event handles an event. One socket's events come one at a time, in order,
 	// on a goroutine that may block.
@@ -107,7 +111,7 @@ func (s *Server) Wait() { s.running.Wait() }
 
 // Accept is engineio's Config.Accept.
 func (s *Server) Accept(es *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
-	data, busy := s.cfg.Accept(r)
+	data, busy := s.cfg.Accept(r, es.Revision())
 	if busy != nil {
 		return nil, busy
 	}

@@ -150,7 +150,7 @@ func (s *Socket) openLocked(ms []*engineio.Message) bool {
 	s.state.Store(socketOpen)
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	all := make([]*engineio.Message, 0, 1+len(ms)+len(s.held))
-	all = append(append(append(all, connected(s.ns.name, s.id)), ms...), s.held...)
+	all = append(append(append(all, s.conn.connected(s)), ms...), s.held...)
 	s.held = nil
 	// If the client is gone, its Conn.Closed is about to end the socket.
 	s.conn.session.Send(all...)
