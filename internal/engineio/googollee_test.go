@@ -2,13 +2,17 @@ package engineio_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"testing"
 
 	googollee "github.com/googollee/go-socket.io/engineio"
+	"github.com/googollee/go-socket.io/engineio/session"
 	"github.com/googollee/go-socket.io/engineio/transport"
 	"github.com/googollee/go-socket.io/engineio/transport/polling"
 	"github.com/googollee/go-socket.io/engineio/transport/websocket"
@@ -63,4 +67,56 @@ func TestGoogolleeIsRefused(t *testing.T) {
 		require.Equal(t, badVersion, string(body))
 	})
 	require.Zero(t, s.Len())
+}
+
+// byGoogollee are googollee's two ways to a server.
+func byGoogollee(dial func(network, addr string) (net.Conn, error)) map[string]transport.Transport {
+	return map[string]transport.Transport{
+		"polling": &polling.Transport{Client: &http.Client{Transport: &http.Transport{
+			DialContext:       func(_ context.Context, network, addr string) (net.Conn, error) { return dial(network, addr) },
+			DisableKeepAlives: true, // nothing is left when it is closed
+		}}},
+		"websocket": &websocket.Transport{NetDial: dial},
+	}
+}
+
+// An implementation of version 3 that is not ours understands ours. As googollee
+// counts the bytes of text where others count characters, polling gets through only
+// because text is escaped.
+func TestGoogolleeEcho(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, revision3, func(set *setup) { set.engine.Twice = true })
+		for name, over := range byGoogollee(func(string, string) (net.Conn, error) { return s.dial() }) {
+			t.Run(name, func(t *testing.T) {
+				dialer := googollee.Dialer{Transports: []transport.Transport{over}}
+				conn, err := dialer.Dial("http://engine.test/", nil)
+				require.NoError(t, err)
+				defer func() { _ = conn.Close() }()
+				echo := func(frame session.FrameType, data []byte) []byte {
+					w, err := conn.NextWriter(frame)
+					require.NoError(t, err)
+					_, err = w.Write(data)
+					require.NoError(t, err)
+					require.NoError(t, w.Close())
+					got, r, err := conn.NextReader()
+					require.NoError(t, err)
+					require.Equal(t, frame, got)
+					b, err := io.ReadAll(r)
+					require.NoError(t, err)
+					require.NoError(t, r.Close())
+					return b
+				}
+				for _, text := range []string{"plain", "", "höö ☃ 😀", strings.Repeat("😀", 10_000)} {
+					quoted, err := json.Marshal(text)
+					require.NoError(t, err)
+					var back string
+					require.NoError(t, json.Unmarshal(echo(session.TEXT, quoted), &back))
+					require.Equal(t, text, back)
+				}
+				for _, data := range []string{"\x00\xff\x1e1:4", strings.Repeat("\x04", 10_000)} {
+					require.Equal(t, data, string(echo(session.BINARY, []byte(data))))
+				}
+			})
+		}
+	})
 }
