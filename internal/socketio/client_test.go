@@ -256,9 +256,12 @@ func (s *server) dial(transport string) *client {
 	s.t.Helper()
 	c := &client{t: s.t, in: make(chan packet, 4096), closed: make(chan struct{}), read: make(chan struct{}, 1)}
 	c.read <- struct{}{}
-	if transport == "websocket" {
-		c.dialWebSocket(s)
-	} else {
+	switch transport {
+	case "websocket":
+		c.dialWebSocket(s, "4")
+	case "older websocket":
+		c.dialWebSocket(s, "3")
+	default:
 		c.dialPolling(s)
 	}
 	return c
@@ -292,9 +295,9 @@ func prefix(namespace string) string {
 	return namespace + ","
 }
 
-func (c *client) dialWebSocket(s *server) {
+func (c *client) dialWebSocket(s *server, revision string) {
 	d := ws.Dialer{NetDial: s.dialer}
-	conn, br, _, err := d.Dial(context.Background(), "ws://test/socket.io/?EIO=4&transport=websocket")
+	conn, br, _, err := d.Dial(context.Background(), "ws://test/socket.io/?transport=websocket&EIO="+revision)
 	require.NoError(c.t, err)
 	c.conn = conn
 	rw := io.ReadWriter(conn)
