@@ -51,13 +51,13 @@ type source struct {
 type visitor struct {
 	rt    *Server
 	from  *source // nil when its address is not limited
-	older bool    // it speaks Engine.IO 3
 	token string  // of the Authorization header, or of the query where that is allowed
 
 	mu              sync.Mutex
 	connects        int           // CONNECTs so far, as long as they pass unasked
 	limit           *rate.Limiter // of further ones
 	unauthenticated bool
+	older           bool // it speaks Engine.IO 3; set once, and last for its size
 }
 
 func (a *admission) init(rt *Server) {

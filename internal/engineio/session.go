@@ -26,11 +26,11 @@ type Session struct {
 	srv     *Server
 	id      string
 	handler Handler
-	rev3    bool // the client speaks revision 3; set before the session is shared, as is b64
-	b64     bool // and wants binary messages as base64
 
 	recv sync.Mutex
 	work bool // messages were handed on since the last Serve
+	rev3 bool // the client speaks revision 3; set before the session is shared, as is b64
+	b64  bool // and wants binary messages as base64
 
 	mu       sync.Mutex
 	out      outbox
