@@ -20,8 +20,9 @@ func (PresenceConnected) deliver(audience) []delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any
 // node that could be asked, for Options.PresenceGrace. A host may mark a driver
-// offline then. When a node shuts down it says nothing of its users, who are about
-// to connect to another one.
+// offline then. A node that shuts down says nothing of its users, who are about to
+// connect to another one, and neither does one that crashes: who never comes back
+// after that is the host's to find, for instance by the time of his last position.
 type PresenceDisconnected struct{ Presence }
 
 func (PresenceDisconnected) EventName() string  { return "presence.disconnected" }
@@ -36,7 +37,7 @@ func (PresenceDisconnected) deliver(audience) []delivery { return nil }
 // Presence is whether a user is there.
 type Presence struct {
 	UserID    string    `json:"userId"`
-	UserType  UserType  `json:"userType,omitempty"`
+	UserType  UserType  `json:"userType"`
 	Namespace string    `json:"nsp"`
 	Sockets   int       `json:"sockets"`          // the user's in the namespace: 1 or 0
 	Reason    string    `json:"reason,omitempty"` // why the last socket ended, such as "ping timeout"

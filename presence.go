@@ -5,6 +5,8 @@ package realtime
 
 import (
 	"context"
+	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,8 +18,12 @@ const (
 	presenceQueue = 1 << 16
 	// presenceTries is how often a bus is tried.
 	presenceTries = 3
-	// presenceAsk is how long other nodes have to say that a user is with them.
+	// presenceBatch is how many other nodes are asked for at once.
+	presenceBatch = 256
+	// presenceAsk is how long they have to say that a user is with them.
 	presenceAsk = 2 * time.Second
+	// presenceGone is how a node tells the others of whom it has told the bus.
+	presenceGone = "realtime:presence"
 )
 
 // presence counts the sockets of each user in each namespace.
@@ -135,7 +141,7 @@ func (p *presence) publishLocked(e DomainEvent) {
 	}
 }
 
-// run publishes what is queued.
+// run publishes what is queued, in batches, since each has to ask other nodes.
 func (p *presence) run() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,8 +152,8 @@ func (p *presence) run() {
 		if dropped > 0 {
 			p.rt.log.Error("realtime: the bus is too slow for presence", "lost", dropped)
 		}
-		for _, e := range queue {
-			p.publish(e)
+		for batch := range slices.Chunk(queue, presenceBatch) {
+			p.publishAll(batch)
 		}
 		p.mu.Lock()
 	}
@@ -158,43 +164,98 @@ func (p *presence) run() {
 	}
 }
 
-func (p *presence) publish(e DomainEvent) {
-	if gone, ok := e.(PresenceDisconnected); ok && p.elsewhere(gone) {
-		return
+func (p *presence) publishAll(batch []DomainEvent) {
+	elsewhere := p.elsewhere(batch)
+	for _, e := range batch {
+		gone, leaves := e.(PresenceDisconnected)
+		if leaves && elsewhere[presenceKey{p.rt.lookup(gone.Namespace), gone.UserID}] {
+			continue
+		}
+		if p.publish(e) && leaves && p.rt.clustered {
+			if err := p.rt.Admin().ServerEmit(p.rt.ctx, presenceGone, gone.Presence); err != nil {
+				p.rt.log.Error("realtime: adapter failed", "op", OpServerEmit, "error", err)
+			}
+		}
 	}
+}
+
+// publish reports whether the bus has taken the event.
+func (p *presence) publish(e DomainEvent) bool {
 	env, err := NewEnvelope(e)
-	for try := 0; err == nil && try < presenceTries; try++ {
+	for try := 1; err == nil; try++ {
 		_, err = inTime(p.rt.ctx, p.rt.opts.RepoTimeout, func(ctx context.Context) (None, error) {
 			return None{}, p.rt.opts.Bus.Publish(ctx, env)
 		})
 		if err == nil {
-			return
+			return true
 		}
-		if try < presenceTries-1 {
-			select {
-			case <-time.After(time.Duration(try+1) * 200 * time.Millisecond):
-				err = nil
-			case <-p.rt.ctx.Done():
-			}
+		if try == presenceTries {
+			break
+		}
+		select {
+		case <-time.After(time.Duration(try) * 200 * time.Millisecond):
+			err = nil
+		case <-p.rt.ctx.Done():
 		}
 	}
 	p.rt.log.Error("realtime: presence not published", "event", e.EventName(), "user", e.EventKey(), "error", err)
+	return false
 }
 
-// elsewhere reports whether the user is with another node. A node that does not
-// answer has its users counted as gone: they are told of again when they connect
-// anew, while one who is never told of as gone would stay for ever.
-func (p *presence) elsewhere(gone PresenceDisconnected) bool {
+// elsewhere returns who of those that are about to be told of as gone is with
+// another node. A node that does not answer has its users counted as gone: they
+// are told of again when they connect anew, while one who is never told of as
+// gone would stay for ever.
+func (p *presence) elsewhere(batch []DomainEvent) map[presenceKey]bool {
 	if !p.rt.clustered {
-		return false
+		return nil
 	}
+	rooms := map[*Namespace][]Room{}
+	for _, e := range batch {
+		if gone, ok := e.(PresenceDisconnected); ok {
+			ns := p.rt.lookup(gone.Namespace)
+			rooms[ns] = append(rooms[ns], ownRoom(ns.name, gone.UserID))
+		}
+	}
+	found := map[presenceKey]bool{}
 	ctx, cancel := context.WithTimeout(p.rt.ctx, presenceAsk)
 	defer cancel()
-	found, err := p.rt.to(gone.Namespace, ownRoom(gone.Namespace, gone.UserID)).Sockets(ctx)
-	if err != nil {
-		p.rt.log.Warn("realtime: presence asked other nodes in vain", "error", err)
+	for ns, of := range rooms {
+		m := ns.To(of...).message(ClusterMessage{Op: OpFetchSockets})
+		err := p.rt.adapter.Request(ctx, m, func(a ClusterAnswer) {
+			if a.Socket != nil {
+				found[presenceKey{ns, a.Socket.Identity.UserID}] = true
+			}
+		})
+		if err != nil {
+			p.rt.log.Warn("realtime: presence asked other nodes in vain", "error", err)
+		}
 	}
-	return len(found) > 0
+	return found
+}
+
+// contradict is what a node does when another one has told of a user as gone. If
+// he has come here since that node asked, the bus hears so behind it; if he has
+// left here too, within the grace time, he need not be told of again.
+func (p *presence) contradict(args Raw) {
+	var gone Presence
+	if len(args.Args) != 1 || json.Unmarshal(args.Args[0], &gone) != nil {
+		return
+	}
+	key := presenceKey{p.rt.lookup(gone.Namespace), gone.UserID}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state, known := p.users[key]
+	switch {
+	case !known:
+	case state.away != nil:
+		p.rt.wheel.Stop(&state.away.timer)
+		delete(p.users, key)
+	default:
+		p.publishLocked(PresenceConnected{Presence{
+			UserID: gone.UserID, UserType: gone.UserType, Namespace: gone.Namespace, Sockets: 1, At: time.Now().UTC(),
+		}})
+	}
 }
 
 // stop publishes what is queued and nothing more.

@@ -25,6 +25,7 @@ func newPublisher(rt *Server) *publisher {
 	p := &publisher{rt: rt}
 	p.seen.size = rt.opts.Limits.RememberedEvents
 	rt.Admin().OnServerEmit(tripSync, p.synced)
+	rt.Admin().OnServerEmit(presenceGone, rt.presence.contradict)
 	return p
 }
 

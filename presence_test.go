@@ -1,0 +1,482 @@
+// Presence: what the bus hears of who is there.
+
+package realtime_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+const grace = 15 * time.Second
+
+// withPresence turns presence on, which is off in tests.
+func withPresence(o *realtime.Options) { o.PresenceGrace = 0 }
+
+// heard takes what the buses of servers have heard of presence since it was asked
+// last, as "+" or "-", namespace, user and reason.
+type heard struct {
+	servers []*realtimetest.Server
+	seen    map[string]bool // ids of envelopes
+}
+
+func (h *heard) take(t *testing.T) (all []string) {
+	t.Helper()
+	synctest.Wait()
+	if h.seen == nil {
+		h.seen = map[string]bool{}
+	}
+	for _, srv := range h.servers {
+		for _, env := range srv.Bus.Published() {
+			var p realtime.Presence
+			switch {
+			case h.seen[env.ID]:
+				continue
+			case env.Name == "presence.connected":
+				require.NoError(t, json.Unmarshal(env.Data, &p))
+				require.Equal(t, 1, p.Sockets)
+				all = append(all, fmt.Sprint("+", p.Namespace, " ", p.UserID))
+			case env.Name == "presence.disconnected":
+				require.NoError(t, json.Unmarshal(env.Data, &p))
+				require.Zero(t, p.Sockets)
+				all = append(all, fmt.Sprint("-", p.Namespace, " ", p.UserID, " ", p.Reason))
+			}
+			if p.UserID != "" {
+				require.Equal(t, p.UserID, env.Key)
+			}
+			h.seen[env.ID] = true
+		}
+	}
+	return all
+}
+
+// after waits so long, and a tick of the server's clock.
+func after(d time.Duration) {
+	time.Sleep(d + 100*time.Millisecond)
+	synctest.Wait()
+}
+
+func TestPresence(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		came := time.Now().UTC()
+		phone := srv.Driver(t, "d1")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+		tablet := srv.Driver(t, "d1", realtimetest.Polling())
+		phone.Close()
+		after(2 * grace)
+		require.Empty(t, h.take(t), "a second device, and one of two that leaves")
+		left := time.Now().UTC()
+		tablet.Close()
+		time.Sleep(grace - time.Millisecond)
+		require.Empty(t, h.take(t))
+		after(time.Millisecond)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+		after(time.Hour)
+		require.Empty(t, h.take(t))
+
+		events := srv.Bus.Published()
+		require.Len(t, events, 2)
+		at := func(when time.Time) string {
+			b, err := json.Marshal(when)
+			require.NoError(t, err)
+			return string(b)
+		}
+		require.JSONEq(t, `{"userId":"d1","userType":"driver","nsp":"/drivers","sockets":1,"at":`+at(came)+`}`, string(events[0].Data))
+		require.JSONEq(t, `{"userId":"d1","userType":"driver","nsp":"/drivers","sockets":0,
+			"reason":"client namespace disconnect","at":`+at(left)+`}`, string(events[1].Data))
+	})
+}
+
+// A phone that changes networks makes no noise, however often it does.
+func TestPresenceBackWithinTheGrace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.PresenceGrace = 5 * time.Second })
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		phone := srv.Driver(t, "d1")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+		for range 10 {
+			phone.Close()
+			time.Sleep(4 * time.Second)
+			phone = srv.Driver(t, "d1")
+			after(10 * time.Second)
+		}
+		require.Empty(t, h.take(t))
+		phone.Close()
+		after(5 * time.Second)
+		require.Len(t, h.take(t), 1)
+		srv.Driver(t, "d1")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "once he has been gone he is told of again")
+	})
+}
+
+// Each namespace counts for itself, those of the host's too; who has no user is
+// not counted.
+func TestPresenceOfNamespaces(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+		addNamespace(t, srv, "/news", realtime.NamespaceOptions{Anonymous: true})
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		phone := srv.Driver(t, "d1")
+		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
+		support, err := phone.Join(t.Context(), "/support", token)
+		require.NoError(t, err)
+		_, err = phone.Join(t.Context(), "/news")
+		require.NoError(t, err)
+		srv.Admin(t, "a1")
+		require.Equal(t, []string{"+/drivers d1", "+/support d1", "+/admin a1"}, h.take(t))
+		support.Close()
+		after(grace)
+		require.Equal(t, []string{"-/support d1 client namespace disconnect"}, h.take(t))
+		require.True(t, phone.Connected())
+	})
+}
+
+// Nobody is told of whom the handshake refused, at whatever check.
+func TestPresenceOfTheRefused(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) {
+			o.Unlimited, o.Limits.SocketsPerUser, o.RefuseExtraSockets = false, 1, true
+		})
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		dial := func(token string) error {
+			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
+			return err
+		}
+		require.Error(t, dial("bad"))
+		require.Error(t, dial(srv.Login("p1", realtime.UserPassenger)))
+		srv.Trips.Fail(errors.New("gone"))
+		require.Error(t, dial(srv.Login("d1", realtime.UserDriver)), "it had been admitted already")
+		srv.Trips.Fail(nil)
+		require.Empty(t, h.take(t))
+		phone := srv.Driver(t, "d2")
+		require.Error(t, dial(srv.Login("d2", realtime.UserDriver)))
+		after(grace)
+		require.Equal(t, []string{"+/drivers d2"}, h.take(t))
+		phone.Close()
+		after(grace)
+		require.Equal(t, []string{"-/drivers d2 client namespace disconnect"}, h.take(t))
+	})
+}
+
+// A handshake whose client is gone at once is counted out as well.
+func TestPresenceOfTheHasty(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error {
+			time.Sleep(time.Minute) // he is gone before this is over
+			return nil
+		})
+		connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
+		for range 3 {
+			conn := openRaw(t, srv)
+			conn.say(t, connect)
+			require.NoError(t, conn.body.Close())
+		}
+		after(grace)
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+		after(time.Minute)
+		require.Equal(t, []string{"-/drivers d1 transport close"}, h.take(t))
+	})
+}
+
+// Who is thrown out is told of like anybody, with the reason.
+func TestPresenceOfTheRevoked(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		revoked, banned, silent := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Driver(t, "d3")
+		require.Len(t, h.take(t), 3)
+		publish(t, srv, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d2", "banned"))
+		revoked.Disconnected(t)
+		banned.Disconnected(t)
+		require.Empty(t, h.take(t))
+		after(grace)
+		require.ElementsMatch(t, []string{"-/drivers d1 server namespace disconnect", "-/drivers d2 server namespace disconnect"}, h.take(t))
+		silent.Stall()
+		after(time.Minute + grace)
+		require.Equal(t, []string{"-/drivers d3 ping timeout"}, h.take(t))
+	})
+}
+
+// It is the bus that hears, and no client.
+func TestPresenceIsNotForClients(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		admin, other := srv.Admin(t, "a1"), srv.Driver(t, "d2")
+		driver := srv.Driver(t, "d1")
+		synctest.Wait()
+		realtimetest.ExpectNone(t, driver)
+		driver.Close()
+		after(grace)
+		realtimetest.ExpectNone(t, admin)
+		realtimetest.ExpectNone(t, other)
+	})
+}
+
+func TestNoPresence(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.PresenceGrace = -1 })
+		srv.Driver(t, "d1").Close()
+		after(time.Hour)
+		require.Empty(t, srv.Bus.Published())
+	})
+}
+
+// A bus that fails is tried again; what it does not take is logged once, and
+// holds up nobody.
+func TestPresenceOnABusThatFails(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept, withPresence)
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		srv.Bus.Fail(errors.New("full"))
+		one := srv.Driver(t, "d1")
+		time.Sleep(100 * time.Millisecond)
+		srv.Bus.Fail(nil)
+		time.Sleep(time.Second)
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+		require.Empty(t, j.lines(t, "realtime: presence not published"))
+
+		srv.Bus.Fail(errors.New("full"))
+		two := srv.Driver(t, "d2")
+		time.Sleep(time.Second)
+		srv.Bus.Fail(nil)
+		srv.Driver(t, "d3")
+		time.Sleep(time.Second)
+		require.Equal(t, []string{"+/drivers d3"}, h.take(t))
+		lines := j.lines(t, "realtime: presence not published")
+		require.Len(t, lines, 1)
+		require.Equal(t, "presence.connected", lines[0]["event"])
+		require.Equal(t, "full", lines[0]["error"])
+
+		entered, release := srv.Bus.Block()
+		srv.Driver(t, "d4")
+		<-entered
+		require.True(t, one.Connected())
+		require.Equal(t, `{"ok":true}`, ackOf(t, two, "driver:location:ping", `{"lat":1,"lng":2}`))
+		release()
+		require.Equal(t, []string{"+/drivers d4"}, h.take(t))
+	})
+}
+
+// Shutdown says nothing of those who are about to connect to another node, and
+// what was to be said before is said.
+func TestPresenceAtShutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		h := &heard{servers: []*realtimetest.Server{srv}}
+		srv.Driver(t, "d1").Close()
+		after(grace - time.Second)
+		srv.Driver(t, "d2").Close() // within his grace time when the server ends
+		srv.Driver(t, "d3")
+		require.Len(t, h.take(t), 3)
+		entered, release := srv.Bus.Block()
+		after(time.Second)
+		<-entered // d1 is about to be told of
+		for i := range 5 {
+			srv.Driver(t, fmt.Sprint("late", i))
+		}
+		done := make(chan error)
+		go func() { done <- srv.Realtime.Shutdown(t.Context()) }()
+		synctest.Wait()
+		release()
+		require.NoError(t, <-done)
+		after(time.Minute)
+		require.Equal(t, []string{
+			"-/drivers d1 client namespace disconnect",
+			"+/drivers late0", "+/drivers late1", "+/drivers late2", "+/drivers late3", "+/drivers late4",
+		}, h.take(t))
+	})
+}
+
+// A bus that hangs keeps Shutdown no longer than its ctx.
+func TestPresenceHoldsUpNoShutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.RepoTimeout = time.Hour })
+		entered, release := srv.Bus.Block()
+		defer release()
+		srv.Driver(t, "d1")
+		<-entered
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		start := time.Now()
+		require.ErrorContains(t, srv.Realtime.Shutdown(ctx), "presence not published")
+		require.LessOrEqual(t, time.Since(start), 4*time.Second)
+	})
+}
+
+// With several nodes he is gone when no node has had him for the grace time.
+func TestPresenceAcrossNodes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, withPresence)
+		h := &heard{servers: nodes}
+		first := nodes[0].Driver(t, "d1")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+		first.Close()
+		time.Sleep(5 * time.Second)
+		second := nodes[1].Driver(t, "d1")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "the other node's own")
+		after(time.Minute)
+		require.Empty(t, h.take(t), "he is there")
+		second.Close()
+		after(grace)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+	})
+}
+
+// The bus is right in the end, whatever the way of a phone between two nodes.
+func TestPresenceOfAFlappingPhone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, withPresence)
+		h := &heard{servers: nodes}
+		nodes[0].Driver(t, "d1").Close()
+		time.Sleep(time.Second)
+		nodes[1].Driver(t, "d1").Close()
+		require.Len(t, h.take(t), 2)
+		after(grace - time.Second)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t), "by the first node")
+		back := nodes[1].Driver(t, "d1") // within the grace time of the second
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+		after(time.Minute)
+		require.Empty(t, h.take(t))
+		back.Close()
+		after(grace)
+		require.Len(t, h.take(t), 1, "once")
+		after(time.Minute)
+		require.Empty(t, h.take(t))
+	})
+}
+
+// slowBus is a bus whose events of one name take their time.
+type slowBus struct {
+	*realtimetest.Bus
+	name string
+	hold chan struct{}
+}
+
+func (b slowBus) Publish(ctx context.Context, e realtime.Envelope) error {
+	if e.Name == b.name {
+		<-b.hold
+	}
+	return b.Bus.Publish(ctx, e)
+}
+
+// Who comes to another node just when the bus hears that he is gone is told of
+// once more, behind that.
+func TestPresenceContradicted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus, hold := realtimetest.NewBus(), make(chan struct{})
+		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) {
+			o.Bus, o.RepoTimeout = slowBus{bus, "presence.disconnected", hold}, time.Hour
+		})
+		names := func() (all []string) {
+			synctest.Wait()
+			for _, e := range bus.Published() {
+				all = append(all, e.Name)
+			}
+			return all
+		}
+		nodes[0].Driver(t, "d1").Close()
+		after(grace)
+		nodes[1].Driver(t, "d1")
+		require.Equal(t, []string{"presence.connected", "presence.connected"}, names())
+		close(hold)
+		require.Equal(t, []string{"presence.connected", "presence.connected", "presence.disconnected", "presence.connected"}, names())
+	})
+}
+
+// A node that does not answer has nobody: better told of twice than never.
+func TestPresenceWithANodeDown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		far := hub.Node()
+		j, kept := keep(t)
+		a := realtimetest.NewServer(t, kept, withPresence, func(o *realtime.Options) { o.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Adapter = far })
+		h := &heard{servers: []*realtimetest.Server{a, b}}
+		here := a.Driver(t, "d1")
+		b.Driver(t, "d1")
+		require.Len(t, h.take(t), 2)
+		far.Cut()
+		here.Close()
+		after(grace)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+		require.Len(t, j.lines(t, "realtime: presence asked other nodes in vain"), 1)
+		far.Heal()
+		a.Driver(t, "d1")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+	})
+}
+
+// Many who leave at once are asked for together.
+func TestPresenceAsksForManyAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var asked atomic.Int64
+		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Adapter = counting{o.Adapter, &asked} })
+		h := &heard{servers: nodes}
+		var clients []*realtimetest.Client
+		for i := range 100 {
+			clients = append(clients, nodes[0].Driver(t, fmt.Sprint("d", i)))
+		}
+		nodes[1].Driver(t, "d7")
+		require.Len(t, h.take(t), 101)
+		for _, c := range clients {
+			c.Close()
+		}
+		after(grace)
+		require.Len(t, h.take(t), 99)
+		require.Less(t, asked.Load(), int64(10))
+	})
+}
+
+// counting counts requests.
+type counting struct {
+	realtime.Adapter
+	n *atomic.Int64
+}
+
+func (c counting) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
+	c.n.Add(1)
+	return c.Adapter.Request(ctx, m, answer)
+}
+
+// A host marks a driver offline when he has been gone for the grace time.
+func TestAHostMarksADriverOffline(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withPresence)
+		online := true
+		cancel, err := srv.Bus.Subscribe(func(_ context.Context, e realtime.Envelope) error {
+			if e.Name != (realtime.PresenceDisconnected{}).EventName() {
+				return nil
+			}
+			var gone realtime.PresenceDisconnected
+			if err := json.Unmarshal(e.Data, &gone); err != nil {
+				return err
+			}
+			if gone.Namespace == realtime.NamespaceDrivers {
+				online = false // of gone.UserID
+			}
+			return nil
+		})
+		require.NoError(t, err)
+		defer cancel()
+		srv.Driver(t, "d1").Close()
+		after(grace)
+		require.False(t, online)
+	})
+}
