@@ -39,6 +39,11 @@ type JWTOptions struct {
 	// claim "aud" must have or contain there. Where nothing is given, "aud" is
 	// not checked.
 	Audiences map[string]string
+	// Claims are further claims that a token must have, each with this string
+	// value: {"token_use": "access"}, for instance, where access and refresh
+	// tokens have the same key. A token that calls itself a refresh token, in
+	// "typ", "type", "token_type" or "token_use", is refused in any case.
+	Claims map[string]string
 	// Leeway is how far the issuer's clock may be ahead, in the claims "nbf"
 	// and "iat"; at most a minute, default none. It never prolongs "exp".
 	Leeway time.Duration
@@ -54,6 +59,7 @@ type JWTVerifier struct {
 	parser    *jwt.Parser
 	issuer    string
 	audiences map[string]string
+	claims    map[string]string
 	leeway    time.Duration
 	maxLength int
 	mistakes  error
@@ -76,6 +82,7 @@ func NewJWTVerifier(key any, o JWTOptions) *JWTVerifier {
 	v := &JWTVerifier{
 		issuer:    o.Issuer,
 		audiences: maps.Clone(o.Audiences),
+		claims:    maps.Clone(o.Claims),
 		leeway:    o.Leeway,
 		maxLength: o.MaxLength,
 	}
@@ -120,6 +127,9 @@ func (v *JWTVerifier) VerifyToken(_ context.Context, token, namespace string) (C
 	if want, checked := v.audiences[namespace]; checked && !isAudience(claims["aud"], want) {
 		return Claims{}, errTokenAudience
 	}
+	if !v.isAccess(claims) {
+		return Claims{}, errTokenUse
+	}
 	for _, name := range [...]string{"nbf", "iat"} {
 		if begin, given := claims[name]; given {
 			if at, ok := numericDate(begin); !ok || now.Add(v.leeway).Before(at) {
@@ -160,6 +170,7 @@ var (
 	errTokenCritical  = fmt.Errorf("%w: critical header extension", ErrTokenInvalid)
 	errTokenIssuer    = fmt.Errorf("%w: wrong issuer", ErrTokenInvalid)
 	errTokenAudience  = fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
+	errTokenUse       = fmt.Errorf("%w: not an access token", ErrTokenInvalid)
 	errTokenEarly     = fmt.Errorf("%w: nbf or iat is not in the past", ErrTokenInvalid)
 	errTokenNoExpiry  = fmt.Errorf("%w: no exp", ErrTokenInvalid)
 )
@@ -227,6 +238,11 @@ func optionMistakes(o JWTOptions) (mistakes []error) {
 		}
 		if o.Audiences[namespace] == "" {
 			mistakes = append(mistakes, fmt.Errorf("JWTOptions.Audiences: empty audience for %q; remove the entry to accept any", namespace))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(o.Claims)) {
+		if name == "" || o.Claims[name] == "" {
+			mistakes = append(mistakes, fmt.Errorf("JWTOptions.Claims: %q has no value; remove the entry to accept any", name))
 		}
 	}
 	if o.Leeway < 0 || o.Leeway > maxLeeway {
@@ -311,6 +327,21 @@ func tokenError(err error) error {
 		return errTokenNoKey
 	}
 	return errTokenSignature
+}
+
+// isAccess reports whether a token is for what it is used for here.
+func (v *JWTVerifier) isAccess(claims jwt.MapClaims) bool {
+	for _, name := range [...]string{"typ", "type", "token_type", "token_use"} {
+		if use, ok := claims[name].(string); ok && strings.EqualFold(use, "refresh") {
+			return false
+		}
+	}
+	for name, want := range v.claims {
+		if claims[name] != want {
+			return false
+		}
+	}
+	return true
 }
 
 // isAudience reports whether the claim "aud", a string or an array, names want.

@@ -49,6 +49,7 @@ func TestVerifyTokenClaims(t *testing.T) {
 	t.Parallel()
 	const good = `"sub":"u1","sid":"s1","exp":946684860`
 	valid, invalid, expired := error(nil), realtime.ErrTokenInvalid, realtime.ErrTokenExpired
+	tokenUse := realtime.JWTOptions{Claims: map[string]string{"token_use": "access"}}
 	tests := []struct {
 		name   string
 		claims string
@@ -110,6 +111,17 @@ func TestVerifyTokenClaims(t *testing.T) {
 		{name: "audience object", claims: good + `,"aud":{"admin_panel":1}`, ns: "/admin", want: invalid},
 		{name: "audience wrong and expired", claims: `"exp":1,"aud":"driver_app"`, ns: "/admin", want: invalid},
 		{name: "audience not configured here", claims: good + `,"aud":"driver_app"`, ns: "/passengers", want: valid},
+
+		{name: "typ refresh", claims: good + `,"typ":"Refresh"`, want: invalid},
+		{name: "type refresh", claims: good + `,"type":"refresh"`, want: invalid},
+		{name: "token_type refresh", claims: good + `,"token_type":"refresh"`, want: invalid},
+		{name: "token_use refresh", claims: good + `,"token_use":"refresh"`, want: invalid},
+		{name: "token_use refresh and expired", claims: `"exp":1,"token_use":"refresh"`, want: invalid},
+		{name: "typ JWT", claims: good + `,"typ":"JWT","type":1`, want: valid},
+		{name: "claim", claims: good + `,"token_use":"access"`, o: tokenUse, want: valid},
+		{name: "claim missing", claims: good, o: tokenUse, want: invalid},
+		{name: "claim wrong", claims: good + `,"token_use":"id"`, o: tokenUse, want: invalid},
+		{name: "claim in a list", claims: good + `,"token_use":["access"]`, o: tokenUse, want: invalid},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -404,6 +416,10 @@ func TestNewJWTVerifierMistakes(t *testing.T) {
 			"audiences", jwtSecret,
 			realtime.JWTOptions{Methods: []string{"HS256"}, Audiences: map[string]string{"admin": "x", "/drivers": ""}},
 			[]string{`"/admin"`, `empty audience for "/drivers"`},
+		},
+		{
+			"claims", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Claims: map[string]string{"token_use": ""}},
+			[]string{`"token_use" has no value`},
 		},
 		{
 			"all at once", "secret", realtime.JWTOptions{Methods: []string{"none"}, Leeway: time.Hour, MaxLength: -1},
