@@ -143,6 +143,7 @@ type Limits struct {
 	Attachments      int // binary attachments of an event; 0: 10
 	EventName        int // bytes of an event's name; 0: 128
 	Depth            int // nested arrays and objects in an event; 0: 32
+	Values           int // array elements and object members in an event, or in the auth of a CONNECT; 0: 10,000
 	QueuedEvents     int // a connection's events that wait for their handler before it is read no further; 0: 256
 	OutboxBytes      int // unsent bytes before a client is a slow consumer; 0: 4 MiB
 	OutboxMessages   int // unsent messages, likewise; 0: 10,000
@@ -215,6 +216,7 @@ func (o Options) defaults() Options {
 	l.Attachments = or(l.Attachments, 10)
 	l.EventName = or(l.EventName, 128)
 	l.Depth = or(l.Depth, 32)
+	l.Values = or(l.Values, 10_000)
 	l.QueuedEvents = or(l.QueuedEvents, 256)
 	l.OutboxBytes = or(l.OutboxBytes, 4<<20)
 	l.OutboxMessages = or(l.OutboxMessages, 10_000)
@@ -292,7 +294,7 @@ func (o Options) check() error {
 	l := o.Limits
 	for name, n := range map[string]int{
 		"MaxPayload": l.MaxPayload, "PacketsPerBody": l.PacketsPerBody, "Attachments": l.Attachments, "EventName": l.EventName,
-		"Depth": l.Depth, "QueuedEvents": l.QueuedEvents, "OutboxBytes": l.OutboxBytes, "OutboxMessages": l.OutboxMessages,
+		"Depth": l.Depth, "Values": l.Values, "QueuedEvents": l.QueuedEvents, "OutboxBytes": l.OutboxBytes, "OutboxMessages": l.OutboxMessages,
 		"RoomsPerSocket": l.RoomsPerSocket, "Namespaces": l.Namespaces, "PendingAcks": l.PendingAcks,
 	} {
 		wrong(n < 0, "Options.Limits.%s is negative", name)

@@ -248,12 +248,13 @@ func TestSizesAreTold(t *testing.T) {
 		"MaxPayload":  {"42" + string(make([]byte, 2000))},
 		"Attachments": {`4511-["x"]`},
 		"EventName":   {`42["` + strings.Repeat("n", 200) + `"]`},
+		"Values":      {`42["x"` + strings.Repeat(",1", 200) + `]`},
 		"Depth":       {`42["x",` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `]`},
 	} {
 		t.Run(limit, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				l := &limits{}
-				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload, o.Limits.Values = 1000, 100 })
 				conn := openRaw(t, srv)
 				conn.say(t, packets...)
 				require.Equal(t, []string{limit}, l.take())

@@ -118,7 +118,9 @@ func (rt *Server) startEngine() {
 	// Fine enough that a heartbeat that fires a tick early is not felt.
 	rt.wheel = wheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.PingInterval, o.PingTimeout)/20)))
 	rt.sio = socketio.NewServer(socketio.Config{
-		Limits:          socketio.Limits{Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, EventName: o.Limits.EventName, Namespace: 256},
+		Limits: socketio.Limits{
+			Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, Values: o.Limits.Values, EventName: o.Limits.EventName, Namespace: 256,
+		},
 		AttachmentBytes: o.Limits.MaxPayload,
 		ConnectTimeout:  o.ConnectTimeout,
 		QueuedEvents:    o.Limits.QueuedEvents,

@@ -41,7 +41,7 @@ func handler() http.Handler {
 	echoes.Accept = func(s *engineio.Session, _ *http.Request) (engineio.Handler, *engineio.Busy) { return &echo{s}, nil }
 
 	sio := socketio.NewServer(socketio.Config{
-		Limits:          socketio.Limits{Attachments: 10, Depth: 64, EventName: 256, Namespace: 256},
+		Limits:          socketio.Limits{Attachments: 10, Depth: 64, Values: 10_000, EventName: 256, Namespace: 256},
 		AttachmentBytes: 1e6,
 		ConnectTimeout:  15 * time.Second,
 		QueuedEvents:    1000,

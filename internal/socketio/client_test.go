@@ -68,7 +68,7 @@ func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string,
 	t.Helper()
 	w := wheel.New(time.Millisecond)
 	sc := Config{
-		Limits:          Limits{Attachments: 10, Depth: 32, EventName: 64, Namespace: 64},
+		Limits:          Limits{Attachments: 10, Depth: 32, Values: 2000, EventName: 64, Namespace: 64},
 		AttachmentBytes: 1e5,
 		ConnectTimeout:  15 * time.Second,
 		QueuedEvents:    100,

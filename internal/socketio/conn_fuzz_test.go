@@ -77,7 +77,7 @@ func fuzzConn(t *testing.T, in []byte) {
 		Room:       func(string) {},
 	}
 	q := newQuiet(Config{
-		Limits: Limits{Attachments: 5, Depth: 8, EventName: 24, Namespace: 24}, AttachmentBytes: 100,
+		Limits: Limits{Attachments: 5, Depth: 8, Values: 50, EventName: 24, Namespace: 24}, AttachmentBytes: 100,
 		QueuedEvents: 3, QueuedBytes: 1000,
 	})
 	for _, n := range []string{"/", "/a", "/refuse", "/pending"} {

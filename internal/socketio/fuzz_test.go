@@ -21,7 +21,7 @@ func FuzzPacketParse(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	lim := Limits{Attachments: 5, Depth: 6, EventName: 24, Namespace: 24}
+	lim := Limits{Attachments: 5, Depth: 6, Values: 50, EventName: 24, Namespace: 24}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		var p Packet
 		if err := p.Parse(bytes.Clone(in), lim); err != nil {

@@ -54,6 +54,7 @@ type Packet struct {
 type Limits struct {
 	Attachments int // announced by one packet; beyond 999 the codec sets the limit
 	Depth       int // arrays and objects inside each other, counting the argument array
+	Values      int // array elements and object members in all
 	EventName   int // bytes, unescaped
 	Namespace   int // bytes, with the query string
 }
@@ -76,6 +77,7 @@ var (
 	errPayload       = because("payload does not fit the type")
 	errJSON          = because("payload is not valid json")
 	errDepth         = because("payload nested too deep")
+	errManyValues    = because("too many values in the payload")
 	errPlaceholder   = because("bad placeholder")
 	errName          = because("event name is not a string")
 	errLongName      = because("event name too long")
@@ -89,6 +91,8 @@ func limitOf(err error) string {
 		return "Attachments"
 	case errDepth:
 		return "Depth"
+	case errManyValues:
+		return "Values"
 	case errLongName:
 		return "EventName"
 	case errLongNamespace:
@@ -240,6 +244,9 @@ func (p *Packet) connect(lim Limits) error {
 	if p.Data == nil {
 		return nil
 	}
+	if crowded(p.Data, lim.Values) {
+		return errManyValues
+	}
 	if err := jsonscan.Valid(p.Data, lim.Depth); err != nil {
 		return reason(err)
 	}
@@ -254,6 +261,9 @@ func (p *Packet) arguments(lim Limits) error {
 	if p.Data == nil {
 		return errPayload
 	}
+	if crowded(p.Data, lim.Values) {
+		return errManyValues
+	}
 	args, err := jsonscan.Array(p.Args, p.Data, lim.Depth)
 	if err != nil {
 		return reason(err)
@@ -265,6 +275,30 @@ func (p *Packet) arguments(lim Limits) error {
 		}
 	}
 	return nil
+}
+
+// crowded reports whether JSON, valid or not, has more elements and members than
+// limit. A million of them in as many bytes would take many times that in memory
+// once they are taken apart. Commas are counted, those of strings only where it
+// matters.
+func crowded(b []byte, limit int) bool {
+	if bytes.Count(b, []byte{','}) < limit {
+		return false
+	}
+	commas := 0
+	for i := 0; i < len(b); i++ {
+		switch b[i] {
+		case ',':
+			commas++
+		case '"':
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+		}
+	}
+	return commas >= limit
 }
 
 // event takes the name off the arguments.

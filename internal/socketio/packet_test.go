@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var testLimits = Limits{Attachments: 10, Depth: 32, EventName: 64, Namespace: 64}
+var testLimits = Limits{Attachments: 10, Depth: 32, Values: 2000, EventName: 64, Namespace: 64}
 
 // flat is a Packet that can be written down and compared.
 type flat struct {
@@ -180,6 +180,9 @@ func TestParseRejects(t *testing.T) {
 		{"0/\xff", errNamespace}, {"0/a\x00b,", errNamespace}, {"0/a\x1eb", errNamespace}, {"0/a?\n", errNamespace},
 		{"2/\xc3,[\"a\"]", errNamespace},
 
+		{`2["a"` + strings.Repeat(",1", 2000) + `]`, errManyValues}, {`31[` + strings.Repeat("1,", 2000) + `1]`, errManyValues},
+		{`0{` + strings.Repeat(`"a":1,`, 2000) + `"a":1}`, errManyValues}, {`2["a",` + strings.Repeat(`{},`, 2000), errManyValues},
+		{`2["a",{"x":[` + strings.Repeat(`["",{"y":"\\"}],`, 1100) + `0]}]`, errManyValues}, {`2["` + strings.Repeat(",", 3000), errJSON},
 		{`2["a",` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + `]`, errDepth},
 		{`2` + strings.Repeat("[", 100_000), errDepth}, {`2["a",` + strings.Repeat(`{"a":`, 100_000), errDepth},
 		{`0` + strings.Repeat(`{"a":`, 100_000), errDepth}, {`31` + strings.Repeat("[", 100_000), errDepth},
@@ -211,6 +214,20 @@ func TestParseGivesUpEarly(t *testing.T) {
 		// Reading all of it would take seconds, not reading it takes microseconds.
 		if d := time.Since(start); d > time.Second/10 {
 			t.Errorf("%s...: %v for 1000 packets", head, d)
+		}
+	}
+}
+
+// Only what separates values counts, not text.
+func TestParseCountsValues(t *testing.T) {
+	var p Packet
+	for _, in := range []string{
+		`2["a"` + strings.Repeat(",1", 1999) + `]`,
+		`2["a","` + strings.Repeat(`,\"`, 5000) + `"]`,
+		`0{"token":"` + strings.Repeat(",", 5000) + `"}`,
+	} {
+		if err := p.Parse([]byte(in), testLimits); err != nil {
+			t.Errorf("%.40s: %v", in, err)
 		}
 	}
 }
