@@ -99,21 +99,31 @@ func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, e
 		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")
 	}
 	s.Join(TripRoom(in.TripID))
+	rt.audit(s, AdminTripJoin.name, "trip", in.TripID)
 	return in, nil
 }
 
 func (rt *Server) leaveTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
 	s.Leave(TripRoom(in.TripID))
+	rt.audit(s, AdminTripLeave.name, "trip", in.TripID)
 	return in, nil
+}
+
+// audit logs who of the admins has asked for what.
+func (rt *Server) audit(s *Socket, event string, about ...any) {
+	attrs := append([]any{"event", event, "user", s.Identity().UserID, "socket", s.ID()}, about...)
+	rt.log.Info("realtime: admin", attrs...)
 }
 
 func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error) {
 	s.Join(AdminDriversRoom)
+	rt.audit(s, AdminDriversJoin.name)
 	return None{}, nil
 }
 
 func (rt *Server) leaveDrivers(_ context.Context, s *Socket, _ None) (None, error) {
 	s.Leave(AdminDriversRoom)
+	rt.audit(s, AdminDriversLeave.name)
 	return None{}, nil
 }
 
