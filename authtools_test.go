@@ -148,6 +148,16 @@ func openRaw(t *testing.T, srv *realtimetest.Server, header ...string) *rawConn 
 	res, err := srv.HTTPClient().Do(r)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusSwitchingProtocols, res.StatusCode)
+	c := readRaw(t, res)
+	synctest.Wait()
+	require.Len(t, c.frames, 1)
+	require.Equal(t, byte('0'), c.frames[0][0], "the open packet")
+	c.frames = nil
+	return c
+}
+
+// readRaw reads the websocket that a response has opened.
+func readRaw(t *testing.T, res *http.Response) *rawConn {
 	c := &rawConn{body: res.Body.(io.ReadWriteCloser), done: make(chan struct{})}
 	var reading sync.WaitGroup
 	reading.Go(c.read)
@@ -155,10 +165,6 @@ func openRaw(t *testing.T, srv *realtimetest.Server, header ...string) *rawConn 
 		_ = c.body.Close() // closed already, where the server did it
 		reading.Wait()
 	})
-	synctest.Wait()
-	require.Len(t, c.frames, 1)
-	require.Equal(t, byte('0'), c.frames[0][0], "the open packet")
-	c.frames = nil
 	return c
 }
 
