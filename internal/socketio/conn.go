@@ -89,6 +89,7 @@ func (c *Conn) attachment(data []byte) error {
 		return errBinary
 	}
 	if in.bytes += len(data); in.bytes > c.srv.cfg.AttachmentBytes {
+		c.limited("Payload")
 		return errTooLarge
 	}
 	in.event.Attachments = append(in.event.Attachments, bytes.Clone(data))

@@ -40,7 +40,8 @@ type Config struct {
 	Accept func(r *http.Request, revision int) (data any, busy *engineio.Busy)
 	Closed func(data any)
 	// Limited is told which limit a client has run into: "Namespaces",
-	// "PendingAcks", "Outbox", or the name of a field of Limits.
+	// "PendingAcks", "Outbox", "Payload" (its attachments), or the name of a field of
+	// Limits.
 	Limited func(which string)
 }
 

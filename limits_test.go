@@ -1,0 +1,261 @@
+// Every limit that refuses something tells Trace, in the name of its field.
+
+package realtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gobwas/ws/wsutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// A polling body of too many packets is answered with 400, by default from the
+// thousand and first on; one that is too large with 413.
+func TestPollingBodiesAreLimited(t *testing.T) {
+	event := `42/drivers,["x"]`
+	body := func(packets int) string { return strings.TrimSuffix(strings.Repeat(event+"\x1e", packets), "\x1e") }
+	for name, c := range map[string]struct {
+		body   string
+		status int
+		limit  []string
+	}{
+		"a thousand packets": {body(1000), http.StatusOK, nil},
+		"one more":           {body(1001), http.StatusBadRequest, []string{"PacketsPerBody"}},
+		"a megabyte":         {`42/drivers,["x","` + strings.Repeat("x", 1e6-len(`42/drivers,["x",""]`)) + `"]`, http.StatusOK, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limits{}
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+					o.Rates.Event.PerSecond, o.Rates.User.PerSecond = -1, -1
+				})
+				a := asker{srv: srv}
+				_, sid := a.session(t, true)
+				a.ask(t, true, http.MethodPost, overPolling+sid, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
+				require.Contains(t, a.poll(t, sid), "hello")
+				res, _ := a.ask(t, true, http.MethodPost, overPolling+sid, c.body)
+				require.Equal(t, c.status, res.StatusCode)
+				require.Equal(t, c.limit, l.take())
+			})
+		})
+	}
+}
+
+func TestLargePollingBodyIsTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options)
+		_, sid := asker{srv: srv}.session(t, true)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL()+realtime.Path+"?EIO=4&transport=polling"+sid,
+			strings.NewReader(strings.Repeat("x", 1e6+1)))
+		require.NoError(t, err)
+		if res, err := srv.HTTPClient().Do(r); err == nil { // else the answer overtook the body
+			require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
+			require.NoError(t, res.Body.Close())
+		}
+		require.Equal(t, []string{"MaxPayload"}, l.take())
+	})
+}
+
+func TestLongNamespaceIsTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		conn := openRaw(t, realtimetest.NewServer(t, l.options))
+		conn.say(t, "40/"+strings.Repeat("n", 300)+",")
+		require.Equal(t, []string{"Namespace"}, l.take())
+		require.True(t, conn.closed())
+	})
+}
+
+// Attachments may be no more in all than a message.
+func TestLargeAttachmentsAreTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
+		conn := openRaw(t, srv)
+		conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
+		conn.say(t, `452-/drivers,["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
+		for range 2 {
+			require.False(t, conn.closed())
+			require.NoError(t, wsutil.WriteClientBinary(conn.body, make([]byte, 600)))
+		}
+		require.Equal(t, []string{"MaxPayload"}, l.take())
+		require.True(t, conn.closed())
+	})
+}
+
+func TestRoomsPerSocketAreTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.RoomsPerSocket = 1 })
+		admin := srv.Admin(t, "a1")
+		require.Contains(t, ackOf(t, admin, "admin:trip:join", `{"tripId":"t1"}`), `"ok":true`)
+		require.Contains(t, ackOf(t, admin, "admin:trip:join", `{"tripId":"t2"}`), `"code":"rate_limited"`)
+		require.Equal(t, []string{"RoomsPerSocket"}, l.take())
+	})
+}
+
+func TestSlowConsumersAreTold(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limits{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.OutboxMessages = 20 })
+		admin := srv.Admin(t, "a1")
+		admin.Stall()
+		room := srv.Realtime.Admin().To(realtime.AdminUserRoom("a1"))
+		for range 2000 { // what the connection takes, and more
+			require.NoError(t, memo.Emit(room, strings.Repeat("x", 10_000)))
+		}
+		require.Equal(t, []string{"Outbox"}, l.take())
+		admin.Resume()
+		admin.Disconnected(t)
+	})
+}
+
+// gate is a UserRepo that counts who asks, and at once.
+type gate struct {
+	*realtimetest.Users
+	mu       sync.Mutex
+	asked    map[string]int
+	now, max int
+}
+
+func (g *gate) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	g.mu.Lock()
+	g.asked[id]++
+	g.now++
+	g.max = max(g.max, g.now)
+	g.mu.Unlock()
+	time.Sleep(100 * time.Millisecond)
+	g.mu.Lock()
+	g.now--
+	g.mu.Unlock()
+	return g.Users.FindUser(ctx, id)
+}
+
+// When everybody comes back at once the repositories hear of each user once, and
+// of so many at a time.
+func TestReconnectStorm(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Users, o.RepoConcurrency, o.RepoCache, o.RepoTimeout = repo, 5, 0, time.Minute
+		})
+		addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+		var coming sync.WaitGroup
+		for i := range 20 {
+			id := fmt.Sprint("d", i)
+			repo.Set(realtime.User{ID: id, Type: realtime.UserDriver, Active: true})
+			token := realtimetest.Token(srv.Login(id, realtime.UserDriver))
+			for _, namespace := range []string{realtime.NamespaceDrivers, "/support", realtime.NamespaceDrivers} {
+				coming.Go(func() {
+					_, err := srv.Dial(t.Context(), namespace, token)
+					require.NoError(t, err)
+				})
+			}
+		}
+		coming.Wait()
+		require.Len(t, repo.asked, 20)
+		for id, n := range repo.asked {
+			require.Equal(t, 1, n, id)
+		}
+		require.Equal(t, 5, repo.max)
+	})
+}
+
+// What is revoked is so at once, whatever has been kept of a moment ago.
+func TestRevocationEmptiesTheCache(t *testing.T) {
+	for name, revoke := range map[string]func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code){
+		"session": func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code) {
+			srv.Sessions.Revoke(realtimetest.SessionID("d1"))
+			return realtime.SessionRevoked{SID: realtimetest.SessionID("d1")}, realtime.CodeInvalidSession
+		},
+		"user": func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code) {
+			srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver})
+			return realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessBanned}, realtime.CodeUserInactive
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.RepoCache = time.Hour })
+				token := realtimetest.Token(nodes[0].Login("d1", realtime.UserDriver))
+				for _, srv := range nodes {
+					srv.Driver(t, "d1")
+				}
+				event, code := revoke(nodes[0])
+				publish(t, nodes[0], event)
+				for _, srv := range nodes {
+					_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, token)
+					var refused *realtimetest.ConnectError
+					require.ErrorAs(t, err, &refused)
+					require.Equal(t, code, refused.Code)
+				}
+			})
+		})
+	}
+}
+
+// Where one is asked for at a time there are eight at once, and the time between
+// two rounds is never quite the same.
+func TestSweepAsksSoManyAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.RepoTimeout = repo, time.Minute })
+		for i := range 20 {
+			id := fmt.Sprint("d", i)
+			repo.Set(realtime.User{ID: id, Type: realtime.UserDriver, Active: true})
+			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login(id, realtime.UserDriver)))
+			require.NoError(t, err)
+		}
+		repo.mu.Lock()
+		repo.max = 0
+		repo.mu.Unlock()
+		swept()
+		repo.mu.Lock()
+		defer repo.mu.Unlock()
+		require.Equal(t, 8, repo.max)
+	})
+}
+
+func TestSweepsAreJittered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var last atomic.Int64
+		var mu sync.Mutex
+		gaps := map[time.Duration]bool{}
+		repo := &many{Users: &realtimetest.Users{}, answer: func(ids []string) ([]realtime.User, error) {
+			now := time.Now().UnixNano()
+			mu.Lock()
+			defer mu.Unlock()
+			if before := last.Swap(now); before != 0 {
+				gaps[time.Duration(now-before).Round(time.Second)] = true
+			}
+			return nil, errors.New("not now")
+		}}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.SweepInterval = repo, 100*time.Second })
+		repo.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+		token := srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 1000*time.Hour)
+		srv.Login("d1", realtime.UserDriver)
+		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		mu.Lock()
+		defer mu.Unlock()
+		require.Greater(t, len(gaps), 10)
+		for gap := range gaps { // a round of two batches pauses for half of the interval
+			require.GreaterOrEqual(t, gap, 80*time.Second)
+			require.LessOrEqual(t, gap, 171*time.Second)
+		}
+	})
+}
