@@ -175,8 +175,8 @@ type Rate struct {
 // Trace.Limited as "Rates." and the name of the field.
 type Rates struct {
 	Location Rate            // a socket's driver:location:ping; zero: 2 a second, 10 at once
-	Event    Rate            // each other event of a socket; zero: 10 a second, 20 at once
-	Events   map[string]Rate // by the name of the event, instead of the two
+	Event    Rate            // each other event of a socket, but for auth:refresh; zero: 10 a second, 20 at once
+	Events   map[string]Rate // by the name of the event, instead of the two; auth:refresh: one in 10 s, 5 at once
 	User     Rate            // all events of one user on this node; zero: 50 a second, 200 at once
 	// Breach is how often events may be refused before the socket is disconnected;
 	// zero: 1 a second, 100 at once.

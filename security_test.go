@@ -1,8 +1,14 @@
-// What admins do is in the log: who, what and about which trip. No session id is.
+// Odds and ends of docs/security.md that have no better place.
 
 package realtime_test
 
 import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -12,6 +18,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
+// What admins do is in the log: who, what and about which trip. No session id is.
 func TestAdminsAreAudited(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
@@ -45,4 +52,43 @@ func TestAdminsAreAudited(t *testing.T) {
 		require.Equal(t, "banned by a1", lines[0]["reason"])
 		require.Equal(t, string(realtime.AccessRoleChanged), lines[1]["change"])
 	})
+}
+
+// A token in a query, which every proxy on the way writes into its log, is none.
+func TestTokensInTheQueryAreNone(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		j, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		token := j.secret(srv.Login("d1", realtime.UserDriver))
+		a := asker{srv: srv}
+		query := "&token=" + token + "&access_token=" + token + "&auth=" + token
+		res, body := a.ask(t, true, "GET", overPolling+query, "")
+		require.Equal(t, 200, res.StatusCode)
+		sid := "&sid=" + strings.Split(body, `"`)[3]
+		a.ask(t, true, "POST", overPolling+query+sid, "40/drivers?token="+token+",")
+		require.Equal(t, refusalPacket(realtime.NamespaceDrivers, realtime.CodeMissingToken, "Missing token"), a.poll(t, sid))
+	})
+}
+
+// TestSecurityDocNamesTests: every test that docs/security.md names exists.
+func TestSecurityDocNamesTests(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/security.md")
+	require.NoError(t, err)
+	exist := map[string]bool{}
+	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		file, err := os.ReadFile(path)
+		for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllSubmatch(file, -1) {
+			exist[string(m[1])] = true
+		}
+		return err
+	}))
+	names := regexp.MustCompile(`\b(?:Test|Fuzz)[A-Z]\w+`).FindAll(doc, -1)
+	require.Greater(t, len(names), 50)
+	for _, name := range names {
+		require.True(t, exist[string(bytes.TrimSpace(name))], "docs/security.md names %s", name)
+	}
 }
