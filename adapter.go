@@ -100,6 +100,9 @@ type RemoteSocket struct {
 	Namespace string   `json:"nsp"`
 	Identity  Identity `json:"identity"`
 	Rooms     []string `json:"rooms"`
+	// Connecting says that the handshake is not over: the socket is in its rooms,
+	// where what is sent to it waits, but may still be refused.
+	Connecting bool `json:"connecting,omitempty"`
 }
 
 // alone is the adapter of a server that has no other nodes.

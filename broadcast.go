@@ -224,7 +224,9 @@ func (b Broadcast) socketsLocal() []RemoteSocket {
 		if !ok {
 			continue
 		}
-		found = append(found, RemoteSocket{ID: s.ID(), Namespace: b.ns.name, Identity: s.Identity(), Rooms: inner.Rooms()})
+		found = append(found, RemoteSocket{
+			ID: s.ID(), Namespace: b.ns.name, Identity: s.Identity(), Rooms: inner.Rooms(), Connecting: !inner.Opened(),
+		})
 	}
 	return found
 }

@@ -46,6 +46,7 @@ func TestNothingBeforeTheChecks(t *testing.T) {
 				require.NoError(t, err)
 				if stage == "trips" {
 					require.Len(t, found, 1)
+					require.True(t, found[0].Connecting)
 				} else {
 					require.Empty(t, found)
 				}
@@ -66,6 +67,10 @@ func TestNothingBeforeTheChecks(t *testing.T) {
 					require.Len(t, got, 2)
 				}
 				require.Equal(t, 1, connects)
+				found, err = to.Sockets(t.Context())
+				require.NoError(t, err)
+				require.Len(t, found, 1)
+				require.False(t, found[0].Connecting)
 				require.NoError(t, memo.Emit(to, "now"))
 				require.Equal(t, []string{`42/drivers,["memo","now"]`}, conn.heard())
 			})

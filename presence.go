@@ -223,7 +223,7 @@ func (p *presence) elsewhere(batch []DomainEvent) map[presenceKey]bool {
 	for ns, of := range rooms {
 		m := ns.To(of...).message(ClusterMessage{Op: OpFetchSockets})
 		err := p.rt.adapter.Request(ctx, m, func(a ClusterAnswer) {
-			if a.Socket != nil {
+			if a.Socket != nil && !a.Socket.Connecting {
 				found[presenceKey{ns, a.Socket.Identity.UserID}] = true
 			}
 		})

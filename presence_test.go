@@ -400,6 +400,33 @@ func TestPresenceContradicted(t *testing.T) {
 	})
 }
 
+// A handshake under way is nobody yet: it may fail.
+func TestPresenceAndAHandshakeElsewhere(t *testing.T) {
+	for name, err := range map[string]error{"passes": nil, "fails": errors.New("gone")} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.RepoTimeout = time.Hour })
+				h := &heard{servers: nodes}
+				nodes[0].Driver(t, "d1").Close()
+				require.Len(t, h.take(t), 1)
+				entered, release := nodes[0].Trips.Block() // in its rooms already
+				conn := openRaw(t, nodes[1])
+				require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, nodes[0].Login("d1", realtime.UserDriver))))
+				<-entered
+				after(grace)
+				require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+				nodes[0].Trips.Fail(err)
+				release()
+				if err == nil {
+					require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+				} else {
+					require.Empty(t, h.take(t))
+				}
+			})
+		})
+	}
+}
+
 // A node that does not answer has nobody: better told of twice than never.
 func TestPresenceWithANodeDown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -185,7 +185,7 @@ func (c *Conn) leftLocked(namespace []byte) bool {
 func (c *Conn) Sockets() []*Socket {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(c.sockets), func(s *Socket) bool { return !s.opened() })
+	return slices.DeleteFunc(slices.Clone(c.sockets), func(s *Socket) bool { return !s.Opened() })
 }
 
 // forget takes a socket off the connection and reports how many are left.

@@ -91,7 +91,8 @@ func (s *Socket) Namespace() *Namespace { return s.ns }
 
 func (s *Socket) handshaking() bool { return s.state.Load() < socketOpen }
 
-func (s *Socket) opened() bool { return s.state.Load() == socketOpen }
+// Opened reports whether the socket is open now.
+func (s *Socket) Opened() bool { return s.state.Load() == socketOpen }
 
 // Closed reports whether the socket is gone.
 func (s *Socket) Closed() bool { return s.state.Load() == socketClosed }
