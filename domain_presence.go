@@ -20,9 +20,10 @@ func (PresenceConnected) deliver(audience) []delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any
 // node that could be asked, for Options.PresenceGrace. A host may mark a driver
-// offline then; from two nodes that he left it may come twice. A node that shuts down says nothing of its users, who are about to
-// connect to another one, and neither does one that crashes: who never comes back
-// after that is the host's to find, for instance by the time of his last position.
+// offline then; from two nodes that he left it may come twice. A node that shuts
+// down says nothing of its users, who are about to connect to another one, and
+// neither does one that crashes: who never comes back after that is the host's to
+// find, for instance by the time of his last position.
 type PresenceDisconnected struct{ Presence }
 
 func (PresenceDisconnected) EventName() string  { return "presence.disconnected" }
