@@ -219,13 +219,10 @@ func (a *admission) address(r *http.Request) (netip.Addr, bool) {
 // never reached.
 func forwarded(headers []string, trusted []netip.Prefix, peer netip.Addr) netip.Addr {
 	for _, line := range slices.Backward(headers) {
-		for line != "" {
-			hop := line
-			if i := strings.LastIndexByte(line, ','); i >= 0 {
-				line, hop = line[:i], line[i+1:]
-			} else {
-				line = ""
-			}
+		for more := line != ""; more; {
+			i := strings.LastIndexByte(line, ',')
+			hop := line[i+1:]
+			line, more = line[:max(i, 0)], i >= 0
 			addr, ok := parseAddress(strings.TrimSpace(hop))
 			if !ok {
 				return peer

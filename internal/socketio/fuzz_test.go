@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -18,6 +19,10 @@ func FuzzPacketParse(f *testing.F) {
 		`51-["a",{"_placeholder":true,"num":0}]`, `52-/b,1["a",{"\u005fplaceholder":true,"num":1}]`, `61-1[{"_placeholder":true,"num":0}]`,
 		`50-["a"]`, `5999999999999-["a"]`, `51-["a",{"_placeholder":true,"num":"length"}]`, `2[{"toString":"foo"}]`,
 		"2[\"\xff\"]", "0/\x00", `2[[[[[[[[[`,
+		`51-["a",{"_placeholder":true,"num":-1}]`, `51-["a",{"_placeholder":true,"num":9999}]`, `51-["a",{"_placeholder":true,"num":1.5}]`,
+		`2["error"]`, `2["disconnect",1]`, `2["connection"]`, `2["__proto__",{"constructor":1}]`, `510-["a"]`, `56-["a"]`,
+		// CVE-2020-36049: prefixes that were put together character by character.
+		"2" + strings.Repeat("9", 1_000_000), "5" + strings.Repeat("9", 1_000_000), "0/" + strings.Repeat("n", 1_000_000),
 	} {
 		f.Add([]byte(s))
 	}
