@@ -4,22 +4,30 @@ import assert from 'node:assert/strict';
 import { isDeepStrictEqual } from 'node:util';
 import * as sio3 from 'sio3';
 import * as sio4 from 'sio4';
+import sio1 from 'socket.io-client-1';
+import sio2 from 'socket.io-client-2';
 
 /** How long a test waits for anything at all, in milliseconds. */
 const patience = 20_000;
 
-/**
- * The ways in which clients are set up: both versions, each on websocket only,
- * on long-polling only, and as it comes, which is polling and then an upgrade.
- */
+/** A version on websocket only, on long-polling only, and as it comes, which is polling and then an upgrade. */
+const ways = ({ version, io, ...more }) => [
+  { name: `${version} websocket`, version, io, options: { transports: ['websocket'] }, ends: 'websocket', ...more },
+  { name: `${version} polling`, version, io, options: { transports: ['polling'] }, ends: 'polling', ...more },
+  { name: `${version} default`, version, io, options: {}, ends: 'websocket', ...more },
+];
+
+/** The ways in which clients are set up: the current versions. */
 export const settings = [
   { version: '4.8.4', io: sio4.io },
   { version: '3.1.3', io: sio3.io },
-].flatMap(({ version, io }) => [
-  { name: `${version} websocket`, version, io, options: { transports: ['websocket'] }, ends: 'websocket' },
-  { name: `${version} polling`, version, io, options: { transports: ['polling'] }, ends: 'polling' },
-  { name: `${version} default`, version, io, options: {}, ends: 'websocket' },
-]);
+].flatMap(ways);
+
+/** The old versions, which speak Engine.IO 3. They live beside 4.8.4, in `current`. */
+export const legacySettings = [
+  { version: '2.5.0', io: sio2 },
+  { version: '1.7.4', io: sio1 },
+].flatMap((v) => ways({ ...v, legacy: true })).map((s) => ({ ...s, current: settings.find((c) => c.ends === s.ends && c.version === '4.8.4') }));
 
 /** The settings that are websocket only, as the existing apps are. */
 export const websocketOnly = settings.filter((s) => s.options.transports?.[0] === 'websocket');
@@ -28,14 +36,16 @@ export class Client {
   /**
    * What happened, in order: `{kind, name, args}` with kind `event` (name is
    * the event's), `connect`, `disconnect` (name is the reason) or `refused`
-   * (args holds the error).
+   * (args holds the error). Old clients tell a connection that failed from
+   * that: `failed`.
    */
   log = [];
   #waiting = new Set();
 
   /**
    * Connects. Options are those of `io`; `multiplex: true` shares one
-   * connection with the other clients of this URL that ask for it.
+   * connection with the other clients of this URL that ask for it. Old clients
+   * have no `auth`: its token goes into the Authorization header.
    */
   constructor(setting, url, namespace, { multiplex = false, ...options } = {}) {
     this.setting = setting;
@@ -45,12 +55,38 @@ export class Client {
       forceNew: !multiplex,
       reconnectionDelay: 20,
       reconnectionDelayMax: 200,
-      ...options,
+      ...(setting.legacy ? withHeader(options) : options),
     });
-    this.socket.onAny((name, ...args) => this.#note('event', name, args));
     this.socket.on('connect', () => this.#note('connect'));
     this.socket.on('disconnect', (reason) => this.#note('disconnect', reason));
+    if (setting.legacy) {
+      this.#listenLegacy();
+      return;
+    }
+    this.socket.onAny((name, ...args) => this.#note('event', name, args));
     this.socket.on('connect_error', (err) => this.#note('refused', err.message, [err]));
+  }
+
+  /** An ERROR packet and a transport's error are one event there, and nothing hears all events. */
+  #listenLegacy() {
+    const { socket } = this;
+    const onevent = socket.onevent;
+    socket.onevent = (packet) => {
+      const [name, ...args] = packet.data;
+      this.#note('event', name, args);
+      onevent.call(socket, packet);
+    };
+    for (const event of ['error', 'connect_error', 'connect_timeout']) {
+      socket.on(event, (err) => (event === 'error' && !(err instanceof Error)
+        ? this.#note('refused', err?.message ?? err, [err])
+        : this.#note('failed', event, [err])));
+    }
+  }
+
+  /** The token of the next attempt to connect. */
+  set token(token) {
+    if (this.setting.legacy) Object.assign(this.socket.io.opts, withHeader({ auth: { token } }));
+    else this.socket.auth = { token };
   }
 
   #note(kind, name = '', args = []) {
@@ -196,4 +232,11 @@ export class Client {
     };
     return this.log.map((e) => `  ${e.kind} ${e.name} ${e.args.map((a) => short(a instanceof Error ? a.data : a)).join(', ')}`).join('\n') || '  nothing';
   }
+}
+
+/** Options with the token where clients before version 3 can put it. */
+function withHeader({ auth, ...options }) {
+  if (!auth?.token) return options;
+  const extraHeaders = { Authorization: `Bearer ${auth.token}` };
+  return { extraHeaders, transportOptions: { polling: { extraHeaders }, websocket: { extraHeaders } }, ...options };
 }

@@ -2,7 +2,7 @@
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -83,6 +83,20 @@ export class Dispatch {
   async stop(signal) {
     this.#child.kill(signal);
     return this.#exited;
+  }
+
+  /** How many files and connections the process has open; undefined where the system does not say. */
+  async descriptors() {
+    return (await readdir(`/proc/${this.#child.pid}/fd`).catch(() => undefined))?.length;
+  }
+
+  /** Ends the process with SIGQUIT, which makes it say what its goroutines do, and returns their stacks. */
+  async stacks() {
+    const from = this.output.length;
+    await this.stop('SIGQUIT');
+    const dump = this.output.slice(from);
+    this.output = this.output.slice(0, from);
+    return dump.split('\n\n').filter((stack) => stack.startsWith('goroutine '));
   }
 
   /** Ends everything and returns what is wrong with what was logged. */

@@ -60,9 +60,12 @@ export class World {
     return world;
   }
 
-  /** A client with these options, in a namespace of this server or of `url`. */
-  client(namespace, { url = this.server.url, ...options } = {}) {
-    const c = new Client(this.setting, url, namespace, options);
+  /**
+   * A client with these options, in a namespace of this server or of `url`. The
+   * admins have current clients, whatever the others have.
+   */
+  client(namespace, { url = this.server.url, setting = namespace === '/admin' && this.setting.current || this.setting, ...options } = {}) {
+    const c = new Client(setting, url, namespace, options);
     this.#open.push(c);
     return c;
   }
