@@ -23,11 +23,20 @@ export const settings = [
   { version: '3.1.3', io: sio3.io },
 ].flatMap(ways);
 
-/** The old versions, which speak Engine.IO 3. They live beside 4.8.4, in `current`. */
+/**
+ * The old versions, which speak Engine.IO 3. They live beside 4.8.4, in
+ * `current`. On long-polling 1.x encodes text as UTF-8 twice and expects the
+ * same, unlike 2.x, from which no server can tell it: `ascii` says that it can
+ * send nothing else, and it reads nothing else either.
+ */
 export const legacySettings = [
   { version: '2.5.0', io: sio2 },
   { version: '1.7.4', io: sio1 },
-].flatMap((v) => ways({ ...v, legacy: true })).map((s) => ({ ...s, current: settings.find((c) => c.ends === s.ends && c.version === '4.8.4') }));
+].flatMap((v) => ways({ ...v, legacy: true })).map((s) => ({
+  ...s,
+  current: settings.find((c) => c.ends === s.ends && c.version === '4.8.4'),
+  ascii: s.version === '1.7.4' && s.ends === 'polling',
+}));
 
 /** The settings that are websocket only, as the existing apps are. */
 export const websocketOnly = settings.filter((s) => s.options.transports?.[0] === 'websocket');

@@ -117,14 +117,15 @@ export class Dispatch {
    * @param {string} token the caller's access token, empty for none
    * @returns {Promise<{status: number, body: any}>}
    */
-  async rest(method, path, token, body) {
+  async rest(method, path, token, body, headers = {}) {
     const text = body === undefined ? '' : JSON.stringify(body);
     const req = request(this.url + path, {
       method,
       agent: false,
-      headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }) },
+      headers: { 'content-type': 'application/json', ...(token && { authorization: `Bearer ${token}` }), ...headers },
     });
     req.end(text);
+    req.once('upgrade', (res, socket) => socket.destroy(new Error(`${method} ${path}: ${res.statusCode}`)));
     const [res] = await once(req, 'response');
     let answer = '';
     for await (const chunk of res.setEncoding('utf8')) answer += chunk;
