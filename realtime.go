@@ -127,7 +127,7 @@ func (rt *Server) startEngine() {
 		QueuedBytes:     2 * o.Limits.MaxPayload,
 		Namespaces:      o.Limits.Namespaces,
 		PendingAcks:     o.Limits.PendingAcks,
-		Query:           maxTokenLength + 1<<10,
+		Query:           8 * maxTokenLength, // so that one that is too long is told so
 		Wheel:           rt.wheel,
 		Limited:         rt.reached,
 		Accept: func(r *http.Request, revision int) (any, *engineio.Busy) {

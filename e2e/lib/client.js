@@ -25,9 +25,8 @@ export const settings = [
 
 /**
  * The old versions, which speak Engine.IO 3. They live beside 4.8.4, in
- * `current`. On long-polling 1.x encodes text as UTF-8 twice and expects the
- * same, unlike 2.x, from which no server can tell it: `ascii` says that it can
- * send nothing else, and it reads nothing else either.
+ * `current`. On long-polling 1.x encodes text as UTF-8 twice, which `twice` says
+ * for the sake of sizes.
  */
 export const legacySettings = [
   { version: '2.5.0', io: sio2 },
@@ -35,7 +34,7 @@ export const legacySettings = [
 ].flatMap((v) => ways({ ...v, legacy: true })).map((s) => ({
   ...s,
   current: settings.find((c) => c.ends === s.ends && c.version === '4.8.4'),
-  ascii: s.version === '1.7.4' && s.ends === 'polling',
+  twice: s.version === '1.7.4' && s.ends === 'polling',
 }));
 
 /** The settings that are websocket only, as the existing apps are. */
