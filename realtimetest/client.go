@@ -6,6 +6,7 @@ package realtimetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -60,6 +61,25 @@ func (c *Client) Namespace() string { return c.namespace }
 
 // Transport returns what the connection is over now, "websocket" or "polling".
 func (c *Client) Transport() string { return c.conn.engine.transportName() }
+
+// Upgrade moves a client that is over polling to a websocket while it is in its
+// namespace, as stock clients do. What either side sends meanwhile arrives. An
+// error before the move leaves the connection as it is.
+func (c *Client) Upgrade(ctx context.Context) error {
+	if c.Transport() != "polling" {
+		return errors.New("the connection is over a websocket already")
+	}
+	return c.conn.engine.upgrade(ctx)
+}
+
+// Strays returns how many packets came that a server may not send: an ack that
+// nobody waited for, such as a second one, or anything behind its DISCONNECT. An
+// ack that came after its call was given up counts too.
+func (c *Client) Strays() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.strays
+}
 
 // Received returns every event so far, in the order of arrival.
 func (c *Client) Received() []Received {

@@ -395,3 +395,31 @@ func TestDialTCP(t *testing.T) {
 	_, err = realtimetest.Dial(t.Context(), "://", realtime.NamespaceDrivers)
 	require.Error(t, err)
 }
+
+// A client that moves to a websocket while it is spoken to misses nothing.
+func TestUpgradeOfAConnectedClient(t *testing.T) {
+	t.Parallel()
+	srv := realtimetest.NewServer(t, quiet)
+	c := srv.Driver(t, "d1", realtimetest.Polling())
+	require.Equal(t, "polling", c.Transport())
+	const n = 200
+	emitted := make(chan error, 1)
+	go func() {
+		for i := range n {
+			if err := count.Emit(srv.Realtime.Drivers().To(realtime.DriverRoom("d1")), i); err != nil {
+				emitted <- err
+				return
+			}
+		}
+		emitted <- nil
+	}()
+	require.NoError(t, c.Upgrade(t.Context()))
+	require.Equal(t, "websocket", c.Transport())
+	require.NoError(t, <-emitted)
+	for i := range n {
+		require.Equal(t, i, realtimetest.Expect(t, c, count))
+	}
+	require.Error(t, c.Upgrade(t.Context()), "it has been done")
+	realtimetest.ExpectNone(t, c, count)
+	require.Zero(t, c.Strays())
+}

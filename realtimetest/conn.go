@@ -19,17 +19,18 @@ import (
 
 // conn is a connection and the namespaces on it.
 //
-// conn.mu guards sockets; partial belongs to receive.
+// conn.mu guards sockets and thrownOut; partial belongs to receive.
 type conn struct {
 	engine  *engine
 	partial *incoming // a binary packet whose attachments have not all arrived
 
-	mu      sync.Mutex
-	sockets map[string]*socket
+	mu        sync.Mutex
+	sockets   map[string]*socket
+	thrownOut map[string]*socket // of the namespaces that the server has disconnected
 }
 
 func newConn(d *dial) *conn {
-	c := &conn{sockets: map[string]*socket{}}
+	c := &conn{sockets: map[string]*socket{}, thrownOut: map[string]*socket{}}
 	c.engine = newEngine(d, c.receive, c.closed)
 	return c
 }
@@ -50,6 +51,7 @@ func (c *conn) join(ctx context.Context, namespace string, d *dial) (*Client, er
 		return nil, fmt.Errorf("the connection is in %s already", namespace)
 	}
 	c.sockets[namespace] = s
+	delete(c.thrownOut, namespace)
 	c.mu.Unlock()
 	if !c.engine.send(message('0', namespace, noID, payload, 0)) {
 		s.disconnected(ReasonTransportClose)
@@ -119,9 +121,16 @@ func (c *conn) receive(p packet) {
 	}
 	c.partial = nil
 	c.mu.Lock()
-	s := c.sockets[in.namespace]
+	s, thrownOut := c.sockets[in.namespace], c.thrownOut[in.namespace]
+	if s != nil && in.kind == disconnectPacket {
+		c.thrownOut[in.namespace] = s
+	}
 	c.mu.Unlock()
-	if s == nil {
+	switch {
+	case s == nil && thrownOut != nil:
+		thrownOut.stray()
+		return
+	case s == nil:
 		return // it has been left
 	}
 	s.take(in)
@@ -149,6 +158,7 @@ type socket struct {
 	taken    []bool // by Expect
 	acks     map[int]chan realtime.Raw
 	lastAck  int
+	strays   int
 	answers  map[string]func(realtime.Raw) realtime.Raw
 }
 
@@ -184,6 +194,12 @@ func (s *socket) disconnected(reason string) {
 	}
 }
 
+func (s *socket) stray() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.strays++
+}
+
 func (s *socket) take(in *incoming) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,6 +227,8 @@ func (s *socket) take(in *incoming) {
 		if answer := s.acks[in.id]; answer != nil {
 			delete(s.acks, in.id)
 			answer <- in.args
+		} else {
+			s.strays++
 		}
 	}
 	s.changeLocked()

@@ -1,0 +1,39 @@
+// What a server may not send is counted.
+
+package realtimetest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+)
+
+func TestStrays(t *testing.T) {
+	t.Parallel()
+	c := newConn(&dial{})
+	s := &socket{
+		conn: c, namespace: "/a", changed: make(chan struct{}),
+		acks: map[int]chan realtime.Raw{1: make(chan realtime.Raw, 1)},
+	}
+	client := &Client{s, Timeout}
+	c.sockets["/a"] = s
+	for i, p := range []struct {
+		text   string
+		strays int
+	}{
+		{`0/a,{"sid":"x"}`, 0},
+		{`3/a,1[]`, 0},
+		{`3/a,1[]`, 1}, // a second time
+		{`3/a,9[]`, 2}, // of no call
+		{`2/b,["e"]`, 2},
+		{`2/a,["e"]`, 2},
+		{`1/a,`, 2},
+		{`2/a,["e"]`, 3}, // behind the DISCONNECT
+	} {
+		c.receive(text(p.text))
+		require.Equal(t, p.strays, client.Strays(), i)
+	}
+	require.Len(t, client.Received(), 1)
+}
