@@ -122,6 +122,14 @@ func (c *Client) Connected() bool {
 	return c.reason == ""
 }
 
+// Reason returns why the client is disconnected, in the words of the JavaScript
+// client, and "" while it is connected.
+func (c *Client) Reason() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.reason
+}
+
 // Disconnected waits until the client is disconnected and returns the reason,
 // in the words of the JavaScript client; see ReasonServer.
 func (c *Client) Disconnected(t testing.TB) string {

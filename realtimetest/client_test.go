@@ -422,4 +422,7 @@ func TestUpgradeOfAConnectedClient(t *testing.T) {
 	require.Error(t, c.Upgrade(t.Context()), "it has been done")
 	realtimetest.ExpectNone(t, c, count)
 	require.Zero(t, c.Strays())
+	require.Empty(t, c.Reason())
+	c.Close()
+	require.Equal(t, realtimetest.ReasonClient, c.Reason())
 }

@@ -1,0 +1,242 @@
+// Actors: each is one device of one user. It connects in one of the ways there are,
+// lives for a while, and goes in one of the ways there are; then what it was told
+// is judged.
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// patience is how long a device waits for what has to come. It is long, since the
+// machine may be busy: it finds what never comes, not what is slow.
+const patience = 12 * time.Second
+
+// actor is one device. It belongs to its goroutine.
+type actor struct {
+	w         *world
+	rng       *rand.Rand
+	namespace string
+	user      string
+	typ       realtime.UserType
+	alone     bool // no other device is the user's
+	floods    bool // it is one of those who send too much
+
+	sid, token string
+	logins     int
+	epoch      int // numbers its connections
+	arrived    bool
+	settled    func() // says that it is over or waits for the shutdown
+}
+
+// fate is how a connection ends.
+type fate int
+
+const (
+	closes  fate = iota // in good order
+	drops               // without a word
+	stalls              // reads no more
+	floods              // sends too much
+	revoked             // its session ends
+	banned              // its user does
+	stays               // until the servers shut down
+)
+
+// connection is a client and what its device knows of it. It belongs to the
+// actor's goroutine.
+type connection struct {
+	*realtimetest.Client
+	actor  *actor
+	node   *node
+	says   transcript
+	asked  int
+	pinged time.Time
+	epoch  int
+
+	statuses int // updates of his status that were acknowledged
+}
+
+// run connects again and again until ctx ends.
+func (a *actor) run(ctx context.Context) {
+	defer a.settled()
+	a.login()
+	for sleep(ctx, between(a.rng, 0, 1500*time.Millisecond)) {
+		if a.rng.IntN(25) == 0 {
+			a.forge()
+		}
+		if c := a.connect(ctx); c != nil {
+			a.live(ctx, c)
+			a.w.count.add("deliveries checked", a.w.oracle.judge(c.transcript()))
+		}
+	}
+}
+
+func (a *actor) login() {
+	if a.token != "" {
+		a.w.tokens.Delete(a.token)
+	}
+	a.logins++
+	a.sid, a.token = a.w.login(a.user, a.logins)
+}
+
+// fate chooses how the next connection ends.
+func (a *actor) fate() fate {
+	switch n := a.rng.IntN(100); {
+	case n < 40:
+		return closes
+	case n < 60:
+		return drops
+	case n < 75:
+		return revoked
+	case n < 80 && a.alone:
+		return stalls
+	case n < 84 && a.alone:
+		return banned
+	case n < 92 && a.floods:
+		return floods
+	}
+	return closes
+}
+
+// dial connects by a random transport to a random node.
+func (a *actor) dial(ctx context.Context, token string) (*realtimetest.Client, *node, string, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	n := a.w.nodes[a.rng.IntN(len(a.w.nodes))]
+	opts := []realtimetest.Option{realtimetest.Token(token), realtimetest.Over(dialNarrow)}
+	how := "websocket"
+	switch k := a.rng.IntN(100); {
+	case k < 15:
+		how, opts = "polling", append(opts, realtimetest.Polling())
+	case k < 35:
+		how, opts = "polling, then websocket", append(opts, realtimetest.Polling())
+	case k < 50:
+		how, opts = "upgrade at once", append(opts, realtimetest.Upgrade())
+	}
+	c, err := realtimetest.Dial(ctx, n.url, a.namespace, opts...)
+	return c, n, how, err
+}
+
+// connect connects, which has to succeed.
+func (a *actor) connect(ctx context.Context) *connection {
+	client, n, how, err := a.dial(context.Background(), a.token)
+	if err != nil {
+		if !a.w.oracle.isDraining() {
+			a.breach("can't connect by %s: %v", how, err)
+		}
+		return nil
+	}
+	a.epoch++
+	c := a.connection(client, n)
+	if _, err := client.Within(patience).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
+		a.breach("no hello: %v", err)
+	}
+	a.w.count.add("connects", 1)
+	a.w.count.add("connects: "+how, 1)
+	if a.arrived {
+		a.w.count.add("reconnects", 1)
+	}
+	a.arrived = true
+	if how == "polling, then websocket" && sleep(ctx, between(a.rng, 0, 300*time.Millisecond)) {
+		c.upgrade()
+	}
+	return c
+}
+
+func (a *actor) connection(client *realtimetest.Client, n *node) *connection {
+	return &connection{
+		Client: client, actor: a, node: n, epoch: a.epoch,
+		says: transcript{namespace: a.namespace, user: a.user, sid: a.sid, joined: map[string]bool{}},
+	}
+}
+
+func (c *connection) upgrade() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := c.Upgrade(ctx); err != nil {
+		if c.healthy("upgrade") {
+			c.actor.breach("the upgrade failed: %v", err)
+		}
+		return
+	}
+	c.actor.w.count.add("upgrades while connected", 1)
+}
+
+// transcript is what the connection was told.
+func (c *connection) transcript() transcript {
+	c.says.received, c.says.strays = c.Received(), c.Strays()
+	return c.says
+}
+
+// breach records a breach. Neither a token nor a position is in err: the client's
+// errors quote acks, and those of positions carry none.
+func (a *actor) breach(format string, args ...any) {
+	a.w.oracle.breach("%s in %s: %s", a.user, a.namespace, fmt.Sprintf(format, args...))
+}
+
+// healthy reports whether the client is connected, as it should be: it is a breach
+// if it is not, unless the servers are going.
+func (c *connection) healthy(during string) bool {
+	if c.Connected() {
+		return true
+	}
+	if !c.actor.w.oracle.isDraining() {
+		c.actor.breach("disconnected during %s on %s, by no fault of its own: %s", during, c.Transport(), c.Reason())
+	}
+	return false
+}
+
+// forge tries to get in with a token that is none.
+func (a *actor) forge() {
+	c, _, how, err := a.dial(context.Background(), "forged")
+	a.refused(c, how, err, realtime.CodeInvalidToken)
+}
+
+// refused judges a handshake that must not succeed.
+func (a *actor) refused(c *realtimetest.Client, how string, err error, want realtime.Code) {
+	var refusal *realtimetest.ConnectError
+	switch {
+	case err == nil:
+		a.breach("was let in by %s and should have been refused: %s", how, want)
+		c.Close()
+	case a.w.oracle.isDraining():
+	case !errors.As(err, &refusal):
+		a.breach("should have been told %s by %s: %v", want, how, err)
+	case refusal.Code != want:
+		a.breach("was told %s by %s instead of %s", refusal.Code, how, want)
+	default:
+		a.w.count.add("refused", 1)
+	}
+}
+
+// ask calls the server, and judges that there is an ack.
+func (c *connection) ask(call string, body any) *realtime.Error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := request(ctx, c.Within(patience), call, body)
+	var refusal *realtime.Error
+	if err != nil && !errors.As(err, &refusal) && c.healthy(call) {
+		c.actor.breach("%s is not acknowledged: %v", call, err)
+	}
+	if refusal != nil && refusal.Code == realtime.CodeRateLimited {
+		c.actor.w.count.add("rate-limited", 1)
+		if !c.actor.floods {
+			c.actor.breach("%s is rate-limited, though others sent too much", call)
+		}
+	}
+	c.actor.w.count.add("acks", 1)
+	return refusal
+}
+
+// request calls by name. The data of a success is the first result.
+func request(ctx context.Context, c *realtimetest.Client, call string, body any) (json.RawMessage, error) {
+	return realtimetest.Call(ctx, c, realtime.NewCall[any, json.RawMessage](call), body)
+}

@@ -1,0 +1,40 @@
+// Counts: what a run has seen.
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// counts is numbers by name. All methods may be called concurrently.
+type counts struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func newCounts() *counts { return &counts{n: map[string]int{}} }
+
+func (c *counts) add(name string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n[name] += n
+}
+
+func (c *counts) of(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[name]
+}
+
+// print writes them in alphabetical order, so that two runs compare.
+func (c *counts) print(w io.Writer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, name := range slices.Sorted(maps.Keys(c.n)) {
+		fmt.Fprintf(w, "%-44s %8d\n", name, c.n[name])
+	}
+}

@@ -1,0 +1,207 @@
+// How connections end other than by their own wish.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+const (
+	// bulkSize is how much is sent at once to a client that does not read.
+	bulkSize = 16 << 10
+	// stallLimit is how long such a client may stay connected: until its heartbeat
+	// fails, at the latest.
+	stallLimit = 25 * time.Second
+)
+
+// park waits for the shutdown, of which the client has to be told.
+func (a *actor) park(c *connection) {
+	flushed := c.flush()
+	a.settled()
+	if !c.gone() {
+		a.breach("still connected after the shutdown")
+		c.Drop()
+		return
+	}
+	a.w.count.add("drained", 1)
+	if flushed && (!c.told(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose) {
+		a.breach("shut down by %q, told before: %v", c.Reason(), c.told(realtime.EventServerDrain.Name()))
+	}
+	c.Drop()
+}
+
+// revoke ends the client's session: he is told and disconnected, and neither a
+// handshake under way nor a later one lets him in.
+func (a *actor) revoke(c *connection) {
+	if !c.flush() {
+		return
+	}
+	var racing sync.WaitGroup
+	if a.rng.IntN(2) == 0 {
+		racer := *a // with randomness of its own, since it runs beside
+		racer.rng = a.w.rng(racerStream, a.rng.IntN(1<<30))
+		racing.Go(racer.race)
+	}
+	a.w.sessions.Revoke(a.sid)
+	a.barWhenHandled(realtime.SessionRevoked{SID: a.sid, UserID: a.user, Reason: "stress"})
+	c.endedByRevocation()
+	racing.Wait()
+	late, _, how, err := a.dial(context.Background(), a.token)
+	a.refused(late, how, err, realtime.CodeInvalidSession)
+	a.w.count.add("revocations", 1)
+	a.login()
+}
+
+// race connects while the session ends: it is refused, or thrown out again.
+func (a *actor) race() {
+	time.Sleep(between(a.rng, 0, 5*time.Millisecond))
+	client, n, how, err := a.dial(context.Background(), a.token)
+	if err == nil {
+		c := a.connection(client, n)
+		c.ended("its session ended while it connected", realtimetest.ReasonServer)
+		a.w.oracle.judge(c.transcript())
+		return
+	}
+	// Thrown out before it could be told.
+	if errors.Is(err, realtime.ErrClosed) {
+		return
+	}
+	a.refused(client, how, err, realtime.CodeInvalidSession)
+}
+
+// ban ends the client's user, who comes back later.
+func (a *actor) ban(c *connection) {
+	if !c.flush() {
+		return
+	}
+	user := realtime.User{ID: a.user, Type: a.typ}
+	a.w.users.Set(user)
+	a.barWhenHandled(realtime.UserAccessChanged{UserID: a.user, Change: realtime.AccessBanned})
+	c.endedByRevocation()
+	late, _, how, err := a.dial(context.Background(), a.token)
+	a.refused(late, how, err, realtime.CodeUserInactive)
+	user.Active = true
+	a.w.users.Set(user)
+	time.Sleep(1500 * time.Millisecond) // a row that was looked up answers for a second
+	a.w.count.add("bans", 1)
+	a.login()
+}
+
+func (a *actor) barWhenHandled(e realtime.DomainEvent) {
+	if a.w.publish("", e) && a.w.settle() {
+		a.w.oracle.bar(a.sid)
+	}
+}
+
+func (c *connection) endedByRevocation() {
+	c.ended("its session ended", realtimetest.ReasonServer)
+	if !c.told(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() {
+		c.actor.breach("disconnected, and not told that its session ended")
+	}
+}
+
+// flood sends far more than is allowed: some of it is refused, all of it is
+// answered, and at worst the client is disconnected.
+func (a *actor) flood(c *connection) {
+	if !c.flush() {
+		return
+	}
+	began := time.Now()
+	n := 60 + a.rng.IntN(200)
+	var mu sync.Mutex
+	passed, limited, cut, other := 0, 0, 0, 0
+	var flooding sync.WaitGroup
+	for i := range n {
+		flooding.Go(func() {
+			_, err := realtimetest.Call(context.Background(), c.Within(patience), echo, i)
+			var refusal *realtime.Error
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil:
+				passed++
+			case errors.As(err, &refusal) && refusal.Code == realtime.CodeRateLimited:
+				limited++
+			case errors.Is(err, realtime.ErrClosed):
+				cut++
+			default:
+				other++
+			}
+		})
+	}
+	flooding.Wait()
+	a.w.count.add("floods", 1)
+	a.w.count.add("acks", passed+limited)
+	a.w.count.add("rate-limited", limited)
+	if a.w.oracle.isDraining() {
+		c.Drop()
+		return
+	}
+	if other > 0 {
+		a.breach("%d of %d events of a flood are not acknowledged", other, n)
+	}
+	// 20 at once and 10 a second.
+	if most := 21 + int(10*time.Since(began).Seconds()); passed > most || limited == 0 && cut == 0 {
+		a.breach("of a flood of %d events %d passed, %d were refused", n, passed, limited)
+	}
+	if !c.Connected() && c.Reason() != realtimetest.ReasonServer || c.Connected() && cut > 0 {
+		a.breach("a flood ended by %q with %d events unanswered", c.Reason(), cut)
+	}
+	if !c.Connected() {
+		a.w.count.add("disconnected for abuse", 1)
+		c.Drop()
+		return
+	}
+	time.Sleep(300 * time.Millisecond)
+	c.Close()
+}
+
+// stall reads no more, with or without much to read: the server disconnects him.
+func (a *actor) stall(ctx context.Context, c *connection) {
+	if !c.flush() {
+		return
+	}
+	c.Stall()
+	a.w.count.add("stalls", 1)
+	filled := a.rng.IntN(3) > 0
+	room := c.node.rt.Passengers().To(realtime.SessionRoom(a.sid)).Local()
+	if a.namespace == realtime.NamespaceDrivers {
+		room = c.node.rt.Drivers().To(realtime.SessionRoom(a.sid)).Local()
+	}
+	for began := time.Now(); c.isIn(ctx, room); {
+		if time.Since(began) > stallLimit {
+			a.breach("it stalled %v ago on %s and is connected still", stallLimit, c.Transport())
+			break
+		}
+		if filled {
+			if err := bulk.Emit(room, bulkPayload{a.user, strings.Repeat("x", bulkSize)}); err != nil {
+				a.breach("emitting: %v", err)
+			}
+		}
+		if !sleep(ctx, 20*time.Millisecond) {
+			break
+		}
+	}
+	c.Drop()
+}
+
+// isIn reports whether the server has the client.
+func (c *connection) isIn(ctx context.Context, room realtime.Broadcast) bool {
+	sockets, err := room.Sockets(ctx)
+	if err != nil && ctx.Err() == nil {
+		c.actor.breach("looking for its socket: %v", err)
+	}
+	for _, s := range sockets {
+		if s.ID == c.ID() {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,223 @@
+// Judging: what one connection was told, held against what the oracle knows.
+
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// transcript is all that one connection was told.
+type transcript struct {
+	namespace, user, sid string
+	received             []realtimetest.Received
+	// sure: what was published between hello and then must be in received. What
+	// came later may be missing, at the end: the connection was about to go.
+	sure    time.Time
+	joined  map[string]bool // trips that an admin joined
+	updates int             // status updates that were acknowledged, each of which he hears of
+	strays  int             // packets that nobody asked for
+}
+
+// told is what the oracle reads in payloads; coordinates are not among it.
+type told struct {
+	EventID               string    `json:"eventId"`
+	TripID                string    `json:"tripId"`
+	DriverID              string    `json:"driverId"`
+	UserID                string    `json:"userId"`
+	SID                   string    `json:"sid"`
+	LastLocationTimestamp time.Time `json:"lastLocationTimestamp"`
+	Speed                 float64   `json:"speed"` // numbers the driver's connection
+}
+
+// judge records every breach in a transcript, and returns how many deliveries it
+// has looked at.
+func (o *oracle) judge(t transcript) (deliveries int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	j := &judgement{
+		o: o, t: &t, who: hearerOf(t.namespace, t.user), barred: o.barred[t.sid],
+		seen: map[string]bool{}, last: map[*trip]int{}, positions: map[string]time.Time{},
+	}
+	for _, r := range t.received {
+		j.event(r)
+	}
+	j.whole()
+	return len(t.received)
+}
+
+// judgement is the state of judging one transcript. It is used under oracle.mu.
+type judgement struct {
+	o         *oracle
+	t         *transcript
+	who       hearer
+	barred    time.Time            // zero: never
+	hello     time.Time            // zero before it came
+	seen      map[string]bool      // event ids, with the name they came under
+	last      map[*trip]int        // the latest seq of each trip, plus one
+	positions map[string]time.Time // the latest of each driver's connection, by event
+	updates   int
+}
+
+func (j *judgement) breach(format string, args ...any) {
+	j.o.breachLocked(fmt.Sprintf("%s in %s: ", j.t.user, j.t.namespace) + fmt.Sprintf(format, args...))
+}
+
+// event judges one event.
+func (j *judgement) event(r realtimetest.Received) {
+	var p told
+	if len(r.Args) != 1 {
+		j.breach("%s has %d arguments", r.Event, len(r.Args))
+		return
+	}
+	if err := json.Unmarshal(r.Args[0], &p); err != nil {
+		j.breach("%s can't be read", r.Event) // without the text, which may hold a position
+		return
+	}
+	switch r.Event {
+	case realtime.EventHello.Name():
+		j.greeted(r.At, p)
+		return
+	case bulk.Name():
+		j.own(r.Event, p.UserID == j.t.user)
+		return
+	case realtime.EventServerDrain.Name():
+		j.own(r.Event, j.o.draining)
+		return
+	}
+	if key := r.Event + " " + p.TripID + " " + p.EventID; p.EventID == "" || j.seen[key] {
+		j.breach("%s with id %q came twice, or has none", r.Event, p.EventID)
+		return
+	} else {
+		j.seen[key] = true
+	}
+	switch r.Event {
+	case realtime.EventSessionRevoked.Name():
+		j.own(r.Event, p.SID == "" || j.o.sessions[p.SID] == j.t.user)
+	case realtime.EventDriverAvailability.Name():
+		j.updates++
+		j.own(r.Event, j.t.namespace == realtime.NamespaceDrivers && p.DriverID == j.t.user)
+	case realtime.EventDriverTrip.Name():
+		j.own(r.Event, j.t.namespace == realtime.NamespaceDrivers && p.DriverID == j.t.user)
+	case realtime.EventAdminDriverAvailability.Name(), realtime.EventAdminDriverTrip.Name():
+		j.own(r.Event, j.t.namespace == realtime.NamespaceAdmin)
+	case realtime.EventDriverLocation.Name(), realtime.EventAdminDriverLocation.Name(), realtime.EventTripDriverLocation.Name():
+		j.position(r.Event, p)
+	default:
+		j.ofTrip(r.Event, p)
+	}
+}
+
+// own says whether something of no trip is this client's to hear.
+func (j *judgement) own(event string, his bool) {
+	if !his {
+		j.breach("%s is not for him", event)
+	}
+}
+
+func (j *judgement) greeted(at time.Time, p told) {
+	if !j.hello.IsZero() {
+		j.breach("hello came twice")
+	}
+	if p.UserID != j.t.user || p.SID != j.t.sid {
+		j.breach("hello is of another user or session")
+	}
+	j.hello = at
+}
+
+// ofTrip judges an event of a trip: audience, name, once, in order, none missing
+// in between, none of later than the session's end.
+func (j *judgement) ofTrip(event string, p told) {
+	f := j.o.facts[p.EventID]
+	switch {
+	case f == nil:
+		j.breach("%s has id %q, which nobody published", event, p.EventID)
+		return
+	case f.hears[j.who] != event:
+		j.breach("%s %s is not for him", event, f.id)
+		return
+	case p.TripID != f.trip.id:
+		j.breach("%s %s names another trip", event, f.id)
+	}
+	if !j.barred.IsZero() && f.at.After(j.barred) {
+		j.breach("%s %s was published %v after his session's end", event, f.id, f.at.Sub(j.barred))
+	}
+	last, begun := j.last[f.trip]
+	if begun && f.seq < last {
+		j.breach("%s %s came behind a later event of its trip", event, f.id)
+		return
+	}
+	for seq := last; begun && seq < f.seq; seq++ {
+		if missed := f.trip.facts[seq]; missed.hears[j.who] != "" {
+			j.breach("%s %s was lost: %s came", missed.hears[j.who], missed.id, f.id)
+			j.seen[missed.key(j.who)] = true // told once
+		}
+	}
+	j.last[f.trip] = f.seq + 1
+}
+
+// key is what an event is seen under by a hearer.
+func (f *fact) key(who hearer) string { return f.hears[who] + " " + f.trip.id + " " + f.id }
+
+// position judges a driver's position: whose, to whom, not of after the trip or
+// the session, and newer than the one before of the same connection.
+func (j *judgement) position(event string, p told) {
+	switch event {
+	case realtime.EventDriverLocation.Name():
+		j.own(event, j.t.namespace == realtime.NamespaceDrivers && p.DriverID == j.t.user)
+	case realtime.EventAdminDriverLocation.Name():
+		j.own(event, j.t.namespace == realtime.NamespaceAdmin)
+	default:
+		j.tripPosition(event, p)
+	}
+	at := p.LastLocationTimestamp
+	if !j.barred.IsZero() && at.After(j.barred) {
+		j.breach("%s of %s is of %v after his session's end", event, p.DriverID, at.Sub(j.barred))
+	}
+	key := fmt.Sprint(event, " ", p.TripID, " ", p.DriverID, " ", p.Speed)
+	if at.Before(j.positions[key]) {
+		j.breach("%s of %s is older than the one before", event, p.DriverID)
+	}
+	j.positions[key] = at
+}
+
+func (j *judgement) tripPosition(event string, p told) {
+	t := j.o.trips[p.TripID]
+	switch {
+	case t == nil || t.driver != p.DriverID:
+		j.breach("%s is of a driver who is not on the trip", event)
+	case j.t.namespace == realtime.NamespacePassengers:
+		j.own(event, t.passenger == j.t.user)
+	default:
+		j.own(event, j.t.namespace == realtime.NamespaceAdmin && j.t.joined[p.TripID])
+	}
+	if t != nil && !t.over.IsZero() && p.LastLocationTimestamp.After(t.over) {
+		j.breach("%s is of %v after the trip", event, p.LastLocationTimestamp.Sub(t.over))
+	}
+}
+
+// whole judges what only all of the transcript tells.
+func (j *judgement) whole() {
+	if j.t.strays > 0 {
+		j.breach("%d packets that nobody asked for", j.t.strays)
+	}
+	if j.t.sure.IsZero() {
+		return
+	}
+	if j.hello.IsZero() {
+		j.breach("no hello")
+		return
+	}
+	if j.updates < j.t.updates {
+		j.breach("%d of %d updates of his status came", j.updates, j.t.updates)
+	}
+	for _, f := range j.o.heard[j.who] {
+		if f.at.After(j.hello) && f.at.Before(j.t.sure) && !j.seen[f.key(j.who)] {
+			j.breach("%s %s was lost", f.hears[j.who], f.id)
+		}
+	}
+}

@@ -1,0 +1,184 @@
+// What a device does while it is connected, and how it makes sure of what must have
+// arrived.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// live lets a connection do what it does, until its end.
+func (a *actor) live(ctx context.Context, c *connection) {
+	how := a.fate()
+	life, stop := context.WithTimeout(ctx, between(a.rng, 300*time.Millisecond, 8*time.Second))
+	defer stop()
+	for sleep(life, between(a.rng, 50*time.Millisecond, 700*time.Millisecond)) {
+		if !c.healthy("its life") {
+			return
+		}
+		c.act()
+	}
+	if ctx.Err() != nil {
+		how = closes
+		if a.rng.IntN(2) == 0 {
+			how = stays
+		}
+	}
+	switch how {
+	case stays:
+		a.park(c)
+	case drops:
+		if a.rng.IntN(2) == 0 {
+			c.flush()
+		}
+		c.Drop()
+		a.w.count.add("drops", 1)
+	case stalls:
+		a.stall(ctx, c)
+	case floods:
+		a.flood(c)
+	case revoked:
+		a.revoke(c)
+	case banned:
+		a.ban(c)
+	default:
+		c.flush()
+		c.Close()
+		a.w.count.add("closes", 1)
+	}
+}
+
+// act does one thing.
+func (c *connection) act() {
+	a := c.actor
+	switch n := a.rng.IntN(20); {
+	case n < 4:
+		c.flush()
+	case n == 4:
+		if err := c.ask("stress:nothing", 1); err != nil && err.Code != realtime.CodeNotFound && err.Code != realtime.CodeRateLimited {
+			a.breach("an unknown event is answered with %s", err.Code)
+		}
+	case n == 5:
+		if err := c.ask(echo.Name(), "no number"); err != nil && err.Code != realtime.CodeInvalidPayload && err.Code != realtime.CodeRateLimited {
+			a.breach("an invalid payload is answered with %s", err.Code)
+		}
+	case a.namespace == realtime.NamespaceDrivers && n < 9:
+		c.updateStatus()
+	case a.namespace == realtime.NamespaceDrivers:
+		c.ping()
+	case a.namespace == realtime.NamespaceAdmin:
+		c.follow()
+	default:
+		c.echo()
+	}
+}
+
+// echo makes a round trip, whose answer has to be that of this question, and
+// reports whether it came.
+func (c *connection) echo() bool {
+	c.asked++
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	got, err := realtimetest.Call(ctx, c.Within(patience), echo, c.asked)
+	c.actor.w.count.add("acks", 1)
+	var refusal *realtime.Error
+	switch {
+	case errors.As(err, &refusal) && refusal.Code == realtime.CodeRateLimited && c.actor.floods:
+		c.actor.w.count.add("rate-limited", 1)
+	case err != nil:
+		if c.healthy("a round trip") {
+			c.actor.breach("a round trip failed: %v", err)
+		}
+		return false
+	case got != c.asked:
+		c.actor.breach("an ack is of another call")
+	}
+	return true
+}
+
+// flush makes sure that all that was published before it has arrived, if it ever
+// will: it is handled, and the answer to a question comes behind it.
+func (c *connection) flush() bool {
+	now := time.Now()
+	if !c.actor.w.settle() || !c.echo() {
+		return false
+	}
+	c.says.sure, c.says.updates = now, c.statuses
+	return true
+}
+
+// updateStatus is a driver who goes online or offline.
+func (c *connection) updateStatus() {
+	online := c.actor.rng.IntN(2) == 0
+	if c.ask(realtime.DriverStatusUpdate.Name(), realtime.StatusUpdate{IsOnline: &online}) == nil && c.Connected() {
+		c.statuses++
+		c.actor.w.count.add("status updates", 1)
+	}
+}
+
+// ping is a driver who moves. The speed numbers the connection: what two
+// connections of a driver send has no order.
+func (c *connection) ping() {
+	if time.Since(c.pinged) < 600*time.Millisecond {
+		return // more would be too much
+	}
+	c.pinged = time.Now()
+	epoch := float64(c.epoch)
+	if c.ask(realtime.DriverLocationPing.Name(), realtime.LocationPing{
+		Position:              &realtime.Position{Lat: 90 * c.actor.rng.Float64(), Lng: 180 * c.actor.rng.Float64()},
+		LastLocationTimestamp: realtime.Time{Time: c.pinged}, Speed: &epoch,
+	}) == nil {
+		c.actor.w.count.add("positions", 1)
+	}
+}
+
+// follow is an admin who follows a trip, or leaves one.
+func (c *connection) follow() {
+	call, trip := "admin:trip:join", c.actor.w.running.pick(c.actor.rng)
+	if trip == "" {
+		return
+	}
+	if c.actor.rng.IntN(3) == 0 {
+		call = "admin:trip:leave"
+	} else {
+		c.says.joined[trip] = true
+	}
+	if err := c.ask(call, map[string]string{"tripId": trip}); err != nil {
+		c.actor.breach("%s is answered with %s", call, err.Code)
+	}
+}
+
+// gone waits until the server has disconnected the client.
+func (c *connection) gone() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_, err := c.Within(patience).NextRaw(ctx, "stress:never")
+	return errors.Is(err, realtime.ErrClosed)
+}
+
+// ended judges that the server has disconnected the client, in the way it should.
+func (c *connection) ended(why, want string) {
+	switch over := c.gone(); {
+	case c.actor.w.oracle.isDraining():
+	case !over:
+		c.actor.breach("still connected after %v: %s", patience, why)
+	case c.Reason() != want:
+		c.actor.breach("%s: ended by %q, not %q", why, c.Reason(), want)
+	}
+	c.Drop()
+}
+
+// told reports whether an event has come.
+func (c *connection) told(event string) bool {
+	for _, r := range c.Received() {
+		if r.Event == event {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,155 @@
+// The oracle: what was published, who is to hear of it, whose session ended when,
+// and what was found to be wrong.
+
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// maxBreaches is how many breaches are kept in words; the others are counted.
+const maxBreaches = 20
+
+// hearer is who hears something: a user in his namespace, or without a user all
+// of it.
+type hearer struct{ namespace, user string }
+
+// hearerOf is as what a user hears of trips.
+func hearerOf(namespace, user string) hearer {
+	if namespace == realtime.NamespaceAdmin {
+		return hearer{namespace: namespace}
+	}
+	return hearer{namespace, user}
+}
+
+// fact is an event of a trip that was published.
+type fact struct {
+	id    string
+	trip  *trip
+	seq   int               // within the trip, from 0
+	at    time.Time         // before it was published
+	hears map[hearer]string // under which name
+}
+
+// trip is what the oracle knows of a trip. The oracle's mutex guards it.
+type trip struct {
+	id                string
+	passenger, driver string // the driver once he is assigned
+	facts             []*fact
+	over              time.Time // when its end was handled everywhere; zero while it is not
+}
+
+// oracle knows what has to be so. All methods may be called concurrently.
+//
+// oracle.mu guards all of it.
+type oracle struct {
+	mu       sync.Mutex
+	facts    map[string]*fact
+	trips    map[string]*trip
+	heard    map[hearer][]*fact   // in the order of publishing
+	sessions map[string]string    // the user of each login session
+	barred   map[string]time.Time // by session: when its end was handled everywhere
+	draining bool
+	breaches []string
+	broken   int
+}
+
+func newOracle() *oracle {
+	return &oracle{
+		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[hearer][]*fact{},
+		sessions: map[string]string{}, barred: map[string]time.Time{},
+	}
+}
+
+// publishing records an event that is about to be published, and names it.
+func (o *oracle) publishing(tripID string, hears map[hearer]string) (id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := o.trips[tripID]
+	if t == nil {
+		t = &trip{id: tripID}
+		o.trips[tripID] = t
+	}
+	f := &fact{id: fmt.Sprintf("%s/%d", tripID, len(t.facts)), trip: t, seq: len(t.facts), at: time.Now(), hears: hears}
+	t.facts = append(t.facts, f)
+	o.facts[f.id] = f
+	for h := range hears {
+		o.heard[h] = append(o.heard[h], f)
+	}
+	return f.id
+}
+
+// assign says who takes part in a trip, before that is published.
+func (o *oracle) assign(tripID, passenger, driver string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := o.trips[tripID]
+	t.passenger, t.driver = passenger, driver
+}
+
+// ended says that the end of a trip was handled everywhere.
+func (o *oracle) ended(tripID string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.trips[tripID].over = time.Now()
+}
+
+// opened says whose a login session is.
+func (o *oracle) opened(sid, user string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sessions[sid] = user
+}
+
+// bar says that the end of a session was handled everywhere: what happens from
+// now on is not for it.
+func (o *oracle) bar(sid string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.barred[sid] = time.Now()
+}
+
+// drain says that the servers are about to shut down.
+func (o *oracle) drain() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.draining = true
+}
+
+func (o *oracle) isDraining() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.draining
+}
+
+// breach records what is wrong.
+func (o *oracle) breach(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.breachLocked(fmt.Sprintf(format, args...))
+}
+
+func (o *oracle) breachLocked(text string) {
+	o.broken++
+	if len(o.breaches) < maxBreaches {
+		o.breaches = append(o.breaches, text)
+	}
+}
+
+// verdict returns how many breaches there were, and the first of them.
+func (o *oracle) verdict() (n int, first []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.broken, o.breaches
+}
+
+// forget drops the history, so that the memory that is left is the servers'.
+func (o *oracle) forget() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.facts, o.trips, o.heard, o.sessions, o.barred = nil, nil, nil, nil, nil
+}

@@ -1,0 +1,217 @@
+// Trips: what happens in the host's services, and who is to be told. The names
+// are written from the wire contract, not from the library's catalogue, so that a
+// mistake there shows.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// step is something that happens on a trip, and the name under which each of its
+// audiences hears of it; empty, it does not.
+type step struct {
+	event                    realtime.DomainEvent
+	passenger, driver, admin string
+	offered                  string // the driver who is told, when he is not the trip's
+	assigns, ends            bool
+}
+
+// all is a step of which everybody hears under one name.
+func all(e realtime.DomainEvent, name string) step {
+	return step{event: e, passenger: name, driver: name, admin: name}
+}
+
+// plan makes up a trip from its request to its end. Drivers are asked in turn, and
+// the last of them takes it, unless it is driverless.
+func plan(rng *rand.Rand, id, passenger string, drivers []string, driverless bool) []step {
+	steps := []step{
+		{event: realtime.TripRequested{TripID: id, PassengerID: passenger}, passenger: "trip:requested", admin: "trip:requested"},
+		{event: realtime.TripAssigningStarted{TripID: id}, passenger: "trip:assigning_started", admin: "trip:assigning_started"},
+	}
+	driver := drivers[len(drivers)-1]
+	for i, d := range drivers {
+		offer := fmt.Sprint(id, "-offer-", i)
+		steps = append(steps, step{
+			event:  realtime.AssignmentOffered{TripID: id, AssignmentID: offer, DriverID: d, TTLSec: 20},
+			driver: "trip:assignment:offered", admin: "trip:assignment:offered", offered: d,
+		})
+		if d == driver && !driverless {
+			break
+		}
+		steps = append(steps, refusal(rng, id, offer, d))
+	}
+	if driverless {
+		return append(steps,
+			step{event: realtime.NoDriversFound{TripID: id}, passenger: "trip:no_drivers_found", admin: "trip:no_drivers_found"},
+			step{event: realtime.TripCancelled{TripID: id, CancelledBy: realtime.CancelledBySystem}, passenger: "trip:cancelled", admin: "trip:cancelled", ends: true},
+		)
+	}
+	steps = append(steps,
+		step{
+			event:     realtime.AssignmentAccepted{TripID: id, AssignmentID: "last", PassengerID: passenger, DriverID: driver},
+			passenger: "trip:driver_accepted", driver: "trip:assignment:accepted", admin: "trip:assignment:accepted", assigns: true,
+		},
+		all(realtime.DriverAssigned{TripID: id, PassengerID: passenger, DriverID: driver}, "trip:driver_assigned"),
+	)
+	return append(steps, ride(rng, id)...)
+}
+
+// refusal is how an offer comes to nothing.
+func refusal(rng *rand.Rand, id, offer, driver string) step {
+	switch rng.IntN(3) {
+	case 0:
+		return step{event: realtime.AssignmentRejected{TripID: id, AssignmentID: offer, DriverID: driver}, admin: "trip:assignment:rejected"}
+	case 1:
+		name := "trip:assignment:expired"
+		return step{event: realtime.AssignmentExpired{TripID: id, AssignmentID: offer, DriverID: driver}, driver: name, admin: name, offered: driver}
+	}
+	name := "trip:assignment:cancelled"
+	return step{event: realtime.AssignmentCancelled{TripID: id, AssignmentID: offer, DriverID: driver}, driver: name, admin: name, offered: driver}
+}
+
+// ride is a trip from its assignment to its end. Its events name nobody: the
+// server knows the people from before.
+func ride(rng *rand.Rand, id string) []step {
+	steps := []step{all(realtime.ArrivingStarted{TripID: id}, "trip:arriving_started")}
+	for range 1 + rng.IntN(4) {
+		steps = append(steps, all(realtime.DriverEnRoute{TripID: id}, "trip:driver_en_route"))
+	}
+	if rng.IntN(3) == 0 {
+		steps = append(steps, message(rng, id))
+	}
+	if rng.IntN(6) == 0 {
+		return append(steps, end(realtime.TripCancelled{TripID: id, CancelledBy: realtime.CancelledByPassenger}, "trip:cancelled"))
+	}
+	steps = append(steps, all(realtime.DriverArrivedPickup{TripID: id}, "trip:driver_arrived_pickup"))
+	if rng.IntN(3) == 0 {
+		steps = append(steps, all(realtime.WaitingSurchargeApplied{TripID: id, WaitingMinutes: 3, Amount: 1, Currency: "CUP"}, "trip:waiting_surcharge_applied"))
+	}
+	steps = append(steps, all(realtime.TripStarted{TripID: id}, "trip:started"))
+	if rng.IntN(3) == 0 {
+		steps = append(steps, step{
+			event: realtime.AdminTripAction{TripID: id, AdminID: "a0", Action: "watch"}, admin: "admin:trip:action_issued",
+		})
+	}
+	return append(steps, end(realtime.TripCompleted{TripID: id, FareTotal: 9, Currency: "CUP"}, "trip:completed"))
+}
+
+func end(e realtime.DomainEvent, name string) step {
+	s := all(e, name)
+	s.ends = true
+	return s
+}
+
+func message(rng *rand.Rand, id string) step {
+	const name = "admin:trip:message_sent"
+	e := realtime.AdminTripMessage{TripID: id, AdminID: "a0", Message: "hello"}
+	switch rng.IntN(3) {
+	case 0:
+		e.To = realtime.MessageToDriver
+		return step{event: e, driver: name, admin: name}
+	case 1:
+		e.To = realtime.MessageToPassenger
+		return step{event: e, passenger: name, admin: name}
+	}
+	e.To = realtime.MessageToBoth
+	return all(e, name)
+}
+
+// hears is who is told of a step.
+func (s step) hears(passenger, driver string) map[hearer]string {
+	h := map[hearer]string{}
+	if s.passenger != "" {
+		h[hearer{realtime.NamespacePassengers, passenger}] = s.passenger
+	}
+	if s.driver != "" {
+		if s.offered != "" {
+			driver = s.offered
+		}
+		h[hearer{realtime.NamespaceDrivers, driver}] = s.driver
+	}
+	if s.admin != "" {
+		h[hearer{namespace: realtime.NamespaceAdmin}] = s.admin
+	}
+	return h
+}
+
+// pool is the users who are on no trip. All methods may be called concurrently.
+type pool struct {
+	mu   sync.Mutex
+	free []string
+}
+
+// take takes a user at random; empty when there is none.
+func (p *pool) take(rng *rand.Rand) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.free) == 0 {
+		return ""
+	}
+	i := rng.IntN(len(p.free))
+	user := p.free[i]
+	p.free[i] = p.free[len(p.free)-1]
+	p.free = p.free[:len(p.free)-1]
+	return user
+}
+
+func (p *pool) give(users ...string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.free = append(p.free, users...)
+}
+
+// dispatch lets trips happen one after the other until ctx ends.
+func (w *world) dispatch(ctx context.Context, number int) {
+	rng := w.rng(dispatcherStream, number)
+	for n := 0; sleep(ctx, between(rng, 0, 300*time.Millisecond)); n++ {
+		passenger := w.passengers.take(rng)
+		var drivers []string
+		for range 1 + rng.IntN(3) {
+			if d := w.drivers.take(rng); d != "" {
+				drivers = append(drivers, d)
+			}
+		}
+		if passenger != "" && len(drivers) > 0 {
+			id := fmt.Sprintf("t%d-%d", number, n)
+			w.trip(ctx, rng, id, passenger, drivers, rng.IntN(10) == 0)
+		}
+		w.drivers.give(drivers...)
+		if passenger != "" {
+			w.passengers.give(passenger)
+		}
+	}
+}
+
+// trip lets one trip happen.
+func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, drivers []string, driverless bool) {
+	driver := drivers[len(drivers)-1]
+	for _, s := range plan(rng, id, passenger, drivers, driverless) {
+		eventID := w.oracle.publishing(id, s.hears(passenger, driver))
+		if s.assigns {
+			w.oracle.assign(id, passenger, driver)
+			w.running.add(id)
+		}
+		if !w.publish(eventID, s.event) {
+			return
+		}
+		w.count.add("trip events", 1)
+		if s.ends {
+			w.running.remove(id)
+			if w.settle() {
+				w.oracle.ended(id)
+			}
+			w.count.add("trips", 1)
+			return
+		}
+		if !sleep(ctx, between(rng, 10*time.Millisecond, 400*time.Millisecond)) {
+			return
+		}
+	}
+}

@@ -1,0 +1,286 @@
+// The world: two nodes on loopback with everything that they are plugged into, and
+// how they are taken down.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// Streams of randomness: each actor has one of its own, so that what one of them
+// meets does not change what the others do.
+const (
+	actorStream = iota
+	dispatcherStream
+	racerStream
+)
+
+// settleTimeout is how long what was published may take to be handled everywhere.
+const settleTimeout = 10 * time.Second
+
+var (
+	// echo is answered with what was asked.
+	echo = realtime.NewCall[int, int]("stress:echo")
+	// bulk fills the buffers of a client that does not read.
+	bulk = realtime.NewEvent[bulkPayload]("stress:bulk")
+)
+
+type bulkPayload struct {
+	UserID string `json:"userId"`
+	Data   string `json:"data"`
+}
+
+// world is what actors share. Its fields are set before they start, and safe for
+// concurrent use.
+type world struct {
+	seed   uint64
+	oracle *oracle
+	count  *counts
+
+	tokens   realtimetest.Tokens
+	users    realtimetest.Users
+	sessions realtimetest.Sessions
+	bus      *bus
+	wires    [2]*wire
+	nodes    []*node
+
+	passengers, drivers pool // who are on no trip
+	running             tripSet
+}
+
+// node is one server.
+type node struct {
+	rt   *realtime.Server
+	http *http.Server
+	url  string
+	over chan struct{} // closed when http has ended
+}
+
+func (w *world) rng(stream, number int) *rand.Rand {
+	return rand.New(rand.NewPCG(w.seed, uint64(stream)<<32|uint64(number)))
+}
+
+// newWorld starts the nodes. An even seed has a bus that every node hears, an odd
+// one a bus that hands each event to one.
+func newWorld(seed uint64) (*world, error) {
+	w := &world{seed: seed, oracle: newOracle(), count: newCounts(), running: tripSet{ids: map[string]bool{}}}
+	w.bus = newBus(2, seed%2 == 0)
+	w.wires = newWires(realtimetest.NewHub())
+	drivers := realtime.NewMemoryDrivers()
+	for i := range w.wires {
+		n, err := w.start(i, drivers)
+		if err != nil {
+			return nil, errors.Join(err, w.stop(context.Background()))
+		}
+		w.nodes = append(w.nodes, n)
+	}
+	return w, nil
+}
+
+func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
+	rt, err := realtime.New(realtime.Options{
+		Tokens: &w.tokens, Users: &w.users, Sessions: &w.sessions,
+		Bus: nodeBus{w.bus, i}, BusFanOut: w.bus.fanOut, Adapter: w.wires[i], Drivers: drivers,
+		Logger: slog.New(&logHandler{Handler: slog.NewTextHandler(io.Discard, nil), w: w}), Trace: w.trace(),
+		// So short that what is found by heartbeats and sweeps is found within the run.
+		PingInterval: 4 * time.Second, PingTimeout: 7 * time.Second, SweepInterval: 5 * time.Second, PresenceGrace: 2 * time.Second,
+		DrainDelay: time.Second,
+		// Devices that vanish between two polls are counted until their heartbeat fails.
+		Limits: realtime.Limits{OutboxBytes: 256 << 10, SocketsPerUser: 100},
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, ns := range []*realtime.Namespace{rt.Drivers(), rt.Passengers(), rt.Admin()} {
+		echo.Handle(ns, func(_ context.Context, _ *realtime.Socket, n int) (int, error) { return n, nil })
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, rt.Shutdown(context.Background()))
+	}
+	mux := http.NewServeMux()
+	mux.Handle(realtime.Path, rt)
+	n := &node{rt: rt, url: "http://" + l.Addr().String(), over: make(chan struct{})}
+	n.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
+	go func() {
+		defer close(n.over)
+		_ = n.http.Serve(narrow{l}) // it ends with Close
+	}()
+	return n, nil
+}
+
+// stop shuts the nodes down, both at once.
+func (w *world) stop(ctx context.Context) error {
+	errs := make([]error, len(w.nodes))
+	var stopping sync.WaitGroup
+	for i, n := range w.nodes {
+		stopping.Go(func() { errs[i] = n.rt.Shutdown(ctx) })
+	}
+	stopping.Wait()
+	for _, n := range w.nodes {
+		errs = append(errs, n.http.Close())
+		<-n.over
+	}
+	return errors.Join(append(errs, w.bus.Close(ctx))...)
+}
+
+// narrow gives connections a small buffer to write to, so that a client that does
+// not read is felt soon. It returns plain TCP connections, which the server treats
+// best.
+type narrow struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (l narrow) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetWriteBuffer(32 << 10)
+	}
+	return c, err
+}
+
+// dialNarrow does so for the client's end.
+func dialNarrow(ctx context.Context, network, addr string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, network, addr)
+	if err == nil {
+		err = c.(*net.TCPConn).SetReadBuffer(32 << 10)
+	}
+	return c, err
+}
+
+// publish puts an event on the bus.
+func (w *world) publish(id string, e realtime.DomainEvent) bool {
+	env, err := realtime.NewEnvelope(e)
+	if err == nil {
+		if id != "" {
+			env.ID = id
+		}
+		err = nodeBus{w.bus, 0}.Publish(context.Background(), env)
+	}
+	if err != nil {
+		w.oracle.breach("%s can't be published: %v", e.EventName(), err)
+	}
+	return err == nil
+}
+
+// settle returns true when what was published before has been handled on every
+// node.
+func (w *world) settle() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout)
+	defer cancel()
+	err := w.bus.settle(ctx)
+	for _, wire := range w.wires {
+		if err == nil {
+			err = wire.settle(ctx)
+		}
+	}
+	if err != nil && !w.oracle.isDraining() {
+		w.oracle.breach("what was published is not handled after %v", settleTimeout)
+	}
+	return err == nil
+}
+
+// trace counts what the servers see.
+func (w *world) trace() *realtime.Trace {
+	return &realtime.Trace{
+		Connected:    func(string, time.Duration) { w.count.add("handshakes passed", 1) },
+		Refused:      func(_ string, code realtime.Code) { w.count.add("refused: "+string(code), 1) },
+		Disconnected: func(_, reason string) { w.count.add("disconnected: "+reason, 1) },
+		Limited:      func(which string) { w.count.add("limited: "+which, 1) },
+		Delivered:    func(string, time.Duration) { w.count.add("bus events handled", 1) },
+	}
+}
+
+// logHandler makes a breach of every error that a server logs: nothing here fails
+// that a server could complain of.
+type logHandler struct {
+	slog.Handler
+	w *world
+}
+
+// Handle implements slog.Handler.
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Level < slog.LevelError {
+		return nil
+	}
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		text += " " + a.String()
+		return true
+	})
+	h.w.oracle.breach("a server logged: %s", text)
+	return nil
+}
+
+// tripSet is the trips under way that have a driver. All methods may be called
+// concurrently.
+type tripSet struct {
+	mu  sync.Mutex
+	ids map[string]bool
+}
+
+func (s *tripSet) add(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ids[id] = true
+}
+
+func (s *tripSet) remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.ids, id)
+}
+
+// pick returns one of them; empty when there is none.
+func (s *tripSet) pick(rng *rand.Rand) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ids := make([]string, 0, len(s.ids))
+	for id := range s.ids {
+		ids = append(ids, id)
+	}
+	if len(ids) == 0 {
+		return ""
+	}
+	slices.Sort(ids) // a map's order is not the seed's
+	return ids[rng.IntN(len(ids))]
+}
+
+// between returns a time from low up to high.
+func between(rng *rand.Rand, low, high time.Duration) time.Duration {
+	return low + time.Duration(rng.Int64N(int64(high-low)))
+}
+
+// sleep reports false when ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// login opens a login session for a user, and returns its id and a token.
+func (w *world) login(user string, n int) (sid, token string) {
+	sid = fmt.Sprintf("s-%s-%d", user, n)
+	w.sessions.Set(realtime.Session{ID: sid, UserID: user})
+	w.oracle.opened(sid, user)
+	return sid, w.tokens.Mint(user, sid, time.Hour)
+}
