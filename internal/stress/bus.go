@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"hash/fnv"
 	"sync"
 
@@ -21,6 +22,7 @@ type bus struct {
 	*realtime.MemoryBus
 	nodes  int
 	fanOut bool
+	meddle func(e realtime.Envelope) []realtime.Envelope // what nodes get instead; nil: what was published
 
 	mu      sync.Mutex
 	last    uint64            // number of the latest event
@@ -55,7 +57,14 @@ func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope
 			return nil
 		}
 		defer b.done(e.ID)
-		return handler(ctx, e)
+		if b.meddle == nil {
+			return handler(ctx, e)
+		}
+		var errs []error
+		for _, e := range b.meddle(e) {
+			errs = append(errs, handler(ctx, e))
+		}
+		return errors.Join(errs...)
 	})
 }
 

@@ -101,6 +101,9 @@ func (a *actor) barWhenHandled(e realtime.DomainEvent) {
 }
 
 func (c *connection) endedByRevocation() {
+	if c.isIn(context.Background(), c.room()) && !c.actor.w.oracle.isDraining() {
+		c.actor.breach("its session ended, which was handled, and it is in its rooms")
+	}
 	c.ended("its session ended", realtimetest.ReasonServer)
 	if !c.told(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() {
 		c.actor.breach("disconnected, and not told that its session ended")
@@ -171,10 +174,7 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 	c.Stall()
 	a.w.count.add("stalls", 1)
 	filled := a.rng.IntN(3) > 0
-	room := c.node.rt.Passengers().To(realtime.SessionRoom(a.sid)).Local()
-	if a.namespace == realtime.NamespaceDrivers {
-		room = c.node.rt.Drivers().To(realtime.SessionRoom(a.sid)).Local()
-	}
+	room := c.room()
 	for began := time.Now(); c.isIn(ctx, room); {
 		if time.Since(began) > stallLimit {
 			a.breach("it stalled %v ago on %s and is connected still", stallLimit, c.Transport())
@@ -190,6 +190,18 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 		}
 	}
 	c.Drop()
+}
+
+// room is the sockets of the client's session, on its node.
+func (c *connection) room() realtime.Broadcast {
+	ns := c.node.rt.Passengers()
+	switch c.actor.namespace {
+	case realtime.NamespaceDrivers:
+		ns = c.node.rt.Drivers()
+	case realtime.NamespaceAdmin:
+		ns = c.node.rt.Admin()
+	}
+	return ns.To(realtime.SessionRoom(c.says.sid)).Local()
 }
 
 // isIn reports whether the server has the client.

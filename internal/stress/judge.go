@@ -16,7 +16,8 @@ type transcript struct {
 	namespace, user, sid string
 	received             []realtimetest.Received
 	// sure: what was published between hello and then must be in received. What
-	// came later may be missing, at the end: the connection was about to go.
+	// came later may be missing, at the end: the connection was about to go. Zero:
+	// nothing must be.
 	sure    time.Time
 	joined  map[string]bool // trips that an admin joined
 	updates int             // status updates that were acknowledged, each of which he hears of
@@ -216,8 +217,9 @@ func (j *judgement) whole() {
 		j.breach("%d of %d updates of his status came", j.updates, j.t.updates)
 	}
 	for _, f := range j.o.heard[j.who] {
-		if f.at.After(j.hello) && f.at.Before(j.t.sure) && !j.seen[f.key(j.who)] {
-			j.breach("%s %s was lost", f.hears[j.who], f.id)
+		due := f.at.After(j.hello) && !f.taken.IsZero() && f.taken.Before(j.t.sure)
+		if due && !j.seen[f.key(j.who)] {
+			j.breach("%s %s was lost, %v after hello, %v before he asked", f.hears[j.who], f.id, f.at.Sub(j.hello), j.t.sure.Sub(f.taken))
 		}
 	}
 }

@@ -32,6 +32,7 @@ type fact struct {
 	trip  *trip
 	seq   int               // within the trip, from 0
 	at    time.Time         // before it was published
+	taken time.Time         // when the bus had taken it; zero until then
 	hears map[hearer]string // under which name
 }
 
@@ -81,6 +82,14 @@ func (o *oracle) publishing(tripID string, hears map[hearer]string) (id string) 
 		o.heard[h] = append(o.heard[h], f)
 	}
 	return f.id
+}
+
+// published says that the bus has taken an event: who asks from now on whether
+// everything is handled asks for this one too.
+func (o *oracle) published(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.facts[id].taken = time.Now()
 }
 
 // assign says who takes part in a trip, before that is published.

@@ -30,8 +30,9 @@ type config struct {
 	seed    uint64
 	length  time.Duration
 	clients int
-	out     io.Writer // of the summary
-	verbose bool      // with goroutines that are left
+	out     io.Writer                                     // of the summary
+	verbose bool                                          // with goroutines that are left
+	meddle  func(e realtime.Envelope) []realtime.Envelope // for tests: makes the bus go wrong
 }
 
 // run does it all, prints a summary and returns the number of breaches.
@@ -39,7 +40,7 @@ func run(cfg config) (breaches int) {
 	before := runtime.NumGoroutine()
 	heapBefore := heap()
 	began := time.Now()
-	w, err := newWorld(cfg.seed)
+	w, err := newWorld(cfg)
 	if err != nil {
 		fmt.Fprintln(cfg.out, "the servers can't be started:", err)
 		return 1

@@ -201,6 +201,7 @@ func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, 
 		if !w.publish(eventID, s.event) {
 			return
 		}
+		w.oracle.published(eventID)
 		w.count.add("trip events", 1)
 		if s.ends {
 			w.running.remove(id)

@@ -76,9 +76,10 @@ func (w *world) rng(stream, number int) *rand.Rand {
 
 // newWorld starts the nodes. An even seed has a bus that every node hears, an odd
 // one a bus that hands each event to one.
-func newWorld(seed uint64) (*world, error) {
-	w := &world{seed: seed, oracle: newOracle(), count: newCounts(), running: tripSet{ids: map[string]bool{}}}
-	w.bus = newBus(2, seed%2 == 0)
+func newWorld(cfg config) (*world, error) {
+	w := &world{seed: cfg.seed, oracle: newOracle(), count: newCounts(), running: tripSet{ids: map[string]bool{}}}
+	w.bus = newBus(2, cfg.seed%2 == 0)
+	w.bus.meddle = cfg.meddle
 	w.wires = newWires(realtimetest.NewHub())
 	drivers := realtime.NewMemoryDrivers()
 	for i := range w.wires {
