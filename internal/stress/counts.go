@@ -24,12 +24,6 @@ func (c *counts) add(name string, n int) {
 	c.n[name] += n
 }
 
-func (c *counts) of(name string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.n[name]
-}
-
 // print writes them in alphabetical order, so that two runs compare.
 func (c *counts) print(w io.Writer) {
 	c.mu.Lock()

@@ -101,7 +101,7 @@ func (w *world) cast(clients int) []*actor {
 	device := func(namespace, user string, typ realtime.UserType) *actor {
 		a := &actor{
 			w: w, rng: w.rng(actorStream, len(actors)), namespace: namespace, user: user, typ: typ,
-			alone: true, logins: 1000 * len(actors),
+			alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
 		}
 		w.users.Set(realtime.User{ID: user, Type: typ, Active: true})
 		actors = append(actors, a)
