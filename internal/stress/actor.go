@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/rodando/realtime"
@@ -59,9 +60,9 @@ type connection struct {
 	says   transcript
 	asked  int
 	pinged time.Time
-	epoch  int
 
 	statuses int // updates of his status that were acknowledged
+	numbers  int // that the series has come to
 }
 
 // run connects again and again until ctx ends.
@@ -153,12 +154,16 @@ func (a *actor) connect(ctx context.Context) *connection {
 
 func (a *actor) connection(client *realtimetest.Client, n *node) *connection {
 	return &connection{
-		Client: client, actor: a, node: n, epoch: a.epoch,
-		says: transcript{namespace: a.namespace, user: a.user, sid: a.sid, joined: map[string]bool{}},
+		Client: client, actor: a, node: n,
+		says: transcript{namespace: a.namespace, user: a.user, sid: a.sid, epoch: a.epoch, joined: map[string]bool{}},
 	}
 }
 
+// upgrade moves to a websocket while a series of events is on its way.
 func (c *connection) upgrade() {
+	var sending sync.WaitGroup
+	sending.Go(func() { c.series(40) })
+	defer sending.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.Upgrade(ctx); err != nil {

@@ -16,6 +16,9 @@ import (
 const (
 	// bulkSize is how much is sent at once to a client that does not read.
 	bulkSize = 16 << 10
+	// bulkMost is how often, while the server has the client: twice what its outbox
+	// and all buffers hold.
+	bulkMost = 100
 	// stallLimit is how long such a client may stay connected: until its heartbeat
 	// fails, at the latest.
 	stallLimit = 25 * time.Second
@@ -27,14 +30,12 @@ func (a *actor) park(c *connection) {
 	a.settled()
 	if !c.gone() {
 		a.breach("still connected after the shutdown")
-		c.Drop()
 		return
 	}
 	a.w.count.add("drained", 1)
 	if flushed && (!c.told(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose) {
 		a.breach("shut down by %q, told before: %v", c.Reason(), c.told(realtime.EventServerDrain.Name()))
 	}
-	c.Drop()
 }
 
 // revoke ends the client's session: he is told and disconnected, and neither a
@@ -43,16 +44,23 @@ func (a *actor) revoke(c *connection) {
 	if !c.flush() {
 		return
 	}
-	var racing sync.WaitGroup
+	racer := make(chan *connection, 1)
 	if a.rng.IntN(2) == 0 {
-		racer := *a // with randomness of its own, since it runs beside
-		racer.rng = a.w.rng(racerStream, a.rng.IntN(1<<30))
-		racing.Go(racer.race)
+		b := *a // with randomness of its own, since it runs beside
+		b.rng = a.w.rng(racerStream, a.rng.IntN(1<<30))
+		go func() { racer <- b.race() }()
+		time.Sleep(between(a.rng, 0, 15*time.Millisecond))
+	} else {
+		racer <- nil
 	}
 	a.w.sessions.Revoke(a.sid)
 	a.barWhenHandled(realtime.SessionRevoked{SID: a.sid, UserID: a.user, Reason: "stress"})
 	c.endedByRevocation()
-	racing.Wait()
+	if r := <-racer; r != nil {
+		r.outOfRooms()
+		r.ended("its session ended while it connected", realtimetest.ReasonServer)
+		a.w.oracle.judge(r.transcript())
+	}
 	late, _, how, err := a.dial(context.Background(), a.token)
 	a.refused(late, how, err, realtime.CodeInvalidSession)
 	a.w.count.add("revocations", 1)
@@ -60,20 +68,16 @@ func (a *actor) revoke(c *connection) {
 }
 
 // race connects while the session ends: it is refused, or thrown out again.
-func (a *actor) race() {
-	time.Sleep(between(a.rng, 0, 5*time.Millisecond))
+func (a *actor) race() *connection {
 	client, n, how, err := a.dial(context.Background(), a.token)
-	if err == nil {
-		c := a.connection(client, n)
-		c.ended("its session ended while it connected", realtimetest.ReasonServer)
-		a.w.oracle.judge(c.transcript())
-		return
+	switch {
+	case err == nil:
+		return a.connection(client, n)
+	case errors.Is(err, realtime.ErrClosed): // before it could be told
+	default:
+		a.refused(client, how, err, realtime.CodeInvalidSession)
 	}
-	// Thrown out before it could be told.
-	if errors.Is(err, realtime.ErrClosed) {
-		return
-	}
-	a.refused(client, how, err, realtime.CodeInvalidSession)
+	return nil
 }
 
 // ban ends the client's user, who comes back later.
@@ -101,12 +105,17 @@ func (a *actor) barWhenHandled(e realtime.DomainEvent) {
 }
 
 func (c *connection) endedByRevocation() {
-	if c.isIn(context.Background(), c.room()) && !c.actor.w.oracle.isDraining() {
-		c.actor.breach("its session ended, which was handled, and it is in its rooms")
-	}
+	c.outOfRooms()
 	c.ended("its session ended", realtimetest.ReasonServer)
 	if !c.told(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() {
 		c.actor.breach("disconnected, and not told that its session ended")
+	}
+}
+
+// outOfRooms judges that the server has let go of the client already.
+func (c *connection) outOfRooms() {
+	if c.isIn(context.Background(), c.room(c.node).Local()) && !c.actor.w.oracle.isDraining() {
+		c.actor.breach("its session ended, which was handled, and it is in its rooms")
 	}
 }
 
@@ -144,7 +153,6 @@ func (a *actor) flood(c *connection) {
 	a.w.count.add("acks", passed+limited)
 	a.w.count.add("rate-limited", limited)
 	if a.w.oracle.isDraining() {
-		c.Drop()
 		return
 	}
 	if other > 0 {
@@ -159,7 +167,6 @@ func (a *actor) flood(c *connection) {
 	}
 	if !c.Connected() {
 		a.w.count.add("disconnected for abuse", 1)
-		c.Drop()
 		return
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -174,13 +181,19 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 	c.Stall()
 	a.w.count.add("stalls", 1)
 	filled := a.rng.IntN(3) > 0
-	room := c.room()
-	for began := time.Now(); c.isIn(ctx, room); {
+	room := c.room(c.node).Local()
+	began, sent := time.Now(), 0
+	for c.isIn(ctx, room) {
 		if time.Since(began) > stallLimit {
 			a.breach("it stalled %v ago on %s and is connected still", stallLimit, c.Transport())
 			break
 		}
+		if sent > bulkMost {
+			a.breach("the server keeps %d KiB for it on %s", sent*bulkSize>>10, c.Transport())
+			break
+		}
 		if filled {
+			sent++
 			if err := bulk.Emit(room, bulkPayload{a.user, strings.Repeat("x", bulkSize)}); err != nil {
 				a.breach("emitting: %v", err)
 			}
@@ -189,19 +202,18 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 			break
 		}
 	}
-	c.Drop()
 }
 
-// room is the sockets of the client's session, on its node.
-func (c *connection) room() realtime.Broadcast {
-	ns := c.node.rt.Passengers()
+// room is the sockets of the client's session, as a node reaches them.
+func (c *connection) room(from *node) realtime.Broadcast {
+	ns := from.rt.Passengers()
 	switch c.actor.namespace {
 	case realtime.NamespaceDrivers:
-		ns = c.node.rt.Drivers()
+		ns = from.rt.Drivers()
 	case realtime.NamespaceAdmin:
-		ns = c.node.rt.Admin()
+		ns = from.rt.Admin()
 	}
-	return ns.To(realtime.SessionRoom(c.says.sid)).Local()
+	return ns.To(realtime.SessionRoom(c.says.sid))
 }
 
 // isIn reports whether the server has the client.

@@ -21,6 +21,8 @@ type transcript struct {
 	sure    time.Time
 	joined  map[string]bool // trips that an admin joined
 	updates int             // status updates that were acknowledged, each of which he hears of
+	series  int             // numbers that were sent to it, and must have arrived
+	epoch   int             // which of the user's connections it is
 	strays  int             // packets that nobody asked for
 }
 
@@ -33,6 +35,8 @@ type told struct {
 	SID                   string    `json:"sid"`
 	LastLocationTimestamp time.Time `json:"lastLocationTimestamp"`
 	Speed                 float64   `json:"speed"` // numbers the driver's connection
+	Connection            int       `json:"connection"`
+	Number                int       `json:"number"`
 }
 
 // judge records every breach in a transcript, and returns how many deliveries it
@@ -62,6 +66,7 @@ type judgement struct {
 	last      map[*trip]int        // the latest seq of each trip, plus one
 	positions map[string]time.Time // the latest of each driver's connection, by event
 	updates   int
+	number    int // the latest of the series
 }
 
 func (j *judgement) breach(format string, args ...any) {
@@ -85,6 +90,13 @@ func (j *judgement) event(r realtimetest.Received) {
 		return
 	case bulk.Name():
 		j.own(r.Event, p.UserID == j.t.user)
+		return
+	case series.Name():
+		j.own(r.Event, p.UserID == j.t.user && p.Connection == j.t.epoch)
+		if p.Number != j.number+1 {
+			j.breach("%d of a series came behind %d", p.Number, j.number)
+		}
+		j.number = p.Number
 		return
 	case realtime.EventServerDrain.Name():
 		j.own(r.Event, j.o.draining)
@@ -215,6 +227,9 @@ func (j *judgement) whole() {
 	}
 	if j.updates < j.t.updates {
 		j.breach("%d of %d updates of his status came", j.updates, j.t.updates)
+	}
+	if j.number < j.t.series {
+		j.breach("%d of a series of %d came", j.number, j.t.series)
 	}
 	for _, f := range j.o.heard[j.who] {
 		due := f.at.After(j.hello) && !f.taken.IsZero() && f.taken.Before(j.t.sure)

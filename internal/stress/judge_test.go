@@ -116,6 +116,9 @@ func TestTheOracleFindsFaults(t *testing.T) {
 		"an unknown event":               {add(received(5, "debug", `{"eventId":"x"}`)), "nobody published"},
 		"a payload that is none":         {add(received(5, "trip:started", `[]`)), "can't be read"},
 		"an ack too many":                {func(_ *oracle, t *transcript) { t.strays = 1 }, "nobody asked for"},
+		"a number that did not come":     {func(_ *oracle, t *transcript) { t.series = 1 }, "0 of a series of 1"},
+		"numbers with a gap":             {add(received(5, "stress:series", `{"userId":"p1","number":2}`)), "2 of a series came behind 0"},
+		"a number of another connection": {add(received(5, "stress:series", `{"userId":"p1","connection":7,"number":1}`)), "not for him"},
 		"an update that did not come":    {func(_ *oracle, t *transcript) { t.updates = 1 }, "0 of 1 updates"},
 	} {
 		t.Run(name, func(t *testing.T) {

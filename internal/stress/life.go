@@ -14,6 +14,7 @@ import (
 
 // live lets a connection do what it does, until its end.
 func (a *actor) live(ctx context.Context, c *connection) {
+	defer c.Drop() // whatever is left of it
 	how := a.fate()
 	life, stop := context.WithTimeout(ctx, between(a.rng, 300*time.Millisecond, 8*time.Second))
 	defer stop()
@@ -56,7 +57,9 @@ func (a *actor) live(ctx context.Context, c *connection) {
 // act does one thing.
 func (c *connection) act() {
 	a := c.actor
-	switch n := a.rng.IntN(20); {
+	switch n := a.rng.IntN(21); {
+	case n == 20:
+		c.series(20)
 	case n < 4:
 		c.flush()
 	case n == 4:
@@ -104,12 +107,24 @@ func (c *connection) echo() bool {
 // flush makes sure that all that was published before it has arrived, if it ever
 // will: it is handled, and the answer to a question comes behind it.
 func (c *connection) flush() bool {
-	now := time.Now()
+	now, numbers := time.Now(), c.numbers
 	if !c.actor.w.settle() || !c.echo() {
 		return false
 	}
-	c.says.sure, c.says.updates = now, c.statuses
+	c.says.sure, c.says.updates, c.says.series = now, c.statuses, numbers
 	return true
+}
+
+// series sends the client numbers, from a node that need not be its own.
+func (c *connection) series(n int) {
+	from := c.actor.w.nodes[0] // always the same: two nodes have no order
+	for range n {
+		c.numbers++
+		if err := series.Emit(c.room(from), seriesPayload{c.actor.user, c.says.epoch, c.numbers}); err != nil {
+			c.actor.breach("emitting: %v", err)
+		}
+	}
+	c.actor.w.count.add("series", 1)
 }
 
 // updateStatus is a driver who goes online or offline.
@@ -128,7 +143,7 @@ func (c *connection) ping() {
 		return // more would be too much
 	}
 	c.pinged = time.Now()
-	epoch := float64(c.epoch)
+	epoch := float64(c.says.epoch)
 	if c.ask(realtime.DriverLocationPing.Name(), realtime.LocationPing{
 		Position:              &realtime.Position{Lat: 90 * c.actor.rng.Float64(), Lng: 180 * c.actor.rng.Float64()},
 		LastLocationTimestamp: realtime.Time{Time: c.pinged}, Speed: &epoch,

@@ -16,11 +16,13 @@ import (
 
 const (
 	// windUp is how long clients have, after the run, to make sure of what they were
-	// told; shutDown is how long the servers have then.
-	windUp   = 4 * time.Second
-	shutDown = 4 * time.Second
-	// leakTime is how long goroutines have to end after that.
-	leakTime = 1500 * time.Millisecond
+	// told; shutDown is how long the servers have then. With leakTime twice they
+	// are less than grace.
+	windUp   = 3500 * time.Millisecond
+	shutDown = 3500 * time.Millisecond
+	// leakTime is how long clients have to notice the end, and then goroutines to
+	// be gone.
+	leakTime = 1200 * time.Millisecond
 	// heapGrowth is how many bytes of garbage-free heap a run may leave behind.
 	heapGrowth = 32 << 20
 )

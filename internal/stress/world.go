@@ -37,7 +37,15 @@ var (
 	echo = realtime.NewCall[int, int]("stress:echo")
 	// bulk fills the buffers of a client that does not read.
 	bulk = realtime.NewEvent[bulkPayload]("stress:bulk")
+	// series is a row of numbers, from 1, to one connection.
+	series = realtime.NewEvent[seriesPayload]("stress:series")
 )
+
+type seriesPayload struct {
+	UserID     string `json:"userId"`
+	Connection int    `json:"connection"`
+	Number     int    `json:"number"`
+}
 
 type bulkPayload struct {
 	UserID string `json:"userId"`
@@ -60,6 +68,19 @@ type world struct {
 
 	passengers, drivers pool // who are on no trip
 	running             tripSet
+}
+
+// slowSessions takes its time over some answers, which are old by then: a session
+// can end while a handshake is under way.
+type slowSessions struct{ *realtimetest.Sessions }
+
+// FindSession implements realtime.SessionRepo.
+func (s slowSessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
+	row, err := s.Sessions.FindSession(ctx, sid)
+	if len(sid)%2 == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return row, err
 }
 
 // node is one server.
@@ -94,7 +115,7 @@ func newWorld(cfg config) (*world, error) {
 
 func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 	rt, err := realtime.New(realtime.Options{
-		Tokens: &w.tokens, Users: &w.users, Sessions: &w.sessions,
+		Tokens: &w.tokens, Users: &w.users, Sessions: slowSessions{&w.sessions},
 		Bus: nodeBus{w.bus, i}, BusFanOut: w.bus.fanOut, Adapter: w.wires[i], Drivers: drivers,
 		Logger: slog.New(&logHandler{Handler: slog.NewTextHandler(io.Discard, nil), w: w}), Trace: w.trace(),
 		// So short that what is found by heartbeats and sweeps is found within the run.
@@ -170,7 +191,7 @@ func (w *world) publish(id string, e realtime.DomainEvent) bool {
 		if id != "" {
 			env.ID = id
 		}
-		err = nodeBus{w.bus, 0}.Publish(context.Background(), env)
+		err = w.bus.Publish(context.Background(), env)
 	}
 	if err != nil {
 		w.oracle.breach("%s can't be published: %v", e.EventName(), err)
