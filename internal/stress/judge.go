@@ -92,11 +92,10 @@ func (j *judgement) event(r realtimetest.Received) {
 		j.own(r.Event, p.UserID == j.t.user)
 		return
 	case series.Name():
-		j.own(r.Event, p.UserID == j.t.user && p.Connection == j.t.epoch)
-		if p.Number != j.number+1 {
-			j.breach("%d of a series came behind %d", p.Number, j.number)
-		}
-		j.number = p.Number
+		j.own(r.Event, p.SID == j.t.sid && p.Connection <= j.t.epoch)
+		if p.Connection == j.t.epoch {
+			j.next(p.Number)
+		} // else it was sent to the connection before, and late
 		return
 	case realtime.EventServerDrain.Name():
 		j.own(r.Event, j.o.draining)
@@ -123,6 +122,14 @@ func (j *judgement) event(r realtimetest.Received) {
 	default:
 		j.ofTrip(r.Event, p)
 	}
+}
+
+// next judges a number of this connection's series.
+func (j *judgement) next(number int) {
+	if number != j.number+1 {
+		j.breach("%d of a series came behind %d", number, j.number)
+	}
+	j.number = number
 }
 
 // own says whether something of no trip is this client's to hear.

@@ -102,6 +102,7 @@ func TestTheOracleFindsFaults(t *testing.T) {
 			add(position(6, "t1", "d1", 1))(o, t)
 		}, "is of 1s after his session's end"},
 		"another's revocation":           {add(received(5, "auth:session_revoked", `{"eventId":"r","sid":"s2"}`)), "not for him"},
+		"a number of another session":    {add(received(5, "stress:series", `{"sid":"s2","number":1}`)), "not for him"},
 		"no hello":                       {remove(0), "no hello"},
 		"hello twice":                    {add(received(5, "hello", `{"userId":"p1","sid":"s1"}`)), "hello came twice"},
 		"another's hello":                {func(_ *oracle, t *transcript) { t.user = "p3" }, "another user"},
@@ -117,8 +118,8 @@ func TestTheOracleFindsFaults(t *testing.T) {
 		"a payload that is none":         {add(received(5, "trip:started", `[]`)), "can't be read"},
 		"an ack too many":                {func(_ *oracle, t *transcript) { t.strays = 1 }, "nobody asked for"},
 		"a number that did not come":     {func(_ *oracle, t *transcript) { t.series = 1 }, "0 of a series of 1"},
-		"numbers with a gap":             {add(received(5, "stress:series", `{"userId":"p1","number":2}`)), "2 of a series came behind 0"},
-		"a number of another connection": {add(received(5, "stress:series", `{"userId":"p1","connection":7,"number":1}`)), "not for him"},
+		"numbers with a gap":             {add(received(5, "stress:series", `{"sid":"s1","number":2}`)), "2 of a series came behind 0"},
+		"a number of another connection": {add(received(5, "stress:series", `{"sid":"s1","connection":7,"number":1}`)), "not for him"},
 		"an update that did not come":    {func(_ *oracle, t *transcript) { t.updates = 1 }, "0 of 1 updates"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -148,6 +149,10 @@ func TestTheOracleAllowsWhatIsRight(t *testing.T) {
 		"an event that the bus had not taken": func(o *oracle, t *transcript) {
 			o.facts["t1/3"].taken = time.Time{}
 			t.received = t.received[:6]
+		},
+		"a late number of the connection before": func(_ *oracle, t *transcript) {
+			t.epoch = 1
+			t.received = append(t.received, received(5, "stress:series", `{"sid":"s1","number":9}`))
 		},
 		"positions of two connections": func(_ *oracle, t *transcript) {
 			t.received = append(t.received, position(2, "t1", "d1", 2))

@@ -120,7 +120,7 @@ func (c *connection) series(n int) {
 	from := c.actor.w.nodes[0] // always the same: two nodes have no order
 	for range n {
 		c.numbers++
-		if err := series.Emit(c.room(from), seriesPayload{c.actor.user, c.says.epoch, c.numbers}); err != nil {
+		if err := series.Emit(c.room(from), seriesPayload{c.says.sid, c.says.epoch, c.numbers}); err != nil {
 			c.actor.breach("emitting: %v", err)
 		}
 	}

@@ -37,12 +37,13 @@ var (
 	echo = realtime.NewCall[int, int]("stress:echo")
 	// bulk fills the buffers of a client that does not read.
 	bulk = realtime.NewEvent[bulkPayload]("stress:bulk")
-	// series is a row of numbers, from 1, to one connection.
+	// series is a row of numbers, from 1, for one connection of a session. The next
+	// one can hear of what is under way when that is cut.
 	series = realtime.NewEvent[seriesPayload]("stress:series")
 )
 
 type seriesPayload struct {
-	UserID     string `json:"userId"`
+	SID        string `json:"sid"`
 	Connection int    `json:"connection"`
 	Number     int    `json:"number"`
 }
