@@ -1,0 +1,411 @@
+// What the tests of faults have in common: a server on a real port, somebody on
+// it who does nothing wrong, and clients below every library.
+
+package realtime_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// patience is how long a test waits for what has to come; a loaded machine is
+// slow, and nothing is learnt from how slow.
+const patience = 30 * time.Second
+
+// site is a server on a port of the loopback interface, with a driver and an
+// admin connected all along.
+type site struct {
+	rt       *realtime.Server
+	addr     string
+	tokens   *realtimetest.Tokens
+	users    *realtimetest.Users
+	sessions *realtimetest.Sessions
+	driver   *realtimetest.Client
+	admin    *realtimetest.Client
+
+	before     int    // goroutines, before there was a server
+	goroutines int    // with nobody but the healthy clients
+	heap       uint64 // likewise
+	trips      int
+
+	mu      sync.Mutex
+	limited map[string]int
+	gone    map[string]int // reasons of disconnections
+	refused map[realtime.Code]int
+	log     bytes.Buffer
+}
+
+// newSite starts it, and stops it when the test ends, when no goroutine may be
+// left. Wrap, when given, stands between the listener and the server.
+func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...func(o *realtime.Options)) *site {
+	t.Helper()
+	s := &site{
+		tokens: &realtimetest.Tokens{}, users: &realtimetest.Users{}, sessions: &realtimetest.Sessions{},
+		limited: map[string]int{}, gone: map[string]int{}, refused: map[realtime.Code]int{},
+		before: runtime.NumGoroutine(),
+	}
+	o := realtime.Options{
+		Tokens: s.tokens, Users: s.users, Sessions: s.sessions, PresenceGrace: -1,
+		// The healthy driver does something for each row of a table.
+		Rates:  realtime.Rates{Events: map[string]realtime.Rate{realtime.DriverStatusUpdate.Name(): {PerSecond: 1000, Burst: 1000}}},
+		Logger: slog.New(slog.NewTextHandler(s, nil)),
+		Trace: &realtime.Trace{
+			Limited:      func(which string) { s.count(func() { s.limited[which]++ }) },
+			Disconnected: func(_, reason string) { s.count(func() { s.gone[reason]++ }) },
+			Refused:      func(_ string, code realtime.Code) { s.count(func() { s.refused[code]++ }) },
+		},
+	}
+	for _, f := range configure {
+		f(&o)
+	}
+	var err error
+	s.rt, err = realtime.New(o)
+	require.NoError(t, err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.addr = l.Addr().String()
+	if wrap != nil {
+		l = wrap(l)
+	}
+	mux := http.NewServeMux()
+	mux.Handle(realtime.Path, s.rt)
+	srv := &http.Server{Handler: mux, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0), ReadHeaderTimeout: 5 * time.Second}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = srv.Serve(l) // it ends with Close
+	}()
+	t.Cleanup(func() {
+		for _, c := range []*realtimetest.Client{s.driver, s.admin} {
+			if c != nil {
+				c.Close()
+			}
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		require.NoError(t, s.rt.Shutdown(ctx))
+		require.NoError(t, srv.Close())
+		<-served
+		require.True(t, within(patience, func() bool { return runtime.NumGoroutine() <= s.before }), "goroutines outlive the server")
+	})
+	s.driver = s.dial(t, realtime.NamespaceDrivers, "healthy-driver", realtime.UserDriver)
+	s.admin = s.dial(t, realtime.NamespaceAdmin, "healthy-admin", realtime.UserAdmin)
+	s.healthy(t)
+	s.goroutines, s.heap = runtime.NumGoroutine(), heapInUse()
+	return s
+}
+
+func (s *site) count(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+// Write takes the server's log, the beginning of it.
+func (s *site) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.log.Len() < 1<<20 {
+		s.log.Write(b)
+	}
+	return len(b), nil
+}
+
+func (s *site) logged() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
+}
+
+func (s *site) tally(m map[string]int, key string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return m[key]
+}
+
+func heapInUse() uint64 {
+	// Twice, since pools hand over what they hold at the first.
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// login makes a user and his session and returns a token.
+func (s *site) login(user string, typ realtime.UserType) string {
+	s.users.Set(realtime.User{ID: user, Type: typ, Active: true})
+	s.sessions.Set(realtime.Session{ID: realtimetest.SessionID(user), UserID: user})
+	return s.tokens.Mint(user, realtimetest.SessionID(user), time.Hour)
+}
+
+func (s *site) dial(t *testing.T, namespace, user string, typ realtime.UserType, opts ...realtimetest.Option) *realtimetest.Client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	c, err := realtimetest.Dial(ctx, "http://"+s.addr, namespace, append(opts, realtimetest.Token(s.login(user, typ)))...)
+	require.NoError(t, err)
+	c = c.Within(patience)
+	realtimetest.Expect(t, c, realtime.EventHello)
+	return c
+}
+
+// healthy checks that the driver, who was connected all along, gets his ack and
+// the admin his events.
+func (s *site) healthy(t *testing.T) {
+	t.Helper()
+	s.trips++
+	trip := "trip-" + strconv.Itoa(s.trips)
+	got, err := realtimetest.Call(t.Context(), s.driver, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(s.trips%2 == 0)})
+	require.NoError(t, err)
+	require.Equal(t, s.trips%2 == 0, got.IsOnline)
+	require.Equal(t, s.trips%2 == 0, realtimetest.Expect(t, s.driver, realtime.EventDriverAvailability).IsOnline)
+	for {
+		seen := realtimetest.Expect(t, s.admin, realtime.EventAdminDriverAvailability)
+		if seen.DriverID == "healthy-driver" {
+			require.Equal(t, s.trips%2 == 0, seen.IsOnline)
+			break
+		}
+	}
+	require.NoError(t, s.rt.Publish(t.Context(), realtime.AssignmentOffered{TripID: trip, AssignmentID: "a-" + trip, DriverID: "healthy-driver", TTLSec: 10}))
+	require.Equal(t, trip, realtimetest.Expect(t, s.driver, realtime.EventAssignmentOffered).TripID)
+}
+
+// settled checks that nothing is left of those who misbehaved.
+func (s *site) settled(t *testing.T) {
+	t.Helper()
+	// The pool of readers keeps one goroutine for each core.
+	limit := s.goroutines + runtime.GOMAXPROCS(0)
+	if !within(patience, func() bool { return runtime.NumGoroutine() <= limit }) {
+		stacks := make([]byte, 1<<20)
+		t.Fatalf("%d goroutines, there were %d\n%s", runtime.NumGoroutine(), s.goroutines, stacks[:runtime.Stack(stacks, true)])
+	}
+	var heap uint64
+	within(patience, func() bool {
+		heap = heapInUse()
+		return heap < s.heap+8<<20
+	})
+	require.Less(t, heap, s.heap+8<<20, "bytes in use; there were %d", s.heap)
+}
+
+// within polls a condition on the caller's goroutine, which require.Eventually
+// would not, and so counts nothing of its own.
+func within(d time.Duration, ok func() bool) bool {
+	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return true
+		}
+		if time.Now().After(end) {
+			return false
+		}
+	}
+}
+
+// line is a TCP connection on which a test says what no client would.
+type line struct {
+	net.Conn
+	t  *testing.T
+	in *bufio.Reader
+}
+
+func (s *site) connect(t *testing.T) *line {
+	t.Helper()
+	var d net.Dialer
+	conn, err := d.DialContext(t.Context(), "tcp", s.addr)
+	require.NoError(t, err)
+	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
+	return &line{conn, t, bufio.NewReader(conn)}
+}
+
+// say writes; a server that has hung up is no failure.
+func (l *line) say(b []byte) *line {
+	_, _ = l.Write(b)
+	return l
+}
+
+// reset closes the connection with an RST.
+func (l *line) reset() {
+	if tcp, ok := l.Conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = l.Close()
+}
+
+// response reads an answer of HTTP and its body.
+func (l *line) response() (status int, body string) {
+	l.t.Helper()
+	res, err := http.ReadResponse(l.in, nil)
+	require.NoError(l.t, err)
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		return res.StatusCode, ""
+	}
+	b, err := io.ReadAll(res.Body)
+	require.NoError(l.t, err)
+	return res.StatusCode, string(b)
+}
+
+// hungUp waits until the server has closed the connection, and closes it.
+func (l *line) hungUp() {
+	l.t.Helper()
+	_, err := io.Copy(io.Discard, l.in)
+	var timeout net.Error
+	if err != nil {
+		require.False(l.t, asTimeout(err, &timeout), "the server keeps the connection open")
+	}
+	_ = l.Close()
+}
+
+func asTimeout(err error, as *net.Error) bool {
+	e, ok := err.(net.Error)
+	*as = e
+	return ok && e.Timeout()
+}
+
+// get is a request as it goes over the wire.
+func get(query string, header ...string) []byte {
+	return request(http.MethodGet, query, "", header...)
+}
+
+func request(method, query, body string, header ...string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s?%s HTTP/1.1\r\nHost: 127.0.0.1\r\n", method, realtime.Path, query)
+	for _, h := range header {
+		b.WriteString(h + "\r\n")
+	}
+	if method == http.MethodPost && len(header) == 0 {
+		fmt.Fprintf(&b, "Content-Length: %d\r\n", len(body))
+	}
+	b.WriteString("\r\n" + body)
+	return b.Bytes()
+}
+
+// upgrade asks for a websocket.
+func upgrade(query string, header ...string) []byte {
+	return get(query, append([]string{
+		"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+	}, header...)...)
+}
+
+const overWebSocket = "EIO=4&transport=websocket"
+
+// websocket opens a websocket as far as the open packet.
+func (s *site) websocket(t *testing.T, header ...string) *line {
+	t.Helper()
+	l := s.connect(t).say(upgrade(overWebSocket, header...))
+	status, body := l.response()
+	require.Equal(t, http.StatusSwitchingProtocols, status, body)
+	op, packet := l.frame()
+	require.Equal(t, byte(1), op)
+	require.Equal(t, byte('0'), packet[0])
+	return l
+}
+
+// enter is websocket as far as hello, for a driver of that name.
+func (s *site) enter(t *testing.T, driver string) *line {
+	t.Helper()
+	return s.enterAs(t, realtime.NamespaceDrivers, driver, realtime.UserDriver)
+}
+
+func (s *site) enterAs(t *testing.T, namespace, user string, typ realtime.UserType) *line {
+	t.Helper()
+	l := s.websocket(t).say(text(connectPacket(namespace, s.login(user, typ))))
+	l.until("40" + namespace + ",")
+	l.until("42" + namespace + `,["hello"`)
+	return l
+}
+
+// until reads up to a packet that begins so. Pings are not answered.
+func (l *line) until(prefix string) string {
+	l.t.Helper()
+	for {
+		op, data := l.frame()
+		require.NotEqual(l.t, byte(8), op, "closed before %s: %q", prefix, data)
+		if strings.HasPrefix(string(data), prefix) {
+			return string(data)
+		}
+	}
+}
+
+// frame reads one frame of the server's.
+func (l *line) frame() (op byte, data []byte) {
+	l.t.Helper()
+	var head [10]byte
+	_, err := io.ReadFull(l.in, head[:2])
+	require.NoError(l.t, err)
+	n := uint64(head[1])
+	switch n {
+	case 126:
+		_, err = io.ReadFull(l.in, head[2:4])
+		n = uint64(binary.BigEndian.Uint16(head[2:]))
+	case 127:
+		_, err = io.ReadFull(l.in, head[2:10])
+		n = binary.BigEndian.Uint64(head[2:])
+	}
+	require.NoError(l.t, err)
+	data = make([]byte, n)
+	_, err = io.ReadFull(l.in, data)
+	require.NoError(l.t, err)
+	return head[0] & 0x0f, data
+}
+
+// masked is a client's frame; first is its first byte. The mask is zero, so that
+// the payload is to be seen.
+func masked(first byte, payload string) []byte {
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	case n < 1<<16:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	default:
+		b = binary.BigEndian.AppendUint64(append(b, 0x80|127), uint64(n))
+	}
+	return append(append(b, 0, 0, 0, 0), payload...)
+}
+
+func text(packet string) []byte { return masked(0x81, packet) }
+
+// longFrame is the header of a frame that claims that length, and a few bytes.
+func longFrame(first byte, n uint64, rest string) []byte {
+	return append(binary.BigEndian.AppendUint64([]byte{first, 0xff}, n), "\x00\x00\x00\x00"+rest...)
+}
+
+// polling opens a session over long-polling and returns the query of its requests.
+func (s *site) polling(t *testing.T) (query string) {
+	t.Helper()
+	l := s.connect(t).say(get("EIO=4&transport=polling", "Connection: close"))
+	defer func() { _ = l.Close() }()
+	status, body := l.response()
+	require.Equal(t, http.StatusOK, status, body)
+	_, rest, _ := strings.Cut(body, `"sid":"`)
+	sid, _, _ := strings.Cut(rest, `"`)
+	require.NotEmpty(t, sid)
+	return "EIO=4&transport=polling&sid=" + sid
+}
+
+// ask makes one request on a connection of its own.
+func (s *site) ask(t *testing.T, request []byte) (status int, body string) {
+	t.Helper()
+	l := s.connect(t).say(request)
+	defer func() { _ = l.Close() }()
+	return l.response()
+}
