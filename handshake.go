@@ -113,7 +113,10 @@ func (ns *Namespace) connected(s *Socket) {
 	err := ns.hook(func(ctx context.Context) error { return f(ctx, s) })
 	if err != nil {
 		ns.rt.shown(err, ns.name, "connect", s)
+	w := &watch{s: s, event: "connect", start: time.Now(), stuck: new(atomic.Int32)}
+	w.begin()
 		s.Disconnect()
+	w.returned()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/socketio"
@@ -48,7 +49,7 @@ type Namespace struct {
 	inner *socketio.Namespace
 
 	mu           sync.RWMutex // guards what follows
-	handlers     map[string]handler
+	handlers     map[string]*route
 	listeners    map[string][]func(args Raw)
 	onConnect    func(ctx context.Context, s *Socket) error
 	onDisconnect func(s *Socket, reason string)
@@ -57,6 +58,12 @@ type Namespace struct {
 // handler handles an event and returns the ack's arguments as they go on the
 // wire, or an error.
 type handler func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error)
+
+// route is what answers an event.
+type route struct {
+	handle handler
+	stuck  atomic.Int32 // calls that were given up and have not returned
+}
 
 // Name returns the namespace's name, such as "/drivers".
 func (ns *Namespace) Name() string { return ns.name }
@@ -82,8 +89,9 @@ func (ns *Namespace) OnDisconnect(f func(s *Socket, reason string)) {
 // Handle makes h answer the call in a namespace, instead of what answered it
 // before, the library's own handlers included. One socket's events are handled
 // one at a time, in the order in which they were sent; those of different
-// sockets concurrently. ctx ends with Options.HandlerTimeout and with the
-// server. Out is acknowledged as {ok:true, data}; an *Error as {ok:false,
+// sockets concurrently. ctx ends with Options.HandlerTimeout, which says what
+// becomes of a handler that does not heed it, and with the server. Out is
+// acknowledged as {ok:true, data}; an *Error as {ok:false,
 // error}; any other error is logged and acknowledged as CodeInternal.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
 	ns.handle(c.name, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
@@ -129,10 +137,10 @@ func (ns *Namespace) ServerEmit(ctx context.Context, event string, args ...any) 
 func (ns *Namespace) handle(event string, h handler) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	ns.handlers[event] = h
+	ns.handlers[event] = &route{handle: h}
 }
 
-func (ns *Namespace) handler(event string) handler {
+func (ns *Namespace) handler(event string) *route {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
 	return ns.handlers[event]
@@ -158,8 +166,19 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 		err = errTooOften
 	case h == nil:
 		err = errNoEvent
+	case h.stuck.Load() >= maxStuck:
+		err = errStuck
 	default:
-		ack, err = ns.call(h, s, e)
+		w := &watch{s: s, event: name, e: e, start: start, stuck: &h.stuck}
+		w.begin()
+		ack, err = ns.call(h.handle, s, e)
+		if !w.returned() {
+			s.uncork()
+			if err != nil {
+				ns.rt.shown(err, ns.name, name, s) // for the log
+			}
+			return
+		}
 	}
 	var code Code
 	if err != nil {
@@ -187,6 +206,7 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 var (
 	errNoEvent  = Errorf(CodeNotFound, "no such event")
 	errTooOften = Errorf(CodeRateLimited, "too many, slow down")
+	errStuck    = Errorf(CodeUnavailable, "not available, try again")
 )
 
 // call runs a handler under its deadline; a panic is an error with a stack.

@@ -86,7 +86,12 @@ type Options struct {
 	CloseTimeout   time.Duration // for what is told before a close to arrive; 0: 1 s
 	WriteTimeout   time.Duration // for one write to a client; 0: 10 s
 	RepoTimeout    time.Duration // for each question to Tokens, Users, Sessions, Trips, Parties; 0: 5 s
-	HandlerTimeout time.Duration // deadline of a handler's ctx; 0: 10 s
+	// HandlerTimeout is the deadline of a handler's ctx. A handler, or OnConnect,
+	// that has not returned after twice that is given up: its event is acknowledged
+	// with CodeUnavailable, the log says so, and the connection is closed, since the
+	// socket's further events, of which no more than Limits.QueuedEvents wait, would
+	// never be handled. 0: 10 s.
+	HandlerTimeout time.Duration
 	// RefreshGrace is how long sockets of an old session have to renew
 	// themselves after auth.session.refreshed; 0: 10 s.
 	RefreshGrace time.Duration
