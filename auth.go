@@ -136,6 +136,7 @@ const (
 var (
 	errAnotherRow  = errors.New("the repository returned another one")
 	errRepoTimeout = errors.New("no answer within Options.RepoTimeout")
+	errRepoGone    = errors.New("not asked: what was asked before is still without an answer")
 )
 
 // undecided says that the host could not tell. What its error wraps has no
@@ -163,15 +164,20 @@ func (u undecided) As(target any) bool {
 
 // ask puts a question to the host within the repositories' timeout; a panic is
 // an error. A handshake does not wait longer even for a host that does not heed
-// ctx: it is refused meanwhile, and its goroutine ends when the host returns.
+// ctx: it is refused meanwhile, and its goroutine ends when the host returns. When
+// too many such goroutines are left, no more is asked until some have ended.
 func ask[T any](rt *Server, ctx context.Context, h *handshake, what string, question func(ctx context.Context) (T, error)) (answer T, err error) {
 	deadline := newLazyContext(ctx, rt.opts.RepoTimeout)
 	defer deadline.stop()
 	if h != nil && h.timer.F != nil {
+		if rt.lost.Load() >= int64(maxLost*rt.opts.RepoConcurrency) {
+			return answer, errRepoGone
+		}
 		h.question = what
 		rt.wheel.Arm(&h.timer, rt.opts.RepoTimeout)
 		defer func() {
 			if !rt.wheel.Stop(&h.timer) {
+				rt.lost.Add(-1)
 				err = errRepoTimeout // the refusal has begun
 			}
 		}()

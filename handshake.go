@@ -26,7 +26,10 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	s := &Socket{inner: inner, ns: ns}
 	inner.Data = s
 	h := &handshake{s: s}
-	h.timer.F = func() { go h.timedOut() }
+	h.timer.F = func() {
+		ns.rt.lost.Add(1) // until the question returns
+		go h.timedOut()
+	}
 	defer ns.rt.pending.done(h)
 	hello, err := ns.admit(s, h, payload)
 	switch {
@@ -110,7 +113,10 @@ func (ns *Namespace) connected(s *Socket) {
 	if f == nil {
 		return
 	}
+	w := &watch{s: s, event: "connect", start: time.Now(), stuck: new(atomic.Int32)}
+	w.begin()
 	err := ns.hook(func(ctx context.Context) error { return f(ctx, s) })
+	w.returned()
 	if err != nil {
 		ns.rt.shown(err, ns.name, "connect", s)
 	w := &watch{s: s, event: "connect", start: time.Now(), stuck: new(atomic.Int32)}

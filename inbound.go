@@ -6,6 +6,7 @@ package realtime
 import (
 	"context"
 	"errors"
+	"fmt"
 )
 
 // handleBuiltins registers the contract's inbound events.
@@ -23,8 +24,9 @@ func (rt *Server) handleBuiltins() {
 }
 
 func (rt *Server) updateStatus(ctx context.Context, s *Socket, in StatusUpdate) (Availability, error) {
-	a, err := rt.opts.Drivers.UpdateStatus(ctx, s.Identity().UserID, in)
-	if err != nil {
+	driver := s.Identity().UserID
+	a, err := rt.opts.Drivers.UpdateStatus(ctx, driver, in)
+	if err = ofDriver(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
 	rt.emitFrom(s, statusDeliveries(a, newEventID()))
@@ -32,8 +34,12 @@ func (rt *Server) updateStatus(ctx context.Context, s *Socket, in StatusUpdate) 
 }
 
 func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing) (None, error) {
-	u, fresh, err := rt.opts.Drivers.UpdateLocation(ctx, s.Identity().UserID, in)
+	driver := s.Identity().UserID
+	u, fresh, err := rt.opts.Drivers.UpdateLocation(ctx, driver, in)
 	if err != nil || !fresh {
+		return None{}, err
+	}
+	if err := ofDriver(driver, u.DriverID, nil); err != nil {
 		return None{}, err
 	}
 	trips := s.trips() // those that the domain events put it in
@@ -47,8 +53,9 @@ func (rt *Server) setTrip(ctx context.Context, s *Socket, in SetTrip) (Availabil
 	if in.CurrentTripID != nil {
 		trip = *in.CurrentTripID
 	}
-	a, err := rt.opts.Drivers.SetTrip(ctx, s.Identity().UserID, trip)
-	if err != nil {
+	driver := s.Identity().UserID
+	a, err := rt.opts.Drivers.SetTrip(ctx, driver, trip)
+	if err = ofDriver(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
 	rt.emitFrom(s, tripUpdateDeliveries(DriverTrip{
@@ -56,6 +63,15 @@ func (rt *Server) setTrip(ctx context.Context, s *Socket, in SetTrip) (Availabil
 		AvailabilityReason: a.AvailabilityReason, IsAvailableForTrips: a.IsAvailableForTrips,
 	}, newEventID()))
 	return a, nil
+}
+
+// ofDriver refuses what a DriverService returned of another driver: it would be
+// shown to him.
+func ofDriver(asked, got string, err error) error {
+	if err == nil && got != asked {
+		return fmt.Errorf("driver service: %w", errAnotherRow)
+	}
+	return err
 }
 
 // emitFrom emits what follows from a socket's event, before its ack and in one

@@ -32,7 +32,8 @@ const (
 // it, which gives the order, and published by one goroutine, which exists while
 // there is something in the queue.
 type presence struct {
-	rt *Server
+	rt     *Server
+	asking gate
 
 	mu      sync.Mutex
 	stopped bool
@@ -60,6 +61,7 @@ type away struct {
 
 func (p *presence) init(rt *Server) {
 	p.rt = rt
+	p.asking.max = presenceTries
 	p.users = map[presenceKey]presenceState{}
 }
 
@@ -183,7 +185,7 @@ func (p *presence) publishAll(batch []DomainEvent) {
 func (p *presence) publish(e DomainEvent) bool {
 	env, err := NewEnvelope(e)
 	for try := 1; err == nil; try++ {
-		_, err = inTime(p.rt.ctx, p.rt.opts.RepoTimeout, func(ctx context.Context) (None, error) {
+		_, err = inTime(p.rt.ctx, p.rt.opts.RepoTimeout, &p.asking, func(ctx context.Context) (None, error) {
 			return None{}, p.rt.opts.Bus.Publish(ctx, env)
 		})
 		if err == nil {

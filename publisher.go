@@ -16,13 +16,15 @@ import (
 
 // publisher handles the bus's events, one at a time for each key.
 type publisher struct {
-	rt    *Server
-	trips tripTable
-	seen  recentIDs
+	rt     *Server
+	trips  tripTable
+	seen   recentIDs
+	asking gate // questions to Options.Parties
 }
 
 func newPublisher(rt *Server) *publisher {
 	p := &publisher{rt: rt}
+	p.asking.max = int64(maxLost * rt.opts.RepoConcurrency)
 	p.seen.size = rt.opts.Limits.RememberedEvents
 	rt.Admin().OnServerEmit(tripSync, p.synced)
 	rt.Admin().OnServerEmit(presenceGone, rt.presence.contradict)
@@ -70,9 +72,7 @@ func (p *publisher) learn(ctx context.Context, e DomainEvent, about subject) Tri
 	if parties.PassengerID != "" && parties.DriverID != "" || p.rt.opts.Parties == nil {
 		return parties
 	}
-	found, err := ask(p.rt, ctx, nil, "", func(ctx context.Context) (TripParties, error) {
-		return p.rt.opts.Parties.FindParties(ctx, about.tripID)
-	})
+	found, err := p.findParties(ctx, about.tripID)
 	if err != nil {
 		if !errors.Is(err, ErrNotFound) {
 			p.rt.log.Error("realtime: trip's parties not found; those known are told", "event", e.EventName(), "trip", about.tripID, "error", err)
@@ -82,6 +82,15 @@ func (p *publisher) learn(ctx context.Context, e DomainEvent, about subject) Tri
 	found.PassengerID = or(parties.PassengerID, found.PassengerID)
 	found.DriverID = or(parties.DriverID, found.DriverID)
 	return found
+}
+
+// findParties asks Options.Parties, without waiting longer for a host that does
+// not heed ctx: the events behind this one would wait too. Of such questions only
+// so many are left under way.
+func (p *publisher) findParties(ctx context.Context, tripID string) (TripParties, error) {
+	return inTime(ctx, p.rt.opts.RepoTimeout, &p.asking, func(ctx context.Context) (TripParties, error) {
+		return p.rt.opts.Parties.FindParties(ctx, tripID)
+	})
 }
 
 // before puts the people of a trip into its room, so that they hear the event

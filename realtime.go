@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -52,7 +53,10 @@ type Server struct {
 	unbus     func() // ends the subscription of the bus
 	ownBus    *MemoryBus
 
-	ending sync.Once // Shutdown
+	ending sync.Once     // Shutdown
+	ended  chan struct{} // closed when that is done
+
+	lost atomic.Int64 // handshakes' questions that the host has not answered in time, nor since
 
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/socketio"
@@ -38,7 +39,8 @@ const (
 //
 // sweep.mu guards everything below it.
 type sweep struct {
-	rt *Server
+	rt     *Server
+	asking gate
 
 	mu      sync.Mutex
 	stopped bool
@@ -49,6 +51,7 @@ type sweep struct {
 
 func (w *sweep) init(rt *Server) {
 	w.rt = rt
+	w.asking.max = 1
 	w.timer.F = w.begin
 	if rt.opts.SweepInterval > 0 {
 		rt.wheel.Arm(&w.timer, w.next())
@@ -126,8 +129,8 @@ func (w *sweep) round(ctx context.Context) {
 		ofSessions.many = many.FindSessions
 	}
 	t := tally{}
-	look(ctx, w.rt, pace, users, &t, ofUsers, judgeUser)
-	look(ctx, w.rt, pace, sessions, &t, ofSessions, judgeSession)
+	look(ctx, w, pace, users, &t, ofUsers, judgeUser)
+	look(ctx, w, pace, sessions, &t, ofSessions, judgeSession)
 	if t.failed > 0 && ctx.Err() == nil {
 		w.rt.log.Error("realtime: sweep could not look up everybody", "rows", t.failed, "error", t.err)
 	}
@@ -153,17 +156,17 @@ type table[T any] struct {
 // nil stands for a row that does not exist. What could not be looked up is left
 // as it is.
 func look[T any](
-	ctx context.Context, rt *Server, pace time.Duration, sockets map[string][]*Socket, t *tally,
+	ctx context.Context, w *sweep, pace time.Duration, sockets map[string][]*Socket, t *tally,
 	from table[T], judge func(s *Socket, row *T) bool,
 ) {
 	// Collected, since a repository that was given up may still read its part.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
-		rows, err := inTime(ctx, rt.opts.RepoTimeout, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
+		rows, err := inTime(ctx, w.rt.opts.RepoTimeout, &w.asking, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
 		if err != nil {
 			t.failed += len(ids)
 			t.err = err
 		}
-		if errors.Is(err, errRepoTimeout) {
+		if errors.Is(err, errRepoTimeout) || errors.Is(err, errRepoGone) {
 			return // it does not heed its context: no more of that now
 		}
 		for _, id := range ids {
@@ -262,17 +265,30 @@ func safely[In, Out any](ctx context.Context, in In, f func(ctx context.Context,
 	return f(ctx, in)
 }
 
+// gate bounds calls that may be under way at once, so that a host that never
+// answers is not asked on and on, with a goroutine lost each time.
+type gate struct {
+	max int64
+	n   atomic.Int64
+}
+
 // inTime calls f and waits for it for so long, whether f heeds its context or
-// not.
-func inTime[T any](ctx context.Context, limit time.Duration, f func(ctx context.Context) (T, error)) (T, error) {
+// not. The error is errRepoGone when too many such calls are under way.
+func inTime[T any](ctx context.Context, limit time.Duration, g *gate, f func(ctx context.Context) (T, error)) (T, error) {
 	type result struct {
 		v   T
 		err error
+	}
+	if g.n.Add(1) > g.max {
+		g.n.Add(-1)
+		var none T
+		return none, errRepoGone
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	answer := make(chan result, 1)
 	go func() {
+		defer g.n.Add(-1)
 		v, err := safely(ctx, struct{}{}, func(ctx context.Context, _ struct{}) (T, error) { return f(ctx) })
 		answer <- result{v, err}
 	}()

@@ -7,6 +7,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -81,6 +82,12 @@ func (c tripChange) move(to func(namespace string, rooms ...Room) Broadcast) {
 	}
 }
 
+// maxActiveTrips is how many trips one user may take part in: more are a query
+// that has lost its condition.
+const maxActiveTrips = 1000
+
+var errManyTrips = errors.New("the lookup returned more trips than anybody takes part in")
+
 // joinTrips puts a connecting socket into the rooms of the trips that its user
 // takes part in. Each room is joined before its trip is looked at again, so that
 // one that is over meanwhile is left, by this or by the event that says so.
@@ -97,6 +104,9 @@ func (ns *Namespace) joinTrips(s *Socket, h *handshake) error {
 		})
 		if err != nil {
 			return err
+		}
+		if len(found) > maxActiveTrips {
+			return errManyTrips
 		}
 		trips = append(trips, found...)
 	}
