@@ -32,7 +32,7 @@ func newLazyContext(parent context.Context, timeout time.Duration) *lazyContext 
 }
 
 func (rt *Server) handlerContext() *lazyContext {
-	return newLazyContext(rt.ctx, rt.opts.HandlerTimeout)
+	return newLazyContext(rt.handling, rt.opts.HandlerTimeout)
 }
 
 func (c *lazyContext) Deadline() (time.Time, bool) { return c.deadline, true }

@@ -19,16 +19,31 @@ const drainPause = 20 * time.Millisecond
 // the pace of Options.DrainRate, or as fast as it takes to be done within most of
 // the time that ctx leaves.
 func (rt *Server) drain(ctx context.Context) {
-	var conns []*socketio.Conn
 	seen := map[*socketio.Conn]bool{}
+	// Handshakes that were under way may have passed meanwhile.
+	for conns := rt.unseen(seen); len(conns) > 0; conns = rt.unseen(seen) {
+		rt.drainSome(ctx, conns)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// unseen returns the connections that have a socket and are not in seen, and puts
+// them there.
+func (rt *Server) unseen(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) {
 	rt.each(func(ns *Namespace) {
 		for _, s := range ns.inner.Select(socketio.Target{}) {
-			if c := s.Conn(); !seen[c] {
+			if c := s.Conn(); !seen[c] && s.Opened() {
 				seen[c] = true
 				conns = append(conns, c)
 			}
 		}
 	})
+	return conns
+}
+
+func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
 	batch := max(1, int(float64(rt.opts.DrainRate)*drainPause.Seconds()))
 	if deadline, ok := ctx.Deadline(); ok {
 		pauses := max(1, int(time.Until(deadline)*4/5/drainPause))

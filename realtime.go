@@ -39,8 +39,12 @@ type Server struct {
 	wheel  *wheel.Wheel
 	engine *engineio.Server
 	sio    *socketio.Server
-	ctx    context.Context // ends with Shutdown
+	ctx    context.Context // ends with the last connection
 	cancel context.CancelFunc
+	// handling is what handlers' contexts come from. It ends a moment later, so
+	// that those in flight can finish.
+	handling       context.Context
+	cancelHandling context.CancelFunc
 
 	admission admission
 	rates     rates
@@ -72,9 +76,10 @@ func New(o Options) (*Server, error) {
 	o = o.defaults()
 	rt := &Server{
 		opts: o, log: o.Logger, origins: newOriginPolicy(&o), adapter: o.Adapter,
-		namespaces: map[string]*Namespace{},
+		namespaces: map[string]*Namespace{}, ended: make(chan struct{}),
 	}
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
+	rt.handling, rt.cancelHandling = context.WithCancel(context.Background())
 	if rt.adapter == nil {
 		rt.adapter = alone{}
 	} else {
@@ -302,19 +307,57 @@ func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) err
 // Shutdown ends the server: new connections get 503 with Retry-After, what was
 // published before is delivered, every socket is told server:drain and its
 // transport closed once that has arrived, at the pace of Options.DrainRate, the
-// bus is unsubscribed and the adapter closed. It returns when no connection is
-// left and every handler and OnDisconnect has returned. When ctx ends first the
-// rest is cut off, and the error says what could not be finished. Call it before
-// http.Server.Shutdown, which does not see websockets, and not from a handler. It is
-// idempotent: a further call waits for the first.
+// bus is unsubscribed and the adapter closed. Handlers in flight have two seconds
+// after that before their ctx ends. It returns when no connection is left and every
+// handler and OnDisconnect has returned. When ctx ends first the rest is cut off,
+// and the error says what could not be finished; of the time that ctx leaves, the
+// bus takes no more than half. Call it before http.Server.Shutdown, which does not
+// see websockets, and not from a handler. It is idempotent: a further call waits,
+// within its ctx, for the first, which is the one that is told of failures.
 func (rt *Server) Shutdown(ctx context.Context) (err error) {
-	rt.ending.Do(func() { err = rt.end(ctx) })
-	return err
+	first := false
+	rt.ending.Do(func() { first = true })
+	if first {
+		defer close(rt.ended)
+		return rt.end(ctx)
+	}
+	select {
+	case <-rt.ended:
+		return nil
+	case <-ctx.Done():
+		return unfinished("another call is under way", ctx.Err())
+	}
 }
+
+// handlersFinish is what handlers in flight get once the connections are closed.
+const handlersFinish = 2 * time.Second
 
 func (rt *Server) end(ctx context.Context) error {
 	rt.engine.Stop()
 	rt.sweep.stop()
+	errs := []error{rt.endBus(ctx)}
+	rt.drain(ctx)
+	errs = append(errs, rt.engine.Shutdown(ctx))
+	rt.cancel()
+	finish, stop := context.WithTimeout(ctx, handlersFinish)
+	_ = await(finish, rt.sio.Wait) // asked again below
+	stop()
+	rt.cancelHandling()
+	errs = append(errs,
+		unfinished("handlers still run", await(ctx, rt.sio.Wait)),
+		unfinished("adapter not closed", rt.adapter.Close(ctx)))
+	rt.wheel.Close()
+	return errors.Join(errs...)
+}
+
+// endBus has what was published before delivered. A bus that hangs must leave the
+// time in which the sockets are told to go elsewhere.
+func (rt *Server) endBus(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
 	errs := []error{unfinished("presence not published", rt.presence.stop(ctx))}
 	if rt.ownBus != nil {
 		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
@@ -322,13 +365,6 @@ func (rt *Server) end(ctx context.Context) error {
 	if rt.unbus != nil {
 		errs = append(errs, unfinished("a domain event is being handled", await(ctx, rt.unbus)))
 	}
-	rt.drain(ctx)
-	errs = append(errs, rt.engine.Shutdown(ctx))
-	rt.cancel()
-	errs = append(errs,
-		unfinished("handlers still run", await(ctx, rt.sio.Wait)),
-		unfinished("adapter not closed", rt.adapter.Close(ctx)))
-	rt.wheel.Close()
 	return errors.Join(errs...)
 }
 
@@ -340,16 +376,16 @@ func unfinished(what string, err error) error {
 	return fmt.Errorf("realtime: shutdown: %s: %w", what, err)
 }
 
-// await waits for f, but no longer than ctx.
+// await waits for f, but no longer than ctx. A panic of f is an error.
 func await(ctx context.Context, f func()) error {
-	done := make(chan struct{})
+	done := make(chan error, 1)
 	go func() {
-		defer close(done)
-		f()
+		_, err := safely(ctx, f, func(_ context.Context, f func()) (None, error) { f(); return None{}, nil })
+		done <- err
 	}()
 	select {
-	case <-done:
-		return nil
+	case err := <-done:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
