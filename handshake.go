@@ -119,10 +119,7 @@ func (ns *Namespace) connected(s *Socket) {
 	w.returned()
 	if err != nil {
 		ns.rt.shown(err, ns.name, "connect", s)
-	w := &watch{s: s, event: "connect", start: time.Now(), stuck: new(atomic.Int32)}
-	w.begin()
 		s.Disconnect()
-	w.returned()
 	}
 }
 
