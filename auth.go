@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -182,11 +181,7 @@ func ask[T any](rt *Server, ctx context.Context, h *handshake, what string, ques
 			}
 		}()
 	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked{p, debug.Stack()}
-		}
-	}()
+	defer caught(&err)
 	return question(deadline)
 }
 

@@ -24,11 +24,16 @@ type lazyContext struct {
 }
 
 func newLazyContext(parent context.Context, timeout time.Duration) *lazyContext {
-	deadline := time.Now().Add(timeout)
+	c := &lazyContext{}
+	c.begin(parent, time.Now().Add(timeout))
+	return c
+}
+
+func (c *lazyContext) begin(parent context.Context, deadline time.Time) {
 	if earlier, ok := parent.Deadline(); ok && earlier.Before(deadline) {
 		deadline = earlier
 	}
-	return &lazyContext{parent: parent, deadline: deadline}
+	c.parent, c.deadline = parent, deadline
 }
 
 func (rt *Server) handlerContext() *lazyContext {

@@ -23,7 +23,7 @@ import (
 // connect is socketio's Hooks.Connect: one handshake, on its own goroutine.
 func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	start := time.Now()
-	s := &Socket{inner: inner, ns: ns}
+	s := &Socket{inner: inner, ns: ns, lane: ns.rt.calls.lane()}
 	inner.Data = s
 	h := &handshake{s: s}
 	h.timer.F = func() {
@@ -56,11 +56,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 // admit runs the checks and puts the socket into its rooms, where what is sent
 // to it is held back until it is opened. It returns the socket's first event.
 func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engineio.Message, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked{p, debug.Stack()}
-		}
-	}()
+	defer caught(&err)
 	var rooms []string
 	from := s.inner.Conn().Data.(*visitor)
 	if !from.mayConnect() {
@@ -113,10 +109,16 @@ func (ns *Namespace) connected(s *Socket) {
 	if f == nil {
 		return
 	}
-	w := &watch{s: s, event: "connect", start: time.Now(), stuck: new(atomic.Int32)}
-	w.begin()
-	err := ns.hook(func(ctx context.Context) error { return f(ctx, s) })
-	w.returned()
+	if ns.stuck.Load() >= maxStuck {
+		s.Close() // to try again
+		return
+	}
+	c := ns.rt.calls.begin(s, "connect", nil, &ns.stuck, time.Now())
+	err := func() (err error) {
+		defer caught(&err)
+		return f(c, s)
+	}()
+	ns.rt.calls.end(c)
 	if err != nil {
 		ns.rt.shown(err, ns.name, "connect", s)
 		s.Disconnect()
@@ -127,12 +129,15 @@ func (ns *Namespace) connected(s *Socket) {
 func (ns *Namespace) hook(f func(ctx context.Context) error) (err error) {
 	ctx := ns.rt.handlerContext()
 	defer ctx.stop()
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked{p, debug.Stack()}
-		}
-	}()
+	defer caught(&err)
 	return f(ctx)
+}
+
+// caught, deferred, turns a panic of the host's code into an error.
+func caught(err *error) {
+	if p := recover(); p != nil {
+		*err = panicked{p, debug.Stack()}
+	}
 }
 
 // gone is socketio's Hooks.Disconnect.

@@ -6,7 +6,6 @@ package realtime
 
 import (
 	"context"
-	"runtime/debug"
 	"sync"
 	"time"
 
@@ -137,11 +136,7 @@ func (f *finder[T]) lead(ctx context.Context, id string, fl *flight[T]) (row T, 
 
 // question asks the host, whose panic is an error.
 func (f *finder[T]) question(ctx context.Context, id string) (row T, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked{p, debug.Stack()}
-		}
-	}()
+	defer caught(&err)
 	return f.ask(ctx, id)
 }
 

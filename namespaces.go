@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -47,6 +46,7 @@ type Namespace struct {
 	name  string
 	opts  NamespaceOptions
 	inner *socketio.Namespace
+	stuck atomic.Int32 // calls of onConnect that were given up and have not returned
 
 	mu           sync.RWMutex // guards what follows
 	handlers     map[string]*route
@@ -169,10 +169,9 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	case h.stuck.Load() >= maxStuck:
 		err = errStuck
 	default:
-		w := &watch{s: s, event: name, e: e, start: start, stuck: &h.stuck}
-		w.begin()
-		ack, err = ns.call(h.handle, s, e)
-		if !w.returned() {
+		c := ns.rt.calls.begin(s, name, e, &h.stuck, start)
+		ack, err = c.handle(h.handle)
+		if !ns.rt.calls.end(c) {
 			s.uncork()
 			if err != nil {
 				ns.rt.shown(err, ns.name, name, s) // for the log
@@ -209,16 +208,10 @@ var (
 	errStuck    = Errorf(CodeUnavailable, "not available, try again")
 )
 
-// call runs a handler under its deadline; a panic is an error with a stack.
-func (ns *Namespace) call(h handler, s *Socket, e *socketio.Event) (ack Raw, err error) {
-	ctx := ns.rt.handlerContext()
-	defer ctx.stop()
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked{p, debug.Stack()}
-		}
-	}()
-	return h(ctx, s, e)
+// handle runs a handler; a panic is an error with a stack.
+func (c *call) handle(h handler) (ack Raw, err error) {
+	defer caught(&err)
+	return h(c, c.s, c.e)
 }
 
 // panicked is the error that a panic in the host's code becomes.

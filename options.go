@@ -87,7 +87,7 @@ type Options struct {
 	WriteTimeout   time.Duration // for one write to a client; 0: 10 s
 	RepoTimeout    time.Duration // for each question to Tokens, Users, Sessions, Trips, Parties; 0: 5 s
 	// HandlerTimeout is the deadline of a handler's ctx. A handler, or OnConnect,
-	// that has not returned after twice that is given up: its event is acknowledged
+	// that has not returned after twice that, or a little more, is given up: its event is acknowledged
 	// with CodeUnavailable, the log says so, and the connection is closed, since the
 	// socket's further events, of which no more than Limits.QueuedEvents wait, would
 	// never be handled. 0: 10 s.

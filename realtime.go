@@ -53,6 +53,7 @@ type Server struct {
 	sweep     sweep
 	presence  presence
 	pending   handshakes
+	calls     calls
 	publisher *publisher
 	unbus     func() // ends the subscription of the bus
 	ownBus    *MemoryBus
@@ -95,6 +96,7 @@ func New(o Options) (*Server, error) {
 	}
 	rt.admission.init(rt)
 	rt.rates.init(rt)
+	rt.calls.init(rt)
 	rt.users = newFinder(rt, o.Users.FindUser)
 	rt.sessions = newFinder(rt, o.Sessions.FindSession)
 	rt.startEngine()

@@ -26,6 +26,7 @@ type Socket struct {
 	inner    *socketio.Socket
 	ns       *Namespace
 	corked   bool
+	lane     uint8    // of calls
 	admitted bool     // else refused, by Options.RefuseAfterConnect behind a CONNECT
 	buckets  *buckets // what is left of its rates; nil before the first event
 

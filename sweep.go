@@ -8,7 +8,6 @@ import (
 	"errors"
 	"maps"
 	"math/rand/v2"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -257,11 +256,7 @@ func (from table[T]) each(ctx context.Context, ids []string) ([]T, error) {
 }
 
 func safely[In, Out any](ctx context.Context, in In, f func(ctx context.Context, in In) (Out, error)) (out Out, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = panicked{p, debug.Stack()}
-		}
-	}()
+	defer caught(&err)
 	return f(ctx, in)
 }
 
