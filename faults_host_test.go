@@ -25,11 +25,14 @@ import (
 // evil is everything that a host plugs in, and does to users whose id begins with
 // "bad" what it is told.
 type evil struct {
-	*site
+	*site // what follows is read by the server, before there is a site
 	realtime.DriverService
-	stage   string
-	mode    string
-	release chan struct{}
+	tokens   *realtimetest.Tokens
+	users    *realtimetest.Users
+	sessions *realtimetest.Sessions
+	stage    string
+	mode     string
+	release  chan struct{}
 }
 
 var errDatabase = errors.New("database is down")
@@ -129,9 +132,7 @@ func (e *evil) RejectOffer(_ context.Context, driver, _, _ string) error {
 func newEvilSite(t *testing.T, stage, mode string, configure ...func(o *realtime.Options)) *evil {
 	t.Helper()
 	e := &evil{DriverService: realtime.NewMemoryDrivers(), stage: stage, mode: mode, release: make(chan struct{})}
-	e.site = &site{}
 	s := newSite(t, nil, append([]func(o *realtime.Options){func(o *realtime.Options) {
-		// The fakes are the site's; it fills them in before any question.
 		e.tokens, e.users, e.sessions = o.Tokens.(*realtimetest.Tokens), o.Users.(*realtimetest.Users), o.Sessions.(*realtimetest.Sessions)
 		o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties, o.Drivers, o.Offers = e, e, e, e, e, e, e
 		o.RepoTimeout, o.HandlerTimeout, o.UnavailableDelay = 200*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
