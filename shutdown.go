@@ -1,0 +1,166 @@
+// Shutdown: in which order a server ends, and how the sockets of a node that goes
+// away are sent to the others.
+
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// Shutdown ends the server: new connections get 503 with Retry-After, what was
+// published before is delivered, every socket is told server:drain and its
+// transport closed once that has arrived, at the pace of Options.DrainRate, the
+// bus is unsubscribed and the adapter closed. Handlers in flight have two seconds
+// after that before their ctx ends. It returns when no connection is left and every
+// handler and OnDisconnect has returned. When ctx ends first the rest is cut off,
+// and the error says what could not be finished; of the time that ctx leaves, the
+// bus takes no more than half. Call it before http.Server.Shutdown, which does not
+// see websockets, and not from a handler. It is idempotent: a further call waits,
+// within its ctx, for the first, which is the one that is told of failures.
+func (rt *Server) Shutdown(ctx context.Context) (err error) {
+	first := false
+	rt.ending.Do(func() { first = true })
+	if first {
+		defer close(rt.ended)
+		return rt.end(ctx)
+	}
+	select {
+	case <-rt.ended:
+		return nil
+	case <-ctx.Done():
+		return unfinished("another call is under way", ctx.Err())
+	}
+}
+
+// handlersFinish is what handlers in flight get once the connections are closed.
+const handlersFinish = 2 * time.Second
+
+func (rt *Server) end(ctx context.Context) error {
+	rt.engine.Stop()
+	rt.sweep.stop()
+	errs := []error{rt.endBus(ctx)}
+	rt.drain(ctx)
+	errs = append(errs, rt.engine.Shutdown(ctx))
+	rt.cancel()
+	finish, stop := context.WithTimeout(ctx, handlersFinish)
+	_ = await(finish, rt.sio.Wait) // asked again below
+	stop()
+	rt.cancelHandling()
+	errs = append(errs,
+		unfinished("handlers still run", await(ctx, rt.sio.Wait)),
+		unfinished("adapter not closed", rt.adapter.Close(ctx)))
+	rt.wheel.Close()
+	return errors.Join(errs...)
+}
+
+// endBus has what was published before delivered. A bus that hangs must leave the
+// time in which the sockets are told to go elsewhere.
+func (rt *Server) endBus(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
+		defer cancel()
+	}
+	errs := []error{unfinished("presence not published", rt.presence.stop(ctx))}
+	if rt.ownBus != nil {
+		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
+	}
+	if rt.unbus != nil {
+		errs = append(errs, unfinished("a domain event is being handled", await(ctx, rt.unbus)))
+	}
+	return errors.Join(errs...)
+}
+
+// unfinished says what err is about.
+func unfinished(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("realtime: shutdown: %s: %w", what, err)
+}
+
+// await waits for f, but no longer than ctx. A panic of f is an error.
+func await(ctx context.Context, f func()) error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := safely(ctx, f, func(_ context.Context, f func()) (None, error) { f(); return None{}, nil })
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// drainPause is the time between two batches of connections.
+const drainPause = 20 * time.Millisecond
+
+// drain tells every socket to come back elsewhere and closes its connection, at
+// the pace of Options.DrainRate, or as fast as it takes to be done within most of
+// the time that ctx leaves.
+func (rt *Server) drain(ctx context.Context) {
+	seen := map[*socketio.Conn]bool{}
+	// Handshakes that were under way may have passed meanwhile.
+	for conns := rt.unseen(seen); len(conns) > 0; conns = rt.unseen(seen) {
+		rt.drainSome(ctx, conns)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// unseen returns the connections that have a socket and are not in seen, and puts
+// them there.
+func (rt *Server) unseen(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) {
+	rt.each(func(ns *Namespace) {
+		for _, s := range ns.inner.Select(socketio.Target{}) {
+			if c := s.Conn(); !seen[c] && s.Opened() {
+				seen[c] = true
+				conns = append(conns, c)
+			}
+		}
+	})
+	return conns
+}
+
+func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
+	batch := max(1, int(float64(rt.opts.DrainRate)*drainPause.Seconds()))
+	if deadline, ok := ctx.Deadline(); ok {
+		pauses := max(1, int(time.Until(deadline)*4/5/drainPause))
+		batch = max(batch, (len(conns)+pauses-1)/pauses)
+	}
+	for some := range slices.Chunk(conns, batch) {
+		for _, c := range some {
+			rt.sendAway(c)
+		}
+		if len(some) < batch {
+			return
+		}
+		select {
+		case <-time.After(drainPause):
+		case <-ctx.Done():
+			return // the engine cuts off who is left
+		}
+	}
+}
+
+// sendAway closes a connection, all of whose sockets are told before.
+func (rt *Server) sendAway(c *socketio.Conn) {
+	wait := rand.Int64N(rt.opts.DrainDelay.Milliseconds() + 1)
+	for _, inner := range c.Sockets() {
+		if s, ok := inner.Data.(*Socket); ok {
+			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // gone, if this fails
+		}
+	}
+	c.Session().Close(engineio.ReasonShuttingDown)
+}
