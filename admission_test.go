@@ -83,6 +83,7 @@ func TestConnectionLimits(t *testing.T) {
 					refused()
 					if c.all {
 						driver.Close()
+						synctest.Wait()
 						openRaw(t, srv)
 						refused()
 					}

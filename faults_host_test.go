@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -376,10 +377,15 @@ func TestOnConnectThatNeverReturns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		release := make(chan struct{})
+		gone := make(chan string, 2)
 		srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { <-release; return nil })
+		srv.Realtime.Drivers().OnDisconnect(func(_ *realtime.Socket, reason string) { gone <- reason })
 		driver := srv.Driver(t, "d1")
 		require.NoError(t, driver.Emit("work"))
 		require.Equal(t, realtimetest.ReasonTransportClose, driver.Within(time.Minute).Disconnected(t))
+		require.Equal(t, "forced close", <-gone) // which does not wait
 		close(release)
+		synctest.Wait()
+		require.Empty(t, gone, "once")
 	})
 }

@@ -90,7 +90,7 @@ type Options struct {
 	// that has not returned after twice that, or a little more, is given up: its event is acknowledged
 	// with CodeUnavailable, the log says so, and the connection is closed, since the
 	// socket's further events, of which no more than Limits.QueuedEvents wait, would
-	// never be handled. 0: 10 s.
+	// never be handled. OnDisconnect runs then, beside it. 0: 10 s.
 	HandlerTimeout time.Duration
 	// RefreshGrace is how long sockets of an old session have to renew
 	// themselves after auth.session.refreshed; 0: 10 s.

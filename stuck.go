@@ -136,7 +136,7 @@ func (c *calls) look() {
 }
 
 // giveUp answers the event and closes the connection: the socket's further events
-// would wait for ever, since they come one at a time.
+// would wait for ever, since they come one at a time. OnDisconnect does not wait.
 func (c *call) giveUp(took time.Duration) {
 	if !c.over.CompareAndSwap(false, true) {
 		return
@@ -152,5 +152,6 @@ func (c *call) giveUp(took time.Duration) {
 			f(ns.name, c.event, took, CodeUnavailable)
 		}
 	}
+	s.inner.Abandon()
 	s.Close()
 }

@@ -608,3 +608,67 @@ func TestAskAtClose(t *testing.T) {
 		require.Equal(t, []string{"true", "transport close"}, l.take())
 	})
 }
+
+// A hook that never returns is given up: what is behind it is dropped, and the
+// Disconnect hook comes without it, once.
+func TestAbandon(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		for _, leavesFirst := range []bool{false, true} {
+			s, l := serve(t), &log{}
+			release := make(chan struct{})
+			s.namespace("/", Hooks{Event: func(_ *Socket, e *Event) {
+				l.add("%s", e.Name)
+				<-release
+			}})
+			c, sockets := s.join(transport, "/")
+			c.text(`2["a"]`, `2["b"]`)
+			require.Equal(t, []string{"a"}, l.take())
+			sock := sockets[0]
+			if leavesFirst {
+				sock.Disconnect()
+				require.Empty(t, s.reasons.take(), "it waits for the event")
+				sock.Abandon()
+			} else {
+				sock.Abandon()
+				c.text(`2["c"]`)
+				require.Empty(t, s.reasons.take())
+				sock.Disconnect()
+			}
+			sock.Abandon()
+			require.Equal(t, []string{"/ " + ReasonServer}, s.reasons.take())
+			close(release)
+			require.Empty(t, l.take())
+			require.Empty(t, s.reasons.take())
+		}
+	})
+}
+
+// So is the function of OpenThen, and Wait waits for what was given up.
+func TestAbandonOpenThen(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := serve(t)
+		release := make(chan struct{})
+		entered := make(chan *Socket)
+		s.namespace("/", Hooks{Connect: func(sock *Socket, _ []byte) {
+			if sock.Admit() {
+				sock.OpenThen(func() { entered <- sock; <-release })
+			}
+		}})
+		c := s.dial("websocket")
+		c.text("0")
+		sock := <-entered
+		sock.Abandon()
+		sock.Disconnect()
+		waited := make(chan struct{})
+		synctest.Wait()
+		go func() { s.engine.Stop(); s.sio.Wait(); close(waited) }()
+		require.Equal(t, []string{"/ " + ReasonServer}, s.reasons.take())
+		select {
+		case <-waited:
+			t.Fatal("it does not wait for what is still under way")
+		default:
+		}
+		close(release)
+		<-waited
+	})
+}

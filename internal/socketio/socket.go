@@ -54,6 +54,7 @@ type Socket struct {
 	first, last *Event              // the queue
 	acks        map[int64]func(Reply)
 	running     bool
+	abandoned   bool // who runs the queue is lost in a hook
 	gone        bool // the Disconnect hook is due behind the queue
 	reason      string
 }
@@ -138,7 +139,7 @@ func (s *Socket) OpenThen(first func(), ms ...*engineio.Message) bool {
 	s.running = s.running || ok
 	s.mu.Unlock()
 	if ok {
-		defer func() { go s.run() }()
+		defer func() { go s.runAs(false) }()
 		first()
 	}
 	return ok
@@ -214,7 +215,7 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 			// Nothing of a socket that was thrown out counts any more.
 		}
 		s.gone, s.reason = true, reason
-		run = !s.running
+		run = !s.running || s.abandoned
 		s.running = true
 	}
 	s.mu.Unlock()
@@ -409,7 +410,7 @@ func (s *Socket) Ask(ctx context.Context, event func(id int64) []*engineio.Messa
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.Closed() {
+	if s.Closed() || s.abandoned {
 		return
 	}
 	if s.first == nil {
@@ -424,8 +425,21 @@ func (s *Socket) enqueue(e *Event) {
 
 // run handles events until none waits.
 func (s *Socket) run() {
+	s.mu.Lock()
+	abandoned := s.abandoned
+	s.mu.Unlock()
+	s.runAs(abandoned)
+}
+
+// runAs is run for one who was there before or after Abandon.
+func (s *Socket) runAs(abandoned bool) {
 	for {
 		s.mu.Lock()
+		if s.abandoned && !abandoned {
+			s.mu.Unlock() // somebody else goes on, or has
+			s.conn.srv.running.Done()
+			return
+		}
 		e, gone := s.takeLocked(), s.gone
 		if e == nil {
 			s.running = gone // once gone, nothing runs any more
@@ -440,6 +454,24 @@ func (s *Socket) run() {
 		default:
 			return
 		}
+	}
+}
+
+// Abandon gives up the Event hook, or the function of OpenThen, that runs now and
+// may never return: what waits behind it is dropped, and nothing more is taken. The
+// Disconnect hook does not wait for it; Server.Wait does.
+func (s *Socket) Abandon() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.running || s.abandoned {
+		return
+	}
+	s.abandoned = true
+	s.conn.srv.running.Add(1) // of whom runAs lets go
+	for s.takeLocked() != nil {
+	}
+	if s.gone {
+		go s.run()
 	}
 }
 
