@@ -119,7 +119,7 @@ func (s *Session) cut3(body []byte, octets bool) (packet []byte, binary bool, re
 		packet, binary, rest, ok = cutOctets(body)
 	} else {
 		packet, rest, ok = cutText(body)
-		if s.b64 && s.srv.cfg.Twice {
+		if s.srv.cfg.Twice {
 			packet = encodedOnce(packet)
 		}
 	}

@@ -42,10 +42,10 @@ type Config struct {
 	NoWebSocket bool
 
 	Revision3 bool // admits clients of protocol 3
-	// Twice is for clients of Socket.IO 1 that poll in text: they encode it as UTF-8
-	// twice, those of Socket.IO 2 once. With it, text for polling clients of protocol
-	// 3 is JSON as far as it is not ASCII, and escaped; and what such a client sends
-	// is decoded twice if it can be.
+	// Twice is for clients of Socket.IO 1 that poll: they encode text as UTF-8 twice,
+	// those of Socket.IO 2 once. With it, text for polling clients of protocol 3 is
+	// JSON as far as it is not ASCII, and escaped; and what such a client sends is
+	// decoded twice if it can be.
 	Twice bool
 
 	RetryAfter time.Duration // what a client that comes during Shutdown is told to wait
