@@ -136,7 +136,7 @@ func TestPresenceOfNamespaces(t *testing.T) {
 		_, err = phone.Join(t.Context(), "/news")
 		require.NoError(t, err)
 		srv.Admin(t, "a1")
-		require.Equal(t, []string{"+/drivers d1", "+/support d1", "+/admin a1"}, h.take(t))
+		require.ElementsMatch(t, []string{"+/drivers d1", "+/support d1", "+/admin a1"}, h.take(t))
 		support.Close()
 		after(grace)
 		require.Equal(t, []string{"-/support d1 client namespace disconnect"}, h.take(t))
@@ -297,7 +297,7 @@ func TestPresenceAtShutdown(t *testing.T) {
 		release()
 		require.NoError(t, <-done)
 		after(time.Minute)
-		require.Equal(t, []string{
+		require.ElementsMatch(t, []string{
 			"-/drivers d1 client namespace disconnect",
 			"+/drivers late0", "+/drivers late1", "+/drivers late2", "+/drivers late3", "+/drivers late4",
 		}, h.take(t))
