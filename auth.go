@@ -74,9 +74,13 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 		return id, expiresAt, refuse(CodeInvalidSession)
 	}
 	id.UserID, id.SessionID = claims.Subject, claims.SessionID
+	findUser, findSession := ns.rt.users.find, ns.rt.sessions.find
+	if h.s == nil { // a client that renews itself knows of a change
+		findUser, findSession = ns.rt.users.anew, ns.rt.sessions.anew
+	}
 
 	user, err := ask(ns.rt, ctx, h, askUser, func(ctx context.Context) (User, error) {
-		return ns.rt.users.find(ctx, claims.Subject)
+		return findUser(ctx, claims.Subject)
 	})
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -93,7 +97,7 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	id.UserType = user.Type
 
 	session, err := ask(ns.rt, ctx, h, askSession, func(ctx context.Context) (Session, error) {
-		return ns.rt.sessions.find(ctx, claims.SessionID)
+		return findSession(ctx, claims.SessionID)
 	})
 	expiresAt = claims.ExpiresAt
 	switch {

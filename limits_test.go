@@ -206,6 +206,45 @@ func TestRevocationEmptiesTheCache(t *testing.T) {
 	}
 }
 
+// Who is let in again is in at once, and who renews himself is believed.
+func TestRefusalsAreNotRemembered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoCache = time.Hour })
+		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
+		session := realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1"}
+		ended := session
+		ended.AccessTokenExpiresAt = time.Now()
+		revoked := session
+		revoked.Revoked = true
+		for code, bad := range map[realtime.Code]func(){
+			realtime.CodeUserInactive:   func() { srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver}) },
+			realtime.CodeInvalidSession: func() { srv.Sessions.Set(revoked) },
+			realtime.CodeAccessExpired:  func() { srv.Sessions.Set(ended) },
+		} {
+			bad()
+			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, token)
+			var refused *realtimetest.ConnectError
+			require.ErrorAs(t, err, &refused)
+			require.Equal(t, code, refused.Code)
+			srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+			srv.Sessions.Set(session)
+			driver, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, token)
+			require.NoError(t, err, code)
+
+			longer := session
+			longer.AccessTokenExpiresAt = time.Now().Add(time.Minute)
+			srv.Sessions.Set(longer)
+			got, err := realtimetest.Call(t.Context(), driver, realtime.AuthRefresh,
+				realtime.TokenRefresh{Token: srv.Tokens.Mint("d1", session.ID, time.Hour)})
+			require.NoError(t, err)
+			require.WithinDuration(t, longer.AccessTokenExpiresAt, got.ExpiresAt.Time, time.Millisecond)
+			srv.Sessions.Set(session)
+			require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d1", "the next round")) // which empties what is remembered
+			synctest.Wait()
+		}
+	})
+}
+
 // Where one is asked for at a time there are eight at once, and the time between
 // two rounds is never quite the same.
 func TestSweepAsksSoManyAtOnce(t *testing.T) {

@@ -24,7 +24,8 @@ const maxLost = 16
 type finder[T any] struct {
 	rt    *Server
 	ask   func(ctx context.Context, id string) (T, error)
-	slots chan struct{} // holds one for each question under way
+	good  func(row T) bool // whether it may be kept: one that refuses is asked for anew
+	slots chan struct{}    // holds one for each question under way
 
 	mu      sync.Mutex
 	flights map[string]*flight[T]
@@ -49,8 +50,8 @@ type found[T any] struct {
 	at  time.Time
 }
 
-func newFinder[T any](rt *Server, ask func(ctx context.Context, id string) (T, error)) *finder[T] {
-	f := &finder[T]{rt: rt, ask: ask, slots: make(chan struct{}, rt.opts.RepoConcurrency)}
+func newFinder[T any](rt *Server, ask func(ctx context.Context, id string) (T, error), good func(row T) bool) *finder[T] {
+	f := &finder[T]{rt: rt, ask: ask, good: good, slots: make(chan struct{}, rt.opts.RepoConcurrency)}
 	f.turn.F = f.turned
 	return f
 }
@@ -91,6 +92,12 @@ func (f *finder[T]) find(ctx context.Context, id string) (row T, err error) {
 	case <-ctx.Done():
 		return row, ctx.Err()
 	}
+}
+
+// anew is find for who knows that the row may just have changed: it is asked for
+// now, and for nobody else.
+func (f *finder[T]) anew(ctx context.Context, id string) (row T, err error) {
+	return f.lead(ctx, id, &flight[T]{})
 }
 
 func (f *finder[T]) cachedLocked(id string) (row T, ok bool) {
@@ -158,8 +165,8 @@ func (f *finder[T]) giveUp(id string, fl *flight[T]) {
 	}
 }
 
-// endLocked tells those who wait; the first end counts. A row is kept unless it
-// was asked for before a reset.
+// endLocked tells those who wait; the first end counts. A good row is kept unless
+// it was asked for before a reset.
 func (f *finder[T]) endLocked(id string, fl *flight[T], row T, err error) {
 	if fl.over {
 		return
@@ -172,7 +179,7 @@ func (f *finder[T]) endLocked(id string, fl *flight[T], row T, err error) {
 		return
 	}
 	delete(f.flights, id)
-	if err != nil || f.rt.opts.RepoCache < 0 {
+	if err != nil || f.rt.opts.RepoCache < 0 || !f.good(row) {
 		return
 	}
 	if f.fresh == nil {

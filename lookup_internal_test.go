@@ -34,13 +34,33 @@ func answering(s string) func() (string, error) { return func() (string, error) 
 func newTestFinder(t testing.TB, o Options, ask func(context.Context, string) (string, error)) *finder[string] {
 	rt := &Server{opts: o.defaults(), log: slog.New(slog.DiscardHandler), wheel: wheel.New(time.Millisecond)}
 	t.Cleanup(rt.wheel.Close)
-	return newFinder(rt, ask)
+	return newFinder(rt, ask, func(row string) bool { return row != "bad" })
 }
 
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, f)
+}
+
+// What refuses is not remembered, and who knows better is not told what is.
+func TestLookupsThatAreNotRemembered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		row := "bad"
+		f := newTestFinder(t, Options{}, func(context.Context, string) (string, error) { return row, nil })
+		find := func(how func(context.Context, string) (string, error)) string {
+			got, err := how(t.Context(), "u1")
+			require.NoError(t, err)
+			return got
+		}
+		require.Equal(t, "bad", find(f.find))
+		row = "good"
+		require.Equal(t, "good", find(f.find))
+		row = "better"
+		require.Equal(t, "good", find(f.find))
+		require.Equal(t, "better", find(f.anew))
+		require.Equal(t, "good", find(f.find), "what was asked for alone is nobody else's")
+	})
 }
 
 func TestEqualLookupsCollapse(t *testing.T) {

@@ -111,7 +111,8 @@ type Options struct {
 	RepoConcurrency int
 	// RepoCache is how long a row that Users or Sessions returned answers other
 	// handshakes too, unless something is revoked meanwhile; 0: 1 s, negative: not
-	// at all.
+	// at all. A row that refuses is not kept, so that a user who has been let in
+	// again is.
 	RepoCache time.Duration
 	// SweepInterval is about how often the users and sessions of all sockets are
 	// looked up again, for what a lost event would have told; 0: 60 s, negative:

@@ -97,8 +97,10 @@ func New(o Options) (*Server, error) {
 	rt.admission.init(rt)
 	rt.rates.init(rt)
 	rt.calls.init(rt)
-	rt.users = newFinder(rt, o.Users.FindUser)
-	rt.sessions = newFinder(rt, o.Sessions.FindSession)
+	rt.users = newFinder(rt, o.Users.FindUser, func(u User) bool { return u.Active })
+	rt.sessions = newFinder(rt, o.Sessions.FindSession, func(s Session) bool {
+		return !s.Revoked && (s.AccessTokenExpiresAt.IsZero() || s.AccessTokenExpiresAt.After(time.Now()))
+	})
 	rt.startEngine()
 	rt.presence.init(rt)
 	rt.sweep.init(rt)
