@@ -89,6 +89,33 @@ func badPackets() map[string]string {
 	return packets
 }
 
+// badOldBodies are polling bodies of Engine.IO 3 that end a session.
+func badOldBodies() map[string]struct{ text, contentType string } {
+	const plain, octets = "text/plain;charset=UTF-8", "application/octet-stream"
+	return map[string]struct{ text, contentType string }{
+		"empty":                             {"", plain},
+		"revision 4":                        {"40/drivers,", plain},
+		"a MB of digits (CVE-2020-36049)":   {strings.Repeat("9", 999_000), plain},
+		"a MB of zeros (CVE-2020-36049)":    {strings.Repeat("0", 999_000) + ":4", plain},
+		"longer than there is":              {"9999999999:4", plain},
+		"negative":                          {"-1:4", plain},
+		"half a character":                  {"2:4\U0001f695", plain},
+		"no UTF-8":                          {"2:4\xff", plain},
+		"300,000 packets":                   {strings.Repeat("1:6", 300_000), plain},
+		"base64 of nothing":                 {"1:b", plain},
+		"base64 that is none":               {"5:b4*&%", plain},
+		"binary of another type":            {"6:b2AAAA", plain},
+		"octets: a MB of digits":            {"\x01" + strings.Repeat("\x09", 999_000), octets},
+		"octets: longer than there is":      {"\x01\x09\x09\x09\x09\x09\x09\x09\x09\x09\x09\xff\x04", octets},
+		"octets: of another type":           {"\x01\x01\xff\x02", octets},
+		"octets: neither text nor binary":   {"\x07\x01\xff4", octets},
+		"octets: text that is no UTF-8":     {"\x00\x02\xff4\xff", octets},
+		"octets: 300,000 packets":           {strings.Repeat("\x00\x01\xff6", 240_000), octets},
+		"octets: a length without its end":  {"\x00\x01", octets},
+		"octets: a length that is no digit": {"\x00\x41\xff4", octets},
+	}
+}
+
 // knocked is one request, and the answers that are right.
 type knocked struct {
 	request []byte
@@ -124,7 +151,7 @@ func badRequests() map[string]knocked {
 	for _, v := range []string{"", "unknown", "constructor", "__proto__", "toString", "webtransport", "WebSocket", "polling%00", "%F0%9F%9A%95"} {
 		rows["transport "+v+" (CVE-2023-31125)"] = knocked{upgrade("EIO=4&transport=" + v), bad}
 	}
-	for _, v := range []string{"", "3", "5", "04", "4.0", "-4", "NaN", "4%20", strings.Repeat("4", 10_000)} {
+	for _, v := range []string{"", "2", "5", "03", "04", "4.0", "-4", "NaN", "4%20", strings.Repeat("4", 10_000)} {
 		rows["EIO "+v[:min(len(v), 8)]] = knocked{upgrade("EIO=" + v + "&transport=websocket"), bad}
 	}
 	return rows
@@ -173,6 +200,16 @@ func attacks() map[string]attack {
 				frame = masked(0x82, "\x00")
 			}
 			s.enter(t, user).say(frame).hungUp()
+			if packet == "" {
+				frame = masked(0x82, "\x04\x00")
+			}
+			s.enterOld(t, user).say(frame).hungUp()
+		}
+	}
+	for name, body := range badOldBodies() {
+		rows["old body/"+name] = func(t *testing.T, s *site, _ string) {
+			status, _ := s.ask(t, request(http.MethodPost, s.pollingOld(t), body.text, "Content-Type: "+body.contentType))
+			require.Equal(t, http.StatusBadRequest, status)
 		}
 	}
 	for name, k := range badRequests() {
@@ -352,6 +389,16 @@ func attacks() map[string]attack {
 			l.reset()
 		}
 		s.enter(t, user).say(text("2")).hungUp() // a ping is the server's
+		l := s.enterOld(t, user)                 // or the client's
+		for range 50 {
+			l.say([]byte(strings.Repeat(string(text("2")), 200)))
+		}
+		l.reset()
+		s.enterOld(t, user).say(text("3")).hungUp()
+	}
+	rows["an old client that does not ping"] = func(t *testing.T, s *site, user string) {
+		s.enterOld(t, user).hungUp()
+		s.pollingOld(t)
 	}
 	rows["noise"] = func(t *testing.T, s *site, user string) {
 		for i := range 20 {
@@ -376,6 +423,7 @@ func (l *line) hangUpSoon() {
 // TestFaultsOfClients compares goroutines and memory, so nothing runs beside it.
 func TestFaultsOfClients(t *testing.T) {
 	s := newSite(t, nil, func(o *realtime.Options) {
+		o.AllowEIO3 = true
 		o.PingInterval, o.PingTimeout = time.Second, 3*time.Second
 		o.ConnectTimeout, o.UpgradeTimeout, o.CloseTimeout = 3*time.Second, time.Second, 200*time.Millisecond
 	})

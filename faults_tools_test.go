@@ -409,6 +409,28 @@ func (s *site) polling(t *testing.T) (query string) {
 	return "EIO=4&transport=polling&sid=" + sid
 }
 
+// enterOld connects a driver as a client of Engine.IO 3 does.
+func (s *site) enterOld(t *testing.T, driver string) *line {
+	t.Helper()
+	l := s.connect(t).say(upgrade("EIO=3&transport=websocket", "Authorization: Bearer "+s.login(driver, realtime.UserDriver)))
+	status, body := l.response()
+	require.Equal(t, http.StatusSwitchingProtocols, status, body)
+	l.until("40")
+	l.say(text("40/drivers,")).until(`42/drivers,["hello"`)
+	return l
+}
+
+// pollingOld opens a session of Engine.IO 3 on polling and returns its query.
+func (s *site) pollingOld(t *testing.T) (query string) {
+	t.Helper()
+	query = "EIO=3&transport=polling"
+	status, body := s.ask(t, get(query))
+	require.Equal(t, http.StatusOK, status, body)
+	_, rest, _ := strings.Cut(body, `"sid":"`)
+	sid, _, _ := strings.Cut(rest, `"`)
+	return query + "&sid=" + sid
+}
+
 // ask makes one request on a connection of its own.
 func (s *site) ask(t *testing.T, request []byte) (status int, body string) {
 	t.Helper()
