@@ -136,7 +136,7 @@ func newEvilSite(t *testing.T, stage, mode string, configure ...func(o *realtime
 	s := newSite(t, nil, append([]func(o *realtime.Options){func(o *realtime.Options) {
 		e.tokens, e.users, e.sessions = o.Tokens.(*realtimetest.Tokens), o.Users.(*realtimetest.Users), o.Sessions.(*realtimetest.Sessions)
 		o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties, o.Drivers, o.Offers = e, e, e, e, e, e, e
-		o.RepoTimeout, o.HandlerTimeout, o.UnavailableDelay = 200*time.Millisecond, 100*time.Millisecond, 50*time.Millisecond
+		o.RepoTimeout, o.HandlerTimeout, o.UnavailableDelay = 500*time.Millisecond, time.Second, 50*time.Millisecond
 		o.RepoConcurrency = 4
 		o.SweepInterval = 100 * time.Millisecond
 		o.CloseTimeout = 200 * time.Millisecond
@@ -281,7 +281,7 @@ func TestFaultsOfHandlers(t *testing.T) {
 			release := make(chan struct{})
 			var calls atomic.Int64
 			s := newSite(t, nil, func(o *realtime.Options) {
-				o.HandlerTimeout = 200 * time.Millisecond
+				o.HandlerTimeout = time.Second
 				o.CloseTimeout = 200 * time.Millisecond
 				o.Limits.QueuedEvents = 50
 				free := realtime.Rate{PerSecond: -1}
