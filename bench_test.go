@@ -48,7 +48,7 @@ func BenchmarkEncode(b *testing.B) {
 func BenchmarkDecode(b *testing.B) {
 	b.ReportAllocs()
 	text := []byte("2/drivers,17" + benchPing)
-	limits := socketio.Limits{Attachments: 10, Depth: 32, EventName: 128, Namespace: 256}
+	limits := socketio.Limits{Attachments: 10, Depth: 32, Values: 10_000, EventName: 128, Namespace: 256}
 	for b.Loop() {
 		var p socketio.Packet
 		if err := p.Parse(text, limits); err != nil {
