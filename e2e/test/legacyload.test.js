@@ -81,9 +81,9 @@ scenario('300 old clients that come and go', async (world) => {
 
   for (const c of there) {
     const told = logins[c.driver];
-    const heard = c.log.filter((e) => e.kind !== 'event' || e.name === 'hello' || e.name === 'auth:logged_in');
-    /** What it heard between its nth hello and the end of that connection. */
+    /** What it has heard by now between its nth hello and the end of that connection. */
     const part = (n) => {
+      const heard = c.log.filter((e) => e.kind !== 'event' || e.name === 'hello' || e.name === 'auth:logged_in');
       const from = heard.findIndex((e, i) => e.name === 'hello' && heard.slice(0, i + 1).filter((o) => o.name === 'hello').length === n);
       const end = heard.findIndex((e, i) => i > from && e.kind === 'disconnect');
       return heard.slice(from + 1, end < 0 ? undefined : end).filter((e) => e.name === 'auth:logged_in').map((e) => e.args[0].sid);
