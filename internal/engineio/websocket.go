@@ -161,6 +161,10 @@ func (c *wsConn) upgrading(packet []byte) bool {
 	switch {
 	case !c.probed && string(packet) == "2probe":
 		s.mu.Lock()
+		if s.probe != c { // given up: a client that had its answer would poll no more
+			s.mu.Unlock()
+			return false
+		}
 		c.probed = true // before the client knows, who may count on it at once
 		s.mu.Unlock()
 		if !c.answer(probeAnswer.frame) {
