@@ -47,17 +47,16 @@ type source struct {
 // visitor is a connection, from its first request to its end. It is the
 // socketio connection's Data.
 //
-// admission.mu guards unauthenticated; connects belongs to visitor.mu.
+// admission.mu guards unauthenticated; connects and limit belong to visitor.mu.
 type visitor struct {
-	rt    *Server
 	from  *source // nil when its address is not limited
 	token string  // of the Authorization header, or of the query where that is allowed
 
 	mu              sync.Mutex
-	connects        int           // CONNECTs so far, as long as they pass unasked
-	limit           *rate.Limiter // of further ones
+	connects        uint16 // CONNECTs so far, as long as they pass unasked
 	unauthenticated bool
-	older           bool // it speaks Engine.IO 3; set once, and last for its size
+	older           bool          // it speaks Engine.IO 3; set once
+	limit           *rate.Limiter // of further CONNECTs
 }
 
 func (a *admission) init(rt *Server) {
@@ -71,7 +70,7 @@ func (a *admission) enter(r *http.Request) (*visitor, *engineio.Busy) {
 	l := &a.rt.opts.Limits
 	address, limited := a.address(r)
 	a.mu.Lock()
-	v := &visitor{rt: a.rt, unauthenticated: true}
+	v := &visitor{unauthenticated: true}
 	if limited {
 		v.from = a.sourceLocked(address)
 	}
@@ -144,8 +143,7 @@ func (a *admission) sweepLocked() {
 }
 
 // authenticated says that the connection has passed a handshake.
-func (v *visitor) authenticated() {
-	a := &v.rt.admission
+func (a *admission) authenticated(v *visitor) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if v.unauthenticated {
@@ -155,9 +153,8 @@ func (v *visitor) authenticated() {
 }
 
 // leave says that the connection is over.
-func (v *visitor) leave() {
-	v.authenticated() // or at least not waiting to be
-	a := &v.rt.admission
+func (a *admission) leave(v *visitor) {
+	a.authenticated(v) // or at least not waiting to be
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.all--
@@ -168,20 +165,20 @@ func (v *visitor) leave() {
 
 // mayConnect reports whether a CONNECT may cost the host a question. A connection
 // normally has a few, which need no bucket.
-func (v *visitor) mayConnect() bool {
-	r := v.rt.opts.Rates.Connect
+func (a *admission) mayConnect(v *visitor) bool {
+	r := a.rt.opts.Rates.Connect
 	if r.PerSecond < 0 {
 		return true
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.connects++
-	if v.limit == nil && v.connects <= min(3, r.Burst) {
+	if v.limit == nil && int(v.connects) <= min(3, r.Burst) {
 		return true
 	}
 	if v.limit == nil {
 		v.limit = r.limiter()
-		v.limit.AllowN(time.Now(), v.connects-1)
+		v.limit.AllowN(time.Now(), int(v.connects)-1)
 	}
 	return v.limit.Allow()
 }

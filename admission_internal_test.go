@@ -32,11 +32,11 @@ func TestSourcesAreForgotten(t *testing.T) {
 	for i := range 10_000 {
 		v, busy := a.enter(from(fmt.Sprintf("[2001:db8:%x::1]:1", i)))
 		require.Nil(t, busy)
-		v.leave()
+		a.leave(v)
 	}
 	require.LessOrEqual(t, len(a.sources), 1025)
 	require.Same(t, stay.from, a.sources[netip.MustParseAddr("203.0.113.1")])
-	stay.leave()
+	a.leave(stay)
 	require.Zero(t, a.all)
 	require.Zero(t, a.unauthenticated)
 }
@@ -56,7 +56,7 @@ func TestTooManySources(t *testing.T) {
 	_, busy := a.enter(from("203.0.113.1:1"))
 	require.NotNil(t, busy, "the crowd has as many that are not logged in as one address may have")
 	for _, v := range all {
-		v.leave()
+		a.leave(v)
 	}
 	require.Zero(t, a.crowd.connections)
 }
@@ -92,7 +92,7 @@ func BenchmarkEnter(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		v, _ := a.enter(r)
-		v.authenticated()
-		v.leave()
+		a.authenticated(v)
+		a.leave(v)
 	}
 }

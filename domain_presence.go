@@ -11,7 +11,16 @@ import "time"
 // Envelope of this name, with json.Unmarshal.
 type PresenceConnected struct{ Presence }
 
-func (PresenceConnected) EventName() string  { return "presence.connected" }
+const (
+	presenceConnected    = "presence.connected"
+	presenceDisconnected = "presence.disconnected"
+)
+
+func isPresence(event string) bool {
+	return event == presenceConnected || event == presenceDisconnected
+}
+
+func (PresenceConnected) EventName() string  { return presenceConnected }
 func (e PresenceConnected) EventKey() string { return e.UserID }
 func (e PresenceConnected) check() error     { return missing(e, "userId", e.UserID, "nsp", e.Namespace) }
 func (e PresenceConnected) about() subject   { return subject{at: e.At} }
@@ -26,7 +35,7 @@ func (PresenceConnected) deliver(audience) []delivery { return nil }
 // find, for instance by the time of his last position.
 type PresenceDisconnected struct{ Presence }
 
-func (PresenceDisconnected) EventName() string  { return "presence.disconnected" }
+func (PresenceDisconnected) EventName() string  { return presenceDisconnected }
 func (e PresenceDisconnected) EventKey() string { return e.UserID }
 func (e PresenceDisconnected) check() error {
 	return missing(e, "userId", e.UserID, "nsp", e.Namespace)

@@ -458,7 +458,7 @@ func FuzzForwarded(f *testing.F) {
 		if v != nil {
 			_, second := a.enter(r)
 			require.NotNil(t, second, "the limit of its address is one")
-			v.leave()
+			a.leave(v)
 		}
 		require.Zero(t, a.all)
 		require.Zero(t, a.unauthenticated)

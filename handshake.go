@@ -59,7 +59,7 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 	defer caught(&err)
 	var rooms []string
 	from := s.inner.Conn().Data.(*visitor)
-	if !from.mayConnect() {
+	if !ns.rt.admission.mayConnect(from) {
 		ns.rt.limited("Rates.Connect")
 		return nil, refuse(CodeRateLimited)
 	}
@@ -76,7 +76,7 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 		}
 		rooms = connectRooms(ns.name, s.identity)
 	}
-	from.authenticated()
+	ns.rt.admission.authenticated(from)
 	if !s.inner.Admit(rooms...) {
 		return nil, ErrClosed
 	}

@@ -6,6 +6,7 @@ package realtime
 
 import (
 	"context"
+	"hash/maphash"
 	"sync"
 	"time"
 
@@ -29,10 +30,13 @@ type finder[T any] struct {
 
 	mu      sync.Mutex
 	flights map[string]*flight[T]
-	fresh   map[string]found[T] // rows of this time of the cache
-	stale   map[string]found[T] // and of the one before
-	turn    wheel.Timer         // ends a time; armed while there are rows
-	lost    int                 // questions given up that still run
+	kept    []kept[T]     // by a hash of the id; nil while nobody has asked for long
+	era     uint64        // of the rows that count: how often there was a reset
+	last    time.Duration // when a row was kept last, since epoch
+	turn    wheel.Timer   // looks whether kept is needed; armed while there is one
+	lost    int           // questions given up that still run
+	seed    maphash.Seed
+	epoch   time.Time
 }
 
 // flight is a look-up under way.
@@ -45,14 +49,22 @@ type flight[T any] struct {
 	err   error
 }
 
-type found[T any] struct {
+// keptRows is how many rows are remembered at most. A node that restarts is asked
+// for more within a second; then a row gives way to another one, sooner than it has
+// to, instead of tens of thousands being held.
+const keptRows = 2048
+
+type kept[T any] struct {
+	id  string
 	row T
-	at  time.Time
+	at  time.Duration // since epoch
+	era uint64
 }
 
 func newFinder[T any](rt *Server, ask func(ctx context.Context, id string) (T, error), good func(row T) bool) *finder[T] {
 	f := &finder[T]{rt: rt, ask: ask, good: good, slots: make(chan struct{}, rt.opts.RepoConcurrency)}
 	f.turn.F = f.turned
+	f.seed, f.epoch, f.era = maphash.MakeSeed(), time.Now(), 1 // an empty place is of era 0
 	return f
 }
 
@@ -61,7 +73,8 @@ func newFinder[T any](rt *Server, ask func(ctx context.Context, id string) (T, e
 func (f *finder[T]) reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.flights, f.fresh, f.stale = nil, nil, nil
+	f.flights = nil
+	f.era++
 }
 
 // find returns a row. It waits no longer than ctx, unless it is the one who asks.
@@ -101,14 +114,18 @@ func (f *finder[T]) anew(ctx context.Context, id string) (row T, err error) {
 }
 
 func (f *finder[T]) cachedLocked(id string) (row T, ok bool) {
-	e, ok := f.fresh[id]
-	if !ok {
-		e, ok = f.stale[id]
-	}
-	if !ok || time.Since(e.at) >= f.rt.opts.RepoCache {
+	if f.kept == nil {
 		return row, false
 	}
-	return e.row, true
+	k := f.placeLocked(id)
+	if k.id != id || k.era != f.era || time.Since(f.epoch)-k.at >= f.rt.opts.RepoCache {
+		return row, false
+	}
+	return k.row, true
+}
+
+func (f *finder[T]) placeLocked(id string) *kept[T] {
+	return &f.kept[maphash.String(f.seed, id)%keptRows]
 }
 
 // lead asks, for all who wait.
@@ -182,21 +199,21 @@ func (f *finder[T]) endLocked(id string, fl *flight[T], row T, err error) {
 	if err != nil || f.rt.opts.RepoCache < 0 || !f.good(row) {
 		return
 	}
-	if f.fresh == nil {
-		f.fresh = map[string]found[T]{}
-	}
-	f.fresh[id] = found[T]{row, time.Now()}
-	if !f.rt.wheel.Armed(&f.turn) {
+	if f.kept == nil {
+		f.kept = make([]kept[T], keptRows)
 		f.rt.wheel.Arm(&f.turn, f.rt.opts.RepoCache)
 	}
+	f.last = time.Since(f.epoch)
+	*f.placeLocked(id) = kept[T]{id, row, f.last, f.era}
 }
 
-// turned drops the rows of the time before.
+// turned gives the memory back when no row is young enough to answer.
 func (f *finder[T]) turned() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.stale, f.fresh = f.fresh, nil
-	if f.stale != nil {
-		f.rt.wheel.Arm(&f.turn, f.rt.opts.RepoCache)
+	if left := f.rt.opts.RepoCache - (time.Since(f.epoch) - f.last); left > 0 {
+		f.rt.wheel.Arm(&f.turn, left)
+		return
 	}
+	f.kept = nil
 }

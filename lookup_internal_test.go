@@ -121,8 +121,7 @@ func TestRowsAreKept(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		require.Nil(t, f.fresh)
-		require.Nil(t, f.stale)
+		require.Nil(t, f.kept)
 	})
 }
 

@@ -119,7 +119,8 @@ type Options struct {
 	// never.
 	SweepInterval time.Duration
 	// PresenceGrace is how long a user may be without a socket before the bus hears
-	// PresenceDisconnected; 0: 15 s, negative: the bus hears of no presence.
+	// PresenceDisconnected; 0: 15 s, negative: the bus hears of no presence. Without a
+	// Bus nobody could, and none is kept.
 	PresenceGrace time.Duration
 	// AckTimeout is how long a Query waits for its acks when its ctx has no
 	// deadline; 0: 30 s.

@@ -33,6 +33,7 @@ const (
 // there is something in the queue.
 type presence struct {
 	rt     *Server
+	on     bool // somebody could hear of it
 	asking gate
 
 	mu      sync.Mutex
@@ -61,13 +62,14 @@ type away struct {
 
 func (p *presence) init(rt *Server) {
 	p.rt = rt
+	p.on = rt.opts.PresenceGrace >= 0 && rt.opts.Bus != nil // else the bus is the server's own
 	p.asking.max = presenceTries
 	p.users = map[presenceKey]presenceState{}
 }
 
 func (p *presence) of(s *Socket) (presenceKey, Identity, bool) {
 	id := s.Identity()
-	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.rt.opts.PresenceGrace >= 0
+	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.on
 }
 
 // arrived counts a socket in.

@@ -33,6 +33,9 @@ func newPublisher(rt *Server) *publisher {
 
 // handle is the subscription: one event, from the bus to the sockets.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
+	if isPresence(env.Name) { // a server's own, and for no client: there are as many as handshakes
+		return nil
+	}
 	if !p.seen.add(env.ID) {
 		return nil
 	}

@@ -155,7 +155,7 @@ func (rt *Server) startEngine() {
 			}
 			return v, nil
 		},
-		Closed: func(data any) { data.(*visitor).leave() },
+		Closed: func(data any) { rt.admission.leave(data.(*visitor)) },
 	})
 	rt.engine = engineio.NewServer(engineio.Config{
 		PingInterval:      o.PingInterval,
