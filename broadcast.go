@@ -30,8 +30,16 @@ func (ns *Namespace) To(rooms ...Room) Broadcast { return Broadcast{ns: ns}.To(r
 
 // To adds rooms.
 func (b Broadcast) To(rooms ...Room) Broadcast {
-	b.rooms = append(slices.Clip(b.rooms), names(rooms)...)
+	b.rooms = with(b.rooms, rooms)
 	return b
+}
+
+// with returns names and those of rooms, in memory of their own.
+func with(to []string, rooms []Room) []string {
+	if len(to) == 0 {
+		return names(rooms)
+	}
+	return append(slices.Clip(to), names(rooms)...)
 }
 
 // In is To, as the reference implementation has it.
@@ -39,7 +47,7 @@ func (b Broadcast) In(rooms ...Room) Broadcast { return b.To(rooms...) }
 
 // Except leaves out the sockets that are in any of the rooms.
 func (b Broadcast) Except(rooms ...Room) Broadcast {
-	b.except = append(slices.Clip(b.except), names(rooms)...)
+	b.except = with(b.except, rooms)
 	return b
 }
 
