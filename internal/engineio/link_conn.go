@@ -13,11 +13,9 @@ import (
 )
 
 const (
-	// idleBuffer is what an idle connection holds to read into: enough for a pong.
-	// More arriving than it takes is read with a pooled buffer. With 256 bytes, most
-	// events would need one read instead of two, and an idle connection half a
-	// kilobyte more.
-	idleBuffer = 16
+	// idleBuffer is what an idle connection holds to read into; more arriving
+	// than it takes is read with a pooled buffer.
+	idleBuffer = 256
 	// stallTime is how long a write is under way before it counts as blocked.
 	stallTime = 5 * time.Millisecond
 )
@@ -36,7 +34,7 @@ type connLink struct {
 	since atomic.Int64 // when the write under way began, in Unix nanoseconds
 
 	// The reader's own.
-	idle [idleBuffer]byte
+	idle []byte
 	more bool // input is of interest
 }
 
@@ -47,7 +45,7 @@ func (l *connLink) start(early []byte) {
 }
 
 func (l *connLink) first(early []byte) {
-	l.more = true
+	l.idle, l.more = make([]byte, idleBuffer), true
 	if len(early) > 0 {
 		r := readers.Get().(*reader)
 		l.feed(r, early)
@@ -59,7 +57,7 @@ func (l *connLink) first(early []byte) {
 // wait reads one burst and leaves the next one to a goroutine of its own: what
 // waits is then a new stack, and not one grown by decoding and by handlers.
 func (l *connLink) wait() {
-	n, err := l.conn.Read(l.idle[:])
+	n, err := l.conn.Read(l.idle)
 	if n > 0 {
 		err = l.burst(n, err)
 	}
