@@ -125,7 +125,11 @@ func (p *publisher) emit(e DomainEvent, env Envelope, parties TripParties) {
 // each of his audiences.
 func (p *publisher) emitLocation(u LocationUpdate, id string, trips []string, to func(namespace string, rooms ...Room) Broadcast) {
 	for _, d := range locationDeliveries(u, id, trips) {
-		p.deliver(d, to(d.namespace, d.rooms...).Latest(d.event+" "+u.DriverID+" "+d.rooms[0].name))
+		b := to(d.namespace, d.rooms...)
+		if b.nobody() {
+			continue // as nobody watches most drivers
+		}
+		p.deliver(d, b.Latest(d.event+" "+u.DriverID+" "+d.rooms[0].name))
 	}
 }
 
