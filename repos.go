@@ -99,7 +99,9 @@ type PartyLookup interface {
 // NewMemoryDrivers, keeps the status rules and forgets everything on restart.
 //
 // Its methods may block, within ctx, and are called concurrently for different
-// sockets; one driver with two phones is two sockets. A refusal is an *Error.
+// sockets; one driver with two phones is two sockets. A refusal is an *Error. What
+// they return has the driver's own id: another one's is shown to nobody, and the event
+// is answered with CodeInternal.
 type DriverService interface {
 	// UpdateStatus applies a status change and returns the snapshot after it.
 	UpdateStatus(ctx context.Context, driverID string, in StatusUpdate) (Availability, error)

@@ -93,7 +93,7 @@ func (a *actor) ban(c *connection) {
 	a.refused(late, how, err, realtime.CodeUserInactive)
 	user.Active = true
 	a.w.users.Set(user)
-	time.Sleep(1500 * time.Millisecond) // a row that was looked up answers for a second
+	time.Sleep(1500 * time.Millisecond) // what was looked up in the meantime is over
 	a.w.count.add("bans", 1)
 	a.login()
 }
