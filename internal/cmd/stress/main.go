@@ -4,7 +4,7 @@
 // nodes that share a bus. An oracle knows who has to hear of what, and in which
 // order.
 //
-//	go run ./internal/stress -seed 1 -for 60s
+//	go run ./internal/cmd/stress -seed 1 -for 60s
 //
 // It is a breach when a client hears of something that is not for it, of something
 // twice, out of the order of its trip, or of anything after its session ended; when
