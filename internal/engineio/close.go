@@ -84,25 +84,58 @@ func (s *Session) closedByClient() {
 // abort ends the session now; what was not written is lost.
 func (s *Session) abort(reason Reason) {
 	s.mu.Lock()
-	if s.state == stateClosed {
-		s.mu.Unlock()
-		return
+	r, ok := s.abortLocked()
+	s.mu.Unlock()
+	if ok {
+		s.finish(r, reason)
 	}
-	wasOpen := s.state == stateOpen
+}
+
+// abortSoon is abort for a caller who must not enter the layer above, nor wait for
+// the network: the session has ended when it returns, and the rest follows on a
+// goroutine of its own.
+func (s *Session) abortSoon(reason Reason) {
+	s.mu.Lock()
+	s.abortSoonLocked(reason)
+	s.mu.Unlock()
+}
+
+func (s *Session) abortSoonLocked(reason Reason) {
+	if r, ok := s.abortLocked(); ok {
+		go s.finish(r, reason)
+	}
+}
+
+// remains is what is left to do for a session whose state is closed.
+type remains struct {
+	conns   [2]*wsConn // to be cut; some may be nil
+	wasOpen bool       // the handler has not heard yet
+}
+
+// abortLocked marks the session as closed, unless it is.
+func (s *Session) abortLocked() (r remains, ok bool) {
+	if s.state == stateClosed {
+		return r, false
+	}
+	r.wasOpen = s.state == stateOpen
 	s.state = stateClosed
 	s.srv.cfg.Wheel.Stop(&s.timer)
 	s.unblockLocked()
 	s.out.clear()
-	probe, c := s.takeProbeLocked(), s.ws
+	r.conns = [2]*wsConn{s.takeProbeLocked(), s.ws}
 	s.wakePollLocked()
-	s.mu.Unlock()
-	if probe != nil {
-		probe.link.close()
+	return r, true
+}
+
+// finish does what abortLocked has left. The server forgets the session last, so
+// that Shutdown waits for the handler's Closed.
+func (s *Session) finish(r remains, reason Reason) {
+	for _, c := range r.conns {
+		if c != nil {
+			c.link.close()
+		}
 	}
-	if c != nil {
-		c.link.close()
-	}
-	if wasOpen {
+	if r.wasOpen {
 		s.handler.Closed(reason)
 	}
 	s.srv.remove(s)

@@ -240,8 +240,8 @@ func (l *pollLink) checkStall() {
 		s.mu.Unlock()
 		return
 	}
+	s.abortSoonLocked(ReasonSlowConsumer)
 	s.mu.Unlock()
-	s.abort(ReasonSlowConsumer)
 }
 
 func (l *pollLink) stalled() bool { return false }

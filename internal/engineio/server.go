@@ -382,6 +382,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		for _, ss := range left {
 			ss.abort(ReasonShuttingDown)
 		}
+		<-s.empty // those that were ending already call their handler yet
 	}
 	s.running.Wait()
 	s.loop.close()

@@ -104,31 +104,34 @@ func (s *Session) start() {
 }
 
 // timedOut runs when the session's timer fires: a ping is due, a pong is
-// overdue, or a close took too long.
+// overdue, or a close took too long. Everybody's timeouts wait for it, so it
+// neither enters the layer above nor waits for the network.
 func (s *Session) timedOut() {
 	s.mu.Lock()
+	ping := false
 	switch {
 	case s.srv.cfg.Wheel.Armed(&s.timer): // a pong or a close came first
-		s.mu.Unlock()
 	case s.state == stateOpen && !s.pinged:
-		s.pinged = true
+		s.pinged, ping = true, true
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingTimeout)
-		s.mu.Unlock()
-		s.Send(pingMessage)
 	case s.state == stateOpen:
-		s.mu.Unlock()
-		s.abort(ReasonPingTimeout)
+		s.abortSoonLocked(ReasonPingTimeout)
 	default:
-		s.mu.Unlock()
-		s.abort(ReasonForcedClose)
+		s.abortSoonLocked(ReasonForcedClose)
+	}
+	s.mu.Unlock()
+	if ping {
+		s.Send(pingMessage)
 	}
 }
 
 var pingMessage = control(string(packetPing))
 
 // Send queues messages, together and in order, and reports whether the session
-// took them. It does not block. A session that is full is ended with
-// ReasonSlowConsumer, rather than losing a message silently.
+// took them. It does not block, and calls nobody: the caller may hold locks that
+// the handler takes. A session that is full is ended with ReasonSlowConsumer,
+// rather than losing a message silently; the handler's Closed is called on another
+// goroutine then.
 func (s *Session) Send(ms ...*Message) bool {
 	ms = s.typed(ms)
 	s.mu.Lock()
@@ -144,8 +147,8 @@ func (s *Session) Send(ms ...*Message) bool {
 		s.out.push(m)
 	}
 	if s.out.over(&s.srv.cfg) {
+		s.abortSoonLocked(ReasonSlowConsumer)
 		s.mu.Unlock()
-		s.abort(ReasonSlowConsumer)
 		return false
 	}
 	s.wakeLocked()

@@ -122,7 +122,7 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	ss.probe = c
-	c.expiry = &wheel.Timer{F: func() { c.dropProbe() }}
+	c.expiry = &wheel.Timer{F: func() { go c.dropProbe() }}
 	s.cfg.Wheel.Arm(c.expiry, s.cfg.UpgradeTimeout)
 	ss.mu.Unlock()
 	c.link.start(early)

@@ -49,6 +49,7 @@ var (
 	errTooLarge    = errors.New("attachments too large")
 	errNamespaceUp = errors.New("second connect of a namespace")
 	errNotJoined   = errors.New("packet for a namespace never joined")
+	errNamespaces  = errors.New("too many namespaces")
 )
 
 // Session returns the engine's session below.
@@ -143,24 +144,36 @@ func (c *Conn) connect(name string, payload []byte) error {
 		c.awaitConnectLocked()
 		return nil
 	}
+	s, err := c.occupy(n)
+	switch {
+	case err == errNamespaces:
+		c.session.Send(connectError(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
+		c.limited("Namespaces")
+		return nil
+	case s == nil:
+		return err
+	}
+	go s.connect(payload)
+	return nil
+}
+
+// occupy takes a place on the connection for a new socket, which is counted as
+// running. It returns no socket and no error when the connection is closed.
+func (c *Conn) occupy(n *Namespace) (*Socket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closed {
-		return nil
-	}
-	if c.socketLocked([]byte(name)) != nil {
-		return errNamespaceUp
-	}
-	if len(c.sockets) >= c.srv.cfg.Namespaces {
-		c.session.Send(connectError(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
-		c.limitedLocked("Namespaces")
-		return nil
+	switch {
+	case c.closed:
+		return nil, nil
+	case c.socketLocked([]byte(n.name)) != nil:
+		return nil, errNamespaceUp
+	case len(c.sockets) >= c.srv.cfg.Namespaces:
+		return nil, errNamespaces
 	}
 	s := newSocket(c, n)
 	c.sockets = append(c.sockets, s)
 	c.srv.running.Add(1)
-	go s.connect(payload)
-	return nil
+	return s, nil
 }
 
 func (c *Conn) socketLocked(namespace []byte) *Socket {

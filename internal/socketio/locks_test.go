@@ -1,0 +1,41 @@
+// Tests that no lock is held while another layer is called.
+
+package socketio
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+// What refuses a CONNECT may be the message that is too many for the outbox.
+func TestConn_RefusedConnectThatOverflows(t *testing.T) {
+	t.Parallel()
+	for _, what := range []string{"0/b,", "0/unknown,"} {
+		s := serve(t, func(c *Config, ec *engineio.Config) {
+			c.Namespaces = 1
+			ec.MaxOutboxMessages = 10
+		})
+		s.namespace("/a", Hooks{})
+		s.namespace("/b", Hooks{})
+		c, _ := s.join("polling", "/a")
+		<-c.read // what the open poll gets still comes
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			c.post("4" + strings.Repeat(what+"\x1e4", 99) + what)
+		}()
+		select {
+		case <-answered:
+		case <-time.After(5 * time.Second):
+			require.FailNow(t, "the POST hangs")
+		}
+		c.read <- struct{}{}
+		<-c.closed
+		require.Eventually(t, func() bool { return s.engine.Len() == 0 && s.live.Load() == 0 }, 5*time.Second, time.Millisecond)
+	}
+}
