@@ -81,7 +81,7 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 		return nil, ErrClosed
 	}
 	s.admitted = true
-	if err := ns.makeRoom(s); err != nil {
+	if err := ns.enforceSocketsPerUser(s); err != nil {
 		return nil, err
 	}
 	if err := ns.joinTrips(s, h); err != nil {

@@ -128,7 +128,7 @@ func (rt *Server) leaveTrip(_ context.Context, s *Socket, in TripRef) (TripRef, 
 // audit logs who of the admins has asked for what.
 func (rt *Server) audit(s *Socket, event string, about ...any) {
 	attrs := append([]any{"event", event, "user", s.Identity().UserID, "socket", s.ID()}, about...)
-	rt.log.Info("realtime: admin", attrs...)
+	rt.auditLog.Info("realtime: admin", attrs...)
 }
 
 func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error) {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -158,11 +159,14 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	if h == nil {
 		name = "" // what clients invent counts as one
 	}
-	pass, abuse := ns.rt.rates.take(s, name)
+	verdict := ratelimit.Pass
+	if limiter := ns.rt.limiter; limiter != nil {
+		verdict = limiter.Allow(&s.rates, s.Identity().UserID, name)
+	}
 	var ack Raw
 	var err error
 	switch {
-	case !pass:
+	case verdict != ratelimit.Pass:
 		err = errTooOften
 	case h == nil:
 		err = errNoEvent
@@ -195,7 +199,7 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	if f := ns.rt.opts.Trace.Handled; f != nil {
 		f(ns.name, name, time.Since(start), code)
 	}
-	if abuse {
+	if verdict == ratelimit.Abuse {
 		ns.rt.limited("Rates.Breach")
 		ns.rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", name, "socket", s.ID(), "user", s.Identity().UserID)
 		s.Disconnect()

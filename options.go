@@ -9,6 +9,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	origins "github.com/rodando/realtime/internal/origin"
 )
 
 // Path is where clients look for the server unless told otherwise.
@@ -283,8 +285,8 @@ func (o Options) check() error {
 	wrong(o.AllowCredentials && slices.Contains(o.AllowedOrigins, "*"),
 		`Options.AllowedOrigins "*" can't go with AllowCredentials: browsers refuse it; list the origins`)
 	for _, origin := range o.AllowedOrigins {
-		if _, ok := canonicalOrigin(origin); !ok && origin != "*" {
-			wrong(true, "Options.AllowedOrigins: %q is no origin; it takes scheme://host or scheme://host:port, and no path", origin)
+		if _, ok := origins.Canonical(origin); !ok && origin != "*" {
+			wrong(true, "Options.AllowedOrigins: %q is no origin; it takes scheme://host or scheme://host:port, in ASCII, and no path", origin)
 		}
 	}
 	for ns := range o.UserTypes {

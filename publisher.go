@@ -157,10 +157,10 @@ func (p *publisher) after(e DomainEvent, about subject, parties TripParties) {
 	case AssignmentExpired:
 		p.unassign(e.TripID, e.DriverID)
 	case SessionRevoked:
-		p.rt.log.Info("realtime: session revoked, its sockets end", "user", e.UserID, "reason", e.Reason)
+		p.rt.auditLog.Info("realtime: session revoked, its sockets end", "user", e.UserID, "reason", e.Reason)
 		p.everywhere(func(*Namespace) Room { return SessionRoom(e.SID) }, Broadcast.Disconnect)
 	case UserAccessChanged:
-		p.rt.log.Info("realtime: user's access changed, his sockets end", "user", e.UserID, "change", e.Change, "reason", e.Reason)
+		p.rt.auditLog.Info("realtime: user's access changed, his sockets end", "user", e.UserID, "change", e.Change, "reason", e.Reason)
 		p.everywhere(func(ns *Namespace) Room { return ownRoom(ns.name, e.UserID) }, Broadcast.Disconnect)
 	case SessionRefreshed:
 		if e.OldSID != e.NewSID {

@@ -19,6 +19,9 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/logsample"
+	"github.com/rodando/realtime/internal/origin"
+	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/wheel"
 )
@@ -29,10 +32,12 @@ import (
 //
 // Server.mu guards namespaces.
 type Server struct {
-	opts    Options
-	log     *slog.Logger
-	origins originPolicy
-	adapter Adapter
+	opts     Options
+	log      *slog.Logger // samples: a client can be the cause of most lines
+	auditLog *slog.Logger // the host's own: every line stays
+	sampled  *logsample.Handler
+	origins  *origin.Policy
+	adapter  Adapter
 	// clustered says that there may be other nodes to tell.
 	clustered bool
 
@@ -47,7 +52,7 @@ type Server struct {
 	cancelHandling context.CancelFunc
 
 	admission admission
-	rates     rates
+	limiter   *ratelimit.Limiter // of events; nil: unlimited
 	users     *finder[User]
 	sessions  *finder[Session]
 	sweep     sweep
@@ -76,9 +81,10 @@ func New(o Options) (*Server, error) {
 	}
 	o = o.defaults()
 	rt := &Server{
-		opts: o, log: o.Logger, origins: newOriginPolicy(&o), adapter: o.Adapter,
+		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), origins: origin.New(o.AllowedOrigins, o.AllowCredentials, o.RequireOrigin), adapter: o.Adapter,
 		namespaces: map[string]*Namespace{}, ended: make(chan struct{}),
 	}
+	rt.log = slog.New(rt.sampled)
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
 	rt.handling, rt.cancelHandling = context.WithCancel(context.Background())
 	if rt.adapter == nil {
@@ -95,7 +101,7 @@ func New(o Options) (*Server, error) {
 		rt.opts.Drivers = NewMemoryDrivers()
 	}
 	rt.admission.init(rt)
-	rt.rates.init(rt)
+	rt.limiter = newLimiter(&rt.opts, rt.limited)
 	rt.calls.init(rt)
 	rt.users = newFinder(rt, o.Users.FindUser, func(u User) bool { return u.Active })
 	rt.sessions = newFinder(rt, o.Sessions.FindSession, func(s Session) bool {
@@ -173,7 +179,7 @@ func (rt *Server) startEngine() {
 		Twice:             true,
 		RetryAfter:        o.DrainDelay,
 		Wheel:             rt.wheel,
-		Logger:            o.Logger,
+		Logger:            rt.log,
 		Limited:           rt.reached,
 		Accept:            rt.sio.Accept,
 	})
@@ -266,7 +272,7 @@ func (rt *Server) each(f func(ns *Namespace)) {
 
 // ServeHTTP implements http.Handler. Mount it at Path.
 func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if rt.origins.admit(rt, w, r) {
+	if rt.checkOrigin(w, r) {
 		rt.engine.ServeHTTP(w, r)
 	}
 }

@@ -58,6 +58,7 @@ func (rt *Server) end(ctx context.Context) error {
 		unfinished("handlers still run", await(ctx, rt.sio.Wait)),
 		unfinished("adapter not closed", rt.adapter.Close(ctx)))
 	rt.wheel.Close()
+	rt.sampled.Flush(ctx)
 	return errors.Join(errs...)
 }
 

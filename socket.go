@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/wheel"
 )
@@ -20,15 +21,15 @@ import (
 // nothing.
 //
 // Socket.mu guards the fields below it; corked belongs to the goroutine that
-// handles an event, and so do buckets; admitted belongs to the handshake, which
+// handles an event, and so do rates; admitted belongs to the handshake, which
 // ends before any event.
 type Socket struct {
 	inner    *socketio.Socket
 	ns       *Namespace
 	corked   bool
-	lane     uint8    // of calls
-	admitted bool     // else refused, by Options.RefuseAfterConnect behind a CONNECT
-	buckets  *buckets // what is left of its rates; nil before the first event
+	lane     uint8 // of calls
+	admitted bool  // else refused, by Options.RefuseAfterConnect behind a CONNECT
+	rates    ratelimit.Socket
 
 	mu        sync.Mutex
 	identity  Identity

@@ -22,7 +22,8 @@ type Trace struct {
 	Handled func(namespace, event string, took time.Duration, code Code)
 	// Limited is called when a limit refused something. Which is the name of the
 	// field of Options.Limits, or of Options.Rates behind "Rates."; it is "Outbox"
-	// for a slow consumer, "Namespace" for a namespace's name that is too long.
+	// for a slow consumer, "Namespace" for a namespace's name that is too long,
+	// "AllowedOrigins" for a page that may not connect.
 	Limited func(which string)
 	// Delivered is called when a domain event of the bus was emitted, with the
 	// time since it was published.

@@ -1,0 +1,167 @@
+package logsample_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/rodando/realtime/internal/logsample"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open returns a logger that samples, its handler, and a function that returns the
+// lines so far.
+func open() (*slog.Logger, *logsample.Handler, func(t *testing.T) []map[string]any) {
+	var b bytes.Buffer
+	h := logsample.New(slog.NewJSONHandler(&b, nil))
+	return slog.New(h), h, func(t *testing.T) (lines []map[string]any) {
+		t.Helper()
+		for line := range strings.Lines(b.String()) {
+			var m map[string]any
+			require.NoError(t, json.Unmarshal([]byte(line), &m))
+			lines = append(lines, m)
+		}
+		b.Reset()
+		return lines
+	}
+}
+
+// tally returns how many lines there are and how many they say were left out.
+func tally(lines []map[string]any) (n, suppressed int) {
+	for _, line := range lines {
+		if s, ok := line["suppressed"].(float64); ok {
+			suppressed += int(s)
+		}
+	}
+	return len(lines), suppressed
+}
+
+func TestHandler_CountsWhatItLeavesOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, h, lines := open()
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				for range 10_000 {
+					log.Info("refused", "code", "invalid_token", "socket", "x")
+				}
+			})
+		}
+		all.Wait()
+		n, suppressed := tally(lines(t))
+		require.Equal(t, 1000, n)
+		require.Zero(t, suppressed)
+		time.Sleep(time.Second)
+		log.Info("refused", "code", "invalid_token")
+		n, suppressed = tally(lines(t))
+		require.Equal(t, 1, n)
+		require.Equal(t, 100_000-1000, suppressed)
+		for range 12 {
+			log.Info("refused", "code", "invalid_token")
+		}
+		require.Len(t, lines(t), 9)
+		h.Flush(t.Context())
+		left := lines(t)
+		require.Len(t, left, 1)
+		require.Equal(t, "refused", left[0]["line"])
+		require.Equal(t, "invalid_token", left[0]["code"])
+		require.InEpsilon(t, 3, left[0]["suppressed"], 0)
+		h.Flush(t.Context())
+		require.Empty(t, lines(t))
+	})
+}
+
+func TestHandler_KindsDoNotCrowdEachOtherOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, h, lines := open()
+		log = log.With("node", 1).WithGroup("g")
+		for range 5000 {
+			log.Info("refused", "code", "invalid_token")
+		}
+		lines(t)
+		log.Info("refused", "code", "token_expired")
+		log.Info("refused", "code", "invalid_token", "namespace", "/admin")
+		log.Warn("refused", "code", "invalid_token")
+		log.Info("another")
+		require.Len(t, lines(t), 4)
+		// And of kinds that somebody invents there are not too many.
+		for i := range 100_000 {
+			log.Info("invented", "event", fmt.Sprint(i))
+		}
+		n, _ := tally(lines(t))
+		require.LessOrEqual(t, n, 2100)
+		log.Info("refused", "code", "token_expired")
+		h.Flush(t.Context())
+		n, suppressed := tally(lines(t))
+		require.Equal(t, 3, n)
+		require.Greater(t, suppressed, 97_000)
+	})
+}
+
+// quoted is a value that says what code it is only when it is logged.
+type quoted struct{ s string }
+
+func (q quoted) LogValue() slog.Value { return slog.StringValue(q.s) }
+
+func TestHandler_ClipsStrings(t *testing.T) {
+	t.Parallel()
+	log, _, lines := open()
+	for range 3 {
+		log.Info("x", "origin", strings.Repeat("\x00", 1<<20), "stack", strings.Repeat("s\n", 1000), "n", 1, "host", "h", "value", quoted{"v"})
+	}
+	for _, line := range lines(t) {
+		require.Less(t, len(line["origin"].(string)), 250)
+		require.Contains(t, line["origin"], `\x00\x00`)
+		require.Contains(t, line["origin"], "(1048576 bytes)")
+		require.Len(t, line["stack"], 2000, "what is the host's own stays")
+		require.Equal(t, "h", line["host"])
+		require.Equal(t, "v", line["value"])
+	}
+}
+
+func TestClip(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"":                           "",
+		"https://app.example.com":    "https://app.example.com",
+		"zażółć":                     "zażółć",
+		"a\nlevel=ERROR b":           `a\nlevel=ERROR b`,
+		"\x1b[2J\u202e":              `\x1b[2J\u202e`,
+		"\xff":                       `\ufffd`,
+		strings.Repeat("a", 200):     strings.Repeat("a", 200),
+		strings.Repeat("a", 201):     strings.Repeat("a", 200) + "... (201 bytes)",
+		strings.Repeat("\x00", 1000): strings.Repeat(`\x00`, 50) + "... (1000 bytes)",
+	} {
+		require.Equal(t, want, logsample.Clip(in))
+	}
+}
+
+func TestHandler_ALevelThatIsOffCountsNothing(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	h := logsample.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelError}))
+	for range 1000 {
+		slog.New(h).Info("x")
+	}
+	h.Flush(context.Background())
+	require.Empty(t, b.String())
+}
+
+func BenchmarkSuppressed(b *testing.B) {
+	log := slog.New(logsample.New(slog.NewTextHandler(new(bytes.Buffer), nil)))
+	b.ReportAllocs()
+	for b.Loop() {
+		log.Info("realtime: handshake refused", "namespace", "/drivers", "event", "connect", "code", "invalid_token", "socket", "x", "user", "")
+	}
+}

@@ -1,0 +1,139 @@
+// Package origin says which web pages may connect, and writes the headers of CORS.
+// The same check stands before polling requests, websocket handshakes and upgrades;
+// native apps send no Origin.
+package origin
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+const (
+	// maxOrigin is longer than any origin: a scheme, 253 bytes of a host's name, a port.
+	maxOrigin = 320
+	// maxHeaders bounds what a preflight may ask about, which is repeated to it.
+	maxHeaders = 1024
+)
+
+// Policy is who may connect. It does not change, and may be used concurrently.
+type Policy struct {
+	allowed     []string // canonical
+	any         bool
+	credentials bool
+	required    bool
+}
+
+// New returns the policy that admits the listed origins, or any if "*" is among
+// them. What is no origin by Canonical admits nobody. Credentials lets browsers send
+// cookies along, required refuses requests without an Origin.
+func New(allowed []string, credentials, required bool) *Policy {
+	p := &Policy{credentials: credentials, required: required, any: slices.Contains(allowed, "*")}
+	for _, origin := range allowed {
+		if c, ok := Canonical(origin); ok {
+			p.allowed = append(p.allowed, c)
+		}
+	}
+	return p
+}
+
+// Verdict is what becomes of a request.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Pass      Verdict = iota // it is served
+	Refuse                   // it is answered with 403, by the caller
+	Preflight                // it was answered
+)
+
+// Admit decides over a request and sets the headers of CORS.
+func (p *Policy) Admit(w http.ResponseWriter, r *http.Request) Verdict {
+	header := w.Header()
+	header.Add("Vary", "Origin")
+	origins := r.Header["Origin"]
+	if !p.Allows(origins, r.Host) {
+		return Refuse
+	}
+	if len(origins) > 0 {
+		switch {
+		case p.any:
+			header.Set("Access-Control-Allow-Origin", "*")
+		default:
+			header.Set("Access-Control-Allow-Origin", origins[0])
+			if p.credentials {
+				header.Set("Access-Control-Allow-Credentials", "true")
+			}
+		}
+	}
+	if r.Method != http.MethodOptions {
+		return Pass
+	}
+	header.Set("Access-Control-Allow-Methods", "GET, POST")
+	header.Set("Access-Control-Max-Age", "600")
+	if h := r.Header.Get("Access-Control-Request-Headers"); h != "" && len(h) <= maxHeaders {
+		header.Add("Vary", "Access-Control-Request-Headers")
+		header.Set("Access-Control-Allow-Headers", h)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return Preflight
+}
+
+// Allows reports whether a request with these Origin headers, to that host, is
+// from a page that may connect.
+func (p *Policy) Allows(origins []string, host string) bool {
+	if len(origins) == 0 {
+		return !p.required
+	}
+	if len(origins) > 1 {
+		return false
+	}
+	origin, ok := Canonical(origins[0])
+	if !ok { // among them "null", which any sandboxed page can send
+		return false
+	}
+	return p.any || slices.Contains(p.allowed, origin) || isHost(origin, host)
+}
+
+// isHost reports whether a canonical origin names the host and port that the
+// request went to.
+func isHost(origin, host string) bool {
+	scheme, _, _ := strings.Cut(origin, "://")
+	own, ok := Canonical(scheme + "://" + host)
+	return ok && own == origin
+}
+
+// Canonical writes an origin in lower case and without its scheme's default port;
+// ok is false when it is none. A browser writes a host's name in ASCII, so nothing
+// else is one: a letter of another alphabet would have to count as itself, while
+// strings.ToLower takes the Kelvin sign for a k.
+func Canonical(origin string) (canonical string, ok bool) {
+	if len(origin) > maxOrigin || !isASCII(origin) {
+		return "", false
+	}
+	u, err := url.Parse(origin)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery {
+		return "", false
+	}
+	scheme, host := strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if scheme == "" || strings.ToLower(origin) != scheme+"://"+host {
+		return "", false
+	}
+	switch scheme {
+	case "http":
+		host = strings.TrimSuffix(host, ":80")
+	case "https":
+		host = strings.TrimSuffix(host, ":443")
+	}
+	return scheme + "://" + host, true
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}

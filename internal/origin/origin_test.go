@@ -1,0 +1,72 @@
+package origin_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/rodando/realtime/internal/origin"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestCanonical(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"https://app.example.com":             "https://app.example.com",
+		"HTTPS://APP.EXAMPLE.COM:443":         "https://app.example.com",
+		"http://localhost:80":                 "http://localhost",
+		"http://localhost:5173":               "http://localhost:5173",
+		"https://[2001:DB8::1]:8443":          "https://[2001:db8::1]:8443",
+		"https://" + strings.Repeat("a", 253): "https://" + strings.Repeat("a", 253),
+		"null":                                "",
+		"":                                    "",
+		"*":                                   "",
+		"https://app.example.com/":            "",
+		"https://app.example.com?":            "",
+		"https://app.example.com#":            "",
+		"https://user@app.example.com":        "",
+		"https://%61pp.example.com":           "",
+		"https://app.example.com, https://example.com": "",
+		"https://\u212aiosk.example":                   "", // the Kelvin sign, which folds to k
+		"https://\u017fhop.example":                    "", // a long s
+		"\u212a://kiosk.example":                       "",
+		"https://b\u00fccher.example":                  "",
+		"https://" + strings.Repeat("a", 400):          "",
+	} {
+		got, ok := origin.Canonical(in)
+		require.Equal(t, want, got, in)
+		require.Equal(t, want != "", ok, in)
+	}
+}
+
+// A letter that only folds to another is another.
+func TestPolicy_LettersOfOtherAlphabets(t *testing.T) {
+	t.Parallel()
+	p := origin.New([]string{"https://kiosk.shop.example", "https://\u212aanzlei.example"}, false, false)
+	require.True(t, p.Allows([]string{"https://KIOSK.shop.example"}, "api.example.com"))
+	require.False(t, p.Allows([]string{"https://\u212aiosk.shop.example"}, "api.example.com"))
+	require.False(t, p.Allows([]string{"https://kio\u017fk.shop.example"}, "api.example.com"))
+	require.False(t, p.Allows([]string{"https://kanzlei.example"}, "api.example.com"), "nor what is listed with one")
+	require.True(t, p.Allows([]string{"https://kiosk.example"}, "KIOSK.example"), "the own host")
+	require.False(t, p.Allows([]string{"https://kiosk.example"}, "\u212aiosk.example"))
+}
+
+// What a preflight asks about is not repeated at any length.
+func TestPolicy_LongPreflight(t *testing.T) {
+	t.Parallel()
+	p := origin.New([]string{"https://app.example.com"}, true, false)
+	for names, want := range map[string]string{"authorization": "authorization", strings.Repeat("x", 1<<20): ""} {
+		r := httptest.NewRequest(http.MethodOptions, "https://api.example.com/socket.io/", nil)
+		r.Header.Set("Origin", "https://app.example.com")
+		r.Header.Set("Access-Control-Request-Headers", names)
+		w := httptest.NewRecorder()
+		require.Equal(t, origin.Preflight, p.Admit(w, r))
+		require.Equal(t, http.StatusNoContent, w.Code)
+		require.Equal(t, want, w.Header().Get("Access-Control-Allow-Headers"))
+	}
+}

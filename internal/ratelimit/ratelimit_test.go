@@ -1,0 +1,152 @@
+// Buckets of sockets and users, over a fake clock.
+
+package ratelimit
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestBucket_AllowsABurstAndThenTheRate(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rate Rate
+		wait time.Duration // until one more
+	}{
+		"two a second":      {Rate{2, 10}, time.Second / 2},
+		"three a second":    {Rate{3, 10}, 333333334},
+		"one in ten":        {Rate{0.1, 5}, 10 * time.Second},
+		"one at once":       {Rate{1, 1}, time.Second},
+		"burst of millions": {Rate{1e6, 1000}, time.Microsecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q := c.rate.Quota()
+			var b Bucket
+			for _, now := range []time.Duration{0, time.Hour, 24 * 365 * time.Hour} {
+				b = Bucket{}
+				for range c.rate.Burst {
+					require.True(t, b.Allow(q, now))
+				}
+				require.False(t, b.Allow(q, now))
+				require.False(t, b.Allow(q, now+c.wait-2))
+				require.True(t, b.Allow(q, now+c.wait+2))
+				require.False(t, b.Allow(q, now+c.wait+2))
+				require.False(t, b.Full(now+c.wait))
+				require.True(t, b.Full(now+c.wait+2+q.Refill()))
+			}
+		})
+	}
+}
+
+func TestBucket_OfARateThatIsNextToNothing(t *testing.T) {
+	t.Parallel()
+	const year = 24 * 365 * time.Hour
+	q := Rate{1e-300, 3}.Quota()
+	var b Bucket
+	for range 3 {
+		require.True(t, b.Allow(q, year))
+	}
+	for range 20 {
+		require.False(t, b.Allow(q, 20*year))
+	}
+	b = Bucket{}
+	require.True(t, b.Allow(Rate{math.SmallestNonzeroFloat64, math.MaxInt32}.Quota(), year))
+}
+
+func TestBucket_WithoutALimitAllowsEverything(t *testing.T) {
+	t.Parallel()
+	var b Bucket
+	for range 1000 {
+		require.True(t, b.Allow(Rate{-1, 0}.Quota(), 0))
+		require.True(t, b.Allow(Rate{1e12, 1 << 30}.Quota(), 0), "a nanosecond each")
+	}
+}
+
+// limiter returns a limiter and a function that returns what it reported.
+func limiter(c Config) (*Limiter, func() []string) {
+	var which []string
+	c.Limited = func(name string) { which = append(which, name) }
+	return New(c), func() []string {
+		defer func() { which = nil }()
+		return which
+	}
+}
+
+func TestLimiter_Allow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, reported := limiter(Config{
+			Default: Limit{Rate{1, 2}, "other"},
+			Events:  map[string]Limit{"ping": {Rate{1, 1}, "ping"}},
+			User:    Limit{Rate{1, 4}, "user"},
+			Breach:  Rate{1, 2},
+		})
+		var s, other Socket
+		require.Equal(t, Pass, l.Allow(&s, "u", "ping"))
+		require.Equal(t, Refuse, l.Allow(&s, "u", "ping"))
+		require.Equal(t, []string{"ping"}, reported())
+		require.Equal(t, Pass, l.Allow(&other, "u", "ping"), "another socket has its own")
+		require.Equal(t, Pass, l.Allow(&s, "u", ""))
+		require.Equal(t, Pass, l.Allow(&s, "u", ""))
+		require.Equal(t, Refuse, l.Allow(&other, "u", ""), "but the user's is shared")
+		require.Equal(t, []string{"user"}, reported())
+		require.Equal(t, Pass, l.Allow(&other, "", ""), "nobody has none")
+		require.Equal(t, Refuse, l.Allow(&s, "u", ""))
+		require.Equal(t, Abuse, l.Allow(&s, "u", ""), "the third refusal")
+		time.Sleep(time.Second)
+		require.Equal(t, Pass, l.Allow(&s, "u", "ping"))
+	})
+}
+
+// Whoever comes and goes leaves nothing behind, and nobody who is limited is
+// forgotten.
+func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, _ := limiter(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user"}})
+		kept := func() (n int) {
+			for i := range l.users {
+				n += len(l.users[i].buckets)
+			}
+			return n
+		}
+		var s Socket
+		for range 2 {
+			require.Equal(t, Pass, l.Allow(&s, "busy", "x"))
+		}
+		for range 100 {
+			for i := range 1000 {
+				require.Equal(t, Pass, l.Allow(&s, fmt.Sprint("user", i, time.Now()), "x"))
+			}
+			require.NotEqual(t, Pass, l.Allow(&s, "busy", "x"))
+			time.Sleep(time.Second / 2)
+			l.Allow(&s, "busy", "x")
+			l.Allow(&s, "busy", "x")
+		}
+		require.LessOrEqual(t, kept(), 5000)
+		time.Sleep(time.Minute)
+		for i := range 5000 {
+			l.Allow(&s, fmt.Sprint("late", i), "x")
+			time.Sleep(time.Millisecond)
+		}
+		require.LessOrEqual(t, kept(), 2500, "those of the last second, and as many")
+	})
+}
+
+func BenchmarkAllow(b *testing.B) {
+	l, _ := limiter(Config{
+		Events: map[string]Limit{"ping": {Rate{1e9, 1e9}, "ping"}}, User: Limit{Rate{1e9, 1e9}, "user"},
+	})
+	var s Socket
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Allow(&s, "user", "ping")
+	}
+}

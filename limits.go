@@ -1,0 +1,90 @@
+// Limits: what the packages that count and refuse are handed of Options, and how
+// many sockets a user has.
+
+package realtime
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/origin"
+	"github.com/rodando/realtime/internal/ratelimit"
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// refreshRate is how often a socket may renew its authorization, which asks the
+// host's database, unless Rates.Events says otherwise.
+var refreshRate = Rate{0.1, 5}
+
+// newLimiter returns what limits events; nil when nothing does.
+func newLimiter(o *Options, limited func(which string)) *ratelimit.Limiter {
+	if o.Unlimited {
+		return nil
+	}
+	r := &o.Rates
+	events := map[string]ratelimit.Limit{
+		DriverLocationPing.name: {Rate: ratelimit.Rate(r.Location), Name: "Rates.Location"},
+		AuthRefresh.name:        {Rate: ratelimit.Rate(refreshRate), Name: "Rates.Events"},
+	}
+	for event, rate := range r.Events {
+		events[event] = ratelimit.Limit{Rate: ratelimit.Rate(rate), Name: "Rates.Events"}
+	}
+	return ratelimit.New(ratelimit.Config{
+		Default: ratelimit.Limit{Rate: ratelimit.Rate(r.Event), Name: "Rates.Event"},
+		Events:  events,
+		User:    ratelimit.Limit{Rate: ratelimit.Rate(r.User), Name: "Rates.User"},
+		Breach:  ratelimit.Rate(r.Breach),
+		Limited: limited,
+	})
+}
+
+// checkOrigin reports whether a request is to be served; others it has answered.
+func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
+	switch rt.origins.Admit(w, r) {
+	case origin.Pass:
+		return true
+	case origin.Refuse:
+		rt.limited("AllowedOrigins")
+		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.AllowedOrigins",
+			"origin", strings.Join(r.Header["Origin"], ", "), "host", r.Host)
+		engineio.Forbidden(w)
+	}
+	return false
+}
+
+// enforceSocketsPerUser applies Limits.SocketsPerUser to a user who connects once
+// more: it disconnects the oldest sockets in the namespace, or refuses s with
+// Options.RefuseExtraSockets. Of several that connect at once each sees those that
+// were admitted before it.
+func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
+	limit, user := ns.rt.opts.Limits.SocketsPerUser, s.identity.UserID
+	if limit < 0 || user == "" {
+		return nil
+	}
+	own := ownRoom(ns.name, user).name
+	if ns.inner.RoomLen(own) <= limit {
+		return nil
+	}
+	sockets := ns.inner.Select(socketio.Target{Rooms: []string{own}})
+	slices.SortFunc(sockets, func(a, b *socketio.Socket) int { return cmp.Compare(a.Order(), b.Order()) })
+	extra := len(sockets) - limit
+	switch {
+	case extra <= 0:
+		return nil
+	case ns.rt.opts.RefuseExtraSockets && slices.Index(sockets, s.inner) < limit:
+		return nil // another one is too many
+	}
+	ns.rt.limited("SocketsPerUser")
+	if ns.rt.opts.RefuseExtraSockets {
+		return refuse(CodeRateLimited)
+	}
+	for _, old := range sockets[:extra] {
+		if !old.Refuse(ns.rt.refusal(CodeRateLimited), ns.rt.opts.DisconnectRefused) {
+			old.Disconnect()
+		}
+	}
+	return nil
+}

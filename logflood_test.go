@@ -1,0 +1,118 @@
+// What strangers can do to the log.
+
+package realtime_test
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// tally is a log that counts its lines, their bytes, and what they say was left out.
+type tally struct {
+	mu         sync.Mutex
+	lines      int
+	bytes      int
+	suppressed int
+	last       string
+}
+
+func (l *tally) options(o *realtime.Options) {
+	o.Logger = slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == "suppressed" {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			l.suppressed += int(a.Value.Int64())
+		}
+		return a
+	}}))
+}
+
+func (l *tally) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines++
+	l.bytes += len(b)
+	l.last = string(b)
+	return len(b), nil
+}
+
+// A page of a foreign origin cannot fill the disk, neither with one request nor
+// with many, whatever its Origin and Host are.
+func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		log, limited := &tally{}, 0
+		srv := realtimetest.NewServer(t, log.options, func(o *realtime.Options) {
+			o.Trace = &realtime.Trace{Limited: func(which string) {
+				require.Equal(t, "AllowedOrigins", which)
+				limited++
+			}}
+		})
+		ask := func(origin string) {
+			r := httptest.NewRequest(http.MethodGet, realtime.Path+"?EIO=4&transport=polling", nil)
+			r.Header["Origin"] = []string{origin, origin}
+			r.Host = origin
+			w := httptest.NewRecorder()
+			srv.Realtime.ServeHTTP(w, r)
+			require.Equal(t, http.StatusForbidden, w.Code)
+		}
+		ask(strings.Repeat("\x01\n", 1<<20))
+		require.Equal(t, 1, log.lines)
+		require.Less(t, log.bytes, 1500)
+		const requests = 20_000
+		for range requests - 2 {
+			ask("https://evil.example")
+		}
+		require.LessOrEqual(t, log.lines, 1010)
+		time.Sleep(time.Second)
+		ask("https://evil.example")
+		require.Contains(t, log.last, "evil.example")
+		require.Equal(t, requests, log.lines+log.suppressed)
+		require.Equal(t, requests, limited)
+	})
+}
+
+// Refused handshakes are counted all, and logged as far as somebody could read
+// them.
+func TestServer_LogsRefusedHandshakesSampled(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		log := &tally{}
+		refused := 0
+		srv := realtimetest.NewServer(t, log.options, func(o *realtime.Options) {
+			o.Unlimited = true
+			o.Trace = &realtime.Trace{Refused: func(string, realtime.Code) { refused++ }}
+		})
+		const connects, batch = 100_000, 100
+		conn := openRaw(t, srv)
+		packets := make([]string, batch)
+		for i := range packets {
+			packets[i] = connectPacket(realtime.NamespaceDrivers, "bad")
+		}
+		for range (connects - 1) / batch {
+			for _, p := range packets {
+				conn.say(t, p)
+			}
+		}
+		require.LessOrEqual(t, log.lines, 1010)
+		time.Sleep(time.Second)
+		for range batch {
+			conn.say(t, packets[0])
+		}
+		synctest.Wait()
+		require.Equal(t, connects, refused)
+		require.Contains(t, log.last, "code=invalid_token")
+		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+		require.Equal(t, connects+1, log.lines+log.suppressed, "the last line is the one that counts the rest")
+		require.LessOrEqual(t, log.lines, 1030)
+	})
+}
