@@ -68,23 +68,31 @@ func TestCatalogueIsComplete(t *testing.T) {
 		{"hello", "HelloPayload"},
 		{"auth:expired", "AuthExpiredPayload"},
 		{"server:drain", "ServerDrainPayload"},
+		{"exception", "Exception"},
 	} {
 		want[k] = "the connection"
 	}
 
-	files, err := filepath.Glob("catalogue*.go")
+	files, err := filepath.Glob("events_*.go")
 	require.NoError(t, err)
 	declared := map[kind]string{}
 	for _, file := range files {
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.SkipObjectResolution)
 		require.NoError(t, err)
 		ast.Inspect(parsed, func(n ast.Node) bool {
-			spec, ok := n.(*ast.ValueSpec)
-			if !ok || len(spec.Values) != 1 {
+			decl, ok := n.(*ast.GenDecl)
+			if !ok || decl.Tok != token.VAR {
+				return true
+			}
+			spec := decl.Specs[0].(*ast.ValueSpec)
+			if len(spec.Values) != 1 {
 				return true
 			}
 			call, ok := spec.Values[0].(*ast.CallExpr)
 			if !ok {
+				return true
+			}
+			if fun, ok := call.Fun.(*ast.IndexExpr); !ok || fun.X.(*ast.Ident).Name != "NewEvent" {
 				return true
 			}
 			name, err := strconv.Unquote(call.Args[0].(*ast.BasicLit).Value)
@@ -92,7 +100,7 @@ func TestCatalogueIsComplete(t *testing.T) {
 			k := kind{name, call.Fun.(*ast.IndexExpr).Index.(*ast.Ident).Name}
 			require.NotContains(t, declared, k, "declared twice")
 			declared[k] = spec.Names[0].Name
-			require.NotNil(t, spec.Doc, "%s says who is told", spec.Names[0].Name)
+			require.NotNil(t, decl.Doc, "%s says who is told", spec.Names[0].Name)
 			return true
 		})
 	}

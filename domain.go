@@ -1,6 +1,6 @@
 // Domain events: what happened in the host's services. A host publishes the
 // structs of domain_*.go with Server.Publish or on its EventBus; who is told,
-// and in which words, is in audience.go.
+// and in which words, is in events_*.go.
 
 package realtime
 
@@ -38,7 +38,7 @@ type builtin interface {
 	check() error
 	// about says which trip the event belongs to and when it happened.
 	about() subject
-	// deliver maps the event to emissions; see audience.go.
+	// deliver maps the event to emissions.
 	deliver(a audience) []delivery
 }
 

@@ -1,6 +1,6 @@
-// Typed event descriptors: the one place where an event's name meets its type.
-// The catalogue of built-in events is in catalogue.go; a host declares its own
-// the same way.
+// Typed event descriptors: the one place where an event's name meets its type. The
+// library's own events are in events_*.go, a file for each family; a host declares
+// its own the same way.
 
 package realtime
 
@@ -62,4 +62,18 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	b = append(b, '"')
 	b = t.UTC().AppendFormat(b, timeLayout)
 	return append(b, '"'), nil
+}
+
+// handleBuiltins registers the contract's inbound events.
+func (rt *Server) handleBuiltins() {
+	drivers, admin := rt.Drivers(), rt.Admin()
+	DriverStatusUpdate.Handle(drivers, rt.updateStatus)
+	DriverLocationPing.Handle(drivers, rt.updateLocation)
+	DriverTripSet.Handle(drivers, rt.setTrip)
+	DriverOfferAccept.Handle(drivers, rt.acceptOffer)
+	DriverOfferReject.Handle(drivers, rt.rejectOffer)
+	AdminTripJoin.Handle(admin, rt.joinTrip)
+	AdminTripLeave.Handle(admin, rt.leaveTrip)
+	AdminDriversJoin.Handle(admin, rt.joinDrivers)
+	AdminDriversLeave.Handle(admin, rt.leaveDrivers)
 }

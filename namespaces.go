@@ -24,7 +24,41 @@ const (
 	NamespaceAdmin      = "/admin"
 )
 
-var builtinNamespaces = []string{NamespaceDrivers, NamespacePassengers, NamespaceAdmin}
+// builtinNamespace is one of the three: the user type that it is for, the room of
+// all sockets of a user, and the rooms that every socket joins.
+type builtinNamespace struct {
+	name     string
+	userType UserType
+	ownRoom  func(userID string) Room
+	common   []Room
+}
+
+var builtinNamespaces = [...]builtinNamespace{
+	{NamespaceDrivers, UserDriver, DriverRoom, nil},
+	{NamespacePassengers, UserPassenger, PassengerRoom, nil},
+	{NamespaceAdmin, UserAdmin, AdminUserRoom, []Room{AdminAllRoom, AdminDriversRoom}},
+}
+
+// builtinByName returns nil for a namespace of the host's own.
+func builtinByName(name string) *builtinNamespace {
+	for i := range builtinNamespaces {
+		if builtinNamespaces[i].name == name {
+			return &builtinNamespaces[i]
+		}
+	}
+	return nil
+}
+
+// homeOf returns the built-in namespace that a user type is for, and nil for a type
+// of the host's own.
+func homeOf(t UserType) *builtinNamespace {
+	for i := range builtinNamespaces {
+		if builtinNamespaces[i].userType == t {
+			return &builtinNamespaces[i]
+		}
+	}
+	return nil
+}
 
 // NamespaceOptions configures a namespace of the host's own.
 type NamespaceOptions struct {
@@ -189,7 +223,7 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 		code = shown.Code
 		ack = failure(shown)
 		if h != nil && ns.rt.opts.EmitExceptions {
-			_ = eventException.Emit(s, Exception{Status: "error", Message: shown.Message})
+			_ = EventException.Emit(s, Exception{Status: "error", Message: shown.Message})
 		}
 	}
 	if e.WantsAck() {
@@ -343,14 +377,6 @@ func rawEvent(name string, args ...any) (*Raw, error) {
 	}
 	return r, nil
 }
-
-// Exception is the payload of the original's `exception` event.
-type Exception struct {
-	Status  string `json:"status"`
-	Message string `json:"message"`
-}
-
-var eventException = NewEvent[Exception]("exception")
 
 // checkNamespace reports what is wrong with the name of a host's namespace.
 func checkNamespace(name string) error {

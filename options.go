@@ -290,7 +290,8 @@ func (o Options) check() error {
 		}
 	}
 	for ns := range o.UserTypes {
-		wrong(!slices.Contains(builtinNamespaces, ns), "Options.UserTypes: %q is none of %v; NamespaceOptions has those of other namespaces", ns, builtinNamespaces)
+		wrong(builtinByName(ns) == nil, "Options.UserTypes: %q is none of %s, %s, %s; NamespaceOptions has those of other namespaces",
+			ns, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
 	}
 	for name, d := range map[string]time.Duration{
 		"PingInterval": o.PingInterval, "PingTimeout": o.PingTimeout, "UpgradeTimeout": o.UpgradeTimeout,

@@ -110,8 +110,8 @@ func New(o Options) (*Server, error) {
 	rt.startEngine()
 	rt.presence.init(rt)
 	rt.sweep.init(rt)
-	for _, name := range builtinNamespaces {
-		rt.addLocked(name, NamespaceOptions{UserTypes: append([]UserType{homeType(name)}, o.UserTypes[name]...)}) // rt is nobody else's yet
+	for _, b := range builtinNamespaces {
+		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}) // no lock needed: rt is not shared yet
 	}
 	rt.handleBuiltins()
 	rt.publisher = newPublisher(rt)
@@ -119,17 +119,6 @@ func New(o Options) (*Server, error) {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
 	}
 	return rt, nil
-}
-
-// homeType is the user type that a built-in namespace is for.
-func homeType(namespace string) UserType {
-	switch namespace {
-	case NamespaceDrivers:
-		return UserDriver
-	case NamespacePassengers:
-		return UserPassenger
-	}
-	return UserAdmin
 }
 
 func (rt *Server) startEngine() {

@@ -47,22 +47,17 @@ func tripOf(room string) (tripID string, ok bool) { return strings.CutPrefix(roo
 
 // ownRoom is the room of all sockets of a user in a namespace.
 func ownRoom(namespace, userID string) Room {
-	switch namespace {
-	case NamespaceDrivers:
-		return DriverRoom(userID)
-	case NamespacePassengers:
-		return PassengerRoom(userID)
-	case NamespaceAdmin:
-		return AdminUserRoom(userID)
+	if b := builtinByName(namespace); b != nil {
+		return b.ownRoom(userID)
 	}
 	return UserRoom(userID)
 }
 
 // connectRooms are the rooms that a socket joins when it connects.
 func connectRooms(namespace string, id Identity) []string {
-	own, session := ownRoom(namespace, id.UserID).name, SessionRoom(id.SessionID).name
-	if namespace == NamespaceAdmin {
-		return []string{AdminAllRoom.name, AdminDriversRoom.name, own, session}
+	var common []Room
+	if b := builtinByName(namespace); b != nil {
+		common = b.common
 	}
-	return []string{own, session}
+	return names(append(common[:len(common):len(common)], ownRoom(namespace, id.UserID), SessionRoom(id.SessionID)))
 }

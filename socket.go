@@ -188,3 +188,37 @@ func names(rooms []Room) []string {
 	}
 	return out
 }
+
+// trips are those whose rooms the socket is in.
+func (s *Socket) trips() (ids []string) {
+	s.inner.EachRoom(func(name string) bool {
+		if id, ok := tripOf(name); ok {
+			ids = append(ids, id)
+		}
+		return true
+	})
+	return ids
+}
+
+// cork gathers what is sent to the socket from here to the end of its event's
+// handling into one write. Nothing that blocks may follow.
+func (s *Socket) cork() {
+	s.corked = true
+	s.inner.Conn().Session().Cork()
+}
+
+func (s *Socket) uncork() {
+	if s.corked {
+		s.corked = false
+		s.inner.Conn().Session().Uncork()
+	}
+}
+
+// emitFrom emits what follows from a socket's event, before its ack and in one
+// write with it.
+func (rt *Server) emitFrom(s *Socket, ds []delivery) {
+	s.cork()
+	for _, d := range ds {
+		rt.publisher.deliver(d, rt.to(d.namespace, d.rooms...))
+	}
+}

@@ -66,7 +66,7 @@ func (c tripChange) move(to func(namespace string, rooms ...Room) Broadcast) {
 	switch {
 	case c.Ended:
 		for _, ns := range builtinNamespaces {
-			to(ns, trip).Leave(trip)
+			to(ns.name, trip).Leave(trip)
 		}
 		return
 	case c.Unassigned != "":

@@ -244,7 +244,7 @@ func (p *Packet) connect(lim Limits) error {
 	if p.Data == nil {
 		return nil
 	}
-	if crowded(p.Data, lim.Values) {
+	if jsonscan.Crowded(p.Data, lim.Values) {
 		return errManyValues
 	}
 	if err := jsonscan.Valid(p.Data, lim.Depth); err != nil {
@@ -261,7 +261,7 @@ func (p *Packet) arguments(lim Limits) error {
 	if p.Data == nil {
 		return errPayload
 	}
-	if crowded(p.Data, lim.Values) {
+	if jsonscan.Crowded(p.Data, lim.Values) {
 		return errManyValues
 	}
 	args, err := jsonscan.Array(p.Args, p.Data, lim.Depth)
@@ -275,30 +275,6 @@ func (p *Packet) arguments(lim Limits) error {
 		}
 	}
 	return nil
-}
-
-// crowded reports whether JSON, valid or not, has more elements and members than
-// limit. A million of them in as many bytes would take many times that in memory
-// once they are taken apart. Commas are counted, those of strings only where it
-// matters.
-func crowded(b []byte, limit int) bool {
-	if bytes.Count(b, []byte{','}) < limit {
-		return false
-	}
-	commas := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case ',':
-			commas++
-		case '"':
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-		}
-	}
-	return commas >= limit
 }
 
 // event takes the name off the arguments.

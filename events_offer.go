@@ -1,0 +1,219 @@
+// Offers of a trip to a driver, which the host calls assignments, and the driver's
+// answer.
+
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"time"
+	"unicode/utf8"
+
+	"github.com/rodando/realtime/internal/jsonscan"
+)
+
+// AssignmentPayload says which offer to whom was accepted or expired.
+type AssignmentPayload struct {
+	TripPayload
+	AssignmentID string  `json:"assignmentId"`
+	DriverID     *string `json:"driverId"`
+	VehicleID    *string `json:"vehicleId"`
+}
+
+// AssignmentEndedPayload says which offer to whom was rejected or cancelled,
+// and why.
+type AssignmentEndedPayload struct {
+	AssignmentPayload
+	Reason *string `json:"reason"`
+}
+
+func (a audience) assignment(id, driverID, vehicleID string) AssignmentPayload {
+	return AssignmentPayload{a.trip(), id, orNull(driverID), orNull(vehicleID)}
+}
+
+// EventAssignmentOffered is sent to the driver.
+var EventAssignmentOffered = NewEvent[AssignmentOfferedPayload]("trip:assignment:offered")
+
+// EventAssignmentOfferedToAdmin is sent to the admins.
+var EventAssignmentOfferedToAdmin = NewEvent[AssignmentOfferedToAdminPayload]("trip:assignment:offered")
+
+// AssignmentOfferedPayload is what a driver decides by. What follows ExpiresAt
+// is there when the host supplied it.
+type AssignmentOfferedPayload struct {
+	EventID         string   `json:"eventId"`
+	AssignmentID    string   `json:"assignmentId"`
+	TripID          string   `json:"tripId"`
+	TTLSec          int      `json:"ttlSec"` // seconds from the offer to ExpiresAt
+	ExpiresAt       Time     `json:"expiresAt"`
+	Pickup          *Place   `json:"pickup,omitempty"`
+	DestinationHint *Place   `json:"destinationHint,omitempty"`
+	StopsCount      *int     `json:"stopsCount,omitempty"`
+	PriceEstimate   *float64 `json:"priceEstimate,omitempty"` // in units of Currency
+	Currency        string   `json:"currency,omitempty"`      // ISO 4217
+}
+
+// AssignmentOfferedToAdminPayload adds to whom.
+type AssignmentOfferedToAdminPayload struct {
+	AssignmentOfferedPayload
+	DriverID  *string `json:"driverId"`
+	VehicleID *string `json:"vehicleId"`
+}
+
+func (e AssignmentOffered) deliver(a audience) []delivery {
+	ttl, expires := e.TTLSec, e.ExpiresAt
+	if expires.IsZero() {
+		expires = a.at.Add(time.Duration(ttl) * time.Second)
+	}
+	if ttl <= 0 {
+		ttl = max(0, int(math.Round(expires.Sub(a.at).Seconds())))
+	}
+	v := AssignmentOfferedPayload{
+		EventID:         a.eventID,
+		AssignmentID:    e.AssignmentID,
+		TripID:          e.TripID,
+		TTLSec:          ttl,
+		ExpiresAt:       Time{expires},
+		Pickup:          e.Pickup,
+		DestinationHint: e.DestinationHint,
+		StopsCount:      e.StopsCount,
+		PriceEstimate:   e.PriceEstimate,
+		Currency:        e.Currency,
+	}
+	return slices.Concat(
+		send(EventAssignmentOffered, v, own(NamespaceDrivers, e.DriverID)),
+		send(EventAssignmentOfferedToAdmin,
+			AssignmentOfferedToAdminPayload{v, orNull(e.DriverID), orNull(e.VehicleID)}, a.admins()),
+	)
+}
+
+// EventDriverAccepted is sent to the passenger: a driver took the offer.
+var EventDriverAccepted = NewEvent[DriverAcceptedPayload]("trip:driver_accepted")
+
+// EventAssignmentAccepted is sent to the driver and the admins.
+var EventAssignmentAccepted = NewEvent[AssignmentPayload]("trip:assignment:accepted")
+
+// DriverAcceptedPayload is what EventDriverAccepted carries.
+type DriverAcceptedPayload struct {
+	TripStatusPayload
+	Driver  *DriverCard  `json:"driver"`
+	Vehicle *VehicleCard `json:"vehicle"`
+}
+
+func (e AssignmentAccepted) deliver(a audience) []delivery {
+	return slices.Concat(
+		send(EventDriverAccepted,
+			DriverAcceptedPayload{a.status(TripStatusAccepted), e.Driver.masked(), e.Vehicle}, a.passenger()),
+		send(EventAssignmentAccepted,
+			a.assignment(e.AssignmentID, a.driverID, e.VehicleID), a.driver(), a.admins()),
+	)
+}
+
+// EventAssignmentRejected is sent to the admins.
+var EventAssignmentRejected = NewEvent[AssignmentEndedPayload]("trip:assignment:rejected")
+
+func (e AssignmentRejected) deliver(a audience) []delivery {
+	v := AssignmentEndedPayload{a.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}
+	return send(EventAssignmentRejected, v, a.admins())
+}
+
+// EventAssignmentExpired is sent to the driver and the admins.
+var EventAssignmentExpired = NewEvent[AssignmentPayload]("trip:assignment:expired")
+
+func (e AssignmentExpired) deliver(a audience) []delivery {
+	v := a.assignment(e.AssignmentID, e.DriverID, e.VehicleID)
+	return send(EventAssignmentExpired, v, own(NamespaceDrivers, e.DriverID), a.admins())
+}
+
+// EventAssignmentCancelled is sent to the driver and the admins.
+var EventAssignmentCancelled = NewEvent[AssignmentEndedPayload]("trip:assignment:cancelled")
+
+func (e AssignmentCancelled) deliver(a audience) []delivery {
+	v := AssignmentEndedPayload{a.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}
+	return send(EventAssignmentCancelled, v, own(NamespaceDrivers, e.DriverID), a.admins())
+}
+
+// DriverOfferAccept takes an offered trip, in /drivers.
+var DriverOfferAccept = NewCall[OfferAccept, OfferAccepted]("driver:offer:accept")
+
+// OfferAccept is the body of driver:offer:accept.
+type OfferAccept struct {
+	AssignmentID string `json:"assignmentId"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *OfferAccept) UnmarshalJSON(b []byte) error {
+	*o = OfferAccept{}
+	return jsonscan.Decode(b, jsonscan.Field{Name: "assignmentId", To: &o.AssignmentID})
+}
+
+// Validate refuses a missing or overlong id.
+func (o OfferAccept) Validate() error {
+	var p problems
+	p.checkID("assignmentId", o.AssignmentID)
+	return p.err()
+}
+
+// OfferAccepted answers driver:offer:accept.
+type OfferAccepted struct {
+	AssignmentID string `json:"assignmentId"`
+	TripID       string `json:"tripId"`
+}
+
+func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (OfferAccepted, error) {
+	if rt.opts.Offers == nil {
+		return OfferAccepted{}, errNoOffer
+	}
+	trip, err := rt.opts.Offers.AcceptOffer(ctx, s.Identity().UserID, in.AssignmentID)
+	return OfferAccepted{AssignmentID: in.AssignmentID, TripID: trip}, offerError(err)
+}
+
+// DriverOfferReject turns one down, in /drivers.
+var DriverOfferReject = NewCall[OfferReject, OfferRejected]("driver:offer:reject")
+
+// OfferReject is the body of driver:offer:reject.
+type OfferReject struct {
+	AssignmentID string `json:"assignmentId"`
+	Reason       string `json:"reason,omitempty"` // at most 200 characters; may be empty
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *OfferReject) UnmarshalJSON(b []byte) error {
+	*o = OfferReject{}
+	return jsonscan.Decode(b, jsonscan.Field{Name: "assignmentId", To: &o.AssignmentID}, jsonscan.Field{Name: "reason", To: &o.Reason})
+}
+
+// Validate refuses a missing or overlong id, and an overlong reason.
+func (o OfferReject) Validate() error {
+	var p problems
+	p.checkID("assignmentId", o.AssignmentID)
+	if utf8.RuneCountInString(o.Reason) > maxReason {
+		p.add(fmt.Sprintf("must have at most %d characters", maxReason), "reason")
+	}
+	return p.err()
+}
+
+// OfferRejected answers driver:offer:reject.
+type OfferRejected struct {
+	AssignmentID string `json:"assignmentId"`
+}
+
+func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (OfferRejected, error) {
+	if rt.opts.Offers == nil {
+		return OfferRejected{}, errNoOffer
+	}
+	err := rt.opts.Offers.RejectOffer(ctx, s.Identity().UserID, in.AssignmentID, in.Reason)
+	return OfferRejected{AssignmentID: in.AssignmentID}, offerError(err)
+}
+
+var errNoOffer = Errorf(CodeNotFound, "no such offer")
+
+// offerError lets a service return ErrNotFound, as a repository does.
+func offerError(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return errNoOffer
+	}
+	return err
+}

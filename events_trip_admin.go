@@ -1,0 +1,112 @@
+// What admins do: they intervene in a trip, write to its people, follow it, and
+// watch the drivers.
+
+package realtime
+
+import (
+	"context"
+
+	"github.com/rodando/realtime/internal/jsonscan"
+)
+
+// EventAdminTripAction is sent to the admins.
+var EventAdminTripAction = NewEvent[AdminTripActionPayload]("admin:trip:action_issued")
+
+// AdminTripActionPayload is what EventAdminTripAction carries.
+type AdminTripActionPayload struct {
+	TripPayload
+	AdminID string  `json:"adminId"`
+	Action  string  `json:"action"` // the host's own word
+	Reason  *string `json:"reason"`
+}
+
+func (e AdminTripAction) deliver(a audience) []delivery {
+	v := AdminTripActionPayload{a.trip(), e.AdminID, e.Action, orNull(e.Reason)}
+	return send(EventAdminTripAction, v, a.admins())
+}
+
+// EventAdminTripMessage is sent to the admins, and the driver, the passenger or
+// both, as the message says.
+var EventAdminTripMessage = NewEvent[AdminTripMessagePayload]("admin:trip:message_sent")
+
+// AdminTripMessagePayload is what EventAdminTripMessage carries.
+type AdminTripMessagePayload struct {
+	TripPayload
+	AdminID string    `json:"adminId"`
+	To      MessageTo `json:"to"`
+	Message string    `json:"message"`
+}
+
+func (e AdminTripMessage) deliver(a audience) []delivery {
+	to := []target{a.admins()}
+	if e.To == MessageToDriver || e.To == MessageToBoth {
+		to = append(to, a.driver())
+	}
+	if e.To == MessageToPassenger || e.To == MessageToBoth {
+		to = append(to, a.passenger())
+	}
+	return send(EventAdminTripMessage, AdminTripMessagePayload{a.trip(), e.AdminID, e.To, e.Message}, to...)
+}
+
+// AdminTripJoin and AdminTripLeave follow one trip, in /admin.
+var AdminTripJoin = NewCall[TripRef, TripRef]("admin:trip:join")
+
+var AdminTripLeave = NewCall[TripRef, TripRef]("admin:trip:leave")
+
+// TripRef is the body of admin:trip:join and admin:trip:leave, and their answer.
+type TripRef struct {
+	TripID string `json:"tripId"`
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (r *TripRef) UnmarshalJSON(b []byte) error {
+	*r = TripRef{}
+	return jsonscan.Decode(b, jsonscan.Field{Name: "tripId", To: &r.TripID})
+}
+
+// Validate refuses a missing or overlong id.
+func (r TripRef) Validate() error {
+	var p problems
+	p.checkID("tripId", r.TripID)
+	return p.err()
+}
+
+func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
+	if len(s.trips()) >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
+		rt.limited("RoomsPerSocket")
+		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")
+	}
+	s.Join(TripRoom(in.TripID))
+	rt.audit(s, AdminTripJoin.name, "trip", in.TripID)
+	return in, nil
+}
+
+func (rt *Server) leaveTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
+	s.Leave(TripRoom(in.TripID))
+	rt.audit(s, AdminTripLeave.name, "trip", in.TripID)
+	return in, nil
+}
+
+// AdminDriversJoin and AdminDriversLeave turn the stream of all drivers'
+// positions on, as it is at connect, and off, in /admin.
+var AdminDriversJoin = NewCall[None, None]("admin:drivers:join")
+
+var AdminDriversLeave = NewCall[None, None]("admin:drivers:leave")
+
+func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error) {
+	s.Join(AdminDriversRoom)
+	rt.audit(s, AdminDriversJoin.name)
+	return None{}, nil
+}
+
+func (rt *Server) leaveDrivers(_ context.Context, s *Socket, _ None) (None, error) {
+	s.Leave(AdminDriversRoom)
+	rt.audit(s, AdminDriversLeave.name)
+	return None{}, nil
+}
+
+// audit logs who of the admins has asked for what.
+func (rt *Server) audit(s *Socket, event string, about ...any) {
+	attrs := append([]any{"event", event, "user", s.Identity().UserID, "socket", s.ID()}, about...)
+	rt.auditLog.Info("realtime: admin", attrs...)
+}
