@@ -67,7 +67,7 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 		return id, expiresAt, refuse(CodeInvalidToken)
 	case !claims.ExpiresAt.After(time.Now()):
 		return id, expiresAt, refuse(CodeTokenExpired)
-	case claims.Subject == "" || claims.SessionID == "":
+	case !validID(claims.Subject) || !validID(claims.SessionID):
 		return id, expiresAt, refuse(CodeMissingClaims)
 	}
 	if !ns.rt.pending.identify(h, ns.name, claims) {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/rodando/realtime/internal/triptable"
 )
 
 // DomainEvent is something that happened, named in the past tense. The built-in
@@ -20,7 +22,8 @@ import (
 // In all of them an empty string, a nil pointer and a zero time mean "absent".
 // PassengerID and DriverID of a trip event may be absent: the server fills them
 // in from earlier events of the trip or from PartyLookup. A zero At means the
-// envelope's time.
+// envelope's time. What happened later decides who takes part in a trip, and what
+// is over stays over, in whichever order events arrive.
 type DomainEvent interface {
 	// EventName is the event's name on the bus, such as "trip.requested".
 	EventName() string
@@ -42,12 +45,56 @@ type builtin interface {
 	deliver(a audience) []delivery
 }
 
-// subject is what the publisher needs of an event before it can map it.
+// subject is what the publisher needs of an event before it can map it, and what
+// it does then.
 type subject struct {
-	tripID  string      // empty when the event is not of a trip
-	parties TripParties // the ones named by the event itself
-	at      time.Time   // zero: the envelope's time
+	at     time.Time // zero: the envelope's time
+	userID string    // of an event of a user or driver
+	sid    string    // of an event of a login session
+	access access    // what it does to their sockets
+	change AccessChange
+	reason string // why
+
+	tripID     string         // empty when the event is not of a trip
+	parties    TripParties    // the ones named by the event itself
+	does       triptable.Kind // to the trip
+	needs      people         // whom it must reach
+	assignment string         // the assignment's id
+	offeredTo  string         // the driver of an assignment, who need not be the trip's
 }
+
+// aboutTrip is the subject of an event of a trip.
+func aboutTrip(does triptable.Kind, tripID, passengerID, driverID string, at time.Time, needs people) subject {
+	return subject{at: at, tripID: tripID, parties: TripParties{passengerID, driverID}, does: does, needs: needs}
+}
+
+// offer adds the assignment that the event is of, and its driver, who need not be
+// the trip's.
+func (s subject) offer(assignmentID, driverID string) subject {
+	s.assignment, s.offeredTo = assignmentID, driverID
+	return s
+}
+
+// access is what an event does to the sockets of a session or user, once they have
+// been told.
+type access uint8
+
+const (
+	leavesAccess   access = iota
+	revokesSession        // sid's sockets are disconnected
+	revokesUser           // userID's are
+	replaces              // sid's are closed, unless they renew themselves in time
+)
+
+// people are those whom an event of a trip must reach.
+type people uint8
+
+const (
+	itsPassenger people = 1 << iota
+	itsDriver
+	itsDriverIfAny // a trip that has no driver yet is no fault
+	offered        // subject.offeredTo
+)
 
 var errInvalidEvent = errors.New("invalid domain event")
 
@@ -142,11 +189,21 @@ func decodeDomain(name string, data []byte) (DomainEvent, error) {
 	return d.decode(data)
 }
 
-// checkDomain reports missing required fields of a built-in event; an event of
-// the host's own passes.
+// checkDomain reports missing required fields of a built-in event, and ids that
+// can't be one; an event of the host's own passes.
 func checkDomain(e DomainEvent) error {
-	if b, ok := e.(builtin); ok {
-		return b.check()
+	b, ok := e.(builtin)
+	if !ok {
+		return nil
+	}
+	if err := b.check(); err != nil {
+		return err
+	}
+	s := b.about()
+	for _, id := range [...]string{s.userID, s.sid, s.tripID, s.parties.PassengerID, s.parties.DriverID, s.assignment, s.offeredTo} {
+		if id != "" && !validID(id) {
+			return fmt.Errorf("%s: %w: an id is longer than %d bytes or contains NUL", e.EventName(), errInvalidEvent, maxID)
+		}
 	}
 	return nil
 }

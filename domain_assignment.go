@@ -9,6 +9,8 @@ package realtime
 import (
 	"fmt"
 	"time"
+
+	"github.com/rodando/realtime/internal/triptable"
 )
 
 // AssignmentOffered says that a trip was offered to a driver. He and the admins
@@ -33,7 +35,7 @@ type AssignmentOffered struct {
 func (AssignmentOffered) EventName() string  { return "trip.assignment.offered" }
 func (e AssignmentOffered) EventKey() string { return e.TripID }
 func (e AssignmentOffered) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
 }
 
 func (e AssignmentOffered) check() error {
@@ -66,7 +68,7 @@ func (e AssignmentAccepted) check() error {
 	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentAccepted) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
 }
 
 // AssignmentRejected says that a driver declined the offer. Only admins are told.
@@ -86,7 +88,7 @@ func (e AssignmentRejected) check() error {
 	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentRejected) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, "", e.At, 0).offer(e.AssignmentID, e.DriverID)
 }
 
 // AssignmentExpired says that a driver did not answer the offer in time. He and the
@@ -106,7 +108,7 @@ func (e AssignmentExpired) check() error {
 	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentExpired) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Releases, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
 }
 
 // AssignmentCancelled says that the offer was withdrawn. The driver and the admins
@@ -127,5 +129,5 @@ func (e AssignmentCancelled) check() error {
 	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentCancelled) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Releases, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
 }

@@ -5,6 +5,8 @@ package realtime
 import (
 	"fmt"
 	"time"
+
+	"github.com/rodando/realtime/internal/triptable"
 )
 
 // TripRequested says that a passenger asked for a ride; At is when. The passenger
@@ -22,7 +24,7 @@ func (TripRequested) EventName() string  { return "trip.requested" }
 func (e TripRequested) EventKey() string { return e.TripID }
 func (e TripRequested) check() error     { return missing(e, "tripId", e.TripID) }
 func (e TripRequested) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }
 
 // TripAssigningStarted says that the search for a driver began. The passenger and
@@ -37,32 +39,33 @@ func (TripAssigningStarted) EventName() string  { return "trip.assigning.started
 func (e TripAssigningStarted) EventKey() string { return e.TripID }
 func (e TripAssigningStarted) check() error     { return missing(e, "tripId", e.TripID) }
 func (e TripAssigningStarted) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }
 
 // DriverAssigned says that the trip has its driver. The passenger is told with the
 // cards of driver and vehicle, the driver with the card of the passenger, the
 // admins with the latter too; the sockets of both people enter the trip's room.
 type DriverAssigned struct {
-	TripID      string         `json:"tripId"`
-	PassengerID string         `json:"passengerId,omitempty"`
-	DriverID    string         `json:"driverId,omitempty"`
-	VehicleID   string         `json:"vehicleId,omitempty"`
-	Driver      *DriverCard    `json:"driver,omitempty"`
-	Vehicle     *VehicleCard   `json:"vehicle,omitempty"`
-	Passenger   *PassengerCard `json:"passenger,omitempty"`
-	At          time.Time      `json:"at,omitzero"`
+	TripID       string         `json:"tripId"`
+	AssignmentID string         `json:"assignmentId,omitempty"` // empty: that of AssignmentAccepted
+	PassengerID  string         `json:"passengerId,omitempty"`
+	DriverID     string         `json:"driverId,omitempty"`
+	VehicleID    string         `json:"vehicleId,omitempty"`
+	Driver       *DriverCard    `json:"driver,omitempty"`
+	Vehicle      *VehicleCard   `json:"vehicle,omitempty"`
+	Passenger    *PassengerCard `json:"passenger,omitempty"`
+	At           time.Time      `json:"at,omitzero"`
 }
 
 func (DriverAssigned) EventName() string  { return "trip.driver.assigned" }
 func (e DriverAssigned) EventKey() string { return e.TripID }
 func (e DriverAssigned) check() error     { return missing(e, "tripId", e.TripID) }
 func (e DriverAssigned) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
 }
 
 // NoDriversFound says that nobody took the trip. The passenger and the admins are
-// told.
+// told. The trip is over until an event that happened later opens it again.
 type NoDriversFound struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
@@ -74,7 +77,7 @@ func (NoDriversFound) EventName() string  { return "trip.no_drivers_found" }
 func (e NoDriversFound) EventKey() string { return e.TripID }
 func (e NoDriversFound) check() error     { return missing(e, "tripId", e.TripID) }
 func (e NoDriversFound) about() subject {
-	return subject{e.TripID, TripParties{PassengerID: e.PassengerID}, e.At}
+	return aboutTrip(triptable.Suspends, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }
 
 // ArrivingStarted says that the accepted driver set out. Passenger, driver and
@@ -90,7 +93,7 @@ func (ArrivingStarted) EventName() string  { return "trip.arriving.started" }
 func (e ArrivingStarted) EventKey() string { return e.TripID }
 func (e ArrivingStarted) check() error     { return missing(e, "tripId", e.TripID) }
 func (e ArrivingStarted) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
 
 // DriverEnRoute says where the driver is on his way to the pickup and how long it
@@ -108,7 +111,7 @@ func (DriverEnRoute) EventName() string  { return "trip.driver.en_route" }
 func (e DriverEnRoute) EventKey() string { return e.TripID }
 func (e DriverEnRoute) check() error     { return missing(e, "tripId", e.TripID) }
 func (e DriverEnRoute) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
 
 // DriverArrivedPickup says that the driver waits at the pickup. Passenger, driver
@@ -124,7 +127,7 @@ func (DriverArrivedPickup) EventName() string  { return "trip.driver.arrived_pic
 func (e DriverArrivedPickup) EventKey() string { return e.TripID }
 func (e DriverArrivedPickup) check() error     { return missing(e, "tripId", e.TripID) }
 func (e DriverArrivedPickup) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
 
 // TripStarted says that the ride began. Passenger, driver and admins are told.
@@ -139,7 +142,7 @@ func (TripStarted) EventName() string  { return "trip.started" }
 func (e TripStarted) EventKey() string { return e.TripID }
 func (e TripStarted) check() error     { return missing(e, "tripId", e.TripID) }
 func (e TripStarted) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
 
 // TripCompleted says that the ride ended. Passenger, driver and admins are told;
@@ -157,7 +160,7 @@ func (TripCompleted) EventName() string  { return "trip.completed" }
 func (e TripCompleted) EventKey() string { return e.TripID }
 func (e TripCompleted) check() error     { return missing(e, "tripId", e.TripID) }
 func (e TripCompleted) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Ends, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
 
 // CancelledBy says who cancelled a trip.
@@ -185,7 +188,7 @@ type TripCancelled struct {
 func (TripCancelled) EventName() string  { return "trip.cancelled" }
 func (e TripCancelled) EventKey() string { return e.TripID }
 func (e TripCancelled) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Ends, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriverIfAny)
 }
 
 func (e TripCancelled) check() error {
@@ -215,7 +218,7 @@ func (WaitingSurchargeApplied) EventName() string  { return "trip.waiting_surcha
 func (e WaitingSurchargeApplied) EventKey() string { return e.TripID }
 func (e WaitingSurchargeApplied) check() error     { return missing(e, "tripId", e.TripID) }
 func (e WaitingSurchargeApplied) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
 
 // AdminTripAction says that an admin intervened in a trip; Action is the host's own
@@ -236,7 +239,7 @@ func (e AdminTripAction) check() error {
 	return missing(e, "tripId", e.TripID, "adminId", e.AdminID, "action", e.Action)
 }
 func (e AdminTripAction) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, 0)
 }
 
 // MessageTo says which people of a trip an admin's message is for.
@@ -264,7 +267,14 @@ type AdminTripMessage struct {
 func (AdminTripMessage) EventName() string  { return "admin.trip.message_sent" }
 func (e AdminTripMessage) EventKey() string { return e.TripID }
 func (e AdminTripMessage) about() subject {
-	return subject{e.TripID, TripParties{e.PassengerID, e.DriverID}, e.At}
+	s := aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, 0)
+	if e.To == MessageToDriver || e.To == MessageToBoth {
+		s.needs |= itsDriver
+	}
+	if e.To == MessageToPassenger || e.To == MessageToBoth {
+		s.needs |= itsPassenger
+	}
+	return s
 }
 
 func (e AdminTripMessage) check() error {

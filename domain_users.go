@@ -12,7 +12,7 @@ type DriverStatusChanged struct{ Availability }
 func (DriverStatusChanged) EventName() string  { return "driver_availability.status_updated" }
 func (e DriverStatusChanged) EventKey() string { return e.DriverID }
 func (e DriverStatusChanged) check() error     { return missing(e, "driverId", e.DriverID) }
-func (e DriverStatusChanged) about() subject   { return subject{} }
+func (e DriverStatusChanged) about() subject   { return subject{userID: e.DriverID} }
 
 // DriverLocationChanged says that a driver moved, when that did not come in
 // over a socket. He, the admins who watch drivers, and whoever follows the trip
@@ -22,7 +22,7 @@ type DriverLocationChanged struct{ LocationUpdate }
 func (DriverLocationChanged) EventName() string  { return "driver_availability.location_updated" }
 func (e DriverLocationChanged) EventKey() string { return e.DriverID }
 func (e DriverLocationChanged) check() error     { return missing(e, "driverId", e.DriverID) }
-func (e DriverLocationChanged) about() subject   { return subject{} }
+func (e DriverLocationChanged) about() subject   { return subject{userID: e.DriverID} }
 
 // DriverTripChanged says that a driver's current trip was set or cleared, when
 // that did not come in over a socket. He and the admins who watch drivers are
@@ -32,7 +32,7 @@ type DriverTripChanged struct{ DriverTrip }
 func (DriverTripChanged) EventName() string  { return "driver_availability.trip_updated" }
 func (e DriverTripChanged) EventKey() string { return e.DriverID }
 func (e DriverTripChanged) check() error     { return missing(e, "driverId", e.DriverID) }
-func (e DriverTripChanged) about() subject   { return subject{} }
+func (e DriverTripChanged) about() subject   { return subject{userID: e.DriverID} }
 
 // UserLoggedIn says that a user opened a login session. All admins are told in
 // full, the user's other sockets in his own namespace get the session's id.
@@ -48,7 +48,7 @@ type UserLoggedIn struct {
 func (UserLoggedIn) EventName() string  { return "auth.user.logged_in" }
 func (e UserLoggedIn) EventKey() string { return e.UserID }
 func (e UserLoggedIn) check() error     { return missing(e, "userId", e.UserID, "sid", e.SID) }
-func (e UserLoggedIn) about() subject   { return subject{at: e.At} }
+func (e UserLoggedIn) about() subject   { return subject{at: e.At, userID: e.UserID} }
 
 // SessionRefreshed says that a login session was replaced by a new one. The
 // user's sockets are told, in every namespace; those still in the old session
@@ -62,7 +62,13 @@ type SessionRefreshed struct {
 
 func (SessionRefreshed) EventName() string  { return "auth.session.refreshed" }
 func (e SessionRefreshed) EventKey() string { return e.UserID }
-func (e SessionRefreshed) about() subject   { return subject{at: e.At} }
+func (e SessionRefreshed) about() subject {
+	s := subject{at: e.At, userID: e.UserID, sid: e.OldSID}
+	if e.OldSID != e.NewSID {
+		s.access = replaces
+	}
+	return s
+}
 func (e SessionRefreshed) check() error {
 	return missing(e, "userId", e.UserID, "oldSid", e.OldSID, "newSid", e.NewSID)
 }
@@ -89,7 +95,9 @@ type UserAccessChanged struct {
 func (UserAccessChanged) EventName() string  { return "auth.user.access_changed" }
 func (e UserAccessChanged) EventKey() string { return e.UserID }
 func (e UserAccessChanged) check() error     { return missing(e, "userId", e.UserID) }
-func (e UserAccessChanged) about() subject   { return subject{at: e.At} }
+func (e UserAccessChanged) about() subject {
+	return subject{at: e.At, userID: e.UserID, access: revokesUser, change: e.Change, reason: e.Reason}
+}
 
 // SessionRevoked says that a login session ended. The session's sockets and the
 // user's others are told, in every namespace; then the session's are
@@ -103,7 +111,9 @@ type SessionRevoked struct {
 
 func (SessionRevoked) EventName() string { return "auth.session.revoked" }
 func (e SessionRevoked) check() error    { return missing(e, "sid", e.SID) }
-func (e SessionRevoked) about() subject  { return subject{at: e.At} }
+func (e SessionRevoked) about() subject {
+	return subject{at: e.At, userID: e.UserID, sid: e.SID, access: revokesSession, reason: e.Reason}
+}
 func (e SessionRevoked) EventKey() string {
 	if e.UserID != "" {
 		return e.UserID

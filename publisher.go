@@ -5,33 +5,44 @@ package realtime
 import (
 	"cmp"
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/rodando/realtime/internal/triptable"
 	"github.com/rodando/realtime/internal/wheel"
 )
 
 // publisher handles the bus's events, one at a time for each key.
 type publisher struct {
-	rt     *Server
-	trips  tripTable
-	seen   recentIDs
-	asking gate // questions to Options.Parties
+	rt      *Server
+	trips   *triptable.Table
+	seen    recentIDs
+	parties partyQueues
 }
 
 func newPublisher(rt *Server) *publisher {
-	p := &publisher{rt: rt}
-	p.asking.max = int64(maxLost * rt.opts.RepoConcurrency)
+	p := &publisher{rt: rt, trips: triptable.New(time.Now)}
+	p.parties.init(p)
 	p.seen.size = rt.opts.Limits.RememberedEvents
 	rt.Admin().OnServerEmit(tripSync, p.synced)
 	rt.Admin().OnServerEmit(presenceGone, rt.presence.contradict)
 	return p
 }
 
-// handle is the subscription: one event, from the bus to the sockets.
+// received is an event that came from the bus.
+type received struct {
+	DomainEvent
+	env   Envelope
+	about subject
+	at    time.Time // when it happened
+	err   error     // what is wrong with it: it is not sent
+}
+
+// handle is the subscription: one event, from the bus to the sockets. It does not
+// wait for the host, but for a moment for Options.Parties: on a bus that delivers
+// one event after the other the next one may be a ban.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if isPresence(env.Name) { // a server's own, and for no client: there are as many as handshakes
 		return nil
@@ -52,77 +63,135 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if e == nil {
 		return nil
 	}
-	about := subjectOf(e)
-	parties := p.learn(ctx, e, about)
-	if err == nil {
-		p.before(e, about, parties)
-		p.emit(e, env, parties)
-	}
-	p.after(e, about, parties)
-	if f := p.rt.opts.Trace.Delivered; f != nil && err == nil {
-		f(env.Name, time.Since(env.At))
+	r := &received{DomainEvent: e, env: env, about: subjectOf(e), err: err}
+	r.at = or(r.about.at, env.At)
+	if r.about.tripID != "" {
+		p.parties.pass(ctx, r)
+	} else {
+		p.publish(r)
 	}
 	return nil
 }
 
-// learn returns the people of the event's trip: those whom the event names,
-// else those known from earlier events, else those of Options.Parties.
-func (p *publisher) learn(ctx context.Context, e DomainEvent, about subject) TripParties {
-	if about.tripID == "" {
-		return TripParties{}
-	}
-	parties := p.trips.learn(about.tripID, about.parties)
-	if parties.PassengerID != "" && parties.DriverID != "" || p.rt.opts.Parties == nil {
-		return parties
-	}
-	found, err := p.findParties(ctx, about.tripID)
-	if err != nil {
-		if !errors.Is(err, ErrNotFound) {
-			p.rt.log.Error("realtime: trip's parties not found; those known are told", "event", e.EventName(), "trip", about.tripID, "error", err)
+// publish sends an event that is of no trip, and does what it does to sessions.
+func (p *publisher) publish(r *received) {
+	if r.err == nil {
+		if l, ok := r.DomainEvent.(DriverLocationChanged); ok {
+			p.emitLocation(l.LocationUpdate, r.env.ID, p.trips.Of(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}), p.to)
+			p.delivered(r)
+			return
 		}
-		return parties
+		p.emit(r, TripParties{})
 	}
-	found.PassengerID = or(parties.PassengerID, found.PassengerID)
-	found.DriverID = or(parties.DriverID, found.DriverID)
-	return found
-}
-
-// findParties asks Options.Parties, without waiting longer for a host that does
-// not heed ctx: the events behind this one would wait too. Of such questions only
-// so many are left under way.
-func (p *publisher) findParties(ctx context.Context, tripID string) (TripParties, error) {
-	return inTime(ctx, p.rt.opts.RepoTimeout, &p.asking, func(ctx context.Context) (TripParties, error) {
-		return p.rt.opts.Parties.FindParties(ctx, tripID)
-	})
-}
-
-// before puts the people of a trip into its room, so that they hear the event
-// that assigns it.
-func (p *publisher) before(e DomainEvent, about subject, parties TripParties) {
-	switch e.(type) {
-	case DriverAssigned, AssignmentAccepted:
-		p.change(tripChange{TripID: about.tripID, PassengerID: parties.PassengerID, DriverID: parties.DriverID})
+	switch about := r.about; about.access {
+	case revokesSession:
+		p.rt.auditLog.Info("realtime: session revoked, its sockets end", "user", about.userID, "reason", about.reason)
+		p.everywhere(func(*Namespace) Room { return SessionRoom(about.sid) }, Broadcast.Disconnect)
+	case revokesUser:
+		p.rt.auditLog.Info("realtime: user's access changed, their sockets end", "user", about.userID, "change", about.change, "reason", about.reason)
+		p.everywhere(func(ns *Namespace) Room { return ownRoom(ns.name, about.userID) }, Broadcast.Disconnect)
+	case replaces:
+		p.expireLater(about.sid)
+	}
+	if r.err == nil {
+		p.delivered(r)
 	}
 }
 
-func (p *publisher) emit(e DomainEvent, env Envelope, parties TripParties) {
-	if l, ok := e.(DriverLocationChanged); ok {
-		p.emitLocation(l.LocationUpdate, env.ID, p.trips.of(DriverRoom(l.DriverID)), p.to)
+// publishTrip sends an event of a trip. Who enters its room does so before, who
+// leaves it after. looked is what Options.Parties answered.
+func (p *publisher) publishTrip(r *received, looked TripParties) {
+	about := r.about
+	if r.err != nil && about.does != triptable.Ends && about.does != triptable.Releases || !validID(about.tripID) {
 		return
 	}
+	change := triptable.Event{
+		Kind: about.does, Trip: about.tripID, At: p.trips.Time(r.at),
+		Passenger: or(about.parties.PassengerID, looked.PassengerID), Assignment: about.assignment,
+	}
+	switch about.does {
+	case triptable.Assigns:
+		change.Driver = cmp.Or(about.parties.DriverID, looked.DriverID, p.trips.Known(about.tripID).Driver)
+	case triptable.Releases:
+		change.Driver = about.offeredTo
+	}
+	res := p.trips.Apply(change)
+	if res.Outdated {
+		p.outdated(r)
+		return
+	}
+	apply := func() {
+		if res.Changed {
+			p.share(change)
+		}
+		p.move(about.tripID, res.Moves)
+	}
+	if about.does <= triptable.Assigns {
+		apply()
+	} else {
+		defer apply()
+	}
+	if r.err != nil {
+		return
+	}
+	parties := TripParties{
+		PassengerID: cmp.Or(about.parties.PassengerID, res.Parties.Passenger, looked.PassengerID),
+		DriverID:    cmp.Or(about.parties.DriverID, res.Parties.Driver, looked.DriverID),
+	}
+	p.unaddressed(r, parties)
+	p.emit(r, parties)
+	p.delivered(r)
+}
+
+// outdated reports an event that is not sent, because what is known is newer.
+func (p *publisher) outdated(r *received) {
+	if f := p.rt.opts.Trace.Outdated; f != nil {
+		f(r.env.Name)
+	}
+	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
+}
+
+// unaddressed reports whom an event must reach and who is not known.
+func (p *publisher) unaddressed(r *received, known TripParties) {
+	var unknown []string
+	if r.about.needs&itsPassenger != 0 && known.PassengerID == "" {
+		unknown = append(unknown, "passenger")
+	}
+	if r.about.needs&itsDriver != 0 && known.DriverID == "" || r.about.needs&offered != 0 && r.about.offeredTo == "" {
+		unknown = append(unknown, "driver")
+	}
+	if unknown == nil {
+		return
+	}
+	if f := p.rt.opts.Trace.Unaddressed; f != nil {
+		for _, who := range unknown {
+			f(r.env.Name, who)
+		}
+	}
+	p.rt.log.Warn("realtime: event not sent to all of the trip's people: not all are known",
+		"event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "unknown", unknown)
+}
+
+func (p *publisher) delivered(r *received) {
+	if f := p.rt.opts.Trace.Delivered; f != nil {
+		f(r.env.Name, time.Since(r.env.At))
+	}
+}
+
+func (p *publisher) emit(r *received, parties TripParties) {
 	var namespaces []string
 	p.rt.each(func(ns *Namespace) {
 		if !ns.opts.Anonymous {
 			namespaces = append(namespaces, ns.name)
 		}
 	})
-	for _, d := range deliveries(e, env.ID, env.At, parties, p.rt.opts.AdminTripsByRoom, namespaces) {
+	for _, d := range deliveries(r.DomainEvent, r.env.ID, r.env.At, parties, p.rt.opts.AdminTripsByRoom, namespaces) {
 		p.deliver(d, p.to(d.namespace, d.rooms...))
 	}
 }
 
 // emitLocation emits a driver's position, of which only the newest matters to
-// each of his audiences.
+// each audience.
 func (p *publisher) emitLocation(u LocationUpdate, id string, trips []string, to func(namespace string, rooms ...Room) Broadcast) {
 	for _, d := range locationDeliveries(u, id, trips) {
 		b := to(d.namespace, d.rooms...)
@@ -144,28 +213,6 @@ func (p *publisher) deliver(d delivery, to Broadcast) {
 	}
 	if err != nil {
 		p.rt.log.Error("realtime: event not emitted", "namespace", d.namespace, "event", d.event, "error", err)
-	}
-}
-
-// after does what follows the event for those who were told of it.
-func (p *publisher) after(e DomainEvent, about subject, parties TripParties) {
-	switch e := e.(type) {
-	case TripCompleted, TripCancelled:
-		p.change(tripChange{TripID: about.tripID, Ended: true})
-	case AssignmentCancelled:
-		p.unassign(e.TripID, e.DriverID)
-	case AssignmentExpired:
-		p.unassign(e.TripID, e.DriverID)
-	case SessionRevoked:
-		p.rt.auditLog.Info("realtime: session revoked, its sockets end", "user", e.UserID, "reason", e.Reason)
-		p.everywhere(func(*Namespace) Room { return SessionRoom(e.SID) }, Broadcast.Disconnect)
-	case UserAccessChanged:
-		p.rt.auditLog.Info("realtime: user's access changed, his sockets end", "user", e.UserID, "change", e.Change, "reason", e.Reason)
-		p.everywhere(func(ns *Namespace) Room { return ownRoom(ns.name, e.UserID) }, Broadcast.Disconnect)
-	case SessionRefreshed:
-		if e.OldSID != e.NewSID {
-			p.expireLater(e.OldSID)
-		}
 	}
 }
 

@@ -72,12 +72,15 @@ type SessionRepo interface {
 }
 
 // TripLookup is optional: it tells a socket that connects while a trip runs
-// which trip rooms to join. Without one the server knows the trips that it saw
-// on the bus since it started.
+// which trip rooms to join. Its answer decides, but for what the bus has said
+// within the last five seconds, which it need not know yet, and for trips that the
+// bus has said are over. Without one the server knows the trips that it saw on the
+// bus since it started.
 //
 // ActiveTrips may block, within ctx, and is called concurrently. It returns the
 // ids of the trips that the user, driver or passenger, takes part in now: none
-// is no error. An error refuses the handshake with CodeUnavailable.
+// is no error. An error refuses the handshake with CodeUnavailable, and so do more
+// than 1000 trips and an id that is empty, longer than 256 bytes or has a NUL in it.
 type TripLookup interface {
 	ActiveTrips(ctx context.Context, userID string) ([]string, error)
 }
@@ -90,7 +93,10 @@ type TripParties struct{ PassengerID, DriverID string }
 // an earlier event of the trip.
 //
 // FindParties may block, within ctx, and is called concurrently. An unknown
-// trip is ErrNotFound.
+// trip is ErrNotFound. What it answers is kept: the passenger with the trip, the
+// driver for 30 s. While it is asked the trip's events wait, and no others. A trip
+// for which it did not answer within Options.RepoTimeout is left alone for 10 s, at
+// most 5 min when that goes on, and its events go to those who are known.
 type PartyLookup interface {
 	FindParties(ctx context.Context, tripID string) (TripParties, error)
 }
@@ -141,7 +147,10 @@ type Envelope struct {
 // Publish may block, within ctx, and is called concurrently; nil means that the
 // bus has taken the event. Subscribe registers a handler that is called for
 // every event published afterwards: one at a time and in order for each Key,
-// concurrently across keys. A handler's error is the bus's to retry or drop.
+// concurrently across keys. A handler's error is the bus's to retry or drop. The
+// server's handler does not wait for other services, so a bus may deliver one event
+// after the other: an event that waits for PartyLookup longer than 50 ms counts as
+// handled before it is sent, and is lost if the process ends before that.
 // The returned function ends the subscription and waits for running handlers.
 type EventBus interface {
 	Publish(ctx context.Context, e Envelope) error

@@ -46,7 +46,7 @@ func TestAdminsAreAudited(t *testing.T) {
 		lines = j.lines(t, "realtime: session revoked, its sockets end")
 		require.Len(t, lines, 1)
 		require.Equal(t, "stolen", lines[0]["reason"])
-		lines = j.lines(t, "realtime: user's access changed, his sockets end")
+		lines = j.lines(t, "realtime: user's access changed, their sockets end")
 		require.Len(t, lines, 2)
 		require.Equal(t, "d1", lines[0]["user"])
 		require.Equal(t, "banned by a1", lines[0]["reason"])

@@ -77,6 +77,7 @@ func (rt *Server) endBus(ctx context.Context) error {
 	if rt.unbus != nil {
 		errs = append(errs, unfinished("a domain event is being handled", await(ctx, rt.unbus)))
 	}
+	errs = append(errs, unfinished("domain events wait for Options.Parties", rt.publisher.parties.stop(ctx)))
 	return errors.Join(errs...)
 }
 

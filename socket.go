@@ -181,10 +181,13 @@ func decodeAck[Out any](event string, ack Raw) (out Out, err error) {
 	return out, nil
 }
 
+// names returns the names of the rooms, without those that are nobody's.
 func names(rooms []Room) []string {
-	out := make([]string, len(rooms))
-	for i, r := range rooms {
-		out[i] = r.name
+	out := make([]string, 0, len(rooms))
+	for _, r := range rooms {
+		if r.name != "" {
+			out = append(out, r.name)
+		}
 	}
 	return out
 }

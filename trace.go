@@ -28,6 +28,14 @@ type Trace struct {
 	// Delivered is called when a domain event of the bus was emitted, with the
 	// time since it was published.
 	Delivered func(event string, age time.Duration)
+	// Outdated is called when a domain event of a trip was not emitted because
+	// something newer is known: the trip is over, or another driver was assigned
+	// later.
+	Outdated func(event string)
+	// Unaddressed is called when a domain event of a trip did not reach one of the
+	// people whom it must reach, because nothing has said who that is. Who is
+	// "passenger" or "driver".
+	Unaddressed func(event, who string)
 }
 
 func (rt *Server) limited(which string) {

@@ -31,6 +31,8 @@ func (p *problems) checkID(field, id string) {
 		p.add("is required", field)
 	case len(id) > maxID:
 		p.add(fmt.Sprintf("must have at most %d bytes", maxID), field)
+	case !validID(id):
+		p.add("must have no NUL", field)
 	}
 }
 

@@ -1,0 +1,376 @@
+// Who takes part in a trip, by events in and out of order.
+
+package triptable_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/triptable"
+)
+
+// world is a table and its clock.
+type world struct {
+	*triptable.Table
+	now time.Time
+}
+
+func newWorld() *world {
+	w := &world{now: time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)}
+	w.Table = triptable.New(func() time.Time { return w.now })
+	return w
+}
+
+// at is a moment in seconds from now.
+func (w *world) at(seconds int) time.Time { return w.now.Add(time.Duration(seconds) * time.Second) }
+
+func driver(id string) triptable.Person    { return triptable.Person{Driver: true, ID: id} }
+func passenger(id string) triptable.Person { return triptable.Person{ID: id} }
+
+func (w *world) assign(trip, driver, passenger string, at time.Time) triptable.Result {
+	return w.Apply(triptable.Event{Kind: triptable.Assigns, Trip: trip, Driver: driver, Passenger: passenger, At: at})
+}
+
+func (w *world) accept(trip, assignment, driver string, at time.Time) triptable.Result {
+	return w.Apply(triptable.Event{Kind: triptable.Assigns, Trip: trip, Assignment: assignment, Driver: driver, At: at})
+}
+
+func (w *world) release(trip, assignment, driver string, at time.Time) triptable.Result {
+	return w.Apply(triptable.Event{Kind: triptable.Releases, Trip: trip, Assignment: assignment, Driver: driver, At: at})
+}
+
+func (w *world) say(kind triptable.Kind, trip, passenger string, at time.Time) triptable.Result {
+	return w.Apply(triptable.Event{Kind: kind, Trip: trip, Passenger: passenger, At: at})
+}
+
+var always time.Time
+
+func TestTable_KnowsThePeople(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	require.Equal(t, triptable.Result{}, w.say(triptable.Opens, "t1", "", w.now))
+	require.Zero(t, w.Len(), "an event that names nobody is nothing to remember")
+	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.say(triptable.Opens, "t1", "p1", w.now).Parties)
+	require.Empty(t, w.Of(passenger("p1"), always), "it has no driver yet")
+
+	res := w.assign("t1", "d1", "", w.now)
+	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d1"}, res.Parties)
+	require.Equal(t, triptable.Moves{Driver: "d1", Passenger: "p1"}, res.Moves)
+	require.True(t, res.Changed)
+	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always))
+	require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always))
+	res = w.assign("t1", "d1", "p1", w.now)
+	require.False(t, res.Changed)
+	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always), "once")
+	w.assign("t2", "d1", "p2", w.now)
+	require.ElementsMatch(t, []string{"t1", "t2"}, w.Of(driver("d1"), always))
+
+	w.assign("t1", "d2", "", w.now)
+	require.Equal(t, []string{"t2"}, w.Of(driver("d1"), always))
+	require.True(t, w.Left("t1", driver("d1"), always))
+	require.False(t, w.Left("t1", driver("d2"), always))
+	require.False(t, w.Left("t1", passenger("p1"), always))
+
+	res = w.say(triptable.Ends, "t1", "", w.now)
+	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d2"}, res.Parties, "those whom its end concerns")
+	require.Equal(t, triptable.Moves{Everybody: true}, res.Moves)
+	w.say(triptable.Ends, "t2", "", w.now)
+	w.say(triptable.Ends, "never seen", "", w.now)
+	require.Zero(t, w.Len())
+	for _, id := range []string{"t1", "t2", "never seen"} {
+		require.True(t, w.Left(id, driver("d1"), always))
+	}
+	require.Empty(t, w.Of(driver("d1"), always))
+}
+
+// An end is final, whatever its time, and whatever comes later.
+func TestTable_EndIsFinal(t *testing.T) {
+	t.Parallel()
+	for _, age := range []time.Duration{0, time.Minute, 20 * time.Hour, triptable.Memory, 40 * time.Hour, 100 * time.Hour} {
+		for _, ended := range []int{-10, 10} { // before the assignment, by its own time, or after it
+			w := newWorld()
+			begun := w.now
+			w.assign("t1", "d1", "p1", begun)
+			w.say(triptable.Ends, "t1", "", w.at(ended))
+			for day := time.Duration(0); day < age; day += 12 * time.Hour { // others end too
+				w.now = begun.Add(day)
+				w.say(triptable.Ends, fmt.Sprint("other", day), "", w.now)
+			}
+			w.now = begun.Add(age)
+			for _, kind := range []triptable.Kind{triptable.Assigns, triptable.Opens, triptable.Suspends} {
+				if age > triptable.Memory && kind != triptable.Assigns {
+					continue // forgotten, and puts nobody into a room
+				}
+				res := w.Apply(triptable.Event{Kind: kind, Trip: "t1", At: begun, Driver: "d1", Passenger: "p1"})
+				require.True(t, res.Outdated, "kind %d after %v", kind, age)
+				require.Empty(t, res.Moves)
+			}
+			require.Empty(t, w.Of(driver("d1"), always))
+			require.Zero(t, w.Len())
+			if age <= triptable.Memory {
+				require.True(t, w.assign("t1", "d1", "p1", w.now).Outdated, "a newer time does not open it either")
+				require.False(t, w.say(triptable.Notes, "t1", "p1", w.now).Outdated, "what shows no ride is shown")
+				require.False(t, w.release("t1", "as1", "d1", w.now).Outdated)
+				again := w.say(triptable.Ends, "t1", "", w.now)
+				require.False(t, again.Outdated)
+				require.False(t, again.Changed)
+				require.Zero(t, w.Len())
+			}
+		}
+	}
+}
+
+func TestTable_NewerAssignmentDecides(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.assign("t1", "d1", "p1", w.at(1))
+	w.assign("t1", "d2", "p1", w.at(2))
+	require.True(t, w.assign("t1", "d1", "p1", w.at(1)).Outdated)
+	require.Equal(t, "d2", w.Known("t1").Driver)
+	require.False(t, w.assign("t1", "d1", "p1", w.at(3)).Outdated)
+	require.Equal(t, "d1", w.Known("t1").Driver)
+
+	// One driver, told of by two events that happened the other way round.
+	require.False(t, w.accept("t2", "as1", "d1", w.at(5)).Outdated)
+	require.False(t, w.assign("t2", "d1", "p1", w.at(4)).Outdated)
+	// The other order.
+	require.False(t, w.assign("t3", "d1", "p1", w.at(5)).Outdated)
+	require.False(t, w.accept("t3", "as1", "d1", w.at(4)).Outdated)
+	require.Equal(t, "d1", w.release("t3", "as1", "d1", w.at(6)).Moves.Leaves)
+
+	// A driver who was taken off stays off, and so does one from before them.
+	w.assign("t4", "d0", "p1", w.at(1))
+	w.accept("t4", "as1", "d1", w.at(2))
+	w.release("t4", "as1", "d1", w.at(4))
+	require.True(t, w.accept("t4", "as1", "d1", w.at(2)).Outdated)
+	require.True(t, w.assign("t4", "d1", "", w.at(3)).Outdated)
+	require.True(t, w.assign("t4", "d0", "", w.at(1)).Outdated)
+	require.Empty(t, w.Known("t4").Driver)
+	// Another assignment is not held to when the last one ended.
+	require.False(t, w.accept("t4", "as2", "d2", w.at(3)).Outdated)
+
+	// An event of the far future counts as of now, and can be followed.
+	w.assign("t5", "d1", "p1", w.now.Add(1000*time.Hour))
+	require.False(t, w.assign("t5", "d2", "p1", w.now).Outdated)
+}
+
+func TestTable_ReleaseIsOfAnAssignment(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		assignment, driver string
+		at                 int
+		leaves             bool
+	}{
+		"the one that put the driver on": {"as2", "d1", 20, true},
+		"though it names no driver":      {"as2", "", 20, true},
+		"an older offer to the driver":   {"as1", "d1", 20, false},
+		"another's":                      {"as3", "d2", 20, false},
+		"older than the acceptance":      {"as2", "d1", 5, false},
+	} {
+		for _, both := range []bool{false, true} {
+			w := newWorld()
+			w.say(triptable.Opens, "t1", "p1", w.at(0))
+			w.accept("t1", "as2", "d1", w.at(10))
+			if both {
+				w.assign("t1", "d1", "p1", w.at(11))
+				if c.at < 10 {
+					c.at = 10
+				}
+			}
+			res := w.release("t1", c.assignment, c.driver, w.at(c.at))
+			require.Equal(t, c.leaves, res.Moves.Leaves == "d1", name)
+			require.Equal(t, c.leaves, w.Known("t1").Driver == "", name)
+			require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always), "the trip runs on")
+		}
+	}
+	// Where nothing has said which assignment it was, the driver decides.
+	w := newWorld()
+	w.assign("t1", "d1", "p1", w.at(10))
+	require.Empty(t, w.release("t1", "as1", "d2", w.at(20)).Moves)
+	require.Empty(t, w.release("t1", "as1", "d1", w.at(9)).Moves)
+	require.Equal(t, "d1", w.release("t1", "as1", "d1", w.at(20)).Moves.Leaves)
+
+	// A release that comes first is known when the older acceptance comes.
+	w.say(triptable.Opens, "t2", "p1", w.at(0))
+	for n := range 5 {
+		w.release("t2", fmt.Sprint("as", n), fmt.Sprint("d", n), w.at(20))
+	}
+	require.True(t, w.accept("t2", "as1", "d1", w.at(10)).Outdated)
+	require.False(t, w.accept("t2", "as7", "d7", w.at(10)).Outdated)
+}
+
+func TestTable_PassengerIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.say(triptable.Opens, "t1", "p1", w.at(1))
+	require.Empty(t, w.say(triptable.Opens, "t1", "p2", w.at(2)).Moves, "nobody is in the room yet")
+	w.assign("t1", "d1", "", w.at(3))
+	res := w.say(triptable.Notes, "t1", "p3", w.at(4))
+	require.Equal(t, triptable.Moves{Passenger: "p3"}, res.Moves)
+	require.True(t, res.Changed)
+	require.Empty(t, w.Of(passenger("p2"), always))
+	require.Equal(t, []string{"t1"}, w.Of(passenger("p3"), always))
+	require.True(t, w.Left("t1", passenger("p2"), always))
+	require.False(t, w.Left("t1", passenger("p3"), always))
+	w.say(triptable.Notes, "t1", "p2", w.at(2))
+	require.Equal(t, "p3", w.Known("t1").Passenger, "what is older changes nothing")
+}
+
+// A search that found no driver may begin again, with what happens later.
+func TestTable_NoDriverFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.say(triptable.Opens, "t1", "p1", w.at(0))
+	w.accept("t1", "as1", "d1", w.at(1))
+	require.True(t, w.say(triptable.Suspends, "t1", "", w.at(0)).Outdated, "a driver was found since")
+	res := w.say(triptable.Suspends, "t1", "", w.at(10))
+	require.Equal(t, triptable.Moves{People: true}, res.Moves)
+	require.Equal(t, "p1", res.Parties.Passenger)
+	require.True(t, w.Left("t1", passenger("p1"), always))
+	require.Empty(t, w.Of(driver("d1"), always))
+	require.True(t, w.say(triptable.Opens, "t1", "p1", w.at(5)).Outdated)
+	require.True(t, w.accept("t1", "as2", "d2", w.at(5)).Outdated)
+	require.False(t, w.say(triptable.Suspends, "t1", "", w.at(9)).Outdated, "said twice")
+	require.Equal(t, "p1", w.say(triptable.Notes, "t1", "", w.at(0)).Parties.Passenger)
+
+	require.Equal(t, "p1", w.say(triptable.Opens, "t1", "", w.at(20)).Parties.Passenger, "the search begins again")
+	require.False(t, w.Left("t1", passenger("p1"), always))
+	require.Equal(t, triptable.Moves{Driver: "d2", Passenger: "p1"}, w.accept("t1", "as2", "d2", w.at(21)).Moves)
+
+	// Hours later what happened before still does not count.
+	w.say(triptable.Suspends, "t1", "", w.at(30))
+	w.now = w.now.Add(20 * time.Hour)
+	require.True(t, w.accept("t1", "as2", "d2", w.at(-20*3600+21)).Outdated)
+}
+
+func TestTable_ForgetsTripsWithoutADriver(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	for n := range 100_000 {
+		w.now = w.now.Add(time.Second)
+		id := fmt.Sprint("t", n)
+		w.say(triptable.Opens, id, "p1", w.now)
+		w.say(triptable.Suspends, id, "", w.now)
+		require.LessOrEqual(t, w.Len(), 2*1024)
+	}
+}
+
+// A trip whose end was missed is dropped, once there are many.
+func TestTable_ForgetsWhatNobodySpeaksOf(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	assign := func(kind string, n int) {
+		w.assign(fmt.Sprint(kind, n), "d1", fmt.Sprint("p", kind, n), w.now)
+	}
+	for n := range 1000 {
+		assign("old", n)
+	}
+	w.now = w.now.Add(triptable.Memory - time.Hour)
+	w.say(triptable.Notes, "old7", "pold7", w.now)
+	for n := range 24 {
+		assign("new", n)
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	require.Equal(t, 1024, w.Len())
+	assign("new", 24)
+	require.Equal(t, 26, w.Len())
+	require.Len(t, w.Of(driver("d1"), always), 26)
+	require.Equal(t, []string{"old7"}, w.Of(passenger("pold7"), always))
+	require.Empty(t, w.Of(passenger("pold8"), always))
+}
+
+func TestTable_ChangesOfLate(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.assign("t1", "d1", "p1", w.now)
+	w.assign("t2", "d1", "p1", w.now)
+	w.now = w.now.Add(time.Minute)
+	w.assign("t3", "d1", "p1", w.now)
+	w.assign("t2", "d2", "", w.now)
+	since := w.now.Add(-triptable.Settle)
+	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), since))
+	require.True(t, w.Left("t2", driver("d1"), since))
+
+	w.Forget("t3", "d1", since)
+	w.Forget("t1", "d2", since)
+	require.ElementsMatch(t, []string{"t1", "t3"}, w.Of(driver("d1"), always), "too young, and another's")
+	w.Forget("t1", "d1", since)
+	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), always))
+	require.True(t, w.assign("t1", "d1", "p1", w.at(-60)).Outdated)
+	require.False(t, w.assign("t1", "d1", "p1", w.now).Outdated)
+
+	w.now = w.now.Add(time.Minute)
+	require.False(t, w.Left("t2", driver("d1"), w.now.Add(-triptable.Settle)))
+	require.True(t, w.Left("t2", driver("d1"), always))
+}
+
+func TestTable_Hint(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	require.False(t, w.Hint("t1", triptable.Parties{}))
+	require.Zero(t, w.Len())
+	require.True(t, w.Hint("t1", triptable.Parties{Passenger: "p1", Driver: "d1"}))
+	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d1"}, w.Known("t1"))
+	require.Empty(t, w.Of(driver("d1"), always), "a hint puts nobody into a room")
+	w.now = w.now.Add(triptable.HintMemory)
+	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"))
+	w.assign("t1", "d2", "p2", w.now)
+	require.False(t, w.Hint("t1", triptable.Parties{Passenger: "p1", Driver: "d1"}))
+	require.Equal(t, triptable.Parties{Passenger: "p2", Driver: "d2"}, w.Known("t1"), "events come first")
+	w.say(triptable.Ends, "t1", "", w.now)
+	require.False(t, w.Hint("t1", triptable.Parties{Passenger: "p1"}))
+	require.Zero(t, w.Len())
+}
+
+// What one table knows another one learns, whatever it believed.
+func TestTable_State(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	_, ok := w.State("t1")
+	require.False(t, ok)
+	stale := func() *world {
+		other := newWorld()
+		other.say(triptable.Opens, "t1", "p1", other.at(0))
+		other.accept("t1", "as1", "d1", other.at(1))
+		return other
+	}
+	for name, know := range map[string]func(w *world){
+		"another driver": func(w *world) { w.accept("t1", "as2", "d2", w.at(2)) },
+		"taken off":      func(w *world) { w.accept("t1", "as1", "d1", w.at(1)); w.release("t1", "as1", "d1", w.at(2)) },
+		"no driver":      func(w *world) { w.say(triptable.Suspends, "t1", "", w.at(2)) },
+		"over":           func(w *world) { w.say(triptable.Ends, "t1", "", w.at(2)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, other := newWorld(), stale()
+			w.say(triptable.Opens, "t1", "p1", w.at(0))
+			know(w)
+			e, ok := w.State("t1")
+			require.True(t, ok)
+			data, err := json.Marshal(e)
+			require.NoError(t, err)
+			var got triptable.Event
+			require.NoError(t, json.Unmarshal(data, &got))
+			require.False(t, other.Apply(got).Outdated)
+			require.Equal(t, w.Known("t1").Driver, other.Known("t1").Driver)
+			require.Equal(t, w.Of(driver("d1"), always), other.Of(driver("d1"), always))
+			require.True(t, other.accept("t1", "as1", "d1", other.at(1)).Outdated)
+		})
+	}
+}
+
+func BenchmarkTable_Life(b *testing.B) {
+	b.ReportAllocs()
+	w := newWorld()
+	n := 0
+	for b.Loop() {
+		n++
+		id := fmt.Sprint("t", n)
+		w.say(triptable.Opens, id, "p1", w.now)
+		w.accept(id, "as1", "d1", w.now)
+		w.say(triptable.Ends, id, "", w.now)
+	}
+}

@@ -1,0 +1,243 @@
+// Events of trips whose people are not known wait for Options.Parties, in a queue
+// for each trip, so that what follows on the bus does not wait with them.
+
+package realtime
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/triptable"
+)
+
+const (
+	// partyPatience is how long the bus waits for a lookup. An answer within it is
+	// a healthy host's: the event is sent before the bus takes it for handled.
+	partyPatience = 50 * time.Millisecond
+	// maxWaiting is how many events wait. Beyond it they are sent to those known.
+	maxWaiting = 16384
+	// A trip whose lookup was not answered in time is not asked for again for so
+	// long, twice as long each further time.
+	minBackoff = 10 * time.Second
+	maxBackoff = 5 * time.Minute
+	// maxBackoffs is at how many such trips those whose time is over are dropped.
+	maxBackoffs = 4096
+)
+
+// partyQueues are the events that wait for their trips' people.
+type partyQueues struct {
+	p      *publisher
+	asking gate // questions to Options.Parties
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mu       sync.Mutex // guards everything below, and every partyQueue
+	queues   map[string]*partyQueue
+	waiting  int // events in them
+	overdue  int // those for which the bus has ceased to wait
+	backoffs map[string]backoff
+	idle     chan struct{} // closed when there is no queue; nil while nobody waits
+}
+
+// partyQueue are the events of one trip. It has a goroutine while it exists.
+type partyQueue struct {
+	events []waitingEvent
+	ctx    context.Context
+	cancel context.CancelFunc // ends the question under way; no other follows
+}
+
+type waitingEvent struct {
+	*received
+	ctx  context.Context
+	done chan struct{} // closed when it has been sent
+}
+
+// backoff is how long a trip's people are not asked for.
+type backoff struct {
+	until time.Time
+	last  time.Duration
+}
+
+func (q *partyQueues) init(p *publisher) {
+	q.p = p
+	q.asking.max = int64(maxLost * p.rt.opts.RepoConcurrency)
+	q.ctx, q.cancel = context.WithCancel(context.Background())
+	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
+}
+
+// pass sends an event of a trip: at once when its people are known or can't be
+// asked for and no other event of the trip waits, else in its turn.
+func (q *partyQueues) pass(ctx context.Context, r *received) {
+	id := r.about.tripID
+	q.mu.Lock()
+	queue := q.queues[id]
+	if queue == nil && (q.waiting >= maxWaiting || !q.asksLocked(r)) {
+		q.mu.Unlock()
+		q.p.publishTrip(r, TripParties{})
+		return
+	}
+	ev := waitingEvent{r, context.WithoutCancel(ctx), make(chan struct{})}
+	q.waiting++
+	if queue == nil {
+		queue = &partyQueue{events: []waitingEvent{ev}}
+		queue.ctx, queue.cancel = context.WithCancel(q.ctx)
+		q.queues[id] = queue
+		go q.run(id, queue)
+	} else {
+		queue.events = append(queue.events, ev)
+		if q.waiting >= maxWaiting {
+			queue.cancel()
+		}
+	}
+	if q.overdue > 0 {
+		q.mu.Unlock()
+		return // the host is slow just now
+	}
+	q.mu.Unlock()
+	q.await(ctx, ev)
+}
+
+// await waits for an event for a moment.
+func (q *partyQueues) await(ctx context.Context, ev waitingEvent) {
+	patience := time.NewTimer(partyPatience)
+	defer patience.Stop()
+	select {
+	case <-ev.done:
+		return
+	case <-patience.C:
+	case <-ctx.Done():
+	}
+	q.mu.Lock()
+	q.overdue++
+	q.mu.Unlock()
+	go func() {
+		<-ev.done
+		q.mu.Lock()
+		q.overdue--
+		q.mu.Unlock()
+	}()
+}
+
+// asksLocked reports whether an event needs somebody who is not known, and may ask.
+func (q *partyQueues) asksLocked(r *received) bool {
+	if q.p.rt.opts.Parties == nil || r.err != nil {
+		return false
+	}
+	known := q.p.trips.Known(r.about.tripID)
+	unknown := people(0)
+	if r.about.parties.PassengerID == "" && known.Passenger == "" {
+		unknown |= itsPassenger
+	}
+	if r.about.parties.DriverID == "" && known.Driver == "" {
+		unknown |= itsDriver | itsDriverIfAny
+	}
+	return r.about.needs&unknown != 0 && !time.Now().Before(q.backoffs[r.about.tripID].until)
+}
+
+// run sends the events of a queue until there are none.
+func (q *partyQueues) run(id string, queue *partyQueue) {
+	defer queue.cancel()
+	for {
+		q.mu.Lock()
+		if len(queue.events) == 0 {
+			delete(q.queues, id)
+			if len(q.queues) == 0 && q.idle != nil {
+				close(q.idle)
+				q.idle = nil
+			}
+			q.mu.Unlock()
+			return
+		}
+		ev := queue.events[0]
+		queue.events[0] = waitingEvent{}
+		queue.events = queue.events[1:]
+		asks := queue.ctx.Err() == nil && q.asksLocked(ev.received)
+		q.mu.Unlock()
+		var found TripParties
+		if asks {
+			found = q.ask(ev, queue.ctx)
+		}
+		q.p.publishTrip(ev.received, found)
+		q.mu.Lock()
+		q.waiting--
+		q.mu.Unlock()
+		close(ev.done)
+	}
+}
+
+// ask asks Options.Parties and keeps the answer, without waiting longer for a host
+// that does not heed ctx: the trip's further events would wait too.
+func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties {
+	id, rt := ev.about.tripID, q.p.rt
+	ctx, cancel := context.WithCancel(ev.ctx)
+	defer cancel()
+	defer context.AfterFunc(until, cancel)()
+	found, err := inTime(ctx, rt.opts.RepoTimeout, &q.asking, func(ctx context.Context) (TripParties, error) {
+		return rt.opts.Parties.FindParties(ctx, id)
+	})
+	for _, who := range [...]string{found.PassengerID, found.DriverID} {
+		if err == nil && who != "" && !validID(who) {
+			err = errBadID
+		}
+	}
+	slow := errors.Is(err, errRepoTimeout) || errors.Is(err, context.DeadlineExceeded)
+	if slow || err == nil {
+		q.answered(id, slow)
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return TripParties{}
+	case err != nil:
+		rt.log.Error("realtime: trip's people not found; the event is sent to those known", "event", ev.env.Name, "trip", id, "error", err)
+		return TripParties{}
+	}
+	if q.p.trips.Hint(id, triptable.Parties{Passenger: found.PassengerID, Driver: found.DriverID}) {
+		q.p.share(triptable.Event{Kind: triptable.Notes, Trip: id, At: time.Now(), Passenger: found.PassengerID})
+	}
+	return found
+}
+
+// answered keeps for how long a trip's people are not asked for again.
+func (q *partyQueues) answered(id string, slow bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	last := q.backoffs[id].last
+	delete(q.backoffs, id)
+	if !slow {
+		return
+	}
+	if len(q.backoffs) >= maxBackoffs {
+		for other, b := range q.backoffs {
+			if time.Now().After(b.until) {
+				delete(q.backoffs, other)
+			}
+		}
+	}
+	next := min(cmp.Or(2*last, minBackoff), maxBackoff)
+	q.backoffs[id] = backoff{time.Now().Add(next), next}
+}
+
+// stop waits, within ctx, until no event waits. When ctx ends those that still do
+// are sent to the people who are known.
+func (q *partyQueues) stop(ctx context.Context) error {
+	defer q.cancel()
+	q.mu.Lock()
+	if len(q.queues) == 0 {
+		q.mu.Unlock()
+		return nil
+	}
+	if q.idle == nil {
+		q.idle = make(chan struct{})
+	}
+	idle := q.idle
+	q.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
