@@ -12,6 +12,9 @@ import (
 const (
 	slots = 512
 	words = slots / 64
+
+	// isDue is the tick of a timer that stands in Wheel.due.
+	isDue = -1
 )
 
 // Wheel fires Timers with the resolution of its tick: up to one tick early and,
@@ -30,6 +33,8 @@ type Wheel struct {
 	timer  *time.Timer
 	armed  [words]uint64 // which slots hold timers
 	slot   [slots]*Timer
+	due    *Timer // taken out of their slot, to be fired one by one
+	looked int    // timers that runSlot has looked at, for the tests
 	fire   func()
 }
 
@@ -38,7 +43,7 @@ type Wheel struct {
 type Timer struct {
 	F          func()
 	prev, next *Timer
-	at         int64 // tick it fires in; 0 when it is not armed
+	at         int64 // tick it fires in; 0 when it is not armed, isDue in Wheel.due
 }
 
 // New returns a wheel. Tick must be positive.
@@ -93,7 +98,7 @@ func (w *Wheel) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.closed = true
-	w.slot, w.armed = [slots]*Timer{}, [words]uint64{}
+	w.slot, w.armed, w.due = [slots]*Timer{}, [words]uint64{}, nil
 	if w.timer != nil {
 		w.timer.Stop()
 	}
@@ -103,14 +108,18 @@ func (w *Wheel) unlink(t *Timer) bool {
 	if t.at == 0 || w.closed {
 		return false
 	}
-	i := t.at % slots
 	if t.next != nil {
 		t.next.prev = t.prev
 	}
-	if t.prev != nil {
+	switch i := t.at % slots; {
+	case t.prev != nil:
 		t.prev.next = t.next
-	} else if w.slot[i] = t.next; t.next == nil {
-		w.armed[i/64] &^= 1 << (i % 64)
+	case t.at == isDue:
+		w.due = t.next
+	default:
+		if w.slot[i] = t.next; t.next == nil {
+			w.armed[i/64] &^= 1 << (i % 64)
+		}
 	}
 	t.prev, t.next, t.at = nil, nil, 0
 	return true
@@ -143,20 +152,32 @@ func (w *Wheel) run() {
 	}
 }
 
-// runSlot fires the timers of a slot that are due. The list is walked again
-// after each callback, since the lock was let go for it.
+// runSlot fires the timers of a slot that are due. They are all taken out of it
+// first: the lock is let go for each callback, and whoever has it meanwhile may
+// change the slot, or stop or move a timer that is due.
 func (w *Wheel) runSlot(i, now int64) {
+	var last *Timer
 	for t := w.slot[i]; t != nil; {
-		if t.at > now {
-			t = t.next
-			continue
+		w.looked++
+		next := t.next
+		if t.at <= now {
+			w.unlink(t)
+			if t.at, t.prev = isDue, last; last == nil {
+				w.due = t
+			} else {
+				last.next = t
+			}
+			last = t
 		}
+		t = next
+	}
+	for w.due != nil {
+		t := w.due
 		w.unlink(t)
 		f := t.F
 		w.mu.Unlock()
 		f()
 		w.mu.Lock()
-		t = w.slot[i]
 	}
 }
 
