@@ -240,6 +240,13 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	}
 }
 
+// overflow is socketio's Hooks.Overflow: an event for which there is no room.
+func (ns *Namespace) overflow(inner *socketio.Socket, e *socketio.Event) {
+	if s, ok := inner.Data.(*Socket); ok && s.admitted && e.WantsAck() {
+		e.Ack(nil, failure(errTooOften).bytes()...)
+	}
+}
+
 var (
 	errNoEvent  = Errorf(CodeNotFound, "no such event")
 	errTooOften = Errorf(CodeRateLimited, "too many, slow down")

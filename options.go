@@ -146,6 +146,12 @@ type Options struct {
 
 // Limits bounds what one client can cost. Each refusal is told to Trace.Limited
 // under the name of the field.
+//
+// A connection whose events wait for their handlers is read no further when there
+// are more than QueuedEvents, or when they hold more memory than twice MaxPayload.
+// While an ack of the client is awaited it is read all the same, as the ack may
+// stand behind them; events for which there is no memory are answered with
+// CodeRateLimited then.
 type Limits struct {
 	MaxPayload       int // bytes of a websocket message or polling body; 0: 1,000,000
 	PacketsPerBody   int // packets in a polling body; 0: 1000

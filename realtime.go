@@ -227,7 +227,7 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 
 func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
-	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
+	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		hooks.Room = func(room string) { w.RoomChanged(name, room) }
 	}

@@ -2,11 +2,13 @@ package engineio_test
 
 import (
 	"bytes"
+	"io"
 	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -160,5 +162,132 @@ func TestPauseDuringUpgrade(t *testing.T) {
 			ws.send("5")
 			ws.expectClose(1000)
 		}
+	})
+}
+
+// pauseOn is a handler that pauses when it gets "pause", and records the rest.
+func pauseOn(set *setup) {
+	set.message = func(h *handler, data []byte, binary bool) error {
+		if string(data) == "pause" {
+			h.Pause()
+			return nil
+		}
+		return h.record(data, binary)
+	}
+}
+
+// While the server does not read, a client that answers is not given up for it.
+func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
+	t.Parallel()
+	for name, open := range map[string]func(s *server) (c *wsClient, alive string){
+		"revision 4": func(s *server) (*wsClient, string) { return s.websocket(), "3" },
+		"revision 3": func(s *server) (*wsClient, string) { return s.websocket3(""), "2" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := startInMemory(t, pauseOn, revision3)
+				c, alive := open(s)
+				_ = c.conn.SetReadDeadline(time.Time{})
+				read := func() { // answers pings after a second
+					frame := make([]byte, 3) // they and pongs have no more
+					for {
+						if _, err := io.ReadFull(c.in, frame); err != nil {
+							return
+						}
+						if frame[2] == '2' {
+							time.Sleep(time.Second)
+							_, _ = c.conn.Write(frameBytes(0x80|opText, alive))
+						}
+					}
+				}
+				c.send("4pause")
+				go read()
+				if alive == "2" {
+					go func() { _, _ = c.conn.Write(frameBytes(0x80|opText, alive)) }() // waits in the connection
+				}
+				time.Sleep(5 * time.Minute)
+				require.Empty(t, c.h.closed)
+				c.h.Resume()
+				time.Sleep(pingTimeout + time.Second)
+				require.Empty(t, c.h.closed)
+
+				// And with every stretch of the heartbeat broken by a pause.
+				for range 20 {
+					c.h.Pause()
+					time.Sleep(pingTimeout - time.Second)
+					c.h.Resume()
+					time.Sleep(time.Second)
+					if alive == "2" {
+						c.send(alive)
+					}
+				}
+				require.Empty(t, c.h.closed)
+				require.NoError(t, c.conn.Close())
+				require.NotEqual(t, engineio.ReasonPingTimeout, <-c.h.closed)
+			})
+		})
+	}
+}
+
+// A client that has fallen silent is given up once it has been read again for as
+// long as it had for its answer.
+func TestSession_SilentAfterAPause(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t, pauseOn)
+		c, p := s.websocket(), s.polling()
+		c.send("4pause")
+		go p.postOK("4pause")
+		go func() { _, _ = io.Copy(io.Discard, c.in) }()
+		_ = c.conn.SetReadDeadline(time.Time{})
+		time.Sleep(5 * time.Minute)
+		for _, h := range []*handler{c.h, p.h} {
+			require.Empty(t, h.closed)
+			began := time.Now()
+			h.Resume()
+			require.Equal(t, engineio.ReasonPingTimeout, <-h.closed)
+			require.Greater(t, time.Since(began), pingTimeout-2*tick)
+			require.LessOrEqual(t, time.Since(began), 2*pingTimeout)
+		}
+	})
+}
+
+// A pause stops also in the middle of a polling body, whose first part is served
+// meanwhile.
+func TestSession_PauseInTheMiddleOfABody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		served := make(chan struct{}, 10)
+		s := startInMemory(t, pauseOn, func(set *setup) { set.serve = func(*handler) { served <- struct{}{} } })
+		p := s.polling()
+		answered := make(chan struct{})
+		go func() {
+			defer close(answered)
+			p.postOK(joined("4a", "4pause", "4b", "4c", "4pause"))
+		}()
+		synctest.Wait()
+		require.Len(t, p.h.in, 1)
+		<-served
+		require.Empty(t, served)
+		p.h.Resume()
+		synctest.Wait()
+		require.Len(t, p.h.in, 3)
+		<-served
+		require.Empty(t, served)
+		select {
+		case <-answered:
+			t.Error("answered during the pause")
+		default:
+		}
+		p.h.Resume()
+		<-answered
+
+		// The end of the session ends the pause, and the rest is dropped.
+		go p.post(joined("4pause", "4d"))
+		synctest.Wait()
+		p.h.Close(engineio.ReasonForcedClose)
+		p.expect("1")
+		synctest.Wait()
+		require.Len(t, p.h.in, 3)
 	})
 }

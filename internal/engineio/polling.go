@@ -270,9 +270,25 @@ func (s *Session) receivePayload(body []byte, octets bool) (work bool) {
 		if !s.receive(data, binary) {
 			break
 		}
+		if more && s.isPaused() {
+			s.waitForHandler()
+		}
 	}
 	work, s.work = s.work, false
 	return work
+}
+
+// waitForHandler waits in the middle of a polling body until the handler wants the
+// rest. s.recv is let go of meanwhile.
+func (s *Session) waitForHandler() {
+	work := s.work
+	s.work = false
+	s.recv.Unlock()
+	if work {
+		go s.handler.Serve()
+	}
+	s.waitResumed()
+	s.recv.Lock()
 }
 
 // decodePolled undoes what polling does to binary packets; ok is false for what

@@ -55,7 +55,7 @@ var pong3 = func() *Message {
 func (s *Session) pingedByClient() {
 	s.mu.Lock()
 	if s.state == stateOpen {
-		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval+s.srv.cfg.PingTimeout)
+		s.armLocked(s.srv.cfg.PingInterval + s.srv.cfg.PingTimeout)
 	}
 	s.mu.Unlock()
 	s.Send(pong3)

@@ -38,6 +38,7 @@ type Session struct {
 	woken    bool // somebody has arranged to flush the outbox
 	pinged   bool // a ping is unanswered
 	paused   bool // the handler wants no more messages for now
+	unread   bool // it has been paused since the timer was armed
 	posting  bool // a POST is under way
 	left     bool // the client itself said that it closes
 	pollSeen time.Time
@@ -113,7 +114,9 @@ func (s *Session) timedOut() {
 	case s.srv.cfg.Wheel.Armed(&s.timer): // a pong or a close came first
 	case s.state == stateOpen && !s.pinged:
 		s.pinged, ping = true, true
-		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingTimeout)
+		s.armLocked(s.srv.cfg.PingTimeout)
+	case s.state == stateOpen && s.unread: // the answer may be there
+		s.armLocked(s.srv.cfg.PingTimeout)
 	case s.state == stateOpen:
 		s.abortSoonLocked(ReasonPingTimeout)
 	default:
@@ -123,6 +126,13 @@ func (s *Session) timedOut() {
 	if ping {
 		s.Send(pingMessage)
 	}
+}
+
+// armLocked begins another stretch of the heartbeat. What is not read meanwhile
+// because of Pause is not held against the client.
+func (s *Session) armLocked(d time.Duration) {
+	s.unread = s.paused
+	s.srv.cfg.Wheel.Arm(&s.timer, d)
 }
 
 var pingMessage = control(string(packetPing))
@@ -309,16 +319,16 @@ func (s *Session) pong() {
 	defer s.mu.Unlock()
 	if s.state == stateOpen && s.pinged {
 		s.pinged = false
-		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval)
+		s.armLocked(s.srv.cfg.PingInterval)
 	}
 }
 
 // Pause asks the transports to read no more messages until Resume, because the
-// handler has enough of them waiting. Pongs are not read either: a client whose
-// messages are not handled for longer than a heartbeat takes is given up.
+// handler has enough of them waiting. Pongs are not read either, so a client has
+// another ping timeout for its answer when reading was paused while it had one.
 func (s *Session) Pause() {
 	s.mu.Lock()
-	s.paused = true
+	s.paused, s.unread = true, true
 	s.mu.Unlock()
 }
 

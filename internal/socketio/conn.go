@@ -27,12 +27,10 @@ type Conn struct {
 
 	mu      sync.Mutex
 	closed  bool
-	paused  bool
 	sockets []*Socket    // pending or connected, one of a namespace at most
 	left    []*Namespace // namespaces that it has been in
 	ready   *Socket      // list of sockets with events and nobody running them
-	events  int          // events in all queues
-	bytes   int          // and their size
+	backlog backlog
 	timer   wheel.Timer
 }
 
@@ -63,22 +61,25 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	if c.partial != nil {
 		return errExpected
 	}
-	e := &Event{size: len(data)}
+	e := &Event{}
 	p := Packet{Args: e.room[:0]}
 	limits := c.srv.cfg.Limits
 	if c.older() {
 		limits.Namespace += c.srv.cfg.Query
 	}
 	// The event outlives data, which is the engine's.
-	if err := p.Parse(bytes.Clone(data), limits); err != nil {
+	packet := bytes.Clone(data)
+	if err := p.Parse(packet, limits); err != nil {
 		if which := limitOf(err); which != "" {
 			c.limited(which)
 		}
 		return err
 	}
-	e.id, e.Args = p.ID, p.Args
+	e.id, e.Args, e.Name = p.ID, p.Args, string(p.Name)
+	e.size = sizeOf(e, packet)
 	if p.Attachments > 0 {
 		c.partial = &partial{packet: p, event: e}
+		c.collecting(e.size)
 		return nil
 	}
 	return c.dispatch(&p, e)
@@ -93,12 +94,13 @@ func (c *Conn) attachment(data []byte) error {
 		c.limited("Payload")
 		return errTooLarge
 	}
-	in.event.Attachments = append(in.event.Attachments, bytes.Clone(data))
+	added := in.event.attach(bytes.Clone(data))
 	if len(in.event.Attachments) < in.packet.Attachments {
+		c.collecting(added)
 		return nil
 	}
 	c.partial = nil
-	in.event.size += in.bytes
+	c.collecting(added - in.event.size) // from here on it counts in a queue
 	return c.dispatch(&in.packet, in.event)
 }
 
@@ -126,7 +128,7 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 	case PacketDisconnect:
 		s.end(ReasonClient)
 	case PacketEvent, PacketBinaryEvent:
-		e.Name, e.socket = string(p.Name), s
+		e.socket = s
 		s.enqueue(e)
 	case PacketAck, PacketBinaryAck:
 		s.acknowledged(e)
@@ -245,34 +247,6 @@ func (c *Conn) Serve() {
 		}
 		go s.run()
 		s = next
-	}
-}
-
-// queued counts an event in, and holds the client back when too many wait. An
-// idle socket is put on the list for Serve.
-func (c *Conn) queued(s *Socket, size int, idle bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.events++
-	c.bytes += size
-	if idle {
-		s.next, c.ready = c.ready, s
-	}
-	if !c.paused && (c.events > c.srv.cfg.QueuedEvents || c.bytes > c.srv.cfg.QueuedBytes) {
-		c.paused = true
-		c.session.Pause()
-	}
-}
-
-// taken counts an event out.
-func (c *Conn) taken(size int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.events--
-	c.bytes -= size
-	if c.paused && c.events <= c.srv.cfg.QueuedEvents/2 && c.bytes <= c.srv.cfg.QueuedBytes/2 {
-		c.paused = false
-		c.session.Resume()
 	}
 }
 

@@ -6,18 +6,35 @@ package socketio
 // enqueue puts an event behind those that wait.
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.Closed() || s.abandoned {
+		s.mu.Unlock()
 		return
 	}
-	if s.first == nil {
-		s.first = e
-	} else {
-		s.last.next = e
+	took, unsettled := s.conn.queued(s, e.size, !s.running)
+	if took {
+		if s.first == nil {
+			s.first = e
+		} else {
+			s.last.next = e
+		}
+		s.last = e
+		s.running = true
 	}
-	s.last = e
-	s.conn.queued(s, e.size, !s.running)
-	s.running = true
+	s.mu.Unlock()
+	if !took {
+		s.refuse(e)
+	}
+	if unsettled {
+		s.conn.settle()
+	}
+}
+
+// refuse hands an event that is one too many to the Overflow hook.
+func (s *Socket) refuse(e *Event) {
+	if f := s.ns.hooks.Overflow; f != nil {
+		defer s.ns.guard(s)
+		f(s, e)
+	}
 }
 
 // run handles events until none waits.
@@ -37,11 +54,15 @@ func (s *Socket) runAs(abandoned bool) {
 			s.conn.srv.running.Done()
 			return
 		}
-		e, gone := s.takeLocked(), s.gone
+		e, unsettled := s.takeLocked()
+		gone := s.gone
 		if e == nil {
 			s.running = gone // once gone, nothing runs any more
 		}
 		s.mu.Unlock()
+		if unsettled {
+			s.conn.settle()
+		}
 		switch {
 		case e != nil:
 			s.handle(e)
@@ -59,30 +80,44 @@ func (s *Socket) runAs(abandoned bool) {
 // Disconnect hook does not wait for it; Server.Wait does.
 func (s *Socket) Abandon() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if !s.running || s.abandoned {
+		s.mu.Unlock()
 		return
 	}
 	s.abandoned = true
 	s.conn.srv.running.Add(1) // of whom runAs lets go
-	for s.takeLocked() != nil {
-	}
+	unsettled := s.dropLocked()
 	if s.gone {
 		go s.run()
 	}
+	s.mu.Unlock()
+	if unsettled {
+		s.conn.settle()
+	}
 }
 
-// takeLocked takes the first event off the queue, nil when none waits.
-func (s *Socket) takeLocked() *Event {
-	e := s.first
+// takeLocked takes the first event off the queue, nil when none waits. Unsettled
+// says that Conn.settle is to be called, without the lock.
+func (s *Socket) takeLocked() (e *Event, unsettled bool) {
+	e = s.first
 	if e == nil {
-		return nil
+		return nil, false
 	}
 	if s.first, e.next = e.next, nil; s.first == nil {
 		s.last = nil
 	}
-	s.conn.taken(e.size)
-	return e
+	return e, s.conn.taken(e.size)
+}
+
+// dropLocked drops all events that wait.
+func (s *Socket) dropLocked() (unsettled bool) {
+	for {
+		e, u := s.takeLocked()
+		if e == nil {
+			return unsettled
+		}
+		unsettled = unsettled || u
+	}
 }
 
 func (s *Socket) handle(e *Event) {

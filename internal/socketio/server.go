@@ -28,7 +28,7 @@ type Config struct {
 	AttachmentBytes int           // all attachments of one packet together
 	ConnectTimeout  time.Duration // for a connection without a namespace
 	QueuedEvents    int           // events of a connection that wait for handlers before reading pauses
-	QueuedBytes     int           // likewise, bytes
+	QueuedBytes     int           // likewise, bytes of memory
 	Namespaces      int           // sockets of a connection at once
 	PendingAcks     int           // of a socket
 	Query           int           // bytes that an older client's CONNECT may have behind the namespace, above Limits.Namespace
@@ -40,7 +40,7 @@ type Config struct {
 	Accept func(r *http.Request, revision int) (data any, busy *engineio.Busy)
 	Closed func(data any)
 	// Limited is told which limit a client has run into: "Namespaces",
-	// "PendingAcks", "Outbox", "Payload" (its attachments), or the name of a field of
+	// "PendingAcks", "QueuedEvents" (an event was refused), "Outbox", "Payload" (its attachments), or the name of a field of
 	// Limits.
 	Limited func(which string)
 }
@@ -54,6 +54,11 @@ type Hooks struct {
 	// Event handles an event. One socket's events come one at a time, in order,
 	// on a goroutine that may block.
 	Event func(s *Socket, e *Event)
+	// Overflow, if set, gets an event that is one too many and will not be handled:
+	// more than Config.QueuedBytes wait, and the client is read on only because an
+	// ack of it is awaited. It may answer the event, and must not block. Calls come
+	// one at a time, beside those of Event.
+	Overflow func(s *Socket, e *Event)
 	// Disconnect is called once for each socket that was opened, after its last
 	// Event.
 	Disconnect func(s *Socket, reason string)

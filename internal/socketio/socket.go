@@ -209,10 +209,12 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 	s.rooms = nil
 	acks := s.acks
 	s.acks = nil
+	unsettled := s.conn.awaiting(-len(acks))
 	run := false
 	if was == socketOpen {
-		for (reason == ReasonServer || reason == string(engineio.ReasonForcedClose)) && s.takeLocked() != nil {
+		if reason == ReasonServer || reason == string(engineio.ReasonForcedClose) {
 			// Nothing of a socket that was thrown out counts any more.
+			unsettled = s.dropLocked() || unsettled
 		}
 		s.gone, s.reason = true, reason
 		run = !s.running || s.abandoned
@@ -220,6 +222,9 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 	}
 	s.mu.Unlock()
 
+	if unsettled {
+		s.conn.settle()
+	}
 	s.ns.changed(emptied)
 	for _, f := range acks {
 		s.answer(f, Reply{Err: ErrClosed})
@@ -357,23 +362,35 @@ func (s *Socket) Expect(id int64, f func(Reply)) {
 		s.acks = map[int64]func(Reply){}
 	}
 	s.acks[id] = f
+	unsettled := s.conn.awaiting(1)
 	s.mu.Unlock()
+	if unsettled {
+		s.conn.settle()
+	}
 }
 
 // Forget gives up waiting for an ack.
-func (s *Socket) Forget(id int64) {
+func (s *Socket) Forget(id int64) { s.takeAck(id) }
+
+// takeAck returns the function that awaits an ack, which is then awaited no more.
+func (s *Socket) takeAck(id int64) func(Reply) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.acks, id)
+	f, ok := s.acks[id]
+	unsettled := false
+	if ok {
+		delete(s.acks, id)
+		unsettled = s.conn.awaiting(-1)
+	}
+	s.mu.Unlock()
+	if unsettled {
+		s.conn.settle()
+	}
+	return f
 }
 
 // acknowledged hands on a client's ack, which comes as an Event without a name.
 func (s *Socket) acknowledged(e *Event) {
-	s.mu.Lock()
-	f := s.acks[e.id]
-	delete(s.acks, e.id)
-	s.mu.Unlock()
-	if f != nil { // else too late, or an invention of the client's
+	if f := s.takeAck(e.id); f != nil { // else too late, or an invention of the client's
 		s.answer(f, Reply{Args: e.Args, Attachments: e.Attachments})
 	}
 }
