@@ -28,6 +28,7 @@ type actor struct {
 	namespace string
 	user      string
 	typ       realtime.UserType
+	address   string
 	alone     bool // no other device is the user's
 	floods    bool // it is one of those who send too much
 
@@ -107,13 +108,16 @@ func (a *actor) fate() fate {
 	return closes
 }
 
-// dial connects by a random transport to a random node.
-func (a *actor) dial(ctx context.Context, token string) (*realtimetest.Client, *node, string, error) {
+// dial connects by a random transport to a random node. When strangers stand in the
+// way, or services hang, it tries again, as stock clients do, as long as an honest
+// client may need.
+func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client, n *node, how string, err error) {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	n := a.w.nodes[a.rng.IntN(len(a.w.nodes))]
-	opts := []realtimetest.Option{realtimetest.Token(token), realtimetest.Over(dialNarrow)}
-	how := "websocket"
+	n = a.w.nodes[a.rng.IntN(len(a.w.nodes))]
+	opts := []realtimetest.Option{realtimetest.Token(token), realtimetest.Over(dialNarrow), from(a.address)}
+	how = "websocket"
 	switch k := a.rng.IntN(100); {
 	case k < 15:
 		how, opts = "polling", append(opts, realtimetest.Polling())
@@ -122,8 +126,16 @@ func (a *actor) dial(ctx context.Context, token string) (*realtimetest.Client, *
 	case k < 50:
 		how, opts = "upgrade at once", append(opts, realtimetest.Upgrade())
 	}
-	c, err := realtimetest.Dial(ctx, n.url, a.namespace, opts...)
-	return c, n, how, err
+	for {
+		c, err = realtimetest.Dial(ctx, n.url, a.namespace, opts...)
+		var refusal *realtimetest.ConnectError
+		if err == nil || errors.As(err, &refusal) || len(a.w.config.troubles) == 0 || a.w.oracle.isDraining() ||
+			time.Since(began) > excused(a.w.bound(loginWithin), a.w.lag.since(began)) {
+			return c, n, how, err
+		}
+		a.w.count.add("logins tried again", 1)
+		time.Sleep(loginAgain)
+	}
 }
 
 // connect connects, which has to succeed.

@@ -5,9 +5,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"hash/fnv"
+	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/realtimetest"
@@ -20,11 +23,14 @@ import (
 // bus.mu guards what is below it.
 type bus struct {
 	*realtime.MemoryBus
-	nodes  int
-	fanOut bool
-	meddle func(e realtime.Envelope) []realtime.Envelope // what nodes get instead; nil: what was published
+	w        *world
+	nodes    int
+	fanOut   bool
+	handlers [2]func(ctx context.Context, e realtime.Envelope) error // of the nodes, set before the first event
 
 	mu      sync.Mutex
+	handed  map[string]int // nodes that keys were handed to
+	recent  []realtime.Envelope
 	last    uint64            // number of the latest event
 	numbers map[string]uint64 // of events that are not handled, by id
 	left    map[uint64]int    // nodes that have yet to handle an event, by number
@@ -37,10 +43,10 @@ type waiter struct {
 	done  chan struct{}
 }
 
-func newBus(nodes int, fanOut bool) *bus {
+func newBus(w *world, nodes int, fanOut bool) *bus {
 	return &bus{
-		MemoryBus: realtime.NewMemoryBus(), nodes: nodes, fanOut: fanOut,
-		numbers: map[string]uint64{}, left: map[uint64]int{},
+		w: w, MemoryBus: realtime.NewMemoryBus(), nodes: nodes, fanOut: fanOut,
+		handed: map[string]int{}, numbers: map[string]uint64{}, left: map[uint64]int{},
 	}
 }
 
@@ -52,26 +58,103 @@ type nodeBus struct {
 
 // Subscribe implements realtime.EventBus.
 func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
+	b.handlers[b.node] = handler
 	return b.MemoryBus.Subscribe(func(ctx context.Context, e realtime.Envelope) error {
-		if !b.fanOut && b.owner(e.Key) != b.node {
+		if !b.fanOut && b.at(e.Key) != b.node {
 			return nil
 		}
 		defer b.done(e.ID)
-		if b.meddle == nil {
-			return handler(ctx, e)
+		es := []realtime.Envelope{e}
+		if b.w.config.meddle != nil {
+			es = b.w.config.meddle(e)
 		}
+		es = append(es, b.repeat(e)...)
+		b.delay(e)
 		var errs []error
-		for _, e := range b.meddle(e) {
+		for _, e := range es {
 			errs = append(errs, handler(ctx, e))
 		}
 		return errors.Join(errs...)
 	})
 }
 
-func (b *bus) owner(key string) int {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(key)) // never fails
-	return int(h.Sum32() % uint32(b.nodes))
+// Publish implements realtime.EventBus, for the server's own events.
+func (b nodeBus) Publish(ctx context.Context, e realtime.Envelope) error {
+	if _, hook, _ := strings.Cut(e.Key, "-"); strings.HasPrefix(e.Key, bomb) && hook == "EventBus.Publish" {
+		b.w.host.blow(hook)
+	}
+	return b.bus.Publish(ctx, e)
+}
+
+// repeats is how many events are remembered that may come again.
+const repeats = 100
+
+// repeat is what this bus delivers again behind an event, of what this node has had:
+// the server has to know the ids. Only without fan-out, since a node may have had
+// what the other has yet to get.
+func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
+	if !b.w.has(redeliver) || b.fanOut {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	chosen := hashOf(fmt.Sprint(b.w.seed, e.ID))
+	var again []realtime.Envelope
+	if chosen%8 == 0 {
+		again = append(again, e)
+	}
+	if chosen%8 == 1 && len(b.recent) == repeats {
+		if old := b.recent[int(chosen>>3)%repeats]; b.atLocked(old.Key) == b.node {
+			again = append(again, old)
+		}
+	}
+	if b.recent = append(b.recent, e); len(b.recent) > repeats {
+		b.recent = b.recent[1:]
+	}
+	if len(again) > 0 {
+		b.w.count.add("bus events delivered again", len(again))
+	}
+	return again
+}
+
+// delay holds some keys up, so that those of others change places with them.
+func (b nodeBus) delay(e realtime.Envelope) {
+	if chosen := hashOf(fmt.Sprint(e.ID, b.w.seed, b.node)); b.w.has(reorder) && chosen%8 == 0 {
+		b.w.count.add("bus events delayed", 1)
+		time.Sleep(time.Duration(chosen>>3%30) * time.Millisecond)
+	}
+}
+
+// redeliver hands an event to a node once more.
+func (b *bus) redeliver(ctx context.Context, node int, e realtime.Envelope) {
+	b.w.count.add("bus events delivered again", 1)
+	if err := b.handlers[node](ctx, e); err != nil {
+		b.w.oracle.breach("%s came again, which fails: %v", e.Name, err)
+	}
+}
+
+// hand hands a key to a node, and with -1 back to its own. What was published before
+// must have been handled.
+func (b *bus) hand(key string, node int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if delete(b.handed, key); node >= 0 {
+		b.handed[key] = node
+	}
+}
+
+// at returns the node that gets a key.
+func (b *bus) at(key string) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.atLocked(key)
+}
+
+func (b *bus) atLocked(key string) int {
+	if node, ok := b.handed[key]; ok {
+		return node
+	}
+	return int(hashOf(key) % uint32(b.nodes))
 }
 
 // Publish implements realtime.EventBus.
@@ -156,6 +239,7 @@ func wait(ctx context.Context, done <-chan struct{}) error {
 // wire.mu guards what is below it.
 type wire struct {
 	*realtimetest.HubNode
+	w *world
 
 	mu      sync.Mutex
 	sent    map[string]int // messages by namespace
@@ -165,10 +249,10 @@ type wire struct {
 }
 
 // newWires returns the adapters of two nodes.
-func newWires(hub *realtimetest.Hub) [2]*wire {
+func newWires(w *world, hub *realtimetest.Hub) [2]*wire {
 	var ws [2]*wire
 	for i := range ws {
-		ws[i] = &wire{HubNode: hub.Node(), sent: map[string]int{}, arrived: map[string]int{}, changed: make(chan struct{})}
+		ws[i] = &wire{HubNode: hub.Node(), w: w, sent: map[string]int{}, arrived: map[string]int{}, changed: make(chan struct{})}
 	}
 	ws[0].other, ws[1].other = ws[1], ws[0]
 	return ws
@@ -181,6 +265,12 @@ func (w *wire) Start(ctx context.Context, node realtime.Node) error {
 
 // Publish implements realtime.Adapter.
 func (w *wire) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+	if w.w.host.blows(m, "stress:blow-publish") {
+		w.w.host.blow("Adapter.Publish")
+	}
+	if w.lost(m) {
+		return nil
+	}
 	// Counted and sent in one step, so that the counts are in the order of the
 	// messages.
 	w.mu.Lock()
@@ -190,6 +280,31 @@ func (w *wire) Publish(ctx context.Context, m realtime.ClusterMessage) error {
 		w.sent[m.Namespace]++
 	}
 	return err
+}
+
+// Request implements realtime.Adapter.
+func (w *wire) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
+	if w.w.host.blows(m, "stress:blow-request") {
+		w.w.host.blow("Adapter.Request")
+	}
+	return w.HubNode.Request(ctx, m, answer)
+}
+
+// lost reports whether a message does not get through: it names an id of which none
+// does.
+func (w *wire) lost(m realtime.ClusterMessage) bool {
+	var text string
+	lost := w.w.drops.within(func(id string) bool {
+		if text == "" {
+			b, _ := json.Marshal(m) // a message that can't be marshalled is the hub's to refuse
+			text = string(b)
+		}
+		return strings.Contains(text, id)
+	})
+	if lost {
+		w.w.count.add("messages lost between the nodes", 1)
+	}
+	return lost
 }
 
 // receiver is a node that counts what reaches it from the other one.

@@ -24,6 +24,13 @@ func (c *counts) add(name string, n int) {
 	c.n[name] += n
 }
 
+// most keeps the largest number.
+func (c *counts) most(name string, n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n[name] = max(c.n[name], n)
+}
+
 // print writes them in alphabetical order, so that two runs compare.
 func (c *counts) print(w io.Writer) {
 	c.mu.Lock()

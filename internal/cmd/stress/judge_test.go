@@ -6,6 +6,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -181,10 +182,12 @@ func TestTheOracleAllowsWhatIsRight(t *testing.T) {
 func TestBreachesAreCounted(t *testing.T) {
 	t.Parallel()
 	o := newOracle()
-	for range maxBreaches + 5 {
-		o.breach("no")
+	for i := range maxBreaches + 5 {
+		o.breach("no %d", i)
+		o.breach("%s", strings.Repeat("n", i))
 	}
 	n, first := o.verdict()
-	require.Equal(t, maxBreaches+5, n)
+	require.Equal(t, 2*maxBreaches+10, n)
 	require.Len(t, first, maxBreaches)
+	require.Equal(t, []string{"no 0", "", "no 1", "n", "no 2", "nn", "nnn"}, first[:7])
 }

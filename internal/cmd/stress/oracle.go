@@ -5,14 +5,19 @@ package main
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/rodando/realtime"
 )
 
-// maxBreaches is how many breaches are kept in words; the others are counted.
-const maxBreaches = 20
+const (
+	// maxBreaches is how many breaches are kept in words, and maxAlike how many that
+	// begin alike; the others are counted.
+	maxBreaches = 60
+	maxAlike    = 3
+)
 
 // hearer is who hears something: a user in his namespace, or without a user all
 // of it.
@@ -56,13 +61,14 @@ type oracle struct {
 	barred   map[string]time.Time // by session: when its end was handled everywhere
 	draining bool
 	breaches []string
+	alike    map[string]int // how many begin so
 	broken   int
 }
 
 func newOracle() *oracle {
 	return &oracle{
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[hearer][]*fact{},
-		sessions: map[string]string{}, barred: map[string]time.Time{},
+		sessions: map[string]string{}, barred: map[string]time.Time{}, alike: map[string]int{},
 	}
 }
 
@@ -144,9 +150,21 @@ func (o *oracle) breach(format string, args ...any) {
 
 func (o *oracle) breachLocked(text string) {
 	o.broken++
-	if len(o.breaches) < maxBreaches {
+	kind := beginning(text)
+	if o.alike[kind]++; o.alike[kind] <= maxAlike && len(o.breaches) < maxBreaches {
 		o.breaches = append(o.breaches, text)
 	}
+}
+
+// beginning is how a breach begins, without its numbers and who or what it is of.
+func beginning(text string) string {
+	words := strings.Fields(strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, text))
+	return strings.Join(words[:min(8, len(words))], " ")
 }
 
 // verdict returns how many breaches there were, and the first of them.

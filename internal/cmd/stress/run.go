@@ -6,7 +6,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"runtime"
+	"runtime/metrics"
 	"runtime/pprof"
 	"sync"
 	"time"
@@ -23,6 +25,8 @@ const (
 	// leakTime is how long clients have to notice the end, and then goroutines to
 	// be gone.
 	leakTime = 1200 * time.Millisecond
+	// shutDownSlack is how much longer than its ctx Shutdown may take.
+	shutDownSlack = 500 * time.Millisecond
 	// heapGrowth is how many bytes of garbage-free heap a run may leave behind.
 	heapGrowth = 32 << 20
 )
@@ -32,9 +36,20 @@ type config struct {
 	seed    uint64
 	length  time.Duration
 	clients int
-	out     io.Writer                                     // of the summary
-	verbose bool                                          // with goroutines that are left
-	meddle  func(e realtime.Envelope) []realtime.Envelope // for tests: makes the bus go wrong
+	out     io.Writer // of the summary
+	verbose bool      // with goroutines that are left
+
+	troubles  troubles
+	crowd     int    // drivers whose service hangs, at once
+	addresses int    // that one stranger comes from
+	stranger  string // a part of the names of those strangers who come; all, when empty
+	heap      int    // MiB that it may grow by meanwhile
+
+	// For tests, which make things go wrong.
+	meddle func(e realtime.Envelope) []realtime.Envelope // what nodes get instead of an event
+	plant  string                                        // something in the world
+	deaf   bool                                          // nobody reads the log
+	hurry  bool                                          // all bounds are a tenth
 }
 
 // run does it all, prints a summary and returns the number of breaches.
@@ -47,10 +62,17 @@ func run(cfg config) (breaches int) {
 		fmt.Fprintln(cfg.out, "the servers can't be started:", err)
 		return 1
 	}
+	overdue := time.AfterFunc(cfg.length+grace, func() { w.overdue(cfg) })
 	peak := watchPeak()
 	w.live(cfg)
 	most := peak()
+	w.lag.close()
 	w.leaks(cfg, before)
+	overdue.Stop()
+	w.host.ledger.judge(w.oracle)
+	if cfg.heap > 0 {
+		w.oracle.swollen(most.heap-heapBefore, int64(cfg.heap)<<20)
+	}
 	n, first := w.oracle.verdict()
 	w.oracle.forget()
 	if grown := heap() - heapBefore; grown > heapGrowth {
@@ -60,6 +82,7 @@ func run(cfg config) (breaches int) {
 
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
 	w.count.print(cfg.out)
+	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest lag of late: %v", logWindow, w.meter.most, w.lag.since(began).Round(time.Millisecond))
 	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most, %.1f after\n",
 		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(heap()))
 	fmt.Fprintf(cfg.out, "breaches %d\n", n)
@@ -83,16 +106,74 @@ func (w *world) live(cfg config) {
 	for i := range max(1, cfg.clients/6) {
 		dispatching.Go(func() { w.dispatch(ctx, i) })
 	}
+	quiet, cease := context.WithTimeout(ctx, cfg.length-min(4*time.Second, cfg.length/4))
+	defer cease()
+	w.trouble(quiet)
 	<-ctx.Done()
-	within(windUp, func() { dispatching.Wait(); settled.Wait() })
+	within(windUp, func() { dispatching.Wait(); settled.Wait(); w.scenes.Wait() })
 	w.oracle.drain()
-	stopping, stopped := context.WithTimeout(context.Background(), shutDown)
-	defer stopped()
-	if err := w.stop(stopping); err != nil {
-		w.oracle.breach("shutting down: %v", err)
+	w.shutDown()
+	if !within(leakTime, w.scenes.Wait) {
+		w.oracle.breach("what makes trouble is still there after the shutdown")
 	}
 	if !within(leakTime, acting.Wait) {
 		w.oracle.breach("clients are still there after the shutdown")
+	}
+}
+
+// trouble begins all troubles that are switched on. They end with ctx.
+func (w *world) trouble(ctx context.Context) {
+	if len(w.config.troubles) == 0 {
+		return
+	}
+	w.steady(ctx)
+	w.scenes.Go(func() { w.quizzes(ctx) })
+	for name, begin := range map[string]func(){
+		hang:      func() { w.hang(ctx) },
+		redeliver: func() { w.play(ctx, againStream, w.deliverAgain) },
+		reorder:   func() { w.play(ctx, orderStream, w.outOfOrder) },
+		lose:      func() { w.play(ctx, loseStream, w.lost) },
+		panics:    func() { w.scenes.Go(func() { w.bombs(ctx) }) },
+		strangers: func() { w.flood(ctx) },
+	} {
+		if w.has(name) {
+			begin()
+		}
+	}
+}
+
+// shutDown shuts the servers down, which has to end with its ctx, though a service
+// may hang: then it may say so.
+func (w *world) shutDown() {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), shutDown)
+	defer cancel()
+	err := w.stop(ctx)
+	w.oracle.tookTooLong("Shutdown", time.Since(began), shutDown+shutDownSlack, w.lag.since(began))
+	if err != nil && w.host.hanging.Load() == 0 {
+		w.oracle.breach("shutting down: %v", err)
+	}
+	w.host.release()
+}
+
+// overdue ends a program that does not end.
+func (w *world) overdue(cfg config) {
+	n, first := w.oracle.verdict()
+	w.count.print(cfg.out)
+	for _, b := range first {
+		fmt.Fprintln(cfg.out, "breach:", b)
+	}
+	fmt.Fprintf(cfg.out, "breach: it has not ended %v after %v; %d breaches before\n", grace, cfg.length, n)
+	if cfg.verbose {
+		_ = pprof.Lookup("goroutine").WriteTo(cfg.out, 1) // what can't be written can't be read
+	}
+	os.Exit(1)
+}
+
+// swollen makes a breach of a heap that has grown more than it may meanwhile.
+func (o *oracle) swollen(by, most int64) {
+	if by > most {
+		o.breach("the heap grew by %d MiB meanwhile, and may by %d", by>>20, most>>20)
 	}
 }
 
@@ -103,7 +184,7 @@ func (w *world) cast(clients int) []*actor {
 	device := func(namespace, user string, typ realtime.UserType) *actor {
 		a := &actor{
 			w: w, rng: w.rng(actorStream, len(actors)), namespace: namespace, user: user, typ: typ,
-			alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
+			address: honest(len(actors)), alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
 		}
 		w.users.Set(realtime.User{ID: user, Type: typ, Active: true})
 		actors = append(actors, a)
@@ -173,12 +254,12 @@ func watchPeak() func() extent {
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
+		live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}} // without garbage
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			var m runtime.MemStats
-			runtime.ReadMemStats(&m)
-			most = extent{max(most.goroutines, runtime.NumGoroutine()), max(most.heap, int64(m.HeapAlloc))}
+			metrics.Read(live)
+			most = extent{max(most.goroutines, runtime.NumGoroutine()), max(most.heap, int64(live[0].Value.Uint64()))}
 			select {
 			case <-tick.C:
 			case <-stop:

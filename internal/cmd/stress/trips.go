@@ -193,10 +193,16 @@ func (w *world) dispatch(ctx context.Context, number int) {
 func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, drivers []string, driverless bool) {
 	driver := drivers[len(drivers)-1]
 	for _, s := range plan(rng, id, passenger, drivers, driverless) {
+		if s.ends {
+			w.trips.Set(passenger)
+			w.trips.Set(driver)
+		}
 		eventID := w.oracle.publishing(id, s.hears(passenger, driver))
 		if s.assigns {
 			w.oracle.assign(id, passenger, driver)
 			w.running.add(id)
+			w.trips.Set(passenger, id)
+			w.trips.Set(driver, id)
 		}
 		if !w.publish(eventID, s.event) {
 			return

@@ -13,8 +13,10 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime"
@@ -27,10 +29,31 @@ const (
 	actorStream = iota
 	dispatcherStream
 	racerStream
+	hangStream
+	crowdStream
+	vainStream
+	banStream
+	againStream
+	orderStream
+	loseStream
+	bombStream
+	strangerStream
 )
 
 // settleTimeout is how long what was published may take to be handled everywhere.
-const settleTimeout = 10 * time.Second
+const settleTimeout = 20 * time.Second
+
+// What the nodes are configured with: so short that what is found by heartbeats,
+// sweeps and deadlines is found within the run, so small that limits are reached.
+const (
+	pingInterval    = 4 * time.Second
+	sweepInterval   = 2 * time.Second
+	connectTimeout  = 3 * time.Second
+	handlerTimeout  = 3 * time.Second
+	repoTimeout     = time.Second
+	queuedEvents    = 64
+	unauthenticated = 400
+)
 
 var (
 	// echo is answered with what was asked.
@@ -56,33 +79,32 @@ type bulkPayload struct {
 // world is what actors share. Its fields are set before they start, and safe for
 // concurrent use.
 type world struct {
-	seed   uint64
-	oracle *oracle
-	count  *counts
+	config  config
+	seed    uint64
+	oracle  *oracle
+	count   *counts
+	host    *host
+	lag     *lag
+	meter   meter
+	scenes  sync.WaitGroup // what troubles run
+	guests  atomic.Int64   // numbers what needs a number of its own
+	looksUp bool           // there is a TripLookup
 
 	tokens   realtimetest.Tokens
 	users    realtimetest.Users
 	sessions realtimetest.Sessions
+	trips    realtimetest.Trips // who is on which trip, in the host's database
 	bus      *bus
 	wires    [2]*wire
+	drops    idSet // what is lost between the nodes: messages that name any of these
 	nodes    []*node
 
 	passengers, drivers pool // who are on no trip
-	running             tripSet
+	running             idSet
 }
 
-// slowSessions takes its time over some answers, which are old by then: a session
-// can end while a handshake is under way.
-type slowSessions struct{ *realtimetest.Sessions }
-
-// FindSession implements realtime.SessionRepo.
-func (s slowSessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
-	row, err := s.Sessions.FindSession(ctx, sid)
-	if len(sid)%2 == 0 {
-		time.Sleep(10 * time.Millisecond)
-	}
-	return row, err
-}
+// has reports whether a trouble is switched on.
+func (w *world) has(trouble string) bool { return w.config.troubles[trouble] }
 
 // node is one server.
 type node struct {
@@ -97,12 +119,17 @@ func (w *world) rng(stream, number int) *rand.Rand {
 }
 
 // newWorld starts the nodes. An even seed has a bus that every node hears, an odd
-// one a bus that hands each event to one.
+// one a bus that hands each event to one. Half of the seeds have a TripLookup.
 func newWorld(cfg config) (*world, error) {
-	w := &world{seed: cfg.seed, oracle: newOracle(), count: newCounts(), running: tripSet{ids: map[string]bool{}}}
-	w.bus = newBus(2, cfg.seed%2 == 0)
-	w.bus.meddle = cfg.meddle
-	w.wires = newWires(realtimetest.NewHub())
+	w := &world{config: cfg, seed: cfg.seed, oracle: newOracle(), count: newCounts(), looksUp: cfg.seed%4 == 1 || cfg.seed%4 == 2}
+	w.host = newHost(w)
+	lag, err := newLag()
+	if err != nil {
+		return nil, err
+	}
+	w.lag = lag
+	w.bus = newBus(w, 2, cfg.seed%2 == 0)
+	w.wires = newWires(w, realtimetest.NewHub())
 	drivers := realtime.NewMemoryDrivers()
 	for i := range w.wires {
 		n, err := w.start(i, drivers)
@@ -115,22 +142,40 @@ func newWorld(cfg config) (*world, error) {
 }
 
 func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
-	rt, err := realtime.New(realtime.Options{
-		Tokens: &w.tokens, Users: &w.users, Sessions: slowSessions{&w.sessions},
-		Bus: nodeBus{w.bus, i}, BusFanOut: w.bus.fanOut, Adapter: w.wires[i], Drivers: drivers,
-		Logger: slog.New(&logHandler{Handler: slog.NewTextHandler(io.Discard, nil), w: w}), Trace: w.trace(),
-		// So short that what is found by heartbeats and sweeps is found within the run.
-		PingInterval: 4 * time.Second, PingTimeout: 7 * time.Second, SweepInterval: 5 * time.Second, PresenceGrace: 2 * time.Second,
-		DrainDelay: time.Second,
+	h := w.host
+	o := realtime.Options{
+		Tokens: tokens{&w.tokens, h}, Users: users{&w.users, h}, Sessions: sessions{&w.sessions, h},
+		Parties: parties{h}, Offers: offers{h}, Drivers: driverService{drivers, h},
+		Bus: nodeBus{w.bus, i}, BusFanOut: w.bus.fanOut, Adapter: w.wires[i],
+		Logger: slog.New(&logHandler{Handler: slog.NewTextHandler(io.Discard, nil), w: w}), Trace: h.trace(),
+		PingInterval: pingInterval, PingTimeout: 7 * time.Second, SweepInterval: sweepInterval, PresenceGrace: 2 * time.Second,
+		ConnectTimeout: connectTimeout, HandlerTimeout: handlerTimeout, RepoTimeout: repoTimeout,
+		UnavailableDelay: 500 * time.Millisecond, DrainDelay: time.Second,
+		RepoConcurrency: 16,
+		// All clients are behind a proxy on this machine, which says where they are.
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		// Devices that vanish between two polls are counted until their heartbeat fails.
-		Limits: realtime.Limits{OutboxBytes: 256 << 10, SocketsPerUser: 100},
-	})
+		Limits: realtime.Limits{
+			OutboxBytes: 256 << 10, SocketsPerUser: 100, Namespaces: 2, QueuedEvents: queuedEvents,
+			Unauthenticated: unauthenticated, UnauthenticatedPerIP: 40,
+		},
+		Rates: realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
+	}
+	if w.looksUp {
+		o.Trips = trips{&w.trips, h}
+	}
+	if w.config.plant == "nobody gets in" {
+		o.Limits.Unauthenticated = 1
+	}
+	rt, err := realtime.New(o)
 	if err != nil {
 		return nil, err
 	}
-	for _, ns := range []*realtime.Namespace{rt.Drivers(), rt.Passengers(), rt.Admin()} {
-		echo.Handle(ns, func(_ context.Context, _ *realtime.Socket, n int) (int, error) { return n, nil })
+	own, err := rt.Namespace(lab, realtime.NamespaceOptions{Authorize: h.authorize})
+	if err != nil {
+		return nil, errors.Join(err, rt.Shutdown(context.Background()))
 	}
+	h.hooks(rt, own)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
@@ -217,59 +262,42 @@ func (w *world) settle() bool {
 	return err == nil
 }
 
-// trace counts what the servers see.
-func (w *world) trace() *realtime.Trace {
-	return &realtime.Trace{
-		Connected:    func(string, time.Duration) { w.count.add("handshakes passed", 1) },
-		Refused:      func(_ string, code realtime.Code) { w.count.add("refused: "+string(code), 1) },
-		Disconnected: func(_, reason string) { w.count.add("disconnected: "+reason, 1) },
-		Limited:      func(which string) { w.count.add("limited: "+which, 1) },
-		Delivered:    func(string, time.Duration) { w.count.add("bus events handled", 1) },
-	}
-}
-
-// logHandler makes a breach of every error that a server logs: nothing here fails
-// that a server could complain of.
-type logHandler struct {
-	slog.Handler
-	w *world
-}
-
-// Handle implements slog.Handler.
-func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	if r.Level < slog.LevelError {
-		return nil
-	}
-	text := r.Message
-	r.Attrs(func(a slog.Attr) bool {
-		text += " " + a.String()
-		return true
-	})
-	h.w.oracle.breach("a server logged: %s", text)
-	return nil
-}
-
-// tripSet is the trips under way that have a driver. All methods may be called
-// concurrently.
-type tripSet struct {
+// idSet is ids, such as those of the trips under way that have a driver. All methods
+// may be called concurrently.
+type idSet struct {
 	mu  sync.Mutex
 	ids map[string]bool
 }
 
-func (s *tripSet) add(id string) {
+func (s *idSet) add(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ids == nil {
+		s.ids = map[string]bool{}
+	}
 	s.ids[id] = true
 }
 
-func (s *tripSet) remove(id string) {
+// within reports whether f is true of any of them.
+func (s *idSet) within(f func(id string) bool) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.ids {
+		if f(id) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *idSet) remove(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.ids, id)
 }
 
 // pick returns one of them; empty when there is none.
-func (s *tripSet) pick(rng *rand.Rand) string {
+func (s *idSet) pick(rng *rand.Rand) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ids := make([]string, 0, len(s.ids))

@@ -1,0 +1,302 @@
+// The host: its services, which hang or panic for those who belong to trouble, and
+// answer everybody else.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// host is what the services of both nodes share. All methods may be called
+// concurrently.
+type host struct {
+	w        *world
+	calls    atomic.Uint64 // that hung, or blew
+	hanging  atomic.Int64  // now
+	released chan struct{} // closed when nothing hangs any more
+	release  func()
+	ledger   ledger
+}
+
+func newHost(w *world) *host {
+	h := &host{w: w, released: make(chan struct{})}
+	h.release = sync.OnceFunc(func() { close(h.released) })
+	return h
+}
+
+// hang hangs for a time of the seed's choice. One call in two heeds ctx, but for the
+// verifier's, which never do.
+func (h *host) hang(ctx context.Context, service string) error {
+	n := h.calls.Add(1)
+	rng := h.w.rng(hangStream, int(n))
+	longest := 9 * time.Second
+	switch service {
+	case "FindParties", "a listener":
+		longest = 3 * time.Second // what is behind it on the bus may wait
+	case "VerifyToken":
+		longest = 30 * time.Second
+	}
+	t := time.NewTimer(between(rng, longest/3, longest))
+	defer t.Stop()
+	h.hanging.Add(1)
+	defer h.hanging.Add(-1)
+	h.w.count.add("hung: "+service, 1)
+	heeded := ctx.Done()
+	if n%2 == 0 || service == "VerifyToken" {
+		heeded = nil
+	}
+	select {
+	case <-t.C:
+	case <-h.released:
+	case <-heeded:
+		return ctx.Err()
+	}
+	return nil
+}
+
+// blow panics, or ends the goroutine, in one of the host's hooks.
+func (h *host) blow(hook string) {
+	if !h.w.has(panics) {
+		return
+	}
+	n := h.calls.Add(1)
+	h.w.count.add("panics: "+hook, 1)
+	if n%4 == 0 {
+		runtime.Goexit()
+	}
+	h.ledger.fired(hook)
+	panic(planned + hook)
+}
+
+// planned is how the text of each panic of the host begins.
+const planned = "planned panic in "
+
+// ledger is which hooks have panicked, and of which the log says so. All methods
+// may be called concurrently.
+type ledger struct {
+	mu    sync.Mutex
+	hooks map[string]bool // whether it is logged
+}
+
+func (l *ledger) fired(hook string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.hooks == nil {
+		l.hooks = map[string]bool{}
+	}
+	l.hooks[hook] = l.hooks[hook]
+}
+
+// reported looks for hooks in a text that the host was shown.
+func (l *ledger) reported(text string) {
+	for {
+		_, rest, found := strings.Cut(text, planned)
+		if !found {
+			return
+		}
+		l.mu.Lock()
+		for hook := range l.hooks {
+			if strings.HasPrefix(rest, hook) {
+				l.hooks[hook] = true
+			}
+		}
+		l.mu.Unlock()
+		text = rest
+	}
+}
+
+// judge makes a breach of each hook whose panics nobody was told of.
+func (l *ledger) judge(o *oracle) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for hook, logged := range l.hooks {
+		if !logged {
+			o.breach("%s panicked, and no log line says so", hook)
+		}
+	}
+}
+
+// trouble is what each service does first.
+func (h *host) trouble(ctx context.Context, service, id, hung string) error {
+	switch {
+	case strings.HasPrefix(id, hung):
+		return h.hang(ctx, service)
+	case strings.HasPrefix(id, bomb) && h.chosen(service, id):
+		h.blow(service)
+	}
+	return nil
+}
+
+// chosen reports whether it is this service that panics on a user: each bomb has
+// one.
+func (h *host) chosen(service, id string) bool {
+	_, chosen, _ := strings.Cut(id, "-")
+	return chosen == service || chosen == "DriverService" && strings.HasPrefix(service, chosen)
+}
+
+// users is the UserRepo.
+type users struct {
+	*realtimetest.Users
+	host *host
+}
+
+// FindUser implements realtime.UserRepo.
+func (u users) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	if err := u.host.trouble(ctx, "FindUser", id, hungLookup+"u"); err != nil {
+		return realtime.User{}, err
+	}
+	return u.Users.FindUser(ctx, id)
+}
+
+// sessions is the SessionRepo. It takes its time over some answers, which are old by
+// then: a session can end while a handshake is under way.
+type sessions struct {
+	*realtimetest.Sessions
+	host *host
+}
+
+// FindSession implements realtime.SessionRepo.
+func (s sessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
+	if err := s.host.trouble(ctx, "FindSession", userOf(sid), hungLookup+"s"); err != nil {
+		return realtime.Session{}, err
+	}
+	row, err := s.Sessions.FindSession(ctx, sid)
+	if len(sid)%2 == 0 {
+		time.Sleep(10 * time.Millisecond)
+	}
+	return row, err
+}
+
+// userOf is whose a session is, by its id.
+func userOf(sid string) string {
+	user := strings.TrimPrefix(sid, "s-")
+	if i := strings.LastIndexByte(user, '-'); i >= 0 {
+		user = user[:i]
+	}
+	return user
+}
+
+// tokens is the TokenVerifier. A token that begins with "kid" needs a key that
+// nobody answers for.
+type tokens struct {
+	*realtimetest.Tokens
+	host *host
+}
+
+// VerifyToken implements realtime.TokenVerifier.
+func (t tokens) VerifyToken(ctx context.Context, token, namespace string) (realtime.Claims, error) {
+	switch {
+	case strings.HasPrefix(token, "kid"):
+		return realtime.Claims{}, t.host.hang(ctx, "VerifyToken")
+	case strings.HasPrefix(token, "blow"):
+		t.host.blow("VerifyToken")
+	}
+	return t.Tokens.VerifyToken(ctx, token, namespace)
+}
+
+// trips is the TripLookup.
+type trips struct {
+	*realtimetest.Trips
+	host *host
+}
+
+// ActiveTrips implements realtime.TripLookup.
+func (t trips) ActiveTrips(ctx context.Context, user string) ([]string, error) {
+	if err := t.host.trouble(ctx, "ActiveTrips", user, hungLookup+"t"); err != nil || t.host.w.config.plant == "no rows" {
+		return nil, err
+	}
+	return t.Trips.ActiveTrips(ctx, user)
+}
+
+// parties is the PartyLookup. It knows nobody: events name the people.
+type parties struct{ host *host }
+
+// FindParties implements realtime.PartyLookup.
+func (p parties) FindParties(ctx context.Context, trip string) (realtime.TripParties, error) {
+	if err := p.host.trouble(ctx, "FindParties", trip, hungTrip); err != nil {
+		return realtime.TripParties{}, err
+	}
+	return realtime.TripParties{}, realtime.ErrNotFound
+}
+
+// driverService is the DriverService.
+type driverService struct {
+	realtime.DriverService
+	host *host
+}
+
+// UpdateStatus implements realtime.DriverService.
+func (d driverService) UpdateStatus(ctx context.Context, id string, in realtime.StatusUpdate) (realtime.Availability, error) {
+	if err := d.host.trouble(ctx, "DriverService.UpdateStatus", id, hungService); err != nil {
+		return realtime.Availability{}, err
+	}
+	return d.DriverService.UpdateStatus(ctx, id, in)
+}
+
+// UpdateLocation implements realtime.DriverService.
+func (d driverService) UpdateLocation(ctx context.Context, id string, in realtime.LocationPing) (realtime.LocationUpdate, bool, error) {
+	if err := d.host.trouble(ctx, "DriverService.UpdateLocation", id, hungService); err != nil {
+		return realtime.LocationUpdate{}, false, err
+	}
+	return d.DriverService.UpdateLocation(ctx, id, in)
+}
+
+// SetTrip implements realtime.DriverService.
+func (d driverService) SetTrip(ctx context.Context, id, trip string) (realtime.Availability, error) {
+	if err := d.host.trouble(ctx, "DriverService.SetTrip", id, hungService); err != nil {
+		return realtime.Availability{}, err
+	}
+	return d.DriverService.SetTrip(ctx, id, trip)
+}
+
+// offers is the OfferService. Every offer is there, and is of the trip of its name.
+type offers struct{ host *host }
+
+// AcceptOffer implements realtime.OfferService.
+func (o offers) AcceptOffer(ctx context.Context, driver, assignment string) (string, error) {
+	err := o.host.trouble(ctx, "OfferService.AcceptOffer", driver, hungService)
+	return "trip of " + assignment, err
+}
+
+// RejectOffer implements realtime.OfferService.
+func (o offers) RejectOffer(ctx context.Context, driver, _, _ string) error {
+	return o.host.trouble(ctx, "OfferService.RejectOffer", driver, hungService)
+}
+
+// trace counts what a server sees. Now and then one of its functions panics.
+func (h *host) trace() *realtime.Trace {
+	w := h.w
+	var calls atomic.Uint64
+	called := func(hook, what string) {
+		if what != "" {
+			w.count.add(what, 1)
+		}
+		if n := calls.Add(1); w.has(panics) && hashOf(fmt.Sprint(w.seed, n))%64 == 0 {
+			h.blow("Trace." + hook)
+		}
+	}
+	return &realtime.Trace{
+		Connected:    func(string, time.Duration) { called("Connected", "handshakes passed") },
+		Refused:      func(_ string, code realtime.Code) { called("Refused", "refused: "+string(code)) },
+		Disconnected: func(_, reason string) { called("Disconnected", "disconnected: "+reason) },
+		Limited:      func(which string) { called("Limited", "limited: "+which) },
+		Delivered:    func(string, time.Duration) { called("Delivered", "bus events handled") },
+		Handled:      func(string, string, time.Duration, realtime.Code) { called("Handled", "") },
+	}
+}
+
+func hashOf(s string) uint32 {
+	f := fnv.New32a()
+	_, _ = f.Write([]byte(s)) // never fails
+	return f.Sum32()
+}

@@ -1,0 +1,94 @@
+// The log of both nodes: what it may say, and how much.
+
+package main
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	// logWindow is over how long log lines are counted, and logLines and logBytes how
+	// many may come in one.
+	logWindow = 2 * time.Second
+	logLines  = 3000
+	logBytes  = 4 << 20
+	// logRecord is how long a record may be, a stack included.
+	logRecord = 64 << 10
+	// logValue is how long one of its values may be, but for a stack.
+	logValue = 4 << 10
+)
+
+// logHandler makes a breach of every error that a server logs, unless it is of
+// trouble, and of more log than a disk bears.
+type logHandler struct {
+	slog.Handler
+	w *world
+}
+
+// troubled is who may be in an error: users and trips of trouble.
+var troubled = regexp.MustCompile(`\b(user|trip|id)=(hs|hl|xh|b[0-9])`)
+
+// excusable is what a log may say when services hang or the host panics.
+var excusable = regexp.MustCompile(`(?i)did not|does not return|given up|abandon|time[d ]*out|timeout|deadline|unavailable|not be looked up|not found|not returned|unfinished|no answer|goexit|exited|ended its goroutine|panick?|not known|unknown`)
+
+// Handle implements slog.Handler.
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	text := r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		value := a.String()
+		if len(value) > logValue && !strings.Contains(value, "goroutine") && !strings.Contains(value, ".go:") {
+			h.w.oracle.breach("a server logged %d bytes as %s of %q", len(value), a.Key, r.Message)
+		}
+		text += " " + value
+		return true
+	})
+	h.w.meter.add(h.w.oracle, time.Now(), len(text))
+	if h.w.config.deaf {
+		return nil
+	}
+	h.w.host.ledger.reported(text)
+	if r.Level >= slog.LevelError && !h.excused(text) {
+		h.w.oracle.breach("a server logged: %s", text)
+	}
+	return nil
+}
+
+// excused reports whether an error is of trouble.
+func (h *logHandler) excused(text string) bool {
+	w := h.w
+	return w.has(panics) && (strings.Contains(text, planned) || strings.Contains(text, "goexit") || strings.Contains(text, "Goexit")) ||
+		troubled.MatchString(text) && !strings.Contains(text, "runtime error") ||
+		(w.has(hang) || w.has(panics) || w.has(strangers)) && !strings.Contains(text, "runtime error") && excusable.MatchString(text)
+}
+
+// meter counts log lines. All methods may be called concurrently.
+type meter struct {
+	mu    sync.Mutex // guards all of it
+	began time.Time
+	lines int
+	bytes int
+	most  int // lines in one window
+}
+
+// add counts a record, and makes a breach of what is too much.
+func (m *meter) add(o *oracle, now time.Time, size int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if size > logRecord {
+		o.breach("a server logged %d bytes at once", size)
+	}
+	if now.Sub(m.began) > logWindow {
+		m.began, m.lines, m.bytes = now, 0, 0
+	}
+	m.lines++
+	m.bytes += size
+	m.most = max(m.most, m.lines)
+	if m.lines == logLines || m.bytes >= logBytes && m.bytes-size < logBytes {
+		o.breach("the servers logged %d lines, %d KiB, within %v", m.lines, m.bytes>>10, now.Sub(m.began).Round(time.Millisecond))
+	}
+}

@@ -1,0 +1,90 @@
+// Losing: messages between the nodes about some trip or session are dropped; what the
+// host looks up puts it right.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// lost plays scenes of which the other node is not told. The people are on that.
+func (w *world) lost(ctx context.Context, s *scene, turn int) {
+	away := w.nodes[1-w.bus.at(s.trip)]
+	s.pn, s.dn = away, away
+	if s.connect(ctx); s.p == nil || s.d == nil {
+		return
+	}
+	switch {
+	case turn%3 == 2:
+		w.lostRevocation(ctx, s)
+	case !w.looksUp || w.bus.fanOut: // nothing is sent, or nothing can put it right
+	case turn%3 == 1:
+		w.lostEnd(ctx, s)
+	default:
+		w.lostBeginning(ctx, s)
+	}
+}
+
+// lostEnd is a trip whose end the other node does not hear of.
+func (w *world) lostEnd(ctx context.Context, s *scene) {
+	if !s.begin(ctx) {
+		return
+	}
+	s.follows(ctx, hearWithin, "the assignment")
+	w.drops.add(s.trip)
+	s.complete()
+	w.drops.remove(s.trip)
+	ok := w.eventually(ctx, repairWithin, func() bool { return len(s.inRoom(ctx)) == 0 })
+	if s.over(ctx) {
+		return
+	}
+	if !ok {
+		w.oracle.breach("the end of trip %s was lost, TripLookup knows of it, and after %v %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
+		return
+	}
+	s.ended(ctx, "its end was lost and found")
+	if s.over(ctx) {
+		return
+	}
+	if s.connect(ctx); s.p != nil && s.d != nil {
+		s.ended(ctx, "its end was lost, connecting anew")
+	}
+}
+
+// lostBeginning is a trip whose assignment the other node does not hear of.
+func (w *world) lostBeginning(ctx context.Context, s *scene) {
+	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})
+	w.drops.add(s.trip)
+	s.assigned(true)
+	s.publish(realtime.AssignmentAccepted{TripID: s.trip, AssignmentID: "a1", PassengerID: s.passenger, DriverID: s.driver, At: time.Now()})
+	s.publish(s.assignment())
+	w.drops.remove(s.trip)
+	want := fmt.Sprint([]string{s.driver, s.passenger})
+	ok := w.eventually(ctx, repairWithin, func() bool { return fmt.Sprint(s.inRoom(ctx)) == want })
+	if s.over(ctx) {
+		return
+	}
+	if !ok {
+		w.oracle.breach("the assignment of trip %s was lost, TripLookup knows of it, and after %v only %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
+	} else {
+		s.follows(ctx, hearWithin, "its assignment was lost and found")
+	}
+	s.complete()
+	s.ended(ctx, "its end")
+}
+
+// lostRevocation is a session whose end the other node does not hear of.
+func (w *world) lostRevocation(ctx context.Context, s *scene) {
+	sid := fmt.Sprintf("s-%s-0", s.passenger)
+	w.drops.add(sid)
+	defer w.drops.remove(sid)
+	w.sessions.Revoke(sid)
+	s.publish(realtime.SessionRevoked{SID: sid, UserID: s.passenger, Reason: "stress"})
+	if ok := w.eventually(ctx, repairWithin, func() bool { return !s.p.Connected() }); !ok && !s.over(ctx) {
+		w.oracle.breach("the end of the session of %s was lost, and after %v it is connected", s.passenger, repairWithin)
+	}
+}

@@ -1,0 +1,254 @@
+// Scenes: trips of their own, with a passenger and a driver who stay connected, on
+// which the bus or the adapter does what it must not be trusted not to do.
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// hearWithin is how long what is published may take to reach a client that is
+// connected.
+const hearWithin = 5 * time.Second
+
+// scene is a trip and its people. It belongs to one goroutine.
+type scene struct {
+	w                 *world
+	rng               *rand.Rand
+	trip              string
+	passenger, driver string
+	p, d              *realtimetest.Client // nil while not connected
+	pn, dn            *node
+	pt, dt            string // their tokens
+	began             time.Time
+	last              realtime.Envelope // that was published
+	moves             int
+}
+
+// play plays scenes until ctx ends, two at once.
+func (w *world) play(ctx context.Context, stream int, stage func(ctx context.Context, s *scene, turn int)) {
+	for k := range 2 {
+		w.scenes.Go(func() {
+			rng := w.rng(stream, k)
+			for turn := k; sleep(ctx, between(rng, 50*time.Millisecond, 400*time.Millisecond)); turn++ {
+				s := w.scene(ctx, rng, fmt.Sprintf("%d-%d-%d", stream, k, turn))
+				if s.p != nil && s.d != nil {
+					stage(ctx, s, turn)
+				}
+				s.close()
+			}
+		})
+	}
+}
+
+// scene connects two people, each to a node of the seed's choice.
+func (w *world) scene(ctx context.Context, rng *rand.Rand, name string) *scene {
+	s := &scene{
+		w: w, rng: rng, trip: sceneTrip + name, passenger: "xp" + name, driver: "xd" + name,
+		pn: w.nodes[rng.IntN(2)], dn: w.nodes[rng.IntN(2)], began: time.Now(),
+	}
+	s.connect(ctx)
+	return s
+}
+
+// connect connects both, anew if they were.
+func (s *scene) connect(ctx context.Context) {
+	s.close()
+	w := s.w
+	for user, typ := range map[string]realtime.UserType{s.passenger: realtime.UserPassenger, s.driver: realtime.UserDriver} {
+		w.users.Set(realtime.User{ID: user, Type: typ, Active: true})
+	}
+	if s.pt == "" {
+		_, s.pt = w.login(s.passenger, 0)
+		_, s.dt = w.login(s.driver, 0)
+	}
+	s.p = w.again(ctx, s.pn, s.passenger, realtime.NamespacePassengers, s.pt)
+	s.d = w.again(ctx, s.dn, s.driver, realtime.NamespaceDrivers, s.dt)
+}
+
+func (s *scene) close() {
+	for _, c := range []*realtimetest.Client{s.p, s.d} {
+		if c != nil {
+			c.Close()
+		}
+	}
+	s.p, s.d = nil, nil
+}
+
+// assigned says whose the trip is, in the host's database.
+func (s *scene) assigned(is bool) {
+	for _, user := range []string{s.passenger, s.driver} {
+		if is {
+			s.w.trips.Set(user, s.trip)
+		} else {
+			s.w.trips.Set(user)
+		}
+	}
+}
+
+// publish publishes an event of the trip, with a new id, and waits until it is
+// handled.
+func (s *scene) publish(e realtime.DomainEvent) bool {
+	env, err := realtime.NewEnvelope(e)
+	if err == nil {
+		s.last = env
+		err = s.w.bus.Publish(context.Background(), env)
+	}
+	if err != nil {
+		s.w.oracle.breach("%s can't be published: %v", e.EventName(), err)
+		return false
+	}
+	return s.w.settle()
+}
+
+// over reports whether nothing can be judged any more.
+func (s *scene) over(ctx context.Context) bool {
+	return ctx.Err() != nil || s.w.oracle.isDraining()
+}
+
+// heard makes a breach of an event of the trip that one of the two does not get.
+func (s *scene) heard(ctx context.Context, who string, c *realtimetest.Client, event string) {
+	got := func() bool {
+		return slices.ContainsFunc(c.Received(), func(r realtimetest.Received) bool { return r.Event == event && s.mine(r).TripID == s.trip })
+	}
+	ok := s.w.eventually(ctx, hearWithin, got)
+	switch {
+	case s.over(ctx):
+	case !ok:
+		s.w.oracle.breach("%s of trip %s never heard %s; connected: %v", who, s.trip, event, c.Connected())
+	default:
+		s.w.count.add("scenes: events that came", 1)
+	}
+}
+
+func (s *scene) mine(r realtimetest.Received) (p told) {
+	if len(r.Args) == 1 {
+		_ = json.Unmarshal(r.Args[0], &p) // what can't be read names no trip
+	}
+	return p
+}
+
+// move lets the driver send a position, and returns its number; 0 when that was
+// not taken.
+func (s *scene) move(ctx context.Context) int {
+	s.moves++
+	number := float64(s.moves)
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := realtimetest.Call(asking, s.d, realtime.DriverLocationPing, realtime.LocationPing{
+		Position: &realtime.Position{Lat: 1, Lng: 1}, LastLocationTimestamp: realtime.Time{Time: time.Now()}, Speed: &number,
+	})
+	if err != nil {
+		if !s.over(ctx) {
+			s.w.oracle.breach("the position of the driver of %s: %v; connected: %v %s", s.trip, err, s.d.Connected(), s.d.Reason())
+		}
+		return 0
+	}
+	return s.moves
+}
+
+// sees reports whether the passenger has got a position of the trip.
+func (s *scene) sees(number int) bool {
+	return slices.ContainsFunc(s.p.Received(), func(r realtimetest.Received) bool {
+		told := s.mine(r)
+		return r.Event == realtime.EventTripDriverLocation.Name() && told.TripID == s.trip && int(told.Speed) == number
+	})
+}
+
+// follows makes a breach of a passenger who does not see where the driver is.
+func (s *scene) follows(ctx context.Context, bound time.Duration, after string) {
+	number, next := 0, time.Time{}
+	ok := s.w.eventually(ctx, bound, func() bool {
+		if time.Now().After(next) { // some of them may come before it is put right
+			number, next = s.move(ctx), time.Now().Add(700*time.Millisecond)
+		}
+		return number != 0 && s.sees(number)
+	})
+	if !ok && !s.over(ctx) {
+		s.w.oracle.breach("the passenger of %s does not see the driver, within %v of %s; in the room: %v", s.trip, bound, after, s.inRoom(ctx))
+		return
+	}
+	s.w.count.add("scenes: passengers who see the driver", 1)
+}
+
+// inRoom returns who is in the trip's room.
+func (s *scene) inRoom(ctx context.Context) (users []string) {
+	for _, ns := range []string{realtime.NamespacePassengers, realtime.NamespaceDrivers} {
+		sockets, err := s.pn.namespace(ns).To(realtime.TripRoom(s.trip)).Sockets(ctx)
+		if err != nil && !s.over(ctx) {
+			s.w.oracle.breach("looking into the room of %s: %v", s.trip, err)
+		}
+		for _, socket := range sockets {
+			users = append(users, socket.Identity.UserID)
+		}
+	}
+	slices.Sort(users)
+	return users
+}
+
+// aftermath is what is found when a trip has ended.
+type aftermath struct {
+	trip, after string
+	inRoom      []string
+	positions   bool // the passenger got one that was sent after the end
+}
+
+// judge makes a breach of what an ended trip shows to whom.
+func (a aftermath) judge(o *oracle) {
+	if len(a.inRoom) > 0 {
+		o.breach("after %s trip %s has ended and %v are in its room", a.after, a.trip, a.inRoom)
+	}
+	if a.positions {
+		o.breach("after %s trip %s has ended and the passenger sees where the driver is", a.after, a.trip)
+	}
+}
+
+// ended makes a breach of anything that is left of a trip that has ended.
+func (s *scene) ended(ctx context.Context, after string) {
+	s.w.settle()
+	a := aftermath{trip: s.trip, after: after, inRoom: s.inRoom(ctx)}
+	number := s.move(ctx)
+	sleep(ctx, 50*time.Millisecond)
+	s.w.settle()
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, _ = realtimetest.Call(asking, s.p, echo, 1) // what was sent before it has come then
+	a.positions = number != 0 && s.sees(number)
+	if !s.over(ctx) {
+		a.judge(s.w.oracle)
+		s.w.count.add("scenes: ended trips", 1)
+	}
+}
+
+// begin brings the trip to where the driver is assigned and both were told, and
+// reports whether it came so far.
+func (s *scene) begin(ctx context.Context) bool {
+	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})
+	s.publish(realtime.AssignmentOffered{TripID: s.trip, AssignmentID: "a1", DriverID: s.driver, TTLSec: 20})
+	s.assigned(true)
+	s.publish(realtime.AssignmentAccepted{TripID: s.trip, AssignmentID: "a1", PassengerID: s.passenger, DriverID: s.driver, At: time.Now()})
+	if !s.publish(s.assignment()) {
+		return false
+	}
+	s.heard(ctx, "the passenger", s.p, realtime.EventDriverAssigned.Name())
+	s.heard(ctx, "the driver", s.d, realtime.EventDriverAssigned.Name())
+	return !s.over(ctx)
+}
+
+func (s *scene) assignment() realtime.DriverAssigned {
+	return realtime.DriverAssigned{TripID: s.trip, PassengerID: s.passenger, DriverID: s.driver, At: s.began}
+}
+
+// complete ends the trip.
+func (s *scene) complete() bool {
+	s.assigned(false)
+	return s.publish(realtime.TripCompleted{TripID: s.trip, FareTotal: 1, Currency: "CUP", At: time.Now()})
+}

@@ -1,0 +1,138 @@
+// Steady clients: honest ones who only stay, and take the time of what must come in
+// time whatever happens around them.
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// heartbeatWithin is how much later than its interval a heartbeat may come.
+const heartbeatWithin = 1500 * time.Millisecond
+
+// steady runs the steady clients of a world until ctx ends.
+func (w *world) steady(ctx context.Context) {
+	for i, n := range w.nodes {
+		for k := range 3 {
+			w.scenes.Go(func() { w.beHeartbeat(ctx, n, fmt.Sprintf("q%d-%d", i, k)) })
+		}
+		w.scenes.Go(func() { w.beDriver(ctx, n, fmt.Sprint("qd", i)) })
+	}
+	w.scenes.Go(func() { w.doorman(ctx) })
+}
+
+// beHeartbeat answers heartbeats, and takes the time of each.
+func (w *world) beHeartbeat(ctx context.Context, n *node, user string) {
+	w.users.Set(realtime.User{ID: user, Type: realtime.UserPassenger, Active: true})
+	for turn := 0; ctx.Err() == nil; turn++ {
+		_, token := w.login(user, turn)
+		c, err := webSocket(n, honest(int(w.guests.Add(1))))
+		if err != nil { // how long that may go on, the doorman judges
+			sleep(ctx, loginAgain)
+			continue
+		}
+		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+		err = w.heartbeats(ctx, c, user, token)
+		stop()
+		_ = c.Close()
+		if err != nil && ctx.Err() == nil && !w.oracle.isDraining() {
+			w.oracle.breach("%s, who answers each heartbeat: %v", user, err)
+		}
+	}
+}
+
+// heartbeats lives on a connection until it ends, and returns what was wrong with
+// that; nil when it did not come to a login.
+func (w *world) heartbeats(ctx context.Context, c *raw, user, token string) error {
+	began := time.Now()
+	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
+	defer stop()
+	if c.send(connectPacket(realtime.NamespacePassengers, token)) != nil || c.until("40") != nil {
+		return nil
+	}
+	w.count.add("steady clients", 1)
+	for {
+		left := excused(pingInterval+heartbeatWithin, w.lag.since(began)) - time.Since(began)
+		_ = c.SetReadDeadline(time.Now().Add(max(left, lagStep)))
+		opcode, payload, err := c.read()
+		switch {
+		case ctx.Err() != nil || w.oracle.isDraining():
+			return nil
+		case isTimeout(err) && time.Since(began) <= excused(pingInterval+heartbeatWithin, w.lag.since(began)):
+			continue // the machine was slow meanwhile; nothing has been read, or this is a breach anyhow
+		case isTimeout(err) && w.lag.since(began) > tooBusy:
+			return nil
+		case isTimeout(err):
+			return fmt.Errorf("no heartbeat for %v, at an interval of %v", time.Since(began).Round(time.Millisecond), pingInterval)
+		case err != nil || opcode == 8:
+			return errors.Join(errors.New("disconnected, by no fault of its own"), err)
+		case string(payload) == "2":
+			w.count.add("heartbeats in time", 1)
+			began = time.Now()
+			if err := c.send("3"); err != nil {
+				return fmt.Errorf("disconnected, by no fault of its own: %w", err)
+			}
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	t, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](err)
+	return ok && t.Timeout()
+}
+
+// beDriver updates its status again and again, which has to be acknowledged in
+// time.
+func (w *world) beDriver(ctx context.Context, n *node, user string) {
+	if w.config.plant == "hung driver" {
+		user = hungService + user
+	}
+	for ctx.Err() == nil {
+		c := w.enter(ctx, n, user, realtime.UserDriver)
+		if c == nil {
+			sleep(ctx, loginAgain)
+			continue
+		}
+		for sleep(ctx, 400*time.Millisecond) && w.driverActs(ctx, c, user) {
+		}
+		c.Close()
+	}
+}
+
+// driverActs reports whether the client goes on.
+func (w *world) driverActs(ctx context.Context, c *realtimetest.Client, user string) bool {
+	online, began := true, time.Now()
+	asking, cancel := context.WithTimeout(ctx, w.bound(patience))
+	defer cancel()
+	_, err := realtimetest.Call(asking, c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: &online})
+	if ctx.Err() != nil || w.oracle.isDraining() {
+		return false
+	}
+	w.late(user+"'s status update", began, ackWithin)
+	if err != nil {
+		w.oracle.breach("%s's status update: %v; connected: %v %s", user, err, c.Connected(), c.Reason())
+		return false
+	}
+	w.count.add("status updates in time", 1)
+	return true
+}
+
+// doorman logs somebody in again and again, which has to succeed in time.
+func (w *world) doorman(ctx context.Context) {
+	for i := 0; sleep(ctx, 300*time.Millisecond); i++ {
+		user, typ := fmt.Sprint("qn", i%50), realtime.UserPassenger
+		if c := w.enter(ctx, w.nodes[i%len(w.nodes)], user, typ); c != nil {
+			w.count.add("logins in time", 1)
+			c.Close()
+		}
+	}
+}

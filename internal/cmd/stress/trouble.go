@@ -1,0 +1,272 @@
+// Trouble: what can be made to go wrong around honest clients, and how long they
+// have although it does.
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// The kinds of trouble.
+const (
+	hang      = "hang"      // the host's services do not answer
+	redeliver = "redeliver" // the bus delivers events again
+	reorder   = "reorder"   // the bus delays events, and those of one trip change places
+	lose      = "lose"      // messages between the nodes are lost
+	panics    = "panic"     // the host's code panics, or ends its goroutine
+	strangers = "strangers" // clients come that nobody knows
+)
+
+var allTroubles = []string{hang, redeliver, reorder, lose, panics, strangers}
+
+// troubles is the kinds that are switched on. It is a flag.Value.
+type troubles map[string]bool
+
+func (t troubles) String() string { return strings.Join(slices.Sorted(maps.Keys(t)), ",") }
+
+// Set implements flag.Value.
+func (t troubles) Set(list string) error {
+	clear(t)
+	for _, name := range strings.Split(list, ",") {
+		switch {
+		case name == "" || name == "none":
+		case name == "all":
+			for _, each := range allTroubles {
+				t[each] = true
+			}
+		case slices.Contains(allTroubles, name):
+			t[name] = true
+		default:
+			return fmt.Errorf("%q is none of %s, all and none", name, strings.Join(allTroubles, ", "))
+		}
+	}
+	return nil
+}
+
+// Users and trips whose ids begin so belong to trouble. All others are honest, and
+// nothing that happens to these may be felt by them.
+const (
+	sceneTrip   = "x"  // a trip of a scene, which judges it itself
+	hungService = "hs" // a driver for whom DriverService and OfferService hang
+	hungLookup  = "hl" // who is looked up in vain
+	hungTrip    = "xh" // a trip whose people are looked up in vain
+	bomb        = "b"  // a user on whom the host's code panics
+)
+
+const (
+	// loginWithin is how long an honest client needs at most to log in, with what a
+	// stock client does about a refusal: it tries again.
+	loginWithin = 5 * time.Second
+	// loginAgain is how long it waits in between.
+	loginAgain = 150 * time.Millisecond
+	// banWithin is how long a ban takes at most.
+	banWithin = time.Second
+	// ackWithin is how long an event takes at most whose handler does not wait.
+	ackWithin = 2 * time.Second
+	// repairWithin is how long the audience of a trip may be wrong after a lost
+	// message: the longest time between two sweeps, and that which one takes.
+	repairWithin = 2*sweepInterval + 500*time.Millisecond
+	// tooBusy is a lag at which nothing can be said of times.
+	tooBusy = 3 * time.Second
+)
+
+// late records a breach when something took longer than it may. How much the
+// machine itself held things up is added several times over, since what is measured
+// takes more than one step.
+func (w *world) late(what string, began time.Time, bound time.Duration) bool {
+	bound = w.bound(bound)
+	took, lag := time.Since(began), w.lag.since(began)
+	if lag > tooBusy {
+		w.count.add("times not judged, the machine being too busy", 1)
+		return false
+	}
+	return w.oracle.tookTooLong(what, took, bound, lag)
+}
+
+// bound is a bound as it stands, and shorter for tests, which have no time.
+func (w *world) bound(d time.Duration) time.Duration {
+	if w.config.hurry {
+		return d / 10
+	}
+	return d
+}
+
+// tookTooLong records a breach when took is more than bound, with what lag excuses.
+func (o *oracle) tookTooLong(what string, took, bound, lag time.Duration) bool {
+	if took <= excused(bound, lag) {
+		return false
+	}
+	o.breach("%s took %v, and may take %v", what, took.Round(time.Millisecond), bound)
+	return true
+}
+
+// excused is a bound on a machine that lags.
+func excused(bound, lag time.Duration) time.Duration { return bound + 5*lag }
+
+// eventually waits until f, for as long as is allowed, and reports whether it came
+// true, or can't be judged.
+func (w *world) eventually(ctx context.Context, bound time.Duration, f func() bool) bool {
+	bound = w.bound(bound)
+	began := time.Now()
+	for !f() {
+		lag := w.lag.since(began)
+		if time.Since(began) > excused(bound, lag) {
+			return lag > tooBusy || w.oracle.isDraining()
+		}
+		if !sleep(ctx, 15*time.Millisecond) {
+			return true
+		}
+	}
+	return true
+}
+
+// honest is an honest client's address: each has its own, in a network of its own.
+func honest(i int) string {
+	return fmt.Sprintf("%d.%d.%d.9", 20+i%60, 1+i/60%250, 1+i*7%250)
+}
+
+// from makes a client come from an address.
+func from(address string) realtimetest.Option {
+	return realtimetest.Header("X-Forwarded-For", address)
+}
+
+// enter logs in a new user, from a node's point of view an honest one.
+func (w *world) enter(ctx context.Context, n *node, user string, typ realtime.UserType) *realtimetest.Client {
+	w.users.Set(realtime.User{ID: user, Type: typ, Active: true})
+	_, token := w.login(user, int(w.guests.Add(1)))
+	return w.again(ctx, n, user, namespaceOf(typ), token)
+}
+
+// again connects with a token, as often as it takes within loginWithin.
+func (w *world) again(ctx context.Context, n *node, user, namespace, token string) *realtimetest.Client {
+	began := time.Now()
+	address := honest(int(w.guests.Add(1)))
+	for {
+		dialing, cancel := context.WithTimeout(ctx, loginWithin)
+		c, err := realtimetest.Dial(dialing, n.url, namespace, realtimetest.Token(token), from(address))
+		cancel()
+		switch {
+		case err == nil:
+			w.late(fmt.Sprintf("the login of %s", user), began, loginWithin)
+			return c.Within(patience)
+		case ctx.Err() != nil || w.oracle.isDraining():
+			return nil
+		case time.Since(began) > excused(w.bound(loginWithin), w.lag.since(began)):
+			if w.lag.since(began) <= tooBusy {
+				w.oracle.breach("%s, who is honest, can't log in for %v: %v", user, loginWithin, err)
+			}
+			return nil
+		}
+		w.count.add("logins tried again", 1)
+		if !sleep(ctx, loginAgain) {
+			return nil
+		}
+	}
+}
+
+func namespaceOf(typ realtime.UserType) string {
+	switch typ {
+	case realtime.UserDriver:
+		return realtime.NamespaceDrivers
+	case realtime.UserAdmin:
+		return realtime.NamespaceAdmin
+	}
+	return realtime.NamespacePassengers
+}
+
+// namespace is one of the node's namespaces.
+func (n *node) namespace(name string) *realtime.Namespace {
+	switch name {
+	case realtime.NamespaceDrivers:
+		return n.rt.Drivers()
+	case realtime.NamespaceAdmin:
+		return n.rt.Admin()
+	}
+	return n.rt.Passengers()
+}
+
+// lag is how much this machine holds up what runs on it, measured by sleeping and by
+// talking to itself, without the server. All methods may be called concurrently.
+type lag struct {
+	mu    sync.Mutex // guards past
+	past  []delay
+	stop  chan struct{}
+	ended sync.WaitGroup
+	live  atomic.Int64 // when the measurement under way began, in nanoseconds
+}
+
+// delay is one measurement.
+type delay struct {
+	at   time.Time
+	held time.Duration
+}
+
+// lagMemory is how long measurements are kept.
+const lagMemory = time.Minute
+
+// lagStep is how often it is measured.
+const lagStep = 10 * time.Millisecond
+
+func newLag() (*lag, error) {
+	l := &lag{stop: make(chan struct{})}
+	rtt, end, err := newCanary()
+	if err != nil {
+		return nil, err
+	}
+	l.ended.Go(func() {
+		defer end()
+		for {
+			began := time.Now()
+			l.live.Store(began.UnixNano())
+			select {
+			case <-time.After(lagStep):
+			case <-l.stop:
+				return
+			}
+			rtt()
+			l.add(time.Now(), time.Since(began)-lagStep)
+		}
+	})
+	return l, nil
+}
+
+func (l *lag) close() {
+	close(l.stop)
+	l.ended.Wait()
+}
+
+func (l *lag) add(at time.Time, held time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if held < 2*time.Millisecond {
+		return // nothing that counts
+	}
+	if i := slices.IndexFunc(l.past, func(d delay) bool { return at.Sub(d.at) < lagMemory }); i > 0 {
+		l.past = slices.Delete(l.past, 0, i)
+	}
+	l.past = append(l.past, delay{at, held})
+}
+
+// since returns the longest delay since then, that under way included.
+func (l *lag) since(began time.Time) time.Duration {
+	longest := max(0, time.Since(time.Unix(0, l.live.Load()))-2*lagStep)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range slices.Backward(l.past) {
+		if d.at.Before(began) {
+			break
+		}
+		longest = max(longest, d.held)
+	}
+	return longest
+}

@@ -1,0 +1,188 @@
+// The judges of trouble find what is wrong, and nothing else.
+
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+)
+
+func TestTroubles_Set(t *testing.T) {
+	t.Parallel()
+	on := troubles{}
+	require.NoError(t, on.Set("all"))
+	require.Equal(t, "hang,lose,panic,redeliver,reorder,strangers", on.String())
+	require.NoError(t, on.Set("lose,hang"))
+	require.Equal(t, "hang,lose", on.String())
+	require.NoError(t, on.Set("none"))
+	require.Empty(t, on)
+	require.ErrorContains(t, on.Set("hangs"), `"hangs" is none of hang,`)
+}
+
+// verdictOf is what an oracle finds.
+func verdictOf(find func(o *oracle)) string {
+	o := newOracle()
+	find(o)
+	_, first := o.verdict()
+	return strings.Join(first, "\n")
+}
+
+func TestOracle_TookTooLong(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		took, lag time.Duration
+		want      string
+	}{
+		{900 * time.Millisecond, 0, ""},
+		{1100 * time.Millisecond, 0, "the ban took 1.1s, and may take 1s"},
+		{1100 * time.Millisecond, 50 * time.Millisecond, ""}, // the machine's fault
+		{1400 * time.Millisecond, 50 * time.Millisecond, "the ban took 1.4s, and may take 1s"},
+	} {
+		require.Equal(t, c.want, verdictOf(func(o *oracle) { o.tookTooLong("the ban", c.took, time.Second, c.lag) }))
+	}
+}
+
+func TestAftermath_Judge(t *testing.T) {
+	t.Parallel()
+	a := aftermath{trip: "x1", after: "it"}
+	require.Empty(t, verdictOf(a.judge))
+	a.inRoom = []string{"xd1"}
+	require.Equal(t, "after it trip x1 has ended and [xd1] are in its room", verdictOf(a.judge))
+	a.inRoom, a.positions = nil, true
+	require.Equal(t, "after it trip x1 has ended and the passenger sees where the driver is", verdictOf(a.judge))
+}
+
+func TestLedger_Judge(t *testing.T) {
+	t.Parallel()
+	var l ledger
+	require.Empty(t, verdictOf(l.judge))
+	l.fired("a handler")
+	l.fired("OnConnect")
+	l.reported("panic: " + planned + "OnConnect, and more")
+	l.fired("OnConnect")
+	l.reported("nothing")
+	require.Equal(t, "a handler panicked, and no log line says so", verdictOf(l.judge))
+	l.reported(planned + "nobody, " + planned + "a handler")
+	require.Empty(t, verdictOf(l.judge))
+}
+
+func TestMeter_Add(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	lines := func(n, size int, every time.Duration) string {
+		var m meter
+		return verdictOf(func(o *oracle) {
+			for i := range n {
+				m.add(o, now.Add(time.Duration(i)*every), size)
+			}
+		})
+	}
+	require.Empty(t, lines(10*logLines, 10, 2*logWindow/logLines))
+	require.Contains(t, lines(logLines, 10, time.Microsecond), "the servers logged 3000 lines")
+	require.Contains(t, lines(200, logRecord, time.Microsecond), "4096 KiB, within")
+	require.Contains(t, lines(1, logRecord+1, time.Second), "bytes at once")
+}
+
+func TestOracle_Swollen(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, verdictOf(func(o *oracle) { o.swollen(5<<20, 5<<20) }))
+	require.Contains(t, verdictOf(func(o *oracle) { o.swollen(6<<20, 5<<20) }), "the heap grew by 6 MiB meanwhile, and may by 5")
+}
+
+func TestLag_Since(t *testing.T) {
+	t.Parallel()
+	l := &lag{}
+	began := time.Now()
+	l.live.Store(began.Add(time.Hour).UnixNano()) // nothing is under way
+	l.add(began.Add(-2*time.Second), time.Second)
+	l.add(began.Add(time.Second), 30*time.Millisecond)
+	l.add(began.Add(2*time.Second), 20*time.Millisecond)
+	require.Equal(t, 30*time.Millisecond, l.since(began))
+	require.Equal(t, time.Second, l.since(began.Add(-3*time.Second)))
+	require.Zero(t, l.since(began.Add(3*time.Second)))
+	l.live.Store(began.Add(-time.Second).UnixNano()) // held up now
+	require.Greater(t, l.since(began), 900*time.Millisecond)
+}
+
+func TestLogHandler_Excused(t *testing.T) {
+	t.Parallel()
+	h := &logHandler{w: &world{config: config{troubles: troubles{hang: true, panics: true}}}}
+	for text, excused := range map[string]bool{
+		"handler failed user=p1 error=" + planned + "a handler":        true,
+		"handler does not return user=hs1-2 after=7s":                  true,
+		"lookup failed error=context deadline exceeded":                true,
+		"handler failed user=p1 error=no such table":                   false,
+		"handler failed user=hs1 error=runtime error: nil dereference": false,
+	} {
+		require.Equal(t, excused, h.excused(text), text)
+	}
+	h.w.config.troubles = troubles{}
+	require.False(t, h.excused("lookup failed error=context deadline exceeded"))
+}
+
+func TestOfTrouble(t *testing.T) {
+	t.Parallel()
+	require.True(t, ofTrouble("x1"))
+	require.True(t, ofTrouble("xh1-2"))
+	require.False(t, ofTrouble("t1-2"))
+}
+
+// A run with faults planted in all that troubles go through finds each of them.
+func TestRun_FindsFaultsOfTrouble(t *testing.T) {
+	var out bytes.Buffer
+	on := troubles{hang: true, redeliver: true, reorder: true, lose: true}
+	ofScene := func(e realtime.Envelope, name string) bool { return e.Name == name && ofTrouble(e.Key) }
+	n := run(config{
+		seed: 1, length: 5 * time.Second, clients: 8, out: &out, troubles: on, crowd: 40, hurry: true, plant: "no rows",
+		meddle: func(e realtime.Envelope) []realtime.Envelope {
+			switch {
+			case ofScene(e, "trip.requested"): // so that nobody knows the passenger
+				return nil
+			case ofScene(e, "trip.assignment.expired"), ofScene(e, "trip.assignment.cancelled"):
+				over, err := realtime.NewEnvelope(realtime.TripCompleted{TripID: e.Key, FareTotal: 1, Currency: "CUP"})
+				require.NoError(t, err)
+				return []realtime.Envelope{over}
+			case ofScene(e, "trip.completed") && strings.HasPrefix(e.Key, fmt.Sprint(sceneTrip, againStream)):
+				return nil
+			case e.Name == "auth.user.access_changed":
+				time.Sleep(3 * time.Second)
+			}
+			return []realtime.Envelope{e}
+		},
+	})
+	require.NotZero(t, n)
+	for _, want := range []string{
+		"the ban of", "has ended and", "does not see the driver, within 5s of the", "never heard trip:driver_accepted",
+		"was lost, TripLookup knows of it",
+	} {
+		require.Contains(t, out.String(), want)
+	}
+}
+
+// Honest clients who can't get in, and those whose service hangs, are found.
+func TestRun_FindsWhoIsHeldUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		plant, want string
+		on          troubles
+	}{
+		"strangers take all places": {"nobody gets in", "who is honest, can't log in", troubles{strangers: true}},
+		"a driver's service hangs":  {"hung driver", "status update took", troubles{hang: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			n := run(config{
+				seed: 1, length: 4 * time.Second, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
+				crowd: 10, hurry: true,
+			})
+			require.NotZero(t, n)
+			require.Contains(t, out.String(), c.want)
+		})
+	}
+}
