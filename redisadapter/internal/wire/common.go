@@ -1,0 +1,357 @@
+// What both protocols have in common: selections, packets, sockets.
+
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"strconv"
+
+	"github.com/rodando/realtime/internal/jsonscan"
+)
+
+// eventPacket is Socket.IO's packet type of an event.
+const eventPacket = 2
+
+// selection is Node's BroadcastOptions.
+type selection struct {
+	Rooms  names  `json:"rooms"`
+	Except names  `json:"except"`
+	Flags  *flags `json:"flags,omitempty"`
+	Latest string `json:"latest,omitempty"` // between Go nodes; Node ignores it
+}
+
+type flags struct {
+	Volatile bool `json:"volatile,omitempty"`
+}
+
+func selectionOf(m *Message) *selection {
+	return &selection{Rooms: names(m.Rooms), Except: names(m.Except)}
+}
+
+// broadcastOptions is selectionOf with what goes with an event.
+func broadcastOptions(m *Message) *selection {
+	s := selectionOf(m)
+	s.Flags, s.Latest = &flags{Volatile: m.Volatile}, m.Latest
+	return s
+}
+
+// apply refuses a selection that is missing: without rooms it is everybody.
+func (s *selection) apply(m *Message) error {
+	if s == nil {
+		return ErrMalformed
+	}
+	m.Rooms, m.Except, m.Latest = s.Rooms, s.Except, s.Latest
+	if s.Flags != nil {
+		m.Volatile = s.Flags.Volatile
+	}
+	return nil
+}
+
+// appendOptions writes broadcastOptions.
+func appendOptions(b []byte, m *Message) []byte {
+	n := 3
+	if m.Latest != "" {
+		n++
+	}
+	b = appendMapHead(b, n)
+	b = appendNames(appendString(b, "rooms"), m.Rooms)
+	b = appendNames(appendString(b, "except"), m.Except)
+	b = appendString(b, "flags")
+	if m.Volatile {
+		b = appendBool(appendString(appendMapHead(b, 1), "volatile"), true)
+	} else {
+		b = appendMapHead(b, 0)
+	}
+	if m.Latest != "" {
+		b = appendMember(b, "latest", m.Latest)
+	}
+	return b
+}
+
+// options reads a selection, which must be there.
+func (r *reader) options(m *Message) {
+	if !r.isMap() {
+		r.fail(ErrMalformed)
+	}
+	r.object(func(key string) {
+		switch key {
+		case "rooms":
+			m.Rooms = r.names()
+		case "except":
+			m.Except = r.names()
+		case "latest":
+			m.Latest = r.stringOr("")
+		case "flags":
+			r.object(func(key string) {
+				if key == "volatile" {
+					m.Volatile = r.boolean()
+				} else {
+					r.skip()
+				}
+			})
+		default:
+			r.skip()
+		}
+	})
+}
+
+// appendPacket writes an event's packet.
+func appendPacket(b []byte, m *Message, l Limits) ([]byte, error) {
+	b = appendMapHead(b, 3)
+	b = appendUint(appendString(b, "type"), eventPacket)
+	b, err := appendArgs(appendString(b, "data"), m.Args, l)
+	if err != nil {
+		return nil, err
+	}
+	return appendMember(b, "nsp", m.Namespace), nil
+}
+
+// packet reads an event's packet; the arguments stay packed.
+func (r *reader) packet(m *Message) {
+	typ := -1
+	r.object(func(key string) {
+		switch key {
+		case "type":
+			typ = r.integer()
+		case "data":
+			m.packed.msgpack = r.value()
+		case "nsp":
+			m.Namespace = r.stringOr("")
+		default:
+			r.skip()
+		}
+	})
+	if typ != eventPacket || m.packed.msgpack == "" {
+		r.fail(ErrMalformed)
+	}
+}
+
+// jsonPacket is packet in JSON.
+type jsonPacket struct {
+	Type int               `json:"type"`
+	Data []json.RawMessage `json:"data"`
+	NSP  string            `json:"nsp,omitempty"`
+}
+
+// names are room names. Node allows numbers among them.
+type names []string
+
+func (n names) MarshalJSON() ([]byte, error) {
+	if n == nil {
+		return []byte("[]"), nil
+	}
+	return json.Marshal([]string(n))
+}
+
+func (n *names) UnmarshalJSON(b []byte) error {
+	var list []json.RawMessage
+	if err := json.Unmarshal(b, &list); err != nil {
+		return err
+	}
+	*n = nil
+	for _, v := range list {
+		s, err := roomName(v)
+		if err != nil {
+			return err
+		}
+		*n = append(*n, s)
+	}
+	return nil
+}
+
+func roomName(v json.RawMessage) (string, error) {
+	if len(v) > 0 && v[0] == '"' {
+		var s string
+		err := json.Unmarshal(v, &s)
+		return s, err
+	}
+	f, err := strconv.ParseFloat(string(v), 64)
+	if err != nil {
+		return "", ErrMalformed
+	}
+	return string(appendFloat(nil, f)), nil
+}
+
+// jsonSocket describes a socket. Applications read handshake without asking
+// whether it is there, so it is, and says nothing.
+type jsonSocket struct {
+	ID        string          `json:"id"`
+	Handshake handshake       `json:"handshake"`
+	Rooms     names           `json:"rooms"`
+	Data      json.RawMessage `json:"data"`
+}
+
+type handshake struct {
+	Headers struct{} `json:"headers"`
+	Query   struct{} `json:"query"`
+	Auth    struct{} `json:"auth"`
+}
+
+type socketData struct {
+	UserID     string `json:"userId,omitempty"`
+	UserType   string `json:"userType,omitempty"`
+	SessionID  string `json:"sid,omitempty"`
+	Connecting bool   `json:"connecting,omitempty"`
+}
+
+func jsonSockets(sockets []Socket) (list []json.RawMessage, err error) {
+	list = make([]json.RawMessage, 0, len(sockets))
+	for _, s := range sockets {
+		data, err := json.Marshal(socketData{s.UserID, s.UserType, s.SessionID, s.Connecting})
+		if err != nil {
+			return nil, err
+		}
+		text, err := json.Marshal(jsonSocket{ID: s.ID, Rooms: names(s.Rooms), Data: data})
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, text)
+	}
+	return list, nil
+}
+
+// socketsOf reads what jsonSockets writes, from a Node with anything for
+// handshake and data.
+func socketsOf(list []json.RawMessage) (sockets []Socket, err error) {
+	for _, text := range list {
+		var s struct {
+			ID    string          `json:"id"`
+			Rooms names           `json:"rooms"`
+			Data  json.RawMessage `json:"data"`
+		}
+		if err := json.Unmarshal(text, &s); err != nil || s.ID == "" {
+			return nil, ErrMalformed
+		}
+		var data struct {
+			UserID, UserType, SID json.RawMessage
+			Connecting            json.RawMessage
+		}
+		_ = json.Unmarshal(s.Data, &data) // an application's own, of any shape
+		sockets = append(sockets, Socket{
+			ID: s.ID, Rooms: s.Rooms, UserID: content(data.UserID), UserType: content(data.UserType), SessionID: content(data.SID),
+			Connecting: string(data.Connecting) == "true",
+		})
+	}
+	return sockets, nil
+}
+
+// content is a JSON string's content, empty for anything else.
+func content(v json.RawMessage) string {
+	s, _ := jsonscan.String(v)
+	return string(s)
+}
+
+// socket reads one socket of a Fetched answer.
+func (r *reader) socket() (s Socket) {
+	r.object(func(key string) {
+		switch key {
+		case "id":
+			s.ID = r.stringOr("")
+		case "rooms":
+			s.Rooms = r.names()
+		case "data":
+			if !r.isMap() {
+				r.skip()
+				return
+			}
+			r.object(func(key string) {
+				switch key {
+				case "userId":
+					s.UserID = r.stringOr("")
+				case "userType":
+					s.UserType = r.stringOr("")
+				case "sid":
+					s.SessionID = r.stringOr("")
+				case "connecting":
+					s.Connecting = r.boolean()
+				default:
+					r.skip()
+				}
+			})
+		default:
+			r.skip()
+		}
+	})
+	if s.ID == "" {
+		r.fail(ErrMalformed)
+	}
+	return s
+}
+
+// ackOf is the arguments of an Acked from Node, which has one, or with args
+// from a Go node.
+func ackOf(packet json.RawMessage, args *[]json.RawMessage, l Limits) (a Args, err error) {
+	switch {
+	case args != nil:
+		a.Values, err = validValues(*args, l)
+	case len(packet) > 0:
+		a.Values, err = validValues([]json.RawMessage{packet}, l)
+	}
+	return a, err
+}
+
+// firstOf is what Node gets of an ack.
+func firstOf(a Args) Args {
+	if len(a.Values) == 0 {
+		return Args{Values: []json.RawMessage{json.RawMessage("null")}}
+	}
+	return Args{Values: a.Values[:1], Attachments: a.Attachments}
+}
+
+// appendAck writes the members packet and, where that is not all, args.
+func appendAck(b []byte, a Args, l Limits) ([]byte, error) {
+	first, err := appendArgs(nil, firstOf(a), l)
+	if err != nil {
+		return nil, err
+	}
+	b = append(appendString(b, "packet"), first[1:]...) // without the array's head
+	if len(a.Values) != 1 {
+		return appendArgs(appendString(b, "args"), a, l)
+	}
+	return b, nil
+}
+
+// withBuffers is values for JSON, in which Node writes a Buffer like this.
+func withBuffers(a Args, l Limits) ([]json.RawMessage, error) {
+	if len(a.Attachments) == 0 {
+		return validValues(a.Values, l)
+	}
+	packed, err := appendArgs(nil, a, l)
+	if err != nil {
+		return nil, err
+	}
+	r := &reader{s: string(packed)}
+	values := make([]json.RawMessage, 0, len(a.Values))
+	d := decoder{r: r, l: l, buffers: true}
+	for range r.token().n {
+		values = append(values, d.text())
+	}
+	return values, r.done()
+}
+
+func unmarshal(msg string, v any) error {
+	if err := json.Unmarshal([]byte(msg), v); err != nil {
+		return errors.Join(ErrMalformed, err)
+	}
+	return nil
+}
+
+func marshal(b []byte, v any, l Limits) ([]byte, error) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, errors.Join(ErrMalformed, err)
+	}
+	return fit(append(b, text...), l)
+}
+
+// fit refuses a message that others would refuse.
+func fit(b []byte, l Limits) ([]byte, error) {
+	if len(b) > l.Bytes {
+		return nil, ErrTooLarge
+	}
+	return b, nil
+}
+
+// isJSON tells the two encodings apart as Node does.
+func isJSON(msg string) bool { return msg != "" && msg[0] == '{' }

@@ -1,0 +1,12 @@
+// What the external tests need of the inside.
+
+package wire
+
+// AppendArgs exports appendArgs.
+var AppendArgs = appendArgs
+
+// DecodeArgs exports decodeArgs.
+var DecodeArgs = decodeArgs
+
+// DecodeArg exports decodeArg.
+var DecodeArg = decodeArg

@@ -1,0 +1,350 @@
+// The protocol of createShardedAdapter, over SPUBLISH: the envelope of all of
+// Node's cluster adapters.
+
+package wire
+
+import (
+	"encoding/json"
+)
+
+// Sharded is the protocol of createShardedAdapter in @socket.io/redis-adapter.
+type Sharded struct{ Limits Limits }
+
+// Types of messages.
+const (
+	shardedBroadcast  = 3 // with a request's id: with ack
+	shardedJoin       = 4
+	shardedLeave      = 5
+	shardedDisconnect = 6
+	shardedFetch      = 7
+	shardedFetched    = 8
+	shardedServerEmit = 9
+	shardedEmitted    = 10
+	shardedAsked      = 11
+	shardedAcked      = 12
+	// shardedAskDone is between Go nodes.
+	shardedAskDone = 100
+)
+
+var shardedTypes = map[Kind]int{
+	Broadcast: shardedBroadcast, Ask: shardedBroadcast, Join: shardedJoin, Leave: shardedLeave, Disconnect: shardedDisconnect,
+	Fetch: shardedFetch, Fetched: shardedFetched, ServerEmit: shardedServerEmit, Emitted: shardedEmitted,
+	Asked: shardedAsked, Acked: shardedAcked, AskDone: shardedAskDone,
+}
+
+type envelope struct {
+	UID  string        `json:"uid"`
+	NSP  string        `json:"nsp"`
+	Type int           `json:"type"`
+	Data *envelopeData `json:"data,omitempty"`
+}
+
+// envelopeData is the data of every message. Args and Realtime are between Go
+// nodes.
+type envelopeData struct {
+	Opts        *selection         `json:"opts,omitempty"`
+	Packet      json.RawMessage    `json:"packet,omitempty"`
+	RequestID   string             `json:"requestId,omitempty"`
+	Rooms       *names             `json:"rooms,omitempty"`
+	Close       *bool              `json:"close,omitempty"`
+	Sockets     *[]json.RawMessage `json:"sockets,omitempty"`
+	ClientCount *int               `json:"clientCount,omitempty"`
+	Args        *[]json.RawMessage `json:"args,omitempty"`
+	Realtime    bool               `json:"realtime,omitempty"`
+}
+
+// Append appends a message as it is published.
+func (c Sharded) Append(b []byte, m *Message) ([]byte, error) {
+	typ, ok := shardedTypes[m.Kind]
+	if !ok {
+		return nil, ErrMalformed
+	}
+	if len(m.Args.Attachments) > 0 {
+		return c.appendBinary(b, m, typ)
+	}
+	values, err := validValues(m.Args.Values, c.Limits)
+	if err != nil {
+		return nil, err
+	}
+	d := &envelopeData{RequestID: m.RequestID, Realtime: m.Native}
+	switch m.Kind {
+	case Broadcast, Ask:
+		d.Opts = broadcastOptions(m)
+		d.Packet, err = json.Marshal(jsonPacket{Type: eventPacket, Data: values, NSP: m.Namespace})
+	case Join, Leave:
+		d.Opts, d.Rooms = selectionOf(m), (*names)(&m.Targets)
+	case Disconnect:
+		d.Opts, d.Close = selectionOf(m), &m.Close
+	case Fetch:
+		d.Opts = selectionOf(m)
+	case Fetched:
+		var list []json.RawMessage
+		list, err = jsonSockets(m.Sockets)
+		d.Sockets = &list
+	case ServerEmit:
+		d.Packet, err = json.Marshal(values)
+	case Emitted, Acked:
+		d.Packet = firstOf(m.Args).Values[0]
+		if len(values) != 1 && m.Kind == Acked {
+			list := append([]json.RawMessage{}, values...)
+			d.Args = &list
+		}
+	case Asked:
+		d.ClientCount = &m.Count
+	}
+	if err != nil {
+		return nil, err
+	}
+	return marshal(b, envelope{UID: m.UID, NSP: m.Namespace, Type: typ, Data: d}, c.Limits)
+}
+
+// appendBinary appends a message with binary values.
+func (c Sharded) appendBinary(b []byte, m *Message, typ int) ([]byte, error) {
+	var data []byte
+	var err error
+	n := 1
+	switch m.Kind {
+	case Broadcast, Ask:
+		n++
+		data = appendOptions(appendString(data, "opts"), m)
+		data, err = appendPacket(appendString(data, "packet"), m, c.Limits)
+	case ServerEmit:
+		data, err = appendArgs(appendString(data, "packet"), m.Args, c.Limits)
+	case Emitted:
+		data, err = appendAck(data, firstOf(m.Args), c.Limits)
+	case Acked:
+		if len(m.Args.Values) != 1 {
+			n++
+		}
+		data, err = appendAck(data, m.Args, c.Limits)
+	default:
+		return nil, ErrMalformed
+	}
+	if err != nil {
+		return nil, err
+	}
+	if m.RequestID != "" {
+		n++
+		data = appendMember(data, "requestId", m.RequestID)
+	}
+	if m.Native {
+		n++
+		data = appendBool(appendString(data, "realtime"), true)
+	}
+	b = appendMember(appendMapHead(b, 4), "uid", m.UID)
+	b = appendMember(b, "nsp", m.Namespace)
+	b = appendUint(appendString(b, "type"), uint64(typ))
+	b = append(appendMapHead(appendString(b, "data"), n), data...)
+	return fit(b, c.Limits)
+}
+
+// shardedMessage is a decoded envelope in either encoding.
+type shardedMessage struct {
+	Message
+	typ    int
+	packet packed // type, data and namespace, or the arguments, or one
+	args   packed
+	// opts, asked and sockets say that these were there.
+	opts, asked, sockets bool
+}
+
+// Message decodes a message, of either channel. The arguments of a Broadcast or
+// Ask stay packed.
+func (c Sharded) Message(msg string) (*Message, error) {
+	if len(msg) > c.Limits.Bytes {
+		return nil, ErrTooLarge
+	}
+	s := &shardedMessage{}
+	var err error
+	if isJSON(msg) {
+		err = s.json(msg)
+	} else {
+		err = s.msgpack(msg)
+	}
+	if err == nil {
+		err = s.finish(c.Limits)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &s.Message, nil
+}
+
+func (s *shardedMessage) json(msg string) (err error) {
+	var e envelope
+	if err := unmarshal(msg, &e); err != nil {
+		return err
+	}
+	s.UID, s.Namespace, s.typ = e.UID, e.NSP, e.Type
+	d := e.Data
+	if d == nil {
+		return nil
+	}
+	s.opts = d.Opts.apply(&s.Message) == nil
+	s.RequestID, s.Native = d.RequestID, d.Realtime
+	if len(d.Packet) > 0 {
+		s.packet.json = []json.RawMessage{d.Packet}
+	}
+	if d.Args != nil {
+		s.args.json = *d.Args
+	}
+	if d.Rooms != nil {
+		s.Targets = *d.Rooms
+	}
+	if d.Close != nil {
+		s.Close = *d.Close
+	}
+	if d.ClientCount != nil {
+		s.Count, s.asked = *d.ClientCount, true
+	}
+	if d.Sockets != nil {
+		s.sockets = true
+		s.Sockets, err = socketsOf(*d.Sockets)
+	}
+	return err
+}
+
+func (s *shardedMessage) msgpack(msg string) error {
+	r := &reader{s: msg}
+	r.object(func(key string) {
+		switch key {
+		case "uid":
+			s.UID = r.stringOr("")
+		case "nsp":
+			s.Namespace = r.stringOr("")
+		case "type":
+			s.typ = r.integer()
+		case "data":
+			r.object(func(key string) { s.member(r, key) })
+		default:
+			r.skip()
+		}
+	})
+	return r.done()
+}
+
+func (s *shardedMessage) member(r *reader, key string) {
+	switch key {
+	case "opts":
+		s.opts = true
+		r.options(&s.Message)
+	case "packet":
+		s.packet.msgpack = r.value()
+	case "args":
+		s.args.msgpack = r.value()
+	case "requestId":
+		s.RequestID = r.stringOr("")
+	case "rooms":
+		s.Targets = r.names()
+	case "close":
+		s.Close = r.boolean()
+	case "clientCount":
+		s.Count, s.asked = r.integer(), true
+	case "realtime":
+		s.Native = r.boolean()
+	case "sockets":
+		s.sockets = true
+		r.array(func() { s.Sockets = append(s.Sockets, r.socket()) })
+	default:
+		r.skip()
+	}
+}
+
+// finish gives the message its kind and refuses one that lacks what that needs.
+func (s *shardedMessage) finish(l Limits) (err error) {
+	answer := false
+	if s.typ >= shardedBroadcast && s.typ <= shardedFetch && !s.opts {
+		return ErrMalformed
+	}
+	switch s.typ {
+	case shardedBroadcast:
+		s.Kind = Broadcast
+		if s.RequestID != "" {
+			s.Kind = Ask
+		}
+		return s.event()
+	case shardedJoin:
+		s.Kind = Join
+	case shardedLeave:
+		s.Kind = Leave
+	case shardedDisconnect:
+		s.Kind = Disconnect
+	case shardedFetch:
+		s.Kind, answer = Fetch, true
+	case shardedFetched:
+		s.Kind, answer = Fetched, true
+		if !s.sockets {
+			return ErrMalformed
+		}
+	case shardedServerEmit:
+		s.Kind = ServerEmit
+		s.Args, err = s.packet.list(l)
+	case shardedEmitted:
+		s.Kind, answer = Emitted, true
+		s.Args, err = s.packet.one(l)
+	case shardedAsked:
+		s.Kind, answer = Asked, true
+		if !s.asked || s.Count < 0 {
+			return ErrMalformed
+		}
+	case shardedAcked:
+		s.Kind, answer = Acked, true
+		if s.args.json != nil || s.args.msgpack != "" {
+			s.Args, err = s.args.all(l)
+		} else {
+			s.Args, err = s.packet.one(l)
+		}
+	case shardedAskDone:
+		s.Kind, answer = AskDone, true
+	default:
+		return ErrMalformed
+	}
+	if err == nil && answer && s.RequestID == "" {
+		return ErrMalformed
+	}
+	return err
+}
+
+// event takes the packet of a broadcast apart. Its namespace is the envelope's.
+func (s *shardedMessage) event() error {
+	ns := s.Namespace
+	defer func() { s.Namespace = ns }()
+	if len(s.packet.json) > 0 {
+		return s.pack(s.packet.json[0])
+	}
+	r := &reader{s: s.packet.msgpack}
+	r.packet(&s.Message)
+	return r.done()
+}
+
+// list is arguments that came as one array.
+func (p packed) list(l Limits) (a Args, err error) {
+	if len(p.json) == 0 {
+		return decodeArgs(p.msgpack, l)
+	}
+	if json.Unmarshal(p.json[0], &a.Values) != nil {
+		return Args{}, ErrMalformed
+	}
+	a.Values, err = validValues(a.Values, l)
+	return a, err
+}
+
+// all is arguments as Message.Open has them.
+func (p packed) all(l Limits) (a Args, err error) {
+	if p.json == nil {
+		return decodeArgs(p.msgpack, l)
+	}
+	a.Values, err = validValues(p.json, l)
+	return a, err
+}
+
+// one is the one argument of an answer, absent when it was undefined.
+func (p packed) one(l Limits) (a Args, err error) {
+	switch {
+	case len(p.json) > 0:
+		a.Values, err = validValues(p.json, l)
+	case p.msgpack != "":
+		return decodeArg(p.msgpack, l)
+	}
+	return a, err
+}
