@@ -601,9 +601,9 @@ func TestStatusDeliveriesOfANewDriver(t *testing.T) {
 func TestLoggedInGoesToTheOwnNamespaceOnly(t *testing.T) {
 	t.Parallel()
 	for userType, want := range map[UserType]delivery{
-		UserDriver:    {namespace: "/drivers", rooms: []Room{DriverRoom("u1")}},
-		UserPassenger: {namespace: "/passengers", rooms: []Room{PassengerRoom("u1")}},
-		UserAdmin:     {namespace: "/admin", rooms: []Room{AdminUserRoom("u1")}},
+		UserDriver:    {target: in("/drivers", DriverRoom("u1"))},
+		UserPassenger: {target: in("/passengers", PassengerRoom("u1"))},
+		UserAdmin:     {target: in("/admin", AdminUserRoom("u1"))},
 	} {
 		got := deliveries(UserLoggedIn{UserID: "u1", UserType: userType, SID: "s1"}, "e1", enveloped, TripParties{}, false, builtInNSPs)
 		require.Len(t, got, 2)

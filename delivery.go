@@ -6,17 +6,17 @@ package realtime
 import (
 	"cmp"
 	"encoding/json"
+	"slices"
 	"time"
 )
 
 // delivery is one emission: one payload under one name to one namespace, to the
 // union of rooms (each socket once).
 type delivery struct {
-	namespace string
-	rooms     []Room
-	event     string
-	payload   any
-	encoded   *[]byte // the payload's JSON, for all deliveries of it; nil inside until needed
+	target
+	event   string
+	payload any
+	encoded *[]byte // the payload's JSON, for all deliveries of it; nil inside until needed
 }
 
 // json returns the payload's JSON, encoded once.
@@ -53,12 +53,11 @@ func deliveries(e DomainEvent, id string, at time.Time, p TripParties, narrow bo
 		driverID:    cmp.Or(s.parties.DriverID, p.DriverID),
 		at:          at,
 		narrow:      narrow,
-		namespaces:  namespaces,
 	}
 	if !s.at.IsZero() {
 		a.at = s.at
 	}
-	return b.deliver(a)
+	return expand(b.deliver(a), namespaces)
 }
 
 // audience is what a mapping knows besides the event itself.
@@ -69,13 +68,50 @@ type audience struct {
 	driverID    string // empty: unknown
 	at          time.Time
 	narrow      bool
-	namespaces  []string
+	trips       []string // those that the driver is on
 }
 
-// target is some rooms of one namespace; without rooms it is nobody.
+// target is some rooms of one namespace; without rooms it is nobody. Without a
+// namespace it is the sockets of a login session and of a user, in every namespace.
 type target struct {
-	namespace string
-	rooms     []Room
+	namespace       string
+	rooms           []Room
+	session, userID string
+}
+
+func in(namespace string, rooms ...Room) target { return target{namespace: namespace, rooms: rooms} }
+
+// everywhere is the sockets of a login session and of a user in every namespace;
+// either may be empty.
+func everywhere(session, userID string) target { return target{session: session, userID: userID} }
+
+func (t target) nobody() bool { return len(t.rooms) == 0 && t.session == "" && t.userID == "" }
+
+// expand puts one delivery for each of the namespaces in the place of those that
+// are for all of them.
+func expand(ds []delivery, namespaces []string) []delivery {
+	if !slices.ContainsFunc(ds, func(d delivery) bool { return d.namespace == "" }) {
+		return ds
+	}
+	var out []delivery
+	for _, d := range ds {
+		if d.namespace != "" {
+			out = append(out, d)
+			continue
+		}
+		for _, ns := range namespaces {
+			one := d
+			one.target = target{namespace: ns}
+			if d.session != "" {
+				one.rooms = append(one.rooms, SessionRoom(d.session))
+			}
+			if d.userID != "" {
+				one.rooms = append(one.rooms, ownRoom(ns, d.userID))
+			}
+			out = append(out, one)
+		}
+	}
+	return out
 }
 
 // send is the deliveries of one payload. That the payload fits the event is
@@ -84,8 +120,8 @@ func send[T any](e Event[T], payload T, to ...target) []delivery {
 	out := make([]delivery, 0, len(to))
 	boxed, encoded := any(payload), new([]byte)
 	for _, t := range to {
-		if len(t.rooms) > 0 {
-			out = append(out, delivery{t.namespace, t.rooms, e.name, boxed, encoded})
+		if !t.nobody() {
+			out = append(out, delivery{t, e.name, boxed, encoded})
 		}
 	}
 	return out
@@ -96,7 +132,7 @@ func own(namespace, userID string) target {
 	if userID == "" {
 		return target{}
 	}
-	return target{namespace, []Room{ownRoom(namespace, userID)}}
+	return in(namespace, ownRoom(namespace, userID))
 }
 
 func (a audience) passenger() target { return own(NamespacePassengers, a.passengerID) }
@@ -106,18 +142,9 @@ func (a audience) driver() target { return own(NamespaceDrivers, a.driverID) }
 // admins is "admin T" of the contract.
 func (a audience) admins() target {
 	if a.narrow {
-		return target{NamespaceAdmin, []Room{TripRoom(a.tripID)}}
+		return in(NamespaceAdmin, TripRoom(a.tripID))
 	}
-	return target{NamespaceAdmin, []Room{AdminAllRoom, TripRoom(a.tripID)}}
-}
-
-// everywhere is the sockets of one user in every namespace.
-func (a audience) everywhere(userID string) []target {
-	out := make([]target, len(a.namespaces))
-	for i, ns := range a.namespaces {
-		out[i] = own(ns, userID)
-	}
-	return out
+	return in(NamespaceAdmin, AdminAllRoom, TripRoom(a.tripID))
 }
 
 // orNull turns an absent value into JSON's null.

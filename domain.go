@@ -5,7 +5,6 @@
 package realtime
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -113,82 +112,6 @@ func missing(e DomainEvent, fields ...string) error {
 	return fmt.Errorf("%s: %w: missing %s", e.EventName(), errInvalidEvent, strings.Join(names, ", "))
 }
 
-// decoder reads one kind of domain event.
-type decoder struct {
-	name   string
-	decode func(data []byte) (DomainEvent, error)
-}
-
-func decoderOf[E builtin]() decoder {
-	var zero E
-	return decoder{zero.EventName(), func(data []byte) (DomainEvent, error) {
-		var e E
-		err := json.Unmarshal(data, &e)
-		if err == nil {
-			return e, nil
-		}
-		err = fmt.Errorf("%s: %w", e.EventName(), err)
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
-			return nil, err
-		}
-		return e, err
-	}}
-}
-
-// builtins lists every domain event of the library once, in the contract's
-// order.
-var builtins = []decoder{
-	decoderOf[TripRequested](),
-	decoderOf[TripAssigningStarted](),
-	decoderOf[AssignmentOffered](),
-	decoderOf[AssignmentAccepted](),
-	decoderOf[DriverAssigned](),
-	decoderOf[AssignmentRejected](),
-	decoderOf[AssignmentExpired](),
-	decoderOf[AssignmentCancelled](),
-	decoderOf[NoDriversFound](),
-	decoderOf[ArrivingStarted](),
-	decoderOf[DriverEnRoute](),
-	decoderOf[DriverArrivedPickup](),
-	decoderOf[TripStarted](),
-	decoderOf[TripCompleted](),
-	decoderOf[TripCancelled](),
-	decoderOf[WaitingSurchargeApplied](),
-	decoderOf[AdminTripAction](),
-	decoderOf[AdminTripMessage](),
-	decoderOf[DriverStatusChanged](),
-	decoderOf[DriverLocationChanged](),
-	decoderOf[DriverTripChanged](),
-	decoderOf[UserLoggedIn](),
-	decoderOf[SessionRefreshed](),
-	decoderOf[UserAccessChanged](),
-	decoderOf[SessionRevoked](),
-	decoderOf[PresenceConnected](),
-	decoderOf[PresenceDisconnected](),
-}
-
-var decoders = func() map[string]decoder {
-	m := make(map[string]decoder, len(builtins))
-	for _, d := range builtins {
-		m[d.name] = d
-	}
-	return m
-}()
-
-// decodeDomain reads the data of an envelope into the struct of that name, as
-// a value. An unknown name is a host's own event: nil, nil. Unknown fields are
-// ignored; wrong types are errors, with what could be read: a session whose
-// revocation has a bad date is still revoked. Required fields are checkDomain's
-// business.
-func decodeDomain(name string, data []byte) (DomainEvent, error) {
-	d, ok := decoders[name]
-	if !ok {
-		return nil, nil
-	}
-	return d.decode(data)
-}
-
 // checkDomain reports missing required fields of a built-in event, and ids that
 // can't be one; an event of the host's own passes.
 func checkDomain(e DomainEvent) error {
@@ -219,9 +142,9 @@ func subjectOf(e DomainEvent) subject {
 
 // Place is a point on the map with its address, which may be nil.
 type Place struct {
-	Lat     float64 `json:"lat"` // degrees, -90 to 90
-	Lng     float64 `json:"lng"` // degrees, -180 to 180
-	Address *string `json:"address"`
+	Lat     float64 `json:"lat" doc:"degrees, -90 to 90"`
+	Lng     float64 `json:"lng" doc:"degrees, -180 to 180"`
+	Address *string `json:"address" null:"not supplied"`
 }
 
 // DriverCard is what a passenger may know of his driver. There is no field for
@@ -229,29 +152,29 @@ type Place struct {
 // sent as null.
 type DriverCard struct {
 	ID          string   `json:"id"`
-	Name        *string  `json:"name"`
-	PhotoURL    *string  `json:"photoUrl"`
-	PhoneMasked *string  `json:"phoneMasked"` // such as "+53 ••• ••123"
-	RatingAvg   *float64 `json:"ratingAvg"`   // stars
-	RatingCount *int     `json:"ratingCount"`
+	Name        *string  `json:"name" null:"not supplied"`
+	PhotoURL    *string  `json:"photoUrl" null:"not supplied"`
+	PhoneMasked *string  `json:"phoneMasked" doc:"such as +53 ••• ••123; never a full number" null:"not supplied"`
+	RatingAvg   *float64 `json:"ratingAvg" doc:"stars" null:"not rated"`
+	RatingCount *int     `json:"ratingCount" null:"not supplied"`
 }
 
 // VehicleCard is what a passenger may know of the vehicle that comes for him.
 type VehicleCard struct {
 	ID          string  `json:"id"`
-	Make        *string `json:"make"`
-	Model       *string `json:"model"`
-	Color       *string `json:"color"`
-	PlateNumber *string `json:"plateNumber"`
+	Make        *string `json:"make" null:"not supplied"`
+	Model       *string `json:"model" null:"not supplied"`
+	Color       *string `json:"color" null:"not supplied"`
+	PlateNumber *string `json:"plateNumber" null:"not supplied"`
 }
 
 // PassengerCard is what a driver may know of his passenger; PhoneMasked is as
 // in DriverCard.
 type PassengerCard struct {
 	ID          string  `json:"id"`
-	Name        *string `json:"name"`
-	PhotoURL    *string `json:"photoUrl"`
-	PhoneMasked *string `json:"phoneMasked"`
+	Name        *string `json:"name" null:"not supplied"`
+	PhotoURL    *string `json:"photoUrl" null:"not supplied"`
+	PhoneMasked *string `json:"phoneMasked" doc:"such as +53 ••• ••123; never a full number" null:"not supplied"`
 }
 
 // masked returns the card without a phone number that is not masked.

@@ -174,6 +174,11 @@ const (
 	CancelledByAdmin     CancelledBy = "admin"
 )
 
+// Values returns every value.
+func (CancelledBy) Values() []string {
+	return values(CancelledByPassenger, CancelledByDriver, CancelledBySystem, CancelledByAdmin)
+}
+
 // TripCancelled says that the trip will not take place, or ended early. Passenger,
 // driver (when there is one) and admins are told; then the trip's room is emptied.
 type TripCancelled struct {
@@ -251,6 +256,11 @@ const (
 	MessageToPassenger MessageTo = "passenger"
 	MessageToBoth      MessageTo = "both"
 )
+
+// Values returns every value.
+func (MessageTo) Values() []string {
+	return values(MessageToDriver, MessageToPassenger, MessageToBoth)
+}
 
 // AdminTripMessage says that an admin wrote to the people of a trip. The admins are
 // told, and those named by To.

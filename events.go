@@ -19,15 +19,36 @@ func NewEvent[T any](name string) Event[T] { return Event[T]{name} }
 func (e Event[T]) Name() string { return e.name }
 
 // Call describes an event that a client sends and the server acknowledges.
-type Call[In, Out any] struct{ name string }
+type Call[In, Out any] struct {
+	name string
+	doc  *CallDoc[In, Out]
+}
 
 // NewCall declares a client-to-server event. In is decoded from the first
 // argument; when it has a method Validate() error, that is called next. Out is
 // the ack's data.
-func NewCall[In, Out any](name string) Call[In, Out] { return Call[In, Out]{name} }
+func NewCall[In, Out any](name string) Call[In, Out] { return Call[In, Out]{name: name} }
 
 // Name returns the event's name on the wire.
 func (c Call[In, Out]) Name() string { return c.name }
+
+// CallDoc is what the documentation of a Call says.
+type CallDoc[In, Out any] struct {
+	// Does is a sentence that says what the call does.
+	Does string
+	// Codes are those that this call may fail with, besides CodeInvalidPayload,
+	// CodeRateLimited, CodeUnavailable and CodeInternal, which every call has.
+	Codes []Code
+	// In and Out are an example of a body and of the ack's data.
+	In  In
+	Out Out
+}
+
+// Documented returns the call with what Server.Catalog says about it.
+func (c Call[In, Out]) Documented(d CallDoc[In, Out]) Call[In, Out] {
+	c.doc = &d
+	return c
+}
 
 // Query describes an event that the server sends and the client acknowledges.
 type Query[In, Out any] struct{ name string }

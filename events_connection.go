@@ -8,11 +8,11 @@ var EventHello = NewEvent[HelloPayload]("hello")
 
 // HelloPayload is what EventHello carries.
 type HelloPayload struct {
-	OK         bool   `json:"ok"` // always true
-	Namespace  string `json:"nsp"`
-	SID        string `json:"sid"` // the login session's id
+	OK         bool   `json:"ok" doc:"always true"`
+	Namespace  string `json:"nsp" doc:"the namespace's name"`
+	SID        string `json:"sid" doc:"the login session's id"`
 	UserID     string `json:"userId"`
-	ServerTime Time   `json:"serverTime"`
+	ServerTime Time   `json:"serverTime" doc:"the server's clock"`
 }
 
 // EventAuthExpired says that the token or session ran out; the transport is
@@ -21,7 +21,7 @@ var EventAuthExpired = NewEvent[AuthExpiredPayload]("auth:expired")
 
 // AuthExpiredPayload is what EventAuthExpired carries.
 type AuthExpiredPayload struct {
-	At Time `json:"at"`
+	At Time `json:"at" doc:"when it expired"`
 }
 
 // EventServerDrain says that this node is going away; the transport is
@@ -30,13 +30,13 @@ var EventServerDrain = NewEvent[ServerDrainPayload]("server:drain")
 
 // ServerDrainPayload is what EventServerDrain carries.
 type ServerDrainPayload struct {
-	ReconnectAfterMS int64 `json:"reconnectAfterMs"` // milliseconds
+	ReconnectAfterMS int64 `json:"reconnectAfterMs" doc:"milliseconds to wait before connecting again"`
 }
 
 // Exception is the payload of EventException.
 type Exception struct {
-	Status  string `json:"status"` // always "error"
-	Message string `json:"message"`
+	Status  string `json:"status" doc:"always error"`
+	Message string `json:"message" doc:"as in the ack"`
 }
 
 // EventException says that an event which the client sent has failed. It is sent

@@ -14,19 +14,30 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 )
 
+// driverEvents are the domain events of this file.
+var driverEvents = []DomainEventType{
+	domainType("The driver's availability changed.", DriverStatusChanged{exampleAvailability}),
+	domainType("The driver moved.", DriverLocationChanged{LocationUpdate{
+		DriverID: exampleDriver, LastLocation: *examplePosition, LastLocationTimestamp: Time{exampleTime}, Heading: new(90.0), Speed: new(12.5),
+	}}),
+	domainType("The driver's current trip was set or cleared.", DriverTripChanged{DriverTrip{
+		DriverID: exampleDriver, CurrentTripID: new(exampleTrip), AvailabilityReason: ReasonOnTrip,
+	}}),
+}
+
 // Availability is the snapshot of a driver that clients see. Nil and zero
 // values are null in JSON.
 type Availability struct {
 	DriverID              string             `json:"driverId"`
 	IsOnline              bool               `json:"isOnline"`
 	IsAvailableForTrips   bool               `json:"isAvailableForTrips"`
-	AvailabilityReason    AvailabilityReason `json:"availabilityReason"`
-	CurrentTripID         *string            `json:"currentTripId"`
-	CurrentVehicleID      *string            `json:"currentVehicleId"`
-	LastLocation          *Position          `json:"lastLocation"`
-	LastLocationTimestamp Time               `json:"lastLocationTimestamp"`
-	LastOnlineTimestamp   Time               `json:"lastOnlineTimestamp"` // when the driver was last known to be online
-	UpdatedAt             Time               `json:"updatedAt"`
+	AvailabilityReason    AvailabilityReason `json:"availabilityReason" doc:"why the driver takes no trips" null:"the driver does"`
+	CurrentTripID         *string            `json:"currentTripId" null:"on no trip"`
+	CurrentVehicleID      *string            `json:"currentVehicleId" null:"none"`
+	LastLocation          *Position          `json:"lastLocation" null:"not known"`
+	LastLocationTimestamp Time               `json:"lastLocationTimestamp" doc:"when the position was taken" null:"not known"`
+	LastOnlineTimestamp   Time               `json:"lastOnlineTimestamp" doc:"when the driver was last known to be online" null:"never"`
+	UpdatedAt             Time               `json:"updatedAt" doc:"when the snapshot last changed" null:"never"`
 }
 
 // AvailabilityReason says why a driver takes no trips. The zero value is none,
@@ -39,6 +50,11 @@ const (
 	ReasonOnTrip      AvailabilityReason = "ON_TRIP"
 	ReasonUnavailable AvailabilityReason = "UNAVAILABLE"
 )
+
+// Values returns every reason.
+func (AvailabilityReason) Values() []string {
+	return values(ReasonOffline, ReasonOnTrip, ReasonUnavailable)
+}
 
 // MarshalJSON implements json.Marshaler.
 func (r AvailabilityReason) MarshalJSON() ([]byte, error) {
@@ -56,7 +72,7 @@ var EventAdminDriverAvailability = NewEvent[AvailabilityPayload]("admin:driver:a
 
 // AvailabilityPayload is a driver's snapshot.
 type AvailabilityPayload struct {
-	EventID string `json:"eventId"`
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	Availability
 }
 
@@ -75,7 +91,12 @@ func statusDeliveries(v Availability, eventID string) []delivery {
 }
 
 // DriverStatusUpdate goes online or offline, free or busy, in /drivers.
-var DriverStatusUpdate = NewCall[StatusUpdate, Availability]("driver:status:update")
+var DriverStatusUpdate = NewCall[StatusUpdate, Availability]("driver:status:update").Documented(CallDoc[StatusUpdate, Availability]{
+	Does:  "Goes online or offline, available or not; at least one field is required. The data is the snapshot after it.",
+	Codes: []Code{CodeConflict, CodeForbidden},
+	In:    StatusUpdate{IsOnline: new(true)},
+	Out:   exampleAvailability,
+})
 
 // StatusUpdate is the body of driver:status:update. Nil means not given.
 type StatusUpdate struct {
@@ -83,7 +104,7 @@ type StatusUpdate struct {
 	IsAvailableForTrips *bool `json:"isAvailableForTrips,omitempty"`
 	// AvailabilityReason points to "" when the client sent null: no reason of
 	// its own, the server finds the one that the rules imply.
-	AvailabilityReason *AvailabilityReason `json:"availabilityReason,omitempty"`
+	AvailabilityReason *AvailabilityReason `json:"availabilityReason,omitempty" null:"the reason that follows from the other two"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler. Like that of all bodies that clients
@@ -144,17 +165,17 @@ func (rt *Server) updateStatus(ctx context.Context, s *Socket, in StatusUpdate) 
 
 // Position is a point on earth, in degrees.
 type Position struct {
-	Lat float64 `json:"lat"` // -90 to 90
-	Lng float64 `json:"lng"` // -180 to 180
+	Lat float64 `json:"lat" doc:"degrees, -90 to 90"`
+	Lng float64 `json:"lng" doc:"degrees, -180 to 180"`
 }
 
 // LocationUpdate is a driver's new position.
 type LocationUpdate struct {
 	DriverID              string   `json:"driverId"`
 	LastLocation          Position `json:"lastLocation"`
-	LastLocationTimestamp Time     `json:"lastLocationTimestamp"`
-	Heading               *float64 `json:"heading,omitempty"`
-	Speed                 *float64 `json:"speed,omitempty"`
+	LastLocationTimestamp Time     `json:"lastLocationTimestamp" doc:"when the position was taken"`
+	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360"`
+	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
 }
 
 // EventDriverLocation is sent to the driver; a slow receiver gets the newest only.
@@ -170,7 +191,7 @@ var EventTripDriverLocation = NewEvent[TripLocationPayload]("trip:driver_locatio
 
 // LocationPayload is a driver's position.
 type LocationPayload struct {
-	EventID string `json:"eventId"`
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	LocationUpdate
 }
 
@@ -181,7 +202,7 @@ type TripLocationPayload struct {
 }
 
 func (e DriverLocationChanged) deliver(a audience) []delivery {
-	return locationDeliveries(e.LocationUpdate, a.eventID, nil)
+	return locationDeliveries(e.LocationUpdate, a.eventID, a.trips)
 }
 
 // locationDeliveries sends a driver's position to its audience. trips are those that
@@ -191,24 +212,28 @@ func locationDeliveries(v LocationUpdate, eventID string, trips []string) []deli
 	out := send(EventDriverLocation, p, own(NamespaceDrivers, v.DriverID))
 	out = append(out, send(EventAdminDriverLocation, p, driverWatchers())...)
 	for _, trip := range trips {
-		room := []Room{TripRoom(trip)}
 		out = append(out, send(EventTripDriverLocation, TripLocationPayload{p, trip},
-			target{NamespacePassengers, room}, target{NamespaceAdmin, room})...)
+			in(NamespacePassengers, TripRoom(trip)), in(NamespaceAdmin, TripRoom(trip)))...)
 	}
 	return out
 }
 
 // DriverLocationPing reports a position, in /drivers.
-var DriverLocationPing = NewCall[LocationPing, None]("driver:location:ping")
+var DriverLocationPing = NewCall[LocationPing, None]("driver:location:ping").Documented(CallDoc[LocationPing, None]{
+	Does: "Reports the driver's position, with any status. One that is older than the last is acknowledged and sent to nobody.",
+	In: LocationPing{
+		Position: examplePosition, LastLocationTimestamp: Time{exampleTime}, Heading: new(90.0), Speed: new(12.5), AccuracyMeters: new(5.0),
+	},
+})
 
 // LocationPing is the body of driver:location:ping. After Validate, Position is
 // never nil, so that ping.Lat and ping.Lng can be read as they stand.
 type LocationPing struct {
 	*Position                      // required
-	LastLocationTimestamp Time     `json:"lastLocationTimestamp,omitzero"` // when the position was taken; zero: not given
-	Heading               *float64 `json:"heading,omitempty"`              // degrees, 0 to 360
-	Speed                 *float64 `json:"speed,omitempty"`                // m/s
-	AccuracyMeters        *float64 `json:"accuracyMeters,omitempty"`
+	LastLocationTimestamp Time     `json:"lastLocationTimestamp,omitzero" doc:"when the position was taken; absent: now"`
+	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360"`
+	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
+	AccuracyMeters        *float64 `json:"accuracyMeters,omitempty" doc:"meters"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -272,8 +297,8 @@ func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing
 // DriverTrip is a driver's current trip, set or cleared.
 type DriverTrip struct {
 	DriverID            string             `json:"driverId"`
-	CurrentTripID       *string            `json:"currentTripId"`
-	AvailabilityReason  AvailabilityReason `json:"availabilityReason"`
+	CurrentTripID       *string            `json:"currentTripId" null:"on no trip"`
+	AvailabilityReason  AvailabilityReason `json:"availabilityReason" doc:"why the driver takes no trips" null:"the driver does"`
 	IsAvailableForTrips bool               `json:"isAvailableForTrips"`
 }
 
@@ -285,7 +310,7 @@ var EventAdminDriverTrip = NewEvent[DriverTripPayload]("admin:driver:trip:update
 
 // DriverTripPayload is a driver's current trip.
 type DriverTripPayload struct {
-	EventID string `json:"eventId"`
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	DriverTrip
 }
 
@@ -303,11 +328,16 @@ func tripUpdateDeliveries(v DriverTrip, eventID string) []delivery {
 }
 
 // DriverTripSet sets or clears the snapshot's trip, in /drivers.
-var DriverTripSet = NewCall[SetTrip, Availability]("driver:trip:set")
+var DriverTripSet = NewCall[SetTrip, Availability]("driver:trip:set").Documented(CallDoc[SetTrip, Availability]{
+	Does:  "Sets or clears the trip in the driver's snapshot. It does not decide who follows the trip.",
+	Codes: []Code{CodeForbidden, CodeConflict},
+	In:    SetTrip{CurrentTripID: new(exampleTrip)},
+	Out:   exampleOnTrip,
+})
 
 // SetTrip is the body of driver:trip:set.
 type SetTrip struct {
-	CurrentTripID *string `json:"currentTripId"` // nil: no trip
+	CurrentTripID *string `json:"currentTripId" null:"no trip"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -352,4 +382,4 @@ func ofDriver(asked, got string, err error) error {
 }
 
 // driverWatchers is "admin D" of the contract.
-func driverWatchers() target { return target{NamespaceAdmin, []Room{AdminDriversRoom}} }
+func driverWatchers() target { return in(NamespaceAdmin, AdminDriversRoom) }

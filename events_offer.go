@@ -15,19 +15,42 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 )
 
+// offerEvents are the domain events of this file.
+var offerEvents = []DomainEventType{
+	domainType("A trip was offered to a driver, who answers with `driver:offer:accept` or `driver:offer:reject`.", AssignmentOffered{
+		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
+		TTLSec: 20, Pickup: examplePlace, StopsCount: new(1), PriceEstimate: new(350.5), Currency: "CUP", At: exampleTime,
+	}),
+	domainType("A driver took the offer.", AssignmentAccepted{
+		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
+		Driver: exampleDriverCard, Vehicle: exampleVehicleCard, At: exampleTime,
+	}),
+	domainType("A driver declined the offer.", AssignmentRejected{
+		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
+		Reason: "too far", At: exampleTime,
+	}),
+	domainType("The driver did not answer the offer in time.", AssignmentExpired{
+		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle, At: exampleTime,
+	}),
+	domainType("The offer was withdrawn.", AssignmentCancelled{
+		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
+		Reason: "taken by another driver", At: exampleTime,
+	}),
+}
+
 // AssignmentPayload says which offer to whom was accepted or expired.
 type AssignmentPayload struct {
 	TripPayload
 	AssignmentID string  `json:"assignmentId"`
-	DriverID     *string `json:"driverId"`
-	VehicleID    *string `json:"vehicleId"`
+	DriverID     *string `json:"driverId" null:"not known"`
+	VehicleID    *string `json:"vehicleId" null:"not known"`
 }
 
 // AssignmentEndedPayload says which offer to whom was rejected or cancelled,
 // and why.
 type AssignmentEndedPayload struct {
 	AssignmentPayload
-	Reason *string `json:"reason"`
+	Reason *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
 func (a audience) assignment(id, driverID, vehicleID string) AssignmentPayload {
@@ -43,23 +66,23 @@ var EventAssignmentOfferedToAdmin = NewEvent[AssignmentOfferedToAdminPayload]("t
 // AssignmentOfferedPayload is what a driver decides by. What follows ExpiresAt
 // is there when the host supplied it.
 type AssignmentOfferedPayload struct {
-	EventID         string   `json:"eventId"`
-	AssignmentID    string   `json:"assignmentId"`
+	EventID         string   `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	AssignmentID    string   `json:"assignmentId" doc:"what driver:offer:accept and driver:offer:reject name"`
 	TripID          string   `json:"tripId"`
-	TTLSec          int      `json:"ttlSec"` // seconds from the offer to ExpiresAt
+	TTLSec          int      `json:"ttlSec" doc:"seconds from the offer to expiresAt"`
 	ExpiresAt       Time     `json:"expiresAt"`
 	Pickup          *Place   `json:"pickup,omitempty"`
-	DestinationHint *Place   `json:"destinationHint,omitempty"`
-	StopsCount      *int     `json:"stopsCount,omitempty"`
-	PriceEstimate   *float64 `json:"priceEstimate,omitempty"` // in units of Currency
-	Currency        string   `json:"currency,omitempty"`      // ISO 4217
+	DestinationHint *Place   `json:"destinationHint,omitempty" doc:"as coarse as the host wants"`
+	StopsCount      *int     `json:"stopsCount,omitempty" doc:"stops on the way"`
+	PriceEstimate   *float64 `json:"priceEstimate,omitempty" doc:"in units of currency"`
+	Currency        string   `json:"currency,omitempty" doc:"ISO 4217"`
 }
 
 // AssignmentOfferedToAdminPayload adds to whom.
 type AssignmentOfferedToAdminPayload struct {
 	AssignmentOfferedPayload
-	DriverID  *string `json:"driverId"`
-	VehicleID *string `json:"vehicleId"`
+	DriverID  *string `json:"driverId" null:"not known"`
+	VehicleID *string `json:"vehicleId" null:"not known"`
 }
 
 func (e AssignmentOffered) deliver(a audience) []delivery {
@@ -98,8 +121,8 @@ var EventAssignmentAccepted = NewEvent[AssignmentPayload]("trip:assignment:accep
 // DriverAcceptedPayload is what EventDriverAccepted carries.
 type DriverAcceptedPayload struct {
 	TripStatusPayload
-	Driver  *DriverCard  `json:"driver"`
-	Vehicle *VehicleCard `json:"vehicle"`
+	Driver  *DriverCard  `json:"driver" null:"not supplied"`
+	Vehicle *VehicleCard `json:"vehicle" null:"not supplied"`
 }
 
 func (e AssignmentAccepted) deliver(a audience) []delivery {
@@ -136,7 +159,12 @@ func (e AssignmentCancelled) deliver(a audience) []delivery {
 }
 
 // DriverOfferAccept takes an offered trip, in /drivers.
-var DriverOfferAccept = NewCall[OfferAccept, OfferAccepted]("driver:offer:accept")
+var DriverOfferAccept = NewCall[OfferAccept, OfferAccepted]("driver:offer:accept").Documented(CallDoc[OfferAccept, OfferAccepted]{
+	Does:  "Takes an offered trip. Sent again, because the ack was lost, it has the same success.",
+	Codes: []Code{CodeNotFound, CodeConflict},
+	In:    OfferAccept{AssignmentID: exampleAssignment},
+	Out:   OfferAccepted{AssignmentID: exampleAssignment, TripID: exampleTrip},
+})
 
 // OfferAccept is the body of driver:offer:accept.
 type OfferAccept struct {
@@ -171,12 +199,17 @@ func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (O
 }
 
 // DriverOfferReject turns one down, in /drivers.
-var DriverOfferReject = NewCall[OfferReject, OfferRejected]("driver:offer:reject")
+var DriverOfferReject = NewCall[OfferReject, OfferRejected]("driver:offer:reject").Documented(CallDoc[OfferReject, OfferRejected]{
+	Does:  "Turns an offered trip down.",
+	Codes: []Code{CodeNotFound, CodeConflict},
+	In:    OfferReject{AssignmentID: exampleAssignment, Reason: "too far"},
+	Out:   OfferRejected{AssignmentID: exampleAssignment},
+})
 
 // OfferReject is the body of driver:offer:reject.
 type OfferReject struct {
 	AssignmentID string `json:"assignmentId"`
-	Reason       string `json:"reason,omitempty"` // at most 200 characters; may be empty
+	Reason       string `json:"reason,omitempty" doc:"for people; at most 200 characters"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.

@@ -9,6 +9,24 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 )
 
+// sessionEvents are the domain events of this file.
+var sessionEvents = []DomainEventType{
+	domainType("The user opened a login session.",
+		exampleLogin(exampleDriver, UserDriver), exampleLogin(examplePassenger, UserPassenger), exampleLogin(exampleAdmin, UserAdmin)),
+	domainType("The login session was replaced by a new one. Renew with `auth:refresh`; a socket of the old session that does not is closed after a grace time, by default 10 s.",
+		SessionRefreshed{UserID: exampleDriver, OldSID: exampleSession, NewSID: "session-2", At: exampleTime}),
+	domainType("The login session ended, or the user may no longer use the service. A DISCONNECT follows for the sockets that it concerns: log out.",
+		SessionRevoked{SID: exampleSession, UserID: exampleDriver, Reason: "stolen phone", At: exampleTime}),
+	domainType("The user was banned, deactivated, or given another type.",
+		UserAccessChanged{UserID: exampleDriver, Change: AccessBanned, Reason: "fraud", At: exampleTime}),
+}
+
+func exampleLogin(userID string, t UserType) UserLoggedIn {
+	return UserLoggedIn{
+		UserID: userID, UserType: t, SID: exampleSession, SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: exampleTime,
+	}
+}
+
 // EventUserLoggedIn is sent to every admin: who logged in.
 var EventUserLoggedIn = NewEvent[UserLoggedInPayload]("admin:auth:user_logged_in")
 
@@ -18,19 +36,19 @@ var EventLoggedIn = NewEvent[LoggedInPayload]("auth:logged_in")
 
 // UserLoggedInPayload is what EventUserLoggedIn carries.
 type UserLoggedInPayload struct {
-	EventID     string         `json:"eventId"`
+	EventID     string         `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	UserID      string         `json:"userId"`
-	UserType    *UserType      `json:"userType"`
-	SID         string         `json:"sid"`
-	SessionType *string        `json:"sessionType"`
+	UserType    *UserType      `json:"userType" null:"not known"`
+	SID         string         `json:"sid" doc:"the new login session's id"`
+	SessionType *string        `json:"sessionType" null:"not known"`
 	At          Time           `json:"at"`
-	DeviceInfo  map[string]any `json:"deviceInfo"` // as the host supplied it
+	DeviceInfo  map[string]any `json:"deviceInfo" doc:"as the host supplied it" null:"not supplied"`
 }
 
 // LoggedInPayload is what EventLoggedIn carries.
 type LoggedInPayload struct {
-	EventID string `json:"eventId"`
-	SID     string `json:"sid"` // the new session's
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	SID     string `json:"sid" doc:"the new login session's id"`
 	At      Time   `json:"at"`
 }
 
@@ -43,7 +61,7 @@ func (e UserLoggedIn) deliver(a audience) []delivery {
 		SessionType: orNull(e.SessionType),
 		At:          Time{a.at},
 		DeviceInfo:  e.DeviceInfo,
-	}, target{NamespaceAdmin, []Room{AdminAllRoom}})
+	}, in(NamespaceAdmin, AdminAllRoom))
 	if home := homeOf(e.UserType); home != nil {
 		out = append(out, send(EventLoggedIn, LoggedInPayload{a.eventID, e.SID, Time{a.at}}, own(home.name, e.UserID))...)
 	}
@@ -55,15 +73,15 @@ var EventSessionRefreshed = NewEvent[SessionRefreshedPayload]("auth:session_refr
 
 // SessionRefreshedPayload is what EventSessionRefreshed carries.
 type SessionRefreshedPayload struct {
-	EventID string `json:"eventId"`
-	OldSID  string `json:"oldSid"`
-	NewSID  string `json:"newSid"`
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	OldSID  string `json:"oldSid" doc:"the replaced login session's id"`
+	NewSID  string `json:"newSid" doc:"the new login session's id"`
 	At      Time   `json:"at"`
 }
 
 func (e SessionRefreshed) deliver(a audience) []delivery {
 	v := SessionRefreshedPayload{a.eventID, e.OldSID, e.NewSID, Time{a.at}}
-	return send(EventSessionRefreshed, v, a.everywhere(e.UserID)...)
+	return send(EventSessionRefreshed, v, everywhere("", e.UserID))
 }
 
 // EventSessionRevoked is sent to the session's and the user's sockets in every
@@ -72,32 +90,34 @@ var EventSessionRevoked = NewEvent[SessionRevokedPayload]("auth:session_revoked"
 
 // SessionRevokedPayload is what EventSessionRevoked carries.
 type SessionRevokedPayload struct {
-	EventID string  `json:"eventId"`
-	SID     *string `json:"sid"` // null: every session of the user
-	Reason  *string `json:"reason"`
+	EventID string  `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	SID     *string `json:"sid" doc:"the login session's id" null:"every session of the user"`
+	Reason  *string `json:"reason" doc:"for people" null:"none was given"`
 	At      Time    `json:"at"`
 }
 
 func (e SessionRevoked) deliver(a audience) []delivery {
-	to := a.everywhere(e.UserID)
-	for i, ns := range a.namespaces {
-		to[i] = target{ns, append([]Room{SessionRoom(e.SID)}, to[i].rooms...)}
-	}
-	return send(EventSessionRevoked, SessionRevokedPayload{a.eventID, orNull(e.SID), orNull(e.Reason), Time{a.at}}, to...)
+	v := SessionRevokedPayload{a.eventID, orNull(e.SID), orNull(e.Reason), Time{a.at}}
+	return send(EventSessionRevoked, v, everywhere(e.SID, e.UserID))
 }
 
 func (e UserAccessChanged) deliver(a audience) []delivery {
 	reason := cmp.Or(e.Reason, string(e.Change))
 	v := SessionRevokedPayload{a.eventID, nil, orNull(reason), Time{a.at}}
-	return send(EventSessionRevoked, v, a.everywhere(e.UserID)...)
+	return send(EventSessionRevoked, v, everywhere("", e.UserID))
 }
 
 // AuthRefresh renews a socket's token in place, in every namespace.
-var AuthRefresh = NewCall[TokenRefresh, Refreshed]("auth:refresh")
+var AuthRefresh = NewCall[TokenRefresh, Refreshed]("auth:refresh").Documented(CallDoc[TokenRefresh, Refreshed]{
+	Does:  "Renews the socket's token in place: same user, same type, the checks of a CONNECT.",
+	Codes: []Code{CodeUnauthorized, CodeForbidden},
+	In:    TokenRefresh{Token: "eyJhbGciOi..."},
+	Out:   Refreshed{Time{exampleTime}},
+})
 
 // TokenRefresh is the body of auth:refresh.
 type TokenRefresh struct {
-	Token string `json:"token"`
+	Token string `json:"token" doc:"a new access token of the same user"`
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -117,5 +137,5 @@ func (r TokenRefresh) Validate() error {
 
 // Refreshed answers auth:refresh.
 type Refreshed struct {
-	ExpiresAt Time `json:"expiresAt"`
+	ExpiresAt Time `json:"expiresAt" doc:"when the new token or its session expires, whichever is first"`
 }

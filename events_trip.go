@@ -10,6 +10,39 @@ package realtime
 
 import "slices"
 
+// tripEvents are the domain events of this file.
+var tripEvents = []DomainEventType{
+	domainType("A passenger asked for a ride.", TripRequested{
+		TripID: exampleTrip, PassengerID: examplePassenger, Pickup: examplePlace, FareEstimatedTotal: new(350.5), FareFinalCurrency: "CUP", At: exampleTime,
+	}),
+	domainType("The search for a driver began.",
+		TripAssigningStarted{TripID: exampleTrip, PassengerID: examplePassenger, At: exampleTime}),
+	domainType("The trip has its driver.", DriverAssigned{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
+		Driver: exampleDriverCard, Vehicle: exampleVehicleCard, Passenger: examplePassengerCard, At: exampleTime,
+	}),
+	domainType("No driver took the trip.",
+		NoDriversFound{TripID: exampleTrip, PassengerID: examplePassenger, Reason: "nobody near", At: exampleTime}),
+	domainType("The driver set out for the pickup.",
+		ArrivingStarted{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
+	domainType("Where the driver is on the way to the pickup, and how long it will take.", DriverEnRoute{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, ETAMinutes: new(4.5), DriverPosition: examplePosition, At: exampleTime,
+	}),
+	domainType("The driver waits at the pickup.",
+		DriverArrivedPickup{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
+	domainType("The ride began.",
+		TripStarted{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
+	domainType("The ride ended. Nothing more is sent about the driver's position.", TripCompleted{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, FareTotal: 410.25, Currency: "CUP", At: exampleTime,
+	}),
+	domainType("The trip will not take place, or ended early.", TripCancelled{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, CancelledBy: CancelledByPassenger, Reason: "too late", At: exampleTime,
+	}),
+	domainType("A waiting surcharge was added to the fare.", WaitingSurchargeApplied{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, WaitingMinutes: 7, Amount: 50, Currency: "CUP", At: exampleTime,
+	}),
+}
+
 // TripStatus is where a trip stands.
 type TripStatus string
 
@@ -24,11 +57,16 @@ const (
 	TripStatusCancelled  TripStatus = "cancelled"
 )
 
+// Values returns every status.
+func (TripStatus) Values() []string {
+	return values(TripStatusPending, TripStatusAssigning, TripStatusAccepted, TripStatusArriving, TripStatusInProgress, TripStatusCompleted, TripStatusCancelled)
+}
+
 // TripPayload is the part that most events of a trip share.
 type TripPayload struct {
-	EventID string `json:"eventId"`
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	TripID  string `json:"tripId"`
-	At      Time   `json:"at"` // when it happened
+	At      Time   `json:"at" doc:"when it happened"`
 }
 
 // TripTransitionPayload says from which status a trip came to which.
@@ -47,7 +85,7 @@ type TripStatusPayload struct {
 // TripStatusToAdminPayload says so to the admins.
 type TripStatusToAdminPayload struct {
 	TripStatusPayload
-	DriverID *string `json:"driverId"`
+	DriverID *string `json:"driverId" null:"not known"`
 }
 
 func (a audience) trip() TripPayload { return TripPayload{a.eventID, a.tripID, Time{a.at}} }
@@ -63,14 +101,14 @@ var EventTripRequested = NewEvent[TripRequestedPayload]("trip:requested")
 
 // TripRequestedPayload is what EventTripRequested carries.
 type TripRequestedPayload struct {
-	EventID            string     `json:"eventId"`
+	EventID            string     `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	TripID             string     `json:"tripId"`
-	PassengerID        *string    `json:"passengerId"`
+	PassengerID        *string    `json:"passengerId" null:"not known"`
 	RequestedAt        Time       `json:"requestedAt"`
-	Pickup             *Place     `json:"pickup"`
-	FareEstimatedTotal *float64   `json:"fareEstimatedTotal"` // in units of FareFinalCurrency
-	FareFinalCurrency  *string    `json:"fareFinalCurrency"`  // ISO 4217
-	Status             TripStatus `json:"status"`             // pending
+	Pickup             *Place     `json:"pickup" null:"not supplied"`
+	FareEstimatedTotal *float64   `json:"fareEstimatedTotal" doc:"in units of fareFinalCurrency" null:"not supplied"`
+	FareFinalCurrency  *string    `json:"fareFinalCurrency" doc:"ISO 4217" null:"not supplied"`
+	Status             TripStatus `json:"status" doc:"always pending"`
 }
 
 func (e TripRequested) deliver(a audience) []delivery {
@@ -106,22 +144,22 @@ var EventDriverAssignedToAdmin = NewEvent[DriverAssignedToAdminPayload]("trip:dr
 // DriverAssignedPayload shows the passenger the trip's driver.
 type DriverAssignedPayload struct {
 	DriverAcceptedPayload
-	DriverID  *string `json:"driverId"`
-	VehicleID *string `json:"vehicleId"`
+	DriverID  *string `json:"driverId" null:"not known"`
+	VehicleID *string `json:"vehicleId" null:"not known"`
 }
 
 // DriverAssignedToDriverPayload shows the driver the trip's passenger.
 type DriverAssignedToDriverPayload struct {
 	TripStatusPayload
-	DriverID  *string        `json:"driverId"`
-	VehicleID *string        `json:"vehicleId"`
-	Passenger *PassengerCard `json:"passenger"`
+	DriverID  *string        `json:"driverId" null:"not known"`
+	VehicleID *string        `json:"vehicleId" null:"not known"`
+	Passenger *PassengerCard `json:"passenger" null:"not supplied"`
 }
 
 // DriverAssignedToAdminPayload is the driver's, with the passenger's id.
 type DriverAssignedToAdminPayload struct {
 	DriverAssignedToDriverPayload
-	PassengerID *string `json:"passengerId"`
+	PassengerID *string `json:"passengerId" null:"not known"`
 }
 
 func (e DriverAssigned) deliver(a audience) []delivery {
@@ -143,7 +181,7 @@ var EventNoDriversFound = NewEvent[NoDriversFoundPayload]("trip:no_drivers_found
 // NoDriversFoundPayload is what EventNoDriversFound carries.
 type NoDriversFoundPayload struct {
 	TripPayload
-	Reason *string `json:"reason"`
+	Reason *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
 func (e NoDriversFound) deliver(a audience) []delivery {
@@ -167,14 +205,14 @@ var EventDriverEnRouteToAdmin = NewEvent[DriverEnRouteToAdminPayload]("trip:driv
 // DriverEnRoutePayload is where the driver is on the way to the pickup.
 type DriverEnRoutePayload struct {
 	TripPayload
-	ETAMinutes     *float64  `json:"etaMinutes"`
-	DriverPosition *Position `json:"driverPosition"`
+	ETAMinutes     *float64  `json:"etaMinutes" doc:"minutes to the pickup" null:"not known"`
+	DriverPosition *Position `json:"driverPosition" null:"not known"`
 }
 
 // DriverEnRouteToAdminPayload adds who the driver is.
 type DriverEnRouteToAdminPayload struct {
 	DriverEnRoutePayload
-	DriverID *string `json:"driverId"`
+	DriverID *string `json:"driverId" null:"not known"`
 }
 
 func (e DriverEnRoute) deliver(a audience) []delivery {
@@ -217,9 +255,9 @@ var EventTripCompleted = NewEvent[TripCompletedPayload]("trip:completed")
 // TripCompletedPayload is what EventTripCompleted carries.
 type TripCompletedPayload struct {
 	TripStatusPayload
-	DriverID  *string `json:"driverId"`
-	FareTotal float64 `json:"fareTotal"` // in units of Currency
-	Currency  string  `json:"currency"`  // ISO 4217
+	DriverID  *string `json:"driverId" null:"not known"`
+	FareTotal float64 `json:"fareTotal" doc:"in units of currency; 0 for a free ride"`
+	Currency  string  `json:"currency" doc:"ISO 4217"`
 }
 
 func (e TripCompleted) deliver(a audience) []delivery {
@@ -234,7 +272,7 @@ var EventTripCancelled = NewEvent[TripCancelledPayload]("trip:cancelled")
 type TripCancelledPayload struct {
 	TripStatusPayload
 	CancelledBy CancelledBy `json:"cancelledBy"`
-	Reason      *string     `json:"reason"`
+	Reason      *string     `json:"reason" doc:"for people" null:"none was given"`
 }
 
 func (e TripCancelled) deliver(a audience) []delivery {
@@ -248,9 +286,9 @@ var EventWaitingSurchargeApplied = NewEvent[WaitingSurchargePayload]("trip:waiti
 // WaitingSurchargePayload is what EventWaitingSurchargeApplied carries.
 type WaitingSurchargePayload struct {
 	TripPayload
-	WaitingMinutes float64 `json:"waitingMinutes"`
-	Amount         float64 `json:"amount"`   // in units of Currency
-	Currency       string  `json:"currency"` // ISO 4217
+	WaitingMinutes float64 `json:"waitingMinutes" doc:"minutes"`
+	Amount         float64 `json:"amount" doc:"in units of currency"`
+	Currency       string  `json:"currency" doc:"ISO 4217"`
 }
 
 func (e WaitingSurchargeApplied) deliver(a audience) []delivery {

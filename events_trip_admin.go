@@ -9,6 +9,17 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 )
 
+// tripAdminEvents are the domain events of this file.
+var tripAdminEvents = []DomainEventType{
+	domainType("An admin intervened in a trip.", AdminTripAction{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, AdminID: exampleAdmin, Action: "reassign", Reason: "no show", At: exampleTime,
+	}),
+	domainType("An admin wrote to the driver of a trip, to its passenger, or to both.", AdminTripMessage{
+		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, AdminID: exampleAdmin, To: MessageToBoth,
+		Message: "The road is closed, please meet at the corner.", At: exampleTime,
+	}),
+}
+
 // EventAdminTripAction is sent to the admins.
 var EventAdminTripAction = NewEvent[AdminTripActionPayload]("admin:trip:action_issued")
 
@@ -16,8 +27,8 @@ var EventAdminTripAction = NewEvent[AdminTripActionPayload]("admin:trip:action_i
 type AdminTripActionPayload struct {
 	TripPayload
 	AdminID string  `json:"adminId"`
-	Action  string  `json:"action"` // the host's own word
-	Reason  *string `json:"reason"`
+	Action  string  `json:"action" doc:"the host's own word"`
+	Reason  *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
 func (e AdminTripAction) deliver(a audience) []delivery {
@@ -48,10 +59,19 @@ func (e AdminTripMessage) deliver(a audience) []delivery {
 	return send(EventAdminTripMessage, AdminTripMessagePayload{a.trip(), e.AdminID, e.To, e.Message}, to...)
 }
 
-// AdminTripJoin and AdminTripLeave follow one trip, in /admin.
-var AdminTripJoin = NewCall[TripRef, TripRef]("admin:trip:join")
+// AdminTripJoin follows one trip, in /admin.
+var AdminTripJoin = NewCall[TripRef, TripRef]("admin:trip:join").Documented(CallDoc[TripRef, TripRef]{
+	Does: "Follows one trip: its events, and its driver's position.",
+	In:   TripRef{TripID: exampleTrip},
+	Out:  TripRef{TripID: exampleTrip},
+})
 
-var AdminTripLeave = NewCall[TripRef, TripRef]("admin:trip:leave")
+// AdminTripLeave stops following it.
+var AdminTripLeave = NewCall[TripRef, TripRef]("admin:trip:leave").Documented(CallDoc[TripRef, TripRef]{
+	Does: "Stops following a trip.",
+	In:   TripRef{TripID: exampleTrip},
+	Out:  TripRef{TripID: exampleTrip},
+})
 
 // TripRef is the body of admin:trip:join and admin:trip:leave, and their answer.
 type TripRef struct {
@@ -87,11 +107,16 @@ func (rt *Server) leaveTrip(_ context.Context, s *Socket, in TripRef) (TripRef, 
 	return in, nil
 }
 
-// AdminDriversJoin and AdminDriversLeave turn the stream of all drivers'
-// positions on, as it is at connect, and off, in /admin.
-var AdminDriversJoin = NewCall[None, None]("admin:drivers:join")
+// AdminDriversJoin turns the stream of all drivers' positions on, as it is at
+// connect, in /admin.
+var AdminDriversJoin = NewCall[None, None]("admin:drivers:join").Documented(CallDoc[None, None]{
+	Does: "Watches the positions and the availability of all drivers, as a socket does from its connect on.",
+})
 
-var AdminDriversLeave = NewCall[None, None]("admin:drivers:leave")
+// AdminDriversLeave turns it off.
+var AdminDriversLeave = NewCall[None, None]("admin:drivers:leave").Documented(CallDoc[None, None]{
+	Does: "Stops watching the drivers.",
+})
 
 func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error) {
 	s.Join(AdminDriversRoom)

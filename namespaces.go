@@ -96,8 +96,9 @@ type handler func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error
 
 // route is what answers an event.
 type route struct {
-	handle handler
-	stuck  atomic.Int32 // calls that were given up and have not returned
+	handle   handler
+	describe func() EventDoc // nil for one that has no type
+	stuck    atomic.Int32    // calls that were given up and have not returned
 }
 
 // Name returns the namespace's name, such as "/drivers".
@@ -129,7 +130,7 @@ func (ns *Namespace) OnDisconnect(f func(s *Socket, reason string)) {
 // acknowledged as {ok:true, data}; an *Error as {ok:false,
 // error}; any other error is logged and acknowledged as CodeInternal.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
-	ns.handle(c.name, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
+	ns.handle(c.name, c.describe, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
 		var in In
 		if err := decodeBody(e, &in); err != nil {
 			return Raw{}, err
@@ -147,7 +148,7 @@ func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Sock
 // {ok} envelope; an error is acknowledged as for a Call. Typed calls are the
 // norm; this is for what has no type. The arguments are h's to keep.
 func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Socket, args Raw) (Raw, error)) {
-	ns.handle(event, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
+	ns.handle(event, nil, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
 		return h(ctx, s, rawOf(e.Args, e.Attachments))
 	})
 }
@@ -169,10 +170,10 @@ func (ns *Namespace) ServerEmit(ctx context.Context, event string, args ...any) 
 	return ns.rt.adapter.Publish(ctx, ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
 }
 
-func (ns *Namespace) handle(event string, h handler) {
+func (ns *Namespace) handle(event string, describe func() EventDoc, h handler) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	ns.handlers[event] = &route{handle: h}
+	ns.handlers[event] = &route{handle: h, describe: describe}
 }
 
 func (ns *Namespace) handler(event string) *route {

@@ -5,6 +5,12 @@ package realtime
 
 import "time"
 
+// presenceEvents are the domain events of this file. No client receives them.
+var presenceEvents = []DomainEventType{
+	domainType[PresenceConnected]("A user's first socket in a namespace connected."),
+	domainType[PresenceDisconnected]("A user has had no socket in a namespace for a while."),
+}
+
 // PresenceConnected says that a user's first socket in a namespace is there, on
 // the node that publishes it: with several nodes it may come again, so a host
 // treats it as idempotent. A host that subscribes to its bus reads it off an

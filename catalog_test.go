@@ -1,5 +1,5 @@
-// The catalogue as a whole: nothing declared that is never sent, nothing sent
-// that is not declared, and nothing in it that must not leave the server.
+// The events as a whole: nothing declared that is never sent, nothing sent that is
+// not declared, and nothing in a payload that must not leave the server.
 
 package realtime
 
@@ -54,9 +54,9 @@ func everyDelivery() []delivery {
 	return out
 }
 
-// Every descriptor of the catalogue is sent by some row, with its own payload,
-// or belongs to the connection; and nothing else is sent.
-func TestCatalogueIsComplete(t *testing.T) {
+// Every descriptor is sent by some row, with its own payload, or belongs to the
+// connection; and nothing else is sent.
+func TestEvents_AreDeclaredAndSent(t *testing.T) {
 	t.Parallel()
 	type kind struct{ event, payload string }
 	want := map[kind]string{}

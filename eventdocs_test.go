@@ -1,0 +1,127 @@
+// The catalog of events, and docs/events.md that is generated from it.
+
+package realtime_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimegen"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+func catalogOf(t *testing.T) realtime.Catalog { return realtimetest.NewServer(t).Realtime.Catalog() }
+
+func TestEventsDoc_IsCurrent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var page bytes.Buffer
+		require.NoError(t, realtimegen.Markdown(&page, catalogOf(t)))
+		file, err := os.ReadFile("docs/events.md")
+		require.NoError(t, err)
+		require.Equal(t, strings.Split(page.String(), "\n"), strings.Split(string(file), "\n"), "docs/events.md is not current: run go generate")
+	})
+}
+
+// A reader never has to guess what a number counts or when a value is null.
+func TestCatalog_SaysUnitsAndNulls(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		counts := map[string]bool{"ratingCount": true}
+		seen := map[string]bool{}
+		var walk func(where string, fields []realtimegen.Field)
+		walk = func(where string, fields []realtimegen.Field) {
+			for _, f := range fields {
+				seen[f.Name] = true
+				if f.Type == "number" || f.Type == "integer" {
+					require.True(t, f.Doc != "" || counts[f.Name], "%s.%s has no unit", where, f.Name)
+				}
+				if f.Nullable {
+					require.NotEmpty(t, f.Null, "%s.%s: when is it null?", where, f.Name)
+				}
+				if f.Struct != nil {
+					walk(where+"."+f.Name, realtimegen.Fields(f.Struct))
+				}
+			}
+		}
+		for _, d := range catalogOf(t).Events {
+			require.NotEmpty(t, d.Doc, d.Event)
+			require.Equal(t, d.FromClient, d.Audience == "", d.Event)
+			if d.Payload != nil {
+				walk(d.Event, realtimegen.Fields(d.Payload))
+			}
+			if d.AckData != nil {
+				walk(d.Event, realtimegen.Fields(d.AckData))
+			}
+		}
+		require.True(t, seen["ratingAvg"] && seen["token"] && seen["expiresAt"])
+	})
+}
+
+// The examples have the fields that the types say, and no others.
+func TestCatalog_ExamplesFitTheirTypes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		check := func(event string, fields []realtimegen.Field, example json.RawMessage) {
+			var got map[string]json.RawMessage
+			require.NoError(t, json.Unmarshal(example, &got), event)
+			for _, f := range fields {
+				value, ok := got[f.Name]
+				require.True(t, ok || f.Optional, "%s lacks %s", event, f.Name)
+				require.True(t, f.Nullable || string(value) != "null", "%s has null as %s", event, f.Name)
+				delete(got, f.Name)
+			}
+			require.Empty(t, got, event)
+		}
+		for _, d := range catalogOf(t).Events {
+			if d.Payload != nil {
+				check(d.Event, realtimegen.Fields(d.Payload), d.Example)
+			}
+			if d.AckData != nil {
+				check(d.Event, realtimegen.Fields(d.AckData), d.AckExample)
+			}
+		}
+	})
+}
+
+// What a host handles and emits by itself is in its catalog.
+func TestCatalog_OfAHost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		support, err := srv.Realtime.Namespace("/support", realtime.NamespaceOptions{})
+		require.NoError(t, err)
+		type question struct {
+			Text string `json:"text" doc:"at most 500 characters"`
+		}
+		ask := realtime.NewCall[question, realtime.None]("support:ask").Documented(realtime.CallDoc[question, realtime.None]{
+			Does: "Asks the support team.", Codes: []realtime.Code{realtime.CodeConflict}, In: question{"Where is my driver?"},
+		})
+		ask.Handle(support, nil)
+		support.HandleRaw("support:raw", nil)
+		c := srv.Realtime.Catalog()
+		c.Events = append(c.Events, realtime.DescribeEvent(realtime.NewEvent[question]("support:said"), "/support", "the passenger", "An answer.", question{"Soon."}))
+
+		found := map[string]realtime.EventDoc{}
+		for _, d := range c.Events {
+			if d.Namespace == "/support" {
+				found[d.Event] = d
+			}
+		}
+		require.Equal(t, "Asks the support team.", found["support:ask"].Doc)
+		require.Equal(t, []realtime.Code{"invalid_payload", "conflict", "rate_limited", "unavailable", "internal"}, found["support:ask"].Codes)
+		require.JSONEq(t, `{"text":"Where is my driver?"}`, string(found["support:ask"].Example))
+		require.Nil(t, found["support:ask"].AckData)
+		for _, event := range []string{"auth:refresh", "hello", "auth:session_revoked", "support:raw", "support:said"} {
+			require.Contains(t, found, event)
+		}
+		require.NotContains(t, found, "trip:started")
+
+		var page bytes.Buffer
+		require.NoError(t, realtimegen.Markdown(&page, c))
+		require.Contains(t, page.String(), "## `/support`\n\n### The app sends\n\n#### `support:ask`\n\nAsks the support team.\n\n"+
+			"| field | type | |\n|---|---|---|\n| `text` | string | at most 500 characters |\n\n```json\n{\"text\": \"Where is my driver?\"}\n```\n")
+	})
+}
