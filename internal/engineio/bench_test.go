@@ -180,3 +180,21 @@ func BenchmarkEcho(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPing is a websocket ping and the pong to it.
+func BenchmarkPing(b *testing.B) {
+	for _, c := range []carrier{tcp, hidden} {
+		b.Run(c.name, func(b *testing.B) {
+			s := start(b, c)
+			ws := s.websocket()
+			frame := frameBytes(0x80|opPing, "")
+			b.ReportAllocs()
+			for b.Loop() {
+				ws.write(frame)
+				if _, _, err := ws.frame(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

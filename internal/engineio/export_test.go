@@ -41,6 +41,12 @@ func (s *Session) Probing() bool {
 // FireTimer is what the session's timer calls.
 func (s *Session) FireTimer() { s.timedOut() }
 
+// PingNow lets a ping be due.
+func (s *Session) PingNow() {
+	s.srv.cfg.Wheel.Stop(&s.timer)
+	s.timedOut()
+}
+
 // Has reports whether a session has begun and not ended.
 func (s *Server) Has(id string) bool { return s.session(id) != nil }
 

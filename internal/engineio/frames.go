@@ -182,6 +182,7 @@ func (c *wsConn) pongFrame(data []byte) bool {
 	if c.isProbe() {
 		return c.answer(b[headroom-n:])
 	}
-	// A client that has stopped reading gets no answers piled up for it.
-	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Volatile: true})
+	// For a client that has stopped reading the last answer waits, as it may do for
+	// those before (RFC 6455, section 5.5.3).
+	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Key: "\x00pong"})
 }

@@ -23,14 +23,18 @@ const (
 // States of a connLink.
 const (
 	connNew     = iota
-	connStarted // run is there, and counts itself out
+	connStarted // there is a reader
 	connClosed
 )
 
+// connLink calls a connection that may be the host's own, any of whose methods may
+// block. So they are called by the link's own goroutines only: the reader, the one
+// that flushes, and the one that closes.
 type connLink struct {
 	c     *wsConn
 	conn  net.Conn
 	state atomic.Int32
+	ends  atomic.Int32 // of two: the reader's, and that of closing
 	since atomic.Int64 // when the write under way began, in Unix nanoseconds
 
 	// The reader's own.
@@ -70,7 +74,14 @@ func (l *connLink) wait() {
 		reason = ReasonTransportClose
 	}
 	l.c.gone(reason)
-	l.c.s.srv.running.Done()
+	l.end()
+}
+
+// end counts the link out when there is neither a reader nor anything to close.
+func (l *connLink) end() {
+	if l.ends.Add(1) == 2 {
+		l.c.s.srv.running.Done()
+	}
 }
 
 // burst takes the n bytes that have been read, and what else is there.
@@ -141,15 +152,40 @@ func (l *connLink) finish() {
 func (l *connLink) close() {
 	switch l.state.Swap(connClosed) {
 	case connNew:
-		defer l.c.s.srv.running.Done()
+		l.end() // there is no reader
 	case connClosed:
 		return
 	}
-	conn := l.conn
-	// TLS says goodbye when it is closed, and may wait for the client to take
-	// that; what there was to say was said by finish.
-	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+	go l.cut()
+}
+
+// cut closes the connection. TLS sends its close_notify on closing, and may wait for
+// the client to take that; by now nobody reads it, so what is below goes first.
+func (l *connLink) cut() {
+	defer l.end()
+	if over, ok := l.conn.(interface{ NetConn() net.Conn }); ok {
+		_ = over.NetConn().Close()
+	}
+	_ = l.conn.Close()
+}
+
+// newConnLink takes a connection over.
+func newConnLink(conn net.Conn, c *wsConn) *connLink {
+	clearLinger(conn)
+	return &connLink{c: c, conn: conn}
+}
+
+// clearLinger undoes what may make closing a connection wait for the client.
+func clearLinger(conn net.Conn) {
+	for range 8 { // wrappers of wrappers, but not without end
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(-1) // fails on a connection that has ended
+			return
+		}
+		over, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return
+		}
 		conn = over.NetConn()
 	}
-	_ = conn.Close()
 }

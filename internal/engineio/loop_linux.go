@@ -39,7 +39,7 @@ func (s *Server) newLink(conn net.Conn, c *wsConn) link {
 			return l
 		}
 	}
-	return &connLink{c: c, conn: conn}
+	return newConnLink(conn, c)
 }
 
 // adopt moves a connection from Go's netpoller to the loop; nil when it can't.

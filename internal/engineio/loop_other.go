@@ -9,4 +9,4 @@ type eventLoop struct{}
 
 func (*eventLoop) close() {}
 
-func (s *Server) newLink(conn net.Conn, c *wsConn) link { return &connLink{c: c, conn: conn} }
+func (s *Server) newLink(conn net.Conn, c *wsConn) link { return newConnLink(conn, c) }

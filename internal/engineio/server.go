@@ -14,6 +14,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -107,7 +108,8 @@ const (
 
 // Server is an http.Handler that speaks Engine.IO.
 //
-// Server.mu guards sessions and closed; a session removes itself.
+// Server.mu guards sessions and closed; a session removes itself. Running counts
+// websockets and calls of Limited.
 type Server struct {
 	cfg  Config
 	open [2][]byte // tail of the open packet, without and with an upgrade
@@ -116,14 +118,16 @@ type Server struct {
 	mu       sync.Mutex
 	sessions map[string]*Session
 	closed   bool
-	empty    chan struct{} // closed when the last session of a closed server is gone
+	empty    chan struct{} // closed when the last session of a closed server is removed
 	running  sync.WaitGroup
+	await    sync.Once     // starts finish
+	finished chan struct{} // closed when nothing of a closed server is left
 }
 
 // NewServer returns a server. It starts nothing; goroutines exist only while
 // there are sessions.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, sessions: map[string]*Session{}, empty: make(chan struct{})}
+	s := &Server{cfg: cfg, sessions: map[string]*Session{}, empty: make(chan struct{}), finished: make(chan struct{})}
 	for i, upgrades := range [][]string{{}, {"websocket"}} {
 		b, _ := json.Marshal(struct { // cannot fail: strings and numbers
 			Upgrades     []string `json:"upgrades"`
@@ -365,28 +369,52 @@ func (s *Server) Stop() {
 	}
 }
 
-// Shutdown ends every session and waits until each is gone and no connection is
+// unwindTime is what connections that were cut off have to unwind, and callbacks to
+// return, once the ctx of Shutdown has ended.
+const unwindTime = 100 * time.Millisecond
+
+// Shutdown ends every session and waits until each is removed and no connection is
 // left, or until ctx ends; then what remains is cut off, and the error says how
-// much that was. It is idempotent. What handlers do in Serve is theirs to end.
+// much that was. Neither a connection of the host's that blocks nor a callback
+// that does not return keeps it longer. It is idempotent. What handlers do in
+// Serve is theirs to end.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
-	for _, ss := range s.all() {
-		ss.Close(ReasonShuttingDown)
+	s.await.Do(func() { go s.finish() })
+	// Apart, as this calls other layers.
+	go func() {
+		for _, ss := range s.all() {
+			ss.Close(ReasonShuttingDown)
+		}
+	}()
+	select {
+	case <-s.finished:
+		return nil
+	case <-ctx.Done():
 	}
 	var err error
-	select {
-	case <-s.empty:
-	case <-ctx.Done():
-		left := s.all()
+	if left := s.all(); len(left) > 0 {
 		err = fmt.Errorf("%d connections were cut off: %w", len(left), ctx.Err())
-		for _, ss := range left {
-			ss.abort(ReasonShuttingDown)
-		}
-		<-s.empty // those that were ending already call their handler yet
+		go func() {
+			for _, ss := range left {
+				ss.abort(ReasonShuttingDown)
+			}
+		}()
 	}
+	select {
+	case <-s.finished: // those that were ending already called their handler
+	case <-time.After(unwindTime):
+		err = errors.Join(err, fmt.Errorf("connections or callbacks do not end: %w", ctx.Err()))
+	}
+	return err
+}
+
+// finish waits for the end of everything.
+func (s *Server) finish() {
+	<-s.empty
 	s.running.Wait()
 	s.loop.close()
-	return err
+	close(s.finished)
 }
 
 func (s *Server) all() []*Session {

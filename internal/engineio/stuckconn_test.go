@@ -1,0 +1,151 @@
+// Connections of the host's whose methods block for ever.
+
+package engineio_test
+
+import (
+	"context"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+// stuckListener makes connections of which methods can be made to block.
+type stuckListener struct {
+	net.Listener
+	conns chan *stuckConn
+}
+
+func (l *stuckListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	s := &stuckConn{TCPConn: c.(*net.TCPConn), release: make(chan struct{})}
+	s.method.Store("")
+	l.conns <- s
+	return s, nil
+}
+
+type stuckConn struct {
+	*net.TCPConn
+	method  atomic.Value // which one blocks
+	release chan struct{}
+	once    sync.Once
+}
+
+func (c *stuckConn) let() { c.once.Do(func() { close(c.release) }) }
+
+func (c *stuckConn) pass(method string) {
+	if m := c.method.Load(); m == method || m == "all" {
+		<-c.release
+	}
+}
+
+func (c *stuckConn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	c.pass("Read")
+	return n, err
+}
+
+func (c *stuckConn) Write(b []byte) (int, error) { c.pass("Write"); return c.TCPConn.Write(b) }
+func (c *stuckConn) Close() error                { c.pass("Close"); return c.TCPConn.Close() }
+func (c *stuckConn) CloseWrite() error           { c.pass("CloseWrite"); return c.TCPConn.CloseWrite() }
+
+func (c *stuckConn) SetDeadline(t time.Time) error {
+	c.pass("SetDeadline")
+	return c.TCPConn.SetDeadline(t)
+}
+
+func (c *stuckConn) SetReadDeadline(t time.Time) error {
+	c.pass("SetReadDeadline")
+	return c.TCPConn.SetReadDeadline(t)
+}
+
+func (c *stuckConn) SetWriteDeadline(t time.Time) error {
+	c.pass("SetWriteDeadline")
+	return c.TCPConn.SetWriteDeadline(t)
+}
+
+// A connection that blocks costs its own session, whose end it cannot keep from
+// being known; the heartbeats of others go on, and Shutdown ends with its ctx.
+func TestConnLink_MethodsThatBlock(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{"Read", "Write", "Close", "CloseWrite", "SetReadDeadline", "SetWriteDeadline", "all"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			conns := make(chan *stuckConn, 10)
+			c := carrier{"stuck", func(l net.Listener) net.Listener { return &stuckListener{l, conns} }}
+			s := start(t, c, shortClose, func(set *setup) {
+				set.engine.PingInterval, set.engine.PingTimeout = 50*time.Millisecond, 2*time.Second
+			})
+			t.Cleanup(func() {
+				for len(conns) > 0 {
+					(<-conns).let()
+				}
+			})
+			silent, closed, probing := s.websocket(), s.websocket(), s.polling()
+			_, _ = s.dialWebSocket("EIO=4&transport=websocket&sid=" + probing.sid)
+			stuck := make([]*stuckConn, 4)
+			for i := range stuck {
+				stuck[i] = <-conns
+				t.Cleanup(stuck[i].let)
+				stuck[i].method.Store(method)
+			}
+			other := s.websocket()
+			began := time.Now()
+			silent.h.PingNow()
+			silent.h.PingNow() // the first was not answered
+			closed.h.Close(engineio.ReasonForcedClose)
+			probing.h.PingNow()
+			probing.h.PingNow()
+			for range 20 {
+				other.expect("2")
+				other.send("3")
+			}
+			require.Less(t, time.Since(began), patience/2)
+			require.Equal(t, engineio.ReasonPingTimeout, silent.h.ended(t))
+			require.Equal(t, engineio.ReasonForcedClose, closed.h.ended(t))
+			require.Equal(t, engineio.ReasonPingTimeout, probing.h.ended(t))
+			eventually(t, "sessions are left", func() bool { return s.Len() == 1 })
+
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			began = time.Now()
+			require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+			require.Less(t, time.Since(began), time.Second)
+			for _, c := range stuck {
+				c.let()
+			}
+			require.NoError(t, s.Shutdown(t.Context()))
+		})
+	}
+}
+
+// Nor does a callback that does not return keep Shutdown.
+func TestShutdown_CallbackThatBlocks(t *testing.T) {
+	t.Parallel()
+	held, release := context.WithCancel(context.Background())
+	s := start(t, tcp, shortClose, func(set *setup) {
+		set.engine.MaxPayload = 10
+		set.engine.Limited = func(string) { <-held.Done() }
+	})
+	t.Cleanup(release)
+	ws := s.websocket()
+	ws.send("4" + large(100))
+	ws.expectClose(1009)
+	require.NoError(t, ws.conn.Close())
+	eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+	require.Less(t, time.Since(began), time.Second)
+	release()
+	require.NoError(t, s.Shutdown(t.Context()))
+}

@@ -1,0 +1,113 @@
+// Handlers that wait, as many as a node may meet: they keep nobody else from
+// anything.
+
+package engineio_test
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// waiting lets handlers wait until a test ends.
+type waiting struct {
+	inside  atomic.Int64
+	release chan struct{}
+	once    sync.Once
+}
+
+// end lets all of them go.
+func (w *waiting) end() { w.once.Do(func() { close(w.release) }) }
+
+// serve waits for clients whose sessions have said so.
+func (w *waiting) serve(*handler) {
+	w.inside.Add(1)
+	<-w.release
+	w.inside.Add(-1)
+}
+
+// fill sends messages of which each makes a handler wait, until n do.
+func (w *waiting) fill(t *testing.T, conns []*wsClient, n int) {
+	t.Helper()
+	for want := int64(0); want < int64(n); {
+		for _, ws := range conns {
+			ws.send("4wait")
+		}
+		want += int64(len(conns))
+		eventually(t, "messages are not served", func() bool { return w.inside.Load() >= want })
+	}
+}
+
+// responsive checks that what needs no handler of the host's is done at once.
+func responsive(t *testing.T, s *server, old *wsClient) {
+	t.Helper()
+	began := time.Now()
+	for range 3 {
+		old.h.PingNow() // a ping is due; a second one only if the first was answered
+		old.expect("2")
+		old.send("3", "4a")
+		old.expect("4a")
+	}
+	fresh := s.websocket()
+	fresh.send("4a")
+	fresh.expect("4a")
+	polling := s.polling()
+	polling.postOK("4a")
+	polling.expect("4a")
+	upgraded := polling.upgrade()
+	upgraded.send("4a")
+	upgraded.expect("4a")
+	require.Less(t, time.Since(began), time.Second)
+}
+
+// However many handlers wait, everybody else's messages, pongs, acks and handshakes
+// are read, and written to.
+func TestServe_WaitingHandlersHoldUpNobody(t *testing.T) {
+	for _, c := range []carrier{tcp, hidden} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &waiting{release: make(chan struct{})}
+			s := start(t, c, func(set *setup) {
+				set.serve = func(h *handler) {
+					if len(h.in) > 0 {
+						w.serve(h)
+					}
+				}
+				set.message = func(h *handler, data []byte, binary bool) error {
+					if string(data) == "wait" {
+						return h.record(data, binary)
+					}
+					h.echo(data, binary)
+					return nil
+				}
+			})
+			t.Cleanup(w.end)
+			conns := make([]*wsClient, 500)
+			for i := range conns {
+				conns[i] = s.websocket()
+			}
+			old := s.websocket()
+			w.fill(t, conns, waitingHandlers)
+			responsive(t, s, old)
+			// Those whose handlers wait are read as well.
+			conns[0].h.PingNow()
+			conns[0].expect("2")
+
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			began := time.Now()
+			require.Error(t, s.Shutdown(ctx), "clients that stay were not cut off")
+			require.Less(t, time.Since(began), time.Second)
+			require.EqualValues(t, waitingHandlers, w.inside.Load())
+			w.end()
+			eventually(t, "handlers are left", func() bool { return w.inside.Load() == 0 })
+			status, _, err := s.request(t.Context(), http.MethodGet, "EIO=4&transport=polling", nil)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusServiceUnavailable, status)
+		})
+	}
+}
