@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // maxTokenLength is what a token may have in bytes, whatever the verifier.
@@ -45,86 +47,104 @@ func asRefusal(err error) (*Error, bool) {
 // error means that it could not tell. A revocation of the user or the session
 // reaches h from the beginning, though they are known only once the token is.
 func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshake) (id Identity, expiresAt time.Time, err error) {
-	o := &ns.rt.opts
-	if token == "" {
-		return id, expiresAt, refuse(CodeMissingToken)
-	}
-	if len(token) > maxTokenLength {
-		return id, expiresAt, refuse(CodeInvalidToken)
-	}
-	ns.rt.pending.begin(h)
-	claims, err := ask(ns.rt, ctx, h, askToken, func(ctx context.Context) (Claims, error) {
-		return o.Tokens.VerifyToken(ctx, token, ns.name)
-	})
-	switch {
-	case errors.Is(err, ErrTokenInvalid):
-		return id, expiresAt, refuse(CodeInvalidToken)
-	case errors.Is(err, ErrTokenExpired):
-		return id, expiresAt, refuse(CodeTokenExpired)
-	case err != nil:
-		return id, expiresAt, undecided{what: askToken, err: err, secret: token}
-	case claims.ExpiresAt.IsZero():
-		return id, expiresAt, refuse(CodeInvalidToken)
-	case !claims.ExpiresAt.After(time.Now()):
-		return id, expiresAt, refuse(CodeTokenExpired)
-	case !validID(claims.Subject) || !validID(claims.SessionID):
-		return id, expiresAt, refuse(CodeMissingClaims)
+	claims, err := ns.verifyToken(ctx, token, h)
+	if err != nil {
+		return id, expiresAt, err
 	}
 	if !ns.rt.pending.identify(h, ns.name, claims) {
 		return id, expiresAt, refuse(CodeInvalidSession)
 	}
-	id.UserID, id.SessionID = claims.Subject, claims.SessionID
-	findUser, findSession := ns.rt.users.find, ns.rt.sessions.find
-	if h.s == nil { // a client that renews itself knows of a change
-		findUser, findSession = ns.rt.users.anew, ns.rt.sessions.anew
+	user, err := ns.loadUser(ctx, claims.Subject, h)
+	if err != nil {
+		return id, expiresAt, err
 	}
-
-	user, err := ask(ns.rt, ctx, h, askUser, func(ctx context.Context) (User, error) {
-		return findUser(ctx, claims.Subject)
-	})
-	switch {
-	case errors.Is(err, ErrNotFound):
-		return id, expiresAt, refuse(CodeUserNotFound)
-	case err != nil:
-		return id, expiresAt, undecided{what: askUser, err: err}
-	case user.ID != claims.Subject:
-		return id, expiresAt, undecided{what: askUser, err: errAnotherRow}
-	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
-		return id, expiresAt, refuse(CodeWrongUserType)
-	case !user.Active:
-		return id, expiresAt, refuse(CodeUserInactive)
+	session, err := ns.loadSession(ctx, claims, h)
+	if err != nil {
+		return id, expiresAt, err
 	}
-	id.UserType = user.Type
-
-	session, err := ask(ns.rt, ctx, h, askSession, func(ctx context.Context) (Session, error) {
-		return findSession(ctx, claims.SessionID)
-	})
+	id = Identity{UserID: user.ID, UserType: user.Type, SessionID: session.ID}
 	expiresAt = claims.ExpiresAt
+	if end := session.AccessTokenExpiresAt; !end.IsZero() && end.Before(expiresAt) {
+		expiresAt = end
+	}
+	return id, expiresAt, ns.authorize(ctx, id, h)
+}
+
+// verifyToken returns what the token says, once that is known to be true.
+func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake) (Claims, error) {
+	if token == "" {
+		return Claims{}, refuse(CodeMissingToken)
+	}
+	if len(token) > maxTokenLength {
+		return Claims{}, refuse(CodeInvalidToken)
+	}
+	ns.rt.pending.begin(h)
+	claims, err := ask(ctx, ns.rt.host.verify, h, func(ctx context.Context) (Claims, error) {
+		return ns.rt.opts.Tokens.VerifyToken(ctx, token, ns.name)
+	})
+	switch {
+	case errors.Is(err, ErrTokenInvalid):
+		return Claims{}, refuse(CodeInvalidToken)
+	case errors.Is(err, ErrTokenExpired):
+		return Claims{}, refuse(CodeTokenExpired)
+	case err != nil:
+		return Claims{}, undecided{what: askToken, err: err, secret: token}
+	case claims.ExpiresAt.IsZero():
+		return Claims{}, refuse(CodeInvalidToken)
+	case !claims.ExpiresAt.After(time.Now()):
+		return Claims{}, refuse(CodeTokenExpired)
+	case !validID(claims.Subject) || !validID(claims.SessionID):
+		return Claims{}, refuse(CodeMissingClaims)
+	}
+	return claims, nil
+}
+
+// loadUser returns the user, who may enter the namespace.
+func (ns *Namespace) loadUser(ctx context.Context, userID string, h *handshake) (User, error) {
+	user, err := load(ctx, ns.rt.users, userID, h)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return id, expiresAt, refuse(CodeInvalidSession)
+		return User{}, refuse(CodeUserNotFound)
 	case err != nil:
-		return id, expiresAt, undecided{what: askSession, err: err}
+		return User{}, undecided{what: askUser, err: err}
+	case user.ID != userID:
+		return User{}, undecided{what: askUser, err: errAnotherRow}
+	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
+		return User{}, refuse(CodeWrongUserType)
+	case !user.Active:
+		return User{}, refuse(CodeUserInactive)
+	}
+	return user, nil
+}
+
+// loadSession returns the login session of a token, which is not over.
+func (ns *Namespace) loadSession(ctx context.Context, claims Claims, h *handshake) (Session, error) {
+	session, err := load(ctx, ns.rt.sessions, claims.SessionID, h)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Session{}, refuse(CodeInvalidSession)
+	case err != nil:
+		return Session{}, undecided{what: askSession, err: err}
 	case session.ID != claims.SessionID:
-		return id, expiresAt, undecided{what: askSession, err: errAnotherRow}
-	case session.UserID != user.ID || session.Revoked:
-		return id, expiresAt, refuse(CodeInvalidSession)
-	case !session.AccessTokenExpiresAt.IsZero():
-		if !session.AccessTokenExpiresAt.After(time.Now()) {
-			return id, expiresAt, refuse(CodeAccessExpired)
-		}
-		if session.AccessTokenExpiresAt.Before(expiresAt) {
-			expiresAt = session.AccessTokenExpiresAt
-		}
+		return Session{}, undecided{what: askSession, err: errAnotherRow}
+	case session.UserID != claims.Subject || session.Revoked:
+		return Session{}, refuse(CodeInvalidSession)
+	case !session.AccessTokenExpiresAt.IsZero() && !session.AccessTokenExpiresAt.After(time.Now()):
+		return Session{}, refuse(CodeAccessExpired)
 	}
+	return session, nil
+}
+
+// authorize asks the host, who has the last word in a namespace of its own.
+func (ns *Namespace) authorize(ctx context.Context, id Identity, h *handshake) error {
 	if ns.opts.Authorize == nil {
-		return id, expiresAt, nil
+		return nil
 	}
-	_, err = ask(ns.rt, ctx, h, askAuthorize, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, id) })
+	_, err := ask(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, id) })
 	if _, refused := asRefusal(err); err != nil && !refused {
 		err = undecided{what: askAuthorize, err: err}
 	}
-	return id, expiresAt, err
+	return err
 }
 
 // What a handshake asks the host, for the log.
@@ -137,9 +157,8 @@ const (
 )
 
 var (
-	errAnotherRow  = errors.New("the repository returned another one")
+	errAnotherRow  = errors.New("the repository returned a row with a different id")
 	errRepoTimeout = errors.New("no answer within Options.RepoTimeout")
-	errRepoGone    = errors.New("not asked: what was asked before is still without an answer")
 )
 
 // undecided says that the host could not tell. What its error wraps has no
@@ -161,32 +180,45 @@ func (u undecided) Error() string {
 
 // As implements what errors.As looks for.
 func (u undecided) As(target any) bool {
-	p, ok := target.(*panicked)
+	p, ok := target.(**hostcall.PanicError)
 	return ok && errors.As(u.err, p)
 }
 
-// ask puts a question to the host within the repositories' timeout; a panic is
-// an error. A handshake does not wait longer even for a host that does not heed
-// ctx: it is refused meanwhile, and its goroutine ends when the host returns. When
-// too many such goroutines are left, no more is asked until some have ended.
-func ask[T any](rt *Server, ctx context.Context, h *handshake, what string, question func(ctx context.Context) (T, error)) (answer T, err error) {
-	deadline := newLazyContext(ctx, rt.opts.RepoTimeout)
-	defer deadline.stop()
-	if h != nil && h.timer.F != nil {
-		if rt.lost.Load() >= int64(maxLost*rt.opts.RepoConcurrency) {
-			return answer, errRepoGone
+// ask puts a question of a handshake to the host, unless the client has left.
+func ask[T any](ctx context.Context, k *hostcall.Kind, h *handshake, question func(ctx context.Context) (T, error)) (answer T, err error) {
+	var from any
+	if h.s != nil {
+		if h.s.inner.Closed() {
+			return answer, ErrClosed
 		}
-		h.question = what
-		rt.wheel.Arm(&h.timer, rt.opts.RepoTimeout)
-		defer func() {
-			if !rt.wheel.Stop(&h.timer) {
-				rt.lost.Add(-1)
-				err = errRepoTimeout // the refusal has begun
-			}
-		}()
+		if source := h.visitor().from; source != nil {
+			from = source
+		}
 	}
-	defer caught(&err)
-	return question(deadline)
+	answer, err = hostcall.Do(ctx, k, from, question)
+	return answer, namingTimeout(err)
+}
+
+// load is ask for a row. A client that renews itself knows that its own may just have
+// changed.
+func load[T any](ctx context.Context, from *hostcall.Lookup[T], id string, h *handshake) (row T, err error) {
+	switch {
+	case h.s == nil:
+		row, err = from.FindFresh(ctx, id)
+	case h.s.inner.Closed():
+		return row, ErrClosed
+	default:
+		row, err = from.Find(ctx, id)
+	}
+	return row, namingTimeout(err)
+}
+
+// namingTimeout says which option a timeout is about.
+func namingTimeout(err error) error {
+	if err == hostcall.ErrTimeout { //nolint:errorlint // the call's own, not one that the host wraps
+		return errRepoTimeout
+	}
+	return err
 }
 
 // connectToken finds the token of a handshake: in the CONNECT payload, else the
@@ -242,6 +274,10 @@ func stripBearer(s string) string {
 func (s *Socket) renew(id Identity, expiresAt time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.renewLocked(id, expiresAt)
+}
+
+func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
 	s.identity, s.expiresAt = id, expiresAt
 	if expiresAt.IsZero() || s.inner.Closed() {
 		return

@@ -133,9 +133,7 @@ func (b Broadcast) remote() bool { return !b.local && b.ns.rt.clustered }
 // shuts down too: for the last words of its sockets.
 func (b Broadcast) publish(m ClusterMessage) {
 	m = b.message(m)
-	if err := b.ns.rt.adapter.Publish(context.Background(), m); err != nil {
-		b.ns.rt.log.Error("realtime: adapter failed", "namespace", m.Namespace, "op", m.Op, "error", err)
-	}
+	_ = b.ns.rt.clusterPublish(m) // logged
 }
 
 func (b Broadcast) message(m ClusterMessage) ClusterMessage {
@@ -193,8 +191,8 @@ func (b Broadcast) disconnect(transport bool) {
 
 func (b Broadcast) disconnectLocal(transport bool) {
 	if !transport {
-		b.ns.rt.users.reset()
-		b.ns.rt.sessions.reset()
+		b.ns.rt.users.Reset()
+		b.ns.rt.sessions.Reset()
 		b.ns.rt.pending.revoke(b.ns.name, b.rooms)
 	}
 	for _, s := range b.ns.inner.Select(b.target()) {
@@ -217,7 +215,7 @@ func (b Broadcast) Sockets(ctx context.Context) ([]RemoteSocket, error) {
 	if !b.remote() {
 		return found, nil
 	}
-	err := b.ns.rt.adapter.Request(ctx, b.message(ClusterMessage{Op: OpFetchSockets}), func(a ClusterAnswer) {
+	err := b.ns.rt.clusterRequest(ctx, b.message(ClusterMessage{Op: OpFetchSockets}), func(a ClusterAnswer) {
 		if a.Socket != nil {
 			found = append(found, *a.Socket)
 		}
@@ -261,7 +259,7 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 			return nil, err
 		}
 		m := b.message(ClusterMessage{Op: OpAsk, Event: &Raw{Args: []json.RawMessage{name, arg}}})
-		asking.Go(func() { remoteErr = b.ns.rt.adapter.Request(ctx, m, take) })
+		asking.Go(func() { remoteErr = b.ns.rt.clusterRequest(ctx, m, take) })
 	}
 	missing, err := b.askLocal(ctx, event, [][]byte{arg}, nil, take)
 	asking.Wait()

@@ -1,5 +1,5 @@
-// The handshake: a CONNECT from its packet to hello or its refusal, and how a
-// revocation wins over it. What is checked stands in auth.go.
+// The handshake: a CONNECT from its packet to hello or its refusal. What is checked
+// stands in auth.go.
 
 package realtime
 
@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
-	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/wheel"
 )
@@ -23,18 +20,16 @@ import (
 // connect is socketio's Hooks.Connect: one handshake, on its own goroutine.
 func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	start := time.Now()
-	s := &Socket{inner: inner, ns: ns, lane: ns.rt.calls.lane()}
+	s := &Socket{inner: inner, ns: ns, shard: ns.rt.watchdog.Shard()}
 	inner.Data = s
-	h := &handshake{s: s}
-	h.timer.F = func() {
-		ns.rt.lost.Add(1) // until the question returns
-		go h.timedOut()
-	}
+	ctx, cancel := context.WithCancel(ns.rt.ctx)
+	h := &handshake{s: s, cancel: cancel}
+	ns.rt.pending.open(h)
 	defer ns.rt.pending.done(h)
-	hello, err := ns.admit(s, h, payload)
+	hello, err := ns.admit(ctx, s, h, payload)
 	switch {
-	case !h.decide(), errors.Is(err, ErrClosed), err != nil && ns.rt.ctx.Err() != nil:
-		return // refused already, nobody there to be told, or the server's end
+	case !h.decide(), err != nil && (inner.Closed() || ctx.Err() != nil):
+		return // refused already, the client has left, or the server ends
 	case err != nil:
 		ns.refuseConnect(h, err)
 		return
@@ -45,9 +40,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		ns.connected(s)
 	}, hello)
 	if opened {
-		if f := ns.rt.opts.Trace.Connected; f != nil {
-			f(ns.name, time.Since(start))
-		}
+		ns.rt.traceConnected(ns.name, time.Since(start))
 	} else if h.revoked.Load() {
 		ns.refuseConnect(h, refuse(CodeInvalidSession)) // the client has been told
 	}
@@ -55,8 +48,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 
 // admit runs the checks and puts the socket into its rooms, where what is sent
 // to it is held back until it is opened. It returns the socket's first event.
-func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engineio.Message, err error) {
-	defer caught(&err)
+func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *engineio.Message, err error) {
 	var rooms []string
 	from := s.inner.Conn().Data.(*visitor)
 	if !ns.rt.admission.mayConnect(from) {
@@ -71,7 +63,7 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 		if err != nil {
 			return nil, err
 		}
-		if s.identity, s.expiresAt, err = ns.authenticate(ns.rt.ctx, token, h); err != nil {
+		if s.identity, s.expiresAt, err = ns.authenticate(ctx, token, h); err != nil {
 			return nil, err
 		}
 		rooms = connectRooms(ns.name, s.identity)
@@ -84,7 +76,7 @@ func (ns *Namespace) admit(s *Socket, h *handshake, payload []byte) (hello *engi
 	if err := ns.enforceSocketsPerUser(s); err != nil {
 		return nil, err
 	}
-	if err := ns.joinTrips(s, h); err != nil {
+	if err := ns.joinTrips(ctx, s, h); err != nil {
 		return nil, undecided{what: askTrips, err: err}
 	}
 	return ns.hello(s)
@@ -101,45 +93,6 @@ func (ns *Namespace) hello(s *Socket) (*engineio.Message, error) {
 	return socketio.EventMessage(ns.name, socketio.NoID, EventHello.name, arg), nil
 }
 
-// connected runs the host's OnConnect, before any of the socket's events.
-func (ns *Namespace) connected(s *Socket) {
-	ns.mu.RLock()
-	f := ns.onConnect
-	ns.mu.RUnlock()
-	if f == nil {
-		return
-	}
-	if ns.stuck.Load() >= maxStuck {
-		s.Close() // to try again
-		return
-	}
-	c := ns.rt.calls.begin(s, "connect", nil, &ns.stuck, time.Now())
-	err := func() (err error) {
-		defer caught(&err)
-		return f(c, s)
-	}()
-	ns.rt.calls.end(c)
-	if err != nil {
-		ns.rt.shown(err, ns.name, "connect", s)
-		s.Disconnect()
-	}
-}
-
-// hook runs a host's function under a deadline; a panic is an error.
-func (ns *Namespace) hook(f func(ctx context.Context) error) (err error) {
-	ctx := ns.rt.handlerContext()
-	defer ctx.stop()
-	defer caught(&err)
-	return f(ctx)
-}
-
-// caught, deferred, turns a panic of the host's code into an error.
-func caught(err *error) {
-	if p := recover(); p != nil {
-		*err = panicked{p, debug.Stack()}
-	}
-}
-
 // gone is socketio's Hooks.Disconnect.
 func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	s, ok := inner.Data.(*Socket)
@@ -150,17 +103,20 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()
 	ns.rt.presence.departed(s, reason)
-	if f := ns.rt.opts.Trace.Disconnected; f != nil {
-		f(ns.name, reason)
-	}
+	ns.rt.traceDisconnected(ns.name, reason)
 	ns.mu.RLock()
 	f := ns.onDisconnect
 	ns.mu.RUnlock()
 	if f == nil {
 		return
 	}
-	if err := ns.hook(func(context.Context) error { f(s, reason); return nil }); err != nil {
-		ns.rt.shown(err, ns.name, "disconnect", s)
+	err := hostcall.Run(context.Background(), ns.disconnects, func(context.Context) error { f(s, reason); return nil })
+	switch {
+	case err == nil:
+	case errors.Is(err, hostcall.ErrBusy), errors.Is(err, hostcall.ErrAbandoned):
+		ns.rt.hostFailed("OnDisconnect", err, "namespace", ns.name)
+	default:
+		ns.rt.clientError(err, ns.name, "disconnect", s) // for the log
 	}
 }
 
@@ -175,17 +131,14 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
 	if e.Code == CodeUnavailable {
 		attrs = append(attrs, "error", err)
-		var p panicked
-		if errors.As(err, &p) {
-			attrs = append(attrs, "stack", string(p.stack))
+		if stack := hostcall.Stack(err); stack != "" {
+			attrs = append(attrs, "stack", stack)
 		}
 		rt.log.Error("realtime: handshake not decided", attrs...)
 	} else {
 		rt.log.Info("realtime: handshake refused", attrs...)
 	}
-	if f := rt.opts.Trace.Refused; f != nil {
-		f(ns.name, e.Code)
-	}
+	rt.traceRefused(ns.name, e.Code)
 	session := s.inner.Conn().Session()
 	switch {
 	case e.Code == CodeUnavailable && !rt.opts.RefuseUnavailable:
@@ -219,138 +172,3 @@ func refusalPayload(e *Error) []byte {
 	}
 	return b
 }
-
-// handshakes knows who is being checked right now, so that a revocation wins
-// over a handshake that has read the old state.
-//
-// handshakes.mu guards all of it, and what a handshake says that it guards.
-type handshakes struct {
-	mu     sync.Mutex
-	byRoom map[string][]*handshake
-	// A handshake whose token is being verified has no rooms yet, so what is
-	// revoked meanwhile is remembered: each revocation has a number.
-	verifying int
-	number    uint64
-	revoked   map[string]uint64
-}
-
-// handshake is one check under way: of a connecting socket, or of auth:refresh,
-// which has no s and no timer.
-type handshake struct {
-	s        *Socket
-	revoked  atomic.Bool
-	decided  atomic.Bool
-	timer    wheel.Timer // for the host's answer to a question
-	question string      // the one that the timer is for
-
-	// handshakes.mu guards these.
-	verifying bool
-	began     uint64 // the number of the last revocation before it
-	userID    string
-	listedIn  []string // the keys of handshakes.byRoom
-}
-
-// decide reports whether the caller is the one who says how the handshake ends.
-func (h *handshake) decide() bool { return h.decided.CompareAndSwap(false, true) }
-
-func (h *handshake) timedOut() {
-	if h.decide() {
-		ns := h.s.ns
-		ns.refuseConnect(h, undecided{what: h.question, err: errRepoTimeout})
-		ns.rt.pending.done(h)
-	}
-}
-
-// begin is called before the token is looked at.
-func (p *handshakes) begin(h *handshake) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h.verifying, h.began = true, p.number
-	p.verifying++
-}
-
-// identify lists the handshake under what the token says, and reports whether
-// that has not been revoked since begin.
-func (p *handshakes) identify(h *handshake, namespace string, c Claims) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h.userID = c.Subject
-	if p.byRoom == nil {
-		p.byRoom = map[string][]*handshake{}
-	}
-	for _, r := range [...]Room{ownRoom(namespace, c.Subject), SessionRoom(c.SessionID)} {
-		key := handshakeKey(namespace, r.name)
-		if p.revoked[key] > h.began {
-			h.revoked.Store(true)
-		}
-		h.listedIn = append(h.listedIn, key)
-		p.byRoom[key] = append(p.byRoom[key], h)
-	}
-	p.verifiedLocked(h)
-	return !h.revoked.Load()
-}
-
-func (p *handshakes) verifiedLocked(h *handshake) {
-	if !h.verifying {
-		return
-	}
-	h.verifying = false
-	if p.verifying--; p.verifying == 0 {
-		p.revoked = nil
-	}
-}
-
-// user returns whose handshake it is, as far as known.
-func (p *handshakes) user(h *handshake) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return h.userID
-}
-
-// done forgets a handshake; it is idempotent.
-func (p *handshakes) done(h *handshake) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.verifiedLocked(h)
-	for _, key := range h.listedIn {
-		rest := slices.DeleteFunc(p.byRoom[key], func(o *handshake) bool { return o == h })
-		if len(rest) == 0 {
-			delete(p.byRoom, key)
-		} else {
-			p.byRoom[key] = rest
-		}
-	}
-	h.listedIn = nil
-}
-
-// revoke refuses the handshakes that are about to enter one of the rooms.
-func (p *handshakes) revoke(namespace string, rooms []string) {
-	for _, h := range p.mark(namespace, rooms) {
-		if h.s != nil && h.decide() {
-			h.s.ns.refuseConnect(h, refuse(CodeInvalidSession))
-		}
-	}
-}
-
-// mark returns them, marked.
-func (p *handshakes) mark(namespace string, rooms []string) (found []*handshake) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.number++
-	for _, room := range rooms {
-		key := handshakeKey(namespace, room)
-		if p.verifying > 0 {
-			if p.revoked == nil {
-				p.revoked = map[string]uint64{}
-			}
-			p.revoked[key] = p.number
-		}
-		for _, h := range p.byRoom[key] {
-			h.revoked.Store(true)
-			found = append(found, h)
-		}
-	}
-	return found
-}
-
-func handshakeKey(namespace, room string) string { return namespace + "\x00" + room }

@@ -78,6 +78,7 @@ func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
 		ask("https://evil.example")
 		require.Contains(t, log.last, "evil.example")
 		require.Equal(t, requests, log.lines+log.suppressed)
+		synctest.Wait()
 		require.Equal(t, requests, limited)
 	})
 }

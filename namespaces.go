@@ -10,10 +10,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"time"
 
-	"github.com/rodando/realtime/internal/ratelimit"
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -81,7 +79,11 @@ type Namespace struct {
 	name  string
 	opts  NamespaceOptions
 	inner *socketio.Namespace
-	stuck atomic.Int32 // calls of onConnect that were given up and have not returned
+
+	connectCalls hostcall.Handler // of onConnect
+	disconnects  *hostcall.Kind   // calls of onDisconnect
+	authorizes   *hostcall.Kind   // calls of NamespaceOptions.Authorize
+	listening    *hostcall.Queue  // calls of listeners
 
 	mu           sync.RWMutex // guards what follows
 	handlers     map[string]*route
@@ -98,7 +100,7 @@ type handler func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error
 type route struct {
 	handle   handler
 	describe func() EventDoc // nil for one that has no type
-	stuck    atomic.Int32    // calls that were given up and have not returned
+	calls    hostcall.Handler
 }
 
 // Name returns the namespace's name, such as "/drivers".
@@ -115,7 +117,10 @@ func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
 
 // OnDisconnect sets what runs when a socket is gone, behind the last of its
 // events. Reason is in the words of the reference implementation, such as
-// "transport close", "ping timeout" or "client namespace disconnect".
+// "transport close", "ping timeout" or "client namespace disconnect". At most 256
+// calls run at once; those behind them wait. One that does not return within twice
+// Options.HandlerTimeout is left to itself, and when too many are, further ones are
+// not made, which is logged.
 func (ns *Namespace) OnDisconnect(f func(s *Socket, reason string)) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -153,7 +158,10 @@ func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Sock
 	})
 }
 
-// OnServerEmit adds a listener for ServerEmit of other nodes.
+// OnServerEmit adds a listener for ServerEmit of other nodes. The listeners of a
+// namespace are called one at a time, in the order of the events; one that does not
+// return within about twice Options.HandlerTimeout is left to itself, and when too
+// many events wait further ones are dropped, which is logged.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -161,13 +169,13 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 }
 
 // ServerEmit tells the other nodes' listeners of event. It says nothing to any
-// client and nothing to this node.
-func (ns *Namespace) ServerEmit(ctx context.Context, event string, args ...any) error {
+// client and nothing to this node. The adapter's error is logged.
+func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
 	e, err := rawEvent(event, args...)
 	if err != nil {
 		return err
 	}
-	return ns.rt.adapter.Publish(ctx, ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
+	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
 }
 
 func (ns *Namespace) handle(event string, describe func() EventDoc, h handler) {
@@ -182,65 +190,6 @@ func (ns *Namespace) handler(event string) *route {
 	return ns.handlers[event]
 }
 
-// serve is socketio's Hooks.Event: one event from decode to ack.
-func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
-	s, ok := inner.Data.(*Socket)
-	if !ok || !s.admitted {
-		return // refused the original's way: connected only to be told so
-	}
-	start := time.Now()
-	h := ns.handler(e.Name)
-	name := e.Name
-	if h == nil {
-		name = "" // what clients invent counts as one
-	}
-	verdict := ratelimit.Pass
-	if limiter := ns.rt.limiter; limiter != nil {
-		verdict = limiter.Allow(&s.rates, s.Identity().UserID, name)
-	}
-	var ack Raw
-	var err error
-	switch {
-	case verdict != ratelimit.Pass:
-		err = errTooOften
-	case h == nil:
-		err = errNoEvent
-	case h.stuck.Load() >= maxStuck:
-		err = errStuck
-	default:
-		c := ns.rt.calls.begin(s, name, e, &h.stuck, start)
-		ack, err = c.handle(h.handle)
-		if !ns.rt.calls.end(c) {
-			s.uncork()
-			if err != nil {
-				ns.rt.shown(err, ns.name, name, s) // for the log
-			}
-			return
-		}
-	}
-	var code Code
-	if err != nil {
-		shown := ns.rt.shown(err, ns.name, name, s)
-		code = shown.Code
-		ack = failure(shown)
-		if h != nil && ns.rt.opts.EmitExceptions {
-			_ = EventException.Emit(s, Exception{Status: "error", Message: shown.Message})
-		}
-	}
-	if e.WantsAck() {
-		e.Ack(ack.Attachments, ack.bytes()...)
-	}
-	s.uncork()
-	if f := ns.rt.opts.Trace.Handled; f != nil {
-		f(ns.name, name, time.Since(start), code)
-	}
-	if verdict == ratelimit.Abuse {
-		ns.rt.limited("Rates.Breach")
-		ns.rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", name, "socket", s.ID(), "user", s.Identity().UserID)
-		s.Disconnect()
-	}
-}
-
 // overflow is socketio's Hooks.Overflow: an event for which there is no room.
 func (ns *Namespace) overflow(inner *socketio.Socket, e *socketio.Event) {
 	if s, ok := inner.Data.(*Socket); ok && s.admitted && e.WantsAck() {
@@ -248,29 +197,9 @@ func (ns *Namespace) overflow(inner *socketio.Socket, e *socketio.Event) {
 	}
 }
 
-var (
-	errNoEvent  = Errorf(CodeNotFound, "no such event")
-	errTooOften = Errorf(CodeRateLimited, "too many, slow down")
-	errStuck    = Errorf(CodeUnavailable, "not available, try again")
-)
-
-// handle runs a handler; a panic is an error with a stack.
-func (c *call) handle(h handler) (ack Raw, err error) {
-	defer caught(&err)
-	return h(c, c.s, c.e)
-}
-
-// panicked is the error that a panic in the host's code becomes.
-type panicked struct {
-	value any
-	stack []byte
-}
-
-func (p panicked) Error() string { return fmt.Sprintf("panic: %v", p.value) }
-
-// shown turns an error of the host's code into what the client may see. Any
+// clientError turns an error of the host's code into what the client may see. Any
 // other than an *Error is logged, once, here.
-func (rt *Server) shown(err error, namespace, event string, s *Socket) *Error {
+func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Error {
 	var e *Error
 	if errors.As(err, &e) && e != nil {
 		return e
@@ -280,9 +209,8 @@ func (rt *Server) shown(err error, namespace, event string, s *Socket) *Error {
 		code, message = CodeUnavailable, "not available, try again"
 	}
 	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
-	var p panicked
-	if errors.As(err, &p) {
-		attrs = append(attrs, "stack", string(p.stack))
+	if stack := hostcall.Stack(err); stack != "" {
+		attrs = append(attrs, "stack", stack)
 	}
 	rt.log.Error("realtime: handler failed", attrs...)
 	return &Error{Code: code, Message: message}

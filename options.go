@@ -165,6 +165,8 @@ type Limits struct {
 	RoomsPerSocket   int // rooms that a client can join by its own events; 0: 100
 	Namespaces       int // namespaces of a connection at once; 0: 8
 	PendingAcks      int // emits to one socket that wait for their ack; 0: 1000
+	Handlers         int // calls of handlers and OnConnect that have not returned, in all; events beyond are CodeUnavailable; 0: 50,000, negative: no limit
+	HandlersPerEvent int // likewise, of one event in one namespace; 0: 25,000, negative: no limit
 	RememberedEvents int // event ids remembered to drop repeats from the bus; 0: 8192, negative: none
 
 	// The following are numbers of connections or sockets on this node; negative:
@@ -238,6 +240,8 @@ func (o Options) defaults() Options {
 	l.RoomsPerSocket = or(l.RoomsPerSocket, 100)
 	l.Namespaces = or(l.Namespaces, 8)
 	l.PendingAcks = or(l.PendingAcks, 1000)
+	l.Handlers = or(l.Handlers, 50_000)
+	l.HandlersPerEvent = or(l.HandlersPerEvent, 25_000)
 	l.RememberedEvents = or(l.RememberedEvents, 8192)
 	l.Connections = or(l.Connections, 200_000)
 	l.ConnectionsPerIP = or(l.ConnectionsPerIP, 200)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/wheel"
 )
 
@@ -32,9 +33,8 @@ const (
 // it, which gives the order, and published by one goroutine, which exists while
 // there is something in the queue.
 type presence struct {
-	rt     *Server
-	on     bool // somebody could hear of it
-	asking gate
+	rt *Server
+	on bool // somebody could hear of it
 
 	mu      sync.Mutex
 	stopped bool
@@ -63,7 +63,6 @@ type away struct {
 func (p *presence) init(rt *Server) {
 	p.rt = rt
 	p.on = rt.opts.PresenceGrace >= 0 && rt.opts.Bus != nil // else the bus is the server's own
-	p.asking.max = presenceTries
 	p.users = map[presenceKey]presenceState{}
 }
 
@@ -187,9 +186,7 @@ func (p *presence) publishAll(batch []DomainEvent) {
 func (p *presence) publish(e DomainEvent) bool {
 	env, err := NewEnvelope(e)
 	for try := 1; err == nil; try++ {
-		_, err = inTime(p.rt.ctx, p.rt.opts.RepoTimeout, &p.asking, func(ctx context.Context) (None, error) {
-			return None{}, p.rt.opts.Bus.Publish(ctx, env)
-		})
+		err = hostcall.Run(p.rt.ctx, p.rt.host.presence, func(ctx context.Context) error { return p.rt.opts.Bus.Publish(ctx, env) })
 		if err == nil {
 			return true
 		}
@@ -226,7 +223,7 @@ func (p *presence) elsewhere(batch []DomainEvent) map[presenceKey]bool {
 	defer cancel()
 	for ns, of := range rooms {
 		m := ns.To(of...).message(ClusterMessage{Op: OpFetchSockets})
-		err := p.rt.adapter.Request(ctx, m, func(a ClusterAnswer) {
+		err := p.rt.clusterRequest(ctx, m, func(a ClusterAnswer) {
 			if a.Socket != nil && !a.Socket.Connecting {
 				found[presenceKey{ns, a.Socket.Identity.UserID}] = true
 			}

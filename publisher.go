@@ -26,8 +26,7 @@ func newPublisher(rt *Server) *publisher {
 	p := &publisher{rt: rt, trips: triptable.New(time.Now)}
 	p.parties.init(p)
 	p.seen.size = rt.opts.Limits.RememberedEvents
-	rt.Admin().OnServerEmit(tripSync, p.synced)
-	rt.Admin().OnServerEmit(presenceGone, rt.presence.contradict)
+	rt.sync = map[string]func(Raw){tripSync: p.synced, presenceGone: rt.presence.contradict}
 	return p
 }
 
@@ -146,7 +145,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 // outdated reports an event that is not sent, because what is known is newer.
 func (p *publisher) outdated(r *received) {
 	if f := p.rt.opts.Trace.Outdated; f != nil {
-		f(r.env.Name)
+		p.rt.host.trace.Add(func() { f(r.env.Name) })
 	}
 	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
 }
@@ -174,7 +173,7 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 
 func (p *publisher) delivered(r *received) {
 	if f := p.rt.opts.Trace.Delivered; f != nil {
-		f(r.env.Name, time.Since(r.env.At))
+		p.rt.host.trace.Add(func() { f(r.env.Name, time.Since(r.env.At)) })
 	}
 }
 

@@ -13,12 +13,12 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/logsample"
 	"github.com/rodando/realtime/internal/origin"
 	"github.com/rodando/realtime/internal/ratelimit"
@@ -53,20 +53,20 @@ type Server struct {
 
 	admission admission
 	limiter   *ratelimit.Limiter // of events; nil: unlimited
-	users     *finder[User]
-	sessions  *finder[Session]
+	host      hostCalls
+	watchdog  hostcall.Watchdog
+	users     *hostcall.Lookup[User]
+	sessions  *hostcall.Lookup[Session]
 	sweep     sweep
 	presence  presence
-	pending   handshakes
-	calls     calls
+	pending   pendingHandshakes
 	publisher *publisher
-	unbus     func() // ends the subscription of the bus
+	sync      map[string]func(Raw) // what the nodes tell each other, beside what hosts do
+	unbus     func()               // ends the subscription of the bus
 	ownBus    *MemoryBus
 
 	ending sync.Once     // Shutdown
 	ended  chan struct{} // closed when that is done
-
-	lost atomic.Int64 // handshakes' questions that the host has not answered in time, nor since
 
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
@@ -80,6 +80,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	o = o.defaults()
+	o.Logger = slog.New(guardedLog{o.Logger.Handler()})
 	rt := &Server{
 		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), origins: origin.New(o.AllowedOrigins, o.AllowCredentials, o.RequireOrigin), adapter: o.Adapter,
 		namespaces: map[string]*Namespace{}, ended: make(chan struct{}),
@@ -102,12 +103,22 @@ func New(o Options) (*Server, error) {
 	}
 	rt.admission.init(rt)
 	rt.limiter = newLimiter(&rt.opts, rt.limited)
-	rt.calls.init(rt)
-	rt.users = newFinder(rt, o.Users.FindUser, func(u User) bool { return u.Active })
-	rt.sessions = newFinder(rt, o.Sessions.FindSession, func(s Session) bool {
-		return !s.Revoked && (s.AccessTokenExpiresAt.IsZero() || s.AccessTokenExpiresAt.After(time.Now()))
-	})
+	rt.host.init(rt)
 	rt.startEngine()
+	rt.watchdog.Start(hostcall.WatchdogConfig{
+		Wheel: rt.wheel, Parent: rt.handling, Timeout: o.HandlerTimeout,
+		Calls: o.Limits.Handlers, PerHandler: o.Limits.HandlersPerEvent, Abandoned: abandonedPerHandler,
+	})
+	rt.users = hostcall.NewLookup(hostcall.LookupConfig[User]{
+		Find: o.Users.FindUser, Cacheable: func(u User) bool { return u.Active },
+		Cache: o.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
+	})
+	rt.sessions = hostcall.NewLookup(hostcall.LookupConfig[Session]{
+		Find: o.Sessions.FindSession, Cacheable: func(s Session) bool {
+			return !s.Revoked && (s.AccessTokenExpiresAt.IsZero() || s.AccessTokenExpiresAt.After(time.Now()))
+		},
+		Cache: o.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
+	})
 	rt.presence.init(rt)
 	rt.sweep.init(rt)
 	for _, b := range builtinNamespaces {
@@ -150,7 +161,10 @@ func (rt *Server) startEngine() {
 			}
 			return v, nil
 		},
-		Closed: func(data any) { rt.admission.leave(data.(*visitor)) },
+		Closed: func(data any) {
+			rt.pending.disconnected(data.(*visitor))
+			rt.admission.leave(data.(*visitor))
+		},
 	})
 	rt.engine = engineio.NewServer(engineio.Config{
 		PingInterval:      o.PingInterval,
@@ -176,14 +190,17 @@ func (rt *Server) startEngine() {
 
 // subscribe connects the server to the bus and to the other nodes.
 func (rt *Server) subscribe() error {
-	if err := rt.adapter.Start(rt.ctx, node{rt}); err != nil {
+	// The adapter's ctx ends with the last connection, and the call with that of setup.
+	if err := hostcall.Run(rt.ctx, rt.host.setup, func(context.Context) error { return rt.adapter.Start(rt.ctx, node{rt}) }); err != nil {
 		return fmt.Errorf("realtime: starting the adapter: %w", err)
 	}
 	if rt.opts.Bus == nil {
 		rt.ownBus = NewMemoryBus()
 		rt.opts.Bus = rt.ownBus
 	}
-	unbus, err := rt.opts.Bus.Subscribe(rt.publisher.handle)
+	unbus, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
+		return rt.opts.Bus.Subscribe(rt.publisher.handle)
+	})
 	if err != nil {
 		return fmt.Errorf("realtime: subscribing to the bus: %w", err)
 	}
@@ -217,6 +234,10 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 	if err := checkNamespace(name); err != nil {
 		return nil, err
 	}
+	if o.Anonymous && o.Authorize != nil {
+		return nil, fmt.Errorf(
+			"realtime: namespace %q: Authorize is asked about an identity, which nobody has where Anonymous is set; leave out one of the two", name)
+	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.namespaces[name] != nil {
@@ -227,9 +248,15 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 
 func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
+	many := abandonedFactor * rt.opts.RepoConcurrency
+	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.RepoTimeout, Running: many, Abandoned: many})
+	ns.disconnects = hostcall.NewKind(hostcall.Limits{
+		Timeout: 2 * rt.opts.HandlerTimeout, Running: disconnectsAtOnce, Abandoned: abandonedPerHandler,
+	})
+	ns.listening = rt.queue(listenerQueue, rt.opts.HandlerTimeout, "OnServerEmit")
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
-		hooks.Room = func(room string) { w.RoomChanged(name, room) }
+		hooks.Room = rt.roomWatch(name, w)
 	}
 	ns.inner = rt.sio.Namespace(name, hooks)
 	if !o.Anonymous {
@@ -239,14 +266,14 @@ func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	return ns
 }
 
-// panicked is socketio's Hooks.Panic: a panic that no handler's guard caught, in
-// an adapter or a fault of the library's. It costs a connection, not the process.
+// panicked is socketio's Hooks.Panic: a fault of the library's, since the host's code
+// is called through package hostcall. It costs a connection, not the process.
 func (ns *Namespace) panicked(s *socketio.Socket, v any) {
 	id := ""
 	if s != nil {
 		id = s.ID()
 	}
-	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", panicked{v, nil}, "stack", string(debug.Stack()))
+	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
 // each calls f for every namespace, in no order.
@@ -277,7 +304,10 @@ func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	if err != nil {
 		return err
 	}
-	return rt.opts.Bus.Publish(ctx, env)
+	if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
+		return bus.Publish(ctx, env)
+	}
+	return hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) })
 }
 
 // NewEnvelope packs a domain event for a bus, under a new id.
@@ -327,19 +357,25 @@ func (n node) Deliver(m ClusterMessage) {
 	}
 }
 
+// listenerQueue is how many events of other nodes' ServerEmit wait in a namespace.
+const listenerQueue = 4096
+
+// listen hands an event of another node on. The server's own are applied at once, in
+// the order of all messages; the host's listeners may take their time.
 func (rt *Server) listen(ns *Namespace, e *Raw) {
 	name, args, ok := eventArgs(e)
 	if !ok {
+		return
+	}
+	if apply := rt.sync[name]; apply != nil && ns.name == NamespaceAdmin {
+		apply(rawOf(args, e.Attachments))
 		return
 	}
 	ns.mu.RLock()
 	listeners := ns.listeners[name]
 	ns.mu.RUnlock()
 	for _, f := range listeners {
-		err := ns.hook(func(context.Context) error { f(rawOf(args, e.Attachments)); return nil })
-		if err != nil {
-			rt.log.Error("realtime: listener failed", "namespace", ns.name, "event", name, "error", err)
-		}
+		ns.listening.Add(func() { f(rawOf(args, e.Attachments)) })
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -43,22 +44,37 @@ func (rt *Server) Shutdown(ctx context.Context) (err error) {
 // handlersFinish is what handlers in flight get once the connections are closed.
 const handlersFinish = 2 * time.Second
 
+// end ends the server. Whatever the host's code does, no step takes longer than ctx.
 func (rt *Server) end(ctx context.Context) error {
 	rt.engine.Stop()
-	rt.sweep.stop()
-	errs := []error{rt.endBus(ctx)}
+	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.endBus(ctx)}
 	rt.drain(ctx)
-	errs = append(errs, rt.engine.Shutdown(ctx))
+	errs = append(errs, rt.await(ctx, rt.engine.Shutdown))
 	rt.cancel()
 	finish, stop := context.WithTimeout(ctx, handlersFinish)
-	_ = await(finish, rt.sio.Wait) // asked again below
+	_ = rt.hooksReturn(finish) // asked again below
 	stop()
 	rt.cancelHandling()
-	errs = append(errs,
-		unfinished("handlers still run", await(ctx, rt.sio.Wait)),
-		unfinished("adapter not closed", rt.adapter.Close(ctx)))
+	errs = append(errs, rt.hooksReturn(ctx))
+	if err := rt.host.cluster.Wait(ctx); err != nil {
+		errs = append(errs, unfinished("messages not handed to the adapter", err))
+	}
+	errs = append(errs, unfinished("adapter not closed", rt.await(ctx, rt.adapter.Close)))
+	_ = rt.host.trace.Wait(ctx) // what is not counted is logged
 	rt.wheel.Close()
 	rt.sampled.Flush(ctx)
+	return errors.Join(errs...)
+}
+
+// hooksReturn returns when every handler, OnDisconnect and listener has returned.
+func (rt *Server) hooksReturn(ctx context.Context) error {
+	err := rt.await(ctx, func(context.Context) error { rt.sio.Wait(); return nil })
+	errs := []error{unfinished("handlers still run", err)}
+	rt.each(func(ns *Namespace) {
+		errs = append(errs,
+			unfinished("OnDisconnect still runs", ns.disconnects.Wait(ctx)),
+			unfinished("OnServerEmit still runs", ns.listening.Wait(ctx)))
+	})
 	return errors.Join(errs...)
 }
 
@@ -75,10 +91,19 @@ func (rt *Server) endBus(ctx context.Context) error {
 		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
 	}
 	if rt.unbus != nil {
-		errs = append(errs, unfinished("a domain event is being handled", await(ctx, rt.unbus)))
+		errs = append(errs, unfinished("a domain event is being handled", rt.await(ctx, func(context.Context) error { rt.unbus(); return nil })))
 	}
 	errs = append(errs, unfinished("domain events wait for Options.Parties", rt.publisher.parties.stop(ctx)))
 	return errors.Join(errs...)
+}
+
+// shutdownGrace is what each step of Shutdown gets at least: what is to be closed is
+// closed though no time is left, and mostly done in a moment.
+const shutdownGrace = 100 * time.Millisecond
+
+// await calls f and waits for it, no longer than ctx.
+func (rt *Server) await(ctx context.Context, f func(ctx context.Context) error) error {
+	return hostcall.Finish(ctx, rt.host.shutdown, shutdownGrace, f)
 }
 
 // unfinished says what err is about.
@@ -87,21 +112,6 @@ func unfinished(what string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("realtime: shutdown: %s: %w", what, err)
-}
-
-// await waits for f, but no longer than ctx. A panic of f is an error.
-func await(ctx context.Context, f func()) error {
-	done := make(chan error, 1)
-	go func() {
-		_, err := safely(ctx, f, func(_ context.Context, f func()) (None, error) { f(); return None{}, nil })
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // drainPause is the time between two batches of connections.

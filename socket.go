@@ -27,7 +27,7 @@ type Socket struct {
 	inner    *socketio.Socket
 	ns       *Namespace
 	corked   bool
-	lane     uint8 // of calls
+	shard    uint8 // of the watchdog
 	admitted bool  // else refused, by Options.RefuseAfterConnect behind a CONNECT
 	rates    ratelimit.Socket
 

@@ -10,9 +10,9 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/wheel"
 )
@@ -38,8 +38,7 @@ const (
 //
 // sweep.mu guards everything below it.
 type sweep struct {
-	rt     *Server
-	asking gate
+	rt *Server
 
 	mu      sync.Mutex
 	stopped bool
@@ -50,7 +49,6 @@ type sweep struct {
 
 func (w *sweep) init(rt *Server) {
 	w.rt = rt
-	w.asking.max = 1
 	w.timer.F = w.begin
 	if rt.opts.SweepInterval > 0 {
 		rt.wheel.Arm(&w.timer, w.next())
@@ -85,16 +83,22 @@ func (w *sweep) begin() {
 	}()
 }
 
-// stop ends the round under way, and waits for that.
-func (w *sweep) stop() {
+// stop ends the round under way, and waits for that, within ctx.
+func (w *sweep) stop(ctx context.Context) error {
 	w.mu.Lock()
 	w.stopped = true
 	w.rt.wheel.Stop(&w.timer)
 	cancel, done := w.cancel, w.done
 	w.mu.Unlock()
-	if done != nil {
-		cancel()
-		<-done
+	if done == nil {
+		return nil
+	}
+	cancel()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -160,12 +164,12 @@ func look[T any](
 ) {
 	// Collected, since a repository that was given up may still read its part.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
-		rows, err := inTime(ctx, w.rt.opts.RepoTimeout, &w.asking, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
+		rows, err := hostcall.Do(ctx, w.rt.host.sweep, nil, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, w.rt.host.sweepRow, ids) })
 		if err != nil {
 			t.failed += len(ids)
-			t.err = err
+			t.err = namingTimeout(err)
 		}
-		if errors.Is(err, errRepoTimeout) || errors.Is(err, errRepoGone) {
+		if errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrAbandoned) || errors.Is(err, hostcall.ErrBusy) {
 			return // it does not heed its context: no more of that now
 		}
 		for _, id := range ids {
@@ -186,13 +190,13 @@ func look[T any](
 var errNobody = errors.New("the repository knows none of them")
 
 // rows returns the rows that exist, by id.
-func (from table[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
+func (from table[T]) rows(ctx context.Context, one *hostcall.Kind, ids []string) (map[string]*T, error) {
 	var rows []T
 	var err error
 	if from.many != nil {
 		rows, err = from.many(ctx, ids)
 	} else {
-		rows, err = from.each(ctx, ids)
+		rows, err = from.each(ctx, one, ids)
 	}
 	if err != nil {
 		return nil, err
@@ -214,86 +218,36 @@ func (from table[T]) rows(ctx context.Context, ids []string) (map[string]*T, err
 	return byID, nil
 }
 
-// each asks for one row at a time. One failure fails the batch.
-func (from table[T]) each(ctx context.Context, ids []string) ([]T, error) {
+// each asks for one row at a time, a few at once. One failure fails the batch.
+func (from table[T]) each(ctx context.Context, k *hostcall.Kind, ids []string) ([]T, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var mu sync.Mutex
+	var mu sync.Mutex // guards rows and failure
 	var rows []T
 	var failure error
-	next := make(chan string)
 	var asking sync.WaitGroup
-	for range min(sweepAtOnce, len(ids)) {
+	for _, id := range ids {
 		asking.Go(func() {
-			for id := range next {
-				row, err := safely(ctx, id, from.one)
-				mu.Lock()
-				switch {
-				case err == nil && from.idOf(row) != id:
-					failure = errAnotherRow
-				case err == nil:
-					rows = append(rows, row)
-				case !errors.Is(err, ErrNotFound) && failure == nil:
-					failure = err
-					cancel()
-				}
-				mu.Unlock()
+			row, err := hostcall.Do(ctx, k, nil, func(ctx context.Context) (T, error) { return from.one(ctx, id) })
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && from.idOf(row) == id:
+				rows = append(rows, row)
+				return
+			case errors.Is(err, ErrNotFound):
+				return
+			case err == nil:
+				err = errAnotherRow
+			}
+			if failure == nil {
+				failure = err
+				cancel()
 			}
 		})
 	}
-	for _, id := range ids {
-		if ctx.Err() != nil {
-			break
-		}
-		next <- id
-	}
-	close(next)
 	asking.Wait()
-	if failure == nil {
-		failure = ctx.Err()
-	}
 	return rows, failure
-}
-
-func safely[In, Out any](ctx context.Context, in In, f func(ctx context.Context, in In) (Out, error)) (out Out, err error) {
-	defer caught(&err)
-	return f(ctx, in)
-}
-
-// gate bounds calls that may be under way at once, so that a host that never
-// answers is not asked on and on, with a goroutine lost each time.
-type gate struct {
-	max int64
-	n   atomic.Int64
-}
-
-// inTime calls f and waits for it for so long, whether f heeds its context or
-// not. The error is errRepoGone when too many such calls are under way.
-func inTime[T any](ctx context.Context, limit time.Duration, g *gate, f func(ctx context.Context) (T, error)) (T, error) {
-	type result struct {
-		v   T
-		err error
-	}
-	if g.n.Add(1) > g.max {
-		g.n.Add(-1)
-		var none T
-		return none, errRepoGone
-	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	answer := make(chan result, 1)
-	go func() {
-		defer g.n.Add(-1)
-		v, err := safely(ctx, struct{}{}, func(ctx context.Context, _ struct{}) (T, error) { return f(ctx) })
-		answer <- result{v, err}
-	}()
-	select {
-	case r := <-answer:
-		return r.v, r.err
-	case <-ctx.Done():
-		var none T
-		return none, errRepoTimeout
-	}
 }
 
 // judgeUser ends a socket whose user may not be there any more.
@@ -337,15 +291,14 @@ func (s *Socket) revoke(why Code, sid *string) bool {
 }
 
 // expireBy brings the socket's end forward to that of its session, and reports
-// whether that is now.
+// whether that is now. A socket that has moved to another session meanwhile, or whose
+// end is sooner anyway, is left as it is.
 func (s *Socket) expireBy(sid string, at time.Time) bool {
 	s.mu.Lock()
-	sooner := s.identity.SessionID == sid && (s.expiresAt.IsZero() || at.Before(s.expiresAt))
-	id := s.identity
-	s.mu.Unlock()
-	if !sooner {
+	defer s.mu.Unlock()
+	if s.identity.SessionID != sid || !s.expiresAt.IsZero() && !at.Before(s.expiresAt) {
 		return false
 	}
-	s.renew(id, at)
+	s.renewLocked(s.identity, at)
 	return !at.After(time.Now())
 }

@@ -5,8 +5,10 @@ package realtime
 
 import "time"
 
-// Trace is a set of functions called at certain moments; any of them may be
-// nil, and none may block. They may be called concurrently.
+// Trace is a set of functions called at certain moments; any of them may be nil. They
+// are called one at a time, in the order of what happened, on a goroutine of their
+// own, so that they can neither hold up the server nor end it. When they do not keep
+// up calls are dropped, which is logged.
 type Trace struct {
 	// Connected is called when a socket has passed the handshake.
 	Connected func(namespace string, took time.Duration)
@@ -40,7 +42,37 @@ type Trace struct {
 
 func (rt *Server) limited(which string) {
 	if f := rt.opts.Trace.Limited; f != nil {
-		f(which)
+		rt.host.trace.Add(func() { f(which) })
+	}
+}
+
+func (rt *Server) traceConnected(namespace string, took time.Duration) {
+	if f := rt.opts.Trace.Connected; f != nil {
+		rt.host.trace.Add(func() { f(namespace, took) })
+	}
+}
+
+func (rt *Server) traceRefused(namespace string, code Code) {
+	if f := rt.opts.Trace.Refused; f != nil {
+		rt.host.trace.Add(func() { f(namespace, code) })
+	}
+}
+
+func (rt *Server) traceDisconnected(namespace, reason string) {
+	if f := rt.opts.Trace.Disconnected; f != nil {
+		rt.host.trace.Add(func() { f(namespace, reason) })
+	}
+}
+
+func (rt *Server) traceHandled(namespace, event string, took time.Duration, code Code) {
+	if f := rt.opts.Trace.Handled; f != nil {
+		rt.host.trace.Add(func() { f(namespace, event, took, code) })
+	}
+}
+
+func (rt *Server) traceDelivered(event string, age time.Duration) {
+	if f := rt.opts.Trace.Delivered; f != nil {
+		rt.host.trace.Add(func() { f(event, age) })
 	}
 }
 

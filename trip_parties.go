@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/triptable"
 )
 
@@ -30,7 +31,6 @@ const (
 // partyQueues are the events that wait for their trips' people.
 type partyQueues struct {
 	p      *publisher
-	asking gate // questions to Options.Parties
 	ctx    context.Context
 	cancel context.CancelFunc
 
@@ -63,7 +63,6 @@ type backoff struct {
 
 func (q *partyQueues) init(p *publisher) {
 	q.p = p
-	q.asking.max = int64(maxLost * p.rt.opts.RepoConcurrency)
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
@@ -175,7 +174,7 @@ func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties {
 	ctx, cancel := context.WithCancel(ev.ctx)
 	defer cancel()
 	defer context.AfterFunc(until, cancel)()
-	found, err := inTime(ctx, rt.opts.RepoTimeout, &q.asking, func(ctx context.Context) (TripParties, error) {
+	found, err := hostcall.Do(ctx, rt.host.parties, nil, func(ctx context.Context) (TripParties, error) {
 		return rt.opts.Parties.FindParties(ctx, id)
 	})
 	for _, who := range [...]string{found.PassengerID, found.DriverID} {
@@ -183,7 +182,7 @@ func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties {
 			err = errBadID
 		}
 	}
-	slow := errors.Is(err, errRepoTimeout) || errors.Is(err, context.DeadlineExceeded)
+	slow := errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
 	if slow || err == nil {
 		q.answered(id, slow)
 	}

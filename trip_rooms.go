@@ -115,7 +115,7 @@ func (rt *Server) activeTrips(ctx context.Context, userID string) ([]string, err
 // said so since shortly before; without a lookup, all of which the bus has said so.
 // Each room is joined before its trip is looked at again, so that one that is over
 // meanwhile is left, by this or by the event that says so.
-func (ns *Namespace) joinTrips(s *Socket, h *handshake) error {
+func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) error {
 	who, ok := rider(ns.name, s.identity.UserID)
 	if !ok {
 		return nil
@@ -124,7 +124,7 @@ func (ns *Namespace) joinTrips(s *Socket, h *handshake) error {
 	var trips []string
 	if ns.rt.opts.Trips != nil {
 		since = time.Now().Add(-triptable.Settle)
-		found, err := ask(ns.rt, ns.rt.ctx, h, askTrips, func(ctx context.Context) ([]string, error) {
+		found, err := ask(ctx, ns.rt.host.trips, h, func(ctx context.Context) ([]string, error) {
 			return ns.rt.activeTrips(ctx, who.ID)
 		})
 		if err != nil {

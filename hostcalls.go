@@ -1,0 +1,181 @@
+// The calls of the host's code: which kinds there are, and how each is bounded. None
+// is made but through package hostcall.
+
+package realtime
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+const (
+	// abandonedFactor is how many calls of a kind may be abandoned, as a multiple of
+	// Options.RepoConcurrency.
+	abandonedFactor = 16
+	// abandonedPerHandler is how many calls of one handler may be abandoned. Beyond
+	// that its events are refused, until some return: each holds a goroutine and its
+	// socket.
+	abandonedPerHandler = 256
+	// disconnectsAtOnce is how many calls of a namespace's OnDisconnect run at once.
+	disconnectsAtOnce = 256
+	// verifiesPerSource is how many tokens of one address are verified at once, and how
+	// many of those calls may be abandoned.
+	verifiesPerSource = 32
+	// adapterTimeout is for Adapter.Publish and RoomWatcher.RoomChanged, which must not
+	// block.
+	adapterTimeout = time.Second
+	// setupFactor is how long a bus or an adapter has to begin, as a multiple of
+	// Options.RepoTimeout.
+	setupFactor = 6
+)
+
+// hostCalls are the kinds of calls that somebody waits for, and the queues of those
+// that nobody does.
+type hostCalls struct {
+	verify, trips, parties *hostcall.Kind
+	sweep, sweepRow        *hostcall.Kind // a batch of the sweep; a row, where one asks for one row
+	presence               *hostcall.Kind // the bus, for presence
+	bus                    *hostcall.Kind // the bus, for Publish
+	request, roomChanged   *hostcall.Kind // the adapter
+	setup, shutdown        *hostcall.Kind // the adapter and the bus, when the server begins and ends
+
+	trace   *hostcall.Queue // functions of Options.Trace
+	cluster *hostcall.Queue // messages for the adapter
+}
+
+func (h *hostCalls) init(rt *Server) {
+	o := &rt.opts
+	many := abandonedFactor * o.RepoConcurrency
+	repo := func(running, abandoned int) *hostcall.Kind {
+		return hostcall.NewKind(hostcall.Limits{Timeout: o.RepoTimeout, Running: running, Abandoned: abandoned})
+	}
+	untimed := func(running, abandoned int) *hostcall.Kind {
+		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned})
+	}
+	h.verify = hostcall.NewKind(hostcall.Limits{
+		Timeout: o.RepoTimeout, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
+	})
+	h.trips, h.parties = repo(many, many), repo(many, many)
+	h.sweep, h.sweepRow = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
+	h.presence = repo(1, presenceTries)
+	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
+	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64})
+	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.RepoTimeout, Running: 2, Abandoned: 2})
+	h.shutdown = untimed(8, 8)
+	h.trace = rt.queue(1<<16, time.Second, "Trace")
+	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish")
+}
+
+// queue returns a queue of calls that nobody waits for. What says in the log whose
+// they are.
+func (rt *Server) queue(size int, timeout time.Duration, what string) *hostcall.Queue {
+	return hostcall.NewQueue(hostcall.QueueConfig{
+		Size: size, Timeout: timeout, Abandoned: 16,
+		Failed: func(err error) { rt.hostFailed(what, err) },
+		Dropped: func(n int) {
+			rt.log.Error("realtime: calls dropped: the host does not keep up", "call", what, "dropped", n)
+		},
+	})
+}
+
+// askingRepo bounds the questions to a repository, of which Options.RepoConcurrency
+// run at once.
+func (o *Options) askingRepo() hostcall.Limits {
+	return hostcall.Limits{Timeout: o.RepoTimeout, Running: o.RepoConcurrency, Abandoned: abandonedFactor * o.RepoConcurrency}
+}
+
+// hostFailed logs a call of the host's code that failed and has nobody to return its
+// error to.
+func (rt *Server) hostFailed(what string, err error, attrs ...any) {
+	attrs = append(attrs, "call", what, "error", err)
+	if stack := hostcall.Stack(err); stack != "" {
+		attrs = append(attrs, "stack", stack)
+	}
+	rt.log.Error("realtime: call of the host's code failed", attrs...)
+}
+
+// clusterPublish hands a message to the adapter, in the order of the calls, and waits
+// for it, which it must not make worth mentioning. The adapter's error is logged.
+func (rt *Server) clusterPublish(m ClusterMessage) error {
+	queued := rt.host.cluster.AddAndWait(func() {
+		if err := rt.adapter.Publish(context.Background(), m); err != nil {
+			rt.log.Error("realtime: adapter failed", "namespace", m.Namespace, "op", m.Op, "error", err)
+		}
+	})
+	if !queued { // the queue logs it
+		return fmt.Errorf("adapter: %w", ErrUnavailable)
+	}
+	return nil
+}
+
+// clusterRequest asks the other nodes, behind what was published before. Answer is
+// called one at a time, and not after it has returned.
+func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error {
+	if err := rt.host.cluster.Wait(ctx); err != nil {
+		return err
+	}
+	var mu sync.Mutex // guards over
+	over := false
+	err := hostcall.Run(ctx, rt.host.request, func(ctx context.Context) error {
+		return rt.adapter.Request(ctx, m, func(a ClusterAnswer) {
+			mu.Lock()
+			defer mu.Unlock()
+			if !over {
+				answer(a)
+			}
+		})
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	over = true
+	return err
+}
+
+// roomWatch is socketio's Hooks.Room for an adapter that watches rooms.
+func (rt *Server) roomWatch(namespace string, w RoomWatcher) func(room string) {
+	return func(room string) {
+		err := hostcall.Run(context.Background(), rt.host.roomChanged, func(context.Context) error {
+			w.RoomChanged(namespace, room)
+			return nil
+		})
+		if err != nil {
+			rt.hostFailed("Adapter.RoomChanged", err, "namespace", namespace)
+		}
+	}
+}
+
+// guardedLog is the host's slog.Handler, whose panic loses a record and nothing else.
+type guardedLog struct{ slog.Handler }
+
+func (g guardedLog) Enabled(ctx context.Context, l slog.Level) (ok bool) {
+	defer func() { _ = recover() }()
+	return g.Handler.Enabled(ctx, l)
+}
+
+func (g guardedLog) Handle(ctx context.Context, r slog.Record) (err error) {
+	defer func() { _ = recover() }()
+	return g.Handler.Handle(ctx, r)
+}
+
+func (g guardedLog) WithAttrs(attrs []slog.Attr) (h slog.Handler) {
+	defer func() {
+		if recover() != nil {
+			h = g
+		}
+	}()
+	return guardedLog{g.Handler.WithAttrs(attrs)}
+}
+
+func (g guardedLog) WithGroup(name string) (h slog.Handler) {
+	defer func() {
+		if recover() != nil {
+			h = g
+		}
+	}()
+	return guardedLog{g.Handler.WithGroup(name)}
+}

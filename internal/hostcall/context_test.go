@@ -1,0 +1,68 @@
+// The context of a call.
+
+package hostcall_test
+
+import (
+	"context"
+	"runtime"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+func newContext(parent context.Context, d time.Duration) *hostcall.Context {
+	c := &hostcall.Context{}
+	c.Start(parent, time.Now().Add(d))
+	return c
+}
+
+func TestContext_Ends(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newContext(t.Context(), time.Second)
+		require.NoError(t, c.Err())
+		<-c.Done()
+		require.ErrorIs(t, c.Err(), context.DeadlineExceeded)
+
+		c = newContext(t.Context(), time.Second)
+		c.End()
+		require.ErrorIs(t, c.Err(), context.Canceled, "though nobody had used it before")
+
+		parent, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		c = newContext(parent, time.Second)
+		deadline, _ := c.Deadline()
+		earlier, _ := parent.Deadline()
+		require.Equal(t, earlier, deadline)
+	})
+}
+
+// A context that is derived from it, as database/sql does for each query, costs no
+// goroutine, and ends with it.
+func TestContext_DerivedCostsNoGoroutine(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		c := newContext(t.Context(), time.Second)
+		before := runtime.NumGoroutine()
+		var derived []context.Context
+		for range 100 {
+			ctx, cancel := context.WithCancel(c)
+			defer cancel()
+			derived = append(derived, ctx)
+		}
+		synctest.Wait()
+		require.Less(t, runtime.NumGoroutine()-before, 50)
+		ended := 0
+		stop := context.AfterFunc(c, func() { ended++ })
+		require.True(t, stop())
+		context.AfterFunc(c, func() { ended++ })
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, ended)
+		for _, ctx := range derived {
+			require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+		}
+	})
+}

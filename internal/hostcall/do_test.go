@@ -1,0 +1,203 @@
+// Calls that somebody waits for: what comes of them, and how many there may be.
+
+package hostcall_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+func newKind(running, abandoned int) *hostcall.Kind {
+	return hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: running, Abandoned: abandoned})
+}
+
+func TestDo_Outcome(t *testing.T) {
+	failure := errors.New("down")
+	for name, c := range map[string]struct {
+		call  func(ctx context.Context) (int, error)
+		want  int
+		check func(t *testing.T, err error)
+	}{
+		"answer": {func(context.Context) (int, error) { return 7, nil }, 7, func(t *testing.T, err error) { require.NoError(t, err) }},
+		"error":  {func(context.Context) (int, error) { return 7, failure }, 7, func(t *testing.T, err error) { require.ErrorIs(t, err, failure) }},
+		"panic": {func(context.Context) (int, error) { panic("oh") }, 0, func(t *testing.T, err error) {
+			require.EqualError(t, err, "panic: oh")
+			require.Contains(t, hostcall.Stack(fmt.Errorf("wrapped: %w", err)), "TestDo_Outcome")
+		}},
+		"panic nil": {func(context.Context) (int, error) { panic(nil) }, 0, func(t *testing.T, err error) { //nolint:govet // on purpose
+			require.ErrorContains(t, err, "panic: ")
+		}},
+		"panic with an error": {func(context.Context) (int, error) { panic(failure) }, 0, func(t *testing.T, err error) {
+			require.NotErrorIs(t, err, failure)
+		}},
+		"nil function": {nil, 0, func(t *testing.T, err error) { require.ErrorContains(t, err, "nil pointer") }},
+		"Goexit": {func(context.Context) (int, error) { runtime.Goexit(); return 7, nil }, 0, func(t *testing.T, err error) {
+			require.ErrorContains(t, err, "runtime.Goexit")
+			require.Contains(t, hostcall.Stack(err), "TestDo_Outcome")
+		}},
+		"hang that heeds ctx": {func(ctx context.Context) (int, error) { <-ctx.Done(); return 7, ctx.Err() }, 0, func(t *testing.T, err error) {
+			require.Error(t, err)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				k := newKind(1, 1)
+				for range 3 { // none of them keeps the place
+					got, err := hostcall.Do(t.Context(), k, nil, c.call)
+					if c.want != 0 {
+						require.Equal(t, c.want, got)
+					}
+					c.check(t, err)
+					synctest.Wait()
+					require.Zero(t, k.Abandoned())
+				}
+				require.NoError(t, k.Wait(t.Context()))
+			})
+		})
+	}
+}
+
+// A call that never returns keeps its caller for as long as its kind says, and a
+// bounded number of goroutines.
+func TestDo_Abandons(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := newKind(2, 3)
+		var calls atomic.Int64
+		hold := make(chan struct{})
+		hang := func(context.Context) (int, error) { calls.Add(1); <-hold; return 0, nil }
+		do := func(f func(context.Context) (int, error)) (time.Duration, error) {
+			start := time.Now()
+			_, err := hostcall.Do(t.Context(), k, nil, f)
+			return time.Since(start), err
+		}
+		for range 3 {
+			took, err := do(hang)
+			require.ErrorIs(t, err, hostcall.ErrTimeout)
+			require.Equal(t, time.Second, took)
+		}
+		require.Equal(t, 3, k.Abandoned())
+		took, err := do(hang)
+		require.ErrorIs(t, err, hostcall.ErrAbandoned)
+		require.Zero(t, took, "nobody waits for what can't be")
+		require.EqualValues(t, 3, calls.Load())
+
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, k.Wait(short), context.DeadlineExceeded)
+		close(hold)
+		require.NoError(t, k.Wait(t.Context()))
+		require.Zero(t, k.Abandoned())
+		_, err = do(func(context.Context) (int, error) { return 1, nil })
+		require.NoError(t, err)
+	})
+}
+
+func TestDo_RunningAtOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := newKind(2, 1)
+		var now, most, denied atomic.Int64
+		var all sync.WaitGroup
+		for range 6 {
+			all.Go(func() {
+				_, err := hostcall.Do(t.Context(), k, nil, func(context.Context) (int, error) {
+					most.Store(max(most.Load(), now.Add(1)))
+					time.Sleep(400 * time.Millisecond)
+					now.Add(-1)
+					return 0, nil
+				})
+				if errors.Is(err, hostcall.ErrBusy) || errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrAbandoned) {
+					denied.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		require.EqualValues(t, 2, most.Load())
+		require.EqualValues(t, 2, denied.Load(), "two waited for longer than their time")
+		require.NoError(t, k.Wait(t.Context()))
+	})
+}
+
+// A call that nobody waits for any more has its ctx ended, and keeps its place until
+// its time is over.
+func TestDo_CallerGone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := newKind(1, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		hold := make(chan struct{})
+		go func() { time.Sleep(100 * time.Millisecond); cancel() }()
+		start := time.Now()
+		_, err := hostcall.Do(ctx, k, nil, func(ctx context.Context) (int, error) { <-ctx.Done(); <-hold; return 0, nil })
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, 100*time.Millisecond, time.Since(start))
+		require.Zero(t, k.Abandoned(), "it may be about to return")
+		time.Sleep(time.Second)
+		require.Equal(t, 1, k.Abandoned())
+		close(hold)
+		require.NoError(t, k.Wait(t.Context()))
+		require.Zero(t, k.Abandoned())
+
+		called := false
+		_, err = hostcall.Do(ctx, k, nil, func(context.Context) (int, error) { called = true; return 0, nil })
+		require.ErrorIs(t, err, context.Canceled)
+		require.False(t, called, "nobody is there")
+	})
+}
+
+// What one source leaves unanswered is not held against another.
+func TestDo_PerSource(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 100, Abandoned: 100, PerSource: 2})
+		hold := make(chan struct{})
+		var calls atomic.Int64
+		var all sync.WaitGroup
+		for range 50 {
+			all.Go(func() {
+				_, err := hostcall.Do(t.Context(), k, "mallory", func(context.Context) (int, error) { calls.Add(1); <-hold; return 0, nil })
+				require.Error(t, err)
+			})
+		}
+		all.Wait()
+		_, err := hostcall.Do(t.Context(), k, "mallory", func(context.Context) (int, error) { return 1, nil })
+		require.ErrorIs(t, err, hostcall.ErrAbandoned)
+		require.LessOrEqual(t, calls.Load(), int64(4))
+		for _, who := range []any{"alice", nil, "bob"} {
+			_, err := hostcall.Do(t.Context(), k, who, func(context.Context) (int, error) { return 1, nil })
+			require.NoError(t, err)
+		}
+		close(hold)
+		require.NoError(t, k.Wait(t.Context()))
+		_, err = hostcall.Do(t.Context(), k, "mallory", func(context.Context) (int, error) { return 1, nil })
+		require.NoError(t, err)
+	})
+}
+
+func TestGuard(t *testing.T) {
+	t.Parallel()
+	none := func(error) { t.Error("it did not exit") }
+	require.NoError(t, hostcall.Guard(func() error { return nil }, none))
+	failure := errors.New("down")
+	require.ErrorIs(t, hostcall.Guard(func() error { return failure }, none), failure)
+	require.EqualError(t, hostcall.Guard(func() error { panic("oh") }, none), "panic: oh")
+	require.Error(t, hostcall.Guard(nil, none))
+	var exited error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = hostcall.Guard(func() error { runtime.Goexit(); return nil }, func(err error) { exited = err })
+		t.Error("the goroutine has ended")
+	}()
+	<-done
+	require.ErrorContains(t, exited, "Goexit")
+	require.Contains(t, hostcall.Stack(exited), "TestGuard")
+}
