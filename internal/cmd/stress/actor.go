@@ -113,7 +113,7 @@ func (a *actor) fate() fate {
 // client may need.
 func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client, n *node, how string, err error) {
 	began := time.Now()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, a.w.patience())
 	defer cancel()
 	n = a.w.nodes[a.rng.IntN(len(a.w.nodes))]
 	opts := []realtimetest.Option{realtimetest.Token(token), realtimetest.Over(dialNarrow), from(a.address)}
@@ -149,7 +149,7 @@ func (a *actor) connect(ctx context.Context) *connection {
 	}
 	a.epoch++
 	c := a.connection(client, n)
-	if _, err := client.Within(patience).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
+	if _, err := client.Within(a.w.patience()).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
 		a.breach("no hello: %v", err)
 	}
 	a.w.count.add("connects", 1)
@@ -176,7 +176,7 @@ func (c *connection) upgrade() {
 	var sending sync.WaitGroup
 	sending.Go(func() { c.series(40) })
 	defer sending.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
 	if err := c.Upgrade(ctx); err != nil {
 		if c.healthy("upgrade") {
@@ -236,9 +236,9 @@ func (a *actor) refused(c *realtimetest.Client, how string, err error, want real
 
 // ask calls the server, and judges that there is an ack.
 func (c *connection) ask(call string, body any) *realtime.Error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
-	_, err := request(ctx, c.Within(patience), call, body)
+	_, err := request(ctx, c.Within(c.actor.w.patience()), call, body)
 	var refusal *realtime.Error
 	if err != nil && !errors.As(err, &refusal) && c.healthy(call) {
 		c.actor.breach("%s is not acknowledged: %v", call, err)

@@ -91,9 +91,9 @@ const repeats = 100
 
 // repeat is what this bus delivers again behind an event, of what this node has had:
 // the server has to know the ids. Only without fan-out, since a node may have had
-// what the other has yet to get.
+// what the other has yet to get, and not of scenes, which change nodes.
 func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
-	if !b.w.has(redeliver) || b.fanOut {
+	if !b.w.has(redeliver) || b.fanOut || strings.HasPrefix(e.Key, sceneTrip) {
 		return nil
 	}
 	b.mu.Lock()

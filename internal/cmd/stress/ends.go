@@ -132,7 +132,7 @@ func (a *actor) flood(c *connection) {
 	var flooding sync.WaitGroup
 	for i := range n {
 		flooding.Go(func() {
-			_, err := realtimetest.Call(context.Background(), c.Within(patience), echo, i)
+			_, err := realtimetest.Call(context.Background(), c.Within(c.actor.w.patience()), echo, i)
 			var refusal *realtime.Error
 			mu.Lock()
 			defer mu.Unlock()

@@ -74,7 +74,7 @@ func (w *world) crowd(ctx context.Context, rng *rand.Rand, round int) {
 // gather logs in some of a crowd, who answer heartbeats meanwhile.
 func (w *world) gather(ctx context.Context, n *node, name string, number int) (all []*raw) {
 	token, answered := "", time.Now()
-	for i := 0; i < number && ctx.Err() == nil; i++ {
+	for i := 0; i < number && w.calm(ctx); i++ {
 		if i%crowdStep == 0 {
 			user := fmt.Sprint(name, "-", i/crowdStep)
 			w.users.Set(realtime.User{ID: user, Type: realtime.UserDriver, Active: true})
@@ -103,7 +103,7 @@ func (w *world) gather(ctx context.Context, n *node, name string, number int) (a
 // lookedUpInVain tries to log in users for whom a repository hangs.
 func (w *world) lookedUpInVain(ctx context.Context, number int) {
 	rng := w.rng(vainStream, number)
-	for i := 0; sleep(ctx, between(rng, 100*time.Millisecond, 1500*time.Millisecond)); i++ {
+	for i := 0; sleep(ctx, between(rng, 100*time.Millisecond, 1500*time.Millisecond)) && w.calm(ctx); i++ {
 		user := fmt.Sprintf("%s%c%d-%d", hungLookup, "ust"[rng.IntN(3)], number, i)
 		w.users.Set(realtime.User{ID: user, Type: realtime.UserPassenger, Active: true})
 		_, token := w.login(user, i)
@@ -124,7 +124,7 @@ func (w *world) lookedUpInVain(ctx context.Context, number int) {
 // out in time.
 func (w *world) bans(ctx context.Context) {
 	rng := w.rng(banStream, 0)
-	for i := 0; sleep(ctx, between(rng, 300*time.Millisecond, 2*time.Second)); i++ {
+	for i := 0; sleep(ctx, between(rng, 300*time.Millisecond, 2*time.Second)) && w.calm(ctx); i++ {
 		typ := realtime.UserPassenger
 		if i%3 == 2 {
 			typ = realtime.UserAdmin

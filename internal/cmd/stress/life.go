@@ -85,9 +85,9 @@ func (c *connection) act() {
 // reports whether it came.
 func (c *connection) echo() bool {
 	c.asked++
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
-	got, err := realtimetest.Call(ctx, c.Within(patience), echo, c.asked)
+	got, err := realtimetest.Call(ctx, c.Within(c.actor.w.patience()), echo, c.asked)
 	c.actor.w.count.add("acks", 1)
 	var refusal *realtime.Error
 	switch {
@@ -170,9 +170,9 @@ func (c *connection) follow() {
 
 // gone waits until the server has disconnected the client.
 func (c *connection) gone() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
-	_, err := c.Within(patience).NextRaw(ctx, "stress:never")
+	_, err := c.Within(c.actor.w.patience()).NextRaw(ctx, "stress:never")
 	return errors.Is(err, realtime.ErrClosed)
 }
 

@@ -34,7 +34,7 @@ type logHandler struct {
 var troubled = regexp.MustCompile(`\b(user|trip|id)=(hs|hl|xh|b[0-9])`)
 
 // excusable is what a log may say when services hang or the host panics.
-var excusable = regexp.MustCompile(`(?i)did not|does not return|given up|abandon|time[d ]*out|timeout|deadline|unavailable|not be looked up|not found|not returned|unfinished|no answer|goexit|exited|ended its goroutine|panick?|not known|unknown`)
+var excusable = regexp.MustCompile(`(?i)did not|could not look up|not asked|without an answer|does not return|given up|abandon|time[d ]*out|timeout|deadline|unavailable|not be looked up|not found|not returned|unfinished|no answer|goexit|exited|ended its goroutine|panick?|not known|unknown`)
 
 // Handle implements slog.Handler.
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
@@ -63,6 +63,7 @@ func (h *logHandler) excused(text string) bool {
 	w := h.w
 	return w.has(panics) && (strings.Contains(text, planned) || strings.Contains(text, "goexit") || strings.Contains(text, "Goexit")) ||
 		troubled.MatchString(text) && !strings.Contains(text, "runtime error") ||
+		w.oracle.isDraining() && strings.HasSuffix(text, "error=closed") || // a call that was abandoned returned at last, and there is no adapter
 		(w.has(hang) || w.has(panics) || w.has(strangers)) && !strings.Contains(text, "runtime error") && excusable.MatchString(text)
 }
 

@@ -163,6 +163,7 @@ func (w *world) overdue(cfg config) {
 	for _, b := range first {
 		fmt.Fprintln(cfg.out, "breach:", b)
 	}
+	fmt.Fprintf(cfg.out, "the machine's longest lag of late: %v\n", w.lag.since(time.Now().Add(-lagMemory)))
 	fmt.Fprintf(cfg.out, "breach: it has not ended %v after %v; %d breaches before\n", grace, cfg.length, n)
 	if cfg.verbose {
 		_ = pprof.Lookup("goroutine").WriteTo(cfg.out, 1) // what can't be written can't be read

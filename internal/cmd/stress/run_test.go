@@ -27,6 +27,22 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// Honest clients feel nothing of what goes wrong around them.
+func TestRun_WithTrouble(t *testing.T) {
+	for name, seed := range map[string]uint64{"each event to one node": 1, "each event to all": 2} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			require.Zero(t, run(config{
+				seed: seed, length: 4 * time.Second, clients: 40, out: &out, troubles: troubles{redeliver: true, reorder: true, hang: true},
+				crowd: 100, addresses: 20,
+			}), "%s", &out)
+			for _, want := range []string{"breaches 0", "scenes: ended trips"} {
+				require.Contains(t, out.String(), want)
+			}
+		})
+	}
+}
+
 // meddler is what a bus does to an event.
 type meddler func(e realtime.Envelope) []realtime.Envelope
 

@@ -141,7 +141,7 @@ func (s *scene) mine(r realtimetest.Received) (p told) {
 func (s *scene) move(ctx context.Context) int {
 	s.moves++
 	number := float64(s.moves)
-	asking, cancel := context.WithTimeout(ctx, patience)
+	asking, cancel := context.WithTimeout(ctx, s.w.patience())
 	defer cancel()
 	_, err := realtimetest.Call(asking, s.d, realtime.DriverLocationPing, realtime.LocationPing{
 		Position: &realtime.Position{Lat: 1, Lng: 1}, LastLocationTimestamp: realtime.Time{Time: time.Now()}, Speed: &number,
@@ -218,7 +218,7 @@ func (s *scene) ended(ctx context.Context, after string) {
 	number := s.move(ctx)
 	sleep(ctx, 50*time.Millisecond)
 	s.w.settle()
-	asking, cancel := context.WithTimeout(ctx, patience)
+	asking, cancel := context.WithTimeout(ctx, s.w.patience())
 	defer cancel()
 	_, _ = realtimetest.Call(asking, s.p, echo, 1) // what was sent before it has come then
 	a.positions = number != 0 && s.sees(number)

@@ -70,6 +70,8 @@ func (w *world) heartbeats(ctx context.Context, c *raw, user, token string) erro
 			return nil
 		case isTimeout(err):
 			return fmt.Errorf("no heartbeat for %v, at an interval of %v", time.Since(began).Round(time.Millisecond), pingInterval)
+		case (err != nil || opcode == 8) && w.lag.since(began) > tooBusy:
+			return nil
 		case err != nil || opcode == 8:
 			return errors.Join(errors.New("disconnected, by no fault of its own"), err)
 		case string(payload) == "2":
@@ -111,13 +113,16 @@ func (w *world) beDriver(ctx context.Context, n *node, user string) {
 // driverActs reports whether the client goes on.
 func (w *world) driverActs(ctx context.Context, c *realtimetest.Client, user string) bool {
 	online, began := true, time.Now()
-	asking, cancel := context.WithTimeout(ctx, w.bound(patience))
+	asking, cancel := context.WithTimeout(ctx, w.bound(w.patience()))
 	defer cancel()
 	_, err := realtimetest.Call(asking, c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: &online})
 	if ctx.Err() != nil || w.oracle.isDraining() {
 		return false
 	}
 	w.late(user+"'s status update", began, ackWithin)
+	if err != nil && w.busy(began) {
+		return c.Connected()
+	}
 	if err != nil {
 		w.oracle.breach("%s's status update: %v; connected: %v %s", user, err, c.Connected(), c.Reason())
 		return false

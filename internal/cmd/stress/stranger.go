@@ -41,7 +41,7 @@ func (w *world) flood(ctx context.Context) {
 		for k, n := range w.nodes {
 			w.scenes.Go(func() {
 				rng := w.rng(strangerStream, 2*i+k)
-				for sleep(ctx, between(rng, 20*time.Millisecond, 200*time.Millisecond)) {
+				for sleep(ctx, between(rng, 20*time.Millisecond, 200*time.Millisecond)) && w.calm(ctx) {
 					kind(ctx, w, rng, n)
 					w.count.add(fmt.Sprintf("strangers: %s", strangerNames[i]), 1)
 				}
@@ -87,7 +87,7 @@ func (w *world) loiter(ctx context.Context, rng *rand.Rand, n *node) {
 		for part := range 4 {
 			r := rand.New(rand.NewPCG(rng.Uint64(), 1))
 			dialing.Go(func() {
-				for i := part; i < len(all) && ctx.Err() == nil; i += 4 {
+				for i := part; i < len(all) && w.calm(ctx); i += 4 {
 					mu.Lock()
 					c := all[i]
 					mu.Unlock()
@@ -127,7 +127,7 @@ func visit(ctx context.Context, rng *rand.Rand, n *node, f func(c *raw)) {
 }
 
 // pester sends thousands of CONNECTs at once that are refused.
-func pester(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
+func pester(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 	visit(ctx, rng, n, func(c *raw) {
 		go func() { _ = c.until("nothing") }() // until it is closed; the answers are read
 		batch := make([]string, 500)
@@ -135,7 +135,7 @@ func pester(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
 			batch[i] = connectPacket(realtime.NamespacePassengers, "forged")
 		}
 		for range 10 {
-			if c.send(batch...) != nil {
+			if !w.calm(ctx) || c.send(batch...) != nil {
 				return
 			}
 		}
@@ -198,7 +198,7 @@ func manyAddresses(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 		return
 	}
 	defer func() { _ = c.Close() }()
-	for i := 0; i < w.config.addresses && ctx.Err() == nil; i++ {
+	for i := 0; i < w.config.addresses && w.calm(ctx); i++ {
 		c.from = fmt.Sprintf("%d.%d.%d.%d", 100+rng.IntN(80), rng.IntN(256), rng.IntN(256), 1+rng.IntN(250))
 		sid, err := c.open()
 		if err != nil {
@@ -240,7 +240,7 @@ func hog(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 // program's own end of them stays small.
 var bodies atomic.Int64
 
-const maxBodies = 300
+const maxBodies = 800
 
 // endlessBody sends nearly all of a body, and then nothing.
 func endlessBody(ctx context.Context, w *world, rng *rand.Rand, n *node) {
@@ -265,7 +265,6 @@ func endlessBody(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = c.in.ReadByte() // until the server ends it
 	})
-	sleep(ctx, between(rng, 20*time.Millisecond, 100*time.Millisecond))
 }
 
 // unknownKeys asks to be let in with tokens that need keys that nobody answers for.
@@ -275,7 +274,7 @@ func unknownKeys(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 		return
 	}
 	var all []*raw
-	for i := range 60 {
+	for i := 0; i < 60 && w.calm(ctx); i++ {
 		c, err := webSocket(n, fmt.Sprintf("203.0.113.%d", 1+i%3))
 		if err != nil {
 			continue

@@ -76,6 +76,11 @@ const (
 	// repairWithin is how long the audience of a trip may be wrong after a lost
 	// message: the longest time between two sweeps, and that which one takes.
 	repairWithin = 2*sweepInterval + 500*time.Millisecond
+	// calmLag is a lag at which those who make trouble hold back: they are to find
+	// faults of the server, not of the machine.
+	calmLag = 60 * time.Millisecond
+	// busyLag is a lag at which deadlines of a second or more may pass.
+	busyLag = 300 * time.Millisecond
 	// tooBusy is a lag at which nothing can be said of times.
 	tooBusy = 3 * time.Second
 )
@@ -99,6 +104,33 @@ func (w *world) bound(d time.Duration) time.Duration {
 		return d / 10
 	}
 	return d
+}
+
+// calm waits until the machine keeps up, and reports false when ctx ended first.
+func (w *world) calm(ctx context.Context) bool {
+	for w.lag.since(time.Now().Add(-time.Second)) > calmLag {
+		w.count.add("times that trouble held back", 1)
+		if !sleep(ctx, 100*time.Millisecond) {
+			return false
+		}
+	}
+	return ctx.Err() == nil
+}
+
+// busy reports whether the machine has lagged so much that a deadline may have passed
+// that is the server's own.
+func (w *world) busy(began time.Time) bool {
+	if w.lag.since(began) < busyLag {
+		return false
+	}
+	w.count.add("times not judged, the machine being too busy", 1)
+	return true
+}
+
+// patience is how long a device waits for what has to come: longer when the machine
+// lags.
+func (w *world) patience() time.Duration {
+	return excused(patience, w.lag.since(time.Now().Add(-5*time.Second)))
 }
 
 // tookTooLong records a breach when took is more than bound, with what lag excuses.
@@ -158,7 +190,7 @@ func (w *world) again(ctx context.Context, n *node, user, namespace, token strin
 		switch {
 		case err == nil:
 			w.late(fmt.Sprintf("the login of %s", user), began, loginWithin)
-			return c.Within(patience)
+			return c.Within(w.patience())
 		case ctx.Err() != nil || w.oracle.isDraining():
 			return nil
 		case time.Since(began) > excused(w.bound(loginWithin), w.lag.since(began)):
