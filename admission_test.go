@@ -3,9 +3,12 @@
 package realtime_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,12 +54,9 @@ func TestConnectionLimits(t *testing.T) {
 	for name, c := range map[string]struct {
 		set    func(l *realtime.Limits)
 		status int
-		all    bool // logged in or not
 	}{
-		"Connections":          {func(l *realtime.Limits) { l.Connections = 2 }, http.StatusServiceUnavailable, true},
-		"Unauthenticated":      {func(l *realtime.Limits) { l.Unauthenticated = 2 }, http.StatusServiceUnavailable, false},
-		"ConnectionsPerIP":     {func(l *realtime.Limits) { l.ConnectionsPerIP = 2 }, http.StatusTooManyRequests, true},
-		"UnauthenticatedPerIP": {func(l *realtime.Limits) { l.UnauthenticatedPerIP = 2 }, http.StatusTooManyRequests, false},
+		"Connections":      {func(l *realtime.Limits) { l.Connections = 2 }, http.StatusServiceUnavailable},
+		"ConnectionsPerIP": {func(l *realtime.Limits) { l.ConnectionsPerIP = 2 }, http.StatusTooManyRequests},
 	} {
 		for _, transport := range []string{"polling", "websocket"} {
 			t.Run(name+" "+transport, func(t *testing.T) {
@@ -73,23 +73,176 @@ func TestConnectionLimits(t *testing.T) {
 					}
 					driver := srv.Driver(t, "d1")
 					conn := openRaw(t, srv)
-					if !c.all {
-						openRaw(t, srv) // the driver does not count
-					}
 					refused()
 					require.NoError(t, conn.body.Close())
 					synctest.Wait()
 					openRaw(t, srv)
 					refused()
-					if c.all {
-						driver.Close()
-						synctest.Wait()
-						openRaw(t, srv)
-						refused()
-					}
+					driver.Close()
+					synctest.Wait()
+					openRaw(t, srv)
+					refused()
 				})
 			})
 		}
+	}
+}
+
+// Beyond the limits on connections that have not logged in the oldest of them makes
+// room, unless they are all about to.
+func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
+	for name, c := range map[string]struct {
+		set    func(l *realtime.Limits)
+		status int
+	}{
+		"Unauthenticated":      {func(l *realtime.Limits) { l.Unauthenticated = 2 }, http.StatusServiceUnavailable},
+		"UnauthenticatedPerIP": {func(l *realtime.Limits) { l.UnauthenticatedPerIP = 2 }, http.StatusTooManyRequests},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limits{}
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { c.set(&o.Limits) })
+				connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
+				driver := srv.Driver(t, "d2") // does not count
+				first, second := openRaw(t, srv), openRaw(t, srv)
+				require.Empty(t, l.take())
+				third := openRaw(t, srv)
+				require.Equal(t, []string{name}, l.take())
+				require.True(t, first.closed())
+				require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, third.say(t, connectPacket(realtime.NamespaceDrivers, "bad")))
+				status, _ := knock(t, srv, "polling")
+				require.Equal(t, http.StatusOK, status)
+				require.Equal(t, []string{name}, l.take())
+				require.True(t, third.closed(), "who was refused is the next")
+				require.False(t, second.closed())
+
+				_, release := srv.Users.Block()
+				require.Empty(t, second.say(t, connect))
+				last := openRaw(t, srv) // instead of the one that polls
+				l.take()
+				require.Empty(t, last.say(t, connect))
+				status, wait := knock(t, srv, "websocket")
+				require.Equal(t, c.status, status, "both are about to log in")
+				require.GreaterOrEqual(t, wait, 1)
+				require.Equal(t, []string{name}, l.take())
+				release()
+				requireEntered(t, second.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				requireEntered(t, last.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				openRaw(t, srv)
+				openRaw(t, srv)
+				require.Empty(t, l.take())
+				require.True(t, driver.Connected())
+			})
+		})
+	}
+}
+
+// attacker is polling sessions of strangers, opened below the network: there is no
+// end of addresses.
+type attacker struct {
+	srv  *realtimetest.Server
+	sids []string // with the peer that opened each
+}
+
+func (a *attacker) ask(method, peer, query, body string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, realtime.Path+"?EIO=4&transport=polling"+query, strings.NewReader(body))
+	r.RemoteAddr = peer
+	w := httptest.NewRecorder()
+	a.srv.Realtime.ServeHTTP(w, r)
+	return w
+}
+
+// open opens a session, and reports whether it was let in.
+func (a *attacker) open(peer string) bool {
+	w := a.ask(http.MethodGet, peer, "", "")
+	if w.Code == http.StatusOK {
+		a.sids = append(a.sids, peer+" "+w.Body.String()[9:31])
+	}
+	return w.Code == http.StatusOK
+}
+
+// stay has each session that is still there say what keeps it, and returns how many
+// those are.
+func (a *attacker) stay(packet string) int {
+	a.sids = slices.DeleteFunc(a.sids, func(s string) bool {
+		peer, sid, _ := strings.Cut(s, " ")
+		return a.ask(http.MethodPost, peer, "&sid="+sid, packet).Code != http.StatusOK
+	})
+	return len(a.sids)
+}
+
+// At default limits somebody can log in at any moment, whoever else is there: all
+// networks of one site, a hundred addresses, or many of one network.
+func TestServer_StrangersKeepNobodyOut(t *testing.T) {
+	for name, peer := range map[string]func(i int) string{
+		"one /48":               func(i int) string { return fmt.Sprintf("[2001:db8:1:%x::1]:1234", i) },
+		"one /24":               func(i int) string { return fmt.Sprintf("198.51.100.%d:1234", i) },
+		"a hundred addresses":   func(i int) string { return fmt.Sprintf("20.%d.0.1:1234", i) },
+		"behind unnamed proxy":  func(i int) string { return fmt.Sprintf("100.64.0.%d:1234", i) },
+		"a hundred of all /48s": func(i int) string { return fmt.Sprintf("[2001:db8:%x::1]:1234", i) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Unlimited = false })
+				a := &attacker{srv: srv}
+				attack := func() {
+					for i := range 100 {
+						for range 100 {
+							a.open(peer(i))
+						}
+					}
+				}
+				begin := time.Now()
+				for round := range 4 {
+					attack()
+					require.True(t, srv.Driver(t, fmt.Sprint("d", round)).Connected())
+					require.Positive(t, a.stay("40/nowhere,"))
+					require.True(t, srv.Passenger(t, fmt.Sprint("p", round)).Connected())
+					time.Sleep(7 * time.Second)
+				}
+				require.Less(t, time.Since(begin), time.Minute)
+				time.Sleep(10 * time.Second)
+				require.Zero(t, a.stay("40/nowhere,"), "all have had their 15 seconds")
+			})
+		})
+	}
+}
+
+// CONNECTs that are refused without asking anybody are charged like others, and a
+// connection that goes on is closed.
+func TestServer_ConnectFloodsAreEnded(t *testing.T) {
+	for name, packet := range map[string]string{
+		"unknown namespace":   "40/nowhere,",
+		"unknown namespaces":  "40/x%d,",
+		"bad token":           connectPacket(realtime.NamespaceDrivers, "bad"),
+		"too many namespaces": "40/support,",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				limited := 0
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+					o.Unlimited = false
+					o.Limits.Namespaces = 1
+					o.Trace = &realtime.Trace{Limited: func(which string) {
+						if which == "Rates.Connect" {
+							limited++
+						}
+					}}
+				})
+				addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
+				conn := openRaw(t, srv)
+				if name == "too many namespaces" {
+					requireEntered(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))),
+						realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				}
+				n := 0
+				for ; n < 100 && !conn.closed(); n++ {
+					require.LessOrEqual(t, len(conn.say(t, strings.ReplaceAll(packet, "%d", strconv.Itoa(n)))), 1)
+				}
+				require.InDelta(t, 20, n, 1)
+				require.Equal(t, 11, limited)
+			})
+		})
 	}
 }
 

@@ -191,8 +191,8 @@ func ask[T any](ctx context.Context, k *hostcall.Kind, h *handshake, question fu
 		if h.s.inner.Closed() {
 			return answer, ErrClosed
 		}
-		if source := h.visitor().from; source != nil {
-			from = source
+		if network, ok := h.conn().Network(); ok {
+			from = network
 		}
 	}
 	answer, err = hostcall.Do(ctx, k, from, question)

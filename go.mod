@@ -9,7 +9,6 @@ require (
 	github.com/googollee/go-socket.io v1.7.0
 	github.com/stretchr/testify v1.12.1
 	go.uber.org/goleak v1.3.0
-	golang.org/x/time v0.16.0
 )
 
 require (

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/rodando/realtime/internal/admission"
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
@@ -32,6 +33,9 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		return // refused already, the client has left, or the server ends
 	case err != nil:
 		ns.refuseConnect(h, err)
+		if err == errConnectFlood {
+			s.Close()
+		}
 		return
 	}
 	opened := inner.OpenThen(func() {
@@ -46,16 +50,23 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	}
 }
 
+// errConnectFlood refuses a CONNECT of a connection that has been refused for its
+// rate again and again, and is closed for it.
+var errConnectFlood error = refuse(CodeRateLimited)
+
 // admit runs the checks and puts the socket into its rooms, where what is sent
 // to it is held back until it is opened. It returns the socket's first event.
 func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *engineio.Message, err error) {
 	var rooms []string
-	from := s.inner.Conn().Data.(*visitor)
-	if !ns.rt.admission.mayConnect(from) {
-		ns.rt.limited("Rates.Connect")
+	from := s.inner.Conn().Data.(*connState)
+	switch ns.rt.admission.Begin(&from.Conn) {
+	case admission.Refuse:
 		return nil, refuse(CodeRateLimited)
+	case admission.End:
+		return nil, errConnectFlood
 	}
-	if from.older && !ns.rt.opts.LegacyQueryToken {
+	defer ns.rt.admission.Decided(&from.Conn)
+	if s.inner.Conn().Session().Revision() < 4 && !ns.rt.opts.LegacyQueryToken {
 		payload = nil // it is the query behind the namespace
 	}
 	if !ns.opts.Anonymous {
@@ -68,7 +79,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 		}
 		rooms = connectRooms(ns.name, s.identity)
 	}
-	ns.rt.admission.authenticated(from)
+	ns.rt.admission.Authenticated(&from.Conn)
 	if !s.inner.Admit(rooms...) {
 		return nil, ErrClosed
 	}

@@ -380,8 +380,9 @@ func TestDisconnectRefused(t *testing.T) {
 	})
 }
 
-// TestConnectTimeout: a connection without a namespace is closed, but no sooner
-// than 15 s behind the last refusal or DISCONNECT.
+// TestConnectTimeout: a connection that enters no namespace is closed after 15 s,
+// whatever it tries, and one that has been in one no sooner than 15 s behind the last
+// refusal or DISCONNECT.
 func TestConnectTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second} {
 		t.Run(timeout.String(), func(t *testing.T) {
@@ -399,8 +400,20 @@ func TestConnectTimeout(t *testing.T) {
 				}
 				idle(openRaw(t, srv)) // without a word
 
+				refused := []string{"40/drivers,", "40/nowhere,", connectPacket(realtime.NamespaceDrivers, "bad"), "40"}
 				conn := openRaw(t, srv)
-				for _, packet := range []string{"40/drivers,", "40/nowhere,", connectPacket(realtime.NamespaceDrivers, "bad"), "40"} {
+				start := time.Now()
+				for _, packet := range refused {
+					time.Sleep(limit / 5)
+					require.Len(t, conn.say(t, packet), 1)
+				}
+				conn.closedAfter(t, time.Minute)
+				require.InDelta(t, limit.Seconds(), time.Since(start).Seconds(), 2*tick.Seconds())
+
+				conn = openRaw(t, srv)
+				require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
+				require.Empty(t, conn.say(t, "41/drivers,"))
+				for _, packet := range refused {
 					time.Sleep(limit * 2 / 3)
 					require.Len(t, conn.say(t, packet), 1)
 				}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/rodando/realtime/internal/admission"
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/origin"
 	"github.com/rodando/realtime/internal/ratelimit"
@@ -18,6 +19,30 @@ import (
 // refreshRate is how often a socket may renew its authorization, which asks the
 // host's database, unless Rates.Events says otherwise.
 var refreshRate = Rate{0.1, 5}
+
+// connState is what the server keeps of a connection: its socketio Conn's Data.
+type connState struct {
+	admission.Conn
+	token string // of the Authorization header, or of the query where that is allowed
+}
+
+// newAdmission returns what lets connections in.
+func (rt *Server) newAdmission() *admission.Control {
+	l, r := &rt.opts.Limits, &rt.opts.Rates
+	return admission.New(admission.Config{
+		Connections:          l.Connections,
+		ConnectionsPerIP:     l.ConnectionsPerIP,
+		Unauthenticated:      l.Unauthenticated,
+		UnauthenticatedPerIP: l.UnauthenticatedPerIP,
+		Handshake:            ratelimit.Rate(r.Handshake),
+		Connect:              ratelimit.Rate(r.Connect),
+		TrustedProxies:       rt.opts.TrustedProxies,
+		Limited:              rt.limited,
+		UnnamedProxy: func() {
+			rt.log.Warn("realtime: behind a proxy that is not in Options.TrustedProxies: addresses are not limited")
+		},
+	})
+}
 
 // newLimiter returns what limits events; nil when nothing does.
 func newLimiter(o *Options, limited func(which string)) *ratelimit.Limiter {

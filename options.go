@@ -84,7 +84,7 @@ type Options struct {
 	PingInterval   time.Duration // heartbeat; 0: 25 s
 	PingTimeout    time.Duration // for the client's answer to it; 0: 20 s
 	UpgradeTimeout time.Duration // for an upgrade to websocket; 0: 10 s
-	ConnectTimeout time.Duration // for a connection without a namespace; 0: 15 s
+	ConnectTimeout time.Duration // until a connection enters its first namespace, however often it tries, and for one that has left all; 0: 15 s
 	CloseTimeout   time.Duration // for what is told before a close to arrive; 0: 1 s
 	WriteTimeout   time.Duration // for one write to a client; 0: 10 s
 	RepoTimeout    time.Duration // for each question to Tokens, Users, Sessions, Trips, Parties; 0: 5 s
@@ -129,9 +129,9 @@ type Options struct {
 	AckTimeout time.Duration
 
 	// TrustedProxies are the addresses whose X-Forwarded-For header says where a
-	// client comes from. A peer with a private or loopback address that is not
-	// among them counts as a proxy that nobody has named: what is limited for each
-	// address is not limited for it.
+	// client comes from. A client with an address of a private network, 100.64.0.0/10 and
+	// loopback included, that is not among them counts as a proxy that nobody has named:
+	// what is limited for each address is not limited for it.
 	TrustedProxies []netip.Prefix
 
 	NoPolling   bool // websocket only
@@ -172,10 +172,13 @@ type Limits struct {
 	// The following are numbers of connections or sockets on this node; negative:
 	// no limit. A connection too many is answered with 503, one too many of an
 	// address with 429, both with Retry-After, which stock clients take as a reason
-	// to try again later. An IPv6 address counts by its /64.
+	// to try again later. An IPv6 address counts by its /64. Of connections that have
+	// passed no handshake it is not the newest that is refused: the one that was refused
+	// a namespace or has waited longest is closed for it, unless the handshakes of all
+	// are under way.
 	Connections          int // in all; 0: 200,000
 	ConnectionsPerIP     int // of one address; 0: 200
-	Unauthenticated      int // that have passed no handshake yet, in all; 0: 10,000
+	Unauthenticated      int // that have passed no handshake yet, in all, and an eighth of that of one IPv6 /48 or IPv4 /24; 0: 10,000
 	UnauthenticatedPerIP int // likewise, of one address; 0: 100
 	SocketsPerUser       int // of one user in one namespace; 0: 10
 }
@@ -198,8 +201,8 @@ type Rates struct {
 	// Breach is how often events may be refused before the socket is disconnected;
 	// zero: 1 a second, 100 at once.
 	Breach Rate
-	// Connect is how often a CONNECT of one connection may be answered by asking
-	// the host; zero: 1 a second, 10 at once.
+	// Connect is how often one connection may send CONNECT, whatever becomes of it; ten
+	// are refused beyond that, then the connection is closed; zero: 1 a second, 10 at once.
 	Connect Rate
 	// Handshake is how often one address may open a connection; zero: 50 a second,
 	// 200 at once.

@@ -15,7 +15,7 @@ import (
 type pendingHandshakes struct {
 	mu sync.Mutex // guards what follows, and what a handshake says that it guards
 
-	byConn map[*visitor][]*handshake
+	byConn map[*connState][]*handshake
 	byRoom map[string][]*handshake
 	// A handshake whose token is being verified has no rooms yet, so what is
 	// revoked meanwhile is remembered: each revocation has a number, and is forgotten
@@ -54,19 +54,19 @@ func (p *pendingHandshakes) open(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.byConn == nil {
-		p.byConn = map[*visitor][]*handshake{}
+		p.byConn = map[*connState][]*handshake{}
 	}
-	v := h.visitor()
-	p.byConn[v] = append(p.byConn[v], h)
+	c := h.conn()
+	p.byConn[c] = append(p.byConn[c], h)
 }
 
-func (h *handshake) visitor() *visitor { return h.s.inner.Conn().Data.(*visitor) }
+func (h *handshake) conn() *connState { return h.s.inner.Conn().Data.(*connState) }
 
 // disconnected ends the questions for a connection that has closed.
-func (p *pendingHandshakes) disconnected(v *visitor) {
+func (p *pendingHandshakes) disconnected(c *connState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, h := range p.byConn[v] {
+	for _, h := range p.byConn[c] {
 		h.cancel()
 	}
 }
@@ -139,7 +139,7 @@ func (p *pendingHandshakes) done(h *handshake) {
 	h.listedIn = nil
 	if h.s != nil {
 		h.cancel()
-		removeHandshake(p.byConn, h.visitor(), h)
+		removeHandshake(p.byConn, h.conn(), h)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"slices"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/rodando/realtime/internal/admission"
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/logsample"
@@ -51,7 +53,7 @@ type Server struct {
 	handling       context.Context
 	cancelHandling context.CancelFunc
 
-	admission admission
+	admission *admission.Control
 	limiter   *ratelimit.Limiter // of events; nil: unlimited
 	host      hostCalls
 	watchdog  hostcall.Watchdog
@@ -101,7 +103,7 @@ func New(o Options) (*Server, error) {
 	if o.Drivers == nil {
 		rt.opts.Drivers = NewMemoryDrivers()
 	}
-	rt.admission.init(rt)
+	rt.admission = rt.newAdmission()
 	rt.limiter = newLimiter(&rt.opts, rt.limited)
 	rt.host.init(rt)
 	rt.startEngine()
@@ -150,20 +152,21 @@ func (rt *Server) startEngine() {
 		Wheel:           rt.wheel,
 		Limited:         rt.reached,
 		Accept: func(r *http.Request, revision int) (any, *engineio.Busy) {
-			v, busy := rt.admission.enter(r)
-			if busy != nil {
-				return nil, busy
+			c := &connState{}
+			if status := rt.admission.Admit(&c.Conn, r); status != 0 {
+				return nil, &engineio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
 			}
-			v.older = revision < 4
-			v.token = bearer(r.Header.Get("Authorization"))
-			if v.token == "" && v.older && o.LegacyQueryToken {
-				v.token = clipped(stripBearer(r.URL.Query().Get("token")))
+			c.token = bearer(r.Header.Get("Authorization"))
+			if c.token == "" && revision < 4 && o.LegacyQueryToken {
+				c.token = clipped(stripBearer(r.URL.Query().Get("token")))
 			}
-			return v, nil
+			return c, nil
 		},
+		Opened:  func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) },
+		Refused: func(data any) bool { return rt.admission.Charge(&data.(*connState).Conn) != admission.End },
 		Closed: func(data any) {
-			rt.pending.disconnected(data.(*visitor))
-			rt.admission.leave(data.(*visitor))
+			rt.pending.disconnected(data.(*connState))
+			rt.admission.Release(&data.(*connState).Conn)
 		},
 	})
 	rt.engine = engineio.NewServer(engineio.Config{

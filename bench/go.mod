@@ -9,7 +9,6 @@ require (
 	github.com/gobwas/ws v1.5.0 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	golang.org/x/time v0.16.0 // indirect
 )
 
 replace github.com/rodando/realtime => ../

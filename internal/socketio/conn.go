@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/wheel"
@@ -23,7 +24,8 @@ type Conn struct {
 
 	srv     *Server
 	session *engineio.Session
-	partial *partial // a binary packet whose attachments have not all arrived
+	partial *partial    // a binary packet whose attachments have not all arrived
+	entered atomic.Bool // it has been in a namespace
 
 	mu      sync.Mutex
 	closed  bool
@@ -141,9 +143,7 @@ func (c *Conn) connect(name string, payload []byte) error {
 	n := c.srv.Lookup(name)
 	if n == nil {
 		c.session.Send(connectError(name, []byte(`{"message":"Invalid namespace"}`)))
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.awaitConnectLocked()
+		c.refused()
 		return nil
 	}
 	s, err := c.occupy(n)
@@ -151,6 +151,7 @@ func (c *Conn) connect(name string, payload []byte) error {
 	case err == errNamespaces:
 		c.session.Send(connectError(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
 		c.limited("Namespaces")
+		c.refused()
 		return nil
 	case s == nil:
 		return err
@@ -158,6 +159,20 @@ func (c *Conn) connect(name string, payload []byte) error {
 	go s.connect(payload)
 	return nil
 }
+
+// refused is called behind the answer to a CONNECT that no hook has decided.
+func (c *Conn) refused() {
+	if f := c.srv.cfg.Refused; f != nil && !f(c.Data) {
+		c.end()
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.awaitConnectLocked()
+}
+
+// end closes the connection; a stock client reconnects.
+func (c *Conn) end() { c.session.Close(engineio.ReasonForcedClose) }
 
 // occupy takes a place on the connection for a new socket, which is counted as
 // running. It returns no socket and no error when the connection is closed.
@@ -215,10 +230,16 @@ func (c *Conn) forget(s *Socket, wasOpen bool) (others int) {
 	return len(c.sockets)
 }
 
-// awaitConnectLocked gives a client without a namespace another connect timeout.
+// awaitConnectLocked gives a client without a namespace the connect timeout, another
+// one if it has been in a namespace: until then all of its handshakes together have
+// one, or strangers could stay by being refused now and then.
 func (c *Conn) awaitConnectLocked() {
-	if !c.closed && len(c.sockets) == 0 {
+	switch {
+	case c.closed || len(c.sockets) > 0:
+	case c.entered.Load():
 		c.srv.cfg.Wheel.Arm(&c.timer, c.srv.cfg.ConnectTimeout)
+	case !c.srv.cfg.Wheel.Armed(&c.timer): // it has passed during the handshake
+		c.srv.cfg.Wheel.Arm(&c.timer, 0)
 	}
 }
 
@@ -228,7 +249,7 @@ func (c *Conn) idle() {
 	n := len(c.sockets)
 	c.mu.Unlock()
 	if n == 0 {
-		c.session.Close(engineio.ReasonForcedClose)
+		c.end()
 	}
 }
 

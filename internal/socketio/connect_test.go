@@ -291,10 +291,24 @@ func TestConnectTimeout(t *testing.T) {
 
 		expires(dial()) // nothing but a connection
 
-		c := dial() // refused twice
-		for _, n := range []string{"0/no", "0/unknown"} {
+		c := dial() // refused, which renews nothing
+		start := time.Now()
+		for i := range 14 {
+			time.Sleep(time.Second)
+			c.text([]string{"0/no", "0/unknown"}[i%2])
+			c.next()
+		}
+		time.Sleep(before - time.Since(start))
+		require.False(t, c.isClosed())
+		time.Sleep(after)
+		require.True(t, c.isClosed())
+
+		c = dial() // refused behind a success
+		s.enter(c, "/")
+		c.text("1")
+		for i := range 4 {
 			time.Sleep(10 * time.Second)
-			c.text(n)
+			c.text([]string{"0/no", "0/unknown"}[i%2])
 			c.next()
 		}
 		expires(c)
@@ -317,13 +331,15 @@ func TestConnectTimeout(t *testing.T) {
 		require.False(t, c.isClosed())
 		block <- struct{}{}
 		c.next()
-		expires(c)
+		time.Sleep(after) // it has had its time
+		require.True(t, c.isClosed())
 
 		c = dial() // the client gave up a handshake
 		c.text("0/slow")
 		time.Sleep(time.Minute)
 		c.text("1/slow")
-		expires(c)
+		time.Sleep(after)
+		require.True(t, c.isClosed())
 		block <- struct{}{}
 
 		c = dial() // one namespace of two left

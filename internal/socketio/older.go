@@ -24,6 +24,9 @@ func isRoot(namespace []byte) bool { return string(namespace) == "/" }
 // there is no such namespace it is told so all the same, since some wait for that
 // before they connect to others. It is in none then, and the connect timeout runs.
 func (c *Conn) Opened() {
+	if f := c.srv.cfg.Opened; f != nil {
+		f(c.Data, c.end)
+	}
 	switch {
 	case !c.older():
 	case c.srv.Lookup("/") == nil:

@@ -22,11 +22,11 @@ import (
 	"github.com/rodando/realtime/internal/wheel"
 )
 
-// Config sets a Server up. All fields but Limited are required.
+// Config sets a Server up. All fields but Opened, Refused and Limited are required.
 type Config struct {
 	Limits          Limits
 	AttachmentBytes int           // all attachments of one packet together
-	ConnectTimeout  time.Duration // for a connection without a namespace
+	ConnectTimeout  time.Duration // until a connection is in a namespace, and for one that has left all
 	QueuedEvents    int           // events of a connection that wait for handlers before reading pauses
 	QueuedBytes     int           // likewise, bytes of memory
 	Namespaces      int           // sockets of a connection at once
@@ -39,6 +39,12 @@ type Config struct {
 	// that is over. They must not block.
 	Accept func(r *http.Request, revision int) (data any, busy *engineio.Busy)
 	Closed func(data any)
+	// Opened says how to end a connection that was taken, which a function of the
+	// layer above may call at any time. It must not block; nil: nobody wants to know.
+	Opened func(data any, end func())
+	// Refused is called when a CONNECT was refused before Hooks.Connect, and reports
+	// whether the connection may go on. It must not block; nil: it may.
+	Refused func(data any) bool
 	// Limited is told which limit a client has run into: "Namespaces",
 	// "PendingAcks", "QueuedEvents" (an event was refused), "Outbox", "Payload" (its attachments), or the name of a field of
 	// Limits.

@@ -150,6 +150,7 @@ func (s *Socket) openLocked(ms []*engineio.Message) bool {
 		return false
 	}
 	s.state.Store(socketOpen)
+	s.conn.entered.Store(true)
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	all := make([]*engineio.Message, 0, 1+len(ms)+len(s.held))
 	all = append(append(append(all, s.conn.connected(s)), ms...), s.held...)
