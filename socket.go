@@ -194,12 +194,12 @@ func names(rooms []Room) []string {
 
 // trips are those whose rooms the socket is in.
 func (s *Socket) trips() (ids []string) {
-	s.inner.EachRoom(func(name string) bool {
+	var few [8]string
+	for _, name := range s.inner.AppendRooms(few[:0]) {
 		if id, ok := tripOf(name); ok {
 			ids = append(ids, id)
 		}
-		return true
-	})
+	}
 	return ids
 }
 

@@ -92,12 +92,7 @@ func TestRooms(t *testing.T) {
 		require.True(t, a.In("q"))
 		require.False(t, b.In("q"))
 		require.True(t, n.HasRoom("q"))
-		var seen []string
-		a.EachRoom(func(room string) bool {
-			seen = append(seen, room)
-			return len(seen) < 2
-		})
-		require.Equal(t, []string{"all", "r"}, seen)
+		require.Equal(t, []string{"x", "all", "r", "q"}, a.AppendRooms([]string{"x"}))
 
 		a.Leave("q", "r", "never in")
 		require.Equal(t, []string{"q"}, changes.take())

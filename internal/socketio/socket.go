@@ -290,26 +290,17 @@ func (s *Socket) partLocked(ms []*member) (emptied []string) {
 }
 
 // Rooms returns the names of the rooms that the socket is in.
-func (s *Socket) Rooms() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	names := make([]string, len(s.rooms))
-	for i, m := range s.rooms {
-		names[i] = m.room.name
-	}
-	return names
-}
+func (s *Socket) Rooms() []string { return s.AppendRooms(nil) }
 
-// EachRoom calls f with the names of the socket's rooms until it returns false.
-// f must not call the socket, nor emit.
-func (s *Socket) EachRoom(f func(name string) bool) {
+// AppendRooms appends the names of the socket's rooms to a slice.
+func (s *Socket) AppendRooms(to []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	to = slices.Grow(to, len(s.rooms))
 	for _, m := range s.rooms {
-		if !f(m.room.name) {
-			return
-		}
+		to = append(to, m.room.name)
 	}
+	return to
 }
 
 // In reports whether the socket is in a room.

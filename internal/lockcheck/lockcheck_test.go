@@ -1,0 +1,109 @@
+// Tests of the checker, and what it finds in this module.
+
+package lockcheck
+
+import (
+	"bufio"
+	"fmt"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	module  = "github.com/rodando/realtime"
+	session = "(*" + module + "/internal/engineio.Session)."
+)
+
+var rules = Rules{
+	Wheel: module + "/internal/wheel.Timer",
+	Outward: []string{
+		"net.*", "net/http.*", "syscall.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait",
+		session + "Send", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
+	},
+	Harmless: []string{"error", "context.Context", "context.CancelFunc", "func() time.Time", "slices.*", "maps.*", "sort.*", "strings.*"},
+	// It makes the messages of a session one at a time, and only who reads takes it.
+	Serial: []string{"engineio.Session.recv"},
+	Reviewed: map[string]string{
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.EpollCreate1": "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.SetNonblock":  "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.NewFile":           "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.SyscallConn":  "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.Close":        "does not block: nobody waits for it yet",
+		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":            "the root's, and compares fields",
+		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":     "a Call's, and describes types",
+		"realtime.Server.clusterRequest.func: realtime.mu: func answer":         "collects the answers; the lock is this request's own",
+		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":         "joins strings",
+		"socketio.Socket.deliver: socketio.Socket.mu: engineio.Session.Send":    "queues and calls nobody, which this test sees too",
+		"socketio.Socket.leave: socketio.Socket.mu: engineio.Session.Send":      "likewise",
+		"socketio.Socket.openLocked: socketio.Socket.mu: engineio.Session.Send": "likewise",
+	},
+}
+
+// Nothing is sent, and nobody else is called, under a lock; and no callback of the
+// wheel takes a lock under which that is done. Where this fails because of a call
+// that is right, the list above is the place to say why.
+func TestLocks_NothingLeavesALayerUnderOne(t *testing.T) {
+	t.Parallel()
+	rules := rules
+	rules.Reviewed = maps.Clone(rules.Reviewed)
+	maps.DeleteFunc(rules.Reviewed, func(key, _ string) bool {
+		return runtime.GOOS != "linux" && strings.HasPrefix(key, "engineio.eventLoop.") // which is there only
+	})
+	found, err := Check("../..", rules, layers(t)...)
+	require.NoError(t, err)
+	for _, f := range found {
+		t.Error(f)
+	}
+}
+
+// layers are the root and what is below it, without the programs for the tests.
+func layers(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir("..")
+	require.NoError(t, err)
+	all := []string{"."}
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != "cmd" {
+			all = append(all, "./internal/"+e.Name())
+		}
+	}
+	return all
+}
+
+// The checker finds what it is for, and nothing else: testdata says what.
+func TestCheck_Planted(t *testing.T) {
+	t.Parallel()
+	planted := rules
+	planted.Reviewed = map[string]string{
+		"planted.box.reviewed: planted.box.mu: func f": "it is in the list",
+		"planted.box.former: planted.box.mu: func f":   "it is not there any more",
+	}
+	planted.Serial = []string{"planted.box.serial"}
+	found, err := Check(".", planted, "./testdata/planted")
+	require.NoError(t, err)
+	var got []string
+	for _, f := range found {
+		got = append(got, strings.TrimPrefix(f.Pos, "planted.go:")+" "+f.Lock+" "+f.Call)
+	}
+	want := []string{"rules:0  not found any more"}
+	file, err := os.Open("testdata/planted/planted.go")
+	require.NoError(t, err)
+	defer func() { _ = file.Close() }()
+	lines := bufio.NewScanner(file)
+	for n := 1; lines.Scan(); n++ {
+		if _, expected, ok := strings.Cut(lines.Text(), "// want "); ok {
+			for one := range strings.SplitSeq(expected, ", ") {
+				want = append(want, fmt.Sprintf("%d planted.box.%s", n, one))
+			}
+		}
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	require.Equal(t, want, got)
+}
