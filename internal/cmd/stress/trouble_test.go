@@ -113,7 +113,7 @@ func TestLag_Since(t *testing.T) {
 
 func TestLogHandler_Excused(t *testing.T) {
 	t.Parallel()
-	h := &logHandler{w: &world{config: config{troubles: troubles{hang: true, panics: true}}}}
+	h := &logHandler{w: &world{oracle: newOracle(), config: config{troubles: troubles{hang: true, panics: true}}}}
 	for text, excused := range map[string]bool{
 		"handler failed user=p1 error=" + planned + "a handler":        true,
 		"handler does not return user=hs1-2 after=7s":                  true,
@@ -123,6 +123,10 @@ func TestLogHandler_Excused(t *testing.T) {
 	} {
 		require.Equal(t, excused, h.excused(text), text)
 	}
+	const late = "adapter failed error=closed"
+	require.False(t, h.excused(late))
+	h.w.oracle.drain()
+	require.True(t, h.excused(late))
 	h.w.config.troubles = troubles{}
 	require.False(t, h.excused("lookup failed error=context deadline exceeded"))
 }
@@ -178,7 +182,7 @@ func TestRun_FindsWhoIsHeldUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			n := run(config{
-				seed: 1, length: 4 * time.Second, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
+				seed: 1, length: 3 * time.Second, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
 				crowd: 10, hurry: true,
 			})
 			require.NotZero(t, n)
