@@ -71,7 +71,7 @@ type wire struct {
 func benchServer(b *testing.B) *realtimetest.Server {
 	return realtimetest.NewServer(b, func(o *realtime.Options) {
 		o.Logger = slog.New(slog.DiscardHandler)
-		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<40
+		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<30
 	})
 }
 

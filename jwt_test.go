@@ -284,7 +284,7 @@ func TestVerifyTokenAsymmetric(t *testing.T) {
 		{jwt.SigningMethodES256, ecKey, &ecKey.PublicKey},
 		{jwt.SigningMethodEdDSA, edKey, edPublic},
 	}
-	claims := jwt.MapClaims{"sub": "u", "sid": "s", "exp": 4102444800}
+	claims := jwt.MapClaims{"sub": "u", "sid": "s", "exp": int64(4102444800)}
 	for _, verifying := range signers {
 		o := realtime.JWTOptions{Methods: []string{verifying.method.Alg()}}
 		fixed := realtime.NewJWTVerifier(verifying.public, o)
@@ -363,7 +363,7 @@ func TestVerifyTokenKeyfunc(t *testing.T) {
 
 	// ES256 is SHA-256 on P-256: another curve, or half a key, does not fit.
 	for _, key := range []any{&p384.PublicKey, &ecdsa.PublicKey{}, (*ecdsa.PublicKey)(nil), *p256, p256} {
-		token, err := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"exp": 4102444800}).SignedString(p256)
+		token, err := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"exp": int64(4102444800)}).SignedString(p256)
 		require.NoError(t, err)
 		v := realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { return key, nil }, realtime.JWTOptions{Methods: []string{"ES256"}})
 		_, err = v.VerifyToken(t.Context(), token, "/drivers")
