@@ -131,6 +131,7 @@ func New(o Options) (*Server, error) {
 	if err := rt.subscribe(); err != nil {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
 	}
+	rt.sweep.start()
 	return rt, nil
 }
 

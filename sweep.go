@@ -50,8 +50,13 @@ type sweep struct {
 func (w *sweep) init(rt *Server) {
 	w.rt = rt
 	w.timer.F = w.begin
-	if rt.opts.SweepInterval > 0 {
-		rt.wheel.Arm(&w.timer, w.next())
+}
+
+// start arms the timer. It is called once the server is complete, since a round may
+// begin at any time after it.
+func (w *sweep) start() {
+	if w.rt.opts.SweepInterval > 0 {
+		w.rt.wheel.Arm(&w.timer, w.next())
 	}
 }
 
