@@ -1,6 +1,7 @@
 package engineio
 
 import (
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -15,4 +16,15 @@ func TestProbeThatWasGivenUp(t *testing.T) {
 	require.False(t, c.upgrading([]byte("2probe")))
 	require.Equal(t, []string{"link closed", "closed: forced close"}, l.lines, "and nothing is written")
 	ss.abort(ReasonForcedClose)
+}
+
+// A letter that only folds to another is another.
+func TestIsUpgrade(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]bool{
+		"websocket": true, "WebSocket": true, "": false, "h2c": false, "websockets": false,
+		"websoc\u212aet": false, "web\u017focket": false, "web\u017foc\u212aet": false,
+	} {
+		require.Equal(t, want, isUpgrade(&http.Request{Header: http.Header{"Upgrade": {value}}}), value)
+	}
 }

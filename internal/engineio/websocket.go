@@ -74,7 +74,9 @@ type wsConn struct {
 
 // isUpgrade reports whether r asks for a websocket.
 func isUpgrade(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	h := r.Header.Get("Upgrade")
+	// As long, in bytes: the Kelvin sign folds to a k, and is none.
+	return len(h) == len("websocket") && strings.EqualFold(h, "websocket")
 }
 
 // hijack answers the websocket handshake and takes the connection over.
