@@ -14,7 +14,10 @@
 //
 // # Environment
 //
+//	HOST            127.0.0.1; the address to listen on, 0.0.0.0 for all
 //	PORT            3000; 0 takes any that is free
+//	LOGIN_PASSWORD  what everybody logs in with; unset: no password, and no login
+//	                unless HOST is a loopback address
 //	JWT_SECRET      HS256 key of the tokens; unset: a random one
 //	JWT_ISSUER      claim "iss" of the tokens; unset: not written, not checked
 //	WS_CORS_ORIGIN  origins, separated by commas, that may connect, with
@@ -33,7 +36,7 @@
 // missing_claims, user_not_found, invalid_session or access_expired, 403
 // user_inactive or forbidden, 404 not_found, 409 conflict.
 //
-//	POST /api/login {userId, deviceInfo?}     {token, sid, userId, type, expiresAt}; there are no passwords here
+//	POST /api/login {userId, deviceInfo?, password?}  {token, sid, userId, type, expiresAt}; the password is LOGIN_PASSWORD, if there is one
 //	POST /api/refresh                         the same, in a new session. The old one lasts 10 s more. A token that
 //	                                          expired less than a day ago will do
 //	POST /api/logout                          {sid}; the session is revoked
@@ -85,6 +88,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -123,7 +127,9 @@ func main() {
 
 // config is what flags and environment say.
 type config struct {
+	host     string // empty: 127.0.0.1
 	port     string
+	password string // of every user; empty: none is asked for on a loopback address, and nobody logs in elsewhere
 	secret   string // empty: a random one
 	issuer   string
 	origins  []string
@@ -137,8 +143,21 @@ type config struct {
 	allowEIO3, legacyQueryToken               bool
 }
 
+// loopback is where the program listens unless it is told otherwise: its users are
+// for trying things out.
+const loopback = "127.0.0.1"
+
+// address is what the program listens on.
+func (c config) address() string { return net.JoinHostPort(cmp.Or(c.host, loopback), c.port) }
+
+// isLocal reports whether only this machine can connect.
+func (c config) isLocal() bool {
+	ip := net.ParseIP(c.host)
+	return c.host == "" || c.host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
 func configure(args []string, env func(string) string) (config, error) {
-	c := config{port: env("PORT"), secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER")}
+	c := config{host: env("HOST"), port: env("PORT"), password: env("LOGIN_PASSWORD"), secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER")}
 	if c.port == "" {
 		c.port = "3000"
 	}
@@ -181,19 +200,22 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 		return err
 	}
 	defer a.close()
-	listener, err := net.Listen("tcp", ":"+cfg.port)
+	listener, err := net.Listen("tcp", cfg.address())
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: a.mux, ReadHeaderTimeout: 10 * time.Second}
+	server := newServer(a.mux)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
-	port := listener.Addr().(*net.TCPAddr).Port
-	if err := a.greet(stdout, port); err != nil {
+	at := listener.Addr().(*net.TCPAddr)
+	if err := a.greet(stdout, at.Port); err != nil {
 		return errors.Join(err, server.Close())
 	}
-	stopCars := a.startCars(fmt.Sprintf("http://127.0.0.1:%d", port), time.Second)
+	if at.IP.IsUnspecified() {
+		at.IP = net.ParseIP(loopback)
+	}
+	stopCars := a.startCars("http://"+at.String(), time.Second)
 	defer stopCars()
 
 	select {
@@ -207,6 +229,11 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	defer cancel()
 	// The sockets first: http.Server.Shutdown does not see websockets.
 	return errors.Join(a.shutdown(shutdown), server.Shutdown(shutdown))
+}
+
+// newServer returns a server that gives up clients who do not speak.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 }
 
 // app is all of the program but its listener.
@@ -235,6 +262,9 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 	if cfg.secret == "" {
 		log.Info("JWT_SECRET is not set: a random one, and tokens end with this process")
 		cfg.secret = rand.Text() + rand.Text()
+	}
+	if cfg.password == "" && !cfg.isLocal() {
+		log.Warn("LOGIN_PASSWORD is not set: nobody can log in, as others than this machine could")
 	}
 	events := newOutbox(log)
 	a.store = newStore(a.seed, events)

@@ -160,10 +160,56 @@ func TestConfigure(t *testing.T) {
 		offerTTL: 300 * time.Millisecond, tokenTTL: time.Minute, noRateLimit: true, allowEIO3: true, legacyQueryToken: true,
 	}, c)
 
+	c, err = configure(nil, env(map[string]string{"HOST": "0.0.0.0", "LOGIN_PASSWORD": "p"}))
+	require.NoError(t, err)
+	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", cars: 3, offerTTL: 20 * time.Second, tokenTTL: time.Hour}, c)
+
 	_, err = configure([]string{"-offer-ttl", "0"}, env(nil))
 	require.Error(t, err)
 	_, err = configure([]string{"what"}, env(nil))
 	require.Error(t, err)
+}
+
+// Nobody logs in without a password but on this machine.
+func TestLogin_PasswordWhereOthersCanConnect(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		host, password, given string
+		status                int
+	}{
+		"by default":                  {"", "", "", http.StatusOK},
+		"loopback":                    {"127.0.0.1", "", "", http.StatusOK},
+		"IPv6 loopback":               {"::1", "", "", http.StatusOK},
+		"localhost":                   {"localhost", "", "anything", http.StatusOK},
+		"loopback, with a password":   {"127.0.0.1", "secret", "", http.StatusForbidden},
+		"everywhere, none set":        {"0.0.0.0", "", "", http.StatusForbidden},
+		"everywhere, IPv6, none set":  {"::", "", "", http.StatusForbidden},
+		"a name, none set":            {"dispatch.example", "", "", http.StatusForbidden},
+		"everywhere, none set, given": {"0.0.0.0", "", "secret", http.StatusForbidden},
+		"everywhere, wrong":           {"0.0.0.0", "secret", "secre", http.StatusForbidden},
+		"everywhere, right":           {"0.0.0.0", "secret", "secret", http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, func(cfg *config) { cfg.host, cfg.password = c.host, c.password })
+			status, _ := s.do(t, "POST", "/api/login", "", map[string]any{"userId": "driver-1", "password": c.given})
+			require.Equal(t, c.status, status)
+		})
+	}
+}
+
+func TestConfig_Address(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "127.0.0.1:0", config{port: "0"}.address())
+	require.Equal(t, "0.0.0.0:3000", config{host: "0.0.0.0", port: "3000"}.address())
+	require.Equal(t, "[::1]:3000", config{host: "::1", port: "3000"}.address())
+}
+
+func TestNewServer_GivesUpClientsWhoDoNotSpeak(t *testing.T) {
+	t.Parallel()
+	s := newServer(http.NotFoundHandler())
+	require.Positive(t, s.ReadHeaderTimeout)
+	require.Positive(t, s.IdleTimeout)
 }
 
 const seedFile = `{

@@ -39,7 +39,8 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println("node client.mjs", token)
-	log.Fatal(http.ListenAndServe("127.0.0.1:3000", nil))
+	server := &http.Server{Addr: "127.0.0.1:3000", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	log.Fatal(server.ListenAndServe())
 }
 
 type users map[string]realtime.User

@@ -73,7 +73,14 @@ class Client {
     if (this.socket) this.socket.disconnect();
     this.user = this.section.querySelector('select').value;
     this.token = null;
-    this.keep(await this.api('POST', '/api/login', { userId: this.user }));
+    const signIn = (password) => this.api('POST', '/api/login', { userId: this.user, password });
+    this.keep(
+      await signIn().catch((err) => {
+        const password = err.code === 'forbidden' && prompt('Password');
+        if (!password) throw err;
+        return signIn(password);
+      }),
+    );
     this.connect();
   }
 
