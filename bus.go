@@ -8,16 +8,18 @@ import (
 	"hash/maphash"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 )
 
 // MemoryBus is an EventBus for a host whose services and server share a
 // process; what has not been delivered when it ends is lost.
 //
-// Handlers are called from 64 queues, each with a part of the keys: in the
-// order of publishing within a queue, and so for each key, concurrently across
-// queues. A slow handler holds up the keys that share its queue, and the other
-// subscribers to those events. A queue has a goroutine only while it has work.
+// Each subscription has 64 queues, each with a part of the keys, and 16 for the keys
+// of AccessKey: in the order of publishing within a queue, and so for each key,
+// concurrently across queues. A slow handler holds up the keys that share its queue,
+// but no other subscriber, and no ban. A queue has a goroutine only while it has
+// work.
 //
 // All methods may be called concurrently.
 type MemoryBus struct {
@@ -30,12 +32,11 @@ type MemoryBus struct {
 	seed  maphash.Seed
 	slots chan struct{} // holds one for each event under way, but for those published by handlers
 
-	mu            sync.Mutex // guards the rest, and every subscription's ended
-	queues        [64]busQueue
-	subscriptions []*subscription // replaced, never changed: events hold on to the list of their time
-	pending       int             // events taken and not handled by all
-	closing       chan struct{}   // closed by Close
-	drained       chan struct{}   // closed when nothing is pending after that
+	mu            sync.Mutex // guards the rest, every subscription's ended and queues, and every busEvent's left
+	subscriptions []*subscription
+	pending       int           // events taken and not handled by all
+	closing       chan struct{} // closed by Close
+	drained       chan struct{} // closed when nothing is pending after that
 }
 
 var _ EventBus = (*MemoryBus)(nil)
@@ -63,7 +64,7 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	ev := busEvent{Envelope: e, ctx: ctx}
+	ev := &busEvent{Envelope: e, ctx: ctx}
 	if ctx.Done() != nil { // else it is fit as it stands, and events that beget events do not wrap it on and on
 		ev.ctx = context.WithoutCancel(ctx)
 	}
@@ -101,11 +102,11 @@ func (b *MemoryBus) Subscribe(handler func(ctx context.Context, e Envelope) erro
 	if b.isClosing() {
 		return nil, ErrClosed
 	}
-	b.subscriptions = append(slices.Clip(b.subscriptions), s)
+	b.subscriptions = append(b.subscriptions, s)
 	return func() {
 		b.mu.Lock()
 		s.ended = true
-		b.subscriptions = slices.DeleteFunc(slices.Clone(b.subscriptions), func(other *subscription) bool { return other == s })
+		b.subscriptions = slices.DeleteFunc(b.subscriptions, func(other *subscription) bool { return other == s })
 		b.mu.Unlock()
 		s.running.Wait()
 	}, nil
@@ -141,21 +142,27 @@ const maxPendingEvents = 65536
 // handlerOf is the key that marks the contexts of a bus's handlers.
 type handlerOf struct{ bus *MemoryBus }
 
+const (
+	busQueues    = 64
+	accessQueues = 16
+)
+
 type subscription struct {
 	handler func(ctx context.Context, e Envelope) error
 	ended   bool
+	queues  [busQueues + accessQueues]busQueue
 	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
 }
 
 type busEvent struct {
 	Envelope
 	ctx  context.Context
-	to   []*subscription
 	slot bool // holds one of MemoryBus.slots
+	left int  // subscribers that have not handled it
 }
 
 type busQueue struct {
-	events []busEvent
+	events []*busEvent
 	active bool // has a goroutine
 }
 
@@ -168,30 +175,45 @@ func (b *MemoryBus) isClosing() bool {
 	}
 }
 
+// queueOf returns the number of the queue that a key is in.
+func (b *MemoryBus) queueOf(key string) uint64 {
+	n := maphash.String(b.seed, key)
+	if strings.HasPrefix(key, accessPrefix) {
+		return busQueues + n%accessQueues
+	}
+	return n % busQueues
+}
+
 // enqueue reports false when the bus is closed.
-func (b *MemoryBus) enqueue(ev busEvent) bool {
-	q := &b.queues[maphash.String(b.seed, ev.Key)%uint64(len(b.queues))]
+func (b *MemoryBus) enqueue(ev *busEvent) bool {
+	n := b.queueOf(ev.Key)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isClosing() {
 		return false
 	}
-	ev.to = b.subscriptions
-	q.events = append(q.events, ev)
 	b.pending++
-	if !q.active {
-		q.active = true
-		go b.run(q)
+	ev.left = len(b.subscriptions)
+	if ev.left == 0 {
+		b.handledLocked(ev)
+	}
+	for _, s := range b.subscriptions {
+		q := &s.queues[n]
+		q.events = append(q.events, ev)
+		if !q.active {
+			q.active = true
+			go b.run(s, q)
+		}
 	}
 	return true
 }
 
 // run handles the events of a queue until there are none.
-func (b *MemoryBus) run(q *busQueue) {
+func (b *MemoryBus) run(s *subscription, q *busQueue) {
 	empty := false
 	defer func() {
 		if !empty { // a handler ended this goroutine, as t.FailNow does
-			go b.run(q)
+			go b.run(s, q)
 		}
 	}()
 	for {
@@ -200,41 +222,46 @@ func (b *MemoryBus) run(q *busQueue) {
 			empty = true
 			return
 		}
-		b.deliver(ev)
+		b.deliver(s, ev)
 	}
 }
 
-func (b *MemoryBus) next(q *busQueue) (ev busEvent, ok bool) {
+func (b *MemoryBus) next(q *busQueue) (ev *busEvent, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(q.events) == 0 {
 		*q = busQueue{}
-		return busEvent{}, false
+		return nil, false
 	}
 	ev = q.events[0]
-	q.events[0] = busEvent{}
+	q.events[0] = nil
 	q.events = q.events[1:]
 	return ev, true
 }
 
-func (b *MemoryBus) deliver(ev busEvent) {
+func (b *MemoryBus) deliver(s *subscription, ev *busEvent) {
 	defer func() {
-		b.release(ev)
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		if b.pending--; b.pending == 0 && b.isClosing() {
-			close(b.drained)
+		if ev.left--; ev.left == 0 {
+			b.handledLocked(ev)
 		}
 	}()
-	for _, s := range ev.to {
-		if err := b.call(s, ev); err != nil && b.OnError != nil {
-			b.OnError(ev.Envelope, err)
-		}
+	if err := b.call(s, ev); err != nil && b.OnError != nil {
+		b.OnError(ev.Envelope, err)
+	}
+}
+
+// handledLocked lets go of an event that every subscriber has handled.
+func (b *MemoryBus) handledLocked(ev *busEvent) {
+	b.release(ev)
+	if b.pending--; b.pending == 0 && b.isClosing() {
+		close(b.drained)
 	}
 }
 
 // call runs one subscriber's handler, unless the subscription has ended.
-func (b *MemoryBus) call(s *subscription, ev busEvent) (err error) {
+func (b *MemoryBus) call(s *subscription, ev *busEvent) (err error) {
 	b.mu.Lock()
 	ended := s.ended
 	if !ended {
@@ -253,7 +280,7 @@ func (b *MemoryBus) call(s *subscription, ev busEvent) (err error) {
 	return s.handler(ev.ctx, ev.Envelope)
 }
 
-func (b *MemoryBus) release(ev busEvent) {
+func (b *MemoryBus) release(ev *busEvent) {
 	if ev.slot {
 		<-b.slots
 	}

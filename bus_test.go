@@ -336,12 +336,47 @@ func TestMemoryBusHandlerFaults(t *testing.T) {
 		}
 		require.NoError(t, b.Close(t.Context()))
 		require.Equal(t, []string{"panic", "error"}, faults)
-		require.Equal(t, []string{"panic", "error", "fine", "last"}, other.ids())
+		require.Equal(t, []string{"panic", "error", "fine", "exit", "last"}, other.ids())
 	})
 	b := realtime.NewMemoryBus()
 	subscribe(t, b, func(context.Context, realtime.Envelope) error { panic("nobody listens") })
 	require.NoError(t, b.Publish(t.Context(), realtime.Envelope{}))
 	require.NoError(t, b.Close(t.Context()))
+}
+
+// A subscriber that hangs holds up no other one, and what it does with a trip holds
+// up no ban.
+func TestMemoryBus_HandlerThatHangs(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := realtime.NewMemoryBus()
+		release := make(chan struct{})
+		var own, other recorder
+		subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
+			if e.Name == "trip.started" {
+				<-release
+			}
+			return own.handle(ctx, e)
+		})
+		subscribe(t, b, other.handle)
+		publish := func(e realtime.DomainEvent, id string) {
+			env, err := realtime.NewEnvelope(e)
+			require.NoError(t, err)
+			env.ID = id
+			require.NoError(t, b.Publish(t.Context(), env))
+		}
+		for n := range 500 { // in every queue
+			publish(realtime.TripStarted{TripID: fmt.Sprint("t", n)}, "trip")
+		}
+		publish(realtime.UserAccessChanged{UserID: "u1"}, "ban")
+		publish(realtime.SessionRevoked{SID: "s1"}, "revoked")
+		synctest.Wait()
+		require.ElementsMatch(t, []string{"ban", "revoked"}, own.ids())
+		require.Len(t, other.ids(), 502)
+		close(release)
+		require.NoError(t, b.Close(t.Context()))
+		require.Len(t, own.ids(), 502)
+	})
 }
 
 // Without a bubble, for the race detector: everything at once.

@@ -27,10 +27,17 @@ type DomainEvent interface {
 	// EventName is the event's name on the bus, such as "trip.requested".
 	EventName() string
 	// EventKey orders events: those of one key are handled in order. It is the
-	// trip's id, the driver's, or the user's (the session's when no user is
-	// known).
+	// trip's id or the driver's; of what changes a user's or a session's access it is
+	// AccessKey of the user, or of the session when no user is known.
 	EventKey() string
 }
+
+// accessPrefix tells the keys of AccessKey apart.
+const accessPrefix = "access:"
+
+// AccessKey is the key under which a user's bans, revocations and refreshed sessions
+// are published: one of their own, so that they never wait for another event.
+func AccessKey(id string) string { return accessPrefix + id }
 
 // builtin is what the library's own domain events are besides.
 type builtin interface {

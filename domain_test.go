@@ -102,9 +102,12 @@ func TestEventKeys(t *testing.T) {
 		"t2": AdminTripAction{TripID: "t2", AdminID: "a1"},
 		"t3": AssignmentOffered{TripID: "t3", AssignmentID: "as1", DriverID: "d1"},
 		"d1": DriverTripChanged{DriverTrip{DriverID: "d1", CurrentTripID: new("t1")}},
-		"u1": SessionRevoked{UserID: "u1", SID: "s1"},
-		"s1": SessionRevoked{SID: "s1"},
-		"u2": UserAccessChanged{UserID: "u2"},
+		"u0": UserLoggedIn{UserID: "u0", SID: "s0"},
+
+		"access:u1": SessionRevoked{UserID: "u1", SID: "s1"},
+		"access:s1": SessionRevoked{SID: "s1"},
+		"access:u2": UserAccessChanged{UserID: "u2"},
+		"access:u3": SessionRefreshed{UserID: "u3", OldSID: "s1", NewSID: "s2"},
 	} {
 		require.Equal(t, want, e.EventKey())
 	}

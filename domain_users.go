@@ -2,7 +2,10 @@
 
 package realtime
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // DriverStatusChanged says that a driver's availability changed other than by
 // one of his sockets' own events: through the host's REST API, by a sweeper. He
@@ -61,7 +64,7 @@ type SessionRefreshed struct {
 }
 
 func (SessionRefreshed) EventName() string  { return "auth.session.refreshed" }
-func (e SessionRefreshed) EventKey() string { return e.UserID }
+func (e SessionRefreshed) EventKey() string { return AccessKey(e.UserID) }
 func (e SessionRefreshed) about() subject {
 	s := subject{at: e.At, userID: e.UserID, sid: e.OldSID}
 	if e.OldSID != e.NewSID {
@@ -93,7 +96,7 @@ type UserAccessChanged struct {
 }
 
 func (UserAccessChanged) EventName() string  { return "auth.user.access_changed" }
-func (e UserAccessChanged) EventKey() string { return e.UserID }
+func (e UserAccessChanged) EventKey() string { return AccessKey(e.UserID) }
 func (e UserAccessChanged) check() error     { return missing(e, "userId", e.UserID) }
 func (e UserAccessChanged) about() subject {
 	return subject{at: e.At, userID: e.UserID, access: revokesUser, change: e.Change, reason: e.Reason}
@@ -115,8 +118,5 @@ func (e SessionRevoked) about() subject {
 	return subject{at: e.At, userID: e.UserID, sid: e.SID, access: revokesSession, reason: e.Reason}
 }
 func (e SessionRevoked) EventKey() string {
-	if e.UserID != "" {
-		return e.UserID
-	}
-	return e.SID
+	return AccessKey(cmp.Or(e.UserID, e.SID))
 }

@@ -135,7 +135,7 @@ type OfferService interface {
 type Envelope struct {
 	ID   string    `json:"id"`   // unique, a UUID; reaches clients as eventId
 	Name string    `json:"name"` // such as "trip.requested"
-	Key  string    `json:"key"`  // events of one key are delivered in order; the trip's, driver's or user's id
+	Key  string    `json:"key"`  // events of one key are delivered in order; see DomainEvent.EventKey
 	At   time.Time `json:"at"`   // when it was published
 	Data []byte    `json:"data"` // JSON of the event's struct, such as TripRequested
 }
