@@ -211,8 +211,13 @@ func locationDeliveries(v LocationUpdate, eventID string, trips []string) []deli
 	p := LocationPayload{eventID, v}
 	out := send(EventDriverLocation, p, own(NamespaceDrivers, v.DriverID))
 	out = append(out, send(EventAdminDriverLocation, p, driverWatchers())...)
+	return append(out, tripPositions(v, eventID, trips)...)
+}
+
+// tripPositions are those of locationDeliveries that go to who follows a trip.
+func tripPositions(v LocationUpdate, eventID string, trips []string) (out []delivery) {
 	for _, trip := range trips {
-		out = append(out, send(EventTripDriverLocation, TripLocationPayload{p, trip},
+		out = append(out, send(EventTripDriverLocation, TripLocationPayload{LocationPayload{eventID, v}, trip},
 			in(NamespacePassengers, TripRoom(trip)), in(NamespaceAdmin, TripRoom(trip)))...)
 	}
 	return out

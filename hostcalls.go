@@ -38,6 +38,7 @@ const (
 // that nobody does.
 type hostCalls struct {
 	verify, trips, parties *hostcall.Kind
+	positions              *hostcall.Kind // TripLookup, for a position
 	sweep, sweepRow        *hostcall.Kind // a batch of the sweep; a row, where one asks for one row
 	presence               *hostcall.Kind // the bus, for presence
 	bus                    *hostcall.Kind // the bus, for Publish
@@ -61,6 +62,7 @@ func (h *hostCalls) init(rt *Server) {
 		Timeout: o.RepoTimeout, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
 	})
 	h.trips, h.parties = repo(many, many), repo(many, many)
+	h.positions = repo(o.RepoConcurrency, o.RepoConcurrency)
 	h.sweep, h.sweepRow = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
 	h.presence = repo(1, presenceTries)
 	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)

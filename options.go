@@ -116,9 +116,9 @@ type Options struct {
 	// at all. A row that refuses is not kept, so that a user who has been let in
 	// again is.
 	RepoCache time.Duration
-	// SweepInterval is about how often the users and sessions of all sockets are
-	// looked up again, for what a lost event would have told; 0: 60 s, negative:
-	// never.
+	// SweepInterval is about how often the users and sessions of all sockets, and
+	// their trips if there is a TripLookup, are looked up again, for what a lost event
+	// would have told; 0: 60 s, negative: never.
 	SweepInterval time.Duration
 	// PresenceGrace is how long a user may be without a socket before the bus hears
 	// PresenceDisconnected; 0: 15 s, negative: the bus hears of no presence. Without a

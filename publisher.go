@@ -16,17 +16,19 @@ import (
 
 // publisher handles the bus's events, one at a time for each key.
 type publisher struct {
-	rt      *Server
-	trips   *triptable.Table
-	seen    recentIDs
-	parties partyQueues
+	rt        *Server
+	trips     *triptable.Table
+	seen      recentIDs
+	parties   partyQueues
+	positions driverSearches
 }
 
 func newPublisher(rt *Server) *publisher {
 	p := &publisher{rt: rt, trips: triptable.New(time.Now)}
 	p.parties.init(p)
+	p.positions.init(p)
 	p.seen.size = rt.opts.Limits.RememberedEvents
-	rt.sync = map[string]func(Raw){tripSync: p.synced, presenceGone: rt.presence.contradict}
+	rt.sync = map[string]func(Raw){tripSync: p.synced, tripAsk: p.positions.answer, presenceGone: rt.presence.contradict}
 	return p
 }
 
@@ -76,7 +78,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 func (p *publisher) publish(r *received) {
 	if r.err == nil {
 		if l, ok := r.DomainEvent.(DriverLocationChanged); ok {
-			p.emitLocation(l.LocationUpdate, r.env.ID, p.trips.Of(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}), p.to)
+			p.emitLocation(l.LocationUpdate, r.env.ID, p.positions.tripsOf(l, r.env.ID), p.to)
 			p.delivered(r)
 			return
 		}
@@ -192,12 +194,16 @@ func (p *publisher) emit(r *received, parties TripParties) {
 // emitLocation emits a driver's position, of which only the newest matters to
 // each audience.
 func (p *publisher) emitLocation(u LocationUpdate, id string, trips []string, to func(namespace string, rooms ...Room) Broadcast) {
-	for _, d := range locationDeliveries(u, id, trips) {
+	p.emitPositions(u.DriverID, locationDeliveries(u, id, trips), to)
+}
+
+func (p *publisher) emitPositions(driverID string, ds []delivery, to func(namespace string, rooms ...Room) Broadcast) {
+	for _, d := range ds {
 		b := to(d.namespace, d.rooms...)
 		if b.nobody() {
 			continue // as nobody watches most drivers
 		}
-		p.deliver(d, b.Latest(d.event+" "+u.DriverID+" "+d.rooms[0].name))
+		p.deliver(d, b.Latest(d.event+" "+driverID+" "+d.rooms[0].name))
 	}
 }
 

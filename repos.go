@@ -74,8 +74,11 @@ type SessionRepo interface {
 // TripLookup is optional: it tells a socket that connects while a trip runs
 // which trip rooms to join. Its answer decides, but for what the bus has said
 // within the last five seconds, which it need not know yet, and for trips that the
-// bus has said are over. Without one the server knows the trips that it saw on the
-// bus since it started.
+// bus has said are over. Every sweep asks it again about the drivers and passengers
+// who are in a trip's room (about all who are connected if it implements
+// TripBatchLookup), and a DriverLocationChanged asks it, every 30 s at most, about a
+// driver of whom the node knows no trip. Without one the server knows the trips that
+// it saw on the bus since it started.
 //
 // ActiveTrips may block, within ctx, and is called concurrently. It returns the
 // ids of the trips that the user, driver or passenger, takes part in now: none

@@ -125,7 +125,8 @@ func (w *sweep) round(ctx context.Context) {
 	if len(users) == 0 {
 		return
 	}
-	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch
+	travellers := w.travellers()
+	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travellers)+sweepBatch-1)/sweepBatch
 	pace := w.rt.opts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
 	ofUsers := table[User]{one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
@@ -139,6 +140,7 @@ func (w *sweep) round(ctx context.Context) {
 	t := tally{}
 	look(ctx, w, pace, users, &t, ofUsers, judgeUser)
 	look(ctx, w, pace, sessions, &t, ofSessions, judgeSession)
+	w.checkTrips(ctx, pace, travellers, &t)
 	if t.failed > 0 && ctx.Err() == nil {
 		w.rt.log.Error("realtime: sweep could not look up everybody", "rows", t.failed, "error", t.err)
 	}

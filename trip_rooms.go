@@ -52,6 +52,7 @@ func (p *publisher) synced(args Raw) {
 		return
 	}
 	p.move(e.Trip, res.Moves)
+	p.positions.learnt(e)
 }
 
 // move puts this node's sockets into the trip's room and takes them out.
@@ -96,18 +97,26 @@ func rider(namespace, userID string) (who triptable.Person, ok bool) {
 // activeTrips asks Options.Trips.
 func (rt *Server) activeTrips(ctx context.Context, userID string) ([]string, error) {
 	found, err := rt.opts.Trips.ActiveTrips(ctx, userID)
+	if err == nil {
+		err = checkTripIDs(found)
+	}
 	if err != nil {
 		return nil, err
 	}
-	if len(found) > maxActiveTrips {
-		return nil, errManyTrips
+	return found, nil
+}
+
+// checkTripIDs reports what is wrong with the answer of a TripLookup.
+func checkTripIDs(ids []string) error {
+	if len(ids) > maxActiveTrips {
+		return errManyTrips
 	}
-	for _, id := range found {
+	for _, id := range ids {
 		if !validID(id) {
-			return nil, errBadID
+			return errBadID
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // joinTrips puts a connecting socket into the rooms of the trips that its user
@@ -140,10 +149,15 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 }
 
 // enterTrip puts a socket into a trip's room, unless its user is known to have left
-// the trip at since or later.
-func (rt *Server) enterTrip(s *Socket, id string, who triptable.Person, since time.Time) {
-	s.Join(TripRoom(id))
+// the trip at since or later, and reports whether it is in there.
+func (rt *Server) enterTrip(s *Socket, id string, who triptable.Person, since time.Time) bool {
 	if rt.publisher.trips.Left(id, who, since) {
-		s.Leave(TripRoom(id))
+		return false
 	}
+	s.Join(TripRoom(id))
+	if rt.publisher.trips.Left(id, who, since) { // meanwhile
+		s.Leave(TripRoom(id))
+		return false
+	}
+	return true
 }

@@ -394,7 +394,7 @@ func (t *Table) Forget(id, driver string, since time.Time) {
 		return
 	}
 	t.unlistLocked(id, r)
-	r.takeOff(since, t.now())
+	r.takeOff(since, r.changed) // to the bus that is no news
 	t.listLocked(id, r)
 }
 

@@ -300,6 +300,7 @@ func TestTable_ChangesOfLate(t *testing.T) {
 	require.ElementsMatch(t, []string{"t1", "t3"}, w.Of(driver("d1"), always), "too young, and another's")
 	w.Forget("t1", "d1", since)
 	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), always))
+	require.ElementsMatch(t, []string{"t2", "t3"}, w.Of(passenger("p1"), since), "what a lookup says of the driver is no news of the passenger")
 	require.True(t, w.assign("t1", "d1", "p1", w.at(-60)).Outdated)
 	require.False(t, w.assign("t1", "d1", "p1", w.now).Outdated)
 

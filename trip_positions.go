@@ -1,0 +1,152 @@
+// Positions of drivers that come over the bus to a node that knows of no trip of
+// theirs: it asks Options.Trips, or the other nodes, once in a while.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/ratelimit"
+	"github.com/rodando/realtime/internal/triptable"
+)
+
+const (
+	// tripAsk is how a node asks the others for the trips of a driver.
+	tripAsk = "realtime:trip:ask"
+	// searchMemory is how long the answer about a driver counts.
+	searchMemory = 30 * time.Second
+	// searchesFrom is at how many drivers old answers are dropped.
+	searchesFrom = 1024
+)
+
+// peerAsks is for how many drivers other nodes are asked.
+var peerAsks = ratelimit.Rate{PerSecond: 100, Burst: 200}
+
+// driverSearches are the drivers of whom the node knows no trip.
+type driverSearches struct {
+	p     *publisher
+	start time.Time
+	quota ratelimit.Quota
+
+	mu      sync.Mutex // guards everything below, and every driverSearch
+	asks    ratelimit.Bucket
+	drivers map[string]*driverSearch
+	sweepAt int
+}
+
+// driverSearch is a question about one driver, or its answer.
+type driverSearch struct {
+	began  time.Time
+	trips  []string
+	latest *DriverLocationChanged // waits for the answer; nil when nothing does
+	id     string                 // the event's
+}
+
+func (d *driverSearches) init(p *publisher) {
+	d.p = p
+	d.start, d.quota = time.Now(), peerAsks.Quota()
+	d.drivers, d.sweepAt = map[string]*driverSearch{}, searchesFrom
+}
+
+// tripsOf returns the trips of a driver, as far as known, and finds out about the
+// others: the position is sent to them when that is done, unless a newer one is.
+func (d *driverSearches) tripsOf(l DriverLocationChanged, eventID string) []string {
+	who := triptable.Person{Driver: true, ID: l.DriverID}
+	if trips := d.p.trips.Of(who, time.Time{}); len(trips) > 0 {
+		return trips
+	}
+	rt := d.p.rt
+	if rt.opts.Trips == nil && (!rt.clustered || rt.opts.BusFanOut) {
+		return nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.drivers[l.DriverID]
+	if s != nil && time.Since(s.began) < searchMemory {
+		if s.latest != nil {
+			*s.latest, s.id = l, eventID
+			return nil
+		}
+		return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.Left(id, who, time.Time{}) })
+	}
+	if rt.opts.Trips == nil && !d.asks.Allow(d.quota, time.Since(d.start)) {
+		return nil
+	}
+	d.sweepLocked()
+	latest := l // so that l stays where it is
+	s = &driverSearch{began: time.Now(), latest: &latest, id: eventID}
+	d.drivers[l.DriverID] = s
+	go d.search(l.DriverID, s)
+	return nil
+}
+
+func (d *driverSearches) sweepLocked() {
+	if len(d.drivers) < d.sweepAt {
+		return
+	}
+	for id, s := range d.drivers {
+		if time.Since(s.began) >= searchMemory {
+			delete(d.drivers, id)
+		}
+	}
+	d.sweepAt = max(searchesFrom, 2*len(d.drivers))
+}
+
+func (d *driverSearches) search(driverID string, s *driverSearch) {
+	rt := d.p.rt
+	if rt.opts.Trips == nil {
+		if err := rt.Admin().ServerEmit(context.Background(), tripAsk, driverID); err != nil {
+			rt.log.Error("realtime: adapter failed", "op", OpServerEmit, "error", err)
+		}
+		return // the answers are what nodes tell each other of trips
+	}
+	trips, err := hostcall.Do(rt.ctx, rt.host.positions, nil, func(ctx context.Context) ([]string, error) {
+		return rt.activeTrips(ctx, driverID)
+	})
+	if err != nil && rt.ctx.Err() == nil {
+		rt.log.Error("realtime: trips of a driver not found; the position is not sent to them", "driver", driverID, "error", err)
+	}
+	d.found(s, trips)
+}
+
+// found sends the position that waits to the trips.
+func (d *driverSearches) found(s *driverSearch, trips []string) {
+	d.mu.Lock()
+	l, id := s.latest, s.id
+	s.trips, s.latest = trips, nil // nobody writes to *l from now on
+	d.mu.Unlock()
+	if l != nil && len(trips) > 0 {
+		d.p.emitPositions(l.DriverID, tripPositions(l.LocationUpdate, id, trips), d.p.to)
+	}
+}
+
+// learnt is called with what another node knows of a trip, which may be an answer.
+func (d *driverSearches) learnt(e triptable.Event) {
+	if e.Kind != triptable.Assigns {
+		return
+	}
+	d.mu.Lock()
+	s := d.drivers[e.Driver]
+	d.mu.Unlock()
+	if s != nil {
+		d.found(s, []string{e.Trip})
+	}
+}
+
+// answer tells the other nodes of the trips of a driver.
+func (d *driverSearches) answer(args Raw) {
+	var driverID string
+	if len(args.Args) != 1 || json.Unmarshal(args.Args[0], &driverID) != nil {
+		return
+	}
+	for _, id := range d.p.trips.Of(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
+		if state, ok := d.p.trips.State(id); ok {
+			go d.p.share(state) // the adapter is delivering
+		}
+	}
+}
