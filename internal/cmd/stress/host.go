@@ -218,6 +218,22 @@ func (t trips) ActiveTrips(ctx context.Context, user string) ([]string, error) {
 	return t.Trips.ActiveTrips(ctx, user)
 }
 
+// manyTrips is a TripLookup that the sweep asks for many users at once.
+type manyTrips struct{ trips }
+
+// ActiveTripsOf implements realtime.TripBatchLookup.
+func (t manyTrips) ActiveTripsOf(ctx context.Context, users []string) (map[string][]string, error) {
+	all := map[string][]string{}
+	for _, user := range users {
+		ids, err := t.Trips.ActiveTrips(ctx, user)
+		if err != nil || t.host.w.config.plant == "no rows" {
+			return nil, err
+		}
+		all[user] = ids
+	}
+	return all, nil
+}
+
 // parties is the PartyLookup. It knows nobody: events name the people.
 type parties struct{ host *host }
 

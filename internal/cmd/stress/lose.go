@@ -24,7 +24,7 @@ func (w *world) lost(ctx context.Context, s *scene, turn int) {
 	case !w.looksUp || w.bus.fanOut: // nothing is sent, or nothing can put it right
 	case turn%3 == 1:
 		w.lostEnd(ctx, s)
-	default:
+	case w.looksUpMany: // else only those are looked up who are in a room
 		w.lostBeginning(ctx, s)
 	}
 }

@@ -73,9 +73,12 @@ const (
 	banWithin = time.Second
 	// ackWithin is how long an event takes at most whose handler does not wait.
 	ackWithin = 2 * time.Second
+	// settleWithin is how long the bus is believed and the host's database is not.
+	settleWithin = 5 * time.Second
 	// repairWithin is how long the audience of a trip may be wrong after a lost
-	// message: the longest time between two sweeps, and that which one takes.
-	repairWithin = 2*sweepInterval + 500*time.Millisecond
+	// message: as long as that, the longest time between two sweeps, and that which
+	// one takes.
+	repairWithin = settleWithin + 2*sweepInterval + 500*time.Millisecond
 	// calmLag is a lag at which those who make trouble hold back: they are to find
 	// faults of the server, not of the machine.
 	calmLag = 60 * time.Millisecond

@@ -90,6 +90,8 @@ type world struct {
 	guests  atomic.Int64   // numbers what needs a number of its own
 	looksUp bool           // there is a TripLookup
 
+	looksUpMany bool // which is asked for many users at once
+
 	tokens   realtimetest.Tokens
 	users    realtimetest.Users
 	sessions realtimetest.Sessions
@@ -119,9 +121,11 @@ func (w *world) rng(stream, number int) *rand.Rand {
 }
 
 // newWorld starts the nodes. An even seed has a bus that every node hears, an odd
-// one a bus that hands each event to one. Half of the seeds have a TripLookup.
+// one a bus that hands each event to one. Half of the seeds have a TripLookup, which
+// half of these ask for many users at once.
 func newWorld(cfg config) (*world, error) {
 	w := &world{config: cfg, seed: cfg.seed, oracle: newOracle(), count: newCounts(), looksUp: cfg.seed%4 == 1 || cfg.seed%4 == 2}
+	w.looksUpMany = w.looksUp && cfg.seed%8 < 4
 	w.host = newHost(w)
 	lag, err := newLag()
 	if err != nil {
@@ -161,8 +165,11 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 		},
 		Rates: realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
 	}
-	if w.looksUp {
-		o.Trips = trips{&w.trips, h}
+	switch rows := (trips{&w.trips, h}); {
+	case w.looksUpMany:
+		o.Trips = manyTrips{rows}
+	case w.looksUp:
+		o.Trips = rows
 	}
 	if w.config.plant == "nobody gets in" {
 		o.Limits.Unauthenticated = 1
