@@ -145,6 +145,11 @@ var pingMessage = control(string(packetPing))
 func (s *Session) Send(ms ...*Message) bool {
 	ms = s.typed(ms)
 	s.mu.Lock()
+	return s.sendLocked(ms)
+}
+
+// sendLocked is Send for messages that are typed, and unlocks s.mu.
+func (s *Session) sendLocked(ms []*Message) bool {
 	if s.state != stateOpen {
 		s.mu.Unlock()
 		return false

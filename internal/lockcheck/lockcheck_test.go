@@ -24,7 +24,7 @@ var rules = Rules{
 	Wheel: module + "/internal/wheel.Timer",
 	Outward: []string{
 		"net.*", "net/http.*", "syscall.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait",
-		session + "Send", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
+		session + "Send", session + "SendThrough", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
 	},
 	Harmless: []string{"error", "context.Context", "context.CancelFunc", "func() time.Time", "slices.*", "maps.*", "sort.*", "strings.*"},
 	// It makes the messages of a session one at a time, and only who reads takes it.
@@ -39,9 +39,6 @@ var rules = Rules{
 		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":     "a Call's, and describes types",
 		"realtime.Server.clusterRequest.func: realtime.mu: func answer":         "collects the answers; the lock is this request's own",
 		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":         "joins strings",
-		"socketio.Socket.deliver: socketio.Socket.mu: engineio.Session.Send":    "queues and calls nobody, which this test sees too",
-		"socketio.Socket.leave: socketio.Socket.mu: engineio.Session.Send":      "likewise",
-		"socketio.Socket.openLocked: socketio.Socket.mu: engineio.Session.Send": "likewise",
 	},
 }
 

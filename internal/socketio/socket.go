@@ -47,11 +47,11 @@ type Socket struct {
 	order uint64  // of admission to the namespace
 	next  *Socket // on the connection's ready list, whose it is
 	state atomic.Int32
+	gate  engineio.Gate
 
 	mu          sync.Mutex
 	rooms       []*member
-	held        []*engineio.Message // what is to be sent once it is open
-	first, last *Event              // the queue
+	first, last *Event // the queue
 	acks        map[int64]func(Reply)
 	running     bool
 	abandoned   bool // who runs the queue is lost in a hook
@@ -125,19 +125,12 @@ func (s *Socket) Admit(rooms ...string) bool {
 // Open tells the client that it is connected, followed by ms and by what was
 // held back. It reports false when the client is gone; true means that the
 // Disconnect hook will be called.
-func (s *Socket) Open(ms ...*engineio.Message) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.openLocked(ms)
-}
+func (s *Socket) Open(ms ...*engineio.Message) bool { return s.open(false, ms) }
 
 // OpenThen is Open, with a function that runs behind it and before any of the
 // socket's events.
 func (s *Socket) OpenThen(first func(), ms ...*engineio.Message) bool {
-	s.mu.Lock()
-	ok := s.openLocked(ms)
-	s.running = s.running || ok
-	s.mu.Unlock()
+	ok := s.open(true, ms)
 	if ok {
 		defer func() { go s.runAs(false) }()
 		first()
@@ -145,18 +138,20 @@ func (s *Socket) OpenThen(first func(), ms ...*engineio.Message) bool {
 	return ok
 }
 
-func (s *Socket) openLocked(ms []*engineio.Message) bool {
+// open opens an admitted socket; running says that the caller runs its queue.
+func (s *Socket) open(running bool, ms []*engineio.Message) bool {
+	s.mu.Lock()
 	if s.state.Load() != socketAdmitted {
+		s.mu.Unlock()
 		return false
 	}
 	s.state.Store(socketOpen)
 	s.conn.entered.Store(true)
+	s.running = running
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
-	all := make([]*engineio.Message, 0, 1+len(ms)+len(s.held))
-	all = append(append(append(all, s.conn.connected(s)), ms...), s.held...)
-	s.held = nil
+	s.mu.Unlock()
 	// If the client is gone, its Conn.Closed is about to end the socket.
-	s.conn.session.Send(all...)
+	s.conn.session.OpenGate(&s.gate, append([]*engineio.Message{s.conn.connected(s)}, ms...)...)
 	return true
 }
 
@@ -168,23 +163,19 @@ func (s *Socket) Refuse(payload []byte, disconnect bool) bool {
 	if disconnect {
 		ms = append(ms, disconnected(s.ns.name))
 	}
-	_, ok := s.leave("", true, ms)
-	return ok
+	return s.leave("", true, ms)
 }
 
 // Drop ends a pending or admitted socket without a word and reports whether it
 // was one.
 func (s *Socket) Drop() bool {
-	_, ok := s.leave("", true, nil)
-	return ok
+	return s.leave("", true, nil)
 }
 
 // Disconnect takes the socket out of the namespace and tells the client. The
 // connection is closed too when no other socket is left on it.
 func (s *Socket) Disconnect() {
-	if others, ok := s.leave(ReasonServer, false, []*engineio.Message{disconnected(s.ns.name)}); ok && others == 0 {
-		s.conn.session.Close(engineio.ReasonForcedClose)
-	}
+	s.leave(ReasonServer, false, []*engineio.Message{disconnected(s.ns.name)})
 }
 
 // end ends the socket, whatever its state, when the client wants it or is gone.
@@ -192,19 +183,18 @@ func (s *Socket) end(reason string) { s.leave(reason, false, nil) }
 
 // leave ends the socket, unless it is closed already or, with refused, open: out
 // of its rooms, farewell sent, acks failed, the Disconnect hook called behind
-// what was queued. It returns how many sockets are left on the connection.
-func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message) (others int, ok bool) {
+// what was queued. With ReasonServer the connection ends too when no other socket is
+// left on it.
+func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message) bool {
 	s.mu.Lock()
 	was := s.state.Load()
 	if was == socketClosed || refused && was == socketOpen {
 		s.mu.Unlock()
-		return 0, false
+		return false
 	}
 	// First of all, so that what comes next from the client is judged by it.
-	others = s.conn.forget(s, was == socketOpen)
+	others := s.conn.forget(s, was == socketOpen)
 	s.state.Store(socketClosed)
-	s.conn.session.Send(farewell...)
-	s.held = nil
 	s.ns.remove(s)
 	emptied := s.partLocked(s.rooms)
 	s.rooms = nil
@@ -223,6 +213,11 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 	}
 	s.mu.Unlock()
 
+	var end engineio.Reason
+	if reason == ReasonServer && others == 0 {
+		end = engineio.ReasonForcedClose
+	}
+	s.conn.session.CloseGate(&s.gate, was == socketOpen, end, farewell...)
 	if unsettled {
 		s.conn.settle()
 	}
@@ -233,7 +228,7 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 	if run {
 		go s.run()
 	}
-	return others, true
+	return true
 }
 
 // Join puts the socket into rooms. It reports false when the socket is gone.
@@ -319,14 +314,9 @@ func (s *Socket) roomLocked(name string) int {
 func (s *Socket) Send(ms ...*engineio.Message) bool { return s.deliver(ms) }
 
 func (s *Socket) deliver(ms []*engineio.Message) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	switch s.state.Load() {
-	case socketAdmitted:
-		s.held = append(s.held, ms...)
-		return true
-	case socketOpen:
-		return s.conn.session.Send(ms...)
+	case socketAdmitted, socketOpen:
+		return s.conn.session.SendThrough(&s.gate, ms...)
 	}
 	return false
 }
