@@ -59,6 +59,10 @@ func (e *eventLoop) adopt(tcp *net.TCPConn, c *wsConn) *pollLink {
 	if err != nil || fd < 0 {
 		return nil
 	}
+	if unblock(fd) != nil {
+		_ = syscall.Close(fd)
+		return nil
+	}
 	_ = tcp.Close() // its descriptor; the connection lives on in ours
 	l := &pollLink{c: c, e: e, fd: fd}
 	l.refs.Store(1)
@@ -72,6 +76,18 @@ func (e *eventLoop) adopt(tcp *net.TCPConn, c *wsConn) *pollLink {
 	}
 	e.slots[l.slot] = l
 	return l
+}
+
+// unblock undoes what the host may have set, so that neither a call nor closing waits
+// for the client. The flag is the connection's, and net.TCPConn.File with os.File.Fd,
+// the usual way to set an option, clears it.
+func unblock(fd int) error {
+	if err := syscall.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	// Fails on a connection that has ended, which is no obstacle.
+	_ = syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{})
+	return nil
 }
 
 // begin starts the loop with the first connection.

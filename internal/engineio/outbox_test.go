@@ -188,7 +188,7 @@ func TestSlowConsumerByMessages(t *testing.T) {
 // outbox is not full; one that takes little by little is not.
 func TestWriteTimeout(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		const limit = 700 * time.Millisecond
+		const limit = 2 * time.Second
 		s := start(t, c, smallBuffers, func(set *setup) { set.engine.WriteTimeout = limit })
 		stuck, _ := s.stall()
 		slow, sent := s.stall()

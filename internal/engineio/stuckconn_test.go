@@ -149,3 +149,33 @@ func TestShutdown_CallbackThatBlocks(t *testing.T) {
 	release()
 	require.NoError(t, s.Shutdown(t.Context()))
 }
+
+// lingerListener makes connections whose closing waits for the client.
+type lingerListener struct{ net.Listener }
+
+func (l lingerListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		err = c.(*net.TCPConn).SetLinger(10)
+	}
+	return c, err
+}
+
+// Closing waits for no client, whatever the host has set.
+func TestSession_CloseOfALingeringConnection(t *testing.T) {
+	t.Parallel()
+	for _, below := range []carrier{tcp, secure} {
+		t.Run(below.name, func(t *testing.T) {
+			t.Parallel()
+			c := carrier{below.name, func(l net.Listener) net.Listener { return below.wrap(lingerListener{l}) }}
+			s := start(t, c, smallBuffers)
+			ws, _ := s.stall()
+			began := time.Now()
+			ws.h.PingNow()
+			ws.h.PingNow() // the first was not answered
+			require.Equal(t, engineio.ReasonPingTimeout, ws.h.ended(t))
+			require.NoError(t, s.Shutdown(t.Context()))
+			require.Less(t, time.Since(began), 5*time.Second)
+		})
+	}
+}

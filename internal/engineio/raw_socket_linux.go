@@ -1,0 +1,31 @@
+// Reading from and writing to a socket that may have become a blocking one.
+
+//go:build !386
+
+package engineio
+
+import (
+	"syscall"
+	"unsafe"
+)
+
+// rawRead reads what there is.
+func rawRead(fd int, b []byte) (int, error) {
+	return rawSocket(syscall.SYS_RECVFROM, fd, b, syscall.MSG_DONTWAIT)
+}
+
+// rawWrite writes what there is room for.
+func rawWrite(fd int, b []byte) (int, error) {
+	return rawSocket(syscall.SYS_SENDTO, fd, b, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+}
+
+func rawSocket(call uintptr, fd int, b []byte, flags uintptr) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	n, _, errno := syscall.RawSyscall6(call, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
+}
