@@ -178,6 +178,7 @@ func (rt *Server) startEngine() {
 		WriteTimeout:      o.WriteTimeout,
 		MaxPayload:        o.Limits.MaxPayload,
 		MaxPackets:        o.Limits.PacketsPerBody,
+		MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // room for a few of the largest
 		MaxOutboxBytes:    o.Limits.OutboxBytes,
 		MaxOutboxMessages: o.Limits.OutboxMessages,
 		NoPolling:         o.NoPolling,

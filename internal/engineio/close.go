@@ -109,6 +109,7 @@ func (s *Session) abortSoonLocked(reason Reason) {
 // remains is what is left to do for a session whose state is closed.
 type remains struct {
 	conns   [2]*wsConn // to be cut; some may be nil
+	post    *post      // to be canceled, or nil
 	wasOpen bool       // the handler has not heard yet
 }
 
@@ -123,6 +124,7 @@ func (s *Session) abortLocked() (r remains, ok bool) {
 	s.unblockLocked()
 	s.out.clear()
 	r.conns = [2]*wsConn{s.takeProbeLocked(), s.ws}
+	r.post = s.post
 	s.wakePollLocked()
 	return r, true
 }
@@ -133,8 +135,13 @@ func (s *Session) finish(r remains, reason Reason) {
 	for _, c := range r.conns {
 		if c != nil {
 			c.link.close()
+			c.forget()
 		}
 	}
+	if r.post != nil {
+		go r.post.cancel()
+	}
+	s.srv.incoming.drop(s)
 	if r.wasOpen {
 		s.handler.Closed(reason)
 	}

@@ -21,7 +21,7 @@ func (s *Session) Polled() bool {
 func (s *Session) Posting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.posting
+	return s.post != nil
 }
 
 // Queued returns how much is unsent.
@@ -49,6 +49,13 @@ func (s *Session) PingNow() {
 
 // Has reports whether a session has begun and not ended.
 func (s *Server) Has(id string) bool { return s.session(id) != nil }
+
+// Incoming returns what is held of messages that have not arrived whole.
+func (s *Server) Incoming() int {
+	s.incoming.mu.Lock()
+	defer s.incoming.mu.Unlock()
+	return s.incoming.held
+}
 
 // ignore is a handler for which nothing matters.
 type ignore struct{}

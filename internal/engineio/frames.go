@@ -38,6 +38,9 @@ func (c *wsConn) feed(r *reader, b []byte) (more, work bool) {
 	if more = c.parse(r, b); !more {
 		c.pend = nil
 	}
+	if c.pend != nil || c.held > 0 {
+		more = c.count() && more
+	}
 	work, c.s.work = c.s.work, false
 	return more, work
 }

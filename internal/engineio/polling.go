@@ -189,34 +189,31 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 		errRequest.refuse(w)
 		return
 	}
-	if s.posting {
+	if s.post != nil {
 		s.mu.Unlock()
 		s.abort(ReasonTransportError)
 		errRequest.refuse(w)
 		return
 	}
-	s.posting = true
+	p := &post{s: s}
+	s.post = p
 	s.mu.Unlock()
 
-	body, err := s.readBody(w, r)
+	body, err := p.body(w, r)
 	if err != nil {
+		p.release()
 		s.abort(ReasonTransportError)
-		status := http.StatusBadRequest
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			status = http.StatusRequestEntityTooLarge
-			s.srv.limited("Payload")
-		}
-		errRequest.write(w, status)
+		s.refusePost(w, err)
 		return
 	}
 	if s.receivePayload(body, r.Header.Get("Content-Type") == "application/octet-stream") {
 		go s.handler.Serve()
 	}
+	p.release()
 	s.waitResumed()
 
 	s.mu.Lock()
-	s.posting = false
+	s.post = nil
 	refused := s.state == stateClosed && !s.left
 	s.mu.Unlock()
 	s.limitWrite(w)
@@ -230,18 +227,19 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, "ok") // the client is gone if this fails; its polls will tell
 }
 
-// readBody reads a POST's body: no more than the payload limit, and not longer
-// than a silent client would be kept.
-func (s *Session) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	limit := int64(s.srv.cfg.MaxPayload)
-	if r.ContentLength > limit {
-		return nil, &http.MaxBytesError{Limit: limit}
+// refusePost answers a POST whose body was not read to its end.
+func (s *Session) refusePost(w http.ResponseWriter, err error) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		s.srv.limited("Payload")
+		errRequest.write(w, http.StatusRequestEntityTooLarge)
+	case errors.Is(err, errIncoming):
+		busy := Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.srv.cfg.RetryAfter}
+		busy.refuse(w)
+	default:
+		errRequest.refuse(w)
 	}
-	// Unsupported where there is no connection, as in tests of a host.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.srv.cfg.PingInterval + s.srv.cfg.PingTimeout))
-	var b bytes.Buffer
-	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
-	return b.Bytes(), err
 }
 
 // receivePayload hands on the packets of a polling body, up to one that ends

@@ -10,6 +10,7 @@
 package engineio
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -26,7 +27,8 @@ import (
 	"github.com/rodando/realtime/internal/wheel"
 )
 
-// Config sets a Server up. All fields but Logger and Limited are required.
+// Config sets a Server up. All fields but MaxIncomingBytes, Logger and
+// Limited are required.
 type Config struct {
 	PingInterval   time.Duration // between a pong and the next ping
 	PingTimeout    time.Duration // for the pong to a ping
@@ -36,6 +38,7 @@ type Config struct {
 
 	MaxPayload        int // bytes of a websocket message or a polling body
 	MaxPackets        int // packets in a polling body
+	MaxIncomingBytes  int // of messages and bodies that have not arrived whole, of all sessions; 0: 64 MiB
 	MaxOutboxBytes    int // unsent bytes of a session before it counts as a slow consumer
 	MaxOutboxMessages int // likewise, messages
 
@@ -56,7 +59,8 @@ type Config struct {
 	// says why there is none. It must not keep r, and nobody may use s before the
 	// first Message. The handler's Closed is called whatever comes of the session.
 	Accept func(s *Session, r *http.Request) (Handler, *Busy)
-	// Limited is told which limit, "Payload" or "Packets", a client has run into.
+	// Limited is told which limit, "Payload" or "Packets", a client has run into, and
+	// "IncomingBytes" for each session that was ended because of that one.
 	// A session that ends with ReasonSlowConsumer has run into that of its outbox.
 	Limited func(which string)
 	// Logger is told of a panic in a handler's Message; nil: slog.Default().
@@ -115,6 +119,8 @@ type Server struct {
 	open [2][]byte // tail of the open packet, without and with an upgrade
 	loop eventLoop
 
+	incoming incoming
+
 	mu       sync.Mutex
 	sessions map[string]*Session
 	closed   bool
@@ -128,6 +134,7 @@ type Server struct {
 // there are sessions.
 func NewServer(cfg Config) *Server {
 	s := &Server{cfg: cfg, sessions: map[string]*Session{}, empty: make(chan struct{}), finished: make(chan struct{})}
+	s.incoming.limit = cmp.Or(cfg.MaxIncomingBytes, defaultIncoming)
 	for i, upgrades := range [][]string{{}, {"websocket"}} {
 		b, _ := json.Marshal(struct { // cannot fail: strings and numbers
 			Upgrades     []string `json:"upgrades"`

@@ -39,7 +39,6 @@ type Session struct {
 	pinged   bool // a ping is unanswered
 	paused   bool // the handler wants no more messages for now
 	unread   bool // it has been paused since the timer was armed
-	posting  bool // a POST is under way
 	left     bool // the client itself said that it closes
 	pollSeen time.Time
 	resume   chan struct{} // closed by Resume; made when somebody waits for it
@@ -47,6 +46,7 @@ type Session struct {
 	probe    *wsConn       // a websocket that is about to take over
 	poll     chan struct{} // wakes the open poll; nil when none is open
 	polled   chan struct{} // closed when a poll arrives; nil unless a close waits for it
+	post     *post         // a POST under way
 	timer    wheel.Timer   // heartbeat; once closing, the close timeout
 }
 
@@ -317,6 +317,12 @@ func (s *Session) isOpen() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state == stateOpen
+}
+
+func (s *Session) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateClosed
 }
 
 func (s *Session) pong() {

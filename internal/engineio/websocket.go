@@ -55,17 +55,17 @@ type link interface {
 // wsConn is one websocket.
 //
 // Reading belongs to the link's reader, one goroutine at a time; writing to
-// whoever set writing. The session's mutex guards the fields below pend.
+// whoever set writing. The session's mutex guards the fields below held.
 type wsConn struct {
 	s    *Session
 	link link
 
-	// The reader's own.
+	// Guarded by the session's recv.
 	pend *partial
+	held int // what pend counts for
 
-	probed bool // the client's probe was answered
-	expiry *wheel.Timer
-
+	expiry  *wheel.Timer
+	probed  bool // the client's probe was answered
 	writing bool
 	blocked bool   // the last write would have blocked
 	ended   bool   // the close frame is sent

@@ -1,0 +1,129 @@
+package engineio_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+// beginPost sends the beginning of a POST's body.
+func (p *poller) beginPost(announced, sent int) net.Conn {
+	p.s.t.Helper()
+	conn, err := p.s.dial()
+	require.NoError(p.s.t, err)
+	p.s.t.Cleanup(func() { _ = conn.Close() })
+	_, err = fmt.Fprintf(conn, "POST /?%s HTTP/1.1\r\nHost: engine.test\r\nContent-Length: %d\r\n\r\n4%s", p.query(), announced, large(sent-1))
+	require.NoError(p.s.t, err)
+	return conn
+}
+
+// A POST whose body never ends is over when its session is, and what was read of it
+// is given back.
+func TestPost_BodyEndsWithItsSession(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c)
+		for name, end := range map[string]func(p *poller){
+			"ping timeout": func(p *poller) { p.h.PingNow(); p.h.PingNow() },
+			"second POST":  func(p *poller) { p.post("4x") },
+			"close": func(p *poller) {
+				p.h.Close(engineio.ReasonForcedClose)
+				p.expect("1")
+			},
+		} {
+			p := s.polling()
+			conn := p.beginPost(900_000, 100_000)
+			eventually(t, "the body was not read", func() bool { return s.Incoming() >= 100_000 })
+			end(p)
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err, name)
+			require.Equal(t, http.StatusBadRequest, resp.StatusCode, name)
+			_, err = io.Copy(io.Discard, conn)
+			require.NoError(t, err, name)
+			require.Zero(t, s.Incoming(), name)
+		}
+	})
+}
+
+// Bodies and messages whose ends do not come share a bound. Those that have been on
+// their way for the longest make room for the others.
+func TestIncoming_IsBounded(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		const limit = 4_000_000
+		var limited atomic.Int64
+		s := start(t, c, func(set *setup) {
+			set.engine.MaxIncomingBytes = limit
+			set.engine.Limited = func(which string) {
+				if which == "IncomingBytes" {
+					limited.Add(1)
+				}
+			}
+		})
+		const n = 20
+		hs := make([]*handler, 0, 2*n)
+		for range n {
+			p, ws := s.polling(), s.websocket()
+			hs = append(hs, p.h, ws.h)
+			p.beginPost(900_000, 500_000)
+			ws.write(frameBytes(0x80|opBinary, large(900_000))[:500_000])
+			require.LessOrEqual(t, s.Incoming(), limit)
+		}
+		eventually(t, "not all was read", func() bool { return limited.Load() > n })
+		eventually(t, "those that were ended are still known", func() bool { return s.Len()+int(limited.Load()) == 2*n })
+		require.LessOrEqual(t, s.Incoming(), limit)
+		require.Greater(t, s.Len(), 2)
+		require.Equal(t, engineio.ReasonTransportError, hs[0].ended(t))
+		require.Equal(t, engineio.ReasonTransportError, hs[1].ended(t))
+		require.Empty(t, hs[2*n-1].closed)
+		require.Empty(t, hs[2*n-2].closed)
+
+		// Others send what they like.
+		p, ws := s.polling(), s.websocket()
+		p.postOK("4" + large(900_000))
+		p.expect("4" + large(900_000))
+		ws.send("4" + large(900_000))
+		ws.expect("4" + large(900_000))
+	})
+}
+
+// What has arrived whole, was given up, or is small is not counted.
+func TestIncoming_IsGivenBack(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c)
+		ws := s.websocket()
+		frame := frameBytes(0x80|opText, "4"+large(900_000))
+		ws.write(frame[:3000])
+		time.Sleep(5 * time.Millisecond)
+		require.Zero(t, s.Incoming())
+		ws.write(frame[3000:500_000])
+		eventually(t, "not counted", func() bool { return s.Incoming() >= 500_000 })
+		ws.write(frame[500_000:])
+		ws.expect("4" + large(900_000))
+		eventually(t, "still counted", func() bool { return s.Incoming() == 0 })
+
+		ws.write(fragments(opText, "4"+large(900_000), 10, nil)[:500_000])
+		eventually(t, "fragments are not counted", func() bool { return s.Incoming() >= 450_000 })
+		ws.h.PingNow()
+		ws.h.PingNow()
+		require.Equal(t, engineio.ReasonPingTimeout, ws.h.ended(t))
+		eventually(t, "counted for a session that has ended", func() bool { return s.Incoming() == 0 })
+
+		// A websocket that is about to take over has nothing large to say.
+		p := s.polling()
+		probe := p.probe()
+		_, _ = probe.conn.Write(frame[:500_000]) // fails once the connection is cut
+		eventually(t, "the probe is not given up", func() bool { return !p.h.Probing() })
+		require.Zero(t, s.Incoming())
+		p.postOK("4a")
+		p.expect("4a")
+	})
+}
