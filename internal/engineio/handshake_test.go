@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -79,7 +80,7 @@ func TestSessionIDs(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	s := start(t, tcp)
+	s := start(t, tcp, func(set *setup) { set.engine.PingInterval = time.Hour })
 	sid := s.polling().sid
 	const open = "EIO=4&transport="
 	cases := []struct {

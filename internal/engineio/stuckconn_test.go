@@ -98,7 +98,6 @@ func TestConnLink_MethodsThatBlock(t *testing.T) {
 				stuck[i].method.Store(method)
 			}
 			other := s.websocket()
-			began := time.Now()
 			silent.h.PingNow()
 			silent.h.PingNow() // the first was not answered
 			closed.h.Close(engineio.ReasonForcedClose)
@@ -108,7 +107,6 @@ func TestConnLink_MethodsThatBlock(t *testing.T) {
 				other.expect("2")
 				other.send("3")
 			}
-			require.Less(t, time.Since(began), patience/2)
 			require.Equal(t, engineio.ReasonPingTimeout, silent.h.ended(t))
 			require.Equal(t, engineio.ReasonForcedClose, closed.h.ended(t))
 			require.Equal(t, engineio.ReasonPingTimeout, probing.h.ended(t))
@@ -116,9 +114,9 @@ func TestConnLink_MethodsThatBlock(t *testing.T) {
 
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
-			began = time.Now()
+			began := time.Now()
 			require.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
-			require.Less(t, time.Since(began), time.Second)
+			require.Less(t, time.Since(began), patience)
 			for _, c := range stuck {
 				c.let()
 			}
