@@ -51,6 +51,10 @@ func (w *world) deliverAgain(ctx context.Context, s *scene, turn int) {
 
 // outOfOrder lets events of a trip change places.
 func (w *world) outOfOrder(ctx context.Context, s *scene, turn int) {
+	if turn%6 == 5 && w.looksUp {
+		w.lateEnd(ctx, s)
+		return
+	}
 	switch turn % 3 {
 	case 0:
 		w.lateExpiry(ctx, s, turn)
@@ -97,6 +101,22 @@ func (w *world) lateAssignment(ctx context.Context, s *scene) {
 	s.publish(late)
 	s.publish(realtime.TripStarted{TripID: s.trip, PassengerID: s.passenger, DriverID: s.driver, At: s.began.Add(time.Millisecond)})
 	s.ended(ctx, "an assignment that came behind the end")
+}
+
+// lateEnd is a trip that is over in the host's database long before the bus delivers
+// its end, as when a queue is long. Those who were on it hear of that all the same.
+func (w *world) lateEnd(ctx context.Context, s *scene) {
+	if !s.begin(ctx) || !sleep(ctx, settleWithin) {
+		return
+	}
+	s.assigned(false)
+	if !sleep(ctx, 2*sweepInterval) {
+		return
+	}
+	s.complete()
+	s.heard(ctx, "the passenger", s.p, "trip:completed")
+	s.heard(ctx, "the driver", s.d, "trip:completed")
+	s.ended(ctx, "an end that came late")
 }
 
 // handedOver is a trip whose events go to one node and then to the other, as when a
