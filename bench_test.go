@@ -186,3 +186,38 @@ func BenchmarkPingToAck(b *testing.B) {
 	}
 	_ = w.rwc.Close() // the server sees it
 }
+
+// benchPublish publishes an event of a trip in process, a hundred under way at most.
+// connected says that its driver is there to receive it.
+func benchPublish(b *testing.B, connected bool) {
+	var done atomic.Int64
+	srv := realtimetest.NewServer(b, func(o *realtime.Options) {
+		o.Logger = slog.New(slog.DiscardHandler)
+		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<40
+		o.Bus = nil
+		o.Trace = &realtime.Trace{Delivered: func(string, time.Duration) { done.Add(1) }}
+	})
+	if connected {
+		var arrived atomic.Int64
+		w := benchDriver(b, srv, "d1")
+		go w.count(b, &arrived)
+	}
+	require.NoError(b, srv.Realtime.Publish(b.Context(), realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}))
+	e := realtime.WaitingSurchargeApplied{TripID: "t1", PassengerID: "p1", DriverID: "d1", WaitingMinutes: 7, Amount: 50.5, Currency: "CUP"}
+	sent := int64(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := srv.Realtime.Publish(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+		sent++
+		for done.Load() < sent-100 {
+			time.Sleep(time.Microsecond)
+		}
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	b.Run("nobody", func(b *testing.B) { benchPublish(b, false) })
+	b.Run("driver", func(b *testing.B) { benchPublish(b, true) })
+}

@@ -92,13 +92,21 @@ func (b Broadcast) EmitRaw(event string, args Raw) error {
 	return nil
 }
 
+// emit is EmitRaw with one argument.
 func (b Broadcast) emit(event string, arg []byte) error {
-	return b.EmitRaw(event, Raw{Args: []json.RawMessage{arg}})
+	if len(b.rooms) == 0 {
+		return nil
+	}
+	b.emitLocal(event, [][]byte{arg}, nil)
+	if b.remote() {
+		name, err := json.Marshal(event)
+		if err != nil {
+			return err
+		}
+		b.publish(ClusterMessage{Op: OpBroadcast, Event: &Raw{Args: []json.RawMessage{name, arg}}})
+	}
+	return nil
 }
-
-// nobody reports whether the one room that is selected is empty on this node,
-// and there is no other node.
-func (b Broadcast) nobody() bool { return !b.remote() && b.emptyHere() }
 
 func (b Broadcast) emptyHere() bool {
 	return len(b.rooms) == 1 && !b.ns.inner.HasRoom(b.rooms[0]) && b.ns.inner.Socket(b.rooms[0]) == nil

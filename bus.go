@@ -96,7 +96,17 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 // were published before either. It waits for running calls of the handler, so a
 // handler that ends its own subscription must do it with `go cancel()`.
 func (b *MemoryBus) Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error) {
-	s := &subscription{handler: handler}
+	return b.subscribe(&subscription{handler: func(ctx context.Context, e Envelope) error {
+		e, err := e.encoded() // what a server has published
+		if err != nil {
+			return err
+		}
+		return handler(ctx, e)
+	}})
+}
+
+// subscribe is Subscribe for a server, to which an event comes as it was published.
+func (b *MemoryBus) subscribe(s *subscription) (cancel func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.isClosing() {

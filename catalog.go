@@ -6,7 +6,6 @@ package realtime
 //go:generate go run ./internal/cmd/eventdocs docs/events.md
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -111,7 +110,7 @@ func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 		payload          reflect.Type
 	}
 	at := map[kind]int{}
-	add := func(t DomainEventType, namespace string, d delivery) {
+	add := func(t DomainEventType, namespace string, d Delivery, a Audience) {
 		k := kind{namespace, d.event, reflect.TypeOf(d.payload)}
 		i, known := at[k]
 		if !known {
@@ -119,31 +118,31 @@ func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 			at[k] = i
 			docs = append(docs, EventDoc{
 				Namespace: namespace, Event: d.event, Doc: t.doc, Payload: payloadType(k.payload), Example: exampleJSON(d.payload),
-				NewestOnly: t.name == DriverLocationChanged{}.EventName(),
+				NewestOnly: d.latest != "",
 			})
 		}
 		doc := &docs[i]
 		if !slices.Contains(doc.DomainEvents, t.name) {
 			doc.DomainEvents = append(doc.DomainEvents, t.name)
 		}
-		if words := d.target.words(); !strings.Contains(doc.Audience, words) {
+		if words := a.words(); !strings.Contains(doc.Audience, words) {
 			doc.Audience = strings.TrimPrefix(doc.Audience+"; "+words, "; ")
 		}
 	}
-	for _, t := range builtins {
+	for _, t := range rt.events.all {
 		for _, e := range t.examples {
-			s := e.about()
-			for _, d := range e.deliver(audience{
-				eventID: exampleEventID, tripID: s.tripID, passengerID: s.parties.PassengerID, driverID: s.parties.DriverID,
-				at: cmp.Or(s.at, exampleTime), trips: []string{exampleTrip},
-			}) {
-				if d.namespace != "" {
-					add(t, d.namespace, d)
-					continue
-				}
-				for _, name := range namespaces {
-					if !rt.lookup(name).opts.Anonymous {
-						add(t, name, d)
+			f := factsOf(e.about(), exampleEventID, exampleTime, TripParties{}, false)
+			f.trips = []string{exampleTrip}
+			for _, d := range e.deliver(f) {
+				for _, a := range d.Audiences() {
+					if a.namespace != "" {
+						add(t, a.namespace, d, a)
+						continue
+					}
+					for _, name := range namespaces {
+						if !rt.lookup(name).opts.Anonymous {
+							add(t, name, d, a)
+						}
 					}
 				}
 			}
@@ -153,17 +152,17 @@ func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 }
 
 // words says who is meant.
-func (t target) words() string {
+func (a Audience) words() string {
 	switch {
-	case t.session != "" && t.userID != "":
+	case a.session != "" && a.user != "":
 		return "the sockets of the login session, and the user's others"
-	case t.session != "":
+	case a.session != "":
 		return "the sockets of the login session"
-	case t.userID != "":
+	case a.user != "":
 		return "the user's sockets"
 	}
 	var all []string
-	for _, r := range t.rooms {
+	for _, r := range append([]Room{a.room}, a.more...) {
 		kind, id, _ := strings.Cut(r.name, ":")
 		switch {
 		case r == AdminAllRoom:
@@ -178,9 +177,9 @@ func (t target) words() string {
 			all = append(all, "the admin")
 		case kind == "user":
 			all = append(all, "the user")
-		case kind == "trip" && t.namespace == NamespaceAdmin && len(t.rooms) == 1:
+		case kind == "trip" && a.namespace == NamespaceAdmin && len(a.more) == 0:
 			all = append(all, "the admins who follow the trip")
-		case kind == "trip" && t.namespace == NamespaceAdmin:
+		case kind == "trip" && a.namespace == NamespaceAdmin:
 			all[len(all)-1] += " (with `Options.AdminTripsByRoom`: those who follow the trip)"
 		case kind == "trip":
 			all = append(all, "the people of the trip, while it has a driver")

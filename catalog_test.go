@@ -46,8 +46,8 @@ func TestNoPayloadHasAPhoneKey(t *testing.T) {
 	require.True(t, seen[reflect.TypeFor[DriverCard]()], "the walk goes deep")
 }
 
-func everyDelivery() []delivery {
-	out := locationDeliveries(testLocation(), "e1", []string{"t1"})
+func everyDelivery() []emitted {
+	out := flat(locationDeliveries(testLocation(), "e1", []string{"t1"}), nil)
 	for _, r := range rows() {
 		out = append(out, deliveries(r.event, "e1", enveloped, TripParties{}, false, builtInNSPs)...)
 	}

@@ -5,146 +5,166 @@ package realtime
 
 import (
 	"cmp"
-	"encoding/json"
-	"slices"
+	"strings"
 	"time"
 )
 
-// delivery is one emission: one payload under one name to one namespace, to the
-// union of rooms (each socket once).
-type delivery struct {
-	target
+// Delivery is one event with its payload, and those who receive it. Event.Deliver
+// makes one.
+type Delivery struct {
 	event   string
 	payload any
-	encoded *[]byte // the payload's JSON, for all deliveries of it; nil inside until needed
+	to      []Audience
+	latest  string
+	again   bool // the payload is that of the delivery before it
 }
 
-// json returns the payload's JSON, encoded once.
-func (d delivery) json() ([]byte, error) {
-	if *d.encoded == nil {
-		b, err := json.Marshal(d.payload)
-		if err != nil {
-			return nil, err
-		}
-		*d.encoded = b
-	}
-	return *d.encoded, nil
+// Deliver returns a delivery of the event to several audiences. Each socket of an
+// audience receives it once; the payload is encoded once for all. An audience that
+// is nobody, such as ToDriver(""), is left out.
+func (e Event[T]) Deliver(payload T, to ...Audience) Delivery {
+	return Delivery{event: e.name, payload: payload, to: to}
 }
 
-// deliveries maps a domain event to its emissions, in the order in which they
-// are to be sent. id is the bus event's, at the envelope's time, which an
-// event's own At overrides; p are the trip's people as far as known, overridden
-// by those whom the event names, and who is unknown is left out. narrow keeps
-// trip events from admins who did not join the trip. namespaces are all that
-// the server has, for what concerns a user wherever the user is connected.
-//
-// An event of the host's own has no deliveries. A DriverLocationChanged gets
-// those that need no trip; locationDeliveries makes them all.
-func deliveries(e DomainEvent, id string, at time.Time, p TripParties, narrow bool, namespaces []string) []delivery {
-	b, ok := e.(builtin)
-	if !ok {
-		return nil
-	}
-	s := b.about()
-	a := audience{
-		eventID:     id,
-		tripID:      s.tripID,
-		passengerID: cmp.Or(s.parties.PassengerID, p.PassengerID),
-		driverID:    cmp.Or(s.parties.DriverID, p.DriverID),
-		at:          at,
-		narrow:      narrow,
-	}
-	if !s.at.IsZero() {
-		a.at = s.at
-	}
-	return expand(b.deliver(a), namespaces)
+// alike is one payload under two names, which is encoded once.
+func alike[T any](payload T, one Event[T], to Audience, other Event[T], toOther Audience) []Delivery {
+	first := one.Deliver(payload, to)
+	return []Delivery{first, {event: other.name, payload: first.payload, to: []Audience{toOther}, again: true}}
 }
 
-// audience is what a mapping knows besides the event itself.
-type audience struct {
-	eventID     string
-	tripID      string
-	passengerID string // empty: unknown
-	driverID    string // empty: unknown
-	at          time.Time
-	narrow      bool
-	trips       []string // those that the driver is on
+// Latest returns the delivery with a key, for values of which only the newest matters:
+// while a receiver does not keep up, a newer delivery of the same event and key
+// replaces an unsent older one.
+func (d Delivery) Latest(key string) Delivery {
+	d.latest = key
+	return d
 }
 
-// target is some rooms of one namespace; without rooms it is nobody. Without a
-// namespace it is the sockets of a login session and of a user, in every namespace.
-type target struct {
-	namespace       string
-	rooms           []Room
-	session, userID string
-}
+// Event returns the event's name on the wire.
+func (d Delivery) Event() string { return d.event }
 
-func in(namespace string, rooms ...Room) target { return target{namespace: namespace, rooms: rooms} }
+// Payload returns what the event carries.
+func (d Delivery) Payload() any { return d.payload }
 
-// everywhere is the sockets of a login session and of a user in every namespace;
-// either may be empty.
-func everywhere(session, userID string) target { return target{session: session, userID: userID} }
-
-func (t target) nobody() bool { return len(t.rooms) == 0 && t.session == "" && t.userID == "" }
-
-// expand puts one delivery for each of the namespaces in the place of those that
-// are for all of them.
-func expand(ds []delivery, namespaces []string) []delivery {
-	if !slices.ContainsFunc(ds, func(d delivery) bool { return d.namespace == "" }) {
-		return ds
-	}
-	var out []delivery
-	for _, d := range ds {
-		if d.namespace != "" {
-			out = append(out, d)
-			continue
-		}
-		for _, ns := range namespaces {
-			one := d
-			one.target = target{namespace: ns}
-			if d.session != "" {
-				one.rooms = append(one.rooms, SessionRoom(d.session))
-			}
-			if d.userID != "" {
-				one.rooms = append(one.rooms, ownRoom(ns, d.userID))
-			}
-			out = append(out, one)
+// Audiences returns those who receive the event, without those that are nobody.
+func (d Delivery) Audiences() []Audience {
+	var to []Audience
+	for _, a := range d.to {
+		if !a.nobody() {
+			to = append(to, a)
 		}
 	}
-	return out
+	return to
 }
 
-// send is the deliveries of one payload. That the payload fits the event is
-// checked by the compiler.
-func send[T any](e Event[T], payload T, to ...target) []delivery {
-	out := make([]delivery, 0, len(to))
-	boxed, encoded := any(payload), new([]byte)
-	for _, t := range to {
-		if !t.nobody() {
-			out = append(out, delivery{t, e.name, boxed, encoded})
+// Audience is some sockets: those in a room of a namespace or in several rooms, or
+// those of a user or a login session in every namespace.
+type Audience struct {
+	namespace string // empty: every one but the anonymous
+	room      Room
+	more      []Room // further rooms
+	// Without a namespace:
+	session, user string
+}
+
+// ToDriver is every socket of a driver in /drivers.
+func ToDriver(driverID string) Audience {
+	return Audience{namespace: NamespaceDrivers, room: DriverRoom(driverID)}
+}
+
+// ToPassenger is every socket of a passenger in /passengers.
+func ToPassenger(passengerID string) Audience {
+	return Audience{namespace: NamespacePassengers, room: PassengerRoom(passengerID)}
+}
+
+// ToAdmins is every socket in /admin.
+func ToAdmins() Audience { return Audience{namespace: NamespaceAdmin, room: AdminAllRoom} }
+
+// ToDriverWatchers is the admins who watch all drivers.
+func ToDriverWatchers() Audience { return Audience{namespace: NamespaceAdmin, room: AdminDriversRoom} }
+
+// ToUser is every socket of a user, in every namespace.
+func ToUser(userID string) Audience { return Audience{user: userID} }
+
+// ToSession is every socket of a login session, in every namespace.
+func ToSession(sid string) Audience { return Audience{session: sid} }
+
+// ToRoom is the sockets in a room of a namespace, or in any of several, each once.
+func ToRoom(namespace string, room Room, more ...Room) Audience {
+	return Audience{namespace: namespace, room: room, more: more}
+}
+
+// String returns the namespace and the rooms, such as "/drivers driver:42".
+func (a Audience) String() string {
+	if a.namespace == "" {
+		a.namespace, a.room, a.more = "every namespace", SessionRoom(a.session), []Room{UserRoom(a.user)}
+	}
+	words := []string{a.namespace}
+	for _, r := range append([]Room{a.room}, a.more...) {
+		if r != (Room{}) {
+			words = append(words, r.name)
 		}
 	}
-	return out
+	return strings.Join(words, " ")
+}
+
+func (a Audience) nobody() bool {
+	if a.namespace == "" {
+		return a.session == "" && a.user == ""
+	}
+	return a.room == Room{} && len(names(a.more)) == 0
+}
+
+// in is the part of an audience without a namespace that is in one.
+func (a Audience) in(namespace string) Audience {
+	b := Audience{namespace: namespace, room: SessionRoom(a.session)}
+	if own := ownRoom(namespace, a.user); b.room == (Room{}) {
+		b.room = own
+	} else if own != (Room{}) {
+		b.more = []Room{own}
+	}
+	return b
 }
 
 // own is the sockets of one user in one namespace.
-func own(namespace, userID string) target {
-	if userID == "" {
-		return target{}
-	}
-	return in(namespace, ownRoom(namespace, userID))
+func own(namespace, userID string) Audience {
+	return Audience{namespace: namespace, room: ownRoom(namespace, userID)}
 }
 
-func (a audience) passenger() target { return own(NamespacePassengers, a.passengerID) }
+// facts is what a mapping knows besides the event itself.
+type facts struct {
+	eventID     string
+	at          time.Time // when it happened
+	tripID      string
+	passengerID string   // empty: unknown
+	driverID    string   // empty: unknown
+	narrow      bool     // Options.AdminTripsByRoom
+	trips       []string // of a driver's position: the trips that the driver is on
+}
 
-func (a audience) driver() target { return own(NamespaceDrivers, a.driverID) }
-
-// admins is "admin T" of the contract.
-func (a audience) admins() target {
-	if a.narrow {
-		return in(NamespaceAdmin, TripRoom(a.tripID))
+// factsOf returns what is known of an event: its id and time are the bus's, the
+// latter overridden by the event's own; its people are those whom it names, else the
+// known ones.
+func factsOf(s subject, id string, at time.Time, known TripParties, narrow bool) facts {
+	return facts{
+		eventID:     id,
+		at:          cmp.Or(s.at, at),
+		tripID:      s.tripID,
+		passengerID: cmp.Or(s.parties.PassengerID, known.PassengerID),
+		driverID:    cmp.Or(s.parties.DriverID, known.DriverID),
+		narrow:      narrow,
 	}
-	return in(NamespaceAdmin, AdminAllRoom, TripRoom(a.tripID))
+}
+
+func (f facts) passenger() Audience { return ToPassenger(f.passengerID) }
+func (f facts) driver() Audience    { return ToDriver(f.driverID) }
+
+// admins is every admin and those who joined the trip, or the latter only.
+func (f facts) admins() Audience {
+	if f.narrow {
+		return ToRoom(NamespaceAdmin, TripRoom(f.tripID))
+	}
+	return ToRoom(NamespaceAdmin, AdminAllRoom, TripRoom(f.tripID))
 }
 
 // orNull turns an absent value into JSON's null.

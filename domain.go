@@ -48,16 +48,17 @@ type builtin interface {
 	// about says which trip the event belongs to and when it happened.
 	about() subject
 	// deliver maps the event to emissions.
-	deliver(a audience) []delivery
+	deliver(f facts) []Delivery
 }
 
 // subject is what the publisher needs of an event before it can map it, and what
 // it does then.
 type subject struct {
-	at     time.Time // zero: the envelope's time
-	userID string    // of an event of a user or driver
-	sid    string    // of an event of a login session
-	access access    // what it does to their sockets
+	at     time.Time       // zero: the envelope's time
+	userID string          // of an event of a user or driver
+	moved  *LocationUpdate // a driver's position, which those who follow their trips receive too
+	sid    string          // of an event of a login session
+	access access          // what it does to their sockets
 	change AccessChange
 	reason string // why
 
@@ -119,32 +120,19 @@ func missing(e DomainEvent, fields ...string) error {
 	return fmt.Errorf("%s: %w: missing %s", e.EventName(), errInvalidEvent, strings.Join(names, ", "))
 }
 
-// checkDomain reports missing required fields of a built-in event, and ids that
-// can't be one; an event of the host's own passes.
-func checkDomain(e DomainEvent) error {
-	b, ok := e.(builtin)
-	if !ok {
-		return nil
-	}
-	if err := b.check(); err != nil {
+// checkDomain reports missing required fields of an event, and ids that can't be
+// one.
+func checkDomain(e builtin) error {
+	if err := e.check(); err != nil {
 		return err
 	}
-	s := b.about()
+	s := e.about()
 	for _, id := range [...]string{s.userID, s.sid, s.tripID, s.parties.PassengerID, s.parties.DriverID, s.assignment, s.offeredTo} {
 		if id != "" && !validID(id) {
 			return fmt.Errorf("%s: %w: an id is longer than %d bytes or contains NUL", e.EventName(), errInvalidEvent, maxID)
 		}
 	}
 	return nil
-}
-
-// subjectOf returns what a built-in event is about, and the zero subject for an
-// event of the host's own.
-func subjectOf(e DomainEvent) subject {
-	if b, ok := e.(builtin); ok {
-		return b.about()
-	}
-	return subject{}
 }
 
 // Place is a point on the map with its address, which may be nil.

@@ -25,7 +25,9 @@ type DriverLocationChanged struct{ LocationUpdate }
 func (DriverLocationChanged) EventName() string  { return "driver_availability.location_updated" }
 func (e DriverLocationChanged) EventKey() string { return e.DriverID }
 func (e DriverLocationChanged) check() error     { return missing(e, "driverId", e.DriverID) }
-func (e DriverLocationChanged) about() subject   { return subject{userID: e.DriverID} }
+func (e DriverLocationChanged) about() subject {
+	return subject{userID: e.DriverID, moved: &e.LocationUpdate}
+}
 
 // DriverTripChanged says that a driver's current trip was set or cleared, when
 // that did not come in over a socket. He and the admins who watch drivers are

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/rodando/realtime/internal/jsonscan"
@@ -76,18 +75,14 @@ type AvailabilityPayload struct {
 	Availability
 }
 
-func (e DriverStatusChanged) deliver(a audience) []delivery {
-	return statusDeliveries(e.Availability, a.eventID)
+func (e DriverStatusChanged) deliver(f facts) []Delivery {
+	return statusDeliveries(e.Availability, f.eventID)
 }
 
 // statusDeliveries sends a driver's snapshot to its audience, whether it came in over
 // a socket or from the bus.
-func statusDeliveries(v Availability, eventID string) []delivery {
-	p := AvailabilityPayload{eventID, v}
-	return slices.Concat(
-		send(EventDriverAvailability, p, own(NamespaceDrivers, v.DriverID)),
-		send(EventAdminDriverAvailability, p, driverWatchers()),
-	)
+func statusDeliveries(v Availability, eventID string) []Delivery {
+	return alike(AvailabilityPayload{eventID, v}, EventDriverAvailability, ToDriver(v.DriverID), EventAdminDriverAvailability, ToDriverWatchers())
 }
 
 // DriverStatusUpdate goes online or offline, free or busy, in /drivers.
@@ -201,24 +196,26 @@ type TripLocationPayload struct {
 	TripID string `json:"tripId"`
 }
 
-func (e DriverLocationChanged) deliver(a audience) []delivery {
-	return locationDeliveries(e.LocationUpdate, a.eventID, a.trips)
+func (e DriverLocationChanged) deliver(f facts) []Delivery {
+	return locationDeliveries(e.LocationUpdate, f.eventID, f.trips)
 }
 
 // locationDeliveries sends a driver's position to its audience. trips are those that
 // the driver is on now: only who follows one of them sees where the driver is.
-func locationDeliveries(v LocationUpdate, eventID string, trips []string) []delivery {
+func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Delivery {
 	p := LocationPayload{eventID, v}
-	out := send(EventDriverLocation, p, own(NamespaceDrivers, v.DriverID))
-	out = append(out, send(EventAdminDriverLocation, p, driverWatchers())...)
+	out := alike(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
+	for i := range out {
+		out[i].latest = v.DriverID
+	}
 	return append(out, tripPositions(v, eventID, trips)...)
 }
 
 // tripPositions are those of locationDeliveries that go to who follows a trip.
-func tripPositions(v LocationUpdate, eventID string, trips []string) (out []delivery) {
+func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Delivery) {
 	for _, trip := range trips {
-		out = append(out, send(EventTripDriverLocation, TripLocationPayload{LocationPayload{eventID, v}, trip},
-			in(NamespacePassengers, TripRoom(trip)), in(NamespaceAdmin, TripRoom(trip)))...)
+		out = append(out, EventTripDriverLocation.Deliver(TripLocationPayload{LocationPayload{eventID, v}, trip},
+			ToRoom(NamespacePassengers, TripRoom(trip)), ToRoom(NamespaceAdmin, TripRoom(trip))).Latest(v.DriverID))
 	}
 	return out
 }
@@ -294,8 +291,7 @@ func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing
 		return None{}, err
 	}
 	trips := s.trips() // those that the domain events put it in
-	s.cork()
-	rt.publisher.emitLocation(u, newEventID(), trips, rt.to)
+	rt.emitFrom(s, locationDeliveries(u, newEventID(), trips))
 	return None{}, nil
 }
 
@@ -319,17 +315,13 @@ type DriverTripPayload struct {
 	DriverTrip
 }
 
-func (e DriverTripChanged) deliver(a audience) []delivery {
-	return tripUpdateDeliveries(e.DriverTrip, a.eventID)
+func (e DriverTripChanged) deliver(f facts) []Delivery {
+	return tripUpdateDeliveries(e.DriverTrip, f.eventID)
 }
 
 // tripUpdateDeliveries sends a driver's current trip to its audience.
-func tripUpdateDeliveries(v DriverTrip, eventID string) []delivery {
-	p := DriverTripPayload{eventID, v}
-	return slices.Concat(
-		send(EventDriverTrip, p, own(NamespaceDrivers, v.DriverID)),
-		send(EventAdminDriverTrip, p, driverWatchers()),
-	)
+func tripUpdateDeliveries(v DriverTrip, eventID string) []Delivery {
+	return alike(DriverTripPayload{eventID, v}, EventDriverTrip, ToDriver(v.DriverID), EventAdminDriverTrip, ToDriverWatchers())
 }
 
 // DriverTripSet sets or clears the snapshot's trip, in /drivers.
@@ -385,6 +377,3 @@ func ofDriver(asked, got string, err error) error {
 	}
 	return err
 }
-
-// driverWatchers is "admin D" of the contract.
-func driverWatchers() target { return in(NamespaceAdmin, AdminDriversRoom) }

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -53,8 +52,8 @@ type AssignmentEndedPayload struct {
 	Reason *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
-func (a audience) assignment(id, driverID, vehicleID string) AssignmentPayload {
-	return AssignmentPayload{a.trip(), id, orNull(driverID), orNull(vehicleID)}
+func (f facts) assignment(id, driverID, vehicleID string) AssignmentPayload {
+	return AssignmentPayload{f.trip(), id, orNull(driverID), orNull(vehicleID)}
 }
 
 // EventAssignmentOffered is sent to the driver.
@@ -85,16 +84,16 @@ type AssignmentOfferedToAdminPayload struct {
 	VehicleID *string `json:"vehicleId" null:"not known"`
 }
 
-func (e AssignmentOffered) deliver(a audience) []delivery {
+func (e AssignmentOffered) deliver(f facts) []Delivery {
 	ttl, expires := e.TTLSec, e.ExpiresAt
 	if expires.IsZero() {
-		expires = a.at.Add(time.Duration(ttl) * time.Second)
+		expires = f.at.Add(time.Duration(ttl) * time.Second)
 	}
 	if ttl <= 0 {
-		ttl = max(0, int(math.Round(expires.Sub(a.at).Seconds())))
+		ttl = max(0, int(math.Round(expires.Sub(f.at).Seconds())))
 	}
 	v := AssignmentOfferedPayload{
-		EventID:         a.eventID,
+		EventID:         f.eventID,
 		AssignmentID:    e.AssignmentID,
 		TripID:          e.TripID,
 		TTLSec:          ttl,
@@ -105,11 +104,10 @@ func (e AssignmentOffered) deliver(a audience) []delivery {
 		PriceEstimate:   e.PriceEstimate,
 		Currency:        e.Currency,
 	}
-	return slices.Concat(
-		send(EventAssignmentOffered, v, own(NamespaceDrivers, e.DriverID)),
-		send(EventAssignmentOfferedToAdmin,
-			AssignmentOfferedToAdminPayload{v, orNull(e.DriverID), orNull(e.VehicleID)}, a.admins()),
-	)
+	return []Delivery{
+		EventAssignmentOffered.Deliver(v, ToDriver(e.DriverID)),
+		EventAssignmentOfferedToAdmin.Deliver(AssignmentOfferedToAdminPayload{v, orNull(e.DriverID), orNull(e.VehicleID)}, f.admins()),
+	}
 }
 
 // EventDriverAccepted is sent to the passenger: a driver took the offer.
@@ -125,37 +123,35 @@ type DriverAcceptedPayload struct {
 	Vehicle *VehicleCard `json:"vehicle" null:"not supplied"`
 }
 
-func (e AssignmentAccepted) deliver(a audience) []delivery {
-	return slices.Concat(
-		send(EventDriverAccepted,
-			DriverAcceptedPayload{a.status(TripStatusAccepted), e.Driver.masked(), e.Vehicle}, a.passenger()),
-		send(EventAssignmentAccepted,
-			a.assignment(e.AssignmentID, a.driverID, e.VehicleID), a.driver(), a.admins()),
-	)
+func (e AssignmentAccepted) deliver(f facts) []Delivery {
+	return []Delivery{
+		EventDriverAccepted.Deliver(DriverAcceptedPayload{f.status(TripStatusAccepted), e.Driver.masked(), e.Vehicle}, f.passenger()),
+		EventAssignmentAccepted.Deliver(f.assignment(e.AssignmentID, f.driverID, e.VehicleID), f.driver(), f.admins()),
+	}
 }
 
 // EventAssignmentRejected is sent to the admins.
 var EventAssignmentRejected = NewEvent[AssignmentEndedPayload]("trip:assignment:rejected")
 
-func (e AssignmentRejected) deliver(a audience) []delivery {
-	v := AssignmentEndedPayload{a.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}
-	return send(EventAssignmentRejected, v, a.admins())
+func (e AssignmentRejected) deliver(f facts) []Delivery {
+	v := AssignmentEndedPayload{f.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}
+	return []Delivery{EventAssignmentRejected.Deliver(v, f.admins())}
 }
 
 // EventAssignmentExpired is sent to the driver and the admins.
 var EventAssignmentExpired = NewEvent[AssignmentPayload]("trip:assignment:expired")
 
-func (e AssignmentExpired) deliver(a audience) []delivery {
-	v := a.assignment(e.AssignmentID, e.DriverID, e.VehicleID)
-	return send(EventAssignmentExpired, v, own(NamespaceDrivers, e.DriverID), a.admins())
+func (e AssignmentExpired) deliver(f facts) []Delivery {
+	v := f.assignment(e.AssignmentID, e.DriverID, e.VehicleID)
+	return []Delivery{EventAssignmentExpired.Deliver(v, ToDriver(e.DriverID), f.admins())}
 }
 
 // EventAssignmentCancelled is sent to the driver and the admins.
 var EventAssignmentCancelled = NewEvent[AssignmentEndedPayload]("trip:assignment:cancelled")
 
-func (e AssignmentCancelled) deliver(a audience) []delivery {
-	v := AssignmentEndedPayload{a.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}
-	return send(EventAssignmentCancelled, v, own(NamespaceDrivers, e.DriverID), a.admins())
+func (e AssignmentCancelled) deliver(f facts) []Delivery {
+	v := AssignmentEndedPayload{f.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}
+	return []Delivery{EventAssignmentCancelled.Deliver(v, ToDriver(e.DriverID), f.admins())}
 }
 
 // DriverOfferAccept takes an offered trip, in /drivers.

@@ -31,7 +31,7 @@ func (e PresenceConnected) EventKey() string { return e.UserID }
 func (e PresenceConnected) check() error     { return missing(e, "userId", e.UserID, "nsp", e.Namespace) }
 func (e PresenceConnected) about() subject   { return subject{at: e.At} }
 
-func (PresenceConnected) deliver(audience) []delivery { return nil }
+func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any
 // node that could be asked, for Options.PresenceGrace. A host may mark a driver
@@ -48,7 +48,7 @@ func (e PresenceDisconnected) check() error {
 }
 func (e PresenceDisconnected) about() subject { return subject{at: e.At} }
 
-func (PresenceDisconnected) deliver(audience) []delivery { return nil }
+func (PresenceDisconnected) deliver(facts) []Delivery { return nil }
 
 // Presence is whether a user is there.
 type Presence struct {

@@ -52,18 +52,18 @@ type LoggedInPayload struct {
 	At      Time   `json:"at"`
 }
 
-func (e UserLoggedIn) deliver(a audience) []delivery {
-	out := send(EventUserLoggedIn, UserLoggedInPayload{
-		EventID:     a.eventID,
+func (e UserLoggedIn) deliver(f facts) []Delivery {
+	out := []Delivery{EventUserLoggedIn.Deliver(UserLoggedInPayload{
+		EventID:     f.eventID,
 		UserID:      e.UserID,
 		UserType:    orNull(e.UserType),
 		SID:         e.SID,
 		SessionType: orNull(e.SessionType),
-		At:          Time{a.at},
+		At:          Time{f.at},
 		DeviceInfo:  e.DeviceInfo,
-	}, in(NamespaceAdmin, AdminAllRoom))
+	}, ToAdmins())}
 	if home := homeOf(e.UserType); home != nil {
-		out = append(out, send(EventLoggedIn, LoggedInPayload{a.eventID, e.SID, Time{a.at}}, own(home.name, e.UserID))...)
+		out = append(out, EventLoggedIn.Deliver(LoggedInPayload{f.eventID, e.SID, Time{f.at}}, own(home.name, e.UserID)))
 	}
 	return out
 }
@@ -79,9 +79,9 @@ type SessionRefreshedPayload struct {
 	At      Time   `json:"at"`
 }
 
-func (e SessionRefreshed) deliver(a audience) []delivery {
-	v := SessionRefreshedPayload{a.eventID, e.OldSID, e.NewSID, Time{a.at}}
-	return send(EventSessionRefreshed, v, everywhere("", e.UserID))
+func (e SessionRefreshed) deliver(f facts) []Delivery {
+	v := SessionRefreshedPayload{f.eventID, e.OldSID, e.NewSID, Time{f.at}}
+	return []Delivery{EventSessionRefreshed.Deliver(v, ToUser(e.UserID))}
 }
 
 // EventSessionRevoked is sent to the session's and the user's sockets in every
@@ -96,15 +96,15 @@ type SessionRevokedPayload struct {
 	At      Time    `json:"at"`
 }
 
-func (e SessionRevoked) deliver(a audience) []delivery {
-	v := SessionRevokedPayload{a.eventID, orNull(e.SID), orNull(e.Reason), Time{a.at}}
-	return send(EventSessionRevoked, v, everywhere(e.SID, e.UserID))
+func (e SessionRevoked) deliver(f facts) []Delivery {
+	v := SessionRevokedPayload{f.eventID, orNull(e.SID), orNull(e.Reason), Time{f.at}}
+	return []Delivery{EventSessionRevoked.Deliver(v, Audience{session: e.SID, user: e.UserID})}
 }
 
-func (e UserAccessChanged) deliver(a audience) []delivery {
+func (e UserAccessChanged) deliver(f facts) []Delivery {
 	reason := cmp.Or(e.Reason, string(e.Change))
-	v := SessionRevokedPayload{a.eventID, nil, orNull(reason), Time{a.at}}
-	return send(EventSessionRevoked, v, everywhere("", e.UserID))
+	v := SessionRevokedPayload{f.eventID, nil, orNull(reason), Time{f.at}}
+	return []Delivery{EventSessionRevoked.Deliver(v, ToUser(e.UserID))}
 }
 
 // AuthRefresh renews a socket's token in place, in every namespace.

@@ -8,8 +8,6 @@
 
 package realtime
 
-import "slices"
-
 // tripEvents are the domain events of this file.
 var tripEvents = []DomainEventType{
 	domainType("A passenger asked for a ride.", TripRequested{
@@ -88,12 +86,12 @@ type TripStatusToAdminPayload struct {
 	DriverID *string `json:"driverId" null:"not known"`
 }
 
-func (a audience) trip() TripPayload { return TripPayload{a.eventID, a.tripID, Time{a.at}} }
+func (f facts) trip() TripPayload { return TripPayload{f.eventID, f.tripID, Time{f.at}} }
 
-func (a audience) status(s TripStatus) TripStatusPayload { return TripStatusPayload{a.trip(), s} }
+func (f facts) status(s TripStatus) TripStatusPayload { return TripStatusPayload{f.trip(), s} }
 
-func (a audience) statusToAdmin(s TripStatus) TripStatusToAdminPayload {
-	return TripStatusToAdminPayload{a.status(s), orNull(a.driverID)}
+func (f facts) statusToAdmin(s TripStatus) TripStatusToAdminPayload {
+	return TripStatusToAdminPayload{f.status(s), orNull(f.driverID)}
 }
 
 // EventTripRequested is sent to the passenger and the admins.
@@ -111,25 +109,25 @@ type TripRequestedPayload struct {
 	Status             TripStatus `json:"status" doc:"always pending"`
 }
 
-func (e TripRequested) deliver(a audience) []delivery {
-	return send(EventTripRequested, TripRequestedPayload{
-		EventID:            a.eventID,
-		TripID:             a.tripID,
-		PassengerID:        orNull(a.passengerID),
-		RequestedAt:        Time{a.at},
+func (e TripRequested) deliver(f facts) []Delivery {
+	return []Delivery{EventTripRequested.Deliver(TripRequestedPayload{
+		EventID:            f.eventID,
+		TripID:             f.tripID,
+		PassengerID:        orNull(f.passengerID),
+		RequestedAt:        Time{f.at},
 		Pickup:             e.Pickup,
 		FareEstimatedTotal: e.FareEstimatedTotal,
 		FareFinalCurrency:  orNull(e.FareFinalCurrency),
 		Status:             TripStatusPending,
-	}, a.passenger(), a.admins())
+	}, f.passenger(), f.admins())}
 }
 
 // EventTripAssigningStarted is sent to the passenger and the admins.
 var EventTripAssigningStarted = NewEvent[TripTransitionPayload]("trip:assigning_started")
 
-func (e TripAssigningStarted) deliver(a audience) []delivery {
-	v := TripTransitionPayload{a.trip(), TripStatusPending, TripStatusAssigning}
-	return send(EventTripAssigningStarted, v, a.passenger(), a.admins())
+func (e TripAssigningStarted) deliver(f facts) []Delivery {
+	v := TripTransitionPayload{f.trip(), TripStatusPending, TripStatusAssigning}
+	return []Delivery{EventTripAssigningStarted.Deliver(v, f.passenger(), f.admins())}
 }
 
 // EventDriverAssigned is sent to the passenger.
@@ -162,17 +160,16 @@ type DriverAssignedToAdminPayload struct {
 	PassengerID *string `json:"passengerId" null:"not known"`
 }
 
-func (e DriverAssigned) deliver(a audience) []delivery {
-	status, driver, vehicle := a.status(TripStatusAccepted), orNull(a.driverID), orNull(e.VehicleID)
+func (e DriverAssigned) deliver(f facts) []Delivery {
+	status, driver, vehicle := f.status(TripStatusAccepted), orNull(f.driverID), orNull(e.VehicleID)
 	toDriver := DriverAssignedToDriverPayload{status, driver, vehicle, e.Passenger.masked()}
-	return slices.Concat(
-		send(EventDriverAssigned, DriverAssignedPayload{
+	return []Delivery{
+		EventDriverAssigned.Deliver(DriverAssignedPayload{
 			DriverAcceptedPayload{status, e.Driver.masked(), e.Vehicle}, driver, vehicle,
-		}, a.passenger()),
-		send(EventDriverAssignedToDriver, toDriver, a.driver()),
-		send(EventDriverAssignedToAdmin,
-			DriverAssignedToAdminPayload{toDriver, orNull(a.passengerID)}, a.admins()),
-	)
+		}, f.passenger()),
+		EventDriverAssignedToDriver.Deliver(toDriver, f.driver()),
+		EventDriverAssignedToAdmin.Deliver(DriverAssignedToAdminPayload{toDriver, orNull(f.passengerID)}, f.admins()),
+	}
 }
 
 // EventNoDriversFound is sent to the passenger and the admins.
@@ -184,16 +181,16 @@ type NoDriversFoundPayload struct {
 	Reason *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
-func (e NoDriversFound) deliver(a audience) []delivery {
-	return send(EventNoDriversFound, NoDriversFoundPayload{a.trip(), orNull(e.Reason)}, a.passenger(), a.admins())
+func (e NoDriversFound) deliver(f facts) []Delivery {
+	return []Delivery{EventNoDriversFound.Deliver(NoDriversFoundPayload{f.trip(), orNull(e.Reason)}, f.passenger(), f.admins())}
 }
 
 // EventArrivingStarted is sent to passenger, driver and admins.
 var EventArrivingStarted = NewEvent[TripTransitionPayload]("trip:arriving_started")
 
-func (e ArrivingStarted) deliver(a audience) []delivery {
-	v := TripTransitionPayload{a.trip(), TripStatusAccepted, TripStatusArriving}
-	return send(EventArrivingStarted, v, a.passenger(), a.driver(), a.admins())
+func (e ArrivingStarted) deliver(f facts) []Delivery {
+	v := TripTransitionPayload{f.trip(), TripStatusAccepted, TripStatusArriving}
+	return []Delivery{EventArrivingStarted.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }
 
 // EventDriverEnRoute is sent to passenger and driver.
@@ -215,12 +212,12 @@ type DriverEnRouteToAdminPayload struct {
 	DriverID *string `json:"driverId" null:"not known"`
 }
 
-func (e DriverEnRoute) deliver(a audience) []delivery {
-	v := DriverEnRoutePayload{a.trip(), e.ETAMinutes, e.DriverPosition}
-	return slices.Concat(
-		send(EventDriverEnRoute, v, a.passenger(), a.driver()),
-		send(EventDriverEnRouteToAdmin, DriverEnRouteToAdminPayload{v, orNull(a.driverID)}, a.admins()),
-	)
+func (e DriverEnRoute) deliver(f facts) []Delivery {
+	v := DriverEnRoutePayload{f.trip(), e.ETAMinutes, e.DriverPosition}
+	return []Delivery{
+		EventDriverEnRoute.Deliver(v, f.passenger(), f.driver()),
+		EventDriverEnRouteToAdmin.Deliver(DriverEnRouteToAdminPayload{v, orNull(f.driverID)}, f.admins()),
+	}
 }
 
 // EventDriverArrivedPickup is sent to passenger and driver.
@@ -229,11 +226,11 @@ var EventDriverArrivedPickup = NewEvent[TripStatusPayload]("trip:driver_arrived_
 // EventDriverArrivedPickupToAdmin is sent to the admins.
 var EventDriverArrivedPickupToAdmin = NewEvent[TripStatusToAdminPayload]("trip:driver_arrived_pickup")
 
-func (e DriverArrivedPickup) deliver(a audience) []delivery {
-	return slices.Concat(
-		send(EventDriverArrivedPickup, a.status(TripStatusArriving), a.passenger(), a.driver()),
-		send(EventDriverArrivedPickupToAdmin, a.statusToAdmin(TripStatusArriving), a.admins()),
-	)
+func (e DriverArrivedPickup) deliver(f facts) []Delivery {
+	return []Delivery{
+		EventDriverArrivedPickup.Deliver(f.status(TripStatusArriving), f.passenger(), f.driver()),
+		EventDriverArrivedPickupToAdmin.Deliver(f.statusToAdmin(TripStatusArriving), f.admins()),
+	}
 }
 
 // EventTripStarted is sent to passenger and driver.
@@ -242,11 +239,11 @@ var EventTripStarted = NewEvent[TripStatusPayload]("trip:started")
 // EventTripStartedToAdmin is sent to the admins.
 var EventTripStartedToAdmin = NewEvent[TripStatusToAdminPayload]("trip:started")
 
-func (e TripStarted) deliver(a audience) []delivery {
-	return slices.Concat(
-		send(EventTripStarted, a.status(TripStatusInProgress), a.passenger(), a.driver()),
-		send(EventTripStartedToAdmin, a.statusToAdmin(TripStatusInProgress), a.admins()),
-	)
+func (e TripStarted) deliver(f facts) []Delivery {
+	return []Delivery{
+		EventTripStarted.Deliver(f.status(TripStatusInProgress), f.passenger(), f.driver()),
+		EventTripStartedToAdmin.Deliver(f.statusToAdmin(TripStatusInProgress), f.admins()),
+	}
 }
 
 // EventTripCompleted is sent to passenger, driver and admins.
@@ -260,9 +257,9 @@ type TripCompletedPayload struct {
 	Currency  string  `json:"currency" doc:"ISO 4217"`
 }
 
-func (e TripCompleted) deliver(a audience) []delivery {
-	v := TripCompletedPayload{a.status(TripStatusCompleted), orNull(a.driverID), e.FareTotal, e.Currency}
-	return send(EventTripCompleted, v, a.passenger(), a.driver(), a.admins())
+func (e TripCompleted) deliver(f facts) []Delivery {
+	v := TripCompletedPayload{f.status(TripStatusCompleted), orNull(f.driverID), e.FareTotal, e.Currency}
+	return []Delivery{EventTripCompleted.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }
 
 // EventTripCancelled is sent to passenger, driver and admins.
@@ -275,9 +272,9 @@ type TripCancelledPayload struct {
 	Reason      *string     `json:"reason" doc:"for people" null:"none was given"`
 }
 
-func (e TripCancelled) deliver(a audience) []delivery {
-	v := TripCancelledPayload{a.status(TripStatusCancelled), e.CancelledBy, orNull(e.Reason)}
-	return send(EventTripCancelled, v, a.passenger(), a.driver(), a.admins())
+func (e TripCancelled) deliver(f facts) []Delivery {
+	v := TripCancelledPayload{f.status(TripStatusCancelled), e.CancelledBy, orNull(e.Reason)}
+	return []Delivery{EventTripCancelled.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }
 
 // EventWaitingSurchargeApplied is sent to passenger, driver and admins.
@@ -291,7 +288,7 @@ type WaitingSurchargePayload struct {
 	Currency       string  `json:"currency" doc:"ISO 4217"`
 }
 
-func (e WaitingSurchargeApplied) deliver(a audience) []delivery {
-	v := WaitingSurchargePayload{a.trip(), e.WaitingMinutes, e.Amount, e.Currency}
-	return send(EventWaitingSurchargeApplied, v, a.passenger(), a.driver(), a.admins())
+func (e WaitingSurchargeApplied) deliver(f facts) []Delivery {
+	v := WaitingSurchargePayload{f.trip(), e.WaitingMinutes, e.Amount, e.Currency}
+	return []Delivery{EventWaitingSurchargeApplied.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }

@@ -31,9 +31,9 @@ type AdminTripActionPayload struct {
 	Reason  *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
-func (e AdminTripAction) deliver(a audience) []delivery {
-	v := AdminTripActionPayload{a.trip(), e.AdminID, e.Action, orNull(e.Reason)}
-	return send(EventAdminTripAction, v, a.admins())
+func (e AdminTripAction) deliver(f facts) []Delivery {
+	v := AdminTripActionPayload{f.trip(), e.AdminID, e.Action, orNull(e.Reason)}
+	return []Delivery{EventAdminTripAction.Deliver(v, f.admins())}
 }
 
 // EventAdminTripMessage is sent to the admins, and the driver, the passenger or
@@ -48,15 +48,15 @@ type AdminTripMessagePayload struct {
 	Message string    `json:"message"`
 }
 
-func (e AdminTripMessage) deliver(a audience) []delivery {
-	to := []target{a.admins()}
+func (e AdminTripMessage) deliver(f facts) []Delivery {
+	to := []Audience{f.admins()}
 	if e.To == MessageToDriver || e.To == MessageToBoth {
-		to = append(to, a.driver())
+		to = append(to, f.driver())
 	}
 	if e.To == MessageToPassenger || e.To == MessageToBoth {
-		to = append(to, a.passenger())
+		to = append(to, f.passenger())
 	}
-	return send(EventAdminTripMessage, AdminTripMessagePayload{a.trip(), e.AdminID, e.To, e.Message}, to...)
+	return []Delivery{EventAdminTripMessage.Deliver(AdminTripMessagePayload{f.trip(), e.AdminID, e.To, e.Message}, to...)}
 }
 
 // AdminTripJoin follows one trip, in /admin.

@@ -314,10 +314,14 @@ func rawEvent(name string, args ...any) (*Raw, error) {
 	return r, nil
 }
 
-// checkNamespace reports what is wrong with the name of a host's namespace.
-func checkNamespace(name string) error {
+// checkNamespace reports what is wrong with a host's namespace.
+func checkNamespace(name string, o NamespaceOptions) error {
 	if len(name) < 2 || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?") {
 		return fmt.Errorf("realtime: namespace %q: it begins with a slash and has no comma or question mark", name)
+	}
+	if o.Anonymous && o.Authorize != nil {
+		return fmt.Errorf(
+			"realtime: namespace %q: Authorize is asked about an identity, which nobody has where Anonymous is set; leave out one of the two", name)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -28,6 +29,12 @@ type Options struct {
 	Offers  OfferService  // answers to trip offers; nil: every offer is not_found
 	Trips   TripLookup    // a user's running trips; nil: those seen on the bus
 	Parties PartyLookup   // a trip's people; nil: those named by events
+
+	// Events are the host's own domain events; NewDomainEvent declares one.
+	Events []DomainEventType
+	// Namespaces are the host's own, by name, as Server.Namespace adds them. Those
+	// that Events are for must be here.
+	Namespaces map[string]NamespaceOptions
 
 	// Adapter joins this node with others; nil: one node.
 	Adapter Adapter
@@ -306,6 +313,15 @@ func (o Options) check() error {
 		wrong(builtinByName(ns) == nil, "Options.UserTypes: %q is none of %s, %s, %s; NamespaceOptions has those of other namespaces",
 			ns, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
 	}
+	namespaces := map[string]bool{NamespaceDrivers: true, NamespacePassengers: true, NamespaceAdmin: true}
+	for _, name := range slices.Sorted(maps.Keys(o.Namespaces)) {
+		if err := checkNamespace(name, o.Namespaces[name]); err != nil {
+			errs = append(errs, err)
+		}
+		wrong(builtinByName(name) != nil, "Options.Namespaces: %q exists; UserTypes admits further types to it", name)
+		namespaces[name] = true
+	}
+	errs = append(errs, checkEvents(o.Events, namespaces)...)
 	for name, d := range map[string]time.Duration{
 		"PingInterval": o.PingInterval, "PingTimeout": o.PingTimeout, "UpgradeTimeout": o.UpgradeTimeout,
 		"ConnectTimeout": o.ConnectTimeout, "CloseTimeout": o.CloseTimeout, "WriteTimeout": o.WriteTimeout,

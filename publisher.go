@@ -5,11 +5,13 @@ package realtime
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/triptable"
 	"github.com/rodando/realtime/internal/wheel"
 )
@@ -34,7 +36,7 @@ func newPublisher(rt *Server) *publisher {
 
 // received is an event that came from the bus.
 type received struct {
-	DomainEvent
+	event builtin
 	env   Envelope
 	about subject
 	at    time.Time // when it happened
@@ -48,15 +50,17 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if isPresence(env.Name) { // a server's own, and for no client: there are as many as handshakes
 		return nil
 	}
-	if !p.seen.add(env.ID) {
+	if env.event == nil && !p.seen.add(env.ID) { // MemoryBus repeats nothing
 		return nil
 	}
 	// What a bus left out: clients are promised both.
 	env.ID, env.At = cmp.Or(env.ID, newEventID()), or(env.At, time.Now())
-	e, err := decodeDomain(env.Name, env.Data)
-	if err == nil && e != nil {
-		err = checkDomain(e)
+	t := p.rt.events.byName[env.Name]
+	if t == nil {
+		p.rt.traceUnknown(env.Name)
+		return nil
 	}
+	e, err := t.read(env)
 	if err != nil {
 		// Trying again would not help, so the bus is not told.
 		p.rt.log.Error("realtime: domain event not delivered", "event", env.Name, "id", env.ID, "error", err)
@@ -64,7 +68,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if e == nil {
 		return nil
 	}
-	r := &received{DomainEvent: e, env: env, about: subjectOf(e), err: err}
+	r := &received{event: e, env: env, about: e.about(), err: err}
 	r.at = or(r.about.at, env.At)
 	if r.about.tripID != "" {
 		p.parties.pass(ctx, r)
@@ -77,11 +81,6 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 // publish sends an event that is of no trip, and does what it does to sessions.
 func (p *publisher) publish(r *received) {
 	if r.err == nil {
-		if l, ok := r.DomainEvent.(DriverLocationChanged); ok {
-			p.emitLocation(l.LocationUpdate, r.env.ID, p.positions.tripsOf(l, r.env.ID), p.to)
-			p.delivered(r)
-			return
-		}
 		p.emit(r, TripParties{})
 	}
 	switch about := r.about; about.access {
@@ -179,46 +178,81 @@ func (p *publisher) delivered(r *received) {
 	}
 }
 
+// emit sends an event to its audiences.
 func (p *publisher) emit(r *received, parties TripParties) {
-	var namespaces []string
-	p.rt.each(func(ns *Namespace) {
-		if !ns.opts.Anonymous {
-			namespaces = append(namespaces, ns.name)
+	f := factsOf(r.about, r.env.ID, r.env.At, parties, p.rt.opts.AdminTripsByRoom)
+	if r.about.moved != nil {
+		f.trips = p.positions.tripsOf(*r.about.moved, r.env.ID)
+	}
+	ds, err := deliveriesOf(r.event, f)
+	if err != nil {
+		p.rt.log.Error("realtime: domain event not delivered", "event", r.env.Name, "id", r.env.ID, "error", err, "stack", hostcall.Stack(err))
+	}
+	p.rt.send(ds, p.rt.opts.BusFanOut)
+}
+
+// send emits deliveries, to the sockets of all nodes or of this one only. A payload
+// is encoded once, and not at all when nobody receives it.
+func (rt *Server) send(ds []Delivery, local bool) {
+	var arg []byte
+	for i := range ds {
+		d := &ds[i]
+		if !d.again {
+			arg = nil
 		}
-	})
-	for _, d := range deliveries(r.DomainEvent, r.env.ID, r.env.At, parties, p.rt.opts.AdminTripsByRoom, namespaces) {
-		p.deliver(d, p.to(d.namespace, d.rooms...))
-	}
-}
-
-// emitLocation emits a driver's position, of which only the newest matters to
-// each audience.
-func (p *publisher) emitLocation(u LocationUpdate, id string, trips []string, to func(namespace string, rooms ...Room) Broadcast) {
-	p.emitPositions(u.DriverID, locationDeliveries(u, id, trips), to)
-}
-
-func (p *publisher) emitPositions(driverID string, ds []delivery, to func(namespace string, rooms ...Room) Broadcast) {
-	for _, d := range ds {
-		b := to(d.namespace, d.rooms...)
-		if b.nobody() {
-			continue // as nobody watches most drivers
+		for _, a := range d.to {
+			if a.namespace != "" {
+				arg = rt.sendTo(d, a, arg, local)
+				continue
+			}
+			rt.each(func(ns *Namespace) {
+				if !ns.opts.Anonymous {
+					arg = rt.sendTo(d, a.in(ns.name), arg, local)
+				}
+			})
 		}
-		p.deliver(d, b.Latest(d.event+" "+driverID+" "+d.rooms[0].name))
 	}
 }
 
-// deliver emits one delivery, which is not encoded where nobody hears it.
-func (p *publisher) deliver(d delivery, to Broadcast) {
-	if to.nobody() {
-		return
+// sendTo emits a delivery to one audience and returns the encoded payload.
+func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool) []byte {
+	if a.nobody() {
+		return arg
 	}
-	arg, err := d.json()
+	ns := rt.lookup(a.namespace)
+	if ns == nil {
+		rt.log.Error("realtime: event not emitted: no such namespace", "namespace", a.namespace, "event", d.event)
+		return arg
+	}
+	b := Broadcast{ns: ns, local: local}
+	if !b.remote() && ns.empty(a) {
+		return arg
+	}
+	b.rooms = names(append([]Room{a.room}, a.more...))
+	if d.latest != "" {
+		b.key = d.event + " " + d.latest + " " + b.rooms[0]
+	}
+	var err error
+	if arg == nil {
+		arg, err = json.Marshal(d.payload)
+	}
 	if err == nil {
-		err = to.emit(d.event, arg)
+		err = b.emit(d.event, arg)
 	}
 	if err != nil {
-		p.rt.log.Error("realtime: event not emitted", "namespace", d.namespace, "event", d.event, "error", err)
+		rt.log.Error("realtime: event not emitted", "namespace", a.namespace, "event", d.event, "error", err)
 	}
+	return arg
+}
+
+// empty reports whether no socket of this node is in an audience's rooms.
+func (ns *Namespace) empty(a Audience) bool {
+	for _, r := range a.more {
+		if ns.inner.HasRoom(r.name) {
+			return false
+		}
+	}
+	return !ns.inner.HasRoom(a.room.name)
 }
 
 // expireLater closes the sockets of a session that was refreshed and that have

@@ -404,12 +404,6 @@ func TestNoEventIsRemembered(t *testing.T) {
 	})
 }
 
-// promoStarted is a domain event of a host's own, which is not for clients.
-type promoStarted struct{ Percent int }
-
-func (promoStarted) EventName() string { return "promo.started" }
-func (promoStarted) EventKey() string  { return "promo" }
-
 func TestEventsThatCannotBeDelivered(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var log logBuffer
@@ -447,8 +441,6 @@ func TestEventsThatCannotBeDelivered(t *testing.T) {
 		logged := log.String()
 		onBus("trip.reviewed", `{"tripId":"t1"}`)
 		onBus("", `null`)
-		require.NoError(t, srv.Realtime.Publish(t.Context(), promoStarted{Percent: 10}))
-		quiet()
 		require.Equal(t, logged, log.String(), "what the library does not know is the host's own")
 
 		require.NoError(t, srv.Bus.Err())

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -62,6 +63,7 @@ type Server struct {
 	sweep     sweep
 	presence  presence
 	pending   pendingHandshakes
+	events    *registry
 	publisher *publisher
 	sync      map[string]func(Raw) // what the nodes tell each other, beside what hosts do
 	unbus     func()               // ends the subscription of the bus
@@ -85,7 +87,7 @@ func New(o Options) (*Server, error) {
 	o.Logger = slog.New(guardedLog{o.Logger.Handler()})
 	rt := &Server{
 		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), origins: origin.New(o.AllowedOrigins, o.AllowCredentials, o.RequireOrigin), adapter: o.Adapter,
-		namespaces: map[string]*Namespace{}, ended: make(chan struct{}),
+		namespaces: map[string]*Namespace{}, ended: make(chan struct{}), events: newRegistry(o.Events),
 	}
 	rt.log = slog.New(rt.sampled)
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
@@ -127,6 +129,9 @@ func New(o Options) (*Server, error) {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}) // no lock needed: rt is not shared yet
 	}
 	rt.handleBuiltins()
+	for _, name := range slices.Sorted(maps.Keys(o.Namespaces)) {
+		rt.addLocked(name, o.Namespaces[name])
+	}
 	rt.publisher = newPublisher(rt)
 	if err := rt.subscribe(); err != nil {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
@@ -204,6 +209,9 @@ func (rt *Server) subscribe() error {
 		rt.opts.Bus = rt.ownBus
 	}
 	unbus, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
+		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
+			return bus.subscribe(&subscription{handler: rt.publisher.handle})
+		}
 		return rt.opts.Bus.Subscribe(rt.publisher.handle)
 	})
 	if err != nil {
@@ -233,15 +241,14 @@ func (rt *Server) to(namespace string, rooms ...Room) Broadcast {
 	return rt.lookup(namespace).To(rooms...)
 }
 
-// Namespace adds a namespace of the host's own. Its sockets are in UserRoom and
+// Of returns the namespace of that name, nil when there is none.
+func (rt *Server) Of(name string) *Namespace { return rt.lookup(name) }
+
+// Namespace adds a namespace of the host's own, as Options.Namespaces does. Its sockets are in UserRoom and
 // SessionRoom of their user, unless it is anonymous.
 func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error) {
-	if err := checkNamespace(name); err != nil {
+	if err := checkNamespace(name, o); err != nil {
 		return nil, err
-	}
-	if o.Anonymous && o.Authorize != nil {
-		return nil, fmt.Errorf(
-			"realtime: namespace %q: Authorize is asked about an identity, which nobody has where Anonymous is set; leave out one of the two", name)
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -301,22 +308,34 @@ func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Publish puts a domain event on the bus, from which it reaches the clients
 // that it concerns. Events of one trip, driver or user arrive in the order in
 // which they were published. A nil error says that the bus has taken the event.
+//
+// Publish refuses nil, a nil pointer, an event that lacks a required field, and a type
+// that is neither the library's nor in Options.Events. On a MemoryBus the event itself
+// travels, so that what it points to must not change any more.
 func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
-	if err := checkDomain(e); err != nil {
-		return err
+	v, err := rt.events.of(e)
+	if err == nil {
+		err = checkDomain(v)
 	}
-	env, err := NewEnvelope(e)
 	if err != nil {
 		return err
 	}
+	env := Envelope{ID: newEventID(), Name: v.EventName(), Key: v.EventKey(), At: time.Now().UTC(), event: v}
 	if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
 		return bus.Publish(ctx, env)
+	}
+	if env, err = env.encoded(); err != nil {
+		return err
 	}
 	return hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) })
 }
 
-// NewEnvelope packs a domain event for a bus, under a new id.
+// NewEnvelope packs a domain event for a bus, under a new id. It does not check it:
+// the server that receives it does.
 func NewEnvelope(e DomainEvent) (Envelope, error) {
+	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return Envelope{}, fmt.Errorf("realtime: %T is no domain event: it is nil", e)
+	}
 	data, err := json.Marshal(e)
 	if err != nil {
 		return Envelope{}, fmt.Errorf("encoding %s: %w", e.EventName(), err)

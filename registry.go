@@ -1,5 +1,5 @@
-// The registry: which domain events a server knows, how each is read from the bus,
-// and what its documentation says.
+// The registry: which domain events a server knows, how each is published and read
+// from the bus, and what its documentation says.
 
 package realtime
 
@@ -7,61 +7,248 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
+
+	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/socketio"
 )
 
-// DomainEventType is a kind of domain event, as a server knows it.
+// HostEvent is a domain event of the host's own: a struct that travels on the bus as
+// JSON. When it has a method Validate() error, that is called before it is published
+// and after it was read from the bus.
+type HostEvent interface {
+	DomainEvent
+	// Deliveries says who receives what. It is pure: it asks nobody, and returns the
+	// same for the same event. It is called concurrently.
+	Deliveries(m EventMeta) []Delivery
+}
+
+// EventMeta is what every payload of a domain event carries; a payload embeds it.
+// EventMeta of a bus that delivers twice is the same both times, so that a client can
+// drop the repeat.
+type EventMeta struct {
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	At      Time   `json:"at" doc:"when it was published"`
+}
+
+// DomainEventType is a kind of domain event, as a server knows it. NewDomainEvent
+// makes one, for Options.Events.
 type DomainEventType struct {
 	name     string
 	doc      string    // a sentence that says what happened
 	examples []builtin // together they reach every audience that the event may have
+
+	goTypes [2]reflect.Type // the struct, and the pointer to it
+	known   reflect.Type    // what value and decode return
+	// value returns a published event, or what it points to. It fails for a nil
+	// pointer.
+	value func(e DomainEvent) (builtin, error)
 	// decode returns an event with an error when part of the data can be read.
-	decode func(data []byte) (DomainEvent, error)
+	decode func(data []byte) (builtin, error)
+	err    error // what is wrong with it
 }
 
-// domainType registers an event of the library's own.
+// NewDomainEvent declares a domain event of the host's own. Doc is a sentence that
+// says what happened; documentation shows it. Of the examples, which documentation
+// shows too, there is one for each audience that the event may have: New lets them say
+// who receives them, and reports what is wrong with that.
+func NewDomainEvent[E HostEvent](doc string, examples ...E) DomainEventType {
+	t := newDomainType(doc, func(e E) builtin { return hosted[E]{e} }, examples)
+	if t.err == nil && len(examples) == 0 {
+		t.err = fmt.Errorf("realtime: domain event %q: NewDomainEvent needs an example", t.name)
+	}
+	return t
+}
+
+// domainType declares an event of the library's own.
 func domainType[E builtin](doc string, examples ...E) DomainEventType {
+	return newDomainType(doc, func(e E) builtin { return e }, examples)
+}
+
+func newDomainType[E DomainEvent](doc string, known func(E) builtin, examples []E) DomainEventType {
+	t := DomainEventType{doc: doc, goTypes: [2]reflect.Type{reflect.TypeFor[E](), reflect.TypeFor[*E]()}}
+	if t.goTypes[0].Kind() != reflect.Struct {
+		t.err = fmt.Errorf("realtime: NewDomainEvent[%s]: it is for a struct, and neither for a pointer nor for an interface", t.goTypes[0])
+		return t
+	}
 	var zero E
-	t := DomainEventType{name: zero.EventName(), doc: doc, decode: func(data []byte) (DomainEvent, error) {
+	t.name, t.known = zero.EventName(), reflect.TypeOf(known(zero))
+	t.value = func(e DomainEvent) (builtin, error) {
+		switch e := any(e).(type) {
+		case E:
+			return known(e), nil
+		case *E:
+			if e != nil {
+				return known(*e), nil
+			}
+		}
+		return nil, fmt.Errorf("%s: %w: nil pointer", t.name, errInvalidEvent)
+	}
+	t.decode = func(data []byte) (builtin, error) {
 		var e E
 		err := json.Unmarshal(data, &e)
 		if err == nil {
-			return e, nil
+			return known(e), nil
 		}
-		err = fmt.Errorf("%s: %w", e.EventName(), err)
+		err = fmt.Errorf("%s: %w", t.name, err)
 		var syntax *json.SyntaxError
 		if errors.As(err, &syntax) {
 			return nil, err
 		}
-		return e, err
-	}}
+		return known(e), err
+	}
 	for _, e := range examples {
-		t.examples = append(t.examples, e)
+		t.examples = append(t.examples, known(e))
 	}
 	return t
+}
+
+// hosted lets an event of the host's own pass for one of the library's. The host's
+// methods may panic.
+type hosted[E HostEvent] struct{ e E }
+
+// MarshalJSON implements json.Marshaler.
+func (h hosted[E]) MarshalJSON() ([]byte, error) { return json.Marshal(h.e) }
+
+func (h hosted[E]) EventName() string { return h.e.EventName() }
+func (h hosted[E]) EventKey() string  { return h.e.EventKey() }
+func (hosted[E]) about() subject      { return subject{} }
+
+func (h hosted[E]) check() (err error) {
+	v, ok := any(h.e).(interface{ Validate() error })
+	if !ok {
+		return nil
+	}
+	err = hostcall.Guard(v.Validate, func(error) {})
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %w", h.e.EventName(), errInvalidEvent, err)
+	}
+	return err
+}
+
+func (h hosted[E]) deliver(f facts) []Delivery {
+	return h.e.Deliveries(EventMeta{f.eventID, Time{f.at}})
+}
+
+// deliveriesOf maps an event to its deliveries. A panic of the host's code is an
+// error.
+func deliveriesOf(e builtin, f facts) (ds []Delivery, err error) {
+	err = hostcall.Guard(func() error {
+		ds = e.deliver(f)
+		return nil
+	}, func(error) {})
+	return ds, err
+}
+
+// read returns the event in an envelope, checked. With an error it returns what could
+// be read, nil when nothing could.
+func (t *DomainEventType) read(env Envelope) (builtin, error) {
+	if env.event != nil && reflect.TypeOf(env.event) == t.known {
+		return env.event, nil // Publish has checked it
+	}
+	env, err := env.encoded()
+	if err != nil {
+		return nil, err
+	}
+	e, err := t.decode(env.Data)
+	if err == nil {
+		err = checkDomain(e)
+	}
+	return e, err
+}
+
+// registry is the events that a server knows.
+type registry struct {
+	all    []DomainEventType
+	byName map[string]*DomainEventType
+	byType map[reflect.Type]*DomainEventType
+}
+
+// newRegistry returns the library's events and the host's, which must be valid.
+func newRegistry(hosts []DomainEventType) *registry {
+	r := &registry{all: slices.Concat(builtins, hosts), byName: map[string]*DomainEventType{}, byType: map[reflect.Type]*DomainEventType{}}
+	for i := range r.all {
+		t := &r.all[i]
+		r.byName[t.name] = t
+		r.byType[t.goTypes[0]], r.byType[t.goTypes[1]] = t, t
+	}
+	return r
+}
+
+// of returns the type of an event that is about to be published, and its value.
+func (r *registry) of(e DomainEvent) (builtin, error) {
+	if e == nil {
+		return nil, errors.New("realtime: nil is no domain event")
+	}
+	t := r.byType[reflect.TypeOf(e)]
+	if t == nil {
+		return nil, fmt.Errorf("realtime: %T is no domain event that the server knows; declare it with NewDomainEvent and list it in Options.Events", e)
+	}
+	return t.value(e)
+}
+
+// check says what is wrong with the events that a host declares. namespaces are all
+// that exist when the server does.
+func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []error) {
+	known := map[string]bool{}
+	for _, t := range builtins {
+		known[t.name] = true
+	}
+	for i, t := range hosts {
+		switch {
+		case t.err != nil:
+			errs = append(errs, t.err)
+			continue
+		case t.value == nil:
+			errs = append(errs, fmt.Errorf("realtime: Options.Events[%d] is zero; NewDomainEvent makes one", i))
+			continue
+		case t.name == "" || known[t.name]:
+			errs = append(errs, fmt.Errorf("realtime: domain event %q: the name is empty or another event's", t.name))
+		}
+		known[t.name] = true
+		for _, e := range t.examples {
+			for _, err := range checkExample(e, namespaces) {
+				errs = append(errs, fmt.Errorf("realtime: domain event %q: %w", t.name, err))
+			}
+		}
+	}
+	return errs
+}
+
+func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
+	if err := e.check(); err != nil {
+		return []error{fmt.Errorf("the example is not valid: %w", err)}
+	}
+	ds, err := deliveriesOf(e, factsOf(e.about(), exampleEventID, exampleTime, TripParties{}, false))
+	if err != nil {
+		return []error{err}
+	}
+	for _, d := range ds {
+		if d.event == "" || socketio.Reserved(d.event) {
+			errs = append(errs, fmt.Errorf("%q is no name for an event on the wire", d.event))
+		}
+		if len(d.Audiences()) == 0 {
+			errs = append(errs, fmt.Errorf("%s is for nobody", d.event))
+		}
+		for _, a := range d.Audiences() {
+			if a.namespace != "" && !namespaces[a.namespace] {
+				errs = append(errs, fmt.Errorf("%s is for the namespace %q, which does not exist; list it in Options.Namespaces", d.event, a.namespace))
+			}
+		}
+		var meta struct {
+			EventID string `json:"eventId"`
+		}
+		payload, err := json.Marshal(d.payload)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("the payload of %s: %w", d.event, err))
+		} else if json.Unmarshal(payload, &meta) != nil || meta.EventID != exampleEventID {
+			errs = append(errs, fmt.Errorf("the payload of %s lacks its eventId; embed EventMeta and set it", d.event))
+		}
+	}
+	return errs
 }
 
 // builtins lists every domain event of the library once. Each family stands at the
 // top of its file.
 var builtins = slices.Concat(tripEvents, offerEvents, tripAdminEvents, driverEvents, sessionEvents, presenceEvents)
-
-var builtinsByName = func() map[string]DomainEventType {
-	m := make(map[string]DomainEventType, len(builtins))
-	for _, t := range builtins {
-		m[t.name] = t
-	}
-	return m
-}()
-
-// decodeDomain reads the data of an envelope into the struct of that name, as
-// a value. An unknown name is a host's own event: nil, nil. Unknown fields are
-// ignored; wrong types are errors, with what could be read: a session whose
-// revocation has a bad date is still revoked. Required fields are checkDomain's
-// business.
-func decodeDomain(name string, data []byte) (DomainEvent, error) {
-	t, ok := builtinsByName[name]
-	if !ok {
-		return nil, nil
-	}
-	return t.decode(data)
-}

@@ -6,6 +6,8 @@ package realtime
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -141,6 +143,23 @@ type Envelope struct {
 	Key  string    `json:"key"`  // events of one key are delivered in order; see DomainEvent.EventKey
 	At   time.Time `json:"at"`   // when it was published
 	Data []byte    `json:"data"` // JSON of the event's struct, such as TripRequested
+
+	// event is the event itself, in the place of Data, on its way from a server
+	// through a MemoryBus to a server.
+	event builtin
+}
+
+// encoded returns the envelope with its Data and without the event itself.
+func (e Envelope) encoded() (Envelope, error) {
+	if e.event == nil {
+		return e, nil
+	}
+	data, err := json.Marshal(e.event)
+	if err != nil {
+		return e, fmt.Errorf("encoding %s: %w", e.Name, err)
+	}
+	e.Data, e.event = data, nil
+	return e, nil
 }
 
 // EventBus carries domain events between the host's services and the server.

@@ -219,9 +219,7 @@ func (s *Socket) uncork() {
 
 // emitFrom emits what follows from a socket's event, before its ack and in one
 // write with it.
-func (rt *Server) emitFrom(s *Socket, ds []delivery) {
+func (rt *Server) emitFrom(s *Socket, ds []Delivery) {
 	s.cork()
-	for _, d := range ds {
-		rt.publisher.deliver(d, rt.to(d.namespace, d.rooms...))
-	}
+	rt.send(ds, false)
 }

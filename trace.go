@@ -30,6 +30,9 @@ type Trace struct {
 	// Delivered is called when a domain event of the bus was emitted, with the
 	// time since it was published.
 	Delivered func(event string, age time.Duration)
+	// Unknown is called when the bus delivered an event of a name that is neither the
+	// library's nor in Options.Events. It is ignored.
+	Unknown func(event string)
 	// Outdated is called when a domain event of a trip was not emitted because
 	// something newer is known: the trip is over, or another driver was assigned
 	// later.
@@ -67,6 +70,12 @@ func (rt *Server) traceDisconnected(namespace, reason string) {
 func (rt *Server) traceHandled(namespace, event string, took time.Duration, code Code) {
 	if f := rt.opts.Trace.Handled; f != nil {
 		rt.host.trace.Add(func() { f(namespace, event, took, code) })
+	}
+}
+
+func (rt *Server) traceUnknown(event string) {
+	if f := rt.opts.Trace.Unknown; f != nil {
+		rt.host.trace.Add(func() { f(event) })
 	}
 }
 

@@ -43,7 +43,7 @@ type driverSearches struct {
 type driverSearch struct {
 	began  time.Time
 	trips  []string
-	latest *DriverLocationChanged // waits for the answer; nil when nothing does
+	latest *LocationUpdate // waits for the answer; nil when nothing does
 	id     string                 // the event's
 }
 
@@ -55,7 +55,7 @@ func (d *driverSearches) init(p *publisher) {
 
 // tripsOf returns the trips of a driver, as far as known, and finds out about the
 // others: the position is sent to them when that is done, unless a newer one is.
-func (d *driverSearches) tripsOf(l DriverLocationChanged, eventID string) []string {
+func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 	who := triptable.Person{Driver: true, ID: l.DriverID}
 	if trips := d.p.trips.Of(who, time.Time{}); len(trips) > 0 {
 		return trips
@@ -121,7 +121,7 @@ func (d *driverSearches) found(s *driverSearch, trips []string) {
 	s.trips, s.latest = trips, nil // nobody writes to *l from now on
 	d.mu.Unlock()
 	if l != nil && len(trips) > 0 {
-		d.p.emitPositions(l.DriverID, tripPositions(l.LocationUpdate, id, trips), d.p.to)
+		d.p.rt.send(tripPositions(*l, id, trips), d.p.rt.opts.BusFanOut)
 	}
 }
 

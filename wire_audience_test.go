@@ -378,13 +378,7 @@ func (m wireMode) check(t *testing.T, r wireRow) {
 		m.publish(t, nodes, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 		synctest.Wait()
 	}
-	before := map[string]int{}
-	for _, name := range everybody {
-		before[name] = len(clients[name].Received())
-	}
-
-	m.publish(t, nodes, r.event)
-	synctest.Wait()
+	received := realtimetest.AudienceOf(t, clients, func() { m.publish(t, nodes, r.event) })
 
 	want := map[string][]string{}
 	id := lastEventID(t, nodes)
@@ -397,7 +391,7 @@ func (m wireMode) check(t *testing.T, r wireRow) {
 	thrown := m.names(r.thrown)
 	for _, name := range everybody {
 		var got []string
-		for _, e := range clients[name].Received()[before[name]:] {
+		for _, e := range received[name] {
 			require.Len(t, e.Args, 1)
 			got = append(got, e.Event+" "+sortedJSON(t, string(e.Args[0])))
 		}
@@ -428,6 +422,7 @@ func (m wireMode) check(t *testing.T, r wireRow) {
 // start starts the nodes.
 func (m wireMode) start(t *testing.T) []*realtimetest.Server {
 	configure := func(o *realtime.Options) {
+		withShifts(o)
 		o.AdminTripsByRoom = m.narrow
 		if m.configure != nil {
 			m.configure(o)
@@ -446,10 +441,6 @@ func (m wireMode) start(t *testing.T) []*realtimetest.Server {
 		nodes = append(nodes, realtimetest.NewServer(t, configure))
 	} else {
 		nodes = realtimetest.NewCluster(t, m.nodes, configure, shareBus)
-	}
-	for _, n := range nodes {
-		_, err := n.Realtime.Namespace("/support", realtime.NamespaceOptions{})
-		require.NoError(t, err)
 	}
 	return nodes
 }

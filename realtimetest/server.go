@@ -263,7 +263,7 @@ func (s *Server) Publish(t testing.TB, e realtime.DomainEvent) {
 		err = s.Settle(ctx)
 	}
 	if err != nil {
-		t.Fatalf("publishing %s: %v", e.EventName(), err)
+		t.Fatalf("publishing %T: %v", e, err)
 	}
 }
 

@@ -295,15 +295,23 @@ func (p *Packet) event(lim Limits) error {
 	if len(name) > lim.EventName {
 		return errLongName
 	}
-	// What the client libraries emit locally; a peer must not forge it.
-	switch string(name) {
-	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
+	if Reserved(string(name)) {
 		return errReserved
 	}
 	p.Name = name
 	// Moved down rather than cut off in front, to keep the room for next time.
 	p.Args = p.Args[:copy(p.Args, p.Args[1:])]
 	return nil
+}
+
+// Reserved reports whether a name is one of the events that the client libraries emit
+// locally: a peer must not forge it, and a server can't send it.
+func Reserved(event string) bool {
+	switch event {
+	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
+		return true
+	}
+	return false
 }
 
 func reason(err error) error {

@@ -1,0 +1,445 @@
+// A host's own domain events: declared in one line, they have what the library's own
+// events have.
+
+package realtime_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimegen"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// shiftStarted says that a driver began to work. The driver, the admins who watch
+// drivers and the support team in the driver's zone receive it.
+type shiftStarted struct {
+	DriverID string `json:"driverId"`
+	Zone     string `json:"zone"`
+	Number   int    `json:"number"`
+}
+
+var eventShiftStarted = realtime.NewEvent[shiftPayload]("shift:started")
+
+type shiftPayload struct {
+	realtime.EventMeta
+	DriverID string `json:"driverId"`
+	Zone     string `json:"zone" doc:"the zone's name"`
+	Number   int    `json:"number" doc:"the driver's shifts so far"`
+}
+
+func (shiftStarted) EventName() string  { return "shift.started" }
+func (e shiftStarted) EventKey() string { return e.DriverID }
+
+func (e shiftStarted) Validate() error {
+	if e.DriverID == "" {
+		return errors.New("driverId is missing")
+	}
+	return nil
+}
+
+func (e shiftStarted) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	if e.Zone == "panic" {
+		panic("no such zone")
+	}
+	return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{m, e.DriverID, e.Zone, e.Number},
+		realtime.ToDriver(e.DriverID), realtime.ToDriverWatchers(), realtime.ToRoom("/support", realtime.NewRoom("zone", e.Zone)))}
+}
+
+func exampleShift() shiftStarted { return shiftStarted{DriverID: "d1", Zone: "havana", Number: 3} }
+
+// withShifts declares shiftStarted and the namespace that it is for.
+func withShifts(o *realtime.Options) {
+	o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("A driver began to work.", exampleShift())}
+	o.Namespaces = map[string]realtime.NamespaceOptions{"/support": {}}
+}
+
+func TestHostEvent_ReachesExactlyItsAudience(t *testing.T) {
+	t.Parallel()
+	for _, m := range wireModes() {
+		t.Run(m.name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				nodes := m.start(t)
+				clients := castOf(t, nodes)
+				for _, n := range nodes {
+					n.Realtime.Of("/support").To(realtime.UserRoom("d1")).Join(realtime.NewRoom("zone", "havana"))
+				}
+				synctest.Wait()
+				got := realtimetest.AudienceOf(t, clients, func() { m.publish(t, nodes, exampleShift()) })
+				once := []string{"shift:started"}
+				require.Equal(t, map[string][]string{
+					"driver1": once, "driver2": once, "adminJoined": once, "admin": once, "support": once,
+				}, got.Events())
+				at, err := json.Marshal(realtime.Time{Time: time.Now()})
+				require.NoError(t, err)
+				for name, received := range got {
+					require.JSONEq(t, fmt.Sprintf(`{"eventId":%q,"at":%s,"driverId":"d1","zone":"havana","number":3}`, lastEventID(t, nodes), at),
+						string(received[0].Args[0]), name)
+				}
+			})
+		})
+	}
+}
+
+func TestHostEvent_OrderPerKey(t *testing.T) {
+	for _, bus := range []realtime.EventBus{nil, realtime.NewMemoryBus(), realtimetest.NewBus()} {
+		t.Run(fmt.Sprintf("%T", bus), func(t *testing.T) {
+			srv := realtimetest.NewServer(t, withShifts, func(o *realtime.Options) { o.Bus = bus })
+			admin := srv.Admin(t, "a1")
+			var publishing sync.WaitGroup
+			for d := range 10 {
+				publishing.Go(func() {
+					for n := range 50 {
+						if err := srv.Realtime.Publish(context.Background(), shiftStarted{DriverID: fmt.Sprint("d", d), Zone: "havana", Number: n}); err != nil {
+							t.Error(err)
+						}
+					}
+				})
+			}
+			publishing.Wait()
+			last := map[string]int{}
+			for range 500 {
+				got := realtimetest.Expect(t, admin, eventShiftStarted)
+				require.Equal(t, last[got.DriverID], got.Number, got.DriverID)
+				last[got.DriverID]++
+			}
+		})
+	}
+}
+
+func TestHostEvent_Repeated(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withShifts)
+		driver := srv.Driver(t, "d1")
+		env, err := realtime.NewEnvelope(exampleShift())
+		require.NoError(t, err)
+		for range 3 {
+			require.NoError(t, srv.Bus.Publish(t.Context(), env))
+		}
+		require.Equal(t, env.ID, realtimetest.Expect(t, driver, eventShiftStarted).EventID)
+		realtimetest.ExpectNone(t, driver)
+	})
+}
+
+// otherShift has the name of shiftStarted, and is another type.
+type otherShift struct{ shiftStarted }
+
+// notDeclared is an event that no server knows.
+type notDeclared struct{}
+
+func (notDeclared) EventName() string { return "not.declared" }
+func (notDeclared) EventKey() string  { return "key" }
+
+func TestPublish_RefusesWhatItDoesNotKnow(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withShifts)
+		driver := srv.Driver(t, "d1")
+		for want, e := range map[string]realtime.DomainEvent{
+			"realtime: nil is no domain event":                                       nil,
+			"realtime: realtime_test.notDeclared is no domain event that the server": notDeclared{},
+			"realtime: *realtime_test.notDeclared is no domain event that the":       (*notDeclared)(nil),
+			"realtime: realtime_test.otherShift is no domain event":                  otherShift{exampleShift()},
+			"trip.started: invalid domain event: nil pointer":                        (*realtime.TripStarted)(nil),
+			"shift.started: invalid domain event: nil pointer":                       (*shiftStarted)(nil),
+			"shift.started: invalid domain event: driverId is missing":               shiftStarted{},
+		} {
+			require.ErrorContains(t, srv.Realtime.Publish(t.Context(), e), want)
+		}
+		require.Empty(t, srv.Bus.Published())
+		realtimetest.ExpectNone(t, driver)
+
+		shift := exampleShift()
+		srv.Publish(t, &shift)
+		require.Equal(t, 3, realtimetest.Expect(t, driver, eventShiftStarted).Number)
+		srv.Publish(t, &realtime.DriverTripChanged{DriverTrip: realtime.DriverTrip{DriverID: "d1"}})
+		realtimetest.Expect(t, driver, realtime.EventDriverTrip)
+
+		for _, e := range []realtime.DomainEvent{nil, (*realtime.TripStarted)(nil), (*shiftStarted)(nil)} {
+			_, err := realtime.NewEnvelope(e)
+			require.ErrorContains(t, err, "it is nil")
+		}
+	})
+}
+
+func TestHostEvent_OfAnotherProducer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log logBuffer
+		unknown := make(chan string, 10)
+		srv := realtimetest.NewServer(t, withShifts, logTo(&log), func(o *realtime.Options) {
+			o.Trace = &realtime.Trace{Unknown: func(event string) { unknown <- event }}
+		})
+		driver := srv.Driver(t, "d1")
+		for n, e := range []struct{ name, data string }{
+			{"not.declared", `{}`}, {"", ``}, {"not.declared", `nonsense`},
+			{"shift.started", `{"zone":"havana"}`}, {"shift.started", `{"driverId":"d1","zone":7}`}, {"shift.started", `{"driverId":`},
+		} {
+			require.NoError(t, srv.Bus.Publish(t.Context(), realtime.Envelope{ID: fmt.Sprint(n), Name: e.name, Key: "d1", Data: []byte(e.data)}))
+		}
+		realtimetest.ExpectNone(t, driver)
+		require.NoError(t, srv.Bus.Err())
+		require.Len(t, unknown, 3)
+		require.Equal(t, "not.declared", <-unknown)
+		require.Equal(t, 3, strings.Count(log.String(), "domain event not delivered"))
+		require.Contains(t, log.String(), "driverId is missing")
+	})
+}
+
+func TestHostEvent_PanicInDeliveries(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log logBuffer
+		srv := realtimetest.NewServer(t, withShifts, logTo(&log))
+		driver := srv.Driver(t, "d1")
+		srv.Publish(t, shiftStarted{DriverID: "d1", Zone: "panic"})
+		srv.Publish(t, exampleShift())
+		require.Equal(t, "havana", realtimetest.Expect(t, driver, eventShiftStarted).Zone)
+		realtimetest.ExpectNone(t, driver)
+		require.Contains(t, log.String(), "no such zone")
+		require.NoError(t, srv.Bus.Err())
+	})
+}
+
+// costly counts how often it is encoded.
+type costly struct {
+	shiftStarted
+	encoded *atomic.Int64
+}
+
+func (costly) EventName() string { return "shift.costly" }
+
+func (e costly) MarshalJSON() ([]byte, error) {
+	e.encoded.Add(1)
+	return json.Marshal(e.shiftStarted)
+}
+
+func (e *costly) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &e.shiftStarted) }
+
+// In one process an event is not encoded for the bus, unless somebody else reads it
+// off the bus.
+func TestPublish_InProcess(t *testing.T) {
+	var n atomic.Int64
+	event := costly{exampleShift(), &n}
+	declared := func(o *realtime.Options) {
+		withShifts(o)
+		o.Events = append(o.Events, realtime.NewDomainEvent("It is costly.", event))
+	}
+	t.Run("without a bus", func(t *testing.T) {
+		srv := realtimetest.NewServer(t, declared, func(o *realtime.Options) { o.Bus = nil })
+		driver := srv.Driver(t, "d1")
+		n.Store(0)
+		require.NoError(t, srv.Realtime.Publish(t.Context(), event))
+		realtimetest.Expect(t, driver, eventShiftStarted)
+		require.Zero(t, n.Load())
+	})
+	t.Run("MemoryBus", func(t *testing.T) {
+		bus := realtime.NewMemoryBus()
+		one := realtimetest.NewServer(t, declared, func(o *realtime.Options) { o.Bus = bus })
+		// This one does not know the event.
+		other := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = bus })
+		data := make(chan realtime.Envelope, 1)
+		driver, stranger := one.Driver(t, "d1"), other.Driver(t, "d1")
+		n.Store(0)
+		require.NoError(t, one.Realtime.Publish(t.Context(), event))
+		realtimetest.Expect(t, driver, eventShiftStarted)
+		require.Zero(t, n.Load())
+
+		cancel, err := bus.Subscribe(func(_ context.Context, e realtime.Envelope) error {
+			data <- e
+			return nil
+		})
+		require.NoError(t, err)
+		require.NoError(t, one.Realtime.Publish(t.Context(), event))
+		e := <-data
+		cancel()
+		require.JSONEq(t, `{"driverId":"d1","zone":"havana","number":3}`, string(e.Data))
+		require.Equal(t, "shift.costly", e.Name)
+		require.Equal(t, "d1", e.Key)
+		require.Equal(t, e.ID, realtimetest.Expect(t, driver, eventShiftStarted).EventID)
+		require.EqualValues(t, 1, n.Load())
+
+		// What was read off a bus may go on another one.
+		require.NoError(t, bus.Publish(t.Context(), realtime.Envelope{ID: "again", Name: e.Name, Key: e.Key, Data: e.Data}))
+		require.Equal(t, "again", realtimetest.Expect(t, driver, eventShiftStarted).EventID)
+		require.Len(t, stranger.Received(), 1, "its hello")
+	})
+}
+
+func TestNewDomainEvent_Mistakes(t *testing.T) {
+	t.Parallel()
+	declare := func(deliveries func(m realtime.EventMeta) []realtime.Delivery) realtime.DomainEventType {
+		return realtime.NewDomainEvent("It has mistakes.", mistaken{deliveries})
+	}
+	for want, events := range map[string][]realtime.DomainEventType{
+		`Options.Events[0] is zero; NewDomainEvent makes one`: {{}},
+		`it is for a struct`: {realtime.NewDomainEvent("A pointer.", &mistaken{})},
+		`domain event "shift.started": NewDomainEvent needs an example`: {realtime.NewDomainEvent[shiftStarted]("No example.")},
+		`domain event "shift.started": the example is not valid: shift.started: invalid domain event: driverId is missing`: {
+			realtime.NewDomainEvent("Invalid.", shiftStarted{}),
+		},
+		`domain event "shift.started": the name is empty or another event's`: {
+			realtime.NewDomainEvent("One.", exampleShift()), realtime.NewDomainEvent("The same.", exampleShift()),
+		},
+		`domain event "trip.started": the name is empty or another event's`: {realtime.NewDomainEvent("Ours.", ours{})},
+		`panic: no such zone`: {realtime.NewDomainEvent("Panics.", shiftStarted{DriverID: "d1", Zone: "panic"})},
+		`shift:started is for the namespace "/nowhere", which does not exist; list it in Options.Namespaces`: {
+			declare(func(m realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{EventMeta: m}, realtime.ToRoom("/nowhere", realtime.DriverRoom("d1")))}
+			}),
+		},
+		`shift:started is for nobody`: {
+			declare(func(m realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{EventMeta: m}, realtime.ToDriver(""), realtime.ToUser(""))}
+			}),
+		},
+		`the payload of shift:started lacks its eventId; embed EventMeta and set it`: {
+			declare(func(realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{}, realtime.ToDriver("d1"))}
+			}),
+		},
+		`the payload of note lacks its eventId`: {
+			declare(func(realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{realtime.NewEvent[string]("note").Deliver("text", realtime.ToAdmins())}
+			}),
+		},
+		`"connect_error" is no name for an event on the wire`: {
+			declare(func(m realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{realtime.NewEvent[realtime.EventMeta]("connect_error").Deliver(m, realtime.ToAdmins())}
+			}),
+		},
+		`unsupported type`: {
+			declare(func(m realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{realtime.NewEvent[chan int]("chan").Deliver(nil, realtime.ToAdmins())}
+			}),
+		},
+	} {
+		_, err := realtime.New(realtime.Options{
+			Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Events: events,
+			Namespaces: map[string]realtime.NamespaceOptions{"/support": {}},
+		})
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// mistaken delivers what a test says.
+type mistaken struct {
+	deliveries func(m realtime.EventMeta) []realtime.Delivery
+}
+
+func (mistaken) EventName() string { return "mistaken" }
+func (mistaken) EventKey() string  { return "key" }
+
+func (e mistaken) Deliveries(m realtime.EventMeta) []realtime.Delivery { return e.deliveries(m) }
+
+// ours has the name of an event of the library.
+type ours struct{ shiftStarted }
+
+func (ours) EventName() string { return "trip.started" }
+
+func TestOptions_Namespaces(t *testing.T) {
+	t.Parallel()
+	bubbleOptions := realtime.Options{Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}}
+	for name, want := range map[string]string{"support": "begins with a slash", "/admin": `"/admin" exists`} {
+		o := bubbleOptions
+		o.Namespaces = map[string]realtime.NamespaceOptions{name: {}}
+		_, err := realtime.New(o)
+		require.ErrorContains(t, err, want)
+	}
+}
+
+func TestHostEvent_IsInTheCatalog(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withShifts)
+		docs := map[string]realtime.EventDoc{}
+		for _, d := range srv.Realtime.Catalog().Events {
+			if d.Event == "shift:started" {
+				docs[d.Namespace] = d
+			}
+		}
+		require.Len(t, docs, 3)
+		require.Equal(t, "the driver", docs["/drivers"].Audience)
+		require.Equal(t, "the admins who watch the drivers", docs["/admin"].Audience)
+		require.Equal(t, "the room `zone:{id}`, such as `zone:havana`", docs["/support"].Audience)
+		require.Equal(t, []string{"shift.started"}, docs["/admin"].DomainEvents)
+		require.Equal(t, "A driver began to work.", docs["/admin"].Doc)
+		fields := realtimegen.Fields(docs["/admin"].Payload)
+		require.Equal(t, "eventId", fields[0].Name)
+		require.Equal(t, "the zone's name", fields[3].Doc)
+	})
+}
+
+// What an event delivers can be compared without a server.
+func TestDelivery(t *testing.T) {
+	t.Parallel()
+	m := realtime.EventMeta{EventID: "e1"}
+	got := exampleShift().Deliveries(m)
+	require.Equal(t, []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{m, "d1", "havana", 3},
+		realtime.ToDriver("d1"), realtime.ToDriverWatchers(), realtime.ToRoom("/support", realtime.NewRoom("zone", "havana")))}, got)
+	require.Equal(t, "shift:started", got[0].Event())
+	require.Equal(t, "e1", got[0].Payload().(shiftPayload).EventID)
+	require.Equal(t, "[/drivers driver:d1 /admin admin:drivers /support zone:havana]", fmt.Sprint(got[0].Audiences()))
+	for want, a := range map[string]realtime.Audience{
+		"/passengers passenger:p1":     realtime.ToPassenger("p1"),
+		"/admin admin:all":             realtime.ToAdmins(),
+		"every namespace user:u1":      realtime.ToUser("u1"),
+		"every namespace session:s1":   realtime.ToSession("s1"),
+		"/drivers driver:d1 driver:d2": realtime.ToRoom("/drivers", realtime.DriverRoom("d1"), realtime.DriverRoom("d2")),
+	} {
+		require.Equal(t, want, a.String())
+	}
+	d := eventShiftStarted.Deliver(shiftPayload{}, realtime.ToDriver(""), realtime.ToUser(""), realtime.ToSession(""), realtime.ToRoom("/x", realtime.Room{}))
+	require.Empty(t, d.Audiences())
+}
+
+// Two rooms of one audience hold one socket: it receives the event once. A newer
+// position replaces an unsent one of the same key.
+func TestDelivery_OnceAndLatest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("A position of the host's own.", pinged{"a1", 1})}
+		})
+		admin := srv.Admin(t, "a1")
+		srv.Publish(t, pinged{"a1", 1})
+		require.Equal(t, 1, realtimetest.Expect(t, admin, eventPinged).Number)
+		realtimetest.ExpectNone(t, admin)
+
+		choke(t, admin, srv.Realtime.Admin().To(realtime.AdminUserRoom("a1")))
+		for n := range 10 {
+			srv.Publish(t, pinged{"a1", n})
+			srv.Publish(t, pinged{"a2", 10 * n})
+		}
+		admin.Resume()
+		synctest.Wait()
+		require.Equal(t, 9, realtimetest.Expect(t, admin, eventPinged).Number)
+		require.Equal(t, 90, realtimetest.Expect(t, admin, eventPinged).Number)
+		realtimetest.ExpectNone(t, admin, eventPinged)
+	})
+}
+
+type pinged struct {
+	UserID string
+	Number int
+}
+
+type pingedPayload struct {
+	realtime.EventMeta
+	Number int `json:"number"`
+}
+
+var eventPinged = realtime.NewEvent[pingedPayload]("pinged")
+
+func (pinged) EventName() string  { return "pinged" }
+func (e pinged) EventKey() string { return e.UserID }
+func (e pinged) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	return []realtime.Delivery{eventPinged.Deliver(pingedPayload{m, e.Number},
+		realtime.ToRoom(realtime.NamespaceAdmin, realtime.AdminAllRoom, realtime.AdminUserRoom("a1"))).Latest(e.UserID)}
+}
