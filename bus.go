@@ -96,16 +96,9 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 // were published before either. It waits for running calls of the handler, so a
 // handler that ends its own subscription must do it with `go cancel()`.
 func (b *MemoryBus) Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error) {
-	return b.subscribe(&subscription{handler: func(ctx context.Context, e Envelope) error {
-		e, err := e.encoded() // what a server has published
-		if err != nil {
-			return err
-		}
-		return handler(ctx, e)
-	}})
+	return b.subscribe(&subscription{handler: handler})
 }
 
-// subscribe is Subscribe for a server, to which an event comes as it was published.
 func (b *MemoryBus) subscribe(s *subscription) (cancel func(), err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -159,6 +152,7 @@ const (
 
 type subscription struct {
 	handler func(ctx context.Context, e Envelope) error
+	server  bool // takes an event as a server has published it, not encoded
 	ended   bool
 	queues  [busQueues + accessQueues]busQueue
 	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
@@ -169,6 +163,16 @@ type busEvent struct {
 	ctx  context.Context
 	slot bool // holds one of MemoryBus.slots
 	left int  // subscribers that have not handled it
+
+	encoding sync.Once
+	encoded  Envelope // once encoding is done, and err
+	err      error
+}
+
+// withData returns the envelope for a subscriber that reads its Data.
+func (ev *busEvent) withData() (Envelope, error) {
+	ev.encoding.Do(func() { ev.encoded, ev.err = ev.Envelope.encoded() })
+	return ev.encoded, ev.err
 }
 
 type busQueue struct {
@@ -258,7 +262,8 @@ func (b *MemoryBus) deliver(s *subscription, ev *busEvent) {
 		}
 	}()
 	if err := b.call(s, ev); err != nil && b.OnError != nil {
-		b.OnError(ev.Envelope, err)
+		e, _ := ev.withData()
+		b.OnError(e, err)
 	}
 }
 
@@ -287,7 +292,14 @@ func (b *MemoryBus) call(s *subscription, ev *busEvent) (err error) {
 			err = fmt.Errorf("handler of %s panicked: %v\n%s", ev.Name, r, debug.Stack())
 		}
 	}()
-	return s.handler(ev.ctx, ev.Envelope)
+	if s.server {
+		return s.handler(ev.ctx, ev.Envelope)
+	}
+	e, err := ev.withData()
+	if err != nil {
+		return err
+	}
+	return s.handler(ev.ctx, e)
 }
 
 func (b *MemoryBus) release(ev *busEvent) {

@@ -210,7 +210,7 @@ func (rt *Server) subscribe() error {
 	}
 	unbus, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
 		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
-			return bus.subscribe(&subscription{handler: rt.publisher.handle})
+			return bus.subscribe(&subscription{handler: rt.publisher.handle, server: true})
 		}
 		return rt.opts.Bus.Subscribe(rt.publisher.handle)
 	})
