@@ -145,8 +145,9 @@ func (r *reader) token() token {
 	return r.fail(ErrMalformed) // 0xc1, which nothing means
 }
 
-// length reads a length of 1, 2 or 4 bytes.
-func (r *reader) length(size byte) int { return int(r.uint(1 << size)) }
+// length reads a length of 1, 2 or 4 bytes. One that is more than any message has
+// stays so where an int has 32 bits.
+func (r *reader) length(size byte) int { return int(min(r.uint(1<<size), math.MaxInt32)) }
 
 // head refuses more elements than there are bytes, so that no caller counts to
 // four billion.
