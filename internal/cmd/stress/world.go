@@ -172,7 +172,7 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 		o.Trips = rows
 	}
 	if w.config.plant == "nobody gets in" {
-		o.Limits.Unauthenticated = 1
+		o.Limits.Connections = 1 // as strangers make room for others, but not for those who are in
 	}
 	rt, err := realtime.New(o)
 	if err != nil {
