@@ -6,6 +6,7 @@
 package realtime
 
 import (
+	"errors"
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
@@ -26,7 +27,17 @@ type call struct {
 // not be made.
 func (s *Socket) begin(event string, e *socketio.Event, h *hostcall.Handler, start time.Time) (*call, error) {
 	c := &call{s: s, event: event, e: e}
-	return c, s.ns.rt.watchdog.Begin(&c.Call, c, h, s.shard, start)
+	err := s.ns.rt.watchdog.Begin(&c.Call, c, h, s.shard, start)
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, hostcall.ErrBusyHandler):
+		s.ns.rt.limited("HandlersPerEvent")
+	case errors.Is(err, hostcall.ErrBusy):
+		s.ns.rt.limited("Handlers")
+	}
+	s.ns.rt.hostFailed("handler", err, "namespace", s.ns.name, "event", event)
+	return nil, err
 }
 
 // end takes it off the list, and reports whether it had not been abandoned.
@@ -58,7 +69,6 @@ func (ns *Namespace) connected(s *Socket) {
 	}
 	c, err := s.begin("connect", nil, &ns.connectCalls, time.Now())
 	if err != nil {
-		ns.rt.hostFailed("OnConnect", err, "namespace", ns.name)
 		s.Close() // to try again
 		return
 	}
@@ -97,7 +107,6 @@ func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
 	default:
 		c, err := s.begin(name, e, &r.calls, start)
 		if err != nil {
-			ns.rt.hostFailed("handler", err, "namespace", ns.name, "event", name)
 			a.give(Raw{}, errUnavailable)
 			return
 		}

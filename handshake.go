@@ -141,11 +141,7 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 	}
 	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
 	if e.Code == CodeUnavailable {
-		attrs = append(attrs, "error", err)
-		if stack := hostcall.Stack(err); stack != "" {
-			attrs = append(attrs, "stack", stack)
-		}
-		rt.log.Error("realtime: handshake not decided", attrs...)
+		rt.log.Error("realtime: handshake not decided", withStack(err, append(attrs, "error", err)...)...)
 	} else {
 		rt.log.Info("realtime: handshake refused", attrs...)
 	}

@@ -95,10 +95,15 @@ func (o *Options) askingRepo() hostcall.Limits {
 // error to.
 func (rt *Server) hostFailed(what string, err error, attrs ...any) {
 	attrs = append(attrs, "call", what, "error", err)
+	rt.log.Error("realtime: call of the host's code failed", withStack(err, attrs...)...)
+}
+
+// withStack adds where a panic happened, if err is one, to what is logged.
+func withStack(err error, attrs ...any) []any {
 	if stack := hostcall.Stack(err); stack != "" {
 		attrs = append(attrs, "stack", stack)
 	}
-	rt.log.Error("realtime: call of the host's code failed", attrs...)
+	return attrs
 }
 
 // clusterPublish hands a message to the adapter, in the order of the calls, and waits

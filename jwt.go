@@ -55,7 +55,7 @@ type JWTOptions struct {
 // JWTVerifier is a TokenVerifier for signed JSON Web Tokens. It may be used
 // concurrently, and blocks only where a jwt.Keyfunc does.
 type JWTVerifier struct {
-	keyfunc   jwt.Keyfunc
+	keyfunc   func(ctx context.Context) jwt.Keyfunc
 	parser    *jwt.Parser
 	issuer    string
 	audiences map[string]string
@@ -70,11 +70,14 @@ var _ TokenVerifier = (*JWTVerifier)(nil)
 
 // NewJWTVerifier returns a verifier for tokens signed with key: a []byte
 // secret (copied), *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or a
-// jwt.Keyfunc that finds the key for a token, as JWKS libraries provide.
+// jwt.Keyfunc that finds the key for a token, as JWKS libraries provide. One that
+// asks a key server is better a func(context.Context) jwt.Keyfunc, which those
+// libraries provide too: its question then ends with the handshake it is for, and
+// does not count as one that never returns.
 //
 // A Keyfunc sees tokens that nobody has verified yet, so it may use their "kid"
 // to look up a key and nothing more. Its error means that the token is invalid,
-// unless it wraps ErrUnavailable.
+// unless it wraps ErrUnavailable or the ctx has ended.
 //
 // Mistakes in key or options are reported by New, all at once; until they are
 // mended the verifier answers every token with them.
@@ -109,15 +112,21 @@ func NewJWTVerifier(key any, o JWTOptions) *JWTVerifier {
 //
 // Claim names match exactly. "sub" and "sid" are not required here: absent or
 // no string, they come back empty. No error contains any part of the token.
-func (v *JWTVerifier) VerifyToken(_ context.Context, token, namespace string) (Claims, error) {
+func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) (Claims, error) {
 	if v.mistakes != nil {
 		return Claims{}, v.mistakes
 	}
 	if len(token) > v.maxLength {
 		return Claims{}, errTokenTooLong
 	}
+	if err := ctx.Err(); err != nil {
+		return Claims{}, err // nobody waits for the signature
+	}
 	claims := jwt.MapClaims{}
-	if _, err := v.parser.ParseWithClaims(token, claims, v.keyfunc); err != nil {
+	if _, err := v.parser.ParseWithClaims(token, claims, v.keyfunc(ctx)); err != nil {
+		if ended := ctx.Err(); ended != nil && errors.Is(err, jwt.ErrTokenUnverifiable) {
+			return Claims{}, fmt.Errorf("find the token's key: %w", ended)
+		}
 		return Claims{}, tokenError(err)
 	}
 	now := time.Now()
@@ -176,25 +185,27 @@ var (
 )
 
 // keySource makes the parser's Keyfunc of the key that a host configured.
-func keySource(key any, methods []string) (jwt.Keyfunc, []error) {
-	if f, ok := key.(func(*jwt.Token) (any, error)); ok {
+func keySource(key any, methods []string) (func(ctx context.Context) jwt.Keyfunc, []error) {
+	switch f := key.(type) {
+	case func(*jwt.Token) (any, error):
 		key = jwt.Keyfunc(f)
+	case func(ctx context.Context) func(*jwt.Token) (any, error):
+		if f != nil {
+			key = func(ctx context.Context) jwt.Keyfunc { return f(ctx) }
+		}
 	}
 	switch k := key.(type) {
 	case jwt.Keyfunc:
 		if k == nil {
 			return nil, []error{errors.New("JWT key is a nil jwt.Keyfunc")}
 		}
-		return func(t *jwt.Token) (any, error) {
-			if isCritical(t) {
-				return nil, errTokenCritical
-			}
-			found, err := k(t)
-			if err != nil {
-				return nil, err
-			}
-			return fittingKey(found, t.Method)
-		}, nil
+		fitting := fittingKeyfunc(k)
+		return func(context.Context) jwt.Keyfunc { return fitting }, nil
+	case func(ctx context.Context) jwt.Keyfunc:
+		if k == nil {
+			return nil, []error{errors.New("JWT key is a nil func(context.Context) jwt.Keyfunc")}
+		}
+		return func(ctx context.Context) jwt.Keyfunc { return fittingKeyfunc(k(ctx)) }, nil
 	case []byte:
 		if len(k) == 0 {
 			return nil, []error{errors.New("JWT secret is empty")}
@@ -215,12 +226,28 @@ func keySource(key any, methods []string) (jwt.Keyfunc, []error) {
 			mistakes = append(mistakes, fmt.Errorf("JWT method %s does not fit the key, a %T", name, key))
 		}
 	}
-	return func(t *jwt.Token) (any, error) {
+	fixed := func(t *jwt.Token) (any, error) {
 		if isCritical(t) {
 			return nil, errTokenCritical
 		}
 		return key, nil
-	}, mistakes
+	}
+	return func(context.Context) jwt.Keyfunc { return fixed }, mistakes
+}
+
+// fittingKeyfunc returns a Keyfunc that finds a token's key by the host's, if that is
+// one for its method.
+func fittingKeyfunc(find jwt.Keyfunc) jwt.Keyfunc {
+	return func(t *jwt.Token) (any, error) {
+		if isCritical(t) {
+			return nil, errTokenCritical
+		}
+		found, err := find(t)
+		if err != nil {
+			return nil, err
+		}
+		return fittingKey(found, t.Method)
+	}
 }
 
 func optionMistakes(o JWTOptions) (mistakes []error) {

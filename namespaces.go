@@ -209,10 +209,7 @@ func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Er
 		code, message = CodeUnavailable, "not available, try again"
 	}
 	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
-	if stack := hostcall.Stack(err); stack != "" {
-		attrs = append(attrs, "stack", stack)
-	}
-	rt.log.Error("realtime: handler failed", attrs...)
+	rt.log.Error("realtime: handler failed", withStack(err, attrs...)...)
 	return &Error{Code: code, Message: message}
 }
 

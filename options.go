@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -281,6 +282,17 @@ func or[T comparable](v, fallback T) T {
 	return v
 }
 
+// isTypedNil reports whether an interface holds a nil pointer or function, of which
+// the first call of a method would panic.
+func isTypedNil(v any) bool {
+	r := reflect.ValueOf(v)
+	switch r.Kind() {
+	case reflect.Pointer, reflect.Func:
+		return r.IsNil()
+	}
+	return false
+}
+
 // bad reports whether a rate that is set lets nothing pass.
 func (r Rate) bad() bool { return r != (Rate{}) && r.PerSecond >= 0 && r.Burst < 1 }
 
@@ -291,6 +303,12 @@ func (o Options) check() error {
 		if bad {
 			errs = append(errs, fmt.Errorf("realtime: "+format, args...))
 		}
+	}
+	for name, v := range map[string]any{
+		"Tokens": o.Tokens, "Users": o.Users, "Sessions": o.Sessions, "Bus": o.Bus, "Drivers": o.Drivers,
+		"Offers": o.Offers, "Trips": o.Trips, "Parties": o.Parties, "Adapter": o.Adapter,
+	} {
+		wrong(isTypedNil(v), "Options.%s is a nil %T; leave it out or set it", name, v)
 	}
 	wrong(o.Tokens == nil, "Options.Tokens is required; NewJWTVerifier makes one")
 	wrong(o.Users == nil, "Options.Users is required")

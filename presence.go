@@ -199,7 +199,7 @@ func (p *presence) publish(e DomainEvent) bool {
 		case <-p.rt.ctx.Done():
 		}
 	}
-	p.rt.log.Error("realtime: presence not published", "event", e.EventName(), "user", e.EventKey(), "error", err)
+	p.rt.log.Error("realtime: presence not published", withStack(err, "event", e.EventName(), "user", e.EventKey(), "error", err)...)
 	return false
 }
 
@@ -229,7 +229,7 @@ func (p *presence) elsewhere(batch []DomainEvent) map[presenceKey]bool {
 			}
 		})
 		if err != nil {
-			p.rt.log.Warn("realtime: presence asked other nodes in vain", "error", err)
+			p.rt.log.Warn("realtime: presence asked other nodes in vain", withStack(err, "error", err)...)
 		}
 	}
 	return found

@@ -43,7 +43,17 @@ type received struct {
 	err   error     // what is wrong with it: it is not sent
 }
 
-// handle is the subscription: one event, from the bus to the sockets. It does not
+// subscription is what the bus calls: the events' types may be the host's.
+func (p *publisher) subscription(ctx context.Context, env Envelope) error {
+	failed := func(err error) { p.rt.hostFailed("domain event", err, "event", env.Name, "id", env.ID) }
+	err := hostcall.Guard(func() error { return p.handle(ctx, env) }, failed)
+	if err != nil {
+		failed(err) // trying again would not help, so the bus is not told
+	}
+	return nil
+}
+
+// handle passes one event on, from the bus to the sockets. It does not
 // wait for the host, but for a moment for Options.Parties: on a bus that delivers
 // one event after the other the next one may be a ban.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
@@ -145,9 +155,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 
 // outdated reports an event that is not sent, because what is known is newer.
 func (p *publisher) outdated(r *received) {
-	if f := p.rt.opts.Trace.Outdated; f != nil {
-		p.rt.host.trace.Add(func() { f(r.env.Name) })
-	}
+	p.rt.traceOutdated(r.env.Name)
 	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
 }
 
@@ -163,19 +171,15 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 	if unknown == nil {
 		return
 	}
-	if f := p.rt.opts.Trace.Unaddressed; f != nil {
-		for _, who := range unknown {
-			f(r.env.Name, who)
-		}
+	for _, who := range unknown {
+		p.rt.traceUnaddressed(r.env.Name, who)
 	}
 	p.rt.log.Warn("realtime: event not sent to all of the trip's people: not all are known",
 		"event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "unknown", unknown)
 }
 
 func (p *publisher) delivered(r *received) {
-	if f := p.rt.opts.Trace.Delivered; f != nil {
-		p.rt.host.trace.Add(func() { f(r.env.Name, time.Since(r.env.At)) })
-	}
+	p.rt.traceDelivered(r.env.Name, time.Since(r.env.At))
 }
 
 // emit sends an event to its audiences.
@@ -214,6 +218,12 @@ func (rt *Server) send(ds []Delivery, local bool) {
 	}
 }
 
+// marshal encodes a payload, whose type may be the host's.
+func marshal(payload any) (data []byte, err error) {
+	err = hostcall.Guard(func() (err error) { data, err = json.Marshal(payload); return err }, func(error) {})
+	return data, err
+}
+
 // sendTo emits a delivery to one audience and returns the encoded payload.
 func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool) []byte {
 	if a.nobody() {
@@ -234,7 +244,7 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool) []byte
 	}
 	var err error
 	if arg == nil {
-		arg, err = json.Marshal(d.payload)
+		arg, err = marshal(d.payload)
 	}
 	if err == nil {
 		err = b.emit(d.event, arg)

@@ -212,7 +212,7 @@ func (rt *Server) subscribe() error {
 		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
 			return bus.subscribe(&subscription{handler: rt.publisher.handle, server: true})
 		}
-		return rt.opts.Bus.Subscribe(rt.publisher.handle)
+		return rt.opts.Bus.Subscribe(rt.publisher.subscription)
 	})
 	if err != nil {
 		return fmt.Errorf("realtime: subscribing to the bus: %w", err)

@@ -64,7 +64,7 @@ func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[
 		from.many = func(ctx context.Context, ids []string) ([]activeTrips, error) { return manyActiveTrips(ctx, many, ids) }
 	}
 	moved := 0
-	look(ctx, w, pace, sockets, t, from, func(s *Socket, a *activeTrips) bool {
+	look(ctx, w, pace, sockets, t, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
 		if a != nil && w.rt.correctTrips(s, *a) {
 			moved++
 		}

@@ -142,7 +142,7 @@ func (w *sweep) round(ctx context.Context) {
 	look(ctx, w, pace, sessions, &t, ofSessions, judgeSession)
 	w.checkTrips(ctx, pace, travellers, &t)
 	if t.failed > 0 && ctx.Err() == nil {
-		w.rt.log.Error("realtime: sweep could not look up everybody", "rows", t.failed, "error", t.err)
+		w.rt.log.Error("realtime: sweep could not look up everybody", withStack(t.err, "rows", t.failed, "error", t.err)...)
 	}
 	if t.ended > 0 {
 		w.rt.log.Info("realtime: sweep ended sockets whose rights are gone", "sockets", t.ended)
@@ -167,10 +167,16 @@ type table[T any] struct {
 // as it is.
 func look[T any](
 	ctx context.Context, w *sweep, pace time.Duration, sockets map[string][]*Socket, t *tally,
-	from table[T], judge func(s *Socket, row *T) bool,
+	from table[T], judge func(s *Socket, row *T, until time.Time) bool,
 ) {
 	// Collected, since a repository that was given up may still read its part.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
+		ends := map[*Socket]time.Time{} // before the question: whoever has renewed itself meanwhile knows better
+		for _, id := range ids {
+			for _, s := range sockets[id] {
+				ends[s] = s.ExpiresAt()
+			}
+		}
 		rows, err := hostcall.Do(ctx, w.rt.host.sweep, nil, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, w.rt.host.sweepRow, ids) })
 		if err != nil {
 			t.failed += len(ids)
@@ -181,7 +187,7 @@ func look[T any](
 		}
 		for _, id := range ids {
 			for _, s := range sockets[id] {
-				if err == nil && judge(s, rows[id]) {
+				if err == nil && judge(s, rows[id], ends[s]) {
 					t.ended++
 				}
 			}
@@ -258,7 +264,7 @@ func (from table[T]) each(ctx context.Context, k *hostcall.Kind, ids []string) (
 }
 
 // judgeUser ends a socket whose user may not be there any more.
-func judgeUser(s *Socket, u *User) bool {
+func judgeUser(s *Socket, u *User, _ time.Time) bool {
 	switch {
 	case u == nil:
 		return s.revoke(CodeUserNotFound, nil)
@@ -271,8 +277,9 @@ func judgeUser(s *Socket, u *User) bool {
 }
 
 // judgeSession ends a socket whose session is over, unless it has moved to
-// another one meanwhile.
-func judgeSession(s *Socket, row *Session) bool {
+// another one meanwhile. Its authorisation lasted until then when the row was asked
+// for.
+func judgeSession(s *Socket, row *Session, until time.Time) bool {
 	id := s.Identity()
 	switch {
 	case row != nil && row.ID != id.SessionID:
@@ -282,7 +289,7 @@ func judgeSession(s *Socket, row *Session) bool {
 	case row.AccessTokenExpiresAt.IsZero():
 		return false
 	}
-	return s.expireBy(row.ID, row.AccessTokenExpiresAt)
+	return s.expireBy(row.ID, until, row.AccessTokenExpiresAt)
 }
 
 // revoke tells the client that its rights are gone, and disconnects the socket:
@@ -298,12 +305,12 @@ func (s *Socket) revoke(why Code, sid *string) bool {
 }
 
 // expireBy brings the socket's end forward to that of its session, and reports
-// whether that is now. A socket that has moved to another session meanwhile, or whose
-// end is sooner anyway, is left as it is.
-func (s *Socket) expireBy(sid string, at time.Time) bool {
+// whether that is now. A socket that has been renewed since its end was until, or has
+// moved to another session, is left as it is.
+func (s *Socket) expireBy(sid string, until, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.identity.SessionID != sid || !s.expiresAt.IsZero() && !at.Before(s.expiresAt) {
+	if s.identity.SessionID != sid || !s.expiresAt.Equal(until) || !until.IsZero() && !at.Before(until) {
 		return false
 	}
 	s.renewLocked(s.identity, at)

@@ -85,6 +85,18 @@ func (rt *Server) traceDelivered(event string, age time.Duration) {
 	}
 }
 
+func (rt *Server) traceOutdated(event string) {
+	if f := rt.opts.Trace.Outdated; f != nil {
+		rt.host.trace.Add(func() { f(event) })
+	}
+}
+
+func (rt *Server) traceUnaddressed(event, who string) {
+	if f := rt.opts.Trace.Unaddressed; f != nil {
+		rt.host.trace.Add(func() { f(event, who) })
+	}
+}
+
 // reached is limited for the layers below, whose names it translates.
 func (rt *Server) reached(which string) {
 	switch which {

@@ -190,7 +190,7 @@ func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties {
 	case errors.Is(err, ErrNotFound):
 		return TripParties{}
 	case err != nil:
-		rt.log.Error("realtime: trip's people not found; the event is sent to those known", "event", ev.env.Name, "trip", id, "error", err)
+		rt.log.Error("realtime: trip's people not found; the event is sent to those known", withStack(err, "event", ev.env.Name, "trip", id, "error", err)...)
 		return TripParties{}
 	}
 	if q.p.trips.Hint(id, triptable.Parties{Passenger: found.PassengerID, Driver: found.DriverID}) {

@@ -44,7 +44,7 @@ type driverSearch struct {
 	began  time.Time
 	trips  []string
 	latest *LocationUpdate // waits for the answer; nil when nothing does
-	id     string                 // the event's
+	id     string          // the event's
 }
 
 func (d *driverSearches) init(p *publisher) {

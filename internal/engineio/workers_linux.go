@@ -105,12 +105,28 @@ func (w *workers) work() {
 			w.idle++
 			w.wake.Wait()
 		}
-		j, look := w.takeLocked()
-		w.mu.Unlock()
-		j.l.read(j.early)
+		w.doLocked(w.takeLocked())
+	}
+}
+
+// doLocked does a job, which was taken after that look, without the lock. Another
+// worker takes the place of one whose goroutine was ended by a handler.
+func (w *workers) doLocked(j job, look uint64) {
+	returned := false
+	w.mu.Unlock()
+	defer func() {
 		w.mu.Lock()
 		w.doneLocked(look)
-	}
+		if returned {
+			return
+		}
+		w.active--
+		if w.head < len(w.queue) {
+			w.startLocked(1)
+		}
+	}()
+	j.l.read(j.early)
+	returned = true
 }
 
 // takeLocked takes the first job, and says since which look it is under way.

@@ -26,6 +26,8 @@ var (
 	// ErrBusy says that a call was not begun: as many as may run at once were running
 	// all the time.
 	ErrBusy = errors.New("not called: too many calls are running")
+	// ErrBusyHandler is ErrBusy of one handler, though others may have room.
+	ErrBusyHandler = fmt.Errorf("%w of this handler", ErrBusy)
 	// ErrAbandoned says that a call was not begun: too many of the earlier ones are
 	// abandoned.
 	ErrAbandoned = errors.New("not called: too many earlier calls have not returned")

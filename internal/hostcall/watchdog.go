@@ -75,17 +75,24 @@ func (w *Watchdog) Start(cfg WatchdogConfig) {
 // Shard returns where the calls of one caller are listed, who has few at a time.
 func (w *Watchdog) Shard() uint8 { return uint8(w.next.Add(1) % shards) }
 
-// Begin lists a call of a handler. The error is ErrBusy or ErrAbandoned: then it must
-// not be made.
+// Begin lists a call of a handler. The error is ErrBusy, ErrBusyHandler or
+// ErrAbandoned: then it must not be made.
 func (w *Watchdog) Begin(c *Call, owner Owner, h *Handler, shard uint8, start time.Time) error {
 	if limit := w.cfg.Abandoned; limit > 0 && int(h.abandoned.Load()) >= limit {
 		return ErrAbandoned
 	}
 	all, own := w.running.Add(1), h.running.Add(1)
-	if w.cfg.Calls > 0 && all > int64(w.cfg.Calls) || w.cfg.PerHandler > 0 && int(own) > w.cfg.PerHandler {
+	var err error
+	switch {
+	case w.cfg.PerHandler > 0 && int(own) > w.cfg.PerHandler:
+		err = ErrBusyHandler
+	case w.cfg.Calls > 0 && all > int64(w.cfg.Calls):
+		err = ErrBusy
+	}
+	if err != nil {
 		w.running.Add(-1)
 		h.running.Add(-1)
-		return ErrBusy
+		return err
 	}
 	c.owner, c.handler, c.shard = owner, h, shard
 	c.Context.Start(w.cfg.Parent, start.Add(w.cfg.Timeout))

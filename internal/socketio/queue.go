@@ -47,12 +47,23 @@ func (s *Socket) run() {
 
 // runAs is run for one who was there before or after Abandon.
 func (s *Socket) runAs(abandoned bool) {
+	over := false
+	defer func() {
+		if !over { // a hook has ended this goroutine
+			go s.runAs(abandoned)
+		}
+	}()
+	over = s.runUntil(abandoned)
+}
+
+// runUntil returns true when nothing waits any more, or it was abandoned.
+func (s *Socket) runUntil(abandoned bool) bool {
 	for {
 		s.mu.Lock()
 		if s.abandoned && !abandoned {
 			s.mu.Unlock() // somebody else goes on, or has
 			s.conn.srv.running.Done()
-			return
+			return true
 		}
 		e, unsettled := s.takeLocked()
 		gone := s.gone
@@ -68,9 +79,9 @@ func (s *Socket) runAs(abandoned bool) {
 			s.handle(e)
 		case gone:
 			s.disconnected()
-			return
+			return true
 		default:
-			return
+			return true
 		}
 	}
 }

@@ -1,0 +1,372 @@
+// What each hook's fault is to the client, and to the others.
+
+package realtime_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// site is a server with the hooks, beside another node without.
+type hookSite struct {
+	*hooks
+	srv, other *realtimetest.Server
+}
+
+func (s hookSite) dial(t *testing.T, namespace, user string, typ realtime.UserType) (*realtimetest.Client, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return s.srv.Dial(ctx, namespace, realtimetest.Token(s.srv.Login(user, typ)))
+}
+
+// connects tells what becomes of a client that connects.
+func connects(namespace string) func(t *testing.T, s hookSite) string {
+	return func(t *testing.T, s hookSite) string {
+		c, err := s.dial(t, namespace, "new", realtime.UserDriver)
+		if err != nil {
+			return codeOf(err)
+		}
+		time.Sleep(30 * time.Second)
+		if !c.Connected() {
+			return c.Reason()
+		}
+		c.Close()
+		return "connected"
+	}
+}
+
+func codeOf(err error) string {
+	var e *realtime.Error
+	switch {
+	case err == nil:
+		return "done"
+	case errors.As(err, &e):
+		return string(e.Code)
+	case strings.Contains(err.Error(), "unavailable"):
+		return "unavailable"
+	}
+	return "error"
+}
+
+// calls tells how a driver's event is answered.
+func calls[In, Out any](call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
+	return func(t *testing.T, s hookSite) string {
+		c, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = realtimetest.Call(ctx, c.Within(time.Minute), call, in)
+		return codeOf(err)
+	}
+}
+
+func publishes(events ...realtime.DomainEvent) func(t *testing.T, s hookSite) string {
+	return func(t *testing.T, s hookSite) string {
+		for _, e := range events {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := s.srv.Realtime.Publish(ctx, e); err != nil {
+				return codeOf(err)
+			}
+		}
+		return "done"
+	}
+}
+
+func shutsDown(*testing.T, hookSite) string { return "" } // as each does at its end
+
+// hookRow is how a hook comes to be called, and what the client sees of its fault: the
+// same for all of them, or for a panic and Goexit, and for a hang.
+type hookRow struct {
+	trigger func(t *testing.T, s hookSite) string
+	want    []string
+	faults  []string // nil: all three
+}
+
+func hookRows() map[string]hookRow {
+	refused := []string{"unavailable"}
+	handler := []string{"internal", "unavailable"}
+	unharmed := []string{"connected"}
+	done := []string{"done"}
+	old := time.Now().Add(-time.Hour)
+	return map[string]hookRow{
+		"TokenVerifier.VerifyToken":     {trigger: connects("/drivers"), want: refused},
+		"UserRepo.FindUser":             {trigger: connects("/drivers"), want: refused},
+		"SessionRepo.FindSession":       {trigger: connects("/drivers"), want: refused},
+		"TripLookup.ActiveTrips":        {trigger: connects("/drivers"), want: refused},
+		"NamespaceOptions.Authorize":    {trigger: connects("/support"), want: refused},
+		"UserBatchRepo.FindUsers":       {trigger: sweeps, want: unharmed},
+		"SessionBatchRepo.FindSessions": {trigger: sweeps, want: unharmed},
+		"TripBatchLookup.ActiveTripsOf": {trigger: sweeps, want: unharmed},
+		"PartyLookup.FindParties":       {trigger: publishes(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
+		"DriverService.UpdateStatus":    {trigger: calls(realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)}), want: handler},
+		"DriverService.UpdateLocation":  {trigger: calls(realtime.DriverLocationPing, at(23)), want: handler},
+		"DriverService.SetTrip":         {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"OfferService.AcceptOffer":      {trigger: calls(realtime.DriverOfferAccept, realtime.OfferAccept{AssignmentID: "as1"}), want: handler},
+		"OfferService.RejectOffer":      {trigger: calls(realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "as1"}), want: handler},
+		"EventBus.Publish":              {trigger: publishes(realtime.SessionRevoked{SID: "s9"}), want: []string{"error"}},
+		"EventBus.Subscribe":            {},
+		"EventBus.Subscribe's cancel":   {trigger: shutsDown, want: []string{""}},
+		"Adapter.Start":                 {},
+		"Adapter.Close":                 {trigger: shutsDown, want: []string{""}},
+		"Adapter.Publish":               {trigger: emits(false), want: done},
+		"Adapter.Request": {trigger: func(t *testing.T, s hookSite) string {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := s.srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(ctx)
+			return codeOf(err)
+		}, want: []string{"error"}},
+		"RoomWatcher.RoomChanged": {trigger: connects("/drivers"), want: unharmed},
+		"Trace.Connected":         {trigger: connects("/drivers"), want: unharmed},
+		"Trace.Refused": {trigger: func(t *testing.T, s hookSite) string {
+			_, err := s.srv.Dial(t.Context(), "/drivers", realtimetest.Token("bad"))
+			require.Error(t, err)
+			return "done"
+		}, want: done},
+		"Trace.Disconnected": {trigger: connects("/drivers"), want: unharmed},
+		"Trace.Handled":      {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: done},
+		"Trace.Limited": {trigger: func(_ *testing.T, s hookSite) string {
+			r := httptest.NewRequest("GET", realtime.Path+"?EIO=4&transport=polling", nil)
+			r.Header.Set("Origin", "https://evil.example")
+			s.srv.Realtime.ServeHTTP(httptest.NewRecorder(), r)
+			return "done"
+		}, want: done},
+		"Trace.Delivered": {trigger: publishes(realtime.SessionRevoked{SID: "s9"}), want: done},
+		"Trace.Outdated": {trigger: publishes(
+			realtime.TripCompleted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old.Add(time.Minute)},
+			realtime.TripStarted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old}), want: done},
+		"Trace.Unknown": {trigger: func(t *testing.T, s hookSite) string {
+			return codeOf(s.srv.Bus.Publish(t.Context(), realtime.Envelope{ID: "1", Name: "from.elsewhere", Key: "k", Data: []byte("{}")}))
+		}, want: done},
+		"Trace.Unaddressed":      {trigger: publishes(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
+		"Namespace.OnConnect":    {trigger: connects("/support"), want: []string{"io server disconnect", "transport close"}},
+		"Namespace.OnDisconnect": {trigger: connects("/support"), want: unharmed},
+		"Namespace.OnServerEmit": {trigger: emits(true), want: done},
+		"Namespace.HandleRaw":    {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler},
+		"Call.Handle":            {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"In.UnmarshalJSON":       {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"In.Validate":            {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"Out.MarshalJSON":        {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"Options.Logger":         {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
+	}
+}
+
+// emits has a node emit to the listeners of the other one.
+func emits(other bool) func(t *testing.T, s hookSite) string {
+	return func(t *testing.T, s hookSite) string {
+		from := s.srv
+		if other {
+			from = s.other
+		}
+		return codeOf(from.Realtime.Drivers().ServerEmit(t.Context(), "news", 1))
+	}
+}
+
+func sweeps(t *testing.T, s hookSite) string {
+	c, err := s.dial(t, "/drivers", "new", realtime.UserDriver)
+	require.NoError(t, err)
+	time.Sleep(5 * time.Minute)
+	if !c.Connected() {
+		return c.Reason()
+	}
+	return "connected"
+}
+
+func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options) {
+	return func(o *realtime.Options) {
+		o.Tokens, o.Users, o.Sessions = hookedTokens{o.Tokens, h}, hookedUsers{o.Users, h}, hookedSessions{o.Sessions, h}
+		o.Trips, o.Parties, o.Bus = hookedTrips{o.Trips, h}, hookedParties{o.Parties, h}, hookedBus{o.Bus, h}
+		o.Drivers, o.Offers = hookedDrivers{realtime.NewMemoryDrivers(), h}, hookedOffers{h}
+		o.Adapter = hookedAdapter{adapter, h}
+		o.Logger = slog.New(hookedLog{slog.NewTextHandler(h, nil), h})
+		o.RefuseUnavailable = true
+		o.SweepInterval = time.Minute
+		o.Trace = &realtime.Trace{
+			Connected:    func(string, time.Duration) { h.at("Trace.Connected") },
+			Refused:      func(string, realtime.Code) { h.at("Trace.Refused") },
+			Disconnected: func(string, string) { h.at("Trace.Disconnected") },
+			Handled:      func(string, string, time.Duration, realtime.Code) { h.at("Trace.Handled") },
+			Limited:      func(string) { h.at("Trace.Limited") },
+			Delivered:    func(string, time.Duration) { h.at("Trace.Delivered") },
+			Outdated:     func(string) { h.at("Trace.Outdated") },
+			Unaddressed:  func(string, string) { h.at("Trace.Unaddressed") },
+			Unknown:      func(string) { h.at("Trace.Unknown") },
+		}
+	}
+}
+
+// register registers what is the host's after New.
+func (h *hooks) register(t *testing.T, rt *realtime.Server) {
+	support, err := rt.Namespace("/support", realtime.NamespaceOptions{
+		Authorize: func(context.Context, realtime.Identity) error { h.at("NamespaceOptions.Authorize"); return nil },
+	})
+	require.NoError(t, err)
+	support.OnConnect(func(context.Context, *realtime.Socket) error { h.at("Namespace.OnConnect"); return nil })
+	support.OnDisconnect(func(*realtime.Socket, string) { h.at("Namespace.OnDisconnect") })
+	drivers := rt.Drivers()
+	drivers.OnServerEmit("news", func(realtime.Raw) { h.at("Namespace.OnServerEmit") })
+	realtime.NewCall[realtime.None, realtime.None]("raw").Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
+		h.at("Namespace.HandleRaw")
+		return realtime.None{}, nil
+	})
+	realtime.NewCall[realtime.None, realtime.None]("fails").Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
+		return realtime.None{}, errors.New("down")
+	})
+	hookedCall.Handle(drivers, func(context.Context, *realtime.Socket, hookedBody) (hookedResult, error) {
+		h.at("Call.Handle")
+		return hookedResult{}, nil
+	})
+	rt.Passengers().HandleRaw("alive", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+		return realtime.Raw{}, nil
+	})
+}
+
+func TestHooks_Faults(t *testing.T) {
+	for hook, row := range hookRows() {
+		if row.trigger == nil {
+			continue // TestHooks_FaultsOfNew
+		}
+		for i, fault := range []string{"panic", "Goexit", "hang"} {
+			if row.faults != nil && !slices.Contains(row.faults, fault) {
+				continue
+			}
+			t.Run(hook+"/"+fault, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := &hooks{release: make(chan struct{})}
+					bodies = h
+					hub := realtimetest.NewHub()
+					s := hookSite{hooks: h}
+					s.srv = realtimetest.NewServer(t, h.options(hub.Node()))
+					s.other = realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = hub.Node() })
+					release := func() {
+						select {
+						case <-h.release:
+						default:
+							close(h.release)
+						}
+					}
+					defer release()
+					h.register(t, s.srv.Realtime)
+					bystander := s.srv.Passenger(t, "bystander")
+
+					h.arm(hook, fault)
+					got := row.trigger(t, s)
+					require.Equal(t, row.want[min(i/2, len(row.want)-1)], got)
+					time.Sleep(time.Minute)
+					synctest.Wait()
+
+					_, err := bystander.CallRaw(t.Context(), "alive", realtime.Raw{})
+					require.NoError(t, err)
+					_, err = s.dial(t, "/passengers", "another", realtime.UserPassenger)
+					require.NoError(t, err)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					begun := time.Now()
+					err = s.srv.Realtime.Shutdown(ctx)
+					require.LessOrEqual(t, time.Since(begun), 61*time.Second)
+					require.True(t, h.hit(), "it was called")
+					switch {
+					case hook == "Options.Logger":
+					case err != nil: // what Shutdown says need not be logged
+					case fault == "panic" && hook != "EventBus.Publish" && hook != "Adapter.Request":
+						require.Contains(t, h.logged(), "planned in "+hook)
+						require.Contains(t, h.logged(), "stack=")
+					case fault == "Goexit" && hook != "EventBus.Publish" && hook != "Adapter.Request":
+						require.Contains(t, h.logged(), "Goexit")
+					case fault == "hang" && hook != "EventBus.Publish" && hook != "Adapter.Request":
+						require.Contains(t, h.logged(), "level=ERROR")
+					}
+					again, cancel := context.WithTimeout(t.Context(), time.Second)
+					defer cancel()
+					_ = s.srv.Realtime.Shutdown(again)
+					release()
+				})
+			})
+		}
+	}
+}
+
+// A bus or an adapter that fails when the server begins is an error of New.
+func TestHooks_FaultsOfNew(t *testing.T) {
+	for hook, row := range hookRows() {
+		if row.trigger != nil {
+			continue
+		}
+		for _, fault := range []string{"panic", "Goexit", "hang"} {
+			t.Run(hook+"/"+fault, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					h := &hooks{release: make(chan struct{})}
+					h.arm(hook, fault)
+					o := realtime.Options{
+						Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Bus: realtimetest.NewBus(),
+					}
+					h.options(realtimetest.NewHub().Node())(&o)
+					begun := time.Now()
+					_, err := realtime.New(o)
+					require.Error(t, err)
+					require.LessOrEqual(t, time.Since(begun), time.Minute)
+					close(h.release)
+				})
+			})
+		}
+	}
+}
+
+// Every hook has a row above: what a host can plug in is found by reflection.
+func TestHooks_EachHasARow(t *testing.T) {
+	t.Parallel()
+	var hooks []string
+	methods := func(typ reflect.Type) {
+		for i := range typ.NumMethod() {
+			hooks = append(hooks, typ.Name()+"."+typ.Method(i).Name)
+		}
+	}
+	fields := func(typ reflect.Type) {
+		for i := range typ.NumField() {
+			switch f := typ.Field(i); f.Type.Kind() {
+			case reflect.Interface:
+				methods(f.Type)
+			case reflect.Func:
+				hooks = append(hooks, typ.Name()+"."+f.Name)
+			case reflect.Pointer:
+				require.Contains(t, []string{"Logger", "Trace"}, f.Name, "what is it?")
+			}
+		}
+	}
+	fields(reflect.TypeFor[realtime.Options]())
+	fields(reflect.TypeFor[realtime.Trace]())
+	fields(reflect.TypeFor[realtime.NamespaceOptions]())
+	methods(reflect.TypeFor[realtime.UserBatchRepo]())
+	methods(reflect.TypeFor[realtime.SessionBatchRepo]())
+	methods(reflect.TypeFor[realtime.TripBatchLookup]())
+	methods(reflect.TypeFor[realtime.RoomWatcher]())
+	namespace := reflect.TypeFor[*realtime.Namespace]()
+	for i := range namespace.NumMethod() {
+		m := namespace.Method(i)
+		for j := range m.Type.NumIn() {
+			if m.Type.In(j).Kind() == reflect.Func {
+				hooks = append(hooks, "Namespace."+m.Name)
+			}
+		}
+	}
+	// What reflection does not see.
+	hooks = append(hooks, "Call.Handle", "In.UnmarshalJSON", "In.Validate", "Out.MarshalJSON", "Options.Logger", "EventBus.Subscribe's cancel")
+	var rows []string
+	for hook := range hookRows() {
+		rows = append(rows, hook)
+	}
+	require.ElementsMatch(t, hooks, rows)
+}

@@ -1,0 +1,431 @@
+// How many calls of the host's code there may be, and whom those that hang concern.
+
+package realtime_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// hang is a handler that does not return until release is closed.
+func hang(inside *atomic.Int64, release chan struct{}) func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+	return func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+		inside.Add(1)
+		defer inside.Add(-1)
+		<-release
+		return realtime.Raw{}, nil
+	}
+}
+
+// Beyond the limits an event is unavailable, at once, and Trace says which limit.
+func TestHandlers_Bounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var limited []string
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Limits.Handlers, o.Limits.HandlersPerEvent = 5, 3
+			o.Trace = &realtime.Trace{Limited: func(which string) { limited = append(limited, which) }}
+		})
+		var inside atomic.Int64
+		release := make(chan struct{})
+		free := sync.OnceFunc(func() { close(release) })
+		defer free()
+		drivers := srv.Realtime.Drivers()
+		drivers.HandleRaw("one", hang(&inside, release))
+		drivers.HandleRaw("other", hang(&inside, release))
+		drivers.HandleRaw("quick", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			return realtime.Raw{}, nil
+		})
+		client := func(n int) *realtimetest.Client { return srv.Driver(t, fmt.Sprint("d", n)) }
+		ack := func(n int, event string) string {
+			got, err := client(n).CallRaw(t.Context(), event, realtime.Raw{})
+			require.NoError(t, err)
+			if len(got.Args) == 0 {
+				return ""
+			}
+			return string(got.Args[0])
+		}
+		const unavailable = `{"ok":false,"error":{"code":"unavailable","message":"not available, try again"}}`
+		for n := range 3 {
+			require.NoError(t, client(n).Emit("one"))
+		}
+		synctest.Wait()
+		require.Equal(t, unavailable, ack(3, "one"))
+		require.Empty(t, ack(3, "quick"), "others have room")
+		for n := range 2 {
+			require.NoError(t, client(4+n).Emit("other"))
+		}
+		synctest.Wait()
+		require.Equal(t, unavailable, ack(6, "other"))
+		require.Equal(t, unavailable, ack(6, "quick"))
+		require.EqualValues(t, 5, inside.Load())
+		synctest.Wait()
+		require.Equal(t, []string{"HandlersPerEvent", "Handlers", "Handlers"}, limited)
+		free()
+		synctest.Wait()
+		require.Empty(t, ack(6, "quick"))
+	})
+}
+
+// A handler that ends its goroutine, as t.FailNow does, is answered, and so is what
+// stands behind it, on the system's own way of reading connections.
+func TestHandlers_GoexitOverTCP(t *testing.T) {
+	t.Parallel()
+	o := realtime.Options{Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Tokens: &realtimetest.Tokens{}}
+	users, sessions, tokens := o.Users.(*realtimetest.Users), o.Sessions.(*realtimetest.Sessions), o.Tokens.(*realtimetest.Tokens)
+	o.Unlimited = true
+	o.Logger = discarded()
+	rt, err := realtime.New(o)
+	require.NoError(t, err)
+	ts := httptest.NewServer(rt)
+	defer ts.Close()
+	defer func() { require.NoError(t, rt.Shutdown(context.Background())) }()
+	rt.Drivers().HandleRaw("exit", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+		runtime.Goexit()
+		return realtime.Raw{}, nil
+	})
+	rt.Drivers().HandleRaw("quick", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+		return realtime.Raw{}, nil
+	})
+	users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+	sessions.Set(realtime.Session{ID: "s1", UserID: "d1"})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	c, err := realtimetest.Dial(ctx, ts.URL, realtime.NamespaceDrivers, realtimetest.Token(tokens.Mint("d1", "s1", time.Hour)))
+	require.NoError(t, err)
+	for range 4 * runtime.GOMAXPROCS(0) {
+		ack, err := c.CallRaw(ctx, "exit", realtime.Raw{})
+		require.NoError(t, err)
+		require.Contains(t, string(ack.Args[0]), "internal")
+		_, err = c.CallRaw(ctx, "quick", realtime.Raw{})
+		require.NoError(t, err)
+	}
+	c.Close()
+}
+
+// Of calls of OnDisconnect that hang there is a bounded number, and Shutdown ends.
+func TestOnDisconnect_Bounded(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, kept := keep(t)
+		srv := realtimetest.NewServer(t, kept)
+		var inside atomic.Int64
+		release := make(chan struct{})
+		srv.Realtime.Drivers().OnDisconnect(func(*realtime.Socket, string) { inside.Add(1); <-release })
+		for n := range 700 {
+			srv.Driver(t, fmt.Sprint("d", n)).Drop()
+		}
+		time.Sleep(5 * time.Minute)
+		require.LessOrEqual(t, inside.Load(), int64(512))
+		require.GreaterOrEqual(t, inside.Load(), int64(256))
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		begun := time.Now()
+		require.ErrorContains(t, srv.Realtime.Shutdown(ctx), "OnDisconnect still runs")
+		require.LessOrEqual(t, time.Since(begun), 4*time.Second)
+		close(release)
+	})
+}
+
+// A ban that another node publishes is not held up by a listener that hangs, nor by
+// any number of events for it.
+func TestOnServerEmit_HoldsUpNoBan(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2)
+		a, b := nodes[0], nodes[1]
+		release := make(chan struct{})
+		defer close(release)
+		var heard atomic.Int64
+		b.Realtime.Drivers().OnServerEmit("news", func(realtime.Raw) { heard.Add(1); <-release })
+		b.Realtime.Drivers().OnServerEmit("other", func(realtime.Raw) { heard.Add(100) })
+		c := b.Driver(t, "d1")
+		for range 100 {
+			require.NoError(t, a.Realtime.Drivers().ServerEmit(t.Context(), "news"))
+		}
+		require.NoError(t, a.Realtime.Drivers().ServerEmit(t.Context(), "other"))
+		begun := time.Now()
+		require.NoError(t, a.Realtime.DisconnectUser(t.Context(), "d1", "banned"))
+		synctest.Wait()
+		require.False(t, c.Connected())
+		require.Zero(t, time.Since(begun))
+		require.EqualValues(t, 1, heard.Load())
+	})
+}
+
+// Listeners of a namespace hear in the order of the events, and one that panics or
+// hangs holds up the others for a while at most.
+func TestOnServerEmit_Order(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, kept := keep(t)
+		nodes := realtimetest.NewCluster(t, 2, kept)
+		release := make(chan struct{})
+		defer close(release)
+		var mu sync.Mutex
+		var heard, want []string
+		nodes[1].Realtime.Drivers().OnServerEmit("news", func(args realtime.Raw) {
+			mu.Lock()
+			heard = append(heard, string(args.Args[0]))
+			mu.Unlock()
+			switch string(args.Args[0]) {
+			case "3":
+				panic("at 3")
+			case "5":
+				runtime.Goexit()
+			case "7":
+				<-release
+			}
+		})
+		for n := range 10 {
+			want = append(want, fmt.Sprint(n))
+			require.NoError(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "news", n))
+		}
+		time.Sleep(time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
+		require.Equal(t, want, heard)
+	})
+}
+
+// stuckKeys is a verifier that never returns for a token whose key nobody knows.
+type stuckKeys struct {
+	realtime.TokenVerifier
+	asked   atomic.Int64
+	release chan struct{}
+}
+
+func (k *stuckKeys) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
+	if token == "unknown kid" {
+		k.asked.Add(1)
+		<-k.release
+	}
+	return k.TokenVerifier.VerifyToken(ctx, token, ns)
+}
+
+// Tokens with a key that nobody knows, from one address, keep nobody else from
+// logging in.
+func TestVerify_BoundedBySource(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		keys := &stuckKeys{release: make(chan struct{})}
+		defer close(keys.release)
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			keys.TokenVerifier = o.Tokens
+			o.Tokens = keys
+			o.RepoConcurrency = 4 // 64 tokens at once
+			o.RefuseUnavailable = true
+			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+			o.Logger = discarded()
+		})
+		dial := func(address, token string) error {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			_, err := srv.Dial(ctx, realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Header("X-Forwarded-For", address))
+			return err
+		}
+		var strangers sync.WaitGroup
+		for range 300 {
+			strangers.Go(func() { require.ErrorContains(t, dial("203.0.113.9", "unknown kid"), "unavailable") })
+		}
+		strangers.Wait()
+		require.LessOrEqual(t, keys.asked.Load(), int64(4), "of one address")
+		require.NoError(t, dial("198.51.100.7", srv.Login("d1", realtime.UserDriver)))
+	})
+}
+
+// askedOnce is a host that is asked of somebody who has left meanwhile.
+type askedOnce struct {
+	realtime.TokenVerifier
+	realtime.UserRepo
+	begun, ended chan struct{}
+	users        atomic.Int64
+}
+
+func (a *askedOnce) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
+	close(a.begun)
+	<-ctx.Done()
+	close(a.ended)
+	return a.TokenVerifier.VerifyToken(context.WithoutCancel(ctx), token, ns)
+}
+
+func (a *askedOnce) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	a.users.Add(1)
+	return a.UserRepo.FindUser(ctx, id)
+}
+
+// The questions for a client end with its connection, and no more follow.
+func TestHandshake_QuestionsEndWithTheConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		host := &askedOnce{begun: make(chan struct{}), ended: make(chan struct{})}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			host.TokenVerifier, host.UserRepo = o.Tokens, o.Users
+			o.Tokens, o.Users = host, host
+			o.RepoTimeout = time.Hour
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			<-host.begun
+			time.Sleep(time.Second)
+			cancel()
+		}()
+		begun := time.Now()
+		_, err := srv.Dial(ctx, realtime.NamespaceDrivers, realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
+		require.Error(t, err)
+		<-host.ended
+		require.Less(t, time.Since(begun), time.Minute)
+		synctest.Wait()
+		require.Zero(t, host.users.Load())
+	})
+}
+
+// Shutdown ends with its ctx, whatever handlers do, and so does a second call.
+func TestShutdown_HandlersThatHang(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Logger = discarded() })
+		var inside atomic.Int64
+		release := make(chan struct{})
+		srv.Realtime.Drivers().HandleRaw("hang", hang(&inside, release))
+		srv.Realtime.Passengers().OnConnect(func(context.Context, *realtime.Socket) error { <-release; return nil })
+		require.NoError(t, srv.Driver(t, "d1").Emit("hang"))
+		srv.Passenger(t, "p1")
+		synctest.Wait()
+		require.EqualValues(t, 1, inside.Load())
+		var calls sync.WaitGroup
+		for _, limit := range []time.Duration{3 * time.Second, time.Second} {
+			calls.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				begun := time.Now()
+				err := srv.Realtime.Shutdown(ctx)
+				require.ErrorContains(t, err, "realtime: shutdown: ")
+				require.LessOrEqual(t, time.Since(begun), limit+500*time.Millisecond)
+			})
+			synctest.Wait()
+		}
+		calls.Wait()
+		close(release)
+	})
+}
+
+func TestNamespace_AnonymousWithAuthorize(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		_, err := srv.Realtime.Namespace("/support", realtime.NamespaceOptions{
+			Anonymous: true, Authorize: func(context.Context, realtime.Identity) error { return errors.New("never asked") },
+		})
+		require.ErrorContains(t, err, "leave out one of the two")
+		_, err = srv.Realtime.Namespace("/support", realtime.NamespaceOptions{Anonymous: true})
+		require.NoError(t, err, "it was not registered")
+	})
+}
+
+// In a namespace that takes every type of user a token of the same user with another
+// type does not renew a socket.
+func TestRefresh_OtherUserType(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		_, err := srv.Realtime.Namespace("/support", realtime.NamespaceOptions{})
+		require.NoError(t, err)
+		c, err := srv.Dial(t.Context(), "/support", realtimetest.Token(srv.Login("u1", realtime.UserPassenger)))
+		require.NoError(t, err)
+		refresh := func(token string) error {
+			_, err := realtimetest.Call(t.Context(), c, realtime.AuthRefresh, realtime.TokenRefresh{Token: token})
+			return err
+		}
+		require.NoError(t, refresh(srv.Login("u1", realtime.UserPassenger)))
+		srv.Users.Set(realtime.User{ID: "u1", Type: realtime.UserDriver, Active: true})
+		require.Equal(t, realtime.Errorf(realtime.CodeForbidden, "the token is another user's"), refresh(srv.Login("u1", realtime.UserDriver)))
+	})
+}
+
+// renewing is a repository whose answer is overtaken by a refresh.
+type renewing struct {
+	realtime.SessionRepo
+	during atomic.Pointer[func()]
+}
+
+func (r *renewing) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
+	s, err := r.SessionRepo.FindSession(ctx, sid)
+	if f := r.during.Swap(nil); f != nil {
+		(*f)()
+	}
+	return s, err
+}
+
+// A sweep that has read a session before it was prolonged does not bring the socket's
+// end forward again.
+func TestSweep_DoesNotUndoARefresh(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		repo := &renewing{}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			repo.SessionRepo = o.Sessions
+			o.Sessions = repo
+			o.SweepInterval = time.Minute
+		})
+		token := srv.Login("d1", realtime.UserDriver)
+		row := realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: time.Now().Add(10 * time.Minute)}
+		srv.Sessions.Set(row)
+		c, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
+		require.NoError(t, err)
+		shortened := row
+		shortened.AccessTokenExpiresAt = time.Now().Add(5 * time.Minute)
+		srv.Sessions.Set(shortened)
+		refresh := func() {
+			row.AccessTokenExpiresAt = time.Now().Add(30 * time.Minute)
+			srv.Sessions.Set(row)
+			_, err := realtimetest.Call(t.Context(), c, realtime.AuthRefresh, realtime.TokenRefresh{Token: token})
+			require.NoError(t, err)
+		}
+		repo.during.Store(&refresh)
+		time.Sleep(20 * time.Minute)
+		require.True(t, c.Connected(), "it was prolonged while the sweep read")
+		time.Sleep(20 * time.Minute)
+		require.False(t, c.Connected())
+	})
+}
+
+// What is a nil pointer in an interface is a mistake of New's, not a panic of the
+// first call.
+func TestOptions_TypedNil(t *testing.T) {
+	t.Parallel()
+	var users *realtimetest.Users
+	var trips *realtimetest.Trips
+	_, err := realtime.New(realtime.Options{Tokens: &realtimetest.Tokens{}, Users: users, Sessions: &realtimetest.Sessions{}, Trips: trips})
+	require.ErrorContains(t, err, "Options.Users is a nil *realtimetest.Users")
+	require.ErrorContains(t, err, "Options.Trips is a nil *realtimetest.Trips")
+}
+
+// Hooks that are nil: what is registered by mistake harms nobody.
+func TestHooks_Nil(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		_, kept := keep(t)
+		nodes := realtimetest.NewCluster(t, 2, kept)
+		rt := nodes[0].Realtime
+		rt.Drivers().OnConnect(nil)
+		rt.Drivers().OnDisconnect(nil)
+		rt.Drivers().OnServerEmit("news", nil)
+		rt.Drivers().HandleRaw("nil", nil)
+		realtime.NewCall[realtime.None, realtime.None]("nil call").Handle(rt.Drivers(), nil)
+		c := nodes[0].Driver(t, "d1")
+		require.NoError(t, nodes[1].Realtime.Drivers().ServerEmit(t.Context(), "news"))
+		for _, event := range []string{"nil", "nil call"} {
+			ack, err := c.CallRaw(t.Context(), event, realtime.Raw{})
+			require.NoError(t, err)
+			require.Contains(t, string(ack.Args[0]), "internal")
+		}
+		c.Close()
+	})
+}
+
+func discarded() *slog.Logger { return slog.New(slog.DiscardHandler) }
