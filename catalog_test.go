@@ -100,7 +100,7 @@ func TestEvents_AreDeclaredAndSent(t *testing.T) {
 			k := kind{name, call.Fun.(*ast.IndexExpr).Index.(*ast.Ident).Name}
 			require.NotContains(t, declared, k, "declared twice")
 			declared[k] = spec.Names[0].Name
-			require.NotNil(t, decl.Doc, "%s says who is told", spec.Names[0].Name)
+			require.NotNil(t, decl.Doc, "%s says who receives it", spec.Names[0].Name)
 			return true
 		})
 	}

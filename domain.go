@@ -1,6 +1,5 @@
 // Domain events: what happened in the host's services. A host publishes the
-// structs of domain_*.go with Server.Publish or on its EventBus; who is told,
-// and in which words, is in events_*.go.
+// structs of events_*.go, or its own, with Server.Publish or on its EventBus.
 
 package realtime
 
@@ -9,16 +8,15 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// DomainEvent is something that happened, named in the past tense. The built-in
-// ones are the structs named in the catalogue, such as TripRequested, as values
-// or pointers; each travels on the bus as the JSON in Envelope.Data.
+// DomainEvent is something that happened, named in the past tense. The library's own
+// are structs such as TripRequested, a host's own are a HostEvent each; they are
+// published as values or pointers, and travel on the bus as the JSON in Envelope.Data.
 //
-// In all of them an empty string, a nil pointer and a zero time mean "absent".
+// In the library's an empty string, a nil pointer and a zero time mean "absent".
 // PassengerID and DriverID of a trip event may be absent: the server fills them
 // in from earlier events of the trip or from PartyLookup. A zero At means the
 // envelope's time. What happened later decides who takes part in a trip, and what
@@ -32,7 +30,7 @@ type DomainEvent interface {
 	EventKey() string
 }
 
-// accessPrefix tells the keys of AccessKey apart.
+// accessPrefix marks the keys of AccessKey.
 const accessPrefix = "access:"
 
 // AccessKey is the key under which a user's bans, revocations and refreshed sessions
@@ -83,7 +81,7 @@ func (s subject) offer(assignmentID, driverID string) subject {
 }
 
 // access is what an event does to the sockets of a session or user, once they have
-// been told.
+// received it.
 type access uint8
 
 const (
@@ -133,76 +131,4 @@ func checkDomain(e builtin) error {
 		}
 	}
 	return nil
-}
-
-// Place is a point on the map with its address, which may be nil.
-type Place struct {
-	Lat     float64 `json:"lat" doc:"degrees, -90 to 90"`
-	Lng     float64 `json:"lng" doc:"degrees, -180 to 180"`
-	Address *string `json:"address" null:"not supplied"`
-}
-
-// DriverCard is what a passenger may know of his driver. There is no field for
-// a full phone number, and a PhoneMasked that shows more than six digits is
-// sent as null.
-type DriverCard struct {
-	ID          string   `json:"id"`
-	Name        *string  `json:"name" null:"not supplied"`
-	PhotoURL    *string  `json:"photoUrl" null:"not supplied"`
-	PhoneMasked *string  `json:"phoneMasked" doc:"such as +53 ••• ••123; never a full number" null:"not supplied"`
-	RatingAvg   *float64 `json:"ratingAvg" doc:"stars" null:"not rated"`
-	RatingCount *int     `json:"ratingCount" null:"not supplied"`
-}
-
-// VehicleCard is what a passenger may know of the vehicle that comes for him.
-type VehicleCard struct {
-	ID          string  `json:"id"`
-	Make        *string `json:"make" null:"not supplied"`
-	Model       *string `json:"model" null:"not supplied"`
-	Color       *string `json:"color" null:"not supplied"`
-	PlateNumber *string `json:"plateNumber" null:"not supplied"`
-}
-
-// PassengerCard is what a driver may know of his passenger; PhoneMasked is as
-// in DriverCard.
-type PassengerCard struct {
-	ID          string  `json:"id"`
-	Name        *string `json:"name" null:"not supplied"`
-	PhotoURL    *string `json:"photoUrl" null:"not supplied"`
-	PhoneMasked *string `json:"phoneMasked" doc:"such as +53 ••• ••123; never a full number" null:"not supplied"`
-}
-
-// masked returns the card without a phone number that is not masked.
-func (c *DriverCard) masked() *DriverCard {
-	if c == nil || !showsPhone(c.PhoneMasked) {
-		return c
-	}
-	safe := *c
-	safe.PhoneMasked = nil
-	return &safe
-}
-
-// masked returns the card without a phone number that is not masked.
-func (c *PassengerCard) masked() *PassengerCard {
-	if c == nil || !showsPhone(c.PhoneMasked) {
-		return c
-	}
-	safe := *c
-	safe.PhoneMasked = nil
-	return &safe
-}
-
-// showsPhone reports whether so many digits are visible that a masked number
-// may be a full one: more than six.
-func showsPhone(s *string) bool {
-	if s == nil {
-		return false
-	}
-	digits := 0
-	for _, r := range *s {
-		if unicode.IsDigit(r) {
-			digits++
-		}
-	}
-	return digits > 6
 }

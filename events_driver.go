@@ -1,5 +1,5 @@
-// A driver's availability, position and current trip: what the driver's app sends,
-// and who receives what follows from it.
+// A driver's availability and current trip: what the driver's app sends, and who
+// receives what follows from it.
 
 package realtime
 
@@ -7,8 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"math"
-	"time"
 
 	"github.com/rodando/realtime/internal/jsonscan"
 )
@@ -16,9 +14,6 @@ import (
 // driverEvents are the domain events of this file.
 var driverEvents = []DomainEventType{
 	domainType("The driver's availability changed.", DriverStatusChanged{exampleAvailability}),
-	domainType("The driver moved.", DriverLocationChanged{LocationUpdate{
-		DriverID: exampleDriver, LastLocation: *examplePosition, LastLocationTimestamp: Time{exampleTime}, Heading: new(90.0), Speed: new(12.5),
-	}}),
 	domainType("The driver's current trip was set or cleared.", DriverTripChanged{DriverTrip{
 		DriverID: exampleDriver, CurrentTripID: new(exampleTrip), AvailabilityReason: ReasonOnTrip,
 	}}),
@@ -62,6 +57,16 @@ func (r AvailabilityReason) MarshalJSON() ([]byte, error) {
 	}
 	return json.Marshal(string(r))
 }
+
+// DriverStatusChanged says that a driver's availability changed other than by an
+// event of the driver's own sockets: through the host's REST API, by a sweeper. The
+// driver and the admins who watch drivers receive it.
+type DriverStatusChanged struct{ Availability }
+
+func (DriverStatusChanged) EventName() string  { return "driver_availability.status_updated" }
+func (e DriverStatusChanged) EventKey() string { return e.DriverID }
+func (e DriverStatusChanged) check() error     { return missing(e, "driverId", e.DriverID) }
+func (e DriverStatusChanged) about() subject   { return subject{userID: e.DriverID} }
 
 // EventDriverAvailability is sent to the driver: their snapshot.
 var EventDriverAvailability = NewEvent[AvailabilityPayload]("driver:availability:update")
@@ -158,143 +163,6 @@ func (rt *Server) updateStatus(ctx context.Context, s *Socket, in StatusUpdate) 
 	return a, nil
 }
 
-// Position is a point on earth, in degrees.
-type Position struct {
-	Lat float64 `json:"lat" doc:"degrees, -90 to 90"`
-	Lng float64 `json:"lng" doc:"degrees, -180 to 180"`
-}
-
-// LocationUpdate is a driver's new position.
-type LocationUpdate struct {
-	DriverID              string   `json:"driverId"`
-	LastLocation          Position `json:"lastLocation"`
-	LastLocationTimestamp Time     `json:"lastLocationTimestamp" doc:"when the position was taken"`
-	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360"`
-	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
-}
-
-// EventDriverLocation is sent to the driver; a slow receiver gets the newest only.
-var EventDriverLocation = NewEvent[LocationPayload]("driver:location:update")
-
-// EventAdminDriverLocation is sent to the admins who watch drivers; a slow receiver
-// gets the newest of each driver only.
-var EventAdminDriverLocation = NewEvent[LocationPayload]("admin:driver:location:update")
-
-// EventTripDriverLocation is sent to the passengers and admins in the room of the
-// trip that the driver is on; a slow receiver gets the newest only.
-var EventTripDriverLocation = NewEvent[TripLocationPayload]("trip:driver_location")
-
-// LocationPayload is a driver's position.
-type LocationPayload struct {
-	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
-	LocationUpdate
-}
-
-// TripLocationPayload is the position of a trip's driver.
-type TripLocationPayload struct {
-	LocationPayload
-	TripID string `json:"tripId"`
-}
-
-func (e DriverLocationChanged) deliver(f facts) []Delivery {
-	return locationDeliveries(e.LocationUpdate, f.eventID, f.trips)
-}
-
-// locationDeliveries sends a driver's position to its audience. trips are those that
-// the driver is on now: only who follows one of them sees where the driver is.
-func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Delivery {
-	p := LocationPayload{eventID, v}
-	out := alike(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
-	for i := range out {
-		out[i].latest = v.DriverID
-	}
-	return append(out, tripPositions(v, eventID, trips)...)
-}
-
-// tripPositions are those of locationDeliveries that go to who follows a trip.
-func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Delivery) {
-	for _, trip := range trips {
-		out = append(out, EventTripDriverLocation.Deliver(TripLocationPayload{LocationPayload{eventID, v}, trip},
-			ToRoom(NamespacePassengers, TripRoom(trip)), ToRoom(NamespaceAdmin, TripRoom(trip))).Latest(v.DriverID))
-	}
-	return out
-}
-
-// DriverLocationPing reports a position, in /drivers.
-var DriverLocationPing = NewCall[LocationPing, None]("driver:location:ping").Documented(CallDoc[LocationPing, None]{
-	Does: "Reports the driver's position, with any status. One that is older than the last is acknowledged and sent to nobody.",
-	In: LocationPing{
-		Position: examplePosition, LastLocationTimestamp: Time{exampleTime}, Heading: new(90.0), Speed: new(12.5), AccuracyMeters: new(5.0),
-	},
-})
-
-// LocationPing is the body of driver:location:ping. After Validate, Position is
-// never nil, so that ping.Lat and ping.Lng can be read as they stand.
-type LocationPing struct {
-	*Position                      // required
-	LastLocationTimestamp Time     `json:"lastLocationTimestamp,omitzero" doc:"when the position was taken; absent: now"`
-	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360"`
-	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
-	AccuracyMeters        *float64 `json:"accuracyMeters,omitempty" doc:"meters"`
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (p *LocationPing) UnmarshalJSON(b []byte) error {
-	// No JSON number is NaN, so that it can stand for a missing one.
-	*p = LocationPing{Position: &Position{math.NaN(), math.NaN()}}
-	return jsonscan.Decode(b, jsonscan.Field{Name: "lat", To: &p.Lat}, jsonscan.Field{Name: "lng", To: &p.Lng}, jsonscan.Field{Name: "lastLocationTimestamp", To: timeField{&p.LastLocationTimestamp}},
-		jsonscan.Field{Name: "heading", To: &p.Heading}, jsonscan.Field{Name: "speed", To: &p.Speed}, jsonscan.Field{Name: "accuracyMeters", To: &p.AccuracyMeters})
-}
-
-// timeField reads a time.
-type timeField struct{ to *Time }
-
-func (f timeField) SetJSON(value []byte) bool {
-	text, ok := jsonscan.String(value)
-	at, err := time.Parse(time.RFC3339, string(text))
-	*f.to = Time{at}
-	return ok && err == nil
-}
-
-// Validate refuses a position that is missing or not on earth, and a time more
-// than 24 hours off. The *Error names the fields.
-func (p LocationPing) Validate() error {
-	var bad problems
-	if p.Position == nil || !within(p.Lat, -90, 90) {
-		bad.add("must be a number from -90 to 90", "lat")
-	}
-	if p.Position == nil || !within(p.Lng, -180, 180) {
-		bad.add("must be a number from -180 to 180", "lng")
-	}
-	if !p.LastLocationTimestamp.IsZero() && time.Since(p.LastLocationTimestamp.Time).Abs() > maxClockError {
-		bad.add("must be within 24 hours of now", "lastLocationTimestamp")
-	}
-	if p.Heading != nil && !within(*p.Heading, 0, 360) {
-		bad.add("must be a number from 0 to 360", "heading")
-	}
-	if p.Speed != nil && !within(*p.Speed, 0, math.MaxFloat64) {
-		bad.add("must not be negative", "speed")
-	}
-	if p.AccuracyMeters != nil && !within(*p.AccuracyMeters, 0, math.MaxFloat64) {
-		bad.add("must not be negative", "accuracyMeters")
-	}
-	return bad.err()
-}
-
-func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing) (None, error) {
-	driver := s.Identity().UserID
-	u, fresh, err := rt.opts.Drivers.UpdateLocation(ctx, driver, in)
-	if err != nil || !fresh {
-		return None{}, err
-	}
-	if err := ofDriver(driver, u.DriverID, nil); err != nil {
-		return None{}, err
-	}
-	trips := s.trips() // those that the domain events put it in
-	rt.emitFrom(s, locationDeliveries(u, newEventID(), trips))
-	return None{}, nil
-}
-
 // DriverTrip is a driver's current trip, set or cleared.
 type DriverTrip struct {
 	DriverID            string             `json:"driverId"`
@@ -302,6 +170,16 @@ type DriverTrip struct {
 	AvailabilityReason  AvailabilityReason `json:"availabilityReason" doc:"why the driver takes no trips" null:"the driver does"`
 	IsAvailableForTrips bool               `json:"isAvailableForTrips"`
 }
+
+// DriverTripChanged says that a driver's current trip was set or cleared, when
+// that did not come in over a socket. The driver and the admins who watch drivers
+// receive it. It does not decide who follows the trip: DriverAssigned does.
+type DriverTripChanged struct{ DriverTrip }
+
+func (DriverTripChanged) EventName() string  { return "driver_availability.trip_updated" }
+func (e DriverTripChanged) EventKey() string { return e.DriverID }
+func (e DriverTripChanged) check() error     { return missing(e, "driverId", e.DriverID) }
+func (e DriverTripChanged) about() subject   { return subject{userID: e.DriverID} }
 
 // EventDriverTrip is sent to the driver.
 var EventDriverTrip = NewEvent[DriverTripPayload]("driver:trip:update")

@@ -1,5 +1,9 @@
 // Offers of a trip to a driver, which the host calls assignments, and the driver's
 // answer.
+//
+// The driver of an offer that is open, rejected, expired or withdrawn is not the
+// trip's driver: the server never derives them from the trip, so an event without its
+// DriverID reaches the admins only.
 
 package realtime
 
@@ -12,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/rodando/realtime/internal/jsonscan"
+	"github.com/rodando/realtime/internal/triptable"
 )
 
 // offerEvents are the domain events of this file.
@@ -54,6 +59,41 @@ type AssignmentEndedPayload struct {
 
 func (f facts) assignment(id, driverID, vehicleID string) AssignmentPayload {
 	return AssignmentPayload{f.trip(), id, orNull(driverID), orNull(vehicleID)}
+}
+
+// AssignmentOffered says that a trip was offered to a driver. The driver and the
+// admins receive it. One of TTLSec and ExpiresAt is required, the other follows from
+// it and At.
+type AssignmentOffered struct {
+	TripID          string    `json:"tripId"`
+	AssignmentID    string    `json:"assignmentId"`
+	PassengerID     string    `json:"passengerId,omitempty"`
+	DriverID        string    `json:"driverId,omitempty"`
+	VehicleID       string    `json:"vehicleId,omitempty"`
+	TTLSec          int       `json:"ttlSec,omitempty"` // seconds, from At
+	ExpiresAt       time.Time `json:"expiresAt,omitzero"`
+	Pickup          *Place    `json:"pickup,omitempty"`
+	DestinationHint *Place    `json:"destinationHint,omitempty"` // as coarse as the host wants
+	StopsCount      *int      `json:"stopsCount,omitempty"`
+	PriceEstimate   *float64  `json:"priceEstimate,omitempty"` // in units of Currency
+	Currency        string    `json:"currency,omitempty"`      // ISO 4217
+	At              time.Time `json:"at,omitzero"`
+}
+
+func (AssignmentOffered) EventName() string  { return "trip.assignment.offered" }
+func (e AssignmentOffered) EventKey() string { return e.TripID }
+func (e AssignmentOffered) about() subject {
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
+}
+
+func (e AssignmentOffered) check() error {
+	if err := missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID); err != nil {
+		return err
+	}
+	if e.TTLSec <= 0 && e.ExpiresAt.IsZero() {
+		return fmt.Errorf("%s: %w: missing ttlSec or expiresAt", e.EventName(), errInvalidEvent)
+	}
+	return nil
 }
 
 // EventAssignmentOffered is sent to the driver.
@@ -110,6 +150,29 @@ func (e AssignmentOffered) deliver(f facts) []Delivery {
 	}
 }
 
+// AssignmentAccepted says that a driver took the offer. The passenger receives
+// the cards of driver and vehicle; the driver and the admins receive which offer it
+// was.
+type AssignmentAccepted struct {
+	TripID       string       `json:"tripId"`
+	AssignmentID string       `json:"assignmentId"`
+	PassengerID  string       `json:"passengerId,omitempty"`
+	DriverID     string       `json:"driverId,omitempty"`
+	VehicleID    string       `json:"vehicleId,omitempty"`
+	Driver       *DriverCard  `json:"driver,omitempty"`
+	Vehicle      *VehicleCard `json:"vehicle,omitempty"`
+	At           time.Time    `json:"at,omitzero"`
+}
+
+func (AssignmentAccepted) EventName() string  { return "trip.assignment.accepted" }
+func (e AssignmentAccepted) EventKey() string { return e.TripID }
+func (e AssignmentAccepted) check() error {
+	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+}
+func (e AssignmentAccepted) about() subject {
+	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
+}
+
 // EventDriverAccepted is sent to the passenger: a driver took the offer.
 var EventDriverAccepted = NewEvent[DriverAcceptedPayload]("trip:driver_accepted")
 
@@ -130,6 +193,26 @@ func (e AssignmentAccepted) deliver(f facts) []Delivery {
 	}
 }
 
+// AssignmentRejected says that a driver declined the offer. Only the admins receive it.
+type AssignmentRejected struct {
+	TripID       string    `json:"tripId"`
+	AssignmentID string    `json:"assignmentId"`
+	PassengerID  string    `json:"passengerId,omitempty"`
+	DriverID     string    `json:"driverId,omitempty"`
+	VehicleID    string    `json:"vehicleId,omitempty"`
+	Reason       string    `json:"reason,omitempty"`
+	At           time.Time `json:"at,omitzero"`
+}
+
+func (AssignmentRejected) EventName() string  { return "trip.assignment.rejected" }
+func (e AssignmentRejected) EventKey() string { return e.TripID }
+func (e AssignmentRejected) check() error {
+	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+}
+func (e AssignmentRejected) about() subject {
+	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, "", e.At, 0).offer(e.AssignmentID, e.DriverID)
+}
+
 // EventAssignmentRejected is sent to the admins.
 var EventAssignmentRejected = NewEvent[AssignmentEndedPayload]("trip:assignment:rejected")
 
@@ -138,12 +221,53 @@ func (e AssignmentRejected) deliver(f facts) []Delivery {
 	return []Delivery{EventAssignmentRejected.Deliver(v, f.admins())}
 }
 
+// AssignmentExpired says that a driver did not answer the offer in time. The
+// driver and the admins receive it.
+type AssignmentExpired struct {
+	TripID       string    `json:"tripId"`
+	AssignmentID string    `json:"assignmentId"`
+	PassengerID  string    `json:"passengerId,omitempty"`
+	DriverID     string    `json:"driverId,omitempty"`
+	VehicleID    string    `json:"vehicleId,omitempty"`
+	At           time.Time `json:"at,omitzero"`
+}
+
+func (AssignmentExpired) EventName() string  { return "trip.assignment.expired" }
+func (e AssignmentExpired) EventKey() string { return e.TripID }
+func (e AssignmentExpired) check() error {
+	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+}
+func (e AssignmentExpired) about() subject {
+	return aboutTrip(triptable.Releases, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
+}
+
 // EventAssignmentExpired is sent to the driver and the admins.
 var EventAssignmentExpired = NewEvent[AssignmentPayload]("trip:assignment:expired")
 
 func (e AssignmentExpired) deliver(f facts) []Delivery {
 	v := f.assignment(e.AssignmentID, e.DriverID, e.VehicleID)
 	return []Delivery{EventAssignmentExpired.Deliver(v, ToDriver(e.DriverID), f.admins())}
+}
+
+// AssignmentCancelled says that the offer was withdrawn. The driver and the admins
+// receive it.
+type AssignmentCancelled struct {
+	TripID       string    `json:"tripId"`
+	AssignmentID string    `json:"assignmentId"`
+	PassengerID  string    `json:"passengerId,omitempty"`
+	DriverID     string    `json:"driverId,omitempty"`
+	VehicleID    string    `json:"vehicleId,omitempty"`
+	Reason       string    `json:"reason,omitempty"`
+	At           time.Time `json:"at,omitzero"`
+}
+
+func (AssignmentCancelled) EventName() string  { return "trip.assignment.cancelled" }
+func (e AssignmentCancelled) EventKey() string { return e.TripID }
+func (e AssignmentCancelled) check() error {
+	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+}
+func (e AssignmentCancelled) about() subject {
+	return aboutTrip(triptable.Releases, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
 }
 
 // EventAssignmentCancelled is sent to the driver and the admins.

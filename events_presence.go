@@ -35,10 +35,10 @@ func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any
 // node that could be asked, for Options.PresenceGrace. A host may mark a driver
-// offline then; from two nodes that he left it may come twice. A node that shuts
+// offline then. It may be published twice when the user's sockets were on two nodes. A node that shuts
 // down says nothing of its users, who are about to connect to another one, and
 // neither does one that crashes: who never comes back after that is the host's to
-// find, for instance by the time of his last position.
+// find, for instance by the time of the driver's last position.
 type PresenceDisconnected struct{ Presence }
 
 func (PresenceDisconnected) EventName() string  { return presenceDisconnected }

@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"cmp"
+	"time"
 
 	"github.com/rodando/realtime/internal/jsonscan"
 )
@@ -26,6 +27,23 @@ func exampleLogin(userID string, t UserType) UserLoggedIn {
 		UserID: userID, UserType: t, SID: exampleSession, SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: exampleTime,
 	}
 }
+
+// UserLoggedIn says that a user opened a login session. All admins receive it
+// in full; the user's other sockets in the namespace of the user's type receive the
+// session's id.
+type UserLoggedIn struct {
+	UserID      string         `json:"userId"`
+	UserType    UserType       `json:"userType,omitempty"` // driver, passenger or admin; of another type only the admins receive it
+	SID         string         `json:"sid"`
+	SessionType string         `json:"sessionType,omitempty"`
+	DeviceInfo  map[string]any `json:"deviceInfo,omitempty"` // sent to admins as it stands
+	At          time.Time      `json:"at,omitzero"`
+}
+
+func (UserLoggedIn) EventName() string  { return "auth.user.logged_in" }
+func (e UserLoggedIn) EventKey() string { return e.UserID }
+func (e UserLoggedIn) check() error     { return missing(e, "userId", e.UserID, "sid", e.SID) }
+func (e UserLoggedIn) about() subject   { return subject{at: e.At, userID: e.UserID} }
 
 // EventUserLoggedIn is sent to every admin: who logged in.
 var EventUserLoggedIn = NewEvent[UserLoggedInPayload]("admin:auth:user_logged_in")
@@ -68,6 +86,29 @@ func (e UserLoggedIn) deliver(f facts) []Delivery {
 	return out
 }
 
+// SessionRefreshed says that a login session was replaced by a new one. The
+// user's sockets receive it, in every namespace; those still in the old session
+// after the grace time are disconnected.
+type SessionRefreshed struct {
+	UserID string    `json:"userId"`
+	OldSID string    `json:"oldSid"`
+	NewSID string    `json:"newSid"`
+	At     time.Time `json:"at,omitzero"`
+}
+
+func (SessionRefreshed) EventName() string  { return "auth.session.refreshed" }
+func (e SessionRefreshed) EventKey() string { return AccessKey(e.UserID) }
+func (e SessionRefreshed) about() subject {
+	s := subject{at: e.At, userID: e.UserID, sid: e.OldSID}
+	if e.OldSID != e.NewSID {
+		s.access = replaces
+	}
+	return s
+}
+func (e SessionRefreshed) check() error {
+	return missing(e, "userId", e.UserID, "oldSid", e.OldSID, "newSid", e.NewSID)
+}
+
 // EventSessionRefreshed is sent to the user's sockets in every namespace: renew.
 var EventSessionRefreshed = NewEvent[SessionRefreshedPayload]("auth:session_refreshed")
 
@@ -82,6 +123,25 @@ type SessionRefreshedPayload struct {
 func (e SessionRefreshed) deliver(f facts) []Delivery {
 	v := SessionRefreshedPayload{f.eventID, e.OldSID, e.NewSID, Time{f.at}}
 	return []Delivery{EventSessionRefreshed.Deliver(v, ToUser(e.UserID))}
+}
+
+// SessionRevoked says that a login session ended. The session's sockets and the
+// user's others receive it, in every namespace; then the session's are
+// disconnected.
+type SessionRevoked struct {
+	SID    string    `json:"sid"`
+	UserID string    `json:"userId,omitempty"` // empty: only the session's sockets receive it
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at,omitzero"`
+}
+
+func (SessionRevoked) EventName() string { return "auth.session.revoked" }
+func (e SessionRevoked) check() error    { return missing(e, "sid", e.SID) }
+func (e SessionRevoked) about() subject {
+	return subject{at: e.At, userID: e.UserID, sid: e.SID, access: revokesSession, reason: e.Reason}
+}
+func (e SessionRevoked) EventKey() string {
+	return AccessKey(cmp.Or(e.UserID, e.SID))
 }
 
 // EventSessionRevoked is sent to the session's and the user's sockets in every
@@ -99,6 +159,32 @@ type SessionRevokedPayload struct {
 func (e SessionRevoked) deliver(f facts) []Delivery {
 	v := SessionRevokedPayload{f.eventID, orNull(e.SID), orNull(e.Reason), Time{f.at}}
 	return []Delivery{EventSessionRevoked.Deliver(v, Audience{session: e.SID, user: e.UserID})}
+}
+
+// AccessChange says what was done to a user.
+type AccessChange string
+
+// Changes of a user's access.
+const (
+	AccessBanned      AccessChange = "banned"
+	AccessDeactivated AccessChange = "deactivated"
+	AccessRoleChanged AccessChange = "role_changed"
+)
+
+// UserAccessChanged says that a user may no longer do what they could. All of the
+// user's sockets receive it, in every namespace, and are then disconnected.
+type UserAccessChanged struct {
+	UserID string       `json:"userId"`
+	Change AccessChange `json:"change,omitempty"`
+	Reason string       `json:"reason,omitempty"` // sent to the user; if empty, Change is sent instead
+	At     time.Time    `json:"at,omitzero"`
+}
+
+func (UserAccessChanged) EventName() string  { return "auth.user.access_changed" }
+func (e UserAccessChanged) EventKey() string { return AccessKey(e.UserID) }
+func (e UserAccessChanged) check() error     { return missing(e, "userId", e.UserID) }
+func (e UserAccessChanged) about() subject {
+	return subject{at: e.At, userID: e.UserID, access: revokesUser, change: e.Change, reason: e.Reason}
 }
 
 func (e UserAccessChanged) deliver(f facts) []Delivery {

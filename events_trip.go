@@ -1,4 +1,4 @@
-// Events of a trip's life, from the request to the end.
+// Events of a trip until it has its driver, and what the events of trips share.
 //
 // In the payloads, here and in the other events_*.go, a pointer that is nil is null
 // on the wire, not left out, unless the field says omitempty. EventID is the domain
@@ -7,6 +7,12 @@
 // ToDriver and ToAdmin.
 
 package realtime
+
+import (
+	"time"
+
+	"github.com/rodando/realtime/internal/triptable"
+)
 
 // tripEvents are the domain events of this file.
 var tripEvents = []DomainEventType{
@@ -21,24 +27,6 @@ var tripEvents = []DomainEventType{
 	}),
 	domainType("No driver took the trip.",
 		NoDriversFound{TripID: exampleTrip, PassengerID: examplePassenger, Reason: "nobody near", At: exampleTime}),
-	domainType("The driver set out for the pickup.",
-		ArrivingStarted{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
-	domainType("Where the driver is on the way to the pickup, and how long it will take.", DriverEnRoute{
-		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, ETAMinutes: new(4.5), DriverPosition: examplePosition, At: exampleTime,
-	}),
-	domainType("The driver waits at the pickup.",
-		DriverArrivedPickup{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
-	domainType("The ride began.",
-		TripStarted{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
-	domainType("The ride ended. Nothing more is sent about the driver's position.", TripCompleted{
-		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, FareTotal: 410.25, Currency: "CUP", At: exampleTime,
-	}),
-	domainType("The trip will not take place, or ended early.", TripCancelled{
-		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, CancelledBy: CancelledByPassenger, Reason: "too late", At: exampleTime,
-	}),
-	domainType("A waiting surcharge was added to the fare.", WaitingSurchargeApplied{
-		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, WaitingMinutes: 7, Amount: 50, Currency: "CUP", At: exampleTime,
-	}),
 }
 
 // TripStatus is where a trip stands.
@@ -94,6 +82,24 @@ func (f facts) statusToAdmin(s TripStatus) TripStatusToAdminPayload {
 	return TripStatusToAdminPayload{f.status(s), orNull(f.driverID)}
 }
 
+// TripRequested says that a passenger asked for a ride; At is when. The passenger
+// and the admins receive it.
+type TripRequested struct {
+	TripID             string    `json:"tripId"`
+	PassengerID        string    `json:"passengerId,omitempty"`
+	Pickup             *Place    `json:"pickup,omitempty"`
+	FareEstimatedTotal *float64  `json:"fareEstimatedTotal,omitempty"` // in units of FareFinalCurrency
+	FareFinalCurrency  string    `json:"fareFinalCurrency,omitempty"`  // ISO 4217
+	At                 time.Time `json:"at,omitzero"`
+}
+
+func (TripRequested) EventName() string  { return "trip.requested" }
+func (e TripRequested) EventKey() string { return e.TripID }
+func (e TripRequested) check() error     { return missing(e, "tripId", e.TripID) }
+func (e TripRequested) about() subject {
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
+}
+
 // EventTripRequested is sent to the passenger and the admins.
 var EventTripRequested = NewEvent[TripRequestedPayload]("trip:requested")
 
@@ -122,12 +128,49 @@ func (e TripRequested) deliver(f facts) []Delivery {
 	}, f.passenger(), f.admins())}
 }
 
+// TripAssigningStarted says that the search for a driver began. The passenger and
+// the admins receive it.
+type TripAssigningStarted struct {
+	TripID      string    `json:"tripId"`
+	PassengerID string    `json:"passengerId,omitempty"`
+	At          time.Time `json:"at,omitzero"`
+}
+
+func (TripAssigningStarted) EventName() string  { return "trip.assigning.started" }
+func (e TripAssigningStarted) EventKey() string { return e.TripID }
+func (e TripAssigningStarted) check() error     { return missing(e, "tripId", e.TripID) }
+func (e TripAssigningStarted) about() subject {
+	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
+}
+
 // EventTripAssigningStarted is sent to the passenger and the admins.
 var EventTripAssigningStarted = NewEvent[TripTransitionPayload]("trip:assigning_started")
 
 func (e TripAssigningStarted) deliver(f facts) []Delivery {
 	v := TripTransitionPayload{f.trip(), TripStatusPending, TripStatusAssigning}
 	return []Delivery{EventTripAssigningStarted.Deliver(v, f.passenger(), f.admins())}
+}
+
+// DriverAssigned says that the trip has its driver. The passenger receives the
+// cards of driver and vehicle, the driver the card of the passenger, the admins the
+// latter too; the sockets of both people enter the trip's room.
+type DriverAssigned struct {
+	TripID       string         `json:"tripId"`
+	AssignmentID string         `json:"assignmentId,omitempty"` // empty: that of AssignmentAccepted
+	PassengerID  string         `json:"passengerId,omitempty"`
+	DriverID     string         `json:"driverId,omitempty"`
+	VehicleID    string         `json:"vehicleId,omitempty"`
+	Driver       *DriverCard    `json:"driver,omitempty"`
+	Vehicle      *VehicleCard   `json:"vehicle,omitempty"`
+	Passenger    *PassengerCard `json:"passenger,omitempty"`
+	At           time.Time      `json:"at,omitzero"`
+}
+
+func (DriverAssigned) EventName() string  { return "trip.driver.assigned" }
+func (e DriverAssigned) EventKey() string { return e.TripID }
+func (e DriverAssigned) check() error     { return missing(e, "tripId", e.TripID) }
+func (e DriverAssigned) about() subject {
+	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
 }
 
 // EventDriverAssigned is sent to the passenger.
@@ -172,6 +215,22 @@ func (e DriverAssigned) deliver(f facts) []Delivery {
 	}
 }
 
+// NoDriversFound says that nobody took the trip. The passenger and the admins
+// receive it. The trip is over until an event that happened later opens it again.
+type NoDriversFound struct {
+	TripID      string    `json:"tripId"`
+	PassengerID string    `json:"passengerId,omitempty"`
+	Reason      string    `json:"reason,omitempty"`
+	At          time.Time `json:"at,omitzero"`
+}
+
+func (NoDriversFound) EventName() string  { return "trip.no_drivers_found" }
+func (e NoDriversFound) EventKey() string { return e.TripID }
+func (e NoDriversFound) check() error     { return missing(e, "tripId", e.TripID) }
+func (e NoDriversFound) about() subject {
+	return aboutTrip(triptable.Suspends, e.TripID, e.PassengerID, "", e.At, itsPassenger)
+}
+
 // EventNoDriversFound is sent to the passenger and the admins.
 var EventNoDriversFound = NewEvent[NoDriversFoundPayload]("trip:no_drivers_found")
 
@@ -183,112 +242,4 @@ type NoDriversFoundPayload struct {
 
 func (e NoDriversFound) deliver(f facts) []Delivery {
 	return []Delivery{EventNoDriversFound.Deliver(NoDriversFoundPayload{f.trip(), orNull(e.Reason)}, f.passenger(), f.admins())}
-}
-
-// EventArrivingStarted is sent to passenger, driver and admins.
-var EventArrivingStarted = NewEvent[TripTransitionPayload]("trip:arriving_started")
-
-func (e ArrivingStarted) deliver(f facts) []Delivery {
-	v := TripTransitionPayload{f.trip(), TripStatusAccepted, TripStatusArriving}
-	return []Delivery{EventArrivingStarted.Deliver(v, f.passenger(), f.driver(), f.admins())}
-}
-
-// EventDriverEnRoute is sent to passenger and driver.
-var EventDriverEnRoute = NewEvent[DriverEnRoutePayload]("trip:driver_en_route")
-
-// EventDriverEnRouteToAdmin is sent to the admins.
-var EventDriverEnRouteToAdmin = NewEvent[DriverEnRouteToAdminPayload]("trip:driver_en_route")
-
-// DriverEnRoutePayload is where the driver is on the way to the pickup.
-type DriverEnRoutePayload struct {
-	TripPayload
-	ETAMinutes     *float64  `json:"etaMinutes" doc:"minutes to the pickup" null:"not known"`
-	DriverPosition *Position `json:"driverPosition" null:"not known"`
-}
-
-// DriverEnRouteToAdminPayload adds who the driver is.
-type DriverEnRouteToAdminPayload struct {
-	DriverEnRoutePayload
-	DriverID *string `json:"driverId" null:"not known"`
-}
-
-func (e DriverEnRoute) deliver(f facts) []Delivery {
-	v := DriverEnRoutePayload{f.trip(), e.ETAMinutes, e.DriverPosition}
-	return []Delivery{
-		EventDriverEnRoute.Deliver(v, f.passenger(), f.driver()),
-		EventDriverEnRouteToAdmin.Deliver(DriverEnRouteToAdminPayload{v, orNull(f.driverID)}, f.admins()),
-	}
-}
-
-// EventDriverArrivedPickup is sent to passenger and driver.
-var EventDriverArrivedPickup = NewEvent[TripStatusPayload]("trip:driver_arrived_pickup")
-
-// EventDriverArrivedPickupToAdmin is sent to the admins.
-var EventDriverArrivedPickupToAdmin = NewEvent[TripStatusToAdminPayload]("trip:driver_arrived_pickup")
-
-func (e DriverArrivedPickup) deliver(f facts) []Delivery {
-	return []Delivery{
-		EventDriverArrivedPickup.Deliver(f.status(TripStatusArriving), f.passenger(), f.driver()),
-		EventDriverArrivedPickupToAdmin.Deliver(f.statusToAdmin(TripStatusArriving), f.admins()),
-	}
-}
-
-// EventTripStarted is sent to passenger and driver.
-var EventTripStarted = NewEvent[TripStatusPayload]("trip:started")
-
-// EventTripStartedToAdmin is sent to the admins.
-var EventTripStartedToAdmin = NewEvent[TripStatusToAdminPayload]("trip:started")
-
-func (e TripStarted) deliver(f facts) []Delivery {
-	return []Delivery{
-		EventTripStarted.Deliver(f.status(TripStatusInProgress), f.passenger(), f.driver()),
-		EventTripStartedToAdmin.Deliver(f.statusToAdmin(TripStatusInProgress), f.admins()),
-	}
-}
-
-// EventTripCompleted is sent to passenger, driver and admins.
-var EventTripCompleted = NewEvent[TripCompletedPayload]("trip:completed")
-
-// TripCompletedPayload is what EventTripCompleted carries.
-type TripCompletedPayload struct {
-	TripStatusPayload
-	DriverID  *string `json:"driverId" null:"not known"`
-	FareTotal float64 `json:"fareTotal" doc:"in units of currency; 0 for a free ride"`
-	Currency  string  `json:"currency" doc:"ISO 4217"`
-}
-
-func (e TripCompleted) deliver(f facts) []Delivery {
-	v := TripCompletedPayload{f.status(TripStatusCompleted), orNull(f.driverID), e.FareTotal, e.Currency}
-	return []Delivery{EventTripCompleted.Deliver(v, f.passenger(), f.driver(), f.admins())}
-}
-
-// EventTripCancelled is sent to passenger, driver and admins.
-var EventTripCancelled = NewEvent[TripCancelledPayload]("trip:cancelled")
-
-// TripCancelledPayload is what EventTripCancelled carries.
-type TripCancelledPayload struct {
-	TripStatusPayload
-	CancelledBy CancelledBy `json:"cancelledBy"`
-	Reason      *string     `json:"reason" doc:"for people" null:"none was given"`
-}
-
-func (e TripCancelled) deliver(f facts) []Delivery {
-	v := TripCancelledPayload{f.status(TripStatusCancelled), e.CancelledBy, orNull(e.Reason)}
-	return []Delivery{EventTripCancelled.Deliver(v, f.passenger(), f.driver(), f.admins())}
-}
-
-// EventWaitingSurchargeApplied is sent to passenger, driver and admins.
-var EventWaitingSurchargeApplied = NewEvent[WaitingSurchargePayload]("trip:waiting_surcharge_applied")
-
-// WaitingSurchargePayload is what EventWaitingSurchargeApplied carries.
-type WaitingSurchargePayload struct {
-	TripPayload
-	WaitingMinutes float64 `json:"waitingMinutes" doc:"minutes"`
-	Amount         float64 `json:"amount" doc:"in units of currency"`
-	Currency       string  `json:"currency" doc:"ISO 4217"`
-}
-
-func (e WaitingSurchargeApplied) deliver(f facts) []Delivery {
-	v := WaitingSurchargePayload{f.trip(), e.WaitingMinutes, e.Amount, e.Currency}
-	return []Delivery{EventWaitingSurchargeApplied.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }

@@ -5,8 +5,11 @@ package realtime
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/rodando/realtime/internal/jsonscan"
+	"github.com/rodando/realtime/internal/triptable"
 )
 
 // tripAdminEvents are the domain events of this file.
@@ -18,6 +21,27 @@ var tripAdminEvents = []DomainEventType{
 		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, AdminID: exampleAdmin, To: MessageToBoth,
 		Message: "The road is closed, please meet at the corner.", At: exampleTime,
 	}),
+}
+
+// AdminTripAction says that an admin intervened in a trip; Action is the host's own
+// word for it. Only the admins receive it.
+type AdminTripAction struct {
+	TripID      string    `json:"tripId"`
+	PassengerID string    `json:"passengerId,omitempty"`
+	DriverID    string    `json:"driverId,omitempty"`
+	AdminID     string    `json:"adminId"`
+	Action      string    `json:"action"`
+	Reason      string    `json:"reason,omitempty"`
+	At          time.Time `json:"at,omitzero"`
+}
+
+func (AdminTripAction) EventName() string  { return "admin.trip.action_issued" }
+func (e AdminTripAction) EventKey() string { return e.TripID }
+func (e AdminTripAction) check() error {
+	return missing(e, "tripId", e.TripID, "adminId", e.AdminID, "action", e.Action)
+}
+func (e AdminTripAction) about() subject {
+	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, 0)
 }
 
 // EventAdminTripAction is sent to the admins.
@@ -34,6 +58,57 @@ type AdminTripActionPayload struct {
 func (e AdminTripAction) deliver(f facts) []Delivery {
 	v := AdminTripActionPayload{f.trip(), e.AdminID, e.Action, orNull(e.Reason)}
 	return []Delivery{EventAdminTripAction.Deliver(v, f.admins())}
+}
+
+// MessageTo says which people of a trip an admin's message is for.
+type MessageTo string
+
+// Receivers of an admin's message.
+const (
+	MessageToDriver    MessageTo = "driver"
+	MessageToPassenger MessageTo = "passenger"
+	MessageToBoth      MessageTo = "both"
+)
+
+// Values returns every value.
+func (MessageTo) Values() []string {
+	return values(MessageToDriver, MessageToPassenger, MessageToBoth)
+}
+
+// AdminTripMessage says that an admin wrote to the people of a trip. The admins and
+// those named by To receive it.
+type AdminTripMessage struct {
+	TripID      string    `json:"tripId"`
+	PassengerID string    `json:"passengerId,omitempty"`
+	DriverID    string    `json:"driverId,omitempty"`
+	AdminID     string    `json:"adminId"`
+	To          MessageTo `json:"to"` // required
+	Message     string    `json:"message"`
+	At          time.Time `json:"at,omitzero"`
+}
+
+func (AdminTripMessage) EventName() string  { return "admin.trip.message_sent" }
+func (e AdminTripMessage) EventKey() string { return e.TripID }
+func (e AdminTripMessage) about() subject {
+	s := aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, 0)
+	if e.To == MessageToDriver || e.To == MessageToBoth {
+		s.needs |= itsDriver
+	}
+	if e.To == MessageToPassenger || e.To == MessageToBoth {
+		s.needs |= itsPassenger
+	}
+	return s
+}
+
+func (e AdminTripMessage) check() error {
+	if err := missing(e, "tripId", e.TripID, "adminId", e.AdminID, "to", string(e.To)); err != nil {
+		return err
+	}
+	switch e.To {
+	case MessageToDriver, MessageToPassenger, MessageToBoth:
+		return nil
+	}
+	return fmt.Errorf("%s: %w: to must be driver, passenger or both", e.EventName(), errInvalidEvent)
 }
 
 // EventAdminTripMessage is sent to the admins, and the driver, the passenger or

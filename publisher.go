@@ -1,4 +1,6 @@
-// The publisher: from a domain event on the bus to the rooms that hear of it.
+// The publisher: from a domain event on the bus to those who receive it. An event is
+// read, says what it is about and what it does, and maps itself to deliveries; all of
+// that is data, which the publisher applies.
 
 package realtime
 
@@ -72,7 +74,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	}
 	e, err := t.read(env)
 	if err != nil {
-		// Trying again would not help, so the bus is not told.
+		// Trying again would not help, so the bus gets no error.
 		p.rt.log.Error("realtime: domain event not delivered", "event", env.Name, "id", env.ID, "error", err)
 	}
 	if e == nil {
@@ -282,7 +284,7 @@ func (p *publisher) everywhere(room func(ns *Namespace) Room, do func(Broadcast)
 	p.rt.each(func(ns *Namespace) { do(p.to(ns.name, room(ns))) })
 }
 
-// to selects sockets of all nodes, or of this one when each hears the bus.
+// to selects sockets of all nodes, or of this one when each node receives every event.
 func (p *publisher) to(namespace string, rooms ...Room) Broadcast {
 	b := p.rt.to(namespace, rooms...)
 	b.local = p.rt.opts.BusFanOut

@@ -251,4 +251,4 @@ func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
 
 // builtins lists every domain event of the library once. Each family stands at the
 // top of its file.
-var builtins = slices.Concat(tripEvents, offerEvents, tripAdminEvents, driverEvents, sessionEvents, presenceEvents)
+var builtins = slices.Concat(tripEvents, offerEvents, rideEvents, tripAdminEvents, driverEvents, positionEvents, sessionEvents, presenceEvents)
