@@ -106,7 +106,7 @@ func (p *publisher) publish(r *received) {
 		p.expireLater(about.sid)
 	}
 	if r.err == nil {
-		p.delivered(r)
+		p.rt.traceDelivered(r.env.Name, time.Since(r.env.At))
 	}
 }
 
@@ -123,7 +123,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	}
 	switch about.does {
 	case triptable.Assigns:
-		change.Driver = cmp.Or(about.parties.DriverID, looked.DriverID, p.trips.Known(about.tripID).Driver)
+		change.Driver = or(about.parties.DriverID, looked.DriverID)
 	case triptable.Releases:
 		change.Driver = about.offeredTo
 	}
@@ -152,7 +152,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	}
 	p.unaddressed(r, parties)
 	p.emit(r, parties)
-	p.delivered(r)
+	p.rt.traceDelivered(r.env.Name, time.Since(r.env.At))
 }
 
 // outdated reports an event that is not sent, because what is known is newer.
@@ -178,10 +178,6 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 	}
 	p.rt.log.Warn("realtime: event not sent to all of the trip's people: not all are known",
 		"event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "unknown", unknown)
-}
-
-func (p *publisher) delivered(r *received) {
-	p.rt.traceDelivered(r.env.Name, time.Since(r.env.At))
 }
 
 // emit sends an event to its audiences.

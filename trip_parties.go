@@ -33,6 +33,7 @@ type partyQueues struct {
 	p      *publisher
 	ctx    context.Context
 	cancel context.CancelFunc
+	max    int // events that wait
 
 	mu       sync.Mutex // guards everything below, and every partyQueue
 	queues   map[string]*partyQueue
@@ -62,7 +63,7 @@ type backoff struct {
 }
 
 func (q *partyQueues) init(p *publisher) {
-	q.p = p
+	q.p, q.max = p, maxWaiting
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
@@ -73,7 +74,7 @@ func (q *partyQueues) pass(ctx context.Context, r *received) {
 	id := r.about.tripID
 	q.mu.Lock()
 	queue := q.queues[id]
-	if queue == nil && (q.waiting >= maxWaiting || !q.asksLocked(r)) {
+	if queue == nil && (q.waiting >= q.max || !q.asksLocked(r)) {
 		q.mu.Unlock()
 		q.p.publishTrip(r, TripParties{})
 		return
@@ -87,7 +88,7 @@ func (q *partyQueues) pass(ctx context.Context, r *received) {
 		go q.run(id, queue)
 	} else {
 		queue.events = append(queue.events, ev)
-		if q.waiting >= maxWaiting {
+		if q.waiting >= q.max {
 			queue.cancel()
 		}
 	}
@@ -130,7 +131,8 @@ func (q *partyQueues) asksLocked(r *received) bool {
 	if r.about.parties.PassengerID == "" && known.Passenger == "" {
 		unknown |= itsPassenger
 	}
-	if r.about.parties.DriverID == "" && known.Driver == "" {
+	// An event that assigns the trip is of the driver of now, not of the one before.
+	if r.about.parties.DriverID == "" && (known.Driver == "" || r.about.does == triptable.Assigns) {
 		unknown |= itsDriver | itsDriverIfAny
 	}
 	return r.about.needs&unknown != 0 && !time.Now().Before(q.backoffs[r.about.tripID].until)

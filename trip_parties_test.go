@@ -190,6 +190,51 @@ func TestPublisher_LookupsAnswerIsKept(t *testing.T) {
 	})
 }
 
+// The driver whom a lookup has named is not the one whom a later assignment means.
+func TestPublisher_AssignmentThatNamesNoDriver(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withoutLookup)
+		first, second, passenger := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Passenger(t, "p1")
+		srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p1", DriverID: "d1"})
+		srv.Publish(t, realtime.ArrivingStarted{TripID: "t1"})
+		realtimetest.Expect(t, first, realtime.EventArrivingStarted)
+		srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p1", DriverID: "d2"})
+		srv.Publish(t, realtime.DriverAssigned{TripID: "t1"})
+		requireFollows(t, second, "t1", 1, all(passenger))
+		requireFollows(t, first, "", 2, nil, passenger)
+		srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p1", DriverID: "d1"})
+		srv.Publish(t, realtime.DriverAssigned{TripID: "t1"})
+		requireFollows(t, second, "", 3, nil, passenger)
+		requireFollows(t, first, "t1", 4, all(passenger))
+	})
+}
+
+// Beyond a number of events that wait nobody is asked any more, and none is lost.
+func TestPublisher_TooManyEventsWait(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		lookup := &asked{hang: make(chan struct{})}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = lookup })
+		srv.Realtime.LimitWaiting(3)
+		admin := srv.Admin(t, "a1")
+		begun := time.Now()
+		for n := range 4 { // of one trip: the third is too many, and ends the question
+			require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.DriverEnRoute{TripID: "t1", ETAMinutes: new(float64(n))}))
+		}
+		for n := range 4 {
+			require.InDelta(t, n, *realtimetest.Expect(t, admin, realtime.EventDriverEnRouteToAdmin).ETAMinutes, 0)
+		}
+		for n := range 6 {
+			require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.TripStarted{TripID: fmt.Sprint("u", n)}))
+		}
+		for range 3 {
+			realtimetest.Expect(t, admin, realtime.EventTripStarted)
+		}
+		require.Less(t, time.Since(begun), time.Second)
+		realtimetest.ExpectNone(t, admin, realtime.EventTripStarted)
+		close(lookup.hang)
+	})
+}
+
 func TestPublisher_LookupThatAnswersNonsense(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var log logBuffer

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"testing"
@@ -48,10 +49,13 @@ func (c *counts) trace(o *realtime.Options) {
 	}
 }
 
-func (c *counts) get(key string) int {
+func (c *counts) get(key string) int { return c.all()[key] }
+
+func (c *counts) all() map[string]int {
+	synctest.Wait() // the functions of a Trace are called beside the rest
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.of[key]
+	return maps.Clone(c.of)
 }
 
 func received(c *realtimetest.Client) (events []string) {
@@ -277,7 +281,7 @@ func TestTripRooms_PeopleLearntByAnotherNode(t *testing.T) {
 		nodes[1].Publish(t, realtime.DriverAssigned{TripID: "t1", DriverID: "d1"})
 		nodes[0].Publish(t, realtime.TripStarted{TripID: "t1"})
 		realtimetest.Expect(t, driver, realtime.EventTripStarted)
-		require.Empty(t, count.of)
+		require.Empty(t, count.all())
 	})
 }
 
@@ -292,7 +296,7 @@ func TestTripRooms_UnknownPeopleAreCounted(t *testing.T) {
 		require.Equal(t, map[string]int{
 			"unaddressed trip.started passenger": 1, "unaddressed trip.started driver": 1,
 			"unaddressed trip.assignment.expired driver": 1,
-		}, count.of)
+		}, count.all())
 		require.Equal(t, 2, strings.Count(log.String(), "not all are known"))
 	})
 }

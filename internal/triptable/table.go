@@ -215,8 +215,8 @@ func (r *trip) outdates(e Event, assignment uint64) bool {
 	case Suspends:
 		return r.driver != "" && e.At.Before(r.assignedAt)
 	case Assigns:
-		for _, gone := range r.released {
-			if e.Assignment != "" && gone.assignment == assignment && !e.At.After(gone.at) {
+		for _, ended := range r.released {
+			if e.Assignment != "" && ended.assignment == assignment && !e.At.After(ended.at) {
 				return true
 			}
 		}
@@ -233,6 +233,10 @@ func (r *trip) outdates(e Event, assignment uint64) bool {
 
 func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
 	was := *r
+	if e.Driver == "" && e.Assignment != "" && r.assignment != "" && e.Assignment != r.assignment {
+		res.Moves.Leaves = r.driver // another driver's, of whom nothing is known
+		r.takeOff(e.At, now)
+	}
 	if e.Driver != "" && e.Driver != r.driver {
 		if r.driver != "" {
 			r.formerDriver, r.releasedAt = r.driver, e.At

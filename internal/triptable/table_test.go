@@ -153,6 +153,15 @@ func TestTable_NewerAssignmentDecides(t *testing.T) {
 	// Another assignment is not held to when the last one ended.
 	require.False(t, w.accept("t4", "as2", "d2", w.at(3)).Outdated)
 
+	// Another assignment, of a driver whom nothing names, is not the driver's.
+	w.accept("t6", "as1", "d1", w.at(1))
+	require.Equal(t, "d1", w.accept("t6", "as2", "", w.at(2)).Moves.Leaves)
+	require.Empty(t, w.Known("t6").Driver)
+	w.accept("t7", "as1", "d1", w.at(1))
+	w.accept("t7", "as1", "", w.at(2))
+	w.assign("t7", "", "p1", w.at(3))
+	require.Equal(t, "d1", w.Known("t7").Driver, "the same")
+
 	// An event of the far future counts as of now, and can be followed.
 	w.assign("t5", "d1", "p1", w.now.Add(1000*time.Hour))
 	require.False(t, w.assign("t5", "d2", "p1", w.now).Outdated)
