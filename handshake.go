@@ -15,7 +15,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // connect is socketio's Hooks.Connect: one handshake, on its own goroutine.
@@ -152,7 +152,7 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 		s.inner.Drop() // out of its rooms, if it came so far
 		delay := rt.opts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
-		rt.wheel.Arm(&wheel.Timer{F: func() { session.Close(engineio.ReasonForcedClose) }}, delay)
+		rt.wheel.Arm(&timingwheel.Timer{F: func() { session.Close(engineio.ReasonForcedClose) }}, delay)
 	case rt.opts.RefuseAfterConnect && s.inner.Admit():
 		if s.inner.Open() {
 			s.inner.Disconnect()

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 const (
@@ -56,7 +56,7 @@ type presenceState struct {
 }
 
 type away struct {
-	timer wheel.Timer
+	timer timingwheel.Timer
 	last  PresenceDisconnected
 }
 

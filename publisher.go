@@ -14,8 +14,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/timingwheel"
 	"github.com/rodando/realtime/internal/triptable"
-	"github.com/rodando/realtime/internal/wheel"
 )
 
 // publisher handles the bus's events, one at a time for each key.
@@ -272,7 +272,7 @@ func (p *publisher) expireLater(sid string) {
 			b.Close()
 		})
 	}
-	p.rt.wheel.Arm(&wheel.Timer{F: func() { go expire() }}, p.rt.opts.RefreshGrace)
+	p.rt.wheel.Arm(&timingwheel.Timer{F: func() { go expire() }}, p.rt.opts.RefreshGrace)
 }
 
 // everywhere does something to one room of each namespace.

@@ -26,7 +26,7 @@ import (
 	"github.com/rodando/realtime/internal/origin"
 	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // Server is the realtime side of a host: an http.Handler that Socket.IO clients
@@ -44,7 +44,7 @@ type Server struct {
 	// clustered says that there may be other nodes to tell.
 	clustered bool
 
-	wheel  *wheel.Wheel
+	wheel  *timingwheel.Wheel
 	engine *engineio.Server
 	sio    *socketio.Server
 	ctx    context.Context // ends with the last connection
@@ -143,7 +143,7 @@ func New(o Options) (*Server, error) {
 func (rt *Server) startEngine() {
 	o := &rt.opts
 	// Fine enough that a heartbeat that fires a tick early is not felt.
-	rt.wheel = wheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.PingInterval, o.PingTimeout)/20)))
+	rt.wheel = timingwheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.PingInterval, o.PingTimeout)/20)))
 	rt.sio = socketio.NewServer(socketio.Config{
 		Limits: socketio.Limits{
 			Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, Values: o.Limits.Values, EventName: o.Limits.EventName, Namespace: 256,

@@ -13,7 +13,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // Socket is one client in one namespace. Its events are handled one at a time;
@@ -34,7 +34,7 @@ type Socket struct {
 	mu        sync.Mutex
 	identity  Identity
 	expiresAt time.Time
-	expiry    wheel.Timer
+	expiry    timingwheel.Timer
 }
 
 // ID returns the socket's id, which is public: it is no secret and no proof.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // UserBatchRepo is what a UserRepo may implement besides, to be asked for many
@@ -42,7 +42,7 @@ type sweep struct {
 
 	mu      sync.Mutex
 	stopped bool
-	timer   wheel.Timer
+	timer   timingwheel.Timer
 	cancel  context.CancelFunc // of the round under way
 	done    chan struct{}      // closed when that has ended; nil when there is none
 }

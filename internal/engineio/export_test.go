@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // What only tests need to see.
@@ -67,7 +67,7 @@ func (ignore) Closed(Reason)              {}
 
 // newServer returns a server to be driven from inside.
 func newServer(t testing.TB) *Server {
-	w := wheel.New(10 * time.Millisecond)
+	w := timingwheel.New(10 * time.Millisecond)
 	t.Cleanup(w.Close)
 	return NewServer(Config{
 		PingInterval: 25 * time.Second, PingTimeout: 20 * time.Second, UpgradeTimeout: 10 * time.Second,

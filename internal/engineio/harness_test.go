@@ -25,7 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // patience is how long a test waits for what must happen.
@@ -132,7 +132,7 @@ type server struct {
 	host  *http.Server
 	http  *http.Client
 	dial  func() (net.Conn, error)
-	wheel *wheel.Wheel
+	wheel *timingwheel.Wheel
 
 	sessions chan *handler // each new session's handler
 }
@@ -237,7 +237,7 @@ func defaults(tick time.Duration) *setup {
 		MaxPackets:        1000,
 		MaxOutboxBytes:    8 << 20,
 		MaxOutboxMessages: 10_000,
-		Wheel:             wheel.New(tick),
+		Wheel:             timingwheel.New(tick),
 	}}
 }
 

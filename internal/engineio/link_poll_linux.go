@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // States of a pollLink's reading.
@@ -45,7 +45,7 @@ type pollLink struct {
 
 // stall watches over a client that does not read.
 type stall struct {
-	timer wheel.Timer
+	timer timingwheel.Timer
 	since time.Time // when the client last took something
 }
 

@@ -24,7 +24,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // Config sets a Server up. All fields but MaxIncomingBytes, Logger and
@@ -54,7 +54,7 @@ type Config struct {
 
 	RetryAfter time.Duration // what a client that comes during Shutdown is told to wait
 
-	Wheel *wheel.Wheel
+	Wheel *timingwheel.Wheel
 	// Accept makes the handler of a new session, before anything is answered, or
 	// says why there is none. It must not keep r, and nobody may use s before the
 	// first Message. The handler's Closed is called whatever comes of the session.

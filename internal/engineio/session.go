@@ -9,7 +9,7 @@ import (
 
 	"github.com/gobwas/ws"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // pollGap is how long a polling client may stay away between two polls before
@@ -41,13 +41,13 @@ type Session struct {
 	unread   bool // it has been paused since the timer was armed
 	left     bool // the client itself said that it closes
 	pollSeen time.Time
-	resume   chan struct{} // closed by Resume; made when somebody waits for it
-	ws       *wsConn       // nil while polling is the transport
-	probe    *wsConn       // a websocket that is about to take over
-	poll     chan struct{} // wakes the open poll; nil when none is open
-	polled   chan struct{} // closed when a poll arrives; nil unless a close waits for it
-	post     *post         // a POST under way
-	timer    wheel.Timer   // heartbeat; once closing, the close timeout
+	resume   chan struct{}     // closed by Resume; made when somebody waits for it
+	ws       *wsConn           // nil while polling is the transport
+	probe    *wsConn           // a websocket that is about to take over
+	poll     chan struct{}     // wakes the open poll; nil when none is open
+	polled   chan struct{}     // closed when a poll arrives; nil unless a close waits for it
+	post     *post             // a POST under way
+	timer    timingwheel.Timer // heartbeat; once closing, the close timeout
 }
 
 // ID returns the session's id, which is a secret between client and server.

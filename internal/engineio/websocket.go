@@ -14,7 +14,7 @@ import (
 
 	"github.com/gobwas/ws"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 const (
@@ -64,7 +64,7 @@ type wsConn struct {
 	pend *partial
 	held int // what pend counts for
 
-	expiry  *wheel.Timer
+	expiry  *timingwheel.Timer
 	probed  bool // the client's probe was answered
 	writing bool
 	blocked bool   // the last write would have blocked
@@ -124,7 +124,7 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	ss.probe = c
-	c.expiry = &wheel.Timer{F: func() { go c.dropProbe() }}
+	c.expiry = &timingwheel.Timer{F: func() { go c.dropProbe() }}
 	s.cfg.Wheel.Arm(c.expiry, s.cfg.UpgradeTimeout)
 	ss.mu.Unlock()
 	c.link.start(early)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // LookupConfig says what a Lookup asks, and for how long an answer counts.
@@ -18,7 +18,7 @@ type LookupConfig[T any] struct {
 	Cacheable func(row T) bool // whether a row may answer others too
 	Cache     time.Duration    // for how long it does; not positive: not at all
 	Limits    Limits           // of Find
-	Wheel     *wheel.Wheel
+	Wheel     *timingwheel.Wheel
 }
 
 // Lookup asks a repository. What Find returns after a Reset was asked for after it,
@@ -32,10 +32,10 @@ type Lookup[T any] struct {
 
 	mu         sync.Mutex // guards what follows, and the flights
 	flights    map[string]*flight[T]
-	cache      []cached[T]   // by a hash of the id; nil while nobody has asked for long
-	generation uint64        // of the rows that count: how often there was a Reset
-	last       time.Duration // when a row was cached last, since epoch
-	evictTimer wheel.Timer   // armed while there is a cache
+	cache      []cached[T]       // by a hash of the id; nil while nobody has asked for long
+	generation uint64            // of the rows that count: how often there was a Reset
+	last       time.Duration     // when a row was cached last, since epoch
+	evictTimer timingwheel.Timer // armed while there is a cache
 }
 
 // flight is a call that several may wait for. Its ctx ends with the last of them.

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // repo is a repository that waits for the answers that it is to give.
@@ -40,7 +40,7 @@ type lookupOptions struct {
 }
 
 func newLookup(t testing.TB, o lookupOptions, find func(context.Context, string) (string, error)) *hostcall.Lookup[string] {
-	w := wheel.New(time.Millisecond)
+	w := timingwheel.New(time.Millisecond)
 	t.Cleanup(w.Close)
 	if o.cache == 0 {
 		o.cache = time.Second

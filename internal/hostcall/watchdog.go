@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // shards is how many parts the list of calls has, which keeps cores from waiting for
@@ -17,7 +17,7 @@ const shards = 16
 
 // WatchdogConfig sets a Watchdog up. All fields are required.
 type WatchdogConfig struct {
-	Wheel   *wheel.Wheel
+	Wheel   *timingwheel.Wheel
 	Parent  context.Context //nolint:containedctx // the parent of all calls' contexts; it has no deadline
 	Timeout time.Duration   // the deadline of a call's context; after twice that the call is abandoned
 	// Calls is how many calls may be running at once, and PerHandler how many of them
@@ -33,7 +33,7 @@ type Watchdog struct {
 	cfg      WatchdogConfig
 	running  atomic.Int64
 	watching atomic.Bool // the timer is armed, or about to be
-	timer    wheel.Timer
+	timer    timingwheel.Timer
 	next     atomic.Uint32 // the shard that was handed out last
 	shards   [shards]shard
 }

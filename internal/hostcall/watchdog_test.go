@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 type handled struct {
@@ -23,7 +23,7 @@ func (h *handled) Abandoned(took time.Duration) { h.took = took }
 
 func newWatchdog(t *testing.T, calls, perHandler, abandoned int) *hostcall.Watchdog {
 	w := &hostcall.Watchdog{}
-	timers := wheel.New(10 * time.Millisecond)
+	timers := timingwheel.New(10 * time.Millisecond)
 	t.Cleanup(timers.Close)
 	w.Start(hostcall.WatchdogConfig{
 		Wheel: timers, Parent: t.Context(), Timeout: time.Second, Calls: calls, PerHandler: perHandler, Abandoned: abandoned,

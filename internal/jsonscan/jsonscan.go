@@ -1,9 +1,9 @@
-// Package jsonscan checks and splits JSON text from untrusted peers without
-// building values and without allocating: every inbound packet passes through
-// it once, before anything else looks at the payload.
+// Package jsonscan checks and splits JSON text from untrusted peers. It builds no
+// values and allocates nothing. Every inbound packet passes through it once, before any
+// other code reads the payload.
 //
-// It accepts exactly RFC 8259 in valid UTF-8. The first half of this file is
-// what callers use, the second half the grammar.
+// It accepts exactly RFC 8259 in valid UTF-8. The first half of this file is the API,
+// the second half the grammar. All functions may be called concurrently.
 package jsonscan
 
 import (
@@ -15,10 +15,11 @@ import (
 	"unicode/utf8"
 )
 
-// MaxDepth caps every depth a caller may ask for: the scanner recurses once
-// per level, and a careless limit must not let a peer exhaust the stack.
+// MaxDepth caps the depth that a caller may ask for. The scanner recurses once per
+// level, so a careless limit would let a peer exhaust the stack.
 const MaxDepth = 10_000
 
+// The errors of this package. Their texts repeat nothing of the input.
 var (
 	ErrSyntax      = errors.New("json: invalid syntax")
 	ErrDepth       = errors.New("json: nested too deep")
@@ -26,17 +27,17 @@ var (
 	ErrPlaceholder = errors.New("json: invalid binary placeholder")
 )
 
-// Valid reports whether b is exactly one JSON text, with at most maxDepth
-// arrays and objects open at once. The first offence met decides the error.
+// Valid returns nil if b is exactly one JSON text with at most maxDepth arrays and
+// objects open at once. The first offense in b decides which error it returns.
 func Valid(b []byte, maxDepth int) error {
-	return whole(b, value(b, space(b, 0), min(maxDepth, MaxDepth)))
+	return whole(b, value(b, skipSpace(b, 0), min(maxDepth, MaxDepth)))
 }
 
-// Array appends the elements of the JSON array b to dst, each without the
-// whitespace around it and aliasing b. The array itself is the first level of
-// depth. On error dst comes back with its old length.
+// Array appends the elements of the JSON array b to dst. An element aliases b and has
+// no whitespace around it. The array itself is the first level of depth. On error dst
+// is returned with its old length.
 func Array(dst [][]byte, b []byte, maxDepth int) ([][]byte, error) {
-	i := space(b, 0)
+	i := skipSpace(b, 0)
 	if i == len(b) || b[i] != '[' {
 		if err := Valid(b, maxDepth); err != nil {
 			return dst, err
@@ -50,9 +51,9 @@ func Array(dst [][]byte, b []byte, maxDepth int) ([][]byte, error) {
 	return out, nil
 }
 
-// String returns the content of the JSON string b. It aliases b unless there
-// are escapes to resolve; an unpaired surrogate becomes U+FFFD. ok is false
-// when b is anything else than one string without whitespace around it.
+// String returns the content of the JSON string b. It aliases b unless there are
+// escapes to resolve. An unpaired surrogate becomes U+FFFD. ok is false when b is
+// anything else than one string without whitespace around it.
 func String(b []byte) (s []byte, ok bool) {
 	if len(b) < 2 || b[0] != '"' || str(b, 1) != len(b) {
 		return nil, false
@@ -72,20 +73,20 @@ const (
 	longestKey = 6 * len(placeholderKey)
 )
 
-// What Placeholders knows about an open object.
+// Flags that Placeholders keeps for an open object.
 const (
 	isPlaceholder byte = 1 << iota
 	hasIndex
 )
 
 // Placeholders counts the objects in b that stand for a binary attachment,
-// {"_placeholder":true,"num":n}, and fails with ErrPlaceholder when one of them
-// has no n in [0,count). b must have passed Valid or Array; on other input the
-// result means nothing, but the walk still ends without a panic.
+// {"_placeholder":true,"num":n}. It returns ErrPlaceholder when one of them has no n in
+// [0,count). b must have passed Valid or Array; for other input the result is
+// undefined, but there is no panic and the scan ends.
 func Placeholders(b []byte, count int) (found int, err error) {
-	// The walk goes from token to token with its own stack, so that depth costs
-	// a byte a level and not a stack frame. Only objects ever get flags: a
-	// string followed by a colon is a member name of the innermost container.
+	// The scan goes from token to token with its own stack, so one level of depth costs
+	// a byte and not a stack frame. Only objects ever get flags: a string followed by a
+	// colon is a member name of the innermost container.
 	stack := make([]byte, 0, 64)
 	for i := 0; i < len(b); {
 		switch b[i] {
@@ -111,15 +112,15 @@ func Placeholders(b []byte, count int) (found int, err error) {
 				return 0, ErrSyntax
 			}
 			raw := b[i+1 : end-1]
-			if i = space(b, end); i == len(b) || b[i] != ':' {
+			if i = skipSpace(b, end); i == len(b) || b[i] != ':' {
 				continue
 			}
-			i = space(b, i+1)
+			i = skipSpace(b, i+1)
 			top := len(stack) - 1
 			if top < 0 {
 				return 0, ErrSyntax
 			}
-			// Setting or clearing, so that the last of equal names wins.
+			// A flag is set or cleared, so that the last of equal names wins.
 			switch rest := b[i:]; {
 			case nameIs(raw, placeholderKey):
 				stack[top] &^= isPlaceholder
@@ -142,7 +143,8 @@ func Placeholders(b []byte, count int) (found int, err error) {
 	return found, nil
 }
 
-// nameIs compares the raw content of a string with a name, resolving escapes.
+// nameIs reports whether the raw content of a string equals name once its escapes are
+// resolved.
 func nameIs(raw []byte, name string) bool {
 	if len(raw) < len(name) || len(raw) > longestKey {
 		return false
@@ -166,8 +168,8 @@ func isIndex(b []byte, count int) bool {
 	return i > 0 && n < int64(count) && (i == len(b) || b[i] != '.' && b[i]|0x20 != 'e')
 }
 
-// unescape appends the content of a string that str has accepted. Resolving
-// never makes it longer: the shortest escape for n bytes has n bytes or more.
+// unescape appends the content of a string that str has accepted. The result is never
+// longer than raw: an escape for n bytes takes n bytes or more.
 func unescape(dst, raw []byte) []byte {
 	for {
 		i := bytes.IndexByte(raw, '\\')
@@ -184,7 +186,8 @@ func unescape(dst, raw []byte) []byte {
 		r := hex4(raw[i+2:])
 		raw = raw[i+6:]
 		if utf16.IsSurrogate(r) {
-			// A second half that does not fit stays: it may start a pair itself.
+			// If the second escape does not complete the pair, it stays: it may start a
+			// pair itself.
 			pair := rune(utf8.RuneError)
 			if len(raw) >= 6 && raw[0] == '\\' && raw[1] == 'u' {
 				pair = utf16.DecodeRune(r, hex4(raw[2:]))
@@ -213,33 +216,33 @@ func simpleEscape(c byte) byte {
 	return c
 }
 
-// The grammar. Every function takes the position where its part starts and
-// returns the position behind it, or one of these.
+// The grammar. Every function takes the position where its element starts and returns
+// the position after it, or one of these errors.
 const (
 	badSyntax = -1
 	tooDeep   = -2
 )
 
-// whole turns the end of the outermost value into an error unless nothing but
-// whitespace follows it.
+// whole turns end, the position after the outermost value, into an error unless only
+// whitespace follows.
 func whole(b []byte, end int) error {
 	switch {
 	case end == tooDeep:
 		return ErrDepth
-	case end < 0 || space(b, end) != len(b):
+	case end < 0 || skipSpace(b, end) != len(b):
 		return ErrSyntax
 	}
 	return nil
 }
 
-func space(b []byte, i int) int {
+func skipSpace(b []byte, i int) int {
 	for i < len(b) && b[i] <= ' ' && (b[i] == ' ' || b[i] == '\n' || b[i] == '\r' || b[i] == '\t') {
 		i++
 	}
 	return i
 }
 
-// value scans any value; depth is how many more levels it may open.
+// value scans any value; depth is the number of levels that it may still open.
 func value(b []byte, i, depth int) int {
 	if i >= len(b) {
 		return badSyntax
@@ -261,13 +264,13 @@ func value(b []byte, i, depth int) int {
 	return number(b, i)
 }
 
-// array scans from behind the opening bracket. out, when not nil, receives the
-// elements.
+// array scans an array from the position after the opening bracket. It appends the
+// elements to out unless out is nil.
 func array(b []byte, i, depth int, out *[][]byte) int {
 	if depth <= 0 {
 		return tooDeep
 	}
-	if i = space(b, i); i < len(b) && b[i] == ']' {
+	if i = skipSpace(b, i); i < len(b) && b[i] == ']' {
 		return i + 1
 	}
 	for {
@@ -278,12 +281,12 @@ func array(b []byte, i, depth int, out *[][]byte) int {
 		if out != nil {
 			*out = append(*out, b[i:end:end])
 		}
-		if i = space(b, end); i >= len(b) {
+		if i = skipSpace(b, end); i >= len(b) {
 			return badSyntax
 		}
 		switch b[i] {
 		case ',':
-			i = space(b, i+1)
+			i = skipSpace(b, i+1)
 		case ']':
 			return i + 1
 		default:
@@ -292,12 +295,12 @@ func array(b []byte, i, depth int, out *[][]byte) int {
 	}
 }
 
-// object scans from behind the opening brace.
+// object scans an object from the position after the opening brace.
 func object(b []byte, i, depth int) int {
 	if depth <= 0 {
 		return tooDeep
 	}
-	if i = space(b, i); i < len(b) && b[i] == '}' {
+	if i = skipSpace(b, i); i < len(b) && b[i] == '}' {
 		return i + 1
 	}
 	for {
@@ -307,18 +310,18 @@ func object(b []byte, i, depth int) int {
 		if i = str(b, i+1); i < 0 {
 			return i
 		}
-		if i = space(b, i); i >= len(b) || b[i] != ':' {
+		if i = skipSpace(b, i); i >= len(b) || b[i] != ':' {
 			return badSyntax
 		}
-		if i = value(b, space(b, i+1), depth-1); i < 0 {
+		if i = value(b, skipSpace(b, i+1), depth-1); i < 0 {
 			return i
 		}
-		if i = space(b, i); i >= len(b) {
+		if i = skipSpace(b, i); i >= len(b) {
 			return badSyntax
 		}
 		switch b[i] {
 		case ',':
-			i = space(b, i+1)
+			i = skipSpace(b, i+1)
 		case '}':
 			return i + 1
 		default:
@@ -327,10 +330,10 @@ func object(b []byte, i, depth int) int {
 	}
 }
 
-// str scans from behind the opening quote.
+// str scans a string from the position after the opening quote.
 func str(b []byte, i int) int {
 	for {
-		i = plain(b, i)
+		i = skipPlain(b, i)
 		if i >= len(b) {
 			return badSyntax
 		}
@@ -356,12 +359,13 @@ func str(b []byte, i int) int {
 	}
 }
 
-// plain skips ASCII that means itself inside a string, eight bytes at a time.
+// skipPlain skips ASCII characters that stand for themselves inside a string, eight
+// bytes at a time.
 //
-// In each of the four terms the top bit of a byte ends up set when that byte
-// is not ASCII, below space, a quote or a backslash. A borrow can spoil only
-// bytes above one that is marked already, so the lowest mark is exact.
-func plain(b []byte, i int) int {
+// In each of the four terms the top bit of a byte ends up set when that byte is not
+// ASCII, below space, a quote or a backslash. A borrow can spoil only bytes above one
+// that is marked already, so the lowest mark is exact.
+func skipPlain(b []byte, i int) int {
 	const ones, tops = 0x0101010101010101, 0x8080808080808080
 	for i+8 <= len(b) {
 		w := binary.LittleEndian.Uint64(b[i:])
@@ -377,7 +381,7 @@ func plain(b []byte, i int) int {
 	return i
 }
 
-// escape scans from behind the backslash.
+// escape scans an escape from the position after the backslash.
 func escape(b []byte, i int) int {
 	if i >= len(b) {
 		return badSyntax
@@ -393,7 +397,8 @@ func escape(b []byte, i int) int {
 	return badSyntax
 }
 
-// hex4 reads the four hex digits b starts with, or returns -1.
+// hex4 reads the four hex digits at the start of b. It returns -1 if they are not hex
+// digits.
 func hex4(b []byte) rune {
 	var r rune
 	for _, c := range b[:4] {
@@ -440,7 +445,7 @@ func number(b []byte, i int) int {
 	return i
 }
 
-// digits scans one digit or more.
+// digits scans one or more digits.
 func digits(b []byte, i int) int {
 	start := i
 	for i < len(b) && isDigit(b[i]) {

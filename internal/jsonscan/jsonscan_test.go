@@ -1,5 +1,5 @@
-// Tests of the scanner: tables for the rules, encoding/json as the oracle for
-// everything else.
+// Tests of the scanner: tables for the rules; for all other input encoding/json is the
+// oracle.
 package jsonscan
 
 import (
@@ -38,7 +38,7 @@ func TestValid(t *testing.T) {
 	}
 }
 
-func TestValidDepth(t *testing.T) {
+func TestValid_Depth(t *testing.T) {
 	nested := func(n int) string {
 		return strings.Repeat(`[{"a":`, n/2) + strings.Repeat("[", n%2) + strings.Repeat("]", n%2) +
 			strings.Repeat("1", 1-n%2) + strings.Repeat("}]", n/2)
@@ -221,7 +221,7 @@ var seeds = []string{
 	"\"caf\u00e9 \u4e16\u754c padding padding\"", `"\u12"`, `"12345678\"1234567\\"`, `01`, `{"num":0,"_placeholder":true,"_placeholder":1}`,
 }
 
-// depthOf counts the deepest nesting of valid JSON.
+// depthOf returns the deepest nesting of valid JSON.
 func depthOf(b []byte) int {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	deepest, open := 0, 0
@@ -271,7 +271,8 @@ func FuzzValid(f *testing.F) {
 	})
 }
 
-// checkPlaceholders compares with the same question asked of a token stream.
+// checkPlaceholders compares the result of Placeholders with that of a slow
+// implementation on encoding/json's token stream.
 func checkPlaceholders(t *testing.T, b []byte, found int, err error) {
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.UseNumber()

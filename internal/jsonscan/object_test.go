@@ -2,7 +2,6 @@ package jsonscan_test
 
 import (
 	"encoding/json"
-	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,7 +9,7 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 )
 
-// word is a Setter that takes strings, and null.
+// word is a NullSetter for strings.
 type word struct{ to *string }
 
 func (w word) SetNull() { *w.to = "null" }
@@ -59,13 +58,13 @@ func TestDecode(t *testing.T) {
 func TestDecode_WrongType(t *testing.T) {
 	t.Parallel()
 	for in, field := range map[string]string{
-		`[]`: "", `"s"`: "", `1`: "", ` true`: "",
+		`[]`: "", `"s"`: "", `1`: "", `true`: "",
 		`{"f":"1"}`: "f", `{"f":{}}`: "f", `{"f":1e999}`: "f", `{"pf":true}`: "pf", `{"pb":1}`: "pb", `{"pb":"true"}`: "pb",
 		`{"s":1}`: "s", `{"s":["a"]}`: "s", `{"ps":{}}`: "ps", `{"word":1}`: "word", `{"s":1,"s":"a"}`: "s",
 	} {
 		_, err := decode(in)
 		var wrong *json.UnmarshalTypeError
-		require.True(t, errors.As(err, &wrong), in)
+		require.ErrorAs(t, err, &wrong, in)
 		require.Equal(t, field, wrong.Field, in)
 		require.NotEmpty(t, err.Error())
 	}

@@ -21,7 +21,7 @@ const (
 )
 
 var rules = Rules{
-	Wheel: module + "/internal/wheel.Timer",
+	Wheel: module + "/internal/timingwheel.Timer",
 	Outward: []string{
 		"net.*", "net/http.*", "syscall.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait",
 		session + "Send", session + "SendThrough", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
@@ -30,15 +30,17 @@ var rules = Rules{
 	// It makes the messages of a session one at a time, and only who reads takes it.
 	Serial: []string{"engineio.Session.recv"},
 	Reviewed: map[string]string{
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.EpollCreate1": "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.SetNonblock":  "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.NewFile":           "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.SyscallConn":  "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.Close":        "does not block: nobody waits for it yet",
-		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":            "the root's, and compares fields",
-		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":     "a Call's, and describes types",
-		"realtime.Server.clusterRequest.func: realtime.mu: func answer":         "collects the answers; the lock is this request's own",
-		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":         "joins strings",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.EpollCreate1":           "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.SetNonblock":            "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.NewFile":                     "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.SyscallConn":            "does not block",
+		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.Close":                  "does not block: nobody waits for it yet",
+		"engineio.post.cancel: engineio.post.mu: http.ResponseController.SetReadDeadline": "only the POST and a goroutine of cancel take this lock",
+		"engineio.post.limit: engineio.post.mu: http.ResponseController.SetReadDeadline":  "only the POST and a goroutine of cancel take this lock",
+		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                      "the root's, and compares fields",
+		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":               "a Call's, and describes types",
+		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                   "collects the answers; the lock is this request's own",
+		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                   "joins strings",
 	},
 }
 

@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // server is a Server behind an engine behind an http.Server. Its namespaces are
@@ -66,7 +66,7 @@ func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string,
 	adjust ...func(*Config, *engineio.Config),
 ) *server {
 	t.Helper()
-	w := wheel.New(time.Millisecond)
+	w := timingwheel.New(time.Millisecond)
 	sc := Config{
 		Limits:          Limits{Attachments: 10, Depth: 32, Values: 2000, EventName: 64, Namespace: 64},
 		AttachmentBytes: 1e5,

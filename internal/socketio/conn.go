@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rodando/realtime/internal/engineio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // Conn is one client's connection, which carries a socket for each namespace
@@ -33,7 +33,7 @@ type Conn struct {
 	left    []*Namespace // namespaces that it has been in
 	ready   *Socket      // list of sockets with events and nobody running them
 	backlog backlog
-	timer   wheel.Timer
+	timer   timingwheel.Timer
 }
 
 // partial is a binary packet whose attachments are arriving.

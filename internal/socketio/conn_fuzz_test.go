@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // FuzzConn reads messages, one per line; those that begin with b are binary.
@@ -135,7 +135,7 @@ type quiet struct {
 
 func newQuiet(sc Config) *quiet {
 	q := &quiet{}
-	sc.Wheel = wheel.New(10 * time.Millisecond)
+	sc.Wheel = timingwheel.New(10 * time.Millisecond)
 	sc.ConnectTimeout = time.Hour
 	sc.Namespaces, sc.PendingAcks = 10, 1000
 	sc.Accept = func(*http.Request, int) (any, *engineio.Busy) { return nil, nil }

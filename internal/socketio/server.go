@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 // Config sets a Server up. All fields but Opened, Refused and Limited are required.
@@ -32,7 +32,7 @@ type Config struct {
 	Namespaces      int           // sockets of a connection at once
 	PendingAcks     int           // of a socket
 	Query           int           // bytes that an older client's CONNECT may have behind the namespace, above Limits.Namespace
-	Wheel           *wheel.Wheel
+	Wheel           *timingwheel.Wheel
 
 	// Accept returns what the layer above keeps of a new connection's request, or
 	// why it does not take it; revision is that of its Engine.IO, 4 or 3. Closed is called once for each that it took, when

@@ -11,7 +11,7 @@ import (
 
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/socketio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 func main() {
@@ -21,7 +21,7 @@ func main() {
 }
 
 func handler() http.Handler {
-	w := wheel.New(5 * time.Millisecond)
+	w := timingwheel.New(5 * time.Millisecond)
 	engine := engineio.Config{
 		PingInterval:   300 * time.Millisecond,
 		PingTimeout:    200 * time.Millisecond,

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 type Above interface{ Closed() }
@@ -25,12 +25,12 @@ type box struct {
 	below   below
 	known   func()
 	Hook    func()
-	timer   wheel.Timer
-	second  wheel.Timer
-	third   wheel.Timer
+	timer   timingwheel.Timer
+	second  timingwheel.Timer
+	third   timingwheel.Timer
 }
 
-func newBox(w *wheel.Wheel) *box {
+func newBox(w *timingwheel.Wheel) *box {
 	b := &box{known: func() {}}
 	b.timer.F = b.due
 	b.second.F = func() { b.other.Lock(); b.other.Unlock() }

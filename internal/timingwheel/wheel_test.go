@@ -1,4 +1,4 @@
-package wheel_test
+package timingwheel_test
 
 import (
 	"math/rand/v2"
@@ -9,23 +9,23 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/rodando/realtime/internal/wheel"
+	"github.com/rodando/realtime/internal/timingwheel"
 )
 
 const tick = 10 * time.Millisecond
 
-func TestTimersFireInTheTickOfTheirDeadline(t *testing.T) {
+func TestWheel_FiresInTheTickOfTheDeadline(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := wheel.New(tick)
+		w := timingwheel.New(tick)
 		defer w.Close()
 		start := time.Now()
 		var fired atomic.Int64
 		const n = 2000
 		for range n {
-			// Up to 20 s is several rounds of the wheel.
+			// 20 s are several rounds of the wheel.
 			d := time.Duration(rand.Int64N(int64(20 * time.Second)))
-			w.Arm(&wheel.Timer{F: func() {
+			w.Arm(&timingwheel.Timer{F: func() {
 				late := time.Since(start) - d
 				if late > tick || late < -tick || (d > tick && late > 0) {
 					t.Errorf("timer of %v fired %v late", d, late)
@@ -41,17 +41,17 @@ func TestTimersFireInTheTickOfTheirDeadline(t *testing.T) {
 	})
 }
 
-func TestArmMovesAndStopDisarms(t *testing.T) {
+func TestWheel_ArmReplacesTheDeadlineAndStopDisarms(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := wheel.New(tick)
+		w := timingwheel.New(tick)
 		defer w.Close()
 		var at []time.Duration
 		start := time.Now()
-		a := &wheel.Timer{F: func() { at = append(at, time.Since(start).Round(tick)) }}
+		a := &timingwheel.Timer{F: func() { at = append(at, time.Since(start).Round(tick)) }}
 		w.Arm(a, time.Second)
 		w.Arm(a, 2*time.Second)
-		b := &wheel.Timer{F: func() { t.Error("a stopped timer fired") }}
+		b := &timingwheel.Timer{F: func() { t.Error("a stopped timer fired") }}
 		w.Arm(b, time.Second)
 		require.True(t, w.Stop(b))
 		require.False(t, w.Stop(b))
@@ -61,11 +61,11 @@ func TestArmMovesAndStopDisarms(t *testing.T) {
 	})
 }
 
-func TestArmedUntilItFires(t *testing.T) {
+func TestWheel_ArmedUntilItFires(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := wheel.New(tick)
-		a := &wheel.Timer{}
+		w := timingwheel.New(tick)
+		a := &timingwheel.Timer{}
 		var inside bool
 		a.F = func() { inside = w.Armed(a) }
 		require.False(t, w.Armed(a))
@@ -84,12 +84,12 @@ func TestArmedUntilItFires(t *testing.T) {
 	})
 }
 
-func TestCallbackMayArmItself(t *testing.T) {
+func TestWheel_CallbackMayArmItself(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := wheel.New(tick)
+		w := timingwheel.New(tick)
 		n := 0
-		a := &wheel.Timer{}
+		a := &timingwheel.Timer{}
 		a.F = func() { n++; w.Arm(a, 100*time.Millisecond) }
 		w.Arm(a, 100*time.Millisecond)
 		time.Sleep(1050 * time.Millisecond)
@@ -102,10 +102,10 @@ func TestCallbackMayArmItself(t *testing.T) {
 	})
 }
 
-func BenchmarkArm(b *testing.B) {
-	w := wheel.New(tick)
+func BenchmarkWheel_Arm(b *testing.B) {
+	w := timingwheel.New(tick)
 	defer w.Close()
-	t := make([]wheel.Timer, 1000)
+	t := make([]timingwheel.Timer, 1000)
 	for i := range t {
 		t[i].F = func() {}
 	}

@@ -1,7 +1,7 @@
-// Tests of the wheel from inside: the steps it takes, and any sequence of calls
-// against a list of deadlines.
+// Internal tests of the wheel: how many timers a slot visits, and random sequences of
+// calls compared with a list of deadlines.
 
-package wheel
+package timingwheel
 
 import (
 	"fmt"
@@ -17,8 +17,9 @@ import (
 
 const testTick = 10 * time.Millisecond
 
-// However many timers of a later round share the slot, firing looks at each once.
-func TestWheel_FiringLooksAtEachTimerOnce(t *testing.T) {
+// Firing visits each timer of a slot once, however many timers of a later round share
+// the slot.
+func TestWheel_FiringVisitsEachTimerOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n = 1000
@@ -28,7 +29,7 @@ func TestWheel_FiringLooksAtEachTimerOnce(t *testing.T) {
 		looked := func() int {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return w.looked
+			return w.visited
 		}
 		later := make([]Timer, n)
 		for i := range n {
@@ -47,16 +48,16 @@ func TestWheel_FiringLooksAtEachTimerOnce(t *testing.T) {
 	})
 }
 
-// modelled is a timer and what is to become of it.
-type modelled struct {
+// modeledTimer is a timer with its expected state.
+type modeledTimer struct {
 	timer Timer
 	armed bool
 	at    time.Time
-	short bool // armed for less than a tick, which may take a whole one
+	short bool // armed for less than a tick; it may fire up to one tick late
 }
 
-// Any sequence of calls, most of them by callbacks while others are due, has the
-// result that a list of deadlines would have.
+// Any sequence of calls has the same result as a list of deadlines. Callbacks make most
+// of the calls, while other timers are due.
 func TestWheel_LikeAListOfDeadlines(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(15) {
@@ -65,14 +66,14 @@ func TestWheel_LikeAListOfDeadlines(t *testing.T) {
 				r := rand.New(rand.NewPCG(seed, 9))
 				w := New(testTick)
 				defer w.Close()
-				timers := make([]modelled, 60)
-				var mu sync.Mutex // for the race detector: the wheel and the test take turns
+				timers := make([]modeledTimer, 60)
+				var mu sync.Mutex // for the race detector only: the wheel and the test take turns
 				fired := 0
 				act := func() {
 					m := &timers[r.IntN(len(timers))]
 					switch r.IntN(5) {
 					case 0, 1, 2:
-						d := time.Duration(r.IntN(4)) * testTick / 2 // many in few ticks
+						d := time.Duration(r.IntN(4)) * testTick / 2 // many timers in few ticks
 						if r.IntN(4) == 0 {
 							d = time.Duration(r.Int64N(int64(3 * slots * testTick)))
 						}
@@ -104,7 +105,7 @@ func TestWheel_LikeAListOfDeadlines(t *testing.T) {
 						}
 					}
 				}
-				time.Sleep(3 * time.Millisecond) // never when the wheel fires
+				time.Sleep(3 * time.Millisecond) // never at the moment when the wheel fires
 				for range 300 {
 					mu.Lock()
 					for range r.IntN(8) {
@@ -117,7 +118,7 @@ func TestWheel_LikeAListOfDeadlines(t *testing.T) {
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				// A timer that is overdue was forgotten.
+				// An overdue timer that has not fired was forgotten.
 				for i := range timers {
 					if m := &timers[i]; m.armed && time.Since(m.at) > testTick {
 						t.Errorf("timer %d is %v late", i, time.Since(m.at))
@@ -129,8 +130,8 @@ func TestWheel_LikeAListOfDeadlines(t *testing.T) {
 	}
 }
 
-// Close takes back what is due and has not begun.
-func TestWheel_CloseByACallback(t *testing.T) {
+// Close disarms timers that are due but have not begun.
+func TestWheel_CloseInACallback(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := New(testTick)
@@ -143,8 +144,9 @@ func TestWheel_CloseByACallback(t *testing.T) {
 	})
 }
 
-// What 40,000 timers cost that are due beside 40,000 that are not.
-func BenchmarkFire(b *testing.B) {
+// BenchmarkWheel_Fire measures firing 40,000 due timers whose slot also holds 40,000 timers
+// of a later round.
+func BenchmarkWheel_Fire(b *testing.B) {
 	for _, n := range []int{4000, 40_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			timers := make([]Timer, 2*n)
@@ -159,7 +161,7 @@ func BenchmarkFire(b *testing.B) {
 					w.Arm(&timers[2*i+1], (1+slots)*time.Hour)
 				}
 				w.mu.Lock()
-				w.runSlot(2, 2)
+				w.runSlotLocked(2, 2)
 				w.mu.Unlock()
 				for i := range n {
 					w.Stop(&timers[2*i+1])
