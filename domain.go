@@ -6,6 +6,7 @@ package realtime
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
@@ -105,7 +106,7 @@ var errInvalidEvent = errors.New("invalid domain event")
 
 // missing returns an error that names the required fields that are empty, and
 // nil when there is none. Fields are pairs of name and value.
-func missing(e DomainEvent, fields ...string) error {
+func missing(event string, fields ...string) error {
 	var names []string
 	for i := 0; i < len(fields); i += 2 {
 		if fields[i+1] == "" {
@@ -115,7 +116,44 @@ func missing(e DomainEvent, fields ...string) error {
 	if names == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w: missing %s", e.EventName(), errInvalidEvent, strings.Join(names, ", "))
+	return fmt.Errorf("%s: %w: missing %s", event, errInvalidEvent, strings.Join(names, ", "))
+}
+
+// number is a number of an event, or the sum of several: it is finite if they are.
+type number struct {
+	field string
+	value float64
+}
+
+func optional(field string, n *float64) number {
+	if n == nil {
+		return number{field, 0}
+	}
+	return number{field, *n}
+}
+
+func (p *Place) number(field string) number {
+	if p == nil {
+		return number{field, 0}
+	}
+	return number{field, p.Lat + p.Lng}
+}
+
+func (p *Position) number(field string) number {
+	if p == nil {
+		return number{field, 0}
+	}
+	return number{field, p.Lat + p.Lng}
+}
+
+// finite returns an error that names a number which JSON has no word for.
+func finite(event string, numbers ...number) error {
+	for _, n := range numbers {
+		if math.IsNaN(n.value) || math.IsInf(n.value, 0) {
+			return fmt.Errorf("%s: %w: %s is no finite number", event, errInvalidEvent, n.field)
+		}
+	}
+	return nil
 }
 
 // checkDomain reports missing required fields of an event, and ids that can't be

@@ -4,6 +4,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -65,8 +66,10 @@ type DriverStatusChanged struct{ Availability }
 
 func (DriverStatusChanged) EventName() string  { return "driver_availability.status_updated" }
 func (e DriverStatusChanged) EventKey() string { return e.DriverID }
-func (e DriverStatusChanged) check() error     { return missing(e, "driverId", e.DriverID) }
-func (e DriverStatusChanged) about() subject   { return subject{userID: e.DriverID} }
+func (e DriverStatusChanged) check() error {
+	return cmp.Or(missing(e.EventName(), "driverId", e.DriverID), finite(e.EventName(), e.LastLocation.number("lastLocation")))
+}
+func (e DriverStatusChanged) about() subject { return subject{userID: e.DriverID} }
 
 // EventDriverAvailability is sent to the driver: their snapshot.
 var EventDriverAvailability = NewEvent[AvailabilityPayload]("driver:availability:update")
@@ -178,7 +181,7 @@ type DriverTripChanged struct{ DriverTrip }
 
 func (DriverTripChanged) EventName() string  { return "driver_availability.trip_updated" }
 func (e DriverTripChanged) EventKey() string { return e.DriverID }
-func (e DriverTripChanged) check() error     { return missing(e, "driverId", e.DriverID) }
+func (e DriverTripChanged) check() error     { return missing(e.EventName(), "driverId", e.DriverID) }
 func (e DriverTripChanged) about() subject   { return subject{userID: e.DriverID} }
 
 // EventDriverTrip is sent to the driver.

@@ -8,6 +8,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,13 +88,13 @@ func (e AssignmentOffered) about() subject {
 }
 
 func (e AssignmentOffered) check() error {
-	if err := missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID); err != nil {
+	if err := missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID); err != nil {
 		return err
 	}
 	if e.TTLSec <= 0 && e.ExpiresAt.IsZero() {
 		return fmt.Errorf("%s: %w: missing ttlSec or expiresAt", e.EventName(), errInvalidEvent)
 	}
-	return nil
+	return finite(e.EventName(), e.Pickup.number("pickup"), e.DestinationHint.number("destinationHint"), optional("priceEstimate", e.PriceEstimate))
 }
 
 // EventAssignmentOffered is sent to the driver.
@@ -167,7 +168,7 @@ type AssignmentAccepted struct {
 func (AssignmentAccepted) EventName() string  { return "trip.assignment.accepted" }
 func (e AssignmentAccepted) EventKey() string { return e.TripID }
 func (e AssignmentAccepted) check() error {
-	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID), finite(e.EventName(), e.Driver.number()))
 }
 func (e AssignmentAccepted) about() subject {
 	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
@@ -207,7 +208,7 @@ type AssignmentRejected struct {
 func (AssignmentRejected) EventName() string  { return "trip.assignment.rejected" }
 func (e AssignmentRejected) EventKey() string { return e.TripID }
 func (e AssignmentRejected) check() error {
-	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+	return missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentRejected) about() subject {
 	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, "", e.At, 0).offer(e.AssignmentID, e.DriverID)
@@ -235,7 +236,7 @@ type AssignmentExpired struct {
 func (AssignmentExpired) EventName() string  { return "trip.assignment.expired" }
 func (e AssignmentExpired) EventKey() string { return e.TripID }
 func (e AssignmentExpired) check() error {
-	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+	return missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentExpired) about() subject {
 	return aboutTrip(triptable.Releases, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
@@ -264,7 +265,7 @@ type AssignmentCancelled struct {
 func (AssignmentCancelled) EventName() string  { return "trip.assignment.cancelled" }
 func (e AssignmentCancelled) EventKey() string { return e.TripID }
 func (e AssignmentCancelled) check() error {
-	return missing(e, "tripId", e.TripID, "assignmentId", e.AssignmentID)
+	return missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
 func (e AssignmentCancelled) about() subject {
 	return aboutTrip(triptable.Releases, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)

@@ -3,6 +3,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"time"
@@ -39,7 +40,9 @@ type DriverLocationChanged struct{ LocationUpdate }
 
 func (DriverLocationChanged) EventName() string  { return "driver_availability.location_updated" }
 func (e DriverLocationChanged) EventKey() string { return e.DriverID }
-func (e DriverLocationChanged) check() error     { return missing(e, "driverId", e.DriverID) }
+func (e DriverLocationChanged) check() error {
+	return cmp.Or(missing(e.EventName(), "driverId", e.DriverID), finite(e.EventName(), e.LastLocation.number("lastLocation"), optional("heading", e.Heading), optional("speed", e.Speed)))
+}
 func (e DriverLocationChanged) about() subject {
 	return subject{userID: e.DriverID, moved: &e.LocationUpdate}
 }

@@ -28,8 +28,10 @@ func isPresence(event string) bool {
 
 func (PresenceConnected) EventName() string  { return presenceConnected }
 func (e PresenceConnected) EventKey() string { return e.UserID }
-func (e PresenceConnected) check() error     { return missing(e, "userId", e.UserID, "nsp", e.Namespace) }
-func (e PresenceConnected) about() subject   { return subject{at: e.At} }
+func (e PresenceConnected) check() error {
+	return missing(e.EventName(), "userId", e.UserID, "nsp", e.Namespace)
+}
+func (e PresenceConnected) about() subject { return subject{at: e.At} }
 
 func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
@@ -44,7 +46,7 @@ type PresenceDisconnected struct{ Presence }
 func (PresenceDisconnected) EventName() string  { return presenceDisconnected }
 func (e PresenceDisconnected) EventKey() string { return e.UserID }
 func (e PresenceDisconnected) check() error {
-	return missing(e, "userId", e.UserID, "nsp", e.Namespace)
+	return missing(e.EventName(), "userId", e.UserID, "nsp", e.Namespace)
 }
 func (e PresenceDisconnected) about() subject { return subject{at: e.At} }
 

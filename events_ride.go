@@ -3,6 +3,7 @@
 package realtime
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -42,7 +43,7 @@ type ArrivingStarted struct {
 
 func (ArrivingStarted) EventName() string  { return "trip.arriving.started" }
 func (e ArrivingStarted) EventKey() string { return e.TripID }
-func (e ArrivingStarted) check() error     { return missing(e, "tripId", e.TripID) }
+func (e ArrivingStarted) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
 func (e ArrivingStarted) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -68,7 +69,9 @@ type DriverEnRoute struct {
 
 func (DriverEnRoute) EventName() string  { return "trip.driver.en_route" }
 func (e DriverEnRoute) EventKey() string { return e.TripID }
-func (e DriverEnRoute) check() error     { return missing(e, "tripId", e.TripID) }
+func (e DriverEnRoute) check() error {
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), optional("etaMinutes", e.ETAMinutes), e.DriverPosition.number("driverPosition")))
+}
 func (e DriverEnRoute) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -111,7 +114,7 @@ type DriverArrivedPickup struct {
 
 func (DriverArrivedPickup) EventName() string  { return "trip.driver.arrived_pickup" }
 func (e DriverArrivedPickup) EventKey() string { return e.TripID }
-func (e DriverArrivedPickup) check() error     { return missing(e, "tripId", e.TripID) }
+func (e DriverArrivedPickup) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
 func (e DriverArrivedPickup) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -139,7 +142,7 @@ type TripStarted struct {
 
 func (TripStarted) EventName() string  { return "trip.started" }
 func (e TripStarted) EventKey() string { return e.TripID }
-func (e TripStarted) check() error     { return missing(e, "tripId", e.TripID) }
+func (e TripStarted) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
 func (e TripStarted) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -170,7 +173,9 @@ type TripCompleted struct {
 
 func (TripCompleted) EventName() string  { return "trip.completed" }
 func (e TripCompleted) EventKey() string { return e.TripID }
-func (e TripCompleted) check() error     { return missing(e, "tripId", e.TripID) }
+func (e TripCompleted) check() error {
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), number{"fareTotal", e.FareTotal}))
+}
 func (e TripCompleted) about() subject {
 	return aboutTrip(triptable.Ends, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -225,7 +230,7 @@ func (e TripCancelled) about() subject {
 }
 
 func (e TripCancelled) check() error {
-	if err := missing(e, "tripId", e.TripID, "cancelledBy", string(e.CancelledBy)); err != nil {
+	if err := missing(e.EventName(), "tripId", e.TripID, "cancelledBy", string(e.CancelledBy)); err != nil {
 		return err
 	}
 	switch e.CancelledBy {
@@ -264,7 +269,9 @@ type WaitingSurchargeApplied struct {
 
 func (WaitingSurchargeApplied) EventName() string  { return "trip.waiting_surcharge.applied" }
 func (e WaitingSurchargeApplied) EventKey() string { return e.TripID }
-func (e WaitingSurchargeApplied) check() error     { return missing(e, "tripId", e.TripID) }
+func (e WaitingSurchargeApplied) check() error {
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), number{"waitingMinutes", e.WaitingMinutes}, number{"amount", e.Amount}))
+}
 func (e WaitingSurchargeApplied) about() subject {
 	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }

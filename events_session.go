@@ -5,6 +5,8 @@ package realtime
 
 import (
 	"cmp"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/rodando/realtime/internal/jsonscan"
@@ -42,8 +44,16 @@ type UserLoggedIn struct {
 
 func (UserLoggedIn) EventName() string  { return "auth.user.logged_in" }
 func (e UserLoggedIn) EventKey() string { return e.UserID }
-func (e UserLoggedIn) check() error     { return missing(e, "userId", e.UserID, "sid", e.SID) }
-func (e UserLoggedIn) about() subject   { return subject{at: e.At, userID: e.UserID} }
+func (e UserLoggedIn) check() error {
+	if err := missing(e.EventName(), "userId", e.UserID, "sid", e.SID); err != nil {
+		return err
+	}
+	if _, err := json.Marshal(e.DeviceInfo); err != nil {
+		return fmt.Errorf("%s: %w: deviceInfo: %w", e.EventName(), errInvalidEvent, err)
+	}
+	return nil
+}
+func (e UserLoggedIn) about() subject { return subject{at: e.At, userID: e.UserID} }
 
 // EventUserLoggedIn is sent to every admin: who logged in.
 var EventUserLoggedIn = NewEvent[UserLoggedInPayload]("admin:auth:user_logged_in")
@@ -106,7 +116,7 @@ func (e SessionRefreshed) about() subject {
 	return s
 }
 func (e SessionRefreshed) check() error {
-	return missing(e, "userId", e.UserID, "oldSid", e.OldSID, "newSid", e.NewSID)
+	return missing(e.EventName(), "userId", e.UserID, "oldSid", e.OldSID, "newSid", e.NewSID)
 }
 
 // EventSessionRefreshed is sent to the user's sockets in every namespace: renew.
@@ -136,7 +146,7 @@ type SessionRevoked struct {
 }
 
 func (SessionRevoked) EventName() string { return "auth.session.revoked" }
-func (e SessionRevoked) check() error    { return missing(e, "sid", e.SID) }
+func (e SessionRevoked) check() error    { return missing(e.EventName(), "sid", e.SID) }
 func (e SessionRevoked) about() subject {
 	return subject{at: e.At, userID: e.UserID, sid: e.SID, access: revokesSession, reason: e.Reason}
 }
@@ -182,7 +192,7 @@ type UserAccessChanged struct {
 
 func (UserAccessChanged) EventName() string  { return "auth.user.access_changed" }
 func (e UserAccessChanged) EventKey() string { return AccessKey(e.UserID) }
-func (e UserAccessChanged) check() error     { return missing(e, "userId", e.UserID) }
+func (e UserAccessChanged) check() error     { return missing(e.EventName(), "userId", e.UserID) }
 func (e UserAccessChanged) about() subject {
 	return subject{at: e.At, userID: e.UserID, access: revokesUser, change: e.Change, reason: e.Reason}
 }

@@ -9,6 +9,7 @@
 package realtime
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/rodando/realtime/internal/triptable"
@@ -95,7 +96,9 @@ type TripRequested struct {
 
 func (TripRequested) EventName() string  { return "trip.requested" }
 func (e TripRequested) EventKey() string { return e.TripID }
-func (e TripRequested) check() error     { return missing(e, "tripId", e.TripID) }
+func (e TripRequested) check() error {
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), e.Pickup.number("pickup"), optional("fareEstimatedTotal", e.FareEstimatedTotal)))
+}
 func (e TripRequested) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }
@@ -138,7 +141,7 @@ type TripAssigningStarted struct {
 
 func (TripAssigningStarted) EventName() string  { return "trip.assigning.started" }
 func (e TripAssigningStarted) EventKey() string { return e.TripID }
-func (e TripAssigningStarted) check() error     { return missing(e, "tripId", e.TripID) }
+func (e TripAssigningStarted) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
 func (e TripAssigningStarted) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }
@@ -168,7 +171,9 @@ type DriverAssigned struct {
 
 func (DriverAssigned) EventName() string  { return "trip.driver.assigned" }
 func (e DriverAssigned) EventKey() string { return e.TripID }
-func (e DriverAssigned) check() error     { return missing(e, "tripId", e.TripID) }
+func (e DriverAssigned) check() error {
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), e.Driver.number()))
+}
 func (e DriverAssigned) about() subject {
 	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
 }
@@ -226,7 +231,7 @@ type NoDriversFound struct {
 
 func (NoDriversFound) EventName() string  { return "trip.no_drivers_found" }
 func (e NoDriversFound) EventKey() string { return e.TripID }
-func (e NoDriversFound) check() error     { return missing(e, "tripId", e.TripID) }
+func (e NoDriversFound) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
 func (e NoDriversFound) about() subject {
 	return aboutTrip(triptable.Suspends, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }

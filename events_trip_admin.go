@@ -38,7 +38,7 @@ type AdminTripAction struct {
 func (AdminTripAction) EventName() string  { return "admin.trip.action_issued" }
 func (e AdminTripAction) EventKey() string { return e.TripID }
 func (e AdminTripAction) check() error {
-	return missing(e, "tripId", e.TripID, "adminId", e.AdminID, "action", e.Action)
+	return missing(e.EventName(), "tripId", e.TripID, "adminId", e.AdminID, "action", e.Action)
 }
 func (e AdminTripAction) about() subject {
 	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, 0)
@@ -101,7 +101,7 @@ func (e AdminTripMessage) about() subject {
 }
 
 func (e AdminTripMessage) check() error {
-	if err := missing(e, "tripId", e.TripID, "adminId", e.AdminID, "to", string(e.To)); err != nil {
+	if err := missing(e.EventName(), "tripId", e.TripID, "adminId", e.AdminID, "to", string(e.To)); err != nil {
 		return err
 	}
 	switch e.To {

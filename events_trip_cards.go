@@ -41,6 +41,13 @@ type PassengerCard struct {
 	PhoneMasked *string `json:"phoneMasked" doc:"such as +53 ••• ••123; never a full number" null:"not supplied"`
 }
 
+func (c *DriverCard) number() number {
+	if c == nil {
+		return number{}
+	}
+	return optional("driver.ratingAvg", c.RatingAvg)
+}
+
 // masked returns the card without a phone number that is not masked.
 func (c *DriverCard) masked() *DriverCard {
 	if c == nil || !showsPhone(c.PhoneMasked) {

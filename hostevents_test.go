@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -442,4 +443,43 @@ func (e pinged) EventKey() string { return e.UserID }
 func (e pinged) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 	return []realtime.Delivery{eventPinged.Deliver(pingedPayload{m, e.Number},
 		realtime.ToRoom(realtime.NamespaceAdmin, realtime.AdminAllRoom, realtime.AdminUserRoom("a1"))).Latest(e.UserID)}
+}
+
+// A number that JSON has no word for is refused by Publish, on every bus alike:
+// further on nobody could say so.
+func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
+	t.Parallel()
+	nan, infinite := math.NaN(), math.Inf(1)
+	place := &realtime.Place{Lat: nan}
+	driver := realtime.AssignmentOffered{TripID: "t1", AssignmentID: "as1", TTLSec: 20}
+	offered := func(change func(e *realtime.AssignmentOffered)) realtime.AssignmentOffered {
+		e := driver
+		change(&e)
+		return e
+	}
+	for _, bus := range []realtime.EventBus{nil, realtimetest.NewBus()} {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = bus })
+		for want, e := range map[string]realtime.DomainEvent{
+			"pickup":             realtime.TripRequested{TripID: "t1", Pickup: place},
+			"fareEstimatedTotal": realtime.TripRequested{TripID: "t1", FareEstimatedTotal: &nan},
+			"priceEstimate":      offered(func(e *realtime.AssignmentOffered) { e.PriceEstimate = &infinite }),
+			"destinationHint":    offered(func(e *realtime.AssignmentOffered) { e.DestinationHint = place }),
+			"driver":             realtime.DriverAssigned{TripID: "t1", Driver: &realtime.DriverCard{RatingAvg: &nan}},
+			"etaMinutes":         realtime.DriverEnRoute{TripID: "t1", ETAMinutes: &infinite},
+			"driverPosition":     realtime.DriverEnRoute{TripID: "t1", DriverPosition: &realtime.Position{Lng: nan}},
+			"fareTotal":          realtime.TripCompleted{TripID: "t1", FareTotal: nan},
+			"waitingMinutes":     realtime.WaitingSurchargeApplied{TripID: "t1", WaitingMinutes: nan},
+			"amount":             realtime.WaitingSurchargeApplied{TripID: "t1", Amount: -infinite},
+			"lastLocation":       realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", LastLocation: realtime.Position{Lat: nan}}},
+			"speed":              realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Speed: &nan}},
+			"heading":            realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Heading: &nan}},
+			"last":               realtime.DriverStatusChanged{Availability: realtime.Availability{DriverID: "d1", LastLocation: &realtime.Position{Lat: nan}}},
+			"deviceInfo":         realtime.UserLoggedIn{UserID: "u1", SID: "s1", DeviceInfo: map[string]any{"battery": nan}},
+			"deviceInfo ":        realtime.UserLoggedIn{UserID: "u1", SID: "s1", DeviceInfo: map[string]any{"channel": make(chan int)}},
+		} {
+			err := srv.Realtime.Publish(t.Context(), e)
+			require.ErrorContains(t, err, "invalid domain event", want)
+			require.ErrorContains(t, err, strings.TrimSpace(want))
+		}
+	}
 }
