@@ -45,9 +45,13 @@
 // # Domain events
 //
 // What happened in the backend is published once, with [Server.Publish] or on the
-// [EventBus] that the server subscribes to; the server knows who hears of it:
+// [EventBus] that the server subscribes to; the server knows who receives it:
 //
 //	rt.Publish(ctx, realtime.DriverAssigned{TripID: trip, PassengerID: p, DriverID: d})
+//
+// A host's own domain events are a [HostEvent] each, declared with [NewDomainEvent]
+// in Options.Events. [Server.Catalog] describes every event in both directions;
+// package realtimegen writes it down for the people who write the apps.
 //
 // # Order and delivery
 //
