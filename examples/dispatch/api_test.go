@@ -162,6 +162,7 @@ func TestRefresh(t *testing.T) {
 	told := driver.expect("auth:session_refreshed")
 	require.Equal(t, []any{old["sid"], fresh["sid"]}, []any{told["oldSid"], told["newSid"]})
 	require.NoError(t, driver.emit("auth:refresh", map[string]any{"token": fresh["token"]}))
+	driver.goOnline(23.1, -82.3) // a socket's events are handled in order: the session is the new one from here on
 
 	row, _ := s.store.session(old["sid"].(string))
 	require.WithinDuration(t, time.Now().Add(refreshGrace), *row.AccessTokenExpiresAt, 5*time.Second)
