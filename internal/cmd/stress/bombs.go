@@ -196,8 +196,11 @@ func (w *world) quizzes(ctx context.Context) {
 		if ctx.Err() != nil || w.oracle.isDraining() {
 			break
 		}
+		if w.busy(began) {
+			continue
+		}
 		w.late("a question to the client that asks", began, ackWithin)
-		if err != nil && !w.busy(began) {
+		if err != nil {
 			w.oracle.breach("a question to the client that asks, with %d events behind: %v; connected: %v", queuedEvents+30, err, c.Connected())
 		}
 		w.count.add("quizzes", 1)

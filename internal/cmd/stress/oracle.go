@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -156,6 +157,13 @@ func (o *oracle) breachLocked(text string) {
 	}
 }
 
+// has reports whether there are breaches that say all of that.
+func (o *oracle) has(texts []string) bool {
+	_, first := o.verdict()
+	all := strings.Join(first, "\n")
+	return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(all, text) })
+}
+
 // beginning is how a breach begins, without its numbers and who or what it is of.
 func beginning(text string) string {
 	words := strings.Fields(strings.Map(func(r rune) rune {
@@ -171,7 +179,7 @@ func beginning(text string) string {
 func (o *oracle) verdict() (n int, first []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.broken, o.breaches
+	return o.broken, slices.Clone(o.breaches)
 }
 
 // forget drops the history, so that the memory that is left is the servers'.

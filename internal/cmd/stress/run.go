@@ -49,6 +49,7 @@ type config struct {
 	meddle func(e realtime.Envelope) []realtime.Envelope // what nodes get instead of an event
 	plant  string                                        // something in the world
 	deaf   bool                                          // nobody reads the log
+	enough []string                                      // breaches after which the run ends
 	hurry  bool                                          // all bounds are a tenth
 }
 
@@ -96,6 +97,15 @@ func run(cfg config) (breaches int) {
 func (w *world) live(cfg config) {
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.length)
 	defer cancel()
+	if len(cfg.enough) > 0 {
+		go func() {
+			for sleep(ctx, 50*time.Millisecond) {
+				if w.oracle.has(cfg.enough) {
+					cancel()
+				}
+			}
+		}()
+	}
 	actors := w.cast(cfg.clients)
 	var acting, settled, dispatching sync.WaitGroup
 	settled.Add(len(actors))

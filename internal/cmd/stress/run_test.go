@@ -78,7 +78,7 @@ func TestRunFindsFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			n := run(config{seed: 1, length: 3 * time.Second, clients: 40, out: &out, meddle: c.meddle})
+			n := run(config{seed: 1, length: 30 * time.Second, enough: []string{c.want}, clients: 40, out: &out, meddle: c.meddle})
 			require.NotZero(t, n, "%s", &out)
 			require.Contains(t, out.String(), c.want)
 		})

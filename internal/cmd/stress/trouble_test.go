@@ -143,8 +143,12 @@ func TestRun_FindsFaultsOfTrouble(t *testing.T) {
 	var out bytes.Buffer
 	on := troubles{hang: true, redeliver: true, reorder: true, lose: true}
 	ofScene := func(e realtime.Envelope, name string) bool { return e.Name == name && ofTrouble(e.Key) }
+	wanted := []string{
+		"the ban of", "has ended and", "does not see the driver, within 5s of the", "never heard trip:driver_accepted",
+		"was lost, TripLookup knows of it",
+	}
 	n := run(config{
-		seed: 1, length: 5 * time.Second, clients: 8, out: &out, troubles: on, crowd: 40, hurry: true, plant: "no rows",
+		seed: 1, length: 30 * time.Second, enough: wanted, clients: 8, out: &out, troubles: on, crowd: 40, hurry: true, plant: "no rows",
 		meddle: func(e realtime.Envelope) []realtime.Envelope {
 			switch {
 			case ofScene(e, "trip.requested"): // so that nobody knows the passenger
@@ -162,10 +166,7 @@ func TestRun_FindsFaultsOfTrouble(t *testing.T) {
 		},
 	})
 	require.NotZero(t, n)
-	for _, want := range []string{
-		"the ban of", "has ended and", "does not see the driver, within 5s of the", "never heard trip:driver_accepted",
-		"was lost, TripLookup knows of it",
-	} {
+	for _, want := range wanted {
 		require.Contains(t, out.String(), want)
 	}
 }
@@ -182,7 +183,7 @@ func TestRun_FindsWhoIsHeldUp(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			n := run(config{
-				seed: 1, length: 3 * time.Second, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
+				seed: 1, length: 30 * time.Second, enough: []string{c.want}, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
 				crowd: 10, hurry: true,
 			})
 			require.NotZero(t, n)
