@@ -117,7 +117,7 @@ func TestRefusals(t *testing.T) {
 		secret := []byte("a secret of thirty-two bytes, ok")
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
-			o.Tokens = realtime.NewJWTVerifier(secret, realtime.JWTOptions{
+			o.Tokens = newVerifier(t, secret, realtime.JWTOptions{
 				Methods: []string{"HS256"}, Issuer: "rodando", Audiences: map[string]string{realtime.NamespaceDrivers: "drivers"},
 			})
 		})

@@ -354,7 +354,7 @@ func TestLeewayNeverProlongsALiveSocket(t *testing.T) {
 		j, kept := keep(t)
 		secret := []byte("a secret of thirty-two bytes, ok")
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
-			o.Tokens = realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute})
+			o.Tokens = newVerifier(t, secret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute})
 		})
 		exp := time.Now().Add(30 * time.Second)
 		token := j.secret(realtimetest.MintJWT(secret, map[string]any{

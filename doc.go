@@ -6,8 +6,10 @@
 // A host makes a [Server] with its own repositories and mounts it on its own
 // http.ServeMux:
 //
+//	tokens, err := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}})
+//	...
 //	rt, err := realtime.New(realtime.Options{
-//		Tokens:   realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}}),
+//		Tokens:   tokens,
 //		Users:    users,
 //		Sessions: sessions,
 //	})

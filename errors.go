@@ -60,6 +60,12 @@ var (
 	// ErrNotFound says that a row does not exist. Any other error of a
 	// repository means "could not tell" and refuses with CodeUnavailable.
 	ErrNotFound = errors.New("not found")
+	// ErrUnavailable says "could not tell". A jwt.Keyfunc wraps it when it has no
+	// answer, for instance because a key server is down: the handshake is then
+	// refused with CodeUnavailable and the client tries again, instead of reading
+	// that its token is bad. A repository may wrap it too, but need not: every
+	// error it returns beside ErrNotFound means the same.
+	ErrUnavailable = errors.New("unavailable")
 	// ErrTokenInvalid says that a token does not verify.
 	ErrTokenInvalid = errors.New("token invalid")
 	// ErrTokenExpired says that a token verified but its time has passed.

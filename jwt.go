@@ -4,6 +4,7 @@ package realtime
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -18,13 +19,6 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 )
-
-// ErrUnavailable says "could not tell". A jwt.Keyfunc wraps it when it has no
-// answer, for instance because a key server is down: the handshake is then
-// refused with CodeUnavailable and the client tries again, instead of being
-// told that its token is bad. A repository may wrap it too, but need not: every
-// error it returns beside ErrNotFound means the same.
-var ErrUnavailable = errors.New("unavailable")
 
 // JWTOptions says which tokens a JWTVerifier accepts.
 type JWTOptions struct {
@@ -48,12 +42,18 @@ type JWTOptions struct {
 	// and "iat"; at most a minute, default none. It never prolongs "exp".
 	Leeway time.Duration
 	// MaxLength is the greatest length of a token in bytes; a longer one is
-	// refused unread. Zero means 8192.
+	// refused unread. A Server refuses one of more than 8192 in any case. Defaults to 8192.
 	MaxLength int
+	// AllowShortSecret accepts a []byte secret that is shorter than the hash of one of
+	// Methods: 32 bytes for HS256, 48 for HS384, 64 for HS512. Who has one token of such
+	// a secret can guess it offline, so this is for a secret in use that cannot be
+	// changed yet. Defaults to an error of NewJWTVerifier.
+	AllowShortSecret bool
 }
 
-// JWTVerifier is a TokenVerifier for signed JSON Web Tokens. It may be used
-// concurrently, and blocks only where a jwt.Keyfunc does.
+// JWTVerifier is a TokenVerifier for signed JSON Web Tokens. NewJWTVerifier makes
+// one; the zero value is of no use. It may be used concurrently, and blocks only
+// where a jwt.Keyfunc does.
 type JWTVerifier struct {
 	keyfunc   func(ctx context.Context) jwt.Keyfunc
 	parser    *jwt.Parser
@@ -62,8 +62,6 @@ type JWTVerifier struct {
 	claims    map[string]string
 	leeway    time.Duration
 	maxLength int
-	mistakes  error
-	warned    []string
 }
 
 var _ TokenVerifier = (*JWTVerifier)(nil)
@@ -79,30 +77,26 @@ var _ TokenVerifier = (*JWTVerifier)(nil)
 // to look up a key and nothing more. Its error means that the token is invalid,
 // unless it wraps ErrUnavailable or the ctx has ended.
 //
-// Mistakes in key or options are reported by New, all at once; until they are
-// mended the verifier answers every token with them.
-func NewJWTVerifier(key any, o JWTOptions) *JWTVerifier {
+// NewJWTVerifier reports every mistake in key and options at once. What a Keyfunc
+// returns is not seen before a token comes: a key that does not fit its method makes
+// the token invalid.
+func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 	v := &JWTVerifier{
 		issuer:    o.Issuer,
 		audiences: maps.Clone(o.Audiences),
 		claims:    maps.Clone(o.Claims),
 		leeway:    o.Leeway,
-		maxLength: o.MaxLength,
+		maxLength: cmp.Or(o.MaxLength, defaultMaxTokenLength),
+		// The claims are validated by VerifyToken: the parser's own check lets a
+		// missing "exp" pass as zero, cuts fractions of seconds and grants "exp" leeway.
+		parser: jwt.NewParser(jwt.WithValidMethods(slices.Clone(o.Methods)), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
 	}
-	if v.maxLength == 0 {
-		v.maxLength = defaultMaxTokenLength
+	var mistakes []error
+	v.keyfunc, mistakes = keySource(key, o)
+	if err := errors.Join(append(mistakes, optionMistakes(o)...)...); err != nil {
+		return nil, err
 	}
-	var keyMistakes []error
-	v.keyfunc, keyMistakes = keySource(key, o.Methods)
-	v.mistakes = errors.Join(append(keyMistakes, optionMistakes(o)...)...)
-	if secret, ok := key.([]byte); ok && len(secret) > 0 && len(secret) < minSecretLength {
-		v.warned = append(v.warned, fmt.Sprintf("the JWT secret has %d bytes and can be guessed offline from one token; use %d or more",
-			len(secret), minSecretLength))
-	}
-	// The claims are validated below: the parser's own check lets a missing
-	// "exp" pass as zero, cuts fractions of seconds and grants "exp" leeway.
-	v.parser = jwt.NewParser(jwt.WithValidMethods(slices.Clone(o.Methods)), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation())
-	return v
+	return v, nil
 }
 
 // VerifyToken implements TokenVerifier. The token must be signed with the key
@@ -113,9 +107,6 @@ func NewJWTVerifier(key any, o JWTOptions) *JWTVerifier {
 // Claim names match exactly. "sub" and "sid" are not required here: absent or
 // no string, they come back empty. No error contains any part of the token.
 func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) (Claims, error) {
-	if v.mistakes != nil {
-		return Claims{}, v.mistakes
-	}
 	if len(token) > v.maxLength {
 		return Claims{}, errTokenTooLong
 	}
@@ -158,16 +149,10 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 	return Claims{Subject: sub, SessionID: sid, ExpiresAt: exp}, nil
 }
 
-// check returns every configuration mistake, joined.
-func (v *JWTVerifier) check() error { return v.mistakes }
-
-// warnings returns what is allowed but unwise, for the log.
-func (v *JWTVerifier) warnings() []string { return v.warned }
-
 const (
 	defaultMaxTokenLength = 8192
+	minMaxTokenLength     = 100 // a signed one with sub, sid and exp has more
 	maxLeeway             = time.Minute
-	minSecretLength       = 32 // bytes, as RFC 7518 section 3.2 asks for HS256
 )
 
 // Built once: refusing a flood of bad tokens should not cost much.
@@ -185,7 +170,7 @@ var (
 )
 
 // keySource makes the parser's Keyfunc of the key that a host configured.
-func keySource(key any, methods []string) (func(ctx context.Context) jwt.Keyfunc, []error) {
+func keySource(key any, o JWTOptions) (func(ctx context.Context) jwt.Keyfunc, []error) {
 	switch f := key.(type) {
 	case func(*jwt.Token) (any, error):
 		key = jwt.Keyfunc(f)
@@ -197,34 +182,37 @@ func keySource(key any, methods []string) (func(ctx context.Context) jwt.Keyfunc
 	switch k := key.(type) {
 	case jwt.Keyfunc:
 		if k == nil {
-			return nil, []error{errors.New("JWT key is a nil jwt.Keyfunc")}
+			return nil, []error{errors.New("realtime: JWT key is a nil jwt.Keyfunc")}
 		}
 		fitting := fittingKeyfunc(k)
 		return func(context.Context) jwt.Keyfunc { return fitting }, nil
 	case func(ctx context.Context) jwt.Keyfunc:
 		if k == nil {
-			return nil, []error{errors.New("JWT key is a nil func(context.Context) jwt.Keyfunc")}
+			return nil, []error{errors.New("realtime: JWT key is a nil func(context.Context) jwt.Keyfunc")}
 		}
 		return func(ctx context.Context) jwt.Keyfunc { return fittingKeyfunc(k(ctx)) }, nil
 	case []byte:
 		if len(k) == 0 {
-			return nil, []error{errors.New("JWT secret is empty")}
+			return nil, []error{errors.New("realtime: JWT secret is empty")}
 		}
 		if isPEM(k) {
 			// A public key taken for a secret would let everybody sign.
-			return nil, []error{errors.New("JWT secret is a PEM file; parse it, for instance with jwt.ParseRSAPublicKeyFromPEM")}
+			return nil, []error{errors.New("realtime: JWT secret is a PEM file; parse it, for instance with jwt.ParseRSAPublicKeyFromPEM")}
 		}
 		key = bytes.Clone(k)
 	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
 	default:
 		return nil, []error{fmt.Errorf(
-			"JWT key is a %T; pass []byte, *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or jwt.Keyfunc", key)}
+			"realtime: JWT key is a %T; pass []byte, *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or jwt.Keyfunc", key)}
 	}
 	var mistakes []error
-	for _, name := range methods {
+	for _, name := range o.Methods {
 		if m := jwt.GetSigningMethod(name); isMethod(m) && !fits(key, m) {
-			mistakes = append(mistakes, fmt.Errorf("JWT method %s does not fit the key, a %T", name, key))
+			mistakes = append(mistakes, fmt.Errorf("realtime: JWT method %s does not fit the key, a %T", name, key))
 		}
+	}
+	if secret, ok := key.([]byte); ok && !o.AllowShortSecret {
+		mistakes = append(mistakes, shortSecret(len(secret), o.Methods)...)
 	}
 	fixed := func(t *jwt.Token) (any, error) {
 		if isCritical(t) {
@@ -233,6 +221,22 @@ func keySource(key any, methods []string) (func(ctx context.Context) jwt.Keyfunc
 		return key, nil
 	}
 	return func(context.Context) jwt.Keyfunc { return fixed }, mistakes
+}
+
+// shortSecret returns the mistake of a secret of n bytes that is shorter than the hash
+// of one of the methods, as RFC 7518 section 3.2 forbids.
+func shortSecret(n int, methods []string) []error {
+	longest, hash := "", 0
+	for _, name := range methods {
+		if m, ok := jwt.GetSigningMethod(name).(*jwt.SigningMethodHMAC); ok && m.Hash.Size() > hash {
+			longest, hash = name, m.Hash.Size()
+		}
+	}
+	if n >= hash {
+		return nil
+	}
+	return []error{fmt.Errorf("realtime: JWT secret has %d bytes and can be guessed offline from one token; %s takes %d random ones or more, or set JWTOptions.AllowShortSecret",
+		n, longest, hash)}
 }
 
 // fittingKeyfunc returns a Keyfunc that finds a token's key by the host's, if that is
@@ -250,33 +254,37 @@ func fittingKeyfunc(find jwt.Keyfunc) jwt.Keyfunc {
 	}
 }
 
+// optionMistakes returns what is wrong with the options, whatever the key is.
 func optionMistakes(o JWTOptions) (mistakes []error) {
 	if len(o.Methods) == 0 {
-		mistakes = append(mistakes, errors.New(`JWTOptions.Methods is empty; name the algorithms, such as "HS256"`))
+		mistakes = append(mistakes, errors.New(`realtime: JWTOptions.Methods is empty; name the algorithms, such as "HS256"`))
 	}
 	for _, name := range o.Methods {
 		if !isMethod(jwt.GetSigningMethod(name)) {
-			mistakes = append(mistakes, fmt.Errorf("JWT method %q is unknown or unsafe", name))
+			mistakes = append(mistakes, fmt.Errorf("realtime: JWT method %q is unknown or unsafe", name))
 		}
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(o.Audiences)) {
 		if !strings.HasPrefix(namespace, "/") {
-			mistakes = append(mistakes, fmt.Errorf(`JWTOptions.Audiences: %q is no namespace; write "/%[1]s"`, namespace))
+			mistakes = append(mistakes, fmt.Errorf(`realtime: JWTOptions.Audiences: %q is no namespace; write "/%[1]s"`, namespace))
 		}
 		if o.Audiences[namespace] == "" {
-			mistakes = append(mistakes, fmt.Errorf("JWTOptions.Audiences: empty audience for %q; remove the entry to accept any", namespace))
+			mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Audiences: empty audience for %q; remove the entry to accept any", namespace))
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Claims)) {
 		if name == "" || o.Claims[name] == "" {
-			mistakes = append(mistakes, fmt.Errorf("JWTOptions.Claims: %q has no value; remove the entry to accept any", name))
+			mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Claims: %q has no value; remove the entry to accept any", name))
 		}
 	}
-	if o.Leeway < 0 || o.Leeway > maxLeeway {
-		mistakes = append(mistakes, fmt.Errorf("JWTOptions.Leeway is %v; it must be from 0 to %v", o.Leeway, maxLeeway))
+	if o.Leeway > 0 && o.Leeway < time.Millisecond {
+		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway is %v; write %d * time.Second if seconds are meant", o.Leeway, o.Leeway))
 	}
-	if o.MaxLength < 0 {
-		mistakes = append(mistakes, fmt.Errorf("JWTOptions.MaxLength is %d; it must not be negative", o.MaxLength))
+	if o.Leeway < 0 || o.Leeway > maxLeeway {
+		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway is %v; it must be from 0 to %v", o.Leeway, maxLeeway))
+	}
+	if o.MaxLength != 0 && o.MaxLength < minMaxTokenLength {
+		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.MaxLength is %d; no token is shorter than %d bytes", o.MaxLength, minMaxTokenLength))
 	}
 	return mistakes
 }

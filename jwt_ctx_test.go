@@ -36,7 +36,7 @@ func TestJWTVerifier_HeedsContext(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				v := realtime.NewJWTVerifier(key, realtime.JWTOptions{Methods: []string{"HS256"}})
+				v := newVerifier(t, key, realtime.JWTOptions{Methods: []string{"HS256"}})
 				token := realtimetest.MintJWT(secret, map[string]any{"sub": "u1", "sid": "s1", "exp": time.Now().Add(time.Hour).Unix()})
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
@@ -53,10 +53,10 @@ func TestJWTVerifier_HeedsContext(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	v := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}})
+	v := newVerifier(t, secret, realtime.JWTOptions{Methods: []string{"HS256"}})
 	_, err := v.VerifyToken(ended, token, "/drivers")
 	require.ErrorIs(t, err, context.Canceled)
 	var none func(context.Context) jwt.Keyfunc
-	_, err = realtime.NewJWTVerifier(none, realtime.JWTOptions{Methods: []string{"HS256"}}).VerifyToken(t.Context(), token, "/drivers")
+	_, err = realtime.NewJWTVerifier(none, realtime.JWTOptions{Methods: []string{"HS256"}})
 	require.ErrorContains(t, err, "nil func(context.Context) jwt.Keyfunc")
 }

@@ -132,7 +132,7 @@ func TestVerifyTokenClaims(t *testing.T) {
 				if tt.ns == "" {
 					tt.ns = "/passengers"
 				}
-				v := realtime.NewJWTVerifier(jwtSecret, tt.o)
+				v := newVerifier(t, jwtSecret, tt.o)
 				got, err := v.VerifyToken(t.Context(), sign(jwtSecret, hs256, "{"+tt.claims+"}"), tt.ns)
 				if tt.want != nil {
 					require.ErrorIs(t, err, tt.want)
@@ -151,7 +151,7 @@ func TestVerifyTokenClaims(t *testing.T) {
 
 func TestVerifyTokenIdentityClaims(t *testing.T) {
 	t.Parallel()
-	v := realtime.NewJWTVerifier(jwtSecret, jwtOptions)
+	v := newVerifier(t, jwtSecret, jwtOptions)
 	tests := []struct{ claims, sub, sid string }{
 		{`"sub":"u","sid":"s"`, "u", "s"},
 		{`"sub":"first","sub":"u","sid":"s"`, "u", "s"},
@@ -171,7 +171,7 @@ func TestVerifyTokenIdentityClaims(t *testing.T) {
 
 func TestVerifyTokenShape(t *testing.T) {
 	t.Parallel()
-	v := realtime.NewJWTVerifier(jwtSecret, jwtOptions)
+	v := newVerifier(t, jwtSecret, jwtOptions)
 	const claims = `{"sub":"u","sid":"s","exp":4102444800}`
 	good := sign(jwtSecret, hs256, claims)
 	part := strings.Split(good, ".")
@@ -234,7 +234,7 @@ func TestVerifyTokenShape(t *testing.T) {
 		_, err := v.VerifyToken(t.Context(), token, "/drivers")
 		require.NoError(t, err)
 	}
-	short := realtime.NewJWTVerifier(jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, MaxLength: len(good) - 1})
+	short := newVerifier(t, jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, MaxLength: len(good) - 1})
 	_, err := short.VerifyToken(t.Context(), good, "/drivers")
 	require.ErrorIs(t, err, realtime.ErrTokenInvalid)
 }
@@ -244,7 +244,7 @@ func TestVerifyTokenErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
 	const marker = "MARKER"
 	encoded := base64.RawURLEncoding.EncodeToString([]byte(marker))
-	v := realtime.NewJWTVerifier(jwt.Keyfunc(func(t *jwt.Token) (any, error) {
+	v := newVerifier(t, jwt.Keyfunc(func(t *jwt.Token) (any, error) {
 		return nil, fmt.Errorf("no key %v", t.Header["kid"])
 	}), realtime.JWTOptions{Methods: []string{"HS256"}})
 	for _, token := range []string{
@@ -287,8 +287,8 @@ func TestVerifyTokenAsymmetric(t *testing.T) {
 	claims := jwt.MapClaims{"sub": "u", "sid": "s", "exp": int64(4102444800)}
 	for _, verifying := range signers {
 		o := realtime.JWTOptions{Methods: []string{verifying.method.Alg()}}
-		fixed := realtime.NewJWTVerifier(verifying.public, o)
-		found := realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { return verifying.public, nil },
+		fixed := newVerifier(t, verifying.public, o)
+		found := newVerifier(t, func(*jwt.Token) (any, error) { return verifying.public, nil },
 			realtime.JWTOptions{Methods: []string{"HS256", "RS256", "PS256", "ES256", "EdDSA"}})
 		for _, signing := range signers {
 			token, err := jwt.NewWithClaims(signing.method, claims).SignedString(signing.private)
@@ -312,10 +312,10 @@ func TestVerifyTokenAsymmetric(t *testing.T) {
 	for _, secret := range [][]byte{rsaPEM, bytes.TrimSpace(rsaPEM), der} {
 		forged := sign(secret, hs256, `{"sub":"u","sid":"s","exp":4102444800}`)
 		for _, v := range []*realtime.JWTVerifier{
-			realtime.NewJWTVerifier(&rsaKey.PublicKey, realtime.JWTOptions{Methods: []string{"RS256"}}),
-			realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { return &rsaKey.PublicKey, nil },
+			newVerifier(t, &rsaKey.PublicKey, realtime.JWTOptions{Methods: []string{"RS256"}}),
+			newVerifier(t, func(*jwt.Token) (any, error) { return &rsaKey.PublicKey, nil },
 				realtime.JWTOptions{Methods: []string{"RS256", "HS256"}}),
-			realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { return rsaPEM, nil },
+			newVerifier(t, func(*jwt.Token) (any, error) { return rsaPEM, nil },
 				realtime.JWTOptions{Methods: []string{"RS256", "HS256"}}),
 		} {
 			_, err := v.VerifyToken(t.Context(), forged, "/drivers")
@@ -350,7 +350,7 @@ func TestVerifyTokenKeyfunc(t *testing.T) {
 		{name: "unavailable", err: fmt.Errorf("%w: %w", realtime.ErrUnavailable, down), want: realtime.ErrUnavailable},
 	}
 	for _, tt := range tests {
-		v := realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { return tt.key, tt.err },
+		v := newVerifier(t, func(*jwt.Token) (any, error) { return tt.key, tt.err },
 			realtime.JWTOptions{Methods: []string{"HS256", "RS256", "ES256"}})
 		_, err := v.VerifyToken(t.Context(), sign(jwtSecret, hs256, claims), "/drivers")
 		require.ErrorIs(t, err, tt.want, tt.name)
@@ -365,18 +365,26 @@ func TestVerifyTokenKeyfunc(t *testing.T) {
 	for _, key := range []any{&p384.PublicKey, &ecdsa.PublicKey{}, (*ecdsa.PublicKey)(nil), *p256, p256} {
 		token, err := jwt.NewWithClaims(jwt.SigningMethodES256, jwt.MapClaims{"exp": int64(4102444800)}).SignedString(p256)
 		require.NoError(t, err)
-		v := realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { return key, nil }, realtime.JWTOptions{Methods: []string{"ES256"}})
+		v := newVerifier(t, func(*jwt.Token) (any, error) { return key, nil }, realtime.JWTOptions{Methods: []string{"ES256"}})
 		_, err = v.VerifyToken(t.Context(), token, "/drivers")
 		require.ErrorIs(t, err, realtime.ErrTokenInvalid)
 	}
 
 	// A token with a critical extension never reaches the Keyfunc.
-	v := realtime.NewJWTVerifier(func(*jwt.Token) (any, error) { panic("called") }, jwtOptions)
+	v := newVerifier(t, func(*jwt.Token) (any, error) { panic("called") }, jwtOptions)
 	_, err = v.VerifyToken(t.Context(), sign(jwtSecret, `{"alg":"HS256","crit":[]}`, claims), "/drivers")
 	require.ErrorIs(t, err, realtime.ErrTokenInvalid)
 }
 
-func TestNewJWTVerifierMistakes(t *testing.T) {
+// newVerifier returns a verifier in whose configuration nothing is wrong.
+func newVerifier(t testing.TB, key any, o realtime.JWTOptions) *realtime.JWTVerifier {
+	t.Helper()
+	v, err := realtime.NewJWTVerifier(key, o)
+	require.NoError(t, err)
+	return v
+}
+
+func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 	t.Parallel()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -389,8 +397,11 @@ func TestNewJWTVerifierMistakes(t *testing.T) {
 		o    realtime.JWTOptions
 		want []string // parts of the error; none: no mistake
 	}{
-		{"good", jwtSecret, methods("HS256", "HS384", "HS512"), nil},
-		{"short secret is only warned about", []byte("x"), methods("HS256"), nil},
+		{"good", jwtSecret, methods("HS256"), nil},
+		{"good for all", make([]byte, 64), methods("HS256", "HS384", "HS512"), nil},
+		{"short and meant", []byte("x"), realtime.JWTOptions{Methods: []string{"HS256", "HS512"}, AllowShortSecret: true}, nil},
+		{"ES256", &p256.PublicKey, methods("ES256"), nil},
+		{"a short secret that a Keyfunc may find", func(*jwt.Token) (any, error) { return []byte("x"), nil }, methods("HS512"), nil},
 		{"rsa", &rsaKey.PublicKey, methods("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), nil},
 		{"leeway", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute}, nil},
 
@@ -407,7 +418,11 @@ func TestNewJWTVerifierMistakes(t *testing.T) {
 		{"string key", "secret", methods("HS256"), []string{"string", "[]byte"}},
 		{"private key", rsaKey, methods("RS256"), []string{"*rsa.PrivateKey"}},
 		{"private key by value", *p256, methods("ES256"), []string{"ecdsa.PrivateKey"}},
+		{"short secret", make([]byte, 31), methods("HS256"), []string{"31 bytes", "HS256 takes 32", "AllowShortSecret"}},
+		{"short for one", make([]byte, 47), methods("HS256", "HS384"), []string{"47 bytes", "HS384 takes 48"}},
+		{"short for the longest", make([]byte, 63), methods("HS512", "HS384"), []string{"63 bytes", "HS512 takes 64"}},
 		{"empty secret", []byte{}, methods("HS256"), []string{"empty"}},
+		{"empty secret, short ones meant", []byte{}, realtime.JWTOptions{Methods: []string{"HS256"}, AllowShortSecret: true}, []string{"empty"}},
 		{"PEM as secret", []byte("\n-----BEGIN PUBLIC KEY-----\n"), methods("HS256"), []string{"PEM"}},
 		{"leeway too long", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute + 1}, []string{"Leeway"}},
 		{"leeway negative", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: -1}, []string{"Leeway"}},
@@ -425,18 +440,30 @@ func TestNewJWTVerifierMistakes(t *testing.T) {
 			"all at once", "secret", realtime.JWTOptions{Methods: []string{"none"}, Leeway: time.Hour, MaxLength: -1},
 			[]string{"string", `"none"`, "Leeway", "MaxLength"},
 		},
+		{
+			"all at once, with a secret", make([]byte, 8),
+			realtime.JWTOptions{Methods: []string{"none", "HS256", "ES256"}, Audiences: map[string]string{"drivers": ""}},
+			[]string{"8 bytes", `"none" is unknown or unsafe`, "ES256 does not fit", `"drivers" is no namespace; write "/drivers"`, `empty audience for "drivers"`},
+		},
+		{"leeway in the wrong unit", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: 30}, []string{"Leeway is 30ns", "time.Second"}},
+		{"no token is that short", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, MaxLength: 99}, []string{"MaxLength is 99", "100"}},
 	}
 	for _, tt := range tests {
-		v := realtime.NewJWTVerifier(tt.key, tt.o)
-		_, err := v.VerifyToken(t.Context(), "", "/drivers")
+		v, err := realtime.NewJWTVerifier(tt.key, tt.o)
 		if tt.want == nil {
+			require.NoError(t, err, tt.name)
+			_, err = v.VerifyToken(t.Context(), "", "/drivers")
 			require.ErrorIs(t, err, realtime.ErrTokenInvalid, tt.name)
 			continue
 		}
 		require.Error(t, err, tt.name)
-		require.NotErrorIs(t, err, realtime.ErrTokenInvalid, tt.name)
+		require.Nil(t, v, tt.name)
 		for _, part := range tt.want {
 			require.ErrorContains(t, err, part, tt.name)
+		}
+		for _, line := range strings.Split(err.Error(), "\n") {
+			require.Regexp(t, "^realtime: ", line, tt.name)
+			require.Equal(t, 1, strings.Count(line, "realtime: "), tt.name)
 		}
 		require.NotContains(t, err.Error(), "secret\"", tt.name)
 	}
@@ -446,7 +473,7 @@ func TestJWTVerifierKeepsNothingOfTheCaller(t *testing.T) {
 	t.Parallel()
 	secret := bytes.Clone(jwtSecret)
 	o := realtime.JWTOptions{Methods: []string{"HS256"}, Audiences: map[string]string{}}
-	v := realtime.NewJWTVerifier(secret, o)
+	v := newVerifier(t, secret, o)
 	clear(secret)
 	o.Methods[0] = "none"
 	o.Audiences["/drivers"] = "x"
@@ -456,7 +483,7 @@ func TestJWTVerifierKeepsNothingOfTheCaller(t *testing.T) {
 
 func TestVerifyTokenConcurrently(t *testing.T) {
 	t.Parallel()
-	v := realtime.NewJWTVerifier(jwtSecret, jwtOptions)
+	v := newVerifier(t, jwtSecret, jwtOptions)
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {
@@ -482,7 +509,7 @@ func FuzzVerifyToken(f *testing.F) {
 	} {
 		f.Add(token)
 	}
-	v := realtime.NewJWTVerifier(jwtSecret, jwtOptions)
+	v := newVerifier(f, jwtSecret, jwtOptions)
 	f.Fuzz(func(t *testing.T, token string) {
 		_, err := v.VerifyToken(context.Background(), token, "/drivers")
 		if err != nil {
@@ -499,7 +526,7 @@ func FuzzVerifyToken(f *testing.F) {
 }
 
 func BenchmarkVerifyHS256(b *testing.B) {
-	v := realtime.NewJWTVerifier(jwtSecret, realtime.JWTOptions{
+	v := newVerifier(b, jwtSecret, realtime.JWTOptions{
 		Methods: []string{"HS256"}, Issuer: "rodando", Audiences: map[string]string{"/drivers": "driver_app"},
 	})
 	token := sign(jwtSecret, hs256, `{"sub":"0197f6a0-5b5c-7d3e-9d7e-0f0f0f0f0f0f","sid":"0197f6a0-5b5c-7d3e-9d7e-1f1f1f1f1f1f",`+

@@ -315,11 +315,6 @@ func (o Options) check() error {
 	wrong(o.Sessions == nil, "Options.Sessions is required")
 	wrong(o.LegacyQueryToken && !o.AllowEIO3, "Options.LegacyQueryToken is for clients that only AllowEIO3 lets in")
 	wrong(o.NoPolling && o.NoWebSocket, "Options.NoPolling and NoWebSocket leave no transport")
-	if v, ok := o.Tokens.(interface{ check() error }); ok {
-		if err := v.check(); err != nil {
-			errs = append(errs, err)
-		}
-	}
 	wrong(o.AllowCredentials && slices.Contains(o.AllowedOrigins, "*"),
 		`Options.AllowedOrigins "*" can't go with AllowCredentials: browsers refuse it; list the origins`)
 	for _, origin := range o.AllowedOrigins {

@@ -97,11 +97,6 @@ func New(o Options) (*Server, error) {
 	} else {
 		rt.clustered = true
 	}
-	if v, ok := o.Tokens.(interface{ warnings() []string }); ok {
-		for _, w := range v.warnings() {
-			rt.log.Warn("realtime: " + w)
-		}
-	}
 	if o.Drivers == nil {
 		rt.opts.Drivers = NewMemoryDrivers()
 	}

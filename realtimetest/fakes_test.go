@@ -123,7 +123,8 @@ func TestFaults(t *testing.T) {
 func TestMintJWT(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		secret := []byte("a secret of thirty-two bytes, yes")
-		v := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Issuer: "rodando"})
+		v, err := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Issuer: "rodando"})
+		require.NoError(t, err)
 		exp := time.Now().Add(time.Hour)
 		token := realtimetest.MintJWT(secret, map[string]any{"sub": "d1", "sid": "s1", "exp": exp, "iss": "rodando"})
 		c, err := v.VerifyToken(t.Context(), token, realtime.NamespaceDrivers)

@@ -73,8 +73,12 @@ func main() {
 	if err != nil {
 		log.Fatal("PORT: ", err)
 	}
+	tokens, err := realtime.NewJWTVerifier([]byte(os.Getenv("JWT_SECRET")), realtime.JWTOptions{Methods: []string{"HS256"}, AllowShortSecret: true})
+	if err != nil {
+		log.Fatal(err)
+	}
 	o := realtime.Options{
-		Tokens:   realtime.NewJWTVerifier([]byte(os.Getenv("JWT_SECRET")), realtime.JWTOptions{Methods: []string{"HS256"}}),
+		Tokens:   tokens,
 		Users:    repo{},
 		Sessions: repo{},
 

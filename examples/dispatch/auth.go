@@ -26,8 +26,9 @@ type tokens struct {
 	verifier realtime.TokenVerifier
 }
 
-func newTokens(secret []byte, issuer string, ttl time.Duration) *tokens {
-	return &tokens{secret, issuer, ttl, realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Issuer: issuer})}
+func newTokens(secret []byte, issuer string, ttl time.Duration) (*tokens, error) {
+	verifier, err := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Issuer: issuer})
+	return &tokens{secret, issuer, ttl, verifier}, err
 }
 
 // mint returns a token for a user's session. The claim userType is for the

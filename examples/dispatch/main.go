@@ -18,7 +18,7 @@
 //	PORT            3000; 0 takes any that is free
 //	LOGIN_PASSWORD  what everybody logs in with; unset: no password, and no login
 //	                unless HOST is a loopback address
-//	JWT_SECRET      HS256 key of the tokens; unset: a random one
+//	JWT_SECRET      HS256 key of the tokens, 32 bytes or more; unset: a random one
 //	JWT_ISSUER      claim "iss" of the tokens; unset: not written, not checked
 //	WS_CORS_ORIGIN  origins, separated by commas, that may connect, with
 //	                credentials; * is any origin, without
@@ -268,9 +268,10 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 	}
 	events := newOutbox(log)
 	a.store = newStore(a.seed, events)
-	a.tokens = newTokens([]byte(cfg.secret), cfg.issuer, cfg.tokenTTL)
-
 	var err error
+	if a.tokens, err = newTokens([]byte(cfg.secret), cfg.issuer, cfg.tokenTTL); err != nil {
+		return nil, err
+	}
 	a.rt, err = realtime.New(realtime.Options{
 		Tokens:           a.tokens.verifier,
 		Users:            a.store,

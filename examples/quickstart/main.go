@@ -19,8 +19,12 @@ var SaveNote = realtime.NewCall[string, string]("driver:note:save")
 
 func main() {
 	secret := []byte("thirty-two bytes or more, and secret")
+	tokens, err := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}})
+	if err != nil {
+		log.Fatal(err)
+	}
 	rt, err := realtime.New(realtime.Options{
-		Tokens:   realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}}),
+		Tokens:   tokens,
 		Users:    users{"ana": {ID: "ana", Type: realtime.UserDriver, Active: true}},
 		Sessions: sessions{"s1": {ID: "s1", UserID: "ana"}},
 	})
