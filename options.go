@@ -15,9 +15,6 @@ import (
 	origins "github.com/rodando/realtime/internal/origin"
 )
 
-// Path is where clients look for the server unless told otherwise.
-const Path = "/socket.io/"
-
 // Options configures a Server. Tokens, Users and Sessions are required; the
 // zero value of every other field has the meaning that its comment states.
 type Options struct {

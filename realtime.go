@@ -29,6 +29,9 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
+// Path is where clients look for the server unless they are configured otherwise.
+const Path = "/socket.io/"
+
 // Server is the realtime side of a host: an http.Handler that Socket.IO clients
 // connect to, and the publisher of what happened. All methods may be called
 // concurrently.

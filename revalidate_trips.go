@@ -12,14 +12,6 @@ import (
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// TripBatchLookup is what a TripLookup may implement besides, to be asked for many
-// users at once by the sweep, and then for all who are connected instead of those who
-// are in a trip's room. It may block, within ctx. Who takes part in no trip need not
-// be in the answer.
-type TripBatchLookup interface {
-	ActiveTripsOf(ctx context.Context, userIDs []string) (map[string][]string, error)
-}
-
 // activeTrips is what Options.Trips answered about one user.
 type activeTrips struct {
 	userID string

@@ -1,4 +1,4 @@
-// The event bus inside one process.
+// MemoryBus: the EventBus inside one process.
 
 package realtime
 

@@ -55,6 +55,15 @@ type UserRepo interface {
 	FindUser(ctx context.Context, id string) (User, error)
 }
 
+// UserBatchRepo is what a UserRepo may implement besides, so that a sweep looks up
+// many users at once.
+//
+// FindUsers may block, within ctx, and is called concurrently. The order of the answer
+// is free; a user who is not in it does not exist.
+type UserBatchRepo interface {
+	FindUsers(ctx context.Context, ids []string) ([]User, error)
+}
+
 // Session is a row of the host's login session table.
 type Session struct {
 	ID      string
@@ -73,6 +82,15 @@ type SessionRepo interface {
 	FindSession(ctx context.Context, sid string) (Session, error)
 }
 
+// SessionBatchRepo is what a SessionRepo may implement besides, so that a sweep looks
+// up many sessions at once.
+//
+// FindSessions may block, within ctx, and is called concurrently. The order of the
+// answer is free; a session that is not in it does not exist.
+type SessionBatchRepo interface {
+	FindSessions(ctx context.Context, sids []string) ([]Session, error)
+}
+
 // TripLookup is optional: it tells a socket that connects while a trip runs
 // which trip rooms to join. Its answer decides, but for what the bus has said
 // within the last five seconds, which it need not know yet, and for trips that the
@@ -88,6 +106,14 @@ type SessionRepo interface {
 // than 1000 trips and an id that is empty, longer than 256 bytes or has a NUL in it.
 type TripLookup interface {
 	ActiveTrips(ctx context.Context, userID string) ([]string, error)
+}
+
+// TripBatchLookup is what a TripLookup may implement besides, to be asked for many
+// users at once by the sweep, and then for all who are connected instead of those who
+// are in a trip's room. It may block, within ctx. Who takes part in no trip need not
+// be in the answer.
+type TripBatchLookup interface {
+	ActiveTripsOf(ctx context.Context, userIDs []string) (map[string][]string, error)
 }
 
 // TripParties are the people of a trip. DriverID is empty before assignment.

@@ -1,5 +1,5 @@
-// The sweep: now and then the users and sessions of all sockets are looked up
-// again, for what an event would have told that was lost.
+// Revalidation: a sweep looks the users and sessions of all sockets up again every
+// Options.SweepInterval, in case an event that revoked one was lost.
 
 package realtime
 
@@ -16,18 +16,6 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
-
-// UserBatchRepo is what a UserRepo may implement besides, to be asked for many
-// users at once by the sweep. It may block, within ctx. The order of the answer
-// is free; who is not in it does not exist.
-type UserBatchRepo interface {
-	FindUsers(ctx context.Context, ids []string) ([]User, error)
-}
-
-// SessionBatchRepo is the same for a SessionRepo.
-type SessionBatchRepo interface {
-	FindSessions(ctx context.Context, sids []string) ([]Session, error)
-}
 
 const (
 	sweepBatch  = 200 // rows looked up between two pauses
