@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -482,4 +484,86 @@ func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
 			require.ErrorContains(t, err, strings.TrimSpace(want))
 		}
 	}
+}
+
+// sameName is another type under the name of costly.
+type sameName struct {
+	DriverID string `json:"driverId"`
+	Zone     string `json:"zone"`
+}
+
+func (sameName) EventName() string  { return "shift.costly" }
+func (e sameName) EventKey() string { return e.DriverID }
+func (e sameName) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{m, e.DriverID, e.Zone + " again", 0}, realtime.ToDriver(e.DriverID))}
+}
+
+// Two servers on one bus may have a type of their own each for one event.
+func TestPublish_InProcessToAnotherType(t *testing.T) {
+	bus := realtime.NewMemoryBus()
+	one := realtimetest.NewServer(t, func(o *realtime.Options) {
+		o.Bus = bus
+		withShifts(o)
+		o.Events = append(o.Events, realtime.NewDomainEvent("It is costly.", costly{exampleShift(), new(atomic.Int64)}))
+	})
+	other := realtimetest.NewServer(t, func(o *realtime.Options) {
+		o.Bus = bus
+		o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("The same.", sameName{DriverID: "d1"})}
+	})
+	here, there := one.Driver(t, "d1"), other.Driver(t, "d1")
+	require.NoError(t, one.Realtime.Publish(t.Context(), costly{exampleShift(), new(atomic.Int64)}))
+	require.Equal(t, "havana", realtimetest.Expect(t, here, eventShiftStarted).Zone)
+	require.Equal(t, "havana again", realtimetest.Expect(t, there, eventShiftStarted).Zone)
+}
+
+// counted is a payload that counts how often it is encoded.
+type counted struct {
+	realtime.EventMeta
+	n *atomic.Int64
+}
+
+func (c counted) MarshalJSON() ([]byte, error) {
+	c.n.Add(1)
+	return json.Marshal(c.EventMeta)
+}
+
+var (
+	eventCounted = realtime.NewEvent[counted]("counted")
+	encodings    atomic.Int64
+)
+
+// sentTo is an event to audiences that are its own value.
+type sentTo struct{ To string }
+
+func (sentTo) EventName() string { return "sent.to" }
+func (sentTo) EventKey() string  { return "key" }
+func (e sentTo) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	to := []realtime.Audience{realtime.ToUser("d1"), realtime.ToAdmins(), realtime.ToPassenger("p9")}
+	switch e.To {
+	case "nobody":
+		to = []realtime.Audience{realtime.ToPassenger("p9"), realtime.ToDriver("")}
+	case "nowhere":
+		to = []realtime.Audience{realtime.ToRoom("/nowhere", realtime.DriverRoom("d1")), realtime.ToDriver("d1")}
+	}
+	return []realtime.Delivery{eventCounted.Deliver(counted{m, &encodings}, to...)}
+}
+
+func TestDelivery_IsEncodedOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log logBuffer
+		srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) {
+			o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("It is counted.", sentTo{})}
+		})
+		clients := map[string]*realtimetest.Client{"driver": srv.Driver(t, "d1"), "admin": srv.Admin(t, "a1"), "passenger": srv.Passenger(t, "p1")}
+		for to, want := range map[string]struct {
+			encoded int64
+			who     []string
+		}{"": {1, []string{"admin", "driver"}}, "nobody": {0, nil}, "nowhere": {1, []string{"driver"}}} {
+			encodings.Store(0)
+			got := realtimetest.AudienceOf(t, clients, func() { srv.Publish(t, sentTo{to}) })
+			require.Equal(t, want.who, slices.Sorted(maps.Keys(got)), to)
+			require.Equal(t, want.encoded, encodings.Load(), to)
+		}
+		require.Equal(t, 1, strings.Count(log.String(), "no such namespace"))
+	})
 }

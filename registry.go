@@ -24,9 +24,8 @@ type HostEvent interface {
 	Deliveries(m EventMeta) []Delivery
 }
 
-// EventMeta is what every payload of a domain event carries; a payload embeds it.
-// EventMeta of a bus that delivers twice is the same both times, so that a client can
-// drop the repeat.
+// EventMeta is what the payload of a host's domain event embeds. It is the same each
+// time that a bus delivers an event, so that a client can drop repeats.
 type EventMeta struct {
 	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	At      Time   `json:"at" doc:"when it was published"`
@@ -188,8 +187,8 @@ func (r *registry) of(e DomainEvent) (builtin, error) {
 	return t.value(e)
 }
 
-// check says what is wrong with the events that a host declares. namespaces are all
-// that exist when the server does.
+// checkEvents says what is wrong with the events that a host declares. namespaces are
+// those that New makes.
 func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []error) {
 	known := map[string]bool{}
 	for _, t := range builtins {
