@@ -821,7 +821,7 @@ func TestPanicsOfHooks(t *testing.T) {
 					}
 					return errors.New("in OnConnect")
 				})
-				drivers.OnDisconnect(func(*realtime.Socket, string) { panic("in OnDisconnect") })
+				drivers.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { panic("in OnDisconnect") })
 				token := j.secret(srv.Login("d1", realtime.UserDriver))
 				conn := openRaw(t, srv)
 				got := conn.say(t, connectPacket(realtime.NamespaceDrivers, token))

@@ -363,9 +363,9 @@ func TestBroadcastsWhileANodeShutsDown(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Adapter = &holding{Adapter: o.Adapter} })
 		admin := nodes[1].Admin(t, "a1")
 		rt := nodes[0].Realtime
-		rt.Drivers().OnDisconnect(func(s *realtime.Socket, reason string) {
+		rt.Drivers().OnDisconnect(func(_ context.Context, s *realtime.Socket, reason realtime.DisconnectReason) {
 			time.Sleep(time.Second)
-			_ = wireNote.Emit(rt.Admin().To(realtime.AdminAllRoom), s.Identity().UserID+": "+reason) // marshals
+			_ = wireNote.Emit(rt.Admin().To(realtime.AdminAllRoom), s.Identity().UserID+": "+string(reason)) // marshals
 		})
 		nodes[0].Driver(t, "d1")
 		require.NoError(t, rt.Shutdown(t.Context()))

@@ -54,10 +54,10 @@ func (PresenceDisconnected) deliver(facts) []Delivery { return nil }
 
 // Presence is whether a user is there.
 type Presence struct {
-	UserID    string    `json:"userId"`
-	UserType  UserType  `json:"userType"`
-	Namespace string    `json:"nsp"`
-	Sockets   int       `json:"sockets"`          // the user's in the namespace: 1 or 0
-	Reason    string    `json:"reason,omitempty"` // why the last socket ended, such as "ping timeout"
-	At        time.Time `json:"at,omitzero"`      // when the socket came or went
+	UserID    string           `json:"userId"`
+	UserType  UserType         `json:"userType"`
+	Namespace string           `json:"nsp"`
+	Sockets   int              `json:"sockets"`          // the user's in the namespace: 1 or 0
+	Reason    DisconnectReason `json:"reason,omitempty"` // why the last socket ended
+	At        time.Time        `json:"at,omitzero"`      // when the socket came or went
 }

@@ -379,7 +379,7 @@ func TestOnConnectThatNeverReturns(t *testing.T) {
 		release := make(chan struct{})
 		gone := make(chan string, 2)
 		srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { <-release; return nil })
-		srv.Realtime.Drivers().OnDisconnect(func(_ *realtime.Socket, reason string) { gone <- reason })
+		srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) { gone <- string(reason) })
 		driver := srv.Driver(t, "d1")
 		require.NoError(t, driver.Emit("work"))
 		require.Equal(t, realtimetest.ReasonTransportClose, driver.Within(time.Minute).Disconnected(t))

@@ -59,27 +59,31 @@ func (c *call) Abandoned(took time.Duration) {
 	s.Close()
 }
 
-// connected runs the host's OnConnect, before any of the socket's events.
+// connected calls the functions of OnConnect, before any of the socket's events.
 func (ns *Namespace) connected(s *Socket) {
-	ns.mu.RLock()
-	f := ns.onConnect
-	ns.mu.RUnlock()
-	if f == nil {
-		return
+	for _, h := range ns.connectHooks() {
+		if !ns.connectedOne(s, h) {
+			return
+		}
 	}
-	c, err := s.begin("connect", nil, &ns.connectCalls, time.Now())
+}
+
+// connectedOne reports whether the next function is to be called.
+func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
+	c, err := s.begin("connect", nil, &h.calls, time.Now())
 	if err != nil {
 		s.Close() // to try again
-		return
+		return false
 	}
-	done := func(err error) {
-		c.end()
+	done := func(err error) bool {
+		inTime := c.end()
 		if err != nil {
 			ns.rt.clientError(err, ns.name, "connect", s)
 			s.Disconnect()
 		}
+		return inTime && err == nil && s.Connected()
 	}
-	done(hostcall.Guard(func() error { return f(c, s) }, done))
+	return done(hostcall.Guard(func() error { return h.f(c, s) }, func(err error) { done(err) }))
 }
 
 // serve is socketio's Hooks.Event: one event from decode to ack.

@@ -113,21 +113,20 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	s.mu.Lock()
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()
-	ns.rt.presence.departed(s, reason)
+	ns.rt.presence.departed(s, DisconnectReason(reason))
 	ns.rt.traceDisconnected(ns.name, reason)
-	ns.mu.RLock()
-	f := ns.onDisconnect
-	ns.mu.RUnlock()
-	if f == nil {
-		return
-	}
-	err := hostcall.Run(context.Background(), ns.disconnects, func(context.Context) error { f(s, reason); return nil })
-	switch {
-	case err == nil:
-	case errors.Is(err, hostcall.ErrBusy), errors.Is(err, hostcall.ErrAbandoned):
-		ns.rt.hostFailed("OnDisconnect", err, "namespace", ns.name)
-	default:
-		ns.rt.clientError(err, ns.name, "disconnect", s) // for the log
+	for _, h := range ns.disconnectHooks() {
+		err := hostcall.Run(context.Background(), h.calls, func(ctx context.Context) error {
+			h.f(ctx, s, DisconnectReason(reason))
+			return nil
+		})
+		switch {
+		case err == nil:
+		case errors.Is(err, hostcall.ErrBusy), errors.Is(err, hostcall.ErrAbandoned):
+			ns.rt.hostFailed("OnDisconnect", err, "namespace", ns.name)
+		default:
+			ns.rt.clientError(err, ns.name, "disconnect", s) // for the log
+		}
 	}
 }
 

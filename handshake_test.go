@@ -338,7 +338,7 @@ func TestRefuseAfterConnect(t *testing.T) {
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.RefuseAfterConnect = true })
 		drivers := srv.Realtime.Drivers()
 		drivers.OnConnect(func(context.Context, *realtime.Socket) error { t.Error("connected"); return nil })
-		drivers.OnDisconnect(func(*realtime.Socket, string) { t.Error("disconnected") })
+		drivers.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { t.Error("disconnected") })
 		srv.Login("d1", realtime.UserDriver)
 		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver})
 		token := j.secret(srv.Login("d1", realtime.UserDriver))

@@ -215,7 +215,7 @@ func (h *hooks) register(t *testing.T, rt *realtime.Server) {
 	})
 	require.NoError(t, err)
 	support.OnConnect(func(context.Context, *realtime.Socket) error { h.at("Namespace.OnConnect"); return nil })
-	support.OnDisconnect(func(*realtime.Socket, string) { h.at("Namespace.OnDisconnect") })
+	support.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { h.at("Namespace.OnDisconnect") })
 	drivers := rt.Drivers()
 	drivers.OnServerEmit("news", func(realtime.Raw) { h.at("Namespace.OnServerEmit") })
 	realtime.NewCall[realtime.None, realtime.None]("raw").Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {

@@ -21,7 +21,7 @@ const (
 	// that its events are refused, until some return: each holds a goroutine and its
 	// socket.
 	abandonedPerHandler = 256
-	// disconnectsAtOnce is how many calls of a namespace's OnDisconnect run at once.
+	// disconnectsAtOnce is how many calls of one function of OnDisconnect run at once.
 	disconnectsAtOnce = 256
 	// verifiesPerSource is how many tokens of one address are verified at once, and how
 	// many of those calls may be abandoned.

@@ -124,7 +124,7 @@ func TestOnDisconnect_Bounded(t *testing.T) {
 		srv := realtimetest.NewServer(t, kept)
 		var inside atomic.Int64
 		release := make(chan struct{})
-		srv.Realtime.Drivers().OnDisconnect(func(*realtime.Socket, string) { inside.Add(1); <-release })
+		srv.Realtime.Drivers().OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { inside.Add(1); <-release })
 		for n := range 700 {
 			srv.Driver(t, fmt.Sprint("d", n)).Drop()
 		}
@@ -412,8 +412,8 @@ func TestHooks_Nil(t *testing.T) {
 		_, kept := keep(t)
 		nodes := realtimetest.NewCluster(t, 2, kept)
 		rt := nodes[0].Realtime
-		rt.Drivers().OnConnect(nil)
-		rt.Drivers().OnDisconnect(nil)
+		require.Panics(t, func() { rt.Drivers().OnConnect(nil) })
+		require.Panics(t, func() { rt.Drivers().OnDisconnect(nil) })
 		rt.Drivers().OnServerEmit("news", nil)
 		rt.Drivers().HandleRaw("nil", nil)
 		realtime.NewCall[realtime.None, realtime.None]("nil call").Handle(rt.Drivers(), nil)

@@ -80,16 +80,27 @@ type Namespace struct {
 	opts  NamespaceOptions
 	inner *socketio.Namespace
 
-	connectCalls hostcall.Handler // of onConnect
-	disconnects  *hostcall.Kind   // calls of onDisconnect
-	authorizes   *hostcall.Kind   // calls of NamespaceOptions.Authorize
-	listening    *hostcall.Queue  // calls of listeners
+	authorizes *hostcall.Kind  // calls of NamespaceOptions.Authorize
+	listening  *hostcall.Queue // calls of listeners
 
-	mu           sync.RWMutex // guards what follows
+	mu           sync.RWMutex // guards what follows; of the last two the slices only grow
 	handlers     map[string]*route
 	listeners    map[string][]func(args Raw)
-	onConnect    func(ctx context.Context, s *Socket) error
-	onDisconnect func(s *Socket, reason string)
+	onConnect    []*connectHook
+	onDisconnect []*disconnectHook
+}
+
+// connectHook is a function of OnConnect.
+type connectHook struct {
+	f     func(ctx context.Context, s *Socket) error
+	calls hostcall.Handler
+}
+
+// disconnectHook is a function of OnDisconnect. Its calls are of a kind of their own,
+// so that others are made though it hangs.
+type disconnectHook struct {
+	f     func(ctx context.Context, s *Socket, reason DisconnectReason)
+	calls *hostcall.Kind
 }
 
 // handler handles an event and returns the ack's arguments as they go on the
@@ -106,25 +117,50 @@ type route struct {
 // Name returns the namespace's name, such as "/drivers".
 func (ns *Namespace) Name() string { return ns.name }
 
-// OnConnect sets what runs for each new socket right behind its hello, and
-// before any of its events. What it emits follows hello; an error disconnects
-// the socket. It may block, within ctx.
+// OnConnect adds a function that is called for each new socket, after its hello and
+// before any of its events. Several run in the order in which they were added. What
+// they emit follows hello; the first error disconnects the socket, and the functions
+// after it are not called. Each may block, within its ctx, and is called concurrently
+// for different sockets. It panics when f is nil.
 func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
+	if f == nil {
+		panic("realtime: OnConnect: the function is nil")
+	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	ns.onConnect = f
+	ns.onConnect = append(ns.onConnect, &connectHook{f: f})
 }
 
-// OnDisconnect sets what runs when a socket is gone, behind the last of its
-// events. Reason is in the words of the reference implementation, such as
-// "transport close", "ping timeout" or "client namespace disconnect". At most 256
-// calls run at once; those behind them wait. One that does not return within twice
-// Options.HandlerTimeout is left to itself, and when too many are, further ones are
-// not made, which is logged.
-func (ns *Namespace) OnDisconnect(f func(s *Socket, reason string)) {
+// OnDisconnect adds a function that is called once for each socket that has ended,
+// after the last of its events, with the reason. Several run in the order in which they
+// were added, whatever becomes of the others. Socket.Rooms still returns the rooms that
+// the socket was in. It may block, within ctx, which ends after twice
+// Options.HandlerTimeout, and is called concurrently for different sockets: at most 256
+// calls of f run at once, others wait. A call that has not returned by then is
+// abandoned; when 256 are, further ones are not made, which is logged. It panics when f
+// is nil.
+func (ns *Namespace) OnDisconnect(f func(ctx context.Context, s *Socket, reason DisconnectReason)) {
+	if f == nil {
+		panic("realtime: OnDisconnect: the function is nil")
+	}
+	calls := hostcall.NewKind(hostcall.Limits{
+		Timeout: 2 * ns.rt.opts.HandlerTimeout, Running: disconnectsAtOnce, Abandoned: abandonedPerHandler,
+	})
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	ns.onDisconnect = f
+	ns.onDisconnect = append(ns.onDisconnect, &disconnectHook{f: f, calls: calls})
+}
+
+func (ns *Namespace) connectHooks() []*connectHook {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	return ns.onConnect
+}
+
+func (ns *Namespace) disconnectHooks() []*disconnectHook {
+	ns.mu.RLock()
+	defer ns.mu.RUnlock()
+	return ns.onDisconnect
 }
 
 // Handle makes h answer the call in a namespace, instead of what answered it

@@ -356,9 +356,9 @@ func TestOrderOfALife(t *testing.T) {
 			say("caught up")
 			return nil
 		})
-		ns.OnDisconnect(func(s *realtime.Socket, reason string) {
+		ns.OnDisconnect(func(_ context.Context, s *realtime.Socket, reason realtime.DisconnectReason) {
 			require.False(t, s.Connected())
-			say("disconnected: " + reason)
+			say("disconnected: " + string(reason))
 		})
 		realtime.NewCall[string, realtime.None]("say").Handle(ns, func(_ context.Context, _ *realtime.Socket, in string) (realtime.None, error) {
 			time.Sleep(time.Second)
@@ -401,8 +401,8 @@ func TestOnConnectThatFails(t *testing.T) {
 				srv := realtimetest.NewServer(t, logTo(&log))
 				ns := srv.Realtime.Passengers()
 				ns.OnConnect(c.hook)
-				ns.OnDisconnect(func(_ *realtime.Socket, reason string) {
-					if reason == "server namespace disconnect" {
+				ns.OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) {
+					if reason == realtime.DisconnectByServer {
 						gone.Add(1)
 					}
 				})
@@ -450,8 +450,8 @@ func TestReasonsOfOnDisconnect(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 					o.Trace = &realtime.Trace{Disconnected: func(ns, reason string) { traced = append(traced, ns+" "+reason) }}
 				})
-				srv.Realtime.Drivers().OnDisconnect(func(s *realtime.Socket, reason string) {
-					hooked = append(hooked, s.Identity().UserID+" "+reason)
+				srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, s *realtime.Socket, reason realtime.DisconnectReason) {
+					hooked = append(hooked, s.Identity().UserID+" "+string(reason))
 				})
 				end(t, srv, srv.Driver(t, "d1"))
 				synctest.Wait()
@@ -466,7 +466,7 @@ func TestOnDisconnectThatPanics(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, logTo(&log))
-		srv.Realtime.Drivers().OnDisconnect(func(*realtime.Socket, string) { panic("nil map") })
+		srv.Realtime.Drivers().OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { panic("nil map") })
 		srv.Driver(t, "d1").Close()
 		synctest.Wait()
 		require.Contains(t, log.String(), "panic: nil map")

@@ -94,7 +94,7 @@ func (p *presence) arrived(s *Socket) {
 }
 
 // departed counts a socket out that was counted in.
-func (p *presence) departed(s *Socket, reason string) {
+func (p *presence) departed(s *Socket, reason DisconnectReason) {
 	key, id, ok := p.of(s)
 	if !ok {
 		return

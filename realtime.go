@@ -260,9 +260,6 @@ func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
 	many := abandonedFactor * rt.opts.RepoConcurrency
 	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.RepoTimeout, Running: many, Abandoned: many})
-	ns.disconnects = hostcall.NewKind(hostcall.Limits{
-		Timeout: 2 * rt.opts.HandlerTimeout, Running: disconnectsAtOnce, Abandoned: abandonedPerHandler,
-	})
 	ns.listening = rt.queue(listenerQueue, rt.opts.HandlerTimeout, "OnServerEmit")
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {

@@ -71,9 +71,10 @@ func (rt *Server) hooksReturn(ctx context.Context) error {
 	err := rt.await(ctx, func(context.Context) error { rt.sio.Wait(); return nil })
 	errs := []error{unfinished("handlers still run", err)}
 	rt.each(func(ns *Namespace) {
-		errs = append(errs,
-			unfinished("OnDisconnect still runs", ns.disconnects.Wait(ctx)),
-			unfinished("OnServerEmit still runs", ns.listening.Wait(ctx)))
+		for _, h := range ns.disconnectHooks() {
+			errs = append(errs, unfinished("OnDisconnect still runs", h.calls.Wait(ctx)))
+		}
+		errs = append(errs, unfinished("OnServerEmit still runs", ns.listening.Wait(ctx)))
 	})
 	return errors.Join(errs...)
 }

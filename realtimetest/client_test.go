@@ -161,7 +161,9 @@ func TestClientDisconnects(t *testing.T) {
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		reasons := make(chan string, 1)
 		drivers := srv.Realtime.Drivers()
-		drivers.OnDisconnect(func(_ *realtime.Socket, reason string) { reasons <- reason })
+		drivers.OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) {
+			reasons <- string(reason)
+		})
 		d1 := realtime.DriverRoom("d1")
 
 		d := srv.Driver(t, "d1", opts...)
@@ -213,7 +215,9 @@ func TestClientFallsSilent(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				reasons := make(chan string, 1)
 				srv := realtimetest.NewServer(t, quiet)
-				srv.Realtime.Drivers().OnDisconnect(func(_ *realtime.Socket, reason string) { reasons <- reason })
+				srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) {
+					reasons <- string(reason)
+				})
 				d := srv.Driver(t, "d1", opts...)
 				time.Sleep(10 * time.Minute)
 				require.True(t, d.Connected(), "heartbeats are answered")
@@ -232,7 +236,9 @@ func TestClientStalls(t *testing.T) {
 		news := realtime.NewEvent[string]("news")
 		reasons := make(chan string, 1)
 		srv := realtimetest.NewServer(t, quiet, func(o *realtime.Options) { o.Limits.OutboxBytes = 1 << 20 })
-		srv.Realtime.Drivers().OnDisconnect(func(_ *realtime.Socket, reason string) { reasons <- reason })
+		srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) {
+			reasons <- string(reason)
+		})
 		to := srv.Realtime.Drivers().To(realtime.DriverRoom("d1"))
 		d := srv.Driver(t, "d1")
 		d.Stall()

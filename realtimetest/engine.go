@@ -16,15 +16,15 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Reasons for which a client is disconnected, in the words of the JavaScript
-// client.
+// Reasons for which a client is disconnected, in the words of the JavaScript client:
+// what the client sees of a realtime.DisconnectReason, which is the server's.
 const (
-	ReasonServer         = "io server disconnect" // the server threw the client out of the namespace
-	ReasonClient         = "io client disconnect" // Close
-	ReasonTransportClose = "transport close"      // the server closed the connection
-	ReasonTransportError = "transport error"      // it broke; Drop
-	ReasonPingTimeout    = "ping timeout"         // the server fell silent
-	ReasonParseError     = "parse error"          // what it sent was no packet
+	ReasonServer         = "io server disconnect"                    // the server threw the client out of the namespace
+	ReasonClient         = "io client disconnect"                    // Close
+	ReasonTransportClose = string(realtime.DisconnectTransportClose) // the server closed the connection
+	ReasonTransportError = string(realtime.DisconnectTransportError) // it broke; Drop
+	ReasonPingTimeout    = string(realtime.DisconnectPingTimeout)    // the server fell silent
+	ReasonParseError     = string(realtime.DisconnectParseError)     // what it sent was no packet
 )
 
 // packet is an Engine.IO packet: text with its type in front, or binary.

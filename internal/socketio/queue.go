@@ -138,8 +138,16 @@ func (s *Socket) handle(e *Event) {
 
 func (s *Socket) disconnected() {
 	defer s.conn.srv.running.Done()
+	defer s.forgetRooms()
 	defer s.ns.guard(s)
 	s.ns.hooks.Disconnect(s, s.reason)
+}
+
+// forgetRooms drops the names of the rooms that an ended socket was in.
+func (s *Socket) forgetRooms() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rooms = nil
 }
 
 // Event is an event that a client sent.

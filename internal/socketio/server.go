@@ -66,7 +66,7 @@ type Hooks struct {
 	// one at a time, beside those of Event.
 	Overflow func(s *Socket, e *Event)
 	// Disconnect is called once for each socket that was opened, after its last
-	// Event.
+	// Event. The socket's Rooms are still those that it was in.
 	Disconnect func(s *Socket, reason string)
 	// Room is called when a room gets its first socket or loses its last one.
 	// Calls may be late and out of order: HasRoom tells how it is. It must not

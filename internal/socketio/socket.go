@@ -197,7 +197,9 @@ func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message
 	s.state.Store(socketClosed)
 	s.ns.remove(s)
 	emptied := s.partLocked(s.rooms)
-	s.rooms = nil
+	if was != socketOpen {
+		s.rooms = nil // else the Disconnect hook is to see them
+	}
 	acks := s.acks
 	s.acks = nil
 	unsettled := s.conn.awaiting(-len(acks))
@@ -265,7 +267,7 @@ func (s *Socket) Leave(rooms ...string) {
 	var emptied []string
 	s.mu.Lock()
 	for _, name := range rooms {
-		if i := s.roomLocked(name); i >= 0 {
+		if i := s.roomLocked(name); i >= 0 && !s.Closed() {
 			emptied = append(emptied, s.partLocked(s.rooms[i:i+1])...)
 			s.rooms = slices.Delete(s.rooms, i, i+1)
 		}
@@ -284,7 +286,8 @@ func (s *Socket) partLocked(ms []*member) (emptied []string) {
 	return emptied
 }
 
-// Rooms returns the names of the rooms that the socket is in.
+// Rooms returns the names of the rooms that the socket is in. Of one that has ended
+// they are those that it was in, until its Disconnect hook has returned.
 func (s *Socket) Rooms() []string { return s.AppendRooms(nil) }
 
 // AppendRooms appends the names of the socket's rooms to a slice.
@@ -302,7 +305,7 @@ func (s *Socket) AppendRooms(to []string) []string {
 func (s *Socket) In(room string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.roomLocked(room) >= 0
+	return !s.Closed() && s.roomLocked(room) >= 0
 }
 
 func (s *Socket) roomLocked(name string) int {

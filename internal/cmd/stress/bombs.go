@@ -49,7 +49,7 @@ func (h *host) hooks(rt *realtime.Server, own *realtime.Namespace) {
 		ns.OnConnect(func(_ context.Context, s *realtime.Socket) error {
 			return h.trouble(context.Background(), "OnConnect", s.Identity().UserID, "none")
 		})
-		ns.OnDisconnect(func(s *realtime.Socket, _ string) {
+		ns.OnDisconnect(func(_ context.Context, s *realtime.Socket, _ realtime.DisconnectReason) {
 			_ = h.trouble(context.Background(), "OnDisconnect", s.Identity().UserID, "none")
 		})
 		ns.OnServerEmit("stress:hang", func(realtime.Raw) { _ = h.hang(context.Background(), "a listener") })
