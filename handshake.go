@@ -66,7 +66,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 		return nil, errConnectFlood
 	}
 	defer ns.rt.admission.Decided(&from.Conn)
-	if s.inner.Conn().Session().Revision() < 4 && !ns.rt.opts.LegacyQueryToken {
+	if s.inner.Conn().Session().Protocol() < 4 && !ns.rt.opts.LegacyQueryToken {
 		payload = nil // it is the query behind the namespace
 	}
 	if !ns.opts.Anonymous {

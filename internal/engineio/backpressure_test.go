@@ -16,9 +16,9 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// While the handler has asked for a pause a websocket is not read: what the
-// client sends fills the way to the server and then stays with the client.
-func TestPauseHoldsTheClientBack(t *testing.T) {
+// During a pause the server does not read a websocket. What the client sends fills the
+// buffers of the connection, and then the client cannot send more.
+func TestSession_PauseHoldsTheClientBack(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		var received atomic.Int64
 		s := start(t, c, func(set *setup) {
@@ -38,7 +38,7 @@ func TestPauseHoldsTheClientBack(t *testing.T) {
 		}()
 		eventually(t, "nothing arrived", func() bool { return received.Load() >= 10 })
 		time.Sleep(50 * time.Millisecond)
-		// No more than was read together with the tenth.
+		// At most the messages that were read together with the tenth.
 		require.Less(t, received.Load(), int64(50))
 		require.Empty(t, written)
 		ws.h.Send(text("the other way is open"))
@@ -49,8 +49,8 @@ func TestPauseHoldsTheClientBack(t *testing.T) {
 	})
 }
 
-// Pauses at any moment lose no message, reorder none, and lose no call of Serve.
-func TestPauseAndResume(t *testing.T) {
+// Pauses at any moment lose no message, keep the order, and lose no call of Serve.
+func TestSession_PauseAndResume(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const n = 3000
 		var mu sync.Mutex
@@ -97,8 +97,8 @@ func TestPauseAndResume(t *testing.T) {
 	})
 }
 
-// A pause ends with the session, whichever way that ends.
-func TestPauseThenEnd(t *testing.T) {
+// A pause ends with the session, however the session ends.
+func TestSession_PauseEndsWithTheSession(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		for name, end := range map[string]func(c *wsClient){
 			"server closes": func(c *wsClient) {
@@ -138,9 +138,9 @@ func TestPauseThenEnd(t *testing.T) {
 	})
 }
 
-// A pause that begins while a client upgrades does not keep it from going on
-// once the pause is over.
-func TestPauseDuringUpgrade(t *testing.T) {
+// A pause that begins during an upgrade does not stop the client for longer than the
+// pause.
+func TestSession_PauseDuringUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for range 5 {
@@ -165,7 +165,7 @@ func TestPauseDuringUpgrade(t *testing.T) {
 	})
 }
 
-// pauseOn is a handler that pauses when it gets "pause", and records the rest.
+// pauseOn makes a handler that pauses on the message "pause" and records the others.
 func pauseOn(set *setup) {
 	set.message = func(h *handler, data []byte, binary bool) error {
 		if string(data) == "pause" {
@@ -176,7 +176,7 @@ func pauseOn(set *setup) {
 	}
 }
 
-// While the server does not read, a client that answers is not given up for it.
+// A client that answers its pings does not time out because the server does not read.
 func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(s *server) (c *wsClient, alive string){
@@ -185,11 +185,11 @@ func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := startInMemory(t, pauseOn, revision3)
+				s := startInMemory(t, pauseOn, allowEIO3)
 				c, alive := open(s)
 				_ = c.conn.SetReadDeadline(time.Time{})
-				read := func() { // answers pings after a second
-					frame := make([]byte, 3) // they and pongs have no more
+				read := func() { // answers each ping after a second
+					frame := make([]byte, 3) // pings and pongs have no more bytes
 					for {
 						if _, err := io.ReadFull(c.in, frame); err != nil {
 							return
@@ -203,7 +203,7 @@ func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
 				c.send("4pause")
 				go read()
 				if alive == "2" {
-					go func() { _, _ = c.conn.Write(frameBytes(0x80|opText, alive)) }() // waits in the connection
+					go func() { _, _ = c.conn.Write(frameBytes(0x80|opText, alive)) }() // stays unread in the connection
 				}
 				time.Sleep(5 * time.Minute)
 				require.Empty(t, c.h.closed)
@@ -211,7 +211,7 @@ func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
 				time.Sleep(pingTimeout + time.Second)
 				require.Empty(t, c.h.closed)
 
-				// And with every stretch of the heartbeat broken by a pause.
+				// The same with a pause in every heartbeat timeout.
 				for range 20 {
 					c.h.Pause()
 					time.Sleep(pingTimeout - time.Second)
@@ -229,8 +229,8 @@ func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
 	}
 }
 
-// A client that has fallen silent is given up once it has been read again for as
-// long as it had for its answer.
+// A client that sends nothing times out after a pause, once the server has read it for
+// a whole PingTimeout.
 func TestSession_SilentAfterAPause(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -252,8 +252,8 @@ func TestSession_SilentAfterAPause(t *testing.T) {
 	})
 }
 
-// A pause stops also in the middle of a polling body, whose first part is served
-// meanwhile.
+// A pause also stops the handling of a polling body between two packets; the first part
+// is served meanwhile.
 func TestSession_PauseInTheMiddleOfABody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -282,7 +282,7 @@ func TestSession_PauseInTheMiddleOfABody(t *testing.T) {
 		p.h.Resume()
 		<-answered
 
-		// The end of the session ends the pause, and the rest is dropped.
+		// The end of the session ends the pause, and the rest of the body is dropped.
 		go p.post(joined("4pause", "4d"))
 		synctest.Wait()
 		p.h.Close(engineio.ReasonForcedClose)

@@ -11,7 +11,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// position is a message as drivers' positions are.
+// position is a message like the location of a driver.
 const position = `2/admin,["admin:driver:location:update",{"driverId":"2d1f7e5e-6a2f-4f43-9d59-0c8a9b0d2f11",` +
 	`"lastLocation":{"lat":-0.180653,"lng":-78.467834},"lastLocationTimestamp":"2026-01-02T03:04:05.678Z"}]`
 
@@ -34,7 +34,7 @@ func BenchmarkBinaryMessage(b *testing.B) {
 	}
 }
 
-// counted reads and counts what arrives.
+// counted reads a connection and counts the bytes.
 func counted(conn net.Conn, n *atomic.Int64) {
 	b := make([]byte, 64<<10)
 	for {
@@ -46,7 +46,7 @@ func counted(conn net.Conn, n *atomic.Int64) {
 	}
 }
 
-// crowd opens websockets whose clients count what they are sent.
+// crowd opens n websockets whose clients count the bytes that they receive.
 func crowd(b *testing.B, c carrier, n int, change ...func(*setup)) (hs []*handler, arrived *atomic.Int64, conns []net.Conn) {
 	s := start(b, c, change...)
 	arrived = new(atomic.Int64)
@@ -63,7 +63,7 @@ func crowd(b *testing.B, c carrier, n int, change ...func(*setup)) (hs []*handle
 		conns = append(conns, conn)
 		go counted(conn, arrived)
 	}
-	// The handshakes' answers are not to be counted.
+	// Waits until the handshakes were received, so that they are not counted.
 	for last := int64(-1); arrived.Load() != last; time.Sleep(20 * time.Millisecond) {
 		last = arrived.Load()
 	}
@@ -76,8 +76,7 @@ func waitFor(arrived *atomic.Int64, want int64) {
 	}
 }
 
-// BenchmarkSend sends to one client, each message as soon as the last one has
-// arrived.
+// BenchmarkSend sends to one client; each message after the previous one has arrived.
 func BenchmarkSend(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {
@@ -120,7 +119,8 @@ func BenchmarkSendTo1000(b *testing.B) {
 	}
 }
 
-// BenchmarkBurstTo1000 sends fifty messages at once, which are to leave together.
+// BenchmarkBurstTo1000 sends fifty messages at once to a thousand clients; they should
+// be written together.
 func BenchmarkBurstTo1000(b *testing.B) {
 	hs, arrived, _ := crowd(b, tcp, 1000)
 	size := int64(len(position) + 1 + 4)
@@ -140,7 +140,7 @@ func BenchmarkBurstTo1000(b *testing.B) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/delivery")
 }
 
-// BenchmarkReceive takes one frame after the other off a connection.
+// BenchmarkReceive reads one frame after the other from a connection.
 func BenchmarkReceive(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {
@@ -165,7 +165,7 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// BenchmarkEcho is a client's message and the answer to it.
+// BenchmarkEcho measures a message of a client and the answer to it.
 func BenchmarkEcho(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {
@@ -181,7 +181,7 @@ func BenchmarkEcho(b *testing.B) {
 	}
 }
 
-// BenchmarkPing is a websocket ping and the pong to it.
+// BenchmarkPing measures a websocket ping and its pong.
 func BenchmarkPing(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {

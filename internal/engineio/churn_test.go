@@ -17,8 +17,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// visit is a client's short life, of one of a few kinds, with what goes wrong in
-// it taken as it comes.
+// visit is the short session of a client, of one of several kinds. Errors are expected.
 func (s *server) visit(kind int) {
 	conn, err := s.dial()
 	if err != nil {
@@ -28,7 +27,7 @@ func (s *server) visit(kind int) {
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	c := &wsClient{t: s.t, conn: conn}
 	switch kind % 4 {
-	case 0: // with data in the handshake's segment, then reset
+	case 0: // with data in the segment of the handshake, then a reset
 		_, _ = conn.Write(append([]byte(handshake("EIO=4&transport=websocket")), frameBytes(0x80|opText, "4early")...))
 		_, _ = conn.Read(make([]byte, 300))
 		_ = c.rawTCP().SetLinger(0)
@@ -39,7 +38,7 @@ func (s *server) visit(kind int) {
 	case 2: // nonsense
 		_, _ = conn.Write(append([]byte(handshake("EIO=4&transport=websocket")), 0xff, 0xff, 0xff))
 		_, _ = conn.Read(make([]byte, 300))
-	default: // polling that upgrades and leaves
+	default: // polling that upgrades and disconnects
 		_, body, err := s.request(context.Background(), http.MethodGet, "EIO=4&transport=polling", nil)
 		if err != nil || !strings.HasPrefix(body, "0") {
 			return
@@ -51,9 +50,9 @@ func (s *server) visit(kind int) {
 	}
 }
 
-// Clients come and go in every way while others work: these lose nothing, and
-// in the end nothing is left.
-func TestChurn(t *testing.T) {
+// Clients connect and disconnect in every way while others exchange messages. The
+// others lose nothing, and at the end no session is left.
+func TestServer_Churn(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, func(set *setup) { set.engine.CloseTimeout = 100 * time.Millisecond })
 		var churning, working sync.WaitGroup
@@ -65,13 +64,13 @@ func TestChurn(t *testing.T) {
 				}
 			})
 		}
-		churning.Go(func() { // broadcasts hit sessions in every state
+		churning.Go(func() { // broadcasts reach sessions in every state
 			var known []*handler
 			m := text("to all")
 			for !stop.Load() {
 				select {
 				case h := <-s.sessions:
-					if !s.Has(h.ID()) { // not begun yet, or over
+					if !s.Has(h.ID()) { // not opened yet, or ended
 						continue
 					}
 					known = append(known, h)
@@ -105,7 +104,7 @@ func TestChurn(t *testing.T) {
 					}
 					for {
 						op, got, err := ws.frame()
-						if op == opClose { // closed as one of many
+						if op == opClose { // one of the clients that the server closed
 							return
 						}
 						if err == nil && bytes.Equal(got, []byte("4to all")) {

@@ -1,4 +1,4 @@
-// How a session ends.
+// The end of a session: closing and aborting.
 
 package engineio
 
@@ -8,24 +8,26 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// A session is open until Close or abort. Closing, it takes nothing more but
-// still delivers what was queued; closed, it is forgotten.
+// States of a session. It is open until Close or abort. While closing it accepts no
+// more messages but still delivers the queued ones. A closed session is removed from
+// the server.
 const (
 	stateOpen = iota
 	stateClosing
 	stateClosed
 )
 
-// latePoll is how long a client's close waits for a poll that was sent with it.
-const latePoll = 25 * time.Millisecond
+// pollGrace is how long the handling of a close packet waits for a poll that the client
+// sent at the same time.
+const pollGrace = 25 * time.Millisecond
 
-// Close ends the session once what was queued has reached the client, or the
-// close timeout has passed. The handler's Closed is called at once.
-func (s *Session) Close(reason Reason) { s.end(reason, ws.StatusNormalClosure, false) }
+// Close closes the session. Queued messages are still delivered, until the close
+// timeout. Handler.Closed is called before Close returns.
+func (s *Session) Close(reason Reason) { s.closeWith(reason, ws.StatusNormalClosure, false) }
 
-// end is Close with what a websocket's close frame says. Discard drops what was
-// queued, for a client that has said that it reads no more.
-func (s *Session) end(reason Reason, status ws.StatusCode, discard bool) {
+// closeWith is Close with the status of the websocket close frame. discard drops the
+// queued messages, for a client that no longer reads.
+func (s *Session) closeWith(reason Reason, status ws.StatusCode, discard bool) {
 	s.mu.Lock()
 	if s.state != stateOpen {
 		s.mu.Unlock()
@@ -40,60 +42,60 @@ func (s *Session) end(reason Reason, status ws.StatusCode, discard bool) {
 	if s.ws != nil {
 		s.out.push(closeFrame(status))
 	}
-	// A client whose probe was answered may read on no other connection.
+	// A client whose probe was answered may read on the new websocket only, so that
+	// upgrade continues.
 	var probe *wsConn
-	if s.probe != nil && !s.probe.probed {
+	if s.probe != nil && !s.probe.probeAnswered {
 		probe = s.takeProbeLocked()
 	}
 	conns := [...]*wsConn{s.ws, s.probe}
-	s.wakeLocked()
+	s.unlockAndWake()
 	if probe != nil {
 		probe.link.close()
 	}
-	resume(conns[:]) // to discard what comes: unread, it would make the close a reset
+	resume(conns[:]) // to discard input: closing a connection with unread input resets it
 	s.handler.Closed(reason)
 }
 
-// closedByClient ends the session on the client's own close packet: an open
-// poll is let go, and nothing more is sent. A client sends poll and close on two
-// connections at once, so the poll may be the later one to arrive; it gets its
-// answer too, as the close is answered no sooner.
-func (s *Session) closedByClient() {
+// closeFromClient handles the close packet of a client. It ends the session, lets an
+// open poll return, and sends nothing more. A client sends its poll and its close
+// packet on two connections at the same time, so the poll may arrive later. Therefore
+// the close packet is answered only after the poll, or after pollGrace.
+func (s *Session) closeFromClient() {
 	s.mu.Lock()
 	if s.ws != nil {
 		s.mu.Unlock()
-		s.end(ReasonTransportClose, ws.StatusNormalClosure, true)
+		s.closeWith(ReasonTransportClose, ws.StatusNormalClosure, true)
 		return
 	}
-	s.left = true
+	s.clientClosed = true
 	if s.poll == nil && s.state == stateOpen {
 		polled := make(chan struct{})
-		s.polled = polled
+		s.pollArrived = polled
 		s.mu.Unlock()
 		select {
 		case <-polled:
-		case <-time.After(latePoll):
+		case <-time.After(pollGrace):
 		}
 		s.mu.Lock()
-		s.polled = nil
+		s.pollArrived = nil
 	}
 	s.mu.Unlock()
 	s.abort(ReasonTransportClose)
 }
 
-// abort ends the session now; what was not written is lost.
+// abort ends the session now; queued messages are lost.
 func (s *Session) abort(reason Reason) {
 	s.mu.Lock()
 	r, ok := s.abortLocked()
 	s.mu.Unlock()
 	if ok {
-		s.finish(r, reason)
+		s.tearDown(r, reason)
 	}
 }
 
-// abortSoon is abort for a caller who must not enter the layer above, nor wait for
-// the network: the session has ended when it returns, and the rest follows on a
-// goroutine of its own.
+// abortSoon is abort for callers that must not call the handler or wait for the
+// network. When it returns, the session is closed; another goroutine does the rest.
 func (s *Session) abortSoon(reason Reason) {
 	s.mu.Lock()
 	s.abortSoonLocked(reason)
@@ -102,19 +104,19 @@ func (s *Session) abortSoon(reason Reason) {
 
 func (s *Session) abortSoonLocked(reason Reason) {
 	if r, ok := s.abortLocked(); ok {
-		go s.finish(r, reason)
+		go s.tearDown(r, reason)
 	}
 }
 
-// remains is what is left to do for a session whose state is closed.
-type remains struct {
-	conns   [2]*wsConn // to be cut; some may be nil
+// teardown is the work that remains for a session whose state is stateClosed.
+type teardown struct {
+	conns   [2]*wsConn // to be closed; entries may be nil
 	post    *post      // to be canceled, or nil
-	wasOpen bool       // the handler has not heard yet
+	wasOpen bool       // Handler.Closed was not called yet
 }
 
-// abortLocked marks the session as closed, unless it is.
-func (s *Session) abortLocked() (r remains, ok bool) {
+// abortLocked sets stateClosed. ok is false if the session was closed before.
+func (s *Session) abortLocked() (r teardown, ok bool) {
 	if s.state == stateClosed {
 		return r, false
 	}
@@ -129,26 +131,26 @@ func (s *Session) abortLocked() (r remains, ok bool) {
 	return r, true
 }
 
-// finish does what abortLocked has left. The server forgets the session last, so
-// that Shutdown waits for the handler's Closed.
-func (s *Session) finish(r remains, reason Reason) {
+// tearDown does the work that abortLocked left. The session is removed from the server
+// last, so that Shutdown waits for Handler.Closed.
+func (s *Session) tearDown(r teardown, reason Reason) {
 	for _, c := range r.conns {
 		if c != nil {
 			c.link.close()
-			c.forget()
+			c.dropUnfinished()
 		}
 	}
 	if r.post != nil {
 		go r.post.cancel()
 	}
-	s.srv.incoming.drop(s)
+	s.srv.incoming.release(s)
 	if r.wasOpen {
 		s.handler.Closed(reason)
 	}
 	s.srv.remove(s)
 }
 
-// unblockLocked lets go of transports that wait for Resume.
+// unblockLocked releases the transports that wait in waitResumed.
 func (s *Session) unblockLocked() {
 	if s.resume != nil {
 		close(s.resume)

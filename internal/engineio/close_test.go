@@ -16,9 +16,9 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// What was queued before a close arrives first, then the close frame, then the
-// end of the stream; whether the client reads at once or later.
-func TestCloseDeliversFirst(t *testing.T) {
+// The messages queued before a close arrive first, then the close frame, then the end
+// of the stream, whether the client reads at once or later.
+func TestSession_CloseDeliversFirst(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for _, late := range []time.Duration{0, 100 * time.Millisecond} {
@@ -41,10 +41,10 @@ func TestCloseDeliversFirst(t *testing.T) {
 	})
 }
 
-// Closing a connection with unread input is a reset, which takes from the client
-// what it has not read yet. So input is read to its end, even if the handlers
-// were so far behind that nothing was read before.
-func TestCloseWithUnreadInput(t *testing.T) {
+// Closing a connection with unread input resets it, and the client loses what it has
+// not read yet. So the server reads all input, even if its handlers were too slow to
+// read anything before.
+func TestSession_CloseWithUnreadInput(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		for _, paused := range []bool{false, true} {
 			s := start(t, c, func(set *setup) {
@@ -79,9 +79,9 @@ func TestCloseWithUnreadInput(t *testing.T) {
 	})
 }
 
-// A client that neither closes nor stops sending is cut off after the close
-// timeout, and does not hold up Shutdown.
-func TestCloseOfAClientThatStays(t *testing.T) {
+// A client that neither closes nor stops sending is disconnected after the close
+// timeout, and does not delay Shutdown.
+func TestSession_CloseOfAClientThatStays(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const timeout = 300 * time.Millisecond
 		s := start(t, c, func(set *setup) { set.engine.CloseTimeout = timeout })
@@ -117,8 +117,8 @@ func TestCloseOfAClientThatStays(t *testing.T) {
 	})
 }
 
-// A client that takes nothing is cut off after the close timeout as well.
-func TestCloseOfAStalledClient(t *testing.T) {
+// A client that does not read is disconnected after the close timeout as well.
+func TestSession_CloseOfAStalledClient(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, smallBuffers, shortClose)
 		ws, _ := s.stall()
@@ -129,9 +129,9 @@ func TestCloseOfAStalledClient(t *testing.T) {
 	})
 }
 
-// Over a pipe, which can't be closed for writing alone, the last word is the
-// close frame and then the end, after the close timeout.
-func TestCloseOverAPipe(t *testing.T) {
+// A pipe has no CloseWrite: the client reads the close frame, and after the close
+// timeout the end.
+func TestSession_CloseOverAPipe(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -147,9 +147,9 @@ func TestCloseOverAPipe(t *testing.T) {
 	})
 }
 
-// Sends and a close from all sides: each client sees an unbroken beginning of
-// what was sent, and then the close frame.
-func TestCloseRaces(t *testing.T) {
+// Many goroutines send and close at once: each client receives an unbroken beginning of
+// the messages, and then the close frame.
+func TestSession_CloseRaces(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for i := range 30 {
@@ -181,7 +181,7 @@ func TestCloseRaces(t *testing.T) {
 	})
 }
 
-func TestShutdown(t *testing.T) {
+func TestServer_Shutdown(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, recordMessages, shortClose)
 		open, posting, probing, away := s.polling(), s.polling(), s.polling(), s.polling()
@@ -235,8 +235,8 @@ func TestShutdown(t *testing.T) {
 	})
 }
 
-// When the time is up, what remains is cut off.
-func TestShutdownInAHurry(t *testing.T) {
+// When ctx ends, the remaining sessions are aborted.
+func TestServer_ShutdownAbortsWhenItsContextEnds(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, smallBuffers, func(set *setup) { set.engine.CloseTimeout = time.Hour })
 		p := s.polling()
@@ -262,16 +262,15 @@ func TestShutdownInAHurry(t *testing.T) {
 	})
 }
 
-func TestShutdownOfAServerWithoutSessions(t *testing.T) {
+func TestServer_ShutdownWithoutSessions(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	require.NoError(t, s.Shutdown(t.Context()))
 	require.NoError(t, s.Shutdown(t.Context()))
 }
 
-// Clients that come while the server goes are served or refused, and none is
-// forgotten.
-func TestConnectsDuringShutdown(t *testing.T) {
+// Clients that connect during Shutdown are served or refused, and each session ends.
+func TestServer_ConnectsDuringShutdown(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		for range 3 {
 			s := start(t, c, quiet)

@@ -8,7 +8,24 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// What only tests need to see.
+// What only tests need.
+
+// ID returns the id of the session.
+func (s *Session) ID() string { return s.id }
+
+// Writable reports whether a message sent now is written now.
+func (s *Session) Writable() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateOpen && !s.blockedLocked()
+}
+
+// Len returns the number of sessions.
+func (s *Server) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
 
 // Polled reports whether a poll is open.
 func (s *Session) Polled() bool {
@@ -17,47 +34,47 @@ func (s *Session) Polled() bool {
 	return s.poll != nil
 }
 
-// Posting reports whether a POST is under way.
+// Posting reports whether a POST is being handled.
 func (s *Session) Posting() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.post != nil
 }
 
-// Queued returns how much is unsent.
+// Queued returns the number of unsent messages and bytes.
 func (s *Session) Queued() (messages, bytes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.out.len(), s.out.bytes
 }
 
-// Probing reports whether a websocket is about to take over.
+// Probing reports whether an upgrade has begun and is not complete.
 func (s *Session) Probing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.probe != nil
 }
 
-// FireTimer is what the session's timer calls.
-func (s *Session) FireTimer() { s.timedOut() }
+// FireTimer calls the callback of the session's timer.
+func (s *Session) FireTimer() { s.onTimer() }
 
-// PingNow lets a ping be due.
+// PingNow lets the session's timer fire now.
 func (s *Session) PingNow() {
 	s.srv.cfg.Wheel.Stop(&s.timer)
-	s.timedOut()
+	s.onTimer()
 }
 
-// Has reports whether a session has begun and not ended.
+// Has reports whether the server has a session.
 func (s *Server) Has(id string) bool { return s.session(id) != nil }
 
-// Incoming returns what is held of messages that have not arrived whole.
+// Incoming returns the bytes reserved for incomplete messages and bodies.
 func (s *Server) Incoming() int {
 	s.incoming.mu.Lock()
 	defer s.incoming.mu.Unlock()
-	return s.incoming.held
+	return s.incoming.reserved
 }
 
-// ignore is a handler for which nothing matters.
+// ignore is a handler that does nothing.
 type ignore struct{}
 
 func (ignore) Message([]byte, bool) error { return nil }
@@ -65,7 +82,7 @@ func (ignore) Serve()                     {}
 func (ignore) Opened()                    {}
 func (ignore) Closed(Reason)              {}
 
-// newServer returns a server to be driven from inside.
+// newServer returns a server for internal tests.
 func newServer(t testing.TB) *Server {
 	w := timingwheel.New(10 * time.Millisecond)
 	t.Cleanup(w.Close)

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// log is a handler and a link that writes down what happens.
+// log is a handler and a link that records all calls.
 type log struct {
 	lines []string
 }
@@ -28,38 +28,38 @@ func (l *log) Opened()              {}
 func (l *log) Serve()               {}
 func (l *log) Closed(reason Reason) { l.lines = append(l.lines, "closed: "+string(reason)) }
 
-func (l *log) start([]byte)  {}
-func (l *log) wake()         {}
-func (l *log) flush()        {}
-func (l *log) notify(bool)   {}
-func (l *log) stalled() bool { return false }
-func (l *log) resume()       {}
-func (l *log) finish()       {}
-func (l *log) close()        { l.lines = append(l.lines, "link closed") }
+func (l *log) start([]byte)        {}
+func (l *log) wake()               {}
+func (l *log) flush()              {}
+func (l *log) notifyWritable(bool) {}
+func (l *log) stalled() bool       { return false }
+func (l *log) resume()             {}
+func (l *log) finish()             {}
+func (l *log) close()              { l.lines = append(l.lines, "link closed") }
 
 func (l *log) write(b []byte) (int, error) {
 	l.lines = append(l.lines, fmt.Sprintf("written %q", b))
 	return len(b), nil
 }
 
-// newLogged returns a session, on polling or on a websocket, that writes down
-// what happens; probing, a websocket that has not taken over.
+// newLogged returns a session that records all calls, on polling or on a websocket.
+// With probing the websocket belongs to an upgrade that is not complete.
 func newLogged(s *Server, websocket, probing bool) (*Session, *wsConn, *log) {
 	l := &log{}
 	ss := &Session{srv: s, id: "id", handler: l}
-	ss.timer.F = ss.timedOut
+	ss.timer.F = ss.onTimer
 	c := &wsConn{s: ss, link: l}
 	switch {
 	case websocket:
 		ss.ws = c
 	case probing:
 		ss.probe = c
-		c.expiry = &ss.timer
+		c.upgradeTimer = &ss.timer
 	}
 	return ss, c, l
 }
 
-// seeds are inputs that have brought servers down, each a stream of frames.
+// seeds returns inputs that have crashed servers before, each a stream of frames.
 func seeds() map[string][]byte {
 	frame := func(first byte, payload string) []byte {
 		b := []byte{first}
@@ -111,8 +111,8 @@ func seeds() map[string][]byte {
 	}
 }
 
-// FuzzWebSocketInput feeds a websocket, or one that probes, the same bytes whole
-// and in arbitrary pieces. What happens is the same, and nothing panics.
+// FuzzWebSocketInput feeds a websocket, or one whose upgrade is not complete, the same
+// bytes whole and in arbitrary pieces. Both have the same effect, and nothing panics.
 func FuzzWebSocketInput(f *testing.F) {
 	for _, b := range seeds() {
 		f.Add(b, uint64(1), false)
@@ -124,18 +124,18 @@ func FuzzWebSocketInput(f *testing.F) {
 		run := func(next func(left int) int) (events []string, pend bool) {
 			ss, c, l := newLogged(s, !probing, probing)
 			defer s.cfg.Wheel.Stop(&ss.timer)
-			read := readers.Get().(*reader)
-			defer readers.Put(read)
+			read := getFrameReader()
+			defer frameReaders.Put(read)
 			more := true
 			for left := bytes.Clone(input); more && len(left) > 0; {
 				n := next(len(left))
 				piece := bytes.Clone(left[:n])
-				more, _ = c.feed(read, piece)
+				more = c.readInput(read, piece).more
 				for i := range piece { // no part of it may be kept
 					piece[i] = 0xaa
 				}
 				left = left[n:]
-				if p := c.pend; p != nil {
+				if p := c.unfinished; p != nil {
 					if len(p.raw) > s.cfg.MaxPayload+14 || len(p.message) > s.cfg.MaxPayload || p.frames > maxFragments {
 						t.Fatal("more is kept than a message may take")
 					}
@@ -145,7 +145,7 @@ func FuzzWebSocketInput(f *testing.F) {
 				l.lines = append(l.lines, fmt.Sprintf("queued %q", m.frame))
 				ss.out.shift()
 			}
-			return append(l.lines, fmt.Sprint("more: ", more)), c.pend != nil
+			return append(l.lines, fmt.Sprint("more: ", more)), c.unfinished != nil
 		}
 		whole, pend := run(func(left int) int { return left })
 		for _, next := range []func(left int) int{
@@ -160,8 +160,8 @@ func FuzzWebSocketInput(f *testing.F) {
 	})
 }
 
-// FuzzPollingPayload hands on arbitrary polling bodies. What is accepted reads
-// the same once it was encoded again.
+// FuzzPollingPayload receives arbitrary polling bodies. A body that is accepted has the
+// same effect after it was decoded and encoded again.
 func FuzzPollingPayload(f *testing.F) {
 	for _, b := range seeds() {
 		f.Add(b)
@@ -175,7 +175,7 @@ func FuzzPollingPayload(f *testing.F) {
 	s := newServer(f)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		ss, _, l := newLogged(s, false, false)
-		ss.poll = make(chan struct{}, 1) // so that a close does not wait for one
+		ss.poll = make(chan struct{}, 1) // so that a close does not wait for a poll
 		ss.receivePayload(bytes.Clone(body), false)
 		s.cfg.Wheel.Stop(&ss.timer)
 		if ss.state != stateOpen {

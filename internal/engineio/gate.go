@@ -1,43 +1,44 @@
-// A gate: what one of several senders says on a session has a beginning and an end.
+// A gate: it gives one of several senders of a session a beginning and an end.
 
 package engineio
 
 import "slices"
 
-// Gate stands between a session and one of several that send on it. Until OpenGate
-// what is sent through it is held back; after CloseGate nothing passes. The zero
-// Gate is ready for use. Session.mu guards it.
+// Gate stands between a session and one of several senders on it. Messages sent through
+// it are held back until OpenGate, and refused after CloseGate. The zero Gate is ready
+// for use. Session.mu guards its fields.
 type Gate struct {
-	held  *heldBack
+	held  *heldMessages
 	state uint8
 }
 
-// heldBack is what OpenGate is to send.
-type heldBack struct {
-	ms   []*Message
-	last []*Message // of a CloseGate that came first
-	end  Reason     // of the session, behind them
+// heldMessages is what OpenGate sends, and the end of the session if CloseGate came
+// first.
+type heldMessages struct {
+	messages []*Message
+	last     []*Message // the last messages of a CloseGate before OpenGate
+	end      Reason     // the reason to close the session with after them; "" to keep it open
 }
 
 const (
 	gateHolds = iota
 	gateOpen
-	gateClosing // as soon as it is open
+	gateClosing // CloseGate was called before OpenGate
 	gateClosed
 )
 
-// SendThrough is Send, through a gate.
+// SendThrough is Send through a gate. It returns false if the gate is closed.
 func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
-	ms = s.typed(ms)
+	ms = s.encodeBinaryEIO3(ms)
 	s.mu.Lock()
 	switch g.state {
 	case gateOpen:
-		return s.sendLocked(ms)
+		return s.sendAndUnlock(ms)
 	case gateHolds:
 		if g.held == nil {
-			g.held = &heldBack{}
+			g.held = &heldMessages{}
 		}
-		g.held.ms = append(g.held.ms, ms...)
+		g.held.messages = append(g.held.messages, ms...)
 		s.mu.Unlock()
 		return true
 	}
@@ -45,17 +46,18 @@ func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
 	return false
 }
 
-// OpenGate sends messages, and behind them what was held back. It does nothing when
-// the gate is closed.
+// OpenGate sends messages, and after them the messages that were held back. If
+// CloseGate came first, it sends the messages, then those of CloseGate. It does nothing
+// if the gate is open or closed.
 func (s *Session) OpenGate(g *Gate, ms ...*Message) {
-	ms = s.typed(ms)
+	ms = s.encodeBinaryEIO3(ms)
 	s.mu.Lock()
 	h := g.held
 	g.held = nil
 	switch {
 	case g.state == gateClosing:
 		g.state = gateClosed
-		s.sendLocked(slices.Concat(ms, h.last))
+		s.sendAndUnlock(slices.Concat(ms, h.last))
 		if h.end != "" {
 			s.Close(h.end)
 		}
@@ -64,25 +66,25 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	default:
 		g.state = gateOpen
 		if h != nil {
-			ms = slices.Concat(ms, h.ms)
+			ms = slices.Concat(ms, h.messages)
 		}
-		s.sendLocked(ms)
+		s.sendAndUnlock(ms)
 	}
 }
 
-// CloseGate sends messages as the last ones, and then ends the session if end says
-// why. Opens says that OpenGate is called, perhaps at this moment: what it sends comes
-// first then.
+// CloseGate sends messages as the last ones through the gate. Then it closes the
+// session with the reason end, unless end is "". opens says that OpenGate is called,
+// perhaps at this moment: the messages of OpenGate are sent first then.
 func (s *Session) CloseGate(g *Gate, opens bool, end Reason, last ...*Message) {
-	last = s.typed(last)
+	last = s.encodeBinaryEIO3(last)
 	s.mu.Lock()
 	if g.state == gateHolds && opens {
-		g.state, g.held = gateClosing, &heldBack{last: last, end: end}
+		g.state, g.held = gateClosing, &heldMessages{last: last, end: end}
 		s.mu.Unlock()
 		return
 	}
 	g.state, g.held = gateClosed, nil
-	s.sendLocked(last)
+	s.sendAndUnlock(last)
 	if end != "" {
 		s.Close(end)
 	}

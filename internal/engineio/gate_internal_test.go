@@ -1,4 +1,4 @@
-// Tests of gates: what passes, and in which order, whoever comes first.
+// Tests of gates: which messages pass, and in which order, whichever call comes first.
 
 package engineio
 
@@ -10,7 +10,7 @@ import (
 
 func said(text string) *Message { return TextMessage(append(TextBuffer(len(text)), text...)) }
 
-// sent takes what was queued.
+// sent takes the queued messages.
 func (s *Session) sent() (texts []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -41,7 +41,7 @@ func TestGate_HoldsUntilOpenAndEndsWithClose(t *testing.T) {
 	require.Nil(t, g.held)
 }
 
-// Who closes a gate that is about to be opened leaves the last word to who opens it.
+// If CloseGate comes before OpenGate, the messages of OpenGate are still sent first.
 func TestGate_ClosedBeforeItOpens(t *testing.T) {
 	t.Parallel()
 	for _, opens := range []bool{true, false} {

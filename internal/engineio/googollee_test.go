@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// keepBodies keeps the last response's status and body.
+// keepBodies keeps the status and body of the last response.
 type keepBodies struct {
 	http.RoundTripper
 	status int
@@ -38,9 +37,9 @@ func (k *keepBodies) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// googollee/go-socket.io v1.7.0 speaks version 3 of the protocol, which no
-// client of version 4 understands; it is told so.
-func TestGoogolleeIsRefused(t *testing.T) {
+// googollee/go-socket.io v1.7.0 speaks protocol 3, which a server without AllowEIO3
+// refuses with the error of the reference implementation.
+func TestServer_RefusesEIO3ByDefault(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 
@@ -60,7 +59,7 @@ func TestGoogolleeIsRefused(t *testing.T) {
 		}}
 		_, err := dialer.Dial("http://engine.test/", nil)
 		var refused websocket.DialError
-		require.True(t, errors.As(err, &refused), err)
+		require.ErrorAs(t, err, &refused)
 		require.Equal(t, http.StatusBadRequest, refused.Response.StatusCode)
 		body, err := io.ReadAll(refused.Response.Body)
 		require.NoError(t, err)
@@ -69,7 +68,7 @@ func TestGoogolleeIsRefused(t *testing.T) {
 	require.Zero(t, s.Len())
 }
 
-// byGoogollee are googollee's two ways to a server.
+// byGoogollee returns the two transports of googollee.
 func byGoogollee(dial func(network, addr string) (net.Conn, error)) map[string]transport.Transport {
 	return map[string]transport.Transport{
 		"polling": &polling.Transport{Client: &http.Client{Transport: &http.Transport{
@@ -80,12 +79,12 @@ func byGoogollee(dial func(network, addr string) (net.Conn, error)) map[string]t
 	}
 }
 
-// An implementation of version 3 that is not ours understands ours. As googollee
-// counts the bytes of text where others count characters, polling gets through only
-// because text is escaped.
-func TestGoogolleeEcho(t *testing.T) {
+// An independent implementation of protocol 3 understands this one. googollee counts
+// the bytes of text where others count UTF-16 code units, so polling works only because
+// text is escaped.
+func TestServer_EchoToGoogollee(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3, func(set *setup) { set.engine.Twice = true })
+		s := start(t, c, allowEIO3, func(set *setup) { set.engine.DoubleUTF8 = true })
 		for name, over := range byGoogollee(func(string, string) (net.Conn, error) { return s.dial() }) {
 			t.Run(name, func(t *testing.T) {
 				dialer := googollee.Dialer{Transports: []transport.Transport{over}}

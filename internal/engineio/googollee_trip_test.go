@@ -1,4 +1,4 @@
-// A whole trip, with apps that googollee's client stands for.
+// A whole trip in which googollee's client takes the place of the apps.
 
 package engineio_test
 
@@ -30,7 +30,7 @@ type oldApp struct {
 	in        *parser.Decoder
 }
 
-// dialOldApp connects to a namespace and reads up to hello.
+// dialOldApp connects to a namespace and reads until hello.
 func dialOldApp(t *testing.T, url, namespace, token string, over transport.Transport) *oldApp {
 	t.Helper()
 	dialer := googollee.Dialer{Transports: []transport.Transport{over}}
@@ -47,7 +47,7 @@ func dialOldApp(t *testing.T, url, namespace, token string, over transport.Trans
 	return a
 }
 
-// next reads one packet: its header, an event's name, and the first argument.
+// next reads one packet: its header, the name of an event, and its first argument.
 func (a *oldApp) next() (h parser.Header, event string, arg map[string]any) {
 	a.t.Helper()
 	require.NoError(a.t, a.in.DecodeHeader(&h, &event))
@@ -60,7 +60,7 @@ func (a *oldApp) next() (h parser.Header, event string, arg map[string]any) {
 	return h, event, arg
 }
 
-// expect reads the next packet, which is that event.
+// expect reads the next packet, which must be that event.
 func (a *oldApp) expect(event string) map[string]any {
 	a.t.Helper()
 	h, got, arg := a.next()
@@ -69,7 +69,7 @@ func (a *oldApp) expect(event string) map[string]any {
 	return arg
 }
 
-// call emits an event and reads its ack, which comes behind the events in between.
+// call emits an event and reads its ack, which must come after the events in between.
 func (a *oldApp) call(id uint64, event string, body any, between ...string) map[string]any {
 	a.t.Helper()
 	require.NoError(a.t, a.out.Encode(parser.Header{Type: parser.Event, Namespace: a.namespace, NeedAck: true, ID: id}, []any{event, body}))
@@ -81,13 +81,13 @@ func (a *oldApp) call(id uint64, event string, body any, between ...string) map[
 	return arg
 }
 
-// offers says yes.
+// offers accepts every offer.
 type offers struct{}
 
 func (offers) AcceptOffer(context.Context, string, string) (string, error) { return "t1", nil }
 func (offers) RejectOffer(context.Context, string, string, string) error   { return nil }
 
-func TestGoogolleeOnATrip(t *testing.T) {
+func TestServer_TripWithGoogollee(t *testing.T) {
 	for _, driverBy := range []string{"websocket", "polling"} {
 		t.Run("driver by "+driverBy, func(t *testing.T) {
 			t.Parallel()
@@ -151,7 +151,7 @@ func TestGoogolleeOnATrip(t *testing.T) {
 			driver.expect("auth:session_revoked")
 			h, _, _ := driver.next()
 			require.Equal(t, parser.Header{Type: parser.Disconnect, Namespace: realtime.NamespaceDrivers}, h)
-			if driverBy == "websocket" { // on polling googollee leaves a goroutine behind when it is told to close
+			if driverBy == "websocket" { // on polling googollee leaks a goroutine when it is told to close
 				_, _, err = driver.conn.NextReader()
 				require.Error(t, err)
 			}

@@ -18,7 +18,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func TestOpenPacket(t *testing.T) {
+func TestServer_OpenPacket(t *testing.T) {
 	t.Parallel()
 	packet := func(o opened, upgrades string) string {
 		return `0{"sid":"` + o.SID + `","upgrades":` + upgrades + `,"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}`
@@ -51,8 +51,9 @@ func TestOpenPacket(t *testing.T) {
 	})
 }
 
-// 128 bits: every bit is seen both set and clear, and no id twice.
-func TestSessionIDs(t *testing.T) {
+// A session id has 128 bits: every bit occurs both set and clear, and no id occurs
+// twice.
+func TestNewID(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	const n = 64
@@ -78,7 +79,7 @@ func TestSessionIDs(t *testing.T) {
 	require.Equal(t, n, s.Len())
 }
 
-func TestRefusals(t *testing.T) {
+func TestServer_Refusals(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp, func(set *setup) { set.engine.PingInterval = time.Hour })
 	sid := s.polling().sid
@@ -86,7 +87,7 @@ func TestRefusals(t *testing.T) {
 	cases := []struct {
 		name, query string
 		body        string
-		method      string // "": GET
+		method      string // "" means GET
 	}{
 		{name: "no transport", query: "EIO=4", body: unknownTransport},
 		{name: "no query", query: "", body: unknownTransport},
@@ -142,7 +143,7 @@ func TestRefusals(t *testing.T) {
 			require.Equal(t, "application/json", resp.Header.Get("Content-Type"))
 			b, err := io.ReadAll(resp.Body)
 			require.NoError(t, err)
-			if !strings.Contains(tc.query, "transport=polling") { // which no websocket may ask for
+			if !strings.Contains(tc.query, "transport=polling") { // these requests are refused on websockets only
 				require.Equal(t, tc.body, string(b))
 			}
 		})
@@ -167,7 +168,7 @@ func TestRefusals(t *testing.T) {
 	t.Cleanup(func() { require.Equal(t, 1, s.Len(), "a refusal left a session") })
 }
 
-func TestTransportsCanBeSwitchedOff(t *testing.T) {
+func TestConfig_NoPollingAndNoWebSocket(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp, func(set *setup) { set.engine.NoWebSocket = true })
 	p := s.polling()
@@ -186,9 +187,9 @@ func TestTransportsCanBeSwitchedOff(t *testing.T) {
 	s.websocket()
 }
 
-// What a websocket handshake may get wrong makes no session, and junk in
-// headers that the server has no use for makes no difference.
-func TestWebSocketHandshakeHeaders(t *testing.T) {
+// An invalid websocket handshake makes no session, and junk in headers that the server
+// does not use has no effect.
+func TestServer_WebSocketHandshakeHeaders(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, func(set *setup) { set.host.MaxHeaderBytes = 1 << 20 })
 		good := handshake("EIO=4&transport=websocket")
@@ -236,8 +237,8 @@ func TestWebSocketHandshakeHeaders(t *testing.T) {
 	})
 }
 
-// A ResponseWriter that can't be hijacked refuses the websocket, no more.
-func TestNoHijacker(t *testing.T) {
+// A ResponseWriter that cannot be hijacked only refuses the websocket.
+func TestServer_NoHijacker(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	r := httptest.NewRequest(http.MethodGet, "/?EIO=4&transport=websocket", nil)
@@ -249,9 +250,9 @@ func TestNoHijacker(t *testing.T) {
 	require.Zero(t, s.Len())
 }
 
-// A recorder stands for a host that wraps its ResponseWriter: no deadlines, no
-// flushing by controller.
-func TestPollingWithoutConnection(t *testing.T) {
+// A recorder takes the place of a host that wraps its ResponseWriter: it has no
+// deadlines, and no flushing by http.ResponseController.
+func TestServer_PollingWithoutConnection(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	p := s.polling()
@@ -265,7 +266,7 @@ func TestPollingWithoutConnection(t *testing.T) {
 	p.expect("4b")
 }
 
-func TestPollingOverHTTP2(t *testing.T) {
+func TestServer_PollingOverHTTP2(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	ts := httptest.NewUnstartedServer(s)
@@ -313,11 +314,13 @@ func TestPollingOverHTTP2(t *testing.T) {
 	require.Equal(t, badRequest, get("EIO=4&transport=websocket"))
 
 	ctx, cancel := context.WithCancel(t.Context())
+	canceled := make(chan error, 1)
 	go func() {
-		eventually(t, "the poll is not open", h.Polled)
-		cancel()
+		_, err := do(ctx, http.MethodGet, query, "")
+		canceled <- err
 	}()
-	_, err = do(ctx, http.MethodGet, query, "")
-	require.ErrorIs(t, err, context.Canceled)
+	eventually(t, "the poll is not open", h.Polled)
+	cancel()
+	require.ErrorIs(t, receive(t, canceled), context.Canceled)
 	require.Equal(t, engineio.ReasonTransportClose, h.ended(t))
 }

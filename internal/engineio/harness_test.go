@@ -1,5 +1,5 @@
-// A server under test, reached over each kind of connection, and two clients
-// that speak the protocol byte by byte.
+// A server under test, reached over each kind of connection, and two clients that speak
+// the protocol byte by byte.
 
 package engineio_test
 
@@ -28,7 +28,7 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// patience is how long a test waits for what must happen.
+// patience is how long a test waits for something that must happen.
 const patience = 10 * time.Second
 
 // carrier is a kind of connection below HTTP.
@@ -37,7 +37,7 @@ type carrier struct {
 	wrap func(net.Listener) net.Listener
 }
 
-// The kinds of connection. On Linux the first is waited for by readiness.
+// The kinds of connection. On Linux the first one uses epoll.
 var (
 	tcp    = carrier{"tcp", func(l net.Listener) net.Listener { return l }}
 	hidden = carrier{"wrapped", func(l net.Listener) net.Listener { return hidingListener{l} }}
@@ -55,7 +55,7 @@ func onEach(t *testing.T, f func(t *testing.T, c carrier)) {
 	}
 }
 
-// certificate is httptest's, which it makes on starting a server.
+// certificate is the certificate of httptest, which a server makes when it starts.
 var certificate = sync.OnceValue(func() *tls.Config {
 	s := httptest.NewTLSServer(nil)
 	defer s.Close()
@@ -77,7 +77,7 @@ type hidingConn struct{ net.Conn }
 
 func (c hidingConn) CloseWrite() error { return c.Conn.(*net.TCPConn).CloseWrite() }
 
-// bufferListener sets how much the kernel takes of what a client does not read.
+// bufferListener sets the size of the kernel's send buffers.
 type bufferListener struct {
 	net.Listener
 	size int
@@ -91,8 +91,7 @@ func (l bufferListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// pipeListener serves connections that exist in memory only, which works inside
-// a synctest bubble.
+// pipeListener serves connections in memory, which work inside a synctest bubble.
 type pipeListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -125,7 +124,7 @@ func (l *pipeListener) dial() (net.Conn, error) {
 	}
 }
 
-// server is an Engine.IO server with what is around it.
+// server is an Engine.IO server with its http.Server and a client.
 type server struct {
 	*engineio.Server
 	t     testing.TB
@@ -134,23 +133,24 @@ type server struct {
 	dial  func() (net.Conn, error)
 	wheel *timingwheel.Wheel
 
-	sessions chan *handler // each new session's handler
+	sessions chan *handler // the handler of each new session
 }
 
 // setup is what a test may change before a server starts.
 type setup struct {
 	engine engineio.Config
 	host   http.Server
-	// message is what handlers do with a message; nil: echo it.
+	// message is called for each message; nil: echo it.
 	message func(h *handler, data []byte, binary bool) error
 	serve   func(h *handler)
-	// admit says why a request gets no session; nil: every one does.
+	// admit returns the reason to refuse a request; nil: admit all.
 	admit func(r *http.Request) *engineio.Busy
-	// sendBuffer is the kernel's, for each connection; 0: as large as it likes.
+	// sendBuffer is the size of the kernel's send buffer of each connection; 0: the
+	// default.
 	sendBuffer int
 }
 
-// handler is a session's handler that writes down what happens.
+// handler is a session's handler that records the session's end.
 type handler struct {
 	*engineio.Session
 	set    *setup
@@ -195,7 +195,7 @@ func (h *handler) Opened() {}
 
 func (h *handler) Closed(reason engineio.Reason) { h.closed <- reason }
 
-// ended waits for the session's end and returns the reason.
+// ended waits for the end of the session and returns the reason.
 func (h *handler) ended(t testing.TB) engineio.Reason {
 	t.Helper()
 	return receive(t, h.closed)
@@ -206,7 +206,7 @@ func text(s string) *engineio.Message {
 	return engineio.TextMessage(append(engineio.TextBuffer(len(s)), s...))
 }
 
-// receive takes from a channel what must come.
+// receive receives a value that must come from a channel.
 func receive[T any](t testing.TB, c <-chan T) T {
 	t.Helper()
 	select {
@@ -218,7 +218,7 @@ func receive[T any](t testing.TB, c <-chan T) T {
 	}
 }
 
-// eventually waits for a condition that nothing announces.
+// eventually waits until a condition holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
@@ -241,7 +241,7 @@ func defaults(tick time.Duration) *setup {
 	}}
 }
 
-// start runs a server on loopback connections of a kind.
+// start starts a server on loopback connections of a kind.
 func start(t testing.TB, c carrier, change ...func(*setup)) *server {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -260,7 +260,7 @@ func start(t testing.TB, c carrier, change ...func(*setup)) *server {
 	})
 }
 
-// startInMemory runs a server on pipes, for use inside a synctest bubble.
+// startInMemory starts a server on pipes, for use inside a synctest bubble.
 func startInMemory(t testing.TB, change ...func(*setup)) *server {
 	t.Helper()
 	l := newPipeListener()
@@ -288,7 +288,7 @@ func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, erro
 		set.host.Handler = s.Server
 	}
 	s.host = &set.host
-	s.host.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // of handshakes that tests break off
+	s.host.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // tests break off handshakes on purpose
 	transport := &http.Transport{
 		DialContext:        func(context.Context, string, string) (net.Conn, error) { return dial() },
 		DisableCompression: true,
@@ -298,7 +298,7 @@ func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, erro
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = s.host.Serve(l) })
 	t.Cleanup(func() {
-		// Polling clients that are not there any more need not be waited for.
+		// Do not wait for polling clients that no longer exist.
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
 		defer cancel()
 		_ = s.Shutdown(ctx)
@@ -325,7 +325,7 @@ func (s *server) request(ctx context.Context, method, query string, body io.Read
 	return resp.StatusCode, string(b), err
 }
 
-// problem is the body of a refusal.
+// problem returns the body of a refusal.
 func problem(code int, message string) string {
 	return fmt.Sprintf(`{"code":%d,"message":"%s"}`, code, message)
 }
@@ -355,7 +355,7 @@ func parseOpen(t testing.TB, packet string) opened {
 	return o
 }
 
-// handler returns a session's handler, and forgets those that came before.
+// handler returns the handler of a session, and drops the handlers of earlier ones.
 func (s *server) handler(sid string) *handler {
 	s.t.Helper()
 	for {
@@ -391,7 +391,7 @@ func (p *poller) poll() (int, string) {
 	return status, body
 }
 
-// expect makes polls until their packets are these.
+// expect polls until it has these packets.
 func (p *poller) expect(packets ...string) {
 	p.s.t.Helper()
 	var got []string
@@ -403,14 +403,14 @@ func (p *poller) expect(packets ...string) {
 	require.Equal(p.s.t, packets, got)
 }
 
-// answer is how a request ended.
+// answer is the result of a request.
 type answer struct {
 	status int
 	body   string
 	err    error
 }
 
-// start makes a poll that the test does not wait for.
+// start starts a poll and does not wait for it.
 func (p *poller) start(ctx context.Context) <-chan answer {
 	c := make(chan answer, 1)
 	go func() {
@@ -442,7 +442,7 @@ func (p *poller) postOK(body string) {
 	require.Equal(p.s.t, http.StatusOK, status)
 }
 
-// gone checks that the session is forgotten.
+// gone checks that the server no longer knows the session.
 func (p *poller) gone() {
 	p.s.t.Helper()
 	status, body := p.post("4x")
@@ -469,7 +469,7 @@ type wsClient struct {
 	h    *handler
 }
 
-// handshake is a websocket handshake request.
+// handshake returns the request of a websocket handshake.
 func handshake(query string) string {
 	return "GET /?" + query + " HTTP/1.1\r\nHost: engine.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
@@ -489,7 +489,7 @@ func (s *server) dialWebSocket(query string) (*wsClient, *http.Response) {
 	if resp.StatusCode != http.StatusSwitchingProtocols {
 		return nil, resp
 	}
-	require.Equal(s.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-Websocket-Accept"))
+	require.Equal(s.t, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", resp.Header.Get("Sec-WebSocket-Accept"))
 	return c, resp
 }
 
@@ -503,7 +503,7 @@ func (s *server) websocket() *wsClient {
 	return c
 }
 
-// frameBytes is a masked frame; first is its first byte.
+// frameBytes returns a masked frame; first is its first byte.
 func frameBytes(first byte, payload string) []byte {
 	b := []byte{first}
 	switch n := len(payload); {
@@ -542,7 +542,7 @@ func (c *wsClient) sendBinary(data string) {
 	c.write(frameBytes(0x80|opBinary, data))
 }
 
-// frame reads one frame, which a server sends unmasked and whole.
+// frame reads one frame, which a server sends unmasked and unfragmented.
 func (c *wsClient) frame() (op byte, payload []byte, err error) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	var h [2]byte
@@ -594,7 +594,7 @@ func (c *wsClient) expectBinary(data string) {
 	require.Equal(c.t, data, string(payload))
 }
 
-// expectClose reads a close frame of a status, and the end of the stream.
+// expectClose reads a close frame with a status, and the end of the stream.
 func (c *wsClient) expectClose(status int) {
 	c.t.Helper()
 	op, payload, err := c.frame()
@@ -605,7 +605,7 @@ func (c *wsClient) expectClose(status int) {
 	c.expectEOF()
 }
 
-// expectEOF reads the orderly end of the stream. Closing a pipe is never that.
+// expectEOF reads the orderly end of the stream. The end of a pipe is never orderly.
 func (c *wsClient) expectEOF() {
 	c.t.Helper()
 	b, err := io.ReadAll(c.in)
@@ -627,7 +627,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-// upgrade takes a polling session over with a websocket, while no poll is open.
+// upgrade upgrades a polling session to a websocket, while no poll is open.
 func (p *poller) upgrade() *wsClient {
 	p.s.t.Helper()
 	c := p.probe()
@@ -636,7 +636,7 @@ func (p *poller) upgrade() *wsClient {
 	return c
 }
 
-// probe opens a websocket for a polling session and has its probe answered.
+// probe opens a websocket for a polling session, sends the probe and reads its answer.
 func (p *poller) probe() *wsClient {
 	p.s.t.Helper()
 	c, resp := p.s.dialWebSocket("EIO=4&transport=websocket&sid=" + p.sid)
@@ -647,7 +647,7 @@ func (p *poller) probe() *wsClient {
 	return c
 }
 
-// numbered are n packets with a number each.
+// numbered returns n packets with a number each.
 func numbered(prefix string, n int) []string {
 	all := make([]string, n)
 	for i := range all {
@@ -656,18 +656,18 @@ func numbered(prefix string, n int) []string {
 	return all
 }
 
-// joined is a polling payload.
+// joined returns a polling payload.
 func joined(packets ...string) string { return strings.Join(packets, "\x1e") }
 
-// large is a text of a size that repeats nothing at a power of two.
+// large returns a text of n bytes whose content does not repeat at a power of two.
 func large(n int) string {
 	return string(bytes.Repeat([]byte("0123456789abcdefghijklmnopqrstuvwxyz-"), n/37+1)[:n])
 }
 
-// quiet keeps what a test provokes out of its output.
+// quiet discards the log lines that a test causes.
 func quiet(set *setup) { set.engine.Logger = slog.New(slog.DiscardHandler) }
 
-// skipResponse reads the answer to a handshake that was sent together with more.
+// skipResponse reads the answer to a handshake that was sent together with frames.
 func (c *wsClient) skipResponse() {
 	c.t.Helper()
 	c.in = bufio.NewReader(c.conn)
@@ -676,5 +676,5 @@ func (c *wsClient) skipResponse() {
 	require.Equal(c.t, http.StatusSwitchingProtocols, resp.StatusCode)
 }
 
-// shortClose is for clients that are known not to take their leave.
+// shortClose shortens the close timeout, for clients that do not close.
 func shortClose(set *setup) { set.engine.CloseTimeout = 200 * time.Millisecond }

@@ -15,17 +15,17 @@ import (
 const (
 	pingInterval = 25 * time.Second
 	pingTimeout  = 20 * time.Second
-	tick         = 50 * time.Millisecond // of the wheel in memory: how early a timer may fire
+	tick         = 50 * time.Millisecond // of the timing wheel: a timer may fire one tick early
 )
 
-// within checks that something took no longer than d, and hardly less.
+// within checks that something took at most d, and not much less.
 func within(t *testing.T, d, took time.Duration) {
 	t.Helper()
 	require.LessOrEqual(t, took, d)
 	require.Greater(t, took, d-2*tick)
 }
 
-// silence starts watching for a session's end and returns how long it took.
+// silence measures how long a session lasts from now.
 func silence(h *handler) <-chan time.Duration {
 	began, gone := time.Now(), make(chan time.Duration, 1)
 	go func() {
@@ -38,7 +38,7 @@ func silence(h *handler) <-chan time.Duration {
 	return gone
 }
 
-func TestSilentWebSocket(t *testing.T) {
+func TestSession_SilentWebSocketTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -55,7 +55,7 @@ func TestSilentWebSocket(t *testing.T) {
 	})
 }
 
-func TestSilentPolling(t *testing.T) {
+func TestSession_SilentPollingTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -72,8 +72,8 @@ func TestSilentPolling(t *testing.T) {
 	})
 }
 
-// A polling client that never polls is not even told.
-func TestAbsentPolling(t *testing.T) {
+// A polling client that never polls gets no ping, and times out.
+func TestSession_AbsentPollingTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -82,9 +82,9 @@ func TestAbsentPolling(t *testing.T) {
 	})
 }
 
-// Each pong, as late as it may be, earns another interval; once they stop the
-// session is gone in time.
-func TestPongsKeepASessionAlive(t *testing.T) {
+// Each pong, however late, starts another interval; when the pongs stop, the session
+// times out.
+func TestSession_PongsKeepItAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -99,7 +99,7 @@ func TestPongsKeepASessionAlive(t *testing.T) {
 		}
 		require.Equal(t, 2, s.Len())
 		a, b := silence(ws.h), silence(p.h)
-		go func() { _, _ = io.Copy(io.Discard, ws.in) }() // a pipe holds nothing
+		go func() { _, _ = io.Copy(io.Discard, ws.in) }() // a pipe has no buffer
 		within(t, pingInterval+pingTimeout, <-a)
 		within(t, pingInterval+pingTimeout, <-b)
 	})
@@ -118,8 +118,8 @@ func (c *wsClient) ping() {
 	require.Equal(c.t, "\x81\x012", string(b))
 }
 
-// Only a pong answers a ping: neither messages nor pongs given in advance do.
-func TestNothingButAPongCounts(t *testing.T) {
+// Only a pong answers a ping. Neither messages do, nor pongs sent before the ping.
+func TestSession_OnlyAPongAnswersAPing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t, recordMessages)
@@ -138,7 +138,7 @@ func TestNothingButAPongCounts(t *testing.T) {
 	})
 }
 
-func TestHeartbeatAcrossAnUpgrade(t *testing.T) {
+func TestSession_HeartbeatAcrossAnUpgrade(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -151,9 +151,9 @@ func TestHeartbeatAcrossAnUpgrade(t *testing.T) {
 	})
 }
 
-// A timer that begins to fire as a close or a pong comes first is void: the
-// close has its time to deliver, and the next ping is not sent early.
-func TestTimerThatWasOvertaken(t *testing.T) {
+// A timer callback that begins when a close or a pong has come first does nothing: the
+// close keeps its time to deliver, and the next ping is not early.
+func TestSession_TimerThatWasOvertaken(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -174,8 +174,8 @@ func TestTimerThatWasOvertaken(t *testing.T) {
 	})
 }
 
-// A client that pings is none of version 4.
-func TestPingFromTheClient(t *testing.T) {
+// A client of protocol 4 must not send pings.
+func TestSession_PingFromTheClient(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)

@@ -10,15 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An idle websocket on plain TCP has no goroutine and hardly any memory. Not
-// parallel: it looks at the whole process.
-func TestIdleWebSocketHoldsNothing(t *testing.T) {
+// An idle websocket on plain TCP has no goroutine and hardly any memory. The test is
+// not parallel, because it measures the whole process.
+func TestEpollLink_IdleHoldsNothing(t *testing.T) {
 	s := start(t, tcp)
 	const n = 400
 	measure := func() (goroutines int, heap uint64) {
 		var m runtime.MemStats
 		runtime.GC()
-		runtime.GC() // pools give up what they hold in two rounds
+		runtime.GC() // sync.Pool drops its content after two collections
 		runtime.ReadMemStats(&m)
 		return runtime.NumGoroutine(), m.HeapAlloc
 	}
@@ -36,20 +36,20 @@ func TestIdleWebSocketHoldsNothing(t *testing.T) {
 		}
 		return conn
 	}
-	first := connect() // what is there once
+	first := connect() // allocates what is allocated only once
 	conns := make([]net.Conn, 0, n)
 	goroutines, heap := measure()
 	for range n {
 		conns = append(conns, connect())
 	}
-	// Each has worked, and one is in the middle of something.
+	// Each connection has handled messages, and has received half a frame.
 	for _, conn := range append(conns, first) {
 		_, err := conn.Write(frameBytes(0x80|opText, "4a"))
 		require.NoError(t, err)
 		_, err = io.ReadFull(conn, make([]byte, 4))
 		require.NoError(t, err)
 	}
-	for len(s.sessions) > 0 { // a test's handlers with their channels are not to be counted
+	for len(s.sessions) > 0 { // do not count the tests' handlers and their channels
 		(<-s.sessions).in = nil
 	}
 	eventually(t, "goroutines remain", func() bool { return runtime.NumGoroutine() <= goroutines+2 })

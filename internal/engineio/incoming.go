@@ -1,4 +1,4 @@
-// What is held of messages that have not arrived whole.
+// The limit on the memory of messages and bodies that have not arrived completely.
 
 package engineio
 
@@ -9,52 +9,53 @@ import (
 )
 
 const (
-	// uncounted is up to how many bytes of a message in the making are not counted:
-	// nearly all messages are smaller, and cost no lock that all sessions share.
-	uncounted = 4 << 10
-	// defaultIncoming is Config.MaxIncomingBytes when that is 0.
+	// countThreshold is the size up to which the buffer of an incomplete message is not
+	// counted. Nearly all messages are smaller, and take no lock that all sessions
+	// share.
+	countThreshold = 4 << 10
+	// defaultIncoming is the default of Config.MaxIncomingBytes.
 	defaultIncoming = 64 << 20
 )
 
-// errIncoming says that a session has been ended because of what it was sending.
+// errIncoming is the error of a POST whose session was ended by the limit.
 var errIncoming = errors.New("too much of unfinished messages")
 
-// incoming bounds what all sessions together hold of websocket messages and polling
-// bodies whose end has not arrived: a client may take as long as it likes over one.
-//
-// incoming.mu guards everything below it, and is taken before a session's.
+// incoming limits the memory that all sessions together hold for websocket messages and
+// polling bodies that have not arrived completely, because a client may take as long as
+// it likes to send one.
 type incoming struct {
 	limit int
 
-	mu       sync.Mutex
-	held     int
-	sessions map[*Session]*list.Element // in order
-	order    list.List                  // of *holding, the oldest first
+	mu       sync.Mutex // guards the fields below; taken before Session.mu
+	reserved int
+	sessions map[*Session]*list.Element // elements of order
+	order    list.List                  // of *reservation, the oldest first
 }
 
-// holding is what one session holds.
-type holding struct {
+// reservation is the number of bytes that one session holds.
+type reservation struct {
 	s     *Session
 	bytes int
 }
 
-// hold counts n more bytes for a session, or fewer, and reports whether it may hold
-// them. Beyond the limit those are ended who have been at a message for the longest:
-// not the newest, who would else be kept out by clients that send slowly on purpose.
-func (in *incoming) hold(s *Session, n int) bool {
-	ok, ended := in.count(s, n)
+// reserve adds n bytes to the reservation of a session, or subtracts them, and reports
+// whether the session may hold them. Above the limit it ends the sessions whose
+// incomplete messages are the oldest. It does not refuse the newest: then clients that
+// send slowly on purpose would keep all others out.
+func (in *incoming) reserve(s *Session, n int) bool {
+	ok, ended := in.reserveOrEvict(s, n)
 	for range ended {
-		s.srv.limited("IncomingBytes")
+		s.srv.reportLimit("IncomingBytes")
 	}
 	return ok
 }
 
-func (in *incoming) count(s *Session, n int) (ok bool, ended int) {
+func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended int) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	e := in.sessions[s]
 	switch {
-	case n > 0 && s.isClosed(): // has been dropped, or will be at once
+	case n > 0 && s.isClosed(): // its reservation has been released, or is about to be
 		return false, 0
 	case e != nil:
 	case n <= 0:
@@ -63,19 +64,19 @@ func (in *incoming) count(s *Session, n int) (ok bool, ended int) {
 		if in.sessions == nil {
 			in.sessions = map[*Session]*list.Element{}
 		}
-		e = in.order.PushBack(&holding{s: s})
+		e = in.order.PushBack(&reservation{s: s})
 		in.sessions[s] = e
 	}
-	h := e.Value.(*holding)
+	h := e.Value.(*reservation) //nolint:errcheck,forcetypeassert // order holds nothing else
 	h.bytes += n
-	in.held += n
+	in.reserved += n
 	if h.bytes <= 0 {
-		in.dropLocked(e)
+		in.releaseLocked(e)
 	}
-	for ; in.held > in.limit; ended++ {
+	for ; in.reserved > in.limit; ended++ {
 		oldest := in.order.Front()
-		in.dropLocked(oldest)
-		over := oldest.Value.(*holding).s
+		in.releaseLocked(oldest)
+		over := oldest.Value.(*reservation).s //nolint:errcheck,forcetypeassert // order holds nothing else
 		if over == s {
 			return false, ended + 1
 		}
@@ -84,56 +85,56 @@ func (in *incoming) count(s *Session, n int) (ok bool, ended int) {
 	return true, ended
 }
 
-// drop forgets a session that has ended.
-func (in *incoming) drop(s *Session) {
+// release removes the reservation of a session that has ended.
+func (in *incoming) release(s *Session) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	if e := in.sessions[s]; e != nil {
-		in.dropLocked(e)
+		in.releaseLocked(e)
 	}
 }
 
-func (in *incoming) dropLocked(e *list.Element) {
-	h := in.order.Remove(e).(*holding)
+func (in *incoming) releaseLocked(e *list.Element) {
+	h := in.order.Remove(e).(*reservation) //nolint:errcheck,forcetypeassert // order holds nothing else
 	delete(in.sessions, h.s)
-	in.held -= h.bytes
+	in.reserved -= h.bytes
 }
 
-// countedSize returns what a buffer of a capacity counts for.
+// countedSize returns the number of bytes to count for a buffer of a capacity.
 func countedSize(capacity int) int {
-	if capacity <= uncounted {
+	if capacity <= countThreshold {
 		return 0
 	}
 	return capacity
 }
 
-// count has what is kept of an unfinished message counted and reports whether it may
-// be kept. s.recv is held.
-func (c *wsConn) count() bool {
+// reserveLocked reserves the memory of the unfinished message and reports whether it
+// may be kept. Session.recv is held.
+func (c *wsConn) reserveLocked() bool {
 	n := 0
-	if p := c.pend; p != nil {
+	if p := c.unfinished; p != nil {
 		n = countedSize(cap(p.raw) + cap(p.message))
 	}
 	switch {
-	case n == c.held:
+	case n == c.reserved:
 		return true
-	case n > c.held && c.isProbe(): // which has nothing of that size to say
+	case n > c.reserved && c.isProbe(): // no packet of an upgrade is that large
 		c.dropProbe()
-	case c.s.srv.incoming.hold(c.s, n-c.held):
-		c.held = n
+	case c.s.srv.incoming.reserve(c.s, n-c.reserved):
+		c.reserved = n
 		return true
 	default:
 		c.s.abort(ReasonTransportError)
 	}
-	c.pend, c.held = nil, 0
+	c.unfinished, c.reserved = nil, 0
 	return false
 }
 
-// forget lets go of what is kept of an unfinished message, whose connection has ended
-// without its reader. One that is at work does so itself.
-func (c *wsConn) forget() {
+// dropUnfinished drops the unfinished message of a closed connection. If a reader holds
+// s.recv, that reader drops it.
+func (c *wsConn) dropUnfinished() {
 	if c.s.recv.TryLock() {
-		c.pend, c.held = nil, 0
+		c.unfinished, c.reserved = nil, 0
 		c.s.recv.Unlock()
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// beginPost sends the beginning of a POST's body.
+// beginPost sends the beginning of a POST body.
 func (p *poller) beginPost(announced, sent int) net.Conn {
 	p.s.t.Helper()
 	conn, err := p.s.dial()
@@ -26,8 +26,8 @@ func (p *poller) beginPost(announced, sent int) net.Conn {
 	return conn
 }
 
-// A POST whose body never ends is over when its session is, and what was read of it
-// is given back.
+// A POST whose body never ends is over when its session ends, and its memory is no
+// longer counted.
 func TestPost_BodyEndsWithItsSession(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
@@ -54,8 +54,8 @@ func TestPost_BodyEndsWithItsSession(t *testing.T) {
 	})
 }
 
-// Bodies and messages whose ends do not come share a bound. Those that have been on
-// their way for the longest make room for the others.
+// Incomplete bodies and messages share one limit. The oldest ones are dropped to admit
+// new ones.
 func TestIncoming_IsBounded(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const limit = 4_000_000
@@ -86,7 +86,7 @@ func TestIncoming_IsBounded(t *testing.T) {
 		require.Empty(t, hs[2*n-1].closed)
 		require.Empty(t, hs[2*n-2].closed)
 
-		// Others send what they like.
+		// Other clients are not affected.
 		p, ws := s.polling(), s.websocket()
 		p.postOK("4" + large(900_000))
 		p.expect("4" + large(900_000))
@@ -95,8 +95,8 @@ func TestIncoming_IsBounded(t *testing.T) {
 	})
 }
 
-// What has arrived whole, was given up, or is small is not counted.
-func TestIncoming_IsGivenBack(t *testing.T) {
+// Complete, dropped and small messages are not counted.
+func TestIncoming_IsReleased(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()
@@ -117,10 +117,10 @@ func TestIncoming_IsGivenBack(t *testing.T) {
 		require.Equal(t, engineio.ReasonPingTimeout, ws.h.ended(t))
 		eventually(t, "counted for a session that has ended", func() bool { return s.Incoming() == 0 })
 
-		// A websocket that is about to take over has nothing large to say.
+		// A websocket whose upgrade is not complete may not send a large packet.
 		p := s.polling()
 		probe := p.probe()
-		_, _ = probe.conn.Write(frame[:500_000]) // fails once the connection is cut
+		_, _ = probe.conn.Write(frame[:500_000]) // fails once the connection is closed
 		eventually(t, "the probe is not given up", func() bool { return !p.h.Probing() })
 		require.Zero(t, s.Incoming())
 		p.postOK("4a")

@@ -9,14 +9,14 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain sees to it that no test leaves a goroutine or a descriptor behind.
+// TestMain fails if a test leaves a goroutine or a descriptor open.
 func TestMain(m *testing.M) {
 	before := descriptors()
 	code := m.Run()
 	if code == 0 {
 		err := goleak.Find()
 		if err != nil {
-			time.Sleep(time.Second) // net/http stays for half of one with a connection whose request it did not read
+			time.Sleep(time.Second) // net/http keeps a connection whose request it did not read for half a second
 			err = goleak.Find()
 		}
 		if err != nil {
@@ -25,7 +25,8 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if code == 0 {
-		// What Go itself opens, once: the netpoller's own descriptors.
+		// spare is the number of descriptors that Go itself opens, once: those of the
+		// netpoller.
 		const spare = 3
 		for range 50 {
 			if descriptors() <= before+spare {
@@ -41,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// descriptors counts the process's open files, 0 where the system does not say.
+// descriptors counts the open files of the process; 0 where the system cannot tell.
 func descriptors() int {
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {

@@ -2,5 +2,5 @@
 
 package engineio_test
 
-// waitingHandlers is how many handlers a test lets wait.
+// waitingHandlers is the number of handlers that wait in a test.
 const waitingHandlers = 20_000

@@ -1,27 +1,27 @@
-// What waits to be sent to one client.
+// The queue of messages that wait to be sent to one client.
 
 package engineio
 
 import "sync"
 
-// outbox is a session's queue of unsent messages. It belongs to the session's
-// mutex. An empty outbox holds no memory.
+// outbox is a session's queue of unsent messages. Session.mu guards it. An empty outbox
+// holds no memory.
 type outbox struct {
 	q     *queue
 	bytes int
 }
 
 type queue struct {
-	ms    []*Message
-	head  int            // messages before it are taken
-	moved int            // messages taken that are not in ms any more
-	keys  map[string]int // where the newest message of a key is, counting those taken; nil until asked
+	ms      []*Message
+	head    int            // number of messages in ms that were taken
+	removed int            // number of taken messages that were removed from ms
+	keys    map[string]int // position of the newest message of a key, counted from the first message ever pushed; nil until replace needs it
 }
 
 var queues = sync.Pool{New: func() any { return new(queue) }}
 
-// keepQueue is the capacity up to which an emptied queue is kept for others.
-const keepQueue = 256
+// maxPooledQueue is the capacity up to which an empty queue goes back to the pool.
+const maxPooledQueue = 256
 
 func (o *outbox) len() int {
 	if o.q == nil {
@@ -32,24 +32,25 @@ func (o *outbox) len() int {
 
 func (o *outbox) push(m *Message) {
 	if o.q == nil {
-		o.q = queues.Get().(*queue)
+		o.q = queues.Get().(*queue) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	}
 	q := o.q
-	// A queue that is never quite empty would grow by what it has delivered.
+	// A queue that is never quite empty would grow by the messages that it has
+	// delivered.
 	if len(q.ms) == cap(q.ms) && q.head > len(q.ms)/2 {
 		n := copy(q.ms, q.ms[q.head:])
 		clear(q.ms[n:])
-		q.moved += q.head
+		q.removed += q.head
 		q.ms, q.head = q.ms[:n], 0
 	}
 	if q.keys != nil && m.Key != "" {
-		q.keys[m.Key] = q.moved + len(q.ms)
+		q.keys[m.Key] = q.removed + len(q.ms)
 	}
 	q.ms = append(q.ms, m)
 	o.bytes += len(m.frame)
 }
 
-// first returns the oldest message, nil when there is none.
+// first returns the oldest message, or nil.
 func (o *outbox) first() *Message {
 	if o.q == nil {
 		return nil
@@ -57,12 +58,12 @@ func (o *outbox) first() *Message {
 	return o.q.ms[o.q.head]
 }
 
-// shift takes the oldest message out.
+// shift removes the oldest message.
 func (o *outbox) shift() {
 	q := o.q
 	m := q.ms[q.head]
 	o.bytes -= len(m.frame)
-	if q.keys != nil && m.Key != "" && q.keys[m.Key] == q.moved+q.head {
+	if q.keys != nil && m.Key != "" && q.keys[m.Key] == q.removed+q.head {
 		delete(q.keys, m.Key)
 	}
 	q.ms[q.head] = nil
@@ -71,42 +72,43 @@ func (o *outbox) shift() {
 	}
 }
 
-// replace puts m where an unsent message of its key stands.
+// replace puts m in the place of an unsent message of the same key, and reports whether
+// there was one.
 func (o *outbox) replace(m *Message) bool {
 	q := o.q
 	if q == nil || m.Key == "" {
 		return false
 	}
 	if q.keys == nil {
-		q.index()
+		q.buildIndex()
 	}
 	at, ok := q.keys[m.Key]
 	if !ok {
 		return false
 	}
-	old := &q.ms[at-q.moved]
+	old := &q.ms[at-q.removed]
 	o.bytes += len(m.frame) - len((*old).frame)
 	*old = m
 	return true
 }
 
-// index is made for a client that has stopped taking messages, which is when
-// replacing begins, and lasts until the queue is empty.
-func (q *queue) index() {
+// buildIndex fills q.keys. It is called when the client does not read and replacing
+// begins; the index exists until the queue is empty.
+func (q *queue) buildIndex() {
 	q.keys = map[string]int{}
 	for i := q.head; i < len(q.ms); i++ {
 		if key := q.ms[i].Key; key != "" {
-			q.keys[key] = q.moved + i
+			q.keys[key] = q.removed + i
 		}
 	}
 }
 
-func (o *outbox) over(c *Config) bool {
+func (o *outbox) overLimit(c *Config) bool {
 	return o.bytes > c.MaxOutboxBytes || o.len() > c.MaxOutboxMessages
 }
 
-// full reports whether m would put the outbox over its limit.
-func (o *outbox) full(c *Config, m *Message) bool {
+// wouldExceed reports whether m would put the outbox over its limit.
+func (o *outbox) wouldExceed(c *Config, m *Message) bool {
 	return o.bytes+len(m.frame) > c.MaxOutboxBytes || o.len() >= c.MaxOutboxMessages
 }
 
@@ -120,8 +122,8 @@ func (o *outbox) clear() {
 func (o *outbox) release() {
 	q := o.q
 	o.q, o.bytes = nil, 0
-	q.keys, q.moved = nil, 0
-	if cap(q.ms) <= keepQueue {
+	q.keys, q.removed = nil, 0
+	if cap(q.ms) <= maxPooledQueue {
 		q.ms, q.head = q.ms[:0], 0
 		queues.Put(q)
 	}

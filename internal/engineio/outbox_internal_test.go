@@ -9,16 +9,16 @@ import (
 
 func textOf(s string) *Message { return TextMessage(append(TextBuffer(len(s)), s...)) }
 
-// However much passes through, an outbox is no larger than what waits in it, and
-// empty it holds nothing.
-func TestOutboxHoldsWhatWaits(t *testing.T) {
+// However many messages pass through, an outbox is not larger than the messages in it,
+// and an empty one holds no memory.
+func TestOutbox_HoldsOnlyUnsentMessages(t *testing.T) {
 	t.Parallel()
 	var o outbox
 	next := 0
 	for i := range 100_000 {
 		o.push(textOf(strconv.Itoa(i)))
 		if i%1000 < 3 {
-			continue // a few more wait
+			continue // a few more messages wait
 		}
 		require.Equal(t, strconv.Itoa(next), string(o.first().payload()[1:]))
 		o.shift()
@@ -40,8 +40,8 @@ func TestOutboxHoldsWhatWaits(t *testing.T) {
 	o.clear()
 }
 
-// A queue that goes back to the pool refers to no message any more.
-func TestOutboxForgets(t *testing.T) {
+// A queue that goes back to the pool no longer refers to its messages.
+func TestOutbox_ClearsPooledQueues(t *testing.T) {
 	t.Parallel()
 	var o outbox
 	for range 100 {
@@ -57,7 +57,7 @@ func TestOutboxForgets(t *testing.T) {
 	}
 }
 
-func TestOutboxReplaces(t *testing.T) {
+func TestOutbox_Replaces(t *testing.T) {
 	t.Parallel()
 	var o outbox
 	keyed := func(key, data string) *Message {
@@ -84,4 +84,24 @@ func TestOutboxReplaces(t *testing.T) {
 	require.Equal(t, []string{"4longer", "42", "4"}, got)
 	require.Equal(t, 9+4+3, bytes)
 	require.Zero(t, o.bytes)
+}
+
+// A message that was taken is not replaced, even if the index of keys knew it.
+func TestOutbox_ReplacesNoTakenMessage(t *testing.T) {
+	t.Parallel()
+	keyed := func(key, data string) *Message {
+		m := textOf(data)
+		m.Key = key
+		return m
+	}
+	var o outbox
+	o.push(keyed("taken", "1"))
+	o.push(keyed("waiting", "2"))
+	require.True(t, o.replace(keyed("waiting", "3"))) // builds the index
+	o.shift()
+	require.False(t, o.replace(keyed("taken", "4")))
+	o.push(keyed("taken", "5"))
+	require.True(t, o.replace(keyed("taken", "6")))
+	o.shift()
+	require.Equal(t, "46", string(o.first().payload()))
 }

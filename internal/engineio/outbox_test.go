@@ -14,11 +14,11 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// smallBuffers makes the kernel hold little of what a client does not read.
+// smallBuffers makes the kernel buffer little for a client that does not read.
 func smallBuffers(set *setup) { set.sendBuffer = 16 << 10 }
 
-// stall opens a websocket whose client does not read, and fills the way to it
-// until it is not writable, and stays so. It returns what was sent.
+// stall opens a websocket whose client does not read, and sends until it stays not
+// writable. It returns the messages sent.
 func (s *server) stall() (c *wsClient, sent []string) {
 	s.t.Helper()
 	c = s.websocket()
@@ -48,14 +48,14 @@ func volatile(data string) *engineio.Message {
 	return m
 }
 
-// Only for a client that does not read is anything dropped or replaced.
-func TestVolatileAndKeyed(t *testing.T) {
+// Messages are dropped or replaced only for a client that does not read.
+func TestSession_SendVolatileAndKeyed(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, smallBuffers)
 
 		ws := s.websocket()
 		var want []string
-		ws.h.Cork() // queued is not blocked
+		ws.h.Cork() // queued is not the same as not writable
 		for i := range 50 {
 			require.True(t, ws.h.Send(latest("k", strconv.Itoa(i))))
 			require.True(t, ws.h.Send(volatile(strconv.Itoa(i))))
@@ -82,8 +82,8 @@ func TestVolatileAndKeyed(t *testing.T) {
 	})
 }
 
-// A polling client is not writable when it has been away for a second.
-func TestVolatileOnPolling(t *testing.T) {
+// A polling client without a poll for a second is not writable.
+func TestSession_SendVolatileOnPolling(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -107,9 +107,9 @@ func TestVolatileOnPolling(t *testing.T) {
 	})
 }
 
-// A client that has stopped reading is ended once its outbox is full. Until then
-// it costs no more than that, and nobody else anything.
-func TestSlowConsumer(t *testing.T) {
+// A client that does not read is closed once its outbox is full. It uses no more memory
+// than that, and does not affect others.
+func TestSession_SlowConsumer(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const limit = 1 << 20
 		s := start(t, c, smallBuffers, func(set *setup) { set.engine.MaxOutboxBytes = limit })
@@ -166,7 +166,7 @@ func TestSlowConsumer(t *testing.T) {
 	})
 }
 
-func TestSlowConsumerByMessages(t *testing.T) {
+func TestSession_SlowConsumerByMessages(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp, func(set *setup) { set.engine.MaxOutboxMessages = 100 })
 	p := s.polling()
@@ -184,9 +184,9 @@ func TestSlowConsumerByMessages(t *testing.T) {
 	p.gone()
 }
 
-// A client that takes nothing for the time of a write is ended, though its
-// outbox is not full; one that takes little by little is not.
-func TestWriteTimeout(t *testing.T) {
+// A client that reads nothing for WriteTimeout is closed, even if its outbox is not
+// full; a client that reads slowly is not.
+func TestSession_WriteTimeout(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const limit = 2 * time.Second
 		s := start(t, c, smallBuffers, func(set *setup) { set.engine.WriteTimeout = limit })
@@ -211,8 +211,8 @@ func TestWriteTimeout(t *testing.T) {
 	})
 }
 
-// Pings of a client that does not read are not answered without end.
-func TestPingFloodIsBounded(t *testing.T) {
+// Pings of a client that does not read are not answered without limit.
+func TestSession_PingFloodIsBounded(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, smallBuffers)
 		ws, sent := s.stall()
@@ -231,8 +231,8 @@ func TestPingFloodIsBounded(t *testing.T) {
 	})
 }
 
-// Messages sent together stay together, whoever else sends.
-func TestMessagesStayTogether(t *testing.T) {
+// Messages of one Send stay together, whatever other goroutines send.
+func TestSession_SendKeepsMessagesTogether(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()
@@ -261,8 +261,8 @@ func TestMessagesStayTogether(t *testing.T) {
 	})
 }
 
-// What gathers between Cork and Uncork leaves in one write.
-func TestCorkJoinsWrites(t *testing.T) {
+// Messages sent between Cork and Uncork leave in one write.
+func TestSession_CorkJoinsWrites(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -271,15 +271,15 @@ func TestCorkJoinsWrites(t *testing.T) {
 		for i := range 10 {
 			ws.h.Send(text(strconv.Itoa(i)))
 		}
-		synctest.Wait() // nothing is on its way
+		synctest.Wait() // nothing is being written
 		ws.h.Uncork()
 		b := make([]byte, 1000)
-		n, err := ws.conn.Read(b) // a pipe hands out one write at a time
+		n, err := ws.conn.Read(b) // a pipe returns one write at a time
 		require.NoError(t, err)
 		require.Equal(t, 10*4, n)
 
 		ws.h.Cork()
-		ws.h.Uncork() // with nothing to flush, what comes later still leaves
+		ws.h.Uncork() // after an Uncork with nothing to flush, later messages still leave
 		ws.h.Send(text("later"))
 		ws.expect("4later")
 
@@ -296,8 +296,8 @@ func TestCorkJoinsWrites(t *testing.T) {
 	})
 }
 
-// Corking and sending from many sides loses no wake-up.
-func TestCorkRaces(t *testing.T) {
+// Corking and sending on many goroutines loses no flush.
+func TestSession_CorkRaces(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()

@@ -1,4 +1,4 @@
-// The long-polling transport: a GET waits for messages, a POST brings some.
+// The long-polling transport: a GET waits for messages, a POST sends some.
 
 package engineio
 
@@ -14,9 +14,9 @@ import (
 	"unicode/utf8"
 )
 
-// lateUpgrade is how long a poll that comes during an upgrade waits for the
-// upgrade packet, which was sent before it if the client has finished.
-const lateUpgrade = 10 * time.Millisecond
+// upgradeGrace is how long a poll that arrives during an upgrade waits for the upgrade
+// packet. A client that has finished its upgrade sent that packet before the poll.
+const upgradeGrace = 10 * time.Millisecond
 
 // servePolling answers a polling request of an existing session.
 func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
@@ -30,13 +30,14 @@ func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// servePoll waits until there is something to say, and says it.
+// servePoll waits until there is something to send, and sends it.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if s.probe != nil && s.probe.probed {
-		// The upgrade may be complete on the other connection, not read yet.
+	if s.probe != nil && s.probe.probeAnswered {
+		// The upgrade packet may have arrived on the other connection, but is not read
+		// yet.
 		s.mu.Unlock()
-		time.Sleep(lateUpgrade)
+		time.Sleep(upgradeGrace)
 		s.mu.Lock()
 	}
 	if s.ws != nil || s.state == stateClosed {
@@ -52,14 +53,14 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	}
 	wake := make(chan struct{}, 1)
 	s.poll = wake
-	if s.polled != nil {
-		close(s.polled)
-		s.polled = nil
+	if s.pollArrived != nil {
+		close(s.pollArrived)
+		s.pollArrived = nil
 	}
 	a := s.answerLocked()
 	s.mu.Unlock()
 	if a.body == nil {
-		// The host's http.Server may give an answer less time than a poll takes.
+		// The host's http.Server may allow an answer less time than a poll takes.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
 	}
 	for a.body == nil {
@@ -76,8 +77,8 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.poll, s.pollSeen = nil, time.Now()
 	s.mu.Unlock()
 
-	// Asked before the answer is written: a client that does not keep the
-	// connection alive closes it as soon as it has read the answer.
+	// Checked before the answer is written: a client without keep-alive closes the
+	// connection as soon as it has read the answer.
 	err := r.Context().Err()
 	if err == nil {
 		err = s.writePayload(w, a)
@@ -85,57 +86,56 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.last:
 		s.abort(ReasonForcedClose)
-	case errors.Is(err, context.Canceled): // for nobody
+	case errors.Is(err, context.Canceled): // the client canceled the request
 		s.abort(ReasonTransportClose)
 	case err != nil:
 		s.abort(ReasonTransportError)
 	}
 }
 
-// answer is what a poll is answered with.
-type answer struct {
-	body   []byte // nil: nothing yet
-	octets bool   // the body is not text
-	last   bool   // it is the close packet
+// pollAnswer is the answer to a poll.
+type pollAnswer struct {
+	body   []byte // nil: nothing to answer yet
+	binary bool   // the body is not text
+	last   bool   // the body is the close packet
 }
 
-// answerLocked returns what the open poll is to be answered with. The close packet
-// never shares a payload with data: a client that closes on reading it would lose
-// the data.
-func (s *Session) answerLocked() answer {
+// answerLocked returns the answer to the open poll. The close packet is never in one
+// payload with data: a client that closes when it reads the packet would lose the data.
+func (s *Session) answerLocked() pollAnswer {
 	switch {
-	case s.ws != nil || s.state == stateClosed && s.left:
-		return s.bare(packetNoop)
+	case s.ws != nil || s.state == stateClosed && s.clientClosed:
+		return s.controlPayload(packetNoop)
 	case s.state == stateClosed:
-		return s.bare(packetClose)
+		return s.controlPayload(packetClose)
 	case s.out.len() > 0:
 		return s.payloadLocked()
 	case s.state == stateClosing:
-		return s.bare(packetClose)
-	case s.probe != nil && s.probe.probed: // let the client stop polling
-		return s.bare(packetNoop)
+		return s.controlPayload(packetClose)
+	case s.probe != nil && s.probe.probeAnswered: // so that the client can stop polling
+		return s.controlPayload(packetNoop)
 	}
-	return answer{}
+	return pollAnswer{}
 }
 
-// bare is an answer of one packet without data.
-func (s *Session) bare(packet byte) answer {
-	return answer{body: s.lone([]byte{packet}), last: packet == packetClose}
+// controlPayload returns an answer with one packet without data.
+func (s *Session) controlPayload(packet byte) pollAnswer {
+	return pollAnswer{body: s.singlePacketPayload([]byte{packet}), last: packet == packetClose}
 }
 
-// lone returns a text packet as the only one of a payload.
-func (s *Session) lone(packet []byte) []byte {
-	if s.rev3 {
-		return appendText3(nil, packet)
+// singlePacketPayload returns a payload of one text packet.
+func (s *Session) singlePacketPayload(packet []byte) []byte {
+	if s.eio3 {
+		return appendTextEIO3(nil, packet)
 	}
 	return packet
 }
 
-// payloadLocked takes messages out of the outbox, one at least, as many as a
-// payload may hold.
-func (s *Session) payloadLocked() answer {
-	if s.rev3 {
-		return s.payload3Locked()
+// payloadLocked takes messages from the outbox: at least one, and as many as fit into a
+// payload.
+func (s *Session) payloadLocked() pollAnswer {
+	if s.eio3 {
+		return s.payloadEIO3Locked()
 	}
 	var b []byte
 	for m := s.out.first(); m != nil; m = s.out.first() {
@@ -148,16 +148,16 @@ func (s *Session) payloadLocked() answer {
 		b = m.appendPolled(b)
 		s.out.shift()
 	}
-	return answer{body: b}
+	return pollAnswer{body: b}
 }
 
-// writePayload answers a poll and sees the answer off, so that a failure to
-// write it is known here.
-func (s *Session) writePayload(w http.ResponseWriter, a answer) error {
+// writePayload writes and flushes the answer to a poll, so that a write error is
+// returned here.
+func (s *Session) writePayload(w http.ResponseWriter, a pollAnswer) error {
 	s.limitWrite(w)
 	h := w.Header()
 	h.Set("Content-Type", "text/plain; charset=UTF-8")
-	if a.octets {
+	if a.binary {
 		h.Set("Content-Type", "application/octet-stream")
 	}
 	h.Set("Cache-Control", "no-store")
@@ -171,17 +171,17 @@ func (s *Session) writePayload(w http.ResponseWriter, a answer) error {
 	return nil
 }
 
-// limitWrite gives an answer as long as the session gives any write, instead of
-// what the host's http.Server may have set when the request began.
+// limitWrite sets WriteTimeout as the deadline of an answer, in place of a deadline
+// that the host's http.Server set when the request began.
 func (s *Session) limitWrite(w http.ResponseWriter) {
-	// Unsupported where there is no connection, as in tests of a host.
+	// Not supported where there is no connection, as in tests of a host.
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(s.srv.cfg.WriteTimeout))
 }
 
-// servePost takes the messages of a POST. The answer comes when all are handed
-// on, which holds back a client that sends faster than its handlers work. While
-// the session closes, messages are taken and dropped: a client that is refused
-// would not stay for what it is yet to be told.
+// servePost handles the messages of a POST. It answers after all of them were passed to
+// the handler, so that a client cannot send faster than its handlers work. While the
+// session is closing, messages are read and dropped: a client whose POST fails would
+// not poll for the remaining messages.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.ws != nil || s.state == stateClosed {
@@ -199,7 +199,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.post = p
 	s.mu.Unlock()
 
-	body, err := p.body(w, r)
+	body, err := p.readBody(w, r)
 	if err != nil {
 		p.release()
 		s.abort(ReasonTransportError)
@@ -214,25 +214,25 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 
 	s.mu.Lock()
 	s.post = nil
-	refused := s.state == stateClosed && !s.left
+	aborted := s.state == stateClosed && !s.clientClosed
 	s.mu.Unlock()
 	s.limitWrite(w)
-	if refused {
+	if aborted {
 		errRequest.refuse(w)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html")
 	h.Set("Content-Length", "2")
-	_, _ = io.WriteString(w, "ok") // the client is gone if this fails; its polls will tell
+	_, _ = io.WriteString(w, "ok") // fails only if the client has disconnected; its polls show that
 }
 
-// refusePost answers a POST whose body was not read to its end.
+// refusePost answers a POST whose body was not read completely.
 func (s *Session) refusePost(w http.ResponseWriter, err error) {
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		s.srv.limited("Payload")
+		s.srv.reportLimit("Payload")
 		errRequest.write(w, http.StatusRequestEntityTooLarge)
 	case errors.Is(err, errIncoming):
 		busy := Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.srv.cfg.RetryAfter}
@@ -242,55 +242,55 @@ func (s *Session) refusePost(w http.ResponseWriter, err error) {
 	}
 }
 
-// receivePayload hands on the packets of a polling body, up to one that ends
-// the session, and reports whether the handler has something to serve. Octets says
-// that the body is not text, which there is in revision 3 only.
-func (s *Session) receivePayload(body []byte, octets bool) (work bool) {
+// receivePayload passes on the packets of a polling body, up to one that ends the
+// session, and reports whether Handler.Serve must be called. binaryBody says that the
+// body is not text, which only EIO3 allows.
+func (s *Session) receivePayload(body []byte, binaryBody bool) (serve bool) {
 	s.recv.Lock()
-	defer s.handedOn()
+	defer s.unlockRecv()
 	for n, more := 1, true; more; n++ {
-		var data []byte
-		var binary, ok bool
-		if s.rev3 {
-			data, binary, body, more, ok = s.cut3(body, octets)
+		var p payloadPacket
+		if s.eio3 {
+			p = s.splitPayloadEIO3(body, binaryBody)
+			body, more = p.rest, len(p.rest) > 0
 		} else {
-			data, body, more = bytes.Cut(body, []byte{separator})
-			data, binary, ok = decodePolled(data)
+			p.data, body, more = bytes.Cut(body, []byte{separator})
+			p.data, p.binary, p.ok = decodePolled(p.data)
 		}
 		if n > s.srv.cfg.MaxPackets {
-			s.srv.limited("Packets")
-			ok = false
+			s.srv.reportLimit("Packets")
+			p.ok = false
 		}
-		if !ok {
+		if !p.ok {
 			s.malformed()
 			break
 		}
-		if !s.receive(data, binary) {
+		if !s.receiveLocked(p.data, p.binary) {
 			break
 		}
 		if more && s.isPaused() {
-			s.waitForHandler()
+			s.waitForHandlerLocked()
 		}
 	}
-	work, s.work = s.work, false
-	return work
+	serve, s.needsServe = s.needsServe, false
+	return serve
 }
 
-// waitForHandler waits in the middle of a polling body until the handler wants the
-// rest. s.recv is let go of meanwhile.
-func (s *Session) waitForHandler() {
-	work := s.work
-	s.work = false
+// waitForHandlerLocked waits, between two packets of a polling body, until the pause
+// ends. It unlocks s.recv meanwhile.
+func (s *Session) waitForHandlerLocked() {
+	serve := s.needsServe
+	s.needsServe = false
 	s.recv.Unlock()
-	if work {
+	if serve {
 		go s.handler.Serve()
 	}
 	s.waitResumed()
 	s.recv.Lock()
 }
 
-// decodePolled undoes what polling does to binary packets; ok is false for what
-// is neither base64 nor text.
+// decodePolled decodes a packet of a polling payload, in which binary data is base64.
+// ok is false if the packet is neither base64 nor valid UTF-8.
 func decodePolled(packet []byte) (data []byte, binary, ok bool) {
 	if len(packet) == 0 || packet[0] != 'b' {
 		return packet, false, utf8.Valid(packet)

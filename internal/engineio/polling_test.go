@@ -21,7 +21,7 @@ import (
 
 func recordMessages(set *setup) { set.message = (*handler).record }
 
-func TestPollingBothWays(t *testing.T) {
+func TestSession_PollingBothWays(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, recordMessages)
 		p := s.polling()
@@ -40,7 +40,7 @@ func TestPollingBothWays(t *testing.T) {
 	})
 }
 
-func TestPollingHeaders(t *testing.T) {
+func TestSession_PollingHeaders(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	p := s.polling()
@@ -60,7 +60,7 @@ func TestPollingHeaders(t *testing.T) {
 	}
 }
 
-func TestPollWaitsForMessages(t *testing.T) {
+func TestSession_PollWaitsForMessages(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -75,8 +75,9 @@ func TestPollWaitsForMessages(t *testing.T) {
 	})
 }
 
-// A payload is no longer than what the client was promised, unless one packet is.
-func TestPayloadsAreCut(t *testing.T) {
+// A payload is not longer than the maxPayload that the client was told, unless a single
+// packet is.
+func TestSession_PayloadsAreSplit(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp, func(set *setup) { set.engine.MaxPayload = 100 })
 	p := s.polling()
@@ -92,7 +93,7 @@ func TestPayloadsAreCut(t *testing.T) {
 	}
 }
 
-func TestSecondPollEndsTheSession(t *testing.T) {
+func TestSession_SecondPollEndsIt(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -109,7 +110,7 @@ func TestSecondPollEndsTheSession(t *testing.T) {
 	})
 }
 
-func TestSecondPostEndsTheSession(t *testing.T) {
+func TestSession_SecondPostEndsIt(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, recordMessages)
 		p := s.polling()
@@ -127,7 +128,7 @@ func TestSecondPostEndsTheSession(t *testing.T) {
 		require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
 		require.Equal(t, "1", receive(t, poll).body)
 
-		_, _ = io.WriteString(more, "4first") // its server may have hung up
+		_, _ = io.WriteString(more, "4first") // the server may have closed the connection
 		_ = more.Close()
 		if a := receive(t, first); a.err == nil {
 			require.Equal(t, http.StatusBadRequest, a.status)
@@ -137,7 +138,7 @@ func TestSecondPostEndsTheSession(t *testing.T) {
 	})
 }
 
-func TestCancelledPollEndsTheSession(t *testing.T) {
+func TestSession_CanceledPollEndsIt(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -151,9 +152,9 @@ func TestCancelledPollEndsTheSession(t *testing.T) {
 	})
 }
 
-// A client that is cut off while its poll is answered loses the answer, so the
-// session ends rather than going on with a gap.
-func TestPollOfAClientThatReset(t *testing.T) {
+// A client that is disconnected while its poll is answered loses the answer. So the
+// session ends, and does not continue with a gap.
+func TestSession_PollOfAClientThatReset(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	for range 20 {
@@ -170,8 +171,8 @@ func TestPollOfAClientThatReset(t *testing.T) {
 	}
 }
 
-// A client that does not keep its connections alive is not cut off.
-func TestPollsOnAConnectionEach(t *testing.T) {
+// A client without keep-alive keeps its session.
+func TestSession_PollsWithoutKeepAlive(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp)
 	s.http.Transport.(*http.Transport).DisableKeepAlives = true
@@ -186,7 +187,7 @@ func TestPollsOnAConnectionEach(t *testing.T) {
 	}
 }
 
-func TestClientCloses(t *testing.T) {
+func TestSession_ClientClosesPolling(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, recordMessages)
 		t.Run("with a poll open", func(t *testing.T) {
@@ -208,7 +209,8 @@ func TestClientCloses(t *testing.T) {
 			require.Equal(t, http.StatusBadRequest, status)
 			require.Equal(t, unknownSession, body)
 		})
-		// Sent together on two connections, they may arrive in either order.
+		// A poll and a close packet sent together on two connections may arrive in
+		// either order.
 		t.Run("with a poll at the same time", func(t *testing.T) {
 			for range 10 {
 				p := s.polling()
@@ -220,7 +222,7 @@ func TestClientCloses(t *testing.T) {
 	})
 }
 
-func TestServerCloses(t *testing.T) {
+func TestSession_ServerClosesPolling(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		t.Run("with a poll open", func(t *testing.T) {
@@ -271,8 +273,8 @@ func TestServerCloses(t *testing.T) {
 	})
 }
 
-// The close packet waits a second for its poll, then the session is forgotten.
-func TestCloseOfAClientThatDoesNotPoll(t *testing.T) {
+// The close packet waits a second for a poll, then the session is removed.
+func TestSession_CloseWithoutAPoll(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -290,7 +292,7 @@ func TestCloseOfAClientThatDoesNotPoll(t *testing.T) {
 	})
 }
 
-func TestMalformedPolling(t *testing.T) {
+func TestSession_MalformedPolling(t *testing.T) {
 	t.Parallel()
 	tooMany := strings.Repeat("4\x1e", 1000) + "4"
 	for name, body := range map[string]string{
@@ -345,7 +347,7 @@ func TestMalformedPolling(t *testing.T) {
 	})
 }
 
-func TestBodyOverMaxPayload(t *testing.T) {
+func TestPost_BodyOverMaxPayload(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, recordMessages)
 		const limit = 1_000_000
@@ -374,7 +376,7 @@ func TestBodyOverMaxPayload(t *testing.T) {
 			require.Equal(t, "ok", got)
 			require.Equal(t, message{large(limit - 1), false}, receive(t, p.h.in))
 		}
-		// And the other way.
+		// The same in the other direction.
 		p.h.Send(text(large(limit-1)), engineio.BinaryMessage([]byte(large(limit))))
 		p.expect("4"+large(limit-1), "b"+base64.StdEncoding.EncodeToString([]byte(large(limit))))
 	})
@@ -389,9 +391,9 @@ func (endless) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A body that never comes to its end is not waited for longer than a silent
-// client, and no length announced in advance is believed.
-func TestSlowBody(t *testing.T) {
+// The server waits for a body no longer than for a silent client, and allocates nothing
+// for an announced length.
+func TestPost_SlowBody(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp, func(set *setup) {
 		set.engine.PingInterval, set.engine.PingTimeout = 100*time.Millisecond, 100*time.Millisecond
@@ -409,9 +411,9 @@ func TestSlowBody(t *testing.T) {
 	p.gone()
 }
 
-// The host's own time limits are for ordinary requests. Neither a poll nor a
-// POST that waits suffers from them, nor does the connection that carried it.
-func TestTimeLimitsOfTheHost(t *testing.T) {
+// The time limits of the host's http.Server are for ordinary requests. They affect
+// neither a poll nor a POST that waits, nor later requests on their connection.
+func TestSession_TimeLimitsOfTheHost(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const limit = 500 * time.Millisecond // enough for a handshake on a busy machine
 		s := start(t, c, recordMessages, func(set *setup) {
@@ -435,7 +437,7 @@ func TestTimeLimitsOfTheHost(t *testing.T) {
 		require.Equal(t, "4late", got.body)
 		p.h.Resume()
 		require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
-		// The connections are as good as before.
+		// The connections still work.
 		poll = p.open()
 		p.postOK("4b")
 		receive(t, p.h.in)
@@ -449,9 +451,9 @@ func TestTimeLimitsOfTheHost(t *testing.T) {
 	})
 }
 
-// A client that takes an answer to its poll but does not read it holds no
-// handler of the host for longer than any other write.
-func TestPollThatIsNotRead(t *testing.T) {
+// A client that does not read the answer to its poll occupies a handler of the host for
+// at most WriteTimeout.
+func TestSession_PollThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := start(t, tcp, func(set *setup) { set.engine.WriteTimeout = 200 * time.Millisecond })
 	p := s.polling()
@@ -466,7 +468,7 @@ func TestPollThatIsNotRead(t *testing.T) {
 	require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
 }
 
-func TestPollingPausesBehindHandlers(t *testing.T) {
+func TestSession_PostWaitsForHandlers(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, recordMessages)
 		p := s.polling()
@@ -483,7 +485,7 @@ func TestPollingPausesBehindHandlers(t *testing.T) {
 			require.Fail(t, "answered during a pause", a)
 		case <-time.After(30 * time.Millisecond):
 		}
-		p.h.Send(text("b")) // the other way is open
+		p.h.Send(text("b")) // the other direction still works
 		p.expect("4b")
 		p.h.Resume()
 		require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
@@ -497,8 +499,8 @@ func TestPollingPausesBehindHandlers(t *testing.T) {
 	})
 }
 
-// A panic in the layer above costs its session and nothing else.
-func TestPanicInTheHandler(t *testing.T) {
+// A panic in the layer above ends its session and nothing else.
+func TestSession_PanicInTheHandler(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, quiet, func(set *setup) {
 			set.message = func(h *handler, data []byte, binary bool) error {

@@ -9,68 +9,68 @@ import (
 	"time"
 )
 
-// firstBody is what a body is read into at first.
-const firstBody = 512
+// initialBodySize is the initial size of the buffer for a body.
+const initialBodySize = 512
 
-// post is a POST that is under way. Its session's end ends the reading of its body.
+// post is a POST whose body is being read. The end of its session stops the reading.
 //
-// post.mu guards everything below it. It is held while setting a deadline, which may
-// block with a connection of the host's, so only the POST and a goroutine of cancel
-// take it.
+// post.mu is held while a deadline is set, which may block with a connection type of
+// the host's. Therefore only the POST itself and the goroutine of cancel take it.
 type post struct {
-	s    *Session
-	held int // what the body counts for; the POST's own
+	s        *Session
+	reserved int // bytes reserved in Server.incoming; used by the POST only
 
-	mu       sync.Mutex
-	rc       *http.ResponseController
-	read     bool // nothing of the body is read any more
-	canceled bool
+	mu         sync.Mutex // guards the fields below
+	controller *http.ResponseController
+	bodyRead   bool // the body is no longer read
+	canceled   bool
 }
 
-// cancel ends the reading of the body.
+// cancel stops the reading of the body.
 func (p *post) cancel() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.canceled = true
-	if p.rc != nil && !p.read { // else the connection may carry another request
-		_ = p.rc.SetReadDeadline(time.Unix(1, 0)) // unsupported where nothing can be canceled
+	if p.controller != nil && !p.bodyRead { // otherwise the connection may carry another request
+		_ = p.controller.SetReadDeadline(time.Unix(1, 0)) // not supported where nothing can be canceled
 	}
 }
 
-// limit begins the reading of the body, unless it has been canceled.
-func (p *post) limit(rc *http.ResponseController, d time.Duration) bool {
+// startReading sets the deadline for the body. It returns false if the POST was
+// canceled.
+func (p *post) startReading(rc *http.ResponseController, d time.Duration) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.canceled {
 		return false
 	}
-	p.rc = rc
-	// Unsupported where there is no connection, as in tests of a host.
+	p.controller = rc
+	// Not supported where there is no connection, as in tests of a host.
 	_ = rc.SetReadDeadline(time.Now().Add(d))
 	return true
 }
 
-func (p *post) doneReading() {
+func (p *post) stopReading() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.read = true
+	p.bodyRead = true
 }
 
-// body reads a POST's body: no more than the payload limit, not longer than a silent
-// client would be kept nor than the session lasts, and into no more memory than what
-// has arrived needs, all of which is counted until release.
-func (p *post) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+// readBody reads the body of a POST: at most MaxPayload bytes, for at most the time
+// that a silent client is kept, and not longer than the session lasts. Its buffer grows
+// with the bytes that have arrived, and is reserved until release.
+func (p *post) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	cfg := &p.s.srv.cfg
 	limit := cfg.MaxPayload
 	if r.ContentLength > int64(limit) {
 		return nil, &http.MaxBytesError{Limit: int64(limit)}
 	}
-	if !p.limit(http.NewResponseController(w), cfg.PingInterval+cfg.PingTimeout) {
+	if !p.startReading(http.NewResponseController(w), cfg.PingInterval+cfg.PingTimeout) {
 		return nil, io.ErrUnexpectedEOF
 	}
-	defer p.doneReading()
+	defer p.stopReading()
 	in := http.MaxBytesReader(w, r.Body, int64(limit))
-	b := make([]byte, 0, firstBody)
+	b := make([]byte, 0, initialBodySize)
 	for {
 		n, err := in.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
@@ -83,19 +83,19 @@ func (p *post) body(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 			continue
 		}
 		size := min(2*cap(b), max(limit, cap(b))+1)
-		if !p.hold(size) {
+		if !p.reserve(size) {
 			return nil, errIncoming
 		}
 		b = append(make([]byte, 0, size), b...)
 	}
 }
 
-// hold counts a buffer instead of the one before.
-func (p *post) hold(size int) bool {
+// reserve reserves a buffer of a size in place of the one before.
+func (p *post) reserve(size int) bool {
 	n := countedSize(size)
-	ok := n == p.held || p.s.srv.incoming.hold(p.s, n-p.held)
-	p.held = n
+	ok := n == p.reserved || p.s.srv.incoming.reserve(p.s, n-p.reserved)
+	p.reserved = n
 	return ok
 }
 
-func (p *post) release() { p.hold(0) }
+func (p *post) release() { p.reserve(0) }

@@ -15,8 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// hijackable is a recorder whose connection can be taken over, as a websocket
-// does. What is written to it then is kept; nothing is ever read from it.
+// hijackable is a recorder that can be hijacked. It keeps what is written to the
+// connection then; reading from the connection returns nothing.
 type hijackable struct {
 	*httptest.ResponseRecorder
 	taken  net.Conn
@@ -34,7 +34,7 @@ func (h *hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return server, bufio.NewReadWriter(bufio.NewReader(server), bufio.NewWriter(server)), nil
 }
 
-// counted is a handler for which only matters that it is closed.
+// counted is a handler that only counts its end.
 type counted struct {
 	ignore
 	closed *atomic.Int64
@@ -42,7 +42,7 @@ type counted struct {
 
 func (c counted) Closed(Reason) { c.closed.Add(1) }
 
-// numbered are all the answers to a request that is refused.
+// numbered are all answers to a refused request.
 var numbered = map[string]problem{
 	`{"code":0,"message":"Transport unknown"}`:            errTransport,
 	`{"code":1,"message":"Session ID unknown"}`:           errSession,
@@ -51,10 +51,10 @@ var numbered = map[string]problem{
 	`{"code":5,"message":"Unsupported protocol version"}`: errProtocol,
 }
 
-// FuzzQuery makes arbitrary requests, in whose queries $SID stands for the id of
-// a session that exists. Either a session opens, if and only if the request asks
-// for one in full, or the answer is one of the numbered errors, or it is for the
-// session that is there. Whatever it is, no session is left over.
+// FuzzQuery makes arbitrary requests, in whose queries $SID stands for the id of an
+// existing session. Exactly the complete handshake requests open a session. Any other
+// answer is one of the numbered errors, or an answer of the existing session. No
+// session is left over.
 func FuzzQuery(f *testing.F) {
 	const poll, websocket = "EIO=4&transport=polling", "EIO=4&transport=websocket"
 	add := func(query, method, upgrade string) {
@@ -65,7 +65,7 @@ func FuzzQuery(f *testing.F) {
 		poll, websocket, poll + "&sid=$SID", websocket + "&sid=$SID", poll + "&sid=", poll + "&sid=unknown", poll + "&sid=$SID&sid=$SID",
 		"", "EIO=4", "transport=polling", "EIO=3&transport=polling", "EIO=5&transport=polling", "EIO=4&EIO=4&transport=polling",
 		"EIO=3&EIO=4&transport=websocket", "EIO=04&transport=polling", "EIO=4.0&transport=polling", "EIO=&transport=polling",
-		// CVE-2023-31125: what a transport was looked up by.
+		// CVE-2023-31125: the transport was used as a key of an object.
 		"EIO=4&transport=", "EIO=4&transport=unknown", "EIO=4&transport=constructor", "EIO=4&transport=__proto__", "EIO=4&transport=toString",
 		"EIO=4&transport=hasOwnProperty&sid=$SID", "EIO=4&transport=polling&transport=polling", "EIO=4&transport=websocket&transport=polling",
 		"EIO=4&transport[]=polling", "EIO=4&transport=webtransport", "EIO=4&transport=Polling", "EIO=4&transport=flashsocket",
@@ -86,15 +86,15 @@ func FuzzQuery(f *testing.F) {
 		add(websocket, http.MethodGet, upgrade)
 		add(websocket+"&sid=$SID", http.MethodGet, upgrade)
 	}
-	// Extensions named like what every object has; CVE-2021-32640: a protocol
-	// whose spaces took quadratic time.
+	// Extensions named like properties of every JavaScript object; and CVE-2021-32640,
+	// a subprotocol header that took quadratic time.
 	for _, extensions := range []string{"constructor", "__proto__; toString", "permessage-deflate; client_max_window_bits", ";,=\"", strings.Repeat("x,", 20_000)} {
 		f.Add(websocket, http.MethodGet, "websocket", extensions, "", []byte{}, false)
 	}
 	for _, protocol := range []string{"chat", "a" + strings.Repeat(" ", 65_536) + "x", strings.Repeat("x, ", 20_000), ",", "\x00"} {
 		f.Add(websocket, http.MethodGet, "websocket", "", protocol, []byte{}, false)
 	}
-	// CVE-2020-36048: a body that is longer than anybody needs.
+	// CVE-2020-36048: a very long body.
 	for _, body := range []string{"", "1", "4refuse", "4\xff", strings.Repeat("4", 100_001), strings.Repeat("4\x1e", 2_000)} {
 		f.Add(poll+"&sid=$SID", http.MethodPost, "", "", "", []byte(body), false)
 	}
@@ -103,7 +103,7 @@ func FuzzQuery(f *testing.F) {
 	servers := map[bool]*Server{}
 	for _, older := range []bool{false, true} {
 		s := newServer(f)
-		s.cfg.Revision3 = older
+		s.cfg.AllowEIO3 = older
 		s.cfg.Accept = func(*Session, *http.Request) (Handler, *Busy) {
 			accepted.Add(1)
 			return counted{closed: &closed}, nil
@@ -135,11 +135,11 @@ func FuzzQuery(f *testing.F) {
 		s.ServeHTTP(w, r)
 
 		opened := accepted.Load() - known
-		for _, ss := range s.all() {
+		for _, ss := range s.allSessions() {
 			ss.abort(ReasonForcedClose)
 		}
 		answer := w.Body.String()
-		if w.taken != nil { // the server's end is closed, or about to be
+		if w.taken != nil { // the server has closed its end, or is about to
 			answer = <-w.answer
 			require.NoError(t, w.taken.Close())
 		}
@@ -153,7 +153,7 @@ func FuzzQuery(f *testing.F) {
 		refusal, refused := numbered[answer]
 		switch {
 		case whole && w.taken != nil:
-			// What follows the handshake may be lost to the abort.
+			// The abort may drop what follows the handshake.
 			require.True(t, strings.HasPrefix(answer, "HTTP/1.1 101 "), answer)
 			require.EqualValues(t, 1, opened)
 			require.NotContains(t, strings.ToLower(answer), "sec-websocket-extensions")
@@ -164,7 +164,7 @@ func FuzzQuery(f *testing.F) {
 			}
 			require.True(t, strings.HasPrefix(answer, `0{"sid":"`), answer)
 			require.EqualValues(t, 1, opened)
-		case whole: // no websocket came of it, for its other headers
+		case whole: // the other headers prevented the websocket
 			require.GreaterOrEqual(t, w.Code, 400)
 			require.Less(t, w.Code, 500)
 		case refused:
@@ -184,10 +184,10 @@ func FuzzQuery(f *testing.F) {
 				require.NotEqual(t, http.MethodGet, method)
 			case errProtocol:
 				require.False(t, is("EIO", "4"))
-			case errRequest: // or the session has closed because of the body
+			case errRequest: // or the body has closed the session
 				require.True(t, !fits || named && method == http.MethodPost || older && is("EIO", "3") && q.Has("j"))
 			}
-		default: // for the session that is there
+		default: // an answer of the existing session
 			require.Zero(t, opened)
 			require.True(t, fits && is("sid", old.id), answer)
 		}

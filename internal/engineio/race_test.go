@@ -2,6 +2,6 @@
 
 package engineio_test
 
-// waitingHandlers is how many handlers a test lets wait: the race detector takes no
-// more than 8,128 goroutines.
+// waitingHandlers is the number of handlers that wait in a test. The race detector
+// supports at most 8,128 goroutines.
 const waitingHandlers = 6_000

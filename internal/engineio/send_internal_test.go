@@ -1,4 +1,5 @@
-// Tests that sending, and what the wheel calls, never enter the layer above.
+// Tests that neither sending nor a timer callback calls the handler on the same
+// goroutine.
 
 package engineio
 
@@ -11,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// locking is a handler that has a lock of its own, as every handler has, which
-// others hold while they call the session.
+// locking is a handler with a lock, as real handlers have, that the test holds while it
+// calls the session.
 type locking struct {
 	ignore
 	mu     sync.Mutex
@@ -30,12 +31,12 @@ func lockedSession(t *testing.T) (*Session, *locking) {
 	s := newServer(t)
 	h := &locking{closed: make(chan Reason, 2)}
 	ss := &Session{srv: s, id: newID(), handler: h}
-	ss.timer.F = ss.timedOut
+	ss.timer.F = ss.onTimer
 	require.True(t, s.add(ss))
 	return ss, h
 }
 
-// returns fails the test when f hangs.
+// returns fails the test if f blocks.
 func returns(t *testing.T, what string, f func()) {
 	t.Helper()
 	done := make(chan struct{})
@@ -50,8 +51,8 @@ func returns(t *testing.T, what string, f func()) {
 	}
 }
 
-// The caller may hold the lock that the handler's Closed takes: what a session
-// that is full does, it does without its caller.
+// The caller of Send may hold a lock that the handler's Closed takes: a session with a
+// full outbox is closed on another goroutine.
 func TestSession_SendThatOverflowsCallsNobody(t *testing.T) {
 	t.Parallel()
 	ss, h := lockedSession(t)
@@ -72,7 +73,7 @@ func TestSession_SendThatOverflowsCallsNobody(t *testing.T) {
 	require.Empty(t, h.closed)
 }
 
-// Nor does the wheel, on whose goroutine everybody's timeouts run, wait for it.
+// Nor does a timer callback wait for the handler, because all timers wait for it.
 func TestSession_TimerCallsNobody(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(*Session){
@@ -85,14 +86,14 @@ func TestSession_TimerCallsNobody(t *testing.T) {
 		returns(t, name, func() {
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			ss.timedOut()
+			ss.onTimer()
 			require.Equal(t, stateClosed, int(ss.state), name)
 		})
 		require.Eventually(t, func() bool { return ss.srv.Len() == 0 }, 5*time.Second, time.Millisecond)
 	}
 }
 
-// Shutdown returns no sooner than the handler has heard of the end.
+// Shutdown returns only after Handler.Closed has returned.
 func TestServer_ShutdownWaitsForSlowConsumers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

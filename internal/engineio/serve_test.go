@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A handler may wait for whatever it likes, even for other clients' messages:
-// however many do, the next one's are read and served.
-func TestHandlersThatWaitForEachOther(t *testing.T) {
+// Handlers may wait for anything, even for messages of other clients: however many
+// wait, the next messages are read and served.
+func TestHandler_ServeMayWaitForOthers(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		var mu sync.Mutex
 		var here, clients int
@@ -44,7 +44,7 @@ func TestHandlersThatWaitForEachOther(t *testing.T) {
 			mu.Unlock()
 			for i, ws := range some {
 				if i == len(some)-2 && round%2 == 0 {
-					time.Sleep(time.Millisecond) // the others wait by now
+					time.Sleep(time.Millisecond) // the other handlers wait by now
 				}
 				ws.send("4a")
 			}
@@ -54,9 +54,9 @@ func TestHandlersThatWaitForEachOther(t *testing.T) {
 	})
 }
 
-// Clients that send without end keep nobody waiting, and are served themselves
-// while they do.
-func TestFloodsHoldUpNobody(t *testing.T) {
+// Clients that send without a break do not make others wait, and are served while they
+// send.
+func TestServer_FloodsDelayNobody(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		served := make(chan struct{}, 1)
 		s := start(t, c, func(set *setup) {
@@ -66,7 +66,7 @@ func TestFloodsHoldUpNobody(t *testing.T) {
 				}
 				return nil
 			}
-			set.serve = func(h *handler) {
+			set.serve = func(*handler) {
 				select {
 				case served <- struct{}{}:
 				default:

@@ -1,12 +1,12 @@
-// Package engineio is the server side of Engine.IO protocol 4, and of 3 where that
-// is asked for: sessions over HTTP long-polling and WebSocket, the upgrade from one
-// to the other, and the heartbeat. It carries messages and knows nothing of what is
-// in them.
+// Package engineio is the server side of Engine.IO protocol 4, and of protocol 3 (EIO3)
+// if Config.AllowEIO3 is set: sessions over HTTP long-polling and WebSocket, the
+// upgrade from polling to WebSocket, and the heartbeat. It carries messages and does
+// not look at their content.
 //
 // The protocol: https://socket.io/docs/v4/engine-io-protocol/
 //
-// One way in: ServeHTTP -> polling or wsConn -> Session.receive -> Handler.
-// One way out: Session.Send -> outbox -> poll response, or wsConn.flush.
+// One way in: ServeHTTP -> polling or wsConn -> Session.receiveLocked -> Handler. One
+// way out: Session.Send -> outbox -> poll response, or wsConn.flush.
 package engineio
 
 import (
@@ -27,50 +27,52 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// Config sets a Server up. All fields but MaxIncomingBytes, Logger and
-// Limited are required.
+// Config configures a Server. All fields are required, except those whose comment gives
+// a default, and the booleans.
 type Config struct {
-	PingInterval   time.Duration // between a pong and the next ping
-	PingTimeout    time.Duration // for the pong to a ping
-	UpgradeTimeout time.Duration // for an upgrade, from websocket handshake to upgrade packet
-	CloseTimeout   time.Duration // for what was queued before a close to reach the client
+	PingInterval   time.Duration // from a pong to the next ping
+	PingTimeout    time.Duration // from a ping to its pong
+	UpgradeTimeout time.Duration // from the WebSocket handshake of an upgrade to its upgrade packet
+	CloseTimeout   time.Duration // for messages queued before a close to reach the client
 	WriteTimeout   time.Duration // for one write to a client
 
-	MaxPayload        int // bytes of a websocket message or a polling body
-	MaxPackets        int // packets in a polling body
-	MaxIncomingBytes  int // of messages and bodies that have not arrived whole, of all sessions; 0: 64 MiB
-	MaxOutboxBytes    int // unsent bytes of a session before it counts as a slow consumer
-	MaxOutboxMessages int // likewise, messages
+	MaxPayload        int // maximum bytes of a WebSocket message or a polling body
+	MaxPackets        int // maximum packets in a polling body
+	MaxIncomingBytes  int // maximum bytes of incomplete messages and bodies, over all sessions; defaults to 64 MiB
+	MaxOutboxBytes    int // maximum unsent bytes of a session; above it the client is a slow consumer
+	MaxOutboxMessages int // maximum unsent messages of a session, likewise
 
 	NoPolling   bool
 	NoWebSocket bool
 
-	Revision3 bool // admits clients of protocol 3
-	// Twice is for clients of Socket.IO 1 that poll: they encode text as UTF-8 twice,
-	// those of Socket.IO 2 once. With it, text for polling clients of protocol 3 is
-	// JSON as far as it is not ASCII, and escaped; and what such a client sends is
-	// decoded twice if it can be.
-	Twice bool
+	AllowEIO3 bool // admits clients of protocol 3
+	// DoubleUTF8 is for polling EIO3 clients of Socket.IO 1. Those encode text as UTF-8
+	// twice, and clients of Socket.IO 2 once. With it the server escapes non-ASCII
+	// characters in text for polling EIO3 clients, which must be JSON then, and decodes
+	// received text twice if that yields valid UTF-8.
+	DoubleUTF8 bool
 
-	RetryAfter time.Duration // what a client that comes during Shutdown is told to wait
+	RetryAfter time.Duration // Retry-After of a refusal during Shutdown
 
 	Wheel *timingwheel.Wheel
-	// Accept makes the handler of a new session, before anything is answered, or
-	// says why there is none. It must not keep r, and nobody may use s before the
-	// first Message. The handler's Closed is called whatever comes of the session.
+	// Accept returns the handler of a new session, or the reason why the session is
+	// refused. It is called before the request is answered. It must not keep r, and
+	// must not use s before the first call of a Handler method. Handler.Closed is
+	// called for every handler that Accept returned, also if the session never opens.
 	Accept func(s *Session, r *http.Request) (Handler, *Busy)
-	// Limited is told which limit, "Payload" or "Packets", a client has run into, and
-	// "IncomingBytes" for each session that was ended because of that one.
-	// A session that ends with ReasonSlowConsumer has run into that of its outbox.
+	// Limited is called on a goroutine of its own when a client exceeds a limit:
+	// "Payload", "Packets", or "IncomingBytes" once for each session that this limit
+	// closed. It is not called for the outbox: such a session is closed with
+	// ReasonSlowConsumer. If nil, limits are not reported.
 	Limited func(which string)
-	// Logger is told of a panic in a handler's Message; nil: slog.Default().
+	// Logger logs panics in Handler.Message. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// Busy is the answer to a client that can't be taken now.
+// Busy refuses a client that cannot be admitted now.
 type Busy struct {
-	Status     int           // 429 or 503
-	RetryAfter time.Duration // rounded up to seconds
+	Status     int           // HTTP status, 429 or 503
+	RetryAfter time.Duration // rounded up to whole seconds, at least one
 }
 
 func (b *Busy) refuse(w http.ResponseWriter) {
@@ -78,28 +80,28 @@ func (b *Busy) refuse(w http.ResponseWriter) {
 	http.Error(w, http.StatusText(b.Status), b.Status)
 }
 
-// Handler is the layer above: what a session's messages are for.
+// Handler is implemented by the layer above, which gives the messages of a session
+// their meaning.
 type Handler interface {
-	// Opened is called once, when the client has got, or is about to get, the open
-	// packet. A Message may come at the same time, and Closed before. It must not
-	// block.
+	// Opened is called once, when the open packet was sent or is about to be. Message
+	// may be called at the same time, and Closed even earlier. It must not block.
 	Opened()
-	// Message takes one message. Calls come one at a time and in order; data is
-	// the caller's again afterwards. It must not block. An error ends the
-	// session with ReasonParseError.
+	// Message handles one message. Calls for one session come one at a time and in
+	// order. It must not keep data or block. An error ends the session with
+	// ReasonParseError.
 	Message(data []byte, binary bool) error
-	// Serve runs what the messages since the last Serve asked for. It may block
-	// and may run beside Message and itself.
+	// Serve runs the work that the messages since the last Serve asked for. It may
+	// block, and may run concurrently with Message and with itself.
 	Serve()
-	// Closed is called once, when the session ends; a Message may still be
-	// running then. It must not block.
+	// Closed is called once, when the session ends. A call of Message may still be
+	// running. It must not block.
 	Closed(reason Reason)
 }
 
 // Reason says why a session ended.
 type Reason string
 
-// Reasons, in the words of the reference implementation where it has them.
+// Reasons. Where the Node reference implementation has a reason, its text is the same.
 const (
 	ReasonTransportClose Reason = "transport close"
 	ReasonTransportError Reason = "transport error"
@@ -110,33 +112,31 @@ const (
 	ReasonShuttingDown   Reason = "server shutting down"
 )
 
-// Server is an http.Handler that speaks Engine.IO.
-//
-// Server.mu guards sessions and closed; a session removes itself. Running counts
-// websockets and calls of Limited.
+// Server is an http.Handler that speaks Engine.IO. All its methods may be called
+// concurrently.
 type Server struct {
 	cfg  Config
-	open [2][]byte // tail of the open packet, without and with an upgrade
+	open [2][]byte // last part of the open packet, without and with a possible upgrade
 	loop eventLoop
 
 	incoming incoming
 
-	mu       sync.Mutex
-	sessions map[string]*Session
-	closed   bool
-	empty    chan struct{} // closed when the last session of a closed server is removed
-	running  sync.WaitGroup
-	await    sync.Once     // starts finish
-	finished chan struct{} // closed when nothing of a closed server is left
+	mu         sync.Mutex // guards sessions and closed
+	sessions   map[string]*Session
+	closed     bool
+	drained    chan struct{}  // closed when a closed server has no session left
+	running    sync.WaitGroup // websockets, and calls of Config.Limited
+	finishOnce sync.Once      // starts finish
+	finished   chan struct{}  // closed when nothing of a closed server is left
 }
 
-// NewServer returns a server. It starts nothing; goroutines exist only while
-// there are sessions.
+// NewServer returns a server. It starts no goroutine; goroutines exist only while there
+// are sessions.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, sessions: map[string]*Session{}, empty: make(chan struct{}), finished: make(chan struct{})}
+	s := &Server{cfg: cfg, sessions: map[string]*Session{}, drained: make(chan struct{}), finished: make(chan struct{})}
 	s.incoming.limit = cmp.Or(cfg.MaxIncomingBytes, defaultIncoming)
 	for i, upgrades := range [][]string{{}, {"websocket"}} {
-		b, _ := json.Marshal(struct { // cannot fail: strings and numbers
+		b, _ := json.Marshal(struct { //nolint:errchkjson // cannot fail: strings and numbers
 			Upgrades     []string `json:"upgrades"`
 			PingInterval int64    `json:"pingInterval"`
 			PingTimeout  int64    `json:"pingTimeout"`
@@ -147,7 +147,8 @@ func NewServer(cfg Config) *Server {
 	return s
 }
 
-// problem is an error of the handshake, as the reference numbers them.
+// problem is an error of the handshake, with the number that the reference
+// implementation gives it.
 type problem struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -162,31 +163,31 @@ var (
 	errProtocol  = problem{5, "Unsupported protocol version"}
 )
 
-// Forbidden answers a request that the host does not admit, such as one from a
-// foreign origin.
+// Forbidden answers a request that the host does not admit, such as one from a foreign
+// origin.
 func Forbidden(w http.ResponseWriter) { errForbidden.write(w, http.StatusForbidden) }
 
 func (p problem) write(w http.ResponseWriter, status int) {
-	b, _ := json.Marshal(p) // cannot fail: a number and a string
+	b, _ := json.Marshal(p) //nolint:errchkjson // cannot fail: a number and a string
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(b) // the client is gone if this fails
+	_, _ = w.Write(b) // fails only if the client has disconnected
 }
 
 func (p problem) refuse(w http.ResponseWriter) { p.write(w, http.StatusBadRequest) }
 
-// ServeHTTP implements http.Handler. The checks run in the reference's order.
-// A key that is repeated has no value that anybody could mean.
+// ServeHTTP implements http.Handler. It makes its checks in the order of the reference
+// implementation. A repeated query key is ambiguous and counts as absent.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	transport := only(q["transport"])
+	transport := singleValue(q["transport"])
 	if (transport != "polling" || s.cfg.NoPolling) && (transport != "websocket" || s.cfg.NoWebSocket) {
 		errTransport.refuse(w)
 		return
 	}
 	websocket := transport == "websocket"
 	if sid, ok := q["sid"]; ok {
-		ss := s.session(only(sid))
+		ss := s.session(singleValue(sid))
 		switch {
 		case ss == nil:
 			errSession.refuse(w)
@@ -204,14 +205,14 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		errMethod.refuse(w)
 	case websocket != isUpgrade(r):
 		errRequest.refuse(w)
-	case s.revisionOf(q) == 0:
+	case s.protocolOf(q) == 0:
 		errProtocol.refuse(w)
-	case s.revisionOf(q) == 3 && q.Has("j"): // JSONP, for browsers without CORS
+	case s.protocolOf(q) == 3 && q.Has("j"): // JSONP, for browsers without CORS, is not supported
 		errRequest.refuse(w)
 	case s.isClosed():
 		s.refuseClosed(w)
 	default:
-		ss, busy := s.newSession(r, s.revisionOf(q) == 3, q.Get("b64") != "")
+		ss, busy := s.newSession(r, s.protocolOf(q) == 3, q.Get("b64") != "")
 		switch {
 		case busy != nil:
 			busy.refuse(w)
@@ -223,15 +224,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// only returns the value of a query key that stands there once.
-func only(values []string) string {
+// singleValue returns the value of a query key that occurs once, and "" otherwise.
+func singleValue(values []string) string {
 	if len(values) != 1 {
 		return ""
 	}
 	return values[0]
 }
 
-// openPolling starts a session whose first transport is polling.
+// openPolling opens a session whose first transport is polling.
 func (s *Server) openPolling(ss *Session, w http.ResponseWriter) {
 	if !s.add(ss) {
 		ss.abort(ReasonShuttingDown)
@@ -239,12 +240,12 @@ func (s *Server) openPolling(ss *Session, w http.ResponseWriter) {
 		return
 	}
 	ss.handler.Opened()
-	if err := ss.writePayload(w, answer{body: ss.lone(ss.openPacket(!s.cfg.NoWebSocket))}); err != nil {
+	if err := ss.writePayload(w, pollAnswer{body: ss.singlePacketPayload(ss.openPacket(!s.cfg.NoWebSocket))}); err != nil {
 		ss.abort(ReasonTransportError)
 	}
 }
 
-// openWebSocket starts a session on a websocket.
+// openWebSocket opens a session whose first transport is a websocket.
 func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Request) {
 	conn, early, ok := s.hijack(w, r)
 	if !ok {
@@ -267,12 +268,12 @@ func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Reque
 	c.link.start(early)
 	ss.handler.Opened()
 	ss.mu.Lock()
-	ss.wakeLocked()
+	ss.unlockAndWake()
 }
 
 func (s *Server) newSession(r *http.Request, rev3, b64 bool) (*Session, *Busy) {
-	ss := &Session{srv: s, id: newID(), rev3: rev3, b64: b64}
-	ss.timer.F = ss.timedOut
+	ss := &Session{srv: s, id: newID(), eio3: rev3, b64: b64}
+	ss.timer.F = ss.onTimer
 	var busy *Busy
 	ss.handler, busy = s.cfg.Accept(ss, r)
 	return ss, busy
@@ -283,9 +284,10 @@ func (s *Server) refuseClosed(w http.ResponseWriter) {
 	busy.refuse(w)
 }
 
-// limited reports on a goroutine of its own, as the caller has locks.
-func (s *Server) limited(which string) {
-	if s.cfg.Limited != nil && s.enter() {
+// reportLimit calls Config.Limited on a goroutine of its own, because its caller holds
+// locks.
+func (s *Server) reportLimit(which string) {
+	if s.cfg.Limited != nil && s.addRunning() {
 		go func() {
 			defer s.running.Done()
 			s.cfg.Limited(which)
@@ -293,10 +295,10 @@ func (s *Server) limited(which string) {
 	}
 }
 
-// newID returns a session id: 128 bits from the system's generator.
+// newID returns a session id: 128 bits of crypto/rand.
 func newID() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails, the program ends instead
+	_, _ = rand.Read(b[:]) // never fails: if it could not read, it would end the program
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }
 
@@ -319,8 +321,9 @@ func (s *Server) log() *slog.Logger {
 	return slog.Default()
 }
 
-// enter counts one more connection, which calls running.Done when it is gone.
-func (s *Server) enter() bool {
+// addRunning counts a connection or callback in; at its end it calls running.Done. It
+// returns false if the server is closed.
+func (s *Server) addRunning() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -330,7 +333,7 @@ func (s *Server) enter() bool {
 	return true
 }
 
-// add makes a session known and starts its heartbeat; false when the server is
+// add registers a session and starts its heartbeat. It returns false if the server is
 // closed.
 func (s *Server) add(ss *Session) bool {
 	s.mu.Lock()
@@ -352,18 +355,12 @@ func (s *Server) remove(ss *Session) {
 	}
 	delete(s.sessions, ss.id)
 	if s.closed && len(s.sessions) == 0 {
-		close(s.empty)
+		close(s.drained)
 	}
 }
 
-// Len returns the number of sessions.
-func (s *Server) Len() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.sessions)
-}
-
-// Stop refuses new sessions from now on. It is the first step of Shutdown.
+// Stop makes the server refuse new sessions. It is the first step of Shutdown, and
+// idempotent.
 func (s *Server) Stop() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -372,25 +369,24 @@ func (s *Server) Stop() {
 	}
 	s.closed = true
 	if len(s.sessions) == 0 {
-		close(s.empty)
+		close(s.drained)
 	}
 }
 
-// unwindTime is what connections that were cut off have to unwind, and callbacks to
-// return, once the ctx of Shutdown has ended.
+// unwindTime is the time that aborted connections and running callbacks have to end
+// after the ctx of Shutdown has ended.
 const unwindTime = 100 * time.Millisecond
 
-// Shutdown ends every session and waits until each is removed and no connection is
-// left, or until ctx ends; then what remains is cut off, and the error says how
-// much that was. Neither a connection of the host's that blocks nor a callback
-// that does not return keeps it longer. It is idempotent. What handlers do in
-// Serve is theirs to end.
+// Shutdown closes every session and waits until all are removed and no connection is
+// left. When ctx ends first, it aborts the remaining sessions, and returns an error
+// that says how many there were. It returns soon after ctx ends even if a connection of
+// the host or a callback blocks. It does not wait for Handler.Serve. It is idempotent.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
-	s.await.Do(func() { go s.finish() })
-	// Apart, as this calls other layers.
+	s.finishOnce.Do(func() { go s.finish() })
+	// On a goroutine of its own, because it calls other layers.
 	go func() {
-		for _, ss := range s.all() {
+		for _, ss := range s.allSessions() {
 			ss.Close(ReasonShuttingDown)
 		}
 	}()
@@ -400,7 +396,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 	}
 	var err error
-	if left := s.all(); len(left) > 0 {
+	if left := s.allSessions(); len(left) > 0 {
 		err = fmt.Errorf("%d connections were cut off: %w", len(left), ctx.Err())
 		go func() {
 			for _, ss := range left {
@@ -409,22 +405,22 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		}()
 	}
 	select {
-	case <-s.finished: // those that were ending already called their handler
+	case <-s.finished: // sessions that were already closing have called their handlers
 	case <-time.After(unwindTime):
 		err = errors.Join(err, fmt.Errorf("connections or callbacks do not end: %w", ctx.Err()))
 	}
 	return err
 }
 
-// finish waits for the end of everything.
+// finish waits until nothing is left, and closes s.finished.
 func (s *Server) finish() {
-	<-s.empty
+	<-s.drained
 	s.running.Wait()
 	s.loop.close()
 	close(s.finished)
 }
 
-func (s *Server) all() []*Session {
+func (s *Server) allSessions() []*Session {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]*Session, 0, len(s.sessions))

@@ -1,4 +1,4 @@
-// A session: one client, whatever transport carries it at the moment.
+// A session: one client, whichever transport it currently uses.
 
 package engineio
 
@@ -12,56 +12,52 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// pollGap is how long a polling client may stay away between two polls before
-// it counts as not writable.
+// pollGap is how long a polling client may stay without an open poll before it counts
+// as not writable.
 const pollGap = time.Second
 
-// Session is one client's connection.
+// Session is the connection of one client. Its methods may be called concurrently.
 //
-// Session.recv is held while messages are handed to the handler, which makes
-// them one at a time across transports, and guards work. Session.mu guards
-// everything below it and is never held while writing to a network or calling
-// the handler; where both are taken, recv comes first.
+// Session.recv is held while messages are passed to the handler. It makes them one at a
+// time across transports. Session.mu is never held while writing to a network or
+// calling the handler. Where both are taken, recv comes first.
 type Session struct {
 	srv     *Server
 	id      string
 	handler Handler
 
-	recv sync.Mutex
-	work bool // messages were handed on since the last Serve
-	rev3 bool // the client speaks revision 3; set before the session is shared, as is b64
-	b64  bool // and wants binary messages as base64
+	recv       sync.Mutex // guards needsServe
+	needsServe bool       // messages were passed to the handler since the last Serve
+	eio3       bool       // the client speaks EIO3; set before the session is shared, as b64 is
+	b64        bool       // the client wants binary messages as base64
 
-	mu       sync.Mutex
-	out      outbox
-	state    uint8
-	woken    bool // somebody has arranged to flush the outbox
-	pinged   bool // a ping is unanswered
-	paused   bool // the handler wants no more messages for now
-	unread   bool // it has been paused since the timer was armed
-	left     bool // the client itself said that it closes
-	pollSeen time.Time
-	resume   chan struct{}     // closed by Resume; made when somebody waits for it
-	ws       *wsConn           // nil while polling is the transport
-	probe    *wsConn           // a websocket that is about to take over
-	poll     chan struct{}     // wakes the open poll; nil when none is open
-	polled   chan struct{}     // closed when a poll arrives; nil unless a close waits for it
-	post     *post             // a POST under way
-	timer    timingwheel.Timer // heartbeat; once closing, the close timeout
+	mu           sync.Mutex // guards the fields below
+	out          outbox
+	state        uint8
+	flushPending bool // a goroutine will flush the outbox
+	pinged       bool // a ping is unanswered
+	paused       bool // the handler wants no more messages for now
+	unread       bool // reading was paused since the timer was armed
+	clientClosed bool // the client sent a close packet
+	pollSeen     time.Time
+	resume       chan struct{}     // closed by Resume; nil unless a goroutine waits for it
+	ws           *wsConn           // nil while polling is the transport
+	probe        *wsConn           // the websocket of an upgrade that is not complete
+	poll         chan struct{}     // wakes the open poll; nil when none is open
+	pollArrived  chan struct{}     // closed when a poll arrives; nil unless a close waits for one
+	post         *post             // the POST that is being read
+	timer        timingwheel.Timer // heartbeat; in stateClosing the close timeout
 }
 
-// ID returns the session's id, which is a secret between client and server.
-func (s *Session) ID() string { return s.id }
-
-// Revision returns the revision of the protocol that the client speaks, 4 or 3.
-func (s *Session) Revision() int {
-	if s.rev3 {
+// Protocol returns the protocol that the client speaks, 4 or 3.
+func (s *Session) Protocol() int {
+	if s.eio3 {
 		return 3
 	}
 	return 4
 }
 
-// Transport returns the name of the current transport.
+// Transport returns the name of the current transport, "polling" or "websocket".
 func (s *Session) Transport() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +67,7 @@ func (s *Session) Transport() string {
 	return "polling"
 }
 
-// openPacket is the first packet a client gets.
+// openPacket returns the open packet, the first packet that a client gets.
 func (s *Session) openPacket(upgrades bool) []byte {
 	tail := s.srv.open[0]
 	if upgrades {
@@ -85,37 +81,37 @@ func (s *Session) openPacket(upgrades bool) []byte {
 	return append(b, tail...)
 }
 
-// start begins the heartbeat of a session that the server has just added.
+// start starts the heartbeat of a session that was just added to the server.
 func (s *Session) start() {
 	s.mu.Lock()
 	s.pollSeen = time.Now()
 	switch {
 	case s.state != stateOpen:
-	case s.rev3: // as if a ping were unanswered: the client's is awaited
+	case s.eio3: // the client sends the pings: the first one is awaited like a pong
 		s.pinged = true
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval+s.srv.cfg.PingTimeout)
 	default:
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.PingInterval)
 	}
-	over := s.state == stateClosed // so soon that there was nothing to remove
+	over := s.state == stateClosed // closed before it was added, so remove found nothing
 	s.mu.Unlock()
 	if over {
 		s.srv.remove(s)
 	}
 }
 
-// timedOut runs when the session's timer fires: a ping is due, a pong is
-// overdue, or a close took too long. Everybody's timeouts wait for it, so it
-// neither enters the layer above nor waits for the network.
-func (s *Session) timedOut() {
+// onTimer is the callback of the session's timer: a ping is due, a pong is overdue, or
+// a close took too long. All timers wait for it, so it neither calls the layer above
+// nor waits for the network.
+func (s *Session) onTimer() {
 	s.mu.Lock()
 	ping := false
 	switch {
-	case s.srv.cfg.Wheel.Armed(&s.timer): // a pong or a close came first
+	case s.srv.cfg.Wheel.Armed(&s.timer): // a pong or a close armed it again meanwhile
 	case s.state == stateOpen && !s.pinged:
 		s.pinged, ping = true, true
 		s.armLocked(s.srv.cfg.PingTimeout)
-	case s.state == stateOpen && s.unread: // the answer may be there
+	case s.state == stateOpen && s.unread: // the pong may have arrived without being read
 		s.armLocked(s.srv.cfg.PingTimeout)
 	case s.state == stateOpen:
 		s.abortSoonLocked(ReasonPingTimeout)
@@ -128,8 +124,8 @@ func (s *Session) timedOut() {
 	}
 }
 
-// armLocked begins another stretch of the heartbeat. What is not read meanwhile
-// because of Pause is not held against the client.
+// armLocked starts the next heartbeat timeout. A client does not time out for a pong
+// that Pause kept the server from reading.
 func (s *Session) armLocked(d time.Duration) {
 	s.unread = s.paused
 	s.srv.cfg.Wheel.Arm(&s.timer, d)
@@ -137,42 +133,44 @@ func (s *Session) armLocked(d time.Duration) {
 
 var pingMessage = control(string(packetPing))
 
-// Send queues messages, together and in order, and reports whether the session
-// took them. It does not block, and calls nobody: the caller may hold locks that
-// the handler takes. A session that is full is ended with ReasonSlowConsumer,
-// rather than losing a message silently; the handler's Closed is called on another
-// goroutine then.
+// Send queues messages, together and in order, and reports whether the session accepted
+// them. It does not block and does not call the handler: the caller may hold locks that
+// the handler takes. A session whose outbox is full is ended with ReasonSlowConsumer,
+// so that no message is lost silently; Handler.Closed is then called on another
+// goroutine.
 func (s *Session) Send(ms ...*Message) bool {
-	ms = s.typed(ms)
+	ms = s.encodeBinaryEIO3(ms)
 	s.mu.Lock()
-	return s.sendLocked(ms)
+	return s.sendAndUnlock(ms)
 }
 
-// sendLocked is Send for messages that are typed, and unlocks s.mu.
-func (s *Session) sendLocked(ms []*Message) bool {
+// sendAndUnlock is Send for messages that are already encoded for the client's
+// protocol. It unlocks s.mu.
+func (s *Session) sendAndUnlock(ms []*Message) bool {
 	if s.state != stateOpen {
 		s.mu.Unlock()
 		return false
 	}
-	if s.dispensable(ms) {
+	if s.dropOrReplaceLocked(ms) {
 		s.mu.Unlock()
 		return true
 	}
 	for _, m := range ms {
 		s.out.push(m)
 	}
-	if s.out.over(&s.srv.cfg) {
+	if s.out.overLimit(&s.srv.cfg) {
 		s.abortSoonLocked(ReasonSlowConsumer)
 		s.mu.Unlock()
 		return false
 	}
-	s.wakeLocked()
+	s.unlockAndWake()
 	return true
 }
 
-// dispensable reports whether messages that may be dropped or replaced were, or
-// are, because the client does not keep up. s.mu is held.
-func (s *Session) dispensable(ms []*Message) bool {
+// dropOrReplaceLocked drops a volatile message, or replaces an unsent one of the same
+// key, if the client is not writable, and reports whether it did. It also drops such a
+// message if it would overfill the outbox.
+func (s *Session) dropOrReplaceLocked(ms []*Message) bool {
 	if len(ms) == 0 {
 		return true
 	}
@@ -180,17 +178,17 @@ func (s *Session) dispensable(ms []*Message) bool {
 	if !m.Volatile && m.Key == "" {
 		return false
 	}
-	return s.blocked() && (m.Volatile || s.out.replace(m)) || s.out.full(&s.srv.cfg, m)
+	return s.blockedLocked() && (m.Volatile || s.out.replace(m)) || s.out.wouldExceed(&s.srv.cfg, m)
 }
 
-// wakeLocked arranges a flush, if nobody has, and unlocks s.mu.
-func (s *Session) wakeLocked() {
-	if s.woken || s.out.len() == 0 && s.state == stateOpen {
+// unlockAndWake arranges a flush of the outbox, unless one is pending. It unlocks s.mu.
+func (s *Session) unlockAndWake() {
+	if s.flushPending || s.out.len() == 0 && s.state == stateOpen {
 		s.mu.Unlock()
 		return
 	}
 	if s.ws != nil {
-		s.woken = true
+		s.flushPending = true
 		link := s.ws.link
 		s.mu.Unlock()
 		link.wake()
@@ -200,7 +198,7 @@ func (s *Session) wakeLocked() {
 	s.mu.Unlock()
 }
 
-// wakePollLocked makes the open poll look again for what there is to say.
+// wakePollLocked makes the open poll check again whether it can be answered.
 func (s *Session) wakePollLocked() {
 	if s.poll != nil {
 		select {
@@ -210,101 +208,94 @@ func (s *Session) wakePollLocked() {
 	}
 }
 
-// Cork makes the caller the one who flushes: until Uncork, messages gather. The
-// time between the two must be short and free of calls to the host.
+// Cork makes messages gather in the outbox until the caller calls Uncork. The time
+// between the two must be short, without calls to the host.
 func (s *Session) Cork() {
 	s.mu.Lock()
-	s.woken = true
+	s.flushPending = true
 	s.mu.Unlock()
 }
 
-// Uncork flushes what gathered, on the caller's goroutine where writing cannot
+// Uncork flushes the gathered messages, on the caller's goroutine if writing cannot
 // block.
 func (s *Session) Uncork() {
 	s.mu.Lock()
 	c := s.ws
 	if c == nil || s.out.len() == 0 && !c.blocked && s.state == stateOpen {
-		s.woken = false
-		s.wakeLocked()
+		s.flushPending = false
+		s.unlockAndWake()
 		return
 	}
 	s.mu.Unlock()
 	c.link.flush()
 }
 
-// blocked reports whether a write to the client would block. s.mu is held.
-func (s *Session) blocked() bool {
+// blockedLocked reports whether a write to the client would block.
+func (s *Session) blockedLocked() bool {
 	if s.ws != nil {
 		return s.ws.blocked || s.ws.link.stalled()
 	}
 	return s.poll == nil && time.Since(s.pollSeen) > pollGap
 }
 
-// Writable reports whether what is sent now goes out now.
-func (s *Session) Writable() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.state == stateOpen && !s.blocked()
-}
-
-// receive hands one packet, text being valid UTF-8, to whom it is for and
-// reports whether more may follow. s.recv is held.
-func (s *Session) receive(packet []byte, binary bool) bool {
+// receiveLocked handles one packet of the client. Text must be valid UTF-8. It reports
+// whether the session accepts more packets. Its caller holds s.recv.
+func (s *Session) receiveLocked(packet []byte, binary bool) bool {
 	if !s.isOpen() {
 		return false
 	}
 	ok := true
-	if s.rev3 {
-		packet, binary, ok = untyped(packet, binary)
+	if s.eio3 {
+		packet, binary, ok = decodeBinaryEIO3(packet, binary)
 	}
 	switch {
 	case !ok:
 		return s.malformed()
 	case binary:
-		return s.message(packet, true)
+		return s.handleMessageLocked(packet, true)
 	case len(packet) == 0:
 		return s.malformed()
 	}
 	switch kind := packet[0]; {
 	case kind == packetMessage:
-		return s.message(packet[1:], false)
-	case kind == packetPong && !s.rev3:
-		s.pong()
+		return s.handleMessageLocked(packet[1:], false)
+	case kind == packetPong && !s.eio3:
+		s.pongFromClient()
 		return true
-	case kind == packetPing && s.rev3:
-		s.pingedByClient()
+	case kind == packetPing && s.eio3:
+		s.pingFromClient()
 		return true
 	case kind == packetNoop:
 		return true
 	case kind == packetClose:
-		s.closedByClient()
+		s.closeFromClient()
 		return false
 	}
-	return s.malformed() // the others have no place here, or not in this direction
+	return s.malformed() // a packet type that is not valid here or in this direction
 }
 
-func (s *Session) message(data []byte, binary bool) bool {
-	s.work = true
+func (s *Session) handleMessageLocked(data []byte, binary bool) bool {
+	s.needsServe = true
 	if err := s.handler.Message(data, binary); err != nil {
 		return s.malformed()
 	}
 	return true
 }
 
-// malformed ends the session because of what the client sent. A polling client
-// gets no further answer but to a poll that is open.
+// malformed ends the session because of invalid input. It always returns false. A
+// polling client gets no further answer, except to an open poll.
 func (s *Session) malformed() bool {
 	if s.Transport() == "polling" {
 		s.abort(ReasonParseError)
 	} else {
-		s.end(ReasonParseError, ws.StatusProtocolError, false)
+		s.closeWith(ReasonParseError, ws.StatusProtocolError, false)
 	}
 	return false
 }
 
-// handedOn is deferred by who hands messages on, to let go of s.recv. A panic
-// costs the session and not the process.
-func (s *Session) handedOn() {
+// unlockRecv is deferred by the callers of receiveLocked. It unlocks s.recv, and turns
+// a panic of the handler into the end of the session.
+func (s *Session) unlockRecv() {
 	v := recover()
 	s.recv.Unlock()
 	if v != nil {
@@ -325,7 +316,7 @@ func (s *Session) isClosed() bool {
 	return s.state == stateClosed
 }
 
-func (s *Session) pong() {
+func (s *Session) pongFromClient() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state == stateOpen && s.pinged {
@@ -334,16 +325,16 @@ func (s *Session) pong() {
 	}
 }
 
-// Pause asks the transports to read no more messages until Resume, because the
-// handler has enough of them waiting. Pongs are not read either, so a client has
-// another ping timeout for its answer when reading was paused while it had one.
+// Pause makes the transports stop reading messages until Resume, because too many wait
+// in the handler. Pongs are not read either; a client whose pong is due during a pause
+// gets another PingTimeout.
 func (s *Session) Pause() {
 	s.mu.Lock()
 	s.paused, s.unread = true, true
 	s.mu.Unlock()
 }
 
-// Resume ends a Pause.
+// Resume ends a pause.
 func (s *Session) Resume() {
 	s.mu.Lock()
 	if !s.paused {
@@ -357,7 +348,7 @@ func (s *Session) Resume() {
 	resume(conns[:])
 }
 
-// resume lets websockets read on; some may be nil.
+// resume makes websockets read again; entries may be nil.
 func resume(conns []*wsConn) {
 	for _, c := range conns {
 		if c != nil {
@@ -366,15 +357,16 @@ func resume(conns []*wsConn) {
 	}
 }
 
-// isPaused reports whether reading is to stop, for a transport that is told
-// when it may go on.
+// isPaused reports whether reading must stop. It is for transports that wait for
+// link.resume.
 func (s *Session) isPaused() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.paused && s.state == stateOpen
 }
 
-// waitResumed blocks a transport that has a goroutine of its own to spare.
+// waitResumed blocks until the pause ends. It is for transports whose reader has a
+// goroutine of its own.
 func (s *Session) waitResumed() {
 	s.mu.Lock()
 	for s.paused && s.state == stateOpen {

@@ -7,18 +7,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A session that closes gives up a probe that was not answered, so that its client
-// goes on polling and hears why. The probe's reader may be about to answer it.
-func TestProbeThatWasGivenUp(t *testing.T) {
+// A session that closes abandons an upgrade whose probe was not answered, so that its
+// client polls and gets the close packet. The reader of the probe may be about to
+// answer it.
+func TestSession_CloseAbandonsAProbe(t *testing.T) {
 	t.Parallel()
 	ss, c, l := newLogged(newServer(t), false, true)
 	ss.Close(ReasonForcedClose)
-	require.False(t, c.upgrading([]byte("2probe")))
+	require.False(t, c.handleUpgradePacket([]byte("2probe")))
 	require.Equal(t, []string{"link closed", "closed: forced close"}, l.lines, "and nothing is written")
 	ss.abort(ReasonForcedClose)
 }
 
-// A letter that only folds to another is another.
+// A letter that only case folding makes equal is not accepted.
 func TestIsUpgrade(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{

@@ -17,7 +17,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func TestUpgrade(t *testing.T) {
+func TestSession_Upgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -51,13 +51,13 @@ func TestUpgrade(t *testing.T) {
 	})
 }
 
-func TestOpenPollIsLetGoOnUpgrade(t *testing.T) {
+func TestSession_UpgradeAnswersTheOpenPoll(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
 		ws := p.probe()
-		// Answered at once while a probe is on, so that a client that had begun
-		// another poll can stop as well.
+		// A poll during an upgrade is answered at once, so that a client that has begun
+		// another poll can stop too.
 		status, body := p.poll()
 		require.Equal(t, http.StatusOK, status)
 		require.Equal(t, "6", body)
@@ -66,9 +66,9 @@ func TestOpenPollIsLetGoOnUpgrade(t *testing.T) {
 	})
 }
 
-// While packets flow both ways a client that behaves as the stock one does goes
-// over to a websocket: it waits for its poll and its POST before it says so.
-func TestUpgradeLosesAndReordersNothing(t *testing.T) {
+// While packets flow in both directions, a client upgrades as the stock client does: it
+// waits for its poll and its POST before it sends the upgrade packet.
+func TestSession_UpgradeLosesAndReordersNothing(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		const repetitions, n = 12, 300
 		for range repetitions {
@@ -153,7 +153,7 @@ func TestUpgradeLosesAndReordersNothing(t *testing.T) {
 	})
 }
 
-func TestOnlyOneWebSocketProbes(t *testing.T) {
+func TestSession_OneUpgradeAtATime(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -166,9 +166,9 @@ func TestOnlyOneWebSocketProbes(t *testing.T) {
 	})
 }
 
-// A probe that fails costs the session nothing: it goes on polling, and the next
-// one may succeed.
-func TestFailedProbe(t *testing.T) {
+// A failed upgrade does not affect the session: it continues on polling, and the next
+// upgrade may succeed.
+func TestSession_FailedUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for name, fail := range map[string]func(c *wsClient){
@@ -214,7 +214,7 @@ func TestFailedProbe(t *testing.T) {
 	})
 }
 
-func TestPingsWhileProbing(t *testing.T) {
+func TestSession_PingsDuringUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -233,8 +233,8 @@ func TestPingsWhileProbing(t *testing.T) {
 	})
 }
 
-// The probe may come in pieces, or with all that follows in one.
-func TestUpgradeInPieces(t *testing.T) {
+// The probe may come in pieces, or in one segment with everything that follows.
+func TestSession_UpgradeInPieces(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		var all []byte
@@ -253,7 +253,7 @@ func TestUpgradeInPieces(t *testing.T) {
 		ws.write(all)
 		ws.expect("3probe", "4a")
 
-		// Even with the handshake.
+		// Even in one segment with the handshake.
 		p = s.polling()
 		conn, err := s.dial()
 		require.NoError(t, err)
@@ -265,7 +265,7 @@ func TestUpgradeInPieces(t *testing.T) {
 	})
 }
 
-func TestUpgradeTimesOut(t *testing.T) {
+func TestSession_UpgradeTimesOut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
@@ -289,9 +289,9 @@ func TestUpgradeTimesOut(t *testing.T) {
 	})
 }
 
-// What is said while the client is between its transports, and then the end of
-// it, reaches the client on the new one.
-func TestCloseDuringUpgrade(t *testing.T) {
+// Messages sent while the client changes its transport, and the close after them,
+// arrive on the new transport.
+func TestSession_CloseDuringUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()
@@ -304,7 +304,7 @@ func TestCloseDuringUpgrade(t *testing.T) {
 		require.NoError(t, ws.conn.Close())
 		eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 
-		// Not upgraded after all, it is told by polling.
+		// If the upgrade fails after all, they arrive by polling.
 		p = s.polling()
 		ws = p.probe()
 		p.h.Send(text("told first"))
@@ -312,7 +312,7 @@ func TestCloseDuringUpgrade(t *testing.T) {
 		p.expect("4told first", "1")
 		ws.expectCut()
 
-		// A websocket that has not probed is of no use any more.
+		// A websocket without a probe is closed with the session.
 		p = s.polling()
 		ws, _ = s.dialWebSocket("EIO=4&transport=websocket&sid=" + p.sid)
 		eventually(t, "not probing", p.h.Probing)
@@ -323,8 +323,8 @@ func TestCloseDuringUpgrade(t *testing.T) {
 	})
 }
 
-// The close packet of a client that is upgrading ends both.
-func TestClientClosesWhileProbing(t *testing.T) {
+// The close packet of a client during its upgrade ends both connections.
+func TestSession_ClientClosesDuringUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		p := s.polling()

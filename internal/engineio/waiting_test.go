@@ -1,5 +1,4 @@
-// Handlers that wait, as many as a node may meet: they keep nobody else from
-// anything.
+// Tests with as many waiting handlers as a node may have: they do not affect others.
 
 package engineio_test
 
@@ -14,24 +13,24 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// waiting lets handlers wait until a test ends.
+// waiting makes handlers wait until a test ends.
 type waiting struct {
 	inside  atomic.Int64
 	release chan struct{}
 	once    sync.Once
 }
 
-// end lets all of them go.
+// end releases all of them.
 func (w *waiting) end() { w.once.Do(func() { close(w.release) }) }
 
-// serve waits for clients whose sessions have said so.
+// serve waits if the session has asked for it.
 func (w *waiting) serve(*handler) {
 	w.inside.Add(1)
 	<-w.release
 	w.inside.Add(-1)
 }
 
-// fill sends messages of which each makes a handler wait, until n do.
+// fill sends messages, each of which makes a handler wait, until n handlers wait.
 func (w *waiting) fill(t *testing.T, conns []*wsClient, n int) {
 	t.Helper()
 	for want := int64(0); want < int64(n); {
@@ -43,12 +42,12 @@ func (w *waiting) fill(t *testing.T, conns []*wsClient, n int) {
 	}
 }
 
-// responsive checks that what needs no handler of the host's is done at once.
+// responsive checks that everything that needs no handler of the host still works.
 func responsive(t *testing.T, s *server, old *wsClient) {
 	t.Helper()
 	began := time.Now()
 	for range 3 {
-		old.h.PingNow() // a ping is due; a second one only if the first was answered
+		old.h.PingNow() // sends a ping; a second one only if the first was answered
 		old.expect("2")
 		old.send("3", "4a")
 		old.expect("4a")
@@ -65,9 +64,9 @@ func responsive(t *testing.T, s *server, old *wsClient) {
 	require.Less(t, time.Since(began), time.Second)
 }
 
-// However many handlers wait, everybody else's messages, pongs, acks and handshakes
-// are read, and written to.
-func TestServe_WaitingHandlersHoldUpNobody(t *testing.T) {
+// However many handlers wait, the messages, pongs, acks and handshakes of all other
+// clients are read, and messages are sent to them.
+func TestHandler_WaitingServesDelayNobody(t *testing.T) {
 	for _, c := range []carrier{tcp, hidden} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &waiting{release: make(chan struct{})}
@@ -93,7 +92,7 @@ func TestServe_WaitingHandlersHoldUpNobody(t *testing.T) {
 			old := s.websocket()
 			w.fill(t, conns, waitingHandlers)
 			responsive(t, s, old)
-			// Those whose handlers wait are read as well.
+			// Clients whose handlers wait are read as well.
 			conns[0].h.PingNow()
 			conns[0].expect("2")
 

@@ -1,5 +1,5 @@
-// The websocket transport: frames in, frames out, and the upgrade of a polling
-// session. How bytes get to and from the kernel is the link's business.
+// The websocket transport: frames in both directions, and the upgrade of a polling
+// session. A link moves the bytes from and to the kernel.
 
 package engineio
 
@@ -21,65 +21,67 @@ const (
 	opText   = byte(ws.OpText)
 	opBinary = byte(ws.OpBinary)
 
-	// chunk is how much one write takes along, unless one message is larger.
+	// chunk is the maximum number of bytes of one write, unless a single message is
+	// larger.
 	chunk = 64 << 10
 )
 
-// link connects a wsConn to a network connection. On Linux, plain TCP waits for
-// readiness without a goroutine; everything else has a goroutine that reads.
+// link connects a wsConn to a network connection. On Linux a plain TCP connection is
+// read when epoll reports it readable, and has no goroutine; every other connection has
+// a goroutine that reads.
 type link interface {
-	// start begins reading; early is what the handshake read too much.
+	// start starts reading. early holds the bytes after the handshake that were already
+	// read.
 	start(early []byte)
 	// wake arranges a call of wsConn.flush.
 	wake()
-	// flush calls wsConn.flush now if writing cannot block, else arranges it.
+	// flush calls wsConn.flush now if writing cannot block; otherwise it arranges a
+	// call.
 	flush()
-	// write writes what it can; less than all and no error means that a write
-	// would block.
+	// write writes as much as it can. If it returns n < len(b) without an error, a
+	// write would block.
 	write(b []byte) (int, error)
-	// notify arranges a call of wsConn.flush for when a write that would have
-	// blocked no longer does. Progress says that the client has taken something
-	// since the last time.
-	notify(progress bool)
-	// stalled reports whether a write has been under way for long.
+	// notifyWritable arranges a call of wsConn.flush for when a write no longer blocks.
+	// progress says that the client has read something since the last call.
+	notifyWritable(progress bool)
+	// stalled reports whether a write has been blocked for some time.
 	stalled() bool
-	// resume reads on after a pause.
+	// resume continues reading after a pause.
 	resume()
-	// finish sends the end of the stream and discards input until the client
-	// has seen it.
+	// finish closes the write direction and discards input until the client closes.
 	finish()
-	// close cuts the connection, started or not. It does not block.
+	// close closes the connection, whether it was started or not. It does not block.
 	close()
 }
 
-// wsConn is one websocket.
-//
-// Reading belongs to the link's reader, one goroutine at a time; writing to
-// whoever set writing. The session's mutex guards the fields below held.
+// wsConn is one websocket. One goroutine at a time reads it, on behalf of the link, and
+// one at a time writes it: the goroutine that set writing.
 type wsConn struct {
 	s    *Session
 	link link
 
-	// Guarded by the session's recv.
-	pend *partial
-	held int // what pend counts for
+	// Guarded by Session.recv.
+	unfinished *unfinishedMessage
+	reserved   int // bytes of unfinished that are reserved in Server.incoming
 
-	expiry  *timingwheel.Timer
-	probed  bool // the client's probe was answered
-	writing bool
-	blocked bool   // the last write would have blocked
-	ended   bool   // the close frame is sent
-	rest    []byte // what a write did not take
+	// Guarded by Session.mu.
+	upgradeTimer  *timingwheel.Timer
+	probeAnswered bool // the upgrade probe of the client was answered
+	writing       bool
+	blocked       bool   // the last write would have blocked
+	closeSent     bool   // the close frame was sent
+	unwritten     []byte // bytes that the last write did not write
 }
 
 // isUpgrade reports whether r asks for a websocket.
 func isUpgrade(r *http.Request) bool {
 	h := r.Header.Get("Upgrade")
-	// As long, in bytes: the Kelvin sign folds to a k, and is none.
+	// The length in bytes must match: EqualFold takes the Kelvin sign for a k.
 	return len(h) == len("websocket") && strings.EqualFold(h, "websocket")
 }
 
-// hijack answers the websocket handshake and takes the connection over.
+// hijack answers the websocket handshake and takes over the connection. It also returns
+// the bytes that the client sent after the handshake.
 func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byte, bool) {
 	up := ws.HTTPUpgrader{Timeout: s.cfg.WriteTimeout}
 	if h := w.Header(); len(h) > 0 {
@@ -92,13 +94,13 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byt
 		}
 		return nil, nil, false
 	}
-	early, _ := rw.Reader.Peek(rw.Reader.Buffered()) // cannot fail: it is there
+	early, _ := rw.Peek(rw.Reader.Buffered()) // cannot fail: the bytes are buffered
 	return conn, bytes.Clone(early), true
 }
 
-// newConn puts a websocket on a connection; nil when the server is closed.
+// newConn makes a websocket of a connection. It returns nil if the server is closed.
 func (s *Server) newConn(conn net.Conn, ss *Session) *wsConn {
-	if !s.enter() {
+	if !s.addRunning() {
 		_ = conn.Close()
 		return nil
 	}
@@ -107,7 +109,7 @@ func (s *Server) newConn(conn net.Conn, ss *Session) *wsConn {
 	return c
 }
 
-// serveUpgrade lets a websocket try to take over a polling session.
+// serveUpgrade starts the upgrade of a polling session to a websocket.
 func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Request) {
 	conn, early, ok := s.hijack(w, r)
 	if !ok {
@@ -124,14 +126,14 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 		return
 	}
 	ss.probe = c
-	c.expiry = &timingwheel.Timer{F: func() { go c.dropProbe() }}
-	s.cfg.Wheel.Arm(c.expiry, s.cfg.UpgradeTimeout)
+	c.upgradeTimer = &timingwheel.Timer{F: func() { go c.dropProbe() }}
+	s.cfg.Wheel.Arm(c.upgradeTimer, s.cfg.UpgradeTimeout)
 	ss.mu.Unlock()
 	c.link.start(early)
 }
 
-// dropProbe ends an upgrade that did not come to its end; the session goes on
-// polling. It reports whether c was such a probe.
+// dropProbe abandons an upgrade that is not complete; the session continues on polling.
+// It returns false if c is not the websocket of such an upgrade.
 func (c *wsConn) dropProbe() bool {
 	c.s.mu.Lock()
 	ok := c.s.probe == c
@@ -145,50 +147,50 @@ func (c *wsConn) dropProbe() bool {
 	return ok
 }
 
-// takeProbeLocked ends the time in which a websocket is about to take over and
-// returns the websocket, if there is one.
+// takeProbeLocked ends the state of an incomplete upgrade. It returns its websocket, or
+// nil.
 func (s *Session) takeProbeLocked() *wsConn {
 	c := s.probe
 	if c != nil {
-		s.srv.cfg.Wheel.Stop(c.expiry)
-		s.probe, c.expiry = nil, nil
+		s.srv.cfg.Wheel.Stop(c.upgradeTimer)
+		s.probe, c.upgradeTimer = nil, nil
 	}
 	return c
 }
 
-// upgrading handles a packet of a websocket that has not taken over yet and
-// reports whether more may follow.
-func (c *wsConn) upgrading(packet []byte) bool {
+// handleUpgradePacket handles a packet of a websocket whose upgrade is not complete. It
+// reports whether more packets may follow.
+func (c *wsConn) handleUpgradePacket(packet []byte) bool {
 	s := c.s
 	switch {
-	case !c.probed && string(packet) == "2probe":
+	case !c.probeAnswered && string(packet) == "2probe":
 		s.mu.Lock()
-		if s.probe != c { // given up: a client that had its answer would poll no more
+		if s.probe != c { // abandoned: a client whose probe is answered would stop polling
 			s.mu.Unlock()
 			return false
 		}
-		c.probed = true // before the client knows, who may count on it at once
+		c.probeAnswered = true // set before the answer is written: the client may act on it at once
 		s.mu.Unlock()
-		if !c.answer(probeAnswer.frame) {
+		if !c.answerProbe(probeAnswer.frame) {
 			return false
 		}
 		s.mu.Lock()
-		s.wakePollLocked() // so that the client can stop polling
+		s.wakePollLocked() // the answered poll lets the client stop polling
 		s.mu.Unlock()
 		return true
-	case c.probed && string(packet) == "5":
+	case c.probeAnswered && string(packet) == "5":
 		s.mu.Lock()
 		if s.probe != c {
 			s.mu.Unlock()
 			return false
 		}
 		s.takeProbeLocked()
-		s.ws, s.woken = c, false
+		s.ws, s.flushPending = c, false
 		if s.state == stateClosing {
 			s.out.push(closeFrame(ws.StatusNormalClosure))
 		}
 		s.wakePollLocked()
-		s.wakeLocked()
+		s.unlockAndWake()
 		return true
 	}
 	c.dropProbe()
@@ -197,9 +199,10 @@ func (c *wsConn) upgrading(packet []byte) bool {
 
 var probeAnswer = control("3probe")
 
-// answer writes to a websocket that has not taken over yet, from its reader,
-// who has it to himself. One that can't take so little is given up.
-func (c *wsConn) answer(frame []byte) bool {
+// answerProbe writes a reply on a websocket whose upgrade is not complete. It runs on
+// the reader, which is the only writer then. If the write would block, the upgrade is
+// abandoned.
+func (c *wsConn) answerProbe(frame []byte) bool {
 	if n, err := c.link.write(frame); err != nil || n < len(frame) {
 		c.dropProbe()
 		return false
@@ -213,21 +216,21 @@ func (c *wsConn) isProbe() bool {
 	return c.s.ws != c
 }
 
-// fail ends the websocket because of what the client sent: with a status for a
-// breach of the protocol, with 0 when it asked to close.
+// fail ends the websocket because of a frame of the client: a protocol error with its
+// status, or a close frame with status 0. It always returns false.
 func (c *wsConn) fail(status ws.StatusCode) bool {
 	switch {
 	case c.dropProbe():
 	case status == 0:
-		c.s.end(ReasonTransportClose, ws.StatusNormalClosure, true)
+		c.s.closeWith(ReasonTransportClose, ws.StatusNormalClosure, true)
 	default:
-		c.s.end(ReasonParseError, status, false)
+		c.s.closeWith(ReasonParseError, status, false)
 	}
 	return false
 }
 
-// gone is called by the link when the connection ended by itself.
-func (c *wsConn) gone(reason Reason) {
+// onConnError is called by the link when the connection failed or the client closed it.
+func (c *wsConn) onConnError(reason Reason) {
 	if !c.dropProbe() {
 		c.s.mu.Lock()
 		current := c.s.ws == c
@@ -241,8 +244,8 @@ func (c *wsConn) gone(reason Reason) {
 
 var buffers = sync.Pool{New: func() any { return new([chunk]byte) }}
 
-// flush writes what is queued, in as few system calls as chunk allows. Only one
-// goroutine does so at a time; another one's call finds the work taken.
+// flush writes the queued messages, in as few system calls as chunk allows. One
+// goroutine at a time does so; a call during another one returns at once.
 func (c *wsConn) flush() {
 	s := c.s
 	s.mu.Lock()
@@ -252,7 +255,7 @@ func (c *wsConn) flush() {
 	}
 	c.writing = true
 	for {
-		b, free := c.gather()
+		b, free := c.gatherLocked()
 		if b == nil {
 			break
 		}
@@ -268,29 +271,30 @@ func (c *wsConn) flush() {
 		if free != nil {
 			buffers.Put(free)
 		}
-		if err != nil { // and nobody else ever writes
+		if err != nil { // writing stays set, so no other goroutine writes
 			reason := ReasonTransportError
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				reason = ReasonSlowConsumer
 			}
-			c.gone(reason)
+			c.onConnError(reason)
 			return
 		}
 		s.mu.Lock()
 		if rest != nil {
-			// woken stays set: the link calls again when it can write.
+			// flushPending stays set: the link calls flush when the connection is
+			// writable.
 			progress := n > 0 || !c.blocked
-			c.rest, c.blocked, c.writing = rest, true, false
+			c.unwritten, c.blocked, c.writing = rest, true, false
 			s.mu.Unlock()
-			c.link.notify(progress)
+			c.link.notifyWritable(progress)
 			return
 		}
 		c.blocked = false
 	}
-	c.writing, s.woken = false, false
-	finish := s.state == stateClosing && !c.ended
+	c.writing, s.flushPending = false, false
+	finish := s.state == stateClosing && !c.closeSent
 	if finish {
-		c.ended = true
+		c.closeSent = true
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
 	}
 	s.mu.Unlock()
@@ -299,13 +303,13 @@ func (c *wsConn) flush() {
 	}
 }
 
-// gather returns what the next write takes: the rest of the last one, a single
-// message as it stands, or several joined in a buffer, which is then to be
-// freed. Nil means that nothing is queued. The session's mutex is held.
-func (c *wsConn) gather() (b []byte, free *[chunk]byte) {
+// gatherLocked returns the bytes of the next write: the unwritten rest of the last one,
+// a single message without a copy, or several messages joined in a pooled buffer, which
+// it returns as free. b is nil if nothing is queued.
+func (c *wsConn) gatherLocked() (b []byte, free *[chunk]byte) {
 	out := &c.s.out
-	if c.rest != nil {
-		b, c.rest = c.rest, nil
+	if c.unwritten != nil {
+		b, c.unwritten = c.unwritten, nil
 		return b, nil
 	}
 	m := out.first()
@@ -316,7 +320,7 @@ func (c *wsConn) gather() (b []byte, free *[chunk]byte) {
 		out.shift()
 		return m.frame, nil
 	}
-	free = buffers.Get().(*[chunk]byte)
+	free = buffers.Get().(*[chunk]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	b = free[:0]
 	for ; m != nil && len(b)+len(m.frame) <= chunk; m = out.first() {
 		b = append(b, m.frame...)
@@ -325,7 +329,7 @@ func (c *wsConn) gather() (b []byte, free *[chunk]byte) {
 	return b, free
 }
 
-// closeFrame is the last thing said on a websocket.
+// closeFrame returns the close frame, the last frame of a websocket.
 func closeFrame(status ws.StatusCode) *Message {
 	return &Message{frame: []byte{0x80 | byte(ws.OpClose), 2, byte(status >> 8), byte(status)}, head: 2}
 }

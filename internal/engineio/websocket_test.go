@@ -16,7 +16,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func TestWebSocketBothWays(t *testing.T) {
+func TestWSConn_BothWays(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()
@@ -31,8 +31,8 @@ func TestWebSocketBothWays(t *testing.T) {
 	})
 }
 
-// Every size at which a header or a buffer changes, up to the largest allowed.
-func TestWebSocketSizes(t *testing.T) {
+// Every size at which a header or a buffer changes, up to the maximum.
+func TestWSConn_Sizes(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()
@@ -67,7 +67,7 @@ func fragments(op byte, data string, n int, between []byte) []byte {
 	return all
 }
 
-func TestFragments(t *testing.T) {
+func TestWSConn_Fragments(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()
@@ -81,7 +81,7 @@ func TestFragments(t *testing.T) {
 		ws.write(fragments(opText, "4a", 50, nil)) // most of them empty
 		ws.expect("4a")
 
-		// Control frames may come in between, and are answered at once.
+		// Control frames may come between fragments, and are answered at once.
 		ws.write(fragments(opText, "4abc", 4, append(frameBytes(0x80|opPing, "p"), frameBytes(0x80|opPong, "q")...)))
 		for range 3 {
 			op, payload, err := ws.frame()
@@ -93,7 +93,7 @@ func TestFragments(t *testing.T) {
 	})
 }
 
-func TestPingFrames(t *testing.T) {
+func TestWSConn_PingFrames(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		ws := s.websocket()
@@ -110,8 +110,8 @@ func TestPingFrames(t *testing.T) {
 	})
 }
 
-// However the bytes are cut, the messages are the same.
-func TestArbitrarySegments(t *testing.T) {
+// However the bytes are split, the messages are the same.
+func TestWSConn_ArbitrarySegments(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		var all []byte
@@ -139,7 +139,7 @@ func TestArbitrarySegments(t *testing.T) {
 					for b := all; len(b) > 0; {
 						n := next(len(b))
 						if _, err := ws.conn.Write(b[:n]); err != nil {
-							return // the reads tell
+							return // the reads fail then
 						}
 						b = b[n:]
 					}
@@ -151,9 +151,9 @@ func TestArbitrarySegments(t *testing.T) {
 	})
 }
 
-// A breach of the websocket protocol closes the connection with the status that
-// RFC 6455 has for it; everything before it was delivered.
-func TestBreachOfFraming(t *testing.T) {
+// A violation of the websocket protocol closes the connection with the status of RFC
+// 6455; the messages before it are delivered.
+func TestWSConn_InvalidFrames(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		const (
@@ -211,7 +211,7 @@ func TestBreachOfFraming(t *testing.T) {
 		for name, tc := range cases {
 			t.Run(name, func(t *testing.T) {
 				ws := s.websocket()
-				// More input follows: it is discarded, not answered by a reset.
+				// More input follows: it is discarded, and does not cause a reset.
 				go func() {
 					_, _ = ws.conn.Write(append(append(frameBytes(0x80|opText, "4before"), tc.input...), frameBytes(0x80|opText, "4after")...))
 				}()
@@ -223,7 +223,7 @@ func TestBreachOfFraming(t *testing.T) {
 	})
 }
 
-func TestMalformedPackets(t *testing.T) {
+func TestSession_MalformedPackets(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, func(set *setup) {
 			set.message = func(h *handler, data []byte, binary bool) error {
@@ -256,7 +256,7 @@ func TestMalformedPackets(t *testing.T) {
 	})
 }
 
-func TestClientClosesWebSocket(t *testing.T) {
+func TestWSConn_ClientCloses(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for name, goodbye := range map[string][]byte{
@@ -299,7 +299,7 @@ func TestClientClosesWebSocket(t *testing.T) {
 	})
 }
 
-// rawTCP is the TCP connection below a client's.
+// rawTCP returns the TCP connection of a client.
 func (c *wsClient) rawTCP() *net.TCPConn {
 	if over, ok := c.conn.(interface{ NetConn() net.Conn }); ok {
 		return over.NetConn().(*net.TCPConn)
@@ -307,14 +307,14 @@ func (c *wsClient) rawTCP() *net.TCPConn {
 	return c.conn.(*net.TCPConn)
 }
 
-// reset cuts the connection as a crashed client's system does.
+// reset resets the connection, as the system of a crashed client does.
 func (c *wsClient) reset() {
 	c.t.Helper()
 	require.NoError(c.t, c.rawTCP().SetLinger(0))
 	require.NoError(c.t, c.rawTCP().Close())
 }
 
-func TestReset(t *testing.T) {
+func TestWSConn_Reset(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, shortClose)
 		for name, before := range map[string]func(c *wsClient){
@@ -334,7 +334,7 @@ func TestReset(t *testing.T) {
 				}, ws.h.ended(t), name)
 			}
 		}
-		// A handshake that is reset, with and without an upgrade behind it.
+		// A handshake that is reset, with and without an upgrade after it.
 		for range 20 {
 			p := s.polling()
 			for _, query := range []string{"EIO=4&transport=websocket", "EIO=4&transport=websocket&sid=" + p.sid, "EIO=4&transport=constructor"} {
@@ -351,8 +351,8 @@ func TestReset(t *testing.T) {
 	})
 }
 
-// A reset at the very moment of the upgrade ends the session.
-func TestUpgradeThenReset(t *testing.T) {
+// A reset at the moment of the upgrade ends the session.
+func TestSession_ResetDuringUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for range 10 {
@@ -364,7 +364,7 @@ func TestUpgradeThenReset(t *testing.T) {
 			a := receive(t, poll)
 			require.NoError(t, a.err)
 			require.Contains(t, []string{"6", "1", badRequest, unknownSession}, a.body)
-			// The reset may overtake the upgrade; then polling goes on.
+			// The reset may arrive before the upgrade; then polling continues.
 			if p.h.Transport() == "websocket" {
 				require.Contains(t, []engineio.Reason{engineio.ReasonTransportError, engineio.ReasonTransportClose}, p.h.ended(t))
 			}
@@ -372,8 +372,8 @@ func TestUpgradeThenReset(t *testing.T) {
 	})
 }
 
-// Frames of all kinds, mostly broken ones, harm nobody else.
-func TestGarbage(t *testing.T) {
+// Random frames, most of them invalid, do not affect other sessions.
+func TestWSConn_Garbage(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		good := s.websocket()
@@ -384,7 +384,7 @@ func TestGarbage(t *testing.T) {
 			for i := range b {
 				b[i] = byte(r.Uint32())
 			}
-			if len(b) > 1 && i%2 == 0 { // likelier to get past the header
+			if len(b) > 1 && i%2 == 0 { // more likely to be a valid header
 				b[0], b[1] = 0x80|b[0]&0xf, 0x80|b[1]&0x3f
 			}
 			_, _ = ws.conn.Write(b)
@@ -397,8 +397,8 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
-// The buffers that connections share never show one what another sent.
-func TestSharedBuffersDoNotLeak(t *testing.T) {
+// The pooled buffers never show one connection's data to another.
+func TestWSConn_PooledBuffersDoNotLeak(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		const clients = 8
@@ -431,8 +431,8 @@ func TestSharedBuffersDoNotLeak(t *testing.T) {
 	})
 }
 
-// Half a frame does not hold back other connections, nor the end of its own.
-func TestTrickle(t *testing.T) {
+// Half a frame delays neither other connections nor the end of its own.
+func TestWSConn_Trickle(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for range 50 {

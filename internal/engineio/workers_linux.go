@@ -1,4 +1,4 @@
-// Goroutines that read bursts and run the handlers of what they read.
+// Goroutines that read bursts from connections and run their handlers.
 
 package engineio
 
@@ -9,75 +9,73 @@ import (
 )
 
 const (
-	// lookEvery is how often a queue that does not drain is looked at.
-	lookEvery = 2 * time.Millisecond
-	// busyJobs is what a worker gets done between two looks when its handlers
-	// compute; one that does less waits for something.
+	// checkInterval is the time between two checks of a queue that does not drain.
+	checkInterval = 2 * time.Millisecond
+	// busyJobs is how many jobs a worker finishes between two checks if its handlers
+	// compute. A worker that finishes fewer waits for something.
 	busyJobs = 8
-	// keepJobs is the capacity up to which a drained queue is kept.
-	keepJobs = 1024
+	// maxKeptJobs is the capacity up to which an empty queue is kept.
+	maxKeptJobs = 1024
 )
 
-// workers does the reading of all connections: one worker for each core while
-// handlers compute, and as many as it takes while they wait, for a database or a
-// lock. A goroutine for each burst would do the same, but would have to grow its
-// stack each time, which costs more than most handlers do.
+// workers reads all connections. While handlers compute it has one worker per core.
+// While handlers wait, for a database or a lock, it starts as many more as are needed.
+// A goroutine for each burst would do the same, but would have to grow its stack each
+// time, which costs more than most handlers do.
 //
-// Reading never waits, handlers may for ever. A job that is under way for longer
-// than a look takes therefore waits in a handler: its worker is counted apart, and
-// does not stand in the way of another one that reads. How many handlers may wait at
-// once is for the layers above to bound.
-//
-// workers.mu guards everything below it; a worker holds it only between jobs.
+// Reading never waits, but a handler may, without a limit. So a job that runs longer
+// than a check interval waits in a handler: its worker no longer counts as active, and
+// another worker may take its place. The layers above limit how many handlers may wait
+// at once.
 type workers struct {
 	cores int
 
-	mu     sync.Mutex
-	wake   sync.Cond
-	queue  []job
-	head   int         // jobs before it are taken
-	taken  int         // jobs taken since the last look
-	active int         // workers, idle ones included, without those that wait
-	idle   int         // of them, those that nobody has woken
-	look   uint64      // number of the last look
-	now    int         // jobs under way that were taken since the last look
-	before int         // and between it and the one before
-	step   int         // how many workers the next look adds at most
-	watch  *time.Timer // nil unless the queue is being looked at
-	closed bool
+	mu           sync.Mutex // guards the fields below; a worker holds it only between jobs
+	wake         sync.Cond
+	queue        []job
+	head         int         // number of jobs in queue that were taken
+	takenJobs    int         // jobs taken in this check interval
+	active       int         // workers, idle ones included, without those whose jobs wait
+	idle         int         // workers that wait for a job and were not woken
+	interval     uint64      // number of the current check interval
+	currentJobs  int         // running jobs that were taken in this interval
+	previousJobs int         // running jobs that were taken in the interval before
+	growth       int         // maximum number of workers that the next check adds
+	checkTimer   *time.Timer // nil unless the queue is being checked
+	closed       bool
 }
 
 // job is one burst on one connection.
 type job struct {
-	l     *pollLink
+	l     *epollLink
 	early []byte
 }
 
 func (w *workers) init() {
 	w.cores = runtime.GOMAXPROCS(0)
-	w.step = w.cores
+	w.growth = w.cores
 	w.wake.L = &w.mu
 }
 
-// run has a job done, by a worker that is idle if there is one.
+// run queues a job and, if possible, wakes or starts a worker for it.
 func (w *workers) run(j job) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pushLocked(j)
 	switch {
 	case w.idle > 0:
-		w.idle-- // here, or the next job would count on the same one
+		w.idle-- // here and not in the worker, so that the next job does not count on the same worker
 		w.wake.Signal()
 	case w.active < w.cores:
 		w.startLocked(1)
-	case w.watch == nil:
-		w.turnLocked()
-		w.watch = time.AfterFunc(lookEvery, w.watched)
+	case w.checkTimer == nil:
+		w.nextIntervalLocked()
+		w.checkTimer = time.AfterFunc(checkInterval, w.check)
 	}
 }
 
 func (w *workers) pushLocked(j job) {
-	// A queue that is never quite empty would grow by what has been taken.
+	// A queue that is never quite empty would grow by the jobs that were taken.
 	if len(w.queue) == cap(w.queue) && w.head > len(w.queue)/2 {
 		n := copy(w.queue, w.queue[w.head:])
 		clear(w.queue[n:])
@@ -89,11 +87,11 @@ func (w *workers) pushLocked(j job) {
 func (w *workers) startLocked(n int) {
 	w.active += n
 	for range n {
-		go w.work()
+		go w.runWorker()
 	}
 }
 
-func (w *workers) work() {
+func (w *workers) runWorker() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for {
@@ -109,14 +107,14 @@ func (w *workers) work() {
 	}
 }
 
-// doLocked does a job, which was taken after that look, without the lock. Another
-// worker takes the place of one whose goroutine was ended by a handler.
-func (w *workers) doLocked(j job, look uint64) {
+// doLocked runs a job that was taken in an interval. It unlocks w.mu meanwhile. If a
+// handler ends the goroutine, another worker takes its place.
+func (w *workers) doLocked(j job, interval uint64) {
 	returned := false
 	w.mu.Unlock()
 	defer func() {
 		w.mu.Lock()
-		w.doneLocked(look)
+		w.doneLocked(interval)
 		if returned {
 			return
 		}
@@ -129,65 +127,66 @@ func (w *workers) doLocked(j job, look uint64) {
 	returned = true
 }
 
-// takeLocked takes the first job, and says since which look it is under way.
+// takeLocked takes the first job. It also returns the current interval.
 func (w *workers) takeLocked() (job, uint64) {
 	j := w.queue[w.head]
 	w.queue[w.head] = job{}
-	w.taken++
-	w.now++
+	w.takenJobs++
+	w.currentJobs++
 	if w.head++; w.head == len(w.queue) {
 		w.queue, w.head = w.queue[:0], 0
-		if cap(w.queue) > keepJobs {
+		if cap(w.queue) > maxKeptJobs {
 			w.queue = nil
 		}
 	}
-	return j, w.look
+	return j, w.interval
 }
 
-// doneLocked ends a job that was taken after that look.
-func (w *workers) doneLocked(look uint64) {
-	switch look {
-	case w.look:
-		w.now--
-	case w.look - 1:
-		w.before--
+// doneLocked counts out a job that was taken in an interval.
+func (w *workers) doneLocked(interval uint64) {
+	switch interval {
+	case w.interval:
+		w.currentJobs--
+	case w.interval - 1:
+		w.previousJobs--
 	default:
-		w.active++ // it had been counted out
+		w.active++ // nextIntervalLocked had counted this worker out
 	}
 }
 
-// turnLocked begins the time until the next look. Whose job was under way when the
-// last one began waits.
-func (w *workers) turnLocked() {
-	w.active -= w.before
-	w.before, w.now = w.now, 0
-	w.look++
-	w.taken = 0
+// nextIntervalLocked begins the next check interval. Jobs that were taken before the
+// interval that ends have run for longer than an interval: their workers no longer
+// count as active.
+func (w *workers) nextIntervalLocked() {
+	w.active -= w.previousJobs
+	w.previousJobs, w.currentJobs = w.currentJobs, 0
+	w.interval++
+	w.takenJobs = 0
 }
 
-// watched adds workers when the queue does not drain because handlers wait: more
-// each time, as those before may wait by now as well.
-func (w *workers) watched() {
+// check starts workers if the queue does not drain because handlers wait. It starts
+// more each time, as the handlers of the last ones may wait by now too.
+func (w *workers) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	left, taken := len(w.queue)-w.head, w.taken
-	w.turnLocked()
+	waiting, taken := len(w.queue)-w.head, w.takenJobs
+	w.nextIntervalLocked()
 	switch {
-	case left == 0:
-		w.watch = nil
-		w.step = max(w.cores, w.step/2)
+	case waiting == 0:
+		w.checkTimer = nil
+		w.growth = max(w.cores, w.growth/2)
 		return
 	case w.active < w.cores || taken < busyJobs*w.active:
-		n := min(left, w.step)
+		n := min(waiting, w.growth)
 		w.startLocked(n)
-		w.step = max(w.cores, 2*n)
+		w.growth = max(w.cores, 2*n)
 	default:
-		w.step = w.cores
+		w.growth = w.cores
 	}
-	w.watch.Reset(lookEvery)
+	w.checkTimer.Reset(checkInterval)
 }
 
-// close lets the idle workers go; the others go when they are done.
+// close ends the idle workers. Busy ones end after their job.
 func (w *workers) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -7,11 +7,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The queue holds no more than what waits in it, whether it is ever drained or not.
-func TestWorkers_QueueGivesBackMemory(t *testing.T) {
+// The queue is not larger than the jobs in it, whether it is ever empty or not.
+func TestWorkers_QueueReleasesMemory(t *testing.T) {
 	t.Parallel()
 	var w workers
-	links := []*pollLink{{}, {}, {}}
+	links := []*epollLink{{}, {}, {}}
 	next, taken := 0, 0
 	push := func() { w.pushLocked(job{l: links[next%3]}); next++ }
 	take := func() {
@@ -20,7 +20,7 @@ func TestWorkers_QueueGivesBackMemory(t *testing.T) {
 		taken++
 	}
 	push()
-	for range 100_000 { // one always waits
+	for range 100_000 { // one job always waits
 		push()
 		take()
 	}
@@ -39,39 +39,39 @@ func TestWorkers_QueueGivesBackMemory(t *testing.T) {
 	require.NotNil(t, w.queue, "a small one is kept")
 }
 
-// Whose job is under way for longer than between two looks does not count as active
-// until it is done.
-func TestWorkers_CountsTheWaitingApart(t *testing.T) {
+// A worker whose job runs for longer than a check interval does not count as active
+// until the job is done.
+func TestWorkers_WaitingOnesAreNotActive(t *testing.T) {
 	t.Parallel()
 	w := workers{active: 100}
-	looks := map[uint64]int{} // jobs under way by the look after which they were taken
+	intervals := map[uint64]int{} // running jobs by the check interval in which they were taken
 	busy := 0
 	check := func() {
 		waiting := 0
-		for look, n := range looks {
-			if look+1 < w.look {
+		for look, n := range intervals {
+			if look+1 < w.interval {
 				waiting += n
 			}
 		}
 		require.Equal(t, 100-waiting, w.active)
-		require.Equal(t, looks[w.look], w.now)
+		require.Equal(t, intervals[w.interval], w.currentJobs)
 	}
 	for range 10_000 {
 		switch rand.IntN(5) {
 		case 0:
-			w.turnLocked()
+			w.nextIntervalLocked()
 		case 1, 2:
 			if busy < 100 {
 				w.pushLocked(job{})
 				_, look := w.takeLocked()
-				looks[look]++
+				intervals[look]++
 				busy++
 			}
 		default:
-			for look, n := range looks {
+			for look, n := range intervals {
 				if n > 0 {
 					w.doneLocked(look)
-					looks[look]--
+					intervals[look]--
 					busy--
 					break
 				}

@@ -30,17 +30,17 @@ var rules = Rules{
 	// It makes the messages of a session one at a time, and only who reads takes it.
 	Serial: []string{"engineio.Session.recv"},
 	Reviewed: map[string]string{
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.EpollCreate1":           "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: syscall.SetNonblock":            "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.NewFile":                     "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.SyscallConn":            "does not block",
-		"engineio.eventLoop.begin: engineio.eventLoop.mu: os.File.Close":                  "does not block: nobody waits for it yet",
-		"engineio.post.cancel: engineio.post.mu: http.ResponseController.SetReadDeadline": "only the POST and a goroutine of cancel take this lock",
-		"engineio.post.limit: engineio.post.mu: http.ResponseController.SetReadDeadline":  "only the POST and a goroutine of cancel take this lock",
-		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                      "the root's, and compares fields",
-		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":               "a Call's, and describes types",
-		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                   "collects the answers; the lock is this request's own",
-		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                   "joins strings",
+		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: syscall.EpollCreate1":         "does not block",
+		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: syscall.SetNonblock":          "does not block",
+		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.NewFile":                   "does not block",
+		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.SyscallConn":          "does not block",
+		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.Close":                "does not block: nobody waits for it yet",
+		"engineio.post.cancel: engineio.post.mu: http.ResponseController.SetReadDeadline":       "only the POST and a goroutine of cancel take this lock",
+		"engineio.post.startReading: engineio.post.mu: http.ResponseController.SetReadDeadline": "only the POST and a goroutine of cancel take this lock",
+		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                            "the root's, and compares fields",
+		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "a Call's, and describes types",
+		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "collects the answers; the lock is this request's own",
+		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                         "joins strings",
 	},
 }
 

@@ -232,6 +232,7 @@ type client struct {
 	in     chan packet
 	closed chan struct{}
 	silent atomic.Bool   // answers no more pings
+	sid    string        // of the engine's session; set before the first packet
 	read   chan struct{} // holds a token; a test that takes it stops the reading
 
 	post func(payload string) bool // polling; reports whether the answer was 200
@@ -333,6 +334,8 @@ func (c *client) receive(data string, binary bool) bool {
 	switch {
 	case binary:
 		c.in <- packet{data, true}
+	case data[0] == '0':
+		c.sid = sidOf(data)
 	case data[0] == '4':
 		c.in <- packet{data[1:], false}
 	case data == "2":
@@ -359,9 +362,8 @@ func (c *client) dialPolling(s *server) {
 	}
 	open, ok := do(http.MethodGet, "")
 	require.True(c.t, ok)
-	_, sid, _ := strings.Cut(open, `"sid":"`)
-	sid, _, _ = strings.Cut(sid, `"`)
-	url += "&sid=" + sid
+	c.sid = sidOf(open)
+	url += "&sid=" + c.sid
 	posting := make(chan struct{}, 1) // one at a time
 	c.post = func(payload string) bool {
 		posting <- struct{}{}
@@ -495,3 +497,10 @@ func msg(namespace, name string, args ...string) *engineio.Message {
 
 // raw sends an Engine.IO packet on a websocket.
 func (c *client) raw(text string) { _ = wsutil.WriteClientText(c.conn, []byte(text)) }
+
+// sidOf returns the session id in an open packet.
+func sidOf(open string) string {
+	_, sid, _ := strings.Cut(open, `"sid":"`)
+	sid, _, _ = strings.Cut(sid, `"`)
+	return sid
+}

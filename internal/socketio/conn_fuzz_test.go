@@ -131,10 +131,11 @@ type quiet struct {
 	sio    *Server
 	engine *engineio.Server
 	conns  []*Conn
+	sids   map[*Conn]string
 }
 
 func newQuiet(sc Config) *quiet {
-	q := &quiet{}
+	q := &quiet{sids: map[*Conn]string{}}
 	sc.Wheel = timingwheel.New(10 * time.Millisecond)
 	sc.ConnectTimeout = time.Hour
 	sc.Namespaces, sc.PendingAcks = 10, 1000
@@ -155,13 +156,16 @@ func newQuiet(sc Config) *quiet {
 
 // conn opens a connection.
 func (q *quiet) conn() *Conn {
-	q.engine.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/?EIO=4&transport=polling", nil))
-	return q.conns[len(q.conns)-1]
+	open := httptest.NewRecorder()
+	q.engine.ServeHTTP(open, httptest.NewRequest(http.MethodGet, "/?EIO=4&transport=polling", nil))
+	c := q.conns[len(q.conns)-1]
+	q.sids[c] = sidOf(open.Body.String())
+	return c
 }
 
 // poll takes what was sent to a connection, which is something.
 func (q *quiet) poll(c *Conn) {
-	url := "/?EIO=4&transport=polling&sid=" + c.session.ID()
+	url := "/?EIO=4&transport=polling&sid=" + q.sids[c]
 	q.engine.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, url, nil))
 }
 

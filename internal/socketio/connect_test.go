@@ -36,7 +36,7 @@ func TestConnect(t *testing.T) {
 		c.expect(`0/a,{"sid":"` + a.ID() + `"}`)
 		require.Equal(t, []string{`/ {"token":"t"} `, `/a  `}, payloads.take())
 		require.NotEqual(t, root.ID(), a.ID())
-		require.NotEqual(t, root.ID(), root.Conn().Session().ID(), "the session's id is a secret")
+		require.NotEqual(t, root.ID(), c.sid, "the session's id is a secret")
 		require.Same(t, root.Conn(), a.Conn())
 		require.ElementsMatch(t, []*Socket{root, a}, root.Conn().Sockets())
 

@@ -16,7 +16,9 @@ import (
 func TestConn_RefusedConnectThatOverflows(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"0/b,", "0/unknown,"} {
+		ended := make(chan struct{})
 		s := serve(t, func(c *Config, ec *engineio.Config) {
+			c.Closed = func(any) { close(ended) }
 			c.Namespaces = 1
 			ec.MaxOutboxMessages = 10
 		})
@@ -36,6 +38,7 @@ func TestConn_RefusedConnectThatOverflows(t *testing.T) {
 		}
 		c.read <- struct{}{}
 		<-c.closed
-		require.Eventually(t, func() bool { return s.engine.Len() == 0 && s.live.Load() == 0 }, 5*time.Second, time.Millisecond)
+		<-ended
+		require.Eventually(t, func() bool { return s.live.Load() == 0 }, 5*time.Second, time.Millisecond)
 	}
 }

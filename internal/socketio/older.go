@@ -16,7 +16,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func (c *Conn) older() bool { return c.session.Revision() < 4 }
+func (c *Conn) older() bool { return c.session.Protocol() < 4 }
 
 func isRoot(namespace []byte) bool { return string(namespace) == "/" }
 

@@ -14,7 +14,7 @@ import (
 func (s *server) older() *client { return s.dial("older websocket") }
 
 func serveOlder(t *testing.T) *server {
-	return serve(t, func(c *Config, e *engineio.Config) { e.Revision3, c.Query = true, 1000 })
+	return serve(t, func(c *Config, e *engineio.Config) { e.AllowEIO3, c.Query = true, 1000 })
 }
 
 func TestOlderClients(t *testing.T) {

@@ -123,7 +123,7 @@ func (s *Server) Wait() { s.running.Wait() }
 
 // Accept is engineio's Config.Accept.
 func (s *Server) Accept(es *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
-	data, busy := s.cfg.Accept(r, es.Revision())
+	data, busy := s.cfg.Accept(r, es.Protocol())
 	if busy != nil {
 		return nil, busy
 	}

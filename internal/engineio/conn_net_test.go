@@ -1,4 +1,4 @@
-// Connections of the host's whose methods block for ever.
+// Tests of connections, of a type of the host's, whose methods block for ever.
 
 package engineio_test
 
@@ -15,7 +15,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// stuckListener makes connections of which methods can be made to block.
+// stuckListener makes connections whose methods can be made to block.
 type stuckListener struct {
 	net.Listener
 	conns chan *stuckConn
@@ -34,7 +34,7 @@ func (l *stuckListener) Accept() (net.Conn, error) {
 
 type stuckConn struct {
 	*net.TCPConn
-	method  atomic.Value // which one blocks
+	method  atomic.Value // the method that blocks
 	release chan struct{}
 	once    sync.Once
 }
@@ -72,9 +72,9 @@ func (c *stuckConn) SetWriteDeadline(t time.Time) error {
 	return c.TCPConn.SetWriteDeadline(t)
 }
 
-// A connection that blocks costs its own session, whose end it cannot keep from
-// being known; the heartbeats of others go on, and Shutdown ends with its ctx.
-func TestConnLink_MethodsThatBlock(t *testing.T) {
+// A connection that blocks affects its own session only: that session still ends, the
+// heartbeats of others continue, and Shutdown returns with its ctx.
+func TestNetLink_MethodsThatBlock(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{"Read", "Write", "Close", "CloseWrite", "SetReadDeadline", "SetWriteDeadline", "all"} {
 		t.Run(method, func(t *testing.T) {
@@ -99,7 +99,7 @@ func TestConnLink_MethodsThatBlock(t *testing.T) {
 			}
 			other := s.websocket()
 			silent.h.PingNow()
-			silent.h.PingNow() // the first was not answered
+			silent.h.PingNow() // the first ping was not answered
 			closed.h.Close(engineio.ReasonForcedClose)
 			probing.h.PingNow()
 			probing.h.PingNow()
@@ -125,8 +125,8 @@ func TestConnLink_MethodsThatBlock(t *testing.T) {
 	}
 }
 
-// Nor does a callback that does not return keep Shutdown.
-func TestShutdown_CallbackThatBlocks(t *testing.T) {
+// A callback that does not return does not keep Shutdown from returning either.
+func TestServer_ShutdownWithACallbackThatBlocks(t *testing.T) {
 	t.Parallel()
 	held, release := context.WithCancel(context.Background())
 	s := start(t, tcp, shortClose, func(set *setup) {
@@ -148,7 +148,7 @@ func TestShutdown_CallbackThatBlocks(t *testing.T) {
 	require.NoError(t, s.Shutdown(t.Context()))
 }
 
-// lingerListener makes connections whose closing waits for the client.
+// lingerListener makes connections for which closing waits for the client.
 type lingerListener struct{ net.Listener }
 
 func (l lingerListener) Accept() (net.Conn, error) {
@@ -159,7 +159,7 @@ func (l lingerListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// Closing waits for no client, whatever the host has set.
+// Closing never waits for a client, whatever the host has set.
 func TestSession_CloseOfALingeringConnection(t *testing.T) {
 	t.Parallel()
 	for _, below := range []carrier{tcp, secure} {
@@ -170,7 +170,7 @@ func TestSession_CloseOfALingeringConnection(t *testing.T) {
 			ws, _ := s.stall()
 			began := time.Now()
 			ws.h.PingNow()
-			ws.h.PingNow() // the first was not answered
+			ws.h.PingNow() // the first ping was not answered
 			require.Equal(t, engineio.ReasonPingTimeout, ws.h.ended(t))
 			require.NoError(t, s.Shutdown(t.Context()))
 			require.Less(t, time.Since(began), 5*time.Second)

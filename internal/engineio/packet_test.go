@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The frame is what a websocket library reads, whatever the length.
-func TestMessageFrames(t *testing.T) {
+// A websocket library can read the frame, whatever its length.
+func TestMessage_Frames(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 1, 124, 125, 126, 65534, 65535, 65536, 1 << 20} {
 		data := strings.Repeat("x", n)
@@ -41,7 +41,7 @@ func TestMessageFrames(t *testing.T) {
 	require.Equal(t, "\x03\xf1", payload)
 }
 
-// parseFrame takes a message's frame apart with the library's own parser.
+// parseFrame parses the frame of a message with the library's parser.
 func parseFrame(t *testing.T, m *Message) (ws.Header, string) {
 	t.Helper()
 	r := bytes.NewReader(m.frame)
@@ -51,8 +51,8 @@ func parseFrame(t *testing.T, m *Message) (ws.Header, string) {
 	return h, string(m.frame[len(m.frame)-r.Len():])
 }
 
-// A buffer that TextBuffer sized right is not copied.
-func TestTextMessageKeepsItsBuffer(t *testing.T) {
+// A buffer of the right size is not copied.
+func TestTextMessage_KeepsItsBuffer(t *testing.T) {
 	t.Parallel()
 	b := append(TextBuffer(5), "hello"...)
 	m := TextMessage(b)

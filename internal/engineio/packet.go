@@ -1,4 +1,4 @@
-// Outgoing packets: encoded once, shared by all receivers.
+// Outgoing packets: encoded once, and shared by all receivers.
 
 package engineio
 
@@ -7,7 +7,7 @@ import (
 	"encoding/binary"
 )
 
-// Packet types, the first byte of a packet's text form.
+// Packet types: the first byte of a packet in text form.
 const (
 	packetOpen    = '0'
 	packetClose   = '1'
@@ -18,35 +18,35 @@ const (
 	packetNoop    = '6'
 )
 
-// separator joins the packets of a polling payload.
+// separator separates the packets of a polling payload.
 const separator = '\x1e'
 
-// headroom is what a websocket frame header takes at most, unmasked.
+// headroom is the maximum size of an unmasked websocket frame header.
 const headroom = 10
 
-// Message is one outgoing packet. Its bytes never change once it was made, so
-// one Message may be queued on any number of sessions.
+// Message is one outgoing packet. Its bytes never change after it was made, so one
+// Message may be queued on any number of sessions concurrently.
 type Message struct {
-	frame  []byte // the websocket frame, header and payload
-	head   int    // length of the frame's header
+	frame  []byte // the websocket frame: header and payload
+	head   int    // length of the frame header
 	binary bool
 
-	// Volatile messages are dropped for a session that is not writable.
+	// Volatile messages are dropped if the session is not writable.
 	Volatile bool
-	// Key, when set, makes the message replace an unsent one of the same key
-	// on a session that is not writable.
+	// Key makes the message replace an unsent message of the same key if the session is
+	// not writable. Empty: it replaces none.
 	Key string
 }
 
-// TextBuffer returns a buffer to which a text message's data is appended, to be
-// handed to TextMessage. Size is a hint for the data's length.
+// TextBuffer returns a buffer for TextMessage. The caller appends the data of the
+// message; size is a hint for its length.
 func TextBuffer(size int) []byte {
 	b := make([]byte, headroom+1, headroom+1+size)
 	b[headroom] = packetMessage
 	return b
 }
 
-// TextMessage makes a message from a buffer that TextBuffer began. It keeps b.
+// TextMessage makes a message from a buffer of TextBuffer. It keeps b.
 func TextMessage(b []byte) *Message { return newMessage(b, false) }
 
 // BinaryMessage makes a binary message. It copies data.
@@ -55,16 +55,16 @@ func BinaryMessage(data []byte) *Message {
 	return newMessage(append(b, data...), true)
 }
 
-// control makes a packet other than a message.
+// control makes a packet of another type than message.
 func control(packet string) *Message {
 	return newMessage(append(make([]byte, headroom), packet...), false)
 }
 
-// newMessage writes the frame header into the headroom, right before the
-// payload. A server's frames are single and unmasked (RFC 6455, section 5.2).
+// newMessage writes the frame header into the headroom, right before the payload. A
+// frame of a server is single and unmasked (RFC 6455, section 5.2).
 func newMessage(b []byte, binary bool) *Message {
 	n := len(b) - headroom
-	op := byte(opText)
+	op := opText
 	if binary {
 		op = opBinary
 	}
@@ -72,7 +72,7 @@ func newMessage(b []byte, binary bool) *Message {
 	return &Message{frame: b[headroom-head:], head: head, binary: binary}
 }
 
-// putHeader writes a header at the end of b and returns its length.
+// putHeader writes a frame header at the end of b and returns its length.
 func putHeader(b []byte, op byte, n int) int {
 	switch end := len(b); {
 	case n < 126:
@@ -89,11 +89,11 @@ func putHeader(b []byte, op byte, n int) int {
 	}
 }
 
-// payload is what the frame carries: the packet's text form, or the data of a
+// payload returns the content of the frame: the packet in text form, or the data of a
 // binary message.
 func (m *Message) payload() []byte { return m.frame[m.head:] }
 
-// appendPolled appends the packet as it stands in a polling payload.
+// appendPolled appends the packet in the form of a polling payload.
 func (m *Message) appendPolled(dst []byte) []byte {
 	if m.binary {
 		return base64.StdEncoding.AppendEncode(append(dst, 'b'), m.payload())
@@ -101,7 +101,7 @@ func (m *Message) appendPolled(dst []byte) []byte {
 	return append(dst, m.payload()...)
 }
 
-// polledLen is the length that appendPolled adds.
+// polledLen returns the number of bytes that appendPolled appends.
 func (m *Message) polledLen() int {
 	if m.binary {
 		return 1 + base64.StdEncoding.EncodedLen(len(m.payload()))

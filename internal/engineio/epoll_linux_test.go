@@ -23,53 +23,53 @@ func pair(t testing.TB) (server, client *net.TCPConn) {
 	return s.(*net.TCPConn), c.(*net.TCPConn)
 }
 
-// adopted returns a session on a connection that was handed to the event loop.
-func adopted(t testing.TB, s *Server) (*pollLink, *net.TCPConn) {
+// adopted returns a link that the event loop has adopted, and the client's end.
+func adopted(t testing.TB, s *Server) (*epollLink, *net.TCPConn) {
 	conn, client := pair(t)
 	ss, _ := s.newSession(nil, false, false)
 	c := s.newConn(conn, ss)
 	require.NotNil(t, c)
 	ss.ws = c
 	require.True(t, s.add(ss))
-	l, ok := c.link.(*pollLink)
+	l, ok := c.link.(*epollLink)
 	require.True(t, ok, "plain TCP is not in the loop")
 	return l, client
 }
 
-// An event that was reported for a connection before it was closed does not
-// reach the one that has taken its place.
-func TestLateEventMeetsNoSuccessor(t *testing.T) {
+// An event that was reported for a connection before it was closed does not reach the
+// next connection in its slot.
+func TestEventLoop_LateEventMissesTheNextLink(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	first, _ := adopted(t, s)
 	first.start(nil)
 	e := &s.loop
-	late := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: first.slot, Pad: e.gens[first.slot]}
-	found := make([]*pollLink, 2)
-	e.find([]syscall.EpollEvent{late}, found)
+	late := syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: first.slot, Pad: e.generations[first.slot]}
+	found := make([]*epollLink, 2)
+	e.lookup([]syscall.EpollEvent{late}, found)
 	require.Same(t, first, found[0])
 
 	first.c.s.abort(ReasonForcedClose)
 	eventually(t, func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.free) == 1 })
 	found[0] = first
-	e.find([]syscall.EpollEvent{late}, found)
+	e.lookup([]syscall.EpollEvent{late}, found)
 	require.Nil(t, found[0])
 
 	second, client := adopted(t, s)
 	require.Equal(t, first.slot, second.slot)
 	second.start(nil)
 	now := late
-	now.Pad = e.gens[second.slot]
-	e.find([]syscall.EpollEvent{late, now}, found)
+	now.Pad = e.generations[second.slot]
+	e.lookup([]syscall.EpollEvent{late, now}, found)
 	require.Nil(t, found[0])
 	require.Same(t, second, found[1])
 
-	// What the first still does is without effect on the second.
+	// What the first link still does has no effect on the second.
 	first.ready(syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLHUP)
 	first.resume()
 	first.finish()
 	first.close()
-	first.await(edge)
+	first.setInterest(readInterest)
 	n, err := first.write([]byte("x"))
 	require.Zero(t, n)
 	require.ErrorIs(t, err, net.ErrClosed)
@@ -82,9 +82,9 @@ func TestLateEventMeetsNoSuccessor(t *testing.T) {
 	require.NoError(t, s.Shutdown(t.Context()))
 }
 
-// The descriptor is closed when the link is closed, started or not, and only
-// once nobody is in a system call on it.
-func TestDescriptorLifetime(t *testing.T) {
+// The descriptor is closed when the link is closed, started or not, but only after the
+// last system call on it has returned.
+func TestEpollLink_DescriptorLifetime(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	for _, started := range []bool{false, true} {
@@ -110,23 +110,23 @@ func TestDescriptorLifetime(t *testing.T) {
 	require.NoError(t, s.Shutdown(t.Context()))
 }
 
-// With the loop closed a connection gets a goroutine instead.
-func TestNoLoopLeft(t *testing.T) {
+// When the loop is closed, a connection gets a goroutine instead.
+func TestEventLoop_ClosedAdoptsNothing(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.loop.close()
 	conn, _ := pair(t)
 	ss, _ := s.newSession(nil, false, false)
 	c := s.newConn(conn, ss)
-	require.IsType(t, &connLink{}, c.link)
+	require.IsType(t, &netLink{}, c.link)
 	c.link.close() // never started
 	c.link.start(nil)
 	c.link.close()
 	require.NoError(t, s.Shutdown(t.Context()))
 }
 
-// Room to write is waited for only while somebody wants it.
-func TestRoomToWriteIsReportedOnce(t *testing.T) {
+// The loop waits for writability only while there is something to write.
+func TestEpollLink_WaitsForWritabilityOnlyWhenBlocked(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	l, client := adopted(t, s)

@@ -12,8 +12,8 @@ import (
 
 const flagGet = 3 // F_GETFL
 
-// file returns the connection's other descriptor, as a host uses it that sets a
-// socket option: asking for its number makes the connection blocking.
+// file returns another descriptor of the connection, as a host does to set a socket
+// option: os.File.Fd makes the connection blocking.
 func file(t *testing.T, conn *net.TCPConn) *os.File {
 	f, err := conn.File()
 	require.NoError(t, err)
@@ -27,8 +27,8 @@ func isBlocking(t *testing.T, fd int) bool {
 	return flags&syscall.O_NONBLOCK == 0
 }
 
-// A connection that the host has made blocking is none when it is adopted, and if the
-// host makes it blocking again no call waits.
+// adopt makes a blocking connection non-blocking; and if the host makes it blocking
+// again, no call waits.
 func TestAdopt_BlockingDescriptor(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
@@ -39,7 +39,7 @@ func TestAdopt_BlockingDescriptor(t *testing.T) {
 	c := s.newConn(conn, ss)
 	ss.ws = c
 	require.True(t, s.add(ss))
-	l := c.link.(*pollLink)
+	l := c.link.(*epollLink)
 	require.False(t, isBlocking(t, l.fd))
 
 	require.NoError(t, syscall.SetNonblock(int(f.Fd()), false))
@@ -63,7 +63,7 @@ func TestAdopt_BlockingDescriptor(t *testing.T) {
 		case err := <-done:
 			require.ErrorIs(t, err, syscall.EAGAIN)
 		case <-time.After(5 * time.Second):
-			_ = client.Close() // lets them go
+			_ = client.Close() // unblocks them
 			require.Fail(t, "a call waits for the client")
 		}
 	}

@@ -3,13 +3,14 @@ package engineio
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-func TestCutText(t *testing.T) {
+func TestSplitTextPayload(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		in, packet, rest string
@@ -17,10 +18,10 @@ func TestCutText(t *testing.T) {
 	}{
 		{"1:4", "4", "", true},
 		{"5:4höö!3:4ab", "4höö!", "3:4ab", true},
-		{"3:4😀1:2", "4😀", "1:2", true}, // a surrogate pair counts two
+		{"3:4😀1:2", "4😀", "1:2", true}, // a surrogate pair counts as two
 		{"01:4", "4", "", true},
 		{"0:", "", "", true},
-		{"2:4😀", "4😀", "", false}, // and is not cut in two
+		{"2:4😀", "4😀", "", false}, // and is not split
 		{in: "4"},
 		{in: ":4"},
 		{in: ""},
@@ -35,16 +36,16 @@ func TestCutText(t *testing.T) {
 		{in: strings.Repeat("9", 1_000_000)},
 		{in: strings.Repeat("0", 11) + "1:4"},
 	} {
-		packet, rest, ok := cutText([]byte(c.in))
-		require.Equal(t, c.ok, ok, "%.40q", c.in)
-		if ok {
-			require.Equal(t, c.packet, string(packet))
-			require.Equal(t, c.rest, string(rest))
+		p := splitTextPayload([]byte(c.in))
+		require.Equal(t, c.ok, p.ok, "%.40q", c.in)
+		if p.ok {
+			require.Equal(t, c.packet, string(p.data))
+			require.Equal(t, c.rest, string(p.rest))
 		}
 	}
 }
 
-func TestCutOctets(t *testing.T) {
+func TestSplitBinaryPayload(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		in, packet, rest string
@@ -64,38 +65,38 @@ func TestCutOctets(t *testing.T) {
 		{in: "\x01" + strings.Repeat("\x09", 11) + "\xff"},
 		{in: "\x01" + strings.Repeat("\x09", 1_000_000)},
 	} {
-		packet, binary, rest, ok := cutOctets([]byte(c.in))
-		require.Equal(t, c.ok, ok, "%.40q", c.in)
-		if ok {
-			require.Equal(t, c.packet, string(packet))
-			require.Equal(t, c.rest, string(rest))
-			require.Equal(t, c.binary, binary)
+		p := splitBinaryPayload([]byte(c.in))
+		require.Equal(t, c.ok, p.ok, "%.40q", c.in)
+		if p.ok {
+			require.Equal(t, c.packet, string(p.data))
+			require.Equal(t, c.rest, string(p.rest))
+			require.Equal(t, c.binary, p.binary)
 		}
 	}
 }
 
-func TestEscaped(t *testing.T) {
+func TestEscapeNonASCII(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, `42["a","h\u00f6\u2603\ud83d\ude00"]`, string(escaped([]byte(`42["a","hö☃😀"]`))))
-	require.Equal(t, `42["a\u00e9"]`, string(escaped([]byte(`42["a\u00e9"]`))), "what is escaped stays so")
+	require.Equal(t, `42["a","h\u00f6\u2603\ud83d\ude00"]`, string(escapeNonASCII([]byte(`42["a","hö☃😀"]`))))
+	require.Equal(t, `42["a\u00e9"]`, string(escapeNonASCII([]byte(`42["a\u00e9"]`))), "what is escaped stays so")
 }
 
-func TestEncodedOnce(t *testing.T) {
+func TestUndoDoubleUTF8(t *testing.T) {
 	t.Parallel()
 	for twice, once := range map[string]string{
 		"4hÃ¶":           "4hö",
 		"4â\u0098\u0083": "4☃",
-		"4hö":            "4hö", // no UTF-8 if taken as bytes
+		"4hö":            "4hö", // not valid UTF-8 when taken as bytes
 		"4☃":             "4☃",  // not bytes
 		"4 plain":        "4 plain",
 	} {
-		require.Equal(t, once, string(encodedOnce([]byte(twice))))
+		require.Equal(t, once, string(undoDoubleUTF8([]byte(twice))))
 	}
 }
 
-// FuzzRevision3 hands on arbitrary polling bodies of revision 3. What is accepted
-// reads the same once it was encoded again.
-func FuzzRevision3(f *testing.F) {
+// FuzzEIO3 receives arbitrary polling bodies of EIO3. A body that is accepted has the
+// same effect after it was decoded and encoded again.
+func FuzzEIO3(f *testing.F) {
 	for _, b := range seeds() {
 		f.Add(b, false, false)
 		f.Add(b, true, false)
@@ -111,12 +112,12 @@ func FuzzRevision3(f *testing.F) {
 		f.Add([]byte(body), true, false)
 	}
 	s := newServer(f)
-	s.cfg.Revision3 = true
-	run := func(body []byte, octets, b64 bool) (*Session, []string) {
+	s.cfg.AllowEIO3 = true
+	run := func(body []byte, binaryBody, b64 bool) (*Session, []string) {
 		ss, _, l := newLogged(s, false, false)
-		ss.rev3, ss.b64 = true, b64
-		ss.poll = make(chan struct{}, 1) // so that a close does not wait for one
-		ss.receivePayload(bytes.Clone(body), octets)
+		ss.eio3, ss.b64 = true, b64
+		ss.poll = make(chan struct{}, 1) // so that a close does not wait for a poll
+		ss.receivePayload(bytes.Clone(body), binaryBody)
 		s.cfg.Wheel.Stop(&ss.timer)
 		for m := ss.out.first(); m != nil; m = ss.out.first() {
 			l.lines = append(l.lines, fmt.Sprintf("queued %q", m.frame))
@@ -124,33 +125,28 @@ func FuzzRevision3(f *testing.F) {
 		}
 		return ss, l.lines
 	}
-	f.Fuzz(func(t *testing.T, body []byte, octets, b64 bool) {
-		ss, lines := run(body, octets, b64)
+	f.Fuzz(func(t *testing.T, body []byte, binaryBody, b64 bool) {
+		ss, lines := run(body, binaryBody, b64)
 		if ss.state != stateOpen {
 			return
 		}
 		var again []byte
 		for rest, more := body, true; more; {
-			var packet []byte
-			var binary, ok bool
-			packet, binary, rest, more, ok = ss.cut3(rest, octets)
-			require.True(t, ok)
-			kind := byte(opText)
-			if binary {
-				kind = opBinary
-			}
-			m := newMessage(append(make([]byte, headroom), packet...), kind == opBinary)
-			if octets && !binary { // text among octets
-				again = fmt.Append(again, "\x00")
-				for _, digit := range fmt.Sprint(len(packet)) {
+			p := ss.splitPayloadEIO3(rest, binaryBody)
+			require.True(t, p.ok)
+			rest, more = p.rest, len(p.rest) > 0
+			if binaryBody && !p.binary {
+				again = append(again, 0)
+				for _, digit := range strconv.Itoa(len(p.data)) {
 					again = append(again, byte(digit-'0'))
 				}
-				again = append(append(again, endOfLength), packet...)
+				again = append(append(again, lengthEnd), p.data...)
 				continue
 			}
-			again = m.append3(again, false)
+			m := newMessage(append(make([]byte, headroom), p.data...), p.binary)
+			again = m.appendEIO3(again, false)
 		}
-		_, second := run(again, octets, b64)
+		_, second := run(again, binaryBody, b64)
 		require.Equal(t, lines, second)
 	})
 }

@@ -16,12 +16,12 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func revision3(set *setup) { set.engine.Revision3 = true }
+func allowEIO3(set *setup) { set.engine.AllowEIO3 = true }
 
-// recorded keeps messages for the test instead of sending them back.
+// recorded makes handlers keep messages for the test instead of echoing them.
 func recorded(set *setup) { set.message = (*handler).record }
 
-// lengths is a text payload of ASCII packets.
+// lengths returns a text payload of ASCII packets.
 func lengths(packets ...string) string {
 	var b strings.Builder
 	for _, p := range packets {
@@ -30,8 +30,8 @@ func lengths(packets ...string) string {
 	return b.String()
 }
 
-// octets is a payload of octets; those packets are binary that begin with a 4.
-func octets(packets ...string) string {
+// binaryPayload returns a binary payload; packets that begin with a byte 4 are binary.
+func binaryPayload(packets ...string) string {
 	var b strings.Builder
 	for _, p := range packets {
 		kind := byte(0)
@@ -48,8 +48,8 @@ func octets(packets ...string) string {
 	return b.String()
 }
 
-// polling3 opens a session of revision 3 on long-polling.
-func (s *server) polling3(query string) *poller {
+// pollingEIO3 opens an EIO3 session on long-polling.
+func (s *server) pollingEIO3(query string) *poller {
 	s.t.Helper()
 	status, body, err := s.request(context.Background(), http.MethodGet, "EIO=3&transport=polling"+query, nil)
 	require.NoError(s.t, err)
@@ -61,7 +61,7 @@ func (s *server) polling3(query string) *poller {
 	return &poller{s: s, sid: sid, h: s.handler(sid)}
 }
 
-// do is a request whose body, or answer, may be octets.
+// do makes a request whose body, or answer, may be binary.
 func (p *poller) do(method, contentType, body string) (status int, got, gotType string) {
 	p.s.t.Helper()
 	r, err := http.NewRequestWithContext(p.s.t.Context(), method, "http://engine.test/?"+p.query(), strings.NewReader(body))
@@ -88,13 +88,13 @@ func (s *server) websocket3(query string) *wsClient {
 
 const textType, octetType = "text/plain; charset=UTF-8", "application/octet-stream"
 
-func TestRevisionsSideBySide(t *testing.T) {
+func TestServer_BothProtocols(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3)
-		require.Equal(t, 3, s.polling3("").h.Revision())
-		require.Equal(t, 3, s.websocket3("").h.Revision())
-		require.Equal(t, 4, s.polling().h.Revision())
-		require.Equal(t, 4, s.websocket().h.Revision())
+		s := start(t, c, allowEIO3)
+		require.Equal(t, 3, s.pollingEIO3("").h.Protocol())
+		require.Equal(t, 3, s.websocket3("").h.Protocol())
+		require.Equal(t, 4, s.polling().h.Protocol())
+		require.Equal(t, 4, s.websocket().h.Protocol())
 		for query, want := range map[string]string{
 			"EIO=2&transport=polling":         badVersion,
 			"EIO=03&transport=polling":        badVersion,
@@ -112,16 +112,16 @@ func TestRevisionsSideBySide(t *testing.T) {
 	})
 }
 
-func TestPolling3(t *testing.T) {
+func TestEIO3_Polling(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3, recorded)
-		p := s.polling3("")
+		s := start(t, c, allowEIO3, recorded)
+		p := s.pollingEIO3("")
 
 		p.postOK("4:4abc5:4höö!3:4😀6:b4AAEC1:4")
 		for _, want := range []message{{"abc", false}, {"höö!", false}, {"😀", false}, {"\x00\x01\x02", true}, {"", false}} {
 			require.Equal(t, want, receive(t, p.h.in))
 		}
-		status, body, _ := p.do(http.MethodPost, octetType, octets("4höö!", "\x04\x00\xff", "4", "\x04"))
+		status, body, _ := p.do(http.MethodPost, octetType, binaryPayload("4höö!", "\x04\x00\xff", "4", "\x04"))
 		require.Equal(t, "ok", body)
 		require.Equal(t, http.StatusOK, status)
 		for _, want := range []message{{"höö!", false}, {"\x00\xff", true}, {"", false}, {"", true}} {
@@ -134,7 +134,7 @@ func TestPolling3(t *testing.T) {
 		require.Equal(t, "3:4hö3:4😀", body)
 		require.Equal(t, textType, contentType)
 		_, body, contentType = p.do(http.MethodGet, "", "")
-		require.Equal(t, octets("\x04\x00\xff", "\x04"), body)
+		require.Equal(t, binaryPayload("\x04\x00\xff", "\x04"), body)
 		require.Equal(t, octetType, contentType)
 		_, body, contentType = p.do(http.MethodGet, "", "")
 		require.Equal(t, "4:4end", body)
@@ -148,12 +148,11 @@ func TestPolling3(t *testing.T) {
 	})
 }
 
-// A client that can't take octets has binary messages as base64 in text, whatever
-// transport it is on.
-func TestBase64InRevision3(t *testing.T) {
+// A client with b64 gets binary messages as base64 in text, on either transport.
+func TestEIO3_Base64(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3)
-		p, ws := s.polling3("&b64=1"), s.websocket3("&b64=1")
+		s := start(t, c, allowEIO3)
+		p, ws := s.pollingEIO3("&b64=1"), s.websocket3("&b64=1")
 		p.postOK("3:4hö6:b4AP8=")
 		_, body, contentType := p.do(http.MethodGet, "", "")
 		require.Equal(t, "3:4hö6:b4AP8=", body)
@@ -165,9 +164,9 @@ func TestBase64InRevision3(t *testing.T) {
 	})
 }
 
-func TestWebSocket3(t *testing.T) {
+func TestEIO3_WebSocket(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3)
+		s := start(t, c, allowEIO3)
 		ws := s.websocket3("")
 		ws.send("4hö😀", "6")
 		ws.expect("4hö😀")
@@ -182,10 +181,10 @@ func TestWebSocket3(t *testing.T) {
 	})
 }
 
-// One message goes to clients of both revisions in the form of each.
-func TestMessageForBothRevisions(t *testing.T) {
+// One message goes to clients of both protocols, to each in its form.
+func TestEIO3_MessageForBothProtocols(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3)
+		s := start(t, c, allowEIO3)
 		old, base, recent := s.websocket3(""), s.websocket3("&b64=1"), s.websocket()
 		ms := []*engineio.Message{text("event"), engineio.BinaryMessage([]byte{7})}
 		for _, ws := range []*wsClient{old, recent, base, old, recent} {
@@ -201,20 +200,20 @@ func TestMessageForBothRevisions(t *testing.T) {
 	})
 }
 
-func TestMalformedRevision3(t *testing.T) {
+func TestEIO3_Malformed(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3, func(set *setup) { set.engine.MaxPackets = 3 })
+		s := start(t, c, allowEIO3, func(set *setup) { set.engine.MaxPackets = 3 })
 		for _, body := range []string{
 			"", "4", "2:4", "1:", "x:4", "2:4😀", "2:4\xff", "1:3", "1:5", "6:2probex", "1:0", "1:b", "2:b3", "3:b4=", "4\x1e4",
 			strings.Repeat("1:4", 4), strings.Repeat("9", 100_000),
 		} {
-			p := s.polling3("")
+			p := s.pollingEIO3("")
 			status, _ := p.post(body)
 			require.Equal(t, http.StatusBadRequest, status, "%.40q", body)
 			require.Equal(t, engineio.ReasonParseError, p.h.ended(t), "%.40q", body)
 		}
-		for _, body := range []string{"\x00", "\x02\x01\xff4", octets("\x04") + "\x01\x05\xff\x04", "\x01\x01\xff\x03", "\x01\xff", octets("4") + "4", "\x00\x01\xff\xff"} {
-			p := s.polling3("")
+		for _, body := range []string{"\x00", "\x02\x01\xff4", binaryPayload("\x04") + "\x01\x05\xff\x04", "\x01\x01\xff\x03", "\x01\xff", binaryPayload("4") + "4", "\x00\x01\xff\xff"} {
+			p := s.pollingEIO3("")
 			status, _, _ := p.do(http.MethodPost, octetType, body)
 			require.Equal(t, http.StatusBadRequest, status, "%.40q", body)
 			require.Equal(t, engineio.ReasonParseError, p.h.ended(t), "%.40q", body)
@@ -235,10 +234,10 @@ func TestMalformedRevision3(t *testing.T) {
 	})
 }
 
-func TestUpgrade3(t *testing.T) {
+func TestEIO3_Upgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3)
-		p := s.polling3("")
+		s := start(t, c, allowEIO3)
+		p := s.pollingEIO3("")
 		poll := p.open()
 		ws, _ := s.dialWebSocket("EIO=3&transport=websocket&sid=" + p.sid)
 		ws.send("2probe")
@@ -254,12 +253,12 @@ func TestUpgrade3(t *testing.T) {
 	})
 }
 
-// The client pings and the server does not; a client that stops is given up.
-func TestHeartbeat3(t *testing.T) {
+// The client pings and the server does not; a client that stops times out.
+func TestEIO3_Heartbeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := startInMemory(t, revision3)
-		ws, p := s.websocket3(""), s.polling3("")
+		s := startInMemory(t, allowEIO3)
+		ws, p := s.websocket3(""), s.pollingEIO3("")
 		for range 10 {
 			time.Sleep(pingInterval + pingTimeout - 4*tick)
 			ws.send("2")
@@ -269,20 +268,20 @@ func TestHeartbeat3(t *testing.T) {
 			require.Equal(t, "1:3", body)
 		}
 		a, b := silence(ws.h), silence(p.h)
-		go func() { _, _ = io.Copy(io.Discard, ws.in) }() // a pipe holds nothing
+		go func() { _, _ = io.Copy(io.Discard, ws.in) }() // a pipe has no buffer
 		within(t, pingInterval+pingTimeout, <-a)
 		within(t, pingInterval+pingTimeout, <-b)
 		require.Zero(t, s.Len())
 	})
 }
 
-// Whoever floods pings and reads nothing has one pong waiting.
-func TestPingFlood3(t *testing.T) {
+// For a client that sends many pings and does not read, only one pong waits.
+func TestEIO3_PingFlood(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := startInMemory(t, revision3)
-		p := s.polling3("")
-		time.Sleep(2 * time.Second) // until a client that does not poll counts as slow
+		s := startInMemory(t, allowEIO3)
+		p := s.pollingEIO3("")
+		time.Sleep(2 * time.Second) // until a client that does not poll counts as not writable
 		for range 100 {
 			p.postOK(strings.Repeat("1:2", 100))
 		}
@@ -291,12 +290,12 @@ func TestPingFlood3(t *testing.T) {
 	})
 }
 
-// What Socket.IO 1 encodes as UTF-8 twice, and Socket.IO 2 once, both read if it is
-// ASCII.
-func TestTextEncodedTwice(t *testing.T) {
+// Socket.IO 1 encodes text as UTF-8 twice, and Socket.IO 2 once; both can read text
+// that is ASCII.
+func TestConfig_DoubleUTF8(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c, revision3, recorded, func(set *setup) { set.engine.Twice = true })
-		p := s.polling3("&b64=1")
+		s := start(t, c, allowEIO3, recorded, func(set *setup) { set.engine.DoubleUTF8 = true })
+		p := s.pollingEIO3("&b64=1")
 		p.postOK("5:4hÃ¶!4:4hö!")
 		for range 2 {
 			require.Equal(t, message{"hö!", false}, receive(t, p.h.in))
@@ -305,17 +304,17 @@ func TestTextEncodedTwice(t *testing.T) {
 		_, body := p.poll()
 		require.Equal(t, lengths(`42["h\u00f6\ud83d\ude00"]`), body)
 
-		// Octets are encoded once by either.
-		p = s.polling3("")
-		p.do(http.MethodPost, octetType, octets("4hÃ¶"))
+		// Both encode binary payloads once.
+		p = s.pollingEIO3("")
+		p.do(http.MethodPost, octetType, binaryPayload("4hÃ¶"))
 		require.Equal(t, message{"hÃ¶", false}, receive(t, p.h.in))
 	})
 }
 
-func TestPayloads3AreCut(t *testing.T) {
+func TestEIO3_PayloadsAreSplit(t *testing.T) {
 	t.Parallel()
-	s := start(t, tcp, revision3, func(set *setup) { set.engine.MaxPayload = 1000 })
-	p := s.polling3("")
+	s := start(t, tcp, allowEIO3, func(set *setup) { set.engine.MaxPayload = 1000 })
+	p := s.pollingEIO3("")
 	long := large(500)
 	p.h.Send(text(long), text(long), text(large(2000)), text("end"))
 	for _, want := range []string{"4" + long, "4" + long, "4" + large(2000), "4end"} {

@@ -1,0 +1,203 @@
+// Incoming frames: from bytes in arbitrary pieces to messages.
+
+package engineio
+
+import (
+	"bytes"
+	"sync"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+// maxFragments limits the fragments of one message. Stock clients use far fewer.
+const maxFragments = 1 << 12
+
+// unfinishedMessage is the part of a message that has arrived so far.
+type unfinishedMessage struct {
+	raw     []byte // bytes of an incomplete frame
+	message []byte // payloads of the fragments so far
+	op      ws.OpCode
+	frames  int // number of fragments so far; 0 means that no fragmented message is open
+}
+
+// frameReader holds the buffers of one burst of reading. It is pooled.
+type frameReader struct {
+	src    bytes.Reader
+	header [ws.MaxHeaderSize]byte
+	buf    [16 << 10]byte
+}
+
+var frameReaders = sync.Pool{New: func() any { return new(frameReader) }}
+
+func getFrameReader() *frameReader {
+	return frameReaders.Get().(*frameReader) //nolint:errcheck,forcetypeassert // the pool holds nothing else
+}
+
+// inputResult says what the reader of a connection does next.
+type inputResult struct {
+	more  bool // go on reading
+	serve bool // call Handler.Serve: messages were handed to the handler
+}
+
+// readInput handles bytes as they arrive.
+func (c *wsConn) readInput(r *frameReader, b []byte) (res inputResult) {
+	c.s.recv.Lock()
+	defer c.s.unlockRecv()
+	if res.more = c.parseLocked(r, b); !res.more {
+		c.unfinished = nil
+	}
+	if c.unfinished != nil || c.reserved > 0 {
+		res.more = c.reserveLocked() && res.more
+	}
+	res.serve, c.s.needsServe = c.s.needsServe, false
+	return res
+}
+
+// parseLocked handles the frames in b and reports whether more may follow. It keeps no
+// part of b; of an incomplete frame it copies the bytes that have arrived. Session.recv
+// is held.
+func (c *wsConn) parseLocked(r *frameReader, b []byte) bool {
+	if c.unfinished != nil && len(c.unfinished.raw) > 0 {
+		c.unfinished.raw = append(c.unfinished.raw, b...)
+		b = c.unfinished.raw
+	}
+	for len(b) > 0 {
+		h, n, err := readHeader(r, b)
+		if err != nil {
+			return c.fail(ws.StatusProtocolError)
+		}
+		if n == 0 {
+			break
+		}
+		if status := c.checkHeaderLocked(h); status != 0 {
+			if status == ws.StatusMessageTooBig {
+				c.s.srv.reportLimit("Payload")
+			}
+			return c.fail(status)
+		}
+		if len(b)-n < int(h.Length) {
+			break
+		}
+		payload := b[n : n+int(h.Length)]
+		b = b[n+int(h.Length):]
+		ws.Cipher(payload, h.Mask, 0)
+		if !c.handleFrameLocked(h, payload) {
+			return false
+		}
+	}
+	c.keepLocked(b)
+	return true
+}
+
+// keepLocked stores the beginning of a frame until the rest arrives. Session.recv is
+// held.
+func (c *wsConn) keepLocked(b []byte) {
+	switch p := c.unfinished; {
+	case len(b) == 0 && (p == nil || p.frames == 0):
+		c.unfinished = nil
+	case len(b) == 0:
+		p.raw = nil
+	case p == nil:
+		c.unfinished = &unfinishedMessage{raw: bytes.Clone(b)}
+	case len(b) != len(p.raw): // otherwise b is p.raw itself
+		p.raw = bytes.Clone(b)
+	}
+}
+
+// readHeader parses the frame header at the start of b. n is 0 if the header is
+// incomplete.
+func readHeader(r *frameReader, b []byte) (h ws.Header, n int, err error) {
+	if len(b) < 2 {
+		return h, 0, nil
+	}
+	n = 2
+	switch b[1] & 0x7f {
+	case 126:
+		n += 2
+	case 127:
+		n += 8
+	}
+	if b[1]&0x80 != 0 {
+		n += 4
+	}
+	if len(b) < n {
+		return h, 0, nil
+	}
+	r.src.Reset(b[:n])
+	h, err = ws.ReadHeaderBuffer(&r.src, r.header[:])
+	return h, n, err
+}
+
+// checkHeaderLocked checks a frame by its header, before any of its payload is stored.
+// It returns the status to close with, or 0. Session.recv is held.
+func (c *wsConn) checkHeaderLocked(h ws.Header) ws.StatusCode {
+	state := ws.StateServerSide
+	have, frames := 0, 0
+	if c.unfinished != nil && c.unfinished.frames > 0 {
+		state |= ws.StateFragmented
+		have, frames = len(c.unfinished.message), c.unfinished.frames
+	}
+	if ws.CheckHeader(h, state) != nil {
+		return ws.StatusProtocolError
+	}
+	if h.Length > int64(c.s.srv.cfg.MaxPayload) || !h.OpCode.IsControl() && have+int(h.Length) > c.s.srv.cfg.MaxPayload {
+		return ws.StatusMessageTooBig
+	}
+	if frames >= maxFragments {
+		return ws.StatusPolicyViolation
+	}
+	return 0
+}
+
+// handleFrameLocked handles one frame and reports whether more may follow. Session.recv
+// is held.
+func (c *wsConn) handleFrameLocked(h ws.Header, payload []byte) bool {
+	switch {
+	case h.OpCode == ws.OpClose:
+		return c.fail(0)
+	case h.OpCode == ws.OpPing:
+		return c.answerPingFrame(payload)
+	case h.OpCode == ws.OpPong:
+		return true
+	case h.OpCode == ws.OpContinuation:
+		c.unfinished.message = append(c.unfinished.message, payload...)
+		c.unfinished.frames++
+		if !h.Fin {
+			return true
+		}
+		payload, h.OpCode = c.unfinished.message, c.unfinished.op
+		c.unfinished.message, c.unfinished.frames = nil, 0
+	case !h.Fin:
+		if c.unfinished == nil {
+			c.unfinished = &unfinishedMessage{}
+		}
+		c.unfinished.message, c.unfinished.op, c.unfinished.frames = bytes.Clone(payload), h.OpCode, 1
+		return true
+	}
+	binary := h.OpCode == ws.OpBinary
+	if !binary && !utf8.Valid(payload) {
+		return c.fail(ws.StatusInvalidFramePayloadData)
+	}
+	if c.isProbe() {
+		if binary {
+			c.dropProbe()
+			return false
+		}
+		return c.handleUpgradePacket(payload)
+	}
+	return c.s.receiveLocked(payload, binary)
+}
+
+// answerPingFrame answers a websocket ping. The pong is queued after the messages
+// before it.
+func (c *wsConn) answerPingFrame(data []byte) bool {
+	b := append(make([]byte, headroom, headroom+len(data)), data...)
+	n := putHeader(b[:headroom], byte(ws.OpPong), len(data))
+	if c.isProbe() {
+		return c.answerProbe(b[headroom-n:])
+	}
+	// If the client does not read, only the newest pong stays in the outbox, as RFC
+	// 6455, section 5.5.3, allows.
+	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Key: "\x00pong"})
+}
