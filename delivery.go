@@ -89,7 +89,8 @@ func ToUser(userID string) Audience { return Audience{user: userID} }
 // ToSession is every socket of a login session, in every namespace.
 func ToSession(sid string) Audience { return Audience{session: sid} }
 
-// ToRoom is the sockets in a room of a namespace, or in any of several, each once.
+// ToRoom is the sockets in a room of a namespace, or in any of several, each once:
+// with TripRoom, in /passengers or /drivers, the passenger or driver of a running trip.
 func ToRoom(namespace string, room Room, more ...Room) Audience {
 	return Audience{namespace: namespace, room: room, more: more}
 }

@@ -66,6 +66,7 @@ type subject struct {
 	does       triptable.Kind // to the trip
 	needs      people         // whom it must reach
 	assignment string         // the assignment's id
+	hosts      bool           // the event is of the host's own; its key may be a trip's, whose order it keeps then
 	offeredTo  string         // the driver of an assignment, who need not be the trip's
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -565,5 +566,50 @@ func TestDelivery_IsEncodedOnce(t *testing.T) {
 			require.Equal(t, want.encoded, encodings.Load(), to)
 		}
 		require.Equal(t, 1, strings.Count(log.String(), "no such namespace"))
+	})
+}
+
+// tipped is an event of the host's own about a trip, whose key it has.
+type tipped struct {
+	TripID string
+	Exit   bool
+}
+
+var eventTipped = realtime.NewEvent[realtime.EventMeta]("trip:tipped")
+
+func (tipped) EventName() string  { return "trip.tipped" }
+func (e tipped) EventKey() string { return e.TripID }
+func (e tipped) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	if e.Exit {
+		runtime.Goexit()
+	}
+	return []realtime.Delivery{eventTipped.Deliver(m, realtime.ToAdmins())}
+}
+
+// An event of the host's own that has a trip's key stays behind the trip's events,
+// also while they wait for Options.Parties. One that ends the goroutine costs itself.
+func TestHostEvent_OrderBehindATrip(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("The driver got a tip.", tipped{TripID: "t1"})}
+		})
+		admin := srv.Admin(t, "a1")
+		entered, release := srv.Parties.Block()
+		require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.TripStarted{TripID: "t1"}))
+		<-entered
+		require.NoError(t, srv.Realtime.Publish(t.Context(), tipped{"t1", true}))
+		require.NoError(t, srv.Realtime.Publish(t.Context(), tipped{TripID: "t1"}))
+		require.NoError(t, srv.Realtime.Publish(t.Context(), tipped{TripID: "t2"}))
+		time.Sleep(time.Second)
+		synctest.Wait()
+		realtimetest.Expect(t, admin, eventTipped) // of t2
+		realtimetest.ExpectNone(t, admin)
+		release()
+		realtimetest.Expect(t, admin, eventTipped)
+		var names []string
+		for _, r := range admin.Received()[1:] {
+			names = append(names, r.Event)
+		}
+		require.Equal(t, []string{"trip:tipped", "trip:started", "trip:tipped"}, names)
 	})
 }

@@ -82,16 +82,25 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	}
 	r := &received{event: e, env: env, about: e.about(), err: err}
 	r.at = or(r.about.at, env.At)
-	if r.about.tripID != "" {
+	if r.about.tripID != "" || r.about.hosts && env.Key != "" {
 		p.parties.pass(ctx, r)
 	} else {
-		p.publish(r)
+		p.publishOther(r)
 	}
 	return nil
 }
 
-// publish sends an event that is of no trip, and does what it does to sessions.
-func (p *publisher) publish(r *received) {
+// publish sends an event. looked is what Options.Parties answered.
+func (p *publisher) publish(r *received, looked TripParties) {
+	if r.about.tripID != "" {
+		p.publishTrip(r, looked)
+	} else {
+		p.publishOther(r)
+	}
+}
+
+// publishOther sends an event that is of no trip, and does what it does to sessions.
+func (p *publisher) publishOther(r *received) {
 	if r.err == nil {
 		p.emit(r, TripParties{})
 	}

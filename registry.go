@@ -17,6 +17,9 @@ import (
 // HostEvent is a domain event of the host's own: a struct that travels on the bus as
 // JSON. When it has a method Validate() error, that is called before it is published
 // and after it was read from the bus.
+//
+// Events of one EventKey are sent in the order in which they were published, those of
+// a trip included when the key is its id.
 type HostEvent interface {
 	DomainEvent
 	// Deliveries says who receives what. It is pure: it asks nobody, and returns the
@@ -112,7 +115,7 @@ func (h hosted[E]) MarshalJSON() ([]byte, error) { return json.Marshal(h.e) }
 
 func (h hosted[E]) EventName() string { return h.e.EventName() }
 func (h hosted[E]) EventKey() string  { return h.e.EventKey() }
-func (hosted[E]) about() subject      { return subject{} }
+func (hosted[E]) about() subject      { return subject{hosts: true} }
 
 func (h hosted[E]) check() (err error) {
 	v, ok := any(h.e).(interface{ Validate() error })

@@ -68,15 +68,16 @@ func (q *partyQueues) init(p *publisher) {
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
 
-// pass sends an event of a trip: at once when its people are known or can't be
-// asked for and no other event of the trip waits, else in its turn.
+// pass sends an event of a trip, or one of the host's own that has its key: at once
+// when its people are known or can't be asked for and no other event of the trip
+// waits, else in its turn.
 func (q *partyQueues) pass(ctx context.Context, r *received) {
-	id := r.about.tripID
+	id := cmp.Or(r.about.tripID, r.env.Key)
 	q.mu.Lock()
 	queue := q.queues[id]
 	if queue == nil && (q.waiting >= q.max || !q.asksLocked(r)) {
 		q.mu.Unlock()
-		q.p.publishTrip(r, TripParties{})
+		q.p.publish(r, TripParties{})
 		return
 	}
 	ev := waitingEvent{r, context.WithoutCancel(ctx), make(chan struct{})}
@@ -140,10 +141,18 @@ func (q *partyQueues) asksLocked(r *received) bool {
 
 // run sends the events of a queue until there are none.
 func (q *partyQueues) run(id string, queue *partyQueue) {
-	defer queue.cancel()
+	empty := false
+	defer func() {
+		if !empty { // the host's code has ended this goroutine
+			go q.run(id, queue)
+			return
+		}
+		queue.cancel()
+	}()
 	for {
 		q.mu.Lock()
 		if len(queue.events) == 0 {
+			empty = true
 			delete(q.queues, id)
 			if len(q.queues) == 0 && q.idle != nil {
 				close(q.idle)
@@ -157,16 +166,22 @@ func (q *partyQueues) run(id string, queue *partyQueue) {
 		queue.events = queue.events[1:]
 		asks := queue.ctx.Err() == nil && q.asksLocked(ev.received)
 		q.mu.Unlock()
-		var found TripParties
-		if asks {
-			found = q.ask(ev, queue.ctx)
-		}
-		q.p.publishTrip(ev.received, found)
+		q.send(ev, asks, queue.ctx)
+	}
+}
+
+func (q *partyQueues) send(ev waitingEvent, asks bool, until context.Context) {
+	defer func() {
 		q.mu.Lock()
 		q.waiting--
 		q.mu.Unlock()
 		close(ev.done)
+	}()
+	var found TripParties
+	if asks {
+		found = q.ask(ev, until)
 	}
+	q.p.publish(ev.received, found)
 }
 
 // ask asks Options.Parties and keeps the answer, without waiting longer for a host
