@@ -107,6 +107,7 @@ func (rt *Server) correctTrips(s *Socket, a activeTrips) (changed bool) {
 		changed = true
 	}
 	for _, id := range a.trips {
+		trips.Confirm(id, who, since)
 		if !s.inner.In(TripRoom(id).name) {
 			changed = rt.enterTrip(s, id, who, since) || changed
 		}

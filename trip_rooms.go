@@ -142,6 +142,9 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 		trips = found
 	}
 	table := ns.rt.publisher.trips
+	for _, id := range trips {
+		table.Confirm(id, who, since)
+	}
 	for _, id := range append(trips, table.Of(who, since)...) {
 		ns.rt.enterTrip(s, id, who, since)
 	}

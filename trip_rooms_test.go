@@ -350,6 +350,53 @@ func TestTripRooms_LookupDecides(t *testing.T) {
 }
 
 // No id that is empty or absurd makes a room that strangers meet in.
+// A host's database is ahead of its bus: the lookup says that the trip is over while
+// what happened to it before is still on its way, and names nobody.
+func TestTripRooms_DatabaseAheadOfTheBus(t *testing.T) {
+	t.Parallel()
+	for name, parties := range map[string]realtime.PartyLookup{"without a PartyLookup": nil, "with one that knows nothing": &realtimetest.Parties{}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = parties })
+				driver, passenger, other := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Driver(t, "d2")
+				srv.Trips.Set("d1", "t1")
+				srv.Trips.Set("p1", "t1")
+				srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+				requireFollows(t, driver, "t1", 1, all(passenger))
+				srv.Trips.Set("d1")
+				srv.Trips.Set("p1")
+				time.Sleep(3 * time.Minute)
+				requireFollows(t, driver, "", 2, nil, passenger)
+				srv.Publish(t, position("d1", 3))
+				realtimetest.ExpectNone(t, passenger, realtime.EventTripDriverLocation)
+
+				srv.Publish(t, realtime.ArrivingStarted{TripID: "t1"})
+				realtimetest.Expect(t, driver, realtime.EventArrivingStarted)
+				srv.Publish(t, realtime.TripStarted{TripID: "t1"})
+				realtimetest.Expect(t, driver, realtime.EventTripStarted)
+				require.Zero(t, inTripRoom(t, srv.Realtime.Drivers(), "t1"))
+				srv.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
+				realtimetest.Expect(t, driver, realtime.EventTripCompleted)
+				realtimetest.Expect(t, passenger, realtime.EventTripCompleted)
+				require.NotContains(t, received(other), "trip:completed")
+
+				// Another driver has the trip, and the message that said so is lost.
+				srv.Trips.Set("d1", "t2")
+				srv.Publish(t, realtime.DriverAssigned{TripID: "t2", PassengerID: "p1", DriverID: "d1"})
+				time.Sleep(3 * time.Minute)
+				srv.Trips.Set("d1")
+				srv.Trips.Set("d2", "t2")
+				other.Close()
+				time.Sleep(3 * time.Minute)
+				other = srv.Driver(t, "d2")
+				srv.Publish(t, realtime.TripStarted{TripID: "t2"})
+				realtimetest.ExpectNone(t, driver, realtime.EventTripStarted)
+				require.Equal(t, 1, inTripRoom(t, srv.Realtime.Drivers(), "t2"))
+			})
+		})
+	}
+}
+
 func TestRoom_OfNobody(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{"", strings.Repeat("x", 257), "a\x00b"} {

@@ -31,6 +31,9 @@ const (
 	MaxSkew = 5 * time.Minute
 	// HintMemory is how long a driver whom the host's lookup named is believed.
 	HintMemory = 30 * time.Second
+	// AsideMemory is for how long a driver whom Forget took off is sent the trip's
+	// events: those that the host had published before may still be on their way.
+	AsideMemory = 10 * time.Minute
 
 	maxClosed   = 1 << 19 // ends in one generation, of 16 bytes each and the map's slack
 	maxReleased = 8       // assignments of one trip known to be over
@@ -126,6 +129,8 @@ type trip struct {
 	changed time.Time // when the people changed, by our clock
 	seen    time.Time // when something was heard of the trip
 
+	aside time.Time // since when the host's lookup has not had the driver on the trip; zero: it has
+
 	hint   string    // a driver whom the host's lookup named
 	hinted time.Time // when
 }
@@ -180,6 +185,7 @@ func (t *Table) Apply(e Event) Result {
 		r = t.addLocked(e.Trip, now)
 	}
 	r.seen = now
+	r.dropAside(now)
 	t.unlistLocked(e.Trip, r)
 	defer func() { t.listLocked(e.Trip, r) }()
 	res := Result{}
@@ -246,6 +252,9 @@ func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
 	if e.Assignment != "" {
 		r.assignment = e.Assignment
 	}
+	if r.driver != was.driver || !e.At.Before(r.aside) {
+		r.aside = time.Time{}
+	}
 	if r.driver == r.formerDriver {
 		r.formerDriver = ""
 	}
@@ -253,11 +262,14 @@ func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
 		r.assignedAt = e.At
 	}
 	r.assigned, r.idle, r.hint = true, false, ""
-	if !was.assigned || was.driver != r.driver {
+	if !was.assigned || was.driver != r.driver || was.aside != r.aside {
 		r.changed = now
 	}
 	res.Changed = res.Changed || !was.assigned || was.driver != r.driver || was.assignment != r.assignment || was.assignedAt != r.assignedAt
-	res.Moves.Driver, res.Moves.Passenger = r.driver, r.passenger
+	res.Moves.Passenger = r.passenger
+	if r.aside.IsZero() {
+		res.Moves.Driver = r.driver
+	}
 }
 
 // release ends an assignment. It takes the driver off the trip if it is the one
@@ -301,23 +313,45 @@ func (r *trip) takeOff(at, now time.Time) {
 	if r.driver != "" {
 		r.formerDriver, r.releasedAt = r.driver, at
 	}
-	r.driver, r.assignment, r.hint = "", "", ""
+	r.driver, r.assignment, r.hint, r.aside = "", "", "", time.Time{}
 	r.changed = now
 }
 
+// dropAside takes a driver off the trip who was set aside long ago.
+func (r *trip) dropAside(now time.Time) {
+	if !r.aside.IsZero() && now.Sub(r.aside) >= AsideMemory {
+		r.takeOff(r.aside, r.changed) // to the bus that is no news
+	}
+}
+
+// parties are those whom the trip's events concern.
 func (r *trip) parties(now time.Time) Parties {
+	known := r.known(now)
+	if known.Driver == "" && r != nil {
+		known.Driver = r.driver
+	}
+	return known
+}
+
+// known is parties without a driver who is set aside.
+func (r *trip) known(now time.Time) Parties {
 	switch {
 	case r == nil:
 		return Parties{}
-	case r.driver == "" && r.hint != "" && now.Sub(r.hinted) < HintMemory:
+	case r.driver != "" && r.aside.IsZero():
+		return Parties{r.passenger, r.driver}
+	case r.hint != "" && now.Sub(r.hinted) < HintMemory:
 		return Parties{r.passenger, r.hint}
 	}
-	return Parties{r.passenger, r.driver}
+	return Parties{Passenger: r.passenger}
 }
 
 func (t *Table) endLocked(e Event, again bool) Result {
 	now := t.now()
 	r := t.trips[e.Trip]
+	if r != nil {
+		r.dropAside(now)
+	}
 	res := Result{Changed: !again, Parties: r.parties(now), Moves: Moves{Everybody: true}}
 	if r != nil {
 		t.unlistLocked(e.Trip, r)
@@ -325,101 +359,6 @@ func (t *Table) endLocked(e Event, again bool) Result {
 	}
 	t.closeLocked(e.Trip, forGood, now)
 	return res
-}
-
-// Known returns the people of a trip, as far as known.
-func (t *Table) Known(id string) Parties {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.trips[id].parties(t.now())
-}
-
-// Hint records what the host's lookup answered. The passenger it names is the
-// trip's if none is known; the driver is one to tell of the trip for a while, not
-// one to put into its room. Changed says that the passenger was news.
-func (t *Table) Hint(id string, p Parties) (changed bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if p == (Parties{}) || t.closedLocked(id) == forGood {
-		return false
-	}
-	now := t.now()
-	r := t.trips[id]
-	if r == nil {
-		r = t.addLocked(id, now)
-	}
-	if r.passenger == "" && p.Passenger != "" {
-		t.unlistLocked(id, r)
-		r.passenger, changed = p.Passenger, true
-		t.listLocked(id, r)
-	}
-	r.hint, r.hinted = p.Driver, now
-	return changed
-}
-
-// Of returns the assigned trips of a person whose people changed at since, by this
-// node's clock, or later.
-func (t *Table) Of(who Person, since time.Time) []string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	trips := slices.Clone(t.byPerson[who])
-	if since.IsZero() {
-		return trips
-	}
-	return slices.DeleteFunc(trips, func(id string) bool { return t.trips[id].changed.Before(since) })
-}
-
-// Left reports whether a trip is over, or was taken from that person, or found no
-// driver, at since or later.
-func (t *Table) Left(id string, who Person, since time.Time) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closedLocked(id) == forGood {
-		return true
-	}
-	r := t.trips[id]
-	if r == nil || r.changed.Before(since) {
-		return false
-	}
-	former := r.formerPassenger
-	if who.Driver {
-		former = r.formerDriver
-	}
-	return r.idle || who.ID == former
-}
-
-// Forget takes a driver off a trip that is not theirs, says the host's lookup,
-// unless its people changed at since or later.
-func (t *Table) Forget(id, driver string, since time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	r := t.trips[id]
-	if r == nil || r.driver != driver || !r.changed.Before(since) {
-		return
-	}
-	t.unlistLocked(id, r)
-	r.takeOff(since, r.changed) // to the bus that is no news
-	t.listLocked(id, r)
-}
-
-// State returns the event from which another table learns what this one knows of
-// a trip's driver, or of its end; none when that is nothing.
-func (t *Table) State(id string) (e Event, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	over := t.closedLocked(id)
-	r := t.trips[id]
-	switch {
-	case over == forGood:
-		return Event{Kind: Ends, Trip: id, At: t.now()}, true
-	case r != nil && r.driver != "":
-		return Event{Assigns, id, r.assignedAt, r.passenger, r.driver, r.assignment}, true
-	case over != 0:
-		return Event{Kind: Suspends, Trip: id, At: time.UnixMicro(over)}, true
-	case r != nil && r.formerDriver != "":
-		return Event{Kind: Releases, Trip: id, At: r.releasedAt, Passenger: r.passenger, Driver: r.formerDriver}, true
-	}
-	return Event{}, false
 }
 
 func (t *Table) hash(id string) uint64 { return maphash.String(t.seed, id) }
@@ -478,7 +417,7 @@ func (t *Table) unlistLocked(id string, r *trip) {
 }
 
 func (r *trip) people() (who []Person) {
-	if r.assigned && r.driver != "" {
+	if r.assigned && r.driver != "" && r.aside.IsZero() {
 		who = append(who, Person{true, r.driver})
 	}
 	if r.assigned && r.passenger != "" {

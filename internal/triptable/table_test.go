@@ -310,12 +310,79 @@ func TestTable_ChangesOfLate(t *testing.T) {
 	w.Forget("t1", "d1", since)
 	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), always))
 	require.ElementsMatch(t, []string{"t2", "t3"}, w.Of(passenger("p1"), since), "what a lookup says of the driver is no news of the passenger")
-	require.True(t, w.assign("t1", "d1", "p1", w.at(-60)).Outdated)
-	require.False(t, w.assign("t1", "d1", "p1", w.now).Outdated)
+	require.Empty(t, w.assign("t1", "d1", "p1", w.at(-60)).Moves.Driver)
+	require.NotContains(t, w.Of(driver("d1"), always), "t1")
+	require.Equal(t, "d1", w.assign("t1", "d1", "p1", w.now).Moves.Driver)
+	require.Contains(t, w.Of(driver("d1"), always), "t1")
 
 	w.now = w.now.Add(time.Minute)
 	require.False(t, w.Left("t2", driver("d1"), w.now.Add(-triptable.Settle)))
 	require.True(t, w.Left("t2", driver("d1"), always))
+}
+
+// A host's database is ahead of its bus: the events that it published before it took
+// the driver off the trip are still the driver's.
+func TestTable_ForgottenDriverHearsWhatIsOnItsWay(t *testing.T) {
+	t.Parallel()
+	forgotten := func() *world {
+		w := newWorld()
+		w.accept("t1", "as1", "d1", w.now)
+		w.say(triptable.Notes, "t1", "p1", w.now)
+		w.now = w.now.Add(time.Minute)
+		w.Forget("t1", "d1", w.at(-5))
+		require.Empty(t, w.Of(driver("d1"), always), "no position of theirs is the trip's")
+		require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"), "there may be another driver, whom a lookup knows")
+		return w
+	}
+	both, one := triptable.Parties{Passenger: "p1", Driver: "d1"}, triptable.Parties{Passenger: "p1"}
+	status := func(w *world) triptable.Parties { return w.say(triptable.Opens, "t1", "", w.at(-30)).Parties }
+
+	w := forgotten()
+	require.Equal(t, both, status(w))
+	w.now = w.now.Add(time.Minute)
+	w.Forget("t1", "d1", w.at(-5)) // the next sweep
+	require.Equal(t, both, status(w))
+	require.Empty(t, w.Of(driver("d1"), always))
+	require.Equal(t, both, w.say(triptable.Ends, "t1", "", w.now).Parties)
+	require.Empty(t, w.say(triptable.Ends, "t1", "", w.now).Parties)
+
+	w = forgotten()
+	w.now = w.now.Add(triptable.AsideMemory - 6*time.Second)
+	require.Equal(t, both, status(w))
+	w.now = w.now.Add(time.Second)
+	require.Equal(t, one, status(w), "not for ever")
+	require.True(t, w.accept("t1", "as1", "d1", w.at(-900)).Outdated)
+	w = forgotten()
+	w.now = w.now.Add(triptable.AsideMemory)
+	require.Equal(t, one, w.say(triptable.Ends, "t1", "", w.now).Parties)
+
+	// What is of another driver is not theirs.
+	for name, c := range map[string]struct {
+		news func(w *world)
+		want triptable.Parties
+	}{
+		"another was assigned":               {func(w *world) { w.accept("t1", "as2", "d2", w.now) }, triptable.Parties{Passenger: "p1", Driver: "d2"}},
+		"another, who is not named":          {func(w *world) { w.accept("t1", "as2", "", w.now) }, one},
+		"the assignment ended":               {func(w *world) { w.release("t1", "as1", "d1", w.now) }, one},
+		"no driver was found":                {func(w *world) { w.say(triptable.Suspends, "t1", "", w.now) }, one},
+		"a lookup has another on the trip":   {func(w *world) { w.Confirm("t1", driver("d2"), w.at(-5)) }, one},
+		"a lookup names another":             {func(w *world) { w.Hint("t1", triptable.Parties{Driver: "d2"}) }, triptable.Parties{Passenger: "p1", Driver: "d2"}},
+		"a lookup has the passenger on it":   {func(w *world) { w.Confirm("t1", passenger("p1"), w.at(-5)) }, both},
+		"a lookup asked before says another": {func(w *world) { w.Confirm("t1", driver("d2"), w.at(-6)) }, both},
+		"a lookup of the trip knows nobody":  {func(w *world) { w.Hint("t1", triptable.Parties{Passenger: "p1"}) }, both},
+	} {
+		w := forgotten()
+		c.news(w)
+		require.Equal(t, c.want, status(w), name)
+		require.NotContains(t, w.Of(driver("d1"), always), "t1", name)
+	}
+
+	// The lookup has them on the trip again.
+	w = forgotten()
+	w.Confirm("t1", driver("d1"), w.at(-5))
+	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always))
+	require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always))
+	require.Equal(t, both, w.Known("t1"))
 }
 
 func TestTable_Hint(t *testing.T) {
