@@ -9,7 +9,6 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -206,7 +205,7 @@ func (b Broadcast) disconnectLocal(transport bool) {
 	for _, s := range b.ns.inner.Select(b.target()) {
 		switch {
 		case transport:
-			s.Conn().Session().Close(engineio.ReasonForcedClose)
+			s.Conn().Close(socketio.ReasonForcedClose)
 		case !s.Refuse(b.ns.rt.refusal(CodeInvalidSession), b.ns.rt.opts.DisconnectRefused):
 			s.Disconnect()
 		}

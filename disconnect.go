@@ -3,7 +3,6 @@
 package realtime
 
 import (
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -35,24 +34,24 @@ const (
 	// Socket.Close, Broadcast.Close, a handler that does not return, or a token or login
 	// session that has expired, of which the client was told by auth:expired. The client
 	// comes back by itself; after auth:expired it needs a fresh token.
-	DisconnectForcedClose = DisconnectReason(engineio.ReasonForcedClose)
+	DisconnectForcedClose = DisconnectReason(socketio.ReasonForcedClose)
 	// DisconnectShutdown, "server shutting down": Server.Shutdown, of which the client
 	// was told by server:drain. It comes back by itself, to another node.
-	DisconnectShutdown = DisconnectReason(engineio.ReasonShuttingDown)
+	DisconnectShutdown = DisconnectReason(socketio.ReasonShuttingDown)
 	// DisconnectTransportClose, "transport close": the client closed the connection, or
 	// its network did. The client, if it still runs, comes back by itself.
-	DisconnectTransportClose = DisconnectReason(engineio.ReasonTransportClose)
+	DisconnectTransportClose = DisconnectReason(socketio.ReasonTransportClose)
 	// DisconnectTransportError, "transport error": the connection broke. The client
 	// comes back by itself.
-	DisconnectTransportError = DisconnectReason(engineio.ReasonTransportError)
+	DisconnectTransportError = DisconnectReason(socketio.ReasonTransportError)
 	// DisconnectPingTimeout, "ping timeout": the client did not answer a ping within
 	// Options.PingTimeout. It comes back by itself once it has a network.
-	DisconnectPingTimeout = DisconnectReason(engineio.ReasonPingTimeout)
+	DisconnectPingTimeout = DisconnectReason(socketio.ReasonPingTimeout)
 	// DisconnectParseError, "parse error": the client broke the protocol, or sent a
 	// message above a limit. It comes back by itself.
-	DisconnectParseError = DisconnectReason(engineio.ReasonParseError)
+	DisconnectParseError = DisconnectReason(socketio.ReasonParseError)
 	// DisconnectSlowConsumer, "slow consumer": the client read more slowly than it was
 	// sent to, up to Limits.OutboxBytes or Limits.OutboxMessages. It comes back by
 	// itself, and is to load the present state again.
-	DisconnectSlowConsumer = DisconnectReason(engineio.ReasonSlowConsumer)
+	DisconnectSlowConsumer = DisconnectReason(socketio.ReasonSlowConsumer)
 )

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/admission"
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/timingwheel"
@@ -56,7 +55,7 @@ var errConnectFlood error = refuse(CodeRateLimited)
 
 // admit runs the checks and puts the socket into its rooms, where what is sent
 // to it is held back until it is opened. It returns the socket's first event.
-func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *engineio.Message, err error) {
+func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
 	var rooms []string
 	from := s.inner.Conn().Data.(*connState)
 	switch ns.rt.admission.Begin(&from.Conn) {
@@ -66,7 +65,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 		return nil, errConnectFlood
 	}
 	defer ns.rt.admission.Decided(&from.Conn)
-	if s.inner.Conn().Session().Protocol() < 4 && !ns.rt.opts.LegacyQueryToken {
+	if s.inner.Conn().Protocol() < 4 && !ns.rt.opts.LegacyQueryToken {
 		payload = nil // it is the query behind the namespace
 	}
 	if !ns.opts.Anonymous {
@@ -94,7 +93,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 }
 
 // hello is the first event of a socket.
-func (ns *Namespace) hello(s *Socket) (*engineio.Message, error) {
+func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 	arg, err := json.Marshal(HelloPayload{
 		OK: true, Namespace: ns.name, SID: s.identity.SessionID, UserID: s.identity.UserID, ServerTime: Time{time.Now()},
 	})
@@ -145,13 +144,13 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 		rt.log.Info("realtime: handshake refused", attrs...)
 	}
 	rt.traceRefused(ns.name, e.Code)
-	session := s.inner.Conn().Session()
+	conn := s.inner.Conn()
 	switch {
 	case e.Code == CodeUnavailable && !rt.opts.RefuseUnavailable:
 		s.inner.Drop() // out of its rooms, if it came so far
 		delay := rt.opts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
-		rt.wheel.Arm(&timingwheel.Timer{F: func() { session.Close(engineio.ReasonForcedClose) }}, delay)
+		rt.wheel.Arm(&timingwheel.Timer{F: func() { conn.Close(socketio.ReasonForcedClose) }}, delay)
 	case rt.opts.RefuseAfterConnect && s.inner.Admit():
 		if s.inner.Open() {
 			s.inner.Disconnect()

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/rodando/realtime/internal/admission"
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/origin"
 	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
@@ -75,7 +74,7 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
 		rt.limited("AllowedOrigins")
 		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.AllowedOrigins",
 			"origin", strings.Join(r.Header["Origin"], ", "), "host", r.Host)
-		engineio.Forbidden(w)
+		socketio.Forbidden(w)
 	}
 	return false
 }

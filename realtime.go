@@ -20,7 +20,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/admission"
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/logsample"
 	"github.com/rodando/realtime/internal/origin"
@@ -48,7 +47,6 @@ type Server struct {
 	clustered bool
 
 	wheel  *timingwheel.Wheel
-	engine *engineio.Server
 	sio    *socketio.Server
 	ctx    context.Context // ends with the last connection
 	cancel context.CancelFunc
@@ -142,7 +140,7 @@ func (rt *Server) startEngine() {
 	o := &rt.opts
 	// Fine enough that a heartbeat that fires a tick early is not felt.
 	rt.wheel = timingwheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.PingInterval, o.PingTimeout)/20)))
-	rt.sio = socketio.NewServer(socketio.Config{
+	rt.sio = socketio.New(socketio.Config{
 		Limits: socketio.Limits{
 			Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, Values: o.Limits.Values, EventName: o.Limits.EventName, Namespace: 256,
 		},
@@ -152,13 +150,13 @@ func (rt *Server) startEngine() {
 		QueuedBytes:     2 * o.Limits.MaxPayload,
 		Namespaces:      o.Limits.Namespaces,
 		PendingAcks:     o.Limits.PendingAcks,
-		Query:           8 * maxTokenLength, // so that one that is too long is told so
+		EIO3Query:       8 * maxTokenLength, // so that one that is too long is told so
 		Wheel:           rt.wheel,
 		Limited:         rt.reached,
-		Accept: func(r *http.Request, revision int) (any, *engineio.Busy) {
+		Accept: func(r *http.Request, revision int) (any, *socketio.Busy) {
 			c := &connState{}
 			if status := rt.admission.Admit(&c.Conn, r); status != 0 {
-				return nil, &engineio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
+				return nil, &socketio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
 			}
 			c.token = bearer(r.Header.Get("Authorization"))
 			if c.token == "" && revision < 4 && o.LegacyQueryToken {
@@ -172,27 +170,25 @@ func (rt *Server) startEngine() {
 			rt.pending.disconnected(data.(*connState))
 			rt.admission.Release(&data.(*connState).Conn)
 		},
-	})
-	rt.engine = engineio.NewServer(engineio.Config{
-		PingInterval:      o.PingInterval,
-		PingTimeout:       o.PingTimeout,
-		UpgradeTimeout:    o.UpgradeTimeout,
-		CloseTimeout:      o.CloseTimeout,
-		WriteTimeout:      o.WriteTimeout,
-		MaxPayload:        o.Limits.MaxPayload,
-		MaxPackets:        o.Limits.PacketsPerBody,
-		MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // room for a few of the largest
-		MaxOutboxBytes:    o.Limits.OutboxBytes,
-		MaxOutboxMessages: o.Limits.OutboxMessages,
-		NoPolling:         o.NoPolling,
-		NoWebSocket:       o.NoWebSocket,
-		AllowEIO3:         o.AllowEIO3,
-		DoubleUTF8:        true,
-		RetryAfter:        o.DrainDelay,
-		Wheel:             rt.wheel,
-		Logger:            rt.log,
-		Limited:           rt.reached,
-		Accept:            rt.sio.Accept,
+		Engine: socketio.EngineConfig{
+			PingInterval:      o.PingInterval,
+			PingTimeout:       o.PingTimeout,
+			UpgradeTimeout:    o.UpgradeTimeout,
+			CloseTimeout:      o.CloseTimeout,
+			WriteTimeout:      o.WriteTimeout,
+			MaxPayload:        o.Limits.MaxPayload,
+			MaxPackets:        o.Limits.PacketsPerBody,
+			MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // room for a few of the largest
+			MaxOutboxBytes:    o.Limits.OutboxBytes,
+			MaxOutboxMessages: o.Limits.OutboxMessages,
+			NoPolling:         o.NoPolling,
+			NoWebSocket:       o.NoWebSocket,
+			AllowEIO3:         o.AllowEIO3,
+			DoubleUTF8:        true,
+			RetryAfter:        o.DrainDelay,
+			Logger:            rt.log,
+			Limited:           rt.reached,
+		},
 	})
 }
 
@@ -296,7 +292,7 @@ func (rt *Server) each(f func(ns *Namespace)) {
 // ServeHTTP implements http.Handler. Mount it at Path.
 func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rt.checkOrigin(w, r) {
-		rt.engine.ServeHTTP(w, r)
+		rt.sio.ServeHTTP(w, r)
 	}
 }
 

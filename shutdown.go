@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 )
@@ -46,10 +45,10 @@ const handlersFinish = 2 * time.Second
 
 // end ends the server. Whatever the host's code does, no step takes longer than ctx.
 func (rt *Server) end(ctx context.Context) error {
-	rt.engine.Stop()
+	rt.sio.Stop()
 	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.endBus(ctx)}
 	rt.drain(ctx)
-	errs = append(errs, rt.await(ctx, rt.engine.Shutdown))
+	errs = append(errs, rt.await(ctx, rt.sio.Shutdown))
 	rt.cancel()
 	finish, stop := context.WithTimeout(ctx, handlersFinish)
 	_ = rt.hooksReturn(finish) // asked again below
@@ -175,5 +174,5 @@ func (rt *Server) sendAway(c *socketio.Conn) {
 			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // gone, if this fails
 		}
 	}
-	c.Session().Close(engineio.ReasonShuttingDown)
+	c.Close(socketio.ReasonShuttingDown)
 }

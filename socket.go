@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/timingwheel"
@@ -84,7 +83,7 @@ func (s *Socket) Disconnect() { s.inner.Disconnect() }
 // Close closes the connection under the socket, and with it the client's
 // sockets in other namespaces; a stock client reconnects. What was emitted
 // before arrives first.
-func (s *Socket) Close() { s.inner.Conn().Session().Close(engineio.ReasonForcedClose) }
+func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
 
 // EmitRaw emits an event by its arguments as they go on the wire.
 func (s *Socket) EmitRaw(event string, args Raw) error {
@@ -95,7 +94,7 @@ func (s *Socket) emit(event string, arg []byte) error {
 	return s.send(socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
 }
 
-func (s *Socket) send(ms ...*engineio.Message) error {
+func (s *Socket) send(ms ...*socketio.Message) error {
 	if !s.inner.Send(ms...) {
 		return ErrClosed
 	}
@@ -130,8 +129,8 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 	}
 	ctx, cancel := s.ns.rt.ackContext(ctx)
 	defer cancel()
-	r, err := s.inner.Ask(ctx, func(id int64) []*engineio.Message {
-		return []*engineio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
+	r, err := s.inner.Ask(ctx, func(id int64) []*socketio.Message {
+		return []*socketio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
 	})
 	if err != nil {
 		return out, askError(err)
@@ -207,13 +206,13 @@ func (s *Socket) trips() (ids []string) {
 // handling into one write. Nothing that blocks may follow.
 func (s *Socket) cork() {
 	s.corked = true
-	s.inner.Conn().Session().Cork()
+	s.inner.Conn().Cork()
 }
 
 func (s *Socket) uncork() {
 	if s.corked {
 		s.corked = false
-		s.inner.Conn().Session().Uncork()
+		s.inner.Conn().Uncork()
 	}
 }
 

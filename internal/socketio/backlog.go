@@ -14,11 +14,11 @@ import "unsafe"
 // stands behind the events that wait for the handler. What bounds the memory then
 // is that an event beyond QueuedBytes is refused: the Overflow hook gets it.
 type backlog struct {
-	events  int // in all queues
-	bytes   int // what they hold, and the packet whose attachments are arriving
-	awaited int // acks
-	over    bool
-	refuses bool // an event was refused since the backlog was last within its limits
+	events      int // in all queues
+	bytes       int // what they hold, and the packet whose attachments are arriving
+	awaitedAcks int // acks
+	overLimit   bool
+	refusing    bool // an event was refused since the backlog was last within its limits
 
 	paused   bool // what the session was told last
 	settling bool // somebody is telling it
@@ -32,24 +32,26 @@ func (c *Conn) addLocked(events, bytes int) {
 	switch {
 	case b.events == 0, b.events <= cfg.QueuedEvents/2 && b.bytes <= cfg.QueuedBytes/2:
 		// Without an event nobody would end a pause.
-		b.over, b.refuses = false, false
+		b.overLimit, b.refusing = false, false
 	case b.events > cfg.QueuedEvents, b.bytes > cfg.QueuedBytes:
-		b.over = true
+		b.overLimit = true
 	}
 }
 
 // unsettled reports whether settle has something to do.
-func (b *backlog) unsettled() bool { return b.paused != (b.over && b.awaited == 0) && !b.settling }
+func (b *backlog) unsettled() bool {
+	return b.paused != (b.overLimit && b.awaitedAcks == 0) && !b.settling
+}
 
 // queued counts an event in, unless it is one too many, and reports whether it
 // was. An idle socket is put on the list for Serve.
-func (c *Conn) queued(s *Socket, size int, idle bool) (took, unsettled bool) {
+func (c *Conn) countIn(s *Socket, size int, idle bool) (took, unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.backlog
-	if b.awaited > 0 && b.events > 0 && b.bytes+size > c.srv.cfg.QueuedBytes {
-		if !b.refuses {
-			b.refuses = true
+	if b.awaitedAcks > 0 && b.events > 0 && b.bytes+size > c.srv.cfg.QueuedBytes {
+		if !b.refusing {
+			b.refusing = true
 			c.limitedLocked("QueuedEvents")
 		}
 		return false, b.unsettled()
@@ -62,7 +64,7 @@ func (c *Conn) queued(s *Socket, size int, idle bool) (took, unsettled bool) {
 }
 
 // taken counts an event out.
-func (c *Conn) taken(size int) (unsettled bool) {
+func (c *Conn) countOut(size int) (unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.addLocked(-1, -size)
@@ -70,7 +72,7 @@ func (c *Conn) taken(size int) (unsettled bool) {
 }
 
 // collecting counts what a packet holds whose attachments are arriving.
-func (c *Conn) collecting(size int) {
+func (c *Conn) countPartial(size int) {
 	c.mu.Lock()
 	c.addLocked(0, size)
 	unsettled := c.backlog.unsettled()
@@ -81,10 +83,10 @@ func (c *Conn) collecting(size int) {
 }
 
 // awaiting counts acks that are awaited, or no longer are.
-func (c *Conn) awaiting(n int) (unsettled bool) {
+func (c *Conn) countAwaited(n int) (unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.backlog.awaited += n
+	c.backlog.awaitedAcks += n
 	return c.backlog.unsettled()
 }
 
@@ -117,7 +119,7 @@ const (
 // packet, and its arguments where they are too many for Event.room.
 func sizeOf(e *Event, packet []byte) int {
 	size := eventSize + cap(packet) + (len(e.Name)+15)&^15
-	if cap(e.Args) > len(e.room) {
+	if cap(e.Args) > len(e.argsBuf) {
 		size += cap(e.Args) * sliceSize
 	}
 	return size

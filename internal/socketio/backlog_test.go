@@ -145,7 +145,7 @@ func TestConn_BacklogEndsWithTheSocket(t *testing.T) {
 			sockets[0].Expect(sockets[0].Namespace().NextID(), func(Reply) {})
 		}
 		go c.text(strings.Split(strings.Repeat(`2["x"]|`, 20), "|")[:20]...)
-		require.Equal(t, 3, waiting(sockets[0]).awaited)
+		require.Equal(t, 3, waiting(sockets[0]).awaitedAcks)
 		require.Equal(t, 19, waiting(sockets[0]).events)
 		sockets[0].Disconnect()
 		require.Equal(t, backlog{}, waiting(sockets[1]))

@@ -31,7 +31,6 @@ import (
 type server struct {
 	t       *testing.T
 	sio     *Server
-	engine  *engineio.Server
 	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 	opened  chan *Socket // by the Connect hook of fill
 	reasons *log         // of Disconnect, "<namespace> <reason>"
@@ -94,16 +93,16 @@ func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string,
 	for _, f := range adjust {
 		f(&sc, &ec)
 	}
-	s := &server{t: t, sio: NewServer(sc), dialer: dialer, opened: make(chan *Socket, 1000), reasons: &log{}}
-	ec.Accept = s.sio.Accept
-	s.engine = engineio.NewServer(ec)
-	hs := &http.Server{Handler: s.engine}
+	s := &server{t: t, dialer: dialer, opened: make(chan *Socket, 1000), reasons: &log{}}
+	sc.Engine = ec
+	s.sio = New(sc)
+	hs := &http.Server{Handler: s.sio}
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = hs.Serve(ln) })
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		require.NoError(t, s.engine.Shutdown(ctx))
+		require.NoError(t, s.sio.Shutdown(ctx))
 		s.sio.Wait()
 		w.Close()
 		require.NoError(t, hs.Close())
@@ -129,7 +128,7 @@ func (s *server) fill(h Hooks) Hooks {
 	h.Connect = func(sock *Socket, payload []byte) {
 		connect(sock, payload)
 		sock.mu.Lock()
-		if sock.state.Load() == socketOpen || sock.gone {
+		if sock.state.Load() == socketOpen || sock.disconnectDue {
 			s.live.Add(1)
 		}
 		sock.mu.Unlock()

@@ -24,20 +24,20 @@ type Conn struct {
 
 	srv     *Server
 	session *engineio.Session
-	partial *partial    // a binary packet whose attachments have not all arrived
-	entered atomic.Bool // it has been in a namespace
+	partial *partialPacket // a binary packet whose attachments have not all arrived
+	entered atomic.Bool    // it has been in a namespace
 
-	mu      sync.Mutex
-	closed  bool
-	sockets []*Socket    // pending or connected, one of a namespace at most
-	left    []*Namespace // namespaces that it has been in
-	ready   *Socket      // list of sockets with events and nobody running them
-	backlog backlog
-	timer   timingwheel.Timer
+	mu               sync.Mutex
+	closed           bool
+	sockets          []*Socket    // pending or connected, one of a namespace at most
+	formerNamespaces []*Namespace // namespaces that it has been in
+	ready            *Socket      // list of sockets with events and nobody running them
+	backlog          backlog
+	timer            timingwheel.Timer
 }
 
 // partial is a binary packet whose attachments are arriving.
-type partial struct {
+type partialPacket struct {
 	packet Packet
 	event  *Event
 	bytes  int
@@ -52,22 +52,19 @@ var (
 	errNamespaces  = errors.New("too many namespaces")
 )
 
-// Session returns the engine's session below.
-func (c *Conn) Session() *engineio.Session { return c.session }
-
 // Message implements engineio.Handler.
 func (c *Conn) Message(data []byte, binary bool) error {
 	if binary {
-		return c.attachment(data)
+		return c.handleAttachment(data)
 	}
 	if c.partial != nil {
 		return errExpected
 	}
 	e := &Event{}
-	p := Packet{Args: e.room[:0]}
+	p := Packet{Args: e.argsBuf[:0]}
 	limits := c.srv.cfg.Limits
-	if c.older() {
-		limits.Namespace += c.srv.cfg.Query
+	if c.isEIO3() {
+		limits.Namespace += c.srv.cfg.EIO3Query
 	}
 	// The event outlives data, which is the engine's.
 	packet := bytes.Clone(data)
@@ -80,14 +77,14 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	e.id, e.Args, e.Name = p.ID, p.Args, string(p.Name)
 	e.size = sizeOf(e, packet)
 	if p.Attachments > 0 {
-		c.partial = &partial{packet: p, event: e}
-		c.collecting(e.size)
+		c.partial = &partialPacket{packet: p, event: e}
+		c.countPartial(e.size)
 		return nil
 	}
 	return c.dispatch(&p, e)
 }
 
-func (c *Conn) attachment(data []byte) error {
+func (c *Conn) handleAttachment(data []byte) error {
 	in := c.partial
 	if in == nil {
 		return errBinary
@@ -98,27 +95,27 @@ func (c *Conn) attachment(data []byte) error {
 	}
 	added := in.event.attach(bytes.Clone(data))
 	if len(in.event.Attachments) < in.packet.Attachments {
-		c.collecting(added)
+		c.countPartial(added)
 		return nil
 	}
 	c.partial = nil
-	c.collecting(added - in.event.size) // from here on it counts in a queue
+	c.countPartial(added - in.event.size) // from here on it counts in a queue
 	return c.dispatch(&in.packet, in.event)
 }
 
 // dispatch handles a packet that has all its attachments, which are with its
 // arguments in e.
 func (c *Conn) dispatch(p *Packet, e *Event) error {
-	older := c.older()
+	eio3 := c.isEIO3()
 	if p.Type == PacketConnect {
-		if older {
-			return c.connectOlder(p)
+		if eio3 {
+			return c.connectEIO3(p)
 		}
 		return c.connect(string(p.Namespace), p.Data)
 	}
 	c.mu.Lock()
 	s := c.socketLocked(p.Namespace)
-	stale := c.closed || s == nil && (c.leftLocked(p.Namespace) || older && isRoot(p.Namespace))
+	stale := c.closed || s == nil && (c.wasInLocked(p.Namespace) || eio3 && isRoot(p.Namespace))
 	c.mu.Unlock()
 	switch {
 	case stale:
@@ -133,7 +130,7 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 		e.socket = s
 		s.enqueue(e)
 	case PacketAck, PacketBinaryAck:
-		s.acknowledged(e)
+		s.handleAck(e)
 	}
 	return nil
 }
@@ -142,16 +139,16 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 func (c *Conn) connect(name string, payload []byte) error {
 	n := c.srv.Lookup(name)
 	if n == nil {
-		c.session.Send(connectError(name, []byte(`{"message":"Invalid namespace"}`)))
-		c.refused()
+		c.session.Send(connectErrorMessage(name, []byte(`{"message":"Invalid namespace"}`)))
+		c.onConnectRefused()
 		return nil
 	}
-	s, err := c.occupy(n)
+	s, err := c.addSocket(n)
 	switch {
-	case err == errNamespaces:
-		c.session.Send(connectError(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
+	case errors.Is(err, errNamespaces):
+		c.session.Send(connectErrorMessage(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
 		c.limited("Namespaces")
-		c.refused()
+		c.onConnectRefused()
 		return nil
 	case s == nil:
 		return err
@@ -161,7 +158,7 @@ func (c *Conn) connect(name string, payload []byte) error {
 }
 
 // refused is called behind the answer to a CONNECT that no hook has decided.
-func (c *Conn) refused() {
+func (c *Conn) onConnectRefused() {
 	if f := c.srv.cfg.Refused; f != nil && !f(c.Data) {
 		c.end()
 		return
@@ -171,12 +168,29 @@ func (c *Conn) refused() {
 	c.awaitConnectLocked()
 }
 
-// end closes the connection; a stock client reconnects.
-func (c *Conn) end() { c.session.Close(engineio.ReasonForcedClose) }
+// Close closes the connection. Queued messages are still delivered, until the close
+// timeout of the engine. A stock client reconnects after ReasonForcedClose.
+func (c *Conn) Close(reason Reason) { c.session.Close(reason) }
+
+// Cork makes messages gather until Uncork, which writes them together. The time
+// between the two must be short, without calls to the host.
+func (c *Conn) Cork() { c.session.Cork() }
+
+// Uncork writes the messages that gathered since Cork.
+func (c *Conn) Uncork() { c.session.Uncork() }
+
+// Protocol returns the Engine.IO protocol that the client speaks, 4 or 3.
+func (c *Conn) Protocol() int { return c.session.Protocol() }
+
+// Transport returns the name of the current transport, "polling" or "websocket".
+func (c *Conn) Transport() string { return c.session.Transport() }
+
+// end closes the connection of a client that exceeded a limit.
+func (c *Conn) end() { c.session.Close(ReasonForcedClose) }
 
 // occupy takes a place on the connection for a new socket, which is counted as
 // running. It returns no socket and no error when the connection is closed.
-func (c *Conn) occupy(n *Namespace) (*Socket, error) {
+func (c *Conn) addSocket(n *Namespace) (*Socket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
@@ -202,8 +216,8 @@ func (c *Conn) socketLocked(namespace []byte) *Socket {
 	return nil
 }
 
-func (c *Conn) leftLocked(namespace []byte) bool {
-	for _, n := range c.left {
+func (c *Conn) wasInLocked(namespace []byte) bool {
+	for _, n := range c.formerNamespaces {
 		if n.name == string(namespace) {
 			return true
 		}
@@ -219,12 +233,12 @@ func (c *Conn) Sockets() []*Socket {
 }
 
 // forget takes a socket off the connection and reports how many are left.
-func (c *Conn) forget(s *Socket, wasOpen bool) (others int) {
+func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sockets = slices.DeleteFunc(c.sockets, func(o *Socket) bool { return o == s })
-	if wasOpen && !slices.Contains(c.left, s.ns) {
-		c.left = append(c.left, s.ns)
+	if wasOpen && !slices.Contains(c.formerNamespaces, s.ns) {
+		c.formerNamespaces = append(c.formerNamespaces, s.ns)
 	}
 	c.awaitConnectLocked()
 	return len(c.sockets)
@@ -244,7 +258,7 @@ func (c *Conn) awaitConnectLocked() {
 }
 
 // idle runs when the connect timeout has passed.
-func (c *Conn) idle() {
+func (c *Conn) onConnectTimeout() {
 	c.mu.Lock()
 	n := len(c.sockets)
 	c.mu.Unlock()

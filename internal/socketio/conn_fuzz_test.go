@@ -104,7 +104,7 @@ func fuzzConn(t *testing.T, in []byte) {
 	if c.partial != nil {
 		b.bytes -= c.partial.event.size
 	}
-	if b.events != 0 || b.bytes != 0 || b.awaited != 0 || c.ready != nil || len(c.sockets) != 0 {
+	if b.events != 0 || b.bytes != 0 || b.awaitedAcks != 0 || c.ready != nil || len(c.sockets) != 0 {
 		t.Fatalf("left over: %+v, %v, %v", b, c.ready, c.sockets)
 	}
 	for _, n := range q.sio.namespaces {
@@ -141,12 +141,12 @@ func newQuiet(sc Config) *quiet {
 	sc.Namespaces, sc.PendingAcks = 10, 1000
 	sc.Accept = func(*http.Request, int) (any, *engineio.Busy) { return nil, nil }
 	sc.Closed = func(any) {}
-	q.sio = NewServer(sc)
+	q.sio = newServer(sc)
 	q.engine = engineio.NewServer(engineio.Config{
 		PingInterval: time.Hour, PingTimeout: time.Hour, UpgradeTimeout: time.Hour, CloseTimeout: time.Hour, WriteTimeout: time.Hour,
 		MaxPayload: 1 << 30, MaxPackets: 1000, MaxOutboxBytes: 1 << 30, MaxOutboxMessages: 1 << 30, Wheel: sc.Wheel,
 		Accept: func(s *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
-			h, busy := q.sio.Accept(s, r)
+			h, busy := q.sio.accept(s, r)
 			q.conns = append(q.conns, h.(*Conn))
 			return h, busy
 		},

@@ -377,7 +377,7 @@ func TestDisconnectReasons(t *testing.T) {
 				c.raw("1")
 			}
 		}, "transport close", true},
-		{"server closes", func(_ *client, s *Socket) { s.Conn().Session().Close(engineio.ReasonForcedClose) }, "forced close", true},
+		{"server closes", func(_ *client, s *Socket) { s.Conn().Close(ReasonForcedClose) }, "forced close", true},
 		{"slow consumer", func(c *client, s *Socket) {
 			<-c.read // what was written and what the pipe holds still come
 			for s.Send(msg("/a", "x")) {
@@ -417,7 +417,7 @@ func TestDisconnectReasons(t *testing.T) {
 			s.namespace("/a", Hooks{})
 			s.join("websocket", "/a")
 			s.join("polling", "/a")
-			require.NoError(t, s.engine.Shutdown(t.Context()))
+			require.NoError(t, s.sio.Shutdown(t.Context()))
 			s.sio.Wait()
 			require.Equal(t, []string{"/a server shutting down", "/a server shutting down"}, s.reasons.take())
 		})

@@ -659,7 +659,7 @@ func TestAbandonOpenThen(t *testing.T) {
 		sock.Disconnect()
 		waited := make(chan struct{})
 		synctest.Wait()
-		go func() { s.engine.Stop(); s.sio.Wait(); close(waited) }()
+		go func() { s.sio.Stop(); s.sio.Wait(); close(waited) }()
 		require.Equal(t, []string{"/ " + ReasonServer}, s.reasons.take())
 		select {
 		case <-waited:

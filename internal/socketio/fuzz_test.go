@@ -45,7 +45,7 @@ func FuzzPacketParse(f *testing.F) {
 		case PacketDisconnect:
 			out = AppendDisconnect(nil, nsp)
 		case PacketEvent, PacketBinaryEvent:
-			out = AppendEventJSON(nil, nsp, p.ID, p.Attachments, p.Data)
+			out = appendEventJSON(nil, nsp, p.ID, p.Attachments, p.Data)
 		case PacketAck, PacketBinaryAck:
 			out = AppendAck(nil, nsp, p.ID, p.Attachments, p.Args...)
 		}
@@ -112,4 +112,10 @@ func reparse(t *testing.T, in, out []byte, p *Packet, sameData bool, lim Limits)
 	if want != got {
 		t.Fatalf("%q became %q:\n got %+v\nwant %+v", in, out, got, want)
 	}
+}
+
+// appendEventJSON is AppendEvent with the JSON array of name and arguments.
+func appendEventJSON(dst []byte, nsp string, id int64, attachments int, data []byte) []byte {
+	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
+	return append(dst, data...)
 }

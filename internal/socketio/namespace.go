@@ -22,7 +22,6 @@ type Namespace struct {
 	hooks Hooks
 	seed  maphash.Seed
 	ids   atomic.Int64
-	count atomic.Int64
 	// admitted is how many sockets there have been.
 	admitted atomic.Uint64
 	shard    [shards]shard
@@ -64,36 +63,43 @@ func newNamespace(name string, h Hooks) *Namespace {
 func (n *Namespace) Name() string { return n.name }
 
 // Len returns the number of sockets.
-func (n *Namespace) Len() int { return int(n.count.Load()) }
+func (n *Namespace) Len() int {
+	count := 0
+	for i := range n.shard {
+		sh := &n.shard[i]
+		sh.mu.RLock()
+		count += len(sh.sockets)
+		sh.mu.RUnlock()
+	}
+	return count
+}
 
 // NextID returns an ack id that no other emit of the namespace has.
 func (n *Namespace) NextID() int64 { return n.ids.Add(1) - 1 }
 
-func (n *Namespace) of(name string) *shard {
+func (n *Namespace) shardOf(name string) *shard {
 	return &n.shard[maphash.String(n.seed, name)%shards]
 }
 
 func (n *Namespace) add(s *Socket) {
-	sh := n.of(s.id)
+	sh := n.shardOf(s.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	sh.sockets[s.id] = s
-	n.count.Add(1)
 }
 
 func (n *Namespace) remove(s *Socket) {
-	sh := n.of(s.id)
+	sh := n.shardOf(s.id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if sh.sockets[s.id] == s {
 		delete(sh.sockets, s.id)
-		n.count.Add(-1)
 	}
 }
 
 // join puts a socket into a room and reports whether it is the first there.
 func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
-	sh := n.of(name)
+	sh := n.shardOf(name)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	r := sh.rooms[name]
@@ -109,8 +115,8 @@ func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
 }
 
 // part takes a member out of its room and reports whether that is empty now.
-func (n *Namespace) part(m *member) (emptied bool) {
-	sh, r := n.of(m.room.name), m.room
+func (n *Namespace) leave(m *member) (emptied bool) {
+	sh, r := n.shardOf(m.room.name), m.room
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	last := len(r.members) - 1
@@ -129,10 +135,10 @@ func (n *Namespace) part(m *member) (emptied bool) {
 }
 
 // changed calls the Room hook.
-func (n *Namespace) changed(rooms []string) {
+func (n *Namespace) notifyRooms(rooms []string) {
 	for _, name := range rooms {
 		func() {
-			defer n.guard(nil)
+			defer n.recoverPanic(nil)
 			n.hooks.Room(name)
 		}()
 	}
@@ -140,7 +146,7 @@ func (n *Namespace) changed(rooms []string) {
 
 // guard, deferred, keeps a panic of the layer above from ending the program. A
 // connection that was in the middle of something then is closed.
-func (n *Namespace) guard(s *Socket) {
+func (n *Namespace) recoverPanic(s *Socket) {
 	if n.hooks.Panic == nil {
 		return
 	}
@@ -154,7 +160,7 @@ func (n *Namespace) guard(s *Socket) {
 
 // HasRoom reports whether a room has a socket here.
 func (n *Namespace) HasRoom(name string) bool {
-	sh := n.of(name)
+	sh := n.shardOf(name)
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	return sh.rooms[name] != nil
@@ -162,7 +168,7 @@ func (n *Namespace) HasRoom(name string) bool {
 
 // RoomLen returns how many sockets a room has here.
 func (n *Namespace) RoomLen(name string) int {
-	sh := n.of(name)
+	sh := n.shardOf(name)
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	if r := sh.rooms[name]; r != nil {
@@ -173,7 +179,7 @@ func (n *Namespace) RoomLen(name string) int {
 
 // Socket returns a socket by its id, nil when it is not here.
 func (n *Namespace) Socket(id string) *Socket {
-	sh := n.of(id)
+	sh := n.shardOf(id)
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	return sh.sockets[id]
@@ -188,9 +194,9 @@ var selections = sync.Pool{New: func() any { return new([]*Socket) }}
 
 // Emit queues messages on every selected socket, once. What it costs per socket
 // is the queueing; the messages are shared.
-func (n *Namespace) Emit(t Target, ms ...*engineio.Message) {
+func (n *Namespace) Emit(t Target, ms ...*Message) {
 	found := selections.Get().(*[]*Socket)
-	*found = n.selected((*found)[:0], t)
+	*found = n.appendSelected((*found)[:0], t)
 	for _, s := range *found {
 		s.deliver(ms)
 	}
@@ -199,10 +205,10 @@ func (n *Namespace) Emit(t Target, ms ...*engineio.Message) {
 }
 
 // Select returns the selected sockets.
-func (n *Namespace) Select(t Target) []*Socket { return n.selected(nil, t) }
+func (n *Namespace) Select(t Target) []*Socket { return n.appendSelected(nil, t) }
 
 // selected appends the selected sockets to found, which is empty.
-func (n *Namespace) selected(found []*Socket, t Target) []*Socket {
+func (n *Namespace) appendSelected(found []*Socket, t Target) []*Socket {
 	if len(t.Rooms) == 0 {
 		for i := range n.shard {
 			sh := &n.shard[i]
@@ -214,7 +220,7 @@ func (n *Namespace) selected(found []*Socket, t Target) []*Socket {
 		}
 	}
 	for _, name := range t.Rooms {
-		found = n.members(found, name)
+		found = n.appendMembers(found, name)
 	}
 	if len(t.Rooms) < 2 && len(t.Except) == 0 {
 		return found
@@ -222,7 +228,7 @@ func (n *Namespace) selected(found []*Socket, t Target) []*Socket {
 	skip := make(map[*Socket]struct{}, len(found))
 	var out []*Socket
 	for _, name := range t.Except {
-		out = n.members(out, name)
+		out = n.appendMembers(out, name)
 	}
 	for _, s := range out {
 		skip[s] = struct{}{}
@@ -235,8 +241,8 @@ func (n *Namespace) selected(found []*Socket, t Target) []*Socket {
 }
 
 // members appends the sockets of a room.
-func (n *Namespace) members(to []*Socket, name string) []*Socket {
-	sh := n.of(name)
+func (n *Namespace) appendMembers(to []*Socket, name string) []*Socket {
+	sh := n.shardOf(name)
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	if r := sh.rooms[name]; r != nil {

@@ -122,7 +122,7 @@ func TestRoomShrinks(t *testing.T) {
 	rand.New(rand.NewPCG(1, 2)).Shuffle(len(ms), func(i, j int) { ms[i], ms[j] = ms[j], ms[i] })
 	for i, m := range ms {
 		require.Same(t, m, r.members[m.pos])
-		require.Equal(t, i == len(ms)-1, n.part(m))
+		require.Equal(t, i == len(ms)-1, n.leave(m))
 		require.LessOrEqual(t, cap(r.members), max(64, 4*(len(ms)-i)))
 	}
 	requireEmpty(t, n)
@@ -209,7 +209,7 @@ func TestChurn(t *testing.T) {
 			func(_ *client, sock *Socket) { sock.Disconnect() },
 			func(c *client, _ *Socket) { c.text("1") },
 			func(c *client, _ *Socket) { c.text("nonsense") },
-			func(_ *client, sock *Socket) { sock.Conn().Session().Close(engineio.ReasonForcedClose) },
+			func(_ *client, sock *Socket) { sock.Conn().Close(ReasonForcedClose) },
 		}
 		for round := range 20 {
 			c, sockets := s.join([]string{"websocket", "polling"}[round%2], "/")

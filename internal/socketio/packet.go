@@ -64,24 +64,24 @@ type Limits struct {
 var ErrPacket = errors.New("invalid packet")
 
 var (
-	errEmpty         = because("empty")
-	errType          = because("unknown type")
-	errDirection     = because("not for clients to send")
-	errAttachments   = because("bad attachment count")
-	errTooMany       = because("too many attachments")
-	errNamespace     = because("bad namespace")
-	errLongNamespace = because("namespace too long")
-	errID            = because("bad ack id")
-	errNeedsID       = because("ack without id")
-	errUnwantedID    = because("ack id on a type that has none")
-	errPayload       = because("payload does not fit the type")
-	errJSON          = because("payload is not valid json")
-	errDepth         = because("payload nested too deep")
-	errManyValues    = because("too many values in the payload")
-	errPlaceholder   = because("bad placeholder")
-	errName          = because("event name is not a string")
-	errLongName      = because("event name too long")
-	errReserved      = because("reserved event name")
+	errEmpty         = packetError("empty")
+	errType          = packetError("unknown type")
+	errDirection     = packetError("not for clients to send")
+	errAttachments   = packetError("bad attachment count")
+	errTooMany       = packetError("too many attachments")
+	errNamespace     = packetError("bad namespace")
+	errLongNamespace = packetError("namespace too long")
+	errID            = packetError("bad ack id")
+	errNeedsID       = packetError("ack without id")
+	errUnwantedID    = packetError("ack id on a type that has none")
+	errPayload       = packetError("payload does not fit the type")
+	errJSON          = packetError("payload is not valid json")
+	errDepth         = packetError("payload nested too deep")
+	errManyValues    = packetError("too many values in the payload")
+	errPlaceholder   = packetError("bad placeholder")
+	errName          = packetError("event name is not a string")
+	errLongName      = packetError("event name too long")
+	errReserved      = packetError("reserved event name")
 )
 
 // limitOf names the limit that an error of Parse is about, if it is about one.
@@ -101,7 +101,7 @@ func limitOf(err error) string {
 	return ""
 }
 
-func because(reason string) error { return fmt.Errorf("%w: %s", ErrPacket, reason) }
+func packetError(reason string) error { return fmt.Errorf("%w: %s", ErrPacket, reason) }
 
 const (
 	maxCountDigits = 3
@@ -123,7 +123,7 @@ func (p *Packet) Parse(b []byte, lim Limits) error {
 		args = nil
 	}
 	*p = Packet{Namespace: root, ID: NoID, Args: args}
-	rest, err := p.header(b, lim)
+	rest, err := p.parseHeader(b, lim)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (p *Packet) Parse(b []byte, lim Limits) error {
 	}
 	switch p.Type {
 	case PacketConnect:
-		return p.connect(lim)
+		return p.checkConnect(lim)
 	case PacketDisconnect:
 		if p.ID != NoID {
 			return errUnwantedID
@@ -142,21 +142,21 @@ func (p *Packet) Parse(b []byte, lim Limits) error {
 		}
 		return nil
 	case PacketEvent, PacketBinaryEvent:
-		if err := p.arguments(lim); err != nil {
+		if err := p.parseArgs(lim); err != nil {
 			return err
 		}
-		return p.event(lim)
+		return p.takeName(lim)
 	default: // header lets nothing else through but the acks
 		if p.ID == NoID {
 			return errNeedsID
 		}
-		return p.arguments(lim)
+		return p.parseArgs(lim)
 	}
 }
 
 // header reads everything in front of the JSON and returns the rest. None of
 // its loops runs longer than the limit of what it reads.
-func (p *Packet) header(b []byte, lim Limits) (rest []byte, err error) {
+func (p *Packet) parseHeader(b []byte, lim Limits) (rest []byte, err error) {
 	if len(b) == 0 {
 		return nil, errEmpty
 	}
@@ -165,7 +165,7 @@ func (p *Packet) header(b []byte, lim Limits) (rest []byte, err error) {
 	switch p.Type {
 	case PacketConnect, PacketDisconnect, PacketEvent, PacketAck:
 	case PacketBinaryEvent, PacketBinaryAck:
-		n, width := number(b, maxCountDigits)
+		n, width := parseDigits(b, maxCountDigits)
 		if width == 0 || width > maxCountDigits || width == len(b) || b[width] != '-' {
 			return nil, errAttachments
 		}
@@ -206,7 +206,7 @@ func (p *Packet) header(b []byte, lim Limits) (rest []byte, err error) {
 		b = b[next:]
 	}
 
-	if n, width := number(b, maxIDDigits); width > 0 {
+	if n, width := parseDigits(b, maxIDDigits); width > 0 {
 		if width > maxIDDigits || n > maxID {
 			return nil, errID
 		}
@@ -218,7 +218,7 @@ func (p *Packet) header(b []byte, lim Limits) (rest []byte, err error) {
 
 // number reads the decimal digits b starts with. It gives up behind the first
 // one too many: then width is above limit.
-func number(b []byte, limit int) (n int64, width int) {
+func parseDigits(b []byte, limit int) (n int64, width int) {
 	for width < len(b) && width <= limit && b[width]-'0' <= 9 {
 		n = n*10 + int64(b[width]-'0')
 		width++
@@ -237,7 +237,7 @@ func isText(b []byte) bool {
 }
 
 // connect checks the optional payload, an object with the credentials.
-func (p *Packet) connect(lim Limits) error {
+func (p *Packet) checkConnect(lim Limits) error {
 	if p.ID != NoID {
 		return errUnwantedID
 	}
@@ -248,7 +248,7 @@ func (p *Packet) connect(lim Limits) error {
 		return errManyValues
 	}
 	if err := jsonscan.Valid(p.Data, lim.Depth); err != nil {
-		return reason(err)
+		return fromScanError(err)
 	}
 	if bytes.TrimLeft(p.Data, " \t\r\n")[0] != '{' {
 		return errPayload
@@ -257,7 +257,7 @@ func (p *Packet) connect(lim Limits) error {
 }
 
 // arguments splits the payload of an event or ack.
-func (p *Packet) arguments(lim Limits) error {
+func (p *Packet) parseArgs(lim Limits) error {
 	if p.Data == nil {
 		return errPayload
 	}
@@ -266,19 +266,19 @@ func (p *Packet) arguments(lim Limits) error {
 	}
 	args, err := jsonscan.Array(p.Args, p.Data, lim.Depth)
 	if err != nil {
-		return reason(err)
+		return fromScanError(err)
 	}
 	p.Args = args
 	if p.Attachments > 0 {
 		if _, err := jsonscan.Placeholders(p.Data, p.Attachments); err != nil {
-			return reason(err)
+			return fromScanError(err)
 		}
 	}
 	return nil
 }
 
 // event takes the name off the arguments.
-func (p *Packet) event(lim Limits) error {
+func (p *Packet) takeName(lim Limits) error {
 	if len(p.Args) == 0 {
 		return errPayload
 	}
@@ -314,7 +314,7 @@ func Reserved(event string) bool {
 	return false
 }
 
-func reason(err error) error {
+func fromScanError(err error) error {
 	switch err {
 	case jsonscan.ErrDepth:
 		return errDepth
@@ -357,13 +357,6 @@ func AppendEvent(dst []byte, nsp string, id int64, attachments int, name string,
 		dst = appendArg(dst, arg)
 	}
 	return append(dst, ']')
-}
-
-// AppendEventJSON is AppendEvent with the JSON array of name and arguments
-// ready made.
-func AppendEventJSON(dst []byte, nsp string, id int64, attachments int, data []byte) []byte {
-	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
-	return append(dst, data...)
 }
 
 // AppendAck appends the acknowledgement of the event that carried id, a binary

@@ -288,8 +288,8 @@ func TestAppend(t *testing.T) {
 		{AppendEvent(nil, "/", 0, 0, "a", args...), `20["a",{"a":1},null,2]`},
 		{AppendEvent(nil, "/drivers", 1<<53-1, 0, "a", args[0]), `2/drivers,9007199254740991["a",{"a":1}]`},
 		{AppendEvent(nil, "/drivers", 12, 2, "a"), `52-/drivers,12["a"]`},
-		{AppendEventJSON(nil, "/", NoID, 0, []byte(`["a",1]`)), `2["a",1]`},
-		{AppendEventJSON(nil, "/drivers", 3, 1, []byte(`["a",1]`)), `51-/drivers,3["a",1]`},
+		{appendEventJSON(nil, "/", NoID, 0, []byte(`["a",1]`)), `2["a",1]`},
+		{appendEventJSON(nil, "/drivers", 3, 1, []byte(`["a",1]`)), `51-/drivers,3["a",1]`},
 		{AppendAck(nil, "/", 4, 0), `34[]`},
 		{AppendAck(nil, "/drivers", 4, 0, args...), `3/drivers,4[{"a":1},null,2]`},
 		{AppendAck(nil, "/", 4, 1, args[2]), `61-4[2]`},
@@ -352,7 +352,7 @@ func TestRoundTrip(t *testing.T) {
 						if got != want {
 							t.Errorf("%s:\n got %+v\nwant %+v", b, got, want)
 						}
-						if again := AppendEventJSON(nil, nsp, id, attachments, p.Data); !slices.Equal(b, again) {
+						if again := appendEventJSON(nil, nsp, id, attachments, p.Data); !slices.Equal(b, again) {
 							t.Errorf("%s became %s", b, again)
 						}
 					}

@@ -2,7 +2,7 @@
 // connections, namespaces, sockets, rooms, events and acks. It knows nothing of
 // who connects or what an event means; the layer above decides through Hooks.
 // Clients of Engine.IO 3, whose protocol is an older one, are let in beside the
-// others; older.go has what differs.
+// others; eio3.go has what differs.
 //
 // The protocol: https://socket.io/docs/v4/socket-io-protocol/
 //
@@ -14,6 +14,7 @@
 package socketio
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"time"
@@ -21,6 +22,33 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
+
+// What the layer above uses of the engine.
+type (
+	// Message is one outgoing packet, encoded once for any number of receivers.
+	Message = engineio.Message
+	// Busy refuses a client that cannot be admitted now.
+	Busy = engineio.Busy
+	// EngineConfig configures the engine.
+	EngineConfig = engineio.Config
+	// Reason says why a connection ended.
+	Reason = engineio.Reason
+)
+
+// Reasons why a connection ends. Only the first two are passed to Conn.Close.
+const (
+	ReasonForcedClose    = engineio.ReasonForcedClose
+	ReasonShuttingDown   = engineio.ReasonShuttingDown
+	ReasonTransportClose = engineio.ReasonTransportClose
+	ReasonTransportError = engineio.ReasonTransportError
+	ReasonPingTimeout    = engineio.ReasonPingTimeout
+	ReasonParseError     = engineio.ReasonParseError
+	ReasonSlowConsumer   = engineio.ReasonSlowConsumer
+)
+
+// Forbidden answers a request that the host does not admit, such as one from a
+// foreign origin.
+func Forbidden(w http.ResponseWriter) { engineio.Forbidden(w) }
 
 // Config sets a Server up. All fields but Opened, Refused and Limited are required.
 type Config struct {
@@ -31,13 +59,14 @@ type Config struct {
 	QueuedBytes     int           // likewise, bytes of memory
 	Namespaces      int           // sockets of a connection at once
 	PendingAcks     int           // of a socket
-	Query           int           // bytes that an older client's CONNECT may have behind the namespace, above Limits.Namespace
+	EIO3Query       int           // bytes that an older client's CONNECT may have behind the namespace, above Limits.Namespace
 	Wheel           *timingwheel.Wheel
+	Engine          EngineConfig // of the engine below; New sets its Wheel and Accept
 
 	// Accept returns what the layer above keeps of a new connection's request, or
 	// why it does not take it; revision is that of its Engine.IO, 4 or 3. Closed is called once for each that it took, when
 	// that is over. They must not block.
-	Accept func(r *http.Request, revision int) (data any, busy *engineio.Busy)
+	Accept func(r *http.Request, revision int) (data any, busy *Busy)
 	Closed func(data any)
 	// Opened says how to end a connection that was taken, which a function of the
 	// layer above may call at any time. It must not block; nil: nobody wants to know.
@@ -91,16 +120,38 @@ const (
 // first connection.
 type Server struct {
 	cfg     Config
+	engine  *engineio.Server
 	running sync.WaitGroup // handshakes, open sockets, and closing connections
 
 	mu         sync.RWMutex
 	namespaces map[string]*Namespace
 }
 
-// NewServer returns a server without namespaces.
-func NewServer(cfg Config) *Server {
+// New returns a server without namespaces. It starts no goroutine.
+func New(cfg Config) *Server {
+	s := newServer(cfg)
+	ec := cfg.Engine
+	ec.Wheel, ec.Accept = cfg.Wheel, s.accept
+	s.engine = engineio.NewServer(ec)
+	return s
+}
+
+// newServer returns a server without an engine.
+func newServer(cfg Config) *Server {
 	return &Server{cfg: cfg, namespaces: map[string]*Namespace{}}
 }
+
+// ServeHTTP implements http.Handler.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.engine.ServeHTTP(w, r) }
+
+// Stop makes the server refuse new connections. It is the first step of Shutdown, and
+// idempotent.
+func (s *Server) Stop() { s.engine.Stop() }
+
+// Shutdown closes every connection and waits until none is left. When ctx ends first,
+// it aborts those that remain and returns an error that counts them. It does not wait
+// for hooks; Wait does.
+func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(ctx) }
 
 // Namespace makes a namespace; its name begins with a slash and is new.
 func (s *Server) Namespace(name string, h Hooks) *Namespace {
@@ -121,14 +172,14 @@ func (s *Server) Lookup(name string) *Namespace {
 // Wait returns when every hook has. It is called after the engine's Shutdown.
 func (s *Server) Wait() { s.running.Wait() }
 
-// Accept is engineio's Config.Accept.
-func (s *Server) Accept(es *engineio.Session, r *http.Request) (engineio.Handler, *engineio.Busy) {
+// accept is the Accept of the engine's Config.
+func (s *Server) accept(es *engineio.Session, r *http.Request) (engineio.Handler, *Busy) {
 	data, busy := s.cfg.Accept(r, es.Protocol())
 	if busy != nil {
 		return nil, busy
 	}
 	c := &Conn{srv: s, session: es, Data: data}
-	c.timer.F = c.idle
+	c.timer.F = c.onConnectTimeout
 	s.cfg.Wheel.Arm(&c.timer, s.cfg.ConnectTimeout)
 	return c, nil
 }

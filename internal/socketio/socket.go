@@ -49,14 +49,14 @@ type Socket struct {
 	state atomic.Int32
 	gate  engineio.Gate
 
-	mu          sync.Mutex
-	rooms       []*member
-	first, last *Event // the queue
-	acks        map[int64]func(Reply)
-	running     bool
-	abandoned   bool // who runs the queue is lost in a hook
-	gone        bool // the Disconnect hook is due behind the queue
-	reason      string
+	mu            sync.Mutex
+	rooms         []*member
+	first, last   *Event // the queue
+	acks          map[int64]func(Reply)
+	running       bool
+	abandoned     bool // who runs the queue is lost in a hook
+	disconnectDue bool // the Disconnect hook is due behind the queue
+	reason        string
 }
 
 // Reply is a client's answer to an emit with ack. Err is ErrClosed when the
@@ -101,7 +101,7 @@ func (s *Socket) Closed() bool { return s.state.Load() == socketClosed }
 // connect asks the layer above.
 func (s *Socket) connect(payload []byte) {
 	defer s.conn.srv.running.Done()
-	defer s.ns.guard(s)
+	defer s.ns.recoverPanic(s)
 	s.ns.hooks.Connect(s, payload)
 }
 
@@ -116,30 +116,30 @@ func (s *Socket) Admit(rooms ...string) bool {
 	s.state.Store(socketAdmitted)
 	s.order = s.ns.admitted.Add(1)
 	s.ns.add(s)
-	fresh := s.joinLocked(rooms)
+	filled := s.joinLocked(rooms)
 	s.mu.Unlock()
-	s.ns.changed(fresh)
+	s.ns.notifyRooms(filled)
 	return true
 }
 
 // Open tells the client that it is connected, followed by ms and by what was
 // held back. It reports false when the client is gone; true means that the
 // Disconnect hook will be called.
-func (s *Socket) Open(ms ...*engineio.Message) bool { return s.open(false, ms) }
+func (s *Socket) Open(ms ...*Message) bool { return s.open(false, ms) }
 
 // OpenThen is Open, with a function that runs behind it and before any of the
 // socket's events.
-func (s *Socket) OpenThen(first func(), ms ...*engineio.Message) bool {
+func (s *Socket) OpenThen(first func(), ms ...*Message) bool {
 	ok := s.open(true, ms)
 	if ok {
-		defer func() { go s.runAs(false) }()
+		defer func() { go s.runGuarded(false) }()
 		first()
 	}
 	return ok
 }
 
 // open opens an admitted socket; running says that the caller runs its queue.
-func (s *Socket) open(running bool, ms []*engineio.Message) bool {
+func (s *Socket) open(running bool, ms []*Message) bool {
 	s.mu.Lock()
 	if s.state.Load() != socketAdmitted {
 		s.mu.Unlock()
@@ -151,86 +151,117 @@ func (s *Socket) open(running bool, ms []*engineio.Message) bool {
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	s.mu.Unlock()
 	// If the client is gone, its Conn.Closed is about to end the socket.
-	s.conn.session.OpenGate(&s.gate, append([]*engineio.Message{s.conn.connected(s)}, ms...)...)
+	s.conn.session.OpenGate(&s.gate, append([]*Message{s.conn.connectMessage(s)}, ms...)...)
 	return true
 }
 
-// Refuse ends a pending or admitted socket with CONNECT_ERROR, payload being
-// its JSON object, and with DISCONNECT behind it if disconnect is set. The
-// connection stays, for another try. It reports whether it was such a socket.
+// Refuse ends a pending or admitted socket with CONNECT_ERROR, and with DISCONNECT
+// after it if disconnect is set. payload is the JSON object of CONNECT_ERROR. The
+// connection stays open for another CONNECT. Refuse returns false if the socket was
+// neither pending nor admitted.
 func (s *Socket) Refuse(payload []byte, disconnect bool) bool {
-	ms := []*engineio.Message{connectError(s.ns.name, payload)}
+	ms := []*Message{connectErrorMessage(s.ns.name, payload)}
 	if disconnect {
-		ms = append(ms, disconnected(s.ns.name))
+		ms = append(ms, disconnectMessage(s.ns.name))
 	}
-	return s.leave("", true, ms)
+	return s.refuse(ms)
 }
 
-// Drop ends a pending or admitted socket without a word and reports whether it
-// was one.
-func (s *Socket) Drop() bool {
-	return s.leave("", true, nil)
-}
+// Drop ends a pending or admitted socket without an answer. It returns false if the
+// socket was neither.
+func (s *Socket) Drop() bool { return s.refuse(nil) }
 
-// Disconnect takes the socket out of the namespace and tells the client. The
-// connection is closed too when no other socket is left on it.
-func (s *Socket) Disconnect() {
-	s.leave(ReasonServer, false, []*engineio.Message{disconnected(s.ns.name)})
-}
-
-// end ends the socket, whatever its state, when the client wants it or is gone.
-func (s *Socket) end(reason string) { s.leave(reason, false, nil) }
-
-// leave ends the socket, unless it is closed already or, with refused, open: out
-// of its rooms, farewell sent, acks failed, the Disconnect hook called behind
-// what was queued. With ReasonServer the connection ends too when no other socket is
-// left on it.
-func (s *Socket) leave(reason string, refused bool, farewell []*engineio.Message) bool {
+// refuse ends a pending or admitted socket after it has sent the last messages.
+func (s *Socket) refuse(last []*Message) bool {
 	s.mu.Lock()
-	was := s.state.Load()
-	if was == socketClosed || refused && was == socketOpen {
+	if !s.handshaking() {
 		s.mu.Unlock()
 		return false
 	}
-	// First of all, so that what comes next from the client is judged by it.
-	others := s.conn.forget(s, was == socketOpen)
+	c := s.closeLocked("")
+	s.mu.Unlock()
+	s.finishClose(c, "", last)
+	return true
+}
+
+// Disconnect removes the socket from the namespace and sends DISCONNECT. If no other
+// socket is left on the connection, the connection is closed too. Disconnect does
+// nothing if the socket is closed.
+func (s *Socket) Disconnect() {
+	s.mu.Lock()
+	if s.Closed() {
+		s.mu.Unlock()
+		return
+	}
+	c := s.closeLocked(ReasonServer)
+	s.mu.Unlock()
+	var end engineio.Reason
+	if c.others == 0 {
+		end = ReasonForcedClose
+	}
+	s.finishClose(c, end, []*Message{disconnectMessage(s.ns.name)})
+}
+
+// end ends the socket in any state, after the client has sent DISCONNECT or the
+// connection has ended.
+func (s *Socket) end(reason string) {
+	s.mu.Lock()
+	if s.Closed() {
+		s.mu.Unlock()
+		return
+	}
+	c := s.closeLocked(reason)
+	s.mu.Unlock()
+	s.finishClose(c, "", nil)
+}
+
+// closing is the work that remains for a socket that closeLocked has closed.
+type closing struct {
+	wasOpen   bool
+	others    int      // sockets left on the connection
+	emptied   []string // rooms without a socket now
+	acks      map[int64]func(Reply)
+	unsettled bool // Conn.settle must be called
+	run       bool // the queue must be run, up to the Disconnect hook
+}
+
+// closeLocked closes the socket: it leaves its rooms, its acks are no longer awaited,
+// and if it was open the Disconnect hook is due after the queued events.
+func (s *Socket) closeLocked(reason string) closing {
+	c := closing{wasOpen: s.Opened(), acks: s.acks}
+	// First, so that the next packet of the client finds the namespace left.
+	c.others = s.conn.removeSocket(s, c.wasOpen)
 	s.state.Store(socketClosed)
 	s.ns.remove(s)
-	emptied := s.partLocked(s.rooms)
-	if was != socketOpen {
-		s.rooms = nil // else the Disconnect hook is to see them
-	}
-	acks := s.acks
-	s.acks = nil
-	unsettled := s.conn.awaiting(-len(acks))
-	run := false
-	if was == socketOpen {
-		if reason == ReasonServer || reason == string(engineio.ReasonForcedClose) {
-			// Nothing of a socket that was thrown out counts any more.
-			unsettled = s.dropLocked() || unsettled
+	c.emptied = s.leaveRoomsLocked(s.rooms)
+	s.rooms, s.acks = nil, nil
+	c.unsettled = s.conn.countAwaited(-len(c.acks))
+	if c.wasOpen {
+		if reason == ReasonServer || reason == string(ReasonForcedClose) {
+			// The server disconnects this client: its queued events are dropped.
+			c.unsettled = s.dropLocked() || c.unsettled
 		}
-		s.gone, s.reason = true, reason
-		run = !s.running || s.abandoned
+		s.disconnectDue, s.reason = true, reason
+		c.run = !s.running || s.abandoned
 		s.running = true
 	}
-	s.mu.Unlock()
+	return c
+}
 
-	var end engineio.Reason
-	if reason == ReasonServer && others == 0 {
-		end = engineio.ReasonForcedClose
-	}
-	s.conn.session.CloseGate(&s.gate, was == socketOpen, end, farewell...)
-	if unsettled {
+// finishClose does the work that closeLocked left: it sends the last messages, closes
+// the session if end is a reason, and fails the awaited acks.
+func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
+	s.conn.session.CloseGate(&s.gate, c.wasOpen, end, last...)
+	if c.unsettled {
 		s.conn.settle()
 	}
-	s.ns.changed(emptied)
-	for _, f := range acks {
-		s.answer(f, Reply{Err: ErrClosed})
+	s.ns.notifyRooms(c.emptied)
+	for _, f := range c.acks {
+		s.callReply(f, Reply{Err: ErrClosed})
 	}
-	if run {
+	if c.run {
 		go s.run()
 	}
-	return true
 }
 
 // Join puts the socket into rooms. It reports false when the socket is gone.
@@ -240,14 +271,14 @@ func (s *Socket) Join(rooms ...string) bool {
 		s.mu.Unlock()
 		return false
 	}
-	fresh := s.joinLocked(rooms)
+	filled := s.joinLocked(rooms)
 	s.mu.Unlock()
-	s.ns.changed(fresh)
+	s.ns.notifyRooms(filled)
 	return true
 }
 
 // joinLocked returns the rooms that had been empty.
-func (s *Socket) joinLocked(rooms []string) (fresh []string) {
+func (s *Socket) joinLocked(rooms []string) (filled []string) {
 	s.rooms = slices.Grow(s.rooms, len(rooms))
 	for _, name := range rooms {
 		if s.roomLocked(name) >= 0 {
@@ -256,10 +287,10 @@ func (s *Socket) joinLocked(rooms []string) (fresh []string) {
 		m, first := s.ns.join(s, name)
 		s.rooms = append(s.rooms, m)
 		if first {
-			fresh = append(fresh, name)
+			filled = append(filled, name)
 		}
 	}
-	return fresh
+	return filled
 }
 
 // Leave takes the socket out of rooms.
@@ -268,18 +299,18 @@ func (s *Socket) Leave(rooms ...string) {
 	s.mu.Lock()
 	for _, name := range rooms {
 		if i := s.roomLocked(name); i >= 0 && !s.Closed() {
-			emptied = append(emptied, s.partLocked(s.rooms[i:i+1])...)
+			emptied = append(emptied, s.leaveRoomsLocked(s.rooms[i:i+1])...)
 			s.rooms = slices.Delete(s.rooms, i, i+1)
 		}
 	}
 	s.mu.Unlock()
-	s.ns.changed(emptied)
+	s.ns.notifyRooms(emptied)
 }
 
 // partLocked returns the rooms that are empty now.
-func (s *Socket) partLocked(ms []*member) (emptied []string) {
+func (s *Socket) leaveRoomsLocked(ms []*member) (emptied []string) {
 	for _, m := range ms {
-		if s.ns.part(m) {
+		if s.ns.leave(m) {
 			emptied = append(emptied, m.room.name)
 		}
 	}
@@ -314,9 +345,9 @@ func (s *Socket) roomLocked(name string) int {
 
 // Send sends messages to the client, together. It reports false when the socket
 // is gone or not admitted yet.
-func (s *Socket) Send(ms ...*engineio.Message) bool { return s.deliver(ms) }
+func (s *Socket) Send(ms ...*Message) bool { return s.deliver(ms) }
 
-func (s *Socket) deliver(ms []*engineio.Message) bool {
+func (s *Socket) deliver(ms []*Message) bool {
 	switch s.state.Load() {
 	case socketAdmitted, socketOpen:
 		return s.conn.session.SendThrough(&s.gate, ms...)
@@ -340,14 +371,14 @@ func (s *Socket) Expect(id int64, f func(Reply)) {
 		if err == ErrTooManyAcks {
 			s.conn.limited("PendingAcks")
 		}
-		s.answer(f, Reply{Err: err})
+		s.callReply(f, Reply{Err: err})
 		return
 	}
 	if s.acks == nil {
 		s.acks = map[int64]func(Reply){}
 	}
 	s.acks[id] = f
-	unsettled := s.conn.awaiting(1)
+	unsettled := s.conn.countAwaited(1)
 	s.mu.Unlock()
 	if unsettled {
 		s.conn.settle()
@@ -364,7 +395,7 @@ func (s *Socket) takeAck(id int64) func(Reply) {
 	unsettled := false
 	if ok {
 		delete(s.acks, id)
-		unsettled = s.conn.awaiting(-1)
+		unsettled = s.conn.countAwaited(-1)
 	}
 	s.mu.Unlock()
 	if unsettled {
@@ -374,19 +405,19 @@ func (s *Socket) takeAck(id int64) func(Reply) {
 }
 
 // acknowledged hands on a client's ack, which comes as an Event without a name.
-func (s *Socket) acknowledged(e *Event) {
+func (s *Socket) handleAck(e *Event) {
 	if f := s.takeAck(e.id); f != nil { // else too late, or an invention of the client's
-		s.answer(f, Reply{Args: e.Args, Attachments: e.Attachments})
+		s.callReply(f, Reply{Args: e.Args, Attachments: e.Attachments})
 	}
 }
 
-func (s *Socket) answer(f func(Reply), r Reply) {
-	defer s.ns.guard(s)
+func (s *Socket) callReply(f func(Reply), r Reply) {
+	defer s.ns.recoverPanic(s)
 	f(r)
 }
 
 // Ask emits an event with an ack and waits for it, until ctx ends.
-func (s *Socket) Ask(ctx context.Context, event func(id int64) []*engineio.Message) (Reply, error) {
+func (s *Socket) Ask(ctx context.Context, event func(id int64) []*Message) (Reply, error) {
 	id := s.ns.NextID()
 	answer := make(chan Reply, 1)
 	s.Expect(id, func(r Reply) { answer <- r })

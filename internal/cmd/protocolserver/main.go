@@ -33,14 +33,13 @@ func handler() http.Handler {
 		MaxPackets:        1000,
 		MaxOutboxBytes:    16e6,
 		MaxOutboxMessages: 10_000,
-
-		Wheel: w,
 	}
 
 	echoes := engine
+	echoes.Wheel = w
 	echoes.Accept = func(s *engineio.Session, _ *http.Request) (engineio.Handler, *engineio.Busy) { return &echo{s}, nil }
 
-	sio := socketio.NewServer(socketio.Config{
+	sio := socketio.New(socketio.Config{
 		Limits:          socketio.Limits{Attachments: 10, Depth: 64, Values: 10_000, EventName: 256, Namespace: 256},
 		AttachmentBytes: 1e6,
 		ConnectTimeout:  15 * time.Second,
@@ -49,17 +48,17 @@ func handler() http.Handler {
 		Namespaces:      10,
 		PendingAcks:     1000,
 		Wheel:           w,
-		Accept:          func(*http.Request, int) (any, *engineio.Busy) { return nil, nil },
+		Engine:          engine,
+		Accept:          func(*http.Request, int) (any, *socketio.Busy) { return nil, nil },
 		Closed:          func(any) {},
 	})
 	hooks := socketio.Hooks{Connect: connect, Event: event, Disconnect: func(*socketio.Socket, string) {}, Room: func(string) {}}
 	sio.Namespace("/", hooks)
 	sio.Namespace("/custom", hooks)
-	engine.Accept = sio.Accept
 
 	mux := http.NewServeMux()
 	mux.Handle("/engine.io/", engineio.NewServer(echoes))
-	mux.Handle("/socket.io/", engineio.NewServer(engine))
+	mux.Handle("/socket.io/", sio)
 	return mux
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func (c *Conn) older() bool { return c.session.Protocol() < 4 }
+func (c *Conn) isEIO3() bool { return c.session.Protocol() < 4 }
 
 func isRoot(namespace []byte) bool { return string(namespace) == "/" }
 
@@ -28,9 +28,9 @@ func (c *Conn) Opened() {
 		f(c.Data, c.end)
 	}
 	switch {
-	case !c.older():
+	case !c.isEIO3():
 	case c.srv.Lookup("/") == nil:
-		c.session.Send(connectedOlder("/"))
+		c.session.Send(connectMessageEIO3("/"))
 	default:
 		_ = c.connect("/", nil) // cannot be there already
 	}
@@ -38,16 +38,16 @@ func (c *Conn) Opened() {
 
 // connectOlder begins the handshake of a namespace, unless it is "/", which has
 // begun by itself.
-func (c *Conn) connectOlder(p *Packet) error {
+func (c *Conn) connectEIO3(p *Packet) error {
 	if isRoot(p.Namespace) {
 		return nil
 	}
-	return c.connect(string(p.Namespace), payloadOf(p.Query))
+	return c.connect(string(p.Namespace), queryPayload(p.Query))
 }
 
 // payloadOf returns a query as the object that a newer client would send: of a key
 // that is repeated, the first value. A query that is malformed is none.
-func payloadOf(query []byte) []byte {
+func queryPayload(query []byte) []byte {
 	if len(query) == 0 {
 		return nil
 	}
@@ -66,6 +66,6 @@ func payloadOf(query []byte) []byte {
 	return b
 }
 
-func connectedOlder(namespace string) *engineio.Message {
+func connectMessageEIO3(namespace string) *Message {
 	return engineio.TextMessage(appendHeader(engineio.TextBuffer(len(namespace)+2), PacketConnect, namespace, NoID, 0))
 }

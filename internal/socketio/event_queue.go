@@ -10,7 +10,7 @@ func (s *Socket) enqueue(e *Event) {
 		s.mu.Unlock()
 		return
 	}
-	took, unsettled := s.conn.queued(s, e.size, !s.running)
+	took, unsettled := s.conn.countIn(s, e.size, !s.running)
 	if took {
 		if s.first == nil {
 			s.first = e
@@ -22,7 +22,7 @@ func (s *Socket) enqueue(e *Event) {
 	}
 	s.mu.Unlock()
 	if !took {
-		s.refuse(e)
+		s.overflow(e)
 	}
 	if unsettled {
 		s.conn.settle()
@@ -30,9 +30,9 @@ func (s *Socket) enqueue(e *Event) {
 }
 
 // refuse hands an event that is one too many to the Overflow hook.
-func (s *Socket) refuse(e *Event) {
+func (s *Socket) overflow(e *Event) {
 	if f := s.ns.hooks.Overflow; f != nil {
-		defer s.ns.guard(s)
+		defer s.ns.recoverPanic(s)
 		f(s, e)
 	}
 }
@@ -42,33 +42,35 @@ func (s *Socket) run() {
 	s.mu.Lock()
 	abandoned := s.abandoned
 	s.mu.Unlock()
-	s.runAs(abandoned)
+	s.runGuarded(abandoned)
 }
 
-// runAs is run for one who was there before or after Abandon.
-func (s *Socket) runAs(abandoned bool) {
-	over := false
+// runGuarded is run. abandoned says whether the caller started after Abandon; a
+// runner from before it stops at the next event.
+func (s *Socket) runGuarded(abandoned bool) {
+	returned := false
 	defer func() {
-		if !over { // a hook has ended this goroutine
-			go s.runAs(abandoned)
+		if !returned { // a hook has called runtime.Goexit
+			go s.runGuarded(abandoned)
 		}
 	}()
-	over = s.runUntil(abandoned)
+	s.runQueue(abandoned)
+	returned = true
 }
 
-// runUntil returns true when nothing waits any more, or it was abandoned.
-func (s *Socket) runUntil(abandoned bool) bool {
+// runQueue handles events until none waits or Abandon was called meanwhile.
+func (s *Socket) runQueue(abandoned bool) {
 	for {
 		s.mu.Lock()
 		if s.abandoned && !abandoned {
-			s.mu.Unlock() // somebody else goes on, or has
+			s.mu.Unlock() // a goroutine that Abandon or closeLocked started does the rest
 			s.conn.srv.running.Done()
-			return true
+			return
 		}
 		e, unsettled := s.takeLocked()
-		gone := s.gone
+		due := s.disconnectDue
 		if e == nil {
-			s.running = gone // once gone, nothing runs any more
+			s.running = due // the Disconnect hook is the last one
 		}
 		s.mu.Unlock()
 		if unsettled {
@@ -77,11 +79,11 @@ func (s *Socket) runUntil(abandoned bool) bool {
 		switch {
 		case e != nil:
 			s.handle(e)
-		case gone:
-			s.disconnected()
-			return true
+		case due:
+			s.runDisconnect()
+			return
 		default:
-			return true
+			return
 		}
 	}
 }
@@ -98,7 +100,7 @@ func (s *Socket) Abandon() {
 	s.abandoned = true
 	s.conn.srv.running.Add(1) // of whom runAs lets go
 	unsettled := s.dropLocked()
-	if s.gone {
+	if s.disconnectDue {
 		go s.run()
 	}
 	s.mu.Unlock()
@@ -117,7 +119,7 @@ func (s *Socket) takeLocked() (e *Event, unsettled bool) {
 	if s.first, e.next = e.next, nil; s.first == nil {
 		s.last = nil
 	}
-	return e, s.conn.taken(e.size)
+	return e, s.conn.countOut(e.size)
 }
 
 // dropLocked drops all events that wait.
@@ -132,14 +134,14 @@ func (s *Socket) dropLocked() (unsettled bool) {
 }
 
 func (s *Socket) handle(e *Event) {
-	defer s.ns.guard(s)
+	defer s.ns.recoverPanic(s)
 	s.ns.hooks.Event(s, e)
 }
 
-func (s *Socket) disconnected() {
+func (s *Socket) runDisconnect() {
 	defer s.conn.srv.running.Done()
 	defer s.forgetRooms()
-	defer s.ns.guard(s)
+	defer s.ns.recoverPanic(s)
 	s.ns.hooks.Disconnect(s, s.reason)
 }
 
@@ -148,34 +150,4 @@ func (s *Socket) forgetRooms() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.rooms = nil
-}
-
-// Event is an event that a client sent.
-type Event struct {
-	Name        string
-	Args        [][]byte // raw JSON
-	Attachments [][]byte // what the placeholders in Args stand for
-
-	socket *Socket
-	id     int64
-	size   int
-	next   *Event    // in the socket's queue
-	room   [3][]byte // for the usual number of arguments
-}
-
-// WantsAck reports whether the client waits for an answer.
-func (e *Event) WantsAck() bool { return e.id != NoID }
-
-// Ack answers the event. It does nothing when no answer is wanted; calling it
-// twice is a mistake.
-func (e *Event) Ack(attachments [][]byte, args ...[]byte) {
-	if e.id == NoID {
-		return
-	}
-	m := ackMessage(e.socket.ns.name, e.id, len(attachments), args)
-	if len(attachments) == 0 {
-		e.socket.Send(m)
-		return
-	}
-	e.socket.Send(withAttachments(m, attachments)...)
 }

@@ -11,17 +11,17 @@ import (
 )
 
 // older opens a connection of Engine.IO 3.
-func (s *server) older() *client { return s.dial("older websocket") }
+func (s *server) dialEIO3() *client { return s.dial("older websocket") }
 
 func serveOlder(t *testing.T) *server {
-	return serve(t, func(c *Config, e *engineio.Config) { e.AllowEIO3, c.Query = true, 1000 })
+	return serve(t, func(c *Config, e *engineio.Config) { e.AllowEIO3, c.EIO3Query = true, 1000 })
 }
 
 func TestOlderClients(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := serveOlder(t), &log{}
 		ns := s.namespace("/a", events(l))
-		old := s.older()
+		old := s.dialEIO3()
 		old.expect("0")
 		old.text("0/a")
 		<-s.opened
@@ -53,7 +53,7 @@ func TestOlderClientsInRoot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := serveOlder(t), &log{}
 		s.namespace("/", events(l))
-		old := s.older()
+		old := s.dialEIO3()
 		<-s.opened
 		old.expect("0")
 		old.text("0", `2["e"]`) // asking once more is harmless
@@ -68,7 +68,7 @@ func TestOlderClientsWithoutRoot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serveOlder(t)
 		s.namespace("/a", Hooks{})
-		old := s.older()
+		old := s.dialEIO3()
 		old.expect("0")
 		old.text("0", `2["e"]`, `21["e"]`, "1", "31[]")
 		old.expectNone()
@@ -98,7 +98,7 @@ func TestQueryOfOlderClients(t *testing.T) {
 					payloads <- string(payload)
 					sock.Refuse([]byte(`{}`), false)
 				}})
-				old := s.older()
+				old := s.dialEIO3()
 				old.expect("0")
 				old.text("0/a" + query + ",")
 				require.Equal(t, want, <-payloads)
@@ -109,7 +109,7 @@ func TestQueryOfOlderClients(t *testing.T) {
 	t.Run("too long", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			s := serveOlder(t)
-			old := s.older()
+			old := s.dialEIO3()
 			old.text("0/a?token=" + strings.Repeat("x", 1100))
 			require.True(t, old.isClosed())
 		})

@@ -6,16 +6,16 @@ import "github.com/rodando/realtime/internal/engineio"
 
 // EventMessage makes an event without attachments. Args are JSON texts; id is
 // NoID unless an ack is wanted.
-func EventMessage(namespace string, id int64, name string, args ...[]byte) *engineio.Message {
+func EventMessage(namespace string, id int64, name string, args ...[]byte) *Message {
 	return eventMessage(namespace, id, 0, name, args)
 }
 
 // EventMessages makes an event whose args refer to attachments.
-func EventMessages(namespace string, id int64, name string, args, attachments [][]byte) []*engineio.Message {
+func EventMessages(namespace string, id int64, name string, args, attachments [][]byte) []*Message {
 	return withAttachments(eventMessage(namespace, id, len(attachments), name, args), attachments)
 }
 
-func eventMessage(namespace string, id int64, attachments int, name string, args [][]byte) *engineio.Message {
+func eventMessage(namespace string, id int64, attachments int, name string, args [][]byte) *Message {
 	size := len(namespace) + len(name) + 40
 	for _, a := range args {
 		size += len(a) + 1
@@ -23,7 +23,7 @@ func eventMessage(namespace string, id int64, attachments int, name string, args
 	return engineio.TextMessage(AppendEvent(engineio.TextBuffer(size), namespace, id, attachments, name, args...))
 }
 
-func ackMessage(namespace string, id int64, attachments int, args [][]byte) *engineio.Message {
+func ackMessage(namespace string, id int64, attachments int, args [][]byte) *Message {
 	size := len(namespace) + 30
 	for _, a := range args {
 		size += len(a) + 1
@@ -31,8 +31,8 @@ func ackMessage(namespace string, id int64, attachments int, args [][]byte) *eng
 	return engineio.TextMessage(AppendAck(engineio.TextBuffer(size), namespace, id, attachments, args...))
 }
 
-func withAttachments(m *engineio.Message, attachments [][]byte) []*engineio.Message {
-	ms := make([]*engineio.Message, 1, 1+len(attachments))
+func withAttachments(m *Message, attachments [][]byte) []*Message {
+	ms := make([]*Message, 1, 1+len(attachments))
 	ms[0] = m
 	for _, a := range attachments {
 		ms = append(ms, engineio.BinaryMessage(a))
@@ -42,18 +42,18 @@ func withAttachments(m *engineio.Message, attachments [][]byte) []*engineio.Mess
 
 // connected is the answer to a CONNECT. Older clients know the id of the engine's
 // session only, which is a secret here, and take no other.
-func (c *Conn) connected(s *Socket) *engineio.Message {
-	if c.older() {
-		return connectedOlder(s.ns.name)
+func (c *Conn) connectMessage(s *Socket) *Message {
+	if c.isEIO3() {
+		return connectMessageEIO3(s.ns.name)
 	}
 	namespace, id := s.ns.name, s.id
 	return engineio.TextMessage(AppendConnect(engineio.TextBuffer(len(namespace)+len(id)+16), namespace, id))
 }
 
-func connectError(namespace string, payload []byte) *engineio.Message {
+func connectErrorMessage(namespace string, payload []byte) *Message {
 	return engineio.TextMessage(AppendConnectError(engineio.TextBuffer(len(namespace)+len(payload)+4), namespace, payload))
 }
 
-func disconnected(namespace string) *engineio.Message {
+func disconnectMessage(namespace string) *Message {
 	return engineio.TextMessage(AppendDisconnect(engineio.TextBuffer(len(namespace)+4), namespace))
 }
