@@ -158,7 +158,7 @@ const (
 
 var (
 	errAnotherRow  = errors.New("the repository returned a row with a different id")
-	errRepoTimeout = errors.New("no answer within Options.RepoTimeout")
+	errRepoTimeout = errors.New("no answer within Options.Timeouts.Repo")
 )
 
 // undecided says that the host could not tell. What its error wraps has no

@@ -410,7 +410,7 @@ func TestUserTypes(t *testing.T) {
 func TestAuthorize(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.RefuseUnavailable = true })
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
 		var asked []realtime.Identity
 		var answer func() error
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{

@@ -49,7 +49,7 @@ func TestRevocationDuringTheHandshake(t *testing.T) {
 				t.Run(fmt.Sprintf("%s, %s, node %d", stage, name, node), func(t *testing.T) {
 					inBubble(t, func(t *testing.T) {
 						j, kept := keep(t)
-						nodes := realtimetest.NewCluster(t, 2, kept, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+						nodes := realtimetest.NewCluster(t, 2, kept, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 						srv := nodes[0]
 						connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
 						conn := openRaw(t, srv)
@@ -121,7 +121,7 @@ func TestRevocationInAuthorize(t *testing.T) {
 // refused, and none of another, while verifications overlap.
 func TestRevocationOfSeveralHandshakes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 		one, two := srv.Login("d1", realtime.UserDriver), srv.Login("d2", realtime.UserDriver)
 		entered, release := srv.Tokens.Block()
 		early := openRaw(t, srv)
@@ -147,7 +147,7 @@ func TestRevocationRefusesTheOriginalsWay(t *testing.T) {
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 		t.Run(stage, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RefuseAfterConnect = true })
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true })
 				srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { t.Error("connected"); return nil })
 				connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
 				conn := openRaw(t, srv)
@@ -647,7 +647,7 @@ func TestRevocationDuringRefresh(t *testing.T) {
 func TestRevocationFindsASocketThatIsRenewed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 		c := srv.Driver(t, "d1").Within(time.Minute)
 		sid := realtimetest.SessionID("d1")
 		entered, release := srv.Sessions.Block()
@@ -681,7 +681,7 @@ func TestSessionRefreshed(t *testing.T) {
 	for _, grace := range []time.Duration{0, 3 * time.Second} {
 		t.Run(grace.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.RefreshGrace = grace })
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Timeouts.RefreshGrace = grace })
 				for _, srv := range nodes {
 					addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
 				}

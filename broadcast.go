@@ -206,7 +206,7 @@ func (b Broadcast) disconnectLocal(transport bool) {
 		switch {
 		case transport:
 			s.Conn().Close(socketio.ReasonForcedClose)
-		case !s.Refuse(b.ns.rt.refusal(CodeInvalidSession), b.ns.rt.opts.DisconnectRefused):
+		case !s.Refuse(b.ns.rt.refusal(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused):
 			s.Disconnect()
 		}
 	}

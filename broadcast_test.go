@@ -368,7 +368,7 @@ func TestAskWithinAHandler(t *testing.T) {
 		_, err = realtimetest.Call(t.Context(), silent.Within(time.Minute), check, realtime.None{})
 		var refusal *realtime.Error
 		require.ErrorAs(t, err, &refusal)
-		require.Equal(t, realtime.CodeUnavailable, refusal.Code, "Options.HandlerTimeout ended the question")
+		require.Equal(t, realtime.CodeUnavailable, refusal.Code, "Options.Timeouts.Handler ended the question")
 	})
 }
 

@@ -250,7 +250,7 @@ func connectionDocs(namespace string) []EventDoc {
 			"The token or the session expired. The connection is closed next.", AuthExpiredPayload{at}),
 		DescribeEvent(EventServerDrain, namespace, "every socket of the node",
 			"The node shuts down. The connection is closed next.", ServerDrainPayload{1500}),
-		DescribeEvent(EventException, namespace, "the socket whose event failed, with `Options.EmitExceptions` only",
+		DescribeEvent(EventException, namespace, "the socket whose event failed, with `Options.Compat.EmitExceptions` only",
 			"An event that the client sent has failed.", Exception{"error", "no such offer"}),
 	}
 }

@@ -15,7 +15,7 @@ var refusalDocs = []RefusalDoc{
 	{CodeAccessExpired, refusals[CodeAccessExpired], "The login session's access has expired.", "get a fresh token and connect again"},
 	{CodeRateLimited, refusals[CodeRateLimited], "The connection or the user connects too often, or has too many sockets.", "wait, then connect again"},
 	{CodeUnavailable, refusals[CodeUnavailable],
-		"The server could not tell. Sent with `Options.RefuseUnavailable` only; by default the connection is closed, and the client tries again by itself.",
+		"The server could not tell. Sent with `Options.Compat.RefuseUnavailable` only; by default the connection is closed, and the client tries again by itself.",
 		"connect again"},
 }
 
@@ -33,5 +33,5 @@ var endingDocs = []EndingDoc{
 		"the connection is closed", "comes back by itself; load the present state again"},
 	{"Events are refused as `rate_limited` for too long", "acks with `rate_limited`", "DISCONNECT", "stays away: send less"},
 	{"The user has more than `Limits.SocketsPerUser` sockets in the namespace: the oldest ends", "-", "DISCONNECT", "stays away"},
-	{"The connection enters no namespace within `Options.ConnectTimeout`", "-", "the connection is closed", "comes back by itself"},
+	{"The connection enters no namespace within `Options.Timeouts.Connect`", "-", "the connection is closed", "comes back by itself"},
 }

@@ -116,8 +116,8 @@ func TestTripRoomsOfASocketThatConnectsBetweenTwoMessages(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		slow := &holding{Adapter: hub.Node()}
-		a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = slow })
-		b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = hub.Node() })
+		a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
+		b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 
 		slow.hold = true
 		a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
@@ -224,7 +224,7 @@ func TestInboundEventsAcrossNodes(t *testing.T) {
 	for _, fanOut := range []bool{false, true} {
 		t.Run(map[bool]string{false: "one hears the bus", true: "all hear the bus"}[fanOut], func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.BusFanOut = fanOut })
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Cluster.BusFanOut = fanOut })
 				driver, phone, admin := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Admin(t, "a1")
 				_, err := realtimetest.Call(t.Context(), driver, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
 				require.NoError(t, err)
@@ -279,7 +279,7 @@ func TestServerEmit(t *testing.T) {
 func TestDamagedMessagesBetweenNodes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = hub.Node() })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 		driver := srv.Driver(t, "d1")
 		other := hub.Node()
 		require.NoError(t, other.Start(t.Context(), deaf{}))
@@ -329,8 +329,8 @@ func TestANodeThatIsCutOff(t *testing.T) {
 		hub := realtimetest.NewHub()
 		far := hub.Node()
 		var log logBuffer
-		a := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Adapter = hub.Node() })
-		b := realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = far })
+		a := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = far })
 		here, there := a.Driver(t, "d1"), b.Driver(t, "d1")
 		realtimetest.Answer(here, whereAreYou, func(string) string { return "here" })
 		realtimetest.Answer(there, whereAreYou, func(string) string { return "there" })
@@ -360,7 +360,7 @@ func TestANodeThatIsCutOff(t *testing.T) {
 func TestBroadcastsWhileANodeShutsDown(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var log logBuffer
-		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Adapter = &holding{Adapter: o.Adapter} })
+		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Cluster.Adapter = &holding{Adapter: o.Cluster.Adapter} })
 		admin := nodes[1].Admin(t, "a1")
 		rt := nodes[0].Realtime
 		rt.Drivers().OnDisconnect(func(_ context.Context, s *realtime.Socket, reason realtime.DisconnectReason) {

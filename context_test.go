@@ -19,7 +19,7 @@ import (
 // is made only where it is used.
 func TestHandlerContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.HandlerTimeout = 3 * time.Second })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Handler = 3 * time.Second })
 		c := srv.Driver(t, "d1")
 		call := func(f func(ctx context.Context) error) string {
 			t.Helper()
@@ -78,7 +78,7 @@ func TestHandlerContext(t *testing.T) {
 // Shutdown.
 func TestHandlerContextEndsWithTheServer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.HandlerTimeout = time.Hour })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Handler = time.Hour })
 		var ended error
 		srv.Realtime.Drivers().HandleRaw("wait", func(ctx context.Context, _ *realtime.Socket, _ realtime.Raw) (realtime.Raw, error) {
 			<-ctx.Done()

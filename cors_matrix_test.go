@@ -139,8 +139,8 @@ func TestOriginMatrix(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					j, kept := keep(t)
 					srv := realtimetest.NewServer(t, kept, func(opts *realtime.Options) {
-						opts.AllowedOrigins = []string{"https://app.example.com", "http://localhost:5173", "https://xn--bcher-kva.example"}
-						opts.AllowCredentials = true
+						opts.Origins.Allowed = []string{"https://app.example.com", "http://localhost:5173", "https://xn--bcher-kva.example"}
+						opts.Origins.Credentials = true
 					})
 					a := asker{srv: srv, origins: o.origins}
 					token := j.secret(srv.Login("d1", realtime.UserDriver))
@@ -162,7 +162,7 @@ func TestOriginMatrix(t *testing.T) {
 							require.JSONEq(t, `{"code":4,"message":"Forbidden"}`, body)
 							require.Empty(t, res.Header.Get("Access-Control-Allow-Origin"))
 							require.Empty(t, res.Header.Get("Access-Control-Allow-Credentials"))
-							require.Len(t, j.lines(t, "realtime: origin not allowed; if it should be, add it to Options.AllowedOrigins"), logged)
+							require.Len(t, j.lines(t, "realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed"), logged)
 							return false
 						}
 						require.Equal(t, want, res.StatusCode)

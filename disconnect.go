@@ -45,7 +45,7 @@ const (
 	// comes back by itself.
 	DisconnectTransportError = DisconnectReason(socketio.ReasonTransportError)
 	// DisconnectPingTimeout, "ping timeout": the client did not answer a ping within
-	// Options.PingTimeout. It comes back by itself once it has a network.
+	// Timeouts.PingTimeout. It comes back by itself once it has a network.
 	DisconnectPingTimeout = DisconnectReason(socketio.ReasonPingTimeout)
 	// DisconnectParseError, "parse error": the client broke the protocol, or sent a
 	// message above a limit. It comes back by itself.

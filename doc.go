@@ -1,6 +1,6 @@
 // Package realtime gives an existing ride-hailing backend its realtime side:
 // drivers, passengers and dispatch dashboards connect with the Socket.IO clients
-// they already have (v3 and v4; 1.x and 2.x with Options.AllowEIO3), and the backend
+// they already have (v3 and v4; 1.x and 2.x with Compat.AllowEIO3), and the backend
 // publishes what happened.
 //
 // A host makes a [Server] with its own repositories and mounts it on its own

@@ -40,5 +40,5 @@ type Exception struct {
 }
 
 // EventException says that an event which the client sent has failed. It is sent
-// with Options.EmitExceptions only, beside the ack.
+// with Compat.EmitExceptions only, beside the ack.
 var EventException = NewEvent[Exception]("exception")

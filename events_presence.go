@@ -36,7 +36,7 @@ func (e PresenceConnected) about() subject { return subject{at: e.At} }
 func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any
-// node that could be asked, for Options.PresenceGrace. A host may mark a driver
+// node that could be asked, for Timeouts.PresenceGrace. A host may mark a driver
 // offline then. It may be published twice when the user's sockets were on two nodes. A node that shuts
 // down says nothing of its users, who are about to connect to another one, and
 // neither does one that crashes: who never comes back after that is the host's to

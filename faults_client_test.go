@@ -423,9 +423,9 @@ func (l *line) hangUpSoon() {
 // TestFaultsOfClients compares goroutines and memory, so nothing runs beside it.
 func TestFaultsOfClients(t *testing.T) {
 	s := newSite(t, nil, func(o *realtime.Options) {
-		o.AllowEIO3 = true
-		o.PingInterval, o.PingTimeout = time.Second, 3*time.Second
-		o.ConnectTimeout, o.UpgradeTimeout, o.CloseTimeout = 3*time.Second, time.Second, 200*time.Millisecond
+		o.Compat.AllowEIO3 = true
+		o.Timeouts.PingInterval, o.Timeouts.PingTimeout = time.Second, 3*time.Second
+		o.Timeouts.Connect, o.Timeouts.Upgrade, o.Timeouts.Close = 3*time.Second, time.Second, 200*time.Millisecond
 	})
 	for name, attack := range attacks() {
 		t.Run(name, func(t *testing.T) {

@@ -136,10 +136,10 @@ func newEvilSite(t *testing.T, stage, mode string, configure ...func(o *realtime
 	s := newSite(t, nil, append([]func(o *realtime.Options){func(o *realtime.Options) {
 		e.tokens, e.users, e.sessions = o.Tokens.(*realtimetest.Tokens), o.Users.(*realtimetest.Users), o.Sessions.(*realtimetest.Sessions)
 		o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties, o.Drivers, o.Offers = e, e, e, e, e, e, e
-		o.RepoTimeout, o.HandlerTimeout, o.UnavailableDelay = 500*time.Millisecond, time.Second, 50*time.Millisecond
-		o.RepoConcurrency = 4
-		o.SweepInterval = 100 * time.Millisecond
-		o.CloseTimeout = 200 * time.Millisecond
+		o.Timeouts.Repo, o.Timeouts.Handler, o.Timeouts.UnavailableDelay = 500*time.Millisecond, time.Second, 50*time.Millisecond
+		o.Limits.RepoConcurrency = 4
+		o.Timeouts.SweepInterval = 100 * time.Millisecond
+		o.Timeouts.Close = 200 * time.Millisecond
 	}}, configure...)...)
 	e.site = s
 	return e
@@ -255,7 +255,7 @@ func (b *brokenBus) Subscribe(handler func(ctx context.Context, e realtime.Envel
 
 func TestFaultsOfTheBus(t *testing.T) {
 	bus := &brokenBus{EventBus: realtimetest.NewBus()}
-	s := newSite(t, nil, func(o *realtime.Options) { o.Bus, o.PresenceGrace = bus, 10*time.Millisecond })
+	s := newSite(t, nil, func(o *realtime.Options) { o.Bus, o.Timeouts.PresenceGrace = bus, 10*time.Millisecond })
 	bus.broken.Store(true)
 	require.ErrorIs(t, s.rt.Publish(t.Context(), realtime.TripStarted{TripID: "t1"}), errDatabase)
 	require.ErrorIs(t, s.rt.DisconnectUser(t.Context(), "healthy-driver", "ban"), errDatabase)
@@ -281,8 +281,8 @@ func TestFaultsOfHandlers(t *testing.T) {
 			release := make(chan struct{})
 			var calls atomic.Int64
 			s := newSite(t, nil, func(o *realtime.Options) {
-				o.HandlerTimeout = time.Second
-				o.CloseTimeout = 200 * time.Millisecond
+				o.Timeouts.Handler = time.Second
+				o.Timeouts.Close = 200 * time.Millisecond
 				o.Limits.QueuedEvents = 50
 				free := realtime.Rate{PerSecond: -1}
 				o.Rates.Event, o.Rates.User = free, free

@@ -63,7 +63,7 @@ func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...fu
 		before: runtime.NumGoroutine(),
 	}
 	o := realtime.Options{
-		Tokens: s.tokens, Users: s.users, Sessions: s.sessions, PresenceGrace: -1,
+		Tokens: s.tokens, Users: s.users, Sessions: s.sessions, Timeouts: realtime.Timeouts{PresenceGrace: -1},
 		// The healthy driver does something for each row of a table.
 		Rates:  realtime.Rates{Events: map[string]realtime.Rate{realtime.DriverStatusUpdate.Name(): {PerSecond: 1000, Burst: 1000}}},
 		Logger: slog.New(slog.NewTextHandler(s, nil)),

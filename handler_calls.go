@@ -147,7 +147,7 @@ func (a answer) give(ack Raw, err error) {
 		shown := rt.clientError(err, ns.name, a.event, s)
 		code = shown.Code
 		ack = failure(shown)
-		if a.known && rt.opts.EmitExceptions {
+		if a.known && rt.opts.Compat.EmitExceptions {
 			_ = EventException.Emit(s, Exception{Status: "error", Message: shown.Message}) // the socket may have closed
 		}
 	}

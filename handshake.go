@@ -65,7 +65,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 		return nil, errConnectFlood
 	}
 	defer ns.rt.admission.Decided(&from.Conn)
-	if s.inner.Conn().Protocol() < 4 && !ns.rt.opts.LegacyQueryToken {
+	if s.inner.Conn().Protocol() < 4 && !ns.rt.opts.Compat.LegacyQueryToken {
 		payload = nil // it is the query behind the namespace
 	}
 	if !ns.opts.Anonymous {
@@ -146,17 +146,17 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 	rt.traceRefused(ns.name, e.Code)
 	conn := s.inner.Conn()
 	switch {
-	case e.Code == CodeUnavailable && !rt.opts.RefuseUnavailable:
+	case e.Code == CodeUnavailable && !rt.opts.Compat.RefuseUnavailable:
 		s.inner.Drop() // out of its rooms, if it came so far
-		delay := rt.opts.UnavailableDelay
+		delay := rt.opts.Timeouts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
 		rt.wheel.Arm(&timingwheel.Timer{F: func() { conn.Close(socketio.ReasonForcedClose) }}, delay)
-	case rt.opts.RefuseAfterConnect && s.inner.Admit():
+	case rt.opts.Compat.RefuseAfterConnect && s.inner.Admit():
 		if s.inner.Open() {
 			s.inner.Disconnect()
 		}
 	default:
-		s.inner.Refuse(refusalPayload(e), rt.opts.DisconnectRefused)
+		s.inner.Refuse(refusalPayload(e), rt.opts.Compat.DisconnectRefused)
 	}
 }
 

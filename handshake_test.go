@@ -27,7 +27,7 @@ func TestNothingBeforeTheChecks(t *testing.T) {
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 		t.Run(stage, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoTimeout = time.Minute })
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 				watcher := srv.Admin(t, "a1")
 				connects := 0
 				srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { connects++; return nil })
@@ -95,7 +95,7 @@ func block(srv *realtimetest.Server, stage string) (entered <-chan struct{}, rel
 // in between, even if that was the last one.
 func TestRefusedHearsNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RefuseUnavailable = true })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
 		token := srv.Login("d1", realtime.UserDriver)
 		conn := openRaw(t, srv)
 		for _, stage := range []string{"users", "sessions", "trips"} {
@@ -192,7 +192,7 @@ func TestUndecided(t *testing.T) {
 		"ErrClosed":    {func(context.Context, <-chan struct{}) error { return realtime.ErrClosed }, 0, "closed"},
 		"unavailable":  {func(context.Context, <-chan struct{}) error { return realtime.ErrUnavailable }, 0, "unavailable"},
 		"heeds ctx":    {func(ctx context.Context, _ <-chan struct{}) error { <-ctx.Done(); return ctx.Err() }, repoTimeout, ""},
-		"ignores ctx":  {func(_ context.Context, release <-chan struct{}) error { <-release; return nil }, repoTimeout, "no answer within Options.RepoTimeout"},
+		"ignores ctx":  {func(_ context.Context, release <-chan struct{}) error { <-release; return nil }, repoTimeout, "no answer within Options.Timeouts.Repo"},
 		"error, later": {func(context.Context, <-chan struct{}) error { time.Sleep(time.Second); return errors.New("reset") }, time.Second, "reset"},
 	}
 	questions := map[string]string{
@@ -210,7 +210,7 @@ func TestUndecided(t *testing.T) {
 							return test.trouble(ctx, release)
 						}
 						return nil
-					}, kept, func(o *realtime.Options) { o.RepoTimeout = repoTimeout })
+					}, kept, func(o *realtime.Options) { o.Timeouts.Repo = repoTimeout })
 					other, err := srv.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(srv.Login("p0", realtime.UserPassenger)))
 					require.NoError(t, err)
 					conn := openRaw(t, srv)
@@ -254,7 +254,7 @@ func TestUndecided(t *testing.T) {
 // TestUndecidedDelay: it is random, and UnavailableDelay bounds it.
 func TestUndecidedDelay(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.UnavailableDelay = 10 * time.Second })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.UnavailableDelay = 10 * time.Second })
 		srv.Users.Fail(errors.New("gone"))
 		token := srv.Login("d1", realtime.UserDriver)
 		var conns []*rawConn
@@ -309,7 +309,7 @@ func TestRefuseUnavailable(t *testing.T) {
 				return answer(ctx)
 			}
 			return nil
-		}, kept, func(o *realtime.Options) { o.RefuseUnavailable = true })
+		}, kept, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
 		connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
 		refusal := []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}
 		conn := openRaw(t, srv)
@@ -335,7 +335,7 @@ func TestRefuseUnavailable(t *testing.T) {
 func TestRefuseAfterConnect(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.RefuseAfterConnect = true })
+		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true })
 		drivers := srv.Realtime.Drivers()
 		drivers.OnConnect(func(context.Context, *realtime.Socket) error { t.Error("connected"); return nil })
 		drivers.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { t.Error("disconnected") })
@@ -366,7 +366,7 @@ func TestRefuseAfterConnect(t *testing.T) {
 // TestDisconnectRefused: the option for 3.x clients.
 func TestDisconnectRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.DisconnectRefused, o.RefuseUnavailable = true, true })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.DisconnectRefused, o.Compat.RefuseUnavailable = true, true })
 		conn := openRaw(t, srv)
 		require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeMissingToken, "Missing token"), "41/drivers,"},
 			conn.say(t, "40/drivers,"))
@@ -387,7 +387,7 @@ func TestConnectTimeout(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.ConnectTimeout = timeout })
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Connect = timeout })
 				limit := timeout
 				if limit == 0 {
 					limit = 15 * time.Second

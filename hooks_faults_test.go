@@ -190,10 +190,10 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 		o.Tokens, o.Users, o.Sessions = hookedTokens{o.Tokens, h}, hookedUsers{o.Users, h}, hookedSessions{o.Sessions, h}
 		o.Trips, o.Parties, o.Bus = hookedTrips{o.Trips, h}, hookedParties{o.Parties, h}, hookedBus{o.Bus, h}
 		o.Drivers, o.Offers = hookedDrivers{realtime.NewMemoryDrivers(), h}, hookedOffers{h}
-		o.Adapter = hookedAdapter{adapter, h}
+		o.Cluster.Adapter = hookedAdapter{adapter, h}
 		o.Logger = slog.New(hookedLog{slog.NewTextHandler(h, nil), h})
-		o.RefuseUnavailable = true
-		o.SweepInterval = time.Minute
+		o.Compat.RefuseUnavailable = true
+		o.Timeouts.SweepInterval = time.Minute
 		o.Trace = &realtime.Trace{
 			Connected:    func(string, time.Duration) { h.at("Trace.Connected") },
 			Refused:      func(string, realtime.Code) { h.at("Trace.Refused") },
@@ -250,7 +250,7 @@ func TestHooks_Faults(t *testing.T) {
 					hub := realtimetest.NewHub()
 					s := hookSite{hooks: h}
 					s.srv = realtimetest.NewServer(t, h.options(hub.Node()))
-					s.other = realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = hub.Node() })
+					s.other = realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 					release := func() {
 						select {
 						case <-h.release:
@@ -334,13 +334,16 @@ func TestHooks_EachHasARow(t *testing.T) {
 			hooks = append(hooks, typ.Name()+"."+typ.Method(i).Name)
 		}
 	}
-	fields := func(typ reflect.Type) {
+	var fields func(typ reflect.Type)
+	fields = func(typ reflect.Type) {
 		for i := range typ.NumField() {
 			switch f := typ.Field(i); f.Type.Kind() {
 			case reflect.Interface:
 				methods(f.Type)
 			case reflect.Func:
 				hooks = append(hooks, typ.Name()+"."+f.Name)
+			case reflect.Struct: // a group of Options
+				fields(f.Type)
 			case reflect.Pointer:
 				require.Contains(t, []string{"Logger", "Trace"}, f.Name, "what is it?")
 			}

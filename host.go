@@ -126,7 +126,7 @@ type TripParties struct{ PassengerID, DriverID string }
 // FindParties may block, within ctx, and is called concurrently. An unknown
 // trip is ErrNotFound. What it answers is kept: the passenger with the trip, the
 // driver for 30 s. While it is asked the trip's events wait, and no others. A trip
-// for which it did not answer within Options.RepoTimeout is left alone for 10 s, at
+// for which it did not answer within Timeouts.Repo is left alone for 10 s, at
 // most 5 min when that goes on, and its events go to those who are known.
 type PartyLookup interface {
 	FindParties(ctx context.Context, tripID string) (TripParties, error)

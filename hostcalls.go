@@ -15,7 +15,7 @@ import (
 
 const (
 	// abandonedFactor is how many calls of a kind may be abandoned, as a multiple of
-	// Options.RepoConcurrency.
+	// Limits.RepoConcurrency.
 	abandonedFactor = 16
 	// abandonedPerHandler is how many calls of one handler may be abandoned. Beyond
 	// that its events are refused, until some return: each holds a goroutine and its
@@ -30,7 +30,7 @@ const (
 	// block.
 	adapterTimeout = time.Second
 	// setupFactor is how long a bus or an adapter has to begin, as a multiple of
-	// Options.RepoTimeout.
+	// Timeouts.Repo.
 	setupFactor = 6
 )
 
@@ -51,23 +51,23 @@ type hostCalls struct {
 
 func (h *hostCalls) init(rt *Server) {
 	o := &rt.opts
-	many := abandonedFactor * o.RepoConcurrency
+	many := abandonedFactor * o.Limits.RepoConcurrency
 	repo := func(running, abandoned int) *hostcall.Kind {
-		return hostcall.NewKind(hostcall.Limits{Timeout: o.RepoTimeout, Running: running, Abandoned: abandoned})
+		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned})
 	}
 	untimed := func(running, abandoned int) *hostcall.Kind {
 		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned})
 	}
 	h.verify = hostcall.NewKind(hostcall.Limits{
-		Timeout: o.RepoTimeout, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
+		Timeout: o.Timeouts.Repo, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
 	})
 	h.trips, h.parties = repo(many, many), repo(many, many)
-	h.positions = repo(o.RepoConcurrency, o.RepoConcurrency)
+	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	h.sweep, h.sweepRow = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
 	h.presence = repo(1, presenceTries)
 	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64})
-	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.RepoTimeout, Running: 2, Abandoned: 2})
+	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(1<<16, time.Second, "Trace")
 	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish")
@@ -85,10 +85,10 @@ func (rt *Server) queue(size int, timeout time.Duration, what string) *hostcall.
 	})
 }
 
-// askingRepo bounds the questions to a repository, of which Options.RepoConcurrency
+// askingRepo bounds the questions to a repository, of which Limits.RepoConcurrency
 // run at once.
 func (o *Options) askingRepo() hostcall.Limits {
-	return hostcall.Limits{Timeout: o.RepoTimeout, Running: o.RepoConcurrency, Abandoned: abandonedFactor * o.RepoConcurrency}
+	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: abandonedFactor * o.Limits.RepoConcurrency}
 }
 
 // hostFailed logs a call of the host's code that failed and has nobody to return its

@@ -223,8 +223,8 @@ func TestVerify_BoundedBySource(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			keys.TokenVerifier = o.Tokens
 			o.Tokens = keys
-			o.RepoConcurrency = 4 // 64 tokens at once
-			o.RefuseUnavailable = true
+			o.Limits.RepoConcurrency = 4 // 64 tokens at once
+			o.Compat.RefuseUnavailable = true
 			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 			o.Logger = discarded()
 		})
@@ -271,7 +271,7 @@ func TestHandshake_QuestionsEndWithTheConnection(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			host.TokenVerifier, host.UserRepo = o.Tokens, o.Users
 			o.Tokens, o.Users = host, host
-			o.RepoTimeout = time.Hour
+			o.Timeouts.Repo = time.Hour
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
@@ -371,7 +371,7 @@ func TestSweep_DoesNotUndoARefresh(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			repo.SessionRepo = o.Sessions
 			o.Sessions = repo
-			o.SweepInterval = time.Minute
+			o.Timeouts.SweepInterval = time.Minute
 		})
 		token := srv.Login("d1", realtime.UserDriver)
 		row := realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: time.Now().Add(10 * time.Minute)}

@@ -372,7 +372,7 @@ func TestDriverServiceThatRefuses(t *testing.T) {
 		begun := time.Now()
 		r = refusalOf(t, ackOf(t, driver.Within(time.Minute), "driver:location:ping", `{"lat":1,"lng":1}`))
 		require.Equal(t, realtime.CodeUnavailable, r.Error.Code)
-		require.Equal(t, 10*time.Second, time.Since(begun), "Options.HandlerTimeout")
+		require.Equal(t, 10*time.Second, time.Since(begun), "Options.Timeouts.Handler")
 		realtimetest.ExpectNone(t, driver)
 		realtimetest.ExpectNone(t, admin)
 	})

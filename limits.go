@@ -72,7 +72,7 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
 		return true
 	case origin.Refuse:
 		rt.limited("AllowedOrigins")
-		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.AllowedOrigins",
+		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed",
 			"origin", strings.Join(r.Header["Origin"], ", "), "host", r.Host)
 		socketio.Forbidden(w)
 	}
@@ -81,7 +81,7 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
 
 // enforceSocketsPerUser applies Limits.SocketsPerUser to a user who connects once
 // more: it disconnects the oldest sockets in the namespace, or refuses s with
-// Options.RefuseExtraSockets. Of several that connect at once each sees those that
+// Limits.RefuseExtraSockets. Of several that connect at once each sees those that
 // were admitted before it.
 func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	limit, user := ns.rt.opts.Limits.SocketsPerUser, s.identity.UserID
@@ -98,15 +98,15 @@ func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	switch {
 	case extra <= 0:
 		return nil
-	case ns.rt.opts.RefuseExtraSockets && slices.Index(sockets, s.inner) < limit:
+	case ns.rt.opts.Limits.RefuseExtraSockets && slices.Index(sockets, s.inner) < limit:
 		return nil // another one is too many
 	}
 	ns.rt.limited("SocketsPerUser")
-	if ns.rt.opts.RefuseExtraSockets {
+	if ns.rt.opts.Limits.RefuseExtraSockets {
 		return refuse(CodeRateLimited)
 	}
 	for _, old := range sockets[:extra] {
-		if !old.Refuse(ns.rt.refusal(CodeRateLimited), ns.rt.opts.DisconnectRefused) {
+		if !old.Refuse(ns.rt.refusal(CodeRateLimited), ns.rt.opts.Compat.DisconnectRefused) {
 			old.Disconnect()
 		}
 	}

@@ -150,7 +150,7 @@ func TestReconnectStorm(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-			o.Users, o.RepoConcurrency, o.RepoCache, o.RepoTimeout = repo, 5, 0, time.Minute
+			o.Users, o.Limits.RepoConcurrency, o.Timeouts.RepoCache, o.Timeouts.Repo = repo, 5, 0, time.Minute
 		})
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
 		var coming sync.WaitGroup
@@ -188,7 +188,7 @@ func TestRevocationEmptiesTheCache(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.RepoCache = time.Hour })
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Timeouts.RepoCache = time.Hour })
 				token := realtimetest.Token(nodes[0].Login("d1", realtime.UserDriver))
 				for _, srv := range nodes {
 					srv.Driver(t, "d1")
@@ -209,7 +209,7 @@ func TestRevocationEmptiesTheCache(t *testing.T) {
 // Who is let in again is in at once, and who renews himself is believed.
 func TestRefusalsAreNotRemembered(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoCache = time.Hour })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.RepoCache = time.Hour })
 		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
 		session := realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1"}
 		ended := session
@@ -250,7 +250,7 @@ func TestRefusalsAreNotRemembered(t *testing.T) {
 func TestSweepAsksSoManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.RepoTimeout = repo, time.Minute })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.Timeouts.Repo = repo, time.Minute })
 		for i := range 20 {
 			id := fmt.Sprint("d", i)
 			repo.Set(realtime.User{ID: id, Type: realtime.UserDriver, Active: true})
@@ -281,7 +281,7 @@ func TestSweepsAreJittered(t *testing.T) {
 			}
 			return nil, errors.New("not now")
 		}}
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.SweepInterval = repo, 100*time.Second })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.Timeouts.SweepInterval = repo, 100*time.Second })
 		repo.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
 		token := srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 1000*time.Hour)
 		srv.Login("d1", realtime.UserDriver)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/rodando/realtime/internal/hostcall"
@@ -135,7 +134,7 @@ func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
 // after the last of its events, with the reason. Several run in the order in which they
 // were added, whatever becomes of the others. Socket.Rooms still returns the rooms that
 // the socket was in. It may block, within ctx, which ends after twice
-// Options.HandlerTimeout, and is called concurrently for different sockets: at most 256
+// Timeouts.Handler, and is called concurrently for different sockets: at most 256
 // calls of f run at once, others wait. A call that has not returned by then is
 // abandoned; when 256 are, further ones are not made, which is logged. It panics when f
 // is nil.
@@ -144,7 +143,7 @@ func (ns *Namespace) OnDisconnect(f func(ctx context.Context, s *Socket, reason 
 		panic("realtime: OnDisconnect: the function is nil")
 	}
 	calls := hostcall.NewKind(hostcall.Limits{
-		Timeout: 2 * ns.rt.opts.HandlerTimeout, Running: disconnectsAtOnce, Abandoned: abandonedPerHandler,
+		Timeout: 2 * ns.rt.opts.Timeouts.Handler, Running: disconnectsAtOnce, Abandoned: abandonedPerHandler,
 	})
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -166,7 +165,7 @@ func (ns *Namespace) disconnectHooks() []*disconnectHook {
 // Handle makes h answer the call in a namespace, instead of what answered it
 // before, the library's own handlers included. One socket's events are handled
 // one at a time, in the order in which they were sent; those of different
-// sockets concurrently. ctx ends with Options.HandlerTimeout, which says what
+// sockets concurrently. ctx ends with Timeouts.Handler, which says what
 // becomes of a handler that does not heed it, and with the server. Out is
 // acknowledged as {ok:true, data}; an *Error as {ok:false,
 // error}; any other error is logged and acknowledged as CodeInternal.
@@ -196,7 +195,7 @@ func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Sock
 
 // OnServerEmit adds a listener for ServerEmit of other nodes. The listeners of a
 // namespace are called one at a time, in the order of the events; one that does not
-// return within about twice Options.HandlerTimeout is left to itself, and when too
+// return within about twice Timeouts.Handler is left to itself, and when too
 // many events wait further ones are dropped, which is logged.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 	ns.mu.Lock()
@@ -345,16 +344,4 @@ func rawEvent(name string, args ...any) (*Raw, error) {
 		r.Args = append(r.Args, b)
 	}
 	return r, nil
-}
-
-// checkNamespace reports what is wrong with a host's namespace.
-func checkNamespace(name string, o NamespaceOptions) error {
-	if len(name) < 2 || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?") {
-		return fmt.Errorf("realtime: namespace %q: it begins with a slash and has no comma or question mark", name)
-	}
-	if o.Anonymous && o.Authorize != nil {
-		return fmt.Errorf(
-			"realtime: namespace %q: Authorize is asked about an identity, which nobody has where Anonymous is set; leave out one of the two", name)
-	}
-	return nil
 }

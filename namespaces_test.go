@@ -223,7 +223,7 @@ func TestErrorsOfHandlers(t *testing.T) {
 
 func TestUnknownEvents(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.EmitExceptions = true })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.EmitExceptions = true })
 		driver := srv.Driver(t, "d1")
 		r := refusalOf(t, ackOf(t, driver, "no:such:event", `{}`))
 		require.Equal(t, realtime.CodeNotFound, r.Error.Code)
@@ -240,7 +240,7 @@ func TestUnknownEvents(t *testing.T) {
 func TestEmitExceptions(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		exception := realtime.NewEvent[map[string]string]("exception")
-		on := realtimetest.NewServer(t, func(o *realtime.Options) { o.EmitExceptions = true })
+		on := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.EmitExceptions = true })
 		off := realtimetest.NewServer(t)
 		realtime.NewCall[realtime.None, realtime.None]("fail").Handle(on.Realtime.Drivers(),
 			func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
@@ -300,7 +300,7 @@ func TestHandlersRunOneAtATimeForEachSocket(t *testing.T) {
 // A handler's deadline, and the end of the server, reach it by its ctx.
 func TestContextOfAHandler(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.HandlerTimeout = 3 * time.Second })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Handler = 3 * time.Second })
 		var ended []error
 		var kept context.Context
 		ns := srv.Realtime.Drivers()

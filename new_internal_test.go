@@ -66,8 +66,8 @@ func TestNew_ArmsNothingBeforeItIsComplete(t *testing.T) {
 			armed = armed || begun || rt.wheel.Armed(&rt.sweep.timer)
 		}
 		rt, err := New(Options{
-			Tokens: b, Users: b, Sessions: b, Bus: startupEvents{b}, Adapter: b, Logger: slog.New(slog.DiscardHandler),
-			SweepInterval: time.Millisecond, PingInterval: 20 * time.Millisecond, PingTimeout: 20 * time.Millisecond,
+			Tokens: b, Users: b, Sessions: b, Bus: startupEvents{b}, Cluster: Cluster{Adapter: b}, Logger: slog.New(slog.DiscardHandler),
+			Timeouts: Timeouts{SweepInterval: time.Millisecond, PingInterval: 20 * time.Millisecond, PingTimeout: 20 * time.Millisecond},
 		})
 		require.False(t, armed)
 		if failure != nil {

@@ -95,7 +95,7 @@ func TestTokensOfOldClients(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					var log bytes.Buffer
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-						o.AllowEIO3, o.LegacyQueryToken = true, lenient
+						o.Compat.AllowEIO3, o.Compat.LegacyQueryToken = true, lenient
 						o.Logger = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 					})
 					srv.Login("d1", realtime.UserDriver)
@@ -121,7 +121,7 @@ func TestTokensOfOldClients(t *testing.T) {
 // A query is no place for the token of a client that can send it otherwise.
 func TestQueryTokensOfNewClients(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.AllowEIO3, o.LegacyQueryToken = true, true })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3, o.Compat.LegacyQueryToken = true, true })
 		token := srv.Login("d1", realtime.UserDriver)
 		c := &oldClient{t: t, http: srv.HTTPClient(), url: srv.URL() + realtime.Path + "?EIO=4&transport=polling&token=" + token}
 		_, rest, _ := strings.Cut(c.do(http.MethodGet, "", nil), `"sid":"`)
@@ -135,7 +135,7 @@ func TestQueryTokensOfNewClients(t *testing.T) {
 // Being in / is being nowhere: such a connection ends like any without a namespace.
 func TestOldClientThatStaysOutside(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.AllowEIO3 = true })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })
 		c := dialOld(t, srv, "", nil)
 		c.send(`420["driver:location:ping",{}]`) // nobody is there to hear it
 		c.send("40")
@@ -152,7 +152,7 @@ func TestOldClientsByDefault(t *testing.T) {
 		require.JSONEq(t, `{"code":5,"message":"Unsupported protocol version"}`, c.do(http.MethodGet, "", nil))
 	})
 	_, err := realtime.New(realtime.Options{
-		Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, LegacyQueryToken: true,
+		Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Compat: realtime.Compat{LegacyQueryToken: true},
 	})
 	require.ErrorContains(t, err, "LegacyQueryToken")
 }
@@ -161,7 +161,7 @@ func TestOldClientsByDefault(t *testing.T) {
 // alike.
 func TestOldAndNewSideBySide(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.AllowEIO3 = true })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })
 		recent := srv.Passenger(t, "p1")
 		old := dialOld(t, srv, "", http.Header{"Authorization": {"Bearer " + srv.Login("p1", realtime.UserPassenger)}})
 		stranger := dialOld(t, srv, "", http.Header{"Authorization": {"Bearer " + srv.Login("p2", realtime.UserPassenger)}})

@@ -1,191 +1,284 @@
-// Options: everything a host can set, with what happens when it does not.
+// Options: everything a host can set, with what happens when it does not. What is
+// checked of it stands in options_check.go.
 
 package realtime
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
-	"reflect"
-	"slices"
 	"time"
-
-	origins "github.com/rodando/realtime/internal/origin"
 )
 
-// Options configures a Server. Tokens, Users and Sessions are required; the
-// zero value of every other field has the meaning that its comment states.
+// Options configures a Server. Tokens, Users and Sessions are required; the zero
+// value of every other field stands for the default that its comment ends with. A
+// negative value is an error, but where the comment says what it means.
 type Options struct {
-	Tokens   TokenVerifier // who verifies access tokens
-	Users    UserRepo      // where users are found
-	Sessions SessionRepo   // where login sessions are found
+	// Tokens verifies access tokens. Required; NewJWTVerifier makes one.
+	Tokens TokenVerifier
+	// Users finds users. Required.
+	Users UserRepo
+	// Sessions finds login sessions. Required.
+	Sessions SessionRepo
 
-	Bus     EventBus      // domain events; nil: in-process, closed by Shutdown
-	Drivers DriverService // what drivers' events do; nil: NewMemoryDrivers
-	Offers  OfferService  // answers to trip offers; nil: every offer is not_found
-	Trips   TripLookup    // a user's running trips; nil: those seen on the bus
-	Parties PartyLookup   // a trip's people; nil: those named by events
-
-	// Events are the host's own domain events; NewDomainEvent declares one.
+	// Bus carries domain events between the host's services and the server. Defaults
+	// to a MemoryBus, which Shutdown closes.
+	Bus EventBus
+	// Drivers does what drivers' events ask for. Defaults to NewMemoryDrivers.
+	Drivers DriverService
+	// Offers answers to trip offers. Defaults to one that knows none: every answer is
+	// CodeNotFound.
+	Offers OfferService
+	// Trips finds a user's running trips. Defaults to those that the bus has named.
+	Trips TripLookup
+	// Parties finds the people of a trip. Defaults to those that events have named.
+	Parties PartyLookup
+	// Events are the host's own domain events; NewDomainEvent declares one. Defaults
+	// to none.
 	Events []DomainEventType
+
 	// Namespaces are the host's own, by name, as Server.Namespace adds them. Those
-	// that Events are for must be here.
+	// that Events are for must be here. Defaults to none.
 	Namespaces map[string]NamespaceOptions
-
-	// Adapter joins this node with others; nil: one node.
-	Adapter Adapter
-	// BusFanOut says that every node hears every event of the Bus, so that each
-	// emits to its own sockets only.
-	BusFanOut bool
-
-	// AllowedOrigins lists the web origins, such as "https://app.example.com",
-	// whose pages may connect; "*" admits all, without credentials. A page of
-	// the server's own host, and a client that sends no Origin, need no entry.
-	AllowedOrigins []string
-	// AllowCredentials lets pages of the listed origins send cookies and HTTP
-	// authentication along.
-	AllowCredentials bool
-	// RequireOrigin refuses clients that send no Origin header, as native apps
-	// do not.
-	RequireOrigin bool
-
-	Logger *slog.Logger // nil: slog.Default
-	Trace  *Trace       // what metrics and tracing hang on; nil: nothing
-
-	// UserTypes admits further user types to a namespace, beside driver to
-	// /drivers, passenger to /passengers and admin to /admin.
+	// UserTypes admits further user types to a built-in namespace, by its name.
+	// Defaults to none: driver in /drivers, passenger in /passengers, admin in /admin.
 	UserTypes map[string][]UserType
-	// AdminTripsByRoom sends trip events only to admins who joined the trip,
-	// instead of to every admin.
+	// AdminTripsByRoom sends trip events only to admins who joined the trip. Defaults
+	// to every admin.
 	AdminTripsByRoom bool
-	// EmitExceptions also emits `exception {status:'error', message}` to a
-	// client whose event failed.
-	EmitExceptions bool
-	// RefuseAfterConnect answers a CONNECT that is refused as the original did:
-	// connected first, then disconnected, without a code.
-	RefuseAfterConnect bool
-	// DisconnectRefused sends a DISCONNECT behind each CONNECT_ERROR, for 3.x
-	// clients, which would otherwise reconnect when the transport closes.
-	DisconnectRefused bool
-	// AllowEIO3 lets in apps that were never updated: clients of Socket.IO 1 and 2,
-	// which speak Engine.IO 3. They get the same namespaces and events. As they can't
-	// send auth.token, their token is that of the Authorization header.
-	AllowEIO3 bool
-	// LegacyQueryToken lets such a client send its token as the parameter "token" of
-	// the URL, or of the query behind a namespace, as apps in browsers do, which can't
-	// set headers. The library logs no URL; see that your proxies do not either.
-	LegacyQueryToken bool
-	// RefuseExtraSockets refuses a user's socket beyond Limits.SocketsPerUser with
-	// CodeRateLimited. By default it is let in and the user's oldest one in the
-	// namespace is disconnected.
-	RefuseExtraSockets bool
-	// RefuseUnavailable answers a handshake that could not be decided with
-	// CONNECT_ERROR unavailable. By default its transport is closed, after
-	// UnavailableDelay, so that clients try again by themselves.
-	RefuseUnavailable bool
 
-	PingInterval   time.Duration // heartbeat; 0: 25 s
-	PingTimeout    time.Duration // for the client's answer to it; 0: 20 s
-	UpgradeTimeout time.Duration // for an upgrade to websocket; 0: 10 s
-	ConnectTimeout time.Duration // until a connection enters its first namespace, however often it tries, and for one that has left all; 0: 15 s
-	CloseTimeout   time.Duration // for what is told before a close to arrive; 0: 1 s
-	WriteTimeout   time.Duration // for one write to a client; 0: 10 s
-	RepoTimeout    time.Duration // for each question to Tokens, Users, Sessions, Trips, Parties; 0: 5 s
-	// HandlerTimeout is the deadline of a handler's ctx. A handler, or OnConnect,
-	// that has not returned after twice that, or a little more, is given up: its event is acknowledged
-	// with CodeUnavailable, the log says so, and the connection is closed, since the
-	// socket's further events, of which no more than Limits.QueuedEvents wait, would
-	// never be handled. OnDisconnect runs then, beside it. 0: 10 s.
-	HandlerTimeout time.Duration
-	// RefreshGrace is how long sockets of an old session have to renew
-	// themselves after auth.session.refreshed; 0: 10 s.
-	RefreshGrace time.Duration
-	// UnavailableDelay is at most how long the transport of an undecided
-	// handshake stays open, at random from a fifth of it; 0: 5 s.
-	UnavailableDelay time.Duration
-	// DrainDelay is at most what server:drain tells a client to wait before it
-	// reconnects, at random, and what Retry-After tells one that comes while the
-	// server shuts down; 0: 5 s.
-	DrainDelay time.Duration
-	// DrainRate is how many connections Shutdown closes a second, so that those
-	// who come back do not all do so at once; 0: 2500.
-	DrainRate int
-
-	// RepoConcurrency is how many questions to Users and Sessions, each, are asked
-	// at once; others wait for their turn, within RepoTimeout; 0: 64.
-	RepoConcurrency int
-	// RepoCache is how long a row that Users or Sessions returned answers other
-	// handshakes too, unless something is revoked meanwhile; 0: 1 s, negative: not
-	// at all. A row that refuses is not kept, so that a user who has been let in
-	// again is.
-	RepoCache time.Duration
-	// SweepInterval is about how often the users and sessions of all sockets, and
-	// their trips if there is a TripLookup, are looked up again, for what a lost event
-	// would have told; 0: 60 s, negative: never.
-	SweepInterval time.Duration
-	// PresenceGrace is how long a user may be without a socket before the bus hears
-	// PresenceDisconnected; 0: 15 s, negative: the bus hears of no presence. Without a
-	// Bus nobody could, and none is kept.
-	PresenceGrace time.Duration
-	// AckTimeout is how long a Query waits for its acks when its ctx has no
-	// deadline; 0: 30 s.
-	AckTimeout time.Duration
-
+	// Origins says which web pages may connect. Defaults to those of the server's own
+	// host.
+	Origins Origins
 	// TrustedProxies are the addresses whose X-Forwarded-For header says where a
 	// client comes from. A client with an address of a private network, 100.64.0.0/10 and
 	// loopback included, that is not among them counts as a proxy that nobody has named:
-	// what is limited for each address is not limited for it.
+	// what is limited for each address is not limited for it. Defaults to none.
 	TrustedProxies []netip.Prefix
+	// Transports lists the transports that clients may use. Defaults to all.
+	Transports []Transport
+	// Compat is for clients of other times. Defaults to what clients of Socket.IO 4
+	// expect.
+	Compat Compat
+	// Cluster joins this node with others. Defaults to one node.
+	Cluster Cluster
 
-	NoPolling   bool // websocket only
-	NoWebSocket bool // long-polling only
-
+	// Timeouts holds every duration. Each field has its own default.
+	Timeouts Timeouts
+	// Limits bounds sizes and numbers. Each field has its own default.
 	Limits Limits
-	Rates  Rates
-	// Unlimited switches off every limit on rates and on numbers of connections
-	// and sockets, for load tests. Sizes stay limited.
+	// Rates bounds how often a client may do something. Each field has its own
+	// default.
+	Rates Rates
+	// Unlimited switches off Rates and every number of connections and sockets in
+	// Limits, none of which may be set then, for load tests. Sizes stay limited.
+	// Defaults to false.
 	Unlimited bool
+
+	// Logger takes what an operator should know. Defaults to slog.Default.
+	Logger *slog.Logger
+	// Trace is what metrics and tracing hang on. Defaults to none.
+	Trace *Trace
 }
 
-// Limits bounds what one client can cost. Each refusal is told to Trace.Limited
-// under the name of the field.
+// Origins says which web pages may connect. A page of the server's own host may
+// always. A client that sends no Origin, as native apps do not, may unless Required
+// is set.
+type Origins struct {
+	// Allowed lists origins, such as "https://app.example.com"; "*" admits all,
+	// without credentials. Defaults to none.
+	Allowed []string
+	// Credentials lets pages of the listed origins send cookies and HTTP
+	// authentication along. Defaults to false.
+	Credentials bool
+	// Required refuses clients that send no Origin. Defaults to false.
+	Required bool
+}
+
+// Transport is a way that packets take between client and server.
+type Transport string
+
+// The transports.
+const (
+	TransportPolling   Transport = "polling"   // HTTP requests, each of which waits for packets
+	TransportWebSocket Transport = "websocket" // a connection that stays open
+)
+
+// Compat is for clients of other times, and for those of the NestJS module that the
+// protocol comes from. All are off by default.
+type Compat struct {
+	// AllowEIO3 lets in apps that were never updated: clients of Socket.IO 1 and 2,
+	// which speak Engine.IO 3. They get the same namespaces and events. As they can't
+	// send auth.token, their token is that of the Authorization header. Defaults to
+	// false.
+	AllowEIO3 bool
+	// LegacyQueryToken lets a client of Engine.IO 3 send its token as the parameter
+	// "token" of the URL, or of the query after a namespace, as apps in browsers do,
+	// which can't set headers. It takes AllowEIO3. The library logs no URL; see that
+	// your proxies do not either. Defaults to false.
+	LegacyQueryToken bool
+	// EmitExceptions also emits `exception {status:'error', message}` to a client
+	// whose event failed. Defaults to false.
+	EmitExceptions bool
+	// RefuseAfterConnect answers a CONNECT that is refused as the NestJS module did:
+	// connected first, then disconnected, without a code. Defaults to false.
+	RefuseAfterConnect bool
+	// DisconnectRefused sends a DISCONNECT after each CONNECT_ERROR, for 3.x clients,
+	// which would otherwise reconnect when the transport closes. Defaults to false.
+	DisconnectRefused bool
+	// RefuseUnavailable answers a handshake that could not be decided with
+	// CONNECT_ERROR unavailable. Defaults to closing its transport, after
+	// Timeouts.UnavailableDelay, so that clients try again by themselves.
+	RefuseUnavailable bool
+}
+
+// Cluster joins this node with others.
+type Cluster struct {
+	// Adapter carries what nodes tell each other. Defaults to none: one node.
+	Adapter Adapter
+	// BusFanOut says that every node hears every event of Options.Bus, which must be
+	// set, so that each emits to its own sockets only. Defaults to false: one node
+	// hears an event, and the others receive what it emits through the Adapter.
+	BusFanOut bool
+}
+
+// Timeouts holds every duration of Options. One below a millisecond is an error, as
+// it lacks its unit.
+type Timeouts struct {
+	// PingInterval is the time between two heartbeats. Defaults to 25 s.
+	PingInterval time.Duration
+	// PingTimeout is how long a client may take to answer a heartbeat. Defaults to
+	// 20 s.
+	PingTimeout time.Duration
+	// Upgrade is how long an upgrade to websocket may take. Defaults to 10 s.
+	Upgrade time.Duration
+	// Connect is how long a connection may be in no namespace, at its beginning,
+	// however often it tries, and after it has left all. Defaults to 15 s.
+	Connect time.Duration
+	// Close is how long what was sent before a close may take to arrive. Defaults to
+	// 1 s.
+	Close time.Duration
+	// Write is how long one write to a client may take. Defaults to 10 s.
+	Write time.Duration
+	// Repo is the time for each question to Tokens, Users, Sessions, Trips and
+	// Parties. Defaults to 5 s.
+	Repo time.Duration
+	// Handler is the deadline of a handler's ctx. A handler, or OnConnect, that has not
+	// returned after twice that, or a little more, is abandoned: its event is
+	// acknowledged with CodeUnavailable, the log says so, and the connection is closed,
+	// since the socket's further events, of which no more than Limits.QueuedEvents wait,
+	// would never be handled. OnDisconnect runs then, beside it. Defaults to 10 s.
+	Handler time.Duration
+	// Ack is how long a Query waits for its acks when its ctx has no deadline.
+	// Defaults to 30 s.
+	Ack time.Duration
+	// RefreshGrace is how long sockets of an old session have to renew themselves
+	// after auth.session.refreshed. Defaults to 10 s.
+	RefreshGrace time.Duration
+	// UnavailableDelay is the longest time for which the transport of an undecided
+	// handshake stays open; the shortest is a fifth of it, and each handshake's is
+	// random. Defaults to 5 s.
+	UnavailableDelay time.Duration
+	// DrainDelay is the longest time that server:drain tells a client to wait before it
+	// reconnects, each a random one, and what Retry-After tells a client that comes
+	// while the server shuts down. Defaults to 5 s.
+	DrainDelay time.Duration
+	// RepoCache is how long a row that Users or Sessions returned answers other
+	// handshakes too, unless something is revoked meanwhile. A row that refuses is not
+	// kept, so that a user who has been let in again is. Negative: not at all. Defaults
+	// to 1 s.
+	RepoCache time.Duration
+	// SweepInterval is about how often the users and sessions of all sockets, and their
+	// trips if there is a TripLookup, are looked up again, in case an event was lost.
+	// Negative: never. Defaults to 60 s.
+	SweepInterval time.Duration
+	// PresenceGrace is how long a user may be without a socket before
+	// PresenceDisconnected is published. Negative: no presence is published. Nor is it
+	// without a Bus, as nobody could hear of it. Defaults to 15 s.
+	PresenceGrace time.Duration
+}
+
+// Limits bounds what clients can cost. Each refusal is told to Trace.Limited under
+// the name of the field.
 //
 // A connection whose events wait for their handlers is read no further when there
 // are more than QueuedEvents, or when they hold more memory than twice MaxPayload.
 // While an ack of the client is awaited it is read all the same, as the ack may
 // stand behind them; events for which there is no memory are answered with
 // CodeRateLimited then.
+//
+// Connections to SocketsPerUser are numbers on this node. A connection too many is
+// answered with 503, one too many of an address with 429, both with Retry-After, which
+// stock clients take as a reason to try again later. An IPv6 address counts by its
+// /64. Of connections that have passed no handshake it is not the newest that is
+// refused: the one that was refused a namespace or has waited longest is closed for
+// it, unless the handshakes of all are under way.
 type Limits struct {
-	MaxPayload       int // bytes of a websocket message or polling body; 0: 1,000,000
-	PacketsPerBody   int // packets in a polling body; 0: 1000
-	Attachments      int // binary attachments of an event; 0: 10
-	EventName        int // bytes of an event's name; 0: 128
-	Depth            int // nested arrays and objects in an event; 0: 32
-	Values           int // array elements and object members in an event, or in the auth of a CONNECT; 0: 10,000
-	QueuedEvents     int // a connection's events that wait for their handler before it is read no further; 0: 256
-	OutboxBytes      int // unsent bytes before a client is a slow consumer; 0: 4 MiB
-	OutboxMessages   int // unsent messages, likewise; 0: 10,000
-	RoomsPerSocket   int // rooms that a client can join by its own events; 0: 100
-	Namespaces       int // namespaces of a connection at once; 0: 8
-	PendingAcks      int // emits to one socket that wait for their ack; 0: 1000
-	Handlers         int // calls of handlers and OnConnect that have not returned, in all; events beyond are CodeUnavailable; 0: 50,000, negative: no limit
-	HandlersPerEvent int // likewise, of one event in one namespace; 0: 25,000, negative: no limit
-	RememberedEvents int // event ids remembered to drop repeats from the bus; 0: 8192, negative: none
+	// MaxPayload is the bytes of a websocket message or polling body, at least 1000.
+	// Defaults to 1,000,000.
+	MaxPayload int
+	// PacketsPerBody is the packets in a polling body. Defaults to 1000.
+	PacketsPerBody int
+	// Attachments is the binary attachments of an event. Defaults to 10.
+	Attachments int
+	// EventName is the bytes of an event's name, at least those of the longest built-in
+	// one, 20. Defaults to 128.
+	EventName int
+	// Depth is the nested arrays and objects in an event, at least 4. Defaults to 32.
+	Depth int
+	// Values is the array elements and object members in an event, or in the auth of a
+	// CONNECT, at least 32. Defaults to 10,000.
+	Values int
+	// QueuedEvents is a connection's events that wait for their handler before it is
+	// read no further. Defaults to 256.
+	QueuedEvents int
+	// OutboxBytes is the unsent bytes before a client is a slow consumer, at least
+	// 16,384. Defaults to 4,194,304.
+	OutboxBytes int
+	// OutboxMessages is the unsent messages before a client is a slow consumer, at
+	// least 16. Defaults to 10,000.
+	OutboxMessages int
+	// RoomsPerSocket is the rooms that a client can join by its own events. Defaults to
+	// 100.
+	RoomsPerSocket int
+	// Namespaces is the namespaces of a connection at once. Defaults to 8.
+	Namespaces int
+	// PendingAcks is the emits to one socket that wait for their ack. Defaults to 1000.
+	PendingAcks int
+	// Handlers is the calls of handlers and OnConnect that have not returned, in all;
+	// events beyond are CodeUnavailable. Negative: no limit. Defaults to 50,000.
+	Handlers int
+	// HandlersPerEvent is the same for one event in one namespace. Negative: no limit.
+	// Defaults to 25,000.
+	HandlersPerEvent int
+	// RememberedEvents is the event ids that are remembered to drop repeats from the
+	// bus. Negative: none. Defaults to 8192.
+	RememberedEvents int
+	// RepoConcurrency is the questions to Users and Sessions, each, that are asked at
+	// once; others wait for their turn, within Timeouts.Repo. Defaults to 64.
+	RepoConcurrency int
+	// DrainRate is the connections that Shutdown closes a second, so that not all
+	// clients come back at once. Defaults to 2500.
+	DrainRate int
 
-	// The following are numbers of connections or sockets on this node; negative:
-	// no limit. A connection too many is answered with 503, one too many of an
-	// address with 429, both with Retry-After, which stock clients take as a reason
-	// to try again later. An IPv6 address counts by its /64. Of connections that have
-	// passed no handshake it is not the newest that is refused: the one that was refused
-	// a namespace or has waited longest is closed for it, unless the handshakes of all
-	// are under way.
-	Connections          int // in all; 0: 200,000
-	ConnectionsPerIP     int // of one address; 0: 200
-	Unauthenticated      int // that have passed no handshake yet, in all, and an eighth of that of one IPv6 /48 or IPv4 /24; 0: 10,000
-	UnauthenticatedPerIP int // likewise, of one address; 0: 100
-	SocketsPerUser       int // of one user in one namespace; 0: 10
+	// Connections is the connections in all. Negative: no limit. Defaults to 200,000.
+	Connections int
+	// ConnectionsPerIP is the connections of one address. Negative: no limit. Defaults
+	// to 200.
+	ConnectionsPerIP int
+	// Unauthenticated is the connections that have passed no handshake yet, in all, and
+	// eight times those of one IPv6 /48 or IPv4 /24. Negative: no limit. Defaults to
+	// 10,000.
+	Unauthenticated int
+	// UnauthenticatedPerIP is the same of one address. Negative: no limit. Defaults to
+	// 100.
+	UnauthenticatedPerIP int
+	// SocketsPerUser is the sockets of one user in one namespace. Negative: no limit.
+	// Defaults to 10.
+	SocketsPerUser int
+	// RefuseExtraSockets refuses a user's socket beyond SocketsPerUser with
+	// CodeRateLimited. Defaults to false: it is let in, and the user's oldest one in the
+	// namespace is disconnected.
+	RefuseExtraSockets bool
 }
 
 // Rate is a token bucket: so many a second in the long run, Burst at once. The
@@ -199,165 +292,26 @@ type Rate struct {
 // answered with CodeRateLimited and has no effect; each refusal is told to
 // Trace.Limited as "Rates." and the name of the field.
 type Rates struct {
-	Location Rate            // a socket's driver:location:ping; zero: 2 a second, 10 at once
-	Event    Rate            // each other event of a socket, but for auth:refresh; zero: 10 a second, 20 at once
-	Events   map[string]Rate // by the name of the event, instead of the two; auth:refresh: one in 10 s, 5 at once
-	User     Rate            // all events of one user on this node; zero: 50 a second, 200 at once
-	// Breach is how often events may be refused before the socket is disconnected;
-	// zero: 1 a second, 100 at once.
+	// Location is for a socket's driver:location:ping. Defaults to 2 a second, 10 at
+	// once.
+	Location Rate
+	// Event is for each other event of a socket, but for auth:refresh. Defaults to 10 a
+	// second, 20 at once.
+	Event Rate
+	// Events is by the name of an event, instead of Location and Event. Defaults to
+	// auth:refresh once in 10 s, 5 at once.
+	Events map[string]Rate
+	// User is for all events of one user on this node. Defaults to 50 a second, 200 at
+	// once.
+	User Rate
+	// Breach is how often events may be refused before the socket is disconnected.
+	// Defaults to 1 a second, 100 at once.
 	Breach Rate
 	// Connect is how often one connection may send CONNECT, whatever becomes of it; ten
-	// are refused beyond that, then the connection is closed; zero: 1 a second, 10 at once.
+	// are refused beyond that, then the connection is closed. Defaults to 1 a second, 10
+	// at once.
 	Connect Rate
-	// Handshake is how often one address may open a connection; zero: 50 a second,
+	// Handshake is how often one address may open a connection. Defaults to 50 a second,
 	// 200 at once.
 	Handshake Rate
-}
-
-// defaults fills in what was left zero.
-func (o Options) defaults() Options {
-	o.Logger = or(o.Logger, slog.Default())
-	o.Trace = or(o.Trace, &Trace{})
-	o.PingInterval = or(o.PingInterval, 25*time.Second)
-	o.PingTimeout = or(o.PingTimeout, 20*time.Second)
-	o.UpgradeTimeout = or(o.UpgradeTimeout, 10*time.Second)
-	o.ConnectTimeout = or(o.ConnectTimeout, 15*time.Second)
-	o.CloseTimeout = or(o.CloseTimeout, time.Second)
-	o.WriteTimeout = or(o.WriteTimeout, 10*time.Second)
-	o.RepoTimeout = or(o.RepoTimeout, 5*time.Second)
-	o.HandlerTimeout = or(o.HandlerTimeout, 10*time.Second)
-	o.RefreshGrace = or(o.RefreshGrace, 10*time.Second)
-	o.UnavailableDelay = or(o.UnavailableDelay, 5*time.Second)
-	o.DrainDelay = or(o.DrainDelay, 5*time.Second)
-	o.DrainRate = or(o.DrainRate, 2500)
-	o.RepoConcurrency = or(o.RepoConcurrency, 64)
-	o.RepoCache = or(o.RepoCache, time.Second)
-	o.SweepInterval = or(o.SweepInterval, time.Minute)
-	o.PresenceGrace = or(o.PresenceGrace, 15*time.Second)
-	o.AckTimeout = or(o.AckTimeout, 30*time.Second)
-	l := &o.Limits
-	l.MaxPayload = or(l.MaxPayload, 1e6)
-	l.PacketsPerBody = or(l.PacketsPerBody, 1000)
-	l.Attachments = or(l.Attachments, 10)
-	l.EventName = or(l.EventName, 128)
-	l.Depth = or(l.Depth, 32)
-	l.Values = or(l.Values, 10_000)
-	l.QueuedEvents = or(l.QueuedEvents, 256)
-	l.OutboxBytes = or(l.OutboxBytes, 4<<20)
-	l.OutboxMessages = or(l.OutboxMessages, 10_000)
-	l.RoomsPerSocket = or(l.RoomsPerSocket, 100)
-	l.Namespaces = or(l.Namespaces, 8)
-	l.PendingAcks = or(l.PendingAcks, 1000)
-	l.Handlers = or(l.Handlers, 50_000)
-	l.HandlersPerEvent = or(l.HandlersPerEvent, 25_000)
-	l.RememberedEvents = or(l.RememberedEvents, 8192)
-	l.Connections = or(l.Connections, 200_000)
-	l.ConnectionsPerIP = or(l.ConnectionsPerIP, 200)
-	l.Unauthenticated = or(l.Unauthenticated, 10_000)
-	l.UnauthenticatedPerIP = or(l.UnauthenticatedPerIP, 100)
-	l.SocketsPerUser = or(l.SocketsPerUser, 10)
-	r := &o.Rates
-	r.Location = or(r.Location, Rate{2, 10})
-	r.Event = or(r.Event, Rate{10, 20})
-	r.User = or(r.User, Rate{50, 200})
-	r.Breach = or(r.Breach, Rate{1, 100})
-	r.Connect = or(r.Connect, Rate{1, 10})
-	r.Handshake = or(r.Handshake, Rate{50, 200})
-	if o.Unlimited {
-		none := Rate{PerSecond: -1}
-		*r = Rates{Location: none, Event: none, User: none, Breach: none, Connect: none, Handshake: none}
-		l.Connections, l.ConnectionsPerIP, l.Unauthenticated, l.UnauthenticatedPerIP, l.SocketsPerUser = -1, -1, -1, -1, -1
-	}
-	return o
-}
-
-func or[T comparable](v, fallback T) T {
-	var zero T
-	if v == zero {
-		return fallback
-	}
-	return v
-}
-
-// isTypedNil reports whether an interface holds a nil pointer or function, of which
-// the first call of a method would panic.
-func isTypedNil(v any) bool {
-	r := reflect.ValueOf(v)
-	switch r.Kind() {
-	case reflect.Pointer, reflect.Func:
-		return r.IsNil()
-	}
-	return false
-}
-
-// bad reports whether a rate that is set lets nothing pass.
-func (r Rate) bad() bool { return r != (Rate{}) && r.PerSecond >= 0 && r.Burst < 1 }
-
-// check returns every mistake at once.
-func (o Options) check() error {
-	var errs []error
-	wrong := func(bad bool, format string, args ...any) {
-		if bad {
-			errs = append(errs, fmt.Errorf("realtime: "+format, args...))
-		}
-	}
-	for name, v := range map[string]any{
-		"Tokens": o.Tokens, "Users": o.Users, "Sessions": o.Sessions, "Bus": o.Bus, "Drivers": o.Drivers,
-		"Offers": o.Offers, "Trips": o.Trips, "Parties": o.Parties, "Adapter": o.Adapter,
-	} {
-		wrong(isTypedNil(v), "Options.%s is a nil %T; leave it out or set it", name, v)
-	}
-	wrong(o.Tokens == nil, "Options.Tokens is required; NewJWTVerifier makes one")
-	wrong(o.Users == nil, "Options.Users is required")
-	wrong(o.Sessions == nil, "Options.Sessions is required")
-	wrong(o.LegacyQueryToken && !o.AllowEIO3, "Options.LegacyQueryToken is for clients that only AllowEIO3 lets in")
-	wrong(o.NoPolling && o.NoWebSocket, "Options.NoPolling and NoWebSocket leave no transport")
-	wrong(o.AllowCredentials && slices.Contains(o.AllowedOrigins, "*"),
-		`Options.AllowedOrigins "*" can't go with AllowCredentials: browsers refuse it; list the origins`)
-	for _, origin := range o.AllowedOrigins {
-		if _, ok := origins.Canonical(origin); !ok && origin != "*" {
-			wrong(true, "Options.AllowedOrigins: %q is no origin; it takes scheme://host or scheme://host:port, in ASCII, and no path", origin)
-		}
-	}
-	for ns := range o.UserTypes {
-		wrong(builtinByName(ns) == nil, "Options.UserTypes: %q is none of %s, %s, %s; NamespaceOptions has those of other namespaces",
-			ns, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
-	}
-	namespaces := map[string]bool{NamespaceDrivers: true, NamespacePassengers: true, NamespaceAdmin: true}
-	for _, name := range slices.Sorted(maps.Keys(o.Namespaces)) {
-		if err := checkNamespace(name, o.Namespaces[name]); err != nil {
-			errs = append(errs, err)
-		}
-		wrong(builtinByName(name) != nil, "Options.Namespaces: %q exists; UserTypes admits further types to it", name)
-		namespaces[name] = true
-	}
-	errs = append(errs, checkEvents(o.Events, namespaces)...)
-	for name, d := range map[string]time.Duration{
-		"PingInterval": o.PingInterval, "PingTimeout": o.PingTimeout, "UpgradeTimeout": o.UpgradeTimeout,
-		"ConnectTimeout": o.ConnectTimeout, "CloseTimeout": o.CloseTimeout, "WriteTimeout": o.WriteTimeout,
-		"RepoTimeout": o.RepoTimeout, "HandlerTimeout": o.HandlerTimeout, "RefreshGrace": o.RefreshGrace,
-		"UnavailableDelay": o.UnavailableDelay, "DrainDelay": o.DrainDelay, "AckTimeout": o.AckTimeout,
-	} {
-		wrong(d < 0, "Options.%s is negative", name)
-	}
-	l := o.Limits
-	for name, n := range map[string]int{
-		"MaxPayload": l.MaxPayload, "PacketsPerBody": l.PacketsPerBody, "Attachments": l.Attachments, "EventName": l.EventName,
-		"Depth": l.Depth, "Values": l.Values, "QueuedEvents": l.QueuedEvents, "OutboxBytes": l.OutboxBytes, "OutboxMessages": l.OutboxMessages,
-		"RoomsPerSocket": l.RoomsPerSocket, "Namespaces": l.Namespaces, "PendingAcks": l.PendingAcks,
-	} {
-		wrong(n < 0, "Options.Limits.%s is negative", name)
-	}
-	wrong(o.DrainRate < 0, "Options.DrainRate is negative")
-	wrong(o.RepoConcurrency < 0, "Options.RepoConcurrency is negative")
-	r := o.Rates
-	for name, rate := range map[string]Rate{
-		"Location": r.Location, "Event": r.Event, "User": r.User, "Breach": r.Breach, "Connect": r.Connect, "Handshake": r.Handshake,
-	} {
-		wrong(rate.bad(), "Options.Rates.%s lets nothing pass: Burst is how much passes at once", name)
-	}
-	for event, rate := range r.Events {
-		wrong(rate.bad() || rate == Rate{}, "Options.Rates.Events: %q lets nothing pass: Burst is how much passes at once", event)
-	}
-	return errors.Join(errs...)
 }

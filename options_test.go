@@ -30,20 +30,18 @@ func (nobody) FindSession(context.Context, string) (realtime.Session, error) {
 func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := realtime.New(realtime.Options{
-		Tokens:           (*realtime.JWTVerifier)(nil), // the error of NewJWTVerifier was not looked at
-		AllowedOrigins:   []string{"*", "https://app.example.com/path"},
-		AllowCredentials: true,
-		NoPolling:        true,
-		NoWebSocket:      true,
-		PingInterval:     -time.Second,
-		UserTypes:        map[string][]realtime.UserType{"/support": {"agent"}},
-		Limits:           realtime.Limits{MaxPayload: -1},
+		Tokens:     (*realtime.JWTVerifier)(nil), // the error of NewJWTVerifier was not looked at
+		Origins:    realtime.Origins{Allowed: []string{"*", "https://app.example.com/path"}, Credentials: true},
+		Transports: []realtime.Transport{"webtransport"},
+		Timeouts:   realtime.Timeouts{PingInterval: -time.Second},
+		UserTypes:  map[string][]realtime.UserType{"/support": {"agent"}},
+		Limits:     realtime.Limits{MaxPayload: -1},
 	})
 	require.Error(t, err)
 	for _, part := range []string{
 		"Options.Users is required", "Options.Sessions is required", "Options.Tokens is a nil *realtime.JWTVerifier",
-		"can't go with AllowCredentials", `"https://app.example.com/path" is no origin`,
-		"leave no transport", "PingInterval is negative", `"/support" is none of`, "Limits.MaxPayload is negative",
+		"can't go with Credentials", `no page has the origin "https://app.example.com/path"`,
+		`"webtransport" is neither "polling" nor "websocket"`, "PingInterval is negative", `"/support" is none of`, "Limits.MaxPayload is negative",
 	} {
 		require.ErrorContains(t, err, part)
 	}

@@ -62,7 +62,7 @@ type away struct {
 
 func (p *presence) init(rt *Server) {
 	p.rt = rt
-	p.on = rt.opts.PresenceGrace >= 0 && rt.opts.Bus != nil // else the bus is the server's own
+	p.on = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // else the bus is the server's own
 	p.users = map[presenceKey]presenceState{}
 }
 
@@ -115,7 +115,7 @@ func (p *presence) departed(s *Socket, reason DisconnectReason) {
 		gone.timer.F = func() { p.graceOver(key, gone) }
 		state.away = gone
 		p.users[key] = state
-		p.rt.wheel.Arm(&gone.timer, p.rt.opts.PresenceGrace)
+		p.rt.wheel.Arm(&gone.timer, p.rt.opts.Timeouts.PresenceGrace)
 	}
 }
 

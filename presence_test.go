@@ -21,7 +21,7 @@ import (
 const grace = 15 * time.Second
 
 // withPresence turns presence on, which is off in tests.
-func withPresence(o *realtime.Options) { o.PresenceGrace = 0 }
+func withPresence(o *realtime.Options) { o.Timeouts.PresenceGrace = 0 }
 
 // heard takes what the buses of servers have heard of presence since it was asked
 // last, as "+" or "-", namespace, user and reason.
@@ -102,7 +102,7 @@ func TestPresence(t *testing.T) {
 // A phone that changes networks makes no noise, however often it does.
 func TestPresenceBackWithinTheGrace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.PresenceGrace = 5 * time.Second })
+		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.PresenceGrace = 5 * time.Second })
 		h := &heard{servers: []*realtimetest.Server{srv}}
 		phone := srv.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
@@ -148,7 +148,7 @@ func TestPresenceOfNamespaces(t *testing.T) {
 func TestPresenceOfTheRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) {
-			o.Unlimited, o.Limits.SocketsPerUser, o.RefuseExtraSockets = false, 1, true
+			o.Unlimited, o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = false, 1, true
 		})
 		h := &heard{servers: []*realtimetest.Server{srv}}
 		dial := func(token string) error {
@@ -230,7 +230,7 @@ func TestPresenceIsNotForClients(t *testing.T) {
 
 func TestNoPresence(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.PresenceGrace = -1 })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.PresenceGrace = -1 })
 		srv.Driver(t, "d1").Close()
 		after(time.Hour)
 		require.Empty(t, srv.Bus.Published())
@@ -307,7 +307,7 @@ func TestPresenceAtShutdown(t *testing.T) {
 // A bus that hangs keeps Shutdown no longer than its ctx.
 func TestPresenceHoldsUpNoShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.RepoTimeout = time.Hour })
+		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
 		entered, release := srv.Bus.Block()
 		defer release()
 		srv.Driver(t, "d1")
@@ -382,7 +382,7 @@ func TestPresenceContradicted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		bus, hold := realtimetest.NewBus(), make(chan struct{})
 		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) {
-			o.Bus, o.RepoTimeout = slowBus{bus, "presence.disconnected", hold}, time.Hour
+			o.Bus, o.Timeouts.Repo = slowBus{bus, "presence.disconnected", hold}, time.Hour
 		})
 		names := func() (all []string) {
 			synctest.Wait()
@@ -405,7 +405,7 @@ func TestPresenceAndAHandshakeElsewhere(t *testing.T) {
 	for name, err := range map[string]error{"passes": nil, "fails": errors.New("gone")} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.RepoTimeout = time.Hour })
+				nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
 				h := &heard{servers: nodes}
 				nodes[0].Driver(t, "d1").Close()
 				require.Len(t, h.take(t), 1)
@@ -433,8 +433,8 @@ func TestPresenceWithANodeDown(t *testing.T) {
 		hub := realtimetest.NewHub()
 		far := hub.Node()
 		j, kept := keep(t)
-		a := realtimetest.NewServer(t, kept, withPresence, func(o *realtime.Options) { o.Adapter = hub.Node() })
-		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Adapter = far })
+		a := realtimetest.NewServer(t, kept, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = far })
 		h := &heard{servers: []*realtimetest.Server{a, b}}
 		here := a.Driver(t, "d1")
 		b.Driver(t, "d1")
@@ -454,7 +454,7 @@ func TestPresenceWithANodeDown(t *testing.T) {
 func TestPresenceAsksForManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var asked atomic.Int64
-		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Adapter = counting{o.Adapter, &asked} })
+		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = counting{o.Cluster.Adapter, &asked} })
 		h := &heard{servers: nodes}
 		var clients []*realtimetest.Client
 		for i := range 100 {

@@ -66,7 +66,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		return nil
 	}
 	// What a bus left out: clients are promised both.
-	env.ID, env.At = cmp.Or(env.ID, newEventID()), or(env.At, time.Now())
+	env.ID, env.At = cmp.Or(env.ID, newEventID()), cmp.Or(env.At, time.Now())
 	t := p.rt.events.byName[env.Name]
 	if t == nil {
 		p.rt.traceUnknown(env.Name)
@@ -81,7 +81,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		return nil
 	}
 	r := &received{event: e, env: env, about: e.about(), err: err}
-	r.at = or(r.about.at, env.At)
+	r.at = cmp.Or(r.about.at, env.At)
 	if r.about.tripID != "" || r.about.hosts && env.Key != "" {
 		p.parties.pass(ctx, r)
 	} else {
@@ -128,11 +128,11 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	}
 	change := triptable.Event{
 		Kind: about.does, Trip: about.tripID, At: p.trips.Time(r.at),
-		Passenger: or(about.parties.PassengerID, looked.PassengerID), Assignment: about.assignment,
+		Passenger: cmp.Or(about.parties.PassengerID, looked.PassengerID), Assignment: about.assignment,
 	}
 	switch about.does {
 	case triptable.Assigns:
-		change.Driver = or(about.parties.DriverID, looked.DriverID)
+		change.Driver = cmp.Or(about.parties.DriverID, looked.DriverID)
 	case triptable.Releases:
 		change.Driver = about.offeredTo
 	}
@@ -199,7 +199,7 @@ func (p *publisher) emit(r *received, parties TripParties) {
 	if err != nil {
 		p.rt.log.Error("realtime: domain event not delivered", "event", r.env.Name, "id", r.env.ID, "error", err, "stack", hostcall.Stack(err))
 	}
-	p.rt.send(ds, p.rt.opts.BusFanOut)
+	p.rt.send(ds, p.rt.opts.Cluster.BusFanOut)
 }
 
 // send emits deliveries, to the sockets of all nodes or of this one only. A payload
@@ -281,7 +281,7 @@ func (p *publisher) expireLater(sid string) {
 			b.Close()
 		})
 	}
-	p.rt.wheel.Arm(&timingwheel.Timer{F: func() { go expire() }}, p.rt.opts.RefreshGrace)
+	p.rt.wheel.Arm(&timingwheel.Timer{F: func() { go expire() }}, p.rt.opts.Timeouts.RefreshGrace)
 }
 
 // everywhere does something to one room of each namespace.
@@ -292,7 +292,7 @@ func (p *publisher) everywhere(room func(ns *Namespace) Room, do func(Broadcast)
 // to selects sockets of all nodes, or of this one when each node receives every event.
 func (p *publisher) to(namespace string, rooms ...Room) Broadcast {
 	b := p.rt.to(namespace, rooms...)
-	b.local = p.rt.opts.BusFanOut
+	b.local = p.rt.opts.Cluster.BusFanOut
 	return b
 }
 

@@ -564,7 +564,7 @@ func TestPartiesOfATrip(t *testing.T) {
 			require.Equal(t, "t2", realtimetest.Expect(t, admin, realtime.EventTripStarted).TripID, "other trips go on")
 			realtimetest.ExpectNone(t, admin)
 			realtimetest.Expect(t, admin.Within(time.Minute), realtime.EventTripCompleted)
-			require.Equal(t, 5*time.Second, time.Since(begun), "Options.RepoTimeout")
+			require.Equal(t, 5*time.Second, time.Since(begun), "Options.Timeouts.Repo")
 			require.Equal(t, "t1", realtimetest.Expect(t, admin, realtime.EventTripStarted).TripID)
 			names := ""
 			for _, r := range admin.Received()[1:] {

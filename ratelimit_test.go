@@ -169,7 +169,7 @@ func TestExtraSocketsRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
-			o.Limits.SocketsPerUser, o.RefuseExtraSockets = 2, true
+			o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = 2, true
 		})
 		first, second := srv.Driver(t, "u1"), srv.Driver(t, "u1")
 		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login("u1", realtime.UserDriver)))
@@ -220,7 +220,7 @@ func TestPendingAcks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
-			o.Limits.PendingAcks, o.AckTimeout = 2, 3*time.Second
+			o.Limits.PendingAcks, o.Timeouts.Ack = 2, 3*time.Second
 		})
 		question := realtime.NewQuery[realtime.None, realtime.None]("question")
 		srv.Driver(t, "d1") // and never answers

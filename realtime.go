@@ -87,7 +87,8 @@ func New(o Options) (*Server, error) {
 	o = o.defaults()
 	o.Logger = slog.New(guardedLog{o.Logger.Handler()})
 	rt := &Server{
-		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), origins: origin.New(o.AllowedOrigins, o.AllowCredentials, o.RequireOrigin), adapter: o.Adapter,
+		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), adapter: o.Cluster.Adapter,
+		origins:    origin.New(o.Origins.Allowed, o.Origins.Credentials, o.Origins.Required),
 		namespaces: map[string]*Namespace{}, ended: make(chan struct{}), events: newRegistry(o.Events),
 	}
 	rt.log = slog.New(rt.sampled)
@@ -106,18 +107,18 @@ func New(o Options) (*Server, error) {
 	rt.host.init(rt)
 	rt.startEngine()
 	rt.watchdog.Start(hostcall.WatchdogConfig{
-		Wheel: rt.wheel, Parent: rt.handling, Timeout: o.HandlerTimeout,
+		Wheel: rt.wheel, Parent: rt.handling, Timeout: o.Timeouts.Handler,
 		Calls: o.Limits.Handlers, PerHandler: o.Limits.HandlersPerEvent, Abandoned: abandonedPerHandler,
 	})
 	rt.users = hostcall.NewLookup(hostcall.LookupConfig[User]{
 		Find: o.Users.FindUser, Cacheable: func(u User) bool { return u.Active },
-		Cache: o.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
+		Cache: o.Timeouts.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
 	})
 	rt.sessions = hostcall.NewLookup(hostcall.LookupConfig[Session]{
 		Find: o.Sessions.FindSession, Cacheable: func(s Session) bool {
 			return !s.Revoked && (s.AccessTokenExpiresAt.IsZero() || s.AccessTokenExpiresAt.After(time.Now()))
 		},
-		Cache: o.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
+		Cache: o.Timeouts.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
 	})
 	rt.presence.init(rt)
 	rt.sweep.init(rt)
@@ -139,13 +140,13 @@ func New(o Options) (*Server, error) {
 func (rt *Server) startEngine() {
 	o := &rt.opts
 	// Fine enough that a heartbeat that fires a tick early is not felt.
-	rt.wheel = timingwheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.PingInterval, o.PingTimeout)/20)))
+	rt.wheel = timingwheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.Timeouts.PingInterval, o.Timeouts.PingTimeout)/20)))
 	rt.sio = socketio.New(socketio.Config{
 		Limits: socketio.Limits{
 			Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, Values: o.Limits.Values, EventName: o.Limits.EventName, Namespace: 256,
 		},
 		AttachmentBytes: o.Limits.MaxPayload,
-		ConnectTimeout:  o.ConnectTimeout,
+		ConnectTimeout:  o.Timeouts.Connect,
 		QueuedEvents:    o.Limits.QueuedEvents,
 		QueuedBytes:     2 * o.Limits.MaxPayload,
 		Namespaces:      o.Limits.Namespaces,
@@ -159,7 +160,7 @@ func (rt *Server) startEngine() {
 				return nil, &socketio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
 			}
 			c.token = bearer(r.Header.Get("Authorization"))
-			if c.token == "" && revision < 4 && o.LegacyQueryToken {
+			if c.token == "" && revision < 4 && o.Compat.LegacyQueryToken {
 				c.token = clipped(stripBearer(r.URL.Query().Get("token")))
 			}
 			return c, nil
@@ -171,21 +172,21 @@ func (rt *Server) startEngine() {
 			rt.admission.Release(&data.(*connState).Conn)
 		},
 		Engine: socketio.EngineConfig{
-			PingInterval:      o.PingInterval,
-			PingTimeout:       o.PingTimeout,
-			UpgradeTimeout:    o.UpgradeTimeout,
-			CloseTimeout:      o.CloseTimeout,
-			WriteTimeout:      o.WriteTimeout,
+			PingInterval:      o.Timeouts.PingInterval,
+			PingTimeout:       o.Timeouts.PingTimeout,
+			UpgradeTimeout:    o.Timeouts.Upgrade,
+			CloseTimeout:      o.Timeouts.Close,
+			WriteTimeout:      o.Timeouts.Write,
 			MaxPayload:        o.Limits.MaxPayload,
 			MaxPackets:        o.Limits.PacketsPerBody,
 			MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // room for a few of the largest
 			MaxOutboxBytes:    o.Limits.OutboxBytes,
 			MaxOutboxMessages: o.Limits.OutboxMessages,
-			NoPolling:         o.NoPolling,
-			NoWebSocket:       o.NoWebSocket,
-			AllowEIO3:         o.AllowEIO3,
+			NoPolling:         !slices.Contains(o.Transports, TransportPolling),
+			NoWebSocket:       !slices.Contains(o.Transports, TransportWebSocket),
+			AllowEIO3:         o.Compat.AllowEIO3,
 			DoubleUTF8:        true,
-			RetryAfter:        o.DrainDelay,
+			RetryAfter:        o.Timeouts.DrainDelay,
 			Logger:            rt.log,
 			Limited:           rt.reached,
 		},
@@ -254,9 +255,9 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 
 func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
-	many := abandonedFactor * rt.opts.RepoConcurrency
-	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.RepoTimeout, Running: many, Abandoned: many})
-	ns.listening = rt.queue(listenerQueue, rt.opts.HandlerTimeout, "OnServerEmit")
+	many := abandonedFactor * rt.opts.Limits.RepoConcurrency
+	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many})
+	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit")
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		hooks.Room = rt.roomWatch(name, w)

@@ -1,5 +1,5 @@
 // Revalidation: a sweep looks the users and sessions of all sockets up again every
-// Options.SweepInterval, in case an event that revoked one was lost.
+// Timeouts.SweepInterval, in case an event that revoked one was lost.
 
 package realtime
 
@@ -43,7 +43,7 @@ func (w *sweep) init(rt *Server) {
 // start arms the timer. It is called once the server is complete, since a round may
 // begin at any time after it.
 func (w *sweep) start() {
-	if w.rt.opts.SweepInterval > 0 {
+	if w.rt.opts.Timeouts.SweepInterval > 0 {
 		w.rt.wheel.Arm(&w.timer, w.next())
 	}
 }
@@ -51,7 +51,7 @@ func (w *sweep) start() {
 // next is when the next round begins: nodes that started together are not to ask
 // together.
 func (w *sweep) next() time.Duration {
-	d := w.rt.opts.SweepInterval
+	d := w.rt.opts.Timeouts.SweepInterval
 	return d - d/5 + rand.N(2*d/5+1)
 }
 
@@ -115,7 +115,7 @@ func (w *sweep) round(ctx context.Context) {
 	}
 	travellers := w.travellers()
 	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travellers)+sweepBatch-1)/sweepBatch
-	pace := w.rt.opts.SweepInterval / 2 / time.Duration(batches)
+	pace := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
 	ofUsers := table[User]{one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
 	if many, ok := o.Users.(UserBatchRepo); ok {

@@ -207,7 +207,7 @@ func TestSweepMindsARefresh(t *testing.T) {
 // Shutdown does not wait for a sweep, whatever its repository does.
 func TestShutdownDuringASweep(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.RepoTimeout = time.Hour })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
 		srv.Driver(t, "d1")
 		entered, release := srv.Users.Block()
 		<-entered
@@ -220,7 +220,7 @@ func TestShutdownDuringASweep(t *testing.T) {
 
 func TestNoSweep(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.SweepInterval = -1 })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.SweepInterval = -1 })
 		driver := srv.Driver(t, "d1")
 		srv.Users.Delete("d1")
 		time.Sleep(30 * time.Minute) // half of what his token has

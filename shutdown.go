@@ -17,7 +17,7 @@ import (
 
 // Shutdown ends the server: new connections get 503 with Retry-After, what was
 // published before is delivered, every socket is told server:drain and its
-// transport closed once that has arrived, at the pace of Options.DrainRate, the
+// transport closed once that has arrived, at the pace of Limits.DrainRate, the
 // bus is unsubscribed and the adapter closed. Handlers in flight have two seconds
 // after that before their ctx ends. It returns when no connection is left and every
 // handler and OnDisconnect has returned. When ctx ends first the rest is cut off,
@@ -118,7 +118,7 @@ func unfinished(what string, err error) error {
 const drainPause = 20 * time.Millisecond
 
 // drain tells every socket to come back elsewhere and closes its connection, at
-// the pace of Options.DrainRate, or as fast as it takes to be done within most of
+// the pace of Limits.DrainRate, or as fast as it takes to be done within most of
 // the time that ctx leaves.
 func (rt *Server) drain(ctx context.Context) {
 	seen := map[*socketio.Conn]bool{}
@@ -146,7 +146,7 @@ func (rt *Server) unseen(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) 
 }
 
 func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
-	batch := max(1, int(float64(rt.opts.DrainRate)*drainPause.Seconds()))
+	batch := max(1, int(float64(rt.opts.Limits.DrainRate)*drainPause.Seconds()))
 	if deadline, ok := ctx.Deadline(); ok {
 		pauses := max(1, int(time.Until(deadline)*4/5/drainPause))
 		batch = max(batch, (len(conns)+pauses-1)/pauses)
@@ -168,7 +168,7 @@ func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
 
 // sendAway closes a connection, all of whose sockets are told before.
 func (rt *Server) sendAway(c *socketio.Conn) {
-	wait := rand.Int64N(rt.opts.DrainDelay.Milliseconds() + 1)
+	wait := rand.Int64N(rt.opts.Timeouts.DrainDelay.Milliseconds() + 1)
 	for _, inner := range c.Sockets() {
 		if s, ok := inner.Data.(*Socket); ok {
 			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // gone, if this fails

@@ -30,7 +30,7 @@ import (
 // over either transport; who is there is told to go, and when to come back.
 func TestShutdownSendsClientsAway(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.DrainDelay = 7 * time.Second; o.DrainRate = 50 })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.DrainDelay = 7 * time.Second; o.Limits.DrainRate = 50 })
 		clients := []*realtimetest.Client{
 			srv.Driver(t, "d1"), srv.Driver(t, "d2", realtimetest.Polling()), srv.Passenger(t, "p1", realtimetest.Upgrade()), srv.Admin(t, "a1"),
 		}
@@ -72,7 +72,7 @@ func TestShutdownSpreadsClients(t *testing.T) {
 		var mu sync.Mutex
 		var closed []time.Time
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-			o.DrainRate = 500 // ten in each batch
+			o.Limits.DrainRate = 500 // ten in each batch
 			o.Trace = &realtime.Trace{Disconnected: func(_, reason string) {
 				mu.Lock()
 				defer mu.Unlock()
@@ -126,7 +126,7 @@ func TestShutdownSaysWhatItCouldNotFinish(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		release := make(chan struct{})
 		bus, adapter := &stuckBus{EventBus: realtimetest.NewBus(), release: release}, &stuckAdapter{}
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Adapter = bus, adapter })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, adapter })
 		srv.Realtime.Drivers().HandleRaw("work", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
 			<-release
 			return realtime.Raw{}, nil
@@ -197,7 +197,7 @@ func (a *stuckAdapter) Close(context.Context) error { a.closed = true; return er
 // Sockets whose handshake ends while the others are sent away are sent away too.
 func TestShutdownFindsLateSockets(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.DrainRate = 50 }) // one at a time
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.DrainRate = 50 }) // one at a time
 		for i := range 20 {
 			srv.Driver(t, fmt.Sprint("d", i))
 		}
@@ -238,8 +238,8 @@ func TestTenThousandSocketsDrain(t *testing.T) {
 	k := &realtimetest.Tokens{}
 	users, sessions := &realtimetest.Users{}, &realtimetest.Sessions{}
 	rt, err := realtime.New(realtime.Options{
-		Tokens: k, Users: users, Sessions: sessions, Unlimited: true, PresenceGrace: -1,
-		PingInterval: 5 * time.Minute, ConnectTimeout: 5 * time.Minute, RepoTimeout: time.Minute,
+		Tokens: k, Users: users, Sessions: sessions, Unlimited: true,
+		Timeouts: realtime.Timeouts{PresenceGrace: -1, PingInterval: 5 * time.Minute, Connect: 5 * time.Minute, Repo: time.Minute},
 	})
 	require.NoError(t, err)
 	memory := realtimetest.NewListener()

@@ -78,7 +78,7 @@ func TestStateEventsEndASlowConsumer(t *testing.T) {
 		const stalled, events = 8, 2000
 		s := newSite(t, wrap, func(o *realtime.Options) {
 			o.Limits.OutboxBytes = 1 << 20
-			o.WriteTimeout = time.Hour // it is not what ends them here
+			o.Timeouts.Write = time.Hour // it is not what ends them here
 		})
 		var lines []*line
 		for i := range stalled {
@@ -119,7 +119,7 @@ func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
 		const drivers, rounds, few = 5, 1000, 20
 		s := newSite(t, wrap, func(o *realtime.Options) {
 			o.Limits.OutboxBytes = 32 << 20
-			o.WriteTimeout = time.Hour
+			o.Timeouts.Write = time.Hour
 		})
 		// With what the kernel gives a reader, who is to catch up quickly later.
 		stalled := s.enterAs(t, realtime.NamespaceAdmin, "stalled", realtime.UserAdmin)
@@ -197,7 +197,7 @@ func TestWriteDeadline(t *testing.T) {
 	eachLink(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
 		s := newSite(t, wrap, func(o *realtime.Options) {
 			o.Limits.OutboxBytes = 64 << 20
-			o.WriteTimeout = 300 * time.Millisecond
+			o.Timeouts.Write = 300 * time.Millisecond
 		})
 		l := s.stalledAdmin(t, "stalled")
 		s.clog(t, "stalled")

@@ -27,7 +27,7 @@ type Socket struct {
 	ns       *Namespace
 	corked   bool
 	shard    uint8 // of the watchdog
-	admitted bool  // else refused, by Options.RefuseAfterConnect behind a CONNECT
+	admitted bool  // else refused, by Compat.RefuseAfterConnect behind a CONNECT
 	rates    ratelimit.Socket
 
 	mu        sync.Mutex
@@ -119,7 +119,7 @@ func (e Event[T]) Emit(to Emitter, payload T) error {
 
 // Ask emits the query to one socket and waits for the client's ack, whose first
 // argument is decoded into Out. It may be called from the socket's own handler.
-// The error is ErrAckTimeout when ctx ended first, or Options.AckTimeout if it has
+// The error is ErrAckTimeout when ctx ended first, or Timeouts.Ack if it has
 // no deadline, ErrClosed when the socket did.
 func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
 	var out Out
@@ -162,12 +162,12 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 	return outs, err
 }
 
-// ackContext ends with ctx, or with Options.AckTimeout.
+// ackContext ends with ctx, or with Timeouts.Ack.
 func (rt *Server) ackContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
 	}
-	return context.WithTimeout(ctx, rt.opts.AckTimeout)
+	return context.WithTimeout(ctx, rt.opts.Timeouts.Ack)
 }
 
 func decodeAck[Out any](event string, ack Raw) (out Out, err error) {

@@ -116,7 +116,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 	}
 }
 
-// 20 events of one trip do not cost 20 times Options.RepoTimeout, and stay in order.
+// 20 events of one trip do not cost 20 times Timeouts.Repo, and stay in order.
 func TestPublisher_LookupThatHangsIsLeftAlone(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		lookup := &asked{hang: make(chan struct{})}
@@ -138,7 +138,7 @@ func TestPublisher_LookupThatHangsIsLeftAlone(t *testing.T) {
 		begun := time.Now()
 		publish()
 		expect()
-		require.Equal(t, 5*time.Second, time.Since(begun), "Options.RepoTimeout, once")
+		require.Equal(t, 5*time.Second, time.Since(begun), "Options.Timeouts.Repo, once")
 		require.Equal(t, 1, lookup.count("t1"))
 		publish()
 		expect()

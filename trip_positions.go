@@ -61,7 +61,7 @@ func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 		return trips
 	}
 	rt := d.p.rt
-	if rt.opts.Trips == nil && (!rt.clustered || rt.opts.BusFanOut) {
+	if rt.opts.Trips == nil && (!rt.clustered || rt.opts.Cluster.BusFanOut) {
 		return nil
 	}
 	d.mu.Lock()
@@ -121,7 +121,7 @@ func (d *driverSearches) found(s *driverSearch, trips []string) {
 	s.trips, s.latest = trips, nil // nobody writes to *l from now on
 	d.mu.Unlock()
 	if l != nil && len(trips) > 0 {
-		d.p.rt.send(tripPositions(*l, id, trips), d.p.rt.opts.BusFanOut)
+		d.p.rt.send(tripPositions(*l, id, trips), d.p.rt.opts.Cluster.BusFanOut)
 	}
 }
 

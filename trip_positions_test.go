@@ -77,7 +77,7 @@ func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			hub := realtimetest.NewHub()
 			node := func() *realtimetest.Server {
-				return realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = hub.Node() })
+				return realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 			}
 			a := node()
 			passenger := a.Passenger(t, "p1")

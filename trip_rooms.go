@@ -29,7 +29,7 @@ var (
 
 // share tells the other nodes, unless each hears the bus itself.
 func (p *publisher) share(e triptable.Event) {
-	if !p.rt.clustered || p.rt.opts.BusFanOut {
+	if !p.rt.clustered || p.rt.opts.Cluster.BusFanOut {
 		return
 	}
 	if err := p.rt.Admin().ServerEmit(context.Background(), tripSync, e); err != nil {

@@ -174,8 +174,8 @@ func TestTripRooms_NodeThatMissedTheNews(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				hub := realtimetest.NewHub()
 				cut := &holding{Adapter: hub.Node()}
-				knows := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = cut })
-				missed := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Adapter = hub.Node() })
+				knows := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = cut })
+				missed := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 				driver, passenger := missed.Driver(t, "d1"), missed.Passenger(t, "p1")
 				passengerThere := knows.Passenger(t, "p1")
 				begun := time.Now()
@@ -313,7 +313,7 @@ func TestTripRooms_LookupThatAnswersNonsense(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
-				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips, o.RefuseUnavailable = answer, true })
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips, o.Compat.RefuseUnavailable = answer, true })
 				for ns, typ := range map[string]realtime.UserType{
 					realtime.NamespaceDrivers: realtime.UserDriver, realtime.NamespacePassengers: realtime.UserPassenger,
 				} {

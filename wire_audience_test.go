@@ -351,7 +351,7 @@ func wireModes() []wireMode {
 		{name: "the second of two nodes hears it", nodes: 2, narrow: true, publish: publishBy(1)},
 		{
 			name: "both nodes hear it", nodes: 2, publish: publishOnBus,
-			configure: func(o *realtime.Options) { o.BusFanOut = true },
+			configure: func(o *realtime.Options) { o.Cluster.BusFanOut = true },
 		},
 	}
 }
@@ -430,9 +430,9 @@ func (m wireMode) start(t *testing.T) []*realtimetest.Server {
 	}
 	var bus realtime.EventBus
 	shareBus := func(o *realtime.Options) {
-		if o.BusFanOut && bus == nil {
+		if o.Cluster.BusFanOut && bus == nil {
 			bus = o.Bus
-		} else if o.BusFanOut {
+		} else if o.Cluster.BusFanOut {
 			o.Bus = bus
 		}
 	}

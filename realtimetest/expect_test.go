@@ -100,7 +100,7 @@ func TestHubCut(t *testing.T) {
 		hub := realtimetest.NewHub()
 		one, two := hub.Node(), hub.Node()
 		with := func(n *realtimetest.HubNode) *realtimetest.Server {
-			return realtimetest.NewServer(t, func(o *realtime.Options) { o.Adapter = n })
+			return realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = n })
 		}
 		a, b := with(one), with(two)
 		here, there := a.Driver(t, "d1"), b.Driver(t, "d1")

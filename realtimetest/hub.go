@@ -15,7 +15,7 @@ import (
 )
 
 // Hub joins servers of one process into a cluster: give each of them a Node as
-// its Options.Adapter. Messages travel as JSON, so that nodes share no memory;
+// its Cluster.Adapter. Messages travel as JSON, so that nodes share no memory;
 // for each pair of nodes and namespace they keep their order, and no other
 // order is kept. All methods may be called concurrently.
 type Hub struct {

@@ -53,9 +53,7 @@ func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 		Tokens: s.Tokens, Users: s.Users, Sessions: s.Sessions, Trips: s.Trips, Parties: s.Parties, Bus: s.Bus,
 		Logger:    slog.New(slog.NewTextHandler(s.log, nil)),
 		Unlimited: true,
-		RepoCache: -1,
-
-		PresenceGrace: -1,
+		Timeouts:  realtime.Timeouts{RepoCache: -1, PresenceGrace: -1},
 	}
 	for _, f := range configure {
 		f(&o)
@@ -67,7 +65,7 @@ func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	s.Trips = shared(o.Trips, s.Trips)
 	s.Parties = shared(o.Parties, s.Parties)
 	s.Bus = shared(o.Bus, s.Bus)
-	s.hub, _ = o.Adapter.(*HubNode)
+	s.hub, _ = o.Cluster.Adapter.(*HubNode)
 
 	rt, err := realtime.New(o)
 	if err != nil {
@@ -118,7 +116,7 @@ func startServers(t testing.TB, adapters []realtime.Adapter, configure []func(o 
 	var servers []*Server
 	for _, a := range adapters {
 		join := func(o *realtime.Options) {
-			o.Adapter = a
+			o.Cluster.Adapter = a
 			if len(servers) > 0 {
 				first := servers[0]
 				o.Tokens, o.Users, o.Sessions = first.Tokens, first.Users, first.Sessions

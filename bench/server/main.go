@@ -85,7 +85,7 @@ func main() {
 		Unlimited: true,
 	}
 	if ms, err := strconv.Atoi(os.Getenv("PING_INTERVAL")); err == nil {
-		o.PingInterval = time.Duration(ms) * time.Millisecond
+		o.Timeouts.PingInterval = time.Duration(ms) * time.Millisecond
 	}
 	rt, err := realtime.New(o)
 	if err != nil {

@@ -273,23 +273,20 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 		return nil, err
 	}
 	a.rt, err = realtime.New(realtime.Options{
-		Tokens:           a.tokens.verifier,
-		Users:            a.store,
-		Sessions:         a.store,
-		Drivers:          a.store,
-		Offers:           a.store,
-		Trips:            a.store,
-		Parties:          a.store,
-		AllowedOrigins:   cfg.origins,
-		AllowCredentials: !slices.Contains(cfg.origins, "*"),
-		PingInterval:     cfg.pingInterval,
-		PingTimeout:      cfg.pingTimeout,
-		ConnectTimeout:   cfg.connectTimeout,
-		RefreshGrace:     refreshGrace,
-		Unlimited:        cfg.noRateLimit,
-		AllowEIO3:        cfg.allowEIO3,
-		LegacyQueryToken: cfg.legacyQueryToken,
-		Logger:           log,
+		Tokens:   a.tokens.verifier,
+		Users:    a.store,
+		Sessions: a.store,
+		Drivers:  a.store,
+		Offers:   a.store,
+		Trips:    a.store,
+		Parties:  a.store,
+		Origins:  realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.Contains(cfg.origins, "*")},
+		Compat:   realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken},
+		Timeouts: realtime.Timeouts{
+			PingInterval: cfg.pingInterval, PingTimeout: cfg.pingTimeout, Connect: cfg.connectTimeout, RefreshGrace: refreshGrace,
+		},
+		Unlimited: cfg.noRateLimit,
+		Logger:    log,
 	})
 	if err != nil {
 		return nil, err

@@ -197,7 +197,7 @@ func (s *store) refresh(userID, oldSID string) (sid string, err error) {
 	return sid, nil
 }
 
-// refreshGrace is the library's default, see Options.RefreshGrace.
+// refreshGrace is the library's default, see Timeouts.RefreshGrace.
 const refreshGrace = 10 * time.Second
 
 // revoke ends a session, if it exists and has not ended. The row changes before

@@ -93,7 +93,7 @@ func TestServer_TripWithGoogollee(t *testing.T) {
 			t.Parallel()
 			tokens, users, sessions := &realtimetest.Tokens{}, &realtimetest.Users{}, &realtimetest.Sessions{}
 			rt, err := realtime.New(realtime.Options{
-				Tokens: tokens, Users: users, Sessions: sessions, Offers: offers{}, AllowEIO3: true, Logger: slog.New(slog.DiscardHandler),
+				Tokens: tokens, Users: users, Sessions: sessions, Offers: offers{}, Compat: realtime.Compat{AllowEIO3: true}, Logger: slog.New(slog.DiscardHandler),
 			})
 			require.NoError(t, err)
 			mux := http.NewServeMux()

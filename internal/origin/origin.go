@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -127,6 +128,38 @@ func Canonical(origin string) (canonical string, ok bool) {
 		host = strings.TrimSuffix(host, ":443")
 	}
 	return scheme + "://" + host, true
+}
+
+// Problem says why a configured origin can never match that of a page, and nothing
+// when it can.
+func Problem(configured string) string {
+	canonical, ok := Canonical(configured)
+	switch scheme, host, _ := strings.Cut(canonical, "://"); {
+	case strings.EqualFold(configured, "null"):
+		return "pages without an origin of their own send it, any of which could be anybody's"
+	case strings.Contains(configured, "*"):
+		return "there are no patterns; list each origin, or \"*\" for all"
+	case !ok:
+		return "it takes scheme://host or scheme://host:port, in ASCII, and no path"
+	case scheme == "ws" || scheme == "wss":
+		return "a page that opens a websocket is itself of http or https"
+	case scheme == "file":
+		return "a page of a file sends null"
+	case !isPort(host):
+		return "its port is not a number from 1 to 65535 as browsers write it"
+	}
+	return ""
+}
+
+// isPort reports whether a host names no port, or one as browsers write it.
+func isPort(host string) bool {
+	i := strings.LastIndexByte(host, ':')
+	if i < 0 || strings.HasSuffix(host, "]") { // an IPv6 address without a port
+		return true
+	}
+	port := host[i+1:]
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && port[0] != '0'
 }
 
 func isASCII(s string) bool {

@@ -150,18 +150,19 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 	o := realtime.Options{
 		Tokens: tokens{&w.tokens, h}, Users: users{&w.users, h}, Sessions: sessions{&w.sessions, h},
 		Parties: parties{h}, Offers: offers{h}, Drivers: driverService{drivers, h},
-		Bus: nodeBus{w.bus, i}, BusFanOut: w.bus.fanOut, Adapter: w.wires[i],
+		Bus: nodeBus{w.bus, i}, Cluster: realtime.Cluster{BusFanOut: w.bus.fanOut, Adapter: w.wires[i]},
 		Logger: slog.New(&logHandler{Handler: slog.NewTextHandler(io.Discard, nil), w: w}), Trace: h.trace(),
-		PingInterval: pingInterval, PingTimeout: 7 * time.Second, SweepInterval: sweepInterval, PresenceGrace: 2 * time.Second,
-		ConnectTimeout: connectTimeout, HandlerTimeout: handlerTimeout, RepoTimeout: repoTimeout,
-		UnavailableDelay: 500 * time.Millisecond, DrainDelay: time.Second,
-		RepoConcurrency: 16,
+		Timeouts: realtime.Timeouts{
+			PingInterval: pingInterval, PingTimeout: 7 * time.Second, SweepInterval: sweepInterval, PresenceGrace: 2 * time.Second,
+			Connect: connectTimeout, Handler: handlerTimeout, Repo: repoTimeout,
+			UnavailableDelay: 500 * time.Millisecond, DrainDelay: time.Second,
+		},
 		// All clients are behind a proxy on this machine, which says where they are.
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		// Devices that vanish between two polls are counted until their heartbeat fails.
 		Limits: realtime.Limits{
 			OutboxBytes: 256 << 10, SocketsPerUser: 100, Namespaces: 2, QueuedEvents: queuedEvents,
-			Unauthenticated: unauthenticated, UnauthenticatedPerIP: 40,
+			Unauthenticated: unauthenticated, UnauthenticatedPerIP: 40, RepoConcurrency: 16,
 		},
 		Rates: realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
 	}
