@@ -424,6 +424,20 @@ func TestDisconnectReasons(t *testing.T) {
 	})
 }
 
+// The Disconnect hook still sees the rooms that the socket was in.
+func TestSocket_RoomsInDisconnect(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		var rooms log
+		s.namespace("/", Hooks{Disconnect: func(sock *Socket, _ string) { rooms.add("%v", sock.Rooms()) }})
+		c, sockets := s.join(transport, "/")
+		require.True(t, sockets[0].Join("r"))
+		c.text("1")
+		require.Equal(t, []string{"[all r]"}, rooms.take())
+		require.Empty(t, sockets[0].Rooms())
+	})
+}
+
 // Disconnect closes the connection only when no other socket is left on it, be
 // it open or pending.
 func TestDisconnectLast(t *testing.T) {

@@ -234,7 +234,10 @@ func (s *Socket) closeLocked(reason string) closing {
 	s.state.Store(socketClosed)
 	s.ns.remove(s)
 	c.emptied = s.leaveRoomsLocked(s.rooms)
-	s.rooms, s.acks = nil, nil
+	s.acks = nil
+	if !c.wasOpen {
+		s.rooms = nil // otherwise the Disconnect hook reads them, and forgetRooms drops them
+	}
 	c.unsettled = s.conn.countAwaited(-len(c.acks))
 	if c.wasOpen {
 		if reason == ReasonServer || reason == string(ReasonForcedClose) {
