@@ -3,11 +3,13 @@
 package realtime_test
 
 import (
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,6 +82,31 @@ func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
 		require.Equal(t, requests, log.lines+log.suppressed)
 		synctest.Wait()
 		require.Equal(t, requests, limited)
+	})
+}
+
+// Handlers that a host hangs are as many as there are clients: not all are logged when
+// they are abandoned.
+func TestServer_LogsAbandonedHandlersSampled(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		log := &tally{}
+		srv := realtimetest.NewServer(t, log.options)
+		release := make(chan struct{})
+		defer close(release)
+		var inside atomic.Int64
+		const each = 150
+		events := []string{"one", "other", "third"}
+		for _, event := range events {
+			srv.Realtime.Drivers().HandleRaw(event, hang(&inside, release))
+		}
+		for n := range each * len(events) {
+			require.NoError(t, srv.Driver(t, fmt.Sprint("d", n)).Emit(events[n%len(events)]))
+		}
+		synctest.Wait()
+		require.EqualValues(t, each*len(events), inside.Load())
+		time.Sleep(time.Minute)
+		require.Contains(t, log.last, "does not return")
+		require.LessOrEqual(t, log.lines, 100*len(events)+10)
 	})
 }
 

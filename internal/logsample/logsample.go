@@ -22,8 +22,16 @@ const (
 	maxKinds = 1024
 )
 
-// PerKind is how many lines of one kind pass: 10 a second, 1000 at once.
-var PerKind = ratelimit.Rate{PerSecond: 10, Burst: 1000}
+// perKindAtLeast is how often a line of each kind passes, whatever the others do.
+const perKindAtLeast = time.Second
+
+var (
+	// PerKind is how many lines of one kind pass: 10 a second, 100 at once.
+	PerKind = ratelimit.Rate{PerSecond: 10, Burst: 100}
+	// InAll is how many lines of all kinds do, but for one a second of each: 50 a
+	// second, 500 at once.
+	InAll = ratelimit.Rate{PerSecond: 50, Burst: 500}
+)
 
 // Suppressed is the key of the attribute that says how many lines of the same kind
 // were left out since the last one.
@@ -36,35 +44,37 @@ const flushed = "realtime: log lines were left out"
 const stack = "stack"
 
 // Handler is a slog.Handler. A line's kind is its message, its level, and what it
-// has for "namespace", "event" and "code".
+// has for "namespace", "event", "code" and "call".
 type Handler struct {
 	next slog.Handler
 	*sampler
 }
 
 type sampler struct {
-	quota ratelimit.Quota
-	start time.Time
+	quota, inAll ratelimit.Quota
+	start        time.Time
 
 	mu sync.Mutex
 	// mu guards what follows.
+	all   ratelimit.Bucket
 	kinds map[kind]*lines
 }
 
 type kind struct {
-	level                           slog.Level
-	message, namespace, event, code string
+	level                                 slog.Level
+	message, namespace, event, code, call string
 }
 
 // lines are those of one kind.
 type lines struct {
 	bucket     ratelimit.Bucket
+	passed     time.Duration // when the last one did, since the start; 0: none has
 	suppressed int
 }
 
 // New returns a handler that passes lines on to next.
 func New(next slog.Handler) *Handler {
-	return &Handler{next, &sampler{quota: PerKind.Quota(), start: time.Now(), kinds: map[kind]*lines{}}}
+	return &Handler{next, &sampler{quota: PerKind.Quota(), inAll: InAll.Quota(), start: time.Now(), kinds: map[kind]*lines{}}}
 }
 
 // Enabled implements slog.Handler.
@@ -95,6 +105,8 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 				k.event = Clip(a.Value.String())
 			case "code":
 				k.code = Clip(a.Value.String())
+			case "call":
+				k.call = Clip(a.Value.String())
 			}
 		}
 		long = long || clipped(a)
@@ -140,10 +152,13 @@ func (s *sampler) take(k kind) (suppressed int, ok bool) {
 		l = &lines{}
 		s.kinds[k] = l
 	}
-	if !l.bucket.Allow(s.quota, time.Since(s.start)) {
+	now := time.Since(s.start) + 1 // never 0
+	due := l.passed == 0 || now-l.passed >= perKindAtLeast
+	if !l.bucket.Allow(s.quota, now) || !s.all.Allow(s.inAll, now) && !due {
 		l.suppressed++
 		return 0, false
 	}
+	l.passed = now
 	suppressed, l.suppressed = l.suppressed, 0
 	return suppressed, true
 }
@@ -158,7 +173,7 @@ func (h *Handler) Flush(ctx context.Context) {
 		}
 		r := slog.NewRecord(time.Now(), k.level, flushed, 0)
 		r.AddAttrs(slog.String("line", k.message))
-		for _, a := range []slog.Attr{slog.String("namespace", k.namespace), slog.String("event", k.event), slog.String("code", k.code)} {
+		for _, a := range []slog.Attr{slog.String("namespace", k.namespace), slog.String("event", k.event), slog.String("code", k.code), slog.String("call", k.call)} {
 			if a.Value.String() != "" {
 				r.AddAttrs(a)
 			}
