@@ -111,13 +111,23 @@ func withStack(err error, attrs ...any) []any {
 func (rt *Server) clusterPublish(m ClusterMessage) error {
 	queued := rt.host.cluster.AddAndWait(func() {
 		if err := rt.adapter.Publish(context.Background(), m); err != nil {
-			rt.log.Error("realtime: adapter failed", "namespace", m.Namespace, "op", m.Op, "error", err)
+			rt.adapterFailed(err, "namespace", m.Namespace, "op", m.Op)
 		}
 	})
 	if !queued { // the queue logs it
 		return fmt.Errorf("adapter: %w", ErrUnavailable)
 	}
 	return nil
+}
+
+// adapterFailed logs an error of the adapter. One that is closed fails: that a call which
+// Shutdown did not wait for has reached it is no fault.
+func (rt *Server) adapterFailed(err error, attrs ...any) {
+	level := slog.LevelError
+	if rt.adapterClosed.Load() {
+		level = slog.LevelDebug
+	}
+	rt.log.Log(context.Background(), level, "realtime: adapter failed", append(attrs, "error", err)...)
 }
 
 // clusterRequest asks the other nodes, behind what was published before. Answer is

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 
 	"github.com/rodando/realtime/internal/hostcall"
@@ -244,7 +245,11 @@ func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Er
 		code, message = CodeUnavailable, "not available, try again"
 	}
 	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
-	rt.log.Error("realtime: handler failed", withStack(err, attrs...)...)
+	level := slog.LevelError
+	if rt.handling.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed)) {
+		level = slog.LevelDebug // Shutdown ended it
+	}
+	rt.log.Log(context.Background(), level, "realtime: handler failed", withStack(err, attrs...)...)
 	return &Error{Code: code, Message: message}
 }
 

@@ -176,7 +176,7 @@ func (p *presence) publishAll(batch []DomainEvent) {
 		}
 		if p.publish(e) && leaves && p.rt.clustered {
 			if err := p.rt.Admin().ServerEmit(p.rt.ctx, presenceGone, gone.Presence); err != nil {
-				p.rt.log.Error("realtime: adapter failed", "op", OpServerEmit, "error", err)
+				p.rt.adapterFailed(err, "op", OpServerEmit)
 			}
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -43,6 +44,8 @@ type Server struct {
 	sampled  *logsample.Handler
 	origins  *origin.Policy
 	adapter  Adapter
+	// adapterClosed says that Shutdown has come to that.
+	adapterClosed atomic.Bool
 	// clustered says that there may be other nodes to tell.
 	clustered bool
 

@@ -58,6 +58,7 @@ func (rt *Server) end(ctx context.Context) error {
 	if err := rt.host.cluster.Wait(ctx); err != nil {
 		errs = append(errs, unfinished("messages not handed to the adapter", err))
 	}
+	rt.adapterClosed.Store(true)
 	errs = append(errs, unfinished("adapter not closed", rt.await(ctx, rt.adapter.Close)))
 	_ = rt.host.trace.Wait(ctx) // what is not counted is logged
 	rt.wheel.Close()

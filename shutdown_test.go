@@ -194,6 +194,40 @@ func (*stuckAdapter) Request(context.Context, realtime.ClusterMessage, func(real
 }
 func (a *stuckAdapter) Close(context.Context) error { a.closed = true; return errStuckAdapter }
 
+// What handlers and listeners come upon that return after Shutdown, or because of it, is
+// no fault of the host's.
+func TestShutdown_HandlersThatReturnLateAreNoErrors(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var log logBuffer
+		node := realtimetest.NewCluster(t, 2, logTo(&log))[0]
+		drivers := node.Realtime.Drivers()
+		release := make(chan struct{})
+		returned := make(chan struct{}, 2)
+		drivers.HandleRaw("late", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			<-release
+			_ = drivers.To(realtime.NewRoom("a", "b")).EmitRaw("x", realtime.Raw{}) // the adapter's error is the log's
+			returned <- struct{}{}
+			return realtime.Raw{}, nil
+		})
+		drivers.HandleRaw("ended", func(ctx context.Context, s *realtime.Socket, _ realtime.Raw) (realtime.Raw, error) {
+			<-ctx.Done()
+			returned <- struct{}{}
+			return realtime.Raw{}, fmt.Errorf("query: %w", ctx.Err())
+		})
+		require.NoError(t, node.Driver(t, "d1").Emit("late"))
+		require.NoError(t, node.Driver(t, "d2").Emit("ended"))
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		require.ErrorContains(t, node.Realtime.Shutdown(ctx), "handlers still run")
+		close(release)
+		<-returned
+		<-returned
+		synctest.Wait()
+		require.NotContains(t, log.String(), "level=ERROR")
+	})
+}
+
 // Sockets whose handshake ends while the others are sent away are sent away too.
 func TestShutdownFindsLateSockets(t *testing.T) {
 	bubble(t, func(t *testing.T) {

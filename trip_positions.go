@@ -101,7 +101,7 @@ func (d *driverSearches) search(driverID string, s *driverSearch) {
 	rt := d.p.rt
 	if rt.opts.Trips == nil {
 		if err := rt.Admin().ServerEmit(context.Background(), tripAsk, driverID); err != nil {
-			rt.log.Error("realtime: adapter failed", "op", OpServerEmit, "error", err)
+			rt.adapterFailed(err, "op", OpServerEmit)
 		}
 		return // the answers are what nodes tell each other of trips
 	}

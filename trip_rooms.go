@@ -33,7 +33,7 @@ func (p *publisher) share(e triptable.Event) {
 		return
 	}
 	if err := p.rt.Admin().ServerEmit(context.Background(), tripSync, e); err != nil {
-		p.rt.log.Error("realtime: adapter failed", "op", OpServerEmit, "error", err)
+		p.rt.adapterFailed(err, "op", OpServerEmit)
 	}
 }
 
