@@ -270,36 +270,6 @@ func stripBearer(s string) string {
 	return s
 }
 
-// renew sets whose the socket is and when that ends.
-func (s *Socket) renew(id Identity, expiresAt time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.renewLocked(id, expiresAt)
-}
-
-func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
-	s.identity, s.expiresAt = id, expiresAt
-	if expiresAt.IsZero() || s.inner.Closed() {
-		return
-	}
-	s.expiry.F = s.expired
-	s.ns.rt.wheel.Arm(&s.expiry, time.Until(expiresAt))
-}
-
-// expired tells the client that its authorisation has ended and closes the
-// transport, so that it comes back with a fresh token.
-func (s *Socket) expired() {
-	s.mu.Lock()
-	at, renewed := s.expiresAt, s.ns.rt.wheel.Armed(&s.expiry)
-	s.mu.Unlock()
-	if renewed {
-		return // while this began
-	}
-	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err == nil {
-		s.Close() // else it is gone, and the connection others'
-	}
-}
-
 // refresh renews a socket's authorisation in place.
 func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (Refreshed, error) {
 	h := &handshake{}

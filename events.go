@@ -88,9 +88,9 @@ func (t Time) MarshalJSON() ([]byte, error) {
 // handleBuiltins registers the contract's inbound events.
 func (rt *Server) handleBuiltins() {
 	drivers, admin := rt.Drivers(), rt.Admin()
-	DriverStatusUpdate.Handle(drivers, rt.updateStatus)
-	DriverLocationPing.Handle(drivers, rt.updateLocation)
-	DriverTripSet.Handle(drivers, rt.setTrip)
+	DriverStatusUpdate.handle(drivers, rt.updateStatus)
+	DriverLocationPing.handle(drivers, rt.updateLocation)
+	DriverTripSet.handle(drivers, rt.setTrip)
 	DriverOfferAccept.Handle(drivers, rt.acceptOffer)
 	DriverOfferReject.Handle(drivers, rt.rejectOffer)
 	AdminTripJoin.Handle(admin, rt.joinTrip)

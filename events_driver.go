@@ -156,13 +156,13 @@ func (u StatusUpdate) reason() AvailabilityReason {
 	return *u.AvailabilityReason
 }
 
-func (rt *Server) updateStatus(ctx context.Context, s *Socket, in StatusUpdate) (Availability, error) {
-	driver := s.Identity().UserID
+func (rt *Server) updateStatus(ctx context.Context, r *CallRequest, in StatusUpdate) (Availability, error) {
+	driver := r.socket.Identity().UserID
 	a, err := rt.opts.Drivers.UpdateStatus(ctx, driver, in)
 	if err = ofDriver(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
-	rt.emitFrom(s, statusDeliveries(a, newEventID()))
+	r.emissions = statusDeliveries(a, newEventID())
 	return a, nil
 }
 
@@ -233,20 +233,20 @@ func (s SetTrip) Validate() error {
 	return p.err()
 }
 
-func (rt *Server) setTrip(ctx context.Context, s *Socket, in SetTrip) (Availability, error) {
+func (rt *Server) setTrip(ctx context.Context, r *CallRequest, in SetTrip) (Availability, error) {
 	trip := ""
 	if in.CurrentTripID != nil {
 		trip = *in.CurrentTripID
 	}
-	driver := s.Identity().UserID
+	driver := r.socket.Identity().UserID
 	a, err := rt.opts.Drivers.SetTrip(ctx, driver, trip)
 	if err = ofDriver(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
-	rt.emitFrom(s, tripUpdateDeliveries(DriverTrip{
+	r.emissions = tripUpdateDeliveries(DriverTrip{
 		DriverID: a.DriverID, CurrentTripID: a.CurrentTripID,
 		AvailabilityReason: a.AvailabilityReason, IsAvailableForTrips: a.IsAvailableForTrips,
-	}, newEventID()))
+	}, newEventID())
 	return a, nil
 }
 

@@ -155,8 +155,8 @@ func (p LocationPing) Validate() error {
 	return bad.err()
 }
 
-func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing) (None, error) {
-	driver := s.Identity().UserID
+func (rt *Server) updateLocation(ctx context.Context, r *CallRequest, in LocationPing) (None, error) {
+	driver := r.socket.Identity().UserID
 	u, fresh, err := rt.opts.Drivers.UpdateLocation(ctx, driver, in)
 	if err != nil || !fresh {
 		return None{}, err
@@ -164,7 +164,7 @@ func (rt *Server) updateLocation(ctx context.Context, s *Socket, in LocationPing
 	if err := ofDriver(driver, u.DriverID, nil); err != nil {
 		return None{}, err
 	}
-	trips := s.trips() // those that the domain events put it in
-	rt.emitFrom(s, locationDeliveries(u, newEventID(), trips))
+	trips := r.socket.trips() // those that the domain events put it in
+	r.emissions = locationDeliveries(u, newEventID(), trips)
 	return None{}, nil
 }

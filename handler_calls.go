@@ -1,7 +1,9 @@
-// Calls of handlers and of OnConnect, which run on the goroutine that has the event
-// and are looked after by a watchdog. Go cannot stop a goroutine: in place of a handler
-// that does not return the server acknowledges its event with CodeUnavailable and
-// closes the connection, so that the client comes back with a new socket.
+// An event's way from the packet to its ack: dispatch decides what becomes of it, run
+// calls its handler, reply answers it. Handlers and OnConnect run on the goroutine that
+// has the event, and a watchdog looks after them: Go cannot stop a goroutine, so in
+// place of a handler that does not return the server acknowledges its event with
+// CodeUnavailable and closes the connection, so that the client comes back with a new
+// socket.
 
 package realtime
 
@@ -18,42 +20,40 @@ import (
 // context that the code gets.
 type call struct {
 	hostcall.Call
-	s     *Socket
-	event string
-	e     *socketio.Event // nil for OnConnect
+	CallRequest // of OnConnect it has the socket alone
 }
 
 // begin lists a call of a socket's, which has one at a time. The error is why it must
 // not be made.
-func (s *Socket) begin(event string, e *socketio.Event, h *hostcall.Handler, start time.Time) (*call, error) {
-	c := &call{s: s, event: event, e: e}
-	err := s.ns.rt.watchdog.Begin(&c.Call, c, h, s.shard, start)
+func (ns *Namespace) begin(r CallRequest, h *hostcall.Handler, start time.Time) (*call, error) {
+	c := &call{CallRequest: r}
+	err := ns.rt.watchdog.Begin(&c.Call, c, h, r.socket.shard, start)
 	switch {
 	case err == nil:
 		return c, nil
 	case errors.Is(err, hostcall.ErrBusyHandler):
-		s.ns.rt.limited("HandlersPerEvent")
+		ns.rt.limited("HandlersPerEvent")
 	case errors.Is(err, hostcall.ErrBusy):
-		s.ns.rt.limited("Handlers")
+		ns.rt.limited("Handlers")
 	}
-	s.ns.rt.hostFailed("handler", err, "namespace", s.ns.name, "event", event)
+	ns.rt.hostFailed("handler", err, "namespace", ns.name, "event", r.Event())
 	return nil, err
 }
 
 // end takes it off the list, and reports whether it had not been abandoned.
-func (c *call) end() bool { return c.s.ns.rt.watchdog.End(&c.Call) }
+func (c *call) end() bool { return c.socket.ns.rt.watchdog.End(&c.Call) }
 
 // Abandoned implements hostcall.Owner: it answers the event and closes the connection,
 // since the socket's further events, which come one at a time, would wait for ever.
 // OnDisconnect does not wait.
 func (c *call) Abandoned(took time.Duration) {
-	s, ns := c.s, c.s.ns
-	ns.rt.log.Error("realtime: handler does not return", "namespace", ns.name, "event", c.event, "socket", s.ID(), "user", s.Identity().UserID, "after", took)
-	if c.e != nil {
-		if c.e.WantsAck() {
-			c.e.Ack(nil, failure(errUnavailable).bytes()...)
+	s, ns := c.socket, c.socket.ns
+	ns.rt.log.Error("realtime: handler does not return", "namespace", ns.name, "event", c.Event(), "socket", s.ID(), "user", s.Identity().UserID, "after", took)
+	if c.event != nil {
+		if c.event.WantsAck() {
+			c.event.Ack(nil, failure(errUnavailable).bytes()...)
 		}
-		ns.rt.traceHandled(ns.name, c.event, took, CodeUnavailable)
+		ns.rt.traceHandled(ns.name, c.Event(), took, CodeUnavailable)
 	}
 	s.inner.Abandon()
 	s.Close()
@@ -70,7 +70,7 @@ func (ns *Namespace) connected(s *Socket) {
 
 // connectedOne reports whether the next function is to be called.
 func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
-	c, err := s.begin("connect", nil, &h.calls, time.Now())
+	c, err := ns.begin(CallRequest{socket: s}, &h.calls, time.Now())
 	if err != nil {
 		s.Close() // to try again
 		return false
@@ -86,81 +86,102 @@ func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
 	return done(hostcall.Guard(func() error { return h.f(c, s) }, func(err error) { done(err) }))
 }
 
-// serve is socketio's Hooks.Event: one event from decode to ack.
-func (ns *Namespace) serve(inner *socketio.Socket, e *socketio.Event) {
+// dispatch is socketio's Hooks.Event: it decides what becomes of an event.
+func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	s, ok := inner.Data.(*Socket)
 	if !ok || !s.admitted {
-		return // refused the original's way: connected only to be told so
+		return // the CONNECT was refused, and Compat.RefuseAfterConnect is set
 	}
-	start := time.Now()
-	r := ns.handler(e.Name)
-	name := e.Name
-	if r == nil {
-		name = "" // what clients invent counts as one
-	}
+	a := answer{socket: s, event: e, route: ns.route(e.Name), start: time.Now()}
 	verdict := ratelimit.Pass
 	if limiter := ns.rt.limiter; limiter != nil {
-		verdict = limiter.Allow(&s.rates, s.Identity().UserID, name)
+		verdict = limiter.Allow(&s.rates, s.Identity().UserID, a.name())
 	}
-	a := answer{s: s, e: e, event: name, start: start, abuse: verdict == ratelimit.Abuse, known: r != nil}
 	switch {
 	case verdict != ratelimit.Pass:
-		a.give(Raw{}, errTooOften)
-	case r == nil:
-		a.give(Raw{}, errNoEvent)
-	default:
-		c, err := s.begin(name, e, &r.calls, start)
-		if err != nil {
-			a.give(Raw{}, errUnavailable)
-			return
+		a.reply(nil, Raw{}, errTooOften)
+		if verdict == ratelimit.Abuse {
+			ns.disconnectAbuser(s, a.name())
 		}
-		a.call = c
-		var ack Raw
-		err = hostcall.Guard(func() (err error) { ack, err = r.handle(c, s, e); return err }, func(err error) { a.give(Raw{}, err) })
-		a.give(ack, err)
+	case a.route == nil:
+		a.reply(nil, Raw{}, errNoEvent)
+	default:
+		a.run()
 	}
 }
 
-// answer is what is needed to answer an event.
-type answer struct {
-	s     *Socket
-	e     *socketio.Event
-	call  *call // of its handler, if that was called
-	event string
-	start time.Time
-	known bool // it has a handler
-	abuse bool // of the rates, for which the socket is disconnected
+// disconnectAbuser disconnects a socket for what it has sent beyond its rates.
+func (ns *Namespace) disconnectAbuser(s *Socket, event string) {
+	ns.rt.limited("Rates.Breach")
+	ns.rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", event, "socket", s.ID(), "user", s.Identity().UserID)
+	s.Disconnect()
 }
 
-// give answers the event, unless that was done in place of its handler.
-func (a answer) give(ack Raw, err error) {
-	s, ns, rt := a.s, a.s.ns, a.s.ns.rt
-	if a.call != nil && !a.call.end() {
-		s.uncork()
-		if err != nil {
-			rt.clientError(err, ns.name, a.event, s) // for the log
-		}
+// answer is an event that is to be answered.
+type answer struct {
+	socket *Socket
+	event  *socketio.Event
+	route  *route // nil: nobody handles it
+	start  time.Time
+}
+
+// name is the event's for limits, traces and the log, where all that nobody handles
+// count as one: clients invent them.
+func (a answer) name() string {
+	if a.route == nil {
+		return ""
+	}
+	return a.event.Name
+}
+
+// run calls the event's handler, by way of the interceptors.
+func (a answer) run() {
+	ns := a.socket.ns
+	c, err := ns.begin(CallRequest{socket: a.socket, event: a.event, route: a.route}, &a.route.calls, a.start)
+	if err != nil {
+		a.reply(nil, Raw{}, errUnavailable)
 		return
 	}
+	var ack Raw
+	err = hostcall.Guard(func() (err error) {
+		ack, err = ns.interceptors.call(c, &c.CallRequest)
+		return err
+	}, func(err error) { a.reply(c, Raw{}, err) })
+	a.reply(c, ack, err)
+}
+
+// reply sends what the event has led to: what its handler left to be emitted, then the
+// ack, unless the event has been answered in place of the handler. c is nil when there
+// was no call.
+func (a answer) reply(c *call, ack Raw, err error) {
+	s, ns, rt := a.socket, a.socket.ns, a.socket.ns.rt
+	var shown *Error
 	var code Code
 	if err != nil {
-		shown := rt.clientError(err, ns.name, a.event, s)
+		shown = rt.clientError(err, ns.name, a.name(), s)
 		code = shown.Code
+	}
+	if c != nil && !c.end() {
+		rt.send(c.emissions, false) // for the others: it has happened
+		return
+	}
+	if c != nil && len(c.emissions) > 0 {
+		// One write for what the socket itself gets of it, and the ack.
+		conn := s.inner.Conn()
+		conn.Cork()
+		defer conn.Uncork()
+		rt.send(c.emissions, false)
+	}
+	if shown != nil {
 		ack = failure(shown)
-		if a.known && rt.opts.Compat.EmitExceptions {
+		if a.route != nil && rt.opts.Compat.EmitExceptions {
 			_ = EventException.Emit(s, Exception{Status: "error", Message: shown.Message}) // the socket may have closed
 		}
 	}
-	if a.e.WantsAck() {
-		a.e.Ack(ack.Attachments, ack.bytes()...)
+	if a.event.WantsAck() {
+		a.event.Ack(ack.Attachments, ack.bytes()...)
 	}
-	s.uncork()
-	rt.traceHandled(ns.name, a.event, time.Since(a.start), code)
-	if a.abuse {
-		rt.limited("Rates.Breach")
-		rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", a.event, "socket", s.ID(), "user", s.Identity().UserID)
-		s.Disconnect()
-	}
+	rt.traceHandled(ns.name, a.name(), time.Since(a.start), code)
 }
 
 var (

@@ -69,11 +69,15 @@ type NamespaceOptions struct {
 	// error with CodeUnavailable. It may block, within ctx, and is called
 	// concurrently.
 	Authorize func(ctx context.Context, id Identity) error
+	// Interceptors wrap the calls of the namespace, inside of Options.Interceptors.
+	Interceptors []Interceptor
 }
 
-// Namespace is one of the server's namespaces: where handlers are registered
-// and broadcasts begin. All methods may be called concurrently; handlers are
-// best registered before the server takes connections.
+// Namespace is one of the server's namespaces: where handlers, interceptors and hooks
+// are registered and broadcasts begin. All methods may be called concurrently. What is
+// registered counts for the events and sockets after that, so that it is best registered
+// before the server is mounted. No lock is held while a handler, interceptor or hook
+// runs, which may therefore register others.
 type Namespace struct {
 	rt    *Server
 	name  string
@@ -82,6 +86,8 @@ type Namespace struct {
 
 	authorizes *hostcall.Kind  // calls of NamespaceOptions.Authorize
 	listening  *hostcall.Queue // calls of listeners
+
+	interceptors *interceptors
 
 	mu           sync.RWMutex // guards what follows; of the last two the slices only grow
 	handlers     map[string]*route
@@ -103,13 +109,9 @@ type disconnectHook struct {
 	calls *hostcall.Kind
 }
 
-// handler handles an event and returns the ack's arguments as they go on the
-// wire, or an error.
-type handler func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error)
-
 // route is what answers an event.
 type route struct {
-	handle   handler
+	handle   CallFunc
 	describe func() EventDoc // nil for one that has no type
 	calls    hostcall.Handler
 }
@@ -171,12 +173,17 @@ func (ns *Namespace) disconnectHooks() []*disconnectHook {
 // acknowledged as {ok:true, data}; an *Error as {ok:false,
 // error}; any other error is logged and acknowledged as CodeInternal.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
-	ns.handle(c.name, c.describe, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
-		var in In
-		if err := decodeBody(e, &in); err != nil {
+	c.handle(ns, func(ctx context.Context, r *CallRequest, in In) (Out, error) { return h(ctx, r.socket, in) })
+}
+
+// handle is Handle for the library's own handlers.
+func (c Call[In, Out]) handle(ns *Namespace, h func(ctx context.Context, r *CallRequest, in In) (Out, error)) {
+	ns.handle(c.name, c.describe, func(ctx context.Context, r *CallRequest) (Raw, error) {
+		in, err := c.Input(r)
+		if err != nil {
 			return Raw{}, err
 		}
-		out, err := h(ctx, s, in)
+		out, err := h(ctx, r, in)
 		if err != nil {
 			return Raw{}, err
 		}
@@ -189,9 +196,7 @@ func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Sock
 // {ok} envelope; an error is acknowledged as for a Call. Typed calls are the
 // norm; this is for what has no type. The arguments are h's to keep.
 func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Socket, args Raw) (Raw, error)) {
-	ns.handle(event, nil, func(ctx context.Context, s *Socket, e *socketio.Event) (Raw, error) {
-		return h(ctx, s, rawOf(e.Args, e.Attachments))
-	})
+	ns.handle(event, nil, func(ctx context.Context, r *CallRequest) (Raw, error) { return h(ctx, r.socket, r.Args()) })
 }
 
 // OnServerEmit adds a listener for ServerEmit of other nodes. The listeners of a
@@ -214,13 +219,13 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
 }
 
-func (ns *Namespace) handle(event string, describe func() EventDoc, h handler) {
+func (ns *Namespace) handle(event string, describe func() EventDoc, h CallFunc) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	ns.handlers[event] = &route{handle: h, describe: describe}
 }
 
-func (ns *Namespace) handler(event string) *route {
+func (ns *Namespace) route(event string) *route {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
 	return ns.handlers[event]
@@ -240,9 +245,9 @@ func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Er
 	if errors.As(err, &e) && e != nil {
 		return e
 	}
-	code, message := CodeInternal, "internal error"
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrUnavailable) {
-		code, message = CodeUnavailable, "not available, try again"
+	code, message := CodeOf(err), "internal error"
+	if code == CodeUnavailable {
+		message = errUnavailable.Message
 	}
 	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
 	level := slog.LevelError

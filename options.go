@@ -39,6 +39,9 @@ type Options struct {
 	// Namespaces are the host's own, by name, as Server.Namespace adds them. Those
 	// that Events are for must be here. Defaults to none.
 	Namespaces map[string]NamespaceOptions
+	// Interceptors wrap the calls of clients in every namespace, the first one
+	// outermost. Defaults to none.
+	Interceptors []Interceptor
 	// UserTypes admits further user types to a built-in namespace, by its name.
 	// Defaults to none: driver in /drivers, passenger in /passengers, admin in /admin.
 	UserTypes map[string][]UserType

@@ -209,6 +209,9 @@ func (o Options) checkNamespaces(m *mistakes) map[string]bool {
 	for _, b := range builtinNamespaces {
 		namespaces[b.name] = true
 	}
+	for n, i := range o.Interceptors {
+		m.add(i == nil, "Options.Interceptors[%d] is nil", n)
+	}
 	for _, name := range slices.Sorted(maps.Keys(o.Namespaces)) {
 		if err := checkNamespace(name, o.Namespaces[name]); err != nil {
 			*m = append(*m, err)
@@ -278,6 +281,9 @@ func checkNamespace(name string, o NamespaceOptions) error {
 	m.add(o.Anonymous && len(o.UserTypes) > 0,
 		"namespace %q: UserTypes are those of users, of whom nothing is known where Anonymous is set; leave out one of the two", name)
 	m.add(slices.Contains(o.UserTypes, ""), "namespace %q: UserTypes has an empty type", name)
+	for n, i := range o.Interceptors {
+		m.add(i == nil, "namespace %q: Interceptors[%d] is nil", name, n)
+	}
 	return errors.Join(m...)
 }
 

@@ -34,11 +34,9 @@ const Path = "/socket.io/"
 
 // Server is the realtime side of a host: an http.Handler that Socket.IO clients
 // connect to, and the publisher of what happened. All methods may be called
-// concurrently.
-//
-// Server.mu guards namespaces.
+// concurrently, and after Shutdown, when ServeHTTP answers 503.
 type Server struct {
-	opts     Options
+	opts     Options      // not changed after New, as are all fields down to ending
 	log      *slog.Logger // samples: a client can be the cause of most lines
 	auditLog *slog.Logger // the host's own: every line stays
 	sampled  *logsample.Handler
@@ -76,7 +74,7 @@ type Server struct {
 	ending sync.Once     // Shutdown
 	ended  chan struct{} // closed when that is done
 
-	mu         sync.RWMutex
+	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace
 }
 
@@ -85,6 +83,10 @@ type Server struct {
 // every mistake in o at once.
 func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
+		return nil, err
+	}
+	around, err := interceptorsOf(&o)
+	if err != nil {
 		return nil, err
 	}
 	o = o.defaults()
@@ -126,11 +128,11 @@ func New(o Options) (*Server, error) {
 	rt.presence.init(rt)
 	rt.sweep.init(rt)
 	for _, b := range builtinNamespaces {
-		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}) // no lock needed: rt is not shared yet
+		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
 	}
 	rt.handleBuiltins()
 	for _, name := range slices.Sorted(maps.Keys(o.Namespaces)) {
-		rt.addLocked(name, o.Namespaces[name])
+		rt.addLocked(name, o.Namespaces[name], around[name])
 	}
 	rt.publisher = newPublisher(rt)
 	if err := rt.subscribe(); err != nil {
@@ -248,20 +250,24 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 	if err := checkNamespace(name, o); err != nil {
 		return nil, err
 	}
+	around, err := newInterceptors(rt.opts.Interceptors, o.Interceptors)
+	if err != nil {
+		return nil, err
+	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.namespaces[name] != nil {
 		return nil, fmt.Errorf("realtime: namespace %q exists", name)
 	}
-	return rt.addLocked(name, o), nil
+	return rt.addLocked(name, o, around), nil
 }
 
-func (rt *Server) addLocked(name string, o NamespaceOptions) *Namespace {
-	ns := &Namespace{rt: rt, name: name, opts: o, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
+func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptors) *Namespace {
+	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
 	many := abandonedFactor * rt.opts.Limits.RepoConcurrency
 	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many})
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit")
-	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.serve, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
+	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		hooks.Room = rt.roomWatch(name, w)
 	}

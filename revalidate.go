@@ -279,28 +279,3 @@ func judgeSession(s *Socket, row *Session, until time.Time) bool {
 	}
 	return s.expireBy(row.ID, until, row.AccessTokenExpiresAt)
 }
-
-// revoke tells the client that its rights are gone, and disconnects the socket:
-// with a session, only if it is still in that one.
-func (s *Socket) revoke(why Code, sid *string) bool {
-	if s.inner.Closed() || sid != nil && s.Identity().SessionID != *sid {
-		return false
-	}
-	reason := string(why)
-	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // gone, if this fails
-	s.Disconnect()
-	return true
-}
-
-// expireBy brings the socket's end forward to that of its session, and reports
-// whether that is now. A socket that has been renewed since its end was until, or has
-// moved to another session, is left as it is.
-func (s *Socket) expireBy(sid string, until, at time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.identity.SessionID != sid || !s.expiresAt.Equal(until) || !until.IsZero() && !at.Before(until) {
-		return false
-	}
-	s.renewLocked(s.identity, at)
-	return !at.After(time.Now())
-}

@@ -3,10 +3,6 @@
 package realtime
 
 import (
-	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -15,22 +11,22 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// Socket is one client in one namespace. Its events are handled one at a time;
-// its methods may be called concurrently and after it is gone, when they do
-// nothing.
-//
-// Socket.mu guards the fields below it; corked belongs to the goroutine that
-// handles an event, and so do rates; admitted belongs to the handshake, which
-// ends before any event.
+// Socket is one client in one namespace, from hello to the end of its connection or its
+// DISCONNECT; a client that comes back is a new Socket. Its events are handled one at a
+// time, in the order in which they were sent, and OnDisconnect comes after the last of
+// them. All methods may be called concurrently. Those that change or send something do
+// nothing once the socket has closed: Join then reports false, and what emits returns
+// ErrClosed.
 type Socket struct {
-	inner    *socketio.Socket
-	ns       *Namespace
-	corked   bool
-	shard    uint8 // of the watchdog
-	admitted bool  // else refused, by Compat.RefuseAfterConnect behind a CONNECT
-	rates    ratelimit.Socket
+	inner *socketio.Socket
+	ns    *Namespace
+	shard uint8 // of the watchdog
+	// admitted is written by the handshake, which ends before any event; false is a
+	// socket that is refused by Compat.RefuseAfterConnect.
+	admitted bool
+	rates    ratelimit.Socket // used by dispatch alone, whose calls come one at a time
 
-	mu        sync.Mutex
+	mu        sync.Mutex // guards what follows
 	identity  Identity
 	expiresAt time.Time
 	expiry    timingwheel.Timer
@@ -62,7 +58,8 @@ func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...)
 // Leave takes the socket out of rooms.
 func (s *Socket) Leave(rooms ...Room) { s.inner.Leave(names(rooms)...) }
 
-// Rooms returns the rooms that the socket is in.
+// Rooms returns the rooms that the socket is in. Once it has closed they are those that
+// it was in, until the last function of OnDisconnect has returned.
 func (s *Socket) Rooms() []Room {
 	inner := s.inner.Rooms()
 	rooms := make([]Room, len(inner))
@@ -72,7 +69,7 @@ func (s *Socket) Rooms() []Room {
 	return rooms
 }
 
-// Connected reports whether the socket is still there.
+// Connected reports whether the socket has not closed. It may close at any time.
 func (s *Socket) Connected() bool { return !s.inner.Closed() }
 
 // Disconnect takes the socket out of its namespace; a stock client does not
@@ -85,7 +82,9 @@ func (s *Socket) Disconnect() { s.inner.Disconnect() }
 // before arrives first.
 func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
 
-// EmitRaw emits an event by its arguments as they go on the wire.
+// EmitRaw emits an event by its arguments as they go on the wire, without waiting for
+// the network. The error is ErrClosed for a socket that has closed. That it is nil does
+// not say that the client has received the event, or will.
 func (s *Socket) EmitRaw(event string, args Raw) error {
 	return s.send(socketio.EventMessages(s.ns.name, socketio.NoID, event, args.bytes(), args.Attachments)...)
 }
@@ -101,96 +100,6 @@ func (s *Socket) send(ms ...*socketio.Message) error {
 	return nil
 }
 
-// Emitter is what an event can be emitted to: a *Socket or a Broadcast.
-type Emitter interface {
-	emit(event string, arg []byte) error
-}
-
-// Emit sends the event to a socket, or to those that a broadcast selects. It
-// does not wait for the network. The error is ErrClosed for a socket that is
-// gone, or that the payload does not marshal.
-func (e Event[T]) Emit(to Emitter, payload T) error {
-	arg, err := json.Marshal(payload)
-	if err != nil {
-		return fmt.Errorf("encoding %s: %w", e.name, err)
-	}
-	return to.emit(e.name, arg)
-}
-
-// Ask emits the query to one socket and waits for the client's ack, whose first
-// argument is decoded into Out. It may be called from the socket's own handler.
-// The error is ErrAckTimeout when ctx ended first, or Timeouts.Ack if it has
-// no deadline, ErrClosed when the socket did.
-func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
-	var out Out
-	arg, err := json.Marshal(in)
-	if err != nil {
-		return out, fmt.Errorf("encoding %s: %w", q.name, err)
-	}
-	ctx, cancel := s.ns.rt.ackContext(ctx)
-	defer cancel()
-	r, err := s.inner.Ask(ctx, func(id int64) []*socketio.Message {
-		return []*socketio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
-	})
-	if err != nil {
-		return out, askError(err)
-	}
-	return decodeAck[Out](q.name, rawOf(r.Args, r.Attachments))
-}
-
-// AskAll emits the query to every selected socket, on all nodes, and collects
-// the acks until all have come or ctx ends; then it returns those that came,
-// with ErrAckTimeout if some did not. An ack that is no Out is left out, and
-// told in the error.
-func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
-	arg, err := json.Marshal(in)
-	if err != nil {
-		return nil, fmt.Errorf("encoding %s: %w", q.name, err)
-	}
-	ctx, cancel := to.ns.rt.ackContext(ctx)
-	defer cancel()
-	acks, err := to.ask(ctx, q.name, arg)
-	var outs []Out
-	for _, a := range acks {
-		out, decodeErr := decodeAck[Out](q.name, a)
-		if decodeErr != nil {
-			err = errors.Join(err, decodeErr)
-			continue
-		}
-		outs = append(outs, out)
-	}
-	return outs, err
-}
-
-// ackContext ends with ctx, or with Timeouts.Ack.
-func (rt *Server) ackContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, rt.opts.Timeouts.Ack)
-}
-
-func decodeAck[Out any](event string, ack Raw) (out Out, err error) {
-	if _, none := any(out).(None); none || len(ack.Args) == 0 {
-		return out, nil
-	}
-	if err := json.Unmarshal(ack.Args[0], &out); err != nil {
-		return out, fmt.Errorf("ack of %s: %w", event, err)
-	}
-	return out, nil
-}
-
-// names returns the names of the rooms, without those that are nobody's.
-func names(rooms []Room) []string {
-	out := make([]string, 0, len(rooms))
-	for _, r := range rooms {
-		if r.name != "" {
-			out = append(out, r.name)
-		}
-	}
-	return out
-}
-
 // trips are those whose rooms the socket is in.
 func (s *Socket) trips() (ids []string) {
 	var few [8]string
@@ -202,23 +111,57 @@ func (s *Socket) trips() (ids []string) {
 	return ids
 }
 
-// cork gathers what is sent to the socket from here to the end of its event's
-// handling into one write. Nothing that blocks may follow.
-func (s *Socket) cork() {
-	s.corked = true
-	s.inner.Conn().Cork()
+// renew sets whose the socket is and when that ends.
+func (s *Socket) renew(id Identity, expiresAt time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renewLocked(id, expiresAt)
 }
 
-func (s *Socket) uncork() {
-	if s.corked {
-		s.corked = false
-		s.inner.Conn().Uncork()
+func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
+	s.identity, s.expiresAt = id, expiresAt
+	if expiresAt.IsZero() || s.inner.Closed() {
+		return
+	}
+	s.expiry.F = s.expired
+	s.ns.rt.wheel.Arm(&s.expiry, time.Until(expiresAt))
+}
+
+// expired tells the client that its authorisation has ended and closes the
+// transport, so that it comes back with a fresh token.
+func (s *Socket) expired() {
+	s.mu.Lock()
+	at, renewed := s.expiresAt, s.ns.rt.wheel.Armed(&s.expiry)
+	s.mu.Unlock()
+	if renewed {
+		return // while this began
+	}
+	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err == nil {
+		s.Close() // else it is gone, and the connection others'
 	}
 }
 
-// emitFrom emits what follows from a socket's event, before its ack and in one
-// write with it.
-func (rt *Server) emitFrom(s *Socket, ds []Delivery) {
-	s.cork()
-	rt.send(ds, false)
+// revoke tells the client that its rights are gone, and disconnects the socket:
+// with a session, only if it is still in that one.
+func (s *Socket) revoke(why Code, sid *string) bool {
+	if s.inner.Closed() || sid != nil && s.Identity().SessionID != *sid {
+		return false
+	}
+	reason := string(why)
+	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // gone, if this fails
+	s.Disconnect()
+	return true
+}
+
+// expireBy brings the socket's end forward to that of its session, and reports
+// whether that is now. A socket that has been renewed since its end was until, or has
+// moved to another session, is left as it is.
+func (s *Socket) expireBy(sid string, until, at time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.identity.SessionID != sid || !s.expiresAt.Equal(until) || !until.IsZero() && !at.Before(until) {
+		return false
+	}
+	s.renewLocked(s.identity, at)
+	return !at.After(time.Now())
 }

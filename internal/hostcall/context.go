@@ -14,12 +14,13 @@ import (
 type Context struct {
 	parent   context.Context
 	deadline time.Time
-	inherits bool // it has no deadline but its parent's
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards real, cancel and over
 	real   context.Context
 	cancel context.CancelFunc
 	over   bool
+
+	inherits bool // it has no deadline but its parent's; set by Start
 }
 
 // Start gives the context its parent and its deadline.

@@ -1,0 +1,104 @@
+// Emitting and asking: how an event reaches a socket or a broadcast, and how the acks
+// of a query come back.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// Emitter is what an event can be emitted to: a *Socket or a Broadcast.
+type Emitter interface {
+	emit(event string, arg []byte) error
+}
+
+// Emit sends the event to a socket, or to those that a broadcast selects, without
+// waiting for the network. The error is ErrClosed for a socket that has closed, or that
+// the payload does not marshal. That it is nil does not say that the client has received
+// the event, or will.
+func (e Event[T]) Emit(to Emitter, payload T) error {
+	arg, err := json.Marshal(payload)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", e.name, err)
+	}
+	return to.emit(e.name, arg)
+}
+
+// Ask emits the query to one socket and waits for the client's ack, whose first
+// argument is decoded into Out. It may be called from the socket's own handler.
+// The error is ErrAckTimeout when ctx ended first, or Timeouts.Ack if it has
+// no deadline, ErrClosed when the socket did.
+func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
+	var out Out
+	arg, err := json.Marshal(in)
+	if err != nil {
+		return out, fmt.Errorf("encoding %s: %w", q.name, err)
+	}
+	ctx, cancel := s.ns.rt.ackContext(ctx)
+	defer cancel()
+	r, err := s.inner.Ask(ctx, func(id int64) []*socketio.Message {
+		return []*socketio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
+	})
+	if err != nil {
+		return out, askError(err)
+	}
+	return decodeAck[Out](q.name, rawOf(r.Args, r.Attachments))
+}
+
+// AskAll emits the query to every selected socket, on all nodes, and collects
+// the acks until all have come or ctx ends; then it returns those that came,
+// with ErrAckTimeout if some did not. An ack that is no Out is left out, and
+// told in the error.
+func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
+	arg, err := json.Marshal(in)
+	if err != nil {
+		return nil, fmt.Errorf("encoding %s: %w", q.name, err)
+	}
+	ctx, cancel := to.ns.rt.ackContext(ctx)
+	defer cancel()
+	acks, err := to.ask(ctx, q.name, arg)
+	var outs []Out
+	for _, a := range acks {
+		out, decodeErr := decodeAck[Out](q.name, a)
+		if decodeErr != nil {
+			err = errors.Join(err, decodeErr)
+			continue
+		}
+		outs = append(outs, out)
+	}
+	return outs, err
+}
+
+// ackContext ends with ctx, or with Timeouts.Ack.
+func (rt *Server) ackContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, rt.opts.Timeouts.Ack)
+}
+
+func decodeAck[Out any](event string, ack Raw) (out Out, err error) {
+	if _, none := any(out).(None); none || len(ack.Args) == 0 {
+		return out, nil
+	}
+	if err := json.Unmarshal(ack.Args[0], &out); err != nil {
+		return out, fmt.Errorf("ack of %s: %w", event, err)
+	}
+	return out, nil
+}
+
+// names returns the names of the rooms, without those that are nobody's.
+func names(rooms []Room) []string {
+	out := make([]string, 0, len(rooms))
+	for _, r := range rooms {
+		if r.name != "" {
+			out = append(out, r.name)
+		}
+	}
+	return out
+}

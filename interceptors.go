@@ -1,0 +1,196 @@
+// Interceptors: what a host puts around the calls of its clients.
+
+package realtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// CallRequest is an event that a client has sent, while it is handled. Its methods may
+// be called concurrently until the call has returned; it is not to be kept after that.
+type CallRequest struct {
+	socket    *Socket
+	event     *socketio.Event
+	route     *route
+	emissions []Delivery // what a handler of the library's leaves to be emitted before the ack
+}
+
+// Socket returns the socket that has sent the event.
+func (r *CallRequest) Socket() *Socket { return r.socket }
+
+// Namespace returns the namespace that the socket is in.
+func (r *CallRequest) Namespace() *Namespace { return r.socket.ns }
+
+// Event returns the event's name.
+func (r *CallRequest) Event() string {
+	if r.event == nil {
+		return "connect"
+	}
+	return r.event.Name
+}
+
+// Args returns the event's arguments as they stand on the wire, which are not to be
+// changed. See Call.Input for the value that they stand for.
+func (r *CallRequest) Args() Raw { return rawOf(r.event.Args, r.event.Attachments) }
+
+// WantsAck reports whether the client waits for an ack.
+func (r *CallRequest) WantsAck() bool { return r.event.WantsAck() }
+
+// handle calls the handler, whose panic is an error that interceptors see.
+func (r *CallRequest) handle(ctx context.Context) (ack Raw, err error) {
+	err = hostcall.Guard(func() (err error) {
+		ack, err = r.route.handle(ctx, r)
+		return err
+	}, func(error) {})
+	return ack, err
+}
+
+// CallFunc handles an event, and returns the ack's arguments as they go on the wire or
+// an error. Interceptors hand it on and return it.
+type CallFunc func(ctx context.Context, r *CallRequest) (Raw, error)
+
+// Interceptor wraps the calls of clients: it returns a function that runs in place of
+// next, for every event that has a handler, the library's own events included.
+//
+// That function may call next with its own ctx, or one derived from it, and the same
+// request; or not, and return an error of its own, which the client gets as it gets one
+// of a handler's. What next returns is the ack, or the error with which the call fails,
+// of which CodeOf returns what the client is shown; a panic of the handler comes as an
+// error too. The function is called concurrently, and is subject to what
+// Timeouts.Handler says of handlers. Events that nobody handles, or that a limit
+// refuses, are not shown to it.
+//
+// An Interceptor itself is called once for each namespace that it is added to, before
+// any event: by New, by Server.Namespace, or by Namespace.Use.
+type Interceptor func(next CallFunc) CallFunc
+
+// Input decodes the input of the call from a request, as its handler gets it, for an
+// interceptor. The error is what the client gets when its payload is not valid.
+func (c Call[In, Out]) Input(r *CallRequest) (In, error) {
+	var in In
+	err := decodeBody(r.event, &in)
+	return in, err
+}
+
+// Result returns the ack that a handler's result becomes, for an interceptor that
+// answers in the handler's place.
+func (c Call[In, Out]) Result(out Out) (Raw, error) { return success(out) }
+
+// Use adds interceptors around the calls of the namespace, inside of those that it has:
+// Options.Interceptors, then NamespaceOptions.Interceptors, then these, in the order in
+// which they are added. Calls that are under way may pass by them. It panics when an
+// interceptor is nil, or returns nil.
+func (ns *Namespace) Use(all ...Interceptor) {
+	for _, i := range all {
+		ns.interceptors.add(i)
+	}
+}
+
+// interceptors are those of a namespace, in order. Its methods may be called
+// concurrently.
+type interceptors struct {
+	first atomic.Pointer[intercepted]
+
+	mu   sync.Mutex // guards last
+	last *intercepted
+}
+
+// intercepted is one interceptor, and what it wraps.
+type intercepted struct {
+	run  CallFunc
+	next atomic.Pointer[intercepted] // nil: the handler
+}
+
+// call makes a call, from the first interceptor on.
+func (i *interceptors) call(ctx context.Context, r *CallRequest) (Raw, error) {
+	if first := i.first.Load(); first != nil {
+		return first.run(ctx, r)
+	}
+	return r.route.handle(ctx, r)
+}
+
+// callNext is the next of an interceptor.
+func (i *intercepted) callNext(ctx context.Context, r *CallRequest) (Raw, error) {
+	if next := i.next.Load(); next != nil {
+		return next.run(ctx, r)
+	}
+	return r.handle(ctx)
+}
+
+func (i *interceptors) add(wrap Interceptor) {
+	if wrap == nil {
+		panic("realtime: an interceptor is nil")
+	}
+	added := &intercepted{}
+	if added.run = wrap(added.callNext); added.run == nil {
+		panic("realtime: an interceptor returned nil")
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.last == nil {
+		i.first.Store(added)
+	} else {
+		i.last.next.Store(added)
+	}
+	i.last = added
+}
+
+// interceptorsOf returns those of each namespace that New makes.
+func interceptorsOf(o *Options) (map[string]*interceptors, error) {
+	own := map[string][]Interceptor{}
+	for _, b := range builtinNamespaces {
+		own[b.name] = nil
+	}
+	for name, n := range o.Namespaces {
+		own[name] = n.Interceptors
+	}
+	of := map[string]*interceptors{}
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		var err error
+		if of[name], err = newInterceptors(o.Interceptors, own[name]); err != nil {
+			return nil, err
+		}
+	}
+	return of, nil
+}
+
+// newInterceptors returns those of a namespace that is to be made. The error is that of
+// an interceptor that panicked.
+func newInterceptors(server, own []Interceptor) (*interceptors, error) {
+	all := &interceptors{}
+	err := hostcall.Guard(func() error {
+		for _, i := range slices.Concat(server, own) {
+			all.add(i)
+		}
+		return nil
+	}, func(error) {})
+	if err != nil {
+		return nil, fmt.Errorf("realtime: Interceptors: %w", err)
+	}
+	return all, nil
+}
+
+// CodeOf returns the code that a client is shown for an error of a handler's: that of
+// the *Error which it is or wraps, CodeUnavailable for ErrUnavailable and for a deadline
+// that was exceeded, else CodeInternal. It is empty for nil.
+func CodeOf(err error) Code {
+	var e *Error
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &e) && e != nil:
+		return e.Code
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrUnavailable):
+		return CodeUnavailable
+	}
+	return CodeInternal
+}
