@@ -423,8 +423,8 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 	}
 }
 
-// HasRoom implements Node.
+// HasRoom implements Node. A socket's id is a room too.
 func (n node) HasRoom(namespace, room string) bool {
 	ns := n.rt.lookup(namespace)
-	return ns != nil && ns.inner.HasRoom(room)
+	return ns != nil && (ns.inner.HasRoom(room) || ns.inner.Socket(room) != nil)
 }

@@ -189,6 +189,17 @@ func asJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
+// canonical is v as JSON in which a number has one spelling: between nodes it
+// keeps its value, and 1e3 may arrive as 1000.
+func canonical(t *testing.T, v any) string {
+	t.Helper()
+	var value any
+	if err := json.Unmarshal([]byte(asJSON(t, v)), &value); err != nil {
+		t.Fatal(err)
+	}
+	return asJSON(t, value)
+}
+
 // startCluster starts nodes and waits until all of them hear each other, in
 // each room of each namespace.
 func startCluster(t *testing.T, adapters []realtime.Adapter) *cluster {
