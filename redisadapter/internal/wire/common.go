@@ -5,6 +5,7 @@ package wire
 import (
 	"encoding/json"
 	"errors"
+	"math"
 	"strconv"
 
 	"github.com/rodando/realtime/internal/jsonscan"
@@ -22,7 +23,8 @@ type selection struct {
 }
 
 type flags struct {
-	Volatile bool `json:"volatile,omitempty"`
+	Volatile bool            `json:"volatile,omitempty"`
+	Timeout  json.RawMessage `json:"timeout,omitempty"`
 }
 
 func selectionOf(m *Message) *selection {
@@ -33,6 +35,9 @@ func selectionOf(m *Message) *selection {
 func broadcastOptions(m *Message) *selection {
 	s := selectionOf(m)
 	s.Flags, s.Latest = &flags{Volatile: m.Volatile}, m.Latest
+	if m.Timeout > 0 {
+		s.Flags.Timeout = strconv.AppendInt(nil, int64(m.Timeout), 10)
+	}
 	return s
 }
 
@@ -44,8 +49,19 @@ func (s *selection) apply(m *Message) error {
 	m.Rooms, m.Except, m.Latest = s.Rooms, s.Except, s.Latest
 	if s.Flags != nil {
 		m.Volatile = s.Flags.Volatile
+		if f, err := strconv.ParseFloat(string(s.Flags.Timeout), 64); err == nil {
+			m.Timeout = milliseconds(f)
+		}
 	}
 	return nil
+}
+
+// milliseconds is a timeout that may be any number.
+func milliseconds(f float64) int {
+	if !(f > 0) {
+		return 0
+	}
+	return int(min(math.Ceil(f), math.MaxInt32))
 }
 
 // appendOptions writes broadcastOptions.
@@ -57,11 +73,19 @@ func appendOptions(b []byte, m *Message) []byte {
 	b = appendMapHead(b, n)
 	b = appendNames(appendString(b, "rooms"), m.Rooms)
 	b = appendNames(appendString(b, "except"), m.Except)
-	b = appendString(b, "flags")
+	flags := 0
 	if m.Volatile {
-		b = appendBool(appendString(appendMapHead(b, 1), "volatile"), true)
-	} else {
-		b = appendMapHead(b, 0)
+		flags++
+	}
+	if m.Timeout > 0 {
+		flags++
+	}
+	b = appendMapHead(appendString(b, "flags"), flags)
+	if m.Volatile {
+		b = appendBool(appendString(b, "volatile"), true)
+	}
+	if m.Timeout > 0 {
+		b = appendUint(appendString(b, "timeout"), uint64(m.Timeout))
 	}
 	if m.Latest != "" {
 		b = appendMember(b, "latest", m.Latest)
@@ -84,9 +108,12 @@ func (r *reader) options(m *Message) {
 			m.Latest = r.stringOr("")
 		case "flags":
 			r.object(func(key string) {
-				if key == "volatile" {
+				switch key {
+				case "volatile":
 					m.Volatile = r.boolean()
-				} else {
+				case "timeout":
+					m.Timeout = milliseconds(r.number())
+				default:
 					r.skip()
 				}
 			})

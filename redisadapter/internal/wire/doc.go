@@ -78,6 +78,7 @@ type Message struct {
 	Targets  []string // of Join and Leave
 	Close    bool     // of Disconnect: end the transport too
 	Volatile bool
+	Timeout  int    // ms, of an Ask: how long acks are waited for, zero if unsaid
 	Latest   string // between Go nodes: replace an unsent event of this key
 	Native   bool   // the sender is a Go node, which takes AskDone
 	// Legacy marks a Join, Leave or Disconnect for one socket by id, as

@@ -70,8 +70,8 @@ func TestMessages_OfNode(t *testing.T) {
 		"fetch":                {Kind: wire.Fetch, RequestID: "*", Rooms: []string{"driver:1"}, Except: []string{"x"}},
 		"server emit":          {Kind: wire.ServerEmit, Args: args(`"hello"`, `{"n":1}`)},
 		"server emit with ack": {Kind: wire.ServerEmit, RequestID: "*", Args: args(`"hello"`, `1`)},
-		"ask":                  {Kind: wire.Ask, RequestID: "*", Rooms: []string{"driver:1"}, Args: args(`"where"`, `{"q":1}`)},
-		"binary ask":           {Kind: wire.Ask, RequestID: "*", Args: withBinary(args(`"where"`, `{"_placeholder":true,"num":0}`), photo)},
+		"ask":                  {Kind: wire.Ask, RequestID: "*", Timeout: 50, Rooms: []string{"driver:1"}, Args: args(`"where"`, `{"q":1}`)},
+		"binary ask":           {Kind: wire.Ask, RequestID: "*", Timeout: 50, Args: withBinary(args(`"where"`, `{"_placeholder":true,"num":0}`), photo)},
 		"all rooms":            {Kind: wire.ListRooms, RequestID: "*"},
 		"answer to fetch": {Kind: wire.Fetched, RequestID: "*", Sockets: []wire.Socket{
 			{ID: "sid1", Rooms: []string{"sid1", "driver:1"}, UserID: "u1", SessionID: "s1"}}}, // and no token, no phone
@@ -155,7 +155,7 @@ func TestMessages_RoundTrip(t *testing.T) {
 		{Kind: wire.ServerEmit, Args: args(`"e"`, `1`)},
 		{Kind: wire.ServerEmit, RequestID: "r", Args: args(`"e"`)},
 		{Kind: wire.Fetch, RequestID: "r", Rooms: rooms, Except: except},
-		{Kind: wire.Ask, RequestID: "r", Native: true, Rooms: rooms, Except: except, Args: args(`"e"`)},
+		{Kind: wire.Ask, RequestID: "r", Native: true, Timeout: 1500, Volatile: true, Rooms: rooms, Except: except, Args: args(`"e"`)},
 		{Kind: wire.Ask, RequestID: "r", Rooms: rooms, Args: binary},
 		{Kind: wire.ListIDs, RequestID: "r", Rooms: rooms},
 		{Kind: wire.ListRooms, RequestID: "r"},

@@ -303,8 +303,10 @@ func (r *reader) stringOr(or string) string {
 	if t := r.token(); t.kind == kindString {
 		return validUTF8(t.s)
 	}
-	r.i = at
-	r.skip()
+	if r.err == nil {
+		r.i = at
+		r.skip()
+	}
 	return or
 }
 
@@ -317,8 +319,10 @@ func (r *reader) boolean() bool {
 	if t := r.token(); t.kind == kindBool {
 		return t.n == 1
 	}
-	r.i = at
-	r.skip()
+	if r.err == nil {
+		r.i = at
+		r.skip()
+	}
 	return false
 }
 
@@ -331,6 +335,27 @@ func (r *reader) integer() int {
 		r.fail(ErrMalformed)
 		return 0
 	}
+}
+
+// number reads any value and returns it if it is a number.
+func (r *reader) number() float64 {
+	if r.err != nil {
+		return 0
+	}
+	at := r.i
+	switch t := r.token(); t.kind {
+	case kindInt:
+		return float64(int64(t.u))
+	case kindUint:
+		return float64(t.u)
+	case kindFloat:
+		return math.Float64frombits(t.u)
+	}
+	if r.err == nil {
+		r.i = at
+		r.skip()
+	}
+	return 0
 }
 
 // names reads an array of room names.

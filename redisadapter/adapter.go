@@ -1,0 +1,390 @@
+// Adapter: the life of a node in its cluster.
+
+package redisadapter
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter/internal/wire"
+)
+
+// Adapter is a realtime.Adapter over Redis. One belongs to one server; the
+// server starts and closes it. All methods may be called concurrently.
+type Adapter struct {
+	opts     Options
+	log      *slog.Logger
+	uid      string
+	limits   wire.Limits
+	protocol protocol
+	timing   timing
+
+	publisher publisher
+	requests  requests
+	answering answering
+	peers     peers
+	gaps      gaps
+
+	node   realtime.Node   // set by Start
+	ctx    context.Context // of calls of node
+	cancel context.CancelFunc
+	linked context.Context // of the links; ends first
+	unlink context.CancelFunc
+	// closing is closed when Close begins: nothing is asked or started any more.
+	closing chan struct{}
+	links   linkSet
+	client  atomic.Pointer[rueidis.Client] // nil while there is none
+
+	namespaces sync.Map // name to *namespace
+	running    group    // calls of node; grows only while not stopped
+	linking    group    // links, and what belongs to them
+
+	mu      sync.Mutex // guards the rest
+	started bool
+	closed  bool
+	stopped bool            // no call of node begins any more
+	health  map[*link]error // of links that do not hear, why
+	badLog  time.Time       // when something malformed was last logged
+	bad     int             // malformed messages since then
+}
+
+var (
+	_ realtime.Adapter     = (*Adapter)(nil)
+	_ realtime.RoomWatcher = (*Adapter)(nil)
+)
+
+var (
+	errStarted    = errors.New("redisadapter: the adapter was started before")
+	errNotStarted = errors.New("redisadapter: the adapter was not started")
+	errConnecting = errors.New("redisadapter: not connected to Redis yet")
+	errBusy       = errors.New("too many questions at once")
+	errNotice     = errors.New("not a notice of a node")
+)
+
+// nodePrefix begins the id of every Go node.
+const nodePrefix = "realtime-"
+
+// isNode reports whether an answer comes from a Go node.
+func isNode(uid string) bool { return strings.HasPrefix(uid, nodePrefix) }
+
+// New returns an Adapter for the Cluster of realtime.Options. It connects when the
+// server is made, and reports every mistake in o at once.
+func New(o Options) (*Adapter, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	a := &Adapter{
+		opts: o, log: o.Logger, uid: nodePrefix + randomName(16),
+		limits:  wire.Limits{Bytes: o.MaxMessage, Depth: o.MaxDepth, Attachments: o.MaxAttachments},
+		timing:  defaultTiming,
+		closing: make(chan struct{}),
+		health:  map[*link]error{},
+	}
+	a.ctx, a.cancel = context.WithCancel(context.Background())
+	a.linked, a.unlink = context.WithCancel(context.Background())
+	a.protocol = classic{wire.Classic{Limits: a.limits}, o.Key, a.uid}
+	if o.Sharded {
+		a.protocol = sharded{wire.Sharded{Limits: a.limits}, o.Key, a.uid}
+	}
+	a.publisher = publisher{
+		client: a.current, sharded: o.Sharded, failed: a.publishFailed, healed: a.publishHealed,
+		maxMessages: o.QueuedMessages, maxBytes: o.QueuedBytes,
+	}
+	return a, nil
+}
+
+// randomName is n letters and digits.
+func randomName(n int) string { return strings.ToLower(rand.Text()[:n]) }
+
+// Start implements realtime.Adapter. It returns when the node hears all of
+// Options.Namespaces, or with an error, unless Options.StartAlone is set.
+func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
+	a.mu.Lock()
+	switch {
+	case a.closed:
+		a.mu.Unlock()
+		return realtime.ErrClosed
+	case a.started:
+		a.mu.Unlock()
+		return errStarted
+	}
+	a.started = true
+	a.node = node
+	a.mu.Unlock()
+	for _, name := range a.opts.Namespaces {
+		a.namespace(name)
+	}
+	err := a.connect(ctx)
+	if err != nil && !a.opts.StartAlone {
+		return errors.Join(fmt.Errorf("redisadapter: %w", err), a.Close(context.WithoutCancel(ctx)))
+	}
+	a.linking.start(a.beat)
+	if err != nil {
+		a.log.Error("redisadapter: starting alone", "error", err)
+		return nil
+	}
+	a.tell(notice{Op: opHello})
+	return nil
+}
+
+// connect makes the client and the links, and waits until they hear.
+func (a *Adapter) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.timing.subscribe+writeTimeout)
+	defer cancel()
+	client, err := a.dial()
+	if err != nil {
+		if a.opts.StartAlone {
+			a.linking.start(a.connectLater)
+		}
+		return err
+	}
+	a.startLinks(client)
+	a.warnOfStreams(ctx, client)
+	for _, name := range a.opts.Namespaces {
+		if err := a.hears(ctx, name); err != nil {
+			return errors.Join(a.Check(ctx), err)
+		}
+	}
+	for tick := time.NewTicker(time.Millisecond); ; { // until a probe has come back
+		err := a.Check(ctx)
+		if err == nil {
+			tick.Stop()
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			tick.Stop()
+			return err
+		}
+	}
+}
+
+// connectLater is for a node that has started alone.
+func (a *Adapter) connectLater() {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
+		select {
+		case <-a.closing:
+			return
+		case <-time.After(wait):
+		}
+		if client, err := a.dial(); err == nil {
+			a.startLinks(client)
+			a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "the node was alone"})
+			return
+		}
+	}
+}
+
+// dial returns the client, a new one if there is none.
+func (a *Adapter) dial() (rueidis.Client, error) {
+	if c := a.current(); c != nil {
+		return c, nil
+	}
+	c := a.opts.Client
+	if c == nil {
+		var err error
+		if c, err = a.opts.dial(); err != nil {
+			return nil, err
+		}
+	}
+	if !a.client.CompareAndSwap(nil, &c) {
+		if a.opts.Client == nil {
+			a.release(c) // another link was faster
+		}
+		return a.dial()
+	}
+	if a.linked.Err() != nil { // Close did not see it
+		a.renew(c)
+		return nil, realtime.ErrClosed
+	}
+	return c, nil
+}
+
+func (a *Adapter) current() rueidis.Client {
+	if c := a.client.Load(); c != nil {
+		return *c
+	}
+	return nil
+}
+
+// renew gives up a client whose connections are not to be trusted, so that the
+// next looks for Redis anew. A host's own client is kept.
+func (a *Adapter) renew(old rueidis.Client) {
+	if a.opts.Client != nil {
+		return
+	}
+	if c := a.client.Load(); c != nil && *c == old && a.client.CompareAndSwap(c, nil) {
+		a.release(old)
+	}
+}
+
+// release closes a client of the adapter's own. It may take a second.
+func (a *Adapter) release(c rueidis.Client) { a.linking.start(c.Close) }
+
+// warnOfStreams looks for Node's streams adapter on the same prefix, which would
+// publish what ends other Node processes.
+func (a *Adapter) warnOfStreams(ctx context.Context, client rueidis.Client) {
+	if a.opts.Sharded {
+		return
+	}
+	found, err := client.Do(ctx, client.B().PubsubChannels().Pattern(literal(a.opts.Key)+"#*").Build()).AsStrSlice()
+	if err == nil && len(found) > 0 {
+		a.log.Warn("redisadapter: another kind of adapter uses the same prefix; give it one of its own", "channels", strings.Join(found[:min(len(found), 5)], " "))
+	}
+}
+
+// state says why nothing can be sent.
+func (a *Adapter) state() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.closed:
+		return realtime.ErrClosed
+	case !a.started:
+		return errNotStarted
+	}
+	return nil
+}
+
+// Publish implements realtime.Adapter: it encodes the message and queues it.
+func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
+	if err := a.state(); err != nil {
+		return err
+	}
+	a.namespace(m.Namespace)
+	if isState(m) {
+		payload, err := encodeState(a.uid, m)
+		if err != nil {
+			return err
+		}
+		return a.publisher.push(outgoing{channel: stateChannel(a.opts.Key, m.Namespace), payload: payload})
+	}
+	w, err := toWire(m)
+	if err != nil {
+		return err
+	}
+	if w.Kind == wire.Fetch || w.Kind == wire.Ask {
+		return errOp
+	}
+	w.UID = a.uid
+	payload, err := a.protocol.Append(nil, &w)
+	if err != nil {
+		return fmt.Errorf("redisadapter: encoding: %w", err)
+	}
+	return a.publisher.push(outgoing{channel: a.protocol.channel(&w, ""), payload: payload})
+}
+
+// RoomChanged implements realtime.RoomWatcher. Rooms are asked for when a
+// message comes; what matters is that a namespace with sockets is heard.
+func (a *Adapter) RoomChanged(namespace, _ string) {
+	if _, ok := a.namespaces.Load(namespace); !ok {
+		a.namespace(namespace)
+	}
+}
+
+// namespace returns the namespace, which is heard from now on.
+func (a *Adapter) namespace(name string) *namespace {
+	if ns, ok := a.namespaces.Load(name); ok {
+		return ns.(*namespace)
+	}
+	ns := &namespace{a: a, name: name}
+	var topics []*topic
+	add := func(name string, pattern bool, from source) {
+		topics = append(topics, newTopic(name, pattern, func(channel, msg string) { ns.push(incoming{from, channel, msg}) }))
+	}
+	for _, s := range a.protocol.subscriptions(name) {
+		add(s.name, s.pattern, s.source)
+	}
+	// Last: who counts this node here may count on an answer.
+	add(stateChannel(a.opts.Key, name), false, fromState)
+	for _, t := range topics {
+		ns.heard = append(ns.heard, t.heard)
+	}
+	if other, loaded := a.namespaces.LoadOrStore(name, ns); loaded {
+		return other.(*namespace)
+	}
+	a.links.add(topics)
+	return ns
+}
+
+// hears waits until a namespace is heard.
+func (a *Adapter) hears(ctx context.Context, namespace string) error {
+	for _, heard := range a.namespace(namespace).heard {
+		select {
+		case <-heard:
+		case <-ctx.Done():
+			return fmt.Errorf("redisadapter: not subscribed: %w", ctx.Err())
+		case <-a.closing:
+			return realtime.ErrClosed
+		}
+	}
+	return nil
+}
+
+// enter reports whether node may be called; leave must follow.
+func (a *Adapter) enter() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return false
+	}
+	a.running.begin()
+	return true
+}
+
+func (a *Adapter) leave() { a.running.end() }
+
+func (a *Adapter) isClosed() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.stopped
+}
+
+// drainTime is how long Close lets what has arrived be handled, and others be
+// answered.
+const drainTime = 500 * time.Millisecond
+
+// Close implements realtime.Adapter. It makes Redis and the other nodes forget
+// this one, answers what was asked, sends what is queued, and waits for calls of
+// the server, within ctx.
+func (a *Adapter) Close(ctx context.Context) error {
+	a.mu.Lock()
+	first := !a.closed
+	a.closed = true
+	a.mu.Unlock()
+	if first {
+		close(a.closing)
+	}
+	a.unlink()
+	if !a.linking.wait(ctx, writeTimeout) {
+		a.log.Warn("redisadapter: Redis does not let the node go")
+	}
+	a.running.wait(ctx, drainTime)
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
+	a.cancel()
+	if first {
+		a.tell(notice{Op: opBye})
+	}
+	err := a.publisher.flush(ctx)
+	if c := a.current(); c != nil {
+		a.renew(c)
+	}
+	if !a.running.wait(ctx, 0) || !a.linking.wait(ctx, 0) {
+		return ctx.Err()
+	}
+	return err
+}

@@ -1,0 +1,187 @@
+// Channels: how they are called in either protocol, and which slot they are in.
+
+package redisadapter
+
+import (
+	"strings"
+
+	"github.com/rodando/realtime/redisadapter/internal/wire"
+)
+
+// source says what a message is by where it came from.
+type source uint8
+
+const (
+	fromBroadcasts source = iota + 1
+	fromRequests
+	fromAnswers
+	fromState
+)
+
+// subscription is a channel, or a pattern, that a namespace hears.
+type subscription struct {
+	name    string
+	pattern bool
+	source  source
+}
+
+// protocol is one of the two ways of Node's adapters.
+type protocol interface {
+	Append(b []byte, m *wire.Message) ([]byte, error)
+	// subscriptions are what a namespace hears, the one first that makes others
+	// count this node when they ask.
+	subscriptions(namespace string) []subscription
+	// channel is where a message is published; answers go to the node that asked.
+	channel(m *wire.Message, asker string) string
+	// decode reads a message that came on a channel of a namespace. A nil message
+	// is not for this node: its own, or for a room that it does not have.
+	decode(ns *namespace, from source, channel, msg string) (*wire.Message, error)
+}
+
+// classic is the protocol of createAdapter.
+type classic struct {
+	wire.Classic
+	key, uid string
+}
+
+func (c classic) prefix(namespace string) string { return c.key + "#" + namespace + "#" }
+
+func (c classic) requests(namespace string) string { return c.key + "-request#" + namespace + "#" }
+
+func (c classic) answers(namespace string) string { return c.key + "-response#" + namespace + "#" }
+
+func (c classic) subscriptions(ns string) []subscription {
+	return []subscription{
+		{name: c.requests(ns), source: fromRequests},
+		{name: c.answers(ns) + c.uid + "#", source: fromAnswers},
+		{name: c.answers(ns), source: fromAnswers},
+		{name: literal(c.prefix(ns)) + "*", pattern: true, source: fromBroadcasts},
+	}
+}
+
+func (c classic) channel(m *wire.Message, asker string) string {
+	switch {
+	case m.Kind == wire.Broadcast && len(m.Rooms) == 1:
+		return c.prefix(m.Namespace) + m.Rooms[0] + "#"
+	case m.Kind == wire.Broadcast:
+		return c.prefix(m.Namespace)
+	case m.Kind < wire.Fetched:
+		return c.requests(m.Namespace)
+	case !isUID(asker) || m.Kind == wire.Emitted: // as Node
+		return c.answers(m.Namespace)
+	}
+	return c.answers(m.Namespace) + asker + "#"
+}
+
+func (c classic) decode(ns *namespace, from source, channel, msg string) (m *wire.Message, err error) {
+	switch from {
+	case fromBroadcasts:
+		room := strings.TrimPrefix(channel, c.prefix(ns.name))
+		if room != "" {
+			room = room[:len(room)-1]
+		}
+		if room != "" && !ns.hasRoom(room) || c.Sender(msg) == c.uid {
+			return nil, nil
+		}
+		if m, err = c.Broadcast(msg); err == nil && m.Namespace != ns.name {
+			return nil, nil
+		}
+	case fromRequests:
+		m, err = c.Request(msg)
+		if err == nil && m.Namespace != "" && m.Namespace != ns.name {
+			return nil, wire.ErrMalformed
+		}
+	case fromAnswers:
+		m, err = c.Answer(msg)
+	}
+	return m, err
+}
+
+// sharded is the protocol of createShardedAdapter.
+type sharded struct {
+	wire.Sharded
+	key, uid string
+}
+
+func (s sharded) prefix(namespace string) string { return s.key + "#" + namespace + "#" }
+
+func (s sharded) subscriptions(ns string) []subscription {
+	return []subscription{
+		{name: s.prefix(ns), source: fromRequests},
+		{name: s.prefix(ns) + s.uid + "#", source: fromAnswers},
+	}
+}
+
+func (s sharded) channel(m *wire.Message, asker string) string {
+	if m.Kind >= wire.Fetched && isUID(asker) {
+		return s.prefix(m.Namespace) + asker + "#"
+	}
+	return s.prefix(m.Namespace)
+}
+
+func (s sharded) decode(ns *namespace, _ source, _, msg string) (*wire.Message, error) {
+	m, err := s.Message(msg)
+	if err == nil && m.Namespace != ns.name {
+		return nil, nil
+	}
+	return m, err
+}
+
+// stateChannel is where Go nodes keep a namespace's state together. With a tag it
+// is in the same slot as the rest of the namespace, and so on the same
+// connection and in the same order.
+func stateChannel(key, namespace string) string {
+	return "realtime:{" + key + "#" + namespace + "#}:state"
+}
+
+// nodesChannel is where Go nodes say that they are there.
+func nodesChannel(key string) string { return "realtime:{" + key + "}:nodes" }
+
+// probeChannel is where a node hears itself, in the slot of a channel that it
+// listens to.
+func probeChannel(like, uid string) string { return "realtime:{" + tag(like) + "}:probe:" + uid }
+
+// literal escapes what a pattern gives a meaning to.
+func literal(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
+}
+
+// isUID reports whether a name that another node gave itself may be part of a
+// channel's.
+func isUID(s string) bool {
+	if s == "" || len(s) > 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+			return false
+		}
+	}
+	return s != "emitter"
+}
+
+// tag is the part of a channel's name that decides its slot.
+func tag(channel string) string {
+	if _, behind, ok := strings.Cut(channel, "{"); ok {
+		if tag, _, ok := strings.Cut(behind, "}"); ok && tag != "" {
+			return tag
+		}
+	}
+	return channel
+}
+
+// slot is the slot of a channel on a cluster: CRC16/XMODEM of its tag.
+func slot(channel string) uint16 {
+	var crc uint16
+	for _, c := range []byte(tag(channel)) {
+		crc ^= uint16(c) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return crc % 16384
+}

@@ -1,0 +1,305 @@
+// What a node does when Redis, the path to it, or another node fails.
+
+package redisadapter_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter"
+	"github.com/rodando/realtime/redisadapter/internal/redistest"
+)
+
+func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	s.Stop()
+	a := newAdapter(t, redisadapter.Options{URL: s.URL()})
+	require.ErrorContains(t, a.Start(t.Context(), &recorder{}), "redisadapter: ")
+	require.ErrorIs(t, a.Publish(t.Context(), event(0)), realtime.ErrClosed)
+
+	alone := start(t, s, func(o *redisadapter.Options, _ *recorder) { o.StartAlone = true })
+	require.Error(t, alone.Check(t.Context()))
+	require.Error(t, alone.Publish(t.Context(), event(0)))
+	require.Error(t, alone.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, nil))
+	require.NoError(t, s.Restart())
+	eventually(t, "it joins", func() bool { return alone.Check(t.Context()) == nil })
+	b := start(t, s, nil)
+	heard(t, b, alone)
+	heard(t, alone, b)
+	eventually(t, "the gap is told", func() bool { return alone.gapCount() == 1 })
+}
+
+// TestAdapter_NeverSilentlyDeaf: a server that answers and delivers nothing, and
+// one that does not even answer.
+func TestAdapter_NeverSilentlyDeaf(t *testing.T) {
+	t.Parallel()
+	for name, fault := range map[string]func(*redistest.Server, bool){
+		"delivers nothing": (*redistest.Server).Deafen,
+		"is frozen":        (*redistest.Server).Freeze,
+	} {
+		for protocol, change := range bothProtocol {
+			t.Run(name+", "+protocol, func(t *testing.T) {
+				t.Parallel()
+				s := startRedis(t)
+				a, b := startAt(t, s, quick, change), startAt(t, s, quick, change)
+				heard(t, a, b)
+				require.NoError(t, b.Check(t.Context()))
+				fault(s, true)
+				began := time.Now()
+				eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
+				require.Less(t, time.Since(began), 3*time.Second)
+				require.Zero(t, b.gapCount())
+				fault(s, false)
+				healed := time.Now()
+				heard(t, a, b)
+				heard(t, b, a)
+				eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
+				require.Less(t, time.Since(healed), 5*time.Second)
+				eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
+				require.Equal(t, 1, b.log.times("are not heard"), "one line")
+				require.Equal(t, 1, b.log.times("are heard again"))
+			})
+		}
+	}
+}
+
+func TestAdapter_RedisRestarts(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := start(t, s, nil), start(t, s, nil)
+	heard(t, a, b)
+	for range 3 {
+		s.Stop()
+		eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+		took := time.Now()
+		for n := range 100 {
+			_ = a.Publish(t.Context(), event(n)) // lost
+		}
+		require.Less(t, time.Since(took), time.Second, "Publish waits for Redis")
+		require.NoError(t, s.Restart())
+		heard(t, a, b)
+		heard(t, b, a)
+		eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
+	}
+	eventually(t, "each gap is told", func() bool { return b.gapCount() >= 3 })
+	require.Equal(t, 1, s.Subscribers("socket.io-request#/drivers#")/2, "a node subscribes once")
+}
+
+// TestAdapter_NothingTwice: connections end at any moment, and what one node
+// says arrives at most once and in order.
+func TestAdapter_NothingTwice(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := start(t, s, nil), start(t, s, nil)
+	heard(t, a, b)
+	before := b.node.count()
+	for n := range 600 {
+		_ = a.Publish(t.Context(), event(n))
+		switch n % 100 {
+		case 30:
+			s.Cut()
+		case 70:
+			s.CutAfter(15)
+		case 90:
+			s.LoseAnswer(1)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	heard(t, a, b)
+	last := -1
+	arrived := 0
+	for _, m := range b.node.all()[before:] {
+		n := number(t, m)
+		if n < 0 {
+			continue
+		}
+		require.Greater(t, n, last)
+		last = n
+		arrived++
+	}
+	require.Positive(t, arrived)
+}
+
+// TestAdapter_LostMessagesAreToldToTheOthers: they heard everything that Redis
+// sent, and miss something all the same.
+func TestAdapter_LostMessagesAreToldToTheOthers(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := start(t, s, func(o *redisadapter.Options, _ *recorder) { o.QueuedMessages = 8 }), start(t, s, nil)
+	meet(t, a, b)
+	s.Freeze(true)
+	for n := range 2000 {
+		_ = a.Publish(t.Context(), event(n))
+	}
+	s.Freeze(false)
+	eventually(t, "the others are told", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, g := range b.gaps {
+			if g.Node == a.UID() {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// TestAdapter_SlowHost: the reader does not wait for it, the queue is bounded,
+// and what is lost is told.
+func TestAdapter_SlowHost(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	release := make(chan struct{})
+	var blocked atomic.Bool
+	a := start(t, s, nil)
+	b := start(t, s, func(o *redisadapter.Options, r *recorder) {
+		o.QueuedMessages = 50
+		o.Namespaces = []string{ns, "/other"}
+		r.deliver = func(m realtime.ClusterMessage) {
+			if m.Namespace == ns {
+				blocked.Store(true)
+				<-release
+			}
+		}
+	})
+	require.NoError(t, a.Publish(t.Context(), event(0)))
+	eventually(t, "the host blocks", blocked.Load)
+	for n := range 200 {
+		require.NoError(t, a.Publish(t.Context(), event(n+1)))
+	}
+	other := event(0)
+	other.Namespace = "/other"
+	require.NoError(t, a.Publish(t.Context(), other))
+	eventually(t, "another namespace goes on", func() bool { return b.node.count() == 1 })
+	require.NoError(t, b.Check(t.Context()))
+	close(release)
+	eventually(t, "the gap is told", func() bool { return b.gapCount() == 1 })
+	require.Equal(t, 2+50, b.node.count())
+	for n, m := range b.node.all()[1:] {
+		require.Equal(t, n, number(t, m))
+	}
+}
+
+// TestAdapter_ForgetsTheDead within four heartbeats here, ten seconds in life.
+func TestAdapter_ForgetsTheDead(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := startAt(t, s, quick, withASocket)
+	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"realtime-dead","name":"x","op":"hello"}`)
+	eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
+	require.Equal(t, "x (realtime-dead)", a.Peers()[0].String())
+	// Redis still counts it, and nobody waits for it once it is forgotten.
+	subscriber(t, s, "socket.io-request#/drivers#")
+	subscriber(t, s, redisadapter.StateChannel("socket.io", ns))
+	began := time.Now()
+	eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+	require.Less(t, time.Since(began), 10*quick)
+	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}
+	require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) {}))
+}
+
+// TestAdapter_Close makes Redis and the others forget the node at once: whoever
+// asks meanwhile would wait for it.
+func TestAdapter_Close(t *testing.T) {
+	t.Parallel()
+	for name, change := range bothProtocol {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			a, b := startAt(t, s, 5*time.Second, change), startAt(t, s, 5*time.Second, change)
+			meet(t, a, b)
+			state := redisadapter.StateChannel("socket.io", ns)
+			require.Equal(t, 2, s.Subscribers(state))
+			b.close(t)
+			require.Equal(t, 1, s.Subscribers(state))
+			require.Positive(t, s.Commands("UNSUBSCRIBE")+s.Commands("SUNSUBSCRIBE"))
+			began := time.Now()
+			eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(realtime.ClusterAnswer) {}))
+			require.Less(t, time.Since(began), 3*time.Second)
+			require.ErrorIs(t, b.Publish(t.Context(), event(0)), realtime.ErrClosed)
+			require.ErrorIs(t, b.Check(t.Context()), realtime.ErrClosed)
+			require.ErrorIs(t, b.Start(t.Context(), b.node), realtime.ErrClosed)
+		})
+	}
+}
+
+// TestAdapter_RequestEndsWhenANodeDies: who waits for it stops waiting.
+func TestAdapter_RequestEndsWhenANodeDies(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := startAt(t, s, quick, nil), startAt(t, s, quick, withASocket)
+	meet(t, a, b)
+	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"realtime-dead","op":"hello"}`)
+	subscriber(t, s, "socket.io-request#/drivers#")
+	subscriber(t, s, redisadapter.StateChannel("socket.io", ns))
+	eventually(t, "it is known", func() bool { return len(a.Peers()) == 2 })
+	got := 0
+	began := time.Now()
+	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(realtime.ClusterAnswer) { got++ }))
+	require.Equal(t, 1, got)
+	require.Less(t, time.Since(began), 3*time.Second)
+}
+
+// TestAdapter_SlotMoves: Redis ends a sharded subscription on its own.
+func TestAdapter_SlotMoves(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := startAt(t, s, 5*time.Second, inSharded), startAt(t, s, 5*time.Second, inSharded)
+	heard(t, a, b)
+	s.Unsubscribe()
+	began := time.Now()
+	heard(t, a, b)
+	heard(t, b, a)
+	eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
+	require.Less(t, time.Since(began), 4*time.Second, "it was not the probes that found out")
+}
+
+func TestAdapter_CloseWhileRedisIsFrozen(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := start(t, s, nil)
+	s.Freeze(true)
+	defer s.Freeze(false)
+	_ = a.Publish(t.Context(), event(0))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	began := time.Now()
+	_ = a.Close(ctx) // what was queued is lost, and it may say so
+	require.Less(t, time.Since(began), 12*time.Second)
+}
+
+// TestAdapter_ClientOfTheHost is used, and not closed.
+func TestAdapter_ClientOfTheHost(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr()}, DisableCache: true})
+	require.NoError(t, err)
+	defer client.Close()
+	own := func(o *redisadapter.Options, _ *recorder) { o.URL, o.Client = "", client }
+	a, b := start(t, s, own), start(t, s, nil)
+	heard(t, a, b)
+	heard(t, b, a)
+	s.Cut()
+	heard(t, b, a)
+	a.close(t)
+	require.NoError(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
+}
+
+// TestAdapter_WarnsOfStreams: another kind of adapter on the same prefix.
+func TestAdapter_WarnsOfStreams(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := start(t, s, nil)
+	require.Zero(t, a.log.times("same prefix"))
+	subscriber(t, s, "socket.io#/drivers#")
+	b := start(t, s, nil)
+	require.Equal(t, 1, b.log.times("same prefix"))
+}

@@ -1,0 +1,155 @@
+// Health: whether the node hears the others, and what it may have missed.
+
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// Check returns nil while the node hears the others: each second a probe goes
+// through Redis and back. It does not block.
+func (a *Adapter) Check(context.Context) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.closed:
+		return realtime.ErrClosed
+	case !a.started:
+		return errNotStarted
+	case a.client.Load() == nil:
+		return errAway
+	}
+	for _, err := range a.health {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gaps calls Options.OnGap, one call at a time.
+type gaps struct {
+	mu      sync.Mutex // guards the rest
+	since   map[*link]time.Time
+	failing time.Time // since when publishing fails
+	queue   []Gap
+	running bool
+}
+
+// linkDown is called by a link that does not hear any more, or still not.
+func (a *Adapter) linkDown(l *link, err error) {
+	a.mu.Lock()
+	before := a.health[l]
+	a.health[l] = fmt.Errorf("redisadapter: not connected to Redis: %w", err)
+	a.mu.Unlock()
+	if before == nil {
+		a.gaps.mu.Lock()
+		if a.gaps.since == nil {
+			a.gaps.since = map[*link]time.Time{}
+		}
+		a.gaps.since[l] = time.Now()
+		a.gaps.mu.Unlock()
+		a.log.Error("redisadapter: the other nodes are not heard", "error", err)
+	}
+}
+
+// linkUp is called by a link when a probe has come back, once per connection.
+func (a *Adapter) linkUp(l *link) {
+	a.mu.Lock()
+	a.health[l] = nil
+	a.mu.Unlock()
+	a.gaps.mu.Lock()
+	since, was := a.gaps.since[l]
+	delete(a.gaps.since, l)
+	a.gaps.mu.Unlock()
+	if !was {
+		return
+	}
+	now := time.Now()
+	a.peers.refresh(now)
+	a.tell(notice{Op: opHello})
+	a.log.Info("redisadapter: the other nodes are heard again", "after", now.Sub(since))
+	// Before the silence was noticed messages were lost too.
+	a.gap(Gap{Since: since.Add(-(missedProbes + 1) * a.timing.probe), Until: now, Reason: "not connected to Redis"})
+}
+
+// publishFailed is called by the publisher when it begins to lose messages.
+func (a *Adapter) publishFailed(lost int, err error) {
+	a.gaps.mu.Lock()
+	a.gaps.failing = time.Now()
+	a.gaps.mu.Unlock()
+	a.log.Error("redisadapter: messages to other nodes are lost", "messages", lost, "error", err)
+}
+
+// publishHealed lets the others know that they have missed something.
+func (a *Adapter) publishHealed(lost int) {
+	a.gaps.mu.Lock()
+	ago := time.Since(a.gaps.failing) + writeTimeout
+	a.gaps.mu.Unlock()
+	a.log.Info("redisadapter: messages to other nodes get through again", "lost", lost)
+	a.tell(notice{Op: opLost, Ago: int64(ago)})
+}
+
+// overflowed is called when a namespace's queue was full.
+func (a *Adapter) overflowed(namespace string, lost int) {
+	a.log.Error("redisadapter: more messages than the server takes", "namespace", namespace, "lost", lost)
+	a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "more messages than the server takes"})
+}
+
+// gap calls Options.OnGap.
+func (a *Adapter) gap(g Gap) {
+	if a.opts.OnGap == nil {
+		return
+	}
+	a.gaps.mu.Lock()
+	defer a.gaps.mu.Unlock()
+	if len(a.gaps.queue) > 16 { // the host is busy with one, and another covers these
+		return
+	}
+	a.gaps.queue = append(a.gaps.queue, g)
+	if !a.gaps.running && a.enter() {
+		a.gaps.running = true
+		go a.runGaps()
+	}
+}
+
+func (a *Adapter) runGaps() {
+	defer a.leave()
+	for {
+		a.gaps.mu.Lock()
+		if len(a.gaps.queue) == 0 {
+			a.gaps.running = false
+			a.gaps.mu.Unlock()
+			return
+		}
+		g := a.gaps.queue[0]
+		a.gaps.queue = a.gaps.queue[1:]
+		a.gaps.mu.Unlock()
+		a.guard("a gap", func() { a.opts.OnGap(g) })
+	}
+}
+
+// malformedEvery is how often malformed messages are logged.
+const malformedEvery = 10 * time.Second
+
+// malformed counts a message that was dropped, and logs now and then. The
+// message itself is not logged: it may hold anything.
+func (a *Adapter) malformed(namespace string, err error) {
+	a.mu.Lock()
+	a.bad++
+	bad := a.bad
+	quiet := time.Since(a.badLog) < malformedEvery
+	if !quiet {
+		a.bad, a.badLog = 0, time.Now()
+	}
+	a.mu.Unlock()
+	if !quiet && !errors.Is(err, realtime.ErrClosed) {
+		a.log.Warn("redisadapter: dropped what is no message of a node", "namespace", namespace, "messages", bad, "error", err)
+	}
+}

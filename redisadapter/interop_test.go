@@ -1,0 +1,384 @@
+//go:build e2e
+
+// One cluster of Go and Node servers, over a real Redis.
+
+package redisadapter_test
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+	"github.com/rodando/realtime/redisadapter"
+)
+
+var protocols = []string{"classic", "sharded"}
+
+func TestRealRedis_Conforms(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			r := startReal(t)
+			n := 0
+			realtimetest.TestAdapter(t, func(t *testing.T, nodes int) []realtime.Adapter {
+				n++
+				o := redisadapter.Options{URL: r.url(), Key: "test-" + string(rune('a'+n)), Sharded: protocol == "sharded"}
+				return newCluster(t, nodes, o)
+			})
+		})
+	}
+}
+
+// mixed is two Go servers and one in Node, each with clients of driver 1 and 2.
+type mixed struct {
+	one, two *realtimetest.Server
+	node     *nodeServer
+	redis    *redisServer
+	// Clients: d1 and d2 are on the first Go server, d1b on the second.
+	d1, d2, d1b *realtimetest.Client
+}
+
+func goServer(t *testing.T, r *redisServer, protocol string) *realtimetest.Server {
+	return realtimetest.NewServer(t, func(o *realtime.Options) {
+		o.Cluster.Adapter = newAdapter(t, redisadapter.Options{URL: r.url(), Sharded: protocol == "sharded"})
+	})
+}
+
+func startMixed(t *testing.T, protocol string) *mixed {
+	t.Helper()
+	m := &mixed{redis: startReal(t)}
+	m.node = startNode(t, m.redis, protocol)
+	m.one, m.two = goServer(t, m.redis, protocol), goServer(t, m.redis, protocol)
+	m.d1, m.d2, m.d1b = m.one.Driver(t, "1"), m.one.Driver(t, "2"), m.two.Driver(t, "1")
+	m.node.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}, "data": fields{"userId": "1", "sid": "s-n1", "phone": "+5355555555", "token": "secret-token"}})
+	m.node.do("client", fields{"name": "n2", "rooms": []string{"driver:2"}})
+	eventually(t, "the Node server counts three", func() bool { return string(m.node.do("servers", nil)) == "3" })
+	return m
+}
+
+// gets is the next event of that name, as JSON.
+func gets(t *testing.T, c *realtimetest.Client, event string) string {
+	t.Helper()
+	got, err := c.NextRaw(t.Context(), event)
+	require.NoError(t, err, "%s, %s", c, event)
+	b, err := json.Marshal(got.Raw.Args)
+	require.NoError(t, err)
+	return string(b)
+}
+
+func each(t *testing.T, test func(t *testing.T, m *mixed)) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			test(t, startMixed(t, protocol))
+		})
+	}
+}
+
+func raw(values ...string) realtime.Raw {
+	var r realtime.Raw
+	for _, v := range values {
+		r.Args = append(r.Args, json.RawMessage(v))
+	}
+	return r
+}
+
+var driver1, driver2 = realtime.DriverRoom("1"), realtime.DriverRoom("2")
+
+func TestInterop_BroadcastsOfNode(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		for _, emitter := range []bool{false, true} {
+			if emitter && m.sharded() {
+				return // it speaks the classic protocol only
+			}
+			emit := func(f fields, args ...any) {
+				f["args"], f["emitter"] = args, emitter
+				m.node.do("emit", f)
+			}
+			emit(fields{}, "to:all", 1)
+			emit(fields{"rooms": []string{"driver:1"}}, "to:one", map[string]any{"ñ": []any{1.5, nil, true}})
+			emit(fields{"rooms": []string{"driver:1", "driver:2"}}, "to:two")
+			emit(fields{"rooms": []string{"driver:1", "driver:2"}, "except": []string{"driver:2"}}, "to:two:but")
+			emit(fields{"except": []string{"driver:1"}}, "to:all:but")
+			emit(fields{"rooms": []string{"driver:1"}, "volatile": true}, "volatile")
+			emit(fields{"rooms": []string{"driver:3"}}, "to:nobody")
+			emit(fields{"rooms": []string{m.d1.ID()}}, "to:socket")
+			emit(fields{"rooms": []string{"driver:1", "driver:2"}}, "photo", fields{"$binary": "AAH/"}, fields{"deep": []any{fields{"$binary": ""}}})
+			emit(fields{}, "last")
+			want := map[*realtimetest.Client][]string{
+				m.d1:  {"to:all", "to:one", "to:two", "to:two:but", "volatile", "to:socket", "photo", "last"},
+				m.d1b: {"to:all", "to:one", "to:two", "to:two:but", "volatile", "photo", "last"},
+				m.d2:  {"to:all", "to:two", "to:all:but", "photo", "last"},
+			}
+			for c, events := range want {
+				for _, e := range events {
+					switch got := gets(t, c, e); e {
+					case "to:all":
+						require.Equal(t, "[1]", got)
+					case "to:one":
+						require.Equal(t, `[{"ñ":[1.5,null,true]}]`, got)
+					case "photo":
+						require.JSONEq(t, `[{"_placeholder":true,"num":0},{"deep":[{"_placeholder":true,"num":1}]}]`, got)
+					}
+				}
+				var heard []string
+				for _, r := range c.Received() {
+					if slices.Contains([]string{"to:all", "to:one", "to:two", "to:two:but", "to:all:but", "volatile", "to:nobody", "to:socket", "photo", "last"}, r.Event) {
+						heard = append(heard, r.Event)
+						if r.Event == "photo" {
+							require.Equal(t, [][]byte{{0, 1, 0xff}, {}}, r.Attachments)
+						}
+					}
+				}
+				require.Equal(t, events, heard[len(heard)-len(events):], "%s", c)
+				if !emitter {
+					require.Len(t, heard, len(events), "%s hears each once", c)
+				}
+			}
+		}
+	})
+}
+
+// sharded reports which protocol it is: the emitter reaches nobody in the other.
+func (m *mixed) sharded() bool {
+	return strings.HasSuffix(m.node.cmd.Args[len(m.node.cmd.Args)-2], "sharded")
+}
+
+func TestInterop_BroadcastsOfGo(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		drivers := m.one.Realtime.Drivers()
+		photo := raw(`{"_placeholder":true,"num":0}`, `{"deep":[{"_placeholder":true,"num":1}]}`)
+		photo.Attachments = [][]byte{{0, 1, 0xff}, {}}
+		for _, e := range []struct {
+			event string
+			to    realtime.Broadcast
+			args  realtime.Raw
+		}{
+			{"one", drivers.To(driver1), raw(`{"ñ":[1.5,null,true,-1,"🚕"]}`)},
+			{"two", drivers.To(driver1, driver2), raw(`1e3`, `"x"`)},
+			{"but", drivers.To(driver1, driver2).Except(driver2), raw()},
+			{"latest", drivers.To(driver1).Latest("k"), raw()},
+			{"local", drivers.To(driver1).Local(), raw()},
+			{"nobody", drivers.To(realtime.DriverRoom("3")), raw()},
+			{"photo", drivers.To(driver1), photo},
+			{"last", drivers.To(driver1, driver2), raw()},
+		} {
+			require.NoError(t, e.to.EmitRaw(e.event, e.args))
+		}
+		m.node.wants("n1", `["one",{"ñ":[1.5,null,true,-1,"🚕"]}]`, `["two",1000,"x"]`, `["but"]`, `["latest"]`,
+			`["photo",{"$binary":"AAH/"},{"deep":[{"$binary":""}]}]`, `["last"]`)
+		m.node.wants("n2", `["two",1000,"x"]`, `["last"]`)
+		require.Equal(t, "[]", gets(t, m.d1b, "last"))
+		// Node drops a volatile event for a client that is being written to.
+		eventually(t, "one of many that are volatile arrives", func() bool {
+			require.NoError(t, drivers.To(driver1).Volatile().EmitRaw("volatile", raw()))
+			return slices.Contains(m.node.hears("n1"), `["volatile"]`)
+		})
+	})
+}
+
+func TestInterop_RoomsAndDisconnects(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		drivers := m.one.Realtime.Drivers()
+		zone := realtime.NewRoom("zone", "havana")
+		// A join and the emit behind it: the room is fresh everywhere.
+		drivers.To(driver1).Join(zone)
+		require.NoError(t, drivers.To(zone).EmitRaw("by:go", raw()))
+		m.node.wants("n1", `["by:go"]`)
+		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
+			require.Equal(t, "[]", gets(t, c, "by:go"))
+		}
+		drivers.To(driver1).Leave(zone)
+		require.NoError(t, drivers.To(zone).EmitRaw("after", raw()))
+
+		m.node.do("join", fields{"rooms": []string{"driver:1"}, "targets": []string{"fresh"}})
+		m.node.do("emit", fields{"rooms": []string{"fresh"}, "args": []any{"by:node"}})
+		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
+			require.Equal(t, "[]", gets(t, c, "by:node"))
+			for _, r := range c.Received() {
+				require.NotEqual(t, "after", r.Event)
+			}
+		}
+		if m.sharded() {
+			m.node.wants("n1", `["by:go"]`, `["by:node"]`)
+		} // else Node's own sockets join only when Redis has told it to
+		m.node.do("leave", fields{"rooms": []string{"driver:1"}, "targets": []string{"fresh"}})
+		m.node.do("emit", fields{"rooms": []string{"fresh"}, "args": []any{"after"}})
+
+		drivers.To(driver2).Disconnect()
+		require.Equal(t, realtimetest.ReasonServer, m.d2.Disconnected(t))
+		m.node.wants("n2", `["disconnect","io server disconnect"]`)
+		m.node.do("disconnect", fields{"rooms": []string{"driver:1"}, "close": true})
+		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
+			require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
+			for _, r := range c.Received() {
+				require.NotEqual(t, "after", r.Event)
+			}
+		}
+	})
+}
+
+func TestInterop_FetchedSockets(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		began := time.Now()
+		sockets, err := m.one.Realtime.Drivers().To(driver1).Sockets(ctx)
+		require.NoError(t, err)
+		require.Less(t, time.Since(began), 2*time.Second)
+		require.Len(t, sockets, 3)
+		for _, s := range sockets {
+			require.Equal(t, "1", s.Identity.UserID)
+			require.Contains(t, s.Rooms, "driver:1")
+		}
+		text, err := json.Marshal(sockets)
+		require.NoError(t, err)
+		require.NotContains(t, string(text), "secret")
+		require.NotContains(t, string(text), "+53")
+
+		var seen []struct {
+			ID            string
+			Rooms         []string
+			Data          map[string]any
+			Auth, Headers map[string]any
+		}
+		require.NoError(t, json.Unmarshal(m.node.do("fetch", fields{"rooms": []string{"driver:1"}}), &seen))
+		require.Len(t, seen, 3)
+		for _, s := range seen {
+			if s.ID == m.d1.ID() {
+				require.ElementsMatch(t, []string{"driver:1", "session:" + realtimetest.SessionID("1")}, s.Rooms)
+				require.Equal(t, map[string]any{"userId": "1", "userType": "driver", "sid": realtimetest.SessionID("1")}, s.Data)
+				require.Empty(t, s.Auth)
+				require.Empty(t, s.Headers)
+			}
+		}
+		if m.sharded() {
+			return // which does not have that
+		}
+		var rooms []string
+		require.NoError(t, json.Unmarshal(m.node.do("allRooms", nil), &rooms))
+		for _, want := range []string{"driver:1", "driver:2", m.d1.ID(), "session:" + realtimetest.SessionID("2")} {
+			require.Contains(t, rooms, want)
+		}
+	})
+}
+
+func TestInterop_ServerSideEmits(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		heard := make(chan string, 10)
+		for _, s := range []*realtimetest.Server{m.one, m.two} {
+			s.Realtime.Drivers().OnServerEmit("hello", func(r realtime.Raw) {
+				b, _ := json.Marshal(r.Args)
+				heard <- string(b)
+			})
+		}
+		next := func() string {
+			select {
+			case h := <-heard:
+				return h
+			case <-time.After(patience):
+				t.Fatal("no server-side emit arrives")
+				return ""
+			}
+		}
+		m.node.do("serverEmit", fields{"args": []any{"hello", fields{"n": 1}}})
+		require.Equal(t, []string{`[{"n":1}]`, `[{"n":1}]`}, []string{next(), next()})
+		require.JSONEq(t, `[null,null]`, string(m.node.do("serverEmitWithAck", fields{"args": []any{"hello", 2}})))
+		require.Equal(t, []string{`[2]`, `[2]`}, []string{next(), next()})
+		if !m.sharded() {
+			m.node.do("serverEmit", fields{"emitter": true, "args": []any{"hello", "emitter"}})
+			require.Equal(t, []string{`["emitter"]`, `["emitter"]`}, []string{next(), next()})
+			eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello","emitter"]`) })
+		}
+		require.NoError(t, m.one.Realtime.Drivers().ServerEmit(t.Context(), "hello", 3))
+		require.Equal(t, `[3]`, next())
+		eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",3]`) })
+		// What the servers tell each other about trips is not for Node.
+		m.one.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "1"})
+		require.NoError(t, m.one.Realtime.Drivers().ServerEmit(t.Context(), "hello", 4))
+		eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",4]`) })
+		for _, e := range m.node.hears("server") {
+			require.Contains(t, e, "hello")
+		}
+	})
+}
+
+func TestInterop_BroadcastAcks(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		where := realtime.NewQuery[string, string]("where")
+		for name, c := range map[string]*realtimetest.Client{"go 1": m.d1, "go 2": m.d1b} {
+			realtimetest.Answer(c, where, func(in string) string { return in + " of " + name })
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		got, err := where.AskAll(ctx, m.one.Realtime.Drivers().To(driver1), "ack")
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{"ack of go 1", "ack of go 2", "ack of n1"}, got)
+		require.NoError(t, ctx.Err())
+
+		var acks []string
+		require.NoError(t, json.Unmarshal(m.node.do("ask", fields{"rooms": []string{"driver:1"}, "timeout": 10000, "args": []any{"where", "ack"}}), &acks))
+		require.ElementsMatch(t, []string{"ack of go 1", "ack of go 2", "ack of n1"}, acks)
+	})
+}
+
+// TestInterop_NodeAnswersOnItsChannel: publishOnSpecificResponseChannel.
+func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
+	t.Parallel()
+	r := startReal(t)
+	n := startNode(t, r, "classic", "SPECIFIC=1")
+	n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
+	s := goServer(t, r, "classic")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	sockets, err := s.Realtime.Drivers().To(driver1).Sockets(ctx)
+	require.NoError(t, err)
+	require.Len(t, sockets, 1)
+}
+
+// TestInterop_GoServerLeaves: Node does not wait for one that has gone, in
+// whichever way.
+func TestInterop_GoServerLeaves(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			r := startReal(t)
+			n := startNode(t, r, protocol)
+			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
+			s := goServer(t, r, protocol)
+			eventually(t, "the Node server counts two", func() bool { return string(n.do("servers", nil)) == "2" })
+			s.Close()
+			for range 20 {
+				result, err := n.try("fetch", fields{"rooms": []string{"driver:1"}})
+				require.NoError(t, err)
+				require.Contains(t, string(result), "driver:1")
+			}
+		})
+	}
+}
+
+// TestInterop_GarbageHarmsNoGoServer. In Node it would: its servers are not here.
+func TestInterop_GarbageHarmsNoGoServer(t *testing.T) {
+	t.Parallel()
+	r := startReal(t)
+	one, two := goServer(t, r, "classic"), goServer(t, r, "classic")
+	c := two.Driver(t, "1")
+	client := r.client(t)
+	for _, channel := range []string{"socket.io#/drivers#", "socket.io#/drivers#driver:1#", "socket.io-request#/drivers#", "socket.io-response#/drivers#", redisadapter.StateChannel(socketioKey, ns), redisadapter.NodesChannel(socketioKey)} {
+		for _, garbage := range []string{"", "{", "\xc1", "\x93\x01", strings.Repeat("[", 1<<16), strings.Repeat("x", 4<<20)} {
+			require.NoError(t, client.Do(t.Context(), client.B().Publish().Channel(channel).Message(garbage).Build()).Error())
+		}
+	}
+	require.NoError(t, one.Realtime.Drivers().To(driver1).EmitRaw("fine", raw()))
+	require.Equal(t, "[]", gets(t, c, "fine"))
+}

@@ -1,0 +1,302 @@
+// A link: a connection that subscribes, one reader for all that it hears, and
+// the probe that shows that it does.
+
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// timing is how often things are done. Tests are faster.
+type timing struct {
+	probe     time.Duration // between two probes
+	subscribe time.Duration // how long Redis may take to confirm
+	beat      time.Duration // between two heartbeats
+	forget    time.Duration // how long a node may be silent
+}
+
+var defaultTiming = timing{probe: time.Second, subscribe: 3 * time.Second, beat: 2 * time.Second, forget: 7 * time.Second}
+
+// missedProbes is how many probes may be missing.
+const missedProbes = 3
+
+var (
+	errDeaf  = errors.New("the connection is silent: probes through pub/sub do not come back")
+	errMoved = errors.New("a subscription was ended by Redis")
+)
+
+// topic is something that a link hears. hear must not block.
+type topic struct {
+	name    string
+	pattern bool
+	hear    func(channel, msg string)
+	// heard is closed when Redis has first confirmed the subscription.
+	heard     chan struct{}
+	heardOnce sync.Once
+}
+
+func newTopic(name string, pattern bool, hear func(channel, msg string)) *topic {
+	return &topic{name: name, pattern: pattern, hear: hear, heard: make(chan struct{})}
+}
+
+// link keeps one connection subscribed, for as long as it runs.
+type link struct {
+	client  func() (rueidis.Client, error)
+	deaf    func(rueidis.Client) // the client's connections are not to be trusted
+	sharded bool
+	timing  timing
+	up      func()          // it hears: a probe has come back
+	down    func(err error) // it does not
+	probes  string          // the channel of the probes
+
+	changed chan struct{} // topics were added
+	arrived chan struct{} // a probe came back
+
+	mu     sync.Mutex // guards topics
+	topics []*topic   // what is to be heard, in this order
+	routes atomic.Pointer[map[string]*topic]
+}
+
+func newLink() *link {
+	l := &link{changed: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
+	l.routes.Store(&map[string]*topic{})
+	return l
+}
+
+// add makes the link hear more, soon.
+func (l *link) add(topics ...*topic) {
+	l.mu.Lock()
+	l.topics = append(l.topics, topics...)
+	routes := make(map[string]*topic, len(l.topics))
+	for _, t := range l.topics {
+		routes[t.name] = t
+	}
+	l.routes.Store(&routes)
+	l.mu.Unlock()
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the link connected until ctx ends.
+func (l *link) run(ctx context.Context) {
+	wait := time.Duration(0)
+	for ctx.Err() == nil {
+		started := time.Now()
+		err := l.serve(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.down(err)
+		if time.Since(started) > time.Second {
+			wait = 0
+		}
+		wait = min(max(2*wait, 50*time.Millisecond), time.Second)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// session is one connection of a link.
+type session struct {
+	*link
+	conn       rueidis.DedicatedClient
+	client     rueidis.Client
+	subscribed map[string]bool
+	moved      chan struct{}
+
+	hearing sync.Mutex // guards closing, and is held while a topic hears
+	closing bool       // what still comes would be behind what the next connection hears
+}
+
+// serve connects, subscribes, and probes until something is wrong.
+func (l *link) serve(ctx context.Context) error {
+	client, err := l.client()
+	if err != nil {
+		return err
+	}
+	conn, cancel := client.Dedicate()
+	defer cancel()
+	s := &session{link: l, conn: conn, client: client, subscribed: map[string]bool{}, moved: make(chan struct{}, 1)}
+	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: s.message, OnSubscription: s.subscription})
+	defer conn.Close()
+	if err := s.subscribe(ctx, s.probes, false); err != nil {
+		return err
+	}
+	select { // a change before this is in what follows
+	case <-l.changed:
+	default:
+	}
+	if err := s.subscribeAll(ctx); err != nil {
+		return err
+	}
+	err = s.watch(ctx, broken)
+	if ctx.Err() == nil { // else what still comes is heard until Redis lets go
+		s.close()
+	}
+	if errors.Is(err, errDeaf) {
+		l.deaf(client)
+	}
+	if ctx.Err() != nil {
+		s.unsubscribe()
+	}
+	return err
+}
+
+// watch probes.
+func (s *session) watch(ctx context.Context, broken <-chan error) error {
+	tick := time.NewTicker(s.timing.probe)
+	defer tick.Stop()
+	select {
+	case <-s.arrived: // of the connection before
+	default:
+	}
+	probing, stop := context.WithCancel(ctx)
+	defer stop()
+	up, missing, missed := false, true, 0
+	go s.probe(probing)
+	for {
+		select {
+		case err := <-broken:
+			if err == nil {
+				err = errors.New("the connection was closed")
+			}
+			return err
+		case <-s.moved:
+			return errMoved
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.changed:
+			if err := s.subscribeAll(ctx); err != nil {
+				return err
+			}
+		case <-s.arrived:
+			missing, missed = false, 0
+			if !up {
+				up = true
+				s.up()
+			}
+		case <-tick.C:
+			if missing {
+				missed++
+			}
+			if missed == missedProbes {
+				return errDeaf
+			}
+			missing = true
+			go s.probe(probing)
+		}
+	}
+}
+
+// probe publishes to the node itself. Whether that works shows when it arrives.
+func (s *session) probe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, missedProbes*s.timing.probe)
+	defer cancel()
+	b := s.client.B()
+	if s.sharded {
+		s.client.Do(ctx, b.Spublish().Channel(s.probes).Message("").Build())
+		return
+	}
+	s.client.Do(ctx, b.Publish().Channel(s.probes).Message("").Build())
+}
+
+// message is called by the connection's reader.
+func (s *session) message(m rueidis.PubSubMessage) {
+	name := m.Channel
+	if m.Pattern != "" {
+		name = m.Pattern
+	}
+	if name == s.probes {
+		select {
+		case s.arrived <- struct{}{}:
+		default:
+		}
+		return
+	}
+	s.hearing.Lock()
+	defer s.hearing.Unlock()
+	if t := (*s.routes.Load())[name]; t != nil && !s.closing {
+		t.hear(m.Channel, m.Message)
+	}
+}
+
+func (s *session) close() {
+	s.hearing.Lock()
+	defer s.hearing.Unlock()
+	s.closing = true
+}
+
+// subscription is called by the connection's reader. A server that moves a slot
+// unsubscribes on its own.
+func (s *session) subscription(e rueidis.PubSubSubscription) {
+	if e.Kind == "sunsubscribe" {
+		select {
+		case s.moved <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// subscribeAll subscribes to what is not yet subscribed to.
+func (s *session) subscribeAll(ctx context.Context) error {
+	s.mu.Lock()
+	topics := s.topics
+	s.mu.Unlock()
+	for _, t := range topics {
+		if s.subscribed[t.name] {
+			continue
+		}
+		if err := s.subscribe(ctx, t.name, t.pattern); err != nil {
+			return err
+		}
+		s.subscribed[t.name] = true
+		t.heardOnce.Do(func() { close(t.heard) })
+	}
+	return nil
+}
+
+func (s *session) subscribe(ctx context.Context, name string, pattern bool) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timing.subscribe)
+	defer cancel()
+	b := s.conn.B()
+	var cmd rueidis.Completed
+	switch {
+	case s.sharded:
+		cmd = b.Ssubscribe().Channel(name).Build()
+	case pattern:
+		cmd = b.Psubscribe().Pattern(name).Build()
+	default:
+		cmd = b.Subscribe().Channel(name).Build()
+	}
+	if err := s.conn.Do(ctx, cmd).Error(); err != nil {
+		return fmt.Errorf("subscribing: %w", err)
+	}
+	return nil
+}
+
+// unsubscribe makes Redis forget the node before it closes the connection, so
+// that nobody counts it meanwhile.
+func (s *session) unsubscribe() {
+	ctx, cancel := context.WithTimeout(context.Background(), s.timing.subscribe)
+	defer cancel()
+	b := s.conn.B()
+	if !s.sharded {
+		s.conn.Do(ctx, b.Unsubscribe().Build())
+		s.conn.Do(ctx, b.Punsubscribe().Build())
+		return
+	}
+	for name := range s.subscribed {
+		s.conn.Do(ctx, b.Sunsubscribe().Channel(name).Build())
+	}
+}

@@ -1,0 +1,77 @@
+// The links of a node: one connection hears everything, but on a cluster with
+// sharded pub/sub each slot has one of its own.
+
+package redisadapter
+
+import (
+	"sync"
+
+	"github.com/redis/rueidis"
+)
+
+// linkSet are the links of a node.
+type linkSet struct {
+	mu      sync.Mutex // guards the rest
+	open    func(first *topic) *link
+	bySlot  bool
+	links   map[uint16]*link
+	waiting []*topic // from before there was a client
+}
+
+// start makes the links of what waits.
+func (s *linkSet) start(bySlot bool, open func(first *topic) *link) {
+	s.mu.Lock()
+	s.open, s.bySlot, s.links = open, bySlot, map[uint16]*link{}
+	waiting := s.waiting
+	s.waiting = nil
+	s.mu.Unlock()
+	s.add(waiting)
+}
+
+// add makes topics heard.
+func (s *linkSet) add(topics []*topic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open == nil {
+		s.waiting = append(s.waiting, topics...)
+		return
+	}
+	for _, t := range topics {
+		var at uint16
+		if s.bySlot {
+			at = slot(t.name)
+		}
+		l := s.links[at]
+		if l == nil {
+			if l = s.open(t); l == nil {
+				return
+			}
+			s.links[at] = l
+		}
+		l.add(t)
+	}
+}
+
+// startLinks is called once, when there is a client.
+func (a *Adapter) startLinks(client rueidis.Client) {
+	bySlot := a.opts.Sharded && client.Mode() == rueidis.ClientModeCluster
+	a.links.add([]*topic{newTopic(nodesChannel(a.opts.Key), false, a.hearNotice)})
+	a.links.start(bySlot, a.openLink)
+}
+
+// openLink starts a link that will hear the topic, unless the adapter is closed.
+func (a *Adapter) openLink(first *topic) *link {
+	l := newLink()
+	l.client, l.deaf, l.sharded, l.timing = a.dial, a.renew, a.opts.Sharded, a.timing
+	l.probes = probeChannel(first.name, a.uid)
+	l.up = func() { a.linkUp(l) }
+	l.down = func(err error) { a.linkDown(l, err) }
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return nil
+	}
+	a.health[l] = errConnecting
+	a.linking.start(func() { l.run(a.linked) })
+	return l
+}

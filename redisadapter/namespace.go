@@ -1,0 +1,161 @@
+// A namespace's dispatcher: what others say about it waits here, is decoded and
+// handed to the server one after the other, so that the reader of the connection
+// never waits for the host.
+
+package redisadapter
+
+import (
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"github.com/rodando/realtime/redisadapter/internal/wire"
+)
+
+// namespace is what an adapter keeps of a namespace.
+type namespace struct {
+	a    *Adapter
+	name string
+	// heard are closed when the namespace's channels are subscribed to.
+	heard []<-chan struct{}
+
+	mu      sync.Mutex // guards the rest
+	queue   []incoming
+	bytes   int
+	running bool
+	dropped int
+}
+
+// incoming is a message that has not been decoded.
+type incoming struct {
+	from         source
+	channel, msg string
+}
+
+// push is called by readers. Beyond the bounds a message is lost.
+func (ns *namespace) push(in incoming) {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	o := &ns.a.opts
+	if len(in.msg) > o.MaxMessage || len(ns.queue) >= o.QueuedMessages || ns.bytes+len(in.msg) > o.QueuedBytes && len(ns.queue) > 0 {
+		ns.dropped++
+		return
+	}
+	ns.queue = append(ns.queue, in)
+	ns.bytes += len(in.msg)
+	if !ns.running && ns.a.enter() {
+		ns.running = true
+		go ns.run()
+	}
+}
+
+// run handles what is queued. It ends with the adapter, or when there is nothing.
+func (ns *namespace) run() {
+	defer ns.a.leave()
+	for {
+		ns.mu.Lock()
+		if len(ns.queue) == 0 || ns.a.isClosed() {
+			ns.queue, ns.bytes, ns.running = nil, 0, false
+			dropped := ns.dropped
+			ns.dropped = 0
+			ns.mu.Unlock()
+			if dropped > 0 {
+				ns.a.overflowed(ns.name, dropped)
+			}
+			return
+		}
+		in := ns.queue[0]
+		ns.queue[0] = incoming{}
+		ns.queue = ns.queue[1:]
+		ns.bytes -= len(in.msg)
+		ns.mu.Unlock()
+		ns.handle(in)
+	}
+}
+
+// guard keeps a panic, the host's or one on a hostile message, from the others.
+func (a *Adapter) guard(what string, f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			a.log.Error("redisadapter: panic", "on", what, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+		}
+	}()
+	f()
+}
+
+func (ns *namespace) handle(in incoming) {
+	ns.a.guard("a message", func() {
+		if err := ns.take(in); err != nil {
+			ns.a.malformed(ns.name, err)
+		}
+	})
+}
+
+func (ns *namespace) take(in incoming) error {
+	if in.from == fromState {
+		uid, m, err := decodeState(in.msg)
+		if err != nil || uid == ns.a.uid {
+			return err
+		}
+		m.Namespace = ns.name
+		ns.a.node.Deliver(m)
+		return nil
+	}
+	m, err := ns.a.protocol.decode(ns, in.from, in.channel, in.msg)
+	if m == nil || err != nil || m.UID == ns.a.uid {
+		return err
+	}
+	m.Namespace = ns.name
+	if m.Kind >= wire.Fetched {
+		ns.a.requests.take(m)
+		return nil
+	}
+	return ns.apply(m)
+}
+
+// apply does what another node, or an emitter, asks for.
+func (ns *namespace) apply(m *wire.Message) error {
+	switch m.Kind {
+	case wire.Broadcast:
+		if !ns.hasAny(m.Rooms) {
+			return nil
+		}
+		if err := m.Open(ns.a.limits); err != nil {
+			return err
+		}
+		ns.a.node.Deliver(fromWire(m))
+	case wire.Join, wire.Leave, wire.Disconnect:
+		here := m.Legacy && ns.hasRoom(m.Rooms[0])
+		ns.a.node.Deliver(fromWire(m)) // without the room too: a disconnect is for handshakes as well
+		if here {
+			ns.a.reply(m, wire.Message{Kind: wire.Applied})
+		}
+	case wire.ServerEmit:
+		r := fromWire(m)
+		if isState(r) {
+			return wire.ErrMalformed
+		}
+		if len(m.Args.Values) > 0 {
+			ns.a.guard("a server-side emit", func() { ns.a.node.Deliver(r) })
+		}
+		if m.RequestID != "" { // a listener has no answer to give, but Node waits for one
+			ns.a.reply(m, wire.Message{Kind: wire.Emitted})
+		}
+	case wire.Ask:
+		if err := m.Open(ns.a.limits); err != nil {
+			return err
+		}
+		ns.a.answer(m)
+	case wire.Fetch, wire.ListIDs, wire.ListRooms:
+		ns.a.answer(m)
+	}
+	return nil
+}
+
+func (ns *namespace) hasRoom(room string) bool { return ns.a.node.HasRoom(ns.name, room) }
+
+// hasAny reports whether any of the rooms is here; none are everybody.
+func (ns *namespace) hasAny(rooms []string) bool {
+	return len(rooms) == 0 || slices.ContainsFunc(rooms, ns.hasRoom)
+}

@@ -1,0 +1,209 @@
+// The publisher: what this node says, in order, over one connection, in batches.
+
+package redisadapter
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// batchMessages bounds what is on its way to Redis without an answer.
+const batchMessages = 512
+
+var (
+	errQueueFull = errors.New("redisadapter: more is published than Redis takes")
+	errAway      = errors.New("redisadapter: not connected to Redis")
+)
+
+// outgoing is one PUBLISH.
+type outgoing struct {
+	channel string
+	payload []byte
+	// count is a channel whose subscribers are counted before, empty for none.
+	count string
+	// done, when not nil, gets the numbers of subscribers. It does not block.
+	done func(receivers, counted int, err error)
+}
+
+// publisher sends batch by batch, each when the one before was answered: so the
+// order is kept whichever connection a client picks. Nothing is sent twice: of
+// a batch whose answer did not come nobody knows who has heard it.
+type publisher struct {
+	client  func() rueidis.Client // nil while there is none
+	sharded bool
+	failed  func(lost int, err error) // messages were lost
+	healed  func(lost int)            // the first success after that
+
+	maxMessages, maxBytes int
+
+	mu      sync.Mutex // guards the rest
+	queue   []outgoing
+	bytes   int
+	running bool
+	lost    int
+	idle    chan struct{} // closed when nothing is queued nor on its way; nil while nobody waits
+}
+
+// push queues a message.
+func (p *publisher) push(o outgoing) error {
+	if p.client() == nil {
+		return errAway
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.queue) >= p.maxMessages || p.bytes+len(o.payload) > p.maxBytes && len(p.queue) > 0 {
+		p.lost++
+		return errQueueFull
+	}
+	p.queue = append(p.queue, o)
+	p.bytes += len(o.payload)
+	if !p.running {
+		p.running = true
+		go p.run()
+	}
+	return nil
+}
+
+// run sends until nothing is queued.
+func (p *publisher) run() {
+	for {
+		p.mu.Lock()
+		n := min(len(p.queue), batchMessages)
+		if n == 0 {
+			p.queue = nil
+			p.running = false
+			if p.idle != nil {
+				close(p.idle)
+				p.idle = nil
+			}
+			p.mu.Unlock()
+			return
+		}
+		batch := p.queue[:n:n]
+		p.queue = p.queue[n:]
+		for _, o := range batch {
+			p.bytes -= len(o.payload)
+		}
+		p.mu.Unlock()
+		p.send(batch)
+	}
+}
+
+func (p *publisher) send(batch []outgoing) {
+	client := p.client()
+	if client == nil {
+		p.fail(batch, errAway)
+		return
+	}
+	cmds := make(rueidis.Commands, 0, len(batch)+1)
+	for _, o := range batch {
+		if o.count != "" {
+			cmds = append(cmds, p.numsub(client, o.count))
+		}
+		payload := rueidis.BinaryString(o.payload)
+		if p.sharded {
+			cmds = append(cmds, client.B().Spublish().Channel(o.channel).Message(payload).Build())
+		} else {
+			cmds = append(cmds, client.B().Publish().Channel(o.channel).Message(payload).Build())
+		}
+	}
+	// No deadline: a command that is given up while it is on its way could be
+	// overtaken. The connection has one.
+	results := client.DoMulti(context.Background(), cmds...)
+	lost, sent := 0, false
+	var failure error
+	for _, o := range batch {
+		counted := 0
+		var err error
+		if o.count != "" {
+			counted, err = subscribers(results[0])
+			results = results[1:]
+		}
+		receivers, publishing := results[0].AsInt64()
+		results = results[1:]
+		if publishing != nil {
+			lost++
+			failure = publishing
+		} else {
+			sent = true
+		}
+		if o.done != nil {
+			o.done(int(receivers), counted, errors.Join(err, publishing))
+		}
+	}
+	p.account(lost, sent, failure)
+}
+
+// numsub counts a channel's subscribers.
+func (p *publisher) numsub(client rueidis.Client, channel string) rueidis.Completed {
+	if p.sharded { // Keys, so that a cluster's node of that slot is asked
+		return client.B().Arbitrary("PUBSUB", "SHARDNUMSUB").Keys(channel).Build()
+	}
+	return client.B().PubsubNumsub().Channel(channel).Build()
+}
+
+// subscribers reads the answer to numsub, a list of channels and numbers.
+func subscribers(r rueidis.RedisResult) (int, error) {
+	list, err := r.ToArray()
+	if err != nil {
+		return 0, err
+	}
+	if len(list) != 2 {
+		return 0, errors.New("PUBSUB NUMSUB: not a channel and its number")
+	}
+	n, err := list[1].AsInt64()
+	return int(n), err
+}
+
+func (p *publisher) fail(batch []outgoing, err error) {
+	for _, o := range batch {
+		if o.done != nil {
+			o.done(0, 0, err)
+		}
+	}
+	p.account(len(batch), false, err)
+}
+
+// account says when messages are lost, and when they are not any more.
+func (p *publisher) account(lost int, sent bool, err error) {
+	p.mu.Lock()
+	before := p.lost
+	p.lost += lost
+	healed := sent && lost == 0 && p.lost > 0
+	if healed {
+		p.lost = 0
+	}
+	p.mu.Unlock()
+	switch {
+	case lost > 0 && before == 0:
+		p.failed(lost, err)
+	case healed:
+		p.healed(before)
+	}
+}
+
+// flush waits until everything has been sent, or for ctx.
+func (p *publisher) flush(ctx context.Context) error {
+	p.mu.Lock()
+	if !p.running {
+		p.mu.Unlock()
+		return nil
+	}
+	if p.idle == nil {
+		p.idle = make(chan struct{})
+	}
+	idle := p.idle
+	p.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(writeTimeout + time.Second): // the connection is dead
+		return errAway
+	}
+}

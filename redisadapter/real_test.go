@@ -1,0 +1,251 @@
+//go:build e2e
+
+// What the tests with a real redis-server share. e2e/run sets the build tag;
+// redis-server, node and e2e/node_modules have to be there then.
+
+package redisadapter_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+)
+
+// redisServer is a redis-server process.
+type redisServer struct {
+	port int
+	dir  string
+	cmd  *exec.Cmd
+}
+
+func (r *redisServer) url() string { return "redis://127.0.0.1:" + strconv.Itoa(r.port) }
+
+// startReal starts a redis-server for one test.
+func startReal(t *testing.T) *redisServer {
+	t.Helper()
+	r := &redisServer{dir: t.TempDir()}
+	for try := 0; ; try++ {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		r.port = l.Addr().(*net.TCPAddr).Port
+		require.NoError(t, l.Close())
+		if err := r.start(); err == nil {
+			break
+		} else if try == 5 { // somebody else takes the port each time
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(r.kill)
+	return r
+}
+
+func (r *redisServer) start() error {
+	r.cmd = exec.Command("redis-server", "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
+	if err := r.cmd.Start(); err != nil {
+		return fmt.Errorf("redis-server, which these tests need: %w", err)
+	}
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(r.port))
+		if err == nil {
+			_ = c.SetDeadline(time.Now().Add(time.Second))
+			_, _ = io.WriteString(c, "INFO server\r\n")
+			b := make([]byte, 4096)
+			n, _ := io.ReadAtLeast(c, b, 1000)
+			_ = c.Close()
+			if strings.Contains(string(b[:n]), fmt.Sprintf("process_id:%d\r", r.cmd.Process.Pid)) {
+				return nil
+			}
+		}
+		if r.cmd.ProcessState != nil {
+			break
+		}
+	}
+	r.kill()
+	return fmt.Errorf("redis-server does not come up on port %d", r.port)
+}
+
+func (r *redisServer) kill() {
+	_ = r.cmd.Process.Kill()
+	_ = r.cmd.Wait()
+}
+
+func (r *redisServer) pause(t *testing.T) { require.NoError(t, r.cmd.Process.Signal(syscall.SIGSTOP)) }
+
+func (r *redisServer) resume(t *testing.T) {
+	require.NoError(t, r.cmd.Process.Signal(syscall.SIGCONT))
+}
+
+// publish publishes as somebody else does.
+func (r *redisServer) client(t *testing.T) rueidis.Client {
+	t.Helper()
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:" + strconv.Itoa(r.port)}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+// nodeServer is a process of e2e/lib/redispeer.js.
+type nodeServer struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  io.WriteCloser
+
+	mu      sync.Mutex // guards the rest
+	next    int
+	answers map[int]chan nodeSaid
+	heard   map[string][]string // by client, or "server"
+	dead    bool
+}
+
+// nodeSaid is a line of it.
+type nodeSaid struct {
+	ID     int
+	Result json.RawMessage
+	Error  string
+
+	Ready  bool
+	Client string
+	Args   json.RawMessage
+	Server json.RawMessage
+}
+
+const socketioKey = "socket.io"
+
+func startNode(t *testing.T, r *redisServer, protocol string, env ...string) *nodeServer {
+	t.Helper()
+	e2e, err := filepath.Abs("../e2e")
+	require.NoError(t, err)
+	require.DirExists(t, filepath.Join(e2e, "node_modules", "@socket.io", "redis-adapter"), "run npm ci in e2e")
+	n := &nodeServer{t: t, answers: map[int]chan nodeSaid{}, heard: map[string][]string{}}
+	n.cmd = exec.Command("node", filepath.Join(e2e, "lib", "redispeer.js"), r.url(), protocol, socketioKey)
+	n.cmd.Dir, n.cmd.Stderr, n.cmd.Env = e2e, os.Stderr, append(os.Environ(), env...)
+	n.in, err = n.cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := n.cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, n.cmd.Start())
+	ready := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		n.read(out, ready)
+	}()
+	t.Cleanup(func() {
+		_ = n.in.Close()
+		<-done
+		_ = n.cmd.Wait()
+	})
+	select {
+	case <-ready:
+	case <-done:
+		t.Fatal("the Node server has ended")
+	case <-time.After(patience):
+		t.Fatal("the Node server is not ready")
+	}
+	return n
+}
+
+func (n *nodeServer) read(out io.Reader, ready chan struct{}) {
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 16<<20)
+	for lines.Scan() {
+		var said nodeSaid
+		if err := json.Unmarshal(lines.Bytes(), &said); err != nil {
+			n.t.Errorf("Node says %q", lines.Text())
+			continue
+		}
+		n.mu.Lock()
+		switch {
+		case said.Ready:
+			close(ready)
+		case said.Client != "":
+			n.heard[said.Client] = append(n.heard[said.Client], string(said.Args))
+		case said.Server != nil:
+			n.heard["server"] = append(n.heard["server"], string(said.Server))
+		default:
+			n.answers[said.ID] <- said
+		}
+		n.mu.Unlock()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dead = true
+	for _, c := range n.answers {
+		close(c)
+	}
+}
+
+// fields are those of a command.
+type fields map[string]any
+
+// try gives a command and returns the answer, or the error that Node says.
+func (n *nodeServer) try(command string, f fields) (json.RawMessage, error) {
+	n.t.Helper()
+	all := fields{"command": command}
+	for k, v := range f {
+		all[k] = v
+	}
+	answer := make(chan nodeSaid, 1)
+	n.mu.Lock()
+	require.False(n.t, n.dead, "the Node server has ended")
+	n.next++
+	all["id"] = n.next
+	n.answers[n.next] = answer
+	n.mu.Unlock()
+	line, err := json.Marshal(all)
+	require.NoError(n.t, err)
+	_, err = n.in.Write(append(line, '\n'))
+	require.NoError(n.t, err)
+	select {
+	case said, ok := <-answer:
+		require.True(n.t, ok, "the Node server has ended")
+		if said.Error != "" {
+			return nil, fmt.Errorf("node: %s", said.Error)
+		}
+		return said.Result, nil
+	case <-time.After(patience):
+		n.t.Fatalf("Node does not answer to %s", line)
+		return nil, nil
+	}
+}
+
+func (n *nodeServer) do(command string, f fields) json.RawMessage {
+	n.t.Helper()
+	result, err := n.try(command, f)
+	require.NoError(n.t, err)
+	return result
+}
+
+// hears is what a client of it, or the server itself, has heard.
+func (n *nodeServer) hears(who string) []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return append([]string(nil), n.heard[who]...)
+}
+
+// wants waits until somebody has heard exactly this, in any spelling of JSON.
+func (n *nodeServer) wants(who string, want ...string) {
+	n.t.Helper()
+	for deadline := time.Now().Add(patience / 4); len(n.hears(who)) < len(want) && time.Now().Before(deadline); {
+		time.Sleep(2 * time.Millisecond)
+	}
+	got := n.hears(who)
+	require.Len(n.t, got, len(want), "%v", got)
+	for i := range want {
+		require.JSONEq(n.t, want[i], got[i])
+	}
+}

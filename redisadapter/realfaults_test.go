@@ -1,0 +1,255 @@
+//go:build e2e
+
+// A real redis-server that is killed, stopped, or cut off; a Go node that is
+// killed.
+
+package redisadapter_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter"
+)
+
+// childEnv makes the test binary a node that waits to be killed.
+const childEnv = "REDISADAPTER_CHILD"
+
+func init() {
+	url := os.Getenv(childEnv)
+	if url == "" {
+		return
+	}
+	a, err := redisadapter.New(redisadapter.Options{URL: url, Name: "the child", Namespaces: []string{ns}, Logger: quiet})
+	if err == nil {
+		err = a.Start(context.Background(), &recorder{sockets: []realtime.RemoteSocket{someSocket}})
+	}
+	if err != nil {
+		slog.Error("the child does not start", "error", err)
+		os.Exit(1)
+	}
+	_, _ = os.Stdout.WriteString("ready\n")
+	select {}
+}
+
+// startOn starts a node with the timing of life.
+func startOn(t *testing.T, url string, protocol string) *peer {
+	t.Helper()
+	p := &peer{node: &recorder{sockets: []realtime.RemoteSocket{someSocket}}, log: &log{}}
+	p.Adapter = newAdapter(t, redisadapter.Options{
+		URL: url, Sharded: protocol == "sharded", Namespaces: []string{ns}, Logger: slog.New(slog.NewTextHandler(p.log, nil)),
+		OnGap: func(g redisadapter.Gap) {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.gaps = append(p.gaps, g)
+		},
+	})
+	require.NoError(t, p.Start(t.Context(), p.node))
+	t.Cleanup(func() { p.close(t) })
+	return p
+}
+
+// healsWithin checks that nothing is deaf that long after a fault has ended, and
+// that the gap is told.
+func healsWithin(t *testing.T, limit time.Duration, a, b *peer) {
+	t.Helper()
+	healed := time.Now()
+	heard(t, a, b)
+	heard(t, b, a)
+	eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
+	require.Less(t, time.Since(healed), limit)
+	eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
+}
+
+func TestRealRedis_KilledAndRestarted(t *testing.T) {
+	t.Parallel()
+	r := startReal(t)
+	a, b := startOn(t, r.url(), "classic"), startOn(t, r.url(), "classic")
+	node := startNode(t, r, "classic")
+	node.do("client", fields{"name": "n1", "rooms": []string{room}})
+	heard(t, a, b)
+	r.kill()
+	eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+	for n := range 1000 {
+		took := time.Now()
+		_ = a.Publish(t.Context(), event(n))
+		require.Less(t, time.Since(took), 200*time.Millisecond)
+	}
+	require.NoError(t, r.start())
+	healsWithin(t, 5*time.Second, a, b)
+	before := len(node.hears("n1"))
+	eventually(t, "Node hears it too", func() bool {
+		require.NoError(t, a.Publish(t.Context(), event(-1)))
+		return len(node.hears("n1")) > before
+	})
+}
+
+func TestRealRedis_Stopped(t *testing.T) {
+	t.Parallel()
+	r := startReal(t)
+	a, b := startOn(t, r.url(), "classic"), startOn(t, r.url(), "classic")
+	heard(t, a, b)
+	r.pause(t)
+	stopped := time.Now()
+	eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+	require.Less(t, time.Since(stopped), 5*time.Second)
+	time.Sleep(10*time.Second - time.Since(stopped))
+	r.resume(t)
+	healsWithin(t, 5*time.Second, a, b)
+}
+
+// TestRealRedis_PathGoesSilent: nothing is closed, and nothing gets through.
+func TestRealRedis_PathGoesSilent(t *testing.T) {
+	t.Parallel()
+	r := startReal(t)
+	p := startPath(t, "127.0.0.1:"+strconv.Itoa(r.port))
+	a, b := startOn(t, r.url(), "classic"), startOn(t, "redis://"+p.Addr().String(), "classic")
+	heard(t, a, b)
+	p.silent.Store(true)
+	began := time.Now()
+	eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
+	require.Less(t, time.Since(began), 5*time.Second)
+	require.NoError(t, a.Check(t.Context()))
+	p.silent.Store(false)
+	healed := time.Now()
+	heard(t, a, b)
+	heard(t, b, a)
+	require.Less(t, time.Since(healed), 5*time.Second)
+	eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
+}
+
+func TestRealRedis_SubscribersAreKicked(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			r := startReal(t)
+			a, b := startOn(t, r.url(), protocol), startOn(t, r.url(), protocol)
+			heard(t, a, b)
+			c := r.client(t)
+			require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("CLIENT", "KILL", "TYPE", "pubsub").Build()).Error())
+			eventually(t, "it is noticed", func() bool { return a.log.times("are not heard") > 0 && b.log.times("are not heard") > 0 })
+			healsWithin(t, 5*time.Second, a, b)
+		})
+	}
+}
+
+func TestRealRedis_NodeIsKilled(t *testing.T) {
+	t.Parallel()
+	r := startReal(t)
+	a := startOn(t, r.url(), "classic")
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"="+r.url())
+	out, err := child.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	defer func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	}()
+	_, err = io.ReadFull(out, make([]byte, len("ready\n")))
+	require.NoError(t, err)
+	eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
+	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}
+	found := func() (n int, took time.Duration) {
+		began := time.Now()
+		require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) { n++ }))
+		return n, time.Since(began)
+	}
+	n, _ := found()
+	require.Equal(t, 1, n)
+	require.NoError(t, child.Process.Kill())
+	_ = child.Wait()
+	killed := time.Now()
+	n, took := found()
+	require.Zero(t, n)
+	require.Less(t, took, 2*time.Second, "it is waited for")
+	eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+	require.Less(t, time.Since(killed), 10*time.Second)
+}
+
+// path forwards connections, or keeps what they carry while it is silent.
+type path struct {
+	net.Listener
+	target string
+	silent atomic.Bool
+	done   chan struct{}
+	copies sync.WaitGroup
+}
+
+func startPath(t *testing.T, target string) *path {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	p := &path{Listener: l, target: target, done: make(chan struct{})}
+	p.copies.Go(p.accept)
+	t.Cleanup(func() {
+		close(p.done)
+		_ = l.Close()
+		p.copies.Wait()
+	})
+	return p
+}
+
+func (p *path) accept() {
+	for {
+		c, err := p.Accept()
+		if err != nil {
+			return
+		}
+		to, err := net.Dial("tcp", p.target)
+		if err != nil {
+			_ = c.Close()
+			continue
+		}
+		p.copies.Go(func() { p.copy(c, to) })
+		p.copies.Go(func() { p.copy(to, c) })
+	}
+}
+
+func (p *path) copy(to, from net.Conn) {
+	defer to.Close()
+	stop := context.AfterFunc(contextOf(p.done), func() { _ = from.Close() })
+	defer stop()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		for p.silent.Load() {
+			select {
+			case <-p.done:
+				return
+			case <-time.After(10 * time.Millisecond):
+			}
+		}
+		if n > 0 {
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// contextOf ends with a channel.
+func contextOf(done <-chan struct{}) context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		<-done
+		cancel()
+	}()
+	return ctx
+}

@@ -1,0 +1,331 @@
+// Requests: what this node asks of the others, and who has answered.
+
+package redisadapter
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter/internal/wire"
+)
+
+// SilentError says which nodes did not answer a request. What the others
+// answered is complete.
+type SilentError struct {
+	// Nodes are the Go nodes, by Options.Name and id.
+	Nodes []string
+	// Others is how many subscribers did not answer that are no Go node: Node
+	// servers, or a process that subscribes and does not answer.
+	Others int
+	err    error
+}
+
+func (e *SilentError) Error() string {
+	var who []string
+	if len(e.Nodes) > 0 {
+		who = append(who, "from "+strings.Join(e.Nodes, ", "))
+	}
+	if e.Others > 0 {
+		who = append(who, fmt.Sprintf("from %d servers that do not say who they are", e.Others))
+	}
+	return fmt.Sprintf("redisadapter: no answer %s: %v", strings.Join(who, " and "), e.err)
+}
+
+// Unwrap returns the error of the context that has ended.
+func (e *SilentError) Unwrap() error { return e.err }
+
+// requests are those that wait for answers.
+type requests struct {
+	mu      sync.Mutex // guards pending
+	pending map[string]*request
+}
+
+func (r *requests) add(id string, q *request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.pending == nil {
+		r.pending = map[string]*request{}
+	}
+	r.pending[id] = q
+}
+
+func (r *requests) remove(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.pending, id)
+}
+
+// take hands an answer to its request. It may come late, or be nobody's.
+func (r *requests) take(m *wire.Message) {
+	r.mu.Lock()
+	q := r.pending[m.RequestID]
+	r.mu.Unlock()
+	if q != nil {
+		q.take(m)
+	}
+}
+
+// left tells all requests that a node will not answer any more.
+func (r *requests) left(uid string) {
+	r.mu.Lock()
+	all := make([]*request, 0, len(r.pending))
+	for _, q := range r.pending {
+		all = append(all, q)
+	}
+	r.mu.Unlock()
+	for _, q := range all {
+		q.left(uid)
+	}
+}
+
+// request collects the answers to one request.
+//
+// It is complete when as many have answered as Redis has reached, or earlier:
+// when all Go nodes have that are alive, and as many others as there are. So
+// nobody waits for a node that has died while Redis still counts it.
+type request struct {
+	namespace string
+	asks      bool // an Ask, else a Fetch
+	answer    func(realtime.ClusterAnswer)
+	done      chan struct{} // closed when nobody is missing
+
+	mu         sync.Mutex            // guards the rest, and is held while answer is called
+	responders map[string]*responder // by uid; Node's, in the classic protocol, are all ""
+	reached    int                   // subscribers that got the request, this node excepted; -1 until Redis has said it
+	nodes      int                   // of these, Go nodes
+	alive      map[string]Peer       // known Go nodes, but for those that have left since
+	ghosts     int                   // Go nodes that have died, and that Redis may still count
+	over       bool
+}
+
+func newRequest(asks bool, namespace string, known []Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
+	q := &request{
+		namespace: namespace, asks: asks, answer: answer, done: make(chan struct{}),
+		responders: map[string]*responder{}, reached: -1, alive: map[string]Peer{}, ghosts: ghosts,
+	}
+	for _, p := range known {
+		q.alive[p.ID] = p
+	}
+	return q
+}
+
+// responder is what one node has answered, or all that do not say who they are.
+type responder struct {
+	answers     int // to the request itself
+	asked, acks int
+	done        bool
+}
+
+// complete is how many nodes have said everything.
+func (r *responder) complete() int {
+	switch {
+	case r == nil:
+		return 0
+	case r.done:
+		return max(r.answers, 1)
+	case r.acks < r.asked:
+		return 0
+	}
+	return r.answers
+}
+
+func (q *request) take(m *wire.Message) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over || q.asks == (m.Kind == wire.Fetched) {
+		return
+	}
+	r := q.responders[m.UID]
+	if r == nil {
+		r = &responder{}
+		q.responders[m.UID] = r
+	}
+	if first := m.Kind == wire.Fetched || m.Kind == wire.Asked; first && m.UID != "" && r.answers > 0 {
+		return // a repeat
+	}
+	switch m.Kind {
+	case wire.Fetched:
+		r.answers++
+		for _, s := range m.Sockets {
+			q.answer(realtime.ClusterAnswer{Socket: fromSocket(q.namespace, s)})
+		}
+	case wire.Asked:
+		r.answers++
+		r.asked += m.Count
+		if m.Count > 0 {
+			q.answer(realtime.ClusterAnswer{Asked: m.Count})
+		}
+	case wire.Acked:
+		r.acks++
+		q.answer(realtime.ClusterAnswer{Ack: fromArgs(m.Args)})
+	case wire.AskDone:
+		r.done = true
+	default:
+		return
+	}
+	q.checkLocked()
+}
+
+// reach says how many subscribers the request has reached, and how many of
+// these are Go nodes, this one included in both.
+func (q *request) reach(subscribers, nodes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.reached = max(subscribers-1, 0)
+	q.nodes = min(max(nodes-1, 0), q.reached)
+	q.checkLocked()
+}
+
+// left says that a Go node will not answer any more.
+func (q *request) left(uid string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if _, known := q.alive[uid]; known {
+		delete(q.alive, uid)
+		q.ghosts++
+	}
+	q.checkLocked()
+}
+
+// missingLocked is how many Go nodes and how many others are still to answer.
+func (q *request) missingLocked() (nodes, others int) {
+	answered, anonymous := 0, 0
+	for uid, r := range q.responders {
+		if isNode(uid) {
+			answered += r.complete()
+		} else {
+			anonymous += r.complete()
+		}
+	}
+	others = q.reached - q.nodes - anonymous
+	// Of the Go nodes that Redis counts, those that are not known have just come,
+	// unless they have just died.
+	nodes = q.nodes - answered
+	unheard := max(q.nodes-len(q.alive)-q.ghosts, 0)
+	for uid := range q.alive {
+		if q.responders[uid].complete() == 0 {
+			unheard++
+		}
+	}
+	return min(nodes, unheard), others
+}
+
+func (q *request) checkLocked() {
+	if q.over || q.reached < 0 {
+		return
+	}
+	total := 0
+	for _, r := range q.responders {
+		total += r.complete()
+	}
+	if nodes, others := q.missingLocked(); total >= q.reached || nodes <= 0 && others <= 0 {
+		q.over = true
+		close(q.done)
+	}
+}
+
+// end lets no further answer through and says who is silent.
+func (q *request) end(err error) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.over {
+		return nil // complete after all
+	}
+	q.over = true
+	if q.reached < 0 {
+		return err // Redis has not even said whom it has reached
+	}
+	silent := &SilentError{err: err}
+	for uid, p := range q.alive {
+		if q.responders[uid].complete() == 0 {
+			silent.Nodes = append(silent.Nodes, p.String())
+		}
+	}
+	slices.Sort(silent.Nodes)
+	nodes, others := q.missingLocked()
+	silent.Others = max(others, 0) + max(nodes-len(silent.Nodes), 0)
+	return silent
+}
+
+// fail ends a request that could not be made.
+func (q *request) fail() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.over = true
+}
+
+// Request implements realtime.Adapter. Sockets are waited for no longer than
+// Options.RequestTimeout, acks until ctx ends. A *SilentError names the nodes
+// that have not answered.
+func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
+	if err := a.state(); err != nil {
+		return err
+	}
+	w, err := toWire(m)
+	if err != nil {
+		return err
+	}
+	if w.Kind != wire.Fetch && w.Kind != wire.Ask {
+		return errOp
+	}
+	if _, limited := ctx.Deadline(); !limited || w.Kind == wire.Fetch {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.opts.RequestTimeout)
+		defer cancel()
+	}
+	if w.Kind == wire.Ask {
+		deadline, _ := ctx.Deadline()
+		w.Timeout = int(max(time.Until(deadline).Milliseconds(), 1))
+	}
+	if err := a.hears(ctx, m.Namespace); err != nil {
+		return err
+	}
+	if err := a.Check(ctx); err != nil {
+		return err // nobody's answer would arrive
+	}
+	w.UID, w.RequestID, w.Native = a.uid, randomName(16), w.Kind == wire.Ask
+	payload, err := a.protocol.Append(nil, &w)
+	if err != nil {
+		return err
+	}
+	known, ghosts := a.peers.list(), a.peers.ghosts(time.Now())
+	q := newRequest(w.Kind == wire.Ask, m.Namespace, known, ghosts, answer)
+	a.requests.add(w.RequestID, q)
+	defer a.requests.remove(w.RequestID)
+	failed := make(chan error, 1)
+	err = a.publisher.push(outgoing{
+		channel: a.protocol.channel(&w, ""), payload: payload, count: stateChannel(a.opts.Key, m.Namespace),
+		done: func(receivers, nodes int, err error) {
+			if err != nil {
+				failed <- err
+				return
+			}
+			q.reach(receivers, nodes)
+		},
+	})
+	if err != nil {
+		q.fail()
+		return err
+	}
+	select {
+	case <-q.done:
+		return nil
+	case err := <-failed:
+		q.fail()
+		return fmt.Errorf("redisadapter: publishing: %w", err)
+	case <-a.closing:
+		q.fail()
+		return realtime.ErrClosed
+	case <-ctx.Done():
+	}
+	err = q.end(ctx.Err())
+	if err != nil && len(known) > 0 {
+		a.tell(notice{Op: opCancel, ID: w.RequestID})
+	}
+	return err
+}

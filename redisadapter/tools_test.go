@@ -1,0 +1,253 @@
+// What the tests share: nodes that remember what they are told.
+
+package redisadapter_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter"
+	"github.com/rodando/realtime/redisadapter/internal/redistest"
+	"github.com/rodando/realtime/redisadapter/internal/wire"
+)
+
+const (
+	ns   = realtime.NamespaceDrivers
+	room = "driver:1"
+)
+
+// patience is how long something may take that is no matter of time.
+const patience = 20 * time.Second
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patience, 2*time.Millisecond, what)
+}
+
+// recorder is a node with one room.
+type recorder struct {
+	deliver func(m realtime.ClusterMessage)
+	sockets []realtime.RemoteSocket
+
+	mu  sync.Mutex // guards got
+	got []realtime.ClusterMessage
+}
+
+func (r *recorder) Deliver(m realtime.ClusterMessage) {
+	if r.deliver != nil {
+		r.deliver(m)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.got = append(r.got, m)
+}
+
+func (r *recorder) Answer(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+	if len(r.sockets) == 0 {
+		return
+	}
+	if m.Op == realtime.OpAsk {
+		answer(realtime.ClusterAnswer{Asked: len(r.sockets)})
+		for range r.sockets {
+			answer(realtime.ClusterAnswer{Ack: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"ack"`)}}})
+		}
+		return
+	}
+	for _, s := range r.sockets {
+		answer(realtime.ClusterAnswer{Socket: &s})
+	}
+}
+
+func (r *recorder) HasRoom(_, name string) bool { return name == room }
+
+func (r *recorder) all() []realtime.ClusterMessage {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]realtime.ClusterMessage(nil), r.got...)
+}
+
+func (r *recorder) count() int { return len(r.all()) }
+
+// log is what an adapter has logged.
+type log struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+func (l *log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *log) times(s string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), s)
+}
+
+// peer is a started adapter with its node.
+type peer struct {
+	*redisadapter.Adapter
+	node *recorder
+	log  *log
+
+	mu   sync.Mutex // guards gaps
+	gaps []redisadapter.Gap
+}
+
+func (p *peer) gapCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.gaps)
+}
+
+// How often nodes probe and beat: steady is for tests in which a machine that is
+// busy must not look like a connection that is silent.
+const (
+	steady = time.Second
+	quick  = 100 * time.Millisecond
+)
+
+// start starts a node; change may alter its options.
+func start(t *testing.T, s *redistest.Server, change func(*redisadapter.Options, *recorder)) *peer {
+	t.Helper()
+	return startAt(t, s, steady, change)
+}
+
+// startAt is start with probes as often as that.
+func startAt(t *testing.T, s *redistest.Server, every time.Duration, change func(*redisadapter.Options, *recorder)) *peer {
+	t.Helper()
+	p := &peer{node: &recorder{}, log: &log{}}
+	o := redisadapter.Options{URL: s.URL(), Name: "test", Namespaces: []string{ns}, Logger: slog.New(slog.NewTextHandler(p.log, nil))}
+	o.OnGap = func(g redisadapter.Gap) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.gaps = append(p.gaps, g)
+	}
+	if change != nil {
+		change(&o, p.node)
+	}
+	p.Adapter = newAdapter(t, o)
+	p.Hurry(every)
+	require.NoError(t, p.Start(t.Context(), p.node))
+	t.Cleanup(func() { p.close(t) })
+	return p
+}
+
+func (p *peer) close(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	require.NoError(t, p.Close(ctx))
+}
+
+// meet waits until nodes know each other.
+func meet(t *testing.T, peers ...*peer) {
+	t.Helper()
+	for _, p := range peers {
+		eventually(t, "the nodes know each other", func() bool { return len(p.Peers()) == len(peers)-1 })
+	}
+}
+
+// event is a broadcast with a number.
+func event(n int) realtime.ClusterMessage {
+	return realtime.ClusterMessage{
+		Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{room},
+		Event: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"test"`), fmt.Appendf(nil, "%d", n)}},
+	}
+}
+
+// number is what event put in.
+func number(t *testing.T, m realtime.ClusterMessage) (n int) {
+	t.Helper()
+	require.NotNil(t, m.Event)
+	require.NoError(t, json.Unmarshal(m.Event.Args[1], &n))
+	return n
+}
+
+// heard waits until to hears from.
+func heard(t *testing.T, from, to *peer) {
+	t.Helper()
+	before := to.node.count()
+	eventually(t, "what one publishes, the other hears", func() bool {
+		_ = from.Publish(t.Context(), event(-1)) // it may not be connected yet
+		time.Sleep(5 * time.Millisecond)
+		return to.node.count() > before
+	})
+}
+
+var (
+	limits       = wire.Limits{Bytes: 1 << 20, Depth: 64, Attachments: 16}
+	classicNode  = wire.Classic{Limits: limits}
+	someSocket   = realtime.RemoteSocket{ID: "sid1", Namespace: ns, Rooms: []string{room}, Identity: realtime.Identity{UserID: "u1", UserType: realtime.UserDriver, SessionID: "s1"}}
+	withASocket  = func(_ *redisadapter.Options, r *recorder) { r.sockets = []realtime.RemoteSocket{someSocket} }
+	inSharded    = func(o *redisadapter.Options, _ *recorder) { o.Sharded = true }
+	bothProtocol = map[string]func(*redisadapter.Options, *recorder){"classic": nil, "sharded": inSharded}
+)
+
+// say publishes as a Node server would.
+func say(t *testing.T, s *redistest.Server, channel string, m wire.Message) {
+	t.Helper()
+	b, err := classicNode.Append(nil, &m)
+	require.NoError(t, err)
+	s.Publish(channel, string(b))
+}
+
+func text(values ...string) wire.Args {
+	var a wire.Args
+	for _, v := range values {
+		a.Values = append(a.Values, json.RawMessage(v))
+	}
+	return a
+}
+
+// published waits for something that was published and returns it.
+func published(t *testing.T, s *redistest.Server, what string, is func(redistest.Message) bool) (found redistest.Message) {
+	t.Helper()
+	eventually(t, what, func() bool {
+		for _, m := range s.Published() {
+			if is(m) {
+				found = m
+				return true
+			}
+		}
+		return false
+	})
+	return found
+}
+
+// subscriber is a process that subscribes to a channel and says nothing, until
+// it is given what to do with a message.
+func subscriber(t *testing.T, s *redistest.Server, channel string) (then func(func(msg string))) {
+	t.Helper()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr()}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	var mu sync.Mutex
+	hear := func(string) {}
+	before := s.Subscribers(channel)
+	go func() {
+		_ = client.Receive(context.WithoutCancel(t.Context()), client.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
+			mu.Lock()
+			defer mu.Unlock()
+			hear(m.Message)
+		})
+	}()
+	eventually(t, "it is subscribed", func() bool { return s.Subscribers(channel) == before+1 })
+	return func(f func(msg string)) {
+		mu.Lock()
+		defer mu.Unlock()
+		hear = f
+	}
+}
