@@ -1,50 +1,50 @@
-// A connection's backlog: the events that wait for their handlers, and when the
-// client is read no further because of them.
+// The backlog of a connection: the events that wait for their handlers, and the pause
+// in reading when there are too many.
 
 package socketio
 
 import "unsafe"
 
-// backlog is what waits on a connection. Conn.mu guards it.
+// backlog counts what waits on a connection. Conn.mu guards it.
 //
-// A client that sends faster than its handlers work is held back: reading pauses
-// when more than Config.QueuedEvents or QueuedBytes wait, until half of that is
-// done. A pause also keeps the client's acks from being read, so there is none
-// while one is awaited, or a handler that asks its own client would wait for what
-// stands behind the events that wait for the handler. What bounds the memory then
-// is that an event beyond QueuedBytes is refused: the Overflow hook gets it.
+// A client that sends faster than its handlers work is not read: a pause begins when
+// more than Config.QueuedEvents or QueuedBytes wait, and ends when half of that is
+// handled. A pause also stops the reading of the client's acks. A handler that asks its
+// own client would then wait for an ack behind the events that wait for the handler. So
+// there is no pause while an ack is awaited; instead, an event above QueuedBytes is
+// refused and passed to the Overflow hook.
 type backlog struct {
-	events      int // in all queues
-	bytes       int // what they hold, and the packet whose attachments are arriving
-	awaitedAcks int // acks
+	events      int // in all queues of the connection
+	bytes       int // memory of those events and of an incomplete packet
+	awaitedAcks int // acks that the server awaits
 	overLimit   bool
 	refusing    bool // an event was refused since the backlog was last within its limits
 
-	paused   bool // what the session was told last
-	settling bool // somebody is telling it
+	paused   bool // the last call was session.Pause and not Resume
+	settling bool // a goroutine is calling the session
 }
 
-// addLocked counts events in or out, and what they hold.
+// addLocked adds events and bytes to the backlog, or subtracts them.
 func (c *Conn) addLocked(events, bytes int) {
 	b, cfg := &c.backlog, &c.srv.cfg
 	b.events += events
 	b.bytes += bytes
 	switch {
 	case b.events == 0, b.events <= cfg.QueuedEvents/2 && b.bytes <= cfg.QueuedBytes/2:
-		// Without an event nobody would end a pause.
+		// Without an event, a pause would never end.
 		b.overLimit, b.refusing = false, false
 	case b.events > cfg.QueuedEvents, b.bytes > cfg.QueuedBytes:
 		b.overLimit = true
 	}
 }
 
-// unsettled reports whether settle has something to do.
+// unsettled reports whether settle must be called.
 func (b *backlog) unsettled() bool {
 	return b.paused != (b.overLimit && b.awaitedAcks == 0) && !b.settling
 }
 
-// queued counts an event in, unless it is one too many, and reports whether it
-// was. An idle socket is put on the list for Serve.
+// countIn counts an event in, unless it must be refused, and reports whether it did. If
+// idle is set, the socket joins the ready list for Serve.
 func (c *Conn) countIn(s *Socket, size int, idle bool) (took, unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +63,7 @@ func (c *Conn) countIn(s *Socket, size int, idle bool) (took, unsettled bool) {
 	return true, b.unsettled()
 }
 
-// taken counts an event out.
+// countOut counts an event out.
 func (c *Conn) countOut(size int) (unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,7 +71,7 @@ func (c *Conn) countOut(size int) (unsettled bool) {
 	return c.backlog.unsettled()
 }
 
-// collecting counts what a packet holds whose attachments are arriving.
+// countPartial adds bytes of an incomplete packet to the backlog, or subtracts them.
 func (c *Conn) countPartial(size int) {
 	c.mu.Lock()
 	c.addLocked(0, size)
@@ -82,7 +82,7 @@ func (c *Conn) countPartial(size int) {
 	}
 }
 
-// awaiting counts acks that are awaited, or no longer are.
+// countAwaited adds n to the number of awaited acks.
 func (c *Conn) countAwaited(n int) (unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,8 +90,8 @@ func (c *Conn) countAwaited(n int) (unsettled bool) {
 	return c.backlog.unsettled()
 }
 
-// settle makes the session pause or read on. The caller holds no lock. Of several
-// callers one does it, so that the session hears last what was decided last.
+// settle pauses or resumes the session. The caller must not hold a lock. One goroutine
+// at a time calls the session, so that the last call matches the last state.
 func (c *Conn) settle() {
 	c.mu.Lock()
 	for b := &c.backlog; b.unsettled(); {
@@ -110,13 +110,13 @@ func (c *Conn) settle() {
 }
 
 const (
-	// eventSize is what an Event takes, as the allocator rounds it.
+	// eventSize is the size of an Event, as the allocator rounds it.
 	eventSize = (int(unsafe.Sizeof(Event{})) + 15) &^ 15
 	sliceSize = int(unsafe.Sizeof([]byte{}))
 )
 
-// sizeOf returns the memory that an event without attachments holds: itself, its
-// packet, and its arguments where they are too many for Event.room.
+// sizeOf returns the memory of an event without attachments: the Event, its packet, its
+// name, and its arguments if they do not fit into Event.argsBuf.
 func sizeOf(e *Event, packet []byte) int {
 	size := eventSize + cap(packet) + (len(e.Name)+15)&^15
 	if cap(e.Args) > len(e.argsBuf) {
@@ -125,8 +125,8 @@ func sizeOf(e *Event, packet []byte) int {
 	return size
 }
 
-// attach adds an attachment, which is the event's from now on, and returns what
-// that has added to its size.
+// attach appends an attachment to the event, which keeps data, and returns the bytes
+// that it adds to the size.
 func (e *Event) attach(data []byte) (added int) {
 	before := cap(e.Attachments)
 	e.Attachments = append(e.Attachments, data)

@@ -1,5 +1,5 @@
-// Tests of what waits on a connection: how it is counted, and that an ack is read
-// though events wait before it.
+// Tests of the backlog: how it is counted, and that an ack is read although events wait
+// before it.
 
 package socketio
 
@@ -19,7 +19,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// ask asks the client and waits for ten seconds.
+// ask asks the client and waits for at most ten seconds.
 func ask(sock *Socket) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
@@ -37,20 +37,19 @@ func joinArgs(args [][]byte) []byte {
 	return b
 }
 
-// A handler asks its own client while more events than may wait stand before the
-// answer.
-func TestConn_AckBehindWaitingEvents(t *testing.T) {
+// A handler asks its own client while more events than the limit wait before the ack.
+func TestConn_AckAfterWaitingEvents(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedEvents = 10 })
 		var l log
 		block := make(chan struct{})
 		s.namespace("/", Hooks{
 			Event: func(sock *Socket, e *Event) {
-				l.add("%s", e.Args[0])
+				l.addf("%s", e.Args[0])
 				switch e.Name {
 				case "first":
 					answer, err := ask(sock)
-					l.add("answer %s %v", answer, err)
+					l.addf("answer %s %v", answer, err)
 				case "slow":
 					<-block
 				}
@@ -69,13 +68,14 @@ func TestConn_AckBehindWaitingEvents(t *testing.T) {
 		require.Equal(t, want, l.take())
 		require.Equal(t, backlog{}, waiting(sockets[0]))
 
-		// The same for whoever else awaits an ack, and when reading has paused already.
+		// The same when another goroutine awaits an ack, and when reading is already
+		// paused.
 		sock := sockets[0]
 		packets[0] = `2["slow",0]`
 		go c.text(append(packets, `31["late"]`)...)
 		require.InDelta(t, 10, waiting(sock).events, 1)
 		require.True(t, waiting(sock).paused)
-		sock.Expect(1, func(r Reply) { l.add("%s", joinArgs(r.Args)) })
+		sock.Expect(1, func(r Reply) { l.addf("%s", joinArgs(r.Args)) })
 		require.Equal(t, []string{"0", `"late"`}, l.take())
 		require.Equal(t, 40, waiting(sock).events)
 		require.True(t, waiting(sock).paused, "no ack is awaited any more")
@@ -85,8 +85,8 @@ func TestConn_AckBehindWaitingEvents(t *testing.T) {
 	})
 }
 
-// While an ack is awaited the bytes are the bound, and what is beyond is answered.
-func TestConn_RefusesWhatIsTooLargeWhileAnAckIsAwaited(t *testing.T) {
+// While an ack is awaited, the bytes are the limit, and an event above it is refused.
+func TestConn_RefusesEventsWhileAnAckIsAwaited(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		const limit, n = 20_000, 150
 		limits := make(chan string, n)
@@ -153,7 +153,7 @@ func TestConn_BacklogEndsWithTheSocket(t *testing.T) {
 	})
 }
 
-// What waits holds no more memory than the limit, whatever it is made of.
+// The backlog holds no more memory than the limit, whatever the events consist of.
 func TestConn_QueuedBytesAreMemory(t *testing.T) {
 	const limit = 4 << 20
 	for name, messages := range map[string][]string{
@@ -207,8 +207,8 @@ func heap() int {
 	return int(m.HeapAlloc)
 }
 
-// Attachments count while they arrive. Alone they are no reason to pause, since
-// nothing would end that.
+// Attachments count while they arrive. Without a queued event they cause no pause,
+// because nothing would end it.
 func TestConn_PartialPacketCounts(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedBytes = 10_000 })
@@ -240,13 +240,13 @@ func TestConn_PartialPacketCounts(t *testing.T) {
 	})
 }
 
-// On a port, where pauses begin and end on several goroutines at once.
+// The same over TCP, where pauses begin and end on several goroutines at once.
 func TestConn_AsksInAFloodTCP(t *testing.T) {
 	t.Parallel()
 	const flood = 3000
 	s := serveTCP(t, func(sc *Config, _ *engineio.Config) { sc.QueuedEvents = 10 })
 	var answered, handled atomic.Int64
-	s.namespace("/", Hooks{Event: func(sock *Socket, e *Event) {
+	s.namespace("/", Hooks{Event: func(sock *Socket, _ *Event) {
 		if handled.Add(1)%7 == 0 {
 			if _, err := ask(sock); err == nil {
 				answered.Add(1)

@@ -1,5 +1,5 @@
-// What the tests share: a server and clients that talk to it over in-memory
-// connections, so that a test in a synctest bubble owns its time.
+// The helpers of the tests: a server, and clients that talk to it over in-memory
+// connections, so that a test in a synctest bubble controls its time.
 
 package socketio
 
@@ -26,18 +26,18 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// server is a Server behind an engine behind an http.Server. Its namespaces are
-// made by the test; what they have not set is done by fill.
+// server is a Server behind an http.Server. The test makes its namespaces; fill
+// completes their hooks.
 type server struct {
 	t       *testing.T
 	sio     *Server
 	dialer  func(ctx context.Context, network, addr string) (net.Conn, error)
 	opened  chan *Socket // by the Connect hook of fill
 	reasons *log         // of Disconnect, "<namespace> <reason>"
-	live    atomic.Int64 // sockets opened and not disconnected
+	live    atomic.Int64 // sockets opened and not yet disconnected
 }
 
-// bubble runs a test that owns its time.
+// bubble runs a parallel test in a synctest bubble.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	t.Parallel()
@@ -50,8 +50,7 @@ func serve(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
 	return serveOn(t, ln, ln.dial, adjust...)
 }
 
-// serveTCP is serve on a port, which takes the engine's other way of waiting.
-// Time is the world's then.
+// serveTCP is serve over TCP, which makes the engine use epoll. Its time is real.
 func serveTCP(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -115,7 +114,7 @@ func serveOn(t *testing.T, ln net.Listener, dialer func(context.Context, string,
 	return s
 }
 
-// fill completes hooks: everybody is admitted, into room "all", and opened.
+// fill completes hooks: every client is admitted, into the room "all", and opened.
 func (s *server) fill(h Hooks) Hooks {
 	if h.Connect == nil {
 		h.Connect = func(sock *Socket, _ []byte) {
@@ -139,7 +138,7 @@ func (s *server) fill(h Hooks) Hooks {
 	disconnect := h.Disconnect
 	h.Disconnect = func(sock *Socket, reason string) {
 		s.live.Add(-1)
-		s.reasons.add("%s %s", sock.Namespace().Name(), reason)
+		s.reasons.addf("%s %s", sock.Namespace().Name(), reason)
 		if disconnect != nil {
 			disconnect(sock, reason)
 		}
@@ -154,7 +153,7 @@ func (s *server) namespace(name string, h Hooks) *Namespace {
 	return s.sio.Namespace(name, s.fill(h))
 }
 
-// requireEmpty expects that a namespace has forgotten everybody.
+// requireEmpty checks that a namespace has no socket and no room.
 func requireEmpty(t *testing.T, n *Namespace) {
 	t.Helper()
 	require.Zero(t, n.Len())
@@ -170,13 +169,13 @@ type log struct {
 	lines []string
 }
 
-func (l *log) add(format string, args ...any) {
+func (l *log) addf(format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf(format, args...))
 }
 
-// take waits until nothing happens any more and returns what was written.
+// take waits until all goroutines are blocked, and returns the lines.
 func (l *log) take() []string {
 	synctest.Wait()
 	l.mu.Lock()
@@ -225,16 +224,16 @@ type packet struct {
 	binary bool
 }
 
-// client is one connection. Its methods belong to the test's goroutine.
+// client is one connection. Only the test's goroutine calls its methods.
 type client struct {
 	t      *testing.T
 	in     chan packet
 	closed chan struct{}
-	silent atomic.Bool   // answers no more pings
+	silent atomic.Bool   // does not answer pings
 	sid    string        // of the engine's session; set before the first packet
 	read   chan struct{} // holds a token; a test that takes it stops the reading
 
-	post func(payload string) bool // polling; reports whether the answer was 200
+	post func(payload string) bool // polling; reports whether the status was 200
 	conn net.Conn                  // websocket
 }
 
@@ -244,7 +243,7 @@ const transports = "websocket polling"
 func each(t *testing.T, f func(t *testing.T, transport string)) {
 	t.Helper()
 	t.Parallel()
-	for _, transport := range strings.Fields(transports) {
+	for transport := range strings.FieldsSeq(transports) {
 		t.Run(transport, func(t *testing.T) {
 			bubble(t, func(t *testing.T) { f(t, transport) })
 		})
@@ -259,7 +258,7 @@ func (s *server) dial(transport string) *client {
 	switch transport {
 	case "websocket":
 		c.dialWebSocket(s, "4")
-	case "older websocket":
+	case "EIO3 websocket":
 		c.dialWebSocket(s, "3")
 	default:
 		c.dialPolling(s)
@@ -287,7 +286,7 @@ func (s *server) enter(c *client, namespace string) *Socket {
 	return sock
 }
 
-// prefix is how a packet names a namespace.
+// prefix returns the text that names a namespace in a packet.
 func prefix(namespace string) string {
 	if namespace == "/" {
 		return ""
@@ -328,7 +327,7 @@ func (c *client) dialWebSocket(s *server, revision string) {
 	})
 }
 
-// receive sorts one Engine.IO packet and reports whether a pong is due.
+// receive handles one Engine.IO packet and reports whether the client must send a pong.
 func (c *client) receive(data string, binary bool) bool {
 	switch {
 	case binary:
@@ -410,7 +409,7 @@ func (c *client) text(packets ...string) {
 		return
 	}
 	for _, p := range packets {
-		_ = wsutil.WriteClientText(c.conn, []byte("4"+p)) // the server may have hung up
+		_ = wsutil.WriteClientText(c.conn, []byte("4"+p)) // the server may have closed the connection
 	}
 }
 
@@ -426,7 +425,7 @@ func (c *client) binary(data ...string) {
 	}
 }
 
-// next returns what comes next.
+// next returns the next packet.
 func (c *client) next() packet {
 	c.t.Helper()
 	select {
@@ -438,13 +437,13 @@ func (c *client) next() packet {
 	return packet{}
 }
 
-// expect1 wants a text, whatever is behind it.
+// expect1 reads one packet, which must be this text.
 func (c *client) expect1(text string) {
 	c.t.Helper()
 	require.Equal(c.t, packet{text, false}, c.next())
 }
 
-// expect wants texts, in order, and nothing behind them.
+// expect reads packets, which must be these texts in order, and no more.
 func (c *client) expect(texts ...string) {
 	c.t.Helper()
 	for _, want := range texts {
@@ -470,7 +469,8 @@ func (c *client) expectNone() {
 	}
 }
 
-// isClosed waits until nothing happens any more.
+// isClosed waits until all goroutines are blocked, and reports whether the connection
+// is closed.
 func (c *client) isClosed() bool {
 	synctest.Wait()
 	select {
@@ -481,9 +481,9 @@ func (c *client) isClosed() bool {
 	}
 }
 
-// events makes hooks that keep a log of events as "<name> <args>".
+// events returns hooks that log events as "<name> <args>".
 func events(l *log) Hooks {
-	return Hooks{Event: func(_ *Socket, e *Event) { l.add("%s %s", e.Name, bytes.Join(e.Args, []byte(" "))) }}
+	return Hooks{Event: func(_ *Socket, e *Event) { l.addf("%s %s", e.Name, bytes.Join(e.Args, []byte(" "))) }}
 }
 
 func msg(namespace, name string, args ...string) *engineio.Message {

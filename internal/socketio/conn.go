@@ -1,4 +1,4 @@
-// A connection: the packets of one client, sorted by namespace.
+// A connection: the packets of one client, passed to its socket in each namespace.
 
 package socketio
 
@@ -13,30 +13,28 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// Conn is one client's connection, which carries a socket for each namespace
-// that the client is in. It implements engineio.Handler.
-//
-// Conn.mu guards the fields below it; partial belongs to Message, whose calls
-// come one at a time.
+// Conn is the connection of one client, with one socket for each namespace that the
+// client is in. It implements engineio.Handler. Its other methods may be called
+// concurrently.
 type Conn struct {
 	// Data is what Config.Accept returned.
 	Data any
 
 	srv     *Server
 	session *engineio.Session
-	partial *partialPacket // a binary packet whose attachments have not all arrived
+	partial *partialPacket // an incomplete binary packet; used by Message only, whose calls come one at a time
 	entered atomic.Bool    // it has been in a namespace
 
-	mu               sync.Mutex
+	mu               sync.Mutex // guards the fields below
 	closed           bool
-	sockets          []*Socket    // pending or connected, one of a namespace at most
-	formerNamespaces []*Namespace // namespaces that it has been in
-	ready            *Socket      // list of sockets with events and nobody running them
+	sockets          []*Socket    // pending, admitted or open; one per namespace at most
+	formerNamespaces []*Namespace // namespaces that it has left
+	ready            *Socket      // list of sockets that have events but are not running
 	backlog          backlog
 	timer            timingwheel.Timer
 }
 
-// partial is a binary packet whose attachments are arriving.
+// partialPacket is a binary packet whose attachments are still arriving.
 type partialPacket struct {
 	packet Packet
 	event  *Event
@@ -66,7 +64,7 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	if c.isEIO3() {
 		limits.Namespace += c.srv.cfg.EIO3Query
 	}
-	// The event outlives data, which is the engine's.
+	// The event outlives data, which belongs to the engine.
 	packet := bytes.Clone(data)
 	if err := p.Parse(packet, limits); err != nil {
 		if which := limitOf(err); which != "" {
@@ -99,12 +97,11 @@ func (c *Conn) handleAttachment(data []byte) error {
 		return nil
 	}
 	c.partial = nil
-	c.countPartial(added - in.event.size) // from here on it counts in a queue
+	c.countPartial(added - in.event.size) // from now on it counts as a queued event
 	return c.dispatch(&in.packet, in.event)
 }
 
-// dispatch handles a packet that has all its attachments, which are with its
-// arguments in e.
+// dispatch handles a complete packet. Its arguments and attachments are in e.
 func (c *Conn) dispatch(p *Packet, e *Event) error {
 	eio3 := c.isEIO3()
 	if p.Type == PacketConnect {
@@ -131,11 +128,12 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 		s.enqueue(e)
 	case PacketAck, PacketBinaryAck:
 		s.handleAck(e)
+	default: // CONNECT was handled above, and Parse accepts no CONNECT_ERROR
 	}
 	return nil
 }
 
-// connect begins the handshake of a namespace.
+// connect starts the handshake of a namespace.
 func (c *Conn) connect(name string, payload []byte) error {
 	n := c.srv.Lookup(name)
 	if n == nil {
@@ -157,7 +155,8 @@ func (c *Conn) connect(name string, payload []byte) error {
 	return nil
 }
 
-// refused is called behind the answer to a CONNECT that no hook has decided.
+// onConnectRefused is called after the answer to a CONNECT that was refused before
+// Hooks.Connect.
 func (c *Conn) onConnectRefused() {
 	if f := c.srv.cfg.Refused; f != nil && !f(c.Data) {
 		c.end()
@@ -188,8 +187,8 @@ func (c *Conn) Transport() string { return c.session.Transport() }
 // end closes the connection of a client that exceeded a limit.
 func (c *Conn) end() { c.session.Close(ReasonForcedClose) }
 
-// occupy takes a place on the connection for a new socket, which is counted as
-// running. It returns no socket and no error when the connection is closed.
+// addSocket adds a new socket to the connection, and counts its handshake as running.
+// It returns no socket and no error if the connection is closed.
 func (c *Conn) addSocket(n *Namespace) (*Socket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -225,14 +224,14 @@ func (c *Conn) wasInLocked(namespace []byte) bool {
 	return false
 }
 
-// Sockets returns the sockets that are open now.
+// Sockets returns the open sockets.
 func (c *Conn) Sockets() []*Socket {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(c.sockets), func(s *Socket) bool { return !s.Opened() })
 }
 
-// forget takes a socket off the connection and reports how many are left.
+// removeSocket removes a socket from the connection and returns how many are left.
 func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -244,20 +243,21 @@ func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int) {
 	return len(c.sockets)
 }
 
-// awaitConnectLocked gives a client without a namespace the connect timeout, another
-// one if it has been in a namespace: until then all of its handshakes together have
-// one, or strangers could stay by being refused now and then.
+// awaitConnectLocked starts the connect timeout of a client without a namespace. If the
+// client has never been in one, the timeout keeps running from the first handshake:
+// otherwise a client could stay connected without a login by being refused now and
+// then.
 func (c *Conn) awaitConnectLocked() {
 	switch {
 	case c.closed || len(c.sockets) > 0:
 	case c.entered.Load():
 		c.srv.cfg.Wheel.Arm(&c.timer, c.srv.cfg.ConnectTimeout)
-	case !c.srv.cfg.Wheel.Armed(&c.timer): // it has passed during the handshake
+	case !c.srv.cfg.Wheel.Armed(&c.timer): // it fired during the handshake
 		c.srv.cfg.Wheel.Arm(&c.timer, 0)
 	}
 }
 
-// idle runs when the connect timeout has passed.
+// onConnectTimeout is the callback of the connect timeout.
 func (c *Conn) onConnectTimeout() {
 	c.mu.Lock()
 	n := len(c.sockets)
@@ -267,15 +267,15 @@ func (c *Conn) onConnectTimeout() {
 	}
 }
 
-// Serve implements engineio.Handler: it runs the queues that have events and
-// nobody running them, the last one on the caller's goroutine.
+// Serve implements engineio.Handler. It runs the sockets of the ready list, the last
+// one on the caller's goroutine.
 func (c *Conn) Serve() {
 	c.mu.Lock()
 	s := c.ready
 	c.ready = nil
 	c.mu.Unlock()
 	for s != nil {
-		next := s.next // a socket that runs may become ready again
+		next := s.next // read before run: a running socket may join the list again
 		if next == nil {
 			s.run()
 			return
@@ -285,11 +285,11 @@ func (c *Conn) Serve() {
 	}
 }
 
-// Closed implements engineio.Handler. The sockets end on a goroutine of their
-// own, as whoever found the connection closed may hold a socket's lock.
+// Closed implements engineio.Handler. The sockets end on a goroutine of their own,
+// because the caller may hold the lock of a socket.
 func (c *Conn) Closed(reason engineio.Reason) {
 	c.mu.Lock()
-	sockets := slices.Clone(c.sockets) // each takes itself off the list
+	sockets := slices.Clone(c.sockets) // each removes itself from the list
 	if reason == engineio.ReasonSlowConsumer {
 		c.limitedLocked("Outbox")
 	}
@@ -312,7 +312,8 @@ func (c *Conn) limited(which string) {
 	c.limitedLocked(which)
 }
 
-// limitedLocked reports a limit, on a goroutine of its own because of the locks.
+// limitedLocked reports a limit on a goroutine of its own, because its callers hold
+// locks.
 func (c *Conn) limitedLocked(which string) {
 	if f := c.srv.cfg.Limited; f != nil && !c.closed {
 		c.srv.running.Go(func() { f(which) })

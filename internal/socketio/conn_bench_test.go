@@ -1,6 +1,6 @@
-// Benchmarks of what happens most: an event that is acknowledged, a message to
-// one and to many, and rooms that people enter and leave. Nothing here touches a
-// network; the outboxes are emptied off the clock.
+// Benchmarks of the most frequent operations: an acked event, a message to one and to
+// many sockets, and joining and leaving rooms. They use no network; the timer is
+// stopped while the outboxes are emptied.
 
 package socketio
 
@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// crowd opens n connections with a socket in namespace / and room "r" each.
+// crowd opens n connections, each with a socket in namespace "/" and room "r".
 func crowd(b *testing.B, n int, event func(*Socket, *Event)) (*quiet, []*Socket) {
 	b.Helper()
 	b.ReportAllocs()
@@ -38,7 +38,8 @@ func crowd(b *testing.B, n int, event func(*Socket, *Event)) (*quiet, []*Socket)
 	return q, sockets
 }
 
-// drainEvery empties the outboxes off the clock, now and then.
+// drainEvery empties the outboxes after every so many iterations, with the timer
+// stopped.
 func (q *quiet) drainEvery(b *testing.B, i, every int) {
 	if i%every != 0 {
 		return

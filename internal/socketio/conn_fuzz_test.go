@@ -1,5 +1,5 @@
-// Fuzzing of a connection: whatever a client sends, in whatever order, nothing
-// panics, and in the end nothing is left of it.
+// Fuzzing of a connection: whatever a client sends, in any order, nothing panics, and
+// at the end nothing of the connection is left.
 
 package socketio
 
@@ -18,14 +18,14 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// FuzzConn reads messages, one per line; those that begin with b are binary.
+// FuzzConn handles messages, one per line; lines that begin with b are binary.
 func FuzzConn(f *testing.F) {
 	for _, s := range []string{
 		"0\n2[\"a\"]\n1", "0/a,{}\n0\n2/a,1[\"a\",2]\n1/a\n2/a,[\"late\"]\n0/a\n2[\"bye\"]\n2[\"b\"]",
 		"0\n51-[\"a\",{\"_placeholder\":true,\"num\":0}]\nbxyz\n52-1[\"a\"]\nb\nb", "0/refuse\n2/refuse,[\"a\"]", "0/refuse\n0/refuse\n0/unknown\n0",
 		"0\n0", "0/pending\n1/pending\n0/pending\n2/pending,[\"a\"]", "0\n2[\"out\"]\n2[\"a\"]\n0\n2[\"a\"]", "0\n2[\"ask\"]\n30[]\n30[]\n31[]",
 		"0\n2[\"join\",\"r\"]\n2[\"emit\",\"r\"]\n2[\"leave\",\"r\"]\n2[\"join\",\"r\"]\n1",
-		// What has brought down others.
+		// Inputs that have crashed other servers.
 		"0\n2[{\"toString\":\"foo\"}]", "0\n2[\"error\",1]\n2[\"connection\"]\n2[\"disconnect\"]", "0\n599999-[\"a\"]\nb\nb\nb",
 		"0\n51-[\"a\",{\"_placeholder\":true,\"num\":\"length\"}]", "0\n51-[\"a\",{\"_placeholder\":true,\"num\":-1}]",
 		"0\n51-[\"a\",{\"_placeholder\":true,\"num\":9999}]", "0\n51-[\"a\",{\"_placeholder\":true,\"num\":1.5}]",
@@ -112,8 +112,8 @@ func fuzzConn(t *testing.T, in []byte) {
 	}
 }
 
-// deciding reports whether a handshake is under way, but for the namespace where
-// none ever ends.
+// deciding reports whether a handshake is running, except in the namespace where none
+// ever ends.
 func (c *Conn) deciding() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -125,8 +125,8 @@ func (c *Conn) deciding() bool {
 	return false
 }
 
-// quiet is a server whose connections are handed their messages directly, and
-// keep what is sent to them until a poll.
+// quiet is a server whose connections get their messages directly. Messages to a client
+// wait until the test polls.
 type quiet struct {
 	sio    *Server
 	engine *engineio.Server
@@ -163,17 +163,17 @@ func (q *quiet) conn() *Conn {
 	return c
 }
 
-// poll takes what was sent to a connection, which is something.
+// poll takes the messages to a connection; there must be one.
 func (q *quiet) poll(c *Conn) {
 	url := "/?EIO=4&transport=polling&sid=" + q.sids[c]
 	q.engine.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, url, nil))
 }
 
-// close cuts all connections off and waits for their hooks.
+// close aborts all connections and waits for their hooks.
 func (q *quiet) close() {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	_ = q.engine.Shutdown(ctx) // nothing was to be delivered
+	_ = q.engine.Shutdown(ctx) // nothing has to be delivered
 	q.sio.cfg.Wheel.Close()
 	q.sio.Wait()
 }

@@ -14,14 +14,14 @@ import (
 
 const invalidNamespace = `{"message":"Invalid namespace"}`
 
-func TestConnect(t *testing.T) {
+func TestConn_Connect(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		var payloads log
 		hooks := s.fill(Hooks{})
 		connect := hooks.Connect
 		hooks.Connect = func(sock *Socket, payload []byte) {
-			payloads.add("%s %s %s", sock.Namespace().Name(), payload, sock.Conn().Data)
+			payloads.addf("%s %s %s", sock.Namespace().Name(), payload, sock.Conn().Data)
 			connect(sock, payload)
 		}
 		s.sio.Namespace("/", hooks)
@@ -31,7 +31,7 @@ func TestConnect(t *testing.T) {
 		c.text(`0{"token":"t"}`)
 		root := <-s.opened
 		c.expect(`0{"sid":"` + root.ID() + `"}`)
-		c.text(`0/a`) // no comma, as nothing follows
+		c.text(`0/a`) // without a comma, as nothing follows
 		a := <-s.opened
 		c.expect(`0/a,{"sid":"` + a.ID() + `"}`)
 		require.Equal(t, []string{`/ {"token":"t"} `, `/a  `}, payloads.take())
@@ -40,7 +40,7 @@ func TestConnect(t *testing.T) {
 		require.Same(t, root.Conn(), a.Conn())
 		require.ElementsMatch(t, []*Socket{root, a}, root.Conn().Sockets())
 
-		// Each goes its own way.
+		// The two sockets work independently.
 		require.True(t, root.Send(msg("/", "x")))
 		require.True(t, a.Send(msg("/a", "y")))
 		c.expect(`2["x"]`, `2/a,["y"]`)
@@ -55,7 +55,7 @@ func TestConnect(t *testing.T) {
 	})
 }
 
-func TestConnectUnknownNamespace(t *testing.T) {
+func TestConn_ConnectUnknownNamespace(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		s.namespace("/a", Hooks{})
@@ -73,7 +73,7 @@ func TestConnectUnknownNamespace(t *testing.T) {
 	})
 }
 
-func TestConnectRefused(t *testing.T) {
+func TestSocket_Refuse(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		tries := 0
@@ -89,7 +89,7 @@ func TestConnectRefused(t *testing.T) {
 					require.False(t, sock.Admit("r"))
 					require.False(t, sock.Open())
 					require.False(t, sock.Join("r"))
-				case 2: // in the rooms already
+				case 2: // after it has joined rooms
 					require.True(t, sock.Admit("r"))
 					require.True(t, sock.Send(msg("/a", "never seen")))
 					require.True(t, sock.Refuse([]byte(`{"message":"no"}`), true))
@@ -102,7 +102,7 @@ func TestConnectRefused(t *testing.T) {
 					s.opened <- sock
 				}
 			},
-			Room: func(room string) { rooms.add("%s", room) },
+			Room: func(room string) { rooms.addf("%s", room) },
 		})
 		c := s.dial(transport)
 		c.text(`0/a`)
@@ -116,9 +116,9 @@ func TestConnectRefused(t *testing.T) {
 	})
 }
 
-// A pending socket is dropped without a word, for a connection that the layer
-// above is about to close.
-func TestDrop(t *testing.T) {
+// A pending socket is dropped without an answer; the layer above closes the connection
+// soon.
+func TestSocket_Drop(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		s.namespace("/", Hooks{Connect: func(sock *Socket, _ []byte) {
@@ -133,9 +133,9 @@ func TestDrop(t *testing.T) {
 	})
 }
 
-// What is sent to an admitted socket comes behind the answer to CONNECT and the
-// first messages.
-func TestHeldUntilOpen(t *testing.T) {
+// Messages to an admitted socket are sent after the answer to CONNECT and the first
+// messages.
+func TestSocket_HoldsMessagesUntilOpen(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		admitted, open := make(chan *Socket), make(chan struct{})
@@ -155,7 +155,7 @@ func TestHeldUntilOpen(t *testing.T) {
 		n.Emit(Target{Rooms: []string{"r"}}, msg("/", "early"))
 		require.True(t, sock.Send(EventMessages("/", NoID, "bin", [][]byte{[]byte(`{"_placeholder":true,"num":0}`)}, [][]byte{[]byte("b")})...))
 		var replied log
-		sock.Expect(7, func(r Reply) { replied.add("%s %v", r.Args, r.Err) })
+		sock.Expect(7, func(r Reply) { replied.addf("%s %v", r.Args, r.Err) })
 		require.True(t, sock.Send(EventMessage("/", 7, "ask")))
 		c.expectNone()
 		close(open)
@@ -172,8 +172,8 @@ func TestHeldUntilOpen(t *testing.T) {
 	})
 }
 
-// OpenThen's function runs before the first event, and Disconnect behind both.
-func TestOpenThen(t *testing.T) {
+// The function of OpenThen runs before the first event, and Disconnect after both.
+func TestSocket_OpenThen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var order log
@@ -184,11 +184,11 @@ func TestOpenThen(t *testing.T) {
 				require.True(t, sock.Admit())
 				require.True(t, sock.OpenThen(func() {
 					<-proceed
-					order.add("first")
+					order.addf("first")
 				}))
 			},
-			Event:      func(_ *Socket, e *Event) { order.add("%s", e.Name) },
-			Disconnect: func(_ *Socket, reason string) { order.add("%s", reason) },
+			Event:      func(_ *Socket, e *Event) { order.addf("%s", e.Name) },
+			Disconnect: func(_ *Socket, reason string) { order.addf("%s", reason) },
 		})
 		for _, leave := range []string{"1", ""} {
 			c := s.dial("websocket")
@@ -206,7 +206,7 @@ func TestOpenThen(t *testing.T) {
 	})
 }
 
-func TestConnectTwice(t *testing.T) {
+func TestConn_ConnectTwice(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		proceed := make(chan bool)
@@ -219,7 +219,8 @@ func TestConnectTwice(t *testing.T) {
 				sock.Refuse([]byte(`{"message":"no"}`), false)
 			}
 		}})
-		// Allowed after CONNECT_ERROR, and after DISCONNECT from either side.
+		// A second CONNECT is allowed after CONNECT_ERROR, and after DISCONNECT from
+		// either side.
 		c := s.dial(transport)
 		c.text("0")
 		proceed <- false
@@ -249,9 +250,9 @@ func TestConnectTwice(t *testing.T) {
 	})
 }
 
-// A client that was sent out of one namespace by the server may come back while
-// it is in another.
-func TestConnectAfterServerDisconnect(t *testing.T) {
+// A client that the server has disconnected from one namespace may connect to it again
+// while it is in another.
+func TestConn_ConnectAfterServerDisconnect(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		s.namespace("/", Hooks{})
@@ -267,8 +268,9 @@ func TestConnectAfterServerDisconnect(t *testing.T) {
 	})
 }
 
-func TestConnectTimeout(t *testing.T) {
-	// Just before, and just behind: the wheel may fire a tick early.
+func TestConn_ConnectTimeout(t *testing.T) {
+	// Just before the timeout and just after it: the timing wheel may fire a tick
+	// early.
 	const before, after = 15*time.Second - 10*time.Millisecond, 20 * time.Millisecond
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
@@ -289,9 +291,9 @@ func TestConnectTimeout(t *testing.T) {
 			require.True(t, c.isClosed())
 		}
 
-		expires(dial()) // nothing but a connection
+		expires(dial()) // only a connection
 
-		c := dial() // refused, which renews nothing
+		c := dial() // refused, which does not restart the timeout
 		start := time.Now()
 		for i := range 14 {
 			time.Sleep(time.Second)
@@ -303,7 +305,7 @@ func TestConnectTimeout(t *testing.T) {
 		time.Sleep(after)
 		require.True(t, c.isClosed())
 
-		c = dial() // refused behind a success
+		c = dial() // refused after a success
 		s.enter(c, "/")
 		c.text("1")
 		for i := range 4 {
@@ -313,7 +315,7 @@ func TestConnectTimeout(t *testing.T) {
 		}
 		expires(c)
 
-		c = dial() // left, by either side's will
+		c = dial() // left, on the request of either side
 		time.Sleep(10 * time.Second)
 		s.enter(c, "/")
 		time.Sleep(time.Minute)
@@ -325,16 +327,16 @@ func TestConnectTimeout(t *testing.T) {
 		c.text("0/slow")
 		time.Sleep(time.Minute)
 		require.False(t, c.isClosed(), "a handshake is under way")
-		c.text("0/unknown") // does not start it either
+		c.text("0/unknown") // does not start the timeout either
 		c.next()
 		time.Sleep(time.Minute)
 		require.False(t, c.isClosed())
 		block <- struct{}{}
 		c.next()
-		time.Sleep(after) // it has had its time
+		time.Sleep(after) // the timeout has passed
 		require.True(t, c.isClosed())
 
-		c = dial() // the client gave up a handshake
+		c = dial() // the client abandoned a handshake
 		c.text("0/slow")
 		time.Sleep(time.Minute)
 		c.text("1/slow")
@@ -342,7 +344,7 @@ func TestConnectTimeout(t *testing.T) {
 		require.True(t, c.isClosed())
 		block <- struct{}{}
 
-		c = dial() // one namespace of two left
+		c = dial() // left one of two namespaces
 		s.enter(c, "/")
 		c.text("0/slow")
 		time.Sleep(10 * time.Second)
@@ -355,8 +357,8 @@ func TestConnectTimeout(t *testing.T) {
 	})
 }
 
-// Every way in which a socket ends, and the reason that the hook is given.
-func TestDisconnectReasons(t *testing.T) {
+// Every way in which a socket ends, and the reason that the hook gets.
+func TestSocket_DisconnectReasons(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		end    func(c *client, s *Socket)
@@ -379,7 +381,7 @@ func TestDisconnectReasons(t *testing.T) {
 		}, "transport close", true},
 		{"server closes", func(_ *client, s *Socket) { s.Conn().Close(ReasonForcedClose) }, "forced close", true},
 		{"slow consumer", func(c *client, s *Socket) {
-			<-c.read // what was written and what the pipe holds still come
+			<-c.read // what was written and what the pipe holds still arrives
 			for s.Send(msg("/a", "x")) {
 				continue
 			}
@@ -429,7 +431,7 @@ func TestSocket_RoomsInDisconnect(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		var rooms log
-		s.namespace("/", Hooks{Disconnect: func(sock *Socket, _ string) { rooms.add("%v", sock.Rooms()) }})
+		s.namespace("/", Hooks{Disconnect: func(sock *Socket, _ string) { rooms.addf("%v", sock.Rooms()) }})
 		c, sockets := s.join(transport, "/")
 		require.True(t, sockets[0].Join("r"))
 		c.text("1")
@@ -438,9 +440,9 @@ func TestSocket_RoomsInDisconnect(t *testing.T) {
 	})
 }
 
-// Disconnect closes the connection only when no other socket is left on it, be
-// it open or pending.
-func TestDisconnectLast(t *testing.T) {
+// Disconnect closes the connection only if no other socket is left on it, open or
+// pending.
+func TestSocket_DisconnectOfTheLastOne(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		s.namespace("/", Hooks{})
@@ -463,9 +465,9 @@ func TestDisconnectLast(t *testing.T) {
 	})
 }
 
-// A connection that ends during a handshake leaves nothing behind, however far
-// the handshake has come.
-func TestClosedDuringHandshake(t *testing.T) {
+// A connection that ends during a handshake leaves nothing, at whatever step the
+// handshake is.
+func TestConn_ClosedDuringHandshake(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		step := make(chan struct{})
@@ -475,7 +477,7 @@ func TestClosedDuringHandshake(t *testing.T) {
 			<-step
 			admitted := sock.Admit("r")
 			<-step
-			result.add("%v %v %v %v", admitted, sock.Join("q"), sock.Open(), sock.Refuse([]byte(`{}`), false))
+			result.addf("%v %v %v %v", admitted, sock.Join("q"), sock.Open(), sock.Refuse([]byte(`{}`), false))
 		}
 		n := s.sio.Namespace("/", hooks)
 		for steps, want := range []string{"false false false false", "true false false false"} {
@@ -498,8 +500,8 @@ func TestClosedDuringHandshake(t *testing.T) {
 	})
 }
 
-// Open says true if and only if Disconnect follows.
-func TestOpenWhileClosing(t *testing.T) {
+// Open returns true if and only if the Disconnect hook will be called.
+func TestSocket_OpenWhileClosing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 2 })
 		var opened log
@@ -509,7 +511,7 @@ func TestOpenWhileClosing(t *testing.T) {
 			for range 5 { // more than the outbox takes
 				require.True(t, sock.Send(msg("/", "x")))
 			}
-			opened.add("%v", sock.Open())
+			opened.addf("%v", sock.Open())
 			s.live.Add(1)
 		}
 		s.sio.Namespace("/", hooks)
@@ -521,7 +523,7 @@ func TestOpenWhileClosing(t *testing.T) {
 	})
 }
 
-func TestHookPanics(t *testing.T) {
+func TestHooks_Panic(t *testing.T) {
 	for _, where := range []string{"connect", "event", "disconnect", "room", "ack", "ack failed"} {
 		t.Run(where, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
@@ -542,7 +544,7 @@ func TestHookPanics(t *testing.T) {
 					Event:      func(*Socket, *Event) { fail("event") },
 					Disconnect: func(*Socket, string) { fail("disconnect") },
 					Room:       func(string) { fail("room") },
-					Panic:      func(sock *Socket, v any) { caught.add("%v %v", sock != nil, v) },
+					Panic:      func(sock *Socket, v any) { caught.addf("%v %v", sock != nil, v) },
 				}
 				s.namespace("/", h)
 				c := s.dial("websocket")
@@ -558,7 +560,7 @@ func TestHookPanics(t *testing.T) {
 				sock.Expect(2, func(Reply) { fail("ack failed") })
 				c.text(`2["x"]`, `31[]`, `1`)
 				switch where {
-				case "room": // filled and emptied, and nothing is left half done
+				case "room": // filled and emptied: both steps of a panicking hook were completed
 					require.Equal(t, []string{"false oops", "false oops"}, caught.take())
 					require.False(t, c.isClosed())
 				default:

@@ -1,9 +1,10 @@
-// Clients of Engine.IO 3, which are older than Socket.IO 3: what differs for them.
+// EIO3: clients of Engine.IO 3 speak Socket.IO protocol 4. The differences:
 //
-//   - They are connected to the namespace "/" without asking, and wait for the answer.
-//   - A CONNECT has no payload, but may have a query behind the namespace:
+//   - They are connected to the namespace "/" without a CONNECT, and wait for the
+//     answer.
+//   - A CONNECT has no payload, but may have a query after the namespace:
 //     "0/drivers?token=abc,". The answer has no payload either.
-//   - The packet that refuses a CONNECT is called ERROR; it looks the same.
+//   - CONNECT_ERROR is called ERROR; it looks the same.
 //
 // The protocol: https://github.com/socketio/socket.io-protocol/tree/v4
 
@@ -20,9 +21,10 @@ func (c *Conn) isEIO3() bool { return c.session.Protocol() < 4 }
 
 func isRoot(namespace []byte) bool { return string(namespace) == "/" }
 
-// Opened implements engineio.Handler. It connects an older client to "/": where
-// there is no such namespace it is told so all the same, since some wait for that
-// before they connect to others. It is in none then, and the connect timeout runs.
+// Opened implements engineio.Handler. It connects an EIO3 client to "/". If there is no
+// such namespace, the client gets the answer all the same, because some clients wait
+// for it before they connect to others; but it is in no namespace, and the connect
+// timeout runs.
 func (c *Conn) Opened() {
 	if f := c.srv.cfg.Opened; f != nil {
 		f(c.Data, c.end)
@@ -32,12 +34,12 @@ func (c *Conn) Opened() {
 	case c.srv.Lookup("/") == nil:
 		c.session.Send(connectMessageEIO3("/"))
 	default:
-		_ = c.connect("/", nil) // cannot be there already
+		_ = c.connect("/", nil) // cannot fail: it is the first CONNECT
 	}
 }
 
-// connectOlder begins the handshake of a namespace, unless it is "/", which has
-// begun by itself.
+// connectEIO3 starts the handshake of a namespace other than "/", whose handshake
+// starts without a CONNECT.
 func (c *Conn) connectEIO3(p *Packet) error {
 	if isRoot(p.Namespace) {
 		return nil
@@ -45,8 +47,9 @@ func (c *Conn) connectEIO3(p *Packet) error {
 	return c.connect(string(p.Namespace), queryPayload(p.Query))
 }
 
-// payloadOf returns a query as the object that a newer client would send: of a key
-// that is repeated, the first value. A query that is malformed is none.
+// queryPayload returns a query as the JSON object that a client of protocol 5 would
+// send. Of a repeated key it takes the first value. It returns nil for a malformed
+// query.
 func queryPayload(query []byte) []byte {
 	if len(query) == 0 {
 		return nil

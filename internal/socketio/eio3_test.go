@@ -10,14 +10,14 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// older opens a connection of Engine.IO 3.
-func (s *server) dialEIO3() *client { return s.dial("older websocket") }
+// dialEIO3 opens a connection of an EIO3 client.
+func (s *server) dialEIO3() *client { return s.dial("EIO3 websocket") }
 
 func serveOlder(t *testing.T) *server {
 	return serve(t, func(c *Config, e *engineio.Config) { e.AllowEIO3, c.EIO3Query = true, 1000 })
 }
 
-func TestOlderClients(t *testing.T) {
+func TestEIO3_Connect(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := serveOlder(t), &log{}
 		ns := s.namespace("/a", events(l))
@@ -48,23 +48,23 @@ func TestOlderClients(t *testing.T) {
 	})
 }
 
-// Where "/" exists an older client is in it without having asked.
-func TestOlderClientsInRoot(t *testing.T) {
+// If "/" exists, an EIO3 client is in it without a CONNECT.
+func TestEIO3_InRoot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := serveOlder(t), &log{}
 		s.namespace("/", events(l))
 		old := s.dialEIO3()
 		<-s.opened
 		old.expect("0")
-		old.text("0", `2["e"]`) // asking once more is harmless
+		old.text("0", `2["e"]`) // a second CONNECT is harmless
 		require.Equal(t, []string{"e "}, l.take())
 		old.text("1")
 		require.Equal(t, []string{"/ " + ReasonClient}, s.reasons.take())
 	})
 }
 
-// Where it does not, an older client is nowhere, whatever it was told.
-func TestOlderClientsWithoutRoot(t *testing.T) {
+// If "/" does not exist, an EIO3 client is in no namespace, although it got the answer.
+func TestEIO3_WithoutRoot(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serveOlder(t)
 		s.namespace("/a", Hooks{})
@@ -78,7 +78,7 @@ func TestOlderClientsWithoutRoot(t *testing.T) {
 	})
 }
 
-func TestQueryOfOlderClients(t *testing.T) {
+func TestQueryPayload(t *testing.T) {
 	long := strings.Repeat("x", 900)
 	for query, want := range map[string]string{
 		"":                         "",

@@ -1,16 +1,16 @@
-// Packets made ready to send, once for all receivers.
+// Encoded packets: each is encoded once for all receivers.
 
 package socketio
 
 import "github.com/rodando/realtime/internal/engineio"
 
-// EventMessage makes an event without attachments. Args are JSON texts; id is
-// NoID unless an ack is wanted.
+// EventMessage returns an event without attachments. args are JSON texts. id is NoID if
+// no ack is wanted.
 func EventMessage(namespace string, id int64, name string, args ...[]byte) *Message {
 	return eventMessage(namespace, id, 0, name, args)
 }
 
-// EventMessages makes an event whose args refer to attachments.
+// EventMessages returns an event whose args refer to attachments.
 func EventMessages(namespace string, id int64, name string, args, attachments [][]byte) []*Message {
 	return withAttachments(eventMessage(namespace, id, len(attachments), name, args), attachments)
 }
@@ -40,8 +40,8 @@ func withAttachments(m *Message, attachments [][]byte) []*Message {
 	return ms
 }
 
-// connected is the answer to a CONNECT. Older clients know the id of the engine's
-// session only, which is a secret here, and take no other.
+// connectMessage returns the answer to a CONNECT. EIO3 clients get no socket id: they
+// use the id of the engine's session, which is secret here.
 func (c *Conn) connectMessage(s *Socket) *Message {
 	if c.isEIO3() {
 		return connectMessageEIO3(s.ns.name)

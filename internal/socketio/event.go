@@ -2,24 +2,24 @@
 
 package socketio
 
-// Event is an event that a client sent.
+// Event is an event that a client sent. Ack may be called on any goroutine.
 type Event struct {
 	Name        string
 	Args        [][]byte // raw JSON
-	Attachments [][]byte // what the placeholders in Args stand for
+	Attachments [][]byte // the binary data that placeholders in Args stand for
 
 	socket  *Socket
 	id      int64
 	size    int
-	next    *Event    // in the socket's queue
-	argsBuf [3][]byte // for the usual number of arguments
+	next    *Event    // in the queue of the socket
+	argsBuf [3][]byte // backing array of Args for up to three arguments
 }
 
-// WantsAck reports whether the client waits for an answer.
+// WantsAck reports whether the client waits for an ack.
 func (e *Event) WantsAck() bool { return e.id != NoID }
 
-// Ack answers the event. It does nothing when no answer is wanted; calling it
-// twice is a mistake.
+// Ack acknowledges the event. It does nothing if the client does not want an ack. It
+// must not be called twice.
 func (e *Event) Ack(attachments [][]byte, args ...[]byte) {
 	if e.id == NoID {
 		return

@@ -1,9 +1,9 @@
-// A socket's queue: the events that wait for their handler, one at a time and in
-// order, and the Disconnect hook behind the last of them.
+// The queue of a socket: the events that wait for their handler, one at a time and in
+// order, and the Disconnect hook after the last of them.
 
 package socketio
 
-// enqueue puts an event behind those that wait.
+// enqueue appends an event to the queue.
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
 	if s.Closed() || s.abandoned {
@@ -29,7 +29,7 @@ func (s *Socket) enqueue(e *Event) {
 	}
 }
 
-// refuse hands an event that is one too many to the Overflow hook.
+// overflow passes an event that is not queued to the Overflow hook.
 func (s *Socket) overflow(e *Event) {
 	if f := s.ns.hooks.Overflow; f != nil {
 		defer s.ns.recoverPanic(s)
@@ -88,9 +88,9 @@ func (s *Socket) runQueue(abandoned bool) {
 	}
 }
 
-// Abandon gives up the Event hook, or the function of OpenThen, that runs now and
-// may never return: what waits behind it is dropped, and nothing more is taken. The
-// Disconnect hook does not wait for it; Server.Wait does.
+// Abandon abandons the running Event hook or function of OpenThen, which may never
+// return. The queued events are dropped, and no more are queued. The Disconnect hook
+// does not wait for the abandoned call; Server.Wait does.
 func (s *Socket) Abandon() {
 	s.mu.Lock()
 	if !s.running || s.abandoned {
@@ -98,7 +98,7 @@ func (s *Socket) Abandon() {
 		return
 	}
 	s.abandoned = true
-	s.conn.srv.running.Add(1) // of whom runAs lets go
+	s.conn.srv.running.Add(1) // counted out by the abandoned goroutine, in runQueue
 	unsettled := s.dropLocked()
 	if s.disconnectDue {
 		go s.run()
@@ -109,8 +109,8 @@ func (s *Socket) Abandon() {
 	}
 }
 
-// takeLocked takes the first event off the queue, nil when none waits. Unsettled
-// says that Conn.settle is to be called, without the lock.
+// takeLocked takes the first event off the queue; e is nil if none waits. If unsettled
+// is true, the caller must call Conn.settle after unlocking.
 func (s *Socket) takeLocked() (e *Event, unsettled bool) {
 	e = s.first
 	if e == nil {
@@ -122,7 +122,7 @@ func (s *Socket) takeLocked() (e *Event, unsettled bool) {
 	return e, s.conn.countOut(e.size)
 }
 
-// dropLocked drops all events that wait.
+// dropLocked drops all queued events.
 func (s *Socket) dropLocked() (unsettled bool) {
 	for {
 		e, u := s.takeLocked()
@@ -145,7 +145,7 @@ func (s *Socket) runDisconnect() {
 	s.ns.hooks.Disconnect(s, s.reason)
 }
 
-// forgetRooms drops the names of the rooms that an ended socket was in.
+// forgetRooms drops the names of the rooms that a closed socket was in.
 func (s *Socket) forgetRooms() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

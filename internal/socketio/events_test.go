@@ -1,4 +1,4 @@
-// Tests of events and acks, both ways.
+// Tests of events and acks in both directions.
 
 package socketio
 
@@ -19,7 +19,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// echo answers an event with the same arguments and attachments.
+// echo acks an event with the same arguments and attachments.
 func echo(s *Socket, e *Event) {
 	if e.WantsAck() {
 		e.Ack(e.Attachments, e.Args...)
@@ -28,10 +28,10 @@ func echo(s *Socket, e *Event) {
 	}
 }
 
-func TestEvents(t *testing.T) {
+func TestSocket_Events(t *testing.T) {
 	long := strings.Repeat("é", 49_000)
 	payloads := []string{
-		`[""]`, `["","",null]`, `["a"]`, `["a",1,"two",{"three":[4,{}]},null,true,-1.5e3]`, `["é","日本語","🚕","\ud83d\ude95",{"clé":"üß"}]`,
+		`[""]`, `["","",null]`, `["a"]`, `["a",1,"two",{"three":[4,{}]},null,true,-1.5e3]`, `["é","ñandú","🚕","\ud83d\ude95",{"clé":"üß"}]`,
 		`["a","` + "\u2028\u2029\u007f" + `","\u0000\u001e"]`, `["a",[],{},""]`, `["` + strings.Repeat("n", 64) + `"]`, `["a","` + long + `"]`,
 	}
 	each(t, func(t *testing.T, transport string) {
@@ -57,15 +57,15 @@ func TestEvents(t *testing.T) {
 	})
 }
 
-// A packet of exactly the largest size passes both ways, one byte more ends the
-// connection.
-func TestLargestPayload(t *testing.T) {
+// A packet of exactly the maximum size passes in both directions; one byte more ends
+// the connection.
+func TestConn_LargestPayload(t *testing.T) {
 	const limit = 1e5
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		s.namespace("/", Hooks{Event: echo})
 		c, _ := s.join(transport, "/")
-		p := func(size int) string { // with the engine's own byte in front
+		p := func(size int) string { // with the packet type byte of the engine
 			return `2["a","` + strings.Repeat("x", size-1-len(`2["a",""]`)) + `"]`
 		}
 		c.text(p(limit))
@@ -75,7 +75,7 @@ func TestLargestPayload(t *testing.T) {
 	})
 }
 
-func TestBinary(t *testing.T) {
+func TestConn_Binary(t *testing.T) {
 	const one, two = `{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":1}`
 	every := make([]byte, 256)
 	for i := range every {
@@ -92,7 +92,7 @@ func TestBinary(t *testing.T) {
 		c.expect1(`51-["a",` + one + `]`)
 		c.expectBinary(string(every))
 
-		// The order of placeholders is the sender's business.
+		// The sender chooses the order of the placeholders.
 		c.text(`52-/a,7["a",` + two + `,"x",{"y":[` + one + `]},` + two + `]`)
 		c.binary("", "second")
 		c.expect1(`62-/a,7[` + two + `,"x",{"y":[` + one + `]},` + two + `]`)
@@ -112,9 +112,8 @@ func TestBinary(t *testing.T) {
 	})
 }
 
-// The limit is on the attachments of one packet together, and does not count the
-// text.
-func TestBinarySize(t *testing.T) {
+// The limit counts the attachments of one packet together, without the text.
+func TestConn_BinarySize(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.AttachmentBytes = 5000 })
 		s.namespace("/", Hooks{Event: echo})
@@ -136,8 +135,9 @@ func TestBinarySize(t *testing.T) {
 	})
 }
 
-// A binary packet under way when its socket is left is dropped whole.
-func TestBinaryAcrossDisconnect(t *testing.T) {
+// When a socket leaves its namespace, its incomplete binary packet is dropped
+// completely.
+func TestConn_BinaryAcrossDisconnect(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var l log
@@ -154,8 +154,8 @@ func TestBinaryAcrossDisconnect(t *testing.T) {
 	})
 }
 
-// What is not valid protocol closes the connection.
-func TestInvalid(t *testing.T) {
+// Input that is not valid protocol closes the connection.
+func TestConn_InvalidPackets(t *testing.T) {
 	const one = `{"_placeholder":true,"num":0}`
 	invalid := []struct {
 		name string
@@ -258,7 +258,7 @@ func TestInvalid(t *testing.T) {
 		})
 	}
 
-	// On polling it is also the end of the POST, whose other packets are ignored.
+	// On polling it also ends the POST, whose other packets are ignored.
 	t.Run("polling answer", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			s := serve(t)
@@ -274,8 +274,8 @@ func TestInvalid(t *testing.T) {
 	})
 }
 
-// What comes for a namespace that was left is dropped, whoever left it.
-func TestLeftNamespace(t *testing.T) {
+// A packet for a namespace that the client has left is dropped, whichever side left.
+func TestConn_PacketsForALeftNamespace(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		var l log
@@ -302,9 +302,9 @@ func TestLeftNamespace(t *testing.T) {
 	})
 }
 
-// One socket's events come one at a time and in order; sockets of the same
+// The events of one socket come one at a time and in order; sockets of the same
 // connection do not wait for each other.
-func TestOrder(t *testing.T) {
+func TestSocket_EventsInOrder(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		var l log
@@ -318,7 +318,7 @@ func TestOrder(t *testing.T) {
 				<-step
 				busy.Store(false)
 			}
-			l.add("%s %s", sock.Namespace().Name(), e.Args[0])
+			l.addf("%s %s", sock.Namespace().Name(), e.Args[0])
 		}}
 		s.namespace("/", hooks)
 		s.namespace("/slow", hooks)
@@ -342,9 +342,9 @@ func TestOrder(t *testing.T) {
 	})
 }
 
-// A blocked handler holds up neither acks nor heartbeats nor other namespaces,
-// and may itself ask the client.
-func TestBlockedHandler(t *testing.T) {
+// A blocked handler delays neither acks nor heartbeats nor other namespaces, and may
+// ask the client.
+func TestSocket_BlockedHandler(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		block := make(chan struct{})
@@ -353,7 +353,7 @@ func TestBlockedHandler(t *testing.T) {
 			r, err := sock.Ask(context.Background(), func(id int64) []*engineio.Message {
 				return []*engineio.Message{EventMessage("/", id, "question", []byte("1"))}
 			})
-			replies.add("%s %v", bytes.Join(r.Args, []byte(" ")), err)
+			replies.addf("%s %v", bytes.Join(r.Args, []byte(" ")), err)
 			<-block
 			e.Ack(nil, []byte("2"))
 		}})
@@ -374,9 +374,9 @@ func TestBlockedHandler(t *testing.T) {
 	})
 }
 
-// A client that sends faster than its handlers work is held back: few events
-// wait, and none is lost.
-func TestBackpressure(t *testing.T) {
+// A client that sends faster than its handlers work is paused: few events wait, and
+// none is lost.
+func TestConn_Backpressure(t *testing.T) {
 	const queued, flood = 10, 2000
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t, func(sc *Config, ec *engineio.Config) {
@@ -388,7 +388,7 @@ func TestBackpressure(t *testing.T) {
 		s.namespace("/", Hooks{Event: func(sock *Socket, e *Event) {
 			worst = max(worst, backlogOf(sock).events)
 			time.Sleep(time.Millisecond)
-			l.add("%s", e.Args[0])
+			l.addf("%s", e.Args[0])
 		}})
 		c, sockets := s.join(transport, "/")
 		var want []string
@@ -411,8 +411,8 @@ func TestBackpressure(t *testing.T) {
 	})
 }
 
-// The same on a port: everything is answered, in order.
-func TestBackpressureTCP(t *testing.T) {
+// The same over TCP: every event is acked, in order.
+func TestConn_BackpressureTCP(t *testing.T) {
 	t.Parallel()
 	const flood = 5000
 	s := serveTCP(t, func(sc *Config, _ *engineio.Config) { sc.QueuedEvents = 10 })
@@ -443,14 +443,14 @@ func backlogOf(s *Socket) backlog {
 	return c.backlog
 }
 
-// waiting returns the backlog when nothing happens any more.
+// waiting returns the backlog after all goroutines are blocked.
 func waiting(s *Socket) backlog {
 	synctest.Wait()
 	return backlogOf(s)
 }
 
-// The size of what waits counts as well.
-func TestBackpressureBytes(t *testing.T) {
+// The size of the queued events counts as well.
+func TestConn_BackpressureBytes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedBytes = 10_000 })
 		step := make(chan struct{})
@@ -469,7 +469,7 @@ func TestBackpressureBytes(t *testing.T) {
 		require.Equal(t, 1, full.events)
 		require.True(t, full.paused)
 		require.InDelta(t, len(big)+8000+eventSize, full.bytes, 500)
-		go c.text(`2["b"]`) // blocks: nobody reads
+		go c.text(`2["b"]`) // blocks: the server does not read
 		require.Equal(t, full, waiting(sockets[0]))
 		step <- struct{}{}
 		b := waiting(sockets[0])
@@ -483,9 +483,9 @@ func TestBackpressureBytes(t *testing.T) {
 	})
 }
 
-// Events that wait when the server disconnects a socket are dropped, and count
-// no more; those that came before the client's own DISCONNECT are handled.
-func TestQueueAtDisconnect(t *testing.T) {
+// Queued events are dropped when the server disconnects a socket, and count no longer;
+// those before the client's own DISCONNECT are handled.
+func TestSocket_QueueAtDisconnect(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedEvents = 2 })
 		var l log
@@ -493,13 +493,13 @@ func TestQueueAtDisconnect(t *testing.T) {
 		s.namespace("/", Hooks{
 			Event: func(sock *Socket, e *Event) {
 				<-step
-				l.add("%s", e.Name)
+				l.addf("%s", e.Name)
 				if e.Name == "out" {
 					sock.Disconnect()
 					e.Ack(nil)
 				}
 			},
-			Disconnect: func(_ *Socket, reason string) { l.add("%s", reason) },
+			Disconnect: func(_ *Socket, reason string) { l.addf("%s", reason) },
 		})
 		s.namespace("/b", Hooks{Event: echo})
 		c, sockets := s.join(transport, "/", "/b")
@@ -522,7 +522,7 @@ func TestQueueAtDisconnect(t *testing.T) {
 	})
 }
 
-func TestAcks(t *testing.T) {
+func TestSocket_Acks(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t)
 		n := s.namespace("/", Hooks{})
@@ -531,12 +531,13 @@ func TestAcks(t *testing.T) {
 		var l log
 		expect := func() int64 {
 			id := n.NextID()
-			sock.Expect(id, func(r Reply) { l.add("%d %s %s %v", id, r.Args, r.Attachments, r.Err) })
+			sock.Expect(id, func(r Reply) { l.addf("%d %s %s %v", id, r.Args, r.Attachments, r.Err) })
 			require.True(t, sock.Send(EventMessage("/", id, "ask")))
 			c.expect(fmt.Sprintf(`2%d["ask"]`, id))
 			return id
 		}
-		// Answered in any order; a second answer and an invented one are ignored.
+		// Acks may come in any order; a second ack and one with an unknown id are
+		// ignored.
 		require.EqualValues(t, 0, expect())
 		require.EqualValues(t, 1, expect())
 		c.text(`31["é",2]`, `31["again"]`, `30[]`, `377["invented"]`)
@@ -548,7 +549,7 @@ func TestAcks(t *testing.T) {
 		c.binary("bytes")
 		require.Equal(t, []string{`2 [{"_placeholder":true,"num":0}] [bytes] <nil>`}, l.take())
 
-		// Given up.
+		// No longer awaited.
 		require.EqualValues(t, 3, expect())
 		sock.Forget(3)
 		c.text(`33[]`)
@@ -565,7 +566,7 @@ func TestAcks(t *testing.T) {
 		synctest.Wait()
 		require.Empty(t, sock.acks)
 
-		// The end of the socket fails what is outstanding, and whatever comes then.
+		// The end of the socket fails all awaited acks, and those registered later.
 		require.EqualValues(t, 5, expect())
 		failed := make(chan error)
 		go func() {
@@ -578,15 +579,15 @@ func TestAcks(t *testing.T) {
 		require.Equal(t, []string{`5 [] [] socket is closed`}, l.take())
 		_, err = sock.Ask(context.Background(), ask)
 		require.ErrorIs(t, err, ErrClosed)
-		sock.Expect(9, func(r Reply) { l.add("%v", r.Err) })
+		sock.Expect(9, func(r Reply) { l.addf("%v", r.Err) })
 		require.Equal(t, []string{ErrClosed.Error()}, l.take())
 		c.expectNone()
 	})
 }
 
-// An ask in a handler ends with the connection, though the handler is what the
-// queue waits for.
-func TestAskAtClose(t *testing.T) {
+// Ask in a handler returns when the connection ends, although the queue waits for that
+// handler.
+func TestSocket_AskAtClose(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var l log
@@ -595,9 +596,9 @@ func TestAskAtClose(t *testing.T) {
 				_, err := sock.Ask(context.Background(), func(id int64) []*engineio.Message {
 					return []*engineio.Message{EventMessage("/", id, "ask")}
 				})
-				l.add("%v", errors.Is(err, ErrClosed))
+				l.addf("%v", errors.Is(err, ErrClosed))
 			},
-			Disconnect: func(_ *Socket, reason string) { l.add("%s", reason) },
+			Disconnect: func(_ *Socket, reason string) { l.addf("%s", reason) },
 		})
 		c, _ := s.join("websocket", "/")
 		c.text(`2["a"]`)
@@ -607,15 +608,15 @@ func TestAskAtClose(t *testing.T) {
 	})
 }
 
-// A hook that never returns is given up: what is behind it is dropped, and the
-// Disconnect hook comes without it, once.
-func TestAbandon(t *testing.T) {
+// A hook that never returns is abandoned: the queued events are dropped, and the
+// Disconnect hook is called without waiting for it, once.
+func TestSocket_Abandon(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		for _, leavesFirst := range []bool{false, true} {
 			s, l := serve(t), &log{}
 			release := make(chan struct{})
 			s.namespace("/", Hooks{Event: func(_ *Socket, e *Event) {
-				l.add("%s", e.Name)
+				l.addf("%s", e.Name)
 				<-release
 			}})
 			c, sockets := s.join(transport, "/")
@@ -641,8 +642,8 @@ func TestAbandon(t *testing.T) {
 	})
 }
 
-// So is the function of OpenThen, and Wait waits for what was given up.
-func TestAbandonOpenThen(t *testing.T) {
+// The function of OpenThen is abandoned likewise, and Wait waits for it.
+func TestSocket_AbandonOpenThen(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		release := make(chan struct{})

@@ -1,5 +1,5 @@
-// Fuzzing of the packet parser: no panic, and whatever it accepts survives a
-// trip through the encoders and looks the same to encoding/json.
+// Fuzzing of the packet parser: it does not panic, and every accepted packet is the
+// same after encoding and parsing it again, and for encoding/json.
 
 package socketio
 
@@ -21,7 +21,7 @@ func FuzzPacketParse(f *testing.F) {
 		"2[\"\xff\"]", "0/\x00", `2[[[[[[[[[`,
 		`51-["a",{"_placeholder":true,"num":-1}]`, `51-["a",{"_placeholder":true,"num":9999}]`, `51-["a",{"_placeholder":true,"num":1.5}]`,
 		`2["error"]`, `2["disconnect",1]`, `2["connection"]`, `2["__proto__",{"constructor":1}]`, `510-["a"]`, `56-["a"]`,
-		// CVE-2020-36049: prefixes that were put together character by character.
+		// CVE-2020-36049: prefixes that were concatenated character by character.
 		"2" + strings.Repeat("9", 1_000_000), "5" + strings.Repeat("9", 1_000_000), "0/" + strings.Repeat("n", 1_000_000),
 	} {
 		f.Add([]byte(s))
@@ -57,7 +57,7 @@ func FuzzPacketParse(f *testing.F) {
 	})
 }
 
-// checkFields holds p against its rules and against encoding/json.
+// checkFields checks p against the rules of its type and against encoding/json.
 func checkFields(t *testing.T, in []byte, p *Packet, lim Limits) {
 	binary := p.Type == PacketBinaryEvent || p.Type == PacketBinaryAck
 	if !utf8.Valid(in) || p.Namespace[0] != '/' || len(p.Namespace) > lim.Namespace || len(p.Name) > lim.EventName ||
@@ -98,8 +98,8 @@ func checkFields(t *testing.T, in []byte, p *Packet, lim Limits) {
 	}
 }
 
-// reparse expects out to say what p says; Data may differ in whitespace and in
-// the spelling of the name where the encoder put it together itself.
+// reparse checks that out parses to the same as p. Data may differ in whitespace and in
+// the escapes of the name if the encoder composed it.
 func reparse(t *testing.T, in, out []byte, p *Packet, sameData bool, lim Limits) {
 	var q Packet
 	if err := q.Parse(out, lim); err != nil {

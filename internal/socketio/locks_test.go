@@ -12,7 +12,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// What refuses a CONNECT may be the message that is too many for the outbox.
+// The refusal of a CONNECT may be the message that overflows the outbox.
 func TestConn_RefusedConnectThatOverflows(t *testing.T) {
 	t.Parallel()
 	for _, what := range []string{"0/b,", "0/unknown,"} {
@@ -25,7 +25,7 @@ func TestConn_RefusedConnectThatOverflows(t *testing.T) {
 		s.namespace("/a", Hooks{})
 		s.namespace("/b", Hooks{})
 		c, _ := s.join("polling", "/a")
-		<-c.read // what the open poll gets still comes
+		<-c.read // the answer to the open poll still arrives
 		answered := make(chan struct{})
 		go func() {
 			defer close(answered)

@@ -1,4 +1,4 @@
-// A namespace: its sockets and rooms, and how a message finds them.
+// A namespace: its sockets and rooms, and the selection of the receivers of a message.
 
 package socketio
 
@@ -11,27 +11,25 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// shards is how many parts the index of rooms has, so that cores do not fight
-// over one lock.
+// shards is the number of parts of the index of rooms; it reduces contention on their
+// locks.
 const shards = 32
 
-// Namespace is a set of sockets, divided into rooms. A socket is also in a room
-// of its own, named by its id.
+// Namespace is a set of sockets with rooms. A socket is also in a room of its own,
+// whose name is its id. All methods may be called concurrently.
 type Namespace struct {
 	name  string
 	hooks Hooks
 	seed  maphash.Seed
 	ids   atomic.Int64
-	// admitted is how many sockets there have been.
+	// admitted is the number of sockets that were ever admitted.
 	admitted atomic.Uint64
 	shard    [shards]shard
 }
 
-// shard holds the rooms, and the sockets, whose name falls to it.
-//
-// shard.mu guards the maps, and the members of the rooms in them.
+// shard holds the rooms and the sockets whose names hash to it.
 type shard struct {
-	mu      sync.RWMutex
+	mu      sync.RWMutex // guards the maps, and the members of their rooms
 	rooms   map[string]*room
 	sockets map[string]*Socket
 }
@@ -39,11 +37,11 @@ type shard struct {
 type room struct {
 	name    string
 	members []*member
-	first   [1]*member // where members stand while there is one, as in most rooms
+	first   [1]*member // backing array of members for one member, as most rooms have
 }
 
-// member is a socket's place in a room. Joining and leaving are O(1): the last
-// member takes the place of one that leaves.
+// member is the membership of a socket in a room. Joining and leaving are O(1): the
+// last member moves to the place of the one that leaves.
 type member struct {
 	socket *Socket
 	room   *room
@@ -59,10 +57,10 @@ func newNamespace(name string, h Hooks) *Namespace {
 	return n
 }
 
-// Name returns the namespace's name, with its slash.
+// Name returns the name of the namespace, with its slash.
 func (n *Namespace) Name() string { return n.name }
 
-// Len returns the number of sockets.
+// Len returns the number of admitted and open sockets. It visits every shard.
 func (n *Namespace) Len() int {
 	count := 0
 	for i := range n.shard {
@@ -74,7 +72,7 @@ func (n *Namespace) Len() int {
 	return count
 }
 
-// NextID returns an ack id that no other emit of the namespace has.
+// NextID returns an ack id that no other emit of the namespace uses.
 func (n *Namespace) NextID() int64 { return n.ids.Add(1) - 1 }
 
 func (n *Namespace) shardOf(name string) *shard {
@@ -97,7 +95,7 @@ func (n *Namespace) remove(s *Socket) {
 	}
 }
 
-// join puts a socket into a room and reports whether it is the first there.
+// join adds a socket to a room. first says that the room was empty.
 func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
 	sh := n.shardOf(name)
 	sh.mu.Lock()
@@ -114,7 +112,7 @@ func (n *Namespace) join(s *Socket, name string) (m *member, first bool) {
 	return m, first
 }
 
-// part takes a member out of its room and reports whether that is empty now.
+// leave removes a member from its room and reports whether the room is empty now.
 func (n *Namespace) leave(m *member) (emptied bool) {
 	sh, r := n.shardOf(m.room.name), m.room
 	sh.mu.Lock()
@@ -129,12 +127,12 @@ func (n *Namespace) leave(m *member) (emptied bool) {
 		return true
 	}
 	if cap(r.members) > 64 && last < cap(r.members)/4 {
-		r.members = slices.Clone(r.members) // give back what a crowd needed
+		r.members = slices.Clone(r.members) // shrink after a large room emptied
 	}
 	return false
 }
 
-// changed calls the Room hook.
+// notifyRooms calls the Room hook.
 func (n *Namespace) notifyRooms(rooms []string) {
 	for _, name := range rooms {
 		func() {
@@ -144,8 +142,8 @@ func (n *Namespace) notifyRooms(rooms []string) {
 	}
 }
 
-// guard, deferred, keeps a panic of the layer above from ending the program. A
-// connection that was in the middle of something then is closed.
+// recoverPanic is deferred around hooks. It passes a panic to the Panic hook and closes
+// the connection of s, unless s is nil.
 func (n *Namespace) recoverPanic(s *Socket) {
 	if n.hooks.Panic == nil {
 		return
@@ -158,7 +156,7 @@ func (n *Namespace) recoverPanic(s *Socket) {
 	}
 }
 
-// HasRoom reports whether a room has a socket here.
+// HasRoom reports whether a room has a socket on this node.
 func (n *Namespace) HasRoom(name string) bool {
 	sh := n.shardOf(name)
 	sh.mu.RLock()
@@ -166,7 +164,7 @@ func (n *Namespace) HasRoom(name string) bool {
 	return sh.rooms[name] != nil
 }
 
-// RoomLen returns how many sockets a room has here.
+// RoomLen returns the number of sockets in a room on this node.
 func (n *Namespace) RoomLen(name string) int {
 	sh := n.shardOf(name)
 	sh.mu.RLock()
@@ -177,7 +175,7 @@ func (n *Namespace) RoomLen(name string) int {
 	return 0
 }
 
-// Socket returns a socket by its id, nil when it is not here.
+// Socket returns the socket with an id, or nil.
 func (n *Namespace) Socket(id string) *Socket {
 	sh := n.shardOf(id)
 	sh.mu.RLock()
@@ -189,13 +187,13 @@ func (n *Namespace) Socket(id string) *Socket {
 // but for those in any of Except.
 type Target struct{ Rooms, Except []string }
 
-// selections are what Emit selects into.
+// selections are the slices into which Emit selects.
 var selections = sync.Pool{New: func() any { return new([]*Socket) }}
 
-// Emit queues messages on every selected socket, once. What it costs per socket
-// is the queueing; the messages are shared.
+// Emit queues messages once on every selected socket. The messages are shared, so each
+// socket costs only the queueing.
 func (n *Namespace) Emit(t Target, ms ...*Message) {
-	found := selections.Get().(*[]*Socket)
+	found := selections.Get().(*[]*Socket) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	*found = n.appendSelected((*found)[:0], t)
 	for _, s := range *found {
 		s.deliver(ms)
@@ -207,7 +205,7 @@ func (n *Namespace) Emit(t Target, ms ...*Message) {
 // Select returns the selected sockets.
 func (n *Namespace) Select(t Target) []*Socket { return n.appendSelected(nil, t) }
 
-// selected appends the selected sockets to found, which is empty.
+// appendSelected appends the selected sockets to found, which must be empty.
 func (n *Namespace) appendSelected(found []*Socket, t Target) []*Socket {
 	if len(t.Rooms) == 0 {
 		for i := range n.shard {
@@ -240,7 +238,7 @@ func (n *Namespace) appendSelected(found []*Socket, t Target) []*Socket {
 	})
 }
 
-// members appends the sockets of a room.
+// appendMembers appends the sockets of a room.
 func (n *Namespace) appendMembers(to []*Socket, name string) []*Socket {
 	sh := n.shardOf(name)
 	sh.mu.RLock()

@@ -1,4 +1,4 @@
-// Tests of rooms: who is in them, and who hears what is sent to them.
+// Tests of rooms: which sockets are in them, and which get a message.
 
 package socketio
 
@@ -16,7 +16,7 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-func TestEmit(t *testing.T) {
+func TestNamespace_Emit(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		n := s.namespace("/", Hooks{})
@@ -52,7 +52,7 @@ func TestEmit(t *testing.T) {
 			{Target{Rooms: []string{"r1"}, Except: []string{"r1"}}, ""},
 		} {
 			n.Emit(tt.target, msg("/", "x"), msg("/", "y"))
-			for _, name := range strings.Split(tt.want, "") {
+			for name := range strings.SplitSeq(tt.want, "") {
 				clients[name].expect(`2["x"]`, `2["y"]`)
 			}
 			for _, c := range clients {
@@ -60,7 +60,7 @@ func TestEmit(t *testing.T) {
 			}
 			other.expectNone()
 			var selected []*Socket
-			for _, name := range strings.Split(tt.want, "") {
+			for name := range strings.SplitSeq(tt.want, "") {
 				selected = append(selected, sockets[name])
 			}
 			require.ElementsMatch(t, selected, n.Select(tt.target), "%+v", tt)
@@ -68,11 +68,11 @@ func TestEmit(t *testing.T) {
 	})
 }
 
-func TestRooms(t *testing.T) {
+func TestSocket_Rooms(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var changes log
-		n := s.namespace("/", Hooks{Room: func(room string) { changes.add("%s", room) }})
+		n := s.namespace("/", Hooks{Room: func(room string) { changes.addf("%s", room) }})
 		c, sockets := s.join("websocket", "/")
 		a := sockets[0]
 		_, sockets = s.join("polling", "/")
@@ -108,8 +108,8 @@ func TestRooms(t *testing.T) {
 	})
 }
 
-// A crowd leaves its room in any order, and the room gives its memory back.
-func TestRoomShrinks(t *testing.T) {
+// Many sockets leave a room in any order, and the room releases its memory.
+func TestNamespace_RoomShrinks(t *testing.T) {
 	t.Parallel()
 	n := newNamespace("/", Hooks{})
 	var ms []*member
@@ -128,9 +128,8 @@ func TestRoomShrinks(t *testing.T) {
 	requireEmpty(t, n)
 }
 
-// A client that does not read is cut off in the middle of a broadcast; the
-// others get it.
-func TestEmitToSlowConsumer(t *testing.T) {
+// A client that does not read is closed during a broadcast; the others get the message.
+func TestNamespace_EmitToSlowConsumer(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 5 })
 		n := s.namespace("/", Hooks{})
@@ -147,13 +146,13 @@ func TestEmitToSlowConsumer(t *testing.T) {
 	})
 }
 
-// Nothing follows DISCONNECT, even if somebody sends all the time: it could
-// reach whoever connects next on the connection.
-func TestNothingBehindDisconnect(t *testing.T) {
+// Nothing follows DISCONNECT, even if others send all the time: it could reach the next
+// socket on the connection.
+func TestSocket_NothingAfterDisconnect(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 1 << 20 })
 		n := s.namespace("/", Hooks{})
-		s.namespace("/other", Hooks{}) // keeps the connection up
+		s.namespace("/other", Hooks{}) // keeps the connection open
 		c, _ := s.join(transport, "/other")
 		for range 20 {
 			sock := s.enter(c, "/")
@@ -181,9 +180,9 @@ func TestNothingBehindDisconnect(t *testing.T) {
 	})
 }
 
-// Sockets come, join, leave and go from all sides at once. In the end nobody is
-// in a room, no room is left over, and the Room hook's last word was right.
-func TestChurn(t *testing.T) {
+// Sockets connect, join, leave and disconnect concurrently. At the end no room has a
+// socket, no room is left, and the last calls of the Room hook were correct.
+func TestNamespace_Churn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 1 << 20 })
 		var mu sync.Mutex
@@ -259,8 +258,8 @@ func TestChurn(t *testing.T) {
 	})
 }
 
-// Handshakes meet connections that end, over and over.
-func TestHandshakeChurn(t *testing.T) {
+// Handshakes run while their connections end.
+func TestConn_HandshakeChurn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := serve(t)
 		n := s.namespace("/", Hooks{Connect: func(sock *Socket, _ []byte) {

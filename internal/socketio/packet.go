@@ -1,12 +1,10 @@
-// The codec of Socket.IO protocol 5 packets, the text inside one Engine.IO
-// message:
+// The codec of Socket.IO protocol 5 packets, the text inside one Engine.IO message:
 //
 //	<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]
 //
-// Parse reads what a client may send and trusts none of it; it costs one pass
-// over the input, however long, and normally no allocation. The Append
-// functions write what a server sends and do trust their caller: namespaces
-// and payloads are the server's own.
+// Parse reads what a client may send and does not trust it. It scans the input once,
+// however long it is, and normally allocates nothing. The Append functions encode what
+// a server sends, and trust their caller: namespaces and payloads are the server's own.
 
 package socketio
 
@@ -23,6 +21,7 @@ import (
 // PacketType is the first digit of a packet.
 type PacketType byte
 
+// The packet types.
 const (
 	PacketConnect PacketType = iota
 	PacketDisconnect
@@ -33,34 +32,34 @@ const (
 	PacketBinaryAck
 )
 
-// NoID marks a packet without an ack id.
+// NoID is the ID of a packet without an ack id.
 const NoID = -1
 
-// Packet is a parsed packet. Everything in it aliases the input of Parse,
-// except a Name that had escapes.
+// Packet is a parsed packet. Its fields alias the input of Parse, except a Name that
+// had escapes.
 type Packet struct {
-	Type        PacketType // a binary type only while there are attachments to wait for
-	Namespace   []byte     // "/" when the packet names none
-	Query       []byte     // what stands behind the namespace and a '?'; nil when there is none
-	ID          int64      // ack id, NoID when there is none
-	Attachments int        // announced binary attachments, 0 for the non-binary types
-	Data        []byte     // raw JSON behind the header, nil when absent
-	Name        []byte     // event name, unescaped (events only)
-	Args        [][]byte   // raw JSON of the arguments behind the name (events), or of all arguments (acks)
+	Type        PacketType // a binary type only if attachments follow
+	Namespace   []byte     // "/" if the packet names none
+	Query       []byte     // the query after the namespace, without '?'; nil if there is none
+	ID          int64      // ack id, or NoID
+	Attachments int        // number of binary attachments that follow
+	Data        []byte     // raw JSON after the header, nil if there is none
+	Name        []byte     // event name, unescaped; events only
+	Args        [][]byte   // raw JSON of the arguments after the name (events), or of all arguments (acks)
 }
 
-// Limits bounds what a packet may hold. Zero means none at all, so the caller
-// fills in the defaults.
+// Limits limits the content of a packet. A zero allows none at all, so the caller sets
+// every field.
 type Limits struct {
-	Attachments int // announced by one packet; beyond 999 the codec sets the limit
-	Depth       int // arrays and objects inside each other, counting the argument array
-	Values      int // array elements and object members in all
+	Attachments int // attachments of one packet; above 999 the codec's own limit holds
+	Depth       int // nested arrays and objects, counting the argument array
+	Values      int // array elements and object members, in total
 	EventName   int // bytes, unescaped
-	Namespace   int // bytes, with the query string
+	Namespace   int // bytes, with the query
 }
 
-// ErrPacket is behind every error of Parse. The messages are fixed, so that
-// they can be logged or sent back whatever the input was.
+// ErrPacket is wrapped by every error of Parse. The texts of the errors are fixed, so
+// that they can be logged or sent back whatever the input was.
 var ErrPacket = errors.New("invalid packet")
 
 var (
@@ -84,10 +83,10 @@ var (
 	errReserved      = packetError("reserved event name")
 )
 
-// limitOf names the limit that an error of Parse is about, if it is about one.
+// limitOf returns the name of the limit that an error of Parse is about, or "".
 func limitOf(err error) string {
 	switch err {
-	case errTooMany:
+	case errTooMany: //nolint:errorlint // Parse returns the sentinels unwrapped
 		return "Attachments"
 	case errDepth:
 		return "Depth"
@@ -106,17 +105,17 @@ func packetError(reason string) error { return fmt.Errorf("%w: %s", ErrPacket, r
 const (
 	maxCountDigits = 3
 	maxIDDigits    = 16
-	maxID          = 1<<53 - 1 // what a JavaScript peer can count to
-	// Room for arguments that is worth keeping between packets. One with a
-	// megabyte of tiny arguments must not pin its megabytes to the connection.
+	maxID          = 1<<53 - 1 // the largest integer that JavaScript represents exactly
+	// keepArgs is the capacity of Args up to which it is kept for the next packet, so
+	// that a packet with a megabyte of tiny arguments does not keep its memory.
 	keepArgs = 64
 )
 
 // root is shared by all packets and never written to.
 var root = []byte("/")
 
-// Parse fills p from one text packet of a client. The backing array of p.Args
-// is used again. After an error the content of p means nothing.
+// Parse parses one text packet of a client into p. It reuses the backing array of
+// p.Args. After an error the content of p is undefined.
 func (p *Packet) Parse(b []byte, lim Limits) error {
 	args := p.Args[:0]
 	if cap(args) > keepArgs {
@@ -146,7 +145,7 @@ func (p *Packet) Parse(b []byte, lim Limits) error {
 			return err
 		}
 		return p.takeName(lim)
-	default: // header lets nothing else through but the acks
+	default: // the acks: parseHeader accepts no other type
 		if p.ID == NoID {
 			return errNeedsID
 		}
@@ -154,8 +153,8 @@ func (p *Packet) Parse(b []byte, lim Limits) error {
 	}
 }
 
-// header reads everything in front of the JSON and returns the rest. None of
-// its loops runs longer than the limit of what it reads.
+// parseHeader parses everything before the JSON and returns the rest. None of its loops
+// runs longer than the limit of what it reads.
 func (p *Packet) parseHeader(b []byte, lim Limits) (rest []byte, err error) {
 	if len(b) == 0 {
 		return nil, errEmpty
@@ -174,7 +173,7 @@ func (p *Packet) parseHeader(b []byte, lim Limits) (rest []byte, err error) {
 		}
 		b = b[width+1:]
 		p.Attachments = int(n)
-		// With nothing to wait for, it is complete and like any other packet.
+		// Without attachments the packet is complete, and like any other.
 		if n == 0 {
 			p.Type -= PacketBinaryEvent - PacketEvent
 		}
@@ -185,7 +184,7 @@ func (p *Packet) parseHeader(b []byte, lim Limits) (rest []byte, err error) {
 	}
 
 	if len(b) > 0 && b[0] == '/' {
-		// The comma may be missing when nothing follows.
+		// The comma may be missing if nothing follows.
 		window := b[:min(len(b), lim.Namespace+1)]
 		end := bytes.IndexByte(window, ',')
 		next := end + 1
@@ -216,8 +215,8 @@ func (p *Packet) parseHeader(b []byte, lim Limits) (rest []byte, err error) {
 	return b, nil
 }
 
-// number reads the decimal digits b starts with. It gives up behind the first
-// one too many: then width is above limit.
+// parseDigits parses the decimal digits at the start of b. It stops after one digit too
+// many: then width is limit+1.
 func parseDigits(b []byte, limit int) (n int64, width int) {
 	for width < len(b) && width <= limit && b[width]-'0' <= 9 {
 		n = n*10 + int64(b[width]-'0')
@@ -226,7 +225,7 @@ func parseDigits(b []byte, limit int) (n int64, width int) {
 	return n, width
 }
 
-// isText tells whether a namespace can be logged and sent back as it is.
+// isText reports whether a namespace can be logged and sent back unchanged.
 func isText(b []byte) bool {
 	for _, c := range b {
 		if c < ' ' || c == 0x7f {
@@ -236,7 +235,8 @@ func isText(b []byte) bool {
 	return utf8.Valid(b)
 }
 
-// connect checks the optional payload, an object with the credentials.
+// checkConnect checks the payload of a CONNECT, an optional object with the
+// credentials.
 func (p *Packet) checkConnect(lim Limits) error {
 	if p.ID != NoID {
 		return errUnwantedID
@@ -256,7 +256,7 @@ func (p *Packet) checkConnect(lim Limits) error {
 	return nil
 }
 
-// arguments splits the payload of an event or ack.
+// parseArgs splits the payload of an event or ack into its arguments.
 func (p *Packet) parseArgs(lim Limits) error {
 	if p.Data == nil {
 		return errPayload
@@ -277,7 +277,7 @@ func (p *Packet) parseArgs(lim Limits) error {
 	return nil
 }
 
-// event takes the name off the arguments.
+// takeName removes the name of an event from the arguments.
 func (p *Packet) takeName(lim Limits) error {
 	if len(p.Args) == 0 {
 		return errPayload
@@ -286,8 +286,8 @@ func (p *Packet) takeName(lim Limits) error {
 	if first[0] != '"' {
 		return errName
 	}
-	// An escape has at most six bytes for one, so this is too long in any case
-	// and not worth a copy.
+	// An escape takes at most six bytes for one, so this name is too long in any case
+	// and is not unescaped.
 	if (len(first)-len(`""`))/len(`\u0000`) > lim.EventName {
 		return errLongName
 	}
@@ -299,13 +299,13 @@ func (p *Packet) takeName(lim Limits) error {
 		return errReserved
 	}
 	p.Name = name
-	// Moved down rather than cut off in front, to keep the room for next time.
+	// Move the arguments down instead of reslicing, to keep the capacity.
 	p.Args = p.Args[:copy(p.Args, p.Args[1:])]
 	return nil
 }
 
-// Reserved reports whether a name is one of the events that the client libraries emit
-// locally: a peer must not forge it, and a server can't send it.
+// Reserved reports whether an event name belongs to the client libraries, which emit
+// these events locally. A client must not send them, and a server cannot.
 func Reserved(event string) bool {
 	switch event {
 	case "connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener":
@@ -314,9 +314,10 @@ func Reserved(event string) bool {
 	return false
 }
 
+// fromScanError returns the error of Parse for an error of jsonscan.
 func fromScanError(err error) error {
 	switch err {
-	case jsonscan.ErrDepth:
+	case jsonscan.ErrDepth: //nolint:errorlint // jsonscan returns the sentinels unwrapped
 		return errDepth
 	case jsonscan.ErrNotArray:
 		return errPayload
@@ -326,7 +327,7 @@ func fromScanError(err error) error {
 	return errJSON
 }
 
-// AppendConnect appends the answer to a CONNECT: the session id of the socket.
+// AppendConnect appends the answer to a CONNECT, with the id of the socket.
 func AppendConnect(dst []byte, nsp string, sid string) []byte {
 	dst = appendHeader(dst, PacketConnect, nsp, NoID, 0)
 	dst = append(dst, `{"sid":`...)
@@ -334,20 +335,20 @@ func AppendConnect(dst []byte, nsp string, sid string) []byte {
 	return append(dst, '}')
 }
 
-// AppendConnectError appends the refusal of a CONNECT. payload is a JSON
-// object, by convention with a member "message".
+// AppendConnectError appends the refusal of a CONNECT. payload is a JSON object, by
+// convention with a member "message".
 func AppendConnectError(dst []byte, nsp string, payload []byte) []byte {
 	dst = appendHeader(dst, PacketConnectError, nsp, NoID, 0)
 	return append(dst, payload...)
 }
 
-// AppendDisconnect appends the end of the connection to a namespace.
+// AppendDisconnect appends a DISCONNECT from a namespace.
 func AppendDisconnect(dst []byte, nsp string) []byte {
 	return appendHeader(dst, PacketDisconnect, nsp, NoID, 0)
 }
 
-// AppendEvent appends an event, a binary one when there are attachments. args
-// are JSON values; an empty one becomes null.
+// AppendEvent appends an event, a binary one if attachments is not 0. args are JSON
+// values; an empty one becomes null.
 func AppendEvent(dst []byte, nsp string, id int64, attachments int, name string, args ...[]byte) []byte {
 	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
 	dst = append(dst, '[')
@@ -359,8 +360,8 @@ func AppendEvent(dst []byte, nsp string, id int64, attachments int, name string,
 	return append(dst, ']')
 }
 
-// AppendAck appends the acknowledgement of the event that carried id, a binary
-// one when there are attachments.
+// AppendAck appends the ack of the event with an id, a binary one if attachments is not
+// 0.
 func AppendAck(dst []byte, nsp string, id int64, attachments int, args ...[]byte) []byte {
 	dst = appendHeader(dst, PacketAck, nsp, id, attachments)
 	dst = append(dst, '[')
@@ -373,7 +374,8 @@ func AppendAck(dst []byte, nsp string, id int64, attachments int, args ...[]byte
 	return append(dst, ']')
 }
 
-// appendHeader turns t into its binary type when there are attachments.
+// appendHeader appends everything before the JSON. With attachments it uses the binary
+// variant of t.
 func appendHeader(dst []byte, t PacketType, nsp string, id int64, attachments int) []byte {
 	if attachments > 0 {
 		dst = append(dst, '0'+byte(t+PacketBinaryEvent-PacketEvent))
@@ -399,12 +401,12 @@ func appendArg(dst, arg []byte) []byte {
 	return append(dst, arg...)
 }
 
-// appendString appends s as a JSON string. Control characters are escaped,
-// which also keeps the record separator of HTTP polling out of the text.
+// appendString appends s as a JSON string. Control characters are escaped, which also
+// keeps the separator of polling payloads out of the text.
 func appendString(dst []byte, s string) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	start := 0 // of what has not been written yet
+	start := 0 // start of what has not been appended yet
 	for i := 0; i < len(s); {
 		c := s[i]
 		if c >= utf8.RuneSelf {

@@ -1,5 +1,5 @@
-// Benchmarks of the codec on the busiest packet there is, a driver's position,
-// and on what an attacker would send instead.
+// Benchmarks of the codec on the most frequent packet, the location of a driver, and on
+// malicious input.
 
 package socketio
 

@@ -1,5 +1,5 @@
-// Tests of the packet codec: what a client may say, what it may not, and that
-// both directions agree.
+// Tests of the packet codec: what a client may send, what it may not, and that encoder
+// and parser agree.
 
 package socketio
 
@@ -14,7 +14,7 @@ import (
 
 var testLimits = Limits{Attachments: 10, Depth: 32, Values: 2000, EventName: 64, Namespace: 64}
 
-// flat is a Packet that can be written down and compared.
+// flat is a Packet as a comparable literal.
 type flat struct {
 	Type        PacketType
 	Namespace   string
@@ -37,13 +37,13 @@ func flatten(p *Packet) flat {
 	return f
 }
 
-func TestParse(t *testing.T) {
+func TestPacket_Parse(t *testing.T) {
 	const none = NoID
 	tests := []struct {
 		in   string
 		want flat
 	}{
-		// Connecting, with and without namespace, comma, credentials, query.
+		// CONNECT, with and without namespace, comma, credentials, query.
 		{`0`, flat{PacketConnect, "/", none, 0, "", "", ""}},
 		{`0/`, flat{PacketConnect, "/", none, 0, "", "", ""}},
 		{`0/,`, flat{PacketConnect, "/", none, 0, "", "", ""}},
@@ -83,7 +83,7 @@ func TestParse(t *testing.T) {
 		{`2["\u0000"]`, flat{PacketEvent, "/", none, 0, `["\u0000"]`, "\x00", ""}},
 		{`2["` + strings.Repeat("n", 64) + `"]`, flat{PacketEvent, "/", none, 0, `["` + strings.Repeat("n", 64) + `"]`, strings.Repeat("n", 64), ""}},
 		{`2["` + strings.Repeat(`\u006e`, 64) + `"]`, flat{PacketEvent, "/", none, 0, `["` + strings.Repeat(`\u006e`, 64) + `"]`, strings.Repeat("n", 64), ""}},
-		// Looks like a placeholder, but nothing is announced.
+		// It looks like a placeholder, but no attachment is announced.
 		{`2["a",{"_placeholder":true,"num":9}]`, flat{PacketEvent, "/", none, 0, `["a",{"_placeholder":true,"num":9}]`, "a", `{"_placeholder":true,"num":9}`}},
 
 		// Acks.
@@ -91,14 +91,14 @@ func TestParse(t *testing.T) {
 		{`31["connect"]`, flat{PacketAck, "/", 1, 0, `["connect"]`, "", `"connect"`}},
 		{`3/admin,456[{"ok":true},2]`, flat{PacketAck, "/admin", 456, 0, `[{"ok":true},2]`, "", `{"ok":true}` + "\n2"}},
 
-		// Binary ones.
+		// Binary events and acks.
 		{`51-["a",{"_placeholder":true,"num":0}]`, flat{PacketBinaryEvent, "/", none, 1, `["a",{"_placeholder":true,"num":0}]`, "a", `{"_placeholder":true,"num":0}`}},
 		{`52-/admin,3["a",{"x":[{"num":1,"_placeholder":true}]}]`, flat{PacketBinaryEvent, "/admin", 3, 2, `["a",{"x":[{"num":1,"_placeholder":true}]}]`, "a", `{"x":[{"num":1,"_placeholder":true}]}`}},
 		{`510-["a"]`, flat{PacketBinaryEvent, "/", none, 10, `["a"]`, "a", ""}},
 		{`5001-["a"]`, flat{PacketBinaryEvent, "/", none, 1, `["a"]`, "a", ""}},
 		{`51-["a",{"_placeholder":false,"num":9}]`, flat{PacketBinaryEvent, "/", none, 1, `["a",{"_placeholder":false,"num":9}]`, "a", `{"_placeholder":false,"num":9}`}},
 		{`61-4[{"_placeholder":true,"num":0}]`, flat{PacketBinaryAck, "/", 4, 1, `[{"_placeholder":true,"num":0}]`, "", `{"_placeholder":true,"num":0}`}},
-		// Nothing announced: complete, and no longer binary.
+		// No attachments announced: complete, and no longer binary.
 		{`50-["a",1]`, flat{PacketEvent, "/", none, 0, `["a",1]`, "a", "1"}},
 		{`60-4[1]`, flat{PacketAck, "/", 4, 0, `[1]`, "", "1"}},
 	}
@@ -114,7 +114,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseRejects(t *testing.T) {
+func TestPacket_ParseRejects(t *testing.T) {
 	long := func(s string) string { return strings.Repeat(s, 1<<20) }
 	tests := []struct {
 		in   string
@@ -191,7 +191,7 @@ func TestParseRejects(t *testing.T) {
 	for _, tt := range tests {
 		name := tt.in[:min(len(tt.in), 60)]
 		err := p.Parse([]byte(tt.in), testLimits)
-		if err != tt.want {
+		if !errors.Is(err, tt.want) {
 			t.Errorf("%q: %v, want %v", name, err, tt.want)
 		}
 		if err != nil && !errors.Is(err, ErrPacket) {
@@ -200,8 +200,8 @@ func TestParseRejects(t *testing.T) {
 	}
 }
 
-// What is refused by its header must cost the same however long it is.
-func TestParseGivesUpEarly(t *testing.T) {
+// A packet that its header refuses must cost the same however long it is.
+func TestPacket_ParseStopsEarly(t *testing.T) {
 	for _, head := range []string{"2", "5", "0/", "2/n,"} {
 		b := []byte(head + strings.Repeat("1", 8<<20))
 		var p Packet
@@ -211,15 +211,15 @@ func TestParseGivesUpEarly(t *testing.T) {
 				t.Fatal("accepted")
 			}
 		}
-		// Reading all of it would take seconds, not reading it takes microseconds.
+		// Reading all of it would take seconds; not reading it takes microseconds.
 		if d := time.Since(start); d > time.Second/10 {
 			t.Errorf("%s...: %v for 1000 packets", head, d)
 		}
 	}
 }
 
-// Only what separates values counts, not text.
-func TestParseCountsValues(t *testing.T) {
+// Only separators of values count, not text.
+func TestPacket_ParseCountsValues(t *testing.T) {
 	var p Packet
 	for _, in := range []string{
 		`2["a"` + strings.Repeat(",1", 1999) + `]`,
@@ -232,7 +232,7 @@ func TestParseCountsValues(t *testing.T) {
 	}
 }
 
-func TestParseReuse(t *testing.T) {
+func TestPacket_ParseReuse(t *testing.T) {
 	var p Packet
 	in := []byte(benchPacket)
 	if err := p.Parse(in, testLimits); err != nil {
@@ -258,8 +258,8 @@ func TestParseReuse(t *testing.T) {
 	}
 }
 
-// A caller that appends to a part of a packet must not write into its neighbour.
-func TestParsePartsEnd(t *testing.T) {
+// A caller that appends to a part of a packet must not overwrite the next part.
+func TestPacket_ParsePartsDoNotOverlap(t *testing.T) {
 	var p Packet
 	if err := p.Parse([]byte(`2/admin?q,7["x",1,2]`), testLimits); err != nil {
 		t.Fatal(err)
@@ -312,8 +312,11 @@ func TestAppendString(t *testing.T) {
 		if err := json.Unmarshal(b, &got); err != nil {
 			t.Errorf("%q: %s: %v", s, b, err)
 		}
-		// What encoding/json makes of s: the same with U+FFFD for bad bytes.
-		b2, _ := json.Marshal(s)
+		// The JSON of encoding/json: the same with U+FFFD for invalid bytes.
+		b2, err := json.Marshal(s)
+		if err != nil {
+			t.Fatal(err)
+		}
 		var want string
 		_ = json.Unmarshal(b2, &want)
 		if got != want {
@@ -322,7 +325,7 @@ func TestAppendString(t *testing.T) {
 	}
 }
 
-func TestRoundTrip(t *testing.T) {
+func TestPacket_RoundTrip(t *testing.T) {
 	var p Packet
 	parse := func(b []byte) flat {
 		t.Helper()

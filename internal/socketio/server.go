@@ -1,16 +1,16 @@
-// Package socketio is the server side of Socket.IO protocol 5 on one node:
-// connections, namespaces, sockets, rooms, events and acks. It knows nothing of
-// who connects or what an event means; the layer above decides through Hooks.
-// Clients of Engine.IO 3, whose protocol is an older one, are let in beside the
-// others; eio3.go has what differs.
+// Package socketio is the server side of Socket.IO protocol 5 on one node: connections,
+// namespaces, sockets, rooms, events and acks. It does not know who connects or what an
+// event means; the layer above decides, through Hooks. It also serves clients of
+// Engine.IO 3 (EIO3), whose Socket.IO protocol is an older one; eio3.go holds the
+// differences.
 //
 // The protocol: https://socket.io/docs/v4/socket-io-protocol/
 //
-// One way in: engineio -> Conn.Message -> Socket's queue -> Hooks.Event.
-// One way out: Namespace.Emit -> rooms -> Socket.deliver -> engineio.Session.Send.
+// One way in: engineio -> Conn.Message -> Socket's queue -> Hooks.Event. One way out:
+// Namespace.Emit -> rooms -> Socket.deliver -> engineio.Session.
 //
-// Locks are taken in this order: Socket.mu, Conn.mu or a room's, then what is
-// below. None is held while calling a hook.
+// Locks are taken in this order: Socket.mu, then Conn.mu or the lock of a shard, then
+// those of the layer below. No lock is held while a hook is called.
 package socketio
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// What the layer above uses of the engine.
+// The types of the engine that the layer above uses.
 type (
 	// Message is one outgoing packet, encoded once for any number of receivers.
 	Message = engineio.Message
@@ -50,80 +50,82 @@ const (
 // foreign origin.
 func Forbidden(w http.ResponseWriter) { engineio.Forbidden(w) }
 
-// Config sets a Server up. All fields but Opened, Refused and Limited are required.
+// Config configures a Server. All fields are required, except those whose comment gives
+// a default.
 type Config struct {
 	Limits          Limits
-	AttachmentBytes int           // all attachments of one packet together
-	ConnectTimeout  time.Duration // until a connection is in a namespace, and for one that has left all
-	QueuedEvents    int           // events of a connection that wait for handlers before reading pauses
+	AttachmentBytes int           // maximum bytes of all attachments of one packet
+	ConnectTimeout  time.Duration // until a connection is in a namespace, and after it has left all of them
+	QueuedEvents    int           // events of a connection that wait for handlers; above it reading pauses
 	QueuedBytes     int           // likewise, bytes of memory
-	Namespaces      int           // sockets of a connection at once
-	PendingAcks     int           // of a socket
-	EIO3Query       int           // bytes that an older client's CONNECT may have behind the namespace, above Limits.Namespace
+	Namespaces      int           // maximum sockets of a connection at the same time
+	PendingAcks     int           // maximum awaited acks of a socket
+	EIO3Query       int           // maximum bytes of the query in an EIO3 client's CONNECT, in addition to Limits.Namespace
 	Wheel           *timingwheel.Wheel
-	Engine          EngineConfig // of the engine below; New sets its Wheel and Accept
+	Engine          EngineConfig // New sets its Wheel and Accept
 
-	// Accept returns what the layer above keeps of a new connection's request, or
-	// why it does not take it; revision is that of its Engine.IO, 4 or 3. Closed is called once for each that it took, when
-	// that is over. They must not block.
+	// Accept returns the data that the layer above keeps for a new connection, or the
+	// reason to refuse it; protocol is the Engine.IO protocol of the client, 4 or 3.
+	// Closed is called once for each connection that Accept accepted, when it has
+	// ended. Neither may block.
 	Accept func(r *http.Request, revision int) (data any, busy *Busy)
 	Closed func(data any)
-	// Opened says how to end a connection that was taken, which a function of the
-	// layer above may call at any time. It must not block; nil: nobody wants to know.
+	// Opened passes a function that closes an accepted connection, which the layer
+	// above may call at any time. It must not block. If nil, it is not called.
 	Opened func(data any, end func())
 	// Refused is called when a CONNECT was refused before Hooks.Connect, and reports
-	// whether the connection may go on. It must not block; nil: it may.
+	// whether the connection may stay open. It must not block. If nil, the connection
+	// stays open.
 	Refused func(data any) bool
-	// Limited is told which limit a client has run into: "Namespaces",
-	// "PendingAcks", "QueuedEvents" (an event was refused), "Outbox", "Payload" (its attachments), or the name of a field of
-	// Limits.
+	// Limited is called on a goroutine of its own when a client exceeds a limit:
+	// "Namespaces", "PendingAcks", "QueuedEvents" (an event was refused), "Outbox",
+	// "Payload" (of attachments), or the name of a field of Limits. If nil, limits are
+	// not reported.
 	Limited func(which string)
 }
 
-// Hooks is the layer above, for one namespace.
+// Hooks is what the layer above does in one namespace. Connect, Event, Disconnect and
+// Room are required.
 type Hooks struct {
-	// Connect decides over a CONNECT, by calling the socket's Admit and Open, or
-	// Refuse. Payload is a JSON object or nil; an older client's is made of the query
-	// behind the namespace. It runs on a goroutine of its own.
+	// Connect decides about a CONNECT: it calls Admit and Open of the socket, or
+	// Refuse. payload is a JSON object or nil; for an EIO3 client it is made of the
+	// query after the namespace. It runs on a goroutine of its own.
 	Connect func(s *Socket, payload []byte)
-	// Event handles an event. One socket's events come one at a time, in order,
-	// on a goroutine that may block.
+	// Event handles an event. The events of one socket come one at a time, in order, on
+	// a goroutine that may block.
 	Event func(s *Socket, e *Event)
-	// Overflow, if set, gets an event that is one too many and will not be handled:
-	// more than Config.QueuedBytes wait, and the client is read on only because an
-	// ack of it is awaited. It may answer the event, and must not block. Calls come
-	// one at a time, beside those of Event.
+	// Overflow gets an event that will not be handled: more than Config.QueuedBytes
+	// wait, but the client is still read, because an ack of it is awaited. Overflow may
+	// ack the event, and must not block. Calls come one at a time, but concurrently
+	// with Event. If nil, such events are dropped.
 	Overflow func(s *Socket, e *Event)
-	// Disconnect is called once for each socket that was opened, after its last
-	// Event. The socket's Rooms are still those that it was in.
+	// Disconnect is called once for each opened socket, after its last Event.
+	// Socket.Rooms still returns the rooms that the socket was in.
 	Disconnect func(s *Socket, reason string)
-	// Room is called when a room gets its first socket or loses its last one.
-	// Calls may be late and out of order: HasRoom tells how it is. It must not
-	// block.
+	// Room is called when a room got its first socket or lost its last one. Calls may
+	// be late and out of order: HasRoom returns the current state. It must not block.
 	Room func(room string)
-	// Panic is told of a panic in one of the others, or in a function given to
-	// Expect, with the stack still there. The connection is closed: nobody knows
-	// how far it came. Room has no socket, s is nil then. Without Panic the
-	// program ends.
+	// Panic is called with the panic of another hook, or of a function passed to
+	// Expect, while its stack still exists. Then the connection is closed, because its
+	// state is unknown. For a panic of Room, s is nil and no connection is closed. If
+	// Panic is nil, the program ends.
 	Panic func(s *Socket, v any)
 }
 
-// Disconnect reasons of a single namespace; the others are engineio's.
+// Reasons of Hooks.Disconnect when a single namespace ended. If the connection ended,
+// the reason is a Reason.
 const (
 	ReasonServer = "server namespace disconnect"
 	ReasonClient = "client namespace disconnect"
 )
 
-// Server routes connections to namespaces.
-//
-// Server.mu guards namespaces, which are few and normally all made before the
-// first connection.
+// Server passes connections to namespaces. All its methods may be called concurrently.
 type Server struct {
 	cfg     Config
 	engine  *engineio.Server
-	running sync.WaitGroup // handshakes, open sockets, and closing connections
+	running sync.WaitGroup // handshakes, open sockets, closing connections, and calls of Config.Limited
 
-	mu         sync.RWMutex
+	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace
 }
 
@@ -153,7 +155,7 @@ func (s *Server) Stop() { s.engine.Stop() }
 // for hooks; Wait does.
 func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(ctx) }
 
-// Namespace makes a namespace; its name begins with a slash and is new.
+// Namespace makes a namespace. Its name begins with a slash and must be new.
 func (s *Server) Namespace(name string, h Hooks) *Namespace {
 	n := newNamespace(name, h)
 	s.mu.Lock()
@@ -162,17 +164,17 @@ func (s *Server) Namespace(name string, h Hooks) *Namespace {
 	return n
 }
 
-// Lookup returns a namespace, nil when there is none of that name.
+// Lookup returns the namespace of a name, or nil.
 func (s *Server) Lookup(name string) *Namespace {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return s.namespaces[name]
 }
 
-// Wait returns when every hook has. It is called after the engine's Shutdown.
+// Wait returns when every hook has returned. It is called after Shutdown.
 func (s *Server) Wait() { s.running.Wait() }
 
-// accept is the Accept of the engine's Config.
+// accept is the Accept function of the engine's Config.
 func (s *Server) accept(es *engineio.Session, r *http.Request) (engineio.Handler, *Busy) {
 	data, busy := s.cfg.Accept(r, es.Protocol())
 	if busy != nil {

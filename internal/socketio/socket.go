@@ -1,4 +1,4 @@
-// A socket: one connection's place in one namespace.
+// A socket: the place of one connection in one namespace.
 
 package socketio
 
@@ -14,8 +14,9 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// A socket is pending while the layer above decides; admitted, it is in rooms
-// but what is sent to it is held back; open, it takes part; closed, it is gone.
+// States of a socket. It is pending while the layer above decides. When admitted, it is
+// in rooms, but messages to it are held back. When open, it takes part. A closed socket
+// is in no room and in no namespace.
 const (
 	socketPending = iota
 	socketAdmitted
@@ -24,43 +25,42 @@ const (
 )
 
 var (
-	// ErrClosed says that a socket is gone.
+	// ErrClosed means that the socket is closed.
 	ErrClosed = errors.New("socket is closed")
-	// ErrTooManyAcks says that Config.PendingAcks are awaited already.
+	// ErrTooManyAcks means that Config.PendingAcks acks are awaited already.
 	ErrTooManyAcks = errors.New("too many pending acks")
 )
 
-// Socket is one client in one namespace.
+// Socket is one client in one namespace. Its methods may be called concurrently, and
+// after it is closed, when they have no effect.
 //
-// Socket.mu guards the fields below it, and state, which changes under it but
-// may be read without. It is held while messages are handed to the engine, so
-// that none overtakes the answer to CONNECT or follows DISCONNECT. One goroutine
-// at a time runs the queue: the one that set running, or that took the socket
-// off the connection's ready list.
+// state changes under Socket.mu but may be read without it. One goroutine at a time
+// runs the queue: the one that set running, or that took the socket from the ready list
+// of the connection.
 type Socket struct {
-	// Data is the layer above's own; set before Admit.
+	// Data belongs to the layer above; it is set before Admit.
 	Data any
 
 	conn  *Conn
 	ns    *Namespace
 	id    string
-	order uint64  // of admission to the namespace
-	next  *Socket // on the connection's ready list, whose it is
+	order uint64  // order of admission to the namespace
+	next  *Socket // next socket on the ready list of the connection; guarded by Conn.mu
 	state atomic.Int32
 	gate  engineio.Gate
 
-	mu            sync.Mutex
+	mu            sync.Mutex // guards the fields below, and changes of state
 	rooms         []*member
-	first, last   *Event // the queue
+	first, last   *Event // the event queue
 	acks          map[int64]func(Reply)
 	running       bool
-	abandoned     bool // who runs the queue is lost in a hook
-	disconnectDue bool // the Disconnect hook is due behind the queue
+	abandoned     bool // the goroutine that ran the queue was abandoned in a hook
+	disconnectDue bool // the Disconnect hook must be called after the queued events
 	reason        string
 }
 
-// Reply is a client's answer to an emit with ack. Err is ErrClosed when the
-// socket ended first, ErrTooManyAcks when it was not asked.
+// Reply is a client's answer to an emit with ack. Err is ErrClosed if the socket closed
+// first, or ErrTooManyAcks if the event was not sent.
 type Reply struct {
 	Args        [][]byte
 	Attachments [][]byte
@@ -69,15 +69,15 @@ type Reply struct {
 
 func newSocket(c *Conn, n *Namespace) *Socket {
 	var b [15]byte
-	_, _ = rand.Read(b[:]) // never fails, the program ends instead
+	_, _ = rand.Read(b[:]) // never fails: if it could not read, it would end the program
 	return &Socket{conn: c, ns: n, id: base64.RawURLEncoding.EncodeToString(b[:])}
 }
 
-// ID returns the socket's public id.
+// ID returns the public id of the socket.
 func (s *Socket) ID() string { return s.id }
 
-// Order tells sockets of a namespace by age: that of an older one is lower.
-// It is 0 before Admit.
+// Order returns a number that is lower for older sockets of the namespace. It is 0
+// before Admit.
 func (s *Socket) Order() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -92,21 +92,22 @@ func (s *Socket) Namespace() *Namespace { return s.ns }
 
 func (s *Socket) handshaking() bool { return s.state.Load() < socketOpen }
 
-// Opened reports whether the socket is open now.
+// Opened reports whether the socket is open.
 func (s *Socket) Opened() bool { return s.state.Load() == socketOpen }
 
-// Closed reports whether the socket is gone.
+// Closed reports whether the socket is closed.
 func (s *Socket) Closed() bool { return s.state.Load() == socketClosed }
 
-// connect asks the layer above.
+// connect calls the Connect hook.
 func (s *Socket) connect(payload []byte) {
 	defer s.conn.srv.running.Done()
 	defer s.ns.recoverPanic(s)
 	s.ns.hooks.Connect(s, payload)
 }
 
-// Admit puts a pending socket into the namespace and into rooms. Until Open,
-// what is sent to it is held back. It reports false when the client is gone.
+// Admit adds a pending socket to the namespace and to rooms. Messages to it are held
+// back until Open. It returns false if the socket is not pending, because the client
+// has disconnected.
 func (s *Socket) Admit(rooms ...string) bool {
 	s.mu.Lock()
 	if s.state.Load() != socketPending {
@@ -122,13 +123,12 @@ func (s *Socket) Admit(rooms ...string) bool {
 	return true
 }
 
-// Open tells the client that it is connected, followed by ms and by what was
-// held back. It reports false when the client is gone; true means that the
-// Disconnect hook will be called.
+// Open sends the answer to CONNECT, then ms, then the messages that were held back. It
+// returns false if the socket is not admitted, because the client has disconnected.
+// After true the Disconnect hook will be called.
 func (s *Socket) Open(ms ...*Message) bool { return s.open(false, ms) }
 
-// OpenThen is Open, with a function that runs behind it and before any of the
-// socket's events.
+// OpenThen is Open, and then calls first, before any event of the socket is handled.
 func (s *Socket) OpenThen(first func(), ms ...*Message) bool {
 	ok := s.open(true, ms)
 	if ok {
@@ -150,7 +150,7 @@ func (s *Socket) open(running bool, ms []*Message) bool {
 	s.running = running
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	s.mu.Unlock()
-	// If the client is gone, its Conn.Closed is about to end the socket.
+	// If the client has disconnected, Conn.Closed is about to end the socket.
 	s.conn.session.OpenGate(&s.gate, append([]*Message{s.conn.connectMessage(s)}, ms...)...)
 	return true
 }
@@ -267,7 +267,7 @@ func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
 	}
 }
 
-// Join puts the socket into rooms. It reports false when the socket is gone.
+// Join adds the socket to rooms. It returns false if the socket is closed.
 func (s *Socket) Join(rooms ...string) bool {
 	s.mu.Lock()
 	if s.Closed() {
@@ -280,7 +280,7 @@ func (s *Socket) Join(rooms ...string) bool {
 	return true
 }
 
-// joinLocked returns the rooms that had been empty.
+// joinLocked returns the rooms that had no socket before.
 func (s *Socket) joinLocked(rooms []string) (filled []string) {
 	s.rooms = slices.Grow(s.rooms, len(rooms))
 	for _, name := range rooms {
@@ -296,7 +296,7 @@ func (s *Socket) joinLocked(rooms []string) (filled []string) {
 	return filled
 }
 
-// Leave takes the socket out of rooms.
+// Leave removes the socket from rooms.
 func (s *Socket) Leave(rooms ...string) {
 	var emptied []string
 	s.mu.Lock()
@@ -310,7 +310,7 @@ func (s *Socket) Leave(rooms ...string) {
 	s.ns.notifyRooms(emptied)
 }
 
-// partLocked returns the rooms that are empty now.
+// leaveRoomsLocked returns the rooms that have no socket now.
 func (s *Socket) leaveRoomsLocked(ms []*member) (emptied []string) {
 	for _, m := range ms {
 		if s.ns.leave(m) {
@@ -320,11 +320,12 @@ func (s *Socket) leaveRoomsLocked(ms []*member) (emptied []string) {
 	return emptied
 }
 
-// Rooms returns the names of the rooms that the socket is in. Of one that has ended
-// they are those that it was in, until its Disconnect hook has returned.
+// Rooms returns the names of the rooms that the socket is in. For a closed socket these
+// are the rooms that it was in, until its Disconnect hook has returned.
 func (s *Socket) Rooms() []string { return s.AppendRooms(nil) }
 
-// AppendRooms appends the names of the socket's rooms to a slice.
+// AppendRooms appends the names of the rooms to a slice; it is Rooms without an
+// allocation.
 func (s *Socket) AppendRooms(to []string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -346,8 +347,8 @@ func (s *Socket) roomLocked(name string) int {
 	return slices.IndexFunc(s.rooms, func(m *member) bool { return m.room.name == name })
 }
 
-// Send sends messages to the client, together. It reports false when the socket
-// is gone or not admitted yet.
+// Send queues messages for the client, together and in order. It returns false if the
+// socket is pending or closed.
 func (s *Socket) Send(ms ...*Message) bool { return s.deliver(ms) }
 
 func (s *Socket) deliver(ms []*Message) bool {
@@ -358,8 +359,8 @@ func (s *Socket) deliver(ms []*Message) bool {
 	return false
 }
 
-// Expect registers f for the ack with an id of Namespace.NextID. It is called
-// once, on any goroutine, and must not block; Forget takes it back.
+// Expect registers f for the ack with an id of Namespace.NextID. f is called once, on
+// any goroutine, and must not block. Forget unregisters it.
 func (s *Socket) Expect(id int64, f func(Reply)) {
 	s.mu.Lock()
 	var err error
@@ -371,7 +372,7 @@ func (s *Socket) Expect(id int64, f func(Reply)) {
 	}
 	if err != nil {
 		s.mu.Unlock()
-		if err == ErrTooManyAcks {
+		if errors.Is(err, ErrTooManyAcks) {
 			s.conn.limited("PendingAcks")
 		}
 		s.callReply(f, Reply{Err: err})
@@ -388,10 +389,10 @@ func (s *Socket) Expect(id int64, f func(Reply)) {
 	}
 }
 
-// Forget gives up waiting for an ack.
+// Forget stops awaiting an ack.
 func (s *Socket) Forget(id int64) { s.takeAck(id) }
 
-// takeAck returns the function that awaits an ack, which is then awaited no more.
+// takeAck unregisters and returns the function that awaits an ack, or nil.
 func (s *Socket) takeAck(id int64) func(Reply) {
 	s.mu.Lock()
 	f, ok := s.acks[id]
@@ -407,9 +408,9 @@ func (s *Socket) takeAck(id int64) func(Reply) {
 	return f
 }
 
-// acknowledged hands on a client's ack, which comes as an Event without a name.
+// handleAck handles a client's ack, which is an Event without a name.
 func (s *Socket) handleAck(e *Event) {
-	if f := s.takeAck(e.id); f != nil { // else too late, or an invention of the client's
+	if f := s.takeAck(e.id); f != nil { // otherwise it is late, or the client made it up
 		s.callReply(f, Reply{Args: e.Args, Attachments: e.Attachments})
 	}
 }
@@ -419,13 +420,13 @@ func (s *Socket) callReply(f func(Reply), r Reply) {
 	f(r)
 }
 
-// Ask emits an event with an ack and waits for it, until ctx ends.
+// Ask emits an event with an ack and waits for the ack until ctx ends.
 func (s *Socket) Ask(ctx context.Context, event func(id int64) []*Message) (Reply, error) {
 	id := s.ns.NextID()
 	answer := make(chan Reply, 1)
 	s.Expect(id, func(r Reply) { answer <- r })
 	select {
-	case r := <-answer: // refused
+	case r := <-answer: // it was not registered
 		return r, r.Err
 	default:
 	}

@@ -1,6 +1,6 @@
-// Command protocolserver is what the public test suites of the Engine.IO and
-// Socket.IO protocols expect to talk to: an Engine.IO echo on /engine.io/, and
-// on /socket.io/ two namespaces without authentication.
+// Command protocolserver is the server for the public test suites of the Engine.IO and
+// Socket.IO protocols: an Engine.IO echo on /engine.io/, and two namespaces without
+// authentication on /socket.io/.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 func main() {
 	addr := flag.String("addr", "127.0.0.1:3000", "address to listen on")
 	flag.Parse()
-	log.Fatal(http.ListenAndServe(*addr, handler()))
+	log.Fatal(http.ListenAndServe(*addr, handler())) //nolint:gosec // a program for tests on the loopback address
 }
 
 func handler() http.Handler {
@@ -80,7 +80,7 @@ func (*echo) Serve() {}
 
 func (*echo) Closed(engineio.Reason) {}
 
-// connect admits everybody and says what they sent along.
+// connect admits every client and sends its payload back.
 func connect(s *socketio.Socket, payload []byte) {
 	if payload == nil {
 		payload = []byte("{}")

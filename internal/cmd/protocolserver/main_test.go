@@ -1,4 +1,4 @@
-// Tests that the program is what the protocols' test suites expect.
+// Tests that the program behaves as the test suites of the protocols expect.
 
 package main
 
@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// bubble runs a test against the program, with a clock of its own.
+// bubble runs a test against the program in a synctest bubble.
 func bubble(t *testing.T, f func(t *testing.T, s *server)) {
 	t.Helper()
 	t.Parallel()
@@ -30,7 +30,7 @@ func bubble(t *testing.T, f func(t *testing.T, s *server)) {
 		hs := &httptest.Server{Listener: p, Config: &http.Server{Handler: handler()}}
 		hs.Start()
 		t.Cleanup(func() {
-			time.Sleep(time.Second) // sessions that poll no more end
+			time.Sleep(time.Second) // sessions whose clients no longer poll end
 			s.web.CloseIdleConnections()
 			hs.Close()
 		})
@@ -79,7 +79,7 @@ type socket struct {
 	rw io.ReadWriter
 }
 
-// open opens a websocket and returns the handshake that it got.
+// open opens a websocket and returns the open packet.
 func (s *server) open(t *testing.T, path string) (*socket, string) {
 	t.Helper()
 	d := ws.Dialer{NetDial: s.dial}
@@ -108,7 +108,7 @@ func (s *socket) sendBinary(data string) {
 	require.NoError(s.t, wsutil.WriteClientBinary(s.rw, []byte(data)))
 }
 
-// next returns the next packet but for heartbeats.
+// next returns the next packet that is not a heartbeat.
 func (s *socket) next() (data string, binary bool) {
 	s.t.Helper()
 	for {
@@ -150,7 +150,7 @@ func (s *server) request(t *testing.T, method, url, body string) string {
 	return string(b)
 }
 
-// checkOpen expects the timers and limits that the suites are written for.
+// checkOpen checks the timers and limits that the test suites assume.
 func checkOpen(t *testing.T, packet string, upgrades ...any) (sid string) {
 	t.Helper()
 	data, ok := strings.CutPrefix(packet, "0")
@@ -166,7 +166,7 @@ func checkOpen(t *testing.T, packet string, upgrades ...any) (sid string) {
 	return sid
 }
 
-func TestEngineEchoPolling(t *testing.T) {
+func TestHandler_EngineEchoPolling(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		url := "http://test/engine.io/?EIO=4&transport=polling"
 		sid := checkOpen(t, s.request(t, http.MethodGet, url, ""), "websocket")
@@ -181,7 +181,7 @@ func TestEngineEchoPolling(t *testing.T) {
 	})
 }
 
-func TestEngineEchoWebSocket(t *testing.T) {
+func TestHandler_EngineEchoWebSocket(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		c, open := s.open(t, "/engine.io/")
 		checkOpen(t, open)
@@ -192,8 +192,8 @@ func TestEngineEchoWebSocket(t *testing.T) {
 	})
 }
 
-// Heartbeats come by themselves, and a client that does not answer is closed.
-func TestEngineHeartbeat(t *testing.T) {
+// The server sends heartbeats, and closes a client that does not answer them.
+func TestHandler_EngineHeartbeat(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		c, _ := s.open(t, "/engine.io/")
 		start := time.Now()
@@ -213,7 +213,7 @@ func TestEngineHeartbeat(t *testing.T) {
 	})
 }
 
-// connect enters a namespace and expects what the server makes of the payload.
+// connect connects to a namespace and checks that the server sends the payload back.
 func (s *socket) connect(prefix, payload, auth string) {
 	s.t.Helper()
 	s.send("40" + prefix + payload)
@@ -222,7 +222,7 @@ func (s *socket) connect(prefix, payload, auth string) {
 	s.expect(`42` + prefix + `["auth",` + auth + `]`)
 }
 
-func TestSocketConnect(t *testing.T) {
+func TestHandler_SocketConnect(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		c, open := s.open(t, "/socket.io/")
 		checkOpen(t, open)
@@ -236,7 +236,7 @@ func TestSocketConnect(t *testing.T) {
 	})
 }
 
-func TestSocketMessages(t *testing.T) {
+func TestHandler_SocketMessages(t *testing.T) {
 	const one, two = `{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":1}`
 	bubble(t, func(t *testing.T, s *server) {
 		for _, prefix := range []string{"", "/custom,"} {
@@ -261,8 +261,8 @@ func TestSocketMessages(t *testing.T) {
 	})
 }
 
-// What is no packet closes the connection, at once.
-func TestSocketInvalid(t *testing.T) {
+// An invalid packet closes the connection at once.
+func TestHandler_SocketInvalid(t *testing.T) {
 	bubble(t, func(t *testing.T, s *server) {
 		c, _ := s.open(t, "/socket.io/")
 		c.connect("", "", `{}`)
