@@ -12,8 +12,10 @@ import (
 // Event describes an event that the server sends without asking for an answer.
 type Event[T any] struct{ name string }
 
-// NewEvent declares a server-to-client event. T must marshal to JSON.
-func NewEvent[T any](name string) Event[T] { return Event[T]{name} }
+// NewEvent declares a server-to-client event. T must marshal to JSON. It panics when the
+// name is empty, longer than 256 bytes, or one that clients use for themselves: connect,
+// connect_error, disconnect, disconnecting, newListener, removeListener.
+func NewEvent[T any](name string) Event[T] { return Event[T]{declared("NewEvent", name)} }
 
 // Name returns the event's name on the wire.
 func (e Event[T]) Name() string { return e.name }
@@ -26,8 +28,10 @@ type Call[In, Out any] struct {
 
 // NewCall declares a client-to-server event. In is decoded from the first
 // argument; when it has a method Validate() error, that is called next. Out is
-// the ack's data.
-func NewCall[In, Out any](name string) Call[In, Out] { return Call[In, Out]{name: name} }
+// the ack's data. It panics for a name for which NewEvent does.
+func NewCall[In, Out any](name string) Call[In, Out] {
+	return Call[In, Out]{name: declared("NewCall", name)}
+}
 
 // Name returns the event's name on the wire.
 func (c Call[In, Out]) Name() string { return c.name }
@@ -53,11 +57,23 @@ func (c Call[In, Out]) Documented(d CallDoc[In, Out]) Call[In, Out] {
 // Query describes an event that the server sends and the client acknowledges.
 type Query[In, Out any] struct{ name string }
 
-// NewQuery declares a server-to-client event with an acknowledgement.
-func NewQuery[In, Out any](name string) Query[In, Out] { return Query[In, Out]{name} }
+// NewQuery declares a server-to-client event with an acknowledgement. It panics for a
+// name for which NewEvent does.
+func NewQuery[In, Out any](name string) Query[In, Out] {
+	return Query[In, Out]{declared("NewQuery", name)}
+}
 
 // Name returns the event's name on the wire.
 func (q Query[In, Out]) Name() string { return q.name }
+
+// declared returns the name of an event, which must be one: declarations are package
+// variables, and have nobody to return an error to.
+func declared(by, name string) string {
+	if err := checkEventName(name); err != nil {
+		panic("realtime: " + by + ": " + err.Error())
+	}
+	return name
+}
 
 // None is the In or Out of a Call or Query that carries nothing.
 type None struct{}

@@ -315,9 +315,14 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 				return []realtime.Delivery{realtime.NewEvent[string]("note").Deliver("text", realtime.ToAdmins())}
 			}),
 		},
-		`"connect_error" is no name for an event on the wire`: {
+		`panic: realtime: NewEvent: an event can't be called "connect_error"`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
 				return []realtime.Delivery{realtime.NewEvent[realtime.EventMeta]("connect_error").Deliver(m, realtime.ToAdmins())}
+			}),
+		},
+		`a delivery is of an event without a name; NewEvent declares one`: {
+			declare(func(m realtime.EventMeta) []realtime.Delivery {
+				return []realtime.Delivery{realtime.Event[realtime.EventMeta]{}.Deliver(m, realtime.ToAdmins())}
 			}),
 		},
 		`unsupported type`: {

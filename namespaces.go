@@ -171,8 +171,10 @@ func (ns *Namespace) disconnectHooks() []*disconnectHook {
 // sockets concurrently. ctx ends with Timeouts.Handler, which says what
 // becomes of a handler that does not heed it, and with the server. Out is
 // acknowledged as {ok:true, data}; an *Error as {ok:false,
-// error}; any other error is logged and acknowledged as CodeInternal.
+// error}; any other error is logged and acknowledged as CodeInternal. It panics when ns
+// or h is nil, and when the name is longer than Limits.EventName.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
+	ns.mustHandle("Handle", c.name, h != nil)
 	c.handle(ns, func(ctx context.Context, r *CallRequest, in In) (Out, error) { return h(ctx, r.socket, in) })
 }
 
@@ -194,16 +196,22 @@ func (c Call[In, Out]) handle(ns *Namespace, h func(ctx context.Context, r *Call
 // HandleRaw makes h answer an event on its arguments as they stand on the wire,
 // binary ones included. What h returns are the ack's arguments, without the
 // {ok} envelope; an error is acknowledged as for a Call. Typed calls are the
-// norm; this is for what has no type. The arguments are h's to keep.
+// norm; this is for what has no type. The arguments are h's to keep. It panics when ns or
+// h is nil, for a name for which NewEvent does, and for one longer than
+// Limits.EventName.
 func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Socket, args Raw) (Raw, error)) {
+	ns.mustHandle("HandleRaw", event, h != nil)
 	ns.handle(event, nil, func(ctx context.Context, r *CallRequest) (Raw, error) { return h(ctx, r.socket, r.Args()) })
 }
 
 // OnServerEmit adds a listener for ServerEmit of other nodes. The listeners of a
 // namespace are called one at a time, in the order of the events; one that does not
 // return within about twice Timeouts.Handler is left to itself, and when too
-// many events wait further ones are dropped, which is logged.
+// many events wait further ones are dropped, which is logged. It panics when f is nil.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
+	if f == nil {
+		panic("realtime: OnServerEmit: the function is nil")
+	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	ns.listeners[event] = append(ns.listeners[event], f)
@@ -217,6 +225,25 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 		return err
 	}
 	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
+}
+
+// mustHandle panics when no client could reach a handler, or nothing would handle its
+// event: registering has no error to return.
+func (ns *Namespace) mustHandle(method, event string, given bool) {
+	problem := ""
+	switch err := checkEventName(event); {
+	case ns == nil:
+		problem = "the namespace is nil; Server.Of returns nil for one that does not exist"
+	case !given:
+		problem = "the handler is nil"
+	case err != nil:
+		problem = err.Error()
+	case len(event) > ns.rt.opts.Limits.EventName:
+		problem = fmt.Sprintf("the name has %d bytes, and Limits.EventName is %d", len(event), ns.rt.opts.Limits.EventName)
+	default:
+		return
+	}
+	panic(fmt.Sprintf("realtime: %s of %q: %s", method, event, problem))
 }
 
 func (ns *Namespace) handle(event string, describe func() EventDoc, h CallFunc) {

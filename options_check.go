@@ -294,7 +294,7 @@ func checkEventName(name string) error {
 	case name == "":
 		return errors.New("an event's name is empty")
 	case socketio.Reserved(name):
-		return fmt.Errorf("an event can't be called %q: clients use the name for themselves", name)
+		return fmt.Errorf("an event can't be called %q: clients use that name for themselves; choose another", name)
 	case len(name) > maxDeclaredName:
 		return fmt.Errorf("an event's name has %d bytes; the longest has %d", len(name), maxDeclaredName)
 	}

@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/socketio"
 )
 
 // HostEvent is a domain event of the host's own: a struct that travels on the bus as
@@ -227,8 +226,8 @@ func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
 		return []error{err}
 	}
 	for _, d := range ds {
-		if d.event == "" || socketio.Reserved(d.event) {
-			errs = append(errs, fmt.Errorf("%q is no name for an event on the wire", d.event))
+		if d.event == "" {
+			errs = append(errs, errors.New("a delivery is of an event without a name; NewEvent declares one"))
 		}
 		if len(d.Audiences()) == 0 {
 			errs = append(errs, fmt.Errorf("%s is for nobody", d.event))

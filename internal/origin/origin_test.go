@@ -70,3 +70,31 @@ func TestPolicy_LongPreflight(t *testing.T) {
 		require.Equal(t, want, w.Header().Get("Access-Control-Allow-Headers"))
 	}
 }
+
+// What Problem passes admits its page, and what it reports admits none.
+func TestProblem(t *testing.T) {
+	t.Parallel()
+	for configured, page := range map[string]string{ // what a browser sends
+		"https://app.example.com":      "https://app.example.com",
+		"https://APP.example.com:443":  "https://app.example.com",
+		"http://localhost:5173":        "http://localhost:5173",
+		"http://[::1]:3000":            "http://[::1]:3000",
+		"http://[::1]":                 "http://[::1]",
+		"capacitor://localhost":        "capacitor://localhost",
+		"chrome-extension://abcdefghi": "chrome-extension://abcdefghi",
+	} {
+		require.Empty(t, origin.Problem(configured), configured)
+		require.True(t, origin.New([]string{configured}, false, false).Allows([]string{page}, "server.example.com"), configured)
+	}
+	for configured, why := range map[string]string{
+		"null": "without an origin", "NULL": "without an origin",
+		"https://*.example.com": "no patterns", "*.example.com": "no patterns", "**": "no patterns",
+		"": "scheme://host", "app.example.com": "scheme://host", "localhost:5173": "scheme://host", "https://": "scheme://host",
+		"https://app.example.com/": "scheme://host", "https://u@app.example.com": "scheme://host", "https://ünïcode.example": "scheme://host",
+		"wss://app.example.com": "http or https", "ws://localhost:3000": "http or https", "WS://localhost": "http or https",
+		"file://host":       "sends null",
+		"http://localhost:": "port", "http://localhost:0": "port", "http://localhost:65536": "port", "http://localhost:05173": "port",
+	} {
+		require.Contains(t, origin.Problem(configured), why, configured)
+	}
+}

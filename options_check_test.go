@@ -1,0 +1,298 @@
+// What New, Namespace and the declarations refuse, and what they say.
+
+package realtime_test
+
+import (
+	"context"
+	"math"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// validOptions returns options of which nothing is wrong.
+func validOptions() realtime.Options {
+	return realtime.Options{Tokens: nobody{}, Users: nobody{}, Sessions: nobody{}}
+}
+
+// mistakesOf returns the lines of New's error.
+func mistakesOf(t *testing.T, o realtime.Options) []string {
+	t.Helper()
+	rt, err := realtime.New(o)
+	if err == nil {
+		require.NoError(t, rt.Shutdown(t.Context()))
+		require.Fail(t, "New took it")
+	}
+	return strings.Split(err.Error(), "\n")
+}
+
+func TestNew_Mistakes(t *testing.T) {
+	t.Parallel()
+	var bus *realtime.MemoryBus
+	tests := map[string]struct {
+		change func(o *realtime.Options)
+		want   string // all of the error, without its prefix
+	}{
+		"no tokens":   {func(o *realtime.Options) { o.Tokens = nil }, "Options.Tokens is required; NewJWTVerifier makes one"},
+		"no users":    {func(o *realtime.Options) { o.Users = nil }, "Options.Users is required"},
+		"no sessions": {func(o *realtime.Options) { o.Sessions = nil }, "Options.Sessions is required"},
+		"typed nil":   {func(o *realtime.Options) { o.Bus = bus }, "Options.Bus is a nil *realtime.MemoryBus; leave it out or set it"},
+		"typed nil adapter": {
+			func(o *realtime.Options) { o.Cluster.Adapter = (*realtimetest.HubNode)(nil) },
+			"Options.Cluster.Adapter is a nil *realtimetest.HubNode; leave it out or set it",
+		},
+		"fan-out of no bus": {func(o *realtime.Options) { o.Cluster.BusFanOut = true }, "Options.Cluster.BusFanOut is about Options.Bus, which is not set"},
+
+		"namespace's name": {
+			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"lab": {}} },
+			`namespace "lab": a name begins with a slash, has no comma or question mark, and 2 to 256 bytes`,
+		},
+		"namespace twice": {
+			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/admin": {}} },
+			`Options.Namespaces: "/admin" exists; UserTypes admits further types to it`,
+		},
+		"anonymous users": {
+			func(o *realtime.Options) {
+				o.Namespaces = map[string]realtime.NamespaceOptions{"/lab": {Anonymous: true, UserTypes: []realtime.UserType{"agent"}}}
+			},
+			`namespace "/lab": UserTypes are those of users, of whom nothing is known where Anonymous is set; leave out one of the two`,
+		},
+		"empty type": {
+			func(o *realtime.Options) {
+				o.Namespaces = map[string]realtime.NamespaceOptions{"/lab": {UserTypes: []realtime.UserType{""}}}
+			},
+			`namespace "/lab": UserTypes has an empty type`,
+		},
+		"types of no namespace": {
+			func(o *realtime.Options) { o.UserTypes = map[string][]realtime.UserType{"/driver": {"courier"}} },
+			`Options.UserTypes: "/driver" is none of /drivers, /passengers, /admin; NamespaceOptions has those of other namespaces`,
+		},
+		"an empty further type": {
+			func(o *realtime.Options) { o.UserTypes = map[string][]realtime.UserType{"/drivers": {"courier", ""}} },
+			`Options.UserTypes: "/drivers" has an empty type`,
+		},
+
+		"path": {
+			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://app.example.com/"} },
+			`Options.Origins.Allowed: no page has the origin "https://app.example.com/": it takes scheme://host or scheme://host:port, in ASCII, and no path`,
+		},
+		"pattern": {
+			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://*.example.com"} },
+			`Options.Origins.Allowed: no page has the origin "https://*.example.com": there are no patterns; list each origin, or "*" for all`,
+		},
+		"credentials for all": {
+			func(o *realtime.Options) { o.Origins = realtime.Origins{Allowed: []string{"*"}, Credentials: true} },
+			`Options.Origins.Allowed "*" can't go with Credentials: browsers refuse it; list the origins`,
+		},
+		"credentials for none": {
+			func(o *realtime.Options) { o.Origins.Credentials = true },
+			"Options.Origins.Credentials is for the origins in Allowed, which is empty",
+		},
+		"no proxy": {
+			func(o *realtime.Options) { o.TrustedProxies = make([]netip.Prefix, 1) },
+			"Options.TrustedProxies: invalid Prefix contains no address; netip.MustParsePrefix makes one that does",
+		},
+		"transport": {
+			func(o *realtime.Options) { o.Transports = []realtime.Transport{"Polling"} },
+			`Options.Transports: "Polling" is neither "polling" nor "websocket"`,
+		},
+		"transport twice": {
+			func(o *realtime.Options) {
+				o.Transports = []realtime.Transport{realtime.TransportPolling, realtime.TransportPolling}
+			},
+			`Options.Transports: "polling" is listed twice`,
+		},
+		"token of whom": {
+			func(o *realtime.Options) { o.Compat.LegacyQueryToken = true },
+			"Options.Compat.LegacyQueryToken is for clients that only AllowEIO3 lets in",
+		},
+
+		"seconds without a unit": {
+			func(o *realtime.Options) { o.Timeouts.PingInterval = 25 },
+			"Options.Timeouts.PingInterval is 25ns; write 25 * time.Second if seconds are meant",
+		},
+		"the same where negative means off": {
+			func(o *realtime.Options) { o.Timeouts.SweepInterval = time.Millisecond - 1 },
+			"Options.Timeouts.SweepInterval is 999.999µs; write 999999 * time.Second if seconds are meant",
+		},
+		"negative": {
+			func(o *realtime.Options) { o.Timeouts.Handler = -1 },
+			"Options.Timeouts.Handler is negative; leave it out for 10s",
+		},
+
+		"no room for a CONNECT": {
+			func(o *realtime.Options) { o.Limits.MaxPayload = 999 },
+			"Options.Limits.MaxPayload is 999, with which no client gets far; it takes 1000 or more",
+		},
+		"no room for a name": {
+			func(o *realtime.Options) { o.Limits.EventName = 19 },
+			"Options.Limits.EventName is 19, with which no client gets far; it takes 20 or more",
+		},
+		"no room for hello": {
+			func(o *realtime.Options) { o.Limits.OutboxMessages = 2 },
+			"Options.Limits.OutboxMessages is 2, with which no client gets far; it takes 16 or more",
+		},
+		"no namespace": {func(o *realtime.Options) { o.Limits.Namespaces = -1 }, "Options.Limits.Namespaces is negative; leave it out for 8"},
+		"no draining":  {func(o *realtime.Options) { o.Limits.DrainRate = -1 }, "Options.Limits.DrainRate is negative; leave it out for 2500"},
+
+		"no burst": {
+			func(o *realtime.Options) { o.Rates.Connect = realtime.Rate{PerSecond: 1} },
+			"Options.Rates.Connect is {1 0}, which lets nothing pass in the end; both numbers are to be positive",
+		},
+		"a burst and nothing after it": {
+			func(o *realtime.Options) { o.Rates.User = realtime.Rate{Burst: 5} },
+			"Options.Rates.User is {0 5}, which lets nothing pass in the end; both numbers are to be positive",
+		},
+		"no number": {
+			func(o *realtime.Options) { o.Rates.Event = realtime.Rate{PerSecond: math.NaN(), Burst: 5} },
+			"Options.Rates.Event is {NaN 5}, which lets nothing pass in the end; both numbers are to be positive",
+		},
+		"of an event": {
+			func(o *realtime.Options) { o.Rates.Events = map[string]realtime.Rate{"chat": {}} },
+			`Options.Rates.Events: "chat" is {0 0}, which lets nothing pass in the end; both numbers are to be positive`,
+		},
+		"of no event": {
+			func(o *realtime.Options) {
+				o.Rates.Events = map[string]realtime.Rate{"disconnect": {PerSecond: 1, Burst: 1}}
+			},
+			`Options.Rates.Events: an event can't be called "disconnect": clients use that name for themselves; choose another`,
+		},
+		"unlimited number": {
+			func(o *realtime.Options) { o.Unlimited, o.Limits.SocketsPerUser = true, 3 },
+			"Options.Limits.SocketsPerUser is set and Unlimited switches it off; leave out one of the two",
+		},
+		"unlimited rate": {
+			func(o *realtime.Options) {
+				o.Unlimited, o.Rates.User = true, realtime.Rate{PerSecond: 1, Burst: 1}
+			},
+			"Options.Rates.User is set and Unlimited switches it off; leave out one of the two",
+		},
+		"unlimited events": {
+			func(o *realtime.Options) {
+				o.Unlimited, o.Rates.Events = true, map[string]realtime.Rate{"chat": {PerSecond: 1, Burst: 1}}
+			},
+			"Options.Rates.Events is set and Unlimited switches it off; leave out one of the two",
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := validOptions()
+			tt.change(&o)
+			require.Equal(t, []string{"realtime: " + tt.want}, mistakesOf(t, o))
+		})
+	}
+}
+
+// The mistakes of one configuration have one order, and none hides another.
+func TestNew_MistakesInOrder(t *testing.T) {
+	t.Parallel()
+	o := realtime.Options{
+		Namespaces: map[string]realtime.NamespaceOptions{"a": {}, "b": {}, "c": {Anonymous: true, Authorize: func(context.Context, realtime.Identity) error { return nil }}},
+		UserTypes:  map[string][]realtime.UserType{"/x": nil, "/y": nil, "/z": nil},
+		Origins:    realtime.Origins{Allowed: []string{"null", "wss://app.example.com"}},
+		Timeouts:   realtime.Timeouts{PingInterval: 1, PingTimeout: -1, Upgrade: 1, Connect: -1, Ack: 1, PresenceGrace: 1},
+		Limits:     realtime.Limits{MaxPayload: 1, Depth: -1, Values: 1, QueuedEvents: -1},
+		Rates: realtime.Rates{
+			Location: realtime.Rate{Burst: 1}, Handshake: realtime.Rate{Burst: 1},
+			Events: map[string]realtime.Rate{"a": {}, "b": {}, "connect": {}},
+		},
+	}
+	first := mistakesOf(t, o)
+	for range 20 {
+		require.Equal(t, first, mistakesOf(t, o))
+	}
+	require.Len(t, first, 3+4+3+2+6+4+2+4)
+	var at int
+	for _, part := range []string{"Tokens", "Users", `"a"`, `"b"`, `"c"`, `"/x"`, `"/y"`, `"/z"`, "null", "wss:", "PingInterval", "Upgrade", "Ack", "MaxPayload", "Values", "Location", "Handshake", `"a"`, `"b"`, `"connect"`} {
+		for at < len(first) && !strings.Contains(first[at], part) {
+			at++
+		}
+		require.Less(t, at, len(first), "%s is not in its place in\n%s", part, strings.Join(first, "\n"))
+	}
+}
+
+// The least of every limit is enough to log in and to use the longest event.
+func TestNew_LeastLimitsLetClientsIn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Limits = realtime.Limits{
+				MaxPayload: 1000, PacketsPerBody: 1, Attachments: 1, EventName: 20, Depth: 4, Values: 32, QueuedEvents: 1,
+				OutboxBytes: 16 << 10, OutboxMessages: 16, RoomsPerSocket: 1, Namespaces: 1, PendingAcks: 1,
+				Handlers: 1, HandlersPerEvent: 1, RememberedEvents: 1, RepoConcurrency: 1, DrainRate: 1,
+				Connections: 1, ConnectionsPerIP: 1, Unauthenticated: 1, UnauthenticatedPerIP: 1, SocketsPerUser: 1,
+			}
+			o.Unlimited = false
+		})
+		driver := srv.Driver(t, "d1")
+		require.Contains(t, ackOf(t, driver, "driver:location:ping",
+			`{"lat":1,"lng":2,"accuracyMeters":3,"speedMps":4,"headingDeg":5,"reportedAt":"`+time.Now().UTC().Format(time.RFC3339)+`"}`), `"ok":true`)
+		driver.Close()
+		polling := srv.Driver(t, "d2", realtimetest.Polling())
+		require.Contains(t, ackOf(t, polling, "driver:status:update", `{"isOnline":true}`), `"ok":true`)
+	})
+}
+
+func TestNamespace_Mistakes(t *testing.T) {
+	t.Parallel()
+	rt, err := realtime.New(validOptions())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rt.Shutdown(t.Context())) }()
+	_, err = rt.Namespace("x?", realtime.NamespaceOptions{
+		Anonymous: true, UserTypes: []realtime.UserType{""}, Authorize: func(context.Context, realtime.Identity) error { return nil },
+	})
+	require.Error(t, err)
+	require.Len(t, strings.Split(err.Error(), "\n"), 4, "all at once")
+	_, err = rt.Namespace("/"+strings.Repeat("x", 256), realtime.NamespaceOptions{})
+	require.ErrorContains(t, err, "2 to 256 bytes", "no client could name it")
+}
+
+// A declaration has nobody to return an error to.
+func TestDeclarations_PanicWithTheRemedy(t *testing.T) {
+	t.Parallel()
+	names := map[string]string{
+		"":                       "an event's name is empty",
+		strings.Repeat("x", 257): "an event's name has 257 bytes; the longest has 256",
+	}
+	for _, reserved := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
+		names[reserved] = `an event can't be called "` + reserved + `": clients use that name for themselves; choose another`
+	}
+	for name, why := range names {
+		require.PanicsWithValue(t, "realtime: NewEvent: "+why, func() { realtime.NewEvent[string](name) })
+		require.PanicsWithValue(t, "realtime: NewCall: "+why, func() { realtime.NewCall[string, string](name) })
+		require.PanicsWithValue(t, "realtime: NewQuery: "+why, func() { realtime.NewQuery[string, string](name) })
+	}
+	require.NotPanics(t, func() { realtime.NewEvent[string](strings.Repeat("x", 256)) })
+}
+
+func TestHandle_PanicsWhenNothingCanBeHandled(t *testing.T) {
+	t.Parallel()
+	rt, err := realtime.New(validOptions())
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rt.Shutdown(t.Context())) }()
+	drivers := rt.Drivers()
+	chat := realtime.NewCall[string, string]("chat")
+	long := strings.Repeat("x", 129)
+	handle := func(context.Context, *realtime.Socket, string) (string, error) { return "", nil }
+	raw := func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+		return realtime.Raw{}, nil
+	}
+	for why, f := range map[string]func(){
+		`realtime: Handle of "chat": the handler is nil`:                                                                             func() { chat.Handle(drivers, nil) },
+		`realtime: Handle of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:                        func() { chat.Handle(rt.Of("/lab"), handle) },
+		`realtime: Handle of "` + long + `": the name has 129 bytes, and Limits.EventName is 128`:                                    func() { realtime.NewCall[string, string](long).Handle(drivers, handle) },
+		`realtime: Handle of "": an event's name is empty`:                                                                           func() { (realtime.Call[string, string]{}).Handle(drivers, handle) },
+		`realtime: HandleRaw of "chat": the handler is nil`:                                                                          func() { drivers.HandleRaw("chat", nil) },
+		`realtime: HandleRaw of "connect": an event can't be called "connect": clients use that name for themselves; choose another`: func() { drivers.HandleRaw("connect", raw) },
+		`realtime: HandleRaw of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:                     func() { rt.Of("/lab").HandleRaw("chat", raw) },
+		`realtime: OnServerEmit: the function is nil`:                                                                                func() { drivers.OnServerEmit("chat", nil) },
+	} {
+		require.PanicsWithValue(t, why, f)
+	}
+}

@@ -1,0 +1,150 @@
+// The documentation of Options says what the code does.
+
+package realtime
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// optionComments returns the comment of every field of the groups of Options, by group and
+// field.
+func optionComments(t *testing.T) map[string]string {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "options.go", nil, parser.ParseComments)
+	require.NoError(t, err)
+	comments := map[string]string{}
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		if s, ok := spec.Type.(*ast.StructType); ok && spec.Name.Name != "Rate" {
+			for _, field := range s.Fields.List {
+				require.Len(t, field.Names, 1, "%s: each field has a comment of its own", spec.Name)
+				comments[spec.Name.Name+"."+field.Names[0].Name] = strings.Join(strings.Fields(field.Doc.Text()), " ")
+			}
+		}
+		return true
+	})
+	return comments
+}
+
+// grouped writes a number with commas from 10,000 on, as the documentation does.
+func grouped(n int) string {
+	s := strconv.Itoa(n)
+	if n < 10_000 {
+		return s
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + " s" }
+
+func perSecond(r Rate) string {
+	return strconv.FormatFloat(r.PerSecond, 'g', -1, 64) + " a second, " + strconv.Itoa(r.Burst) + " at once"
+}
+
+// Every comment ends with the default, that of the table, and says what else the table
+// says: the least value, and that a negative one has a meaning.
+func TestOptions_CommentsSayTheDefaults(t *testing.T) {
+	t.Parallel()
+	comments, o := optionComments(t), &Options{}
+	seen := 0
+	says := func(name, fallback string, least int, negative bool) {
+		comment := comments[name]
+		require.True(t, strings.HasSuffix(comment, " Defaults to "+fallback+"."), "%s: %q does not end with the default, %s", name, comment, fallback)
+		require.Equal(t, least > 1, strings.Contains(comment, "at least"), "%s: %q", name, comment)
+		if least > 1 {
+			require.Contains(t, comment, grouped(least), name)
+		}
+		require.Equal(t, negative, strings.Contains(comment, "Negative: "), "%s: %q", name, comment)
+		seen++
+	}
+	for _, s := range o.Timeouts.settings() {
+		require.Equal(t, time.Millisecond, s.least, s.name)
+		says("Timeouts."+s.name, seconds(s.fallback), 1, s.negative)
+	}
+	for _, s := range o.Limits.settings() {
+		says("Limits."+s.name, grouped(s.fallback), s.least, s.negative)
+	}
+	for _, s := range o.Rates.settings() {
+		says("Rates."+s.name, perSecond(s.fallback), 1, false)
+	}
+	for name, comment := range comments {
+		if strings.HasSuffix(comment, "Required.") || strings.HasPrefix(name, "Options.") && strings.Contains(comment, "Required; ") {
+			continue
+		}
+		last := comment[strings.LastIndex(comment, ". ")+1:]
+		require.Regexp(t, "Defaults to |Each field has its own default|^$", last, "%s: the default is the last sentence of %q", name, comment)
+	}
+	rates, timeouts := 6, 15
+	require.Equal(t, timeouts+len(o.Limits.settings())+rates, seen)
+	for group, n := range map[string]int{"Timeouts": timeouts, "Limits": len(o.Limits.settings()) + 1, "Rates": rates + 1} { // RefuseExtraSockets, Events
+		fields := 0
+		for name := range comments {
+			if strings.HasPrefix(name, group+".") {
+				fields++
+			}
+		}
+		require.Equal(t, n, fields, "a field of %s is not in its table", group)
+	}
+}
+
+// The README's table of limits says what a server does that is configured with nothing.
+func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	o := Options{}.defaults()
+	l, r := o.Limits, o.Rates
+	for what, is := range map[string]string{
+		"a message or a polling body": strconv.Itoa(l.MaxPayload/1e6) + " MB",
+		"packets in a polling body; values, depth, name and attachments of an event": grouped(l.PacketsPerBody) + "; " +
+			grouped(l.Values) + ", " + grouped(l.Depth) + ", " + grouped(l.EventName) + " bytes, " + grouped(l.Attachments),
+		"a driver's positions":               perSecond(r.Location),
+		"every other event, each for itself": perSecond(r.Event),
+		"`auth:refresh`":                     "one in " + strconv.Itoa(int(1/refreshRate.PerSecond)) + " seconds, " + strconv.Itoa(refreshRate.Burst) + " at once",
+		"all events of a user on a node":     perSecond(r.User),
+		"events that were refused":           perSecond(r.Breach),
+		"a handler, or `OnConnect`":          seconds(o.Timeouts.Handler) + " until its `ctx` ends",
+		"what waits to be sent to a client":  strconv.Itoa(l.OutboxBytes>>20) + " MiB, " + grouped(l.OutboxMessages) + " messages",
+		"sockets of a user in a namespace":   grouped(l.SocketsPerUser),
+		"CONNECTs of a connection":           perSecond(r.Connect),
+		"connections of one address":         grouped(l.ConnectionsPerIP) + ", half of them not logged in; " + strconv.Itoa(int(r.Handshake.PerSecond)) + " new ones a second, " + strconv.Itoa(r.Handshake.Burst) + " at once",
+		"connections in all":                 grouped(l.Connections) + "; " + grouped(l.Unauthenticated) + " not logged in",
+	} {
+		require.Contains(t, string(readme), "| "+what+" | "+is+" |")
+	}
+	require.Equal(t, l.ConnectionsPerIP, 2*l.UnauthenticatedPerIP, "half of them")
+}
+
+// The least name is that of the longest event that a client of the contract sends.
+func TestOptions_LeastEventName(t *testing.T) {
+	t.Parallel()
+	rt, err := New(Options{Tokens: &startupBus{}, Users: &startupBus{}, Sessions: &startupBus{}})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, rt.Shutdown(t.Context())) }()
+	longest := 0
+	for _, e := range rt.Catalog().Events {
+		if e.FromClient {
+			longest = max(longest, len(e.Event))
+		}
+	}
+	for _, s := range (&Limits{}).settings() {
+		if s.name == "EventName" {
+			require.Equal(t, longest, s.least)
+		}
+	}
+}
