@@ -180,8 +180,8 @@ func pauseOn(set *setup) {
 func TestSession_PauseOutlastsTheHeartbeat(t *testing.T) {
 	t.Parallel()
 	for name, open := range map[string]func(s *server) (c *wsClient, alive string){
-		"revision 4": func(s *server) (*wsClient, string) { return s.websocket(), "3" },
-		"revision 3": func(s *server) (*wsClient, string) { return s.websocket3(""), "2" },
+		"EIO4": func(s *server) (*wsClient, string) { return s.websocket(), "3" },
+		"EIO3": func(s *server) (*wsClient, string) { return s.websocketEIO3(""), "2" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -78,7 +78,7 @@ func TestSplitBinaryPayload(t *testing.T) {
 func TestEscapeNonASCII(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `42["a","h\u00f6\u2603\ud83d\ude00"]`, string(escapeNonASCII([]byte(`42["a","hö☃😀"]`))))
-	require.Equal(t, `42["a\u00e9"]`, string(escapeNonASCII([]byte(`42["a\u00e9"]`))), "what is escaped stays so")
+	require.Equal(t, `42["a\u00e9"]`, string(escapeNonASCII([]byte(`42["a\u00e9"]`))), "an escape stays unchanged")
 }
 
 func TestUndoDoubleUTF8(t *testing.T) {

@@ -77,7 +77,7 @@ func (p *poller) do(method, contentType, body string) (status int, got, gotType 
 	return resp.StatusCode, string(b), resp.Header.Get("Content-Type")
 }
 
-func (s *server) websocket3(query string) *wsClient {
+func (s *server) websocketEIO3(query string) *wsClient {
 	s.t.Helper()
 	c, resp := s.dialWebSocket("EIO=3&transport=websocket" + query)
 	require.NotNil(s.t, c, resp.Status)
@@ -92,7 +92,7 @@ func TestServer_BothProtocols(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, allowEIO3)
 		require.Equal(t, 3, s.pollingEIO3("").h.Protocol())
-		require.Equal(t, 3, s.websocket3("").h.Protocol())
+		require.Equal(t, 3, s.websocketEIO3("").h.Protocol())
 		require.Equal(t, 4, s.polling().h.Protocol())
 		require.Equal(t, 4, s.websocket().h.Protocol())
 		for query, want := range map[string]string{
@@ -144,7 +144,7 @@ func TestEIO3_Polling(t *testing.T) {
 		p.postOK("1:1")
 		require.Equal(t, "1:6", receive(t, poll).body)
 		require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
-		p.gone()
+		p.expectUnknown()
 	})
 }
 
@@ -152,7 +152,7 @@ func TestEIO3_Polling(t *testing.T) {
 func TestEIO3_Base64(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, allowEIO3)
-		p, ws := s.pollingEIO3("&b64=1"), s.websocket3("&b64=1")
+		p, ws := s.pollingEIO3("&b64=1"), s.websocketEIO3("&b64=1")
 		p.postOK("3:4hö6:b4AP8=")
 		_, body, contentType := p.do(http.MethodGet, "", "")
 		require.Equal(t, "3:4hö6:b4AP8=", body)
@@ -167,7 +167,7 @@ func TestEIO3_Base64(t *testing.T) {
 func TestEIO3_WebSocket(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, allowEIO3)
-		ws := s.websocket3("")
+		ws := s.websocketEIO3("")
 		ws.send("4hö😀", "6")
 		ws.expect("4hö😀")
 		ws.sendBinary("\x04\x00\xff")
@@ -185,7 +185,7 @@ func TestEIO3_WebSocket(t *testing.T) {
 func TestEIO3_MessageForBothProtocols(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c, allowEIO3)
-		old, base, recent := s.websocket3(""), s.websocket3("&b64=1"), s.websocket()
+		old, base, recent := s.websocketEIO3(""), s.websocketEIO3("&b64=1"), s.websocket()
 		ms := []*engineio.Message{text("event"), engineio.BinaryMessage([]byte{7})}
 		for _, ws := range []*wsClient{old, recent, base, old, recent} {
 			ws.h.Send(ms...)
@@ -219,13 +219,13 @@ func TestEIO3_Malformed(t *testing.T) {
 			require.Equal(t, engineio.ReasonParseError, p.h.ended(t), "%.40q", body)
 		}
 		for _, packet := range []string{"", "3", "0{}", "5", "b", "b3", "b4*", "x"} {
-			ws := s.websocket3("")
+			ws := s.websocketEIO3("")
 			ws.send(packet)
 			require.Equal(t, engineio.ReasonParseError, ws.h.ended(t), packet)
 			ws.expectClose(1002)
 		}
 		for _, data := range []string{"", "\x03", "4text", "\x00\x04"} {
-			ws := s.websocket3("")
+			ws := s.websocketEIO3("")
 			ws.sendBinary(data)
 			require.Equal(t, engineio.ReasonParseError, ws.h.ended(t), data)
 			ws.expectClose(1002)
@@ -258,7 +258,7 @@ func TestEIO3_Heartbeat(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t, allowEIO3)
-		ws, p := s.websocket3(""), s.pollingEIO3("")
+		ws, p := s.websocketEIO3(""), s.pollingEIO3("")
 		for range 10 {
 			time.Sleep(pingInterval + pingTimeout - 4*tick)
 			ws.send("2")

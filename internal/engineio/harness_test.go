@@ -442,8 +442,8 @@ func (p *poller) postOK(body string) {
 	require.Equal(p.s.t, http.StatusOK, status)
 }
 
-// gone checks that the server no longer knows the session.
-func (p *poller) gone() {
+// expectUnknown checks that the server no longer knows the session.
+func (p *poller) expectUnknown() {
 	p.s.t.Helper()
 	status, body := p.post("4x")
 	require.Equal(p.s.t, http.StatusBadRequest, status)

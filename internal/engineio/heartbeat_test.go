@@ -27,15 +27,15 @@ func within(t *testing.T, d, took time.Duration) {
 
 // silence measures how long a session lasts from now.
 func silence(h *handler) <-chan time.Duration {
-	began, gone := time.Now(), make(chan time.Duration, 1)
+	began, lasted := time.Now(), make(chan time.Duration, 1)
 	go func() {
 		reason := <-h.closed
 		if reason == engineio.ReasonPingTimeout {
-			gone <- time.Since(began)
+			lasted <- time.Since(began)
 		}
-		close(gone)
+		close(lasted)
 	}()
-	return gone
+	return lasted
 }
 
 func TestSession_SilentWebSocketTimesOut(t *testing.T) {
@@ -44,13 +44,13 @@ func TestSession_SilentWebSocketTimesOut(t *testing.T) {
 		s := startInMemory(t)
 		c := s.websocket()
 		began := time.Now()
-		gone := silence(c.h)
+		lasted := silence(c.h)
 		_ = c.conn.SetReadDeadline(time.Time{})
 		b, err := c.in.Peek(3)
 		require.NoError(t, err)
 		require.Equal(t, "\x81\x012", string(b))
 		within(t, pingInterval, time.Since(began))
-		within(t, pingInterval+pingTimeout, <-gone)
+		within(t, pingInterval+pingTimeout, <-lasted)
 		require.Zero(t, s.Len())
 	})
 }
@@ -61,14 +61,14 @@ func TestSession_SilentPollingTimesOut(t *testing.T) {
 		s := startInMemory(t)
 		p := s.polling()
 		began := time.Now()
-		gone := silence(p.h)
+		lasted := silence(p.h)
 		p.expect("2")
 		within(t, pingInterval, time.Since(began))
 		_, body := p.poll()
 		require.Equal(t, "1", body)
-		within(t, pingInterval+pingTimeout, <-gone)
+		within(t, pingInterval+pingTimeout, <-lasted)
 		require.Zero(t, s.Len())
-		p.gone()
+		p.expectUnknown()
 	})
 }
 
@@ -124,7 +124,7 @@ func TestSession_OnlyAPongAnswersAPing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t, recordMessages)
 		c := s.websocket()
-		gone := silence(c.h)
+		lasted := silence(c.h)
 		for range 9 {
 			c.send("3", "3", "4a")
 			time.Sleep(2 * time.Second)
@@ -134,7 +134,7 @@ func TestSession_OnlyAPongAnswersAPing(t *testing.T) {
 			c.send("4a")
 			time.Sleep(2 * time.Second)
 		}
-		within(t, pingInterval+pingTimeout, <-gone)
+		within(t, pingInterval+pingTimeout, <-lasted)
 	})
 }
 
@@ -158,10 +158,10 @@ func TestSession_TimerThatWasOvertaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := startInMemory(t)
 		p := s.polling()
-		p.h.Send(text("told first"))
+		p.h.Send(text("sent first"))
 		p.h.Close(engineio.ReasonForcedClose)
 		p.h.FireTimer()
-		p.expect("4told first", "1")
+		p.expect("4sent first", "1")
 
 		c := s.websocket()
 		c.ping()

@@ -121,7 +121,7 @@ func TestIncoming_IsReleased(t *testing.T) {
 		p := s.polling()
 		probe := p.probe()
 		_, _ = probe.conn.Write(frame[:500_000]) // fails once the connection is closed
-		eventually(t, "the probe is not given up", func() bool { return !p.h.Probing() })
+		eventually(t, "the upgrade is not abandoned", func() bool { return !p.h.Probing() })
 		require.Zero(t, s.Incoming())
 		p.postOK("4a")
 		p.expect("4a")

@@ -181,7 +181,7 @@ func TestSession_SlowConsumerByMessages(t *testing.T) {
 	messages, bytes := p.h.Queued()
 	require.Zero(t, messages)
 	require.Zero(t, bytes)
-	p.gone()
+	p.expectUnknown()
 }
 
 // A client that reads nothing for WriteTimeout is closed, even if its outbox is not

@@ -106,7 +106,7 @@ func TestSession_SecondPollEndsIt(t *testing.T) {
 		require.Equal(t, http.StatusOK, got.status)
 		require.Equal(t, "1", got.body)
 		require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
-		p.gone()
+		p.expectUnknown()
 	})
 }
 
@@ -134,7 +134,7 @@ func TestSession_SecondPostEndsIt(t *testing.T) {
 			require.Equal(t, http.StatusBadRequest, a.status)
 		}
 		require.Empty(t, p.h.in)
-		p.gone()
+		p.expectUnknown()
 	})
 }
 
@@ -148,7 +148,7 @@ func TestSession_CanceledPollEndsIt(t *testing.T) {
 		cancel()
 		require.ErrorIs(t, receive(t, poll).err, context.Canceled)
 		require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
-		p.gone()
+		p.expectUnknown()
 	})
 }
 
@@ -167,7 +167,7 @@ func TestSession_PollOfAClientThatReset(t *testing.T) {
 		require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
 		require.NoError(t, conn.Close())
 		require.Contains(t, []engineio.Reason{engineio.ReasonTransportClose, engineio.ReasonTransportError}, p.h.ended(t))
-		p.gone()
+		p.expectUnknown()
 	}
 }
 
@@ -198,13 +198,13 @@ func TestSession_ClientClosesPolling(t *testing.T) {
 			require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
 			require.Equal(t, message{"last", false}, receive(t, p.h.in))
 			require.Empty(t, p.h.in)
-			p.gone()
+			p.expectUnknown()
 		})
 		t.Run("with no poll", func(t *testing.T) {
 			p := s.polling()
 			p.postOK("1")
 			require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
-			p.gone()
+			p.expectUnknown()
 			status, body := p.poll()
 			require.Equal(t, http.StatusBadRequest, status)
 			require.Equal(t, unknownSession, body)
@@ -234,28 +234,28 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			require.False(t, p.h.Send(text("too late")))
 			require.False(t, p.h.Writable())
 			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
-			p.gone()
+			p.expectUnknown()
 		})
 		t.Run("with data", func(t *testing.T) {
 			p := s.polling()
 			poll := p.open()
 			p.h.Cork()
-			p.h.Send(text("told"))
+			p.h.Send(text("sent"))
 			p.h.Send(text("first"))
 			p.h.Close(engineio.ReasonForcedClose)
 			p.h.Uncork()
-			require.Equal(t, joined("4told", "4first"), receive(t, poll).body)
+			require.Equal(t, joined("4sent", "4first"), receive(t, poll).body)
 			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
 			p.expect("1")
 			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
-			p.gone()
+			p.expectUnknown()
 		})
 		t.Run("while the client sends", func(t *testing.T) {
 			p := s.polling()
-			p.h.Send(text("told first"))
+			p.h.Send(text("sent first"))
 			p.h.Close(engineio.ReasonForcedClose)
 			p.postOK("4a client that is refused would not poll again")
-			p.expect("4told first", "1")
+			p.expect("4sent first", "1")
 			require.Empty(t, p.h.in)
 		})
 		t.Run("in the middle of a body", func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestSession_CloseWithoutAPoll(t *testing.T) {
 		time.Sleep(101 * time.Millisecond)
 		synctest.Wait()
 		require.Zero(t, s.Len())
-		p.gone()
+		p.expectUnknown()
 	})
 }
 
@@ -335,7 +335,7 @@ func TestSession_MalformedPolling(t *testing.T) {
 			require.Equal(t, badRequest, got)
 			require.Equal(t, "1", receive(t, poll).body)
 			require.Equal(t, engineio.ReasonParseError, p.h.ended(t))
-			p.gone()
+			p.expectUnknown()
 		})
 	}
 	t.Run("as many packets as allowed", func(t *testing.T) {
@@ -366,7 +366,7 @@ func TestPost_BodyOverMaxPayload(t *testing.T) {
 			require.Equal(t, "1", receive(t, poll).body)
 			require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
 			require.Empty(t, p.h.in)
-			p.gone()
+			p.expectUnknown()
 		}
 		p := s.polling()
 		for _, body := range []io.Reader{strings.NewReader("4" + large(limit-1)), chunked(strings.NewReader("4" + large(limit-1)))} {
@@ -408,7 +408,7 @@ func TestPost_SlowBody(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
-	p.gone()
+	p.expectUnknown()
 }
 
 // The time limits of the host's http.Server are for ordinary requests. They affect
@@ -515,7 +515,7 @@ func TestSession_PanicInTheHandler(t *testing.T) {
 		status, _ := p.post("4panic")
 		require.Equal(t, http.StatusBadRequest, status)
 		require.Equal(t, engineio.ReasonParseError, p.h.ended(t))
-		p.gone()
+		p.expectUnknown()
 		ws.send("4panic")
 		require.Equal(t, engineio.ReasonParseError, ws.h.ended(t))
 		ws.expectCut()

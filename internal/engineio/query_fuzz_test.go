@@ -101,18 +101,18 @@ func FuzzQuery(f *testing.F) {
 
 	var accepted, closed atomic.Int64
 	servers := map[bool]*Server{}
-	for _, older := range []bool{false, true} {
+	for _, eio3 := range []bool{false, true} {
 		s := newServer(f)
-		s.cfg.AllowEIO3 = older
+		s.cfg.AllowEIO3 = eio3
 		s.cfg.Accept = func(*Session, *http.Request) (Handler, *Busy) {
 			accepted.Add(1)
 			return counted{closed: &closed}, nil
 		}
-		servers[older] = s
+		servers[eio3] = s
 	}
-	f.Fuzz(func(t *testing.T, query, method, upgrade, extensions, protocol string, body []byte, older bool) {
-		s := servers[older]
-		old, _ := s.newSession(nil, older, false)
+	f.Fuzz(func(t *testing.T, query, method, upgrade, extensions, protocol string, body []byte, eio3 bool) {
+		s := servers[eio3]
+		old, _ := s.newSession(nil, eio3, false)
 		require.True(t, s.add(old))
 		query = strings.ReplaceAll(query, "$SID", old.id)
 		known := accepted.Load()
@@ -148,7 +148,7 @@ func FuzzQuery(f *testing.F) {
 		asksFor := strings.EqualFold(upgrade, "websocket")
 		fits := is("transport", "websocket") && asksFor || is("transport", "polling") && !asksFor
 		_, named := q["sid"]
-		whole := fits && method == http.MethodGet && (is("EIO", "4") || older && is("EIO", "3") && !q.Has("j")) && !named
+		whole := fits && method == http.MethodGet && (is("EIO", "4") || eio3 && is("EIO", "3") && !q.Has("j")) && !named
 
 		refusal, refused := numbered[answer]
 		switch {
@@ -185,7 +185,7 @@ func FuzzQuery(f *testing.F) {
 			case errProtocol:
 				require.False(t, is("EIO", "4"))
 			case errRequest: // or the body has closed the session
-				require.True(t, !fits || named && method == http.MethodPost || older && is("EIO", "3") && q.Has("j"))
+				require.True(t, !fits || named && method == http.MethodPost || eio3 && is("EIO", "3") && q.Has("j"))
 			}
 		default: // an answer of the existing session
 			require.Zero(t, opened)

@@ -296,10 +296,10 @@ func TestSession_CloseDuringUpgrade(t *testing.T) {
 		s := start(t, c)
 		p := s.polling()
 		ws := p.probe()
-		p.h.Send(text("told first"))
+		p.h.Send(text("sent first"))
 		p.h.Close(engineio.ReasonForcedClose)
 		ws.send("5")
-		ws.expect("4told first")
+		ws.expect("4sent first")
 		ws.expectClose(1000)
 		require.NoError(t, ws.conn.Close())
 		eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
@@ -307,19 +307,19 @@ func TestSession_CloseDuringUpgrade(t *testing.T) {
 		// If the upgrade fails after all, they arrive by polling.
 		p = s.polling()
 		ws = p.probe()
-		p.h.Send(text("told first"))
+		p.h.Send(text("sent first"))
 		p.h.Close(engineio.ReasonForcedClose)
-		p.expect("4told first", "1")
+		p.expect("4sent first", "1")
 		ws.expectCut()
 
 		// A websocket without a probe is closed with the session.
 		p = s.polling()
 		ws, _ = s.dialWebSocket("EIO=4&transport=websocket&sid=" + p.sid)
 		eventually(t, "not probing", p.h.Probing)
-		p.h.Send(text("told first"))
+		p.h.Send(text("sent first"))
 		p.h.Close(engineio.ReasonForcedClose)
 		ws.expectCut()
-		p.expect("4told first", "1")
+		p.expect("4sent first", "1")
 	})
 }
 
@@ -332,6 +332,6 @@ func TestSession_ClientClosesDuringUpgrade(t *testing.T) {
 		p.postOK("1")
 		ws.expectCut()
 		require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
-		p.gone()
+		p.expectUnknown()
 	})
 }

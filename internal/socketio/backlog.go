@@ -10,9 +10,9 @@ import "unsafe"
 // A client that sends faster than its handlers work is not read: a pause begins when
 // more than Config.QueuedEvents or QueuedBytes wait, and ends when half of that is
 // handled. A pause also stops the reading of the client's acks. A handler that asks its
-// own client would then wait for an ack behind the events that wait for the handler. So
-// there is no pause while an ack is awaited; instead, an event above QueuedBytes is
-// refused and passed to the Overflow hook.
+// own client would then wait for ever: the client's ack comes after events that wait
+// for that handler. So there is no pause while an ack is awaited; instead, an event
+// above QueuedBytes is refused and passed to the Overflow hook.
 type backlog struct {
 	events      int // in all queues of the connection
 	bytes       int // memory of those events and of an incomplete packet

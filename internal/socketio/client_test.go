@@ -294,9 +294,9 @@ func prefix(namespace string) string {
 	return namespace + ","
 }
 
-func (c *client) dialWebSocket(s *server, revision string) {
+func (c *client) dialWebSocket(s *server, protocol string) {
 	d := ws.Dialer{NetDial: s.dialer}
-	conn, br, _, err := d.Dial(context.Background(), "ws://test/socket.io/?transport=websocket&EIO="+revision)
+	conn, br, _, err := d.Dial(context.Background(), "ws://test/socket.io/?transport=websocket&EIO="+protocol)
 	require.NoError(c.t, err)
 	c.conn = conn
 	rw := io.ReadWriter(conn)

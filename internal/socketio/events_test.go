@@ -664,7 +664,7 @@ func TestSocket_AbandonOpenThen(t *testing.T) {
 		require.Equal(t, []string{"/ " + ReasonServer}, s.reasons.take())
 		select {
 		case <-waited:
-			t.Fatal("it does not wait for what is still under way")
+			t.Fatal("Wait returned while an abandoned call is running")
 		default:
 		}
 		close(release)

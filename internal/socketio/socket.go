@@ -44,7 +44,7 @@ type Socket struct {
 	conn  *Conn
 	ns    *Namespace
 	id    string
-	order uint64  // order of admission to the namespace
+	order uint64  // order of admission to the namespace; guarded by mu
 	next  *Socket // next socket on the ready list of the connection; guarded by Conn.mu
 	state atomic.Int32
 	gate  engineio.Gate
