@@ -3,19 +3,24 @@
 
 package realtime
 
-import (
-	"context"
-	"encoding/json"
-)
+import "context"
 
 // Adapter connects a node to the other nodes of its cluster. Server applies
 // every operation locally before it calls the adapter, so an adapter never
 // delivers a node's own messages back to it. realtimetest.TestAdapter is what
 // every adapter passes.
 //
-// Order is kept for messages from one node to another about one namespace. A
-// message may be lost when a node is cut off (pub/sub) or arrive later (a log);
-// an adapter that reads from a log sets ClusterMessage.Offset.
+// What it must carry is each ClusterMessage as a whole, to every other node, whatever
+// its Op and Namespace: what a node does not understand is the node's to drop. After and
+// Limit spare work; a node may be asked, and may answer, without them. It may spare a node an OpBroadcast, and nothing else, when All is not set and the node
+// has none of Rooms: OpRevoke and OpDisconnect concern handshakes that are in no room
+// yet, OpState concerns every node. Where some of the nodes are another system's, these
+// get what they know of, and of OpState nothing: it is between this library's nodes. What
+// comes from these is of ClusterVersion.
+//
+// Order is kept for messages from one node to another about one namespace, whatever
+// their Op and Rooms. A message may be lost when a node is cut off (pub/sub) or arrive
+// later (a log).
 //
 // All methods may be called concurrently. An adapter that implements
 // RoomWatcher is told which rooms exist on its node.
@@ -25,7 +30,7 @@ type Adapter interface {
 	// Publish hands a message to all other nodes. It must not wait for the
 	// network: the caller is on a hot path. An error is logged by the caller.
 	Publish(ctx context.Context, m ClusterMessage) error
-	// Request hands OpFetchSockets or OpAsk to all other nodes and calls answer
+	// Request hands OpFetchSockets, OpCount or OpAsk to all other nodes and calls answer
 	// for each answer, one at a time. It returns when all have answered, or
 	// with an error when ctx ends or a node is known not to answer.
 	Request(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error
@@ -60,34 +65,55 @@ const (
 	OpBroadcast    ClusterOp = "broadcast"     // emit Event to the selected sockets
 	OpJoin         ClusterOp = "join"          // put the selected sockets into Targets
 	OpLeave        ClusterOp = "leave"         // take the selected sockets out of Targets
-	OpDisconnect   ClusterOp = "disconnect"    // end the selected sockets, their transport too with Close; for every node, whichever rooms it has: it refuses pending handshakes too
-	OpServerEmit   ClusterOp = "server_emit"   // hand Event to the nodes' own listeners
-	OpFetchSockets ClusterOp = "fetch_sockets" // a request: describe the selected sockets
+	OpDisconnect   ClusterOp = "disconnect"    // end the selected sockets, with Close their connections
+	OpRevoke       ClusterOp = "revoke"        // end the sockets of Revoke, refuse its handshakes, forget cached rows; Rooms has the room of those sockets, for nodes that know OpDisconnect only
+	OpState        ClusterOp = "state"         // what a node has learnt, for every node of this library and nobody else: neither clients nor the host's listeners hear of it
+	OpServerEmit   ClusterOp = "server_emit"   // hand Event to the host's listeners
+	OpFetchSockets ClusterOp = "fetch_sockets" // a request: describe the selected sockets, or with Limit the first of them behind After
+	OpCount        ClusterOp = "count"         // a request: how many sockets are selected
 	OpAsk          ClusterOp = "ask"           // a request: emit Event with ack to the selected sockets
 )
 
-// ClusterMessage is one operation, for the sockets of a namespace that are in
-// any of Rooms (all, when there are none) but in none of Except. A room may
-// also be a socket's id.
+// ClusterVersion is the version of the messages that this server sends, and the only
+// one that it understands.
+const ClusterVersion = 1
+
+// ClusterMessage is one operation, for the sockets of a namespace that are in any of
+// Rooms, or with All for every one, but for none that is in any of Except. Without
+// both it is for nobody. A name in Rooms or Except is a Room's or a socket's id.
 type ClusterMessage struct {
+	// Version is ClusterVersion. A node drops messages of another one, and such of an
+	// unknown Op, and says so to Trace.
+	Version   int       `json:"v"`
 	Op        ClusterOp `json:"op"`
 	Namespace string    `json:"nsp"`
+	All       bool      `json:"all,omitempty"`
 	Rooms     []string  `json:"rooms,omitempty"`
 	Except    []string  `json:"except,omitempty"`
 
-	Event    *Raw     `json:"event,omitempty"`    // the event's name, as first argument, and its arguments
-	Volatile bool     `json:"volatile,omitempty"` // drop it for sockets that are not writable
-	Key      string   `json:"key,omitempty"`      // replace an unsent one of this key there
-	Targets  []string `json:"targets,omitempty"`
-	Close    bool     `json:"close,omitempty"`
-
-	// Offset is the message's place in the adapter's log, if it keeps one.
-	Offset string `json:"-"`
+	Event    *Raw        `json:"event,omitempty"`    // the event's name, as first argument, and its arguments
+	Volatile bool        `json:"volatile,omitempty"` // drop it for sockets that are not writable
+	Key      string      `json:"key,omitempty"`      // replace an unsent one of this key there
+	Targets  []string    `json:"targets,omitempty"`
+	Close    bool        `json:"close,omitempty"`
+	Revoke   *Revocation `json:"revoke,omitempty"`
+	State    *NodeState  `json:"state,omitempty"`
+	After    string      `json:"after,omitempty"` // a socket's id: only those whose ids are greater
+	Limit    int         `json:"limit,omitempty"` // at most so many, the lowest ids; 0: all
 }
 
-// ClusterAnswer is one answer to a request: a socket, or a client's ack.
+// Revocation says whose rights have ended: one user's, or one login session's.
+type Revocation struct {
+	UserID    string `json:"userId,omitempty"`
+	SessionID string `json:"sid,omitempty"`
+}
+
+// ClusterAnswer is one answer to a request: a socket, a number of them, or a client's
+// ack.
 type ClusterAnswer struct {
 	Socket *RemoteSocket `json:"socket,omitempty"`
+	// Count is a node's answer to OpCount.
+	Count int `json:"count,omitempty"`
 	// Ack is a client's answer to OpAsk; nil with Asked set.
 	Ack *Raw `json:"ack,omitempty"`
 	// Asked is how many sockets a node asked, told before their acks.
@@ -99,7 +125,7 @@ type RemoteSocket struct {
 	ID        string   `json:"id"`
 	Namespace string   `json:"nsp"`
 	Identity  Identity `json:"identity"`
-	Rooms     []string `json:"rooms"`
+	Rooms     []Room   `json:"rooms"`
 	// Connecting says that the handshake is not over: the socket is in its rooms,
 	// where what is sent to it waits, but may still be refused.
 	Connecting bool `json:"connecting,omitempty"`
@@ -112,14 +138,3 @@ func (alone) Start(context.Context, Node) error                                 
 func (alone) Publish(context.Context, ClusterMessage) error                      { return nil }
 func (alone) Request(context.Context, ClusterMessage, func(ClusterAnswer)) error { return nil }
 func (alone) Close(context.Context) error                                        { return nil }
-
-// eventArgs is the arguments of an event behind its name.
-func eventArgs(e *Raw) (name string, args [][]byte, ok bool) {
-	if e == nil || len(e.Args) == 0 || json.Unmarshal(e.Args[0], &name) != nil {
-		return "", nil, false
-	}
-	for _, a := range e.Args[1:] {
-		args = append(args, a)
-	}
-	return name, args, true
-}

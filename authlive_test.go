@@ -456,7 +456,7 @@ func TestRefreshMovesTheSession(t *testing.T) {
 				require.NoError(t, err)
 				require.Len(t, found, 1)
 				require.Equal(t, "new", found[0].Identity.SessionID)
-				require.ElementsMatch(t, []string{"driver:d1", "session:new"}, found[0].Rooms)
+				require.ElementsMatch(t, []realtime.Room{realtime.DriverRoom("d1"), realtime.SessionRoom("new")}, found[0].Rooms)
 
 				publish(t, srv, realtime.SessionRevoked{SID: revoke, UserID: "d1"})
 				require.Equal(t, revoke, *realtimetest.Expect(t, c, realtime.EventSessionRevoked).SID)
@@ -541,7 +541,7 @@ func TestRefreshRefused(t *testing.T) {
 
 		found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
 		require.NoError(t, err)
-		require.ElementsMatch(t, []string{"driver:d1", "session:" + sid}, found[0].Rooms)
+		require.ElementsMatch(t, []realtime.Room{realtime.DriverRoom("d1"), realtime.SessionRoom(sid)}, found[0].Rooms)
 		realtimetest.ExpectNone(t, c)
 		requireExpired(t, c, end)
 	})
@@ -634,7 +634,7 @@ func TestRevocationDuringRefresh(t *testing.T) {
 					require.NoError(t, err)
 					require.Len(t, found, 1)
 					require.Equal(t, "old", found[0].Identity.SessionID)
-					require.ElementsMatch(t, []string{"driver:d1", "session:old"}, found[0].Rooms)
+					require.ElementsMatch(t, []realtime.Room{realtime.DriverRoom("d1"), realtime.SessionRoom("old")}, found[0].Rooms)
 				})
 			})
 		}

@@ -3,6 +3,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,13 +13,15 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// Broadcast selects sockets of one namespace by room, each once however many of
-// the rooms it is in. It is an immutable value: each method returns a new one,
-// which may be kept and used concurrently. Without rooms it selects nobody.
+// Broadcast selects sockets of one namespace, by room or all of them, each once
+// however many of the rooms it is in. It is an immutable value: each method returns a
+// new one, which may be kept and used concurrently. The zero Broadcast, and one without
+// rooms, selects nobody.
 type Broadcast struct {
 	ns       *Namespace
+	all      bool
 	rooms    []string
-	except   []string
+	except   []string // rooms and socket ids: no room that a constructor makes has an id's name
 	volatile bool
 	local    bool
 	key      string
@@ -27,9 +30,13 @@ type Broadcast struct {
 // To selects the sockets that are in any of the rooms.
 func (ns *Namespace) To(rooms ...Room) Broadcast { return Broadcast{ns: ns}.To(rooms...) }
 
-// To adds rooms.
+// All selects every socket of the namespace. The library itself sends nothing to a
+// whole namespace.
+func (ns *Namespace) All() Broadcast { return Broadcast{ns: ns, all: true} }
+
+// To adds rooms. Of All it leaves those in the rooms, and without rooms nobody.
 func (b Broadcast) To(rooms ...Room) Broadcast {
-	b.rooms = with(b.rooms, rooms)
+	b.all, b.rooms = false, with(b.rooms, rooms)
 	return b
 }
 
@@ -41,9 +48,6 @@ func with(to []string, rooms []Room) []string {
 	return append(slices.Clip(to), names(rooms)...)
 }
 
-// In is To, as the reference implementation has it.
-func (b Broadcast) In(rooms ...Room) Broadcast { return b.To(rooms...) }
-
 // Except leaves out the sockets that are in any of the rooms.
 func (b Broadcast) Except(rooms ...Room) Broadcast {
 	b.except = with(b.except, rooms)
@@ -51,7 +55,10 @@ func (b Broadcast) Except(rooms ...Room) Broadcast {
 }
 
 // ExceptSocket leaves out one socket.
-func (b Broadcast) ExceptSocket(s *Socket) Broadcast { return b.Except(Room{s.ID()}) }
+func (b Broadcast) ExceptSocket(s *Socket) Broadcast {
+	b.except = append(slices.Clip(b.except), s.ID())
+	return b
+}
 
 // Volatile drops the event for sockets whose connection is not writable.
 func (b Broadcast) Volatile() Broadcast {
@@ -73,103 +80,104 @@ func (b Broadcast) Local() Broadcast {
 	return b
 }
 
-// EmitRaw emits an event by its arguments as they go on the wire.
+// EmitRaw emits an event by its arguments as they go on the wire. It does not wait for
+// the network.
 func (b Broadcast) EmitRaw(event string, args Raw) error {
-	if len(b.rooms) == 0 {
-		return nil
-	}
-	b.emitLocal(event, args.bytes(), args.Attachments)
-	if b.remote() {
-		name, err := json.Marshal(event)
-		if err != nil {
-			return err
-		}
-		b.publish(ClusterMessage{Op: OpBroadcast, Event: &Raw{
-			Args: append([]json.RawMessage{name}, args.Args...), Attachments: args.Attachments,
-		}})
-	}
+	b.send(event, args.Args, args.Attachments)
 	return nil
 }
 
 // emit is EmitRaw with one argument.
 func (b Broadcast) emit(event string, arg []byte) error {
-	if len(b.rooms) == 0 {
-		return nil
-	}
-	b.emitLocal(event, [][]byte{arg}, nil)
-	if b.remote() {
-		name, err := json.Marshal(event)
-		if err != nil {
-			return err
-		}
-		b.publish(ClusterMessage{Op: OpBroadcast, Event: &Raw{Args: []json.RawMessage{name, arg}}})
-	}
+	b.send(event, []json.RawMessage{arg}, nil)
 	return nil
 }
 
+// send emits to this node's sockets, then to the other nodes. It keeps no args.
+func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) {
+	b.emitLocal(event, args, attachments)
+	if b.remote() {
+		b.publish(ClusterMessage{Op: OpBroadcast, Event: wholeEvent(event, args, attachments)})
+	}
+}
+
+// nobody reports that nobody is selected, on any node.
+func (b Broadcast) nobody() bool { return !b.all && len(b.rooms) == 0 }
+
+// emptyHere reports that nobody is selected on this node.
 func (b Broadcast) emptyHere() bool {
-	return len(b.rooms) == 1 && !b.ns.inner.HasRoom(b.rooms[0]) && b.ns.inner.Socket(b.rooms[0]) == nil
+	if b.all {
+		return false
+	}
+	for _, name := range b.rooms {
+		if b.ns.inner.HasRoom(name) || b.ns.inner.Socket(name) != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // emitLocal encodes the event once and queues it on each socket of this node.
-func (b Broadcast) emitLocal(event string, args, attachments [][]byte) {
+func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [][]byte) {
 	if b.emptyHere() {
-		return
-	}
-	if len(attachments) == 0 {
-		m := socketio.EventMessage(b.ns.name, socketio.NoID, event, args...)
-		m.Volatile = b.volatile
-		if b.key != "" {
-			m.Key = b.ns.name + " " + b.key // a connection carries other namespaces too
-		}
-		b.ns.inner.Emit(b.target(), m)
 		return
 	}
 	ms := socketio.EventMessages(b.ns.name, socketio.NoID, event, args, attachments)
 	for _, m := range ms {
 		m.Volatile = b.volatile
 	}
+	if b.key != "" && len(ms) == 1 {
+		ms[0].Key = b.ns.name + " " + b.key // a connection carries other namespaces too
+	}
 	b.ns.inner.Emit(b.target(), ms...)
 }
 
-func (b Broadcast) target() socketio.Target { return socketio.Target{Rooms: b.rooms, Except: b.except} }
+func (b Broadcast) target() socketio.Target {
+	return socketio.Target{All: b.all, Rooms: b.rooms, Except: b.except}
+}
 
-func (b Broadcast) remote() bool { return !b.local && b.ns.rt.clustered }
+// here returns the selected sockets of this node.
+func (b Broadcast) here() []*socketio.Socket {
+	if b.nobody() {
+		return nil
+	}
+	return b.ns.inner.Select(b.target())
+}
+
+// remote reports whether other nodes may have selected sockets.
+func (b Broadcast) remote() bool { return !b.local && !b.nobody() && b.ns.rt.clustered }
 
 // publish completes a message and hands it to the other nodes, while the server
 // shuts down too: for the last words of its sockets.
 func (b Broadcast) publish(m ClusterMessage) {
-	m = b.message(m)
-	_ = b.ns.rt.clusterPublish(m) // logged
+	_ = b.ns.rt.clusterPublish(b.message(m)) // logged
 }
 
 func (b Broadcast) message(m ClusterMessage) ClusterMessage {
-	m.Namespace, m.Rooms, m.Except, m.Volatile, m.Key = b.ns.name, b.rooms, b.except, b.volatile, b.key
+	m.Namespace, m.All, m.Rooms, m.Except, m.Volatile, m.Key = b.ns.name, b.all, b.rooms, b.except, b.volatile, b.key
 	return m
 }
 
-// Join puts the selected sockets into rooms, on all nodes.
-func (b Broadcast) Join(rooms ...Room) {
-	b.applyRooms(OpJoin, names(rooms))
+// selection is what a message of another node selects of this node's sockets.
+func (m ClusterMessage) selection(ns *Namespace) Broadcast {
+	return Broadcast{ns: ns, all: m.All, rooms: m.Rooms, except: m.Except, volatile: m.Volatile, key: m.Key, local: true}
 }
+
+// Join puts the selected sockets into rooms, on all nodes.
+func (b Broadcast) Join(rooms ...Room) { b.move(OpJoin, names(rooms)) }
 
 // Leave takes the selected sockets out of rooms, on all nodes.
-func (b Broadcast) Leave(rooms ...Room) {
-	b.applyRooms(OpLeave, names(rooms))
-}
+func (b Broadcast) Leave(rooms ...Room) { b.move(OpLeave, names(rooms)) }
 
-func (b Broadcast) applyRooms(op ClusterOp, targets []string) {
-	if len(b.rooms) == 0 {
-		return
-	}
-	b.applyLocal(op, targets)
+func (b Broadcast) move(op ClusterOp, targets []string) {
+	b.moveLocal(op, targets)
 	if b.remote() {
 		b.publish(ClusterMessage{Op: op, Targets: targets})
 	}
 }
 
-func (b Broadcast) applyLocal(op ClusterOp, targets []string) {
-	for _, s := range b.ns.inner.Select(b.target()) {
+func (b Broadcast) moveLocal(op ClusterOp, targets []string) {
+	for _, s := range b.here() {
 		if op == OpJoin {
 			s.Join(targets...)
 		} else {
@@ -178,77 +186,139 @@ func (b Broadcast) applyLocal(op ClusterOp, targets []string) {
 	}
 }
 
-// Disconnect ends the selected sockets, on all nodes, as Socket.Disconnect does,
-// and refuses the handshakes that are about to put one into a selected room.
-func (b Broadcast) Disconnect() { b.disconnect(false) }
-
-// Close closes the connections of the selected sockets, on all nodes, as
-// Socket.Close does.
-func (b Broadcast) Close() { b.disconnect(true) }
-
-func (b Broadcast) disconnect(transport bool) {
-	if len(b.rooms) == 0 {
-		return
-	}
-	b.disconnectLocal(transport)
+// Disconnect ends the selected sockets, on all nodes, as Socket.Disconnect does. It
+// keeps nobody from connecting anew; that is what Server.DisconnectUser and
+// Server.DisconnectSession are for.
+func (b Broadcast) Disconnect() {
+	b.disconnectLocal()
 	if b.remote() {
-		b.publish(ClusterMessage{Op: OpDisconnect, Close: transport})
+		b.publish(ClusterMessage{Op: OpDisconnect})
 	}
 }
 
-func (b Broadcast) disconnectLocal(transport bool) {
-	if !transport {
-		b.ns.rt.users.Reset()
-		b.ns.rt.sessions.Reset()
-		b.ns.rt.pending.revoke(b.ns.name, b.rooms)
-	}
-	for _, s := range b.ns.inner.Select(b.target()) {
-		switch {
-		case transport:
-			s.Conn().Close(socketio.ReasonForcedClose)
-		case !s.Refuse(b.ns.rt.refusal(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused):
+func (b Broadcast) disconnectLocal() {
+	for _, s := range b.here() {
+		if !s.Refuse(b.ns.rt.refusal(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused) { // connecting
 			s.Disconnect()
 		}
 	}
 }
 
+// Close closes the connections of the selected sockets, on all nodes, as
+// Socket.Close does.
+func (b Broadcast) Close() {
+	b.closeLocal()
+	if b.remote() {
+		b.publish(ClusterMessage{Op: OpDisconnect, Close: true})
+	}
+}
+
+func (b Broadcast) closeLocal() {
+	for _, s := range b.here() {
+		s.Conn().Close(socketio.ReasonForcedClose)
+	}
+}
+
 // Sockets describes the selected sockets of all nodes. When a node does not
-// answer before ctx ends it returns those it knows of, with an error.
+// answer before ctx ends it returns those it knows of, with an error. For many,
+// there is SocketsPage.
 func (b Broadcast) Sockets(ctx context.Context) ([]RemoteSocket, error) {
-	if len(b.rooms) == 0 {
+	return b.sockets(ctx, "", 0)
+}
+
+// SocketsPage describes at most n of the selected sockets of all nodes, in the order
+// of their ids, from the first one behind after: empty, or the last id of the page
+// before. The last page has fewer than n. Sockets that come and go between two pages
+// are in one of them or in none.
+func (b Broadcast) SocketsPage(ctx context.Context, after string, n int) ([]RemoteSocket, error) {
+	if n <= 0 {
 		return nil, nil
 	}
-	found := b.socketsLocal()
+	return b.sockets(ctx, after, n)
+}
+
+func (b Broadcast) sockets(ctx context.Context, after string, n int) ([]RemoteSocket, error) {
+	found := b.socketsLocal(after, n)
 	if !b.remote() {
 		return found, nil
 	}
-	err := b.ns.rt.clusterRequest(ctx, b.message(ClusterMessage{Op: OpFetchSockets}), func(a ClusterAnswer) {
+	m := b.message(ClusterMessage{Op: OpFetchSockets, After: after, Limit: n})
+	err := b.ns.rt.clusterRequest(ctx, m, func(a ClusterAnswer) {
 		if a.Socket != nil {
 			found = append(found, *a.Socket)
 		}
 	})
-	return found, err
+	return page(found, func(s RemoteSocket) string { return s.ID }, after, n), err
 }
 
-func (b Broadcast) socketsLocal() []RemoteSocket {
+// socketsLocal describes sockets of this node: with n a page of them.
+func (b Broadcast) socketsLocal(after string, n int) []RemoteSocket {
 	var found []RemoteSocket
-	for _, inner := range b.ns.inner.Select(b.target()) {
+	for _, inner := range page(b.here(), (*socketio.Socket).ID, after, n) {
 		s, ok := inner.Data.(*Socket)
 		if !ok {
 			continue
 		}
 		found = append(found, RemoteSocket{
-			ID: s.ID(), Namespace: b.ns.name, Identity: s.Identity(), Rooms: inner.Rooms(), Connecting: !inner.Opened(),
+			ID: s.ID(), Namespace: b.ns.name, Identity: s.Identity(), Rooms: s.Rooms(), Connecting: !inner.Opened(),
 		})
 	}
 	return found
 }
 
+// page returns the first n by id behind after, in that order, in the memory of all;
+// with n 0 all as they stand.
+func page[T any](all []T, id func(T) string, after string, n int) []T {
+	if n <= 0 {
+		return all
+	}
+	byID := func(a, b T) int { return cmp.Compare(id(a), id(b)) }
+	first, full := all[:0], false
+	for _, v := range all {
+		if id(v) <= after || full && id(v) > id(first[n-1]) {
+			continue
+		}
+		if first = append(first, v); len(first) == 2*n {
+			slices.SortFunc(first, byID)
+			first, full = first[:n], true
+		}
+	}
+	slices.SortFunc(first, byID)
+	return first[:min(n, len(first))]
+}
+
+// Count returns how many sockets are selected, on all nodes. Like Sockets it counts
+// those whose handshake is not over yet. When a node does not answer before ctx ends it
+// returns the number that it knows of, with an error. With Local it costs nothing to
+// speak of for one room, and for All.
+func (b Broadcast) Count(ctx context.Context) (int, error) {
+	n := b.countLocal()
+	if !b.remote() {
+		return n, nil
+	}
+	err := b.ns.rt.clusterRequest(ctx, b.message(ClusterMessage{Op: OpCount}), func(a ClusterAnswer) { n += max(0, a.Count) })
+	return n, err
+}
+
+func (b Broadcast) countLocal() int {
+	switch {
+	case b.nobody():
+		return 0
+	case len(b.except) == 0 && b.all:
+		return b.ns.inner.Len()
+	case len(b.except) == 0 && len(b.rooms) == 1 && b.ns.inner.HasRoom(b.rooms[0]):
+		return b.ns.inner.RoomLen(b.rooms[0])
+	}
+	return len(b.here())
+}
+
 // ask collects acks from all nodes.
 func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, error) {
-	if len(b.rooms) == 0 {
+	if b.nobody() {
 		return nil, nil
 	}
+	ctx, cancel := b.ns.rt.ackContext(ctx)
+	defer cancel()
 	var mu sync.Mutex
 	var acks []Raw
 	take := func(a ClusterAnswer) {
@@ -258,17 +328,14 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 			mu.Unlock()
 		}
 	}
+	args := []json.RawMessage{arg}
 	var asking sync.WaitGroup
 	var remoteErr error
 	if b.remote() {
-		name, err := json.Marshal(event)
-		if err != nil {
-			return nil, err
-		}
-		m := b.message(ClusterMessage{Op: OpAsk, Event: &Raw{Args: []json.RawMessage{name, arg}}})
+		m := b.message(ClusterMessage{Op: OpAsk, Event: wholeEvent(event, args, nil)})
 		asking.Go(func() { remoteErr = b.ns.rt.clusterRequest(ctx, m, take) })
 	}
-	missing, err := b.askLocal(ctx, event, [][]byte{arg}, nil, take)
+	missing, err := b.askLocal(ctx, event, args, nil, take)
 	asking.Wait()
 	switch late := ctx.Err(); {
 	case missing > 0 || late != nil && remoteErr != nil:
@@ -283,9 +350,9 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 // sockets that went away are not missed. The error is of a socket that could not
 // be asked. take is called one at a time.
 func (b Broadcast) askLocal(
-	ctx context.Context, event string, args, attachments [][]byte, take func(ClusterAnswer),
+	ctx context.Context, event string, args []json.RawMessage, attachments [][]byte, take func(ClusterAnswer),
 ) (missing int, err error) {
-	sockets := b.ns.inner.Select(b.target())
+	sockets := b.here()
 	take(ClusterAnswer{Asked: len(sockets)})
 	id := b.ns.inner.NextID()
 	replies := make(chan socketio.Reply, len(sockets))

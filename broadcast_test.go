@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,7 +93,6 @@ func TestBroadcastSelects(t *testing.T) {
 			"one room":                  {base, "d1, d1 there"},
 			"two rooms":                 {withTwo, "d1, d1 there, d2"},
 			"two other rooms":           {withThree, "d1, d1 there, d3 there"},
-			"In":                        {ns.To(d2).In(d3), "d2, d3 there"},
 			"once for each socket":      {ns.To(d1, realtime.SessionRoom("s1"), realtime.SessionRoom("s2"), d1), "d1, d1 there"},
 			"Except a room":             {ns.To(d1, d2, d3).Except(d2, realtime.SessionRoom("s2")), "d1, d3 there"},
 			"Except all":                {ns.To(d1).Except(d1), ""},
@@ -166,7 +166,7 @@ func TestRoomsFromOutside(t *testing.T) {
 				require.Equal(t, realtime.NamespaceDrivers, s.Namespace)
 				require.Equal(t, realtime.UserDriver, s.Identity.UserType)
 				require.Equal(t, realtimetest.SessionID(s.Identity.UserID), s.Identity.SessionID)
-				require.Contains(t, s.Rooms, "driver:"+s.Identity.UserID)
+				require.Contains(t, s.Rooms, realtime.DriverRoom(s.Identity.UserID))
 			}
 			return ids
 		}
@@ -429,4 +429,191 @@ func TestAskAll(t *testing.T) {
 		require.Equal(t, []string{"one", "two"}, got)
 		require.Equal(t, 100*time.Millisecond, time.Since(begun))
 	})
+}
+
+// The whole namespace: emitted to, counted, listed, asked, moved and ended.
+func TestBroadcast_All(t *testing.T) {
+	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
+		ns := nodes[0].Realtime.Drivers()
+		known := remember(ns)
+		one, two, three := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d2"), nodes[1].Driver(t, "d3")
+		passenger := nodes[1].Passenger(t, "p1")
+		d1 := realtime.DriverRoom("d1")
+		here := 1
+		if nodes[0] == nodes[1] {
+			here = 3
+		}
+		count := func(b realtime.Broadcast) int {
+			n, err := b.Count(t.Context())
+			require.NoError(t, err)
+			found, err := b.Sockets(t.Context())
+			require.NoError(t, err)
+			require.Len(t, found, n)
+			return n
+		}
+		require.Equal(t, 3, count(ns.All()))
+		require.Equal(t, here, count(ns.All().Local()))
+		require.Equal(t, 2, count(ns.All().Except(d1)))
+		require.Equal(t, 2, count(ns.All().ExceptSocket(known.of(t, one))))
+		require.Equal(t, 1, count(ns.All().To(d1)), "To leaves those in the room")
+		require.Equal(t, 0, count(ns.All().To()))
+		require.Equal(t, 0, count(ns.To()))
+		require.Equal(t, 1, count(ns.To(d1)))
+		require.Equal(t, 2, count(ns.To(d1, realtime.DriverRoom("d3"))))
+		require.Equal(t, 0, count(ns.To(zone)))
+		require.Equal(t, 0, count(realtime.Broadcast{}))
+
+		require.NoError(t, wireNote.Emit(ns.All(), "everybody"))
+		require.NoError(t, wireNote.Emit(ns.All().Except(d1), "but one"))
+		require.NoError(t, wireNote.Emit(ns.All().To(), "nobody"))
+		require.NoError(t, wireNote.Emit(realtime.Broadcast{}, "nobody"))
+		require.NoError(t, wireNote.Emit(nodes[0].Realtime.Passengers().All(), "passengers"))
+		for c, want := range map[*realtimetest.Client][]string{
+			one: {"everybody"}, two: {"everybody", "but one"}, three: {"everybody", "but one"}, passenger: {"passengers"},
+		} {
+			for _, text := range want {
+				require.Equal(t, text, realtimetest.Expect(t, c, wireNote))
+			}
+			realtimetest.ExpectNone(t, c)
+		}
+
+		for _, c := range all(one, two, three) {
+			realtimetest.Answer(c, whereAreYou, func(string) string { return c.ID() })
+		}
+		answers, err := whereAreYou.AskAll(t.Context(), ns.All(), "")
+		require.NoError(t, err)
+		require.ElementsMatch(t, []string{one.ID(), two.ID(), three.ID()}, answers)
+		answers, err = whereAreYou.AskAll(t.Context(), realtime.Broadcast{}, "")
+		require.NoError(t, err)
+		require.Empty(t, answers)
+
+		ns.All().Join(zone)
+		synctest.Wait()
+		require.Equal(t, 3, count(ns.To(zone)))
+		ns.All().Except(d1).Leave(zone)
+		synctest.Wait()
+		require.Equal(t, 1, count(ns.To(zone)))
+		realtime.Broadcast{}.Join(zone)
+		realtime.Broadcast{}.Disconnect()
+		realtime.Broadcast{}.Close()
+		ns.All().Except(d1).Disconnect()
+		require.Equal(t, realtimetest.ReasonServer, two.Disconnected(t))
+		require.Equal(t, realtimetest.ReasonServer, three.Disconnected(t))
+		require.Equal(t, 1, count(ns.All()))
+		ns.All().Close()
+		require.Equal(t, realtimetest.ReasonTransportClose, one.Disconnected(t))
+		require.True(t, passenger.Connected())
+	})
+}
+
+func TestBroadcast_SocketsPage(t *testing.T) {
+	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
+		ns := nodes[0].Realtime.Drivers()
+		var want []string
+		for n := range 23 {
+			want = append(want, nodes[n%2].Driver(t, fmt.Sprint("d", n)).ID())
+		}
+		slices.Sort(want)
+		pages := func(b realtime.Broadcast, n int) (ids []string) {
+			after := ""
+			for {
+				found, err := b.SocketsPage(t.Context(), after, n)
+				require.NoError(t, err)
+				require.LessOrEqual(t, len(found), n)
+				for _, s := range found {
+					require.Equal(t, realtimetest.SessionID(s.Identity.UserID), s.Identity.SessionID)
+					ids = append(ids, s.ID)
+				}
+				if len(found) < n {
+					return ids
+				}
+				after = found[n-1].ID
+			}
+		}
+		for _, n := range []int{1, 2, 7, 22, 23, 24, 100} {
+			require.Equal(t, want, pages(ns.All(), n), n)
+		}
+		require.Len(t, pages(ns.To(realtime.DriverRoom("d1"), realtime.DriverRoom("d2")), 1), 2)
+		require.Len(t, pages(ns.All().Except(realtime.DriverRoom("d1")), 5), 22)
+		require.Empty(t, pages(ns.To(), 5))
+		for _, n := range []int{0, -1} {
+			found, err := ns.All().SocketsPage(t.Context(), "", n)
+			require.NoError(t, err)
+			require.Empty(t, found)
+		}
+	})
+}
+
+func TestBroadcast_CountOfANodeThatIsSilent(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		far := hub.Node()
+		a := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = far })
+		a.Driver(t, "d1")
+		b.Driver(t, "d2")
+		far.Cut()
+		n, err := a.Realtime.Drivers().All().Count(t.Context())
+		require.Error(t, err)
+		require.Equal(t, 1, n)
+		found, err := a.Realtime.Drivers().All().SocketsPage(t.Context(), "", 10)
+		require.Error(t, err)
+		require.Len(t, found, 1)
+	})
+}
+
+// countedUsers counts how often it is asked.
+type countedUsers struct {
+	realtime.UserRepo
+	asked *atomic.Int64
+}
+
+func (c countedUsers) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	c.asked.Add(1)
+	return c.UserRepo.FindUser(ctx, id)
+}
+
+// Only a revocation forgets rows and refuses who is connecting; a room that is
+// disconnected says nothing about anybody's rights.
+func TestBroadcast_DisconnectIsNoRevocation(t *testing.T) {
+	t.Parallel()
+	for from, name := range []string{"other node", "same node"} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				var asked atomic.Int64
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) {
+					o.Users, o.Timeouts.RepoCache = countedUsers{o.Users, &asked}, time.Hour
+				})
+				near, far := nodes[from], nodes[1]
+				token := nodes[0].Login("d1", realtime.UserDriver)
+				connect := func() (*realtimetest.Client, error) {
+					return far.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
+				}
+				first, err := connect()
+				require.NoError(t, err)
+				entered, release := far.Tokens.Block() // in no room yet
+				connected := make(chan error)
+				go func() {
+					_, err := connect()
+					connected <- err
+				}()
+				<-entered
+				before := asked.Load()
+				near.Realtime.Drivers().To(realtime.DriverRoom("d1"), realtime.SessionRoom(realtimetest.SessionID("d1"))).Disconnect()
+				require.Equal(t, realtimetest.ReasonServer, first.Disconnected(t))
+				synctest.Wait()
+				release()
+				require.NoError(t, <-connected)
+				_, err = connect()
+				require.NoError(t, err)
+				require.Equal(t, before, asked.Load(), "the row is remembered")
+
+				near.Publish(t, realtime.SessionRevoked{SID: "of nobody"})
+				synctest.Wait()
+				_, err = connect()
+				require.NoError(t, err)
+				require.Equal(t, before+1, asked.Load(), "a revocation forgets it")
+			})
+		})
+	}
 }

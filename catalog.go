@@ -163,8 +163,10 @@ func (a Audience) words() string {
 	}
 	var all []string
 	for _, r := range append([]Room{a.room}, a.more...) {
-		kind, id, _ := strings.Cut(r.name, ":")
+		kind, id, _ := strings.Cut(strings.TrimPrefix(r.name, hostPrefix), ":")
 		switch {
+		case strings.HasPrefix(r.name, hostPrefix):
+			all = append(all, fmt.Sprintf("the room `%s:{id}`, such as `%s:%s`", kind, kind, id))
 		case r == AdminAllRoom:
 			all = append(all, "every admin")
 		case r == AdminDriversRoom:
@@ -183,8 +185,6 @@ func (a Audience) words() string {
 			all[len(all)-1] += " (with `Options.AdminTripsByRoom`: those who follow the trip)"
 		case kind == "trip":
 			all = append(all, "the people of the trip, while it has a driver")
-		default:
-			all = append(all, fmt.Sprintf("the room `%s:{id}`, such as `%s:%s`", kind, kind, id))
 		}
 	}
 	return strings.Join(all, " and ")

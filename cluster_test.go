@@ -79,7 +79,7 @@ func TestDriverChangesAcrossNodes(t *testing.T) {
 	})
 }
 
-// holding is an adapter whose messages to other nodes' listeners wait until they
+// holding is an adapter whose messages about the nodes' own state wait until they
 // are released, behind everything else.
 type holding struct {
 	realtime.Adapter
@@ -94,7 +94,7 @@ func (h *holding) Publish(ctx context.Context, m realtime.ClusterMessage) error 
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.hold && m.Op == realtime.OpServerEmit {
+	if h.hold && m.Op == realtime.OpState {
 		h.held = append(h.held, m)
 		return nil
 	}
@@ -275,11 +275,21 @@ func TestServerEmit(t *testing.T) {
 	})
 }
 
-// A change of a trip that no node of this version has said.
-func TestDamagedMessagesBetweenNodes(t *testing.T) {
+// What a node does not understand it drops, and says so.
+func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 	bubble(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var dropped []realtime.ClusterDropped
 		hub := realtimetest.NewHub()
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Cluster.Adapter = hub.Node()
+			o.Trace = &realtime.Trace{ClusterDropped: func(d realtime.ClusterDropped) {
+				mu.Lock()
+				defer mu.Unlock()
+				dropped = append(dropped, d)
+			}}
+		})
+		srv.Realtime.Admin().OnServerEmit("realtime:trip", func(realtime.Raw) {}) // a name like any other
 		driver := srv.Driver(t, "d1")
 		other := hub.Node()
 		require.NoError(t, other.Start(t.Context(), deaf{}))
@@ -291,27 +301,60 @@ func TestDamagedMessagesBetweenNodes(t *testing.T) {
 			}
 			return r
 		}
-		for _, m := range []realtime.ClusterMessage{
-			{Op: realtime.OpBroadcast, Namespace: "/unknown", Rooms: []string{"driver:d1"}, Event: event(`"x"`)},
-			{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: []string{"driver:d1"}},
-			{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: []string{"driver:d1"}, Event: event(`7`)},
-			{Op: realtime.OpServerEmit, Namespace: "/drivers"},
-			{Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`)},
-			{Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`, `[]`)},
-			{Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`, `{"ended":true}`)},
-			{Op: "of a later version", Namespace: "/drivers"},
-			{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: []string{"driver:d1"}, Event: event(`"fine"`)},
-		} {
-			require.NoError(t, other.Publish(t.Context(), m))
+		state := func(text string) *realtime.NodeState {
+			s := &realtime.NodeState{}
+			require.NoError(t, s.UnmarshalJSON([]byte(text)))
+			return s
 		}
-		for _, m := range []realtime.ClusterMessage{
-			{Op: realtime.OpFetchSockets, Namespace: "/unknown"},
-			{Op: realtime.OpAsk, Namespace: "/drivers", Rooms: []string{"driver:d1"}},
-			{Op: "of a later version", Namespace: "/drivers"},
-		} {
-			require.NoError(t, other.Request(t.Context(), m, func(a realtime.ClusterAnswer) { t.Errorf("answered %+v", a) }))
+		const v = realtime.ClusterVersion
+		d1 := []string{"driver:d1"}
+		send := func(request bool, m realtime.ClusterMessage) {
+			if request {
+				require.NoError(t, other.Request(t.Context(), m, func(a realtime.ClusterAnswer) { t.Errorf("answered %+v", a) }))
+			} else {
+				require.NoError(t, other.Publish(t.Context(), m))
+			}
+			synctest.Wait()
 		}
-		synctest.Wait()
+		for _, c := range []struct {
+			request bool
+			m       realtime.ClusterMessage
+			want    realtime.DropReason // empty: not dropped
+		}{
+			{false, realtime.ClusterMessage{Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: d1, Event: event(`"x"`)}, realtime.DropVersion},
+			{false, realtime.ClusterMessage{Version: v + 1, Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: d1, Event: event(`"x"`)}, realtime.DropVersion},
+			{false, realtime.ClusterMessage{Version: v + 1, Op: realtime.OpDisconnect, Namespace: "/drivers", All: true}, realtime.DropVersion},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/unknown", Rooms: d1, Event: event(`"x"`)}, realtime.DropUnknownNamespace},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: d1}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: d1, Event: event(`7`)}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpJoin, Namespace: "/drivers", Rooms: d1, Targets: []string{""}}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpServerEmit, Namespace: "/drivers"}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpRevoke, Namespace: "/drivers"}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpRevoke, Namespace: "/drivers", Rooms: d1, Revoke: &realtime.Revocation{}}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpState, Namespace: "/admin"}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpState, Namespace: "/admin", State: state(`{}`)}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpState, Namespace: "/admin", State: state(`{"trip":{"kind":5}}`)}, realtime.DropMalformed},
+			{false, realtime.ClusterMessage{Version: v, Op: "of a later version", Namespace: "/drivers"}, realtime.DropUnknownOp},
+			{true, realtime.ClusterMessage{Version: v + 1, Op: realtime.OpFetchSockets, Namespace: "/drivers", All: true}, realtime.DropVersion},
+			{true, realtime.ClusterMessage{Version: v, Op: realtime.OpFetchSockets, Namespace: "/unknown", All: true}, realtime.DropUnknownNamespace},
+			{true, realtime.ClusterMessage{Version: v, Op: realtime.OpAsk, Namespace: "/drivers", Rooms: d1}, realtime.DropMalformed},
+			{true, realtime.ClusterMessage{Version: v, Op: "of a later version", Namespace: "/drivers"}, realtime.DropUnknownOp},
+			// Without rooms it is for nobody.
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/drivers", Event: event(`"to nobody"`)}, ""},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpDisconnect, Namespace: "/drivers"}, ""},
+			{true, realtime.ClusterMessage{Version: v, Op: realtime.OpFetchSockets, Namespace: "/drivers"}, ""},
+			// What rode on it once is the host's.
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`, `{"ended":true}`)}, ""},
+			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: d1, Event: event(`"fine"`)}, ""},
+		} {
+			dropped = nil
+			send(c.request, c.m)
+			var want []realtime.ClusterDropped
+			if c.want != "" {
+				want = []realtime.ClusterDropped{{Op: c.m.Op, Version: c.m.Version, Namespace: c.m.Namespace, Reason: c.want}}
+			}
+			require.Equal(t, want, dropped, "%+v", c.m)
+		}
 		require.NoError(t, hub.Err())
 		require.Len(t, driver.Received(), 2, "hello and fine")
 	})

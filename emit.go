@@ -59,8 +59,6 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 	if err != nil {
 		return nil, fmt.Errorf("encoding %s: %w", q.name, err)
 	}
-	ctx, cancel := to.ns.rt.ackContext(ctx)
-	defer cancel()
 	acks, err := to.ask(ctx, q.name, arg)
 	var outs []Out
 	for _, a := range acks {
@@ -90,15 +88,4 @@ func decodeAck[Out any](event string, ack Raw) (out Out, err error) {
 		return out, fmt.Errorf("ack of %s: %w", event, err)
 	}
 	return out, nil
-}
-
-// names returns the names of the rooms, without those that are nobody's.
-func names(rooms []Room) []string {
-	out := make([]string, 0, len(rooms))
-	for _, r := range rooms {
-		if r.name != "" {
-			out = append(out, r.name)
-		}
-	}
-	return out
 }

@@ -85,7 +85,7 @@ func ExampleDelivery() {
 		fmt.Println(d.Event(), "to", d.Audiences())
 	}
 	// Output:
-	// surge:changed to [/drivers zone:havana /admin admin:all]
+	// surge:changed to [/drivers host:zone:havana /admin admin:all]
 }
 
 // The documentation of a host's own events for the people who write its apps.

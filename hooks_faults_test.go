@@ -151,6 +151,11 @@ func hookRows() map[string]hookRow {
 		"Trace.Unknown": {trigger: func(t *testing.T, s hookSite) string {
 			return codeOf(s.srv.Bus.Publish(t.Context(), realtime.Envelope{ID: "1", Name: "from.elsewhere", Key: "k", Data: []byte("{}")}))
 		}, want: done},
+		"Trace.ClusterDropped": {trigger: func(t *testing.T, s hookSite) string {
+			ns, err := s.other.Realtime.Namespace("/other-has-it", realtime.NamespaceOptions{})
+			require.NoError(t, err)
+			return codeOf(ns.ServerEmit(t.Context(), "news"))
+		}, want: done},
 		"Trace.Unaddressed":      {trigger: publishes(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
 		"Namespace.OnConnect":    {trigger: connects("/support"), want: []string{"io server disconnect", "transport close"}},
 		"Namespace.OnDisconnect": {trigger: connects("/support"), want: unharmed},
@@ -195,15 +200,16 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 		o.Compat.RefuseUnavailable = true
 		o.Timeouts.SweepInterval = time.Minute
 		o.Trace = &realtime.Trace{
-			Connected:    func(string, time.Duration) { h.at("Trace.Connected") },
-			Refused:      func(string, realtime.Code) { h.at("Trace.Refused") },
-			Disconnected: func(string, string) { h.at("Trace.Disconnected") },
-			Handled:      func(string, string, time.Duration, realtime.Code) { h.at("Trace.Handled") },
-			Limited:      func(string) { h.at("Trace.Limited") },
-			Delivered:    func(string, time.Duration) { h.at("Trace.Delivered") },
-			Outdated:     func(string) { h.at("Trace.Outdated") },
-			Unaddressed:  func(string, string) { h.at("Trace.Unaddressed") },
-			Unknown:      func(string) { h.at("Trace.Unknown") },
+			Connected:      func(string, time.Duration) { h.at("Trace.Connected") },
+			Refused:        func(string, realtime.Code) { h.at("Trace.Refused") },
+			Disconnected:   func(string, string) { h.at("Trace.Disconnected") },
+			Handled:        func(string, string, time.Duration, realtime.Code) { h.at("Trace.Handled") },
+			Limited:        func(string) { h.at("Trace.Limited") },
+			Delivered:      func(string, time.Duration) { h.at("Trace.Delivered") },
+			Outdated:       func(string) { h.at("Trace.Outdated") },
+			Unaddressed:    func(string, string) { h.at("Trace.Unaddressed") },
+			ClusterDropped: func(realtime.ClusterDropped) { h.at("Trace.ClusterDropped") },
+			Unknown:        func(string) { h.at("Trace.Unknown") },
 		}
 	}
 }

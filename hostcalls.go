@@ -109,6 +109,7 @@ func withStack(err error, attrs ...any) []any {
 // clusterPublish hands a message to the adapter, in the order of the calls, and waits
 // for it, which it must not make worth mentioning. The adapter's error is logged.
 func (rt *Server) clusterPublish(m ClusterMessage) error {
+	m.Version = ClusterVersion
 	queued := rt.host.cluster.AddAndWait(func() {
 		if err := rt.adapter.Publish(context.Background(), m); err != nil {
 			rt.adapterFailed(err, "namespace", m.Namespace, "op", m.Op)
@@ -133,6 +134,7 @@ func (rt *Server) adapterFailed(err error, attrs ...any) {
 // clusterRequest asks the other nodes, behind what was published before. Answer is
 // called one at a time, and not after it has returned.
 func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error {
+	m.Version = ClusterVersion
 	if err := rt.host.cluster.Wait(ctx); err != nil {
 		return err
 	}

@@ -395,7 +395,7 @@ func TestDelivery(t *testing.T) {
 		realtime.ToDriver("d1"), realtime.ToDriverWatchers(), realtime.ToRoom("/support", realtime.NewRoom("zone", "havana")))}, got)
 	require.Equal(t, "shift:started", got[0].Event())
 	require.Equal(t, "e1", got[0].Payload().(shiftPayload).EventID)
-	require.Equal(t, "[/drivers driver:d1 /admin admin:drivers /support zone:havana]", fmt.Sprint(got[0].Audiences()))
+	require.Equal(t, "[/drivers driver:d1 /admin admin:drivers /support host:zone:havana]", fmt.Sprint(got[0].Audiences()))
 	for want, a := range map[string]realtime.Audience{
 		"/passengers passenger:p1":     realtime.ToPassenger("p1"),
 		"/admin admin:all":             realtime.ToAdmins(),

@@ -220,11 +220,15 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 // ServerEmit tells the other nodes' listeners of event. It says nothing to any
 // client and nothing to this node. The adapter's error is logged.
 func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
-	e, err := rawEvent(event, args...)
-	if err != nil {
-		return err
+	raw := make([]json.RawMessage, len(args))
+	for i, a := range args {
+		b, err := json.Marshal(a)
+		if err != nil {
+			return fmt.Errorf("realtime: encoding %s: %w", event, err)
+		}
+		raw[i] = b
 	}
-	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: e})
+	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: wholeEvent(event, raw, nil)})
 }
 
 // mustHandle panics when no client could reach a handler, or nothing would handle its
@@ -368,17 +372,4 @@ func rawOf(args, attachments [][]byte) Raw {
 		r.Args[i] = a
 	}
 	return r
-}
-
-// rawEvent encodes an event whole, its name first.
-func rawEvent(name string, args ...any) (*Raw, error) {
-	r := &Raw{Args: make([]json.RawMessage, 0, 1+len(args))}
-	for _, a := range append([]any{name}, args...) {
-		b, err := json.Marshal(a)
-		if err != nil {
-			return nil, fmt.Errorf("encoding %s: %w", name, err)
-		}
-		r.Args = append(r.Args, b)
-	}
-	return r, nil
 }

@@ -23,10 +23,10 @@ type pendingHandshakes struct {
 	verifying   list.List // of *handshake, in the order in which they began
 	number      uint64
 	revoked     map[string]uint64 // the number of the last revocation of a room
-	revocations []revocation      // those in revoked, in order
+	revocations []revokedRoom     // those in revoked, in order
 }
 
-type revocation struct {
+type revokedRoom struct {
 	key    string
 	number uint64
 }
@@ -152,9 +152,9 @@ func removeHandshake[K comparable](from map[K][]*handshake, key K, h *handshake)
 	}
 }
 
-// revoke refuses the handshakes that are about to enter one of the rooms.
-func (p *pendingHandshakes) revoke(namespace string, rooms []string) {
-	for _, h := range p.mark(namespace, rooms) {
+// revoke refuses the handshakes that are about to enter the room.
+func (p *pendingHandshakes) revoke(namespace, room string) {
+	for _, h := range p.mark(namespace, room) {
 		if h.s != nil && h.decide() {
 			h.s.ns.refuseConnect(h, refuse(CodeInvalidSession))
 		}
@@ -162,23 +162,21 @@ func (p *pendingHandshakes) revoke(namespace string, rooms []string) {
 }
 
 // mark marks them as revoked, and returns them.
-func (p *pendingHandshakes) mark(namespace string, rooms []string) (found []*handshake) {
+func (p *pendingHandshakes) mark(namespace, room string) []*handshake {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.number++
-	for _, room := range rooms {
-		key := handshakeKey(namespace, room)
-		if p.verifying.Len() > 0 {
-			if p.revoked == nil {
-				p.revoked = map[string]uint64{}
-			}
-			p.revoked[key] = p.number
-			p.revocations = append(p.revocations, revocation{key, p.number})
+	key := handshakeKey(namespace, room)
+	if p.verifying.Len() > 0 {
+		if p.revoked == nil {
+			p.revoked = map[string]uint64{}
 		}
-		for _, h := range p.byRoom[key] {
-			h.revoked.Store(true)
-			found = append(found, h)
-		}
+		p.revoked[key] = p.number
+		p.revocations = append(p.revocations, revokedRoom{key, p.number})
+	}
+	found := slices.Clone(p.byRoom[key])
+	for _, h := range found {
+		h.revoked.Store(true)
 	}
 	return found
 }

@@ -5,7 +5,6 @@ package realtime
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -23,8 +22,6 @@ const (
 	presenceBatch = 256
 	// presenceAsk is how long they have to say that a user is with them.
 	presenceAsk = 2 * time.Second
-	// presenceGone is how a node tells the others of whom it has told the bus.
-	presenceGone = "realtime:presence"
 )
 
 // presence counts the sockets of each user in each namespace.
@@ -175,9 +172,7 @@ func (p *presence) publishAll(batch []DomainEvent) {
 			continue
 		}
 		if p.publish(e) && leaves && p.rt.clustered {
-			if err := p.rt.Admin().ServerEmit(p.rt.ctx, presenceGone, gone.Presence); err != nil {
-				p.rt.adapterFailed(err, "op", OpServerEmit)
-			}
+			p.rt.shareState(gone.Namespace, NodeState{left: &gone.Presence})
 		}
 	}
 }
@@ -238,12 +233,8 @@ func (p *presence) elsewhere(batch []DomainEvent) map[presenceKey]bool {
 // contradict is what a node does when another one has told of a user as gone. If
 // he has come here since that node asked, the bus hears so behind it; if he has
 // left here too, within the grace time, he need not be told of again.
-func (p *presence) contradict(args Raw) {
-	var gone Presence
-	if len(args.Args) != 1 || json.Unmarshal(args.Args[0], &gone) != nil {
-		return
-	}
-	key := presenceKey{p.rt.lookup(gone.Namespace), gone.UserID}
+func (p *presence) contradict(ns *Namespace, gone Presence) {
+	key := presenceKey{ns, gone.UserID}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state, known := p.users[key]
@@ -254,7 +245,7 @@ func (p *presence) contradict(args Raw) {
 		delete(p.users, key)
 	default:
 		p.publishLocked(PresenceConnected{Presence{
-			UserID: gone.UserID, UserType: gone.UserType, Namespace: gone.Namespace, Sockets: 1, At: time.Now().UTC(),
+			UserID: gone.UserID, UserType: gone.UserType, Namespace: ns.name, Sockets: 1, At: time.Now().UTC(),
 		}})
 	}
 }

@@ -32,7 +32,6 @@ func newPublisher(rt *Server) *publisher {
 	p.parties.init(p)
 	p.positions.init(p)
 	p.seen.size = rt.opts.Limits.RememberedEvents
-	rt.sync = map[string]func(Raw){tripSync: p.synced, tripAsk: p.positions.answer, presenceGone: rt.presence.contradict}
 	return p
 }
 
@@ -107,10 +106,10 @@ func (p *publisher) publishOther(r *received) {
 	switch about := r.about; about.access {
 	case revokesSession:
 		p.rt.auditLog.Info("realtime: session revoked, its sockets end", "user", about.userID, "reason", about.reason)
-		p.everywhere(func(*Namespace) Room { return SessionRoom(about.sid) }, Broadcast.Disconnect)
+		p.rt.revoke(Revocation{SessionID: about.sid}, p.rt.opts.Cluster.BusFanOut)
 	case revokesUser:
 		p.rt.auditLog.Info("realtime: user's access changed, their sockets end", "user", about.userID, "change", about.change, "reason", about.reason)
-		p.everywhere(func(ns *Namespace) Room { return ownRoom(ns.name, about.userID) }, Broadcast.Disconnect)
+		p.rt.revoke(Revocation{UserID: about.userID}, p.rt.opts.Cluster.BusFanOut)
 	case replaces:
 		p.expireLater(about.sid)
 	}
@@ -241,11 +240,10 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool) []byte
 		rt.log.Error("realtime: event not emitted: no such namespace", "namespace", a.namespace, "event", d.event)
 		return arg
 	}
-	b := Broadcast{ns: ns, local: local}
-	if !b.remote() && ns.empty(a) {
+	if (local || !rt.clustered) && ns.empty(a) {
 		return arg
 	}
-	b.rooms = names(append([]Room{a.room}, a.more...))
+	b := Broadcast{ns: ns, local: local, rooms: names(append([]Room{a.room}, a.more...))}
 	if d.latest != "" {
 		b.key = d.event + " " + d.latest + " " + b.rooms[0]
 	}
@@ -276,24 +274,14 @@ func (ns *Namespace) empty(a Audience) bool {
 // not renewed themselves by then.
 func (p *publisher) expireLater(sid string) {
 	expire := func() {
-		p.everywhere(func(*Namespace) Room { return SessionRoom(sid) }, func(b Broadcast) {
+		p.rt.each(func(ns *Namespace) {
+			b := ns.To(SessionRoom(sid))
+			b.local = p.rt.opts.Cluster.BusFanOut
 			_ = EventAuthExpired.Emit(b, AuthExpiredPayload{At: Time{time.Now()}}) // marshals
 			b.Close()
 		})
 	}
 	p.rt.wheel.Arm(&timingwheel.Timer{F: func() { go expire() }}, p.rt.opts.Timeouts.RefreshGrace)
-}
-
-// everywhere does something to one room of each namespace.
-func (p *publisher) everywhere(room func(ns *Namespace) Room, do func(Broadcast)) {
-	p.rt.each(func(ns *Namespace) { do(p.to(ns.name, room(ns))) })
-}
-
-// to selects sockets of all nodes, or of this one when each node receives every event.
-func (p *publisher) to(namespace string, rooms ...Room) Broadcast {
-	b := p.rt.to(namespace, rooms...)
-	b.local = p.rt.opts.Cluster.BusFanOut
-	return b
 }
 
 // recentIDs remembers the last size ids, so that an event that a bus delivers

@@ -67,8 +67,7 @@ type Server struct {
 	pending   pendingHandshakes
 	events    *registry
 	publisher *publisher
-	sync      map[string]func(Raw) // what the nodes tell each other, beside what hosts do
-	unbus     func()               // ends the subscription of the bus
+	unbus     func() // ends the subscription of the bus
 	ownBus    *MemoryBus
 
 	ending sync.Once     // Shutdown
@@ -236,11 +235,6 @@ func (rt *Server) lookup(name string) *Namespace {
 	return rt.namespaces[name]
 }
 
-// to selects sockets of a namespace that exists, on all nodes.
-func (rt *Server) to(namespace string, rooms ...Room) Broadcast {
-	return rt.lookup(namespace).To(rooms...)
-}
-
 // Of returns the namespace of that name, nil when there is none.
 func (rt *Server) Of(name string) *Namespace { return rt.lookup(name) }
 
@@ -356,75 +350,4 @@ func (rt *Server) DisconnectUser(ctx context.Context, userID, reason string) err
 // on the bus does the same.
 func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) error {
 	return rt.Publish(ctx, SessionRevoked{SID: sid, Reason: reason})
-}
-
-// node is the server as its adapter sees it.
-type node struct{ rt *Server }
-
-// Deliver implements Node.
-func (n node) Deliver(m ClusterMessage) {
-	ns := n.rt.lookup(m.Namespace)
-	if ns == nil {
-		return // a newer node's
-	}
-	b := Broadcast{ns: ns, rooms: m.Rooms, except: m.Except, volatile: m.Volatile, key: m.Key}
-	switch m.Op {
-	case OpBroadcast:
-		if name, args, ok := eventArgs(m.Event); ok {
-			b.emitLocal(name, args, m.Event.Attachments)
-		}
-	case OpJoin, OpLeave:
-		b.applyLocal(m.Op, m.Targets)
-	case OpDisconnect:
-		b.disconnectLocal(m.Close)
-	case OpServerEmit:
-		n.rt.listen(ns, m.Event)
-	}
-}
-
-// listenerQueue is how many events of other nodes' ServerEmit wait in a namespace.
-const listenerQueue = 4096
-
-// listen hands an event of another node on. The server's own are applied at once, in
-// the order of all messages; the host's listeners may take their time.
-func (rt *Server) listen(ns *Namespace, e *Raw) {
-	name, args, ok := eventArgs(e)
-	if !ok {
-		return
-	}
-	if apply := rt.sync[name]; apply != nil && ns.name == NamespaceAdmin {
-		apply(rawOf(args, e.Attachments))
-		return
-	}
-	ns.mu.RLock()
-	listeners := ns.listeners[name]
-	ns.mu.RUnlock()
-	for _, f := range listeners {
-		ns.listening.Add(func() { f(rawOf(args, e.Attachments)) })
-	}
-}
-
-// Answer implements Node.
-func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) {
-	ns := n.rt.lookup(m.Namespace)
-	if ns == nil {
-		return
-	}
-	b := Broadcast{ns: ns, rooms: m.Rooms, except: m.Except}
-	switch m.Op {
-	case OpFetchSockets:
-		for _, s := range b.socketsLocal() {
-			answer(ClusterAnswer{Socket: &s})
-		}
-	case OpAsk:
-		if name, args, ok := eventArgs(m.Event); ok {
-			b.askLocal(ctx, name, args, m.Event.Attachments, answer)
-		}
-	}
-}
-
-// HasRoom implements Node. A socket's id is a room too.
-func (n node) HasRoom(namespace, room string) bool {
-	ns := n.rt.lookup(namespace)
-	return ns != nil && (ns.inner.HasRoom(room) || ns.inner.Socket(room) != nil)
 }

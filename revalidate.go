@@ -102,7 +102,7 @@ func (w *sweep) round(ctx context.Context) {
 		if ns.opts.Anonymous {
 			return
 		}
-		for _, inner := range ns.inner.Select(socketio.Target{}) {
+		for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
 			if s, ok := inner.Data.(*Socket); ok {
 				id := s.Identity()
 				users[id.UserID] = append(users[id.UserID], s)

@@ -31,7 +31,7 @@ func (w *sweep) travellers() map[string][]*Socket {
 		if _, ok := rider(ns.name, ""); !ok {
 			return
 		}
-		for _, inner := range ns.inner.Select(socketio.Target{}) {
+		for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
 			if s, ok := inner.Data.(*Socket); ok && (batched || len(s.trips()) > 0) {
 				id := s.Identity().UserID
 				sockets[id] = append(sockets[id], s)

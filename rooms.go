@@ -2,7 +2,10 @@
 
 package realtime
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Room names a set of sockets within one namespace. Rooms come from the
 // constructors below and compare with ==. The zero Room is nobody's: no socket
@@ -23,7 +26,8 @@ func roomOf(prefix, id string) Room {
 	return Room{prefix + id}
 }
 
-// String returns the room's name on the wire between nodes, such as "driver:42".
+// String returns the room's name on the wire between nodes, such as "driver:42", or
+// "host:zone:havana" for NewRoom("zone", "havana").
 func (r Room) String() string { return r.name }
 
 // DriverRoom holds every socket of one driver in /drivers.
@@ -51,9 +55,71 @@ var (
 // UserRoom holds every socket of one user in a namespace of the host's own.
 func UserRoom(userID string) Room { return roomOf("user:", userID) }
 
-// NewRoom names a room of the host's own, such as NewRoom("zone", "havana").
-// The kinds driver, passenger, admin, session, trip and user are the library's.
-func NewRoom(kind, id string) Room { return roomOf(kind+":", id) }
+// hostPrefix begins the name of every room of the host's own, and of none of the
+// library's, whatever kinds that will have.
+const hostPrefix = "host:"
+
+// escapeKind keeps a colon of the kind apart from the one behind it.
+var escapeKind = strings.NewReplacer("%", "%25", ":", "%3A")
+
+// NewRoom names a room of the host's own, such as NewRoom("zone", "havana"). Two
+// pairs of kind and id never name one room, nor is a room of the host's ever one of
+// the library's, so that both may come from outside. Like an id, a kind must not be
+// empty, longer than 256 bytes, or have a NUL in it.
+func NewRoom(kind, id string) Room {
+	if !validID(kind) {
+		return Room{}
+	}
+	if strings.ContainsAny(kind, "%:") {
+		kind = escapeKind.Replace(kind)
+	}
+	return roomOf(hostPrefix+kind+":", id)
+}
+
+// MarshalText implements encoding.TextMarshaler: it returns the room's name.
+func (r Room) MarshalText() ([]byte, error) { return []byte(r.name), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText has
+// written, or the name that a node which is not of this library has given a room. Any
+// room can be named by its text, those of the library too: it is not for what a client
+// sends.
+func (r *Room) UnmarshalText(text []byte) error {
+	if len(text) > 0 && !validRoomName(string(text)) {
+		return errRoomName
+	}
+	r.name = string(text)
+	return nil
+}
+
+// maxRoomName is above the longest name that a constructor makes: of an id and an
+// escaped kind.
+const maxRoomName = len(hostPrefix) + 3*maxID + 1 + maxID
+
+var errRoomName = errors.New("realtime: the name of a room is too long, or contains NUL")
+
+func validRoomName(name string) bool {
+	return name != "" && len(name) <= maxRoomName && strings.IndexByte(name, 0) < 0
+}
+
+// roomsNamed returns the rooms of those names.
+func roomsNamed(names []string) []Room {
+	rooms := make([]Room, len(names))
+	for i, name := range names {
+		rooms[i] = Room{name}
+	}
+	return rooms
+}
+
+// names returns the names of the rooms, without those that are nobody's.
+func names(rooms []Room) []string {
+	out := make([]string, 0, len(rooms))
+	for _, r := range rooms {
+		if r.name != "" {
+			out = append(out, r.name)
+		}
+	}
+	return out
+}
 
 const tripPrefix = "trip:"
 

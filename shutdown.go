@@ -136,7 +136,7 @@ func (rt *Server) drain(ctx context.Context) {
 // them there.
 func (rt *Server) unseen(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) {
 	rt.each(func(ns *Namespace) {
-		for _, s := range ns.inner.Select(socketio.Target{}) {
+		for _, s := range ns.inner.Select(socketio.Target{All: true}) {
 			if c := s.Conn(); !seen[c] && s.Opened() {
 				seen[c] = true
 				conns = append(conns, c)

@@ -60,14 +60,7 @@ func (s *Socket) Leave(rooms ...Room) { s.inner.Leave(names(rooms)...) }
 
 // Rooms returns the rooms that the socket is in. Once it has closed they are those that
 // it was in, until the last function of OnDisconnect has returned.
-func (s *Socket) Rooms() []Room {
-	inner := s.inner.Rooms()
-	rooms := make([]Room, len(inner))
-	for i, name := range inner {
-		rooms[i] = Room{name}
-	}
-	return rooms
-}
+func (s *Socket) Rooms() []Room { return roomsNamed(s.inner.Rooms()) }
 
 // Connected reports whether the socket has not closed. It may close at any time.
 func (s *Socket) Connected() bool { return !s.inner.Closed() }
@@ -86,7 +79,7 @@ func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
 // the network. The error is ErrClosed for a socket that has closed. That it is nil does
 // not say that the client has received the event, or will.
 func (s *Socket) EmitRaw(event string, args Raw) error {
-	return s.send(socketio.EventMessages(s.ns.name, socketio.NoID, event, args.bytes(), args.Attachments)...)
+	return s.send(socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
 }
 
 func (s *Socket) emit(event string, arg []byte) error {

@@ -41,7 +41,29 @@ type Trace struct {
 	// people whom it must reach, because nothing has said who that is. Who is
 	// "passenger" or "driver".
 	Unaddressed func(event, who string)
+	// ClusterDropped is called when a message of another node was dropped, because this
+	// one does not understand it.
+	ClusterDropped func(ClusterDropped)
 }
+
+// ClusterDropped is a message of another node that was dropped.
+type ClusterDropped struct {
+	Op        ClusterOp
+	Version   int
+	Namespace string
+	Reason    DropReason
+}
+
+// DropReason says why a message of another node was dropped.
+type DropReason string
+
+// The reasons to drop a message of another node.
+const (
+	DropVersion          DropReason = "version"           // its version is not ClusterVersion
+	DropUnknownOp        DropReason = "unknown op"        // a message or request of an unknown Op
+	DropUnknownNamespace DropReason = "unknown namespace" // this node has no such namespace
+	DropMalformed        DropReason = "malformed"         // it lacks what its Op needs
+)
 
 func (rt *Server) limited(which string) {
 	if f := rt.opts.Trace.Limited; f != nil {
@@ -94,6 +116,12 @@ func (rt *Server) traceOutdated(event string) {
 func (rt *Server) traceUnaddressed(event, who string) {
 	if f := rt.opts.Trace.Unaddressed; f != nil {
 		rt.host.trace.Add(func() { f(event, who) })
+	}
+}
+
+func (rt *Server) traceClusterDropped(d ClusterDropped) {
+	if f := rt.opts.Trace.ClusterDropped; f != nil {
+		rt.host.trace.Add(func() { f(d) })
 	}
 }
 

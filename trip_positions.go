@@ -5,7 +5,6 @@ package realtime
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"sync"
 	"time"
@@ -16,8 +15,6 @@ import (
 )
 
 const (
-	// tripAsk is how a node asks the others for the trips of a driver.
-	tripAsk = "realtime:trip:ask"
 	// searchMemory is how long the answer about a driver counts.
 	searchMemory = 30 * time.Second
 	// searchesFrom is at how many drivers old answers are dropped.
@@ -100,9 +97,7 @@ func (d *driverSearches) sweepLocked() {
 func (d *driverSearches) search(driverID string, s *driverSearch) {
 	rt := d.p.rt
 	if rt.opts.Trips == nil {
-		if err := rt.Admin().ServerEmit(context.Background(), tripAsk, driverID); err != nil {
-			rt.adapterFailed(err, "op", OpServerEmit)
-		}
+		rt.shareState(NamespaceDrivers, NodeState{tripsOf: driverID})
 		return // the answers are what nodes tell each other of trips
 	}
 	trips, err := hostcall.Do(rt.ctx, rt.host.positions, nil, func(ctx context.Context) ([]string, error) {
@@ -139,11 +134,7 @@ func (d *driverSearches) learnt(e triptable.Event) {
 }
 
 // answer tells the other nodes of the trips of a driver.
-func (d *driverSearches) answer(args Raw) {
-	var driverID string
-	if len(args.Args) != 1 || json.Unmarshal(args.Args[0], &driverID) != nil {
-		return
-	}
+func (d *driverSearches) answer(driverID string) {
 	for _, id := range d.p.trips.Of(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
 		if state, ok := d.p.trips.State(id); ok {
 			go d.p.share(state) // the adapter is delivering

@@ -6,79 +6,89 @@ package realtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-const (
-	// tripSync is how a node tells the others what it has learnt of a trip. Each
-	// moves its own sockets by what it knows itself.
-	tripSync = "realtime:trip"
-	// maxActiveTrips is how many trips one user may take part in: more are a query
-	// that has lost its condition.
-	maxActiveTrips = 1000
-)
+// maxActiveTrips is how many trips one user may take part in: more are a query that
+// has lost its condition.
+const maxActiveTrips = 1000
 
 var (
 	errManyTrips = errors.New("the lookup returned more trips than anybody takes part in")
 	errBadID     = errors.New("the lookup returned an id that is empty, too long, or contains NUL")
 )
 
-// share tells the other nodes, unless each hears the bus itself.
+// share tells the other nodes of a trip, unless each hears the bus itself. Each moves
+// its own sockets by what it knows itself.
+//
+// It is told in each namespace whose sockets may enter or leave the room. These
+// messages may overtake each other, and those of other nodes about the same trip: what
+// decides is when an event happened, and the same event always moves the same people.
 func (p *publisher) share(e triptable.Event) {
 	if !p.rt.clustered || p.rt.opts.Cluster.BusFanOut {
 		return
 	}
-	if err := p.rt.Admin().ServerEmit(context.Background(), tripSync, e); err != nil {
-		p.rt.adapterFailed(err, "op", OpServerEmit)
+	if e.Kind >= triptable.Assigns {
+		p.rt.shareState(NamespaceDrivers, NodeState{trip: &e})
+	}
+	p.rt.shareState(NamespacePassengers, NodeState{trip: &e})
+	if e.Kind == triptable.Ends { // admins leave then only
+		p.rt.shareState(NamespaceAdmin, NodeState{trip: &e})
 	}
 }
 
-// synced applies what another node has learnt. When more is known here that node
-// is told: it has missed something.
-func (p *publisher) synced(args Raw) {
-	var e triptable.Event
-	if len(args.Args) != 1 || json.Unmarshal(args.Args[0], &e) != nil || !validID(e.Trip) {
-		return
+// learnt applies what another node has learnt of a trip to the sockets of a namespace,
+// and reports whether it makes sense. When more is known here that node is told: it has
+// missed something.
+func (p *publisher) learnt(namespace string, e triptable.Event) bool {
+	if !validID(e.Trip) {
+		return false
 	}
+	once := namespace == NamespacePassengers // of the namespaces, the one in which each event is told
 	res := p.trips.Apply(e)
 	if res.Outdated {
-		if state, ok := p.trips.State(e.Trip); ok {
+		if state, ok := p.trips.State(e.Trip); ok && once {
 			go p.share(state) // the adapter is delivering
 		}
-		return
+		return true
 	}
-	p.move(e.Trip, res.Moves)
-	p.positions.learnt(e)
+	p.moveIn(namespace, e.Trip, res.Moves)
+	if once {
+		p.positions.learnt(e)
+	}
+	return true
 }
 
 // move puts this node's sockets into the trip's room and takes them out.
 func (p *publisher) move(tripID string, m triptable.Moves) {
+	for _, ns := range builtinNamespaces {
+		p.moveIn(ns.name, tripID, m)
+	}
+}
+
+// moveIn is move for one namespace.
+func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
 	trip := TripRoom(tripID)
-	to := func(namespace string, rooms ...Room) Broadcast { return p.rt.to(namespace, rooms...).Local() }
-	if m.Everybody {
-		for _, ns := range builtinNamespaces {
-			to(ns.name, trip).Leave(trip)
+	in := func(room Room) Broadcast { return p.rt.lookup(namespace).To(room).Local() }
+	enter := func(room Room) {
+		in(trip).Except(room).Leave(trip)
+		in(room).Join(trip)
+	}
+	switch {
+	case m.Everybody || m.People && namespace != NamespaceAdmin:
+		in(trip).Leave(trip)
+	case namespace == NamespaceDrivers:
+		if m.Leaves != "" {
+			in(DriverRoom(m.Leaves)).Leave(trip)
 		}
-		return
-	}
-	if m.People {
-		to(NamespaceDrivers, trip).Leave(trip)
-		to(NamespacePassengers, trip).Leave(trip)
-	}
-	if m.Leaves != "" {
-		to(NamespaceDrivers, DriverRoom(m.Leaves)).Leave(trip)
-	}
-	if m.Driver != "" {
-		to(NamespaceDrivers, trip).Except(DriverRoom(m.Driver)).Leave(trip)
-		to(NamespaceDrivers, DriverRoom(m.Driver)).Join(trip)
-	}
-	if m.Passenger != "" {
-		to(NamespacePassengers, trip).Except(PassengerRoom(m.Passenger)).Leave(trip)
-		to(NamespacePassengers, PassengerRoom(m.Passenger)).Join(trip)
+		if m.Driver != "" {
+			enter(DriverRoom(m.Driver))
+		}
+	case namespace == NamespacePassengers && m.Passenger != "":
+		enter(PassengerRoom(m.Passenger))
 	}
 }
 

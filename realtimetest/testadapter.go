@@ -165,7 +165,7 @@ func eventName(m realtime.ClusterMessage) (name string) {
 // broadcast makes a message that carries who sent it, and a number.
 func broadcast(namespace string, from, n int) realtime.ClusterMessage {
 	return realtime.ClusterMessage{
-		Op: realtime.OpBroadcast, Namespace: namespace, Rooms: suiteRooms[:1],
+		Version: realtime.ClusterVersion, Op: realtime.OpBroadcast, Namespace: namespace, Rooms: suiteRooms[:1],
 		Event: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"test"`), fmt.Appendf(nil, "[%d,%d]", from, n)}},
 	}
 }
@@ -233,7 +233,7 @@ func startCluster(t *testing.T, adapters []realtime.Adapter) *cluster {
 func (c *cluster) warm(t *testing.T, from int, namespace, room string) {
 	t.Helper()
 	name := fmt.Sprintf("%s %d %s %s", warmUp, from, namespace, room)
-	m := realtime.ClusterMessage{Op: realtime.OpBroadcast, Namespace: namespace, Rooms: []string{room}}
+	m := realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpBroadcast, Namespace: namespace, Rooms: []string{room}}
 	m.Event = &realtime.Raw{Args: []json.RawMessage{json.RawMessage(asJSON(t, name))}}
 	sent := time.Time{}
 	eventually(t, fmt.Sprintf("all nodes hear node %d in room %s of %s", from, room, namespace), func() bool {
@@ -281,13 +281,13 @@ func (c *cluster) close(t *testing.T, i int) {
 
 // fetch is a request that names itself.
 func fetch(name string) realtime.ClusterMessage {
-	return realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: suiteNamespaces[0], Rooms: suiteRooms[:1], Except: []string{name}}
+	return realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpFetchSockets, Namespace: suiteNamespaces[0], Rooms: suiteRooms[:1], Except: []string{name}}
 }
 
 // found is an answer that names a socket.
 func found(id string) realtime.ClusterAnswer {
 	return realtime.ClusterAnswer{Socket: &realtime.RemoteSocket{
-		ID: id, Namespace: suiteNamespaces[0], Rooms: suiteRooms,
+		ID: id, Namespace: suiteNamespaces[0], Rooms: []realtime.Room{realtime.DriverRoom("1"), realtime.TripRoom("ñ 1"), realtime.SessionRoom("s1")},
 		Identity: realtime.Identity{UserID: "u" + id, UserType: realtime.UserDriver, SessionID: "s" + id},
 	}}
 }

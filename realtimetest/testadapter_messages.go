@@ -26,13 +26,17 @@ func testAdapterDelivers(t *testing.T, c *cluster) {
 	}
 	binary := raw(`"photo"`, `{"_placeholder":true,"num":0}`, `[{"_placeholder":true,"num":1}]`)
 	binary.Attachments = [][]byte{{0, 1, 0x1e, 0xff, '\n'}, {}}
+	state := &realtime.NodeState{}
+	if err := json.Unmarshal([]byte(`{"trip":{"kind":2,"tripId":"t1","at":"2026-05-04T10:20:30.123456Z","driverId":"ñ"}}`), state); err != nil {
+		t.Fatal(err)
+	}
 	const ns = "/drivers"
 	a, b, s := suiteRooms[0], suiteRooms[1], suiteRooms[2]
 	sent := []realtime.ClusterMessage{
-		{Op: realtime.OpBroadcast, Namespace: ns, Event: raw(`"to:all"`)},
+		{Op: realtime.OpBroadcast, Namespace: ns, All: true, Event: raw(`"to:all"`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{a}, Event: raw(`"one"`, `{"text":"ñ 🚕 \u0000 \" \\"}`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{a, b}, Event: raw(`"two"`, `1`, `null`, `[1,[2]]`)},
-		{Op: realtime.OpBroadcast, Namespace: ns, Except: []string{b}, Event: raw(`"all:but"`, `1e3`)},
+		{Op: realtime.OpBroadcast, Namespace: ns, All: true, Except: []string{b}, Event: raw(`"all:but"`, `1e3`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{a, b, s}, Except: []string{"Qm9vbSwgYSBzb2NrZXQ_", "other"}, Event: raw(`"but"`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{b}, Volatile: true, Key: "driver:location:update1", Event: raw(`"volatile"`, `{"lat":23.13333333333333}`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{b}, Event: binary},
@@ -41,7 +45,14 @@ func testAdapterDelivers(t *testing.T, c *cluster) {
 		{Op: realtime.OpLeave, Namespace: ns, Rooms: []string{a}, Except: []string{b}, Targets: []string{b}},
 		{Op: realtime.OpDisconnect, Namespace: ns, Rooms: []string{s}},
 		{Op: realtime.OpDisconnect, Namespace: ns, Rooms: []string{s}, Close: true},
+		{Op: realtime.OpDisconnect, Namespace: ns, All: true},
+		{Op: realtime.OpRevoke, Namespace: ns, Rooms: []string{s}, Revoke: &realtime.Revocation{SessionID: "s1"}},
+		{Op: realtime.OpRevoke, Namespace: ns, Rooms: []string{"driver:of-no-node"}, Revoke: &realtime.Revocation{UserID: "of-no-node"}},
+		{Op: realtime.OpState, Namespace: ns, State: state},
 		{Op: realtime.OpServerEmit, Namespace: ns, Event: raw(`"server:event"`, `{"a":1}`, `"b"`)},
+	}
+	for i := range sent {
+		sent[i].Version = realtime.ClusterVersion
 	}
 	c.publish(t, 0, sent...)
 	for i, node := range c.nodes[1:] {

@@ -121,7 +121,7 @@ func testServersRooms(t *testing.T, a, b *Server) {
 		var ids []string
 		for _, s := range sockets {
 			ids = append(ids, s.ID)
-			if s.Namespace != realtime.NamespaceDrivers || s.Identity.UserID != "d1" || !slices.Contains(s.Rooms, room.String()) {
+			if s.Namespace != realtime.NamespaceDrivers || s.Identity.UserID != "d1" || !slices.Contains(s.Rooms, room) {
 				t.Errorf("a socket is described as %+v", s)
 			}
 		}

@@ -272,10 +272,12 @@ func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 		return a.publisher.push(outgoing{channel: stateChannel(a.opts.Key, m.Namespace), payload: payload})
 	}
 	w, err := toWire(m)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNobody):
+		return nil
+	case err != nil:
 		return err
-	}
-	if w.Kind == wire.Fetch || w.Kind == wire.Ask {
+	case w.Kind == wire.Fetch || w.Kind == wire.Ask:
 		return errOp
 	}
 	w.UID = a.uid

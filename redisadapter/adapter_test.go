@@ -42,23 +42,29 @@ func TestAdapter_PublishesArraysOfThree(t *testing.T) {
 	binary.Event.Args[1] = json.RawMessage(`{"_placeholder":true,"num":0}`)
 	binary.Event.Attachments = [][]byte{{1}}
 	all := event(2)
-	all.Rooms = nil
+	all.All, all.Rooms = true, nil
+	nobody := event(5)
+	nobody.Rooms = nil
+	require.NoError(t, a.Publish(t.Context(), nobody), "without rooms it would be everybody's on the wire")
+	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, nil))
 	several := event(3)
 	several.Rooms = []string{room, "other"}
-	state := realtime.ClusterMessage{Op: realtime.OpServerEmit, Namespace: ns, Event: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"realtime:trip"`), json.RawMessage(`{}`)}}}
+	state := realtime.ClusterMessage{Op: realtime.OpState, Namespace: ns, State: &realtime.NodeState{}}
+	require.NoError(t, state.State.UnmarshalJSON([]byte(`{"tripsOf":"of-this-driver"}`)))
 	emit := realtime.ClusterMessage{Op: realtime.OpServerEmit, Namespace: ns, Event: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"hello"`)}}}
 	sent := []realtime.ClusterMessage{
 		event(0), binary, all, several, state, emit,
 		{Op: realtime.OpJoin, Namespace: ns, Rooms: []string{room}, Targets: []string{"t"}},
 		{Op: realtime.OpLeave, Namespace: ns, Rooms: []string{room}, Targets: []string{"t"}},
 		{Op: realtime.OpDisconnect, Namespace: ns, Rooms: []string{room}},
+		{Op: realtime.OpRevoke, Namespace: ns, Rooms: []string{room}, Revoke: &realtime.Revocation{UserID: "1"}},
 	}
 	for _, m := range sent {
 		require.NoError(t, a.Publish(t.Context(), m))
 	}
 	ask := event(4)
 	ask.Op = realtime.OpAsk
-	for _, m := range []realtime.ClusterMessage{ask, {Op: realtime.OpFetchSockets, Namespace: ns}} {
+	for _, m := range []realtime.ClusterMessage{ask, {Op: realtime.OpFetchSockets, Namespace: ns, All: true}} {
 		require.NoError(t, a.Request(t.Context(), m, func(realtime.ClusterAnswer) {}))
 	}
 	require.Equal(t, len(sent), b.node.count())
@@ -75,7 +81,7 @@ func TestAdapter_PublishesArraysOfThree(t *testing.T) {
 	}
 	require.Equal(t, 4, below)
 	for _, m := range s.Published() {
-		if strings.Contains(m.Text, "realtime:trip") {
+		if strings.Contains(m.Text, "of-this-driver") {
 			require.Equal(t, redisadapter.StateChannel("socket.io", ns), m.Channel)
 		}
 	}
@@ -100,10 +106,10 @@ func TestAdapter_HearsNode(t *testing.T) {
 	say(t, s, requests, wire.Message{Kind: wire.Leave, Rooms: rooms, Targets: []string{"t"}})
 	say(t, s, requests, wire.Message{Kind: wire.Disconnect, UID: "node01", Rooms: rooms, Close: true})
 	say(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "emitter", Args: text(`"hello"`)})
-	// A server's own state is not believed from there.
+	// Under whatever name, it is no state of a server's own.
 	say(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "node01", Args: text(`"realtime:trip"`, `{"tripId":"t1"}`)})
 	s.Publish(requests, `{"requestId":"r","type":2,"sid":"driver:1","room":"t"}`) // of socket.io-redis
-	eventually(t, "everything arrives", func() bool { return a.node.count() == 8 })
+	eventually(t, "everything arrives", func() bool { return a.node.count() == 9 })
 	var ops []realtime.ClusterOp
 	for _, m := range a.node.all() {
 		require.Equal(t, ns, m.Namespace)
@@ -111,7 +117,7 @@ func TestAdapter_HearsNode(t *testing.T) {
 	}
 	require.Equal(t, []realtime.ClusterOp{
 		realtime.OpBroadcast, realtime.OpBroadcast, realtime.OpBroadcast, realtime.OpJoin, realtime.OpLeave, realtime.OpDisconnect,
-		realtime.OpServerEmit, realtime.OpJoin,
+		realtime.OpServerEmit, realtime.OpServerEmit, realtime.OpJoin,
 	}, ops)
 	published(t, s, "the legacy request is answered", func(m redistest.Message) bool {
 		return m.Channel == "socket.io-response#/drivers#" && strings.Contains(m.Text, `"requestId":"r"`)
@@ -201,7 +207,7 @@ func TestAdapter_IgnoresItself(t *testing.T) {
 			} {
 				require.NoError(t, a.Publish(t.Context(), m))
 			}
-			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(realtime.ClusterAnswer) {
+			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) {
 				t.Error("it has answered itself")
 			}))
 			said := s.Published()
@@ -253,7 +259,7 @@ func TestAdapter_Garbage(t *testing.T) {
 			require.Positive(t, a.log.times("dropped"))
 			require.LessOrEqual(t, a.log.times("dropped"), 2, "each is not worth a line")
 			var found int
-			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(realtime.ClusterAnswer) { found++ }))
+			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) { found++ }))
 			require.Zero(t, found)
 		})
 	}
@@ -282,7 +288,7 @@ func TestAdapter_NamesWhoIsSilent(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
 			var got []realtime.ClusterAnswer
-			err := a.Request(ctx, realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(r realtime.ClusterAnswer) { got = append(got, r) })
+			err := a.Request(ctx, realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(r realtime.ClusterAnswer) { got = append(got, r) })
 			var silent *redisadapter.SilentError
 			require.ErrorAs(t, err, &silent)
 			require.ErrorIs(t, err, context.DeadlineExceeded)
@@ -306,7 +312,7 @@ func TestAdapter_WaitsForNode(t *testing.T) {
 	ghost := subscriber(t, s, "socket.io-request#/drivers#")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}
+	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	got := 0
 	err := a.Request(ctx, fetch, func(realtime.ClusterAnswer) { got++ })
 	var silent *redisadapter.SilentError

@@ -90,7 +90,7 @@ func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
 	case wire.Fetch:
 		question = fromWire(m)
 	case wire.ListIDs:
-		question.Rooms = m.Rooms
+		question.All, question.Rooms = len(m.Rooms) == 0, m.Rooms
 	}
 	var sockets []wire.Socket
 	a.guard("a request", func() {

@@ -27,7 +27,7 @@ func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
 	alone := start(t, s, func(o *redisadapter.Options, _ *recorder) { o.StartAlone = true })
 	require.Error(t, alone.Check(t.Context()))
 	require.Error(t, alone.Publish(t.Context(), event(0)))
-	require.Error(t, alone.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, nil))
+	require.Error(t, alone.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, nil))
 	require.NoError(t, s.Restart())
 	eventually(t, "it joins", func() bool { return alone.Check(t.Context()) == nil })
 	b := start(t, s, nil)
@@ -201,7 +201,7 @@ func TestAdapter_ForgetsTheDead(t *testing.T) {
 	began := time.Now()
 	eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
 	require.Less(t, time.Since(began), 10*quick)
-	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}
+	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) {}))
 }
 
@@ -222,7 +222,7 @@ func TestAdapter_Close(t *testing.T) {
 			require.Positive(t, s.Commands("UNSUBSCRIBE")+s.Commands("SUNSUBSCRIBE"))
 			began := time.Now()
 			eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
-			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(realtime.ClusterAnswer) {}))
+			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) {}))
 			require.Less(t, time.Since(began), 3*time.Second)
 			require.ErrorIs(t, b.Publish(t.Context(), event(0)), realtime.ErrClosed)
 			require.ErrorIs(t, b.Check(t.Context()), realtime.ErrClosed)
@@ -243,7 +243,7 @@ func TestAdapter_RequestEndsWhenANodeDies(t *testing.T) {
 	eventually(t, "it is known", func() bool { return len(a.Peers()) == 2 })
 	got := 0
 	began := time.Now()
-	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, func(realtime.ClusterAnswer) { got++ }))
+	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) { got++ }))
 	require.Equal(t, 1, got)
 	require.Less(t, time.Since(began), 3*time.Second)
 }

@@ -5,25 +5,14 @@ package redisadapter
 import (
 	"encoding/json"
 	"errors"
-	"strings"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// ownEvents begins the names of the events by which servers keep their own
-// state together.
-const ownEvents = "realtime:"
-
 // isState reports whether a message is about the servers' own state, which is
-// between Go nodes. Node never sees it, and it is not believed from there.
-func isState(m realtime.ClusterMessage) bool {
-	if m.Op != realtime.OpServerEmit || m.Event == nil || len(m.Event.Args) == 0 {
-		return false
-	}
-	var name string
-	return json.Unmarshal(m.Event.Args[0], &name) == nil && strings.HasPrefix(name, ownEvents)
-}
+// between Go nodes. Node never sees it.
+func isState(m realtime.ClusterMessage) bool { return m.Op == realtime.OpState }
 
 var kinds = map[realtime.ClusterOp]wire.Kind{
 	realtime.OpBroadcast:    wire.Broadcast,
@@ -35,6 +24,8 @@ var kinds = map[realtime.ClusterOp]wire.Kind{
 	realtime.OpAsk:          wire.Ask,
 }
 
+// ops are kinds the other way round. What Go nodes have besides stands in kindOf and
+// fromWire.
 var ops = func() map[wire.Kind]realtime.ClusterOp {
 	m := map[wire.Kind]realtime.ClusterOp{}
 	for op, kind := range kinds {
@@ -43,20 +34,44 @@ var ops = func() map[wire.Kind]realtime.ClusterOp {
 	return m
 }()
 
+// kindOf is what an operation is on the wire. A revocation is to Node the disconnection
+// that is in it; a count is one of the sockets that are described.
+func kindOf(op realtime.ClusterOp) (wire.Kind, bool) {
+	switch op {
+	case realtime.OpRevoke:
+		return wire.Disconnect, true
+	case realtime.OpCount:
+		return wire.Fetch, true
+	}
+	kind, ok := kinds[op]
+	return kind, ok
+}
+
 var (
 	errOp    = errors.New("redisadapter: an operation that it does not know")
 	errEvent = errors.New("redisadapter: a message without an event")
+	// errNobody is not returned to the server: nothing is sent. On the wire a selection
+	// without rooms is everybody.
+	errNobody = errors.New("redisadapter: a message for nobody")
 )
 
 // toWire translates what the server says.
 func toWire(m realtime.ClusterMessage) (wire.Message, error) {
-	kind, ok := kinds[m.Op]
-	if !ok {
+	kind, ok := kindOf(m.Op)
+	switch {
+	case !ok:
 		return wire.Message{}, errOp
+	case !m.All && len(m.Rooms) == 0 && kind != wire.ServerEmit:
+		return wire.Message{}, errNobody
+	case m.All:
+		m.Rooms = nil
 	}
 	w := wire.Message{
 		Kind: kind, Namespace: m.Namespace, Rooms: m.Rooms, Except: m.Except, Targets: m.Targets,
 		Close: m.Close, Volatile: m.Volatile, Latest: m.Key,
+	}
+	if m.Op == realtime.OpRevoke && m.Revoke != nil {
+		w.Revoke = &wire.Revoke{UserID: m.Revoke.UserID, SessionID: m.Revoke.SessionID}
 	}
 	switch kind {
 	case wire.Broadcast, wire.ServerEmit, wire.Ask:
@@ -71,19 +86,24 @@ func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 // fromWire translates what another node says.
 func fromWire(w *wire.Message) realtime.ClusterMessage {
 	m := realtime.ClusterMessage{
-		Op: ops[w.Kind], Namespace: w.Namespace, Rooms: w.Rooms, Except: w.Except, Targets: w.Targets,
+		Version: realtime.ClusterVersion, Op: ops[w.Kind], Namespace: w.Namespace,
+		All: len(w.Rooms) == 0 && w.Kind != wire.ServerEmit, Rooms: w.Rooms, Except: w.Except, Targets: w.Targets,
 		Close: w.Close, Volatile: w.Volatile, Key: w.Latest,
 	}
 	switch w.Kind {
 	case wire.Broadcast, wire.ServerEmit, wire.Ask:
 		m.Event = fromArgs(w.Args)
+	case wire.Disconnect:
+		if w.Revoke != nil {
+			m.Op, m.Revoke = realtime.OpRevoke, &realtime.Revocation{UserID: w.Revoke.UserID, SessionID: w.Revoke.SessionID}
+		}
 	}
 	return m
 }
 
 // everybody asks for all sockets of a namespace.
 func everybody(namespace string) realtime.ClusterMessage {
-	return realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: namespace}
+	return realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpFetchSockets, Namespace: namespace, All: true}
 }
 
 func toArgs(r realtime.Raw) wire.Args { return wire.Args{Values: r.Args, Attachments: r.Attachments} }
@@ -98,16 +118,36 @@ func fromArgs(a wire.Args) *realtime.Raw {
 
 func toSocket(s realtime.RemoteSocket) wire.Socket {
 	return wire.Socket{
-		ID: s.ID, Rooms: s.Rooms, Connecting: s.Connecting,
+		ID: s.ID, Rooms: roomNames(s.Rooms), Connecting: s.Connecting,
 		UserID: s.Identity.UserID, UserType: string(s.Identity.UserType), SessionID: s.Identity.SessionID,
 	}
 }
 
 func fromSocket(namespace string, s wire.Socket) *realtime.RemoteSocket {
 	return &realtime.RemoteSocket{
-		ID: s.ID, Namespace: namespace, Rooms: s.Rooms, Connecting: s.Connecting,
+		ID: s.ID, Namespace: namespace, Rooms: roomsOf(s.Rooms), Connecting: s.Connecting,
 		Identity: realtime.Identity{UserID: s.UserID, UserType: realtime.UserType(s.UserType), SessionID: s.SessionID},
 	}
+}
+
+func roomNames(rooms []realtime.Room) []string {
+	names := make([]string, len(rooms))
+	for i, r := range rooms {
+		names[i] = r.String()
+	}
+	return names
+}
+
+// roomsOf leaves out what cannot be a room's name. A Node socket's own id is one.
+func roomsOf(names []string) []realtime.Room {
+	rooms := make([]realtime.Room, 0, len(names))
+	for _, name := range names {
+		var r realtime.Room
+		if err := r.UnmarshalText([]byte(name)); err == nil && name != "" {
+			rooms = append(rooms, r)
+		}
+	}
+	return rooms
 }
 
 // stateVersion is raised when nodes of an older version must not apply what

@@ -133,9 +133,6 @@ func (ns *namespace) apply(m *wire.Message) error {
 		}
 	case wire.ServerEmit:
 		r := fromWire(m)
-		if isState(r) {
-			return wire.ErrMalformed
-		}
 		if len(m.Args.Values) > 0 {
 			ns.a.guard("a server-side emit", func() { ns.a.node.Deliver(r) })
 		}

@@ -162,7 +162,7 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	_, err = io.ReadFull(out, make([]byte, len("ready\n")))
 	require.NoError(t, err)
 	eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
-	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}
+	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	found := func() (n int, took time.Duration) {
 		began := time.Now()
 		require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) { n++ }))

@@ -4,6 +4,7 @@ package redisadapter
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -267,11 +268,20 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		return err
 	}
 	w, err := toWire(m)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNobody):
+		return nil
+	case err != nil:
 		return err
-	}
-	if w.Kind != wire.Fetch && w.Kind != wire.Ask {
+	case w.Kind != wire.Fetch && w.Kind != wire.Ask:
 		return errOp
+	case m.Op == realtime.OpCount:
+		whole := answer
+		answer = func(a realtime.ClusterAnswer) {
+			if a.Socket != nil {
+				whole(realtime.ClusterAnswer{Count: 1})
+			}
+		}
 	}
 	if _, limited := ctx.Deadline(); !limited || w.Kind == wire.Fetch {
 		var cancel context.CancelFunc

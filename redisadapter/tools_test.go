@@ -190,7 +190,7 @@ func heard(t *testing.T, from, to *peer) {
 var (
 	limits       = wire.Limits{Bytes: 1 << 20, Depth: 64, Attachments: 16}
 	classicNode  = wire.Classic{Limits: limits}
-	someSocket   = realtime.RemoteSocket{ID: "sid1", Namespace: ns, Rooms: []string{room}, Identity: realtime.Identity{UserID: "u1", UserType: realtime.UserDriver, SessionID: "s1"}}
+	someSocket   = realtime.RemoteSocket{ID: "sid1", Namespace: ns, Rooms: []realtime.Room{realtime.DriverRoom("1")}, Identity: realtime.Identity{UserID: "u1", UserType: realtime.UserDriver, SessionID: "s1"}}
 	withASocket  = func(_ *redisadapter.Options, r *recorder) { r.sockets = []realtime.RemoteSocket{someSocket} }
 	inSharded    = func(o *redisadapter.Options, _ *recorder) { o.Sharded = true }
 	bothProtocol = map[string]func(*redisadapter.Options, *recorder){"classic": nil, "sharded": inSharded}

@@ -145,9 +145,11 @@ func emit(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func room(name string) realtime.Room {
-	kind, id, _ := strings.Cut(name, ":")
-	return realtime.NewRoom(kind, id)
+func room(name string) (r realtime.Room) {
+	if err := r.UnmarshalText([]byte(name)); err != nil {
+		log.Print(err)
+	}
+	return r
 }
 
 func stats(w http.ResponseWriter, r *http.Request) {

@@ -34,7 +34,7 @@ func TestEIO3_Connect(t *testing.T) {
 		old.text(`2/a,["e",{"x":1}]`, `51-/a,["bin",{"_placeholder":true,"num":0}]`)
 		old.binary("\x04\x01")
 		require.Equal(t, []string{`e {"x":1}`, `bin {"_placeholder":true,"num":0}`}, l.take())
-		ns.Emit(Target{}, EventMessages("/a", NoID, "bin", [][]byte{[]byte(`{"_placeholder":true,"num":0}`)}, [][]byte{{9}})...)
+		ns.Emit(Target{All: true}, EventMessages("/a", NoID, "bin", [][]byte{[]byte(`{"_placeholder":true,"num":0}`)}, [][]byte{{9}})...)
 		old.expect1(`51-/a,["bin",{"_placeholder":true,"num":0}]`)
 		old.expectBinary("\x04\x09")
 

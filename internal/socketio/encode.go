@@ -10,17 +10,17 @@ func EventMessage(namespace string, id int64, name string, args ...[]byte) *Mess
 	return eventMessage(namespace, id, 0, name, args)
 }
 
-// EventMessages returns an event whose args refer to attachments.
-func EventMessages(namespace string, id int64, name string, args, attachments [][]byte) []*Message {
+// EventMessages returns an event whose args may refer to attachments.
+func EventMessages[A ~[]byte](namespace string, id int64, name string, args []A, attachments [][]byte) []*Message {
 	return withAttachments(eventMessage(namespace, id, len(attachments), name, args), attachments)
 }
 
-func eventMessage(namespace string, id int64, attachments int, name string, args [][]byte) *Message {
+func eventMessage[A ~[]byte](namespace string, id int64, attachments int, name string, args []A) *Message {
 	size := len(namespace) + len(name) + 40
 	for _, a := range args {
 		size += len(a) + 1
 	}
-	return engineio.TextMessage(AppendEvent(engineio.TextBuffer(size), namespace, id, attachments, name, args...))
+	return engineio.TextMessage(appendEvent(engineio.TextBuffer(size), namespace, id, attachments, name, args))
 }
 
 func ackMessage(namespace string, id int64, attachments int, args [][]byte) *Message {

@@ -183,9 +183,13 @@ func (n *Namespace) Socket(id string) *Socket {
 	return sh.sockets[id]
 }
 
-// Target selects sockets: those in any of Rooms, or all when there are none,
-// but for those in any of Except.
-type Target struct{ Rooms, Except []string }
+// Target selects sockets: those in any of Rooms, or with All every one, but for
+// those in any of Except. A name is a room's or a socket's id. The zero Target
+// selects nobody.
+type Target struct {
+	All           bool
+	Rooms, Except []string
+}
 
 // selections are the slices into which Emit selects.
 var selections = sync.Pool{New: func() any { return new([]*Socket) }}
@@ -207,7 +211,9 @@ func (n *Namespace) Select(t Target) []*Socket { return n.appendSelected(nil, t)
 
 // appendSelected appends the selected sockets to found, which must be empty.
 func (n *Namespace) appendSelected(found []*Socket, t Target) []*Socket {
-	if len(t.Rooms) == 0 {
+	rooms := t.Rooms
+	if t.All {
+		rooms = nil
 		for i := range n.shard {
 			sh := &n.shard[i]
 			sh.mu.RLock()
@@ -217,10 +223,10 @@ func (n *Namespace) appendSelected(found []*Socket, t Target) []*Socket {
 			sh.mu.RUnlock()
 		}
 	}
-	for _, name := range t.Rooms {
+	for _, name := range rooms {
 		found = n.appendMembers(found, name)
 	}
-	if len(t.Rooms) < 2 && len(t.Except) == 0 {
+	if len(rooms) < 2 && len(t.Except) == 0 {
 		return found
 	}
 	skip := make(map[*Socket]struct{}, len(found))

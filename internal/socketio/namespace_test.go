@@ -35,7 +35,11 @@ func TestNamespace_Emit(t *testing.T) {
 			target Target
 			want   string
 		}{
-			{Target{}, "abcde"},
+			{Target{}, ""},
+			{Target{Rooms: []string{}}, ""},
+			{Target{Except: []string{"r1"}}, ""},
+			{Target{All: true}, "abcde"},
+			{Target{All: true, Rooms: []string{"r1", id("a")}}, "abcde"},
 			{Target{Rooms: []string{"r1"}}, "bde"},
 			{Target{Rooms: []string{"r1", "r2"}}, "bcde"},
 			{Target{Rooms: []string{"r1", "r1"}}, "bde"},
@@ -44,9 +48,9 @@ func TestNamespace_Emit(t *testing.T) {
 			{Target{Rooms: []string{id("a")}}, "a"},
 			{Target{Rooms: []string{id("a"), "r3"}}, "ae"},
 			{Target{Rooms: []string{id("e"), "r3", "r1"}}, "bde"},
-			{Target{Except: []string{"r1"}}, "ac"},
-			{Target{Except: []string{"r1", id("a"), "nobody's"}}, "c"},
-			{Target{Except: []string{"r1", "r2", "all"}}, ""},
+			{Target{All: true, Except: []string{"r1"}}, "ac"},
+			{Target{All: true, Except: []string{"r1", id("a"), "nobody's"}}, "c"},
+			{Target{All: true, Except: []string{"r1", "r2", "all"}}, ""},
 			{Target{Rooms: []string{"r1"}, Except: []string{id("d")}}, "be"},
 			{Target{Rooms: []string{"r1", "r2"}, Except: []string{"r3", id("c")}}, "bd"},
 			{Target{Rooms: []string{"r1"}, Except: []string{"r1"}}, ""},
@@ -227,7 +231,7 @@ func TestNamespace_Churn(t *testing.T) {
 				for range 100 {
 					n.Emit(Target{Rooms: rooms[:2], Except: rooms[4:]}, msg("/", "x"))
 					n.Emit(Target{Rooms: rooms[2:3]}, msg("/", "y"))
-					n.Select(Target{})
+					n.Select(Target{All: true})
 				}
 			})
 			for i := range 3 {
@@ -281,8 +285,8 @@ func TestConn_HandshakeChurn(t *testing.T) {
 				case 1:
 					c.text("1", "0")
 				case 2:
-					n.Emit(Target{}, msg("/", fmt.Sprint(i)))
-					for _, sock := range n.Select(Target{}) {
+					n.Emit(Target{All: true}, msg("/", fmt.Sprint(i)))
+					for _, sock := range n.Select(Target{All: true}) {
 						sock.Disconnect()
 					}
 				}

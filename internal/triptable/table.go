@@ -125,6 +125,7 @@ type trip struct {
 	passengerAt time.Time // when the event happened that named the passenger
 	assignedAt  time.Time // ... that assigned a driver last
 	releasedAt  time.Time // ... that took the former driver off
+	vacatedAt   time.Time // ... that found no driver and took the people out of the room
 
 	changed time.Time // when the people changed, by our clock
 	seen    time.Time // when something was heard of the trip
@@ -160,7 +161,8 @@ func (t *Table) Len() int {
 	return len(t.trips)
 }
 
-// Apply records an event, unless it is outdated.
+// Apply records an event, unless it is outdated. The same event again changes nothing
+// but moves the same people, unless something newer is known.
 func (t *Table) Apply(e Event) Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -193,9 +195,9 @@ func (t *Table) Apply(e Event) Result {
 		r.formerPassenger, r.passenger = r.passenger, e.Passenger
 		r.passengerAt, r.changed = e.At, now
 		res.Changed = true
-		if r.assigned {
-			res.Moves.Passenger = r.passenger
-		}
+	}
+	if r.assigned && e.Passenger != "" && e.Passenger == r.passenger && e.At.Equal(r.passengerAt) {
+		res.Moves.Passenger = r.passenger
 	}
 	switch e.Kind {
 	case Opens:
@@ -206,7 +208,10 @@ func (t *Table) Apply(e Event) Result {
 		t.release(r, e, now, &res)
 	case Suspends:
 		res.Changed = !r.idle || e.At.UnixMicro() > over
-		res.Moves = Moves{People: r.assigned}
+		if r.assigned {
+			r.vacatedAt = e.At
+		}
+		res.Moves = Moves{People: r.vacatedAt.Equal(e.At)}
 		r.takeOff(e.At, now)
 		r.idle, r.assigned = true, false
 		t.closeLocked(e.Trip, max(over, e.At.UnixMicro()), now)
@@ -242,6 +247,8 @@ func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
 	if e.Driver == "" && e.Assignment != "" && r.assignment != "" && e.Assignment != r.assignment {
 		res.Moves.Leaves = r.driver // another driver's, of whom nothing is known
 		r.takeOff(e.At, now)
+	} else if e.Driver == "" {
+		res.Moves.Leaves = r.tookOff(e)
 	}
 	if e.Driver != "" && e.Driver != r.driver {
 		if r.driver != "" {
@@ -283,6 +290,7 @@ func (t *Table) release(r *trip, e Event, now time.Time, res *Result) {
 		same = e.Assignment == r.assignment
 	}
 	if r.driver == "" || !same || e.At.Before(r.assignedAt) {
+		res.Moves.Leaves = r.tookOff(e)
 		return
 	}
 	res.Moves.Leaves = r.driver
@@ -322,6 +330,14 @@ func (r *trip) dropAside(now time.Time) {
 	if !r.aside.IsZero() && now.Sub(r.aside) >= AsideMemory {
 		r.takeOff(r.aside, r.changed) // to the bus that is no news
 	}
+}
+
+// tookOff returns the driver whom the same event has taken off the trip before.
+func (r *trip) tookOff(e Event) string {
+	if r.driver == "" && r.releasedAt.Equal(e.At) {
+		return r.formerDriver
+	}
+	return ""
 }
 
 // parties are those whom the trip's events concern.

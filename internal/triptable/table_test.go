@@ -451,3 +451,38 @@ func BenchmarkTable_Life(b *testing.B) {
 		w.say(triptable.Ends, id, "", w.now)
 	}
 }
+
+// A cluster says the same event once in each namespace, and a bus delivers again: who
+// is moved does not depend on which of them came first.
+func TestTable_TheSameEventMovesTheSamePeople(t *testing.T) {
+	t.Parallel()
+	for name, events := range map[string][]triptable.Event{
+		"assigned":             {{Kind: triptable.Assigns, Driver: "d1", Passenger: "p1"}},
+		"another driver":       {{Kind: triptable.Assigns, Driver: "d1"}, {Kind: triptable.Assigns, Driver: "d2"}},
+		"another, not named":   {{Kind: triptable.Assigns, Driver: "d1", Assignment: "a1"}, {Kind: triptable.Assigns, Assignment: "a2"}},
+		"released":             {{Kind: triptable.Assigns, Driver: "d1"}, {Kind: triptable.Releases, Driver: "d1"}},
+		"assignment released":  {{Kind: triptable.Assigns, Driver: "d1", Assignment: "a1"}, {Kind: triptable.Releases, Assignment: "a1"}},
+		"of another released":  {{Kind: triptable.Assigns, Driver: "d1"}, {Kind: triptable.Releases, Driver: "d2"}},
+		"the passenger learnt": {{Kind: triptable.Assigns, Driver: "d1"}, {Kind: triptable.Notes, Passenger: "p1"}},
+		"another passenger":    {{Kind: triptable.Assigns, Driver: "d1", Passenger: "p1"}, {Kind: triptable.Opens, Passenger: "p2"}},
+		"no driver":            {{Kind: triptable.Assigns, Driver: "d1", Passenger: "p1"}, {Kind: triptable.Suspends}},
+		"no driver yet":        {{Kind: triptable.Opens, Passenger: "p1"}, {Kind: triptable.Suspends}},
+		"ended":                {{Kind: triptable.Assigns, Driver: "d1", Passenger: "p1"}, {Kind: triptable.Ends}},
+		"ended unknown":        {{Kind: triptable.Ends}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld()
+			for n, e := range events {
+				e.Trip, e.At = "t1", w.at(n)
+				first := w.Apply(e)
+				for range 2 {
+					again := w.Apply(e)
+					require.Equal(t, first.Moves, again.Moves, "%+v", e)
+					require.False(t, again.Outdated)
+					require.False(t, again.Changed)
+				}
+			}
+		})
+	}
+}

@@ -16,10 +16,11 @@ const eventPacket = 2
 
 // selection is Node's BroadcastOptions.
 type selection struct {
-	Rooms  names  `json:"rooms"`
-	Except names  `json:"except"`
-	Flags  *flags `json:"flags,omitempty"`
-	Latest string `json:"latest,omitempty"` // between Go nodes; Node ignores it
+	Rooms  names   `json:"rooms"`
+	Except names   `json:"except"`
+	Flags  *flags  `json:"flags,omitempty"`
+	Latest string  `json:"latest,omitempty"` // between Go nodes; Node ignores it
+	Revoke *Revoke `json:"revoke,omitempty"` // likewise
 }
 
 type flags struct {
@@ -28,7 +29,7 @@ type flags struct {
 }
 
 func selectionOf(m *Message) *selection {
-	return &selection{Rooms: names(m.Rooms), Except: names(m.Except)}
+	return &selection{Rooms: names(m.Rooms), Except: names(m.Except), Revoke: m.Revoke}
 }
 
 // broadcastOptions is selectionOf with what goes with an event.
@@ -46,7 +47,7 @@ func (s *selection) apply(m *Message) error {
 	if s == nil {
 		return ErrMalformed
 	}
-	m.Rooms, m.Except, m.Latest = s.Rooms, s.Except, s.Latest
+	m.Rooms, m.Except, m.Latest, m.Revoke = s.Rooms, s.Except, s.Latest, s.Revoke
 	if s.Flags != nil {
 		m.Volatile = s.Flags.Volatile
 		if f, err := strconv.ParseFloat(string(s.Flags.Timeout), 64); err == nil {

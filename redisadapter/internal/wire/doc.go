@@ -63,6 +63,12 @@ const (
 	Applied     // answer to a Legacy message
 )
 
+// Revoke says whose rights have ended: a user's, or a login session's.
+type Revoke struct {
+	UserID    string `json:"userId,omitempty"`
+	SessionID string `json:"sid,omitempty"`
+}
+
 // Message is one message in either protocol.
 type Message struct {
 	Kind      Kind
@@ -78,9 +84,10 @@ type Message struct {
 	Targets  []string // of Join and Leave
 	Close    bool     // of Disconnect: end the transport too
 	Volatile bool
-	Timeout  int    // ms, of an Ask: how long acks are waited for, zero if unsaid
-	Latest   string // between Go nodes: replace an unsent event of this key
-	Native   bool   // the sender is a Go node, which takes AskDone
+	Timeout  int     // ms, of an Ask: how long acks are waited for, zero if unsaid
+	Revoke   *Revoke // of Disconnect, between Go nodes: whose rights have ended
+	Latest   string  // between Go nodes: replace an unsent event of this key
+	Native   bool    // the sender is a Go node, which takes AskDone
 	// Legacy marks a Join, Leave or Disconnect for one socket by id, as
 	// socket.io-redis sent it: the node that has the socket answers Applied.
 	Legacy bool

@@ -1,0 +1,144 @@
+// The cluster: what this node does for the others.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+)
+
+// node is the server as its adapter sees it.
+type node struct{ rt *Server }
+
+// Deliver implements Node.
+func (n node) Deliver(m ClusterMessage) {
+	ns, ok := n.addressee(m)
+	if !ok {
+		return
+	}
+	b := m.selection(ns)
+	switch m.Op {
+	case OpBroadcast:
+		name, args, ok := eventArgs(m.Event)
+		if !ok {
+			n.drop(m, DropMalformed)
+			return
+		}
+		b.emitLocal(name, args, m.Event.Attachments)
+	case OpJoin, OpLeave:
+		targets := slices.DeleteFunc(slices.Clone(m.Targets), func(name string) bool { return !validRoomName(name) })
+		if len(targets) < len(m.Targets) {
+			n.drop(m, DropMalformed)
+		}
+		b.moveLocal(m.Op, targets)
+	case OpDisconnect:
+		if m.Close {
+			b.closeLocal()
+		} else {
+			b.disconnectLocal()
+		}
+	case OpRevoke:
+		if m.Revoke == nil || m.Revoke.room(ns) == (Room{}) {
+			n.drop(m, DropMalformed)
+			return
+		}
+		n.rt.forgetRows()
+		ns.revokeLocal(*m.Revoke)
+	case OpState:
+		if !ns.applyState(m.State) {
+			n.drop(m, DropMalformed)
+		}
+	case OpServerEmit:
+		if !ns.listen(m.Event) {
+			n.drop(m, DropMalformed)
+		}
+	default:
+		n.drop(m, DropUnknownOp)
+	}
+}
+
+// Answer implements Node.
+func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) {
+	ns, ok := n.addressee(m)
+	if !ok {
+		return
+	}
+	b := m.selection(ns)
+	switch m.Op {
+	case OpFetchSockets:
+		for _, s := range b.socketsLocal(m.After, m.Limit) {
+			answer(ClusterAnswer{Socket: &s})
+		}
+	case OpCount:
+		answer(ClusterAnswer{Count: b.countLocal()})
+	case OpAsk:
+		name, args, ok := eventArgs(m.Event)
+		if !ok {
+			n.drop(m, DropMalformed)
+			return
+		}
+		b.askLocal(ctx, name, args, m.Event.Attachments, answer)
+	default:
+		n.drop(m, DropUnknownOp)
+	}
+}
+
+// HasRoom implements Node. A socket's id is a room too.
+func (n node) HasRoom(namespace, room string) bool {
+	ns := n.rt.lookup(namespace)
+	return ns != nil && (ns.inner.HasRoom(room) || ns.inner.Socket(room) != nil)
+}
+
+// addressee returns the namespace that a message is about, if this node understands it
+// so far.
+func (n node) addressee(m ClusterMessage) (ns *Namespace, ok bool) {
+	if m.Version != ClusterVersion {
+		n.drop(m, DropVersion)
+		return nil, false
+	}
+	if ns = n.rt.lookup(m.Namespace); ns == nil {
+		n.drop(m, DropUnknownNamespace)
+		return nil, false
+	}
+	return ns, true
+}
+
+// drop reports a message that the node does nothing with.
+func (n node) drop(m ClusterMessage, why DropReason) {
+	n.rt.traceClusterDropped(ClusterDropped{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
+	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace)
+}
+
+// listenerQueue is how many events of other nodes' ServerEmit wait in a namespace.
+const listenerQueue = 4096
+
+// listen hands an event of another node to the host's listeners, which may take their
+// time. It reports whether it is one.
+func (ns *Namespace) listen(e *Raw) bool {
+	name, args, ok := eventArgs(e)
+	if !ok {
+		return false
+	}
+	ns.mu.RLock()
+	listeners := ns.listeners[name]
+	ns.mu.RUnlock()
+	for _, f := range listeners {
+		ns.listening.Add(func() { f(Raw{Args: args, Attachments: e.Attachments}) })
+	}
+	return true
+}
+
+// wholeEvent is an event with its name as first argument.
+func wholeEvent(name string, args []json.RawMessage, attachments [][]byte) *Raw {
+	quoted, _ := json.Marshal(name) // a string marshals
+	return &Raw{Args: append([]json.RawMessage{quoted}, args...), Attachments: attachments}
+}
+
+// eventArgs takes apart what wholeEvent makes.
+func eventArgs(e *Raw) (name string, args []json.RawMessage, ok bool) {
+	if e == nil || len(e.Args) == 0 || json.Unmarshal(e.Args[0], &name) != nil {
+		return "", nil, false
+	}
+	return name, e.Args[1:], true
+}
