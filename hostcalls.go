@@ -39,7 +39,7 @@ const (
 type hostCalls struct {
 	verify, trips, parties *hostcall.Kind
 	positions              *hostcall.Kind // TripLookup, for a position
-	sweep, sweepRow        *hostcall.Kind // a batch of the sweep; a row, where one asks for one row
+	sweep                  sweepCalls
 	presence               *hostcall.Kind // the bus, for presence
 	bus                    *hostcall.Kind // the bus, for Publish
 	request, roomChanged   *hostcall.Kind // the adapter
@@ -48,6 +48,13 @@ type hostCalls struct {
 	trace   *hostcall.Queue // functions of Options.Trace
 	cluster *hostcall.Queue // messages for the adapter
 }
+
+// sweepCalls are the sweep's, of each repository apart: one that hangs keeps nobody from
+// asking the others.
+type sweepCalls struct{ users, sessions, trips sweepCall }
+
+// sweepCall is a batch, and a row, where one asks for one row.
+type sweepCall struct{ batch, row *hostcall.Kind }
 
 func (h *hostCalls) init(rt *Server) {
 	o := &rt.opts
@@ -63,7 +70,9 @@ func (h *hostCalls) init(rt *Server) {
 	})
 	h.trips, h.parties = repo(many, many), repo(many, many)
 	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
-	h.sweep, h.sweepRow = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
+	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
+		s.batch, s.row = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
+	}
 	h.presence = repo(1, presenceTries)
 	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64})

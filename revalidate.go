@@ -117,11 +117,11 @@ func (w *sweep) round(ctx context.Context) {
 	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travellers)+sweepBatch-1)/sweepBatch
 	pace := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
-	ofUsers := table[User]{one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
+	ofUsers := table[User]{calls: w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
 	if many, ok := o.Users.(UserBatchRepo); ok {
 		ofUsers.many = many.FindUsers
 	}
-	ofSessions := table[Session]{one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
+	ofSessions := table[Session]{calls: w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
 	if many, ok := o.Sessions.(SessionBatchRepo); ok {
 		ofSessions.many = many.FindSessions
 	}
@@ -145,9 +145,10 @@ type tally struct {
 
 // table is a repository as the sweep sees it.
 type table[T any] struct {
-	one  func(ctx context.Context, id string) (T, error)
-	many func(ctx context.Context, ids []string) ([]T, error) // nil: one by one
-	idOf func(row T) string
+	calls sweepCall
+	one   func(ctx context.Context, id string) (T, error)
+	many  func(ctx context.Context, ids []string) ([]T, error) // nil: one by one
+	idOf  func(row T) string
 }
 
 // look looks up the rows of sockets, a batch after the other, and has each judged:
@@ -157,7 +158,7 @@ func look[T any](
 	ctx context.Context, w *sweep, pace time.Duration, sockets map[string][]*Socket, t *tally,
 	from table[T], judge func(s *Socket, row *T, until time.Time) bool,
 ) {
-	// Collected, since a repository that was given up may still read its part.
+	// Collected, since a call that was abandoned may still read its part.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
 		ends := map[*Socket]time.Time{} // before the question: whoever has renewed itself meanwhile knows better
 		for _, id := range ids {
@@ -165,13 +166,13 @@ func look[T any](
 				ends[s] = s.ExpiresAt()
 			}
 		}
-		rows, err := hostcall.Do(ctx, w.rt.host.sweep, nil, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, w.rt.host.sweepRow, ids) })
+		rows, err := hostcall.Do(ctx, from.calls.batch, nil, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
 		if err != nil {
 			t.failed += len(ids)
 			t.err = namingTimeout(err)
 		}
 		if errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrAbandoned) || errors.Is(err, hostcall.ErrBusy) {
-			return // it does not heed its context: no more of that now
+			return // it does not heed its context: no more of this repository now
 		}
 		for _, id := range ids {
 			for _, s := range sockets[id] {
@@ -191,13 +192,13 @@ func look[T any](
 var errNobody = errors.New("the repository knows none of them")
 
 // rows returns the rows that exist, by id.
-func (from table[T]) rows(ctx context.Context, one *hostcall.Kind, ids []string) (map[string]*T, error) {
+func (from table[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
 	var rows []T
 	var err error
 	if from.many != nil {
 		rows, err = from.many(ctx, ids)
 	} else {
-		rows, err = from.each(ctx, one, ids)
+		rows, err = from.each(ctx, ids)
 	}
 	if err != nil {
 		return nil, err
@@ -220,7 +221,7 @@ func (from table[T]) rows(ctx context.Context, one *hostcall.Kind, ids []string)
 }
 
 // each asks for one row at a time, a few at once. One failure fails the batch.
-func (from table[T]) each(ctx context.Context, k *hostcall.Kind, ids []string) ([]T, error) {
+func (from table[T]) each(ctx context.Context, ids []string) ([]T, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards rows and failure
@@ -229,7 +230,7 @@ func (from table[T]) each(ctx context.Context, k *hostcall.Kind, ids []string) (
 	var asking sync.WaitGroup
 	for _, id := range ids {
 		asking.Go(func() {
-			row, err := hostcall.Do(ctx, k, nil, func(ctx context.Context) (T, error) { return from.one(ctx, id) })
+			row, err := hostcall.Do(ctx, from.calls.row, nil, func(ctx context.Context) (T, error) { return from.one(ctx, id) })
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

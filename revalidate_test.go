@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -111,6 +112,7 @@ type many struct {
 	*realtimetest.Users
 	mu     sync.Mutex
 	asked  []int // how many at a time
+	hung   atomic.Bool
 	answer func(ids []string) ([]realtime.User, error)
 }
 
@@ -179,6 +181,54 @@ func (h *held) FindSessions(ctx context.Context, sids []string) ([]realtime.Sess
 		return nil, ctx.Err()
 	}
 	return <-h.answer, nil
+}
+
+// A repository that hangs, and heeds no ctx, does not keep the sweep from the others.
+func TestSweep_OneThatHangsStopsNoOther(t *testing.T) {
+	t.Parallel()
+	for name, wrap := range map[string]func(repo *many, o *realtime.Options){
+		"asked for many at once": func(repo *many, o *realtime.Options) { o.Users = repo },
+		"asked one by one":       func(repo *many, o *realtime.Options) { o.Users = oneByOne{repo} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				repo := &many{Users: &realtimetest.Users{}, answer: func([]string) ([]realtime.User, error) {
+					<-release
+					return nil, errors.New("late")
+				}}
+				trips := &manyTrips{}
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { wrap(repo, o); o.Trips = trips })
+				repo.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+				repo.Set(realtime.User{ID: "d2", Type: realtime.UserDriver, Active: true})
+				token := func(id string) realtimetest.Option { return realtimetest.Token(srv.Login(id, realtime.UserDriver)) }
+				driver, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, token("d1"))
+				require.NoError(t, err)
+				_, err = srv.Dial(t.Context(), realtime.NamespaceDrivers, token("d2"))
+				require.NoError(t, err)
+				srv.Sessions.Revoke(realtimetest.SessionID("d1"))
+				trips.Set("d2", "t1")
+				repo.hung.Store(true)
+				swept()
+				require.Equal(t, realtimetest.ReasonServer, driver.Disconnected(t))
+				require.Equal(t, 1, inTripRoom(t, srv.Realtime.Drivers(), "t1"))
+			})
+		})
+	}
+}
+
+// oneByOne is a repository that hangs in the sweep, which asks for one user at a time.
+type oneByOne struct{ *many }
+
+func (o oneByOne) FindUsers() {} // hides that of many
+
+func (o oneByOne) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	if o.hung.Load() {
+		_, err := o.answer(nil)
+		return realtime.User{}, err
+	}
+	return o.many.FindUser(ctx, id)
 }
 
 // A socket that has moved to another session is not ended with the old one.

@@ -45,6 +45,7 @@ func (w *sweep) travellers() map[string][]*Socket {
 // others.
 func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[string][]*Socket, t *tally) {
 	from := table[activeTrips]{
+		calls: w.rt.host.sweep.trips,
 		one: func(ctx context.Context, id string) (activeTrips, error) {
 			asked := time.Now()
 			trips, err := w.rt.activeTrips(ctx, id)
