@@ -141,7 +141,7 @@ func (c *call[T]) run() {
 	var v T
 	err := c.kind.enter(&c.ctx, &c.ticket)
 	if err != nil {
-		c.finish(v, err)
+		c.returned(v, err)
 		return
 	}
 	returned := false
@@ -154,18 +154,24 @@ func (c *call[T]) run() {
 			v, err = none, &PanicError{nil, debug.Stack()}
 		}
 		c.kind.leave(&c.ticket)
-		c.finish(v, err)
+		c.returned(v, err)
 	}()
 	v, err = c.f(&c.ctx)
 	returned = true
 }
 
-// finish answers those who wait; the first one counts.
-func (c *call[T]) finish(v T, err error) {
-	c.ctx.End()
+// returned is finish of the call itself, which no timer need end.
+func (c *call[T]) returned(v T, err error) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
+	c.finish(v, err)
+}
+
+// finish answers those who wait; the first one counts. The timer may call it before
+// start has kept the timer.
+func (c *call[T]) finish(v T, err error) {
+	c.ctx.End()
 	if !c.over.CompareAndSwap(false, true) {
 		return
 	}

@@ -201,3 +201,14 @@ func TestGuard(t *testing.T) {
 	require.ErrorContains(t, exited, "Goexit")
 	require.Contains(t, hostcall.Stack(exited), "TestGuard")
 }
+
+// The time of a call may be over before start has come to its end, on a busy machine.
+func TestDo_TimeThatIsOverAtOnce(t *testing.T) {
+	t.Parallel()
+	k := hostcall.NewKind(hostcall.Limits{Timeout: time.Nanosecond, Running: 1, Abandoned: 1000})
+	for range 200 {
+		err := hostcall.Run(t.Context(), k, func(context.Context) error { return nil })
+		require.True(t, err == nil || errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrBusy), err)
+	}
+	require.NoError(t, k.Wait(t.Context()))
+}
