@@ -372,7 +372,7 @@ func TestStuckHandlersAreBounded(t *testing.T) {
 	})
 }
 
-// An OnConnect that never returns is given up like a handler.
+// An OnConnect that never returns is abandoned like a handler.
 func TestOnConnectThatNeverReturns(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)

@@ -26,6 +26,8 @@ const (
 	// verifiesPerSource is how many tokens of one address are verified at once, and how
 	// many of those calls may be abandoned.
 	verifiesPerSource = 32
+	// abandonedEvents is how many calls of methods of the host's events may be abandoned.
+	abandonedEvents = 64
 	// adapterTimeout is for Adapter.Publish and RoomWatcher.RoomChanged, which must not
 	// block.
 	adapterTimeout = time.Second
@@ -39,6 +41,7 @@ const (
 type hostCalls struct {
 	verify, trips, parties *hostcall.Kind
 	positions              *hostcall.Kind // TripLookup, for a position
+	events                 *hostcall.Kind // the methods of the host's own events
 	sweep                  sweepCalls
 	presence               *hostcall.Kind // the bus, for presence
 	bus                    *hostcall.Kind // the bus, for Publish
@@ -73,6 +76,7 @@ func (h *hostCalls) init(rt *Server) {
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
 		s.batch, s.row = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
 	}
+	h.events = repo(many, abandonedEvents)
 	h.presence = repo(1, presenceTries)
 	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64})

@@ -3,6 +3,7 @@
 package realtime_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -107,6 +108,29 @@ func TestServer_LogsAbandonedHandlersSampled(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Contains(t, log.last, "does not return")
 		require.LessOrEqual(t, log.lines, 100*len(events)+10)
+	})
+}
+
+// A handler that asks its client, who leaves, has not failed: else each client could fill
+// the log with that.
+func TestServer_LogsNoErrorOfAClientThatLeft(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		log := &logBuffer{}
+		srv := realtimetest.NewServer(t, logTo(log))
+		failures := make(chan error, 1)
+		question := realtime.NewQuery[int, int]("question")
+		srv.Realtime.Drivers().HandleRaw("ask", func(ctx context.Context, s *realtime.Socket, _ realtime.Raw) (realtime.Raw, error) {
+			_, err := question.Ask(ctx, s, 1)
+			failures <- err
+			return realtime.Raw{}, err
+		})
+		driver := srv.Driver(t, "d1")
+		require.NoError(t, driver.Emit("ask"))
+		synctest.Wait()
+		driver.Close()
+		require.ErrorIs(t, <-failures, realtime.ErrClosed)
+		synctest.Wait()
+		require.NotContains(t, log.String(), "level=ERROR")
 	})
 }
 

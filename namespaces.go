@@ -282,8 +282,8 @@ func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Er
 	}
 	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
 	level := slog.LevelError
-	if rt.handling.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ErrClosed)) {
-		level = slog.LevelDebug // Shutdown ended it
+	if over := rt.handling.Err() != nil; over && errors.Is(err, context.Canceled) || (over || s.inner.Closed()) && errors.Is(err, ErrClosed) {
+		level = slog.LevelDebug // Shutdown ended it, or the client left
 	}
 	rt.log.Log(context.Background(), level, "realtime: handler failed", withStack(err, attrs...)...)
 	return &Error{Code: code, Message: message}

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"reflect"
 	"sync"
 	"time"
 
@@ -71,7 +72,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		p.rt.traceUnknown(env.Name)
 		return nil
 	}
-	e, err := t.read(env)
+	e, err := p.read(ctx, t, env)
 	if err != nil {
 		// Trying again would not help, so the bus gets no error.
 		p.rt.log.Error("realtime: domain event not delivered", "event", env.Name, "id", env.ID, "error", err)
@@ -87,6 +88,15 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		p.publishOther(r)
 	}
 	return nil
+}
+
+// read reads an event. One of the host's own has the time of a call of the host's code:
+// the other events of its key wait.
+func (p *publisher) read(ctx context.Context, t *DomainEventType, env Envelope) (builtin, error) {
+	if !t.hosts || reflect.TypeOf(env.event) == t.known {
+		return t.read(env)
+	}
+	return hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) (builtin, error) { return t.read(env) })
 }
 
 // publish sends an event. looked is what Options.Parties answered.
@@ -194,16 +204,28 @@ func (p *publisher) emit(r *received, parties TripParties) {
 	if r.about.moved != nil {
 		f.trips = p.positions.tripsOf(*r.about.moved, r.env.ID)
 	}
-	ds, err := deliveriesOf(r.event, f)
-	if err != nil {
-		p.rt.log.Error("realtime: domain event not delivered", "event", r.env.Name, "id", r.env.ID, "error", err, "stack", hostcall.Stack(err))
+	if !r.about.hosts {
+		p.rt.send(r.event.deliver(f), p.rt.opts.Cluster.BusFanOut)
+		return
 	}
-	p.rt.send(ds, p.rt.opts.Cluster.BusFanOut)
+	// The host's code has the time of one call, in all.
+	ctx, cancel := context.WithTimeout(context.Background(), p.rt.opts.Timeouts.Repo)
+	defer cancel()
+	ds, err := hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) ([]Delivery, error) { return r.event.deliver(f), nil })
+	if err != nil {
+		p.rt.log.Error("realtime: domain event not delivered", withStack(err, "event", r.env.Name, "id", r.env.ID, "error", err)...)
+	}
+	p.rt.sendEncoded(ds, p.rt.opts.Cluster.BusFanOut, func(payload any) ([]byte, error) {
+		return hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) ([]byte, error) { return json.Marshal(payload) })
+	})
 }
 
 // send emits deliveries, to the sockets of all nodes or of this one only. A payload
 // is encoded once, and not at all when nobody receives it.
-func (rt *Server) send(ds []Delivery, local bool) {
+func (rt *Server) send(ds []Delivery, local bool) { rt.sendEncoded(ds, local, marshal) }
+
+// sendEncoded is send with another way to encode a payload.
+func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any) ([]byte, error)) {
 	var arg []byte
 	for i := range ds {
 		d := &ds[i]
@@ -212,12 +234,12 @@ func (rt *Server) send(ds []Delivery, local bool) {
 		}
 		for _, a := range d.to {
 			if a.namespace != "" {
-				arg = rt.sendTo(d, a, arg, local)
+				arg = rt.sendTo(d, a, arg, local, encode)
 				continue
 			}
 			rt.each(func(ns *Namespace) {
 				if !ns.opts.Anonymous {
-					arg = rt.sendTo(d, a.in(ns.name), arg, local)
+					arg = rt.sendTo(d, a.in(ns.name), arg, local, encode)
 				}
 			})
 		}
@@ -231,7 +253,7 @@ func marshal(payload any) (data []byte, err error) {
 }
 
 // sendTo emits a delivery to one audience and returns the encoded payload.
-func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool) []byte {
+func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode func(payload any) ([]byte, error)) []byte {
 	if a.nobody() {
 		return arg
 	}
@@ -249,7 +271,7 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool) []byte
 	}
 	var err error
 	if arg == nil {
-		arg, err = marshal(d.payload)
+		arg, err = encode(d.payload)
 	}
 	if err == nil {
 		err = b.emit(d.event, arg)

@@ -309,20 +309,36 @@ func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // travels, so that what it points to must not change any more.
 func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	v, err := rt.events.of(e)
-	if err == nil {
-		err = checkDomain(v)
-	}
 	if err != nil {
 		return err
 	}
-	env := Envelope{ID: newEventID(), Name: v.EventName(), Key: v.EventKey(), At: time.Now().UTC(), event: v}
-	if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
+	bus, inProcess := rt.opts.Bus.(*MemoryBus)
+	var env Envelope
+	if v.about().hosts { // its methods may do anything
+		env, err = hostcall.Do(ctx, rt.host.events, nil, func(context.Context) (Envelope, error) { return packed(v, inProcess) })
+	} else {
+		env, err = packed(v, inProcess)
+	}
+	switch {
+	case err != nil:
+		return err
+	case inProcess:
 		return bus.Publish(ctx, env)
 	}
-	if env, err = env.encoded(); err != nil {
-		return err
-	}
 	return hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) })
+}
+
+// packed checks an event and puts it into its envelope, as it is for a bus in this
+// process.
+func packed(v builtin, inProcess bool) (env Envelope, err error) {
+	if err := checkDomain(v); err != nil {
+		return env, err
+	}
+	env = Envelope{ID: newEventID(), Name: v.EventName(), Key: v.EventKey(), At: time.Now().UTC(), event: v}
+	if inProcess {
+		return env, nil
+	}
+	return env.encoded()
 }
 
 // NewEnvelope packs a domain event for a bus, under a new id. It does not check it:

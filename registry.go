@@ -37,6 +37,7 @@ type EventMeta struct {
 // makes one, for Options.Events.
 type DomainEventType struct {
 	name     string
+	hosts    bool      // it is the host's own: its methods may do anything
 	doc      string    // a sentence that says what happened
 	examples []builtin // together they reach every audience that the event may have
 
@@ -56,6 +57,7 @@ type DomainEventType struct {
 // who receives them, and reports what is wrong with that.
 func NewDomainEvent[E HostEvent](doc string, examples ...E) DomainEventType {
 	t := newDomainType(doc, func(e E) builtin { return hosted[E]{e} }, examples)
+	t.hosts = true
 	if t.err == nil && len(examples) == 0 {
 		t.err = fmt.Errorf("realtime: domain event %q: NewDomainEvent needs an example", t.name)
 	}
