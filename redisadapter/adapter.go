@@ -54,6 +54,8 @@ type Adapter struct {
 	closed  bool
 	stopped bool            // no call of node begins any more
 	health  map[*link]error // of links that do not hear, why
+	opened  bool            // the links of the start are there
+	joined  bool            // and have all heard at the same time
 	badLog  time.Time       // when something malformed was last logged
 	bad     int             // malformed messages since then
 }

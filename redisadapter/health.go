@@ -42,6 +42,15 @@ type gaps struct {
 	running bool
 }
 
+// checkJoinedLocked notes when the links of the start have all heard.
+func (a *Adapter) checkJoinedLocked() {
+	all := a.opened
+	for _, err := range a.health {
+		all = all && err == nil
+	}
+	a.joined = a.joined || all
+}
+
 // linkDown is called by a link that does not hear any more, or still not.
 func (a *Adapter) linkDown(l *link, err error) {
 	a.mu.Lock()
@@ -63,6 +72,7 @@ func (a *Adapter) linkDown(l *link, err error) {
 func (a *Adapter) linkUp(l *link) {
 	a.mu.Lock()
 	a.health[l] = nil
+	a.checkJoinedLocked()
 	a.mu.Unlock()
 	a.gaps.mu.Lock()
 	since, was := a.gaps.since[l]

@@ -37,6 +37,53 @@ func TestRealRedis_Conforms(t *testing.T) {
 	}
 }
 
+// TestRealCluster_Conforms: three masters. Sharded, each slot has a connection;
+// classic, all servers hear what one is told, and each counts its own.
+func TestRealCluster_Conforms(t *testing.T) {
+	t.Parallel()
+	url := startRealCluster(t)
+	for _, protocol := range protocols {
+		n := 0
+		t.Run(protocol, func(t *testing.T) {
+			realtimetest.TestAdapter(t, func(t *testing.T, nodes int) []realtime.Adapter {
+				n++
+				return newCluster(t, nodes, redisadapter.Options{URL: url, Key: protocol + "-" + string(rune('a'+n)), Sharded: protocol == "sharded"})
+			})
+		})
+	}
+}
+
+// TestRealCluster_WithNode: the same cluster, and a Node server in it.
+func TestRealCluster_WithNode(t *testing.T) {
+	t.Parallel()
+	url := startRealCluster(t)
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			n := startNode(t, url, protocol, "CLUSTER=1")
+			one, two := goServer(t, url, protocol), goServer(t, url, protocol)
+			d1, d1b := one.Driver(t, "1"), two.Driver(t, "1")
+			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}, "data": fields{"userId": "1"}})
+			eventually(t, "the Node server counts three", func() bool { return string(n.do("servers", nil)) == "3" })
+			require.NoError(t, one.Realtime.Drivers().To(driver1).EmitRaw("by:go", raw(`1`)))
+			n.wants("n1", `["by:go",1]`)
+			n.do("emit", fields{"rooms": []string{"driver:1"}, "args": []any{"by:node", 2}})
+			for _, c := range []*realtimetest.Client{d1, d1b} {
+				require.Equal(t, "[1]", gets(t, c, "by:go"))
+				require.Equal(t, "[2]", gets(t, c, "by:node"))
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			sockets, err := one.Realtime.Drivers().To(driver1).Sockets(ctx)
+			require.NoError(t, err)
+			require.Len(t, sockets, 3)
+			var seen []any
+			require.NoError(t, json.Unmarshal(n.do("fetch", fields{"rooms": []string{"driver:1"}}), &seen))
+			require.Len(t, seen, 3)
+		})
+	}
+}
+
 // mixed is two Go servers and one in Node, each with clients of driver 1 and 2.
 type mixed struct {
 	one, two *realtimetest.Server
@@ -46,17 +93,17 @@ type mixed struct {
 	d1, d2, d1b *realtimetest.Client
 }
 
-func goServer(t *testing.T, r *redisServer, protocol string) *realtimetest.Server {
+func goServer(t *testing.T, url, protocol string) *realtimetest.Server {
 	return realtimetest.NewServer(t, func(o *realtime.Options) {
-		o.Cluster.Adapter = newAdapter(t, redisadapter.Options{URL: r.url(), Sharded: protocol == "sharded"})
+		o.Cluster.Adapter = newAdapter(t, redisadapter.Options{URL: url, Sharded: protocol == "sharded"})
 	})
 }
 
 func startMixed(t *testing.T, protocol string) *mixed {
 	t.Helper()
 	m := &mixed{redis: startReal(t)}
-	m.node = startNode(t, m.redis, protocol)
-	m.one, m.two = goServer(t, m.redis, protocol), goServer(t, m.redis, protocol)
+	m.node = startNode(t, m.redis.url(), protocol)
+	m.one, m.two = goServer(t, m.redis.url(), protocol), goServer(t, m.redis.url(), protocol)
 	m.d1, m.d2, m.d1b = m.one.Driver(t, "1"), m.one.Driver(t, "2"), m.two.Driver(t, "1")
 	m.node.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}, "data": fields{"userId": "1", "sid": "s-n1", "phone": "+5355555555", "token": "secret-token"}})
 	m.node.do("client", fields{"name": "n2", "rooms": []string{"driver:2"}})
@@ -335,9 +382,9 @@ func TestInterop_BroadcastAcks(t *testing.T) {
 func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	n := startNode(t, r, "classic", "SPECIFIC=1")
+	n := startNode(t, r.url(), "classic", "SPECIFIC=1")
 	n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
-	s := goServer(t, r, "classic")
+	s := goServer(t, r.url(), "classic")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	sockets, err := s.Realtime.Drivers().To(driver1).Sockets(ctx)
@@ -353,9 +400,9 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			r := startReal(t)
-			n := startNode(t, r, protocol)
+			n := startNode(t, r.url(), protocol)
 			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
-			s := goServer(t, r, protocol)
+			s := goServer(t, r.url(), protocol)
 			eventually(t, "the Node server counts two", func() bool { return string(n.do("servers", nil)) == "2" })
 			s.Close()
 			for range 20 {
@@ -371,7 +418,7 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 func TestInterop_GarbageHarmsNoGoServer(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	one, two := goServer(t, r, "classic"), goServer(t, r, "classic")
+	one, two := goServer(t, r.url(), "classic"), goServer(t, r.url(), "classic")
 	c := two.Driver(t, "1")
 	client := r.client(t)
 	for _, channel := range []string{"socket.io#/drivers#", "socket.io#/drivers#driver:1#", "socket.io-request#/drivers#", "socket.io-response#/drivers#", redisadapter.StateChannel(socketioKey, ns), redisadapter.NodesChannel(socketioKey)} {

@@ -57,6 +57,10 @@ func (a *Adapter) startLinks(client rueidis.Client) {
 	bySlot := a.opts.Sharded && client.Mode() == rueidis.ClientModeCluster
 	a.links.add([]*topic{newTopic(nodesChannel(a.opts.Key), false, a.hearNotice)})
 	a.links.start(bySlot, a.openLink)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.opened = true
+	a.checkJoinedLocked()
 }
 
 // openLink starts a link that will hear the topic, unless the adapter is closed.
@@ -71,7 +75,10 @@ func (a *Adapter) openLink(first *topic) *link {
 	if a.closed {
 		return nil
 	}
-	a.health[l] = errConnecting
+	a.health[l] = nil // a namespace that is new does not make the node ill
+	if !a.joined {
+		a.health[l] = errConnecting
+	}
 	a.linking.start(func() { l.run(a.linked) })
 	return l
 }

@@ -40,6 +40,9 @@ type publisher struct {
 
 	maxMessages, maxBytes int
 
+	address string // of a cluster's server that is published on; run's own
+	failing bool   // it has failed; run's own
+
 	mu      sync.Mutex // guards the rest
 	queue   []outgoing
 	bytes   int
@@ -94,7 +97,7 @@ func (p *publisher) run() {
 }
 
 func (p *publisher) send(batch []outgoing) {
-	client := p.client()
+	client := p.node()
 	if client == nil {
 		p.fail(batch, errAway)
 		return
@@ -135,6 +138,7 @@ func (p *publisher) send(batch []outgoing) {
 			o.done(int(receivers), counted, errors.Join(err, publishing))
 		}
 	}
+	p.failing = !sent
 	p.account(lost, sent, failure)
 }
 

@@ -27,17 +27,18 @@ import (
 
 // redisServer is a redis-server process.
 type redisServer struct {
-	port int
-	dir  string
-	cmd  *exec.Cmd
+	port  int
+	dir   string
+	flags []string
+	cmd   *exec.Cmd
 }
 
 func (r *redisServer) url() string { return "redis://127.0.0.1:" + strconv.Itoa(r.port) }
 
 // startReal starts a redis-server for one test.
-func startReal(t *testing.T) *redisServer {
+func startReal(t *testing.T, flags ...string) *redisServer {
 	t.Helper()
-	r := &redisServer{dir: t.TempDir()}
+	r := &redisServer{dir: t.TempDir(), flags: flags}
 	for try := 0; ; try++ {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -53,8 +54,27 @@ func startReal(t *testing.T) *redisServer {
 	return r
 }
 
+// startRealCluster starts a cluster of three masters and returns its URL.
+func startRealCluster(t *testing.T) (url string) {
+	t.Helper()
+	create := []string{"--cluster", "create"}
+	for range 3 {
+		var bus int
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		bus = l.Addr().(*net.TCPAddr).Port
+		require.NoError(t, l.Close())
+		r := startReal(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
+		create = append(create, "127.0.0.1:"+strconv.Itoa(r.port))
+		url = r.url()
+	}
+	out, err := exec.Command("redis-cli", append(create, "--cluster-yes")...).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	return url
+}
+
 func (r *redisServer) start() error {
-	r.cmd = exec.Command("redis-server", "--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir)
+	r.cmd = exec.Command("redis-server", append([]string{"--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir}, r.flags...)...)
 	if err := r.cmd.Start(); err != nil {
 		return fmt.Errorf("redis-server, which these tests need: %w", err)
 	}
@@ -125,13 +145,13 @@ type nodeSaid struct {
 
 const socketioKey = "socket.io"
 
-func startNode(t *testing.T, r *redisServer, protocol string, env ...string) *nodeServer {
+func startNode(t *testing.T, url, protocol string, env ...string) *nodeServer {
 	t.Helper()
 	e2e, err := filepath.Abs("../e2e")
 	require.NoError(t, err)
 	require.DirExists(t, filepath.Join(e2e, "node_modules", "@socket.io", "redis-adapter"), "run npm ci in e2e")
 	n := &nodeServer{t: t, answers: map[int]chan nodeSaid{}, heard: map[string][]string{}}
-	n.cmd = exec.Command("node", filepath.Join(e2e, "lib", "redispeer.js"), r.url(), protocol, socketioKey)
+	n.cmd = exec.Command("node", filepath.Join(e2e, "lib", "redispeer.js"), url, protocol, socketioKey)
 	n.cmd.Dir, n.cmd.Stderr, n.cmd.Env = e2e, os.Stderr, append(os.Environ(), env...)
 	n.in, err = n.cmd.StdinPipe()
 	require.NoError(t, err)

@@ -77,7 +77,7 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
 	a, b := startOn(t, r.url(), "classic"), startOn(t, r.url(), "classic")
-	node := startNode(t, r, "classic")
+	node := startNode(t, r.url(), "classic")
 	node.do("client", fields{"name": "n1", "rooms": []string{room}})
 	heard(t, a, b)
 	r.kill()

@@ -307,15 +307,24 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 	q := newRequest(w.Kind == wire.Ask, m.Namespace, known, ghosts, answer)
 	a.requests.add(w.RequestID, q)
 	defer a.requests.remove(w.RequestID)
+	channel, state := a.protocol.channel(&w, ""), stateChannel(a.opts.Key, m.Namespace)
+	counts, counted, err := a.clusterSubscribers(ctx, channel, state)
+	if err != nil {
+		q.fail()
+		return fmt.Errorf("redisadapter: counting servers: %w", err)
+	}
 	failed := make(chan error, 1)
 	err = a.publisher.push(outgoing{
-		channel: a.protocol.channel(&w, ""), payload: payload, count: stateChannel(a.opts.Key, m.Namespace),
+		channel: channel, payload: payload, count: state,
 		done: func(receivers, nodes int, err error) {
-			if err != nil {
+			switch {
+			case err != nil:
 				failed <- err
-				return
+			case counted:
+				q.reach(counts[0], counts[1])
+			default:
+				q.reach(receivers, nodes)
 			}
-			q.reach(receivers, nodes)
 		},
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 // A Node server in a cluster over Redis, and an emitter, for the tests of
 // redisadapter: it takes commands on stdin and answers on stdout, a JSON object
-// a line. Arguments: the URL of Redis, classic or sharded, and the key.
+// a line. Arguments: the URL of Redis, of one of its servers with CLUSTER=1; classic
+// or sharded; and the key.
 //
 // A Buffer is {"$binary": base64} on both.
 
@@ -8,12 +9,12 @@ import { createServer } from 'node:http';
 import { createInterface } from 'node:readline';
 import { createAdapter, createShardedAdapter } from '@socket.io/redis-adapter';
 import { Emitter } from '@socket.io/redis-emitter';
-import { createClient } from 'redis';
+import { createClient, createCluster } from 'redis';
 import { io as connect } from 'sio4';
 import { Server } from 'socket.io';
 
 const [url, protocol, key] = process.argv.slice(2);
-const pub = createClient({ url });
+const pub = process.env.CLUSTER === '1' ? createCluster({ rootNodes: [{ url }] }) : createClient({ url });
 const sub = pub.duplicate();
 const plain = pub.duplicate();
 for (const c of [pub, sub, plain]) c.on('error', (err) => console.error(String(err)));

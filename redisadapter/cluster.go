@@ -1,0 +1,70 @@
+// Redis Cluster with the classic protocol: a message goes to all subscribers of
+// the cluster, whichever server it is published on, but a server counts its own.
+
+package redisadapter
+
+import (
+	"context"
+	"slices"
+
+	"github.com/redis/rueidis"
+)
+
+// node returns the server to publish on: of a cluster always the same, so that
+// the order is kept on the way to each other server, until it fails.
+func (p *publisher) node() rueidis.Client {
+	client := p.client()
+	if client == nil || p.sharded || client.Mode() != rueidis.ClientModeCluster {
+		return client
+	}
+	nodes := client.Nodes()
+	if n, ok := nodes[p.address]; ok && !p.failing {
+		return n
+	}
+	addresses := make([]string, 0, len(nodes))
+	for address := range nodes {
+		addresses = append(addresses, address)
+	}
+	if len(addresses) == 0 {
+		return client
+	}
+	slices.Sort(addresses)
+	i, found := slices.BinarySearch(addresses, p.address)
+	if found {
+		i++
+	}
+	p.address, p.failing = addresses[i%len(addresses)], false
+	return nodes[p.address]
+}
+
+// clusterSubscribers counts the subscribers of channels on all servers of a
+// cluster; ok is false where the server that publishes knows them.
+func (a *Adapter) clusterSubscribers(ctx context.Context, channels ...string) (counts []int, ok bool, err error) {
+	client := a.current()
+	if client == nil {
+		return nil, false, errAway
+	}
+	if a.opts.Sharded || client.Mode() != rueidis.ClientModeCluster {
+		return nil, false, nil
+	}
+	nodes := client.Nodes()
+	results := make(chan rueidis.RedisResult, len(nodes))
+	for _, n := range nodes {
+		go func() { results <- n.Do(ctx, n.B().PubsubNumsub().Channel(channels...).Build()) }()
+	}
+	counts = make([]int, len(channels))
+	for range nodes {
+		list, asking := (<-results).ToArray()
+		if asking != nil {
+			err = asking // the others are waited for: they end with ctx too
+			continue
+		}
+		for i := range counts {
+			if 2*i+1 < len(list) {
+				n, _ := list[2*i+1].AsInt64()
+				counts[i] += int(n)
+			}
+		}
+	}
+	return counts, err == nil, err
+}
