@@ -6,7 +6,7 @@ package socketio
 // enqueue appends an event to the queue.
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
-	if s.Closed() || s.abandoned {
+	if s.Closed() || s.abandoned.Load() {
 		s.mu.Unlock()
 		return
 	}
@@ -38,12 +38,7 @@ func (s *Socket) overflow(e *Event) {
 }
 
 // run handles events until none waits.
-func (s *Socket) run() {
-	s.mu.Lock()
-	abandoned := s.abandoned
-	s.mu.Unlock()
-	s.runGuarded(abandoned)
-}
+func (s *Socket) run() { s.runGuarded(s.abandoned.Load()) }
 
 // runGuarded is run. abandoned says whether the caller started after Abandon; a
 // runner from before it stops at the next event.
@@ -62,7 +57,7 @@ func (s *Socket) runGuarded(abandoned bool) {
 func (s *Socket) runQueue(abandoned bool) {
 	for {
 		s.mu.Lock()
-		if s.abandoned && !abandoned {
+		if s.abandoned.Load() && !abandoned {
 			s.mu.Unlock() // a goroutine that Abandon or closeLocked started does the rest
 			s.conn.srv.running.Done()
 			return
@@ -93,11 +88,11 @@ func (s *Socket) runQueue(abandoned bool) {
 // does not wait for the abandoned call; Server.Wait does.
 func (s *Socket) Abandon() {
 	s.mu.Lock()
-	if !s.running || s.abandoned {
+	if !s.running || s.abandoned.Load() {
 		s.mu.Unlock()
 		return
 	}
-	s.abandoned = true
+	s.abandoned.Store(true)
 	s.conn.srv.running.Add(1) // counted out by the abandoned goroutine, in runQueue
 	unsettled := s.dropLocked()
 	if s.disconnectDue {

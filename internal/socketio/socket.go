@@ -47,14 +47,16 @@ type Socket struct {
 	order uint64  // order of admission to the namespace; guarded by mu
 	next  *Socket // next socket on the ready list of the connection; guarded by Conn.mu
 	state atomic.Int32
-	gate  engineio.Gate
+	// abandoned says that the goroutine that ran the queue was abandoned in a hook. It
+	// changes under mu but may be read without it.
+	abandoned atomic.Bool
+	gate      engineio.Gate
 
 	mu            sync.Mutex // guards the fields below, and changes of state
 	rooms         []*member
 	first, last   *Event // the event queue
 	acks          map[int64]func(Reply)
 	running       bool
-	abandoned     bool // the goroutine that ran the queue was abandoned in a hook
 	disconnectDue bool // the Disconnect hook must be called after the queued events
 	reason        string
 }
@@ -245,7 +247,7 @@ func (s *Socket) closeLocked(reason string) closing {
 			c.unsettled = s.dropLocked() || c.unsettled
 		}
 		s.disconnectDue, s.reason = true, reason
-		c.run = !s.running || s.abandoned
+		c.run = !s.running || s.abandoned.Load()
 		s.running = true
 	}
 	return c
