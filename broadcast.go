@@ -248,7 +248,7 @@ func (b Broadcast) sockets(ctx context.Context, after string, n int) ([]RemoteSo
 			found = append(found, *a.Socket)
 		}
 	})
-	return page(found, func(s RemoteSocket) string { return s.ID }, after, n), err
+	return page(found, func(s RemoteSocket) string { return s.ID }, after, n), prefixed(err)
 }
 
 // socketsLocal describes sockets of this node: with n a page of them.
@@ -297,7 +297,7 @@ func (b Broadcast) Count(ctx context.Context) (int, error) {
 		return n, nil
 	}
 	err := b.ns.rt.clusterRequest(ctx, b.message(ClusterMessage{Op: OpCount}), func(a ClusterAnswer) { n += max(0, a.Count) })
-	return n, err
+	return n, prefixed(err)
 }
 
 func (b Broadcast) countLocal() int {
@@ -339,11 +339,15 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 	asking.Wait()
 	switch late := ctx.Err(); {
 	case missing > 0 || late != nil && remoteErr != nil:
-		return acks, askError(errors.Join(late, remoteErr, context.DeadlineExceeded))
+		late = cmp.Or(late, context.DeadlineExceeded)
+		if remoteErr != nil {
+			return acks, errorf("%w: %w: %w", ErrAckTimeout, late, remoteErr)
+		}
+		return acks, errorf("%w: %w", ErrAckTimeout, late)
 	case err != nil:
 		return acks, askError(err)
 	}
-	return acks, remoteErr
+	return acks, prefixed(remoteErr)
 }
 
 // askLocal asks the sockets of this node and returns how many did not answer;
@@ -387,7 +391,7 @@ func askError(err error) error {
 	case errors.Is(err, socketio.ErrTooManyAcks):
 		return ErrTooManyAcks
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return errors.Join(ErrAckTimeout, err)
+		return errorf("%w: %w", ErrAckTimeout, err)
 	}
-	return err
+	return prefixed(err)
 }

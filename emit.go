@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/rodando/realtime/internal/socketio"
 )
@@ -24,7 +23,7 @@ type Emitter interface {
 func (e Event[T]) Emit(to Emitter, payload T) error {
 	arg, err := json.Marshal(payload)
 	if err != nil {
-		return fmt.Errorf("encoding %s: %w", e.name, err)
+		return errorf("encoding %s: %w", e.name, err)
 	}
 	return to.emit(e.name, arg)
 }
@@ -37,7 +36,7 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 	var out Out
 	arg, err := json.Marshal(in)
 	if err != nil {
-		return out, fmt.Errorf("encoding %s: %w", q.name, err)
+		return out, errorf("encoding %s: %w", q.name, err)
 	}
 	ctx, cancel := s.ns.rt.ackContext(ctx)
 	defer cancel()
@@ -57,7 +56,7 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
 	arg, err := json.Marshal(in)
 	if err != nil {
-		return nil, fmt.Errorf("encoding %s: %w", q.name, err)
+		return nil, errorf("encoding %s: %w", q.name, err)
 	}
 	acks, err := to.ask(ctx, q.name, arg)
 	var outs []Out
@@ -85,7 +84,7 @@ func decodeAck[Out any](event string, ack Raw) (out Out, err error) {
 		return out, nil
 	}
 	if err := json.Unmarshal(ack.Args[0], &out); err != nil {
-		return out, fmt.Errorf("ack of %s: %w", event, err)
+		return out, errorf("ack of %s: %w", event, err)
 	}
 	return out, nil
 }

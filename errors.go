@@ -5,6 +5,7 @@ package realtime
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Code is a machine-readable reason from a closed list. A client branches on
@@ -55,27 +56,52 @@ func Errorf(code Code, format string, args ...any) *Error {
 // Error implements error.
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
+// errorPrefix is what an error of the exported API begins with, so that its line in the
+// host's log says whose it is.
+const errorPrefix = "realtime: "
+
+// apiError is an error with the prefix, which it has once although what it wraps, an
+// error of ours in one of the host's for instance, may have it too.
+type apiError struct{ err error }
+
+func (e *apiError) Error() string {
+	return errorPrefix + strings.ReplaceAll(e.err.Error(), errorPrefix, "")
+}
+
+func (e *apiError) Unwrap() error { return e.err }
+
+// errorf is fmt.Errorf for what the exported API returns; the format needs no prefix.
+func errorf(format string, args ...any) error { return &apiError{fmt.Errorf(format, args...)} }
+
+// prefixed returns an error as the exported API returns it, nil for nil.
+func prefixed(err error) error {
+	if err == nil || strings.LastIndex(err.Error(), errorPrefix) == 0 {
+		return err
+	}
+	return &apiError{err}
+}
+
 // Sentinels that repositories, verifiers and services return, wrapped or bare.
 var (
 	// ErrNotFound says that a row does not exist. Any other error of a
 	// repository means "could not tell" and refuses with CodeUnavailable.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = errors.New("realtime: not found")
 	// ErrUnavailable says "could not tell". A jwt.Keyfunc wraps it when it has no
 	// answer, for instance because a key server is down: the handshake is then
 	// refused with CodeUnavailable and the client tries again, instead of reading
 	// that its token is bad. A repository may wrap it too, but need not: every
 	// error it returns beside ErrNotFound means the same.
-	ErrUnavailable = errors.New("unavailable")
+	ErrUnavailable = errors.New("realtime: unavailable")
 	// ErrTokenInvalid says that a token does not verify.
-	ErrTokenInvalid = errors.New("token invalid")
+	ErrTokenInvalid = errors.New("realtime: token invalid")
 	// ErrTokenExpired says that a token verified but its time has passed.
-	ErrTokenExpired = errors.New("token expired")
+	ErrTokenExpired = errors.New("realtime: token expired")
 	// ErrClosed is returned by a Server, Socket or EventBus that was shut down.
-	ErrClosed = errors.New("closed")
+	ErrClosed = errors.New("realtime: closed")
 	// ErrAckTimeout is returned by Query.Ask when the client did not
 	// acknowledge in time.
-	ErrAckTimeout = errors.New("acknowledgement timed out")
+	ErrAckTimeout = errors.New("realtime: acknowledgement timed out")
 	// ErrTooManyAcks is returned by Query.Ask when Limits.PendingAcks of the socket
 	// have not been answered.
-	ErrTooManyAcks = errors.New("too many acknowledgements pending")
+	ErrTooManyAcks = errors.New("realtime: too many acknowledgements pending")
 )

@@ -4,6 +4,7 @@ package realtime_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"os"
 	"strings"
@@ -99,8 +100,10 @@ func TestCatalog_OfAHost(t *testing.T) {
 		ask := realtime.NewCall[question, realtime.None]("support:ask").Documented(realtime.CallDoc[question, realtime.None]{
 			Does: "Asks the support team.", Codes: []realtime.Code{realtime.CodeConflict}, In: question{"Where is my driver?"},
 		})
-		ask.Handle(support, nil)
-		support.HandleRaw("support:raw", nil)
+		ask.Handle(support, func(context.Context, *realtime.Socket, question) (realtime.None, error) { return realtime.None{}, nil })
+		support.HandleRaw("support:raw", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			return realtime.Raw{}, nil
+		})
 		c := srv.Realtime.Catalog()
 		c.Events = append(c.Events, realtime.DescribeEvent(realtime.NewEvent[question]("support:said"), "/support", "the passenger", "An answer.", question{"Soon."}))
 

@@ -5,7 +5,6 @@ package realtime
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -129,7 +128,7 @@ func (rt *Server) clusterPublish(m ClusterMessage) error {
 		}
 	})
 	if !queued { // the queue logs it
-		return fmt.Errorf("adapter: %w", ErrUnavailable)
+		return errorf("adapter: %w", ErrUnavailable)
 	}
 	return nil
 }

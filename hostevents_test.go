@@ -315,7 +315,7 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 				return []realtime.Delivery{realtime.NewEvent[string]("note").Deliver("text", realtime.ToAdmins())}
 			}),
 		},
-		`panic: realtime: NewEvent: an event can't be called "connect_error"`: {
+		`panic: NewEvent: an event can't be called "connect_error"`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
 				return []realtime.Delivery{realtime.NewEvent[realtime.EventMeta]("connect_error").Deliver(m, realtime.ToAdmins())}
 			}),

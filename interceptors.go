@@ -5,7 +5,6 @@ package realtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -174,7 +173,7 @@ func newInterceptors(server, own []Interceptor) (*interceptors, error) {
 		return nil
 	}, func(error) {})
 	if err != nil {
-		return nil, fmt.Errorf("realtime: Interceptors: %w", err)
+		return nil, errorf("Interceptors: %w", err)
 	}
 	return all, nil
 }

@@ -111,12 +111,12 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 		return Claims{}, errTokenTooLong
 	}
 	if err := ctx.Err(); err != nil {
-		return Claims{}, err // nobody waits for the signature
+		return Claims{}, errorf("verifying the token: %w", err) // nobody waits for the signature
 	}
 	claims := jwt.MapClaims{}
 	if _, err := v.parser.ParseWithClaims(token, claims, v.keyfunc(ctx)); err != nil {
 		if ended := ctx.Err(); ended != nil && errors.Is(err, jwt.ErrTokenUnverifiable) {
-			return Claims{}, fmt.Errorf("find the token's key: %w", ended)
+			return Claims{}, errorf("finding the token's key: %w", ended)
 		}
 		return Claims{}, tokenError(err)
 	}
@@ -353,7 +353,7 @@ func isPEM(secret []byte) bool {
 func tokenError(err error) error {
 	switch {
 	case errors.Is(err, ErrUnavailable):
-		return fmt.Errorf("find the token's key: %w", err)
+		return errorf("finding the token's key: %w", err)
 	case errors.Is(err, errTokenCritical):
 		return errTokenCritical
 	case errors.Is(err, jwt.ErrTokenMalformed):

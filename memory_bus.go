@@ -62,7 +62,7 @@ func NewMemoryBus() *MemoryBus {
 // Handlers get a context with the values of ctx; its end is not theirs.
 func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 	if err := ctx.Err(); err != nil {
-		return err
+		return errorf("publishing %s: %w", e.Name, err)
 	}
 	ev := &busEvent{Envelope: e, ctx: ctx}
 	if ctx.Done() != nil { // else it is fit as it stands, and events that beget events do not wrap it on and on
@@ -78,7 +78,7 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 			case <-b.closing:
 				return ErrClosed
 			case <-ctx.Done():
-				return ctx.Err()
+				return errorf("publishing %s: %w", e.Name, ctx.Err())
 			}
 		}
 		ev.slot = true
@@ -136,7 +136,7 @@ func (b *MemoryBus) Close(ctx context.Context) error {
 	case <-b.drained:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("event bus not drained: %w", ctx.Err())
+		return errorf("event bus not drained: %w", ctx.Err())
 	}
 }
 

@@ -224,7 +224,7 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 	for i, a := range args {
 		b, err := json.Marshal(a)
 		if err != nil {
-			return fmt.Errorf("realtime: encoding %s: %w", event, err)
+			return errorf("encoding %s: %w", event, err)
 		}
 		raw[i] = b
 	}

@@ -73,7 +73,7 @@ func TestShutdownDeliversWhatWasPublished(t *testing.T) {
 	t.Parallel()
 	var delivered atomic.Int64
 	rt, err := realtime.New(realtime.Options{
-		Tokens: nobody{}, Users: nobody{}, Sessions: nobody{},
+		Tokens: nobody{}, Users: nobody{}, Sessions: nobody{}, Logger: discarded(),
 		Trace: &realtime.Trace{Delivered: func(string, time.Duration) { delivered.Add(1) }},
 	})
 	require.NoError(t, err)

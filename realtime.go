@@ -201,7 +201,7 @@ func (rt *Server) startEngine() {
 func (rt *Server) subscribe() error {
 	// The adapter's ctx ends with the last connection, and the call with that of setup.
 	if err := hostcall.Run(rt.ctx, rt.host.setup, func(context.Context) error { return rt.adapter.Start(rt.ctx, node{rt}) }); err != nil {
-		return fmt.Errorf("realtime: starting the adapter: %w", err)
+		return errorf("starting the adapter: %w", err)
 	}
 	if rt.opts.Bus == nil {
 		rt.ownBus = NewMemoryBus()
@@ -214,7 +214,7 @@ func (rt *Server) subscribe() error {
 		return rt.opts.Bus.Subscribe(rt.publisher.subscription)
 	})
 	if err != nil {
-		return fmt.Errorf("realtime: subscribing to the bus: %w", err)
+		return errorf("subscribing to the bus: %w", err)
 	}
 	rt.unbus = unbus
 	return nil
@@ -310,7 +310,7 @@ func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	v, err := rt.events.of(e)
 	if err != nil {
-		return err
+		return prefixed(err)
 	}
 	bus, inProcess := rt.opts.Bus.(*MemoryBus)
 	var env Envelope
@@ -321,11 +321,11 @@ func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	}
 	switch {
 	case err != nil:
-		return err
+		return prefixed(err)
 	case inProcess:
 		return bus.Publish(ctx, env)
 	}
-	return hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) })
+	return prefixed(hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) }))
 }
 
 // packed checks an event and puts it into its envelope, as it is for a bus in this
@@ -349,7 +349,7 @@ func NewEnvelope(e DomainEvent) (Envelope, error) {
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
-		return Envelope{}, fmt.Errorf("encoding %s: %w", e.EventName(), err)
+		return Envelope{}, errorf("encoding %s: %w", e.EventName(), err)
 	}
 	return Envelope{ID: uuid.NewString(), Name: e.EventName(), Key: e.EventKey(), At: time.Now().UTC(), Data: data}, nil
 }

@@ -212,7 +212,7 @@ func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []er
 		known[t.name] = true
 		for _, e := range t.examples {
 			for _, err := range checkExample(e, namespaces) {
-				errs = append(errs, fmt.Errorf("realtime: domain event %q: %w", t.name, err))
+				errs = append(errs, errorf("domain event %q: %w", t.name, err))
 			}
 		}
 	}

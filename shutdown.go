@@ -6,7 +6,6 @@ package realtime
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -48,7 +47,7 @@ func (rt *Server) end(ctx context.Context) error {
 	rt.sio.Stop()
 	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.endBus(ctx)}
 	rt.drain(ctx)
-	errs = append(errs, rt.await(ctx, rt.sio.Shutdown))
+	errs = append(errs, unfinished("connections cut off", rt.await(ctx, rt.sio.Shutdown)))
 	rt.cancel()
 	finish, stop := context.WithTimeout(ctx, handlersFinish)
 	_ = rt.hooksReturn(finish) // asked again below
@@ -112,7 +111,7 @@ func unfinished(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("realtime: shutdown: %s: %w", what, err)
+	return errorf("shutdown: %s: %w", what, err)
 }
 
 // drainPause is the time between two batches of connections.

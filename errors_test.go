@@ -1,0 +1,208 @@
+// What a host reads of an error.
+
+package realtime_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"math"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// requirePrefix checks that every mistake in an error says once whose it is.
+func requirePrefix(t *testing.T, err error, what string) {
+	t.Helper()
+	require.Error(t, err, what)
+	for _, line := range strings.Split(err.Error(), "\n") {
+		require.True(t, strings.HasPrefix(line, "realtime: "), "%s: %q", what, line)
+		require.Equal(t, 1, strings.Count(line, "realtime: "), "%s: %q", what, line)
+	}
+}
+
+func TestErrors_Sentinels(t *testing.T) {
+	t.Parallel()
+	sentinels := map[string]error{
+		"ErrNotFound": realtime.ErrNotFound, "ErrUnavailable": realtime.ErrUnavailable, "ErrTokenInvalid": realtime.ErrTokenInvalid,
+		"ErrTokenExpired": realtime.ErrTokenExpired, "ErrClosed": realtime.ErrClosed, "ErrAckTimeout": realtime.ErrAckTimeout,
+		"ErrTooManyAcks": realtime.ErrTooManyAcks,
+	}
+	for name, err := range sentinels {
+		requirePrefix(t, err, name)
+	}
+	packages, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
+	require.NoError(t, err)
+	for _, file := range packages["realtime"].Files {
+		for _, decl := range file.Decls {
+			if vars, ok := decl.(*ast.GenDecl); ok && vars.Tok == token.VAR {
+				for _, spec := range vars.Specs {
+					for _, name := range spec.(*ast.ValueSpec).Names {
+						if strings.HasPrefix(name.Name, "Err") {
+							require.Contains(t, sentinels, name.Name, "it is to be in this test")
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// failingBus is a host's bus whose errors wrap ours.
+type failingBus struct{ realtime.EventBus }
+
+func (failingBus) Publish(context.Context, realtime.Envelope) error {
+	return fmt.Errorf("broker: %w", realtime.ErrUnavailable)
+}
+
+func (failingBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
+	return nil, fmt.Errorf("broker: %w", realtime.ErrUnavailable)
+}
+
+// deafBus is a bus that can be subscribed to, and is broken otherwise.
+type deafBus struct{ failingBus }
+
+func (deafBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
+	return func() {}, nil
+}
+
+func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		broken := validOptions()
+		broken.Bus = failingBus{}
+		_, err := realtime.New(broken)
+		requirePrefix(t, err, "New")
+		require.ErrorIs(t, err, realtime.ErrUnavailable)
+		broken = realtime.Options{Bus: (*realtime.MemoryBus)(nil), Namespaces: map[string]realtime.NamespaceOptions{"x": {}}, UserTypes: map[string][]realtime.UserType{"y": nil}}
+		broken.Limits.Depth, broken.Timeouts.Ack, broken.Rates.User.Burst = -1, 1, 1
+		broken.Rates.Events = map[string]realtime.Rate{"connect": {}}
+		broken.Events = []realtime.DomainEventType{
+			{}, realtime.NewDomainEvent[shiftStarted]("No example."), realtime.NewDomainEvent("Not valid.", shiftStarted{}),
+			realtime.NewDomainEvent("Panics.", shiftStarted{DriverID: "d1", Zone: "panic"}),
+		}
+		_, err = realtime.New(broken)
+		requirePrefix(t, err, "New")
+
+		_, err = realtime.NewJWTVerifier("secret", realtime.JWTOptions{Methods: []string{"none", "x"}, Leeway: -1, MaxLength: 1, Claims: map[string]string{"a": ""}})
+		requirePrefix(t, err, "NewJWTVerifier")
+		verifier := newVerifier(t, jwtSecret, jwtOptions)
+		_, err = verifier.VerifyToken(ended, sign(jwtSecret, hs256, `{}`), "/drivers")
+		requirePrefix(t, err, "VerifyToken, ended")
+		require.ErrorIs(t, err, context.Canceled)
+		for _, token := range []string{"", "x.y.z", sign(jwtSecret, hs256, `{}`), sign(jwtSecret, hs256, `{"exp":1}`), sign([]byte("other"), hs256, `{"exp":1}`), strings.Repeat("x", 9000)} {
+			_, err = verifier.VerifyToken(t.Context(), token, "/drivers")
+			requirePrefix(t, err, "VerifyToken")
+		}
+		_, err = newVerifier(t, func(*jwt.Token) (any, error) { return nil, fmt.Errorf("keys: %w", realtime.ErrUnavailable) }, jwtOptions).
+			VerifyToken(t.Context(), sign(jwtSecret, hs256, `{}`), "/drivers")
+		requirePrefix(t, err, "VerifyToken without a key")
+		require.ErrorIs(t, err, realtime.ErrUnavailable)
+
+		bus := realtime.NewMemoryBus()
+		requirePrefix(t, bus.Publish(ended, realtime.Envelope{}), "MemoryBus.Publish, ended")
+		release := make(chan struct{})
+		_, err = bus.Subscribe(func(context.Context, realtime.Envelope) error { <-release; return nil })
+		require.NoError(t, err)
+		require.NoError(t, bus.Publish(t.Context(), realtime.Envelope{Key: "k"}))
+		requirePrefix(t, bus.Close(ended), "MemoryBus.Close")
+		close(release)
+		require.NoError(t, bus.Close(t.Context()))
+		requirePrefix(t, bus.Publish(t.Context(), realtime.Envelope{}), "MemoryBus.Publish, closed")
+		_, err = bus.Subscribe(func(context.Context, realtime.Envelope) error { return nil })
+		requirePrefix(t, err, "MemoryBus.Subscribe, closed")
+		_, err = realtime.NewEnvelope(nil)
+		requirePrefix(t, err, "NewEnvelope")
+		_, err = realtime.NewEnvelope(realtime.TripCompleted{FareTotal: math.NaN()})
+		requirePrefix(t, err, "NewEnvelope of a number that JSON does not have")
+
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = deafBus{}; o.Limits.PendingAcks = 1 })
+		for _, e := range []realtime.DomainEvent{
+			nil, (*realtime.TripStarted)(nil), realtime.TripStarted{}, realtime.TripStarted{TripID: "\x00"}, realtime.TripStarted{TripID: "t1"}, shiftStarted{},
+		} {
+			requirePrefix(t, srv.Realtime.Publish(t.Context(), e), fmt.Sprintf("Publish of %#v", e))
+		}
+		require.ErrorIs(t, srv.Realtime.Publish(t.Context(), realtime.TripStarted{TripID: "t1"}), realtime.ErrUnavailable)
+		_, err = srv.Realtime.Namespace("x", realtime.NamespaceOptions{Anonymous: true, UserTypes: []realtime.UserType{""}})
+		requirePrefix(t, err, "Namespace")
+		_, err = srv.Realtime.Namespace("/admin", realtime.NamespaceOptions{})
+		requirePrefix(t, err, "Namespace that exists")
+		_, err = srv.Realtime.Namespace("/lab", realtime.NamespaceOptions{Interceptors: []realtime.Interceptor{nil}})
+		requirePrefix(t, err, "Namespace with an interceptor that is nil")
+
+		sockets := make(chan *realtime.Socket, 1)
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error { sockets <- s; return nil })
+		c := srv.Driver(t, "d1")
+		s := <-sockets
+		bad, question, number := realtime.NewEvent[float64]("bad"), realtime.NewQuery[float64, string]("question"), realtime.NewQuery[realtime.None, int]("number")
+		room := srv.Realtime.Drivers().To(realtime.DriverRoom("d1"))
+		requirePrefix(t, bad.Emit(s, math.NaN()), "Emit")
+		requirePrefix(t, bad.Emit(room, math.NaN()), "Emit to a room")
+		_, err = question.Ask(t.Context(), s, math.NaN())
+		requirePrefix(t, err, "Ask")
+		_, err = question.AskAll(t.Context(), room, math.NaN())
+		requirePrefix(t, err, "AskAll")
+		requirePrefix(t, srv.Realtime.Drivers().ServerEmit(t.Context(), "bad", math.NaN()), "ServerEmit")
+		short, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		_, err = question.AskAll(short, room, 1)
+		requirePrefix(t, err, "AskAll that nobody answers")
+		require.ErrorIs(t, err, realtime.ErrAckTimeout)
+		go func() { _, _ = question.Ask(t.Context(), s, 1) }()
+		synctest.Wait()
+		_, err = question.Ask(t.Context(), s, 1)
+		requirePrefix(t, err, "Ask too often")
+		require.ErrorIs(t, err, realtime.ErrTooManyAcks)
+		time.Sleep(time.Minute)
+		c.AnswerRaw("number", func(realtime.Raw) realtime.Raw {
+			return realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"text"`)}}
+		})
+		_, err = number.Ask(t.Context(), s, realtime.None{})
+		requirePrefix(t, err, "Ask with an answer of another type")
+		_, err = number.AskAll(t.Context(), room, realtime.None{})
+		requirePrefix(t, err, "AskAll with an answer of another type")
+		s.Disconnect()
+		synctest.Wait()
+		requirePrefix(t, bad.Emit(s, 1), "Emit to a closed socket")
+		requirePrefix(t, s.EmitRaw("bad", realtime.Raw{}), "EmitRaw to a closed socket")
+		_, err = question.Ask(t.Context(), s, 1)
+		requirePrefix(t, err, "Ask a closed socket")
+
+		hang := make(chan struct{})
+		slow := validOptions()
+		slow.Trace = &realtime.Trace{}
+		slow.Bus = clingingBus{hang: hang}
+		rt, err := realtime.New(slow)
+		require.NoError(t, err)
+		short, stop = context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		err = rt.Shutdown(short)
+		requirePrefix(t, err, "Shutdown")
+		require.True(t, errors.Is(err, context.DeadlineExceeded))
+		close(hang)
+	})
+}
+
+// clingingBus is a bus whose subscription does not end before hang is closed.
+type clingingBus struct {
+	failingBus
+	hang chan struct{}
+}
+
+func (b clingingBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
+	return func() { <-b.hang }, nil
+}
