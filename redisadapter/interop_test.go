@@ -285,7 +285,7 @@ func TestInterop_FetchedSockets(t *testing.T) {
 		require.Len(t, sockets, 3)
 		for _, s := range sockets {
 			require.Equal(t, "1", s.Identity.UserID)
-			require.Contains(t, s.Rooms, "driver:1")
+			require.Contains(t, s.Rooms, driver1)
 		}
 		text, err := json.Marshal(sockets)
 		require.NoError(t, err)
@@ -390,6 +390,25 @@ func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
 	sockets, err := s.Realtime.Drivers().To(driver1).Sockets(ctx)
 	require.NoError(t, err)
 	require.Len(t, sockets, 1)
+}
+
+// TestInterop_Revocation: a Node server knows disconnection, and does that; what Go
+// servers tell each other besides is not for it.
+func TestInterop_Revocation(t *testing.T) {
+	each(t, func(t *testing.T, m *mixed) {
+		m.node.do("client", fields{"name": "revoked", "rooms": []string{"session:" + realtimetest.SessionID("1")}})
+		m.one.Sessions.Revoke(realtimetest.SessionID("1"))
+		m.one.Publish(t, realtime.SessionRevoked{SID: realtimetest.SessionID("1"), UserID: "1", Reason: "stolen"})
+		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
+			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
+		}
+		eventually(t, "the socket on the Node server ends", func() bool {
+			return slices.Contains(m.node.hears("revoked"), `["disconnect","io server disconnect"]`)
+		})
+		require.True(t, m.d2.Connected())
+		require.Empty(t, m.node.hears("server"))
+		require.NotContains(t, strings.Join(m.node.hears("n1"), " "), "io server disconnect")
+	})
 }
 
 // TestInterop_GoServerLeaves: Node does not wait for one that has gone, in
