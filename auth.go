@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 		return id, expiresAt, err
 	}
 	if !ns.rt.pending.identify(h, ns.name, claims) {
-		return id, expiresAt, refuse(CodeInvalidSession)
+		return id, expiresAt, errRevokedMeanwhile
 	}
 	user, err := ns.loadUser(ctx, claims.Subject, h)
 	if err != nil {
@@ -76,7 +77,7 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 		return Claims{}, refuse(CodeMissingToken)
 	}
 	if len(token) > maxTokenLength {
-		return Claims{}, refuse(CodeInvalidToken)
+		return Claims{}, refuseBecause(CodeInvalidToken, "the token is too long")
 	}
 	ns.rt.pending.begin(h)
 	claims, err := ask(ctx, ns.rt.host.verify, h, func(ctx context.Context) (Claims, error) {
@@ -84,17 +85,19 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 	})
 	switch {
 	case errors.Is(err, ErrTokenInvalid):
-		return Claims{}, refuse(CodeInvalidToken)
+		return Claims{}, refuseBecause(CodeInvalidToken, tokenCause(err, token))
 	case errors.Is(err, ErrTokenExpired):
 		return Claims{}, refuse(CodeTokenExpired)
 	case err != nil:
 		return Claims{}, undecided{what: askToken, err: err, secret: token}
 	case claims.ExpiresAt.IsZero():
-		return Claims{}, refuse(CodeInvalidToken)
+		return Claims{}, refuseBecause(CodeInvalidToken, "no exp")
 	case !claims.ExpiresAt.After(time.Now()):
 		return Claims{}, refuse(CodeTokenExpired)
-	case !validID(claims.Subject) || !validID(claims.SessionID):
-		return Claims{}, refuse(CodeMissingClaims)
+	case !validID(claims.Subject):
+		return Claims{}, refuseBecause(CodeMissingClaims, "no sub")
+	case !validID(claims.SessionID):
+		return Claims{}, refuseBecause(CodeMissingClaims, "no sid")
 	}
 	return claims, nil
 }
@@ -110,7 +113,7 @@ func (ns *Namespace) loadUser(ctx context.Context, userID string, h *handshake) 
 	case user.ID != userID:
 		return User{}, undecided{what: askUser, err: errAnotherRow}
 	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
-		return User{}, refuse(CodeWrongUserType)
+		return User{}, refuseBecause(CodeWrongUserType, "the user is a "+string(user.Type))
 	case !user.Active:
 		return User{}, refuse(CodeUserInactive)
 	}
@@ -122,13 +125,15 @@ func (ns *Namespace) loadSession(ctx context.Context, claims Claims, h *handshak
 	session, err := load(ctx, ns.rt.sessions, claims.SessionID, h)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Session{}, refuse(CodeInvalidSession)
+		return Session{}, refuseBecause(CodeInvalidSession, "there is no such session")
 	case err != nil:
 		return Session{}, undecided{what: askSession, err: err}
 	case session.ID != claims.SessionID:
 		return Session{}, undecided{what: askSession, err: errAnotherRow}
-	case session.UserID != claims.Subject || session.Revoked:
-		return Session{}, refuse(CodeInvalidSession)
+	case session.UserID != claims.Subject:
+		return Session{}, refuseBecause(CodeInvalidSession, "the session is another user's")
+	case session.Revoked:
+		return Session{}, refuseBecause(CodeInvalidSession, "the session is revoked")
 	case !session.AccessTokenExpiresAt.IsZero() && !session.AccessTokenExpiresAt.After(time.Now()):
 		return Session{}, refuse(CodeAccessExpired)
 	}
@@ -140,7 +145,8 @@ func (ns *Namespace) authorize(ctx context.Context, id Identity, h *handshake) e
 	if ns.opts.Authorize == nil {
 		return nil
 	}
-	_, err := ask(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, id) })
+	r := AuthorizeRequest{Identity: id, Socket: cmp.Or(h.s, h.renews), Auth: h.auth}
+	_, err := ask(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
 	if _, refused := asRefusal(err); err != nil && !refused {
 		err = undecided{what: askAuthorize, err: err}
 	}
@@ -173,7 +179,7 @@ type undecided struct {
 func (u undecided) Error() string {
 	text := fmt.Sprintf("%s: %v", u.what, u.err)
 	if u.secret != "" {
-		text = strings.ReplaceAll(text, u.secret, "[token]")
+		text = withoutToken(text, u.secret)
 	}
 	return text
 }
@@ -221,23 +227,52 @@ func namingTimeout(err error) error {
 	return err
 }
 
-// connectToken finds the token of a handshake: in the CONNECT payload, else the
-// one that came with the connection's first request.
-func connectToken(payload []byte, header string) (string, error) {
-	if len(payload) > 0 {
-		// A map, because a struct's fields match whatever their case.
-		var auth map[string]json.RawMessage
-		if err := json.Unmarshal(payload, &auth); err != nil {
-			return "", refuse(CodeInvalidToken)
+// maxAuth is what the auth object of a CONNECT may have in bytes, without its token,
+// where Authorize is to see it.
+const maxAuth = 16 << 10
+
+// credentials returns the token of a handshake: that of the CONNECT payload, else the
+// one that came with the connection's first request. What else the payload has is kept
+// for Authorize.
+func (ns *Namespace) credentials(h *handshake, payload []byte) (token string, err error) {
+	inAuth, auth, err := splitAuth(payload)
+	if err != nil {
+		return "", err
+	}
+	if ns.opts.Authorize != nil && len(auth) > 0 {
+		if h.auth, err = json.Marshal(auth); err != nil || len(h.auth) > maxAuth {
+			return "", Errorf(CodeInvalidPayload, "auth is too large")
 		}
-		if raw, ok := auth["token"]; ok && !bytes.Equal(raw, []byte("null")) {
-			var token string
-			if err := json.Unmarshal(raw, &token); err != nil {
-				return "", refuse(CodeInvalidToken)
-			}
-			if token = stripBearer(token); token != "" {
-				return token, nil
-			}
+	}
+	if h.s.inner.Conn().Protocol() < 4 && !ns.rt.opts.Compat.LegacyQueryToken {
+		inAuth = nil // the payload is the query after the namespace
+	}
+	return connectToken(inAuth, h.conn().token())
+}
+
+// splitAuth returns what the auth object of a CONNECT has as its token, and the rest.
+func splitAuth(payload []byte) (token json.RawMessage, rest map[string]json.RawMessage, err error) {
+	if len(payload) == 0 {
+		return nil, nil, nil
+	}
+	// A map, because a struct's fields match whatever their case.
+	if err := json.Unmarshal(payload, &rest); err != nil {
+		return nil, nil, refuseBecause(CodeInvalidToken, "auth is no object")
+	}
+	token = rest["token"]
+	delete(rest, "token")
+	return token, rest, nil
+}
+
+// connectToken is the token of an auth object, if it has one, else that of the request.
+func connectToken(inAuth json.RawMessage, header string) (string, error) {
+	if len(inAuth) > 0 && !bytes.Equal(inAuth, []byte("null")) {
+		var token string
+		if err := json.Unmarshal(inAuth, &token); err != nil {
+			return "", refuseBecause(CodeInvalidToken, "auth.token is no string")
+		}
+		if token = stripBearer(token); token != "" {
+			return token, nil
 		}
 	}
 	return header, nil
@@ -272,7 +307,7 @@ func stripBearer(s string) string {
 
 // refresh renews a socket's authorisation in place.
 func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (Refreshed, error) {
-	h := &handshake{}
+	h := &handshake{renews: s}
 	defer ns.rt.pending.done(h)
 	was := s.Identity()
 	id, expiresAt, err := ns.authenticate(ctx, stripBearer(in.Token), h)

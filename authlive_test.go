@@ -101,7 +101,7 @@ func TestRevocationInAuthorize(t *testing.T) {
 		srv := realtimetest.NewServer(t, kept)
 		hang := make(chan struct{})
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{
-			Authorize: func(context.Context, realtime.Identity) error { <-hang; return nil },
+			Authorize: func(context.Context, realtime.AuthorizeRequest) error { <-hang; return nil },
 		})
 		connect := connectPacket("/support", j.secret(srv.Login("u1", "agent")))
 		conn := openRaw(t, srv)

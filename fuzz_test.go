@@ -125,9 +125,16 @@ func FuzzToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte, authorization string) {
 		header := bearer(authorization)
 		require.LessOrEqual(t, len(header), maxTokenLength+1, "kept of a header")
-		token, err := connectToken(payload, header)
+		inAuth, rest, err := splitAuth(payload)
+		require.NotContains(t, rest, "token")
+		var token string
+		if err == nil {
+			token, err = connectToken(inAuth, header)
+		}
 		if err != nil {
-			require.Equal(t, refuse(CodeInvalidToken), err)
+			shown, ok := asRefusal(err)
+			require.True(t, ok)
+			require.Equal(t, refuse(CodeInvalidToken), shown)
 			return
 		}
 

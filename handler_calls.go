@@ -23,6 +23,17 @@ type call struct {
 	CallRequest // of OnConnect it has the socket alone
 }
 
+// Value implements context.Context: the values are those of Options.ConnContext.
+func (c *call) Value(key any) any {
+	if v := c.Call.Value(key); v != nil {
+		return v
+	}
+	if values := c.socket.conn().values(); values != nil {
+		return values.Value(key)
+	}
+	return nil
+}
+
 // begin lists a call of a socket's, which has one at a time. The error is why it must
 // not be made.
 func (ns *Namespace) begin(r CallRequest, h *hostcall.Handler, start time.Time) (*call, error) {

@@ -23,6 +23,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	s := &Socket{inner: inner, ns: ns, shard: ns.rt.watchdog.Shard()}
 	inner.Data = s
 	ctx, cancel := context.WithCancel(ns.rt.ctx)
+	ctx = s.conn().with(ctx)
 	h := &handshake{s: s, cancel: cancel}
 	ns.rt.pending.open(h)
 	defer ns.rt.pending.done(h)
@@ -38,45 +39,44 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		return
 	}
 	opened := inner.OpenThen(func() {
-		s.renew(s.identity, s.expiresAt)
+		s.renew(s.Identity(), s.ExpiresAt())
 		ns.rt.presence.arrived(s)
 		ns.connected(s)
 	}, hello)
 	if opened {
 		ns.rt.traceConnected(ns.name, time.Since(start))
 	} else if h.revoked.Load() {
-		ns.refuseConnect(h, refuse(CodeInvalidSession)) // the client has been told
+		ns.refuseConnect(h, errRevokedMeanwhile) // the client has been told
 	}
 }
 
 // errConnectFlood refuses a CONNECT of a connection that has been refused for its
 // rate again and again, and is closed for it.
-var errConnectFlood error = refuse(CodeRateLimited)
+var errConnectFlood = refuseBecause(CodeRateLimited, "Rates.Connect, again and again")
 
 // admit runs the checks and puts the socket into its rooms, where what is sent
 // to it is held back until it is opened. It returns the socket's first event.
 func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
 	var rooms []string
-	from := s.inner.Conn().Data.(*connState)
+	from := s.conn()
 	switch ns.rt.admission.Begin(&from.Conn) {
 	case admission.Refuse:
-		return nil, refuse(CodeRateLimited)
+		return nil, refuseBecause(CodeRateLimited, "Rates.Connect")
 	case admission.End:
 		return nil, errConnectFlood
 	}
 	defer ns.rt.admission.Decided(&from.Conn)
-	if s.inner.Conn().Protocol() < 4 && !ns.rt.opts.Compat.LegacyQueryToken {
-		payload = nil // it is the query behind the namespace
-	}
 	if !ns.opts.Anonymous {
-		token, err := connectToken(payload, from.token)
+		token, err := ns.credentials(h, payload)
 		if err != nil {
 			return nil, err
 		}
-		if s.identity, s.expiresAt, err = ns.authenticate(ctx, token, h); err != nil {
+		id, expiresAt, err := ns.authenticate(ctx, token, h)
+		if err != nil {
 			return nil, err
 		}
-		rooms = connectRooms(ns.name, s.identity)
+		s.setIdentity(id, expiresAt)
+		rooms = connectRooms(ns.name, id)
 	}
 	ns.rt.admission.Authenticated(&from.Conn)
 	if !s.inner.Admit(rooms...) {
@@ -115,7 +115,7 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	ns.rt.presence.departed(s, DisconnectReason(reason))
 	ns.rt.traceDisconnected(ns.name, reason)
 	for _, h := range ns.disconnectHooks() {
-		err := hostcall.Run(context.Background(), h.calls, func(ctx context.Context) error {
+		err := hostcall.Run(s.conn().with(context.Background()), h.calls, func(ctx context.Context) error {
 			h.f(ctx, s, DisconnectReason(reason))
 			return nil
 		})
@@ -138,6 +138,12 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 		e = shown
 	}
 	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
+	if addr := s.RemoteAddr(); addr.IsValid() {
+		attrs = append(attrs, "address", addr.String())
+	}
+	if cause := causeOf(err); cause != "" {
+		attrs = append(attrs, "cause", cause)
+	}
 	if e.Code == CodeUnavailable {
 		rt.log.Error("realtime: handshake not decided", withStack(err, append(attrs, "error", err)...)...)
 	} else {
@@ -160,8 +166,8 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 	}
 }
 
-// refusal is the payload of a CONNECT_ERROR.
-func (rt *Server) refusal(code Code) []byte { return refusalPayload(refuse(code)) }
+// connectError is the payload of a CONNECT_ERROR.
+func (rt *Server) connectError(code Code) []byte { return refusalPayload(refuse(code)) }
 
 func refusalPayload(e *Error) []byte {
 	var payload struct {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"reflect"
 	"slices"
@@ -63,8 +64,12 @@ func codeOf(err error) string {
 
 // calls tells how a driver's event is answered.
 func calls[In, Out any](call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
+	return callsIn(realtime.NamespaceDrivers, call, in)
+}
+
+func callsIn[In, Out any](namespace string, call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
 	return func(t *testing.T, s hookSite) string {
-		c, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+		c, err := s.dial(t, namespace, "new", realtime.UserDriver)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -160,12 +165,18 @@ func hookRows() map[string]hookRow {
 		"Namespace.OnConnect":    {trigger: connects("/support"), want: []string{"io server disconnect", "transport close"}},
 		"Namespace.OnDisconnect": {trigger: connects("/support"), want: unharmed},
 		"Namespace.OnServerEmit": {trigger: emits(true), want: done},
-		"Namespace.HandleRaw":    {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler},
-		"Call.Handle":            {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"In.UnmarshalJSON":       {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"In.Validate":            {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"Out.MarshalJSON":        {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"Options.Logger":         {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
+		"Options.ConnContext":    {trigger: connects("/drivers"), want: []string{"error"}},
+		"Options.Interceptors":   {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"Namespace.Use":          {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"NamespaceOptions.Interceptors": {
+			trigger: callsIn("/support", realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler,
+		},
+		"Namespace.HandleRaw": {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler},
+		"Call.Handle":         {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"In.UnmarshalJSON":    {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"In.Validate":         {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"Out.MarshalJSON":     {trigger: calls(hookedCall, hookedBody{}), want: handler},
+		"Options.Logger":      {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
 	}
 }
 
@@ -199,6 +210,11 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 		o.Logger = slog.New(hookedLog{slog.NewTextHandler(h, nil), h})
 		o.Compat.RefuseUnavailable = true
 		o.Timeouts.SweepInterval = time.Minute
+		o.Interceptors = []realtime.Interceptor{h.interceptor("Options.Interceptors")}
+		o.ConnContext = func(ctx context.Context, _ *http.Request) context.Context {
+			h.at("Options.ConnContext")
+			return ctx
+		}
 		o.Trace = &realtime.Trace{
 			Connected:      func(string, time.Duration) { h.at("Trace.Connected") },
 			Refused:        func(string, realtime.Code) { h.at("Trace.Refused") },
@@ -214,12 +230,26 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 	}
 }
 
+func (h *hooks) interceptor(hook string) realtime.Interceptor {
+	return func(next realtime.CallFunc) realtime.CallFunc {
+		return func(ctx context.Context, r *realtime.CallRequest) (realtime.Raw, error) {
+			h.at(hook)
+			return next(ctx, r)
+		}
+	}
+}
+
 // register registers what is the host's after New.
 func (h *hooks) register(t *testing.T, rt *realtime.Server) {
 	support, err := rt.Namespace("/support", realtime.NamespaceOptions{
-		Authorize: func(context.Context, realtime.Identity) error { h.at("NamespaceOptions.Authorize"); return nil },
+		Authorize:    func(context.Context, realtime.AuthorizeRequest) error { h.at("NamespaceOptions.Authorize"); return nil },
+		Interceptors: []realtime.Interceptor{h.interceptor("NamespaceOptions.Interceptors")},
 	})
 	require.NoError(t, err)
+	support.HandleRaw("raw", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+		return realtime.Raw{}, nil
+	})
+	rt.Drivers().Use(h.interceptor("Namespace.Use"))
 	support.OnConnect(func(context.Context, *realtime.Socket) error { h.at("Namespace.OnConnect"); return nil })
 	support.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { h.at("Namespace.OnDisconnect") })
 	drivers := rt.Drivers()
@@ -348,6 +378,10 @@ func TestHooks_EachHasARow(t *testing.T) {
 				methods(f.Type)
 			case reflect.Func:
 				hooks = append(hooks, typ.Name()+"."+f.Name)
+			case reflect.Slice:
+				if f.Type.Elem().Kind() == reflect.Func {
+					hooks = append(hooks, typ.Name()+"."+f.Name)
+				}
 			case reflect.Struct: // a group of Options
 				fields(f.Type)
 			case reflect.Pointer:
@@ -366,7 +400,8 @@ func TestHooks_EachHasARow(t *testing.T) {
 	for i := range namespace.NumMethod() {
 		m := namespace.Method(i)
 		for j := range m.Type.NumIn() {
-			if m.Type.In(j).Kind() == reflect.Func {
+			in := m.Type.In(j)
+			if in.Kind() == reflect.Func || in.Kind() == reflect.Slice && in.Elem().Kind() == reflect.Func {
 				hooks = append(hooks, "Namespace."+m.Name)
 			}
 		}

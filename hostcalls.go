@@ -30,6 +30,8 @@ const (
 	// adapterTimeout is for Adapter.Publish and RoomWatcher.RoomChanged, which must not
 	// block.
 	adapterTimeout = time.Second
+	// connContextTimeout is for Options.ConnContext, for which a handshake waits.
+	connContextTimeout = time.Second
 	// setupFactor is how long a bus or an adapter has to begin, as a multiple of
 	// Timeouts.Repo.
 	setupFactor = 6
@@ -44,6 +46,7 @@ type hostCalls struct {
 	sweep                  sweepCalls
 	presence               *hostcall.Kind // the bus, for presence
 	bus                    *hostcall.Kind // the bus, for Publish
+	connContext            *hostcall.Kind // Options.ConnContext
 	request, roomChanged   *hostcall.Kind // the adapter
 	setup, shutdown        *hostcall.Kind // the adapter and the bus, when the server begins and ends
 
@@ -71,6 +74,7 @@ func (h *hostCalls) init(rt *Server) {
 		Timeout: o.Timeouts.Repo, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
 	})
 	h.trips, h.parties = repo(many, many), repo(many, many)
+	h.connContext = hostcall.NewKind(hostcall.Limits{Timeout: connContextTimeout, Running: many, Abandoned: many})
 	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
 		s.batch, s.row = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)

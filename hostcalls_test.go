@@ -322,7 +322,7 @@ func TestNamespace_AnonymousWithAuthorize(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		_, err := srv.Realtime.Namespace("/support", realtime.NamespaceOptions{
-			Anonymous: true, Authorize: func(context.Context, realtime.Identity) error { return errors.New("never asked") },
+			Anonymous: true, Authorize: func(context.Context, realtime.AuthorizeRequest) error { return errors.New("never asked") },
 		})
 		require.ErrorContains(t, err, "leave out one of the two")
 		_, err = srv.Realtime.Namespace("/support", realtime.NamespaceOptions{Anonymous: true})

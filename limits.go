@@ -19,12 +19,6 @@ import (
 // host's database, unless Rates.Events says otherwise.
 var refreshRate = Rate{0.1, 5}
 
-// connState is what the server keeps of a connection: its socketio Conn's Data.
-type connState struct {
-	admission.Conn
-	token string // of the Authorization header, or of the query where that is allowed
-}
-
 // newAdmission returns what lets connections in.
 func (rt *Server) newAdmission() *admission.Control {
 	l, r := &rt.opts.Limits, &rt.opts.Rates
@@ -103,10 +97,10 @@ func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	}
 	ns.rt.limited("SocketsPerUser")
 	if ns.rt.opts.Limits.RefuseExtraSockets {
-		return refuse(CodeRateLimited)
+		return refuseBecause(CodeRateLimited, "Limits.SocketsPerUser")
 	}
 	for _, old := range sockets[:extra] {
-		if !old.Refuse(ns.rt.refusal(CodeRateLimited), ns.rt.opts.Compat.DisconnectRefused) {
+		if !old.Refuse(ns.rt.connectError(CodeRateLimited), ns.rt.opts.Compat.DisconnectRefused) {
 			old.Disconnect()
 		}
 	}

@@ -68,9 +68,25 @@ type NamespaceOptions struct {
 	// usual checks. An *Error refuses with its code and message, any other
 	// error with CodeUnavailable. It may block, within ctx, and is called
 	// concurrently.
-	Authorize func(ctx context.Context, id Identity) error
+	Authorize func(ctx context.Context, r AuthorizeRequest) error
 	// Interceptors wrap the calls of the namespace, inside of Options.Interceptors.
 	Interceptors []Interceptor
+}
+
+// AuthorizeRequest is who wants to enter a namespace, or to go on in it with a fresh
+// token.
+type AuthorizeRequest struct {
+	// Identity is who it is, by token and repositories.
+	Identity Identity
+	// Socket is the socket that is to be, of which only ID, Namespace, RemoteAddr,
+	// Transport and the values of SocketKeys mean something yet; with auth:refresh it is
+	// the socket that renews itself.
+	Socket *Socket
+	// Auth is the object that the client has sent with its CONNECT, as "auth" of a stock
+	// client, without the field "token"; nil when there is none, and with auth:refresh. A
+	// CONNECT with one of more than 16 KiB is refused with CodeInvalidPayload. The
+	// server does not keep it.
+	Auth json.RawMessage
 }
 
 // Namespace is one of the server's namespaces: where handlers, interceptors and hooks

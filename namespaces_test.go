@@ -480,7 +480,8 @@ func TestNamespaceOfTheHost(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		agents, err := srv.Realtime.Namespace("/agents", realtime.NamespaceOptions{
 			UserTypes: []realtime.UserType{"agent"},
-			Authorize: func(_ context.Context, id realtime.Identity) error {
+			Authorize: func(_ context.Context, r realtime.AuthorizeRequest) error {
+				id := r.Identity
 				switch id.UserID {
 				case "u2":
 					return &realtime.Error{Code: "not_on_duty", Message: "Not on duty"}

@@ -4,7 +4,9 @@
 package realtime
 
 import (
+	"context"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 )
@@ -39,6 +41,18 @@ type Options struct {
 	// Namespaces are the host's own, by name, as Server.Namespace adds them. Those
 	// that Events are for must be here. Defaults to none.
 	Namespaces map[string]NamespaceOptions
+	// ConnContext returns what is to be known of the request that opens a connection,
+	// as http.Server.ConnContext does: the values of the context that it returns are in
+	// the ctx of VerifyToken, Authorize, OnConnect, OnDisconnect, interceptors and
+	// handlers of that connection. The ctx that it gets is the server's; to go on from
+	// r.Context() would keep what that holds as long as the connection. Only the values
+	// count: a deadline, or an end, of what it returns means nothing. The request is to
+	// be read and not kept. It is called concurrently, for each connection that a limit
+	// has let in, before any token is looked at, and must not block: after a second, as
+	// with a panic or a nil context, the connection is refused with status 500, which
+	// is logged. Users and Sessions get no values, since their answers are shared.
+	// Defaults to none, which costs nothing.
+	ConnContext func(ctx context.Context, r *http.Request) context.Context
 	// Interceptors wrap the calls of clients in every namespace, the first one
 	// outermost. Defaults to none.
 	Interceptors []Interceptor

@@ -194,7 +194,7 @@ func TestNew_Mistakes(t *testing.T) {
 func TestNew_MistakesInOrder(t *testing.T) {
 	t.Parallel()
 	o := realtime.Options{
-		Namespaces: map[string]realtime.NamespaceOptions{"a": {}, "b": {}, "c": {Anonymous: true, Authorize: func(context.Context, realtime.Identity) error { return nil }}},
+		Namespaces: map[string]realtime.NamespaceOptions{"a": {}, "b": {}, "c": {Anonymous: true, Authorize: func(context.Context, realtime.AuthorizeRequest) error { return nil }}},
 		UserTypes:  map[string][]realtime.UserType{"/x": nil, "/y": nil, "/z": nil},
 		Origins:    realtime.Origins{Allowed: []string{"null", "wss://app.example.com"}},
 		Timeouts:   realtime.Timeouts{PingInterval: 1, PingTimeout: -1, Upgrade: 1, Connect: -1, Ack: 1, PresenceGrace: 1},
@@ -245,7 +245,7 @@ func TestNamespace_Mistakes(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, rt.Shutdown(t.Context())) }()
 	_, err = rt.Namespace("x?", realtime.NamespaceOptions{
-		Anonymous: true, UserTypes: []realtime.UserType{""}, Authorize: func(context.Context, realtime.Identity) error { return nil },
+		Anonymous: true, UserTypes: []realtime.UserType{""}, Authorize: func(context.Context, realtime.AuthorizeRequest) error { return nil },
 	})
 	require.Error(t, err)
 	require.Len(t, strings.Split(err.Error(), "\n"), 4, "all at once")

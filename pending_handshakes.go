@@ -6,6 +6,7 @@ package realtime
 import (
 	"container/list"
 	"context"
+	"encoding/json"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,8 @@ type revokedRoom struct {
 // has no s.
 type handshake struct {
 	s       *Socket
+	renews  *Socket         // of auth:refresh
+	auth    json.RawMessage // of a CONNECT, for Authorize
 	revoked atomic.Bool
 	decided atomic.Bool
 	cancel  context.CancelFunc // of its questions to the host; nil for auth:refresh
@@ -60,7 +63,7 @@ func (p *pendingHandshakes) open(h *handshake) {
 	p.byConn[c] = append(p.byConn[c], h)
 }
 
-func (h *handshake) conn() *connState { return h.s.inner.Conn().Data.(*connState) }
+func (h *handshake) conn() *connState { return h.s.conn() }
 
 // disconnected ends the questions for a connection that has closed.
 func (p *pendingHandshakes) disconnected(c *connState) {
@@ -156,7 +159,7 @@ func removeHandshake[K comparable](from map[K][]*handshake, key K, h *handshake)
 func (p *pendingHandshakes) revoke(namespace, room string) {
 	for _, h := range p.mark(namespace, room) {
 		if h.s != nil && h.decide() {
-			h.s.ns.refuseConnect(h, refuse(CodeInvalidSession))
+			h.s.ns.refuseConnect(h, errRevokedMeanwhile)
 		}
 	}
 }

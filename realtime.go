@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"net/http"
 	"reflect"
 	"runtime/debug"
@@ -158,19 +157,9 @@ func (rt *Server) startEngine() {
 		EIO3Query:       8 * maxTokenLength, // so that one that is too long is told so
 		Wheel:           rt.wheel,
 		Limited:         rt.reached,
-		Accept: func(r *http.Request, revision int) (any, *socketio.Busy) {
-			c := &connState{}
-			if status := rt.admission.Admit(&c.Conn, r); status != 0 {
-				return nil, &socketio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
-			}
-			c.token = bearer(r.Header.Get("Authorization"))
-			if c.token == "" && revision < 4 && o.Compat.LegacyQueryToken {
-				c.token = clipped(stripBearer(r.URL.Query().Get("token")))
-			}
-			return c, nil
-		},
-		Opened:  func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) },
-		Refused: func(data any) bool { return rt.admission.Charge(&data.(*connState).Conn) != admission.End },
+		Accept:          rt.accept,
+		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) },
+		Refused:         func(data any) bool { return rt.admission.Charge(&data.(*connState).Conn) != admission.End },
 		Closed: func(data any) {
 			rt.pending.disconnected(data.(*connState))
 			rt.admission.Release(&data.(*connState).Conn)

@@ -3,6 +3,7 @@
 package realtime
 
 import (
+	"net/netip"
 	"sync"
 	"time"
 
@@ -26,10 +27,11 @@ type Socket struct {
 	admitted bool
 	rates    ratelimit.Socket // used by dispatch alone, whose calls come one at a time
 
-	mu        sync.Mutex // guards what follows
-	identity  Identity
-	expiresAt time.Time
-	expiry    timingwheel.Timer
+	mu       sync.Mutex // guards what follows
+	identity Identity
+	expires  int64 // in microseconds since 1970, as a time.Time has three times the bytes; 0: never
+	expiry   timingwheel.Timer
+	data     map[any]any // of SocketKeys; nil while there are none
 }
 
 // ID returns the socket's id, which is public: it is no secret and no proof.
@@ -49,8 +51,26 @@ func (s *Socket) Identity() Identity {
 func (s *Socket) ExpiresAt() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.expiresAt
+	return s.expiresAtLocked()
 }
+
+func (s *Socket) expiresAtLocked() time.Time {
+	if s.expires == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(s.expires)
+}
+
+// RemoteAddr returns the address of the client: behind Options.TrustedProxies the one
+// that they forward, else that of whoever has connected, which is a proxy when it is not
+// among them. It is not valid when that has none, as in memory or on a unix socket.
+func (s *Socket) RemoteAddr() netip.Addr { return s.conn().Addr() }
+
+// Transport returns what carries the connection now: a client may begin with
+// TransportPolling and go on with TransportWebSocket.
+func (s *Socket) Transport() Transport { return Transport(s.inner.Conn().Transport()) }
+
+func (s *Socket) conn() *connState { return s.inner.Conn().Data.(*connState) }
 
 // Join puts the socket into rooms and reports whether it is still connected.
 func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...) }
@@ -112,7 +132,7 @@ func (s *Socket) renew(id Identity, expiresAt time.Time) {
 }
 
 func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
-	s.identity, s.expiresAt = id, expiresAt
+	s.setIdentityLocked(id, expiresAt)
 	if expiresAt.IsZero() || s.inner.Closed() {
 		return
 	}
@@ -120,11 +140,25 @@ func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
 	s.ns.rt.wheel.Arm(&s.expiry, time.Until(expiresAt))
 }
 
+// setIdentity is renew without the timer, for a socket that is not open yet.
+func (s *Socket) setIdentity(id Identity, expiresAt time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.setIdentityLocked(id, expiresAt)
+}
+
+func (s *Socket) setIdentityLocked(id Identity, expiresAt time.Time) {
+	s.identity, s.expires = id, 0
+	if !expiresAt.IsZero() {
+		s.expires = expiresAt.Add(time.Microsecond - 1).UnixMicro() // not before it
+	}
+}
+
 // expired tells the client that its authorisation has ended and closes the
 // transport, so that it comes back with a fresh token.
 func (s *Socket) expired() {
 	s.mu.Lock()
-	at, renewed := s.expiresAt, s.ns.rt.wheel.Armed(&s.expiry)
+	at, renewed := s.expiresAtLocked(), s.ns.rt.wheel.Armed(&s.expiry)
 	s.mu.Unlock()
 	if renewed {
 		return // while this began
@@ -152,7 +186,7 @@ func (s *Socket) revoke(why Code, sid *string) bool {
 func (s *Socket) expireBy(sid string, until, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.identity.SessionID != sid || !s.expiresAt.Equal(until) || !until.IsZero() && !at.Before(until) {
+	if s.identity.SessionID != sid || !s.expiresAtLocked().Equal(until) || !until.IsZero() && !at.Before(until) {
 		return false
 	}
 	s.renewLocked(s.identity, at)

@@ -11,22 +11,23 @@ import (
 	"strings"
 )
 
-// Address returns what counts as the address that a request comes from. known is false when nobody can say: the request has no address, or one of a
-// private network, which is taken for a proxy that is not in trusted and stands for
-// any number of clients; forwarded then says whether it calls itself a proxy.
-func Address(r *http.Request, trusted []netip.Prefix) (from Network, known, forwarded bool) {
+// Address returns the address that a request comes from, which is not valid when it has
+// none. known is false when that does not say which client's it is: there is none, or it
+// is of a private network, which is taken for a proxy that is not in trusted and stands
+// for any number of clients; forwarded then says whether it calls itself a proxy.
+func Address(r *http.Request, trusted []netip.Prefix) (from netip.Addr, known, forwarded bool) {
 	addr, ok := parse(r.RemoteAddr)
 	if !ok {
-		return 0, false, false
+		return netip.Addr{}, false, false
 	}
 	lines := r.Header["X-Forwarded-For"]
 	if contains(trusted, addr) {
 		addr = client(lines, trusted, addr)
 	}
 	if private(addr) && !contains(trusted, addr) {
-		return 0, false, len(lines) > 0
+		return addr, false, len(lines) > 0
 	}
-	return network(addr), true, false
+	return addr, true, false
 }
 
 // client walks back from the proxy that connected to the first address that no

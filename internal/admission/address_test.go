@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 )
@@ -90,6 +91,14 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// counted is the network of an address that is known, else none.
+func counted(addr netip.Addr, known bool) Network {
+	if !known {
+		return 0
+	}
+	return network(addr)
+}
+
 // FuzzForwarded brings arbitrary peers and X-Forwarded-For headers, a line each.
 // What a client can have written itself, left of the first hop that is not
 // trusted, never counts.
@@ -114,11 +123,12 @@ func FuzzForwarded(f *testing.F) {
 	f.Fuzz(func(t *testing.T, peer, header string) {
 		ask := func(lines ...string) (Network, bool) {
 			addr, known, _ := Address(&http.Request{RemoteAddr: peer, Header: http.Header{"X-Forwarded-For": lines}}, trusted)
-			return addr, known
+			return counted(addr, known), known
 		}
 		lines := strings.Split(header, "\n")
 		got, gotKnown := ask(lines...)
-		direct, known, _ := Address(from(peer), trusted)
+		addr, known, _ := Address(from(peer), trusted)
+		direct := counted(addr, known)
 		first, isAddress := parse(peer)
 		if !isAddress || !contains(trusted, first) {
 			require.Equal(t, direct, got, "a peer that is not trusted is believed")
@@ -167,4 +177,41 @@ func FuzzForwarded(f *testing.F) {
 		require.Zero(t, a.connections)
 		require.Zero(t, a.strangers)
 	})
+}
+
+// What a connection keeps of its address is all of it, counted or not.
+func TestConn_Addr(t *testing.T) {
+	t.Parallel()
+	c := defaults()
+	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	a := New(c)
+	for _, test := range []struct {
+		peer, forwarded, want string
+		counted               bool
+	}{
+		{"203.0.113.1:1", "", "203.0.113.1", true},
+		{"203.0.113.1:1", "198.51.100.9", "203.0.113.1", true},
+		{"192.0.2.1:1", "198.51.100.9", "198.51.100.9", true},
+		{"192.0.2.1:1", "10.0.0.9", "10.0.0.9", false},
+		{"[2001:db8::1:2:3:4]:1", "", "2001:db8::1:2:3:4", true},
+		{"[::ffff:203.0.113.1]:1", "", "203.0.113.1", true},
+		{"[64:ff9b::203.0.113.2]:1", "", "203.0.113.2", true},
+		{"127.0.0.1:1", "198.51.100.9", "127.0.0.1", false},
+		{"[::1]:1", "", "::1", false},
+		{"[fd00::5%eth0]:1", "", "fd00::5", false},
+		{"@", "", "invalid IP", false},
+	} {
+		r := from(test.peer)
+		if test.forwarded != "" {
+			r.Header.Set("X-Forwarded-For", test.forwarded)
+		}
+		conn := new(Conn)
+		require.Zero(t, a.Admit(conn, r))
+		require.Equal(t, test.want, conn.Addr().String())
+		_, counted := conn.Network()
+		require.Equal(t, test.counted, counted, test.peer)
+		a.Release(conn)
+	}
+	require.Zero(t, a.connections)
+	require.LessOrEqual(t, unsafe.Sizeof(Conn{}), uintptr(40), "there is one for each idle connection")
 }

@@ -67,19 +67,33 @@ type Control struct {
 }
 
 // Conn is a connection as Control knows it: a part of what the caller keeps of it.
+//
+// It has the bytes of the address, and not its entry in the table or a netip.Addr,
+// since there is one for each idle connection.
 type Conn struct {
-	from     *address // nil when it is not known
+	addr     [16]byte // as netip.Addr.As16 has it; zero: nobody knows
 	stranger *stranger
 	connects ratelimit.Bucket
 	over     uint8 // CONNECTs beyond the rate
+	counted  bool  // at its address
 }
 
-// Network returns where the connection comes from; ok is false when nobody knows.
+// Addr returns the address that the connection comes from: the client's, or that of a
+// proxy that is not trusted. It is not valid when nobody knows.
+func (c *Conn) Addr() netip.Addr {
+	if c.addr == ([16]byte{}) {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(c.addr).Unmap()
+}
+
+// Network returns the network at which the connection is counted; ok is false when it
+// is at none.
 func (c *Conn) Network() (n Network, ok bool) {
-	if c.from == nil {
+	if !c.counted {
 		return 0, false
 	}
-	return c.from.key, true
+	return network(c.Addr()), true
 }
 
 // New returns a Control.
@@ -104,6 +118,9 @@ func (a *Control) Admit(c *Conn, r *http.Request) (status int) {
 	a.mu.Lock()
 	which, status, ended := a.admitLocked(c, addr, known, time.Since(a.start))
 	a.mu.Unlock()
+	if addr.IsValid() {
+		c.addr = addr.As16()
+	}
 	if ended != nil {
 		ended()
 	}
@@ -115,11 +132,12 @@ func (a *Control) Admit(c *Conn, r *http.Request) (status int) {
 
 // admitLocked also returns the name of a limit that was reached, and what ends the
 // stranger who makes room, both without a status if there was one.
-func (a *Control) admitLocked(c *Conn, addr Network, known bool, now time.Duration) (which string, status int, ended func()) {
+func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (which string, status int, ended func()) {
 	var from *address
 	if known {
-		if from = a.addresses[addr]; from == nil {
-			from = &address{key: addr} // kept if it is let in
+		key := network(addr)
+		if from = a.addresses[key]; from == nil {
+			from = &address{key: key} // kept if it is let in
 		}
 	}
 	switch {
@@ -133,7 +151,7 @@ func (a *Control) admitLocked(c *Conn, addr Network, known bool, now time.Durati
 	}
 	var at *site
 	if from != nil {
-		at = a.siteLocked(addr)
+		at = a.siteLocked(from.key)
 	}
 	which, status, ended = a.makeWayLocked(from, at)
 	if status != 0 {
@@ -146,7 +164,7 @@ func (a *Control) admitLocked(c *Conn, addr Network, known bool, now time.Durati
 			a.sites[at.key] = at
 		}
 	}
-	*c = Conn{from: from, stranger: &stranger{from: from, at: at}}
+	*c = Conn{counted: known, stranger: &stranger{from: from, at: at}}
 	a.countLocked(c.stranger, 1)
 	a.queueLocked(c.stranger, false)
 	return which, 0, ended
@@ -260,7 +278,8 @@ func (a *Control) Release(c *Conn) {
 	defer a.mu.Unlock()
 	a.acquaintLocked(c)
 	a.connections--
-	if from := c.from; from != nil {
+	if key, ok := c.Network(); ok {
+		from := a.addresses[key] // where it is as long as it has a connection
 		if from.connections--; from.connections == 0 {
 			a.restLocked(from)
 		}

@@ -58,8 +58,8 @@ func (h *host) hooks(rt *realtime.Server, own *realtime.Namespace) {
 }
 
 // authorize is the lab's Authorize.
-func (h *host) authorize(ctx context.Context, id realtime.Identity) error {
-	return h.trouble(ctx, "Authorize", id.UserID, "none")
+func (h *host) authorize(ctx context.Context, r realtime.AuthorizeRequest) error {
+	return h.trouble(ctx, "Authorize", r.Identity.UserID, "none")
 }
 
 // bombs sets off the host's hooks, each in turn, until ctx ends.
