@@ -33,7 +33,7 @@ func (a *actor) park(c *connection) {
 		return
 	}
 	a.w.count.add("drained", 1)
-	if flushed && (!c.told(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose) {
+	if flushed && (!c.told(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose && !c.cutOff()) {
 		a.breach("shut down by %q, told before: %v", c.Reason(), c.told(realtime.EventServerDrain.Name()))
 	}
 }
@@ -107,7 +107,7 @@ func (a *actor) barWhenHandled(e realtime.DomainEvent) {
 func (c *connection) endedByRevocation() {
 	c.outOfRooms()
 	c.ended("its session ended", realtimetest.ReasonServer)
-	if !c.told(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() {
+	if !c.told(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() && !c.cutOff() {
 		c.actor.breach("disconnected, and not told that its session ended")
 	}
 }

@@ -19,6 +19,8 @@ const (
 	logBytes  = 4 << 20
 	// logRecord is how long a record may be, a stack included.
 	logRecord = 64 << 10
+	// slowWithin is how long before a line the machine may have been busy.
+	slowWithin = 5 * time.Second
 	// logValue is how long one of its values may be, but for a stack.
 	logValue = 4 << 10
 )
@@ -33,8 +35,20 @@ type logHandler struct {
 // troubled is who may be in an error: users and trips of trouble.
 var troubled = regexp.MustCompile(`\b(user|trip|id)=(hs|hl|xh|b[0-9])`)
 
-// excusable is what a log may say when services hang or the host panics.
-var excusable = regexp.MustCompile(`(?i)did not|could not look up|not asked|without an answer|does not return|given up|abandon|time[d ]*out|timeout|deadline|unavailable|not be looked up|not found|not returned|unfinished|no answer|goexit|exited|ended its goroutine|panick?|not known|unknown`)
+// unanswered is how an error says that a call took too long, or was not made because
+// others had.
+const unanswered = `.*(no answer|not called: |deadline exceeded)`
+
+// hung is what a log may say of others than trouble's own users when services hang: the
+// sweep asks about many at once, a token of a stranger names nobody, and a listener
+// belongs to none.
+var hung = regexp.MustCompile(`(?s)^realtime: (sweep could not look up everybody|handshake not decided .*code=unavailable` +
+	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were left out .*(not found|does not return|call of the host's code)`)
+
+// slow is what a log may say on a busy machine, where what should take a moment exceeds
+// its time.
+var slow = regexp.MustCompile(`(?s)^realtime: (call of the host's code failed .*call=(Adapter\.|Trace|OnServerEmit|OnDisconnect)|handshake not decided .*code=unavailable` +
+	`|handler failed .*event=stress:quiz .*error=acknowledgement timed out|sweep could not look up everybody|presence not published)` + unanswered)
 
 // Handle implements slog.Handler.
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
@@ -63,8 +77,8 @@ func (h *logHandler) excused(text string) bool {
 	w := h.w
 	return w.has(panics) && (strings.Contains(text, planned) || strings.Contains(text, "goexit") || strings.Contains(text, "Goexit")) ||
 		troubled.MatchString(text) && !strings.Contains(text, "runtime error") ||
-		w.oracle.isDraining() && strings.HasSuffix(text, "error=closed") || // a call that was abandoned returned at last, and there is no adapter
-		(w.has(hang) || w.has(panics) || w.has(strangers)) && !strings.Contains(text, "runtime error") && excusable.MatchString(text)
+		(w.has(hang) || w.has(panics) || w.has(strangers)) && hung.MatchString(text) ||
+		slow.MatchString(text) && w.busy(time.Now().Add(-slowWithin))
 }
 
 // meter counts log lines. All methods may be called concurrently.

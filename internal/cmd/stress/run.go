@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"runtime"
 	"runtime/metrics"
@@ -63,12 +64,13 @@ func run(cfg config) (breaches int) {
 		fmt.Fprintln(cfg.out, "the servers can't be started:", err)
 		return 1
 	}
-	overdue := time.AfterFunc(cfg.length+grace, func() { w.overdue(cfg) })
+	overdue := newDeadline(cfg.length+grace, w.lag, func() { w.overdue(cfg) })
 	peak := watchPeak()
 	w.live(cfg)
 	most := peak()
+	held := w.lag.since(began)
 	w.lag.close()
-	w.leaks(cfg, before)
+	w.leaks(cfg, before, excused(leakTime, held))
 	overdue.Stop()
 	w.host.ledger.judge(w.oracle)
 	if cfg.heap > 0 {
@@ -83,7 +85,7 @@ func run(cfg config) (breaches int) {
 
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
 	w.count.print(cfg.out)
-	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest lag of late: %v", logWindow, w.meter.most, w.lag.since(began).Round(time.Millisecond))
+	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest lag of late: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
 	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most, %.1f after\n",
 		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(heap()))
 	fmt.Fprintf(cfg.out, "breaches %d\n", n)
@@ -120,13 +122,13 @@ func (w *world) live(cfg config) {
 	defer cease()
 	w.trouble(quiet)
 	<-ctx.Done()
-	within(windUp, func() { dispatching.Wait(); settled.Wait(); w.scenes.Wait() })
+	w.within(windUp, func() { dispatching.Wait(); settled.Wait(); w.scenes.Wait() })
 	w.oracle.drain()
 	w.shutDown()
-	if !within(leakTime, w.scenes.Wait) {
+	if !w.within(leakTime, w.scenes.Wait) {
 		w.oracle.breach("what makes trouble is still there after the shutdown")
 	}
-	if !within(leakTime, acting.Wait) {
+	if !w.within(leakTime, acting.Wait) {
 		w.oracle.breach("clients are still there after the shutdown")
 	}
 }
@@ -181,6 +183,22 @@ func (w *world) overdue(cfg config) {
 	os.Exit(1)
 }
 
+// newDeadline calls late when bound is over, with what lag excuses until then, unless it
+// is stopped before. It has no goroutine, which would count as left over.
+func newDeadline(bound time.Duration, l *lag, late func()) *time.Timer {
+	began := time.Now()
+	var t *time.Timer
+	t = time.AfterFunc(math.MaxInt64, func() {
+		if left := excused(bound, l.since(began)) - time.Since(began); left > 0 {
+			t.Reset(left)
+			return
+		}
+		late()
+	})
+	t.Reset(bound)
+	return t
+}
+
 // swollen makes a breach of a heap that has grown more than it may meanwhile.
 func (o *oracle) swollen(by, most int64) {
 	if by > most {
@@ -225,8 +243,8 @@ func (w *world) cast(clients int) []*actor {
 }
 
 // leaks waits until no more goroutines are there than before.
-func (w *world) leaks(cfg config, before int) {
-	deadline := time.Now().Add(leakTime)
+func (w *world) leaks(cfg config, before int, within time.Duration) {
+	deadline := time.Now().Add(within)
 	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
@@ -235,21 +253,6 @@ func (w *world) leaks(cfg config, before int) {
 		if cfg.verbose {
 			_ = pprof.Lookup("goroutine").WriteTo(cfg.out, 1) // what can't be written can't be read
 		}
-	}
-}
-
-// within reports whether f returned in time. It goes on if it did not.
-func within(d time.Duration, f func()) bool {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	select {
-	case <-done:
-		return true
-	case <-time.After(d):
-		return false
 	}
 }
 

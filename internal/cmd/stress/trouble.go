@@ -148,6 +148,31 @@ func (o *oracle) tookTooLong(what string, took, bound, lag time.Duration) bool {
 // excused is a bound on a machine that lags.
 func excused(bound, lag time.Duration) time.Duration { return bound + 5*lag }
 
+// allowed is a ctx that ends when bound is over, with what lag excuses meanwhile.
+func (w *world) allowed(bound time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(context.Background())
+	began := time.Now()
+	go func() {
+		defer cancel()
+		for left := bound; left > 0 && sleep(ctx, left); {
+			left = excused(bound, w.lag.since(began)) - time.Since(began)
+		}
+	}()
+	return ctx, cancel
+}
+
+// within reports whether f returned in time. It goes on if it did not.
+func (w *world) within(bound time.Duration, f func()) bool {
+	ctx, cancel := w.allowed(bound)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return wait(ctx, done) == nil
+}
+
 // eventually waits until f, for as long as is allowed, and reports whether it came
 // true, or can't be judged.
 func (w *world) eventually(ctx context.Context, bound time.Duration, f func() bool) bool {

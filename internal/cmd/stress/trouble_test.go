@@ -113,22 +113,31 @@ func TestLag_Since(t *testing.T) {
 
 func TestLogHandler_Excused(t *testing.T) {
 	t.Parallel()
-	h := &logHandler{w: &world{oracle: newOracle(), config: config{troubles: troubles{hang: true, panics: true}}}}
-	for text, excused := range map[string]bool{
-		"handler failed user=p1 error=" + planned + "a handler":        true,
-		"handler does not return user=hs1-2 after=7s":                  true,
-		"lookup failed error=context deadline exceeded":                true,
-		"handler failed user=p1 error=no such table":                   false,
-		"handler failed user=hs1 error=runtime error: nil dereference": false,
-	} {
-		require.Equal(t, excused, h.excused(text), text)
+	quiet, busy := &lag{}, &lag{}
+	quiet.live.Store(time.Now().Add(time.Hour).UnixNano())
+	busy.live.Store(time.Now().Add(-busyLag - time.Second).UnixNano())
+	excused := func(l *lag, text string) bool {
+		on := troubles{hang: true, panics: true}
+		return (&logHandler{w: &world{oracle: newOracle(), count: newCounts(), config: config{troubles: on}, lag: l}}).excused(text)
 	}
-	const late = "adapter failed error=closed"
-	require.False(t, h.excused(late))
-	h.w.oracle.drain()
-	require.True(t, h.excused(late))
-	h.w.config.troubles = troubles{}
-	require.False(t, h.excused("lookup failed error=context deadline exceeded"))
+	const noAnswer = "no answer within Options.Timeouts.Repo"
+	for text, want := range map[string]struct{ quiet, busy bool }{
+		"realtime: handler failed user=p1 error=" + planned + "a handler":                                       {true, true},
+		"realtime: handler does not return user=hs1-2 after=7s":                                                 {true, true},
+		"realtime: handler does not return user=p1 after=7s":                                                    {false, false},
+		"realtime: handler failed user=p1 error=no such table":                                                  {false, false},
+		"realtime: handler failed user=p1 error=context deadline exceeded":                                      {false, false},
+		"realtime: handler failed user=hs1 error=runtime error: nil dereference":                                {false, false},
+		"realtime: sweep could not look up everybody rows=7 error=" + noAnswer:                                  {true, true},
+		"realtime: sweep could not look up everybody rows=7 error=no such table":                                {false, false},
+		"realtime: handshake not decided code=unavailable user= error=verifying the token: " + noAnswer:         {true, true},
+		"realtime: call of the host's code failed call=Adapter.Publish error=no answer in time":                 {false, true},
+		"realtime: handler failed event=stress:quiz error=acknowledgement timed out\ncontext deadline exceeded": {false, true},
+		"realtime: adapter failed error=closed":                                                                 {false, false},
+	} {
+		require.Equal(t, want.quiet, excused(quiet, text), text)
+		require.Equal(t, want.busy, excused(busy, text), text)
+	}
 }
 
 func TestOfTrouble(t *testing.T) {

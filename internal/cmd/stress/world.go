@@ -256,7 +256,7 @@ func (w *world) publish(id string, e realtime.DomainEvent) bool {
 // settle returns true when what was published before has been handled on every
 // node.
 func (w *world) settle() bool {
-	ctx, cancel := context.WithTimeout(context.Background(), settleTimeout+w.patience()-patience)
+	ctx, cancel := w.allowed(settleTimeout)
 	defer cancel()
 	err := w.bus.settle(ctx)
 	for _, wire := range w.wires {
