@@ -79,12 +79,13 @@ func TestDriverChangesAcrossNodes(t *testing.T) {
 	})
 }
 
-// holding is an adapter whose messages about the nodes' own state wait until they
-// are released, behind everything else.
+// holding is an adapter of which some messages, by default those about the nodes' own
+// state, wait until they are released, behind everything else.
 type holding struct {
 	realtime.Adapter
 	mu   sync.Mutex
 	hold bool
+	some func(m realtime.ClusterMessage) bool
 	held []realtime.ClusterMessage
 }
 
@@ -94,7 +95,11 @@ func (h *holding) Publish(ctx context.Context, m realtime.ClusterMessage) error 
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.hold && m.Op == realtime.OpState {
+	some := h.some
+	if some == nil {
+		some = func(m realtime.ClusterMessage) bool { return m.Op == realtime.OpState }
+	}
+	if h.hold && some(m) {
 		h.held = append(h.held, m)
 		return nil
 	}
@@ -134,6 +139,75 @@ func TestTripRoomsOfASocketThatConnectsBetweenTwoMessages(t *testing.T) {
 		slow.release(t)
 		synctest.Wait()
 		requireFollows(t, late, "", 2, nil, passenger, watcher)
+	})
+}
+
+// An adapter keeps the order of a namespace only. Whoever enters the room of a trip does
+// so before what is emitted to it next, and whoever leaves it after what was emitted,
+// however late the other namespaces are.
+func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{realtime.NamespaceDrivers, realtime.NamespacePassengers, realtime.NamespaceAdmin} {
+		t.Run(name[1:], func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				hub := realtimetest.NewHub()
+				slow := &holding{Adapter: hub.Node()}
+				a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
+				b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+				clients := map[string]*realtimetest.Client{
+					realtime.NamespaceDrivers: b.Driver(t, "d1"), realtime.NamespacePassengers: b.Passenger(t, "p1"), realtime.NamespaceAdmin: b.Admin(t, "a1"),
+				}
+				_, err := realtimetest.Call(t.Context(), clients[realtime.NamespaceAdmin], realtime.AdminTripJoin, realtime.TripRef{TripID: "t1"})
+				require.NoError(t, err)
+				room := a.Realtime.Of(name).To(realtime.TripRoom("t1"))
+
+				slow.some = func(m realtime.ClusterMessage) bool { return m.Namespace != name }
+				slow.hold = true
+				a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+				require.NoError(t, wireNote.Emit(room, "first"))
+				synctest.Wait()
+				require.Equal(t, "first", realtimetest.Expect(t, clients[name], wireNote))
+				slow.release(t)
+				synctest.Wait()
+
+				slow.some = func(m realtime.ClusterMessage) bool { return m.Namespace == name }
+				slow.hold, slow.held = true, nil
+				require.NoError(t, wireNote.Emit(room, "last"))
+				a.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
+				synctest.Wait()
+				slow.release(t)
+				synctest.Wait()
+				require.Equal(t, "last", realtimetest.Expect(t, clients[name], wireNote))
+				for ns := range clients {
+					require.Zero(t, inTripRoom(t, b.Realtime.Of(ns), "t1"), ns)
+				}
+			})
+		})
+	}
+}
+
+// The nodes' own state is not the host's ServerEmit, under whatever name.
+func TestServerEmit_IsTheHostsAlone(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
+		var mu sync.Mutex
+		var heard []string
+		for _, name := range []string{"realtime:trip", "realtime:trip:ask", "realtime:presence"} {
+			nodes[1].Realtime.Admin().OnServerEmit(name, func(args realtime.Raw) {
+				mu.Lock()
+				defer mu.Unlock()
+				heard = append(heard, name+" "+string(args.Args[0]))
+			})
+		}
+		driver := nodes[1].Driver(t, "d1")
+		nodes[0].Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+		synctest.Wait()
+		require.Equal(t, 1, inTripRoom(t, nodes[0].Realtime.Drivers(), "t1"), "the other node was told")
+		require.Empty(t, heard)
+		require.NoError(t, nodes[0].Realtime.Admin().ServerEmit(t.Context(), "realtime:trip", 1))
+		synctest.Wait()
+		require.Equal(t, []string{"realtime:trip 1"}, heard)
+		require.True(t, driver.Connected())
 	})
 }
 

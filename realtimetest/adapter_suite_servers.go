@@ -133,6 +133,7 @@ func testServersRooms(t *testing.T, a, b *Server) {
 	if got := found(zone); !slices.Equal(got, both) {
 		t.Errorf("in the room are %v, want %v", got, both)
 	}
+	everybody(t, a, here, there)
 	drivers.To(own).Leave(zone)
 	if got := found(zone); len(got) > 0 {
 		t.Errorf("in the room are still %v", got)
@@ -141,6 +142,38 @@ func testServersRooms(t *testing.T, a, b *Server) {
 	emit(t, drivers.To(own), "last")
 	heard(t, here, "last")
 	heard(t, there, "last")
+}
+
+// everybody checks what a node says of all drivers, who are these two.
+func everybody(t *testing.T, node *Server, here, there *Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	all := node.Realtime.Drivers().All()
+	if n, err := all.Count(ctx); err != nil || n != 2 {
+		t.Errorf("all drivers are %d, %v; want 2", n, err)
+	}
+	var ids []string
+	for after := ""; ; after = ids[len(ids)-1] {
+		page, err := all.SocketsPage(ctx, after, 1)
+		if err != nil || len(page) > 1 {
+			t.Fatalf("a page of one has %d sockets: %v", len(page), err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		ids = append(ids, page[0].ID)
+	}
+	want := []string{here.ID(), there.ID()}
+	slices.Sort(want)
+	if !slices.Equal(ids, want) {
+		t.Errorf("the pages have %v, want %v", ids, want)
+	}
+	emit(t, all, "for all")
+	emit(t, node.Realtime.Drivers().To(), "for nobody")
+	for _, c := range []*Client{here, there} {
+		heard(t, c, "for all")
+	}
 }
 
 func testServersDisconnect(t *testing.T, a, b *Server) {
