@@ -44,6 +44,10 @@
 // Server to client with an answer is a [Query]. The contract's own events are such
 // variables too; see the Event and Call variables below.
 //
+// An [Interceptor] runs around the calls of a namespace, or of all. [Options.ConnContext]
+// puts what the HTTP request has brought into the ctx of every handler of a connection;
+// a [SocketKey] keeps the host's own data on a socket.
+//
 // # Domain events
 //
 // What happened in the backend is published once, with [Server.Publish] or on the

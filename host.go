@@ -18,7 +18,8 @@ import (
 // other error means that it could not tell, and refuses with CodeUnavailable.
 // It does not refuse missing claims: an empty Subject or SessionID is returned
 // as such. The namespace is the one being connected to, for verifiers that ask
-// for an audience.
+// for an audience. What an error that wraps ErrTokenInvalid says besides is logged as
+// the cause of the refusal, without what it quotes of the token.
 type TokenVerifier interface {
 	VerifyToken(ctx context.Context, token, namespace string) (Claims, error)
 }
