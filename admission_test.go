@@ -3,6 +3,7 @@
 package realtime_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -69,7 +70,7 @@ func TestConnectionLimits(t *testing.T) {
 						require.Equal(t, c.status, status)
 						require.GreaterOrEqual(t, wait, 1)
 						require.LessOrEqual(t, wait, 5)
-						require.Equal(t, []string{name}, l.take())
+						require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 					}
 					driver := srv.Driver(t, "d1")
 					conn := openRaw(t, srv)
@@ -107,12 +108,12 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 				first, second := openRaw(t, srv), openRaw(t, srv)
 				require.Empty(t, l.take())
 				third := openRaw(t, srv)
-				require.Equal(t, []string{name}, l.take())
+				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 				require.True(t, first.closed())
 				require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, third.say(t, connectPacket(realtime.NamespaceDrivers, "bad")))
 				status, _ := knock(t, srv, "polling")
 				require.Equal(t, http.StatusOK, status)
-				require.Equal(t, []string{name}, l.take())
+				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 				require.True(t, third.closed(), "who was refused is the next")
 				require.False(t, second.closed())
 
@@ -124,7 +125,7 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 				status, wait := knock(t, srv, "websocket")
 				require.Equal(t, c.status, status, "both are about to log in")
 				require.GreaterOrEqual(t, wait, 1)
-				require.Equal(t, []string{name}, l.take())
+				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 				release()
 				requireEntered(t, second.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 				requireEntered(t, last.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
@@ -223,8 +224,8 @@ func TestServer_ConnectFloodsAreEnded(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 					o.Unlimited = false
 					o.Limits.Namespaces = 1
-					o.Trace = &realtime.Trace{Limited: func(which string) {
-						if which == "Rates.Connect" {
+					o.Trace = &realtime.Trace{Limited: func(_ context.Context, i realtime.LimitInfo) {
+						if i.Limit == realtime.LimitRateConnect {
 							limited++
 						}
 					}}
@@ -283,7 +284,7 @@ func TestHandshakeRate(t *testing.T) {
 			require.Equal(t, http.StatusOK, from("203.0.113.7"))
 		}
 		require.Equal(t, http.StatusTooManyRequests, from("203.0.113.7"))
-		require.Equal(t, []string{"Rates.Handshake"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateHandshake}, l.take())
 		require.Equal(t, http.StatusOK, from("203.0.113.8"))
 		time.Sleep(time.Second)
 		require.Equal(t, http.StatusOK, from("203.0.113.7"))

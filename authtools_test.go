@@ -5,6 +5,7 @@ package realtime_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -71,15 +72,15 @@ func keep(t *testing.T) (*journal, func(o *realtime.Options)) {
 	return j, func(o *realtime.Options) {
 		o.Logger = slog.New(slog.NewJSONHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		o.Trace = &realtime.Trace{
-			Refused: func(namespace string, code realtime.Code) {
+			Refused: func(_ context.Context, i realtime.RefusedInfo) {
 				j.mu.Lock()
 				defer j.mu.Unlock()
-				j.refused = append(j.refused, namespace+" "+string(code))
+				j.refused = append(j.refused, i.Namespace+" "+string(i.Code))
 			},
-			Connected: func(namespace string, _ time.Duration) {
+			Connected: func(_ context.Context, i realtime.ConnectedInfo) {
 				j.mu.Lock()
 				defer j.mu.Unlock()
-				j.entered = append(j.entered, namespace)
+				j.entered = append(j.entered, i.Namespace)
 			},
 		}
 	}

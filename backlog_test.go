@@ -24,8 +24,8 @@ func TestQuery_AskedBehindAFullQueue(t *testing.T) {
 			s := newSite(t, nil, func(o *realtime.Options) {
 				free := realtime.Rate{PerSecond: -1}
 				o.Rates.Event, o.Rates.User = free, free
-				o.Trace.Limited = func(which string) {
-					if which == "QueuedEvents" {
+				o.Trace.Limited = func(_ context.Context, i realtime.LimitInfo) {
+					if i.Limit == realtime.LimitQueuedEvents {
 						limited.Add(1)
 					}
 				}

@@ -6,6 +6,7 @@ package realtime_test
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -195,7 +196,7 @@ func benchPublish(b *testing.B, connected bool) {
 		o.Logger = slog.New(slog.DiscardHandler)
 		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<40
 		o.Bus = nil
-		o.Trace = &realtime.Trace{Delivered: func(string, time.Duration) { done.Add(1) }}
+		o.Trace = &realtime.Trace{Delivered: func(context.Context, realtime.DeliveredInfo) { done.Add(1) }}
 	})
 	if connected {
 		var arrived atomic.Int64

@@ -106,7 +106,9 @@ func (n node) addressee(m ClusterMessage) (ns *Namespace, ok bool) {
 
 // drop reports a message that the node does nothing with.
 func (n node) drop(m ClusterMessage, why DropReason) {
-	n.rt.traceClusterDropped(ClusterDropped{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
+	if f := n.rt.opts.Trace.ClusterDropped; f != nil {
+		tracing(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
+	}
 	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace)
 }
 

@@ -353,11 +353,11 @@ func TestServerEmit(t *testing.T) {
 func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var mu sync.Mutex
-		var dropped []realtime.ClusterDropped
+		var dropped []realtime.ClusterDroppedInfo
 		hub := realtimetest.NewHub()
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Cluster.Adapter = hub.Node()
-			o.Trace = &realtime.Trace{ClusterDropped: func(d realtime.ClusterDropped) {
+			o.Trace = &realtime.Trace{ClusterDropped: func(_ context.Context, d realtime.ClusterDroppedInfo) {
 				mu.Lock()
 				defer mu.Unlock()
 				dropped = append(dropped, d)
@@ -423,9 +423,9 @@ func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 		} {
 			dropped = nil
 			send(c.request, c.m)
-			var want []realtime.ClusterDropped
+			var want []realtime.ClusterDroppedInfo
 			if c.want != "" {
-				want = []realtime.ClusterDropped{{Op: c.m.Op, Version: c.m.Version, Namespace: c.m.Namespace, Reason: c.want}}
+				want = []realtime.ClusterDroppedInfo{{Op: c.m.Op, Version: c.m.Version, Namespace: c.m.Namespace, Reason: c.want}}
 			}
 			require.Equal(t, want, dropped, "%+v", c.m)
 		}

@@ -71,7 +71,11 @@ func (c connContext) AfterFunc(f func()) (stop func() bool) { return context.Aft
 // accept is socketio's Config.Accept: it lets a connection in, or not.
 func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	c := &connState{}
-	if status := rt.admission.Admit(&c.Conn, r); status != 0 {
+	status, reached := rt.admission.Admit(&c.Conn, r)
+	if reached != admission.NoLimit {
+		rt.requestLimited(r, c, admissionLimits[reached])
+	}
+	if status != 0 {
 		return nil, busy(status)
 	}
 	var b brought

@@ -168,7 +168,7 @@ func (r TripRef) Validate() error {
 
 func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
 	if len(s.trips()) >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
-		rt.limited("RoomsPerSocket")
+		s.limited(LimitRoomsPerSocket, AdminTripJoin.name)
 		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")
 	}
 	s.Join(TripRoom(in.TripID))

@@ -47,7 +47,7 @@ type site struct {
 	trips      int
 
 	mu      sync.Mutex
-	limited map[string]int
+	limited map[realtime.Limit]int
 	gone    map[string]int // reasons of disconnections
 	refused map[realtime.Code]int
 	log     bytes.Buffer
@@ -59,7 +59,7 @@ func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...fu
 	t.Helper()
 	s := &site{
 		tokens: &realtimetest.Tokens{}, users: &realtimetest.Users{}, sessions: &realtimetest.Sessions{},
-		limited: map[string]int{}, gone: map[string]int{}, refused: map[realtime.Code]int{},
+		limited: map[realtime.Limit]int{}, gone: map[string]int{}, refused: map[realtime.Code]int{},
 		before: runtime.NumGoroutine(),
 	}
 	o := realtime.Options{
@@ -68,9 +68,11 @@ func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...fu
 		Rates:  realtime.Rates{Events: map[string]realtime.Rate{realtime.DriverStatusUpdate.Name(): {PerSecond: 1000, Burst: 1000}}},
 		Logger: slog.New(slog.NewTextHandler(s, nil)),
 		Trace: &realtime.Trace{
-			Limited:      func(which string) { s.count(func() { s.limited[which]++ }) },
-			Disconnected: func(_, reason string) { s.count(func() { s.gone[reason]++ }) },
-			Refused:      func(_ string, code realtime.Code) { s.count(func() { s.refused[code]++ }) },
+			Limited: func(_ context.Context, i realtime.LimitInfo) { s.count(func() { s.limited[i.Limit]++ }) },
+			Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
+				s.count(func() { s.gone[string(i.Reason)]++ })
+			},
+			Refused: func(_ context.Context, i realtime.RefusedInfo) { s.count(func() { s.refused[i.Code]++ }) },
 		},
 	}
 	for _, f := range configure {
@@ -135,7 +137,7 @@ func (s *site) logged() string {
 	return s.log.String()
 }
 
-func (s *site) tally(m map[string]int, key string) int {
+func countOf[K comparable](s *site, m map[K]int, key K) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return m[key]

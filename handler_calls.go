@@ -20,7 +20,8 @@ import (
 // context that the code gets.
 type call struct {
 	hostcall.Call
-	CallRequest // of OnConnect it has the socket alone
+	CallRequest     // of OnConnect it has the socket alone
+	bytes       int // of the event, for Trace.Handled
 }
 
 // Value implements context.Context: the values are those of Options.ConnContext.
@@ -38,14 +39,17 @@ func (c *call) Value(key any) any {
 // not be made.
 func (ns *Namespace) begin(r CallRequest, h *hostcall.Handler, start time.Time) (*call, error) {
 	c := &call{CallRequest: r}
+	if r.event != nil {
+		c.bytes = ns.rt.tracedBytes(r.event.Args, r.event.Attachments) // before they are the handler's
+	}
 	err := ns.rt.watchdog.Begin(&c.Call, c, h, r.socket.shard, start)
 	switch {
 	case err == nil:
 		return c, nil
 	case errors.Is(err, hostcall.ErrBusyHandler):
-		ns.rt.limited("HandlersPerEvent")
+		r.socket.limited(LimitHandlersPerEvent, r.Event())
 	case errors.Is(err, hostcall.ErrBusy):
-		ns.rt.limited("Handlers")
+		r.socket.limited(LimitHandlers, r.Event())
 	}
 	ns.rt.hostFailed("handler", err, "namespace", ns.name, "event", r.Event())
 	return nil, err
@@ -61,10 +65,13 @@ func (c *call) Abandoned(took time.Duration) {
 	s, ns := c.socket, c.socket.ns
 	ns.rt.log.Error("realtime: handler does not return", "namespace", ns.name, "event", c.Event(), "socket", s.ID(), "user", s.Identity().UserID, "after", took)
 	if c.event != nil {
+		ackBytes := 0
 		if c.event.WantsAck() {
-			c.event.Ack(nil, failure(errUnavailable).bytes()...)
+			args := failure(errUnavailable).bytes()
+			ackBytes = ns.rt.tracedBytes(args, nil)
+			c.event.Ack(nil, args...)
 		}
-		ns.rt.traceHandled(ns.name, c.Event(), took, CodeUnavailable)
+		s.traceHandled(c.Event(), took, CodeUnavailable, c.bytes, ackBytes)
 	}
 	s.inner.Abandon()
 	s.Close()
@@ -106,7 +113,10 @@ func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	a := answer{socket: s, event: e, route: ns.route(e.Name), start: time.Now()}
 	verdict := ratelimit.Pass
 	if limiter := ns.rt.limiter; limiter != nil {
-		verdict = limiter.Allow(&s.rates, s.Identity().UserID, a.name())
+		var limit string
+		if verdict, limit = limiter.Allow(&s.rates, s.Identity().UserID, a.name()); verdict != ratelimit.Pass {
+			s.limited(Limit(limit), a.name())
+		}
 	}
 	switch {
 	case verdict != ratelimit.Pass:
@@ -123,7 +133,7 @@ func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 
 // disconnectAbuser disconnects a socket for what it has sent beyond its rates.
 func (ns *Namespace) disconnectAbuser(s *Socket, event string) {
-	ns.rt.limited("Rates.Breach")
+	s.limited(LimitRateBreach, event)
 	ns.rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", event, "socket", s.ID(), "user", s.Identity().UserID)
 	s.Disconnect()
 }
@@ -189,10 +199,19 @@ func (a answer) reply(c *call, ack Raw, err error) {
 			_ = EventException.Emit(s, Exception{Status: "error", Message: shown.Message}) // the socket may have closed
 		}
 	}
+	ackBytes := 0
 	if a.event.WantsAck() {
-		a.event.Ack(ack.Attachments, ack.bytes()...)
+		args := ack.bytes()
+		ackBytes = rt.tracedBytes(args, ack.Attachments)
+		a.event.Ack(ack.Attachments, args...)
 	}
-	rt.traceHandled(ns.name, a.name(), time.Since(a.start), code)
+	bytes := 0
+	if c != nil {
+		bytes = c.bytes
+	} else {
+		bytes = rt.tracedBytes(a.event.Args, a.event.Attachments)
+	}
+	s.traceHandled(a.name(), time.Since(a.start), code, bytes, ackBytes)
 }
 
 var (

@@ -19,12 +19,11 @@ import (
 
 // connect is socketio's Hooks.Connect: one handshake, on its own goroutine.
 func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
-	start := time.Now()
 	s := &Socket{inner: inner, ns: ns, shard: ns.rt.watchdog.Shard()}
 	inner.Data = s
 	ctx, cancel := context.WithCancel(ns.rt.ctx)
 	ctx = s.conn().with(ctx)
-	h := &handshake{s: s, cancel: cancel}
+	h := &handshake{s: s, start: time.Now(), cancel: cancel}
 	ns.rt.pending.open(h)
 	defer ns.rt.pending.done(h)
 	hello, err := ns.admit(ctx, s, h, payload)
@@ -44,7 +43,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		ns.connected(s)
 	}, hello)
 	if opened {
-		ns.rt.traceConnected(ns.name, time.Since(start))
+		ns.traceConnected(s, h.start)
 	} else if h.revoked.Load() {
 		ns.refuseConnect(h, errRevokedMeanwhile) // the client has been told
 	}
@@ -52,7 +51,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 
 // errConnectFlood refuses a CONNECT of a connection that has been refused for its
 // rate again and again, and is closed for it.
-var errConnectFlood = refuseBecause(CodeRateLimited, "Rates.Connect, again and again")
+var errConnectFlood = refuseBecause(CodeRateLimited, string(LimitRateConnect)+", again and again")
 
 // admit runs the checks and puts the socket into its rooms, where what is sent
 // to it is held back until it is opened. It returns the socket's first event.
@@ -61,8 +60,12 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 	from := s.conn()
 	switch ns.rt.admission.Begin(&from.Conn) {
 	case admission.Refuse:
-		return nil, refuseBecause(CodeRateLimited, "Rates.Connect")
+		s.limited(LimitRateConnect, "")
+		return nil, refuseBecause(CodeRateLimited, string(LimitRateConnect))
 	case admission.End:
+		s.limited(LimitRateConnect, "")
+		return nil, errConnectFlood
+	case admission.Ended:
 		return nil, errConnectFlood
 	}
 	defer ns.rt.admission.Decided(&from.Conn)
@@ -113,7 +116,7 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()
 	ns.rt.presence.departed(s, DisconnectReason(reason))
-	ns.rt.traceDisconnected(ns.name, reason)
+	ns.traceDisconnected(s, DisconnectReason(reason))
 	for _, h := range ns.disconnectHooks() {
 		err := hostcall.Run(s.conn().with(context.Background()), h.calls, func(ctx context.Context) error {
 			h.f(ctx, s, DisconnectReason(reason))
@@ -149,7 +152,7 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 	} else {
 		rt.log.Info("realtime: handshake refused", attrs...)
 	}
-	rt.traceRefused(ns.name, e.Code)
+	ns.traceRefused(h, e.Code)
 	conn := s.inner.Conn()
 	switch {
 	case e.Code == CodeUnavailable && !rt.opts.Compat.RefuseUnavailable:

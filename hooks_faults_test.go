@@ -5,6 +5,7 @@ package realtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -143,10 +144,17 @@ func hookRows() map[string]hookRow {
 		}, want: done},
 		"Trace.Disconnected": {trigger: connects("/drivers"), want: unharmed},
 		"Trace.Handled":      {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: done},
-		"Trace.Limited": {trigger: func(_ *testing.T, s hookSite) string {
+		"Trace.RequestFailed": {trigger: func(_ *testing.T, s hookSite) string {
 			r := httptest.NewRequest("GET", realtime.Path+"?EIO=4&transport=polling", nil)
 			r.Header.Set("Origin", "https://evil.example")
 			s.srv.Realtime.ServeHTTP(httptest.NewRecorder(), r)
+			return "done"
+		}, want: done},
+		"Trace.Limited": {trigger: func(t *testing.T, s hookSite) string {
+			c, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+			require.NoError(t, err)
+			_ = c.Emit(strings.Repeat("x", 200))
+			c.Disconnected(t)
 			return "done"
 		}, want: done},
 		"Trace.Delivered": {trigger: publishes(realtime.SessionRevoked{SID: "s9"}), want: done},
@@ -160,6 +168,19 @@ func hookRows() map[string]hookRow {
 			ns, err := s.other.Realtime.Namespace("/other-has-it", realtime.NamespaceOptions{})
 			require.NoError(t, err)
 			return codeOf(ns.ServerEmit(t.Context(), "news"))
+		}, want: done},
+		"Trace.TraceDropped": {trigger: func(t *testing.T, s hookSite) string {
+			unknown := func(name string, n int) {
+				for i := range n {
+					e := realtime.Envelope{ID: fmt.Sprint(name, i), Name: name, Key: "k", Data: []byte("{}")}
+					require.NoError(t, s.srv.Bus.Publish(t.Context(), e))
+				}
+			}
+			unknown("hangs", 17)
+			time.Sleep(time.Minute)
+			unknown("dropped", 1)
+			time.Sleep(15 * time.Minute)
+			return "done"
 		}, want: done},
 		"Trace.Unaddressed":      {trigger: publishes(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
 		"Namespace.OnConnect":    {trigger: connects("/support"), want: []string{"io server disconnect", "transport close"}},
@@ -216,16 +237,23 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 			return ctx
 		}
 		o.Trace = &realtime.Trace{
-			Connected:      func(string, time.Duration) { h.at("Trace.Connected") },
-			Refused:        func(string, realtime.Code) { h.at("Trace.Refused") },
-			Disconnected:   func(string, string) { h.at("Trace.Disconnected") },
-			Handled:        func(string, string, time.Duration, realtime.Code) { h.at("Trace.Handled") },
-			Limited:        func(string) { h.at("Trace.Limited") },
-			Delivered:      func(string, time.Duration) { h.at("Trace.Delivered") },
-			Outdated:       func(string) { h.at("Trace.Outdated") },
-			Unaddressed:    func(string, string) { h.at("Trace.Unaddressed") },
-			ClusterDropped: func(realtime.ClusterDropped) { h.at("Trace.ClusterDropped") },
-			Unknown:        func(string) { h.at("Trace.Unknown") },
+			Connected:     func(context.Context, realtime.ConnectedInfo) { h.at("Trace.Connected") },
+			Refused:       func(context.Context, realtime.RefusedInfo) { h.at("Trace.Refused") },
+			Disconnected:  func(context.Context, realtime.DisconnectedInfo) { h.at("Trace.Disconnected") },
+			Handled:       func(context.Context, realtime.HandledInfo) { h.at("Trace.Handled") },
+			Limited:       func(context.Context, realtime.LimitInfo) { h.at("Trace.Limited") },
+			Delivered:     func(context.Context, realtime.DeliveredInfo) { h.at("Trace.Delivered") },
+			Outdated:      func(context.Context, realtime.OutdatedInfo) { h.at("Trace.Outdated") },
+			Unaddressed:   func(context.Context, realtime.UnaddressedInfo) { h.at("Trace.Unaddressed") },
+			RequestFailed: func(context.Context, realtime.RequestFailedInfo) { h.at("Trace.RequestFailed") },
+			Unknown: func(_ context.Context, i realtime.UnknownInfo) {
+				if i.Event == "hangs" {
+					time.Sleep(10 * time.Minute)
+				}
+				h.at("Trace.Unknown")
+			},
+			TraceDropped:   func(context.Context, realtime.TraceDroppedInfo) { h.at("Trace.TraceDropped") },
+			ClusterDropped: func(context.Context, realtime.ClusterDroppedInfo) { h.at("Trace.ClusterDropped") },
 		}
 	}
 }

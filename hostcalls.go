@@ -51,6 +51,7 @@ type hostCalls struct {
 	setup, shutdown        *hostcall.Kind // the adapter and the bus, when the server begins and ends
 
 	trace   *hostcall.Queue // functions of Options.Trace
+	dropped droppedTrace
 	cluster *hostcall.Queue // messages for the adapter
 }
 
@@ -85,18 +86,21 @@ func (h *hostCalls) init(rt *Server) {
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64})
 	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2})
 	h.shutdown = untimed(8, 8)
-	h.trace = rt.queue(1<<16, time.Second, "Trace")
-	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish")
+	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)
+	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish", nil)
 }
 
 // queue returns a queue of calls that nobody waits for. What says in the log whose
-// they are.
-func (rt *Server) queue(size int, timeout time.Duration, what string) *hostcall.Queue {
+// they are; dropped, which may be nil, is told of those that were not made.
+func (rt *Server) queue(size int, timeout time.Duration, what string, dropped func(calls int)) *hostcall.Queue {
 	return hostcall.NewQueue(hostcall.QueueConfig{
 		Size: size, Timeout: timeout, Abandoned: 16,
 		Failed: func(err error) { rt.hostFailed(what, err) },
 		Dropped: func(n int) {
 			rt.log.Error("realtime: calls dropped: the host does not keep up", "call", what, "dropped", n)
+			if dropped != nil {
+				dropped(n)
+			}
 		},
 	})
 }

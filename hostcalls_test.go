@@ -35,10 +35,10 @@ func hang(inside *atomic.Int64, release chan struct{}) func(context.Context, *re
 // Beyond the limits an event is unavailable, at once, and Trace says which limit.
 func TestHandlers_Bounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var limited []string
+		var limited []realtime.Limit
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Limits.Handlers, o.Limits.HandlersPerEvent = 5, 3
-			o.Trace = &realtime.Trace{Limited: func(which string) { limited = append(limited, which) }}
+			o.Trace = &realtime.Trace{Limited: func(_ context.Context, i realtime.LimitInfo) { limited = append(limited, i.Limit) }}
 		})
 		var inside atomic.Int64
 		release := make(chan struct{})
@@ -74,7 +74,7 @@ func TestHandlers_Bounded(t *testing.T) {
 		require.Equal(t, unavailable, ack(6, "quick"))
 		require.EqualValues(t, 5, inside.Load())
 		synctest.Wait()
-		require.Equal(t, []string{"HandlersPerEvent", "Handlers", "Handlers"}, limited)
+		require.Equal(t, []realtime.Limit{realtime.LimitHandlersPerEvent, realtime.LimitHandlers, realtime.LimitHandlers}, limited)
 		free()
 		synctest.Wait()
 		require.Empty(t, ack(6, "quick"))

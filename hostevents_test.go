@@ -181,7 +181,7 @@ func TestHostEvent_OfAnotherProducer(t *testing.T) {
 		var log logBuffer
 		unknown := make(chan string, 10)
 		srv := realtimetest.NewServer(t, withShifts, logTo(&log), func(o *realtime.Options) {
-			o.Trace = &realtime.Trace{Unknown: func(event string) { unknown <- event }}
+			o.Trace = &realtime.Trace{Unknown: func(_ context.Context, i realtime.UnknownInfo) { unknown <- i.Event }}
 		})
 		driver := srv.Driver(t, "d1")
 		for n, e := range []struct{ name, data string }{

@@ -30,7 +30,6 @@ func (rt *Server) newAdmission() *admission.Control {
 		Handshake:            ratelimit.Rate(r.Handshake),
 		Connect:              ratelimit.Rate(r.Connect),
 		TrustedProxies:       rt.opts.TrustedProxies,
-		Limited:              rt.limited,
 		UnnamedProxy: func() {
 			rt.log.Warn("realtime: behind a proxy that is not in Options.TrustedProxies: addresses are not limited")
 		},
@@ -38,24 +37,23 @@ func (rt *Server) newAdmission() *admission.Control {
 }
 
 // newLimiter returns what limits events; nil when nothing does.
-func newLimiter(o *Options, limited func(which string)) *ratelimit.Limiter {
+func newLimiter(o *Options) *ratelimit.Limiter {
 	if o.Unlimited {
 		return nil
 	}
 	r := &o.Rates
 	events := map[string]ratelimit.Limit{
-		DriverLocationPing.name: {Rate: ratelimit.Rate(r.Location), Name: "Rates.Location"},
-		AuthRefresh.name:        {Rate: ratelimit.Rate(refreshRate), Name: "Rates.Events"},
+		DriverLocationPing.name: {Rate: ratelimit.Rate(r.Location), Name: string(LimitRateLocation)},
+		AuthRefresh.name:        {Rate: ratelimit.Rate(refreshRate), Name: string(LimitRateEvents)},
 	}
 	for event, rate := range r.Events {
-		events[event] = ratelimit.Limit{Rate: ratelimit.Rate(rate), Name: "Rates.Events"}
+		events[event] = ratelimit.Limit{Rate: ratelimit.Rate(rate), Name: string(LimitRateEvents)}
 	}
 	return ratelimit.New(ratelimit.Config{
-		Default: ratelimit.Limit{Rate: ratelimit.Rate(r.Event), Name: "Rates.Event"},
+		Default: ratelimit.Limit{Rate: ratelimit.Rate(r.Event), Name: string(LimitRateEvent)},
 		Events:  events,
-		User:    ratelimit.Limit{Rate: ratelimit.Rate(r.User), Name: "Rates.User"},
+		User:    ratelimit.Limit{Rate: ratelimit.Rate(r.User), Name: string(LimitRateUser)},
 		Breach:  ratelimit.Rate(r.Breach),
-		Limited: limited,
 	})
 }
 
@@ -65,10 +63,10 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
 	case origin.Pass:
 		return true
 	case origin.Refuse:
-		rt.limited("AllowedOrigins")
 		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed",
 			"origin", strings.Join(r.Header["Origin"], ", "), "host", r.Host)
 		socketio.Forbidden(w)
+		rt.requestFailed(r, FailureOrigin, http.StatusForbidden)
 	}
 	return false
 }
@@ -95,7 +93,7 @@ func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	case ns.rt.opts.Limits.RefuseExtraSockets && slices.Index(sockets, s.inner) < limit:
 		return nil // another one is too many
 	}
-	ns.rt.limited("SocketsPerUser")
+	s.limited(LimitSocketsPerUser, "")
 	if ns.rt.opts.Limits.RefuseExtraSockets {
 		return refuseBecause(CodeRateLimited, "Limits.SocketsPerUser")
 	}

@@ -29,10 +29,10 @@ func TestPollingBodiesAreLimited(t *testing.T) {
 	for name, c := range map[string]struct {
 		body   string
 		status int
-		limit  []string
+		limit  []realtime.Limit
 	}{
 		"a thousand packets": {body(1000), http.StatusOK, nil},
-		"one more":           {body(1001), http.StatusBadRequest, []string{"PacketsPerBody"}},
+		"one more":           {body(1001), http.StatusBadRequest, []realtime.Limit{realtime.LimitPacketsPerBody}},
 		"a megabyte":         {`42/drivers,["x","` + strings.Repeat("x", 1e6-len(`42/drivers,["x",""]`)) + `"]`, http.StatusOK, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestLargePollingBodyIsTold(t *testing.T) {
 			require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
 			require.NoError(t, res.Body.Close())
 		}
-		require.Equal(t, []string{"MaxPayload"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitMaxPayload}, l.take())
 	})
 }
 
@@ -74,7 +74,7 @@ func TestLongNamespaceIsTold(t *testing.T) {
 		l := &limits{}
 		conn := openRaw(t, realtimetest.NewServer(t, l.options))
 		conn.say(t, "40/"+strings.Repeat("n", 300)+",")
-		require.Equal(t, []string{"Namespace"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitNamespaceName}, l.take())
 		require.True(t, conn.closed())
 	})
 }
@@ -91,7 +91,7 @@ func TestLargeAttachmentsAreTold(t *testing.T) {
 			require.False(t, conn.closed())
 			require.NoError(t, wsutil.WriteClientBinary(conn.body, make([]byte, 600)))
 		}
-		require.Equal(t, []string{"MaxPayload"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitMaxPayload}, l.take())
 		require.True(t, conn.closed())
 	})
 }
@@ -103,7 +103,7 @@ func TestRoomsPerSocketAreTold(t *testing.T) {
 		admin := srv.Admin(t, "a1")
 		require.Contains(t, ackOf(t, admin, "admin:trip:join", `{"tripId":"t1"}`), `"ok":true`)
 		require.Contains(t, ackOf(t, admin, "admin:trip:join", `{"tripId":"t2"}`), `"code":"rate_limited"`)
-		require.Equal(t, []string{"RoomsPerSocket"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRoomsPerSocket}, l.take())
 	})
 }
 
@@ -117,7 +117,7 @@ func TestSlowConsumersAreTold(t *testing.T) {
 		for range 2000 { // what the connection takes, and more
 			require.NoError(t, memo.Emit(room, strings.Repeat("x", 10_000)))
 		}
-		require.Equal(t, []string{"Outbox"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitOutbox}, l.take())
 		admin.Resume()
 		admin.Disconnected(t)
 	})

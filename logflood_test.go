@@ -54,11 +54,11 @@ func (l *tally) Write(b []byte) (int, error) {
 // with many, whatever its Origin and Host are.
 func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		log, limited := &tally{}, 0
+		log, failed := &tally{}, 0
 		srv := realtimetest.NewServer(t, log.options, func(o *realtime.Options) {
-			o.Trace = &realtime.Trace{Limited: func(which string) {
-				require.Equal(t, "AllowedOrigins", which)
-				limited++
+			o.Trace = &realtime.Trace{RequestFailed: func(_ context.Context, i realtime.RequestFailedInfo) {
+				require.Equal(t, realtime.FailureOrigin, i.Reason)
+				failed++
 			}}
 		})
 		ask := func(origin string) {
@@ -82,7 +82,7 @@ func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
 		require.Contains(t, log.last, "evil.example")
 		require.Equal(t, requests, log.lines+log.suppressed)
 		synctest.Wait()
-		require.Equal(t, requests, limited)
+		require.Equal(t, requests, failed)
 	})
 }
 
@@ -142,7 +142,7 @@ func TestServer_LogsRefusedHandshakesSampled(t *testing.T) {
 		refused := 0
 		srv := realtimetest.NewServer(t, log.options, func(o *realtime.Options) {
 			o.Unlimited = true
-			o.Trace = &realtime.Trace{Refused: func(string, realtime.Code) { refused++ }}
+			o.Trace = &realtime.Trace{Refused: func(context.Context, realtime.RefusedInfo) { refused++ }}
 		})
 		const connects, batch = 100_000, 100
 		conn := openRaw(t, srv)

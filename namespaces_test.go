@@ -448,7 +448,9 @@ func TestReasonsOfOnDisconnect(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var traced, hooked []string
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-					o.Trace = &realtime.Trace{Disconnected: func(ns, reason string) { traced = append(traced, ns+" "+reason) }}
+					o.Trace = &realtime.Trace{Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
+						traced = append(traced, i.Namespace+" "+i.UserID+" "+string(i.Reason))
+					}}
 				})
 				srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, s *realtime.Socket, reason realtime.DisconnectReason) {
 					hooked = append(hooked, s.Identity().UserID+" "+string(reason))
@@ -456,7 +458,7 @@ func TestReasonsOfOnDisconnect(t *testing.T) {
 				end(t, srv, srv.Driver(t, "d1"))
 				synctest.Wait()
 				require.Equal(t, []string{"d1 " + want}, hooked)
-				require.Equal(t, []string{"/drivers " + want}, traced)
+				require.Equal(t, []string{"/drivers d1 " + want}, traced)
 			})
 		})
 	}
@@ -546,8 +548,8 @@ func TestTraceOfHandlers(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var traced []string
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-			o.Trace = &realtime.Trace{Handled: func(ns, event string, took time.Duration, code realtime.Code) {
-				traced = append(traced, fmt.Sprint(ns, " ", event, " ", took, " ", code))
+			o.Trace = &realtime.Trace{Handled: func(_ context.Context, i realtime.HandledInfo) {
+				traced = append(traced, fmt.Sprint(i.Namespace, " ", i.UserID, " ", i.Event, " ", i.Duration, " ", i.Code, " ", i.Bytes, " ", i.AckBytes))
 			}}
 		})
 		realtime.NewCall[realtime.None, realtime.None]("slow").Handle(srv.Realtime.Drivers(), func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
@@ -559,7 +561,7 @@ func TestTraceOfHandlers(t *testing.T) {
 		ackOf(t, driver, "driver:location:ping", `{}`)
 		ackOf(t, driver, "a client's invention")
 		synctest.Wait()
-		require.Equal(t, []string{"/drivers slow 1s ", "/drivers driver:location:ping 0s invalid_payload", "/drivers  0s not_found"}, traced)
+		require.Equal(t, []string{"/drivers d1 slow 1s  0 11", "/drivers d1 driver:location:ping 0s invalid_payload 2 159", "/drivers d1  0s not_found 0 67"}, traced)
 	})
 }
 

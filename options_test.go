@@ -74,7 +74,7 @@ func TestShutdownDeliversWhatWasPublished(t *testing.T) {
 	var delivered atomic.Int64
 	rt, err := realtime.New(realtime.Options{
 		Tokens: nobody{}, Users: nobody{}, Sessions: nobody{}, Logger: discarded(),
-		Trace: &realtime.Trace{Delivered: func(string, time.Duration) { delivered.Add(1) }},
+		Trace: &realtime.Trace{Delivered: func(context.Context, realtime.DeliveredInfo) { delivered.Add(1) }},
 	})
 	require.NoError(t, err)
 	const n = 2000

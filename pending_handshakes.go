@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // pendingHandshakes knows who is being checked right now.
@@ -38,6 +39,7 @@ type handshake struct {
 	s       *Socket
 	renews  *Socket         // of auth:refresh
 	auth    json.RawMessage // of a CONNECT, for Authorize
+	start   time.Time
 	revoked atomic.Bool
 	decided atomic.Bool
 	cancel  context.CancelFunc // of its questions to the host; nil for auth:refresh

@@ -38,6 +38,7 @@ func newPublisher(rt *Server) *publisher {
 
 // received is an event that came from the bus.
 type received struct {
+	ctx   context.Context // the bus's
 	event builtin
 	env   Envelope
 	about subject
@@ -69,7 +70,9 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	env.ID, env.At = cmp.Or(env.ID, newEventID()), cmp.Or(env.At, time.Now())
 	t := p.rt.events.byName[env.Name]
 	if t == nil {
-		p.rt.traceUnknown(env.Name)
+		if f := p.rt.opts.Trace.Unknown; f != nil {
+			tracing(p.rt, ctx, f, UnknownInfo{DomainInfo{Event: env.Name, ID: env.ID, Key: env.Key}})
+		}
 		return nil
 	}
 	e, err := p.read(ctx, t, env)
@@ -80,7 +83,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if e == nil {
 		return nil
 	}
-	r := &received{event: e, env: env, about: e.about(), err: err}
+	r := &received{ctx: ctx, event: e, env: env, about: e.about(), err: err}
 	r.at = cmp.Or(r.about.at, env.At)
 	if r.about.tripID != "" || r.about.hosts && env.Key != "" {
 		p.parties.pass(ctx, r)
@@ -124,7 +127,7 @@ func (p *publisher) publishOther(r *received) {
 		p.expireLater(about.sid)
 	}
 	if r.err == nil {
-		p.rt.traceDelivered(r.env.Name, time.Since(r.env.At))
+		p.traceDelivered(r)
 	}
 }
 
@@ -170,12 +173,14 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	}
 	p.unaddressed(r, parties)
 	p.emit(r, parties)
-	p.rt.traceDelivered(r.env.Name, time.Since(r.env.At))
+	p.traceDelivered(r)
 }
 
 // outdated reports an event that is not sent, because what is known is newer.
 func (p *publisher) outdated(r *received) {
-	p.rt.traceOutdated(r.env.Name)
+	if f := p.rt.opts.Trace.Outdated; f != nil {
+		tracing(p.rt, r.ctx, f, OutdatedInfo{r.traceInfo(), r.about.tripID})
+	}
 	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
 }
 
@@ -191,8 +196,10 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 	if unknown == nil {
 		return
 	}
-	for _, who := range unknown {
-		p.rt.traceUnaddressed(r.env.Name, who)
+	if f := p.rt.opts.Trace.Unaddressed; f != nil {
+		for _, who := range unknown {
+			tracing(p.rt, r.ctx, f, UnaddressedInfo{r.traceInfo(), r.about.tripID, who})
+		}
 	}
 	p.rt.log.Warn("realtime: event not sent to all of the trip's people: not all are known",
 		"event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "unknown", unknown)

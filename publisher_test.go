@@ -611,8 +611,8 @@ func TestTraceTellsOfDeliveries(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var events []string
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-			o.Trace = &realtime.Trace{Delivered: func(event string, age time.Duration) {
-				events = append(events, fmt.Sprint(event, " ", age))
+			o.Trace = &realtime.Trace{Delivered: func(_ context.Context, i realtime.DeliveredInfo) {
+				events = append(events, fmt.Sprint(i.Event, " ", i.Age))
 			}}
 		})
 		env, err := realtime.NewEnvelope(realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
@@ -754,7 +754,7 @@ func TestASlowConsumerIsDisconnected(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				reasons := make(chan string, 10)
 				srv := realtimetest.NewServer(t, c.set, func(o *realtime.Options) {
-					o.Trace = &realtime.Trace{Disconnected: func(_, reason string) { reasons <- reason }}
+					o.Trace = &realtime.Trace{Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) { reasons <- string(i.Reason) }}
 				})
 				admin, other := srv.Admin(t, "a1"), srv.Admin(t, "a2")
 				room := srv.Realtime.Admin().To(realtime.AdminUserRoom("a1"))

@@ -3,6 +3,7 @@
 package realtime_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,20 +21,20 @@ import (
 // limits collects what Trace.Limited is told.
 type limits struct {
 	mu    sync.Mutex
-	names []string
+	names []realtime.Limit
 }
 
 func (l *limits) options(o *realtime.Options) {
 	o.Unlimited = false
-	o.Trace = &realtime.Trace{Limited: func(which string) {
+	o.Trace = &realtime.Trace{Limited: func(_ context.Context, i realtime.LimitInfo) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.names = append(l.names, which)
+		l.names = append(l.names, i.Limit)
 	}}
 }
 
 // take returns what was told since it was asked last, each once.
-func (l *limits) take() []string {
+func (l *limits) take() []realtime.Limit {
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -64,7 +65,7 @@ func TestLocationRate(t *testing.T) {
 		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
 		ping := func(n int) int { return burst(t, driver, "driver:location:ping", `{"lat":1,"lng":2}`, n) }
 		require.Equal(t, 10, ping(12))
-		require.Equal(t, []string{"Rates.Location"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateLocation}, l.take())
 		time.Sleep(time.Second)
 		require.Equal(t, 2, ping(3))
 		for range 12 {
@@ -85,9 +86,9 @@ func TestEventRates(t *testing.T) {
 		})
 		driver := srv.Driver(t, "d1")
 		require.Equal(t, 20, burst(t, driver, "driver:offer:accept", `{"assignmentId":"x"}`, 21))
-		require.Equal(t, []string{"Rates.Event"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateEvent}, l.take())
 		require.Equal(t, 3, burst(t, driver, "driver:trip:set", `{}`, 4))
-		require.Equal(t, []string{"Rates.Events"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateEvents}, l.take())
 		require.Equal(t, 300, burst(t, driver, "driver:status:update", `{"isOnline":true}`, 300))
 		require.Equal(t, 5, burst(t, driver, "auth:refresh", `{"token":"x"}`, 6), "each asks the host's database")
 		unknown := 0
@@ -110,7 +111,7 @@ func TestUserRate(t *testing.T) {
 		one, two, other := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d2")
 		require.Equal(t, 10, burst(t, one, "driver:trip:set", `{}`, 10))
 		require.Equal(t, 5, burst(t, two, "driver:trip:set", `{}`, 10))
-		require.Equal(t, []string{"Rates.User"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateUser}, l.take())
 		require.Equal(t, 10, burst(t, other, "driver:trip:set", `{}`, 10))
 	})
 }
@@ -127,7 +128,7 @@ func TestBreach(t *testing.T) {
 		require.True(t, flood.Connected())
 		require.Equal(t, tooOften, ackOf(t, flood, "driver:trip:set", `{}`))
 		require.Equal(t, realtimetest.ReasonServer, flood.Disconnected(t))
-		require.Equal(t, []string{"Rates.Breach", "Rates.Event"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateBreach, realtime.LimitRateEvent}, l.take())
 		require.Equal(t, 1, burst(t, calm, "driver:trip:set", `{}`, 1))
 	})
 }
@@ -155,7 +156,7 @@ func TestSocketsPerUser(t *testing.T) {
 		require.Empty(t, l.take())
 		third := srv.Driver(t, "u1")
 		require.Equal(t, realtimetest.ReasonServer, first.Disconnected(t))
-		require.Equal(t, []string{"SocketsPerUser"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitSocketsPerUser}, l.take())
 		second.Close()
 		fourth := srv.Driver(t, "u1")
 		require.Empty(t, l.take())
@@ -174,7 +175,7 @@ func TestExtraSocketsRefused(t *testing.T) {
 		first, second := srv.Driver(t, "u1"), srv.Driver(t, "u1")
 		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login("u1", realtime.UserDriver)))
 		requireRefused(t, err, realtime.CodeRateLimited, "Too many, try again later")
-		require.Equal(t, []string{"SocketsPerUser"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitSocketsPerUser}, l.take())
 		require.True(t, first.Connected())
 		second.Close()
 		srv.Driver(t, "u1")
@@ -193,7 +194,7 @@ func TestConnectRate(t *testing.T) {
 			require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, conn.say(t, bad))
 		}
 		require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeRateLimited, "Too many, try again later")}, conn.say(t, bad))
-		require.Equal(t, []string{"Rates.Connect"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitRateConnect}, l.take())
 		time.Sleep(time.Second)
 		good := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
 		requireEntered(t, conn.say(t, good), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
@@ -210,7 +211,7 @@ func TestNamespaceLimit(t *testing.T) {
 		require.Len(t, conn.say(t, "40/support,"), 2)
 		require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))), 2)
 		require.Equal(t, []string{`44/news,{"message":"Too many namespaces","data":{"code":"rate_limited"}}`}, conn.say(t, "40/news,"))
-		require.Equal(t, []string{"Namespaces"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitNamespaces}, l.take())
 		require.Empty(t, conn.say(t, "41/support,"))
 		require.Len(t, conn.say(t, "40/news,"), 2)
 	})
@@ -236,7 +237,7 @@ func TestPendingAcks(t *testing.T) {
 		synctest.Wait()
 		_, err := question.AskAll(t.Context(), to, realtime.None{})
 		require.ErrorIs(t, err, realtime.ErrTooManyAcks)
-		require.Equal(t, []string{"PendingAcks"}, l.take())
+		require.Equal(t, []realtime.Limit{realtime.LimitPendingAcks}, l.take())
 		asking.Wait()
 		require.Equal(t, 3*time.Second, time.Since(start))
 	})
@@ -257,7 +258,7 @@ func TestSizesAreTold(t *testing.T) {
 				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload, o.Limits.Values = 1000, 100 })
 				conn := openRaw(t, srv)
 				conn.say(t, packets...)
-				require.Equal(t, []string{limit}, l.take())
+				require.Equal(t, []realtime.Limit{realtime.Limit(limit)}, l.take())
 				require.True(t, conn.closed())
 			})
 		})

@@ -106,7 +106,7 @@ func New(o Options) (*Server, error) {
 		rt.opts.Drivers = NewMemoryDrivers()
 	}
 	rt.admission = rt.newAdmission()
-	rt.limiter = newLimiter(&rt.opts, rt.limited)
+	rt.limiter = newLimiter(&rt.opts)
 	rt.host.init(rt)
 	rt.startEngine()
 	rt.watchdog.Start(hostcall.WatchdogConfig{
@@ -156,10 +156,11 @@ func (rt *Server) startEngine() {
 		PendingAcks:     o.Limits.PendingAcks,
 		EIO3Query:       8 * maxTokenLength, // so that one that is too long is told so
 		Wheel:           rt.wheel,
-		Limited:         rt.reached,
+		Limited:         rt.exceeded,
+		UpgradeFailed:   rt.upgradeFailed,
 		Accept:          rt.accept,
 		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) },
-		Refused:         func(data any) bool { return rt.admission.Charge(&data.(*connState).Conn) != admission.End },
+		Refused:         rt.connectRefused,
 		Closed: func(data any) {
 			rt.pending.disconnected(data.(*connState))
 			rt.admission.Release(&data.(*connState).Conn)
@@ -181,7 +182,7 @@ func (rt *Server) startEngine() {
 			DoubleUTF8:        true,
 			RetryAfter:        o.Timeouts.DrainDelay,
 			Logger:            rt.log,
-			Limited:           rt.reached,
+			Failed:            rt.engineFailed,
 		},
 	})
 }
@@ -249,7 +250,7 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
 	many := abandonedFactor * rt.opts.Limits.RepoConcurrency
 	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many})
-	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit")
+	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		hooks.Room = rt.roomWatch(name, w)

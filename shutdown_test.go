@@ -73,10 +73,10 @@ func TestShutdownSpreadsClients(t *testing.T) {
 		var closed []time.Time
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Limits.DrainRate = 500 // ten in each batch
-			o.Trace = &realtime.Trace{Disconnected: func(_, reason string) {
+			o.Trace = &realtime.Trace{Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
 				mu.Lock()
 				defer mu.Unlock()
-				if reason == "server shutting down" {
+				if i.Reason == realtime.DisconnectShutdown {
 					closed = append(closed, time.Now())
 				}
 			}}

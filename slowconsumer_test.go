@@ -101,8 +101,8 @@ func TestStateEventsEndASlowConsumer(t *testing.T) {
 				require.Less(t, heapInUse(), s.heap+uint64((stalled+1)<<20+3*events*len(reason)+16<<20))
 			}
 		}
-		require.Eventually(t, func() bool { return s.tally(s.gone, "slow consumer") == stalled+1 }, patience, 5*time.Millisecond)
-		require.Equal(t, stalled+1, s.tally(s.limited, "Outbox"))
+		require.Eventually(t, func() bool { return countOf(s, s.gone, "slow consumer") == stalled+1 }, patience, 5*time.Millisecond)
+		require.Equal(t, stalled+1, countOf(s, s.limited, realtime.LimitOutbox))
 		require.Equal(t, 1, s.admins(t))
 		s.healthy(t)
 		for _, l := range lines {
@@ -142,8 +142,8 @@ func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
 		for d := range drivers {
 			require.Eventually(t, func() bool { return s.newest(driver(d)) == 1 }, patience, 5*time.Millisecond)
 		}
-		require.Zero(t, s.tally(s.gone, "slow consumer"))
-		require.Zero(t, s.tally(s.limited, "Outbox"))
+		require.Zero(t, countOf(s, s.gone, "slow consumer"))
+		require.Zero(t, countOf(s, s.limited, realtime.LimitOutbox))
 		require.Equal(t, 2, s.admins(t))
 
 		require.NoError(t, wireNote.Emit(room, "the end"))
@@ -201,7 +201,7 @@ func TestWriteDeadline(t *testing.T) {
 		})
 		l := s.stalledAdmin(t, "stalled")
 		s.clog(t, "stalled")
-		require.Eventually(t, func() bool { return s.tally(s.gone, "slow consumer") == 1 }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return countOf(s, s.gone, "slow consumer") == 1 }, patience, 5*time.Millisecond)
 		s.healthy(t)
 		l.reset()
 

@@ -44,8 +44,8 @@ func (c *counts) trace(o *realtime.Options) {
 		c.of[key]++
 	}
 	o.Trace = &realtime.Trace{
-		Outdated:    func(event string) { add("outdated " + event) },
-		Unaddressed: func(event, who string) { add("unaddressed " + event + " " + who) },
+		Outdated:    func(_ context.Context, i realtime.OutdatedInfo) { add("outdated " + i.Event) },
+		Unaddressed: func(_ context.Context, i realtime.UnaddressedInfo) { add("unaddressed " + i.Event + " " + i.Who) },
 	}
 }
 

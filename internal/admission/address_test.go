@@ -29,11 +29,11 @@ func TestAddress_PrivateNetworksAreNobodys(t *testing.T) {
 	}
 	for _, peer := range peers {
 		for range 3 {
-			require.Zero(t, a.Admit(new(Conn), from(peer)), peer)
+			require.Zero(t, statusOf(a.Admit(new(Conn), from(peer))), peer)
 			r := from("192.0.2.1:1") // and behind a proxy that is named
 			r.Header.Set("X-Forwarded-For", strings.TrimSuffix(peer, ":1"))
 			if peer != "" && peer != "@" && peer != "pipe" {
-				require.Zero(t, a.Admit(new(Conn), r), peer)
+				require.Zero(t, statusOf(a.Admit(new(Conn), r)), peer)
 			}
 		}
 	}
@@ -42,8 +42,8 @@ func TestAddress_PrivateNetworksAreNobodys(t *testing.T) {
 	for _, peer := range []string{
 		"100.63.255.255:1", "100.128.0.1:1", "203.0.113.1:1", "1.0.0.1:1", "[2001:db8::1]:1", "[64:ff9b::203.0.113.2]:1", "[64:ff9b::203.0.113.3]:1", "[::ffff:203.0.113.4]:1", "10.9.0.1:1",
 	} {
-		require.Zero(t, a.Admit(new(Conn), from(peer)), peer)
-		require.Equal(t, http.StatusTooManyRequests, a.Admit(new(Conn), from(peer)), peer)
+		require.Zero(t, statusOf(a.Admit(new(Conn), from(peer))), peer)
+		require.Equal(t, http.StatusTooManyRequests, statusOf(a.Admit(new(Conn), from(peer))), peer)
 	}
 }
 
@@ -53,12 +53,12 @@ func TestAddress_WarnsOnceOfAProxyThatIsNotNamed(t *testing.T) {
 	warned := 0
 	c.UnnamedProxy = func() { warned++ }
 	a := New(c)
-	require.Zero(t, a.Admit(new(Conn), from("100.64.0.1:1")))
+	require.Zero(t, statusOf(a.Admit(new(Conn), from("100.64.0.1:1"))))
 	require.Zero(t, warned, "it forwards nothing")
 	for range 3 {
 		r := from("100.64.0.1:1")
 		r.Header.Set("X-Forwarded-For", "203.0.113.7")
-		require.Zero(t, a.Admit(new(Conn), r))
+		require.Zero(t, statusOf(a.Admit(new(Conn), r)))
 	}
 	require.Equal(t, 1, warned)
 	require.Empty(t, a.addresses)
@@ -168,8 +168,8 @@ func FuzzForwarded(f *testing.F) {
 
 		r := &http.Request{RemoteAddr: peer, Header: http.Header{"X-Forwarded-For": lines}}
 		var one, another Conn
-		require.Zero(t, a.Admit(&one, r))
-		if status := a.Admit(&another, r); status == 0 {
+		require.Zero(t, statusOf(a.Admit(&one, r)))
+		if status, _ := a.Admit(&another, r); status == 0 {
 			require.False(t, gotKnown, "the limit of its address is one")
 			a.Release(&another)
 		}
@@ -206,7 +206,7 @@ func TestConn_Addr(t *testing.T) {
 			r.Header.Set("X-Forwarded-For", test.forwarded)
 		}
 		conn := new(Conn)
-		require.Zero(t, a.Admit(conn, r))
+		require.Zero(t, statusOf(a.Admit(conn, r)))
 		require.Equal(t, test.want, conn.Addr().String())
 		_, counted := conn.Network()
 		require.Equal(t, test.counted, counted, test.peer)
@@ -215,3 +215,4 @@ func TestConn_Addr(t *testing.T) {
 	require.Zero(t, a.connections)
 	require.LessOrEqual(t, unsafe.Sizeof(Conn{}), uintptr(40), "there is one for each idle connection")
 }
+func statusOf(status int, _ Limit) int { return status }

@@ -29,13 +29,23 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix
 
-	// Limited is called with the name of a field, behind "Rates." if it is a rate,
-	// when that has refused or ended something.
-	Limited func(which string)
 	// UnnamedProxy is called once, when a proxy forwards that is not among
 	// TrustedProxies.
 	UnnamedProxy func()
 }
+
+// Limit is a field of Config that refuses or ends something.
+type Limit uint8
+
+// The limits. NoLimit says that none was reached.
+const (
+	NoLimit Limit = iota
+	LimitConnections
+	LimitConnectionsPerIP
+	LimitUnauthenticated
+	LimitUnauthenticatedPerIP
+	LimitHandshake
+)
 
 const (
 	// maxIdle bounds the addresses without a connection that are remembered because
@@ -109,14 +119,16 @@ func New(c Config) *Control {
 }
 
 // Admit counts a new connection in, which is a stranger. Otherwise it returns the
-// status with which to refuse it: 503, or 429 if that is for its address.
-func (a *Control) Admit(c *Conn, r *http.Request) (status int) {
+// status with which to refuse it: 503, or 429 if that is for its address. It also
+// returns the limit that was reached, if one was: without a status another stranger
+// was ended to make room.
+func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	addr, known, forwarded := Address(r, a.cfg.TrustedProxies)
 	if forwarded {
 		a.warn.Do(a.cfg.UnnamedProxy)
 	}
 	a.mu.Lock()
-	which, status, ended := a.admitLocked(c, addr, known, time.Since(a.start))
+	reached, status, ended := a.admitLocked(c, addr, known, time.Since(a.start))
 	a.mu.Unlock()
 	if addr.IsValid() {
 		c.addr = addr.As16()
@@ -124,15 +136,11 @@ func (a *Control) Admit(c *Conn, r *http.Request) (status int) {
 	if ended != nil {
 		ended()
 	}
-	if which != "" {
-		a.cfg.Limited(which)
-	}
-	return status
+	return status, reached
 }
 
-// admitLocked also returns the name of a limit that was reached, and what ends the
-// stranger who makes room, both without a status if there was one.
-func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (which string, status int, ended func()) {
+// admitLocked also returns what ends the stranger who makes room.
+func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (reached Limit, status int, ended func()) {
 	var from *address
 	if known {
 		key := network(addr)
@@ -142,20 +150,20 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 	}
 	switch {
 	case above(a.connections, a.cfg.Connections):
-		return "Connections", http.StatusServiceUnavailable, nil
+		return LimitConnections, http.StatusServiceUnavailable, nil
 	case from == nil:
 	case above(from.connections, a.cfg.ConnectionsPerIP):
-		return "ConnectionsPerIP", http.StatusTooManyRequests, nil
+		return LimitConnectionsPerIP, http.StatusTooManyRequests, nil
 	case !from.handshakes.Allow(a.handshake, now):
-		return "Rates.Handshake", http.StatusTooManyRequests, nil
+		return LimitHandshake, http.StatusTooManyRequests, nil
 	}
 	var at *site
 	if from != nil {
 		at = a.siteLocked(from.key)
 	}
-	which, status, ended = a.makeWayLocked(from, at)
+	reached, status, ended = a.makeWayLocked(from, at)
 	if status != 0 {
-		return which, status, nil
+		return reached, status, nil
 	}
 	a.connections++
 	if from != nil {
@@ -167,7 +175,7 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 	*c = Conn{counted: known, stranger: &stranger{from: from, at: at}}
 	a.countLocked(c.stranger, 1)
 	a.queueLocked(c.stranger, false)
-	return which, 0, ended
+	return reached, 0, ended
 }
 
 func above(n, limit int) bool { return limit >= 0 && n >= limit }
@@ -193,19 +201,16 @@ type Verdict uint8
 // The verdicts.
 const (
 	Pass   Verdict = iota // it is decided
-	Refuse                // it is refused
+	Refuse                // it is refused: Config.Connect is exceeded
 	End                   // likewise, and the connection is to be closed
+	Ended                 // it is refused: the connection is being closed, to make room
 )
 
 // Charge charges a CONNECT to the rate of its connection.
 func (a *Control) Charge(c *Conn) Verdict {
 	a.mu.Lock()
-	v := a.chargeLocked(c)
-	a.mu.Unlock()
-	if v != Pass {
-		a.cfg.Limited("Rates.Connect")
-	}
-	return v
+	defer a.mu.Unlock()
+	return a.chargeLocked(c)
 }
 
 func (a *Control) chargeLocked(c *Conn) Verdict {
@@ -223,19 +228,15 @@ func (a *Control) chargeLocked(c *Conn) Verdict {
 // the connection makes room for nobody until Decided.
 func (a *Control) Begin(c *Conn) Verdict {
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	v := a.chargeLocked(c)
 	s := c.stranger
 	if s != nil && s.ended {
-		a.mu.Unlock()
-		return End
+		return Ended
 	}
 	if s != nil && v == Pass {
 		a.unqueueLocked(s)
 		s.deciding++
-	}
-	a.mu.Unlock()
-	if v != Pass {
-		a.cfg.Limited("Rates.Connect")
 	}
 	return v
 }

@@ -24,24 +24,21 @@ func defaults() Config {
 	return Config{
 		Connections: 200_000, ConnectionsPerIP: 200, Unauthenticated: 10_000, UnauthenticatedPerIP: 100,
 		Handshake: ratelimit.Rate{PerSecond: 50, Burst: 200}, Connect: ratelimit.Rate{PerSecond: 1, Burst: 10},
-		Limited: func(string) {}, UnnamedProxy: func() {},
+		UnnamedProxy: func() {},
 	}
 }
 
 // door is a Control whose connections close when they are ended.
 type door struct {
 	*Control
-	limited []string
+	limited []Limit
 }
 
 func newDoor(c Config) *door {
-	d := &door{}
-	c.Limited = func(which string) { d.limited = append(d.limited, which) }
-	d.Control = New(c)
-	return d
+	return &door{Control: New(c)}
 }
 
-func (d *door) took() []string {
+func (d *door) took() []Limit {
 	defer func() { d.limited = nil }()
 	return d.limited
 }
@@ -59,7 +56,11 @@ func from(address string) *http.Request {
 // open opens a connection; it is nil when it was refused.
 func (d *door) open(address string) (*guest, int) {
 	g := &guest{}
-	if status := d.Admit(&g.Conn, from(address)); status != 0 {
+	status, limit := d.Admit(&g.Conn, from(address))
+	if limit != NoLimit {
+		d.limited = append(d.limited, limit)
+	}
+	if status != 0 {
 		return nil, status
 	}
 	d.Opened(&g.Conn, func() { d.close(g) })
@@ -183,7 +184,7 @@ func TestControl_IdleAddressesAreBounded(t *testing.T) {
 	require.NotNil(t, g)
 	_, status = d.open(v4(0))
 	require.Equal(t, http.StatusTooManyRequests, status)
-	require.Equal(t, []string{"Rates.Handshake"}, d.took())
+	require.Equal(t, []Limit{LimitHandshake}, d.took())
 }
 
 // Whoever holds all places for strangers, from a /48, from a /24, or from a
@@ -263,17 +264,17 @@ func TestControl_WhoMakesRoom(t *testing.T) {
 	d.Decided(&g[2].Conn) // refused
 	newcomer, _ := d.open(v4(3 << 8))
 	require.True(t, g[2].closed)
-	require.Equal(t, []string{"Unauthenticated"}, d.took())
+	require.Equal(t, []Limit{LimitUnauthenticated}, d.took())
 	require.Equal(t, Pass, d.Begin(&newcomer.Conn))
 	another, _ := d.open(v4(4 << 8))
 	require.True(t, g[1].closed)
-	require.Equal(t, []string{"Unauthenticated"}, d.took())
+	require.Equal(t, []Limit{LimitUnauthenticated}, d.took())
 	require.Equal(t, Pass, d.Begin(&another.Conn))
 	require.Equal(t, Pass, d.Begin(&another.Conn), "of two namespaces")
 	d.Decided(&another.Conn)
 	_, status := d.open(v4(5 << 8))
 	require.Equal(t, http.StatusServiceUnavailable, status, "all are about to log in")
-	require.Equal(t, []string{"Unauthenticated"}, d.took())
+	require.Equal(t, []Limit{LimitUnauthenticated}, d.took())
 	d.Authenticated(&g[0].Conn)
 	d.Decided(&g[0].Conn)
 	last, status := d.open(v4(5 << 8))
@@ -293,10 +294,11 @@ func TestControl_MakesRoomBeforeItIsOpened(t *testing.T) {
 	c.Unauthenticated = 1
 	d := newDoor(c)
 	var early guest
-	require.Zero(t, d.Admit(&early.Conn, from(v4(1))))
-	_, status := d.open(v4(2))
+	status, _ := d.Admit(&early.Conn, from(v4(1)))
 	require.Zero(t, status)
-	require.Equal(t, End, d.Begin(&early.Conn))
+	_, status = d.open(v4(2))
+	require.Zero(t, status)
+	require.Equal(t, Ended, d.Begin(&early.Conn))
 	ended := 0
 	d.Opened(&early.Conn, func() { ended++; d.close(&early) })
 	require.Equal(t, 1, ended)
@@ -316,7 +318,6 @@ func TestControl_ConnectsAreCharged(t *testing.T) {
 			d.Decided(&g.Conn)
 		}
 		require.Equal(t, Refuse, d.Begin(&g.Conn))
-		require.Equal(t, []string{"Rates.Connect"}, d.took())
 		time.Sleep(time.Second)
 		require.Equal(t, Pass, d.Begin(&g.Conn))
 		d.Authenticated(&g.Conn)

@@ -24,7 +24,7 @@ func TestControl_Concurrency(t *testing.T) {
 					Conn
 					once sync.Once
 				}{}
-				if a.Admit(&g.Conn, from(v4(rand.N(8)<<7))) != 0 {
+				if status, _ := a.Admit(&g.Conn, from(v4(rand.N(8)<<7))); status != 0 {
 					continue
 				}
 				end := func() { g.once.Do(func() { a.Release(&g.Conn) }) }

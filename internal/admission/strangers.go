@@ -54,26 +54,26 @@ func (a *Control) groups(s *stranger) [levels]*group {
 // makeWayLocked has the stranger who has waited longest make room for one more of
 // an address, where a limit is reached: of the address, of its site, or of all.
 // There is a status when all of them are about to log in.
-func (a *Control) makeWayLocked(from *address, at *site) (which string, status int, ended func()) {
+func (a *Control) makeWayLocked(from *address, at *site) (reached Limit, status int, ended func()) {
 	var full *group
 	switch {
 	case from != nil && above(from.strangers.n, a.cfg.UnauthenticatedPerIP):
-		which, status, full = "UnauthenticatedPerIP", http.StatusTooManyRequests, &from.strangers
+		reached, status, full = LimitUnauthenticatedPerIP, http.StatusTooManyRequests, &from.strangers
 	case at != nil && above(at.n, a.perSite):
-		which, status, full = "Unauthenticated", http.StatusTooManyRequests, &at.group
+		reached, status, full = LimitUnauthenticated, http.StatusTooManyRequests, &at.group
 	case above(a.strangers.n, a.cfg.Unauthenticated):
-		which, status, full = "Unauthenticated", http.StatusServiceUnavailable, &a.strangers
+		reached, status, full = LimitUnauthenticated, http.StatusServiceUnavailable, &a.strangers
 	default:
-		return "", 0, nil
+		return NoLimit, 0, nil
 	}
 	s := full.first
 	if s == nil {
-		return which, status, nil
+		return reached, status, nil
 	}
 	a.unqueueLocked(s)
 	a.countLocked(s, -1)
 	s.ended = true
-	return which, 0, s.end
+	return reached, 0, s.end
 }
 
 // countLocked counts a stranger in or out of its groups.

@@ -113,6 +113,7 @@ type teardown struct {
 	conns   [2]*wsConn // to be closed; entries may be nil
 	post    *post      // to be canceled, or nil
 	wasOpen bool       // Handler.Closed was not called yet
+	unsent  Exceeded   // the outbox, as it was
 }
 
 // abortLocked sets stateClosed. ok is false if the session was closed before.
@@ -124,6 +125,7 @@ func (s *Session) abortLocked() (r teardown, ok bool) {
 	s.state = stateClosed
 	s.srv.cfg.Wheel.Stop(&s.timer)
 	s.unblockLocked()
+	r.unsent = Exceeded{Limit: LimitOutbox, OutboxMessages: s.out.len(), OutboxBytes: s.out.bytes}
 	s.out.clear()
 	r.conns = [2]*wsConn{s.takeProbeLocked(), s.ws}
 	r.post = s.post
@@ -145,6 +147,9 @@ func (s *Session) tearDown(r teardown, reason Reason) {
 	}
 	s.srv.incoming.release(s)
 	if r.wasOpen {
+		if reason == ReasonSlowConsumer && s.srv.cfg.Limited != nil {
+			s.srv.cfg.Limited(s.handler, r.unsent)
+		}
 		s.handler.Closed(reason)
 	}
 	s.srv.remove(s)

@@ -131,7 +131,7 @@ func TestServer_ShutdownWithACallbackThatBlocks(t *testing.T) {
 	held, release := context.WithCancel(context.Background())
 	s := start(t, tcp, shortClose, func(set *setup) {
 		set.engine.MaxPayload = 10
-		set.engine.Limited = func(string) { <-held.Done() }
+		set.engine.Limited = func(engineio.Handler, engineio.Exceeded) { <-held.Done() }
 	})
 	t.Cleanup(release)
 	ws := s.websocket()

@@ -72,7 +72,7 @@ func (c *wsConn) parseLocked(r *frameReader, b []byte) bool {
 		}
 		if status := c.checkHeaderLocked(h); status != 0 {
 			if status == ws.StatusMessageTooBig {
-				c.s.srv.reportLimit("Payload")
+				c.s.reportLimit(LimitPayload)
 			}
 			return c.fail(status)
 		}

@@ -44,22 +44,22 @@ type reservation struct {
 // send slowly on purpose would keep all others out.
 func (in *incoming) reserve(s *Session, n int) bool {
 	ok, ended := in.reserveOrEvict(s, n)
-	for range ended {
-		s.srv.reportLimit("IncomingBytes")
+	for _, s := range ended {
+		s.reportLimit(LimitIncomingBytes)
 	}
 	return ok
 }
 
-func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended int) {
+func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	e := in.sessions[s]
 	switch {
 	case n > 0 && s.isClosed(): // its reservation has been released, or is about to be
-		return false, 0
+		return false, nil
 	case e != nil:
 	case n <= 0:
-		return true, 0
+		return true, nil
 	default:
 		if in.sessions == nil {
 			in.sessions = map[*Session]*list.Element{}
@@ -73,12 +73,13 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended int) {
 	if h.bytes <= 0 {
 		in.releaseLocked(e)
 	}
-	for ; in.reserved > in.limit; ended++ {
+	for in.reserved > in.limit {
 		oldest := in.order.Front()
 		in.releaseLocked(oldest)
 		over := oldest.Value.(*reservation).s //nolint:errcheck,forcetypeassert // order holds nothing else
+		ended = append(ended, over)
 		if over == s {
-			return false, ended + 1
+			return false, ended
 		}
 		over.abortSoon(ReasonTransportError)
 	}

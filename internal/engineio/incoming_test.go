@@ -62,8 +62,8 @@ func TestIncoming_IsBounded(t *testing.T) {
 		var limited atomic.Int64
 		s := start(t, c, func(set *setup) {
 			set.engine.MaxIncomingBytes = limit
-			set.engine.Limited = func(which string) {
-				if which == "IncomingBytes" {
+			set.engine.Limited = func(_ engineio.Handler, e engineio.Exceeded) {
+				if e.Limit == engineio.LimitIncomingBytes {
 					limited.Add(1)
 				}
 			}

@@ -26,7 +26,7 @@ func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 	case http.MethodPost:
 		s.servePost(w, r)
 	default:
-		errMethod.refuse(w)
+		s.srv.refuse(w, r, errMethod, FailedMethod)
 	}
 }
 
@@ -42,13 +42,13 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	}
 	if s.ws != nil || s.state == stateClosed {
 		s.mu.Unlock()
-		errRequest.refuse(w)
+		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return
 	}
 	if s.poll != nil {
 		s.mu.Unlock()
 		s.abort(ReasonTransportError)
-		errRequest.refuse(w)
+		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return
 	}
 	wake := make(chan struct{}, 1)
@@ -186,13 +186,13 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.ws != nil || s.state == stateClosed {
 		s.mu.Unlock()
-		errRequest.refuse(w)
+		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return
 	}
 	if s.post != nil {
 		s.mu.Unlock()
 		s.abort(ReasonTransportError)
-		errRequest.refuse(w)
+		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return
 	}
 	p := &post{s: s}
@@ -203,7 +203,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		p.release()
 		s.abort(ReasonTransportError)
-		s.refusePost(w, err)
+		s.refusePost(w, r, err)
 		return
 	}
 	if s.receivePayload(body, r.Header.Get("Content-Type") == "application/octet-stream") {
@@ -218,28 +218,13 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	s.limitWrite(w)
 	if aborted {
-		errRequest.refuse(w)
+		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html")
 	h.Set("Content-Length", "2")
 	_, _ = io.WriteString(w, "ok") // fails only if the client has disconnected; its polls show that
-}
-
-// refusePost answers a POST whose body was not read completely.
-func (s *Session) refusePost(w http.ResponseWriter, err error) {
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		s.srv.reportLimit("Payload")
-		errRequest.write(w, http.StatusRequestEntityTooLarge)
-	case errors.Is(err, errIncoming):
-		busy := Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.srv.cfg.RetryAfter}
-		busy.refuse(w)
-	default:
-		errRequest.refuse(w)
-	}
 }
 
 // receivePayload passes on the packets of a polling body, up to one that ends the
@@ -258,7 +243,7 @@ func (s *Session) receivePayload(body []byte, binaryBody bool) (serve bool) {
 			p.data, p.binary, p.ok = decodePolled(p.data)
 		}
 		if n > s.srv.cfg.MaxPackets {
-			s.srv.reportLimit("Packets")
+			s.reportLimit(LimitPackets)
 			p.ok = false
 		}
 		if !p.ok {

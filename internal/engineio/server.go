@@ -18,9 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -60,24 +58,43 @@ type Config struct {
 	// must not use s before the first call of a Handler method. Handler.Closed is
 	// called for every handler that Accept returned, also if the session never opens.
 	Accept func(s *Session, r *http.Request) (Handler, *Busy)
-	// Limited is called on a goroutine of its own when a client exceeds a limit:
-	// "Payload", "Packets", or "IncomingBytes" once for each session that this limit
-	// closed. It is not called for the outbox: such a session is closed with
-	// ReasonSlowConsumer. If nil, limits are not reported.
-	Limited func(which string)
+	// Limited is called when the session of a handler exceeds a limit, on a goroutine of
+	// its own or before Handler.Closed. If nil, limits are not reported.
+	Limited func(h Handler, e Exceeded)
+	// Failed is called when a request was answered with an error, or its websocket was
+	// not established. It must not keep r, and must not block. If nil, it is not called.
+	Failed func(r *http.Request, f Failure)
+	// UpgradeFailed is called on a goroutine of its own when an upgrade of the session of
+	// a handler was begun and not completed. If nil, it is not called.
+	UpgradeFailed func(h Handler)
 	// Logger logs panics in Handler.Message. Defaults to slog.Default().
 	Logger *slog.Logger
+}
+
+// Limit is a limit that a session exceeded.
+type Limit uint8
+
+// The limits.
+const (
+	LimitPayload       Limit = iota + 1 // MaxPayload
+	LimitPackets                        // MaxPackets
+	LimitIncomingBytes                  // MaxIncomingBytes; the session was closed to make room
+	LimitOutbox                         // MaxOutboxBytes, MaxOutboxMessages or WriteTimeout; the session ends with ReasonSlowConsumer
+
+	NextLimit // the first number that is free for limits of the layer above
+)
+
+// Exceeded is a limit that was exceeded.
+type Exceeded struct {
+	Limit Limit
+	// For LimitOutbox: the messages that wait, and their bytes.
+	OutboxMessages, OutboxBytes int
 }
 
 // Busy refuses a client that cannot be admitted now.
 type Busy struct {
 	Status     int           // HTTP status, 429 or 503
 	RetryAfter time.Duration // rounded up to whole seconds, at least one
-}
-
-func (b *Busy) refuse(w http.ResponseWriter) {
-	w.Header().Set("Retry-After", strconv.FormatInt(int64(max(1, math.Ceil(b.RetryAfter.Seconds()))), 10))
-	http.Error(w, http.StatusText(b.Status), b.Status)
 }
 
 // Handler is implemented by the layer above, which gives the messages of a session
@@ -125,7 +142,7 @@ type Server struct {
 	sessions   map[string]*Session
 	closed     bool
 	drained    chan struct{}  // closed when a closed server has no session left
-	running    sync.WaitGroup // websockets, and calls of Config.Limited
+	running    sync.WaitGroup // websockets, and calls of Config.Limited and Config.UpgradeFailed
 	finishOnce sync.Once      // starts finish
 	finished   chan struct{}  // closed when nothing of a closed server is left
 }
@@ -147,42 +164,13 @@ func NewServer(cfg Config) *Server {
 	return s
 }
 
-// problem is an error of the handshake, with the number that the reference
-// implementation gives it.
-type problem struct {
-	Code    int    `json:"code"`
-	Message string `json:"message"`
-}
-
-var (
-	errTransport = problem{0, "Transport unknown"}
-	errSession   = problem{1, "Session ID unknown"}
-	errMethod    = problem{2, "Bad handshake method"}
-	errRequest   = problem{3, "Bad request"}
-	errForbidden = problem{4, "Forbidden"}
-	errProtocol  = problem{5, "Unsupported protocol version"}
-)
-
-// Forbidden answers a request that the host does not admit, such as one from a foreign
-// origin.
-func Forbidden(w http.ResponseWriter) { errForbidden.write(w, http.StatusForbidden) }
-
-func (p problem) write(w http.ResponseWriter, status int) {
-	b, _ := json.Marshal(p) //nolint:errchkjson // cannot fail: a number and a string
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_, _ = w.Write(b) // fails only if the client has disconnected
-}
-
-func (p problem) refuse(w http.ResponseWriter) { p.write(w, http.StatusBadRequest) }
-
 // ServeHTTP implements http.Handler. It makes its checks in the order of the reference
 // implementation. A repeated query key is ambiguous and counts as absent.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	transport := singleValue(q["transport"])
 	if (transport != "polling" || s.cfg.NoPolling) && (transport != "websocket" || s.cfg.NoWebSocket) {
-		errTransport.refuse(w)
+		s.refuse(w, r, errTransport, FailedTransport)
 		return
 	}
 	websocket := transport == "websocket"
@@ -190,9 +178,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ss := s.session(singleValue(sid))
 		switch {
 		case ss == nil:
-			errSession.refuse(w)
+			s.refuse(w, r, errSession, FailedSession)
 		case websocket != isUpgrade(r):
-			errRequest.refuse(w)
+			s.refuse(w, r, errRequest, FailedUpgradeHeader)
 		case websocket:
 			s.serveUpgrade(ss, w, r)
 		default:
@@ -202,24 +190,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case r.Method != http.MethodGet:
-		errMethod.refuse(w)
+		s.refuse(w, r, errMethod, FailedMethod)
 	case websocket != isUpgrade(r):
-		errRequest.refuse(w)
+		s.refuse(w, r, errRequest, FailedUpgradeHeader)
 	case s.protocolOf(q) == 0:
-		errProtocol.refuse(w)
+		s.refuse(w, r, errProtocol, FailedProtocol)
 	case s.protocolOf(q) == 3 && q.Has("j"): // JSONP, for browsers without CORS, is not supported
-		errRequest.refuse(w)
+		s.refuse(w, r, errRequest, FailedRequest)
 	case s.isClosed():
-		s.refuseClosed(w)
+		s.refuseClosed(w, r)
 	default:
 		ss, busy := s.newSession(r, s.protocolOf(q) == 3, q.Get("b64") != "")
 		switch {
 		case busy != nil:
-			busy.refuse(w)
+			s.refuseBusy(w, r, busy, FailedBusy)
 		case websocket:
 			s.openWebSocket(ss, w, r)
 		default:
-			s.openPolling(ss, w)
+			s.openPolling(ss, w, r)
 		}
 	}
 }
@@ -233,10 +221,10 @@ func singleValue(values []string) string {
 }
 
 // openPolling opens a session whose first transport is polling.
-func (s *Server) openPolling(ss *Session, w http.ResponseWriter) {
+func (s *Server) openPolling(ss *Session, w http.ResponseWriter, r *http.Request) {
 	if !s.add(ss) {
 		ss.abort(ReasonShuttingDown)
-		s.refuseClosed(w)
+		s.refuseClosed(w, r)
 		return
 	}
 	ss.handler.Opened()
@@ -255,6 +243,7 @@ func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Reque
 	c := s.newConn(conn, ss)
 	if c == nil {
 		ss.abort(ReasonShuttingDown)
+		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
 		return
 	}
 	ss.mu.Lock()
@@ -263,6 +252,7 @@ func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Reque
 	ss.mu.Unlock()
 	if !s.add(ss) {
 		ss.abort(ReasonShuttingDown)
+		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
 		return
 	}
 	c.link.start(early)
@@ -277,22 +267,6 @@ func (s *Server) newSession(r *http.Request, rev3, b64 bool) (*Session, *Busy) {
 	var busy *Busy
 	ss.handler, busy = s.cfg.Accept(ss, r)
 	return ss, busy
-}
-
-func (s *Server) refuseClosed(w http.ResponseWriter) {
-	busy := Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.cfg.RetryAfter}
-	busy.refuse(w)
-}
-
-// reportLimit calls Config.Limited on a goroutine of its own, because its caller holds
-// locks.
-func (s *Server) reportLimit(which string) {
-	if s.cfg.Limited != nil && s.addRunning() {
-		go func() {
-			defer s.running.Done()
-			s.cfg.Limited(which)
-		}()
-	}
 }
 
 // newID returns a session id: 128 bits of crypto/rand.

@@ -92,6 +92,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byt
 		if conn != nil {
 			_ = conn.Close()
 		}
+		s.handshakeFailed(r, conn != nil, err)
 		return nil, nil, false
 	}
 	early, _ := rw.Peek(rw.Reader.Buffered()) // cannot fail: the bytes are buffered
@@ -117,12 +118,14 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 	}
 	c := s.newConn(conn, ss)
 	if c == nil {
+		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
 		return
 	}
 	ss.mu.Lock()
 	if ss.ws != nil || ss.probe != nil || ss.state != stateOpen {
 		ss.mu.Unlock()
 		c.link.close()
+		s.failed(r, FailedUpgrade, http.StatusSwitchingProtocols)
 		return
 	}
 	ss.probe = c
@@ -143,6 +146,7 @@ func (c *wsConn) dropProbe() bool {
 	c.s.mu.Unlock()
 	if ok {
 		c.link.close()
+		c.s.reportUpgrade()
 	}
 	return ok
 }

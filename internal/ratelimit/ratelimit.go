@@ -15,11 +15,9 @@ type Config struct {
 	// Breach is how often a socket's events may be refused before it counts as
 	// abusive.
 	Breach Rate
-	// Limited is called with the name of a limit when that has refused an event.
-	Limited func(which string)
 }
 
-// Limit is a rate and the name under which refusals are reported.
+// Limit is a rate and the name that Allow returns when it refuses.
 type Limit struct {
 	Rate
 	Name string
@@ -28,14 +26,13 @@ type Limit struct {
 // Limiter decides over events. Its methods may be called concurrently, though not
 // for the same Socket.
 type Limiter struct {
-	events  map[string]*quota
-	others  quota
-	user    quota
-	breach  Quota
-	limited func(which string)
-	start   time.Time
-	seed    maphash.Seed
-	users   [16]users
+	events map[string]*quota
+	others quota
+	user   quota
+	breach Quota
+	start  time.Time
+	seed   maphash.Seed
+	users  [16]users
 }
 
 type quota struct {
@@ -71,7 +68,7 @@ const (
 func New(c Config) *Limiter {
 	l := &Limiter{
 		events: make(map[string]*quota, len(c.Events)), others: c.Default.quota(), user: c.User.quota(), breach: c.Breach.Quota(),
-		limited: c.Limited, start: time.Now(), seed: maphash.MakeSeed(),
+		start: time.Now(), seed: maphash.MakeSeed(),
 	}
 	for event, limit := range c.Events {
 		q := limit.quota()
@@ -83,27 +80,26 @@ func New(c Config) *Limiter {
 func (l Limit) quota() quota { return quota{l.Quota(), l.Name} }
 
 // Allow charges an event to the bucket of its name and to its user's, if there is
-// a user. Events that the host does not handle all come under one name.
-func (l *Limiter) Allow(s *Socket, user, event string) Verdict {
+// a user, and returns the name of the limit that refuses it. Events that the host does
+// not handle all come under one name.
+func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string) {
 	now := time.Since(l.start)
 	if s.state == nil {
 		s.state = &socketState{}
 	}
 	b := s.state.bucket(l, event)
-	var which string
 	switch {
 	case !b.Allow(b.quota.Quota, now):
-		which = b.quota.name
+		limit = b.quota.name
 	case user != "" && !l.allowUser(user, now):
-		which = l.user.name
+		limit = l.user.name
 	default:
-		return Pass
+		return Pass, ""
 	}
-	l.limited(which)
 	if s.state.breach.Allow(l.breach, now) {
-		return Refuse
+		return Refuse, limit
 	}
-	return Abuse
+	return Abuse, limit
 }
 
 func (s *socketState) bucket(l *Limiter, event string) *eventBucket {

@@ -71,38 +71,39 @@ func TestBucket_WithoutALimitAllowsEverything(t *testing.T) {
 	}
 }
 
-// limiter returns a limiter and a function that returns what it reported.
-func limiter(c Config) (*Limiter, func() []string) {
-	var which []string
-	c.Limited = func(name string) { which = append(which, name) }
-	return New(c), func() []string {
-		defer func() { which = nil }()
-		return which
-	}
+// tested is a Limiter that keeps the name which Allow returned last.
+type tested struct {
+	*Limiter
+	limit string
+}
+
+func (l *tested) allow(s *Socket, user, event string) (v Verdict) {
+	v, l.limit = l.Allow(s, user, event)
+	return v
 }
 
 func TestLimiter_Allow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, reported := limiter(Config{
+		l := tested{Limiter: New(Config{
 			Default: Limit{Rate{1, 2}, "other"},
 			Events:  map[string]Limit{"ping": {Rate{1, 1}, "ping"}},
 			User:    Limit{Rate{1, 4}, "user"},
 			Breach:  Rate{1, 2},
-		})
+		})}
 		var s, other Socket
-		require.Equal(t, Pass, l.Allow(&s, "u", "ping"))
-		require.Equal(t, Refuse, l.Allow(&s, "u", "ping"))
-		require.Equal(t, []string{"ping"}, reported())
-		require.Equal(t, Pass, l.Allow(&other, "u", "ping"), "another socket has its own")
-		require.Equal(t, Pass, l.Allow(&s, "u", ""))
-		require.Equal(t, Pass, l.Allow(&s, "u", ""))
-		require.Equal(t, Refuse, l.Allow(&other, "u", ""), "but the user's is shared")
-		require.Equal(t, []string{"user"}, reported())
-		require.Equal(t, Pass, l.Allow(&other, "", ""), "nobody has none")
-		require.Equal(t, Refuse, l.Allow(&s, "u", ""))
-		require.Equal(t, Abuse, l.Allow(&s, "u", ""), "the third refusal")
+		require.Equal(t, Pass, l.allow(&s, "u", "ping"))
+		require.Equal(t, Refuse, l.allow(&s, "u", "ping"))
+		require.Equal(t, "ping", l.limit)
+		require.Equal(t, Pass, l.allow(&other, "u", "ping"), "another socket has its own")
+		require.Equal(t, Pass, l.allow(&s, "u", ""))
+		require.Equal(t, Pass, l.allow(&s, "u", ""))
+		require.Equal(t, Refuse, l.allow(&other, "u", ""), "but the user's is shared")
+		require.Equal(t, "user", l.limit)
+		require.Equal(t, Pass, l.allow(&other, "", ""), "nobody has none")
+		require.Equal(t, Refuse, l.allow(&s, "u", ""))
+		require.Equal(t, Abuse, l.allow(&s, "u", ""), "the third refusal")
 		time.Sleep(time.Second)
-		require.Equal(t, Pass, l.Allow(&s, "u", "ping"))
+		require.Equal(t, Pass, l.allow(&s, "u", "ping"))
 	})
 }
 
@@ -110,7 +111,7 @@ func TestLimiter_Allow(t *testing.T) {
 // forgotten.
 func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l, _ := limiter(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user"}})
+		l := tested{Limiter: New(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user"}})}
 		kept := func() (n int) {
 			for i := range l.users {
 				n += len(l.users[i].buckets)
@@ -119,21 +120,21 @@ func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 		}
 		var s Socket
 		for range 2 {
-			require.Equal(t, Pass, l.Allow(&s, "busy", "x"))
+			require.Equal(t, Pass, l.allow(&s, "busy", "x"))
 		}
 		for range 100 {
 			for i := range 1000 {
-				require.Equal(t, Pass, l.Allow(&s, fmt.Sprint("user", i, time.Now()), "x"))
+				require.Equal(t, Pass, l.allow(&s, fmt.Sprint("user", i, time.Now()), "x"))
 			}
-			require.NotEqual(t, Pass, l.Allow(&s, "busy", "x"))
+			require.NotEqual(t, Pass, l.allow(&s, "busy", "x"))
 			time.Sleep(time.Second / 2)
-			l.Allow(&s, "busy", "x")
-			l.Allow(&s, "busy", "x")
+			l.allow(&s, "busy", "x")
+			l.allow(&s, "busy", "x")
 		}
 		require.LessOrEqual(t, kept(), 5000)
 		time.Sleep(time.Minute)
 		for i := range 5000 {
-			l.Allow(&s, fmt.Sprint("late", i), "x")
+			l.allow(&s, fmt.Sprint("late", i), "x")
 			time.Sleep(time.Millisecond)
 		}
 		require.LessOrEqual(t, kept(), 2500, "those of the last second, and as many")
@@ -141,12 +142,12 @@ func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 }
 
 func BenchmarkAllow(b *testing.B) {
-	l, _ := limiter(Config{
+	l := tested{Limiter: New(Config{
 		Events: map[string]Limit{"ping": {Rate{1e9, 1e9}, "ping"}}, User: Limit{Rate{1e9, 1e9}, "user"},
-	})
+	})}
 	var s Socket
 	b.ReportAllocs()
 	for b.Loop() {
-		l.Allow(&s, "user", "ping")
+		l.allow(&s, "user", "ping")
 	}
 }

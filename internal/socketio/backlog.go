@@ -52,7 +52,7 @@ func (c *Conn) countIn(s *Socket, size int, idle bool) (took, unsettled bool) {
 	if b.awaitedAcks > 0 && b.events > 0 && b.bytes+size > c.srv.cfg.QueuedBytes {
 		if !b.refusing {
 			b.refusing = true
-			c.limitedLocked("QueuedEvents")
+			c.limitedLocked(s, LimitQueuedEvents)
 		}
 		return false, b.unsettled()
 	}

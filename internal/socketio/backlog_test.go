@@ -89,10 +89,10 @@ func TestConn_AckAfterWaitingEvents(t *testing.T) {
 func TestConn_RefusesEventsWhileAnAckIsAwaited(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		const limit, n = 20_000, 150
-		limits := make(chan string, n)
+		limits := make(chan Limit, n)
 		s := serve(t, func(sc *Config, _ *engineio.Config) {
 			sc.QueuedBytes = limit
-			sc.Limited = func(which string) { limits <- which }
+			sc.Limited = func(_ *Conn, _ *Socket, e Exceeded) { limits <- e.Limit }
 		})
 		var handled, refused []string
 		s.namespace("/", Hooks{
@@ -127,7 +127,7 @@ func TestConn_RefusesEventsWhileAnAckIsAwaited(t *testing.T) {
 		for _, r := range refused {
 			c.expect1(fmt.Sprintf(`31%03s["busy"]`, r))
 		}
-		require.Equal(t, "QueuedEvents", <-limits)
+		require.Equal(t, LimitQueuedEvents, <-limits)
 		require.Empty(t, limits, "reported once")
 		require.False(t, c.isClosed())
 	})

@@ -67,8 +67,8 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	// The event outlives data, which belongs to the engine.
 	packet := bytes.Clone(data)
 	if err := p.Parse(packet, limits); err != nil {
-		if which := limitOf(err); which != "" {
-			c.limited(which)
+		if l := limitOf(err); l != 0 {
+			c.limited(nil, l)
 		}
 		return err
 	}
@@ -88,7 +88,7 @@ func (c *Conn) handleAttachment(data []byte) error {
 		return errBinary
 	}
 	if in.bytes += len(data); in.bytes > c.srv.cfg.AttachmentBytes {
-		c.limited("Payload")
+		c.limited(nil, LimitPayload)
 		return errTooLarge
 	}
 	added := in.event.attach(bytes.Clone(data))
@@ -138,15 +138,15 @@ func (c *Conn) connect(name string, payload []byte) error {
 	n := c.srv.Lookup(name)
 	if n == nil {
 		c.session.Send(connectErrorMessage(name, []byte(`{"message":"Invalid namespace"}`)))
-		c.onConnectRefused()
+		c.onConnectRefused(true)
 		return nil
 	}
 	s, err := c.addSocket(n)
 	switch {
 	case errors.Is(err, errNamespaces):
 		c.session.Send(connectErrorMessage(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
-		c.limited("Namespaces")
-		c.onConnectRefused()
+		c.limited(nil, LimitNamespaces)
+		c.onConnectRefused(false)
 		return nil
 	case s == nil:
 		return err
@@ -157,8 +157,8 @@ func (c *Conn) connect(name string, payload []byte) error {
 
 // onConnectRefused is called after the answer to a CONNECT that was refused before
 // Hooks.Connect.
-func (c *Conn) onConnectRefused() {
-	if f := c.srv.cfg.Refused; f != nil && !f(c.Data) {
+func (c *Conn) onConnectRefused(unknown bool) {
+	if f := c.srv.cfg.Refused; f != nil && !f(c, unknown) {
 		c.end()
 		return
 	}
@@ -290,9 +290,6 @@ func (c *Conn) Serve() {
 func (c *Conn) Closed(reason engineio.Reason) {
 	c.mu.Lock()
 	sockets := slices.Clone(c.sockets) // each removes itself from the list
-	if reason == engineio.ReasonSlowConsumer {
-		c.limitedLocked("Outbox")
-	}
 	c.closed = true
 	c.srv.cfg.Wheel.Stop(&c.timer)
 	c.mu.Unlock()
@@ -306,16 +303,17 @@ func (c *Conn) Closed(reason engineio.Reason) {
 	c.srv.cfg.Closed(c.Data)
 }
 
-func (c *Conn) limited(which string) {
+// limited reports a limit that the connection exceeded, or one of its sockets.
+func (c *Conn) limited(s *Socket, l Limit) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.limitedLocked(which)
+	c.limitedLocked(s, l)
 }
 
 // limitedLocked reports a limit on a goroutine of its own, because its callers hold
 // locks.
-func (c *Conn) limitedLocked(which string) {
+func (c *Conn) limitedLocked(s *Socket, l Limit) {
 	if f := c.srv.cfg.Limited; f != nil && !c.closed {
-		c.srv.running.Go(func() { f(which) })
+		c.srv.running.Go(func() { f(c, s, Exceeded{Limit: l}) })
 	}
 }

@@ -83,21 +83,21 @@ var (
 	errReserved      = packetError("reserved event name")
 )
 
-// limitOf returns the name of the limit that an error of Parse is about, or "".
-func limitOf(err error) string {
+// limitOf returns the limit that an error of Parse is about, or 0.
+func limitOf(err error) Limit {
 	switch err {
 	case errTooMany: //nolint:errorlint // Parse returns the sentinels unwrapped
-		return "Attachments"
+		return LimitAttachments
 	case errDepth:
-		return "Depth"
+		return LimitDepth
 	case errManyValues:
-		return "Values"
+		return LimitValues
 	case errLongName:
-		return "EventName"
+		return LimitEventName
 	case errLongNamespace:
-		return "Namespace"
+		return LimitNamespaceName
 	}
-	return ""
+	return 0
 }
 
 func packetError(reason string) error { return fmt.Errorf("%w: %s", ErrPacket, reason) }

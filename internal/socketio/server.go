@@ -23,33 +23,6 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// The types of the engine that the layer above uses.
-type (
-	// Message is one outgoing packet, encoded once for any number of receivers.
-	Message = engineio.Message
-	// Busy refuses a client that cannot be admitted now.
-	Busy = engineio.Busy
-	// EngineConfig configures the engine.
-	EngineConfig = engineio.Config
-	// Reason says why a connection ended.
-	Reason = engineio.Reason
-)
-
-// Reasons why a connection ends. Only the first two are passed to Conn.Close.
-const (
-	ReasonForcedClose    = engineio.ReasonForcedClose
-	ReasonShuttingDown   = engineio.ReasonShuttingDown
-	ReasonTransportClose = engineio.ReasonTransportClose
-	ReasonTransportError = engineio.ReasonTransportError
-	ReasonPingTimeout    = engineio.ReasonPingTimeout
-	ReasonParseError     = engineio.ReasonParseError
-	ReasonSlowConsumer   = engineio.ReasonSlowConsumer
-)
-
-// Forbidden answers a request that the host does not admit, such as one from a
-// foreign origin.
-func Forbidden(w http.ResponseWriter) { engineio.Forbidden(w) }
-
 // Config configures a Server. All fields are required, except those whose comment gives
 // a default.
 type Config struct {
@@ -62,7 +35,7 @@ type Config struct {
 	PendingAcks     int           // maximum awaited acks of a socket
 	EIO3Query       int           // maximum bytes of the query in an EIO3 client's CONNECT, in addition to Limits.Namespace
 	Wheel           *timingwheel.Wheel
-	Engine          EngineConfig // New sets its Wheel and Accept
+	Engine          EngineConfig // New sets its Wheel, Accept, Limited and UpgradeFailed
 
 	// Accept returns the data that the layer above keeps for a new connection, or the
 	// reason to refuse it; protocol is the Engine.IO protocol of the client, 4 or 3.
@@ -74,14 +47,17 @@ type Config struct {
 	// above may call at any time. It must not block. If nil, it is not called.
 	Opened func(data any, end func())
 	// Refused is called when a CONNECT was refused before Hooks.Connect, and reports
-	// whether the connection may stay open. It must not block. If nil, the connection
-	// stays open.
-	Refused func(data any) bool
-	// Limited is called on a goroutine of its own when a client exceeds a limit:
-	// "Namespaces", "PendingAcks", "QueuedEvents" (an event was refused), "Outbox",
-	// "Payload" (of attachments), or the name of a field of Limits. If nil, limits are
-	// not reported.
-	Limited func(which string)
+	// whether the connection may stay open. unknown says that there is no such
+	// namespace; otherwise the connection has too many. It must not block. If nil, the
+	// connection stays open.
+	Refused func(c *Conn, unknown bool) bool
+	// Limited is called when a connection exceeds a limit, its own or one of the engine,
+	// with the socket if it is the limit of a socket. It must not block. If nil, limits
+	// are not reported.
+	Limited func(c *Conn, s *Socket, e Exceeded)
+	// UpgradeFailed is called when the upgrade of a connection was begun and not
+	// completed. It must not block. If nil, it is not called.
+	UpgradeFailed func(c *Conn)
 }
 
 // Hooks is what the layer above does in one namespace. Connect, Event, Disconnect and
@@ -134,6 +110,20 @@ func New(cfg Config) *Server {
 	s := newServer(cfg)
 	ec := cfg.Engine
 	ec.Wheel, ec.Accept = cfg.Wheel, s.accept
+	if cfg.UpgradeFailed != nil {
+		ec.UpgradeFailed = func(h engineio.Handler) {
+			if c, ok := h.(*Conn); ok {
+				cfg.UpgradeFailed(c)
+			}
+		}
+	}
+	if cfg.Limited != nil {
+		ec.Limited = func(h engineio.Handler, e Exceeded) {
+			if c, ok := h.(*Conn); ok {
+				cfg.Limited(c, nil, e)
+			}
+		}
+	}
 	s.engine = engineio.NewServer(ec)
 	return s
 }

@@ -375,7 +375,7 @@ func (s *Socket) Expect(id int64, f func(Reply)) {
 	if err != nil {
 		s.mu.Unlock()
 		if errors.Is(err, ErrTooManyAcks) {
-			s.conn.limited("PendingAcks")
+			s.conn.limited(s, LimitPendingAcks)
 		}
 		s.callReply(f, Reply{Err: err})
 		return

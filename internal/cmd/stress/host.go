@@ -302,12 +302,17 @@ func (h *host) trace() *realtime.Trace {
 		}
 	}
 	return &realtime.Trace{
-		Connected:    func(string, time.Duration) { called("Connected", "handshakes passed") },
-		Refused:      func(_ string, code realtime.Code) { called("Refused", "refused: "+string(code)) },
-		Disconnected: func(_, reason string) { called("Disconnected", "disconnected: "+reason) },
-		Limited:      func(which string) { called("Limited", "limited: "+which) },
-		Delivered:    func(string, time.Duration) { called("Delivered", "bus events handled") },
-		Handled:      func(string, string, time.Duration, realtime.Code) { called("Handled", "") },
+		Connected: func(context.Context, realtime.ConnectedInfo) { called("Connected", "handshakes passed") },
+		RequestFailed: func(_ context.Context, i realtime.RequestFailedInfo) {
+			called("RequestFailed", "request failed: "+string(i.Reason))
+		},
+		Refused: func(_ context.Context, i realtime.RefusedInfo) { called("Refused", "refused: "+string(i.Code)) },
+		Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
+			called("Disconnected", "disconnected: "+string(i.Reason))
+		},
+		Limited:   func(_ context.Context, i realtime.LimitInfo) { called("Limited", "limited: "+string(i.Limit)) },
+		Delivered: func(context.Context, realtime.DeliveredInfo) { called("Delivered", "bus events handled") },
+		Handled:   func(context.Context, realtime.HandledInfo) { called("Handled", "") },
 	}
 }
 

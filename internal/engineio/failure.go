@@ -1,0 +1,140 @@
+// Requests that fail: how they are answered, and what the layer above is told.
+
+package engineio
+
+import (
+	"encoding/json"
+	"errors"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/gobwas/ws"
+)
+
+// Failure is a request that did not get what it asked for.
+type Failure struct {
+	Reason FailureReason
+	Status int // of the answer
+}
+
+// FailureReason says why a request failed.
+type FailureReason uint8
+
+// The reasons.
+const (
+	FailedTransport     FailureReason = iota + 1 // the transport is unknown, or off
+	FailedSession                                // there is no such session
+	FailedMethod                                 // not a method of the protocol
+	FailedUpgradeHeader                          // a websocket without its Upgrade header, or that header without a websocket
+	FailedRequest                                // the request contradicts the state of its session, or is malformed
+	FailedProtocol                               // a version of the protocol that is unknown, or off
+	FailedBusy                                   // Config.Accept did not take it
+	FailedShutdown                               // the server is closed
+	FailedBody                                   // the body was too large, or did not arrive
+	FailedHijack                                 // the host's http.ResponseWriter does not give its connection away
+	FailedHandshake                              // the websocket's handshake is malformed
+	FailedUpgrade                                // the upgrade of a session was not completed; it goes on with polling
+)
+
+// problem is an error of the handshake, with the number that the reference
+// implementation gives it.
+type problem struct {
+	Code    int    `json:"code"`
+	Message string `json:"message"`
+}
+
+var (
+	errTransport = problem{0, "Transport unknown"}
+	errSession   = problem{1, "Session ID unknown"}
+	errMethod    = problem{2, "Bad handshake method"}
+	errRequest   = problem{3, "Bad request"}
+	errForbidden = problem{4, "Forbidden"}
+	errProtocol  = problem{5, "Unsupported protocol version"}
+)
+
+// Forbidden answers a request that the host does not admit, such as one from a foreign
+// origin.
+func Forbidden(w http.ResponseWriter) { errForbidden.write(w, http.StatusForbidden) }
+
+func (p problem) write(w http.ResponseWriter, status int) {
+	b, _ := json.Marshal(p) //nolint:errchkjson // cannot fail: a number and a string
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // fails only if the client has disconnected
+}
+
+func (b *Busy) write(w http.ResponseWriter) {
+	w.Header().Set("Retry-After", strconv.FormatInt(int64(max(1, math.Ceil(b.RetryAfter.Seconds()))), 10))
+	http.Error(w, http.StatusText(b.Status), b.Status)
+}
+
+// failed tells the layer above of a request that has been answered.
+func (s *Server) failed(r *http.Request, why FailureReason, status int) {
+	if s.cfg.Failed != nil {
+		s.cfg.Failed(r, Failure{Reason: why, Status: status})
+	}
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p problem, why FailureReason) {
+	p.write(w, http.StatusBadRequest)
+	s.failed(r, why, http.StatusBadRequest)
+}
+
+func (s *Server) refuseBusy(w http.ResponseWriter, r *http.Request, busy *Busy, why FailureReason) {
+	busy.write(w)
+	s.failed(r, why, busy.Status)
+}
+
+func (s *Server) refuseClosed(w http.ResponseWriter, r *http.Request) {
+	s.refuseBusy(w, r, &Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.cfg.RetryAfter}, FailedShutdown)
+}
+
+// refusePost answers a POST whose body was not read completely.
+func (s *Session) refusePost(w http.ResponseWriter, r *http.Request, err error) {
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		s.reportLimit(LimitPayload)
+		errRequest.write(w, http.StatusRequestEntityTooLarge)
+		s.srv.failed(r, FailedBody, http.StatusRequestEntityTooLarge)
+	case errors.Is(err, errIncoming):
+		s.srv.refuseBusy(w, r, &Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.srv.cfg.RetryAfter}, FailedBody)
+	default:
+		s.srv.refuse(w, r, errRequest, FailedBody)
+	}
+}
+
+// handshakeFailed tells the layer above of a websocket's handshake that failed.
+func (s *Server) handshakeFailed(r *http.Request, hijacked bool, err error) {
+	var refused *ws.ConnectionRejectedError
+	switch {
+	case !hijacked:
+		s.failed(r, FailedHijack, http.StatusInternalServerError)
+	case errors.As(err, &refused):
+		s.failed(r, FailedHandshake, refused.StatusCode())
+	default: // the answer could not be written
+		s.failed(r, FailedHandshake, http.StatusSwitchingProtocols)
+	}
+}
+
+// reportUpgrade tells the layer above of an upgrade that was not completed, on a
+// goroutine of its own, because its caller holds locks.
+func (s *Session) reportUpgrade() {
+	if s.srv.cfg.UpgradeFailed != nil && s.srv.addRunning() {
+		go func() {
+			defer s.srv.running.Done()
+			s.srv.cfg.UpgradeFailed(s.handler)
+		}()
+	}
+}
+
+// reportLimit tells the layer above of a limit, likewise.
+func (s *Session) reportLimit(l Limit) {
+	if s.srv.cfg.Limited != nil && s.srv.addRunning() {
+		go func() {
+			defer s.srv.running.Done()
+			s.srv.cfg.Limited(s.handler, Exceeded{Limit: l})
+		}()
+	}
+}

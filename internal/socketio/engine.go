@@ -1,0 +1,78 @@
+// What the layer above uses of the engine.
+
+package socketio
+
+import (
+	"net/http"
+
+	"github.com/rodando/realtime/internal/engineio"
+)
+
+type (
+	// Message is one outgoing packet, encoded once for any number of receivers.
+	Message = engineio.Message
+	// Busy refuses a client that cannot be admitted now.
+	Busy = engineio.Busy
+	// EngineConfig configures the engine.
+	EngineConfig = engineio.Config
+	// Reason says why a connection ended.
+	Reason = engineio.Reason
+	// Limit is a limit that a connection or a socket exceeded.
+	Limit = engineio.Limit
+	// Exceeded is a limit that was exceeded.
+	Exceeded = engineio.Exceeded
+	// Failure is a request that did not get what it asked for.
+	Failure = engineio.Failure
+	// FailureReason says why a request failed.
+	FailureReason = engineio.FailureReason
+)
+
+// Reasons why a connection ends. Only the first two are passed to Conn.Close.
+const (
+	ReasonForcedClose    = engineio.ReasonForcedClose
+	ReasonShuttingDown   = engineio.ReasonShuttingDown
+	ReasonTransportClose = engineio.ReasonTransportClose
+	ReasonTransportError = engineio.ReasonTransportError
+	ReasonPingTimeout    = engineio.ReasonPingTimeout
+	ReasonParseError     = engineio.ReasonParseError
+	ReasonSlowConsumer   = engineio.ReasonSlowConsumer
+)
+
+// The limits: those of the engine, and this layer's own.
+const (
+	LimitPayload       = engineio.LimitPayload // of attachments too: Config.AttachmentBytes
+	LimitPackets       = engineio.LimitPackets
+	LimitIncomingBytes = engineio.LimitIncomingBytes
+	LimitOutbox        = engineio.LimitOutbox
+)
+
+const (
+	LimitNamespaces   Limit = engineio.NextLimit + iota // Config.Namespaces
+	LimitPendingAcks                                    // Config.PendingAcks
+	LimitQueuedEvents                                   // Config.QueuedBytes; an event was refused
+	LimitAttachments                                    // the following are the fields of Limits
+	LimitDepth
+	LimitValues
+	LimitEventName
+	LimitNamespaceName
+)
+
+// Why requests fail.
+const (
+	FailedTransport     = engineio.FailedTransport
+	FailedSession       = engineio.FailedSession
+	FailedMethod        = engineio.FailedMethod
+	FailedUpgradeHeader = engineio.FailedUpgradeHeader
+	FailedRequest       = engineio.FailedRequest
+	FailedProtocol      = engineio.FailedProtocol
+	FailedBusy          = engineio.FailedBusy
+	FailedShutdown      = engineio.FailedShutdown
+	FailedBody          = engineio.FailedBody
+	FailedHijack        = engineio.FailedHijack
+	FailedHandshake     = engineio.FailedHandshake
+	FailedUpgrade       = engineio.FailedUpgrade
+)
+
+// Forbidden answers a request that the host does not admit, such as one from a
+// foreign origin.
+func Forbidden(w http.ResponseWriter) { engineio.Forbidden(w) }
