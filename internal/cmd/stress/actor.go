@@ -181,7 +181,7 @@ func (c *connection) upgrade() {
 	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
 	if err := c.Upgrade(ctx); err != nil {
-		if c.healthy("upgrade") {
+		if c.healthy("upgrade") && c.actor.w.lag.since(time.Now().Add(-2*patience)) <= tooBusy {
 			c.actor.breach("the upgrade failed: %v", err)
 		}
 		return
@@ -207,7 +207,7 @@ func (c *connection) healthy(during string) bool {
 	if c.Connected() {
 		return true
 	}
-	if !c.actor.w.oracle.isDraining() {
+	if w := c.actor.w; !w.oracle.isDraining() && w.lag.since(time.Now().Add(-2*patience)) <= tooBusy {
 		c.actor.breach("disconnected during %s on %s, by no fault of its own: %s", during, c.Transport(), c.Reason())
 	}
 	return false

@@ -99,7 +99,7 @@ func (j *judgement) event(r realtimetest.Received) {
 		} // else it was sent to the connection before, and late
 		return
 	case realtime.EventServerDrain.Name():
-		j.own(r.Event, j.o.draining)
+		j.own(r.Event, j.o.isDraining())
 		return
 	}
 	if j.t.namespace == realtime.NamespaceAdmin && ofTrouble(p.TripID) {

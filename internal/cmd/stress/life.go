@@ -188,12 +188,12 @@ func (c *connection) ended(why, want string) {
 	c.Drop()
 }
 
-// cutOff reports whether the connection broke on a busy machine: a heartbeat came late, or
-// the client wrote to a connection that the server had closed before it read the last of
-// what that said.
+// cutOff reports whether the connection broke on a busy machine: the client wrote to a
+// connection that the server had closed before it read the last of what that said; or
+// heartbeats failed, for which the machine must have been too busy for anything.
 func (c *connection) cutOff() bool {
-	reason := c.Reason()
-	return (reason == realtimetest.ReasonTransportError || reason == realtimetest.ReasonPingTimeout) && c.actor.w.busy(time.Now().Add(-patience))
+	w, began := c.actor.w, time.Now().Add(-patience)
+	return w.lag.since(began) > tooBusy || c.Reason() == realtimetest.ReasonTransportError && w.busy(began)
 }
 
 // told reports whether an event has come.

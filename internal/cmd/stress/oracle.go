@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -52,22 +53,26 @@ type trip struct {
 
 // oracle knows what has to be so. All methods may be called concurrently.
 //
-// oracle.mu guards all of it.
+// oracle.mu guards what is below it.
 type oracle struct {
+	serving context.Context // ends when the servers are about to shut down
+	cease   context.CancelFunc
+
 	mu       sync.Mutex
 	facts    map[string]*fact
 	trips    map[string]*trip
 	heard    map[hearer][]*fact   // in the order of publishing
 	sessions map[string]string    // the user of each login session
 	barred   map[string]time.Time // by session: when its end was handled everywhere
-	draining bool
 	breaches []string
 	alike    map[string]int // how many begin so
 	broken   int
 }
 
 func newOracle() *oracle {
+	serving, cease := context.WithCancel(context.Background())
 	return &oracle{
+		serving: serving, cease: cease,
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[hearer][]*fact{},
 		sessions: map[string]string{}, barred: map[string]time.Time{}, alike: map[string]int{},
 	}
@@ -130,17 +135,9 @@ func (o *oracle) bar(sid string) {
 }
 
 // drain says that the servers are about to shut down.
-func (o *oracle) drain() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.draining = true
-}
+func (o *oracle) drain() { o.cease() }
 
-func (o *oracle) isDraining() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.draining
-}
+func (o *oracle) isDraining() bool { return o.serving.Err() != nil }
 
 // breach records what is wrong.
 func (o *oracle) breach(format string, args ...any) {

@@ -257,6 +257,7 @@ func (w *world) publish(id string, e realtime.DomainEvent) bool {
 // node.
 func (w *world) settle() bool {
 	ctx, cancel := w.allowed(settleTimeout)
+	defer context.AfterFunc(w.oracle.serving, cancel)()
 	defer cancel()
 	err := w.bus.settle(ctx)
 	for _, wire := range w.wires {
