@@ -122,7 +122,8 @@ func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [
 	if b.emptyHere() {
 		return
 	}
-	ms := socketio.EventMessages(b.ns.name, socketio.NoID, event, args, attachments)
+	var one [1]*socketio.Message
+	ms := socketio.AppendEventMessages(one[:0], b.ns.name, socketio.NoID, event, args, attachments)
 	for _, m := range ms {
 		m.Volatile = b.volatile
 	}

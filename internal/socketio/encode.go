@@ -12,7 +12,17 @@ func EventMessage(namespace string, id int64, name string, args ...[]byte) *Mess
 
 // EventMessages returns an event whose args may refer to attachments.
 func EventMessages[A ~[]byte](namespace string, id int64, name string, args []A, attachments [][]byte) []*Message {
-	return withAttachments(eventMessage(namespace, id, len(attachments), name, args), attachments)
+	return AppendEventMessages(make([]*Message, 0, 1+len(attachments)), namespace, id, name, args, attachments)
+}
+
+// AppendEventMessages is EventMessages in memory of the caller's, which for an event
+// without attachments need not be on the heap.
+func AppendEventMessages[A ~[]byte](dst []*Message, namespace string, id int64, name string, args []A, attachments [][]byte) []*Message {
+	dst = append(dst, eventMessage(namespace, id, len(attachments), name, args))
+	for _, a := range attachments {
+		dst = append(dst, engineio.BinaryMessage(a))
+	}
+	return dst
 }
 
 func eventMessage[A ~[]byte](namespace string, id int64, attachments int, name string, args []A) *Message {
