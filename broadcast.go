@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -392,7 +393,7 @@ func askError(err error) error {
 	case errors.Is(err, socketio.ErrTooManyAcks):
 		return ErrTooManyAcks
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return errorf("%w: %w", ErrAckTimeout, err)
+		return errorf("%w: %w", ErrAckTimeout, hostcall.Original(err))
 	}
 	return prefixed(err)
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // Code is a machine-readable reason from a closed list. A client branches on
@@ -73,8 +75,10 @@ func (e *apiError) Unwrap() error { return e.err }
 // errorf is fmt.Errorf for what the exported API returns; the format needs no prefix.
 func errorf(format string, args ...any) error { return &apiError{fmt.Errorf(format, args...)} }
 
-// prefixed returns an error as the exported API returns it, nil for nil.
+// prefixed returns an error as the exported API returns it, nil for nil, to the host's
+// code: that is whose methods it calls.
 func prefixed(err error) error {
+	err = hostcall.Original(err)
 	if err == nil || strings.LastIndex(err.Error(), errorPrefix) == 0 {
 		return err
 	}

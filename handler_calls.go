@@ -101,7 +101,7 @@ func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
 		}
 		return inTime && err == nil && s.Connected()
 	}
-	return done(hostcall.Guard(func() error { return h.f(c, s) }, func(err error) { done(err) }))
+	return done(hostcall.Guard(func() error { return inspect(h.f(c, s)) }, func(err error) { done(err) }))
 }
 
 // dispatch is socketio's Hooks.Event: it decides what becomes of an event.
@@ -166,7 +166,7 @@ func (a answer) run() {
 	var ack Raw
 	err = hostcall.Guard(func() (err error) {
 		ack, err = ns.interceptors.call(c, &c.CallRequest)
-		return err
+		return inspect(err)
 	}, func(err error) { a.reply(c, Raw{}, err) })
 	a.reply(c, ack, err)
 }
@@ -176,13 +176,14 @@ func (a answer) run() {
 // was no call.
 func (a answer) reply(c *call, ack Raw, err error) {
 	s, ns, rt := a.socket, a.socket.ns, a.socket.ns.rt
+	inTime := c == nil || c.end() // first: whatever becomes of the answer, the call is over
 	var shown *Error
 	var code Code
 	if err != nil {
 		shown = rt.clientError(err, ns.name, a.name(), s)
 		code = shown.Code
 	}
-	if c != nil && !c.end() {
+	if !inTime {
 		rt.send(c.emissions, false) // for the others: it has happened
 		return
 	}

@@ -261,7 +261,9 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 func (h *hooks) interceptor(hook string) realtime.Interceptor {
 	return func(next realtime.CallFunc) realtime.CallFunc {
 		return func(ctx context.Context, r *realtime.CallRequest) (realtime.Raw, error) {
-			h.at(hook)
+			if err := h.fails(hook); err != nil {
+				return realtime.Raw{}, err
+			}
 			return next(ctx, r)
 		}
 	}
@@ -270,7 +272,7 @@ func (h *hooks) interceptor(hook string) realtime.Interceptor {
 // register registers what is the host's after New.
 func (h *hooks) register(t *testing.T, rt *realtime.Server) {
 	support, err := rt.Namespace("/support", realtime.NamespaceOptions{
-		Authorize:    func(context.Context, realtime.AuthorizeRequest) error { h.at("NamespaceOptions.Authorize"); return nil },
+		Authorize:    func(context.Context, realtime.AuthorizeRequest) error { return h.fails("NamespaceOptions.Authorize") },
 		Interceptors: []realtime.Interceptor{h.interceptor("NamespaceOptions.Interceptors")},
 	})
 	require.NoError(t, err)
@@ -278,20 +280,18 @@ func (h *hooks) register(t *testing.T, rt *realtime.Server) {
 		return realtime.Raw{}, nil
 	})
 	rt.Drivers().Use(h.interceptor("Namespace.Use"))
-	support.OnConnect(func(context.Context, *realtime.Socket) error { h.at("Namespace.OnConnect"); return nil })
+	support.OnConnect(func(context.Context, *realtime.Socket) error { return h.fails("Namespace.OnConnect") })
 	support.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { h.at("Namespace.OnDisconnect") })
 	drivers := rt.Drivers()
 	drivers.OnServerEmit("news", func(realtime.Raw) { h.at("Namespace.OnServerEmit") })
 	realtime.NewCall[realtime.None, realtime.None]("raw").Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
-		h.at("Namespace.HandleRaw")
-		return realtime.None{}, nil
+		return realtime.None{}, h.fails("Namespace.HandleRaw")
 	})
 	realtime.NewCall[realtime.None, realtime.None]("fails").Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
 		return realtime.None{}, errors.New("down")
 	})
 	hookedCall.Handle(drivers, func(context.Context, *realtime.Socket, hookedBody) (hookedResult, error) {
-		h.at("Call.Handle")
-		return hookedResult{}, nil
+		return hookedResult{}, h.fails("Call.Handle")
 	})
 	rt.Passengers().HandleRaw("alive", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
 		return realtime.Raw{}, nil

@@ -8,6 +8,7 @@ import (
 	"context"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/rodando/realtime"
@@ -26,16 +27,30 @@ type hooks struct {
 	release chan struct{} // ends what hangs
 }
 
-// at is what each hook begins with.
-func (h *hooks) at(hook string) {
+// at is what each hook begins with that returns no error.
+func (h *hooks) at(hook string) { _ = h.fails(hook) }
+
+// fails is what each hook begins with that does.
+func (h *hooks) fails(hook string) error {
 	h.mu.Lock()
 	strikes := h.armed == hook && !h.struck
 	h.struck = h.struck || strikes
 	fault := h.fault
 	h.mu.Unlock()
 	if !strikes {
-		return
+		return nil
 	}
+	if how, ok := strings.CutPrefix(fault, "error: "); ok {
+		return badError{h, how}
+	}
+	if how, ok := strings.CutPrefix(fault, "panic: "); ok {
+		panic(badError{h, how})
+	}
+	h.strike(hook, fault)
+	return nil
+}
+
+func (h *hooks) strike(hook, fault string) {
 	switch fault {
 	case "panic":
 		panic("planned in " + hook)
@@ -45,6 +60,25 @@ func (h *hooks) at(hook string) {
 		<-h.release
 	}
 }
+
+// badError is an error, or the value of a panic, that fails whoever looks at it.
+type badError struct {
+	h   *hooks
+	how string
+}
+
+func (e badError) fail() {
+	if e.how == "panic" {
+		panic(e) // so that printing what it panicked with panics too
+	}
+	e.h.strike("an error", e.how)
+}
+
+func (e badError) Error() string        { e.fail(); return "bad" }
+func (e badError) Unwrap() error        { e.fail(); return nil }
+func (e badError) Is(error) bool        { e.fail(); return false }
+func (e badError) As(any) bool          { e.fail(); return false }
+func (e badError) LogValue() slog.Value { e.fail(); return slog.Value{} }
 
 func (h *hooks) arm(hook, fault string) {
 	h.mu.Lock()
@@ -112,17 +146,23 @@ type (
 )
 
 func (h hookedTokens) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
-	h.at("TokenVerifier.VerifyToken")
+	if err := h.fails("TokenVerifier.VerifyToken"); err != nil {
+		return realtime.Claims{}, err
+	}
 	return h.TokenVerifier.VerifyToken(ctx, token, ns)
 }
 
 func (h hookedUsers) FindUser(ctx context.Context, id string) (realtime.User, error) {
-	h.at("UserRepo.FindUser")
+	if err := h.fails("UserRepo.FindUser"); err != nil {
+		return realtime.User{}, err
+	}
 	return h.UserRepo.FindUser(ctx, id)
 }
 
 func (h hookedUsers) FindUsers(ctx context.Context, ids []string) (found []realtime.User, err error) {
-	h.at("UserBatchRepo.FindUsers")
+	if err := h.fails("UserBatchRepo.FindUsers"); err != nil {
+		return nil, err
+	}
 	for _, id := range ids {
 		u, err := h.UserRepo.FindUser(ctx, id)
 		if err != nil {
@@ -134,12 +174,16 @@ func (h hookedUsers) FindUsers(ctx context.Context, ids []string) (found []realt
 }
 
 func (h hookedSessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
-	h.at("SessionRepo.FindSession")
+	if err := h.fails("SessionRepo.FindSession"); err != nil {
+		return realtime.Session{}, err
+	}
 	return h.SessionRepo.FindSession(ctx, sid)
 }
 
 func (h hookedSessions) FindSessions(ctx context.Context, sids []string) (found []realtime.Session, err error) {
-	h.at("SessionBatchRepo.FindSessions")
+	if err := h.fails("SessionBatchRepo.FindSessions"); err != nil {
+		return nil, err
+	}
 	for _, sid := range sids {
 		s, err := h.SessionRepo.FindSession(ctx, sid)
 		if err != nil {
@@ -151,12 +195,16 @@ func (h hookedSessions) FindSessions(ctx context.Context, sids []string) (found 
 }
 
 func (h hookedTrips) ActiveTrips(ctx context.Context, user string) ([]string, error) {
-	h.at("TripLookup.ActiveTrips")
+	if err := h.fails("TripLookup.ActiveTrips"); err != nil {
+		return nil, err
+	}
 	return h.TripLookup.ActiveTrips(ctx, user)
 }
 
 func (h hookedTrips) ActiveTripsOf(ctx context.Context, users []string) (map[string][]string, error) {
-	h.at("TripBatchLookup.ActiveTripsOf")
+	if err := h.fails("TripBatchLookup.ActiveTripsOf"); err != nil {
+		return nil, err
+	}
 	found := map[string][]string{}
 	for _, user := range users {
 		trips, err := h.TripLookup.ActiveTrips(ctx, user)
@@ -169,37 +217,51 @@ func (h hookedTrips) ActiveTripsOf(ctx context.Context, users []string) (map[str
 }
 
 func (h hookedParties) FindParties(ctx context.Context, trip string) (realtime.TripParties, error) {
-	h.at("PartyLookup.FindParties")
+	if err := h.fails("PartyLookup.FindParties"); err != nil {
+		return realtime.TripParties{}, err
+	}
 	return h.PartyLookup.FindParties(ctx, trip)
 }
 
 func (h hookedDrivers) UpdateStatus(ctx context.Context, id string, in realtime.StatusUpdate) (realtime.Availability, error) {
-	h.at("DriverService.UpdateStatus")
+	if err := h.fails("DriverService.UpdateStatus"); err != nil {
+		return realtime.Availability{}, err
+	}
 	return h.DriverService.UpdateStatus(ctx, id, in)
 }
 
 func (h hookedDrivers) UpdateLocation(ctx context.Context, id string, in realtime.LocationPing) (realtime.LocationUpdate, bool, error) {
-	h.at("DriverService.UpdateLocation")
+	if err := h.fails("DriverService.UpdateLocation"); err != nil {
+		return realtime.LocationUpdate{}, false, err
+	}
 	return h.DriverService.UpdateLocation(ctx, id, in)
 }
 
 func (h hookedDrivers) SetTrip(ctx context.Context, id, trip string) (realtime.Availability, error) {
-	h.at("DriverService.SetTrip")
+	if err := h.fails("DriverService.SetTrip"); err != nil {
+		return realtime.Availability{}, err
+	}
 	return h.DriverService.SetTrip(ctx, id, trip)
 }
 
 func (h hookedOffers) AcceptOffer(context.Context, string, string) (string, error) {
-	h.at("OfferService.AcceptOffer")
+	if err := h.fails("OfferService.AcceptOffer"); err != nil {
+		return "", err
+	}
 	return "t1", nil
 }
 
 func (h hookedOffers) RejectOffer(context.Context, string, string, string) error {
-	h.at("OfferService.RejectOffer")
+	if err := h.fails("OfferService.RejectOffer"); err != nil {
+		return err
+	}
 	return nil
 }
 
 func (h hookedBus) Publish(ctx context.Context, e realtime.Envelope) error {
-	h.at("EventBus.Publish")
+	if err := h.fails("EventBus.Publish"); err != nil {
+		return err
+	}
 	return h.EventBus.Publish(ctx, e)
 }
 
@@ -215,12 +277,16 @@ func (h hookedAdapter) Start(ctx context.Context, n realtime.Node) error {
 }
 
 func (h hookedAdapter) Publish(ctx context.Context, m realtime.ClusterMessage) error {
-	h.at("Adapter.Publish")
+	if err := h.fails("Adapter.Publish"); err != nil {
+		return err
+	}
 	return h.HubNode.Publish(ctx, m)
 }
 
 func (h hookedAdapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
-	h.at("Adapter.Request")
+	if err := h.fails("Adapter.Request"); err != nil {
+		return err
+	}
 	return h.HubNode.Request(ctx, m, answer)
 }
 
@@ -249,9 +315,11 @@ type (
 // bodies is the host whose event's types these are. One bubble uses it at a time.
 var bodies *hooks
 
-func (b *hookedBody) UnmarshalJSON([]byte) error { bodies.at("In.UnmarshalJSON"); return nil }
-func (b *hookedBody) Validate() error            { bodies.at("In.Validate"); return nil }
+func (b *hookedBody) UnmarshalJSON([]byte) error { return bodies.fails("In.UnmarshalJSON") }
+func (b *hookedBody) Validate() error            { return bodies.fails("In.Validate") }
 func (hookedResult) MarshalJSON() ([]byte, error) {
-	bodies.at("Out.MarshalJSON")
+	if err := bodies.fails("Out.MarshalJSON"); err != nil {
+		return nil, err
+	}
 	return []byte(`{}`), nil
 }

@@ -66,13 +66,14 @@ func (h *hostCalls) init(rt *Server) {
 	o := &rt.opts
 	many := abandonedFactor * o.Limits.RepoConcurrency
 	repo := func(running, abandoned int) *hostcall.Kind {
-		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned})
+		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
 	untimed := func(running, abandoned int) *hostcall.Kind {
-		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned})
+		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
 	h.verify = hostcall.NewKind(hostcall.Limits{
 		Timeout: o.Timeouts.Repo, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
+		Inspect: inspect,
 	})
 	h.trips, h.parties = repo(many, many), repo(many, many)
 	h.connContext = hostcall.NewKind(hostcall.Limits{Timeout: connContextTimeout, Running: many, Abandoned: many})
@@ -83,8 +84,8 @@ func (h *hostCalls) init(rt *Server) {
 	h.events = repo(many, abandonedEvents)
 	h.presence = repo(1, presenceTries)
 	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
-	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64})
-	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2})
+	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Inspect: inspect})
+	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2, Inspect: inspect})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)
 	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish", nil)
@@ -108,7 +109,29 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 // askingRepo bounds the questions to a repository, of which Limits.RepoConcurrency
 // run at once.
 func (o *Options) askingRepo() hostcall.Limits {
-	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: abandonedFactor * o.Limits.RepoConcurrency}
+	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: abandonedFactor * o.Limits.RepoConcurrency, Inspect: inspect}
+}
+
+// inspect looks at an error of the host's code, as a part of the call that returned it:
+// its methods are the host's code too. What it returns is looked at anywhere.
+func inspect(err error) error {
+	if e, ok := err.(*Error); ok && e != nil { //nolint:errorlint // what is wrapped is the host's
+		return err
+	}
+	return inspector.Inspect(err)
+}
+
+var inspector = hostcall.Inspector{
+	Known: []error{
+		ErrNotFound, ErrUnavailable, ErrTokenInvalid, ErrTokenExpired, ErrClosed,
+		context.DeadlineExceeded, context.Canceled,
+	},
+	Find: func(err error) error {
+		if e, ok := asRefusal(err); ok {
+			return e
+		}
+		return nil
+	},
 }
 
 // hostFailed logs a call of the host's code that failed and has nobody to return its
@@ -132,7 +155,7 @@ func (rt *Server) clusterPublish(m ClusterMessage) error {
 	m.Version = ClusterVersion
 	queued := rt.host.cluster.AddAndWait(func() {
 		if err := rt.adapter.Publish(context.Background(), m); err != nil {
-			rt.adapterFailed(err, "namespace", m.Namespace, "op", m.Op)
+			rt.adapterFailed(inspect(err), "namespace", m.Namespace, "op", m.Op)
 		}
 	})
 	if !queued { // the queue logs it

@@ -285,7 +285,7 @@ func (ns *Namespace) overflow(inner *socketio.Socket, e *socketio.Event) {
 	}
 }
 
-// clientError turns an error of the host's code into what the client may see. Any
+// clientError turns an error of the host's code, once inspected, into what the client may see. Any
 // other than an *Error is logged, once, here.
 func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Error {
 	var e *Error

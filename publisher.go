@@ -49,7 +49,7 @@ type received struct {
 // subscription is what the bus calls: the events' types may be the host's.
 func (p *publisher) subscription(ctx context.Context, env Envelope) error {
 	failed := func(err error) { p.rt.hostFailed("domain event", err, "event", env.Name, "id", env.ID) }
-	err := hostcall.Guard(func() error { return p.handle(ctx, env) }, failed)
+	err := hostcall.Guard(func() error { return inspect(p.handle(ctx, env)) }, failed)
 	if err != nil {
 		failed(err) // trying again would not help, so the bus is not told
 	}
@@ -255,7 +255,10 @@ func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any
 
 // marshal encodes a payload, whose type may be the host's.
 func marshal(payload any) (data []byte, err error) {
-	err = hostcall.Guard(func() (err error) { data, err = json.Marshal(payload); return err }, func(error) {})
+	err = hostcall.Guard(func() (err error) {
+		data, err = json.Marshal(payload)
+		return inspect(err)
+	}, func(error) {})
 	return data, err
 }
 

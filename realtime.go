@@ -191,7 +191,7 @@ func (rt *Server) startEngine() {
 func (rt *Server) subscribe() error {
 	// The adapter's ctx ends with the last connection, and the call with that of setup.
 	if err := hostcall.Run(rt.ctx, rt.host.setup, func(context.Context) error { return rt.adapter.Start(rt.ctx, node{rt}) }); err != nil {
-		return errorf("starting the adapter: %w", err)
+		return errorf("starting the adapter: %w", hostcall.Original(err))
 	}
 	if rt.opts.Bus == nil {
 		rt.ownBus = NewMemoryBus()
@@ -204,7 +204,7 @@ func (rt *Server) subscribe() error {
 		return rt.opts.Bus.Subscribe(rt.publisher.subscription)
 	})
 	if err != nil {
-		return errorf("subscribing to the bus: %w", err)
+		return errorf("subscribing to the bus: %w", hostcall.Original(err))
 	}
 	rt.unbus = unbus
 	return nil
@@ -249,7 +249,7 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptors) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
 	many := abandonedFactor * rt.opts.Limits.RepoConcurrency
-	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many})
+	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many, Inspect: inspect})
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
 	if w, ok := rt.adapter.(RoomWatcher); ok {

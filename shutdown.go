@@ -111,7 +111,7 @@ func unfinished(what string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return errorf("shutdown: %s: %w", what, err)
+	return errorf("shutdown: %s: %w", what, hostcall.Original(err))
 }
 
 // drainPause is the time between two batches of connections.

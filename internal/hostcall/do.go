@@ -4,7 +4,6 @@ package hostcall
 
 import (
 	"context"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +23,9 @@ type Limits struct {
 	// PerSource, when positive, is how many calls for one source run at once, and how
 	// many of them may be abandoned.
 	PerSource int
+	// Inspect, if not nil, is called with the error of a call, as a part of the call:
+	// see Inspector.
+	Inspect func(error) error
 }
 
 // Kind is a kind of calls, which are bounded together. Its methods may be called
@@ -146,17 +148,19 @@ func (c *call[T]) run() {
 	}
 	returned := false
 	defer func() {
-		var none T
-		switch p := recover(); {
-		case p != nil:
-			v, err = none, &PanicError{p, debug.Stack()}
-		case !returned:
-			v, err = none, &PanicError{nil, debug.Stack()}
+		if !returned { // runtime.Goexit
+			var none T
+			v, err = none, newExitError()
 		}
 		c.kind.leave(&c.ticket)
 		c.returned(v, err)
 	}()
-	v, err = c.f(&c.ctx)
+	err = caught(func() (err error) {
+		if v, err = c.f(&c.ctx); err != nil && c.kind.limits.Inspect != nil {
+			err = c.kind.limits.Inspect(err)
+		}
+		return err
+	})
 	returned = true
 }
 

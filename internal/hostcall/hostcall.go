@@ -17,7 +17,6 @@ package hostcall
 import (
 	"errors"
 	"fmt"
-	"runtime/debug"
 )
 
 var (
@@ -33,45 +32,28 @@ var (
 	ErrAbandoned = errors.New("not called: too many earlier calls have not returned")
 )
 
-// PanicError is what a panic of the host's code becomes, or its end by
-// runtime.Goexit.
-type PanicError struct {
-	Value any    // of the panic; nil for runtime.Goexit
-	Stack []byte // where it happened
-}
-
-// Error implements error. It does not unwrap: the value of a panic has no meaning to
-// who calls.
-func (p *PanicError) Error() string {
-	if p.Value == nil {
-		return "the goroutine was ended by runtime.Goexit"
-	}
-	return fmt.Sprintf("panic: %v", p.Value)
-}
-
-// Stack returns where a panic happened that err is or wraps, empty if it is none.
-func Stack(err error) string {
-	var p *PanicError
-	if errors.As(err, &p) {
-		return string(p.Stack)
-	}
-	return ""
-}
-
 // Guard calls f on the caller's goroutine, whose panic is an error. When f ends the
 // goroutine exited is called instead, on it, with the error; then the goroutine ends.
 // Use it where f is known not to block, or where a Watchdog looks.
 func Guard(f func() error, exited func(error)) (err error) {
 	returned := false
 	defer func() {
-		switch v := recover(); {
-		case v != nil:
-			err = &PanicError{v, debug.Stack()}
-		case !returned:
-			exited(&PanicError{nil, debug.Stack()})
+		if !returned {
+			exited(newExitError())
 		}
 	}()
-	err = f()
+	err = caught(f)
 	returned = true
 	return err
+}
+
+// caught calls f, whose panic is an error. What the panic's value says of itself may
+// end the goroutine too.
+func caught(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanicError(v)
+		}
+	}()
+	return f()
 }

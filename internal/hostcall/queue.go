@@ -4,7 +4,6 @@ package hostcall
 
 import (
 	"context"
-	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -146,9 +145,8 @@ func (q *Queue) take(worker uint64) (f func(), ok bool) {
 func (q *Queue) call(worker uint64, f func()) (goOn bool) {
 	returned := false
 	defer func() {
-		v := recover()
-		if v != nil || !returned {
-			q.cfg.Failed(&PanicError{v, debug.Stack()})
+		if !returned {
+			q.cfg.Failed(newExitError())
 		}
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -156,7 +154,7 @@ func (q *Queue) call(worker uint64, f func()) (goOn bool) {
 		case q.worker != worker: // somebody else goes on
 			q.abandoned--
 			q.jammed = false
-		case v == nil && !returned: // this goroutine ends
+		case !returned: // this goroutine ends
 			q.jammed = false
 			q.startLocked()
 		default:
@@ -166,7 +164,9 @@ func (q *Queue) call(worker uint64, f func()) (goOn bool) {
 			goOn = true
 		}
 	}()
-	f()
+	if err := caught(func() error { f(); return nil }); err != nil {
+		q.cfg.Failed(err)
+	}
 	returned = true
 	return
 }

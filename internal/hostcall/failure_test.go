@@ -1,0 +1,128 @@
+// What is seen of the host's errors and panics.
+
+package hostcall_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+var (
+	errKnown  = errors.New("known")
+	inspector = hostcall.Inspector{
+		Known: []error{errKnown, io.EOF},
+		Find: func(err error) error {
+			var found *foundError
+			if errors.As(err, &found) {
+				return found
+			}
+			return nil
+		},
+	}
+)
+
+type foundError struct{}
+
+func (*foundError) Error() string { return "found" }
+
+// hostError is one of the host's, of which each method does what it is set to.
+type hostError struct{ do func() }
+
+func (e *hostError) Error() string        { e.do(); return "host" }
+func (e *hostError) Unwrap() error        { e.do(); return nil }
+func (e *hostError) LogValue() slog.Value { e.do(); return slog.StringValue("in the log") }
+
+func TestInspector_Inspect(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, inspector.Inspect(nil))
+	for _, ours := range []error{errKnown, hostcall.ErrTimeout, hostcall.ErrBusy, hostcall.ErrAbandoned} {
+		require.Same(t, ours, inspector.Inspect(ours))
+	}
+	wrapped := fmt.Errorf("reading: %w", errors.Join(errKnown, &foundError{}))
+	seen := inspector.Inspect(wrapped)
+	require.EqualError(t, seen, wrapped.Error())
+	require.ErrorIs(t, seen, errKnown)
+	require.NotErrorIs(t, seen, io.EOF)
+	var found *foundError
+	require.ErrorAs(t, seen, &found)
+	require.Same(t, wrapped, hostcall.Original(seen))
+	require.Same(t, errKnown, hostcall.Original(errKnown))
+	require.Same(t, seen, inspector.Inspect(seen), "once is enough")
+	require.EqualError(t, inspector.Inspect(&hostError{func() {}}), "in the log")
+	require.Len(t, inspector.Inspect(errors.New(strings.Repeat("x", 1<<20))).Error(), 64<<10)
+}
+
+func TestInspector_MethodsThatPanic(t *testing.T) {
+	t.Parallel()
+	var none *hostError
+	for _, err := range []error{none, &hostError{func() { panic("oh") }}, &hostError{func() { panic(&hostError{}) }}} {
+		seen := inspector.Inspect(err)
+		require.NotErrorIs(t, seen, errKnown)
+		require.EqualError(t, seen, "an error whose text panicked")
+	}
+}
+
+// What Do returns may be looked at anywhere: what the error's methods do is a part of
+// the call.
+func TestDo_Inspects(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1, Abandoned: 1, Inspect: inspector.Inspect})
+		hold := make(chan struct{})
+		fail := func(do func()) error {
+			return hostcall.Run(t.Context(), k, func(context.Context) error { return &hostError{do} })
+		}
+		require.EqualError(t, fail(func() {}), "in the log")
+		require.ErrorContains(t, fail(func() { panic("oh") }), "text panicked")
+		require.ErrorContains(t, fail(runtime.Goexit), "Goexit")
+		require.Zero(t, k.Abandoned())
+		require.ErrorIs(t, fail(func() { <-hold }), hostcall.ErrTimeout)
+		require.Equal(t, 1, k.Abandoned())
+		close(hold)
+		require.NoError(t, k.Wait(t.Context()))
+	})
+}
+
+// The value of a panic is the host's too.
+func TestDo_PanicWhoseTextFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1, Abandoned: 1})
+		hold := make(chan struct{})
+		var value hostError
+		fail := func(do func()) error {
+			value.do = do
+			return hostcall.Run(t.Context(), k, func(context.Context) error { panic(&value) })
+		}
+		require.EqualError(t, fail(func() {}), "panic: host")
+		require.ErrorContains(t, fail(func() { panic(&value) }), "text panicked")
+		require.ErrorContains(t, fail(runtime.Goexit), "Goexit")
+		require.ErrorIs(t, fail(func() { <-hold }), hostcall.ErrTimeout)
+		close(hold)
+		require.NoError(t, k.Wait(t.Context()))
+	})
+}
+
+func TestQueue_PanicWhoseTextFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := newQueue(100, 1)
+		var value hostError
+		value.do = func() { panic(&value) }
+		made := false
+		q.Add(func() { panic(&value) })
+		q.Add(func() { panic(&hostError{runtime.Goexit}) })
+		q.Add(func() { made = true })
+		require.NoError(t, q.Wait(t.Context()))
+		require.True(t, made)
+		require.Len(t, q.failures(), 2)
+	})
+}
