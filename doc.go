@@ -1,9 +1,10 @@
 // Package realtime gives an existing ride-hailing backend its realtime side:
 // drivers, passengers and dispatch dashboards connect with the Socket.IO clients
-// they already have (v3 and v4; 1.x and 2.x with Compat.AllowEIO3), and the backend
-// publishes what happened.
+// they already have, and the backend publishes what happened. Clients of
+// Socket.IO 3 and 4 connect by default, clients of 1.x and 2.x with
+// Compat.AllowEIO3.
 //
-// A host makes a [Server] with its own repositories and mounts it on its own
+// A host creates a [Server] with its own repositories and mounts it on its own
 // http.ServeMux:
 //
 //	tokens, err := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}})
@@ -13,70 +14,81 @@
 //		Users:    users,
 //		Sessions: sessions,
 //	})
+//	...
 //	mux.Handle(realtime.Path, rt)
 //
 // # Handshake
 //
 // A client connects to /drivers, /passengers or /admin with an access token, in
-// `auth: {token}` or the Authorization header. The token is verified, the user
-// and the login session are looked up, and only then is the client connected,
-// put into its rooms and sent `hello`. Who fails a check gets a CONNECT_ERROR with
-// a [Code]; a check that could not be made (a database that does not answer)
-// admits nobody and logs nobody out: the transport is closed, and stock clients
-// try again.
+// `auth: {token}` or in the Authorization header. The server verifies the token,
+// reads the user and the login session from the host's repositories, connects the
+// client, puts it into its rooms and sends it `hello`, in this order.
 //
-// A live socket stays authorised or ends: a token that expires, a session that is
-// revoked, a user who is banned each end the sockets concerned, in every
-// namespace and on every node, and the client is told why first.
+// A client that fails a check gets a CONNECT_ERROR with a [Code]. When a check cannot
+// be made, for instance because a database does not answer, the server closes the
+// transport: the client is not connected, keeps its login, and a stock client tries
+// again by itself.
+//
+// The server ends a socket when its token expires, when its session is revoked, and
+// when its user is banned. It does so in every namespace and on every node, and sends
+// the client the reason first. [DisconnectReason] lists how a socket can end and
+// what its client does then.
 //
 // # Events
 //
-// An event's name meets its type in one place. Server to client is an [Event]:
+// An event's name and its Go type are declared once. An [Event] goes from the server to
+// clients:
 //
 //	var Surge = realtime.NewEvent[SurgePayload]("surge:changed")
 //	Surge.Emit(rt.Drivers().To(realtime.NewRoom("zone", "havana")), SurgePayload{1.4})
 //
-// Client to server is a [Call], which decodes, validates and acknowledges:
+// A [Call] goes from a client to the server, which decodes, validates and
+// acknowledges it:
 //
 //	var Tip = realtime.NewCall[TipIn, TipOut]("passenger:tip")
 //	Tip.Handle(rt.Passengers(), func(ctx context.Context, s *realtime.Socket, in TipIn) (TipOut, error) { ... })
 //
-// Server to client with an answer is a [Query]. The contract's own events are such
-// variables too; see the Event and Call variables below.
+// A [Query] goes from the server to clients, and each of them answers. The library's
+// own events are declared in the same way; they are listed as variables below.
 //
-// An [Interceptor] runs around the calls of a namespace, or of all. [Options.ConnContext]
-// puts what the HTTP request has brought into the ctx of every handler of a connection;
-// a [SocketKey] keeps the host's own data on a socket.
+// An [Interceptor] wraps the calls of one namespace, or of all. [Options.ConnContext]
+// puts values from the HTTP request into the ctx of every handler of a connection. A
+// [SocketKey] stores the host's own data on a socket.
 //
 // # Domain events
 //
-// What happened in the backend is published once, with [Server.Publish] or on the
-// [EventBus] that the server subscribes to; the server knows who receives it:
+// The backend publishes what happened once, with [Server.Publish] or on the
+// [EventBus] that the server subscribes to. The server decides which clients receive
+// it:
 //
 //	rt.Publish(ctx, realtime.DriverAssigned{TripID: trip, PassengerID: p, DriverID: d})
 //
-// A host's own domain events are a [HostEvent] each, declared with [NewDomainEvent]
-// in Options.Events. [Server.Catalog] describes every event in both directions;
-// package realtimegen writes it down for the people who write the apps.
+// A host's own domain events implement [HostEvent]; [NewDomainEvent] declares each of
+// them for Options.Events. [Server.Catalog] describes every event in both directions,
+// and package realtimegen writes that as documentation for app developers.
 //
 // # Order and delivery
 //
-// Events of one trip reach each socket in the order in which they were published.
-// One socket's own events are handled one at a time, in order. A socket gets each
-// event at most once, and while it is connected and keeps up, exactly once. A
-// driver's position is worth a second: where a client's connection is not
-// writable the newest replaces the older ones. Nothing else is dropped silently: a
-// client that can't keep up is disconnected, and catches up when it reconnects, by
-// the host's REST API or by what [Namespace.OnConnect] sends. Every payload of a
-// domain event has an eventId, by which a client can drop repeats.
+// Events of one trip reach each socket in the order in which they were published. The
+// events that one socket sends are handled one at a time, in order.
+//
+// A socket gets each event at most once; while it is connected and reads fast enough,
+// exactly once. Every payload of a domain event has an eventId, with which a client can
+// drop repeats. There is one exception: when a client's connection is not writable, a
+// driver's newest position replaces the unsent older ones. Nothing else is dropped
+// silently: the server disconnects a client that reads too slowly. The client gets the
+// present state after it reconnects, from the host's REST API or from what
+// [Namespace.OnConnect] sends.
 //
 // # Several nodes
 //
-// With an [Adapter] several nodes act as one: rooms, broadcasts, revocations and
-// acks span them. What a node does to its own sockets never waits for the others.
+// With an [Adapter], several nodes work as one: rooms, broadcasts, revocations and
+// acks reach the sockets of all nodes. Package redisadapter is an adapter over Redis or
+// Valkey. A node applies an operation to its own sockets without waiting for the other
+// nodes.
 //
 // # Testing
 //
-// Package realtimetest is to this package what net/http/httptest is to net/http:
-// fakes for every interface, and a client that speaks the real protocol in memory.
+// Package realtimetest has a server for tests, fakes for every interface that a host
+// implements, and a client that speaks the real protocol in memory, without ports.
 package realtime

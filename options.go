@@ -1,5 +1,5 @@
-// Options: everything a host can set, with what happens when it does not. What is
-// checked of it stands in options_check.go.
+// Options: everything that a host can set, and the default of each field.
+// options_check.go validates them.
 
 package realtime
 
@@ -11,11 +11,11 @@ import (
 	"time"
 )
 
-// Options configures a Server. Tokens, Users and Sessions are required; the zero
-// value of every other field stands for the default that its comment ends with. A
-// negative value is an error, but where the comment says what it means.
+// Options configures a Server. Tokens, Users and Sessions are required. For every
+// other field the zero value means the default, which the field's comment gives in its
+// last sentence. A negative value is an error unless the comment says what it means.
 type Options struct {
-	// Tokens verifies access tokens. Required; NewJWTVerifier makes one.
+	// Tokens verifies access tokens. Required; NewJWTVerifier returns one.
 	Tokens TokenVerifier
 	// Users finds users. Required.
 	Users UserRepo
@@ -25,35 +25,41 @@ type Options struct {
 	// Bus carries domain events between the host's services and the server. Defaults
 	// to a MemoryBus, which Shutdown closes.
 	Bus EventBus
-	// Drivers does what drivers' events ask for. Defaults to NewMemoryDrivers.
+	// Drivers executes what the events of drivers request. Defaults to NewMemoryDrivers.
 	Drivers DriverService
-	// Offers answers to trip offers. Defaults to one that knows none: every answer is
-	// CodeNotFound.
+	// Offers handles a driver's answers to trip offers. Defaults to a service without
+	// offers, which answers CodeNotFound.
 	Offers OfferService
-	// Trips finds a user's running trips. Defaults to those that the bus has named.
+	// Trips finds a user's running trips. Defaults to the trips that the node knows from
+	// the events on the bus.
 	Trips TripLookup
-	// Parties finds the people of a trip. Defaults to those that events have named.
+	// Parties finds the passenger and the driver of a trip. Defaults to those that the
+	// trip's events contain.
 	Parties PartyLookup
 	// Events are the host's own domain events; NewDomainEvent declares one. Defaults
 	// to none.
 	Events []DomainEventType
 
-	// Namespaces are the host's own, by name, as Server.Namespace adds them. Those
-	// that Events are for must be here. Defaults to none.
+	// Namespaces are the host's own namespaces, by name. Server.Namespace adds one later;
+	// a namespace that Events are sent to must be listed here. Defaults to none.
 	Namespaces map[string]NamespaceOptions
-	// ConnContext returns what is to be known of the request that opens a connection,
-	// as http.Server.ConnContext does: the values of the context that it returns are in
-	// the ctx of VerifyToken, Authorize, OnConnect, OnDisconnect, interceptors and
-	// handlers of that connection. The ctx that it gets is the server's; to go on from
-	// r.Context() would keep what that holds as long as the connection. Only the values
-	// count: a deadline, or an end, of what it returns means nothing. The request is to
-	// be read and not kept. It is called concurrently, for each connection that a limit
-	// has let in, before any token is looked at, and must not block: after a second, as
-	// with a panic or a nil context, the connection is refused with status 500, which
-	// is logged. Users and Sessions get no values, since their answers are shared.
-	// Defaults to none, which costs nothing.
+	// ConnContext returns a context with values from the request that opens a
+	// connection, as http.Server.ConnContext does for a net.Conn. The ctx of VerifyToken,
+	// Authorize, OnConnect, OnDisconnect, interceptors and handlers of that connection
+	// has these values. Only the values are used: the deadline and the cancellation of
+	// the returned context have no effect.
+	//
+	// The ctx parameter is the server's. Derive the result from it: a context that is
+	// derived from r.Context() keeps the request in memory for as long as the connection
+	// lasts. The function may read r, and must not keep it.
+	//
+	// It is called concurrently, once for each connection that the limits allow, before
+	// the token is verified. It must not block. When it has not returned after one
+	// second, panics or returns nil, the connection is refused with status 500 and the
+	// server logs an error. Users and Sessions get no values, because the server shares
+	// their answers between connections. Defaults to none, which costs nothing.
 	ConnContext func(ctx context.Context, r *http.Request) context.Context
-	// Interceptors wrap the calls of clients in every namespace, the first one
+	// Interceptors wrap the calls of clients in every namespace. The first one is the
 	// outermost. Defaults to none.
 	Interceptors []Interceptor
 	// UserTypes admits further user types to a built-in namespace, by its name.
@@ -66,17 +72,16 @@ type Options struct {
 	// Origins says which web pages may connect. Defaults to those of the server's own
 	// host.
 	Origins Origins
-	// TrustedProxies are the addresses whose X-Forwarded-For header says where a
-	// client comes from. A client with an address of a private network, 100.64.0.0/10 and
-	// loopback included, that is not among them counts as a proxy that nobody has named:
-	// what is limited for each address is not limited for it. Defaults to none.
+	// TrustedProxies are the addresses of proxies. From these the server takes a
+	// client's address from the X-Forwarded-For header. Any other address of a private
+	// network, 100.64.0.0/10 and loopback included, is treated as an unknown proxy: the
+	// limits for each address do not apply to it. Defaults to none.
 	TrustedProxies []netip.Prefix
 	// Transports lists the transports that clients may use. Defaults to all.
 	Transports []Transport
-	// Compat is for clients of other times. Defaults to what clients of Socket.IO 4
-	// expect.
+	// Compat is for older clients. Defaults to what clients of Socket.IO 4 expect.
 	Compat Compat
-	// Cluster joins this node with others. Defaults to one node.
+	// Cluster connects this node to other nodes. Defaults to one node.
 	Cluster Cluster
 
 	// Timeouts holds every duration. Each field has its own default.
@@ -86,249 +91,258 @@ type Options struct {
 	// Rates bounds how often a client may do something. Each field has its own
 	// default.
 	Rates Rates
-	// Unlimited switches off Rates and every number of connections and sockets in
-	// Limits, none of which may be set then, for load tests. Sizes stay limited.
+	// Unlimited is for load tests. It switches off Rates, and in Limits every number of
+	// connections and sockets; setting one of these too is an error. Sizes stay limited.
 	// Defaults to false.
 	Unlimited bool
 
-	// Logger takes what an operator should know. Defaults to slog.Default.
+	// Logger receives the server's log. Defaults to slog.Default.
 	Logger *slog.Logger
-	// Trace is what metrics and tracing hang on. Defaults to none.
+	// Trace has the functions that the server calls for metrics and tracing. Defaults to
+	// none.
 	Trace *Trace
 }
 
-// Origins says which web pages may connect. A page of the server's own host may
-// always. A client that sends no Origin, as native apps do not, may unless Required
-// is set.
+// Origins says which web pages may connect. A page of the server's own host may always
+// connect. A client that sends no Origin header, such as a native app, may connect unless
+// Required is set.
 type Origins struct {
 	// Allowed lists origins, such as "https://app.example.com"; "*" admits all,
 	// without credentials. Defaults to none.
 	Allowed []string
-	// Credentials lets pages of the listed origins send cookies and HTTP
-	// authentication along. Defaults to false.
+	// Credentials allows pages of the listed origins to send cookies and HTTP
+	// authentication. Defaults to false.
 	Credentials bool
 	// Required refuses clients that send no Origin. Defaults to false.
 	Required bool
 }
 
-// Transport is a way that packets take between client and server.
+// Transport is how packets travel between client and server.
 type Transport string
 
 // The transports.
 const (
-	TransportPolling   Transport = "polling"   // HTTP requests, each of which waits for packets
-	TransportWebSocket Transport = "websocket" // a connection that stays open
+	TransportPolling   Transport = "polling"   // HTTP long-polling: a request waits for packets
+	TransportWebSocket Transport = "websocket" // one WebSocket connection
 )
 
-// Compat is for clients of other times, and for those of the NestJS module that the
-// protocol comes from. All are off by default.
+// Compat is for older clients, and for clients written against the original: the NestJS
+// module whose namespaces and events this library implements. Every field is off by
+// default.
 type Compat struct {
-	// AllowEIO3 lets in apps that were never updated: clients of Socket.IO 1 and 2,
-	// which speak Engine.IO 3. They get the same namespaces and events. As they can't
-	// send auth.token, their token is that of the Authorization header. Defaults to
-	// false.
+	// AllowEIO3 accepts clients of Socket.IO 1 and 2, which speak Engine.IO 3. They get
+	// the same namespaces and events. They cannot send auth.token; the server reads
+	// their token from the Authorization header. Defaults to false.
 	AllowEIO3 bool
-	// LegacyQueryToken lets a client of Engine.IO 3 send its token as the parameter
-	// "token" of the URL, or of the query after a namespace, as apps in browsers do,
-	// which can't set headers. It takes AllowEIO3. The library logs no URL; see that
-	// your proxies do not either. Defaults to false.
+	// LegacyQueryToken also accepts the token of an EIO3 client as the query parameter
+	// "token", of the URL or of a namespace. Browser apps need it, because they cannot set
+	// headers. It requires AllowEIO3. The library does not log URLs; make sure that your
+	// proxies do not log them either. Defaults to false.
 	LegacyQueryToken bool
 	// EmitExceptions also emits `exception {status:'error', message}` to a client
 	// whose event failed. Defaults to false.
 	EmitExceptions bool
-	// RefuseAfterConnect answers a CONNECT that is refused as the NestJS module did:
-	// connected first, then disconnected, without a code. Defaults to false.
+	// RefuseAfterConnect refuses a CONNECT in the original's way: the server sends
+	// CONNECT and then DISCONNECT, without a code. Defaults to false.
 	RefuseAfterConnect bool
 	// DisconnectRefused sends a DISCONNECT after each CONNECT_ERROR, for 3.x clients,
 	// which would otherwise reconnect when the transport closes. Defaults to false.
 	DisconnectRefused bool
-	// RefuseUnavailable answers a handshake that could not be decided with
-	// CONNECT_ERROR unavailable. Defaults to closing its transport, after
-	// Timeouts.UnavailableDelay, so that clients try again by themselves.
+	// RefuseUnavailable sends CONNECT_ERROR unavailable when a handshake cannot be
+	// decided. Defaults to closing its transport, after Timeouts.UnavailableDelay, so that
+	// clients try again by themselves.
 	RefuseUnavailable bool
 }
 
-// Cluster joins this node with others.
+// Cluster connects this node to other nodes.
 type Cluster struct {
-	// Adapter carries what nodes tell each other. Defaults to none: one node.
+	// Adapter carries messages between the nodes. Defaults to none: one node.
 	Adapter Adapter
-	// BusFanOut says that every node hears every event of Options.Bus, which must be
-	// set, so that each emits to its own sockets only. Defaults to false: one node
-	// hears an event, and the others receive what it emits through the Adapter.
+	// BusFanOut says that Options.Bus, which must be set, delivers every event to every
+	// node. Each node then emits to its own sockets only. Defaults to false: the bus
+	// delivers an event to one node, which emits it to the others through the Adapter.
 	BusFanOut bool
 }
 
-// Timeouts holds every duration of Options. One below a millisecond is an error, as
-// it lacks its unit.
+// Timeouts holds every duration of Options. A duration below one millisecond is an
+// error: its unit is missing.
 type Timeouts struct {
 	// PingInterval is the time between two heartbeats. Defaults to 25 s.
 	PingInterval time.Duration
 	// PingTimeout is how long a client may take to answer a heartbeat. Defaults to
 	// 20 s.
 	PingTimeout time.Duration
-	// Upgrade is how long an upgrade to websocket may take. Defaults to 10 s.
+	// Upgrade is how long an upgrade to WebSocket may take. Defaults to 10 s.
 	Upgrade time.Duration
-	// Connect is how long a connection may be in no namespace, at its beginning,
-	// however often it tries, and after it has left all. Defaults to 15 s.
+	// Connect is how long a connection may be in no namespace, both after it opened and
+	// after it left its last namespace. A refused CONNECT does not extend it. Defaults to
+	// 15 s.
 	Connect time.Duration
-	// Close is how long what was sent before a close may take to arrive. Defaults to
-	// 1 s.
+	// Close is how long the server tries to send the remaining packets before it closes a
+	// connection. Defaults to 1 s.
 	Close time.Duration
 	// Write is how long one write to a client may take. Defaults to 10 s.
 	Write time.Duration
-	// Repo is the time for each question to Tokens, Users, Sessions, Trips and
-	// Parties. Defaults to 5 s.
+	// Repo is the timeout of each call of Tokens, Users, Sessions, Trips and Parties.
+	// Defaults to 5 s.
 	Repo time.Duration
-	// Handler is the deadline of a handler's ctx. A handler, or OnConnect, that has not
-	// returned after twice that, or a little more, is abandoned: its event is
-	// acknowledged with CodeUnavailable, the log says so, and the connection is closed,
-	// since the socket's further events, of which no more than Limits.QueuedEvents wait,
-	// would never be handled. OnDisconnect runs then, beside it. Defaults to 10 s.
+	// Handler is the deadline of a handler's ctx. A call of a handler or of OnConnect
+	// that has not returned after about twice this time is abandoned: the server
+	// acknowledges the event with CodeUnavailable, logs an error and closes the
+	// connection, because the socket's later events wait for the call to return.
+	// OnDisconnect then runs concurrently with the abandoned call. Defaults to 10 s.
 	Handler time.Duration
 	// Ack is how long a Query waits for its acks when its ctx has no deadline.
 	// Defaults to 30 s.
 	Ack time.Duration
-	// RefreshGrace is how long sockets of an old session have to renew themselves
-	// after auth.session.refreshed. Defaults to 10 s.
+	// RefreshGrace is how long sockets of an old session have to send auth:refresh after
+	// the domain event auth.session.refreshed. Defaults to 10 s.
 	RefreshGrace time.Duration
-	// UnavailableDelay is the longest time for which the transport of an undecided
-	// handshake stays open; the shortest is a fifth of it, and each handshake's is
-	// random. Defaults to 5 s.
+	// UnavailableDelay is the maximum time after which the transport of an undecided
+	// handshake is closed. The time is random for each handshake, between a fifth of
+	// UnavailableDelay and all of it. Defaults to 5 s.
 	UnavailableDelay time.Duration
-	// DrainDelay is the longest time that server:drain tells a client to wait before it
-	// reconnects, each a random one, and what Retry-After tells a client that comes
-	// while the server shuts down. Defaults to 5 s.
+	// DrainDelay is the maximum of the random time that server:drain asks a client to
+	// wait before it reconnects. It is also the Retry-After of requests that come while
+	// the server shuts down. Defaults to 5 s.
 	DrainDelay time.Duration
-	// RepoCache is how long a row that Users or Sessions returned answers other
-	// handshakes too, unless something is revoked meanwhile. A row that refuses is not
-	// kept, so that a user who has been let in again is. Negative: not at all. Defaults
-	// to 1 s.
+	// RepoCache is how long the server reuses a row of Users or Sessions for other
+	// handshakes. A revocation empties the cache. A row that refuses the handshake is not
+	// cached, so that a user whose ban is lifted can connect at once. Negative: no cache.
+	// Defaults to 1 s.
 	RepoCache time.Duration
-	// SweepInterval is about how often the users and sessions of all sockets, and their
-	// trips if there is a TripLookup, are looked up again, in case an event was lost.
-	// Negative: never. Defaults to 60 s.
+	// SweepInterval is the approximate time between two sweeps. A sweep reads the users
+	// and sessions of all sockets again, and their trips if there is a TripLookup, in case
+	// an event was lost. Negative: no sweeps. Defaults to 60 s.
 	SweepInterval time.Duration
-	// PresenceGrace is how long a user may be without a socket before
-	// PresenceDisconnected is published. Negative: no presence is published. Nor is it
-	// without a Bus, as nobody could hear of it. Defaults to 15 s.
+	// PresenceGrace is how long a user has no socket before the server publishes
+	// PresenceDisconnected. If Options.Bus is nil the server publishes no presence.
+	// Negative: no presence is published. Defaults to 15 s.
 	PresenceGrace time.Duration
 }
 
-// Limits bounds what clients can cost. Each refusal is told to Trace.Limited under
-// the name of the field.
+// Limits bounds what clients can cost. The server reports each refusal to Trace.Limited,
+// with the name of the field.
 //
-// A connection whose events wait for their handlers is read no further when there
-// are more than QueuedEvents, or when they hold more memory than twice MaxPayload.
-// While an ack of the client is awaited it is read all the same, as the ack may
-// stand behind them; events for which there is no memory are answered with
-// CodeRateLimited then.
+// Events wait for their handlers in a queue of the connection. The server stops reading
+// the connection while the queue has more than QueuedEvents events, or uses more memory
+// than twice MaxPayload. It goes on reading while it waits for an ack of the client,
+// because the ack may come after these events; events that find no memory in the queue
+// are then acknowledged with CodeRateLimited.
 //
-// Connections to SocketsPerUser are numbers on this node. A connection too many is
-// answered with 503, one too many of an address with 429, both with Retry-After, which
-// stock clients take as a reason to try again later. An IPv6 address counts by its
-// /64. Of connections that have passed no handshake it is not the newest that is
-// refused: the one that was refused a namespace or has waited longest is closed for
-// it, unless the handshakes of all are under way.
+// The fields from Connections to SocketsPerUser count on this node only. A request beyond
+// the total is answered with 503, one beyond the limit of its address with 429. Both have
+// a Retry-After header, and stock clients try again later. IPv6 addresses are counted by
+// their /64.
+//
+// When there are too many unauthenticated connections, the server closes an older one in
+// favor of the new one: one whose CONNECT was refused, or the one that has waited longest.
+// It refuses the new connection only when all others have a handshake in progress.
 type Limits struct {
-	// MaxPayload is the bytes of a websocket message or polling body, at least 1000.
-	// Defaults to 1,000,000.
+	// MaxPayload is the maximum size of a WebSocket message or of a polling body, in
+	// bytes, at least 1000. Defaults to 1,000,000.
 	MaxPayload int
-	// PacketsPerBody is the packets in a polling body. Defaults to 1000.
+	// PacketsPerBody is the maximum number of packets in a polling body. Defaults to 1000.
 	PacketsPerBody int
-	// Attachments is the binary attachments of an event. Defaults to 10.
+	// Attachments is the maximum number of binary attachments of an event. Defaults to 10.
 	Attachments int
-	// EventName is the bytes of an event's name, at least those of the longest built-in
-	// one, 20. Defaults to 128.
+	// EventName is the maximum length of an event's name, in bytes, at least that of the
+	// longest built-in one, 20. Defaults to 128.
 	EventName int
-	// Depth is the nested arrays and objects in an event, at least 4. Defaults to 32.
+	// Depth is the maximum nesting of arrays and objects in an event, at least 4. Defaults
+	// to 32.
 	Depth int
-	// Values is the array elements and object members in an event, or in the auth of a
-	// CONNECT, at least 32. Defaults to 10,000.
+	// Values is the maximum number of array elements and object members in an event, or
+	// in the auth object of a CONNECT, at least 32. Defaults to 10,000.
 	Values int
-	// QueuedEvents is a connection's events that wait for their handler before it is
-	// read no further. Defaults to 256.
+	// QueuedEvents is the maximum number of a connection's events that wait for their
+	// handlers. Defaults to 256.
 	QueuedEvents int
-	// OutboxBytes is the unsent bytes before a client is a slow consumer, at least
-	// 16,384. Defaults to 4,194,304.
+	// OutboxBytes is the maximum size of a connection's unsent messages, in bytes, at
+	// least 16,384. A client beyond it is closed as a slow consumer. Defaults to 4,194,304.
 	OutboxBytes int
-	// OutboxMessages is the unsent messages before a client is a slow consumer, at
-	// least 16. Defaults to 10,000.
+	// OutboxMessages is the maximum number of a connection's unsent messages, at least
+	// 16. A client beyond it is closed as a slow consumer. Defaults to 10,000.
 	OutboxMessages int
-	// RoomsPerSocket is the rooms that a client can join by its own events. Defaults to
-	// 100.
+	// RoomsPerSocket is the maximum number of rooms that a client can join with its own
+	// events. Defaults to 100.
 	RoomsPerSocket int
-	// Namespaces is the namespaces of a connection at once. Defaults to 8.
+	// Namespaces is the maximum number of namespaces that a connection is in. Defaults to
+	// 8.
 	Namespaces int
-	// PendingAcks is the emits to one socket that wait for their ack. Defaults to 1000.
+	// PendingAcks is the maximum number of emits to one socket that wait for their ack.
+	// Defaults to 1000.
 	PendingAcks int
-	// Handlers is the calls of handlers and OnConnect that have not returned, in all;
-	// events beyond are CodeUnavailable. Negative: no limit. Defaults to 50,000.
+	// Handlers is the maximum number of running calls of handlers and OnConnect. Events
+	// beyond it are acknowledged with CodeUnavailable. Negative: no limit. Defaults to
+	// 50,000.
 	Handlers int
 	// HandlersPerEvent is the same for one event in one namespace. Negative: no limit.
 	// Defaults to 25,000.
 	HandlersPerEvent int
-	// RememberedEvents is the event ids that are remembered to drop repeats from the
-	// bus. Negative: none. Defaults to 8192.
+	// RememberedEvents is how many event ids the server remembers in order to drop
+	// repeats from the bus. Negative: none. Defaults to 8192.
 	RememberedEvents int
-	// RepoConcurrency is the questions to Users and Sessions, each, that are asked at
-	// once; others wait for their turn, within Timeouts.Repo. Defaults to 64.
+	// RepoConcurrency is the maximum number of concurrent calls of Users, and of
+	// Sessions. Further calls wait, at most Timeouts.Repo. Defaults to 64.
 	RepoConcurrency int
-	// DrainRate is the connections that Shutdown closes a second, so that not all
-	// clients come back at once. Defaults to 2500.
+	// DrainRate is how many connections Shutdown closes per second, so that not all
+	// clients reconnect at once. Defaults to 2500.
 	DrainRate int
 
-	// Connections is the connections in all. Negative: no limit. Defaults to 200,000.
+	// Connections is the maximum number of connections. Negative: no limit. Defaults to
+	// 200,000.
 	Connections int
-	// ConnectionsPerIP is the connections of one address. Negative: no limit. Defaults
-	// to 200.
+	// ConnectionsPerIP is the maximum number of connections of one address. Negative: no
+	// limit. Defaults to 200.
 	ConnectionsPerIP int
-	// Unauthenticated is the connections that have passed no handshake yet, in all, and
-	// eight times those of one IPv6 /48 or IPv4 /24. Negative: no limit. Defaults to
-	// 10,000.
+	// Unauthenticated is the maximum number of connections that have not passed a
+	// handshake yet. The maximum for one IPv6 /48 or IPv4 /24 is an eighth of it, or
+	// UnauthenticatedPerIP if that is more. Negative: no limit. Defaults to 10,000.
 	Unauthenticated int
-	// UnauthenticatedPerIP is the same of one address. Negative: no limit. Defaults to
-	// 100.
+	// UnauthenticatedPerIP is the maximum number of such connections of one address.
+	// Negative: no limit. Defaults to 100.
 	UnauthenticatedPerIP int
-	// SocketsPerUser is the sockets of one user in one namespace. Negative: no limit.
-	// Defaults to 10.
+	// SocketsPerUser is the maximum number of sockets of one user in one namespace.
+	// Negative: no limit. Defaults to 10.
 	SocketsPerUser int
 	// RefuseExtraSockets refuses a user's socket beyond SocketsPerUser with
-	// CodeRateLimited. Defaults to false: it is let in, and the user's oldest one in the
-	// namespace is disconnected.
+	// CodeRateLimited. Defaults to false: the server connects the new socket and
+	// disconnects the user's oldest one in the namespace.
 	RefuseExtraSockets bool
 }
 
-// Rate is a token bucket: so many a second in the long run, Burst at once. The
-// zero Rate stands for the default, a negative PerSecond for no limit.
+// Rate is a token bucket: PerSecond on average, Burst at once. The zero Rate means the
+// default, a negative PerSecond means no limit.
 type Rate struct {
 	PerSecond float64
 	Burst     int
 }
 
-// Rates bounds how often a client may do something. An event too many is
-// answered with CodeRateLimited and has no effect; each refusal is told to
-// Trace.Limited as "Rates." and the name of the field.
+// Rates bounds how often a client may do something. An event beyond its rate is
+// acknowledged with CodeRateLimited and has no effect. The server reports each refusal to
+// Trace.Limited, with "Rates." and the name of the field.
 type Rates struct {
-	// Location is for a socket's driver:location:ping. Defaults to 2 a second, 10 at
-	// once.
+	// Location is the rate of driver:location:ping, for each socket. Defaults to 2 a
+	// second, 10 at once.
 	Location Rate
-	// Event is for each other event of a socket, but for auth:refresh. Defaults to 10 a
-	// second, 20 at once.
+	// Event is the rate of every other event except auth:refresh, for each socket and
+	// event. Defaults to 10 a second, 20 at once.
 	Event Rate
-	// Events is by the name of an event, instead of Location and Event. Defaults to
+	// Events overrides Location and Event for single events, by name. Defaults to
 	// auth:refresh once in 10 s, 5 at once.
 	Events map[string]Rate
-	// User is for all events of one user on this node. Defaults to 50 a second, 200 at
-	// once.
-	User Rate
-	// Breach is how often events may be refused before the socket is disconnected.
-	// Defaults to 1 a second, 100 at once.
-	Breach Rate
-	// Connect is how often one connection may send CONNECT, whatever becomes of it; ten
-	// are refused beyond that, then the connection is closed. Defaults to 1 a second, 10
-	// at once.
-	Connect Rate
-	// Handshake is how often one address may open a connection. Defaults to 50 a second,
+	// User is the rate of all events of one user on this node. Defaults to 50 a second,
 	// 200 at once.
+	User Rate
+	// Breach is the rate of refused events beyond which the server disconnects the
+	// socket. Defaults to 1 a second, 100 at once.
+	Breach Rate
+	// Connect is the rate at which one connection may send CONNECT, refused ones
+	// included. The server refuses ten CONNECTs beyond it, then closes the connection.
+	// Defaults to 1 a second, 10 at once.
+	Connect Rate
+	// Handshake is the rate at which one address may open connections. Defaults to 50 a
+	// second, 200 at once.
 	Handshake Rate
 }

@@ -1,5 +1,5 @@
 // Command quickstart is a server with one driver, an event of its own, and a
-// domain event that reaches him. client.mjs connects to it.
+// domain event that is sent to the driver. client.mjs connects to it.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 	SaveNote.Handle(rt.Drivers(), func(ctx context.Context, s *realtime.Socket, note string) (string, error) {
 		offer := realtime.AssignmentOffered{TripID: "t1", AssignmentID: "a1", DriverID: s.Identity().UserID, TTLSec: 20}
-		return "saved " + note, rt.Publish(ctx, offer) // he gets trip:assignment:offered
+		return "saved " + note, rt.Publish(ctx, offer) // the driver gets trip:assignment:offered
 	})
 	http.Handle(realtime.Path, rt)
 
