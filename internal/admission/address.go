@@ -1,4 +1,4 @@
-// Addresses: where a client comes from, behind proxies that are trusted.
+// The address of a client, also behind trusted proxies.
 
 package admission
 
@@ -11,10 +11,11 @@ import (
 	"strings"
 )
 
-// Address returns the address that a request comes from, which is not valid when it has
-// none. known is false when that does not say which client's it is: there is none, or it
-// is of a private network, which is taken for a proxy that is not in trusted and stands
-// for any number of clients; forwarded then says whether it calls itself a proxy.
+// Address returns the address that a request comes from; it is not valid when the
+// request has no IP address. known is false when the address does not identify a client:
+// there is none, or a private one that is not in trusted, which is taken for a proxy in
+// front of any number of clients. forwarded then reports whether the request carries
+// X-Forwarded-For.
 func Address(r *http.Request, trusted []netip.Prefix) (from netip.Addr, known, forwarded bool) {
 	addr, ok := parse(r.RemoteAddr)
 	if !ok {
@@ -30,9 +31,9 @@ func Address(r *http.Request, trusted []netip.Prefix) (from netip.Addr, known, f
 	return addr, true, false
 }
 
-// client walks back from the proxy that connected to the first address that no
-// trusted proxy has. What clients wrote themselves stands further left, and is
-// never reached.
+// client reads X-Forwarded-For from right to left, from the proxy that connected to the
+// first address that is not a trusted proxy. What a client wrote itself stands further
+// left and is never used.
 func client(headers []string, trusted []netip.Prefix, peer netip.Addr) netip.Addr {
 	for _, line := range slices.Backward(headers) {
 		for more := line != ""; more; {
@@ -65,7 +66,7 @@ func parse(s string) (netip.Addr, bool) {
 		return netip.Addr{}, false
 	}
 	addr = addr.Unmap().WithZone("")
-	if nat64.Contains(addr) { // one translator's, with any number of clients behind it
+	if nat64.Contains(addr) { // the client's IPv4 address is in the last 32 bits
 		b := addr.As16()
 		addr = netip.AddrFrom4([4]byte(b[12:]))
 	}
@@ -73,24 +74,24 @@ func parse(s string) (netip.Addr, bool) {
 }
 
 var (
-	nat64 = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052: the last 32 bits are the client's address
+	nat64 = netip.MustParsePrefix("64:ff9b::/96") // RFC 6052
 	inner = []netip.Prefix{
-		netip.MustParsePrefix("100.64.0.0/10"), // RFC 6598: between a provider and its customers, or a cluster's own
+		netip.MustParsePrefix("100.64.0.0/10"), // RFC 6598: carrier-grade NAT, or inside a cluster
 		netip.MustParsePrefix("0.0.0.0/8"),     // RFC 1122: this host
 	}
 )
 
-// private reports whether an address is not one of the internet's.
+// private reports whether an address is not a public one.
 func private(addr netip.Addr) bool {
 	return addr.IsPrivate() || addr.IsLoopback() || addr.IsLinkLocalUnicast() || addr.IsUnspecified() || contains(inner, addr)
 }
 
-// Network is what counts as one address: an IPv4 address, or the first 64 bits of
-// an IPv6 one, the part that a provider gives to one network.
+// Network is the unit that limits per address count: an IPv4 address, or an IPv6 /64,
+// which is what a provider assigns to one network.
 type Network uint64
 
-// mapped marks IPv4 addresses among networks; no IPv6 address of the internet
-// begins so.
+// mapped is the prefix of IPv4 addresses in a Network; no public IPv6 address begins
+// with it.
 const mapped = 0xffff << 32
 
 func network(addr netip.Addr) Network {
@@ -102,8 +103,8 @@ func network(addr netip.Addr) Network {
 	return Network(binary.BigEndian.Uint64(b[:8]))
 }
 
-// site returns what counts as one site, an IPv6 /48 or an IPv4 /24: the most that a
-// provider gives to one customer without asking what for.
+// site returns the IPv6 /48 or IPv4 /24 of a network: the largest range that a provider
+// assigns to one customer without further questions.
 func (n Network) site() Network {
 	if n>>32 == mapped>>32 {
 		return n &^ 0xff

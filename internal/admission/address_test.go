@@ -1,4 +1,4 @@
-// Where clients come from.
+// The address of a client, behind proxies and in private networks.
 
 package admission
 
@@ -13,9 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// An address of a private network that is no trusted proxy stands for any number
-// of clients, and limits none of them.
-func TestAddress_PrivateNetworksAreNobodys(t *testing.T) {
+// A private address that is not a trusted proxy stands for any number of clients, and
+// no limit per address applies to it.
+func TestAddress_PrivateNetworksAreUnlimited(t *testing.T) {
 	t.Parallel()
 	c := defaults()
 	c.ConnectionsPerIP = 1
@@ -30,7 +30,7 @@ func TestAddress_PrivateNetworksAreNobodys(t *testing.T) {
 	for _, peer := range peers {
 		for range 3 {
 			require.Zero(t, statusOf(a.Admit(new(Conn), from(peer))), peer)
-			r := from("192.0.2.1:1") // and behind a proxy that is named
+			r := from("192.0.2.1:1") // the same address, forwarded by a trusted proxy
 			r.Header.Set("X-Forwarded-For", strings.TrimSuffix(peer, ":1"))
 			if peer != "" && peer != "@" && peer != "pipe" {
 				require.Zero(t, statusOf(a.Admit(new(Conn), r)), peer)
@@ -38,7 +38,7 @@ func TestAddress_PrivateNetworksAreNobodys(t *testing.T) {
 		}
 	}
 	require.Empty(t, a.addresses)
-	require.Equal(t, 1, warned, "of the proxy behind the named one")
+	require.Equal(t, 1, warned, "about the untrusted proxy in front of the trusted one")
 	for _, peer := range []string{
 		"100.63.255.255:1", "100.128.0.1:1", "203.0.113.1:1", "1.0.0.1:1", "[2001:db8::1]:1", "[64:ff9b::203.0.113.2]:1", "[64:ff9b::203.0.113.3]:1", "[::ffff:203.0.113.4]:1", "10.9.0.1:1",
 	} {
@@ -47,14 +47,14 @@ func TestAddress_PrivateNetworksAreNobodys(t *testing.T) {
 	}
 }
 
-func TestAddress_WarnsOnceOfAProxyThatIsNotNamed(t *testing.T) {
+func TestAddress_WarnsOnceOfAnUntrustedProxy(t *testing.T) {
 	t.Parallel()
 	c := defaults()
 	warned := 0
 	c.UnnamedProxy = func() { warned++ }
 	a := New(c)
 	require.Zero(t, statusOf(a.Admit(new(Conn), from("100.64.0.1:1"))))
-	require.Zero(t, warned, "it forwards nothing")
+	require.Zero(t, warned, "the request was not forwarded")
 	for range 3 {
 		r := from("100.64.0.1:1")
 		r.Header.Set("X-Forwarded-For", "203.0.113.7")
@@ -91,7 +91,7 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
-// counted is the network of an address that is known, else none.
+// counted returns the network of a known address, and 0 otherwise.
 func counted(addr netip.Addr, known bool) Network {
 	if !known {
 		return 0
@@ -99,9 +99,9 @@ func counted(addr netip.Addr, known bool) Network {
 	return network(addr)
 }
 
-// FuzzForwarded brings arbitrary peers and X-Forwarded-For headers, a line each.
-// What a client can have written itself, left of the first hop that is not
-// trusted, never counts.
+// FuzzForwarded checks Address with arbitrary peers and X-Forwarded-For headers, one
+// per line. What a client may have written itself, left of the first hop that is not
+// trusted, is never used.
 func FuzzForwarded(f *testing.F) {
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:1::/48"), netip.MustParsePrefix("127.0.0.1/32")}
 	for _, peer := range []string{
@@ -131,12 +131,12 @@ func FuzzForwarded(f *testing.F) {
 		direct := counted(addr, known)
 		first, isAddress := parse(peer)
 		if !isAddress || !contains(trusted, first) {
-			require.Equal(t, direct, got, "a peer that is not trusted is believed")
+			require.Equal(t, direct, got, "the header of an untrusted peer must not count")
 			require.Equal(t, known, gotKnown)
 			return
 		}
 
-		// The same in other words: from the right, the first that is no proxy.
+		// A second implementation: from the right, the first hop that is not a trusted proxy.
 		var hops []string
 		for _, line := range lines {
 			if line != "" {
@@ -170,7 +170,7 @@ func FuzzForwarded(f *testing.F) {
 		var one, another Conn
 		require.Zero(t, statusOf(a.Admit(&one, r)))
 		if status, _ := a.Admit(&another, r); status == 0 {
-			require.False(t, gotKnown, "the limit of its address is one")
+			require.False(t, gotKnown, "the limit per address is one")
 			a.Release(&another)
 		}
 		a.Release(&one)

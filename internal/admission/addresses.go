@@ -1,5 +1,5 @@
-// The table of addresses: of each that has a connection, and of those without one
-// as long as there is something to remember.
+// The table of addresses: those with a connection, and idle ones whose handshake rate
+// has not refilled yet.
 
 package admission
 
@@ -9,25 +9,24 @@ import (
 	"github.com/rodando/realtime/internal/ratelimit"
 )
 
-// address is what clients connect from. Each that has a connection has an entry of
-// its own, so there are no more than connections and maxIdle.
+// address is the entry of one Network. The number of entries is at most the number of
+// connections plus maxIdle.
 type address struct {
 	key         Network
 	connections int
 	strangers   group
 	handshakes  ratelimit.Bucket
-	prev, next  *address // on the idle list; unless a connection is there
+	prev, next  *address // links of the idle list, while connections is 0
 }
 
-// idleList is the addresses without a connection, the one that has been so longest
-// first.
+// idleList holds the addresses without a connection, the longest idle first.
 type idleList struct {
 	n           int
 	first, last *address
 }
 
-// occupyLocked has an address in the table, in use by one connection more.
-func (a *Control) occupyLocked(from *address, now time.Duration) {
+// useLocked counts one more connection of an address, and enters it into the table.
+func (a *Control) useLocked(from *address, now time.Duration) {
 	if from.connections++; from.connections > 1 {
 		return
 	}
@@ -39,16 +38,17 @@ func (a *Control) occupyLocked(from *address, now time.Duration) {
 	a.forgetLocked(now)
 }
 
-// restLocked is for an address whose last connection has gone.
-func (a *Control) restLocked(from *address) {
+// idleLocked puts an address whose last connection closed on the idle list.
+func (a *Control) idleLocked(from *address) {
 	a.idle.push(from)
 	if a.idle.n > maxIdle {
 		a.dropLocked(a.idle.first)
 	}
 }
 
-// forgetLocked drops addresses that are like new ones: up to two for each that
-// comes, so that no handshake waits for a sweep and there are soon none of them.
+// forgetLocked drops up to two idle addresses whose rate has refilled. It is called for
+// each new address, so the idle list shrinks without a sweep that would delay a
+// handshake.
 func (a *Control) forgetLocked(now time.Duration) {
 	for range 2 {
 		from := a.idle.first

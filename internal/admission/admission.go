@@ -1,11 +1,11 @@
-// Package admission says who may open a connection, before anything is allocated
-// for it: it counts connections in all and by address, and has those who do not log
-// in make room for those who come.
+// Package admission decides which connections are accepted, before anything is
+// allocated for them. It counts connections in all and by address, and closes
+// unauthenticated ones to make room for new ones.
 //
-// A stranger is a connection that has passed no handshake yet. Beyond a limit on
-// strangers it is not the newcomer who is turned away, or somebody who holds all
-// places would keep everybody out, but the stranger who has waited longest.
-// A stranger whose handshake is under way is spared: it is about to be none.
+// A stranger is a connection that has not passed a handshake yet. When a limit on
+// strangers is reached, the oldest stranger is closed instead of refusing the new
+// connection: otherwise one client could occupy all places and lock everybody out.
+// A stranger whose handshake is under way is not closed.
 package admission
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/rodando/realtime/internal/ratelimit"
 )
 
-// Config sets a Control up. Of the numbers, negative is no limit.
+// Config configures a Control. A negative number means no limit.
 type Config struct {
 	Connections          int // in all
 	ConnectionsPerIP     int // of one address
@@ -29,15 +29,15 @@ type Config struct {
 
 	TrustedProxies []netip.Prefix
 
-	// UnnamedProxy is called once, when a proxy forwards that is not among
-	// TrustedProxies.
+	// UnnamedProxy is called once, when a request was forwarded by a proxy on a private
+	// address that is not in TrustedProxies.
 	UnnamedProxy func()
 }
 
-// Limit is a field of Config that refuses or ends something.
+// Limit names a limit of Config.
 type Limit uint8
 
-// The limits. NoLimit says that none was reached.
+// The limits. NoLimit means that none was reached.
 const (
 	NoLimit Limit = iota
 	LimitConnections
@@ -48,17 +48,17 @@ const (
 )
 
 const (
-	// maxIdle bounds the addresses without a connection that are remembered because
-	// their rate of handshakes is not full again.
+	// maxIdle is the maximum number of addresses that are remembered without a
+	// connection, because their handshake rate has not refilled yet.
 	maxIdle = 1 << 16
-	// siteShare is which part of all strangers may be of one site.
-	siteShare = 8
-	// maxOver is how many CONNECTs of a connection beyond Config.Connect are refused
-	// before one ends it.
-	maxOver = 10
+	// siteDivisor: at most 1/siteDivisor of Config.Unauthenticated belongs to one site.
+	siteDivisor = 8
+	// maxOverRate is the number of CONNECTs beyond Config.Connect that are refused; the
+	// next one ends the connection.
+	maxOverRate = 10
 )
 
-// Control is who is connected. Its methods may be called concurrently.
+// Control counts the connections. Its methods may be called concurrently.
 type Control struct {
 	cfg       Config
 	perSite   int
@@ -67,29 +67,28 @@ type Control struct {
 	start     time.Time
 	warn      sync.Once
 
-	mu sync.Mutex
-	// mu guards what follows, and all of every address, site, Conn and stranger.
+	mu          sync.Mutex // guards the fields below, and all fields of every address, site, Conn and stranger
 	connections int
 	strangers   group
-	addresses   map[Network]*address // those with a connection, and the idle
+	addresses   map[Network]*address // those with a connection, and the idle ones
 	sites       map[Network]*site    // those with a stranger
 	idle        idleList
 }
 
-// Conn is a connection as Control knows it: a part of what the caller keeps of it.
+// Conn is Control's part of a connection. Embed it in the caller's own record.
 //
-// It has the bytes of the address, and not its entry in the table or a netip.Addr,
-// since there is one for each idle connection.
+// There is one for each idle connection, so it holds the bytes of the address: a
+// netip.Addr is larger, and a pointer to the table's entry is work for the collector.
 type Conn struct {
-	addr     [16]byte // as netip.Addr.As16 has it; zero: nobody knows
-	stranger *stranger
+	addr     [16]byte  // see netip.Addr.As16; zero when unknown
+	stranger *stranger // nil once the connection is authenticated
 	connects ratelimit.Bucket
-	over     uint8 // CONNECTs beyond the rate
-	counted  bool  // at its address
+	overRate uint8 // CONNECTs beyond the rate
+	counted  bool  // it counts for limits per address
 }
 
 // Addr returns the address that the connection comes from: the client's, or that of a
-// proxy that is not trusted. It is not valid when nobody knows.
+// proxy that is not trusted. It is not valid when it is unknown.
 func (c *Conn) Addr() netip.Addr {
 	if c.addr == ([16]byte{}) {
 		return netip.Addr{}
@@ -97,8 +96,8 @@ func (c *Conn) Addr() netip.Addr {
 	return netip.AddrFrom16(c.addr).Unmap()
 }
 
-// Network returns the network at which the connection is counted; ok is false when it
-// is at none.
+// Network returns the network for whose limits the connection counts; ok is false when
+// its address does not identify a client.
 func (c *Conn) Network() (n Network, ok bool) {
 	if !c.counted {
 		return 0, false
@@ -113,15 +112,15 @@ func New(c Config) *Control {
 		addresses: map[Network]*address{}, sites: map[Network]*site{},
 	}
 	if c.Unauthenticated >= 0 && c.UnauthenticatedPerIP >= 0 {
-		a.perSite = max(c.Unauthenticated/siteShare, c.UnauthenticatedPerIP)
+		a.perSite = max(c.Unauthenticated/siteDivisor, c.UnauthenticatedPerIP)
 	}
 	return a
 }
 
-// Admit counts a new connection in, which is a stranger. Otherwise it returns the
-// status with which to refuse it: 503, or 429 if that is for its address. It also
-// returns the limit that was reached, if one was: without a status another stranger
-// was ended to make room.
+// Admit admits a new connection as a stranger and returns the status 0, or returns the
+// HTTP status with which to refuse it: 429 for a limit of its address or site, 503 for a
+// limit of the server. It also returns the limit that was reached, if any. A limit with
+// the status 0 means that another stranger was evicted.
 func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	addr, known, forwarded := Address(r, a.cfg.TrustedProxies)
 	if forwarded {
@@ -139,13 +138,13 @@ func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	return status, reached
 }
 
-// admitLocked also returns what ends the stranger who makes room.
+// admitLocked also returns the function that closes the evicted stranger, if any.
 func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (reached Limit, status int, ended func()) {
 	var from *address
 	if known {
 		key := network(addr)
 		if from = a.addresses[key]; from == nil {
-			from = &address{key: key} // kept if it is let in
+			from = &address{key: key} // entered into the table if it is admitted
 		}
 	}
 	switch {
@@ -161,52 +160,54 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 	if from != nil {
 		at = a.siteLocked(from.key)
 	}
-	reached, status, ended = a.makeWayLocked(from, at)
+	reached, status, ended = a.evictLocked(from, at)
 	if status != 0 {
 		return reached, status, nil
 	}
 	a.connections++
 	if from != nil {
-		a.occupyLocked(from, now)
+		a.useLocked(from, now)
 		if at.n == 0 {
 			a.sites[at.key] = at
 		}
 	}
-	*c = Conn{counted: known, stranger: &stranger{from: from, at: at}}
-	a.countLocked(c.stranger, 1)
+	*c = Conn{counted: known, stranger: &stranger{from: from, site: at}}
+	a.addLocked(c.stranger, 1)
 	a.queueLocked(c.stranger, false)
 	return reached, 0, ended
 }
 
 func above(n, limit int) bool { return limit >= 0 && n >= limit }
 
-// Opened says how to end a connection that was let in, while it is a stranger. end
-// may be called at any time, on the goroutine of another connection, and once.
+// Opened sets the function that closes an admitted connection as long as it is a
+// stranger. end is called at most once, on any goroutine, and possibly before Opened
+// returns.
 func (a *Control) Opened(c *Conn, end func()) {
 	a.mu.Lock()
 	s := c.stranger
-	made := s != nil && s.ended
-	if s != nil && !made {
+	evicted := s != nil && s.ended
+	if s != nil && !evicted {
 		s.end = end
 	}
 	a.mu.Unlock()
-	if made {
+	if evicted {
 		end()
 	}
 }
 
-// Verdict is what becomes of a CONNECT.
+// Verdict says what to do with a CONNECT.
 type Verdict uint8
 
 // The verdicts.
 const (
-	Pass   Verdict = iota // it is decided
-	Refuse                // it is refused: Config.Connect is exceeded
-	End                   // likewise, and the connection is to be closed
-	Ended                 // it is refused: the connection is being closed, to make room
+	Pass   Verdict = iota // process it
+	Refuse                // refuse it: Config.Connect is exceeded
+	End                   // refuse it for the same reason and close the connection
+	Ended                 // refuse it: the connection was evicted and is being closed
 )
 
-// Charge charges a CONNECT to the rate of its connection.
+// Charge charges a CONNECT to its connection's rate, for one that is decided without
+// the host.
 func (a *Control) Charge(c *Conn) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -217,15 +218,15 @@ func (a *Control) chargeLocked(c *Conn) Verdict {
 	if c.connects.Allow(a.connect, time.Since(a.start)) {
 		return Pass
 	}
-	if c.over++; c.over > maxOver {
-		c.over = maxOver
+	if c.overRate++; c.overRate > maxOverRate {
+		c.overRate = maxOverRate
 		return End
 	}
 	return Refuse
 }
 
-// Begin is Charge for a CONNECT about which somebody is to be asked: if it passes,
-// the connection makes room for nobody until Decided.
+// Begin is Charge for a CONNECT about which the host is asked. If it passes, the
+// connection is not evicted until Decided is called.
 func (a *Control) Begin(c *Conn) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -241,8 +242,8 @@ func (a *Control) Begin(c *Conn) Verdict {
 	return v
 }
 
-// Decided ends what Begin began. A connection that is a stranger still is the next
-// to make room.
+// Decided ends a handshake that Begin passed. A connection that is still a stranger is
+// the next to be evicted.
 func (a *Control) Decided(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -255,34 +256,35 @@ func (a *Control) Decided(c *Conn) {
 	}
 }
 
-// Authenticated says that the connection has passed a handshake: it is no stranger
-// any more.
+// Authenticated records that the connection has passed a handshake. It is not a
+// stranger any more.
 func (a *Control) Authenticated(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.acquaintLocked(c)
+	a.leaveStrangersLocked(c)
 }
 
-func (a *Control) acquaintLocked(c *Conn) {
+func (a *Control) leaveStrangersLocked(c *Conn) {
 	s := c.stranger
 	c.stranger = nil
 	if s == nil || s.ended {
 		return
 	}
 	a.unqueueLocked(s)
-	a.countLocked(s, -1)
+	a.addLocked(s, -1)
 }
 
-// Release counts a connection out that is closed. It is called once.
+// Release removes a closed connection from the counts. It is called once per admitted
+// connection.
 func (a *Control) Release(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.acquaintLocked(c)
+	a.leaveStrangersLocked(c)
 	a.connections--
 	if key, ok := c.Network(); ok {
-		from := a.addresses[key] // where it is as long as it has a connection
+		from := a.addresses[key] // present as long as it has a connection
 		if from.connections--; from.connections == 0 {
-			a.restLocked(from)
+			a.idleLocked(from)
 		}
 	}
 }

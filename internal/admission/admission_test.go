@@ -1,4 +1,4 @@
-// Who is let in, who makes room, and what is remembered of them.
+// Which connections are admitted, which are evicted, and which addresses are remembered.
 
 package admission
 
@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// defaults are those of the library.
+// defaults returns the library's default limits.
 func defaults() Config {
 	return Config{
 		Connections: 200_000, ConnectionsPerIP: 200, Unauthenticated: 10_000, UnauthenticatedPerIP: 100,
@@ -28,23 +28,24 @@ func defaults() Config {
 	}
 }
 
-// door is a Control whose connections close when they are ended.
-type door struct {
+// control is a Control that records which limits were reached.
+type control struct {
 	*Control
 	limited []Limit
 }
 
-func newDoor(c Config) *door {
-	return &door{Control: New(c)}
+func newControl(c Config) *control {
+	return &control{Control: New(c)}
 }
 
-func (d *door) took() []Limit {
+// reached returns the limits that were reached since the last call.
+func (d *control) reached() []Limit {
 	defer func() { d.limited = nil }()
 	return d.limited
 }
 
-// guest is a connection.
-type guest struct {
+// connection is a connection that is released when it is closed.
+type connection struct {
 	Conn
 	closed bool
 }
@@ -54,8 +55,8 @@ func from(address string) *http.Request {
 }
 
 // open opens a connection; it is nil when it was refused.
-func (d *door) open(address string) (*guest, int) {
-	g := &guest{}
+func (d *control) open(address string) (*connection, int) {
+	g := &connection{}
 	status, limit := d.Admit(&g.Conn, from(address))
 	if limit != NoLimit {
 		d.limited = append(d.limited, limit)
@@ -67,14 +68,14 @@ func (d *door) open(address string) (*guest, int) {
 	return g, 0
 }
 
-func (d *door) close(g *guest) {
+func (d *control) close(g *connection) {
 	if !g.closed {
 		g.closed = true
 		d.Release(&g.Conn)
 	}
 }
 
-// v4 and v6 count addresses, and v6 /64s.
+// v4 and v6 return the address with number i; each v6 is in a /64 of its own.
 func v4(i int) string {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], 20<<24+uint32(i))
@@ -87,8 +88,8 @@ func v6(i int) string {
 	return netip.AddrPortFrom(netip.AddrFrom16(b), 1).String()
 }
 
-// requireCounted compares what is counted with what there is.
-func (d *door) requireCounted(t *testing.T, connections, strangers int) {
+// requireCounted compares the counters with the sums over addresses and sites.
+func (d *control) requireCounted(t *testing.T, connections, strangers int) {
 	t.Helper()
 	require.Equal(t, connections, d.connections)
 	require.Equal(t, strangers, d.strangers.n)
@@ -109,33 +110,33 @@ func (d *door) requireCounted(t *testing.T, connections, strangers int) {
 	require.Equal(t, strangers, sum)
 }
 
-// Every address that has a connection has an entry of its own, up to
-// Limits.Connections, and none of them gets in the way of another.
-func TestControl_ManyAddressesGetIn(t *testing.T) {
+// Every address with a connection has an entry of its own, up to Config.Connections,
+// and none affects another.
+func TestControl_AdmitsManyAddresses(t *testing.T) {
 	t.Parallel()
-	d := newDoor(defaults())
-	var guests []*guest
+	d := newControl(defaults())
+	var connections []*connection
 	for i := range 100_000 {
 		g, status := d.open(v6(i))
 		require.Zero(t, status, i)
 		d.Authenticated(&g.Conn)
-		guests = append(guests, g)
+		connections = append(connections, g)
 	}
 	d.requireCounted(t, 100_000, 0)
-	require.Equal(t, 100_000, len(d.addresses))
-	require.Empty(t, d.took())
-	for _, g := range guests {
+	require.Len(t, d.addresses, 100_000)
+	require.Empty(t, d.reached())
+	for _, g := range connections {
 		d.close(g)
 	}
 	d.requireCounted(t, 0, 0)
-	require.Equal(t, maxIdle, len(d.addresses))
+	require.Len(t, d.addresses, maxIdle)
 }
 
-// Addresses that come and go beside many that stay are forgotten, and those that
-// come later get in.
-func TestControl_AddressesComeAndGo(t *testing.T) {
+// Idle addresses are forgotten while many others stay connected, and later ones are
+// admitted.
+func TestControl_ForgetsIdleAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDoor(defaults())
+		d := newControl(defaults())
 		const stay = 40_000
 		for i := range stay {
 			g, status := d.open(v6(i))
@@ -159,17 +160,17 @@ func TestControl_AddressesComeAndGo(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		require.LessOrEqual(t, len(d.addresses), stay+100)
-		require.Empty(t, d.took())
+		require.Empty(t, d.reached())
 	})
 }
 
-// An attack from no end of addresses fills no memory; what the rate of an address
-// that is still there says is not forgotten for it.
+// An attack from any number of addresses uses bounded memory, and does not reset the
+// rate of an address that has a connection.
 func TestControl_IdleAddressesAreBounded(t *testing.T) {
 	t.Parallel()
 	c := defaults()
 	c.Handshake = ratelimit.Rate{PerSecond: 0.001, Burst: 2}
-	d := newDoor(c)
+	d := newControl(c)
 	g, status := d.open(v4(0))
 	require.Zero(t, status)
 	d.Authenticated(&g.Conn)
@@ -178,25 +179,25 @@ func TestControl_IdleAddressesAreBounded(t *testing.T) {
 		require.Zero(t, status)
 		d.close(g)
 	}
-	require.Equal(t, maxIdle+1, len(d.addresses))
+	require.Len(t, d.addresses, maxIdle+1)
 	d.requireCounted(t, 1, 0)
 	g, _ = d.open(v4(0))
 	require.NotNil(t, g)
 	_, status = d.open(v4(0))
 	require.Equal(t, http.StatusTooManyRequests, status)
-	require.Equal(t, []Limit{LimitHandshake}, d.took())
+	require.Equal(t, []Limit{LimitHandshake}, d.reached())
 }
 
-// Whoever holds all places for strangers, from a /48, from a /24, or from a
-// hundred addresses all over, makes room for those who come.
-func TestControl_StrangersMakeRoom(t *testing.T) {
+// A client that fills the limit of strangers, from a /48, a /24 or many networks, does
+// not keep others out: its oldest strangers are evicted.
+func TestControl_EvictsStrangers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		attacker func(i int) string // of 200 addresses
-		held     int                // places, after 20,000 tries
+		held     int                // its open connections after 20,000 attempts
 	}{
-		"one /48":              {func(i int) string { return v6(i) }, 1250},
-		"one /24":              {func(i int) string { return v4(i) }, 1250},
+		"one /48":              {v6, 1250},
+		"one /24":              {v4, 1250},
 		"200 IPv6 networks":    {func(i int) string { return v6(i << 16) }, 10_000},
 		"200 IPv4 networks":    {func(i int) string { return v4(i << 8) }, 10_000},
 		"one address":          {func(int) string { return v4(1) }, 100},
@@ -208,8 +209,8 @@ func TestControl_StrangersMakeRoom(t *testing.T) {
 			config := defaults()
 			config.Handshake.PerSecond = -1
 			config.ConnectionsPerIP = 300
-			d := newDoor(config)
-			var attackers []*guest
+			d := newControl(config)
+			var attackers []*connection
 			for i := range 20_000 {
 				if g, status := d.open(c.attacker(i % 200)); g != nil {
 					attackers = append(attackers, g)
@@ -238,7 +239,7 @@ func TestControl_StrangersMakeRoom(t *testing.T) {
 			}
 			require.Equal(t, c.held, held)
 			require.Equal(t, c.held, d.strangers.n)
-			require.False(t, attackers[len(attackers)-1].closed, "the oldest makes room")
+			require.False(t, attackers[len(attackers)-1].closed, "the oldest is evicted")
 			require.True(t, attackers[0].closed)
 			for _, g := range attackers {
 				d.close(g)
@@ -248,14 +249,14 @@ func TestControl_StrangersMakeRoom(t *testing.T) {
 	}
 }
 
-// Who makes room: the stranger that was refused, then the oldest, and never one
-// whose handshake is under way.
-func TestControl_WhoMakesRoom(t *testing.T) {
+// The order of eviction: first a stranger whose handshake was refused, then the oldest,
+// and never one whose handshake is under way.
+func TestControl_EvictionOrder(t *testing.T) {
 	t.Parallel()
 	c := defaults()
 	c.Unauthenticated = 3
-	d := newDoor(c)
-	var g [3]*guest
+	d := newControl(c)
+	var g [3]*connection
 	for i := range g {
 		g[i], _ = d.open(v4(i << 8))
 	}
@@ -264,36 +265,36 @@ func TestControl_WhoMakesRoom(t *testing.T) {
 	d.Decided(&g[2].Conn) // refused
 	newcomer, _ := d.open(v4(3 << 8))
 	require.True(t, g[2].closed)
-	require.Equal(t, []Limit{LimitUnauthenticated}, d.took())
+	require.Equal(t, []Limit{LimitUnauthenticated}, d.reached())
 	require.Equal(t, Pass, d.Begin(&newcomer.Conn))
 	another, _ := d.open(v4(4 << 8))
 	require.True(t, g[1].closed)
-	require.Equal(t, []Limit{LimitUnauthenticated}, d.took())
+	require.Equal(t, []Limit{LimitUnauthenticated}, d.reached())
 	require.Equal(t, Pass, d.Begin(&another.Conn))
-	require.Equal(t, Pass, d.Begin(&another.Conn), "of two namespaces")
+	require.Equal(t, Pass, d.Begin(&another.Conn), "a handshake in a second namespace")
 	d.Decided(&another.Conn)
 	_, status := d.open(v4(5 << 8))
-	require.Equal(t, http.StatusServiceUnavailable, status, "all are about to log in")
-	require.Equal(t, []Limit{LimitUnauthenticated}, d.took())
+	require.Equal(t, http.StatusServiceUnavailable, status, "all have a handshake under way")
+	require.Equal(t, []Limit{LimitUnauthenticated}, d.reached())
 	d.Authenticated(&g[0].Conn)
 	d.Decided(&g[0].Conn)
 	last, status := d.open(v4(5 << 8))
 	require.Zero(t, status)
 	d.requireCounted(t, 4, 3)
-	for _, g := range []*guest{g[0], newcomer, another, last} {
+	for _, g := range []*connection{g[0], newcomer, another, last} {
 		require.False(t, g.closed)
 		d.close(g)
 	}
 	d.requireCounted(t, 0, 0)
 }
 
-// A stranger may have to go before anybody knows how, or while it asks.
-func TestControl_MakesRoomBeforeItIsOpened(t *testing.T) {
+// A stranger may be evicted before Opened has set how to close it.
+func TestControl_EvictsBeforeOpened(t *testing.T) {
 	t.Parallel()
 	c := defaults()
 	c.Unauthenticated = 1
-	d := newDoor(c)
-	var early guest
+	d := newControl(c)
+	var early connection
 	status, _ := d.Admit(&early.Conn, from(v4(1)))
 	require.Zero(t, status)
 	_, status = d.open(v4(2))
@@ -305,9 +306,9 @@ func TestControl_MakesRoomBeforeItIsOpened(t *testing.T) {
 	d.requireCounted(t, 1, 1)
 }
 
-func TestControl_ConnectsAreCharged(t *testing.T) {
+func TestControl_ChargesConnects(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d := newDoor(defaults())
+		d := newControl(defaults())
 		g, _ := d.open(v4(1))
 		for i := range 10 {
 			if i%2 == 0 {
@@ -322,17 +323,17 @@ func TestControl_ConnectsAreCharged(t *testing.T) {
 		require.Equal(t, Pass, d.Begin(&g.Conn))
 		d.Authenticated(&g.Conn)
 		d.Decided(&g.Conn)
-		for range maxOver - 1 {
+		for range maxOverRate - 1 {
 			require.Equal(t, Refuse, d.Charge(&g.Conn))
 		}
-		require.Equal(t, End, d.Charge(&g.Conn), "it goes on and on")
+		require.Equal(t, End, d.Charge(&g.Conn), "maxOverRate was reached")
 		require.Equal(t, End, d.Begin(&g.Conn))
 		d.close(g)
 		d.requireCounted(t, 0, 0)
 
 		c := defaults()
 		c.Connect = ratelimit.Rate{PerSecond: -1}
-		d = newDoor(c)
+		d = newControl(c)
 		g, _ = d.open(v4(1))
 		for range 1000 {
 			require.Equal(t, Pass, d.Charge(&g.Conn))

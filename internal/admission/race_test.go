@@ -1,4 +1,4 @@
-// Everybody at once.
+// Concurrent use of a Control.
 
 package admission
 
@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever comes between what, nobody is counted twice or forgotten.
+// However the calls interleave, every connection is counted exactly once.
 func TestControl_Concurrency(t *testing.T) {
 	t.Parallel()
 	c := defaults()

@@ -1,22 +1,22 @@
-// Strangers: connections that have passed no handshake, in the order in which they
-// make room for others.
+// Strangers: connections that have not passed a handshake, in the order in which they
+// are evicted.
 
 package admission
 
 import "net/http"
 
-// stranger is a connection's part that is dropped when it has logged in.
+// stranger is the part of a connection that is dropped when it is authenticated.
 type stranger struct {
-	from     *address // nil when it is not known, as at
-	at       *site
-	end      func() // nil until it is opened
+	from     *address // nil when the address is unknown; then site is nil too
+	site     *site
+	end      func() // nil until Opened
 	deciding int    // handshakes under way
-	queued   bool   // in the groups' queues
-	ended    bool   // it had to make room
+	queued   bool   // it is in the queues of its groups
+	ended    bool   // it was evicted
 	links    [levels]struct{ prev, next *stranger }
 }
 
-// The groups that a stranger is in.
+// Indexes of the groups that a stranger is in.
 const (
 	inAll = iota
 	inSite
@@ -24,13 +24,14 @@ const (
 	levels
 )
 
-// group is strangers that share a limit: all, those of a site, those of an address.
+// group is a set of strangers that share a limit: all, those of a site, or those of an
+// address.
 type group struct {
-	n           int       // with those whose handshake is under way
-	first, last *stranger // the others, the first to make room first
+	n           int       // all of them
+	first, last *stranger // queue of those without a handshake under way; the first is evicted first
 }
 
-// site is addresses that one customer may have, by Network.site.
+// site holds the strangers of one site, see Network.site.
 type site struct {
 	key Network
 	group
@@ -48,13 +49,13 @@ func (a *Control) groups(s *stranger) [levels]*group {
 	if s.from == nil {
 		return [levels]*group{inAll: &a.strangers}
 	}
-	return [levels]*group{&a.strangers, &s.at.group, &s.from.strangers}
+	return [levels]*group{&a.strangers, &s.site.group, &s.from.strangers}
 }
 
-// makeWayLocked has the stranger who has waited longest make room for one more of
-// an address, where a limit is reached: of the address, of its site, or of all.
-// There is a status when all of them are about to log in.
-func (a *Control) makeWayLocked(from *address, at *site) (reached Limit, status int, ended func()) {
+// evictLocked evicts the oldest stranger of the address, of its site, or of all,
+// depending on which limit one more would exceed. Status is not 0 when none can be
+// evicted, because all have a handshake under way.
+func (a *Control) evictLocked(from *address, at *site) (reached Limit, status int, ended func()) {
 	var full *group
 	switch {
 	case from != nil && above(from.strangers.n, a.cfg.UnauthenticatedPerIP):
@@ -71,24 +72,24 @@ func (a *Control) makeWayLocked(from *address, at *site) (reached Limit, status 
 		return reached, status, nil
 	}
 	a.unqueueLocked(s)
-	a.countLocked(s, -1)
+	a.addLocked(s, -1)
 	s.ended = true
 	return reached, 0, s.end
 }
 
-// countLocked counts a stranger in or out of its groups.
-func (a *Control) countLocked(s *stranger, n int) {
+// addLocked adds n to the size of a stranger's groups.
+func (a *Control) addLocked(s *stranger, n int) {
 	for _, g := range a.groups(s) {
 		if g != nil {
 			g.n += n
 		}
 	}
-	if s.at != nil && s.at.n == 0 {
-		delete(a.sites, s.at.key)
+	if s.site != nil && s.site.n == 0 {
+		delete(a.sites, s.site.key)
 	}
 }
 
-// queueLocked makes a stranger the last, or the next, to make room.
+// queueLocked queues a stranger for eviction, last or next.
 func (a *Control) queueLocked(s *stranger, next bool) {
 	if s.ended || s.queued {
 		return

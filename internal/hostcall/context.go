@@ -1,4 +1,4 @@
-// The context of a call: a deadline that costs nothing until it is used.
+// The context of a call. Its timer exists only once its Done or Err is used.
 
 package hostcall
 
@@ -8,22 +8,24 @@ import (
 	"time"
 )
 
-// Context has a deadline, and a timer for it only once somebody waits for Done: most
-// handlers never do, and there are thousands a second. Its zero value is made usable
-// by Start. Its methods may be called concurrently.
+// Context is a context.Context with a deadline. It creates its timer on the first use
+// of Done or Err, because most of the thousands of handler calls a second use neither.
+// A zero Context is usable after Start or StartWithoutDeadline. Afterwards its methods
+// may be called concurrently.
 type Context struct {
-	parent   context.Context
+	parent   context.Context //nolint:containedctx // this type is itself a context
 	deadline time.Time
 
-	mu     sync.Mutex // guards real, cancel and over
-	real   context.Context
+	mu     sync.Mutex      // guards real, cancel and over
+	real   context.Context //nolint:containedctx // as parent; nil until it is needed
 	cancel context.CancelFunc
-	over   bool
+	over   bool // End was called
 
-	inherits bool // it has no deadline but its parent's; set by Start
+	inherits bool // its deadline is its parent's; set by Start
 }
 
-// Start gives the context its parent and its deadline.
+// Start sets the context's parent and its deadline. An earlier deadline of the parent
+// applies instead.
 func (c *Context) Start(parent context.Context, deadline time.Time) {
 	c.parent, c.deadline = parent, deadline
 	if earlier, ok := parent.Deadline(); ok && !deadline.Before(earlier) {
@@ -31,7 +33,8 @@ func (c *Context) Start(parent context.Context, deadline time.Time) {
 	}
 }
 
-// StartWithoutDeadline gives the context its parent, whose deadline it has.
+// StartWithoutDeadline sets the context's parent. The parent's deadline, if any,
+// applies.
 func (c *Context) StartWithoutDeadline(parent context.Context) {
 	c.parent, c.inherits = parent, true
 	c.deadline, _ = parent.Deadline()
@@ -49,9 +52,9 @@ func (c *Context) Err() error { return c.context().Err() }
 // Value implements context.Context.
 func (c *Context) Value(key any) any { return c.parent.Value(key) }
 
-// AfterFunc is context.AfterFunc for this context. Package context looks for it when
-// a context is derived from one of a type that it does not know, and needs no
-// goroutine then.
+// AfterFunc is context.AfterFunc for this context. Package context calls this method
+// when a context is derived from this one; without it every derived context would cost
+// a goroutine.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	return context.AfterFunc(c.context(), f)
 }
@@ -60,7 +63,7 @@ func (c *Context) context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.real == nil {
-		if c.inherits { // it must not end before its parent does
+		if c.inherits { // a timer of its own could fire before the parent's
 			c.real, c.cancel = context.WithCancel(c.parent)
 		} else {
 			c.real, c.cancel = context.WithDeadline(c.parent, c.deadline)
@@ -72,7 +75,7 @@ func (c *Context) context() context.Context {
 	return c.real
 }
 
-// End ends the context, when the call has returned.
+// End cancels the context. It is called when the call has returned.
 func (c *Context) End() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +85,7 @@ func (c *Context) End() {
 	}
 }
 
-// ended is whether End was called, or the parent has ended.
+// ended reports whether End was called or the parent has ended.
 func (c *Context) ended() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -29,7 +29,7 @@ func TestContext_Ends(t *testing.T) {
 
 		c = newContext(t.Context(), time.Second)
 		c.End()
-		require.ErrorIs(t, c.Err(), context.Canceled, "though nobody had used it before")
+		require.ErrorIs(t, c.Err(), context.Canceled, "though it was not used before End")
 
 		parent, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -40,8 +40,8 @@ func TestContext_Ends(t *testing.T) {
 	})
 }
 
-// A context that is derived from it, as database/sql does for each query, costs no
-// goroutine, and ends with it.
+// A derived context costs no goroutine and ends with its parent. database/sql derives
+// one for each query.
 func TestContext_DerivedCostsNoGoroutine(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		c := newContext(t.Context(), time.Second)

@@ -1,9 +1,10 @@
-// Calls that somebody waits for.
+// Calls whose result the caller waits for.
 
 package hostcall
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,63 +12,64 @@ import (
 
 // Limits bounds the calls of one kind.
 type Limits struct {
-	// Timeout is for waiting for a place and for the call, together. Zero: the
-	// caller's ctx alone decides.
+	// Timeout bounds the wait for a slot and the call together. Zero means that only
+	// the caller's ctx bounds them.
 	Timeout time.Duration
-	// Running is how many calls run at once; others wait for a place.
+	// Running is the maximum number of calls that run at once; others wait for a slot.
 	Running int
-	// Abandoned is how many calls may be abandoned before no more are begun. A call
-	// that is abandoned makes place for another one, so Running+Abandoned is the most
-	// that there are.
+	// Abandoned is the maximum number of abandoned calls; at that number no new call
+	// starts. An abandoned call gives its slot to another call, so at most
+	// Running+Abandoned calls exist at a time.
 	Abandoned int
-	// PerSource, when positive, is how many calls for one source run at once, and how
-	// many of them may be abandoned.
+	// PerSource, when positive, is the maximum number of calls that run at once for one
+	// source, and of abandoned calls for it.
 	PerSource int
 	// Inspect, if not nil, is called with the error of a call, as a part of the call:
 	// see Inspector.
 	Inspect func(error) error
 }
 
-// Kind is a kind of calls, which are bounded together. Its methods may be called
+// Kind is a group of calls that share Limits. Its methods may be called
 // concurrently.
 type Kind struct {
 	limits Limits
-	places chan struct{} // holds one for each call that runs and is not abandoned
+	slots  chan struct{} // holds one element for each call that runs and is not abandoned
 
-	mu        sync.Mutex // guards what follows, and the fields of tickets and sources
-	abandoned int
-	under     int // calls that have not returned, abandoned ones included
-	idle      chan struct{}
-	sources   map[any]*source
+	mu         sync.Mutex // guards the fields below, and the fields of tickets and sources
+	abandoned  int
+	unfinished int           // calls that have not returned, abandoned ones included
+	idle       chan struct{} // closed when unfinished becomes 0; nil when nobody waits for that
+	sources    map[any]*source
 }
 
-// source is who calls of a kind are made for, as long as there are any.
+// source counts the calls of a kind that are made for one source. It exists while
+// there are any.
 type source struct {
-	places    chan struct{}
+	slots     chan struct{}
 	abandoned int
-	users     int // tickets, and who waits for one
+	tickets   int // calls that run or wait for a slot
 }
 
-// ticket is a call's place.
+// ticket is the accounting of one call.
 type ticket struct {
-	source    *source
-	name      any
-	runs      bool // it has its place
+	source    *source // nil when the call has no source
+	name      any     // of the source
+	running   bool    // it has a slot, or had one when it was abandoned
 	abandoned bool
 }
 
-// NewKind returns a kind of calls.
+// NewKind returns a Kind without calls.
 func NewKind(l Limits) *Kind {
-	return &Kind{limits: l, places: make(chan struct{}, l.Running)}
+	return &Kind{limits: l, slots: make(chan struct{}, l.Running)}
 }
 
-// Do calls f on a goroutine of its own and waits for it, until ctx ends or the time
-// of its kind is over. A call that nobody waits for any more is abandoned when that
-// time is over; until then it keeps its place. A panic, or runtime.Goexit, in f is a
-// *PanicError. f is not called when ctx has ended before.
+// Do calls f on a goroutine of its own and waits until f returns, ctx ends or
+// Limits.Timeout passes. When ctx ends first, the call keeps its slot until
+// Limits.Timeout has passed and is abandoned then. A panic or runtime.Goexit in f is
+// returned as a *PanicError. f is not called when ctx has already ended.
 //
-// The source, if not nil, is for whom it is called, as a map's key: see
-// Limits.PerSource.
+// The source, if not nil, is the map key under which Limits.PerSource counts the
+// call.
 func Do[T any](ctx context.Context, k *Kind, source any, f func(ctx context.Context) (T, error)) (v T, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, err
@@ -76,7 +78,7 @@ func Do[T any](ctx context.Context, k *Kind, source any, f func(ctx context.Cont
 	c.start(ctx, source)
 	select {
 	case <-c.done:
-		if c.err == ErrBusy && ctx.Err() != nil {
+		if errors.Is(c.err, ErrBusy) && ctx.Err() != nil {
 			return v, ctx.Err()
 		}
 		return c.v, c.err
@@ -86,47 +88,46 @@ func Do[T any](ctx context.Context, k *Kind, source any, f func(ctx context.Cont
 	}
 }
 
-// Run is Do for what returns nothing but an error.
+// Run is Do for a function that returns only an error.
 func Run(ctx context.Context, k *Kind, f func(ctx context.Context) error) error {
 	_, err := Do(ctx, k, nil, func(ctx context.Context) (struct{}, error) { return struct{}{}, f(ctx) })
 	return err
 }
 
-// Finish is Run for what must be called though ctx may have ended, to give back what
-// was taken: f gets ctx, and is waited for until ctx ends, and for as long as grace at
-// least.
+// Finish is Run for clean-up that must be called even when ctx has ended. f gets ctx.
+// Finish waits until ctx ends, but at least for grace.
 func Finish(ctx context.Context, k *Kind, grace time.Duration, f func(ctx context.Context) error) error {
-	least, stop := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	graceCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer stop()
-	both, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	callCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() {
-		<-least.Done()
+		<-graceCtx.Done()
 		cancel()
 	})()
-	err := Run(both, k, func(context.Context) error { return f(ctx) })
-	if both.Err() != nil && ctx.Err() != nil {
+	err := Run(callCtx, k, func(context.Context) error { return f(ctx) })
+	if callCtx.Err() != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
 }
 
-// call is a call that is about to run, runs or is over.
+// call is one call, from before it has a slot until it is finished.
 type call[T any] struct {
 	ctx    Context
 	kind   *Kind
 	f      func(ctx context.Context) (T, error)
-	then   func(v T, err error) // when it is over, before done is closed; may be nil
+	then   func(v T, err error) // called when the call finishes, before done is closed; may be nil
 	ticket ticket
 	timer  *time.Timer
 
-	over atomic.Bool   // who sets it sets what follows
-	done chan struct{} // closed then
-	v    T
-	err  error
+	finished atomic.Bool   // the goroutine that sets it also sets the fields below
+	done     chan struct{} // closed when v and err are set
+	v        T
+	err      error
 }
 
-// start makes the call on a goroutine of its own.
+// start runs the call on a goroutine of its own.
 func (c *call[T]) start(ctx context.Context, source any) {
 	c.done = make(chan struct{})
 	c.ticket.name = source
@@ -164,7 +165,7 @@ func (c *call[T]) run() {
 	returned = true
 }
 
-// returned is finish of the call itself, which no timer need end.
+// returned finishes a call that returned or never ran, and stops its timer.
 func (c *call[T]) returned(v T, err error) {
 	if c.timer != nil {
 		c.timer.Stop()
@@ -172,11 +173,11 @@ func (c *call[T]) returned(v T, err error) {
 	c.finish(v, err)
 }
 
-// finish answers those who wait; the first one counts. The timer may call it before
-// start has kept the timer.
+// finish sets the result and wakes the waiters. Only the first call has an effect. The
+// timer may fire, and call finish, before start has assigned c.timer.
 func (c *call[T]) finish(v T, err error) {
 	c.ctx.End()
-	if !c.over.CompareAndSwap(false, true) {
+	if !c.finished.CompareAndSwap(false, true) {
 		return
 	}
 	c.v, c.err = v, err
@@ -186,7 +187,7 @@ func (c *call[T]) finish(v T, err error) {
 	close(c.done)
 }
 
-// timeOut abandons the call, if it runs.
+// timeOut abandons the call if it runs; otherwise it never got a slot.
 func (c *call[T]) timeOut() {
 	err := ErrTimeout
 	if !c.kind.abandon(&c.ticket) {
@@ -196,8 +197,8 @@ func (c *call[T]) timeOut() {
 	c.finish(none, err)
 }
 
-// cancel is called when nobody waits any more. The call has until its time is over to
-// heed the end of its ctx.
+// cancel ends the ctx of a call that no caller waits for any more. With a timeout, the
+// call is abandoned only when that passes; without one, at once.
 func (c *call[T]) cancel() {
 	c.ctx.End()
 	if c.timer == nil {
@@ -205,7 +206,7 @@ func (c *call[T]) cancel() {
 	}
 }
 
-// enter waits for a place, until ctx ends.
+// enter waits for a slot until ctx ends.
 func (k *Kind) enter(ctx *Context, t *ticket) error {
 	k.mu.Lock()
 	full := k.abandoned >= k.limits.Abandoned
@@ -218,15 +219,15 @@ func (k *Kind) enter(ctx *Context, t *ticket) error {
 		k.mu.Unlock()
 		return ErrAbandoned
 	}
-	k.under++
+	k.unfinished++
 	k.mu.Unlock()
-	if t.source != nil && !acquire(ctx, t.source.places) {
+	if t.source != nil && !acquire(ctx, t.source.slots) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.doneLocked(t)
 		return ErrBusy
 	}
-	if !acquire(ctx, k.places) {
+	if !acquire(ctx, k.slots) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		release(t.source)
@@ -240,26 +241,26 @@ func (k *Kind) enter(ctx *Context, t *ticket) error {
 	case ctx.ended():
 		err = ErrBusy
 	case k.abandoned >= k.limits.Abandoned, t.source != nil && t.source.abandoned >= k.limits.PerSource:
-		err = ErrAbandoned // while it waited
+		err = ErrAbandoned // the limit was reached while this call waited
 	default:
-		t.runs = true
+		t.running = true
 		return nil
 	}
-	<-k.places
+	<-k.slots
 	release(t.source)
 	k.doneLocked(t)
 	return err
 }
 
-// acquire reports false when ctx has ended.
-func acquire(ctx *Context, places chan struct{}) bool {
+// acquire takes a slot, and reports false when ctx ended first.
+func acquire(ctx *Context, slots chan struct{}) bool {
 	select {
-	case places <- struct{}{}:
+	case slots <- struct{}{}:
 		return true
 	default:
 	}
 	select {
-	case places <- struct{}{}:
+	case slots <- struct{}{}:
 		return true
 	case <-ctx.Done():
 		return false
@@ -268,7 +269,7 @@ func acquire(ctx *Context, places chan struct{}) bool {
 
 func release(s *source) {
 	if s != nil {
-		<-s.places
+		<-s.slots
 	}
 }
 
@@ -278,10 +279,10 @@ func (k *Kind) sourceLocked(name any) *source {
 		if k.sources == nil {
 			k.sources = map[any]*source{}
 		}
-		s = &source{places: make(chan struct{}, k.limits.PerSource)}
+		s = &source{slots: make(chan struct{}, k.limits.PerSource)}
 		k.sources[name] = s
 	}
-	s.users++
+	s.tickets++
 	return s
 }
 
@@ -289,42 +290,43 @@ func (k *Kind) forgetLocked(t *ticket) {
 	if t.source == nil {
 		return
 	}
-	if t.source.users--; t.source.users == 0 {
+	if t.source.tickets--; t.source.tickets == 0 {
 		delete(k.sources, t.name)
 	}
 }
 
-// doneLocked counts a call out.
+// doneLocked removes a call from the counts.
 func (k *Kind) doneLocked(t *ticket) {
 	k.forgetLocked(t)
-	if k.under--; k.under == 0 && k.idle != nil {
+	if k.unfinished--; k.unfinished == 0 && k.idle != nil {
 		close(k.idle)
 		k.idle = nil
 	}
 }
 
-// leave is called when a call has returned.
+// leave releases what a returned call held: its slot, or its count as abandoned.
 func (k *Kind) leave(t *ticket) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	t.runs = false
+	t.running = false
 	if t.abandoned {
 		k.abandoned--
 		if t.source != nil {
 			t.source.abandoned--
 		}
 	} else {
-		<-k.places
+		<-k.slots
 		release(t.source)
 	}
 	k.doneLocked(t)
 }
 
-// abandon gives up the place of a call that runs, and reports whether it does.
+// abandon marks a running call as abandoned and frees its slot. It reports false for a
+// call that is not running.
 func (k *Kind) abandon(t *ticket) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !t.runs {
+	if !t.running {
 		return false
 	}
 	if !t.abandoned {
@@ -333,7 +335,7 @@ func (k *Kind) abandon(t *ticket) bool {
 		if t.source != nil {
 			t.source.abandoned++
 		}
-		<-k.places
+		<-k.slots
 		release(t.source)
 	}
 	return true
@@ -346,11 +348,11 @@ func (k *Kind) Abandoned() int {
 	return k.abandoned
 }
 
-// Wait returns when every call has returned, abandoned ones included, or when ctx
-// ends.
+// Wait waits until every call has returned, abandoned ones included, or until ctx
+// ends; then it returns ctx.Err().
 func (k *Kind) Wait(ctx context.Context) error {
 	k.mu.Lock()
-	if k.under == 0 {
+	if k.unfinished == 0 {
 		k.mu.Unlock()
 		return nil
 	}

@@ -1,4 +1,4 @@
-// Calls that somebody waits for: what comes of them, and how many there may be.
+// Calls whose result the caller waits for: outcomes, limits and abandoned calls.
 
 package hostcall_test
 
@@ -35,7 +35,7 @@ func TestDo_Outcome(t *testing.T) {
 			require.EqualError(t, err, "panic: oh")
 			require.Contains(t, hostcall.Stack(fmt.Errorf("wrapped: %w", err)), "TestDo_Outcome")
 		}},
-		"panic nil": {func(context.Context) (int, error) { panic(nil) }, 0, func(t *testing.T, err error) { //nolint:govet // on purpose
+		"panic nil": {func(context.Context) (int, error) { panic(nil) }, 0, func(t *testing.T, err error) {
 			require.ErrorContains(t, err, "panic: ")
 		}},
 		"panic with an error": {func(context.Context) (int, error) { panic(failure) }, 0, func(t *testing.T, err error) {
@@ -53,7 +53,7 @@ func TestDo_Outcome(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				k := newKind(1, 1)
-				for range 3 { // none of them keeps the place
+				for range 3 { // none of them keeps the only slot
 					got, err := hostcall.Do(t.Context(), k, nil, c.call)
 					if c.want != 0 {
 						require.Equal(t, c.want, got)
@@ -68,8 +68,8 @@ func TestDo_Outcome(t *testing.T) {
 	}
 }
 
-// A call that never returns keeps its caller for as long as its kind says, and a
-// bounded number of goroutines.
+// A call that never returns blocks its caller for Limits.Timeout, and the number of
+// such calls is bounded.
 func TestDo_Abandons(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		k := newKind(2, 3)
@@ -89,7 +89,7 @@ func TestDo_Abandons(t *testing.T) {
 		require.Equal(t, 3, k.Abandoned())
 		took, err := do(hang)
 		require.ErrorIs(t, err, hostcall.ErrAbandoned)
-		require.Zero(t, took, "nobody waits for what can't be")
+		require.Zero(t, took, "refused without waiting")
 		require.EqualValues(t, 3, calls.Load())
 
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -123,14 +123,14 @@ func TestDo_RunningAtOnce(t *testing.T) {
 		}
 		all.Wait()
 		require.EqualValues(t, 2, most.Load())
-		require.EqualValues(t, 2, denied.Load(), "two waited for longer than their time")
+		require.EqualValues(t, 2, denied.Load(), "two waited for a slot until their timeout")
 		require.NoError(t, k.Wait(t.Context()))
 	})
 }
 
-// A call that nobody waits for any more has its ctx ended, and keeps its place until
-// its time is over.
-func TestDo_CallerGone(t *testing.T) {
+// When the caller stops waiting the call's ctx ends, and the call keeps its slot until
+// its timeout.
+func TestDo_CallerStopsWaiting(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		k := newKind(1, 1)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -140,7 +140,7 @@ func TestDo_CallerGone(t *testing.T) {
 		_, err := hostcall.Do(ctx, k, nil, func(ctx context.Context) (int, error) { <-ctx.Done(); <-hold; return 0, nil })
 		require.ErrorIs(t, err, context.Canceled)
 		require.Equal(t, 100*time.Millisecond, time.Since(start))
-		require.Zero(t, k.Abandoned(), "it may be about to return")
+		require.Zero(t, k.Abandoned(), "it still may return in time")
 		time.Sleep(time.Second)
 		require.Equal(t, 1, k.Abandoned())
 		close(hold)
@@ -150,11 +150,11 @@ func TestDo_CallerGone(t *testing.T) {
 		called := false
 		_, err = hostcall.Do(ctx, k, nil, func(context.Context) (int, error) { called = true; return 0, nil })
 		require.ErrorIs(t, err, context.Canceled)
-		require.False(t, called, "nobody is there")
+		require.False(t, called, "ctx had ended")
 	})
 }
 
-// What one source leaves unanswered is not held against another.
+// The abandoned calls of one source do not count for another.
 func TestDo_PerSource(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 100, Abandoned: 100, PerSource: 2})
@@ -184,7 +184,7 @@ func TestDo_PerSource(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	t.Parallel()
-	none := func(error) { t.Error("it did not exit") }
+	none := func(error) { t.Error("exited was called for a function that returned") }
 	require.NoError(t, hostcall.Guard(func() error { return nil }, none))
 	failure := errors.New("down")
 	require.ErrorIs(t, hostcall.Guard(func() error { return failure }, none), failure)
@@ -195,15 +195,15 @@ func TestGuard(t *testing.T) {
 	go func() {
 		defer close(done)
 		_ = hostcall.Guard(func() error { runtime.Goexit(); return nil }, func(err error) { exited = err })
-		t.Error("the goroutine has ended")
+		t.Error("Guard returned after runtime.Goexit")
 	}()
 	<-done
 	require.ErrorContains(t, exited, "Goexit")
 	require.Contains(t, hostcall.Stack(exited), "TestGuard")
 }
 
-// The time of a call may be over before start has come to its end, on a busy machine.
-func TestDo_TimeThatIsOverAtOnce(t *testing.T) {
+// On a busy machine the timer may fire before start has returned.
+func TestDo_TimerFiresDuringStart(t *testing.T) {
 	t.Parallel()
 	k := hostcall.NewKind(hostcall.Limits{Timeout: time.Nanosecond, Running: 1, Abandoned: 1000})
 	for range 200 {

@@ -1,17 +1,18 @@
-// Package hostcall is the one way to call the host's code: its hooks, its
-// repositories, its services. Whatever that code does (panic, end its goroutine with
-// runtime.Goexit, never return) costs the caller an error and a bounded amount of
-// time, and the process a bounded number of goroutines.
+// Package hostcall is the only way to call the host's code: its hooks, repositories
+// and services. Whatever that code does (panic, end its goroutine with runtime.Goexit,
+// never return), the caller gets an error within a bounded time, and the number of
+// goroutines in the process stays bounded.
 //
-//   - Do waits for an answer, within a time; Lookup does so for rows that many want
-//     at once.
-//   - Watchdog looks after calls that run on the caller's goroutine, because they are
-//     many and short: handlers.
-//   - Queue calls, in order and without anybody waiting, what only wants to know.
+//   - Do calls a function and waits for its result, up to a timeout. Lookup does so
+//     for rows: concurrent lookups of one id share a call, and rows are cached.
+//   - Watchdog observes calls that run on the caller's own goroutine: handlers, which
+//     are too many and too short for a goroutine and a timer each.
+//   - Queue calls functions one after another without a caller that waits: hooks that
+//     only observe.
 //
-// A call that has exceeded its time and still runs is abandoned: nothing can end a
-// goroutine, so its result is dropped, it is counted until it returns, and when too
-// many of its kind are, no more are begun.
+// A call that exceeded its time and still runs is abandoned. Go cannot stop a
+// goroutine, so its result is dropped and it is counted until it returns. When too
+// many calls of a kind are abandoned, no new ones start.
 package hostcall
 
 import (
@@ -22,19 +23,19 @@ import (
 var (
 	// ErrTimeout says that a call did not return in time.
 	ErrTimeout = errors.New("no answer in time")
-	// ErrBusy says that a call was not begun: as many as may run at once were running
-	// all the time.
+	// ErrBusy says that a call did not start: the maximum number of calls was running
+	// for as long as it could wait.
 	ErrBusy = errors.New("not called: too many calls are running")
-	// ErrBusyHandler is ErrBusy of one handler, though others may have room.
+	// ErrBusyHandler is ErrBusy for the limit of one handler.
 	ErrBusyHandler = fmt.Errorf("%w of this handler", ErrBusy)
-	// ErrAbandoned says that a call was not begun: too many of the earlier ones are
+	// ErrAbandoned says that a call did not start: too many earlier calls are
 	// abandoned.
 	ErrAbandoned = errors.New("not called: too many earlier calls have not returned")
 )
 
-// Guard calls f on the caller's goroutine, whose panic is an error. When f ends the
-// goroutine exited is called instead, on it, with the error; then the goroutine ends.
-// Use it where f is known not to block, or where a Watchdog looks.
+// Guard calls f on the caller's goroutine and returns a panic as a *PanicError. When f
+// calls runtime.Goexit, Guard cannot return: it calls exited with the error, and the
+// goroutine ends. Use it where f cannot block, or where a Watchdog observes the call.
 func Guard(f func() error, exited func(error)) (err error) {
 	returned := false
 	defer func() {

@@ -1,5 +1,5 @@
-// Lookups of rows that many want at once: equal ones collapse, a row answers for a
-// moment more, and only so many are asked for at once.
+// Lookups of rows: concurrent lookups of one id share a call, rows are cached for a
+// short time, and the number of calls is bounded.
 
 package hostcall
 
@@ -12,41 +12,42 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// LookupConfig says what a Lookup asks, and for how long an answer counts.
+// LookupConfig configures a Lookup.
 type LookupConfig[T any] struct {
-	Find      func(ctx context.Context, id string) (T, error)
-	Cacheable func(row T) bool // whether a row may answer others too
-	Cache     time.Duration    // for how long it does; not positive: not at all
-	Limits    Limits           // of Find
+	Find      func(ctx context.Context, id string) (T, error) // calls the repository
+	Cacheable func(row T) bool                                // reports whether a row may be cached; called under a lock
+	Cache     time.Duration                                   // how long a row is cached; not positive: no cache
+	Limits    Limits                                          // of the calls of Find
 	Wheel     *timingwheel.Wheel
 }
 
-// Lookup asks a repository. What Find returns after a Reset was asked for after it,
-// which golang.org/x/sync/singleflight has no notion of: a revocation must never be
-// answered with what was known before it. Its methods may be called concurrently.
+// Lookup finds rows in a repository. A Find that begins after a Reset returns only what
+// was read after it: a handshake after a revocation must not see the row from before.
+// golang.org/x/sync/singleflight cannot promise that. Its methods may be called
+// concurrently.
 type Lookup[T any] struct {
 	cfg   LookupConfig[T]
 	kind  *Kind
 	seed  maphash.Seed
 	epoch time.Time
 
-	mu         sync.Mutex // guards what follows, and the flights
-	flights    map[string]*flight[T]
-	cache      []cached[T]       // by a hash of the id; nil while nobody has asked for long
-	generation uint64            // of the rows that count: how often there was a Reset
-	last       time.Duration     // when a row was cached last, since epoch
-	evictTimer timingwheel.Timer // armed while there is a cache
+	mu         sync.Mutex            // guards the fields below, and waiting of each flight
+	flights    map[string]*flight[T] // calls that a Find may join, by id
+	cache      []cached[T]           // by a hash of the id; nil when every row in it has expired
+	generation uint64                // incremented by Reset; rows of an older generation are ignored
+	last       time.Duration         // when the newest row was cached, since epoch
+	evictTimer timingwheel.Timer     // armed while cache is not nil
 }
 
-// flight is a call that several may wait for. Its ctx ends with the last of them.
+// flight is a call that several callers wait for. Its ctx ends when the last of them
+// stops waiting.
 type flight[T any] struct {
 	call[T]
 	waiting int
 }
 
-// cachedRows is how many rows are cached at most. A node that restarts is asked for
-// more within a second; then a row gives way to another one, sooner than it has to,
-// instead of tens of thousands being held.
+// cachedRows is the size of the cache. A node that restarts may look up more rows than
+// this within a second; then rows replace each other early, which bounds the memory.
 const cachedRows = 2048
 
 type cached[T any] struct {
@@ -56,16 +57,16 @@ type cached[T any] struct {
 	generation uint64
 }
 
-// NewLookup returns a Lookup that has asked for nothing yet.
+// NewLookup returns a Lookup with an empty cache.
 func NewLookup[T any](cfg LookupConfig[T]) *Lookup[T] {
 	l := &Lookup[T]{cfg: cfg, kind: NewKind(cfg.Limits), seed: maphash.MakeSeed(), epoch: time.Now()}
-	l.generation = 1 // an empty place is of generation 0
+	l.generation = 1 // empty entries of the cache are of generation 0
 	l.evictTimer.F = l.evict
 	return l
 }
 
-// Reset forgets every row, and keeps calls that are running from answering those who
-// ask from now on.
+// Reset drops every cached row. A Find that begins later does not join a call that is
+// already running.
 func (l *Lookup[T]) Reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -73,8 +74,9 @@ func (l *Lookup[T]) Reset() {
 	l.generation++
 }
 
-// Find returns a row, or an error of Do. It waits no longer than ctx; a call that
-// nobody waits for any more has its ctx ended.
+// Find returns the row of an id from the cache, from a running call for the same id, or
+// from a new call. Its errors are those of Do. It returns when ctx ends; when no caller
+// waits for a call any more, the call's ctx ends too.
 func (l *Lookup[T]) Find(ctx context.Context, id string) (row T, err error) {
 	if err := ctx.Err(); err != nil {
 		return row, err
@@ -106,7 +108,8 @@ func (l *Lookup[T]) Find(ctx context.Context, id string) (row T, err error) {
 	return row, ctx.Err()
 }
 
-// FindFresh asks for a row now, past the cache, and for nobody else.
+// FindFresh calls the repository: it bypasses the cache, joins no running call, and
+// does not share or cache its result.
 func (l *Lookup[T]) FindFresh(ctx context.Context, id string) (T, error) {
 	return Do(ctx, l.kind, nil, func(ctx context.Context) (T, error) { return l.cfg.Find(ctx, id) })
 }
@@ -129,7 +132,8 @@ func (l *Lookup[T]) placeLocked(id string) *cached[T] {
 	return &l.cache[maphash.String(l.seed, id)%cachedRows]
 }
 
-// beginLocked begins a call for all who wait, with the values of the first one's ctx.
+// beginLocked starts a call that others may join. The call's ctx has the values of the
+// first caller's ctx, but not its cancellation.
 func (l *Lookup[T]) beginLocked(ctx context.Context, id string) *flight[T] {
 	f := &flight[T]{}
 	f.kind = l.kind
@@ -143,8 +147,8 @@ func (l *Lookup[T]) beginLocked(ctx context.Context, id string) *flight[T] {
 	return f
 }
 
-// end is called when a call is over, before those who wait get its row, which is
-// cached unless it was asked for before a Reset.
+// end is called when a call has finished, before its waiters get the row. It caches the
+// row, unless there was a Reset since the call started.
 func (l *Lookup[T]) end(id string, f *flight[T], row T, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -163,7 +167,7 @@ func (l *Lookup[T]) end(id string, f *flight[T], row T, err error) {
 	*l.placeLocked(id) = cached[T]{id, row, l.last, l.generation}
 }
 
-// evict drops the cache when no row in it is young enough to answer.
+// evict drops the cache when every row in it has expired.
 func (l *Lookup[T]) evict() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,4 +1,4 @@
-// Lookups: what collapses, what is cached, and what a Reset makes of both.
+// Lookups: shared calls, the cache, and Reset.
 
 package hostcall_test
 
@@ -19,16 +19,16 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// repo is a repository that waits for the answers that it is to give.
+// repo is a repository whose calls block until the test supplies an answer.
 type repo struct {
-	n       atomic.Int64
+	calls   atomic.Int64
 	answers chan func() (string, error)
 }
 
 func newRepo() *repo { return &repo{answers: make(chan func() (string, error))} }
 
 func (r *repo) find(context.Context, string) (string, error) {
-	r.n.Add(1)
+	r.calls.Add(1)
 	return (<-r.answers)()
 }
 
@@ -54,7 +54,7 @@ func newLookup(t testing.TB, o lookupOptions, find func(context.Context, string)
 	})
 }
 
-// A row that refuses is not cached, and who knows better does not get what is.
+// A row that is not Cacheable is not cached, and FindFresh bypasses the cache.
 func TestLookup_NotCached(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		row := "bad"
@@ -70,11 +70,11 @@ func TestLookup_NotCached(t *testing.T) {
 		row = "better"
 		require.Equal(t, "good", find(l.Find))
 		require.Equal(t, "better", find(l.FindFresh))
-		require.Equal(t, "good", find(l.Find), "what was asked for alone is nobody else's")
+		require.Equal(t, "good", find(l.Find), "FindFresh does not fill the cache")
 	})
 }
 
-func TestLookup_EqualOnesCollapse(t *testing.T) {
+func TestLookup_SharesConcurrentCalls(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRepo()
 		l := newLookup(t, lookupOptions{cache: -1}, r.find)
@@ -87,17 +87,17 @@ func TestLookup_EqualOnesCollapse(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		require.EqualValues(t, 1, r.n.Load())
+		require.EqualValues(t, 1, r.calls.Load())
 		r.answers <- answer("row")
 		asking.Wait()
 
 		asking.Go(func() { _, _ = l.Find(t.Context(), "u1") })
-		r.answers <- answer("row") // asked again: nothing was cached
+		r.answers <- answer("row") // a second call: nothing was cached
 		asking.Wait()
 	})
 }
 
-// Rows answer for a while; failures and what does not exist do not.
+// Rows are cached; errors, not found among them, are not.
 func TestLookup_Caches(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var n int
@@ -132,8 +132,8 @@ func TestLookup_Caches(t *testing.T) {
 	})
 }
 
-// After a Reset nobody gets what was asked for before it.
-func TestLookup_ResetCutsOffCalls(t *testing.T) {
+// A Find after a Reset does not get a row of a call that started before it.
+func TestLookup_ResetDetachesRunningCalls(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRepo()
 		l := newLookup(t, lookupOptions{}, r.find)
@@ -148,7 +148,7 @@ func TestLookup_ResetCutsOffCalls(t *testing.T) {
 		l.Reset()
 		go find(after)
 		synctest.Wait()
-		require.EqualValues(t, 2, r.n.Load())
+		require.EqualValues(t, 2, r.calls.Load())
 		release := make(chan struct{})
 		r.answers <- func() (string, error) { <-release; return "old", nil }
 		r.answers <- answer("new")
@@ -156,9 +156,9 @@ func TestLookup_ResetCutsOffCalls(t *testing.T) {
 		close(release)
 		got := []string{<-before, <-after}
 		require.ElementsMatch(t, []string{"old", "new"}, got)
-		kept, err := l.Find(t.Context(), "u1")
+		cached, err := l.Find(t.Context(), "u1")
 		require.NoError(t, err)
-		require.Equal(t, "new", kept)
+		require.Equal(t, "new", cached)
 	})
 }
 
@@ -174,7 +174,7 @@ func TestLookup_RunningAtOnce(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		require.EqualValues(t, 2, r.n.Load())
+		require.EqualValues(t, 2, r.calls.Load())
 		impatient, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()
 		_, err := l.Find(impatient, "another")
@@ -207,8 +207,8 @@ func TestLookup_Faults(t *testing.T) {
 	}
 }
 
-// A repository that never answers keeps those who wait for as long as its time is,
-// and a bounded number of goroutines.
+// A repository that never answers blocks its callers for Limits.Timeout, and the number
+// of such calls is bounded.
 func TestLookup_Abandons(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		r := newRepo()
@@ -223,7 +223,7 @@ func TestLookup_Abandons(t *testing.T) {
 			}
 			asking.Wait()
 		}
-		require.EqualValues(t, 16, r.n.Load())
+		require.EqualValues(t, 16, r.calls.Load())
 		require.Equal(t, 16, l.Abandoned())
 		_, err := l.Find(t.Context(), "one more")
 		require.ErrorIs(t, err, hostcall.ErrAbandoned)
@@ -232,14 +232,14 @@ func TestLookup_Abandons(t *testing.T) {
 		}
 		synctest.Wait()
 		require.Zero(t, l.Abandoned())
-		go func() { r.answers <- answer("well again") }()
+		go func() { r.answers <- answer("recovered") }()
 		got, err := l.Find(t.Context(), "u1")
 		require.NoError(t, err)
-		require.Equal(t, "well again", got)
+		require.Equal(t, "recovered", got)
 	})
 }
 
-// A call goes on as long as anybody waits for it: the one for whom it began may leave.
+// A call continues as long as any caller waits for it, even when the first one stopped.
 func TestLookup_CallersLeave(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var ended atomic.Bool
@@ -270,8 +270,8 @@ func TestLookup_CallersLeave(t *testing.T) {
 		require.ErrorIs(t, find(200*time.Millisecond), context.DeadlineExceeded)
 		<-first
 		synctest.Wait()
-		require.True(t, ended.Load(), "nobody waits for it")
-		require.NoError(t, find(time.Minute), "another one is begun")
+		require.True(t, ended.Load(), "the last caller stopped waiting")
+		require.NoError(t, find(time.Minute), "a new call was started")
 	})
 }
 

@@ -1,4 +1,4 @@
-// No test of this package may leave a goroutine behind.
+// Setup of the tests: none may leak a goroutine.
 
 package hostcall_test
 

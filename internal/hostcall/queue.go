@@ -1,4 +1,4 @@
-// Calls that nobody waits for.
+// A queue of calls whose results nobody waits for.
 
 package hostcall
 
@@ -8,43 +8,44 @@ import (
 	"time"
 )
 
-// QueueConfig sets a Queue up. All fields are required.
+// QueueConfig configures a Queue. All fields are required.
 type QueueConfig struct {
-	Size      int           // calls that may wait; more are dropped
-	Timeout   time.Duration // after once to twice that a call is abandoned, and the next one made
-	Abandoned int           // how many may be; then calls are dropped until one returns
-	// Failed is told of a panic, of runtime.Goexit and of a call that was abandoned.
+	Size      int           // maximum number of waiting calls; more are dropped
+	Timeout   time.Duration // a call that runs for one to two Timeouts is abandoned, and the next one starts
+	Abandoned int           // maximum number of abandoned calls; at that number calls are dropped until one returns
+	// Failed is called after a panic, after runtime.Goexit, and with ErrTimeout when a
+	// call is abandoned. It may be called concurrently.
 	Failed func(err error)
-	// Dropped is told how many calls were dropped since it was told last, not more
-	// often than once in Timeout.
+	// Dropped is called with the number of calls dropped since its last call, at most
+	// once per Timeout.
 	Dropped func(calls int)
 }
 
-// Queue makes calls one after another, in the order in which they were added, on a
-// goroutine that exists while there are any. Its methods may be called concurrently.
+// Queue makes calls one after another, in the order in which they were added. Its
+// goroutine exists only while there are calls. Its methods may be called concurrently.
 type Queue struct {
 	cfg QueueConfig
 
-	mu         sync.Mutex // guards what follows
-	calls      []func()   // those before head are taken
-	head       int
-	worker     uint64 // the number of the goroutine that makes the calls
-	working    bool
-	made       uint64        // calls begun
-	seen       uint64        // of them, when it was looked at last
-	slow       chan struct{} // closed when a call is overdue, replaced when one has returned in time
-	jammed     bool          // the call that runs is overdue, and no more may be abandoned
-	abandoned  int
-	dropped    int
-	timer      *time.Timer
-	timerArmed bool
+	mu          sync.Mutex // guards the fields below
+	calls       []func()   // those before head are taken
+	head        int
+	worker      uint64        // the number of the goroutine that makes the calls
+	working     bool          // there is such a goroutine
+	made        uint64        // calls started
+	madeAtCheck uint64        // value of made when checkOverdue was scheduled
+	slow        chan struct{} // closed when a call is overdue, replaced when a later one returns in time
+	stalled     bool          // the running call is overdue, and no more calls may be abandoned
+	abandoned   int
+	dropped     int
+	timer       *time.Timer
+	timerArmed  bool
 }
 
 // NewQueue returns an empty queue.
 func NewQueue(cfg QueueConfig) *Queue { return &Queue{cfg: cfg, slow: make(chan struct{})} }
 
-// AddAndWait is Add for a call that is to have been made when it returns, as long as
-// the calls are quick: when one is overdue nobody waits until one is not.
+// AddAndWait is Add, and waits until f has returned. It stops waiting when a call is
+// overdue, and does not wait at all until a later call has returned in time.
 func (q *Queue) AddAndWait(f func()) bool {
 	done := make(chan struct{})
 	q.mu.Lock()
@@ -60,12 +61,12 @@ func (q *Queue) AddAndWait(f func()) bool {
 	return true
 }
 
-// Add has f called when those before it have been, and reports whether there was
-// room for it. It waits for nothing.
+// Add appends f to the queue without blocking. It reports false when the queue is
+// full, or stalled by a call that is overdue: then f is dropped.
 func (q *Queue) Add(f func()) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.jammed || len(q.calls)-q.head >= q.cfg.Size {
+	if q.stalled || len(q.calls)-q.head >= q.cfg.Size {
 		q.dropped++
 		q.watchLocked()
 		return false
@@ -86,8 +87,8 @@ func (q *Queue) addLocked(f func()) {
 	}
 }
 
-// Wait returns when the calls that were added before have been made, or when ctx
-// ends.
+// Wait waits until the calls that were added before it have returned or were
+// abandoned, or until ctx ends; then it returns ctx.Err().
 func (q *Queue) Wait(ctx context.Context) error {
 	q.mu.Lock()
 	if !q.working {
@@ -112,7 +113,7 @@ func (q *Queue) startLocked() {
 	q.watchLocked()
 }
 
-// work makes the calls, unless it is abandoned.
+// work makes the queued calls until there are none or one of them was abandoned.
 func (q *Queue) work(worker uint64) {
 	for {
 		f, ok := q.take(worker)
@@ -122,11 +123,12 @@ func (q *Queue) work(worker uint64) {
 	}
 }
 
-// take returns the next call, if there is one for this worker.
+// take returns the next call. ok is false when there is none, or when this worker was
+// replaced.
 func (q *Queue) take(worker uint64) (f func(), ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.worker != worker { // abandoned before it got as far
+	if q.worker != worker { // replaced by checkOverdue before it took a call
 		q.abandoned--
 		return nil, false
 	}
@@ -141,7 +143,7 @@ func (q *Queue) take(worker uint64) (f func(), ok bool) {
 	return f, true
 }
 
-// call makes a call, and reports whether the worker is to go on.
+// call makes one call, and reports whether the worker continues.
 func (q *Queue) call(worker uint64, f func()) (goOn bool) {
 	returned := false
 	defer func() {
@@ -151,14 +153,14 @@ func (q *Queue) call(worker uint64, f func()) (goOn bool) {
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		switch {
-		case q.worker != worker: // somebody else goes on
+		case q.worker != worker: // this call was abandoned and another worker continues
 			q.abandoned--
-			q.jammed = false
-		case !returned: // this goroutine ends
-			q.jammed = false
+			q.stalled = false
+		case !returned: // runtime.Goexit ends this goroutine
+			q.stalled = false
 			q.startLocked()
 		default:
-			if q.jammed = false; q.isSlowLocked() {
+			if q.stalled = false; q.isSlowLocked() {
 				q.slow = make(chan struct{})
 			}
 			goOn = true
@@ -185,23 +187,24 @@ func (q *Queue) watchLocked() {
 		return
 	}
 	q.timerArmed = true
-	q.seen = q.made
+	q.madeAtCheck = q.made
 	if q.timer == nil {
-		q.timer = time.AfterFunc(q.cfg.Timeout, q.look)
+		q.timer = time.AfterFunc(q.cfg.Timeout, q.checkOverdue)
 	} else {
 		q.timer.Reset(q.cfg.Timeout)
 	}
 }
 
-// look abandons the call that was running when it looked last.
-func (q *Queue) look() {
+// checkOverdue abandons the running call if it was already running at the previous
+// check, and reports dropped calls.
+func (q *Queue) checkOverdue() {
 	q.mu.Lock()
 	q.timerArmed = false
 	dropped := q.dropped
 	q.dropped = 0
-	overdue := q.working && q.made == q.seen && q.made > 0
+	overdue := q.working && q.made == q.madeAtCheck && q.made > 0
 	failed := false
-	if overdue && !q.jammed {
+	if overdue && !q.stalled {
 		failed = true
 		if !q.isSlowLocked() {
 			close(q.slow)
@@ -210,7 +213,7 @@ func (q *Queue) look() {
 			q.abandoned++
 			q.startLocked()
 		} else {
-			q.jammed = true
+			q.stalled = true
 		}
 	}
 	if q.working || q.dropped > 0 {

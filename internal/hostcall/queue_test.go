@@ -1,4 +1,4 @@
-// Calls that nobody waits for: their order, and what stops none but itself.
+// The queue: order, faults, abandoned calls and overflow.
 
 package hostcall_test
 
@@ -16,10 +16,11 @@ import (
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
+// queued is a Queue that records what it reports.
 type queued struct {
 	*hostcall.Queue
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	failed  []error
 	dropped int
 }
@@ -73,7 +74,7 @@ func TestQueue_KeepsOrder(t *testing.T) {
 	})
 }
 
-func TestQueue_GoesOnBehindFaults(t *testing.T) {
+func TestQueue_ContinuesAfterFaults(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(100, 1)
 		n := 0
@@ -89,8 +90,8 @@ func TestQueue_GoesOnBehindFaults(t *testing.T) {
 	})
 }
 
-// A call that hangs holds up those behind it for twice its time at most, until too
-// many do.
+// A call that hangs delays the next one by at most twice the timeout. When too many
+// hang, calls are dropped.
 func TestQueue_Abandons(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(3, 2)
@@ -112,7 +113,7 @@ func TestQueue_Abandons(t *testing.T) {
 		q.Add(func() { made.Add(1) })
 		time.Sleep(3 * time.Second)
 		require.Len(t, q.failures(), 3)
-		require.False(t, q.Add(func() { made.Add(1) }), "nobody knows when")
+		require.False(t, q.Add(func() { made.Add(1) }), "the queue is stalled")
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.Error(t, q.Wait(short))
@@ -121,7 +122,7 @@ func TestQueue_Abandons(t *testing.T) {
 		require.EqualValues(t, 2, made.Load())
 		close(hold)
 		synctest.Wait()
-		require.EqualValues(t, 3, made.Load(), "what was queued")
+		require.EqualValues(t, 3, made.Load(), "the call that was queued")
 		require.True(t, q.Add(func() { made.Add(1) }))
 		require.NoError(t, q.Wait(t.Context()))
 		require.EqualValues(t, 4, made.Load())
@@ -144,8 +145,8 @@ func TestQueue_Overflow(t *testing.T) {
 	})
 }
 
-// Who waits for a call waits no longer than for one that is overdue, and then for none
-// until they are quick again.
+// AddAndWait stops waiting when a call is overdue, and does not wait again until a call
+// has returned in time.
 func TestQueue_AddAndWait(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := newQueue(100, 2)
@@ -167,7 +168,7 @@ func TestQueue_AddAndWait(t *testing.T) {
 		}
 		close(hold)
 		synctest.Wait()
-		require.Equal(t, time.Second/2, took(func() { time.Sleep(time.Second / 2); made++ }), "they are quick again")
+		require.Equal(t, time.Second/2, took(func() { time.Sleep(time.Second / 2); made++ }), "calls return in time again")
 		require.Equal(t, 2, made)
 	})
 }

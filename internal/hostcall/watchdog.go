@@ -1,4 +1,4 @@
-// Calls that run on the caller's goroutine, and are looked after from outside.
+// The watchdog over handlers: calls that run on the caller's goroutine.
 
 package hostcall
 
@@ -11,51 +11,50 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// shards is how many parts the list of calls has, which keeps cores from waiting for
-// each other.
+// shards is the number of lists of running calls; several reduce lock contention.
 const shards = 16
 
-// WatchdogConfig sets a Watchdog up. All fields are required.
+// WatchdogConfig configures a Watchdog. All fields are required.
 type WatchdogConfig struct {
 	Wheel   *timingwheel.Wheel
 	Parent  context.Context //nolint:containedctx // the parent of all calls' contexts; it has no deadline
-	Timeout time.Duration   // the deadline of a call's context; after twice that the call is abandoned
-	// Calls is how many calls may be running at once, and PerHandler how many of them
-	// of one handler; Abandoned is how many of one handler's may be abandoned before
-	// no more are begun. Not positive: no limit.
+	Timeout time.Duration   // deadline of a call's context; a call that runs for twice that is abandoned
+	// Calls is the maximum number of calls that run at once, PerHandler that of one
+	// handler. Abandoned is the maximum number of one handler's abandoned calls; at
+	// that number no new call of it starts. Not positive means no limit.
 	Calls, PerHandler, Abandoned int
 }
 
-// Watchdog knows the calls that are running, of which there are many and most are
-// short: it looks at them now and then as long as there are any, since a timer for
-// each would cost more than most handlers do. Its methods may be called concurrently.
+// Watchdog lists the calls that are running. As long as there are any it checks them
+// once per Timeout: a timer for each call would cost more than most handlers do. Its
+// methods may be called concurrently once Start has returned.
 type Watchdog struct {
 	cfg      WatchdogConfig
 	running  atomic.Int64
 	watching atomic.Bool // the timer is armed, or about to be
 	timer    timingwheel.Timer
-	next     atomic.Uint32 // the shard that was handed out last
+	next     atomic.Uint32 // counts the calls of Shard
 	shards   [shards]shard
 }
 
-// shard is a list of calls.
+// shard is a list of running calls.
 type shard struct {
-	mu    sync.Mutex // guards first, and the links of the calls
+	mu    sync.Mutex // guards first, and prev and next of the calls in this shard
 	first *Call
 }
 
-// Handler counts the calls of one handler.
+// Handler counts the calls of one handler. Its zero value is ready to use.
 type Handler struct{ running, abandoned atomic.Int32 }
 
-// Owner is whose call it is.
+// Owner answers for a call that was abandoned.
 type Owner interface {
-	// Abandoned is called once when the call has exceeded its time, and is to answer
-	// in its place.
+	// Abandoned is called once, on another goroutine, when the call has run for twice
+	// its Timeout.
 	Abandoned(took time.Duration)
 }
 
-// Call is a call that is running. It is the context that the code gets, and embedded
-// in what knows more of the call, which then costs one allocation.
+// Call is a running call, and the context that its handler gets. Embed it in the
+// caller's own record of the call: both then are one allocation.
 type Call struct {
 	Context
 	owner    Owner
@@ -66,17 +65,17 @@ type Call struct {
 	prev, next *Call
 }
 
-// Start sets the watchdog up.
+// Start configures the watchdog. It is called once, before any other method.
 func (w *Watchdog) Start(cfg WatchdogConfig) {
 	w.cfg = cfg
-	w.timer.F = func() { go w.look() }
+	w.timer.F = func() { go w.checkOverdue() }
 }
 
-// Shard returns where the calls of one caller are listed, who has few at a time.
+// Shard returns a shard number for the calls of one socket, round robin.
 func (w *Watchdog) Shard() uint8 { return uint8(w.next.Add(1) % shards) }
 
-// Begin lists a call of a handler. The error is ErrBusy, ErrBusyHandler or
-// ErrAbandoned: then it must not be made.
+// Begin registers a call of a handler. On an error, which is ErrBusy, ErrBusyHandler or
+// ErrAbandoned, the call must not be made.
 func (w *Watchdog) Begin(c *Call, owner Owner, h *Handler, shard uint8, start time.Time) error {
 	if limit := w.cfg.Abandoned; limit > 0 && int(h.abandoned.Load()) >= limit {
 		return ErrAbandoned
@@ -95,7 +94,7 @@ func (w *Watchdog) Begin(c *Call, owner Owner, h *Handler, shard uint8, start ti
 		return err
 	}
 	c.owner, c.handler, c.shard = owner, h, shard
-	c.Context.Start(w.cfg.Parent, start.Add(w.cfg.Timeout))
+	c.Start(w.cfg.Parent, start.Add(w.cfg.Timeout))
 	s := &w.shards[shard]
 	s.mu.Lock()
 	if c.next = s.first; c.next != nil {
@@ -107,10 +106,10 @@ func (w *Watchdog) Begin(c *Call, owner Owner, h *Handler, shard uint8, start ti
 	return nil
 }
 
-// End takes a call off the list that has returned, and reports whether it had not
-// been abandoned.
+// End unregisters a call that has returned. It reports true unless the call had been
+// abandoned.
 func (w *Watchdog) End(c *Call) bool {
-	c.Context.End()
+	c.End()
 	s := &w.shards[c.shard]
 	s.mu.Lock()
 	if c.next != nil {
@@ -137,9 +136,9 @@ func (w *Watchdog) watch() {
 	}
 }
 
-// look abandons the calls that have had twice their time.
-func (w *Watchdog) look() {
-	w.watching.Store(false) // before it looks, so that a call that begins meanwhile is seen or arms the timer
+// checkOverdue abandons the calls that have run for twice the timeout.
+func (w *Watchdog) checkOverdue() {
+	w.watching.Store(false) // first: a call that begins from here on is seen below, or arms the timer
 	now := time.Now()
 	var overdue []*Call
 	wait := false
@@ -148,7 +147,7 @@ func (w *Watchdog) look() {
 		s.mu.Lock()
 		for c := s.first; c != nil; c = c.next {
 			switch {
-			case c.finished.Load(): // abandoned before
+			case c.finished.Load(): // already abandoned
 			case w.took(c, now) >= 2*w.cfg.Timeout:
 				overdue = append(overdue, c)
 			default:
@@ -158,7 +157,7 @@ func (w *Watchdog) look() {
 		s.mu.Unlock()
 	}
 	for _, c := range overdue {
-		// Counted first, since End takes it back as soon as it is marked.
+		// Counted before finished is set: End decrements the count once it is set.
 		c.handler.abandoned.Add(1)
 		if !c.finished.CompareAndSwap(false, true) {
 			c.handler.abandoned.Add(-1) // it returned meanwhile

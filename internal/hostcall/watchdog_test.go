@@ -1,4 +1,4 @@
-// The watchdog: which calls it abandons, and how many it lets be.
+// The watchdog: which calls it abandons, and its limits.
 
 package hostcall_test
 
@@ -14,6 +14,7 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
+// handled is a call that records when it was abandoned.
 type handled struct {
 	hostcall.Call
 	took time.Duration

@@ -1,5 +1,5 @@
-// Loading: packages of this module from source, what they import from the build's
-// export data.
+// Loading of packages: those of this module from source, their other imports from the
+// build's export data.
 
 package lockcheck
 
@@ -22,7 +22,7 @@ import (
 
 // pkg is a package with its syntax.
 type pkg struct {
-	asked bool // for what is wrong in it
+	asked bool // findings in this package are reported
 	files []*ast.File
 	types *types.Package
 	info  *types.Info
@@ -32,7 +32,7 @@ type pkg struct {
 // they import, in the order of their imports. Test files are left out.
 func load(dir string, patterns []string) (*token.FileSet, []*pkg, error) {
 	args := append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,GoFiles,Export,DepOnly,Module"}, patterns...)
-	cmd := exec.Command("go", args...)
+	cmd := exec.Command("go", args...) //nolint:gosec // the patterns are the test's own
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -51,7 +51,7 @@ func load(dir string, patterns []string) (*token.FileSet, []*pkg, error) {
 	var pkgs []*pkg
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var l struct {
-			ImportPath, Dir, Export string
+			ImportPath, Dir, Export string //nolint:musttag // go list writes these names
 			GoFiles                 []string
 			DepOnly                 bool
 			Module                  *struct{ Main bool }

@@ -1,13 +1,13 @@
-// Package lockcheck finds calls that leave a layer while a lock is held: into a
-// function that somebody else supplied, through an interface, to the network, or
-// down to where messages are sent. What is called may come back for the lock, or
-// keep it for as long as the network likes. It also finds callbacks of the timing
-// wheel that take a lock which is held across such a call, since all timeouts of
-// the process wait for it then.
+// Package lockcheck is a static analysis that finds calls which leave a layer while a
+// lock is held: a function that another layer supplied, a method of an interface, the
+// network, or a function that sends messages. The callee may need the same lock, or
+// block for as long as the network does. It also finds callbacks of the timing wheel
+// that take a lock which is held across such a call, because all timeouts of the process
+// would wait for it.
 //
-// It follows the calls of the functions that it knows, through interfaces and
-// fields of functions too, with the set of locks that are held on the way. A lock is
-// the field of a type, whichever value has it. A goroutine begins without locks.
+// It follows calls of known functions, also through interfaces and fields of function
+// type, with the set of locks that are held. A lock is identified by its type and field,
+// not by value. A goroutine starts without locks.
 package lockcheck
 
 import (
@@ -20,33 +20,33 @@ import (
 	"strings"
 )
 
-// Finding is a call that ought not to be made.
+// Finding is a forbidden call.
 type Finding struct {
 	Pos  string // file:line
 	Func string // the function that makes the call
-	Lock string // that is held, or taken by a callback of the wheel
-	Call string // what is called; "wheel" for a callback that takes the lock
+	Lock string // the lock that is held, or that a callback of the wheel takes
+	Call string // the function called, or "wheel" for a callback that takes the lock
 }
 
-// Key is what an entry in a list of exceptions looks like.
+// Key returns the finding's key in Rules.Reviewed.
 func (f Finding) Key() string { return f.Func + ": " + f.Lock + ": " + f.Call }
 
 func (f Finding) String() string { return f.Pos + ": " + f.Key() }
 
-// Rules says what leaves a layer, besides calls of unknown functions.
+// Rules configures Check. Calls of unknown functions always count as leaving a layer.
 type Rules struct {
-	// Outward are functions by full name, as types.Func has it, or all of a package
-	// or type, "net.*", "(*log/slog.Logger).*".
+	// Outward lists functions that leave a layer: by full name as types.Func.FullName
+	// returns it, or all of a package or type ("net.*", "(*log/slog.Logger).*").
 	Outward []string
-	// Harmless are interfaces, and types of functions, that may be called; and
-	// packages whose functions call their arguments at once, "slices.*".
+	// Harmless lists interfaces and function types whose calls are allowed, and
+	// packages whose functions call their arguments before they return ("slices.*").
 	Harmless []string
-	// Serial are locks that are held while another layer is called, on purpose. Only
-	// callbacks of the wheel that take them are found.
+	// Serial lists locks that are held on purpose while another layer is called. For
+	// these only callbacks of the wheel that take them are found.
 	Serial []string
-	// Reviewed are the calls that were found to be right, by Finding.Key.
+	// Reviewed lists allowed findings, by Finding.Key, each with the reason.
 	Reviewed map[string]string
-	// Wheel is the full name of the type whose field F is a callback of the wheel.
+	// Wheel is the full name of the timer type whose field F is the wheel's callback.
 	Wheel string
 }
 
@@ -57,27 +57,28 @@ type fn struct {
 	body *ast.BlockStmt
 }
 
+// held is a set of locks.
 type held map[string]bool
 
 func (h held) key() string { return strings.Join(slices.Sorted(maps.Keys(h)), ",") }
 
-// checker is one run over some packages.
+// checker is one run of Check.
 type checker struct {
 	rules  Rules
 	fset   *token.FileSet
-	funcs  map[types.Object]*fn   // declared ones
-	lits   map[*ast.FuncLit]*fn   // and literals
-	fields map[types.Object][]*fn // what is assigned to a field or variable
-	open   map[types.Object]bool  // something unknown is assigned to it, too
-	named  []*types.Named         // types that may stand behind an interface
-	wheel  []*fn                  // callbacks
-	seen   map[string]held        // function and locks at its beginning -> at its end
+	funcs  map[types.Object]*fn   // declared functions
+	lits   map[*ast.FuncLit]*fn   // function literals
+	fields map[types.Object][]*fn // known functions that are assigned to a field or variable
+	open   map[types.Object]bool  // fields and variables that an unknown function is assigned to as well
+	named  []*types.Named         // types that may implement an interface
+	wheel  []*fn                  // callbacks of the wheel
+	seen   map[string]held        // by function and locks held at its start: the locks held at its end
 	found  map[string]Finding
-	taken  map[string]bool // locks that were taken since it was emptied
+	taken  map[string]bool // locks taken since it was last cleared
 }
 
-// Check returns what it finds in the packages that patterns select in the module at
-// dir.
+// Check analyzes the packages that patterns select in the module at dir, and returns
+// its findings in order of position.
 func Check(dir string, rules Rules, patterns ...string) ([]Finding, error) {
 	fset, pkgs, err := load(dir, patterns)
 	if err != nil {
@@ -117,7 +118,7 @@ func Check(dir string, rules Rules, patterns ...string) ([]Finding, error) {
 	found := c.found
 	for _, f := range c.wheel {
 		c.seen, c.taken, c.found = map[string]held{}, map[string]bool{}, map[string]Finding{}
-		c.visit(f, held{}) // for the locks, what it finds was found before
+		c.visit(f, held{}) // only for c.taken; its findings are in found already
 		for lock := range c.taken {
 			if across[lock] {
 				at := Finding{c.pos(f.body.Pos()), f.name, lock, "wheel"}
@@ -141,7 +142,7 @@ func (c *checker) pos(p token.Pos) string {
 	return fmt.Sprintf("%s:%d", at.Filename[strings.LastIndex(at.Filename, "/")+1:], at.Line)
 }
 
-// declare notes the functions and types of a package.
+// declare collects the functions and types of a package.
 func (c *checker) declare(p *pkg) {
 	for _, name := range p.types.Scope().Names() {
 		if t, ok := p.types.Scope().Lookup(name).(*types.TypeName); ok {
@@ -161,7 +162,7 @@ func (c *checker) declare(p *pkg) {
 				continue
 			}
 			obj := p.info.Defs[f.Name]
-			name := short(obj.(*types.Func).FullName())
+			name := short(obj.(*types.Func).FullName()) //nolint:errcheck // a FuncDecl defines a Func
 			c.funcs[obj] = &fn{name, p, f.Body}
 			c.literals(p, name, f.Body)
 		}
@@ -177,7 +178,7 @@ func (c *checker) literals(p *pkg, in string, root ast.Node) {
 	})
 }
 
-// assignments notes which functions stand behind fields and variables.
+// assignments collects the functions that are assigned to fields and variables.
 func (c *checker) assignments(p *pkg) {
 	note := func(to types.Object, value ast.Expr) {
 		v, ok := to.(*types.Var)
@@ -223,7 +224,7 @@ func (c *checker) function(p *pkg, e ast.Expr) *fn {
 	return nil
 }
 
-// object returns what a name, qualified or not, stands for.
+// object returns the object that a name, qualified or not, refers to.
 func object(p *pkg, e ast.Expr) types.Object {
 	switch e := ast.Unparen(e).(type) {
 	case *ast.Ident:
@@ -249,7 +250,7 @@ func isFunc(t types.Type) bool {
 	return ok
 }
 
-// short is a full name without the path of its package.
+// short returns a full name without the path of its package.
 func short(full string) string {
 	if rest, ok := strings.CutPrefix(full, "("); ok {
 		full = strings.TrimPrefix(strings.Replace(rest, ")", "", 1), "*")

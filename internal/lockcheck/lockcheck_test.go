@@ -1,4 +1,4 @@
-// Tests of the checker, and what it finds in this module.
+// Tests of the checker, and its run over this module.
 
 package lockcheck
 
@@ -27,32 +27,32 @@ var rules = Rules{
 		session + "Send", session + "SendThrough", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
 	},
 	Harmless: []string{"error", "context.Context", "context.CancelFunc", "func() time.Time", "slices.*", "maps.*", "sort.*", "strings.*"},
-	// It makes the messages of a session one at a time, and only who reads takes it.
+	// recv serializes the messages of a session, and only the reader takes it.
 	Serial: []string{"engineio.Session.recv"},
 	Reviewed: map[string]string{
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: syscall.EpollCreate1":         "does not block",
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: syscall.SetNonblock":          "does not block",
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.NewFile":                   "does not block",
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.SyscallConn":          "does not block",
-		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.Close":                "does not block: nobody waits for it yet",
+		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.Close":                "does not block: no goroutine reads it yet",
 		"engineio.post.cancel: engineio.post.mu: http.ResponseController.SetReadDeadline":       "only the POST and a goroutine of cancel take this lock",
 		"engineio.post.startReading: engineio.post.mu: http.ResponseController.SetReadDeadline": "only the POST and a goroutine of cancel take this lock",
-		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                            "the root's, and compares fields",
-		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "a Call's, and describes types",
-		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "collects the answers; the lock is this request's own",
-		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                         "joins strings",
+		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                            "only compares fields",
+		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "only describes types",
+		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "only collects answers, under a lock of this request alone",
+		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                         "only joins strings",
 	},
 }
 
-// Nothing is sent, and nobody else is called, under a lock; and no callback of the
-// wheel takes a lock under which that is done. Where this fails because of a call
-// that is right, the list above is the place to say why.
-func TestLocks_NothingLeavesALayerUnderOne(t *testing.T) {
+// No call leaves a layer while a lock is held, and no callback of the wheel takes a lock
+// under which that happens. A call that is right nevertheless goes into Reviewed above,
+// with its reason.
+func TestCheck_ThisModule(t *testing.T) {
 	t.Parallel()
 	rules := rules
 	rules.Reviewed = maps.Clone(rules.Reviewed)
 	maps.DeleteFunc(rules.Reviewed, func(key, _ string) bool {
-		return runtime.GOOS != "linux" && strings.HasPrefix(key, "engineio.eventLoop.") // which is there only
+		return runtime.GOOS != "linux" && strings.HasPrefix(key, "engineio.eventLoop.") // exists on Linux only
 	})
 	found, err := Check("../..", rules, layers(t)...)
 	require.NoError(t, err)
@@ -61,7 +61,7 @@ func TestLocks_NothingLeavesALayerUnderOne(t *testing.T) {
 	}
 }
 
-// layers are the root and what is below it, without the programs for the tests.
+// layers returns the patterns of the root and the internal packages without commands.
 func layers(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir("..")
@@ -75,7 +75,7 @@ func layers(t *testing.T) []string {
 	return all
 }
 
-// The checker finds what it is for, and nothing else: testdata says what.
+// The checker finds what the "want" comments in testdata name, and nothing else.
 func TestCheck_Planted(t *testing.T) {
 	t.Parallel()
 	planted := rules

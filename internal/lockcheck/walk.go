@@ -1,5 +1,4 @@
-// Walking: the statements of a function in their order, with the locks that are
-// held.
+// Walking through the statements of a function in order, with the set of held locks.
 
 package lockcheck
 
@@ -12,23 +11,23 @@ import (
 	"strings"
 )
 
-// walk is one function being walked through, with the locks held so far.
+// walk is the walk through one function.
 type walk struct {
 	c      *checker
 	f      *fn
 	held   held
 	defers []*ast.CallExpr
-	ends   []held // at its return statements
+	ends   []held // the locks held at each return
 }
 
-// visit walks through a function that is entered with locks held, and returns those
-// held at its end.
+// visit walks through a function that is entered with the locks h, and returns the locks
+// that may be held when it returns.
 func (c *checker) visit(f *fn, h held) held {
 	key := f.name + c.pos(f.body.Pos()) + "|" + h.key()
 	if end, ok := c.seen[key]; ok {
 		return end
 	}
-	c.seen[key] = h // for recursion
+	c.seen[key] = h // ends recursion
 	w := &walk{c: c, f: f, held: maps.Clone(h)}
 	if w.block(f.body.List) {
 		w.end()
@@ -41,7 +40,7 @@ func (c *checker) visit(f *fn, h held) held {
 	return out
 }
 
-// end runs what was deferred.
+// end handles a return: it runs the deferred calls.
 func (w *walk) end() {
 	before := maps.Clone(w.held)
 	for _, d := range slices.Backward(w.defers) {
@@ -51,7 +50,7 @@ func (w *walk) end() {
 	w.held = before
 }
 
-// block reports whether its end is reached.
+// block walks through statements, and reports whether the end of the block is reachable.
 func (w *walk) block(list []ast.Stmt) bool {
 	for _, s := range list {
 		if !w.stmt(s) {
@@ -61,8 +60,8 @@ func (w *walk) block(list []ast.Stmt) bool {
 	return true
 }
 
-// branches walks through alternatives; what is held after any that goes on is held
-// behind them.
+// branches walks through alternatives. After them, a lock counts as held if it is held
+// after any alternative whose end is reachable.
 func (w *walk) branches(alternatives ...func() bool) bool {
 	before, after, on := w.held, held{}, false
 	for _, f := range alternatives {
@@ -111,7 +110,7 @@ func (w *walk) stmt(s ast.Stmt) bool {
 		}
 		w.end()
 		return false
-	case *ast.BranchStmt: // the loop's end is reached with what its beginning had
+	case *ast.BranchStmt: // continue and goto: the loop's start has been walked through with these locks
 		return s.Tok == token.FALLTHROUGH || s.Tok == token.BREAK
 	case *ast.DeferStmt:
 		for _, a := range s.Call.Args {
@@ -142,7 +141,7 @@ func (w *walk) clauses(list []ast.Stmt) bool {
 				return w.block(s.Body)
 			})
 		case *ast.CommClause:
-			hasDefault = true // one of them is taken
+			hasDefault = true // a select always takes one of its cases
 			all = append(all, func() bool { return w.stmt(s.Comm) && w.block(s.Body) })
 		}
 	}
@@ -152,7 +151,7 @@ func (w *walk) clauses(list []ast.Stmt) bool {
 	return w.branches(all...)
 }
 
-// expr makes the calls in an expression or simple statement.
+// expr handles the calls in an expression or simple statement.
 func (w *walk) expr(n ast.Node) {
 	if e, ok := n.(ast.Expr); n == nil || ok && e == nil {
 		return
@@ -160,7 +159,7 @@ func (w *walk) expr(n ast.Node) {
 	ast.Inspect(n, func(n ast.Node) bool {
 		switch n := n.(type) {
 		case *ast.FuncLit:
-			return false // when it is called
+			return false // its body counts where it is called
 		case *ast.CallExpr:
 			for _, a := range n.Args {
 				w.expr(a)
@@ -173,8 +172,8 @@ func (w *walk) expr(n ast.Node) {
 	})
 }
 
-// call makes one call, its arguments being there.
-func (w *walk) call(e *ast.CallExpr) {
+// call handles one call, after its arguments.
+func (w *walk) call(e *ast.CallExpr) { //nolint:gocognit // one case per kind of callee
 	c, p := w.c, w.f.p
 	if lock, op := w.lock(e); lock != "" {
 		switch op {
@@ -189,18 +188,18 @@ func (w *walk) call(e *ast.CallExpr) {
 		return
 	}
 	var targets []*fn
-	name := ""
 	obj := object(p, e.Fun)
 	switch o := obj.(type) {
 	case *types.Func:
-		name = o.FullName()
+		name := o.FullName()
 		if recv := o.Signature().Recv(); recv != nil && types.IsInterface(recv.Type()) {
 			if c.harmless(types.TypeString(recv.Type(), nil)) {
 				return
 			}
-			targets = c.implementations(o, recv.Type().Underlying().(*types.Interface))
+			i, _ := recv.Type().Underlying().(*types.Interface) // IsInterface says that it is one
+			targets = c.implementations(o, i)
 			if n, ok := recv.Type().(*types.Named); !ok || n.Obj().Exported() || len(targets) == 0 {
-				w.outward(e, name) // else nobody else can implement it
+				w.outward(e, name) // an unexported interface has only the known implementations
 			}
 		} else {
 			o = o.Origin()
@@ -223,7 +222,7 @@ func (w *walk) call(e *ast.CallExpr) {
 			w.outward(e, "func "+o.Name())
 		}
 	default:
-		if f := c.function(p, e.Fun); f != nil { // called where it stands
+		if f := c.function(p, e.Fun); f != nil { // a literal that is called where it is written
 			targets = []*fn{f}
 		}
 	}
@@ -236,7 +235,7 @@ func (w *walk) call(e *ast.CallExpr) {
 	}
 }
 
-// literals returns the function literals among a call's arguments.
+// literals returns the known functions among a call's arguments.
 func (w *walk) literals(e *ast.CallExpr) (fs []*fn) {
 	for _, a := range e.Args {
 		if f := w.c.function(w.f.p, a); f != nil {
@@ -246,7 +245,7 @@ func (w *walk) literals(e *ast.CallExpr) (fs []*fn) {
 	return fs
 }
 
-// outward notes a call that leaves the layer.
+// outward records a call that leaves the layer, once per lock that is held.
 func (w *walk) outward(e *ast.CallExpr, name string) {
 	if !w.f.p.asked {
 		return
@@ -256,7 +255,8 @@ func (w *walk) outward(e *ast.CallExpr, name string) {
 	}
 }
 
-// lock returns the lock that a call is about, and its method.
+// lock returns the lock and the method if a call is one of a mutex's method, and "" if
+// not.
 func (w *walk) lock(e *ast.CallExpr) (lock, op string) {
 	sel, ok := e.Fun.(*ast.SelectorExpr)
 	if !ok {
@@ -289,7 +289,7 @@ func (c *checker) leaves(name string, f *types.Func) bool {
 	return slices.Contains(c.rules.Outward, name) || slices.Contains(c.rules.Outward, strings.TrimSuffix(name, f.Name())+"*")
 }
 
-// implementations returns the methods that a call through an interface may run.
+// implementations returns the known methods that a call through an interface may run.
 func (c *checker) implementations(m *types.Func, i *types.Interface) (fs []*fn) {
 	for _, t := range c.named {
 		for _, t := range []types.Type{t, types.NewPointer(t)} {

@@ -1,5 +1,6 @@
-// Package logsample keeps strangers from filling a log: a slog.Handler that passes
-// on a number of lines of each kind, counts the others, and clips what clients say.
+// Package logsample bounds how much clients can make a server log. Its slog.Handler
+// passes on a limited number of lines of each kind, counts the suppressed ones, and
+// clips long strings.
 package logsample
 
 import (
@@ -16,46 +17,49 @@ import (
 )
 
 const (
-	// MaxString is how many bytes of a string are logged.
+	// MaxString is the number of bytes of a string that are logged.
 	MaxString = 200
-	// maxKinds bounds the kinds that are told apart; others count as one.
+	// maxKinds is the number of kinds that are counted separately; further kinds count
+	// as one.
 	maxKinds = 1024
 )
 
-// perKindAtLeast is how often a line of each kind passes, whatever the others do.
+// perKindAtLeast: a line of each kind passes this often, even when InAll is exhausted.
 const perKindAtLeast = time.Second
 
 var (
-	// PerKind is how many lines of one kind pass: 10 a second, 100 at once.
+	// PerKind limits the lines of one kind: 10 a second, 100 at once.
 	PerKind = ratelimit.Rate{PerSecond: 10, Burst: 100}
-	// InAll is how many lines of all kinds do, but for one a second of each: 50 a
-	// second, 500 at once.
+	// InAll limits the lines of all kinds together: 50 a second, 500 at once. One line
+	// a second of each kind passes all the same.
 	InAll = ratelimit.Rate{PerSecond: 50, Burst: 500}
 )
 
-// Suppressed is the key of the attribute that says how many lines of the same kind
-// were left out since the last one.
+// Suppressed is the key of the attribute with the number of suppressed lines of the
+// same kind since the last one that passed.
 const Suppressed = "suppressed"
 
-// flushed is the message of Flush.
-const flushed = "realtime: log lines were left out"
+// flushed is the message of the lines that Flush logs.
+const flushed = "realtime: log lines were suppressed"
 
-// stack is the key of what is long and no client's.
+// stack is the key of the attribute that is not clipped: it is long, and no client
+// chooses its text.
 const stack = "stack"
 
-// Handler is a slog.Handler. A line's kind is its message, its level, and what it
-// has for "namespace", "event", "code" and "call".
+// Handler is a slog.Handler that limits lines by kind. The kind of a line is its level,
+// its message, and its values of "namespace", "event", "code" and "call". Its methods
+// may be called concurrently.
 type Handler struct {
 	next slog.Handler
 	*sampler
 }
 
+// sampler is the state that a Handler shares with those derived from it.
 type sampler struct {
 	quota, inAll ratelimit.Quota
 	start        time.Time
 
-	mu sync.Mutex
-	// mu guards what follows.
+	mu    sync.Mutex // guards the fields below, and all lines
 	all   ratelimit.Bucket
 	kinds map[kind]*lines
 }
@@ -65,11 +69,11 @@ type kind struct {
 	message, namespace, event, code, call string
 }
 
-// lines are those of one kind.
+// lines counts the lines of one kind.
 type lines struct {
 	bucket     ratelimit.Bucket
-	passed     time.Duration // when the last one did, since the start; 0: none has
-	suppressed int
+	passed     time.Duration // when the last one passed, since the start; 0: none has
+	suppressed int           // since then
 }
 
 // New returns a handler that passes lines on to next.
@@ -109,7 +113,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 				k.call = Clip(a.Value.String())
 			}
 		}
-		long = long || clipped(a)
+		long = long || mustClip(a)
 		return true
 	})
 	suppressed, ok := h.take(k)
@@ -119,7 +123,7 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	if long {
 		short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 		r.Attrs(func(a slog.Attr) bool {
-			if clipped(a) {
+			if mustClip(a) {
 				a.Value = slog.StringValue(Clip(a.Value.String()))
 			}
 			short.AddAttrs(a)
@@ -134,12 +138,12 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.next.Handle(ctx, r)
 }
 
-// clipped reports whether a line may not have an attribute as it is.
-func clipped(a slog.Attr) bool {
-	return a.Value.Kind() == slog.KindString && a.Key != stack && unfit(a.Value.String())
+// mustClip reports whether an attribute has to be clipped.
+func mustClip(a slog.Attr) bool {
+	return a.Value.Kind() == slog.KindString && a.Key != stack && !loggable(a.Value.String())
 }
 
-// take reports whether a line passes, and how many did not before it.
+// take reports whether a line passes, and how many of its kind were suppressed before.
 func (s *sampler) take(k kind) (suppressed int, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +167,7 @@ func (s *sampler) take(k kind) (suppressed int, ok bool) {
 	return suppressed, true
 }
 
-// Flush logs how many lines were left out of the kinds that have had none since.
+// Flush logs the number of suppressed lines of each kind since its last line.
 func (h *Handler) Flush(ctx context.Context) {
 	h.mu.Lock()
 	var left []slog.Record
@@ -185,20 +189,20 @@ func (h *Handler) Flush(ctx context.Context) {
 	h.mu.Unlock()
 	for _, r := range left {
 		if h.next.Enabled(ctx, r.Level) {
-			_ = h.next.Handle(ctx, r) // as slog.Logger does
+			_ = h.next.Handle(ctx, r) // slog.Logger drops the error too
 		}
 	}
 }
 
-// Clip returns a string as it may be logged: its first MaxString bytes, quoted
-// where they could be taken for anything but a value.
+// Clip returns the first MaxString bytes of s, with characters escaped that are not
+// printable and could forge a log line.
 func Clip(s string) string {
-	if !unfit(s) {
+	if loggable(s) {
 		return s
 	}
 	var b strings.Builder
-	for _, r := range s { // of a megabyte only the beginning
-		if fit(r) {
+	for _, r := range s { // ends early: s may have megabytes
+		if printable(r) {
 			b.WriteRune(r)
 		} else {
 			q := strconv.QuoteRuneToASCII(r)
@@ -214,8 +218,8 @@ func Clip(s string) string {
 	return b.String()
 }
 
-func unfit(s string) bool {
-	return len(s) > MaxString || strings.ContainsFunc(s, func(r rune) bool { return !fit(r) })
+func loggable(s string) bool {
+	return len(s) <= MaxString && !strings.ContainsFunc(s, func(r rune) bool { return !printable(r) })
 }
 
-func fit(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }
+func printable(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }

@@ -1,3 +1,5 @@
+// Sampling by kind, the limit of all kinds together, and clipping.
+
 package logsample_test
 
 import (
@@ -37,8 +39,8 @@ func open() (*slog.Logger, *logsample.Handler, func(t *testing.T) []map[string]a
 	}
 }
 
-// tally returns how many lines there are and how many they say were left out.
-func tally(lines []map[string]any) (n, suppressed int) {
+// count returns the number of lines, and the number that they say were suppressed.
+func count(lines []map[string]any) (n, suppressed int) {
 	for _, line := range lines {
 		if s, ok := line["suppressed"].(float64); ok {
 			suppressed += int(s)
@@ -47,7 +49,7 @@ func tally(lines []map[string]any) (n, suppressed int) {
 	return len(lines), suppressed
 }
 
-func TestHandler_CountsWhatItLeavesOut(t *testing.T) {
+func TestHandler_CountsSuppressedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, h, lines := open()
 		var all sync.WaitGroup
@@ -59,12 +61,12 @@ func TestHandler_CountsWhatItLeavesOut(t *testing.T) {
 			})
 		}
 		all.Wait()
-		n, suppressed := tally(lines(t))
+		n, suppressed := count(lines(t))
 		require.Equal(t, 100, n)
 		require.Zero(t, suppressed)
 		time.Sleep(time.Second)
 		log.Info("refused", "code", "invalid_token")
-		n, suppressed = tally(lines(t))
+		n, suppressed = count(lines(t))
 		require.Equal(t, 1, n)
 		require.Equal(t, 100_000-100, suppressed)
 		for range 12 {
@@ -96,21 +98,21 @@ func TestHandler_KindsDoNotCrowdEachOtherOut(t *testing.T) {
 		log.Info("another")
 		log.Info("refused", "code", "invalid_token", "call", "Trace")
 		require.Len(t, lines(t), 5)
-		// And of kinds that somebody invents there are not too many.
+		// Kinds that a client invents are bounded.
 		for i := range 100_000 {
 			log.Info("invented", "event", fmt.Sprint(i))
 		}
-		n, _ := tally(lines(t))
+		n, _ := count(lines(t))
 		require.LessOrEqual(t, n, 1600)
 		log.Info("refused", "code", "token_expired")
 		h.Flush(t.Context())
-		n, suppressed := tally(lines(t))
+		n, suppressed := count(lines(t))
 		require.Equal(t, 3, n)
 		require.Greater(t, suppressed, 97_000)
 	})
 }
 
-// Many kinds together do not fill the disk either, and none of them is silent.
+// All kinds together are limited, and a line of each kind still passes once a second.
 func TestHandler_BoundsAllKindsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, h, lines := open()
@@ -122,23 +124,23 @@ func TestHandler_BoundsAllKindsTogether(t *testing.T) {
 					log.Error("does not return", "event", fmt.Sprint("e", i))
 				}
 			}
-			heard := map[any]bool{}
+			passed := map[any]bool{}
 			all := lines(t)
 			for _, line := range all {
-				heard[line["event"]] = true
+				passed[line["event"]] = true
 			}
-			require.Len(t, heard, kinds, "round %d", round)
+			require.Len(t, passed, kinds, "round %d", round)
 			total += len(all)
 			time.Sleep(time.Second)
 		}
 		require.LessOrEqual(t, total, 500+rounds*(50+kinds))
 		h.Flush(t.Context())
-		_, suppressed := tally(lines(t))
+		_, suppressed := count(lines(t))
 		require.Positive(t, suppressed)
 	})
 }
 
-// quoted is a value that says what code it is only when it is logged.
+// quoted is a value that is resolved only when it is logged.
 type quoted struct{ s string }
 
 func (q quoted) LogValue() slog.Value { return slog.StringValue(q.s) }
@@ -153,7 +155,7 @@ func TestHandler_ClipsStrings(t *testing.T) {
 		require.Less(t, len(line["origin"].(string)), 250)
 		require.Contains(t, line["origin"], `\x00\x00`)
 		require.Contains(t, line["origin"], "(1048576 bytes)")
-		require.Len(t, line["stack"], 2000, "what is the host's own stays")
+		require.Len(t, line["stack"], 2000, "a stack is not clipped")
 		require.Equal(t, "h", line["host"])
 		require.Equal(t, "v", line["value"])
 	}
@@ -176,7 +178,7 @@ func TestClip(t *testing.T) {
 	}
 }
 
-func TestHandler_ALevelThatIsOffCountsNothing(t *testing.T) {
+func TestHandler_DisabledLevelIsNotCounted(t *testing.T) {
 	t.Parallel()
 	var b bytes.Buffer
 	h := logsample.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelError}))

@@ -1,6 +1,6 @@
-// Package origin says which web pages may connect, and writes the headers of CORS.
-// The same check stands before polling requests, websocket handshakes and upgrades;
-// native apps send no Origin.
+// Package origin decides which web pages may connect, and writes the CORS headers. The
+// same check applies to polling requests, websocket handshakes and upgrades. Native
+// apps send no Origin.
 package origin
 
 import (
@@ -14,11 +14,12 @@ import (
 const (
 	// maxOrigin is longer than any origin: a scheme, 253 bytes of a host's name, a port.
 	maxOrigin = 320
-	// maxHeaders bounds what a preflight may ask about, which is repeated to it.
+	// maxHeaders is the longest Access-Control-Request-Headers that is answered, since
+	// the answer repeats it.
 	maxHeaders = 1024
 )
 
-// Policy is who may connect. It does not change, and may be used concurrently.
+// Policy is a set of allowed origins. It is immutable and may be used concurrently.
 type Policy struct {
 	allowed     []string // canonical
 	any         bool
@@ -26,9 +27,9 @@ type Policy struct {
 	required    bool
 }
 
-// New returns the policy that admits the listed origins, or any if "*" is among
-// them. What is no origin by Canonical admits nobody. Credentials lets browsers send
-// cookies along, required refuses requests without an Origin.
+// New returns the policy that admits the listed origins, or any origin if "*" is among
+// them. Entries that Canonical does not accept are ignored. credentials lets browsers
+// send cookies; required refuses requests without an Origin.
 func New(allowed []string, credentials, required bool) *Policy {
 	p := &Policy{credentials: credentials, required: required, any: slices.Contains(allowed, "*")}
 	for _, origin := range allowed {
@@ -39,17 +40,18 @@ func New(allowed []string, credentials, required bool) *Policy {
 	return p
 }
 
-// Verdict is what becomes of a request.
+// Verdict says what to do with a request.
 type Verdict uint8
 
 // The verdicts.
 const (
-	Pass      Verdict = iota // it is served
-	Refuse                   // it is answered with 403, by the caller
-	Preflight                // it was answered
+	Pass      Verdict = iota // serve it
+	Refuse                   // answer it with 403
+	Preflight                // nothing: Admit has answered it
 )
 
-// Admit decides over a request and sets the headers of CORS.
+// Admit checks a request, sets the CORS headers of its response, and answers it if it is
+// a preflight.
 func (p *Policy) Admit(w http.ResponseWriter, r *http.Request) Verdict {
 	header := w.Header()
 	header.Add("Vary", "Origin")
@@ -81,8 +83,8 @@ func (p *Policy) Admit(w http.ResponseWriter, r *http.Request) Verdict {
 	return Preflight
 }
 
-// Allows reports whether a request with these Origin headers, to that host, is
-// from a page that may connect.
+// Allows reports whether a request to host with these Origin headers may connect. A
+// page of the host itself always may.
 func (p *Policy) Allows(origins []string, host string) bool {
 	if len(origins) == 0 {
 		return !p.required
@@ -91,24 +93,23 @@ func (p *Policy) Allows(origins []string, host string) bool {
 		return false
 	}
 	origin, ok := Canonical(origins[0])
-	if !ok { // among them "null", which any sandboxed page can send
+	if !ok { // "null" too, which any sandboxed page can send
 		return false
 	}
 	return p.any || slices.Contains(p.allowed, origin) || isHost(origin, host)
 }
 
-// isHost reports whether a canonical origin names the host and port that the
-// request went to.
+// isHost reports whether a canonical origin names the host and port of the request.
 func isHost(origin, host string) bool {
 	scheme, _, _ := strings.Cut(origin, "://")
 	own, ok := Canonical(scheme + "://" + host)
 	return ok && own == origin
 }
 
-// Canonical writes an origin in lower case and without its scheme's default port;
-// ok is false when it is none. A browser writes a host's name in ASCII, so nothing
-// else is one: a letter of another alphabet would have to count as itself, while
-// strings.ToLower takes the Kelvin sign for a k.
+// Canonical returns an origin in lower case and without its scheme's default port. ok
+// is false when it is not an origin. Browsers write host names in ASCII, so anything
+// else is refused: strings.ToLower would turn other letters into ASCII ones, such as
+// the Kelvin sign into k.
 func Canonical(origin string) (canonical string, ok bool) {
 	if len(origin) > maxOrigin || !isASCII(origin) {
 		return "", false
@@ -130,28 +131,27 @@ func Canonical(origin string) (canonical string, ok bool) {
 	return scheme + "://" + host, true
 }
 
-// Problem says why a configured origin can never match that of a page, and nothing
-// when it can.
+// Problem returns why a configured origin can never match a page's, or "" if it can.
 func Problem(configured string) string {
 	canonical, ok := Canonical(configured)
 	switch scheme, host, _ := strings.Cut(canonical, "://"); {
 	case strings.EqualFold(configured, "null"):
-		return "pages without an origin of their own send it, any of which could be anybody's"
+		return "any page without an origin of its own sends null"
 	case strings.Contains(configured, "*"):
 		return "there are no patterns; list each origin, or \"*\" for all"
 	case !ok:
-		return "it takes scheme://host or scheme://host:port, in ASCII, and no path"
+		return "it must be scheme://host or scheme://host:port, in ASCII, without a path"
 	case scheme == "ws" || scheme == "wss":
-		return "a page that opens a websocket is itself of http or https"
+		return "the origin of a page that opens a websocket is http or https"
 	case scheme == "file":
 		return "a page of a file sends null"
 	case !isPort(host):
-		return "its port is not a number from 1 to 65535 as browsers write it"
+		return "its port must be a number from 1 to 65535 without leading zeros"
 	}
 	return ""
 }
 
-// isPort reports whether a host names no port, or one as browsers write it.
+// isPort reports whether a host has no port, or a valid one as browsers write it.
 func isPort(host string) bool {
 	i := strings.LastIndexByte(host, ':')
 	if i < 0 || strings.HasSuffix(host, "]") { // an IPv6 address without a port

@@ -1,3 +1,5 @@
+// Origins: their canonical form, the policy, and mistakes in a configuration.
+
 package origin_test
 
 import (
@@ -44,19 +46,19 @@ func TestCanonical(t *testing.T) {
 	}
 }
 
-// A letter that only folds to another is another.
+// A letter that case folding turns into an ASCII letter is not that letter.
 func TestPolicy_LettersOfOtherAlphabets(t *testing.T) {
 	t.Parallel()
 	p := origin.New([]string{"https://kiosk.shop.example", "https://\u212aanzlei.example"}, false, false)
 	require.True(t, p.Allows([]string{"https://KIOSK.shop.example"}, "api.example.com"))
 	require.False(t, p.Allows([]string{"https://\u212aiosk.shop.example"}, "api.example.com"))
 	require.False(t, p.Allows([]string{"https://kio\u017fk.shop.example"}, "api.example.com"))
-	require.False(t, p.Allows([]string{"https://kanzlei.example"}, "api.example.com"), "nor what is listed with one")
-	require.True(t, p.Allows([]string{"https://kiosk.example"}, "KIOSK.example"), "the own host")
+	require.False(t, p.Allows([]string{"https://kanzlei.example"}, "api.example.com"), "an entry with such a letter admits nobody")
+	require.True(t, p.Allows([]string{"https://kiosk.example"}, "KIOSK.example"), "the server's own host")
 	require.False(t, p.Allows([]string{"https://kiosk.example"}, "\u212aiosk.example"))
 }
 
-// What a preflight asks about is not repeated at any length.
+// A preflight's list of headers is repeated only up to maxHeaders bytes.
 func TestPolicy_LongPreflight(t *testing.T) {
 	t.Parallel()
 	p := origin.New([]string{"https://app.example.com"}, true, false)
@@ -71,7 +73,7 @@ func TestPolicy_LongPreflight(t *testing.T) {
 	}
 }
 
-// What Problem passes admits its page, and what it reports admits none.
+// An origin without a Problem admits its page; each mistake is named.
 func TestProblem(t *testing.T) {
 	t.Parallel()
 	for configured, page := range map[string]string{ // what a browser sends
@@ -87,7 +89,7 @@ func TestProblem(t *testing.T) {
 		require.True(t, origin.New([]string{configured}, false, false).Allows([]string{page}, "server.example.com"), configured)
 	}
 	for configured, why := range map[string]string{
-		"null": "without an origin", "NULL": "without an origin",
+		"null": "sends null", "NULL": "sends null",
 		"https://*.example.com": "no patterns", "*.example.com": "no patterns", "**": "no patterns",
 		"": "scheme://host", "app.example.com": "scheme://host", "localhost:5173": "scheme://host", "https://": "scheme://host",
 		"https://app.example.com/": "scheme://host", "https://u@app.example.com": "scheme://host", "https://ünïcode.example": "scheme://host",

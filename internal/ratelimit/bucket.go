@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Rate is what a bucket allows: so many a second in the long run, Burst at once.
-// A negative PerSecond is no limit.
+// Rate is a token bucket's rate: PerSecond in the long run, and Burst at once. A
+// negative PerSecond means no limit.
 type Rate struct {
 	PerSecond float64
 	Burst     int
@@ -17,37 +17,37 @@ type Rate struct {
 // Unlimited reports whether the rate allows everything.
 func (r Rate) Unlimited() bool { return r.PerSecond < 0 }
 
-// Quota is a Rate as Bucket wants it.
+// Quota is a Rate converted to durations, which is what Bucket needs.
 type Quota struct {
-	each  time.Duration // what one token takes to come back
-	burst time.Duration // what a whole burst takes; 0: no limit
+	each  time.Duration // the time in which one token returns
+	burst time.Duration // the time in which a whole burst returns; 0 means no limit
 }
 
-// Quota returns the rate, made ready.
+// Quota converts the rate.
 func (r Rate) Quota() Quota {
 	if r.Unlimited() {
 		return Quota{}
 	}
-	// A burst must fit into a Duration beside a time since the start.
+	// A burst added to a time since the start must not overflow a Duration.
 	const most = math.MaxInt64 / 4
 	burst := max(1, float64(r.Burst))
 	each := math.Ceil(min(float64(time.Second)/r.PerSecond, most/burst))
 	return Quota{time.Duration(each), time.Duration(each * burst)}
 }
 
-// Refill is how long an empty bucket takes to be full.
+// Refill returns the time that an empty bucket takes to become full.
 func (q Quota) Refill() time.Duration { return q.burst }
 
-// Bucket is what is left of a rate. The zero Bucket is full. It is not safe for
-// concurrent use.
+// Bucket is a token bucket. Its zero value is full. It is not safe for concurrent use.
 //
-// It is the generic cell rate algorithm: a bucket is known by when it is full again.
+// It implements the generic cell rate algorithm (GCRA): the only state is the time at
+// which the bucket will be full again.
 type Bucket struct {
-	full time.Duration // a time, since the clock's start
+	full time.Duration // since the clock's start
 }
 
-// Allow takes a token at a time that is given since some start, always the same,
-// and reports whether there was one.
+// Allow takes a token and reports whether there was one. now is the time since a start
+// that is the same for all calls.
 func (b *Bucket) Allow(q Quota, now time.Duration) bool {
 	if q.burst == 0 {
 		return true
@@ -60,5 +60,5 @@ func (b *Bucket) Allow(q Quota, now time.Duration) bool {
 	return true
 }
 
-// Full reports whether there is nothing to remember.
+// Full reports whether the bucket is full, so that it equals a new one.
 func (b *Bucket) Full(now time.Duration) bool { return b.full <= now }

@@ -1,5 +1,5 @@
-// Package ratelimit says how often a client may send: token buckets of a socket,
-// one for each event, and of a user, whose sockets share one.
+// Package ratelimit limits how often clients send events. Each socket has a token
+// bucket per event, and all sockets of a user share one more bucket.
 package ratelimit
 
 import (
@@ -7,13 +7,12 @@ import (
 	"time"
 )
 
-// Config sets a Limiter up.
+// Config configures a Limiter.
 type Config struct {
-	Default Limit            // of an event that Events does not name
-	Events  map[string]Limit // by the name of the event
+	Default Limit            // of an event that is not in Events
+	Events  map[string]Limit // by event name
 	User    Limit            // of all events of one user
-	// Breach is how often a socket's events may be refused before it counts as
-	// abusive.
+	// Breach is the rate of refused events above which a socket is abusive.
 	Breach Rate
 }
 
@@ -23,8 +22,8 @@ type Limit struct {
 	Name string
 }
 
-// Limiter decides over events. Its methods may be called concurrently, though not
-// for the same Socket.
+// Limiter limits events. Its methods may be called concurrently, but not for the same
+// Socket.
 type Limiter struct {
 	events map[string]*quota
 	others quota
@@ -40,11 +39,12 @@ type quota struct {
 	name string
 }
 
-// Socket is what is left of a socket's rates. The zero Socket has all of them.
+// Socket holds the buckets of one socket. Its zero value has full buckets. It is not
+// safe for concurrent use.
 type Socket struct{ state *socketState }
 
 type socketState struct {
-	events []eventBucket // few: all events that nobody handles share one
+	events []eventBucket // one per handled event that the socket has sent; unknown events share one
 	breach Bucket
 }
 
@@ -54,17 +54,17 @@ type eventBucket struct {
 	Bucket
 }
 
-// Verdict is what becomes of an event.
+// Verdict says what to do with an event.
 type Verdict uint8
 
 // The verdicts.
 const (
-	Pass   Verdict = iota // it is handled
-	Refuse                // it is not
-	Abuse                 // nor is it, and the socket is to be disconnected
+	Pass   Verdict = iota // handle it
+	Refuse                // refuse it
+	Abuse                 // refuse it and disconnect the socket
 )
 
-// New returns a limiter.
+// New returns a Limiter.
 func New(c Config) *Limiter {
 	l := &Limiter{
 		events: make(map[string]*quota, len(c.Events)), others: c.Default.quota(), user: c.User.quota(), breach: c.Breach.Quota(),
@@ -79,9 +79,9 @@ func New(c Config) *Limiter {
 
 func (l Limit) quota() quota { return quota{l.Quota(), l.Name} }
 
-// Allow charges an event to the bucket of its name and to its user's, if there is
-// a user, and returns the name of the limit that refuses it. Events that the host does
-// not handle all come under one name.
+// Allow charges an event to the socket's bucket of that name and, unless user is empty,
+// to the user's bucket. limit is the name of the limit that refused it. The caller passes
+// one name for all events that the host does not handle, because each name costs memory.
 func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string) {
 	now := time.Since(l.start)
 	if s.state == nil {

@@ -1,4 +1,4 @@
-// Buckets of sockets and users, over a fake clock.
+// Buckets of sockets and users, with a fake clock.
 
 package ratelimit
 
@@ -19,7 +19,7 @@ func TestBucket_AllowsABurstAndThenTheRate(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		rate Rate
-		wait time.Duration // until one more
+		wait time.Duration // until the next token
 	}{
 		"two a second":      {Rate{2, 10}, time.Second / 2},
 		"three a second":    {Rate{3, 10}, 333333334},
@@ -47,7 +47,7 @@ func TestBucket_AllowsABurstAndThenTheRate(t *testing.T) {
 	}
 }
 
-func TestBucket_OfARateThatIsNextToNothing(t *testing.T) {
+func TestBucket_TinyRateDoesNotOverflow(t *testing.T) {
 	t.Parallel()
 	const year = 24 * 365 * time.Hour
 	q := Rate{1e-300, 3}.Quota()
@@ -67,7 +67,7 @@ func TestBucket_WithoutALimitAllowsEverything(t *testing.T) {
 	var b Bucket
 	for range 1000 {
 		require.True(t, b.Allow(Rate{-1, 0}.Quota(), 0))
-		require.True(t, b.Allow(Rate{1e12, 1 << 30}.Quota(), 0), "a nanosecond each")
+		require.True(t, b.Allow(Rate{1e12, 1 << 30}.Quota(), 0), "a token returns each nanosecond")
 	}
 }
 
@@ -94,12 +94,12 @@ func TestLimiter_Allow(t *testing.T) {
 		require.Equal(t, Pass, l.allow(&s, "u", "ping"))
 		require.Equal(t, Refuse, l.allow(&s, "u", "ping"))
 		require.Equal(t, "ping", l.limit)
-		require.Equal(t, Pass, l.allow(&other, "u", "ping"), "another socket has its own")
+		require.Equal(t, Pass, l.allow(&other, "u", "ping"), "another socket has a bucket of its own")
 		require.Equal(t, Pass, l.allow(&s, "u", ""))
 		require.Equal(t, Pass, l.allow(&s, "u", ""))
-		require.Equal(t, Refuse, l.allow(&other, "u", ""), "but the user's is shared")
+		require.Equal(t, Refuse, l.allow(&other, "u", ""), "the user's bucket is shared")
 		require.Equal(t, "user", l.limit)
-		require.Equal(t, Pass, l.allow(&other, "", ""), "nobody has none")
+		require.Equal(t, Pass, l.allow(&other, "", ""), "without a user there is no user bucket")
 		require.Equal(t, Refuse, l.allow(&s, "u", ""))
 		require.Equal(t, Abuse, l.allow(&s, "u", ""), "the third refusal")
 		time.Sleep(time.Second)
@@ -107,12 +107,11 @@ func TestLimiter_Allow(t *testing.T) {
 	})
 }
 
-// Whoever comes and goes leaves nothing behind, and nobody who is limited is
-// forgotten.
+// Full buckets are dropped, and a bucket that still limits its user is not.
 func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := tested{Limiter: New(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user"}})}
-		kept := func() (n int) {
+		buckets := func() (n int) {
 			for i := range l.users {
 				n += len(l.users[i].buckets)
 			}
@@ -131,13 +130,13 @@ func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 			l.allow(&s, "busy", "x")
 			l.allow(&s, "busy", "x")
 		}
-		require.LessOrEqual(t, kept(), 5000)
+		require.LessOrEqual(t, buckets(), 5000)
 		time.Sleep(time.Minute)
 		for i := range 5000 {
 			l.allow(&s, fmt.Sprint("late", i), "x")
 			time.Sleep(time.Millisecond)
 		}
-		require.LessOrEqual(t, kept(), 2500, "those of the last second, and as many")
+		require.LessOrEqual(t, buckets(), 2500, "at most twice those of the last second")
 	})
 }
 

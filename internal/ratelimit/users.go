@@ -1,4 +1,4 @@
-// The buckets of users.
+// The buckets of users, which their sockets share.
 
 package ratelimit
 
@@ -7,14 +7,13 @@ import (
 	"time"
 )
 
-// users are the buckets of a part of the users. A bucket that is full is as good
-// as none: each new one has the two that were looked at longest ago looked at
-// again, so that no more are kept than twice those in use, and no call is long.
+// users is one shard of the users' buckets. A full bucket equals a new one and can be
+// dropped: whenever a bucket is added, two others are checked in turn. So at most about
+// twice the number of buckets in use exist, and no call takes long.
 type users struct {
-	mu sync.Mutex
-	// mu guards what follows.
+	mu      sync.Mutex // guards buckets, next and every userBucket
 	buckets map[string]*userBucket
-	next    *userBucket // of a ring; the one to be looked at next
+	next    *userBucket // the next one to check, in a ring of all
 }
 
 type userBucket struct {
@@ -37,7 +36,7 @@ func (u *users) allow(q Quota, id string, now time.Duration) bool {
 func (u *users) addLocked(id string) *userBucket {
 	b := &userBucket{id: id}
 	b.left, b.right = b, b
-	if u.next != nil { // behind all others
+	if u.next != nil { // at the end of the ring: just before next
 		b.left, b.right = u.next.left, u.next
 		b.left.right, b.right.left = b, b
 	} else {
@@ -50,6 +49,7 @@ func (u *users) addLocked(id string) *userBucket {
 	return b
 }
 
+// forgetLocked checks the next two buckets of the ring and drops those that are full.
 func (u *users) forgetLocked(now time.Duration) {
 	for range 2 {
 		b := u.next

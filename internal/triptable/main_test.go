@@ -1,4 +1,4 @@
-// Every test of the package ends with no goroutine left.
+// Setup of the tests: none may leak a goroutine.
 
 package triptable_test
 

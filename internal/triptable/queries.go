@@ -1,4 +1,4 @@
-// What a table answers, and what the host's lookups tell it.
+// Queries of a table, and the answers of the host's lookups.
 
 package triptable
 
@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// Known returns the people of a trip, as far as known. A driver whom Forget took off
-// is not: the host's lookup may know of another one.
+// Known returns the known people of a trip, without a driver whom Forget took off: the
+// host's lookup may name another driver.
 func (t *Table) Known(id string) Parties {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.trips[id].known(t.now())
 }
 
-// Hint records what the host's lookup answered. The passenger it names is the
-// trip's if none is known; the driver is one to tell of the trip for a while, not
-// one to put into its room. Changed says that the passenger was news.
+// Hint records an answer of the host's lookup. Its passenger becomes the trip's if none
+// is known. Its driver receives the trip's events for HintMemory, but does not join its
+// room. changed reports whether the passenger was not known before.
 func (t *Table) Hint(id string, p Parties) (changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if p == (Parties{}) || t.closedLocked(id) == forGood {
+	if p == (Parties{}) || t.closedLocked(id) == ended {
 		return false
 	}
 	now := t.now()
@@ -38,8 +38,8 @@ func (t *Table) Hint(id string, p Parties) (changed bool) {
 	return changed
 }
 
-// Of returns the assigned trips of a person whose people changed at since, by this
-// node's clock, or later.
+// Of returns the assigned trips of a person. With a since that is not zero, it returns
+// only those whose people have changed since then, by this node's clock.
 func (t *Table) Of(who Person, since time.Time) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -50,12 +50,12 @@ func (t *Table) Of(who Person, since time.Time) []string {
 	return slices.DeleteFunc(trips, func(id string) bool { return t.trips[id].changed.Before(since) })
 }
 
-// Left reports whether a trip is over, or was taken from that person, or found no
-// driver, at since or later.
+// Left reports whether a trip has ended, or whether since then it was taken from that
+// person or found no driver.
 func (t *Table) Left(id string, who Person, since time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closedLocked(id) == forGood {
+	if t.closedLocked(id) == ended {
 		return true
 	}
 	r := t.trips[id]
@@ -69,10 +69,11 @@ func (t *Table) Left(id string, who Person, since time.Time) bool {
 	return r.idle || who.ID == former
 }
 
-// Forget takes a driver off a trip that is not theirs, says the host's lookup,
-// unless its people changed at since or later. What the host has published before
-// may come yet: the driver is still one of those whom the trip's events concern,
-// until it ends, another driver is named, or AsideMemory is over.
+// Forget sets a driver aside because the host's lookup does not name the trip as
+// theirs, unless the trip's people have changed since then. The driver leaves the room.
+// Because events that the host published before may still be on their way, the driver
+// still receives the trip's events until it ends, another driver is named, or
+// AsideMemory has passed.
 func (t *Table) Forget(id, driver string, since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,9 +86,9 @@ func (t *Table) Forget(id, driver string, since time.Time) {
 	t.listLocked(id, r)
 }
 
-// Confirm says that the host's lookup, asked shortly after since, has somebody on a
-// trip. A driver whom Forget took off is on it again if it is them, and off it for good
-// if it is another driver.
+// Confirm records that the host's lookup, asked shortly after since, names a person as
+// on a trip. A driver whom Forget set aside is restored if it is the same one, and taken
+// off if it is another.
 func (t *Table) Confirm(id string, who Person, since time.Time) {
 	if !who.Driver {
 		return
@@ -107,15 +108,15 @@ func (t *Table) Confirm(id string, who Person, since time.Time) {
 	t.listLocked(id, r)
 }
 
-// State returns the event from which another table learns what this one knows of
-// a trip's driver, or of its end; none when that is nothing.
+// State returns an event that brings another table to what this one knows about a
+// trip's driver or end. ok is false when this one knows neither.
 func (t *Table) State(id string) (e Event, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	over := t.closedLocked(id)
 	r := t.trips[id]
 	switch {
-	case over == forGood:
+	case over == ended:
 		return Event{Kind: Ends, Trip: id, At: t.now()}, true
 	case r != nil && r.driver != "":
 		return Event{Assigns, id, r.assignedAt, r.passenger, r.driver, r.assignment}, true

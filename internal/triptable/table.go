@@ -1,9 +1,10 @@
-// Package triptable is the table of running trips: who takes part in each, by
-// what the events of the trips say. It is pure: it knows no sockets, no rooms and
-// no bus, and its clock is handed in.
+// Package triptable is the table of running trips: the driver and the passenger of each,
+// derived from the trips' events. It is pure: it knows no sockets, rooms or bus, and its
+// clock is a parameter.
 //
-// What decides is when an event happened, not when it arrives: a bus delivers
-// again, and out of order. What is over stays over.
+// The order of events is that of the times at which they happened, not of their
+// arrival, because a bus may deliver events again and out of order. A trip that has
+// ended never runs again.
 package triptable
 
 import (
@@ -15,32 +16,30 @@ import (
 )
 
 const (
-	// Memory is how long a trip of which nothing is heard is kept, and at least how
-	// long an end is remembered, unless more than 2 x maxClosed trips end meanwhile.
-	// An event that happened longer ago assigns nobody, so a bus may deliver again
-	// whenever it likes.
+	// Memory is how long a trip without events is kept, and at least how long an end is
+	// remembered, unless more than 2 x maxClosed trips end meanwhile. An event that
+	// happened longer ago assigns no driver, so redelivery is safe at any time.
 	Memory = 24 * time.Hour
-	// IdleMemory is how long the passenger of a trip that found no driver is kept,
-	// for a search that begins again.
+	// IdleMemory is how long the passenger of a trip that found no driver is kept, in
+	// case the search starts again.
 	IdleMemory = 10 * time.Minute
-	// Settle is how long a change may be missing from a database that is read by
-	// another way than the bus.
+	// Settle is how long the host's database may lag behind the bus.
 	Settle = 5 * time.Second
-	// MaxSkew is how far ahead of this node's clock an event's time may be. One
-	// further ahead counts as of now: it would outlast every later event.
+	// MaxSkew is how far ahead of this node's clock an event's time may be. A later
+	// time is replaced by the node's: it would outdate every following event.
 	MaxSkew = 5 * time.Minute
-	// HintMemory is how long a driver whom the host's lookup named is believed.
+	// HintMemory is how long a driver whom the host's lookup named is used.
 	HintMemory = 30 * time.Second
-	// AsideMemory is for how long a driver whom Forget took off is sent the trip's
-	// events: those that the host had published before may still be on their way.
+	// AsideMemory is how long a driver whom Forget took off still receives the trip's
+	// events: events that the host published before may still be on their way.
 	AsideMemory = 10 * time.Minute
 
-	maxClosed   = 1 << 19 // ends in one generation, of 16 bytes each and the map's slack
-	maxReleased = 8       // assignments of one trip known to be over
-	sweepFrom   = 1024    // trips
+	maxClosed   = 1 << 19 // ends per generation; each takes 16 bytes and the map's overhead
+	maxReleased = 8       // released assignments that are remembered per trip
+	sweepFrom   = 1024    // number of trips below which nothing is swept
 )
 
-// Kind is what an event does to a trip.
+// Kind says what an event does to a trip.
 type Kind uint8
 
 // The kinds of events.
@@ -53,91 +52,95 @@ const (
 	Ends                 // ends the trip for good
 )
 
-// Event is what an event says about the people of a trip. Nodes exchange it as
-// JSON.
+// Event is the part of a domain event that concerns the people of a trip. Nodes
+// exchange it as JSON.
 type Event struct {
 	Kind       Kind      `json:"kind"`
 	Trip       string    `json:"tripId"`
-	At         time.Time `json:"at"` // when it happened
+	At         time.Time `json:"at"` // the time at which it happened
 	Passenger  string    `json:"passengerId,omitempty"`
 	Driver     string    `json:"driverId,omitempty"`
 	Assignment string    `json:"assignmentId,omitempty"`
 }
 
-// Parties are the people of a trip; who is unknown is empty.
+// Parties are the people of a trip. An id that is not known is empty.
 type Parties struct{ Passenger, Driver string }
 
 // Person is a driver or a passenger.
 type Person struct {
-	Driver bool // else a passenger
+	Driver bool // otherwise a passenger
 	ID     string
 }
 
-// Moves says who enters and leaves the room of a trip.
+// Moves lists who joins and leaves the room of a trip.
 type Moves struct {
-	Everybody bool   // leaves: the trip ended
-	People    bool   // its driver and passenger leave: it found no driver
-	Driver    string // enters; a driver before them leaves
-	Passenger string // likewise
-	Leaves    string // a driver who leaves
+	Everybody bool   // all sockets leave: the trip ended
+	People    bool   // the driver and the passenger leave: no driver was found
+	Driver    string // this driver joins, and a previous driver leaves
+	Passenger string // this passenger joins, and a previous passenger leaves
+	Leaves    string // this driver leaves
 }
 
-// Result is what came of an event.
+// Result is the effect of an event on the table.
 type Result struct {
-	// Outdated says that something newer is known: the event has changed nothing,
-	// and would mislead whoever is shown it.
+	// Outdated says that the table knows something newer: the event changed nothing
+	// and must not be sent to clients.
 	Outdated bool
-	// Changed says that the table knows more now than before.
+	// Changed says that the event changed the table.
 	Changed bool
-	// Parties are those of the trip, before its end.
+	// Parties are the people of the trip; for its end, the people until then.
 	Parties Parties
 	Moves   Moves
 }
 
-// Table is a table of trips. All methods may be called concurrently.
+// Table is a table of trips. Its methods may be called concurrently.
 type Table struct {
 	now  func() time.Time
 	seed maphash.Seed
 
-	mu       sync.Mutex // guards everything below
+	mu       sync.Mutex // guards the fields below and all trips
 	trips    map[string]*trip
-	byPerson map[Person][]string // the assigned trips of each
+	byPerson map[Person][]string // the assigned trips of each person
 	sweepAt  int                 // number of trips at which old ones are dropped
-	// closed holds, by a hash of its id, the time up to which a trip is over.
+	// closed holds, by a hash of its id, the time up to which a trip is closed: events
+	// that happened before it are outdated.
 	closed   map[uint64]int64 // microseconds since 1970
-	before   map[uint64]int64 // the generation before
-	rotateAt time.Time
+	before   map[uint64]int64 // the previous generation
+	rotateAt time.Time        // when closed becomes the previous generation
 }
 
-// forGood is the time in Table.closed of a trip that has ended.
-const forGood = 1<<63 - 1
+// ended is the value in Table.closed of a trip that has ended: all events are before it.
+const ended = 1<<63 - 1
 
+// trip is what the table knows of one trip.
 type trip struct {
 	passenger       string
 	driver          string
-	assignment      string // the one that put the driver on the trip; empty: not known
-	formerDriver    string // the last one from whom the trip was taken
+	assignment      string // the assignment of driver; empty if not known
+	formerDriver    string // the last driver who was taken off
 	formerPassenger string
-	assigned        bool // its people are in its room
-	idle            bool // it found no driver
+	assigned        bool // the people are in the trip's room
+	idle            bool // no driver was found
 	released        []release
 
-	passengerAt time.Time // when the event happened that named the passenger
-	assignedAt  time.Time // ... that assigned a driver last
-	releasedAt  time.Time // ... that took the former driver off
-	vacatedAt   time.Time // ... that found no driver and took the people out of the room
+	// The times at which events happened:
+	passengerAt time.Time // the one that named the passenger
+	assignedAt  time.Time // the last one that assigned a driver
+	releasedAt  time.Time // the one that took the former driver off
+	vacatedAt   time.Time // the one that found no driver and took the people out of the room
 
-	changed time.Time // when the people changed, by our clock
-	seen    time.Time // when something was heard of the trip
-
-	aside time.Time // since when the host's lookup has not had the driver on the trip; zero: it has
+	// Times by this node's clock:
+	changed time.Time // the last change of the people
+	seen    time.Time // the last event of the trip
+	aside   time.Time // when the host's lookup said that the driver is not on the trip (see Forget); zero: it has not
 
 	hint   string    // a driver whom the host's lookup named
-	hinted time.Time // when
+	hinted time.Time // when it did
 }
 
+// release is an assignment that is over.
 type release struct {
-	assignment uint64 // its hash
+	assignment uint64 // hash of its id
 	at         time.Time
 }
 
@@ -146,7 +149,8 @@ func New(now func() time.Time) *Table {
 	return &Table{now: now, seed: maphash.MakeSeed(), trips: map[string]*trip{}, byPerson: map[Person][]string{}, sweepAt: sweepFrom}
 }
 
-// Time returns when an event happened that says so: no later than MaxSkew from now.
+// Time returns the time that counts for an event that happened at at: the current time
+// if at is zero or more than MaxSkew ahead.
 func (t *Table) Time(at time.Time) time.Time {
 	if now := t.now(); at.IsZero() || at.After(now.Add(MaxSkew)) {
 		return now
@@ -154,15 +158,15 @@ func (t *Table) Time(at time.Time) time.Time {
 	return at
 }
 
-// Len returns the number of trips that are kept.
+// Len returns the number of trips in the table.
 func (t *Table) Len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return len(t.trips)
 }
 
-// Apply records an event, unless it is outdated. The same event again changes nothing
-// but moves the same people, unless something newer is known.
+// Apply records an event, unless it is outdated. Applying the same event again changes
+// nothing and returns the same Moves, as long as nothing newer is known.
 func (t *Table) Apply(e Event) Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -170,11 +174,11 @@ func (t *Table) Apply(e Event) Result {
 	e.At = t.Time(e.At)
 	over := t.closedLocked(e.Trip)
 	if e.Kind == Ends {
-		return t.endLocked(e, over == forGood)
+		return t.endLocked(e, over == ended)
 	}
 	r := t.trips[e.Trip]
 	switch {
-	case over == forGood:
+	case over == ended:
 		return Result{Outdated: e.Kind != Notes && e.Kind != Releases}
 	case (e.Kind == Opens || e.Kind == Assigns) && e.At.UnixMicro() < over,
 		e.Kind == Assigns && e.At.Before(now.Add(-Memory)),
@@ -199,7 +203,7 @@ func (t *Table) Apply(e Event) Result {
 	if r.assigned && e.Passenger != "" && e.Passenger == r.passenger && e.At.Equal(r.passengerAt) {
 		res.Moves.Passenger = r.passenger
 	}
-	switch e.Kind {
+	switch e.Kind { //nolint:exhaustive // Notes changes nothing more, Ends has returned
 	case Opens:
 		r.idle = false
 	case Assigns:
@@ -220,9 +224,9 @@ func (t *Table) Apply(e Event) Result {
 	return res
 }
 
-// outdates reports whether what is known of the people is newer than the event.
+// outdates reports whether the trip's people are known from a newer event.
 func (r *trip) outdates(e Event, assignment uint64) bool {
-	switch e.Kind {
+	switch e.Kind { //nolint:exhaustive // the other kinds are never outdated by people
 	case Suspends:
 		return r.driver != "" && e.At.Before(r.assignedAt)
 	case Assigns:
@@ -235,17 +239,18 @@ func (r *trip) outdates(e Event, assignment uint64) bool {
 		case r.driver == "" && e.Driver != "" && e.Driver == r.formerDriver && e.At.Before(r.releasedAt):
 			return true
 		case r.driver != "" && e.Driver == r.driver && (r.assignment == "" || e.Assignment == "" || e.Assignment == r.assignment):
-			return false // the same, said in another way
+			return false // the same assignment, by another event
 		}
 		return e.At.Before(r.assignedAt)
 	}
 	return false
 }
 
+// assign makes the event's driver the trip's driver.
 func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
 	was := *r
 	if e.Driver == "" && e.Assignment != "" && r.assignment != "" && e.Assignment != r.assignment {
-		res.Moves.Leaves = r.driver // another driver's, of whom nothing is known
+		res.Moves.Leaves = r.driver // the assignment is another driver's, whose id is not known
 		r.takeOff(e.At, now)
 	} else if e.Driver == "" {
 		res.Moves.Leaves = r.tookOff(e)
@@ -279,8 +284,8 @@ func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
 	}
 }
 
-// release ends an assignment. It takes the driver off the trip if it is the one
-// that put them on; where that is not known, if it is of the same driver.
+// release ends an assignment. It takes the driver off the trip if the assignment is
+// theirs; where the trip's assignment is not known, if the event names the same driver.
 func (t *Table) release(r *trip, e Event, now time.Time, res *Result) {
 	if e.Assignment != "" {
 		res.Changed = r.remember(release{t.hash(e.Assignment), e.At}) || res.Changed
@@ -298,7 +303,8 @@ func (t *Table) release(r *trip, e Event, now time.Time, res *Result) {
 	r.takeOff(e.At, now)
 }
 
-// remember keeps the newest releases, and reports whether this one is news.
+// remember records a release among the newest ones, and reports whether that changed
+// anything.
 func (r *trip) remember(one release) bool {
 	for i, old := range r.released {
 		if old.assignment == one.assignment {
@@ -316,7 +322,7 @@ func (r *trip) remember(one release) bool {
 	return true
 }
 
-// takeOff takes the driver off the trip.
+// takeOff removes the driver from the trip.
 func (r *trip) takeOff(at, now time.Time) {
 	if r.driver != "" {
 		r.formerDriver, r.releasedAt = r.driver, at
@@ -325,14 +331,14 @@ func (r *trip) takeOff(at, now time.Time) {
 	r.changed = now
 }
 
-// dropAside takes a driver off the trip who was set aside long ago.
+// dropAside takes off a driver whom Forget set aside more than AsideMemory ago.
 func (r *trip) dropAside(now time.Time) {
 	if !r.aside.IsZero() && now.Sub(r.aside) >= AsideMemory {
-		r.takeOff(r.aside, r.changed) // to the bus that is no news
+		r.takeOff(r.aside, r.changed) // this does not count as a change
 	}
 }
 
-// tookOff returns the driver whom the same event has taken off the trip before.
+// tookOff returns the driver whom an earlier delivery of the same event took off.
 func (r *trip) tookOff(e Event) string {
 	if r.driver == "" && r.releasedAt.Equal(e.At) {
 		return r.formerDriver
@@ -340,7 +346,7 @@ func (r *trip) tookOff(e Event) string {
 	return ""
 }
 
-// parties are those whom the trip's events concern.
+// parties returns the people who receive the trip's events.
 func (r *trip) parties(now time.Time) Parties {
 	known := r.known(now)
 	if known.Driver == "" && r != nil {
@@ -349,7 +355,7 @@ func (r *trip) parties(now time.Time) Parties {
 	return known
 }
 
-// known is parties without a driver who is set aside.
+// known returns parties without a driver whom Forget set aside.
 func (r *trip) known(now time.Time) Parties {
 	switch {
 	case r == nil:
@@ -373,7 +379,7 @@ func (t *Table) endLocked(e Event, again bool) Result {
 		t.unlistLocked(e.Trip, r)
 		delete(t.trips, e.Trip)
 	}
-	t.closeLocked(e.Trip, forGood, now)
+	t.closeLocked(e.Trip, ended, now)
 	return res
 }
 
@@ -384,8 +390,8 @@ func (t *Table) closedLocked(id string) int64 {
 	return max(t.closed[h], t.before[h])
 }
 
-// closeLocked remembers that a trip is over. When the older generation is
-// dropped each of its ends is at least Memory old, or there are too many.
+// closeLocked remembers that a trip is closed up to a time. When the older generation is
+// dropped, each entry in it is at least Memory old, or maxClosed was reached.
 func (t *Table) closeLocked(id string, at int64, now time.Time) {
 	if t.closed == nil || now.After(t.rotateAt) || len(t.closed) >= maxClosed {
 		t.before, t.closed = t.closed, map[uint64]int64{}
@@ -403,7 +409,7 @@ func (t *Table) addLocked(id string, now time.Time) *trip {
 	return r
 }
 
-// sweepLocked drops trips of which nothing was heard for long.
+// sweepLocked drops trips that had no event for Memory, or IdleMemory without a driver.
 func (t *Table) sweepLocked(now time.Time) {
 	maps.DeleteFunc(t.trips, func(id string, r *trip) bool {
 		age := now.Sub(r.seen)
@@ -416,7 +422,7 @@ func (t *Table) sweepLocked(now time.Time) {
 	t.sweepAt = max(sweepFrom, 2*len(t.trips))
 }
 
-// listLocked enters a trip under its people, once it is assigned.
+// listLocked enters an assigned trip in byPerson.
 func (t *Table) listLocked(id string, r *trip) {
 	for _, who := range r.people() {
 		t.byPerson[who] = append(t.byPerson[who], id)
@@ -432,6 +438,7 @@ func (t *Table) unlistLocked(id string, r *trip) {
 	}
 }
 
+// people returns those who belong in the trip's room.
 func (r *trip) people() (who []Person) {
 	if r.assigned && r.driver != "" && r.aside.IsZero() {
 		who = append(who, Person{true, r.driver})

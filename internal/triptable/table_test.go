@@ -1,4 +1,4 @@
-// Who takes part in a trip, by events in and out of order.
+// The people of a trip, from events in and out of order.
 
 package triptable_test
 
@@ -25,7 +25,7 @@ func newWorld() *world {
 	return w
 }
 
-// at is a moment in seconds from now.
+// at returns the time that is a number of seconds after the world's now.
 func (w *world) at(seconds int) time.Time { return w.now.Add(time.Duration(seconds) * time.Second) }
 
 func driver(id string) triptable.Person    { return triptable.Person{Driver: true, ID: id} }
@@ -47,13 +47,14 @@ func (w *world) say(kind triptable.Kind, trip, passenger string, at time.Time) t
 	return w.Apply(triptable.Event{Kind: kind, Trip: trip, Passenger: passenger, At: at})
 }
 
+// always, as since, means changes at any time.
 var always time.Time
 
 func TestTable_KnowsThePeople(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	require.Equal(t, triptable.Result{}, w.say(triptable.Opens, "t1", "", w.now))
-	require.Zero(t, w.Len(), "an event that names nobody is nothing to remember")
+	require.Zero(t, w.Len(), "an event without people is not recorded")
 	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.say(triptable.Opens, "t1", "p1", w.now).Parties)
 	require.Empty(t, w.Of(passenger("p1"), always), "it has no driver yet")
 
@@ -76,7 +77,7 @@ func TestTable_KnowsThePeople(t *testing.T) {
 	require.False(t, w.Left("t1", passenger("p1"), always))
 
 	res = w.say(triptable.Ends, "t1", "", w.now)
-	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d2"}, res.Parties, "those whom its end concerns")
+	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d2"}, res.Parties, "the people until its end")
 	require.Equal(t, triptable.Moves{Everybody: true}, res.Moves)
 	w.say(triptable.Ends, "t2", "", w.now)
 	w.say(triptable.Ends, "never seen", "", w.now)
@@ -87,7 +88,7 @@ func TestTable_KnowsThePeople(t *testing.T) {
 	require.Empty(t, w.Of(driver("d1"), always))
 }
 
-// An end is final, whatever its time, and whatever comes later.
+// An end is final, whatever its time and whatever event arrives later.
 func TestTable_EndIsFinal(t *testing.T) {
 	t.Parallel()
 	for _, age := range []time.Duration{0, time.Minute, 20 * time.Hour, triptable.Memory, 40 * time.Hour, 100 * time.Hour} {
@@ -96,14 +97,14 @@ func TestTable_EndIsFinal(t *testing.T) {
 			begun := w.now
 			w.assign("t1", "d1", "p1", begun)
 			w.say(triptable.Ends, "t1", "", w.at(ended))
-			for day := time.Duration(0); day < age; day += 12 * time.Hour { // others end too
+			for day := time.Duration(0); day < age; day += 12 * time.Hour { // other trips end, so generations rotate
 				w.now = begun.Add(day)
 				w.say(triptable.Ends, fmt.Sprint("other", day), "", w.now)
 			}
 			w.now = begun.Add(age)
 			for _, kind := range []triptable.Kind{triptable.Assigns, triptable.Opens, triptable.Suspends} {
 				if age > triptable.Memory && kind != triptable.Assigns {
-					continue // forgotten, and puts nobody into a room
+					continue // the end is forgotten; these kinds put nobody into a room
 				}
 				res := w.Apply(triptable.Event{Kind: kind, Trip: "t1", At: begun, Driver: "d1", Passenger: "p1"})
 				require.True(t, res.Outdated, "kind %d after %v", kind, age)
@@ -112,8 +113,8 @@ func TestTable_EndIsFinal(t *testing.T) {
 			require.Empty(t, w.Of(driver("d1"), always))
 			require.Zero(t, w.Len())
 			if age <= triptable.Memory {
-				require.True(t, w.assign("t1", "d1", "p1", w.now).Outdated, "a newer time does not open it either")
-				require.False(t, w.say(triptable.Notes, "t1", "p1", w.now).Outdated, "what shows no ride is shown")
+				require.True(t, w.assign("t1", "d1", "p1", w.now).Outdated, "not even with a newer time")
+				require.False(t, w.say(triptable.Notes, "t1", "p1", w.now).Outdated, "a note about an ended trip is sent")
 				require.False(t, w.release("t1", "as1", "d1", w.now).Outdated)
 				again := w.say(triptable.Ends, "t1", "", w.now)
 				require.False(t, again.Outdated)
@@ -134,15 +135,15 @@ func TestTable_NewerAssignmentDecides(t *testing.T) {
 	require.False(t, w.assign("t1", "d1", "p1", w.at(3)).Outdated)
 	require.Equal(t, "d1", w.Known("t1").Driver)
 
-	// One driver, told of by two events that happened the other way round.
+	// One driver, named by two events that arrive in the reverse order.
 	require.False(t, w.accept("t2", "as1", "d1", w.at(5)).Outdated)
 	require.False(t, w.assign("t2", "d1", "p1", w.at(4)).Outdated)
-	// The other order.
+	// The other pair of events.
 	require.False(t, w.assign("t3", "d1", "p1", w.at(5)).Outdated)
 	require.False(t, w.accept("t3", "as1", "d1", w.at(4)).Outdated)
 	require.Equal(t, "d1", w.release("t3", "as1", "d1", w.at(6)).Moves.Leaves)
 
-	// A driver who was taken off stays off, and so does one from before them.
+	// A driver who was taken off stays off, and so does an earlier driver.
 	w.assign("t4", "d0", "p1", w.at(1))
 	w.accept("t4", "as1", "d1", w.at(2))
 	w.release("t4", "as1", "d1", w.at(4))
@@ -150,24 +151,24 @@ func TestTable_NewerAssignmentDecides(t *testing.T) {
 	require.True(t, w.assign("t4", "d1", "", w.at(3)).Outdated)
 	require.True(t, w.assign("t4", "d0", "", w.at(1)).Outdated)
 	require.Empty(t, w.Known("t4").Driver)
-	// Another assignment is not held to when the last one ended.
+	// Another assignment may be older than the release of the last one.
 	require.False(t, w.accept("t4", "as2", "d2", w.at(3)).Outdated)
 
-	// Another assignment, of a driver whom nothing names, is not the driver's.
+	// Another assignment without a driver's id is not the current driver's.
 	w.accept("t6", "as1", "d1", w.at(1))
 	require.Equal(t, "d1", w.accept("t6", "as2", "", w.at(2)).Moves.Leaves)
 	require.Empty(t, w.Known("t6").Driver)
 	w.accept("t7", "as1", "d1", w.at(1))
 	w.accept("t7", "as1", "", w.at(2))
 	w.assign("t7", "", "p1", w.at(3))
-	require.Equal(t, "d1", w.Known("t7").Driver, "the same")
+	require.Equal(t, "d1", w.Known("t7").Driver, "the same assignment")
 
-	// An event of the far future counts as of now, and can be followed.
+	// A time in the far future counts as now, so later events are not outdated.
 	w.assign("t5", "d1", "p1", w.now.Add(1000*time.Hour))
 	require.False(t, w.assign("t5", "d2", "p1", w.now).Outdated)
 }
 
-func TestTable_ReleaseIsOfAnAssignment(t *testing.T) {
+func TestTable_ReleaseEndsItsAssignmentOnly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		assignment, driver string
@@ -193,17 +194,17 @@ func TestTable_ReleaseIsOfAnAssignment(t *testing.T) {
 			res := w.release("t1", c.assignment, c.driver, w.at(c.at))
 			require.Equal(t, c.leaves, res.Moves.Leaves == "d1", name)
 			require.Equal(t, c.leaves, w.Known("t1").Driver == "", name)
-			require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always), "the trip runs on")
+			require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always), "the trip continues")
 		}
 	}
-	// Where nothing has said which assignment it was, the driver decides.
+	// Where no event named the assignment, the driver's id decides.
 	w := newWorld()
 	w.assign("t1", "d1", "p1", w.at(10))
 	require.Empty(t, w.release("t1", "as1", "d2", w.at(20)).Moves)
 	require.Empty(t, w.release("t1", "as1", "d1", w.at(9)).Moves)
 	require.Equal(t, "d1", w.release("t1", "as1", "d1", w.at(20)).Moves.Leaves)
 
-	// A release that comes first is known when the older acceptance comes.
+	// A release that arrives first outdates the older acceptance.
 	w.say(triptable.Opens, "t2", "p1", w.at(0))
 	for n := range 5 {
 		w.release("t2", fmt.Sprint("as", n), fmt.Sprint("d", n), w.at(20))
@@ -226,16 +227,16 @@ func TestTable_PassengerIsReplaced(t *testing.T) {
 	require.True(t, w.Left("t1", passenger("p2"), always))
 	require.False(t, w.Left("t1", passenger("p3"), always))
 	w.say(triptable.Notes, "t1", "p2", w.at(2))
-	require.Equal(t, "p3", w.Known("t1").Passenger, "what is older changes nothing")
+	require.Equal(t, "p3", w.Known("t1").Passenger, "an older event changes nothing")
 }
 
-// A search that found no driver may begin again, with what happens later.
+// A search that found no driver starts again with an event that happened later.
 func TestTable_NoDriverFound(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.say(triptable.Opens, "t1", "p1", w.at(0))
 	w.accept("t1", "as1", "d1", w.at(1))
-	require.True(t, w.say(triptable.Suspends, "t1", "", w.at(0)).Outdated, "a driver was found since")
+	require.True(t, w.say(triptable.Suspends, "t1", "", w.at(0)).Outdated, "a driver was found later")
 	res := w.say(triptable.Suspends, "t1", "", w.at(10))
 	require.Equal(t, triptable.Moves{People: true}, res.Moves)
 	require.Equal(t, "p1", res.Parties.Passenger)
@@ -243,14 +244,14 @@ func TestTable_NoDriverFound(t *testing.T) {
 	require.Empty(t, w.Of(driver("d1"), always))
 	require.True(t, w.say(triptable.Opens, "t1", "p1", w.at(5)).Outdated)
 	require.True(t, w.accept("t1", "as2", "d2", w.at(5)).Outdated)
-	require.False(t, w.say(triptable.Suspends, "t1", "", w.at(9)).Outdated, "said twice")
+	require.False(t, w.say(triptable.Suspends, "t1", "", w.at(9)).Outdated, "a second one")
 	require.Equal(t, "p1", w.say(triptable.Notes, "t1", "", w.at(0)).Parties.Passenger)
 
 	require.Equal(t, "p1", w.say(triptable.Opens, "t1", "", w.at(20)).Parties.Passenger, "the search begins again")
 	require.False(t, w.Left("t1", passenger("p1"), always))
 	require.Equal(t, triptable.Moves{Driver: "d2", Passenger: "p1"}, w.accept("t1", "as2", "d2", w.at(21)).Moves)
 
-	// Hours later what happened before still does not count.
+	// Hours later an event from before is still outdated.
 	w.say(triptable.Suspends, "t1", "", w.at(30))
 	w.now = w.now.Add(20 * time.Hour)
 	require.True(t, w.accept("t1", "as2", "d2", w.at(-20*3600+21)).Outdated)
@@ -268,8 +269,8 @@ func TestTable_ForgetsTripsWithoutADriver(t *testing.T) {
 	}
 }
 
-// A trip whose end was missed is dropped, once there are many.
-func TestTable_ForgetsWhatNobodySpeaksOf(t *testing.T) {
+// A trip whose end was missed is dropped once there are many trips.
+func TestTable_ForgetsTripsWithoutEvents(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	assign := func(kind string, n int) {
@@ -292,7 +293,7 @@ func TestTable_ForgetsWhatNobodySpeaksOf(t *testing.T) {
 	require.Empty(t, w.Of(passenger("pold8"), always))
 }
 
-func TestTable_ChangesOfLate(t *testing.T) {
+func TestTable_RecentChanges(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
 	w.assign("t1", "d1", "p1", w.now)
@@ -306,10 +307,10 @@ func TestTable_ChangesOfLate(t *testing.T) {
 
 	w.Forget("t3", "d1", since)
 	w.Forget("t1", "d2", since)
-	require.ElementsMatch(t, []string{"t1", "t3"}, w.Of(driver("d1"), always), "too young, and another's")
+	require.ElementsMatch(t, []string{"t1", "t3"}, w.Of(driver("d1"), always), "t3 changed too recently, and t1 is not d2's")
 	w.Forget("t1", "d1", since)
 	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), always))
-	require.ElementsMatch(t, []string{"t2", "t3"}, w.Of(passenger("p1"), since), "what a lookup says of the driver is no news of the passenger")
+	require.ElementsMatch(t, []string{"t2", "t3"}, w.Of(passenger("p1"), since), "setting the driver aside is not a change for the passenger")
 	require.Empty(t, w.assign("t1", "d1", "p1", w.at(-60)).Moves.Driver)
 	require.NotContains(t, w.Of(driver("d1"), always), "t1")
 	require.Equal(t, "d1", w.assign("t1", "d1", "p1", w.now).Moves.Driver)
@@ -320,9 +321,9 @@ func TestTable_ChangesOfLate(t *testing.T) {
 	require.True(t, w.Left("t2", driver("d1"), always))
 }
 
-// A host's database is ahead of its bus: the events that it published before it took
-// the driver off the trip are still the driver's.
-func TestTable_ForgottenDriverHearsWhatIsOnItsWay(t *testing.T) {
+// A host's database may be ahead of its bus: a driver whom Forget set aside still
+// receives the events that the host published before.
+func TestTable_ForgottenDriverReceivesEarlierEvents(t *testing.T) {
 	t.Parallel()
 	forgotten := func() *world {
 		w := newWorld()
@@ -330,8 +331,8 @@ func TestTable_ForgottenDriverHearsWhatIsOnItsWay(t *testing.T) {
 		w.say(triptable.Notes, "t1", "p1", w.now)
 		w.now = w.now.Add(time.Minute)
 		w.Forget("t1", "d1", w.at(-5))
-		require.Empty(t, w.Of(driver("d1"), always), "no position of theirs is the trip's")
-		require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"), "there may be another driver, whom a lookup knows")
+		require.Empty(t, w.Of(driver("d1"), always), "their positions are not the trip's any more")
+		require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"), "a lookup may name another driver")
 		return w
 	}
 	both, one := triptable.Parties{Passenger: "p1", Driver: "d1"}, triptable.Parties{Passenger: "p1"}
@@ -350,13 +351,13 @@ func TestTable_ForgottenDriverHearsWhatIsOnItsWay(t *testing.T) {
 	w.now = w.now.Add(triptable.AsideMemory - 6*time.Second)
 	require.Equal(t, both, status(w))
 	w.now = w.now.Add(time.Second)
-	require.Equal(t, one, status(w), "not for ever")
+	require.Equal(t, one, status(w), "AsideMemory has passed")
 	require.True(t, w.accept("t1", "as1", "d1", w.at(-900)).Outdated)
 	w = forgotten()
 	w.now = w.now.Add(triptable.AsideMemory)
 	require.Equal(t, one, w.say(triptable.Ends, "t1", "", w.now).Parties)
 
-	// What is of another driver is not theirs.
+	// News that decides who the driver is.
 	for name, c := range map[string]struct {
 		news func(w *world)
 		want triptable.Parties
@@ -377,7 +378,7 @@ func TestTable_ForgottenDriverHearsWhatIsOnItsWay(t *testing.T) {
 		require.NotContains(t, w.Of(driver("d1"), always), "t1", name)
 	}
 
-	// The lookup has them on the trip again.
+	// The lookup names the driver again.
 	w = forgotten()
 	w.Confirm("t1", driver("d1"), w.at(-5))
 	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always))
@@ -392,18 +393,18 @@ func TestTable_Hint(t *testing.T) {
 	require.Zero(t, w.Len())
 	require.True(t, w.Hint("t1", triptable.Parties{Passenger: "p1", Driver: "d1"}))
 	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d1"}, w.Known("t1"))
-	require.Empty(t, w.Of(driver("d1"), always), "a hint puts nobody into a room")
+	require.Empty(t, w.Of(driver("d1"), always), "a hint does not put the driver into the room")
 	w.now = w.now.Add(triptable.HintMemory)
 	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"))
 	w.assign("t1", "d2", "p2", w.now)
 	require.False(t, w.Hint("t1", triptable.Parties{Passenger: "p1", Driver: "d1"}))
-	require.Equal(t, triptable.Parties{Passenger: "p2", Driver: "d2"}, w.Known("t1"), "events come first")
+	require.Equal(t, triptable.Parties{Passenger: "p2", Driver: "d2"}, w.Known("t1"), "events win over hints")
 	w.say(triptable.Ends, "t1", "", w.now)
 	require.False(t, w.Hint("t1", triptable.Parties{Passenger: "p1"}))
 	require.Zero(t, w.Len())
 }
 
-// What one table knows another one learns, whatever it believed.
+// State brings another table to the same knowledge, whatever that knew before.
 func TestTable_State(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
@@ -419,7 +420,7 @@ func TestTable_State(t *testing.T) {
 		"another driver": func(w *world) { w.accept("t1", "as2", "d2", w.at(2)) },
 		"taken off":      func(w *world) { w.accept("t1", "as1", "d1", w.at(1)); w.release("t1", "as1", "d1", w.at(2)) },
 		"no driver":      func(w *world) { w.say(triptable.Suspends, "t1", "", w.at(2)) },
-		"over":           func(w *world) { w.say(triptable.Ends, "t1", "", w.at(2)) },
+		"ended":          func(w *world) { w.say(triptable.Ends, "t1", "", w.at(2)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, other := newWorld(), stale()
@@ -452,9 +453,9 @@ func BenchmarkTable_Life(b *testing.B) {
 	}
 }
 
-// A cluster says the same event once in each namespace, and a bus delivers again: who
-// is moved does not depend on which of them came first.
-func TestTable_TheSameEventMovesTheSamePeople(t *testing.T) {
+// A cluster applies an event once per namespace, and a bus redelivers: the moves are the
+// same each time.
+func TestTable_SameEventSameMoves(t *testing.T) {
 	t.Parallel()
 	for name, events := range map[string][]triptable.Event{
 		"assigned":             {{Kind: triptable.Assigns, Driver: "d1", Passenger: "p1"}},

@@ -1,4 +1,5 @@
-// Package planted has what the checker is to find, and what it is not to find.
+// Package planted has calls that the checker must find, marked "want", and calls that it
+// must not find.
 package planted
 
 import (
