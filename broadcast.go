@@ -131,7 +131,7 @@ func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [
 	if b.key != "" && len(ms) == 1 {
 		ms[0].Key = b.ns.name + " " + b.key // a connection carries other namespaces too
 	}
-	b.ns.inner.Emit(b.target(), ms...)
+	b.ns.traceEmitted(event, b.ns.inner.Emit(b.target(), ms...), ms)
 }
 
 func (b Broadcast) target() socketio.Target {
@@ -365,7 +365,8 @@ func (b Broadcast) askLocal(
 	for _, s := range sockets {
 		s.Expect(id, func(r socketio.Reply) { replies <- r })
 	}
-	b.ns.inner.Emit(b.target(), socketio.EventMessages(b.ns.name, id, event, args, attachments)...)
+	ms := socketio.EventMessages(b.ns.name, id, event, args, attachments)
+	b.ns.traceEmitted(event, b.ns.inner.Emit(b.target(), ms...), ms)
 	for n := len(sockets); n > 0; n-- {
 		select {
 		case r := <-replies:

@@ -64,6 +64,7 @@ func (c *call) end() bool { return c.socket.ns.rt.watchdog.End(&c.Call) }
 func (c *call) Abandoned(took time.Duration) {
 	s, ns := c.socket, c.socket.ns
 	ns.rt.log.Error("realtime: handler does not return", "namespace", ns.name, "event", c.Event(), "socket", s.ID(), "user", s.Identity().UserID, "after", took)
+	s.traceAbandoned(c.Event(), took)
 	if c.event != nil {
 		ackBytes := 0
 		if c.event.WantsAck() {

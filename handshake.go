@@ -118,10 +118,14 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	ns.rt.presence.departed(s, DisconnectReason(reason))
 	ns.traceDisconnected(s, DisconnectReason(reason))
 	for _, h := range ns.disconnectHooks() {
+		began := time.Now()
 		err := hostcall.Run(s.conn().with(context.Background()), h.calls, func(ctx context.Context) error {
 			h.f(ctx, s, DisconnectReason(reason))
 			return nil
 		})
+		if errors.Is(err, hostcall.ErrTimeout) {
+			s.traceAbandoned("disconnect", time.Since(began))
+		}
 		switch {
 		case err == nil:
 		case errors.Is(err, hostcall.ErrBusy), errors.Is(err, hostcall.ErrAbandoned):

@@ -169,6 +169,24 @@ func hookRows() map[string]hookRow {
 			require.NoError(t, err)
 			return codeOf(ns.ServerEmit(t.Context(), "news"))
 		}, want: done},
+		"Trace.Abandoned": {trigger: func(t *testing.T, s hookSite) string {
+			release := make(chan struct{})
+			s.srv.Realtime.Drivers().HandleRaw("waits", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+				<-release
+				return realtime.Raw{}, nil
+			})
+			c, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+			require.NoError(t, err)
+			require.NoError(t, c.Emit("waits"))
+			time.Sleep(time.Minute)
+			close(release)
+			return "done"
+		}, want: done},
+		"Trace.Emitted": {trigger: func(t *testing.T, s hookSite) string {
+			_, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+			require.NoError(t, err)
+			return codeOf(wireNote.Emit(s.srv.Realtime.Drivers().To(realtime.DriverRoom("new")), "x"))
+		}, want: done},
 		"Trace.TraceDropped": {trigger: func(t *testing.T, s hookSite) string {
 			unknown := func(name string, n int) {
 				for i := range n {
@@ -252,6 +270,8 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 				}
 				h.at("Trace.Unknown")
 			},
+			Abandoned:      func(context.Context, realtime.AbandonedInfo) { h.at("Trace.Abandoned") },
+			Emitted:        func(context.Context, realtime.EmittedInfo) { h.at("Trace.Emitted") },
 			TraceDropped:   func(context.Context, realtime.TraceDroppedInfo) { h.at("Trace.TraceDropped") },
 			ClusterDropped: func(context.Context, realtime.ClusterDroppedInfo) { h.at("Trace.ClusterDropped") },
 		}

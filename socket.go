@@ -99,17 +99,18 @@ func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
 // the network. The error is ErrClosed for a socket that has closed. That it is nil does
 // not say that the client has received the event, or will.
 func (s *Socket) EmitRaw(event string, args Raw) error {
-	return s.send(socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
+	return s.send(event, socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
 }
 
 func (s *Socket) emit(event string, arg []byte) error {
-	return s.send(socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
+	return s.send(event, socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
 }
 
-func (s *Socket) send(ms ...*socketio.Message) error {
+func (s *Socket) send(event string, ms ...*socketio.Message) error {
 	if !s.inner.Send(ms...) {
 		return ErrClosed
 	}
+	s.traceEmitted(event, ms)
 	return nil
 }
 

@@ -89,6 +89,9 @@ func putHeader(b []byte, op byte, n int) int {
 	}
 }
 
+// Size returns the bytes of the content.
+func (m *Message) Size() int { return len(m.frame) - m.head }
+
 // payload returns the content of the frame: the packet in text form, or the data of a
 // binary message.
 func (m *Message) payload() []byte { return m.frame[m.head:] }

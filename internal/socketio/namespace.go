@@ -195,15 +195,18 @@ type Target struct {
 var selections = sync.Pool{New: func() any { return new([]*Socket) }}
 
 // Emit queues messages once on every selected socket. The messages are shared, so each
-// socket costs only the queueing.
-func (n *Namespace) Emit(t Target, ms ...*Message) {
+// socket costs only the queueing. It returns the number of sockets that took them.
+func (n *Namespace) Emit(t Target, ms ...*Message) (receivers int) {
 	found := selections.Get().(*[]*Socket) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	*found = n.appendSelected((*found)[:0], t)
 	for _, s := range *found {
-		s.deliver(ms)
+		if s.deliver(ms) {
+			receivers++
+		}
 	}
 	clear(*found)
 	selections.Put(found)
+	return receivers
 }
 
 // Select returns the selected sockets.

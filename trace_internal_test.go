@@ -1,0 +1,64 @@
+// What Trace costs, and that it has a name for everything.
+
+package realtime
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/admission"
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// What nobody observes allocates nothing.
+func TestTrace_NilCostsNothing(t *testing.T) {
+	rt := &Server{opts: Options{Trace: &Trace{}}}
+	ns := &Namespace{rt: rt}
+	s := &Socket{ns: ns}
+	ms := []*socketio.Message{socketio.EventMessage("/", socketio.NoID, "x")}
+	args := [][]byte{[]byte("1")}
+	r, p, h := &received{ctx: context.Background()}, &publisher{rt: rt}, &handshake{s: s}
+	require.Zero(t, testing.AllocsPerRun(100, func() {
+		ns.traceConnected(s, time.Time{})
+		ns.traceRefused(h, CodeInternal)
+		ns.traceDisconnected(s, DisconnectByServer)
+		s.traceHandled("x", 0, "", rt.tracedBytes(args, nil), 0)
+		s.traceAbandoned("x", 0)
+		s.traceEmitted("x", ms)
+		ns.traceEmitted("x", 1, ms)
+		s.limited(LimitRateEvent, "x")
+		rt.exceeded(nil, nil, socketio.Exceeded{Limit: socketio.LimitPayload})
+		p.traceDelivered(r)
+	}))
+}
+
+// A limit or a failure of a lower layer that has no name here would be told as "".
+func TestTrace_NamesAllOfTheLowerLayers(t *testing.T) {
+	for l := socketio.LimitPayload; l <= socketio.LimitNamespaceName; l++ {
+		require.NotEmpty(t, protocolLimits[l], l)
+	}
+	for l := admission.NoLimit + 1; l <= admission.LimitHandshake; l++ {
+		require.NotEmpty(t, admissionLimits[l], l)
+	}
+	for f := socketio.FailedTransport; f <= socketio.FailedUpgrade; f++ {
+		require.NotEmpty(t, requestFailures[f], f)
+	}
+}
+
+// BenchmarkTrace is the cost of a call that somebody observes, to the goroutine that
+// makes it and in all.
+func BenchmarkTrace(b *testing.B) {
+	rt := &Server{opts: Options{Trace: &Trace{Handled: func(context.Context, HandledInfo) {}}}}
+	rt.host.trace = rt.queue(traceQueue, time.Second, "Trace", nil)
+	i := HandledInfo{SocketInfo: SocketInfo{Namespace: NamespaceDrivers}, Event: "x", Time: time.Now()}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		tracing(rt, context.Background(), rt.opts.Trace.Handled, i)
+		if n%1024 == 0 {
+			_ = rt.host.trace.Wait(context.Background())
+		}
+	}
+}
