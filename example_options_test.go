@@ -23,7 +23,7 @@ func ExampleNew_mistakes() {
 	fmt.Println(err)
 	// Output:
 	// realtime: Options.Tokens is required; NewJWTVerifier makes one
-	// realtime: Options.Origins.Allowed: no page has the origin "wss://app.example.com": a page that opens a websocket is itself of http or https
+	// realtime: Options.Origins.Allowed: no page has the origin "wss://app.example.com": the origin of a page that opens a websocket is http or https
 	// realtime: Options.Timeouts.PingInterval is 25ns; write 25 * time.Second if seconds are meant
 }
 
