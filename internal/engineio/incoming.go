@@ -20,16 +20,22 @@ const (
 // errIncoming is the error of a POST whose session was ended by the limit.
 var errIncoming = errors.New("too much of unfinished messages")
 
-// incoming limits the memory that all sessions together hold for websocket messages and
-// polling bodies that have not arrived completely, because a client may take as long as
-// it likes to send one.
+// incoming limits the memory that all sessions together hold for websocket messages,
+// polling bodies and packets of the layer above that have not arrived completely,
+// because a client may take as long as it likes to send one. Strangers, whom the layer
+// above does not know, have half of it, and make room before those whom it knows.
 type incoming struct {
 	limit int
 
-	mu       sync.Mutex // guards the fields below; taken before Session.mu
-	reserved int
-	sessions map[*Session]*list.Element // elements of order
-	order    list.List                  // of *reservation, the oldest first
+	mu               sync.Mutex                 // guards the fields below, and Session.known; taken before Session.mu
+	sessions         map[*Session]*list.Element // elements of the order of the strangers, or of the known
+	strangers, known reservations
+}
+
+// reservations are what some sessions hold together.
+type reservations struct {
+	bytes int
+	order list.List // of *reservation, the oldest first
 }
 
 // reservation is the number of bytes that one session holds.
@@ -39,8 +45,9 @@ type reservation struct {
 }
 
 // reserve adds n bytes to the reservation of a session, or subtracts them, and reports
-// whether the session may hold them. Above the limit it ends the sessions whose
-// incomplete messages are the oldest. It does not refuse the newest: then clients that
+// whether the session may hold them. Above the limit it ends the strangers whose
+// incomplete messages are the oldest, and others when no stranger holds any. It does not
+// refuse the newest: then clients that
 // send slowly on purpose would keep all others out.
 func (in *incoming) reserve(s *Session, n int) bool {
 	ok, ended := in.reserveOrEvict(s, n)
@@ -64,17 +71,20 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session
 		if in.sessions == nil {
 			in.sessions = map[*Session]*list.Element{}
 		}
-		e = in.order.PushBack(&reservation{s: s})
+		e = in.of(s).order.PushBack(&reservation{s: s})
 		in.sessions[s] = e
 	}
 	h := e.Value.(*reservation) //nolint:errcheck,forcetypeassert // order holds nothing else
 	h.bytes += n
-	in.reserved += n
+	in.of(s).bytes += n
 	if h.bytes <= 0 {
 		in.releaseLocked(e)
 	}
-	for in.reserved > in.limit {
-		oldest := in.order.Front()
+	for {
+		oldest := in.excessLocked()
+		if oldest == nil {
+			return true, ended
+		}
 		in.releaseLocked(oldest)
 		over := oldest.Value.(*reservation).s //nolint:errcheck,forcetypeassert // order holds nothing else
 		ended = append(ended, over)
@@ -83,8 +93,56 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session
 		}
 		over.abortSoon(ReasonTransportError)
 	}
-	return true, ended
 }
+
+// of returns the reservations among which a session's is.
+func (in *incoming) of(s *Session) *reservations {
+	if s.known {
+		return &in.known
+	}
+	return &in.strangers
+}
+
+// excessLocked returns the reservation that is to make room, nil if none need to.
+func (in *incoming) excessLocked() *list.Element {
+	switch {
+	case in.strangers.bytes > in.limit/2:
+		return in.strangers.order.Front()
+	case in.strangers.bytes+in.known.bytes <= in.limit:
+		return nil
+	case in.strangers.bytes > 0:
+		return in.strangers.order.Front()
+	}
+	return in.known.order.Front()
+}
+
+// Known says that the layer above knows whose session it is: strangers make room for
+// it where memory is limited.
+func (s *Session) Known() {
+	in := &s.srv.incoming
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if s.known {
+		return
+	}
+	e := in.sessions[s]
+	held := 0
+	if e != nil {
+		held = e.Value.(*reservation).bytes //nolint:errcheck,forcetypeassert // the orders hold nothing else
+		in.releaseLocked(e)
+	}
+	s.known = true
+	if e != nil {
+		in.sessions[s] = in.known.order.PushBack(&reservation{s, held})
+		in.known.bytes += held
+	}
+}
+
+// Reserve adds n bytes to what the session holds of messages that are not complete, for
+// a packet of the layer above that takes several, or subtracts them. It reports whether
+// the session may hold them; otherwise it is being closed. Sizes up to a few kilobytes
+// need not be counted: see CountedSize.
+func (s *Session) Reserve(n int) bool { return s.srv.incoming.reserve(s, n) }
 
 // release removes the reservation of a session that has ended.
 func (in *incoming) release(s *Session) {
@@ -96,13 +154,15 @@ func (in *incoming) release(s *Session) {
 }
 
 func (in *incoming) releaseLocked(e *list.Element) {
-	h := in.order.Remove(e).(*reservation) //nolint:errcheck,forcetypeassert // order holds nothing else
+	h := e.Value.(*reservation) //nolint:errcheck,forcetypeassert // the orders hold nothing else
+	of := in.of(h.s)
+	of.order.Remove(e)
+	of.bytes -= h.bytes
 	delete(in.sessions, h.s)
-	in.reserved -= h.bytes
 }
 
-// countedSize returns the number of bytes to count for a buffer of a capacity.
-func countedSize(capacity int) int {
+// CountedSize returns the number of bytes to count for a buffer of a capacity.
+func CountedSize(capacity int) int {
 	if capacity <= countThreshold {
 		return 0
 	}
@@ -114,7 +174,7 @@ func countedSize(capacity int) int {
 func (c *wsConn) reserveLocked() bool {
 	n := 0
 	if p := c.unfinished; p != nil {
-		n = countedSize(cap(p.raw) + cap(p.message))
+		n = CountedSize(cap(p.raw) + cap(p.message))
 	}
 	switch {
 	case n == c.reserved:

@@ -95,6 +95,48 @@ func TestIncoming_IsBounded(t *testing.T) {
 	})
 }
 
+// Strangers make room before clients that the layer above knows, and have half of the
+// memory: however many of them send halves of messages, the known ones are not ended.
+func TestSession_Known(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		const limit = 4_000_000
+		s := start(t, c, func(set *setup) { set.engine.MaxIncomingBytes = limit })
+		begin := func(known bool) *wsClient {
+			ws := s.websocket()
+			if known {
+				ws.h.Known()
+			}
+			ws.write(frameBytes(0x80|opBinary, large(900_000))[:500_000])
+			return ws
+		}
+		late := begin(false)
+		eventually(t, "not counted", func() bool { return s.Incoming() >= 500_000 })
+		late.h.Known() // what it holds goes with it
+		late.h.Known()
+		known := []*wsClient{late, begin(true)}
+		eventually(t, "not counted", func() bool { return s.Incoming() >= 1_000_000 })
+		held := s.Incoming()
+		var strangers []*wsClient
+		for range 20 {
+			strangers = append(strangers, begin(false))
+			require.LessOrEqual(t, s.Incoming(), held+limit/2)
+		}
+		for _, ws := range strangers[:10] {
+			require.Equal(t, engineio.ReasonTransportError, ws.h.ended(t))
+		}
+		for range 20 { // now they need the room themselves
+			known = append(known, begin(true))
+		}
+		require.Equal(t, engineio.ReasonTransportError, known[0].h.ended(t), "the oldest of them")
+		for _, ws := range strangers {
+			eventually(t, "a stranger holds memory that others need", func() bool { return !s.Has(ws.sid) })
+		}
+		require.LessOrEqual(t, s.Incoming(), limit)
+		require.Empty(t, known[len(known)-1].h.closed)
+		require.Empty(t, known[len(known)-2].h.closed)
+	})
+}
+
 // Complete, dropped and small messages are not counted.
 func TestIncoming_IsReleased(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {

@@ -92,7 +92,7 @@ func (p *post) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) 
 
 // reserve reserves a buffer of a size in place of the one before.
 func (p *post) reserve(size int) bool {
-	n := countedSize(size)
+	n := CountedSize(size)
 	ok := n == p.reserved || p.s.srv.incoming.reserve(p.s, n-p.reserved)
 	p.reserved = n
 	return ok

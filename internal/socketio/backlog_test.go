@@ -240,6 +240,52 @@ func TestConn_PartialPacketCounts(t *testing.T) {
 	})
 }
 
+// What clients hold of incomplete packets is bounded over all connections: the oldest
+// make room. A packet that the client has no namespace for any more is not held.
+func TestConn_PartialPacketsAreBounded(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t, func(sc *Config, ec *engineio.Config) {
+			sc.AttachmentBytes, ec.MaxPayload, ec.MaxIncomingBytes = 100_000, 100_000, 300_000
+		})
+		var l log
+		s.namespace("/", events(&l))
+		s.namespace("/left", events(&l))
+		begin := func(namespace string) *client {
+			c, _ := s.join(transport, "/", "/left")
+			c.text(`1/left,`)
+			c.text(`52-` + prefix(namespace) + `["a"]`)
+			c.binary(strings.Repeat("x", 60_000))
+			return c
+		}
+		var clients []*client
+		for range 10 {
+			clients = append(clients, begin("/"))
+		}
+		synctest.Wait()
+		var open []*client
+		for i, c := range clients {
+			if !c.isClosed() {
+				require.GreaterOrEqual(t, i, 5, "the oldest make room")
+				open = append(open, c)
+			}
+		}
+		require.GreaterOrEqual(t, len(open), 3)
+		require.LessOrEqual(t, len(open), 5)
+		for range 10 {
+			begin("/left")
+		}
+		for _, c := range open { // what was counted is let go of when it is complete
+			require.False(t, c.isClosed(), "those that hold nothing need no room")
+			c.binary("y")
+			for range 3 {
+				c.text(`52-["a"]`)
+				c.binary(strings.Repeat("x", 60_000), "y")
+			}
+			require.False(t, c.isClosed())
+		}
+	})
+}
+
 // The same over TCP, where pauses begin and end on several goroutines at once.
 func TestConn_AsksInAFloodTCP(t *testing.T) {
 	t.Parallel()

@@ -224,7 +224,8 @@ type packet struct {
 	binary bool
 }
 
-// client is one connection. Only the test's goroutine calls its methods.
+// client is one connection. Only the test's goroutine calls its methods, except those
+// that send.
 type client struct {
 	t      *testing.T
 	in     chan packet
@@ -317,7 +318,7 @@ func (c *client) dialWebSocket(s *server, protocol string) {
 			}
 			c.read <- <-c.read
 			if c.receive(string(data), op == ws.OpBinary) {
-				_ = wsutil.WriteClientText(conn, []byte("3"))
+				c.write(ws.OpText, "3")
 			}
 		}
 	})
@@ -409,7 +410,7 @@ func (c *client) text(packets ...string) {
 		return
 	}
 	for _, p := range packets {
-		_ = wsutil.WriteClientText(c.conn, []byte("4"+p)) // the server may have closed the connection
+		c.write(ws.OpText, "4"+p)
 	}
 }
 
@@ -420,7 +421,7 @@ func (c *client) binary(data ...string) {
 		if c.conn == nil {
 			c.post("b" + base64.StdEncoding.EncodeToString([]byte(d)))
 		} else {
-			_ = wsutil.WriteClientBinary(c.conn, []byte(d))
+			c.write(ws.OpBinary, d)
 		}
 	}
 }
@@ -495,7 +496,13 @@ func msg(namespace, name string, args ...string) *engineio.Message {
 }
 
 // raw sends an Engine.IO packet on a websocket.
-func (c *client) raw(text string) { _ = wsutil.WriteClientText(c.conn, []byte(text)) }
+func (c *client) raw(text string) { c.write(ws.OpText, text) }
+
+// write sends a frame in one write, since the test, what it has begun and the pongs may
+// write at once. The server may have closed the connection.
+func (c *client) write(op ws.OpCode, data string) {
+	_, _ = c.conn.Write(ws.MustCompileFrame(ws.MaskFrameInPlace(ws.NewFrame(op, true, []byte(data)))))
+}
 
 // sidOf returns the session id in an open packet.
 func sidOf(open string) string {

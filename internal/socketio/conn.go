@@ -36,9 +36,12 @@ type Conn struct {
 
 // partialPacket is a binary packet whose attachments are still arriving.
 type partialPacket struct {
-	packet Packet
-	event  *Event
-	bytes  int
+	packet   Packet
+	event    *Event
+	arrived  int  // attachments
+	bytes    int  // of them
+	reserved int  // bytes of the engine's limit of incomplete messages
+	ignored  bool // the client has left the namespace: nothing is kept
 }
 
 var (
@@ -47,6 +50,7 @@ var (
 	errTooLarge    = errors.New("attachments too large")
 	errNamespaceUp = errors.New("second connect of a namespace")
 	errNotJoined   = errors.New("packet for a namespace never joined")
+	errIncoming    = errors.New("too much of incomplete packets")
 	errNamespaces  = errors.New("too many namespaces")
 )
 
@@ -74,12 +78,32 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	}
 	e.id, e.Args, e.Name = p.ID, p.Args, string(p.Name)
 	e.size = sizeOf(e, packet)
-	if p.Attachments > 0 {
-		c.partial = &partialPacket{packet: p, event: e}
-		c.countPartial(e.size)
+	if p.Attachments == 0 {
+		return c.dispatch(&p, e)
+	}
+	_, stale, err := c.receiver(&p)
+	if err != nil {
+		return err // before anything is kept for a client that has not logged in
+	}
+	in := &partialPacket{packet: p, event: e, ignored: stale}
+	c.partial = in
+	if stale {
+		in.packet, in.event = Packet{Attachments: p.Attachments}, nil
 		return nil
 	}
-	return c.dispatch(&p, e)
+	c.countPartial(e.size)
+	return c.reserve(in)
+}
+
+// reserve has the engine count what is kept of an incomplete packet.
+func (c *Conn) reserve(in *partialPacket) error {
+	n := engineio.CountedSize(in.event.size)
+	added := n - in.reserved
+	in.reserved = n
+	if added != 0 && !c.session.Reserve(added) {
+		return errIncoming
+	}
+	return nil
 }
 
 func (c *Conn) handleAttachment(data []byte) error {
@@ -91,34 +115,37 @@ func (c *Conn) handleAttachment(data []byte) error {
 		c.limited(nil, LimitPayload)
 		return errTooLarge
 	}
-	added := in.event.attach(bytes.Clone(data))
-	if len(in.event.Attachments) < in.packet.Attachments {
-		c.countPartial(added)
+	in.arrived++
+	complete := in.arrived == in.packet.Attachments
+	if complete {
+		c.partial = nil
+	}
+	if in.ignored {
 		return nil
 	}
-	c.partial = nil
+	added := in.event.attach(bytes.Clone(data))
+	if !complete {
+		c.countPartial(added)
+		return c.reserve(in)
+	}
+	if in.reserved > 0 {
+		c.session.Reserve(-in.reserved)
+	}
 	c.countPartial(added - in.event.size) // from now on it counts as a queued event
 	return c.dispatch(&in.packet, in.event)
 }
 
 // dispatch handles a complete packet. Its arguments and attachments are in e.
 func (c *Conn) dispatch(p *Packet, e *Event) error {
-	eio3 := c.isEIO3()
 	if p.Type == PacketConnect {
-		if eio3 {
+		if c.isEIO3() {
 			return c.connectEIO3(p)
 		}
 		return c.connect(string(p.Namespace), p.Data)
 	}
-	c.mu.Lock()
-	s := c.socketLocked(p.Namespace)
-	stale := c.closed || s == nil && (c.wasInLocked(p.Namespace) || eio3 && isRoot(p.Namespace))
-	c.mu.Unlock()
-	switch {
-	case stale:
-		return nil
-	case s == nil, s.handshaking() && p.Type != PacketDisconnect:
-		return errNotJoined
+	s, stale, err := c.receiver(p)
+	if stale || err != nil {
+		return err
 	}
 	switch p.Type {
 	case PacketDisconnect:
@@ -131,6 +158,22 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 	default: // CONNECT was handled above, and Parse accepts no CONNECT_ERROR
 	}
 	return nil
+}
+
+// receiver returns the socket that a packet is for. It is stale when it may be ignored:
+// the client has left the namespace.
+func (c *Conn) receiver(p *Packet) (s *Socket, stale bool, err error) {
+	c.mu.Lock()
+	s = c.socketLocked(p.Namespace)
+	stale = c.closed || s == nil && (c.wasInLocked(p.Namespace) || c.isEIO3() && isRoot(p.Namespace))
+	c.mu.Unlock()
+	switch {
+	case stale:
+		return nil, true, nil
+	case s == nil, s.handshaking() && p.Type != PacketDisconnect:
+		return nil, false, errNotJoined
+	}
+	return s, false, nil
 }
 
 // connect starts the handshake of a namespace.

@@ -224,7 +224,9 @@ func TestConn_InvalidPackets(t *testing.T) {
 		{"control character in a namespace", []string{"0/\x00,"}},
 		{"event, never joined", []string{`2/other,["a"]`}},
 		{"event, unknown namespace", []string{`2/unknown,["a"]`}},
-		{"binary event, never joined", []string{`51-/other,["a"]`, `b:x`}},
+		{"binary event, never joined", []string{`51-/other,["a"]`}}, // before anything is kept of it
+		{"binary ack, never joined", []string{`61-/other,1["a"]`}},
+		{"binary event, pending", []string{`0/pending`, `51-/pending,["a"]`}},
 		{"ack, never joined", []string{`3/other,1[]`}},
 		{"disconnect, never joined", []string{`1/other,`}},
 		{"event, pending", []string{`0/pending`, `2/pending,["a"]`}},

@@ -148,10 +148,13 @@ func (s *Socket) open(running bool, ms []*Message) bool {
 		return false
 	}
 	s.state.Store(socketOpen)
-	s.conn.entered.Store(true)
+	first := !s.conn.entered.Swap(true)
 	s.running = running
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	s.mu.Unlock()
+	if first {
+		s.conn.session.Known()
+	}
 	// If the client has disconnected, Conn.Closed is about to end the socket.
 	s.conn.session.OpenGate(&s.gate, append([]*Message{s.conn.connectMessage(s)}, ms...)...)
 	return true
