@@ -14,19 +14,23 @@ import (
 // contents are theirs alone; an adapter carries its JSON.
 type NodeState struct {
 	trip    *triptable.Event // what the sender has learnt of a trip
+	known   *triptable.State // all that the sender knows of a trip: an answer
+	last    bool             // with known: it is not answered
 	tripsOf string           // a driver: whoever knows of a trip of theirs says so
 	left    *Presence        // the bus has been told that the user has no socket there
 }
 
 type nodeStateJSON struct {
 	Trip    *triptable.Event `json:"trip,omitempty"`
+	Known   *triptable.State `json:"known,omitempty"`
+	Last    bool             `json:"last,omitempty"`
 	TripsOf string           `json:"tripsOf,omitempty"`
 	Left    *Presence        `json:"left,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (s NodeState) MarshalJSON() ([]byte, error) {
-	return json.Marshal(nodeStateJSON{s.trip, s.tripsOf, s.left})
+	return json.Marshal(nodeStateJSON{s.trip, s.known, s.last, s.tripsOf, s.left})
 }
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -35,7 +39,7 @@ func (s *NodeState) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return fmt.Errorf("realtime: node state: %w", err)
 	}
-	*s = NodeState{v.Trip, v.TripsOf, v.Left}
+	*s = NodeState{v.Trip, v.Known, v.Last, v.TripsOf, v.Left}
 	return nil
 }
 
@@ -55,6 +59,8 @@ func (ns *Namespace) applyState(s *NodeState) bool {
 		return false
 	case s.trip != nil:
 		return p.learnt(ns.name, *s.trip)
+	case s.known != nil:
+		return p.answered(ns.name, *s.known, s.last)
 	case s.tripsOf != "":
 		p.positions.answer(s.tripsOf)
 	case s.left != nil:

@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -44,6 +45,9 @@ type received struct {
 	about subject
 	at    time.Time // when it happened
 	err   error     // what is wrong with it: it is not sent
+	// former says that it shows the trip with a driver who has left it: it is sent to
+	// admins only.
+	former bool
 }
 
 // subscription is what the bus calls: the events' types may be the host's.
@@ -147,6 +151,8 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 		change.Driver = cmp.Or(about.parties.DriverID, looked.DriverID)
 	case triptable.Releases:
 		change.Driver = about.offeredTo
+	case triptable.Opens:
+		change.Driver = about.parties.DriverID
 	}
 	res := p.trips.Apply(change)
 	if res.Outdated {
@@ -155,6 +161,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	}
 	apply := func() {
 		if res.Changed {
+			p.positions.forget(change.Driver)
 			p.share(change)
 		}
 		p.move(about.tripID, res.Moves)
@@ -171,7 +178,12 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 		PassengerID: cmp.Or(about.parties.PassengerID, res.Parties.Passenger, looked.PassengerID),
 		DriverID:    cmp.Or(about.parties.DriverID, res.Parties.Driver, looked.DriverID),
 	}
-	p.unaddressed(r, parties)
+	if res.Former {
+		p.outdated(r)
+		r.former = true
+	} else {
+		p.unaddressed(r, parties)
+	}
 	p.emit(r, parties)
 	p.traceDelivered(r)
 }
@@ -212,7 +224,13 @@ func (p *publisher) emit(r *received, parties TripParties) {
 		f.trips = p.positions.tripsOf(*r.about.moved, r.env.ID)
 	}
 	if !r.about.hosts {
-		p.rt.send(r.event.deliver(f), p.rt.opts.Cluster.BusFanOut)
+		ds := r.event.deliver(f)
+		if r.former {
+			for i := range ds {
+				ds[i].to = slices.DeleteFunc(ds[i].to, func(a Audience) bool { return a.namespace != NamespaceAdmin })
+			}
+		}
+		p.rt.send(ds, p.rt.opts.Cluster.BusFanOut)
 		return
 	}
 	// The host's code has the time of one call, in all.

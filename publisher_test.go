@@ -248,6 +248,7 @@ func TestDriverOfATripChanges(t *testing.T) {
 		first, second := srv.Driver(t, "d1"), srv.Driver(t, "d2")
 		passenger := srv.Passenger(t, "p1")
 		assign := func(driver string) {
+			time.Sleep(time.Millisecond) // of two at the same time the ids decide
 			srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: driver})
 		}
 		assign("d1")

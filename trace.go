@@ -54,9 +54,9 @@ type Trace struct {
 	// Unknown is called when the bus delivered an event of a name that is neither the
 	// library's nor in Options.Events. It is ignored.
 	Unknown func(ctx context.Context, i UnknownInfo)
-	// Outdated is called when a domain event of a trip was not emitted because
-	// something newer is known: the trip is over, or another driver was assigned
-	// later.
+	// Outdated is called when a domain event of a trip was not emitted, or to admins
+	// only, because something newer is known: the trip is over, or its driver has left
+	// it, or another one was assigned later.
 	Outdated func(ctx context.Context, i OutdatedInfo)
 	// Unaddressed is called when a domain event of a trip did not reach one of the
 	// people whom it must reach, because nothing has said who that is.

@@ -211,7 +211,7 @@ func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties {
 		return TripParties{}
 	}
 	if q.p.trips.Hint(id, triptable.Parties{Passenger: found.PassengerID, Driver: found.DriverID}) {
-		q.p.share(triptable.Event{Kind: triptable.Notes, Trip: id, At: time.Now(), Passenger: found.PassengerID})
+		q.p.tell(id, true)
 	}
 	return found
 }

@@ -202,6 +202,7 @@ func TestPublisher_AssignmentThatNamesNoDriver(t *testing.T) {
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1"})
 		requireFollows(t, second, "t1", 1, all(passenger))
 		requireFollows(t, first, "", 2, nil, passenger)
+		time.Sleep(time.Millisecond) // of two at the same time the ids decide
 		srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p1", DriverID: "d1"})
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1"})
 		requireFollows(t, second, "", 3, nil, passenger)

@@ -53,8 +53,7 @@ func (d *driverSearches) init(p *publisher) {
 // tripsOf returns the trips of a driver, as far as known, and finds out about the
 // others: the position is sent to them when that is done, unless a newer one is.
 func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
-	who := triptable.Person{Driver: true, ID: l.DriverID}
-	if trips := d.p.trips.Of(who, time.Time{}); len(trips) > 0 {
+	if trips := d.p.trips.Of(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}); len(trips) > 0 {
 		return trips
 	}
 	rt := d.p.rt
@@ -69,7 +68,7 @@ func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 			*s.latest, s.id = l, eventID
 			return nil
 		}
-		return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.Left(id, who, time.Time{}) })
+		return d.still(l.DriverID, s)
 	}
 	if rt.opts.Trips == nil && !d.asks.Allow(d.quota, time.Since(d.start)) {
 		return nil
@@ -106,38 +105,58 @@ func (d *driverSearches) search(driverID string, s *driverSearch) {
 	if err != nil && rt.ctx.Err() == nil {
 		rt.log.Error("realtime: trips of a driver not found; the position is not sent to them", "driver", driverID, "error", err)
 	}
-	d.found(s, trips)
+	d.found(driverID, s, trips)
 }
 
 // found sends the position that waits to the trips.
-func (d *driverSearches) found(s *driverSearch, trips []string) {
+func (d *driverSearches) found(driverID string, s *driverSearch, trips []string) {
 	d.mu.Lock()
 	l, id := s.latest, s.id
 	s.trips, s.latest = trips, nil // nobody writes to *l from now on
+	trips = d.still(driverID, s)
 	d.mu.Unlock()
 	if l != nil && len(trips) > 0 {
 		d.p.rt.send(tripPositions(*l, id, trips), d.p.rt.opts.Cluster.BusFanOut)
 	}
 }
 
-// learnt is called with what another node knows of a trip, which may be an answer.
-func (d *driverSearches) learnt(e triptable.Event) {
-	if e.Kind != triptable.Assigns {
+// still returns the trips of an answer that are the driver's by what the bus has said
+// since shortly before the question too.
+func (d *driverSearches) still(driverID string, s *driverSearch) []string {
+	since := s.began.Add(-triptable.Settle)
+	if d.p.rt.opts.Trips == nil { // other nodes answered: nobody knows better than they
+		since = time.Time{}
+	}
+	who := triptable.Person{Driver: true, ID: driverID}
+	return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.Left(id, who, since) })
+}
+
+// learnt is called with a trip of which another node has told, which may be an answer.
+func (d *driverSearches) learnt(tripID string) {
+	driverID := d.p.trips.Known(tripID).Driver
+	d.mu.Lock()
+	s := d.drivers[driverID]
+	d.mu.Unlock()
+	if s != nil {
+		d.found(driverID, s, []string{tripID})
+	}
+}
+
+// forget drops the answer about a driver: the bus has said something about them.
+func (d *driverSearches) forget(driverID string) {
+	if driverID == "" {
 		return
 	}
 	d.mu.Lock()
-	s := d.drivers[e.Driver]
-	d.mu.Unlock()
-	if s != nil {
-		d.found(s, []string{e.Trip})
+	defer d.mu.Unlock()
+	if s := d.drivers[driverID]; s != nil && s.latest == nil {
+		delete(d.drivers, driverID)
 	}
 }
 
 // answer tells the other nodes of the trips of a driver.
 func (d *driverSearches) answer(driverID string) {
 	for _, id := range d.p.trips.Of(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
-		if state, ok := d.p.trips.State(id); ok {
-			go d.p.share(state) // the adapter is delivering
-		}
+		go d.p.tell(id, false) // the adapter is delivering
 	}
 }

@@ -7,6 +7,7 @@ package realtime
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/rodando/realtime/internal/triptable"
@@ -40,26 +41,73 @@ func (p *publisher) share(e triptable.Event) {
 	}
 }
 
+// tell tells the other nodes all that is known of a trip. It is told in each namespace,
+// as the people of the trip may be anywhere.
+func (p *publisher) tell(tripID string, last bool) {
+	if !p.rt.clustered || p.rt.opts.Cluster.BusFanOut {
+		return
+	}
+	state, ok := p.trips.State(tripID)
+	if !ok {
+		return
+	}
+	for _, ns := range builtinNamespaces {
+		p.rt.shareState(ns.name, NodeState{known: &state, last: last})
+	}
+}
+
+// saidOnce is, of the namespaces in which a node tells of a trip, the one in which it
+// does always.
+const saidOnce = NamespacePassengers
+
 // learnt applies what another node has learnt of a trip to the sockets of a namespace,
 // and reports whether it makes sense. When more is known here that node is told: it has
 // missed something.
 func (p *publisher) learnt(namespace string, e triptable.Event) bool {
-	if !validID(e.Trip) {
+	if !validID(e.Trip) || !validIDs(e.Passenger, e.Driver, e.Assignment) {
 		return false
 	}
-	once := namespace == NamespacePassengers // of the namespaces, the one in which each event is told
 	res := p.trips.Apply(e)
 	if res.Outdated {
-		if state, ok := p.trips.State(e.Trip); ok && once {
-			go p.share(state) // the adapter is delivering
+		if namespace == saidOnce {
+			go p.tell(e.Trip, false) // the adapter is delivering
 		}
 		return true
 	}
 	p.moveIn(namespace, e.Trip, res.Moves)
-	if once {
-		p.positions.learnt(e)
+	if namespace == saidOnce && e.Kind == triptable.Assigns {
+		p.positions.learnt(e.Trip)
 	}
 	return true
+}
+
+// answered is learnt for all that another node knows. When still more is known here the
+// nodes are told once again, and that is not answered: whatever they make of each
+// other's answers, they come to rest.
+func (p *publisher) answered(namespace string, s triptable.State, last bool) bool {
+	if !validID(s.Trip) || !validIDs(s.Passenger) {
+		return false
+	}
+	for _, f := range slices.Concat(s.Assigns, s.Releases) {
+		if !validIDs(f.Driver, f.Assignment) {
+			return false
+		}
+	}
+	res := p.trips.Merge(s)
+	p.moveIn(namespace, s.Trip, res.Moves)
+	if namespace != saidOnce {
+		return true
+	}
+	p.positions.learnt(s.Trip)
+	if res.Outdated && !last {
+		go p.tell(s.Trip, true) // the adapter is delivering
+	}
+	return true
+}
+
+// validIDs reports whether ids are valid or empty.
+func validIDs(ids ...string) bool {
+	return !slices.ContainsFunc(ids, func(id string) bool { return id != "" && !validID(id) })
 }
 
 // move puts this node's sockets into the trip's room and takes them out.
@@ -81,8 +129,8 @@ func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
 	case m.Everybody || m.People && namespace != NamespaceAdmin:
 		in(trip).Leave(trip)
 	case namespace == NamespaceDrivers:
-		if m.Leaves != "" {
-			in(DriverRoom(m.Leaves)).Leave(trip)
+		for _, id := range m.Leaves {
+			in(DriverRoom(id)).Leave(trip)
 		}
 		if m.Driver != "" {
 			enter(DriverRoom(m.Driver))

@@ -27,11 +27,11 @@ func (t *Table) Hint(id string, p Parties) (changed bool) {
 	now := t.now()
 	r := t.trips[id]
 	if r == nil {
-		r = t.addLocked(id, now)
+		r = t.addLocked(id, t.closedLocked(id), now)
 	}
 	if r.passenger == "" && p.Passenger != "" {
 		t.unlistLocked(id, r)
-		r.passenger, changed = p.Passenger, true
+		r.passenger, r.passengerAt, changed = p.Passenger, 0, true
 		t.listLocked(id, r)
 	}
 	r.hint, r.hinted = p.Driver, now
@@ -50,8 +50,9 @@ func (t *Table) Of(who Person, since time.Time) []string {
 	return slices.DeleteFunc(trips, func(id string) bool { return t.trips[id].changed.Before(since) })
 }
 
-// Left reports whether a trip has ended, or whether since then it was taken from that
-// person or found no driver.
+// Left reports whether somebody is known not to be on a trip by what was learnt at
+// since or later, by this node's clock: it is over, or found no driver, or is of others,
+// or was taken from them.
 func (t *Table) Left(id string, who Person, since time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -59,14 +60,17 @@ func (t *Table) Left(id string, who Person, since time.Time) bool {
 		return true
 	}
 	r := t.trips[id]
-	if r == nil || r.changed.Before(since) {
+	switch {
+	case r == nil || r.changed.Before(since):
 		return false
+	case r.idle:
+		return true
+	case !who.Driver:
+		return r.passenger != "" && r.passenger != who.ID
+	case r.driver != "" && r.aside.IsZero():
+		return r.driver != who.ID
 	}
-	former := r.formerPassenger
-	if who.Driver {
-		former = r.formerDriver
-	}
-	return r.idle || who.ID == former
+	return r.driver == "" && slices.Contains(r.leavers(""), who.ID)
 }
 
 // Forget sets a driver aside because the host's lookup does not name the trip as
@@ -99,31 +103,11 @@ func (t *Table) Confirm(id string, who Person, since time.Time) {
 	if r == nil || r.aside.IsZero() || since.Before(r.aside) {
 		return
 	}
-	if r.driver != who.ID {
-		r.takeOff(r.aside, r.changed)
-		return
-	}
 	t.unlistLocked(id, r)
-	r.aside = time.Time{}
-	t.listLocked(id, r)
-}
-
-// State returns an event that brings another table to what this one knows about a
-// trip's driver or end. ok is false when this one knows neither.
-func (t *Table) State(id string) (e Event, ok bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	over := t.closedLocked(id)
-	r := t.trips[id]
-	switch {
-	case over == ended:
-		return Event{Kind: Ends, Trip: id, At: t.now()}, true
-	case r != nil && r.driver != "":
-		return Event{Assigns, id, r.assignedAt, r.passenger, r.driver, r.assignment}, true
-	case over != 0:
-		return Event{Kind: Suspends, Trip: id, At: time.UnixMicro(over)}, true
-	case r != nil && r.formerDriver != "":
-		return Event{Kind: Releases, Trip: id, At: r.releasedAt, Passenger: r.passenger, Driver: r.formerDriver}, true
+	if r.driver != who.ID {
+		r.takeOff()
+	} else {
+		r.aside = time.Time{}
 	}
-	return Event{}, false
+	t.listLocked(id, r)
 }

@@ -34,9 +34,9 @@ const (
 	// events: events that the host published before may still be on their way.
 	AsideMemory = 10 * time.Minute
 
-	maxClosed   = 1 << 19 // ends per generation; each takes 16 bytes and the map's overhead
-	maxReleased = 8       // released assignments that are remembered per trip
-	sweepFrom   = 1024    // number of trips below which nothing is swept
+	maxClosed  = 1 << 19   // ends per generation; each takes 16 bytes and the map's overhead
+	sweepFrom  = 1024      // number of trips from which each addition may sweep
+	sweepEvery = time.Hour // with fewer trips, an addition sweeps so often
 )
 
 // Kind says what an event does to a trip.
@@ -74,11 +74,11 @@ type Person struct {
 
 // Moves lists who joins and leaves the room of a trip.
 type Moves struct {
-	Everybody bool   // all sockets leave: the trip ended
-	People    bool   // the driver and the passenger leave: no driver was found
-	Driver    string // this driver joins, and a previous driver leaves
-	Passenger string // this passenger joins, and a previous passenger leaves
-	Leaves    string // this driver leaves
+	Everybody bool     // all sockets leave: the trip ended
+	People    bool     // the driver and the passenger leave: no driver was found
+	Driver    string   // this driver joins, and all other drivers leave
+	Passenger string   // this passenger joins, and all other passengers leave
+	Leaves    []string // these drivers leave
 }
 
 // Result is the effect of an event on the table.
@@ -86,6 +86,9 @@ type Result struct {
 	// Outdated says that the table knows something newer: the event changed nothing
 	// and must not be sent to clients.
 	Outdated bool
+	// Former says that the event shows the trip running with a driver who is known to
+	// have left it later: it would mislead the trip's people.
+	Former bool
 	// Changed says that the event changed the table.
 	Changed bool
 	// Parties are the people of the trip; for its end, the people until then.
@@ -102,6 +105,7 @@ type Table struct {
 	trips    map[string]*trip
 	byPerson map[Person][]string // the assigned trips of each person
 	sweepAt  int                 // number of trips at which old ones are dropped
+	swept    time.Time           // the last time that was done
 	// closed holds, by a hash of its id, the time up to which a trip is closed: events
 	// that happened before it are outdated.
 	closed   map[uint64]int64 // microseconds since 1970
@@ -112,22 +116,20 @@ type Table struct {
 // ended is the value in Table.closed of a trip that has ended: all events are before it.
 const ended = 1<<63 - 1
 
-// trip is what the table knows of one trip.
+// trip is what is known of a trip: facts, which only grow, and what follows from them.
 type trip struct {
-	passenger       string
-	driver          string
-	assignment      string // the assignment of driver; empty if not known
-	formerDriver    string // the last driver who was taken off
-	formerPassenger string
-	assigned        bool // the people are in the trip's room
-	idle            bool // no driver was found
-	released        []release
+	passenger   string
+	passengerAt int64 // when the event happened that named them; 0: a lookup did
+	opened      int64 // when an event happened last that shows the trip as wanted or running
+	suspended   int64 // ... that found no driver
+	assigns     facts // those that happened after suspended
+	releases    facts // likewise
 
-	// The times at which events happened:
-	passengerAt time.Time // the one that named the passenger
-	assignedAt  time.Time // the last one that assigned a driver
-	releasedAt  time.Time // the one that took the former driver off
-	vacatedAt   time.Time // the one that found no driver and took the people out of the room
+	// They follow from the facts.
+	driver     string
+	assignment string // the one that put the driver on the trip; empty: not known
+	assigned   bool   // its people are in its room
+	idle       bool   // it found no driver
 
 	// Times by this node's clock:
 	changed time.Time // the last change of the people
@@ -138,15 +140,9 @@ type trip struct {
 	hinted time.Time // when it did
 }
 
-// release is an assignment that is over.
-type release struct {
-	assignment uint64 // hash of its id
-	at         time.Time
-}
-
 // New returns an empty table.
 func New(now func() time.Time) *Table {
-	return &Table{now: now, seed: maphash.MakeSeed(), trips: map[string]*trip{}, byPerson: map[Person][]string{}, sweepAt: sweepFrom}
+	return &Table{now: now, seed: maphash.MakeSeed(), trips: map[string]*trip{}, byPerson: map[Person][]string{}, sweepAt: sweepFrom, swept: now()}
 }
 
 // Time returns the time that counts for an event that happened at at: the current time
@@ -172,181 +168,86 @@ func (t *Table) Apply(e Event) Result {
 	defer t.mu.Unlock()
 	now := t.now()
 	e.At = t.Time(e.At)
-	over := t.closedLocked(e.Trip)
+	at, over := e.At.UnixMicro(), t.closedLocked(e.Trip)
+	f := Fact{at, e.Driver, e.Assignment}
 	if e.Kind == Ends {
-		return t.endLocked(e, over == ended)
+		return t.endLocked(e.Trip, over == ended)
 	}
 	r := t.trips[e.Trip]
 	switch {
 	case over == ended:
 		return Result{Outdated: e.Kind != Notes && e.Kind != Releases}
-	case (e.Kind == Opens || e.Kind == Assigns) && e.At.UnixMicro() < over,
-		e.Kind == Assigns && e.At.Before(now.Add(-Memory)),
-		r != nil && r.outdates(e, t.hash(e.Assignment)):
+	case e.Kind == Assigns && e.At.Before(now.Add(-Memory)) && (r == nil || !r.assigns.contain(f)):
 		return Result{Outdated: true, Parties: r.parties(now)}
-	case r == nil && e.Passenger == "" && e.Kind < Assigns:
+	case r == nil && e.Passenger == "" && e.Kind < Assigns && over == 0:
 		return Result{}
 	}
 	if r == nil {
-		r = t.addLocked(e.Trip, now)
+		r = t.addLocked(e.Trip, over, now)
 	}
-	r.seen = now
 	r.dropAside(now)
 	t.unlistLocked(e.Trip, r)
 	defer func() { t.listLocked(e.Trip, r) }()
-	res := Result{}
-	if e.Passenger != "" && e.Passenger != r.passenger && !e.At.Before(r.passengerAt) {
-		r.formerPassenger, r.passenger = r.passenger, e.Passenger
-		r.passengerAt, r.changed = e.At, now
-		res.Changed = true
+	was := r.view()
+	news := r.ride(e.Passenger, at)
+	switch e.Kind {
+	case Opens:
+		r.opened = max(r.opened, at)
+	case Assigns:
+		news = r.know(&r.assigns, f) || news
+	case Releases:
+		news = r.know(&r.releases, f) || news
+	case Suspends:
+		news = at > r.suspended || news
+		r.suspended = max(r.suspended, at)
+		t.closeLocked(e.Trip, max(over, at), now)
 	}
-	if r.assigned && e.Passenger != "" && e.Passenger == r.passenger && e.At.Equal(r.passengerAt) {
+	r.derive()
+	r.moved(was, news && e.Kind >= Releases && r.driver == "", now)
+	if e.Kind == Assigns && (r.driver != was.driver || !e.At.Before(r.aside)) && !r.aside.IsZero() {
+		r.aside, r.changed = time.Time{}, now
+	}
+	res := Result{Outdated: r.outdates(e.Kind, f), Former: e.Kind == Opens && r.former(f), Changed: news || r.view() != was, Parties: r.parties(now)}
+	if res.Outdated {
+		return res
+	}
+	r.seen = now
+	switch e.Kind {
+	case Suspends:
+		r.hint = ""
+		res.Moves.People = true
+	case Assigns:
+		r.hint = ""
+		res.Moves = r.moves()
+	case Releases:
+		if r.hint == e.Driver {
+			r.hint = ""
+		}
+		res.Moves.Leaves = r.leavers(e.Driver)
+	}
+	if r.assigned && e.Passenger != "" && e.Passenger == r.passenger && at == r.passengerAt && e.Kind != Suspends {
 		res.Moves.Passenger = r.passenger
 	}
-	switch e.Kind { //nolint:exhaustive // Notes changes nothing more, Ends has returned
-	case Opens:
-		r.idle = false
-	case Assigns:
-		t.assign(r, e, now, &res)
-	case Releases:
-		t.release(r, e, now, &res)
-	case Suspends:
-		res.Changed = !r.idle || e.At.UnixMicro() > over
-		if r.assigned {
-			r.vacatedAt = e.At
-		}
-		res.Moves = Moves{People: r.vacatedAt.Equal(e.At)}
-		r.takeOff(e.At, now)
-		r.idle, r.assigned = true, false
-		t.closeLocked(e.Trip, max(over, e.At.UnixMicro()), now)
-	}
-	res.Parties = r.parties(now)
 	return res
 }
 
-// outdates reports whether the trip's people are known from a newer event.
-func (r *trip) outdates(e Event, assignment uint64) bool {
-	switch e.Kind { //nolint:exhaustive // the other kinds are never outdated by people
-	case Suspends:
-		return r.driver != "" && e.At.Before(r.assignedAt)
-	case Assigns:
-		for _, ended := range r.released {
-			if e.Assignment != "" && ended.assignment == assignment && !e.At.After(ended.at) {
-				return true
-			}
-		}
-		switch {
-		case r.driver == "" && e.Driver != "" && e.Driver == r.formerDriver && e.At.Before(r.releasedAt):
-			return true
-		case r.driver != "" && e.Driver == r.driver && (r.assignment == "" || e.Assignment == "" || e.Assignment == r.assignment):
-			return false // the same assignment, by another event
-		}
-		return e.At.Before(r.assignedAt)
-	}
-	return false
-}
-
-// assign makes the event's driver the trip's driver.
-func (t *Table) assign(r *trip, e Event, now time.Time, res *Result) {
-	was := *r
-	if e.Driver == "" && e.Assignment != "" && r.assignment != "" && e.Assignment != r.assignment {
-		res.Moves.Leaves = r.driver // the assignment is another driver's, whose id is not known
-		r.takeOff(e.At, now)
-	} else if e.Driver == "" {
-		res.Moves.Leaves = r.tookOff(e)
-	}
-	if e.Driver != "" && e.Driver != r.driver {
-		if r.driver != "" {
-			r.formerDriver, r.releasedAt = r.driver, e.At
-		}
-		r.driver, r.assignment = e.Driver, ""
-	}
-	if e.Assignment != "" {
-		r.assignment = e.Assignment
-	}
-	if r.driver != was.driver || !e.At.Before(r.aside) {
-		r.aside = time.Time{}
-	}
-	if r.driver == r.formerDriver {
-		r.formerDriver = ""
-	}
-	if e.At.After(r.assignedAt) {
-		r.assignedAt = e.At
-	}
-	r.assigned, r.idle, r.hint = true, false, ""
-	if !was.assigned || was.driver != r.driver || was.aside != r.aside {
-		r.changed = now
-	}
-	res.Changed = res.Changed || !was.assigned || was.driver != r.driver || was.assignment != r.assignment || was.assignedAt != r.assignedAt
-	res.Moves.Passenger = r.passenger
-	if r.aside.IsZero() {
-		res.Moves.Driver = r.driver
-	}
-}
-
-// release ends an assignment. It takes the driver off the trip if the assignment is
-// theirs; where the trip's assignment is not known, if the event names the same driver.
-func (t *Table) release(r *trip, e Event, now time.Time, res *Result) {
-	if e.Assignment != "" {
-		res.Changed = r.remember(release{t.hash(e.Assignment), e.At}) || res.Changed
-	}
-	same := e.Driver == r.driver
-	if e.Assignment != "" && r.assignment != "" {
-		same = e.Assignment == r.assignment
-	}
-	if r.driver == "" || !same || e.At.Before(r.assignedAt) {
-		res.Moves.Leaves = r.tookOff(e)
-		return
-	}
-	res.Moves.Leaves = r.driver
-	res.Changed = true
-	r.takeOff(e.At, now)
-}
-
-// remember records a release among the newest ones, and reports whether that changed
-// anything.
-func (r *trip) remember(one release) bool {
-	for i, old := range r.released {
-		if old.assignment == one.assignment {
-			news := one.at.After(old.at)
-			if news {
-				r.released[i].at = one.at
-			}
-			return news
-		}
-	}
-	if len(r.released) == maxReleased {
-		r.released = slices.Delete(r.released, 0, 1)
-	}
-	r.released = append(r.released, one)
-	return true
-}
-
-// takeOff removes the driver from the trip.
-func (r *trip) takeOff(at, now time.Time) {
-	if r.driver != "" {
-		r.formerDriver, r.releasedAt = r.driver, at
-	}
-	r.driver, r.assignment, r.hint, r.aside = "", "", "", time.Time{}
-	r.changed = now
+// takeOff takes a driver off the trip who was set aside.
+func (r *trip) takeOff() {
+	f := Fact{r.aside.UnixMicro(), r.driver, r.assignment}
+	f.At = max(f.At, r.assigns.newest())
+	r.releases.put(f)
+	r.hint, r.aside = "", time.Time{}
+	r.derive()
 }
 
 // dropAside takes off a driver whom Forget set aside more than AsideMemory ago.
 func (r *trip) dropAside(now time.Time) {
 	if !r.aside.IsZero() && now.Sub(r.aside) >= AsideMemory {
-		r.takeOff(r.aside, r.changed) // this does not count as a change
+		r.takeOff() // to the bus that is no news
 	}
 }
 
-// tookOff returns the driver whom an earlier delivery of the same event took off.
-func (r *trip) tookOff(e Event) string {
-	if r.driver == "" && r.releasedAt.Equal(e.At) {
-		return r.formerDriver
-	}
-	return ""
-}
-
-// parties returns the people who receive the trip's events.
+// parties are those whom the trip's events concern.
 func (r *trip) parties(now time.Time) Parties {
 	known := r.known(now)
 	if known.Driver == "" && r != nil {
@@ -368,18 +269,18 @@ func (r *trip) known(now time.Time) Parties {
 	return Parties{Passenger: r.passenger}
 }
 
-func (t *Table) endLocked(e Event, again bool) Result {
+func (t *Table) endLocked(id string, again bool) Result {
 	now := t.now()
-	r := t.trips[e.Trip]
+	r := t.trips[id]
 	if r != nil {
 		r.dropAside(now)
 	}
 	res := Result{Changed: !again, Parties: r.parties(now), Moves: Moves{Everybody: true}}
 	if r != nil {
-		t.unlistLocked(e.Trip, r)
-		delete(t.trips, e.Trip)
+		t.unlistLocked(id, r)
+		delete(t.trips, id)
 	}
-	t.closeLocked(e.Trip, ended, now)
+	t.closeLocked(id, ended, now)
 	return res
 }
 
@@ -400,11 +301,12 @@ func (t *Table) closeLocked(id string, at int64, now time.Time) {
 	t.closed[t.hash(id)] = at
 }
 
-func (t *Table) addLocked(id string, now time.Time) *trip {
-	if len(t.trips) >= t.sweepAt {
+// addLocked adds a trip of which nothing is known but that it found no driver then.
+func (t *Table) addLocked(id string, suspended int64, now time.Time) *trip {
+	if len(t.trips) >= t.sweepAt || now.Sub(t.swept) >= sweepEvery {
 		t.sweepLocked(now)
 	}
-	r := &trip{seen: now}
+	r := &trip{suspended: suspended, idle: suspended > 0, seen: now}
 	t.trips[id] = r
 	return r
 }
@@ -419,7 +321,7 @@ func (t *Table) sweepLocked(now time.Time) {
 		}
 		return old
 	})
-	t.sweepAt = max(sweepFrom, 2*len(t.trips))
+	t.sweepAt, t.swept = max(sweepFrom, 2*len(t.trips)), now
 }
 
 // listLocked enters an assigned trip in byPerson.
