@@ -1,6 +1,5 @@
-// The conformance suite for adapters: each sentence of Adapter's and Node's
-// documentation is a test, first with recorders in the place of nodes, then
-// with servers and clients.
+// The conformance suite for adapters. Each sentence of the documentation of Adapter and
+// Node is a test: first with recorders in place of nodes, then with servers and clients.
 
 package realtimetest
 
@@ -18,9 +17,9 @@ import (
 )
 
 // TestAdapter checks that an adapter does what realtime.Adapter promises.
-// NewCluster makes the adapters of n nodes that have each other for a cluster
-// and share nothing with other clusters. They are not started; the suite starts
-// and closes them.
+// newCluster returns the adapters of n nodes of a new cluster, which must not receive
+// messages of other clusters. They must not be started yet; the suite starts and closes
+// them.
 func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.Adapter) {
 	t.Helper()
 	for name, test := range map[string]struct {
@@ -59,33 +58,29 @@ func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.A
 	}
 }
 
-// The namespaces and rooms that the suite's messages are about. All nodes have
-// all of them.
+// The namespaces and rooms of the suite's messages. Every node has all of them.
 var (
 	suiteNamespaces = []string{"/drivers", "/own"}
 	suiteRooms      = []string{"driver:1", "trip:ñ 1", "session:s1"}
 )
 
-// cluster is adapters with recorders for nodes.
+// cluster is a cluster whose nodes are recorders.
 type cluster struct {
 	adapters []realtime.Adapter
 	nodes    []*recorder
 }
 
-// recorder is a node that remembers what it is told.
-//
-// recorder.mu guards the fields below it.
+// recorder is a node that records the messages delivered to it.
 type recorder struct {
-	deliver func(m realtime.ClusterMessage) // called too, when set before the start
+	mu      sync.Mutex                      // guards the fields below
+	deliver func(m realtime.ClusterMessage) // called with each message before it is recorded; may be nil
 	answer  func(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer))
-
-	mu     sync.Mutex
-	got    []realtime.ClusterMessage
-	rooms  map[string]bool // nil: it has every room
-	warmed map[string]bool
+	got     []realtime.ClusterMessage
+	rooms   map[string]bool // nil: it has every room
+	warmed  map[string]bool
 }
 
-// warmUp is the name of an event that is sent until it arrives.
+// warmUp is an event that is sent until it arrives.
 const warmUp = "realtimetest:warm"
 
 func (r *recorder) Deliver(m realtime.ClusterMessage) {
@@ -95,7 +90,7 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 		r.warmed[name] = true
 		return
 	}
-	if f := r.behaviour(); f != nil {
+	if f := r.onDeliverFunc(); f != nil {
 		f(m)
 	}
 	r.mu.Lock()
@@ -103,7 +98,7 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 	r.got = append(r.got, m)
 }
 
-func (r *recorder) behaviour() func(realtime.ClusterMessage) {
+func (r *recorder) onDeliverFunc() func(realtime.ClusterMessage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.deliver
@@ -154,15 +149,15 @@ func (r *recorder) isWarm(event string) bool {
 	return r.warmed[event]
 }
 
-// eventName is the name of a message's event, empty when it has none.
+// eventName returns the name of a message's event, or "" if it has none.
 func eventName(m realtime.ClusterMessage) (name string) {
 	if m.Event != nil && len(m.Event.Args) > 0 {
-		_ = json.Unmarshal(m.Event.Args[0], &name) // no name, then
+		_ = json.Unmarshal(m.Event.Args[0], &name) // without a name it is empty
 	}
 	return name
 }
 
-// broadcast makes a message that carries who sent it, and a number.
+// broadcast returns a message with the number of its sender and a sequence number.
 func broadcast(namespace string, from, n int) realtime.ClusterMessage {
 	return realtime.ClusterMessage{
 		Version: realtime.ClusterVersion, Op: realtime.OpBroadcast, Namespace: namespace, Rooms: suiteRooms[:1],
@@ -170,12 +165,12 @@ func broadcast(namespace string, from, n int) realtime.ClusterMessage {
 	}
 }
 
-// numbers are what broadcast put in.
+// numbers returns the two numbers of a message made by broadcast.
 func numbers(t *testing.T, m realtime.ClusterMessage) (from, n int) {
 	t.Helper()
 	var v [2]int
 	if m.Event == nil || len(m.Event.Args) != 2 || json.Unmarshal(m.Event.Args[1], &v) != nil {
-		t.Fatalf("got a message that nobody sent: %s", asJSON(t, m))
+		t.Fatalf("got a message that no node sent: %s", asJSON(t, m))
 	}
 	return v[0], v[1]
 }
@@ -189,8 +184,8 @@ func asJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-// canonical is v as JSON in which a number has one spelling: between nodes it
-// keeps its value, and 1e3 may arrive as 1000.
+// canonical returns v as JSON with one spelling per number, since an adapter has to keep
+// a number's value but not its spelling: 1e3 may arrive as 1000.
 func canonical(t *testing.T, v any) string {
 	t.Helper()
 	var value any
@@ -200,8 +195,8 @@ func canonical(t *testing.T, v any) string {
 	return asJSON(t, value)
 }
 
-// startCluster starts nodes and waits until all of them hear each other, in
-// each room of each namespace.
+// startCluster starts nodes and waits until each receives the messages of every other,
+// in each room of each namespace.
 func startCluster(t *testing.T, adapters []realtime.Adapter) *cluster {
 	t.Helper()
 	c := &cluster{adapters: adapters}
@@ -236,7 +231,7 @@ func (c *cluster) warm(t *testing.T, from int, namespace, room string) {
 	m := realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpBroadcast, Namespace: namespace, Rooms: []string{room}}
 	m.Event = &realtime.Raw{Args: []json.RawMessage{json.RawMessage(asJSON(t, name))}}
 	sent := time.Time{}
-	eventually(t, fmt.Sprintf("all nodes hear node %d in room %s of %s", from, room, namespace), func() bool {
+	eventually(t, fmt.Sprintf("all nodes receive from node %d in room %s of %s", from, room, namespace), func() bool {
 		warm := true
 		for i, n := range c.nodes {
 			warm = warm && (i == from || n.isWarm(name))
@@ -258,7 +253,7 @@ func (c *cluster) publish(t *testing.T, from int, ms ...realtime.ClusterMessage)
 	}
 }
 
-// request returns the answers, in no order.
+// request makes a request and returns its answers, in any order.
 func (c *cluster) request(t *testing.T, from int, m realtime.ClusterMessage) []realtime.ClusterAnswer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -279,12 +274,12 @@ func (c *cluster) close(t *testing.T, i int) {
 	}
 }
 
-// fetch is a request that names itself.
+// fetch returns a request with a name in Except.
 func fetch(name string) realtime.ClusterMessage {
 	return realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpFetchSockets, Namespace: suiteNamespaces[0], Rooms: suiteRooms[:1], Except: []string{name}}
 }
 
-// found is an answer that names a socket.
+// found returns an answer with a socket of that id.
 func found(id string) realtime.ClusterAnswer {
 	return realtime.ClusterAnswer{Socket: &realtime.RemoteSocket{
 		ID: id, Namespace: suiteNamespaces[0], Rooms: []realtime.Room{realtime.DriverRoom("1"), realtime.TripRoom("ñ 1"), realtime.SessionRoom("s1")},

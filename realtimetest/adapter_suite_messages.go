@@ -1,4 +1,4 @@
-// The adapters' conformance suite: messages, and a node's end.
+// The adapters' conformance suite: messages and Close.
 
 package realtimetest
 
@@ -58,10 +58,11 @@ func testAdapterDelivers(t *testing.T, c *cluster) {
 	for i, node := range c.nodes[1:] {
 		eventually(t, fmt.Sprintf("node %d gets %d messages", i+1, len(sent)), func() bool { return node.count() >= len(sent) })
 	}
-	// What node 1 says now comes to node 0 behind what node 0 would hear of itself.
+	// A message of node 1 reaches node 0 after node 0's own messages would have, if the
+	// adapter wrongly delivered those to their sender.
 	c.publish(t, 1, broadcast(ns, 1, 0))
-	eventually(t, "node 0 hears node 1", func() bool { return c.nodes[0].count() > 0 })
-	eventually(t, "node 2 hears node 1", func() bool { return c.nodes[2].count() > len(sent) })
+	eventually(t, "node 0 receives from node 1", func() bool { return c.nodes[0].count() > 0 })
+	eventually(t, "node 2 receives from node 1", func() bool { return c.nodes[2].count() > len(sent) })
 	time.Sleep(settling)
 	if n := c.nodes[0].count(); n != 1 {
 		t.Errorf("node 0 got %d messages of its own back", n-1)
@@ -132,7 +133,7 @@ func testAdapterSlowNode(t *testing.T, c *cluster) {
 	select {
 	case <-published:
 	case <-time.After(patience):
-		t.Fatal("Publish waits for a node that does not take its messages")
+		t.Fatal("Publish waits for a node that does not return from Deliver")
 	}
 	eventually(t, "the other node gets everything meanwhile", func() bool { return c.nodes[2].count() == sent })
 	free()
@@ -175,11 +176,11 @@ func testAdapterMemory(t *testing.T, c *cluster) {
 func testAdapterPanic(t *testing.T, c *cluster) {
 	c.nodes[1].onDeliver(func(m realtime.ClusterMessage) {
 		if _, n := numbers(t, m); n == 0 {
-			panic("a node that panics, as it was meant to")
+			panic("a planned panic")
 		}
 	})
 	c.nodes[1].onAnswer(func(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {
-		panic("a node that panics, as it was meant to")
+		panic("a planned panic")
 	})
 	c.nodes[2].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
 		answer(found("2"))
@@ -188,14 +189,14 @@ func testAdapterPanic(t *testing.T, c *cluster) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	var answers []realtime.ClusterAnswer
-	// Whether the request fails at once, with ctx or not at all is open.
+	// The request may fail at once, fail when ctx ends, or succeed.
 	_ = c.adapters[0].Request(ctx, fetch("x"), func(a realtime.ClusterAnswer) { answers = append(answers, a) })
 	if got := ids(answers); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("got answers %v, want that of node 2", got)
 	}
 	c.publish(t, 0, broadcast("/drivers", 0, 1))
-	eventually(t, "the node that panicked hears what follows", func() bool { return c.nodes[1].count() == 1 })
-	eventually(t, "the other node hears everything", func() bool { return c.nodes[2].count() == 2 })
+	eventually(t, "the node that panicked receives the next message", func() bool { return c.nodes[1].count() == 1 })
+	eventually(t, "the other node receives everything", func() bool { return c.nodes[2].count() == 2 })
 }
 
 func testAdapterClose(t *testing.T, c *cluster) {
@@ -208,11 +209,11 @@ func testAdapterClose(t *testing.T, c *cluster) {
 	c.close(t, 1)
 	before := c.nodes[1].count()
 	c.publish(t, 0, broadcast("/drivers", 0, 0))
-	eventually(t, "the others go on", func() bool { return c.nodes[2].count() == 1 })
+	eventually(t, "the others continue", func() bool { return c.nodes[2].count() == 1 })
 	if got := ids(c.request(t, 0, fetch("x"))); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("got the answers of %v, want that of node 2", got)
 	}
-	// What a closed adapter does with these is its own affair, if it returns.
+	// A closed adapter may return anything for these, but must return.
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	_ = c.adapters[1].Publish(ctx, broadcast("/drivers", 1, 0))
@@ -245,7 +246,7 @@ func testAdapterCloseBusy(t *testing.T, c *cluster) {
 					return
 				case <-time.After(100 * time.Microsecond):
 				}
-				_ = a.Publish(t.Context(), broadcast("/drivers", from, n)) // that of node 1 may fail
+				_ = a.Publish(t.Context(), broadcast("/drivers", from, n)) // node 1's may fail
 				ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 				_ = a.Request(ctx, fetch("x"), func(realtime.ClusterAnswer) {}) // may miss a node
 				cancel()
@@ -294,8 +295,8 @@ func testAdapterRooms(t *testing.T, c *cluster) {
 		c.publish(t, 0, m)
 	}
 	changing.Wait()
-	eventually(t, "what is for a room that stays arrives", func() bool { return node.count() == 100 })
-	// A room that came last is heard, whatever it was before.
+	eventually(t, "messages to a room that stays arrive", func() bool { return node.count() == 100 })
+	// Messages to a room arrive if it exists after the last change.
 	node.mu.Lock()
 	node.rooms["trip:1"] = true
 	node.mu.Unlock()

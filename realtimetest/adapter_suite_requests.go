@@ -137,7 +137,7 @@ func testAdapterRequestTimeout(t *testing.T, c *cluster) {
 	ended := make(chan struct{}, 2)
 	c.nodes[1].onAnswer(func(ctx context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
 		<-ctx.Done()
-		answer(found("too late"))
+		answer(found("late"))
 		ended <- struct{}{}
 	})
 	c.nodes[2].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
@@ -147,7 +147,7 @@ func testAdapterRequestTimeout(t *testing.T, c *cluster) {
 		"a deadline": func() (context.Context, context.CancelFunc) {
 			return context.WithTimeout(t.Context(), 300*time.Millisecond)
 		},
-		"a cancelled ctx": func() (context.Context, context.CancelFunc) {
+		"a canceled ctx": func() (context.Context, context.CancelFunc) {
 			ctx, cancel := context.WithCancel(t.Context())
 			time.AfterFunc(300*time.Millisecond, cancel)
 			return ctx, cancel
@@ -158,25 +158,25 @@ func testAdapterRequestTimeout(t *testing.T, c *cluster) {
 		var got []realtime.ClusterAnswer
 		err := c.adapters[0].Request(ctx, fetch("x"), func(a realtime.ClusterAnswer) {
 			if over.Load() {
-				t.Error("an answer after Request has returned")
+				t.Error("answer was called after Request had returned")
 				return
 			}
 			got = append(got, a)
 		})
 		over.Store(true)
 		if err == nil {
-			t.Errorf("%s: no error, though a node has not answered", how)
+			t.Errorf("%s: no error, although a node has not answered", how)
 		}
 		if ctx.Err() == nil {
 			t.Errorf("%s: Request returned before its ctx ended: %v", how, err)
 		}
 		if !slices.Contains(ids(got), "2") {
-			t.Errorf("%s: the answers are %v, without that of the node that gave one", how, ids(got))
+			t.Errorf("%s: the answers are %v, without the one of the node that answered", how, ids(got))
 		}
 		select {
 		case <-ended:
 		case <-time.After(patience):
-			t.Errorf("%s: the ctx of the node that is asked does not end", how)
+			t.Errorf("%s: the ctx of Answer on the other node does not end", how)
 		}
 		cancel()
 	}
@@ -189,7 +189,7 @@ func testAdapterAlone(t *testing.T, c *cluster) {
 	})
 	c.publish(t, 0, broadcast("/drivers", 0, 0))
 	if got := c.request(t, 0, fetch("x")); len(got) != 0 {
-		t.Errorf("got %d answers from nobody", len(got))
+		t.Errorf("got %d answers in a cluster of one node", len(got))
 	}
 	time.Sleep(settling)
 	if n := c.nodes[0].count(); n > 0 {

@@ -1,5 +1,4 @@
-// The part of the adapters' conformance suite that runs servers and clients: what
-// the adapter is for.
+// The part of the adapters' conformance suite that runs servers and clients.
 
 package realtimetest
 
@@ -15,24 +14,24 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// news is an event of the suite's own.
+// news is an event of the suite.
 var news = realtime.NewEvent[string]("test:news")
 
-// hear waits until a broadcast by from reaches the clients, which are in the
-// room, wherever they are: an adapter that subscribes to rooms takes its time.
-func hear(t *testing.T, from *realtime.Namespace, room realtime.Room, clients ...*Client) {
+// awaitRoute waits until broadcasts from one node to a room reach the clients in it, on
+// whatever node they are: an adapter may take time to subscribe to a room.
+func awaitRoute(t *testing.T, from *realtime.Namespace, room realtime.Room, clients ...*Client) {
 	t.Helper()
 	warm := realtime.NewEvent[realtime.None](warmUp)
 	for _, c := range clients {
-		heard := false
-		for deadline := time.Now().Add(patience); !heard; {
+		arrived := false
+		for deadline := time.Now().Add(patience); !arrived; {
 			if err := warm.Emit(from.To(room), realtime.None{}); err != nil {
 				t.Fatal(err)
 			}
 			_, err := Next(t.Context(), c.Within(20*time.Millisecond), warm)
-			heard = err == nil
-			if !heard && time.Now().After(deadline) {
-				t.Fatalf("%s hears nothing that is for %s", c, room)
+			arrived = err == nil
+			if !arrived && time.Now().After(deadline) {
+				t.Fatalf("%s receives no broadcast to %s", c, room)
 			}
 		}
 	}
@@ -45,9 +44,8 @@ func emit(t *testing.T, to realtime.Broadcast, text string) {
 	}
 }
 
-// heard checks what news a client gets, in this order, and that there is no more
-// of it before last.
-func heard(t *testing.T, c *Client, want ...string) {
+// expectNews checks the texts of the next news that a client receives.
+func expectNews(t *testing.T, c *Client, want ...string) {
 	t.Helper()
 	for _, text := range want {
 		if got := Expect(t, c, news); got != text {
@@ -60,9 +58,9 @@ func testServersBroadcast(t *testing.T, a, b *Server) {
 	one, two, other := a.Driver(t, "d1"), b.Driver(t, "d1"), b.Driver(t, "d2")
 	drivers := a.Realtime.Drivers()
 	d1, d2, session := realtime.DriverRoom("d1"), realtime.DriverRoom("d2"), realtime.SessionRoom(SessionID("d1"))
-	hear(t, drivers, d1, two)
-	hear(t, drivers, d2, other)
-	hear(t, drivers, session, two)
+	awaitRoute(t, drivers, d1, two)
+	awaitRoute(t, drivers, d2, other)
+	awaitRoute(t, drivers, session, two)
 
 	emit(t, drivers.To(d1), "of one room")
 	emit(t, drivers.To(d1, session, d2), "of three rooms, once")
@@ -73,9 +71,9 @@ func testServersBroadcast(t *testing.T, a, b *Server) {
 	emit(t, a.Realtime.Passengers().To(d1), "of another namespace")
 	emit(t, drivers.To(realtime.DriverRoom("d3")), "for nobody")
 	emit(t, drivers.To(d1, d2), "last")
-	heard(t, one, "of one room", "of three rooms, once", "of one node", "volatile", "latest", "last")
-	heard(t, two, "of one room", "of three rooms, once", "volatile", "latest", "last")
-	heard(t, other, "of three rooms, once", "but for one", "volatile", "latest", "last")
+	expectNews(t, one, "of one room", "of three rooms, once", "of one node", "volatile", "latest", "last")
+	expectNews(t, two, "of one room", "of three rooms, once", "volatile", "latest", "last")
+	expectNews(t, other, "of three rooms, once", "but for one", "volatile", "latest", "last")
 
 	photo := realtime.Raw{
 		Args:        []json.RawMessage{json.RawMessage(`{"photo":{"_placeholder":true,"num":0}}`), json.RawMessage(`"ñ 🚕"`)},
@@ -95,8 +93,8 @@ func testServersBroadcast(t *testing.T, a, b *Server) {
 		emit(t, drivers.To(d1), fmt.Sprint(n))
 	}
 	for n := range many {
-		heard(t, one, fmt.Sprint(n))
-		heard(t, two, fmt.Sprint(n))
+		expectNews(t, one, fmt.Sprint(n))
+		expectNews(t, two, fmt.Sprint(n))
 	}
 	ExpectNone(t, one, news)
 	ExpectNone(t, two, news)
@@ -107,10 +105,10 @@ func testServersRooms(t *testing.T, a, b *Server) {
 	here, there := a.Driver(t, "d1"), b.Driver(t, "d1")
 	drivers := a.Realtime.Drivers()
 	own, zone := realtime.DriverRoom("d1"), realtime.NewRoom("zone", "havana")
-	hear(t, drivers, own, there)
+	awaitRoute(t, drivers, own, there)
 
 	drivers.To(own).Join(zone)
-	hear(t, drivers, zone, here, there)
+	awaitRoute(t, drivers, zone, here, there)
 	found := func(room realtime.Room) []string {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
@@ -133,19 +131,19 @@ func testServersRooms(t *testing.T, a, b *Server) {
 	if got := found(zone); !slices.Equal(got, both) {
 		t.Errorf("in the room are %v, want %v", got, both)
 	}
-	everybody(t, a, here, there)
+	expectAll(t, a, here, there)
 	drivers.To(own).Leave(zone)
 	if got := found(zone); len(got) > 0 {
 		t.Errorf("in the room are still %v", got)
 	}
-	emit(t, drivers.To(zone), "for who has left")
+	emit(t, drivers.To(zone), "for sockets that have left")
 	emit(t, drivers.To(own), "last")
-	heard(t, here, "last")
-	heard(t, there, "last")
+	expectNews(t, here, "last")
+	expectNews(t, there, "last")
 }
 
-// everybody checks what a node says of all drivers, who are these two.
-func everybody(t *testing.T, node *Server, here, there *Client) {
+// expectAll checks that All on a node means exactly these two drivers.
+func expectAll(t *testing.T, node *Server, here, there *Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -172,28 +170,28 @@ func everybody(t *testing.T, node *Server, here, there *Client) {
 	emit(t, all, "for all")
 	emit(t, node.Realtime.Drivers().To(), "for nobody")
 	for _, c := range []*Client{here, there} {
-		heard(t, c, "for all")
+		expectNews(t, c, "for all")
 	}
 }
 
 func testServersDisconnect(t *testing.T, a, b *Server) {
-	thrown, closed, kept := b.Driver(t, "d1"), b.Driver(t, "d2"), b.Driver(t, "d3")
+	disconnected, closed, connected := b.Driver(t, "d1"), b.Driver(t, "d2"), b.Driver(t, "d3")
 	drivers := a.Realtime.Drivers()
-	for id, c := range map[string]*Client{"d1": thrown, "d2": closed, "d3": kept} {
-		hear(t, drivers, realtime.DriverRoom(id), c)
+	for id, c := range map[string]*Client{"d1": disconnected, "d2": closed, "d3": connected} {
+		awaitRoute(t, drivers, realtime.DriverRoom(id), c)
 	}
 	emit(t, drivers.To(realtime.DriverRoom("d1")), "before")
 	drivers.To(realtime.DriverRoom("d1")).Disconnect()
 	drivers.To(realtime.DriverRoom("d2")).Close()
-	if got := thrown.Disconnected(t); got != ReasonServer {
+	if got := disconnected.Disconnected(t); got != ReasonServer {
 		t.Errorf("the socket that was disconnected says %q", got)
 	}
-	heard(t, thrown, "before")
+	expectNews(t, disconnected, "before")
 	if got := closed.Disconnected(t); got != ReasonTransportClose {
 		t.Errorf("the socket whose connection was closed says %q", got)
 	}
-	if !kept.Connected() {
-		t.Error("a socket of another room was ended too")
+	if !connected.Connected() {
+		t.Error("a socket of another room was disconnected too")
 	}
 }
 
@@ -201,7 +199,7 @@ func testServersAsk(t *testing.T, a, b *Server) {
 	question := realtime.NewQuery[string, string]("test:where")
 	here, there := a.Driver(t, "d1"), b.Driver(t, "d1")
 	drivers := a.Realtime.Drivers()
-	hear(t, drivers, realtime.DriverRoom("d1"), there)
+	awaitRoute(t, drivers, realtime.DriverRoom("d1"), there)
 	Answer(here, question, func(in string) string { return in + " here" })
 	Answer(there, question, func(in string) string { return in + " there" })
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -212,32 +210,32 @@ func testServersAsk(t *testing.T, a, b *Server) {
 		t.Errorf("the clients answered %q, %v; want %q", got, err, want)
 	}
 	silent := b.Driver(t, "d1", Session("another"))
-	hear(t, drivers, realtime.SessionRoom("another"), silent)
+	awaitRoute(t, drivers, realtime.SessionRoom("another"), silent)
 	brief, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	got, err = question.AskAll(brief, drivers.To(realtime.DriverRoom("d1")), "where?")
 	if err == nil || len(got) != 2 {
-		t.Errorf("of three clients, one of them silent, came the answers %q and the error %v", got, err)
+		t.Errorf("three clients of which one does not answer: got %q, %v; want two answers and an error", got, err)
 	}
 }
 
 func testServersTrip(t *testing.T, a, b *Server) {
 	driver, passenger := b.Driver(t, "d1"), a.Passenger(t, "p1")
-	hear(t, a.Realtime.Drivers(), realtime.DriverRoom("d1"), driver)
-	hear(t, b.Realtime.Passengers(), realtime.PassengerRoom("p1"), passenger)
+	awaitRoute(t, a.Realtime.Drivers(), realtime.DriverRoom("d1"), driver)
+	awaitRoute(t, b.Realtime.Passengers(), realtime.PassengerRoom("p1"), passenger)
 
 	a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 	Expect(t, driver, realtime.EventDriverAssignedToDriver)
 	Expect(t, passenger, realtime.EventDriverAssigned)
-	// What the other node has heard of the trip is seen when somebody connects.
+	// A passenger who connects to the other node later shows that it knows the trip.
 	later := func(s *Server) *Client {
 		c := s.Passenger(t, "p1", Session("later"))
 		t.Cleanup(c.Close)
 		return c
 	}
-	hear(t, a.Realtime.Drivers(), realtime.TripRoom("t1"), driver)
+	awaitRoute(t, a.Realtime.Drivers(), realtime.TripRoom("t1"), driver)
 	late := later(b)
-	hear(t, a.Realtime.Passengers(), realtime.TripRoom("t1"), late)
+	awaitRoute(t, a.Realtime.Passengers(), realtime.TripRoom("t1"), late)
 
 	ping := realtime.LocationPing{Position: &realtime.Position{Lat: 23.1, Lng: -82.4}}
 	if _, err := Call(t.Context(), driver, realtime.DriverLocationPing, ping); err != nil {
@@ -253,7 +251,7 @@ func testServersTrip(t *testing.T, a, b *Server) {
 		Expect(t, c, realtime.EventTripCompleted)
 	}
 	Expect(t, driver, realtime.EventTripCompleted)
-	eventually(t, "nobody is in the trip's room", func() bool {
+	eventually(t, "the trip's room is empty", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		sockets, err := a.Realtime.Passengers().To(realtime.TripRoom("t1")).Sockets(ctx)
@@ -263,8 +261,8 @@ func testServersTrip(t *testing.T, a, b *Server) {
 
 func testServersRevocation(t *testing.T, a, b *Server) {
 	here, there, other := a.Driver(t, "d1"), b.Driver(t, "d1"), b.Driver(t, "d1", Session("other"))
-	hear(t, a.Realtime.Drivers(), realtime.SessionRoom(SessionID("d1")), there)
-	hear(t, a.Realtime.Drivers(), realtime.DriverRoom("d1"), other)
+	awaitRoute(t, a.Realtime.Drivers(), realtime.SessionRoom(SessionID("d1")), there)
+	awaitRoute(t, a.Realtime.Drivers(), realtime.DriverRoom("d1"), other)
 	a.Sessions.Revoke(SessionID("d1"))
 	a.Publish(t, realtime.SessionRevoked{SID: SessionID("d1"), UserID: "d1", Reason: "stolen"})
 	for _, c := range []*Client{here, there} {
@@ -274,10 +272,10 @@ func testServersRevocation(t *testing.T, a, b *Server) {
 		Expect(t, c, realtime.EventSessionRevoked)
 	}
 	if got := Expect(t, other, realtime.EventSessionRevoked); got.Reason == nil || *got.Reason != "stolen" {
-		t.Errorf("the user's other device was told %+v", got)
+		t.Errorf("the user's other device received %+v", got)
 	}
 	if !other.Connected() {
-		t.Error("the user's other session was ended too")
+		t.Error("the user's other session was disconnected too")
 	}
 }
 
@@ -298,15 +296,15 @@ func testServersEmit(t *testing.T, a, b *Server) {
 		select {
 		case g := <-got:
 			if !strings.HasPrefix(g, `b {"n":1}, "ñ"`) {
-				t.Errorf("heard %s", g)
+				t.Errorf("got the server emit %s", g)
 			}
 		case <-time.After(patience):
-			t.Fatal("the other node was not told")
+			t.Fatal("the server emit did not reach the other node")
 		}
 	}
 	select {
 	case g := <-got:
-		t.Errorf("heard %s too", g)
+		t.Errorf("unexpected server emit %s", g)
 	case <-time.After(settling):
 	}
 }

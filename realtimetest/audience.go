@@ -1,19 +1,18 @@
-// Who receives an event, exactly.
+// The exact audience of an event.
 
 package realtimetest
 
 import "testing"
 
-// Audience is what each of several clients has received. Those who have received
-// nothing are not in it.
+// Audience maps clients by name to the events that they received. A client that
+// received nothing is not in it.
 type Audience map[string][]Received
 
-// AudienceOf does something, such as publishing an event, and returns what each of
-// the clients received of it. It takes nothing from Expect. That nobody else received
-// anything is proven by clients of everybody who could: give it more than the event is
-// for.
+// AudienceOf calls do, which for instance publishes an event, and returns the events
+// that each client received because of it. Expect can still take them. To prove that
+// nobody else receives an event, pass clients that must not receive it too.
 //
-// It waits as ExpectNone does.
+// It waits as ExpectNone does, and fails the test when it cannot.
 func AudienceOf(t testing.TB, clients map[string]*Client, do func()) Audience {
 	t.Helper()
 	before := map[string]int{}

@@ -1,3 +1,5 @@
+// AudienceOf, in a bubble and in real time.
+
 package realtimetest_test
 
 import (

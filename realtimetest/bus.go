@@ -1,4 +1,4 @@
-// An event bus that remembers.
+// An event bus that records what is published.
 
 package realtimetest
 
@@ -12,15 +12,15 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Bus is an in-process EventBus that records what is published. Each key has a
-// queue of its own, so that keys do not hold each other up; it has a goroutine
-// only while it is not empty, and nothing to close. A handler's error is
-// recorded and the event not tried again; a panic ends the test. Fail and Block
-// work on Publish. All methods may be called concurrently.
+// Bus is an in-process EventBus that records what is published. Each key has a queue of
+// its own, so that a slow key delays no other. A queue has a goroutine only while it is
+// not empty, so a Bus needs no Close. A handler's error is recorded, and the event is
+// not delivered again; a panic of a handler ends the test. Fail and Block apply to
+// Publish. All methods may be called concurrently.
 type Bus struct {
 	Faults
 
-	lock      sync.Mutex // guards the rest
+	lock      sync.Mutex // guards the fields below, and ended of each subscription
 	published []realtime.Envelope
 	subs      []*subscription
 	queues    map[string][]delivery // of keys with a goroutine
@@ -44,7 +44,7 @@ type delivery struct {
 // NewBus returns a Bus without subscribers.
 func NewBus() *Bus { return &Bus{queues: map[string][]delivery{}} }
 
-// Publish implements realtime.EventBus. It copies what it is given.
+// Publish implements realtime.EventBus. It copies the event's data.
 func (b *Bus) Publish(ctx context.Context, e realtime.Envelope) error {
 	if err := b.pass(ctx); err != nil {
 		return err
@@ -62,8 +62,8 @@ func (b *Bus) Publish(ctx context.Context, e realtime.Envelope) error {
 	return nil
 }
 
-// Subscribe implements realtime.EventBus. A handler that ends its own
-// subscription must do it with `go cancel()`.
+// Subscribe implements realtime.EventBus. cancel waits for running handlers, so a
+// handler that ends its own subscription must do so with `go cancel()`.
 func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
 	s := &subscription{handle: handler}
 	b.lock.Lock()
@@ -78,14 +78,15 @@ func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) e
 	}, nil
 }
 
-// Published returns what was published, in that order.
+// Published returns the events published so far, in order.
 func (b *Bus) Published() []realtime.Envelope {
 	b.lock.Lock()
 	defer b.lock.Unlock()
 	return slices.Clone(b.published)
 }
 
-// Err returns the errors of handlers, joined; nil when there was none.
+// Err returns an error with the number of handlers that failed and the first of their
+// errors, or nil if none failed.
 func (b *Bus) Err() error {
 	b.lock.Lock()
 	defer b.lock.Unlock()
@@ -95,8 +96,8 @@ func (b *Bus) Err() error {
 	return fmt.Errorf("%d handlers failed, first: %w", len(b.errs), b.errs[0])
 }
 
-// Wait returns when everything that was published has been handled, or with
-// ctx's error.
+// Wait waits until every published event has been handled. It returns an error that
+// wraps ctx's if ctx ends first.
 func (b *Bus) Wait(ctx context.Context) error {
 	b.lock.Lock()
 	if b.pending == 0 {
@@ -152,7 +153,7 @@ func (b *Bus) call(s *subscription, d delivery) {
 	}
 	defer s.running.Done()
 	e := d.event
-	e.Data = bytes.Clone(e.Data) // each subscriber's own
+	e.Data = bytes.Clone(e.Data) // each subscriber has its own copy
 	if err := s.handle(d.ctx, e); err != nil {
 		b.lock.Lock()
 		defer b.lock.Unlock()

@@ -1,5 +1,5 @@
-// The conformance suite for event buses: each sentence of EventBus's
-// documentation is a test.
+// The conformance suite for event buses. Each sentence of EventBus's documentation is a
+// test.
 
 package realtimetest
 
@@ -18,35 +18,35 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// patience is how long a suite waits for what must come; settling is how long
-// it watches for what must not.
+// patience is the time that a suite waits for what must happen; settling is the time
+// that it watches for what must not.
 const (
 	patience = 20 * time.Second
 	settling = 50 * time.Millisecond
 )
 
-// TestEventBus checks that a bus does what realtime.EventBus promises. NewBus
-// makes one that shares no events with others, and closes it by t.Cleanup. An
-// event that comes again, as a bus may do that retries, is taken for the first.
+// TestEventBus checks that a bus does what realtime.EventBus promises. newBus returns a
+// new bus that receives no events of other buses, and closes it with t.Cleanup. The suite
+// ignores an event that is delivered again, as a bus that retries may do.
 func TestEventBus(t *testing.T, newBus func(t *testing.T) realtime.EventBus) {
 	t.Helper()
 	for name, test := range map[string]func(t *testing.T, b realtime.EventBus){
 		"every subscriber gets every event as it was published": testBusDelivers,
 		"a key's events come in order and one at a time":        testBusOrder,
-		"keys do not wait for each other":                       testBusConcurrency,
-		"a subscription begins when it is made":                 testBusBegin,
+		"a slow key does not delay other keys":                  testBusConcurrency,
+		"a subscription starts with Subscribe":                  testBusBegin,
 		"cancel ends a subscription and waits for its handlers": testBusCancel,
-		"an error of a handler stops nothing":                   testBusError,
+		"after a handler's error events are still delivered":    testBusError,
 		"a handler may publish":                                 testBusPublishInHandler,
-		"Publish keeps to its ctx":                              testBusContext,
+		"Publish returns when its ctx ends":                     testBusContext,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, newBus(t)) })
 	}
 }
 
-// busRecorder is a handler that remembers each event once.
+// busRecorder is a handler that records each event once.
 type busRecorder struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below
 	events []realtime.Envelope
 	seen   map[string]bool
 }
@@ -98,7 +98,7 @@ func publish(t *testing.T, b realtime.EventBus, es ...realtime.Envelope) {
 	}
 }
 
-// event makes one with an id that says which it is.
+// event returns an event whose id is its key and number.
 func event(key string, n int) realtime.Envelope {
 	return realtime.Envelope{
 		ID: fmt.Sprintf("%s/%d", key, n), Name: "test.happened", Key: key,
@@ -133,7 +133,7 @@ func testBusDelivers(t *testing.T, b realtime.EventBus) {
 		for _, got := range r.all() {
 			i := slices.IndexFunc(sent, func(e realtime.Envelope) bool { return e.ID == got.ID })
 			if i < 0 {
-				t.Fatalf("the %s subscriber got %q, which nobody published", name, got.ID)
+				t.Fatalf("the %s subscriber got %q, which was not published", name, got.ID)
 			}
 			want := sent[i]
 			if got.Name != want.Name || got.Key != want.Key || !got.At.Equal(want.At) || !bytes.Equal(got.Data, want.Data) {
@@ -154,7 +154,7 @@ func testBusOrder(t *testing.T, b realtime.EventBus) {
 	subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
 		var key, n int
 		if _, err := fmt.Sscanf(e.ID, "%d/%d", &key, &n); err != nil || key >= keys {
-			t.Errorf("got %q, which nobody published", e.ID)
+			t.Errorf("got %q, which was not published", e.ID)
 			return nil
 		}
 		if running[key].Add(1) > 1 {
@@ -200,7 +200,7 @@ func testBusConcurrency(t *testing.T, b realtime.EventBus) {
 		select {
 		case <-two:
 		case <-time.After(patience):
-			t.Error("a handler waits, and no other key's event is handled beside it")
+			t.Error("a handler waits, and no event of another key is handled meanwhile")
 			met()
 		}
 		handled.Add(1)
@@ -221,7 +221,7 @@ func testBusBegin(t *testing.T, b realtime.EventBus) {
 		<-release
 		return early.handle(ctx, e)
 	})
-	// One event is being handled and one waits when the other handler comes.
+	// One event is being handled and one waits when the other handler subscribes.
 	publish(t, b, event("a", 1), event("a", 2))
 	select {
 	case <-entered:
@@ -232,7 +232,7 @@ func testBusBegin(t *testing.T, b realtime.EventBus) {
 	close(release)
 	publish(t, b, event("a", 3), event("a", 4))
 	eventually(t, "the early subscriber gets everything", func() bool { return len(early.all()) == 4 })
-	eventually(t, "the late subscriber gets what came after it", func() bool { return len(late.all()) >= 2 })
+	eventually(t, "the late subscriber gets the events after it", func() bool { return len(late.all()) >= 2 })
 	if got := late.ids(); !slices.Equal(got, []string{"a/3", "a/4"}) {
 		t.Errorf("the late subscriber got %v, want a/3 and a/4", got)
 	}
@@ -260,19 +260,19 @@ func testBusCancel(t *testing.T, b realtime.EventBus) {
 		t.Fatal("the handler was not called")
 	}
 	publish(t, b, event("a", 2))
-	cancelled := make(chan struct{})
+	canceled := make(chan struct{})
 	go func() {
 		cancel()
-		close(cancelled)
+		close(canceled)
 	}()
 	select {
-	case <-cancelled:
+	case <-canceled:
 		t.Error("cancel returned while a handler ran")
 	case <-time.After(settling):
 	}
 	close(release)
 	select {
-	case <-cancelled:
+	case <-canceled:
 	case <-time.After(patience):
 		t.Fatal("cancel did not return when the handler had")
 	}
@@ -293,7 +293,7 @@ func testBusError(t *testing.T, b realtime.EventBus) {
 	var failed atomic.Bool
 	subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
 		if e.ID == "a/1" && failed.CompareAndSwap(false, true) {
-			return errors.New("the handler failed, as it was meant to")
+			return errors.New("a planned failure")
 		}
 		return failing.handle(ctx, e)
 	})
@@ -333,14 +333,14 @@ func testBusContext(t *testing.T, b realtime.EventBus) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = b.Publish(ended, event("late", 1)) // whether it was taken is the bus's affair
+		_ = b.Publish(ended, event("late", 1)) // it may succeed or fail
 	}()
 	select {
 	case <-done:
 	case <-time.After(patience):
-		t.Fatal("Publish does not return, though its ctx has ended")
+		t.Fatal("Publish does not return, although its ctx has ended")
 	}
-	// What happens to the publisher's ctx afterwards is not the handlers'.
+	// Canceling the publisher's ctx later does not affect the handlers.
 	brief, cancel := context.WithCancel(t.Context())
 	if err := b.Publish(brief, event("a", 1)); err != nil {
 		t.Fatalf("Publish: %v", err)

@@ -1,5 +1,5 @@
-// The client: Socket.IO 5 as a stock client speaks it, and a record of all that
-// it was told.
+// The client: Socket.IO 5 as a stock client speaks it, and a record of the events that
+// it received.
 
 package realtimetest
 
@@ -15,31 +15,29 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Client is one client in one namespace. It answers heartbeats, remembers every
-// event and does not reconnect. All methods may be called concurrently.
+// Client is one client in one namespace. It answers heartbeats, records every event
+// and does not reconnect. All methods may be called concurrently.
 type Client struct {
 	*socket
 	timeout time.Duration
 }
 
-// Timeout is how long a client waits for what a test expects, unless Within
-// says otherwise. In a testing/synctest bubble that is fake time.
+// Timeout is the default time that a client waits for what a test expects; see
+// Client.Within. In a testing/synctest bubble it is fake time.
 const Timeout = 5 * time.Second
 
-// Received is an event as it arrived.
+// Received is an event that a client received.
 type Received struct {
 	Event string
 	realtime.Raw
 	At time.Time
 }
 
-// Within returns the same client with another time to wait for what is
-// expected of it.
+// Within returns the same client with another timeout than Timeout.
 func (c *Client) Within(d time.Duration) *Client { return &Client{c.socket, d} }
 
-// Join connects to another namespace over the same connection. Of the options
-// those that make the CONNECT payload count. A refusal leaves the connection as
-// it is.
+// Join connects to another namespace over the same connection. Only the options that
+// set the CONNECT payload apply. A refusal leaves the connection open.
 func (c *Client) Join(ctx context.Context, namespace string, opts ...Option) (*Client, error) {
 	d := &dial{}
 	for _, o := range opts {
@@ -53,42 +51,42 @@ func (c *Client) Join(ctx context.Context, namespace string, opts ...Option) (*C
 	return joined, nil
 }
 
-// ID returns the socket's id, as Socket.ID on the server.
+// ID returns the socket's id, the same as Socket.ID on the server.
 func (c *Client) ID() string { return c.id }
 
 // Namespace returns the namespace's name.
 func (c *Client) Namespace() string { return c.namespace }
 
-// Transport returns what the connection is over now, "websocket" or "polling".
+// Transport returns the current transport, "websocket" or "polling".
 func (c *Client) Transport() string { return c.conn.engine.transportName() }
 
-// Upgrade moves a client that is over polling to a websocket while it is in its
-// namespace, as stock clients do. What either side sends meanwhile arrives. An
-// error before the move leaves the connection as it is.
+// Upgrade moves a connected client from polling to a websocket, as stock clients do.
+// Nothing that either side sends meanwhile is lost. If an error occurs before the move,
+// the connection stays on polling.
 func (c *Client) Upgrade(ctx context.Context) error {
 	if c.Transport() != "polling" {
-		return errors.New("the connection is over a websocket already")
+		return errors.New("the transport is a websocket already")
 	}
 	return c.conn.engine.upgrade(ctx)
 }
 
-// Strays returns how many packets came that a server may not send: an ack that
-// nobody waited for, such as a second one, or anything behind its DISCONNECT. An
-// ack that came after its call was given up counts too.
+// Strays returns the number of packets received that a server must not send: an ack
+// for which no call waits, such as a second one, or anything after its DISCONNECT. An
+// ack that arrives after its call's ctx ended counts too.
 func (c *Client) Strays() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.strays
 }
 
-// Received returns every event so far, in the order of arrival.
+// Received returns the events received so far, in order of arrival.
 func (c *Client) Received() []Received {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.Clone(c.received)
 }
 
-// Emit sends an event that asks for no ack.
+// Emit sends an event without asking for an ack.
 func (c *Client) Emit(event string, args ...any) error {
 	var raw realtime.Raw
 	for _, a := range args {
@@ -101,14 +99,13 @@ func (c *Client) Emit(event string, args ...any) error {
 	return c.EmitRaw(event, raw)
 }
 
-// EmitRaw sends an event by its arguments as they go on the wire, binary ones
-// included.
+// EmitRaw is Emit with arguments as they are on the wire, binary ones included.
 func (c *Client) EmitRaw(event string, args realtime.Raw) error {
 	return c.emit(noID, event, args)
 }
 
-// CallRaw sends an event that asks for an ack, and returns the ack. The error
-// is realtime.ErrAckTimeout or realtime.ErrClosed.
+// CallRaw sends an event and waits for its ack. The error wraps realtime.ErrAckTimeout
+// or is realtime.ErrClosed.
 func (c *Client) CallRaw(ctx context.Context, event string, args realtime.Raw) (realtime.Raw, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -122,16 +119,16 @@ func (c *Client) Connected() bool {
 	return c.reason == ""
 }
 
-// Reason returns why the client is disconnected, in the words of the JavaScript
-// client, and "" while it is connected.
+// Reason returns why the client is disconnected, one of the constants from ReasonServer
+// on, and "" while it is connected.
 func (c *Client) Reason() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.reason
 }
 
-// Disconnected waits until the client is disconnected and returns the reason,
-// in the words of the JavaScript client; see ReasonServer.
+// Disconnected waits until the client is disconnected and returns Reason. It fails the
+// test if that takes longer than the client's timeout.
 func (c *Client) Disconnected(t testing.TB) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), c.timeout)
@@ -147,9 +144,9 @@ func (c *Client) Disconnected(t testing.TB) string {
 	return reason
 }
 
-// Close leaves the namespace, as disconnect() of a stock client does, and the
-// connection when no other namespace is left on it; then it waits until the
-// connection is gone, a second at most. What was sent before arrives.
+// Close leaves the namespace, as disconnect() of a stock client does. If no other
+// namespace uses the connection, it closes that too and waits until it has ended, for
+// at most a second. Packets sent before arrive.
 func (c *Client) Close() {
 	last := c.conn.leave(c.socket)
 	c.disconnected(ReasonClient)
@@ -159,37 +156,37 @@ func (c *Client) Close() {
 	}
 }
 
-// Drop cuts the connection without a word, as a crash does. The server sees its
-// end, but for one over polling that is between two polls: that is missed by its
-// heartbeats. For a network that swallows everything see Stall.
+// Drop cuts the connection without a DISCONNECT, as a crash does. The server notices at
+// once, except for a polling client that has no poll under way, which it notices by a
+// missing heartbeat. Stall simulates a network that loses everything.
 func (c *Client) Drop() {
 	c.conn.engine.drop()
 	c.conn.engine.wait()
 }
 
-// Stall stops reading: what the server sends fills the connection's buffers,
-// and heartbeats are not answered. What had been read by then is still
-// recorded.
+// Stall stops reading: packets from the server fill the connection's buffers, and
+// heartbeats are not answered. Packets that were read before are still recorded.
 func (c *Client) Stall() { c.conn.engine.stall(true) }
 
 // Resume ends a Stall.
 func (c *Client) Resume() { c.conn.engine.stall(false) }
 
-// String says which client it is, for messages of tests.
+// String names the client in test messages.
 func (c *Client) String() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return fmt.Sprintf("client %s of %s", c.name, c.namespace)
 }
 
-// Answer makes a client acknowledge a query with what f returns, until another
-// Answer for it. f may block; each question has a goroutine.
+// Answer makes the client answer a query with what f returns. A later Answer for the
+// same query replaces it. f runs on a goroutine of its own and may block; it may be
+// called concurrently.
 func Answer[In, Out any](c *Client, q realtime.Query[In, Out], f func(In) Out) {
 	c.AnswerRaw(q.Name(), func(args realtime.Raw) realtime.Raw {
 		var in In
 		if len(args.Args) > 0 {
 			if err := json.Unmarshal(args.Args[0], &in); err != nil {
-				return realtime.Raw{} // no ack fits; the server's decoding fails
+				return realtime.Raw{} // an ack without arguments: the server fails to decode it
 			}
 		}
 		out := f(in)
@@ -204,7 +201,7 @@ func Answer[In, Out any](c *Client, q realtime.Query[In, Out], f func(In) Out) {
 	})
 }
 
-// AnswerRaw is Answer by arguments as they go on the wire.
+// AnswerRaw is Answer with arguments as they are on the wire.
 func (c *Client) AnswerRaw(event string, f func(args realtime.Raw) realtime.Raw) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

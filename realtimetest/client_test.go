@@ -1,4 +1,4 @@
-// The client over each transport: what it says, hears and how it ends.
+// The client over each transport: calls, events, and disconnection.
 
 package realtimetest_test
 
@@ -22,10 +22,10 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// quiet keeps refusals, which are meant, out of the test's log.
+// quiet keeps the log lines of planned refusals out of the test's log.
 func quiet(o *realtime.Options) { o.Logger = slog.New(slog.DiscardHandler) }
 
-// transports is how a client can connect.
+// transports has the options of each transport.
 var transports = map[string][]realtimetest.Option{
 	"websocket": nil,
 	"polling":   {realtimetest.Polling()},
@@ -55,13 +55,13 @@ func raw(args ...string) realtime.Raw {
 	return r
 }
 
-func TestClientTalks(t *testing.T) {
+func TestClient_CallsAndEvents(t *testing.T) {
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		srv.Realtime.Drivers().HandleRaw("echo", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
 			return args, nil
 		})
 		got := make(chan realtime.Raw, 1)
-		srv.Realtime.Drivers().HandleRaw("tell", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
+		srv.Realtime.Drivers().HandleRaw("record", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
 			got <- args
 			return realtime.Raw{}, nil
 		})
@@ -86,7 +86,7 @@ func TestClientTalks(t *testing.T) {
 		_, err = realtimetest.Call(t.Context(), a, realtime.AdminDriversLeave, realtime.None{})
 		require.NoError(t, err)
 
-		// What is told, in order of arrival and by name.
+		// Events, in order of arrival and by name.
 		require.Equal(t, "d1", realtimetest.Expect(t, a, realtime.EventAdminDriverAvailability).DriverID)
 		realtimetest.Expect(t, d, realtime.EventDriverAvailability)
 		realtimetest.ExpectNone(t, a)
@@ -98,9 +98,9 @@ func TestClientTalks(t *testing.T) {
 		ack, err := d.CallRaw(t.Context(), "echo", args)
 		require.NoError(t, err)
 		require.Equal(t, asJSON(t, args), asJSON(t, ack))
-		require.NoError(t, d.EmitRaw("tell", args))
+		require.NoError(t, d.EmitRaw("record", args))
 		require.Equal(t, asJSON(t, args), asJSON(t, <-got))
-		require.NoError(t, d.Emit("tell", 1, "two", nil))
+		require.NoError(t, d.Emit("record", 1, "two", nil))
 		require.Equal(t, asJSON(t, raw("1", `"two"`, "null")), asJSON(t, <-got))
 		require.NoError(t, srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).EmitRaw("photo", args))
 		r, err := d.NextRaw(t.Context(), "photo")
@@ -116,7 +116,7 @@ func asJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-func TestClientKeepsOrder(t *testing.T) {
+func TestClient_ReceivesInOrder(t *testing.T) {
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		count := realtime.NewEvent[int]("count")
 		d := srv.Driver(t, "d1", opts...)
@@ -132,7 +132,7 @@ func TestClientKeepsOrder(t *testing.T) {
 	})
 }
 
-func TestClientAnswers(t *testing.T) {
+func TestAnswer(t *testing.T) {
 	question := realtime.NewQuery[string, int]("how many")
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		sockets := make(chan *realtime.Socket, 1)
@@ -147,7 +147,7 @@ func TestClientAnswers(t *testing.T) {
 		n, err := question.Ask(t.Context(), s, "abc")
 		require.NoError(t, err)
 		require.Equal(t, 3, n)
-		// What nobody answers is recorded all the same.
+		// A query that the client does not answer is recorded.
 		d.AnswerRaw("how many", nil)
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
@@ -157,7 +157,7 @@ func TestClientAnswers(t *testing.T) {
 	})
 }
 
-func TestClientDisconnects(t *testing.T) {
+func TestClient_DisconnectReasons(t *testing.T) {
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		reasons := make(chan string, 1)
 		drivers := srv.Realtime.Drivers()
@@ -190,7 +190,7 @@ func TestClientDisconnects(t *testing.T) {
 		require.Equal(t, realtimetest.ReasonClient, d.Disconnected(t))
 		require.Equal(t, "client namespace disconnect", <-reasons)
 
-		// Between two polls the server could not see it.
+		// Between two polls the server could not notice it.
 		if !strings.Contains(t.Name(), "polling_in_real_time") {
 			d = srv.Driver(t, "d1", opts...)
 			realtimetest.ExpectNone(t, d)
@@ -208,7 +208,7 @@ func TestClientDisconnects(t *testing.T) {
 	})
 }
 
-func TestClientFallsSilent(t *testing.T) {
+func TestClient_Heartbeats(t *testing.T) {
 	t.Parallel()
 	for name, opts := range transports {
 		t.Run(name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestClientFallsSilent(t *testing.T) {
 	}
 }
 
-func TestClientStalls(t *testing.T) {
+func TestClient_StallAndResume(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		news := realtime.NewEvent[string]("news")
 		reasons := make(chan string, 1)
@@ -256,9 +256,9 @@ func TestClientStalls(t *testing.T) {
 	})
 }
 
-func TestServerSilence(t *testing.T) {
+func TestClient_ServerSendsNoPing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		// A server that opens and connects, and then says nothing.
+		// A server that answers the handshake and CONNECT, and then sends nothing.
 		ln := realtimetest.NewListener()
 		mux := http.NewServeMux()
 		var polls atomic.Int32
@@ -291,7 +291,7 @@ func TestServerSilence(t *testing.T) {
 	})
 }
 
-func TestDialRefused(t *testing.T) {
+func TestDial_Refused(t *testing.T) {
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		dial := func(ns string, more ...realtimetest.Option) error {
 			c, err := srv.Dial(t.Context(), ns, append(more, opts...)...)
@@ -324,7 +324,7 @@ func TestDialRefused(t *testing.T) {
 	})
 }
 
-func TestDialUndecided(t *testing.T) {
+func TestDial_Undecided(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, quiet)
 		srv.Users.Fail(errors.New("down"))
@@ -339,7 +339,7 @@ func TestDialUndecided(t *testing.T) {
 	})
 }
 
-func TestJoinSecondNamespace(t *testing.T) {
+func TestClient_JoinsSecondNamespace(t *testing.T) {
 	overEach(t, func(t *testing.T, srv *realtimetest.Server, opts ...realtimetest.Option) {
 		d := srv.Driver(t, "d1", opts...)
 		_, err := d.Join(t.Context(), realtime.NamespaceAdmin, realtimetest.Token(srv.Login("p1", realtime.UserPassenger)))
@@ -354,15 +354,15 @@ func TestJoinSecondNamespace(t *testing.T) {
 		a.Close()
 		require.Equal(t, realtimetest.ReasonClient, a.Disconnected(t))
 		_, err = realtimetest.Call(t.Context(), d, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
-		require.NoError(t, err, "the other namespace lives on")
+		require.NoError(t, err, "the other namespace stays connected")
 		a, err = d.Join(t.Context(), realtime.NamespaceAdmin, realtimetest.Token(srv.Login("a1", realtime.UserAdmin)))
-		require.NoError(t, err, "it may come back")
+		require.NoError(t, err, "it may join again")
 		d.Drop()
 		require.Equal(t, realtimetest.ReasonTransportError, a.Disconnected(t))
 	})
 }
 
-func TestDevices(t *testing.T) {
+func TestServer_Devices(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		one, two, three := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d1", realtimetest.Session("s2"))
@@ -379,7 +379,7 @@ func TestDevices(t *testing.T) {
 }
 
 // Dial reaches a server on a real network too.
-func TestDialTCP(t *testing.T) {
+func TestDial_OverTCP(t *testing.T) {
 	t.Parallel()
 	srv := realtimetest.NewServer(t)
 	hs := httptest.NewServer(srv.Realtime)
@@ -402,8 +402,8 @@ func TestDialTCP(t *testing.T) {
 	require.Error(t, err)
 }
 
-// A client that moves to a websocket while it is spoken to misses nothing.
-func TestUpgradeOfAConnectedClient(t *testing.T) {
+// A client that upgrades to a websocket while it receives events misses none.
+func TestClient_UpgradeWhileReceiving(t *testing.T) {
 	t.Parallel()
 	srv := realtimetest.NewServer(t, quiet)
 	c := srv.Driver(t, "d1", realtimetest.Polling())
@@ -425,7 +425,7 @@ func TestUpgradeOfAConnectedClient(t *testing.T) {
 	for i := range n {
 		require.Equal(t, i, realtimetest.Expect(t, c, count))
 	}
-	require.Error(t, c.Upgrade(t.Context()), "it has been done")
+	require.Error(t, c.Upgrade(t.Context()), "it is over a websocket already")
 	realtimetest.ExpectNone(t, c, count)
 	require.Zero(t, c.Strays())
 	require.Empty(t, c.Reason())

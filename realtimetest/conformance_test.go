@@ -1,4 +1,5 @@
-// The conformance suites, run on what this package and the library bring.
+// The conformance suites, run on the adapter and the buses of this package and of the
+// library.
 
 package realtimetest_test
 
@@ -9,7 +10,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-func TestHubConforms(t *testing.T) {
+func TestAdapter_Hub(t *testing.T) {
 	t.Parallel()
 	realtimetest.TestAdapter(t, func(_ *testing.T, n int) []realtime.Adapter {
 		hub := realtimetest.NewHub()
@@ -21,12 +22,12 @@ func TestHubConforms(t *testing.T) {
 	})
 }
 
-func TestBusConforms(t *testing.T) {
+func TestEventBus_Bus(t *testing.T) {
 	t.Parallel()
 	realtimetest.TestEventBus(t, func(*testing.T) realtime.EventBus { return realtimetest.NewBus() })
 }
 
-func TestMemoryBusConforms(t *testing.T) {
+func TestEventBus_MemoryBus(t *testing.T) {
 	t.Parallel()
 	realtimetest.TestEventBus(t, func(*testing.T) realtime.EventBus { return realtime.NewMemoryBus() })
 }

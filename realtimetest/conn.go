@@ -1,5 +1,4 @@
-// Behind a Client: the connection, its place in a namespace, and the record of
-// what arrived there.
+// The connection of a Client, its sockets, and the record of received events.
 
 package realtimetest
 
@@ -17,20 +16,18 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// conn is a connection and the namespaces on it.
-//
-// conn.mu guards sockets and thrownOut; partial belongs to receive.
+// conn is a connection and the sockets on it.
 type conn struct {
 	engine  *engine
-	partial *incoming // a binary packet whose attachments have not all arrived
+	partial *incoming // a binary packet whose attachments have not all arrived; used by receive alone
 
-	mu        sync.Mutex
-	sockets   map[string]*socket
-	thrownOut map[string]*socket // of the namespaces that the server has disconnected
+	mu                  sync.Mutex         // guards sockets and disconnectedSockets
+	sockets             map[string]*socket // by namespace
+	disconnectedSockets map[string]*socket // those that the server has disconnected
 }
 
 func newConn(d *dial) *conn {
-	c := &conn{sockets: map[string]*socket{}, thrownOut: map[string]*socket{}}
+	c := &conn{sockets: map[string]*socket{}, disconnectedSockets: map[string]*socket{}}
 	c.engine = newEngine(d, c.receive, c.closed)
 	return c
 }
@@ -48,10 +45,10 @@ func (c *conn) join(ctx context.Context, namespace string, d *dial) (*Client, er
 	c.mu.Lock()
 	if c.sockets[namespace] != nil {
 		c.mu.Unlock()
-		return nil, fmt.Errorf("the connection is in %s already", namespace)
+		return nil, fmt.Errorf("the connection has already joined %s", namespace)
 	}
 	c.sockets[namespace] = s
-	delete(c.thrownOut, namespace)
+	delete(c.disconnectedSockets, namespace)
 	c.mu.Unlock()
 	if !c.engine.send(message('0', namespace, noID, payload, 0)) {
 		s.disconnected(ReasonTransportClose)
@@ -71,24 +68,24 @@ func (c *conn) join(ctx context.Context, namespace string, d *dial) (*Client, er
 	return &Client{s, Timeout}, nil
 }
 
-// leave takes a socket off the connection, tells the server if it does not
-// know, and reports whether it was the last.
+// leave removes a socket from the connection and reports whether it was the last. It
+// sends DISCONNECT if the socket was connected.
 func (c *conn) leave(s *socket) (last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.sockets[s.namespace] == s {
 		delete(c.sockets, s.namespace)
 		s.mu.Lock()
-		tell := s.id != "" && s.reason == ""
+		connected := s.id != "" && s.reason == ""
 		s.mu.Unlock()
-		if tell {
+		if connected {
 			c.engine.send(message('1', s.namespace, noID, nil, 0))
 		}
 	}
 	return len(c.sockets) == 0
 }
 
-// closed is called by the engine when the connection has ended.
+// closed is called by the engine once, when the connection has ended.
 func (c *conn) closed(reason string) {
 	c.mu.Lock()
 	all := c.sockets
@@ -121,17 +118,17 @@ func (c *conn) receive(p packet) {
 	}
 	c.partial = nil
 	c.mu.Lock()
-	s, thrownOut := c.sockets[in.namespace], c.thrownOut[in.namespace]
+	s, disconnectedSockets := c.sockets[in.namespace], c.disconnectedSockets[in.namespace]
 	if s != nil && in.kind == disconnectPacket {
-		c.thrownOut[in.namespace] = s
+		c.disconnectedSockets[in.namespace] = s
 	}
 	c.mu.Unlock()
 	switch {
-	case s == nil && thrownOut != nil:
-		thrownOut.stray()
+	case s == nil && disconnectedSockets != nil:
+		disconnectedSockets.stray()
 		return
 	case s == nil:
-		return // it has been left
+		return // the client has left the namespace
 	}
 	s.take(in)
 	if in.kind == disconnectPacket && c.leave(s) {
@@ -139,30 +136,27 @@ func (c *conn) receive(p packet) {
 	}
 }
 
-// socket is a connection's place in a namespace.
-//
-// socket.mu guards the fields below it. changed is closed and replaced on any
-// change.
+// socket is a connection's socket in one namespace.
 type socket struct {
 	conn      *conn
 	namespace string
-	settled   func(ctx context.Context) error // waits until the server has nothing under way; may be nil
+	settled   func(ctx context.Context) error // waits until the server has handled everything; may be nil
 
-	mu       sync.Mutex
-	changed  chan struct{}
-	name     string // for messages of tests
-	id       string // once connected
+	mu       sync.Mutex    // guards the fields below
+	changed  chan struct{} // closed and replaced on any change
+	name     string        // for messages of tests
+	id       string        // once connected
 	refusal  error
 	reason   string // once disconnected
 	received []Received
-	taken    []bool // by Expect
+	taken    []bool // for each of received, whether Expect has returned it
 	acks     map[int]chan realtime.Raw
 	lastAck  int
 	strays   int
 	answers  map[string]func(realtime.Raw) realtime.Raw
 }
 
-// await waits until ok, which is called with the socket locked, or ctx ends.
+// await waits until ok returns true or ctx ends. ok is called with s.mu held.
 func (s *socket) await(ctx context.Context, ok func() bool) error {
 	for {
 		s.mu.Lock()
@@ -179,7 +173,7 @@ func (s *socket) await(ctx context.Context, ok func() bool) error {
 	}
 }
 
-// changeLocked wakes those who await something.
+// changeLocked wakes every await.
 func (s *socket) changeLocked() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -206,7 +200,7 @@ func (s *socket) take(in *incoming) {
 	switch in.kind {
 	case connectPacket:
 		var answer struct{ SID string }
-		_ = json.Unmarshal(in.data, &answer) // parse has seen that it is JSON
+		_ = json.Unmarshal(in.data, &answer) // without a valid sid the client is not connected
 		s.id = answer.SID
 		if s.name == "" {
 			s.name = s.id
@@ -221,7 +215,7 @@ func (s *socket) take(in *incoming) {
 		s.received = append(s.received, Received{Event: in.event, Raw: in.args, At: time.Now()})
 		s.taken = append(s.taken, false)
 		if f := s.answers[in.event]; f != nil && in.id != noID {
-			go func() { _ = s.reply(in.id, f(in.args)) }() // a client that is gone owes no answer
+			go func() { _ = s.reply(in.id, f(in.args)) }() // fails only if the client is disconnected
 		}
 	case ackPacket:
 		if answer := s.acks[in.id]; answer != nil {
@@ -246,7 +240,7 @@ func (s *socket) reply(id int, args realtime.Raw) error {
 	return s.send('3', id, args.Args, args.Attachments)
 }
 
-// send sends an event or an ack, whose type is kind where it is not binary.
+// send sends an event or an ack. kind is the type of its non-binary packet.
 func (s *socket) send(kind byte, id int, args []json.RawMessage, attachments [][]byte) error {
 	if args == nil {
 		args = []json.RawMessage{}
@@ -301,22 +295,22 @@ func (s *socket) call(ctx context.Context, event string, args realtime.Raw) (ack
 	return ack, nil
 }
 
-// historySize is how many events a failing test shows.
+// historySize is the number of events in the message of a failing test.
 const historySize = 50
 
-// history is what the client was told, for a test that fails.
+// history lists the client's events, for the message of a failing test.
 func (s *socket) history() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var b strings.Builder
 	if len(s.received) == 0 {
-		b.WriteString("it was told nothing")
+		b.WriteString("it received no events")
 	} else {
-		b.WriteString("it was told, with + what was expected:")
+		b.WriteString("it received these events (+: taken by Expect):")
 	}
 	start := max(0, len(s.received)-historySize)
 	if start > 0 {
-		fmt.Fprintf(&b, "\n  %d events, and then", start)
+		fmt.Fprintf(&b, "\n  (%d earlier events)", start)
 	}
 	for i, r := range s.received[start:] {
 		i += start
@@ -327,12 +321,12 @@ func (s *socket) history() string {
 		fmt.Fprintf(&b, "\n%c %3d. %s %s %s", mark, i+1, r.At.Format("15:04:05.000"), r.Event, clip(r.Args))
 	}
 	if s.reason != "" {
-		b.WriteString("\nand disconnected: " + s.reason)
+		b.WriteString("\nand was disconnected: " + s.reason)
 	}
 	return b.String()
 }
 
-// clip shows arguments, the first 300 bytes of them.
+// clip returns the first 300 bytes of arguments.
 func clip(args []json.RawMessage) string {
 	var parts []string
 	for _, a := range args {

@@ -1,4 +1,4 @@
-// What a server may not send is counted.
+// Packets that a server must not send are counted.
 
 package realtimetest
 
@@ -10,7 +10,7 @@ import (
 	"github.com/rodando/realtime"
 )
 
-func TestStrays(t *testing.T) {
+func TestClient_Strays(t *testing.T) {
 	t.Parallel()
 	c := newConn(&dial{})
 	s := &socket{
@@ -26,11 +26,11 @@ func TestStrays(t *testing.T) {
 		{`0/a,{"sid":"x"}`, 0},
 		{`3/a,1[]`, 0},
 		{`3/a,1[]`, 1}, // a second time
-		{`3/a,9[]`, 2}, // of no call
+		{`3/a,9[]`, 2}, // no such call
 		{`2/b,["e"]`, 2},
 		{`2/a,["e"]`, 2},
 		{`1/a,`, 2},
-		{`2/a,["e"]`, 3}, // behind the DISCONNECT
+		{`2/a,["e"]`, 3}, // after the DISCONNECT
 	} {
 		c.receive(text(p.text))
 		require.Equal(t, p.strays, client.Strays(), i)

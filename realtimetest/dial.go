@@ -1,4 +1,4 @@
-// Connecting: where to, over what, as whom, and how it can be refused.
+// Connecting: options, Dial and refusals.
 
 package realtimetest
 
@@ -14,7 +14,7 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Option says how a client connects. The default is a websocket, with the token
+// Option configures how a client connects. The default is a websocket, with the token
 // in the CONNECT payload.
 type Option func(*dial)
 
@@ -33,33 +33,32 @@ type dial struct {
 	transport transport
 	sid       string
 	token     string
-	auth      any // the CONNECT payload, when it is not the token's
+	auth      any // the CONNECT payload, if hasAuth
 	hasAuth   bool
 }
 
-// Polling connects over HTTP long-polling, and stays there.
+// Polling connects over HTTP long-polling without an upgrade.
 func Polling() Option { return func(d *dial) { d.transport = overPolling } }
 
-// Upgrade connects over long-polling and moves to a websocket, before anything
-// else is said.
+// Upgrade connects over long-polling and upgrades to a websocket before it sends
+// CONNECT.
 func Upgrade() Option { return func(d *dial) { d.transport = overBoth } }
 
 // Token puts an access token into the CONNECT payload.
 func Token(token string) Option { return func(d *dial) { d.token = token } }
 
-// Auth sends a CONNECT payload of any shape, in place of the token's; nil sends
+// Auth sets the whole CONNECT payload in place of the one with the token; nil sends
 // none.
 func Auth(payload any) Option { return func(d *dial) { d.auth, d.hasAuth = payload, true } }
 
 // Header adds a header to the HTTP requests, such as Authorization or Origin.
 func Header(name, value string) Option { return func(d *dial) { d.header.Add(name, value) } }
 
-// Session is the login session that a method of Server connects a user with,
-// another than SessionID's: a device of its own.
+// Session sets the login session with which Server.Driver, Passenger or Admin connects,
+// as another device would. Defaults to SessionID of the user.
 func Session(sid string) Option { return func(d *dial) { d.sid = sid } }
 
-// Over connects by a function in place of the network, such as
-// Listener.DialContext.
+// Over connects with dialContext in place of the network; see Listener.DialContext.
 func Over(dialContext func(ctx context.Context, network, addr string) (net.Conn, error)) Option {
 	return func(d *dial) { d.over = dialContext }
 }
@@ -81,9 +80,9 @@ func (e *ConnectError) Error() string {
 // Dial connects to a namespace of a Socket.IO server, such as
 // Dial(ctx, "http://127.0.0.1:3000", "/drivers", Token(token)); the path is
 // realtime.Path unless the URL has one. It returns when the server has answered
-// CONNECT. The error is a *ConnectError, a *HandshakeError, or one that wraps
-// realtime.ErrClosed when the server closed the connection instead of an
-// answer. The caller closes the client.
+// CONNECT, or when ctx ends. The error is a *ConnectError, a *HandshakeError, or wraps
+// realtime.ErrClosed if the server closed the connection without an answer. The caller
+// must close the client.
 func Dial(ctx context.Context, url, namespace string, opts ...Option) (*Client, error) {
 	d, err := newDial(url, opts)
 	if err != nil {
@@ -123,7 +122,7 @@ func (d *dial) dial(ctx context.Context, namespace string) (*Client, error) {
 	return nil, err
 }
 
-// payload is what CONNECT carries, nil for nothing.
+// payload returns the payload of CONNECT, or nil for none.
 func (d *dial) payload() ([]byte, error) {
 	switch {
 	case d.hasAuth && d.auth == nil, !d.hasAuth && d.token == "":

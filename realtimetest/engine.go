@@ -1,5 +1,5 @@
-// The client's side of Engine.IO 4: one connection over websocket, long-polling,
-// or both in turn.
+// The client's side of Engine.IO 4: one connection over websocket, long-polling, or
+// first the one and then the other.
 
 package realtimetest
 
@@ -16,18 +16,18 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Reasons for which a client is disconnected, in the words of the JavaScript client:
-// what the client sees of a realtime.DisconnectReason, which is the server's.
+// Reasons for which a client is disconnected, as the JavaScript client names them. The
+// server's reason is a realtime.DisconnectReason.
 const (
-	ReasonServer         = "io server disconnect"                    // the server threw the client out of the namespace
-	ReasonClient         = "io client disconnect"                    // Close
+	ReasonServer         = "io server disconnect"                    // the server disconnected the socket
+	ReasonClient         = "io client disconnect"                    // Client.Close
 	ReasonTransportClose = string(realtime.DisconnectTransportClose) // the server closed the connection
-	ReasonTransportError = string(realtime.DisconnectTransportError) // it broke; Drop
-	ReasonPingTimeout    = string(realtime.DisconnectPingTimeout)    // the server fell silent
-	ReasonParseError     = string(realtime.DisconnectParseError)     // what it sent was no packet
+	ReasonTransportError = string(realtime.DisconnectTransportError) // the connection broke; Client.Drop
+	ReasonPingTimeout    = string(realtime.DisconnectPingTimeout)    // the server sent no ping in time
+	ReasonParseError     = string(realtime.DisconnectParseError)     // the server sent an invalid packet
 )
 
-// packet is an Engine.IO packet: text with its type in front, or binary.
+// packet is an Engine.IO packet: text that begins with its type, or binary.
 type packet struct {
 	data   []byte
 	binary bool
@@ -39,34 +39,32 @@ func text(s string) packet { return packet{data: []byte(s)} }
 const separator = '\x1e'
 
 // engine is a connection to an Engine.IO server.
-//
-// engine.mu guards the fields below it; changed is signalled on any change.
 type engine struct {
 	client *http.Client
 	url    url.URL
 	header http.Header
-	// receive takes messages, one at a time and in order; closed is called once.
-	// Neither may block.
+	// receive is called with messages, one at a time and in order; closed is called
+	// once. Neither may block.
 	receive func(p packet)
 	closed  func(reason string)
 
-	ctx     context.Context // ends with the connection; requests run under it
+	ctx     context.Context // of its requests; ends with the connection
 	cancel  context.CancelFunc
 	sid     string
-	silence time.Duration // from one ping of the server to the next, at most
+	silence time.Duration // maximum time between two pings of the server
 	running sync.WaitGroup
 
-	mu        sync.Mutex
-	changed   sync.Cond
-	queue     []packet   // unsent
-	ws        *websocket // nil while polling is the transport
-	ended     bool
-	closing   bool // what is queued goes out first
-	stalled   bool // reads nothing
-	upgrading bool // polling is to stop
-	polling   bool // a poll may be under way
-	writing   bool // packets are on their way
-	watch     *time.Timer
+	mu        sync.Mutex  // guards the fields below
+	changed   sync.Cond   // broadcast on any change
+	queue     []packet    // not sent yet
+	ws        *websocket  // nil while polling is the transport
+	ended     bool        // end was called
+	closing   bool        // the connection ends when queue is empty
+	stalled   bool        // nothing is read
+	upgrading bool        // polling has to stop
+	polling   bool        // a poll may be under way
+	writing   bool        // packets are being sent
+	watch     *time.Timer // ends the connection after silence
 }
 
 func newEngine(d *dial, receive func(packet), closed func(reason string)) *engine {
@@ -79,7 +77,7 @@ func newEngine(d *dial, receive func(packet), closed func(reason string)) *engin
 	return e
 }
 
-// open makes the handshake, and the upgrade if there is to be one.
+// open makes the handshake, and the upgrade if t is overBoth.
 func (e *engine) open(ctx context.Context, t transport) (err error) {
 	defer func() {
 		if err != nil {
@@ -122,7 +120,7 @@ func (e *engine) open(ctx context.Context, t transport) (err error) {
 	return nil
 }
 
-// opened takes the open packet.
+// opened handles the open packet.
 func (e *engine) opened(p packet) error {
 	var open struct {
 		SID                       string
@@ -177,7 +175,7 @@ func (e *engine) upgrade(ctx context.Context) error {
 	return nil
 }
 
-// transportName is what the connection is over now.
+// transportName returns the current transport.
 func (e *engine) transportName() string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -200,7 +198,7 @@ func (e *engine) send(ps ...packet) bool {
 	return true
 }
 
-// write sends what is queued, until the connection ends.
+// write sends queued packets until the connection ends.
 func (e *engine) write() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -238,7 +236,7 @@ func (e *engine) write() {
 				e.end(ReasonTransportClose)
 			}
 			e.mu.Lock()
-			return // on websocket the server's end of the stream is waited for
+			return // over a websocket readFrames waits for the server to close
 		}
 	}
 }
@@ -285,8 +283,8 @@ func (e *engine) readFrames(ws *websocket) {
 	}
 }
 
-// ready waits while the client is stalled and reports whether the connection
-// is still there.
+// ready waits while the client is stalled, and reports whether the connection is still
+// open.
 func (e *engine) ready() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -296,7 +294,7 @@ func (e *engine) ready() bool {
 	return !e.ended
 }
 
-// handle takes a packet and reports whether more may follow.
+// handle handles a packet and reports whether more may follow.
 func (e *engine) handle(p packet) bool {
 	if !e.ready() {
 		return false
@@ -320,7 +318,7 @@ func (e *engine) handle(p packet) bool {
 	return true
 }
 
-// alive puts off the moment at which the server has been silent for too long.
+// alive restarts the timer that watches for pings.
 func (e *engine) alive() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -329,8 +327,8 @@ func (e *engine) alive() {
 	}
 }
 
-// stall stops reading, or begins again. A stalled client does not judge the
-// server's silence.
+// stall stops reading or resumes it. A stalled client does not time out the server,
+// whose pings it does not read.
 func (e *engine) stall(on bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -343,7 +341,7 @@ func (e *engine) stall(on bool) {
 	e.changed.Broadcast()
 }
 
-// close ends the connection in good order: what is queued goes out first.
+// close closes the connection after the queued packets have been sent.
 func (e *engine) close() {
 	e.mu.Lock()
 	e.closing = true
@@ -351,11 +349,11 @@ func (e *engine) close() {
 	e.mu.Unlock()
 }
 
-// finish closes the connection and waits until it is gone. A server that does
-// not answer is given up.
+// finish closes the connection and waits until it has ended. It cuts the connection if
+// that takes longer than closeTimeout.
 func (e *engine) finish() {
-	patience := time.AfterFunc(closeTimeout, e.drop)
-	defer patience.Stop()
+	timeout := time.AfterFunc(closeTimeout, e.drop)
+	defer timeout.Stop()
 	e.close()
 	e.wait()
 }
@@ -363,7 +361,7 @@ func (e *engine) finish() {
 // drop cuts the connection.
 func (e *engine) drop() { e.end(ReasonTransportError) }
 
-// end ends the connection now, if it has not ended.
+// end ends the connection at once. A second call does nothing.
 func (e *engine) end(reason string) {
 	e.mu.Lock()
 	if e.ended {
@@ -385,8 +383,8 @@ func (e *engine) end(reason string) {
 	e.closed(reason)
 }
 
-// wait returns when no goroutine of the connection is left, nor a connection
-// kept for another request.
+// wait waits until the connection's goroutines have ended, and closes idle HTTP
+// connections.
 func (e *engine) wait() {
 	e.running.Wait()
 	e.client.CloseIdleConnections()

@@ -1,3 +1,5 @@
+// A host's handler and its test.
+
 package realtimetest_test
 
 import (
@@ -19,7 +21,7 @@ var (
 	SOSRaised = realtime.NewEvent[Alert]("sos:raised")
 )
 
-// handleSOS is the host's code: a passenger calls, every admin hears it.
+// handleSOS is the host's code: a passenger's call is sent to every admin.
 func handleSOS(rt *realtime.Server) {
 	CallSOS.Handle(rt.Passengers(), func(_ context.Context, s *realtime.Socket, in SOS) (realtime.None, error) {
 		alert := Alert{PassengerID: s.Identity().UserID, Text: in.Text}
@@ -36,7 +38,7 @@ func TestSOS(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := realtimetest.Expect(t, admin, SOSRaised); got.PassengerID != "p1" {
-			t.Errorf("the admin was told %+v", got)
+			t.Errorf("the admin received %+v", got)
 		}
 		realtimetest.ExpectNone(t, driver, SOSRaised)
 	})

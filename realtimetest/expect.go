@@ -1,4 +1,4 @@
-// What a test says to and about a client, by typed descriptors.
+// Expectations and calls of a test, with typed descriptors.
 
 package realtimetest
 
@@ -14,10 +14,10 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Expect waits for the next event of e's name and returns its payload. Each
-// call takes one event, in the order of arrival; events of other names stay for
-// other calls. It fails the test, with all that the client was told, when the
-// event has not come in time or the client was disconnected.
+// Expect waits for the next event of e's name and returns its payload. Each call takes
+// one event, in order of arrival; events of other names stay for other calls. It fails
+// the test, with a list of the client's events, if none arrives within the client's
+// timeout or the client is disconnected.
 func Expect[T any](t testing.TB, c *Client, e realtime.Event[T]) T {
 	t.Helper()
 	payload, err := Next(t.Context(), c, e)
@@ -27,8 +27,8 @@ func Expect[T any](t testing.TB, c *Client, e realtime.Event[T]) T {
 	return payload
 }
 
-// Next is Expect for where there is no test: it returns the error. That is
-// realtime.ErrClosed when the client was disconnected and no more can come.
+// Next is Expect without a test: it returns the error. That is realtime.ErrClosed if the
+// client is disconnected, so that no more events can arrive.
 func Next[T any](ctx context.Context, c *Client, e realtime.Event[T]) (T, error) {
 	var payload T
 	r, err := c.NextRaw(ctx, e.Name())
@@ -44,7 +44,7 @@ func Next[T any](ctx context.Context, c *Client, e realtime.Event[T]) (T, error)
 	return payload, nil
 }
 
-// NextRaw is Next by arguments as they stand on the wire.
+// NextRaw is Next with arguments as they are on the wire.
 func (c *Client) NextRaw(ctx context.Context, event string) (r Received, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -62,7 +62,7 @@ func (c *Client) NextRaw(ctx context.Context, event string) (r Received, err err
 	return r, nil
 }
 
-// takeLocked takes the oldest event of that name that nobody has.
+// takeLocked takes the oldest event of that name that was not taken before.
 func (s *socket) takeLocked(event string) (Received, bool) {
 	for i, r := range s.received {
 		if r.Event == event && !s.taken[i] {
@@ -73,18 +73,16 @@ func (s *socket) takeLocked(event string) (Received, bool) {
 	return Received{}, false
 }
 
-// Named is what ExpectNone takes: an Event, whatever its payload, or anything
-// else with a name on the wire.
+// Named has an event's name. Every realtime.Event implements it.
 type Named interface{ Name() string }
 
-// ExpectNone fails the test if one of the events has come, other than those
-// taken by Expect, or is on its way; with no events given, if any has but hello.
+// ExpectNone fails the test if one of the events has arrived and was not taken by
+// Expect, or is on its way. Without events it fails on any event but hello.
 //
-// It does not sleep. In a testing/synctest bubble it waits until nothing in it
-// moves, which proves that nothing will come before time passes. Elsewhere it
-// waits until the server of NewServer has handled what is on its Bus and its
-// Hub, and for a round trip; what a handler or a service still does on another
-// goroutine goes unnoticed there.
+// It does not sleep. In a testing/synctest bubble it waits until every goroutine is
+// blocked, which proves that no event arrives before time advances. Outside of a bubble
+// it waits for Server.Settle and for one round trip; there it does not notice what a
+// handler or a service still does on another goroutine.
 func ExpectNone(t testing.TB, c *Client, events ...Named) {
 	t.Helper()
 	if err := c.quiet(t.Context()); err != nil {
@@ -103,15 +101,15 @@ func ExpectNone(t testing.TB, c *Client, events ...Named) {
 	}
 	c.mu.Unlock()
 	if found != nil {
-		t.Errorf("%s was told what nobody expected: %s\n%s", c, strings.Join(found, ", "), c.history())
+		t.Errorf("%s received unexpected events: %s\n%s", c, strings.Join(found, ", "), c.history())
 	}
 }
 
-// settleEvent is one that no server knows: it answers that there is no such
-// event, behind everything else that it has to say.
+// settleEvent is an event that no server handles. The server answers with CodeNotFound,
+// after everything that it sent before.
 const settleEvent = "realtimetest:settle"
 
-// quiet returns when nothing is on its way to the client.
+// quiet waits until nothing is on its way to the client.
 func (c *Client) quiet(ctx context.Context) error {
 	if bubbleSettled() {
 		return nil
@@ -125,16 +123,16 @@ func (c *Client) quiet(ctx context.Context) error {
 	}
 	_, err := c.call(ctx, settleEvent, realtime.Raw{})
 	if errors.Is(err, realtime.ErrClosed) {
-		return nil // and nothing more can come
+		return nil // nothing more can arrive
 	}
 	if err != nil {
-		return fmt.Errorf("no round trip, to see that nothing is on its way: %w", err)
+		return fmt.Errorf("the round trip that shows that nothing is on its way failed: %w", err)
 	}
 	return nil
 }
 
-// bubbleSettled waits for the other goroutines of the bubble that it is called
-// in. It reports false when there is none, or another goroutine waits already.
+// bubbleSettled calls synctest.Wait. It reports false outside of a bubble, or if another
+// goroutine waits already, where that panics.
 func bubbleSettled() (ok bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -145,9 +143,8 @@ func bubbleSettled() (ok bool) {
 	return true
 }
 
-// Call sends a call and returns what the server answered. The error is a
-// *realtime.Error when the server refused, else realtime.ErrAckTimeout or
-// realtime.ErrClosed.
+// Call sends a call and returns the server's answer. The error is a *realtime.Error if
+// the server refused; otherwise it wraps realtime.ErrAckTimeout or realtime.ErrClosed.
 func Call[In, Out any](ctx context.Context, c *Client, call realtime.Call[In, Out], in In) (Out, error) {
 	var out Out
 	var args realtime.Raw

@@ -1,4 +1,4 @@
-// Expect and ExpectNone, where they fail too; and the hub when it is cut.
+// Expect and ExpectNone, also when they fail, and a hub that cuts off a node.
 
 package realtimetest_test
 
@@ -15,7 +15,7 @@ import (
 
 var count = realtime.NewEvent[int]("count")
 
-func TestExpectFails(t *testing.T) {
+func TestExpect_Fails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		d := srv.Driver(t, "d1")
@@ -34,16 +34,16 @@ func TestExpectFails(t *testing.T) {
 		require.Contains(t, message, "payload 7")
 		require.Contains(t, failure(t, func(t testing.TB) { d.Disconnected(t) }), "still connected")
 
-		// When no more can come it does not wait.
+		// When no more events can arrive it does not wait.
 		d.Close()
 		start = time.Now()
 		message = failure(t, func(t testing.TB) { realtimetest.Expect(t, d, realtime.EventTripStarted) })
-		require.Contains(t, message, "and disconnected: io client disconnect")
+		require.Contains(t, message, "and was disconnected: io client disconnect")
 		require.Zero(t, time.Since(start))
 	})
 }
 
-func TestExpectTakesEachEventOnce(t *testing.T) {
+func TestExpect_TakesEachEventOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		d := srv.Driver(t, "d1")
@@ -65,9 +65,8 @@ func TestExpectTakesEachEventOnce(t *testing.T) {
 	})
 }
 
-// What is on its way when ExpectNone is called has to be noticed, in a bubble
-// and without one.
-func TestExpectNoneSeesWhatIsOnItsWay(t *testing.T) {
+// ExpectNone notices events that are on their way, in a bubble and in real time.
+func TestExpectNone_SeesEventsOnTheirWay(t *testing.T) {
 	t.Parallel()
 	test := func(t *testing.T, opts ...realtimetest.Option) {
 		servers := realtimetest.NewCluster(t, 2)
@@ -77,7 +76,7 @@ func TestExpectNoneSeesWhatIsOnItsWay(t *testing.T) {
 			require.NoError(t, a.Realtime.Publish(t.Context(), realtime.TripRequested{TripID: "t1", PassengerID: "p2"}))
 			require.NoError(t, a.Settle(t.Context()))
 			message := failure(t, func(t testing.TB) { realtimetest.ExpectNone(t, admin, count, realtime.EventTripRequested) })
-			require.Contains(t, message, "client a1 of /admin was told what nobody expected: trip:requested", n)
+			require.Contains(t, message, "client a1 of /admin received unexpected events: trip:requested", n)
 			realtimetest.ExpectNone(t, passenger)
 			realtimetest.ExpectNone(t, admin, count)
 			realtimetest.Expect(t, admin, realtime.EventTripRequested)
@@ -94,8 +93,8 @@ func TestExpectNoneSeesWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
-// A cluster without a network, and then with one again.
-func TestHubCut(t *testing.T) {
+// A node that is cut off, and then connected again.
+func TestHubNode_CutAndHeal(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		one, two := hub.Node(), hub.Node()
@@ -112,7 +111,7 @@ func TestHubCut(t *testing.T) {
 		realtimetest.ExpectNone(t, there)
 		sockets, err := to.Sockets(t.Context())
 		require.Error(t, err)
-		require.Len(t, sockets, 1, "those that are known")
+		require.Len(t, sockets, 1, "the sockets of the other nodes")
 		two.Heal()
 		require.NoError(t, count.Emit(to, 2))
 		require.Equal(t, 2, realtimetest.Expect(t, there, count))
@@ -126,7 +125,7 @@ func TestHubCut(t *testing.T) {
 	})
 }
 
-func TestHubNodeStates(t *testing.T) {
+func TestHubNode_NotStartedAndClosed(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		n := hub.Node()

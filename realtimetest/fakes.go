@@ -1,4 +1,4 @@
-// Fakes of what a host plugs in: maps with a lock, and faults on demand.
+// Fakes of the host's services: maps with a lock, and faults on demand.
 
 package realtimetest
 
@@ -14,28 +14,29 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Faults makes a fake fail or hang. It is part of each of them.
+// Faults makes a fake fail or hang. Every fake embeds it. Its methods may be called
+// concurrently.
 type Faults struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	err     error
 	blocked *blockade
 }
 
+// blockade is one Block.
 type blockade struct {
 	entered, released chan struct{}
 	enter             func()
 }
 
-// Fail makes every call return err from now on; with nil it works again.
+// Fail makes every later call return err. Fail(nil) ends that.
 func (f *Faults) Fail(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
 }
 
-// Block makes every call hang, from now on until release is called or the
-// call's ctx ends. Entered is closed when the first call hangs. What a call
-// answers is decided when it goes on.
+// Block makes every later call hang until release is called or the call's ctx ends.
+// entered is closed when the first call hangs. A call reads its answer when it continues.
 func (f *Faults) Block() (entered <-chan struct{}, release func()) {
 	b := &blockade{entered: make(chan struct{}), released: make(chan struct{})}
 	b.enter = sync.OnceFunc(func() { close(b.entered) })
@@ -52,7 +53,7 @@ func (f *Faults) Block() (entered <-chan struct{}, release func()) {
 	})
 }
 
-// pass is what every call of a fake goes through.
+// pass applies the faults to a call. Every call of a fake begins with it.
 func (f *Faults) pass(ctx context.Context) error {
 	f.mu.Lock()
 	b := f.blocked
@@ -72,9 +73,9 @@ func (f *Faults) pass(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// rows is what a fake has. Its zero value is empty.
+// rows is the data of a fake. Its zero value is empty.
 type rows[T any] struct {
-	mu  sync.Mutex
+	mu  sync.Mutex // guards all
 	all map[string]T
 }
 
@@ -93,7 +94,7 @@ func (r *rows[T]) setIfAbsent(key string, row T) {
 	}
 }
 
-// change changes a row, if it is there.
+// change changes a row if it exists.
 func (r *rows[T]) change(key string, f func(row *T)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,7 +117,7 @@ func (r *rows[T]) get(key string) (row T, ok bool) {
 	return row, ok
 }
 
-// find answers a query as a repository does.
+// find returns a row as a repository does, after the faults.
 func find[T any](ctx context.Context, f *Faults, r *rows[T], key string) (row T, err error) {
 	if err := f.pass(ctx); err != nil {
 		return row, err
@@ -128,29 +129,29 @@ func find[T any](ctx context.Context, f *Faults, r *rows[T], key string) (row T,
 	return row, nil
 }
 
-// Tokens is a TokenVerifier over a map from token to claims. The zero value
-// knows no token. All methods may be called concurrently.
+// Tokens is a TokenVerifier with a map from tokens to claims. Its zero value has no
+// token. All methods may be called concurrently.
 type Tokens struct {
 	Faults
 	claims rows[realtime.Claims]
 	minted atomic.Int64
 }
 
-// Mint returns a new token for a user and a login session, that expires in ttl.
+// Mint returns a new token for a user and a login session that expires in ttl.
 func (k *Tokens) Mint(userID, sid string, ttl time.Duration) string {
 	token := fmt.Sprintf("token-%d-of-%s", k.minted.Add(1), userID)
 	k.Set(token, realtime.Claims{Subject: userID, SessionID: sid, ExpiresAt: time.Now().Add(ttl)})
 	return token
 }
 
-// Set makes a token verify, with any claims.
+// Set makes a token valid, with any claims.
 func (k *Tokens) Set(token string, c realtime.Claims) { k.claims.set(token, c) }
 
 // Delete makes a token invalid.
 func (k *Tokens) Delete(token string) { k.claims.remove(token) }
 
-// VerifyToken implements realtime.TokenVerifier. A token that is not in the map
-// is ErrTokenInvalid, one whose time has passed ErrTokenExpired.
+// VerifyToken implements realtime.TokenVerifier. It returns ErrTokenInvalid for a token
+// that is not in the map, and ErrTokenExpired for an expired one.
 func (k *Tokens) VerifyToken(ctx context.Context, token, _ string) (realtime.Claims, error) {
 	c, err := find(ctx, &k.Faults, &k.claims, token)
 	switch {
@@ -162,8 +163,8 @@ func (k *Tokens) VerifyToken(ctx context.Context, token, _ string) (realtime.Cla
 	return c, err
 }
 
-// Users is a UserRepo over a map. The zero value is empty. All methods may be
-// called concurrently.
+// Users is a UserRepo with a map. Its zero value is empty. All methods may be called
+// concurrently.
 type Users struct {
 	Faults
 	users rows[realtime.User]
@@ -180,8 +181,8 @@ func (u *Users) FindUser(ctx context.Context, id string) (realtime.User, error) 
 	return find(ctx, &u.Faults, &u.users, id)
 }
 
-// Sessions is a SessionRepo over a map. The zero value is empty. All methods
-// may be called concurrently.
+// Sessions is a SessionRepo with a map. Its zero value is empty. All methods may be
+// called concurrently.
 type Sessions struct {
 	Faults
 	sessions rows[realtime.Session]
@@ -193,8 +194,8 @@ func (s *Sessions) Set(session realtime.Session) { s.sessions.set(session.ID, se
 // Delete removes a session.
 func (s *Sessions) Delete(sid string) { s.sessions.remove(sid) }
 
-// Revoke marks a session revoked. Its live sockets hear of that by the domain
-// event SessionRevoked, which is the test's to publish.
+// Revoke marks a session as revoked. To end its sockets, the test also has to publish
+// realtime.SessionRevoked.
 func (s *Sessions) Revoke(sid string) {
 	s.sessions.change(sid, func(row *realtime.Session) { row.Revoked = true })
 }
@@ -204,14 +205,14 @@ func (s *Sessions) FindSession(ctx context.Context, sid string) (realtime.Sessio
 	return find(ctx, &s.Faults, &s.sessions, sid)
 }
 
-// Trips is a TripLookup over a map. The zero value is empty. All methods may be
-// called concurrently.
+// Trips is a TripLookup with a map. Its zero value is empty. All methods may be called
+// concurrently.
 type Trips struct {
 	Faults
 	trips rows[[]string]
 }
 
-// Set says which trips a user takes part in now; none, without any.
+// Set sets the active trips of a user; without ids there are none.
 func (l *Trips) Set(userID string, tripIDs ...string) { l.trips.set(userID, slices.Clone(tripIDs)) }
 
 // ActiveTrips implements realtime.TripLookup.
@@ -223,14 +224,14 @@ func (l *Trips) ActiveTrips(ctx context.Context, userID string) ([]string, error
 	return slices.Clone(ids), err
 }
 
-// Parties is a PartyLookup over a map. The zero value is empty. All methods may
-// be called concurrently.
+// Parties is a PartyLookup with a map. Its zero value is empty. All methods may be
+// called concurrently.
 type Parties struct {
 	Faults
 	parties rows[realtime.TripParties]
 }
 
-// Set says who takes part in a trip.
+// Set sets the passenger and the driver of a trip.
 func (p *Parties) Set(tripID string, parties realtime.TripParties) { p.parties.set(tripID, parties) }
 
 // Delete makes a trip unknown.

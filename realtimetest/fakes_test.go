@@ -1,4 +1,4 @@
-// The fakes.
+// The fakes: rows, faults, tokens and the bus.
 
 package realtimetest_test
 
@@ -31,7 +31,7 @@ func TestTokens(t *testing.T) {
 		require.ErrorIs(t, err, realtime.ErrTokenExpired)
 		tokens.Set("t", realtime.Claims{Subject: "d1"})
 		_, err = verify("t")
-		require.NoError(t, err, "claims are taken as they are")
+		require.NoError(t, err, "claims are used unchanged")
 		tokens.Delete("t")
 		_, err = verify("t")
 		require.ErrorIs(t, err, realtime.ErrTokenInvalid)
@@ -58,7 +58,7 @@ func TestRepositories(t *testing.T) {
 	_, err = users.FindUser(ctx, "d1")
 	require.ErrorIs(t, err, realtime.ErrNotFound)
 
-	sessions.Revoke("s1") // of nobody
+	sessions.Revoke("s1") // no such session
 	_, err = sessions.FindSession(ctx, "s1")
 	require.ErrorIs(t, err, realtime.ErrNotFound)
 	sessions.Set(realtime.Session{ID: "s1", UserID: "d1"})
@@ -112,11 +112,11 @@ func TestFaults(t *testing.T) {
 			}()
 		}
 		<-entered
-		require.ErrorIs(t, <-errs, context.DeadlineExceeded, "a call keeps to its ctx")
+		require.ErrorIs(t, <-errs, context.DeadlineExceeded, "a call returns when its ctx ends")
 		users.Delete("d1")
 		release()
 		release()
-		require.ErrorIs(t, <-errs, realtime.ErrNotFound, "it answers what is so when it goes on")
+		require.ErrorIs(t, <-errs, realtime.ErrNotFound, "it reads its answer when it continues")
 	})
 }
 
@@ -138,7 +138,7 @@ func TestMintJWT(t *testing.T) {
 	})
 }
 
-func TestBusRecordsAndFails(t *testing.T) {
+func TestBus_RecordsAndFails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := realtimetest.NewBus()
 		require.NoError(t, b.Wait(t.Context()))

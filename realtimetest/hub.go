@@ -1,4 +1,4 @@
-// A cluster in memory: the adapter that joins the servers of one test.
+// An in-memory cluster: the adapter that connects the servers of one test.
 
 package realtimetest
 
@@ -14,30 +14,30 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Hub joins servers of one process into a cluster: give each of them a Node as
-// its Cluster.Adapter. Messages travel as JSON, so that nodes share no memory;
-// for each pair of nodes and namespace they keep their order, and no other
-// order is kept. All methods may be called concurrently.
+// Hub connects servers of one process to a cluster: use a Node as the Cluster.Adapter of
+// each. Messages are encoded as JSON, so nodes share no memory. Their order is kept only
+// for one sender, one receiver and one namespace. All methods may be called
+// concurrently.
 type Hub struct {
-	mu      sync.Mutex // guards the rest, and the nodes
+	mu      sync.Mutex // guards the fields below, and those of nodes that say so
 	nodes   []*HubNode
-	queues  map[route][]parcel // of routes with a goroutine
+	queues  map[route][]parcel // only of routes with a goroutine
 	pending int
-	idle    chan struct{} // closed when nothing is under way; nil while nobody waits
+	idle    chan struct{} // closed when pending becomes 0; nil while nobody waits for that
 	errs    []error
 }
 
-// route is what keeps an order.
+// route is the path on which messages keep their order.
 type route struct {
 	from, to  *HubNode
 	namespace string
 }
 
-// parcel is a message on its way, or with offer a request.
+// parcel is a queued message, or a request if offer is set.
 type parcel struct {
 	message []byte
-	offer   func(message realtime.ClusterMessage) // takes a request over
-	refuse  func()                                // the request cannot be delivered
+	offer   func(message realtime.ClusterMessage) // handles a request
+	refuse  func()                                // called if a request cannot be delivered
 }
 
 // NewHub returns a Hub without nodes.
@@ -46,7 +46,8 @@ func NewHub() *Hub { return &Hub{queues: map[route][]parcel{}} }
 // Node returns a new node's adapter.
 func (h *Hub) Node() *HubNode { return &HubNode{hub: h} }
 
-// Wait returns when no message is under way, or with ctx's error.
+// Wait waits until every message has been handled. It returns an error that wraps ctx's
+// if ctx ends first.
 func (h *Hub) Wait(ctx context.Context) error {
 	h.mu.Lock()
 	if h.pending == 0 {
@@ -66,19 +67,20 @@ func (h *Hub) Wait(ctx context.Context) error {
 	}
 }
 
-// Err returns an error if a node panicked on a message; the hub goes on.
+// Err returns the panics of nodes in Deliver and Answer, joined; nil if there were none.
 func (h *Hub) Err() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return errors.Join(h.errs...)
 }
 
-// HubNode is one node's realtime.Adapter. It is also a RoomWatcher, so that
-// Rooms can tell what an adapter that subscribes to rooms would know.
+// HubNode is the realtime.Adapter of one node. It is also a RoomWatcher, so that a test
+// can see with Rooms what an adapter that subscribes to rooms would know. All methods
+// may be called concurrently.
 type HubNode struct {
 	hub *Hub
 
-	// The hub's mutex guards these.
+	// hub.mu guards these.
 	node    realtime.Node // nil before Start
 	closed  bool
 	cut     bool
@@ -86,8 +88,8 @@ type HubNode struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 
-	watching sync.Mutex
-	rooms    map[string]map[string]bool // by namespace; guarded by watching
+	watching sync.Mutex                 // guards rooms
+	rooms    map[string]map[string]bool // by namespace
 }
 
 var (
@@ -97,7 +99,7 @@ var (
 
 var (
 	errNotStarted = errors.New("the adapter was not started")
-	errStarted    = errors.New("the adapter was started before")
+	errStarted    = errors.New("the adapter has already been started")
 	errCut        = errors.New("the node is cut off")
 )
 
@@ -117,11 +119,11 @@ func (n *HubNode) Start(_ context.Context, node realtime.Node) error {
 	return nil
 }
 
-// Cut cuts the node off from the others: what they send each other is lost, and
-// a request finds it silent. Its own clients stay.
+// Cut cuts the node off from the others: messages between them are lost, and requests
+// fail. Its own clients stay connected.
 func (n *HubNode) Cut() { n.setCut(true) }
 
-// Heal ends a Cut. What was lost stays lost.
+// Heal ends a Cut. Lost messages are not sent again.
 func (n *HubNode) Heal() { n.setCut(false) }
 
 func (n *HubNode) setCut(cut bool) {
@@ -130,7 +132,7 @@ func (n *HubNode) setCut(cut bool) {
 	n.cut = cut
 }
 
-// stateLocked says why a node cannot send.
+// stateLocked returns why a node cannot send, or nil.
 func (n *HubNode) stateLocked() error {
 	switch {
 	case n.closed:
@@ -160,8 +162,8 @@ func (n *HubNode) Publish(_ context.Context, m realtime.ClusterMessage) error {
 	return nil
 }
 
-// Request implements realtime.Adapter. A node that is cut off is known not to
-// answer: the error comes when the others have.
+// Request implements realtime.Adapter. A node that is cut off counts as one that failed:
+// Request returns its error when the others have answered.
 func (n *HubNode) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -200,17 +202,15 @@ func (n *HubNode) Request(ctx context.Context, m realtime.ClusterMessage, answer
 	return err
 }
 
-// request collects answers.
-//
-// request.mu guards missing, err and over, and is held while answer is called.
+// request collects the answers to a request.
 type request struct {
 	answer func(realtime.ClusterAnswer)
-	done   chan error // gets the result when no node is missing
+	done   chan error // receives the result when no node is missing
 
-	mu      sync.Mutex
-	missing int
+	mu      sync.Mutex // guards the fields below, and is held while answer is called
+	missing int        // nodes that have not answered
 	err     error
-	over    bool
+	over    bool // Request has returned
 }
 
 func (r *request) take(b []byte) {
@@ -234,14 +234,14 @@ func (r *request) finished(err error) {
 	}
 }
 
-// abandon lets no further answer through.
+// abandon makes take ignore further answers.
 func (r *request) abandon() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.over = true
 }
 
-// answer runs a request on its node; it may take long.
+// answer runs a request on its node. It may take long.
 func (n *HubNode) answer(ctx context.Context, m realtime.ClusterMessage, r *request) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(n.ctx, cancel)
@@ -259,7 +259,7 @@ func (n *HubNode) answer(ctx context.Context, m realtime.ClusterMessage, r *requ
 	r.finished(err)
 }
 
-// sendLocked puts a parcel on its way.
+// sendLocked queues a parcel.
 func (h *Hub) sendLocked(r route, p parcel) {
 	queue, running := h.queues[r]
 	h.queues[r] = append(queue, p)
@@ -300,12 +300,12 @@ func (h *Hub) doneLocked() {
 	}
 }
 
-// deliver hands a parcel to its node. A request goes on beside the messages
-// behind it.
+// deliver hands a parcel to its node. A request runs on a goroutine of its own, so that
+// later messages do not wait for it.
 func (h *Hub) deliver(to *HubNode, p parcel) {
 	var m realtime.ClusterMessage
 	if err := json.Unmarshal(p.message, &m); err != nil {
-		panic(err) // it was marshalled from one
+		panic(err) // it was marshaled from a ClusterMessage
 	}
 	if p.offer != nil {
 		go func() {
@@ -315,10 +315,10 @@ func (h *Hub) deliver(to *HubNode, p parcel) {
 		return
 	}
 	defer to.running.Done()
-	_ = h.guard(m, func() { to.node.Deliver(m) }) // Err tells
+	_ = h.guard(m, func() { to.node.Deliver(m) }) // Err returns the error
 }
 
-// guard keeps a node's panic from the others.
+// guard calls f, and records and returns a panic of the node.
 func (h *Hub) guard(m realtime.ClusterMessage, f func()) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -332,8 +332,8 @@ func (h *Hub) guard(m realtime.ClusterMessage, f func()) (err error) {
 	return nil
 }
 
-// Close implements realtime.Adapter. It waits for calls of the node that are
-// under way, within ctx.
+// Close implements realtime.Adapter. It waits for running calls of the node until ctx
+// ends.
 func (n *HubNode) Close(ctx context.Context) error {
 	n.hub.mu.Lock()
 	n.closed = true
@@ -363,8 +363,7 @@ func (n *HubNode) RoomChanged(namespace, room string) {
 	if node == nil {
 		return
 	}
-	// The lock is held over the question, so that the later answer is the one
-	// that stays.
+	// The lock is held while HasRoom is called, so that the latest answer is kept.
 	n.watching.Lock()
 	defer n.watching.Unlock()
 	if !node.HasRoom(namespace, room) {
@@ -380,7 +379,7 @@ func (n *HubNode) RoomChanged(namespace, room string) {
 	n.rooms[namespace][room] = true
 }
 
-// Rooms returns the rooms of a namespace that the node has said to have, sorted.
+// Rooms returns the rooms of a namespace that have sockets on this node, sorted.
 func (n *HubNode) Rooms(namespace string) []string {
 	n.watching.Lock()
 	defer n.watching.Unlock()

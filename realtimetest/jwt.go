@@ -10,10 +10,9 @@ import (
 	"time"
 )
 
-// MintJWT returns a JWT signed with HS256. Claims are taken as they are: sub,
-// sid and exp are what the realtime server asks for. A time.Time becomes the
-// number of seconds that JWT has for it. It panics on a claim that does not
-// marshal.
+// MintJWT returns a JWT signed with HS256. Claims are used unchanged, except that a
+// time.Time becomes a number of seconds. The realtime server requires sub, sid and
+// exp. MintJWT panics if a claim cannot be marshaled. It may be called concurrently.
 func MintJWT(secret []byte, claims map[string]any) string {
 	body := make(map[string]any, len(claims))
 	for name, v := range claims {

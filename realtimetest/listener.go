@@ -1,5 +1,5 @@
-// A network in memory: what a server listens on and clients dial, without ports
-// or the kernel, so that a test runs in a testing/synctest bubble.
+// An in-memory network: a listener and its connections, without ports or the kernel, so
+// that a test can run in a testing/synctest bubble.
 
 package realtimetest
 
@@ -13,11 +13,10 @@ import (
 	"time"
 )
 
-// Listener is a net.Listener whose connections are in memory. An http.Server
-// serves on it, and Over gives it to a client. Its connections have deadlines,
-// a bounded buffer and CloseWrite, as TCP's have; a goroutine that waits on one
-// is durably blocked, in the words of testing/synctest. All methods may be
-// called concurrently.
+// Listener is a net.Listener with in-memory connections. An http.Server serves on it,
+// and clients reach it with the option Over. Its connections have deadlines, a bounded
+// buffer and CloseWrite, as TCP connections do. A goroutine that waits on one is durably
+// blocked, in the terms of testing/synctest. All methods may be called concurrently.
 type Listener struct {
 	conns  chan net.Conn
 	closed chan struct{}
@@ -25,7 +24,7 @@ type Listener struct {
 	ports  atomic.Int32
 }
 
-// NewListener returns a Listener, which has no goroutine.
+// NewListener returns a Listener. It starts no goroutine.
 func NewListener() *Listener {
 	l := &Listener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	l.close = sync.OnceFunc(func() { close(l.closed) })
@@ -42,17 +41,17 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. Connections stay as they are.
+// Close implements net.Listener. Open connections stay open.
 func (l *Listener) Close() error {
 	l.close()
 	return nil
 }
 
-// Addr implements net.Listener. The address is one that no network has.
+// Addr implements net.Listener. The address is one reserved for documentation.
 func (l *Listener) Addr() net.Addr { return listenAddr }
 
-// DialContext connects to the listener, whatever the address. It returns when
-// the connection was accepted.
+// DialContext connects to the listener and ignores network and address. It returns when
+// the connection has been accepted.
 func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	addr := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 1024 + int(l.ports.Add(1))%64000}
 	up, down := newStream(), newStream()
@@ -68,7 +67,7 @@ func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, erro
 	}
 }
 
-// listenAddr is of TEST-NET-1, which is for documentation.
+// listenAddr is in TEST-NET-1, RFC 5737.
 var listenAddr = &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80}
 
 // memConn is one end of a connection.
@@ -80,14 +79,13 @@ type memConn struct {
 func (c *memConn) Read(b []byte) (int, error)  { return c.in.read(b) }
 func (c *memConn) Write(b []byte) (int, error) { return c.out.write(b) }
 
-// CloseWrite ends what the other end can read, behind what was written.
+// CloseWrite makes the other end read io.EOF after the bytes that were written.
 func (c *memConn) CloseWrite() error {
 	c.out.end()
 	return nil
 }
 
-// Close implements net.Conn. What was written can still be read at the other
-// end.
+// Close implements net.Conn. The other end can still read the bytes that were written.
 func (c *memConn) Close() error {
 	c.out.end()
 	c.in.abandon()
@@ -113,17 +111,16 @@ func (c *memConn) SetWriteDeadline(t time.Time) error {
 	return nil
 }
 
-// streamSize is how much is under way in one direction before a write blocks.
+// streamSize is the number of unread bytes in one direction at which a write blocks.
 const streamSize = 64 << 10
 
 // stream is one direction of a connection.
-//
-// stream.mu guards all of it; changed is signalled on any change.
 type stream struct {
-	mu               sync.Mutex
-	changed          sync.Cond
+	mu               sync.Mutex // guards the fields below
+	changed          sync.Cond  // broadcast on any change
 	buf              []byte
-	ended, abandoned bool // by the writer, by the reader
+	writerClosed     bool
+	readerClosed     bool
 	reading, writing deadline
 }
 
@@ -138,7 +135,7 @@ func (s *stream) read(b []byte) (int, error) {
 	defer s.mu.Unlock()
 	for {
 		switch {
-		case s.abandoned:
+		case s.readerClosed:
 			return 0, net.ErrClosed
 		case s.reading.passed():
 			return 0, os.ErrDeadlineExceeded
@@ -151,7 +148,7 @@ func (s *stream) read(b []byte) (int, error) {
 			}
 			s.changed.Broadcast()
 			return n, nil
-		case s.ended:
+		case s.writerClosed:
 			return 0, io.EOF
 		}
 		s.changed.Wait()
@@ -163,9 +160,9 @@ func (s *stream) write(b []byte) (n int, err error) {
 	defer s.mu.Unlock()
 	for {
 		switch {
-		case s.ended:
+		case s.writerClosed:
 			return n, net.ErrClosed
-		case s.abandoned:
+		case s.readerClosed:
 			return n, io.ErrClosedPipe
 		case s.writing.passed():
 			return n, os.ErrDeadlineExceeded
@@ -186,7 +183,7 @@ func (s *stream) write(b []byte) (n int, err error) {
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ended = true
+	s.writerClosed = true
 	s.writing.stop()
 	s.changed.Broadcast()
 }
@@ -194,12 +191,12 @@ func (s *stream) end() {
 func (s *stream) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.abandoned, s.buf = true, nil
+	s.readerClosed, s.buf = true, nil
 	s.reading.stop()
 	s.changed.Broadcast()
 }
 
-// deadline is a time after which waiting is over.
+// deadline is a read or write deadline.
 type deadline struct {
 	at    time.Time
 	timer *time.Timer
@@ -219,9 +216,9 @@ func (d *deadline) set(s *stream, t time.Time) {
 	defer s.mu.Unlock()
 	d.stop()
 	d.at = t
-	if !t.IsZero() && !s.ended && !s.abandoned {
+	if !t.IsZero() && !s.writerClosed && !s.readerClosed {
 		d.timer = time.AfterFunc(time.Until(t), func() {
-			s.mu.Lock() // so that it cannot fall between a look at the deadline and the wait
+			s.mu.Lock() // otherwise the broadcast could come between a check and its Wait
 			defer s.mu.Unlock()
 			s.changed.Broadcast()
 		})

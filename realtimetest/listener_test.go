@@ -1,4 +1,4 @@
-// The network in memory, which has to be like TCP where it matters.
+// The in-memory network, which must behave like TCP.
 
 package realtimetest_test
 
@@ -30,7 +30,7 @@ func pair(t *testing.T) (client, server net.Conn) {
 	return client, <-accepted
 }
 
-func TestListenerCarries(t *testing.T) {
+func TestListener_TransfersBytes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client, server := pair(t)
 		require.Equal(t, client.LocalAddr(), server.RemoteAddr())
@@ -58,7 +58,7 @@ func TestListenerCarries(t *testing.T) {
 	})
 }
 
-func TestListenerBlocksAndUnblocks(t *testing.T) {
+func TestListener_WriteBlocks(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client, server := pair(t)
 		type result struct {
@@ -72,7 +72,7 @@ func TestListenerBlocksAndUnblocks(t *testing.T) {
 		}
 		go write(100_000)
 		synctest.Wait()
-		require.Empty(t, results, "a reader who does not read holds the writer back")
+		require.Empty(t, results, "the write blocks while nothing is read")
 		_, err := io.ReadFull(server, make([]byte, 100_000))
 		require.NoError(t, err)
 		require.Equal(t, result{100_000, nil}, <-results)
@@ -93,7 +93,7 @@ func TestListenerBlocksAndUnblocks(t *testing.T) {
 	})
 }
 
-func TestListenerReadDeadline(t *testing.T) {
+func TestListener_ReadDeadline(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		client, server := pair(t)
 		start := time.Now()
@@ -101,7 +101,7 @@ func TestListenerReadDeadline(t *testing.T) {
 		_, err := client.Read(make([]byte, 1))
 		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
 		require.Equal(t, time.Minute, time.Since(start))
-		// What was moved wakes who waits already.
+		// A changed deadline wakes a read that already waits.
 		require.NoError(t, client.SetReadDeadline(time.Time{}))
 		errs := make(chan error, 1)
 		go func() {
@@ -119,13 +119,13 @@ func TestListenerReadDeadline(t *testing.T) {
 	})
 }
 
-func TestListenerClosed(t *testing.T) {
+func TestListener_Close(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		l := realtimetest.NewListener()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := l.DialContext(ctx, "tcp", "x")
-		require.ErrorIs(t, err, context.DeadlineExceeded, "nobody accepts")
+		require.ErrorIs(t, err, context.DeadlineExceeded, "no Accept")
 		require.NoError(t, l.Close())
 		require.NoError(t, l.Close())
 		_, err = l.Accept()

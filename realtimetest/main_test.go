@@ -1,4 +1,4 @@
-// What the tests have in common.
+// Helpers of the tests.
 
 package realtimetest_test
 
@@ -22,10 +22,10 @@ func bubble(t *testing.T, f func(t *testing.T)) {
 	synctest.Test(t, f)
 }
 
-// failing is a test that is meant to fail: it keeps the message.
+// failing is a test that is expected to fail. It records the messages.
 type failing struct {
 	testing.TB
-	mu       sync.Mutex
+	mu       sync.Mutex // guards messages
 	messages []string
 }
 
@@ -46,7 +46,7 @@ func (f *failing) Fatalf(format string, args ...any) {
 
 func (f *failing) Fatal(args ...any) { f.Fatalf("%s", fmt.Sprint(args...)) }
 
-// failure returns what a test says that fails in f; empty when it does not.
+// failure returns the first message with which f fails a test, or "" if it does not.
 func failure(t testing.TB, f func(t testing.TB)) string {
 	t.Helper()
 	ft := &failing{TB: t}

@@ -1,5 +1,5 @@
-// Socket.IO packets as a client reads and writes them. It is written from the
-// protocol, not from the server's codec, so that a mistake in one shows.
+// Socket.IO packets as a client reads and writes them. This codec is written from the
+// protocol and shares no code with the server's, so that a mistake in one shows.
 
 package realtimetest
 
@@ -13,7 +13,7 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Packet types; the binary ones are read as what they carry.
+// Packet types. parse returns a binary event or ack as an event or ack with attachments.
 const (
 	connectPacket      = '0'
 	disconnectPacket   = '1'
@@ -32,13 +32,13 @@ type incoming struct {
 	kind        byte
 	namespace   string
 	id          int
-	data        json.RawMessage // as it stands behind the header
+	data        json.RawMessage // the JSON after the header
 	event       string          // of events
 	args        realtime.Raw    // of events and acks
-	attachments int             // announced
+	attachments int             // number announced in the header
 }
 
-// message makes a packet, a binary one when there are attachments.
+// message returns a packet, a binary one if there are attachments.
 func message(kind byte, namespace string, id int, data []byte, attachments int) packet {
 	b := []byte{'4'}
 	if attachments > 0 {
@@ -58,7 +58,7 @@ func message(kind byte, namespace string, id int, data []byte, attachments int) 
 
 var errPacket = errors.New("not a Socket.IO packet")
 
-// parse reads the text part of a packet.
+// parse decodes the text part of a packet.
 func parse(b []byte) (*incoming, error) {
 	if len(b) == 0 {
 		return nil, errPacket

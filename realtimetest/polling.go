@@ -14,12 +14,12 @@ import (
 	"net/http"
 )
 
-// HandshakeError is the answer of a server that refused a connection before it
-// began, by HTTP.
+// HandshakeError is the HTTP response with which a server refused an Engine.IO
+// handshake.
 type HandshakeError struct {
-	Status  int    // of HTTP, such as 403
-	Code    int    // of Engine.IO, such as 4; -1 when the answer carries none
-	Message string // such as "Forbidden", or the body of another answer
+	Status  int    // HTTP status, such as 403
+	Code    int    // Engine.IO error code, such as 4; -1 if the response has none
+	Message string // message of the error, such as "Forbidden", or the response's body
 }
 
 // Error implements error.
@@ -39,7 +39,7 @@ func handshakeError(status int, body []byte) error {
 	return e
 }
 
-// request makes a request of a transport.
+// request returns a request for a transport.
 func (e *engine) request(ctx context.Context, method, transport string, body io.Reader) (*http.Request, error) {
 	u := e.url
 	q := u.Query()
@@ -60,7 +60,7 @@ func (e *engine) request(ctx context.Context, method, transport string, body io.
 	return r, nil
 }
 
-// poll waits for packets, one at least.
+// poll makes one polling request and returns its packets, at least one.
 func (e *engine) poll(ctx context.Context) ([]packet, error) {
 	body, err := e.exchange(ctx, http.MethodGet, nil)
 	if err != nil {
@@ -83,7 +83,7 @@ func (e *engine) poll(ctx context.Context) ([]packet, error) {
 	return packets, nil
 }
 
-// post sends packets.
+// post sends packets in one POST request.
 func (e *engine) post(ps ...packet) error {
 	var b []byte
 	for i, p := range ps {
@@ -112,7 +112,7 @@ func (e *engine) exchange(ctx context.Context, method string, body []byte) ([]by
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = res.Body.Close() }() // it was read to its end
+	defer func() { _ = res.Body.Close() }() // the body has been read to its end
 	b, err := io.ReadAll(res.Body)
 	if err == nil && res.StatusCode != http.StatusOK {
 		err = handshakeError(res.StatusCode, b)

@@ -14,13 +14,12 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Server is a realtime.Server behind an http.Server on a network in memory,
-// with fakes for what a host plugs in. All methods may be called concurrently.
+// Server is a realtime.Server behind an http.Server on an in-memory network, with fakes
+// for the host's services. All methods may be called concurrently.
 type Server struct {
 	Realtime *realtime.Server
 
-	// The fakes. Where the configuration has put something else in the place of
-	// one, it is not in use.
+	// The fakes. One that the configure functions replaced is not used by the server.
 	Tokens   *Tokens
 	Users    *Users
 	Sessions *Sessions
@@ -30,19 +29,18 @@ type Server struct {
 
 	listener *Listener
 	http     *http.Server
-	hub      *HubNode // nil when there is none
+	hub      *HubNode // nil without a Hub
 	log      *testLog
 	close    func()
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards clients
 	clients []*Client
 }
 
-// NewServer starts a server, closed when the test ends. Configure functions
-// change the options, in which the fakes are filled in already, Logger writes to
-// the test's log, Unlimited is set, so that a test may send as fast as it can,
-// RepoCache is off, so that a change of a fake is seen at once, and so is presence,
-// so that the bus records what the test publishes.
+// NewServer starts a server that is closed when the test ends. The configure functions
+// change the options, which by default have the fakes, a Logger that writes to the
+// test's log, Unlimited (a test may send as fast as it can), no RepoCache (a change of a
+// fake applies at once) and no presence (the bus records only what the test publishes).
 func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	t.Helper()
 	s := &Server{
@@ -78,7 +76,7 @@ func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = s.http.Serve(s.listener) // it ends with Close
+		_ = s.http.Serve(s.listener) // returns after Close
 	}()
 	s.close = sync.OnceFunc(func() {
 		s.shutdown(t)
@@ -89,7 +87,7 @@ func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	return s
 }
 
-// shared returns what is in the options if it is a fake, else the fallback.
+// shared returns the service in the options if it is a fake, and the fallback otherwise.
 func shared[T any](used any, fallback *T) *T {
 	if fake, ok := used.(*T); ok {
 		return fake
@@ -97,9 +95,10 @@ func shared[T any](used any, fallback *T) *T {
 	return fallback
 }
 
-// NewCluster starts n servers that are nodes of one cluster, with one Hub and
-// the same users, sessions, tokens and trips. Each has a bus of its own, so that
-// one node handles an event and the others hear of it through the Hub.
+// NewCluster starts n servers that are nodes of one cluster. They share a Hub, users,
+// sessions, tokens and trips. Each has a bus of its own, so an event is handled by one
+// node, and its emits reach the others through the Hub. They are closed when the test
+// ends.
 func NewCluster(t testing.TB, n int, configure ...func(o *realtime.Options)) []*Server {
 	t.Helper()
 	hub := NewHub()
@@ -128,8 +127,8 @@ func startServers(t testing.TB, adapters []realtime.Adapter, configure []func(o 
 	return servers
 }
 
-// Close closes the clients, then the server. It is idempotent, and called when
-// the test ends. What a shutdown of the server is to its clients can be seen by
+// Close closes the clients and then the server. It is called when the test ends, and
+// may be called more than once. To test how clients see a shutdown, call
 // Realtime.Shutdown.
 func (s *Server) Close() { s.close() }
 
@@ -158,21 +157,22 @@ func (s *Server) shutdown(t testing.TB) {
 	}
 }
 
-// Driver connects a driver to /drivers and waits for hello. The user, his
-// session and a token are made where they are missing. Each call is another
-// device of his, in the same login session unless Session says otherwise.
+// Driver connects a driver to /drivers and waits for hello. It adds the user, their
+// session and a token to the fakes if they are missing. A second call connects another
+// device of the same user, in the same login session unless the option Session names
+// another. The client is closed with the server.
 func (s *Server) Driver(t testing.TB, userID string, opts ...Option) *Client {
 	t.Helper()
 	return s.enter(t, realtime.NamespaceDrivers, userID, realtime.UserDriver, opts)
 }
 
-// Passenger connects a passenger to /passengers, as Driver does a driver.
+// Passenger connects a passenger to /passengers; see Driver.
 func (s *Server) Passenger(t testing.TB, userID string, opts ...Option) *Client {
 	t.Helper()
 	return s.enter(t, realtime.NamespacePassengers, userID, realtime.UserPassenger, opts)
 }
 
-// Admin connects an admin to /admin, as Driver does a driver.
+// Admin connects an admin to /admin; see Driver.
 func (s *Server) Admin(t testing.TB, userID string, opts ...Option) *Client {
 	t.Helper()
 	return s.enter(t, realtime.NamespaceAdmin, userID, realtime.UserAdmin, opts)
@@ -198,11 +198,11 @@ func (s *Server) enter(t testing.TB, namespace, userID string, typ realtime.User
 	return c
 }
 
-// SessionID is the id of the login session that a user gets by default.
+// SessionID returns the id of a user's default login session.
 func SessionID(userID string) string { return "session-of-" + userID }
 
-// Login makes a user and his session where they are missing, and returns a new
-// token, good for an hour.
+// Login adds a user and their default session to the fakes if they are missing, and
+// returns a new token that expires in an hour.
 func (s *Server) Login(userID string, typ realtime.UserType) (token string) {
 	return s.login(userID, SessionID(userID), typ)
 }
@@ -213,9 +213,8 @@ func (s *Server) login(userID, sid string, typ realtime.UserType) (token string)
 	return s.Tokens.Mint(userID, sid, time.Hour)
 }
 
-// Dial connects to a namespace as the options say and returns when CONNECT was
-// answered. A refusal is a *ConnectError or a *HandshakeError; see the function
-// Dial. The client is closed with the server.
+// Dial connects to a namespace with the given options only. It is the function Dial for
+// this server. The client is closed with the server.
 func (s *Server) Dial(ctx context.Context, namespace string, opts ...Option) (*Client, error) {
 	d, err := newDial(s.URL(), opts)
 	if err != nil {
@@ -250,8 +249,8 @@ func (s *Server) connect(ctx context.Context, namespace string, d *dial, name st
 	return c, nil
 }
 
-// Publish publishes a domain event and waits until the server has handled it,
-// so that what it tells clients is on its way.
+// Publish publishes a domain event and waits with Settle until it has been handled, so
+// that its emits are on their way to the clients. An error fails the test.
 func (s *Server) Publish(t testing.TB, e realtime.DomainEvent) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
@@ -265,8 +264,8 @@ func (s *Server) Publish(t testing.TB, e realtime.DomainEvent) {
 	}
 }
 
-// Settle returns when the events on the Bus have been handled, and the messages
-// between the nodes of the Hub, or with ctx's error.
+// Settle waits until the events on the Bus and the messages on the Hub have been
+// handled. It returns an error if ctx ends first.
 func (s *Server) Settle(ctx context.Context) error {
 	if err := s.Bus.Wait(ctx); err != nil {
 		return err
@@ -277,18 +276,18 @@ func (s *Server) Settle(ctx context.Context) error {
 	return nil
 }
 
-// URL is where the server is, for requests by Client.
+// URL returns the server's URL, for requests with HTTPClient.
 func (s *Server) URL() string { return "http://" + listenAddr.IP.String() }
 
-// HTTPClient returns a client that reaches the server, and nothing else, for
-// requests below those of Socket.IO. Its connections are not kept.
+// HTTPClient returns an HTTP client whose every request goes to this server. It does not
+// keep connections alive.
 func (s *Server) HTTPClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: s.listener.DialContext, DisableKeepAlives: true}}
 }
 
-// testLog is a writer to a test's log, while there is one.
+// testLog writes to the test's log until the test ends, after which that would panic.
 type testLog struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards ended, and is held while writing
 	t     testing.TB
 	ended bool
 }

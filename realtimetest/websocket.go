@@ -1,4 +1,4 @@
-// The client's side of a websocket, as much of it as Engine.IO needs.
+// The client's side of a websocket, as far as Engine.IO needs it.
 
 package realtimetest
 
@@ -27,22 +27,23 @@ const (
 	maskBit        = 0x80
 )
 
-// closeTimeout is how long the server has to answer a close.
+// closeTimeout is the time that the server has to answer a close frame.
 const closeTimeout = time.Second
 
-// websocket is one connection. Reading belongs to one goroutine; writing to who
-// holds the token, since a reader writes too, to answer a ping. It is no mutex
-// because a goroutine that waits for one is not durably blocked.
+// websocket is one connection. Only one goroutine reads. Both the reader, which answers
+// pings, and others write: the goroutine that has taken the element out of token may.
+// token is not a mutex because a goroutine that waits for a mutex is not durably
+// blocked, in the terms of testing/synctest.
 type websocket struct {
 	rwc   io.ReadWriteCloser
 	buf   *bufio.Reader
 	cut   func()        // closes rwc, once
-	token chan struct{} // in it while nobody writes
-	over  *time.Timer   // when the server's answer to a close frame is overdue
+	token chan struct{} // holds one element while no goroutine writes; guards over
+	over  *time.Timer   // cuts the connection if the server does not answer a close frame
 }
 
-// dialWebSocket opens a websocket: a new connection, or with a sid one that
-// takes over.
+// dialWebSocket opens a websocket: a new connection, or with a sid an upgrade of that
+// session.
 func (e *engine) dialWebSocket(ctx context.Context, sid string) (*websocket, error) {
 	r, err := e.request(ctx, http.MethodGet, "websocket", nil)
 	if err != nil {
@@ -60,7 +61,7 @@ func (e *engine) dialWebSocket(ctx context.Context, sid string) (*websocket, err
 	}
 	rwc, ok := res.Body.(io.ReadWriteCloser)
 	if res.StatusCode != http.StatusSwitchingProtocols || !ok {
-		defer func() { _ = res.Body.Close() }() // it is of no use any more
+		defer func() { _ = res.Body.Close() }() // the connection has failed already
 		b, err := io.ReadAll(io.LimitReader(res.Body, 1<<16))
 		return nil, errors.Join(handshakeError(res.StatusCode, b), err)
 	}
@@ -92,7 +93,7 @@ func (w *websocket) read() (packet, error) {
 		case opPong:
 			continue
 		case opClose:
-			_ = w.frame(opClose, data) // the connection ends in any case
+			_ = w.frame(opClose, data) // the connection ends whether or not this succeeds
 			return p, errClosed
 		case opText, opBinary:
 			p = packet{data: data, binary: op == opBinary}
@@ -128,7 +129,7 @@ func (w *websocket) readFrame() (op byte, fin bool, data []byte, err error) {
 		}
 		n = binary.BigEndian.Uint64(head[:])
 	}
-	// Not allocated at once: a length is only what the server says.
+	// Read in steps, since the announced length may be wrong.
 	data, err = io.ReadAll(io.LimitReader(w.buf, int64(min(n, 1<<40))))
 	if err == nil && uint64(len(data)) < n {
 		err = io.ErrUnexpectedEOF
@@ -150,7 +151,7 @@ func (w *websocket) write(ps ...packet) error {
 	return nil
 }
 
-// frame sends one frame, masked as a client's has to be.
+// frame sends one frame, masked as a client's must be.
 func (w *websocket) frame(op byte, data []byte) error {
 	b := make([]byte, 0, 14+len(data))
 	switch n := len(data); {
@@ -173,8 +174,8 @@ func (w *websocket) frame(op byte, data []byte) error {
 	return err
 }
 
-// close says that the connection ends. The reader sees the server's answer, or
-// the end of its patience.
+// close sends a close frame. The reader sees the server's answer, or after closeTimeout
+// the end of the connection.
 func (w *websocket) close() error {
 	err := w.frame(opClose, []byte{1000 >> 8, 1000 & 0xff}) // normal
 	<-w.token

@@ -24,8 +24,8 @@ type Limits struct {
 	// PerSource, when positive, is the maximum number of calls that run at once for one
 	// source, and of abandoned calls for it.
 	PerSource int
-	// Inspect, if not nil, is called with the error of a call, as a part of the call:
-	// see Inspector.
+	// Inspect, if not nil, is called with the error of a call, within the call: see
+	// Inspector.
 	Inspect func(error) error
 }
 

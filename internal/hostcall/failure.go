@@ -1,4 +1,4 @@
-// What the host's code fails with: its errors and panics, looked at once.
+// The errors and panics of the host's code, inspected once and made safe to use.
 
 package hostcall
 
@@ -10,30 +10,30 @@ import (
 	"strings"
 )
 
-// maxText is how many bytes of an error's text are kept, and maxStack of a stack.
+// maxText is the number of bytes that are kept of an error's text, maxStack of a stack.
 const (
 	maxText  = 64 << 10
 	maxStack = 16 << 10
 )
 
-// Failure is an error of the host's code as it may be looked at anywhere. The methods
-// of the host's own (Error, Unwrap, Is, As, LogValue) are the host's code too, which may
-// panic, end its goroutine or hang: a nil pointer of an error type is enough. They are
-// called once, by an Inspector, where that costs the call alone.
+// Failure stands for an error of the host's code. The methods of the host's own error
+// (Error, Unwrap, Is, As, LogValue) are the host's code too and may panic, end the
+// goroutine or hang; a nil pointer of an error type is enough. An Inspector calls them
+// once, within the host call. A Failure's own methods are safe to call anywhere.
 type Failure struct {
 	text  string
-	parts []error // what it is or wraps, none of it the host's
+	parts []error // errors that the host's is or wraps; none of them is the host's own
 	host  error
 }
 
 // Error implements error.
 func (f *Failure) Error() string { return f.text }
 
-// Unwrap is what errors.Is and errors.As find in it.
+// Unwrap returns the errors that errors.Is and errors.As find in it.
 func (f *Failure) Unwrap() []error { return f.parts }
 
-// Original returns the host's own error behind a Failure, to return it to the host, and
-// any other error as it is.
+// Original returns the host's own error for a Failure, so that it can be returned to the
+// host, and any other error unchanged.
 func Original(err error) error {
 	if f, ok := err.(*Failure); ok { //nolint:errorlint // it is never wrapped where this is asked
 		return f.host
@@ -41,17 +41,17 @@ func Original(err error) error {
 	return err
 }
 
-// Inspector turns errors of the host's code into what may be looked at anywhere. It is
-// to be called where the host's code is: see Limits.Inspect and Guard.
+// Inspector turns errors of the host's code into Failures. It must be called within the
+// host call, because it calls the error's methods: see Limits.Inspect and Guard.
 type Inspector struct {
-	Known []error // what callers ask for with errors.Is
-	// Find returns the error of the library's that one is or wraps, for callers that
-	// ask for it with errors.As; nil if none.
+	Known []error // errors that callers look for with errors.Is
+	// Find returns the library's own error that an error is or wraps, for callers that
+	// look for it with errors.As, or nil.
 	Find func(error) error
 }
 
-// Inspect returns nil for nil, an error that is not the host's as it is, and a *Failure
-// in place of any other.
+// Inspect returns a *Failure for an error of the host's, and nil or an error of this
+// package unchanged.
 func (i *Inspector) Inspect(err error) error {
 	if err == nil || i.isOurs(err) {
 		return err
@@ -81,7 +81,8 @@ func (i *Inspector) Inspect(err error) error {
 	return f
 }
 
-// isOurs compares, which calls nothing.
+// isOurs reports whether an error is of this package or in Known. It only compares, and
+// calls no method of the error.
 func (i *Inspector) isOurs(err error) bool {
 	switch err { //nolint:errorlint // what is wrapped is the host's
 	case ErrTimeout, ErrBusy, ErrBusyHandler, ErrAbandoned:
@@ -101,15 +102,16 @@ func (i *Inspector) isOurs(err error) bool {
 	return false
 }
 
-// PanicError is what a panic of the host's code becomes, or its end by
-// runtime.Goexit.
+// PanicError reports that the host's code panicked, or ended its goroutine with
+// runtime.Goexit. It has no Unwrap: even if the panic's value is an error, callers must
+// not mistake it for one that was returned.
 type PanicError struct {
 	text  string
 	stack string
 }
 
-// newPanicError is called where the panic was, since its value's methods are the
-// host's code.
+// newPanicError is called within the host call, because the methods of the panic's value
+// are the host's code.
 func newPanicError(value any) *PanicError {
 	return &PanicError{
 		text:  text(func() string { return fmt.Sprintf("panic: %v", value) }),
@@ -121,15 +123,13 @@ func newExitError() *PanicError {
 	return &PanicError{"the goroutine was ended by runtime.Goexit", stack()}
 }
 
-// Error implements error. It does not unwrap: the value of a panic has no meaning to
-// who calls.
+// Error implements error.
 func (p *PanicError) Error() string { return p.text }
 
-// Stack returns where a panic happened that err is or wraps, empty if it is none. The
-// error is not the host's own.
+// Stack returns the stack of the *PanicError that err is or wraps, or "" if there is
+// none. err must not be the host's own error.
 func Stack(err error) string {
-	var p *PanicError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*PanicError](err); ok {
 		return p.stack
 	}
 	return ""
@@ -137,7 +137,7 @@ func Stack(err error) string {
 
 func stack() string { return cut(string(debug.Stack()), maxStack) }
 
-// text calls a method that says what an error or a value is.
+// text calls a method of the host's that returns a text.
 func text(f func() string) (s string) {
 	defer func() {
 		if recover() != nil {
@@ -147,13 +147,13 @@ func text(f func() string) (s string) {
 	return cut(f(), maxText)
 }
 
-// quietly calls a method that answers whether an error is another one.
+// quietly calls f, which calls a method of the host's. It returns false if f panics.
 func quietly(f func() bool) (is bool) {
-	defer func() { _ = recover() }() // then it is not
+	defer func() { _ = recover() }()
 	return f()
 }
 
-// cut keeps nothing of what it cuts off.
+// cut returns the first n bytes of s. It copies them, so that s can be freed.
 func cut(s string, n int) string {
 	if len(s) <= n {
 		return s

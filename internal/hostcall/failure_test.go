@@ -1,4 +1,4 @@
-// What is seen of the host's errors and panics.
+// Errors and panics of the host's code whose methods fail.
 
 package hostcall_test
 
@@ -36,7 +36,7 @@ type foundError struct{}
 
 func (*foundError) Error() string { return "found" }
 
-// hostError is one of the host's, of which each method does what it is set to.
+// hostError is an error of the host's whose methods call do.
 type hostError struct{ do func() }
 
 func (e *hostError) Error() string        { e.do(); return "host" }
@@ -73,8 +73,7 @@ func TestInspector_MethodsThatPanic(t *testing.T) {
 	}
 }
 
-// What Do returns may be looked at anywhere: what the error's methods do is a part of
-// the call.
+// Do calls the error's methods within the call, so what it returns is safe to use.
 func TestDo_Inspects(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1, Abandoned: 1, Inspect: inspector.Inspect})
@@ -93,7 +92,7 @@ func TestDo_Inspects(t *testing.T) {
 	})
 }
 
-// The value of a panic is the host's too.
+// The methods of a panic's value are the host's code too.
 func TestDo_PanicWhoseTextFails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1, Abandoned: 1})

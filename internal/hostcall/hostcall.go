@@ -48,8 +48,8 @@ func Guard(f func() error, exited func(error)) (err error) {
 	return err
 }
 
-// caught calls f, whose panic is an error. What the panic's value says of itself may
-// end the goroutine too.
+// caught calls f and returns a panic as a *PanicError. The methods of the panic's value
+// may end the goroutine.
 func caught(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
