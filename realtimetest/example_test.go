@@ -1,5 +1,3 @@
-// A host's handler and its test.
-
 package realtimetest_test
 
 import (
