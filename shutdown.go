@@ -20,7 +20,9 @@ import (
 // bus is unsubscribed and the adapter closed. Handlers in flight have two seconds
 // after that before their ctx ends. It returns when no connection is left and every
 // handler and OnDisconnect has returned. When ctx ends first the rest is cut off,
-// and the error says what could not be finished; of the time that ctx leaves, the
+// and the error says what could not be finished. How many connections ended before
+// their sockets were sent server:drain, because the client took nothing for
+// Timeouts.Close or ctx ended, is in the log. Of the time that ctx leaves, the
 // bus takes no more than half. Call it before http.Server.Shutdown, which does not
 // see websockets, and not from a handler. It is idempotent: a further call waits,
 // within its ctx, for the first, which is the one that is told of failures.
@@ -45,9 +47,13 @@ const handlersFinish = 2 * time.Second
 // end ends the server. Whatever the host's code does, no step takes longer than ctx.
 func (rt *Server) end(ctx context.Context) error {
 	rt.sio.Stop()
+	cut := rt.sio.Cut()
 	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.endBus(ctx)}
 	rt.drain(ctx)
 	errs = append(errs, unfinished("connections cut off", rt.await(ctx, rt.sio.Shutdown)))
+	if cut = rt.sio.Cut() - cut; cut > 0 {
+		rt.log.Warn("realtime: connections were cut off before server:drain was sent", "connections", cut)
+	}
 	rt.cancel()
 	finish, stop := context.WithTimeout(ctx, handlersFinish)
 	_ = rt.hooksReturn(finish) // asked again below

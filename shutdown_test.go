@@ -1,17 +1,12 @@
-// Shutdown, a clause of its promise at a time, and then ten thousand sockets.
+// Shutdown, a clause of its promise at a time.
 
 package realtime_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/gobwas/ws/wsutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
@@ -252,134 +246,24 @@ func TestShutdownFindsLateSockets(t *testing.T) {
 	})
 }
 
-// herd is many minimal clients, that only listen.
-type herd struct {
-	mu     sync.Mutex
-	waits  map[int64]int
-	told   int
-	closed int
-	failed []error
-	ready  sync.WaitGroup
-	over   sync.WaitGroup
-}
-
-// TestTenThousandSocketsDrain: within ten seconds, each told before its end, and
-// without a goroutine left. Real descriptors would take two for each socket, more
-// than a process may have, so most of them are connections in memory.
-func TestTenThousandSocketsDrain(t *testing.T) {
-	const inMemory, overTCP = 8500, 1500
-	before := runtime.NumGoroutine()
-	k := &realtimetest.Tokens{}
-	users, sessions := &realtimetest.Users{}, &realtimetest.Sessions{}
-	rt, err := realtime.New(realtime.Options{
-		Tokens: k, Users: users, Sessions: sessions, Unlimited: true,
-		Timeouts: realtime.Timeouts{PresenceGrace: -1, PingInterval: 5 * time.Minute, Connect: 5 * time.Minute, Repo: time.Minute},
-	})
-	require.NoError(t, err)
-	memory := realtimetest.NewListener()
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	srv := &http.Server{Handler: rt, ReadHeaderTimeout: time.Minute}
-	var serving sync.WaitGroup
-	for _, l := range []net.Listener{memory, tcp} {
-		serving.Go(func() { _ = srv.Serve(l) })
-	}
-
-	h := &herd{waits: map[int64]int{}}
-	starting := make(chan struct{}, 64)
-	for i := range inMemory + overTCP {
-		user := strconv.Itoa(i)
-		users.Set(realtime.User{ID: user, Type: realtime.UserDriver, Active: true})
-		sessions.Set(realtime.Session{ID: "s" + user, UserID: user})
-		token := k.Mint(user, "s"+user, time.Hour)
-		dial := func() (net.Conn, error) { return memory.DialContext(t.Context(), "", "") }
-		if i >= inMemory {
-			dial = func() (net.Conn, error) {
-				var d net.Dialer
-				return d.DialContext(t.Context(), "tcp", tcp.Addr().String())
-			}
-		}
-		starting <- struct{}{}
-		h.ready.Add(1)
-		h.over.Go(func() {
-			ready := sync.OnceFunc(func() { <-starting; h.ready.Done() })
-			defer ready()
-			h.listen(dial, token, ready)
+// Who takes nothing for Timeouts.Close is cut off, and counted in the log.
+func TestServer_ShutdownCountsConnectionsCutOff(t *testing.T) {
+	for name, stalled := range map[string]bool{"stalled": true, "reading": false} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var log logBuffer
+				srv := realtimetest.NewServer(t, logTo(&log))
+				for i := range 3 {
+					d := srv.Driver(t, fmt.Sprint("d", i))
+					if stalled && i < 2 {
+						choke(t, d, srv.Realtime.Drivers().To(realtime.DriverRoom(fmt.Sprint("d", i))))
+					}
+				}
+				require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+				const line = `msg="realtime: connections were cut off before server:drain was sent" connections=2`
+				require.Equal(t, stalled, strings.Contains(log.String(), line), log.String())
+				require.Equal(t, stalled, strings.Contains(log.String(), "cut off"))
+			})
 		})
-	}
-	h.ready.Wait()
-	h.mu.Lock()
-	require.Empty(t, h.failed)
-	h.mu.Unlock()
-
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	require.NoError(t, rt.Shutdown(ctx))
-	h.over.Wait()
-	require.Empty(t, h.failed)
-	require.Equal(t, inMemory+overTCP, h.told, "told server:drain, and then closed")
-	require.Equal(t, inMemory+overTCP, h.closed)
-	require.Greater(t, len(h.waits), 4000, "of 5001 times to come back")
-	require.NoError(t, srv.Close())
-	serving.Wait()
-	require.True(t, within(patience, func() bool { return runtime.NumGoroutine() <= before }), "goroutines are left")
-}
-
-// listen is the life of one client.
-func (h *herd) listen(dial func() (net.Conn, error), token string, ready func()) {
-	fail := func(err error) {
-		h.mu.Lock()
-		defer h.mu.Unlock()
-		h.failed = append(h.failed, err)
-	}
-	conn, err := dial()
-	if err != nil {
-		fail(err)
-		return
-	}
-	defer func() { _ = conn.Close() }()
-	if _, err = conn.Write(append(upgrade(overWebSocket), text(connectPacket(realtime.NamespaceDrivers, token))...)); err != nil {
-		fail(err)
-		return
-	}
-	var head [1]byte
-	for last := uint32(0); last != 0x0d0a0d0a; { // the end of the answer; nothing behind it may be read
-		if _, err := io.ReadFull(conn, head[:]); err != nil {
-			fail(err)
-			return
-		}
-		last = last<<8 | uint32(head[0])
-	}
-	told := false
-	for {
-		b, err := wsutil.ReadServerText(conn)
-		var closed wsutil.ClosedError
-		switch packet := string(b); {
-		case errors.As(err, &closed):
-			h.mu.Lock()
-			h.closed++
-			h.mu.Unlock()
-			return
-		case err != nil:
-			fail(fmt.Errorf("told: %v: %w", told, err))
-			return
-		case strings.HasPrefix(packet, `42/drivers,["hello"`):
-			ready()
-		case strings.HasPrefix(packet, `42/drivers,["server:drain",`):
-			var args []json.RawMessage
-			var drain realtime.ServerDrainPayload
-			if err := errors.Join(json.Unmarshal(b[len("42/drivers,"):], &args), json.Unmarshal(args[1], &drain)); err != nil {
-				fail(err)
-				return
-			}
-			told = true
-			h.mu.Lock()
-			h.told++
-			h.waits[drain.ReconnectAfterMS]++
-			h.mu.Unlock()
-		case strings.HasPrefix(packet, "44"):
-			fail(errors.New(packet))
-			return
-		}
 	}
 }

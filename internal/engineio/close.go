@@ -94,6 +94,26 @@ func (s *Session) abort(reason Reason) {
 	}
 }
 
+// countCutLocked counts a session that is about to be aborted, in Server.Cut, if messages
+// that it accepted were not sent.
+func (s *Session) countCutLocked() {
+	unsent := s.out.len() > 0
+	if s.ws != nil {
+		unsent = !s.ws.closeSent // which is set behind the last of them
+	}
+	if unsent && s.state != stateClosed {
+		s.srv.cut.Add(1)
+	}
+}
+
+// cutOff is abort for Shutdown, whose time is over.
+func (s *Session) cutOff() {
+	s.mu.Lock()
+	s.countCutLocked()
+	s.mu.Unlock()
+	s.abort(ReasonShuttingDown)
+}
+
 // abortSoon is abort for callers that must not call the handler or wait for the
 // network. When it returns, the session is closed; another goroutine does the rest.
 func (s *Session) abortSoon(reason Reason) {

@@ -125,7 +125,32 @@ func TestSession_CloseOfAStalledClient(t *testing.T) {
 		ws.h.Send(text("never read"))
 		ws.h.Close(engineio.ReasonForcedClose)
 		eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+		require.Equal(t, 1, s.Cut())
 		require.NoError(t, s.Shutdown(t.Context()))
+	})
+}
+
+// Cut counts clients that were sent less than was queued for them, however they connect
+// and whatever ended the waiting; a client that took all, but does not leave, is none.
+func TestServer_Cut(t *testing.T) {
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, shortClose)
+		stays := s.websocket()
+		stays.h.Send(text("last"))
+		stays.h.Close(engineio.ReasonForcedClose)
+		stays.expect("4last")
+		absent := s.polling()
+		absent.h.Send(text("last"))
+		absent.h.Close(engineio.ReasonForcedClose)
+		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		require.Equal(t, 1, s.Cut(), "nobody polled for it")
+
+		s = start(t, c, smallBuffers, func(set *setup) { set.engine.CloseTimeout = time.Hour })
+		_, _ = s.stall()
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		defer cancel()
+		require.Error(t, s.Shutdown(ctx))
+		require.Equal(t, 1, s.Cut())
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/timingwheel"
@@ -137,6 +138,7 @@ type Server struct {
 	loop eventLoop
 
 	incoming incoming
+	cut      atomic.Int64 // sessions that were ended before the messages queued for them were sent
 
 	mu         sync.Mutex // guards sessions and closed
 	sessions   map[string]*Session
@@ -374,7 +376,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		err = fmt.Errorf("%d connections were cut off: %w", len(left), ctx.Err())
 		go func() {
 			for _, ss := range left {
-				ss.abort(ReasonShuttingDown)
+				ss.cutOff()
 			}
 		}()
 	}
@@ -385,6 +387,10 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	return err
 }
+
+// Cut returns how many sessions were ended before the messages queued for them were sent:
+// their clients took none for the close timeout, or the ctx of Shutdown ended.
+func (s *Server) Cut() int { return int(s.cut.Load()) }
 
 // finish waits until nothing is left, and closes s.finished.
 func (s *Server) finish() {

@@ -117,6 +117,7 @@ func (s *Session) onTimer() {
 	case s.state == stateOpen:
 		s.abortSoonLocked(ReasonPingTimeout)
 	default:
+		s.countCutLocked()
 		s.abortSoonLocked(ReasonForcedClose)
 	}
 	s.mu.Unlock()

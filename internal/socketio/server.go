@@ -145,6 +145,10 @@ func (s *Server) Stop() { s.engine.Stop() }
 // for hooks; Wait does.
 func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(ctx) }
 
+// Cut returns how many connections were ended before the messages queued for them were
+// sent, because of the close timeout or the ctx of Shutdown.
+func (s *Server) Cut() int { return s.engine.Cut() }
+
 // Namespace makes a namespace. Its name begins with a slash and must be new.
 func (s *Server) Namespace(name string, h Hooks) *Namespace {
 	n := newNamespace(name, h)

@@ -22,6 +22,9 @@
 // bound. The program measures how much the machine holds it up, and grants several
 // times that to whatever has to come in time.
 //
+// In the end a server with ten thousand idle sockets shuts down: each is to be sent
+// server:drain before its connection ends, within ten seconds.
+//
 // All choices come from the seed, each actor's from a stream of its own. What the
 // scheduler does with them does not.
 package main
@@ -47,13 +50,19 @@ func main() {
 	flag.IntVar(&cfg.addresses, "addresses", 300, "how many addresses a stranger comes from at a time")
 	flag.StringVar(&cfg.stranger, "stranger", "", "which strangers come, by a part of the name that the counts have; empty: all")
 	flag.IntVar(&cfg.heap, "heap", 150, "how many MiB the heap may grow by meanwhile")
+	sockets := flag.Int("drain", 10_000, "how many sockets a server has that is shut down afterwards; 0: there is none")
 	flag.BoolVar(&cfg.verbose, "v", false, "show the goroutines that are left over")
 	flag.Parse()
-	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 4 {
-		fmt.Fprintln(os.Stderr, "stress: -for must be positive, -clients 4 or more, and there are no arguments")
+	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 4 || *sockets < 0 {
+		fmt.Fprintln(os.Stderr, "stress: -for must be positive, -clients 4 or more, -drain 0 or more, and there are no arguments")
 		os.Exit(2)
 	}
-	if run(cfg) > 0 {
+	breaches := run(cfg)
+	if *sockets > 0 {
+		fmt.Fprintln(cfg.out)
+		breaches += drain(*sockets, cfg.out)
+	}
+	if breaches > 0 {
 		os.Exit(1)
 	}
 }

@@ -3,7 +3,7 @@
 // somebody who was connected before is served throughout, and in the end nothing is
 // left of it.
 
-package realtime_test
+package faulttest_test
 
 import (
 	"context"
@@ -14,7 +14,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -339,53 +338,4 @@ func TestFaultsOfHandlers(t *testing.T) {
 			s.settled(t)
 		})
 	}
-}
-
-// Of a handler that never returns only so many calls are left under way.
-func TestStuckHandlersAreBounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t)
-		release := make(chan struct{})
-		var calls atomic.Int64
-		drivers := srv.Realtime.Drivers()
-		drivers.HandleRaw("work", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
-			calls.Add(1)
-			<-release
-			return realtime.Raw{}, nil
-		})
-		var clients []*realtimetest.Client
-		for i := range 256 {
-			clients = append(clients, srv.Driver(t, fmt.Sprint("d", i)))
-			require.NoError(t, clients[i].Emit("work"))
-		}
-		for _, c := range clients { // at twice the deadline
-			c.Within(time.Minute).Disconnected(t)
-		}
-		last := srv.Driver(t, "last")
-		require.Contains(t, ackOf(t, last, "work"), `"unavailable"`)
-		_, err := realtimetest.Call(t.Context(), last, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
-		require.NoError(t, err, "other events are handled")
-		require.EqualValues(t, 256, calls.Load())
-		close(release)
-		_, err = srv.Driver(t, "later").CallRaw(t.Context(), "work", realtime.Raw{})
-		require.NoError(t, err)
-	})
-}
-
-// An OnConnect that never returns is abandoned like a handler.
-func TestOnConnectThatNeverReturns(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t)
-		release := make(chan struct{})
-		gone := make(chan string, 2)
-		srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { <-release; return nil })
-		srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) { gone <- string(reason) })
-		driver := srv.Driver(t, "d1")
-		require.NoError(t, driver.Emit("work"))
-		require.Equal(t, realtimetest.ReasonTransportClose, driver.Within(time.Minute).Disconnected(t))
-		require.Equal(t, "forced close", <-gone) // which does not wait
-		close(release)
-		synctest.Wait()
-		require.Empty(t, gone, "once")
-	})
 }

@@ -2,7 +2,7 @@
 // and then somebody who was connected all along is served as before, and nothing
 // is left of the others. The CVEs are those of the libraries that had the fault.
 
-package realtime_test
+package faulttest_test
 
 import (
 	"fmt"

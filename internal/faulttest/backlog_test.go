@@ -1,6 +1,6 @@
 // Tests of the events that wait for their handlers, and of what is read behind them.
 
-package realtime_test
+package faulttest_test
 
 import (
 	"context"

@@ -1,13 +1,14 @@
 // What the tests of faults have in common: a server on a real port, somebody on
 // it who does nothing wrong, and clients below every library.
 
-package realtime_test
+package faulttest_test
 
 import (
 	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -439,4 +440,17 @@ func (s *site) ask(t *testing.T, request []byte) (status int, body string) {
 	l := s.connect(t).say(request)
 	defer func() { _ = l.Close() }()
 	return l.response()
+}
+
+// connectPacket asks for a namespace.
+func connectPacket(namespace, token string) string {
+	return `40` + namespace + `,{"token":` + quote(token) + `}`
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }

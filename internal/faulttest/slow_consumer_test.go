@@ -1,7 +1,7 @@
 // Slow consumers, over real TCP: clients that stop reading, while others are told
 // the same.
 
-package realtime_test
+package faulttest_test
 
 import (
 	"encoding/json"
@@ -49,6 +49,8 @@ func (s *site) stalledAdmin(t *testing.T, user string) *line {
 	require.NoError(t, l.Conn.(*net.TCPConn).SetReadBuffer(4096))
 	return l
 }
+
+var wireNote = realtime.NewEvent[string]("test:note")
 
 // clog fills what the kernel holds for a stalled client: from then on a write to
 // it would block, and what is volatile is dropped.
