@@ -144,7 +144,7 @@ func TestServer_LogsRefusedHandshakesSampled(t *testing.T) {
 			o.Unlimited = true
 			o.Trace = &realtime.Trace{Refused: func(context.Context, realtime.RefusedInfo) { refused++ }}
 		})
-		const connects, batch = 100_000, 100
+		const connects, batch = 5000, 100
 		conn := openRaw(t, srv)
 		packets := make([]string, batch)
 		for i := range packets {

@@ -80,7 +80,7 @@ func TestNew_Mistakes(t *testing.T) {
 
 		"path": {
 			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://app.example.com/"} },
-			`Options.Origins.Allowed: no page has the origin "https://app.example.com/": it takes scheme://host or scheme://host:port, in ASCII, and no path`,
+			`Options.Origins.Allowed: no page has the origin "https://app.example.com/": it must be scheme://host or scheme://host:port, in ASCII, without a path`,
 		},
 		"pattern": {
 			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://*.example.com"} },
