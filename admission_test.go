@@ -172,9 +172,8 @@ func (a *attacker) stay(packet string) int {
 	return len(a.sids)
 }
 
-// At default limits, or a tenth of them, somebody can log in at any moment, whoever
-// else is there: all
-// networks of one site, a hundred addresses, or many of one network.
+// At a tenth of the default limits somebody can log in at any moment, whoever else is
+// there: all networks of one site, a hundred addresses, or many of one network.
 func TestServer_StrangersKeepNobodyOut(t *testing.T) {
 	for name, peer := range map[string]func(i int) string{
 		"one /48":               func(i int) string { return fmt.Sprintf("[2001:db8:1:%x::1]:1234", i) },
