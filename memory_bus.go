@@ -29,8 +29,10 @@ type MemoryBus struct {
 	// It is called like a handler, and must not panic.
 	OnError func(e Envelope, err error)
 
-	seed  maphash.Seed
-	slots chan struct{} // holds one for each event under way, but for those published by handlers
+	seed maphash.Seed
+	// slots hold one for each event under way, but for those published by handlers and
+	// for bans; access is likewise for the keys of AccessKey.
+	slots, access chan struct{}
 
 	mu            sync.Mutex // guards the rest, every subscription's ended and queues, and every busEvent's left
 	subscriptions []*subscription
@@ -42,11 +44,12 @@ type MemoryBus struct {
 var _ EventBus = (*MemoryBus)(nil)
 
 // NewMemoryBus returns a MemoryBus without subscribers, that holds up to 65536
-// events. It costs nothing while idle, and need not be closed.
+// events, as many of the keys of AccessKey besides, and any number of bans. It costs nothing while idle, and need not be closed.
 func NewMemoryBus() *MemoryBus {
 	return &MemoryBus{
 		seed:    maphash.MakeSeed(),
 		slots:   make(chan struct{}, maxPendingEvents),
+		access:  make(chan struct{}, maxPendingEvents),
 		closing: make(chan struct{}),
 		drained: make(chan struct{}),
 	}
@@ -57,7 +60,9 @@ func NewMemoryBus() *MemoryBus {
 //
 // When the bus is full Publish waits for room, within ctx, unless ctx is the
 // one that a handler was called with, or derived from it: were handlers to wait
-// for each other, the bus would stand still. After Close it returns ErrClosed.
+// for each other, the bus would stand still. SessionRevoked and UserAccessChanged
+// never wait for room: a subscriber that hangs holds up no ban. After Close it
+// returns ErrClosed.
 //
 // Handlers get a context with the values of ctx; its end is not theirs.
 func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
@@ -70,18 +75,19 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 	}
 	if ctx.Value(handlerOf{b}) == nil {
 		ev.ctx = context.WithValue(ev.ctx, handlerOf{b}, true)
-		select {
-		case b.slots <- struct{}{}:
-		default:
+		if ev.slots = b.slotsOf(e); ev.slots != nil {
 			select {
-			case b.slots <- struct{}{}:
-			case <-b.closing:
-				return ErrClosed
-			case <-ctx.Done():
-				return errorf("publishing %s: %w", e.Name, ctx.Err())
+			case ev.slots <- struct{}{}:
+			default:
+				select {
+				case ev.slots <- struct{}{}:
+				case <-b.closing:
+					return ErrClosed
+				case <-ctx.Done():
+					return errorf("publishing %s: %w", e.Name, ctx.Err())
+				}
 			}
 		}
-		ev.slot = true
 	}
 	if !b.enqueue(ev) {
 		b.release(ev)
@@ -161,8 +167,9 @@ type subscription struct {
 type busEvent struct {
 	Envelope
 	ctx  context.Context
-	slot bool // holds one of MemoryBus.slots
-	left int  // subscribers that have not handled it
+	left int // subscribers that have not handled it
+
+	slots chan struct{} // in which it holds one; nil: in none
 
 	encoding sync.Once
 	encoded  Envelope // once encoding is done, and err
@@ -196,6 +203,17 @@ func (b *MemoryBus) queueOf(key string) uint64 {
 		return busQueues + n%accessQueues
 	}
 	return n % busQueues
+}
+
+// slotsOf returns the slots of which an event takes one, or nil for a ban.
+func (b *MemoryBus) slotsOf(e Envelope) chan struct{} {
+	switch {
+	case e.Name == (SessionRevoked{}).EventName(), e.Name == (UserAccessChanged{}).EventName():
+		return nil
+	case strings.HasPrefix(e.Key, accessPrefix):
+		return b.access
+	}
+	return b.slots
 }
 
 // enqueue reports false when the bus is closed.
@@ -303,7 +321,7 @@ func (b *MemoryBus) call(s *subscription, ev *busEvent) (err error) {
 }
 
 func (b *MemoryBus) release(ev *busEvent) {
-	if ev.slot {
-		<-b.slots
+	if ev.slots != nil {
+		<-ev.slots
 	}
 }

@@ -282,6 +282,42 @@ func TestMemoryBusFull(t *testing.T) {
 	})
 }
 
+// A subscriber that hangs, and whose events fill the bus, holds up no ban.
+func TestMemoryBus_FullForNoBan(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := realtime.NewMemoryBus()
+		proceed := make(chan struct{})
+		subscribe(t, b, func(context.Context, realtime.Envelope) error { <-proceed; return nil })
+		var bans atomic.Int32
+		subscribe(t, b, func(_ context.Context, e realtime.Envelope) error {
+			if e.Name != "" && e.Name != "auth.session.refreshed" {
+				bans.Add(1)
+			}
+			return nil
+		})
+		fill := func(e realtime.Envelope) {
+			for range capacity {
+				require.NoError(t, b.Publish(t.Context(), e))
+			}
+			full, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			require.ErrorIs(t, b.Publish(full, e), context.DeadlineExceeded)
+		}
+		fill(realtime.Envelope{Key: "k"})
+		fill(realtime.Envelope{Key: realtime.AccessKey("u1"), Name: "auth.session.refreshed"}) // has room of its own
+		start := time.Now()
+		for _, name := range []string{"auth.session.revoked", "auth.user.access_changed"} {
+			require.NoError(t, b.Publish(t.Context(), realtime.Envelope{Key: realtime.AccessKey("u1"), Name: name}))
+		}
+		synctest.Wait()
+		require.EqualValues(t, 2, bans.Load())
+		require.Zero(t, time.Since(start))
+		close(proceed)
+		require.NoError(t, b.Close(t.Context()))
+	})
+}
+
 func TestMemoryBusCloseWakesPublishers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
