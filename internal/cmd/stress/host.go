@@ -313,6 +313,12 @@ func (h *host) trace() *realtime.Trace {
 		Limited:   func(_ context.Context, i realtime.LimitInfo) { called("Limited", "limited: "+string(i.Limit)) },
 		Delivered: func(context.Context, realtime.DeliveredInfo) { called("Delivered", "bus events handled") },
 		Handled:   func(context.Context, realtime.HandledInfo) { called("Handled", "") },
+		Emitted:   func(context.Context, realtime.EmittedInfo) { called("Emitted", "") },
+		Abandoned: func(context.Context, realtime.AbandonedInfo) { called("Abandoned", "handlers abandoned") },
+		TraceDropped: func(_ context.Context, i realtime.TraceDroppedInfo) {
+			w.count.add("calls of Trace dropped", i.Calls)
+			called("TraceDropped", "")
+		},
 	}
 }
 
