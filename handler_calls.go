@@ -20,8 +20,7 @@ import (
 // context that the code gets.
 type call struct {
 	hostcall.Call
-	CallRequest     // of OnConnect it has the socket alone
-	bytes       int // of the event, for Trace.Handled
+	CallRequest // of OnConnect it has the socket alone
 }
 
 // Value implements context.Context: the values are those of Options.ConnContext.
@@ -39,9 +38,6 @@ func (c *call) Value(key any) any {
 // not be made.
 func (ns *Namespace) begin(r CallRequest, h *hostcall.Handler, start time.Time) (*call, error) {
 	c := &call{CallRequest: r}
-	if r.event != nil {
-		c.bytes = ns.rt.tracedBytes(r.event.Args, r.event.Attachments) // before they are the handler's
-	}
 	err := ns.rt.watchdog.Begin(&c.Call, c, h, r.socket.shard, start)
 	switch {
 	case err == nil:
@@ -72,7 +68,7 @@ func (c *call) Abandoned(took time.Duration) {
 			ackBytes = ns.rt.tracedBytes(args, nil)
 			c.event.Ack(nil, args...)
 		}
-		s.traceHandled(c.Event(), took, CodeUnavailable, c.bytes, ackBytes)
+		s.traceHandled(c.Event(), took, CodeUnavailable, 0, ackBytes) // the arguments are the handler's
 	}
 	s.inner.Abandon()
 	s.Close()
@@ -112,6 +108,7 @@ func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 		return // the CONNECT was refused, and Compat.RefuseAfterConnect is set
 	}
 	a := answer{socket: s, event: e, route: ns.route(e.Name), start: time.Now()}
+	a.bytes = ns.rt.tracedBytes(e.Args, e.Attachments) // before they are the handler's
 	verdict := ratelimit.Pass
 	if limiter := ns.rt.limiter; limiter != nil {
 		var limit string
@@ -145,6 +142,7 @@ type answer struct {
 	event  *socketio.Event
 	route  *route // nil: nobody handles it
 	start  time.Time
+	bytes  int // of the event, for Trace.Handled
 }
 
 // name is the event's for limits, traces and the log, where all that nobody handles
@@ -207,13 +205,7 @@ func (a answer) reply(c *call, ack Raw, err error) {
 		ackBytes = rt.tracedBytes(args, ack.Attachments)
 		a.event.Ack(ack.Attachments, args...)
 	}
-	bytes := 0
-	if c != nil {
-		bytes = c.bytes
-	} else {
-		bytes = rt.tracedBytes(a.event.Args, a.event.Attachments)
-	}
-	s.traceHandled(a.name(), time.Since(a.start), code, bytes, ackBytes)
+	s.traceHandled(a.name(), time.Since(a.start), code, a.bytes, ackBytes)
 }
 
 var (

@@ -112,7 +112,7 @@ type HandledInfo struct {
 	Time     time.Time     // when its turn came
 	Duration time.Duration // until it was answered
 	Code     Code          // what the client was told; empty on success
-	Bytes    int           // of its arguments and attachments
+	Bytes    int           // of its arguments and attachments; 0 when its handler was abandoned
 	AckBytes int           // likewise, of the ack; 0 when the client asked for none
 }
 
