@@ -1,5 +1,5 @@
-// Authentication: who may connect, and for how long. The checks of the
-// handshake stand in authenticate, in the contract's order.
+// Authentication: the checks of the handshake and of auth:refresh. authenticate runs them
+// in the order of the wire contract.
 
 package realtime
 
@@ -17,11 +17,11 @@ import (
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
-// maxTokenLength is what a token may have in bytes, whatever the verifier.
+// maxTokenLength is the maximum length of a token in bytes, for every verifier.
 const maxTokenLength = 8 << 10
 
-// refusals are the messages behind the codes of a refused CONNECT.
-var refusals = map[Code]string{
+// connectMessages are the messages of a CONNECT_ERROR, by code.
+var connectMessages = map[Code]string{
 	CodeMissingToken:   "Missing token",
 	CodeInvalidToken:   "Invalid token",
 	CodeTokenExpired:   "Access token expired",
@@ -35,18 +35,19 @@ var refusals = map[Code]string{
 	CodeRateLimited:    "Too many, try again later",
 }
 
-func refuse(code Code) *Error { return &Error{Code: code, Message: refusals[code]} }
+// connectError returns the error that refuses a CONNECT with that code.
+func connectError(code Code) *Error { return &Error{Code: code, Message: connectMessages[code]} }
 
-// asRefusal finds the *Error that an error is or wraps.
-func asRefusal(err error) (*Error, bool) {
-	var e *Error
-	ok := errors.As(err, &e)
+// asError returns the *Error that an error is or wraps.
+func asError(err error) (*Error, bool) {
+	e, ok := errors.AsType[*Error](err)
 	return e, ok && e != nil
 }
 
-// authenticate runs the contract's checks. An *Error is a refusal; any other
-// error means that it could not tell. A revocation of the user or the session
-// reaches h from the beginning, though they are known only once the token is.
+// authenticate runs the checks of the contract. An *Error means that the handshake is
+// refused; any other error means that it cannot be decided. A revocation of the user or
+// the session that comes after the start of the token's verification reaches h, although
+// the server learns the user and the session only from the token.
 func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshake) (id Identity, expiresAt time.Time, err error) {
 	claims, err := ns.verifyToken(ctx, token, h)
 	if err != nil {
@@ -71,13 +72,13 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	return id, expiresAt, ns.authorize(ctx, id, h)
 }
 
-// verifyToken returns what the token says, once that is known to be true.
+// verifyToken calls the TokenVerifier and returns the claims of a valid token.
 func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake) (Claims, error) {
 	if token == "" {
-		return Claims{}, refuse(CodeMissingToken)
+		return Claims{}, connectError(CodeMissingToken)
 	}
 	if len(token) > maxTokenLength {
-		return Claims{}, refuseBecause(CodeInvalidToken, "the token is too long")
+		return Claims{}, connectErrorBecause(CodeInvalidToken, "the token is too long")
 	}
 	ns.rt.pending.begin(h)
 	claims, err := ask(ctx, ns.rt.host.verify, h, func(ctx context.Context) (Claims, error) {
@@ -85,75 +86,75 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 	})
 	switch {
 	case errors.Is(err, ErrTokenInvalid):
-		return Claims{}, refuseBecause(CodeInvalidToken, tokenCause(err, token))
+		return Claims{}, connectErrorBecause(CodeInvalidToken, tokenCause(err, token))
 	case errors.Is(err, ErrTokenExpired):
-		return Claims{}, refuse(CodeTokenExpired)
+		return Claims{}, connectError(CodeTokenExpired)
 	case err != nil:
 		return Claims{}, undecided{what: askToken, err: err, secret: token}
 	case claims.ExpiresAt.IsZero():
-		return Claims{}, refuseBecause(CodeInvalidToken, "no exp")
+		return Claims{}, connectErrorBecause(CodeInvalidToken, "no exp")
 	case !claims.ExpiresAt.After(time.Now()):
-		return Claims{}, refuse(CodeTokenExpired)
+		return Claims{}, connectError(CodeTokenExpired)
 	case !validID(claims.Subject):
-		return Claims{}, refuseBecause(CodeMissingClaims, "no sub")
+		return Claims{}, connectErrorBecause(CodeMissingClaims, "no sub")
 	case !validID(claims.SessionID):
-		return Claims{}, refuseBecause(CodeMissingClaims, "no sid")
+		return Claims{}, connectErrorBecause(CodeMissingClaims, "no sid")
 	}
 	return claims, nil
 }
 
-// loadUser returns the user, who may enter the namespace.
+// loadUser returns the user, or an error if the user may not connect to the namespace.
 func (ns *Namespace) loadUser(ctx context.Context, userID string, h *handshake) (User, error) {
 	user, err := load(ctx, ns.rt.users, userID, h)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return User{}, refuse(CodeUserNotFound)
+		return User{}, connectError(CodeUserNotFound)
 	case err != nil:
 		return User{}, undecided{what: askUser, err: err}
 	case user.ID != userID:
 		return User{}, undecided{what: askUser, err: errAnotherRow}
 	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
-		return User{}, refuseBecause(CodeWrongUserType, "the user is a "+string(user.Type))
+		return User{}, connectErrorBecause(CodeWrongUserType, "the user is a "+string(user.Type))
 	case !user.Active:
-		return User{}, refuse(CodeUserInactive)
+		return User{}, connectError(CodeUserInactive)
 	}
 	return user, nil
 }
 
-// loadSession returns the login session of a token, which is not over.
+// loadSession returns the login session of a token, or an error if the session has ended.
 func (ns *Namespace) loadSession(ctx context.Context, claims Claims, h *handshake) (Session, error) {
 	session, err := load(ctx, ns.rt.sessions, claims.SessionID, h)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Session{}, refuseBecause(CodeInvalidSession, "there is no such session")
+		return Session{}, connectErrorBecause(CodeInvalidSession, "there is no such session")
 	case err != nil:
 		return Session{}, undecided{what: askSession, err: err}
 	case session.ID != claims.SessionID:
 		return Session{}, undecided{what: askSession, err: errAnotherRow}
 	case session.UserID != claims.Subject:
-		return Session{}, refuseBecause(CodeInvalidSession, "the session is another user's")
+		return Session{}, connectErrorBecause(CodeInvalidSession, "the session belongs to another user")
 	case session.Revoked:
-		return Session{}, refuseBecause(CodeInvalidSession, "the session is revoked")
+		return Session{}, connectErrorBecause(CodeInvalidSession, "the session is revoked")
 	case !session.AccessTokenExpiresAt.IsZero() && !session.AccessTokenExpiresAt.After(time.Now()):
-		return Session{}, refuse(CodeAccessExpired)
+		return Session{}, connectError(CodeAccessExpired)
 	}
 	return session, nil
 }
 
-// authorize asks the host, who has the last word in a namespace of its own.
+// authorize calls NamespaceOptions.Authorize, if it is set.
 func (ns *Namespace) authorize(ctx context.Context, id Identity, h *handshake) error {
 	if ns.opts.Authorize == nil {
 		return nil
 	}
 	r := AuthorizeRequest{Identity: id, Socket: cmp.Or(h.s, h.renews), Auth: h.auth}
 	_, err := ask(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
-	if _, refused := asRefusal(err); err != nil && !refused {
+	if _, refused := asError(err); err != nil && !refused {
 		err = undecided{what: askAuthorize, err: err}
 	}
 	return err
 }
 
-// What a handshake asks the host, for the log.
+// The calls of a handshake to the host, for the log.
 const (
 	askToken     = "verifying the token"
 	askUser      = "finding the user"
@@ -167,13 +168,13 @@ var (
 	errRepoTimeout = errors.New("no answer within Options.Timeouts.Repo")
 )
 
-// undecided says that the host could not tell. What its error wraps has no
-// meaning here, except that the log finds the stack of a panic; an *Error would
-// be shown to the client.
+// undecided is an error of the host that leaves a handshake undecided. It hides what the
+// host's error wraps, because an *Error in it would be sent to the client. Only a panic is
+// visible, so that the log contains its stack.
 type undecided struct {
 	what   string
 	err    error
-	secret string // kept out of the log
+	secret string // the token; Error leaves it out
 }
 
 func (u undecided) Error() string {
@@ -184,13 +185,13 @@ func (u undecided) Error() string {
 	return text
 }
 
-// As implements what errors.As looks for.
+// As lets errors.As find a panic.
 func (u undecided) As(target any) bool {
 	p, ok := target.(**hostcall.PanicError)
 	return ok && errors.As(u.err, p)
 }
 
-// ask puts a question of a handshake to the host, unless the client has left.
+// ask makes a call of a handshake to the host, unless the client has disconnected.
 func ask[T any](ctx context.Context, k *hostcall.Kind, h *handshake, question func(ctx context.Context) (T, error)) (answer T, err error) {
 	var from any
 	if h.s != nil {
@@ -205,8 +206,8 @@ func ask[T any](ctx context.Context, k *hostcall.Kind, h *handshake, question fu
 	return answer, namingTimeout(err)
 }
 
-// load is ask for a row. A client that renews itself knows that its own may just have
-// changed.
+// load reads a row for a handshake. auth:refresh bypasses the cache: a client refreshes
+// because its session has just changed.
 func load[T any](ctx context.Context, from *hostcall.Lookup[T], id string, h *handshake) (row T, err error) {
 	switch {
 	case h.s == nil:
@@ -219,7 +220,7 @@ func load[T any](ctx context.Context, from *hostcall.Lookup[T], id string, h *ha
 	return row, namingTimeout(err)
 }
 
-// namingTimeout says which option a timeout is about.
+// namingTimeout replaces a timeout by an error that names its option.
 func namingTimeout(err error) error {
 	if err == hostcall.ErrTimeout { //nolint:errorlint // the call's own, not one that the host wraps
 		return errRepoTimeout
@@ -227,13 +228,11 @@ func namingTimeout(err error) error {
 	return err
 }
 
-// maxAuth is what the auth object of a CONNECT may have in bytes, without its token,
-// where Authorize is to see it.
+// maxAuth is the maximum size of AuthorizeRequest.Auth in bytes.
 const maxAuth = 16 << 10
 
-// credentials returns the token of a handshake: that of the CONNECT payload, else the
-// one that came with the connection's first request. What else the payload has is kept
-// for Authorize.
+// credentials returns the token of a handshake: that of the CONNECT payload, or else that
+// of the connection's first request. It keeps the rest of the payload for Authorize.
 func (ns *Namespace) credentials(h *handshake, payload []byte) (token string, err error) {
 	inAuth, auth, err := splitAuth(payload)
 	if err != nil {
@@ -245,31 +244,32 @@ func (ns *Namespace) credentials(h *handshake, payload []byte) (token string, er
 		}
 	}
 	if h.s.inner.Conn().Protocol() < 4 && !ns.rt.opts.Compat.LegacyQueryToken {
-		inAuth = nil // the payload is the query after the namespace
+		inAuth = nil // for EIO3 the payload was made from the namespace's query string
 	}
 	return connectToken(inAuth, h.conn().token())
 }
 
-// splitAuth returns what the auth object of a CONNECT has as its token, and the rest.
+// splitAuth returns the token of a CONNECT's auth object, and the object's other members.
 func splitAuth(payload []byte) (token json.RawMessage, rest map[string]json.RawMessage, err error) {
 	if len(payload) == 0 {
 		return nil, nil, nil
 	}
-	// A map, because a struct's fields match whatever their case.
+	// A map, because the fields of a struct match names in any case.
 	if err := json.Unmarshal(payload, &rest); err != nil {
-		return nil, nil, refuseBecause(CodeInvalidToken, "auth is no object")
+		return nil, nil, connectErrorBecause(CodeInvalidToken, "auth is not an object")
 	}
 	token = rest["token"]
 	delete(rest, "token")
 	return token, rest, nil
 }
 
-// connectToken is the token of an auth object, if it has one, else that of the request.
+// connectToken returns the token of an auth object, or that of the request if the object
+// has none.
 func connectToken(inAuth json.RawMessage, header string) (string, error) {
 	if len(inAuth) > 0 && !bytes.Equal(inAuth, []byte("null")) {
 		var token string
 		if err := json.Unmarshal(inAuth, &token); err != nil {
-			return "", refuseBecause(CodeInvalidToken, "auth.token is no string")
+			return "", connectErrorBecause(CodeInvalidToken, "auth.token is not a string")
 		}
 		if token = stripBearer(token); token != "" {
 			return token, nil
@@ -278,25 +278,25 @@ func connectToken(inAuth json.RawMessage, header string) (string, error) {
 	return header, nil
 }
 
-// bearer returns the token of an Authorization header, empty when it has none.
+// bearer returns the token of an Authorization header, or "".
 func bearer(header string) string {
 	token := stripBearer(header)
 	if token == header {
 		return ""
 	}
-	return clipped(token)
+	return truncateToken(token)
 }
 
-// clipped returns a token that can be kept: of one that is too long as much as
-// shows that.
-func clipped(token string) string {
+// truncateToken cuts an oversized token to maxTokenLength+1 bytes: enough to be refused,
+// without keeping the whole header in memory.
+func truncateToken(token string) string {
 	if len(token) > maxTokenLength {
 		return strings.Clone(token[:maxTokenLength+1])
 	}
 	return token
 }
 
-// stripBearer takes the scheme off, in any case.
+// stripBearer removes the scheme "Bearer", in upper or lower case.
 func stripBearer(s string) string {
 	const scheme = "Bearer "
 	if len(s) >= len(scheme) && strings.EqualFold(s[:len(scheme)], scheme) {
@@ -305,31 +305,32 @@ func stripBearer(s string) string {
 	return s
 }
 
-// refresh renews a socket's authorisation in place.
+// refresh is the handler of auth:refresh: it runs the checks of a handshake with a new
+// token and stores the new session and expiry time.
 func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (Refreshed, error) {
 	h := &handshake{renews: s}
 	defer ns.rt.pending.done(h)
 	was := s.Identity()
 	id, expiresAt, err := ns.authenticate(ctx, stripBearer(in.Token), h)
-	refused, ok := asRefusal(err)
+	refused, ok := asError(err)
 	switch {
 	case ok:
 		return Refreshed{}, &Error{Code: CodeUnauthorized, Message: refused.Message}
 	case err != nil:
 		return Refreshed{}, errors.Join(ErrUnavailable, err)
 	case id.UserID != was.UserID || id.UserType != was.UserType:
-		return Refreshed{}, Errorf(CodeForbidden, "the token is another user's")
+		return Refreshed{}, Errorf(CodeForbidden, "the token belongs to another user")
 	}
-	// In the new room first, so that a revocation from here on finds the socket
-	// there. Where that is the old room it stays in: the revocation that is under
-	// way is to find it.
+	// The socket joins the new session's room before the check, so that a later revocation
+	// finds it there. It leaves that room again only if it is a new one: in the old one a
+	// revocation in progress must find it.
 	moves := id.SessionID != was.SessionID
 	s.inner.Join(SessionRoom(id.SessionID).name)
 	if h.revoked.Load() {
 		if moves {
 			s.inner.Leave(SessionRoom(id.SessionID).name)
 		}
-		return Refreshed{}, &Error{Code: CodeUnauthorized, Message: refusals[CodeInvalidSession]}
+		return Refreshed{}, &Error{Code: CodeUnauthorized, Message: connectMessages[CodeInvalidSession]}
 	}
 	if moves {
 		s.inner.Leave(SessionRoom(was.SessionID).name)

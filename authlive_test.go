@@ -528,7 +528,7 @@ func TestRefreshRefused(t *testing.T) {
 		require.Equal(t, refreshRefused(unauthorized, "Access expired"), refresh(t, c, good()))
 		srv.Sessions.Set(session)
 
-		require.Equal(t, refreshRefused(realtime.CodeForbidden, "the token is another user's"),
+		require.Equal(t, refreshRefused(realtime.CodeForbidden, "the token belongs to another user"),
 			refresh(t, c, refreshWith(j.secret(srv.Login("d2", realtime.UserDriver)))))
 		require.Empty(t, j.lines(t, logFailed), "a refusal is the client's affair")
 

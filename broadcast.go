@@ -200,7 +200,7 @@ func (b Broadcast) Disconnect() {
 
 func (b Broadcast) disconnectLocal() {
 	for _, s := range b.here() {
-		if !s.Refuse(b.ns.rt.connectError(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused) { // connecting
+		if !s.Refuse(connectErrorPayload(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused) { // connecting
 			s.Disconnect()
 		}
 	}

@@ -4,17 +4,17 @@ package realtime
 
 // refusalDocs are in the order of the checks.
 var refusalDocs = []RefusalDoc{
-	{CodeMissingToken, refusals[CodeMissingToken], "There is no token in `auth.token`, nor in the Authorization header.", "log in"},
-	{CodeInvalidToken, refusals[CodeInvalidToken], "The token does not verify, has no `exp`, is too long, or is no string.", "log in"},
-	{CodeTokenExpired, refusals[CodeTokenExpired], "The token verifies, but has expired.", "get a fresh token and connect again"},
-	{CodeMissingClaims, refusals[CodeMissingClaims], "The token names no user or no login session.", "log in"},
-	{CodeUserNotFound, refusals[CodeUserNotFound], "There is no such user.", "log in"},
-	{CodeWrongUserType, refusals[CodeWrongUserType], "The user's type may not enter the namespace.", "use another namespace"},
-	{CodeUserInactive, refusals[CodeUserInactive], "The user was banned or deactivated.", "log out"},
-	{CodeInvalidSession, refusals[CodeInvalidSession], "The login session does not exist, belongs to another user, or was revoked.", "log in"},
-	{CodeAccessExpired, refusals[CodeAccessExpired], "The login session's access has expired.", "get a fresh token and connect again"},
-	{CodeRateLimited, refusals[CodeRateLimited], "The connection or the user connects too often, or has too many sockets.", "wait, then connect again"},
-	{CodeUnavailable, refusals[CodeUnavailable],
+	{CodeMissingToken, connectMessages[CodeMissingToken], "There is no token in `auth.token`, nor in the Authorization header.", "log in"},
+	{CodeInvalidToken, connectMessages[CodeInvalidToken], "The token does not verify, has no `exp`, is too long, or is no string.", "log in"},
+	{CodeTokenExpired, connectMessages[CodeTokenExpired], "The token verifies, but has expired.", "get a fresh token and connect again"},
+	{CodeMissingClaims, connectMessages[CodeMissingClaims], "The token names no user or no login session.", "log in"},
+	{CodeUserNotFound, connectMessages[CodeUserNotFound], "There is no such user.", "log in"},
+	{CodeWrongUserType, connectMessages[CodeWrongUserType], "The user's type may not enter the namespace.", "use another namespace"},
+	{CodeUserInactive, connectMessages[CodeUserInactive], "The user was banned or deactivated.", "log out"},
+	{CodeInvalidSession, connectMessages[CodeInvalidSession], "The login session does not exist, belongs to another user, or was revoked.", "log in"},
+	{CodeAccessExpired, connectMessages[CodeAccessExpired], "The login session's access has expired.", "get a fresh token and connect again"},
+	{CodeRateLimited, connectMessages[CodeRateLimited], "The connection or the user connects too often, or has too many sockets.", "wait, then connect again"},
+	{CodeUnavailable, connectMessages[CodeUnavailable],
 		"The server could not tell. Sent with `Options.Compat.RefuseUnavailable` only; by default the connection is closed, and the client tries again by itself.",
 		"connect again"},
 }

@@ -1,4 +1,4 @@
-// Connections: what the server keeps of the request that opened one.
+// Connections: what the server keeps of the HTTP request that opened a connection.
 
 package realtime
 
@@ -14,32 +14,32 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// connState is what the server keeps of a connection: its socketio Conn's Data. It does
-// not change once the connection is accepted, but for what admission keeps.
+// connState is the server's state of a connection, in the Data of its socketio.Conn. Only
+// admission changes its part after the connection was accepted.
 type connState struct {
 	admission.Conn
-	brought *brought // nil for most
+	request *requestData // nil if the request has neither a token nor values
 }
 
-// brought is what the request of a connection has brought, if anything.
-type brought struct {
-	token  string          // of the Authorization header, or of the query where that is allowed
-	values context.Context //nolint:containedctx // what Options.ConnContext has returned, for its values; nil without
+// requestData is what the server keeps of the request that opened a connection.
+type requestData struct {
+	token  string          // of the Authorization header, or of the query if Compat allows it
+	values context.Context //nolint:containedctx // the result of Options.ConnContext, for its values; nil if unset
 }
 
 func (c *connState) token() string {
-	if c.brought == nil {
+	if c.request == nil {
 		return ""
 	}
-	return c.brought.token
+	return c.request.token
 }
 
-// values is nil unless Options.ConnContext is set.
+// values returns the result of Options.ConnContext, or nil.
 func (c *connState) values() context.Context {
-	if c.brought == nil {
+	if c.request == nil {
 		return nil
 	}
-	return c.brought.values
+	return c.request.values
 }
 
 // with returns ctx with the values of Options.ConnContext.
@@ -56,8 +56,8 @@ type connContext struct {
 	values context.Context //nolint:containedctx // for its values
 }
 
-// Value implements context.Context. The context's own come first: among them is what
-// package context looks for, to end what is derived without a goroutine.
+// Value implements context.Context. The context's own values come first: package context
+// finds its internal ones there, and needs no goroutine to cancel derived contexts.
 func (c connContext) Value(key any) any {
 	if v := c.Context.Value(key); v != nil {
 		return v
@@ -65,10 +65,12 @@ func (c connContext) Value(key any) any {
 	return c.values.Value(key)
 }
 
-// AfterFunc is context.AfterFunc of the context.
+// AfterFunc calls f after the context has ended. With this method package context needs no
+// goroutine to cancel derived contexts.
 func (c connContext) AfterFunc(f func()) (stop func() bool) { return context.AfterFunc(c.Context, f) }
 
-// accept is socketio's Config.Accept: it lets a connection in, or not.
+// accept is socketio's Config.Accept: it accepts a connection and returns its state, or
+// refuses it.
 func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	c := &connState{}
 	status, reached := rt.admission.Admit(&c.Conn, r)
@@ -78,21 +80,21 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	if status != 0 {
 		return nil, busy(status)
 	}
-	var b brought
+	var b requestData
 	b.token = bearer(r.Header.Get("Authorization"))
 	if b.token == "" && protocol < 4 && rt.opts.Compat.LegacyQueryToken {
-		b.token = clipped(stripBearer(r.URL.Query().Get("token")))
+		b.token = truncateToken(stripBearer(r.URL.Query().Get("token")))
 	}
 	var err error
 	if b.values, err = rt.connValues(r); err != nil {
 		rt.admission.Release(&c.Conn)
-		if r.Context().Err() == nil { // the client waits
+		if r.Context().Err() == nil { // the client has not canceled the request
 			rt.hostFailed("Options.ConnContext", err, "address", c.Addr().String())
 		}
 		return nil, busy(http.StatusInternalServerError)
 	}
-	if b != (brought{}) {
-		c.brought = &b
+	if b != (requestData{}) {
+		c.request = &b
 	}
 	return c, nil
 }
@@ -103,7 +105,7 @@ func busy(status int) *socketio.Busy {
 
 var errNilContext = errors.New("it returned a nil context")
 
-// connValues asks Options.ConnContext what it wants to keep of a request.
+// connValues calls Options.ConnContext, if it is set.
 func (rt *Server) connValues(r *http.Request) (context.Context, error) {
 	f := rt.opts.ConnContext
 	if f == nil {

@@ -332,7 +332,7 @@ func TestRefusal_Logged(t *testing.T) {
 			{map[string]any{"token": "long" + strings.Repeat(" word", 100)}, realtime.CodeInvalidToken, strings.Repeat("word ", 30) + "..."},
 			{map[string]any{"token": "no-exp"}, realtime.CodeInvalidToken, "no exp"},
 			{map[string]any{"token": strings.Repeat("x", 9<<10)}, realtime.CodeInvalidToken, "the token is too long"},
-			{map[string]any{"token": 7}, realtime.CodeInvalidToken, "auth.token is no string"},
+			{map[string]any{"token": 7}, realtime.CodeInvalidToken, "auth.token is not a string"},
 			{map[string]any{"token": "no-sub"}, realtime.CodeMissingClaims, "no sub"},
 			{map[string]any{}, realtime.CodeMissingToken, nil},
 		} {

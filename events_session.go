@@ -90,7 +90,7 @@ func (e UserLoggedIn) deliver(f facts) []Delivery {
 		At:          Time{f.at},
 		DeviceInfo:  e.DeviceInfo,
 	}, ToAdmins())}
-	if home := homeOf(e.UserType); home != nil {
+	if home := builtinByUserType(e.UserType); home != nil {
 		out = append(out, EventLoggedIn.Deliver(LoggedInPayload{f.eventID, e.SID, Time{f.at}}, own(home.name, e.UserID)))
 	}
 	return out

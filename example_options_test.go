@@ -22,7 +22,7 @@ func ExampleNew_mistakes() {
 	})
 	fmt.Println(err)
 	// Output:
-	// realtime: Options.Tokens is required; NewJWTVerifier makes one
+	// realtime: Options.Tokens is required; NewJWTVerifier returns one
 	// realtime: Options.Origins.Allowed: no page has the origin "wss://app.example.com": the origin of a page that opens a websocket is http or https
 	// realtime: Options.Timeouts.PingInterval is 25ns; write 25 * time.Second if seconds are meant
 }

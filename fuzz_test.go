@@ -132,9 +132,9 @@ func FuzzToken(f *testing.F) {
 			token, err = connectToken(inAuth, header)
 		}
 		if err != nil {
-			shown, ok := asRefusal(err)
+			shown, ok := asError(err)
 			require.True(t, ok)
-			require.Equal(t, refuse(CodeInvalidToken), shown)
+			require.Equal(t, connectError(CodeInvalidToken), shown)
 			return
 		}
 
@@ -242,7 +242,7 @@ func FuzzInbound(f *testing.F) {
 		body = bytes.Trim(body, " \t\r\n") // as the parser hands it on
 		value, err := b.decode(slices.Clone(body))
 		if err != nil {
-			e, ok := asRefusal(err)
+			e, ok := asError(err)
 			require.True(t, ok)
 			require.Equal(t, CodeInvalidPayload, e.Code)
 			require.NotEmpty(t, e.Message)

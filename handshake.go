@@ -1,5 +1,5 @@
-// The handshake: a CONNECT from its packet to hello or its refusal. What is checked
-// stands in auth.go.
+// The handshake: from the CONNECT packet to hello or to the refusal. auth.go has the
+// checks.
 
 package realtime
 
@@ -29,9 +29,9 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	hello, err := ns.admit(ctx, s, h, payload)
 	switch {
 	case !h.decide(), err != nil && (inner.Closed() || ctx.Err() != nil):
-		return // refused already, the client has left, or the server ends
+		return // already refused, client disconnected, or the server is shutting down
 	case err != nil:
-		ns.refuseConnect(h, err)
+		ns.refuseHandshake(h, err)
 		if err == errConnectFlood {
 			s.Close()
 		}
@@ -39,29 +39,29 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	}
 	opened := inner.OpenThen(func() {
 		s.renew(s.Identity(), s.ExpiresAt())
-		ns.rt.presence.arrived(s)
+		ns.rt.presence.socketConnected(s)
 		ns.connected(s)
 	}, hello)
 	if opened {
 		ns.traceConnected(s, h.start)
 	} else if h.revoked.Load() {
-		ns.refuseConnect(h, errRevokedMeanwhile) // the client has been told
+		ns.refuseHandshake(h, errRevokedMeanwhile) // the client has been told
 	}
 }
 
-// errConnectFlood refuses a CONNECT of a connection that has been refused for its
-// rate again and again, and is closed for it.
-var errConnectFlood = refuseBecause(CodeRateLimited, string(LimitRateConnect)+", again and again")
+// errConnectFlood refuses a CONNECT of a connection that went on after many refusals for
+// Rates.Connect. The connection is closed too.
+var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConnect)+", again and again")
 
-// admit runs the checks and puts the socket into its rooms, where what is sent
-// to it is held back until it is opened. It returns the socket's first event.
+// admit runs the checks and puts the socket into its rooms. Events for the socket are held
+// until it is opened. It returns hello, the socket's first event.
 func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
 	var rooms []string
 	from := s.conn()
 	switch ns.rt.admission.Begin(&from.Conn) {
 	case admission.Refuse:
 		s.limited(LimitRateConnect, "")
-		return nil, refuseBecause(CodeRateLimited, string(LimitRateConnect))
+		return nil, connectErrorBecause(CodeRateLimited, string(LimitRateConnect))
 	case admission.End:
 		s.limited(LimitRateConnect, "")
 		return nil, errConnectFlood
@@ -95,7 +95,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 	return ns.hello(s)
 }
 
-// hello is the first event of a socket.
+// hello returns the first event of a socket.
 func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 	arg, err := json.Marshal(HelloPayload{
 		OK: true, Namespace: ns.name, SID: s.identity.SessionID, UserID: s.identity.UserID, ServerTime: Time{time.Now()},
@@ -106,8 +106,8 @@ func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 	return socketio.EventMessage(ns.name, socketio.NoID, EventHello.name, arg), nil
 }
 
-// gone is socketio's Hooks.Disconnect.
-func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
+// disconnected is socketio's Hooks.Disconnect.
+func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	s, ok := inner.Data.(*Socket)
 	if !ok || !s.admitted {
 		return
@@ -115,7 +115,7 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	s.mu.Lock()
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()
-	ns.rt.presence.departed(s, DisconnectReason(reason))
+	ns.rt.presence.socketDisconnected(s, DisconnectReason(reason))
 	ns.traceDisconnected(s, DisconnectReason(reason))
 	for _, h := range ns.disconnectHooks() {
 		began := time.Now()
@@ -136,12 +136,13 @@ func (ns *Namespace) gone(inner *socketio.Socket, reason string) {
 	}
 }
 
-// refuseConnect ends a handshake that did not pass. What could not be decided
-// closes the transport after a while, so that stock clients try again.
-func (ns *Namespace) refuseConnect(h *handshake, err error) {
+// refuseHandshake ends a handshake that failed: it sends a CONNECT_ERROR. If the handshake
+// could not be decided it closes the transport after a delay instead, so that stock clients
+// try again.
+func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	rt, s := ns.rt, h.s
-	e := refuse(CodeUnavailable)
-	if shown, ok := asRefusal(err); ok {
+	e := connectError(CodeUnavailable)
+	if shown, ok := asError(err); ok {
 		e = shown
 	}
 	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
@@ -160,7 +161,7 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 	conn := s.inner.Conn()
 	switch {
 	case e.Code == CodeUnavailable && !rt.opts.Compat.RefuseUnavailable:
-		s.inner.Drop() // out of its rooms, if it came so far
+		s.inner.Drop() // leaves its rooms, if it had joined any
 		delay := rt.opts.Timeouts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
 		rt.wheel.Arm(&timingwheel.Timer{F: func() { conn.Close(socketio.ReasonForcedClose) }}, delay)
@@ -169,14 +170,14 @@ func (ns *Namespace) refuseConnect(h *handshake, err error) {
 			s.inner.Disconnect()
 		}
 	default:
-		s.inner.Refuse(refusalPayload(e), rt.opts.Compat.DisconnectRefused)
+		s.inner.Refuse(encodeConnectError(e), rt.opts.Compat.DisconnectRefused)
 	}
 }
 
-// connectError is the payload of a CONNECT_ERROR.
-func (rt *Server) connectError(code Code) []byte { return refusalPayload(refuse(code)) }
+// connectErrorPayload returns the payload of a CONNECT_ERROR with that code.
+func connectErrorPayload(code Code) []byte { return encodeConnectError(connectError(code)) }
 
-func refusalPayload(e *Error) []byte {
+func encodeConnectError(e *Error) []byte {
 	var payload struct {
 		Message string `json:"message"`
 		Data    struct {
@@ -185,7 +186,7 @@ func refusalPayload(e *Error) []byte {
 	}
 	payload.Message, payload.Data.Code = e.Message, e.Code
 	b, err := json.Marshal(payload)
-	if err != nil { // cannot happen: strings
+	if err != nil { // cannot happen: strings marshal
 		return []byte(`{"message":"refused"}`)
 	}
 	return b

@@ -127,7 +127,7 @@ var inspector = hostcall.Inspector{
 		context.DeadlineExceeded, context.Canceled,
 	},
 	Find: func(err error) error {
-		if e, ok := asRefusal(err); ok {
+		if e, ok := asError(err); ok {
 			return e
 		}
 		return nil

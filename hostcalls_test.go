@@ -345,7 +345,7 @@ func TestRefresh_OtherUserType(t *testing.T) {
 		}
 		require.NoError(t, refresh(srv.Login("u1", realtime.UserPassenger)))
 		srv.Users.Set(realtime.User{ID: "u1", Type: realtime.UserDriver, Active: true})
-		require.Equal(t, realtime.Errorf(realtime.CodeForbidden, "the token is another user's"), refresh(srv.Login("u1", realtime.UserDriver)))
+		require.Equal(t, realtime.Errorf(realtime.CodeForbidden, "the token belongs to another user"), refresh(srv.Login("u1", realtime.UserDriver)))
 	})
 }
 

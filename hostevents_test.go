@@ -315,7 +315,7 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 				return []realtime.Delivery{realtime.NewEvent[string]("note").Deliver("text", realtime.ToAdmins())}
 			}),
 		},
-		`panic: NewEvent: an event can't be called "connect_error"`: {
+		`panic: NewEvent: an event cannot be called "connect_error"`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
 				return []realtime.Delivery{realtime.NewEvent[realtime.EventMeta]("connect_error").Deliver(m, realtime.ToAdmins())}
 			}),
@@ -357,7 +357,7 @@ func (ours) EventName() string { return "trip.started" }
 func TestOptions_Namespaces(t *testing.T) {
 	t.Parallel()
 	bubbleOptions := realtime.Options{Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}}
-	for name, want := range map[string]string{"support": "begins with a slash", "/admin": `"/admin" exists`} {
+	for name, want := range map[string]string{"support": "begin with a slash", "/admin": `"/admin" is a built-in namespace`} {
 		o := bubbleOptions
 		o.Namespaces = map[string]realtime.NamespaceOptions{name: {}}
 		_, err := realtime.New(o)

@@ -95,10 +95,10 @@ func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	}
 	s.limited(LimitSocketsPerUser, "")
 	if ns.rt.opts.Limits.RefuseExtraSockets {
-		return refuseBecause(CodeRateLimited, "Limits.SocketsPerUser")
+		return connectErrorBecause(CodeRateLimited, "Limits.SocketsPerUser")
 	}
 	for _, old := range sockets[:extra] {
-		if !old.Refuse(ns.rt.connectError(CodeRateLimited), ns.rt.opts.Compat.DisconnectRefused) {
+		if !old.Refuse(connectErrorPayload(CodeRateLimited), ns.rt.opts.Compat.DisconnectRefused) {
 			old.Disconnect()
 		}
 	}

@@ -1,5 +1,5 @@
-// Namespaces: the three of the contract and the host's own, and how an inbound
-// event finds its typed handler.
+// Namespaces: the three built-in ones and the host's own, the registration of handlers and
+// hooks, and the encoding of acks.
 
 package realtime
 
@@ -22,8 +22,8 @@ const (
 	NamespaceAdmin      = "/admin"
 )
 
-// builtinNamespace is one of the three: the user type that it is for, the room of
-// all sockets of a user, and the rooms that every socket joins.
+// builtinNamespace is a built-in namespace: its user type, the room of all sockets of a
+// user, and the rooms that every socket joins.
 type builtinNamespace struct {
 	name     string
 	userType UserType
@@ -37,7 +37,7 @@ var builtinNamespaces = [...]builtinNamespace{
 	{NamespaceAdmin, UserAdmin, AdminUserRoom, []Room{AdminAllRoom, AdminDriversRoom}},
 }
 
-// builtinByName returns nil for a namespace of the host's own.
+// builtinByName returns the built-in namespace with that name, or nil.
 func builtinByName(name string) *builtinNamespace {
 	for i := range builtinNamespaces {
 		if builtinNamespaces[i].name == name {
@@ -47,9 +47,8 @@ func builtinByName(name string) *builtinNamespace {
 	return nil
 }
 
-// homeOf returns the built-in namespace that a user type is for, and nil for a type
-// of the host's own.
-func homeOf(t UserType) *builtinNamespace {
+// builtinByUserType returns the built-in namespace of a user type, or nil.
+func builtinByUserType(t UserType) *builtinNamespace {
 	for i := range builtinNamespaces {
 		if builtinNamespaces[i].userType == t {
 			return &builtinNamespaces[i]
@@ -60,40 +59,39 @@ func homeOf(t UserType) *builtinNamespace {
 
 // NamespaceOptions configures a namespace of the host's own.
 type NamespaceOptions struct {
-	// UserTypes may enter; none listed: every type.
+	// UserTypes lists the user types that may connect. Defaults to every type.
 	UserTypes []UserType
-	// Anonymous admits everybody without a token; Identity is zero then.
+	// Anonymous connects every client without a token. The Identity of its sockets is
+	// zero. Defaults to false.
 	Anonymous bool
-	// Authorize, when set, has the last word on an identity that passed the
-	// usual checks. An *Error refuses with its code and message, any other
-	// error with CodeUnavailable. It may block, within ctx, and is called
-	// concurrently.
+	// Authorize decides whether an identity that passed the other checks may connect. An
+	// *Error refuses with its code and message, any other error with CodeUnavailable. It
+	// may block, within ctx, and is called concurrently. Defaults to none: every such
+	// identity may connect.
 	Authorize func(ctx context.Context, r AuthorizeRequest) error
-	// Interceptors wrap the calls of the namespace, inside of Options.Interceptors.
+	// Interceptors wrap the calls of the namespace, inside Options.Interceptors. Defaults
+	// to none.
 	Interceptors []Interceptor
 }
 
-// AuthorizeRequest is who wants to enter a namespace, or to go on in it with a fresh
-// token.
+// AuthorizeRequest is what Authorize decides about: a client that connects to a namespace,
+// or that renews its token with auth:refresh.
 type AuthorizeRequest struct {
-	// Identity is who it is, by token and repositories.
+	// Identity is the client's identity, from the token and the repositories.
 	Identity Identity
-	// Socket is the socket that is to be, of which only ID, Namespace, RemoteAddr,
-	// Transport and the values of SocketKeys mean something yet; with auth:refresh it is
-	// the socket that renews itself.
+	// Socket is the new socket, before it is connected: only ID, Namespace, RemoteAddr,
+	// Transport and SocketKeys work yet. For auth:refresh it is the existing socket.
 	Socket *Socket
-	// Auth is the object that the client has sent with its CONNECT, as "auth" of a stock
-	// client, without the field "token"; nil when there is none, and with auth:refresh. A
-	// CONNECT with one of more than 16 KiB is refused with CodeInvalidPayload. The
-	// server does not keep it.
+	// Auth is the auth object of the client's CONNECT without its field "token". It is
+	// nil if the client sent none, and for auth:refresh. A CONNECT with an object of more
+	// than 16 KiB is refused with CodeInvalidPayload. The server does not keep it.
 	Auth json.RawMessage
 }
 
-// Namespace is one of the server's namespaces: where handlers, interceptors and hooks
-// are registered and broadcasts begin. All methods may be called concurrently. What is
-// registered counts for the events and sockets after that, so that it is best registered
-// before the server is mounted. No lock is held while a handler, interceptor or hook
-// runs, which may therefore register others.
+// Namespace is one of the server's namespaces: a host registers handlers, interceptors and
+// hooks on it, and starts broadcasts from it. All methods may be called concurrently, also
+// from handlers and hooks. A registration applies to later events and sockets, so register
+// before you mount the server.
 type Namespace struct {
 	rt    *Server
 	name  string
@@ -105,41 +103,41 @@ type Namespace struct {
 
 	interceptors *interceptors
 
-	mu           sync.RWMutex // guards what follows; of the last two the slices only grow
+	mu           sync.RWMutex // guards the fields below; the slices of the last two are only appended to
 	handlers     map[string]*route
 	listeners    map[string][]func(args Raw)
 	onConnect    []*connectHook
 	onDisconnect []*disconnectHook
 }
 
-// connectHook is a function of OnConnect.
+// connectHook is a function that OnConnect added.
 type connectHook struct {
 	f     func(ctx context.Context, s *Socket) error
 	calls hostcall.Handler
 }
 
-// disconnectHook is a function of OnDisconnect. Its calls are of a kind of their own,
-// so that others are made though it hangs.
+// disconnectHook is a function that OnDisconnect added. Each has its own hostcall.Kind, so
+// that a function that hangs does not block the others.
 type disconnectHook struct {
 	f     func(ctx context.Context, s *Socket, reason DisconnectReason)
 	calls *hostcall.Kind
 }
 
-// route is what answers an event.
+// route is the registered handler of an event.
 type route struct {
 	handle   CallFunc
-	describe func() EventDoc // nil for one that has no type
+	describe func() EventDoc // nil for HandleRaw
 	calls    hostcall.Handler
 }
 
 // Name returns the namespace's name, such as "/drivers".
 func (ns *Namespace) Name() string { return ns.name }
 
-// OnConnect adds a function that is called for each new socket, after its hello and
-// before any of its events. Several run in the order in which they were added. What
-// they emit follows hello; the first error disconnects the socket, and the functions
-// after it are not called. Each may block, within its ctx, and is called concurrently
-// for different sockets. It panics when f is nil.
+// OnConnect adds a function that the server calls for each new socket, after its hello and
+// before any of its events. Several functions run in the order in which they were added.
+// Their emits arrive after hello. The first error disconnects the socket, and the later
+// functions are not called. A function may block, within ctx, and is called concurrently
+// for different sockets. OnConnect panics if f is nil.
 func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
 	if f == nil {
 		panic("realtime: OnConnect: the function is nil")
@@ -149,14 +147,16 @@ func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
 	ns.onConnect = append(ns.onConnect, &connectHook{f: f})
 }
 
-// OnDisconnect adds a function that is called once for each socket that has ended,
-// after the last of its events, with the reason. Several run in the order in which they
-// were added, whatever becomes of the others. Socket.Rooms still returns the rooms that
-// the socket was in. It may block, within ctx, which ends after twice
-// Timeouts.Handler, and is called concurrently for different sockets: at most 256
-// calls of f run at once, others wait. A call that has not returned by then is
-// abandoned; when 256 are, further ones are not made, which is logged. It panics when f
-// is nil.
+// OnDisconnect adds a function that the server calls once for each socket that was
+// connected and has closed, after the last of its events, with the reason. Several
+// functions run in the order in which they were added; an error or a panic of one does not
+// prevent the next. Socket.Rooms still returns the rooms that the socket was in.
+//
+// A function may block, within ctx, which ends after twice Timeouts.Handler. It is called
+// concurrently for different sockets: at most 256 calls of f run at once, others wait. A
+// call that has not returned when ctx ends is abandoned. While 256 calls of f are
+// abandoned, the server skips further calls and logs an error. OnDisconnect panics if f is
+// nil.
 func (ns *Namespace) OnDisconnect(f func(ctx context.Context, s *Socket, reason DisconnectReason)) {
 	if f == nil {
 		panic("realtime: OnDisconnect: the function is nil")
@@ -181,14 +181,16 @@ func (ns *Namespace) disconnectHooks() []*disconnectHook {
 	return ns.onDisconnect
 }
 
-// Handle makes h answer the call in a namespace, instead of what answered it
-// before, the library's own handlers included. One socket's events are handled
-// one at a time, in the order in which they were sent; those of different
-// sockets concurrently. ctx ends with Timeouts.Handler, which says what
-// becomes of a handler that does not heed it, and with the server. Out is
-// acknowledged as {ok:true, data}; an *Error as {ok:false,
-// error}; any other error is logged and acknowledged as CodeInternal. It panics when ns
-// or h is nil, and when the name is longer than Limits.EventName.
+// Handle registers h as the handler of the call in a namespace. It replaces an earlier
+// handler, also one of the library's own. The events of one socket are handled one at a
+// time, in the order in which the client sent them; those of different sockets are handled
+// concurrently.
+//
+// ctx ends after Timeouts.Handler and when the server has shut down; Timeouts.Handler says
+// what happens to a handler that ignores it. Out is acknowledged as {ok:true, data} and
+// an *Error as {ok:false, error}. Any other error is logged and acknowledged as
+// CodeInternal. Handle panics if ns or h is nil, and if the name is longer than
+// Limits.EventName.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
 	ns.mustHandle("Handle", c.name, h != nil)
 	c.handle(ns, func(ctx context.Context, r *CallRequest, in In) (Out, error) { return h(ctx, r.socket, in) })
@@ -209,21 +211,21 @@ func (c Call[In, Out]) handle(ns *Namespace, h func(ctx context.Context, r *Call
 	})
 }
 
-// HandleRaw makes h answer an event on its arguments as they stand on the wire,
-// binary ones included. What h returns are the ack's arguments, without the
-// {ok} envelope; an error is acknowledged as for a Call. Typed calls are the
-// norm; this is for what has no type. The arguments are h's to keep. It panics when ns or
-// h is nil, for a name for which NewEvent does, and for one longer than
-// Limits.EventName.
+// HandleRaw registers h as the handler of an event without a Go type: h gets the event's
+// arguments as they are on the wire, binary ones included, and may keep them. It returns
+// the ack's arguments, without the {ok} envelope; an error is acknowledged as for a Call.
+// Prefer Call.Handle where the payload has a type. HandleRaw panics if ns or h is nil, if
+// the name is one that NewEvent refuses, and if it is longer than Limits.EventName.
 func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Socket, args Raw) (Raw, error)) {
 	ns.mustHandle("HandleRaw", event, h != nil)
 	ns.handle(event, nil, func(ctx context.Context, r *CallRequest) (Raw, error) { return h(ctx, r.socket, r.Args()) })
 }
 
-// OnServerEmit adds a listener for ServerEmit of other nodes. The listeners of a
-// namespace are called one at a time, in the order of the events; one that does not
-// return within about twice Timeouts.Handler is left to itself, and when too
-// many events wait further ones are dropped, which is logged. It panics when f is nil.
+// OnServerEmit adds a listener for the events that other nodes send with ServerEmit. The
+// listeners of a namespace are called one at a time, in the order of the events. A call
+// that does not return within about twice Timeouts.Handler is abandoned. When too many
+// events wait, the server drops further ones and logs an error. OnServerEmit panics if f
+// is nil.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 	if f == nil {
 		panic("realtime: OnServerEmit: the function is nil")
@@ -233,8 +235,9 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 	ns.listeners[event] = append(ns.listeners[event], f)
 }
 
-// ServerEmit tells the other nodes' listeners of event. It says nothing to any
-// client and nothing to this node. The adapter's error is logged.
+// ServerEmit sends an event to the OnServerEmit listeners of the other nodes. No client
+// receives it, nor does this node. The server logs an error of the adapter; the returned
+// error says that an argument does not marshal, or that the adapter's queue is full.
 func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
 	raw := make([]json.RawMessage, len(args))
 	for i, a := range args {
@@ -247,10 +250,10 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: wholeEvent(event, raw, nil)})
 }
 
-// mustHandle panics when no client could reach a handler, or nothing would handle its
-// event: registering has no error to return.
+// mustHandle panics if a handler cannot be registered or no client could reach it; the
+// methods that register handlers return no error.
 func (ns *Namespace) mustHandle(method, event string, given bool) {
-	problem := ""
+	var problem string
 	switch err := checkEventName(event); {
 	case ns == nil:
 		problem = "the namespace is nil; Server.Of returns nil for one that does not exist"
@@ -278,18 +281,17 @@ func (ns *Namespace) route(event string) *route {
 	return ns.handlers[event]
 }
 
-// overflow is socketio's Hooks.Overflow: an event for which there is no room.
+// overflow is socketio's Hooks.Overflow: it answers an event that the queue has no memory for.
 func (ns *Namespace) overflow(inner *socketio.Socket, e *socketio.Event) {
 	if s, ok := inner.Data.(*Socket); ok && s.admitted && e.WantsAck() {
 		e.Ack(nil, failure(errTooOften).bytes()...)
 	}
 }
 
-// clientError turns an error of the host's code, once inspected, into what the client may see. Any
-// other than an *Error is logged, once, here.
+// clientError returns the *Error that the client gets for an inspected error of the host's code.
+// An error that is not an *Error is logged, only here.
 func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Error {
-	var e *Error
-	if errors.As(err, &e) && e != nil {
+	if e, ok := asError(err); ok {
 		return e
 	}
 	code, message := CodeOf(err), "internal error"
@@ -298,14 +300,14 @@ func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Er
 	}
 	attrs := []any{"namespace", namespace, "event", event, "socket", s.ID(), "user", s.Identity().UserID, "error", err}
 	level := slog.LevelError
-	if over := rt.handling.Err() != nil; over && errors.Is(err, context.Canceled) || (over || s.inner.Closed()) && errors.Is(err, ErrClosed) {
-		level = slog.LevelDebug // Shutdown ended it, or the client left
+	if over := rt.handlerCtx.Err() != nil; over && errors.Is(err, context.Canceled) || (over || s.inner.Closed()) && errors.Is(err, ErrClosed) {
+		level = slog.LevelDebug // Shutdown canceled it, or the client disconnected
 	}
 	rt.log.Log(context.Background(), level, "realtime: handler failed", withStack(err, attrs...)...)
 	return &Error{Code: code, Message: message}
 }
 
-// decodeBody decodes an event's first argument; an absent one is like {}.
+// decodeBody decodes an event's first argument. A missing one counts as {}.
 func decodeBody[In any](e *socketio.Event, in *In) error {
 	if _, none := any(in).(*None); none {
 		return nil
@@ -331,7 +333,8 @@ func decodeBody[In any](e *socketio.Event, in *In) error {
 	return nil
 }
 
-// invalidPayload says what is wrong with a body, without repeating it.
+// invalidPayload returns an *Error that says what is wrong with a body and does not
+// contain it.
 func invalidPayload(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
@@ -368,7 +371,7 @@ func failure(e *Error) Raw {
 		OK    bool   `json:"ok"`
 		Error *Error `json:"error"`
 	}{Error: e})
-	if err != nil { // cannot happen: strings
+	if err != nil { // cannot happen: strings marshal
 		b = []byte(`{"ok":false,"error":{"code":"internal","message":"internal error"}}`)
 	}
 	return Raw{Args: []json.RawMessage{b}}

@@ -1,5 +1,5 @@
-// Node state: what the nodes tell each other of running trips and of presence, so that
-// each can move its own sockets and answer for its own users.
+// Node state: the messages about running trips and presence between the nodes. With them
+// each node moves its own sockets and corrects the presence of its own users.
 
 package realtime
 
@@ -10,14 +10,14 @@ import (
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// NodeState is what one node of this library tells the others with OpState. Its
-// contents are theirs alone; an adapter carries its JSON.
+// NodeState is the content of an OpState message between nodes of this library. It is
+// opaque: an adapter carries its JSON.
 type NodeState struct {
-	trip    *triptable.Event // what the sender has learnt of a trip
-	known   *triptable.State // all that the sender knows of a trip: an answer
-	last    bool             // with known: it is not answered
-	tripsOf string           // a driver: whoever knows of a trip of theirs says so
-	left    *Presence        // the bus has been told that the user has no socket there
+	trip    *triptable.Event // an event of a trip that the sender knows
+	known   *triptable.State // everything that the sender knows of a trip, as an answer
+	last    bool             // with known: the receiver does not answer
+	tripsOf string           // a driver's id: nodes that know the driver's trips send them
+	left    *Presence        // the sender has published that this user is disconnected
 }
 
 type nodeStateJSON struct {
@@ -43,15 +43,15 @@ func (s *NodeState) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// shareState tells the other nodes. What moves sockets is told in the namespace of
-// these sockets: an adapter keeps the order of a namespace, so that who enters a room
-// does so before what is emitted to it next, and who leaves it after what was emitted.
+// shareState sends a state to the other nodes. A state that moves sockets is sent in the
+// namespace of these sockets. The adapter keeps the order within a namespace, so a socket
+// joins a room before the next emit to it and leaves it after the last one.
 func (rt *Server) shareState(namespace string, s NodeState) {
 	_ = rt.clusterPublish(ClusterMessage{Op: OpState, Namespace: namespace, State: &s}) // logged
 }
 
-// applyState applies what another node has told in a namespace, and reports whether it
-// makes sense. It is called in the order of all messages about the namespace.
+// applyState applies a state from another node, and reports whether it is valid. It is
+// called in the order of all messages about the namespace.
 func (ns *Namespace) applyState(s *NodeState) bool {
 	p := ns.rt.publisher
 	switch {
@@ -64,7 +64,7 @@ func (ns *Namespace) applyState(s *NodeState) bool {
 	case s.tripsOf != "":
 		p.positions.answer(s.tripsOf)
 	case s.left != nil:
-		ns.rt.presence.contradict(ns, *s.left)
+		ns.rt.presence.onPeerDisconnected(ns, *s.left)
 	default:
 		return false
 	}

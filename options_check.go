@@ -1,4 +1,4 @@
-// What zero in Options stands for, and what a server can't be made of.
+// The defaults of Options, and the validation that New does.
 
 package realtime
 
@@ -18,8 +18,8 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// setting is a duration or a number of Options, and what is known of it: its name, what
-// zero stands for, the least that it may be, and whether a negative one has a meaning.
+// setting is a duration or a number of Options: its name, its default, its minimum, and
+// whether a negative value has a meaning.
 type setting[T time.Duration | int] struct {
 	name     string
 	at       *T
@@ -28,17 +28,17 @@ type setting[T time.Duration | int] struct {
 	negative bool
 }
 
-// rateSetting is the same for a Rate.
+// rateSetting is a Rate of Options, with its name and its default.
 type rateSetting struct {
 	name     string
 	at       *Rate
 	fallback Rate
 }
 
-// settings is the one list of the timeouts: defaults, checks and the test of the
-// documentation come from it, as they do from those of limits and rates.
+// settings lists the timeouts. The defaults, the validation and the test of the
+// documentation use this list, and those of limits and rates.
 func (t *Timeouts) settings() []setting[time.Duration] {
-	const unit = time.Millisecond // the least of each
+	const unit = time.Millisecond // the minimum of each
 	return []setting[time.Duration]{
 		{"PingInterval", &t.PingInterval, 25 * time.Second, unit, false},
 		{"PingTimeout", &t.PingTimeout, 20 * time.Second, unit, false},
@@ -58,8 +58,8 @@ func (t *Timeouts) settings() []setting[time.Duration] {
 	}
 }
 
-// settings lists the limits. The least of each lets a client connect, with a token of
-// the usual length, and send every built-in event.
+// settings lists the limits. With the minimum of each, a client can still connect with a
+// token of the usual length and send every built-in event.
 func (l *Limits) settings() []setting[int] {
 	return append([]setting[int]{
 		{"MaxPayload", &l.MaxPayload, 1e6, 1000, false},
@@ -105,7 +105,7 @@ func (r *Rates) settings() []rateSetting {
 	}
 }
 
-// defaults returns the options with what was left zero filled in.
+// defaults returns the options with the defaults in place of zero values.
 func (o Options) defaults() Options {
 	o.Logger = cmp.Or(o.Logger, slog.Default())
 	o.Trace = cmp.Or(o.Trace, &Trace{})
@@ -133,11 +133,11 @@ func (o Options) defaults() Options {
 	return o
 }
 
-// mistakes collects what is wrong, in the order in which it is found.
+// mistakes collects errors, in the order in which they are found.
 type mistakes []error
 
-// add adds a mistake if there is one.
-func (m *mistakes) add(wrong bool, format string, args ...any) {
+// addf adds a mistake if wrong is true.
+func (m *mistakes) addf(wrong bool, format string, args ...any) {
 	if wrong {
 		*m = append(*m, fmt.Errorf("realtime: "+format, args...))
 	}
@@ -152,41 +152,41 @@ func (o Options) check() error {
 	o.checkClients(&m)
 	for _, s := range o.Timeouts.settings() {
 		d := *s.at
-		m.add(d < 0 && !s.negative, "Options.Timeouts.%s is negative; leave it out for %v", s.name, s.fallback)
-		m.add(d > 0 && d < s.least, "Options.Timeouts.%s is %v; write %d * time.Second if seconds are meant", s.name, d, d)
+		m.addf(d < 0 && !s.negative, "Options.Timeouts.%s is negative; leave it out for %v", s.name, s.fallback)
+		m.addf(d > 0 && d < s.least, "Options.Timeouts.%s is %v; write %d * time.Second if seconds are meant", s.name, d, d)
 	}
 	for _, s := range o.Limits.settings() {
 		n := *s.at
 		switch {
 		case n < 0 && !s.negative:
-			m.add(true, "Options.Limits.%s is negative; leave it out for %d", s.name, s.fallback)
+			m.addf(true, "Options.Limits.%s is negative; leave it out for %d", s.name, s.fallback)
 		case n > 0 && n < s.least:
-			m.add(true, "Options.Limits.%s is %d, with which no client gets far; it takes %d or more", s.name, n, s.least)
+			m.addf(true, "Options.Limits.%s is %d, which is too small for any client; it must be %d or more", s.name, n, s.least)
 		}
 	}
 	for _, s := range o.Rates.settings() {
-		m.add(s.at.isClosed(), "Options.Rates.%s is %v, which lets nothing pass in the end; both numbers are to be positive", s.name, *s.at)
+		m.addf(s.at.allowsNothing(), "Options.Rates.%s is %v, which allows nothing in the long run; both numbers must be positive", s.name, *s.at)
 	}
 	for _, event := range slices.Sorted(maps.Keys(o.Rates.Events)) {
 		rate := o.Rates.Events[event]
-		m.add(rate == Rate{} || rate.isClosed(), "Options.Rates.Events: %q is %v, which lets nothing pass in the end; both numbers are to be positive", event, rate)
+		m.addf(rate == Rate{} || rate.allowsNothing(), "Options.Rates.Events: %q is %v, which allows nothing in the long run; both numbers must be positive", event, rate)
 		if err := checkEventName(event); err != nil {
-			m.add(true, "Options.Rates.Events: %w", err)
+			m.addf(true, "Options.Rates.Events: %w", err)
 		}
 	}
 	if o.Unlimited {
 		for _, s := range o.Limits.numbers() {
-			m.add(*s.at != 0, "Options.Limits.%s is set and Unlimited switches it off; leave out one of the two", s.name)
+			m.addf(*s.at != 0, "Options.Limits.%s is set and Unlimited switches it off; leave out one of the two", s.name)
 		}
 		for _, s := range o.Rates.settings() {
-			m.add(*s.at != Rate{}, "Options.Rates.%s is set and Unlimited switches it off; leave out one of the two", s.name)
+			m.addf(*s.at != Rate{}, "Options.Rates.%s is set and Unlimited switches it off; leave out one of the two", s.name)
 		}
-		m.add(len(o.Rates.Events) > 0, "Options.Rates.Events is set and Unlimited switches it off; leave out one of the two")
+		m.addf(len(o.Rates.Events) > 0, "Options.Rates.Events is set and Unlimited switches it off; leave out one of the two")
 	}
 	return errors.Join(m...)
 }
 
-// checkHost is about what the host plugs in.
+// checkHost checks the host's implementations of interfaces.
 func (o Options) checkHost(m *mistakes) {
 	for _, part := range []struct {
 		name string
@@ -195,106 +195,107 @@ func (o Options) checkHost(m *mistakes) {
 		{"Tokens", o.Tokens}, {"Users", o.Users}, {"Sessions", o.Sessions}, {"Bus", o.Bus}, {"Drivers", o.Drivers},
 		{"Offers", o.Offers}, {"Trips", o.Trips}, {"Parties", o.Parties}, {"Cluster.Adapter", o.Cluster.Adapter},
 	} {
-		m.add(isTypedNil(part.v), "Options.%s is a nil %T; leave it out or set it", part.name, part.v)
+		m.addf(isTypedNil(part.v), "Options.%s is a nil %T; leave it out or set it", part.name, part.v)
 	}
-	m.add(o.Tokens == nil, "Options.Tokens is required; NewJWTVerifier makes one")
-	m.add(o.Users == nil, "Options.Users is required")
-	m.add(o.Sessions == nil, "Options.Sessions is required")
-	m.add(o.Cluster.BusFanOut && o.Bus == nil, "Options.Cluster.BusFanOut is about Options.Bus, which is not set")
+	m.addf(o.Tokens == nil, "Options.Tokens is required; NewJWTVerifier returns one")
+	m.addf(o.Users == nil, "Options.Users is required")
+	m.addf(o.Sessions == nil, "Options.Sessions is required")
+	m.addf(o.Cluster.BusFanOut && o.Bus == nil, "Options.Cluster.BusFanOut requires Options.Bus, which is not set")
 }
 
-// checkNamespaces returns the names of all namespaces.
+// checkNamespaces checks the namespaces of the host and returns the names of all
+// namespaces.
 func (o Options) checkNamespaces(m *mistakes) map[string]bool {
 	namespaces := map[string]bool{}
 	for _, b := range builtinNamespaces {
 		namespaces[b.name] = true
 	}
 	for n, i := range o.Interceptors {
-		m.add(i == nil, "Options.Interceptors[%d] is nil", n)
+		m.addf(i == nil, "Options.Interceptors[%d] is nil", n)
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Namespaces)) {
 		if err := checkNamespace(name, o.Namespaces[name]); err != nil {
 			*m = append(*m, err)
 		}
-		m.add(namespaces[name], "Options.Namespaces: %q exists; UserTypes admits further types to it", name)
+		m.addf(namespaces[name], "Options.Namespaces: %q is a built-in namespace; Options.UserTypes admits further user types to it", name)
 		namespaces[name] = true
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.UserTypes)) {
-		m.add(builtinByName(name) == nil, "Options.UserTypes: %q is none of %s, %s, %s; NamespaceOptions has those of other namespaces",
+		m.addf(builtinByName(name) == nil, "Options.UserTypes: %q is not one of %s, %s, %s; set NamespaceOptions.UserTypes of other namespaces",
 			name, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
-		m.add(slices.Contains(o.UserTypes[name], ""), "Options.UserTypes: %q has an empty type", name)
+		m.addf(slices.Contains(o.UserTypes[name], ""), "Options.UserTypes: %q has an empty type", name)
 	}
 	return namespaces
 }
 
-// checkClients is about who may connect, and how.
+// checkClients checks the options about which clients may connect, and how.
 func (o Options) checkClients(m *mistakes) {
 	for _, allowed := range o.Origins.Allowed {
 		if allowed != "*" {
 			problem := origin.Problem(allowed)
-			m.add(problem != "", "Options.Origins.Allowed: no page has the origin %q: %s", allowed, problem)
+			m.addf(problem != "", "Options.Origins.Allowed: no page has the origin %q: %s", allowed, problem)
 		}
 	}
-	m.add(o.Origins.Credentials && slices.Contains(o.Origins.Allowed, "*"),
+	m.addf(o.Origins.Credentials && slices.Contains(o.Origins.Allowed, "*"),
 		`Options.Origins.Allowed "*" can't go with Credentials: browsers refuse it; list the origins`)
-	m.add(o.Origins.Credentials && len(o.Origins.Allowed) == 0, "Options.Origins.Credentials is for the origins in Allowed, which is empty")
+	m.addf(o.Origins.Credentials && len(o.Origins.Allowed) == 0, "Options.Origins.Credentials is for the origins in Allowed, which is empty")
 	for _, p := range o.TrustedProxies {
-		m.add(!p.IsValid(), "Options.TrustedProxies: %v contains no address; netip.MustParsePrefix makes one that does", p)
+		m.addf(!p.IsValid(), "Options.TrustedProxies: %v contains no address; netip.MustParsePrefix returns a valid one", p)
 	}
 	for i, t := range o.Transports {
-		m.add(t != TransportPolling && t != TransportWebSocket, "Options.Transports: %q is neither %q nor %q", t, TransportPolling, TransportWebSocket)
-		m.add(slices.Contains(o.Transports[:i], t), "Options.Transports: %q is listed twice", t)
+		m.addf(t != TransportPolling && t != TransportWebSocket, "Options.Transports: %q is neither %q nor %q", t, TransportPolling, TransportWebSocket)
+		m.addf(slices.Contains(o.Transports[:i], t), "Options.Transports: %q is listed twice", t)
 	}
-	m.add(o.Compat.LegacyQueryToken && !o.Compat.AllowEIO3, "Options.Compat.LegacyQueryToken is for clients that only AllowEIO3 lets in")
+	m.addf(o.Compat.LegacyQueryToken && !o.Compat.AllowEIO3, "Options.Compat.LegacyQueryToken requires AllowEIO3; only EIO3 clients use it")
 }
 
-// isTypedNil reports whether an interface holds a nil pointer or function, of which
-// the first call of a method would panic.
+// isTypedNil reports whether an interface holds a nil pointer or function. The first call
+// of one of its methods would panic.
 func isTypedNil(v any) bool {
 	r := reflect.ValueOf(v)
-	switch r.Kind() {
+	switch r.Kind() { //nolint:exhaustive // other kinds are not used as implementations
 	case reflect.Pointer, reflect.Func:
 		return r.IsNil()
 	}
 	return false
 }
 
-// isClosed reports whether a rate that is set lets nothing pass in the long run.
-func (r Rate) isClosed() bool {
+// allowsNothing reports whether a rate that is set allows nothing in the long run.
+func (r Rate) allowsNothing() bool {
 	if r == (Rate{}) || r.PerSecond < 0 {
 		return false
 	}
 	return r.Burst < 1 || !(r.PerSecond > 0) || math.IsInf(r.PerSecond, 1) // NaN is not above 0
 }
 
-// maxNamespace is the longest name of a namespace in bytes, and of an event that is
-// declared.
+// maxNamespace is the maximum length of a namespace's name, maxDeclaredName that of a
+// declared event's name, both in bytes.
 const maxNamespace, maxDeclaredName = 256, 256
 
 // checkNamespace returns what is wrong with a namespace of the host's own.
 func checkNamespace(name string, o NamespaceOptions) error {
 	var m mistakes
-	m.add(len(name) < 2 || len(name) > maxNamespace || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?"),
-		"namespace %q: a name begins with a slash, has no comma or question mark, and 2 to %d bytes", name, maxNamespace)
-	m.add(o.Anonymous && o.Authorize != nil,
-		"namespace %q: Authorize is asked about an identity, which nobody has where Anonymous is set; leave out one of the two", name)
-	m.add(o.Anonymous && len(o.UserTypes) > 0,
-		"namespace %q: UserTypes are those of users, of whom nothing is known where Anonymous is set; leave out one of the two", name)
-	m.add(slices.Contains(o.UserTypes, ""), "namespace %q: UserTypes has an empty type", name)
+	m.addf(len(name) < 2 || len(name) > maxNamespace || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?"),
+		"namespace %q: a name must begin with a slash, contain no comma or question mark, and have 2 to %d bytes", name, maxNamespace)
+	m.addf(o.Anonymous && o.Authorize != nil,
+		"namespace %q: Authorize needs an identity, and clients have none if Anonymous is set; leave out one of the two", name)
+	m.addf(o.Anonymous && len(o.UserTypes) > 0,
+		"namespace %q: UserTypes needs an identity, and clients have none if Anonymous is set; leave out one of the two", name)
+	m.addf(slices.Contains(o.UserTypes, ""), "namespace %q: UserTypes has an empty type", name)
 	for n, i := range o.Interceptors {
-		m.add(i == nil, "namespace %q: Interceptors[%d] is nil", name, n)
+		m.addf(i == nil, "namespace %q: Interceptors[%d] is nil", name, n)
 	}
 	return errors.Join(m...)
 }
 
-// checkEventName returns what is wrong with the name of an event on the wire, without
-// the prefix of an error.
+// checkEventName returns an error if an event cannot have this name on the wire. The error
+// has no "realtime: " prefix.
 func checkEventName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("an event's name is empty")
 	case socketio.Reserved(name):
-		return fmt.Errorf("an event can't be called %q: clients use that name for themselves; choose another", name)
+		return fmt.Errorf("an event cannot be called %q: Socket.IO reserves that name; choose another", name)
 	case len(name) > maxDeclaredName:
 		return fmt.Errorf("an event's name has %d bytes; the longest has %d", len(name), maxDeclaredName)
 	}

@@ -39,7 +39,7 @@ func TestNew_Mistakes(t *testing.T) {
 		change func(o *realtime.Options)
 		want   string // all of the error, without its prefix
 	}{
-		"no tokens":   {func(o *realtime.Options) { o.Tokens = nil }, "Options.Tokens is required; NewJWTVerifier makes one"},
+		"no tokens":   {func(o *realtime.Options) { o.Tokens = nil }, "Options.Tokens is required; NewJWTVerifier returns one"},
 		"no users":    {func(o *realtime.Options) { o.Users = nil }, "Options.Users is required"},
 		"no sessions": {func(o *realtime.Options) { o.Sessions = nil }, "Options.Sessions is required"},
 		"typed nil":   {func(o *realtime.Options) { o.Bus = bus }, "Options.Bus is a nil *realtime.MemoryBus; leave it out or set it"},
@@ -47,21 +47,21 @@ func TestNew_Mistakes(t *testing.T) {
 			func(o *realtime.Options) { o.Cluster.Adapter = (*realtimetest.HubNode)(nil) },
 			"Options.Cluster.Adapter is a nil *realtimetest.HubNode; leave it out or set it",
 		},
-		"fan-out of no bus": {func(o *realtime.Options) { o.Cluster.BusFanOut = true }, "Options.Cluster.BusFanOut is about Options.Bus, which is not set"},
+		"fan-out of no bus": {func(o *realtime.Options) { o.Cluster.BusFanOut = true }, "Options.Cluster.BusFanOut requires Options.Bus, which is not set"},
 
 		"namespace's name": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"lab": {}} },
-			`namespace "lab": a name begins with a slash, has no comma or question mark, and 2 to 256 bytes`,
+			`namespace "lab": a name must begin with a slash, contain no comma or question mark, and have 2 to 256 bytes`,
 		},
 		"namespace twice": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/admin": {}} },
-			`Options.Namespaces: "/admin" exists; UserTypes admits further types to it`,
+			`Options.Namespaces: "/admin" is a built-in namespace; Options.UserTypes admits further user types to it`,
 		},
 		"anonymous users": {
 			func(o *realtime.Options) {
 				o.Namespaces = map[string]realtime.NamespaceOptions{"/lab": {Anonymous: true, UserTypes: []realtime.UserType{"agent"}}}
 			},
-			`namespace "/lab": UserTypes are those of users, of whom nothing is known where Anonymous is set; leave out one of the two`,
+			`namespace "/lab": UserTypes needs an identity, and clients have none if Anonymous is set; leave out one of the two`,
 		},
 		"empty type": {
 			func(o *realtime.Options) {
@@ -71,7 +71,7 @@ func TestNew_Mistakes(t *testing.T) {
 		},
 		"types of no namespace": {
 			func(o *realtime.Options) { o.UserTypes = map[string][]realtime.UserType{"/driver": {"courier"}} },
-			`Options.UserTypes: "/driver" is none of /drivers, /passengers, /admin; NamespaceOptions has those of other namespaces`,
+			`Options.UserTypes: "/driver" is not one of /drivers, /passengers, /admin; set NamespaceOptions.UserTypes of other namespaces`,
 		},
 		"an empty further type": {
 			func(o *realtime.Options) { o.UserTypes = map[string][]realtime.UserType{"/drivers": {"courier", ""}} },
@@ -96,7 +96,7 @@ func TestNew_Mistakes(t *testing.T) {
 		},
 		"no proxy": {
 			func(o *realtime.Options) { o.TrustedProxies = make([]netip.Prefix, 1) },
-			"Options.TrustedProxies: invalid Prefix contains no address; netip.MustParsePrefix makes one that does",
+			"Options.TrustedProxies: invalid Prefix contains no address; netip.MustParsePrefix returns a valid one",
 		},
 		"transport": {
 			func(o *realtime.Options) { o.Transports = []realtime.Transport{"Polling"} },
@@ -110,7 +110,7 @@ func TestNew_Mistakes(t *testing.T) {
 		},
 		"token of whom": {
 			func(o *realtime.Options) { o.Compat.LegacyQueryToken = true },
-			"Options.Compat.LegacyQueryToken is for clients that only AllowEIO3 lets in",
+			"Options.Compat.LegacyQueryToken requires AllowEIO3; only EIO3 clients use it",
 		},
 
 		"seconds without a unit": {
@@ -128,40 +128,40 @@ func TestNew_Mistakes(t *testing.T) {
 
 		"no room for a CONNECT": {
 			func(o *realtime.Options) { o.Limits.MaxPayload = 999 },
-			"Options.Limits.MaxPayload is 999, with which no client gets far; it takes 1000 or more",
+			"Options.Limits.MaxPayload is 999, which is too small for any client; it must be 1000 or more",
 		},
 		"no room for a name": {
 			func(o *realtime.Options) { o.Limits.EventName = 19 },
-			"Options.Limits.EventName is 19, with which no client gets far; it takes 20 or more",
+			"Options.Limits.EventName is 19, which is too small for any client; it must be 20 or more",
 		},
 		"no room for hello": {
 			func(o *realtime.Options) { o.Limits.OutboxMessages = 2 },
-			"Options.Limits.OutboxMessages is 2, with which no client gets far; it takes 16 or more",
+			"Options.Limits.OutboxMessages is 2, which is too small for any client; it must be 16 or more",
 		},
 		"no namespace": {func(o *realtime.Options) { o.Limits.Namespaces = -1 }, "Options.Limits.Namespaces is negative; leave it out for 8"},
 		"no draining":  {func(o *realtime.Options) { o.Limits.DrainRate = -1 }, "Options.Limits.DrainRate is negative; leave it out for 2500"},
 
 		"no burst": {
 			func(o *realtime.Options) { o.Rates.Connect = realtime.Rate{PerSecond: 1} },
-			"Options.Rates.Connect is {1 0}, which lets nothing pass in the end; both numbers are to be positive",
+			"Options.Rates.Connect is {1 0}, which allows nothing in the long run; both numbers must be positive",
 		},
 		"a burst and nothing after it": {
 			func(o *realtime.Options) { o.Rates.User = realtime.Rate{Burst: 5} },
-			"Options.Rates.User is {0 5}, which lets nothing pass in the end; both numbers are to be positive",
+			"Options.Rates.User is {0 5}, which allows nothing in the long run; both numbers must be positive",
 		},
 		"no number": {
 			func(o *realtime.Options) { o.Rates.Event = realtime.Rate{PerSecond: math.NaN(), Burst: 5} },
-			"Options.Rates.Event is {NaN 5}, which lets nothing pass in the end; both numbers are to be positive",
+			"Options.Rates.Event is {NaN 5}, which allows nothing in the long run; both numbers must be positive",
 		},
 		"of an event": {
 			func(o *realtime.Options) { o.Rates.Events = map[string]realtime.Rate{"chat": {}} },
-			`Options.Rates.Events: "chat" is {0 0}, which lets nothing pass in the end; both numbers are to be positive`,
+			`Options.Rates.Events: "chat" is {0 0}, which allows nothing in the long run; both numbers must be positive`,
 		},
 		"of no event": {
 			func(o *realtime.Options) {
 				o.Rates.Events = map[string]realtime.Rate{"disconnect": {PerSecond: 1, Burst: 1}}
 			},
-			`Options.Rates.Events: an event can't be called "disconnect": clients use that name for themselves; choose another`,
+			`Options.Rates.Events: an event cannot be called "disconnect": Socket.IO reserves that name; choose another`,
 		},
 		"unlimited number": {
 			func(o *realtime.Options) { o.Unlimited, o.Limits.SocketsPerUser = true, 3 },
@@ -261,7 +261,7 @@ func TestDeclarations_PanicWithTheRemedy(t *testing.T) {
 		strings.Repeat("x", 257): "an event's name has 257 bytes; the longest has 256",
 	}
 	for _, reserved := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
-		names[reserved] = `an event can't be called "` + reserved + `": clients use that name for themselves; choose another`
+		names[reserved] = `an event cannot be called "` + reserved + `": Socket.IO reserves that name; choose another`
 	}
 	for name, why := range names {
 		require.PanicsWithValue(t, "realtime: NewEvent: "+why, func() { realtime.NewEvent[string](name) })
@@ -284,14 +284,14 @@ func TestHandle_PanicsWhenNothingCanBeHandled(t *testing.T) {
 		return realtime.Raw{}, nil
 	}
 	for why, f := range map[string]func(){
-		`realtime: Handle of "chat": the handler is nil`:                                                                             func() { chat.Handle(drivers, nil) },
-		`realtime: Handle of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:                        func() { chat.Handle(rt.Of("/lab"), handle) },
-		`realtime: Handle of "` + long + `": the name has 129 bytes, and Limits.EventName is 128`:                                    func() { realtime.NewCall[string, string](long).Handle(drivers, handle) },
-		`realtime: Handle of "": an event's name is empty`:                                                                           func() { (realtime.Call[string, string]{}).Handle(drivers, handle) },
-		`realtime: HandleRaw of "chat": the handler is nil`:                                                                          func() { drivers.HandleRaw("chat", nil) },
-		`realtime: HandleRaw of "connect": an event can't be called "connect": clients use that name for themselves; choose another`: func() { drivers.HandleRaw("connect", raw) },
-		`realtime: HandleRaw of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:                     func() { rt.Of("/lab").HandleRaw("chat", raw) },
-		`realtime: OnServerEmit: the function is nil`:                                                                                func() { drivers.OnServerEmit("chat", nil) },
+		`realtime: Handle of "chat": the handler is nil`:                                                                      func() { chat.Handle(drivers, nil) },
+		`realtime: Handle of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:                 func() { chat.Handle(rt.Of("/lab"), handle) },
+		`realtime: Handle of "` + long + `": the name has 129 bytes, and Limits.EventName is 128`:                             func() { realtime.NewCall[string, string](long).Handle(drivers, handle) },
+		`realtime: Handle of "": an event's name is empty`:                                                                    func() { (realtime.Call[string, string]{}).Handle(drivers, handle) },
+		`realtime: HandleRaw of "chat": the handler is nil`:                                                                   func() { drivers.HandleRaw("chat", nil) },
+		`realtime: HandleRaw of "connect": an event cannot be called "connect": Socket.IO reserves that name; choose another`: func() { drivers.HandleRaw("connect", raw) },
+		`realtime: HandleRaw of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:              func() { rt.Of("/lab").HandleRaw("chat", raw) },
+		`realtime: OnServerEmit: the function is nil`:                                                                         func() { drivers.OnServerEmit("chat", nil) },
 	} {
 		require.PanicsWithValue(t, why, f)
 	}

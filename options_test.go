@@ -41,7 +41,7 @@ func TestNewReportsEveryMistakeAtOnce(t *testing.T) {
 	for _, part := range []string{
 		"Options.Users is required", "Options.Sessions is required", "Options.Tokens is a nil *realtime.JWTVerifier",
 		"can't go with Credentials", `no page has the origin "https://app.example.com/path"`,
-		`"webtransport" is neither "polling" nor "websocket"`, "PingInterval is negative", `"/support" is none of`, "Limits.MaxPayload is negative",
+		`"webtransport" is neither "polling" nor "websocket"`, "PingInterval is negative", `"/support" is not one of`, "Limits.MaxPayload is negative",
 	} {
 		require.ErrorContains(t, err, part)
 	}

@@ -1,5 +1,5 @@
-// The handshakes that are under way, so that a revocation wins over one that has read
-// the state before it, and so that nothing is asked for a client that has left.
+// Pending handshakes: a revocation refuses a handshake that has read the user or the
+// session before it, and a client that disconnects cancels the calls of its handshakes.
 
 package realtime
 
@@ -13,19 +13,20 @@ import (
 	"time"
 )
 
-// pendingHandshakes knows who is being checked right now.
+// pendingHandshakes is the table of handshakes in progress. Its methods may be called
+// concurrently.
 type pendingHandshakes struct {
-	mu sync.Mutex // guards what follows, and what a handshake says that it guards
+	mu sync.Mutex // guards the fields below, and the last fields of every handshake
 
 	byConn map[*connState][]*handshake
 	byRoom map[string][]*handshake
-	// A handshake whose token is being verified has no rooms yet, so what is
-	// revoked meanwhile is remembered: each revocation has a number, and is forgotten
-	// when no handshake is left that is older.
-	verifying   list.List // of *handshake, in the order in which they began
-	number      uint64
+	// The rooms of a handshake are unknown until its token is verified. The table
+	// therefore keeps the revocations that come meanwhile: each has a number, and is
+	// dropped when every handshake that began before it has verified its token.
+	verifying   list.List         // of *handshake, in the order in which they began
+	number      uint64            // of the last revocation
 	revoked     map[string]uint64 // the number of the last revocation of a room
-	revocations []revokedRoom     // those in revoked, in order
+	revocations []revokedRoom     // the entries of revoked, in order
 }
 
 type revokedRoom struct {
@@ -36,9 +37,9 @@ type revokedRoom struct {
 // handshake is one check under way: of a connecting socket, or of auth:refresh, which
 // has no s.
 type handshake struct {
-	s       *Socket
-	renews  *Socket         // of auth:refresh
-	auth    json.RawMessage // of a CONNECT, for Authorize
+	s       *Socket         // the connecting socket; nil for auth:refresh
+	renews  *Socket         // the socket that sent auth:refresh, otherwise nil
+	auth    json.RawMessage // AuthorizeRequest.Auth
 	start   time.Time
 	revoked atomic.Bool
 	decided atomic.Bool
@@ -51,10 +52,11 @@ type handshake struct {
 	listedIn  []string // the keys of pendingHandshakes.byRoom
 }
 
-// decide reports whether the caller is the one who says how the handshake ends.
+// decide reports whether the caller decides how the handshake ends: only the first caller
+// does.
 func (h *handshake) decide() bool { return h.decided.CompareAndSwap(false, true) }
 
-// open lists a connecting socket's handshake under its connection.
+// open adds the handshake of a connecting socket to those of its connection.
 func (p *pendingHandshakes) open(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -67,7 +69,7 @@ func (p *pendingHandshakes) open(h *handshake) {
 
 func (h *handshake) conn() *connState { return h.s.conn() }
 
-// disconnected ends the questions for a connection that has closed.
+// disconnected cancels the calls to the host for a connection that has closed.
 func (p *pendingHandshakes) disconnected(c *connState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -76,7 +78,7 @@ func (p *pendingHandshakes) disconnected(c *connState) {
 	}
 }
 
-// begin is called before the token is looked at.
+// begin is called before the token is verified.
 func (p *pendingHandshakes) begin(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,8 +86,8 @@ func (p *pendingHandshakes) begin(h *handshake) {
 	h.verifying = p.verifying.PushBack(h)
 }
 
-// identify lists the handshake under what the token says, and reports whether
-// that has not been revoked since begin.
+// identify adds the handshake to those of its user's and its session's room. It reports
+// false if one of them was revoked after begin.
 func (p *pendingHandshakes) identify(h *handshake, namespace string, c Claims) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -105,6 +107,8 @@ func (p *pendingHandshakes) identify(h *handshake, namespace string, c Claims) b
 	return !h.revoked.Load()
 }
 
+// verifiedLocked removes a handshake from verifying, and the revocations that no other
+// handshake needs.
 func (p *pendingHandshakes) verifiedLocked(h *handshake) {
 	if h.verifying == nil {
 		return
@@ -126,14 +130,14 @@ func (p *pendingHandshakes) verifiedLocked(h *handshake) {
 	}
 }
 
-// user returns whose handshake it is, as far as known.
+// user returns the id of the handshake's user, or "" before the token is verified.
 func (p *pendingHandshakes) user(h *handshake) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return h.userID
 }
 
-// done forgets a handshake; it is idempotent.
+// done removes a handshake from the table. It is idempotent.
 func (p *pendingHandshakes) done(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -157,17 +161,17 @@ func removeHandshake[K comparable](from map[K][]*handshake, key K, h *handshake)
 	}
 }
 
-// revoke refuses the handshakes that are about to enter the room.
+// revoke refuses the pending handshakes that would join the room.
 func (p *pendingHandshakes) revoke(namespace, room string) {
-	for _, h := range p.mark(namespace, room) {
+	for _, h := range p.markRevoked(namespace, room) {
 		if h.s != nil && h.decide() {
-			h.s.ns.refuseConnect(h, errRevokedMeanwhile)
+			h.s.ns.refuseHandshake(h, errRevokedMeanwhile)
 		}
 	}
 }
 
-// mark marks them as revoked, and returns them.
-func (p *pendingHandshakes) mark(namespace, room string) []*handshake {
+// markRevoked flags the pending handshakes that would join the room, and returns them.
+func (p *pendingHandshakes) markRevoked(namespace, room string) []*handshake {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.number++

@@ -16,15 +16,15 @@ func TestPendingHandshakes_ForgetsRevocations(t *testing.T) {
 	p := &pendingHandshakes{}
 	first := &handshake{}
 	p.begin(first)
-	p.mark("/drivers", SessionRoom("s0").name)
+	p.markRevoked("/drivers", SessionRoom("s0").name)
 	under := []*handshake{first}
 	most := 0
 	for n := range 10_000 {
 		h := &handshake{}
 		p.begin(h)
 		under = append(under, h)
-		p.mark("/drivers", SessionRoom(fmt.Sprint("s", n)).name)
-		p.mark("/drivers", SessionRoom("again and again").name)
+		p.markRevoked("/drivers", SessionRoom(fmt.Sprint("s", n)).name)
+		p.markRevoked("/drivers", SessionRoom("again and again").name)
 		if len(under) > 10 {
 			p.done(under[0])
 			under = under[1:]
@@ -35,7 +35,7 @@ func TestPendingHandshakes_ForgetsRevocations(t *testing.T) {
 
 	// Those that are younger than a revocation are not refused, the others are.
 	old, young := under[0], &handshake{}
-	p.mark("/drivers", SessionRoom("s").name)
+	p.markRevoked("/drivers", SessionRoom("s").name)
 	p.begin(young)
 	claims := Claims{Subject: "d1", SessionID: "s"}
 	require.True(t, p.identify(young, "/drivers", claims))

@@ -1,5 +1,5 @@
-// Presence: who has a socket, told on the bus. A phone that changes networks
-// makes no noise: who is back within the grace time has not been away.
+// Presence: the server publishes on the bus which users have a socket. A user who
+// reconnects within Timeouts.PresenceGrace is not reported as disconnected.
 
 package realtime
 
@@ -14,31 +14,30 @@ import (
 )
 
 const (
-	// presenceQueue bounds what waits for a bus that is slow.
+	// presenceQueue is the maximum number of events that wait for the bus.
 	presenceQueue = 1 << 16
-	// presenceTries is how often a bus is tried.
+	// presenceTries is how often the server tries to publish an event.
 	presenceTries = 3
-	// presenceBatch is how many other nodes are asked for at once.
+	// presenceBatch is the maximum number of users in one request to the other nodes.
 	presenceBatch = 256
-	// presenceAsk is how long they have to say that a user is with them.
-	presenceAsk = 2 * time.Second
+	// presenceTimeout is the timeout of that request.
+	presenceTimeout = 2 * time.Second
 )
 
-// presence counts the sockets of each user in each namespace.
-//
-// presence.mu guards everything below it. What is to be published is queued under
-// it, which gives the order, and published by one goroutine, which exists while
-// there is something in the queue.
+// presence counts the sockets of each user in each namespace. Its methods may be called
+// concurrently.
 type presence struct {
-	rt *Server
-	on bool // somebody could hear of it
+	rt      *Server
+	enabled bool // Options.Bus is set, and PresenceGrace is not negative
 
+	// mu guards the fields below. Events are queued while it is held, which keeps their
+	// order. One goroutine publishes them, and ends when the queue is empty.
 	mu      sync.Mutex
 	stopped bool
 	users   map[presenceKey]presenceState
 	queue   []DomainEvent
-	running bool
-	dropped int
+	running bool          // the publishing goroutine exists
+	dropped int           // events that did not fit into the queue
 	idle    chan struct{} // closed when the queue is empty, once stopped
 }
 
@@ -49,27 +48,29 @@ type presenceKey struct {
 
 type presenceState struct {
 	sockets int
-	away    *away // who has none, within the grace time
+	leave   *pendingLeave // set while the user has no socket and the grace time runs
 }
 
-type away struct {
+// pendingLeave is the event that is published if the user does not reconnect within the
+// grace time.
+type pendingLeave struct {
 	timer timingwheel.Timer
 	last  PresenceDisconnected
 }
 
 func (p *presence) init(rt *Server) {
 	p.rt = rt
-	p.on = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // else the bus is the server's own
+	p.enabled = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // a nil Bus is replaced later by a bus that the host cannot read
 	p.users = map[presenceKey]presenceState{}
 }
 
 func (p *presence) of(s *Socket) (presenceKey, Identity, bool) {
 	id := s.Identity()
-	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.on
+	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.enabled
 }
 
-// arrived counts a socket in.
-func (p *presence) arrived(s *Socket) {
+// socketConnected counts a new socket.
+func (p *presence) socketConnected(s *Socket) {
 	key, id, ok := p.of(s)
 	if !ok {
 		return
@@ -78,9 +79,9 @@ func (p *presence) arrived(s *Socket) {
 	defer p.mu.Unlock()
 	state, known := p.users[key]
 	state.sockets++
-	if state.away != nil {
-		p.rt.wheel.Stop(&state.away.timer)
-		state.away = nil
+	if state.leave != nil {
+		p.rt.wheel.Stop(&state.leave.timer)
+		state.leave = nil
 	}
 	p.users[key] = state
 	if !known {
@@ -90,8 +91,8 @@ func (p *presence) arrived(s *Socket) {
 	}
 }
 
-// departed counts a socket out that was counted in.
-func (p *presence) departed(s *Socket, reason DisconnectReason) {
+// socketDisconnected counts the end of a socket that socketConnected has counted.
+func (p *presence) socketDisconnected(s *Socket, reason DisconnectReason) {
 	key, id, ok := p.of(s)
 	if !ok {
 		return
@@ -106,24 +107,25 @@ func (p *presence) departed(s *Socket, reason DisconnectReason) {
 	case p.stopped:
 		delete(p.users, key)
 	default:
-		gone := &away{last: PresenceDisconnected{Presence{
+		leave := &pendingLeave{last: PresenceDisconnected{Presence{
 			UserID: id.UserID, UserType: id.UserType, Namespace: s.ns.name, Reason: reason, At: time.Now().UTC(),
 		}}}
-		gone.timer.F = func() { p.graceOver(key, gone) }
-		state.away = gone
+		leave.timer.F = func() { p.graceOver(key, leave) }
+		state.leave = leave
 		p.users[key] = state
-		p.rt.wheel.Arm(&gone.timer, p.rt.opts.Timeouts.PresenceGrace)
+		p.rt.wheel.Arm(&leave.timer, p.rt.opts.Timeouts.PresenceGrace)
 	}
 }
 
-func (p *presence) graceOver(key presenceKey, gone *away) {
+// graceOver publishes that the user has disconnected, unless the user has reconnected.
+func (p *presence) graceOver(key presenceKey, leave *pendingLeave) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stopped || p.users[key].away != gone {
-		return // back in the meantime
+	if p.stopped || p.users[key].leave != leave {
+		return // the user has reconnected
 	}
 	delete(p.users, key)
-	p.publishLocked(gone.last)
+	p.publishLocked(leave.last)
 }
 
 func (p *presence) publishLocked(e DomainEvent) {
@@ -141,7 +143,8 @@ func (p *presence) publishLocked(e DomainEvent) {
 	}
 }
 
-// run publishes what is queued, in batches, since each has to ask other nodes.
+// run publishes the queued events in batches: each batch needs one request to the other
+// nodes.
 func (p *presence) run() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -150,7 +153,7 @@ func (p *presence) run() {
 		p.queue, p.dropped = nil, 0
 		p.mu.Unlock()
 		if dropped > 0 {
-			p.rt.log.Error("realtime: the bus is too slow for presence", "lost", dropped)
+			p.rt.log.Error("realtime: presence events dropped: the bus is too slow", "dropped", dropped)
 		}
 		for batch := range slices.Chunk(queue, presenceBatch) {
 			p.publishAll(batch)
@@ -165,19 +168,19 @@ func (p *presence) run() {
 }
 
 func (p *presence) publishAll(batch []DomainEvent) {
-	elsewhere := p.elsewhere(batch)
+	onOtherNodes := p.onOtherNodes(batch)
 	for _, e := range batch {
-		gone, leaves := e.(PresenceDisconnected)
-		if leaves && elsewhere[presenceKey{p.rt.lookup(gone.Namespace), gone.UserID}] {
+		left, leaves := e.(PresenceDisconnected)
+		if leaves && onOtherNodes[presenceKey{p.rt.lookup(left.Namespace), left.UserID}] {
 			continue
 		}
 		if p.publish(e) && leaves && p.rt.clustered {
-			p.rt.shareState(gone.Namespace, NodeState{left: &gone.Presence})
+			p.rt.shareState(left.Namespace, NodeState{left: &left.Presence})
 		}
 	}
 }
 
-// publish reports whether the bus has taken the event.
+// publish reports whether the bus has accepted the event.
 func (p *presence) publish(e DomainEvent) bool {
 	env, err := NewEnvelope(e)
 	for try := 1; err == nil; try++ {
@@ -198,65 +201,65 @@ func (p *presence) publish(e DomainEvent) bool {
 	return false
 }
 
-// elsewhere returns who of those that are about to be told of as gone is with
-// another node. A node that does not answer has its users counted as gone: they
-// are told of again when they connect anew, while one who is never told of as
-// gone would stay for ever.
-func (p *presence) elsewhere(batch []DomainEvent) map[presenceKey]bool {
+// onOtherNodes returns the users of the batch who have a socket on another node. The users
+// of a node that does not answer count as disconnected: they are published again when they
+// reconnect, while a user who is never published as disconnected would stay connected for
+// the host forever.
+func (p *presence) onOtherNodes(batch []DomainEvent) map[presenceKey]bool {
 	if !p.rt.clustered {
 		return nil
 	}
 	rooms := map[*Namespace][]Room{}
 	for _, e := range batch {
-		if gone, ok := e.(PresenceDisconnected); ok {
-			ns := p.rt.lookup(gone.Namespace)
-			rooms[ns] = append(rooms[ns], ownRoom(ns.name, gone.UserID))
+		if left, ok := e.(PresenceDisconnected); ok {
+			ns := p.rt.lookup(left.Namespace)
+			rooms[ns] = append(rooms[ns], ownRoom(ns.name, left.UserID))
 		}
 	}
 	found := map[presenceKey]bool{}
-	ctx, cancel := context.WithTimeout(p.rt.ctx, presenceAsk)
+	ctx, cancel := context.WithTimeout(p.rt.ctx, presenceTimeout)
 	defer cancel()
-	for ns, of := range rooms {
-		m := ns.To(of...).message(ClusterMessage{Op: OpFetchSockets})
+	for ns, own := range rooms {
+		m := ns.To(own...).message(ClusterMessage{Op: OpFetchSockets})
 		err := p.rt.clusterRequest(ctx, m, func(a ClusterAnswer) {
 			if a.Socket != nil && !a.Socket.Connecting {
 				found[presenceKey{ns, a.Socket.Identity.UserID}] = true
 			}
 		})
 		if err != nil {
-			p.rt.log.Warn("realtime: presence asked other nodes in vain", withStack(err, "error", err)...)
+			p.rt.log.Warn("realtime: presence could not query the other nodes", withStack(err, "error", err)...)
 		}
 	}
 	return found
 }
 
-// contradict is what a node does when another one has told of a user as gone. If
-// he has come here since that node asked, the bus hears so behind it; if he has
-// left here too, within the grace time, he need not be told of again.
-func (p *presence) contradict(ns *Namespace, gone Presence) {
-	key := presenceKey{ns, gone.UserID}
+// onPeerDisconnected handles the presence.disconnected that another node has published. If
+// the user has a socket here now, it publishes presence.connected after it. If the user's
+// grace time runs here, it ends without another event.
+func (p *presence) onPeerDisconnected(ns *Namespace, left Presence) {
+	key := presenceKey{ns, left.UserID}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state, known := p.users[key]
 	switch {
 	case !known:
-	case state.away != nil:
-		p.rt.wheel.Stop(&state.away.timer)
+	case state.leave != nil:
+		p.rt.wheel.Stop(&state.leave.timer)
 		delete(p.users, key)
 	default:
 		p.publishLocked(PresenceConnected{Presence{
-			UserID: gone.UserID, UserType: gone.UserType, Namespace: ns.name, Sockets: 1, At: time.Now().UTC(),
+			UserID: left.UserID, UserType: left.UserType, Namespace: ns.name, Sockets: 1, At: time.Now().UTC(),
 		}})
 	}
 }
 
-// stop publishes what is queued and nothing more.
+// stop waits, within ctx, until the queued events are published. Later ones are dropped.
 func (p *presence) stop(ctx context.Context) error {
 	p.mu.Lock()
 	p.stopped = true
 	for key, state := range p.users {
-		if state.away != nil {
-			p.rt.wheel.Stop(&state.away.timer)
+		if state.leave != nil {
+			p.rt.wheel.Stop(&state.leave.timer)
 			delete(p.users, key)
 		}
 	}

@@ -443,7 +443,7 @@ func TestPresenceWithANodeDown(t *testing.T) {
 		here.Close()
 		after(grace)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
-		require.Len(t, j.lines(t, "realtime: presence asked other nodes in vain"), 1)
+		require.Len(t, j.lines(t, "realtime: presence could not query the other nodes"), 1)
 		far.Heal()
 		a.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))

@@ -1,4 +1,4 @@
-// The server: what a host makes, mounts, publishes on and shuts down.
+// Server: a host creates it, mounts it, publishes domain events on it and shuts it down.
 
 package realtime
 
@@ -31,54 +31,55 @@ import (
 // Path is where clients look for the server unless they are configured otherwise.
 const Path = "/socket.io/"
 
-// Server is the realtime side of a host: an http.Handler that Socket.IO clients
-// connect to, and the publisher of what happened. All methods may be called
-// concurrently, and after Shutdown, when ServeHTTP answers 503.
+// Server is the realtime side of a host: an http.Handler that Socket.IO clients connect
+// to, and the publisher of the host's domain events. New returns one; the zero value is
+// not usable. All methods may be called concurrently. They may also be called after
+// Shutdown; ServeHTTP then answers 503.
 type Server struct {
-	opts     Options      // not changed after New, as are all fields down to ending
-	log      *slog.Logger // samples: a client can be the cause of most lines
-	auditLog *slog.Logger // the host's own: every line stays
+	opts     Options      // New sets this field and those before shutdownOnce; they do not change later
+	log      *slog.Logger // drops repeated lines: clients can cause most of them
+	auditLog *slog.Logger // writes every line to the host's logger
 	sampled  *logsample.Handler
 	origins  *origin.Policy
 	adapter  Adapter
-	// adapterClosed says that Shutdown has come to that.
+	// adapterClosed is set before Shutdown closes the adapter.
 	adapterClosed atomic.Bool
-	// clustered says that there may be other nodes to tell.
+	// clustered says that there may be other nodes.
 	clustered bool
 
 	wheel  *timingwheel.Wheel
 	sio    *socketio.Server
-	ctx    context.Context // ends with the last connection
+	ctx    context.Context //nolint:containedctx // the server's lifetime: it ends with the last connection
 	cancel context.CancelFunc
-	// handling is what handlers' contexts come from. It ends a moment later, so
-	// that those in flight can finish.
-	handling       context.Context
-	cancelHandling context.CancelFunc
+	// handlerCtx is the parent of all handler contexts. It is canceled up to two seconds
+	// after the last connection closed, so that running handlers can finish.
+	handlerCtx     context.Context //nolint:containedctx // the lifetime of handlers
+	cancelHandlers context.CancelFunc
 
-	admission *admission.Control
-	limiter   *ratelimit.Limiter // of events; nil: unlimited
-	host      hostCalls
-	watchdog  hostcall.Watchdog
-	users     *hostcall.Lookup[User]
-	sessions  *hostcall.Lookup[Session]
-	sweep     sweep
-	presence  presence
-	pending   pendingHandshakes
-	events    *registry
-	publisher *publisher
-	unbus     func() // ends the subscription of the bus
-	ownBus    *MemoryBus
+	admission   *admission.Control
+	limiter     *ratelimit.Limiter // limits events; nil: no limits
+	host        hostCalls
+	watchdog    hostcall.Watchdog // abandons handlers that do not return
+	users       *hostcall.Lookup[User]
+	sessions    *hostcall.Lookup[Session]
+	sweep       sweep
+	presence    presence
+	pending     pendingHandshakes
+	events      *registry
+	publisher   *publisher
+	unsubscribe func()     // ends the subscription to the bus
+	ownBus      *MemoryBus // set if Options.Bus is nil
 
-	ending sync.Once     // Shutdown
-	ended  chan struct{} // closed when that is done
+	shutdownOnce sync.Once
+	shutdownDone chan struct{} // closed when the first call of Shutdown has returned
 
 	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace
 }
 
-// New returns a server with the namespaces /drivers, /passengers and /admin. It
-// subscribes to the bus and starts the adapter, opens no listener, and reports
-// every mistake in o at once.
+// New returns a server with the namespaces /drivers, /passengers and /admin and those of
+// Options.Namespaces. It starts the adapter, subscribes to the bus and opens no listener.
+// The error reports every mistake in o at once, in the order of the fields.
 func New(o Options) (*Server, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -92,11 +93,11 @@ func New(o Options) (*Server, error) {
 	rt := &Server{
 		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), adapter: o.Cluster.Adapter,
 		origins:    origin.New(o.Origins.Allowed, o.Origins.Credentials, o.Origins.Required),
-		namespaces: map[string]*Namespace{}, ended: make(chan struct{}), events: newRegistry(o.Events),
+		namespaces: map[string]*Namespace{}, shutdownDone: make(chan struct{}), events: newRegistry(o.Events),
 	}
 	rt.log = slog.New(rt.sampled)
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
-	rt.handling, rt.cancelHandling = context.WithCancel(context.Background())
+	rt.handlerCtx, rt.cancelHandlers = context.WithCancel(context.Background())
 	if rt.adapter == nil {
 		rt.adapter = alone{}
 	} else {
@@ -110,7 +111,7 @@ func New(o Options) (*Server, error) {
 	rt.host.init(rt)
 	rt.startEngine()
 	rt.watchdog.Start(hostcall.WatchdogConfig{
-		Wheel: rt.wheel, Parent: rt.handling, Timeout: o.Timeouts.Handler,
+		Wheel: rt.wheel, Parent: rt.handlerCtx, Timeout: o.Timeouts.Handler,
 		Calls: o.Limits.Handlers, PerHandler: o.Limits.HandlersPerEvent, Abandoned: abandonedPerHandler,
 	})
 	rt.users = hostcall.NewLookup(hostcall.LookupConfig[User]{
@@ -142,7 +143,7 @@ func New(o Options) (*Server, error) {
 
 func (rt *Server) startEngine() {
 	o := &rt.opts
-	// Fine enough that a heartbeat that fires a tick early is not felt.
+	// The tick is at most 1/20 of the shorter heartbeat timeout, so firing one tick early is negligible.
 	rt.wheel = timingwheel.New(min(50*time.Millisecond, max(time.Millisecond, min(o.Timeouts.PingInterval, o.Timeouts.PingTimeout)/20)))
 	rt.sio = socketio.New(socketio.Config{
 		Limits: socketio.Limits{
@@ -154,7 +155,7 @@ func (rt *Server) startEngine() {
 		QueuedBytes:     2 * o.Limits.MaxPayload,
 		Namespaces:      o.Limits.Namespaces,
 		PendingAcks:     o.Limits.PendingAcks,
-		EIO3Query:       8 * maxTokenLength, // so that one that is too long is told so
+		EIO3Query:       8 * maxTokenLength, // leaves space for an oversized token, which is then refused as invalid_token
 		Wheel:           rt.wheel,
 		Limited:         rt.exceeded,
 		UpgradeFailed:   rt.upgradeFailed,
@@ -173,7 +174,7 @@ func (rt *Server) startEngine() {
 			WriteTimeout:      o.Timeouts.Write,
 			MaxPayload:        o.Limits.MaxPayload,
 			MaxPackets:        o.Limits.PacketsPerBody,
-			MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // room for a few of the largest
+			MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // space for a few messages of the maximum size
 			MaxOutboxBytes:    o.Limits.OutboxBytes,
 			MaxOutboxMessages: o.Limits.OutboxMessages,
 			NoPolling:         !slices.Contains(o.Transports, TransportPolling),
@@ -189,7 +190,7 @@ func (rt *Server) startEngine() {
 
 // subscribe connects the server to the bus and to the other nodes.
 func (rt *Server) subscribe() error {
-	// The adapter's ctx ends with the last connection, and the call with that of setup.
+	// The adapter gets rt.ctx, which ends with the last connection; the call itself has the timeout of setup.
 	if err := hostcall.Run(rt.ctx, rt.host.setup, func(context.Context) error { return rt.adapter.Start(rt.ctx, node{rt}) }); err != nil {
 		return errorf("starting the adapter: %w", hostcall.Original(err))
 	}
@@ -197,7 +198,7 @@ func (rt *Server) subscribe() error {
 		rt.ownBus = NewMemoryBus()
 		rt.opts.Bus = rt.ownBus
 	}
-	unbus, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
+	unsubscribe, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
 		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
 			return bus.subscribe(&subscription{handler: rt.publisher.handle, server: true})
 		}
@@ -206,7 +207,7 @@ func (rt *Server) subscribe() error {
 	if err != nil {
 		return errorf("subscribing to the bus: %w", hostcall.Original(err))
 	}
-	rt.unbus = unbus
+	rt.unsubscribe = unsubscribe
 	return nil
 }
 
@@ -225,11 +226,13 @@ func (rt *Server) lookup(name string) *Namespace {
 	return rt.namespaces[name]
 }
 
-// Of returns the namespace of that name, nil when there is none.
+// Of returns the namespace with that name, or nil if it does not exist.
 func (rt *Server) Of(name string) *Namespace { return rt.lookup(name) }
 
-// Namespace adds a namespace of the host's own, as Options.Namespaces does. Its sockets are in UserRoom and
-// SessionRoom of their user, unless it is anonymous.
+// Namespace adds a namespace of the host's own and returns it. Options.Namespaces adds
+// them in New. Unless the namespace is anonymous, its sockets join the UserRoom and the
+// SessionRoom of their user. The error says what is wrong with the name or the options,
+// or that the namespace exists already.
 func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error) {
 	if err := checkNamespace(name, o); err != nil {
 		return nil, err
@@ -251,7 +254,7 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	many := abandonedFactor * rt.opts.Limits.RepoConcurrency
 	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many, Inspect: inspect})
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
-	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.gone, Room: func(string) {}, Panic: ns.panicked}
+	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		hooks.Room = rt.roomWatch(name, w)
 	}
@@ -263,9 +266,9 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	return ns
 }
 
-// panicked is socketio's Hooks.Panic: a fault of the library's, since the host's code
-// is called through package hostcall. It costs a connection, not the process.
-func (ns *Namespace) panicked(s *socketio.Socket, v any) {
+// onPanic is socketio's Hooks.Panic. The panic is a fault of this library, because the
+// host's code is called through package hostcall. It ends a connection, not the process.
+func (ns *Namespace) onPanic(s *socketio.Socket, v any) {
 	id := ""
 	if s != nil {
 		id = s.ID()
@@ -273,7 +276,7 @@ func (ns *Namespace) panicked(s *socketio.Socket, v any) {
 	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", fmt.Sprint(v), "stack", string(debug.Stack()))
 }
 
-// each calls f for every namespace, in no order.
+// each calls f for every namespace, in no particular order.
 func (rt *Server) each(f func(ns *Namespace)) {
 	rt.mu.RLock()
 	all := slices.Collect(maps.Values(rt.namespaces))
@@ -290,13 +293,14 @@ func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Publish puts a domain event on the bus, from which it reaches the clients
-// that it concerns. Events of one trip, driver or user arrive in the order in
-// which they were published. A nil error says that the bus has taken the event.
+// Publish puts a domain event on the bus; the server that receives it from the bus emits
+// it to its audience. Events of one trip, driver or user reach each socket in the order in
+// which they were published. A nil error means that the bus has accepted the event, not
+// that a client has received it. Publish may block, within ctx, as the bus does.
 //
-// Publish refuses nil, a nil pointer, an event that lacks a required field, and a type
-// that is neither the library's nor in Options.Events. On a MemoryBus the event itself
-// travels, so that what it points to must not change any more.
+// Publish returns an error for nil, a nil pointer, an event that lacks a required field,
+// and a type that is neither the library's nor in Options.Events. A MemoryBus passes the
+// event on without copying it: do not change what it points to after Publish.
 func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	v, err := rt.events.of(e)
 	if err != nil {
@@ -304,7 +308,7 @@ func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	}
 	bus, inProcess := rt.opts.Bus.(*MemoryBus)
 	var env Envelope
-	if v.about().hosts { // its methods may do anything
+	if v.about().hosts { // its methods are the host's code
 		env, err = hostcall.Do(ctx, rt.host.events, nil, func(context.Context) (Envelope, error) { return packed(v, inProcess) })
 	} else {
 		env, err = packed(v, inProcess)
@@ -318,8 +322,8 @@ func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	return prefixed(hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) }))
 }
 
-// packed checks an event and puts it into its envelope, as it is for a bus in this
-// process.
+// packed checks an event and returns its envelope. If inProcess is true the envelope holds
+// the event itself in place of its JSON.
 func packed(v builtin, inProcess bool) (env Envelope, err error) {
 	if err := checkDomain(v); err != nil {
 		return env, err
@@ -331,11 +335,11 @@ func packed(v builtin, inProcess bool) (env Envelope, err error) {
 	return env.encoded()
 }
 
-// NewEnvelope packs a domain event for a bus, under a new id. It does not check it:
-// the server that receives it does.
+// NewEnvelope returns an envelope for a bus, with a new id and the event's JSON. It does
+// not validate the event; the server that receives it does.
 func NewEnvelope(e DomainEvent) (Envelope, error) {
 	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-		return Envelope{}, fmt.Errorf("realtime: %T is no domain event: it is nil", e)
+		return Envelope{}, fmt.Errorf("realtime: %T is not a domain event: it is nil", e)
 	}
 	data, err := json.Marshal(e)
 	if err != nil {
@@ -344,16 +348,15 @@ func NewEnvelope(e DomainEvent) (Envelope, error) {
 	return Envelope{ID: uuid.NewString(), Name: e.EventName(), Key: e.EventKey(), At: time.Now().UTC(), Data: data}, nil
 }
 
-// DisconnectUser tells every socket of a user, in every namespace and on every
-// node, auth:session_revoked with the reason, and disconnects it. It is for a
-// user who was banned, deactivated or given another type; UserAccessChanged on
-// the bus does the same.
+// DisconnectUser publishes UserAccessChanged: every socket of the user, in every namespace
+// and on every node, gets auth:session_revoked with the reason and is disconnected. Call
+// it when a user was banned, deactivated or given another type. It may block, within ctx.
 func (rt *Server) DisconnectUser(ctx context.Context, userID, reason string) error {
 	return rt.Publish(ctx, UserAccessChanged{UserID: userID, Reason: reason})
 }
 
-// DisconnectSession does so for the sockets of one login session; SessionRevoked
-// on the bus does the same.
+// DisconnectSession publishes SessionRevoked: every socket of the login session gets
+// auth:session_revoked with the reason and is disconnected. It may block, within ctx.
 func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) error {
 	return rt.Publish(ctx, SessionRevoked{SID: sid, Reason: reason})
 }

@@ -1,4 +1,5 @@
-// Refusals: why a CONNECT was refused, for the log. The client gets the code alone.
+// The cause of a refused CONNECT, for the log. The client gets only the code and its
+// message.
 
 package realtime
 
@@ -7,35 +8,33 @@ import (
 	"strings"
 )
 
-// refusal is a refusal with its cause.
+// refusal is an error that refuses a CONNECT, with a cause for the log.
 type refusal struct {
-	shown *Error // what the client gets
-	cause string
+	shown *Error // the client gets this
+	cause string // only the log contains this
 }
 
 func (r *refusal) Error() string { return r.shown.Error() + ": " + r.cause }
 
 func (r *refusal) Unwrap() error { return r.shown }
 
-// refuseBecause is refuse with what the log says besides.
-func refuseBecause(code Code, cause string) error { return &refusal{refuse(code), cause} }
+// connectErrorBecause returns a connectError with a cause for the log.
+func connectErrorBecause(code Code, cause string) error { return &refusal{connectError(code), cause} }
 
-var errRevokedMeanwhile = refuseBecause(CodeInvalidSession, "revoked during the handshake")
+var errRevokedMeanwhile = connectErrorBecause(CodeInvalidSession, "revoked during the handshake")
 
-// causeOf returns the cause of a refusal, empty when its code says all.
+// causeOf returns the cause of a refusal, or "".
 func causeOf(err error) string {
-	var r *refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*refusal](err); ok {
 		return r.cause
 	}
 	return ""
 }
 
-// maxCause bounds what the log repeats of a verifier's words, in bytes.
+// maxCause is the maximum length of a verifier's error text in the log, in bytes.
 const maxCause = 150
 
-// tokenCause returns why a verifier has refused a token, in its words, without the
-// token.
+// tokenCause returns the text of a verifier's error, without any part of the token.
 func tokenCause(err error, token string) string {
 	text := strings.TrimPrefix(err.Error(), ErrTokenInvalid.Error())
 	text = withoutToken(strings.TrimPrefix(text, ": "), token)
@@ -45,10 +44,10 @@ func tokenCause(err error, token string) string {
 	return text
 }
 
-// quoted is from how many bytes on a part of a token counts as one.
+// quoted is the minimum length of a part of a token that withoutToken replaces, in bytes.
 const quoted = 8
 
-// withoutToken replaces what a text quotes of a token: all of it, or a part.
+// withoutToken replaces the token, and parts of it, in a text.
 func withoutToken(text, token string) string {
 	text = strings.ReplaceAll(text, token, "[token]")
 	var b strings.Builder

@@ -1,20 +1,21 @@
-// Rooms: who hears what. A room is a typed value; clients can never name one.
+// Rooms: named sets of sockets. A room is a typed value, and clients can never name one.
 
 package realtime
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
-// Room names a set of sockets within one namespace. Rooms come from the
-// constructors below and compare with ==. The zero Room is nobody's: no socket
-// enters it and nothing is sent to it. It is what a constructor returns for an id
-// that is empty, longer than 256 bytes, or has a NUL in it, so that a mistake
-// never puts strangers into one room.
+// Room names a set of sockets within one namespace. The constructors below return rooms,
+// and rooms compare with ==. The zero Room is always empty: no socket joins it and no
+// event is sent to it. A constructor returns it for an id that is empty, longer than 256
+// bytes or contains NUL, so that a missing id never puts sockets of different users into
+// one room.
 type Room struct{ name string }
 
-// validID reports whether an id may name a room.
+// validID reports whether an id can be part of a room's name.
 func validID(id string) bool {
 	return id != "" && len(id) <= maxID && strings.IndexByte(id, 0) < 0
 }
@@ -55,17 +56,17 @@ var (
 // UserRoom holds every socket of one user in a namespace of the host's own.
 func UserRoom(userID string) Room { return roomOf("user:", userID) }
 
-// hostPrefix begins the name of every room of the host's own, and of none of the
-// library's, whatever kinds that will have.
+// hostPrefix begins the name of every room of the host's own, and of no room of the
+// library, also not of kinds that a later version adds.
 const hostPrefix = "host:"
 
-// escapeKind keeps a colon of the kind apart from the one behind it.
+// escapeKind escapes colons in a kind, because a colon separates the kind from the id.
 var escapeKind = strings.NewReplacer("%", "%25", ":", "%3A")
 
-// NewRoom names a room of the host's own, such as NewRoom("zone", "havana"). Two
-// pairs of kind and id never name one room, nor is a room of the host's ever one of
-// the library's, so that both may come from outside. Like an id, a kind must not be
-// empty, longer than 256 bytes, or have a NUL in it.
+// NewRoom returns a room of the host's own, such as NewRoom("zone", "havana"). Different
+// pairs of kind and id are always different rooms, and a room of the host is never one of
+// the library, so kind and id may come from untrusted input. Like an id, a kind must not
+// be empty, longer than 256 bytes or contain NUL.
 func NewRoom(kind, id string) Room {
 	if !validID(kind) {
 		return Room{}
@@ -79,10 +80,9 @@ func NewRoom(kind, id string) Room {
 // MarshalText implements encoding.TextMarshaler: it returns the room's name.
 func (r Room) MarshalText() ([]byte, error) { return []byte(r.name), nil }
 
-// UnmarshalText implements encoding.TextUnmarshaler: it reads what MarshalText has
-// written, or the name that a node which is not of this library has given a room. Any
-// room can be named by its text, those of the library too: it is not for what a client
-// sends.
+// UnmarshalText implements encoding.TextUnmarshaler: it reads a name that MarshalText
+// wrote, or that a node of another system uses. The text can name any room, also one of
+// the library, so do not use it for input from clients.
 func (r *Room) UnmarshalText(text []byte) error {
 	if len(text) > 0 && !validRoomName(string(text)) {
 		return errRoomName
@@ -91,8 +91,8 @@ func (r *Room) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// maxRoomName is above the longest name that a constructor makes: of an id and an
-// escaped kind.
+// maxRoomName is the length of the longest name that a constructor returns, with an
+// escaped kind, in bytes.
 const maxRoomName = len(hostPrefix) + 3*maxID + 1 + maxID
 
 var errRoomName = errors.New("realtime: the name of a room is too long, or contains NUL")
@@ -101,7 +101,7 @@ func validRoomName(name string) bool {
 	return name != "" && len(name) <= maxRoomName && strings.IndexByte(name, 0) < 0
 }
 
-// roomsNamed returns the rooms of those names.
+// roomsNamed returns the rooms with these names.
 func roomsNamed(names []string) []Room {
 	rooms := make([]Room, len(names))
 	for i, name := range names {
@@ -110,7 +110,7 @@ func roomsNamed(names []string) []Room {
 	return rooms
 }
 
-// names returns the names of the rooms, without those that are nobody's.
+// names returns the names of the rooms, without zero Rooms.
 func names(rooms []Room) []string {
 	out := make([]string, 0, len(rooms))
 	for _, r := range rooms {
@@ -140,5 +140,5 @@ func connectRooms(namespace string, id Identity) []string {
 	if b := builtinByName(namespace); b != nil {
 		common = b.common
 	}
-	return names(append(common[:len(common):len(common)], ownRoom(namespace, id.UserID), SessionRoom(id.SessionID)))
+	return names(append(slices.Clip(common), ownRoom(namespace, id.UserID), SessionRoom(id.SessionID)))
 }

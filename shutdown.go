@@ -1,5 +1,5 @@
-// Shutdown: in which order a server ends, and how the sockets of a node that goes
-// away are sent to the others.
+// Shutdown: the order in which the parts of a server stop, and how its clients are asked
+// to reconnect to another node.
 
 package realtime
 
@@ -14,41 +14,48 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// Shutdown ends the server: new connections get 503 with Retry-After, what was
-// published before is delivered, every socket is told server:drain and its
-// transport closed once that has arrived, at the pace of Limits.DrainRate, the
-// bus is unsubscribed and the adapter closed. Handlers in flight have two seconds
-// after that before their ctx ends. It returns when no connection is left and every
-// handler and OnDisconnect has returned. When ctx ends first the rest is cut off,
-// and the error says what could not be finished. How many connections ended before
-// their sockets were sent server:drain, because the client took nothing for
-// Timeouts.Close or ctx ended, is in the log. Of the time that ctx leaves, the
-// bus takes no more than half. Call it before http.Server.Shutdown, which does not
-// see websockets, and not from a handler. It is idempotent: a further call waits,
-// within its ctx, for the first, which is the one that is told of failures.
+// Shutdown ends the server, in this order:
+//
+//   - new connections get 503 with Retry-After;
+//   - the domain events that were published before are delivered, and the subscription to
+//     the bus ends; this takes at most half of the time until the deadline of ctx;
+//   - every socket gets server:drain, and its connection is closed after that was sent, at
+//     the rate of Limits.DrainRate;
+//   - running handlers have two seconds before their ctx ends;
+//   - the adapter is closed.
+//
+// It returns when no connection is left and every handler and OnDisconnect has returned.
+// If ctx ends first, the remaining connections are closed at once, and the error says what
+// could not be finished. The log has the number of connections that were closed before
+// server:drain was sent to them, because the client read nothing for Timeouts.Close or
+// because ctx ended.
+//
+// Call Shutdown before http.Server.Shutdown, which does not wait for WebSocket
+// connections, and never from a handler. It may be called several times: a later call
+// waits, within its ctx, for the first one, and only the first one returns the errors.
 func (rt *Server) Shutdown(ctx context.Context) (err error) {
 	first := false
-	rt.ending.Do(func() { first = true })
+	rt.shutdownOnce.Do(func() { first = true })
 	if first {
-		defer close(rt.ended)
+		defer close(rt.shutdownDone)
 		return rt.end(ctx)
 	}
 	select {
-	case <-rt.ended:
+	case <-rt.shutdownDone:
 		return nil
 	case <-ctx.Done():
 		return unfinished("another call is under way", ctx.Err())
 	}
 }
 
-// handlersFinish is what handlers in flight get once the connections are closed.
+// handlersFinish is how long running handlers may go on after the connections are closed.
 const handlersFinish = 2 * time.Second
 
-// end ends the server. Whatever the host's code does, no step takes longer than ctx.
+// end runs the steps of Shutdown. No step waits longer than ctx for the host's code.
 func (rt *Server) end(ctx context.Context) error {
 	rt.sio.Stop()
 	cut := rt.sio.Cut()
-	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.endBus(ctx)}
+	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.stopBus(ctx)}
 	rt.drain(ctx)
 	errs = append(errs, unfinished("connections cut off", rt.await(ctx, rt.sio.Shutdown)))
 	if cut = rt.sio.Cut() - cut; cut > 0 {
@@ -56,23 +63,23 @@ func (rt *Server) end(ctx context.Context) error {
 	}
 	rt.cancel()
 	finish, stop := context.WithTimeout(ctx, handlersFinish)
-	_ = rt.hooksReturn(finish) // asked again below
+	_ = rt.waitForHooks(finish) // the call below returns the error
 	stop()
-	rt.cancelHandling()
-	errs = append(errs, rt.hooksReturn(ctx))
+	rt.cancelHandlers()
+	errs = append(errs, rt.waitForHooks(ctx))
 	if err := rt.host.cluster.Wait(ctx); err != nil {
 		errs = append(errs, unfinished("messages not handed to the adapter", err))
 	}
 	rt.adapterClosed.Store(true)
 	errs = append(errs, unfinished("adapter not closed", rt.await(ctx, rt.adapter.Close)))
-	_ = rt.host.trace.Wait(ctx) // what is not counted is logged
+	_ = rt.host.trace.Wait(ctx) // the queue logs the calls that it drops
 	rt.wheel.Close()
 	rt.sampled.Flush(ctx)
 	return errors.Join(errs...)
 }
 
-// hooksReturn returns when every handler, OnDisconnect and listener has returned.
-func (rt *Server) hooksReturn(ctx context.Context) error {
+// waitForHooks waits, within ctx, until every handler, OnDisconnect and listener has returned.
+func (rt *Server) waitForHooks(ctx context.Context) error {
 	err := rt.await(ctx, func(context.Context) error { rt.sio.Wait(); return nil })
 	errs := []error{unfinished("handlers still run", err)}
 	rt.each(func(ns *Namespace) {
@@ -84,9 +91,10 @@ func (rt *Server) hooksReturn(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// endBus has what was published before delivered. A bus that hangs must leave the
-// time in which the sockets are told to go elsewhere.
-func (rt *Server) endBus(ctx context.Context) error {
+// stopBus waits until the events that were published before are delivered, and ends the
+// subscription. It uses at most half of the remaining time, so that a bus that hangs
+// leaves enough for the drain.
+func (rt *Server) stopBus(ctx context.Context) error {
 	if deadline, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
@@ -96,23 +104,23 @@ func (rt *Server) endBus(ctx context.Context) error {
 	if rt.ownBus != nil {
 		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
 	}
-	if rt.unbus != nil {
-		errs = append(errs, unfinished("a domain event is being handled", rt.await(ctx, func(context.Context) error { rt.unbus(); return nil })))
+	if rt.unsubscribe != nil {
+		errs = append(errs, unfinished("a domain event is being handled", rt.await(ctx, func(context.Context) error { rt.unsubscribe(); return nil })))
 	}
 	errs = append(errs, unfinished("domain events wait for Options.Parties", rt.publisher.parties.stop(ctx)))
 	return errors.Join(errs...)
 }
 
-// shutdownGrace is what each step of Shutdown gets at least: what is to be closed is
-// closed though no time is left, and mostly done in a moment.
+// shutdownGrace is the minimum time of each step of Shutdown, also when ctx has ended:
+// most steps need only a moment.
 const shutdownGrace = 100 * time.Millisecond
 
-// await calls f and waits for it, no longer than ctx.
+// await calls f and waits for it, within ctx.
 func (rt *Server) await(ctx context.Context, f func(ctx context.Context) error) error {
 	return hostcall.Finish(ctx, rt.host.shutdown, shutdownGrace, f)
 }
 
-// unfinished says what err is about.
+// unfinished adds to err which step of Shutdown it belongs to; nil stays nil.
 func unfinished(what string, err error) error {
 	if err == nil {
 		return nil
@@ -123,23 +131,22 @@ func unfinished(what string, err error) error {
 // drainPause is the time between two batches of connections.
 const drainPause = 20 * time.Millisecond
 
-// drain tells every socket to come back elsewhere and closes its connection, at
-// the pace of Limits.DrainRate, or as fast as it takes to be done within most of
-// the time that ctx leaves.
+// drain sends server:drain to every socket and closes its connection, at the rate of
+// Limits.DrainRate, or faster if ctx has a deadline that the rate would miss.
 func (rt *Server) drain(ctx context.Context) {
 	seen := map[*socketio.Conn]bool{}
-	// Handshakes that were under way may have passed meanwhile.
-	for conns := rt.unseen(seen); len(conns) > 0; conns = rt.unseen(seen) {
-		rt.drainSome(ctx, conns)
+	// A handshake that was in progress may have connected a new socket meanwhile.
+	for conns := rt.newConns(seen); len(conns) > 0; conns = rt.newConns(seen) {
+		rt.drainConns(ctx, conns)
 		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// unseen returns the connections that have a socket and are not in seen, and puts
-// them there.
-func (rt *Server) unseen(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) {
+// newConns returns the connections that have a socket and are not in seen, and adds them to
+// seen.
+func (rt *Server) newConns(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) {
 	rt.each(func(ns *Namespace) {
 		for _, s := range ns.inner.Select(socketio.Target{All: true}) {
 			if c := s.Conn(); !seen[c] && s.Opened() {
@@ -151,7 +158,7 @@ func (rt *Server) unseen(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) 
 	return conns
 }
 
-func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
+func (rt *Server) drainConns(ctx context.Context, conns []*socketio.Conn) {
 	batch := max(1, int(float64(rt.opts.Limits.DrainRate)*drainPause.Seconds()))
 	if deadline, ok := ctx.Deadline(); ok {
 		pauses := max(1, int(time.Until(deadline)*4/5/drainPause))
@@ -159,7 +166,7 @@ func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
 	}
 	for some := range slices.Chunk(conns, batch) {
 		for _, c := range some {
-			rt.sendAway(c)
+			rt.closeForShutdown(c)
 		}
 		if len(some) < batch {
 			return
@@ -167,17 +174,17 @@ func (rt *Server) drainSome(ctx context.Context, conns []*socketio.Conn) {
 		select {
 		case <-time.After(drainPause):
 		case <-ctx.Done():
-			return // the engine cuts off who is left
+			return // the engine closes the remaining connections
 		}
 	}
 }
 
-// sendAway closes a connection, all of whose sockets are told before.
-func (rt *Server) sendAway(c *socketio.Conn) {
+// closeForShutdown sends server:drain to all sockets of a connection, then closes it.
+func (rt *Server) closeForShutdown(c *socketio.Conn) {
 	wait := rand.Int64N(rt.opts.Timeouts.DrainDelay.Milliseconds() + 1)
 	for _, inner := range c.Sockets() {
 		if s, ok := inner.Data.(*Socket); ok {
-			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // gone, if this fails
+			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // it fails if the socket has closed
 		}
 	}
 	c.Close(socketio.ReasonShuttingDown)

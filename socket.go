@@ -12,42 +12,42 @@ import (
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
-// Socket is one client in one namespace, from hello to the end of its connection or its
-// DISCONNECT; a client that comes back is a new Socket. Its events are handled one at a
-// time, in the order in which they were sent, and OnDisconnect comes after the last of
-// them. All methods may be called concurrently. Those that change or send something do
-// nothing once the socket has closed: Join then reports false, and what emits returns
-// ErrClosed.
+// Socket is one client in one namespace, from hello until it disconnects or its connection
+// closes. A client that reconnects gets a new Socket. Its events are handled one at a time,
+// in the order in which the client sent them, and OnDisconnect runs after the last of them.
+//
+// All methods may be called concurrently. After the socket has closed, methods that change
+// or send something have no effect: Join reports false, and emits return ErrClosed.
 type Socket struct {
 	inner *socketio.Socket
 	ns    *Namespace
-	shard uint8 // of the watchdog
-	// admitted is written by the handshake, which ends before any event; false is a
-	// socket that is refused by Compat.RefuseAfterConnect.
+	shard uint8 // the watchdog's shard for this socket's calls
+	// admitted is written by the handshake, which ends before the first event. It is false
+	// for a socket that Compat.RefuseAfterConnect refuses.
 	admitted bool
-	rates    ratelimit.Socket // used by dispatch alone, whose calls come one at a time
+	rates    ratelimit.Socket // only dispatch uses it, for one event at a time
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	identity Identity
-	expires  int64 // in microseconds since 1970, as a time.Time has three times the bytes; 0: never
+	expires  int64 // microseconds since 1970, smaller than a time.Time; 0: never
 	expiry   timingwheel.Timer
-	data     map[any]any // of SocketKeys; nil while there are none
+	data     map[any]any // the values of SocketKeys; nil while there are none
 }
 
-// ID returns the socket's id, which is public: it is no secret and no proof.
+// ID returns the socket's id. It is public: do not use it as a secret.
 func (s *Socket) ID() string { return s.inner.ID() }
 
 // Namespace returns the namespace that the socket is in.
 func (s *Socket) Namespace() *Namespace { return s.ns }
 
-// Identity returns who the socket belongs to, as the handshake found it.
+// Identity returns the user and the login session that the socket belongs to.
 func (s *Socket) Identity() Identity {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.identity
 }
 
-// ExpiresAt returns when the socket's authorisation ends; zero: never.
+// ExpiresAt returns when the socket's authorization expires; zero means never.
 func (s *Socket) ExpiresAt() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,43 +61,44 @@ func (s *Socket) expiresAtLocked() time.Time {
 	return time.UnixMicro(s.expires)
 }
 
-// RemoteAddr returns the address of the client: behind Options.TrustedProxies the one
-// that they forward, else that of whoever has connected, which is a proxy when it is not
-// among them. It is not valid when that has none, as in memory or on a unix socket.
+// RemoteAddr returns the client's address: the one that a proxy of Options.TrustedProxies
+// forwards, otherwise the address that the connection comes from, which may be that of
+// another proxy. It is the invalid netip.Addr if the connection has no IP address, as in
+// memory or over a Unix socket.
 func (s *Socket) RemoteAddr() netip.Addr { return s.conn().Addr() }
 
-// Transport returns what carries the connection now: a client may begin with
-// TransportPolling and go on with TransportWebSocket.
+// Transport returns the connection's present transport. A client may begin with
+// TransportPolling and upgrade to TransportWebSocket.
 func (s *Socket) Transport() Transport { return Transport(s.inner.Conn().Transport()) }
 
 func (s *Socket) conn() *connState { return s.inner.Conn().Data.(*connState) }
 
-// Join puts the socket into rooms and reports whether it is still connected.
+// Join puts the socket into rooms. It reports whether the socket is still connected.
 func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...) }
 
 // Leave takes the socket out of rooms.
 func (s *Socket) Leave(rooms ...Room) { s.inner.Leave(names(rooms)...) }
 
-// Rooms returns the rooms that the socket is in. Once it has closed they are those that
-// it was in, until the last function of OnDisconnect has returned.
+// Rooms returns the rooms that the socket is in. After the socket has closed it still
+// returns the rooms that it was in, until the last function of OnDisconnect has returned.
 func (s *Socket) Rooms() []Room { return roomsNamed(s.inner.Rooms()) }
 
 // Connected reports whether the socket has not closed. It may close at any time.
 func (s *Socket) Connected() bool { return !s.inner.Closed() }
 
-// Disconnect takes the socket out of its namespace; a stock client does not
-// come back by itself. What was emitted to it before arrives first. The
-// connection is closed when no other socket is left on it.
+// Disconnect takes the socket out of its namespace. What was emitted to it before is sent
+// first. A stock client does not reconnect by itself. The connection is closed when no
+// other socket is left on it.
 func (s *Socket) Disconnect() { s.inner.Disconnect() }
 
-// Close closes the connection under the socket, and with it the client's
-// sockets in other namespaces; a stock client reconnects. What was emitted
-// before arrives first.
+// Close closes the socket's connection, and with it the client's sockets in other
+// namespaces. What was emitted to them before is sent first. A stock client reconnects by
+// itself.
 func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
 
-// EmitRaw emits an event by its arguments as they go on the wire, without waiting for
-// the network. The error is ErrClosed for a socket that has closed. That it is nil does
-// not say that the client has received the event, or will.
+// EmitRaw emits an event with its arguments in wire format, without waiting for the
+// network. It returns ErrClosed if the socket has closed. A nil error does not mean that
+// the client receives the event.
 func (s *Socket) EmitRaw(event string, args Raw) error {
 	return s.send(event, socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
 }
@@ -114,7 +115,7 @@ func (s *Socket) send(event string, ms ...*socketio.Message) error {
 	return nil
 }
 
-// trips are those whose rooms the socket is in.
+// trips returns the trips whose rooms the socket is in.
 func (s *Socket) trips() (ids []string) {
 	var few [8]string
 	for _, name := range s.inner.AppendRooms(few[:0]) {
@@ -125,7 +126,7 @@ func (s *Socket) trips() (ids []string) {
 	return ids
 }
 
-// renew sets whose the socket is and when that ends.
+// renew stores the identity and arms the expiry timer.
 func (s *Socket) renew(id Identity, expiresAt time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -141,7 +142,8 @@ func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
 	s.ns.rt.wheel.Arm(&s.expiry, time.Until(expiresAt))
 }
 
-// setIdentity is renew without the timer, for a socket that is not open yet.
+// setIdentity stores the identity and the expiry time of a socket that is not open yet,
+// without the timer.
 func (s *Socket) setIdentity(id Identity, expiresAt time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -151,39 +153,39 @@ func (s *Socket) setIdentity(id Identity, expiresAt time.Time) {
 func (s *Socket) setIdentityLocked(id Identity, expiresAt time.Time) {
 	s.identity, s.expires = id, 0
 	if !expiresAt.IsZero() {
-		s.expires = expiresAt.Add(time.Microsecond - 1).UnixMicro() // not before it
+		s.expires = expiresAt.Add(time.Microsecond - 1).UnixMicro() // rounded up
 	}
 }
 
-// expired tells the client that its authorisation has ended and closes the
-// transport, so that it comes back with a fresh token.
+// expired sends auth:expired and closes the connection, so that the client reconnects with
+// a new token.
 func (s *Socket) expired() {
 	s.mu.Lock()
 	at, renewed := s.expiresAtLocked(), s.ns.rt.wheel.Armed(&s.expiry)
 	s.mu.Unlock()
 	if renewed {
-		return // while this began
+		return // renewed after the timer had fired
 	}
 	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err == nil {
-		s.Close() // else it is gone, and the connection others'
+		s.Close() // on an error the socket has closed; its connection may carry other namespaces
 	}
 }
 
-// revoke tells the client that its rights are gone, and disconnects the socket:
-// with a session, only if it is still in that one.
+// revoke sends auth:session_revoked and disconnects the socket. If sid is not nil, it does
+// so only if the socket is still in that session. It reports whether it did.
 func (s *Socket) revoke(why Code, sid *string) bool {
 	if s.inner.Closed() || sid != nil && s.Identity().SessionID != *sid {
 		return false
 	}
 	reason := string(why)
-	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // gone, if this fails
+	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // it fails if the socket has closed
 	s.Disconnect()
 	return true
 }
 
-// expireBy brings the socket's end forward to that of its session, and reports
-// whether that is now. A socket that has been renewed since its end was until, or has
-// moved to another session, is left as it is.
+// expireBy sets the socket's expiry to at, that of its session, if at is earlier, and
+// reports whether it has expired now. It changes nothing if the socket has moved to another
+// session, or if its expiry is no longer until because the socket was renewed.
 func (s *Socket) expireBy(sid string, until, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
