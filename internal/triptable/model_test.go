@@ -186,3 +186,36 @@ func TestTable_MergeIsAJoin(t *testing.T) {
 		}
 	}
 }
+
+// However many offers end, who was assigned stays, and who was released stays away.
+func TestTable_ManyReleases(t *testing.T) {
+	t.Parallel()
+	w, other := newWorld(), newWorld()
+	second := -1000
+	offersEnd := func() {
+		for range 100 {
+			second++
+			w.release("t1", fmt.Sprint("offer", second), fmt.Sprint("other", second), w.at(second))
+		}
+	}
+	w.accept("t1", "as1", "d1", w.at(-1000))
+	offersEnd()
+	require.Equal(t, "d1", w.Known("t1").Driver)
+	w.release("t1", "as1", "d1", w.at(second))
+	for range 3 {
+		offersEnd()
+		require.Empty(t, w.Known("t1").Driver)
+		require.True(t, w.accept("t1", "as1", "d1", w.at(-1000)).Outdated)
+	}
+	state, ok := w.State("t1")
+	require.True(t, ok)
+	require.LessOrEqual(t, len(state.Releases), 32)
+	require.False(t, other.Merge(state).Outdated)
+	require.Empty(t, other.Known("t1").Driver)
+	for n := range 100 { // nor do assignments pile up
+		w.accept("t1", fmt.Sprint("more", n), fmt.Sprint("d", n), w.at(second+n))
+	}
+	state, _ = w.State("t1")
+	require.LessOrEqual(t, len(state.Assigns), 4)
+	require.Equal(t, "d99", w.Known("t1").Driver)
+}
