@@ -1,5 +1,5 @@
-// The REST API. What it does is in trips.go and auth.go; here is who may ask,
-// and in which shapes.
+// The REST API: routes, callers, and the shapes of requests. trips.go and auth.go do the
+// work.
 
 package main
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"unicode/utf8"
 
 	"github.com/rodando/realtime"
@@ -49,8 +50,8 @@ func (a *app) routes(mux *http.ServeMux) {
 // created is an answer with status 201.
 type created struct{ body any }
 
-// answer turns a function of a request into a handler: its result or its error
-// as JSON.
+// answer turns a function of a request into a handler that writes its result or error as
+// JSON.
 func (a *app) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
@@ -70,7 +71,7 @@ func (a *app) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(status)
-		_ = json.NewEncoder(w).Encode(body) // the client has left
+		_ = json.NewEncoder(w).Encode(body) // fails only if the client has disconnected
 	}
 }
 
@@ -81,17 +82,15 @@ func (a *app) by(f func(r *http.Request, c caller) (any, error), types ...realti
 		if err != nil {
 			return nil, err
 		}
-		for _, t := range types {
-			if c.user.Type == t {
-				return f(r, c)
-			}
+		if slices.Contains(types, c.user.Type) {
+			return f(r, c)
 		}
 		return nil, realtime.Errorf(realtime.CodeForbidden, "not for a user of type %s", c.user.Type)
 	})
 }
 
 func httpStatus(code realtime.Code) int {
-	switch code {
+	switch code { //nolint:exhaustive // all others are about the token or the session
 	case realtime.CodeInvalidPayload:
 		return http.StatusBadRequest
 	case realtime.CodeForbidden, realtime.CodeUserInactive:
@@ -120,7 +119,7 @@ func decode(r *http.Request, into any) error {
 		if errors.As(err, &t) && t.Field != "" {
 			return invalid(t.Field, "has the wrong type")
 		}
-		return realtime.Errorf(realtime.CodeInvalidPayload, "the body is no JSON object")
+		return realtime.Errorf(realtime.CodeInvalidPayload, "the body is not a JSON object")
 	}
 	return nil
 }

@@ -166,9 +166,9 @@ func TestRefresh(t *testing.T) {
 
 	row, _ := s.store.session(old["sid"].(string))
 	require.WithinDuration(t, time.Now().Add(refreshGrace), *row.AccessTokenExpiresAt, 5*time.Second)
-	s.connect(t, "/drivers", old["token"].(string)) // for a while
+	s.connect(t, "/drivers", old["token"].(string)) // valid during refreshGrace
 
-	// The new session is the driver's now: it can be revoked under him.
+	// The socket is in the new session now: revoking that disconnects it.
 	s.post(t, "/api/logout", fresh["token"].(string), nil)
 	driver.expect("auth:session_revoked")
 	_, _, err := driver.next()
@@ -216,7 +216,7 @@ func TestEcho(t *testing.T) {
 	require.Equal(t, `43/drivers,8[]`, string(text))
 }
 
-func TestNoEchoUnlessAskedFor(t *testing.T) {
+func TestEcho_OffByDefault(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	c := s.connect(t, "/drivers", s.login(t, "driver-1"))
@@ -234,7 +234,7 @@ func TestOrigins(t *testing.T) {
 		{"*", "https://any.test", "*", ""},
 	} {
 		s := start(t, func(cfg *config) { cfg.origins = []string{c.configured} })
-		req, err := http.NewRequest("OPTIONS", s.url+"/socket.io/?EIO=4&transport=polling", nil)
+		req, err := http.NewRequest(http.MethodOptions, s.url+"/socket.io/?EIO=4&transport=polling", nil)
 		require.NoError(t, err)
 		req.Header.Set("Origin", c.origin)
 		resp, err := s.client.Do(req)
@@ -245,10 +245,10 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// A simulated driver takes a trip to its end.
+// A simulated driver accepts a trip and completes it.
 func TestCars(t *testing.T) {
 	t.Parallel()
-	s := start(t, func(c *config) { c.cars, c.noRateLimit = 1, true }) // cars in a hurry
+	s := start(t, func(c *config) { c.cars, c.noRateLimit = 1, true }) // so that the car may act often
 	stop := s.startCars(s.url, 10*time.Millisecond)
 	defer stop()
 	token := s.login(t, "passenger-1")
@@ -257,7 +257,7 @@ func TestCars(t *testing.T) {
 		a, _ := s.store.drivers.Snapshot("car-1")
 		return a.IsAvailableForTrips && a.LastLocation != nil
 	}, 10*time.Second, 10*time.Millisecond)
-	for range 2 { // he is free again after the first
+	for range 2 { // the driver is free again after the first
 		s.post(t, "/api/trips", token, map[string]any{"pickup": capitol, "dropoff": plaza})
 		require.Equal(t, "car-1", passenger.expect("trip:driver_assigned")["driverId"])
 		passenger.expect("trip:driver_location")
@@ -291,7 +291,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// What was added before the end is published before the end, in order.
+// Events that were added before run's ctx ended are published in order.
 func TestOutbox(t *testing.T) {
 	t.Parallel()
 	o := demoStore().events

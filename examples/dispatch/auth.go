@@ -88,7 +88,7 @@ func expiredClaims(token string, expired error) (realtime.Claims, error) {
 	return realtime.Claims{Subject: sub, SessionID: sid, ExpiresAt: exp.Time}, nil
 }
 
-// caller is who a request comes from.
+// caller is the user and the session of a request.
 type caller struct {
 	user userRow
 	sid  string
@@ -121,7 +121,7 @@ func (a *app) caller(r *http.Request, late bool) (caller, error) {
 	return caller{u, sid}, nil
 }
 
-// credentials is what the login and the refresh answer.
+// credentials is the answer to a login or refresh.
 type credentials struct {
 	Token     string            `json:"token"`
 	SID       string            `json:"sid"`
@@ -135,13 +135,13 @@ func (a *app) newLogin(u userRow, sid string) (credentials, error) {
 	return credentials{token, sid, u.ID, u.Type, realtime.Time{Time: expiresAt}}, err
 }
 
-// maySignIn reports whether a password is good. All users share one, since a demo has
-// no place for theirs; without one, those who sit at this machine need none.
+// maySignIn reports whether a password is right. All users share one. If none is
+// configured, none is needed as long as only this machine can connect.
 func (c config) maySignIn(password string) bool {
 	if c.password == "" {
 		return c.isLocal()
 	}
-	// Hashed first, as the comparison tells lengths apart.
+	// Hashed first: the comparison's time depends on the lengths.
 	given, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(c.password))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1
 }
@@ -171,7 +171,7 @@ func (a *app) login(r *http.Request) (any, error) {
 	return a.newLogin(u, sid)
 }
 
-// refresh moves the caller to a new session; his sockets move with auth:refresh.
+// refresh moves the caller to a new session; their sockets move with auth:refresh.
 func (a *app) refresh(r *http.Request) (any, error) {
 	c, err := a.caller(r, true)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Simulated drivers: each logs in over REST, connects as any client does, takes
-// what he is offered and drives it.
+// Simulated drivers: each logs in over REST, connects as any client does, accepts the
+// trips offered to it and drives them.
 
 package main
 
@@ -17,9 +17,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// startCars sets the cars of the configuration on the road, each of which acts
-// once a tick. The returned function stops them and waits until they have; it
-// may be called again.
+// startCars starts the configured number of cars, each of which acts once a tick. stop
+// stops them and waits until they have ended; it may be called more than once.
 func (a *app) startCars(server string, tick time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var cars sync.WaitGroup
@@ -38,8 +37,8 @@ func (a *app) startCars(server string, tick time.Duration) (stop func()) {
 	}
 }
 
-// carUsers returns who drives the cars: users made for it, or drivers of the
-// seed file, which says who exists.
+// carUsers returns the ids of the cars' users: new users, or with a seed file some of its
+// drivers.
 func (a *app) carUsers() (ids []string) {
 	if a.cfg.seedFile != "" {
 		for _, u := range a.store.usersOf(realtime.UserDriver) {
@@ -65,10 +64,10 @@ type car struct {
 	token      string
 
 	at   realtime.Position
-	trip *tripView // the one he drives, nil: none
+	trip *tripView // the running trip, or nil
 }
 
-// drive connects again and again until ctx ends or the server does not want him.
+// drive connects again and again until ctx ends or the server disconnects the car.
 func (c *car) drive(ctx context.Context, a *app) {
 	for ctx.Err() == nil {
 		err := c.shift(ctx)
@@ -97,7 +96,6 @@ func (c *car) shift(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer socket.close()
 
 	events := make(chan event, 16)
 	var reading sync.WaitGroup
@@ -109,7 +107,7 @@ func (c *car) shift(ctx context.Context) error {
 	}()
 	reading.Go(func() { readEvents(ctx, socket, events) })
 
-	// What happened while he was away is asked for after each connect.
+	// After each connect the car requests its current trip.
 	if err := c.catchUp(ctx, socket); err != nil {
 		return err
 	}
@@ -118,7 +116,7 @@ func (c *car) shift(ctx context.Context) error {
 	for {
 		select {
 		case e := <-events:
-			err = c.heard(ctx, socket, e)
+			err = c.onEvent(ctx, socket, e)
 		case <-ticker.C:
 			err = errors.Join(c.act(ctx, socket), c.ping(socket))
 		case <-ctx.Done():
@@ -130,7 +128,7 @@ func (c *car) shift(ctx context.Context) error {
 	}
 }
 
-// event is what the server sent, or why it sends no more.
+// event is an event of the server, or the error that ended reading.
 type event struct {
 	name string
 	arg  json.RawMessage
@@ -152,7 +150,7 @@ func readEvents(ctx context.Context, socket *client, events chan<- event) {
 	}
 }
 
-func (c *car) heard(ctx context.Context, socket *client, e event) error {
+func (c *car) onEvent(ctx context.Context, socket *client, e event) error {
 	switch e.name {
 	case realtime.EventAssignmentOffered.Name():
 		var offer struct {
@@ -168,7 +166,8 @@ func (c *car) heard(ctx context.Context, socket *client, e event) error {
 	return e.err
 }
 
-// catchUp asks for the trip that he drives, and is available if there is none.
+// catchUp requests the car's current trip, and makes the driver available if there is
+// none.
 func (c *car) catchUp(ctx context.Context, socket *client) error {
 	var current struct {
 		Trip *tripView `json:"trip"`
@@ -184,7 +183,7 @@ func (c *car) catchUp(ctx context.Context, socket *client) error {
 		realtime.StatusUpdate{IsOnline: new(true), IsAvailableForTrips: new(true)}))
 }
 
-// act does what comes next: cruise, or bring the trip one step further.
+// act takes the next step: it cruises, or advances the trip.
 func (c *car) act(ctx context.Context, socket *client) error {
 	if c.trip == nil {
 		c.at.Lat += spread(0.0005)
@@ -206,7 +205,7 @@ func (c *car) act(ctx context.Context, socket *client) error {
 	}
 	err := c.request(ctx, "POST", "/api/trips/"+c.trip.TripID+"/"+string(do), nil, c.trip)
 	if err != nil || do == stepComplete {
-		return c.catchUp(ctx, socket) // a refusal: the trip went on without him
+		return c.catchUp(ctx, socket) // refused: the trip has changed meanwhile
 	}
 	return nil
 }
@@ -216,12 +215,12 @@ func (c *car) ping(socket *client) error {
 	return socket.emit(realtime.DriverLocationPing.Name(), realtime.LocationPing{Position: &at})
 }
 
-// driveTo moves the car for a tick and reports whether it is there.
+// driveTo moves the car for a tick and reports whether it has arrived.
 func (c *car) driveTo(to *realtime.Place) bool {
 	if to == nil {
 		return true
 	}
-	const perTick = 300.0 // metres
+	const perTick = 300.0 // meters
 	target := position(to)
 	left := meters(c.at, target)
 	if left <= perTick {
@@ -234,7 +233,7 @@ func (c *car) driveTo(to *realtime.Place) bool {
 	return false
 }
 
-// request asks the REST API.
+// request calls the REST API.
 func (c *car) request(ctx context.Context, method, path string, body, answer any) error {
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -256,5 +255,5 @@ func (c *car) request(ctx context.Context, method, path string, body, answer any
 	return json.NewDecoder(resp.Body).Decode(answer)
 }
 
-// spread is a random number from -by to by.
+// spread returns a random number from -by to by.
 func spread(by float64) float64 { return (2*rand.Float64() - 1) * by }

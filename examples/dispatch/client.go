@@ -19,8 +19,8 @@ import (
 	"github.com/gobwas/ws/wsutil"
 )
 
-// errDisconnected says that the server took the client out of its namespace: a
-// client does not come back by itself then.
+// errDisconnected says that the server disconnected the client from its namespace. A
+// client does not reconnect by itself then.
 var errDisconnected = errors.New("io server disconnect")
 
 // client is connected once dial returns. emit may be called concurrently; next
@@ -28,10 +28,10 @@ var errDisconnected = errors.New("io server disconnect")
 type client struct {
 	namespace string
 	conn      net.Conn
-	in        io.ReadWriter // conn, behind what came with the handshake's answer
-	silence   time.Duration // after which the server is taken for dead
+	in        io.ReadWriter // conn, after bytes that arrived with the handshake's answer
+	silence   time.Duration // maximum time between two packets of the server
 
-	mu sync.Mutex // one frame is written at a time
+	mu sync.Mutex // held while a frame is written
 }
 
 // dial connects to a server such as "http://localhost:3000". The error of a
@@ -40,7 +40,7 @@ func dial(ctx context.Context, server, namespace, token string) (*client, error)
 	url := "ws" + strings.TrimPrefix(server, "http") + "/socket.io/?EIO=4&transport=websocket"
 	conn, early, _, err := ws.Dial(ctx, url)
 	if err != nil {
-		return nil, fmt.Errorf("dialling: %w", err)
+		return nil, fmt.Errorf("dialing: %w", err)
 	}
 	c := &client{namespace: namespace, conn: conn, in: conn, silence: time.Minute}
 	if early != nil {
@@ -61,7 +61,10 @@ func (c *client) connect(token string) error {
 	if err != nil {
 		return err
 	}
-	var heartbeat struct{ PingInterval, PingTimeout int64 }
+	var heartbeat struct {
+		PingInterval int64 `json:"pingInterval"`
+		PingTimeout  int64 `json:"pingTimeout"`
+	}
 	if err := json.Unmarshal(bytes.TrimPrefix(open, []byte("0")), &heartbeat); err != nil {
 		return fmt.Errorf("open packet: %w", err)
 	}
@@ -115,7 +118,7 @@ func (c *client) next() (event string, arg json.RawMessage, err error) {
 	}
 }
 
-// read returns the next packet that is no ping.
+// read returns the next packet. It answers pings.
 func (c *client) read() ([]byte, error) {
 	for {
 		if err := c.conn.SetReadDeadline(time.Now().Add(c.silence)); err != nil {

@@ -16,20 +16,20 @@
 //
 //	HOST            127.0.0.1; the address to listen on, 0.0.0.0 for all
 //	PORT            3000; 0 takes any that is free
-//	LOGIN_PASSWORD  what everybody logs in with; unset: no password, and no login
+//	LOGIN_PASSWORD  the password of all users; unset: no password, and no login
 //	                unless HOST is a loopback address
 //	JWT_SECRET      HS256 key of the tokens, 32 bytes or more; unset: a random one
 //	JWT_ISSUER      claim "iss" of the tokens; unset: not written, not checked
 //	WS_CORS_ORIGIN  origins, separated by commas, that may connect, with
 //	                credentials; * is any origin, without
 //
-// Every token signed with JWT_SECRET is good whose sub and sid name a user and
-// a session of his, whoever signed it. Audiences are not checked. The origins
-// are those of sockets; the REST API has no CORS.
+// Every token signed with JWT_SECRET is valid if its sub and sid name a user and one of
+// their sessions. Audiences are not checked. The origins apply to sockets; the REST API
+// has no CORS.
 //
 // # REST
 //
-// Bodies are JSON both ways, and an absent one is {}. All but the login ask for
+// Bodies are JSON both ways, and an absent one is {}. All routes but the login require
 // "Authorization: Bearer <token>". A failure is
 // {error:{code, message, fields?}}, with the codes of the socket: 400
 // invalid_payload, 401 missing_token, invalid_token, token_expired,
@@ -38,10 +38,10 @@
 //
 //	POST /api/login {userId, deviceInfo?, password?}  {token, sid, userId, type, expiresAt}; the password is LOGIN_PASSWORD, if there is one
 //	POST /api/refresh                         the same, in a new session. The old one lasts 10 s more. A token that
-//	                                          expired less than a day ago will do
+//	                                          expired less than a day ago is accepted
 //	POST /api/logout                          {sid}; the session is revoked
 //
-//	GET  /api/trips/current                   {trip, offer}, for driver and passenger: his running trip or null, the
+//	GET  /api/trips/current                   {trip, offer}, for driver and passenger: their running trip or null, the
 //	                                          driver's open offer or null
 //	POST /api/trips {pickup?, dropoff?}       201 and the trip; places are {lat, lng, address?}. By a passenger, who
 //	                                          can have one trip at a time
@@ -74,13 +74,13 @@
 //
 // # Choices
 //
-// Available drivers are those whose snapshot says so. Connected ones come
-// first, then the nearer ones; nobody is asked twice about a trip, or about two
-// trips at once. When nobody is left the trip ends as no_drivers_found.
+// Drivers are available if their snapshot says so. Connected drivers come first, then
+// nearer ones. No driver is offered a trip twice, or two trips at once. When no driver is
+// left the trip ends as no_drivers_found.
 //
-// A driver's snapshot gets the trip when he accepts and loses it when the trip
-// ends; then he is UNAVAILABLE, as the library has it, until he says otherwise.
-// Both are published as driver_availability.trip_updated.
+// A driver's snapshot has the trip from acceptance until the trip ends; then the driver
+// is UNAVAILABLE, by the rules of MemoryDrivers, until they send a status update. Both
+// changes are published as driver_availability.trip_updated.
 //
 // An admin who cancels a trip also publishes admin.trip.action_issued, before
 // trip.cancelled. trip.arriving.started is followed by trip.driver.en_route,
@@ -125,11 +125,11 @@ func main() {
 	}
 }
 
-// config is what flags and environment say.
+// config is the configuration from flags and environment.
 type config struct {
 	host     string // empty: 127.0.0.1
 	port     string
-	password string // of every user; empty: none is asked for on a loopback address, and nobody logs in elsewhere
+	password string // of every user; empty: none is needed on a loopback address, and no login elsewhere
 	secret   string // empty: a random one
 	issuer   string
 	origins  []string
@@ -143,11 +143,10 @@ type config struct {
 	allowEIO3, legacyQueryToken               bool
 }
 
-// loopback is where the program listens unless it is told otherwise: its users are
-// for trying things out.
+// loopback is the default address, because the demo's users are not protected.
 const loopback = "127.0.0.1"
 
-// address is what the program listens on.
+// address returns the address to listen on.
 func (c config) address() string { return net.JoinHostPort(cmp.Or(c.host, loopback), c.port) }
 
 // isLocal reports whether only this machine can connect.
@@ -173,10 +172,10 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
 	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")
 	f.DurationVar(&c.connectTimeout, "connect-timeout", 0, "for a connection that enters no namespace (default 15s)")
-	f.DurationVar(&c.offerTTL, "offer-ttl", 20*time.Second, "how long a driver may think about an offer")
-	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "how long an access token is good")
-	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "let socket.io-client 1.x and 2.x in")
-	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "and let it send its token in the URL")
+	f.DurationVar(&c.offerTTL, "offer-ttl", 20*time.Second, "how long an offer is open")
+	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "lifetime of an access token")
+	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "admit socket.io-client 1.x and 2.x")
+	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "accept the token of such a client in the URL")
 	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
 	if err := f.Parse(args); err != nil {
 		return c, err
@@ -192,7 +191,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	return c, nil
 }
 
-// run serves until ctx ends, and then as long as shutting down takes.
+// run serves until ctx ends, and then shuts down.
 func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	log := slog.Default()
 	a, err := newApp(cfg, log)
@@ -200,7 +199,8 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 		return err
 	}
 	defer a.close()
-	listener, err := net.Listen("tcp", cfg.address())
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", cfg.address())
 	if err != nil {
 		return err
 	}
@@ -208,7 +208,10 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 
-	at := listener.Addr().(*net.TCPAddr)
+	at, ok := listener.Addr().(*net.TCPAddr)
+	if !ok {
+		return errors.Join(fmt.Errorf("%v is not a TCP address", listener.Addr()), server.Close())
+	}
 	if err := a.greet(stdout, at.Port); err != nil {
 		return errors.Join(err, server.Close())
 	}
@@ -227,11 +230,11 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	stopCars()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	// The sockets first: http.Server.Shutdown does not see websockets.
+	// The sockets first: http.Server.Shutdown does not close websockets.
 	return errors.Join(a.shutdown(shutdown), server.Shutdown(shutdown))
 }
 
-// newServer returns a server that gives up clients who do not speak.
+// newServer returns a server that closes connections on which no request arrives.
 func newServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 }
@@ -247,7 +250,7 @@ type app struct {
 	rt      *realtime.Server
 	mux     *http.ServeMux
 
-	// end stops what runs in the background, and waits for it.
+	// end stops the background goroutines and waits for them.
 	end func()
 }
 
@@ -260,11 +263,11 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 		}
 	}
 	if cfg.secret == "" {
-		log.Info("JWT_SECRET is not set: a random one, and tokens end with this process")
+		log.Info("JWT_SECRET is not set: using a random one, tokens are valid until this process ends")
 		cfg.secret = rand.Text() + rand.Text()
 	}
 	if cfg.password == "" && !cfg.isLocal() {
-		log.Warn("LOGIN_PASSWORD is not set: nobody can log in, as others than this machine could")
+		log.Warn("LOGIN_PASSWORD is not set: login is off, because HOST is not a loopback address")
 	}
 	events := newOutbox(log)
 	a.store = newStore(a.seed, events)

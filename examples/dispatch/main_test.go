@@ -1,4 +1,4 @@
-// What all tests share, and the program as a whole: flags, seed, printed tokens.
+// Helpers of the tests, and tests of the whole program: flags, seed, printed tokens.
 
 package main
 
@@ -43,7 +43,7 @@ func start(t *testing.T, change ...func(*config)) *server {
 	for _, f := range change {
 		f(&cfg)
 	}
-	a, err := newApp(cfg, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	a, err := newApp(cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	h := httptest.NewServer(a.mux)
 	s := &server{app: a, url: h.URL, client: h.Client()}
@@ -100,7 +100,7 @@ func (s *server) login(t *testing.T, userID string) string {
 	return s.post(t, "/api/login", "", map[string]any{"userId": userID})["token"].(string)
 }
 
-// socket is a client and what it heard.
+// socket is a client and the events it received.
 type socket struct {
 	t *testing.T
 	*client
@@ -170,7 +170,7 @@ func TestConfigure(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Nobody logs in without a password but on this machine.
+// Without a password only this machine can log in.
 func TestLogin_PasswordWhereOthersCanConnect(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -205,7 +205,7 @@ func TestConfig_Address(t *testing.T) {
 	require.Equal(t, "[::1]:3000", config{host: "::1", port: "3000"}.address())
 }
 
-func TestNewServer_GivesUpClientsWhoDoNotSpeak(t *testing.T) {
+func TestNewServer_ClosesSilentConnections(t *testing.T) {
 	t.Parallel()
 	s := newServer(http.NotFoundHandler())
 	require.Positive(t, s.ReadHeaderTimeout)
@@ -233,7 +233,7 @@ func writeSeed(t *testing.T, text string) string {
 	return file
 }
 
-// mint signs claims as somebody else would who has the secret.
+// mint signs claims with the secret, as another service could.
 func mint(t *testing.T, claims jwt.MapClaims) string {
 	t.Helper()
 	if claims["exp"] == nil {
@@ -276,10 +276,10 @@ func TestSeedFileMistakes(t *testing.T) {
 	for text, want := range map[string]string{
 		`{`:                                     "unexpected end",
 		`{"users":[{"id":"","type":"driver"}]}`: "empty",
-		`{"users":[{"id":"a","type":"driver"},{"id":"a","type":"admin"}]}`:          "twice",
+		`{"users":[{"id":"a","type":"driver"},{"id":"a","type":"admin"}]}`:          "duplicate",
 		`{"users":[{"id":"a","type":"pilot"}]}`:                                     "pilot",
 		`{"users":[{"id":"a","type":"driver","status":"asleep"}]}`:                  "asleep",
-		`{"sessions":[{"sid":"s","userId":"a"},{"sid":"s","userId":"a"}]}`:          "twice",
+		`{"sessions":[{"sid":"s","userId":"a"},{"sid":"s","userId":"a"}]}`:          "duplicate",
 		`{"sessions":[{"sid":"s","userId":"a","accessTokenExpiresAt":"tomorrow"}]}`: "tomorrow",
 	} {
 		_, err := readSeed(writeSeed(t, text))
@@ -287,7 +287,7 @@ func TestSeedFileMistakes(t *testing.T) {
 	}
 }
 
-// The whole program, from its first line to its last.
+// The whole program, from start to shutdown.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())

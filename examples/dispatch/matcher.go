@@ -14,8 +14,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// matcher offers each trip to one driver after another, each of whom has ttl to
-// answer. It runs one goroutine for each trip that looks for a driver.
+// matcher offers each trip to one driver after another, each of whom has ttl to answer.
+// It runs one goroutine for each trip without a driver.
 type matcher struct {
 	store *store
 	ttl   time.Duration
@@ -23,7 +23,7 @@ type matcher struct {
 	// connected reports whether a driver has a socket now.
 	connected func(ctx context.Context, driverID string) bool
 
-	ctx    context.Context // ends with close
+	ctx    context.Context // of the searches; ends with close
 	cancel context.CancelFunc
 	trips  sync.WaitGroup
 }
@@ -39,7 +39,7 @@ func (m *matcher) match(tripID string) {
 	m.trips.Go(func() { m.search(tripID) })
 }
 
-// close leaves the trips that have no driver as they are.
+// close stops the searches and waits for them. Trips without a driver stay unchanged.
 func (m *matcher) close() {
 	m.cancel()
 	m.trips.Wait()
@@ -48,7 +48,7 @@ func (m *matcher) close() {
 func (m *matcher) search(tripID string) {
 	pickup, ok := m.store.assigning(tripID)
 	for ok && m.ctx.Err() == nil {
-		// Asked anew for each offer: drivers come, go and move meanwhile.
+		// Computed again for each offer, since drivers connect, leave and move.
 		o := m.store.offerTo(tripID, m.candidates(pickup), m.ttl)
 		if o == nil {
 			return
@@ -58,7 +58,7 @@ func (m *matcher) search(tripID string) {
 	}
 }
 
-// wait returns when the offer has been answered or its time is up.
+// wait waits until the offer is answered, or expires it in time.
 func (m *matcher) wait(o *offer) {
 	timeout := time.NewTimer(time.Until(o.expiresAt))
 	defer timeout.Stop()
@@ -70,9 +70,8 @@ func (m *matcher) wait(o *offer) {
 	}
 }
 
-// candidates returns the available drivers in the order in which they are to be
-// asked: those who would hear of an offer now before those who would not, the
-// nearer ones before the farther, and those whose position is not known last.
+// candidates returns the available drivers in the order in which to offer them a trip:
+// connected drivers first, then by distance, and unknown positions last.
 func (m *matcher) candidates(pickup *realtime.Place) []string {
 	type candidate struct {
 		id        string

@@ -1,5 +1,5 @@
-// What drivers' socket events do: the store as the library's OfferService and
-// DriverService.
+// The store as the library's OfferService and DriverService, which drivers' socket events
+// call.
 
 package main
 
@@ -21,8 +21,8 @@ func (s *store) RejectOffer(_ context.Context, driverID, assignmentID, reason st
 	return err
 }
 
-// UpdateStatus implements realtime.DriverService: MemoryDrivers' rules, but a
-// driver is on a trip when the store says so, whatever his snapshot does.
+// UpdateStatus implements realtime.DriverService with the rules of MemoryDrivers, except
+// that the store, not the snapshot, decides whether the driver is on a trip.
 func (s *store) UpdateStatus(ctx context.Context, driverID string, in realtime.StatusUpdate) (realtime.Availability, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,13 +32,13 @@ func (s *store) UpdateStatus(ctx context.Context, driverID string, in realtime.S
 	return s.drivers.UpdateStatus(ctx, driverID, in)
 }
 
-// UpdateLocation implements realtime.DriverService. Positions need no lock of
-// the store, and come by the thousand.
+// UpdateLocation implements realtime.DriverService. It does not take the store's lock,
+// because positions are frequent.
 func (s *store) UpdateLocation(ctx context.Context, driverID string, in realtime.LocationPing) (realtime.LocationUpdate, bool, error) {
 	return s.drivers.UpdateLocation(ctx, driverID, in)
 }
 
-// SetTrip implements realtime.DriverService: a driver can set no trip but his.
+// SetTrip implements realtime.DriverService. A driver can only set their own trip.
 func (s *store) SetTrip(ctx context.Context, driverID, tripID string) (realtime.Availability, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,26 +10,22 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// outbox stands between the store and the bus, as an outbox table does beside a
-// database: what changes a row adds the event within the same lock, or
-// transaction, so that events are in the order of the changes, and publishing,
-// which may block, happens later and elsewhere.
-//
-// outbox.mu guards queue; it is taken while the store's lock is held, never
-// the other way round.
+// outbox is what an outbox table is in a database. A method that changes a row adds the
+// event under the same lock (there: in the same transaction), so events are in the order
+// of the changes. They are published later on another goroutine, because that may block.
 type outbox struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards queue; taken while the store's lock is held, never the other way round
 	queue []realtime.DomainEvent
-	wake  chan struct{} // holds one when there may be something
+	wake  chan struct{} // holds one element when queue may not be empty
 }
 
 func newOutbox(log *slog.Logger) *outbox {
 	return &outbox{log: log, wake: make(chan struct{}, 1)}
 }
 
-// add never blocks.
+// add appends events. It never blocks.
 func (o *outbox) add(events ...realtime.DomainEvent) {
 	o.mu.Lock()
 	o.queue = append(o.queue, events...)

@@ -1,5 +1,5 @@
-// The page at /: driver, passenger and admin side by side, in plain HTML and
-// JavaScript. All of it, socket.io-client included, is in the program.
+// The page at /: driver, passenger and admin side by side, in plain HTML and JavaScript.
+// All files, socket.io-client included, are embedded.
 
 package main
 
@@ -34,10 +34,9 @@ func (a *app) page() http.Handler {
 	})
 }
 
-// seededByType returns who can be played on the page: the seed's users, not the
-// cars'.
+// seededByType returns the users of the page: the seed's, without the cars'.
 func (a *app) seededByType() map[string][]userRow {
-	users := map[string][]userRow{} // the template asks for string keys
+	users := map[string][]userRow{} // the template needs string keys
 	for _, u := range a.seed.Users {
 		users[string(u.Type)] = append(users[string(u.Type)], u)
 	}

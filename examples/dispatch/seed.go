@@ -1,4 +1,4 @@
-// The seed: which users and sessions exist when the program starts.
+// The seed: the users and sessions that exist when the program starts.
 
 package main
 
@@ -17,7 +17,7 @@ type seed struct {
 	Sessions []sessionRow `json:"sessions"`
 }
 
-// userRow is a user as the file and the store have him.
+// userRow is a user in the file and in the store.
 type userRow struct {
 	ID     string            `json:"id"`
 	Type   realtime.UserType `json:"type"`
@@ -33,15 +33,15 @@ const (
 	banned   userStatus = "banned"
 )
 
-// sessionRow is a login session as the file and the store have it.
+// sessionRow is a login session in the file and in the store.
 type sessionRow struct {
 	SID                  string     `json:"sid"`
 	UserID               string     `json:"userId"`
 	Revoked              bool       `json:"revoked"`
-	AccessTokenExpiresAt *time.Time `json:"accessTokenExpiresAt"` // null: when the token does
+	AccessTokenExpiresAt *time.Time `json:"accessTokenExpiresAt"` // null: the token's own expiry applies
 }
 
-// usable reports whether the session lets anybody in now.
+// usable reports whether the session can be used now.
 func (s *sessionRow) usable() bool {
 	return !s.Revoked && (s.AccessTokenExpiresAt == nil || s.AccessTokenExpiresAt.After(time.Now()))
 }
@@ -71,8 +71,8 @@ func readSeed(file string) (seed, error) {
 	return s, nil
 }
 
-// check refuses what could not be told from a mistake. A session of a user who
-// does not exist is fine: tokens for it are refused like any other.
+// check refuses rows that are likely mistakes. A session of an unknown user is allowed:
+// tokens for it are refused.
 func (s *seed) check() error {
 	users, sessions := map[string]bool{}, map[string]bool{}
 	for i := range s.Users {
@@ -82,7 +82,7 @@ func (s *seed) check() error {
 		}
 		switch {
 		case u.ID == "" || users[u.ID]:
-			return fmt.Errorf("users[%d]: id %q is empty or there twice", i, u.ID)
+			return fmt.Errorf("users[%d]: id %q is empty or a duplicate", i, u.ID)
 		case u.Type != realtime.UserDriver && u.Type != realtime.UserPassenger && u.Type != realtime.UserAdmin:
 			return fmt.Errorf("user %q: type %q is not driver, passenger or admin", u.ID, u.Type)
 		case u.Status != active && u.Status != inactive && u.Status != banned:
@@ -92,7 +92,7 @@ func (s *seed) check() error {
 	}
 	for i, row := range s.Sessions {
 		if row.SID == "" || sessions[row.SID] {
-			return fmt.Errorf("sessions[%d]: sid %q is empty or there twice", i, row.SID)
+			return fmt.Errorf("sessions[%d]: sid %q is empty or a duplicate", i, row.SID)
 		}
 		sessions[row.SID] = true
 	}

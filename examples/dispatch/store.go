@@ -1,5 +1,5 @@
-// The store: users, login sessions and trips in memory, and the library's
-// questions about them. What may happen to a trip is in trips.go.
+// The store: users, login sessions and trips in memory, and the library's interfaces
+// to look them up. The rules of trips are in trips.go.
 
 package main
 
@@ -17,14 +17,11 @@ import (
 
 // store is the database of this program. It keeps everything until the process
 // ends.
-//
-// store.mu guards all that follows it. What is done under it never blocks:
-// events go to the outbox, and MemoryDrivers only looks things up.
 type store struct {
 	drivers *realtime.MemoryDrivers
 	events  *outbox
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below; nothing that blocks is called while it is held
 	users    map[string]*userRow
 	sessions map[string]*sessionRow
 	trips    map[string]*trip
@@ -131,8 +128,8 @@ func (s *store) addUser(u userRow) {
 	s.users[u.ID] = &u
 }
 
-// sessionOf returns a session of the user for a token to be printed: one that
-// lets him in, else any that the seed gave him, else a new one.
+// sessionOf returns a session of the user for a printed token: a usable one if there is
+// one, otherwise any of the seed's, otherwise a new one.
 func (s *store) sessionOf(userID string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,7 +160,7 @@ func (s *store) newSession(userID string) (sid string) {
 	return sid
 }
 
-// login opens a session for a user who may have one.
+// login opens a session for an active user.
 func (s *store) login(userID string, device map[string]any) (u userRow, sid string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,13 +176,13 @@ func (s *store) login(userID string, device map[string]any) (u userRow, sid stri
 	return *row, sid, nil
 }
 
-// refresh replaces a session by a new one. The old one stays good for a while,
-// for a client that reconnects before it has heard of the new one.
+// refresh replaces a session by a new one. The old one stays valid for refreshGrace, for
+// a client that reconnects before it has received the new one.
 func (s *store) refresh(userID, oldSID string) (sid string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old := s.sessions[oldSID]
-	if old == nil || !old.usable() { // ended since the caller's token was looked at
+	if old == nil || !old.usable() { // ended since the caller's token was checked
 		return "", realtime.Errorf(realtime.CodeInvalidSession, "Invalid session")
 	}
 	sid = s.newSession(userID)
@@ -200,8 +197,8 @@ func (s *store) refresh(userID, oldSID string) (sid string, err error) {
 // refreshGrace is the library's default, see Timeouts.RefreshGrace.
 const refreshGrace = 10 * time.Second
 
-// revoke ends a session, if it exists and has not ended. The row changes before
-// the event goes out: a socket that connects in between is refused, one that
+// revoke ends a session, if it exists and has not ended. The row changes before the event
+// is published, so that a socket that connects in between is refused, and one that
 // connected before is disconnected.
 func (s *store) revoke(sid, reason string) error {
 	s.mu.Lock()
@@ -217,7 +214,7 @@ func (s *store) revoke(sid, reason string) error {
 	return nil
 }
 
-// setStatus lets a user in or keeps him out.
+// setStatus changes a user's status.
 func (s *store) setStatus(userID string, status userStatus, reason string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,7 +223,7 @@ func (s *store) setStatus(userID string, status userStatus, reason string) error
 		return realtime.Errorf(realtime.CodeNotFound, "no such user")
 	}
 	u.Status = status
-	switch status {
+	switch status { //nolint:exhaustive // activation ends no socket, so it has no event
 	case banned:
 		s.events.add(realtime.UserAccessChanged{UserID: userID, Change: realtime.AccessBanned, Reason: reason})
 	case inactive:

@@ -1,7 +1,6 @@
-// Trips, offers, and the rules of what may happen to them. Each method changes
-// the rows and adds the domain events that follow in one step, so that a trip's
-// events are in the order of its changes. Refusals are *realtime.Error, which
-// socket and REST both show to the client.
+// Trips and offers, and their rules. Each method changes rows and adds the resulting
+// domain events under one lock, so that a trip's events are in the order of its changes.
+// Refusals are *realtime.Error, which both socket and REST send to the client.
 
 package main
 
@@ -17,8 +16,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// statusNoDrivers ends a trip that nobody took. No event of the library's says
-// so in its status.
+// statusNoDrivers is the status of a trip that no driver accepted. The library has no
+// such status, only the event.
 const statusNoDrivers realtime.TripStatus = "no_drivers_found"
 
 const currency = "CUP"
@@ -26,16 +25,16 @@ const currency = "CUP"
 // trip is a row; the store's lock guards it.
 type trip struct {
 	id, passengerID string
-	driverID        string // empty before somebody accepted
+	driverID        string // empty until a driver has accepted
 	status          realtime.TripStatus
 	pickup, dropoff *realtime.Place
 	fare            *float64
 	requestedAt     time.Time
 	arrived         bool
-	asked           map[string]*offer // by driver; nobody is asked twice
+	asked           map[string]*offer // by driver; no driver is asked twice
 }
 
-// offer is an assignment of a trip to a driver, for him to accept or not.
+// offer is an assignment of a trip that a driver may accept.
 type offer struct {
 	id, driverID string
 	trip         *trip
@@ -75,8 +74,7 @@ func (s *store) request(passengerID string, pickup, dropoff *realtime.Place) (tr
 	return s.view(t), nil
 }
 
-// assigning says that the search for a driver begins. It is false when the trip
-// has ended already.
+// assigning starts the search for a driver. ok is false when the trip has already ended.
 func (s *store) assigning(tripID string) (pickup *realtime.Place, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -89,9 +87,9 @@ func (s *store) assigning(tripID string) (pickup *realtime.Place, ok bool) {
 	return t.pickup, true
 }
 
-// offerTo offers the trip to the first of the drivers who can take it and was
-// not asked yet. When none can, the trip ends; when it is no longer looking for
-// a driver, nothing happens. It returns the offer to wait for, or nil.
+// offerTo offers the trip to the first of the drivers who is free and was not asked
+// before. If there is none, the trip ends. It returns the offer to wait for, or nil if
+// there is none or the trip no longer needs a driver.
 func (s *store) offerTo(tripID string, drivers []string, ttl time.Duration) *offer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,7 +124,7 @@ func (s *store) answer(o *offer, state offerState) {
 	close(o.answered)
 }
 
-// expire ends an offer that nobody answered in time.
+// expire ends an offer that was not answered in time.
 func (s *store) expire(o *offer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,8 +152,8 @@ func (s *store) find(driverID, assignmentID, tripID string) (*offer, error) {
 	return o, nil
 }
 
-// accept makes a driver the trip's. The offer is named by its id or its trip's.
-// Again, it is the same success: the first answer may have been lost.
+// accept assigns a driver to the trip of an offer, which is named by its own id or its
+// trip's. A second call has the same result, since the first answer may have been lost.
 func (s *store) accept(driverID, assignmentID, tripID string) (realtime.OfferAccepted, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -189,7 +187,7 @@ func (s *store) accept(driverID, assignmentID, tripID string) (realtime.OfferAcc
 	return accepted, nil
 }
 
-// reject declines an offer; so does rejecting it again.
+// reject declines an offer. A second call has the same result.
 func (s *store) reject(driverID, assignmentID, tripID, reason string) (realtime.OfferRejected, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,12 +208,12 @@ func (s *store) reject(driverID, assignmentID, tripID, reason string) (realtime.
 	return realtime.OfferRejected{AssignmentID: o.id}, nil
 }
 
-// step is what the driver does next on his trip.
+// step is a step that a driver takes on their trip.
 type step string
 
 const (
-	stepArriving step = "arriving" // he sets out
-	stepArrived  step = "arrived"  // he waits at the pickup
+	stepArriving step = "arriving" // the driver sets out for the pickup
+	stepArrived  step = "arrived"  // the driver waits at the pickup
 	stepStart    step = "start"
 	stepComplete step = "complete"
 )
@@ -257,7 +255,7 @@ func (s *store) advance(driverID, tripID string, do step) (tripView, error) {
 
 var errNoTrip = realtime.Errorf(realtime.CodeNotFound, "no such trip")
 
-// cancel ends a trip early. An open offer of it is withdrawn first.
+// cancel ends a trip early. Its open offer is withdrawn first.
 func (s *store) cancel(by userRow, tripID, reason string) (tripView, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -279,7 +277,7 @@ func (s *store) cancel(by userRow, tripID, reason string) (tripView, error) {
 		if o.state == offerOpen {
 			s.answer(o, offerCancelled)
 			s.events.add(realtime.AssignmentCancelled{
-				TripID: t.id, AssignmentID: o.id, PassengerID: t.passengerID, DriverID: driver, VehicleID: vehicleID(driver), Reason: "trip cancelled",
+				TripID: t.id, AssignmentID: o.id, PassengerID: t.passengerID, DriverID: driver, VehicleID: vehicleID(driver), Reason: "trip canceled",
 			})
 		}
 	}
@@ -300,9 +298,9 @@ func (s *store) end(t *trip, status realtime.TripStatus) {
 	}
 }
 
-// setDriversTrip puts a trip into the driver's snapshot, or takes it out, and
-// tells who watches him: this did not come in over his socket. It is called
-// with s.mu held, so that snapshot and trip change together.
+// setDriversTrip sets or clears the trip in the driver's snapshot, and publishes that: the
+// change did not come over the driver's socket. It is called with s.mu held, so that
+// snapshot and trip change together.
 func (s *store) setDriversTrip(driverID, tripID string) {
 	a, err := s.drivers.SetTrip(context.Background(), driverID, tripID)
 	if err != nil { // cannot happen: MemoryDrivers refuses nothing here
@@ -327,12 +325,12 @@ func (s *store) message(adminID, tripID string, to realtime.MessageTo, text stri
 	return nil
 }
 
-// concerns reports whether somebody may see and cancel the trip.
+// concerns reports whether a user may see and cancel the trip.
 func (t *trip) concerns(u userRow) bool {
 	return u.Type == realtime.UserAdmin || u.ID == t.passengerID || u.ID == t.driverID
 }
 
-// state is the status in more words.
+// state returns the status for error messages.
 func (t *trip) state() string {
 	if t.status == realtime.TripStatusArriving && t.arrived {
 		return "arriving, the driver at the pickup"
@@ -347,8 +345,8 @@ func (t *trip) fareTotal() float64 {
 	return *t.fare
 }
 
-// enRoute returns where the trip's driver is, and how far from the pickup in
-// minutes; nil what is not known.
+// enRoute returns the position of the trip's driver, and the estimated minutes to the
+// pickup; either is nil if it is not known.
 func (s *store) enRoute(t *trip) (from *realtime.Position, eta *float64) {
 	if a, known := s.drivers.Snapshot(t.driverID); known {
 		from = a.LastLocation

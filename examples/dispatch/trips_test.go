@@ -1,4 +1,4 @@
-// The rules of trips, and which domain events follow, without a server.
+// The rules of trips and their domain events, without a server.
 
 package main
 
@@ -41,7 +41,7 @@ func requireCode(t *testing.T, code realtime.Code, err error) {
 	require.Equal(t, code, e.Code)
 }
 
-// offered brings a trip to where it is offered to driver-1.
+// offered returns a trip that is offered to driver-1.
 func offered(t *testing.T, s *store) (tripID string, o *offer) {
 	t.Helper()
 	v, err := s.request(paula.ID, capitol, plaza)
@@ -54,7 +54,7 @@ func offered(t *testing.T, s *store) (tripID string, o *offer) {
 	return v.TripID, o
 }
 
-func TestWholeTrip(t *testing.T) {
+func TestStore_WholeTrip(t *testing.T) {
 	t.Parallel()
 	s := demoStore()
 	trip, o := offered(t, s)
@@ -108,7 +108,7 @@ func TestWholeTrip(t *testing.T) {
 	require.NoError(t, err, "the next trip")
 }
 
-func TestCancel(t *testing.T) {
+func TestStore_Cancel(t *testing.T) {
 	t.Parallel()
 	for _, by := range []userRow{paula, diego, admin} {
 		s := demoStore()
@@ -133,7 +133,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-func TestCancelWithdrawsTheOffer(t *testing.T) {
+func TestStore_CancelWithdrawsTheOffer(t *testing.T) {
 	t.Parallel()
 	s := demoStore()
 	trip, o := offered(t, s)
@@ -149,7 +149,7 @@ func TestCancelWithdrawsTheOffer(t *testing.T) {
 	require.Empty(t, s.happened())
 }
 
-func TestDriversRules(t *testing.T) {
+func TestStore_DriverRules(t *testing.T) {
 	t.Parallel()
 	s := demoStore()
 	available := realtime.StatusUpdate{IsAvailableForTrips: new(true)}
@@ -166,7 +166,7 @@ func TestDriversRules(t *testing.T) {
 	_, err = s.SetTrip(t.Context(), diego.ID, "another")
 	requireCode(t, realtime.CodeForbidden, err)
 	_, err = s.SetTrip(t.Context(), diego.ID, "")
-	require.NoError(t, err, "the snapshot is his")
+	require.NoError(t, err, "the snapshot is the driver's")
 	_, err = s.UpdateStatus(t.Context(), diego.ID, available)
 	requireCode(t, realtime.CodeConflict, err)
 }
@@ -197,7 +197,7 @@ func matching(t *testing.T, distances map[string]float64, connected func(string)
 
 func everybody(string) bool { return true }
 
-// openOffer returns who is asked now.
+// openOffer returns the driver who has the open offer.
 func openOffer(t *testing.T, s *store, drivers ...string) *offerView {
 	t.Helper()
 	var found *offerView
@@ -210,7 +210,7 @@ func openOffer(t *testing.T, s *store, drivers ...string) *offerView {
 	return found
 }
 
-func TestMatcherAsksOneAfterAnother(t *testing.T) {
+func TestMatcher_OffersToOneDriverAfterAnother(t *testing.T) {
 	t.Parallel()
 	matching(t, map[string]float64{"far": 9, "near": 1, "middle": 4}, everybody, func(s *store, trip string) {
 		_, o := s.current("near")
@@ -243,7 +243,7 @@ func TestMatcherAsksOneAfterAnother(t *testing.T) {
 	})
 }
 
-func TestMatcherFindsNobody(t *testing.T) {
+func TestMatcher_NoDriver(t *testing.T) {
 	t.Parallel()
 	matching(t, nil, everybody, func(s *store, trip string) {
 		require.Equal(t, []string{"trip.requested", "trip.assigning.started", "trip.no_drivers_found"}, s.happened())
@@ -251,11 +251,11 @@ func TestMatcherFindsNobody(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, statusNoDrivers, v.Status)
 		_, err = s.request(paula.ID, nil, nil)
-		require.NoError(t, err, "he may try again")
+		require.NoError(t, err, "the passenger may try again")
 	})
 }
 
-func TestMatcherPrefersTheConnected(t *testing.T) {
+func TestMatcher_PrefersConnectedDrivers(t *testing.T) {
 	t.Parallel()
 	matching(t, map[string]float64{"gone": 1, "here": 8}, func(id string) bool { return id == "here" }, func(s *store, _ string) {
 		require.Equal(t, openOffer(t, s, "gone", "here"), openOffer(t, s, "here"))
@@ -264,7 +264,7 @@ func TestMatcherPrefersTheConnected(t *testing.T) {
 	})
 }
 
-func TestMatcherStopsWithTheTrip(t *testing.T) {
+func TestMatcher_StopsWhenTheTripEnds(t *testing.T) {
 	t.Parallel()
 	matching(t, map[string]float64{"a": 1, "b": 2}, everybody, func(s *store, trip string) {
 		s.happened()
@@ -276,9 +276,8 @@ func TestMatcherStopsWithTheTrip(t *testing.T) {
 	})
 }
 
-// A driver who thinks about one trip is not asked about another, and neither is
-// one who may not come in.
-func TestMatcherLeavesTheBusyAlone(t *testing.T) {
+// A driver with an open offer gets no second one, and an inactive driver gets none.
+func TestMatcher_SkipsBusyAndInactiveDrivers(t *testing.T) {
 	t.Parallel()
 	matching(t, map[string]float64{"a": 1}, everybody, func(s *store, _ string) {
 		require.NotNil(t, openOffer(t, s, "a"))
@@ -291,8 +290,8 @@ func TestMatcherLeavesTheBusyAlone(t *testing.T) {
 	})
 }
 
-// Whatever happens at once, a trip's events are those of one possible order.
-func TestConcurrentAnswers(t *testing.T) {
+// Concurrent answers to an offer have the events of one possible order.
+func TestStore_ConcurrentAnswers(t *testing.T) {
 	t.Parallel()
 	for range 50 {
 		s := demoStore()

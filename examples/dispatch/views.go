@@ -1,5 +1,4 @@
-// What clients see of trips and offers, over REST and in the cards that domain
-// events carry.
+// Trips and offers as clients see them, over REST and in the cards of domain events.
 
 package main
 
@@ -40,8 +39,7 @@ type offerView struct {
 	Currency      string          `json:"currency"`
 }
 
-// current returns the running trip of a user and the offer that waits for his
-// answer; either may be nil.
+// current returns a user's running trip and open offer; either may be nil.
 func (s *store) current(userID string) (*tripView, *offerView) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,7 +57,7 @@ func (s *store) current(userID string) (*tripView, *offerView) {
 	}
 }
 
-// trip returns a trip to somebody whom it concerns.
+// trip returns a trip if it concerns the user.
 func (s *store) trip(by userRow, tripID string) (tripView, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,7 +71,7 @@ func (s *store) trip(by userRow, tripID string) (tripView, error) {
 	return s.view(t), nil
 }
 
-// runningTrips returns all that run, the oldest first.
+// runningTrips returns the running trips, the oldest first.
 func (s *store) runningTrips() []tripView {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -116,7 +114,7 @@ func (s *store) name(userID string) *string {
 	return nil
 }
 
-// vehicleID names the driver's car: each has one, of the same make.
+// vehicleID returns the id of a driver's car; each driver has one.
 func vehicleID(driverID string) string { return "vehicle-" + driverID }
 
 func vehicleCard(driverID string) *realtime.VehicleCard {
@@ -127,8 +125,8 @@ func vehicleCard(driverID string) *realtime.VehicleCard {
 
 func position(p *realtime.Place) realtime.Position { return realtime.Position{Lat: p.Lat, Lng: p.Lng} }
 
-// coarse is a place to within a kilometre: before he accepts, a driver learns
-// no passenger's address.
+// coarse returns a place to within a kilometer: a driver must not know a passenger's
+// address before accepting.
 func coarse(p *realtime.Place) *realtime.Place {
 	if p == nil {
 		return nil
@@ -136,7 +134,7 @@ func coarse(p *realtime.Place) *realtime.Place {
 	return &realtime.Place{Lat: math.Round(p.Lat*100) / 100, Lng: math.Round(p.Lng*100) / 100}
 }
 
-// meters is the distance between two points on a sphere the size of the earth.
+// meters returns the distance between two points on a sphere of the earth's size.
 func meters(a, b realtime.Position) float64 {
 	const earth, degree = 6_371_000, math.Pi / 180
 	sinLat, sinLng := math.Sin((b.Lat-a.Lat)*degree/2), math.Sin((b.Lng-a.Lng)*degree/2)

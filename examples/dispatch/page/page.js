@@ -1,6 +1,5 @@
-// Driver, passenger and admin side by side. Each is what an app would be: it
-// logs in over REST, connects with the token, and after each connect asks what
-// happened while it was away.
+// Driver, passenger and admin side by side. Each works like an app: it logs in over REST,
+// connects with the token, and after each connect requests its current state.
 
 const pickup = { lat: 23.1352, lng: -82.3599, address: 'Capitolio' };
 const dropoff = { lat: 23.1131, lng: -82.4103, address: 'Plaza de la Revolución' };
@@ -61,7 +60,7 @@ class Client {
     this.log('POST ' + path, await this.api('POST', path, body), 'own');
   }
 
-  // Emits an event and logs its acknowledgement.
+  // Emits an event and logs its acknowledgment.
   async send(event, ...args) {
     if (!this.socket) throw new Error('log in first');
     const ack = await this.socket.timeout(5000).emitWithAck(event, ...args);
@@ -74,7 +73,7 @@ class Client {
     this.user = this.section.querySelector('select').value;
     this.token = null;
     const signIn = (password) => this.api('POST', '/api/login', { userId: this.user, password });
-    this.keep(
+    this.saveLogin(
       await signIn().catch((err) => {
         const password = err.code === 'forbidden' && prompt('Password');
         if (!password) throw err;
@@ -84,14 +83,14 @@ class Client {
     this.connect();
   }
 
-  keep(login) {
+  saveLogin(login) {
     this.token = login.token;
     this.expiresAt = Date.parse(login.expiresAt);
   }
 
   connect() {
-    // Each role is a client of its own, with a connection of its own. The token
-    // is asked for on each attempt, so that a reconnect brings a fresh one.
+    // Each role has a client and a connection of its own. auth is called for each
+    // attempt, so that a reconnect sends a fresh token.
     const socket = (this.socket = io(this.namespace, {
       forceNew: true,
       auth: (give) => this.freshToken().then((token) => give({ token })),
@@ -122,9 +121,9 @@ class Client {
   async freshToken() {
     if (Date.now() > this.expiresAt - 5000) {
       try {
-        this.keep(await this.api('POST', '/api/refresh'));
+        this.saveLogin(await this.api('POST', '/api/refresh'));
       } catch (err) {
-        this.log('refresh', err.message, 'bad'); // the server will say so, too
+        this.log('refresh', err.message, 'bad'); // the server then refuses the old token
       }
     }
     return this.token;
@@ -170,9 +169,9 @@ class Client {
     this.showTrip();
   }
 
-  // A new token in a new session; the socket moves to it where it is.
+  // Gets a new token in a new session, and moves the open socket to it.
   async refresh() {
-    this.keep(await this.api('POST', '/api/refresh'));
+    this.saveLogin(await this.api('POST', '/api/refresh'));
     await this.send('auth:refresh', { token: this.token });
   }
 
