@@ -44,6 +44,7 @@ func Fields(t reflect.Type) []Field {
 		switch f.Type.Kind() {
 		case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Interface:
 			d.Nullable = !d.Optional
+		default: // a value of these kinds is never null
 		}
 		d.Nullable = d.Nullable || d.Null != ""
 		fields = append(fields, d)
@@ -92,7 +93,7 @@ func deref(t reflect.Type) reflect.Type {
 
 func describe(t reflect.Type) Field {
 	t = deref(t)
-	if v, ok := reflect.Zero(t).Interface().(interface{ Values() []string }); ok {
+	if v, ok := reflect.TypeAssert[interface{ Values() []string }](reflect.Zero(t)); ok {
 		return Field{Type: "string", Values: v.Values()}
 	}
 	switch {
@@ -124,6 +125,7 @@ func describe(t reflect.Type) Field {
 		return Field{Type: "object"}
 	case reflect.Interface:
 		return Field{Type: "any"}
+	default:
+		panic(fmt.Sprintf("realtimegen: %s can't be encoded as JSON", t))
 	}
-	panic(fmt.Sprintf("realtimegen: %s can't be encoded as JSON", t))
 }

@@ -40,7 +40,7 @@ type Adapter struct {
 	cancel context.CancelFunc
 	linked context.Context // of the links; ends first
 	unlink context.CancelFunc
-	// closing is closed when Close begins: nothing is asked or started any more.
+	// closing is closed when Close begins: no request or goroutine starts after that.
 	closing chan struct{}
 	links   linkSet
 	client  atomic.Pointer[rueidis.Client] // nil while there is none
@@ -53,10 +53,10 @@ type Adapter struct {
 	started bool
 	closed  bool
 	stopped bool            // no call of node begins any more
-	health  map[*link]error // of links that do not hear, why
-	opened  bool            // the links of the start are there
-	joined  bool            // and have all heard at the same time
-	badLog  time.Time       // when something malformed was last logged
+	health  map[*link]error // why a link does not receive; nil if it does
+	opened  bool            // the links of Start exist
+	joined  bool            // all of them have received at the same time
+	badLog  time.Time       // when a malformed message was last logged
 	bad     int             // malformed messages since then
 }
 
@@ -109,8 +109,8 @@ func New(o Options) (*Adapter, error) {
 // randomName is n letters and digits.
 func randomName(n int) string { return strings.ToLower(rand.Text()[:n]) }
 
-// Start implements realtime.Adapter. It returns when the node hears all of
-// Options.Namespaces, or with an error, unless Options.StartAlone is set.
+// Start implements realtime.Adapter. It returns when the node receives from all
+// of Options.Namespaces, or with an error, unless Options.StartAlone is set.
 func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	a.mu.Lock()
 	switch {
@@ -136,11 +136,11 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 		a.log.Error("redisadapter: starting alone", "error", err)
 		return nil
 	}
-	a.tell(notice{Op: opHello})
+	a.notify(notice{Op: opHello})
 	return nil
 }
 
-// connect makes the client and the links, and waits until they hear.
+// connect makes the client and the links, and waits until they receive.
 func (a *Adapter) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.timing.subscribe+writeTimeout)
 	defer cancel()
@@ -173,7 +173,7 @@ func (a *Adapter) connect(ctx context.Context) error {
 	}
 }
 
-// connectLater is for a node that has started alone.
+// connectLater connects a node that has started alone.
 func (a *Adapter) connectLater() {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 		select {
@@ -207,7 +207,7 @@ func (a *Adapter) dial() (rueidis.Client, error) {
 		}
 		return a.dial()
 	}
-	if a.linked.Err() != nil { // Close did not see it
+	if a.linked.Err() != nil { // Close ran before the client was stored
 		a.renew(c)
 		return nil, realtime.ErrClosed
 	}
@@ -221,8 +221,8 @@ func (a *Adapter) current() rueidis.Client {
 	return nil
 }
 
-// renew gives up a client whose connections are not to be trusted, so that the
-// next looks for Redis anew. A host's own client is kept.
+// renew closes a client whose connections cannot be trusted, so that the next call
+// of dial makes a new one. The host's own client is kept.
 func (a *Adapter) renew(old rueidis.Client) {
 	if a.opts.Client != nil {
 		return
@@ -235,8 +235,8 @@ func (a *Adapter) renew(old rueidis.Client) {
 // release closes a client of the adapter's own. It may take a second.
 func (a *Adapter) release(c rueidis.Client) { a.linking.start(c.Close) }
 
-// warnOfStreams looks for Node's streams adapter on the same prefix, which would
-// publish what ends other Node processes.
+// warnOfStreams looks for Node's streams adapter on the same prefix, whose messages
+// would crash other Node processes.
 func (a *Adapter) warnOfStreams(ctx context.Context, client rueidis.Client) {
 	if a.opts.Sharded {
 		return
@@ -247,7 +247,7 @@ func (a *Adapter) warnOfStreams(ctx context.Context, client rueidis.Client) {
 	}
 }
 
-// state says why nothing can be sent.
+// state returns an error unless the adapter is running.
 func (a *Adapter) state() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -290,18 +290,18 @@ func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 	return a.publisher.push(outgoing{channel: a.protocol.channel(&w, ""), payload: payload})
 }
 
-// RoomChanged implements realtime.RoomWatcher. Rooms are asked for when a
-// message comes; what matters is that a namespace with sockets is heard.
+// RoomChanged implements realtime.RoomWatcher. The adapter asks the
+// server for rooms when a message arrives; here it only subscribes to the namespace.
 func (a *Adapter) RoomChanged(namespace, _ string) {
 	if _, ok := a.namespaces.Load(namespace); !ok {
 		a.namespace(namespace)
 	}
 }
 
-// namespace returns the namespace, which is heard from now on.
+// namespace returns the namespace, and subscribes to it if it is new.
 func (a *Adapter) namespace(name string) *namespace {
 	if ns, ok := a.namespaces.Load(name); ok {
-		return ns.(*namespace)
+		return ns.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
 	}
 	ns := &namespace{a: a, name: name}
 	var topics []*topic
@@ -311,19 +311,19 @@ func (a *Adapter) namespace(name string) *namespace {
 	for _, s := range a.protocol.subscriptions(name) {
 		add(s.name, s.pattern, s.source)
 	}
-	// Last: who counts this node here may count on an answer.
+	// Last: a node that counts this one as a subscriber here expects an answer.
 	add(stateChannel(a.opts.Key, name), false, fromState)
 	for _, t := range topics {
 		ns.heard = append(ns.heard, t.heard)
 	}
 	if other, loaded := a.namespaces.LoadOrStore(name, ns); loaded {
-		return other.(*namespace)
+		return other.(*namespace) //nolint:errcheck,forcetypeassert // as above
 	}
 	a.links.add(topics)
 	return ns
 }
 
-// hears waits until a namespace is heard.
+// hears waits until Redis has confirmed a namespace's subscriptions.
 func (a *Adapter) hears(ctx context.Context, namespace string) error {
 	for _, heard := range a.namespace(namespace).heard {
 		select {
@@ -356,13 +356,13 @@ func (a *Adapter) isClosed() bool {
 	return a.stopped
 }
 
-// drainTime is how long Close lets what has arrived be handled, and others be
-// answered.
+// drainTime is how long Close waits for messages that have arrived to be handled
+// and for requests to be answered.
 const drainTime = 500 * time.Millisecond
 
-// Close implements realtime.Adapter. It makes Redis and the other nodes forget
-// this one, answers what was asked, sends what is queued, and waits for calls of
-// the server, within ctx.
+// Close implements realtime.Adapter. It unsubscribes, finishes answers, announces
+// that the node leaves, sends what is queued, and waits for calls of the server,
+// within ctx.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Lock()
 	first := !a.closed
@@ -373,7 +373,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	}
 	a.unlink()
 	if !a.linking.wait(ctx, writeTimeout) {
-		a.log.Warn("redisadapter: Redis does not let the node go")
+		a.log.Warn("redisadapter: closing the connections to Redis takes too long")
 	}
 	a.running.wait(ctx, drainTime)
 	a.mu.Lock()
@@ -381,7 +381,7 @@ func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Unlock()
 	a.cancel()
 	if first {
-		a.tell(notice{Op: opBye})
+		a.notify(notice{Op: opBye})
 	}
 	err := a.publisher.flush(ctx)
 	if c := a.current(); c != nil {

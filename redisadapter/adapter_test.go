@@ -5,7 +5,6 @@ package redisadapter_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -316,7 +315,7 @@ func TestAdapter_WaitsForNode(t *testing.T) {
 	got := 0
 	err := a.Request(ctx, fetch, func(realtime.ClusterAnswer) { got++ })
 	var silent *redisadapter.SilentError
-	require.True(t, errors.As(err, &silent), "%v", err)
+	require.ErrorAs(t, err, &silent)
 	require.Equal(t, redisadapter.SilentError{Others: 1}.Others, silent.Others)
 	require.Empty(t, silent.Nodes)
 	require.Equal(t, 1, got)
@@ -344,7 +343,7 @@ func TestAdapter_RoomOfASocketsID(t *testing.T) {
 	say(t, s, "socket.io#/drivers#"+c.ID()+"#", wire.Message{Kind: wire.Broadcast, UID: "node01", Namespace: ns, Rooms: []string{c.ID()}, Args: text(`"from:node"`, `1`)})
 	got, err := c.NextRaw(t.Context(), "from:node")
 	require.NoError(t, err)
-	require.Equal(t, "1", string(got.Raw.Args[0]))
+	require.Equal(t, "1", string(got.Args[0]))
 }
 
 func TestSlot(t *testing.T) {

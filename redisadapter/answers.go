@@ -1,4 +1,4 @@
-// Answers: what this node says when others ask.
+// Answers of this node to other nodes' requests.
 
 package redisadapter
 
@@ -12,19 +12,19 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// maxAnswering bounds the questions of others that are being answered.
+// maxAnswering bounds how many requests are answered at once.
 const maxAnswering = 256
 
-// maxAsking bounds how long another node may let clients be asked.
+// maxAsking bounds how long another node's request may wait for clients' acks.
 const maxAsking = 10 * time.Minute
 
-// answering are the questions that are being answered.
+// answering holds the requests that are being answered.
 type answering struct {
 	mu      sync.Mutex // guards cancels
 	cancels map[string]context.CancelFunc
 }
 
-// begin reports false when there are too many.
+// begin reports false when there are too many, or the id repeats.
 func (s *answering) begin(id string, cancel context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +44,7 @@ func (s *answering) end(id string) {
 	delete(s.cancels, id)
 }
 
-// cancel ends a question whose asker does not wait any more.
+// cancel ends a request that its node does not wait for any more.
 func (s *answering) cancel(id string) {
 	s.mu.Lock()
 	cancel := s.cancels[id]
@@ -54,8 +54,8 @@ func (s *answering) cancel(id string) {
 	}
 }
 
-// answer lets the server answer, beside what follows. Node waits for every
-// server it has reached, so there is an answer even when there is nothing to say.
+// answer has the server answer, in a goroutine of its own. Node waits for every
+// server that its request has reached, so an empty answer is sent too.
 func (a *Adapter) answer(m *wire.Message) {
 	if !a.enter() {
 		return
@@ -91,6 +91,7 @@ func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
 		question = fromWire(m)
 	case wire.ListIDs:
 		question.All, question.Rooms = len(m.Rooms) == 0, m.Rooms
+	default: // ListRooms is about all sockets
 	}
 	var sockets []wire.Socket
 	a.guard("a request", func() {
@@ -116,6 +117,7 @@ func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
 		}
 		slices.Sort(names)
 		a.reply(m, wire.Message{Kind: wire.ListedRooms, Names: slices.Compact(names)})
+	default: // the caller passes no other kind
 	}
 }
 
@@ -138,12 +140,12 @@ func (a *Adapter) answerAsk(ctx context.Context, m *wire.Message) {
 		})
 	})
 	count(0)
-	if m.Native && ctx.Err() == nil { // else somebody may be missing
+	if m.Native && ctx.Err() == nil { // else acks may be missing
 		a.reply(m, wire.Message{Kind: wire.AskDone})
 	}
 }
 
-// reply sends an answer to who asked.
+// reply sends an answer to the node that asked.
 func (a *Adapter) reply(to *wire.Message, m wire.Message) {
 	m.UID, m.Namespace, m.RequestID = a.uid, to.Namespace, to.RequestID
 	payload, err := a.protocol.Append(nil, &m)

@@ -1,4 +1,4 @@
-// Channels: how they are called in either protocol, and which slot they are in.
+// Names and slots of channels in either protocol.
 
 package redisadapter
 
@@ -8,7 +8,7 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// source says what a message is by where it came from.
+// source is the kind of channel that a message came on.
 type source uint8
 
 const (
@@ -18,7 +18,7 @@ const (
 	fromState
 )
 
-// subscription is a channel, or a pattern, that a namespace hears.
+// subscription is a channel, or a pattern, that a namespace subscribes to.
 type subscription struct {
 	name    string
 	pattern bool
@@ -28,8 +28,8 @@ type subscription struct {
 // protocol is one of the two ways of Node's adapters.
 type protocol interface {
 	Append(b []byte, m *wire.Message) ([]byte, error)
-	// subscriptions are what a namespace hears, the one first that makes others
-	// count this node when they ask.
+	// subscriptions are what a namespace subscribes to. The first is the channel of
+	// requests, by which other nodes count this one.
 	subscriptions(namespace string) []subscription
 	// channel is where a message is published; answers go to the node that asked.
 	channel(m *wire.Message, asker string) string
@@ -93,6 +93,7 @@ func (c classic) decode(ns *namespace, from source, channel, msg string) (m *wir
 		}
 	case fromAnswers:
 		m, err = c.Answer(msg)
+	case fromState: // has a format of its own: decodeState
 	}
 	return m, err
 }
@@ -127,33 +128,34 @@ func (s sharded) decode(ns *namespace, _ source, _, msg string) (*wire.Message, 
 	return m, err
 }
 
-// stateChannel is where Go nodes keep a namespace's state together. With a tag it
-// is in the same slot as the rest of the namespace, and so on the same
-// connection and in the same order.
+// stateChannel is where Go nodes exchange a namespace's state. The tag puts it into
+// the slot of the namespace's other channels, and so on the same connection and in
+// the same order.
 func stateChannel(key, namespace string) string {
 	return "realtime:{" + key + "#" + namespace + "#}:state"
 }
 
-// nodesChannel is where Go nodes say that they are there.
+// nodesChannel is where Go nodes send heartbeats.
 func nodesChannel(key string) string { return "realtime:{" + key + "}:nodes" }
 
-// probeChannel is where a node hears itself, in the slot of a channel that it
-// listens to.
+// probeChannel is where a node receives its own probes, in the slot of a channel
+// that it subscribes to.
 func probeChannel(like, uid string) string { return "realtime:{" + tag(like) + "}:probe:" + uid }
 
-// literal escapes what a pattern gives a meaning to.
+// literal escapes the special characters of a pattern.
 func literal(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// isUID reports whether a name that another node gave itself may be part of a
-// channel's.
+// isUID reports whether another node's id may be part of a channel's name.
 func isUID(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
 	}
 	for _, c := range []byte(s) {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_') {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+		default:
 			return false
 		}
 	}

@@ -38,7 +38,7 @@ func (p *publisher) node() rueidis.Client {
 }
 
 // clusterSubscribers counts the subscribers of channels on all servers of a
-// cluster; ok is false where the server that publishes knows them.
+// cluster; ok is false where PUBLISH itself counts all of them.
 func (a *Adapter) clusterSubscribers(ctx context.Context, channels ...string) (counts []int, ok bool, err error) {
 	client := a.current()
 	if client == nil {
@@ -56,7 +56,7 @@ func (a *Adapter) clusterSubscribers(ctx context.Context, channels ...string) (c
 	for range nodes {
 		list, asking := (<-results).ToArray()
 		if asking != nil {
-			err = asking // the others are waited for: they end with ctx too
+			err = asking // the loop goes on: the other calls end with ctx too
 			continue
 		}
 		for i := range counts {

@@ -3,7 +3,6 @@
 package redisadapter_test
 
 import (
-	"io"
 	"log/slog"
 	"testing"
 
@@ -16,7 +15,7 @@ import (
 )
 
 // quiet is a logger for tests in which things go wrong on purpose.
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 func newAdapter(t *testing.T, o redisadapter.Options) *redisadapter.Adapter {
 	t.Helper()

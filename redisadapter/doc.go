@@ -8,11 +8,10 @@
 // # With Node
 //
 // It speaks the protocol of @socket.io/redis-adapter (createAdapter, or
-// createShardedAdapter in static mode with Options.Sharded) and hears
-// @socket.io/redis-emitter. Go and Node servers form one cluster, and any
-// process that can PUBLISH can emit to the clients of both. What Node has no
-// use for, the running trips and presence, goes between Go nodes on channels of
-// another name. A socket is described to other nodes by its id, rooms, user id,
+// createShardedAdapter in static mode with Options.Sharded) and receives
+// from @socket.io/redis-emitter. Go and Node servers form one cluster, and any
+// process that can PUBLISH can emit to the clients of both. What only
+// Go nodes use, the running trips and presence, goes over channels of its own. A socket is described to other nodes by its id, rooms, user id,
 // user type and session id; no token, header or phone number is sent, and what
 // Node sends of those is dropped.
 //
@@ -23,8 +22,8 @@
 //
 // A node serves its own sockets first and never waits for Redis. A message
 // reaches each other node at most once; messages of one node about one
-// namespace keep their order. What is published while a node is cut off is
-// lost to it, and Options.OnGap says so once it hears again.
+// namespace keep their order. A node misses what is published while it is
+// disconnected; Options.OnGap is called once it receives again.
 //
 // A connection that is silent is not trusted: each second a probe goes through
 // pub/sub and back, and after three that did not arrive Check fails and the

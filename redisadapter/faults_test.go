@@ -63,8 +63,8 @@ func TestAdapter_NeverSilentlyDeaf(t *testing.T) {
 				eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
 				require.Less(t, time.Since(healed), 5*time.Second)
 				eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
-				require.Equal(t, 1, b.log.times("are not heard"), "one line")
-				require.Equal(t, 1, b.log.times("are heard again"))
+				require.Equal(t, 1, b.log.times("not receiving"), "one line")
+				require.Equal(t, 1, b.log.times("nodes again"))
 			})
 		}
 	}

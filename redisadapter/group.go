@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// group counts what runs. Unlike a sync.WaitGroup's, its wait ends with a
+// group counts running goroutines. Unlike a sync.WaitGroup's, its wait ends with a
 // context, and more may begin meanwhile.
 type group struct {
 	mu   sync.Mutex // guards the rest

@@ -1,4 +1,4 @@
-// Health: whether the node hears the others, and what it may have missed.
+// Health: whether the node receives from the others, and what it may have missed.
 
 package redisadapter
 
@@ -12,8 +12,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Check returns nil while the node hears the others: each second a probe goes
-// through Redis and back. It does not block.
+// Check returns nil while the node receives from the others: each second a probe
+// goes through Redis and back. It does not block.
 func (a *Adapter) Check(context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -42,7 +42,7 @@ type gaps struct {
 	running bool
 }
 
-// checkJoinedLocked notes when the links of the start have all heard.
+// checkJoinedLocked notes when all links of Start receive.
 func (a *Adapter) checkJoinedLocked() {
 	all := a.opened
 	for _, err := range a.health {
@@ -51,7 +51,7 @@ func (a *Adapter) checkJoinedLocked() {
 	a.joined = a.joined || all
 }
 
-// linkDown is called by a link that does not hear any more, or still not.
+// linkDown is called by a link each time it fails.
 func (a *Adapter) linkDown(l *link, err error) {
 	a.mu.Lock()
 	before := a.health[l]
@@ -64,7 +64,7 @@ func (a *Adapter) linkDown(l *link, err error) {
 		}
 		a.gaps.since[l] = time.Now()
 		a.gaps.mu.Unlock()
-		a.log.Error("redisadapter: the other nodes are not heard", "error", err)
+		a.log.Error("redisadapter: not receiving from other nodes", "error", err)
 	}
 }
 
@@ -83,9 +83,9 @@ func (a *Adapter) linkUp(l *link) {
 	}
 	now := time.Now()
 	a.peers.refresh(now)
-	a.tell(notice{Op: opHello})
-	a.log.Info("redisadapter: the other nodes are heard again", "after", now.Sub(since))
-	// Before the silence was noticed messages were lost too.
+	a.notify(notice{Op: opHello})
+	a.log.Info("redisadapter: receiving from other nodes again", "after", now.Sub(since))
+	// Messages were lost before the failure was noticed too.
 	a.gap(Gap{Since: since.Add(-(missedProbes + 1) * a.timing.probe), Until: now, Reason: "not connected to Redis"})
 }
 
@@ -97,18 +97,18 @@ func (a *Adapter) publishFailed(lost int, err error) {
 	a.log.Error("redisadapter: messages to other nodes are lost", "messages", lost, "error", err)
 }
 
-// publishHealed lets the others know that they have missed something.
+// publishHealed notifies the others that messages of this node did not reach them.
 func (a *Adapter) publishHealed(lost int) {
 	a.gaps.mu.Lock()
 	ago := time.Since(a.gaps.failing) + writeTimeout
 	a.gaps.mu.Unlock()
-	a.log.Info("redisadapter: messages to other nodes get through again", "lost", lost)
-	a.tell(notice{Op: opLost, Ago: int64(ago)})
+	a.log.Info("redisadapter: publishing to other nodes works again", "lost", lost)
+	a.notify(notice{Op: opLost, Ago: int64(ago)})
 }
 
 // overflowed is called when a namespace's queue was full.
 func (a *Adapter) overflowed(namespace string, lost int) {
-	a.log.Error("redisadapter: more messages than the server takes", "namespace", namespace, "lost", lost)
+	a.log.Error("redisadapter: queue of received messages overflowed", "namespace", namespace, "lost", lost)
 	a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "more messages than the server takes"})
 }
 
@@ -160,6 +160,6 @@ func (a *Adapter) malformed(namespace string, err error) {
 	}
 	a.mu.Unlock()
 	if !quiet && !errors.Is(err, realtime.ErrClosed) {
-		a.log.Warn("redisadapter: dropped what is no message of a node", "namespace", namespace, "messages", bad, "error", err)
+		a.log.Warn("redisadapter: dropped malformed messages", "namespace", namespace, "messages", bad, "error", err)
 	}
 }

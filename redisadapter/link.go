@@ -1,5 +1,5 @@
-// A link: a connection that subscribes, one reader for all that it hears, and
-// the probe that shows that it does.
+// A link: a connection that subscribes, its reader, and the probe that shows that
+// it receives.
 
 package redisadapter
 
@@ -14,25 +14,25 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// timing is how often things are done. Tests are faster.
+// timing holds intervals and timeouts. Tests use shorter ones.
 type timing struct {
 	probe     time.Duration // between two probes
 	subscribe time.Duration // how long Redis may take to confirm
-	beat      time.Duration // between two heartbeats
+	beat      time.Duration // between two heartbeats of a node
 	forget    time.Duration // how long a node may be silent
 }
 
 var defaultTiming = timing{probe: time.Second, subscribe: 3 * time.Second, beat: 2 * time.Second, forget: 7 * time.Second}
 
-// missedProbes is how many probes may be missing.
+// missedProbes is how many missing probes make a link fail.
 const missedProbes = 3
 
 var (
-	errDeaf  = errors.New("the connection is silent: probes through pub/sub do not come back")
-	errMoved = errors.New("a subscription was ended by Redis")
+	errSilent = errors.New("the connection is silent: probes through pub/sub do not come back")
+	errMoved  = errors.New("a subscription was ended by Redis")
 )
 
-// topic is something that a link hears. hear must not block.
+// topic is a channel or pattern that a link subscribes to. hear must not block.
 type topic struct {
 	name    string
 	pattern bool
@@ -48,19 +48,19 @@ func newTopic(name string, pattern bool, hear func(channel, msg string)) *topic 
 
 // link keeps one connection subscribed, for as long as it runs.
 type link struct {
-	client  func() (rueidis.Client, error)
-	deaf    func(rueidis.Client) // the client's connections are not to be trusted
-	sharded bool
-	timing  timing
-	up      func()          // it hears: a probe has come back
-	down    func(err error) // it does not
-	probes  string          // the channel of the probes
+	client   func() (rueidis.Client, error)
+	distrust func(rueidis.Client) // the client's connections are not to be trusted
+	sharded  bool
+	timing   timing
+	up       func()          // called when a probe has come back
+	down     func(err error) // called when the connection failed
+	probes   string          // the channel of the probes
 
 	changed chan struct{} // topics were added
 	arrived chan struct{} // a probe came back
 
 	mu     sync.Mutex // guards topics
-	topics []*topic   // what is to be heard, in this order
+	topics []*topic   // to subscribe to, in this order
 	routes atomic.Pointer[map[string]*topic]
 }
 
@@ -70,7 +70,7 @@ func newLink() *link {
 	return l
 }
 
-// add makes the link hear more, soon.
+// add makes the link subscribe to more topics, soon.
 func (l *link) add(topics ...*topic) {
 	l.mu.Lock()
 	l.topics = append(l.topics, topics...)
@@ -116,7 +116,7 @@ type session struct {
 	moved      chan struct{}
 
 	hearing sync.Mutex // guards closing, and is held while a topic hears
-	closing bool       // what still comes would be behind what the next connection hears
+	closing bool       // drop what still arrives: it is older than what the next connection receives
 }
 
 // serve connects, subscribes, and probes until something is wrong.
@@ -133,7 +133,7 @@ func (l *link) serve(ctx context.Context) error {
 	if err := s.subscribe(ctx, s.probes, false); err != nil {
 		return err
 	}
-	select { // a change before this is in what follows
+	select { // subscribeAll covers changes before this
 	case <-l.changed:
 	default:
 	}
@@ -141,11 +141,11 @@ func (l *link) serve(ctx context.Context) error {
 		return err
 	}
 	err = s.watch(ctx, broken)
-	if ctx.Err() == nil { // else what still comes is heard until Redis lets go
+	if ctx.Err() == nil { // else messages are received until Redis has unsubscribed the node
 		s.close()
 	}
-	if errors.Is(err, errDeaf) {
-		l.deaf(client)
+	if errors.Is(err, errSilent) {
+		l.distrust(client)
 	}
 	if ctx.Err() != nil {
 		s.unsubscribe()
@@ -153,7 +153,7 @@ func (l *link) serve(ctx context.Context) error {
 	return err
 }
 
-// watch probes.
+// watch sends probes until the connection fails or ctx ends.
 func (s *session) watch(ctx context.Context, broken <-chan error) error {
 	tick := time.NewTicker(s.timing.probe)
 	defer tick.Stop()
@@ -191,7 +191,7 @@ func (s *session) watch(ctx context.Context, broken <-chan error) error {
 				missed++
 			}
 			if missed == missedProbes {
-				return errDeaf
+				return errSilent
 			}
 			missing = true
 			go s.probe(probing)
@@ -199,7 +199,7 @@ func (s *session) watch(ctx context.Context, broken <-chan error) error {
 	}
 }
 
-// probe publishes to the node itself. Whether that works shows when it arrives.
+// probe publishes to the node itself. Its arrival is the only result that counts.
 func (s *session) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, missedProbes*s.timing.probe)
 	defer cancel()
@@ -285,8 +285,8 @@ func (s *session) subscribe(ctx context.Context, name string, pattern bool) erro
 	return nil
 }
 
-// unsubscribe makes Redis forget the node before it closes the connection, so
-// that nobody counts it meanwhile.
+// unsubscribe takes the node out of Redis' subscribers before the connection
+// closes, so that no other node counts it meanwhile.
 func (s *session) unsubscribe() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timing.subscribe)
 	defer cancel()

@@ -1,5 +1,5 @@
-// The links of a node: one connection hears everything, but on a cluster with
-// sharded pub/sub each slot has one of its own.
+// The links of a node: one connection for all topics, but on a cluster with sharded
+// pub/sub one for each slot.
 
 package redisadapter
 
@@ -15,10 +15,10 @@ type linkSet struct {
 	open    func(first *topic) *link
 	bySlot  bool
 	links   map[uint16]*link
-	waiting []*topic // from before there was a client
+	waiting []*topic // added before there was a client
 }
 
-// start makes the links of what waits.
+// start makes links for the topics that wait.
 func (s *linkSet) start(bySlot bool, open func(first *topic) *link) {
 	s.mu.Lock()
 	s.open, s.bySlot, s.links = open, bySlot, map[uint16]*link{}
@@ -28,7 +28,7 @@ func (s *linkSet) start(bySlot bool, open func(first *topic) *link) {
 	s.add(waiting)
 }
 
-// add makes topics heard.
+// add subscribes to topics, once there is a client.
 func (s *linkSet) add(topics []*topic) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -63,10 +63,10 @@ func (a *Adapter) startLinks(client rueidis.Client) {
 	a.checkJoinedLocked()
 }
 
-// openLink starts a link that will hear the topic, unless the adapter is closed.
+// openLink starts the link for the topic's slot, unless the adapter is closed.
 func (a *Adapter) openLink(first *topic) *link {
 	l := newLink()
-	l.client, l.deaf, l.sharded, l.timing = a.dial, a.renew, a.opts.Sharded, a.timing
+	l.client, l.distrust, l.sharded, l.timing = a.dial, a.renew, a.opts.Sharded, a.timing
 	l.probes = probeChannel(first.name, a.uid)
 	l.up = func() { a.linkUp(l) }
 	l.down = func(err error) { a.linkDown(l, err) }
@@ -75,7 +75,7 @@ func (a *Adapter) openLink(first *topic) *link {
 	if a.closed {
 		return nil
 	}
-	a.health[l] = nil // a namespace that is new does not make the node ill
+	a.health[l] = nil // a new namespace does not make a healthy node fail Check
 	if !a.joined {
 		a.health[l] = errConnecting
 	}

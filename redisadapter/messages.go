@@ -1,4 +1,4 @@
-// Everything that knows both realtime's messages and those of the wire.
+// Translation between realtime's messages and those of the wire.
 
 package redisadapter
 
@@ -10,8 +10,8 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// isState reports whether a message is about the servers' own state, which is
-// between Go nodes. Node never sees it.
+// isState reports whether a message is about the servers' own state. Only Go nodes
+// exchange it; Node never sees it.
 func isState(m realtime.ClusterMessage) bool { return m.Op == realtime.OpState }
 
 var kinds = map[realtime.ClusterOp]wire.Kind{
@@ -24,8 +24,7 @@ var kinds = map[realtime.ClusterOp]wire.Kind{
 	realtime.OpAsk:          wire.Ask,
 }
 
-// ops are kinds the other way round. What Go nodes have besides stands in kindOf and
-// fromWire.
+// ops is the inverse of kinds. kindOf and fromWire add what only Go nodes have.
 var ops = func() map[wire.Kind]realtime.ClusterOp {
 	m := map[wire.Kind]realtime.ClusterOp{}
 	for op, kind := range kinds {
@@ -42,9 +41,10 @@ func kindOf(op realtime.ClusterOp) (wire.Kind, bool) {
 		return wire.Disconnect, true
 	case realtime.OpCount:
 		return wire.Fetch, true
+	default:
+		kind, ok := kinds[op]
+		return kind, ok
 	}
-	kind, ok := kinds[op]
-	return kind, ok
 }
 
 var (
@@ -55,7 +55,7 @@ var (
 	errNobody = errors.New("redisadapter: a message for nobody")
 )
 
-// toWire translates what the server says.
+// toWire translates a message of the server.
 func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 	kind, ok := kindOf(m.Op)
 	switch {
@@ -79,11 +79,12 @@ func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 			return wire.Message{}, errEvent
 		}
 		w.Args = toArgs(*m.Event)
+	default: // has no event
 	}
 	return w, nil
 }
 
-// fromWire translates what another node says.
+// fromWire translates a message of another node.
 func fromWire(w *wire.Message) realtime.ClusterMessage {
 	m := realtime.ClusterMessage{
 		Version: realtime.ClusterVersion, Op: ops[w.Kind], Namespace: w.Namespace,
@@ -97,11 +98,12 @@ func fromWire(w *wire.Message) realtime.ClusterMessage {
 		if w.Revoke != nil {
 			m.Op, m.Revoke = realtime.OpRevoke, &realtime.Revocation{UserID: w.Revoke.UserID, SessionID: w.Revoke.SessionID}
 		}
+	default: // the selection is all
 	}
 	return m
 }
 
-// everybody asks for all sockets of a namespace.
+// everybody selects all sockets of a namespace.
 func everybody(namespace string) realtime.ClusterMessage {
 	return realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpFetchSockets, Namespace: namespace, All: true}
 }
@@ -162,13 +164,13 @@ type state struct {
 }
 
 func encodeState(uid string, m realtime.ClusterMessage) ([]byte, error) {
-	return json.Marshal(state{stateVersion, uid, m})
+	return json.Marshal(state{stateVersion, uid, m}) //nolint:musttag // ClusterMessage has Go's names, and only Go reads it
 }
 
 // decodeState refuses what is not about state, and other versions.
 func decodeState(msg string) (uid string, m realtime.ClusterMessage, err error) {
 	var s state
-	if err := json.Unmarshal([]byte(msg), &s); err != nil {
+	if err := json.Unmarshal([]byte(msg), &s); err != nil { //nolint:musttag // as above
 		return "", m, err
 	}
 	if s.Version != stateVersion || !isState(s.Message) {

@@ -1,6 +1,6 @@
-// A namespace's dispatcher: what others say about it waits here, is decoded and
-// handed to the server one after the other, so that the reader of the connection
-// never waits for the host.
+// A namespace's dispatcher: received messages are queued here, decoded and handed to
+// the server one after the other, so that the connection's reader never waits for
+// the host.
 
 package redisadapter
 
@@ -13,7 +13,7 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// namespace is what an adapter keeps of a namespace.
+// namespace is one namespace's queue of received messages.
 type namespace struct {
 	a    *Adapter
 	name string
@@ -33,7 +33,7 @@ type incoming struct {
 	channel, msg string
 }
 
-// push is called by readers. Beyond the bounds a message is lost.
+// push is called by readers. Beyond the bounds a message is dropped.
 func (ns *namespace) push(in incoming) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -74,7 +74,7 @@ func (ns *namespace) run() {
 	}
 }
 
-// guard keeps a panic, the host's or one on a hostile message, from the others.
+// guard recovers a panic, the host's or one on a hostile message, and logs it.
 func (a *Adapter) guard(what string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -136,7 +136,7 @@ func (ns *namespace) apply(m *wire.Message) error {
 		if len(m.Args.Values) > 0 {
 			ns.a.guard("a server-side emit", func() { ns.a.node.Deliver(r) })
 		}
-		if m.RequestID != "" { // a listener has no answer to give, but Node waits for one
+		if m.RequestID != "" { // listeners return nothing, but Node waits for an answer
 			ns.a.reply(m, wire.Message{Kind: wire.Emitted})
 		}
 	case wire.Ask:
@@ -146,6 +146,7 @@ func (ns *namespace) apply(m *wire.Message) error {
 		ns.a.answer(m)
 	case wire.Fetch, wire.ListIDs, wire.ListRooms:
 		ns.a.answer(m)
+	default: // an answer, which take handles
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-// Options, and what they may be.
+// Options, their defaults and checks.
 
 package redisadapter
 
@@ -20,7 +20,7 @@ import (
 
 // Options are what New makes an Adapter of. One of URL and Client is needed.
 type Options struct {
-	// URL is where Redis is, as rueidis.ParseURL takes it: redis://, rediss://
+	// URL is the address of Redis, as rueidis.ParseURL takes it: redis://, rediss://
 	// or unix://, with ?master_set= for Sentinel and more ?addr= for a cluster.
 	URL string
 	// Client is a client of the host's own instead, which the host closes after
@@ -31,15 +31,15 @@ type Options struct {
 	// Key is the prefix of all channels, `key` in Node's options (channelPrefix
 	// with Sharded). Defaults to "socket.io".
 	Key string
-	// Namespaces are heard from the start; others are from their first socket
-	// on. Defaults to the built-in three.
+	// Namespaces are subscribed to by Start; others when their first socket
+	// connects. Defaults to the built-in three.
 	Namespaces []string
 	// Sharded uses sharded pub/sub and speaks to Node's createShardedAdapter
 	// with subscriptionMode "static". For Redis Cluster, and for servers without
 	// PSUBSCRIBE. All nodes of a cluster have it, or none.
 	Sharded bool
-	// StartAlone lets the server start while Redis is away and join the others
-	// later. By default starting fails.
+	// StartAlone lets the server start while Redis is unreachable and join the
+	// others later. By default starting fails.
 	StartAlone bool
 	// Name is what other nodes call this one in errors and logs. Defaults to the
 	// host's name.
@@ -87,11 +87,12 @@ const (
 	defaultQueued         = 1 << 16
 	defaultQueuedBytes    = 64 << 20
 
-	// writeTimeout is when a connection without an answer is given up.
+	// writeTimeout is how long Redis may take to answer before the connection is
+	// closed.
 	writeTimeout = 2 * time.Second
 )
 
-// complete returns o with its defaults, and every mistake in it.
+// complete returns o with its defaults, and an error that joins every mistake.
 func (o Options) complete() (Options, error) {
 	var errs []error
 	mistake := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redisadapter: "+format, args...)) }
@@ -151,8 +152,7 @@ func (o Options) complete() (Options, error) {
 
 // withoutURL keeps a password that is in the URL out of errors.
 func withoutURL(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if _, ok := errors.AsType[*net.OpError](err); ok {
 		return err
 	}
 	return errors.New("not a URL that rueidis.ParseURL takes")
@@ -160,7 +160,7 @@ func withoutURL(err error) error {
 
 // dial makes a client from the URL. Everything goes over one connection to
 // publish, which keeps the order, and one for each link to hear.
-func (o *Options) dial() (rueidis.Client, error) {
+func (o Options) dial() (rueidis.Client, error) {
 	c, err := rueidis.ParseURL(o.URL)
 	if err != nil {
 		return nil, withoutURL(err)
@@ -178,8 +178,8 @@ func (o *Options) dial() (rueidis.Client, error) {
 	return rueidis.NewClient(c)
 }
 
-// dialAbrupt makes connections that forget on closing what was not sent: on a
-// path that heals it would arrive behind what the next connection has sent.
+// dialAbrupt makes connections that discard unsent data when they close: once the
+// network recovers, it would arrive after what the next connection has sent.
 func dialAbrupt(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (c net.Conn, err error) {
 	if secure == nil {
 		c, err = d.DialContext(ctx, "tcp", address)

@@ -25,10 +25,10 @@ func (p Peer) String() string {
 
 // What nodes tell each other about themselves.
 const (
-	opHello  = "hello"  // it has started, and wants to know who is there
-	opBeat   = "beat"   // it is there
+	opHello  = "hello"  // it has started, and asks the others for a heartbeat
+	opBeat   = "beat"   // a heartbeat
 	opBye    = "bye"    // it has closed
-	opLost   = "lost"   // messages of its own did not get through
+	opLost   = "lost"   // messages of its own were not published
 	opCancel = "cancel" // it does not wait for the answers to request ID any more
 )
 
@@ -49,11 +49,11 @@ const (
 	maxPeers      = 4096
 )
 
-// peers are the nodes that were heard lately.
+// peers holds the nodes that sent a heartbeat lately.
 type peers struct {
 	mu   sync.Mutex // guards the rest
 	seen map[string]*peer
-	dead map[string]time.Time // since when a node is silent that has not said goodbye
+	dead map[string]time.Time // when a node was found silent that had not announced its end
 }
 
 type peer struct {
@@ -61,7 +61,7 @@ type peer struct {
 	last time.Time
 }
 
-// heard notes a sign of life.
+// heard notes a heartbeat.
 func (p *peers) heard(who Peer, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,12 +89,11 @@ func (p *peers) forget(uid string) bool {
 	return known
 }
 
-// ghostTime is how long Redis may count a connection that nobody holds: its
+// ghostTime is how long Redis may count the connection of a dead node: its
 // tcp-keepalive is 300 s.
 const ghostTime = 10 * time.Minute
 
-// ghosts is how many nodes have died without their connection being closed, for
-// all that is known.
+// ghosts is how many dead nodes Redis may still count.
 func (p *peers) ghosts(now time.Time) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,21 +105,21 @@ func (p *peers) ghosts(now time.Time) int {
 	return len(p.dead)
 }
 
-// silent takes out those that were not heard since then.
-func (p *peers) silent(since, now time.Time) (gone []Peer) {
+// silent removes and returns the nodes without a heartbeat since then.
+func (p *peers) silent(since, now time.Time) (removed []Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, known := range p.seen {
 		if known.last.Before(since) {
-			gone = append(gone, known.Peer)
+			removed = append(removed, known.Peer)
 			delete(p.seen, id)
 			p.dead[id] = now
 		}
 	}
-	return gone
+	return removed
 }
 
-// refresh gives everybody their time anew: nobody could be heard.
+// refresh restarts every node's time: this node could not receive heartbeats.
 func (p *peers) refresh(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,11 +140,11 @@ func (p *peers) list() []Peer {
 }
 
 // Peers returns the other Go nodes, by id. One that was killed is among them for
-// up to ten seconds. Node servers do not say that they are there.
+// up to ten seconds. Node servers send no heartbeats and are not listed.
 func (a *Adapter) Peers() []Peer { return a.peers.list() }
 
-// tell publishes a notice.
-func (a *Adapter) tell(n notice) {
+// notify publishes a notice.
+func (a *Adapter) notify(n notice) {
 	n.Version, n.UID, n.Name = noticeVersion, a.uid, a.opts.Name
 	payload, err := json.Marshal(n)
 	if err != nil {
@@ -169,7 +168,7 @@ func (a *Adapter) hearNotice(_, msg string) {
 	}
 	if n.Op == opBye {
 		if a.peers.forget(n.UID) {
-			a.requests.left(n.UID)
+			a.requests.nodeLeft(n.UID)
 		}
 		return
 	}
@@ -177,7 +176,7 @@ func (a *Adapter) hearNotice(_, msg string) {
 	a.peers.heard(Peer{n.UID, strings.ToValidUTF8(n.Name, "")}, now)
 	switch n.Op {
 	case opHello:
-		a.tell(notice{Op: opBeat})
+		a.notify(notice{Op: opBeat})
 	case opLost:
 		a.gap(Gap{Since: now.Add(-max(time.Duration(n.Ago), 0)), Until: now, Node: n.UID, Reason: "the node could not publish"})
 	case opCancel:
@@ -185,7 +184,7 @@ func (a *Adapter) hearNotice(_, msg string) {
 	}
 }
 
-// beat says that the node is there, and finds out who is not.
+// beat sends heartbeats, and removes nodes that have stopped sending theirs.
 func (a *Adapter) beat() {
 	tick := time.NewTicker(a.timing.beat / 2)
 	defer tick.Stop()
@@ -196,16 +195,16 @@ func (a *Adapter) beat() {
 		case <-tick.C:
 		}
 		if n%2 == 0 {
-			a.tell(notice{Op: opBeat})
+			a.notify(notice{Op: opBeat})
 		}
 		now := time.Now()
 		if a.Check(a.ctx) != nil {
 			a.peers.refresh(now)
 			continue
 		}
-		for _, gone := range a.peers.silent(now.Add(-a.timing.forget), now) {
-			a.log.Warn("redisadapter: a node is gone without a word", "node", gone.String())
-			a.requests.left(gone.ID)
+		for _, dead := range a.peers.silent(now.Add(-a.timing.forget), now) {
+			a.log.Warn("redisadapter: a node stopped sending heartbeats", "node", dead.String())
+			a.requests.nodeLeft(dead.ID)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-// The publisher: what this node says, in order, over one connection, in batches.
+// The publisher: sends this node's messages in order, over one connection, in batches.
 
 package redisadapter
 
@@ -11,7 +11,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// batchMessages bounds what is on its way to Redis without an answer.
+// batchMessages bounds how many messages Redis has not yet answered.
 const batchMessages = 512
 
 var (
@@ -30,8 +30,8 @@ type outgoing struct {
 }
 
 // publisher sends batch by batch, each when the one before was answered: so the
-// order is kept whichever connection a client picks. Nothing is sent twice: of
-// a batch whose answer did not come nobody knows who has heard it.
+// order is kept whichever connection a client picks. Nothing is sent
+// twice: a batch without an answer may have been delivered.
 type publisher struct {
 	client  func() rueidis.Client // nil while there is none
 	sharded bool
@@ -40,8 +40,8 @@ type publisher struct {
 
 	maxMessages, maxBytes int
 
-	address string // of a cluster's server that is published on; run's own
-	failing bool   // it has failed; run's own
+	address string // of the cluster's server to publish on; only run uses it
+	failing bool   // it has failed; only run uses it
 
 	mu      sync.Mutex // guards the rest
 	queue   []outgoing
@@ -114,8 +114,8 @@ func (p *publisher) send(batch []outgoing) {
 			cmds = append(cmds, client.B().Publish().Channel(o.channel).Message(payload).Build())
 		}
 	}
-	// No deadline: a command that is given up while it is on its way could be
-	// overtaken. The connection has one.
+	// No deadline: a later command could overtake one whose context ended in flight.
+	// The connection has one.
 	results := client.DoMulti(context.Background(), cmds...)
 	lost, sent := 0, false
 	var failure error
@@ -172,7 +172,7 @@ func (p *publisher) fail(batch []outgoing, err error) {
 	p.account(len(batch), false, err)
 }
 
-// account says when messages are lost, and when they are not any more.
+// account calls failed when messages begin to be lost, and healed after that.
 func (p *publisher) account(lost int, sent bool, err error) {
 	p.mu.Lock()
 	before := p.lost

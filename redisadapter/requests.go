@@ -1,4 +1,4 @@
-// Requests: what this node asks of the others, and who has answered.
+// Requests of this node to the others, and which of them have answered.
 
 package redisadapter
 
@@ -37,10 +37,10 @@ func (e *SilentError) Error() string {
 	return fmt.Sprintf("redisadapter: no answer %s: %v", strings.Join(who, " and "), e.err)
 }
 
-// Unwrap returns the error of the context that has ended.
+// Unwrap returns the error of the context that ended.
 func (e *SilentError) Unwrap() error { return e.err }
 
-// requests are those that wait for answers.
+// requests holds those that wait for answers.
 type requests struct {
 	mu      sync.Mutex // guards pending
 	pending map[string]*request
@@ -61,7 +61,7 @@ func (r *requests) remove(id string) {
 	delete(r.pending, id)
 }
 
-// take hands an answer to its request. It may come late, or be nobody's.
+// take hands an answer to its request. A late or unknown one is dropped.
 func (r *requests) take(m *wire.Message) {
 	r.mu.Lock()
 	q := r.pending[m.RequestID]
@@ -71,8 +71,8 @@ func (r *requests) take(m *wire.Message) {
 	}
 }
 
-// left tells all requests that a node will not answer any more.
-func (r *requests) left(uid string) {
+// nodeLeft makes all requests stop waiting for a node.
+func (r *requests) nodeLeft(uid string) {
 	r.mu.Lock()
 	all := make([]*request, 0, len(r.pending))
 	for _, q := range r.pending {
@@ -80,20 +80,20 @@ func (r *requests) left(uid string) {
 	}
 	r.mu.Unlock()
 	for _, q := range all {
-		q.left(uid)
+		q.nodeLeft(uid)
 	}
 }
 
 // request collects the answers to one request.
 //
-// It is complete when as many have answered as Redis has reached, or earlier:
-// when all Go nodes have that are alive, and as many others as there are. So
-// nobody waits for a node that has died while Redis still counts it.
+// It is complete when as many have answered as Redis has reached, or earlier: when
+// all live Go nodes have, and as many others as there are. So no request waits for
+// a dead node that Redis still counts.
 type request struct {
 	namespace string
 	asks      bool // an Ask, else a Fetch
 	answer    func(realtime.ClusterAnswer)
-	done      chan struct{} // closed when nobody is missing
+	done      chan struct{} // closed when no answer is missing
 
 	mu         sync.Mutex            // guards the rest, and is held while answer is called
 	responders map[string]*responder // by uid; Node's, in the classic protocol, are all ""
@@ -115,14 +115,14 @@ func newRequest(asks bool, namespace string, known []Peer, ghosts int, answer fu
 	return q
 }
 
-// responder is what one node has answered, or all that do not say who they are.
+// responder is what one node has answered, or all nodes that send no id.
 type responder struct {
 	answers     int // to the request itself
 	asked, acks int
 	done        bool
 }
 
-// complete is how many nodes have said everything.
+// complete is how many nodes have answered in full.
 func (r *responder) complete() int {
 	switch {
 	case r == nil:
@@ -172,8 +172,8 @@ func (q *request) take(m *wire.Message) {
 	q.checkLocked()
 }
 
-// reach says how many subscribers the request has reached, and how many of
-// these are Go nodes, this one included in both.
+// reach notes how many subscribers the request has reached, and how many of these
+// are Go nodes, this one included in both.
 func (q *request) reach(subscribers, nodes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -182,8 +182,8 @@ func (q *request) reach(subscribers, nodes int) {
 	q.checkLocked()
 }
 
-// left says that a Go node will not answer any more.
-func (q *request) left(uid string) {
+// nodeLeft notes that a Go node will not answer any more.
+func (q *request) nodeLeft(uid string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, known := q.alive[uid]; known {
@@ -204,8 +204,8 @@ func (q *request) missingLocked() (nodes, others int) {
 		}
 	}
 	others = q.reached - q.nodes - anonymous
-	// Of the Go nodes that Redis counts, those that are not known have just come,
-	// unless they have just died.
+	// The Go nodes that Redis counts but that are not known have just started, unless
+	// they have just died.
 	nodes = q.nodes - answered
 	unheard := max(q.nodes-len(q.alive)-q.ghosts, 0)
 	for uid := range q.alive {
@@ -230,7 +230,7 @@ func (q *request) checkLocked() {
 	}
 }
 
-// end lets no further answer through and says who is silent.
+// end drops further answers and returns which nodes have not answered.
 func (q *request) end(err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -239,7 +239,7 @@ func (q *request) end(err error) error {
 	}
 	q.over = true
 	if q.reached < 0 {
-		return err // Redis has not even said whom it has reached
+		return err // Redis has not yet said how many it has reached
 	}
 	silent := &SilentError{err: err}
 	for uid, p := range q.alive {
@@ -296,7 +296,7 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		return err
 	}
 	if err := a.Check(ctx); err != nil {
-		return err // nobody's answer would arrive
+		return err // no answer would arrive
 	}
 	w.UID, w.RequestID, w.Native = a.uid, randomName(16), w.Kind == wire.Ask
 	payload, err := a.protocol.Append(nil, &w)
@@ -344,7 +344,7 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 	}
 	err = q.end(ctx.Err())
 	if err != nil && len(known) > 0 {
-		a.tell(notice{Op: opCancel, ID: w.RequestID})
+		a.notify(notice{Op: opCancel, ID: w.RequestID})
 	}
 	return err
 }

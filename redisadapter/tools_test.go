@@ -52,7 +52,7 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 	r.got = append(r.got, m)
 }
 
-func (r *recorder) Answer(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+func (r *recorder) Answer(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
 	if len(r.sockets) == 0 {
 		return
 	}

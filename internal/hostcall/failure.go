@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"strings"
 )
 
@@ -20,7 +21,7 @@ const (
 // (Error, Unwrap, Is, As, LogValue) are the host's code too and may panic, end the
 // goroutine or hang; a nil pointer of an error type is enough. An Inspector calls them
 // once, within the host call. A Failure's own methods are safe to call anywhere.
-type Failure struct {
+type Failure struct { //nolint:errname // it stands in for errors of any kind
 	text  string
 	parts []error // errors that the host's is or wraps; none of them is the host's own
 	host  error
@@ -84,7 +85,8 @@ func (i *Inspector) Inspect(err error) error {
 // isOurs reports whether an error is of this package or in Known. It only compares, and
 // calls no method of the error.
 func (i *Inspector) isOurs(err error) bool {
-	switch err { //nolint:errorlint // what is wrapped is the host's
+	//nolint:errorlint // what is wrapped is the host's
+	switch err {
 	case ErrTimeout, ErrBusy, ErrBusyHandler, ErrAbandoned:
 		return true
 	}
@@ -94,12 +96,7 @@ func (i *Inspector) isOurs(err error) bool {
 	case *PanicError:
 		return e != nil
 	}
-	for _, known := range i.Known {
-		if err == known { //nolint:errorlint // as above
-			return true
-		}
-	}
-	return false
+	return slices.Contains(i.Known, err)
 }
 
 // PanicError reports that the host's code panicked, or ended its goroutine with

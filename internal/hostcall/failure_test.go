@@ -23,8 +23,7 @@ var (
 	inspector = hostcall.Inspector{
 		Known: []error{errKnown, io.EOF},
 		Find: func(err error) error {
-			var found *foundError
-			if errors.As(err, &found) {
+			if found, ok := errors.AsType[*foundError](err); ok {
 				return found
 			}
 			return nil

@@ -32,7 +32,7 @@ type pkg struct {
 // they import, in the order of their imports. Test files are left out.
 func load(dir string, patterns []string) (*token.FileSet, []*pkg, error) {
 	args := append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,GoFiles,Export,DepOnly,Module"}, patterns...)
-	cmd := exec.Command("go", args...) //nolint:gosec // the patterns are the test's own
+	cmd := exec.Command("go", args...) //nolint:gosec,noctx // the patterns are the test's own; go list ends by itself
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
@@ -51,12 +51,12 @@ func load(dir string, patterns []string) (*token.FileSet, []*pkg, error) {
 	var pkgs []*pkg
 	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
 		var l struct {
-			ImportPath, Dir, Export string //nolint:musttag // go list writes these names
+			ImportPath, Dir, Export string
 			GoFiles                 []string
 			DepOnly                 bool
 			Module                  *struct{ Main bool }
 		}
-		if err := d.Decode(&l); errors.Is(err, io.EOF) {
+		if err := d.Decode(&l); errors.Is(err, io.EOF) { //nolint:musttag // go list writes these names
 			return fset, pkgs, nil
 		} else if err != nil {
 			return nil, nil, err

@@ -162,7 +162,7 @@ func (c *checker) declare(p *pkg) {
 				continue
 			}
 			obj := p.info.Defs[f.Name]
-			name := short(obj.(*types.Func).FullName()) //nolint:errcheck // a FuncDecl defines a Func
+			name := short(obj.(*types.Func).FullName()) //nolint:errcheck,forcetypeassert // a FuncDecl defines a Func
 			c.funcs[obj] = &fn{name, p, f.Body}
 			c.literals(p, name, f.Body)
 		}

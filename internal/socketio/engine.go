@@ -38,7 +38,7 @@ const (
 	ReasonSlowConsumer   = engineio.ReasonSlowConsumer
 )
 
-// The limits: those of the engine, and this layer's own.
+// Limits of the engine.
 const (
 	LimitPayload       = engineio.LimitPayload // of attachments too: Config.AttachmentBytes
 	LimitPackets       = engineio.LimitPackets
@@ -46,6 +46,7 @@ const (
 	LimitOutbox        = engineio.LimitOutbox
 )
 
+// Limits of this layer.
 const (
 	LimitNamespaces   Limit = engineio.NextLimit + iota // Config.Namespaces
 	LimitPendingAcks                                    // Config.PendingAcks

@@ -61,7 +61,7 @@ func (s *Server) URL() string { return "redis://" + s.Addr() }
 
 // Restart starts the server again after Stop.
 func (s *Server) Restart() error {
-	l, err := net.Listen("tcp", s.Addr())
+	l, err := net.Listen("tcp", s.Addr()) //nolint:noctx // it does not block
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (s *Server) Stop() {
 	s.frozen = false
 	s.thawed.Broadcast()
 	s.mu.Unlock()
-	l.Close()
+	_ = l.Close()
 	s.Cut()
 	s.handlers.Wait()
 }
@@ -193,7 +193,7 @@ func (s *Server) accept(l net.Listener) {
 func (s *Server) closeLocked(c *conn) {
 	c.closed = true
 	c.wake.Broadcast()
-	c.Close()
+	_ = c.Close()
 	delete(s.conns, c)
 }
 

@@ -14,11 +14,11 @@ var position = wire.Message{
 }
 
 func BenchmarkAppend(b *testing.B) {
-	for name, append := range map[string]func([]byte, *wire.Message) ([]byte, error){"classic": classic.Append, "sharded": sharded.Append} {
+	for name, encode := range map[string]func([]byte, *wire.Message) ([]byte, error){"classic": classic.Append, "sharded": sharded.Append} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := append(nil, &position); err != nil {
+				if _, err := encode(nil, &position); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -72,6 +72,7 @@ func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 			return nil, err
 		}
 		return fit(b, c.Limits)
+	default: // all other kinds are JSON
 	}
 	j := classicJSON{UID: m.UID, RequestID: m.RequestID}
 	if t, ok := classicTypes[m.Kind]; ok {
@@ -169,7 +170,7 @@ func (c Classic) Broadcast(msg string) (*Message, error) {
 		return nil, ErrMalformed
 	}
 	m := &Message{Kind: Broadcast}
-	m.UID = r.stringOr("")
+	m.UID = r.stringOrEmpty()
 	r.packet(m)
 	r.options(m)
 	if m.Namespace == "" {
@@ -270,9 +271,9 @@ func (c Classic) ask(msg string) (*Message, error) {
 	r.object(func(key string) {
 		switch key {
 		case "uid":
-			m.UID = r.stringOr("")
+			m.UID = r.stringOrEmpty()
 		case "requestId":
-			m.RequestID = r.stringOr("")
+			m.RequestID = r.stringOrEmpty()
 		case "type":
 			typ = r.integer()
 		case "packet":
@@ -354,9 +355,9 @@ func (c Classic) acked(msg string) (*Message, error) {
 	r.object(func(key string) {
 		switch key {
 		case "uid":
-			m.UID = r.stringOr("")
+			m.UID = r.stringOrEmpty()
 		case "requestId":
-			m.RequestID = r.stringOr("")
+			m.RequestID = r.stringOrEmpty()
 		case "type":
 			typ = r.integer()
 		case "packet":

@@ -106,7 +106,7 @@ func (r *reader) options(m *Message) {
 		case "except":
 			m.Except = r.names()
 		case "latest":
-			m.Latest = r.stringOr("")
+			m.Latest = r.stringOrEmpty()
 		case "flags":
 			r.object(func(key string) {
 				switch key {
@@ -145,7 +145,7 @@ func (r *reader) packet(m *Message) {
 		case "data":
 			m.packed.msgpack = r.value()
 		case "nsp":
-			m.Namespace = r.stringOr("")
+			m.Namespace = r.stringOrEmpty()
 		default:
 			r.skip()
 		}
@@ -252,8 +252,10 @@ func socketsOf(list []json.RawMessage) (sockets []Socket, err error) {
 			return nil, ErrMalformed
 		}
 		var data struct {
-			UserID, UserType, SID json.RawMessage
-			Connecting            json.RawMessage
+			UserID     json.RawMessage `json:"userId"`
+			UserType   json.RawMessage `json:"userType"`
+			SID        json.RawMessage `json:"sid"`
+			Connecting json.RawMessage `json:"connecting"`
 		}
 		_ = json.Unmarshal(s.Data, &data) // an application's own, of any shape
 		sockets = append(sockets, Socket{
@@ -275,7 +277,7 @@ func (r *reader) socket() (s Socket) {
 	r.object(func(key string) {
 		switch key {
 		case "id":
-			s.ID = r.stringOr("")
+			s.ID = r.stringOrEmpty()
 		case "rooms":
 			s.Rooms = r.names()
 		case "data":
@@ -286,11 +288,11 @@ func (r *reader) socket() (s Socket) {
 			r.object(func(key string) {
 				switch key {
 				case "userId":
-					s.UserID = r.stringOr("")
+					s.UserID = r.stringOrEmpty()
 				case "userType":
-					s.UserType = r.stringOr("")
+					s.UserType = r.stringOrEmpty()
 				case "sid":
-					s.SessionID = r.stringOr("")
+					s.SessionID = r.stringOrEmpty()
 				case "connecting":
 					s.Connecting = r.boolean()
 				default:

@@ -5,6 +5,7 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -28,7 +29,7 @@ func appendArgs(b []byte, a Args, l Limits) ([]byte, error) {
 
 func checkValue(v json.RawMessage, attachments int, l Limits) error {
 	switch err := jsonscan.Valid(v, l.Depth); {
-	case err == jsonscan.ErrDepth:
+	case errors.Is(err, jsonscan.ErrDepth):
 		return ErrTooDeep
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrMalformed, err)

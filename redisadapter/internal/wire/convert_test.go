@@ -137,7 +137,7 @@ func TestAppendArgs_LongValues(t *testing.T) {
 
 func TestAppendArgs_SpellingsOfJSON(t *testing.T) {
 	for text, want := range map[string]string{
-		" [ 1 , { \"a\" : [ ] , \"b\" : { } } ] ": `[1,{"a":[],"b":{}}]`,
+		" [ 1 , { \"a\" : [ ] , \"b\" : { } } ] ": `[1,{"a":[],"b":{}}]`, //nolint:gocritic // the spaces are under test
 		`1e3`:                           `1000`,
 		`1.0`:                           `1`,
 		`-0`:                            `0`,
@@ -219,7 +219,7 @@ func TestDecodeArg_RefusesTheHostile(t *testing.T) {
 func TestDecodeArg_RepairsText(t *testing.T) {
 	a, err := wire.DecodeArg("\x81\xa2a\xff\xa3\xffb\xc3", limits)
 	require.NoError(t, err)
-	require.Equal(t, "{\"a\ufffd\":\"\ufffdb\ufffd\"}", string(a.Values[0]))
+	require.Equal(t, "{\"a\ufffd\":\"\ufffdb\ufffd\"}", string(a.Values[0])) //nolint:testifylint // the bytes are under test
 }
 
 func TestDecodeArgs_TextsAreApart(t *testing.T) {

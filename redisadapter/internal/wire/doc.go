@@ -20,6 +20,7 @@ type Limits struct {
 	Attachments int // binary values of one event
 }
 
+// Why a decoder refuses a message.
 var (
 	ErrMalformed = errors.New("malformed message")
 	ErrTooLarge  = errors.New("message too large")

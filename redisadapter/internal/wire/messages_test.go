@@ -177,7 +177,7 @@ func TestMessages_RoundTrip(t *testing.T) {
 			t.Run(fmt.Sprintf("%s %d", protocol, m.Kind), func(t *testing.T) {
 				var b []byte
 				var err error
-				got := &wire.Message{}
+				var got *wire.Message
 				want := m
 				if protocol == "sharded" {
 					b, err = sharded.Append([]byte("before"), &m)

@@ -224,6 +224,7 @@ func (r *reader) skip() {
 			need += t.n
 		case kindMap:
 			need += 2 * t.n
+		default: // the token is the whole value
 		}
 	}
 }
@@ -294,10 +295,10 @@ func (r *reader) string() string {
 	return s
 }
 
-// stringOr reads any value and returns it if it is a string.
-func (r *reader) stringOr(or string) string {
+// stringOrEmpty reads any value and returns it if it is a string, else "".
+func (r *reader) stringOrEmpty() string {
 	if r.err != nil {
-		return or
+		return ""
 	}
 	at := r.i
 	if t := r.token(); t.kind == kindString {
@@ -307,7 +308,7 @@ func (r *reader) stringOr(or string) string {
 		r.i = at
 		r.skip()
 	}
-	return or
+	return ""
 }
 
 // boolean reads any value and says whether it is true.
@@ -350,6 +351,7 @@ func (r *reader) number() float64 {
 		return float64(t.u)
 	case kindFloat:
 		return math.Float64frombits(t.u)
+	default: // not a number, or malformed
 	}
 	if r.err == nil {
 		r.i = at
@@ -375,8 +377,9 @@ func (t token) name() (string, bool) {
 		return strconv.FormatUint(t.u, 10), true
 	case kindFloat:
 		return string(appendFloat(nil, math.Float64frombits(t.u))), true
+	default:
+		return "", false
 	}
-	return "", false
 }
 
 // validUTF8 puts U+FFFD where Node's decoder would.

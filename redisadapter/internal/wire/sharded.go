@@ -91,6 +91,7 @@ func (c Sharded) Append(b []byte, m *Message) ([]byte, error) {
 		}
 	case Asked:
 		d.ClientCount = &m.Count
+	default: // the request's id is all
 	}
 	if err != nil {
 		return nil, err
@@ -209,9 +210,9 @@ func (s *shardedMessage) msgpack(msg string) error {
 	r.object(func(key string) {
 		switch key {
 		case "uid":
-			s.UID = r.stringOr("")
+			s.UID = r.stringOrEmpty()
 		case "nsp":
-			s.Namespace = r.stringOr("")
+			s.Namespace = r.stringOrEmpty()
 		case "type":
 			s.typ = r.integer()
 		case "data":
@@ -233,7 +234,7 @@ func (s *shardedMessage) member(r *reader, key string) {
 	case "args":
 		s.args.msgpack = r.value()
 	case "requestId":
-		s.RequestID = r.stringOr("")
+		s.RequestID = r.stringOrEmpty()
 	case "rooms":
 		s.Targets = r.names()
 	case "close":
