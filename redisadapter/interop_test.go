@@ -116,7 +116,7 @@ func gets(t *testing.T, c *realtimetest.Client, event string) string {
 	t.Helper()
 	got, err := c.NextRaw(t.Context(), event)
 	require.NoError(t, err, "%s, %s", c, event)
-	b, err := json.Marshal(got.Raw.Args)
+	b, err := json.Marshal(got.Args)
 	require.NoError(t, err)
 	return string(b)
 }
@@ -172,7 +172,7 @@ func TestInterop_BroadcastsOfNode(t *testing.T) {
 					case "to:all":
 						require.Equal(t, "[1]", got)
 					case "to:one":
-						require.Equal(t, `[{"ñ":[1.5,null,true]}]`, got)
+						require.Equal(t, `[{"ñ":[1.5,null,true]}]`, got) //nolint:testifylint // the bytes are under test
 					case "photo":
 						require.JSONEq(t, `[{"_placeholder":true,"num":0},{"deep":[{"_placeholder":true,"num":1}]}]`, got)
 					}

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -216,9 +217,7 @@ type fields map[string]any
 func (n *nodeServer) try(command string, f fields) (json.RawMessage, error) {
 	n.t.Helper()
 	all := fields{"command": command}
-	for k, v := range f {
-		all[k] = v
-	}
+	maps.Copy(all, f)
 	answer := make(chan nodeSaid, 1)
 	n.mu.Lock()
 	require.False(n.t, n.dead, "the Node server has ended")

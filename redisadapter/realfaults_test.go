@@ -27,7 +27,7 @@ import (
 // childEnv makes the test binary a node that waits to be killed.
 const childEnv = "REDISADAPTER_CHILD"
 
-func init() {
+func init() { //nolint:gochecknoinits // before TestMain and its leak check
 	url := os.Getenv(childEnv)
 	if url == "" {
 		return
