@@ -17,7 +17,7 @@ func (b *bench) pings() {
 	if !b.res.ok {
 		return
 	}
-	own := make(map[*conn][]byte, len(drivers)) // how each driver's updates name him
+	own := make(map[*conn][]byte, len(drivers)) // how each driver's updates name them
 	for _, c := range drivers {
 		own[c] = []byte(`"` + c.role.sub(c.user) + `"`)
 	}

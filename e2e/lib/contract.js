@@ -8,7 +8,7 @@ const place = { ...position, address: orNull(text) };
 const reason = orNull(is('OFFLINE, ON_TRIP or UNAVAILABLE', (v) => ['OFFLINE', 'ON_TRIP', 'UNAVAILABLE'].includes(v)));
 const flag = is('true or false', (v) => typeof v === 'boolean');
 
-/** A driver as his passenger sees him. */
+/** A driver as the passenger sees them. */
 const driverCard = (id) => ({
   id, name: orNull(text), photoUrl: orNull(text), phoneMasked: orNull(text), ratingAvg: orNull(number), ratingCount: orNull(number),
 });
@@ -24,7 +24,7 @@ export const snapshot = (driverId, known = {}) => ({
   lastLocation: oneOf(null, position), lastLocationTimestamp: orNull(time), lastOnlineTimestamp: orNull(time), updatedAt: time, ...known,
 });
 
-/** The events about a driver, to him and to the admins who watch. */
+/** The events about a driver, to the driver and to the watching admins. */
 export const driverEvents = (driverId) => {
   const availability = { eventId: uuid, ...snapshot(driverId) };
   const location = {

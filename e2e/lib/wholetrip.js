@@ -57,7 +57,7 @@ export async function wholeTrip(world) {
   const { vehicleId } = await driver.event('trip:assignment:accepted');
   await passenger.event('trip:driver_assigned');
 
-  // What the driver does, and where he is meanwhile.
+  // What the driver does, and the position meanwhile.
   let seen = 0;
   const drive = async (position) => {
     await report(position);

@@ -103,10 +103,10 @@ scenario("a driver's status, position and trip", async (world) => {
   await driver.roundTrip();
   assert.equal(driver.count('event', 'driver:location:update'), 1);
 
-  // A trip is his only when it is, and says nothing about who follows it.
+  // A driver can only set a trip that is theirs, and that does not show it to anybody.
   await goOnline(driver);
   const { tripId } = await assign(server, driver, paula, tokenOf('paula'));
-  fails(await driver.call('driver:trip:set', { currentTripId: 'another' }), 'forbidden', [], 'a trip that is not his');
+  fails(await driver.call('driver:trip:set', { currentTripId: 'another' }), 'forbidden', [], 'a trip that is not theirs');
   like(await driver.must('driver:trip:set', { currentTripId: tripId }), snapshot('diego', { currentTripId: tripId, availabilityReason: 'ON_TRIP' }));
   await driver.event('driver:trip:update', 2);
   await admin.event('admin:driver:trip:update', 2);

@@ -136,7 +136,7 @@ scenario('old clients: one that is refused may come back', async (world) => {
 }, { among, flags: [...flags, '-connect-timeout', '1s'], waits: true });
 
 scenario('old clients: several namespaces on one connection', async (world) => {
-  // One header, so one user: in his namespace he is, in the others he is not.
+  // One header, so one user, who is admitted to one namespace and refused in the others.
   const multiplex = true;
   const token = tokenOf('diego');
   const driver = world.as('diego', { multiplex, token });
@@ -175,7 +175,7 @@ scenario('old clients: a token per namespace', async (world) => {
   }
 }, { among: among.filter((s) => s.version === '2.5.0'), flags: [...flags, '-legacy-query-token'] });
 
-scenario('old clients: a revoked session is told, then out', async (world) => {
+scenario('old clients: a revoked session gets an event and is disconnected', async (world) => {
   const [phone, dora] = await world.connect('diego', 'dora');
   const tablet = world.as('diego', { token: tokenOf('diego', { sid: 'diego/b' }), setting: world.setting.current });
   await tablet.hello();

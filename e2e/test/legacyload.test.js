@@ -13,7 +13,7 @@ const seed = () => ({
 });
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Ends a connection so that the server is not told. */
+/** Ends a connection without notifying the server. */
 function vanish(c) {
   const { transport } = c.socket.io.engine;
   if (transport.ws) {

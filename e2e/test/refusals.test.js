@@ -1,4 +1,4 @@
-// Who may not come in is told why: every code of the contract, exactly.
+// Refusals: every code of the contract, exactly.
 
 import assert from 'node:assert/strict';
 import { hello, refusals } from '../lib/contract.js';

@@ -11,7 +11,7 @@ import { goOnline } from '../lib/trip.js';
 /** What happened to a client, in words, from its first connect on. */
 const course = (c) => c.log.map((e) => [e.kind, e.name].join(' ').trim());
 
-scenario('a login is told', async (world) => {
+scenario('a login is sent to the user and the admins', async (world) => {
   const [diego, dora, paula, ana] = await world.connect('diego', 'dora', 'paula', 'ana');
   const deviceInfo = { os: 'Android 14', model: 'ñ' };
   const { sid } = await world.server.post('/api/login', '', { userId: 'diego', deviceInfo });
@@ -25,7 +25,7 @@ scenario('a login is told', async (world) => {
   }
 });
 
-scenario('a revoked session is told, then out', async (world) => {
+scenario('a revoked session gets an event and is disconnected', async (world) => {
   const { server } = world;
   const [phone, tablet, dora, ana] = [
     world.as('diego'), world.as('diego', { token: tokenOf('diego', { sid: 'diego/b' }) }), world.as('dora'), world.as('ana'),
@@ -40,7 +40,7 @@ scenario('a revoked session is told, then out', async (world) => {
   assert.deepEqual(course(phone), ['connect', 'event hello', 'event auth:session_revoked', 'disconnect io server disconnect']);
   like(phone.payloads('auth:session_revoked')[0], sessionEvents.revoked('diego/a'));
   assert.equal(phone.socket.active, false, 'a stock client does not come back by itself');
-  // The user's other session is told as well, and stays.
+  // The user's other session receives the event too, and stays connected.
   like(await tablet.event('auth:session_revoked'), sessionEvents.revoked('diego/a'));
   await goOnline(tablet);
   for (const c of [dora, tablet, ana]) await c.roundTrip();
@@ -62,7 +62,7 @@ scenario('a revoked session is told, then out', async (world) => {
   }
 });
 
-scenario('who is banned or deactivated is told, then out, with all devices', async (world) => {
+scenario('a banned or deactivated user gets an event and is disconnected, with all devices', async (world) => {
   const { server } = world;
   for (const [id, change, other] of [['diego', 'ban', 'dora'], ['paula', 'deactivate', 'pedro']]) {
     const devices = ['a', 'b'].map((s) => world.as(id, { token: tokenOf(id, { sid: `${id}/${s}` }) }));
@@ -173,7 +173,7 @@ scenario('a token is renewed in place', async (world) => {
   }
 }, { waits: true });
 
-scenario('a session that is replaced is told, and given time to renew', async (world) => {
+scenario('a replaced session gets an event, and time to renew', async (world) => {
   const [renewing, idle, dora] = [world.as('diego'), world.as('diego', { reconnection: false }), world.as('dora')];
   for (const c of [renewing, idle, dora]) {
     await c.hello();

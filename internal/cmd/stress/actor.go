@@ -1,5 +1,5 @@
-// Actors: each is one device of one user. It connects in one of the ways there are,
-// lives for a while, and goes in one of the ways there are; then what it was told
+// Actors: each is one device of one user. It connects in one of several ways,
+// lives for a while, and ends in one of several ways; then what it received
 // is judged.
 
 package main
@@ -62,7 +62,7 @@ type connection struct {
 	asked  int
 	pinged time.Time
 
-	statuses int // updates of his status that were acknowledged
+	statuses int // acknowledged status updates
 	numbers  int // that the series has come to
 }
 
@@ -145,14 +145,14 @@ func (a *actor) connect(ctx context.Context) *connection {
 	if err != nil {
 		var refusal *realtimetest.ConnectError
 		if !a.w.oracle.isDraining() && (errors.As(err, &refusal) || !a.w.has(hang) && !a.w.has(strangers) || !a.w.busy(began)) {
-			a.breach("can't connect by %s: %v", how, err)
+			a.breachf("can't connect by %s: %v", how, err)
 		}
 		return nil
 	}
 	a.epoch++
 	c := a.connection(client, n)
 	if _, err := client.Within(a.w.patience()).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
-		a.breach("no hello: %v", err)
+		a.breachf("no hello: %v", err)
 	}
 	a.w.count.add("connects", 1)
 	a.w.count.add("connects: "+how, 1)
@@ -182,23 +182,23 @@ func (c *connection) upgrade() {
 	defer cancel()
 	if err := c.Upgrade(ctx); err != nil {
 		if c.healthy("upgrade") && c.actor.w.lag.since(time.Now().Add(-2*patience)) <= tooBusy {
-			c.actor.breach("the upgrade failed: %v", err)
+			c.actor.breachf("the upgrade failed: %v", err)
 		}
 		return
 	}
 	c.actor.w.count.add("upgrades while connected", 1)
 }
 
-// transcript is what the connection was told.
+// transcript returns what the connection received.
 func (c *connection) transcript() transcript {
 	c.says.received, c.says.strays = c.Received(), c.Strays()
 	return c.says
 }
 
-// breach records a breach. Neither a token nor a position is in err: the client's
+// breachf records a breach. Neither a token nor a position is in err: the client's
 // errors quote acks, and those of positions carry none.
-func (a *actor) breach(format string, args ...any) {
-	a.w.oracle.breach("%s in %s: %s", a.user, a.namespace, fmt.Sprintf(format, args...))
+func (a *actor) breachf(format string, args ...any) {
+	a.w.oracle.breachf("%s in %s: %s", a.user, a.namespace, fmt.Sprintf(format, args...))
 }
 
 // healthy reports whether the client is connected, as it should be: it is a breach
@@ -208,7 +208,7 @@ func (c *connection) healthy(during string) bool {
 		return true
 	}
 	if w := c.actor.w; !w.oracle.isDraining() && w.lag.since(time.Now().Add(-2*patience)) <= tooBusy {
-		c.actor.breach("disconnected during %s on %s, by no fault of its own: %s", during, c.Transport(), c.Reason())
+		c.actor.breachf("disconnected during %s on %s, by no fault of its own: %s", during, c.Transport(), c.Reason())
 	}
 	return false
 }
@@ -224,14 +224,14 @@ func (a *actor) refused(c *realtimetest.Client, how string, err error, want real
 	var refusal *realtimetest.ConnectError
 	switch {
 	case err == nil:
-		a.breach("was let in by %s and should have been refused: %s", how, want)
+		a.breachf("was let in by %s and should have been refused: %s", how, want)
 		c.Close()
 	case a.w.oracle.isDraining():
 	case !errors.As(err, &refusal) && (a.w.has(hang) || a.w.has(strangers)) && a.w.busy(time.Now().Add(-loginWithin)):
 	case !errors.As(err, &refusal):
-		a.breach("should have been told %s by %s: %v", want, how, err)
+		a.breachf("should have been refused with %s over %s: %v", want, how, err)
 	case refusal.Code != want:
-		a.breach("was told %s by %s instead of %s", refusal.Code, how, want)
+		a.breachf("was refused with %s over %s instead of %s", refusal.Code, how, want)
 	default:
 		a.w.count.add("refused", 1)
 	}
@@ -244,12 +244,12 @@ func (c *connection) ask(call string, body any) *realtime.Error {
 	_, err := request(ctx, c.Within(c.actor.w.patience()), call, body)
 	var refusal *realtime.Error
 	if err != nil && !errors.As(err, &refusal) && c.healthy(call) {
-		c.actor.breach("%s is not acknowledged: %v", call, err)
+		c.actor.breachf("%s is not acknowledged: %v", call, err)
 	}
 	if refusal != nil && refusal.Code == realtime.CodeRateLimited {
 		c.actor.w.count.add("rate-limited", 1)
 		if !c.actor.floods {
-			c.actor.breach("%s is rate-limited, though others sent too much", call)
+			c.actor.breachf("%s is rate-limited, though others sent too much", call)
 		}
 	}
 	c.actor.w.count.add("acks", 1)

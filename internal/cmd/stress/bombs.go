@@ -104,7 +104,7 @@ func (w *world) apart(f func()) {
 	select {
 	case <-done:
 	case <-time.After(w.patience()):
-		w.oracle.breach("a call of the adapter that panics has not returned after %v", patience)
+		w.oracle.breachf("a call of the adapter that panics has not returned after %v", patience)
 	}
 }
 
@@ -153,7 +153,7 @@ func (w *world) detonate(ctx context.Context, n *node, hook, user string, turn i
 // with its connection.
 func (w *world) answered(ctx context.Context, hook string, c *realtimetest.Client, err error) {
 	if errors.Is(err, realtime.ErrAckTimeout) && c.Connected() && ctx.Err() == nil && !w.oracle.isDraining() {
-		w.oracle.breach("the call of a handler that blew in %s is not answered for %v", hook, patience)
+		w.oracle.breachf("the call of a handler that blew in %s is not answered for %v", hook, patience)
 	}
 }
 
@@ -201,7 +201,7 @@ func (w *world) quizzes(ctx context.Context) {
 		}
 		w.late("a question to the client that asks", began, ackWithin)
 		if err != nil {
-			w.oracle.breach("a question to the client that asks, with %d events behind: %v; connected: %v", queuedEvents+30, err, c.Connected())
+			w.oracle.breachf("a question to the client that asks, with %d events behind: %v; connected: %v", queuedEvents+30, err, c.Connected())
 		}
 		w.count.add("quizzes", 1)
 	}

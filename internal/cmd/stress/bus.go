@@ -129,7 +129,7 @@ func (b nodeBus) delay(e realtime.Envelope) {
 func (b *bus) redeliver(ctx context.Context, node int, e realtime.Envelope) {
 	b.w.count.add("bus events delivered again", 1)
 	if err := b.handlers[node](ctx, e); err != nil {
-		b.w.oracle.breach("%s came again, which fails: %v", e.Name, err)
+		b.w.oracle.breachf("%s came again, which fails: %v", e.Name, err)
 	}
 }
 
@@ -296,7 +296,7 @@ func (w *wire) lost(m realtime.ClusterMessage) bool {
 	var text string
 	lost := w.w.drops.within(func(id string) bool {
 		if text == "" {
-			b, _ := json.Marshal(m) // a message that can't be marshalled is the hub's to refuse
+			b, _ := json.Marshal(m) // a message that cannot be marshaled is the hub's to refuse
 			text = string(b)
 		}
 		return strings.Contains(text, id)

@@ -87,7 +87,7 @@ func (w *world) lateExpiry(ctx context.Context, s *scene, turn int) {
 		return
 	}
 	if in := fmt.Sprint(s.inRoom(ctx)); in != fmt.Sprint([]string{s.driver, s.passenger}) && !s.over(ctx) {
-		w.oracle.breach("after %s those in the room of trip %s are %v", after, s.trip, in)
+		w.oracle.breachf("after %s those in the room of trip %s are %v", after, s.trip, in)
 	}
 	s.complete()
 	s.ended(ctx, "its end")
@@ -158,7 +158,7 @@ func (s *scene) overBus(ctx context.Context) {
 			DriverID: s.driver, LastLocation: realtime.Position{Lat: 1, Lng: 1}, LastLocationTimestamp: realtime.Time{Time: time.Now()}, Speed: &number,
 		}})
 		if ok := s.w.eventually(ctx, hearWithin, func() bool { return s.sees(int(number)) }); !ok && !s.over(ctx) {
-			s.w.oracle.breach("a position that came over the bus to node %d does not reach the passenger of %s", node, s.trip)
+			s.w.oracle.breachf("a position that came over the bus to node %d does not reach the passenger of %s", node, s.trip)
 		}
 	}
 }

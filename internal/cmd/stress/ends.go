@@ -24,22 +24,22 @@ const (
 	stallLimit = 25 * time.Second
 )
 
-// park waits for the shutdown, of which the client has to be told.
+// park waits for the shutdown, which server:drain must announce.
 func (a *actor) park(c *connection) {
 	flushed := c.flush()
 	a.settled()
 	if !c.gone() {
-		a.breach("still connected after the shutdown")
+		a.breachf("still connected after the shutdown")
 		return
 	}
 	a.w.count.add("drained", 1)
-	if flushed && (!c.told(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose && !c.cutOff()) {
-		a.breach("shut down by %q, told before: %v", c.Reason(), c.told(realtime.EventServerDrain.Name()))
+	if flushed && (!c.hasReceived(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose && !c.cutOff()) {
+		a.breachf("shut down by %q, server:drain received: %v", c.Reason(), c.hasReceived(realtime.EventServerDrain.Name()))
 	}
 }
 
-// revoke ends the client's session: he is told and disconnected, and neither a
-// handshake under way nor a later one lets him in.
+// revoke ends the client's session: the client gets an event and is disconnected, and
+// neither a pending handshake nor a later one admits it.
 func (a *actor) revoke(c *connection) {
 	if !c.flush() {
 		return
@@ -73,7 +73,7 @@ func (a *actor) race() *connection {
 	switch {
 	case err == nil:
 		return a.connection(client, n)
-	case errors.Is(err, realtime.ErrClosed): // before it could be told
+	case errors.Is(err, realtime.ErrClosed): // before CONNECT_ERROR was sent
 	default:
 		a.refused(client, how, err, realtime.CodeInvalidSession)
 	}
@@ -107,15 +107,15 @@ func (a *actor) barWhenHandled(e realtime.DomainEvent) {
 func (c *connection) endedByRevocation() {
 	c.outOfRooms()
 	c.ended("its session ended", realtimetest.ReasonServer)
-	if !c.told(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() && !c.cutOff() {
-		c.actor.breach("disconnected, and not told that its session ended")
+	if !c.hasReceived(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() && !c.cutOff() {
+		c.actor.breachf("disconnected without auth:session_revoked")
 	}
 }
 
 // outOfRooms judges that the server has let go of the client already.
 func (c *connection) outOfRooms() {
 	if c.isIn(context.Background(), c.room(c.node).Local()) && !c.actor.w.oracle.isDraining() {
-		c.actor.breach("its session ended, which was handled, and it is in its rooms")
+		c.actor.breachf("its session ended, which was handled, and it is in its rooms")
 	}
 }
 
@@ -156,14 +156,14 @@ func (a *actor) flood(c *connection) {
 		return
 	}
 	if other > 0 {
-		a.breach("%d of %d events of a flood are not acknowledged", other, n)
+		a.breachf("%d of %d events of a flood are not acknowledged", other, n)
 	}
 	// 20 at once and 10 a second.
 	if most := 21 + int(10*time.Since(began).Seconds()); passed > most || limited == 0 && cut == 0 {
-		a.breach("of a flood of %d events %d passed, %d were refused", n, passed, limited)
+		a.breachf("of a flood of %d events %d passed, %d were refused", n, passed, limited)
 	}
 	if !c.Connected() && c.Reason() != realtimetest.ReasonServer || c.Connected() && cut > 0 {
-		a.breach("a flood ended by %q with %d events unanswered", c.Reason(), cut)
+		a.breachf("a flood ended by %q with %d events unanswered", c.Reason(), cut)
 	}
 	if !c.Connected() {
 		a.w.count.add("disconnected for abuse", 1)
@@ -173,7 +173,7 @@ func (a *actor) flood(c *connection) {
 	c.Close()
 }
 
-// stall reads no more, with or without much to read: the server disconnects him.
+// stall reads no more, with or without much to read: the server disconnects it.
 func (a *actor) stall(ctx context.Context, c *connection) {
 	if !c.flush() {
 		return
@@ -185,17 +185,17 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 	began, sent := time.Now(), 0
 	for c.isIn(ctx, room) {
 		if time.Since(began) > stallLimit {
-			a.breach("it stalled %v ago on %s and is connected still", stallLimit, c.Transport())
+			a.breachf("it stalled %v ago on %s and is connected still", stallLimit, c.Transport())
 			break
 		}
 		if sent > bulkMost {
-			a.breach("the server keeps %d KiB for it on %s", sent*bulkSize>>10, c.Transport())
+			a.breachf("the server keeps %d KiB for it on %s", sent*bulkSize>>10, c.Transport())
 			break
 		}
 		if filled {
 			sent++
 			if err := bulk.Emit(room, bulkPayload{a.user, strings.Repeat("x", bulkSize)}); err != nil {
-				a.breach("emitting: %v", err)
+				a.breachf("emitting: %v", err)
 			}
 		}
 		if !sleep(ctx, 20*time.Millisecond) {
@@ -220,7 +220,7 @@ func (c *connection) room(from *node) realtime.Broadcast {
 func (c *connection) isIn(ctx context.Context, room realtime.Broadcast) bool {
 	sockets, err := room.Sockets(ctx)
 	if err != nil && ctx.Err() == nil {
-		c.actor.breach("looking for its socket: %v", err)
+		c.actor.breachf("looking for its socket: %v", err)
 	}
 	for _, s := range sockets {
 		if s.ID == c.ID() {

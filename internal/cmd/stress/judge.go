@@ -1,4 +1,4 @@
-// Judging: what one connection was told, held against what the oracle knows.
+// Judging: the events that one connection received, compared with what the oracle knows.
 
 package main
 
@@ -12,23 +12,22 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// transcript is all that one connection was told.
+// transcript is what one connection received, and what it knows about that.
 type transcript struct {
 	namespace, user, sid string
 	received             []realtimetest.Received
-	// sure: what was published between hello and then must be in received. What
-	// came later may be missing, at the end: the connection was about to go. Zero:
-	// nothing must be.
+	// sure: events that were published between hello and this time must be in received.
+	// Later ones may be missing, because the connection was about to end. Zero: any may.
 	sure    time.Time
 	joined  map[string]bool // trips that an admin joined
-	updates int             // status updates that were acknowledged, each of which he hears of
+	updates int             // acknowledged status updates, each of which the driver must receive
 	series  int             // numbers that were sent to it, and must have arrived
 	epoch   int             // which of the user's connections it is
 	strays  int             // packets that nobody asked for
 }
 
-// told is what the oracle reads in payloads; coordinates are not among it.
-type told struct {
+// payload has the fields that the oracle reads. It does not read coordinates.
+type payload struct {
 	EventID               string    `json:"eventId"`
 	TripID                string    `json:"tripId"`
 	DriverID              string    `json:"driverId"`
@@ -70,19 +69,19 @@ type judgement struct {
 	number    int // the latest of the series
 }
 
-func (j *judgement) breach(format string, args ...any) {
+func (j *judgement) breachf(format string, args ...any) {
 	j.o.breachLocked(fmt.Sprintf("%s in %s: ", j.t.user, j.t.namespace) + fmt.Sprintf(format, args...))
 }
 
 // event judges one event.
 func (j *judgement) event(r realtimetest.Received) {
-	var p told
+	var p payload
 	if len(r.Args) != 1 {
-		j.breach("%s has %d arguments", r.Event, len(r.Args))
+		j.breachf("%s has %d arguments", r.Event, len(r.Args))
 		return
 	}
 	if err := json.Unmarshal(r.Args[0], &p); err != nil {
-		j.breach("%s can't be read", r.Event) // without the text, which may hold a position
+		j.breachf("%s can't be read", r.Event) // without the text, which may hold a position
 		return
 	}
 	switch r.Event {
@@ -103,10 +102,10 @@ func (j *judgement) event(r realtimetest.Received) {
 		return
 	}
 	if j.t.namespace == realtime.NamespaceAdmin && ofTrouble(p.TripID) {
-		return // which may come twice, or not at all, and is judged by those who made it
+		return // it may arrive twice or not at all; its scene judges it
 	}
 	if key := r.Event + " " + p.TripID + " " + p.EventID; p.EventID == "" || j.seen[key] {
-		j.breach("%s with id %q came twice, or has none", r.Event, p.EventID)
+		j.breachf("%s with id %q came twice, or has none", r.Event, p.EventID)
 		return
 	} else {
 		j.seen[key] = true
@@ -136,54 +135,54 @@ func ofTrouble(trip string) bool {
 // next judges a number of this connection's series.
 func (j *judgement) next(number int) {
 	if number != j.number+1 {
-		j.breach("%d of a series came behind %d", number, j.number)
+		j.breachf("%d of a series came behind %d", number, j.number)
 	}
 	j.number = number
 }
 
-// own says whether something of no trip is this client's to hear.
-func (j *judgement) own(event string, his bool) {
-	if !his {
-		j.breach("%s is not for him", event)
+// own judges an event that belongs to no trip: mine says whether this client may receive it.
+func (j *judgement) own(event string, mine bool) {
+	if !mine {
+		j.breachf("%s is not for this client", event)
 	}
 }
 
-func (j *judgement) greeted(at time.Time, p told) {
+func (j *judgement) greeted(at time.Time, p payload) {
 	if !j.hello.IsZero() {
-		j.breach("hello came twice")
+		j.breachf("hello came twice")
 	}
 	if p.UserID != j.t.user || p.SID != j.t.sid {
-		j.breach("hello is of another user or session")
+		j.breachf("hello is of another user or session")
 	}
 	j.hello = at
 }
 
 // ofTrip judges an event of a trip: audience, name, once, in order, none missing
 // in between, none of later than the session's end.
-func (j *judgement) ofTrip(event string, p told) {
+func (j *judgement) ofTrip(event string, p payload) {
 	f := j.o.facts[p.EventID]
 	switch {
 	case f == nil:
-		j.breach("%s has id %q, which nobody published", event, p.EventID)
+		j.breachf("%s has id %q, which nobody published", event, p.EventID)
 		return
 	case f.hears[j.who] != event:
-		j.breach("%s %s is not for him", event, f.id)
+		j.breachf("%s %s is not for this client", event, f.id)
 		return
 	case p.TripID != f.trip.id:
-		j.breach("%s %s names another trip", event, f.id)
+		j.breachf("%s %s names another trip", event, f.id)
 	}
 	if !j.barred.IsZero() && f.at.After(j.barred) {
-		j.breach("%s %s was published %v after his session's end", event, f.id, f.at.Sub(j.barred))
+		j.breachf("%s %s was published %v after the session's end", event, f.id, f.at.Sub(j.barred))
 	}
 	last, begun := j.last[f.trip]
 	if begun && f.seq < last {
-		j.breach("%s %s came behind a later event of its trip", event, f.id)
+		j.breachf("%s %s came behind a later event of its trip", event, f.id)
 		return
 	}
 	for seq := last; begun && seq < f.seq; seq++ {
 		if missed := f.trip.facts[seq]; missed.hears[j.who] != "" {
-			j.breach("%s %s was lost: %s came", missed.hears[j.who], missed.id, f.id)
-			j.seen[missed.key(j.who)] = true // told once
+			j.breachf("%s %s was lost: %s came", missed.hears[j.who], missed.id, f.id)
+			j.seen[missed.key(j.who)] = true // reported once
 		}
 	}
 	j.last[f.trip] = f.seq + 1
@@ -194,7 +193,7 @@ func (f *fact) key(who hearer) string { return f.hears[who] + " " + f.trip.id + 
 
 // position judges a driver's position: whose, to whom, not of after the trip or
 // the session, and newer than the one before of the same connection.
-func (j *judgement) position(event string, p told) {
+func (j *judgement) position(event string, p payload) {
 	switch event {
 	case realtime.EventDriverLocation.Name():
 		j.own(event, j.t.namespace == realtime.NamespaceDrivers && p.DriverID == j.t.user)
@@ -208,52 +207,52 @@ func (j *judgement) position(event string, p told) {
 	}
 	at := p.LastLocationTimestamp
 	if !j.barred.IsZero() && at.After(j.barred) {
-		j.breach("%s of %s is of %v after his session's end", event, p.DriverID, at.Sub(j.barred))
+		j.breachf("%s of %s is of %v after the session's end", event, p.DriverID, at.Sub(j.barred))
 	}
 	key := fmt.Sprint(event, " ", p.TripID, " ", p.DriverID, " ", p.Speed)
 	if at.Before(j.positions[key]) {
-		j.breach("%s of %s is older than the one before", event, p.DriverID)
+		j.breachf("%s of %s is older than the one before", event, p.DriverID)
 	}
 	j.positions[key] = at
 }
 
-func (j *judgement) tripPosition(event string, p told) {
+func (j *judgement) tripPosition(event string, p payload) {
 	t := j.o.trips[p.TripID]
 	switch {
 	case t == nil || t.driver != p.DriverID:
-		j.breach("%s is of a driver who is not on the trip", event)
+		j.breachf("%s is of a driver who is not on the trip", event)
 	case j.t.namespace == realtime.NamespacePassengers:
 		j.own(event, t.passenger == j.t.user)
 	default:
 		j.own(event, j.t.namespace == realtime.NamespaceAdmin && j.t.joined[p.TripID])
 	}
 	if t != nil && !t.over.IsZero() && p.LastLocationTimestamp.After(t.over) {
-		j.breach("%s is of %v after the trip", event, p.LastLocationTimestamp.Sub(t.over))
+		j.breachf("%s is of %v after the trip", event, p.LastLocationTimestamp.Sub(t.over))
 	}
 }
 
-// whole judges what only all of the transcript tells.
+// whole judges the transcript as a whole.
 func (j *judgement) whole() {
 	if j.t.strays > 0 {
-		j.breach("%d packets that nobody asked for", j.t.strays)
+		j.breachf("%d packets that nobody asked for", j.t.strays)
 	}
 	if j.t.sure.IsZero() {
 		return
 	}
 	if j.hello.IsZero() {
-		j.breach("no hello")
+		j.breachf("no hello")
 		return
 	}
 	if j.updates < j.t.updates {
-		j.breach("%d of %d updates of his status came", j.updates, j.t.updates)
+		j.breachf("%d of %d status updates came", j.updates, j.t.updates)
 	}
 	if j.number < j.t.series {
-		j.breach("%d of a series of %d came", j.number, j.t.series)
+		j.breachf("%d of a series of %d came", j.number, j.t.series)
 	}
 	for _, f := range j.o.heard[j.who] {
 		due := f.at.After(j.hello) && !f.taken.IsZero() && f.taken.Before(j.t.sure)
 		if due && !j.seen[f.key(j.who)] {
-			j.breach("%s %s was lost, %v after hello, %v before he asked", f.hears[j.who], f.id, f.at.Sub(j.hello), j.t.sure.Sub(f.taken))
+			j.breachf("%s %s was lost, %v after hello, %v before the client asked", f.hears[j.who], f.id, f.at.Sub(j.hello), j.t.sure.Sub(f.taken))
 		}
 	}
 }

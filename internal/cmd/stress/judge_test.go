@@ -22,7 +22,7 @@ var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 func at(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
 
 // story is an oracle that knows of one trip, of p1 with d1, of which an event was
-// published each second from 1 s to 4 s, and of a trip of p2; and what p1 was told.
+// published each second from 1 s to 4 s, and of a trip of p2; and what p1 received.
 func story() (*oracle, *transcript) {
 	o := newOracle()
 	o.opened("s1", "p1")
@@ -66,7 +66,7 @@ func position(when int, trip, driver string, epoch int) realtimetest.Received {
 		when, epoch, trip, driver, at(when).Format(time.RFC3339), epoch))
 }
 
-func TestTheOracleFindsFaults(t *testing.T) {
+func TestOracle_FindsFaults(t *testing.T) {
 	t.Parallel()
 	add := func(r realtimetest.Received) func(*oracle, *transcript) {
 		return func(_ *oracle, t *transcript) { t.received = append(t.received, r) }
@@ -85,8 +85,8 @@ func TestTheOracleFindsFaults(t *testing.T) {
 	}{
 		"a duplicate":                   {add(ofTrip(5, "trip:started", "t1", 3)), "came twice"},
 		"out of order":                  {swap(1, 2), "behind a later event"},
-		"an event of a stranger":        {add(ofTrip(5, "trip:requested", "t2", 0)), "not for him"},
-		"an event under another name":   {add(ofTrip(5, "trip:completed", "t1", 3)), "not for him"},
+		"an event of a stranger":        {add(ofTrip(5, "trip:requested", "t2", 0)), "not for this client"},
+		"an event under another name":   {add(ofTrip(5, "trip:completed", "t1", 3)), "not for this client"},
 		"an event of nobody":            {add(ofTrip(5, "trip:started", "t1", 9)), "nobody published"},
 		"an event of another trip":      {add(received(5, "trip:started", `{"eventId":"t1/3","tripId":"t2"}`)), "names another trip"},
 		"no event id":                   {add(received(5, "trip:started", `{"tripId":"t1"}`)), "has none"},
@@ -97,37 +97,37 @@ func TestTheOracleFindsFaults(t *testing.T) {
 			remove(2)(nil, t)
 			t.sure = time.Time{}
 		}, "trip:assigning_started t1/1 was lost: t1/2 came"},
-		"after revocation": {func(o *oracle, _ *transcript) { o.barred["s1"] = at(2) }, "after his session's end"},
+		"after revocation": {func(o *oracle, _ *transcript) { o.barred["s1"] = at(2) }, "after the session's end"},
 		"a position after revocation": {func(o *oracle, t *transcript) {
 			o.barred["s1"] = at(5)
 			add(position(6, "t1", "d1", 1))(o, t)
-		}, "is of 1s after his session's end"},
-		"another's revocation":           {add(received(5, "auth:session_revoked", `{"eventId":"r","sid":"s2"}`)), "not for him"},
-		"a number of another session":    {add(received(5, "stress:series", `{"sid":"s2","number":1}`)), "not for him"},
+		}, "is of 1s after the session's end"},
+		"another's revocation":           {add(received(5, "auth:session_revoked", `{"eventId":"r","sid":"s2"}`)), "not for this client"},
+		"a number of another session":    {add(received(5, "stress:series", `{"sid":"s2","number":1}`)), "not for this client"},
 		"no hello":                       {remove(0), "no hello"},
 		"hello twice":                    {add(received(5, "hello", `{"userId":"p1","sid":"s1"}`)), "hello came twice"},
 		"another's hello":                {func(_ *oracle, t *transcript) { t.user = "p3" }, "another user"},
 		"a position of a strange driver": {add(position(5, "t1", "d2", 1)), "not on the trip"},
-		"a position of another's trip":   {add(position(5, "t2", "d2", 1)), "not for him"},
+		"a position of another's trip":   {add(position(5, "t2", "d2", 1)), "not for this client"},
 		"a position after the trip":      {func(o *oracle, _ *transcript) { o.trips["t1"].over = at(3) }, "is of 1s after the trip"},
 		"positions that go back":         {swap(4, 5), "older than the one before"},
-		"a drain that is none":           {add(received(5, "server:drain", `{"reconnectAfterMs":1}`)), "not for him"},
-		"another's bulk":                 {add(received(5, "stress:bulk", `{"userId":"p2"}`)), "not for him"},
-		"a driver's status":              {add(received(5, "driver:availability:update", `{"eventId":"a","driverId":"p1"}`)), "not for him"},
-		"an admin's event":               {add(received(5, "admin:driver:location:update", `{"eventId":"a","driverId":"d1"}`)), "not for him"},
+		"a drain that is none":           {add(received(5, "server:drain", `{"reconnectAfterMs":1}`)), "not for this client"},
+		"another's bulk":                 {add(received(5, "stress:bulk", `{"userId":"p2"}`)), "not for this client"},
+		"a driver's status":              {add(received(5, "driver:availability:update", `{"eventId":"a","driverId":"p1"}`)), "not for this client"},
+		"an admin's event":               {add(received(5, "admin:driver:location:update", `{"eventId":"a","driverId":"d1"}`)), "not for this client"},
 		"an unknown event":               {add(received(5, "debug", `{"eventId":"x"}`)), "nobody published"},
 		"a payload that is none":         {add(received(5, "trip:started", `[]`)), "can't be read"},
 		"an ack too many":                {func(_ *oracle, t *transcript) { t.strays = 1 }, "nobody asked for"},
 		"a number that did not come":     {func(_ *oracle, t *transcript) { t.series = 1 }, "0 of a series of 1"},
 		"numbers with a gap":             {add(received(5, "stress:series", `{"sid":"s1","number":2}`)), "2 of a series came behind 0"},
-		"a number of another connection": {add(received(5, "stress:series", `{"sid":"s1","connection":7,"number":1}`)), "not for him"},
-		"an update that did not come":    {func(_ *oracle, t *transcript) { t.updates = 1 }, "0 of 1 updates"},
+		"a number of another connection": {add(received(5, "stress:series", `{"sid":"s1","connection":7,"number":1}`)), "not for this client"},
+		"an update that did not come":    {func(_ *oracle, t *transcript) { t.updates = 1 }, "0 of 1 status updates"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, told := story()
-			c.fault(o, told)
-			o.judge(*told)
+			o, seen := story()
+			c.fault(o, seen)
+			o.judge(*seen)
 			n, first := o.verdict()
 			require.NotZero(t, n)
 			require.Contains(t, fmt.Sprint(first), c.want)
@@ -135,7 +135,7 @@ func TestTheOracleFindsFaults(t *testing.T) {
 	}
 }
 
-func TestTheOracleAllowsWhatIsRight(t *testing.T) {
+func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 	t.Parallel()
 	for name, allowed := range map[string]func(*oracle, *transcript){
 		"all of it": func(*oracle, *transcript) {},
@@ -170,21 +170,21 @@ func TestTheOracleAllowsWhatIsRight(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, told := story()
-			allowed(o, told)
-			require.Equal(t, len(told.received), o.judge(*told))
+			o, seen := story()
+			allowed(o, seen)
+			require.Equal(t, len(seen.received), o.judge(*seen))
 			n, first := o.verdict()
 			require.Zero(t, n, "%v", first)
 		})
 	}
 }
 
-func TestBreachesAreCounted(t *testing.T) {
+func TestOracle_CountsBreaches(t *testing.T) {
 	t.Parallel()
 	o := newOracle()
 	for i := range maxBreaches + 5 {
-		o.breach("no %d", i)
-		o.breach("%s", strings.Repeat("n", i))
+		o.breachf("no %d", i)
+		o.breachf("%s", strings.Repeat("n", i))
 	}
 	n, first := o.verdict()
 	require.Equal(t, 2*maxBreaches+10, n)

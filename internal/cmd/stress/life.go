@@ -64,11 +64,11 @@ func (c *connection) act() {
 		c.flush()
 	case n == 4:
 		if err := c.ask("stress:nothing", 1); err != nil && err.Code != realtime.CodeNotFound && err.Code != realtime.CodeRateLimited {
-			a.breach("an unknown event is answered with %s", err.Code)
+			a.breachf("an unknown event is answered with %s", err.Code)
 		}
 	case n == 5:
 		if err := c.ask(echo.Name(), "no number"); err != nil && err.Code != realtime.CodeInvalidPayload && err.Code != realtime.CodeRateLimited {
-			a.breach("an invalid payload is answered with %s", err.Code)
+			a.breachf("an invalid payload is answered with %s", err.Code)
 		}
 	case a.namespace == realtime.NamespaceDrivers && n < 9:
 		c.updateStatus()
@@ -95,11 +95,11 @@ func (c *connection) echo() bool {
 		c.actor.w.count.add("rate-limited", 1)
 	case err != nil:
 		if c.healthy("a round trip") {
-			c.actor.breach("a round trip failed: %v", err)
+			c.actor.breachf("a round trip failed: %v", err)
 		}
 		return false
 	case got != c.asked:
-		c.actor.breach("an ack is of another call")
+		c.actor.breachf("an ack is of another call")
 	}
 	return true
 }
@@ -121,7 +121,7 @@ func (c *connection) series(n int) {
 	for range n {
 		c.numbers++
 		if err := series.Emit(c.room(from), seriesPayload{c.says.sid, c.says.epoch, c.numbers}); err != nil {
-			c.actor.breach("emitting: %v", err)
+			c.actor.breachf("emitting: %v", err)
 		}
 	}
 	c.actor.w.count.add("series", 1)
@@ -164,7 +164,7 @@ func (c *connection) follow() {
 		c.says.joined[trip] = true
 	}
 	if err := c.ask(call, map[string]string{"tripId": trip}); err != nil {
-		c.actor.breach("%s is answered with %s", call, err.Code)
+		c.actor.breachf("%s is answered with %s", call, err.Code)
 	}
 }
 
@@ -181,9 +181,9 @@ func (c *connection) ended(why, want string) {
 	switch over := c.gone(); {
 	case c.actor.w.oracle.isDraining():
 	case !over:
-		c.actor.breach("still connected after %v: %s", patience, why)
+		c.actor.breachf("still connected after %v: %s", patience, why)
 	case c.Reason() != want && !c.cutOff():
-		c.actor.breach("%s: ended by %q, not %q", why, c.Reason(), want)
+		c.actor.breachf("%s: ended by %q, not %q", why, c.Reason(), want)
 	}
 	c.Drop()
 }
@@ -196,8 +196,8 @@ func (c *connection) cutOff() bool {
 	return w.lag.since(began) > tooBusy || c.Reason() == realtimetest.ReasonTransportError && w.busy(began)
 }
 
-// told reports whether an event has come.
-func (c *connection) told(event string) bool {
+// hasReceived reports whether an event has arrived.
+func (c *connection) hasReceived(event string) bool {
 	for _, r := range c.Received() {
 		if r.Event == event {
 			return true

@@ -56,7 +56,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	r.Attrs(func(a slog.Attr) bool {
 		value := a.String()
 		if len(value) > logValue && !strings.Contains(value, "goroutine") && !strings.Contains(value, ".go:") {
-			h.w.oracle.breach("a server logged %d bytes as %s of %q", len(value), a.Key, r.Message)
+			h.w.oracle.breachf("a server logged %d bytes as %s of %q", len(value), a.Key, r.Message)
 		}
 		text += " " + value
 		return true
@@ -67,7 +67,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	}
 	h.w.host.ledger.reported(text)
 	if r.Level >= slog.LevelError && !h.excused(text) {
-		h.w.oracle.breach("a server logged: %s", text)
+		h.w.oracle.breachf("a server logged: %s", text)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (m *meter) add(o *oracle, now time.Time, size int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if size > logRecord {
-		o.breach("a server logged %d bytes at once", size)
+		o.breachf("a server logged %d bytes at once", size)
 	}
 	if now.Sub(m.began) > logWindow {
 		m.began, m.lines, m.bytes = now, 0, 0
@@ -104,6 +104,6 @@ func (m *meter) add(o *oracle, now time.Time, size int) {
 	m.bytes += size
 	m.most = max(m.most, m.lines)
 	if m.lines == logLines || m.bytes >= logBytes && m.bytes-size < logBytes {
-		o.breach("the servers logged %d lines, %d KiB, within %v", m.lines, m.bytes>>10, now.Sub(m.began).Round(time.Millisecond))
+		o.breachf("the servers logged %d lines, %d KiB, within %v", m.lines, m.bytes>>10, now.Sub(m.began).Round(time.Millisecond))
 	}
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// lost plays scenes of which the other node is not told. The people are on that.
+// lost plays scenes whose messages do not reach the other node, to which the people are
+// connected.
 func (w *world) lost(ctx context.Context, s *scene, turn int) {
 	away := w.nodes[1-w.bus.at(s.trip)]
 	s.pn, s.dn = away, away
@@ -43,7 +44,7 @@ func (w *world) lostEnd(ctx context.Context, s *scene) {
 		return
 	}
 	if !ok {
-		w.oracle.breach("the end of trip %s was lost, TripLookup knows of it, and after %v %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
+		w.oracle.breachf("the end of trip %s was lost, TripLookup knows of it, and after %v %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
 		return
 	}
 	s.ended(ctx, "its end was lost and found")
@@ -69,7 +70,7 @@ func (w *world) lostBeginning(ctx context.Context, s *scene) {
 		return
 	}
 	if !ok {
-		w.oracle.breach("the assignment of trip %s was lost, TripLookup knows of it, and after %v only %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
+		w.oracle.breachf("the assignment of trip %s was lost, TripLookup knows of it, and after %v only %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
 	} else {
 		s.follows(ctx, hearWithin, "its assignment was lost and found")
 	}
@@ -85,6 +86,6 @@ func (w *world) lostRevocation(ctx context.Context, s *scene) {
 	w.sessions.Revoke(sid)
 	s.publish(realtime.SessionRevoked{SID: sid, UserID: s.passenger, Reason: "stress"})
 	if ok := w.eventually(ctx, repairWithin, func() bool { return !s.p.Connected() }); !ok && !s.over(ctx) {
-		w.oracle.breach("the end of the session of %s was lost, and after %v it is connected", s.passenger, repairWithin)
+		w.oracle.breachf("the end of the session of %s was lost, and after %v it is connected", s.passenger, repairWithin)
 	}
 }

@@ -1,13 +1,13 @@
-// Command stress lets hundreds of clients live through what clients live through:
-// they connect, by each transport and from one to the other, vanish, stall, send too
+// Command stress runs hundreds of clients that behave as clients in the field do: they
+// connect, by each transport and from one to the other, vanish, stall, send too
 // much, lose their sessions and come back, while trips go on around them, on two
-// nodes that share a bus. An oracle knows who has to hear of what, and in which
-// order.
+// nodes that share a bus. An oracle knows who must receive which events, and in
+// which order.
 //
 //	go run ./internal/cmd/stress -seed 1 -for 60s
 //
-// It is a breach when a client hears of something that is not for it, of something
-// twice, out of the order of its trip, or of anything after its session ended; when
+// It is a breach when a client receives an event that is not for it, an event twice, out
+// of the order of its trip, or anything after its session ended; when
 // it misses something while connected, is disconnected for no reason or gets no
 // answer or two; when the server logs an error, does not shut down in time, or
 // leaves goroutines or memory behind. With a breach the exit status is 1.
@@ -15,7 +15,7 @@
 // Around these clients things go wrong, which -trouble switches on and off: services
 // of the host that hang or panic, a bus that delivers again and out of order, messages
 // between the nodes that are lost, strangers in crowds. What goes wrong belongs to
-// users and trips of its own. It is a breach when honest clients feel it: when a
+// users and trips of its own. It is a breach when it affects other clients: when a
 // heartbeat, an acknowledgment or a ban comes late, or a login takes too long; when
 // somebody is in the room of a trip that is over, or is not in that of one that is
 // under way; when a panic is not in the log, or the log or the heap grows without

@@ -21,8 +21,8 @@ const (
 	maxAlike    = 3
 )
 
-// hearer is who hears something: a user in his namespace, or without a user all
-// of it.
+// hearer is an audience: a user in their namespace, or without a user the whole
+// namespace.
 type hearer struct{ namespace, user string }
 
 // hearerOf is as what a user hears of trips.
@@ -46,7 +46,7 @@ type fact struct {
 // trip is what the oracle knows of a trip. The oracle's mutex guards it.
 type trip struct {
 	id                string
-	passenger, driver string // the driver once he is assigned
+	passenger, driver string // the driver once one is assigned
 	facts             []*fact
 	over              time.Time // when its end was handled everywhere; zero while it is not
 }
@@ -139,8 +139,8 @@ func (o *oracle) drain() { o.cease() }
 
 func (o *oracle) isDraining() bool { return o.serving.Err() != nil }
 
-// breach records what is wrong.
-func (o *oracle) breach(format string, args ...any) {
+// breachf records what is wrong.
+func (o *oracle) breachf(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.breachLocked(fmt.Sprintf(format, args...))

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	// windUp is how long clients have, after the run, to make sure of what they were
-	// told; shutDown is how long the servers have then. With leakTime twice they
+	// windUp is how long clients have, after the run, to make sure of what they have
+	// received; shutDown is how long the servers have then. With leakTime twice they
 	// are less than grace.
 	windUp   = 3500 * time.Millisecond
 	shutDown = 3500 * time.Millisecond
@@ -108,7 +108,7 @@ func (w *world) live(cfg config) {
 			}
 		}()
 	}
-	actors := w.cast(cfg.clients)
+	actors := w.newActors(cfg.clients)
 	var acting, settled, dispatching sync.WaitGroup
 	settled.Add(len(actors))
 	for _, a := range actors {
@@ -126,10 +126,10 @@ func (w *world) live(cfg config) {
 	w.oracle.drain()
 	w.shutDown()
 	if !w.within(leakTime, w.scenes.Wait) {
-		w.oracle.breach("what makes trouble is still there after the shutdown")
+		w.oracle.breachf("what makes trouble is still there after the shutdown")
 	}
 	if !w.within(leakTime, acting.Wait) {
-		w.oracle.breach("clients are still there after the shutdown")
+		w.oracle.breachf("clients are still there after the shutdown")
 	}
 }
 
@@ -163,7 +163,7 @@ func (w *world) shutDown() {
 	err := w.stop(ctx)
 	w.oracle.tookTooLong("Shutdown", time.Since(began), shutDown+shutDownSlack, w.lag.since(began))
 	if err != nil && w.host.hanging.Load() == 0 {
-		w.oracle.breach("shutting down: %v", err)
+		w.oracle.breachf("shutting down: %v", err)
 	}
 	w.host.release()
 }
@@ -202,13 +202,13 @@ func newDeadline(bound time.Duration, l *lag, late func()) *time.Timer {
 // swollen makes a breach of a heap that has grown more than it may meanwhile.
 func (o *oracle) swollen(by, most int64) {
 	if by > most {
-		o.breach("the heap grew by %d MiB meanwhile, and may by %d", by>>20, most>>20)
+		o.breachf("the heap grew by %d MiB meanwhile, and may by %d", by>>20, most>>20)
 	}
 }
 
-// cast is who takes part: a few admins, and passengers and drivers, some of whom
+// newActors returns the devices of a run: a few admins, and passengers and drivers, some of whom
 // have two devices, and some of whom send too much.
-func (w *world) cast(clients int) []*actor {
+func (w *world) newActors(clients int) []*actor {
 	var actors []*actor
 	device := func(namespace, user string, typ realtime.UserType) *actor {
 		a := &actor{
@@ -249,7 +249,7 @@ func (w *world) leaks(cfg config, before int, within time.Duration) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > before {
-		w.oracle.breach("%d goroutines are left over", n-before)
+		w.oracle.breachf("%d goroutines are left over", n-before)
 		if cfg.verbose {
 			_ = pprof.Lookup("goroutine").WriteTo(cfg.out, 1) // what can't be written can't be read
 		}

@@ -68,7 +68,7 @@ func TestRunFindsFaults(t *testing.T) {
 				e.Data = bytes.Replace(e.Data, []byte(`"passengerId":"p`), []byte(`"passengerId":"p1`), 1)
 			}
 			return []realtime.Envelope{e}
-		}, "not for him"},
+		}, "not for this client"},
 		"revocations are lost": {func(e realtime.Envelope) []realtime.Envelope {
 			if e.Name == "auth.session.revoked" {
 				return nil

@@ -103,7 +103,7 @@ func (s *scene) publish(e realtime.DomainEvent) bool {
 		err = s.w.bus.Publish(context.Background(), env)
 	}
 	if err != nil {
-		s.w.oracle.breach("%s can't be published: %v", e.EventName(), err)
+		s.w.oracle.breachf("%s can't be published: %v", e.EventName(), err)
 		return false
 	}
 	return s.w.settle()
@@ -123,13 +123,13 @@ func (s *scene) heard(ctx context.Context, who string, c *realtimetest.Client, e
 	switch {
 	case s.over(ctx):
 	case !ok:
-		s.w.oracle.breach("%s of trip %s never heard %s; connected: %v", who, s.trip, event, c.Connected())
+		s.w.oracle.breachf("%s of trip %s never heard %s; connected: %v", who, s.trip, event, c.Connected())
 	default:
 		s.w.count.add("scenes: events that came", 1)
 	}
 }
 
-func (s *scene) mine(r realtimetest.Received) (p told) {
+func (s *scene) mine(r realtimetest.Received) (p payload) {
 	if len(r.Args) == 1 {
 		_ = json.Unmarshal(r.Args[0], &p) // what can't be read names no trip
 	}
@@ -148,7 +148,7 @@ func (s *scene) move(ctx context.Context) int {
 	})
 	if err != nil {
 		if !s.over(ctx) {
-			s.w.oracle.breach("the position of the driver of %s: %v; connected: %v %s", s.trip, err, s.d.Connected(), s.d.Reason())
+			s.w.oracle.breachf("the position of the driver of %s: %v; connected: %v %s", s.trip, err, s.d.Connected(), s.d.Reason())
 		}
 		return 0
 	}
@@ -158,8 +158,8 @@ func (s *scene) move(ctx context.Context) int {
 // sees reports whether the passenger has got a position of the trip.
 func (s *scene) sees(number int) bool {
 	return slices.ContainsFunc(s.p.Received(), func(r realtimetest.Received) bool {
-		told := s.mine(r)
-		return r.Event == realtime.EventTripDriverLocation.Name() && told.TripID == s.trip && int(told.Speed) == number
+		p := s.mine(r)
+		return r.Event == realtime.EventTripDriverLocation.Name() && p.TripID == s.trip && int(p.Speed) == number
 	})
 }
 
@@ -173,7 +173,7 @@ func (s *scene) follows(ctx context.Context, bound time.Duration, after string) 
 		return number != 0 && s.sees(number)
 	})
 	if !ok && !s.over(ctx) {
-		s.w.oracle.breach("the passenger of %s does not see the driver, within %v of %s; in the room: %v", s.trip, bound, after, s.inRoom(ctx))
+		s.w.oracle.breachf("the passenger of %s does not see the driver, within %v of %s; in the room: %v", s.trip, bound, after, s.inRoom(ctx))
 		return
 	}
 	s.w.count.add("scenes: passengers who see the driver", 1)
@@ -184,7 +184,7 @@ func (s *scene) inRoom(ctx context.Context) (users []string) {
 	for _, ns := range []string{realtime.NamespacePassengers, realtime.NamespaceDrivers} {
 		sockets, err := s.pn.namespace(ns).To(realtime.TripRoom(s.trip)).Sockets(ctx)
 		if err != nil && !s.over(ctx) {
-			s.w.oracle.breach("looking into the room of %s: %v", s.trip, err)
+			s.w.oracle.breachf("looking into the room of %s: %v", s.trip, err)
 		}
 		for _, socket := range sockets {
 			users = append(users, socket.Identity.UserID)
@@ -204,10 +204,10 @@ type aftermath struct {
 // judge makes a breach of what an ended trip shows to whom.
 func (a aftermath) judge(o *oracle) {
 	if len(a.inRoom) > 0 {
-		o.breach("after %s trip %s has ended and %v are in its room", a.after, a.trip, a.inRoom)
+		o.breachf("after %s trip %s has ended and %v are in its room", a.after, a.trip, a.inRoom)
 	}
 	if a.positions {
-		o.breach("after %s trip %s has ended and the passenger sees where the driver is", a.after, a.trip)
+		o.breachf("after %s trip %s has ended and the passenger sees where the driver is", a.after, a.trip)
 	}
 }
 
@@ -228,7 +228,7 @@ func (s *scene) ended(ctx context.Context, after string) {
 	}
 }
 
-// begin brings the trip to where the driver is assigned and both were told, and
+// begin brings the trip to where the driver is assigned and both received that, and
 // reports whether it came so far.
 func (s *scene) begin(ctx context.Context) bool {
 	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})

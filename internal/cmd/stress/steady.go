@@ -42,7 +42,7 @@ func (w *world) beHeartbeat(ctx context.Context, n *node, user string) {
 		stop()
 		_ = c.Close()
 		if err != nil && ctx.Err() == nil && !w.oracle.isDraining() {
-			w.oracle.breach("%s, who answers each heartbeat: %v", user, err)
+			w.oracle.breachf("%s, who answers each heartbeat: %v", user, err)
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (w *world) driverActs(ctx context.Context, c *realtimetest.Client, user str
 		return c.Connected()
 	}
 	if err != nil {
-		w.oracle.breach("%s's status update: %v; connected: %v %s", user, err, c.Connected(), c.Reason())
+		w.oracle.breachf("%s's status update: %v; connected: %v %s", user, err, c.Connected(), c.Reason())
 		return false
 	}
 	w.count.add("status updates in time", 1)

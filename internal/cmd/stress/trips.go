@@ -1,6 +1,6 @@
-// Trips: what happens in the host's services, and who is to be told. The names
-// are written from the wire contract, not from the library's catalogue, so that a
-// mistake there shows.
+// Trips: what happens in the host's services, and who must receive it. The names are
+// written from the wire contract, not from the library's catalog, so that a mistake there
+// shows.
 
 package main
 
@@ -14,12 +14,12 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// step is something that happens on a trip, and the name under which each of its
-// audiences hears of it; empty, it does not.
+// step is something that happens on a trip, and the name of the event that each audience
+// receives; empty means none.
 type step struct {
 	event                    realtime.DomainEvent
 	passenger, driver, admin string
-	offered                  string // the driver who is told, when he is not the trip's
+	offered                  string // the driver who receives it, if not the trip's
 	assigns, ends            bool
 }
 
@@ -123,7 +123,7 @@ func message(rng *rand.Rand, id string) step {
 	return all(e, name)
 }
 
-// hears is who is told of a step.
+// hears returns who must receive a step, under which name.
 func (s step) hears(passenger, driver string) map[hearer]string {
 	h := map[hearer]string{}
 	if s.passenger != "" {

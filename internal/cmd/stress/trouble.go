@@ -141,7 +141,7 @@ func (o *oracle) tookTooLong(what string, took, bound, lag time.Duration) bool {
 	if took <= excused(bound, lag) {
 		return false
 	}
-	o.breach("%s took %v, and may take %v", what, took.Round(time.Millisecond), bound)
+	o.breachf("%s took %v, and may take %v", what, took.Round(time.Millisecond), bound)
 	return true
 }
 
@@ -223,7 +223,7 @@ func (w *world) again(ctx context.Context, n *node, user, namespace, token strin
 			return nil
 		case time.Since(began) > excused(w.bound(loginWithin), w.lag.since(began)):
 			if w.lag.since(began) <= tooBusy {
-				w.oracle.breach("%s, who is honest, can't log in for %v: %v", user, loginWithin, err)
+				w.oracle.breachf("%s, who is honest, can't log in for %v: %v", user, loginWithin, err)
 			}
 			return nil
 		}

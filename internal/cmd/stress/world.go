@@ -248,7 +248,7 @@ func (w *world) publish(id string, e realtime.DomainEvent) bool {
 		err = w.bus.Publish(context.Background(), env)
 	}
 	if err != nil {
-		w.oracle.breach("%s can't be published: %v", e.EventName(), err)
+		w.oracle.breachf("%s can't be published: %v", e.EventName(), err)
 	}
 	return err == nil
 }
@@ -266,7 +266,7 @@ func (w *world) settle() bool {
 		}
 	}
 	if err != nil && !w.oracle.isDraining() {
-		w.oracle.breach("what was published is not handled after %v", settleTimeout)
+		w.oracle.breachf("what was published is not handled after %v", settleTimeout)
 	}
 	return err == nil
 }

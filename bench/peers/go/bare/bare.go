@@ -52,7 +52,7 @@ type Hub struct {
 	next int
 }
 
-// NewHub makes a Hub, which beats by itself if told so.
+// NewHub makes a Hub, which sends heartbeats by itself if asked to.
 func NewHub(beats bool) *Hub {
 	h := &Hub{nsps: map[string]*namespace{}}
 	for _, n := range []string{"/drivers", "/passengers", "/admin"} {
