@@ -867,3 +867,52 @@ func (brokenDrivers) UpdateStatus(context.Context, string, realtime.StatusUpdate
 func (brokenDrivers) SetTrip(ctx context.Context, _, _ string) (realtime.Availability, error) {
 	return realtime.Availability{}, fmt.Errorf("asking the other service: %w", context.DeadlineExceeded)
 }
+
+// A user whose type has changed does not renew what they connected as, where the
+// namespace admits both types too.
+func TestNamespace_RefreshComparesTheType(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+		support, err := srv.Driver(t, "d1").Join(t.Context(), "/support", realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
+		require.NoError(t, err)
+		token := srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 2*time.Hour)
+		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserPassenger, Active: true})
+		require.Equal(t, refreshRefused(realtime.CodeForbidden, "the token is another user's"), refresh(t, support, refreshWith(token)))
+		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+		require.Equal(t, refreshed(time.Now().Add(2*time.Hour)), refresh(t, support, refreshWith(token)))
+	})
+}
+
+// A session that is replaced by itself goes on.
+func TestSessionRefreshed_SameSession(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		driver := srv.Driver(t, "d1")
+		sid := realtimetest.SessionID("d1")
+		publish(t, srv, realtime.SessionRefreshed{UserID: "d1", OldSID: sid, NewSID: sid})
+		require.Equal(t, sid, realtimetest.Expect(t, driver, realtime.EventSessionRefreshed).NewSID)
+		time.Sleep(time.Minute) // several grace times
+		require.True(t, driver.Connected())
+		realtimetest.ExpectNone(t, driver)
+	})
+}
+
+// The expiry timer may fire while a refresh arms it anew: then it ends nothing.
+func TestSocket_ExpiryOvertakenByRefresh(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		sockets := make(chan *realtime.Socket, 1)
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error { sockets <- s; return nil })
+		driver := srv.Driver(t, "d1")
+		socket := <-sockets
+		refresh(t, driver, refreshWith(srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 2*time.Hour)))
+		socket.FireExpiry()
+		synctest.Wait()
+		realtimetest.ExpectNone(t, driver)
+		require.True(t, driver.Connected())
+		time.Sleep(2*time.Hour - time.Second)
+		require.True(t, driver.Connected())
+		realtimetest.Expect(t, driver, realtime.EventAuthExpired)
+	})
+}

@@ -8,7 +8,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -572,4 +575,104 @@ func TestInboundEventsOnEveryTransport(t *testing.T) {
 			})
 		})
 	}
+}
+
+// foreignDrivers stores a position, and says that it is another driver's.
+type foreignDrivers struct{ realtime.DriverService }
+
+func (foreignDrivers) UpdateLocation(_ context.Context, _ string, in realtime.LocationPing) (realtime.LocationUpdate, bool, error) {
+	return realtime.LocationUpdate{DriverID: "d2", LastLocation: *in.Position, LastLocationTimestamp: realtime.Time{Time: time.Now()}}, true, nil
+}
+
+// A position that the host calls another driver's is sent to nobody: not in their name,
+// not to those who may see them.
+func TestDriverLocationPing_OfAnotherDriver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Drivers = foreignDrivers{realtime.NewMemoryDrivers()} })
+		driver, other, admin, passenger := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Admin(t, "a1"), srv.Passenger(t, "p1")
+		for i, id := range []string{"d1", "d2"} {
+			publish(t, srv, realtime.DriverAssigned{TripID: fmt.Sprint("t", i), PassengerID: "p1", DriverID: id})
+		}
+		all := []*realtimetest.Client{driver, other, admin, passenger}
+		require.Contains(t, ackOf(t, driver, "driver:location:ping", `{"lat":1,"lng":2}`), `{"ok":false,"error":{"code":"internal"`)
+		synctest.Wait()
+		for _, c := range all {
+			realtimetest.ExpectNone(t, c, realtime.EventDriverLocation, realtime.EventAdminDriverLocation, realtime.EventTripDriverLocation)
+		}
+	})
+}
+
+// countingListener counts the writes of a server to its first connection.
+type countingListener struct {
+	net.Listener
+	writes *atomic.Int64
+	others *atomic.Bool
+}
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	if l.others.Swap(true) {
+		return c, nil
+	}
+	return countingConn{c, l.writes}, nil
+}
+
+func (c countingConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// The driver's own event and the ack of their position leave in one write, though the
+// events of many trips are emitted between the two.
+func TestDriverLocationPing_OneWrite(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		tokens, users, sessions := &realtimetest.Tokens{}, &realtimetest.Users{}, &realtimetest.Sessions{}
+		users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+		sessions.Set(realtime.Session{ID: "s-d1", UserID: "d1"})
+		users.Set(realtime.User{ID: "p1", Type: realtime.UserPassenger, Active: true})
+		sessions.Set(realtime.Session{ID: "s-p1", UserID: "p1"})
+		rt, err := realtime.New(realtime.Options{
+			Tokens: tokens, Users: users, Sessions: sessions, Unlimited: true,
+		})
+		require.NoError(t, err)
+		memory := realtimetest.NewListener()
+		var writes atomic.Int64
+		srv := &http.Server{Handler: rt, ReadHeaderTimeout: time.Minute}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(countingListener{memory, &writes, &atomic.Bool{}}) }()
+		dial := func(namespace, user string) *realtimetest.Client {
+			c, err := realtimetest.Dial(t.Context(), "http://"+memory.Addr().String(), namespace,
+				realtimetest.Token(tokens.Mint(user, "s-"+user, time.Hour)), realtimetest.Over(memory.DialContext))
+			require.NoError(t, err)
+			return c
+		}
+		driver, passenger := dial(realtime.NamespaceDrivers, "d1"), dial(realtime.NamespacePassengers, "p1")
+		for i := range 500 {
+			require.NoError(t, rt.Publish(t.Context(), realtime.DriverAssigned{TripID: fmt.Sprint("t", i), PassengerID: "p1", DriverID: "d1"}))
+			synctest.Wait()
+		}
+		synctest.Wait()
+		before := writes.Load()
+		for i := range 20 {
+			_, err := realtimetest.Call(t.Context(), driver, realtime.DriverLocationPing, at(float64(i)))
+			require.NoError(t, err)
+			realtimetest.Expect(t, driver, realtime.EventDriverLocation)
+			synctest.Wait()
+			require.EqualValues(t, i+1, writes.Load()-before)
+		}
+		require.Len(t, passenger.Received(), 1+500+20*500, "hello, the assignments and the positions")
+		driver.Close()
+		passenger.Close()
+		require.NoError(t, rt.Shutdown(t.Context()))
+		require.NoError(t, srv.Close())
+		require.ErrorIs(t, <-served, http.ErrServerClosed)
+	})
 }

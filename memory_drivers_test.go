@@ -547,6 +547,15 @@ func TestMemoryDriversLocation(t *testing.T) {
 		_, fresh = ping(time.Time{})
 		require.True(t, fresh)
 
+		// The boundary is a minute.
+		for skew, trusted := range map[time.Duration]bool{time.Minute - time.Millisecond: true, time.Minute + time.Millisecond: false} {
+			_, fresh = ping(time.Now().Add(skew))
+			require.True(t, fresh)
+			_, fresh = ping(time.Time{})
+			require.Equal(t, !trusted, fresh, skew)
+			time.Sleep(time.Hour)
+		}
+
 		_, _, err := m.UpdateLocation(t.Context(), "d", realtime.LocationPing{})
 		require.Equal(t, []string{"lat", "lng"}, fieldsOf(t, err))
 	})

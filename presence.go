@@ -29,6 +29,7 @@ const (
 type presence struct {
 	rt      *Server
 	enabled bool // Options.Bus is set, and PresenceGrace is not negative
+	max     int  // of queue; presenceQueue, or less in a test
 
 	// mu guards the fields below. Events are queued while it is held, which keeps their
 	// order. One goroutine publishes them, and ends when the queue is empty.
@@ -59,7 +60,7 @@ type pendingLeave struct {
 }
 
 func (p *presence) init(rt *Server) {
-	p.rt = rt
+	p.rt, p.max = rt, presenceQueue
 	p.enabled = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // a nil Bus is replaced later by a bus that the host cannot read
 	p.users = map[presenceKey]presenceState{}
 }
@@ -132,7 +133,7 @@ func (p *presence) publishLocked(e DomainEvent) {
 	if p.stopped {
 		return
 	}
-	if len(p.queue) >= presenceQueue {
+	if len(p.queue) >= p.max {
 		p.dropped++
 		return
 	}
