@@ -1,0 +1,389 @@
+// Golden conversations: what goes over the wire in each handshake and at each ending,
+// byte for byte, in testdata/conversations. go test -run TestServer_Conversations -update
+// writes them.
+
+package realtime_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gobwas/ws/wsutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+var update = flag.Bool("update", false, "write testdata/conversations as they are now")
+
+// conversation records what a client and the server send: lines that begin with > are
+// the client's, with < the server's, with # neither's.
+type conversation struct {
+	t   *testing.T
+	srv *realtimetest.Server
+
+	mu    sync.Mutex // guards what follows
+	lines []string
+	stall chan struct{} // if not nil, clients stop reading behind hello until it is closed
+	names []string      // pairs of an id or a token and what stands for it
+}
+
+// What differs from one run to the next.
+var variable = []struct {
+	pattern *regexp.Regexp
+	name    string
+}{
+	{regexp.MustCompile(`"sid":"[\w-]{20,}"`), `"sid":"ID"`},
+	{regexp.MustCompile(`"eventId":"[0-9a-f-]{36}"`), `"eventId":"UUID"`},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+Z`), "TIME"},
+	{regexp.MustCompile(`"reconnectAfterMs":\d+`), `"reconnectAfterMs":MS`},
+}
+
+// note records a line.
+func (c *conversation) note(format string, args ...any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	line := strings.NewReplacer(c.names...).Replace(fmt.Sprintf(format, args...))
+	for _, v := range variable {
+		line = v.pattern.ReplaceAllString(line, v.name)
+	}
+	c.lines = append(c.lines, strings.ReplaceAll(line, "\x1e", "<RS>"))
+}
+
+// name makes name stand for a value.
+func (c *conversation) name(value, name string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.names = append(c.names, value, name)
+	return value
+}
+
+// token logs a driver in.
+func (c *conversation) token() string {
+	return c.name(c.srv.Login("d1", realtime.UserDriver), "TOKEN")
+}
+
+// request makes a request and returns its response, with the body unless that is a
+// websocket.
+func (c *conversation) request(method, query, body string, header http.Header) (*http.Response, string) {
+	line := "> " + method + " " + query
+	for name, values := range header {
+		line += " [" + name + ": " + values[0] + "]"
+	}
+	if body != "" {
+		line += " " + body
+	}
+	c.note("%s", line)
+	r, err := http.NewRequestWithContext(c.t.Context(), method, c.srv.URL()+realtime.Path+"?"+query, strings.NewReader(body))
+	require.NoError(c.t, err)
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	if strings.Contains(query, "websocket") {
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		r.Header.Set("Sec-WebSocket-Version", "13")
+		r.Header.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+	}
+	res, err := c.srv.HTTPClient().Do(r)
+	require.NoError(c.t, err)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		c.note("< 101")
+		return res, ""
+	}
+	b, err := io.ReadAll(res.Body)
+	require.NoError(c.t, err)
+	require.NoError(c.t, res.Body.Close())
+	c.note("< %d %s", res.StatusCode, b)
+	return res, string(b)
+}
+
+// talker is a websocket whose packets are recorded.
+type talker struct {
+	c    *conversation
+	body io.ReadWriteCloser
+	done chan struct{}
+}
+
+// websocket opens a websocket and records what comes, until it ends.
+func (c *conversation) websocket(query string, header http.Header) *talker {
+	res, _ := c.request(http.MethodGet, query, "", header)
+	require.Equal(c.t, http.StatusSwitchingProtocols, res.StatusCode)
+	k := &talker{c: c, body: res.Body.(io.ReadWriteCloser), done: make(chan struct{})}
+	go k.read()
+	synctest.Wait()
+	return k
+}
+
+func (k *talker) read() {
+	defer close(k.done)
+	for n := 0; ; n++ {
+		if n == 3 && k.c.stall != nil {
+			<-k.c.stall
+		}
+		b, err := wsutil.ReadServerText(k.body)
+		var closed wsutil.ClosedError
+		switch {
+		case errors.As(err, &closed):
+			k.c.note("< close frame %d", closed.Code)
+			return
+		case err != nil:
+			k.c.note("< end of the connection")
+			return
+		case strings.Contains(string(b), wireNote.Name()):
+			continue // as many as the connection holds
+		}
+		k.c.note("< %s", b)
+	}
+}
+
+// say sends packets, and waits until all is sent that follows before time passes.
+func (k *talker) say(packets ...string) {
+	for _, p := range packets {
+		k.c.note("> %s", p)
+		require.NoError(k.c.t, wsutil.WriteClientText(k.body, []byte(p)))
+		synctest.Wait()
+	}
+}
+
+// ends waits for the end of the connection.
+func (k *talker) ends() {
+	<-k.done
+	_ = k.body.Close() // the server may have closed it
+	synctest.Wait()
+}
+
+const (
+	openWebSocket = "EIO=4&transport=websocket"
+	openPolling   = "EIO=4&transport=polling"
+)
+
+// enter opens a websocket and connects a driver.
+func (c *conversation) enter() *talker {
+	k := c.websocket(openWebSocket, nil)
+	k.say(connectPacket(realtime.NamespaceDrivers, c.token()))
+	return k
+}
+
+// polls opens a polling session, connects a driver and returns the query.
+func (c *conversation) polls() string {
+	_, body := c.request(http.MethodGet, openPolling, "", nil)
+	query := openPolling + "&sid=" + c.name(strings.Split(body, `"`)[3], "SID")
+	c.request(http.MethodPost, query, connectPacket(realtime.NamespaceDrivers, c.token()), nil)
+	synctest.Wait()
+	c.request(http.MethodGet, query, "", nil)
+	return query
+}
+
+// leave ends a conversation from the client's side.
+func (k *talker) leave() {
+	k.say("41/drivers,", "1")
+	k.ends()
+}
+
+// giveUp closes a connection without a socket.
+func (k *talker) giveUp() {
+	k.say("1")
+	k.ends()
+}
+
+func (c *conversation) refused(change func()) func() {
+	return func() {
+		token := c.token()
+		change()
+		k := c.websocket(openWebSocket, nil)
+		k.say(connectPacket(realtime.NamespaceDrivers, token))
+		k.giveUp()
+	}
+}
+
+type ending struct {
+	configure func(o *realtime.Options)
+	talk      func(c *conversation)
+}
+
+// refusal is a handshake that is refused for what change does to the driver d1.
+func refusal(change func(srv *realtimetest.Server)) ending {
+	return ending{talk: func(c *conversation) { c.refused(func() { change(c.srv) })() }}
+}
+
+func publishing(e realtime.DomainEvent) func(c *conversation) {
+	return func(c *conversation) {
+		k := c.enter()
+		c.note("# %s is published", e.EventName())
+		publish(c.t, c.srv, e)
+		k.ends()
+	}
+}
+
+var conversations = map[string]ending{
+	"handshake-websocket": {talk: func(c *conversation) { c.enter().leave() }},
+	"handshake-polling": {talk: func(c *conversation) {
+		query := c.polls()
+		c.request(http.MethodPost, query, "41/drivers,\x1e1", nil)
+	}},
+	"handshake-upgrade": {talk: func(c *conversation) {
+		query := c.polls()
+		k := c.websocket(strings.Replace(query, "polling", "websocket", 1), nil)
+		k.say("2probe", "5", `42/drivers,1["driver:status:update",{"isOnline":true}]`)
+		k.leave()
+	}},
+	"handshake-eio3": {
+		configure: func(o *realtime.Options) { o.Compat.AllowEIO3 = true },
+		talk: func(c *conversation) {
+			k := c.websocket("EIO=3&transport=websocket", http.Header{"Authorization": {"Bearer " + c.token()}})
+			k.say("40/drivers,", "2")
+			k.leave()
+		},
+	},
+	"refused-missing_token": {talk: func(c *conversation) {
+		k := c.websocket(openWebSocket, nil)
+		k.say("40/drivers,")
+		k.giveUp()
+	}},
+	"refused-invalid_token": {talk: func(c *conversation) {
+		k := c.websocket(openWebSocket, nil)
+		k.say(`40/drivers,{"token":"nobody's"}`)
+		k.giveUp()
+	}},
+	"refused-namespace": {talk: func(c *conversation) {
+		k := c.websocket(openWebSocket, nil)
+		k.say("40/nowhere,")
+		k.giveUp()
+	}},
+	"refused-token_expired": {talk: func(c *conversation) {
+		c.srv.Login("d1", realtime.UserDriver)
+		k := c.websocket(openWebSocket, nil)
+		k.say(connectPacket(realtime.NamespaceDrivers, c.name(c.srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), -time.Minute), "TOKEN")))
+		k.giveUp()
+	}},
+	"refused-missing_claims": {talk: func(c *conversation) {
+		c.srv.Tokens.Set("TOKEN", realtime.Claims{Subject: "d1", ExpiresAt: time.Now().Add(time.Hour)})
+		k := c.websocket(openWebSocket, nil)
+		k.say(connectPacket(realtime.NamespaceDrivers, "TOKEN"))
+		k.giveUp()
+	}},
+	"refused-user_not_found": refusal(func(srv *realtimetest.Server) { srv.Users.Delete("d1") }),
+	"refused-wrong_user_type": refusal(func(srv *realtimetest.Server) {
+		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserPassenger, Active: true})
+	}),
+	"refused-user_inactive":   refusal(func(srv *realtimetest.Server) { srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver}) }),
+	"refused-invalid_session": refusal(func(srv *realtimetest.Server) { srv.Sessions.Delete(realtimetest.SessionID("d1")) }),
+	"refused-access_expired": refusal(func(srv *realtimetest.Server) {
+		past := time.Now().Add(-time.Minute)
+		srv.Sessions.Set(realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: past})
+	}),
+	"ending-unavailable": {talk: func(c *conversation) {
+		token := c.token()
+		c.srv.Users.Fail(errors.New("the database is down"))
+		k := c.websocket(openWebSocket, nil)
+		k.say(connectPacket(realtime.NamespaceDrivers, token))
+		k.ends()
+	}},
+	"ending-session-revoked": {talk: publishing(realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})},
+	"ending-user-banned":     {talk: publishing(realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged})},
+	"ending-session-replaced": {talk: publishing(realtime.SessionRefreshed{
+		UserID: "d1", OldSID: realtimetest.SessionID("d1"), NewSID: "new",
+	})},
+	"ending-expired": {talk: func(c *conversation) { c.enter().ends() }},
+	"ending-drained": {talk: func(c *conversation) {
+		k := c.enter()
+		c.note("# the server shuts down")
+		require.NoError(c.t, c.srv.Realtime.Shutdown(c.t.Context()))
+		k.ends()
+	}},
+	"ending-drained-polling": {talk: func(c *conversation) {
+		query := c.polls()
+		c.note("# the server shuts down")
+		done := make(chan error, 1)
+		go func() { done <- c.srv.Realtime.Shutdown(c.t.Context()) }()
+		synctest.Wait()
+		c.request(http.MethodGet, query, "", nil)
+		c.request(http.MethodGet, query, "", nil)
+		require.NoError(c.t, <-done)
+	}},
+	"ending-heartbeat-timeout": {
+		configure: func(o *realtime.Options) { o.Timeouts.PingInterval = 25 * time.Second },
+		talk:      func(c *conversation) { c.enter().ends() },
+	},
+	"ending-protocol-error": {talk: func(c *conversation) {
+		k := c.enter()
+		k.say("47")
+		k.ends()
+	}},
+	"ending-oversized-message": {
+		configure: func(o *realtime.Options) { o.Limits.MaxPayload = 1000 },
+		talk: func(c *conversation) {
+			k := c.enter()
+			k.say("4" + strings.Repeat("x", 1000))
+			k.ends()
+		},
+	},
+	"ending-slow-consumer": {talk: func(c *conversation) {
+		c.stall = make(chan struct{})
+		k := c.enter()
+		c.note("# the client stops reading, and more is queued for it than Limits.OutboxBytes")
+		for range 100 {
+			require.NoError(c.t, wireNote.Emit(c.srv.Realtime.Drivers().All(), strings.Repeat("x", 100_000)))
+		}
+		synctest.Wait()
+		c.note("# it reads what has arrived")
+		close(c.stall)
+		k.ends()
+	}},
+	"ending-disconnect": {talk: func(c *conversation) {
+		k := c.enter()
+		c.note("# Broadcast.Disconnect")
+		c.srv.Realtime.Drivers().All().Disconnect()
+		k.ends()
+	}},
+}
+
+func TestServer_Conversations(t *testing.T) {
+	for name, c := range conversations {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				configure := []func(o *realtime.Options){func(o *realtime.Options) {
+					o.Timeouts.PingInterval, o.Timeouts.SweepInterval = 24*time.Hour, 24*time.Hour
+				}}
+				if c.configure != nil {
+					configure = append(configure, c.configure)
+				}
+				k := &conversation{t: t, srv: realtimetest.NewServer(t, configure...)}
+				c.talk(k)
+				got := strings.Join(k.lines, "\n") + "\n"
+				file := filepath.Join("testdata", "conversations", name+".txt")
+				if *update {
+					require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o755))
+					require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+				}
+				want, err := os.ReadFile(file)
+				require.NoError(t, err, "run with -update")
+				require.Equal(t, string(want), got)
+			})
+		})
+	}
+}
+
+// Each file is of a conversation that is had.
+func TestServer_ConversationsAreComplete(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("testdata/conversations/*.txt")
+	require.NoError(t, err)
+	for _, f := range files {
+		require.Contains(t, conversations, strings.TrimSuffix(filepath.Base(f), ".txt"))
+	}
+	require.Len(t, files, len(conversations))
+}
