@@ -1,5 +1,5 @@
-// Adapter: how several nodes act as one. What a node does to its own sockets it
-// does itself, first; the adapter carries it to the others.
+// Adapter: the connection between the nodes of a cluster. A node applies an operation to
+// its own sockets first; the adapter carries it to the other nodes.
 
 package realtime
 
@@ -7,25 +7,28 @@ import "context"
 
 // Adapter connects a node to the other nodes of its cluster. Server applies
 // every operation locally before it calls the adapter, so an adapter never
-// delivers a node's own messages back to it. realtimetest.TestAdapter is what
-// every adapter passes.
+// delivers a node's own messages back to it. realtimetest.TestAdapter is the test suite
+// for adapters.
 //
-// What it must carry is each ClusterMessage as a whole, to every other node, whatever
-// its Op and Namespace: what a node does not understand is the node's to drop. After and
-// Limit spare work; a node may be asked, and may answer, without them. It may spare a node an OpBroadcast, and nothing else, when All is not set and the node
-// has none of Rooms: OpRevoke and OpDisconnect concern handshakes that are in no room
-// yet, OpState concerns every node. Where some of the nodes are another system's, these
-// get what they know of, and of OpState nothing: it is between this library's nodes. What
-// comes from these is of ClusterVersion.
+// An adapter carries each ClusterMessage as a whole to every other node, whatever its Op
+// and Namespace; a node drops a message that it does not understand. There are two
+// exceptions. An adapter may leave out After and Limit of a request, which only save work.
+// It need not deliver an OpBroadcast to a node that has none of the message's Rooms, if
+// All is not set. It must deliver every other Op: OpRevoke and OpDisconnect also apply to
+// handshakes, which are in no room yet, and OpState is for every node.
 //
-// Order is kept for messages from one node to another about one namespace, whatever
-// their Op and Rooms. A message may be lost when a node is cut off (pub/sub) or arrive
-// later (a log).
+// If some of the nodes belong to another system, the adapter sends them the operations
+// that they know. It never sends them OpState, which is only for nodes of this library. It
+// sets Version to ClusterVersion in messages from them.
 //
-// All methods may be called concurrently. An adapter that implements
-// RoomWatcher is told which rooms exist on its node.
+// An adapter keeps the order of messages from one node to another about one namespace,
+// whatever their Op and Rooms. While a node is disconnected from the cluster, messages to
+// it may be lost (pub/sub) or arrive later (a log).
+//
+// All methods may be called concurrently. If an adapter implements RoomWatcher, the server
+// calls it when a room begins or ends on its node.
 type Adapter interface {
-	// Start begins receiving: from now on node is called. It is called once.
+	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error
 	// Publish hands a message to all other nodes. It must not wait for the
 	// network: the caller is on a hot path. An error is logged by the caller.
@@ -34,7 +37,7 @@ type Adapter interface {
 	// for each answer, one at a time. It returns when all have answered, or
 	// with an error when ctx ends or a node is known not to answer.
 	Request(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error
-	// Close stops receiving and gives up what Start took. It is idempotent.
+	// Close stops receiving and releases the resources of Start. It is idempotent.
 	Close(ctx context.Context) error
 }
 
@@ -45,7 +48,7 @@ type RoomWatcher interface {
 	RoomChanged(namespace, room string)
 }
 
-// Node is what an adapter sees of the server it works for. Its methods may be
+// Node is the server of this node, as an adapter uses it. Its methods may be
 // called concurrently; the order of Deliver calls is the order of delivery.
 type Node interface {
 	// Deliver applies a message from another node. It does not block.
@@ -67,9 +70,9 @@ const (
 	OpLeave        ClusterOp = "leave"         // take the selected sockets out of Targets
 	OpDisconnect   ClusterOp = "disconnect"    // end the selected sockets, with Close their connections
 	OpRevoke       ClusterOp = "revoke"        // end the sockets of Revoke, refuse its handshakes, forget cached rows; Rooms has the room of those sockets, for nodes that know OpDisconnect only
-	OpState        ClusterOp = "state"         // what a node has learnt, for every node of this library and nobody else: neither clients nor the host's listeners hear of it
+	OpState        ClusterOp = "state"         // apply State: for every node of this library; clients and OnServerEmit listeners do not receive it
 	OpServerEmit   ClusterOp = "server_emit"   // hand Event to the host's listeners
-	OpFetchSockets ClusterOp = "fetch_sockets" // a request: describe the selected sockets, or with Limit the first of them behind After
+	OpFetchSockets ClusterOp = "fetch_sockets" // a request: describe the selected sockets, or with Limit the first of them after After
 	OpCount        ClusterOp = "count"         // a request: how many sockets are selected
 	OpAsk          ClusterOp = "ask"           // a request: emit Event with ack to the selected sockets
 )
@@ -78,12 +81,13 @@ const (
 // one that it understands.
 const ClusterVersion = 1
 
-// ClusterMessage is one operation, for the sockets of a namespace that are in any of
-// Rooms, or with All for every one, but for none that is in any of Except. Without
-// both it is for nobody. A name in Rooms or Except is a Room's or a socket's id.
+// ClusterMessage is one operation. It selects the sockets of a namespace that are in any
+// of Rooms, or every socket if All is set, except those that are in any of Except. Without
+// All and Rooms it selects no socket. An entry of Rooms or Except is the name of a Room or
+// a socket's id.
 type ClusterMessage struct {
-	// Version is ClusterVersion. A node drops messages of another one, and such of an
-	// unknown Op, and says so to Trace.
+	// Version is ClusterVersion. A node drops messages with another version or an unknown
+	// Op, and reports them to Trace.
 	Version   int       `json:"v"`
 	Op        ClusterOp `json:"op"`
 	Namespace string    `json:"nsp"`
@@ -93,16 +97,16 @@ type ClusterMessage struct {
 
 	Event    *Raw        `json:"event,omitempty"`    // the event's name, as first argument, and its arguments
 	Volatile bool        `json:"volatile,omitempty"` // drop it for sockets that are not writable
-	Key      string      `json:"key,omitempty"`      // replace an unsent one of this key there
+	Key      string      `json:"key,omitempty"`      // for such sockets, replace an unsent event with this key
 	Targets  []string    `json:"targets,omitempty"`
 	Close    bool        `json:"close,omitempty"`
 	Revoke   *Revocation `json:"revoke,omitempty"`
 	State    *NodeState  `json:"state,omitempty"`
 	After    string      `json:"after,omitempty"` // a socket's id: only those whose ids are greater
-	Limit    int         `json:"limit,omitempty"` // at most so many, the lowest ids; 0: all
+	Limit    int         `json:"limit,omitempty"` // the maximum number of sockets, those with the lowest ids; 0: all
 }
 
-// Revocation says whose rights have ended: one user's, or one login session's.
+// Revocation names the user or the login session whose access has ended.
 type Revocation struct {
 	UserID    string `json:"userId,omitempty"`
 	SessionID string `json:"sid,omitempty"`
@@ -116,7 +120,7 @@ type ClusterAnswer struct {
 	Count int `json:"count,omitempty"`
 	// Ack is a client's answer to OpAsk; nil with Asked set.
 	Ack *Raw `json:"ack,omitempty"`
-	// Asked is how many sockets a node asked, told before their acks.
+	// Asked is how many sockets a node has asked. A node sends it before their acks.
 	Asked int `json:"asked,omitempty"`
 }
 
@@ -126,15 +130,15 @@ type RemoteSocket struct {
 	Namespace string   `json:"nsp"`
 	Identity  Identity `json:"identity"`
 	Rooms     []Room   `json:"rooms"`
-	// Connecting says that the handshake is not over: the socket is in its rooms,
-	// where what is sent to it waits, but may still be refused.
+	// Connecting says that the handshake is in progress: the socket is in its rooms and
+	// events for it are held, but it may still be refused.
 	Connecting bool `json:"connecting,omitempty"`
 }
 
-// alone is the adapter of a server that has no other nodes.
-type alone struct{}
+// noAdapter is the adapter of a server that has no other nodes.
+type noAdapter struct{}
 
-func (alone) Start(context.Context, Node) error                                  { return nil }
-func (alone) Publish(context.Context, ClusterMessage) error                      { return nil }
-func (alone) Request(context.Context, ClusterMessage, func(ClusterAnswer)) error { return nil }
-func (alone) Close(context.Context) error                                        { return nil }
+func (noAdapter) Start(context.Context, Node) error                                  { return nil }
+func (noAdapter) Publish(context.Context, ClusterMessage) error                      { return nil }
+func (noAdapter) Request(context.Context, ClusterMessage, func(ClusterAnswer)) error { return nil }
+func (noAdapter) Close(context.Context) error                                        { return nil }

@@ -1,4 +1,4 @@
-// Broadcast: whom an emit reaches, on this node and on the others.
+// Broadcast: a selection of sockets, on this node and on the others.
 
 package realtime
 
@@ -22,7 +22,7 @@ type Broadcast struct {
 	ns       *Namespace
 	all      bool
 	rooms    []string
-	except   []string // rooms and socket ids: no room that a constructor makes has an id's name
+	except   []string // rooms and socket ids: no room has the name of a socket's id
 	volatile bool
 	local    bool
 	key      string
@@ -35,13 +35,14 @@ func (ns *Namespace) To(rooms ...Room) Broadcast { return Broadcast{ns: ns}.To(r
 // whole namespace.
 func (ns *Namespace) All() Broadcast { return Broadcast{ns: ns, all: true} }
 
-// To adds rooms. Of All it leaves those in the rooms, and without rooms nobody.
+// To adds rooms. Called on All, it selects only the sockets in the rooms; without rooms it
+// selects no socket.
 func (b Broadcast) To(rooms ...Room) Broadcast {
 	b.all, b.rooms = false, with(b.rooms, rooms)
 	return b
 }
 
-// with returns names and those of rooms, in memory of their own.
+// with returns the names in to and those of rooms, as a new slice.
 func with(to []string, rooms []Room) []string {
 	if len(to) == 0 {
 		return names(rooms)
@@ -67,22 +68,22 @@ func (b Broadcast) Volatile() Broadcast {
 	return b
 }
 
-// Latest replaces an unsent event of the same key, where the connection is not
-// writable, instead of queueing behind it. Keys are the namespace's own. An event
-// with attachments is queued all the same.
+// Latest makes the event replace an unsent event with the same key, for sockets whose
+// connection is not writable. Each namespace has its own keys. An event with attachments
+// replaces nothing.
 func (b Broadcast) Latest(key string) Broadcast {
 	b.key = key
 	return b
 }
 
-// Local keeps to the sockets of this node.
+// Local selects only sockets of this node.
 func (b Broadcast) Local() Broadcast {
 	b.local = true
 	return b
 }
 
-// EmitRaw emits an event by its arguments as they go on the wire. It does not wait for
-// the network.
+// EmitRaw emits an event with its arguments in wire format. It does not wait for the
+// network, and the error is always nil.
 func (b Broadcast) EmitRaw(event string, args Raw) error {
 	b.send(event, args.Args, args.Attachments)
 	return nil
@@ -98,14 +99,14 @@ func (b Broadcast) emit(event string, arg []byte) error {
 func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) {
 	b.emitLocal(event, args, attachments)
 	if b.remote() {
-		b.publish(ClusterMessage{Op: OpBroadcast, Event: wholeEvent(event, args, attachments)})
+		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, attachments)})
 	}
 }
 
-// nobody reports that nobody is selected, on any node.
+// nobody reports whether the broadcast can select no socket on any node.
 func (b Broadcast) nobody() bool { return !b.all && len(b.rooms) == 0 }
 
-// emptyHere reports that nobody is selected on this node.
+// emptyHere reports whether no socket of this node is in the selected rooms.
 func (b Broadcast) emptyHere() bool {
 	if b.all {
 		return false
@@ -149,8 +150,8 @@ func (b Broadcast) here() []*socketio.Socket {
 // remote reports whether other nodes may have selected sockets.
 func (b Broadcast) remote() bool { return !b.local && !b.nobody() && b.ns.rt.clustered }
 
-// publish completes a message and hands it to the other nodes, while the server
-// shuts down too: for the last words of its sockets.
+// publish sends a message for the selected sockets to the other nodes. It also does so
+// while the server shuts down, so that messages sent during the shutdown get out.
 func (b Broadcast) publish(m ClusterMessage) {
 	_ = b.ns.rt.clusterPublish(b.message(m)) // logged
 }
@@ -160,7 +161,7 @@ func (b Broadcast) message(m ClusterMessage) ClusterMessage {
 	return m
 }
 
-// selection is what a message of another node selects of this node's sockets.
+// selection returns the sockets of this node that a message of another node selects.
 func (m ClusterMessage) selection(ns *Namespace) Broadcast {
 	return Broadcast{ns: ns, all: m.All, rooms: m.Rooms, except: m.Except, volatile: m.Volatile, key: m.Key, local: true}
 }
@@ -188,9 +189,9 @@ func (b Broadcast) moveLocal(op ClusterOp, targets []string) {
 	}
 }
 
-// Disconnect ends the selected sockets, on all nodes, as Socket.Disconnect does. It
-// keeps nobody from connecting anew; that is what Server.DisconnectUser and
-// Server.DisconnectSession are for.
+// Disconnect disconnects the selected sockets, on all nodes, as Socket.Disconnect does. It
+// is not a revocation: the users may connect again. See Server.DisconnectUser and
+// Server.DisconnectSession for that.
 func (b Broadcast) Disconnect() {
 	b.disconnectLocal()
 	if b.remote() {
@@ -221,17 +222,17 @@ func (b Broadcast) closeLocal() {
 	}
 }
 
-// Sockets describes the selected sockets of all nodes. When a node does not
-// answer before ctx ends it returns those it knows of, with an error. For many,
-// there is SocketsPage.
+// Sockets describes the selected sockets of all nodes. It blocks until every node has
+// answered. If one has not answered when ctx ends, it returns the sockets found so far and
+// an error. Use SocketsPage for large selections.
 func (b Broadcast) Sockets(ctx context.Context) ([]RemoteSocket, error) {
 	return b.sockets(ctx, "", 0)
 }
 
-// SocketsPage describes at most n of the selected sockets of all nodes, in the order
-// of their ids, from the first one behind after: empty, or the last id of the page
-// before. The last page has fewer than n. Sockets that come and go between two pages
-// are in one of them or in none.
+// SocketsPage describes at most n of the selected sockets of all nodes, in the order of
+// their ids, beginning after the id after: "" for the first page, then the last id of the
+// previous page. The last page has fewer than n sockets. A socket that connects or closes
+// between two pages is in one of them or in none. It blocks as Sockets does.
 func (b Broadcast) SocketsPage(ctx context.Context, after string, n int) ([]RemoteSocket, error) {
 	if n <= 0 {
 		return nil, nil
@@ -253,7 +254,7 @@ func (b Broadcast) sockets(ctx context.Context, after string, n int) ([]RemoteSo
 	return page(found, func(s RemoteSocket) string { return s.ID }, after, n), prefixed(err)
 }
 
-// socketsLocal describes sockets of this node: with n a page of them.
+// socketsLocal describes the selected sockets of this node, or one page of them if n > 0.
 func (b Broadcast) socketsLocal(after string, n int) []RemoteSocket {
 	var found []RemoteSocket
 	for _, inner := range page(b.here(), (*socketio.Socket).ID, after, n) {
@@ -268,8 +269,8 @@ func (b Broadcast) socketsLocal(after string, n int) []RemoteSocket {
 	return found
 }
 
-// page returns the first n by id behind after, in that order, in the memory of all;
-// with n 0 all as they stand.
+// page returns the n values with the lowest ids after the id after, in order, or all
+// values unsorted if n is 0. It reuses the memory of all.
 func page[T any](all []T, id func(T) string, after string, n int) []T {
 	if n <= 0 {
 		return all
@@ -289,10 +290,10 @@ func page[T any](all []T, id func(T) string, after string, n int) []T {
 	return first[:min(n, len(first))]
 }
 
-// Count returns how many sockets are selected, on all nodes. Like Sockets it counts
-// those whose handshake is not over yet. When a node does not answer before ctx ends it
-// returns the number that it knows of, with an error. With Local it costs nothing to
-// speak of for one room, and for All.
+// Count returns the number of selected sockets, on all nodes. Like Sockets it includes
+// those whose handshake is in progress. It blocks until every node has answered. If one has
+// not answered when ctx ends, it returns the number so far and an error. With Local it is
+// cheap for one room and for All.
 func (b Broadcast) Count(ctx context.Context) (int, error) {
 	n := b.countLocal()
 	if !b.remote() {
@@ -334,7 +335,7 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 	var asking sync.WaitGroup
 	var remoteErr error
 	if b.remote() {
-		m := b.message(ClusterMessage{Op: OpAsk, Event: wholeEvent(event, args, nil)})
+		m := b.message(ClusterMessage{Op: OpAsk, Event: packEvent(event, args, nil)})
 		asking.Go(func() { remoteErr = b.ns.rt.clusterRequest(ctx, m, take) })
 	}
 	missing, err := b.askLocal(ctx, event, args, nil, take)
@@ -352,9 +353,9 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 	return acks, prefixed(remoteErr)
 }
 
-// askLocal asks the sockets of this node and returns how many did not answer;
-// sockets that went away are not missed. The error is of a socket that could not
-// be asked. take is called one at a time.
+// askLocal asks the sockets of this node and returns how many did not answer in time,
+// without those that closed. The error is that of a socket that could not be asked. It
+// calls take for one answer at a time.
 func (b Broadcast) askLocal(
 	ctx context.Context, event string, args []json.RawMessage, attachments [][]byte, take func(ClusterAnswer),
 ) (missing int, err error) {

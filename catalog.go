@@ -1,5 +1,5 @@
-// The catalog: what documentation and generated clients say about a server's events.
-// Package realtimegen writes it down.
+// The catalog: a description of a server's events. Package realtimegen generates
+// documentation from it.
 
 package realtime
 
@@ -102,8 +102,8 @@ func (rt *Server) Catalog() Catalog {
 	return c
 }
 
-// sentDocs describes what follows from domain events: it lets the events map their
-// own examples, so that it can't say anything else than what is done.
+// sentDocs describes the events that domain events are delivered as. It uses the
+// deliveries of their examples, so that the description matches the code.
 func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 	type kind struct {
 		namespace, event string
@@ -151,7 +151,7 @@ func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 	return docs
 }
 
-// words says who is meant.
+// words describes the audience in words.
 func (a Audience) words() string {
 	switch {
 	case a.session != "" && a.user != "":

@@ -1,4 +1,4 @@
-// The cluster: what this node does for the others.
+// The cluster: how this node applies the messages and requests of other nodes.
 
 package realtime
 
@@ -13,14 +13,14 @@ type node struct{ rt *Server }
 
 // Deliver implements Node.
 func (n node) Deliver(m ClusterMessage) {
-	ns, ok := n.addressee(m)
+	ns, ok := n.namespaceOf(m)
 	if !ok {
 		return
 	}
 	b := m.selection(ns)
 	switch m.Op {
 	case OpBroadcast:
-		name, args, ok := eventArgs(m.Event)
+		name, args, ok := unpackEvent(m.Event)
 		if !ok {
 			n.drop(m, DropMalformed)
 			return
@@ -60,7 +60,7 @@ func (n node) Deliver(m ClusterMessage) {
 
 // Answer implements Node.
 func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) {
-	ns, ok := n.addressee(m)
+	ns, ok := n.namespaceOf(m)
 	if !ok {
 		return
 	}
@@ -73,7 +73,7 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 	case OpCount:
 		answer(ClusterAnswer{Count: b.countLocal()})
 	case OpAsk:
-		name, args, ok := eventArgs(m.Event)
+		name, args, ok := unpackEvent(m.Event)
 		if !ok {
 			n.drop(m, DropMalformed)
 			return
@@ -90,9 +90,9 @@ func (n node) HasRoom(namespace, room string) bool {
 	return ns != nil && (ns.inner.HasRoom(room) || ns.inner.Socket(room) != nil)
 }
 
-// addressee returns the namespace that a message is about, if this node understands it
-// so far.
-func (n node) addressee(m ClusterMessage) (ns *Namespace, ok bool) {
+// namespaceOf returns the namespace of a message. It drops a message of another version or
+// for an unknown namespace.
+func (n node) namespaceOf(m ClusterMessage) (ns *Namespace, ok bool) {
 	if m.Version != ClusterVersion {
 		n.drop(m, DropVersion)
 		return nil, false
@@ -104,7 +104,7 @@ func (n node) addressee(m ClusterMessage) (ns *Namespace, ok bool) {
 	return ns, true
 }
 
-// drop reports a message that the node does nothing with.
+// drop reports a message that the node does not apply.
 func (n node) drop(m ClusterMessage, why DropReason) {
 	if f := n.rt.opts.Trace.ClusterDropped; f != nil {
 		tracing(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
@@ -112,13 +112,13 @@ func (n node) drop(m ClusterMessage, why DropReason) {
 	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace)
 }
 
-// listenerQueue is how many events of other nodes' ServerEmit wait in a namespace.
+// listenerQueue is the maximum number of ServerEmit events that wait in a namespace.
 const listenerQueue = 4096
 
-// listen hands an event of another node to the host's listeners, which may take their
-// time. It reports whether it is one.
+// listen queues an event of another node for the host's listeners. It reports whether the
+// event is well-formed.
 func (ns *Namespace) listen(e *Raw) bool {
-	name, args, ok := eventArgs(e)
+	name, args, ok := unpackEvent(e)
 	if !ok {
 		return false
 	}
@@ -131,14 +131,14 @@ func (ns *Namespace) listen(e *Raw) bool {
 	return true
 }
 
-// wholeEvent is an event with its name as first argument.
-func wholeEvent(name string, args []json.RawMessage, attachments [][]byte) *Raw {
+// packEvent returns an event with its name as first argument.
+func packEvent(name string, args []json.RawMessage, attachments [][]byte) *Raw {
 	quoted, _ := json.Marshal(name) // a string marshals
 	return &Raw{Args: append([]json.RawMessage{quoted}, args...), Attachments: attachments}
 }
 
-// eventArgs takes apart what wholeEvent makes.
-func eventArgs(e *Raw) (name string, args []json.RawMessage, ok bool) {
+// unpackEvent returns the name and the arguments of an event that packEvent packed.
+func unpackEvent(e *Raw) (name string, args []json.RawMessage, ok bool) {
 	if e == nil || len(e.Args) == 0 || json.Unmarshal(e.Args[0], &name) != nil {
 		return "", nil, false
 	}

@@ -1,5 +1,5 @@
-// Deliveries: who receives what. Everything here is pure: no I/O, no clock, no
-// state. What each event delivers stands in its own file, events_*.go.
+// Deliveries: which audience receives which event. Everything here is pure: no I/O, no
+// clock, no state. Each event's deliveries are in its own file, events_*.go.
 
 package realtime
 
@@ -16,7 +16,7 @@ type Delivery struct {
 	payload any
 	to      []Audience
 	latest  string
-	again   bool // the payload is that of the delivery before it
+	again   bool // the payload is the same as in the previous delivery
 }
 
 // Deliver returns a delivery of the event to several audiences. Each socket of an
@@ -26,14 +26,15 @@ func (e Event[T]) Deliver(payload T, to ...Audience) Delivery {
 	return Delivery{event: e.name, payload: payload, to: to}
 }
 
-// alike is one payload under two names, which is encoded once.
-func alike[T any](payload T, one Event[T], to Audience, other Event[T], toOther Audience) []Delivery {
+// deliverTwice returns deliveries of one payload as two events. The payload is encoded
+// once.
+func deliverTwice[T any](payload T, one Event[T], to Audience, other Event[T], toOther Audience) []Delivery {
 	first := one.Deliver(payload, to)
 	return []Delivery{first, {event: other.name, payload: first.payload, to: []Audience{toOther}, again: true}}
 }
 
-// Latest returns the delivery with a key, for values of which only the newest matters:
-// while a receiver does not keep up, a newer delivery of the same event and key
+// Latest returns the delivery with a key, for values of which only the newest matters: if
+// a receiver's connection is not writable, a newer delivery of the same event and key
 // replaces an unsent older one.
 func (d Delivery) Latest(key string) Delivery {
 	d.latest = key
@@ -132,7 +133,7 @@ func own(namespace, userID string) Audience {
 	return Audience{namespace: namespace, room: ownRoom(namespace, userID)}
 }
 
-// facts is what a mapping knows besides the event itself.
+// facts is what an event's deliver method gets besides the event itself.
 type facts struct {
 	eventID     string
 	at          time.Time // when it happened
@@ -143,9 +144,9 @@ type facts struct {
 	trips       []string // of a driver's position: the trips that the driver is on
 }
 
-// factsOf returns what is known of an event: its id and time are the bus's, the
-// latter overridden by the event's own; its people are those whom it names, else the
-// known ones.
+// factsOf returns the facts of an event. The id is that of the bus; the time is the
+// event's own, or else that of the bus; passenger and driver are those that the event
+// names, or else the known ones.
 func factsOf(s subject, id string, at time.Time, known TripParties, narrow bool) facts {
 	return facts{
 		eventID:     id,

@@ -17,11 +17,11 @@ import (
 // are structs such as TripRequested, a host's own are a HostEvent each; they are
 // published as values or pointers, and travel on the bus as the JSON in Envelope.Data.
 //
-// In the library's an empty string, a nil pointer and a zero time mean "absent".
-// PassengerID and DriverID of a trip event may be absent: the server fills them
-// in from earlier events of the trip or from PartyLookup. A zero At means the
-// envelope's time. What happened later decides who takes part in a trip, and what
-// is over stays over, in whichever order events arrive.
+// In the library's events an empty string, a nil pointer and a zero time mean "absent".
+// PassengerID and DriverID of a trip event may be absent: the server fills them in from
+// earlier events of the trip or from PartyLookup. A zero At means the envelope's time.
+// Events may arrive in any order: the one with the latest At decides who takes part in a
+// trip, and a trip that has ended does not begin again.
 type DomainEvent interface {
 	// EventName is the event's name on the bus, such as "trip.requested".
 	EventName() string
@@ -34,11 +34,11 @@ type DomainEvent interface {
 // accessPrefix marks the keys of AccessKey.
 const accessPrefix = "access:"
 
-// AccessKey is the key under which a user's bans, revocations and refreshed sessions
-// are published: one of their own, so that they never wait for another event.
+// AccessKey returns the EventKey of events about a user's access: bans, revocations and
+// refreshed sessions. No other events have this key, so they do not wait for others.
 func AccessKey(id string) string { return accessPrefix + id }
 
-// builtin is what the library's own domain events are besides.
+// builtin is the interface of the library's own domain events.
 type builtin interface {
 	DomainEvent
 	// check says which required fields are missing or out of range, without
@@ -50,23 +50,22 @@ type builtin interface {
 	deliver(f facts) []Delivery
 }
 
-// subject is what the publisher needs of an event before it can map it, and what
-// it does then.
+// subject is what the publisher needs to know of an event, besides its deliveries.
 type subject struct {
 	at     time.Time       // zero: the envelope's time
 	userID string          // of an event of a user or driver
-	moved  *LocationUpdate // a driver's position, which those who follow their trips receive too
+	moved  *LocationUpdate // a driver's position, which is also sent to the driver's trip rooms
 	sid    string          // of an event of a login session
-	access access          // what it does to their sockets
+	access access          // the event's effect on the sockets of the user or session
 	change AccessChange
 	reason string // why
 
 	tripID     string         // empty when the event is not of a trip
 	parties    TripParties    // the ones named by the event itself
-	does       triptable.Kind // to the trip
-	needs      people         // whom it must reach
+	does       triptable.Kind // the event's effect on the trip
+	needs      people         // the people that the event must reach
 	assignment string         // the assignment's id
-	hosts      bool           // the event is of the host's own; its key may be a trip's, whose order it keeps then
+	hosts      bool           // the event is the host's own; if its key is a trip's id, it keeps the order of that trip
 	offeredTo  string         // the driver of an assignment, who need not be the trip's
 }
 
@@ -87,19 +86,19 @@ func (s subject) offer(assignmentID, driverID string) subject {
 type access uint8
 
 const (
-	leavesAccess   access = iota
-	revokesSession        // sid's sockets are disconnected
-	revokesUser           // userID's are
-	replaces              // sid's are closed, unless they renew themselves in time
+	leavesAccess    access = iota
+	revokesSession         // the sockets of sid are disconnected
+	revokesUser            // the sockets of userID are disconnected
+	replacesSession        // the sockets of sid are closed, unless they refresh in time
 )
 
-// people are those whom an event of a trip must reach.
+// people is the set of people that an event of a trip must reach.
 type people uint8
 
 const (
 	itsPassenger people = 1 << iota
 	itsDriver
-	itsDriverIfAny // a trip that has no driver yet is no fault
+	itsDriverIfAny // the trip may have no driver
 	offered        // subject.offeredTo
 )
 
@@ -120,7 +119,7 @@ func missing(event string, fields ...string) error {
 	return fmt.Errorf("%s: %w: missing %s", event, errInvalidEvent, strings.Join(names, ", "))
 }
 
-// number is a number of an event, or the sum of several: it is finite if they are.
+// number is a number of an event, or a sum of numbers, which is finite if all of them are.
 type number struct {
 	field string
 	value float64
@@ -147,18 +146,19 @@ func (p *Position) number(field string) number {
 	return number{field, p.Lat + p.Lng}
 }
 
-// finite returns an error that names a number which JSON has no word for.
+// finite returns an error for the first number that is NaN or infinite: JSON cannot encode
+// it.
 func finite(event string, numbers ...number) error {
 	for _, n := range numbers {
 		if math.IsNaN(n.value) || math.IsInf(n.value, 0) {
-			return fmt.Errorf("%s: %w: %s is no finite number", event, errInvalidEvent, n.field)
+			return fmt.Errorf("%s: %w: %s is not a finite number", event, errInvalidEvent, n.field)
 		}
 	}
 	return nil
 }
 
-// checkDomain reports missing required fields of an event, and ids that can't be
-// one.
+// checkDomain returns an error for missing required fields of an event, and for invalid
+// ids.
 func checkDomain(e builtin) error {
 	if err := e.check(); err != nil {
 		return err

@@ -1,5 +1,4 @@
-// Emitting and asking: how an event reaches a socket or a broadcast, and how the acks
-// of a query come back.
+// Emitting events and asking queries, and collecting the acks.
 
 package realtime
 
@@ -16,10 +15,10 @@ type Emitter interface {
 	emit(event string, arg []byte) error
 }
 
-// Emit sends the event to a socket, or to those that a broadcast selects, without
-// waiting for the network. The error is ErrClosed for a socket that has closed, or that
-// the payload does not marshal. That it is nil does not say that the client has received
-// the event, or will.
+// Emit sends the event to a socket, or to the sockets that a broadcast selects, without
+// waiting for the network. It returns ErrClosed if the socket has closed, and an error if
+// the payload does not marshal. A nil error does not mean that the client receives the
+// event.
 func (e Event[T]) Emit(to Emitter, payload T) error {
 	arg, err := json.Marshal(payload)
 	if err != nil {
@@ -29,9 +28,9 @@ func (e Event[T]) Emit(to Emitter, payload T) error {
 }
 
 // Ask emits the query to one socket and waits for the client's ack, whose first
-// argument is decoded into Out. It may be called from the socket's own handler.
-// The error is ErrAckTimeout when ctx ended first, or Timeouts.Ack if it has
-// no deadline, ErrClosed when the socket did.
+// argument is decoded into Out. It may be called from the socket's own handler. It returns
+// ErrAckTimeout if ctx ends before the ack, or if Timeouts.Ack passes and ctx has no
+// deadline. It returns ErrClosed if the socket closes.
 func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
 	var out Out
 	arg, err := json.Marshal(in)
@@ -51,10 +50,9 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 	return decodeAck[Out](q.name, rawOf(r.Args, r.Attachments))
 }
 
-// AskAll emits the query to every selected socket, on all nodes, and collects
-// the acks until all have come or ctx ends; then it returns those that came,
-// with ErrAckTimeout if some did not. An ack that is no Out is left out, and
-// told in the error.
+// AskAll emits the query to every selected socket, on all nodes, and blocks until all acks
+// have arrived or ctx ends. It returns the acks that arrived, with ErrAckTimeout if some
+// did not. An ack that cannot be decoded into Out is left out; the error reports it.
 func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
 	arg, err := json.Marshal(in)
 	if err != nil {
@@ -73,7 +71,7 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 	return outs, err
 }
 
-// ackContext ends with ctx, or with Timeouts.Ack.
+// ackContext returns ctx, with the timeout Timeouts.Ack if it has no deadline.
 func (rt *Server) ackContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}

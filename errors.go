@@ -90,11 +90,10 @@ var (
 	// ErrNotFound says that a row does not exist. Any other error of a
 	// repository means "could not tell" and refuses with CodeUnavailable.
 	ErrNotFound = errors.New("realtime: not found")
-	// ErrUnavailable says "could not tell". A jwt.Keyfunc wraps it when it has no
-	// answer, for instance because a key server is down: the handshake is then
-	// refused with CodeUnavailable and the client tries again, instead of reading
-	// that its token is bad. A repository may wrap it too, but need not: every
-	// error it returns beside ErrNotFound means the same.
+	// ErrUnavailable says that there is no answer now. A jwt.Keyfunc wraps it when a key
+	// server does not answer: the handshake is then undecided (CodeUnavailable) and the
+	// client tries again, instead of learning that its token is invalid. A repository
+	// need not wrap it: every error other than ErrNotFound means the same.
 	ErrUnavailable = errors.New("realtime: unavailable")
 	// ErrTokenInvalid says that a token does not verify.
 	ErrTokenInvalid = errors.New("realtime: token invalid")

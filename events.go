@@ -1,6 +1,6 @@
-// Typed event descriptors: the one place where an event's name meets its type. The
-// library's own events are in events_*.go, a file for each family; a host declares
-// its own the same way.
+// Typed event descriptors: each declares an event's name and its Go type. The library's
+// own events are in events_*.go, one file for each family; a host declares its own in the
+// same way.
 
 package realtime
 
@@ -66,8 +66,8 @@ func NewQuery[In, Out any](name string) Query[In, Out] {
 // Name returns the event's name on the wire.
 func (q Query[In, Out]) Name() string { return q.name }
 
-// declared returns the name of an event, which must be one: declarations are package
-// variables, and have nobody to return an error to.
+// declared returns the name of an event. It panics if the name is invalid, because
+// declarations are package variables and cannot return an error.
 func declared(by, name string) string {
 	if err := checkEventName(name); err != nil {
 		panic("realtime: " + by + ": " + err.Error())

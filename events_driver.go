@@ -64,8 +64,12 @@ func (r AvailabilityReason) MarshalJSON() ([]byte, error) {
 // driver and the admins who watch drivers receive it.
 type DriverStatusChanged struct{ Availability }
 
-func (DriverStatusChanged) EventName() string  { return "driver_availability.status_updated" }
+// EventName implements DomainEvent.
+func (DriverStatusChanged) EventName() string { return "driver_availability.status_updated" }
+
+// EventKey implements DomainEvent.
 func (e DriverStatusChanged) EventKey() string { return e.DriverID }
+
 func (e DriverStatusChanged) check() error {
 	return cmp.Or(missing(e.EventName(), "driverId", e.DriverID), finite(e.EventName(), e.LastLocation.number("lastLocation")))
 }
@@ -90,7 +94,7 @@ func (e DriverStatusChanged) deliver(f facts) []Delivery {
 // statusDeliveries sends a driver's snapshot to its audience, whether it came in over
 // a socket or from the bus.
 func statusDeliveries(v Availability, eventID string) []Delivery {
-	return alike(AvailabilityPayload{eventID, v}, EventDriverAvailability, ToDriver(v.DriverID), EventAdminDriverAvailability, ToDriverWatchers())
+	return deliverTwice(AvailabilityPayload{eventID, v}, EventDriverAvailability, ToDriver(v.DriverID), EventAdminDriverAvailability, ToDriverWatchers())
 }
 
 // DriverStatusUpdate goes online or offline, free or busy, in /drivers.
@@ -179,10 +183,14 @@ type DriverTrip struct {
 // receive it. It does not decide who follows the trip: DriverAssigned does.
 type DriverTripChanged struct{ DriverTrip }
 
-func (DriverTripChanged) EventName() string  { return "driver_availability.trip_updated" }
+// EventName implements DomainEvent.
+func (DriverTripChanged) EventName() string { return "driver_availability.trip_updated" }
+
+// EventKey implements DomainEvent.
 func (e DriverTripChanged) EventKey() string { return e.DriverID }
-func (e DriverTripChanged) check() error     { return missing(e.EventName(), "driverId", e.DriverID) }
-func (e DriverTripChanged) about() subject   { return subject{userID: e.DriverID} }
+
+func (e DriverTripChanged) check() error   { return missing(e.EventName(), "driverId", e.DriverID) }
+func (e DriverTripChanged) about() subject { return subject{userID: e.DriverID} }
 
 // EventDriverTrip is sent to the driver.
 var EventDriverTrip = NewEvent[DriverTripPayload]("driver:trip:update")
@@ -202,7 +210,7 @@ func (e DriverTripChanged) deliver(f facts) []Delivery {
 
 // tripUpdateDeliveries sends a driver's current trip to its audience.
 func tripUpdateDeliveries(v DriverTrip, eventID string) []Delivery {
-	return alike(DriverTripPayload{eventID, v}, EventDriverTrip, ToDriver(v.DriverID), EventAdminDriverTrip, ToDriverWatchers())
+	return deliverTwice(DriverTripPayload{eventID, v}, EventDriverTrip, ToDriver(v.DriverID), EventAdminDriverTrip, ToDriverWatchers())
 }
 
 // DriverTripSet sets or clears the snapshot's trip, in /drivers.

@@ -81,8 +81,12 @@ type AssignmentOffered struct {
 	At              time.Time `json:"at,omitzero"`
 }
 
-func (AssignmentOffered) EventName() string  { return "trip.assignment.offered" }
+// EventName implements DomainEvent.
+func (AssignmentOffered) EventName() string { return "trip.assignment.offered" }
+
+// EventKey implements DomainEvent.
 func (e AssignmentOffered) EventKey() string { return e.TripID }
+
 func (e AssignmentOffered) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, offered).offer(e.AssignmentID, e.DriverID)
 }
@@ -165,8 +169,12 @@ type AssignmentAccepted struct {
 	At           time.Time    `json:"at,omitzero"`
 }
 
-func (AssignmentAccepted) EventName() string  { return "trip.assignment.accepted" }
+// EventName implements DomainEvent.
+func (AssignmentAccepted) EventName() string { return "trip.assignment.accepted" }
+
+// EventKey implements DomainEvent.
 func (e AssignmentAccepted) EventKey() string { return e.TripID }
+
 func (e AssignmentAccepted) check() error {
 	return cmp.Or(missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID), finite(e.EventName(), e.Driver.number()))
 }
@@ -205,8 +213,12 @@ type AssignmentRejected struct {
 	At           time.Time `json:"at,omitzero"`
 }
 
-func (AssignmentRejected) EventName() string  { return "trip.assignment.rejected" }
+// EventName implements DomainEvent.
+func (AssignmentRejected) EventName() string { return "trip.assignment.rejected" }
+
+// EventKey implements DomainEvent.
 func (e AssignmentRejected) EventKey() string { return e.TripID }
+
 func (e AssignmentRejected) check() error {
 	return missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
@@ -233,8 +245,12 @@ type AssignmentExpired struct {
 	At           time.Time `json:"at,omitzero"`
 }
 
-func (AssignmentExpired) EventName() string  { return "trip.assignment.expired" }
+// EventName implements DomainEvent.
+func (AssignmentExpired) EventName() string { return "trip.assignment.expired" }
+
+// EventKey implements DomainEvent.
 func (e AssignmentExpired) EventKey() string { return e.TripID }
+
 func (e AssignmentExpired) check() error {
 	return missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }
@@ -262,8 +278,12 @@ type AssignmentCancelled struct {
 	At           time.Time `json:"at,omitzero"`
 }
 
-func (AssignmentCancelled) EventName() string  { return "trip.assignment.cancelled" }
+// EventName implements DomainEvent.
+func (AssignmentCancelled) EventName() string { return "trip.assignment.cancelled" }
+
+// EventKey implements DomainEvent.
 func (e AssignmentCancelled) EventKey() string { return e.TripID }
+
 func (e AssignmentCancelled) check() error {
 	return missing(e.EventName(), "tripId", e.TripID, "assignmentId", e.AssignmentID)
 }

@@ -38,8 +38,12 @@ type LocationUpdate struct {
 // trip that the driver is on receive it.
 type DriverLocationChanged struct{ LocationUpdate }
 
-func (DriverLocationChanged) EventName() string  { return "driver_availability.location_updated" }
+// EventName implements DomainEvent.
+func (DriverLocationChanged) EventName() string { return "driver_availability.location_updated" }
+
+// EventKey implements DomainEvent.
 func (e DriverLocationChanged) EventKey() string { return e.DriverID }
+
 func (e DriverLocationChanged) check() error {
 	return cmp.Or(missing(e.EventName(), "driverId", e.DriverID), finite(e.EventName(), e.LastLocation.number("lastLocation"), optional("heading", e.Heading), optional("speed", e.Speed)))
 }
@@ -78,7 +82,7 @@ func (e DriverLocationChanged) deliver(f facts) []Delivery {
 // the driver is on now: only who follows one of them sees where the driver is.
 func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Delivery {
 	p := LocationPayload{eventID, v}
-	out := alike(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
+	out := deliverTwice(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
 	for i := range out {
 		out[i].latest = v.DriverID
 	}

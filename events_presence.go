@@ -26,8 +26,12 @@ func isPresence(event string) bool {
 	return event == presenceConnected || event == presenceDisconnected
 }
 
-func (PresenceConnected) EventName() string  { return presenceConnected }
+// EventName implements DomainEvent.
+func (PresenceConnected) EventName() string { return presenceConnected }
+
+// EventKey implements DomainEvent.
 func (e PresenceConnected) EventKey() string { return e.UserID }
+
 func (e PresenceConnected) check() error {
 	return missing(e.EventName(), "userId", e.UserID, "nsp", e.Namespace)
 }
@@ -43,8 +47,12 @@ func (PresenceConnected) deliver(facts) []Delivery { return nil }
 // find, for instance by the time of the driver's last position.
 type PresenceDisconnected struct{ Presence }
 
-func (PresenceDisconnected) EventName() string  { return presenceDisconnected }
+// EventName implements DomainEvent.
+func (PresenceDisconnected) EventName() string { return presenceDisconnected }
+
+// EventKey implements DomainEvent.
 func (e PresenceDisconnected) EventKey() string { return e.UserID }
+
 func (e PresenceDisconnected) check() error {
 	return missing(e.EventName(), "userId", e.UserID, "nsp", e.Namespace)
 }

@@ -41,9 +41,13 @@ type ArrivingStarted struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (ArrivingStarted) EventName() string  { return "trip.arriving.started" }
+// EventName implements DomainEvent.
+func (ArrivingStarted) EventName() string { return "trip.arriving.started" }
+
+// EventKey implements DomainEvent.
 func (e ArrivingStarted) EventKey() string { return e.TripID }
-func (e ArrivingStarted) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
+
+func (e ArrivingStarted) check() error { return missing(e.EventName(), "tripId", e.TripID) }
 func (e ArrivingStarted) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -67,8 +71,12 @@ type DriverEnRoute struct {
 	At             time.Time `json:"at,omitzero"`
 }
 
-func (DriverEnRoute) EventName() string  { return "trip.driver.en_route" }
+// EventName implements DomainEvent.
+func (DriverEnRoute) EventName() string { return "trip.driver.en_route" }
+
+// EventKey implements DomainEvent.
 func (e DriverEnRoute) EventKey() string { return e.TripID }
+
 func (e DriverEnRoute) check() error {
 	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), optional("etaMinutes", e.ETAMinutes), e.DriverPosition.number("driverPosition")))
 }
@@ -112,9 +120,13 @@ type DriverArrivedPickup struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (DriverArrivedPickup) EventName() string  { return "trip.driver.arrived_pickup" }
+// EventName implements DomainEvent.
+func (DriverArrivedPickup) EventName() string { return "trip.driver.arrived_pickup" }
+
+// EventKey implements DomainEvent.
 func (e DriverArrivedPickup) EventKey() string { return e.TripID }
-func (e DriverArrivedPickup) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
+
+func (e DriverArrivedPickup) check() error { return missing(e.EventName(), "tripId", e.TripID) }
 func (e DriverArrivedPickup) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -140,9 +152,13 @@ type TripStarted struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (TripStarted) EventName() string  { return "trip.started" }
+// EventName implements DomainEvent.
+func (TripStarted) EventName() string { return "trip.started" }
+
+// EventKey implements DomainEvent.
 func (e TripStarted) EventKey() string { return e.TripID }
-func (e TripStarted) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
+
+func (e TripStarted) check() error { return missing(e.EventName(), "tripId", e.TripID) }
 func (e TripStarted) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
 }
@@ -171,8 +187,12 @@ type TripCompleted struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (TripCompleted) EventName() string  { return "trip.completed" }
+// EventName implements DomainEvent.
+func (TripCompleted) EventName() string { return "trip.completed" }
+
+// EventKey implements DomainEvent.
 func (e TripCompleted) EventKey() string { return e.TripID }
+
 func (e TripCompleted) check() error {
 	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), number{"fareTotal", e.FareTotal}))
 }
@@ -223,8 +243,12 @@ type TripCancelled struct {
 	At          time.Time   `json:"at,omitzero"`
 }
 
-func (TripCancelled) EventName() string  { return "trip.cancelled" }
+// EventName implements DomainEvent.
+func (TripCancelled) EventName() string { return "trip.cancelled" }
+
+// EventKey implements DomainEvent.
 func (e TripCancelled) EventKey() string { return e.TripID }
+
 func (e TripCancelled) about() subject {
 	return aboutTrip(triptable.Ends, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriverIfAny)
 }
@@ -267,8 +291,12 @@ type WaitingSurchargeApplied struct {
 	At             time.Time `json:"at,omitzero"`
 }
 
-func (WaitingSurchargeApplied) EventName() string  { return "trip.waiting_surcharge.applied" }
+// EventName implements DomainEvent.
+func (WaitingSurchargeApplied) EventName() string { return "trip.waiting_surcharge.applied" }
+
+// EventKey implements DomainEvent.
 func (e WaitingSurchargeApplied) EventKey() string { return e.TripID }
+
 func (e WaitingSurchargeApplied) check() error {
 	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), number{"waitingMinutes", e.WaitingMinutes}, number{"amount", e.Amount}))
 }

@@ -42,8 +42,12 @@ type UserLoggedIn struct {
 	At          time.Time      `json:"at,omitzero"`
 }
 
-func (UserLoggedIn) EventName() string  { return "auth.user.logged_in" }
+// EventName implements DomainEvent.
+func (UserLoggedIn) EventName() string { return "auth.user.logged_in" }
+
+// EventKey implements DomainEvent.
 func (e UserLoggedIn) EventKey() string { return e.UserID }
+
 func (e UserLoggedIn) check() error {
 	if err := missing(e.EventName(), "userId", e.UserID, "sid", e.SID); err != nil {
 		return err
@@ -106,12 +110,16 @@ type SessionRefreshed struct {
 	At     time.Time `json:"at,omitzero"`
 }
 
-func (SessionRefreshed) EventName() string  { return "auth.session.refreshed" }
+// EventName implements DomainEvent.
+func (SessionRefreshed) EventName() string { return "auth.session.refreshed" }
+
+// EventKey implements DomainEvent.
 func (e SessionRefreshed) EventKey() string { return AccessKey(e.UserID) }
+
 func (e SessionRefreshed) about() subject {
 	s := subject{at: e.At, userID: e.UserID, sid: e.OldSID}
 	if e.OldSID != e.NewSID {
-		s.access = replaces
+		s.access = replacesSession
 	}
 	return s
 }
@@ -145,11 +153,14 @@ type SessionRevoked struct {
 	At     time.Time `json:"at,omitzero"`
 }
 
+// EventName implements DomainEvent.
 func (SessionRevoked) EventName() string { return "auth.session.revoked" }
 func (e SessionRevoked) check() error    { return missing(e.EventName(), "sid", e.SID) }
 func (e SessionRevoked) about() subject {
 	return subject{at: e.At, userID: e.UserID, sid: e.SID, access: revokesSession, reason: e.Reason}
 }
+
+// EventKey implements DomainEvent.
 func (e SessionRevoked) EventKey() string {
 	return AccessKey(cmp.Or(e.UserID, e.SID))
 }
@@ -190,9 +201,13 @@ type UserAccessChanged struct {
 	At     time.Time    `json:"at,omitzero"`
 }
 
-func (UserAccessChanged) EventName() string  { return "auth.user.access_changed" }
+// EventName implements DomainEvent.
+func (UserAccessChanged) EventName() string { return "auth.user.access_changed" }
+
+// EventKey implements DomainEvent.
 func (e UserAccessChanged) EventKey() string { return AccessKey(e.UserID) }
-func (e UserAccessChanged) check() error     { return missing(e.EventName(), "userId", e.UserID) }
+
+func (e UserAccessChanged) check() error { return missing(e.EventName(), "userId", e.UserID) }
 func (e UserAccessChanged) about() subject {
 	return subject{at: e.At, userID: e.UserID, access: revokesUser, change: e.Change, reason: e.Reason}
 }

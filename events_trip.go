@@ -94,8 +94,12 @@ type TripRequested struct {
 	At                 time.Time `json:"at,omitzero"`
 }
 
-func (TripRequested) EventName() string  { return "trip.requested" }
+// EventName implements DomainEvent.
+func (TripRequested) EventName() string { return "trip.requested" }
+
+// EventKey implements DomainEvent.
 func (e TripRequested) EventKey() string { return e.TripID }
+
 func (e TripRequested) check() error {
 	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), e.Pickup.number("pickup"), optional("fareEstimatedTotal", e.FareEstimatedTotal)))
 }
@@ -139,9 +143,13 @@ type TripAssigningStarted struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (TripAssigningStarted) EventName() string  { return "trip.assigning.started" }
+// EventName implements DomainEvent.
+func (TripAssigningStarted) EventName() string { return "trip.assigning.started" }
+
+// EventKey implements DomainEvent.
 func (e TripAssigningStarted) EventKey() string { return e.TripID }
-func (e TripAssigningStarted) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
+
+func (e TripAssigningStarted) check() error { return missing(e.EventName(), "tripId", e.TripID) }
 func (e TripAssigningStarted) about() subject {
 	return aboutTrip(triptable.Opens, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }
@@ -169,8 +177,12 @@ type DriverAssigned struct {
 	At           time.Time      `json:"at,omitzero"`
 }
 
-func (DriverAssigned) EventName() string  { return "trip.driver.assigned" }
+// EventName implements DomainEvent.
+func (DriverAssigned) EventName() string { return "trip.driver.assigned" }
+
+// EventKey implements DomainEvent.
 func (e DriverAssigned) EventKey() string { return e.TripID }
+
 func (e DriverAssigned) check() error {
 	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), e.Driver.number()))
 }
@@ -229,9 +241,13 @@ type NoDriversFound struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (NoDriversFound) EventName() string  { return "trip.no_drivers_found" }
+// EventName implements DomainEvent.
+func (NoDriversFound) EventName() string { return "trip.no_drivers_found" }
+
+// EventKey implements DomainEvent.
 func (e NoDriversFound) EventKey() string { return e.TripID }
-func (e NoDriversFound) check() error     { return missing(e.EventName(), "tripId", e.TripID) }
+
+func (e NoDriversFound) check() error { return missing(e.EventName(), "tripId", e.TripID) }
 func (e NoDriversFound) about() subject {
 	return aboutTrip(triptable.Suspends, e.TripID, e.PassengerID, "", e.At, itsPassenger)
 }

@@ -35,8 +35,12 @@ type AdminTripAction struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (AdminTripAction) EventName() string  { return "admin.trip.action_issued" }
+// EventName implements DomainEvent.
+func (AdminTripAction) EventName() string { return "admin.trip.action_issued" }
+
+// EventKey implements DomainEvent.
 func (e AdminTripAction) EventKey() string { return e.TripID }
+
 func (e AdminTripAction) check() error {
 	return missing(e.EventName(), "tripId", e.TripID, "adminId", e.AdminID, "action", e.Action)
 }
@@ -87,8 +91,12 @@ type AdminTripMessage struct {
 	At          time.Time `json:"at,omitzero"`
 }
 
-func (AdminTripMessage) EventName() string  { return "admin.trip.message_sent" }
+// EventName implements DomainEvent.
+func (AdminTripMessage) EventName() string { return "admin.trip.message_sent" }
+
+// EventKey implements DomainEvent.
 func (e AdminTripMessage) EventKey() string { return e.TripID }
+
 func (e AdminTripMessage) about() subject {
 	s := aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, 0)
 	if e.To == MessageToDriver || e.To == MessageToBoth {

@@ -1,6 +1,6 @@
-// What a host plugs in: who verifies tokens, where users, sessions and trips
-// are looked up, what a driver's events do. All are small interfaces so that a
-// test passes a map and production passes a database.
+// The interfaces that a host implements: verifying tokens, finding users, sessions and
+// trips, executing drivers' events, and the bus. They are small, so that a test can use a
+// map and production a database.
 
 package realtime
 
@@ -11,15 +11,14 @@ import (
 	"time"
 )
 
-// TokenVerifier checks an access token. NewJWTVerifier is the usual one.
+// TokenVerifier verifies access tokens. NewJWTVerifier returns one for JSON Web Tokens.
 //
-// VerifyToken may block, within ctx, and is called concurrently. It returns
-// ErrTokenInvalid or ErrTokenExpired (wrapped or bare) for a bad token; any
-// other error means that it could not tell, and refuses with CodeUnavailable.
-// It does not refuse missing claims: an empty Subject or SessionID is returned
-// as such. The namespace is the one being connected to, for verifiers that ask
-// for an audience. What an error that wraps ErrTokenInvalid says besides is logged as
-// the cause of the refusal, without what it quotes of the token.
+// VerifyToken may block, within ctx, and is called concurrently. It returns an error that
+// is or wraps ErrTokenInvalid or ErrTokenExpired for a bad token. Any other error leaves
+// the handshake undecided (CodeUnavailable). It does not refuse missing claims: it returns
+// an empty Subject or SessionID. The namespace is the one that the client connects to, for
+// verifiers that check an audience. The server logs the text of an error that wraps
+// ErrTokenInvalid as the cause of the refusal, without the parts that quote the token.
 type TokenVerifier interface {
 	VerifyToken(ctx context.Context, token, namespace string) (Claims, error)
 }
@@ -92,14 +91,15 @@ type SessionBatchRepo interface {
 	FindSessions(ctx context.Context, sids []string) ([]Session, error)
 }
 
-// TripLookup is optional: it tells a socket that connects while a trip runs
-// which trip rooms to join. Its answer decides, but for what the bus has said
-// within the last five seconds, which it need not know yet, and for trips that the
-// bus has said are over. Every sweep asks it again about the drivers and passengers
-// who are in a trip's room (about all who are connected if it implements
-// TripBatchLookup), and a DriverLocationChanged asks it, every 30 s at most, about a
-// driver of whom the node knows no trip. Without one the server knows the trips that
-// it saw on the bus since it started.
+// TripLookup finds the running trips of a user. It is optional; without one the server
+// knows the trips that it has seen on the bus since it started.
+//
+// The server calls it for each socket that connects, which then joins the rooms of these
+// trips. Its answer decides, with two exceptions: events of the last five seconds, which
+// its database may not contain yet, and trips that have ended according to the bus. Every
+// sweep calls it for the drivers and passengers who are in a trip's room, or for all who
+// are connected if it implements TripBatchLookup. A DriverLocationChanged calls it, at most
+// every 30 s, for a driver whose trips the node does not know.
 //
 // ActiveTrips may block, within ctx, and is called concurrently. It returns the
 // ids of the trips that the user, driver or passenger, takes part in now: none
@@ -111,8 +111,8 @@ type TripLookup interface {
 
 // TripBatchLookup is what a TripLookup may implement besides, to be asked for many
 // users at once by the sweep, and then for all who are connected instead of those who
-// are in a trip's room. It may block, within ctx. Who takes part in no trip need not
-// be in the answer.
+// are in a trip's room. It may block, within ctx. A user without a trip need not be in the
+// answer.
 type TripBatchLookup interface {
 	ActiveTripsOf(ctx context.Context, userIDs []string) (map[string][]string, error)
 }
@@ -133,18 +133,18 @@ type PartyLookup interface {
 	FindParties(ctx context.Context, tripID string) (TripParties, error)
 }
 
-// DriverService does what a driver's inbound events ask for. The default,
-// NewMemoryDrivers, keeps the status rules and forgets everything on restart.
+// DriverService executes a driver's inbound events. The default, NewMemoryDrivers, has the
+// rules of a driver's status and loses its state on restart.
 //
 // Its methods may block, within ctx, and are called concurrently for different
-// sockets; one driver with two phones is two sockets. A refusal is an *Error. What
-// they return has the driver's own id: another one's is shown to nobody, and the event
-// is answered with CodeInternal.
+// sockets; a driver with two phones has two sockets. They refuse with an *Error. Their
+// results must have the same driver id as the call: a result with another driver's id is
+// discarded and the event fails with CodeInternal.
 type DriverService interface {
 	// UpdateStatus applies a status change and returns the snapshot after it.
 	UpdateStatus(ctx context.Context, driverID string, in StatusUpdate) (Availability, error)
 	// UpdateLocation stores a position. fresh is false when a newer one was
-	// stored already: the ping is acknowledged and nobody is told.
+	// stored already: the ping is acknowledged and no event is emitted.
 	UpdateLocation(ctx context.Context, driverID string, in LocationPing) (out LocationUpdate, fresh bool, err error)
 	// SetTrip sets the snapshot's current trip, or clears it when tripID is
 	// empty. It does not decide who follows the trip: domain events do.
@@ -189,9 +189,8 @@ func (e Envelope) encoded() (Envelope, error) {
 	return e, nil
 }
 
-// EventBus carries domain events between the host's services and the server.
-// NewMemoryBus is the in-process one; realtimetest.TestEventBus is what every
-// bus passes.
+// EventBus carries domain events between the host's services and the server. NewMemoryBus
+// returns one for a single process; realtimetest.TestEventBus is the test suite for buses.
 //
 // Publish may block, within ctx, and is called concurrently; nil means that the
 // bus has taken the event. Subscribe registers a handler that is called for

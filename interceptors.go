@@ -1,4 +1,4 @@
-// Interceptors: what a host puts around the calls of its clients.
+// Interceptors: functions of the host that wrap the calls of clients.
 
 package realtime
 
@@ -14,8 +14,8 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// CallRequest is an event that a client has sent, while it is handled. Its methods may
-// be called concurrently until the call has returned; it is not to be kept after that.
+// CallRequest is an event that a client has sent, while it is handled. Its methods may be
+// called concurrently until the call has returned. Do not keep it after that.
 type CallRequest struct {
 	socket    *Socket
 	event     *socketio.Event
@@ -37,8 +37,8 @@ func (r *CallRequest) Event() string {
 	return r.event.Name
 }
 
-// Args returns the event's arguments as they stand on the wire, which are not to be
-// changed. See Call.Input for the value that they stand for.
+// Args returns the event's arguments in wire format. Do not change them. Call.Input
+// returns the decoded value.
 func (r *CallRequest) Args() Raw { return rawOf(r.event.Args, r.event.Attachments) }
 
 // WantsAck reports whether the client waits for an ack.
@@ -60,13 +60,12 @@ type CallFunc func(ctx context.Context, r *CallRequest) (Raw, error)
 // Interceptor wraps the calls of clients: it returns a function that runs in place of
 // next, for every event that has a handler, the library's own events included.
 //
-// That function may call next with its own ctx, or one derived from it, and the same
-// request; or not, and return an error of its own, which the client gets as it gets one
-// of a handler's. What next returns is the ack, or the error with which the call fails,
-// of which CodeOf returns what the client is shown; a panic of the handler comes as an
-// error too. The function is called concurrently, and is subject to what
-// Timeouts.Handler says of handlers. Events that nobody handles, or that a limit
-// refuses, are not shown to it.
+// That function may call next, with its own ctx or one derived from it and the same
+// request. Or it may not call next and return an ack or an error of its own, which the
+// client gets like a handler's. next returns the ack, or the error of the call; CodeOf
+// returns the code that the client gets for it. A panic of the handler is returned as an
+// error too. The function is called concurrently, and Timeouts.Handler applies to it as to
+// a handler. It is not called for events without a handler or that a limit refuses.
 //
 // An Interceptor itself is called once for each namespace that it is added to, before
 // any event: by New, by Server.Namespace, or by Namespace.Use.
@@ -84,10 +83,10 @@ func (c Call[In, Out]) Input(r *CallRequest) (In, error) {
 // answers in the handler's place.
 func (c Call[In, Out]) Result(out Out) (Raw, error) { return success(out) }
 
-// Use adds interceptors around the calls of the namespace, inside of those that it has:
-// Options.Interceptors, then NamespaceOptions.Interceptors, then these, in the order in
-// which they are added. Calls that are under way may pass by them. It panics when an
-// interceptor is nil, or returns nil.
+// Use adds interceptors to the namespace, inside those that it has. The order from the
+// outside is Options.Interceptors, NamespaceOptions.Interceptors, then those of Use in the
+// order in which they were added. They may not apply to calls that are running. It panics
+// if an interceptor is nil or returns nil.
 func (ns *Namespace) Use(all ...Interceptor) {
 	for _, i := range all {
 		ns.interceptors.add(i)
@@ -178,9 +177,9 @@ func newInterceptors(server, own []Interceptor) (*interceptors, error) {
 	return all, nil
 }
 
-// CodeOf returns the code that a client is shown for an error of a handler's: that of
-// the *Error which it is or wraps, CodeUnavailable for ErrUnavailable and for a deadline
-// that was exceeded, else CodeInternal. It is empty for nil.
+// CodeOf returns the code that a client gets for an error of a handler: that of the *Error
+// which it is or wraps, CodeUnavailable for ErrUnavailable and
+// context.DeadlineExceeded, CodeInternal for any other error, and "" for nil.
 func CodeOf(err error) Code {
 	var e *Error
 	switch {

@@ -45,7 +45,7 @@ type JWTOptions struct {
 	// refused unread. A Server refuses one of more than 8192 in any case. Defaults to 8192.
 	MaxLength int
 	// AllowShortSecret accepts a []byte secret that is shorter than the hash of one of
-	// Methods: 32 bytes for HS256, 48 for HS384, 64 for HS512. Who has one token of such
+	// Methods: 32 bytes for HS256, 48 for HS384, 64 for HS512. An attacker who has one token of such
 	// a secret can guess it offline, so this is for a secret in use that cannot be
 	// changed yet. Defaults to an error of NewJWTVerifier.
 	AllowShortSecret bool

@@ -13,9 +13,8 @@ import (
 // and still count: a phone with a wrong clock must not freeze its driver.
 const maxClockSkew = time.Minute
 
-// MemoryDrivers is a DriverService that keeps the rules of status and stores
-// nothing: for one node, for development and for tests. A driver it has not
-// heard of is offline.
+// MemoryDrivers is a DriverService in memory, with the rules of a driver's status. It is
+// for one node, for development and for tests. A driver that it does not know is offline.
 //
 // Its methods may be called concurrently, never block and ignore their ctx.
 // They validate what they are given, and what they return is the caller's.
@@ -87,9 +86,9 @@ func (m *MemoryDrivers) UpdateStatus(_ context.Context, driverID string, in Stat
 // and changes none. Without a time of its own it was taken now; one as old as
 // the stored one is fresh.
 //
-// A stored time that is more than a minute ahead of now came from a clock that
-// was wrong, and no longer decides: else the driver would stand still on every
-// map until the time is reached, which may be a day.
+// A stored time that is more than a minute ahead of now came from a wrong clock and is
+// ignored. Otherwise the driver's position would not change on any map until that time,
+// for up to a day.
 func (m *MemoryDrivers) UpdateLocation(_ context.Context, driverID string, in LocationPing) (out LocationUpdate, fresh bool, err error) {
 	if err := in.Validate(); err != nil {
 		return LocationUpdate{}, false, err
@@ -112,9 +111,9 @@ func (m *MemoryDrivers) UpdateLocation(_ context.Context, driverID string, in Lo
 	}, true, nil
 }
 
-// SetTrip implements DriverService. A driver with a trip is not available, for
-// the reason ON_TRIP; when it is cleared he is UNAVAILABLE until he says
-// otherwise. Offline he stays OFFLINE throughout.
+// SetTrip implements DriverService. A driver with a trip is not available, with the reason
+// ON_TRIP. When the trip is cleared, the driver is UNAVAILABLE until the next status
+// update. A driver who is offline stays OFFLINE.
 func (m *MemoryDrivers) SetTrip(_ context.Context, driverID, tripID string) (Availability, error) {
 	s := m.shard(driverID)
 	s.mu.Lock()
@@ -139,8 +138,7 @@ func (m *MemoryDrivers) Snapshot(driverID string) (Availability, bool) {
 	return d.snapshot(driverID), true
 }
 
-// Forget drops all that is known of a driver, as for one who has left or a test
-// that starts anew. Nobody is told.
+// Forget removes a driver, for instance one who has left the company. It emits no event.
 func (m *MemoryDrivers) Forget(driverID string) {
 	s := m.shard(driverID)
 	s.mu.Lock()

@@ -247,7 +247,7 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 		}
 		raw[i] = b
 	}
-	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: wholeEvent(event, raw, nil)})
+	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: packEvent(event, raw, nil)})
 }
 
 // mustHandle panics if a handler cannot be registered or no client could reach it; the

@@ -127,7 +127,7 @@ func (p *publisher) publishOther(r *received) {
 	case revokesUser:
 		p.rt.auditLog.Info("realtime: user's access changed, their sockets end", "user", about.userID, "change", about.change, "reason", about.reason)
 		p.rt.revoke(Revocation{UserID: about.userID}, p.rt.opts.Cluster.BusFanOut)
-	case replaces:
+	case replacesSession:
 		p.expireLater(about.sid)
 	}
 	if r.err == nil {

@@ -99,7 +99,7 @@ func New(o Options) (*Server, error) {
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
 	rt.handlerCtx, rt.cancelHandlers = context.WithCancel(context.Background())
 	if rt.adapter == nil {
-		rt.adapter = alone{}
+		rt.adapter = noAdapter{}
 	} else {
 		rt.clustered = true
 	}

@@ -114,9 +114,13 @@ type hosted[E HostEvent] struct{ e E }
 // MarshalJSON implements json.Marshaler.
 func (h hosted[E]) MarshalJSON() ([]byte, error) { return json.Marshal(h.e) }
 
+// EventName implements DomainEvent.
 func (h hosted[E]) EventName() string { return h.e.EventName() }
-func (h hosted[E]) EventKey() string  { return h.e.EventKey() }
-func (hosted[E]) about() subject      { return subject{hosts: true} }
+
+// EventKey implements DomainEvent.
+func (h hosted[E]) EventKey() string { return h.e.EventKey() }
+
+func (hosted[E]) about() subject { return subject{hosts: true} }
 
 func (h hosted[E]) check() (err error) {
 	v, ok := any(h.e).(interface{ Validate() error })

@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	sweepBatch  = 200 // rows looked up between two pauses
-	sweepAtOnce = 8   // questions at once, if one asks for one row
+	sweepBatch  = 200 // rows read between two pauses
+	sweepAtOnce = 8   // concurrent calls, if the repository reads one row per call
 )
 
 // sweep looks up again who is connected. Between two rounds it is a timer.
@@ -48,8 +48,8 @@ func (w *sweep) start() {
 	}
 }
 
-// next is when the next round begins: nodes that started together are not to ask
-// together.
+// next returns the time until the next round. It is random, so that nodes that started
+// together do not sweep together.
 func (w *sweep) next() time.Duration {
 	d := w.rt.opts.Timeouts.SweepInterval
 	return d - d/5 + rand.N(2*d/5+1)
@@ -113,50 +113,50 @@ func (w *sweep) round(ctx context.Context) {
 	if len(users) == 0 {
 		return
 	}
-	travellers := w.travellers()
-	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travellers)+sweepBatch-1)/sweepBatch
+	travelers := w.tripSockets()
+	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travelers)+sweepBatch-1)/sweepBatch
 	pace := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
-	ofUsers := table[User]{calls: w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
+	ofUsers := repoReader[User]{calls: w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
 	if many, ok := o.Users.(UserBatchRepo); ok {
 		ofUsers.many = many.FindUsers
 	}
-	ofSessions := table[Session]{calls: w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
+	ofSessions := repoReader[Session]{calls: w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
 	if many, ok := o.Sessions.(SessionBatchRepo); ok {
 		ofSessions.many = many.FindSessions
 	}
-	t := tally{}
-	look(ctx, w, pace, users, &t, ofUsers, judgeUser)
-	look(ctx, w, pace, sessions, &t, ofSessions, judgeSession)
-	w.checkTrips(ctx, pace, travellers, &t)
+	t := sweepResult{}
+	checkBatches(ctx, w, pace, users, &t, ofUsers, checkUser)
+	checkBatches(ctx, w, pace, sessions, &t, ofSessions, checkSession)
+	w.checkTrips(ctx, pace, travelers, &t)
 	if t.failed > 0 && ctx.Err() == nil {
-		w.rt.log.Error("realtime: sweep could not look up everybody", withStack(t.err, "rows", t.failed, "error", t.err)...)
+		w.rt.log.Error("realtime: sweep could not read all rows", withStack(t.err, "rows", t.failed, "error", t.err)...)
 	}
 	if t.ended > 0 {
-		w.rt.log.Info("realtime: sweep ended sockets whose rights are gone", "sockets", t.ended)
+		w.rt.log.Info("realtime: sweep disconnected sockets whose access has ended", "sockets", t.ended)
 	}
 }
 
-// tally is what came of a sweep.
-type tally struct {
+// sweepResult counts the results of a sweep.
+type sweepResult struct {
 	ended, failed int
 	err           error // one of those that failed
 }
 
-// table is a repository as the sweep sees it.
-type table[T any] struct {
+// repoReader reads rows of a repository for the sweep.
+type repoReader[T any] struct {
 	calls sweepCall
 	one   func(ctx context.Context, id string) (T, error)
 	many  func(ctx context.Context, ids []string) ([]T, error) // nil: one by one
 	idOf  func(row T) string
 }
 
-// look looks up the rows of sockets, a batch after the other, and has each judged:
+// checkBatches reads the rows of sockets in batches and calls judge for each socket:
 // nil stands for a row that does not exist. What could not be looked up is left
 // as it is.
-func look[T any](
-	ctx context.Context, w *sweep, pace time.Duration, sockets map[string][]*Socket, t *tally,
-	from table[T], judge func(s *Socket, row *T, until time.Time) bool,
+func checkBatches[T any](
+	ctx context.Context, w *sweep, pace time.Duration, sockets map[string][]*Socket, t *sweepResult,
+	from repoReader[T], judge func(s *Socket, row *T, until time.Time) bool,
 ) {
 	// Collected, since a call that was abandoned may still read its part.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
@@ -192,19 +192,19 @@ func look[T any](
 var errNobody = errors.New("the repository knows none of them")
 
 // rows returns the rows that exist, by id.
-func (from table[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
+func (from repoReader[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
 	var rows []T
 	var err error
 	if from.many != nil {
 		rows, err = from.many(ctx, ids)
 	} else {
-		rows, err = from.each(ctx, ids)
+		rows, err = from.fetchOneByOne(ctx, ids)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if from.many != nil && len(rows) == 0 && len(ids) > 1 {
-		return nil, errNobody // more likely a mistake than the end of everybody
+		return nil, errNobody // treated as a repository error, not as the deletion of all
 	}
 	byID := make(map[string]*T, len(ids))
 	for _, id := range ids {
@@ -220,8 +220,9 @@ func (from table[T]) rows(ctx context.Context, ids []string) (map[string]*T, err
 	return byID, nil
 }
 
-// each asks for one row at a time, a few at once. One failure fails the batch.
-func (from table[T]) each(ctx context.Context, ids []string) ([]T, error) {
+// fetchOneByOne reads one row per call, sweepAtOnce calls at a time. One failure fails the
+// batch.
+func (from repoReader[T]) fetchOneByOne(ctx context.Context, ids []string) ([]T, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards rows and failure
@@ -252,8 +253,9 @@ func (from table[T]) each(ctx context.Context, ids []string) ([]T, error) {
 	return rows, failure
 }
 
-// judgeUser ends a socket whose user may not be there any more.
-func judgeUser(s *Socket, u *User, _ time.Time) bool {
+// checkUser disconnects a socket whose user is no longer allowed in the namespace. It
+// reports whether it did.
+func checkUser(s *Socket, u *User, _ time.Time) bool {
 	switch {
 	case u == nil:
 		return s.revoke(CodeUserNotFound, nil)
@@ -265,10 +267,10 @@ func judgeUser(s *Socket, u *User, _ time.Time) bool {
 	return false
 }
 
-// judgeSession ends a socket whose session is over, unless it has moved to
+// checkSession ends a socket whose session is over, unless it has moved to
 // another one meanwhile. Its authorisation lasted until then when the row was asked
 // for.
-func judgeSession(s *Socket, row *Session, until time.Time) bool {
+func checkSession(s *Socket, row *Session, until time.Time) bool {
 	id := s.Identity()
 	switch {
 	case row != nil && row.ID != id.SessionID:

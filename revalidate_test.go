@@ -101,7 +101,7 @@ func TestSweepEndsNobodyInDoubt(t *testing.T) {
 				defer release()
 				swept()
 				require.True(t, driver.Connected())
-				require.NotEmpty(t, j.lines(t, "realtime: sweep could not look up everybody"))
+				require.NotEmpty(t, j.lines(t, "realtime: sweep could not read all rows"))
 			})
 		})
 	}

@@ -19,9 +19,9 @@ type activeTrips struct {
 	asked  time.Time
 }
 
-// travellers returns the sockets whose trip rooms are to be checked, by user: those in
+// tripSockets returns the sockets whose trip rooms are to be checked, by user: those in
 // one, or all of drivers and passengers where many can be asked for at once.
-func (w *sweep) travellers() map[string][]*Socket {
+func (w *sweep) tripSockets() map[string][]*Socket {
 	if w.rt.opts.Trips == nil {
 		return nil
 	}
@@ -43,8 +43,8 @@ func (w *sweep) travellers() map[string][]*Socket {
 
 // checkTrips puts sockets into the rooms of their users' trips, and takes them out of
 // others.
-func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[string][]*Socket, t *tally) {
-	from := table[activeTrips]{
+func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[string][]*Socket, t *sweepResult) {
+	from := repoReader[activeTrips]{
 		calls: w.rt.host.sweep.trips,
 		one: func(ctx context.Context, id string) (activeTrips, error) {
 			asked := time.Now()
@@ -57,7 +57,7 @@ func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[
 		from.many = func(ctx context.Context, ids []string) ([]activeTrips, error) { return manyActiveTrips(ctx, many, ids) }
 	}
 	moved := 0
-	look(ctx, w, pace, sockets, t, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
+	checkBatches(ctx, w, pace, sockets, t, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
 		if a != nil && w.rt.correctTrips(s, *a) {
 			moved++
 		}

@@ -1,9 +1,10 @@
-// Revocation: the rights of a user or of a login session end. Unlike a disconnection it
-// also concerns who is just connecting, and what is remembered of the repositories.
+// Revocation: the access of a user or of a login session ends. Unlike Broadcast.Disconnect
+// it also refuses pending handshakes and empties the cache of repository rows.
 
 package realtime
 
-// room is where the sockets are whose rights end; the zero Room when it says nobody's.
+// room returns the room of the revoked sockets, or the zero Room if the revocation names
+// neither a user nor a session.
 func (r Revocation) room(ns *Namespace) Room {
 	if r.SessionID != "" {
 		return SessionRoom(r.SessionID)
@@ -11,9 +12,9 @@ func (r Revocation) room(ns *Namespace) Room {
 	return ownRoom(ns.name, r.UserID)
 }
 
-// revoke ends the sockets of a user or a session in every namespace, on all nodes, or
-// with local on this one. Per namespace, so that it stays behind what was emitted to
-// them before.
+// revoke disconnects the sockets of a user or a session in every namespace, on all nodes,
+// or only on this one if local is true. It sends one message per namespace: the adapter
+// keeps its order after the earlier emits in that namespace.
 func (rt *Server) revoke(r Revocation, local bool) {
 	rt.forgetRows()
 	rt.each(func(ns *Namespace) {
@@ -25,13 +26,14 @@ func (rt *Server) revoke(r Revocation, local bool) {
 	})
 }
 
-// forgetRows makes the next handshake ask the repositories.
+// forgetRows empties the caches, so that the next handshake calls the repositories.
 func (rt *Server) forgetRows() {
 	rt.users.Reset()
 	rt.sessions.Reset()
 }
 
-// revokeLocal ends this node's sockets of a namespace, those that are connecting too.
+// revokeLocal disconnects this node's sockets of a namespace and refuses its pending
+// handshakes.
 func (ns *Namespace) revokeLocal(r Revocation) {
 	room := r.room(ns)
 	ns.rt.pending.revoke(ns.name, room.name)

@@ -213,7 +213,7 @@ func TestSweep_LookupThatFails(t *testing.T) {
 				lookup.mu.Unlock()
 				time.Sleep(3 * time.Minute)
 				requireFollows(t, driver, "t1", 1, all(passenger))
-				require.Contains(t, log.String(), "sweep could not look up everybody")
+				require.Contains(t, log.String(), "sweep could not read all rows")
 			})
 		})
 	}

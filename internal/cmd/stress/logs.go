@@ -42,13 +42,13 @@ const unanswered = `.*(no answer|not called: |deadline exceeded)`
 // hung is what a log may say of others than trouble's own users when services hang: the
 // sweep asks about many at once, a token of a stranger names nobody, and a listener
 // belongs to none.
-var hung = regexp.MustCompile(`(?s)^realtime: (sweep could not look up everybody|handshake not decided .*code=unavailable` +
-	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were left out .*(not found|does not return|call of the host's code)`)
+var hung = regexp.MustCompile(`(?s)^realtime: (sweep could not read all rows|handshake not decided .*code=unavailable` +
+	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were suppressed .*(not found|does not return|call of the host's code)`)
 
 // slow is what a log may say on a busy machine, where what should take a moment exceeds
 // its time.
 var slow = regexp.MustCompile(`(?s)^realtime: (call of the host's code failed .*call=(Adapter\.|Trace|OnServerEmit|OnDisconnect)|handshake not decided .*code=unavailable` +
-	`|handler failed .*event=stress:quiz .*error=realtime: acknowledgement timed out|sweep could not look up everybody|presence not published)` + unanswered)
+	`|handler failed .*event=stress:quiz .*error=realtime: acknowledgement timed out|sweep could not read all rows|presence not published)` + unanswered)
 
 // Handle implements slog.Handler.
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
