@@ -99,7 +99,7 @@ func (j *journal) lines(t *testing.T, message string) (found []map[string]any) {
 	t.Helper()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, b := range bytes.Split(bytes.TrimSpace(j.log.Bytes()), []byte("\n")) {
+	for b := range bytes.SplitSeq(bytes.TrimSpace(j.log.Bytes()), []byte("\n")) {
 		var line map[string]any
 		if len(b) > 0 {
 			require.NoError(t, json.Unmarshal(b, &line))

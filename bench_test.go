@@ -86,7 +86,7 @@ func benchDriver(b *testing.B, srv *realtimetest.Server, user string) *wire {
 	} {
 		r.Header.Set(name, value)
 	}
-	res, err := srv.HTTPClient().Do(r) //nolint:bodyclose // it is the connection, closed with the server
+	res, err := srv.HTTPClient().Do(r) // its body is the connection, closed with the server
 	require.NoError(b, err)
 	require.Equal(b, http.StatusSwitchingProtocols, res.StatusCode)
 	rwc, ok := res.Body.(io.ReadWriteCloser)

@@ -6,6 +6,7 @@ package realtime_test
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -31,9 +32,7 @@ func (a asker) ask(t *testing.T, native bool, method, query, body string) (*http
 	r, err := http.NewRequestWithContext(t.Context(), method, a.srv.URL()+realtime.Path+"?EIO=4&"+query, strings.NewReader(body))
 	require.NoError(t, err)
 	r.Host = "api.example.com:3000"
-	for name, values := range a.header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, a.header)
 	if !native {
 		r.Header["Origin"] = a.origins
 	}

@@ -28,7 +28,7 @@ func corsServer(t *testing.T, o realtime.Options) (http.Handler, *bytes.Buffer) 
 func TestAnyOriginHasNoCredentials(t *testing.T) {
 	t.Parallel()
 	rt, _ := corsServer(t, realtime.Options{Origins: realtime.Origins{Allowed: []string{"*"}}})
-	r := httptest.NewRequest("GET", "http://api.example.com/socket.io/?EIO=4&transport=polling", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://api.example.com/socket.io/?EIO=4&transport=polling", nil)
 	r.Header.Set("Origin", "https://anywhere.example")
 	w := httptest.NewRecorder()
 	rt.ServeHTTP(w, r)
@@ -45,7 +45,7 @@ func TestAnyOriginHasNoCredentials(t *testing.T) {
 func TestNoOriginCanBeRefused(t *testing.T) {
 	t.Parallel()
 	rt, _ := corsServer(t, realtime.Options{Origins: realtime.Origins{Required: true}})
-	r := httptest.NewRequest("GET", "http://api.example.com/socket.io/?EIO=4&transport=polling", nil)
+	r := httptest.NewRequest(http.MethodGet, "http://api.example.com/socket.io/?EIO=4&transport=polling", nil)
 	w := httptest.NewRecorder()
 	rt.ServeHTTP(w, r)
 	require.Equal(t, http.StatusForbidden, w.Code)

@@ -5,7 +5,6 @@ package realtime_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -28,7 +27,7 @@ import (
 func requirePrefix(t *testing.T, err error, what string) {
 	t.Helper()
 	require.Error(t, err, what)
-	for _, line := range strings.Split(err.Error(), "\n") {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
 		require.True(t, strings.HasPrefix(line, "realtime: "), "%s: %q", what, line)
 		require.Equal(t, 1, strings.Count(line, "realtime: "), "%s: %q", what, line)
 	}
@@ -44,7 +43,7 @@ func TestErrors_Sentinels(t *testing.T) {
 	for name, err := range sentinels {
 		requirePrefix(t, err, name)
 	}
-	packages, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
+	packages, err := parser.ParseDir(token.NewFileSet(), ".", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0) //nolint:staticcheck // build tags do not matter here
 	require.NoError(t, err)
 	for _, file := range packages["realtime"].Files {
 		for _, decl := range file.Decls {
@@ -192,7 +191,7 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 		defer stop()
 		err = rt.Shutdown(short)
 		requirePrefix(t, err, "Shutdown")
-		require.True(t, errors.Is(err, context.DeadlineExceeded))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
 		close(hang)
 	})
 }

@@ -50,7 +50,7 @@ func (b *backend) connect(opts ...realtimetest.Option) *realtimetest.Client {
 // stop ends the server and then its listener.
 func (b *backend) stop() {
 	if err := b.rt.Shutdown(context.Background()); err != nil {
-		fmt.Println(err)
+		fmt.Println(err) //nolint:forbidigo // an example
 	}
 	_ = b.http.Close()
 }
@@ -132,7 +132,7 @@ type requestID struct{}
 func ExampleOptions_connContext() {
 	b := start(realtime.Options{
 		ConnContext: func(ctx context.Context, r *http.Request) context.Context {
-			return context.WithValue(ctx, requestID{}, r.Header.Get("X-Request-Id"))
+			return context.WithValue(ctx, requestID{}, r.Header.Get("X-Request-ID"))
 		},
 	})
 	defer b.stop()
@@ -175,7 +175,7 @@ func ExampleSocketKey() {
 		"token": b.tokens.Mint("ana", "s1", time.Hour), "device": "a phone",
 	}))
 	if err != nil {
-		fmt.Println(err)
+		fmt.Println(err) //nolint:forbidigo // an example
 		return
 	}
 	fmt.Println(realtimetest.Next(context.Background(), support, realtime.NewEvent[string]("welcome")))

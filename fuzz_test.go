@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"math"
 	"math/big"
 	"net/url"
@@ -378,8 +377,8 @@ func isGood(value any, known map[string]json.RawMessage) bool {
 			}
 		}
 		offline, free := online != nil && !*online, available != nil && *available
-		return (online != nil || available != nil || known["availabilityReason"] != nil) && !(offline && free) && !(free && reason != "") &&
-			!(offline && reason != "" && reason != "OFFLINE") && !(online != nil && *online && reason == "OFFLINE")
+		return (online != nil || available != nil || known["availabilityReason"] != nil) && (!offline || !free) && (!free || reason == "") &&
+			(!offline || reason == "" || reason == "OFFLINE") && (online == nil || !*online || reason != "OFFLINE")
 	case SetTrip:
 		return text("currentTripId", 1, 256, false)
 	case OfferAccept:
@@ -437,6 +436,6 @@ func FuzzOrigin(f *testing.F) {
 			return u.Port()
 		}
 		same := err == nil && own.Hostname() == u.Hostname() && port(own) == port(u)
-		require.True(t, page || same, fmt.Sprintf("%q at %q", origin, host))
+		require.True(t, page || same, "%q at %q", origin, host)
 	})
 }

@@ -145,7 +145,7 @@ func hookRows() map[string]hookRow {
 		"Trace.Disconnected": {trigger: connects("/drivers"), want: unharmed},
 		"Trace.Handled":      {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: done},
 		"Trace.RequestFailed": {trigger: func(_ *testing.T, s hookSite) string {
-			r := httptest.NewRequest("GET", realtime.Path+"?EIO=4&transport=polling", nil)
+			r := httptest.NewRequest(http.MethodGet, realtime.Path+"?EIO=4&transport=polling", nil)
 			r.Header.Set("Origin", "https://evil.example")
 			s.srv.Realtime.ServeHTTP(httptest.NewRecorder(), r)
 			return "done"
@@ -414,14 +414,14 @@ func TestHooks_EachHasARow(t *testing.T) {
 	t.Parallel()
 	var hooks []string
 	methods := func(typ reflect.Type) {
-		for i := range typ.NumMethod() {
-			hooks = append(hooks, typ.Name()+"."+typ.Method(i).Name)
+		for m := range typ.Methods() {
+			hooks = append(hooks, typ.Name()+"."+m.Name)
 		}
 	}
 	var fields func(typ reflect.Type)
 	fields = func(typ reflect.Type) {
-		for i := range typ.NumField() {
-			switch f := typ.Field(i); f.Type.Kind() {
+		for f := range typ.Fields() {
+			switch f.Type.Kind() {
 			case reflect.Interface:
 				methods(f.Type)
 			case reflect.Func:
@@ -445,10 +445,8 @@ func TestHooks_EachHasARow(t *testing.T) {
 	methods(reflect.TypeFor[realtime.TripBatchLookup]())
 	methods(reflect.TypeFor[realtime.RoomWatcher]())
 	namespace := reflect.TypeFor[*realtime.Namespace]()
-	for i := range namespace.NumMethod() {
-		m := namespace.Method(i)
-		for j := range m.Type.NumIn() {
-			in := m.Type.In(j)
+	for m := range namespace.Methods() {
+		for in := range m.Type.Ins() {
 			if in.Kind() == reflect.Func || in.Kind() == reflect.Slice && in.Elem().Kind() == reflect.Func {
 				hooks = append(hooks, "Namespace."+m.Name)
 			}

@@ -354,7 +354,7 @@ func TestVerifyTokenKeyfunc(t *testing.T) {
 			realtime.JWTOptions{Methods: []string{"HS256", "RS256", "ES256"}})
 		_, err := v.VerifyToken(t.Context(), sign(jwtSecret, hs256, claims), "/drivers")
 		require.ErrorIs(t, err, tt.want, tt.name)
-		if tt.want == realtime.ErrUnavailable {
+		if errors.Is(tt.want, realtime.ErrUnavailable) {
 			require.ErrorIs(t, err, down)
 			require.NotErrorIs(t, err, realtime.ErrTokenInvalid)
 			require.NotErrorIs(t, err, realtime.ErrTokenExpired)
@@ -461,7 +461,7 @@ func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 		for _, part := range tt.want {
 			require.ErrorContains(t, err, part, tt.name)
 		}
-		for _, line := range strings.Split(err.Error(), "\n") {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
 			require.Regexp(t, "^realtime: ", line, tt.name)
 			require.Equal(t, 1, strings.Count(line, "realtime: "), tt.name)
 		}

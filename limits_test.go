@@ -272,7 +272,7 @@ func TestSweepsAreJittered(t *testing.T) {
 		var last atomic.Int64
 		var mu sync.Mutex
 		gaps := map[time.Duration]bool{}
-		repo := &many{Users: &realtimetest.Users{}, answer: func(ids []string) ([]realtime.User, error) {
+		repo := &many{Users: &realtimetest.Users{}, answer: func([]string) ([]realtime.User, error) {
 			now := time.Now().UnixNano()
 			mu.Lock()
 			defer mu.Unlock()

@@ -163,7 +163,7 @@ func TestHandleRaw(t *testing.T) {
 			} {
 				got, err := driver.CallRaw(t.Context(), "echo", want)
 				require.NoError(t, err, name)
-				require.Equal(t, len(want.Args), len(got.Args), name)
+				require.Len(t, got.Args, len(want.Args), name)
 				for i := range want.Args {
 					require.JSONEq(t, string(want.Args[i]), string(got.Args[i]), name)
 				}
@@ -484,8 +484,7 @@ func TestNamespaceOfTheHost(t *testing.T) {
 			UserTypes: []realtime.UserType{"agent"},
 			Authorize: func(_ context.Context, r realtime.AuthorizeRequest) error {
 				id := r.Identity
-				switch id.UserID {
-				case "u2":
+				if id.UserID == "u2" {
 					return &realtime.Error{Code: "not_on_duty", Message: "Not on duty"}
 				}
 				return nil

@@ -76,7 +76,7 @@ func TestSecurityDocNamesTests(t *testing.T) {
 	doc, err := os.ReadFile("docs/security.md")
 	require.NoError(t, err)
 	exist := map[string]bool{}
-	require.NoError(t, filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+	require.NoError(t, filepath.WalkDir(".", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}

@@ -171,7 +171,7 @@ func TestTrace_RequestFailed(t *testing.T) {
 				for i := 0; i < len(row.header); i += 2 {
 					r.Header.Set(row.header[i], row.header[i+1])
 				}
-				status := 0
+				var status int
 				if row.recorded {
 					w := httptest.NewRecorder()
 					srv.Realtime.ServeHTTP(w, r)

@@ -5,7 +5,6 @@ package realtime_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -388,7 +387,7 @@ func TestTripRooms_DatabaseAheadOfTheBus(t *testing.T) {
 				srv.Trips.Set("d2", "t2")
 				other.Close()
 				time.Sleep(3 * time.Minute)
-				other = srv.Driver(t, "d2")
+				srv.Driver(t, "d2")
 				srv.Publish(t, realtime.TripStarted{TripID: "t2"})
 				realtimetest.ExpectNone(t, driver, realtime.EventTripStarted)
 				require.Equal(t, 1, inTripRoom(t, srv.Realtime.Drivers(), "t2"))
@@ -412,7 +411,7 @@ func TestRoom_OfNobody(t *testing.T) {
 
 func TestRoom_NobodyEntersTheZeroRoom(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) {})
+		srv := realtimetest.NewServer(t, func(*realtime.Options) {})
 		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error {
 			s.Join(realtime.TripRoom(""), realtime.Room{})
 			return nil
@@ -466,7 +465,7 @@ func TestPublish_IDsThatCannotBe(t *testing.T) {
 		}
 		_, err := realtimetest.Call(t.Context(), srv.Admin(t, "a1"), realtime.AdminTripJoin, realtime.TripRef{TripID: "t\x001"})
 		var refused *realtime.Error
-		require.True(t, errors.As(err, &refused))
+		require.ErrorAs(t, err, &refused)
 		require.Equal(t, realtime.CodeInvalidPayload, refused.Code)
 	})
 }

@@ -472,7 +472,7 @@ func castOf(t *testing.T, nodes []*realtimetest.Server) map[string]*realtimetest
 
 // names are those of an audience.
 func (m wireMode) names(who string) (names []string) {
-	for _, w := range strings.Fields(who) {
+	for w := range strings.FieldsSeq(who) {
 		switch {
 		case w == "T" && m.narrow:
 			names = append(names, "adminJoined")
