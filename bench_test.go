@@ -194,7 +194,7 @@ func benchPublish(b *testing.B, connected bool) {
 	var done atomic.Int64
 	srv := realtimetest.NewServer(b, func(o *realtime.Options) {
 		o.Logger = slog.New(slog.DiscardHandler)
-		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<40
+		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<30
 		o.Bus = nil
 		o.Trace = &realtime.Trace{Delivered: func(context.Context, realtime.DeliveredInfo) { done.Add(1) }}
 	})

@@ -336,6 +336,9 @@ func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (O
 		return OfferAccepted{}, errNoOffer
 	}
 	trip, err := rt.opts.Offers.AcceptOffer(ctx, s.Identity().UserID, in.AssignmentID)
+	if err == nil && !validID(trip) {
+		err = errBadTrip
+	}
 	return OfferAccepted{AssignmentID: in.AssignmentID, TripID: trip}, offerError(err)
 }
 
@@ -381,6 +384,8 @@ func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (O
 	err := rt.opts.Offers.RejectOffer(ctx, s.Identity().UserID, in.AssignmentID, in.Reason)
 	return OfferRejected{AssignmentID: in.AssignmentID}, offerError(err)
 }
+
+var errBadTrip = errors.New("Offers.AcceptOffer returned a trip id that is empty, too long, or contains NUL")
 
 var errNoOffer = Errorf(CodeNotFound, "no such offer")
 

@@ -401,6 +401,10 @@ type offers struct{ rejected string }
 
 func (o *offers) AcceptOffer(_ context.Context, driverID, assignmentID string) (string, error) {
 	switch {
+	case assignmentID == "as4":
+		return "", nil
+	case assignmentID == "as5":
+		return strings.Repeat("t", 300), nil
 	case assignmentID == "as2":
 		return "", realtime.Errorf(realtime.CodeConflict, "the offer has expired")
 	case assignmentID == "as3":
@@ -435,6 +439,9 @@ func TestOffers(t *testing.T) {
 		}
 		require.Equal(t, realtime.CodeConflict, code(driver, "driver:offer:accept", `{"assignmentId":"as2"}`))
 		require.Equal(t, realtime.CodeInternal, code(driver, "driver:offer:accept", `{"assignmentId":"as3"}`))
+		for _, bad := range []string{"as4", "as5"} { // whose trip has no id that could be one
+			require.Equal(t, realtime.CodeInternal, code(driver, "driver:offer:accept", `{"assignmentId":"`+bad+`"}`))
+		}
 		require.Equal(t, realtime.CodeNotFound, code(driver, "driver:offer:accept", `{"assignmentId":"as9"}`))
 		require.Equal(t, realtime.CodeNotFound, code(other, "driver:offer:accept", `{"assignmentId":"as1"}`))
 		require.Equal(t, realtime.CodeNotFound, code(other, "driver:offer:reject", `{"assignmentId":"as1"}`))

@@ -19,6 +19,12 @@ import (
 const (
 	// MaxString is the number of bytes of a string that are logged.
 	MaxString = 200
+	// MaxText is the number of bytes of an error, or of any other value's text, that
+	// are logged, and MaxStack of a stack.
+	MaxText  = 800
+	MaxStack = 16 << 10
+	// maxDepth is how deep groups are nested at most; deeper ones are left out.
+	maxDepth = 4
 	// maxKinds is the number of kinds that are counted separately; further kinds count
 	// as one.
 	maxKinds = 1024
@@ -42,8 +48,7 @@ const Suppressed = "suppressed"
 // flushed is the message of the lines that Flush logs.
 const flushed = "realtime: log lines were suppressed"
 
-// stack is the key of the attribute that is not clipped: it is long, and no client
-// chooses its text.
+// stack is the key of the attribute that may be long: no client chooses its text.
 const stack = "stack"
 
 // Handler is a slog.Handler that limits lines by kind. The kind of a line is its level,
@@ -88,7 +93,11 @@ func (h *Handler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // WithAttrs implements slog.Handler.
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return &Handler{h.next.WithAttrs(attrs), h.sampler}
+	short := make([]slog.Attr, len(attrs))
+	for i, a := range attrs {
+		short[i] = shorten(a, 0)
+	}
+	return &Handler{h.next.WithAttrs(short), h.sampler}
 }
 
 // WithGroup implements slog.Handler.
@@ -98,8 +107,7 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 
 // Handle implements slog.Handler.
 func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
-	k := kind{level: r.Level, message: r.Message}
-	long := false
+	k := kind{level: r.Level, message: Clip(r.Message)}
 	r.Attrs(func(a slog.Attr) bool {
 		if a.Value.Kind() == slog.KindString || a.Value.Kind() == slog.KindAny {
 			switch a.Key {
@@ -113,34 +121,54 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 				k.call = Clip(a.Value.String())
 			}
 		}
-		long = long || mustClip(a)
 		return true
 	})
 	suppressed, ok := h.take(k)
 	if !ok {
 		return nil
 	}
-	if long {
-		short := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
-		r.Attrs(func(a slog.Attr) bool {
-			if mustClip(a) {
-				a.Value = slog.StringValue(Clip(a.Value.String()))
-			}
-			short.AddAttrs(a)
-			return true
-		})
-		r = short
-	}
+	short := slog.NewRecord(r.Time, r.Level, k.message, r.PC)
+	r.Attrs(func(a slog.Attr) bool {
+		short.AddAttrs(shorten(a, 0))
+		return true
+	})
 	if suppressed > 0 {
-		r = r.Clone()
-		r.AddAttrs(slog.Int(Suppressed, suppressed))
+		short.AddAttrs(slog.Int(Suppressed, suppressed))
 	}
-	return h.next.Handle(ctx, r)
+	return h.next.Handle(ctx, short)
 }
 
-// mustClip reports whether an attribute has to be clipped.
-func mustClip(a slog.Attr) bool {
-	return a.Value.Kind() == slog.KindString && a.Key != stack && !loggable(a.Value.String())
+// shorten returns an attribute as it may be logged, at a depth of nested groups: whatever
+// its kind, what clients say may be in it.
+func shorten(a slog.Attr, depth int) slog.Attr {
+	a.Key, a.Value = Clip(a.Key), a.Value.Resolve()
+	switch a.Value.Kind() {
+	case slog.KindString:
+		if s := a.Value.String(); a.Key != stack {
+			a.Value = slog.StringValue(Clip(s))
+		} else {
+			a.Value = slog.StringValue(s[:min(len(s), MaxStack)])
+		}
+	case slog.KindAny:
+		text := a.Value.String()
+		if err, ok := a.Value.Any().(error); ok {
+			text = err.Error()
+		}
+		if !loggable(text, MaxText) {
+			a.Value = slog.StringValue(clip(text, MaxText))
+		}
+	case slog.KindGroup:
+		if depth == maxDepth {
+			return slog.String(a.Key, "...")
+		}
+		short := make([]slog.Attr, 0, len(a.Value.Group()))
+		for _, in := range a.Value.Group() {
+			short = append(short, shorten(in, depth+1))
+		}
+		a.Value = slog.GroupValue(short...)
+	default: // numbers and times
+	}
+	return a
 }
 
 // take reports whether a line passes, and how many of its kind were suppressed before.
@@ -196,8 +224,10 @@ func (h *Handler) Flush(ctx context.Context) {
 
 // Clip returns the first MaxString bytes of s, with characters escaped that are not
 // printable and could forge a log line.
-func Clip(s string) string {
-	if loggable(s) {
+func Clip(s string) string { return clip(s, MaxString) }
+
+func clip(s string, most int) string {
+	if loggable(s, most) {
 		return s
 	}
 	var b strings.Builder
@@ -208,18 +238,18 @@ func Clip(s string) string {
 			q := strconv.QuoteRuneToASCII(r)
 			b.WriteString(q[1 : len(q)-1])
 		}
-		if b.Len() >= MaxString {
+		if b.Len() >= most {
 			break
 		}
 	}
-	if len(s) > MaxString {
+	if len(s) > most {
 		b.WriteString("... (" + strconv.Itoa(len(s)) + " bytes)")
 	}
 	return b.String()
 }
 
-func loggable(s string) bool {
-	return len(s) <= MaxString && !strings.ContainsFunc(s, func(r rune) bool { return !printable(r) })
+func loggable(s string, most int) bool {
+	return len(s) <= most && !strings.ContainsFunc(s, func(r rune) bool { return !printable(r) })
 }
 
 func printable(r rune) bool { return r != utf8.RuneError && unicode.IsPrint(r) }

@@ -161,6 +161,45 @@ func TestHandler_ClipsStrings(t *testing.T) {
 	}
 }
 
+// wrapping is an error with a text as long as what it quotes.
+type wrapping struct{ s string }
+
+func (w wrapping) Error() string { return "no car has the plate " + w.s }
+
+// What clients say may be in a value of any kind.
+func TestHandler_ClipsAllKinds(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("\x01", 1<<20)
+	for name, c := range map[string]struct {
+		attr slog.Attr
+		most int
+	}{
+		"error":         {slog.Any("error", wrapping{long}), 1200},
+		"panic":         {slog.Any("panic", any(fmt.Stringer(bytes.NewBufferString(long)))), 1200},
+		"bytes":         {slog.Any("data", []byte(long)), 1200},
+		"struct":        {slog.Any("row", struct{ Name string }{long}), 1200},
+		"LogValuer":     {slog.Any("value", quoted{long}), 400},
+		"group":         {slog.Group("g", slog.String("a", long), slog.Any("b", wrapping{long}), slog.Int("n", 1)), 1900},
+		"nested groups": {slog.Group("g", slog.Group("g", slog.Group("g", slog.Group("g", slog.Group("g", slog.String("deep", long)))))), 400},
+		"key":           {slog.Int(long, 1), 400},
+		"stack":         {slog.String("stack", strings.ReplaceAll(long, "\x01", "s")), 17 << 10},
+	} {
+		var b bytes.Buffer
+		log := slog.New(logsample.New(slog.NewTextHandler(&b, nil)))
+		log.Info("x", c.attr)
+		require.Less(t, b.Len(), c.most, name)
+		b.Reset()
+		log.With(c.attr).Info("x")
+		require.Less(t, b.Len(), c.most, "With: %s", name)
+		b.Reset()
+		log.Info(long)
+		require.Less(t, b.Len(), 1000, "message")
+	}
+	var b bytes.Buffer
+	slog.New(logsample.New(slog.NewJSONHandler(&b, nil))).Info("x", "error", wrapping{"A-1"}, slog.Group("g", "n", 1, "at", time.Unix(0, 0).UTC()), "stack", "s\n")
+	require.Contains(t, b.String(), `"error":"no car has the plate A-1","g":{"n":1,"at":"1970-01-01T00:00:00Z"},"stack":"s\n"`)
+}
+
 func TestClip(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
