@@ -1,0 +1,74 @@
+# What a developer runs. `make help` lists it; .ci/run calls it, and so do the workflows.
+
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Pinned, so that a new release of a tool never breaks a build that nobody touched.
+GOLANGCI_LINT ?= go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   ?= go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+SEED     ?= 1
+STRESS   ?= 60s
+FUZZTIME ?= 20s
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+.PHONY: fmt
+fmt: ## format every Go file
+	gofmt -w .
+
+.PHONY: lint
+lint: ## formatting, modules, vet on three systems and 32 bits, golangci-lint
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change: $$unformatted"; exit 1; fi
+	go mod tidy -diff
+	go vet ./...
+	go vet -tags e2e ./redisadapter/...
+	GOOS=darwin go vet ./...
+	GOOS=windows go vet ./...
+	GOARCH=386 go vet ./...
+	cd bench && go vet ./...
+	cd bench/peers/go && go vet ./...
+	$(GOLANGCI_LINT) run
+	$(GOLANGCI_LINT) run --build-tags e2e ./redisadapter/...
+
+.PHONY: test
+test: ## the tests, as the README gives them
+	go test ./...
+
+.PHONY: test-bench
+test-bench: ## the tests of the benchmark module
+	cd bench && go test ./...
+
+.PHONY: race
+race: ## the tests, under the race detector, in random order
+	go test -race -shuffle=on -timeout 20m ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target, FUZZTIME each
+	@for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
+		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+).*/\1/p' "$$file"); do \
+			echo "-- $$file $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$(dirname "$$file")" || exit 1; \
+		done; \
+	done
+
+.PHONY: stress
+stress: ## nodes and unruly clients against an oracle: SEED, for STRESS
+	go run -race ./internal/cmd/stress -seed $(SEED) -for $(STRESS)
+
+.PHONY: e2e
+e2e: ## stock clients from npm, and a browser, against the example
+	e2e/run
+	E2E_RACE=1 E2E_FILES=test/legacyload.test.js e2e/run
+	E2E_FILES=browser/browser.test.js e2e/run
+
+.PHONY: bench
+bench: ## the benchmarks of the packages, once each; bench/ compares with peers
+	go test -run '^$$' -bench . -benchtime 1x ./...
+
+.PHONY: vuln
+vuln: ## known vulnerabilities in what is built; needs the Go vulnerability database
+	$(GOVULNCHECK) ./...
