@@ -1,0 +1,122 @@
+// Package walls_test holds the layers: which package may import which.
+package walls_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/rodando/realtime"
+
+// allowed lists, for each package of the library, what it imports besides the standard
+// library. A new package needs a line here, and so does a new import: each is a
+// decision about the layers.
+var allowed = map[string][]string{
+	".": {
+		"github.com/golang-jwt/jwt/v5", "github.com/google/uuid",
+		"./internal/admission", "./internal/hostcall", "./internal/jsonscan", "./internal/logsample", "./internal/origin",
+		"./internal/ratelimit", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
+	},
+	"./internal/admission":              {"./internal/ratelimit"},
+	"./internal/engineio":               {"github.com/gobwas/ws", "./internal/timingwheel"},
+	"./internal/hostcall":               {"./internal/timingwheel"},
+	"./internal/jsonscan":               {},
+	"./internal/lockcheck":              {},
+	"./internal/logsample":              {"./internal/ratelimit"},
+	"./internal/origin":                 {},
+	"./internal/ratelimit":              {},
+	"./internal/socketio":               {"./internal/engineio", "./internal/jsonscan", "./internal/timingwheel"},
+	"./internal/timingwheel":            {},
+	"./internal/triptable":              {},
+	"./realtimegen":                     {"."},
+	"./realtimetest":                    {"."},
+	"./redisadapter":                    {"github.com/redis/rueidis", ".", "./redisadapter/internal/wire"},
+	"./redisadapter/internal/redistest": {},
+	"./redisadapter/internal/wire":      {"./internal/jsonscan"},
+	// Programs import the public packages, and what they are the test of.
+	"./examples/dispatch":           {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "."},
+	"./examples/quickstart":         {"github.com/golang-jwt/jwt/v5", "."},
+	"./internal/cmd/eventdocs":      {".", "./realtimegen"},
+	"./internal/cmd/protocolserver": {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
+	"./internal/cmd/stress":         {".", "./realtimetest"},
+}
+
+// TestImports_PointDownwards compares the imports of every file that is no test with
+// the table above.
+func TestImports_PointDownwards(t *testing.T) {
+	t.Parallel()
+	found := imports(t, "../..")
+	require.Equal(t, slices.Sorted(maps.Keys(allowed)), slices.Sorted(maps.Keys(found)), "every package has a line, and every line a package")
+	for pkg, list := range found {
+		for path, file := range list {
+			require.Contains(t, allowed[pkg], path, "%s imports %s: is that its layer's business? Then it needs a place in the table", file, path)
+		}
+		for _, path := range allowed[pkg] {
+			require.Contains(t, list, path, "the table lets %s import %s, which it does not", pkg, path)
+		}
+	}
+}
+
+// imports returns, by package, what its files import from outside of the standard
+// library, and one file that does.
+func imports(t *testing.T, root string) map[string]map[string]string {
+	t.Helper()
+	found := map[string]map[string]string{}
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if skipped := name == "testdata" || name == "node_modules" || name == "bench" || name == "e2e" || name == "docs" || strings.HasPrefix(name, ".") && len(name) > 2; skipped {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		dir, err := filepath.Rel(root, filepath.Dir(path))
+		if err != nil {
+			return err
+		}
+		pkg := "."
+		if dir != "." {
+			pkg = "./" + filepath.ToSlash(dir)
+		}
+		if found[pkg] == nil {
+			found[pkg] = map[string]string{}
+		}
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
+				continue // the standard library's
+			}
+			switch rest, ours := strings.CutPrefix(imported, module); {
+			case ours && rest == "":
+				imported = "."
+			case ours:
+				imported = "." + rest
+			}
+			found[pkg][imported] = path
+		}
+		return nil
+	}))
+	return found
+}
