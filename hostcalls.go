@@ -16,11 +16,8 @@ const (
 	// abandonedFactor is how many calls of a kind may be abandoned, as a multiple of
 	// Limits.RepoConcurrency.
 	abandonedFactor = 16
-	// abandonedPerHandler is how many calls of one handler may be abandoned. Beyond
-	// that its events are refused, until some return: each holds a goroutine and its
-	// socket.
-	abandonedPerHandler = 256
-	// disconnectsAtOnce is how many calls of one function of OnDisconnect run at once.
+	// disconnectsAtOnce is how many calls of one function of OnDisconnect run at once,
+	// and how many may be abandoned: each holds a goroutine and its socket.
 	disconnectsAtOnce = 256
 	// verifiesPerSource is how many tokens of one address are verified at once, and how
 	// many of those calls may be abandoned.

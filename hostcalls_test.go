@@ -428,7 +428,7 @@ func discarded() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // Of a handler that never returns only so many calls are left under way.
 func TestNamespace_AbandonedHandlersAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t)
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.HandlersPerEvent = 256 })
 		release := make(chan struct{})
 		var calls atomic.Int64
 		drivers := srv.Realtime.Drivers()

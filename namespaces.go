@@ -162,7 +162,7 @@ func (ns *Namespace) OnDisconnect(f func(ctx context.Context, s *Socket, reason 
 		panic("realtime: OnDisconnect: the function is nil")
 	}
 	calls := hostcall.NewKind(hostcall.Limits{
-		Timeout: 2 * ns.rt.opts.Timeouts.Handler, Running: disconnectsAtOnce, Abandoned: abandonedPerHandler,
+		Timeout: 2 * ns.rt.opts.Timeouts.Handler, Running: disconnectsAtOnce, Abandoned: disconnectsAtOnce,
 	})
 	ns.mu.Lock()
 	defer ns.mu.Unlock()

@@ -277,7 +277,8 @@ type Limits struct {
 	// beyond it are acknowledged with CodeUnavailable. Negative: no limit. Defaults to
 	// 50,000.
 	Handlers int
-	// HandlersPerEvent is the same for one event in one namespace. Negative: no limit.
+	// HandlersPerEvent is the same for one event in one namespace. An abandoned handler
+	// counts until it returns, in both. Negative: no limit.
 	// Defaults to 25,000.
 	HandlersPerEvent int
 	// RememberedEvents is how many event ids the server remembers in order to drop

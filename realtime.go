@@ -112,7 +112,7 @@ func New(o Options) (*Server, error) {
 	rt.startEngine()
 	rt.watchdog.Start(hostcall.WatchdogConfig{
 		Wheel: rt.wheel, Parent: rt.handlerCtx, Timeout: o.Timeouts.Handler,
-		Calls: o.Limits.Handlers, PerHandler: o.Limits.HandlersPerEvent, Abandoned: abandonedPerHandler,
+		Calls: o.Limits.Handlers, PerHandler: o.Limits.HandlersPerEvent,
 	})
 	rt.users = hostcall.NewLookup(hostcall.LookupConfig[User]{
 		Find: o.Users.FindUser, Cacheable: func(u User) bool { return u.Active },

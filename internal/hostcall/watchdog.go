@@ -20,9 +20,8 @@ type WatchdogConfig struct {
 	Parent  context.Context //nolint:containedctx // the parent of all calls' contexts; it has no deadline
 	Timeout time.Duration   // deadline of a call's context; a call that runs for twice that is abandoned
 	// Calls is the maximum number of calls that run at once, PerHandler that of one
-	// handler. Abandoned is the maximum number of one handler's abandoned calls; at
-	// that number no new call of it starts. Not positive means no limit.
-	Calls, PerHandler, Abandoned int
+	// handler. An abandoned call counts until it returns. Not positive means no limit.
+	Calls, PerHandler int
 }
 
 // Watchdog lists the calls that are running. As long as there are any it checks them
@@ -44,7 +43,7 @@ type shard struct {
 }
 
 // Handler counts the calls of one handler. Its zero value is ready to use.
-type Handler struct{ running, abandoned atomic.Int32 }
+type Handler struct{ running atomic.Int32 }
 
 // Owner answers for a call that was abandoned.
 type Owner interface {
@@ -74,12 +73,9 @@ func (w *Watchdog) Start(cfg WatchdogConfig) {
 // Shard returns a shard number for the calls of one socket, round robin.
 func (w *Watchdog) Shard() uint8 { return uint8(w.next.Add(1) % shards) }
 
-// Begin registers a call of a handler. On an error, which is ErrBusy, ErrBusyHandler or
-// ErrAbandoned, the call must not be made.
+// Begin registers a call of a handler. On an error, which is ErrBusy or
+// ErrBusyHandler, the call must not be made.
 func (w *Watchdog) Begin(c *Call, owner Owner, h *Handler, shard uint8, start time.Time) error {
-	if limit := w.cfg.Abandoned; limit > 0 && int(h.abandoned.Load()) >= limit {
-		return ErrAbandoned
-	}
 	all, own := w.running.Add(1), h.running.Add(1)
 	var err error
 	switch {
@@ -123,11 +119,7 @@ func (w *Watchdog) End(c *Call) bool {
 	s.mu.Unlock()
 	w.running.Add(-1)
 	c.handler.running.Add(-1)
-	if c.finished.CompareAndSwap(false, true) {
-		return true
-	}
-	c.handler.abandoned.Add(-1)
-	return false
+	return c.finished.CompareAndSwap(false, true)
 }
 
 func (w *Watchdog) watch() {
@@ -157,13 +149,9 @@ func (w *Watchdog) checkOverdue() {
 		s.mu.Unlock()
 	}
 	for _, c := range overdue {
-		// Counted before finished is set: End decrements the count once it is set.
-		c.handler.abandoned.Add(1)
-		if !c.finished.CompareAndSwap(false, true) {
-			c.handler.abandoned.Add(-1) // it returned meanwhile
-			continue
+		if c.finished.CompareAndSwap(false, true) { // else it returned meanwhile
+			c.owner.Abandoned(w.took(c, now))
 		}
-		c.owner.Abandoned(w.took(c, now))
 	}
 	if wait {
 		w.watch()

@@ -22,19 +22,19 @@ type handled struct {
 
 func (h *handled) Abandoned(took time.Duration) { h.took = took }
 
-func newWatchdog(t *testing.T, calls, perHandler, abandoned int) *hostcall.Watchdog {
+func newWatchdog(t *testing.T, calls, perHandler int) *hostcall.Watchdog {
 	w := &hostcall.Watchdog{}
 	timers := timingwheel.New(10 * time.Millisecond)
 	t.Cleanup(timers.Close)
 	w.Start(hostcall.WatchdogConfig{
-		Wheel: timers, Parent: t.Context(), Timeout: time.Second, Calls: calls, PerHandler: perHandler, Abandoned: abandoned,
+		Wheel: timers, Parent: t.Context(), Timeout: time.Second, Calls: calls, PerHandler: perHandler,
 	})
 	return w
 }
 
 func TestWatchdog_Abandons(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWatchdog(t, 0, 0, 2)
+		w := newWatchdog(t, 0, 3)
 		h := &hostcall.Handler{}
 		var hanging []*handled
 		for range 2 {
@@ -56,8 +56,10 @@ func TestWatchdog_Abandons(t *testing.T) {
 			require.ErrorIs(t, c.Err(), context.DeadlineExceeded)
 		}
 		require.Zero(t, quick.took)
-		other := &handled{}
-		require.ErrorIs(t, w.Begin(&other.Call, other, h, 0, time.Now()), hostcall.ErrAbandoned)
+		third, other := &handled{}, &handled{}
+		require.NoError(t, w.Begin(&third.Call, third, h, 0, time.Now()))
+		require.ErrorIs(t, w.Begin(&other.Call, other, h, 0, time.Now()), hostcall.ErrBusyHandler, "abandoned calls count")
+		require.True(t, w.End(&third.Call))
 		require.NoError(t, w.Begin(&other.Call, other, &hostcall.Handler{}, 0, time.Now()), "another handler")
 		require.True(t, w.End(&other.Call))
 		require.False(t, w.End(&hanging[0].Call))
@@ -70,7 +72,7 @@ func TestWatchdog_Abandons(t *testing.T) {
 
 func TestWatchdog_CallsAtOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		w := newWatchdog(t, 3, 2, 9)
+		w := newWatchdog(t, 3, 2)
 		one, other := &hostcall.Handler{}, &hostcall.Handler{}
 		begin := func(h *hostcall.Handler) (*handled, error) {
 			c := &handled{}
