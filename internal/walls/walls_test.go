@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	},
 	"./internal/admission":              {"./internal/ratelimit"},
 	"./internal/engineio":               {"github.com/gobwas/ws", "./internal/timingwheel"},
+	"./internal/faulttest":              {},
 	"./internal/hostcall":               {"./internal/timingwheel"},
 	"./internal/jsonscan":               {},
 	"./internal/lockcheck":              {},
@@ -47,7 +48,7 @@ var allowed = map[string][]string{
 	"./examples/quickstart":         {"github.com/golang-jwt/jwt/v5", "."},
 	"./internal/cmd/eventdocs":      {".", "./realtimegen"},
 	"./internal/cmd/protocolserver": {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
-	"./internal/cmd/stress":         {".", "./realtimetest"},
+	"./internal/cmd/stress":         {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", ".", "./realtimetest"},
 }
 
 // TestImports_PointDownwards compares the imports of every file that is no test with
