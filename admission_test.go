@@ -51,7 +51,7 @@ func knock(t *testing.T, srv *realtimetest.Server, transport string, header ...s
 
 // Each limit on numbers refuses before there is a session, and lets in again when
 // somebody has left.
-func TestConnectionLimits(t *testing.T) {
+func TestLimits_Connections(t *testing.T) {
 	for name, c := range map[string]struct {
 		set    func(l *realtime.Limits)
 		status int
@@ -251,7 +251,7 @@ func TestServer_ConnectFloodsAreEnded(t *testing.T) {
 }
 
 // A session that comes to nothing is counted out.
-func TestConnectionsThatFailAreCountedOut(t *testing.T) {
+func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.Connections = 1 })
@@ -272,7 +272,7 @@ func TestConnectionsThatFailAreCountedOut(t *testing.T) {
 	})
 }
 
-func TestHandshakeRate(t *testing.T) {
+func TestRates_Handshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
@@ -295,7 +295,7 @@ func TestHandshakeRate(t *testing.T) {
 }
 
 // Which address counts: of two requests that share it the second is refused.
-func TestAddresses(t *testing.T) {
+func TestServer_Addresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		first, second string // X-Forwarded-For, lines separated by |
 		same          bool
@@ -346,7 +346,7 @@ func TestAddresses(t *testing.T) {
 }
 
 // Without TrustedProxies nobody can make himself another address.
-func TestForwardedByNobodyKnown(t *testing.T) {
+func TestOptions_TrustedProxies_Unknown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Unlimited, o.Limits.ConnectionsPerIP = false, 1 })
 		status, _ := knock(t, srv, "polling", "X-Forwarded-For", "203.0.113.7")

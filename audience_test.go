@@ -434,7 +434,7 @@ func requireDeliveries(t *testing.T, want []emission, got []emitted) {
 	}
 }
 
-func TestDeliveriesOfEveryRow(t *testing.T) {
+func TestDeliveries_OfEveryRow(t *testing.T) {
 	t.Parallel()
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
@@ -456,7 +456,7 @@ func TestDeliveriesOfEveryRow(t *testing.T) {
 }
 
 // Without the optional values payloads keep their keys, with null.
-func TestDeliveriesOfAbsentValues(t *testing.T) {
+func TestDeliveries_OfAbsentValues(t *testing.T) {
 	t.Parallel()
 	p := TripParties{PassengerID: "p1", DriverID: "d1"}
 	const at = `"2026-05-04T10:20:35.123Z"` // the envelope's time
@@ -536,7 +536,7 @@ func TestDeliveriesOfAbsentValues(t *testing.T) {
 	}
 }
 
-func TestDeliveriesLeaveOutUnknownPeople(t *testing.T) {
+func TestDeliveries_LeaveOutUnknownPeople(t *testing.T) {
 	t.Parallel()
 	requireDeliveries(t, []emission{{
 		"/admin", tripAdmins, "trip:started",
@@ -547,7 +547,7 @@ func TestDeliveriesLeaveOutUnknownPeople(t *testing.T) {
 	require.Len(t, got, 2, "cancelled before a driver was found")
 }
 
-func TestDeliveriesPreferTheEventsOwnPeople(t *testing.T) {
+func TestDeliveries_PreferTheEventsOwnPeople(t *testing.T) {
 	t.Parallel()
 	old := TripParties{PassengerID: "p0", DriverID: "d0"}
 	got := deliveries(&TripStarted{TripID: "t1", PassengerID: "p1", DriverID: "d1"}, "e1", enveloped, old, false, builtInNSPs)
@@ -556,7 +556,7 @@ func TestDeliveriesPreferTheEventsOwnPeople(t *testing.T) {
 }
 
 // The trip's driver is not who an open offer was made to.
-func TestDeliveriesNeverGuessWhoWasOffered(t *testing.T) {
+func TestDeliveries_NeverGuessWhoWasOffered(t *testing.T) {
 	t.Parallel()
 	p := TripParties{PassengerID: "p1", DriverID: "d1"}
 	for _, e := range []DomainEvent{
@@ -575,7 +575,7 @@ func TestDeliveriesNeverGuessWhoWasOffered(t *testing.T) {
 	require.Empty(t, AssignmentOffered{TripID: "t1", DriverID: "d2"}.about().parties, "nor the other way round")
 }
 
-func TestDeliveriesNarrowed(t *testing.T) {
+func TestDeliveries_Narrowed(t *testing.T) {
 	t.Parallel()
 	for _, r := range rows() {
 		wide := deliveries(r.event, "e1", enveloped, TripParties{}, false, builtInNSPs)
@@ -635,7 +635,7 @@ func TestStatusDeliveriesOfANewDriver(t *testing.T) {
 	}, flat(statusDeliveries(Availability{DriverID: "d1", AvailabilityReason: ReasonOffline}, "e1"), nil))
 }
 
-func TestLoggedInGoesToTheOwnNamespaceOnly(t *testing.T) {
+func TestDeliveries_LoggedIn(t *testing.T) {
 	t.Parallel()
 	for userType, want := range map[UserType]emitted{
 		UserDriver:    {namespace: "/drivers", rooms: []Room{DriverRoom("u1")}},
@@ -652,7 +652,7 @@ func TestLoggedInGoesToTheOwnNamespaceOnly(t *testing.T) {
 	require.Len(t, got, 1, "an unknown type has no own namespace")
 }
 
-func TestSessionEventsReachNamespacesOfTheHost(t *testing.T) {
+func TestDeliveries_SessionEventsInHostNamespaces(t *testing.T) {
 	t.Parallel()
 	nsps := []string{"/drivers", "/support"}
 	at := `"at":"2026-05-04T10:20:35.123Z"`
@@ -664,7 +664,7 @@ func TestSessionEventsReachNamespacesOfTheHost(t *testing.T) {
 		deliveries(UserAccessChanged{UserID: "u1", Change: AccessRoleChanged}, "e1", enveloped, TripParties{}, false, nsps))
 }
 
-func TestFullPhoneNumbersStayHere(t *testing.T) {
+func TestDeliveries_NoFullPhoneNumber(t *testing.T) {
 	t.Parallel()
 	for _, e := range []DomainEvent{
 		DriverAssigned{

@@ -187,7 +187,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-func TestTokenSources(t *testing.T) {
+func TestHandshake_TokenSources(t *testing.T) {
 	const missing, invalid = "missing_token Missing token", "invalid_token Invalid token"
 	long := func(n int) string { return strings.Repeat("L", n) }
 	tests := []struct {
@@ -273,9 +273,9 @@ func TestTokenSources(t *testing.T) {
 	})
 }
 
-// TestTokenOfTheHandshakeRequest: the header counts on the request that opens
+// TestHandshake_TokenOfTheRequest: the header counts on the request that opens
 // the session, over polling and through an upgrade too.
-func TestTokenOfTheHandshakeRequest(t *testing.T) {
+func TestHandshake_TokenOfTheRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		header := realtimetest.Header("Authorization", "bearer "+srv.Login("d1", realtime.UserDriver))
@@ -287,9 +287,9 @@ func TestTokenOfTheHandshakeRequest(t *testing.T) {
 	})
 }
 
-// TestHello: it is the first event and there is one, whatever is emitted as soon
+// TestEventHello: it is the first event and there is one, whatever is emitted as soon
 // as the socket can be reached.
-func TestHello(t *testing.T) {
+func TestEventHello(t *testing.T) {
 	over := map[string][]realtimetest.Option{
 		"websocket": nil, "polling": {realtimetest.Polling()}, "upgrade": {realtimetest.Upgrade()},
 	}
@@ -319,9 +319,9 @@ func TestHello(t *testing.T) {
 	}
 }
 
-// TestRoomsAtConnect: the contract's table of rooms, and those of a namespace of
+// TestHandshake_Rooms: the contract's table of rooms, and those of a namespace of
 // the host's.
-func TestRoomsAtConnect(t *testing.T) {
+func TestHandshake_Rooms(t *testing.T) {
 	tests := []struct {
 		namespace string
 		typ       realtime.UserType
@@ -375,9 +375,9 @@ func addNamespace(t *testing.T, srv *realtimetest.Server, name string, o realtim
 	return ns
 }
 
-// TestUserTypes: who may enter which namespace, by default, by Options.UserTypes
+// TestOptions_UserTypes: who may enter which namespace, by default, by Options.UserTypes
 // and by NamespaceOptions.
-func TestUserTypes(t *testing.T) {
+func TestOptions_UserTypes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
@@ -410,8 +410,8 @@ func TestUserTypes(t *testing.T) {
 	})
 }
 
-// TestAuthorize: the last word of a namespace of the host's.
-func TestAuthorize(t *testing.T) {
+// TestNamespaceOptions_Authorize: the last word of a namespace of the host's.
+func TestNamespaceOptions_Authorize(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
@@ -448,7 +448,7 @@ func TestAuthorize(t *testing.T) {
 		require.Len(t, lines, 4)
 		require.Contains(t, lines[0]["error"], "the roster does not answer")
 		require.Contains(t, lines[1]["error"], "in Authorize")
-		require.Contains(t, lines[1]["stack"], "TestAuthorize")
+		require.Contains(t, lines[1]["stack"], "TestNamespaceOptions_Authorize")
 
 		before := len(asked)
 		require.Equal(t, []string{refusalPacket("/support", realtime.CodeWrongUserType, "Wrong userType")},
@@ -463,7 +463,7 @@ func TestAuthorize(t *testing.T) {
 	})
 }
 
-func TestAnonymous(t *testing.T) {
+func TestNamespaceOptions_Anonymous(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -481,9 +481,9 @@ func TestAnonymous(t *testing.T) {
 	})
 }
 
-// TestNamespacesAreAuthenticatedEachOnItsOwn: one connection, several users. One
+// TestNamespace_AuthenticatedEachOnItsOwn: one connection, several users. One
 // refusal or departure does not touch the others.
-func TestNamespacesAreAuthenticatedEachOnItsOwn(t *testing.T) {
+func TestNamespace_AuthenticatedEachOnItsOwn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		d, p, a := srv.Login("d1", realtime.UserDriver), srv.Login("p1", realtime.UserPassenger), srv.Login("a1", realtime.UserAdmin)

@@ -27,7 +27,7 @@ func onNodes(t *testing.T, f func(t *testing.T, nodes []*realtimetest.Server)) {
 	t.Parallel()
 	for n := range 2 {
 		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				if n == 0 {
 					srv := realtimetest.NewServer(t)
 					f(t, []*realtimetest.Server{srv, srv})
@@ -69,7 +69,7 @@ func (k *sockets) of(t *testing.T, c *realtimetest.Client) *realtime.Socket {
 	return k.byID[c.ID()]
 }
 
-func TestBroadcastSelects(t *testing.T) {
+func TestBroadcast_Selects(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		ns := nodes[0].Realtime.Drivers()
 		known := remember(ns)
@@ -123,7 +123,7 @@ func TestBroadcastSelects(t *testing.T) {
 	})
 }
 
-func TestBroadcastOfBinary(t *testing.T) {
+func TestBroadcast_OfBinary(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		clients := all(nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Driver(t, "d1", realtimetest.Polling()))
 		to := nodes[0].Realtime.Drivers().To(realtime.DriverRoom("d1"))
@@ -153,7 +153,7 @@ func TestBroadcastOfBinary(t *testing.T) {
 	})
 }
 
-func TestRoomsFromOutside(t *testing.T) {
+func TestBroadcast_JoinAndLeave(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		ns := nodes[0].Realtime.Drivers()
 		one, two, other := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Driver(t, "d2")
@@ -191,7 +191,7 @@ func TestRoomsFromOutside(t *testing.T) {
 	})
 }
 
-func TestDisconnectAndCloseOfARoom(t *testing.T) {
+func TestBroadcast_DisconnectAndClose(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		ns := nodes[0].Realtime.Drivers()
 		d1, d2, d3, d4 := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Driver(t, "d2"), nodes[0].Driver(t, "d3")
@@ -221,8 +221,8 @@ func TestDisconnectAndCloseOfARoom(t *testing.T) {
 	})
 }
 
-func TestEmitToASocket(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestSocket_Emit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		known := remember(srv.Realtime.Drivers())
 		client := srv.Driver(t, "d1")
@@ -262,8 +262,8 @@ func TestEmitToASocket(t *testing.T) {
 	})
 }
 
-func TestCloseOfASocket(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestSocket_Close(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		known := remember(srv.Realtime.Drivers())
 		client := srv.Driver(t, "d1")
@@ -281,8 +281,8 @@ func TestCloseOfASocket(t *testing.T) {
 // whereAreYou asks a client.
 var whereAreYou = realtime.NewQuery[string, string]("test:where")
 
-func TestAsk(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestQuery_Ask(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		known := remember(srv.Realtime.Drivers())
 		client := srv.Driver(t, "d1")
@@ -344,7 +344,7 @@ func TestAsk(t *testing.T) {
 }
 
 // A handler may ask the very client whose event it handles.
-func TestAskWithinAHandler(t *testing.T) {
+func TestQuery_AskWithinAHandler(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		ns := nodes[0].Realtime.Drivers()
 		check := realtime.NewCall[realtime.None, []string]("test:check")
@@ -372,7 +372,7 @@ func TestAskWithinAHandler(t *testing.T) {
 	})
 }
 
-func TestAskAll(t *testing.T) {
+func TestQuery_AskAll(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		ns := nodes[0].Realtime.Drivers()
 		one, two, three := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Driver(t, "d1", realtimetest.Session("s3"))
@@ -545,7 +545,7 @@ func TestBroadcast_SocketsPage(t *testing.T) {
 }
 
 func TestBroadcast_CountOfANodeThatIsSilent(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		far := hub.Node()
 		a := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
@@ -579,7 +579,7 @@ func TestBroadcast_DisconnectIsNoRevocation(t *testing.T) {
 	t.Parallel()
 	for from, name := range []string{"other node", "same node"} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var asked atomic.Int64
 				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) {
 					o.Users, o.Timeouts.RepoCache = countedUsers{o.Users, &asked}, time.Hour

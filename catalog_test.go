@@ -18,7 +18,7 @@ import (
 )
 
 // No payload, however deep, has a field of the name.
-func TestNoPayloadHasAPhoneKey(t *testing.T) {
+func TestCatalog_NoPayloadHasAPhoneKey(t *testing.T) {
 	t.Parallel()
 	seen := map[reflect.Type]bool{}
 	var walk func(reflect.Type)

@@ -21,8 +21,8 @@ import (
 
 func withoutLookup(o *realtime.Options) { o.Trips = nil }
 
-func TestTripAcrossNodes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_Trip(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
 		a, b := nodes[0], nodes[1]
 		driver, phone := b.Driver(t, "d1"), a.Driver(t, "d1")
@@ -62,8 +62,8 @@ func TestTripAcrossNodes(t *testing.T) {
 	})
 }
 
-func TestDriverChangesAcrossNodes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_DriverChanges(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
 		a, b := nodes[0], nodes[1]
 		first, second, passenger := b.Driver(t, "d1"), a.Driver(t, "d2"), b.Passenger(t, "p1")
@@ -117,8 +117,8 @@ func (h *holding) release(t *testing.T) {
 
 // Messages of different namespaces may overtake each other: a socket that
 // connects between them ends up in the right rooms all the same.
-func TestTripRoomsOfASocketThatConnectsBetweenTwoMessages(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_SocketConnectsBetweenTwoMessages(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		slow := &holding{Adapter: hub.Node()}
 		a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
@@ -149,7 +149,7 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{realtime.NamespaceDrivers, realtime.NamespacePassengers, realtime.NamespaceAdmin} {
 		t.Run(name[1:], func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				hub := realtimetest.NewHub()
 				slow := &holding{Adapter: hub.Node()}
 				a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
@@ -188,7 +188,7 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 
 // The nodes' own state is not the host's ServerEmit, under whatever name.
 func TestServerEmit_IsTheHostsAlone(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
 		var mu sync.Mutex
 		var heard []string
@@ -211,8 +211,8 @@ func TestServerEmit_IsTheHostsAlone(t *testing.T) {
 	})
 }
 
-func TestHandshakeRevokedByAnotherNode(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_HandshakeRevokedByAnotherNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2)
 		a, b := nodes[0], nodes[1]
 		token := b.Login("d1", realtime.UserDriver)
@@ -258,8 +258,8 @@ func (b *oneOf) Subscribe(handler func(context.Context, realtime.Envelope) error
 	})
 }
 
-func TestNodesThatShareABus(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_SharedBus(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		bus := &oneOf{Bus: realtimetest.NewBus()}
 		nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Bus = bus })
 		passengers := map[string]*realtimetest.Client{}
@@ -293,11 +293,11 @@ func TestNodesThatShareABus(t *testing.T) {
 
 // What a driver does over his socket is told by the node that got it, once,
 // whichever way the bus goes.
-func TestInboundEventsAcrossNodes(t *testing.T) {
+func TestCluster_InboundEvents(t *testing.T) {
 	t.Parallel()
 	for _, fanOut := range []bool{false, true} {
 		t.Run(map[bool]string{false: "one hears the bus", true: "all hear the bus"}[fanOut], func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Cluster.BusFanOut = fanOut })
 				driver, phone, admin := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1"), nodes[1].Admin(t, "a1")
 				_, err := realtimetest.Call(t.Context(), driver, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
@@ -322,8 +322,8 @@ func TestInboundEventsAcrossNodes(t *testing.T) {
 	}
 }
 
-func TestServerEmit(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNamespace_ServerEmit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		nodes := realtimetest.NewCluster(t, 3, logTo(&log))
 		var mu sync.Mutex
@@ -351,7 +351,7 @@ func TestServerEmit(t *testing.T) {
 
 // What a node does not understand it drops, and says so.
 func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var mu sync.Mutex
 		var dropped []realtime.ClusterDroppedInfo
 		hub := realtimetest.NewHub()
@@ -444,8 +444,8 @@ func (deaf) Deliver(realtime.ClusterMessage)                                    
 func (deaf) HasRoom(string, string) bool                                                   { return false }
 func (deaf) Answer(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {}
 
-func TestANodeThatIsCutOff(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_NodeCutOff(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		far := hub.Node()
 		var log logBuffer
@@ -477,8 +477,8 @@ func TestANodeThatIsCutOff(t *testing.T) {
 }
 
 // The last words of a node's sockets reach the others while it shuts down.
-func TestBroadcastsWhileANodeShutsDown(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCluster_BroadcastsDuringShutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Cluster.Adapter = &holding{Adapter: o.Cluster.Adapter} })
 		admin := nodes[1].Admin(t, "a1")

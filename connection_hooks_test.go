@@ -46,7 +46,7 @@ func TestNamespace_OnConnectStopsAtTheFirstError(t *testing.T) {
 		"goexit": func() error { runtime.Goexit(); return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var log logBuffer
 				var did steps
 				srv := realtimetest.NewServer(t, logTo(&log))
@@ -80,7 +80,7 @@ func TestNamespace_OnConnectStopsAtTheFirstError(t *testing.T) {
 
 // A function that closes the socket, or is abandoned, is the last one too.
 func TestNamespace_OnConnectStopsWhenTheSocketHasClosed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		var did steps
 		srv := realtimetest.NewServer(t, logTo(&log))
@@ -98,7 +98,7 @@ func TestNamespace_OnConnectStopsWhenTheSocketHasClosed(t *testing.T) {
 }
 
 func TestNamespace_OnDisconnectRunsAll(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		var did steps
 		release := make(chan struct{})
@@ -138,7 +138,7 @@ func TestSocket_RoomsInOnDisconnect(t *testing.T) {
 		"closed":       func(s *realtime.Socket, _ *realtimetest.Client) { s.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
 				ns := srv.Realtime.Drivers()
 				sockets := make(chan *realtime.Socket, 1)

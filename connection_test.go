@@ -41,7 +41,7 @@ func (s seenTokens) VerifyToken(ctx context.Context, token, namespace string) (r
 // The values are in every ctx of the connection, each connection's its own, and what is
 // derived from such a ctx costs no goroutine.
 func TestOptions_ConnContext(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var did steps
 		see := func(where string, ctx context.Context) {
 			did.add(fmt.Sprint(where, " ", ctx.Value(traceID{})))
@@ -93,7 +93,7 @@ func TestOptions_ConnContext(t *testing.T) {
 
 // Whatever the context is that the host returns, only its values count.
 func TestOptions_ConnContextOfTheRequest(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.ConnContext = func(_ context.Context, r *http.Request) context.Context {
 				ctx, cancel := context.WithCancel(context.WithValue(r.Context(), traceID{}, "x"))
@@ -133,7 +133,7 @@ func TestOptions_ConnContextFails(t *testing.T) {
 		"exits":     {func() context.Context { runtime.Goexit(); return nil }, "Goexit"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var log logBuffer
 				fails := true
 				srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) {
@@ -173,7 +173,7 @@ func TestSocket_RemoteAddrAndTransport(t *testing.T) {
 		"a private client": {"192.0.2.0/24", "10.1.2.3", "10.1.2.3"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 					if c.trusted != "" {
 						o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix(c.trusted)}
@@ -218,7 +218,7 @@ func TestAuthorizeRequest_Auth(t *testing.T) {
 		"too large": {auth: func(token string) any { return map[string]any{"token": token, "a": strings.Repeat("x", 16<<10-7)} }, refused: realtime.CodeInvalidPayload},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
 				device := realtime.NewSocketKey[string]()
 				var asked []realtime.AuthorizeRequest
@@ -266,7 +266,7 @@ func TestAuthorizeRequest_Auth(t *testing.T) {
 }
 
 func TestSocketKey(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		one, other := realtime.NewSocketKey[int](), realtime.NewSocketKey[int]()
 		failure := realtime.NewSocketKey[error]()

@@ -74,9 +74,9 @@ func TestHandlerContext(t *testing.T) {
 	})
 }
 
-// TestHandlerContextEndsWithTheServer: a handler that waits does not hold up
+// TestHandlerContext_EndsWithTheServer: a handler that waits does not hold up
 // Shutdown.
-func TestHandlerContextEndsWithTheServer(t *testing.T) {
+func TestHandlerContext_EndsWithTheServer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Handler = time.Hour })
 		var ended error

@@ -82,7 +82,7 @@ func (a asker) poll(t *testing.T, sid string) string {
 	return body
 }
 
-func TestOriginMatrix(t *testing.T) {
+func TestOrigins_Matrix(t *testing.T) {
 	const allowed, refused = true, false
 	origins := []struct {
 		name    string

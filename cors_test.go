@@ -25,7 +25,7 @@ func corsServer(t *testing.T, o realtime.Options) (http.Handler, *bytes.Buffer) 
 	return rt, &log
 }
 
-func TestAnyOriginHasNoCredentials(t *testing.T) {
+func TestOrigins_AnyHasNoCredentials(t *testing.T) {
 	t.Parallel()
 	rt, _ := corsServer(t, realtime.Options{Origins: realtime.Origins{Allowed: []string{"*"}}})
 	r := httptest.NewRequest(http.MethodGet, "http://api.example.com/socket.io/?EIO=4&transport=polling", nil)
@@ -42,7 +42,7 @@ func TestAnyOriginHasNoCredentials(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, w.Code)
 }
 
-func TestNoOriginCanBeRefused(t *testing.T) {
+func TestOrigins_NoneCanBeRefused(t *testing.T) {
 	t.Parallel()
 	rt, _ := corsServer(t, realtime.Options{Origins: realtime.Origins{Required: true}})
 	r := httptest.NewRequest(http.MethodGet, "http://api.example.com/socket.io/?EIO=4&transport=polling", nil)

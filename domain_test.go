@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEveryDomainEventIsRegisteredOnce(t *testing.T) {
+func TestRegistry_EachEventOnce(t *testing.T) {
 	t.Parallel()
 	names := make([]string, 0, len(builtins))
 	for _, d := range builtins {

@@ -20,7 +20,7 @@ import (
 func catalogOf(t *testing.T) realtime.Catalog { return realtimetest.NewServer(t).Realtime.Catalog() }
 
 func TestEventsDoc_IsCurrent(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var page bytes.Buffer
 		require.NoError(t, realtimegen.Markdown(&page, catalogOf(t)))
 		file, err := os.ReadFile("docs/events.md")
@@ -31,7 +31,7 @@ func TestEventsDoc_IsCurrent(t *testing.T) {
 
 // A reader never has to guess what a number counts or when a value is null.
 func TestCatalog_SaysUnitsAndNulls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		counts := map[string]bool{"ratingCount": true}
 		seen := map[string]bool{}
 		var walk func(where string, fields []realtimegen.Field)
@@ -65,7 +65,7 @@ func TestCatalog_SaysUnitsAndNulls(t *testing.T) {
 
 // The examples have the fields that the types say, and no others.
 func TestCatalog_ExamplesFitTheirTypes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		check := func(event string, fields []realtimegen.Field, example json.RawMessage) {
 			var got map[string]json.RawMessage
 			require.NoError(t, json.Unmarshal(example, &got), event)
@@ -90,7 +90,7 @@ func TestCatalog_ExamplesFitTheirTypes(t *testing.T) {
 
 // What a host handles and emits by itself is in its catalog.
 func TestCatalog_OfAHost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		support, err := srv.Realtime.Namespace("/support", realtime.NamespaceOptions{})
 		require.NoError(t, err)

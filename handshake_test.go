@@ -20,10 +20,10 @@ import (
 // memo is an event of the host's.
 var memo = realtime.NewEvent[string]("memo")
 
-// TestNothingBeforeTheChecks blocks a check, and emits to every room that the
+// TestHandshake_NothingBeforeTheChecks blocks a check, and emits to every room that the
 // socket would be in: none of it arrives, neither then nor later. Behind the
 // checks, while the trips are looked up, what is emitted waits for hello.
-func TestNothingBeforeTheChecks(t *testing.T) {
+func TestHandshake_NothingBeforeTheChecks(t *testing.T) {
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 		t.Run(stage, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -91,9 +91,9 @@ func block(srv *realtimetest.Server, stage string) (entered <-chan struct{}, rel
 	return srv.Trips.Block()
 }
 
-// TestRefusedHearsNothing: a client whose check fails in the end was in no room
+// TestHandshake_RefusedReceivesNothing: a client whose check fails in the end was in no room
 // in between, even if that was the last one.
-func TestRefusedHearsNothing(t *testing.T) {
+func TestHandshake_RefusedReceivesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
 		token := srv.Login("d1", realtime.UserDriver)
@@ -251,8 +251,8 @@ func TestUndecided(t *testing.T) {
 	}
 }
 
-// TestUndecidedDelay: it is random, and UnavailableDelay bounds it.
-func TestUndecidedDelay(t *testing.T) {
+// TestUndecided_Delay: it is random, and UnavailableDelay bounds it.
+func TestUndecided_Delay(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.UnavailableDelay = 10 * time.Second })
 		srv.Users.Fail(errors.New("gone"))
@@ -282,8 +282,8 @@ func TestUndecidedDelay(t *testing.T) {
 	})
 }
 
-// TestUndecidedIsTriedAgain: the way of a stock client, over polling too.
-func TestUndecidedIsTriedAgain(t *testing.T) {
+// TestUndecided_IsTriedAgain: the way of a stock client, over polling too.
+func TestUndecided_IsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
@@ -298,8 +298,8 @@ func TestUndecidedIsTriedAgain(t *testing.T) {
 	})
 }
 
-// TestRefuseUnavailable: the option that sends the CONNECT_ERROR.
-func TestRefuseUnavailable(t *testing.T) {
+// TestCompat_RefuseUnavailable: the option that sends the CONNECT_ERROR.
+func TestCompat_RefuseUnavailable(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		release := make(chan struct{})
@@ -329,10 +329,10 @@ func TestRefuseUnavailable(t *testing.T) {
 	})
 }
 
-// TestRefuseAfterConnect: the original's way. The client is in the namespace for
+// TestCompat_RefuseAfterConnect: the original's way. The client is in the namespace for
 // no longer than it takes to tell it, and in no room, and nobody's handler or
 // hook hears of it.
-func TestRefuseAfterConnect(t *testing.T) {
+func TestCompat_RefuseAfterConnect(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true })
@@ -363,8 +363,8 @@ func TestRefuseAfterConnect(t *testing.T) {
 	})
 }
 
-// TestDisconnectRefused: the option for 3.x clients.
-func TestDisconnectRefused(t *testing.T) {
+// TestCompat_DisconnectRefused: the option for 3.x clients.
+func TestCompat_DisconnectRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.DisconnectRefused, o.Compat.RefuseUnavailable = true, true })
 		conn := openRaw(t, srv)
@@ -380,10 +380,10 @@ func TestDisconnectRefused(t *testing.T) {
 	})
 }
 
-// TestConnectTimeout: a connection that enters no namespace is closed after 15 s,
+// TestTimeouts_Connect: a connection that enters no namespace is closed after 15 s,
 // whatever it tries, and one that has been in one no sooner than 15 s behind the last
 // refusal or DISCONNECT.
-func TestConnectTimeout(t *testing.T) {
+func TestTimeouts_Connect(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -443,9 +443,9 @@ func TestConnectTimeout(t *testing.T) {
 	}
 }
 
-// TestLeavingDuringTheHandshake: a client that leaves is not admitted, and one
+// TestHandshake_ClientLeaves: a client that leaves is not admitted, and one
 // that stayed on the connection may come again.
-func TestLeavingDuringTheHandshake(t *testing.T) {
+func TestHandshake_ClientLeaves(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -478,9 +478,9 @@ func TestLeavingDuringTheHandshake(t *testing.T) {
 	})
 }
 
-// TestShutdownDuringTheHandshake: the questions end with the server, which is no
+// TestServer_ShutdownDuringTheHandshake: the questions end with the server, which is no
 // failure of theirs.
-func TestShutdownDuringTheHandshake(t *testing.T) {
+func TestServer_ShutdownDuringTheHandshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)

@@ -94,7 +94,7 @@ func TestHostEvent_MethodThatHangs(t *testing.T) {
 			name += " on a bus elsewhere"
 		}
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				id := t.Name()
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 					o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("Something got stuck.", stuck{"example"})}

@@ -73,7 +73,7 @@ func TestHostEvent_ReachesExactlyItsAudience(t *testing.T) {
 	t.Parallel()
 	for _, m := range wireModes() {
 		t.Run(m.name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				nodes := m.start(t)
 				clients := castOf(t, nodes)
 				for _, n := range nodes {
@@ -123,7 +123,7 @@ func TestHostEvent_OrderPerKey(t *testing.T) {
 }
 
 func TestHostEvent_Repeated(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withShifts)
 		driver := srv.Driver(t, "d1")
 		env, err := realtime.NewEnvelope(exampleShift())
@@ -146,7 +146,7 @@ func (notDeclared) EventName() string { return "not.declared" }
 func (notDeclared) EventKey() string  { return "key" }
 
 func TestPublish_RefusesWhatItDoesNotKnow(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withShifts)
 		driver := srv.Driver(t, "d1")
 		for want, e := range map[string]realtime.DomainEvent{
@@ -177,7 +177,7 @@ func TestPublish_RefusesWhatItDoesNotKnow(t *testing.T) {
 }
 
 func TestHostEvent_OfAnotherProducer(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		unknown := make(chan string, 10)
 		srv := realtimetest.NewServer(t, withShifts, logTo(&log), func(o *realtime.Options) {
@@ -200,7 +200,7 @@ func TestHostEvent_OfAnotherProducer(t *testing.T) {
 }
 
 func TestHostEvent_PanicInDeliveries(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, withShifts, logTo(&log))
 		driver := srv.Driver(t, "d1")
@@ -366,7 +366,7 @@ func TestOptions_Namespaces(t *testing.T) {
 }
 
 func TestHostEvent_IsInTheCatalog(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withShifts)
 		docs := map[string]realtime.EventDoc{}
 		for _, d := range srv.Realtime.Catalog().Events {
@@ -412,7 +412,7 @@ func TestDelivery(t *testing.T) {
 // Two rooms of one audience hold one socket: it receives the event once. A newer
 // position replaces an unsent one of the same key.
 func TestDelivery_OnceAndLatest(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("A position of the host's own.", pinged{"a1", 1})}
 		})
@@ -555,7 +555,7 @@ func (e sentTo) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 }
 
 func TestDelivery_IsEncodedOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) {
 			o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("It is counted.", sentTo{})}
@@ -594,7 +594,7 @@ func (e tipped) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 // An event of the host's own that has a trip's key stays behind the trip's events,
 // also while they wait for Options.Parties. One that ends the goroutine costs itself.
 func TestHostEvent_OrderBehindATrip(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("The driver got a tip.", tipped{TripID: "t1"})}
 		})

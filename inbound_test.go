@@ -137,7 +137,7 @@ func TestInboundPayloadsThatAreNotValid(t *testing.T) {
 		"auth:refresh":     {{``, "token"}, {`{}`, "token"}, {`{"token":""}`, "token"}, {`{"token":null}`, "token"}, {`{"token":7}`, "token"}, {`"x"`, ""}},
 	} {
 		t.Run(event, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Offers = &offers{} })
 				client, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
 				if strings.HasPrefix(event, "admin:") {
@@ -169,7 +169,7 @@ func status(a realtime.Availability) string {
 	return s
 }
 
-func TestDriverStatus(t *testing.T) {
+func TestDriverStatusUpdate(t *testing.T) {
 	t.Parallel()
 	const (
 		offline     = "online=false available=false reason=OFFLINE"
@@ -206,7 +206,7 @@ func TestDriverStatus(t *testing.T) {
 		"not available, and nothing further": {[]string{goFree}, `{"isAvailableForTrips":false}`, unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
 				driver, phone, other, admin := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Admin(t, "a1")
 				for _, body := range c.before {
@@ -259,8 +259,8 @@ func TestDriverStatus(t *testing.T) {
 }
 
 // The snapshot on the wire, with what is not known as null.
-func TestStatusSnapshotOnTheWire(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestDriverStatusUpdate_Snapshot(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
 		require.JSONEq(t, `{"ok":true,"data":{"driverId":"d1","isOnline":true,"isAvailableForTrips":true,"availabilityReason":null,
@@ -275,8 +275,8 @@ func TestStatusSnapshotOnTheWire(t *testing.T) {
 	})
 }
 
-func TestDriverLocation(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestDriverLocationPing(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, phone, other := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d2")
 		passenger, admin := srv.Passenger(t, "p1"), srv.Admin(t, "a1")
@@ -324,7 +324,7 @@ func TestDriverLocation(t *testing.T) {
 }
 
 func TestDriverTripSet(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, other, admin, away := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Admin(t, "a1"), srv.Admin(t, "a2")
 		require.JSONEq(t, `{"ok":true}`, ackOf(t, away, "admin:drivers:leave"))
@@ -357,8 +357,8 @@ func TestDriverTripSet(t *testing.T) {
 }
 
 // What a host's own DriverService refuses, or fails at, is told by code.
-func TestDriverServiceThatRefuses(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestDriverService_Refuses(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Drivers = &stubbornDrivers{} })
 		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
@@ -423,8 +423,8 @@ func (o *offers) RejectOffer(_ context.Context, driverID, assignmentID, reason s
 	return nil
 }
 
-func TestOffers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestOfferService(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		service := &offers{}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Offers = service })
 		driver, other := srv.Driver(t, "d1"), srv.Driver(t, "d2")
@@ -456,8 +456,8 @@ func TestOffers(t *testing.T) {
 	})
 }
 
-func TestOffersWithoutAService(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestOfferService_None(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
 		for _, event := range []string{"driver:offer:accept", "driver:offer:reject"} {
@@ -466,8 +466,8 @@ func TestOffersWithoutAService(t *testing.T) {
 	})
 }
 
-func TestAdminsJoinAndLeave(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestAdminTripJoin(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		admin, driver := srv.Admin(t, "a1"), srv.Driver(t, "d1")
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
@@ -502,8 +502,8 @@ func TestAdminsJoinAndLeave(t *testing.T) {
 	})
 }
 
-func TestAnAdminCanJoinSoManyTrips(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestAdminTripJoin_Limit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.RoomsPerSocket = 3 })
 		admin := srv.Admin(t, "a1")
 		join := func(trip string) error {
@@ -524,7 +524,7 @@ func TestAnAdminCanJoinSoManyTrips(t *testing.T) {
 
 // Nobody has the events of another namespace.
 func TestInboundEventsAreTheirNamespaces(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger, admin := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")
 		bodies := map[string]string{
@@ -547,7 +547,7 @@ func TestInboundEventsAreTheirNamespaces(t *testing.T) {
 
 // Events that ask for no ack get none, whatever becomes of them.
 func TestInboundEventsWithoutAck(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
 		require.NoError(t, driver.Emit("driver:status:update", map[string]any{"isOnline": true}))
@@ -570,7 +570,7 @@ func TestInboundEventsOnEveryTransport(t *testing.T) {
 	t.Parallel()
 	for name, over := range map[string][]realtimetest.Option{"polling": {realtimetest.Polling()}, "upgrade": {realtimetest.Upgrade()}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
 				driver, admin := srv.Driver(t, "d1", over...), srv.Admin(t, "a1", over...)
 				for k := range 20 {

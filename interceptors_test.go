@@ -50,7 +50,7 @@ func rawAck(t *testing.T, c *realtimetest.Client, event, arg string) string {
 }
 
 func TestInterceptor_Order(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var did steps
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Interceptors = []realtime.Interceptor{did.around("s1"), did.around("s2")}
@@ -93,7 +93,7 @@ func TestInterceptor_Order(t *testing.T) {
 // The library's own events pass the interceptors, and what they lead to is emitted
 // before the ack.
 func TestInterceptor_BuiltinCalls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var did steps
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Interceptors = []realtime.Interceptor{did.around("s")} })
 		d := srv.Driver(t, "d1")
@@ -127,7 +127,7 @@ func TestInterceptor_ShortCircuit(t *testing.T) {
 	} {
 		for _, event := range []string{"fare", rawCall} {
 			t.Run(name+" "+event, func(t *testing.T) {
-				bubble(t, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
 					var log logBuffer
 					var did steps
 					srv := realtimetest.NewServer(t, logTo(&log))
@@ -156,7 +156,7 @@ func TestInterceptor_ShortCircuit(t *testing.T) {
 // The error that a handler returns is seen as it is, with the code that the client
 // gets; a panic too.
 func TestInterceptor_SeesTheError(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		broken := errors.New("disk full")
 		var saw error
@@ -205,7 +205,7 @@ func TestInterceptor_SeesTheError(t *testing.T) {
 // A request shows who calls what; a ctx that the interceptor derives reaches the
 // handler.
 func TestCallRequest(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		type key struct{}
 		srv := realtimetest.NewServer(t)
 		ns := srv.Realtime.Drivers()
@@ -242,7 +242,7 @@ func TestCallRequest(t *testing.T) {
 
 // An interceptor that hangs is abandoned like a handler.
 func TestInterceptor_Abandoned(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		release := make(chan struct{})
 		srv := realtimetest.NewServer(t, logTo(&log))

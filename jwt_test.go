@@ -43,9 +43,9 @@ func sign(secret []byte, header, claims string) string {
 
 const hs256 = `{"alg":"HS256","typ":"JWT"}`
 
-// TestVerifyTokenClaims runs in a bubble, where the time is 946684800 at the
+// TestJWTVerifier_Claims runs in a bubble, where the time is 946684800 at the
 // start, that is 2000-01-01T00:00:00Z, and stands still.
-func TestVerifyTokenClaims(t *testing.T) {
+func TestJWTVerifier_Claims(t *testing.T) {
 	t.Parallel()
 	const good = `"sub":"u1","sid":"s1","exp":946684860`
 	valid, invalid, expired := error(nil), realtime.ErrTokenInvalid, realtime.ErrTokenExpired
@@ -149,7 +149,7 @@ func TestVerifyTokenClaims(t *testing.T) {
 	}
 }
 
-func TestVerifyTokenIdentityClaims(t *testing.T) {
+func TestJWTVerifier_IdentityClaims(t *testing.T) {
 	t.Parallel()
 	v := newVerifier(t, jwtSecret, jwtOptions)
 	tests := []struct{ claims, sub, sid string }{
@@ -169,7 +169,7 @@ func TestVerifyTokenIdentityClaims(t *testing.T) {
 	}
 }
 
-func TestVerifyTokenShape(t *testing.T) {
+func TestJWTVerifier_Shape(t *testing.T) {
 	t.Parallel()
 	v := newVerifier(t, jwtSecret, jwtOptions)
 	const claims = `{"sub":"u","sid":"s","exp":4102444800}`
@@ -240,7 +240,7 @@ func TestVerifyTokenShape(t *testing.T) {
 }
 
 // No error may carry what the peer wrote: errors end up in logs.
-func TestVerifyTokenErrorsQuoteNothing(t *testing.T) {
+func TestJWTVerifier_ErrorsQuoteNothing(t *testing.T) {
 	t.Parallel()
 	const marker = "MARKER"
 	encoded := base64.RawURLEncoding.EncodeToString([]byte(marker))
@@ -261,7 +261,7 @@ func TestVerifyTokenErrorsQuoteNothing(t *testing.T) {
 	}
 }
 
-func TestVerifyTokenAsymmetric(t *testing.T) {
+func TestJWTVerifier_Asymmetric(t *testing.T) {
 	t.Parallel()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
 	require.NoError(t, err)
@@ -324,7 +324,7 @@ func TestVerifyTokenAsymmetric(t *testing.T) {
 	}
 }
 
-func TestVerifyTokenKeyfunc(t *testing.T) {
+func TestJWTVerifier_Keyfunc(t *testing.T) {
 	t.Parallel()
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	require.NoError(t, err)
@@ -469,7 +469,7 @@ func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 	}
 }
 
-func TestJWTVerifierKeepsNothingOfTheCaller(t *testing.T) {
+func TestJWTVerifier_KeepsNothingOfTheCaller(t *testing.T) {
 	t.Parallel()
 	secret := bytes.Clone(jwtSecret)
 	o := realtime.JWTOptions{Methods: []string{"HS256"}, Audiences: map[string]string{}}
@@ -481,7 +481,7 @@ func TestJWTVerifierKeepsNothingOfTheCaller(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func TestVerifyTokenConcurrently(t *testing.T) {
+func TestJWTVerifier_Concurrently(t *testing.T) {
 	t.Parallel()
 	v := newVerifier(t, jwtSecret, jwtOptions)
 	var wg sync.WaitGroup

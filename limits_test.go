@@ -23,7 +23,7 @@ import (
 
 // A polling body of too many packets is answered with 400, by default from the
 // thousand and first on; one that is too large with 413.
-func TestPollingBodiesAreLimited(t *testing.T) {
+func TestLimits_PollingBody(t *testing.T) {
 	event := `42/drivers,["x"]`
 	body := func(packets int) string { return strings.TrimSuffix(strings.Repeat(event+"\x1e", packets), "\x1e") }
 	for name, c := range map[string]struct {
@@ -53,7 +53,7 @@ func TestPollingBodiesAreLimited(t *testing.T) {
 	}
 }
 
-func TestLargePollingBodyIsTold(t *testing.T) {
+func TestTrace_LimitedPollingBody(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options)
@@ -69,7 +69,7 @@ func TestLargePollingBodyIsTold(t *testing.T) {
 	})
 }
 
-func TestLongNamespaceIsTold(t *testing.T) {
+func TestTrace_LimitedNamespace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		conn := openRaw(t, realtimetest.NewServer(t, l.options))
@@ -80,7 +80,7 @@ func TestLongNamespaceIsTold(t *testing.T) {
 }
 
 // Attachments may be no more in all than a message.
-func TestLargeAttachmentsAreTold(t *testing.T) {
+func TestTrace_LimitedAttachments(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
@@ -96,7 +96,7 @@ func TestLargeAttachmentsAreTold(t *testing.T) {
 	})
 }
 
-func TestRoomsPerSocketAreTold(t *testing.T) {
+func TestTrace_LimitedRooms(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.RoomsPerSocket = 1 })
@@ -107,7 +107,7 @@ func TestRoomsPerSocketAreTold(t *testing.T) {
 	})
 }
 
-func TestSlowConsumersAreTold(t *testing.T) {
+func TestTrace_LimitedSlowConsumer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.OutboxMessages = 20 })
@@ -146,7 +146,7 @@ func (g *gate) FindUser(ctx context.Context, id string) (realtime.User, error) {
 
 // When everybody comes back at once the repositories hear of each user once, and
 // of so many at a time.
-func TestReconnectStorm(t *testing.T) {
+func TestLookup_ReconnectStorm(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
@@ -175,7 +175,7 @@ func TestReconnectStorm(t *testing.T) {
 }
 
 // What is revoked is so at once, whatever has been kept of a moment ago.
-func TestRevocationEmptiesTheCache(t *testing.T) {
+func TestRevocation_EmptiesTheCache(t *testing.T) {
 	for name, revoke := range map[string]func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code){
 		"session": func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code) {
 			srv.Sessions.Revoke(realtimetest.SessionID("d1"))
@@ -207,7 +207,7 @@ func TestRevocationEmptiesTheCache(t *testing.T) {
 }
 
 // Who is let in again is in at once, and who renews himself is believed.
-func TestRefusalsAreNotRemembered(t *testing.T) {
+func TestLookup_RefusalsAreNotCached(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.RepoCache = time.Hour })
 		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
@@ -247,7 +247,7 @@ func TestRefusalsAreNotRemembered(t *testing.T) {
 
 // Where one is asked for at a time there are eight at once, and the time between
 // two rounds is never quite the same.
-func TestSweepAsksSoManyAtOnce(t *testing.T) {
+func TestSweep_AsksSoManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.Timeouts.Repo = repo, time.Minute })

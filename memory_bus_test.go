@@ -48,7 +48,7 @@ func subscribe(t *testing.T, b *realtime.MemoryBus, handler func(context.Context
 	return cancel
 }
 
-func TestMemoryBusDeliversToEachSubscriber(t *testing.T) {
+func TestMemoryBus_DeliversToEachSubscriber(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -67,7 +67,7 @@ func TestMemoryBusDeliversToEachSubscriber(t *testing.T) {
 }
 
 // For each of many keys: in order, and one at a time; not one key at a time.
-func TestMemoryBusOrder(t *testing.T) {
+func TestMemoryBus_Order(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const keys, each = 100, 50
@@ -111,7 +111,7 @@ func TestMemoryBusOrder(t *testing.T) {
 
 // A bubble whose test returns while goroutines of it still wait fails, and this
 // bus is never closed.
-func TestMemoryBusIdle(t *testing.T) {
+func TestMemoryBus_Idle(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -130,7 +130,7 @@ func TestMemoryBusIdle(t *testing.T) {
 	})
 }
 
-func TestMemoryBusContext(t *testing.T) {
+func TestMemoryBus_Context(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		type key struct{}
@@ -159,7 +159,7 @@ func TestMemoryBusContext(t *testing.T) {
 	})
 }
 
-func TestMemoryBusCancel(t *testing.T) {
+func TestMemoryBus_Cancel(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -188,7 +188,7 @@ func TestMemoryBusCancel(t *testing.T) {
 	})
 }
 
-func TestMemoryBusCancelFromHandler(t *testing.T) {
+func TestMemoryBus_CancelFromHandler(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -208,7 +208,7 @@ func TestMemoryBusCancelFromHandler(t *testing.T) {
 	})
 }
 
-func TestMemoryBusClose(t *testing.T) {
+func TestMemoryBus_Close(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -247,7 +247,7 @@ func TestMemoryBusClose(t *testing.T) {
 	require.NoError(t, realtime.NewMemoryBus().Close(t.Context()))
 }
 
-func TestMemoryBusFull(t *testing.T) {
+func TestMemoryBus_Full(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -318,7 +318,7 @@ func TestMemoryBus_FullForNoBan(t *testing.T) {
 	})
 }
 
-func TestMemoryBusCloseWakesPublishers(t *testing.T) {
+func TestMemoryBus_CloseWakesPublishers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		b := realtime.NewMemoryBus()
@@ -340,7 +340,7 @@ func TestMemoryBusCloseWakesPublishers(t *testing.T) {
 	})
 }
 
-func TestMemoryBusHandlerFaults(t *testing.T) {
+func TestMemoryBus_HandlerFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		broken := errors.New("broken")
@@ -416,7 +416,7 @@ func TestMemoryBus_HandlerThatHangs(t *testing.T) {
 }
 
 // Without a bubble, for the race detector: everything at once.
-func TestMemoryBusChurn(t *testing.T) {
+func TestMemoryBus_Churn(t *testing.T) {
 	t.Parallel()
 	b := realtime.NewMemoryBus()
 	var constant recorder

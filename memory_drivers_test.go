@@ -49,7 +49,7 @@ func fieldsOf(t *testing.T, err error) []string {
 	return e.Fields
 }
 
-func TestLocationPingBody(t *testing.T) {
+func TestLocationPing_Body(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		body string
@@ -106,7 +106,7 @@ func TestLocationPingBody(t *testing.T) {
 	}
 }
 
-func TestLocationPingTime(t *testing.T) {
+func TestLocationPing_Time(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for off, ok := range map[time.Duration]bool{
@@ -123,7 +123,7 @@ func TestLocationPingTime(t *testing.T) {
 	})
 }
 
-func TestStatusUpdateBody(t *testing.T) {
+func TestStatusUpdate_Body(t *testing.T) {
 	t.Parallel()
 	every := []string{"isOnline", "isAvailableForTrips", "availabilityReason"}
 	tests := []struct {
@@ -300,9 +300,9 @@ func TestOutboundShapes(t *testing.T) {
 	require.Equal(t, tests[1].want, string(again))
 }
 
-// TestMemoryDriversStatus tries every body in every state, 7 times 36 cases,
+// TestMemoryDrivers_Status tries every body in every state, 7 times 36 cases,
 // against the rules written as implications.
-func TestMemoryDriversStatus(t *testing.T) {
+func TestMemoryDrivers_Status(t *testing.T) {
 	t.Parallel()
 	on, off := new(true), new(false)
 	states := []struct {
@@ -404,7 +404,7 @@ func TestMemoryDriversStatus(t *testing.T) {
 }
 
 // Of the table above, the refusals that it only classifies.
-func TestMemoryDriversConflicts(t *testing.T) {
+func TestMemoryDrivers_Conflicts(t *testing.T) {
 	t.Parallel()
 	const online, available, trip = `{"isOnline":true}`, `{"isAvailableForTrips":true}`, "trip"
 	tests := []struct {
@@ -454,7 +454,7 @@ func TestMemoryDriversConflicts(t *testing.T) {
 	}
 }
 
-func TestMemoryDriversTrip(t *testing.T) {
+func TestMemoryDrivers_Trip(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
 		status      string
@@ -494,7 +494,7 @@ func TestMemoryDriversTrip(t *testing.T) {
 	}
 }
 
-func TestMemoryDriversLocation(t *testing.T) {
+func TestMemoryDrivers_Location(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := realtime.NewMemoryDrivers()
@@ -561,7 +561,7 @@ func TestMemoryDriversLocation(t *testing.T) {
 	})
 }
 
-func TestMemoryDriversTimes(t *testing.T) {
+func TestMemoryDrivers_Times(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := realtime.NewMemoryDrivers()
@@ -584,7 +584,7 @@ func TestMemoryDriversTimes(t *testing.T) {
 	})
 }
 
-func TestMemoryDriversForgetAndOwnership(t *testing.T) {
+func TestMemoryDrivers_ForgetAndOwnership(t *testing.T) {
 	t.Parallel()
 	m := realtime.NewMemoryDrivers()
 	_, known := m.Snapshot("d")
@@ -607,7 +607,7 @@ func TestMemoryDriversForgetAndOwnership(t *testing.T) {
 	require.False(t, known)
 }
 
-func TestMemoryDriversConcurrently(t *testing.T) {
+func TestMemoryDrivers_Concurrently(t *testing.T) {
 	t.Parallel()
 	m := realtime.NewMemoryDrivers()
 	var wg sync.WaitGroup

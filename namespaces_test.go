@@ -65,8 +65,8 @@ func connect(t *testing.T, srv *realtimetest.Server, namespace, user string, typ
 	return c
 }
 
-func TestEventsOfTheHost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNewEvent_OfTheHost(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		support, err := srv.Realtime.Namespace("/support", realtime.NamespaceOptions{})
 		require.NoError(t, err)
@@ -107,8 +107,8 @@ func TestEventsOfTheHost(t *testing.T) {
 
 // A call without body and answer, one with several types, and one that replaces
 // the library's own.
-func TestShapesOfCalls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNewCall_Shapes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		ns := srv.Realtime.Drivers()
 		realtime.NewCall[realtime.None, realtime.None]("nothing").Handle(ns, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
@@ -142,8 +142,8 @@ func TestShapesOfCalls(t *testing.T) {
 	})
 }
 
-func TestHandleRaw(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNamespace_HandleRaw(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		ns := srv.Realtime.Drivers()
 		ns.HandleRaw("echo", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) { return args, nil })
@@ -175,8 +175,8 @@ func TestHandleRaw(t *testing.T) {
 	})
 }
 
-func TestErrorsOfHandlers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNamespace_ErrorsOfHandlers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, logTo(&log))
 		ns := srv.Realtime.Drivers()
@@ -221,8 +221,8 @@ func TestErrorsOfHandlers(t *testing.T) {
 	})
 }
 
-func TestUnknownEvents(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNamespace_UnknownEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.EmitExceptions = true })
 		driver := srv.Driver(t, "d1")
 		r := refusalOf(t, ackOf(t, driver, "no:such:event", `{}`))
@@ -237,8 +237,8 @@ func TestUnknownEvents(t *testing.T) {
 	})
 }
 
-func TestEmitExceptions(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestCompat_EmitExceptions(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		exception := realtime.NewEvent[map[string]string]("exception")
 		on := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.EmitExceptions = true })
 		off := realtimetest.NewServer(t)
@@ -258,8 +258,8 @@ func TestEmitExceptions(t *testing.T) {
 	})
 }
 
-func TestHandlersRunOneAtATimeForEachSocket(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestSocket_HandlersRunOneAtATime(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		var mu sync.Mutex
 		handled := map[string][]int{}
@@ -298,8 +298,8 @@ func TestHandlersRunOneAtATimeForEachSocket(t *testing.T) {
 }
 
 // A handler's deadline, and the end of the server, reach it by its ctx.
-func TestContextOfAHandler(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestHandlerContext_Ends(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Handler = 3 * time.Second })
 		var ended []error
 		var kept context.Context
@@ -333,7 +333,7 @@ func TestContextOfAHandler(t *testing.T) {
 // What OnConnect emits follows hello, and no event is handled before it is done;
 // OnDisconnect comes last.
 func TestOrderOfALife(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		var mu sync.Mutex
 		var life []string
@@ -383,7 +383,7 @@ func TestOrderOfALife(t *testing.T) {
 	})
 }
 
-func TestOnConnectThatFails(t *testing.T) {
+func TestNamespace_OnConnectFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		hook   func(ctx context.Context, s *realtime.Socket) error
@@ -395,7 +395,7 @@ func TestOnConnectThatFails(t *testing.T) {
 		"itself":  {func(_ context.Context, s *realtime.Socket) error { s.Disconnect(); return nil }, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var log logBuffer
 				var handled, gone atomic.Int32
 				srv := realtimetest.NewServer(t, logTo(&log))
@@ -428,7 +428,7 @@ func TestOnConnectThatFails(t *testing.T) {
 	}
 }
 
-func TestReasonsOfOnDisconnect(t *testing.T) {
+func TestNamespace_OnDisconnectReasons(t *testing.T) {
 	t.Parallel()
 	for want, end := range map[string]func(t *testing.T, srv *realtimetest.Server, c *realtimetest.Client){
 		"client namespace disconnect": func(_ *testing.T, _ *realtimetest.Server, c *realtimetest.Client) { c.Close() },
@@ -445,7 +445,7 @@ func TestReasonsOfOnDisconnect(t *testing.T) {
 		},
 	} {
 		t.Run(want, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var traced, hooked []string
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 					o.Trace = &realtime.Trace{Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
@@ -464,8 +464,8 @@ func TestReasonsOfOnDisconnect(t *testing.T) {
 	}
 }
 
-func TestOnDisconnectThatPanics(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNamespace_OnDisconnectPanics(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, logTo(&log))
 		srv.Realtime.Drivers().OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { panic("nil map") })
@@ -477,8 +477,8 @@ func TestOnDisconnectThatPanics(t *testing.T) {
 	})
 }
 
-func TestNamespaceOfTheHost(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_Namespace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		agents, err := srv.Realtime.Namespace("/agents", realtime.NamespaceOptions{
 			UserTypes: []realtime.UserType{"agent"},
@@ -516,8 +516,8 @@ func TestNamespaceOfTheHost(t *testing.T) {
 	})
 }
 
-func TestAnonymousNamespace(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_NamespaceAnonymous(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		status, err := srv.Realtime.Namespace("/status", realtime.NamespaceOptions{Anonymous: true})
 		require.NoError(t, err)
@@ -543,8 +543,8 @@ func TestAnonymousNamespace(t *testing.T) {
 	})
 }
 
-func TestTraceOfHandlers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestTrace_Handled(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var traced []string
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Trace = &realtime.Trace{Handled: func(_ context.Context, i realtime.HandledInfo) {
@@ -566,8 +566,8 @@ func TestTraceOfHandlers(t *testing.T) {
 
 // Ids and rooms of one connection's namespaces are their own, and so are events
 // that wait.
-func TestNamespacesShareAConnection(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestNamespace_SharesAConnection(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		release := make(chan struct{})
 		realtime.NewCall[realtime.None, realtime.None]("wait").Handle(srv.Realtime.Drivers(), func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
@@ -590,7 +590,7 @@ func TestNamespacesShareAConnection(t *testing.T) {
 }
 
 // Namespaces made at the same time, under one name: one of them is.
-func TestNamespaceMadeTwiceAtATime(t *testing.T) {
+func TestServer_NamespaceMadeTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	srv := realtimetest.NewServer(t)
 	var made sync.WaitGroup

@@ -55,7 +55,7 @@ func TestServer_ShutdownTwice(t *testing.T) {
 	require.NoError(t, rt.Shutdown(t.Context()), "idempotent")
 }
 
-func TestNamespaceNames(t *testing.T) {
+func TestServer_NamespaceNames(t *testing.T) {
 	t.Parallel()
 	rt, err := realtime.New(realtime.Options{Tokens: nobody{}, Users: nobody{}, Sessions: nobody{}})
 	require.NoError(t, err)
@@ -69,7 +69,7 @@ func TestNamespaceNames(t *testing.T) {
 	require.Equal(t, "/support", ns.Name())
 }
 
-func TestShutdownDeliversWhatWasPublished(t *testing.T) {
+func TestServer_ShutdownDeliversWhatWasPublished(t *testing.T) {
 	t.Parallel()
 	var delivered atomic.Int64
 	rt, err := realtime.New(realtime.Options{

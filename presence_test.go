@@ -100,7 +100,7 @@ func TestPresence(t *testing.T) {
 }
 
 // A phone that changes networks makes no noise, however often it does.
-func TestPresenceBackWithinTheGrace(t *testing.T) {
+func TestPresence_BackWithinTheGrace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.PresenceGrace = 5 * time.Second })
 		h := &heard{servers: []*realtimetest.Server{srv}}
@@ -123,7 +123,7 @@ func TestPresenceBackWithinTheGrace(t *testing.T) {
 
 // Each namespace counts for itself, those of the host's too; who has no user is
 // not counted.
-func TestPresenceOfNamespaces(t *testing.T) {
+func TestPresence_OfNamespaces(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
@@ -145,7 +145,7 @@ func TestPresenceOfNamespaces(t *testing.T) {
 }
 
 // Nobody is told of whom the handshake refused, at whatever check.
-func TestPresenceOfTheRefused(t *testing.T) {
+func TestPresence_OfTheRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) {
 			o.Unlimited, o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = false, 1, true
@@ -172,7 +172,7 @@ func TestPresenceOfTheRefused(t *testing.T) {
 }
 
 // A handshake whose client is gone at once is counted out as well.
-func TestPresenceOfTheHasty(t *testing.T) {
+func TestPresence_OfTheHasty(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		h := &heard{servers: []*realtimetest.Server{srv}}
@@ -194,7 +194,7 @@ func TestPresenceOfTheHasty(t *testing.T) {
 }
 
 // Who is thrown out is told of like anybody, with the reason.
-func TestPresenceOfTheRevoked(t *testing.T) {
+func TestPresence_OfTheRevoked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		h := &heard{servers: []*realtimetest.Server{srv}}
@@ -214,7 +214,7 @@ func TestPresenceOfTheRevoked(t *testing.T) {
 }
 
 // It is the bus that hears, and no client.
-func TestPresenceIsNotForClients(t *testing.T) {
+func TestPresence_IsNotForClients(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		admin, other := srv.Admin(t, "a1"), srv.Driver(t, "d2")
@@ -228,7 +228,7 @@ func TestPresenceIsNotForClients(t *testing.T) {
 	})
 }
 
-func TestNoPresence(t *testing.T) {
+func TestPresence_Off(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.PresenceGrace = -1 })
 		srv.Driver(t, "d1").Close()
@@ -239,7 +239,7 @@ func TestNoPresence(t *testing.T) {
 
 // A bus that fails is tried again; what it does not take is logged once, and
 // holds up nobody.
-func TestPresenceOnABusThatFails(t *testing.T) {
+func TestPresence_OnABusThatFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, withPresence)
@@ -276,7 +276,7 @@ func TestPresenceOnABusThatFails(t *testing.T) {
 
 // Shutdown says nothing of those who are about to connect to another node, and
 // what was to be said before is said.
-func TestPresenceAtShutdown(t *testing.T) {
+func TestPresence_AtShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		h := &heard{servers: []*realtimetest.Server{srv}}
@@ -305,7 +305,7 @@ func TestPresenceAtShutdown(t *testing.T) {
 }
 
 // A bus that hangs keeps Shutdown no longer than its ctx.
-func TestPresenceHoldsUpNoShutdown(t *testing.T) {
+func TestPresence_HoldsUpNoShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
 		entered, release := srv.Bus.Block()
@@ -321,7 +321,7 @@ func TestPresenceHoldsUpNoShutdown(t *testing.T) {
 }
 
 // With several nodes he is gone when no node has had him for the grace time.
-func TestPresenceAcrossNodes(t *testing.T) {
+func TestPresence_AcrossNodes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withPresence)
 		h := &heard{servers: nodes}
@@ -340,7 +340,7 @@ func TestPresenceAcrossNodes(t *testing.T) {
 }
 
 // The bus is right in the end, whatever the way of a phone between two nodes.
-func TestPresenceOfAFlappingPhone(t *testing.T) {
+func TestPresence_OfAFlappingPhone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withPresence)
 		h := &heard{servers: nodes}
@@ -378,7 +378,7 @@ func (b slowBus) Publish(ctx context.Context, e realtime.Envelope) error {
 
 // Who comes to another node just when the bus hears that he is gone is told of
 // once more, behind that.
-func TestPresenceContradicted(t *testing.T) {
+func TestPresence_Contradicted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		bus, hold := realtimetest.NewBus(), make(chan struct{})
 		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) {
@@ -401,7 +401,7 @@ func TestPresenceContradicted(t *testing.T) {
 }
 
 // A handshake under way is nobody yet: it may fail.
-func TestPresenceAndAHandshakeElsewhere(t *testing.T) {
+func TestPresence_AndAHandshakeElsewhere(t *testing.T) {
 	for name, err := range map[string]error{"passes": nil, "fails": errors.New("gone")} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -428,7 +428,7 @@ func TestPresenceAndAHandshakeElsewhere(t *testing.T) {
 }
 
 // A node that does not answer has nobody: better told of twice than never.
-func TestPresenceWithANodeDown(t *testing.T) {
+func TestPresence_WithANodeDown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		far := hub.Node()
@@ -451,7 +451,7 @@ func TestPresenceWithANodeDown(t *testing.T) {
 }
 
 // Many who leave at once are asked for together.
-func TestPresenceAsksForManyAtOnce(t *testing.T) {
+func TestPresence_AsksForManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var asked atomic.Int64
 		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = counting{o.Cluster.Adapter, &asked} })

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestRecentIDs(t *testing.T) {
+func TestRecentIDs_Add(t *testing.T) {
 	t.Parallel()
 	r := recentIDs{size: 3}
 	for n, step := range []struct {

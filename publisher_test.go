@@ -45,13 +45,6 @@ func logTo(l *logBuffer) func(o *realtime.Options) {
 	return func(o *realtime.Options) { o.Logger = slog.New(slog.NewTextHandler(l, nil)) }
 }
 
-// bubble runs a test in a bubble of its own, beside others.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, f)
-}
-
 // at is a driver's position, told apart by its latitude.
 func at(lat float64) realtime.LocationPing {
 	return realtime.LocationPing{Position: &realtime.Position{Lat: lat, Lng: -82.4}}
@@ -90,7 +83,7 @@ func inTripRoom(t *testing.T, ns *realtime.Namespace, trip string) int {
 
 func all(clients ...*realtimetest.Client) []*realtimetest.Client { return clients }
 
-func TestTripRoomsLastAsLongAsTheTrip(t *testing.T) {
+func TestTripRooms_LastAsLongAsTheTrip(t *testing.T) {
 	t.Parallel()
 	for begin, first := range map[string]realtime.DomainEvent{
 		"assigned": realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"},
@@ -101,7 +94,7 @@ func TestTripRoomsLastAsLongAsTheTrip(t *testing.T) {
 			"cancelled": realtime.TripCancelled{TripID: "t1", CancelledBy: realtime.CancelledByDriver},
 		} {
 			t.Run(begin+" and "+end, func(t *testing.T) {
-				bubble(t, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.AdminTripsByRoom = true })
 					driver, phone := srv.Driver(t, "d1"), srv.Driver(t, "d1")
 					passenger, stranger := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
@@ -158,7 +151,7 @@ func TestSocketsThatConnectWhileTheTripRuns(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t, c.set)
 				c.begin(t, srv)
 				driver, other := srv.Driver(t, "d1"), srv.Driver(t, "d2")
@@ -191,7 +184,7 @@ func TestTripsThatChangeWhileASocketConnects(t *testing.T) {
 	} {
 		stays := map[string]bool{"his, as it was": true, "someone's offer": true, "of no importance": true}[name]
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
 				srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 				srv.Trips.Set("d1", "t1")
@@ -218,7 +211,7 @@ func TestTripsThatChangeWhileASocketConnects(t *testing.T) {
 // What happens while a socket is being let in is not lost to it, and follows
 // hello; what happens before it has passed the checks is not for it.
 func TestEventsDuringAHandshake(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		checked, passCheck := srv.Sessions.Block()
 		connected := make(chan *realtimetest.Client)
@@ -242,8 +235,8 @@ func TestEventsDuringAHandshake(t *testing.T) {
 	})
 }
 
-func TestDriverOfATripChanges(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestTripRooms_DriverChanges(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		first, second := srv.Driver(t, "d1"), srv.Driver(t, "d2")
 		passenger := srv.Passenger(t, "p1")
@@ -277,7 +270,7 @@ func TestDriverOfATripChanges(t *testing.T) {
 
 // Who sees whom follows the domain events and nothing that a client says.
 func TestTripSetByAClientShowsNobodyAnything(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, impostor, passenger := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Passenger(t, "p1")
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
@@ -299,8 +292,8 @@ func TestTripSetByAClientShowsNobodyAnything(t *testing.T) {
 	})
 }
 
-func TestPooledTripsOfOneDriver(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestTripRooms_PooledTrips(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
 		one, two := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
@@ -314,8 +307,8 @@ func TestPooledTripsOfOneDriver(t *testing.T) {
 	})
 }
 
-func TestOrderOfATripAmongOthers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestPublisher_OrderOfATrip(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = nil }) // the library's own bus
 		const trips, events = 20, 50
 		admin := srv.Admin(t, "a1")
@@ -356,8 +349,8 @@ func TestOrderOfATripAmongOthers(t *testing.T) {
 	})
 }
 
-func TestEventsThatComeTwice(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestPublisher_EventsThatComeTwice(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.RememberedEvents = 3 })
 		admin := srv.Admin(t, "a1")
 		event, err := realtime.NewEnvelope(realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
@@ -392,8 +385,8 @@ func TestEventsThatComeTwice(t *testing.T) {
 	})
 }
 
-func TestNoEventIsRemembered(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestOptions_DedupeOff(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.RememberedEvents = -1 })
 		admin := srv.Admin(t, "a1")
 		event, err := realtime.NewEnvelope(realtime.TripRequested{TripID: "t1"})
@@ -405,8 +398,8 @@ func TestNoEventIsRemembered(t *testing.T) {
 	})
 }
 
-func TestEventsThatCannotBeDelivered(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestPublisher_UndeliverableEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		srv := realtimetest.NewServer(t, logTo(&log))
 		clients := all(srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1"))
@@ -456,7 +449,7 @@ func TestEventsThatCannotBeDelivered(t *testing.T) {
 // A trip that ended has ended, even if the event that says so lacks what makes
 // it worth telling: nobody must go on watching the driver.
 func TestAnIncompleteEndEndsTheTripAllTheSame(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
@@ -469,12 +462,12 @@ func TestAnIncompleteEndEndsTheTripAllTheSame(t *testing.T) {
 	})
 }
 
-func TestPartiesOfATrip(t *testing.T) {
+func TestTripParties(t *testing.T) {
 	t.Parallel()
 	started := realtime.TripStarted{TripID: "t1"} // names nobody
 
 	t.Run("known from earlier events", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = nil })
 			driver, passenger, admin := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")
 			srv.Publish(t, realtime.AssignmentOffered{TripID: "t1", AssignmentID: "as2", DriverID: "d2", TTLSec: 20})
@@ -491,7 +484,7 @@ func TestPartiesOfATrip(t *testing.T) {
 		})
 	})
 	t.Run("looked up", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t)
 			driver, passenger := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 			srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p1", DriverID: "d1"})
@@ -503,7 +496,7 @@ func TestPartiesOfATrip(t *testing.T) {
 		})
 	})
 	t.Run("the event's own come first", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t)
 			right, wrong := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
 			srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p2", DriverID: "d1"})
@@ -513,7 +506,7 @@ func TestPartiesOfATrip(t *testing.T) {
 		})
 	})
 	t.Run("unknown", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			var log logBuffer
 			srv := realtimetest.NewServer(t, logTo(&log))
 			admin := srv.Admin(t, "a1")
@@ -523,7 +516,7 @@ func TestPartiesOfATrip(t *testing.T) {
 		})
 	})
 	t.Run("the lookup fails", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			var log logBuffer
 			srv := realtimetest.NewServer(t, logTo(&log))
 			admin, passenger := srv.Admin(t, "a1"), srv.Passenger(t, "p1")
@@ -540,7 +533,7 @@ func TestPartiesOfATrip(t *testing.T) {
 		})
 	})
 	t.Run("the lookup panics", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			var log logBuffer
 			srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Parties = panickyParties{} })
 			admin := srv.Admin(t, "a1")
@@ -551,7 +544,7 @@ func TestPartiesOfATrip(t *testing.T) {
 		})
 	})
 	t.Run("the lookup hangs", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t)
 			admin := srv.Admin(t, "a1")
 			entered, release := srv.Parties.Block()
@@ -583,8 +576,8 @@ func (panickyParties) FindParties(context.Context, string) (realtime.TripParties
 }
 
 // A host whose lookup hangs does not keep the server from shutting down.
-func TestShutdownDoesNotWaitForALookup(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_ShutdownDoesNotWaitForALookup(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		client := srv.Passenger(t, "p1")
 		entered, release := srv.Parties.Block()
@@ -600,16 +593,16 @@ func TestShutdownDoesNotWaitForALookup(t *testing.T) {
 	})
 }
 
-func TestPublishAfterShutdown(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_PublishAfterShutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = nil })
 		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
 		require.ErrorIs(t, srv.Realtime.Publish(t.Context(), realtime.TripRequested{TripID: "t1"}), realtime.ErrClosed)
 	})
 }
 
-func TestTraceTellsOfDeliveries(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestTrace_Delivered(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var events []string
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Trace = &realtime.Trace{Delivered: func(_ context.Context, i realtime.DeliveredInfo) {
@@ -648,8 +641,8 @@ func requireChoked(t *testing.T, c *realtimetest.Client) {
 	require.Len(t, realtimetest.Expect(t, c, wireNote), 200_000)
 }
 
-func TestAReceiverThatDoesNotKeepUp(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestBroadcast_LatestForASlowReceiver(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		admin, other := srv.Admin(t, "a1"), srv.Admin(t, "a2")
 		one, two := srv.Driver(t, "d1"), srv.Driver(t, "d2")
@@ -702,8 +695,8 @@ func TestAReceiverThatDoesNotKeepUp(t *testing.T) {
 }
 
 // Namespaces that share a connection do not replace each other's events.
-func TestLatestIsTheNamespacesOwn(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestBroadcast_LatestIsTheNamespacesOwn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
 		passenger, err := driver.Join(t.Context(), realtime.NamespacePassengers, realtimetest.Token(srv.Login("p1", realtime.UserPassenger)))
@@ -723,7 +716,7 @@ func TestLatestIsTheNamespacesOwn(t *testing.T) {
 	})
 }
 
-func TestASlowConsumerIsDisconnected(t *testing.T) {
+func TestSocket_SlowConsumerIsDisconnected(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		set  func(o *realtime.Options)
@@ -752,7 +745,7 @@ func TestASlowConsumerIsDisconnected(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				reasons := make(chan string, 10)
 				srv := realtimetest.NewServer(t, c.set, func(o *realtime.Options) {
 					o.Trace = &realtime.Trace{Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) { reasons <- string(i.Reason) }}

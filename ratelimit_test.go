@@ -58,7 +58,7 @@ func burst(t *testing.T, c *realtimetest.Client, event, body string, n int) (han
 	return handled
 }
 
-func TestLocationRate(t *testing.T) {
+func TestRates_Location(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options)
@@ -77,7 +77,7 @@ func TestLocationRate(t *testing.T) {
 	})
 }
 
-func TestEventRates(t *testing.T) {
+func TestRates_Events(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
@@ -102,7 +102,7 @@ func TestEventRates(t *testing.T) {
 }
 
 // A user has one bucket for all of his sockets.
-func TestUserRate(t *testing.T) {
+func TestRates_User(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
@@ -117,7 +117,7 @@ func TestUserRate(t *testing.T) {
 }
 
 // Who goes on is disconnected, after the ack that says why.
-func TestBreach(t *testing.T) {
+func TestRates_Breach(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
@@ -133,7 +133,7 @@ func TestBreach(t *testing.T) {
 	})
 }
 
-func TestUnlimited(t *testing.T) {
+func TestOptions_Unlimited(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Unlimited = true })
@@ -148,7 +148,7 @@ func TestUnlimited(t *testing.T) {
 }
 
 // The newest socket of a user wins, in each namespace for itself.
-func TestSocketsPerUser(t *testing.T) {
+func TestLimits_SocketsPerUser(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.SocketsPerUser = 2 })
@@ -166,7 +166,7 @@ func TestSocketsPerUser(t *testing.T) {
 	})
 }
 
-func TestExtraSocketsRefused(t *testing.T) {
+func TestLimits_ExtraSocketsRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
@@ -184,7 +184,7 @@ func TestExtraSocketsRefused(t *testing.T) {
 }
 
 // A refused CONNECT may be tried again, but not without end: each asks the host.
-func TestConnectRate(t *testing.T) {
+func TestRates_Connect(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options)
@@ -201,7 +201,7 @@ func TestConnectRate(t *testing.T) {
 	})
 }
 
-func TestNamespaceLimit(t *testing.T) {
+func TestLimits_Namespaces(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.Namespaces = 2 })
@@ -217,7 +217,7 @@ func TestNamespaceLimit(t *testing.T) {
 	})
 }
 
-func TestPendingAcks(t *testing.T) {
+func TestLimits_PendingAcks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
@@ -244,7 +244,7 @@ func TestPendingAcks(t *testing.T) {
 }
 
 // What limits sizes is told of too.
-func TestSizesAreTold(t *testing.T) {
+func TestTrace_LimitedSizes(t *testing.T) {
 	for limit, packets := range map[string][]string{
 		"MaxPayload":  {"42" + string(make([]byte, 2000))},
 		"Attachments": {`4511-["x"]`},

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadmeShowsWhatCompiles keeps the README's programs the same as the files
+// TestReadme_Compiles keeps the README's programs the same as the files
 // that they are copies of.
-func TestReadmeShowsWhatCompiles(t *testing.T) {
+func TestReadme_Compiles(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)

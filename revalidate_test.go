@@ -24,7 +24,7 @@ func swept() {
 	synctest.Wait()
 }
 
-func TestSweepEndsWhatIsRevoked(t *testing.T) {
+func TestSweep_EndsWhatIsRevoked(t *testing.T) {
 	sid := realtimetest.SessionID("d1")
 	for name, c := range map[string]struct {
 		change func(srv *realtimetest.Server)
@@ -69,7 +69,7 @@ func TestSweepEndsWhatIsRevoked(t *testing.T) {
 }
 
 // A session that ends sooner than it did ends its sockets then.
-func TestSweepBringsExpiryForward(t *testing.T) {
+func TestSweep_BringsExpiryForward(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
@@ -83,7 +83,7 @@ func TestSweepBringsExpiryForward(t *testing.T) {
 }
 
 // Who could not be looked up stays.
-func TestSweepEndsNobodyInDoubt(t *testing.T) {
+func TestSweep_EndsNobodyInDoubt(t *testing.T) {
 	for name, fault := range map[string]func(srv *realtimetest.Server) (release func()){
 		"failing": func(srv *realtimetest.Server) func() {
 			srv.Users.Fail(errors.New("down"))
@@ -123,7 +123,7 @@ func (m *many) FindUsers(_ context.Context, ids []string) ([]realtime.User, erro
 	return m.answer(ids)
 }
 
-func TestSweepAsksForManyAtOnce(t *testing.T) {
+func TestSweep_AsksForManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &many{Users: &realtimetest.Users{}}
 		gone := map[string]bool{}
@@ -232,7 +232,7 @@ func (o oneByOne) FindUser(ctx context.Context, id string) (realtime.User, error
 }
 
 // A socket that has moved to another session is not ended with the old one.
-func TestSweepMindsARefresh(t *testing.T) {
+func TestSweep_MindsARefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &held{Sessions: &realtimetest.Sessions{}, asked: make(chan []string), answer: make(chan []realtime.Session)}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Sessions = repo })
@@ -255,7 +255,7 @@ func TestSweepMindsARefresh(t *testing.T) {
 }
 
 // Shutdown does not wait for a sweep, whatever its repository does.
-func TestShutdownDuringASweep(t *testing.T) {
+func TestServer_ShutdownDuringASweep(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
 		srv.Driver(t, "d1")
@@ -268,7 +268,7 @@ func TestShutdownDuringASweep(t *testing.T) {
 	})
 }
 
-func TestNoSweep(t *testing.T) {
+func TestSweep_Off(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.SweepInterval = -1 })
 		driver := srv.Driver(t, "d1")

@@ -19,7 +19,7 @@ import (
 )
 
 // What admins do is in the log: who, what and about which trip. No session id is.
-func TestAdminsAreAudited(t *testing.T) {
+func TestServer_AuditsAdmins(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -55,7 +55,7 @@ func TestAdminsAreAudited(t *testing.T) {
 }
 
 // A token in a query, which every proxy on the way writes into its log, is none.
-func TestTokensInTheQueryAreNone(t *testing.T) {
+func TestHandshake_QueryTokensAreIgnored(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -70,8 +70,8 @@ func TestTokensInTheQueryAreNone(t *testing.T) {
 	})
 }
 
-// TestSecurityDocNamesTests: every test that docs/security.md names exists.
-func TestSecurityDocNamesTests(t *testing.T) {
+// TestSecurityDoc_NamesTests: every test that docs/security.md names exists.
+func TestSecurityDoc_NamesTests(t *testing.T) {
 	t.Parallel()
 	doc, err := os.ReadFile("docs/security.md")
 	require.NoError(t, err)

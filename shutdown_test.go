@@ -22,8 +22,8 @@ import (
 
 // Who comes while the server shuts down is sent away with 503 and Retry-After,
 // over either transport; who is there is told to go, and when to come back.
-func TestShutdownSendsClientsAway(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_ShutdownSendsClientsAway(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.DrainDelay = 7 * time.Second; o.Limits.DrainRate = 50 })
 		clients := []*realtimetest.Client{
 			srv.Driver(t, "d1"), srv.Driver(t, "d2", realtimetest.Polling()), srv.Passenger(t, "p1", realtimetest.Upgrade()), srv.Admin(t, "a1"),
@@ -60,8 +60,8 @@ func TestShutdownSendsClientsAway(t *testing.T) {
 }
 
 // Clients are told to come back at different times, and are closed in batches.
-func TestShutdownSpreadsClients(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_ShutdownSpreadsClients(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		const n = 60
 		var mu sync.Mutex
 		var closed []time.Time
@@ -93,10 +93,10 @@ func TestShutdownSpreadsClients(t *testing.T) {
 	})
 }
 
-// TestShutdownLetsHandlersFinish: what a handler has begun it may end, though its
+// TestServer_ShutdownLetsHandlersFinish: what a handler has begun it may end, though its
 // client is gone.
-func TestShutdownLetsHandlersFinish(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_ShutdownLetsHandlersFinish(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		var ended atomic.Value
 		srv.Realtime.Drivers().HandleRaw("work", func(ctx context.Context, _ *realtime.Socket, _ realtime.Raw) (realtime.Raw, error) {
@@ -115,9 +115,9 @@ func TestShutdownLetsHandlersFinish(t *testing.T) {
 	})
 }
 
-// TestShutdownSaysWhatItCouldNotFinish: and does what it could.
-func TestShutdownSaysWhatItCouldNotFinish(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+// TestServer_ShutdownSaysWhatItCouldNotFinish: and does what it could.
+func TestServer_ShutdownSaysWhatItCouldNotFinish(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		release := make(chan struct{})
 		bus, adapter := &stuckBus{EventBus: realtimetest.NewBus(), release: release}, &stuckAdapter{}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, adapter })
@@ -191,7 +191,7 @@ func (a *stuckAdapter) Close(context.Context) error { a.closed = true; return er
 // What handlers and listeners come upon that return after Shutdown, or because of it, is
 // no fault of the host's.
 func TestShutdown_HandlersThatReturnLateAreNoErrors(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		node := realtimetest.NewCluster(t, 2, logTo(&log))[0]
 		drivers := node.Realtime.Drivers()
@@ -223,8 +223,8 @@ func TestShutdown_HandlersThatReturnLateAreNoErrors(t *testing.T) {
 }
 
 // Sockets whose handshake ends while the others are sent away are sent away too.
-func TestShutdownFindsLateSockets(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+func TestServer_ShutdownFindsLateSockets(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.DrainRate = 50 }) // one at a time
 		for i := range 20 {
 			srv.Driver(t, fmt.Sprint("d", i))

@@ -64,7 +64,7 @@ func TestNodeState_ComesToRest(t *testing.T) {
 	}
 	for name, begin := range map[string]func(*testing.T, func() *realtimetest.Server, *atomic.Bool) *realtimetest.Server{"an old trip": old, "a lost release": lost} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var sent atomic.Int64
 				var deaf atomic.Bool
 				hub := realtimetest.NewHub()
@@ -92,7 +92,7 @@ func TestNodeState_ComesToRest(t *testing.T) {
 }
 
 func TestPublisher_ReleaseBeforeItsAssignment(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withoutLookup)
 		d1, p1 := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 		now := time.Now()
@@ -104,7 +104,7 @@ func TestPublisher_ReleaseBeforeItsAssignment(t *testing.T) {
 }
 
 func TestPublisher_OldNoDriversFound(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withoutLookup)
 		p1 := srv.Passenger(t, "p1")
 		begin := time.Now()
@@ -132,7 +132,7 @@ func TestPublisher_LateEventOfAFormerDriver(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var outdated atomic.Int64
 				srv := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) {
 					o.Trace = &realtime.Trace{Outdated: func(context.Context, realtime.OutdatedInfo) { outdated.Add(1) }}
@@ -163,7 +163,7 @@ func TestTripRooms_DriverKnownByLookupLeaves(t *testing.T) {
 		"no driver": realtime.NoDriversFound{TripID: "t1", PassengerID: "p1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				nodes := realtimetest.NewCluster(t, 2)
 				d1, p1 := connectOn(t, nodes, "d1", "p1")
 				requireFollows(t, d1, "t1", 1, all(p1))
@@ -202,7 +202,7 @@ func TestTripRooms_StaleLookup(t *testing.T) {
 		"a passenger, after a restart": {[]string{"d2"}, "p2", "p1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
 				srv.Trips.Set(c.comes, "t1") // late
 				for _, d := range c.drivers {
@@ -230,7 +230,7 @@ func TestTripRooms_StaleLookup(t *testing.T) {
 // The answer about a driver's trips is not used against what the bus has said since.
 func TestTripPositions_OfAFormerDriver(t *testing.T) {
 	t.Run("by a lookup", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t)
 			srv.Trips.Set("d1", "t1")
 			srv.Trips.Set("p1", "t1")
@@ -247,7 +247,7 @@ func TestTripPositions_OfAFormerDriver(t *testing.T) {
 		})
 	})
 	t.Run("by other nodes", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			nodes := realtimetest.NewCluster(t, 2, withoutLookup)
 			a, b := nodes[0], nodes[1]
 			p1 := a.Passenger(t, "p1")

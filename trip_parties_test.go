@@ -93,7 +93,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 	} {
 		for _, deaf := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, deaf %v", name, deaf), func(t *testing.T) {
-				bubble(t, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
 					lookup := &asked{hang: make(chan struct{}), deaf: deaf}
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Parties = newBus(), lookup })
 					banned, out := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
@@ -118,7 +118,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 
 // 20 events of one trip do not cost 20 times Timeouts.Repo, and stay in order.
 func TestPublisher_LookupThatHangsIsLeftAlone(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		lookup := &asked{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = lookup })
 		admin := srv.Admin(t, "a1")
@@ -165,7 +165,7 @@ func TestPublisher_LookupThatHangsIsLeftAlone(t *testing.T) {
 }
 
 func TestPublisher_LookupsAnswerIsKept(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		lookup := &asked{answer: realtime.TripParties{PassengerID: "p1", DriverID: "d1"}}
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, func(o *realtime.Options) { o.Parties = lookup })
 		passenger, driver := nodes[1].Passenger(t, "p1"), nodes[0].Driver(t, "d1")
@@ -192,7 +192,7 @@ func TestPublisher_LookupsAnswerIsKept(t *testing.T) {
 
 // The driver whom a lookup has named is not the one whom a later assignment means.
 func TestPublisher_AssignmentThatNamesNoDriver(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withoutLookup)
 		first, second, passenger := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Passenger(t, "p1")
 		srv.Parties.Set("t1", realtime.TripParties{PassengerID: "p1", DriverID: "d1"})
@@ -212,7 +212,7 @@ func TestPublisher_AssignmentThatNamesNoDriver(t *testing.T) {
 
 // Beyond a number of events that wait nobody is asked any more, and none is lost.
 func TestPublisher_TooManyEventsWait(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		lookup := &asked{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = lookup })
 		srv.Realtime.LimitWaiting(3)
@@ -237,7 +237,7 @@ func TestPublisher_TooManyEventsWait(t *testing.T) {
 }
 
 func TestPublisher_LookupThatAnswersNonsense(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		lookup := &asked{answer: realtime.TripParties{PassengerID: "p1\x00", DriverID: "d1"}}
 		srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Parties = lookup })
@@ -252,7 +252,7 @@ func TestPublisher_LookupThatAnswersNonsense(t *testing.T) {
 // An event that a healthy lookup completes has been sent when the bus takes it for
 // handled; one that waits for long has not.
 func TestPublisher_WhenAnEventIsHandled(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		bus := newSerialBus()
 		lookup := &asked{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Parties = bus, lookup })
@@ -268,7 +268,7 @@ func TestPublisher_WhenAnEventIsHandled(t *testing.T) {
 		realtimetest.ExpectNone(t, admin)
 	})
 	t.Run("answered", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			bus := newSerialBus()
 			srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = bus })
 			admin := srv.Admin(t, "a1")

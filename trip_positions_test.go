@@ -50,7 +50,7 @@ func (c *countedTrips) count(id string) int {
 
 func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 	t.Run("the lookup knows", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			trips := &countedTrips{}
 			nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Trips = trips })
 			trips.Set("p1", "t1")
@@ -74,7 +74,7 @@ func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 		})
 	})
 	t.Run("another node knows", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			hub := realtimetest.NewHub()
 			node := func() *realtimetest.Server {
 				return realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
@@ -93,7 +93,7 @@ func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 		})
 	})
 	t.Run("the lookup hangs", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t)
 			admin, passenger := srv.Admin(t, "a1"), srv.Passenger(t, "p1")
 			srv.Trips.Set("p1", "t1")
@@ -141,7 +141,7 @@ func TestSweep_CorrectsTripRooms(t *testing.T) {
 		Set(user string, trips ...string)
 	}{"one by one": &countedTrips{}, "many at once": &manyTrips{}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips = lookup })
 				driver, passenger, admin := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")
 				require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
@@ -180,7 +180,7 @@ func TestSweep_CorrectsTripRooms(t *testing.T) {
 
 // Who should be on a trip and is not is found where many can be asked for at once.
 func TestSweep_FindsTripsOfEverybody(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		lookup := &manyTrips{}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips = lookup })
 		driver, passenger, stranger := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
@@ -201,7 +201,7 @@ func TestSweep_LookupThatFails(t *testing.T) {
 		"a long id":   func(m *manyTrips) { m.Set("d1", strings.Repeat("x", 300)) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				var log logBuffer
 				lookup := &manyTrips{}
 				srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Trips = lookup })
@@ -221,7 +221,7 @@ func TestSweep_LookupThatFails(t *testing.T) {
 
 // Without many at once only those who are in a trip's room are asked for.
 func TestSweep_AsksNoMoreThanItMust(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		lookup := &countedTrips{}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips = lookup })
 		lookup.Set("d1", "t1")

@@ -86,7 +86,7 @@ func TestTripRooms_LateEventDoesNotReopen(t *testing.T) {
 	} {
 		for name, again := range late {
 			t.Run(end+" then "+name, func(t *testing.T) {
-				bubble(t, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
 					var log logBuffer
 					var count counts
 					nodes := realtimetest.NewCluster(t, 2, withoutLookup, logTo(&log), count.trace)
@@ -120,7 +120,7 @@ func TestTripRooms_LateEventDoesNotReopen(t *testing.T) {
 
 // What is not about a running trip is sent after its end too.
 func TestTripRooms_WhatIsSentAfterTheEnd(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger, admin := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
@@ -139,7 +139,7 @@ func TestTripRooms_WhatIsSentAfterTheEnd(t *testing.T) {
 }
 
 func TestTripRooms_OlderAssignmentDoesNotReplaceNewer(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var count counts
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, count.trace)
 		first, second, passenger := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d2"), nodes[0].Passenger(t, "p1")
@@ -170,7 +170,7 @@ func TestTripRooms_NodeThatMissedTheNews(t *testing.T) {
 		"none found":     realtime.NoDriversFound{TripID: "t1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				hub := realtimetest.NewHub()
 				cut := &holding{Adapter: hub.Node()}
 				knows := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = cut })
@@ -193,7 +193,7 @@ func TestTripRooms_NodeThatMissedTheNews(t *testing.T) {
 }
 
 func TestTripRooms_ExpiryOlderThanTheAcceptance(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 		begun := time.Now()
@@ -204,7 +204,7 @@ func TestTripRooms_ExpiryOlderThanTheAcceptance(t *testing.T) {
 }
 
 func TestTripRooms_OnlyTheAssignmentsOwnEndTakesTheDriverOff(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 		accept := func(assignment string) {
@@ -234,7 +234,7 @@ func TestTripRooms_ReplacedPassengerLeaves(t *testing.T) {
 		"started":  realtime.TripStarted{TripID: "t1", PassengerID: "p2", DriverID: "d1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				nodes := realtimetest.NewCluster(t, 2, withoutLookup)
 				driver, before, after := nodes[0].Driver(t, "d1"), nodes[1].Passenger(t, "p1"), nodes[1].Passenger(t, "p2")
 				nodes[0].Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
@@ -248,7 +248,7 @@ func TestTripRooms_ReplacedPassengerLeaves(t *testing.T) {
 
 // A search may begin again after nobody was found; until then nobody is on the trip.
 func TestTripRooms_SearchThatBeginsAgain(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withoutLookup)
 		driver, passenger, admin := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")
 		require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
@@ -270,7 +270,7 @@ func TestTripRooms_SearchThatBeginsAgain(t *testing.T) {
 }
 
 func TestTripRooms_PeopleLearntByAnotherNode(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var count counts
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, count.trace, func(o *realtime.Options) { o.Parties = nil })
 		passenger, driver := nodes[1].Passenger(t, "p1"), nodes[0].Driver(t, "d1")
@@ -285,7 +285,7 @@ func TestTripRooms_PeopleLearntByAnotherNode(t *testing.T) {
 }
 
 func TestTripRooms_UnknownPeopleAreCounted(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		var log logBuffer
 		var count counts
 		srv := realtimetest.NewServer(t, logTo(&log), count.trace)
@@ -311,7 +311,7 @@ func TestTripRooms_LookupThatAnswersNonsense(t *testing.T) {
 		"empty": {""}, "one of many": {"t1", ""}, "long": {strings.Repeat("x", 257)}, "NUL": {"t1\x00t2"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips, o.Compat.RefuseUnavailable = answer, true })
 				for ns, typ := range map[string]realtime.UserType{
 					realtime.NamespaceDrivers: realtime.UserDriver, realtime.NamespacePassengers: realtime.UserPassenger,
@@ -327,7 +327,7 @@ func TestTripRooms_LookupThatAnswersNonsense(t *testing.T) {
 }
 
 func TestTripRooms_LookupDecides(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		srv.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 		early := srv.Passenger(t, "p1")
@@ -355,7 +355,7 @@ func TestTripRooms_DatabaseAheadOfTheBus(t *testing.T) {
 	t.Parallel()
 	for name, parties := range map[string]realtime.PartyLookup{"without a PartyLookup": nil, "with one that knows nothing": &realtimetest.Parties{}} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = parties })
 				driver, passenger, other := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Driver(t, "d2")
 				srv.Trips.Set("d1", "t1")
@@ -410,7 +410,7 @@ func TestRoom_OfNobody(t *testing.T) {
 }
 
 func TestRoom_NobodyEntersTheZeroRoom(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(*realtime.Options) {})
 		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error {
 			s.Join(realtime.TripRoom(""), realtime.Room{})
@@ -434,7 +434,7 @@ func TestRoom_NobodyEntersTheZeroRoom(t *testing.T) {
 }
 
 func TestHandshake_TokenWithIDsThatCannotBe(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		for _, id := range []string{strings.Repeat("x", 257), "a\x00b"} {
 			for _, token := range []string{srv.Tokens.Mint(id, "s1", time.Hour), srv.Tokens.Mint("u1", id, time.Hour)} {
@@ -448,7 +448,7 @@ func TestHandshake_TokenWithIDsThatCannotBe(t *testing.T) {
 }
 
 func TestPublish_IDsThatCannotBe(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		for _, e := range []realtime.DomainEvent{
 			realtime.TripStarted{TripID: strings.Repeat("x", 257)},

@@ -28,11 +28,11 @@ func publish(t *testing.T, srv *realtimetest.Server, e realtime.DomainEvent) {
 	synctest.Wait()
 }
 
-// TestRevocationDuringTheHandshake publishes a revocation while a check hangs,
+// TestRevocation_DuringTheHandshake publishes a revocation while a check hangs,
 // on the same node or another. The repositories still say the old state
 // afterwards, as one that lags does. The client is refused at once, or as soon
 // as the token has told who he is, whatever the check says in the end.
-func TestRevocationDuringTheHandshake(t *testing.T) {
+func TestRevocation_DuringTheHandshake(t *testing.T) {
 	revocations := map[string]realtime.DomainEvent{
 		"session":            realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"},
 		"session, no user":   realtime.SessionRevoked{SID: realtimetest.SessionID("d1")},
@@ -93,9 +93,9 @@ func TestRevocationDuringTheHandshake(t *testing.T) {
 	}
 }
 
-// TestRevocationInAuthorize: the same in a namespace of the host's, whose own
+// TestRevocation_InAuthorize: the same in a namespace of the host's, whose own
 // check hangs.
-func TestRevocationInAuthorize(t *testing.T) {
+func TestRevocation_InAuthorize(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -117,9 +117,9 @@ func TestRevocationInAuthorize(t *testing.T) {
 	})
 }
 
-// TestRevocationOfSeveralHandshakes: each pending CONNECT of the session is
+// TestRevocation_OfSeveralHandshakes: each pending CONNECT of the session is
 // refused, and none of another, while verifications overlap.
-func TestRevocationOfSeveralHandshakes(t *testing.T) {
+func TestRevocation_OfSeveralHandshakes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 		one, two := srv.Login("d1", realtime.UserDriver), srv.Login("d2", realtime.UserDriver)
@@ -141,9 +141,9 @@ func TestRevocationOfSeveralHandshakes(t *testing.T) {
 	})
 }
 
-// TestRevocationRefusesTheOriginalsWay: with RefuseAfterConnect too nobody is
+// TestRevocation_RefusesTheOriginalsWay: with RefuseAfterConnect too nobody is
 // admitted.
-func TestRevocationRefusesTheOriginalsWay(t *testing.T) {
+func TestRevocation_RefusesTheOriginalsWay(t *testing.T) {
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 		t.Run(stage, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -168,10 +168,10 @@ func TestRevocationRefusesTheOriginalsWay(t *testing.T) {
 	}
 }
 
-// TestRevoked: all of the session's sockets are told first and then put out of
+// TestSessionRevoked: all of the session's sockets are told first and then put out of
 // every namespace on every node; the user's others are told and stay; so do
 // other users on the same connection.
-func TestRevoked(t *testing.T) {
+func TestSessionRevoked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2)
 		for _, srv := range nodes {
@@ -217,8 +217,8 @@ func TestRevoked(t *testing.T) {
 	})
 }
 
-// TestBanned: every socket of the user, whatever the session.
-func TestBanned(t *testing.T) {
+// TestUserAccessChanged: every socket of the user, whatever the session.
+func TestUserAccessChanged(t *testing.T) {
 	changes := map[string]struct {
 		do     func(ctx context.Context, srv *realtimetest.Server) error
 		reason string
@@ -309,9 +309,9 @@ func TestExpiry(t *testing.T) {
 	}
 }
 
-// TestExpiryTakesTheConnection: other namespaces on it fall with it; but only a
+// TestExpiry_TakesTheConnection: other namespaces on it fall with it; but only a
 // socket that is still there expires.
-func TestExpiryTakesTheConnection(t *testing.T) {
+func TestExpiry_TakesTheConnection(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		exp := time.Now().Add(time.Minute)
@@ -334,8 +334,8 @@ func TestExpiryTakesTheConnection(t *testing.T) {
 	})
 }
 
-// TestExpiryFarAway: an expiry beyond what a timer can wait for does not fire.
-func TestExpiryFarAway(t *testing.T) {
+// TestExpiry_FarAway: an expiry beyond what a timer can wait for does not fire.
+func TestExpiry_FarAway(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		srv.Tokens.Set("forever", realtime.Claims{
@@ -348,8 +348,8 @@ func TestExpiryFarAway(t *testing.T) {
 	})
 }
 
-// TestLeewayNeverProlongsALiveSocket: nor does it let an expired token in.
-func TestLeewayNeverProlongsALiveSocket(t *testing.T) {
+// TestExpiry_IgnoresTheLeeway: nor does it let an expired token in.
+func TestExpiry_IgnoresTheLeeway(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		secret := []byte("a secret of thirty-two bytes, ok")
@@ -369,9 +369,9 @@ func TestLeewayNeverProlongsALiveSocket(t *testing.T) {
 	})
 }
 
-// TestExpiryDuringTheHandshake: a token that runs out while a check hangs does
+// TestExpiry_DuringTheHandshake: a token that runs out while a check hangs does
 // not give a socket that lives.
-func TestExpiryDuringTheHandshake(t *testing.T) {
+func TestExpiry_DuringTheHandshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		srv.Login("d1", realtime.UserDriver)
@@ -411,7 +411,7 @@ func refreshRefused(code realtime.Code, message string) string {
 	return fmt.Sprintf(`{"ok":false,"error":{"code":%q,"message":%q}}`, code, message)
 }
 
-func TestRefreshKeepsTheSocketAlive(t *testing.T) {
+func TestRefresh_KeepsTheSocketAlive(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -442,8 +442,8 @@ func TestRefreshKeepsTheSocketAlive(t *testing.T) {
 	})
 }
 
-// TestRefreshMovesTheSession: to the new session's room, and out of the old.
-func TestRefreshMovesTheSession(t *testing.T) {
+// TestRefresh_MovesTheSession: to the new session's room, and out of the old.
+func TestRefresh_MovesTheSession(t *testing.T) {
 	for _, revoke := range []string{"old", "new"} {
 		t.Run(revoke, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -472,9 +472,9 @@ func TestRefreshMovesTheSession(t *testing.T) {
 	}
 }
 
-// TestRefreshRefused: the checks are those of the handshake. The socket keeps
+// TestRefresh_Refused: the checks are those of the handshake. The socket keeps
 // what it had, no more and no less.
-func TestRefreshRefused(t *testing.T) {
+func TestRefresh_Refused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept)
@@ -547,9 +547,9 @@ func TestRefreshRefused(t *testing.T) {
 	})
 }
 
-// TestRefreshUndecided: a panic and a host that does not answer are no verdict,
+// TestRefresh_Undecided: a panic and a host that does not answer are no verdict,
 // and leave the socket as it was.
-func TestRefreshUndecided(t *testing.T) {
+func TestRefresh_Undecided(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		trouble := func(context.Context) error { return nil }
@@ -579,16 +579,16 @@ func TestRefreshUndecided(t *testing.T) {
 			require.Equal(t, "d1", line["user"])
 		}
 		require.Contains(t, lines[0]["error"], "no verdict on [token]")
-		require.Contains(t, lines[0]["stack"], "TestRefreshUndecided")
+		require.Contains(t, lines[0]["stack"], "TestRefresh_Undecided")
 
 		trouble = func(context.Context) error { return nil }
 		require.Equal(t, refreshed(time.Now().Add(2*time.Hour-5*time.Second)), refresh(t, c, refreshWith(token)))
 	})
 }
 
-// TestRevocationDuringRefresh: it wins here too. What it is of decides what is
+// TestRevocation_DuringRefresh: it wins here too. What it is of decides what is
 // left: the socket's own session or user, nothing; the new session, the old.
-func TestRevocationDuringRefresh(t *testing.T) {
+func TestRevocation_DuringRefresh(t *testing.T) {
 	tests := map[string]struct {
 		sid   string // of the new token
 		event realtime.DomainEvent
@@ -641,10 +641,10 @@ func TestRevocationDuringRefresh(t *testing.T) {
 	}
 }
 
-// TestRevocationFindsASocketThatIsRenewed: a refresh that ends between the two
+// TestRevocation_FindsASocketThatIsRenewed: a refresh that ends between the two
 // steps of a revocation, which are to refuse handshakes and to look for sockets,
 // does not take the socket out of sight.
-func TestRevocationFindsASocketThatIsRenewed(t *testing.T) {
+func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
@@ -730,10 +730,10 @@ func TestSessionRefreshed(t *testing.T) {
 	}
 }
 
-// TestPanicsAndErrorsOfTheHost: the client is told that it was the server's
+// TestServer_PanicsAndErrorsOfTheHost: the client is told that it was the server's
 // fault and no more; the log has it once, with all that it takes to find it, and
 // nothing that the client sent.
-func TestPanicsAndErrorsOfTheHost(t *testing.T) {
+func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 	const payload = "what the client sent"
 	internal := `{"ok":false,"error":{"code":"internal","message":"internal error"}}`
 	tests := map[string]struct {
@@ -791,7 +791,7 @@ func TestPanicsAndErrorsOfTheHost(t *testing.T) {
 					}
 					require.Equal(t, test.stack, lines[0]["stack"] != nil)
 					if test.stack {
-						require.Contains(t, lines[0]["stack"], "TestPanicsAndErrorsOfTheHost")
+						require.Contains(t, lines[0]["stack"], "TestServer_PanicsAndErrorsOfTheHost")
 					}
 				}
 				// Without an ack it is logged all the same, and the socket goes on.
@@ -806,9 +806,9 @@ func TestPanicsAndErrorsOfTheHost(t *testing.T) {
 	}
 }
 
-// TestPanicsOfHooks: an OnConnect that fails puts the socket out, behind hello;
+// TestNamespace_PanicsOfHooks: an OnConnect that fails puts the socket out, behind hello;
 // of an OnDisconnect there is only the log.
-func TestPanicsOfHooks(t *testing.T) {
+func TestNamespace_PanicsOfHooks(t *testing.T) {
 	for _, how := range []string{"panic", "error"} {
 		t.Run(how, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -841,8 +841,8 @@ func TestPanicsOfHooks(t *testing.T) {
 	}
 }
 
-// TestPanicOfADriverService: what a host plugs in for the library's own events.
-func TestPanicOfADriverService(t *testing.T) {
+// TestDriverService_Panic: what a host plugs in for the library's own events.
+func TestDriverService_Panic(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		j, kept := keep(t)
 		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Drivers = brokenDrivers{} })

@@ -64,7 +64,7 @@ func (c *oldClient) send(packet string) {
 
 const oldRefusal = `4/drivers,{"message":"%s","data":{"code":"%s"}}`
 
-func TestTokensOfOldClients(t *testing.T) {
+func TestEIO3_Tokens(t *testing.T) {
 	const valid, other = "the-token-of-d1", "the-token-of-nobody"
 	bearer := func(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
 	missing, invalid := fmt.Sprintf(oldRefusal, "Missing token", "missing_token"), fmt.Sprintf(oldRefusal, "Invalid token", "invalid_token")
@@ -119,7 +119,7 @@ func TestTokensOfOldClients(t *testing.T) {
 }
 
 // A query is no place for the token of a client that can send it otherwise.
-func TestQueryTokensOfNewClients(t *testing.T) {
+func TestEIO3_QueryTokensOfNewClients(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3, o.Compat.LegacyQueryToken = true, true })
 		token := srv.Login("d1", realtime.UserDriver)
@@ -133,7 +133,7 @@ func TestQueryTokensOfNewClients(t *testing.T) {
 }
 
 // Being in / is being nowhere: such a connection ends like any without a namespace.
-func TestOldClientThatStaysOutside(t *testing.T) {
+func TestEIO3_ClientWithoutNamespace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })
 		c := dialOld(t, srv, "", nil)
@@ -145,7 +145,7 @@ func TestOldClientThatStaysOutside(t *testing.T) {
 	})
 }
 
-func TestOldClientsByDefault(t *testing.T) {
+func TestEIO3_OffByDefault(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		c := &oldClient{t: t, http: srv.HTTPClient(), url: srv.URL() + realtime.Path + "?EIO=3&transport=polling"}
@@ -159,7 +159,7 @@ func TestOldClientsByDefault(t *testing.T) {
 
 // Old and new apps of one user hear the same events, and are counted and revoked
 // alike.
-func TestOldAndNewSideBySide(t *testing.T) {
+func TestEIO3_BesideEIO4(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })
 		recent := srv.Passenger(t, "p1")
