@@ -21,7 +21,7 @@ import (
 const maxTokenLength = 8 << 10
 
 // connectMessages are the messages of a CONNECT_ERROR, by code.
-var connectMessages = map[Code]string{
+var connectMessages = map[Code]string{ //nolint:gosec // messages, no credentials
 	CodeMissingToken:   "Missing token",
 	CodeInvalidToken:   "Invalid token",
 	CodeTokenExpired:   "Access token expired",

@@ -78,7 +78,7 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 			n.drop(m, DropMalformed)
 			return
 		}
-		b.askLocal(ctx, name, args, m.Event.Attachments, answer)
+		b.askLocal(ctx, name, args, m.Event.Attachments, answer) //nolint:errcheck // the asking node counts the missing acks
 	default:
 		n.drop(m, DropUnknownOp)
 	}
@@ -133,7 +133,7 @@ func (ns *Namespace) listen(e *Raw) bool {
 
 // packEvent returns an event with its name as first argument.
 func packEvent(name string, args []json.RawMessage, attachments [][]byte) *Raw {
-	quoted, _ := json.Marshal(name) // a string marshals
+	quoted, _ := json.Marshal(name) //nolint:errchkjson // a string marshals
 	return &Raw{Args: append([]json.RawMessage{quoted}, args...), Attachments: attachments}
 }
 

@@ -109,7 +109,7 @@ var errInvalidEvent = errors.New("invalid domain event")
 func missing(event string, fields ...string) error {
 	var names []string
 	for i := 0; i < len(fields); i += 2 {
-		if fields[i+1] == "" {
+		if fields[i+1] == "" { //nolint:gosec // fields are pairs
 			names = append(names, fields[i])
 		}
 	}

@@ -51,7 +51,7 @@ type AssignmentPayload struct {
 	VehicleID    *string `json:"vehicleId" null:"not known"`
 }
 
-// AssignmentEndedPayload says which offer to whom was rejected or cancelled,
+// AssignmentEndedPayload says which offer to whom was rejected or withdrawn,
 // and why.
 type AssignmentEndedPayload struct {
 	AssignmentPayload
@@ -292,7 +292,7 @@ func (e AssignmentCancelled) about() subject {
 }
 
 // EventAssignmentCancelled is sent to the driver and the admins.
-var EventAssignmentCancelled = NewEvent[AssignmentEndedPayload]("trip:assignment:cancelled")
+var EventAssignmentCancelled = NewEvent[AssignmentEndedPayload]("trip:assignment:cancelled") //nolint:misspell // the spelling on the wire
 
 func (e AssignmentCancelled) deliver(f facts) []Delivery {
 	v := AssignmentEndedPayload{f.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}

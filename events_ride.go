@@ -216,10 +216,10 @@ func (e TripCompleted) deliver(f facts) []Delivery {
 	return []Delivery{EventTripCompleted.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }
 
-// CancelledBy says who cancelled a trip.
+// CancelledBy says who canceled a trip.
 type CancelledBy string
 
-// Who may cancel a trip.
+// The people and systems that can cancel a trip.
 const (
 	CancelledByPassenger CancelledBy = "passenger"
 	CancelledByDriver    CancelledBy = "driver"
@@ -265,7 +265,7 @@ func (e TripCancelled) check() error {
 }
 
 // EventTripCancelled is sent to passenger, driver and admins.
-var EventTripCancelled = NewEvent[TripCancelledPayload]("trip:cancelled")
+var EventTripCancelled = NewEvent[TripCancelledPayload]("trip:cancelled") //nolint:misspell // the spelling on the wire
 
 // TripCancelledPayload is what EventTripCancelled carries.
 type TripCancelledPayload struct {

@@ -222,7 +222,7 @@ func (e UserAccessChanged) deliver(f facts) []Delivery {
 var AuthRefresh = NewCall[TokenRefresh, Refreshed]("auth:refresh").Documented(CallDoc[TokenRefresh, Refreshed]{
 	Does:  "Renews the socket's token in place: same user, same type, the checks of a CONNECT.",
 	Codes: []Code{CodeUnauthorized, CodeForbidden},
-	In:    TokenRefresh{Token: "eyJhbGciOi..."},
+	In:    TokenRefresh{Token: "eyJhbGciOi..."}, //nolint:gosec // an example, no credential
 	Out:   Refreshed{Time{exampleTime}},
 })
 

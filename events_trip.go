@@ -41,7 +41,7 @@ const (
 	TripStatusArriving   TripStatus = "arriving"
 	TripStatusInProgress TripStatus = "in_progress"
 	TripStatusCompleted  TripStatus = "completed"
-	TripStatusCancelled  TripStatus = "cancelled"
+	TripStatusCancelled  TripStatus = "cancelled" //nolint:misspell // the spelling on the wire
 )
 
 // Values returns every status.

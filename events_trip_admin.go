@@ -213,8 +213,8 @@ func (rt *Server) leaveDrivers(_ context.Context, s *Socket, _ None) (None, erro
 	return None{}, nil
 }
 
-// audit logs who of the admins has asked for what.
+// audit logs a call of an admin.
 func (rt *Server) audit(s *Socket, event string, about ...any) {
 	attrs := append([]any{"event", event, "user", s.Identity().UserID, "socket", s.ID()}, about...)
-	rt.auditLog.Info("realtime: admin", attrs...)
+	rt.auditLog.Info("realtime: admin audit", attrs...)
 }

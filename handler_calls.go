@@ -93,7 +93,7 @@ func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
 	done := func(err error) bool {
 		inTime := c.end()
 		if err != nil {
-			ns.rt.clientError(err, ns.name, "connect", s)
+			ns.rt.clientError(err, ns.name, "connect", s) //nolint:errcheck // only for the log
 			s.Disconnect()
 		}
 		return inTime && err == nil && s.Connected()

@@ -32,7 +32,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		return // already refused, client disconnected, or the server is shutting down
 	case err != nil:
 		ns.refuseHandshake(h, err)
-		if err == errConnectFlood {
+		if err == errConnectFlood { //nolint:errorlint // the value itself, never wrapped
 			s.Close()
 		}
 		return
@@ -58,7 +58,7 @@ var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConne
 func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
 	var rooms []string
 	from := s.conn()
-	switch ns.rt.admission.Begin(&from.Conn) {
+	switch ns.rt.admission.Begin(&from.Conn) { //nolint:exhaustive // Pass goes on below
 	case admission.Refuse:
 		s.limited(LimitRateConnect, "")
 		return nil, connectErrorBecause(CodeRateLimited, string(LimitRateConnect))
@@ -131,7 +131,7 @@ func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 		case errors.Is(err, hostcall.ErrBusy), errors.Is(err, hostcall.ErrAbandoned):
 			ns.rt.hostFailed("OnDisconnect", err, "namespace", ns.name)
 		default:
-			ns.rt.clientError(err, ns.name, "disconnect", s) // for the log
+			ns.rt.clientError(err, ns.name, "disconnect", s) //nolint:errcheck // for the log
 		}
 	}
 }

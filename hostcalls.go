@@ -95,7 +95,7 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 		Size: size, Timeout: timeout, Abandoned: 16,
 		Failed: func(err error) { rt.hostFailed(what, err) },
 		Dropped: func(n int) {
-			rt.log.Error("realtime: calls dropped: the host does not keep up", "call", what, "dropped", n)
+			rt.log.Error("realtime: calls dropped: the host is too slow", "call", what, "dropped", n)
 			if dropped != nil {
 				dropped(n)
 			}

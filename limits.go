@@ -59,7 +59,7 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 
 // checkOrigin reports whether a request is to be served; others it has answered.
 func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
-	switch rt.origins.Admit(w, r) {
+	switch rt.origins.Admit(w, r) { //nolint:exhaustive // Admit has answered a preflight
 	case origin.Pass:
 		return true
 	case origin.Refuse:

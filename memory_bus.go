@@ -23,10 +23,10 @@ import (
 //
 // All methods may be called concurrently.
 type MemoryBus struct {
-	// OnError, when set, is told of every event that a handler failed on: by an
-	// error, or by a panic, which is recovered. The event is not retried, and
-	// the other subscribers get it all the same. Set it before the first use.
-	// It is called like a handler, and must not panic.
+	// OnError is called for every event that a handler fails on, by an error or by a
+	// panic, which is recovered. The event is not retried, and the other subscribers still
+	// get it. Set OnError before the first use. It is called like a handler, and must not
+	// panic. Defaults to none.
 	OnError func(e Envelope, err error)
 
 	seed maphash.Seed
@@ -64,13 +64,13 @@ func NewMemoryBus() *MemoryBus {
 // never wait for room: a subscriber that hangs holds up no ban. After Close it
 // returns ErrClosed.
 //
-// Handlers get a context with the values of ctx; its end is not theirs.
+// Handlers get the values of ctx, but neither its deadline nor its cancellation.
 func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 	if err := ctx.Err(); err != nil {
 		return errorf("publishing %s: %w", e.Name, err)
 	}
 	ev := &busEvent{Envelope: e, ctx: ctx}
-	if ctx.Done() != nil { // else it is fit as it stands, and events that beget events do not wrap it on and on
+	if ctx.Done() != nil { // skipped for events published by handlers, whose ctx is already detached
 		ev.ctx = context.WithoutCancel(ctx)
 	}
 	if ctx.Value(handlerOf{b}) == nil {
@@ -285,7 +285,7 @@ func (b *MemoryBus) deliver(s *subscription, ev *busEvent) {
 	}
 }
 
-// handledLocked lets go of an event that every subscriber has handled.
+// handledLocked releases an event that every subscriber has handled.
 func (b *MemoryBus) handledLocked(ev *busEvent) {
 	b.release(ev)
 	if b.pending--; b.pending == 0 && b.isClosing() {

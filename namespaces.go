@@ -336,8 +336,7 @@ func decodeBody[In any](e *socketio.Event, in *In) error {
 // invalidPayload returns an *Error that says what is wrong with a body and does not
 // contain it.
 func invalidPayload(err error) *Error {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := asError(err); ok {
 		return e
 	}
 	var t *json.UnmarshalTypeError

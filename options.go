@@ -14,7 +14,7 @@ import (
 // Options configures a Server. Tokens, Users and Sessions are required. For every
 // other field the zero value means the default, which the field's comment gives in its
 // last sentence. A negative value is an error unless the comment says what it means.
-type Options struct {
+type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Tokens verifies access tokens. Required; NewJWTVerifier returns one.
 	Tokens TokenVerifier
 	// Users finds users. Required.

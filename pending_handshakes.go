@@ -117,7 +117,7 @@ func (p *pendingHandshakes) verifiedLocked(h *handshake) {
 	h.verifying = nil
 	oldest := p.number
 	if first := p.verifying.Front(); first != nil {
-		oldest = first.Value.(*handshake).began
+		oldest = first.Value.(*handshake).began //nolint:errcheck,forcetypeassert // the list holds *handshake only
 	}
 	n := 0
 	for ; n < len(p.revocations) && p.revocations[n].number <= oldest; n++ {

@@ -1,6 +1,5 @@
-// The publisher: from a domain event on the bus to those who receive it. An event is
-// read, says what it is about and what it does, and maps itself to deliveries; all of
-// that is data, which the publisher applies.
+// The publisher receives domain events from the bus and sends them to clients. An event
+// returns its subject, its effects and its deliveries as data; the publisher applies them.
 
 package realtime
 
@@ -64,7 +63,7 @@ func (p *publisher) subscription(ctx context.Context, env Envelope) error {
 // wait for the host, but for a moment for Options.Parties: on a bus that delivers
 // one event after the other the next one may be a ban.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
-	if isPresence(env.Name) { // a server's own, and for no client: there are as many as handshakes
+	if isPresence(env.Name) { // presence events are published by servers and never sent to clients
 		return nil
 	}
 	if env.event == nil && !p.seen.add(env.ID) { // MemoryBus repeats nothing
@@ -120,12 +119,12 @@ func (p *publisher) publishOther(r *received) {
 	if r.err == nil {
 		p.emit(r, TripParties{})
 	}
-	switch about := r.about; about.access {
+	switch about := r.about; about.access { //nolint:exhaustive // leavesAccess has no effect
 	case revokesSession:
-		p.rt.auditLog.Info("realtime: session revoked, its sockets end", "user", about.userID, "reason", about.reason)
+		p.rt.auditLog.Info("realtime: session revoked, disconnecting its sockets", "user", about.userID, "reason", about.reason)
 		p.rt.revoke(Revocation{SessionID: about.sid}, p.rt.opts.Cluster.BusFanOut)
 	case revokesUser:
-		p.rt.auditLog.Info("realtime: user's access changed, their sockets end", "user", about.userID, "change", about.change, "reason", about.reason)
+		p.rt.auditLog.Info("realtime: user access changed, disconnecting the user's sockets", "user", about.userID, "change", about.change, "reason", about.reason)
 		p.rt.revoke(Revocation{UserID: about.userID}, p.rt.opts.Cluster.BusFanOut)
 	case replacesSession:
 		p.expireLater(about.sid)
@@ -146,7 +145,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 		Kind: about.does, Trip: about.tripID, At: p.trips.Time(r.at),
 		Passenger: cmp.Or(about.parties.PassengerID, looked.PassengerID), Assignment: about.assignment,
 	}
-	switch about.does {
+	switch about.does { //nolint:exhaustive // the others name no driver
 	case triptable.Assigns:
 		change.Driver = cmp.Or(about.parties.DriverID, looked.DriverID)
 	case triptable.Releases:
@@ -196,7 +195,7 @@ func (p *publisher) outdated(r *received) {
 	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
 }
 
-// unaddressed reports whom an event must reach and who is not known.
+// unaddressed reports the people that an event must reach and that are not known.
 func (p *publisher) unaddressed(r *received, known TripParties) {
 	var unknown []string
 	if r.about.needs&itsPassenger != 0 && known.PassengerID == "" {
@@ -310,7 +309,7 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 	return arg
 }
 
-// empty reports whether no socket of this node is in an audience's rooms.
+// empty reports whether the audience's rooms have no socket on this node.
 func (ns *Namespace) empty(a Audience) bool {
 	for _, r := range a.more {
 		if ns.inner.HasRoom(r.name) {

@@ -160,11 +160,11 @@ func (rt *Server) startEngine() {
 		Limited:         rt.exceeded,
 		UpgradeFailed:   rt.upgradeFailed,
 		Accept:          rt.accept,
-		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) },
+		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) }, //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
 		Refused:         rt.connectRefused,
 		Closed: func(data any) {
-			rt.pending.disconnected(data.(*connState))
-			rt.admission.Release(&data.(*connState).Conn)
+			rt.pending.disconnected(data.(*connState))    //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+			rt.admission.Release(&data.(*connState).Conn) //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
 		},
 		Engine: socketio.EngineConfig{
 			PingInterval:      o.Timeouts.PingInterval,

@@ -1,5 +1,5 @@
-// The registry: which domain events a server knows, how each is published and read
-// from the bus, and what its documentation says.
+// The registry: the domain events that a server knows, and how each is published, read from
+// the bus and documented.
 
 package realtime
 
@@ -21,8 +21,8 @@ import (
 // a trip included when the key is its id.
 type HostEvent interface {
 	DomainEvent
-	// Deliveries says who receives what. It is pure: it asks nobody, and returns the
-	// same for the same event. It is called concurrently.
+	// Deliveries returns which audience receives which event. It must be a pure function:
+	// no I/O, and the same result for the same event. It is called concurrently.
 	Deliveries(m EventMeta) []Delivery
 }
 
@@ -51,10 +51,10 @@ type DomainEventType struct {
 	err    error // what is wrong with it
 }
 
-// NewDomainEvent declares a domain event of the host's own. Doc is a sentence that
-// says what happened; documentation shows it. Of the examples, which documentation
-// shows too, there is one for each audience that the event may have: New lets them say
-// who receives them, and reports what is wrong with that.
+// NewDomainEvent declares a domain event of the host's own, for Options.Events. The
+// documentation of the server's events contains doc, a sentence that says what happened,
+// and the examples. Pass one example for each audience that the event may have: New calls
+// their Deliveries and returns an error if one is invalid.
 func NewDomainEvent[E HostEvent](doc string, examples ...E) DomainEventType {
 	t := newDomainType(doc, func(e E) builtin { return hosted[E]{e} }, examples)
 	t.hosts = true
@@ -95,8 +95,7 @@ func newDomainType[E DomainEvent](doc string, known func(E) builtin, examples []
 			return known(e), nil
 		}
 		err = fmt.Errorf("%s: %w", t.name, err)
-		var syntax *json.SyntaxError
-		if errors.As(err, &syntax) {
+		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return nil, err
 		}
 		return known(e), err
@@ -107,8 +106,7 @@ func newDomainType[E DomainEvent](doc string, known func(E) builtin, examples []
 	return t
 }
 
-// hosted lets an event of the host's own pass for one of the library's. The host's
-// methods may panic.
+// hosted wraps an event of the host's own as a builtin. The host's methods may panic.
 type hosted[E HostEvent] struct{ e E }
 
 // MarshalJSON implements json.Marshaler.

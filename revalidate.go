@@ -126,8 +126,8 @@ func (w *sweep) round(ctx context.Context) {
 		ofSessions.many = many.FindSessions
 	}
 	t := sweepResult{}
-	checkBatches(ctx, w, pace, users, &t, ofUsers, checkUser)
-	checkBatches(ctx, w, pace, sessions, &t, ofSessions, checkSession)
+	checkBatches(ctx, pace, users, &t, ofUsers, checkUser)
+	checkBatches(ctx, pace, sessions, &t, ofSessions, checkSession)
 	w.checkTrips(ctx, pace, travelers, &t)
 	if t.failed > 0 && ctx.Err() == nil {
 		w.rt.log.Error("realtime: sweep could not read all rows", withStack(t.err, "rows", t.failed, "error", t.err)...)
@@ -155,7 +155,7 @@ type repoReader[T any] struct {
 // nil stands for a row that does not exist. What could not be looked up is left
 // as it is.
 func checkBatches[T any](
-	ctx context.Context, w *sweep, pace time.Duration, sockets map[string][]*Socket, t *sweepResult,
+	ctx context.Context, pace time.Duration, sockets map[string][]*Socket, t *sweepResult,
 	from repoReader[T], judge func(s *Socket, row *T, until time.Time) bool,
 ) {
 	// Collected, since a call that was abandoned may still read its part.

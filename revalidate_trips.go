@@ -57,7 +57,7 @@ func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[
 		from.many = func(ctx context.Context, ids []string) ([]activeTrips, error) { return manyActiveTrips(ctx, many, ids) }
 	}
 	moved := 0
-	checkBatches(ctx, w, pace, sockets, t, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
+	checkBatches(ctx, pace, sockets, t, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
 		if a != nil && w.rt.correctTrips(s, *a) {
 			moved++
 		}

@@ -29,7 +29,7 @@ func TestServer_AuditsAdmins(t *testing.T) {
 			ackOf(t, admin, event, `{"tripId":"t1"}`)
 			require.Contains(t, ackOf(t, driver, event, `{"tripId":"t2"}`), "not_found")
 		}
-		lines := j.lines(t, "realtime: admin")
+		lines := j.lines(t, "realtime: admin audit")
 		require.Len(t, lines, 4)
 		for i, event := range []string{"admin:trip:join", "admin:trip:leave", "admin:drivers:leave", "admin:drivers:join"} {
 			require.Equal(t, event, lines[i]["event"])
@@ -43,10 +43,10 @@ func TestServer_AuditsAdmins(t *testing.T) {
 		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d1", "banned by a1"))
 		synctest.Wait()
 		publish(t, srv, realtime.UserAccessChanged{UserID: "d2", Change: realtime.AccessRoleChanged})
-		lines = j.lines(t, "realtime: session revoked, its sockets end")
+		lines = j.lines(t, "realtime: session revoked, disconnecting its sockets")
 		require.Len(t, lines, 1)
 		require.Equal(t, "stolen", lines[0]["reason"])
-		lines = j.lines(t, "realtime: user's access changed, their sockets end")
+		lines = j.lines(t, "realtime: user access changed, disconnecting the user's sockets")
 		require.Len(t, lines, 2)
 		require.Equal(t, "d1", lines[0]["user"])
 		require.Equal(t, "banned by a1", lines[0]["reason"])

@@ -71,7 +71,7 @@ func (s *Socket) RemoteAddr() netip.Addr { return s.conn().Addr() }
 // TransportPolling and upgrade to TransportWebSocket.
 func (s *Socket) Transport() Transport { return Transport(s.inner.Conn().Transport()) }
 
-func (s *Socket) conn() *connState { return s.inner.Conn().Data.(*connState) }
+func (s *Socket) conn() *connState { return s.inner.Conn().Data.(*connState) } //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
 
 // Join puts the socket into rooms. It reports whether the socket is still connected.
 func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...) }

@@ -2,15 +2,15 @@
 
 package realtime
 
-// SocketKey is where the host keeps something of its own on sockets, of one type. Most
-// are package variables:
+// SocketKey is a key under which the host stores its own values of type T on sockets. Most
+// keys are package variables:
 //
 //	var device = realtime.NewSocketKey[Device]()
 //
-// A value belongs to its socket and is forgotten with it: a client that comes back is a
-// new Socket. All methods may be called concurrently, and after the socket has closed,
-// so that OnDisconnect finds what OnConnect has set; a value that points to something
-// shared has to look after that itself.
+// A value is stored with its socket and ends with it: a client that reconnects gets a new
+// Socket without values. All methods may be called concurrently, and after the socket has
+// closed, so that OnDisconnect can read what OnConnect has set. If a value is a pointer,
+// the host synchronizes the access to what it points to.
 type SocketKey[T any] struct {
 	_ byte // two keys are two, though the type is the same
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // tracing hands a call of a function of Trace, which is not nil, to the queue of those.
-func tracing[Info any](rt *Server, ctx context.Context, f func(context.Context, Info), i Info) {
+func tracing[Info any](rt *Server, ctx context.Context, f func(context.Context, Info), i Info) { //nolint:revive // the server comes first, as with a method
 	if ctx.Done() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
@@ -55,11 +55,11 @@ func (s *Socket) traceContext() context.Context { return s.conn().with(context.B
 
 // connTraceContext is the context of what happens to a connection.
 func connTraceContext(c *socketio.Conn) context.Context {
-	return c.Data.(*connState).with(context.Background())
+	return c.Data.(*connState).with(context.Background()) //nolint:errcheck,forcetypeassert // the Data is always a *connState
 }
 
 func connTraceInfo(c *socketio.Conn) SocketInfo {
-	return SocketInfo{Transport: Transport(c.Transport()), RemoteAddr: c.Data.(*connState).Addr()}
+	return SocketInfo{Transport: Transport(c.Transport()), RemoteAddr: c.Data.(*connState).Addr()} //nolint:errcheck,forcetypeassert // the Data is always a *connState
 }
 
 func (s *Socket) traceInfo() SocketInfo {
@@ -98,7 +98,7 @@ func (rt *Server) connectRefused(c *socketio.Conn, unknown bool) bool {
 		}
 		tracing(rt, connTraceContext(c), f, RefusedInfo{SocketInfo: connTraceInfo(c), Time: time.Now(), Code: code})
 	}
-	v := rt.admission.Charge(&c.Data.(*connState).Conn)
+	v := rt.admission.Charge(&c.Data.(*connState).Conn) //nolint:errcheck,forcetypeassert // the Data is always a *connState
 	if v != admission.Pass {
 		rt.connLimited(c, LimitInfo{Limit: LimitRateConnect})
 	}

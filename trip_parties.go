@@ -170,7 +170,7 @@ func (q *partyQueues) run(id string, queue *partyQueue) {
 	}
 }
 
-func (q *partyQueues) send(ev waitingEvent, asks bool, until context.Context) {
+func (q *partyQueues) send(ev waitingEvent, asks bool, until context.Context) { //nolint:revive // until belongs to the queue
 	defer func() {
 		q.mu.Lock()
 		q.waiting--
@@ -186,7 +186,7 @@ func (q *partyQueues) send(ev waitingEvent, asks bool, until context.Context) {
 
 // ask asks Options.Parties and keeps the answer, without waiting longer for a host
 // that does not heed ctx: the trip's further events would wait too.
-func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties {
+func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties { //nolint:revive // until belongs to the queue
 	id, rt := ev.about.tripID, q.p.rt
 	ctx, cancel := context.WithCancel(ev.ctx)
 	defer cancel()

@@ -1,4 +1,4 @@
-// What is wrong with a body that a client sent, in words that the client may see.
+// Validation of the bodies that clients send. The error texts are sent to the client.
 
 package realtime
 
