@@ -253,14 +253,14 @@ func (c *cluster) publish(t *testing.T, from int, ms ...realtime.ClusterMessage)
 	}
 }
 
-// request makes a request and returns its answers, in any order.
-func (c *cluster) request(t *testing.T, from int, m realtime.ClusterMessage) []realtime.ClusterAnswer {
+// request makes a request of node 0 and returns its answers, in any order.
+func (c *cluster) request(t *testing.T, m realtime.ClusterMessage) []realtime.ClusterAnswer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	var answers []realtime.ClusterAnswer
-	if err := c.adapters[from].Request(ctx, m, func(a realtime.ClusterAnswer) { answers = append(answers, a) }); err != nil {
-		t.Fatalf("Request of node %d: %v", from, err)
+	if err := c.adapters[0].Request(ctx, m, func(a realtime.ClusterAnswer) { answers = append(answers, a) }); err != nil {
+		t.Fatalf("Request of node 0: %v", err)
 	}
 	return answers
 }

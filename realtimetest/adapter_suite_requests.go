@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -72,7 +73,7 @@ func testAdapterRequest(t *testing.T, c *cluster) {
 	ask := broadcast("/drivers", 0, 0)
 	ask.Op = realtime.OpAsk
 	count, acks := 0, []string{}
-	for _, a := range c.request(t, 0, ask) {
+	for _, a := range c.request(t, ask) {
 		count += a.Asked
 		if a.Ack != nil {
 			acks = append(acks, asJSON(t, a.Ack))
@@ -88,12 +89,12 @@ func testAdapterRequest(t *testing.T, c *cluster) {
 
 func testAdapterRequestOrder(t *testing.T, c *cluster) {
 	c.nodes[1].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
-		answer(found(fmt.Sprint(c.nodes[1].count())))
+		answer(found(strconv.Itoa(c.nodes[1].count())))
 	})
 	for n := range 50 {
 		c.publish(t, 0, broadcast("/drivers", 0, n))
-		want := []string{fmt.Sprint(n + 1)}
-		if got := ids(c.request(t, 0, fetch("x"))); !slices.Equal(got, want) {
+		want := []string{strconv.Itoa(n + 1)}
+		if got := ids(c.request(t, fetch("x"))); !slices.Equal(got, want) {
 			t.Fatalf("when asked, the node had got %v messages, want %v", got, want)
 		}
 	}
@@ -188,7 +189,7 @@ func testAdapterAlone(t *testing.T, c *cluster) {
 		t.Error("a node was asked by itself")
 	})
 	c.publish(t, 0, broadcast("/drivers", 0, 0))
-	if got := c.request(t, 0, fetch("x")); len(got) != 0 {
+	if got := c.request(t, fetch("x")); len(got) != 0 {
 		t.Errorf("got %d answers in a cluster of one node", len(got))
 	}
 	time.Sleep(settling)

@@ -5,8 +5,8 @@ package realtimetest
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,11 +90,11 @@ func testServersBroadcast(t *testing.T, a, b *Server) {
 	}
 	const many = 300
 	for n := range many {
-		emit(t, drivers.To(d1), fmt.Sprint(n))
+		emit(t, drivers.To(d1), strconv.Itoa(n))
 	}
 	for n := range many {
-		expectNews(t, one, fmt.Sprint(n))
-		expectNews(t, two, fmt.Sprint(n))
+		expectNews(t, one, strconv.Itoa(n))
+		expectNews(t, two, strconv.Itoa(n))
 	}
 	ExpectNone(t, one, news)
 	ExpectNone(t, two, news)

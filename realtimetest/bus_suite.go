@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -170,7 +171,7 @@ func testBusOrder(t *testing.T, b realtime.EventBus) {
 	for key := range keys {
 		publishing.Go(func() {
 			for n := range each {
-				if err := b.Publish(t.Context(), event(fmt.Sprint(key), n)); err != nil {
+				if err := b.Publish(t.Context(), event(strconv.Itoa(key), n)); err != nil {
 					t.Errorf("Publish: %v", err)
 				}
 			}
@@ -207,7 +208,7 @@ func testBusConcurrency(t *testing.T, b realtime.EventBus) {
 		return nil
 	})
 	for key := range keys {
-		publish(t, b, event(fmt.Sprint(key), 1))
+		publish(t, b, event(strconv.Itoa(key), 1))
 	}
 	eventually(t, "every key's event is handled", func() bool { return handled.Load() >= keys })
 }

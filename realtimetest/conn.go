@@ -199,7 +199,9 @@ func (s *socket) take(in *incoming) {
 	defer s.mu.Unlock()
 	switch in.kind {
 	case connectPacket:
-		var answer struct{ SID string }
+		var answer struct {
+			SID string `json:"sid"`
+		}
 		_ = json.Unmarshal(in.data, &answer) // without a valid sid the client is not connected
 		s.id = answer.SID
 		if s.name == "" {

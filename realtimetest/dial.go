@@ -136,8 +136,10 @@ func (d *dial) payload() ([]byte, error) {
 // connectError reads the payload of a CONNECT_ERROR.
 func connectError(payload []byte) error {
 	var p struct {
-		Message string
-		Data    struct{ Code realtime.Code }
+		Message string `json:"message"`
+		Data    struct {
+			Code realtime.Code `json:"code"`
+		} `json:"data"`
 	}
 	if err := json.Unmarshal(payload, &p); err != nil {
 		return errors.Join(&ConnectError{Message: string(payload)}, err)

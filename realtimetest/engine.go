@@ -86,7 +86,7 @@ func (e *engine) open(ctx context.Context, t transport) (err error) {
 		}
 	}()
 	if t == overWebSocket {
-		ws, err := e.dialWebSocket(ctx, "")
+		ws, err := e.dialWebSocket(ctx)
 		if err != nil {
 			return err
 		}
@@ -123,8 +123,9 @@ func (e *engine) open(ctx context.Context, t transport) (err error) {
 // opened handles the open packet.
 func (e *engine) opened(p packet) error {
 	var open struct {
-		SID                       string
-		PingInterval, PingTimeout int64 // milliseconds
+		SID          string `json:"sid"`
+		PingInterval int64  `json:"pingInterval"` // milliseconds
+		PingTimeout  int64  `json:"pingTimeout"`  // milliseconds
 	}
 	if p.binary || p.data[0] != '0' {
 		return fmt.Errorf("the first packet is %q, not an open packet", p.data)
@@ -140,7 +141,7 @@ func (e *engine) opened(p packet) error {
 
 // upgrade moves from polling to a websocket.
 func (e *engine) upgrade(ctx context.Context) error {
-	ws, err := e.dialWebSocket(ctx, e.sid)
+	ws, err := e.dialWebSocket(ctx)
 	if err != nil {
 		return err
 	}

@@ -160,9 +160,9 @@ func Call[In, Out any](ctx context.Context, c *Client, call realtime.Call[In, Ou
 		return out, fmt.Errorf("%s: %w", call.Name(), err)
 	}
 	var envelope struct {
-		OK    *bool
-		Data  json.RawMessage
-		Error *realtime.Error
+		OK    *bool           `json:"ok"`
+		Data  json.RawMessage `json:"data"`
+		Error *realtime.Error `json:"error"`
 	}
 	if len(ack.Args) != 1 {
 		return out, fmt.Errorf("%s: the ack has %d arguments, not one", call.Name(), len(ack.Args))

@@ -145,7 +145,7 @@ func (n *HubNode) stateLocked() error {
 
 // Publish implements realtime.Adapter. It queues the message for each node.
 func (n *HubNode) Publish(_ context.Context, m realtime.ClusterMessage) error {
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(m) //nolint:musttag // only nodes of this process read it
 	if err != nil {
 		return fmt.Errorf("encoding a %s message: %w", m.Op, err)
 	}
@@ -165,7 +165,7 @@ func (n *HubNode) Publish(_ context.Context, m realtime.ClusterMessage) error {
 // Request implements realtime.Adapter. A node that is cut off counts as one that failed:
 // Request returns its error when the others have answered.
 func (n *HubNode) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
-	b, err := json.Marshal(m)
+	b, err := json.Marshal(m) //nolint:musttag // only nodes of this process read it
 	if err != nil {
 		return fmt.Errorf("encoding a %s request: %w", m.Op, err)
 	}
@@ -215,7 +215,7 @@ type request struct {
 
 func (r *request) take(b []byte) {
 	var a realtime.ClusterAnswer
-	err := json.Unmarshal(b, &a)
+	err := json.Unmarshal(b, &a) //nolint:musttag // only nodes of this process read it
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
@@ -249,7 +249,7 @@ func (n *HubNode) answer(ctx context.Context, m realtime.ClusterMessage, r *requ
 	defer stop()
 	err := n.hub.guard(m, func() {
 		n.node.Answer(ctx, m, func(a realtime.ClusterAnswer) {
-			b, err := json.Marshal(a)
+			b, err := json.Marshal(a) //nolint:musttag // only nodes of this process read it
 			if err != nil {
 				panic(err)
 			}
@@ -304,7 +304,7 @@ func (h *Hub) doneLocked() {
 // later messages do not wait for it.
 func (h *Hub) deliver(to *HubNode, p parcel) {
 	var m realtime.ClusterMessage
-	if err := json.Unmarshal(p.message, &m); err != nil {
+	if err := json.Unmarshal(p.message, &m); err != nil { //nolint:musttag // only nodes of this process read it
 		panic(err) // it was marshaled from a ClusterMessage
 	}
 	if p.offer != nil {

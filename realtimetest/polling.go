@@ -30,8 +30,8 @@ func (e *HandshakeError) Error() string {
 func handshakeError(status int, body []byte) error {
 	e := &HandshakeError{Status: status, Code: -1, Message: string(bytes.TrimSpace(body))}
 	var p struct {
-		Code    *int
-		Message string
+		Code    *int   `json:"code"`
+		Message string `json:"message"`
 	}
 	if json.Unmarshal(body, &p) == nil && p.Code != nil {
 		e.Code, e.Message = *p.Code, p.Message

@@ -42,9 +42,9 @@ type websocket struct {
 	over  *time.Timer   // cuts the connection if the server does not answer a close frame
 }
 
-// dialWebSocket opens a websocket: a new connection, or with a sid an upgrade of that
-// session.
-func (e *engine) dialWebSocket(ctx context.Context, sid string) (*websocket, error) {
+// dialWebSocket opens a websocket: a new connection, or the upgrade of the session that
+// the engine has already.
+func (e *engine) dialWebSocket(ctx context.Context) (*websocket, error) {
 	r, err := e.request(ctx, http.MethodGet, "websocket", nil)
 	if err != nil {
 		return nil, err

@@ -293,9 +293,10 @@ func TestRun(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	out, stdout := io.Pipe()
 	ended := make(chan error, 1)
+	file := writeSeed(t, seedFile)
 	go func() {
 		ended <- run(ctx, config{
-			port: "0", secret: secret, issuer: "dispatch", seedFile: writeSeed(t, seedFile), cars: 1, offerTTL: time.Second, tokenTTL: time.Minute,
+			port: "0", secret: secret, issuer: "dispatch", seedFile: file, cars: 1, offerTTL: time.Second, tokenTTL: time.Minute,
 		}, stdout)
 	}()
 	lines := bufio.NewScanner(out)

@@ -30,7 +30,7 @@ func (f Fact) same(g Fact) bool { return f.Driver == g.Driver && f.Assignment ==
 
 // facts are those of one kind, the oldest first, and of each driver and assignment the
 // newest.
-type facts []Fact
+type facts []Fact //nolint:recvcheck // put and drop change the slice, the others read it
 
 // put records a fact and reports whether it is news.
 func (fs *facts) put(f Fact) bool {
@@ -177,7 +177,7 @@ func (r *trip) moved(was view, left bool, now time.Time) {
 
 // outdates reports whether what is known, with the event itself, is newer than it.
 func (r *trip) outdates(kind Kind, f Fact) bool {
-	switch kind {
+	switch kind { //nolint:exhaustive // the other kinds are never outdated by facts
 	case Opens:
 		return f.At <= r.suspended
 	case Suspends:

@@ -190,7 +190,7 @@ func (t *Table) Apply(e Event) Result {
 	defer func() { t.listLocked(e.Trip, r) }()
 	was := r.view()
 	news := r.ride(e.Passenger, at)
-	switch e.Kind {
+	switch e.Kind { //nolint:exhaustive // Notes says only who rides, Ends has returned
 	case Opens:
 		r.opened = max(r.opened, at)
 	case Assigns:
@@ -212,7 +212,7 @@ func (t *Table) Apply(e Event) Result {
 		return res
 	}
 	r.seen = now
-	switch e.Kind {
+	switch e.Kind { //nolint:exhaustive // the other kinds need nothing more
 	case Suspends:
 		r.hint = ""
 		res.Moves.People = true

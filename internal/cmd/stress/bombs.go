@@ -35,7 +35,7 @@ func (h *host) hooks(rt *realtime.Server, own *realtime.Namespace) {
 	for _, ns := range []*realtime.Namespace{rt.Drivers(), rt.Passengers(), rt.Admin(), own} {
 		echo.Handle(ns, func(_ context.Context, _ *realtime.Socket, n int) (int, error) { return n, nil })
 		chaff.Handle(ns, func(_ context.Context, _ *realtime.Socket, in string) (int, error) { return len(in), nil })
-		quiz.Handle(ns, func(ctx context.Context, s *realtime.Socket, n int) (int, error) { return question.Ask(ctx, s, n) })
+		quiz.Handle(ns, question.Ask)
 		burst.Handle(ns, func(_ context.Context, _ *realtime.Socket, n int) (int, error) {
 			switch n {
 			case 0:

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -327,10 +328,7 @@ func (r receiver) Deliver(m realtime.ClusterMessage) {
 // settle returns when everything that was sent before has arrived.
 func (w *wire) settle(ctx context.Context) error {
 	w.mu.Lock()
-	until := map[string]int{}
-	for ns, n := range w.sent {
-		until[ns] = n
-	}
+	until := maps.Clone(w.sent)
 	w.mu.Unlock()
 	for {
 		w.mu.Lock()

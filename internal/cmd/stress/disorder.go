@@ -19,10 +19,10 @@ func (w *world) deliverAgain(ctx context.Context, s *scene, turn int) {
 		return
 	}
 	assigned := s.last
-	s.follows(ctx, hearWithin, "the assignment")
+	s.follows(ctx, "the assignment")
 	if turn%4 == 3 { // before the end too, where it changes nothing
 		w.bus.redeliver(ctx, w.bus.at(assigned.Key), assigned)
-		s.follows(ctx, hearWithin, "a redelivery")
+		s.follows(ctx, "a redelivery")
 	}
 	if !s.complete() {
 		return
@@ -82,7 +82,7 @@ func (w *world) lateExpiry(ctx context.Context, s *scene, turn int) {
 		after = "the withdrawal of an older offer"
 		s.publish(realtime.AssignmentCancelled{TripID: s.trip, AssignmentID: "a1", DriverID: s.driver})
 	}
-	s.follows(ctx, hearWithin, after)
+	s.follows(ctx, after)
 	if s.over(ctx) {
 		return
 	}
@@ -139,7 +139,7 @@ func (w *world) handedOver(ctx context.Context, s *scene) {
 	s.publish(realtime.TripStarted{TripID: s.trip})
 	s.heard(ctx, "the passenger", s.p, "trip:started")
 	s.heard(ctx, "the driver", s.d, "trip:started")
-	s.follows(ctx, hearWithin, "the assignment")
+	s.follows(ctx, "the assignment")
 	s.overBus(ctx)
 	s.complete()
 	s.heard(ctx, "the passenger", s.p, "trip:completed")

@@ -120,7 +120,7 @@ func (w *world) lookedUpInVain(ctx context.Context, number int) {
 	}
 }
 
-// bans bans users while all events of trips, and listeners, hang. Each has to be
+// bans ends the access of users while all events of trips, and listeners, hang. Each has to be
 // out in time.
 func (w *world) bans(ctx context.Context) {
 	rng := w.rng(banStream, 0)

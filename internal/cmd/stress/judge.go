@@ -104,12 +104,12 @@ func (j *judgement) event(r realtimetest.Received) {
 	if j.t.namespace == realtime.NamespaceAdmin && ofTrouble(p.TripID) {
 		return // it may arrive twice or not at all; its scene judges it
 	}
-	if key := r.Event + " " + p.TripID + " " + p.EventID; p.EventID == "" || j.seen[key] {
+	key := r.Event + " " + p.TripID + " " + p.EventID
+	if p.EventID == "" || j.seen[key] {
 		j.breachf("%s with id %q came twice, or has none", r.Event, p.EventID)
 		return
-	} else {
-		j.seen[key] = true
 	}
+	j.seen[key] = true
 	switch r.Event {
 	case realtime.EventSessionRevoked.Name():
 		j.own(r.Event, p.SID == "" || j.o.sessions[p.SID] == j.t.user)

@@ -35,7 +35,7 @@ func (w *world) lostEnd(ctx context.Context, s *scene) {
 	if !s.begin(ctx) {
 		return
 	}
-	s.follows(ctx, hearWithin, "the assignment")
+	s.follows(ctx, "the assignment")
 	w.drops.add(s.trip)
 	s.complete()
 	w.drops.remove(s.trip)
@@ -72,7 +72,7 @@ func (w *world) lostBeginning(ctx context.Context, s *scene) {
 	if !ok {
 		w.oracle.breachf("the assignment of trip %s was lost, TripLookup knows of it, and after %v only %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
 	} else {
-		s.follows(ctx, hearWithin, "its assignment was lost and found")
+		s.follows(ctx, "its assignment was lost and found")
 	}
 	s.complete()
 	s.ended(ctx, "its end")

@@ -47,7 +47,7 @@ func webSocket(n *node, address string) (*raw, error) {
 		return nil, err
 	}
 	_ = c.SetDeadline(time.Now().Add(rawTimeout))
-	res, err := c.request(http.MethodGet, "websocket", "Connection: Upgrade\r\nUpgrade: websocket\r\n"+
+	res, err := c.request(http.MethodGet, "websocket", "Connection: Upgrade\r\nUpgrade: websocket\r\n"+ //nolint:bodyclose // the connection is closed instead
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "")
 	if err == nil && res.StatusCode != http.StatusSwitchingProtocols {
 		err = fmt.Errorf("%w with %d", errRefused, res.StatusCode)
@@ -82,7 +82,7 @@ func (c *raw) begin(method, query, headers string, length int) error {
 // open is a polling session's handshake. It returns the session's id.
 func (c *raw) open() (sid string, err error) {
 	_ = c.SetDeadline(time.Now().Add(rawTimeout))
-	res, err := c.request(http.MethodGet, "polling", "", "")
+	res, err := c.request(http.MethodGet, "polling", "", "") //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		return "", err
 	}
@@ -101,7 +101,7 @@ func (c *raw) open() (sid string, err error) {
 // post sends packets on a polling session.
 func (c *raw) post(sid, body string) error {
 	_ = c.SetDeadline(time.Now().Add(rawTimeout))
-	res, err := c.request(http.MethodPost, "polling&sid="+sid, "Content-Type: text/plain\r\n", body)
+	res, err := c.request(http.MethodPost, "polling&sid="+sid, "Content-Type: text/plain\r\n", body) //nolint:bodyclose // the connection is closed instead
 	if err != nil {
 		return err
 	}

@@ -164,16 +164,16 @@ func (s *scene) sees(number int) bool {
 }
 
 // follows makes a breach of a passenger who does not see where the driver is.
-func (s *scene) follows(ctx context.Context, bound time.Duration, after string) {
+func (s *scene) follows(ctx context.Context, after string) {
 	number, next := 0, time.Time{}
-	ok := s.w.eventually(ctx, bound, func() bool {
+	ok := s.w.eventually(ctx, hearWithin, func() bool {
 		if time.Now().After(next) { // some of them may come before it is put right
 			number, next = s.move(ctx), time.Now().Add(700*time.Millisecond)
 		}
 		return number != 0 && s.sees(number)
 	})
 	if !ok && !s.over(ctx) {
-		s.w.oracle.breachf("the passenger of %s does not see the driver, within %v of %s; in the room: %v", s.trip, bound, after, s.inRoom(ctx))
+		s.w.oracle.breachf("the passenger of %s does not see the driver, within %v of %s; in the room: %v", s.trip, hearWithin, after, s.inRoom(ctx))
 		return
 	}
 	s.w.count.add("scenes: passengers who see the driver", 1)

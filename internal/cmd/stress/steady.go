@@ -38,7 +38,7 @@ func (w *world) beHeartbeat(ctx context.Context, n *node, user string) {
 			continue
 		}
 		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
-		err = w.heartbeats(ctx, c, user, token)
+		err = w.heartbeats(ctx, c, token)
 		stop()
 		_ = c.Close()
 		if err != nil && ctx.Err() == nil && !w.oracle.isDraining() {
@@ -49,7 +49,7 @@ func (w *world) beHeartbeat(ctx context.Context, n *node, user string) {
 
 // heartbeats lives on a connection until it ends, and returns what was wrong with
 // that; nil when it did not come to a login.
-func (w *world) heartbeats(ctx context.Context, c *raw, user, token string) error {
+func (w *world) heartbeats(ctx context.Context, c *raw, token string) error {
 	began := time.Now()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 	defer stop()
@@ -104,7 +104,8 @@ func (w *world) beDriver(ctx context.Context, n *node, user string) {
 			sleep(ctx, loginAgain)
 			continue
 		}
-		for sleep(ctx, 400*time.Millisecond) && w.driverActs(ctx, c, user) {
+		for ok := true; ok; {
+			ok = sleep(ctx, 400*time.Millisecond) && w.driverActs(ctx, c, user)
 		}
 		c.Close()
 	}

@@ -43,18 +43,21 @@ func (w *world) flood(ctx context.Context) {
 				rng := w.rng(strangerStream, 2*i+k)
 				for sleep(ctx, between(rng, 20*time.Millisecond, 200*time.Millisecond)) && w.calm(ctx) {
 					kind(ctx, w, rng, n)
-					w.count.add(fmt.Sprintf("strangers: %s", strangerNames[i]), 1)
+					w.count.add("strangers: "+strangerNames[i], 1)
 				}
 			})
 		}
 	}
 	for k, n := range w.nodes {
-		if !strings.Contains("loitering", w.config.stranger) {
+		if !strings.Contains(loitering, w.config.stranger) {
 			break
 		}
 		w.scenes.Go(func() { w.loiter(ctx, w.rng(strangerStream, 1000+k), n) })
 	}
 }
+
+// loitering is the name of those who keep connections open.
+const loitering = "loitering"
 
 var strangerNames = []string{
 	"refused in a loop", "unknown namespaces", "garbage", "foreign origins", "many addresses", "too many namespaces", "bodies without end", "unknown keys",
@@ -186,7 +189,8 @@ func foreignOrigin(_ context.Context, _ *world, rng *rand.Rand, n *node) {
 		return
 	}
 	_ = c.SetDeadline(time.Now().Add(rawTimeout))
-	_, _ = c.request(http.MethodGet, "polling", "Origin: https://"+strings.Repeat("o", originSize)+".example\r\n", "") // it is refused, in whatever way
+	_, _ = c.request(http.MethodGet, //nolint:bodyclose // the connection is closed instead
+		"polling", "Origin: https://"+strings.Repeat("o", originSize)+".example\r\n", "") // it is refused, in whatever way
 	_ = c.Close()
 }
 
@@ -243,7 +247,7 @@ var bodies atomic.Int64
 const maxBodies = 800
 
 // endlessBody sends nearly all of a body, and then nothing.
-func endlessBody(ctx context.Context, w *world, rng *rand.Rand, n *node) {
+func endlessBody(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	if bodies.Add(1) > maxBodies {
 		bodies.Add(-1)
 		return
@@ -268,7 +272,7 @@ func endlessBody(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 }
 
 // unknownKeys asks to be let in with tokens that need keys that nobody answers for.
-func unknownKeys(ctx context.Context, w *world, rng *rand.Rand, n *node) {
+func unknownKeys(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	if !w.has(hang) {
 		sleep(ctx, time.Second)
 		return

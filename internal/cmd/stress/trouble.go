@@ -37,7 +37,7 @@ func (t troubles) String() string { return strings.Join(slices.Sorted(maps.Keys(
 // Set implements flag.Value.
 func (t troubles) Set(list string) error {
 	clear(t)
-	for _, name := range strings.Split(list, ",") {
+	for name := range strings.SplitSeq(list, ",") {
 		switch {
 		case name == "" || name == "none":
 		case name == "all":
@@ -91,14 +91,14 @@ const (
 // late records a breach when something took longer than it may. How much the
 // machine itself held things up is added several times over, since what is measured
 // takes more than one step.
-func (w *world) late(what string, began time.Time, bound time.Duration) bool {
+func (w *world) late(what string, began time.Time, bound time.Duration) {
 	bound = w.bound(bound)
 	took, lag := time.Since(began), w.lag.since(began)
 	if lag > tooBusy {
 		w.count.add("times not judged, the machine being too busy", 1)
-		return false
+		return
 	}
-	return w.oracle.tookTooLong(what, took, bound, lag)
+	w.oracle.tookTooLong(what, took, bound, lag)
 }
 
 // bound is a bound as it stands, and shorter for tests, which have no time.
@@ -217,7 +217,7 @@ func (w *world) again(ctx context.Context, n *node, user, namespace, token strin
 		cancel()
 		switch {
 		case err == nil:
-			w.late(fmt.Sprintf("the login of %s", user), began, loginWithin)
+			w.late("the login of "+user, began, loginWithin)
 			return c.Within(w.patience())
 		case ctx.Err() != nil || w.oracle.isDraining():
 			return nil
@@ -235,7 +235,7 @@ func (w *world) again(ctx context.Context, n *node, user, namespace, token strin
 }
 
 func namespaceOf(typ realtime.UserType) string {
-	switch typ {
+	switch typ { //nolint:exhaustive // all others are passengers
 	case realtime.UserDriver:
 		return realtime.NamespaceDrivers
 	case realtime.UserAdmin:

@@ -151,7 +151,7 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 		Tokens: tokens{&w.tokens, h}, Users: users{&w.users, h}, Sessions: sessions{&w.sessions, h},
 		Parties: parties{h}, Offers: offers{h}, Drivers: driverService{drivers, h},
 		Bus: nodeBus{w.bus, i}, Cluster: realtime.Cluster{BusFanOut: w.bus.fanOut, Adapter: w.wires[i]},
-		Logger: slog.New(&logHandler{Handler: slog.NewTextHandler(io.Discard, nil), w: w}), Trace: h.trace(),
+		Logger: slog.New(&logHandler{Handler: slog.DiscardHandler, w: w}), Trace: h.trace(),
 		Timeouts: realtime.Timeouts{
 			PingInterval: pingInterval, PingTimeout: 7 * time.Second, SweepInterval: sweepInterval, PresenceGrace: 2 * time.Second,
 			Connect: connectTimeout, Handler: handlerTimeout, Repo: repoTimeout,
@@ -201,12 +201,13 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 
 // stop shuts the nodes down, both at once.
 func (w *world) stop(ctx context.Context) error {
-	errs := make([]error, len(w.nodes))
+	ended := make([]error, len(w.nodes))
 	var stopping sync.WaitGroup
 	for i, n := range w.nodes {
-		stopping.Go(func() { errs[i] = n.rt.Shutdown(ctx) })
+		stopping.Go(func() { ended[i] = n.rt.Shutdown(ctx) })
 	}
 	stopping.Wait()
+	errs := slices.Clone(ended)
 	for _, n := range w.nodes {
 		errs = append(errs, n.http.Close())
 		<-n.over
@@ -223,7 +224,7 @@ type narrow struct{ net.Listener }
 func (l narrow) Accept() (net.Conn, error) {
 	c, err := l.Listener.Accept()
 	if err == nil {
-		err = c.(*net.TCPConn).SetWriteBuffer(32 << 10)
+		err = c.(*net.TCPConn).SetWriteBuffer(32 << 10) //nolint:errcheck,forcetypeassert // a TCP listener accepts no other
 	}
 	return c, err
 }
@@ -233,7 +234,7 @@ func dialNarrow(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, addr)
 	if err == nil {
-		err = c.(*net.TCPConn).SetReadBuffer(32 << 10)
+		err = c.(*net.TCPConn).SetReadBuffer(32 << 10) //nolint:errcheck,forcetypeassert // only TCP is dialed
 	}
 	return c, err
 }
