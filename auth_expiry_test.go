@@ -1,4 +1,4 @@
-// A live socket stays authorised: what ends it, in which words, and how it is
+// A live socket stays authorized: what ends it, in which words, and how it is
 // renewed in place. And revocations, which win over any handshake.
 
 package realtime_test
@@ -864,7 +864,7 @@ func (brokenDrivers) UpdateStatus(context.Context, string, realtime.StatusUpdate
 	panic("no such table")
 }
 
-func (brokenDrivers) SetTrip(ctx context.Context, _, _ string) (realtime.Availability, error) {
+func (brokenDrivers) SetTrip(_ context.Context, _, _ string) (realtime.Availability, error) {
 	return realtime.Availability{}, fmt.Errorf("asking the other service: %w", context.DeadlineExceeded)
 }
 

@@ -292,7 +292,7 @@ func (e AssignmentCancelled) about() subject {
 }
 
 // EventAssignmentCancelled is sent to the driver and the admins.
-var EventAssignmentCancelled = NewEvent[AssignmentEndedPayload]("trip:assignment:cancelled") //nolint:misspell // the spelling on the wire
+var EventAssignmentCancelled = NewEvent[AssignmentEndedPayload]("trip:assignment:cancelled")
 
 func (e AssignmentCancelled) deliver(f facts) []Delivery {
 	v := AssignmentEndedPayload{f.assignment(e.AssignmentID, e.DriverID, e.VehicleID), orNull(e.Reason)}

@@ -265,7 +265,7 @@ func (e TripCancelled) check() error {
 }
 
 // EventTripCancelled is sent to passenger, driver and admins.
-var EventTripCancelled = NewEvent[TripCancelledPayload]("trip:cancelled") //nolint:misspell // the spelling on the wire
+var EventTripCancelled = NewEvent[TripCancelledPayload]("trip:cancelled")
 
 // TripCancelledPayload is what EventTripCancelled carries.
 type TripCancelledPayload struct {

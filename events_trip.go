@@ -41,7 +41,7 @@ const (
 	TripStatusArriving   TripStatus = "arriving"
 	TripStatusInProgress TripStatus = "in_progress"
 	TripStatusCompleted  TripStatus = "completed"
-	TripStatusCancelled  TripStatus = "cancelled" //nolint:misspell // the spelling on the wire
+	TripStatusCancelled  TripStatus = "cancelled"
 )
 
 // Values returns every status.

@@ -50,7 +50,7 @@ func (b *backend) connect(opts ...realtimetest.Option) *realtimetest.Client {
 // stop ends the server and then its listener.
 func (b *backend) stop() {
 	if err := b.rt.Shutdown(context.Background()); err != nil {
-		fmt.Println(err) //nolint:forbidigo // an example
+		fmt.Println(err)
 	}
 	_ = b.http.Close()
 }
@@ -175,7 +175,7 @@ func ExampleSocketKey() {
 		"token": b.tokens.Mint("ana", "s1", time.Hour), "device": "a phone",
 	}))
 	if err != nil {
-		fmt.Println(err) //nolint:forbidigo // an example
+		fmt.Println(err)
 		return
 	}
 	fmt.Println(realtimetest.Next(context.Background(), support, realtime.NewEvent[string]("welcome")))

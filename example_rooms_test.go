@@ -55,7 +55,7 @@ func (c *city) close(clients ...*realtimetest.Client) {
 	}
 	for i, rt := range c.nodes {
 		if err := rt.Shutdown(context.Background()); err != nil {
-			fmt.Println(err) //nolint:forbidigo // an example
+			fmt.Println(err)
 		}
 		_ = c.networks[i].Close() // ends Serve
 	}

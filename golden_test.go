@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -52,7 +53,7 @@ var variable = []struct {
 }
 
 // note records a line.
-func (c *conversation) note(format string, args ...any) {
+func (c *conversation) notef(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	line := strings.NewReplacer(c.names...).Replace(fmt.Sprintf(format, args...))
@@ -85,12 +86,10 @@ func (c *conversation) request(method, query, body string, header http.Header) (
 	if body != "" {
 		line += " " + body
 	}
-	c.note("%s", line)
+	c.notef("%s", line)
 	r, err := http.NewRequestWithContext(c.t.Context(), method, c.srv.URL()+realtime.Path+"?"+query, strings.NewReader(body))
 	require.NoError(c.t, err)
-	for name, values := range header {
-		r.Header[name] = values
-	}
+	maps.Copy(r.Header, header)
 	if strings.Contains(query, "websocket") {
 		r.Header.Set("Connection", "Upgrade")
 		r.Header.Set("Upgrade", "websocket")
@@ -100,13 +99,13 @@ func (c *conversation) request(method, query, body string, header http.Header) (
 	res, err := c.srv.HTTPClient().Do(r)
 	require.NoError(c.t, err)
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		c.note("< 101")
+		c.notef("< 101")
 		return res, ""
 	}
 	b, err := io.ReadAll(res.Body)
 	require.NoError(c.t, err)
 	require.NoError(c.t, res.Body.Close())
-	c.note("< %d %s", res.StatusCode, b)
+	c.notef("< %d %s", res.StatusCode, b)
 	return res, string(b)
 }
 
@@ -137,22 +136,22 @@ func (k *talker) read() {
 		var closed wsutil.ClosedError
 		switch {
 		case errors.As(err, &closed):
-			k.c.note("< close frame %d", closed.Code)
+			k.c.notef("< close frame %d", closed.Code)
 			return
 		case err != nil:
-			k.c.note("< end of the connection")
+			k.c.notef("< end of the connection")
 			return
 		case strings.Contains(string(b), wireNote.Name()):
 			continue // as many as the connection holds
 		}
-		k.c.note("< %s", b)
+		k.c.notef("< %s", b)
 	}
 }
 
 // say sends packets, and waits until all is sent that follows before time passes.
 func (k *talker) say(packets ...string) {
 	for _, p := range packets {
-		k.c.note("> %s", p)
+		k.c.notef("> %s", p)
 		require.NoError(k.c.t, wsutil.WriteClientText(k.body, []byte(p)))
 		synctest.Wait()
 	}
@@ -222,7 +221,7 @@ func refusal(change func(srv *realtimetest.Server)) ending {
 func publishing(e realtime.DomainEvent) func(c *conversation) {
 	return func(c *conversation) {
 		k := c.enter()
-		c.note("# %s is published", e.EventName())
+		c.notef("# %s is published", e.EventName())
 		publish(c.t, c.srv, e)
 		k.ends()
 	}
@@ -300,13 +299,13 @@ var conversations = map[string]ending{
 	"ending-expired": {talk: func(c *conversation) { c.enter().ends() }},
 	"ending-drained": {talk: func(c *conversation) {
 		k := c.enter()
-		c.note("# the server shuts down")
+		c.notef("# the server shuts down")
 		require.NoError(c.t, c.srv.Realtime.Shutdown(c.t.Context()))
 		k.ends()
 	}},
 	"ending-drained-polling": {talk: func(c *conversation) {
 		query := c.polls()
-		c.note("# the server shuts down")
+		c.notef("# the server shuts down")
 		done := make(chan error, 1)
 		go func() { done <- c.srv.Realtime.Shutdown(c.t.Context()) }()
 		synctest.Wait()
@@ -334,18 +333,18 @@ var conversations = map[string]ending{
 	"ending-slow-consumer": {talk: func(c *conversation) {
 		c.stall = make(chan struct{})
 		k := c.enter()
-		c.note("# the client stops reading, and more is queued for it than Limits.OutboxBytes")
+		c.notef("# the client stops reading, and more is queued for it than Limits.OutboxBytes")
 		for range 100 {
 			require.NoError(c.t, wireNote.Emit(c.srv.Realtime.Drivers().All(), strings.Repeat("x", 100_000)))
 		}
 		synctest.Wait()
-		c.note("# it reads what has arrived")
+		c.notef("# it reads what has arrived")
 		close(c.stall)
 		k.ends()
 	}},
 	"ending-disconnect": {talk: func(c *conversation) {
 		k := c.enter()
-		c.note("# Broadcast.Disconnect")
+		c.notef("# Broadcast.Disconnect")
 		c.srv.Realtime.Drivers().All().Disconnect()
 		k.ends()
 	}},

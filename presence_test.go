@@ -176,7 +176,7 @@ func TestPresence_OfTheHasty(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		h := &heard{servers: []*realtimetest.Server{srv}}
-		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error {
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, _ *realtime.Socket) error {
 			time.Sleep(time.Minute) // he is gone before this is over
 			return nil
 		})

@@ -126,7 +126,7 @@ func TestRates_Breach(t *testing.T) {
 		flood, calm := srv.Driver(t, "d1"), srv.Driver(t, "d2")
 		require.Equal(t, 20, burst(t, flood, "driver:trip:set", `{}`, 25))
 		require.True(t, flood.Connected())
-		require.Equal(t, tooOften, ackOf(t, flood, "driver:trip:set", `{}`)) //nolint:testifylint // the bytes are under test
+		require.Equal(t, tooOften, ackOf(t, flood, "driver:trip:set", `{}`))
 		require.Equal(t, realtimetest.ReasonServer, flood.Disconnected(t))
 		require.Equal(t, []realtime.Limit{realtime.LimitRateBreach, realtime.LimitRateEvent}, l.take())
 		require.Equal(t, 1, burst(t, calm, "driver:trip:set", `{}`, 1))

@@ -203,7 +203,7 @@ func TestShutdown_HandlersThatReturnLateAreNoErrors(t *testing.T) {
 			returned <- struct{}{}
 			return realtime.Raw{}, nil
 		})
-		drivers.HandleRaw("ended", func(ctx context.Context, s *realtime.Socket, _ realtime.Raw) (realtime.Raw, error) {
+		drivers.HandleRaw("ended", func(ctx context.Context, _ *realtime.Socket, _ realtime.Raw) (realtime.Raw, error) {
 			<-ctx.Done()
 			returned <- struct{}{}
 			return realtime.Raw{}, fmt.Errorf("query: %w", ctx.Err())

@@ -172,7 +172,7 @@ func TestInterop_BroadcastsOfNode(t *testing.T) {
 					case "to:all":
 						require.Equal(t, "[1]", got)
 					case "to:one":
-						require.Equal(t, `[{"ñ":[1.5,null,true]}]`, got) //nolint:testifylint // the bytes are under test
+						require.Equal(t, `[{"ñ":[1.5,null,true]}]`, got)
 					case "photo":
 						require.JSONEq(t, `[{"_placeholder":true,"num":0},{"deep":[{"_placeholder":true,"num":1}]}]`, got)
 					}

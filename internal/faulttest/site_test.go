@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -285,9 +286,7 @@ func (l *line) hungUp() {
 }
 
 func asTimeout(err error, as *net.Error) bool {
-	e, ok := err.(net.Error)
-	*as = e
-	return ok && e.Timeout()
+	return errors.As(err, as) && (*as).Timeout()
 }
 
 // get is a request as it goes over the wire.

@@ -20,8 +20,9 @@ const (
 	// MaxString is the number of bytes of a string that are logged.
 	MaxString = 200
 	// MaxText is the number of bytes of an error, or of any other value's text, that
-	// are logged, and MaxStack of a stack.
-	MaxText  = 800
+	// are logged.
+	MaxText = 800
+	// MaxStack is the number of bytes of a stack that are logged.
 	MaxStack = 16 << 10
 	// maxDepth is how deep groups are nested at most; deeper ones are left out.
 	maxDepth = 4
