@@ -159,11 +159,13 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 		return
 	}
 	apply := func() {
+		// Before the others are told: what one of them answers moves sockets too, and
+		// is newer.
+		p.move(about.tripID, res.Moves)
 		if res.Changed {
 			p.positions.forget(change.Driver)
 			p.share(change)
 		}
-		p.move(about.tripID, res.Moves)
 	}
 	if about.does <= triptable.Assigns {
 		apply()

@@ -43,12 +43,16 @@ const unanswered = `.*(no answer|not called: |deadline exceeded)`
 // sweep asks about many at once, a token of a stranger names nobody, and a listener
 // belongs to none.
 var hung = regexp.MustCompile(`(?s)^realtime: (sweep could not read all rows|handshake not decided .*code=unavailable` +
-	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were suppressed .*(not found|does not return|call of the host's code)`)
+	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were suppressed .*(not found|does not return|call of the host's code|handshake not decided|handler failed)`)
 
 // slow is what a log may say on a busy machine, where what should take a moment exceeds
 // its time.
 var slow = regexp.MustCompile(`(?s)^realtime: (call of the host's code failed .*call=(Adapter\.|Trace|OnServerEmit|OnDisconnect)|handshake not decided .*code=unavailable` +
 	`|handler failed .*event=stress:quiz .*error=realtime: acknowledgement timed out|sweep could not read all rows|presence not published)` + unanswered)
+
+// Enabled implements slog.Handler: the handler inside discards everything, and would have
+// no line made.
+func (*logHandler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
 // Handle implements slog.Handler.
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {

@@ -5,6 +5,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -109,6 +110,15 @@ func TestLag_Since(t *testing.T) {
 	require.Zero(t, l.since(began.Add(3*time.Second)))
 	l.live.Store(began.Add(-time.Second).UnixNano()) // held up now
 	require.Greater(t, l.since(began), 900*time.Millisecond)
+}
+
+func TestLogHandler_SeesEveryLine(t *testing.T) {
+	t.Parallel()
+	w := &world{oracle: newOracle(), count: newCounts(), config: config{troubles: troubles{}}, lag: &lag{}}
+	w.host = &host{w: w}
+	log := slog.New(&logHandler{Handler: slog.DiscardHandler, w: w})
+	log.Error("realtime: nobody expects this")
+	require.True(t, w.oracle.has([]string{"nobody expects this"}))
 }
 
 func TestLogHandler_Excused(t *testing.T) {
