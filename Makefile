@@ -51,7 +51,13 @@ fuzz: ## every fuzz target, FUZZTIME each
 	@for file in $$(grep -rlE '^func Fuzz' --include='*_test.go' .); do \
 		for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+).*/\1/p' "$$file"); do \
 			echo "-- $$file $$target"; \
-			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$(dirname "$$file")" || exit 1; \
+			log=$$(mktemp); \
+			fuzz() { go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "./$$(dirname "$$file")" 2>&1 | tee "$$log"; }; \
+			fuzz || { \
+				: "go test itself may fail at the end of its time on a busy machine, without an input: once more then"; \
+				grep -q '^    context deadline exceeded' "$$log" && ! grep -q 'Failing input' "$$log" && fuzz; \
+			} || exit 1; \
+			rm -f "$$log"; \
 		done; \
 	done
 
