@@ -31,7 +31,7 @@ func publish(t *testing.T, srv *realtimetest.Server, e realtime.DomainEvent) {
 // TestRevocation_DuringTheHandshake publishes a revocation while a check hangs,
 // on the same node or another. The repositories still say the old state
 // afterwards, as one that lags does. The client is refused at once, or as soon
-// as the token has told who he is, whatever the check says in the end.
+// as the token has said who the user is, whatever the check says in the end.
 func TestRevocation_DuringTheHandshake(t *testing.T) {
 	revocations := map[string]realtime.DomainEvent{
 		"session":            realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"},
@@ -130,7 +130,7 @@ func TestRevocation_OfSeveralHandshakes(t *testing.T) {
 		other := openRaw(t, srv)
 		require.Empty(t, other.say(t, connectPacket(realtime.NamespaceDrivers, two)))
 		publish(t, srv, realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged})
-		// He who comes behind the revocation has seen it in the repositories, and
+		// A handshake that begins after the revocation reads it from the repositories, and
 		// may be let in again meanwhile.
 		late := openRaw(t, srv)
 		require.Empty(t, late.say(t, connectPacket(realtime.NamespaceDrivers, one)))

@@ -1,4 +1,4 @@
-// The checks of the handshake: who is let in, who is not, and what he is told.
+// The checks of the handshake: who is admitted, who is refused, and what the client receives.
 
 package realtime_test
 

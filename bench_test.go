@@ -76,7 +76,7 @@ func benchServer(b *testing.B) *realtimetest.Server {
 	})
 }
 
-// benchDriver connects a driver and reads his hello.
+// benchDriver connects a driver and reads their hello.
 func benchDriver(b *testing.B, srv *realtimetest.Server, user string) *wire {
 	b.Helper()
 	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport=websocket", nil)
@@ -168,7 +168,7 @@ func BenchmarkEmitToOne(b *testing.B) { benchEmit(b, 1, 256) }
 
 func BenchmarkEmitTo1000(b *testing.B) { benchEmit(b, 1000, 4) }
 
-// BenchmarkPingToAck is a driver's position: read, stored, told to his sockets,
+// BenchmarkPingToAck is a driver's position: read, stored, sent to their sockets,
 // acknowledged.
 func BenchmarkPingToAck(b *testing.B) {
 	srv := benchServer(b)

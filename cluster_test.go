@@ -35,7 +35,7 @@ func TestCluster_Trip(t *testing.T) {
 		requireFollows(t, driver, "t1", 1, all(passenger, admin), stranger)
 		requireFollows(t, phone, "t1", 2, all(passenger, admin), stranger)
 
-		// Who connects later is put in by what his own node was told.
+		// A socket that connects later is put in by what its own node has learnt.
 		late, lateDriver := b.Passenger(t, "p1"), b.Driver(t, "d1")
 		requireFollows(t, lateDriver, "t1", 3, all(passenger, late, admin), stranger)
 
@@ -291,7 +291,7 @@ func TestCluster_SharedBus(t *testing.T) {
 	})
 }
 
-// What a driver does over his socket is told by the node that got it, once,
+// What a driver does over a socket is emitted by the node that received it, once,
 // whichever way the bus goes.
 func TestCluster_InboundEvents(t *testing.T) {
 	t.Parallel()

@@ -177,7 +177,7 @@ func newHost(t *testing.T, trouble func(ctx context.Context, stage string) error
 }
 
 // TestUndecided: whatever goes wrong behind a question, nobody is admitted and
-// nobody is told that he may not: the transport is closed after 1 to 5 s, the
+// nobody is refused: the transport is closed after 1 to 5 s, the
 // log says why.
 func TestUndecided(t *testing.T) {
 	repoTimeout := 3 * time.Second

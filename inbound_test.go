@@ -188,7 +188,7 @@ func TestDriverStatusUpdate(t *testing.T) {
 		"is available, so online":            {nil, goFree, free},
 		"available has no reason":            {nil, `{"isAvailableForTrips":true,"availabilityReason":null}`, free},
 		"online and not free":                {nil, `{"isOnline":true,"isAvailableForTrips":false}`, unavailable},
-		"a reason of his own":                {[]string{goFree}, `{"isAvailableForTrips":false,"availabilityReason":"ON_TRIP"}`, onTrip},
+		"a reason of their own":              {[]string{goFree}, `{"isAvailableForTrips":false,"availabilityReason":"ON_TRIP"}`, onTrip},
 		"a reason and online":                {nil, `{"isOnline":true,"availabilityReason":"UNAVAILABLE"}`, unavailable},
 		"offline is not available":           {[]string{goFree}, `{"isOnline":false}`, offline},
 		"offline says so":                    {[]string{goFree}, `{"isOnline":false,"availabilityReason":"OFFLINE"}`, offline},

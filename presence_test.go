@@ -117,7 +117,7 @@ func TestPresence_BackWithinTheGrace(t *testing.T) {
 		after(5 * time.Second)
 		require.Len(t, h.take(t), 1)
 		srv.Driver(t, "d1")
-		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "once he has been gone he is told of again")
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "a user who was published as disconnected is published again")
 	})
 }
 
@@ -177,7 +177,7 @@ func TestPresence_OfTheHasty(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		h := &heard{servers: []*realtimetest.Server{srv}}
 		srv.Realtime.Drivers().OnConnect(func(_ context.Context, _ *realtime.Socket) error {
-			time.Sleep(time.Minute) // he is gone before this is over
+			time.Sleep(time.Minute) // the client disconnects before this ends
 			return nil
 		})
 		connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
@@ -282,7 +282,7 @@ func TestPresence_AtShutdown(t *testing.T) {
 		h := &heard{servers: []*realtimetest.Server{srv}}
 		srv.Driver(t, "d1").Close()
 		after(grace - time.Second)
-		srv.Driver(t, "d2").Close() // within his grace time when the server ends
+		srv.Driver(t, "d2").Close() // within their grace time when the server ends
 		srv.Driver(t, "d3")
 		require.Len(t, h.take(t), 3)
 		entered, release := srv.Bus.Block()
@@ -320,7 +320,7 @@ func TestPresence_HoldsUpNoShutdown(t *testing.T) {
 	})
 }
 
-// With several nodes he is gone when no node has had him for the grace time.
+// With several nodes a user is disconnected when no node has had them for the grace time.
 func TestPresence_AcrossNodes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withPresence)
@@ -332,7 +332,7 @@ func TestPresence_AcrossNodes(t *testing.T) {
 		second := nodes[1].Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "the other node's own")
 		after(time.Minute)
-		require.Empty(t, h.take(t), "he is there")
+		require.Empty(t, h.take(t), "the user is connected")
 		second.Close()
 		after(grace)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
@@ -376,7 +376,7 @@ func (b slowBus) Publish(ctx context.Context, e realtime.Envelope) error {
 	return b.Bus.Publish(ctx, e)
 }
 
-// Who comes to another node just when the bus hears that he is gone is told of
+// A user who connects to another node just when the bus hears of their end is published
 // once more, behind that.
 func TestPresence_Contradicted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -482,7 +482,7 @@ func (c counting) Request(ctx context.Context, m realtime.ClusterMessage, answer
 	return c.Adapter.Request(ctx, m, answer)
 }
 
-// A host marks a driver offline when he has been gone for the grace time.
+// A host marks a driver offline when they have been disconnected for the grace time.
 func TestAHostMarksADriverOffline(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)

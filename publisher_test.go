@@ -173,16 +173,16 @@ func TestSocketsThatConnectWhileTheTripRuns(t *testing.T) {
 func TestTripsThatChangeWhileASocketConnects(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]realtime.DomainEvent{
-		"completed":        realtime.TripCompleted{TripID: "t1", Currency: "CUP"},
-		"cancelled":        realtime.TripCancelled{TripID: "t1", CancelledBy: realtime.CancelledBySystem},
-		"another's":        realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d2"},
-		"offer cancelled":  realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as1", DriverID: "d1"},
-		"offer expired":    realtime.AssignmentExpired{TripID: "t1", AssignmentID: "as1", DriverID: "d1"},
-		"his, as it was":   realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"},
-		"someone's offer":  realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as2", DriverID: "d2"},
-		"of no importance": realtime.ArrivingStarted{TripID: "t1"},
+		"completed":         realtime.TripCompleted{TripID: "t1", Currency: "CUP"},
+		"cancelled":         realtime.TripCancelled{TripID: "t1", CancelledBy: realtime.CancelledBySystem},
+		"another's":         realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d2"},
+		"offer cancelled":   realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as1", DriverID: "d1"},
+		"offer expired":     realtime.AssignmentExpired{TripID: "t1", AssignmentID: "as1", DriverID: "d1"},
+		"theirs, as it was": realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"},
+		"someone's offer":   realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as2", DriverID: "d2"},
+		"of no importance":  realtime.ArrivingStarted{TripID: "t1"},
 	} {
-		stays := map[string]bool{"his, as it was": true, "someone's offer": true, "of no importance": true}[name]
+		stays := map[string]bool{"theirs, as it was": true, "someone's offer": true, "of no importance": true}[name]
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				srv := realtimetest.NewServer(t)
@@ -247,7 +247,7 @@ func TestTripRooms_DriverChanges(t *testing.T) {
 		assign("d1")
 		requireFollows(t, first, "t1", 1, all(passenger))
 
-		// Another driver's offer of the same trip is withdrawn: that is not his.
+		// Another driver's offer of the same trip is withdrawn: that is not theirs.
 		srv.Publish(t, realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as2", DriverID: "d2"})
 		realtimetest.Expect(t, second, realtime.EventAssignmentCancelled)
 		requireFollows(t, first, "t1", 2, all(passenger))

@@ -101,7 +101,7 @@ func TestRates_Events(t *testing.T) {
 	})
 }
 
-// A user has one bucket for all of his sockets.
+// A user has one bucket for all of their sockets.
 func TestRates_User(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limits{}

@@ -273,7 +273,7 @@ func TestSweep_Off(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.SweepInterval = -1 })
 		driver := srv.Driver(t, "d1")
 		srv.Users.Delete("d1")
-		time.Sleep(30 * time.Minute) // half of what his token has
+		time.Sleep(30 * time.Minute) // half of what the token has
 		require.True(t, driver.Connected())
 	})
 }

@@ -50,7 +50,7 @@ func badFrames() map[string][]byte {
 	return frames
 }
 
-// badPackets are Socket.IO packets of a connected driver that end his connection.
+// badPackets are Socket.IO packets of a connected driver that end their connection.
 func badPackets() map[string]string {
 	placeholder := func(num string) string {
 		return `451-/drivers,["driver:location:ping",{"_placeholder":true,"num":` + num + `}]`

@@ -154,7 +154,7 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// login makes a user and his session and returns a token.
+// login makes a user and their session and returns a token.
 func (s *site) login(user string, typ realtime.UserType) string {
 	s.users.Set(realtime.User{ID: user, Type: typ, Active: true})
 	s.sessions.Set(realtime.Session{ID: realtimetest.SessionID(user), UserID: user})
@@ -172,8 +172,8 @@ func (s *site) dial(t *testing.T, namespace, user string, typ realtime.UserType,
 	return c
 }
 
-// healthy checks that the driver, who was connected all along, gets his ack and
-// the admin his events.
+// healthy checks that the driver, who was connected all along, gets their ack and
+// the admin their events.
 func (s *site) healthy(t *testing.T) {
 	t.Helper()
 	s.trips++

@@ -41,7 +41,7 @@ func eachLink(t *testing.T, f func(t *testing.T, wrap func(net.Listener) net.Lis
 	t.Run("wrapped", func(t *testing.T) { f(t, func(l net.Listener) net.Listener { return wrapped{l} }) })
 }
 
-// stalledAdmin is an admin who reads nothing behind his hello, with little room in
+// stalledAdmin is an admin who reads nothing after their hello, with little room in
 // the kernel.
 func (s *site) stalledAdmin(t *testing.T, user string) *line {
 	t.Helper()
@@ -86,7 +86,7 @@ func TestStateEventsEndASlowConsumer(t *testing.T) {
 		for i := range stalled {
 			lines = append(lines, s.stalledAdmin(t, "stalled-"+strconv.Itoa(i)))
 		}
-		// One who stops polling once he is in.
+		// A client that stops polling once it has connected.
 		query := s.polling(t)
 		status, body := s.ask(t, request(http.MethodPost, query, connectPacket(realtime.NamespaceAdmin, s.login("absent", realtime.UserAdmin))))
 		require.Equal(t, http.StatusOK, status, body)
@@ -114,7 +114,7 @@ func TestStateEventsEndASlowConsumer(t *testing.T) {
 	})
 }
 
-// Positions of drivers to an admin who does not read: he stays, and holds the
+// Positions of drivers to an admin who does not read: they stay connected, and hold the
 // newest of each. What is volatile is dropped.
 func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
 	eachLink(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
