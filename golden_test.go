@@ -284,6 +284,43 @@ var conversations = map[string]ending{
 		past := time.Now().Add(-time.Minute)
 		srv.Sessions.Set(realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: past})
 	}),
+	"refused-rate_limited": {
+		configure: func(o *realtime.Options) {
+			o.Unlimited, o.Rates.Connect = false, realtime.Rate{PerSecond: 1, Burst: 1}
+		},
+		talk: func(c *conversation) {
+			k := c.websocket(openWebSocket, nil)
+			k.say("40/drivers,", "40/drivers,")
+			k.giveUp()
+		},
+	},
+	"refused-sockets-per-user": {
+		configure: func(o *realtime.Options) {
+			o.Unlimited, o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = false, 1, true
+		},
+		talk: func(c *conversation) {
+			c.srv.Driver(c.t, "d1")
+			k := c.websocket(openWebSocket, nil)
+			k.say(connectPacket(realtime.NamespaceDrivers, c.token()))
+			k.giveUp()
+		},
+	},
+	"refused-after-connect": {
+		configure: func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true },
+		talk: func(c *conversation) {
+			k := c.websocket(openWebSocket, nil)
+			k.say("40/drivers,")
+			k.giveUp()
+		},
+	},
+	"refused-with-disconnect": {
+		configure: func(o *realtime.Options) { o.Compat.DisconnectRefused = true },
+		talk: func(c *conversation) {
+			k := c.websocket(openWebSocket, nil)
+			k.say("40/drivers,")
+			k.giveUp()
+		},
+	},
 	"ending-unavailable": {talk: func(c *conversation) {
 		token := c.token()
 		c.srv.Users.Fail(errors.New("the database is down"))
@@ -292,7 +329,20 @@ var conversations = map[string]ending{
 		k.ends()
 	}},
 	"ending-session-revoked": {talk: publishing(realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})},
-	"ending-user-banned":     {talk: publishing(realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged})},
+	"ending-user-banned": {talk: publishing(realtime.UserAccessChanged{
+		UserID: "d1", Change: realtime.AccessBanned, Reason: "three complaints",
+	})},
+	"ending-user-deactivated": {talk: publishing(realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessDeactivated})},
+	"ending-role-changed":     {talk: publishing(realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged})},
+	"ending-session-missing": {
+		configure: func(o *realtime.Options) { o.Timeouts.SweepInterval = time.Minute },
+		talk: func(c *conversation) {
+			k := c.enter()
+			c.notef("# the session's row is deleted, and the sweep does not find it")
+			c.srv.Sessions.Delete(realtimetest.SessionID("d1"))
+			k.ends()
+		},
+	},
 	"ending-session-replaced": {talk: publishing(realtime.SessionRefreshed{
 		UserID: "d1", OldSID: realtimetest.SessionID("d1"), NewSID: "new",
 	})},
@@ -342,6 +392,28 @@ var conversations = map[string]ending{
 		close(c.stall)
 		k.ends()
 	}},
+	"ending-rate-limit-breach": {
+		configure: func(o *realtime.Options) {
+			o.Unlimited = false
+			o.Rates.Event, o.Rates.Breach = realtime.Rate{PerSecond: 1, Burst: 1}, realtime.Rate{PerSecond: 1, Burst: 2}
+		},
+		talk: func(c *conversation) {
+			k := c.enter()
+			for id := range 4 {
+				k.say(fmt.Sprintf(`42/drivers,%d["driver:trip:set",{}]`, id))
+			}
+			k.ends()
+		},
+	},
+	"ending-sockets-per-user": {
+		configure: func(o *realtime.Options) { o.Unlimited, o.Limits.SocketsPerUser = false, 1 },
+		talk: func(c *conversation) {
+			k := c.enter()
+			c.notef("# the same user opens another connection")
+			c.srv.Driver(c.t, "d1")
+			k.ends()
+		},
+	},
 	"ending-disconnect": {talk: func(c *conversation) {
 		k := c.enter()
 		c.notef("# Broadcast.Disconnect")
