@@ -1,9 +1,8 @@
-// An event's way from the packet to its ack: dispatch decides what becomes of it, run
-// calls its handler, reply answers it. Handlers and OnConnect run on the goroutine that
-// has the event, and a watchdog looks after them: Go cannot stop a goroutine, so in
-// place of a handler that does not return the server acknowledges its event with
-// CodeUnavailable and closes the connection, so that the client comes back with a new
-// socket.
+// Handler calls: an inbound event from its packet to its ack. dispatch checks the rate
+// limits, run calls the handler, reply sends the ack. OnConnect is called here too. A
+// watchdog abandons a handler that does not return: Go cannot stop a goroutine, so the
+// server acknowledges the event with CodeUnavailable and closes the connection. The client
+// reconnects with a new socket.
 
 package realtime
 
@@ -16,14 +15,13 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// call is one event, or OnConnect, while the host's code handles it. It is the
-// context that the code gets.
+// call is one call of a handler or of OnConnect. It is also the ctx of that call.
 type call struct {
 	hostcall.Call
-	CallRequest // of OnConnect it has the socket alone
+	CallRequest // for OnConnect, only the socket is set
 }
 
-// Value implements context.Context: the values are those of Options.ConnContext.
+// Value implements context.Context. The values are those of Options.ConnContext.
 func (c *call) Value(key any) any {
 	if v := c.Call.Value(key); v != nil {
 		return v
@@ -34,8 +32,8 @@ func (c *call) Value(key any) any {
 	return nil
 }
 
-// begin lists a call of a socket's, which has one at a time. The error is why it must
-// not be made.
+// begin registers a call with the watchdog. It returns an error if a limit forbids the call.
+// A socket has one call at a time.
 func (ns *Namespace) begin(r CallRequest, h *hostcall.Handler, start time.Time) (*call, error) {
 	c := &call{CallRequest: r}
 	err := ns.rt.watchdog.Begin(&c.Call, c, h, r.socket.shard, start)
@@ -51,12 +49,12 @@ func (ns *Namespace) begin(r CallRequest, h *hostcall.Handler, start time.Time) 
 	return nil, err
 }
 
-// end takes it off the list, and reports whether it had not been abandoned.
-func (c *call) end() bool { return c.socket.ns.rt.watchdog.End(&c.Call) }
+// end unregisters the call. It reports whether the call returned before it was abandoned.
+func (c *call) end() (inTime bool) { return c.socket.ns.rt.watchdog.End(&c.Call) }
 
-// Abandoned implements hostcall.Owner: it answers the event and closes the connection,
-// since the socket's further events, which come one at a time, would wait for ever.
-// OnDisconnect does not wait.
+// Abandoned implements hostcall.Owner. It acknowledges the event and closes the connection:
+// a socket's events are handled one at a time, so the next ones would wait for this call.
+// OnDisconnect does not wait for it.
 func (c *call) Abandoned(took time.Duration) {
 	s, ns := c.socket, c.socket.ns
 	ns.rt.log.Error("realtime: handler does not return", "namespace", ns.name, "event", c.Event(), "socket", s.ID(), "user", s.Identity().UserID, "after", took)
@@ -68,26 +66,28 @@ func (c *call) Abandoned(took time.Duration) {
 			ackBytes = ns.rt.tracedBytes(args, nil)
 			c.event.Ack(nil, args...)
 		}
-		s.traceHandled(c.Event(), took, CodeUnavailable, 0, ackBytes) // the arguments are the handler's
+		s.traceHandled(c.Event(), took, CodeUnavailable, 0, ackBytes) // not the size of the arguments: the handler may change them
 	}
 	s.inner.Abandon()
 	s.Close()
 }
 
-// connected calls the functions of OnConnect, before any of the socket's events.
+// connected calls the functions of OnConnect in order, before the socket's first event is
+// handled. It stops if the socket has ended.
 func (ns *Namespace) connected(s *Socket) {
 	for _, h := range ns.connectHooks() {
-		if !ns.connectedOne(s, h) {
+		if !ns.runConnectHook(s, h) {
 			return
 		}
 	}
 }
 
-// connectedOne reports whether the next function is to be called.
-func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
+// runConnectHook calls one function of OnConnect. It disconnects the socket if the function
+// fails. It reports whether the next function may be called.
+func (ns *Namespace) runConnectHook(s *Socket, h *connectHook) bool {
 	c, err := ns.begin(CallRequest{socket: s}, &h.calls, time.Now())
 	if err != nil {
-		s.Close() // to try again
+		s.Close() // the client reconnects and tries again
 		return false
 	}
 	done := func(err error) bool {
@@ -101,14 +101,15 @@ func (ns *Namespace) connectedOne(s *Socket, h *connectHook) bool {
 	return done(hostcall.Guard(func() error { return inspect(h.f(c, s)) }, func(err error) { done(err) }))
 }
 
-// dispatch is socketio's Hooks.Event: it decides what becomes of an event.
+// dispatch is socketio's Hooks.Event. It handles one inbound event, or refuses it if it
+// exceeds a rate limit or has no handler.
 func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	s, ok := inner.Data.(*Socket)
 	if !ok || !s.admitted {
 		return // the CONNECT was refused, and Compat.RefuseAfterConnect is set
 	}
 	a := answer{socket: s, event: e, route: ns.route(e.Name), start: time.Now()}
-	a.bytes = ns.rt.tracedBytes(e.Args, e.Attachments) // before they are the handler's
+	a.bytes = ns.rt.tracedBytes(e.Args, e.Attachments) // before the handler, which may change them
 	verdict := ratelimit.Pass
 	if limiter := ns.rt.limiter; limiter != nil {
 		var limit string
@@ -129,24 +130,24 @@ func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	}
 }
 
-// disconnectAbuser disconnects a socket for what it has sent beyond its rates.
+// disconnectAbuser disconnects a socket that has exceeded Rates.Breach.
 func (ns *Namespace) disconnectAbuser(s *Socket, event string) {
 	s.limited(LimitRateBreach, event)
-	ns.rt.log.Warn("realtime: disconnected for sending too much", "namespace", ns.name, "event", event, "socket", s.ID(), "user", s.Identity().UserID)
+	ns.rt.log.Warn("realtime: socket disconnected by Rates.Breach", "namespace", ns.name, "event", event, "socket", s.ID(), "user", s.Identity().UserID)
 	s.Disconnect()
 }
 
-// answer is an event that is to be answered.
+// answer is an inbound event until its ack is sent.
 type answer struct {
 	socket *Socket
 	event  *socketio.Event
-	route  *route // nil: nobody handles it
+	route  *route // nil: the event has no handler
 	start  time.Time
-	bytes  int // of the event, for Trace.Handled
+	bytes  int // the size of the event, for Trace.Handled
 }
 
-// name is the event's for limits, traces and the log, where all that nobody handles
-// count as one: clients invent them.
+// name returns the event's name for limits, traces and the log. It is empty for every event
+// without a handler: clients can invent any number of names.
 func (a answer) name() string {
 	if a.route == nil {
 		return ""
@@ -154,7 +155,7 @@ func (a answer) name() string {
 	return a.event.Name
 }
 
-// run calls the event's handler, by way of the interceptors.
+// run calls the interceptors and the event's handler, and replies.
 func (a answer) run() {
 	ns := a.socket.ns
 	c, err := ns.begin(CallRequest{socket: a.socket, event: a.event, route: a.route}, &a.route.calls, a.start)
@@ -170,33 +171,32 @@ func (a answer) run() {
 	a.reply(c, ack, err)
 }
 
-// reply sends what the event has led to: what its handler left to be emitted, then the
-// ack, unless the event has been answered in place of the handler. c is nil when there
-// was no call.
+// reply emits the events that the handler has queued in its call, then sends the ack. If
+// the call was abandoned the ack was sent already. c is nil if no handler was called.
 func (a answer) reply(c *call, ack Raw, err error) {
 	s, ns, rt := a.socket, a.socket.ns, a.socket.ns.rt
-	inTime := c == nil || c.end() // first: whatever becomes of the answer, the call is over
-	var shown *Error
+	inTime := c == nil || c.end() // first, so that the call ends whatever follows
+	var clientErr *Error
 	var code Code
 	if err != nil {
-		shown = rt.clientError(err, ns.name, a.name(), s)
-		code = shown.Code
+		clientErr = rt.clientError(err, ns.name, a.name(), s)
+		code = clientErr.Code
 	}
 	if !inTime {
-		rt.send(c.emissions, false) // for the others: it has happened
+		rt.send(c.emissions, false) // the handler's changes are made, and other clients need to know
 		return
 	}
 	if c != nil && len(c.emissions) > 0 {
-		// One write for what the socket itself gets of it, and the ack.
+		// Cork joins the ack and the emitted events for this client in one write.
 		conn := s.inner.Conn()
 		conn.Cork()
 		defer conn.Uncork()
 		rt.send(c.emissions, false)
 	}
-	if shown != nil {
-		ack = failure(shown)
+	if clientErr != nil {
+		ack = failure(clientErr)
 		if a.route != nil && rt.opts.Compat.EmitExceptions {
-			_ = EventException.Emit(s, Exception{Status: "error", Message: shown.Message}) // the socket may have closed
+			_ = EventException.Emit(s, Exception{Status: "error", Message: clientErr.Message}) // the socket may have closed
 		}
 	}
 	ackBytes := 0

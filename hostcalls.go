@@ -76,7 +76,7 @@ func (h *hostCalls) init(rt *Server) {
 	h.connContext = hostcall.NewKind(hostcall.Limits{Timeout: connContextTimeout, Running: many, Abandoned: many})
 	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
-		s.batch, s.row = repo(1, 1), repo(sweepAtOnce, sweepAtOnce)
+		s.batch, s.row = repo(1, 1), repo(sweepConcurrency, sweepConcurrency)
 	}
 	h.events = repo(many, abandonedEvents)
 	h.presence = repo(1, presenceTries)

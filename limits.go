@@ -1,5 +1,5 @@
-// Limits: what the packages that count and refuse are handed of Options, and how
-// many sockets a user has.
+// Limits: the configuration of the packages admission, ratelimit and origin from Options,
+// and the check of Limits.SocketsPerUser.
 
 package realtime
 
@@ -15,11 +15,11 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// refreshRate is how often a socket may renew its authorization, which asks the
-// host's database, unless Rates.Events says otherwise.
+// refreshRate is the rate limit of auth:refresh, which reads from the host's database.
+// Rates.Events can replace it.
 var refreshRate = Rate{0.1, 5}
 
-// newAdmission returns what lets connections in.
+// newAdmission returns the admission control of connections.
 func (rt *Server) newAdmission() *admission.Control {
 	l, r := &rt.opts.Limits, &rt.opts.Rates
 	return admission.New(admission.Config{
@@ -31,12 +31,12 @@ func (rt *Server) newAdmission() *admission.Control {
 		Connect:              ratelimit.Rate(r.Connect),
 		TrustedProxies:       rt.opts.TrustedProxies,
 		UnnamedProxy: func() {
-			rt.log.Warn("realtime: behind a proxy that is not in Options.TrustedProxies: addresses are not limited")
+			rt.log.Warn("realtime: requests come through a proxy that is not in Options.TrustedProxies; limits per address do not apply")
 		},
 	})
 }
 
-// newLimiter returns what limits events; nil when nothing does.
+// newLimiter returns the rate limiter of events, or nil if Options.Unlimited is set.
 func newLimiter(o *Options) *ratelimit.Limiter {
 	if o.Unlimited {
 		return nil
@@ -57,9 +57,10 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 	})
 }
 
-// checkOrigin reports whether a request is to be served; others it has answered.
-func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
-	switch rt.origins.Admit(w, r) { //nolint:exhaustive // Admit has answered a preflight
+// checkOrigin reports whether the request may go on. Otherwise it has written the response:
+// that of a CORS preflight, or a refusal.
+func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) {
+	switch rt.origins.Admit(w, r) { //nolint:exhaustive // Admit has written the response to a preflight
 	case origin.Pass:
 		return true
 	case origin.Refuse:
@@ -71,10 +72,10 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) bool {
 	return false
 }
 
-// enforceSocketsPerUser applies Limits.SocketsPerUser to a user who connects once
-// more: it disconnects the oldest sockets in the namespace, or refuses s with
-// Limits.RefuseExtraSockets. Of several that connect at once each sees those that
-// were admitted before it.
+// enforceSocketsPerUser applies Limits.SocketsPerUser when s connects. It disconnects the
+// user's oldest sockets in the namespace or, with Limits.RefuseExtraSockets, returns the
+// error that refuses s. s is admitted already, so of several sockets that connect at once
+// each counts the others.
 func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	limit, user := ns.rt.opts.Limits.SocketsPerUser, s.identity.UserID
 	if limit < 0 || user == "" {
@@ -91,7 +92,7 @@ func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 	case extra <= 0:
 		return nil
 	case ns.rt.opts.Limits.RefuseExtraSockets && slices.Index(sockets, s.inner) < limit:
-		return nil // another one is too many
+		return nil // a socket that was admitted later is refused
 	}
 	s.limited(LimitSocketsPerUser, "")
 	if ns.rt.opts.Limits.RefuseExtraSockets {

@@ -58,9 +58,9 @@ func (ns *Namespace) applyState(s *NodeState) bool {
 	case s == nil:
 		return false
 	case s.trip != nil:
-		return p.learnt(ns.name, *s.trip)
+		return p.applyEvent(ns.name, *s.trip)
 	case s.known != nil:
-		return p.answered(ns.name, *s.known, s.last)
+		return p.applyTripState(ns.name, *s.known, s.last)
 	case s.tripsOf != "":
 		p.positions.answer(s.tripsOf)
 	case s.left != nil:

@@ -89,7 +89,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	r := &received{ctx: ctx, event: e, env: env, about: e.about(), err: err}
 	r.at = cmp.Or(r.about.at, env.At)
 	if r.about.tripID != "" || r.about.hosts && env.Key != "" {
-		p.parties.pass(ctx, r)
+		p.parties.publishInOrder(ctx, r)
 	} else {
 		p.publishOther(r)
 	}

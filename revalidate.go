@@ -1,5 +1,5 @@
-// Revalidation: a sweep looks the users and sessions of all sockets up again every
-// Timeouts.SweepInterval, in case an event that revoked one was lost.
+// Revalidation: every Timeouts.SweepInterval a sweep reads the users and sessions of all
+// sockets again, in case an event that revoked one was lost.
 
 package realtime
 
@@ -18,21 +18,20 @@ import (
 )
 
 const (
-	sweepBatch  = 200 // rows read between two pauses
-	sweepAtOnce = 8   // concurrent calls, if the repository reads one row per call
+	sweepBatch       = 200 // rows in a batch; the sweep pauses after each
+	sweepConcurrency = 8   // concurrent calls, if the repository reads one row per call
 )
 
-// sweep looks up again who is connected. Between two rounds it is a timer.
-//
-// sweep.mu guards everything below it.
+// sweep reads the rows of all sockets again, in rounds. Between two rounds it holds only an
+// armed timer. Its methods may be called concurrently.
 type sweep struct {
 	rt *Server
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below
 	stopped bool
 	timer   timingwheel.Timer
-	cancel  context.CancelFunc // of the round under way
-	done    chan struct{}      // closed when that has ended; nil when there is none
+	cancel  context.CancelFunc // cancels the last round
+	done    chan struct{}      // closed when the last round has ended; nil before the first
 }
 
 func (w *sweep) init(rt *Server) {
@@ -55,6 +54,7 @@ func (w *sweep) next() time.Duration {
 	return d - d/5 + rand.N(2*d/5+1)
 }
 
+// begin starts a round in a goroutine, which arms the timer for the next one.
 func (w *sweep) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -76,7 +76,7 @@ func (w *sweep) begin() {
 	}()
 }
 
-// stop ends the round under way, and waits for that, within ctx.
+// stop cancels the running round and waits, within ctx, until it has ended.
 func (w *sweep) stop(ctx context.Context) error {
 	w.mu.Lock()
 	w.stopped = true
@@ -95,7 +95,7 @@ func (w *sweep) stop(ctx context.Context) error {
 	}
 }
 
-// round is one sweep.
+// round checks all sockets once. The pauses between its batches take half of the interval.
 func (w *sweep) round(ctx context.Context) {
 	users, sessions := map[string][]*Socket{}, map[string][]*Socket{}
 	w.rt.each(func(ns *Namespace) {
@@ -115,83 +115,84 @@ func (w *sweep) round(ctx context.Context) {
 	}
 	travelers := w.tripSockets()
 	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travelers)+sweepBatch-1)/sweepBatch
-	pace := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
+	pause := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
-	ofUsers := repoReader[User]{calls: w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
+	userRows := repoReader[User]{calls: w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
 	if many, ok := o.Users.(UserBatchRepo); ok {
-		ofUsers.many = many.FindUsers
+		userRows.many = many.FindUsers
 	}
-	ofSessions := repoReader[Session]{calls: w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
+	sessionRows := repoReader[Session]{calls: w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
 	if many, ok := o.Sessions.(SessionBatchRepo); ok {
-		ofSessions.many = many.FindSessions
+		sessionRows.many = many.FindSessions
 	}
-	t := sweepResult{}
-	checkBatches(ctx, pace, users, &t, ofUsers, checkUser)
-	checkBatches(ctx, pace, sessions, &t, ofSessions, checkSession)
-	w.checkTrips(ctx, pace, travelers, &t)
-	if t.failed > 0 && ctx.Err() == nil {
-		w.rt.log.Error("realtime: sweep could not read all rows", withStack(t.err, "rows", t.failed, "error", t.err)...)
+	res := sweepResult{}
+	checkBatches(ctx, pause, users, &res, userRows, checkUser)
+	checkBatches(ctx, pause, sessions, &res, sessionRows, checkSession)
+	w.checkTrips(ctx, pause, travelers, &res)
+	if res.failed > 0 && ctx.Err() == nil {
+		w.rt.log.Error("realtime: sweep could not read all rows", withStack(res.err, "rows", res.failed, "error", res.err)...)
 	}
-	if t.ended > 0 {
-		w.rt.log.Info("realtime: sweep disconnected sockets whose access has ended", "sockets", t.ended)
+	if res.ended > 0 {
+		w.rt.log.Info("realtime: sweep disconnected sockets whose access has ended", "sockets", res.ended)
 	}
 }
 
-// sweepResult counts the results of a sweep.
+// sweepResult is the result of a round.
 type sweepResult struct {
-	ended, failed int
-	err           error // one of those that failed
+	ended  int   // sockets that were disconnected
+	failed int   // rows that could not be read
+	err    error // the last error
 }
 
 // repoReader reads rows of a repository for the sweep.
 type repoReader[T any] struct {
 	calls sweepCall
 	one   func(ctx context.Context, id string) (T, error)
-	many  func(ctx context.Context, ids []string) ([]T, error) // nil: one by one
+	many  func(ctx context.Context, ids []string) ([]T, error) // nil: the repository reads one row per call
 	idOf  func(row T) string
 }
 
-// checkBatches reads the rows of sockets in batches and calls judge for each socket:
-// nil stands for a row that does not exist. What could not be looked up is left
-// as it is.
+// checkBatches reads the rows of sockets in batches and calls check for each socket, with a
+// nil row if it does not exist. It leaves the sockets of rows that could not be read as
+// they are. Every id in sockets has at least one socket.
 func checkBatches[T any](
-	ctx context.Context, pace time.Duration, sockets map[string][]*Socket, t *sweepResult,
-	from repoReader[T], judge func(s *Socket, row *T, until time.Time) bool,
+	ctx context.Context, pause time.Duration, sockets map[string][]*Socket, res *sweepResult,
+	from repoReader[T], check func(s *Socket, row *T, expiresAt time.Time) (ended bool),
 ) {
-	// Collected, since a call that was abandoned may still read its part.
+	// The chunks share a new slice, because an abandoned call may still read its chunk.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
-		ends := map[*Socket]time.Time{} // before the question: whoever has renewed itself meanwhile knows better
+		expires := map[*Socket]time.Time{} // read before the rows: a socket may be renewed meanwhile
 		for _, id := range ids {
 			for _, s := range sockets[id] {
-				ends[s] = s.ExpiresAt()
+				expires[s] = s.ExpiresAt()
 			}
 		}
 		rows, err := hostcall.Do(ctx, from.calls.batch, nil, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
 		if err != nil {
-			t.failed += len(ids)
-			t.err = namingTimeout(err)
+			res.failed += len(ids)
+			res.err = namingTimeout(err)
 		}
 		if errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrAbandoned) || errors.Is(err, hostcall.ErrBusy) {
-			return // it does not heed its context: no more of this repository now
+			return // the repository ignores ctx: do not call it again in this round
 		}
 		for _, id := range ids {
 			for _, s := range sockets[id] {
-				if err == nil && judge(s, rows[id], ends[s]) {
-					t.ended++
+				if err == nil && check(s, rows[id], expires[s]) {
+					res.ended++
 				}
 			}
 		}
 		select {
-		case <-time.After(pace):
+		case <-time.After(pause):
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-var errNobody = errors.New("the repository knows none of them")
+var errNoRows = errors.New("the repository returned no row for a whole batch")
 
-// rows returns the rows that exist, by id.
+// rows returns the rows by id; nil stands for a row that does not exist.
 func (from repoReader[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
 	var rows []T
 	var err error
@@ -204,7 +205,7 @@ func (from repoReader[T]) rows(ctx context.Context, ids []string) (map[string]*T
 		return nil, err
 	}
 	if from.many != nil && len(rows) == 0 && len(ids) > 1 {
-		return nil, errNobody // treated as a repository error, not as the deletion of all
+		return nil, errNoRows // a fault of the repository is more likely than the deletion of all
 	}
 	byID := make(map[string]*T, len(ids))
 	for _, id := range ids {
@@ -212,7 +213,7 @@ func (from repoReader[T]) rows(ctx context.Context, ids []string) (map[string]*T
 	}
 	for i := range rows {
 		id := from.idOf(rows[i])
-		if _, asked := byID[id]; !asked {
+		if _, wanted := byID[id]; !wanted {
 			return nil, errAnotherRow
 		}
 		byID[id] = &rows[i]
@@ -220,17 +221,17 @@ func (from repoReader[T]) rows(ctx context.Context, ids []string) (map[string]*T
 	return byID, nil
 }
 
-// fetchOneByOne reads one row per call, sweepAtOnce calls at a time. One failure fails the
-// batch.
+// fetchOneByOne reads one row per call, with sweepConcurrency calls at a time. One failure
+// fails the batch.
 func (from repoReader[T]) fetchOneByOne(ctx context.Context, ids []string) ([]T, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards rows and failure
 	var rows []T
 	var failure error
-	var asking sync.WaitGroup
+	var fetching sync.WaitGroup
 	for _, id := range ids {
-		asking.Go(func() {
+		fetching.Go(func() {
 			row, err := hostcall.Do(ctx, from.calls.row, nil, func(ctx context.Context) (T, error) { return from.one(ctx, id) })
 			mu.Lock()
 			defer mu.Unlock()
@@ -249,12 +250,12 @@ func (from repoReader[T]) fetchOneByOne(ctx context.Context, ids []string) ([]T,
 			}
 		})
 	}
-	asking.Wait()
+	fetching.Wait()
 	return rows, failure
 }
 
-// checkUser disconnects a socket whose user is no longer allowed in the namespace. It
-// reports whether it did.
+// checkUser disconnects a socket whose user does not exist, is inactive or has another type
+// than at its handshake. It reports whether it did.
 func checkUser(s *Socket, u *User, _ time.Time) bool {
 	switch {
 	case u == nil:
@@ -267,10 +268,11 @@ func checkUser(s *Socket, u *User, _ time.Time) bool {
 	return false
 }
 
-// checkSession ends a socket whose session is over, unless it has moved to
-// another one meanwhile. Its authorisation lasted until then when the row was asked
-// for.
-func checkSession(s *Socket, row *Session, until time.Time) bool {
+// checkSession disconnects a socket whose session does not exist, is revoked or belongs to
+// another user, and closes one whose session has expired. It reports whether it did. It
+// leaves a socket that has changed its session by auth:refresh meanwhile. expiresAt is when
+// the socket was to expire before the row was read.
+func checkSession(s *Socket, row *Session, expiresAt time.Time) bool {
 	id := s.Identity()
 	switch {
 	case row != nil && row.ID != id.SessionID:
@@ -280,5 +282,5 @@ func checkSession(s *Socket, row *Session, until time.Time) bool {
 	case row.AccessTokenExpiresAt.IsZero():
 		return false
 	}
-	return s.expireBy(row.ID, until, row.AccessTokenExpiresAt)
+	return s.expireBy(row.ID, expiresAt, row.AccessTokenExpiresAt)
 }

@@ -1,5 +1,5 @@
-// Revalidation of trip rooms: in every sweep Options.Trips is asked again which trips
-// the users take part in, in case an event that said so was lost.
+// Revalidation of trip rooms: every sweep calls Options.Trips for the trips of the users
+// again, in case an event that changed them was lost.
 
 package realtime
 
@@ -12,15 +12,16 @@ import (
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// activeTrips is what Options.Trips answered about one user.
+// activeTrips is what Options.Trips returned for one user.
 type activeTrips struct {
 	userID string
 	trips  []string
-	asked  time.Time
+	called time.Time // before the call
 }
 
-// tripSockets returns the sockets whose trip rooms are to be checked, by user: those in
-// one, or all of drivers and passengers where many can be asked for at once.
+// tripSockets returns the sockets whose trip rooms are to be checked, by user id: all of
+// drivers and passengers if one call can look up many users, otherwise those that are in
+// a trip room.
 func (w *sweep) tripSockets() map[string][]*Socket {
 	if w.rt.opts.Trips == nil {
 		return nil
@@ -28,7 +29,7 @@ func (w *sweep) tripSockets() map[string][]*Socket {
 	_, batched := w.rt.opts.Trips.(TripBatchLookup)
 	sockets := map[string][]*Socket{}
 	w.rt.each(func(ns *Namespace) {
-		if _, ok := rider(ns.name, ""); !ok {
+		if _, ok := personOf(ns.name, ""); !ok {
 			return
 		}
 		for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
@@ -41,35 +42,36 @@ func (w *sweep) tripSockets() map[string][]*Socket {
 	return sockets
 }
 
-// checkTrips puts sockets into the rooms of their users' trips, and takes them out of
-// others.
-func (w *sweep) checkTrips(ctx context.Context, pace time.Duration, sockets map[string][]*Socket, t *sweepResult) {
+// checkTrips calls Options.Trips for the users of sockets and corrects the trip rooms of
+// the sockets.
+func (w *sweep) checkTrips(ctx context.Context, pause time.Duration, sockets map[string][]*Socket, res *sweepResult) {
 	from := repoReader[activeTrips]{
 		calls: w.rt.host.sweep.trips,
 		one: func(ctx context.Context, id string) (activeTrips, error) {
-			asked := time.Now()
+			called := time.Now()
 			trips, err := w.rt.activeTrips(ctx, id)
-			return activeTrips{id, trips, asked}, err
+			return activeTrips{id, trips, called}, err
 		},
 		idOf: func(a activeTrips) string { return a.userID },
 	}
 	if many, ok := w.rt.opts.Trips.(TripBatchLookup); ok {
-		from.many = func(ctx context.Context, ids []string) ([]activeTrips, error) { return manyActiveTrips(ctx, many, ids) }
+		from.many = func(ctx context.Context, ids []string) ([]activeTrips, error) { return activeTripsOf(ctx, many, ids) }
 	}
-	moved := 0
-	checkBatches(ctx, pace, sockets, t, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
+	corrected := 0
+	checkBatches(ctx, pause, sockets, res, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
 		if a != nil && w.rt.correctTrips(s, *a) {
-			moved++
+			corrected++
 		}
 		return false
 	})
-	if moved > 0 {
-		w.rt.log.Info("realtime: sweep corrected the trip rooms of sockets", "sockets", moved)
+	if corrected > 0 {
+		w.rt.log.Info("realtime: sweep corrected the trip rooms of sockets", "sockets", corrected)
 	}
 }
 
-func manyActiveTrips(ctx context.Context, lookup TripBatchLookup, ids []string) ([]activeTrips, error) {
-	asked := time.Now()
+// activeTripsOf calls a TripBatchLookup and checks the result.
+func activeTripsOf(ctx context.Context, lookup TripBatchLookup, ids []string) ([]activeTrips, error) {
+	called := time.Now()
 	found, err := lookup.ActiveTripsOf(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -79,29 +81,30 @@ func manyActiveTrips(ctx context.Context, lookup TripBatchLookup, ids []string) 
 		if err := checkTripIDs(found[id]); err != nil {
 			return nil, err
 		}
-		rows[i] = activeTrips{id, found[id], asked}
+		rows[i] = activeTrips{id, found[id], called}
 	}
 	return rows, nil
 }
 
-// correctTrips makes a socket's trip rooms what the lookup answered, but for what the
-// bus has said since shortly before it was asked, and reports whether that changed any.
+// correctTrips makes a socket join and leave trip rooms until they match the result of the
+// lookup. Where the trip table has learned something since shortly before the lookup was
+// called, the table decides. It reports whether a room changed.
 func (rt *Server) correctTrips(s *Socket, a activeTrips) (changed bool) {
-	who, ok := rider(s.ns.name, a.userID)
+	who, ok := personOf(s.ns.name, a.userID)
 	if !ok {
 		return false
 	}
-	trips, since := rt.publisher.trips, a.asked.Add(-triptable.Settle)
-	ofLate := func(id string) bool { return slices.Contains(trips.Of(who, since), id) }
+	trips, since := rt.publisher.trips, a.called.Add(-triptable.Settle)
+	isRecent := func(id string) bool { return slices.Contains(trips.Of(who, since), id) }
 	for _, id := range s.trips() {
-		if slices.Contains(a.trips, id) || ofLate(id) {
+		if slices.Contains(a.trips, id) || isRecent(id) {
 			continue
 		}
 		if who.Driver {
 			trips.Forget(id, who.ID, since)
 		}
 		s.Leave(TripRoom(id))
-		if ofLate(id) { // meanwhile
+		if isRecent(id) { // an event between the check and Leave found the socket in the room
 			s.Join(TripRoom(id))
 			continue
 		}
@@ -110,7 +113,7 @@ func (rt *Server) correctTrips(s *Socket, a activeTrips) (changed bool) {
 	for _, id := range a.trips {
 		trips.Confirm(id, who, since)
 		if !s.inner.In(TripRoom(id).name) {
-			changed = rt.enterTrip(s, id, who, since) || changed
+			changed = rt.joinTripRoom(s, id, who, since) || changed
 		}
 	}
 	return changed

@@ -183,13 +183,13 @@ func (s *Socket) revoke(why Code, sid *string) bool {
 	return true
 }
 
-// expireBy sets the socket's expiry to at, that of its session, if at is earlier, and
-// reports whether it has expired now. It changes nothing if the socket has moved to another
-// session, or if its expiry is no longer until because the socket was renewed.
-func (s *Socket) expireBy(sid string, until, at time.Time) bool {
+// expireBy sets the socket's expiry to at, the expiry of its session, if at is earlier. It
+// reports whether the socket has expired now. It changes nothing if the socket has another
+// session now, or if it was renewed: its expiry is no longer expiresAt.
+func (s *Socket) expireBy(sid string, expiresAt, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.identity.SessionID != sid || !s.expiresAtLocked().Equal(until) || !until.IsZero() && !at.Before(until) {
+	if s.identity.SessionID != sid || !s.expiresAtLocked().Equal(expiresAt) || !expiresAt.IsZero() && !at.Before(expiresAt) {
 		return false
 	}
 	s.renewLocked(s.identity, at)

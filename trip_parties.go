@@ -1,5 +1,5 @@
-// Events of trips whose people are not known wait for Options.Parties, in a queue
-// for each trip, so that what follows on the bus does not wait with them.
+// Trip parties: an event of a trip whose passenger or driver is unknown waits for
+// Options.Parties in a queue of its trip. The other events on the bus do not wait for it.
 
 package realtime
 
@@ -15,115 +15,119 @@ import (
 )
 
 const (
-	// partyPatience is how long the bus waits for a lookup. An answer within it is
-	// a healthy host's: the event is sent before the bus takes it for handled.
-	partyPatience = 50 * time.Millisecond
-	// maxWaiting is how many events wait. Beyond it they are sent to those known.
-	maxWaiting = 16384
-	// A trip whose lookup was not answered in time is not asked for again for so
-	// long, twice as long each further time.
+	// partyWait is how long the bus's call waits for a queued event. If the lookup answers
+	// within that time, the event is sent before the bus counts it as handled.
+	partyWait = 50 * time.Millisecond
+	// maxQueued is the maximum number of queued events of all trips. Further events are
+	// sent without a lookup, to the parties that are known.
+	maxQueued = 16384
+	// After a lookup that timed out, the trip has no lookup for minBackoff. The time
+	// doubles with each further timeout, up to maxBackoff.
 	minBackoff = 10 * time.Second
 	maxBackoff = 5 * time.Minute
-	// maxBackoffs is at how many such trips those whose time is over are dropped.
+	// maxBackoffs is the number of backoffs from which expired ones are dropped.
 	maxBackoffs = 4096
 )
 
-// partyQueues are the events that wait for their trips' people.
+// partyQueues holds the events that wait for a lookup of their trip's parties. Its methods
+// may be called concurrently.
 type partyQueues struct {
 	p      *publisher
-	ctx    context.Context
+	ctx    context.Context // the parent of all lookups
 	cancel context.CancelFunc
-	max    int // events that wait
+	max    int // maxQueued, or less in a test
 
-	mu       sync.Mutex // guards everything below, and every partyQueue
+	mu       sync.Mutex // guards the fields below, and the events of every partyQueue
 	queues   map[string]*partyQueue
-	waiting  int // events in them
-	overdue  int // those for which the bus has ceased to wait
+	queued   int // the number of queued events
+	slow     int // the number of queued events that have waited longer than partyWait
 	backoffs map[string]backoff
-	idle     chan struct{} // closed when there is no queue; nil while nobody waits
+	idle     chan struct{} // closed when the last queue has ended; nil if stop does not wait
 }
 
-// partyQueue are the events of one trip. It has a goroutine while it exists.
+// partyQueue holds the events of one trip, in order. One goroutine sends them, and ends
+// when the queue is empty.
 type partyQueue struct {
-	events []waitingEvent
+	events []queuedEvent
 	ctx    context.Context
-	cancel context.CancelFunc // ends the question under way; no other follows
+	cancel context.CancelFunc // cancels the running lookup and prevents further ones
 }
 
-type waitingEvent struct {
+type queuedEvent struct {
 	*received
 	ctx  context.Context
-	done chan struct{} // closed when it has been sent
+	done chan struct{} // closed when the event has been sent
 }
 
-// backoff is how long a trip's people are not asked for.
+// backoff is the time during which a trip has no lookup.
 type backoff struct {
 	until time.Time
 	last  time.Duration
 }
 
 func (q *partyQueues) init(p *publisher) {
-	q.p, q.max = p, maxWaiting
+	q.p, q.max = p, maxQueued
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
 
-// pass sends an event of a trip, or one of the host's own that has its key: at once
-// when its people are known or can't be asked for and no other event of the trip
-// waits, else in its turn.
-func (q *partyQueues) pass(ctx context.Context, r *received) {
+// publishInOrder sends an event of a trip, or an event of the host's own whose key is the
+// trip's id. It queues the event if an earlier event of the trip is queued, or if the event needs
+// a lookup. Otherwise it sends the event at once.
+func (q *partyQueues) publishInOrder(ctx context.Context, r *received) {
 	id := cmp.Or(r.about.tripID, r.env.Key)
 	q.mu.Lock()
 	queue := q.queues[id]
-	if queue == nil && (q.waiting >= q.max || !q.asksLocked(r)) {
+	if queue == nil && (q.queued >= q.max || !q.needsLookupLocked(r)) {
 		q.mu.Unlock()
 		q.p.publish(r, TripParties{})
 		return
 	}
-	ev := waitingEvent{r, context.WithoutCancel(ctx), make(chan struct{})}
-	q.waiting++
+	ev := queuedEvent{r, context.WithoutCancel(ctx), make(chan struct{})}
+	q.queued++
 	if queue == nil {
-		queue = &partyQueue{events: []waitingEvent{ev}}
+		queue = &partyQueue{events: []queuedEvent{ev}}
 		queue.ctx, queue.cancel = context.WithCancel(q.ctx)
 		q.queues[id] = queue
 		go q.run(id, queue)
 	} else {
 		queue.events = append(queue.events, ev)
-		if q.waiting >= q.max {
+		if q.queued >= q.max {
 			queue.cancel()
 		}
 	}
-	if q.overdue > 0 {
+	if q.slow > 0 {
 		q.mu.Unlock()
-		return // the host is slow just now
+		return // lookups are slow now: waiting would only delay the bus
 	}
 	q.mu.Unlock()
-	q.await(ctx, ev)
+	q.waitBriefly(ctx, ev)
 }
 
-// await waits for an event for a moment.
-func (q *partyQueues) await(ctx context.Context, ev waitingEvent) {
-	patience := time.NewTimer(partyPatience)
-	defer patience.Stop()
+// waitBriefly waits until a queued event has been sent, for partyWait at most.
+func (q *partyQueues) waitBriefly(ctx context.Context, ev queuedEvent) {
+	timer := time.NewTimer(partyWait)
+	defer timer.Stop()
 	select {
 	case <-ev.done:
 		return
-	case <-patience.C:
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 	q.mu.Lock()
-	q.overdue++
+	q.slow++
 	q.mu.Unlock()
 	go func() {
 		<-ev.done
 		q.mu.Lock()
-		q.overdue--
+		q.slow--
 		q.mu.Unlock()
 	}()
 }
 
-// asksLocked reports whether an event needs somebody who is not known, and may ask.
-func (q *partyQueues) asksLocked(r *received) bool {
+// needsLookupLocked reports whether an event needs a party that is unknown, and a lookup
+// is possible now.
+func (q *partyQueues) needsLookupLocked(r *received) bool {
 	if q.p.rt.opts.Parties == nil || r.err != nil {
 		return false
 	}
@@ -132,7 +136,7 @@ func (q *partyQueues) asksLocked(r *received) bool {
 	if r.about.parties.PassengerID == "" && known.Passenger == "" {
 		unknown |= itsPassenger
 	}
-	// An event that assigns the trip is of the driver of now, not of the one before.
+	// The driver of an event that assigns the trip is a new one, not the known one.
 	if r.about.parties.DriverID == "" && (known.Driver == "" || r.about.does == triptable.Assigns) {
 		unknown |= itsDriver | itsDriverIfAny
 	}
@@ -143,7 +147,7 @@ func (q *partyQueues) asksLocked(r *received) bool {
 func (q *partyQueues) run(id string, queue *partyQueue) {
 	empty := false
 	defer func() {
-		if !empty { // the host's code has ended this goroutine
+		if !empty { // the host's code called runtime.Goexit
 			go q.run(id, queue)
 			return
 		}
@@ -162,67 +166,68 @@ func (q *partyQueues) run(id string, queue *partyQueue) {
 			return
 		}
 		ev := queue.events[0]
-		queue.events[0] = waitingEvent{}
+		queue.events[0] = queuedEvent{}
 		queue.events = queue.events[1:]
-		asks := queue.ctx.Err() == nil && q.asksLocked(ev.received)
+		lookUp := queue.ctx.Err() == nil && q.needsLookupLocked(ev.received)
 		q.mu.Unlock()
-		q.send(ev, asks, queue.ctx)
+		q.send(queue, ev, lookUp)
 	}
 }
 
-func (q *partyQueues) send(ev waitingEvent, asks bool, until context.Context) { //nolint:revive // until belongs to the queue
+// send sends an event that it has taken from its queue, after a lookup if lookUp is true.
+func (q *partyQueues) send(queue *partyQueue, ev queuedEvent, lookUp bool) {
 	defer func() {
 		q.mu.Lock()
-		q.waiting--
+		q.queued--
 		q.mu.Unlock()
 		close(ev.done)
 	}()
 	var found TripParties
-	if asks {
-		found = q.ask(ev, until)
+	if lookUp {
+		found = q.lookUp(queue, ev)
 	}
 	q.p.publish(ev.received, found)
 }
 
-// ask asks Options.Parties and keeps the answer, without waiting longer for a host
-// that does not heed ctx: the trip's further events would wait too.
-func (q *partyQueues) ask(ev waitingEvent, until context.Context) TripParties { //nolint:revive // until belongs to the queue
+// lookUp calls Options.Parties and stores the answer in the trip table. It does not wait
+// for a call that ignores its ctx, because the later events of the trip wait for it.
+func (q *partyQueues) lookUp(queue *partyQueue, ev queuedEvent) TripParties {
 	id, rt := ev.about.tripID, q.p.rt
 	ctx, cancel := context.WithCancel(ev.ctx)
 	defer cancel()
-	defer context.AfterFunc(until, cancel)()
+	defer context.AfterFunc(queue.ctx, cancel)()
 	found, err := hostcall.Do(ctx, rt.host.parties, nil, func(ctx context.Context) (TripParties, error) {
 		return rt.opts.Parties.FindParties(ctx, id)
 	})
-	for _, who := range [...]string{found.PassengerID, found.DriverID} {
-		if err == nil && who != "" && !validID(who) {
+	for _, userID := range [...]string{found.PassengerID, found.DriverID} {
+		if err == nil && userID != "" && !validID(userID) {
 			err = errBadID
 		}
 	}
-	slow := errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
-	if slow || err == nil {
-		q.answered(id, slow)
+	timedOut := errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, context.DeadlineExceeded)
+	if timedOut || err == nil {
+		q.setBackoff(id, timedOut)
 	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return TripParties{}
 	case err != nil:
-		rt.log.Error("realtime: trip's people not found; the event is sent to those known", withStack(err, "event", ev.env.Name, "trip", id, "error", err)...)
+		rt.log.Error("realtime: lookup of a trip's parties failed; the event is sent to the known ones only", withStack(err, "event", ev.env.Name, "trip", id, "error", err)...)
 		return TripParties{}
 	}
 	if q.p.trips.Hint(id, triptable.Parties{Passenger: found.PassengerID, Driver: found.DriverID}) {
-		q.p.tell(id, true)
+		q.p.shareAll(id, true)
 	}
 	return found
 }
 
-// answered keeps for how long a trip's people are not asked for again.
-func (q *partyQueues) answered(id string, slow bool) {
+// setBackoff ends a trip's backoff after an answer, and extends it after a timeout.
+func (q *partyQueues) setBackoff(id string, timedOut bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	last := q.backoffs[id].last
 	delete(q.backoffs, id)
-	if !slow {
+	if !timedOut {
 		return
 	}
 	if len(q.backoffs) >= maxBackoffs {
@@ -236,8 +241,8 @@ func (q *partyQueues) answered(id string, slow bool) {
 	q.backoffs[id] = backoff{time.Now().Add(next), next}
 }
 
-// stop waits, within ctx, until no event waits. When ctx ends those that still do
-// are sent to the people who are known.
+// stop waits, within ctx, until all queued events have been sent. It then cancels the
+// running lookups: events that are still queued are sent to the parties that are known.
 func (q *partyQueues) stop(ctx context.Context) error {
 	defer q.cancel()
 	q.mu.Lock()

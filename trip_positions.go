@@ -1,5 +1,5 @@
-// Positions of drivers that come over the bus to a node that knows of no trip of
-// theirs: it asks Options.Trips, or the other nodes, once in a while.
+// Trip positions: a position from the bus also goes to the rooms of the driver's trips. If
+// this node knows no trip of the driver, it asks Options.Trips, or the other nodes.
 
 package realtime
 
@@ -15,43 +15,44 @@ import (
 )
 
 const (
-	// searchMemory is how long the answer about a driver counts.
+	// searchMemory is how long the result of a search is used.
 	searchMemory = 30 * time.Second
-	// searchesFrom is at how many drivers old answers are dropped.
-	searchesFrom = 1024
+	// searchSweepFrom is the number of searches from which old results are dropped.
+	searchSweepFrom = 1024
 )
 
-// peerAsks is for how many drivers other nodes are asked.
-var peerAsks = ratelimit.Rate{PerSecond: 100, Burst: 200}
+// peerSearchRate limits the searches that ask the other nodes.
+var peerSearchRate = ratelimit.Rate{PerSecond: 100, Burst: 200}
 
-// driverSearches are the drivers of whom the node knows no trip.
+// driverSearches holds the searches for the trips of drivers that the trip table does not
+// know. Its methods may be called concurrently.
 type driverSearches struct {
 	p     *publisher
 	start time.Time
 	quota ratelimit.Quota
 
-	mu      sync.Mutex // guards everything below, and every driverSearch
-	asks    ratelimit.Bucket
+	mu      sync.Mutex // guards the fields below, and every driverSearch
+	bucket  ratelimit.Bucket
 	drivers map[string]*driverSearch
-	sweepAt int
+	sweepAt int // the number of searches at which old results are dropped
 }
 
-// driverSearch is a question about one driver, or its answer.
+// driverSearch is a running search for the trips of one driver, or its result.
 type driverSearch struct {
-	began  time.Time
-	trips  []string
-	latest *LocationUpdate // waits for the answer; nil when nothing does
-	id     string          // the event's
+	began   time.Time
+	trips   []string
+	latest  *LocationUpdate // the newest position that waits for the result; nil: none
+	eventID string          // of latest
 }
 
 func (d *driverSearches) init(p *publisher) {
 	d.p = p
-	d.start, d.quota = time.Now(), peerAsks.Quota()
-	d.drivers, d.sweepAt = map[string]*driverSearch{}, searchesFrom
+	d.start, d.quota = time.Now(), peerSearchRate.Quota()
+	d.drivers, d.sweepAt = map[string]*driverSearch{}, searchSweepFrom
 }
 
-// tripsOf returns the trips of a driver, as far as known, and finds out about the
-// others: the position is sent to them when that is done, unless a newer one is.
+// tripsOf returns the known trips of the driver of a position. If it knows none it starts a
+// search: the newest position is sent to the trips that the search finds.
 func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 	if trips := d.p.trips.Of(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}); len(trips) > 0 {
 		return trips
@@ -65,22 +66,23 @@ func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 	s := d.drivers[l.DriverID]
 	if s != nil && time.Since(s.began) < searchMemory {
 		if s.latest != nil {
-			*s.latest, s.id = l, eventID
+			*s.latest, s.eventID = l, eventID
 			return nil
 		}
-		return d.still(l.DriverID, s)
+		return d.currentTrips(l.DriverID, s)
 	}
-	if rt.opts.Trips == nil && !d.asks.Allow(d.quota, time.Since(d.start)) {
+	if rt.opts.Trips == nil && !d.bucket.Allow(d.quota, time.Since(d.start)) {
 		return nil
 	}
 	d.sweepLocked()
-	latest := l // so that l stays where it is
-	s = &driverSearch{began: time.Now(), latest: &latest, id: eventID}
+	latest := l // a copy, so that l itself does not escape to the heap
+	s = &driverSearch{began: time.Now(), latest: &latest, eventID: eventID}
 	d.drivers[l.DriverID] = s
 	go d.search(l.DriverID, s)
 	return nil
 }
 
+// sweepLocked drops old results.
 func (d *driverSearches) sweepLocked() {
 	if len(d.drivers) < d.sweepAt {
 		return
@@ -90,59 +92,61 @@ func (d *driverSearches) sweepLocked() {
 			delete(d.drivers, id)
 		}
 	}
-	d.sweepAt = max(searchesFrom, 2*len(d.drivers))
+	d.sweepAt = max(searchSweepFrom, 2*len(d.drivers))
 }
 
+// search calls Options.Trips, or asks the other nodes if that is nil.
 func (d *driverSearches) search(driverID string, s *driverSearch) {
 	rt := d.p.rt
 	if rt.opts.Trips == nil {
 		rt.shareState(NamespaceDrivers, NodeState{tripsOf: driverID})
-		return // the answers are what nodes tell each other of trips
+		return // the nodes answer with the states of the trips: see tripLearned
 	}
 	trips, err := hostcall.Do(rt.ctx, rt.host.positions, nil, func(ctx context.Context) ([]string, error) {
 		return rt.activeTrips(ctx, driverID)
 	})
 	if err != nil && rt.ctx.Err() == nil {
-		rt.log.Error("realtime: trips of a driver not found; the position is not sent to them", "driver", driverID, "error", err)
+		rt.log.Error("realtime: lookup of a driver's trips failed; the position is not sent to them", "driver", driverID, "error", err)
 	}
-	d.found(driverID, s, trips)
+	d.finish(driverID, s, trips)
 }
 
-// found sends the position that waits to the trips.
-func (d *driverSearches) found(driverID string, s *driverSearch, trips []string) {
+// finish stores the result of a search and sends the waiting position to the trips.
+func (d *driverSearches) finish(driverID string, s *driverSearch, trips []string) {
 	d.mu.Lock()
-	l, id := s.latest, s.id
-	s.trips, s.latest = trips, nil // nobody writes to *l from now on
-	trips = d.still(driverID, s)
+	l, eventID := s.latest, s.eventID
+	s.trips, s.latest = trips, nil // *l does not change from now on
+	trips = d.currentTrips(driverID, s)
 	d.mu.Unlock()
 	if l != nil && len(trips) > 0 {
-		d.p.rt.send(tripPositions(*l, id, trips), d.p.rt.opts.Cluster.BusFanOut)
+		d.p.rt.send(tripPositions(*l, eventID, trips), d.p.rt.opts.Cluster.BusFanOut)
 	}
 }
 
-// still returns the trips of an answer that are the driver's by what the bus has said
-// since shortly before the question too.
-func (d *driverSearches) still(driverID string, s *driverSearch) []string {
-	since := s.began.Add(-triptable.Settle)
-	if d.p.rt.opts.Trips == nil { // other nodes answered: nobody knows better than they
-		since = time.Time{}
+// currentTrips returns the trips of a result without those that the driver has left
+// according to the trip table.
+func (d *driverSearches) currentTrips(driverID string, s *driverSearch) []string {
+	since := s.began.Add(-triptable.Settle) // what the table learned earlier, the lookup knew too
+	if d.p.rt.opts.Trips == nil {
+		since = time.Time{} // the result comes from the tables of other nodes
 	}
-	who := triptable.Person{Driver: true, ID: driverID}
-	return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.Left(id, who, since) })
+	driver := triptable.Person{Driver: true, ID: driverID}
+	return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.Left(id, driver, since) })
 }
 
-// learnt is called with a trip of which another node has told, which may be an answer.
-func (d *driverSearches) learnt(tripID string) {
+// tripLearned is called when another node has sent what it knows of a trip. That may be
+// the answer to a search.
+func (d *driverSearches) tripLearned(tripID string) {
 	driverID := d.p.trips.Known(tripID).Driver
 	d.mu.Lock()
 	s := d.drivers[driverID]
 	d.mu.Unlock()
 	if s != nil {
-		d.found(driverID, s, []string{tripID})
+		d.finish(driverID, s, []string{tripID})
 	}
 }
 
-// forget drops the answer about a driver: the bus has said something about them.
+// forget drops the result about a driver, because an event has changed their trips.
 func (d *driverSearches) forget(driverID string) {
 	if driverID == "" {
 		return
@@ -154,9 +158,9 @@ func (d *driverSearches) forget(driverID string) {
 	}
 }
 
-// answer tells the other nodes of the trips of a driver.
+// answer sends the known trips of a driver to the other nodes, for a search of one of them.
 func (d *driverSearches) answer(driverID string) {
 	for _, id := range d.p.trips.Of(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
-		go d.p.tell(id, false) // the adapter is delivering
+		go d.p.shareAll(id, false) // not here: the adapter waits for the return of Deliver
 	}
 }

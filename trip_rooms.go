@@ -1,33 +1,34 @@
-// Trip rooms: who is in trip:{id}. Domain events put the driver and the
-// passenger in and take them out, on every node, wherever and whenever their
-// sockets connect.
+// Trip rooms: which sockets are in trip:{id}. Domain events move the sockets of the driver
+// and the passenger, on every node. A socket that connects later joins the rooms of its
+// user's trips.
 
 package realtime
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// maxActiveTrips is how many trips one user may take part in: more are a query that
-// has lost its condition.
+// maxActiveTrips is the maximum number of trips that a lookup may return for one user. A
+// longer result is probably a query that lacks its condition.
 const maxActiveTrips = 1000
 
 var (
-	errManyTrips = errors.New("the lookup returned more trips than anybody takes part in")
+	errManyTrips = fmt.Errorf("the lookup returned more than %d trips of one user", maxActiveTrips)
 	errBadID     = errors.New("the lookup returned an id that is empty, too long, or contains NUL")
 )
 
-// share tells the other nodes of a trip, unless each hears the bus itself. Each moves
-// its own sockets by what it knows itself.
+// share sends an event of a trip to the other nodes, unless each of them receives the bus
+// itself. Each node applies it to its own trip table and moves its own sockets.
 //
-// It is told in each namespace whose sockets may enter or leave the room. These
-// messages may overtake each other, and those of other nodes about the same trip: what
-// decides is when an event happened, and the same event always moves the same people.
+// The event is sent once in each namespace whose sockets may join or leave the room. These
+// messages may arrive in any order, also relative to those of other nodes about the trip:
+// the table orders events by the time at which they happened.
 func (p *publisher) share(e triptable.Event) {
 	if !p.rt.clustered || p.rt.opts.Cluster.BusFanOut {
 		return
@@ -36,14 +37,14 @@ func (p *publisher) share(e triptable.Event) {
 		p.rt.shareState(NamespaceDrivers, NodeState{trip: &e})
 	}
 	p.rt.shareState(NamespacePassengers, NodeState{trip: &e})
-	if e.Kind == triptable.Ends { // admins leave then only
+	if e.Kind == triptable.Ends { // admins leave only when the trip ends
 		p.rt.shareState(NamespaceAdmin, NodeState{trip: &e})
 	}
 }
 
-// tell tells the other nodes all that is known of a trip. It is told in each namespace,
-// as the people of the trip may be anywhere.
-func (p *publisher) tell(tripID string, last bool) {
+// shareAll sends everything that this node knows of a trip to the other nodes, once in each
+// namespace. With last, they do not answer.
+func (p *publisher) shareAll(tripID string, last bool) {
 	if !p.rt.clustered || p.rt.opts.Cluster.BusFanOut {
 		return
 	}
@@ -56,35 +57,35 @@ func (p *publisher) tell(tripID string, last bool) {
 	}
 }
 
-// saidOnce is, of the namespaces in which a node tells of a trip, the one in which it
-// does always.
-const saidOnce = NamespacePassengers
+// everyShareNamespace is the namespace in which share and shareAll always send. What a node
+// does once for each event or state, and not once for each namespace, it does for this one.
+const everyShareNamespace = NamespacePassengers
 
-// learnt applies what another node has learnt of a trip to the sockets of a namespace,
-// and reports whether it makes sense. When more is known here that node is told: it has
-// missed something.
-func (p *publisher) learnt(namespace string, e triptable.Event) bool {
+// applyEvent applies an event that another node has shared in a namespace, and moves this
+// node's sockets there. It reports whether the event is valid. If this node knows something
+// newer it sends everything that it knows of the trip: the other node has missed an event.
+func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 	if !validID(e.Trip) || !validIDs(e.Passenger, e.Driver, e.Assignment) {
 		return false
 	}
 	res := p.trips.Apply(e)
 	if res.Outdated {
-		if namespace == saidOnce {
-			go p.tell(e.Trip, false) // the adapter is delivering
+		if namespace == everyShareNamespace {
+			go p.shareAll(e.Trip, false) // not here: the adapter waits for the return of Deliver
 		}
 		return true
 	}
 	p.moveIn(namespace, e.Trip, res.Moves)
-	if namespace == saidOnce && e.Kind == triptable.Assigns {
-		p.positions.learnt(e.Trip)
+	if namespace == everyShareNamespace && e.Kind == triptable.Assigns {
+		p.positions.tripLearned(e.Trip)
 	}
 	return true
 }
 
-// answered is learnt for all that another node knows. When still more is known here the
-// nodes are told once again, and that is not answered: whatever they make of each
-// other's answers, they come to rest.
-func (p *publisher) answered(namespace string, s triptable.State, last bool) bool {
+// applyTripState applies everything that another node knows of a trip, as applyEvent does
+// for one event. If this node knows more, it answers with its own state, unless last is
+// set. The answer has last set, so the exchange ends.
+func (p *publisher) applyTripState(namespace string, s triptable.State, last bool) bool {
 	if !validID(s.Trip) || !validIDs(s.Passenger) {
 		return false
 	}
@@ -95,22 +96,22 @@ func (p *publisher) answered(namespace string, s triptable.State, last bool) boo
 	}
 	res := p.trips.Merge(s)
 	p.moveIn(namespace, s.Trip, res.Moves)
-	if namespace != saidOnce {
+	if namespace != everyShareNamespace {
 		return true
 	}
-	p.positions.learnt(s.Trip)
+	p.positions.tripLearned(s.Trip)
 	if res.Outdated && !last {
-		go p.tell(s.Trip, true) // the adapter is delivering
+		go p.shareAll(s.Trip, true) // not here: the adapter waits for the return of Deliver
 	}
 	return true
 }
 
-// validIDs reports whether ids are valid or empty.
+// validIDs reports whether every id is valid or empty.
 func validIDs(ids ...string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool { return id != "" && !validID(id) })
 }
 
-// move puts this node's sockets into the trip's room and takes them out.
+// move makes this node's sockets join and leave the trip's room.
 func (p *publisher) move(tripID string, m triptable.Moves) {
 	for _, ns := range builtinNamespaces {
 		p.moveIn(ns.name, tripID, m)
@@ -121,7 +122,7 @@ func (p *publisher) move(tripID string, m triptable.Moves) {
 func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
 	trip := TripRoom(tripID)
 	in := func(room Room) Broadcast { return p.rt.lookup(namespace).To(room).Local() }
-	enter := func(room Room) {
+	replaceWith := func(room Room) {
 		in(trip).Except(room).Leave(trip)
 		in(room).Join(trip)
 	}
@@ -133,16 +134,16 @@ func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
 			in(DriverRoom(id)).Leave(trip)
 		}
 		if m.Driver != "" {
-			enter(DriverRoom(m.Driver))
+			replaceWith(DriverRoom(m.Driver))
 		}
 	case namespace == NamespacePassengers && m.Passenger != "":
-		enter(PassengerRoom(m.Passenger))
+		replaceWith(PassengerRoom(m.Passenger))
 	}
 }
 
-// rider is the user as one of a trip's people; ok is false in namespaces where
-// nobody is.
-func rider(namespace, userID string) (who triptable.Person, ok bool) {
+// personOf returns a user of a namespace as the trip table names them. ok is false in a
+// namespace whose users take part in no trips.
+func personOf(namespace, userID string) (who triptable.Person, ok bool) {
 	switch namespace {
 	case NamespaceDrivers:
 		return triptable.Person{Driver: true, ID: userID}, true
@@ -152,7 +153,7 @@ func rider(namespace, userID string) (who triptable.Person, ok bool) {
 	return who, false
 }
 
-// activeTrips asks Options.Trips.
+// activeTrips calls Options.Trips and checks the result.
 func (rt *Server) activeTrips(ctx context.Context, userID string) ([]string, error) {
 	found, err := rt.opts.Trips.ActiveTrips(ctx, userID)
 	if err == nil {
@@ -164,7 +165,8 @@ func (rt *Server) activeTrips(ctx context.Context, userID string) ([]string, err
 	return found, nil
 }
 
-// checkTripIDs reports what is wrong with the answer of a TripLookup.
+// checkTripIDs returns an error if the result of a TripLookup is too long or has an invalid
+// id.
 func checkTripIDs(ids []string) error {
 	if len(ids) > maxActiveTrips {
 		return errManyTrips
@@ -177,13 +179,11 @@ func checkTripIDs(ids []string) error {
 	return nil
 }
 
-// joinTrips puts a connecting socket into the rooms of the trips that its user
-// takes part in: those that Options.Trips answers and those of which the bus has
-// said so since shortly before; without a lookup, all of which the bus has said so.
-// Each room is joined before its trip is looked at again, so that one that is over
-// meanwhile is left, by this or by the event that says so.
+// joinTrips puts a connecting socket into the rooms of its user's trips: those that
+// Options.Trips returns, and those that the trip table has learned since shortly before.
+// Without Options.Trips it uses all trips of the table.
 func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) error {
-	who, ok := rider(ns.name, s.identity.UserID)
+	who, ok := personOf(ns.name, s.identity.UserID)
 	if !ok {
 		return nil
 	}
@@ -204,19 +204,21 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 		table.Confirm(id, who, since)
 	}
 	for _, id := range append(trips, table.Of(who, since)...) {
-		ns.rt.enterTrip(s, id, who, since)
+		ns.rt.joinTripRoom(s, id, who, since)
 	}
 	return nil
 }
 
-// enterTrip puts a socket into a trip's room, unless its user is known to have left
-// the trip at since or later, and reports whether it is in there.
-func (rt *Server) enterTrip(s *Socket, id string, who triptable.Person, since time.Time) bool {
+// joinTripRoom puts a socket into a trip's room, unless its user has left the trip according
+// to what the trip table has learned at since or later. It reports whether the socket is in
+// the room. It checks again after joining: an event that was applied between the first
+// check and the joining did not find the socket in the room.
+func (rt *Server) joinTripRoom(s *Socket, id string, who triptable.Person, since time.Time) bool {
 	if rt.publisher.trips.Left(id, who, since) {
 		return false
 	}
 	s.Join(TripRoom(id))
-	if rt.publisher.trips.Left(id, who, since) { // meanwhile
+	if rt.publisher.trips.Left(id, who, since) {
 		s.Leave(TripRoom(id))
 		return false
 	}
