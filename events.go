@@ -95,7 +95,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	if t.IsZero() {
 		return []byte("null"), nil
 	}
-	b := make([]byte, 0, len(timeLayout)+2)
+	b := make([]byte, 0, 32) // AppendFormat writes nine digits of a second before it cuts them to three
 	b = append(b, '"')
 	b = t.UTC().AppendFormat(b, timeLayout)
 	return append(b, '"'), nil
