@@ -378,7 +378,7 @@ type emitted struct {
 
 // deliveries maps an event as the publisher does, for a server of these namespaces.
 func deliveries(e DomainEvent, id string, at time.Time, p TripParties, narrow bool, namespaces []string) []emitted {
-	b, err := newRegistry(nil).of(e)
+	b, err := newRegistry(nil).valueOf(e)
 	if err != nil {
 		panic(err)
 	}
@@ -387,7 +387,7 @@ func deliveries(e DomainEvent, id string, at time.Time, p TripParties, narrow bo
 
 // checked is what Publish does first.
 func checked(e DomainEvent) error {
-	b, err := newRegistry(nil).of(e)
+	b, err := newRegistry(nil).valueOf(e)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,7 @@ func (n node) namespaceOf(m ClusterMessage) (ns *Namespace, ok bool) {
 // drop reports a message that the node does not apply.
 func (n node) drop(m ClusterMessage, why DropReason) {
 	if f := n.rt.opts.Trace.ClusterDropped; f != nil {
-		tracing(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
+		callTrace(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
 	}
 	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace)
 }

@@ -285,8 +285,9 @@ func TestSocketKey(t *testing.T) {
 			left <- n
 		})
 		d := srv.Driver(t, "d1")
+		a := <-sockets
 		srv.Driver(t, "d2")
-		a, b := <-sockets, <-sockets
+		b := <-sockets
 		one.Set(a, 7)
 		failure.Set(a, nil)
 		n, ok := one.Get(a)

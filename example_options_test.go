@@ -52,6 +52,6 @@ func ExampleNewJWTVerifier_shortSecret() {
 	_, err = realtime.NewJWTVerifier([]byte("secret"), realtime.JWTOptions{Methods: []string{"HS256"}, AllowShortSecret: true})
 	fmt.Println(err)
 	// Output:
-	// realtime: JWT secret has 6 bytes and can be guessed offline from one token; HS256 takes 32 random ones or more, or set JWTOptions.AllowShortSecret
+	// realtime: JWT secret has 6 bytes and can be guessed offline from one token; HS256 needs 32 random bytes or more, or set JWTOptions.AllowShortSecret
 	// <nil>
 }

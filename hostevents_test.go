@@ -150,13 +150,13 @@ func TestPublish_RefusesWhatItDoesNotKnow(t *testing.T) {
 		srv := realtimetest.NewServer(t, withShifts)
 		driver := srv.Driver(t, "d1")
 		for want, e := range map[string]realtime.DomainEvent{
-			"realtime: nil is no domain event":                                       nil,
-			"realtime: realtime_test.notDeclared is no domain event that the server": notDeclared{},
-			"realtime: *realtime_test.notDeclared is no domain event that the":       (*notDeclared)(nil),
-			"realtime: realtime_test.otherShift is no domain event":                  otherShift{exampleShift()},
-			"trip.started: invalid domain event: nil pointer":                        (*realtime.TripStarted)(nil),
-			"shift.started: invalid domain event: nil pointer":                       (*shiftStarted)(nil),
-			"shift.started: invalid domain event: driverId is missing":               shiftStarted{},
+			"realtime: the domain event is nil":                                               nil,
+			"realtime: the server does not know the domain event realtime_test.notDeclared;":  notDeclared{},
+			"realtime: the server does not know the domain event *realtime_test.notDeclared;": (*notDeclared)(nil),
+			"realtime: the server does not know the domain event realtime_test.otherShift;":   otherShift{exampleShift()},
+			"trip.started: invalid domain event: nil pointer":                                 (*realtime.TripStarted)(nil),
+			"shift.started: invalid domain event: nil pointer":                                (*shiftStarted)(nil),
+			"shift.started: invalid domain event: driverId is missing":                        shiftStarted{},
 		} {
 			require.ErrorContains(t, srv.Realtime.Publish(t.Context(), e), want)
 		}
@@ -284,23 +284,23 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 		return realtime.NewDomainEvent("It has mistakes.", mistaken{deliveries})
 	}
 	for want, events := range map[string][]realtime.DomainEventType{
-		`Options.Events[0] is zero; NewDomainEvent makes one`: {{}},
-		`it is for a struct`: {realtime.NewDomainEvent("A pointer.", &mistaken{})},
+		`Options.Events[0] is the zero value; use NewDomainEvent`:       {{}},
+		`the type must be a struct`:                                     {realtime.NewDomainEvent("A pointer.", &mistaken{})},
 		`domain event "shift.started": NewDomainEvent needs an example`: {realtime.NewDomainEvent[shiftStarted]("No example.")},
 		`domain event "shift.started": the example is not valid: shift.started: invalid domain event: driverId is missing`: {
 			realtime.NewDomainEvent("Invalid.", shiftStarted{}),
 		},
-		`domain event "shift.started": the name is empty or another event's`: {
+		`domain event "shift.started": the name is empty or belongs to another event`: {
 			realtime.NewDomainEvent("One.", exampleShift()), realtime.NewDomainEvent("The same.", exampleShift()),
 		},
-		`domain event "trip.started": the name is empty or another event's`: {realtime.NewDomainEvent("Ours.", ours{})},
+		`domain event "trip.started": the name is empty or belongs to another event`: {realtime.NewDomainEvent("Ours.", ours{})},
 		`panic: no such zone`: {realtime.NewDomainEvent("Panics.", shiftStarted{DriverID: "d1", Zone: "panic"})},
 		`shift:started is for the namespace "/nowhere", which does not exist; list it in Options.Namespaces`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
 				return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{EventMeta: m}, realtime.ToRoom("/nowhere", realtime.DriverRoom("d1")))}
 			}),
 		},
-		`shift:started is for nobody`: {
+		`the delivery of shift:started has no audience`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
 				return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{EventMeta: m}, realtime.ToDriver(""), realtime.ToUser(""))}
 			}),
@@ -320,7 +320,7 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 				return []realtime.Delivery{realtime.NewEvent[realtime.EventMeta]("connect_error").Deliver(m, realtime.ToAdmins())}
 			}),
 		},
-		`a delivery is of an event without a name; NewEvent declares one`: {
+		`the event of a delivery has no name; declare it with NewEvent`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
 				return []realtime.Delivery{realtime.Event[realtime.EventMeta]{}.Deliver(m, realtime.ToAdmins())}
 			}),

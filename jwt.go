@@ -1,4 +1,4 @@
-// Access tokens as JSON Web Tokens: the usual TokenVerifier.
+// JWTVerifier: the TokenVerifier for access tokens that are signed JSON Web Tokens.
 
 package realtime
 
@@ -22,38 +22,38 @@ import (
 
 // JWTOptions says which tokens a JWTVerifier accepts.
 type JWTOptions struct {
-	// Methods are the accepted algorithms, such as "HS256" or "ES256";
-	// required. HS* goes with a []byte key, RS* and PS* with *rsa.PublicKey,
-	// ES* with *ecdsa.PublicKey of the matching curve, EdDSA with
-	// ed25519.PublicKey. What a token's header says can only choose from these.
+	// Methods lists the accepted algorithms, such as "HS256" or "ES256". HS* needs a []byte
+	// key, RS* and PS* an *rsa.PublicKey, ES* an *ecdsa.PublicKey of the matching curve,
+	// and EdDSA an ed25519.PublicKey. A token with another algorithm in its header is
+	// invalid. Required.
 	Methods []string
-	// Issuer, when set, must equal the claim "iss".
+	// Issuer is the value that the claim "iss" must have. By default "iss" is not checked.
 	Issuer string
-	// Audiences maps a namespace, such as "/drivers", to the value that the
-	// claim "aud" must have or contain there. Where nothing is given, "aud" is
-	// not checked.
+	// Audiences maps a namespace, such as "/drivers", to the value that the claim "aud"
+	// must have or contain there. In a namespace without an entry, "aud" is not checked.
 	Audiences map[string]string
-	// Claims are further claims that a token must have, each with this string
-	// value: {"token_use": "access"}, for instance, where access and refresh
-	// tokens have the same key. A token that calls itself a refresh token, in
-	// "typ", "type", "token_type" or "token_use", is refused in any case.
+	// Claims maps the names of further claims to the string values that they must have,
+	// for instance {"token_use": "access"} if access and refresh tokens are signed with the
+	// same key. In any case a token is invalid if its claim "typ", "type", "token_type" or
+	// "token_use" is "refresh".
 	Claims map[string]string
-	// Leeway is how far the issuer's clock may be ahead, in the claims "nbf"
-	// and "iat"; at most a minute, default none. It never prolongs "exp".
+	// Leeway is how far the issuer's clock may be ahead when "nbf" and "iat" are checked,
+	// at most one minute. It does not extend "exp". Defaults to 0.
 	Leeway time.Duration
-	// MaxLength is the greatest length of a token in bytes; a longer one is
-	// refused unread. A Server refuses one of more than 8192 in any case. Defaults to 8192.
+	// MaxLength is the maximum length of a token in bytes. A longer token is invalid and is
+	// not parsed. A Server also refuses every token longer than 8192 bytes. Defaults to
+	// 8192.
 	MaxLength int
 	// AllowShortSecret accepts a []byte secret that is shorter than the hash of one of
-	// Methods: 32 bytes for HS256, 48 for HS384, 64 for HS512. An attacker who has one token of such
-	// a secret can guess it offline, so this is for a secret in use that cannot be
-	// changed yet. Defaults to an error of NewJWTVerifier.
+	// Methods: 32 bytes for HS256, 48 for HS384, 64 for HS512. An attacker who has one token
+	// can guess such a secret offline, so set it only for a secret that is in use and
+	// cannot be changed yet. By default NewJWTVerifier returns an error for such a secret.
 	AllowShortSecret bool
 }
 
-// JWTVerifier is a TokenVerifier for signed JSON Web Tokens. NewJWTVerifier makes
-// one; the zero value is of no use. It may be used concurrently, and blocks only
-// where a jwt.Keyfunc does.
+// JWTVerifier is a TokenVerifier for signed JSON Web Tokens. NewJWTVerifier returns one; the
+// zero value cannot be used. Its methods may be called concurrently. They block only if the
+// host's jwt.Keyfunc blocks.
 type JWTVerifier struct {
 	keyfunc   func(ctx context.Context) jwt.Keyfunc
 	parser    *jwt.Parser
@@ -66,20 +66,19 @@ type JWTVerifier struct {
 
 var _ TokenVerifier = (*JWTVerifier)(nil)
 
-// NewJWTVerifier returns a verifier for tokens signed with key: a []byte
-// secret (copied), *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey, or a
-// jwt.Keyfunc that finds the key for a token, as JWKS libraries provide. One that
-// asks a key server is better a func(context.Context) jwt.Keyfunc, which those
-// libraries provide too: its question then ends with the handshake it is for, and
-// does not count as one that never returns.
+// NewJWTVerifier returns a verifier for tokens that are signed with key. key is a []byte
+// secret (which is copied), an *rsa.PublicKey, an *ecdsa.PublicKey, an ed25519.PublicKey, or
+// a jwt.Keyfunc, which JWKS libraries provide to find the key of a token. For a Keyfunc that
+// calls a key server, pass a func(context.Context) jwt.Keyfunc, which these libraries
+// provide too: the call to the key server then ends when the handshake ends, and does not
+// count as an abandoned call.
 //
-// A Keyfunc sees tokens that nobody has verified yet, so it may use their "kid"
-// to look up a key and nothing more. Its error means that the token is invalid,
-// unless it wraps ErrUnavailable or the ctx has ended.
+// A Keyfunc receives tokens that are not verified yet, so it may use their "kid" to find a
+// key and nothing else. Its error means that the token is invalid, unless the error wraps
+// ErrUnavailable or ctx has ended.
 //
-// NewJWTVerifier reports every mistake in key and options at once. What a Keyfunc
-// returns is not seen before a token comes: a key that does not fit its method makes
-// the token invalid.
+// NewJWTVerifier reports all mistakes in key and options at once. If a key that a Keyfunc
+// returns later does not fit the token's algorithm, the token is invalid.
 func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 	v := &JWTVerifier{
 		issuer:    o.Issuer,
@@ -87,8 +86,8 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 		claims:    maps.Clone(o.Claims),
 		leeway:    o.Leeway,
 		maxLength: cmp.Or(o.MaxLength, defaultMaxTokenLength),
-		// The claims are validated by VerifyToken: the parser's own check lets a
-		// missing "exp" pass as zero, cuts fractions of seconds and grants "exp" leeway.
+		// VerifyToken checks the claims. The parser's own check would accept a missing
+		// "exp", ignore fractions of seconds, and apply the leeway to "exp" too.
 		parser: jwt.NewParser(jwt.WithValidMethods(slices.Clone(o.Methods)), jwt.WithStrictDecoding(), jwt.WithoutClaimsValidation()),
 	}
 	var mistakes []error
@@ -99,19 +98,19 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 	return v, nil
 }
 
-// VerifyToken implements TokenVerifier. The token must be signed with the key
-// and one of the methods, meet issuer and audience, have begun, and carry an
-// "exp" that lies in the future. ErrTokenExpired means that everything but the
-// last holds.
+// VerifyToken implements TokenVerifier. The token must be signed with the key and one of the
+// methods, and must fit issuer, audience and claims. Its "nbf" and "iat" must not be in the
+// future; its "exp" is required and must be. It returns ErrTokenExpired if only "exp" is
+// not in the future.
 //
-// Claim names match exactly. "sub" and "sid" are not required here: absent or
-// no string, they come back empty. No error contains any part of the token.
+// Claim names are case-sensitive. "sub" and "sid" are not required here: if one is missing or
+// not a string, its field in Claims is empty. No error contains any part of the token.
 func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) (Claims, error) {
 	if len(token) > v.maxLength {
 		return Claims{}, errTokenTooLong
 	}
 	if err := ctx.Err(); err != nil {
-		return Claims{}, errorf("verifying the token: %w", err) // nobody waits for the signature
+		return Claims{}, errorf("verifying the token: %w", err) // the caller has stopped waiting: do not spend time on the signature
 	}
 	claims := jwt.MapClaims{}
 	if _, err := v.parser.ParseWithClaims(token, claims, v.keyfunc(ctx)); err != nil {
@@ -151,25 +150,26 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 
 const (
 	defaultMaxTokenLength = 8192
-	minMaxTokenLength     = 100 // a signed one with sub, sid and exp has more
+	minMaxTokenLength     = 100 // a signed token with sub, sid and exp is longer
 	maxLeeway             = time.Minute
 )
 
-// Built once: refusing a flood of bad tokens should not cost much.
+// Built once, so that a flood of invalid tokens is cheap to refuse.
 var (
 	errTokenTooLong   = fmt.Errorf("%w: too long", ErrTokenInvalid)
 	errTokenMalformed = fmt.Errorf("%w: malformed", ErrTokenInvalid)
 	errTokenSignature = fmt.Errorf("%w: algorithm not accepted or signature wrong", ErrTokenInvalid)
-	errTokenNoKey     = fmt.Errorf("%w: no key for it", ErrTokenInvalid)
+	errTokenNoKey     = fmt.Errorf("%w: no key for the token", ErrTokenInvalid)
 	errTokenCritical  = fmt.Errorf("%w: critical header extension", ErrTokenInvalid)
 	errTokenIssuer    = fmt.Errorf("%w: wrong issuer", ErrTokenInvalid)
 	errTokenAudience  = fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
 	errTokenUse       = fmt.Errorf("%w: not an access token", ErrTokenInvalid)
-	errTokenEarly     = fmt.Errorf("%w: nbf or iat is not in the past", ErrTokenInvalid)
+	errTokenEarly     = fmt.Errorf("%w: nbf or iat is in the future, or no number", ErrTokenInvalid)
 	errTokenNoExpiry  = fmt.Errorf("%w: no exp", ErrTokenInvalid)
 )
 
-// keySource makes the parser's Keyfunc of the key that a host configured.
+// keySource returns the parser's Keyfunc for the key that the host passed, and the mistakes
+// in the key.
 func keySource(key any, o JWTOptions) (func(ctx context.Context) jwt.Keyfunc, []error) {
 	switch f := key.(type) {
 	case func(*jwt.Token) (any, error):
@@ -196,7 +196,7 @@ func keySource(key any, o JWTOptions) (func(ctx context.Context) jwt.Keyfunc, []
 			return nil, []error{errors.New("realtime: JWT secret is empty")}
 		}
 		if isPEM(k) {
-			// A public key taken for a secret would let everybody sign.
+			// A public key that is used as a secret would let everybody sign tokens.
 			return nil, []error{errors.New("realtime: JWT secret is a PEM file; parse it, for instance with jwt.ParseRSAPublicKeyFromPEM")}
 		}
 		key = bytes.Clone(k)
@@ -223,8 +223,8 @@ func keySource(key any, o JWTOptions) (func(ctx context.Context) jwt.Keyfunc, []
 	return func(context.Context) jwt.Keyfunc { return fixed }, mistakes
 }
 
-// shortSecret returns the mistake of a secret of n bytes that is shorter than the hash
-// of one of the methods, as RFC 7518 section 3.2 forbids.
+// shortSecret returns an error if a secret of n bytes is shorter than the hash of one of the
+// methods, which RFC 7518 section 3.2 forbids.
 func shortSecret(n int, methods []string) []error {
 	longest, hash := "", 0
 	for _, name := range methods {
@@ -235,12 +235,12 @@ func shortSecret(n int, methods []string) []error {
 	if n >= hash {
 		return nil
 	}
-	return []error{fmt.Errorf("realtime: JWT secret has %d bytes and can be guessed offline from one token; %s takes %d random ones or more, or set JWTOptions.AllowShortSecret",
+	return []error{fmt.Errorf("realtime: JWT secret has %d bytes and can be guessed offline from one token; %s needs %d random bytes or more, or set JWTOptions.AllowShortSecret",
 		n, longest, hash)}
 }
 
-// fittingKeyfunc returns a Keyfunc that finds a token's key by the host's, if that is
-// one for its method.
+// fittingKeyfunc returns a Keyfunc that calls the host's Keyfunc and accepts only keys that
+// fit the token's algorithm.
 func fittingKeyfunc(find jwt.Keyfunc) jwt.Keyfunc {
 	return func(t *jwt.Token) (any, error) {
 		if isCritical(t) {
@@ -254,7 +254,7 @@ func fittingKeyfunc(find jwt.Keyfunc) jwt.Keyfunc {
 	}
 }
 
-// optionMistakes returns what is wrong with the options, whatever the key is.
+// optionMistakes returns the mistakes in the options that do not depend on the key.
 func optionMistakes(o JWTOptions) (mistakes []error) {
 	if len(o.Methods) == 0 {
 		mistakes = append(mistakes, errors.New(`realtime: JWTOptions.Methods is empty; name the algorithms, such as "HS256"`))
@@ -266,7 +266,7 @@ func optionMistakes(o JWTOptions) (mistakes []error) {
 	}
 	for _, namespace := range slices.Sorted(maps.Keys(o.Audiences)) {
 		if !strings.HasPrefix(namespace, "/") {
-			mistakes = append(mistakes, fmt.Errorf(`realtime: JWTOptions.Audiences: %q is no namespace; write "/%[1]s"`, namespace))
+			mistakes = append(mistakes, fmt.Errorf(`realtime: JWTOptions.Audiences: %q is not a namespace; write "/%[1]s"`, namespace))
 		}
 		if o.Audiences[namespace] == "" {
 			mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Audiences: empty audience for %q; remove the entry to accept any", namespace))
@@ -289,8 +289,8 @@ func optionMistakes(o JWTOptions) (mistakes []error) {
 	return mistakes
 }
 
-// isMethod reports whether fits knows the method. "none" is not among them, nor
-// is what a program registered with the JWT library for itself.
+// isMethod reports whether fits knows the method. It does not know "none", nor the methods
+// that a program has registered in the JWT library itself.
 func isMethod(m jwt.SigningMethod) bool {
 	switch m.(type) {
 	case *jwt.SigningMethodHMAC, *jwt.SigningMethodRSA, *jwt.SigningMethodRSAPSS, *jwt.SigningMethodECDSA, *jwt.SigningMethodEd25519:
@@ -299,8 +299,8 @@ func isMethod(m jwt.SigningMethod) bool {
 	return false
 }
 
-// fits reports whether the key is of the method's own kind. It is what keeps a
-// public key from being used as an HMAC secret.
+// fits reports whether the key has the type that the method needs. This check prevents that
+// a public key is used as an HMAC secret.
 func fits(key any, m jwt.SigningMethod) bool {
 	switch m := m.(type) {
 	case *jwt.SigningMethodHMAC:
@@ -319,8 +319,8 @@ func fits(key any, m jwt.SigningMethod) bool {
 	return false
 }
 
-// fittingKey returns what a Keyfunc found if it fits the method. Of a set, which
-// Keyfuncs return for a token without "kid", it returns the keys that do.
+// fittingKey returns the key that a Keyfunc has returned, if it fits the method. From a set of
+// keys, which a Keyfunc may return for a token without "kid", it returns those that fit.
 func fittingKey(found any, m jwt.SigningMethod) (any, error) {
 	set, ok := found.(jwt.VerificationKeySet)
 	if !ok {
@@ -338,8 +338,8 @@ func fittingKey(found any, m jwt.SigningMethod) (any, error) {
 	return fitting, nil
 }
 
-// isCritical reports whether the token's header names extensions that a reader
-// must not ignore (RFC 7515 section 4.1.11); this one knows none.
+// isCritical reports whether the token's header has critical extensions, which a verifier
+// must not ignore (RFC 7515 section 4.1.11). JWTVerifier supports none.
 func isCritical(t *jwt.Token) bool {
 	_, critical := t.Header["crit"]
 	return critical
@@ -349,7 +349,7 @@ func isPEM(secret []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN "))
 }
 
-// tokenError replaces the parser's error, whose text may quote the token.
+// tokenError replaces the parser's error, because its text may contain parts of the token.
 func tokenError(err error) error {
 	switch {
 	case errors.Is(err, ErrUnavailable):
@@ -364,7 +364,8 @@ func tokenError(err error) error {
 	return errTokenSignature
 }
 
-// isAccess reports whether a token is for what it is used for here.
+// isAccess reports whether a token is an access token: it is not a refresh token, and has the
+// claims of JWTOptions.Claims.
 func (v *JWTVerifier) isAccess(claims jwt.MapClaims) bool {
 	for _, name := range [...]string{"typ", "type", "token_type", "token_use"} {
 		if use, ok := claims[name].(string); ok && strings.EqualFold(use, "refresh") {
@@ -387,9 +388,9 @@ func isAudience(aud any, want string) bool {
 	return aud == want
 }
 
-// numericDate reads a JSON number of seconds since 1970. Numbers outside the
-// years 1 to 9999 are no dates: they neither fit a time.Time everywhere nor ISO
-// 8601, and only a mistake or an attempt puts them into a token.
+// numericDate returns the time of a claim, a JSON number of seconds since 1970. ok is false
+// for another type, and for times outside the years 1 to 9999: a time.Time and ISO 8601
+// cannot represent all of them, and no correct token has one.
 func numericDate(v any) (at time.Time, ok bool) {
 	const yearOne, yearTenThousand = -62135596800, 253402300800
 	seconds, ok := v.(float64)

@@ -74,7 +74,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	t := p.rt.events.byName[env.Name]
 	if t == nil {
 		if f := p.rt.opts.Trace.Unknown; f != nil {
-			tracing(p.rt, ctx, f, UnknownInfo{DomainInfo{Event: env.Name, ID: env.ID, Key: env.Key}})
+			callTrace(p.rt, ctx, f, UnknownInfo{DomainInfo{Event: env.Name, ID: env.ID, Key: env.Key}})
 		}
 		return nil
 	}
@@ -99,7 +99,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 // read reads an event. One of the host's own has the time of a call of the host's code:
 // the other events of its key wait.
 func (p *publisher) read(ctx context.Context, t *DomainEventType, env Envelope) (builtin, error) {
-	if !t.hosts || reflect.TypeOf(env.event) == t.known {
+	if !t.hosts || reflect.TypeOf(env.event) == t.builtinType {
 		return t.read(env)
 	}
 	return hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) (builtin, error) { return t.read(env) })
@@ -192,7 +192,7 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 // outdated reports an event that is not sent, because what is known is newer.
 func (p *publisher) outdated(r *received) {
 	if f := p.rt.opts.Trace.Outdated; f != nil {
-		tracing(p.rt, r.ctx, f, OutdatedInfo{r.traceInfo(), r.about.tripID})
+		callTrace(p.rt, r.ctx, f, OutdatedInfo{r.traceInfo(), r.about.tripID})
 	}
 	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
 }
@@ -211,7 +211,7 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 	}
 	if f := p.rt.opts.Trace.Unaddressed; f != nil {
 		for _, who := range unknown {
-			tracing(p.rt, r.ctx, f, UnaddressedInfo{r.traceInfo(), r.about.tripID, who})
+			callTrace(p.rt, r.ctx, f, UnaddressedInfo{r.traceInfo(), r.about.tripID, who})
 		}
 	}
 	p.rt.log.Warn("realtime: event not sent to all of the trip's people: not all are known",

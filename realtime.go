@@ -302,7 +302,7 @@ func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // and a type that is neither the library's nor in Options.Events. A MemoryBus passes the
 // event on without copying it: do not change what it points to after Publish.
 func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
-	v, err := rt.events.of(e)
+	v, err := rt.events.valueOf(e)
 	if err != nil {
 		return prefixed(err)
 	}

@@ -1,5 +1,5 @@
-// The registry: the domain events that a server knows, and how each is published, read from
-// the bus and documented.
+// The registry: the domain events that a server knows. Each has a DomainEventType, which
+// says how the event is decoded, checked and documented.
 
 package realtime
 
@@ -13,46 +13,46 @@ import (
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
-// HostEvent is a domain event of the host's own: a struct that travels on the bus as
-// JSON. When it has a method Validate() error, that is called before it is published
-// and after it was read from the bus.
+// HostEvent is a domain event of the host's own: a struct, which the bus carries as JSON.
+// If it has a method Validate() error, the server calls it before it publishes the event
+// and after it has read the event from the bus.
 //
-// Events of one EventKey are sent in the order in which they were published, those of
-// a trip included when the key is its id.
+// Events with the same EventKey are sent in the order in which they were published. If the
+// key is a trip's id, the order includes the trip's own events.
 type HostEvent interface {
 	DomainEvent
-	// Deliveries returns which audience receives which event. It must be a pure function:
-	// no I/O, and the same result for the same event. It is called concurrently.
+	// Deliveries returns what each audience receives. It must be a pure function: no I/O,
+	// and the same result for the same event. It is called concurrently.
 	Deliveries(m EventMeta) []Delivery
 }
 
-// EventMeta is what the payload of a host's domain event embeds. It is the same each
-// time that a bus delivers an event, so that a client can drop repeats.
+// EventMeta is embedded in every payload of a host's domain event. It is the same each time
+// that a bus delivers the event, so a client can drop repeats.
 type EventMeta struct {
 	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	At      Time   `json:"at" doc:"when it was published"`
 }
 
-// DomainEventType is a kind of domain event, as a server knows it. NewDomainEvent
-// makes one, for Options.Events.
+// DomainEventType describes a type of domain event to the server. NewDomainEvent returns
+// one, for Options.Events.
 type DomainEventType struct {
 	name     string
-	hosts    bool      // it is the host's own: its methods may do anything
+	hosts    bool      // it is the host's own: its methods are the host's code
 	doc      string    // a sentence that says what happened
-	examples []builtin // together they reach every audience that the event may have
+	examples []builtin // together they have every audience that the event may have
 
-	goTypes [2]reflect.Type // the struct, and the pointer to it
-	known   reflect.Type    // what value and decode return
-	// value returns a published event, or what it points to. It fails for a nil
-	// pointer.
+	goTypes     [2]reflect.Type // the struct, and the pointer to it
+	builtinType reflect.Type    // the type of what value and decode return
+	// value returns a published event as a builtin. It returns an error for a nil pointer.
 	value func(e DomainEvent) (builtin, error)
-	// decode returns an event with an error when part of the data can be read.
+	// decode returns the event in the data. If only part of the data can be decoded, it
+	// returns the event and an error.
 	decode func(data []byte) (builtin, error)
-	err    error // what is wrong with it
+	err    error // a mistake in the declaration, which New reports
 }
 
-// NewDomainEvent declares a domain event of the host's own, for Options.Events. The
-// documentation of the server's events contains doc, a sentence that says what happened,
+// NewDomainEvent declares a domain event of the host's own, for Options.Events. doc is a
+// sentence that says what happened. The documentation of the server's events contains doc
 // and the examples. Pass one example for each audience that the event may have: New calls
 // their Deliveries and returns an error if one is invalid.
 func NewDomainEvent[E HostEvent](doc string, examples ...E) DomainEventType {
@@ -64,26 +64,27 @@ func NewDomainEvent[E HostEvent](doc string, examples ...E) DomainEventType {
 	return t
 }
 
-// domainType declares an event of the library's own.
+// domainType declares one of the library's own events.
 func domainType[E builtin](doc string, examples ...E) DomainEventType {
 	return newDomainType(doc, func(e E) builtin { return e }, examples)
 }
 
-func newDomainType[E DomainEvent](doc string, known func(E) builtin, examples []E) DomainEventType {
+// newDomainType declares an event. toBuiltin returns the event as a builtin.
+func newDomainType[E DomainEvent](doc string, toBuiltin func(E) builtin, examples []E) DomainEventType {
 	t := DomainEventType{doc: doc, goTypes: [2]reflect.Type{reflect.TypeFor[E](), reflect.TypeFor[*E]()}}
 	if t.goTypes[0].Kind() != reflect.Struct {
-		t.err = fmt.Errorf("realtime: NewDomainEvent[%s]: it is for a struct, and neither for a pointer nor for an interface", t.goTypes[0])
+		t.err = fmt.Errorf("realtime: NewDomainEvent[%s]: the type must be a struct, not a pointer or an interface", t.goTypes[0])
 		return t
 	}
 	var zero E
-	t.name, t.known = zero.EventName(), reflect.TypeOf(known(zero))
+	t.name, t.builtinType = zero.EventName(), reflect.TypeOf(toBuiltin(zero))
 	t.value = func(e DomainEvent) (builtin, error) {
 		switch e := any(e).(type) {
 		case E:
-			return known(e), nil
+			return toBuiltin(e), nil
 		case *E:
 			if e != nil {
-				return known(*e), nil
+				return toBuiltin(*e), nil
 			}
 		}
 		return nil, fmt.Errorf("%s: %w: nil pointer", t.name, errInvalidEvent)
@@ -92,21 +93,22 @@ func newDomainType[E DomainEvent](doc string, known func(E) builtin, examples []
 		var e E
 		err := json.Unmarshal(data, &e)
 		if err == nil {
-			return known(e), nil
+			return toBuiltin(e), nil
 		}
 		err = fmt.Errorf("%s: %w", t.name, err)
 		if _, ok := errors.AsType[*json.SyntaxError](err); ok {
 			return nil, err
 		}
-		return known(e), err
+		return toBuiltin(e), err
 	}
 	for _, e := range examples {
-		t.examples = append(t.examples, known(e))
+		t.examples = append(t.examples, toBuiltin(e))
 	}
 	return t
 }
 
-// hosted wraps an event of the host's own as a builtin. The host's methods may panic.
+// hosted makes an event of the host's own a builtin. Its methods call the host's code,
+// which may panic.
 type hosted[E HostEvent] struct{ e E }
 
 // MarshalJSON implements json.Marshaler.
@@ -136,8 +138,8 @@ func (h hosted[E]) deliver(f facts) []Delivery {
 	return h.e.Deliveries(EventMeta{f.eventID, Time{f.at}})
 }
 
-// deliveriesOf maps an event to its deliveries. A panic of the host's code is an
-// error.
+// deliveriesOf returns the deliveries of an event. It returns a panic of the host's code as
+// an error.
 func deliveriesOf(e builtin, f facts) (ds []Delivery, err error) {
 	err = hostcall.Guard(func() error {
 		ds = e.deliver(f)
@@ -146,10 +148,10 @@ func deliveriesOf(e builtin, f facts) (ds []Delivery, err error) {
 	return ds, err
 }
 
-// read returns the event in an envelope, checked. With an error it returns what could
-// be read, nil when nothing could.
+// read returns the event in an envelope and checks it. With an error it returns the event
+// if part of it could be decoded, otherwise nil.
 func (t *DomainEventType) read(env Envelope) (builtin, error) {
-	if env.event != nil && reflect.TypeOf(env.event) == t.known {
+	if env.event != nil && reflect.TypeOf(env.event) == t.builtinType {
 		return env.event, nil // Publish has checked it
 	}
 	env, err := env.encoded()
@@ -163,14 +165,16 @@ func (t *DomainEventType) read(env Envelope) (builtin, error) {
 	return e, err
 }
 
-// registry is the events that a server knows.
+// registry holds the types of domain events that a server knows. It does not change, so it
+// needs no lock.
 type registry struct {
 	all    []DomainEventType
 	byName map[string]*DomainEventType
-	byType map[reflect.Type]*DomainEventType
+	byType map[reflect.Type]*DomainEventType // by the struct's type and the pointer's
 }
 
-// newRegistry returns the library's events and the host's, which must be valid.
+// newRegistry returns a registry of the library's events and the host's. checkEvents must
+// have found no mistake in the host's.
 func newRegistry(hosts []DomainEventType) *registry {
 	r := &registry{all: slices.Concat(builtins, hosts), byName: map[string]*DomainEventType{}, byType: map[reflect.Type]*DomainEventType{}}
 	for i := range r.all {
@@ -181,20 +185,21 @@ func newRegistry(hosts []DomainEventType) *registry {
 	return r
 }
 
-// of returns the type of an event that is about to be published, and its value.
-func (r *registry) of(e DomainEvent) (builtin, error) {
+// valueOf returns an event that is to be published as a builtin. It returns an error if the
+// event is nil or its type is not registered.
+func (r *registry) valueOf(e DomainEvent) (builtin, error) {
 	if e == nil {
-		return nil, errors.New("realtime: nil is no domain event")
+		return nil, errors.New("realtime: the domain event is nil")
 	}
 	t := r.byType[reflect.TypeOf(e)]
 	if t == nil {
-		return nil, fmt.Errorf("realtime: %T is no domain event that the server knows; declare it with NewDomainEvent and list it in Options.Events", e)
+		return nil, fmt.Errorf("realtime: the server does not know the domain event %T; declare it with NewDomainEvent and list it in Options.Events", e)
 	}
 	return t.value(e)
 }
 
-// checkEvents says what is wrong with the events that a host declares. namespaces are
-// those that New makes.
+// checkEvents returns the mistakes in the events of Options.Events. namespaces has the names
+// of all namespaces that New creates.
 func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []error) {
 	known := map[string]bool{}
 	for _, t := range builtins {
@@ -206,10 +211,10 @@ func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []er
 			errs = append(errs, t.err)
 			continue
 		case t.value == nil:
-			errs = append(errs, fmt.Errorf("realtime: Options.Events[%d] is zero; NewDomainEvent makes one", i))
+			errs = append(errs, fmt.Errorf("realtime: Options.Events[%d] is the zero value; use NewDomainEvent", i))
 			continue
 		case t.name == "" || known[t.name]:
-			errs = append(errs, fmt.Errorf("realtime: domain event %q: the name is empty or another event's", t.name))
+			errs = append(errs, fmt.Errorf("realtime: domain event %q: the name is empty or belongs to another event", t.name))
 		}
 		known[t.name] = true
 		for _, e := range t.examples {
@@ -221,6 +226,7 @@ func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []er
 	return errs
 }
 
+// checkExample returns the mistakes in an example and its deliveries.
 func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
 	if err := e.check(); err != nil {
 		return []error{fmt.Errorf("the example is not valid: %w", err)}
@@ -231,14 +237,14 @@ func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
 	}
 	for _, d := range ds {
 		if d.event == "" {
-			errs = append(errs, errors.New("a delivery is of an event without a name; NewEvent declares one"))
+			errs = append(errs, errors.New("the event of a delivery has no name; declare it with NewEvent"))
 		}
 		if len(d.Audiences()) == 0 {
-			errs = append(errs, fmt.Errorf("%s is for nobody", d.event))
+			errs = append(errs, fmt.Errorf("the delivery of %s has no audience", d.event))
 		}
 		for _, a := range d.Audiences() {
 			if a.namespace != "" && !namespaces[a.namespace] {
-				errs = append(errs, fmt.Errorf("%s is for the namespace %q, which does not exist; list it in Options.Namespaces", d.event, a.namespace))
+				errs = append(errs, fmt.Errorf("the delivery of %s is for the namespace %q, which does not exist; list it in Options.Namespaces", d.event, a.namespace))
 			}
 		}
 		var meta struct {
@@ -254,6 +260,6 @@ func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
 	return errs
 }
 
-// builtins lists every domain event of the library once. Each family stands at the
-// top of its file.
+// builtins lists the types of the library's own domain events. The list of each family is
+// in its file, events_*.go.
 var builtins = slices.Concat(tripEvents, offerEvents, rideEvents, tripAdminEvents, driverEvents, positionEvents, sessionEvents, presenceEvents)

@@ -1,5 +1,5 @@
-// Trace: what a host's metrics and tracing hang on, in the manner of
-// net/http/httptrace.
+// Trace: the functions and info structs with which a host collects metrics and traces, in
+// the style of net/http/httptrace.
 
 package realtime
 
@@ -9,65 +9,68 @@ import (
 	"time"
 )
 
-// Trace is a set of functions, each of which is called after something has happened,
-// with what is known about it; any of them may be nil, and costs nothing then. They
-// observe: to change or refuse a call, or to have a span around it, use an interceptor.
+// Trace is a set of functions that the server calls after something has happened. A nil
+// function costs nothing. The functions only observe: to change or refuse a call, or to
+// put a span around it, use an Interceptor.
 //
-// The functions are called one at a time, in the order of what happened, on a goroutine
-// of their own: none of them can hold up the server, or end it by a panic. Shutdown
-// waits for those that are due. At most 65,536 calls wait; further ones are not made.
-// A call that has not returned after a second or two is abandoned, and the next one is
-// made beside it; when 16 calls are abandoned none is made until one of them returns.
-// Calls that were not made are logged and told to TraceDropped.
+// The functions are called one at a time, in the order of what happened, on a goroutine of
+// their own, so they cannot delay the server, and a panic cannot end it. Shutdown waits
+// for the calls that are queued. The queue holds 65,536 calls; when it is full, further
+// calls are dropped. A call that has not returned after one to two seconds is abandoned,
+// and the next one runs concurrently with it. If 16 calls are abandoned and the next one
+// does not return either, further calls are dropped until one of them returns. Dropped
+// calls are logged and reported to TraceDropped.
 //
-// Each ctx has the values of the context of what happened, as the comment of the
-// function says, but neither its deadline nor its cancellation. For what happened to a
-// connection or a socket it has those that the connection came with. An info may get
-// more fields; a Time is when something began, so that a span can be made of it.
+// Each ctx has the values of the context that the function's comment names, but neither its
+// deadline nor its cancellation. Where the comment names none, what happened concerns a
+// socket or a connection, and the values are those of Options.ConnContext. Later versions
+// may add fields to the info structs. A Time is when something began, as the start of a
+// span.
 type Trace struct {
-	// RequestFailed is called when an HTTP request was refused or its websocket did not
-	// come about. The ctx is the request's.
+	// RequestFailed is called when an HTTP request was refused, or its websocket or upgrade
+	// failed. The ctx is the request's.
 	RequestFailed func(ctx context.Context, i RequestFailedInfo)
-	// Connected is called when a socket has passed the handshake.
+	// Connected is called when a socket has connected: its handshake succeeded.
 	Connected func(ctx context.Context, i ConnectedInfo)
-	// Refused is called when a CONNECT did not pass.
+	// Refused is called when a CONNECT was refused, or its handshake could not be decided.
 	Refused func(ctx context.Context, i RefusedInfo)
-	// Disconnected is called when a connected socket has ended.
+	// Disconnected is called when a connected socket has disconnected.
 	Disconnected func(ctx context.Context, i DisconnectedInfo)
-	// Handled is called when an inbound event has been answered: by its handler, or in
-	// its place.
+	// Handled is called when an inbound event has been answered: by its handler, or by the
+	// server if the event was refused or its handler was abandoned.
 	Handled func(ctx context.Context, i HandledInfo)
-	// Abandoned is called when a handler, or a function of OnConnect or OnDisconnect, has
-	// not returned in time and is waited for no longer. It may still run. Handled is
-	// called for the event too.
+	// Abandoned is called when the server stops waiting for a handler, or a function of
+	// OnConnect or OnDisconnect, that has not returned in time. The function still runs.
+	// For an event, Handled is called too.
 	Abandoned func(ctx context.Context, i AbandonedInfo)
-	// Emitted is called once for each emission of an event to a socket or a broadcast,
-	// when it has been queued for its receivers, on each node for its own sockets, and not
-	// where it has none. The ctx of an emission to a broadcast has no values.
+	// Emitted is called when an event has been queued for a socket, or for the sockets of a
+	// broadcast on this node. It is called once for each emission, and not for one without
+	// a receiver on this node. The ctx has no values for a broadcast.
 	Emitted func(ctx context.Context, i EmittedInfo)
-	// Limited is called when a limit has refused or ended something.
+	// Limited is called when something was refused or closed because of a limit.
 	Limited func(ctx context.Context, i LimitInfo)
 
-	// Delivered is called when a domain event of the bus was emitted to all of its
-	// audience. The ctx is the bus's: on a MemoryBus that of Publish.
+	// Delivered is called when a domain event from the bus has been emitted to its
+	// audiences. The ctx is the bus's: on a MemoryBus that of Publish.
 	Delivered func(ctx context.Context, i DeliveredInfo)
-	// Unknown is called when the bus delivered an event of a name that is neither the
-	// library's nor in Options.Events. It is ignored.
+	// Unknown is called when the server ignored an event from the bus because its name is
+	// neither that of a library event nor in Options.Events. The ctx is the bus's.
 	Unknown func(ctx context.Context, i UnknownInfo)
-	// Outdated is called when a domain event of a trip was not emitted, or to admins
-	// only, because something newer is known: the trip is over, or its driver has left
-	// it, or another one was assigned later.
+	// Outdated is called when a domain event of a trip was not emitted, or only to admins,
+	// because the server knows something newer: the trip has ended, its driver has left,
+	// or another driver was assigned later. The ctx is the bus's.
 	Outdated func(ctx context.Context, i OutdatedInfo)
-	// Unaddressed is called when a domain event of a trip did not reach one of the
-	// people whom it must reach, because nothing has said who that is.
+	// Unaddressed is called when a domain event of a trip was not emitted to the trip's
+	// passenger or driver, because the server does not know who that is. The ctx is the
+	// bus's.
 	Unaddressed func(ctx context.Context, i UnaddressedInfo)
 
-	// ClusterDropped is called when a message of another node was dropped, because this
-	// one does not understand it.
+	// ClusterDropped is called when this node dropped a message of another node that it does
+	// not understand. The ctx has no values.
 	ClusterDropped func(ctx context.Context, i ClusterDroppedInfo)
 
-	// TraceDropped is called when calls of the functions above were not made, as soon
-	// as there is room for it.
+	// TraceDropped is called when calls of the functions above were dropped, as soon as the
+	// queue has room for it. The ctx has no values.
 	TraceDropped func(ctx context.Context, i TraceDroppedInfo)
 }
 
@@ -75,94 +78,95 @@ type Trace struct {
 type SocketInfo struct {
 	Namespace string
 	SocketID  string
-	UserID    string    // empty when it is not known, and in an anonymous namespace
-	Transport Transport // when it happened: clients upgrade
+	UserID    string    // empty if unknown, and in an anonymous namespace
+	Transport Transport // at that time: a client may upgrade it later
 	// RemoteAddr is the client's address, as Socket.RemoteAddr returns it.
 	RemoteAddr netip.Addr
 }
 
-// ConnectedInfo is about a handshake that passed.
+// ConnectedInfo describes a handshake that succeeded.
 type ConnectedInfo struct {
 	SocketInfo
 	Time     time.Time     // when the CONNECT arrived
 	Duration time.Duration // until the socket's hello was sent
 }
 
-// RefusedInfo is about a CONNECT that did not pass. One for a namespace that is not
-// there has CodeNotFound, one beyond Limits.Namespaces CodeRateLimited, neither of them
-// a socket or a namespace: its name is the client's invention.
+// RefusedInfo describes a CONNECT that was refused or could not be decided. Code is
+// CodeNotFound for a namespace that does not exist, and CodeRateLimited for one beyond
+// Limits.Namespaces; in both cases SocketID and Namespace are empty, because the client can
+// invent any name.
 type RefusedInfo struct {
 	SocketInfo
 	Time     time.Time     // when the CONNECT arrived
-	Duration time.Duration // until it was decided
+	Duration time.Duration // until the refusal
 	Code     Code
 }
 
-// DisconnectedInfo is about a socket that has ended.
+// DisconnectedInfo describes a socket that has disconnected.
 type DisconnectedInfo struct {
 	SocketInfo
 	Reason DisconnectReason
 }
 
-// HandledInfo is about an inbound event that has been answered.
+// HandledInfo describes an inbound event that has been answered.
 type HandledInfo struct {
 	SocketInfo
-	// Event is empty when the event has no handler: its name is the client's invention.
+	// Event is empty if the event has no handler, because the client can invent any name.
 	Event    string
-	Time     time.Time     // when its turn came
+	Time     time.Time     // when the server began to handle it, after the socket's earlier events
 	Duration time.Duration // until it was answered
-	Code     Code          // what the client was told; empty on success
-	Bytes    int           // of its arguments and attachments; 0 when its handler was abandoned
-	AckBytes int           // likewise, of the ack; 0 when the client asked for none
+	Code     Code          // the code of the ack; empty on success
+	Bytes    int           // the size of its arguments and attachments; 0 if its handler was abandoned
+	AckBytes int           // the size of the ack's arguments and attachments; 0 if the client asked for no ack
 }
 
-// AbandonedInfo is about a call of the host's code that does not return.
+// AbandonedInfo describes an abandoned call of a handler or hook.
 type AbandonedInfo struct {
 	SocketInfo
 	Event    string        // "connect" for OnConnect, "disconnect" for OnDisconnect
-	Duration time.Duration // since it was called
+	Duration time.Duration // from the call until it was abandoned
 }
 
-// EmittedInfo is about an emission. For a broadcast it has a namespace and no socket.
+// EmittedInfo describes an emission. For a broadcast, only Namespace is set in SocketInfo.
 type EmittedInfo struct {
 	SocketInfo
 	Event string
-	// Receivers are the sockets of this node that it was queued for. Those where a
-	// volatile event was dropped, or replaced an older one, count.
+	// Receivers is the number of sockets of this node that the event was queued for. It
+	// includes sockets for which a volatile event was dropped or an older one replaced.
 	Receivers int
-	Bytes     int // of its packets, once for all receivers
+	Bytes     int // the size of its packets, which all receivers share
 }
 
 // DomainInfo says which domain event a call of Trace is about.
 type DomainInfo struct {
 	Event string // its name
 	ID    string // the eventId that clients receive
-	Key   string // those of one key are in order
+	Key   string // events of one key are in order
 }
 
-// DeliveredInfo is about a domain event that was emitted.
+// DeliveredInfo describes a domain event that was emitted.
 type DeliveredInfo struct {
 	DomainInfo
 	Age time.Duration // since it was published
 }
 
-// UnknownInfo is about an event that nobody declared.
+// UnknownInfo describes an event on the bus that is not declared.
 type UnknownInfo struct{ DomainInfo }
 
-// OutdatedInfo is about a domain event that was not emitted.
+// OutdatedInfo describes a domain event that was not emitted, or only to admins.
 type OutdatedInfo struct {
 	DomainInfo
 	TripID string
 }
 
-// UnaddressedInfo is about somebody whom a domain event did not reach.
+// UnaddressedInfo describes a domain event that was not emitted to one of its receivers.
 type UnaddressedInfo struct {
 	DomainInfo
 	TripID string
 	Who    string // "passenger" or "driver"
 }
 
-// ClusterDroppedInfo is about a message of another node that was dropped.
+// ClusterDroppedInfo describes a message of another node that was dropped.
 type ClusterDroppedInfo struct {
 	Op        ClusterOp
 	Version   int
@@ -176,12 +180,12 @@ type DropReason string
 // The reasons to drop a message of another node.
 const (
 	DropVersion          DropReason = "version"           // its version is not ClusterVersion
-	DropUnknownOp        DropReason = "unknown op"        // a message or request of an unknown Op
+	DropUnknownOp        DropReason = "unknown op"        // its Op is unknown
 	DropUnknownNamespace DropReason = "unknown namespace" // this node has no such namespace
-	DropMalformed        DropReason = "malformed"         // it lacks what its Op needs
+	DropMalformed        DropReason = "malformed"         // a field that its Op needs is missing or invalid
 )
 
-// TraceDroppedInfo is about calls of Trace that were not made.
+// TraceDroppedInfo counts dropped calls of Trace.
 type TraceDroppedInfo struct {
-	Calls int // since TraceDropped was called last
+	Calls int // since the last call of TraceDropped
 }

@@ -1,4 +1,5 @@
-// The calls of the functions of Trace. Where one is nil it costs a comparison.
+// Trace calls: the server calls the functions of Options.Trace here, through a queue. A nil
+// function costs one comparison.
 
 package realtime
 
@@ -11,26 +12,26 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// tracing hands a call of a function of Trace, which is not nil, to the queue of those.
-func tracing[Info any](rt *Server, ctx context.Context, f func(context.Context, Info), i Info) { //nolint:revive // the server comes first, as with a method
+// callTrace queues a call of a function of Trace, which must not be nil.
+func callTrace[Info any](rt *Server, ctx context.Context, f func(context.Context, Info), i Info) { //nolint:revive // the server comes first, as with a method
 	if ctx.Done() != nil {
 		ctx = context.WithoutCancel(ctx)
 	}
 	rt.host.trace.Add(func() { f(ctx, i) })
 }
 
-// traceQueue is how many calls of the functions of Trace wait.
+// traceQueue is the maximum number of queued calls of the functions of Trace.
 const traceQueue = 1 << 16
 
-// droppedTrace is what TraceDropped has not been told yet.
+// droppedTrace counts the dropped calls that TraceDropped has not reported yet.
 type droppedTrace struct {
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	calls  int
-	failed bool // there was no room for the call of TraceDropped itself
+	failed bool // the last call of TraceDropped was dropped itself
 }
 
-// traceDropped tells the host how many calls of Trace were not made. The queue calls
-// it again while there is no room for that.
+// traceDropped calls TraceDropped with the number of dropped calls. If the queue has no
+// room for that call either, the queue counts it as dropped and calls traceDropped again.
 func (rt *Server) traceDropped(calls int) {
 	f := rt.opts.Trace.TraceDropped
 	if f == nil {
@@ -41,7 +42,7 @@ func (rt *Server) traceDropped(calls int) {
 	defer d.mu.Unlock()
 	d.calls += calls
 	if d.failed {
-		d.calls-- // calls counts the call of TraceDropped too
+		d.calls-- // the queue has counted the call of TraceDropped
 	}
 	i := TraceDroppedInfo{Calls: d.calls}
 	d.failed = !rt.host.trace.Add(func() { f(context.Background(), i) })
@@ -50,10 +51,10 @@ func (rt *Server) traceDropped(calls int) {
 	}
 }
 
-// traceContext is the context of what happens to a socket.
+// traceContext returns the ctx of a Trace call about a socket.
 func (s *Socket) traceContext() context.Context { return s.conn().with(context.Background()) }
 
-// connTraceContext is the context of what happens to a connection.
+// connTraceContext returns the ctx of a Trace call about a connection.
 func connTraceContext(c *socketio.Conn) context.Context {
 	return c.Data.(*connState).with(context.Background()) //nolint:errcheck,forcetypeassert // the Data is always a *connState
 }
@@ -74,7 +75,7 @@ func (r *received) traceInfo() DomainInfo {
 
 func (ns *Namespace) traceConnected(s *Socket, start time.Time) {
 	if f := ns.rt.opts.Trace.Connected; f != nil {
-		tracing(ns.rt, s.traceContext(), f, ConnectedInfo{SocketInfo: s.traceInfo(), Time: start, Duration: time.Since(start)})
+		callTrace(ns.rt, s.traceContext(), f, ConnectedInfo{SocketInfo: s.traceInfo(), Time: start, Duration: time.Since(start)})
 	}
 }
 
@@ -85,18 +86,19 @@ func (ns *Namespace) traceRefused(h *handshake, code Code) {
 	}
 	i := h.s.traceInfo()
 	i.UserID = ns.rt.pending.user(h)
-	tracing(ns.rt, h.s.traceContext(), f, RefusedInfo{SocketInfo: i, Time: h.start, Duration: time.Since(h.start), Code: code})
+	callTrace(ns.rt, h.s.traceContext(), f, RefusedInfo{SocketInfo: i, Time: h.start, Duration: time.Since(h.start), Code: code})
 }
 
-// connectRefused is socketio's Config.Refused: a CONNECT that did not come to a
-// handshake.
-func (rt *Server) connectRefused(c *socketio.Conn, unknown bool) bool {
+// connectRefused is socketio's Config.Refused: package socketio has refused a CONNECT before
+// its handshake. unknown says that the namespace does not exist; otherwise the connection
+// has too many namespaces. It reports whether the connection may stay open.
+func (rt *Server) connectRefused(c *socketio.Conn, unknown bool) (keep bool) {
 	if f := rt.opts.Trace.Refused; f != nil {
 		code := CodeRateLimited
 		if unknown {
 			code = CodeNotFound
 		}
-		tracing(rt, connTraceContext(c), f, RefusedInfo{SocketInfo: connTraceInfo(c), Time: time.Now(), Code: code})
+		callTrace(rt, connTraceContext(c), f, RefusedInfo{SocketInfo: connTraceInfo(c), Time: time.Now(), Code: code})
 	}
 	v := rt.admission.Charge(&c.Data.(*connState).Conn) //nolint:errcheck,forcetypeassert // the Data is always a *connState
 	if v != admission.Pass {
@@ -105,34 +107,34 @@ func (rt *Server) connectRefused(c *socketio.Conn, unknown bool) bool {
 	return v != admission.End
 }
 
-// traceHandled reports an event that has been answered.
+// traceHandled calls Trace.Handled.
 func (s *Socket) traceHandled(event string, took time.Duration, code Code, bytes, ackBytes int) {
 	if f := s.ns.rt.opts.Trace.Handled; f != nil {
-		tracing(s.ns.rt, s.traceContext(), f, HandledInfo{
+		callTrace(s.ns.rt, s.traceContext(), f, HandledInfo{
 			SocketInfo: s.traceInfo(), Event: event, Time: time.Now().Add(-took), Duration: took, Code: code, Bytes: bytes, AckBytes: ackBytes,
 		})
 	}
 }
 
-// traceAbandoned reports a call of the host's code that does not return.
+// traceAbandoned calls Trace.Abandoned.
 func (s *Socket) traceAbandoned(event string, took time.Duration) {
 	if f := s.ns.rt.opts.Trace.Abandoned; f != nil {
-		tracing(s.ns.rt, s.traceContext(), f, AbandonedInfo{SocketInfo: s.traceInfo(), Event: event, Duration: took})
+		callTrace(s.ns.rt, s.traceContext(), f, AbandonedInfo{SocketInfo: s.traceInfo(), Event: event, Duration: took})
 	}
 }
 
-// traceEmitted reports an emission to a socket.
+// traceEmitted calls Trace.Emitted for an emission to a socket.
 func (s *Socket) traceEmitted(event string, ms []*socketio.Message) {
 	if f := s.ns.rt.opts.Trace.Emitted; f != nil {
-		tracing(s.ns.rt, s.traceContext(), f, EmittedInfo{SocketInfo: s.traceInfo(), Event: event, Receivers: 1, Bytes: sizeOf(ms)})
+		callTrace(s.ns.rt, s.traceContext(), f, EmittedInfo{SocketInfo: s.traceInfo(), Event: event, Receivers: 1, Bytes: sizeOf(ms)})
 	}
 }
 
-// traceEmitted reports an emission to a broadcast.
+// traceEmitted calls Trace.Emitted for a broadcast.
 func (ns *Namespace) traceEmitted(event string, receivers int, ms []*socketio.Message) {
 	if f := ns.rt.opts.Trace.Emitted; f != nil && receivers > 0 {
 		i := EmittedInfo{SocketInfo: SocketInfo{Namespace: ns.name}, Event: event, Receivers: receivers, Bytes: sizeOf(ms)}
-		tracing(ns.rt, context.Background(), f, i)
+		callTrace(ns.rt, context.Background(), f, i)
 	}
 }
 
@@ -143,7 +145,7 @@ func sizeOf(ms []*socketio.Message) (n int) {
 	return n
 }
 
-// tracedBytes is the size of an event, 0 when no function of Trace wants to know.
+// tracedBytes returns the size of an event for Trace.Handled, or 0 if that is nil.
 func (rt *Server) tracedBytes(args, attachments [][]byte) (n int) {
 	if rt.opts.Trace.Handled == nil {
 		return 0
@@ -159,12 +161,12 @@ func (rt *Server) tracedBytes(args, attachments [][]byte) (n int) {
 
 func (ns *Namespace) traceDisconnected(s *Socket, reason DisconnectReason) {
 	if f := ns.rt.opts.Trace.Disconnected; f != nil {
-		tracing(ns.rt, s.traceContext(), f, DisconnectedInfo{SocketInfo: s.traceInfo(), Reason: reason})
+		callTrace(ns.rt, s.traceContext(), f, DisconnectedInfo{SocketInfo: s.traceInfo(), Reason: reason})
 	}
 }
 
 func (p *publisher) traceDelivered(r *received) {
 	if f := p.rt.opts.Trace.Delivered; f != nil {
-		tracing(p.rt, r.ctx, f, DeliveredInfo{DomainInfo: r.traceInfo(), Age: time.Since(r.env.At)})
+		callTrace(p.rt, r.ctx, f, DeliveredInfo{DomainInfo: r.traceInfo(), Age: time.Since(r.env.At)})
 	}
 }

@@ -56,7 +56,7 @@ func BenchmarkTrace(b *testing.B) {
 	i := HandledInfo{SocketInfo: SocketInfo{Namespace: NamespaceDrivers}, Event: "x", Time: time.Now()}
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
-		tracing(rt, context.Background(), rt.opts.Trace.Handled, i)
+		callTrace(rt, context.Background(), rt.opts.Trace.Handled, i)
 		if n%1024 == 0 {
 			_ = rt.host.trace.Wait(context.Background())
 		}

@@ -1,4 +1,4 @@
-// The limits as Trace.Limited names them, those of the lower layers among them.
+// Trace limits: the names of all limits for Trace.Limited, and the calls of it.
 
 package realtime
 
@@ -9,8 +9,9 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// Limit is the name of a limit: of the field of Options.Limits or, after "Rates.", of
-// Options.Rates that sets it, unless the comment of the constant says otherwise.
+// Limit names a limit. Its text is the name of the field of Options.Limits that sets it or,
+// after "Rates.", of the field of Options.Rates, unless the constant's comment says
+// otherwise.
 type Limit string
 
 // The limits.
@@ -42,28 +43,30 @@ const (
 	LimitRateConnect   Limit = "Rates.Connect"
 	LimitRateHandshake Limit = "Rates.Handshake"
 
-	// LimitOutbox is of a slow consumer: OutboxBytes, OutboxMessages, or Timeouts.Write.
+	// LimitOutbox is the limit of a slow consumer: OutboxBytes, OutboxMessages or
+	// Timeouts.Write.
 	LimitOutbox Limit = "Outbox"
-	// LimitNamespaceName is the longest name of a namespace in a packet, 256 bytes.
+	// LimitNamespaceName is the maximum length of a namespace's name in a packet: 256 bytes.
 	LimitNamespaceName Limit = "NamespaceName"
-	// LimitIncomingBytes is of the incomplete messages of all connections together, 64
-	// MiB or eight times MaxPayload: a connection with an old one was closed.
+	// LimitIncomingBytes is the maximum size of the incomplete messages of all connections
+	// together: 64 MiB, or eight times MaxPayload if that is more. A connection whose
+	// incomplete message is old was closed.
 	LimitIncomingBytes Limit = "IncomingBytes"
 )
 
-// LimitInfo is about a limit that has refused or ended something. What the limit is not
-// about is empty: a limit of a connection has no socket.
+// LimitInfo describes a limit that was reached. Fields that do not apply are empty: a limit
+// of a connection has no SocketID.
 type LimitInfo struct {
 	SocketInfo
 	Limit Limit
-	Event string // for an event that has a handler
+	Event string // the name of the event; empty if the event has no handler
 
-	// For LimitOutbox, what waited when the connection was ended.
+	// For LimitOutbox: the unsent messages when the connection was closed.
 	OutboxMessages int
 	OutboxBytes    int
 }
 
-// protocolLimits names the limits of package socketio.
+// protocolLimits maps the limits of package socketio to their names.
 var protocolLimits = map[socketio.Limit]Limit{
 	socketio.LimitPayload:       LimitMaxPayload,
 	socketio.LimitPackets:       LimitPacketsPerBody,
@@ -79,7 +82,7 @@ var protocolLimits = map[socketio.Limit]Limit{
 	socketio.LimitNamespaceName: LimitNamespaceName,
 }
 
-// admissionLimits names the limits of package admission.
+// admissionLimits maps the limits of package admission to their names.
 var admissionLimits = map[admission.Limit]Limit{
 	admission.LimitConnections:          LimitConnections,
 	admission.LimitConnectionsPerIP:     LimitConnectionsPerIP,
@@ -88,7 +91,8 @@ var admissionLimits = map[admission.Limit]Limit{
 	admission.LimitHandshake:            LimitRateHandshake,
 }
 
-// exceeded is socketio's Config.Limited.
+// exceeded is socketio's Config.Limited: a connection has reached a limit of package
+// socketio. inner is the socket, or nil.
 func (rt *Server) exceeded(c *socketio.Conn, inner *socketio.Socket, e socketio.Exceeded) {
 	i := LimitInfo{Limit: protocolLimits[e.Limit], OutboxMessages: e.OutboxMessages, OutboxBytes: e.OutboxBytes}
 	if inner != nil {
@@ -99,28 +103,29 @@ func (rt *Server) exceeded(c *socketio.Conn, inner *socketio.Socket, e socketio.
 	rt.connLimited(c, i)
 }
 
-// connLimited reports a limit of a connection.
+// connLimited calls Trace.Limited for a limit of a connection.
 func (rt *Server) connLimited(c *socketio.Conn, i LimitInfo) {
 	if f := rt.opts.Trace.Limited; f != nil {
 		if i.SocketID == "" {
 			i.SocketInfo = connTraceInfo(c)
 		}
-		tracing(rt, connTraceContext(c), f, i)
+		callTrace(rt, connTraceContext(c), f, i)
 	}
 }
 
-// limited reports a limit of a socket. event is empty unless it is about an event that
-// has a handler.
+// limited calls Trace.Limited for a limit of a socket. event is the name of an event that
+// has a handler, or empty.
 func (s *Socket) limited(l Limit, event string) {
 	if f := s.ns.rt.opts.Trace.Limited; f != nil {
-		tracing(s.ns.rt, s.traceContext(), f, LimitInfo{SocketInfo: s.traceInfo(), Limit: l, Event: event})
+		callTrace(s.ns.rt, s.traceContext(), f, LimitInfo{SocketInfo: s.traceInfo(), Limit: l, Event: event})
 	}
 }
 
-// requestLimited reports a limit that a request for a new connection has reached.
+// requestLimited calls Trace.Limited for a limit that a request for a new connection has
+// reached.
 func (rt *Server) requestLimited(r *http.Request, c *connState, l Limit) {
 	if f := rt.opts.Trace.Limited; f != nil {
 		i := SocketInfo{Transport: requestedTransport(r), RemoteAddr: c.Addr()}
-		tracing(rt, r.Context(), f, LimitInfo{SocketInfo: i, Limit: l})
+		callTrace(rt, r.Context(), f, LimitInfo{SocketInfo: i, Limit: l})
 	}
 }

@@ -1,4 +1,4 @@
-// Requests that fail, as Trace.RequestFailed names them.
+// Trace requests: the reasons of Trace.RequestFailed, and the calls of it.
 
 package realtime
 
@@ -13,56 +13,59 @@ import (
 // RequestFailure says why an HTTP request failed.
 type RequestFailure string
 
-// Why requests fail.
+// The reasons why requests fail.
 const (
-	// FailureTransport: the transport is unknown, or not among Options.Transports.
+	// FailureTransport: the transport is unknown, or not in Options.Transports.
 	FailureTransport RequestFailure = "transport"
-	// FailureSession: there is no such session. It has ended, or is one of another node:
-	// polling takes a load balancer with sticky sessions.
+	// FailureSession: this node has no such session. It has ended, or it is on another
+	// node: polling needs a load balancer with sticky sessions.
 	FailureSession RequestFailure = "session"
-	// FailureMethod: not a method of the protocol.
+	// FailureMethod: the protocol does not use this HTTP method.
 	FailureMethod RequestFailure = "method"
-	// FailureUpgradeHeader: a websocket without its Upgrade header, which a proxy has
-	// probably removed, or the header without a websocket.
+	// FailureUpgradeHeader: a websocket request without the Upgrade header, which a proxy
+	// has probably removed, or a polling request with it.
 	FailureUpgradeHeader RequestFailure = "upgrade header"
-	// FailureRequest: the request contradicts the state of its session, or is malformed.
+	// FailureRequest: the request is malformed, or does not fit the state of its session.
 	FailureRequest RequestFailure = "request"
-	// FailureProtocol: an unknown version of Engine.IO, or 3 without Compat.AllowEIO3.
+	// FailureProtocol: the version of Engine.IO is unknown, or it is 3 and
+	// Compat.AllowEIO3 is not set.
 	FailureProtocol RequestFailure = "protocol"
-	// FailureOrigin: the page's origin may not connect. See Options.Origins.
+	// FailureOrigin: Options.Origins does not allow the page's origin.
 	FailureOrigin RequestFailure = "origin"
-	// FailureLimit: a limit on connections, which Trace.Limited names.
+	// FailureLimit: a limit on connections. Trace.Limited names it.
 	FailureLimit RequestFailure = "limit"
-	// FailureConnContext: Options.ConnContext failed, which the log says.
+	// FailureConnContext: Options.ConnContext failed. The log has the error.
 	FailureConnContext RequestFailure = "conn context"
-	// FailureShutdown: the server shuts down.
+	// FailureShutdown: the server is shutting down.
 	FailureShutdown RequestFailure = "shutdown"
-	// FailureBody: the body was too large, or did not arrive.
+	// FailureBody: the request's body was too large, or could not be read.
 	FailureBody RequestFailure = "body"
-	// FailureHijack: the http.ResponseWriter does not give its connection away, so that
-	// there can be no websocket. It is a middleware's, most often, which lacks Unwrap.
+	// FailureHijack: the http.ResponseWriter cannot be hijacked, which a websocket needs.
+	// Usually a middleware has wrapped it in a type without a method Unwrap.
 	FailureHijack RequestFailure = "hijack"
-	// FailureHandshake: the websocket's handshake is malformed, or its answer could not be
-	// written.
+	// FailureHandshake: the websocket handshake is malformed, or the response to it could
+	// not be written.
 	FailureHandshake RequestFailure = "handshake"
-	// FailureUpgrade: an upgrade from polling to a websocket was not completed, within
-	// Timeouts.Upgrade. The connection goes on with polling.
+	// FailureUpgrade: an upgrade from polling to a websocket did not complete within
+	// Timeouts.Upgrade. The connection continues with polling.
 	FailureUpgrade RequestFailure = "upgrade"
 )
 
-// RequestFailedInfo is about a request that did not get what it asked for.
+// RequestFailedInfo describes a request that failed.
 type RequestFailedInfo struct {
 	Reason RequestFailure
-	// Status is the answer's, 101 for a websocket that failed after its handshake.
+	// Status is the status code of the response; 101 for a websocket that failed after its
+	// handshake.
 	Status int
+	// Method is the request's method; empty if it is not one of the usual ones.
 	Method string
-	// Transport is what the request asked for, empty if that is none of ours.
+	// Transport is the transport that the request names; empty if that is unknown.
 	Transport Transport
 	// RemoteAddr is the client's address, as Socket.RemoteAddr returns it.
 	RemoteAddr netip.Addr
 }
 
-// requestFailures names the failures of package socketio.
+// requestFailures maps the failures of package socketio to their names.
 var requestFailures = map[socketio.FailureReason]RequestFailure{
 	socketio.FailedTransport:     FailureTransport,
 	socketio.FailedSession:       FailureSession,
@@ -78,27 +81,28 @@ var requestFailures = map[socketio.FailureReason]RequestFailure{
 	socketio.FailedUpgrade:       FailureUpgrade,
 }
 
-// engineFailed is the Failed of socketio's EngineConfig.
+// engineFailed is the Failed function of socketio's EngineConfig: a request failed there.
 func (rt *Server) engineFailed(r *http.Request, f socketio.Failure) {
-	why := requestFailures[f.Reason]
+	reason := requestFailures[f.Reason]
 	if f.Reason == socketio.FailedBusy && f.Status == http.StatusInternalServerError {
-		why = FailureConnContext
+		reason = FailureConnContext // accept has refused the request with this status
 	}
-	rt.requestFailed(r, why, f.Status)
+	rt.requestFailed(r, reason, f.Status)
 }
 
-func (rt *Server) requestFailed(r *http.Request, why RequestFailure, status int) {
+// requestFailed calls Trace.RequestFailed.
+func (rt *Server) requestFailed(r *http.Request, reason RequestFailure, status int) {
 	f := rt.opts.Trace.RequestFailed
 	if f == nil {
 		return
 	}
 	addr, _, _ := admission.Address(r, rt.opts.TrustedProxies)
-	tracing(rt, r.Context(), f, RequestFailedInfo{
-		Reason: why, Status: status, Method: knownMethod(r.Method), Transport: requestedTransport(r), RemoteAddr: addr,
+	callTrace(rt, r.Context(), f, RequestFailedInfo{
+		Reason: reason, Status: status, Method: knownMethod(r.Method), Transport: requestedTransport(r), RemoteAddr: addr,
 	})
 }
 
-// requestedTransport returns the transport that a request asks for, or "".
+// requestedTransport returns the transport that a request names, or "" if it is unknown.
 func requestedTransport(r *http.Request) Transport {
 	switch t := Transport(r.URL.Query().Get("transport")); t {
 	case TransportPolling, TransportWebSocket:
@@ -107,17 +111,18 @@ func requestedTransport(r *http.Request) Transport {
 	return ""
 }
 
-// upgradeFailed is socketio's Config.UpgradeFailed.
+// upgradeFailed is socketio's Config.UpgradeFailed. It calls Trace.RequestFailed.
 func (rt *Server) upgradeFailed(c *socketio.Conn) {
 	if f := rt.opts.Trace.RequestFailed; f != nil {
-		tracing(rt, connTraceContext(c), f, RequestFailedInfo{
+		callTrace(rt, connTraceContext(c), f, RequestFailedInfo{
 			Reason: FailureUpgrade, Status: http.StatusSwitchingProtocols, Method: http.MethodGet, Transport: TransportWebSocket,
 			RemoteAddr: c.Data.(*connState).Addr(), //nolint:errcheck,forcetypeassert // the Data is always a *connState
 		})
 	}
 }
 
-// knownMethod returns a method that a client may have made up as "".
+// knownMethod returns the method, or "" if it is not one of the usual ones: a client can
+// invent any number of methods.
 func knownMethod(method string) string {
 	switch method {
 	case http.MethodGet, http.MethodPost, http.MethodOptions, http.MethodHead, http.MethodPut, http.MethodPatch, http.MethodDelete:
