@@ -193,15 +193,10 @@ func (u undecided) As(target any) bool {
 
 // ask makes a call of a handshake to the host, unless the client has disconnected.
 func ask[T any](ctx context.Context, k *hostcall.Kind, h *handshake, question func(ctx context.Context) (T, error)) (answer T, err error) {
-	var from any
-	if h.s != nil {
-		if h.s.inner.Closed() {
-			return answer, ErrClosed
-		}
-		if network, ok := h.conn().Network(); ok {
-			from = network
-		}
+	if h.s != nil && h.s.inner.Closed() {
+		return answer, ErrClosed
 	}
+	from := cmp.Or(h.s, h.renews).conn().source()
 	answer, err = hostcall.Do(ctx, k, from, question)
 	return answer, namingTimeout(err)
 }

@@ -86,7 +86,7 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 		b.token = truncateToken(stripBearer(r.URL.Query().Get("token")))
 	}
 	var err error
-	if b.values, err = rt.connValues(r); err != nil {
+	if b.values, err = rt.connValues(r, c); err != nil {
 		rt.admission.Release(&c.Conn)
 		if r.Context().Err() == nil { // the client has not canceled the request
 			rt.hostFailed("Options.ConnContext", err, "address", c.Addr().String())
@@ -106,12 +106,12 @@ func busy(status int) *socketio.Busy {
 var errNilContext = errors.New("it returned a nil context")
 
 // connValues calls Options.ConnContext, if it is set.
-func (rt *Server) connValues(r *http.Request) (context.Context, error) {
+func (rt *Server) connValues(r *http.Request, c *connState) (context.Context, error) {
 	f := rt.opts.ConnContext
 	if f == nil {
 		return nil, nil
 	}
-	values, err := hostcall.Do(r.Context(), rt.host.connContext, nil, func(context.Context) (context.Context, error) {
+	values, err := hostcall.Do(r.Context(), rt.host.connContext, c.source(), func(context.Context) (context.Context, error) {
 		return f(rt.ctx, r), nil
 	})
 	if err == nil && (values == nil || isTypedNil(values)) {

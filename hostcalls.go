@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/admission"
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
@@ -19,9 +20,11 @@ const (
 	// disconnectsAtOnce is how many calls of one function of OnDisconnect run at once,
 	// and how many may be abandoned: each holds a goroutine and its socket.
 	disconnectsAtOnce = 256
-	// verifiesPerSource is how many tokens of one address are verified at once, and how
-	// many of those calls may be abandoned.
-	verifiesPerSource = 32
+	// callsPerSource is how many calls for what a client chose, such as its token, are made
+	// for one address at a time, abandoned ones included.
+	callsPerSource = 32
+	// siteShare: at most 1/siteShare of those calls are made for one site.
+	siteShare = 8
 	// abandonedEvents is how many calls of methods of the host's events may be abandoned.
 	abandonedEvents = 64
 	// adapterTimeout is for Adapter.Publish and RoomWatcher.RoomChanged, which must not
@@ -68,12 +71,9 @@ func (h *hostCalls) init(rt *Server) {
 	untimed := func(running, abandoned int) *hostcall.Kind {
 		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
-	h.verify = hostcall.NewKind(hostcall.Limits{
-		Timeout: o.Timeouts.Repo, Running: many, Abandoned: many, PerSource: min(verifiesPerSource, max(1, many/32)),
-		Inspect: inspect,
-	})
+	h.verify = hostcall.NewKind(o.askingFor(o.Timeouts.Repo))
 	h.trips, h.parties = repo(many, many), repo(many, many)
-	h.connContext = hostcall.NewKind(hostcall.Limits{Timeout: connContextTimeout, Running: many, Abandoned: many})
+	h.connContext = hostcall.NewKind(o.askingFor(connContextTimeout))
 	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
 		s.batch, s.row = repo(1, 1), repo(sweepConcurrency, sweepConcurrency)
@@ -107,6 +107,27 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 // run at once.
 func (o *Options) askingRepo() hostcall.Limits {
 	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: abandonedFactor * o.Limits.RepoConcurrency, Inspect: inspect}
+}
+
+// askingFor bounds the calls for what a client chose: it may choose what makes them hang.
+// A call whose source is nil, for an address that identifies no client, has no share.
+func (o *Options) askingFor(timeout time.Duration) hostcall.Limits {
+	many := abandonedFactor * o.Limits.RepoConcurrency
+	perSource := min(callsPerSource, max(1, many/32))
+	return hostcall.Limits{
+		Timeout: timeout, Running: many, Abandoned: many, Inspect: inspect,
+		PerSource: perSource, PerGroup: max(perSource, many/siteShare),
+		Group: func(source any) any { return source.(admission.Network).Site() }, //nolint:errcheck,forcetypeassert // connState.source is nothing else
+	}
+}
+
+// source returns the network for which a call is made, nil if its address identifies no
+// client.
+func (c *connState) source() any {
+	if n, ok := c.Network(); ok {
+		return n
+	}
+	return nil
 }
 
 // inspect looks at an error of the host's code, as a part of the call that returned it:

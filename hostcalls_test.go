@@ -3,13 +3,16 @@
 package realtime_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -242,6 +245,125 @@ func TestVerify_BoundedBySource(t *testing.T) {
 		require.LessOrEqual(t, keys.asked.Load(), int64(4), "of one address")
 		require.NoError(t, dial("198.51.100.7", srv.Login("d1", realtime.UserDriver)))
 	})
+}
+
+// The networks of one /48, or of one /24, keep nobody else from logging in, whichever of
+// the host's functions they make hang: each is called for what a client chose.
+func TestHostCalls_BoundedBySite(t *testing.T) {
+	for site, peer := range map[string]func(i int) string{
+		"/48": func(i int) string { return fmt.Sprintf("2001:db8:1:%x::1", i) },
+		"/24": func(i int) string { return fmt.Sprintf("203.0.113.%d", i) },
+	} {
+		for function, hangs := range map[string]func(o *realtime.Options, hang func(evil bool)){
+			"VerifyToken": func(o *realtime.Options, hang func(evil bool)) { o.Tokens = hangingTokens{o.Tokens, hang} },
+			"Authorize": func(o *realtime.Options, hang func(evil bool)) {
+				o.Namespaces = map[string]realtime.NamespaceOptions{"/support": {Authorize: func(_ context.Context, r realtime.AuthorizeRequest) error {
+					hang(strings.Contains(string(r.Auth), "evil"))
+					return nil
+				}}}
+			},
+			"ConnContext": func(o *realtime.Options, hang func(evil bool)) {
+				o.ConnContext = func(ctx context.Context, r *http.Request) context.Context {
+					hang(r.Header.Get("Authorization") == "Bearer evil")
+					return ctx
+				}
+			},
+		} {
+			t.Run(function+" "+site, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					release := make(chan struct{})
+					defer close(release)
+					var hung atomic.Int64
+					srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+						hangs(o, func(evil bool) {
+							if evil {
+								hung.Add(1)
+								<-release
+							}
+						})
+						o.Limits.RepoConcurrency = 4 // 64 calls at once
+						o.Compat.RefuseUnavailable = true
+						o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+						o.Logger = discarded()
+					})
+					if srv.Realtime.Of("/support") == nil {
+						addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
+					}
+					dial := func(address string, auth map[string]string, more ...realtimetest.Option) error {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+						defer cancel()
+						auth["token"] = cmp.Or(auth["token"], srv.Login("d1", realtime.UserDriver))
+						_, err := srv.Dial(ctx, "/support", append(more, realtimetest.Auth(auth), realtimetest.Header("X-Forwarded-For", address))...)
+						return err
+					}
+					var strangers sync.WaitGroup
+					for i := range 100 {
+						for range 2 {
+							strangers.Go(func() {
+								var err error
+								switch function {
+								case "VerifyToken":
+									err = dial(peer(i), map[string]string{"token": "evil"})
+								case "Authorize":
+									err = dial(peer(i), map[string]string{"as": "evil"})
+								default:
+									err = dial(peer(i), map[string]string{}, realtimetest.Header("Authorization", "Bearer evil"))
+								}
+								require.Error(t, err)
+							})
+						}
+					}
+					synctest.Wait()
+					require.EqualValues(t, 8, hung.Load(), "an eighth")
+					require.NoError(t, dial("198.51.100.7", map[string]string{}), "while the calls run")
+					strangers.Wait()
+					require.EqualValues(t, 8, hung.Load())
+					require.NoError(t, dial("198.51.100.7", map[string]string{}), "while they are abandoned")
+				})
+			})
+		}
+	}
+}
+
+// A client that is logged in chooses a token too: that of auth:refresh.
+func TestRefresh_BoundedBySource(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		keys := &stuckKeys{release: make(chan struct{})}
+		defer close(keys.release)
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			keys.TokenVerifier = o.Tokens
+			o.Tokens = keys
+			o.Limits.RepoConcurrency = 4 // 64 tokens at once, 2 of one address
+			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}
+			o.Logger = discarded()
+		})
+		var clients []*realtimetest.Client
+		for i := range 5 {
+			c, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Header("X-Forwarded-For", "203.0.113.9"),
+				realtimetest.Token(srv.Login(fmt.Sprint("d", i), realtime.UserDriver)))
+			require.NoError(t, err)
+			clients = append(clients, c)
+		}
+		var refreshes sync.WaitGroup
+		for _, c := range clients {
+			refreshes.Go(func() {
+				_, err := realtimetest.Call(t.Context(), c, realtime.AuthRefresh, realtime.TokenRefresh{Token: "unknown kid"})
+				require.Error(t, err)
+			})
+		}
+		refreshes.Wait()
+		require.EqualValues(t, 2, keys.asked.Load())
+	})
+}
+
+type hangingTokens struct {
+	realtime.TokenVerifier
+	hang func(evil bool)
+}
+
+func (h hangingTokens) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
+	h.hang(token == "evil")
+	return h.TokenVerifier.VerifyToken(ctx, token, ns)
 }
 
 // askedOnce is a host that is asked of somebody who has left meanwhile.

@@ -251,8 +251,7 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 
 func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptors) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
-	many := abandonedFactor * rt.opts.Limits.RepoConcurrency
-	ns.authorizes = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Repo, Running: many, Abandoned: many, Inspect: inspect})
+	ns.authorizes = hostcall.NewKind(rt.opts.askingFor(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
 	if w, ok := rt.adapter.(RoomWatcher); ok {

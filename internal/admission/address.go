@@ -103,9 +103,9 @@ func network(addr netip.Addr) Network {
 	return Network(binary.BigEndian.Uint64(b[:8]))
 }
 
-// site returns the IPv6 /48 or IPv4 /24 of a network: the largest range that a provider
+// Site returns the IPv6 /48 or IPv4 /24 of a network: the largest range that a provider
 // assigns to one customer without further questions.
-func (n Network) site() Network {
+func (n Network) Site() Network {
 	if n>>32 == mapped>>32 {
 		return n &^ 0xff
 	}

@@ -87,7 +87,7 @@ func TestNetwork(t *testing.T) {
 		{"64:ff9b::203.0.113.1", "64:ff9b::203.0.112.1", false, false},
 	} {
 		require.Equal(t, c.sameNetwork, of(c.a) == of(c.b), c)
-		require.Equal(t, c.sameSite, of(c.a).site() == of(c.b).site(), c)
+		require.Equal(t, c.sameSite, of(c.a).Site() == of(c.b).Site(), c)
 	}
 }
 

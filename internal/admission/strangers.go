@@ -31,14 +31,14 @@ type group struct {
 	first, last *stranger // queue of those without a handshake under way; the first is evicted first
 }
 
-// site holds the strangers of one site, see Network.site.
+// site holds the strangers of one site, see Network.Site.
 type site struct {
 	key Network
 	group
 }
 
 func (a *Control) siteLocked(addr Network) *site {
-	key := addr.site()
+	key := addr.Site()
 	if at := a.sites[key]; at != nil {
 		return at
 	}

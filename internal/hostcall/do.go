@@ -21,9 +21,11 @@ type Limits struct {
 	// starts. An abandoned call gives its slot to another call, so at most
 	// Running+Abandoned calls exist at a time.
 	Abandoned int
-	// PerSource, when positive, is the maximum number of calls that run at once for one
-	// source, and of abandoned calls for it.
-	PerSource int
+	// PerSource, when positive, is the maximum number of calls for one source that run
+	// or are abandoned. PerGroup is the same for a group of sources.
+	PerSource, PerGroup int
+	// Group returns the group of a source, a map key. It is not called if PerGroup is 0.
+	Group func(source any) any
 	// Inspect, if not nil, is called with the error of a call, within the call: see
 	// Inspector.
 	Inspect func(error) error
@@ -35,26 +37,18 @@ type Kind struct {
 	limits Limits
 	slots  chan struct{} // holds one element for each call that runs and is not abandoned
 
-	mu         sync.Mutex // guards the fields below, and the fields of tickets and sources
+	mu         sync.Mutex // guards the fields below, and the fields of tickets and shares
 	abandoned  int
 	unfinished int           // calls that have not returned, abandoned ones included
 	idle       chan struct{} // closed when unfinished becomes 0; nil when nobody waits for that
-	sources    map[any]*source
-}
-
-// source counts the calls of a kind that are made for one source. It exists while
-// there are any.
-type source struct {
-	slots     chan struct{}
-	abandoned int
-	tickets   int // calls that run or wait for a slot
+	shares     [levels]map[any]*share
 }
 
 // ticket is the accounting of one call.
 type ticket struct {
-	source    *source // nil when the call has no source
-	name      any     // of the source
-	running   bool    // it has a slot, or had one when it was abandoned
+	names     [levels]any    // of its source and its group; nil when it has none
+	shares    [levels]*share // nil where names are
+	running   bool           // it has a slot, or had one when it was abandoned
 	abandoned bool
 }
 
@@ -68,8 +62,8 @@ func NewKind(l Limits) *Kind {
 // Limits.Timeout has passed and is abandoned then. A panic or runtime.Goexit in f is
 // returned as a *PanicError. f is not called when ctx has already ended.
 //
-// The source, if not nil, is the map key under which Limits.PerSource counts the
-// call.
+// The source, if not nil, is the map key under which Limits.PerSource counts the call,
+// and from which Limits.Group makes the one for Limits.PerGroup.
 func Do[T any](ctx context.Context, k *Kind, source any, f func(ctx context.Context) (T, error)) (v T, err error) {
 	if err := ctx.Err(); err != nil {
 		return v, err
@@ -130,7 +124,7 @@ type call[T any] struct {
 // start runs the call on a goroutine of its own.
 func (c *call[T]) start(ctx context.Context, source any) {
 	c.done = make(chan struct{})
-	c.ticket.name = source
+	c.ticket.names[bySource] = source
 	if d := c.kind.limits.Timeout; d > 0 {
 		c.ctx.Start(ctx, time.Now().Add(d))
 		c.timer = time.AfterFunc(d, c.timeOut)
@@ -208,46 +202,38 @@ func (c *call[T]) cancel() {
 
 // enter waits for a slot until ctx ends.
 func (k *Kind) enter(ctx *Context, t *ticket) error {
+	t.names = k.limits.names(t.names[bySource])
 	k.mu.Lock()
-	full := k.abandoned >= k.limits.Abandoned
-	if k.limits.PerSource > 0 && t.name != nil && !full {
-		t.source = k.sourceLocked(t.name)
-		full = t.source.abandoned >= k.limits.PerSource
-	}
-	if full {
+	k.shareLocked(t)
+	if k.fullLocked(t) {
 		k.forgetLocked(t)
 		k.mu.Unlock()
 		return ErrAbandoned
 	}
 	k.unfinished++
 	k.mu.Unlock()
-	if t.source != nil && !acquire(ctx, t.source.slots) {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		k.doneLocked(t)
-		return ErrBusy
+	held := 0 // of the slots of its shares, which come first
+	for held < levels && t.shares[held].acquire(ctx) {
+		held++
 	}
-	if !acquire(ctx, k.slots) {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		release(t.source)
-		k.doneLocked(t)
-		return ErrBusy
-	}
+	got := held == levels && acquire(ctx, k.slots)
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	var err error
+	err := ErrBusy
 	switch {
-	case ctx.ended():
-		err = ErrBusy
-	case k.abandoned >= k.limits.Abandoned, t.source != nil && t.source.abandoned >= k.limits.PerSource:
+	case !got || ctx.ended():
+	case k.fullLocked(t):
 		err = ErrAbandoned // the limit was reached while this call waited
 	default:
 		t.running = true
 		return nil
 	}
-	<-k.slots
-	release(t.source)
+	if got {
+		<-k.slots
+	}
+	for _, s := range t.shares[:held] {
+		s.release()
+	}
 	k.doneLocked(t)
 	return err
 }
@@ -267,34 +253,6 @@ func acquire(ctx *Context, slots chan struct{}) bool {
 	}
 }
 
-func release(s *source) {
-	if s != nil {
-		<-s.slots
-	}
-}
-
-func (k *Kind) sourceLocked(name any) *source {
-	s := k.sources[name]
-	if s == nil {
-		if k.sources == nil {
-			k.sources = map[any]*source{}
-		}
-		s = &source{slots: make(chan struct{}, k.limits.PerSource)}
-		k.sources[name] = s
-	}
-	s.tickets++
-	return s
-}
-
-func (k *Kind) forgetLocked(t *ticket) {
-	if t.source == nil {
-		return
-	}
-	if t.source.tickets--; t.source.tickets == 0 {
-		delete(k.sources, t.name)
-	}
-}
-
 // doneLocked removes a call from the counts.
 func (k *Kind) doneLocked(t *ticket) {
 	k.forgetLocked(t)
@@ -310,19 +268,18 @@ func (k *Kind) leave(t *ticket) {
 	defer k.mu.Unlock()
 	t.running = false
 	if t.abandoned {
-		k.abandoned--
-		if t.source != nil {
-			t.source.abandoned--
-		}
+		k.countAbandonedLocked(t, -1)
 	} else {
 		<-k.slots
-		release(t.source)
+	}
+	for _, s := range t.shares {
+		s.release()
 	}
 	k.doneLocked(t)
 }
 
-// abandon marks a running call as abandoned and frees its slot. It reports false for a
-// call that is not running.
+// abandon marks a running call as abandoned and frees its slot, but not those of its
+// shares. It reports false for a call that is not running.
 func (k *Kind) abandon(t *ticket) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -331,12 +288,8 @@ func (k *Kind) abandon(t *ticket) bool {
 	}
 	if !t.abandoned {
 		t.abandoned = true
-		k.abandoned++
-		if t.source != nil {
-			t.source.abandoned++
-		}
+		k.countAbandonedLocked(t, 1)
 		<-k.slots
-		release(t.source)
 	}
 	return true
 }

@@ -170,7 +170,7 @@ func TestDo_PerSource(t *testing.T) {
 		all.Wait()
 		_, err := hostcall.Do(t.Context(), k, "mallory", func(context.Context) (int, error) { return 1, nil })
 		require.ErrorIs(t, err, hostcall.ErrAbandoned)
-		require.LessOrEqual(t, calls.Load(), int64(4))
+		require.EqualValues(t, 2, calls.Load())
 		for _, who := range []any{"alice", nil, "bob"} {
 			_, err := hostcall.Do(t.Context(), k, who, func(context.Context) (int, error) { return 1, nil })
 			require.NoError(t, err)
@@ -179,6 +179,50 @@ func TestDo_PerSource(t *testing.T) {
 		require.NoError(t, k.Wait(t.Context()))
 		_, err = hostcall.Do(t.Context(), k, "mallory", func(context.Context) (int, error) { return 1, nil })
 		require.NoError(t, err)
+	})
+}
+
+// The calls of the sources of one group leave the other groups their share, running and
+// abandoned, and get theirs back.
+func TestDo_PerGroup(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{
+			Timeout: time.Second, Running: 20, Abandoned: 20, PerSource: 2, PerGroup: 5,
+			Group: func(source any) any { return source.(int) / 100 },
+		})
+		hold := make(chan struct{})
+		var running atomic.Int64
+		var all sync.WaitGroup
+		for source := range 50 {
+			for range 3 {
+				all.Go(func() {
+					_, err := hostcall.Do(t.Context(), k, source, func(context.Context) (int, error) { running.Add(1); <-hold; return 0, nil })
+					require.Error(t, err)
+				})
+			}
+		}
+		synctest.Wait()
+		require.EqualValues(t, 5, running.Load())
+		for _, other := range []any{100, nil, 7000} {
+			_, err := hostcall.Do(t.Context(), k, other, func(context.Context) (int, error) { return 1, nil })
+			require.NoError(t, err, "while they run")
+		}
+		all.Wait()
+		require.Equal(t, 5, k.Abandoned())
+		_, err := hostcall.Do(t.Context(), k, 60, func(context.Context) (int, error) { return 1, nil })
+		require.ErrorIs(t, err, hostcall.ErrAbandoned, "a new source of the group")
+		for _, other := range []any{100, nil, 7000} {
+			_, err := hostcall.Do(t.Context(), k, other, func(context.Context) (int, error) { return 1, nil })
+			require.NoError(t, err, "while they are abandoned")
+		}
+		_, err = hostcall.Do(t.Context(), k, 0, func(context.Context) (int, error) { return 1, nil })
+		require.ErrorIs(t, err, hostcall.ErrAbandoned)
+		close(hold)
+		require.NoError(t, k.Wait(t.Context()))
+		for source := range 50 {
+			_, err := hostcall.Do(t.Context(), k, source, func(context.Context) (int, error) { return 1, nil })
+			require.NoError(t, err)
+		}
 	})
 }
 
