@@ -74,6 +74,51 @@ func TestLedger_Judge(t *testing.T) {
 	require.Empty(t, verdictOf(l.judge))
 }
 
+// A hook is excused only when lines of the kind that would have named it were suppressed.
+func TestLedger_SuppressedLines(t *testing.T) {
+	t.Parallel()
+	const failed = "realtime: call of the host's code failed"
+	kinds := map[string]func(log *slog.Logger){
+		"handshake": func(log *slog.Logger) {
+			log.Error("realtime: handshake not decided", "namespace", realtime.NamespaceDrivers, "event", "connect", "code", "unavailable", "suppressed", 3)
+		},
+		"handshake, at the end": func(log *slog.Logger) {
+			log.Error("realtime: log lines were suppressed", "line", "realtime: handshake not decided", "suppressed", 3)
+		},
+		"handler": func(log *slog.Logger) { log.Error("realtime: handler failed", "event", burst.Name(), "suppressed", 3) },
+		"parties": func(log *slog.Logger) {
+			log.Error("realtime: trip's people not found; the event is sent to those known", "suppressed", 3)
+		},
+		"presence": func(log *slog.Logger) { log.Error("realtime: presence not published", "suppressed", 3) },
+		"trace":    func(log *slog.Logger) { log.Error(failed, "call", "Trace", "suppressed", 3) },
+		"trace, at the end": func(log *slog.Logger) {
+			log.Error("realtime: log lines were suppressed", "line", failed, "call", "Trace", "suppressed", 3)
+		},
+		"adapter":    func(log *slog.Logger) { log.Error(failed, "call", "Adapter.Publish", "suppressed", 3) },
+		"listener":   func(log *slog.Logger) { log.Error(failed, "call", "OnServerEmit", "suppressed", 3) },
+		"others":     func(log *slog.Logger) { log.Warn("realtime: outdated event of a trip not sent", "suppressed", 3) },
+		"not a part": func(log *slog.Logger) { log.Error("realtime: handler failed", "error", planned+"nobody, suppressed") },
+	}
+	for hook, excusedBy := range map[string]string{
+		"VerifyToken": "handshake", "FindUser": "handshake", "FindSession": "handshake", "ActiveTrips": "handshake", "Authorize": "handshake",
+		"DriverService.UpdateStatus": "handler", "OfferService.AcceptOffer": "handler", "a handler": "handler", "OnConnect": "handler", "OnDisconnect": "handler",
+		"FindParties": "parties", "EventBus.Publish": "presence", "Trace.Emitted": "trace", "Adapter.Publish": "adapter", "a listener": "listener",
+		"Adapter.Request": "none", // its caller gets the error
+	} {
+		for kind, suppress := range kinds {
+			w := &world{oracle: newOracle(), count: newCounts(), config: config{troubles: troubles{panics: true, hang: true}}, lag: &lag{}}
+			w.host = newHost(w)
+			suppress(slog.New(&logHandler{Handler: slog.DiscardHandler, w: w}))
+			w.host.ledger.fired(hook)
+			want := hook + " panicked, and no log line says so"
+			if excusedBy == strings.TrimSuffix(kind, ", at the end") {
+				want = ""
+			}
+			require.Equal(t, want, verdictOf(w.host.ledger.judge), "%s: %s", hook, kind)
+		}
+	}
+}
+
 func TestMeter_Add(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
