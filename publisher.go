@@ -154,18 +154,19 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 		change.Driver = about.parties.DriverID
 	}
 	res := p.trips.Apply(change)
-	if res.Outdated {
-		p.outdated(r)
-		return
-	}
 	apply := func() {
 		// Before the others are told: what one of them answers moves sockets too, and
 		// is newer.
-		p.move(about.tripID, res.Moves)
+		p.move(about.tripID, res, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
 		if res.Changed {
 			p.positions.forget(change.Driver)
 			p.share(change)
 		}
+	}
+	if res.Outdated {
+		apply()
+		p.outdated(r)
+		return
 	}
 	if about.does <= triptable.Assigns {
 		apply()

@@ -104,8 +104,8 @@ func (rt *Server) correctTrips(s *Socket, a activeTrips) (changed bool) {
 			trips.Forget(id, who.ID, since)
 		}
 		s.Leave(TripRoom(id))
-		if isRecent(id) { // an event between the check and Leave found the socket in the room
-			s.Join(TripRoom(id))
+		// An event between the check and Leave found the socket in the room.
+		if isRecent(id) && rt.joinTripRoom(s, id, who, since) {
 			continue
 		}
 		changed = true

@@ -69,13 +69,14 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 		return false
 	}
 	res := p.trips.Apply(e)
+	// An outdated event too: the newer ones moved only those whom they name.
+	p.move(e.Trip, res, namespace)
 	if res.Outdated {
 		if namespace == everyShareNamespace {
 			go p.shareAll(e.Trip, false) // not here: the adapter waits for the return of Deliver
 		}
 		return true
 	}
-	p.moveIn(namespace, e.Trip, res.Moves)
 	if namespace == everyShareNamespace && e.Kind == triptable.Assigns {
 		p.positions.tripLearned(e.Trip)
 	}
@@ -95,7 +96,7 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 		}
 	}
 	res := p.trips.Merge(s)
-	p.moveIn(namespace, s.Trip, res.Moves)
+	p.move(s.Trip, res, namespace)
 	if namespace != everyShareNamespace {
 		return true
 	}
@@ -111,14 +112,24 @@ func validIDs(ids ...string) bool {
 	return !slices.ContainsFunc(ids, func(id string) bool { return id != "" && !validID(id) })
 }
 
-// move makes this node's sockets join and leave the trip's room.
-func (p *publisher) move(tripID string, m triptable.Moves) {
-	for _, ns := range builtinNamespaces {
-		p.moveIn(ns.name, tripID, m)
+// move makes this node's sockets in the namespaces join and leave the trip's room, as res
+// says. Several goroutines may do so at once, each after its own change of the table. If
+// the trip has changed since res, the moves of the other change may have come before these,
+// so the moves for the current state follow.
+func (p *publisher) move(tripID string, res triptable.Result, namespaces ...string) {
+	for m, version := res.Moves, res.Version; ; {
+		for _, ns := range namespaces {
+			p.moveIn(ns, tripID, m)
+		}
+		now, latest := p.trips.Current(tripID, m)
+		if latest == version {
+			return
+		}
+		m, version = now, latest
 	}
 }
 
-// moveIn is move for one namespace.
+// moveIn moves the sockets of one namespace.
 func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
 	trip := TripRoom(tripID)
 	in := func(room Room) Broadcast { return p.rt.lookup(namespace).To(room).Local() }
@@ -211,16 +222,18 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 
 // joinTripRoom puts a socket into a trip's room, unless its user has left the trip according
 // to what the trip table has learned at since or later. It reports whether the socket is in
-// the room. It checks again after joining: an event that was applied between the first
-// check and the joining did not find the socket in the room.
-func (rt *Server) joinTripRoom(s *Socket, id string, who triptable.Person, since time.Time) bool {
-	if rt.publisher.trips.Left(id, who, since) {
-		return false
+// the room. It checks again after each step: an event that was applied between the check and
+// the step did not find the socket where it is now.
+func (rt *Server) joinTripRoom(s *Socket, id string, who triptable.Person, since time.Time) (in bool) {
+	left := func() bool { return rt.publisher.trips.Left(id, who, since) }
+	for in = !left(); ; in = !in {
+		if in {
+			s.Join(TripRoom(id))
+		} else {
+			s.Leave(TripRoom(id))
+		}
+		if left() != in {
+			return in
+		}
 	}
-	s.Join(TripRoom(id))
-	if rt.publisher.trips.Left(id, who, since) {
-		s.Leave(TripRoom(id))
-		return false
-	}
-	return true
 }

@@ -212,6 +212,14 @@ func (r *trip) moves() (m Moves) {
 	return m
 }
 
+// allMoves says where the people of any trip are.
+func (r *trip) allMoves() Moves {
+	if !r.assigned && r.suspended > 0 { // and nothing has said since who is on it
+		return Moves{People: true}
+	}
+	return r.moves()
+}
+
 // leavers returns those who are known to have been on the trip, and one more, without
 // the driver.
 func (r *trip) leavers(one string) (drivers []string) {

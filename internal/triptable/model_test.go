@@ -5,7 +5,9 @@ package triptable_test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -218,4 +220,71 @@ func TestTable_ManyReleases(t *testing.T) {
 	state, _ = w.State("t1")
 	require.LessOrEqual(t, len(state.Assigns), 4)
 	require.Equal(t, "d99", w.Known("t1").Driver)
+}
+
+// room is who is in a trip's room.
+type room map[triptable.Person]bool
+
+func (r room) move(m triptable.Moves) {
+	leave := func(of func(who triptable.Person) bool) {
+		maps.DeleteFunc(r, func(who triptable.Person, _ bool) bool { return of(who) })
+	}
+	if m.Everybody || m.People {
+		clear(r)
+		return
+	}
+	leave(func(who triptable.Person) bool { return who.Driver && slices.Contains(m.Leaves, who.ID) })
+	if m.Driver != "" {
+		leave(func(who triptable.Person) bool { return who.Driver })
+		r[driver(m.Driver)] = true
+	}
+	if m.Passenger != "" {
+		leave(func(who triptable.Person) bool { return !who.Driver })
+		r[passenger(m.Passenger)] = true
+	}
+}
+
+// Whoever has applied an event moves, later and in any order, and again when the trip has
+// changed since: in the end those are in the room of whom the table says so.
+func TestTable_MovesInAnyOrder(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(30_000) {
+		rnd := rand.New(rand.NewPCG(seed, 4))
+		w, in := newWorld(), room{}
+		h := randomHistory(rnd, w.at(-60))
+		if rnd.IntN(8) == 0 {
+			h.events = append(h.events, triptable.Event{Kind: triptable.Ends, Trip: "t1", At: w.at(0)})
+		}
+		if rnd.IntN(2) == 0 {
+			rnd.Shuffle(len(h.events), func(i, j int) { h.events[i], h.events[j] = h.events[j], h.events[i] })
+		}
+		type mover struct {
+			moves   triptable.Moves
+			version uint64
+		}
+		var movers []mover
+		for todo := h.events; len(todo)+len(movers) > 0; {
+			if len(todo) > 0 && rnd.IntN(3) > 0 {
+				res := w.Apply(todo[0])
+				todo = todo[1:]
+				movers = append(movers, mover{res.Moves, res.Version})
+			} else if n := len(movers); n > 0 {
+				i := rnd.IntN(n)
+				in.move(movers[i].moves)
+				now, version := w.Current("t1", movers[i].moves)
+				if version == movers[i].version {
+					movers = slices.Delete(movers, i, i+1)
+				} else {
+					movers[i] = mover{now, version}
+				}
+			}
+		}
+		people := room{}
+		for _, who := range []triptable.Person{driver("d0"), driver("d1"), driver("d2"), driver("d3"), driver("d9"), passenger("p1"), passenger("p2")} {
+			if len(w.Of(who, always)) > 0 {
+				people[who] = true
+			}
+		}
+		require.Equal(t, people, in, "%s", h)
+	}
 }

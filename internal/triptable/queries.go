@@ -15,6 +15,30 @@ func (t *Table) Known(id string) Parties {
 	return t.trips[id].known(t.now())
 }
 
+// Current returns the version of a trip, and the moves that bring its people to where they
+// belong after others were made, which may be older. Of a trip that has ended only its
+// people leave: others leave with the moves of the event that ends it, behind what is sent
+// before.
+func (t *Table) Current(id string, made Moves) (m Moves, version uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.trips[id]
+	switch {
+	case t.closedLocked(id) == ended:
+		return Moves{People: true}, endedVersion
+	case r == nil:
+		return Moves{}, 0
+	}
+	if m = r.allMoves(); m.Driver == "" { // those who were put in leave, though the table may have forgotten them
+		for _, driver := range append([]string{made.Driver}, made.Leaves...) {
+			if driver != "" && !slices.Contains(m.Leaves, driver) {
+				m.Leaves = append(m.Leaves, driver)
+			}
+		}
+	}
+	return m, r.version
+}
+
 // Hint records an answer of the host's lookup. Its passenger becomes the trip's if none
 // is known. Its driver receives the trip's events for HintMemory, but does not join its
 // room. changed reports whether the passenger was not known before.

@@ -48,7 +48,7 @@ func (t *Table) Merge(s State) Result {
 	case s.Ended:
 		return t.endLocked(s.Trip, over == ended)
 	case over == ended:
-		return Result{Outdated: true, Moves: Moves{Everybody: true}}
+		return Result{Outdated: true, Version: endedVersion, Moves: Moves{Everybody: true}}
 	}
 	limit := now.Add(MaxSkew).UnixMicro()
 	clamp := func(at int64) int64 {
@@ -83,12 +83,11 @@ func (t *Table) Merge(s State) Result {
 	}
 	r.moved(was, left && r.driver == "", now)
 	res := Result{Outdated: r.more(s), Changed: changed || left || r.suspended > suspended || r.view() != was, Parties: r.parties(now)}
+	res.Version = t.versionLocked(r, res.Changed)
 	if res.Changed {
 		r.seen = now
 	}
-	if res.Moves = r.moves(); r.idle {
-		res.Moves = Moves{People: true}
-	}
+	res.Moves = r.allMoves()
 	return res
 }
 

@@ -83,14 +83,17 @@ type Moves struct {
 
 // Result is the effect of an event on the table.
 type Result struct {
-	// Outdated says that the table knows something newer: the event changed nothing
-	// and must not be sent to clients.
+	// Outdated says that the table knows something newer: the event must not be sent to
+	// clients. It may change the table all the same.
 	Outdated bool
 	// Former says that the event shows the trip running with a driver who is known to
 	// have left it later: it would mislead the trip's people.
 	Former bool
 	// Changed says that the event changed the table.
 	Changed bool
+	// Version is the trip's version, and 0 for an outdated event that changed nothing. When Current returns
+	// another one after Moves were made, its moves are to be made too.
+	Version uint64
 	// Parties are the people of the trip; for its end, the people until then.
 	Parties Parties
 	Moves   Moves
@@ -104,6 +107,7 @@ type Table struct {
 	mu       sync.Mutex // guards the fields below and all trips
 	trips    map[string]*trip
 	byPerson map[Person][]string // the assigned trips of each person
+	version  uint64              // the last one that a trip was given
 	sweepAt  int                 // number of trips at which old ones are dropped
 	swept    time.Time           // the last time that was done
 	// closed holds, by a hash of its id, the time up to which a trip is closed: events
@@ -113,8 +117,13 @@ type Table struct {
 	rotateAt time.Time        // when closed becomes the previous generation
 }
 
-// ended is the value in Table.closed of a trip that has ended: all events are before it.
-const ended = 1<<63 - 1
+const (
+	// ended is the value in Table.closed of a trip that has ended: all events are before
+	// it.
+	ended = 1<<63 - 1
+	// endedVersion is the version of a trip that has ended.
+	endedVersion = 1<<64 - 1
+)
 
 // trip is what is known of a trip: facts, which only grow, and what follows from them.
 type trip struct {
@@ -130,6 +139,7 @@ type trip struct {
 	assignment string // the one that put the driver on the trip; empty: not known
 	assigned   bool   // its people are in its room
 	idle       bool   // it found no driver
+	version    uint64 // differs after each change
 
 	// Times by this node's clock:
 	changed time.Time // the last change of the people
@@ -176,7 +186,7 @@ func (t *Table) Apply(e Event) Result {
 	r := t.trips[e.Trip]
 	switch {
 	case over == ended:
-		return Result{Outdated: e.Kind != Notes && e.Kind != Releases}
+		return Result{Outdated: e.Kind != Notes && e.Kind != Releases, Version: endedVersion}
 	case e.Kind == Assigns && e.At.Before(now.Add(-Memory)) && (r == nil || !r.assigns.contain(f)):
 		return Result{Outdated: true, Parties: r.parties(now)}
 	case r == nil && e.Passenger == "" && e.Kind < Assigns && over == 0:
@@ -208,7 +218,14 @@ func (t *Table) Apply(e Event) Result {
 		r.aside, r.changed = time.Time{}, now
 	}
 	res := Result{Outdated: r.outdates(e.Kind, f), Former: e.Kind == Opens && r.former(f), Changed: news || r.view() != was, Parties: r.parties(now)}
-	if res.Outdated {
+	version := t.versionLocked(r, res.Changed)
+	switch {
+	case !res.Outdated:
+		res.Version = version
+	case res.Changed:
+		res.Version, res.Moves = version, r.allMoves()
+		return res
+	default:
 		return res
 	}
 	r.seen = now
@@ -229,6 +246,15 @@ func (t *Table) Apply(e Event) Result {
 		res.Moves.Passenger = r.passenger
 	}
 	return res
+}
+
+// versionLocked returns the version of a trip, a new one if the trip has changed.
+func (t *Table) versionLocked(r *trip, changed bool) uint64 {
+	if changed {
+		t.version++
+		r.version = t.version
+	}
+	return r.version
 }
 
 // takeOff takes a driver off the trip who was set aside.
@@ -275,7 +301,7 @@ func (t *Table) endLocked(id string, again bool) Result {
 	if r != nil {
 		r.dropAside(now)
 	}
-	res := Result{Changed: !again, Parties: r.parties(now), Moves: Moves{Everybody: true}}
+	res := Result{Changed: !again, Version: endedVersion, Parties: r.parties(now), Moves: Moves{Everybody: true}}
 	if r != nil {
 		t.unlistLocked(id, r)
 		delete(t.trips, id)
