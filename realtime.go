@@ -272,7 +272,7 @@ func (ns *Namespace) onPanic(s *socketio.Socket, v any) {
 	if s != nil {
 		id = s.ID()
 	}
-	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", fmt.Sprint(v), "stack", string(debug.Stack()))
+	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", hostcall.PanicText(v), "stack", string(debug.Stack()))
 }
 
 // each calls f for every namespace, in no particular order.

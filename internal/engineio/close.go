@@ -94,6 +94,15 @@ func (s *Session) abort(reason Reason) {
 	}
 }
 
+// abortUnless aborts a session whose request ended early. Functions that handle one
+// defer it, because methods of the http.ResponseWriter, which may be the host's, may
+// panic.
+func (s *Session) abortUnless(done bool) {
+	if !done {
+		s.abort(ReasonTransportError)
+	}
+}
+
 // countCutLocked counts a session that is about to be aborted, in Server.Cut, if messages
 // that it accepted were not sent.
 func (s *Session) countCutLocked() {

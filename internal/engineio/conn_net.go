@@ -5,7 +5,6 @@
 package engineio
 
 import (
-	"errors"
 	"io"
 	"net"
 	"sync/atomic"
@@ -27,20 +26,31 @@ const (
 	connClosed
 )
 
+// Parts of a netLink.
+const (
+	partReading = 1 << iota
+	partClosing
+	allParts = partReading | partClosing
+)
+
 // netLink is a net.Conn. It may be a type of the host's, any of whose methods may
-// block, so only the link's own goroutines call them: the reader, the one that flushes,
-// and the one that closes.
+// block, panic or end the goroutine, so only the link's own goroutines call them, as
+// guarded does: the reader, the one that flushes, and the one that closes.
 type netLink struct {
 	c          *wsConn
-	conn       net.Conn
+	conn       net.Conn // called in conn_host.go
 	state      atomic.Int32
-	finished   atomic.Int32 // number of the two parts that have finished: reading and closing
+	finished   atomic.Int32 // the parts that have finished, a bit for each
 	writeStart atomic.Int64 // start of the current write in Unix nanoseconds; 0 without one
 
 	// Used by the reader only.
 	idleBuf []byte
 	reading bool // input is still handled; otherwise it is discarded
 }
+
+// newNetLink returns a link that takes over a connection. It calls no method of it: it
+// runs on a goroutine of the host's.
+func newNetLink(conn net.Conn, c *wsConn) *netLink { return &netLink{c: c, conn: conn} }
 
 func (l *netLink) start(early []byte) {
 	if l.state.CompareAndSwap(connNew, connStarted) {
@@ -50,38 +60,47 @@ func (l *netLink) start(early []byte) {
 
 func (l *netLink) readFirst(early []byte) {
 	l.idleBuf, l.reading = make([]byte, idleBuffer), true
+	err := errConn // unless feed returns: runtime.Goexit
+	defer func() { l.burstEnded(err) }()
 	if len(early) > 0 {
 		r := getFrameReader()
+		defer frameReaders.Put(r)
 		l.feed(r, early)
-		frameReaders.Put(r)
 	}
-	l.readNext()
+	err = nil
 }
 
-// readNext reads one burst and starts a new goroutine for the next one. So the
-// goroutine that waits has a new, small stack, and not one that decoding and handlers
-// have grown.
+// readNext reads one burst.
 func (l *netLink) readNext() {
-	n, err := l.conn.Read(l.idleBuf)
+	err := errConn // unless all returns: runtime.Goexit
+	defer func() { l.burstEnded(err) }()
+	n, failed := l.connRead(l.idleBuf)
 	if n > 0 {
-		err = l.readBurst(n, err)
+		failed = l.readBurst(n, failed)
 	}
+	err = failed
+}
+
+// burstEnded starts a new goroutine for the next burst. So the goroutine that waits has
+// a new, small stack, and not one that decoding and handlers have grown. After an error
+// the reader ends.
+func (l *netLink) burstEnded(err error) {
 	if err == nil {
 		go l.readNext()
 		return
 	}
+	defer l.partFinished(partReading)
 	reason := ReasonTransportError
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // EOF without close_notify, over TLS
+	if err == io.EOF { //nolint:errorlint // connRead wraps none
 		reason = ReasonTransportClose
 	}
 	l.c.onConnError(reason)
-	l.partFinished()
 }
 
-// partFinished counts one of the two parts as finished; after both, the connection no
-// longer counts as running.
-func (l *netLink) partFinished() {
-	if l.finished.Add(1) == 2 {
+// partFinished counts a part as finished; after both, the connection no longer counts
+// as running.
+func (l *netLink) partFinished(part int32) {
+	if old := l.finished.Or(part); old != allParts && old|part == allParts {
 		l.c.s.srv.running.Done()
 	}
 }
@@ -92,7 +111,7 @@ func (l *netLink) readBurst(n int, err error) error {
 	defer frameReaders.Put(r)
 	l.feed(r, l.idleBuf[:n])
 	for full := n == len(l.idleBuf); full && err == nil; full = n == len(r.buf) {
-		n, err = l.conn.Read(r.buf[:])
+		n, err = l.connRead(r.buf[:])
 		l.feed(r, r.buf[:n])
 	}
 	return err
@@ -122,10 +141,7 @@ func (l *netLink) write(b []byte) (int, error) {
 	for done := 0; ; {
 		now := time.Now()
 		l.writeStart.Store(now.UnixNano())
-		if err := l.conn.SetWriteDeadline(now.Add(l.c.s.srv.cfg.WriteTimeout)); err != nil {
-			return done, err
-		}
-		n, err := l.conn.Write(b[done:min(done+chunk, len(b))])
+		n, err := l.connWrite(b[done:min(done+chunk, len(b))], now.Add(l.c.s.srv.cfg.WriteTimeout))
 		done += n
 		if err != nil || done == len(b) {
 			return done, err
@@ -144,16 +160,14 @@ func (l *netLink) resume() {} // the reader waits in waitResumed
 
 func (l *netLink) finish() {
 	// A connection without CloseWrite is closed by the client or by the deadline.
-	if half, ok := l.conn.(interface{ CloseWrite() error }); ok {
-		_ = half.CloseWrite()
-	}
-	_ = l.conn.SetReadDeadline(time.Now().Add(l.c.s.srv.cfg.CloseTimeout))
+	l.closeWrite()
+	l.setReadDeadline(time.Now().Add(l.c.s.srv.cfg.CloseTimeout))
 }
 
 func (l *netLink) close() {
 	switch l.state.Swap(connClosed) {
 	case connNew:
-		l.partFinished() // there is no reader
+		l.partFinished(partReading) // there is no reader
 	case connClosed:
 		return
 	}
@@ -161,33 +175,29 @@ func (l *netLink) close() {
 }
 
 // closeConn closes the connection. tls.Conn.Close sends close_notify and may block,
-// because the client no longer reads; so the underlying connection is closed first.
+// because the client no longer reads; so the underlying connection is closed first. All
+// is deferred, because any method may end the goroutine.
 func (l *netLink) closeConn() {
-	defer l.partFinished()
-	if over, ok := l.conn.(interface{ NetConn() net.Conn }); ok {
-		_ = over.NetConn().Close()
-	}
-	_ = l.conn.Close()
+	defer l.partFinished(partClosing)
+	defer l.closeOver()
+	defer l.closeUnderlying()
+	l.clearLinger()
 }
 
-// newNetLink returns a link that takes over a connection.
-func newNetLink(conn net.Conn, c *wsConn) *netLink {
-	clearLinger(conn)
-	return &netLink{c: c, conn: conn}
+// closeOver closes the connection itself. The reader of one whose Close panics may wait
+// for ever: it is woken, and no longer counts.
+func (l *netLink) closeOver() {
+	closed := false
+	defer func() {
+		if !closed {
+			l.abandonReader()
+		}
+	}()
+	closed = l.guarded(l.conn.Close) != errConn //nolint:errorlint // guarded wraps none
 }
 
-// clearLinger clears SO_LINGER, which may make closing a connection wait for the
-// client.
-func clearLinger(conn net.Conn) {
-	for range 8 { // a wrapper may wrap a wrapper; the bound stops a cycle
-		if tcp, ok := conn.(*net.TCPConn); ok {
-			_ = tcp.SetLinger(-1) // fails on a connection that has ended
-			return
-		}
-		over, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return
-		}
-		conn = over.NetConn()
-	}
+func (l *netLink) abandonReader() {
+	defer l.partFinished(partReading)
+	defer l.setReadDeadline(time.Unix(1, 0))
+	l.closeWrite()
 }

@@ -27,35 +27,59 @@ func (l *stuckListener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	s := &stuckConn{TCPConn: c.(*net.TCPConn), release: make(chan struct{})}
-	s.method.Store("")
 	l.conns <- s
 	return s, nil
 }
 
 type stuckConn struct {
 	*net.TCPConn
-	method  atomic.Value // the method that blocks
+	fault   atomic.Pointer[fault]
+	result  atomic.Pointer[result]
 	release chan struct{}
 	once    sync.Once
 }
 
+// fault is what a method does, or each one with "all".
+type fault struct {
+	method string
+	do     func()
+}
+
+// result is what Read and Write return, which may be what no connection may.
+type result struct {
+	count int
+	err   error
+}
+
 func (c *stuckConn) let() { c.once.Do(func() { close(c.release) }) }
 
+func (c *stuckConn) block(method string) { c.fault.Store(&fault{method, func() { <-c.release }}) }
+
 func (c *stuckConn) pass(method string) {
-	if m := c.method.Load(); m == method || m == "all" {
-		<-c.release
+	if f := c.fault.Load(); f != nil && (f.method == method || f.method == "all") {
+		f.do()
 	}
 }
 
 func (c *stuckConn) Read(b []byte) (int, error) {
 	n, err := c.TCPConn.Read(b)
 	c.pass("Read")
+	if r := c.result.Load(); r != nil {
+		return r.count, r.err
+	}
 	return n, err
 }
 
-func (c *stuckConn) Write(b []byte) (int, error) { c.pass("Write"); return c.TCPConn.Write(b) }
-func (c *stuckConn) Close() error                { c.pass("Close"); return c.TCPConn.Close() }
-func (c *stuckConn) CloseWrite() error           { c.pass("CloseWrite"); return c.TCPConn.CloseWrite() }
+func (c *stuckConn) Write(b []byte) (int, error) {
+	c.pass("Write")
+	if r := c.result.Load(); r != nil {
+		return r.count, r.err
+	}
+	return c.TCPConn.Write(b)
+}
+
+func (c *stuckConn) Close() error      { c.pass("Close"); return c.TCPConn.Close() }
+func (c *stuckConn) CloseWrite() error { c.pass("CloseWrite"); return c.TCPConn.CloseWrite() }
 
 func (c *stuckConn) SetDeadline(t time.Time) error {
 	c.pass("SetDeadline")
@@ -95,7 +119,7 @@ func TestNetLink_MethodsThatBlock(t *testing.T) {
 			for i := range stuck {
 				stuck[i] = <-conns
 				t.Cleanup(stuck[i].let)
-				stuck[i].method.Store(method)
+				stuck[i].block(method)
 			}
 			other := s.websocket()
 			silent.h.PingNow()

@@ -59,6 +59,8 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	}
 	a := s.answerLocked()
 	s.mu.Unlock()
+	answered := false
+	defer func() { s.abortUnless(answered) }()
 	if a.body == nil {
 		// The host's http.Server may allow an answer less time than a poll takes.
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Time{})
@@ -91,6 +93,7 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		s.abort(ReasonTransportError)
 	}
+	answered = true
 }
 
 // pollAnswer is the answer to a poll.
@@ -199,6 +202,8 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.post = p
 	s.mu.Unlock()
 
+	answered := false
+	defer func() { s.abortUnless(answered) }()
 	body, err := p.readBody(w, r)
 	if err != nil {
 		p.release()
@@ -225,6 +230,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "text/html")
 	h.Set("Content-Length", "2")
 	_, _ = io.WriteString(w, "ok") // fails only if the client has disconnected; its polls show that
+	answered = true
 }
 
 // receivePayload passes on the packets of a polling body, up to one that ends the

@@ -27,13 +27,16 @@ type post struct {
 }
 
 // cancel stops the reading of the body.
-func (p *post) cancel() {
+func (p *post) cancel() { p.s.srv.guardedConn(p.stopRequest) }
+
+func (p *post) stopRequest() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.canceled = true
-	if p.controller != nil && !p.bodyRead { // otherwise the connection may carry another request
-		_ = p.controller.SetReadDeadline(time.Unix(1, 0)) // not supported where nothing can be canceled
+	if p.controller == nil || p.bodyRead { // then the connection may carry another request
+		return nil
 	}
+	return p.controller.SetReadDeadline(time.Unix(1, 0)) // not supported where nothing can be canceled
 }
 
 // startReading sets the deadline for the body. It returns false if the POST was

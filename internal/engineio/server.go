@@ -229,14 +229,19 @@ func (s *Server) openPolling(ss *Session, w http.ResponseWriter, r *http.Request
 		s.refuseClosed(w, r)
 		return
 	}
+	answered := false
+	defer func() { ss.abortUnless(answered) }()
 	ss.handler.Opened()
 	if err := ss.writePayload(w, pollAnswer{body: ss.singlePacketPayload(ss.openPacket(!s.cfg.NoWebSocket))}); err != nil {
 		ss.abort(ReasonTransportError)
 	}
+	answered = true
 }
 
 // openWebSocket opens a session whose first transport is a websocket.
 func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Request) {
+	opened := false
+	defer func() { ss.abortUnless(opened) }()
 	conn, early, ok := s.hijack(w, r)
 	if !ok {
 		ss.abort(ReasonTransportError)
@@ -257,6 +262,7 @@ func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Reque
 		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
 		return
 	}
+	opened = true
 	c.link.start(early)
 	ss.handler.Opened()
 	ss.mu.Lock()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/gobwas/ws"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -301,7 +302,7 @@ func (s *Session) unlockRecv() {
 	v := recover()
 	s.recv.Unlock()
 	if v != nil {
-		s.srv.log().Error("engineio: panic while handling a message", "panic", v, "stack", string(debug.Stack()))
+		s.srv.log().Error("engineio: panic while handling a message", "panic", hostcall.PanicText(v), "stack", string(debug.Stack()))
 		s.abort(ReasonParseError)
 	}
 }

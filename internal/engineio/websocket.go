@@ -81,8 +81,27 @@ func isUpgrade(r *http.Request) bool {
 }
 
 // hijack answers the websocket handshake and takes over the connection. It also returns
-// the bytes that the client sent after the handshake.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byte, bool) {
+// the bytes that the client sent after the handshake. A connection that panics once it is
+// taken over is nobody else's to close. Before that, net/http answers for the panic.
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (conn net.Conn, early []byte, ok bool) {
+	h, returned := &hijacker{ResponseWriter: w}, false
+	defer func() {
+		if returned {
+			return
+		}
+		if h.conn != nil {
+			s.connPanicked(recover())
+			conn, early, ok = nil, nil, false
+			s.guardedConn(h.conn.Close)
+		}
+		s.handshakeFailed(r, h.conn != nil, errConn)
+	}()
+	conn, early, ok = s.tryHijack(h, r)
+	returned = true
+	return conn, early, ok
+}
+
+func (s *Server) tryHijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byte, bool) {
 	up := ws.HTTPUpgrader{Timeout: s.cfg.WriteTimeout}
 	if h := w.Header(); len(h) > 0 {
 		up.Header = h
@@ -90,7 +109,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byt
 	conn, rw, _, err := up.Upgrade(r, w)
 	if err != nil {
 		if conn != nil {
-			_ = conn.Close()
+			s.guardedConn(conn.Close)
 		}
 		s.handshakeFailed(r, conn != nil, err)
 		return nil, nil, false
@@ -102,7 +121,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byt
 // newConn makes a websocket of a connection. It returns nil if the server is closed.
 func (s *Server) newConn(conn net.Conn, ss *Session) *wsConn {
 	if !s.addRunning() {
-		_ = conn.Close()
+		s.guardedConn(conn.Close)
 		return nil
 	}
 	c := &wsConn{s: ss}

@@ -3,12 +3,14 @@
 package hostcall
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 )
 
 // maxText is the number of bytes that are kept of an error's text, maxStack of a stack.
@@ -116,8 +118,33 @@ func newPanicError(value any) *PanicError {
 	}
 }
 
+// panicTexts bounds the calls of PanicText. Abandoned ones are those of a value whose
+// methods hang.
+var panicTexts = NewKind(Limits{Timeout: time.Second, Running: 16, Abandoned: 16})
+
+// PanicText returns the text of a value that was recovered outside of a host call. The
+// value's methods are the host's code, so they are called on another goroutine, for at
+// most a second. nil stands for runtime.Goexit.
+func PanicText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return exitText
+	case string:
+		return cut(v, maxText)
+	}
+	s, err := Do(context.Background(), panicTexts, nil, func(context.Context) (string, error) {
+		return text(func() string { return fmt.Sprint(v) }), nil
+	})
+	if err != nil {
+		return fmt.Sprintf("a value of type %T, whose text is not available", v)
+	}
+	return s
+}
+
+const exitText = "the goroutine was ended by runtime.Goexit"
+
 func newExitError() *PanicError {
-	return &PanicError{"the goroutine was ended by runtime.Goexit", stack()}
+	return &PanicError{exitText, stack()}
 }
 
 // Error implements error.

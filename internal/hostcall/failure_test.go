@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -122,5 +123,33 @@ func TestQueue_PanicWhoseTextFails(t *testing.T) {
 		require.NoError(t, q.Wait(t.Context()))
 		require.True(t, made)
 		require.Len(t, q.failures(), 2)
+	})
+}
+
+// hostValue is a panic value whose method calls do.
+type hostValue struct{ do func() }
+
+func (v hostValue) String() string { v.do(); return "host" }
+
+func TestPanicText_WhateverTheValueDoes(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		require.Equal(t, "oh", hostcall.PanicText("oh"))
+		require.Equal(t, "7", hostcall.PanicText(7))
+		require.Equal(t, "down", hostcall.PanicText(errors.New("down")))
+		require.Contains(t, hostcall.PanicText(nil), "Goexit")
+		require.Equal(t, "host", hostcall.PanicText(hostValue{func() {}}))
+		require.Contains(t, hostcall.PanicText(hostValue{func() { panic("again") }}), "again")
+		require.Contains(t, hostcall.PanicText(hostValue{runtime.Goexit}), "hostcall_test.hostValue")
+		require.Less(t, len(hostcall.PanicText(strings.Repeat("x", 1<<20))), 1<<17)
+		hold := make(chan struct{})
+		began := time.Now()
+		for range 100 {
+			require.Contains(t, hostcall.PanicText(hostValue{func() { <-hold }}), "hostcall_test.hostValue")
+		}
+		require.LessOrEqual(t, time.Since(began), 20*time.Second, "a few only are waited for")
+		require.Contains(t, hostcall.PanicText(errors.New("down")), "errorString", "while those hang")
+		close(hold)
+		synctest.Wait()
+		require.Equal(t, "down", hostcall.PanicText(errors.New("down")))
 	})
 }

@@ -35,7 +35,7 @@ var rules = Rules{
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.NewFile":                   "does not block",
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.SyscallConn":          "does not block",
 		"engineio.eventLoop.ensureStarted: engineio.eventLoop.mu: os.File.Close":                "does not block: no goroutine reads it yet",
-		"engineio.post.cancel: engineio.post.mu: http.ResponseController.SetReadDeadline":       "only the POST and a goroutine of cancel take this lock",
+		"engineio.post.stopRequest: engineio.post.mu: http.ResponseController.SetReadDeadline":  "only the POST and a goroutine of cancel take this lock",
 		"engineio.post.startReading: engineio.post.mu: http.ResponseController.SetReadDeadline": "only the POST and a goroutine of cancel take this lock",
 		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                            "only compares fields",
 		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "only describes types",

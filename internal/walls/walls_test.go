@@ -27,7 +27,7 @@ var allowed = map[string][]string{
 		"./internal/ratelimit", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
 	},
 	"./internal/admission":              {"./internal/ratelimit"},
-	"./internal/engineio":               {"github.com/gobwas/ws", "./internal/timingwheel"},
+	"./internal/engineio":               {"github.com/gobwas/ws", "./internal/hostcall", "./internal/timingwheel"},
 	"./internal/faulttest":              {},
 	"./internal/hostcall":               {"./internal/timingwheel"},
 	"./internal/jsonscan":               {},

@@ -1,0 +1,153 @@
+// Calls of the methods of a connection, which may be of a type of the host's.
+
+package engineio
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+var (
+	errConn      = errors.New("the connection panicked, or ended the goroutine")
+	errConnFails = errors.New("the connection failed")
+	errConnCount = errors.New("a method of the connection returned an impossible count")
+)
+
+// guarded calls methods of the connection. It returns errConn for a panic. With
+// runtime.Goexit it does not return, and the link ends.
+func (l *netLink) guarded(f func() error) (err error) {
+	returned := false
+	defer func() {
+		if returned {
+			return
+		}
+		err = errConn
+		v := recover()
+		l.c.s.srv.connPanicked(v)
+		if v == nil { // runtime.Goexit: the caller does not go on
+			go l.c.onConnError(ReasonTransportError)
+		}
+	}()
+	err = plainError(f())
+	returned = true
+	return err
+}
+
+// guardedConn calls a method of a connection that has no link. It does not return from
+// runtime.Goexit.
+func (s *Server) guardedConn(f func() error) {
+	returned := false
+	defer func() {
+		if !returned {
+			s.connPanicked(recover())
+		}
+	}()
+	_ = f()
+	returned = true
+}
+
+// hijacker remembers the connection that an http.ResponseWriter gives away.
+type hijacker struct {
+	http.ResponseWriter
+	conn net.Conn // nil before
+}
+
+func (h *hijacker) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
+	conn, rw, err = http.NewResponseController(h.ResponseWriter).Hijack()
+	h.conn = conn
+	return conn, rw, err
+}
+
+// connPanicked logs a panic, or with nil a call of runtime.Goexit, of a method of a
+// connection.
+func (s *Server) connPanicked(v any) {
+	s.log().Error("engineio: panic of a connection", "panic", hostcall.PanicText(v), "stack", string(debug.Stack()))
+}
+
+// plainError returns, for an error whose methods may be the host's, one that anybody may
+// look at: io.EOF, os.ErrDeadlineExceeded or errConnFails.
+func plainError(err error) error {
+	switch {
+	case err == nil, err == io.EOF, err == errConnCount: //nolint:errorlint // what most are
+		return err
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // EOF without close_notify, over TLS
+		return io.EOF
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return os.ErrDeadlineExceeded
+	}
+	return errConnFails
+}
+
+func (l *netLink) connRead(b []byte) (n int, err error) {
+	err = l.guarded(func() error {
+		got, err := l.conn.Read(b)
+		if got < 0 || got > len(b) {
+			return errConnCount
+		}
+		n = got
+		return err
+	})
+	return n, err
+}
+
+func (l *netLink) connWrite(b []byte, deadline time.Time) (n int, err error) {
+	err = l.guarded(func() error {
+		if err := l.conn.SetWriteDeadline(deadline); err != nil {
+			return err
+		}
+		wrote, err := l.conn.Write(b)
+		if wrote < 0 || wrote > len(b) || wrote == 0 && err == nil {
+			return errConnCount
+		}
+		n = wrote
+		return err
+	})
+	return n, err
+}
+
+// closeWrite ends the sending, where the connection can do so.
+func (l *netLink) closeWrite() {
+	if half, ok := l.conn.(interface{ CloseWrite() error }); ok {
+		_ = l.guarded(half.CloseWrite)
+	}
+}
+
+func (l *netLink) setReadDeadline(t time.Time) {
+	_ = l.guarded(func() error { return l.conn.SetReadDeadline(t) })
+}
+
+// wrapping is a connection over another, as TLS is.
+type wrapping interface{ NetConn() net.Conn }
+
+func (l *netLink) closeUnderlying() {
+	if over, ok := l.conn.(wrapping); ok {
+		_ = l.guarded(func() error { return over.NetConn().Close() })
+	}
+}
+
+// clearLinger clears SO_LINGER, which may make closing a connection wait for the
+// client.
+func (l *netLink) clearLinger() {
+	_ = l.guarded(func() error {
+		conn := l.conn
+		for range 8 { // a wrapper may wrap a wrapper; the bound stops a cycle
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				return tcp.SetLinger(-1) // fails on a connection that has ended
+			}
+			over, ok := conn.(wrapping)
+			if !ok {
+				return nil
+			}
+			conn = over.NetConn()
+		}
+		return nil
+	})
+}
