@@ -22,9 +22,9 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// knock asks for a session, over polling or a websocket, and returns the status
-// and Retry-After.
-func knock(t *testing.T, srv *realtimetest.Server, transport string, header ...string) (status, retryAfter int) {
+// openSession opens a session over polling or a websocket, and returns the status and
+// Retry-After.
+func openSession(t *testing.T, srv *realtimetest.Server, transport string, header ...string) (status, retryAfter int) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport="+transport, nil)
 	require.NoError(t, err)
@@ -62,11 +62,11 @@ func TestLimits_Connections(t *testing.T) {
 		for _, transport := range []string{"polling", "websocket"} {
 			t.Run(name+" "+transport, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
-					l := &limits{}
+					l := &limitRecorder{}
 					srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { c.set(&o.Limits) })
 					refused := func() {
 						t.Helper()
-						status, wait := knock(t, srv, transport)
+						status, wait := openSession(t, srv, transport)
 						require.Equal(t, c.status, status)
 						require.GreaterOrEqual(t, wait, 1)
 						require.LessOrEqual(t, wait, 5)
@@ -101,7 +101,7 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				l := &limits{}
+				l := &limitRecorder{}
 				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { c.set(&o.Limits) })
 				connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
 				driver := srv.Driver(t, "d2") // does not count
@@ -110,25 +110,25 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 				third := openRaw(t, srv)
 				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 				require.True(t, first.closed())
-				require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, third.say(t, connectPacket(realtime.NamespaceDrivers, "bad")))
-				status, _ := knock(t, srv, "polling")
+				require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, third.send(t, connectPacket(realtime.NamespaceDrivers, "bad")))
+				status, _ := openSession(t, srv, "polling")
 				require.Equal(t, http.StatusOK, status)
 				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 				require.True(t, third.closed(), "who was refused is the next")
 				require.False(t, second.closed())
 
 				_, release := srv.Users.Block()
-				require.Empty(t, second.say(t, connect))
+				require.Empty(t, second.send(t, connect))
 				last := openRaw(t, srv) // instead of the one that polls
 				l.take()
-				require.Empty(t, last.say(t, connect))
-				status, wait := knock(t, srv, "websocket")
+				require.Empty(t, last.send(t, connect))
+				status, wait := openSession(t, srv, "websocket")
 				require.Equal(t, c.status, status, "both are about to log in")
 				require.GreaterOrEqual(t, wait, 1)
 				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
 				release()
-				requireEntered(t, second.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
-				requireEntered(t, last.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				requireEntered(t, second.received(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+				requireEntered(t, last.received(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 				openRaw(t, srv)
 				openRaw(t, srv)
 				require.Empty(t, l.take())
@@ -138,14 +138,14 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 	}
 }
 
-// attacker is polling sessions of strangers, opened below the network: there is no
-// end of addresses.
-type attacker struct {
+// strangers opens polling sessions and never logs in. It calls the handler directly, so
+// that each session can have an address of its own.
+type strangers struct {
 	srv  *realtimetest.Server
 	sids []string // with the peer that opened each
 }
 
-func (a *attacker) ask(method, peer, query, body string) *httptest.ResponseRecorder {
+func (a *strangers) request(method, peer, query, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, realtime.Path+"?EIO=4&transport=polling"+query, strings.NewReader(body))
 	r.RemoteAddr = peer
 	w := httptest.NewRecorder()
@@ -153,21 +153,21 @@ func (a *attacker) ask(method, peer, query, body string) *httptest.ResponseRecor
 	return w
 }
 
-// open opens a session, and reports whether it was let in.
-func (a *attacker) open(peer string) bool {
-	w := a.ask(http.MethodGet, peer, "", "")
+// open opens a session, and reports whether the server admitted it.
+func (a *strangers) open(peer string) bool {
+	w := a.request(http.MethodGet, peer, "", "")
 	if w.Code == http.StatusOK {
 		a.sids = append(a.sids, peer+" "+w.Body.String()[9:31])
 	}
 	return w.Code == http.StatusOK
 }
 
-// stay has each session that is still there say what keeps it, and returns how many
-// those are.
-func (a *attacker) stay(packet string) int {
+// postToEach sends a packet on each open session, and returns the number of sessions
+// that are still open.
+func (a *strangers) postToEach(packet string) int {
 	a.sids = slices.DeleteFunc(a.sids, func(s string) bool {
 		peer, sid, _ := strings.Cut(s, " ")
-		return a.ask(http.MethodPost, peer, "&sid="+sid, packet).Code != http.StatusOK
+		return a.request(http.MethodPost, peer, "&sid="+sid, packet).Code != http.StatusOK
 	})
 	return len(a.sids)
 }
@@ -188,7 +188,7 @@ func TestServer_StrangersKeepNobodyOut(t *testing.T) {
 					o.Unlimited = false
 					o.Limits.Unauthenticated, o.Limits.UnauthenticatedPerIP, o.Limits.ConnectionsPerIP = 1000, 10, 20
 				})
-				a := &attacker{srv: srv}
+				a := &strangers{srv: srv}
 				attack := func() {
 					for i := range 100 {
 						for range 12 {
@@ -200,13 +200,13 @@ func TestServer_StrangersKeepNobodyOut(t *testing.T) {
 				for round := range 4 {
 					attack()
 					require.True(t, srv.Driver(t, fmt.Sprint("d", round)).Connected())
-					require.Positive(t, a.stay("40/nowhere,"))
+					require.Positive(t, a.postToEach("40/nowhere,"))
 					require.True(t, srv.Passenger(t, fmt.Sprint("p", round)).Connected())
 					time.Sleep(7 * time.Second)
 				}
 				require.Less(t, time.Since(begin), time.Minute)
 				time.Sleep(10 * time.Second)
-				require.Zero(t, a.stay("40/nowhere,"), "all have had their 15 seconds")
+				require.Zero(t, a.postToEach("40/nowhere,"), "all have had their 15 seconds")
 			})
 		})
 	}
@@ -236,12 +236,12 @@ func TestServer_ConnectFloodsAreEnded(t *testing.T) {
 				addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
 				conn := openRaw(t, srv)
 				if name == "too many namespaces" {
-					requireEntered(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))),
+					requireEntered(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))),
 						realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 				}
 				n := 0
 				for ; n < 100 && !conn.closed(); n++ {
-					require.LessOrEqual(t, len(conn.say(t, strings.ReplaceAll(packet, "%d", strconv.Itoa(n)))), 1)
+					require.LessOrEqual(t, len(conn.send(t, strings.ReplaceAll(packet, "%d", strconv.Itoa(n)))), 1)
 				}
 				require.InDelta(t, 20, n, 1)
 				require.Equal(t, 11, limited)
@@ -253,7 +253,7 @@ func TestServer_ConnectFloodsAreEnded(t *testing.T) {
 // A session that comes to nothing is counted out.
 func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.Connections = 1 })
 		for range 5 { // no key: the websocket handshake fails
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport=websocket", nil)
@@ -265,7 +265,7 @@ func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 			require.NoError(t, res.Body.Close())
 			require.Equal(t, http.StatusBadRequest, res.StatusCode)
 		}
-		status, _ := knock(t, srv, "polling")
+		status, _ := openSession(t, srv, "polling")
 		require.Equal(t, http.StatusOK, status)
 		time.Sleep(20 * time.Second) // it entered no namespace
 		require.True(t, srv.Driver(t, "d1").Connected())
@@ -274,13 +274,13 @@ func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 
 func TestRates_Handshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Rates.Handshake = realtime.Rate{PerSecond: 1, Burst: 3}
 			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // where the clients of a test come from
 		})
 		from := func(address string) int {
-			status, _ := knock(t, srv, "polling", "X-Forwarded-For", address)
+			status, _ := openSession(t, srv, "polling", "X-Forwarded-For", address)
 			return status
 		}
 		for range 3 {
@@ -331,7 +331,7 @@ func TestServer_Addresses(t *testing.T) {
 					for line := range strings.SplitSeq(lines, "|") {
 						header = append(header, "X-Forwarded-For", line)
 					}
-					status, _ := knock(t, srv, "polling", header...)
+					status, _ := openSession(t, srv, "polling", header...)
 					return status
 				}
 				require.Equal(t, http.StatusOK, ask(c.first))
@@ -349,9 +349,9 @@ func TestServer_Addresses(t *testing.T) {
 func TestOptions_TrustedProxies_Unknown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Unlimited, o.Limits.ConnectionsPerIP = false, 1 })
-		status, _ := knock(t, srv, "polling", "X-Forwarded-For", "203.0.113.7")
+		status, _ := openSession(t, srv, "polling", "X-Forwarded-For", "203.0.113.7")
 		require.Equal(t, http.StatusOK, status)
-		status, _ = knock(t, srv, "polling", "X-Forwarded-For", "203.0.113.8")
+		status, _ = openSession(t, srv, "polling", "X-Forwarded-For", "203.0.113.8")
 		require.Equal(t, http.StatusTooManyRequests, status)
 	})
 }

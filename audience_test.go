@@ -589,7 +589,7 @@ func TestDeliveries_Narrowed(t *testing.T) {
 	}
 }
 
-func TestOfferExpiry(t *testing.T) {
+func TestAssignmentOffered_Expiry(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[int]AssignmentOffered{
 		20: {TTLSec: 20},
@@ -603,7 +603,7 @@ func TestOfferExpiry(t *testing.T) {
 	}
 }
 
-func TestLocationDeliveries(t *testing.T) {
+func TestDeliveries_Location(t *testing.T) {
 	t.Parallel()
 	location := func(more string) string {
 		return `{"eventId":"e1","driverId":"d1","lastLocation":{"lat":23.1,"lng":-82.3},
@@ -625,7 +625,7 @@ func TestLocationDeliveries(t *testing.T) {
 		string(payload), "heading and speed are left out")
 }
 
-func TestStatusDeliveriesOfANewDriver(t *testing.T) {
+func TestDeliveries_StatusOfANewDriver(t *testing.T) {
 	t.Parallel()
 	snapshot := `{"eventId":"e1","driverId":"d1","isOnline":false,"isAvailableForTrips":false,"availabilityReason":"OFFLINE",
 		"currentTripId":null,"currentVehicleId":null,"lastLocation":null,"lastLocationTimestamp":null,"lastOnlineTimestamp":null,"updatedAt":null}`

@@ -48,44 +48,44 @@ func TestRevocation_DuringTheHandshake(t *testing.T) {
 			for _, node := range []int{0, 1} {
 				t.Run(fmt.Sprintf("%s, %s, node %d", stage, name, node), func(t *testing.T) {
 					inBubble(t, func(t *testing.T) {
-						j, kept := keep(t)
-						nodes := realtimetest.NewCluster(t, 2, kept, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
+						logs, withLogs := recordLogs(t)
+						nodes := realtimetest.NewCluster(t, 2, withLogs, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 						srv := nodes[0]
-						connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
+						connect := connectPacket(realtime.NamespaceDrivers, logs.secret(srv.Login("d1", realtime.UserDriver)))
 						conn := openRaw(t, srv)
 						entered, release := block(srv, stage)
-						require.Empty(t, conn.say(t, connect))
+						require.Empty(t, conn.send(t, connect))
 						<-entered
 						publish(t, nodes[node], event)
-						got := conn.heard()
+						got := conn.received()
 						switch {
 						case harmless[name]:
 							require.Empty(t, got)
 							release()
-							got := conn.heard()
+							got := conn.received()
 							require.GreaterOrEqual(t, len(got), 2)
 							requireEntered(t, got[:2], realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
-							require.Empty(t, j.refusals())
+							require.Empty(t, logs.refusals())
 							return
 						case stage == "tokens":
 							require.Empty(t, got)
 							release()
-							got = conn.heard()
+							got = conn.received()
 						}
 						require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, got)
 						release()
-						require.Empty(t, conn.heard())
+						require.Empty(t, conn.received())
 						found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
 						require.NoError(t, err)
 						require.Empty(t, found)
-						require.Equal(t, []string{"/drivers invalid_session"}, j.refusals())
-						lines := j.lines(t, logRefused)
+						require.Equal(t, []string{"/drivers invalid_session"}, logs.refusals())
+						lines := logs.lines(t, logRefused)
 						require.Len(t, lines, 1, "once")
 						require.Equal(t, "invalid_session", lines[0]["code"])
 						require.Equal(t, "d1", lines[0]["user"])
 
 						// What is over does not stick: the repositories decide again.
-						requireEntered(t, conn.say(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+						requireEntered(t, conn.send(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 					})
 				})
 			}
@@ -97,23 +97,23 @@ func TestRevocation_DuringTheHandshake(t *testing.T) {
 // check hangs.
 func TestRevocation_InAuthorize(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		hang := make(chan struct{})
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{
 			Authorize: func(context.Context, realtime.AuthorizeRequest) error { <-hang; return nil },
 		})
-		connect := connectPacket("/support", j.secret(srv.Login("u1", "agent")))
+		connect := connectPacket("/support", logs.secret(srv.Login("u1", "agent")))
 		conn := openRaw(t, srv)
-		require.Empty(t, conn.say(t, connect))
+		require.Empty(t, conn.send(t, connect))
 		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "u1", "fired"))
-		require.Equal(t, []string{invalidSession("/support")}, conn.heard())
-		require.Empty(t, conn.say(t, connect))
+		require.Equal(t, []string{invalidSession("/support")}, conn.received())
+		require.Empty(t, conn.send(t, connect))
 		require.NoError(t, srv.Realtime.DisconnectSession(t.Context(), realtimetest.SessionID("u1"), ""))
-		require.Equal(t, []string{invalidSession("/support")}, conn.heard())
+		require.Equal(t, []string{invalidSession("/support")}, conn.received())
 		close(hang)
-		require.Empty(t, conn.heard())
-		require.Equal(t, []string{"/support invalid_session", "/support invalid_session"}, j.refusals())
+		require.Empty(t, conn.received())
+		require.Equal(t, []string{"/support invalid_session", "/support invalid_session"}, logs.refusals())
 	})
 }
 
@@ -125,19 +125,19 @@ func TestRevocation_OfSeveralHandshakes(t *testing.T) {
 		one, two := srv.Login("d1", realtime.UserDriver), srv.Login("d2", realtime.UserDriver)
 		entered, release := srv.Tokens.Block()
 		early := openRaw(t, srv)
-		require.Empty(t, early.say(t, connectPacket(realtime.NamespaceDrivers, one)))
+		require.Empty(t, early.send(t, connectPacket(realtime.NamespaceDrivers, one)))
 		<-entered
 		other := openRaw(t, srv)
-		require.Empty(t, other.say(t, connectPacket(realtime.NamespaceDrivers, two)))
+		require.Empty(t, other.send(t, connectPacket(realtime.NamespaceDrivers, two)))
 		publish(t, srv, realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged})
 		// A handshake that begins after the revocation reads it from the repositories, and
 		// may be let in again meanwhile.
 		late := openRaw(t, srv)
-		require.Empty(t, late.say(t, connectPacket(realtime.NamespaceDrivers, one)))
+		require.Empty(t, late.send(t, connectPacket(realtime.NamespaceDrivers, one)))
 		release()
-		require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, early.heard())
-		requireEntered(t, other.heard(), realtime.NamespaceDrivers, "d2", realtimetest.SessionID("d2"))
-		requireEntered(t, late.heard(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, early.received())
+		requireEntered(t, other.received(), realtime.NamespaceDrivers, "d2", realtimetest.SessionID("d2"))
+		requireEntered(t, late.received(), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 	})
 }
 
@@ -152,11 +152,11 @@ func TestRevocation_RefusesTheOriginalsWay(t *testing.T) {
 				connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
 				conn := openRaw(t, srv)
 				entered, release := block(srv, stage)
-				require.Empty(t, conn.say(t, connect))
+				require.Empty(t, conn.send(t, connect))
 				<-entered
 				publish(t, srv, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
 				release()
-				got := conn.heard()
+				got := conn.received()
 				require.NotEmpty(t, got)
 				require.NotContains(t, strings.Join(got, ""), "hello")
 				if stage != "trips" { // there it had been admitted already
@@ -273,7 +273,7 @@ func requireExpired(t *testing.T, c *realtimetest.Client, at time.Time) {
 	require.Equal(t, realtime.EventAuthExpired.Name(), c.Received()[len(c.Received())-1].Event)
 }
 
-func TestExpiry(t *testing.T) {
+func TestSocket_Expiry(t *testing.T) {
 	start := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) // of each bubble
 	tests := map[string]struct {
 		token, session time.Duration // session 0: not set
@@ -351,13 +351,13 @@ func TestExpiry_FarAway(t *testing.T) {
 // TestExpiry_IgnoresTheLeeway: nor does it let an expired token in.
 func TestExpiry_IgnoresTheLeeway(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
+		logs, withLogs := recordLogs(t)
 		secret := []byte("a secret of thirty-two bytes, ok")
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) {
 			o.Tokens = newVerifier(t, secret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute})
 		})
 		exp := time.Now().Add(30 * time.Second)
-		token := j.secret(realtimetest.MintJWT(secret, map[string]any{
+		token := logs.secret(realtimetest.MintJWT(secret, map[string]any{
 			"sub": "d1", "sid": realtimetest.SessionID("d1"), "exp": exp,
 			"nbf": time.Now().Add(50 * time.Second), "iat": time.Now().Add(50 * time.Second),
 		}))
@@ -378,12 +378,12 @@ func TestExpiry_DuringTheHandshake(t *testing.T) {
 		token := srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), time.Second)
 		conn := openRaw(t, srv)
 		entered, release := srv.Sessions.Block()
-		require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+		require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)))
 		<-entered
 		time.Sleep(2 * time.Second)
 		release()
 		require.LessOrEqual(t, conn.closedAfter(t, 2*time.Second), 2*tick)
-		got := conn.heard()
+		got := conn.received()
 		require.Contains(t, got[len(got)-1], "auth:expired")
 	})
 }
@@ -413,10 +413,10 @@ func refreshRefused(code realtime.Code, message string) string {
 
 func TestRefresh_KeepsTheSocketAlive(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		sid := realtimetest.SessionID("d1")
-		mint := func(ttl time.Duration) string { return j.secret(srv.Tokens.Mint("d1", sid, ttl)) }
+		mint := func(ttl time.Duration) string { return logs.secret(srv.Tokens.Mint("d1", sid, ttl)) }
 		first := time.Now().Add(time.Minute)
 		c := srv.Driver(t, "d1", realtimetest.Token(mint(time.Minute)))
 		id := c.ID()
@@ -476,16 +476,16 @@ func TestRefresh_MovesTheSession(t *testing.T) {
 // what it had, no more and no less.
 func TestRefresh_Refused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		end := time.Now().Add(time.Hour)
 		c := srv.Driver(t, "d1")
 		sid := realtimetest.SessionID("d1")
 		driver := realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true}
 		session := realtime.Session{ID: sid, UserID: "d1"}
-		good := func() string { return refreshWith(j.secret(srv.Tokens.Mint("d1", sid, 2*time.Hour))) }
+		good := func() string { return refreshWith(logs.secret(srv.Tokens.Mint("d1", sid, 2*time.Hour))) }
 		claims := func(claims realtime.Claims) string {
-			srv.Tokens.Set(j.secret("claimed"), claims)
+			srv.Tokens.Set(logs.secret("claimed"), claims)
 			return refreshWith("claimed")
 		}
 		later := time.Now().Add(2 * time.Hour)
@@ -499,7 +499,7 @@ func TestRefresh_Refused(t *testing.T) {
 		const unauthorized = realtime.CodeUnauthorized
 		tests := []struct{ name, body, want string }{
 			{"only a scheme", refreshWith("Bearer "), refreshRefused(unauthorized, "Missing token")},
-			{"bad", refreshWith(j.secret("nobody's")), refreshRefused(unauthorized, "Invalid token")},
+			{"bad", refreshWith(logs.secret("nobody's")), refreshRefused(unauthorized, "Invalid token")},
 			{"too long", refreshWith(strings.Repeat("L", 8193)), refreshRefused(unauthorized, "Invalid token")},
 			{"no exp", claims(realtime.Claims{Subject: "d1", SessionID: sid}), refreshRefused(unauthorized, "Invalid token")},
 		}
@@ -529,15 +529,15 @@ func TestRefresh_Refused(t *testing.T) {
 		srv.Sessions.Set(session)
 
 		require.Equal(t, refreshRefused(realtime.CodeForbidden, "the token belongs to another user"),
-			refresh(t, c, refreshWith(j.secret(srv.Login("d2", realtime.UserDriver)))))
-		require.Empty(t, j.lines(t, logFailed), "a refusal is the client's affair")
+			refresh(t, c, refreshWith(logs.secret(srv.Login("d2", realtime.UserDriver)))))
+		require.Empty(t, logs.lines(t, logFailed), "a refusal is the client's affair")
 
 		for _, stage := range []string{"tokens", "users", "sessions"} {
 			fail(srv, stage, realtime.Errorf("detail", "of the database"))
 			require.Equal(t, refreshRefused(realtime.CodeUnavailable, "not available, try again"), refresh(t, c, good()), stage)
 			fail(srv, stage, nil)
 		}
-		require.Len(t, j.lines(t, logFailed), 3)
+		require.Len(t, logs.lines(t, logFailed), 3)
 
 		found, err := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(t.Context())
 		require.NoError(t, err)
@@ -551,16 +551,16 @@ func TestRefresh_Refused(t *testing.T) {
 // and leave the socket as it was.
 func TestRefresh_Undecided(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
+		logs, withLogs := recordLogs(t)
 		trouble := func(context.Context) error { return nil }
-		srv := newHost(t, func(ctx context.Context, stage string) error {
+		srv := newFaultyHost(t, func(ctx context.Context, stage string) error {
 			if stage == "tokens" {
 				return trouble(ctx)
 			}
 			return nil
-		}, kept)
+		}, withLogs)
 		c := srv.Driver(t, "d1").Within(time.Minute)
-		token := j.secret(srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 2*time.Hour))
+		token := logs.secret(srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), 2*time.Hour))
 		unavailable := refreshRefused(realtime.CodeUnavailable, "not available, try again")
 
 		trouble = func(context.Context) error { panic("no verdict on " + token) }
@@ -570,7 +570,7 @@ func TestRefresh_Undecided(t *testing.T) {
 		require.Equal(t, unavailable, refresh(t, c, refreshWith(token)))
 		require.Equal(t, 5*time.Second, time.Since(start))
 
-		lines := j.lines(t, logFailed)
+		lines := logs.lines(t, logFailed)
 		require.Len(t, lines, 2)
 		for _, line := range lines {
 			require.Equal(t, realtime.NamespaceDrivers, line["namespace"])
@@ -646,8 +646,8 @@ func TestRevocation_DuringRefresh(t *testing.T) {
 // does not take the socket out of sight.
 func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) { o.Timeouts.Repo = time.Minute })
 		c := srv.Driver(t, "d1").Within(time.Minute)
 		sid := realtimetest.SessionID("d1")
 		entered, release := srv.Sessions.Block()
@@ -660,8 +660,8 @@ func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 		<-entered
 		// A second handshake of the session, whose refusal is the moment between.
 		pending := openRaw(t, srv)
-		require.Empty(t, pending.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))))
-		j.hook = func(line map[string]any) {
+		require.Empty(t, pending.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))))
+		logs.hook = func(line map[string]any) {
 			if line["msg"] == logRefused {
 				release()
 				asking.Wait()
@@ -671,7 +671,7 @@ func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 		require.Len(t, ack.Args, 1, "it was answered in between")
 		require.Equal(t, refreshRefused(realtime.CodeUnauthorized, "Invalid session"), string(ack.Args[0]))
 		require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
-		require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, pending.heard())
+		require.Equal(t, []string{invalidSession(realtime.NamespaceDrivers)}, pending.received())
 	})
 }
 
@@ -763,12 +763,12 @@ func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				j, kept := keep(t)
-				srv := realtimetest.NewServer(t, kept)
+				logs, withLogs := recordLogs(t)
+				srv := realtimetest.NewServer(t, withLogs)
 				srv.Realtime.Drivers().HandleRaw("break", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
 					return test.handle(args)
 				})
-				j.secret(payload)
+				logs.secret(payload)
 				c := srv.Driver(t, "d1")
 				other := srv.Driver(t, "d2")
 				args := realtime.Raw{Args: []json.RawMessage{json.RawMessage(quote(payload))}}
@@ -776,7 +776,7 @@ func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 				require.NoError(t, err)
 				require.Len(t, ack.Args, 1)
 				require.Equal(t, test.want, string(ack.Args[0]))
-				lines := j.lines(t, logFailed)
+				lines := logs.lines(t, logFailed)
 				if test.log == "" && name == "*Error" {
 					require.Empty(t, lines)
 				} else {
@@ -798,7 +798,7 @@ func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 				require.NoError(t, c.EmitRaw("break", args))
 				_, err = realtimetest.Call(t.Context(), c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
 				require.NoError(t, err)
-				require.Len(t, j.lines(t, logFailed), 2*len(lines))
+				require.Len(t, logs.lines(t, logFailed), 2*len(lines))
 				realtimetest.ExpectNone(t, other)
 				require.True(t, other.Connected())
 			})
@@ -812,8 +812,8 @@ func TestNamespace_PanicsOfHooks(t *testing.T) {
 	for _, how := range []string{"panic", "error"} {
 		t.Run(how, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				j, kept := keep(t)
-				srv := realtimetest.NewServer(t, kept)
+				logs, withLogs := recordLogs(t)
+				srv := realtimetest.NewServer(t, withLogs)
 				drivers := srv.Realtime.Drivers()
 				drivers.OnConnect(func(context.Context, *realtime.Socket) error {
 					if how == "panic" {
@@ -822,13 +822,13 @@ func TestNamespace_PanicsOfHooks(t *testing.T) {
 					return errors.New("in OnConnect")
 				})
 				drivers.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { panic("in OnDisconnect") })
-				token := j.secret(srv.Login("d1", realtime.UserDriver))
+				token := logs.secret(srv.Login("d1", realtime.UserDriver))
 				conn := openRaw(t, srv)
-				got := conn.say(t, connectPacket(realtime.NamespaceDrivers, token))
+				got := conn.send(t, connectPacket(realtime.NamespaceDrivers, token))
 				require.Len(t, got, 3)
 				requireEntered(t, got[:2], realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 				require.Equal(t, "41/drivers,", got[2])
-				lines := j.lines(t, logFailed)
+				lines := logs.lines(t, logFailed)
 				require.Len(t, lines, 2)
 				for i, event := range []string{"connect", "disconnect"} {
 					require.Equal(t, event, lines[i]["event"])
@@ -844,15 +844,15 @@ func TestNamespace_PanicsOfHooks(t *testing.T) {
 // TestDriverService_Panic: what a host plugs in for the library's own events.
 func TestDriverService_Panic(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Drivers = brokenDrivers{} })
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) { o.Drivers = brokenDrivers{} })
 		c := srv.Driver(t, "d1")
 		watcher := srv.Admin(t, "a1")
 		_, err := realtimetest.Call(t.Context(), c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
 		require.Equal(t, realtime.Errorf(realtime.CodeInternal, "internal error"), err)
 		_, err = realtimetest.Call(t.Context(), c, realtime.DriverTripSet, realtime.SetTrip{})
 		require.Equal(t, realtime.Errorf(realtime.CodeUnavailable, "not available, try again"), err)
-		require.Len(t, j.lines(t, logFailed), 2)
+		require.Len(t, logs.lines(t, logFailed), 2)
 		realtimetest.ExpectNone(t, watcher)
 	})
 }

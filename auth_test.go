@@ -17,7 +17,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// attempt is a CONNECT to /drivers, in which a test breaks something.
+// attempt is a CONNECT to /drivers; a test makes one or two of its parts invalid.
 type attempt struct {
 	noToken bool
 	secret  []byte
@@ -109,14 +109,14 @@ func changeSession(f func(s *realtime.Session)) func(*attempt) {
 	}
 }
 
-// TestRefusals breaks an attempt in every way, and in every two ways of
+// TestHandshake_Refusals breaks an attempt in every way, and in every two ways of
 // different rows: the earlier row is what the client is told. The connection
 // outlives all of them, and in the end the same user gets in on it.
-func TestRefusals(t *testing.T) {
+func TestHandshake_Refusals(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		secret := []byte("a secret of thirty-two bytes, ok")
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) {
 			o.Timeouts.PingInterval, o.Timeouts.Connect = time.Hour, time.Hour // the client only tries
 			o.Tokens = newVerifier(t, secret, realtime.JWTOptions{
 				Methods: []string{"HS256"}, Issuer: "rodando", Audiences: map[string]string{realtime.NamespaceDrivers: "drivers"},
@@ -147,14 +147,14 @@ func TestRefusals(t *testing.T) {
 			if a.noToken {
 				return "40/drivers,"
 			}
-			return connectPacket(realtime.NamespaceDrivers, j.secret(realtimetest.MintJWT(a.secret, a.claims)))
+			return connectPacket(realtime.NamespaceDrivers, logs.secret(realtimetest.MintJWT(a.secret, a.claims)))
 		}
 		refused := 0
 		check := func(about string, code realtime.Code, message, packet string) {
 			t.Helper()
-			require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, code, message)}, conn.say(t, packet), about)
+			require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, code, message)}, conn.send(t, packet), about)
 			refused++
-			lines := j.lines(t, logRefused)
+			lines := logs.lines(t, logRefused)
 			require.Len(t, lines, refused, about)
 			last := lines[refused-1]
 			require.Equal(t, string(code), last["code"], about)
@@ -164,7 +164,7 @@ func TestRefusals(t *testing.T) {
 				realtime.CodeMissingToken, realtime.CodeInvalidToken, realtime.CodeTokenExpired, realtime.CodeMissingClaims,
 			}, code)
 			require.Equal(t, known, last["user"] == "u1", "%s: user %v", about, last["user"])
-			require.Equal(t, realtime.NamespaceDrivers+" "+string(code), j.refusals()[refused-1])
+			require.Equal(t, realtime.NamespaceDrivers+" "+string(code), logs.refusals()[refused-1])
 			if refused%20 == 0 {
 				time.Sleep(time.Second) // the log passes so many lines of a kind in a time
 			}
@@ -180,10 +180,10 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 		require.False(t, conn.closed())
-		require.Empty(t, j.entered)
-		require.Empty(t, j.lines(t, logUndecided))
-		requireEntered(t, conn.say(t, prepare()), realtime.NamespaceDrivers, "u1", "s1")
-		require.Empty(t, bystander.heard(), "nobody else was told")
+		require.Empty(t, logs.entered)
+		require.Empty(t, logs.lines(t, logUndecided))
+		requireEntered(t, conn.send(t, prepare()), realtime.NamespaceDrivers, "u1", "s1")
+		require.Empty(t, bystander.received(), "nobody else was told")
 	})
 }
 
@@ -244,8 +244,8 @@ func TestHandshake_TokenSources(t *testing.T) {
 		{name: "header, far over 8 KiB", authorization: "Bearer " + long(500_000), want: invalid},
 	}
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		for user, tokens := range map[string][]string{"a": {"A"}, "b": {"B"}, "long": {long(8192), long(8193)}} {
 			srv.Login(user, realtime.UserDriver)
 			for _, token := range tokens {
@@ -254,15 +254,15 @@ func TestHandshake_TokenSources(t *testing.T) {
 				})
 			}
 		}
-		j.secret(long(100))
-		j.secret("nobody's")
+		logs.secret(long(100))
+		logs.secret("nobody's")
 		for _, test := range tests {
 			var header []string
 			if test.authorization != "" {
 				header = []string{"Authorization", test.authorization}
 			}
 			conn := openRaw(t, srv, header...)
-			got := conn.say(t, "40/drivers,"+test.payload)
+			got := conn.send(t, "40/drivers,"+test.payload)
 			if code, message, refused := strings.Cut(test.want, " "); refused {
 				require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.Code(code), message)}, got, test.name)
 				require.False(t, conn.closed(), test.name)
@@ -379,8 +379,8 @@ func addNamespace(t *testing.T, srv *realtimetest.Server, name string, o realtim
 // and by NamespaceOptions.
 func TestOptions_UserTypes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) {
 			o.UserTypes = map[string][]realtime.UserType{realtime.NamespaceAdmin: {"dispatcher", "auditor"}}
 		})
 		addNamespace(t, srv, "/everybody", realtime.NamespaceOptions{})
@@ -398,10 +398,10 @@ func TestOptions_UserTypes(t *testing.T) {
 				realtime.UserDriver, realtime.UserPassenger, realtime.UserAdmin, "dispatcher", "auditor", "Driver", "",
 			} {
 				user := "the " + string(typ)
-				got := conn.say(t, connectPacket(namespace, j.secret(srv.Login(user, typ))))
+				got := conn.send(t, connectPacket(namespace, logs.secret(srv.Login(user, typ))))
 				if slices.Contains(types, typ) {
 					requireEntered(t, got, namespace, user, realtimetest.SessionID(user))
-					require.Empty(t, conn.say(t, "41"+namespace+","))
+					require.Empty(t, conn.send(t, "41"+namespace+","))
 				} else {
 					require.Equal(t, []string{refusalPacket(namespace, realtime.CodeWrongUserType, "Wrong userType")}, got, "%q to %s", typ, namespace)
 				}
@@ -413,8 +413,8 @@ func TestOptions_UserTypes(t *testing.T) {
 // TestNamespaceOptions_Authorize: the last word of a namespace of the host's.
 func TestNamespaceOptions_Authorize(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
 		var asked []realtime.Identity
 		var answer func() error
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{
@@ -428,12 +428,12 @@ func TestNamespaceOptions_Authorize(t *testing.T) {
 			},
 		})
 		conn := openRaw(t, srv)
-		connect := connectPacket("/support", j.secret(srv.Login("u1", "agent")))
+		connect := connectPacket("/support", logs.secret(srv.Login("u1", "agent")))
 
 		offDuty := realtime.Errorf("off_duty", "Come back at nine")
 		for _, err := range []error{offDuty, fmt.Errorf("wrapped: %w", offDuty)} {
 			answer = func() error { return err }
-			require.Equal(t, []string{refusalPacket("/support", "off_duty", "Come back at nine")}, conn.say(t, connect))
+			require.Equal(t, []string{refusalPacket("/support", "off_duty", "Come back at nine")}, conn.send(t, connect))
 		}
 		for i, f := range []func() error{
 			func() error { return errors.New("the roster does not answer") },
@@ -442,9 +442,9 @@ func TestNamespaceOptions_Authorize(t *testing.T) {
 			func() error { var e *realtime.Error; return e }, // no nil error
 		} {
 			answer = f
-			require.Equal(t, []string{refusalPacket("/support", realtime.CodeUnavailable, "Service unavailable")}, conn.say(t, connect), i)
+			require.Equal(t, []string{refusalPacket("/support", realtime.CodeUnavailable, "Service unavailable")}, conn.send(t, connect), i)
 		}
-		lines := j.lines(t, logUndecided)
+		lines := logs.lines(t, logUndecided)
 		require.Len(t, lines, 4)
 		require.Contains(t, lines[0]["error"], "the roster does not answer")
 		require.Contains(t, lines[1]["error"], "in Authorize")
@@ -452,11 +452,11 @@ func TestNamespaceOptions_Authorize(t *testing.T) {
 
 		before := len(asked)
 		require.Equal(t, []string{refusalPacket("/support", realtime.CodeWrongUserType, "Wrong userType")},
-			conn.say(t, connectPacket("/support", j.secret(srv.Login("d1", realtime.UserDriver)))))
+			conn.send(t, connectPacket("/support", logs.secret(srv.Login("d1", realtime.UserDriver)))))
 		require.Len(t, asked, before, "it has the last word, and is not asked before")
 
 		answer = func() error { return nil }
-		requireEntered(t, conn.say(t, connect), "/support", "u1", realtimetest.SessionID("u1"))
+		requireEntered(t, conn.send(t, connect), "/support", "u1", realtimetest.SessionID("u1"))
 		for _, id := range asked {
 			require.Equal(t, realtime.Identity{UserID: "u1", UserType: "agent", SessionID: realtimetest.SessionID("u1")}, id)
 		}
@@ -465,19 +465,19 @@ func TestNamespaceOptions_Authorize(t *testing.T) {
 
 func TestNamespaceOptions_Anonymous(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		addNamespace(t, srv, "/news", realtime.NamespaceOptions{Anonymous: true})
 		srv.Tokens.Fail(errors.New("asked"))
 		srv.Users.Fail(errors.New("asked"))
 		srv.Sessions.Fail(errors.New("asked"))
-		for _, packet := range []string{"40/news,", "40/news,{}", connectPacket("/news", j.secret("whatever")), `40/news,{"token":1}`} {
-			conn := openRaw(t, srv, "Authorization", "Bearer "+j.secret("a header"))
-			requireEntered(t, conn.say(t, packet), "/news", "", "")
+		for _, packet := range []string{"40/news,", "40/news,{}", connectPacket("/news", logs.secret("whatever")), `40/news,{"token":1}`} {
+			conn := openRaw(t, srv, "Authorization", "Bearer "+logs.secret("a header"))
+			requireEntered(t, conn.send(t, packet), "/news", "", "")
 			require.Equal(t, []string{`43/news,1[{"ok":false,"error":{"code":"not_found","message":"no such event"}}]`},
-				conn.say(t, `42/news,1["auth:refresh",{"token":"x"}]`), "there is nothing to renew")
+				conn.send(t, `42/news,1["auth:refresh",{"token":"x"}]`), "there is nothing to renew")
 		}
-		require.Empty(t, j.refusals())
+		require.Empty(t, logs.refusals())
 	})
 }
 

@@ -62,8 +62,8 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// wire is a client that reads frames and keeps nothing.
-type wire struct {
+// benchConn is a client that reads frames and keeps nothing.
+type benchConn struct {
 	rwc  io.ReadWriteCloser
 	read *bufio.Reader
 }
@@ -77,7 +77,7 @@ func benchServer(b *testing.B) *realtimetest.Server {
 }
 
 // benchDriver connects a driver and reads their hello.
-func benchDriver(b *testing.B, srv *realtimetest.Server, user string) *wire {
+func benchDriver(b *testing.B, srv *realtimetest.Server, user string) *benchConn {
 	b.Helper()
 	r, err := http.NewRequestWithContext(b.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport=websocket", nil)
 	require.NoError(b, err)
@@ -91,7 +91,7 @@ func benchDriver(b *testing.B, srv *realtimetest.Server, user string) *wire {
 	require.Equal(b, http.StatusSwitchingProtocols, res.StatusCode)
 	rwc, ok := res.Body.(io.ReadWriteCloser)
 	require.True(b, ok)
-	w := &wire{rwc: rwc, read: bufio.NewReader(rwc)}
+	w := &benchConn{rwc: rwc, read: bufio.NewReader(rwc)}
 	w.write(b, `40/drivers,{"token":"`+srv.Login(user, realtime.UserDriver)+`"}`)
 	for range 3 { // the engine's open packet, CONNECT, hello
 		_, err := w.frame()
@@ -100,7 +100,7 @@ func benchDriver(b *testing.B, srv *realtimetest.Server, user string) *wire {
 	return w
 }
 
-func (w *wire) write(b *testing.B, packet string) {
+func (w *benchConn) write(b *testing.B, packet string) {
 	frame, err := ws.CompileFrame(ws.MaskFrame(ws.NewTextFrame([]byte(packet))))
 	require.NoError(b, err)
 	_, err = w.rwc.Write(frame)
@@ -108,7 +108,7 @@ func (w *wire) write(b *testing.B, packet string) {
 }
 
 // frame reads a frame and returns the first bytes of its payload.
-func (w *wire) frame() (head string, err error) {
+func (w *benchConn) frame() (head string, err error) {
 	h, err := ws.ReadHeader(w.read)
 	if err != nil {
 		return "", err
@@ -125,7 +125,7 @@ func (w *wire) frame() (head string, err error) {
 }
 
 // count counts what comes, until the connection ends.
-func (w *wire) count(b *testing.B, n *atomic.Int64) {
+func (w *benchConn) count(b *testing.B, n *atomic.Int64) {
 	for {
 		if _, err := w.frame(); err != nil {
 			if !errors.Is(err, io.EOF) {

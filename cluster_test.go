@@ -79,9 +79,9 @@ func TestCluster_DriverChanges(t *testing.T) {
 	})
 }
 
-// holding is an adapter of which some messages, by default those about the nodes' own
-// state, wait until they are released, behind everything else.
-type holding struct {
+// holdingAdapter holds some messages back until they are released: by default those
+// about the nodes' own state.
+type holdingAdapter struct {
 	realtime.Adapter
 	mu   sync.Mutex
 	hold bool
@@ -89,7 +89,7 @@ type holding struct {
 	held []realtime.ClusterMessage
 }
 
-func (h *holding) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+func (h *holdingAdapter) Publish(ctx context.Context, m realtime.ClusterMessage) error {
 	if err := ctx.Err(); err != nil {
 		return err // as one does that talks to a network
 	}
@@ -106,7 +106,7 @@ func (h *holding) Publish(ctx context.Context, m realtime.ClusterMessage) error 
 	return h.Adapter.Publish(ctx, m)
 }
 
-func (h *holding) release(t *testing.T) {
+func (h *holdingAdapter) release(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.hold = false
@@ -120,7 +120,7 @@ func (h *holding) release(t *testing.T) {
 func TestCluster_SocketConnectsBetweenTwoMessages(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
-		slow := &holding{Adapter: hub.Node()}
+		slow := &holdingAdapter{Adapter: hub.Node()}
 		a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
 		b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 
@@ -151,7 +151,7 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 		t.Run(name[1:], func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				hub := realtimetest.NewHub()
-				slow := &holding{Adapter: hub.Node()}
+				slow := &holdingAdapter{Adapter: hub.Node()}
 				a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
 				b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 				clients := map[string]*realtimetest.Client{
@@ -232,15 +232,15 @@ func TestCluster_HandshakeRevokedByAnotherNode(t *testing.T) {
 	})
 }
 
-// oneOf is a bus that the nodes share and of which each event goes to one of
-// them, the same one for each key: a consumer group.
-type oneOf struct {
+// consumerGroupBus is a bus that the nodes share. It delivers each event to one of them,
+// and all events of a key to the same one.
+type consumerGroupBus struct {
 	*realtimetest.Bus
 	mu       sync.Mutex
 	handlers []func(context.Context, realtime.Envelope) error
 }
 
-func (b *oneOf) Subscribe(handler func(context.Context, realtime.Envelope) error) (func(), error) {
+func (b *consumerGroupBus) Subscribe(handler func(context.Context, realtime.Envelope) error) (func(), error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := len(b.handlers)
@@ -260,7 +260,7 @@ func (b *oneOf) Subscribe(handler func(context.Context, realtime.Envelope) error
 
 func TestCluster_SharedBus(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		bus := &oneOf{Bus: realtimetest.NewBus()}
+		bus := &consumerGroupBus{Bus: realtimetest.NewBus()}
 		nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Bus = bus })
 		passengers := map[string]*realtimetest.Client{}
 		admin := nodes[1].Admin(t, "a1")
@@ -366,7 +366,7 @@ func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 		srv.Realtime.Admin().OnServerEmit("realtime:trip", func(realtime.Raw) {}) // a name like any other
 		driver := srv.Driver(t, "d1")
 		other := hub.Node()
-		require.NoError(t, other.Start(t.Context(), deaf{}))
+		require.NoError(t, other.Start(t.Context(), idleNode{}))
 		defer func() { require.NoError(t, other.Close(t.Context())) }()
 		event := func(args ...string) *realtime.Raw {
 			r := &realtime.Raw{}
@@ -437,12 +437,12 @@ func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 	})
 }
 
-// deaf is a node that takes no part.
-type deaf struct{}
+// idleNode is a node without sockets, which answers no request.
+type idleNode struct{}
 
-func (deaf) Deliver(realtime.ClusterMessage)                                               {}
-func (deaf) HasRoom(string, string) bool                                                   { return false }
-func (deaf) Answer(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {}
+func (idleNode) Deliver(realtime.ClusterMessage)                                               {}
+func (idleNode) HasRoom(string, string) bool                                                   { return false }
+func (idleNode) Answer(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {}
 
 func TestCluster_NodeCutOff(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -480,7 +480,7 @@ func TestCluster_NodeCutOff(t *testing.T) {
 func TestCluster_BroadcastsDuringShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
-		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Cluster.Adapter = &holding{Adapter: o.Cluster.Adapter} })
+		nodes := realtimetest.NewCluster(t, 2, logTo(&log), func(o *realtime.Options) { o.Cluster.Adapter = &holdingAdapter{Adapter: o.Cluster.Adapter} })
 		admin := nodes[1].Admin(t, "a1")
 		rt := nodes[0].Realtime
 		rt.Drivers().OnDisconnect(func(_ context.Context, s *realtime.Socket, reason realtime.DisconnectReason) {

@@ -17,19 +17,19 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// steps is what happened, in order.
-type steps struct {
+// callRecorder records the names of calls, in order.
+type callRecorder struct {
 	mu   sync.Mutex
 	list []string
 }
 
-func (s *steps) add(step string) {
+func (s *callRecorder) add(step string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.list = append(s.list, step)
 }
 
-func (s *steps) take() []string {
+func (s *callRecorder) take() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	list := s.list
@@ -48,7 +48,7 @@ func TestNamespace_OnConnectStopsAtTheFirstError(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				var log logBuffer
-				var did steps
+				var did callRecorder
 				srv := realtimetest.NewServer(t, logTo(&log))
 				ns := srv.Realtime.Passengers()
 				hook := func(name string, f func() error) {
@@ -82,7 +82,7 @@ func TestNamespace_OnConnectStopsAtTheFirstError(t *testing.T) {
 func TestNamespace_OnConnectStopsWhenTheSocketHasClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
-		var did steps
+		var did callRecorder
 		srv := realtimetest.NewServer(t, logTo(&log))
 		drivers, passengers := srv.Realtime.Drivers(), srv.Realtime.Passengers()
 		passengers.OnConnect(func(_ context.Context, s *realtime.Socket) error { s.Disconnect(); return nil })
@@ -100,7 +100,7 @@ func TestNamespace_OnConnectStopsWhenTheSocketHasClosed(t *testing.T) {
 func TestNamespace_OnDisconnectRunsAll(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
-		var did steps
+		var did callRecorder
 		release := make(chan struct{})
 		srv := realtimetest.NewServer(t, logTo(&log))
 		ns := srv.Realtime.Drivers()

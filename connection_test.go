@@ -42,7 +42,7 @@ func (s seenTokens) VerifyToken(ctx context.Context, token, namespace string) (r
 // derived from such a ctx costs no goroutine.
 func TestOptions_ConnContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var did steps
+		var did callRecorder
 		see := func(where string, ctx context.Context) {
 			did.add(fmt.Sprint(where, " ", ctx.Value(traceID{})))
 			require.Nil(t, ctx.Value("another"))
@@ -318,9 +318,9 @@ func TestSocketKey(t *testing.T) {
 // The line of a refusal has the cause and the address, and nothing of the token.
 func TestRefusal_Logged(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) {
-			o.Tokens = sayingTokens{}
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) {
+			o.Tokens = verboseVerifier{}
 			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 		})
 		for _, c := range []struct {
@@ -339,7 +339,7 @@ func TestRefusal_Logged(t *testing.T) {
 		} {
 			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Auth(c.auth), realtimetest.Header("X-Forwarded-For", "203.0.113.7"))
 			require.ErrorContains(t, err, string(c.code))
-			lines := j.lines(t, logRefused)
+			lines := logs.lines(t, logRefused)
 			line := lines[len(lines)-1]
 			require.Equal(t, string(c.code), line["code"])
 			require.Equal(t, c.cause, line["cause"])
@@ -348,10 +348,10 @@ func TestRefusal_Logged(t *testing.T) {
 	})
 }
 
-// sayingTokens refuse tokens in many words.
-type sayingTokens struct{}
+// verboseVerifier refuses tokens with long errors, which quote the token.
+type verboseVerifier struct{}
 
-func (sayingTokens) VerifyToken(_ context.Context, token, _ string) (realtime.Claims, error) {
+func (verboseVerifier) VerifyToken(_ context.Context, token, _ string) (realtime.Claims, error) {
 	switch {
 	case token == "no-exp":
 		return realtime.Claims{Subject: "u1", SessionID: "s1"}, nil

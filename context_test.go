@@ -15,9 +15,9 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// TestHandlerContext: what a handler gets is a context like any other, though it
+// TestHandlerContext_Values: what a handler gets is a context like any other, though it
 // is made only where it is used.
-func TestHandlerContext(t *testing.T) {
+func TestHandlerContext_Values(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Handler = 3 * time.Second })
 		c := srv.Driver(t, "d1")

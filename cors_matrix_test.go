@@ -18,16 +18,16 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// asker sends the requests of one case.
-type asker struct {
+// originClient sends the requests of one case: from these origins, with this credential.
+type originClient struct {
 	srv     *realtimetest.Server
 	origins []string
 	header  http.Header // of the credential
 	payload string      // of CONNECT
 }
 
-// ask sends a request, from the case's origin unless it is a native app's.
-func (a asker) ask(t *testing.T, native bool, method, query, body string) (*http.Response, string) {
+// request sends a request. A native one has no Origin header.
+func (a originClient) request(t *testing.T, native bool, method, query, body string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), method, a.srv.URL()+realtime.Path+"?EIO=4&"+query, strings.NewReader(body))
 	require.NoError(t, err)
@@ -63,9 +63,9 @@ const (
 )
 
 // session opens a session over polling.
-func (a asker) session(t *testing.T, native bool) (res *http.Response, sid string) {
+func (a originClient) session(t *testing.T, native bool) (res *http.Response, sid string) {
 	t.Helper()
-	res, body := a.ask(t, native, http.MethodGet, overPolling, "")
+	res, body := a.request(t, native, http.MethodGet, overPolling, "")
 	if res.StatusCode != http.StatusOK {
 		return res, ""
 	}
@@ -75,10 +75,10 @@ func (a asker) session(t *testing.T, native bool) (res *http.Response, sid strin
 }
 
 // poll returns what a native app's poll brings.
-func (a asker) poll(t *testing.T, sid string) string {
+func (a originClient) poll(t *testing.T, sid string) string {
 	t.Helper()
 	synctest.Wait()
-	_, body := a.ask(t, true, http.MethodGet, overPolling+sid, "")
+	_, body := a.request(t, true, http.MethodGet, overPolling+sid, "")
 	return body
 }
 
@@ -136,13 +136,13 @@ func TestOrigins_Matrix(t *testing.T) {
 		for _, c := range credentials {
 			t.Run(o.name+", "+c.name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
-					j, kept := keep(t)
-					srv := realtimetest.NewServer(t, kept, func(opts *realtime.Options) {
+					logs, withLogs := recordLogs(t)
+					srv := realtimetest.NewServer(t, withLogs, func(opts *realtime.Options) {
 						opts.Origins.Allowed = []string{"https://app.example.com", "http://localhost:5173", "https://xn--bcher-kva.example"}
 						opts.Origins.Credentials = true
 					})
-					a := asker{srv: srv, origins: o.origins}
-					token := j.secret(srv.Login("d1", realtime.UserDriver))
+					a := originClient{srv: srv, origins: o.origins}
+					token := logs.secret(srv.Login("d1", realtime.UserDriver))
 					if c.header != nil {
 						a.header = c.header(token)
 					}
@@ -161,7 +161,7 @@ func TestOrigins_Matrix(t *testing.T) {
 							require.JSONEq(t, `{"code":4,"message":"Forbidden"}`, body)
 							require.Empty(t, res.Header.Get("Access-Control-Allow-Origin"))
 							require.Empty(t, res.Header.Get("Access-Control-Allow-Credentials"))
-							require.Len(t, j.lines(t, "realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed"), logged)
+							require.Len(t, logs.lines(t, "realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed"), logged)
 							return false
 						}
 						require.Equal(t, want, res.StatusCode)
@@ -183,7 +183,7 @@ func TestOrigins_Matrix(t *testing.T) {
 					}
 
 					// A preflight makes no session, whatever it asks about.
-					res, body := a.ask(t, false, http.MethodOptions, overPolling, "")
+					res, body := a.request(t, false, http.MethodOptions, overPolling, "")
 					if status(res, body, http.StatusNoContent) {
 						require.Equal(t, "GET, POST", res.Header.Get("Access-Control-Allow-Methods"))
 						require.Equal(t, "authorization,content-type", res.Header.Get("Access-Control-Allow-Headers"))
@@ -197,35 +197,35 @@ func TestOrigins_Matrix(t *testing.T) {
 
 					// The others, with the id of a session that is another's.
 					_, sid = a.session(t, true)
-					res, body = a.ask(t, false, http.MethodPost, overPolling+sid, connect)
+					res, body = a.request(t, false, http.MethodPost, overPolling+sid, connect)
 					if !status(res, body, http.StatusOK) {
-						res, body = a.ask(t, false, http.MethodGet, overPolling+sid, "")
+						res, body = a.request(t, false, http.MethodGet, overPolling+sid, "")
 						status(res, body, http.StatusOK)
-						res, body = a.ask(t, true, http.MethodPost, overPolling+sid, connect) // which goes on unharmed
+						res, body = a.request(t, true, http.MethodPost, overPolling+sid, connect) // which goes on unharmed
 						require.Equal(t, http.StatusOK, res.StatusCode, body)
 						outcome(a.poll(t, sid))
 					} else {
 						synctest.Wait()
-						res, body = a.ask(t, false, http.MethodGet, overPolling+sid, "")
+						res, body = a.request(t, false, http.MethodGet, overPolling+sid, "")
 						status(res, body, http.StatusOK)
 						outcome(body)
 					}
 
 					// A websocket.
-					res, body = a.ask(t, false, http.MethodGet, overSocket, "")
+					res, body = a.request(t, false, http.MethodGet, overSocket, "")
 					if status(res, body, http.StatusSwitchingProtocols) {
 						conn := readRaw(t, res)
-						outcome(strings.Join(conn.say(t, connect)[1:], ""))
+						outcome(strings.Join(conn.send(t, connect)[1:], ""))
 					}
 
 					// A websocket that takes over another's session.
 					_, sid = a.session(t, true)
-					res, body = a.ask(t, false, http.MethodGet, overSocket+sid, "")
+					res, body = a.request(t, false, http.MethodGet, overSocket+sid, "")
 					if status(res, body, http.StatusSwitchingProtocols) {
-						require.Equal(t, []string{"3probe"}, readRaw(t, res).say(t, "2probe"))
+						require.Equal(t, []string{"3probe"}, readRaw(t, res).send(t, "2probe"))
 						return
 					}
-					res, _ = a.ask(t, true, http.MethodPost, overPolling+sid, connect)
+					res, _ = a.request(t, true, http.MethodPost, overPolling+sid, connect)
 					require.Equal(t, http.StatusOK, res.StatusCode)
 					outcome(a.poll(t, sid))
 				})

@@ -18,7 +18,7 @@ func corsServer(t *testing.T, o realtime.Options) (http.Handler, *bytes.Buffer) 
 	t.Helper()
 	var log bytes.Buffer
 	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	o.Tokens, o.Users, o.Sessions = nobody{}, nobody{}, nobody{}
+	o.Tokens, o.Users, o.Sessions = emptyHost{}, emptyHost{}, emptyHost{}
 	rt, err := realtime.New(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, rt.Shutdown(context.Background())) })

@@ -39,7 +39,7 @@ func decodeNamed(name string, data []byte) (builtin, error) {
 	return newRegistry(nil).byName[name].read(Envelope{Name: name, Data: data})
 }
 
-func TestDecodeDomain(t *testing.T) {
+func TestRegistry_Decodes(t *testing.T) {
 	t.Parallel()
 	e, err := decodeNamed("trip.started", []byte(`{"tripId":"t1","driverId":"d1","at":"2026-05-04T10:20:30.123Z","later":[1]}`))
 	require.NoError(t, err)
@@ -62,7 +62,7 @@ func TestDecodeDomain(t *testing.T) {
 	require.Equal(t, "s1", e.(SessionRevoked).SID, "enough to revoke it all the same")
 }
 
-func TestEmptyEventsAreRefused(t *testing.T) {
+func TestDomainEvent_EmptyIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, d := range builtins {
 		e, err := d.decode([]byte(`{}`))
@@ -73,7 +73,7 @@ func TestEmptyEventsAreRefused(t *testing.T) {
 	}
 }
 
-func TestCheckNamesWhatIsMissingAndEchoesNothing(t *testing.T) {
+func TestDomainEvent_ErrorsNameFieldsAndQuoteNothing(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]DomainEvent{
 		"missing assignmentId":                                       AssignmentAccepted{TripID: "t1"},
@@ -95,7 +95,7 @@ func TestCheckNamesWhatIsMissingAndEchoesNothing(t *testing.T) {
 	}
 }
 
-func TestEventKeys(t *testing.T) {
+func TestDomainEvent_Keys(t *testing.T) {
 	t.Parallel()
 	for want, e := range map[string]DomainEvent{
 		"t1": TripRequested{TripID: "t1", PassengerID: "p1"},

@@ -71,10 +71,10 @@ func (failingBus) Subscribe(func(context.Context, realtime.Envelope) error) (fun
 	return nil, fmt.Errorf("broker: %w", realtime.ErrUnavailable)
 }
 
-// deafBus is a bus that can be subscribed to, and is broken otherwise.
-type deafBus struct{ failingBus }
+// publishFailsBus is a bus whose Subscribe works and whose Publish fails.
+type publishFailsBus struct{ failingBus }
 
-func (deafBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
+func (publishFailsBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
 	return func() {}, nil
 }
 
@@ -129,7 +129,7 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 		_, err = realtime.NewEnvelope(realtime.TripCompleted{FareTotal: math.NaN()})
 		requirePrefix(t, err, "NewEnvelope of a number that JSON does not have")
 
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = deafBus{}; o.Limits.PendingAcks = 1 })
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = publishFailsBus{}; o.Limits.PendingAcks = 1 })
 		for _, e := range []realtime.DomainEvent{
 			nil, (*realtime.TripStarted)(nil), realtime.TripStarted{}, realtime.TripStarted{TripID: "\x00"}, realtime.TripStarted{TripID: "t1"}, shiftStarted{},
 		} {
@@ -184,7 +184,7 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 		hang := make(chan struct{})
 		slow := validOptions()
 		slow.Trace = &realtime.Trace{}
-		slow.Bus = clingingBus{hang: hang}
+		slow.Bus = hangingUnsubscribeBus{hang: hang}
 		rt, err := realtime.New(slow)
 		require.NoError(t, err)
 		short, stop = context.WithTimeout(t.Context(), time.Second)
@@ -196,12 +196,12 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 	})
 }
 
-// clingingBus is a bus whose subscription does not end before hang is closed.
-type clingingBus struct {
+// hangingUnsubscribeBus is a bus whose unsubscribe function hangs until hang is closed.
+type hangingUnsubscribeBus struct {
 	failingBus
 	hang chan struct{}
 }
 
-func (b clingingBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
+func (b hangingUnsubscribeBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
 	return func() { <-b.hang }, nil
 }

@@ -29,8 +29,8 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/conversations as they are now")
 
-// conversation records what a client and the server send: lines that begin with > are
-// the client's, with < the server's, with # neither's.
+// conversation records the packets of a client and a server. Lines that begin with > are
+// the client's, with < the server's; lines that begin with # are notes.
 type conversation struct {
 	t   *testing.T
 	srv *realtimetest.Server
@@ -52,7 +52,7 @@ var variable = []struct {
 	{regexp.MustCompile(`"reconnectAfterMs":\d+`), `"reconnectAfterMs":MS`},
 }
 
-// note records a line.
+// notef records a line.
 func (c *conversation) notef(format string, args ...any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +63,7 @@ func (c *conversation) notef(format string, args ...any) {
 	c.lines = append(c.lines, strings.ReplaceAll(line, "\x1e", "<RS>"))
 }
 
-// name makes name stand for a value.
+// name returns value, and replaces it by name in all lines.
 func (c *conversation) name(value, name string) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -109,24 +109,24 @@ func (c *conversation) request(method, query, body string, header http.Header) (
 	return res, string(b)
 }
 
-// talker is a websocket whose packets are recorded.
-type talker struct {
+// recordedConn is a websocket whose packets are recorded.
+type recordedConn struct {
 	c    *conversation
 	body io.ReadWriteCloser
 	done chan struct{}
 }
 
 // websocket opens a websocket and records what comes, until it ends.
-func (c *conversation) websocket(query string, header http.Header) *talker {
+func (c *conversation) websocket(query string, header http.Header) *recordedConn {
 	res, _ := c.request(http.MethodGet, query, "", header)
 	require.Equal(c.t, http.StatusSwitchingProtocols, res.StatusCode)
-	k := &talker{c: c, body: res.Body.(io.ReadWriteCloser), done: make(chan struct{})}
+	k := &recordedConn{c: c, body: res.Body.(io.ReadWriteCloser), done: make(chan struct{})}
 	go k.read()
 	synctest.Wait()
 	return k
 }
 
-func (k *talker) read() {
+func (k *recordedConn) read() {
 	defer close(k.done)
 	for n := 0; ; n++ {
 		if n == 3 && k.c.stall != nil {
@@ -148,8 +148,9 @@ func (k *talker) read() {
 	}
 }
 
-// say sends packets, and waits until all is sent that follows before time passes.
-func (k *talker) say(packets ...string) {
+// send sends packets, one at a time, and records the answers that arrive before time
+// passes.
+func (k *recordedConn) send(packets ...string) {
 	for _, p := range packets {
 		k.c.notef("> %s", p)
 		require.NoError(k.c.t, wsutil.WriteClientText(k.body, []byte(p)))
@@ -157,8 +158,8 @@ func (k *talker) say(packets ...string) {
 	}
 }
 
-// ends waits for the end of the connection.
-func (k *talker) ends() {
+// waitForEnd waits until the server has closed the connection.
+func (k *recordedConn) waitForEnd() {
 	<-k.done
 	_ = k.body.Close() // the server may have closed it
 	synctest.Wait()
@@ -170,14 +171,14 @@ const (
 )
 
 // enter opens a websocket and connects a driver.
-func (c *conversation) enter() *talker {
+func (c *conversation) enter() *recordedConn {
 	k := c.websocket(openWebSocket, nil)
-	k.say(connectPacket(realtime.NamespaceDrivers, c.token()))
+	k.send(connectPacket(realtime.NamespaceDrivers, c.token()))
 	return k
 }
 
-// polls opens a polling session, connects a driver and returns the query.
-func (c *conversation) polls() string {
+// enterByPolling opens a polling session, connects a driver and returns the query.
+func (c *conversation) enterByPolling() string {
 	_, body := c.request(http.MethodGet, openPolling, "", nil)
 	query := openPolling + "&sid=" + c.name(strings.Split(body, `"`)[3], "SID")
 	c.request(http.MethodPost, query, connectPacket(realtime.NamespaceDrivers, c.token()), nil)
@@ -186,16 +187,16 @@ func (c *conversation) polls() string {
 	return query
 }
 
-// leave ends a conversation from the client's side.
-func (k *talker) leave() {
-	k.say("41/drivers,", "1")
-	k.ends()
+// leave disconnects the socket and closes the connection, from the client's side.
+func (k *recordedConn) leave() {
+	k.send("41/drivers,", "1")
+	k.waitForEnd()
 }
 
-// giveUp closes a connection without a socket.
-func (k *talker) giveUp() {
-	k.say("1")
-	k.ends()
+// closeUnused closes a connection that has no socket.
+func (k *recordedConn) closeUnused() {
+	k.send("1")
+	k.waitForEnd()
 }
 
 func (c *conversation) refused(change func()) func() {
@@ -203,19 +204,20 @@ func (c *conversation) refused(change func()) func() {
 		token := c.token()
 		change()
 		k := c.websocket(openWebSocket, nil)
-		k.say(connectPacket(realtime.NamespaceDrivers, token))
-		k.giveUp()
+		k.send(connectPacket(realtime.NamespaceDrivers, token))
+		k.closeUnused()
 	}
 }
 
-type ending struct {
+type scenario struct {
 	configure func(o *realtime.Options)
 	talk      func(c *conversation)
 }
 
-// refusal is a handshake that is refused for what change does to the driver d1.
-func refusal(change func(srv *realtimetest.Server)) ending {
-	return ending{talk: func(c *conversation) { c.refused(func() { change(c.srv) })() }}
+// refusedAfter is a scenario in which the server refuses d1's CONNECT, because of what
+// change has done.
+func refusedAfter(change func(srv *realtimetest.Server)) scenario {
+	return scenario{talk: func(c *conversation) { c.refused(func() { change(c.srv) })() }}
 }
 
 func publishing(e realtime.DomainEvent) func(c *conversation) {
@@ -223,64 +225,64 @@ func publishing(e realtime.DomainEvent) func(c *conversation) {
 		k := c.enter()
 		c.notef("# %s is published", e.EventName())
 		publish(c.t, c.srv, e)
-		k.ends()
+		k.waitForEnd()
 	}
 }
 
-var conversations = map[string]ending{
+var conversations = map[string]scenario{
 	"handshake-websocket": {talk: func(c *conversation) { c.enter().leave() }},
 	"handshake-polling": {talk: func(c *conversation) {
-		query := c.polls()
+		query := c.enterByPolling()
 		c.request(http.MethodPost, query, "41/drivers,\x1e1", nil)
 	}},
 	"handshake-upgrade": {talk: func(c *conversation) {
-		query := c.polls()
+		query := c.enterByPolling()
 		k := c.websocket(strings.Replace(query, "polling", "websocket", 1), nil)
-		k.say("2probe", "5", `42/drivers,1["driver:status:update",{"isOnline":true}]`)
+		k.send("2probe", "5", `42/drivers,1["driver:status:update",{"isOnline":true}]`)
 		k.leave()
 	}},
 	"handshake-eio3": {
 		configure: func(o *realtime.Options) { o.Compat.AllowEIO3 = true },
 		talk: func(c *conversation) {
 			k := c.websocket("EIO=3&transport=websocket", http.Header{"Authorization": {"Bearer " + c.token()}})
-			k.say("40/drivers,", "2")
+			k.send("40/drivers,", "2")
 			k.leave()
 		},
 	},
 	"refused-missing_token": {talk: func(c *conversation) {
 		k := c.websocket(openWebSocket, nil)
-		k.say("40/drivers,")
-		k.giveUp()
+		k.send("40/drivers,")
+		k.closeUnused()
 	}},
 	"refused-invalid_token": {talk: func(c *conversation) {
 		k := c.websocket(openWebSocket, nil)
-		k.say(`40/drivers,{"token":"nobody's"}`)
-		k.giveUp()
+		k.send(`40/drivers,{"token":"nobody's"}`)
+		k.closeUnused()
 	}},
 	"refused-namespace": {talk: func(c *conversation) {
 		k := c.websocket(openWebSocket, nil)
-		k.say("40/nowhere,")
-		k.giveUp()
+		k.send("40/nowhere,")
+		k.closeUnused()
 	}},
 	"refused-token_expired": {talk: func(c *conversation) {
 		c.srv.Login("d1", realtime.UserDriver)
 		k := c.websocket(openWebSocket, nil)
-		k.say(connectPacket(realtime.NamespaceDrivers, c.name(c.srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), -time.Minute), "TOKEN")))
-		k.giveUp()
+		k.send(connectPacket(realtime.NamespaceDrivers, c.name(c.srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), -time.Minute), "TOKEN")))
+		k.closeUnused()
 	}},
 	"refused-missing_claims": {talk: func(c *conversation) {
 		c.srv.Tokens.Set("TOKEN", realtime.Claims{Subject: "d1", ExpiresAt: time.Now().Add(time.Hour)})
 		k := c.websocket(openWebSocket, nil)
-		k.say(connectPacket(realtime.NamespaceDrivers, "TOKEN"))
-		k.giveUp()
+		k.send(connectPacket(realtime.NamespaceDrivers, "TOKEN"))
+		k.closeUnused()
 	}},
-	"refused-user_not_found": refusal(func(srv *realtimetest.Server) { srv.Users.Delete("d1") }),
-	"refused-wrong_user_type": refusal(func(srv *realtimetest.Server) {
+	"refused-user_not_found": refusedAfter(func(srv *realtimetest.Server) { srv.Users.Delete("d1") }),
+	"refused-wrong_user_type": refusedAfter(func(srv *realtimetest.Server) {
 		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserPassenger, Active: true})
 	}),
-	"refused-user_inactive":   refusal(func(srv *realtimetest.Server) { srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver}) }),
-	"refused-invalid_session": refusal(func(srv *realtimetest.Server) { srv.Sessions.Delete(realtimetest.SessionID("d1")) }),
-	"refused-access_expired": refusal(func(srv *realtimetest.Server) {
+	"refused-user_inactive":   refusedAfter(func(srv *realtimetest.Server) { srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver}) }),
+	"refused-invalid_session": refusedAfter(func(srv *realtimetest.Server) { srv.Sessions.Delete(realtimetest.SessionID("d1")) }),
+	"refused-access_expired": refusedAfter(func(srv *realtimetest.Server) {
 		past := time.Now().Add(-time.Minute)
 		srv.Sessions.Set(realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: past})
 	}),
@@ -290,8 +292,8 @@ var conversations = map[string]ending{
 		},
 		talk: func(c *conversation) {
 			k := c.websocket(openWebSocket, nil)
-			k.say("40/drivers,", "40/drivers,")
-			k.giveUp()
+			k.send("40/drivers,", "40/drivers,")
+			k.closeUnused()
 		},
 	},
 	"refused-sockets-per-user": {
@@ -301,32 +303,32 @@ var conversations = map[string]ending{
 		talk: func(c *conversation) {
 			c.srv.Driver(c.t, "d1")
 			k := c.websocket(openWebSocket, nil)
-			k.say(connectPacket(realtime.NamespaceDrivers, c.token()))
-			k.giveUp()
+			k.send(connectPacket(realtime.NamespaceDrivers, c.token()))
+			k.closeUnused()
 		},
 	},
 	"refused-after-connect": {
 		configure: func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true },
 		talk: func(c *conversation) {
 			k := c.websocket(openWebSocket, nil)
-			k.say("40/drivers,")
-			k.giveUp()
+			k.send("40/drivers,")
+			k.closeUnused()
 		},
 	},
 	"refused-with-disconnect": {
 		configure: func(o *realtime.Options) { o.Compat.DisconnectRefused = true },
 		talk: func(c *conversation) {
 			k := c.websocket(openWebSocket, nil)
-			k.say("40/drivers,")
-			k.giveUp()
+			k.send("40/drivers,")
+			k.closeUnused()
 		},
 	},
 	"ending-unavailable": {talk: func(c *conversation) {
 		token := c.token()
 		c.srv.Users.Fail(errors.New("the database is down"))
 		k := c.websocket(openWebSocket, nil)
-		k.say(connectPacket(realtime.NamespaceDrivers, token))
-		k.ends()
+		k.send(connectPacket(realtime.NamespaceDrivers, token))
+		k.waitForEnd()
 	}},
 	"ending-session-revoked": {talk: publishing(realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})},
 	"ending-user-banned": {talk: publishing(realtime.UserAccessChanged{
@@ -340,21 +342,21 @@ var conversations = map[string]ending{
 			k := c.enter()
 			c.notef("# the session's row is deleted, and the sweep does not find it")
 			c.srv.Sessions.Delete(realtimetest.SessionID("d1"))
-			k.ends()
+			k.waitForEnd()
 		},
 	},
 	"ending-session-replaced": {talk: publishing(realtime.SessionRefreshed{
 		UserID: "d1", OldSID: realtimetest.SessionID("d1"), NewSID: "new",
 	})},
-	"ending-expired": {talk: func(c *conversation) { c.enter().ends() }},
+	"ending-expired": {talk: func(c *conversation) { c.enter().waitForEnd() }},
 	"ending-drained": {talk: func(c *conversation) {
 		k := c.enter()
 		c.notef("# the server shuts down")
 		require.NoError(c.t, c.srv.Realtime.Shutdown(c.t.Context()))
-		k.ends()
+		k.waitForEnd()
 	}},
 	"ending-drained-polling": {talk: func(c *conversation) {
-		query := c.polls()
+		query := c.enterByPolling()
 		c.notef("# the server shuts down")
 		done := make(chan error, 1)
 		go func() { done <- c.srv.Realtime.Shutdown(c.t.Context()) }()
@@ -365,19 +367,19 @@ var conversations = map[string]ending{
 	}},
 	"ending-heartbeat-timeout": {
 		configure: func(o *realtime.Options) { o.Timeouts.PingInterval = 25 * time.Second },
-		talk:      func(c *conversation) { c.enter().ends() },
+		talk:      func(c *conversation) { c.enter().waitForEnd() },
 	},
 	"ending-protocol-error": {talk: func(c *conversation) {
 		k := c.enter()
-		k.say("47")
-		k.ends()
+		k.send("47")
+		k.waitForEnd()
 	}},
 	"ending-oversized-message": {
 		configure: func(o *realtime.Options) { o.Limits.MaxPayload = 1000 },
 		talk: func(c *conversation) {
 			k := c.enter()
-			k.say("4" + strings.Repeat("x", 1000))
-			k.ends()
+			k.send("4" + strings.Repeat("x", 1000))
+			k.waitForEnd()
 		},
 	},
 	"ending-slow-consumer": {talk: func(c *conversation) {
@@ -390,7 +392,7 @@ var conversations = map[string]ending{
 		synctest.Wait()
 		c.notef("# it reads what has arrived")
 		close(c.stall)
-		k.ends()
+		k.waitForEnd()
 	}},
 	"ending-rate-limit-breach": {
 		configure: func(o *realtime.Options) {
@@ -400,9 +402,9 @@ var conversations = map[string]ending{
 		talk: func(c *conversation) {
 			k := c.enter()
 			for id := range 4 {
-				k.say(fmt.Sprintf(`42/drivers,%d["driver:trip:set",{}]`, id))
+				k.send(fmt.Sprintf(`42/drivers,%d["driver:trip:set",{}]`, id))
 			}
-			k.ends()
+			k.waitForEnd()
 		},
 	},
 	"ending-sockets-per-user": {
@@ -411,14 +413,14 @@ var conversations = map[string]ending{
 			k := c.enter()
 			c.notef("# the same user opens another connection")
 			c.srv.Driver(c.t, "d1")
-			k.ends()
+			k.waitForEnd()
 		},
 	},
 	"ending-disconnect": {talk: func(c *conversation) {
 		k := c.enter()
 		c.notef("# Broadcast.Disconnect")
 		c.srv.Realtime.Drivers().All().Disconnect()
-		k.ends()
+		k.waitForEnd()
 	}},
 }
 

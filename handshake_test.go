@@ -34,7 +34,7 @@ func TestHandshake_NothingBeforeTheChecks(t *testing.T) {
 				token := srv.Login("d1", realtime.UserDriver)
 				conn := openRaw(t, srv)
 				entered, release := block(srv, stage)
-				require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+				require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)))
 				<-entered
 
 				rooms := []realtime.Room{realtime.DriverRoom("d1"), realtime.SessionRoom(realtimetest.SessionID("d1"))}
@@ -51,12 +51,12 @@ func TestHandshake_NothingBeforeTheChecks(t *testing.T) {
 					require.Empty(t, found)
 				}
 				time.Sleep(10 * time.Second)
-				require.Empty(t, conn.heard())
+				require.Empty(t, conn.received())
 				require.Zero(t, connects)
 				realtimetest.ExpectNone(t, watcher)
 
 				release()
-				got := conn.heard()
+				got := conn.received()
 				require.GreaterOrEqual(t, len(got), 2)
 				requireEntered(t, got[:2], realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 				if stage == "trips" {
@@ -72,7 +72,7 @@ func TestHandshake_NothingBeforeTheChecks(t *testing.T) {
 				require.Len(t, found, 1)
 				require.False(t, found[0].Connecting)
 				require.NoError(t, memo.Emit(to, "now"))
-				require.Equal(t, []string{`42/drivers,["memo","now"]`}, conn.heard())
+				require.Equal(t, []string{`42/drivers,["memo","now"]`}, conn.received())
 			})
 		})
 	}
@@ -100,16 +100,16 @@ func TestHandshake_RefusedReceivesNothing(t *testing.T) {
 		conn := openRaw(t, srv)
 		for _, stage := range []string{"users", "sessions", "trips"} {
 			entered, release := block(srv, stage)
-			require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+			require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)))
 			<-entered
 			require.NoError(t, memo.Emit(srv.Realtime.Drivers().To(realtime.DriverRoom("d1")), "for nobody"))
 			fail(srv, stage, errors.New("gone"))
 			release()
-			require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}, conn.heard(), stage)
+			require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}, conn.received(), stage)
 			fail(srv, stage, nil)
 			require.NoError(t, memo.Emit(srv.Realtime.Drivers().To(realtime.DriverRoom("d1")), "for nobody"))
 		}
-		requireEntered(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		requireEntered(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 	})
 }
 
@@ -128,45 +128,44 @@ func fail(srv *realtimetest.Server, stage string, err error) {
 	}
 }
 
-// host is a verifier, repositories and trips of a host, with something behind
-// each question.
-type host struct {
+// faultyHost calls trouble before each call of the host, and returns its error.
+type faultyHost struct {
 	*realtimetest.Server
 	trouble func(ctx context.Context, stage string) error
 }
 
-func (h host) VerifyToken(ctx context.Context, token, namespace string) (realtime.Claims, error) {
+func (h faultyHost) VerifyToken(ctx context.Context, token, namespace string) (realtime.Claims, error) {
 	if err := h.trouble(ctx, "tokens"); err != nil {
 		return realtime.Claims{}, fmt.Errorf("token %s: %w", token, err)
 	}
 	return h.Tokens.VerifyToken(ctx, token, namespace)
 }
 
-func (h host) FindUser(ctx context.Context, id string) (realtime.User, error) {
+func (h faultyHost) FindUser(ctx context.Context, id string) (realtime.User, error) {
 	if err := h.trouble(ctx, "users"); err != nil {
 		return realtime.User{}, err
 	}
 	return h.Users.FindUser(ctx, id)
 }
 
-func (h host) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
+func (h faultyHost) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
 	if err := h.trouble(ctx, "sessions"); err != nil {
 		return realtime.Session{}, err
 	}
 	return h.Sessions.FindSession(ctx, sid)
 }
 
-func (h host) ActiveTrips(ctx context.Context, userID string) ([]string, error) {
+func (h faultyHost) ActiveTrips(ctx context.Context, userID string) ([]string, error) {
 	if err := h.trouble(ctx, "trips"); err != nil {
 		return nil, err
 	}
 	return h.Trips.ActiveTrips(ctx, userID)
 }
 
-// newHost is a server whose questions go through trouble.
-func newHost(t *testing.T, trouble func(ctx context.Context, stage string) error, configure ...func(o *realtime.Options)) *realtimetest.Server {
+// newFaultyHost starts a server on a faultyHost.
+func newFaultyHost(t *testing.T, trouble func(ctx context.Context, stage string) error, configure ...func(o *realtime.Options)) *realtimetest.Server {
 	t.Helper()
-	h := &host{Server: &realtimetest.Server{
+	h := &faultyHost{Server: &realtimetest.Server{
 		Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Trips: &realtimetest.Trips{},
 	}, trouble: trouble}
 	srv := realtimetest.NewServer(t, append([]func(o *realtime.Options){func(o *realtime.Options) {
@@ -176,10 +175,10 @@ func newHost(t *testing.T, trouble func(ctx context.Context, stage string) error
 	return srv
 }
 
-// TestUndecided: whatever goes wrong behind a question, nobody is admitted and
+// TestHandshake_Undecided: whatever goes wrong behind a question, nobody is admitted and
 // nobody is refused: the transport is closed after 1 to 5 s, the
 // log says why.
-func TestUndecided(t *testing.T) {
+func TestHandshake_Undecided(t *testing.T) {
 	repoTimeout := 3 * time.Second
 	troubles := map[string]struct {
 		trouble func(ctx context.Context, release <-chan struct{}) error
@@ -202,22 +201,22 @@ func TestUndecided(t *testing.T) {
 		for name, test := range troubles {
 			t.Run(stage+", "+name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
-					j, kept := keep(t)
+					logs, withLogs := recordLogs(t)
 					release := make(chan struct{})
 					troubled := false
-					srv := newHost(t, func(ctx context.Context, at string) error {
+					srv := newFaultyHost(t, func(ctx context.Context, at string) error {
 						if troubled && at == stage {
 							return test.trouble(ctx, release)
 						}
 						return nil
-					}, kept, func(o *realtime.Options) { o.Timeouts.Repo = repoTimeout })
+					}, withLogs, func(o *realtime.Options) { o.Timeouts.Repo = repoTimeout })
 					other, err := srv.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(srv.Login("p0", realtime.UserPassenger)))
 					require.NoError(t, err)
 					conn := openRaw(t, srv)
-					requireEntered(t, conn.say(t, connectPacket(realtime.NamespacePassengers, j.secret(srv.Login("p1", realtime.UserPassenger)))),
+					requireEntered(t, conn.send(t, connectPacket(realtime.NamespacePassengers, logs.secret(srv.Login("p1", realtime.UserPassenger)))),
 						realtime.NamespacePassengers, "p1", realtimetest.SessionID("p1"))
 					troubled = true
-					require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))))
+					require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, logs.secret(srv.Login("d1", realtime.UserDriver)))))
 					start := time.Now()
 					time.Sleep(test.after + time.Second/2)
 					close(release)
@@ -230,12 +229,12 @@ func TestUndecided(t *testing.T) {
 					took := conn.ended.Sub(start)
 					require.GreaterOrEqual(t, took, test.after+time.Second-2*tick)
 					require.LessOrEqual(t, took, test.after+5*time.Second+tick)
-					require.Empty(t, conn.heard(), "no CONNECT_ERROR, and no connect")
+					require.Empty(t, conn.received(), "no CONNECT_ERROR, and no connect")
 					require.True(t, other.Connected(), "another's connection")
 
-					require.Equal(t, []string{"/drivers unavailable"}, j.refusals())
-					require.Empty(t, j.lines(t, logRefused))
-					lines := j.lines(t, logUndecided)
+					require.Equal(t, []string{"/drivers unavailable"}, logs.refusals())
+					require.Empty(t, logs.lines(t, logRefused))
+					lines := logs.lines(t, logUndecided)
 					require.Len(t, lines, 1, "once")
 					require.Equal(t, "ERROR", lines[0]["level"])
 					require.Equal(t, realtime.NamespaceDrivers, lines[0]["namespace"])
@@ -260,14 +259,14 @@ func TestUndecided_Delay(t *testing.T) {
 		var conns []*rawConn
 		for range 20 {
 			conns = append(conns, openRaw(t, srv))
-			require.Empty(t, conns[len(conns)-1].say(t, connectPacket(realtime.NamespaceDrivers, token)))
+			require.Empty(t, conns[len(conns)-1].send(t, connectPacket(realtime.NamespaceDrivers, token)))
 		}
 		start := time.Now()
 		time.Sleep(time.Minute)
 		early, late := 0, 0
 		for _, c := range conns {
 			require.True(t, c.closed())
-			require.Empty(t, c.heard())
+			require.Empty(t, c.received())
 			took := c.ended.Sub(start)
 			require.GreaterOrEqual(t, took, 2*time.Second-tick)
 			require.LessOrEqual(t, took, 10*time.Second)
@@ -301,31 +300,31 @@ func TestUndecided_IsTriedAgain(t *testing.T) {
 // TestCompat_RefuseUnavailable: the option that sends the CONNECT_ERROR.
 func TestCompat_RefuseUnavailable(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
+		logs, withLogs := recordLogs(t)
 		release := make(chan struct{})
 		answer := func(context.Context) error { return errors.New("gone") }
-		srv := newHost(t, func(ctx context.Context, stage string) error {
+		srv := newFaultyHost(t, func(ctx context.Context, stage string) error {
 			if stage == "users" {
 				return answer(ctx)
 			}
 			return nil
-		}, kept, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
-		connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
+		}, withLogs, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
+		connect := connectPacket(realtime.NamespaceDrivers, logs.secret(srv.Login("d1", realtime.UserDriver)))
 		refusal := []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}
 		conn := openRaw(t, srv)
-		require.Equal(t, refusal, conn.say(t, connect))
+		require.Equal(t, refusal, conn.send(t, connect))
 		// An answer that comes too late for its handshake does nothing to the next.
 		answer = func(context.Context) error { <-release; return nil }
-		require.Empty(t, conn.say(t, connect))
+		require.Empty(t, conn.send(t, connect))
 		time.Sleep(5 * time.Second)
-		require.Equal(t, refusal, conn.heard())
+		require.Equal(t, refusal, conn.received())
 		answer = func(context.Context) error { return nil }
-		requireEntered(t, conn.say(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		requireEntered(t, conn.send(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 		close(release)
-		require.Empty(t, conn.heard())
+		require.Empty(t, conn.received())
 		time.Sleep(time.Minute)
 		require.False(t, conn.closed())
-		require.Len(t, j.lines(t, logUndecided), 2)
+		require.Len(t, logs.lines(t, logUndecided), 2)
 	})
 }
 
@@ -334,26 +333,26 @@ func TestCompat_RefuseUnavailable(t *testing.T) {
 // hook hears of it.
 func TestCompat_RefuseAfterConnect(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true })
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) { o.Compat.RefuseAfterConnect = true })
 		drivers := srv.Realtime.Drivers()
 		drivers.OnConnect(func(context.Context, *realtime.Socket) error { t.Error("connected"); return nil })
 		drivers.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { t.Error("disconnected") })
 		srv.Login("d1", realtime.UserDriver)
 		srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver})
-		token := j.secret(srv.Login("d1", realtime.UserDriver))
+		token := logs.secret(srv.Login("d1", realtime.UserDriver))
 		for _, packet := range []string{"40/drivers,", connectPacket(realtime.NamespaceDrivers, token)} {
 			conn := openRaw(t, srv)
-			got := conn.say(t, packet)
+			got := conn.send(t, packet)
 			require.Len(t, got, 2)
 			require.Regexp(t, `^40/drivers,\{"sid":"[A-Za-z0-9_-]{20}"\}$`, got[0])
 			require.Equal(t, "41/drivers,", got[1])
 			time.Sleep(2 * time.Second)
 			require.True(t, conn.closed(), "no other socket was on it")
 		}
-		require.Equal(t, []string{"/drivers missing_token", "/drivers user_inactive"}, j.refusals())
-		require.Len(t, j.lines(t, logRefused), 2)
-		require.Empty(t, j.entered)
+		require.Equal(t, []string{"/drivers missing_token", "/drivers user_inactive"}, logs.refusals())
+		require.Len(t, logs.lines(t, logRefused), 2)
+		require.Empty(t, logs.entered)
 
 		c := srv.Passenger(t, "p1")
 		_, err := c.Join(t.Context(), realtime.NamespaceDrivers)
@@ -369,14 +368,14 @@ func TestCompat_DisconnectRefused(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.DisconnectRefused, o.Compat.RefuseUnavailable = true, true })
 		conn := openRaw(t, srv)
 		require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeMissingToken, "Missing token"), "41/drivers,"},
-			conn.say(t, "40/drivers,"))
+			conn.send(t, "40/drivers,"))
 		srv.Users.Fail(errors.New("gone"))
 		token := srv.Login("d1", realtime.UserDriver)
 		require.Equal(t, []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable"), "41/drivers,"},
-			conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+			conn.send(t, connectPacket(realtime.NamespaceDrivers, token)))
 		srv.Users.Fail(nil)
 		time.Sleep(14 * time.Second)
-		requireEntered(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		requireEntered(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 	})
 }
 
@@ -405,39 +404,39 @@ func TestTimeouts_Connect(t *testing.T) {
 				start := time.Now()
 				for _, packet := range refused {
 					time.Sleep(limit / 5)
-					require.Len(t, conn.say(t, packet), 1)
+					require.Len(t, conn.send(t, packet), 1)
 				}
 				conn.closedAfter(t, time.Minute)
 				require.InDelta(t, limit.Seconds(), time.Since(start).Seconds(), 2*tick.Seconds())
 
 				conn = openRaw(t, srv)
-				require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
-				require.Empty(t, conn.say(t, "41/drivers,"))
+				require.Len(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
+				require.Empty(t, conn.send(t, "41/drivers,"))
 				for _, packet := range refused {
 					time.Sleep(limit * 2 / 3)
-					require.Len(t, conn.say(t, packet), 1)
+					require.Len(t, conn.send(t, packet), 1)
 				}
 				idle(conn)
 
 				conn = openRaw(t, srv)
 				time.Sleep(limit * 2 / 3)
-				require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
+				require.Len(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
 				time.Sleep(2 * time.Minute)
 				require.False(t, conn.closed(), "it has a namespace")
-				require.Empty(t, conn.say(t, "41/drivers,"))
+				require.Empty(t, conn.send(t, "41/drivers,"))
 				time.Sleep(limit * 2 / 3)
-				require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)), 2, "it may come again")
-				require.Empty(t, conn.say(t, "41/drivers,"))
+				require.Len(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)), 2, "it may come again")
+				require.Empty(t, conn.send(t, "41/drivers,"))
 				idle(conn)
 
 				// A handshake under way is no connection without a namespace.
 				conn = openRaw(t, srv)
 				entered, release := srv.Users.Block()
-				require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+				require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)))
 				<-entered
 				time.Sleep(4 * time.Second)
 				release()
-				require.Len(t, conn.heard(), 2)
+				require.Len(t, conn.received(), 2)
 			})
 		})
 	}
@@ -447,22 +446,22 @@ func TestTimeouts_Connect(t *testing.T) {
 // that stayed on the connection may come again.
 func TestHandshake_ClientLeaves(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		connects := 0
 		srv.Realtime.Drivers().OnConnect(func(context.Context, *realtime.Socket) error { connects++; return nil })
-		connect := connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))
+		connect := connectPacket(realtime.NamespaceDrivers, logs.secret(srv.Login("d1", realtime.UserDriver)))
 		for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 			conn := openRaw(t, srv)
 			entered, release := block(srv, stage)
-			require.Empty(t, conn.say(t, connect))
+			require.Empty(t, conn.send(t, connect))
 			<-entered
-			require.Empty(t, conn.say(t, "41/drivers,"))
+			require.Empty(t, conn.send(t, "41/drivers,"))
 			release()
-			require.Empty(t, conn.heard())
+			require.Empty(t, conn.received())
 
 			entered, release = block(srv, stage)
-			require.Empty(t, conn.say(t, connect))
+			require.Empty(t, conn.send(t, connect))
 			<-entered
 			require.NoError(t, conn.body.Close())
 			synctest.Wait()
@@ -473,8 +472,8 @@ func TestHandshake_ClientLeaves(t *testing.T) {
 			require.Empty(t, found)
 			require.Zero(t, connects)
 		}
-		require.Empty(t, j.entered)
-		requireEntered(t, openRaw(t, srv).say(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		require.Empty(t, logs.entered)
+		requireEntered(t, openRaw(t, srv).send(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 	})
 }
 
@@ -482,15 +481,15 @@ func TestHandshake_ClientLeaves(t *testing.T) {
 // failure of theirs.
 func TestServer_ShutdownDuringTheHandshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		conn := openRaw(t, srv)
 		entered, _ := srv.Users.Block()
-		require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, j.secret(srv.Login("d1", realtime.UserDriver)))))
+		require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, logs.secret(srv.Login("d1", realtime.UserDriver)))))
 		<-entered
 		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
 		require.True(t, conn.closed())
-		require.Empty(t, conn.heard())
-		require.Empty(t, j.lines(t, logUndecided))
+		require.Empty(t, conn.received())
+		require.Empty(t, logs.lines(t, logUndecided))
 	})
 }

@@ -1,5 +1,5 @@
-// What the tests of authentication have in common: the log, and a connection
-// below the client of realtimetest.
+// Helpers of the tests: a recorder of the log, and a websocket below the client of
+// realtimetest.
 
 package realtime_test
 
@@ -24,16 +24,15 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// inBubble runs f in a bubble of its own, beside other tests.
+// inBubble runs f in a synctest bubble, in parallel with other tests.
 func inBubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	t.Parallel()
 	synctest.Test(t, f)
 }
 
-// journal is a server's log, and what its Trace was told of handshakes. No token
-// may be in it.
-type journal struct {
+// logRecorder records a server's log and the handshakes that its Trace reports.
+type logRecorder struct {
 	mu      sync.Mutex
 	log     bytes.Buffer
 	hook    func(line map[string]any) // called for each record, without the lock
@@ -43,11 +42,11 @@ type journal struct {
 }
 
 // Write takes one record, as JSON.
-func (j *journal) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	j.log.Write(b)
-	hook := j.hook
-	j.mu.Unlock()
+func (r *logRecorder) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	r.log.Write(b)
+	hook := r.hook
+	r.mu.Unlock()
 	if hook != nil {
 		var line map[string]any
 		if err := json.Unmarshal(b, &line); err != nil {
@@ -58,48 +57,48 @@ func (j *journal) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// keep makes a server write the journal, in which no token may be found when
-// the test ends.
-func keep(t *testing.T) (*journal, func(o *realtime.Options)) {
-	j := &journal{}
+// recordLogs returns a recorder, and an option that makes a server write to it. When the
+// test ends, the log must contain none of the values that were passed to secret.
+func recordLogs(t *testing.T) (*logRecorder, func(o *realtime.Options)) {
+	r := &logRecorder{}
 	t.Cleanup(func() {
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		for _, token := range j.tokens {
-			require.NotContains(t, j.log.String(), token)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, token := range r.tokens {
+			require.NotContains(t, r.log.String(), token)
 		}
 	})
-	return j, func(o *realtime.Options) {
-		o.Logger = slog.New(slog.NewJSONHandler(j, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return r, func(o *realtime.Options) {
+		o.Logger = slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		o.Trace = &realtime.Trace{
 			Refused: func(_ context.Context, i realtime.RefusedInfo) {
-				j.mu.Lock()
-				defer j.mu.Unlock()
-				j.refused = append(j.refused, i.Namespace+" "+string(i.Code))
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.refused = append(r.refused, i.Namespace+" "+string(i.Code))
 			},
 			Connected: func(_ context.Context, i realtime.ConnectedInfo) {
-				j.mu.Lock()
-				defer j.mu.Unlock()
-				j.entered = append(j.entered, i.Namespace)
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				r.entered = append(r.entered, i.Namespace)
 			},
 		}
 	}
 }
 
-// secret returns the token, which may not be found in the log.
-func (j *journal) secret(token string) string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.tokens = append(j.tokens, token)
+// secret returns the token. From now on the log must not contain it.
+func (r *logRecorder) secret(token string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tokens = append(r.tokens, token)
 	return token
 }
 
-// lines are the records with that message.
-func (j *journal) lines(t *testing.T, message string) (found []map[string]any) {
+// lines returns the log records with that message.
+func (r *logRecorder) lines(t *testing.T, message string) (found []map[string]any) {
 	t.Helper()
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for b := range bytes.SplitSeq(bytes.TrimSpace(j.log.Bytes()), []byte("\n")) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for b := range bytes.SplitSeq(bytes.TrimSpace(r.log.Bytes()), []byte("\n")) {
 		var line map[string]any
 		if len(b) > 0 {
 			require.NoError(t, json.Unmarshal(b, &line))
@@ -111,11 +110,11 @@ func (j *journal) lines(t *testing.T, message string) (found []map[string]any) {
 	return found
 }
 
-// refusals are what Trace.Refused was told.
-func (j *journal) refusals() []string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Clone(j.refused)
+// refusals returns what Trace.Refused has reported, as "namespace code".
+func (r *logRecorder) refusals() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.refused)
 }
 
 // The messages under which handshakes are logged.
@@ -125,7 +124,7 @@ const (
 	logFailed    = "realtime: handler failed"
 )
 
-// rawConn is a websocket on which a test says what no client would.
+// rawConn is a websocket on which a test sends any packet, also invalid ones.
 type rawConn struct {
 	body  io.ReadWriteCloser
 	done  chan struct{} // closed with the connection
@@ -157,7 +156,7 @@ func openRaw(t *testing.T, srv *realtimetest.Server, header ...string) *rawConn 
 	return c
 }
 
-// readRaw reads the websocket that a response has opened.
+// readRaw starts to read the websocket that a response has opened.
 func readRaw(t *testing.T, res *http.Response) *rawConn {
 	c := &rawConn{body: res.Body.(io.ReadWriteCloser), done: make(chan struct{})}
 	var reading sync.WaitGroup
@@ -187,17 +186,17 @@ func (c *rawConn) read() {
 	}
 }
 
-// say sends packets and returns what the server says to that before time passes.
-func (c *rawConn) say(t *testing.T, packets ...string) []string {
+// send sends packets and returns the frames that the server sends before time passes.
+func (c *rawConn) send(t *testing.T, packets ...string) []string {
 	t.Helper()
 	for _, p := range packets {
 		require.NoError(t, wsutil.WriteClientText(c.body, []byte(p)))
 	}
-	return c.heard()
+	return c.received()
 }
 
-// heard returns what the server has said since it was asked last.
-func (c *rawConn) heard() []string {
+// received returns the frames that have arrived since the last call.
+func (c *rawConn) received() []string {
 	synctest.Wait()
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -22,7 +22,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// site is a server with the hooks, beside another node without.
+// hookSite is a server with the hooks, and another node without them.
 type hookSite struct {
 	*hooks
 	srv, other *realtimetest.Server
@@ -34,8 +34,9 @@ func (s hookSite) dial(t *testing.T, namespace, user string, typ realtime.UserTy
 	return s.srv.Dial(ctx, namespace, realtimetest.Token(s.srv.Login(user, typ)))
 }
 
-// connects tells what becomes of a client that connects.
-func connects(namespace string) func(t *testing.T, s hookSite) string {
+// connectOutcome connects a client and returns the code of its refusal, the reason of
+// its disconnection, or "connected".
+func connectOutcome(namespace string) func(t *testing.T, s hookSite) string {
 	return func(t *testing.T, s hookSite) string {
 		c, err := s.dial(t, namespace, "new", realtime.UserDriver)
 		if err != nil {
@@ -63,12 +64,12 @@ func codeOf(err error) string {
 	return "error"
 }
 
-// calls tells how a driver's event is answered.
-func calls[In, Out any](call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
-	return callsIn(realtime.NamespaceDrivers, call, in)
+// callOutcome sends a driver's event and returns the code of its ack, or "done".
+func callOutcome[In, Out any](call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
+	return callOutcomeIn(realtime.NamespaceDrivers, call, in)
 }
 
-func callsIn[In, Out any](namespace string, call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
+func callOutcomeIn[In, Out any](namespace string, call realtime.Call[In, Out], in In) func(t *testing.T, s hookSite) string {
 	return func(t *testing.T, s hookSite) string {
 		c, err := s.dial(t, namespace, "new", realtime.UserDriver)
 		require.NoError(t, err)
@@ -79,7 +80,7 @@ func callsIn[In, Out any](namespace string, call realtime.Call[In, Out], in In) 
 	}
 }
 
-func publishes(events ...realtime.DomainEvent) func(t *testing.T, s hookSite) string {
+func publishOutcome(events ...realtime.DomainEvent) func(t *testing.T, s hookSite) string {
 	return func(t *testing.T, s hookSite) string {
 		for _, e := range events {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -92,10 +93,10 @@ func publishes(events ...realtime.DomainEvent) func(t *testing.T, s hookSite) st
 	}
 }
 
-func shutsDown(*testing.T, hookSite) string { return "" } // as each does at its end
+func shutdownOutcome(*testing.T, hookSite) string { return "" } // as each does at its end
 
-// hookRow is how a hook comes to be called, and what the client sees of its fault: the
-// same for all of them, or for a panic and Goexit, and for a hang.
+// hookRow says what calls a hook, and what the client sees when the hook fails: want has
+// one entry for every fault, or one for panic and Goexit and one for a hang.
 type hookRow struct {
 	trigger func(t *testing.T, s hookSite) string
 	want    []string
@@ -109,41 +110,41 @@ func hookRows() map[string]hookRow {
 	done := []string{"done"}
 	old := time.Now().Add(-time.Hour)
 	return map[string]hookRow{
-		"TokenVerifier.VerifyToken":     {trigger: connects("/drivers"), want: refused},
-		"UserRepo.FindUser":             {trigger: connects("/drivers"), want: refused},
-		"SessionRepo.FindSession":       {trigger: connects("/drivers"), want: refused},
-		"TripLookup.ActiveTrips":        {trigger: connects("/drivers"), want: refused},
-		"NamespaceOptions.Authorize":    {trigger: connects("/support"), want: refused},
-		"UserBatchRepo.FindUsers":       {trigger: sweeps, want: unharmed},
-		"SessionBatchRepo.FindSessions": {trigger: sweeps, want: unharmed},
-		"TripBatchLookup.ActiveTripsOf": {trigger: sweeps, want: unharmed},
-		"PartyLookup.FindParties":       {trigger: publishes(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
-		"DriverService.UpdateStatus":    {trigger: calls(realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)}), want: handler},
-		"DriverService.UpdateLocation":  {trigger: calls(realtime.DriverLocationPing, at(23)), want: handler},
-		"DriverService.SetTrip":         {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
-		"OfferService.AcceptOffer":      {trigger: calls(realtime.DriverOfferAccept, realtime.OfferAccept{AssignmentID: "as1"}), want: handler},
-		"OfferService.RejectOffer":      {trigger: calls(realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "as1"}), want: handler},
-		"EventBus.Publish":              {trigger: publishes(realtime.SessionRevoked{SID: "s9"}), want: []string{"error"}},
+		"TokenVerifier.VerifyToken":     {trigger: connectOutcome("/drivers"), want: refused},
+		"UserRepo.FindUser":             {trigger: connectOutcome("/drivers"), want: refused},
+		"SessionRepo.FindSession":       {trigger: connectOutcome("/drivers"), want: refused},
+		"TripLookup.ActiveTrips":        {trigger: connectOutcome("/drivers"), want: refused},
+		"NamespaceOptions.Authorize":    {trigger: connectOutcome("/support"), want: refused},
+		"UserBatchRepo.FindUsers":       {trigger: sweepOutcome, want: unharmed},
+		"SessionBatchRepo.FindSessions": {trigger: sweepOutcome, want: unharmed},
+		"TripBatchLookup.ActiveTripsOf": {trigger: sweepOutcome, want: unharmed},
+		"PartyLookup.FindParties":       {trigger: publishOutcome(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
+		"DriverService.UpdateStatus":    {trigger: callOutcome(realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)}), want: handler},
+		"DriverService.UpdateLocation":  {trigger: callOutcome(realtime.DriverLocationPing, at(23)), want: handler},
+		"DriverService.SetTrip":         {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"OfferService.AcceptOffer":      {trigger: callOutcome(realtime.DriverOfferAccept, realtime.OfferAccept{AssignmentID: "as1"}), want: handler},
+		"OfferService.RejectOffer":      {trigger: callOutcome(realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "as1"}), want: handler},
+		"EventBus.Publish":              {trigger: publishOutcome(realtime.SessionRevoked{SID: "s9"}), want: []string{"error"}},
 		"EventBus.Subscribe":            {},
-		"EventBus.Subscribe's cancel":   {trigger: shutsDown, want: []string{""}},
+		"EventBus.Subscribe's cancel":   {trigger: shutdownOutcome, want: []string{""}},
 		"Adapter.Start":                 {},
-		"Adapter.Close":                 {trigger: shutsDown, want: []string{""}},
-		"Adapter.Publish":               {trigger: emits(false), want: done},
+		"Adapter.Close":                 {trigger: shutdownOutcome, want: []string{""}},
+		"Adapter.Publish":               {trigger: emitOutcome(false), want: done},
 		"Adapter.Request": {trigger: func(t *testing.T, s hookSite) string {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			_, err := s.srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(ctx)
 			return codeOf(err)
 		}, want: []string{"error"}},
-		"RoomWatcher.RoomChanged": {trigger: connects("/drivers"), want: unharmed},
-		"Trace.Connected":         {trigger: connects("/drivers"), want: unharmed},
+		"RoomWatcher.RoomChanged": {trigger: connectOutcome("/drivers"), want: unharmed},
+		"Trace.Connected":         {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Refused": {trigger: func(t *testing.T, s hookSite) string {
 			_, err := s.srv.Dial(t.Context(), "/drivers", realtimetest.Token("bad"))
 			require.Error(t, err)
 			return "done"
 		}, want: done},
-		"Trace.Disconnected": {trigger: connects("/drivers"), want: unharmed},
-		"Trace.Handled":      {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: done},
+		"Trace.Disconnected": {trigger: connectOutcome("/drivers"), want: unharmed},
+		"Trace.Handled":      {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: done},
 		"Trace.RequestFailed": {trigger: func(_ *testing.T, s hookSite) string {
 			r := httptest.NewRequest(http.MethodGet, realtime.Path+"?EIO=4&transport=polling", nil)
 			r.Header.Set("Origin", "https://evil.example")
@@ -157,8 +158,8 @@ func hookRows() map[string]hookRow {
 			c.Disconnected(t)
 			return "done"
 		}, want: done},
-		"Trace.Delivered": {trigger: publishes(realtime.SessionRevoked{SID: "s9"}), want: done},
-		"Trace.Outdated": {trigger: publishes(
+		"Trace.Delivered": {trigger: publishOutcome(realtime.SessionRevoked{SID: "s9"}), want: done},
+		"Trace.Outdated": {trigger: publishOutcome(
 			realtime.TripCompleted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old.Add(time.Minute)},
 			realtime.TripStarted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old}), want: done},
 		"Trace.Unknown": {trigger: func(t *testing.T, s hookSite) string {
@@ -200,27 +201,27 @@ func hookRows() map[string]hookRow {
 			time.Sleep(15 * time.Minute)
 			return "done"
 		}, want: done},
-		"Trace.Unaddressed":      {trigger: publishes(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
-		"Namespace.OnConnect":    {trigger: connects("/support"), want: []string{"io server disconnect", "transport close"}},
-		"Namespace.OnDisconnect": {trigger: connects("/support"), want: unharmed},
-		"Namespace.OnServerEmit": {trigger: emits(true), want: done},
-		"Options.ConnContext":    {trigger: connects("/drivers"), want: []string{"error"}},
-		"Options.Interceptors":   {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
-		"Namespace.Use":          {trigger: calls(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"Trace.Unaddressed":      {trigger: publishOutcome(realtime.TripStarted{TripID: "t9", At: time.Now()}), want: done},
+		"Namespace.OnConnect":    {trigger: connectOutcome("/support"), want: []string{"io server disconnect", "transport close"}},
+		"Namespace.OnDisconnect": {trigger: connectOutcome("/support"), want: unharmed},
+		"Namespace.OnServerEmit": {trigger: emitOutcome(true), want: done},
+		"Options.ConnContext":    {trigger: connectOutcome("/drivers"), want: []string{"error"}},
+		"Options.Interceptors":   {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"Namespace.Use":          {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
 		"NamespaceOptions.Interceptors": {
-			trigger: callsIn("/support", realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler,
+			trigger: callOutcomeIn("/support", realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler,
 		},
-		"Namespace.HandleRaw": {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler},
-		"Call.Handle":         {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"In.UnmarshalJSON":    {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"In.Validate":         {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"Out.MarshalJSON":     {trigger: calls(hookedCall, hookedBody{}), want: handler},
-		"Options.Logger":      {trigger: calls(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
+		"Namespace.HandleRaw": {trigger: callOutcome(realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler},
+		"Call.Handle":         {trigger: callOutcome(hookedCall, hookedBody{}), want: handler},
+		"In.UnmarshalJSON":    {trigger: callOutcome(hookedCall, hookedBody{}), want: handler},
+		"In.Validate":         {trigger: callOutcome(hookedCall, hookedBody{}), want: handler},
+		"Out.MarshalJSON":     {trigger: callOutcome(hookedCall, hookedBody{}), want: handler},
+		"Options.Logger":      {trigger: callOutcome(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
 	}
 }
 
-// emits has a node emit to the listeners of the other one.
-func emits(other bool) func(t *testing.T, s hookSite) string {
+// emitOutcome emits from one node to the listeners of the other one.
+func emitOutcome(other bool) func(t *testing.T, s hookSite) string {
 	return func(t *testing.T, s hookSite) string {
 		from := s.srv
 		if other {
@@ -230,7 +231,7 @@ func emits(other bool) func(t *testing.T, s hookSite) string {
 	}
 }
 
-func sweeps(t *testing.T, s hookSite) string {
+func sweepOutcome(t *testing.T, s hookSite) string {
 	c, err := s.dial(t, "/drivers", "new", realtime.UserDriver)
 	require.NoError(t, err)
 	time.Sleep(5 * time.Minute)

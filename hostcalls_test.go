@@ -123,8 +123,8 @@ func TestHandlers_GoexitOverTCP(t *testing.T) {
 // Of calls of OnDisconnect that hang there is a bounded number, and Shutdown ends.
 func TestOnDisconnect_Bounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		_, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		_, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		var inside atomic.Int64
 		release := make(chan struct{})
 		srv.Realtime.Drivers().OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { inside.Add(1); <-release })
@@ -172,8 +172,8 @@ func TestOnServerEmit_HoldsUpNoBan(t *testing.T) {
 // hangs holds up the others for a while at most.
 func TestOnServerEmit_Order(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		_, kept := keep(t)
-		nodes := realtimetest.NewCluster(t, 2, kept)
+		_, withLogs := recordLogs(t)
+		nodes := realtimetest.NewCluster(t, 2, withLogs)
 		release := make(chan struct{})
 		defer close(release)
 		var mu sync.Mutex
@@ -202,14 +202,14 @@ func TestOnServerEmit_Order(t *testing.T) {
 	})
 }
 
-// stuckKeys is a verifier that never returns for a token whose key nobody knows.
-type stuckKeys struct {
+// hangingVerifier never returns for the token "unknown kid".
+type hangingVerifier struct {
 	realtime.TokenVerifier
 	asked   atomic.Int64
 	release chan struct{}
 }
 
-func (k *stuckKeys) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
+func (k *hangingVerifier) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
 	if token == "unknown kid" {
 		k.asked.Add(1)
 		<-k.release
@@ -221,7 +221,7 @@ func (k *stuckKeys) VerifyToken(ctx context.Context, token, ns string) (realtime
 // logging in.
 func TestVerify_BoundedBySource(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		keys := &stuckKeys{release: make(chan struct{})}
+		keys := &hangingVerifier{release: make(chan struct{})}
 		defer close(keys.release)
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			keys.TokenVerifier = o.Tokens
@@ -328,7 +328,7 @@ func TestHostCalls_BoundedBySite(t *testing.T) {
 // A client that is logged in chooses a token too: that of auth:refresh.
 func TestRefresh_BoundedBySource(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		keys := &stuckKeys{release: make(chan struct{})}
+		keys := &hangingVerifier{release: make(chan struct{})}
 		defer close(keys.release)
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			keys.TokenVerifier = o.Tokens
@@ -366,22 +366,22 @@ func (h hangingTokens) VerifyToken(ctx context.Context, token, ns string) (realt
 	return h.TokenVerifier.VerifyToken(ctx, token, ns)
 }
 
-// askedOnce is a host that is asked of somebody who has left meanwhile.
-type askedOnce struct {
+// abandonedHost verifies a token until ctx ends, and counts the calls of FindUser.
+type abandonedHost struct {
 	realtime.TokenVerifier
 	realtime.UserRepo
 	begun, ended chan struct{}
 	users        atomic.Int64
 }
 
-func (a *askedOnce) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
+func (a *abandonedHost) VerifyToken(ctx context.Context, token, ns string) (realtime.Claims, error) {
 	close(a.begun)
 	<-ctx.Done()
 	close(a.ended)
 	return a.TokenVerifier.VerifyToken(context.WithoutCancel(ctx), token, ns)
 }
 
-func (a *askedOnce) FindUser(ctx context.Context, id string) (realtime.User, error) {
+func (a *abandonedHost) FindUser(ctx context.Context, id string) (realtime.User, error) {
 	a.users.Add(1)
 	return a.UserRepo.FindUser(ctx, id)
 }
@@ -389,7 +389,7 @@ func (a *askedOnce) FindUser(ctx context.Context, id string) (realtime.User, err
 // The questions for a client end with its connection, and no more follow.
 func TestHandshake_QuestionsEndWithTheConnection(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		host := &askedOnce{begun: make(chan struct{}), ended: make(chan struct{})}
+		host := &abandonedHost{begun: make(chan struct{}), ended: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			host.TokenVerifier, host.UserRepo = o.Tokens, o.Users
 			o.Tokens, o.Users = host, host
@@ -471,13 +471,13 @@ func TestRefresh_OtherUserType(t *testing.T) {
 	})
 }
 
-// renewing is a repository whose answer is overtaken by a refresh.
-type renewing struct {
+// refreshingSessions calls during between reading a session and returning it.
+type refreshingSessions struct {
 	realtime.SessionRepo
 	during atomic.Pointer[func()]
 }
 
-func (r *renewing) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
+func (r *refreshingSessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
 	s, err := r.SessionRepo.FindSession(ctx, sid)
 	if f := r.during.Swap(nil); f != nil {
 		(*f)()
@@ -489,7 +489,7 @@ func (r *renewing) FindSession(ctx context.Context, sid string) (realtime.Sessio
 // end forward again.
 func TestSweep_DoesNotUndoARefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		repo := &renewing{}
+		repo := &refreshingSessions{}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			repo.SessionRepo = o.Sessions
 			o.Sessions = repo

@@ -15,61 +15,61 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// stages are where a stuck event hangs, by its id.
-var stages sync.Map // of *stage
+// hangPoints says, for the id of a hangingEvent, in which method it hangs.
+var hangPoints sync.Map // of *stage
 
-type stage struct {
+type hangPoint struct {
 	method  string
 	release chan struct{}
 }
 
-// stuck is an event one of whose methods does not return.
-type stuck struct {
+// hangingEvent is a domain event; one of its methods may hang.
+type hangingEvent struct {
 	ID string `json:"id"`
 }
 
-// hangs does not return while the event is to hang in that method.
-func (e stuck) hangs(method string) {
-	if s, ok := stages.Load(e.ID); ok && s.(*stage).method == method {
-		<-s.(*stage).release
+// hangIn blocks if the event is to hang in that method.
+func (e hangingEvent) hangIn(method string) {
+	if s, ok := hangPoints.Load(e.ID); ok && s.(*hangPoint).method == method {
+		<-s.(*hangPoint).release
 	}
 }
 
-func (stuck) EventName() string  { return "test.stuck" }
-func (e stuck) EventKey() string { e.hangs("EventKey"); return "t1" }
-func (e stuck) Validate() error  { e.hangs("Validate"); return nil }
+func (hangingEvent) EventName() string  { return "test.stuck" }
+func (e hangingEvent) EventKey() string { e.hangIn("EventKey"); return "t1" }
+func (e hangingEvent) Validate() error  { e.hangIn("Validate"); return nil }
 
-func (e stuck) MarshalJSON() ([]byte, error) {
-	e.hangs("MarshalJSON")
+func (e hangingEvent) MarshalJSON() ([]byte, error) {
+	e.hangIn("MarshalJSON")
 	return json.Marshal(map[string]string{"id": e.ID})
 }
 
-func (e *stuck) UnmarshalJSON(b []byte) error {
+func (e *hangingEvent) UnmarshalJSON(b []byte) error {
 	var m map[string]string
 	if err := json.Unmarshal(b, &m); err != nil {
 		return err
 	}
 	e.ID = m["id"]
-	e.hangs("UnmarshalJSON")
+	e.hangIn("UnmarshalJSON")
 	return nil
 }
 
-type stuckPayload struct {
+type hangingPayload struct {
 	realtime.EventMeta
 	ID string `json:"id"`
 }
 
 // MarshalJSON implements json.Marshaler.
-func (p stuckPayload) MarshalJSON() ([]byte, error) {
-	stuck{p.ID}.hangs("payload")
+func (p hangingPayload) MarshalJSON() ([]byte, error) {
+	hangingEvent{p.ID}.hangIn("payload")
 	return json.Marshal(map[string]any{"eventId": p.EventID, "at": p.At, "id": p.ID})
 }
 
-var eventStuck = realtime.NewEvent[stuckPayload]("test:stuck")
+var eventStuck = realtime.NewEvent[hangingPayload]("test:stuck")
 
-func (e stuck) Deliveries(m realtime.EventMeta) []realtime.Delivery {
-	e.hangs("Deliveries")
-	return []realtime.Delivery{eventStuck.Deliver(stuckPayload{m, e.ID}, realtime.ToAdmins(), realtime.ToDriver("d1"), realtime.ToPassenger("p1"))}
+func (e hangingEvent) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	e.hangIn("Deliveries")
+	return []realtime.Delivery{eventStuck.Deliver(hangingPayload{m, e.ID}, realtime.ToAdmins(), realtime.ToDriver("d1"), realtime.ToPassenger("p1"))}
 }
 
 // A method that hangs costs its event, and the others of its key the time of one call
@@ -97,27 +97,27 @@ func TestHostEvent_MethodThatHangs(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				id := t.Name()
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-					o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("Something got stuck.", stuck{"example"})}
+					o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("Something got stuck.", hangingEvent{"example"})}
 					if !c.inProcess {
 						o.Bus = newSerialBus()
 					}
 				})
 				admin, driver, passenger := srv.Admin(t, "a1"), srv.Driver(t, "d1"), srv.Passenger(t, "p1")
-				s := &stage{c.method, make(chan struct{})}
-				stages.Store(id, s)
-				defer stages.Delete(id)
+				s := &hangPoint{c.method, make(chan struct{})}
+				hangPoints.Store(id, s)
+				defer hangPoints.Delete(id)
 				defer close(s.release)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				begun := time.Now()
-				err := srv.Realtime.Publish(ctx, stuck{id})
+				err := srv.Realtime.Publish(ctx, hangingEvent{id})
 				if c.publishes {
 					require.ErrorIs(t, err, context.DeadlineExceeded)
 					require.Equal(t, time.Second, time.Since(begun))
 				} else {
 					require.NoError(t, err)
 				}
-				require.NoError(t, srv.Realtime.Publish(t.Context(), stuck{"well"}))
+				require.NoError(t, srv.Realtime.Publish(t.Context(), hangingEvent{"well"}))
 				for _, client := range all(admin, driver, passenger) {
 					require.Equal(t, "well", realtimetest.Expect(t, client.Within(time.Minute), eventStuck).ID)
 					realtimetest.ExpectNone(t, client, eventStuck)

@@ -75,7 +75,7 @@ func TestHostEvent_ReachesExactlyItsAudience(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				nodes := m.start(t)
-				clients := castOf(t, nodes)
+				clients := dialAudiences(t, nodes)
 				for _, n := range nodes {
 					n.Realtime.Of("/support").To(realtime.UserRoom("d1")).Join(realtime.NewRoom("zone", "havana"))
 				}
@@ -213,26 +213,26 @@ func TestHostEvent_PanicInDeliveries(t *testing.T) {
 	})
 }
 
-// costly counts how often it is encoded.
-type costly struct {
+// costlyEvent counts how often it is encoded.
+type costlyEvent struct {
 	shiftStarted
 	encoded *atomic.Int64
 }
 
-func (costly) EventName() string { return "shift.costly" }
+func (costlyEvent) EventName() string { return "shift.costly" }
 
-func (e costly) MarshalJSON() ([]byte, error) {
+func (e costlyEvent) MarshalJSON() ([]byte, error) {
 	e.encoded.Add(1)
 	return json.Marshal(e.shiftStarted)
 }
 
-func (e *costly) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &e.shiftStarted) }
+func (e *costlyEvent) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &e.shiftStarted) }
 
 // In one process an event is not encoded for the bus, unless somebody else reads it
 // off the bus.
 func TestPublish_InProcess(t *testing.T) {
 	var n atomic.Int64
-	event := costly{exampleShift(), &n}
+	event := costlyEvent{exampleShift(), &n}
 	declared := func(o *realtime.Options) {
 		withShifts(o)
 		o.Events = append(o.Events, realtime.NewDomainEvent("It is costly.", event))
@@ -281,11 +281,11 @@ func TestPublish_InProcess(t *testing.T) {
 func TestNewDomainEvent_Mistakes(t *testing.T) {
 	t.Parallel()
 	declare := func(deliveries func(m realtime.EventMeta) []realtime.Delivery) realtime.DomainEventType {
-		return realtime.NewDomainEvent("It has mistakes.", mistaken{deliveries})
+		return realtime.NewDomainEvent("It has mistakes.", invalidEvent{deliveries})
 	}
 	for want, events := range map[string][]realtime.DomainEventType{
 		`Options.Events[0] is the zero value; use NewDomainEvent`:       {{}},
-		`the type must be a struct`:                                     {realtime.NewDomainEvent("A pointer.", &mistaken{})},
+		`the type must be a struct`:                                     {realtime.NewDomainEvent("A pointer.", &invalidEvent{})},
 		`domain event "shift.started": NewDomainEvent needs an example`: {realtime.NewDomainEvent[shiftStarted]("No example.")},
 		`domain event "shift.started": the example is not valid: shift.started: invalid domain event: driverId is missing`: {
 			realtime.NewDomainEvent("Invalid.", shiftStarted{}),
@@ -293,7 +293,7 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 		`domain event "shift.started": the name is empty or belongs to another event`: {
 			realtime.NewDomainEvent("One.", exampleShift()), realtime.NewDomainEvent("The same.", exampleShift()),
 		},
-		`domain event "trip.started": the name is empty or belongs to another event`: {realtime.NewDomainEvent("Ours.", ours{})},
+		`domain event "trip.started": the name is empty or belongs to another event`: {realtime.NewDomainEvent("Ours.", reservedNameEvent{})},
 		`panic: no such zone`: {realtime.NewDomainEvent("Panics.", shiftStarted{DriverID: "d1", Zone: "panic"})},
 		`shift:started is for the namespace "/nowhere", which does not exist; list it in Options.Namespaces`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
@@ -339,20 +339,20 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 	}
 }
 
-// mistaken delivers what a test says.
-type mistaken struct {
+// invalidEvent has the deliveries that a test sets.
+type invalidEvent struct {
 	deliveries func(m realtime.EventMeta) []realtime.Delivery
 }
 
-func (mistaken) EventName() string { return "mistaken" }
-func (mistaken) EventKey() string  { return "key" }
+func (invalidEvent) EventName() string { return "mistaken" }
+func (invalidEvent) EventKey() string  { return "key" }
 
-func (e mistaken) Deliveries(m realtime.EventMeta) []realtime.Delivery { return e.deliveries(m) }
+func (e invalidEvent) Deliveries(m realtime.EventMeta) []realtime.Delivery { return e.deliveries(m) }
 
-// ours has the name of an event of the library.
-type ours struct{ shiftStarted }
+// reservedNameEvent has the name of a built-in event.
+type reservedNameEvent struct{ shiftStarted }
 
-func (ours) EventName() string { return "trip.started" }
+func (reservedNameEvent) EventName() string { return "trip.started" }
 
 func TestOptions_Namespaces(t *testing.T) {
 	t.Parallel()
@@ -421,7 +421,7 @@ func TestDelivery_OnceAndLatest(t *testing.T) {
 		require.Equal(t, 1, realtimetest.Expect(t, admin, eventPinged).Number)
 		realtimetest.ExpectNone(t, admin)
 
-		choke(t, admin, srv.Realtime.Admin().To(realtime.AdminUserRoom("a1")))
+		fillConnection(t, admin, srv.Realtime.Admin().To(realtime.AdminUserRoom("a1")))
 		for n := range 10 {
 			srv.Publish(t, pinged{"a1", n})
 			srv.Publish(t, pinged{"a2", 10 * n})
@@ -492,15 +492,15 @@ func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
 	}
 }
 
-// sameName is another type under the name of costly.
-type sameName struct {
+// duplicateEvent is another type with the name of costlyEvent.
+type duplicateEvent struct {
 	DriverID string `json:"driverId"`
 	Zone     string `json:"zone"`
 }
 
-func (sameName) EventName() string  { return "shift.costly" }
-func (e sameName) EventKey() string { return e.DriverID }
-func (e sameName) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+func (duplicateEvent) EventName() string  { return "shift.costly" }
+func (e duplicateEvent) EventKey() string { return e.DriverID }
+func (e duplicateEvent) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 	return []realtime.Delivery{eventShiftStarted.Deliver(shiftPayload{m, e.DriverID, e.Zone + " again", 0}, realtime.ToDriver(e.DriverID))}
 }
 
@@ -510,14 +510,14 @@ func TestPublish_InProcessToAnotherType(t *testing.T) {
 	one := realtimetest.NewServer(t, func(o *realtime.Options) {
 		o.Bus = bus
 		withShifts(o)
-		o.Events = append(o.Events, realtime.NewDomainEvent("It is costly.", costly{exampleShift(), new(atomic.Int64)}))
+		o.Events = append(o.Events, realtime.NewDomainEvent("It is costly.", costlyEvent{exampleShift(), new(atomic.Int64)}))
 	})
 	other := realtimetest.NewServer(t, func(o *realtime.Options) {
 		o.Bus = bus
-		o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("The same.", sameName{DriverID: "d1"})}
+		o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("The same.", duplicateEvent{DriverID: "d1"})}
 	})
 	here, there := one.Driver(t, "d1"), other.Driver(t, "d1")
-	require.NoError(t, one.Realtime.Publish(t.Context(), costly{exampleShift(), new(atomic.Int64)}))
+	require.NoError(t, one.Realtime.Publish(t.Context(), costlyEvent{exampleShift(), new(atomic.Int64)}))
 	require.Equal(t, "havana", realtimetest.Expect(t, here, eventShiftStarted).Zone)
 	require.Equal(t, "havana again", realtimetest.Expect(t, there, eventShiftStarted).Zone)
 }

@@ -36,8 +36,8 @@ func ackOf(t *testing.T, c *realtimetest.Client, event string, body ...string) s
 	return string(ack.Args[0])
 }
 
-// refused is what a failed ack says.
-type refused struct {
+// refusedEvent is the ack of an event that failed.
+type refusedEvent struct {
 	OK    *bool
 	Error struct {
 		Code    realtime.Code
@@ -47,9 +47,9 @@ type refused struct {
 	Data json.RawMessage
 }
 
-func refusalOf(t *testing.T, ack string) refused {
+func refusalOf(t *testing.T, ack string) refusedEvent {
 	t.Helper()
-	var r refused
+	var r refusedEvent
 	require.NoError(t, json.Unmarshal([]byte(ack), &r))
 	require.NotNil(t, r.OK, ack)
 	require.False(t, *r.OK, ack)
@@ -59,7 +59,7 @@ func refusalOf(t *testing.T, ack string) refused {
 }
 
 // What every event refuses, with the fields at fault.
-func TestInboundPayloadsThatAreNotValid(t *testing.T) {
+func TestCall_InvalidPayloads(t *testing.T) {
 	t.Parallel()
 	const at = `"lat":23.1,"lng":-82.4,`
 	long := `"` + strings.Repeat("x", 257) + `"`
@@ -523,7 +523,7 @@ func TestAdminTripJoin_Limit(t *testing.T) {
 }
 
 // Nobody has the events of another namespace.
-func TestInboundEventsAreTheirNamespaces(t *testing.T) {
+func TestNamespace_BuiltInCallsAreItsOwn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger, admin := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")
@@ -546,7 +546,7 @@ func TestInboundEventsAreTheirNamespaces(t *testing.T) {
 }
 
 // Events that ask for no ack get none, whatever becomes of them.
-func TestInboundEventsWithoutAck(t *testing.T) {
+func TestCall_WithoutAck(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
@@ -566,7 +566,7 @@ func TestInboundEventsWithoutAck(t *testing.T) {
 }
 
 // Inbound events over long-polling, and over a connection that was upgraded.
-func TestInboundEventsOnEveryTransport(t *testing.T) {
+func TestCall_OnEveryTransport(t *testing.T) {
 	t.Parallel()
 	for name, over := range map[string][]realtimetest.Option{"polling": {realtimetest.Polling()}, "upgrade": {realtimetest.Upgrade()}} {
 		t.Run(name, func(t *testing.T) {

@@ -29,7 +29,7 @@ var (
 
 // around returns an interceptor that notes when it is entered and left, and with which
 // code.
-func (s *steps) around(name string) realtime.Interceptor {
+func (s *callRecorder) around(name string) realtime.Interceptor {
 	return func(next realtime.CallFunc) realtime.CallFunc {
 		s.add("wrap " + name)
 		return func(ctx context.Context, r *realtime.CallRequest) (realtime.Raw, error) {
@@ -51,7 +51,7 @@ func rawAck(t *testing.T, c *realtimetest.Client, event, arg string) string {
 
 func TestInterceptor_Order(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var did steps
+		var did callRecorder
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Interceptors = []realtime.Interceptor{did.around("s1"), did.around("s2")}
 			o.Namespaces = map[string]realtime.NamespaceOptions{
@@ -94,7 +94,7 @@ func TestInterceptor_Order(t *testing.T) {
 // before the ack.
 func TestInterceptor_BuiltinCalls(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var did steps
+		var did callRecorder
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Interceptors = []realtime.Interceptor{did.around("s")} })
 		d := srv.Driver(t, "d1")
 		did.take()
@@ -129,7 +129,7 @@ func TestInterceptor_ShortCircuit(t *testing.T) {
 			t.Run(name+" "+event, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					var log logBuffer
-					var did steps
+					var did callRecorder
 					srv := realtimetest.NewServer(t, logTo(&log))
 					ns := srv.Realtime.Drivers()
 					ns.Use(did.around("outer"), func(realtime.CallFunc) realtime.CallFunc {

@@ -37,15 +37,15 @@ func TestLimits_PollingBody(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				l := &limits{}
+				l := &limitRecorder{}
 				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 					o.Rates.Event.PerSecond, o.Rates.User.PerSecond = -1, -1
 				})
-				a := asker{srv: srv}
+				a := originClient{srv: srv}
 				_, sid := a.session(t, true)
-				a.ask(t, true, http.MethodPost, overPolling+sid, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
+				a.request(t, true, http.MethodPost, overPolling+sid, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
 				require.Contains(t, a.poll(t, sid), "hello")
-				res, _ := a.ask(t, true, http.MethodPost, overPolling+sid, c.body)
+				res, _ := a.request(t, true, http.MethodPost, overPolling+sid, c.body)
 				require.Equal(t, c.status, res.StatusCode)
 				require.Equal(t, c.limit, l.take())
 			})
@@ -55,9 +55,9 @@ func TestLimits_PollingBody(t *testing.T) {
 
 func TestTrace_LimitedPollingBody(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options)
-		_, sid := asker{srv: srv}.session(t, true)
+		_, sid := originClient{srv: srv}.session(t, true)
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, srv.URL()+realtime.Path+"?EIO=4&transport=polling"+sid,
 			strings.NewReader(strings.Repeat("x", 1e6+1)))
 		require.NoError(t, err)
@@ -71,9 +71,9 @@ func TestTrace_LimitedPollingBody(t *testing.T) {
 
 func TestTrace_LimitedNamespace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		conn := openRaw(t, realtimetest.NewServer(t, l.options))
-		conn.say(t, "40/"+strings.Repeat("n", 300)+",")
+		conn.send(t, "40/"+strings.Repeat("n", 300)+",")
 		require.Equal(t, []realtime.Limit{realtime.LimitNamespaceName}, l.take())
 		require.True(t, conn.closed())
 	})
@@ -82,11 +82,11 @@ func TestTrace_LimitedNamespace(t *testing.T) {
 // Attachments may be no more in all than a message.
 func TestTrace_LimitedAttachments(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
 		conn := openRaw(t, srv)
-		conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
-		conn.say(t, `452-/drivers,["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
+		conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
+		conn.send(t, `452-/drivers,["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
 		for range 2 {
 			require.False(t, conn.closed())
 			require.NoError(t, wsutil.WriteClientBinary(conn.body, make([]byte, 600)))
@@ -98,7 +98,7 @@ func TestTrace_LimitedAttachments(t *testing.T) {
 
 func TestTrace_LimitedRooms(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.RoomsPerSocket = 1 })
 		admin := srv.Admin(t, "a1")
 		require.Contains(t, ackOf(t, admin, "admin:trip:join", `{"tripId":"t1"}`), `"ok":true`)
@@ -109,7 +109,7 @@ func TestTrace_LimitedRooms(t *testing.T) {
 
 func TestTrace_LimitedSlowConsumer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.OutboxMessages = 20 })
 		admin := srv.Admin(t, "a1")
 		admin.Stall()
@@ -123,15 +123,16 @@ func TestTrace_LimitedSlowConsumer(t *testing.T) {
 	})
 }
 
-// gate is a UserRepo that counts who asks, and at once.
-type gate struct {
+// countingUsers is a UserRepo that counts the calls for each user, and how many run at
+// once.
+type countingUsers struct {
 	*realtimetest.Users
 	mu       sync.Mutex
 	asked    map[string]int
 	now, max int
 }
 
-func (g *gate) FindUser(ctx context.Context, id string) (realtime.User, error) {
+func (g *countingUsers) FindUser(ctx context.Context, id string) (realtime.User, error) {
 	g.mu.Lock()
 	g.asked[id]++
 	g.now++
@@ -148,7 +149,7 @@ func (g *gate) FindUser(ctx context.Context, id string) (realtime.User, error) {
 // of so many at a time.
 func TestLookup_ReconnectStorm(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
+		repo := &countingUsers{Users: &realtimetest.Users{}, asked: map[string]int{}}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 			o.Users, o.Limits.RepoConcurrency, o.Timeouts.RepoCache, o.Timeouts.Repo = repo, 5, 0, time.Minute
 		})
@@ -249,7 +250,7 @@ func TestLookup_RefusalsAreNotCached(t *testing.T) {
 // two rounds is never quite the same.
 func TestSweep_AsksSoManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		repo := &gate{Users: &realtimetest.Users{}, asked: map[string]int{}}
+		repo := &countingUsers{Users: &realtimetest.Users{}, asked: map[string]int{}}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Users, o.Timeouts.Repo = repo, time.Minute })
 		for i := range 20 {
 			id := fmt.Sprint("d", i)
@@ -260,19 +261,19 @@ func TestSweep_AsksSoManyAtOnce(t *testing.T) {
 		repo.mu.Lock()
 		repo.max = 0
 		repo.mu.Unlock()
-		swept()
+		waitForSweep()
 		repo.mu.Lock()
 		defer repo.mu.Unlock()
 		require.Equal(t, 8, repo.max)
 	})
 }
 
-func TestSweepsAreJittered(t *testing.T) {
+func TestSweep_IsJittered(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var last atomic.Int64
 		var mu sync.Mutex
 		gaps := map[time.Duration]bool{}
-		repo := &many{Users: &realtimetest.Users{}, answer: func([]string) ([]realtime.User, error) {
+		repo := &batchUsers{Users: &realtimetest.Users{}, answer: func([]string) ([]realtime.User, error) {
 			now := time.Now().UnixNano()
 			mu.Lock()
 			defer mu.Unlock()

@@ -21,8 +21,9 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// tally is a log that counts its lines, their bytes, and what they say was left out.
-type tally struct {
+// logCounter counts the lines and bytes of a log, and the lines that the log reports as
+// suppressed.
+type logCounter struct {
 	mu         sync.Mutex
 	lines      int
 	bytes      int
@@ -30,7 +31,7 @@ type tally struct {
 	last       string
 }
 
-func (l *tally) options(o *realtime.Options) {
+func (l *logCounter) options(o *realtime.Options) {
 	o.Logger = slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == "suppressed" {
 			l.mu.Lock()
@@ -41,7 +42,7 @@ func (l *tally) options(o *realtime.Options) {
 	}}))
 }
 
-func (l *tally) Write(b []byte) (int, error) {
+func (l *logCounter) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines++
@@ -54,7 +55,7 @@ func (l *tally) Write(b []byte) (int, error) {
 // with many, whatever its Origin and Host are.
 func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		log, failed := &tally{}, 0
+		log, failed := &logCounter{}, 0
 		srv := realtimetest.NewServer(t, log.options, func(o *realtime.Options) {
 			o.Trace = &realtime.Trace{RequestFailed: func(_ context.Context, i realtime.RequestFailedInfo) {
 				require.Equal(t, realtime.FailureOrigin, i.Reason)
@@ -90,7 +91,7 @@ func TestServer_LogsForeignOriginsClippedAndSampled(t *testing.T) {
 // they are abandoned.
 func TestServer_LogsAbandonedHandlersSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		log := &tally{}
+		log := &logCounter{}
 		srv := realtimetest.NewServer(t, log.options)
 		release := make(chan struct{})
 		defer close(release)
@@ -138,7 +139,7 @@ func TestServer_LogsNoErrorOfAClientThatLeft(t *testing.T) {
 // them.
 func TestServer_LogsRefusedHandshakesSampled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		log := &tally{}
+		log := &logCounter{}
 		refused := 0
 		srv := realtimetest.NewServer(t, log.options, func(o *realtime.Options) {
 			o.Unlimited = true
@@ -152,13 +153,13 @@ func TestServer_LogsRefusedHandshakesSampled(t *testing.T) {
 		}
 		for range (connects - 1) / batch {
 			for _, p := range packets {
-				conn.say(t, p)
+				conn.send(t, p)
 			}
 		}
 		require.LessOrEqual(t, log.lines, 1010)
 		time.Sleep(time.Second)
 		for range batch {
-			conn.say(t, packets[0])
+			conn.send(t, packets[0])
 		}
 		synctest.Wait()
 		require.Equal(t, connects, refused)

@@ -166,7 +166,7 @@ func TestStatusUpdate_Body(t *testing.T) {
 	require.Equal(t, realtime.StatusUpdate{AvailabilityReason: new(realtime.AvailabilityReason(""))}, u, "null is not absent")
 }
 
-func TestOtherBodies(t *testing.T) {
+func TestCallBodies_Checks(t *testing.T) {
 	t.Parallel()
 	long, longest := strings.Repeat("x", 257), strings.Repeat("x", 256)
 	tests := []struct {
@@ -204,7 +204,7 @@ func TestOtherBodies(t *testing.T) {
 }
 
 // What a Go client marshals, the server reads back.
-func TestBodiesRoundTrip(t *testing.T) {
+func TestCallBodies_RoundTrip(t *testing.T) {
 	t.Parallel()
 	at := realtime.Time{Time: time.Date(2024, 5, 6, 7, 8, 9, 123e6, time.UTC)}
 	tests := []struct {
@@ -246,7 +246,7 @@ func TestBodiesRoundTrip(t *testing.T) {
 	}
 }
 
-func TestOutboundShapes(t *testing.T) {
+func TestPayloads_JSON(t *testing.T) {
 	t.Parallel()
 	at := realtime.Time{Time: time.Date(2024, 5, 6, 9, 8, 9, 123456789, time.FixedZone("", 7200))}
 	pos := realtime.Position{Lat: 23.1, Lng: -82.3}

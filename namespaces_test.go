@@ -332,7 +332,7 @@ func TestHandlerContext_Ends(t *testing.T) {
 
 // What OnConnect emits follows hello, and no event is handled before it is done;
 // OnDisconnect comes last.
-func TestOrderOfALife(t *testing.T) {
+func TestSocket_OrderOfHooksAndEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		var mu sync.Mutex

@@ -18,7 +18,7 @@ import (
 
 // validOptions returns options of which nothing is wrong.
 func validOptions() realtime.Options {
-	return realtime.Options{Tokens: nobody{}, Users: nobody{}, Sessions: nobody{}}
+	return realtime.Options{Tokens: emptyHost{}, Users: emptyHost{}, Sessions: emptyHost{}}
 }
 
 // mistakesOf returns the lines of New's error.
@@ -43,6 +43,10 @@ func TestNew_Mistakes(t *testing.T) {
 		"no users":    {func(o *realtime.Options) { o.Users = nil }, "Options.Users is required"},
 		"no sessions": {func(o *realtime.Options) { o.Sessions = nil }, "Options.Sessions is required"},
 		"typed nil":   {func(o *realtime.Options) { o.Bus = bus }, "Options.Bus is a nil *realtime.MemoryBus; leave it out or set it"},
+		"the error of NewJWTVerifier was ignored": {
+			func(o *realtime.Options) { o.Tokens = (*realtime.JWTVerifier)(nil) },
+			"Options.Tokens is a nil *realtime.JWTVerifier; leave it out or set it",
+		},
 		"typed nil adapter": {
 			func(o *realtime.Options) { o.Cluster.Adapter = (*realtimetest.HubNode)(nil) },
 			"Options.Cluster.Adapter is a nil *realtimetest.HubNode; leave it out or set it",

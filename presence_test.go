@@ -23,14 +23,16 @@ const grace = 15 * time.Second
 // withPresence turns presence on, which is off in tests.
 func withPresence(o *realtime.Options) { o.Timeouts.PresenceGrace = 0 }
 
-// heard takes what the buses of servers have heard of presence since it was asked
-// last, as "+" or "-", namespace, user and reason.
-type heard struct {
+// presenceReader reads the presence events that the servers have published on their
+// buses.
+type presenceReader struct {
 	servers []*realtimetest.Server
 	seen    map[string]bool // ids of envelopes
 }
 
-func (h *heard) take(t *testing.T) (all []string) {
+// take returns the events since the last call, as "+" or "-", namespace, user and
+// reason.
+func (h *presenceReader) take(t *testing.T) (all []string) {
 	t.Helper()
 	synctest.Wait()
 	if h.seen == nil {
@@ -60,8 +62,8 @@ func (h *heard) take(t *testing.T) (all []string) {
 	return all
 }
 
-// after waits so long, and a tick of the server's clock.
-func after(d time.Duration) {
+// waitFor waits for d and one tick of the server's clock.
+func waitFor(d time.Duration) {
 	time.Sleep(d + 100*time.Millisecond)
 	synctest.Wait()
 }
@@ -69,21 +71,21 @@ func after(d time.Duration) {
 func TestPresence(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		came := time.Now().UTC()
 		phone := srv.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
 		tablet := srv.Driver(t, "d1", realtimetest.Polling())
 		phone.Close()
-		after(2 * grace)
+		waitFor(2 * grace)
 		require.Empty(t, h.take(t), "a second device, and one of two that leaves")
 		left := time.Now().UTC()
 		tablet.Close()
 		time.Sleep(grace - time.Millisecond)
 		require.Empty(t, h.take(t))
-		after(time.Millisecond)
+		waitFor(time.Millisecond)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
-		after(time.Hour)
+		waitFor(time.Hour)
 		require.Empty(t, h.take(t))
 
 		events := srv.Bus.Published()
@@ -103,18 +105,18 @@ func TestPresence(t *testing.T) {
 func TestPresence_BackWithinTheGrace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.PresenceGrace = 5 * time.Second })
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		phone := srv.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
 		for range 10 {
 			phone.Close()
 			time.Sleep(4 * time.Second)
 			phone = srv.Driver(t, "d1")
-			after(10 * time.Second)
+			waitFor(10 * time.Second)
 		}
 		require.Empty(t, h.take(t))
 		phone.Close()
-		after(5 * time.Second)
+		waitFor(5 * time.Second)
 		require.Len(t, h.take(t), 1)
 		srv.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "a user who was published as disconnected is published again")
@@ -128,7 +130,7 @@ func TestPresence_OfNamespaces(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{})
 		addNamespace(t, srv, "/news", realtime.NamespaceOptions{Anonymous: true})
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		phone := srv.Driver(t, "d1")
 		token := realtimetest.Token(srv.Login("d1", realtime.UserDriver))
 		support, err := phone.Join(t.Context(), "/support", token)
@@ -138,7 +140,7 @@ func TestPresence_OfNamespaces(t *testing.T) {
 		srv.Admin(t, "a1")
 		require.ElementsMatch(t, []string{"+/drivers d1", "+/support d1", "+/admin a1"}, h.take(t))
 		support.Close()
-		after(grace)
+		waitFor(grace)
 		require.Equal(t, []string{"-/support d1 client namespace disconnect"}, h.take(t))
 		require.True(t, phone.Connected())
 	})
@@ -150,7 +152,7 @@ func TestPresence_OfTheRefused(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) {
 			o.Unlimited, o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = false, 1, true
 		})
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		dial := func(token string) error {
 			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token))
 			return err
@@ -163,10 +165,10 @@ func TestPresence_OfTheRefused(t *testing.T) {
 		require.Empty(t, h.take(t))
 		phone := srv.Driver(t, "d2")
 		require.Error(t, dial(srv.Login("d2", realtime.UserDriver)))
-		after(grace)
+		waitFor(grace)
 		require.Equal(t, []string{"+/drivers d2"}, h.take(t))
 		phone.Close()
-		after(grace)
+		waitFor(grace)
 		require.Equal(t, []string{"-/drivers d2 client namespace disconnect"}, h.take(t))
 	})
 }
@@ -175,7 +177,7 @@ func TestPresence_OfTheRefused(t *testing.T) {
 func TestPresence_OfTheHasty(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		srv.Realtime.Drivers().OnConnect(func(_ context.Context, _ *realtime.Socket) error {
 			time.Sleep(time.Minute) // the client disconnects before this ends
 			return nil
@@ -183,12 +185,12 @@ func TestPresence_OfTheHasty(t *testing.T) {
 		connect := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
 		for range 3 {
 			conn := openRaw(t, srv)
-			conn.say(t, connect)
+			conn.send(t, connect)
 			require.NoError(t, conn.body.Close())
 		}
-		after(grace)
+		waitFor(grace)
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
-		after(time.Minute)
+		waitFor(time.Minute)
 		require.Equal(t, []string{"-/drivers d1 transport close"}, h.take(t))
 	})
 }
@@ -197,7 +199,7 @@ func TestPresence_OfTheHasty(t *testing.T) {
 func TestPresence_OfTheRevoked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		revoked, banned, silent := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Driver(t, "d3")
 		require.Len(t, h.take(t), 3)
 		publish(t, srv, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
@@ -205,10 +207,10 @@ func TestPresence_OfTheRevoked(t *testing.T) {
 		revoked.Disconnected(t)
 		banned.Disconnected(t)
 		require.Empty(t, h.take(t))
-		after(grace)
+		waitFor(grace)
 		require.ElementsMatch(t, []string{"-/drivers d1 server namespace disconnect", "-/drivers d2 server namespace disconnect"}, h.take(t))
 		silent.Stall()
-		after(time.Minute + grace)
+		waitFor(time.Minute + grace)
 		require.Equal(t, []string{"-/drivers d3 ping timeout"}, h.take(t))
 	})
 }
@@ -222,7 +224,7 @@ func TestPresence_IsNotForClients(t *testing.T) {
 		synctest.Wait()
 		realtimetest.ExpectNone(t, driver)
 		driver.Close()
-		after(grace)
+		waitFor(grace)
 		realtimetest.ExpectNone(t, admin)
 		realtimetest.ExpectNone(t, other)
 	})
@@ -232,7 +234,7 @@ func TestPresence_Off(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.PresenceGrace = -1 })
 		srv.Driver(t, "d1").Close()
-		after(time.Hour)
+		waitFor(time.Hour)
 		require.Empty(t, srv.Bus.Published())
 	})
 }
@@ -241,16 +243,16 @@ func TestPresence_Off(t *testing.T) {
 // holds up nobody.
 func TestPresence_OnABusThatFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept, withPresence)
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, withPresence)
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		srv.Bus.Fail(errors.New("full"))
 		one := srv.Driver(t, "d1")
 		time.Sleep(100 * time.Millisecond)
 		srv.Bus.Fail(nil)
 		time.Sleep(time.Second)
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
-		require.Empty(t, j.lines(t, "realtime: presence not published"))
+		require.Empty(t, logs.lines(t, "realtime: presence not published"))
 
 		srv.Bus.Fail(errors.New("full"))
 		two := srv.Driver(t, "d2")
@@ -259,7 +261,7 @@ func TestPresence_OnABusThatFails(t *testing.T) {
 		srv.Driver(t, "d3")
 		time.Sleep(time.Second)
 		require.Equal(t, []string{"+/drivers d3"}, h.take(t))
-		lines := j.lines(t, "realtime: presence not published")
+		lines := logs.lines(t, "realtime: presence not published")
 		require.Len(t, lines, 1)
 		require.Equal(t, "presence.connected", lines[0]["event"])
 		require.Equal(t, "full", lines[0]["error"])
@@ -279,14 +281,14 @@ func TestPresence_OnABusThatFails(t *testing.T) {
 func TestPresence_AtShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
-		h := &heard{servers: []*realtimetest.Server{srv}}
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		srv.Driver(t, "d1").Close()
-		after(grace - time.Second)
+		waitFor(grace - time.Second)
 		srv.Driver(t, "d2").Close() // within their grace time when the server ends
 		srv.Driver(t, "d3")
 		require.Len(t, h.take(t), 3)
 		entered, release := srv.Bus.Block()
-		after(time.Second)
+		waitFor(time.Second)
 		<-entered // d1 is about to be told of
 		for i := range 5 {
 			srv.Driver(t, fmt.Sprint("late", i))
@@ -296,7 +298,7 @@ func TestPresence_AtShutdown(t *testing.T) {
 		synctest.Wait()
 		release()
 		require.NoError(t, <-done)
-		after(time.Minute)
+		waitFor(time.Minute)
 		require.ElementsMatch(t, []string{
 			"-/drivers d1 client namespace disconnect",
 			"+/drivers late0", "+/drivers late1", "+/drivers late2", "+/drivers late3", "+/drivers late4",
@@ -324,17 +326,17 @@ func TestPresence_HoldsUpNoShutdown(t *testing.T) {
 func TestPresence_AcrossNodes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withPresence)
-		h := &heard{servers: nodes}
+		h := &presenceReader{servers: nodes}
 		first := nodes[0].Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
 		first.Close()
 		time.Sleep(5 * time.Second)
 		second := nodes[1].Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "the other node's own")
-		after(time.Minute)
+		waitFor(time.Minute)
 		require.Empty(t, h.take(t), "the user is connected")
 		second.Close()
-		after(grace)
+		waitFor(grace)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
 	})
 }
@@ -343,21 +345,21 @@ func TestPresence_AcrossNodes(t *testing.T) {
 func TestPresence_OfAFlappingPhone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withPresence)
-		h := &heard{servers: nodes}
+		h := &presenceReader{servers: nodes}
 		nodes[0].Driver(t, "d1").Close()
 		time.Sleep(time.Second)
 		nodes[1].Driver(t, "d1").Close()
 		require.Len(t, h.take(t), 2)
-		after(grace - time.Second)
+		waitFor(grace - time.Second)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t), "by the first node")
 		back := nodes[1].Driver(t, "d1") // within the grace time of the second
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
-		after(time.Minute)
+		waitFor(time.Minute)
 		require.Empty(t, h.take(t))
 		back.Close()
-		after(grace)
+		waitFor(grace)
 		require.Len(t, h.take(t), 1, "once")
-		after(time.Minute)
+		waitFor(time.Minute)
 		require.Empty(t, h.take(t))
 	})
 }
@@ -392,7 +394,7 @@ func TestPresence_Contradicted(t *testing.T) {
 			return all
 		}
 		nodes[0].Driver(t, "d1").Close()
-		after(grace)
+		waitFor(grace)
 		nodes[1].Driver(t, "d1")
 		require.Equal(t, []string{"presence.connected", "presence.connected"}, names())
 		close(hold)
@@ -406,14 +408,14 @@ func TestPresence_AndAHandshakeElsewhere(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
-				h := &heard{servers: nodes}
+				h := &presenceReader{servers: nodes}
 				nodes[0].Driver(t, "d1").Close()
 				require.Len(t, h.take(t), 1)
 				entered, release := nodes[0].Trips.Block() // in its rooms already
 				conn := openRaw(t, nodes[1])
-				require.Empty(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, nodes[0].Login("d1", realtime.UserDriver))))
+				require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, nodes[0].Login("d1", realtime.UserDriver))))
 				<-entered
-				after(grace)
+				waitFor(grace)
 				require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
 				nodes[0].Trips.Fail(err)
 				release()
@@ -432,18 +434,18 @@ func TestPresence_WithANodeDown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		far := hub.Node()
-		j, kept := keep(t)
-		a := realtimetest.NewServer(t, kept, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		logs, withLogs := recordLogs(t)
+		a := realtimetest.NewServer(t, withLogs, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = far })
-		h := &heard{servers: []*realtimetest.Server{a, b}}
+		h := &presenceReader{servers: []*realtimetest.Server{a, b}}
 		here := a.Driver(t, "d1")
 		b.Driver(t, "d1")
 		require.Len(t, h.take(t), 2)
 		far.Cut()
 		here.Close()
-		after(grace)
+		waitFor(grace)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
-		require.Len(t, j.lines(t, "realtime: presence could not query the other nodes"), 1)
+		require.Len(t, logs.lines(t, "realtime: presence could not query the other nodes"), 1)
 		far.Heal()
 		a.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
@@ -454,8 +456,8 @@ func TestPresence_WithANodeDown(t *testing.T) {
 func TestPresence_AsksForManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var asked atomic.Int64
-		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = counting{o.Cluster.Adapter, &asked} })
-		h := &heard{servers: nodes}
+		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = countingAdapter{o.Cluster.Adapter, &asked} })
+		h := &presenceReader{servers: nodes}
 		var clients []*realtimetest.Client
 		for i := range 100 {
 			clients = append(clients, nodes[0].Driver(t, fmt.Sprint("d", i)))
@@ -465,25 +467,25 @@ func TestPresence_AsksForManyAtOnce(t *testing.T) {
 		for _, c := range clients {
 			c.Close()
 		}
-		after(grace)
+		waitFor(grace)
 		require.Len(t, h.take(t), 99)
 		require.Less(t, asked.Load(), int64(10))
 	})
 }
 
-// counting counts requests.
-type counting struct {
+// countingAdapter counts requests.
+type countingAdapter struct {
 	realtime.Adapter
 	n *atomic.Int64
 }
 
-func (c counting) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
+func (c countingAdapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
 	c.n.Add(1)
 	return c.Adapter.Request(ctx, m, answer)
 }
 
 // A host marks a driver offline when they have been disconnected for the grace time.
-func TestAHostMarksADriverOffline(t *testing.T) {
+func TestPresence_HostMarksDriversOffline(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
 		online := true
@@ -503,7 +505,7 @@ func TestAHostMarksADriverOffline(t *testing.T) {
 		require.NoError(t, err)
 		defer cancel()
 		srv.Driver(t, "d1").Close()
-		after(grace)
+		waitFor(grace)
 		require.False(t, online)
 	})
 }

@@ -123,7 +123,7 @@ func TestTripRooms_LastAsLongAsTheTrip(t *testing.T) {
 	}
 }
 
-func TestSocketsThatConnectWhileTheTripRuns(t *testing.T) {
+func TestTripRooms_SocketsThatConnectDuringTheTrip(t *testing.T) {
 	t.Parallel()
 	assigned := realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}
 	for name, c := range map[string]struct {
@@ -170,7 +170,7 @@ func TestSocketsThatConnectWhileTheTripRuns(t *testing.T) {
 
 // What the lookup answers was read before the trip changed; the bus, which has
 // told of the change meanwhile, is right.
-func TestTripsThatChangeWhileASocketConnects(t *testing.T) {
+func TestTripRooms_ChangesDuringTheHandshake(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]realtime.DomainEvent{
 		"completed":         realtime.TripCompleted{TripID: "t1", Currency: "CUP"},
@@ -210,7 +210,7 @@ func TestTripsThatChangeWhileASocketConnects(t *testing.T) {
 
 // What happens while a socket is being let in is not lost to it, and follows
 // hello; what happens before it has passed the checks is not for it.
-func TestEventsDuringAHandshake(t *testing.T) {
+func TestHandshake_EventsDuringIt(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		checked, passCheck := srv.Sessions.Block()
@@ -269,7 +269,7 @@ func TestTripRooms_DriverChanges(t *testing.T) {
 }
 
 // Who sees whom follows the domain events and nothing that a client says.
-func TestTripSetByAClientShowsNobodyAnything(t *testing.T) {
+func TestDriverTripSet_ShowsNobodyAnything(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, impostor, passenger := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Passenger(t, "p1")
@@ -448,7 +448,7 @@ func TestPublisher_UndeliverableEvents(t *testing.T) {
 
 // A trip that ended has ended, even if the event that says so lacks what makes
 // it worth telling: nobody must go on watching the driver.
-func TestAnIncompleteEndEndsTheTripAllTheSame(t *testing.T) {
+func TestPublisher_IncompleteEndsEndTheTrip(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, passenger := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
@@ -535,7 +535,7 @@ func TestTripParties(t *testing.T) {
 	t.Run("the lookup panics", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			var log logBuffer
-			srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Parties = panickyParties{} })
+			srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Parties = panickingParties{} })
 			admin := srv.Admin(t, "a1")
 			srv.Publish(t, started)
 			realtimetest.Expect(t, admin, realtime.EventTripStarted)
@@ -569,9 +569,9 @@ func TestTripParties(t *testing.T) {
 	})
 }
 
-type panickyParties struct{}
+type panickingParties struct{}
 
-func (panickyParties) FindParties(context.Context, string) (realtime.TripParties, error) {
+func (panickingParties) FindParties(context.Context, string) (realtime.TripParties, error) {
 	panic("lookup")
 }
 
@@ -620,12 +620,12 @@ func TestTrace_Delivered(t *testing.T) {
 	})
 }
 
-// wireNote is an event of no meaning, as large as the test wants.
+// wireNote is an event without a meaning, as large as the test needs.
 var wireNote = realtime.NewEvent[string]("test:note")
 
-// choke stops a client's reading and fills its connection, so that the next
-// write blocks. The notes that it takes are told by requireChoked.
-func choke(t *testing.T, c *realtimetest.Client, to realtime.Broadcast) {
+// fillConnection stops a client's reading and fills its connection, so that the next
+// write blocks. requireFilled reads the notes that it has sent.
+func fillConnection(t *testing.T, c *realtimetest.Client, to realtime.Broadcast) {
 	t.Helper()
 	c.Stall()
 	require.NoError(t, wireNote.Emit(to, "read before it noticed"))
@@ -635,7 +635,7 @@ func choke(t *testing.T, c *realtimetest.Client, to realtime.Broadcast) {
 	synctest.Wait()
 }
 
-func requireChoked(t *testing.T, c *realtimetest.Client) {
+func requireFilled(t *testing.T, c *realtimetest.Client) {
 	t.Helper()
 	require.Equal(t, "read before it noticed", realtimetest.Expect(t, c, wireNote))
 	require.Len(t, realtimetest.Expect(t, c, wireNote), 200_000)
@@ -652,7 +652,7 @@ func TestBroadcast_LatestForASlowReceiver(t *testing.T) {
 			require.NoError(t, err)
 		}
 		room := srv.Realtime.Admin().To(realtime.AdminUserRoom("a1"))
-		choke(t, admin, room)
+		fillConnection(t, admin, room)
 
 		const n = 10
 		for k := 1; k <= n; k++ {
@@ -682,7 +682,7 @@ func TestBroadcast_LatestForASlowReceiver(t *testing.T) {
 		}
 		require.Equal(t, map[string]float64{"d1": n, "d2": -n, "t1": n, "t2": n, "t3": -n}, last)
 		realtimetest.ExpectNone(t, admin, realtime.EventTripDriverLocation)
-		requireChoked(t, admin)
+		requireFilled(t, admin)
 		require.Equal(t, fmt.Sprint("latest ", n), realtimetest.Expect(t, admin, wireNote))
 		realtimetest.ExpectNone(t, admin, wireNote)
 
@@ -702,13 +702,13 @@ func TestBroadcast_LatestIsTheNamespacesOwn(t *testing.T) {
 		passenger, err := driver.Join(t.Context(), realtime.NamespacePassengers, realtimetest.Token(srv.Login("p1", realtime.UserPassenger)))
 		require.NoError(t, err)
 		drivers := srv.Realtime.Drivers().To(realtime.DriverRoom("d1"))
-		choke(t, driver, drivers)
+		fillConnection(t, driver, drivers)
 		for k := range 3 {
 			require.NoError(t, wireNote.Emit(drivers.Latest("k"), fmt.Sprint("driver ", k)))
 			require.NoError(t, wireNote.Emit(srv.Realtime.Passengers().To(realtime.PassengerRoom("p1")).Latest("k"), fmt.Sprint("passenger ", k)))
 		}
 		driver.Resume()
-		requireChoked(t, driver)
+		requireFilled(t, driver)
 		require.Equal(t, "driver 2", realtimetest.Expect(t, driver, wireNote))
 		require.Equal(t, "passenger 2", realtimetest.Expect(t, passenger, wireNote))
 		realtimetest.ExpectNone(t, driver, wireNote)
@@ -752,7 +752,7 @@ func TestSocket_SlowConsumerIsDisconnected(t *testing.T) {
 				})
 				admin, other := srv.Admin(t, "a1"), srv.Admin(t, "a2")
 				room := srv.Realtime.Admin().To(realtime.AdminUserRoom("a1"))
-				choke(t, admin, room)
+				fillConnection(t, admin, room)
 				synctest.Wait()
 				require.Empty(t, reasons)
 				c.fill(t, srv, room)

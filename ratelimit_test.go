@@ -18,13 +18,13 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// limits collects what Trace.Limited is told.
-type limits struct {
+// limitRecorder records the limits that Trace.Limited reports.
+type limitRecorder struct {
 	mu    sync.Mutex
 	names []realtime.Limit
 }
 
-func (l *limits) options(o *realtime.Options) {
+func (l *limitRecorder) options(o *realtime.Options) {
 	o.Unlimited = false
 	o.Trace = &realtime.Trace{Limited: func(_ context.Context, i realtime.LimitInfo) {
 		l.mu.Lock()
@@ -33,8 +33,8 @@ func (l *limits) options(o *realtime.Options) {
 	}}
 }
 
-// take returns what was told since it was asked last, each once.
-func (l *limits) take() []realtime.Limit {
+// take returns the limits reported since the last call, each once, sorted.
+func (l *limitRecorder) take() []realtime.Limit {
 	synctest.Wait()
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -60,7 +60,7 @@ func burst(t *testing.T, c *realtimetest.Client, event, body string, n int) (han
 
 func TestRates_Location(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options)
 		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
 		ping := func(n int) int { return burst(t, driver, "driver:location:ping", `{"lat":1,"lng":2}`, n) }
@@ -79,7 +79,7 @@ func TestRates_Location(t *testing.T) {
 
 func TestRates_Events(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Rates.Events = map[string]realtime.Rate{"driver:trip:set": {PerSecond: 1, Burst: 3}, "driver:status:update": {PerSecond: -1}}
 			o.Rates.User.PerSecond = -1
@@ -104,7 +104,7 @@ func TestRates_Events(t *testing.T) {
 // A user has one bucket for all of their sockets.
 func TestRates_User(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Rates.User = realtime.Rate{PerSecond: 1, Burst: 15}
 		})
@@ -119,7 +119,7 @@ func TestRates_User(t *testing.T) {
 // Who goes on is disconnected, after the ack that says why.
 func TestRates_Breach(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Rates.Breach = realtime.Rate{PerSecond: 1, Burst: 5}
 		})
@@ -135,7 +135,7 @@ func TestRates_Breach(t *testing.T) {
 
 func TestOptions_Unlimited(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Unlimited = true })
 		driver := srv.Driver(t, "d1")
 		require.Equal(t, 500, burst(t, driver, "driver:trip:set", `{}`, 500))
@@ -150,7 +150,7 @@ func TestOptions_Unlimited(t *testing.T) {
 // The newest socket of a user wins, in each namespace for itself.
 func TestLimits_SocketsPerUser(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.SocketsPerUser = 2 })
 		first, second, other := srv.Driver(t, "u1"), srv.Driver(t, "u1"), srv.Driver(t, "u2")
 		require.Empty(t, l.take())
@@ -168,7 +168,7 @@ func TestLimits_SocketsPerUser(t *testing.T) {
 
 func TestLimits_ExtraSocketsRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = 2, true
 		})
@@ -186,40 +186,40 @@ func TestLimits_ExtraSocketsRefused(t *testing.T) {
 // A refused CONNECT may be tried again, but not without end: each asks the host.
 func TestRates_Connect(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options)
 		conn := openRaw(t, srv)
 		bad := connectPacket(realtime.NamespaceDrivers, "bad")
 		for range 10 {
-			require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, conn.say(t, bad))
+			require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeInvalidToken, "Invalid token")}, conn.send(t, bad))
 		}
-		require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeRateLimited, "Too many, try again later")}, conn.say(t, bad))
+		require.Equal(t, []string{refusalPacket("/drivers", realtime.CodeRateLimited, "Too many, try again later")}, conn.send(t, bad))
 		require.Equal(t, []realtime.Limit{realtime.LimitRateConnect}, l.take())
 		time.Sleep(time.Second)
 		good := connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))
-		requireEntered(t, conn.say(t, good), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		requireEntered(t, conn.send(t, good), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 	})
 }
 
 func TestLimits_Namespaces(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.Namespaces = 2 })
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
 		addNamespace(t, srv, "/news", realtime.NamespaceOptions{Anonymous: true})
 		conn := openRaw(t, srv)
-		require.Len(t, conn.say(t, "40/support,"), 2)
-		require.Len(t, conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))), 2)
-		require.Equal(t, []string{`44/news,{"message":"Too many namespaces","data":{"code":"rate_limited"}}`}, conn.say(t, "40/news,"))
+		require.Len(t, conn.send(t, "40/support,"), 2)
+		require.Len(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))), 2)
+		require.Equal(t, []string{`44/news,{"message":"Too many namespaces","data":{"code":"rate_limited"}}`}, conn.send(t, "40/news,"))
 		require.Equal(t, []realtime.Limit{realtime.LimitNamespaces}, l.take())
-		require.Empty(t, conn.say(t, "41/support,"))
-		require.Len(t, conn.say(t, "40/news,"), 2)
+		require.Empty(t, conn.send(t, "41/support,"))
+		require.Len(t, conn.send(t, "40/news,"), 2)
 	})
 }
 
 func TestLimits_PendingAcks(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		l := &limits{}
+		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Limits.PendingAcks, o.Timeouts.Ack = 2, 3*time.Second
 		})
@@ -254,10 +254,10 @@ func TestTrace_LimitedSizes(t *testing.T) {
 	} {
 		t.Run(limit, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				l := &limits{}
+				l := &limitRecorder{}
 				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload, o.Limits.Values = 1000, 100 })
 				conn := openRaw(t, srv)
-				conn.say(t, packets...)
+				conn.send(t, packets...)
 				require.Equal(t, []realtime.Limit{realtime.Limit(limit)}, l.take())
 				require.True(t, conn.closed())
 			})

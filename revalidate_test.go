@@ -18,8 +18,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// swept waits until a sweep has come by, and its pauses are over.
-func swept() {
+// waitForSweep waits until one sweep has run.
+func waitForSweep() {
 	time.Sleep(2 * time.Minute)
 	synctest.Wait()
 }
@@ -48,10 +48,10 @@ func TestSweep_EndsWhatIsRevoked(t *testing.T) {
 				support, err := phone.Join(t.Context(), "/support", realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
 				require.NoError(t, err)
 				others := []*realtimetest.Client{srv.Driver(t, "d2"), srv.Passenger(t, "p1"), srv.Admin(t, "a1")}
-				swept()
+				waitForSweep()
 				require.True(t, phone.Connected())
 				c.change(srv)
-				swept()
+				waitForSweep()
 				for _, client := range []*realtimetest.Client{phone, second, support} {
 					told := realtimetest.Expect(t, client, realtime.EventSessionRevoked)
 					require.Equal(t, c.sid, told.SID)
@@ -74,7 +74,7 @@ func TestSweep_BringsExpiryForward(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
 		srv.Sessions.Set(realtime.Session{ID: realtimetest.SessionID("d1"), UserID: "d1", AccessTokenExpiresAt: time.Now().Add(5 * time.Minute)})
-		swept()
+		waitForSweep()
 		require.True(t, driver.Connected())
 		time.Sleep(3 * time.Minute)
 		realtimetest.Expect(t, driver, realtime.EventAuthExpired)
@@ -94,21 +94,21 @@ func TestSweep_EndsNobodyInDoubt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				j, kept := keep(t)
-				srv := realtimetest.NewServer(t, kept)
+				logs, withLogs := recordLogs(t)
+				srv := realtimetest.NewServer(t, withLogs)
 				driver := srv.Driver(t, "d1")
 				release := fault(srv)
 				defer release()
-				swept()
+				waitForSweep()
 				require.True(t, driver.Connected())
-				require.NotEmpty(t, j.lines(t, "realtime: sweep could not read all rows"))
+				require.NotEmpty(t, logs.lines(t, "realtime: sweep could not read all rows"))
 			})
 		})
 	}
 }
 
-// many is a repository that is asked for many at once.
-type many struct {
+// batchUsers is a UserBatchRepo whose answer the test sets.
+type batchUsers struct {
 	*realtimetest.Users
 	mu     sync.Mutex
 	asked  []int // how many at a time
@@ -116,7 +116,7 @@ type many struct {
 	answer func(ids []string) ([]realtime.User, error)
 }
 
-func (m *many) FindUsers(_ context.Context, ids []string) ([]realtime.User, error) {
+func (m *batchUsers) FindUsers(_ context.Context, ids []string) ([]realtime.User, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.asked = append(m.asked, len(ids))
@@ -125,7 +125,7 @@ func (m *many) FindUsers(_ context.Context, ids []string) ([]realtime.User, erro
 
 func TestSweep_AsksForManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		repo := &many{Users: &realtimetest.Users{}}
+		repo := &batchUsers{Users: &realtimetest.Users{}}
 		gone := map[string]bool{}
 		repo.answer = func(ids []string) (users []realtime.User, err error) {
 			for _, id := range ids {
@@ -144,12 +144,12 @@ func TestSweep_AsksForManyAtOnce(t *testing.T) {
 			require.NoError(t, err)
 			clients = append(clients, c)
 		}
-		swept()
+		waitForSweep()
 		repo.mu.Lock()
 		require.Equal(t, []int{200, 50}, repo.asked[:2])
 		gone["d7"] = true
 		repo.mu.Unlock()
-		swept()
+		waitForSweep()
 		for i, c := range clients {
 			require.Equal(t, i != 7, c.Connected(), i)
 		}
@@ -157,24 +157,25 @@ func TestSweep_AsksForManyAtOnce(t *testing.T) {
 		repo.mu.Lock()
 		repo.answer = func([]string) ([]realtime.User, error) { return nil, nil }
 		repo.mu.Unlock()
-		swept()
+		waitForSweep()
 		require.True(t, clients[0].Connected())
 		repo.mu.Lock()
 		repo.answer = func([]string) ([]realtime.User, error) { panic("repository") }
 		repo.mu.Unlock()
-		swept()
+		waitForSweep()
 		require.True(t, clients[0].Connected())
 	})
 }
 
-// held answers the sweep when it is told to, with what it says then.
-type held struct {
+// blockedSessions is a SessionBatchRepo that hands each call to the test and returns the
+// test's answer.
+type blockedSessions struct {
 	*realtimetest.Sessions
 	asked  chan []string
 	answer chan []realtime.Session
 }
 
-func (h *held) FindSessions(ctx context.Context, sids []string) ([]realtime.Session, error) {
+func (h *blockedSessions) FindSessions(ctx context.Context, sids []string) ([]realtime.Session, error) {
 	select {
 	case h.asked <- sids:
 	case <-ctx.Done():
@@ -186,15 +187,15 @@ func (h *held) FindSessions(ctx context.Context, sids []string) ([]realtime.Sess
 // A repository that hangs, and heeds no ctx, does not keep the sweep from the others.
 func TestSweep_OneThatHangsStopsNoOther(t *testing.T) {
 	t.Parallel()
-	for name, wrap := range map[string]func(repo *many, o *realtime.Options){
-		"asked for many at once": func(repo *many, o *realtime.Options) { o.Users = repo },
-		"asked one by one":       func(repo *many, o *realtime.Options) { o.Users = oneByOne{repo} },
+	for name, wrap := range map[string]func(repo *batchUsers, o *realtime.Options){
+		"asked for many at once": func(repo *batchUsers, o *realtime.Options) { o.Users = repo },
+		"asked one by one":       func(repo *batchUsers, o *realtime.Options) { o.Users = singleUsers{repo} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				release := make(chan struct{})
 				defer close(release)
-				repo := &many{Users: &realtimetest.Users{}, answer: func([]string) ([]realtime.User, error) {
+				repo := &batchUsers{Users: &realtimetest.Users{}, answer: func([]string) ([]realtime.User, error) {
 					<-release
 					return nil, errors.New("late")
 				}}
@@ -210,7 +211,7 @@ func TestSweep_OneThatHangsStopsNoOther(t *testing.T) {
 				srv.Sessions.Revoke(realtimetest.SessionID("d1"))
 				trips.Set("d2", "t1")
 				repo.hung.Store(true)
-				swept()
+				waitForSweep()
 				require.Equal(t, realtimetest.ReasonServer, driver.Disconnected(t))
 				require.Equal(t, 1, inTripRoom(t, srv.Realtime.Drivers(), "t1"))
 			})
@@ -218,23 +219,23 @@ func TestSweep_OneThatHangsStopsNoOther(t *testing.T) {
 	}
 }
 
-// oneByOne is a repository that hangs in the sweep, which asks for one user at a time.
-type oneByOne struct{ *many }
+// singleUsers is the same without the batch method; FindUser hangs while hung is set.
+type singleUsers struct{ *batchUsers }
 
-func (o oneByOne) FindUsers() {} // hides that of many
+func (o singleUsers) FindUsers() {} // hides that of many
 
-func (o oneByOne) FindUser(ctx context.Context, id string) (realtime.User, error) {
+func (o singleUsers) FindUser(ctx context.Context, id string) (realtime.User, error) {
 	if o.hung.Load() {
 		_, err := o.answer(nil)
 		return realtime.User{}, err
 	}
-	return o.many.FindUser(ctx, id)
+	return o.batchUsers.FindUser(ctx, id)
 }
 
 // A socket that has moved to another session is not ended with the old one.
 func TestSweep_MindsARefresh(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		repo := &held{Sessions: &realtimetest.Sessions{}, asked: make(chan []string), answer: make(chan []realtime.Session)}
+		repo := &blockedSessions{Sessions: &realtimetest.Sessions{}, asked: make(chan []string), answer: make(chan []realtime.Session)}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Sessions = repo })
 		old := realtimetest.SessionID("d1")
 		repo.Set(realtime.Session{ID: old, UserID: "d1"})

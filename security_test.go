@@ -21,15 +21,15 @@ import (
 // What admins do is in the log: who, what and about which trip. No session id is.
 func TestServer_AuditsAdmins(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
 		admin := srv.Admin(t, "a1")
 		driver := srv.Driver(t, "d1")
 		for _, event := range []string{"admin:trip:join", "admin:trip:leave", "admin:drivers:leave", "admin:drivers:join"} {
 			ackOf(t, admin, event, `{"tripId":"t1"}`)
 			require.Contains(t, ackOf(t, driver, event, `{"tripId":"t2"}`), "not_found")
 		}
-		lines := j.lines(t, "realtime: admin audit")
+		lines := logs.lines(t, "realtime: admin audit")
 		require.Len(t, lines, 4)
 		for i, event := range []string{"admin:trip:join", "admin:trip:leave", "admin:drivers:leave", "admin:drivers:join"} {
 			require.Equal(t, event, lines[i]["event"])
@@ -38,15 +38,15 @@ func TestServer_AuditsAdmins(t *testing.T) {
 			require.Equal(t, i < 2, lines[i]["trip"] == "t1")
 		}
 
-		j.secret(realtimetest.SessionID("d1"))
+		logs.secret(realtimetest.SessionID("d1"))
 		require.NoError(t, srv.Realtime.DisconnectSession(t.Context(), realtimetest.SessionID("d1"), "stolen"))
 		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d1", "banned by a1"))
 		synctest.Wait()
 		publish(t, srv, realtime.UserAccessChanged{UserID: "d2", Change: realtime.AccessRoleChanged})
-		lines = j.lines(t, "realtime: session revoked, disconnecting its sockets")
+		lines = logs.lines(t, "realtime: session revoked, disconnecting its sockets")
 		require.Len(t, lines, 1)
 		require.Equal(t, "stolen", lines[0]["reason"])
-		lines = j.lines(t, "realtime: user access changed, disconnecting the user's sockets")
+		lines = logs.lines(t, "realtime: user access changed, disconnecting the user's sockets")
 		require.Len(t, lines, 2)
 		require.Equal(t, "d1", lines[0]["user"])
 		require.Equal(t, "banned by a1", lines[0]["reason"])
@@ -57,15 +57,15 @@ func TestServer_AuditsAdmins(t *testing.T) {
 // A token in a query, which every proxy on the way writes into its log, is none.
 func TestHandshake_QueryTokensAreIgnored(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		j, kept := keep(t)
-		srv := realtimetest.NewServer(t, kept)
-		token := j.secret(srv.Login("d1", realtime.UserDriver))
-		a := asker{srv: srv}
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs)
+		token := logs.secret(srv.Login("d1", realtime.UserDriver))
+		a := originClient{srv: srv}
 		query := "&token=" + token + "&access_token=" + token + "&auth=" + token
-		res, body := a.ask(t, true, "GET", overPolling+query, "")
+		res, body := a.request(t, true, "GET", overPolling+query, "")
 		require.Equal(t, 200, res.StatusCode)
 		sid := "&sid=" + strings.Split(body, `"`)[3]
-		a.ask(t, true, "POST", overPolling+query+sid, "40/drivers?token="+token+",")
+		a.request(t, true, "POST", overPolling+query+sid, "40/drivers?token="+token+",")
 		require.Equal(t, refusalPacket(realtime.NamespaceDrivers, realtime.CodeMissingToken, "Missing token"), a.poll(t, sid))
 	})
 }

@@ -46,7 +46,7 @@ func TestServer_ShutdownSendsClientsAway(t *testing.T) {
 			require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
 		}
 		for _, transport := range []string{"polling", "websocket"} {
-			status, wait := knock(t, srv, transport)
+			status, wait := openSession(t, srv, transport)
 			require.Equal(t, http.StatusServiceUnavailable, status)
 			require.Equal(t, 7, wait)
 		}
@@ -232,14 +232,14 @@ func TestServer_ShutdownFindsLateSockets(t *testing.T) {
 		token := srv.Login("late", realtime.UserDriver)
 		late := openRaw(t, srv)
 		entered, release := srv.Users.Block()
-		require.Empty(t, late.say(t, connectPacket(realtime.NamespaceDrivers, token)))
+		require.Empty(t, late.send(t, connectPacket(realtime.NamespaceDrivers, token)))
 		<-entered
 		done := make(chan error, 1)
 		go func() { done <- srv.Realtime.Shutdown(t.Context()) }()
 		synctest.Wait()
 		release()
 		require.NoError(t, <-done)
-		got := late.heard()
+		got := late.received()
 		require.Len(t, got, 3)
 		require.Contains(t, got[2], `["server:drain",{"reconnectAfterMs":`)
 		require.True(t, late.closed())
@@ -256,7 +256,7 @@ func TestServer_ShutdownCountsConnectionsCutOff(t *testing.T) {
 				for i := range 3 {
 					d := srv.Driver(t, fmt.Sprint("d", i))
 					if stalled && i < 2 {
-						choke(t, d, srv.Realtime.Drivers().To(realtime.DriverRoom(fmt.Sprint("d", i))))
+						fillConnection(t, d, srv.Realtime.Drivers().To(realtime.DriverRoom(fmt.Sprint("d", i))))
 					}
 				}
 				require.NoError(t, srv.Realtime.Shutdown(t.Context()))

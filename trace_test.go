@@ -76,10 +76,10 @@ func TestLimit_NamesAField(t *testing.T) {
 	}
 }
 
-// failures is what Trace.RequestFailed is called with.
-type failures chan realtime.RequestFailedInfo
+// failureRecorder receives what Trace.RequestFailed reports.
+type failureRecorder chan realtime.RequestFailedInfo
 
-func (f failures) options(o *realtime.Options) {
+func (f failureRecorder) options(o *realtime.Options) {
 	o.Trace = &realtime.Trace{RequestFailed: func(_ context.Context, i realtime.RequestFailedInfo) { f <- i }}
 }
 
@@ -149,7 +149,7 @@ func TestTrace_RequestFailed(t *testing.T) {
 		require.True(t, ok, name)
 		t.Run(why, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				failed := make(failures, 10)
+				failed := make(failureRecorder, 10)
 				set := row.set
 				if set == nil {
 					set = func(*realtime.Options) {}
@@ -157,7 +157,7 @@ func TestTrace_RequestFailed(t *testing.T) {
 				srv := realtimetest.NewServer(t, failed.options, set)
 				query := row.query
 				if strings.Contains(query, "$SID") {
-					_, sid := asker{srv: srv}.session(t, true)
+					_, sid := originClient{srv: srv}.session(t, true)
 					query = strings.Replace(query, "&sid=$SID", sid, 1)
 				}
 				if row.before != nil {
@@ -212,9 +212,9 @@ func TestTrace_RefusedWithoutANamespace(t *testing.T) {
 		})
 		addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
 		conn := openRaw(t, srv)
-		conn.say(t, "40/invented,")
-		conn.say(t, "40/support,")
-		conn.say(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
+		conn.send(t, "40/invented,")
+		conn.send(t, "40/support,")
+		conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
 		synctest.Wait()
 		require.Equal(t, []string{" websocket not_found", " websocket rate_limited"}, refused)
 	})

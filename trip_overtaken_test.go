@@ -16,10 +16,10 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// gated is an adapter that stops a node once: when a room of trip t1 begins or ends in a
+// stoppingAdapter is an adapter that stops a node once: when a room of trip t1 begins or ends in a
 // namespace, or before a message of an operation is carried. It carries no state from then
 // on, so that no other node answers with what it knows.
-type gated struct {
+type stoppingAdapter struct {
 	realtime.Adapter
 	namespace string
 	op        realtime.ClusterOp
@@ -30,7 +30,7 @@ type gated struct {
 }
 
 // arm makes the next of these stop, until the function that it returns is called.
-func (g *gated) arm() (resume func()) {
+func (g *stoppingAdapter) arm() (resume func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	stopped := make(chan struct{})
@@ -38,7 +38,7 @@ func (g *gated) arm() (resume func()) {
 	return sync.OnceFunc(func() { close(stopped) })
 }
 
-func (g *gated) stop() {
+func (g *stoppingAdapter) stop() {
 	g.mu.Lock()
 	stopped := g.stopped
 	g.stopped = nil
@@ -49,19 +49,19 @@ func (g *gated) stop() {
 }
 
 // isArmed reports whether nothing has stopped yet.
-func (g *gated) isArmed() bool {
+func (g *stoppingAdapter) isArmed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.stopped != nil
 }
 
-func (g *gated) RoomChanged(namespace, room string) {
+func (g *stoppingAdapter) RoomChanged(namespace, room string) {
 	if namespace == g.namespace && room == realtime.TripRoom("t1").String() {
 		g.stop()
 	}
 }
 
-func (g *gated) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+func (g *stoppingAdapter) Publish(ctx context.Context, m realtime.ClusterMessage) error {
 	if g.op != "" && m.Op == g.op {
 		g.stop()
 	}
@@ -133,7 +133,7 @@ func TestPublisher_EventBetweenTableAndRooms(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				time.Sleep(time.Until(at(10)))
 				hub := realtimetest.NewHub()
-				gate := &gated{Adapter: hub.Node(), namespace: c.namespace, op: c.op}
+				gate := &stoppingAdapter{Adapter: hub.Node(), namespace: c.namespace, op: c.op}
 				node := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = gate })
 				other := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 				for _, id := range []string{"d0", "d1", "d2"} {
@@ -182,7 +182,7 @@ func TestPublisher_EventBetweenTwoNamespaces(t *testing.T) {
 		begun := time.Now()
 		time.Sleep(time.Minute)
 		hub := realtimetest.NewHub()
-		slow := &holding{Adapter: hub.Node(), hold: true}
+		slow := &holdingAdapter{Adapter: hub.Node(), hold: true}
 		slow.some = func(m realtime.ClusterMessage) bool { return m.Namespace == realtime.NamespacePassengers }
 		other := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
 		node := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
@@ -204,7 +204,7 @@ func TestPublisher_OutdatedAssignmentEndsTheOneBefore(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		begun := time.Now()
 		time.Sleep(time.Minute)
-		var count counts
+		var count dropCounter
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, count.trace)
 		for _, node := range nodes {
 			node.Driver(t, "d1")

@@ -49,8 +49,9 @@ func (b *serialBus) Subscribe(handler func(context.Context, realtime.Envelope) e
 	return func() { close(end); <-ended }, nil
 }
 
-// asked is a PartyLookup that counts, and hangs while it is told to.
-type asked struct {
+// countingParties is a PartyLookup that counts the calls for each trip, and hangs while
+// hang is set.
+type countingParties struct {
 	mu     sync.Mutex
 	of     map[string]int
 	answer realtime.TripParties
@@ -58,7 +59,7 @@ type asked struct {
 	deaf   bool          // it does not heed ctx
 }
 
-func (a *asked) FindParties(ctx context.Context, id string) (realtime.TripParties, error) {
+func (a *countingParties) FindParties(ctx context.Context, id string) (realtime.TripParties, error) {
 	a.mu.Lock()
 	if a.of == nil {
 		a.of = map[string]int{}
@@ -79,7 +80,7 @@ func (a *asked) FindParties(ctx context.Context, id string) (realtime.TripPartie
 	return answer, nil
 }
 
-func (a *asked) count(id string) int {
+func (a *countingParties) count(id string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.of[id]
@@ -94,7 +95,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 		for _, deaf := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, deaf %v", name, deaf), func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
-					lookup := &asked{hang: make(chan struct{}), deaf: deaf}
+					lookup := &countingParties{hang: make(chan struct{}), deaf: deaf}
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Parties = newBus(), lookup })
 					banned, out := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 					begun := time.Now()
@@ -119,7 +120,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 // 20 events of one trip do not cost 20 times Timeouts.Repo, and stay in order.
 func TestPublisher_LookupThatHangsIsLeftAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		lookup := &asked{hang: make(chan struct{})}
+		lookup := &countingParties{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = lookup })
 		admin := srv.Admin(t, "a1")
 		publish := func() {
@@ -166,7 +167,7 @@ func TestPublisher_LookupThatHangsIsLeftAlone(t *testing.T) {
 
 func TestPublisher_LookupsAnswerIsKept(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		lookup := &asked{answer: realtime.TripParties{PassengerID: "p1", DriverID: "d1"}}
+		lookup := &countingParties{answer: realtime.TripParties{PassengerID: "p1", DriverID: "d1"}}
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, func(o *realtime.Options) { o.Parties = lookup })
 		passenger, driver := nodes[1].Passenger(t, "p1"), nodes[0].Driver(t, "d1")
 		for range 5 {
@@ -213,7 +214,7 @@ func TestPublisher_AssignmentThatNamesNoDriver(t *testing.T) {
 // Beyond a number of events that wait nobody is asked any more, and none is lost.
 func TestPublisher_TooManyEventsWait(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		lookup := &asked{hang: make(chan struct{})}
+		lookup := &countingParties{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = lookup })
 		srv.Realtime.LimitWaiting(3)
 		admin := srv.Admin(t, "a1")
@@ -239,7 +240,7 @@ func TestPublisher_TooManyEventsWait(t *testing.T) {
 func TestPublisher_LookupThatAnswersNonsense(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
-		lookup := &asked{answer: realtime.TripParties{PassengerID: "p1\x00", DriverID: "d1"}}
+		lookup := &countingParties{answer: realtime.TripParties{PassengerID: "p1\x00", DriverID: "d1"}}
 		srv := realtimetest.NewServer(t, logTo(&log), func(o *realtime.Options) { o.Parties = lookup })
 		admin, driver := srv.Admin(t, "a1"), srv.Driver(t, "d1")
 		srv.Publish(t, realtime.TripStarted{TripID: "t1"})
@@ -254,7 +255,7 @@ func TestPublisher_LookupThatAnswersNonsense(t *testing.T) {
 func TestPublisher_WhenAnEventIsHandled(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		bus := newSerialBus()
-		lookup := &asked{hang: make(chan struct{})}
+		lookup := &countingParties{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Parties = bus, lookup })
 		admin := srv.Admin(t, "a1")
 		publish := func(trip string) time.Duration {

@@ -19,7 +19,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// deliver puts an event on the bus under an id, as of a time.
+// deliver publishes an event on the bus, with an id and a time.
 func deliver(t *testing.T, srv *realtimetest.Server, id string, at time.Time, e realtime.DomainEvent) {
 	t.Helper()
 	env, err := realtime.NewEnvelope(e)
@@ -29,13 +29,13 @@ func deliver(t *testing.T, srv *realtimetest.Server, id string, at time.Time, e 
 	synctest.Wait()
 }
 
-// counts is a Trace that counts what was not sent.
-type counts struct {
+// dropCounter counts what Trace.Outdated and Trace.Unaddressed report.
+type dropCounter struct {
 	mu sync.Mutex
 	of map[string]int
 }
 
-func (c *counts) trace(o *realtime.Options) {
+func (c *dropCounter) trace(o *realtime.Options) {
 	c.of = map[string]int{}
 	add := func(key string) {
 		c.mu.Lock()
@@ -48,9 +48,9 @@ func (c *counts) trace(o *realtime.Options) {
 	}
 }
 
-func (c *counts) get(key string) int { return c.all()[key] }
+func (c *dropCounter) get(key string) int { return c.all()[key] }
 
-func (c *counts) all() map[string]int {
+func (c *dropCounter) all() map[string]int {
 	synctest.Wait() // the functions of a Trace are called beside the rest
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -88,7 +88,7 @@ func TestTripRooms_LateEventDoesNotReopen(t *testing.T) {
 			t.Run(end+" then "+name, func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					var log logBuffer
-					var count counts
+					var count dropCounter
 					nodes := realtimetest.NewCluster(t, 2, withoutLookup, logTo(&log), count.trace)
 					begun := time.Now()
 					driver, passenger := nodes[0].Driver(t, "d1"), nodes[1].Passenger(t, "p1")
@@ -140,7 +140,7 @@ func TestTripRooms_WhatIsSentAfterTheEnd(t *testing.T) {
 
 func TestTripRooms_OlderAssignmentDoesNotReplaceNewer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var count counts
+		var count dropCounter
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, count.trace)
 		first, second, passenger := nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d2"), nodes[0].Passenger(t, "p1")
 		one := realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1", At: time.Now()}
@@ -172,7 +172,7 @@ func TestTripRooms_NodeThatMissedTheNews(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				hub := realtimetest.NewHub()
-				cut := &holding{Adapter: hub.Node()}
+				cut := &holdingAdapter{Adapter: hub.Node()}
 				knows := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = cut })
 				missed := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 				driver, passenger := missed.Driver(t, "d1"), missed.Passenger(t, "p1")
@@ -271,7 +271,7 @@ func TestTripRooms_SearchThatBeginsAgain(t *testing.T) {
 
 func TestTripRooms_PeopleLearntByAnotherNode(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		var count counts
+		var count dropCounter
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup, count.trace, func(o *realtime.Options) { o.Parties = nil })
 		passenger, driver := nodes[1].Passenger(t, "p1"), nodes[0].Driver(t, "d1")
 		nodes[0].Publish(t, realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
@@ -287,7 +287,7 @@ func TestTripRooms_PeopleLearntByAnotherNode(t *testing.T) {
 func TestTripRooms_UnknownPeopleAreCounted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
-		var count counts
+		var count dropCounter
 		srv := realtimetest.NewServer(t, logTo(&log), count.trace)
 		srv.Publish(t, realtime.TripStarted{TripID: "t1"})
 		srv.Publish(t, realtime.AssignmentExpired{TripID: "t1", AssignmentID: "as1"})
@@ -300,14 +300,14 @@ func TestTripRooms_UnknownPeopleAreCounted(t *testing.T) {
 	})
 }
 
-// tripsAnswer is a TripLookup that answers alike for everybody.
-type tripsAnswer []string
+// fixedTrips is a TripLookup that gives every user the same answer.
+type fixedTrips []string
 
-func (a tripsAnswer) ActiveTrips(context.Context, string) ([]string, error) { return a, nil }
+func (a fixedTrips) ActiveTrips(context.Context, string) ([]string, error) { return a, nil }
 
 func TestTripRooms_LookupThatAnswersNonsense(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]tripsAnswer{
+	for name, answer := range map[string]fixedTrips{
 		"empty": {""}, "one of many": {"t1", ""}, "long": {strings.Repeat("x", 257)}, "NUL": {"t1\x00t2"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -37,14 +37,15 @@ var audiences = map[string]string{
 	"F": "passenger1 passenger2 adminJoined", // who follow the trip
 }
 
-// told says that each of an audience, names or letters of audiences, gets one
-// event. In the payload, E stands for the domain event's id.
-type told struct{ who, event, payload string }
+// wantedEvent says that each client of an audience receives one event. The audience is a
+// list of names or of the letters above. In the payload, E stands for the domain event's
+// id.
+type wantedEvent struct{ who, event, payload string }
 
 type wireRow struct {
 	name  string
 	event realtime.DomainEvent
-	want  []told
+	want  []wantedEvent
 	// assigned says that the trip has its driver already.
 	assigned bool
 	// thrown are disconnected by the server, closed lose their connection after
@@ -70,7 +71,7 @@ func wireRows() []wireRow {
 		return wireRow{
 			name:  "admin.trip.message_sent to " + string(to),
 			event: realtime.AdminTripMessage{TripID: "t1", PassengerID: "p1", DriverID: "d1", AdminID: "a1", To: to, Message: "Wait", At: tripAt},
-			want:  []told{{who, "admin:trip:message_sent", `{` + tripHead + `,"adminId":"a1","to":"` + string(to) + `","message":"Wait"}`}},
+			want:  []wantedEvent{{who, "admin:trip:message_sent", `{` + tripHead + `,"adminId":"a1","to":"` + string(to) + `","message":"Wait"}`}},
 		}
 	}
 	snapshot := `{"eventId":"E","driverId":"d1","isOnline":true,"isAvailableForTrips":false,"availabilityReason":"ON_TRIP","currentTripId":"t1",
@@ -93,13 +94,13 @@ func wireRows() []wireRow {
 			event: realtime.TripRequested{
 				TripID: "t1", PassengerID: "p1", Pickup: place, FareEstimatedTotal: new(350.5), FareFinalCurrency: "CUP", At: tripAt,
 			},
-			want: []told{{"P T", "trip:requested", `{"eventId":"E","tripId":"t1","passengerId":"p1","requestedAt":"2026-05-04T10:20:30.123Z",
+			want: []wantedEvent{{"P T", "trip:requested", `{"eventId":"E","tripId":"t1","passengerId":"p1","requestedAt":"2026-05-04T10:20:30.123Z",
 				"pickup":{"lat":23.1,"lng":-82.3,"address":"Calle 23"},"fareEstimatedTotal":350.5,"fareFinalCurrency":"CUP","status":"pending"}`}},
 		},
 		{
 			name:  "trip.assigning.started",
 			event: realtime.TripAssigningStarted{TripID: "t1", PassengerID: "p1", At: tripAt},
-			want:  []told{{"P T", "trip:assigning_started", `{` + tripHead + `,"previousStatus":"pending","currentStatus":"assigning"}`}},
+			want:  []wantedEvent{{"P T", "trip:assigning_started", `{` + tripHead + `,"previousStatus":"pending","currentStatus":"assigning"}`}},
 		},
 		{
 			name: "trip.assignment.offered",
@@ -107,7 +108,7 @@ func wireRows() []wireRow {
 				TripID: "t1", AssignmentID: "as1", PassengerID: "p1", DriverID: "d1", VehicleID: "v1", TTLSec: 20,
 				Pickup: place, StopsCount: new(2), PriceEstimate: new(350.5), Currency: "CUP", At: tripAt,
 			},
-			want: []told{
+			want: []wantedEvent{
 				{"D", "trip:assignment:offered", `{` + offer + `}`},
 				{"T", "trip:assignment:offered", `{` + offer + `,"driverId":"d1","vehicleId":"v1"}`},
 			},
@@ -117,7 +118,7 @@ func wireRows() []wireRow {
 			event: realtime.AssignmentAccepted{
 				TripID: "t1", AssignmentID: "as1", PassengerID: "p1", DriverID: "d1", VehicleID: "v1", Driver: driver, Vehicle: vehicle, At: tripAt,
 			},
-			want: []told{
+			want: []wantedEvent{
 				{"P", "trip:driver_accepted", `{` + tripHead + `,"currentStatus":"accepted","driver":` + wireDriver + `,"vehicle":` + wireVehicle + `}`},
 				{"D T", "trip:assignment:accepted", assignment + `}`},
 			},
@@ -127,7 +128,7 @@ func wireRows() []wireRow {
 			event: realtime.DriverAssigned{
 				TripID: "t1", PassengerID: "p1", DriverID: "d1", VehicleID: "v1", Driver: driver, Vehicle: vehicle, Passenger: passenger, At: tripAt,
 			},
-			want: []told{
+			want: []wantedEvent{
 				{"P", "trip:driver_assigned", `{` + tripHead + `,"driverId":"d1","vehicleId":"v1","currentStatus":"accepted",
 					"driver":` + wireDriver + `,"vehicle":` + wireVehicle + `}`},
 				{"D", "trip:driver_assigned", toDriver + `}`},
@@ -139,32 +140,32 @@ func wireRows() []wireRow {
 			event: realtime.AssignmentRejected{
 				TripID: "t1", AssignmentID: "as1", PassengerID: "p1", DriverID: "d1", VehicleID: "v1", Reason: "busy", At: tripAt,
 			},
-			want: []told{{"T", "trip:assignment:rejected", assignment + `,"reason":"busy"}`}},
+			want: []wantedEvent{{"T", "trip:assignment:rejected", assignment + `,"reason":"busy"}`}},
 		},
 		{
 			name: "trip.assignment.expired",
 			event: realtime.AssignmentExpired{
 				TripID: "t1", AssignmentID: "as1", PassengerID: "p1", DriverID: "d1", VehicleID: "v1", At: tripAt,
 			},
-			want: []told{{"D T", "trip:assignment:expired", assignment + `}`}},
+			want: []wantedEvent{{"D T", "trip:assignment:expired", assignment + `}`}},
 		},
 		{
 			name: "trip.assignment.cancelled",
 			event: realtime.AssignmentCancelled{
 				TripID: "t1", AssignmentID: "as1", PassengerID: "p1", DriverID: "d1", VehicleID: "v1", Reason: "taken", At: tripAt,
 			},
-			want: []told{{"D T", "trip:assignment:cancelled", assignment + `,"reason":"taken"}`}},
+			want: []wantedEvent{{"D T", "trip:assignment:cancelled", assignment + `,"reason":"taken"}`}},
 		},
 		{
 			name:  "trip.no_drivers_found",
 			event: realtime.NoDriversFound{TripID: "t1", PassengerID: "p1", Reason: "timeout", At: tripAt},
-			want:  []told{{"P T", "trip:no_drivers_found", `{` + tripHead + `,"reason":"timeout"}`}},
+			want:  []wantedEvent{{"P T", "trip:no_drivers_found", `{` + tripHead + `,"reason":"timeout"}`}},
 		},
 		{
 			name:     "trip.arriving.started",
 			event:    realtime.ArrivingStarted{TripID: "t1", PassengerID: "p1", DriverID: "d1", At: tripAt},
 			assigned: true,
-			want:     []told{{"P D T", "trip:arriving_started", `{` + tripHead + `,"previousStatus":"accepted","currentStatus":"arriving"}`}},
+			want:     []wantedEvent{{"P D T", "trip:arriving_started", `{` + tripHead + `,"previousStatus":"accepted","currentStatus":"arriving"}`}},
 		},
 		{
 			name: "trip.driver.en_route",
@@ -172,7 +173,7 @@ func wireRows() []wireRow {
 				TripID: "t1", PassengerID: "p1", DriverID: "d1", ETAMinutes: new(4.5), DriverPosition: &position, At: tripAt,
 			},
 			assigned: true,
-			want: []told{
+			want: []wantedEvent{
 				{"P D", "trip:driver_en_route", `{` + tripHead + `,"etaMinutes":4.5,"driverPosition":{"lat":23.1,"lng":-82.3}}`},
 				{"T", "trip:driver_en_route", `{` + tripHead + `,"etaMinutes":4.5,"driverPosition":{"lat":23.1,"lng":-82.3},"driverId":"d1"}`},
 			},
@@ -181,7 +182,7 @@ func wireRows() []wireRow {
 			name:     "trip.driver.arrived_pickup",
 			event:    realtime.DriverArrivedPickup{TripID: "t1", PassengerID: "p1", DriverID: "d1", At: tripAt},
 			assigned: true,
-			want: []told{
+			want: []wantedEvent{
 				{"P D", "trip:driver_arrived_pickup", `{` + tripHead + `,"currentStatus":"arriving"}`},
 				{"T", "trip:driver_arrived_pickup", `{` + tripHead + `,"currentStatus":"arriving","driverId":"d1"}`},
 			},
@@ -190,7 +191,7 @@ func wireRows() []wireRow {
 			name:     "trip.started",
 			event:    realtime.TripStarted{TripID: "t1", PassengerID: "p1", DriverID: "d1", At: tripAt},
 			assigned: true,
-			want: []told{
+			want: []wantedEvent{
 				{"P D", "trip:started", `{` + tripHead + `,"currentStatus":"in_progress"}`},
 				{"T", "trip:started", `{` + tripHead + `,"currentStatus":"in_progress","driverId":"d1"}`},
 			},
@@ -199,13 +200,13 @@ func wireRows() []wireRow {
 			name:     "trip.completed",
 			event:    realtime.TripCompleted{TripID: "t1", PassengerID: "p1", DriverID: "d1", FareTotal: 410.25, Currency: "CUP", At: tripAt},
 			assigned: true,
-			want: []told{{"P D T", "trip:completed", `{` + tripHead + `,"driverId":"d1","currentStatus":"completed",
+			want: []wantedEvent{{"P D T", "trip:completed", `{` + tripHead + `,"driverId":"d1","currentStatus":"completed",
 				"fareTotal":410.25,"currency":"CUP"}`}},
 		},
 		{
 			name:  "trip.completed, its people known from before",
 			event: realtime.TripCompleted{TripID: "t1", FareTotal: 410.25, Currency: "CUP", At: tripAt}, assigned: true,
-			want: []told{{"P D T", "trip:completed", `{` + tripHead + `,"driverId":"d1","currentStatus":"completed",
+			want: []wantedEvent{{"P D T", "trip:completed", `{` + tripHead + `,"driverId":"d1","currentStatus":"completed",
 				"fareTotal":410.25,"currency":"CUP"}`}},
 		},
 		{
@@ -214,12 +215,12 @@ func wireRows() []wireRow {
 				TripID: "t1", PassengerID: "p1", DriverID: "d1", CancelledBy: realtime.CancelledByPassenger, Reason: "late", At: tripAt,
 			},
 			assigned: true,
-			want:     []told{{"P D T", "trip:cancelled", `{` + tripHead + `,"currentStatus":"cancelled","cancelledBy":"passenger","reason":"late"}`}},
+			want:     []wantedEvent{{"P D T", "trip:cancelled", `{` + tripHead + `,"currentStatus":"cancelled","cancelledBy":"passenger","reason":"late"}`}},
 		},
 		{
 			name:  "trip.cancelled without a driver",
 			event: realtime.TripCancelled{TripID: "t1", PassengerID: "p1", CancelledBy: realtime.CancelledBySystem, At: tripAt},
-			want:  []told{{"P T", "trip:cancelled", `{` + tripHead + `,"currentStatus":"cancelled","cancelledBy":"system","reason":null}`}},
+			want:  []wantedEvent{{"P T", "trip:cancelled", `{` + tripHead + `,"currentStatus":"cancelled","cancelledBy":"system","reason":null}`}},
 		},
 		{
 			name: "trip.waiting_surcharge.applied",
@@ -227,7 +228,7 @@ func wireRows() []wireRow {
 				TripID: "t1", PassengerID: "p1", DriverID: "d1", WaitingMinutes: 7, Amount: 50.5, Currency: "CUP", At: tripAt,
 			},
 			assigned: true,
-			want:     []told{{"P D T", "trip:waiting_surcharge_applied", `{` + tripHead + `,"waitingMinutes":7,"amount":50.5,"currency":"CUP"}`}},
+			want:     []wantedEvent{{"P D T", "trip:waiting_surcharge_applied", `{` + tripHead + `,"waitingMinutes":7,"amount":50.5,"currency":"CUP"}`}},
 		},
 		{
 			name: "admin.trip.action_issued",
@@ -235,7 +236,7 @@ func wireRows() []wireRow {
 				TripID: "t1", PassengerID: "p1", DriverID: "d1", AdminID: "a1", Action: "reassign", Reason: "no show", At: tripAt,
 			},
 			assigned: true,
-			want:     []told{{"T", "admin:trip:action_issued", `{` + tripHead + `,"adminId":"a1","action":"reassign","reason":"no show"}`}},
+			want:     []wantedEvent{{"T", "admin:trip:action_issued", `{` + tripHead + `,"adminId":"a1","action":"reassign","reason":"no show"}`}},
 		},
 		message(realtime.MessageToBoth, "D P T"),
 		message(realtime.MessageToDriver, "D T"),
@@ -247,14 +248,14 @@ func wireRows() []wireRow {
 				LastLocation: &position, LastLocationTimestamp: realtime.Time{Time: tripAt}, UpdatedAt: realtime.Time{Time: tripAt},
 			}},
 			assigned: true,
-			want: []told{
+			want: []wantedEvent{
 				{"D", "driver:availability:update", snapshot},
 				{"W", "admin:driver:availability:update", snapshot},
 			},
 		},
 		{
 			name: "driver_availability.location_updated", event: moved, assigned: true,
-			want: []told{
+			want: []wantedEvent{
 				{"D", "driver:location:update", location + `}`},
 				{"W", "admin:driver:location:update", location + `}`},
 				{"F", "trip:driver_location", location + `,"tripId":"t1"}`},
@@ -262,7 +263,7 @@ func wireRows() []wireRow {
 		},
 		{
 			name: "driver_availability.location_updated without a trip", event: moved,
-			want: []told{
+			want: []wantedEvent{
 				{"D", "driver:location:update", location + `}`},
 				{"W", "admin:driver:location:update", location + `}`},
 			},
@@ -272,7 +273,7 @@ func wireRows() []wireRow {
 			event: realtime.DriverTripChanged{DriverTrip: realtime.DriverTrip{
 				DriverID: "d1", CurrentTripID: new("t1"), AvailabilityReason: realtime.ReasonOnTrip,
 			}},
-			want: []told{
+			want: []wantedEvent{
 				{"D", "driver:trip:update", driverTrip},
 				{"W", "admin:driver:trip:update", driverTrip},
 			},
@@ -282,7 +283,7 @@ func wireRows() []wireRow {
 			event: realtime.UserLoggedIn{
 				UserID: "d1", UserType: realtime.UserDriver, SID: "s9", SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: tripAt,
 			},
-			want: []told{
+			want: []wantedEvent{
 				{"A", "admin:auth:user_logged_in", `{"eventId":"E","userId":"d1","userType":"driver","sid":"s9","sessionType":"mobile_app",
 					"at":"2026-05-04T10:20:30.123Z","deviceInfo":{"os":"Android"}}`},
 				{"D", "auth:logged_in", `{"eventId":"E","sid":"s9","at":"2026-05-04T10:20:30.123Z"}`},
@@ -291,31 +292,31 @@ func wireRows() []wireRow {
 		{
 			name:   "auth.session.refreshed",
 			event:  realtime.SessionRefreshed{UserID: "d1", OldSID: "s1", NewSID: "s9", At: tripAt},
-			want:   []told{{"D support", "auth:session_refreshed", `{"eventId":"E","oldSid":"s1","newSid":"s9","at":"2026-05-04T10:20:30.123Z"}`}},
+			want:   []wantedEvent{{"D support", "auth:session_refreshed", `{"eventId":"E","oldSid":"s1","newSid":"s9","at":"2026-05-04T10:20:30.123Z"}`}},
 			closed: "driver1 support",
 		},
 		{
 			name:   "auth.session.revoked",
 			event:  realtime.SessionRevoked{SID: "s1", UserID: "d1", Reason: "stolen", At: tripAt},
-			want:   []told{{"D support", "auth:session_revoked", `{"eventId":"E","sid":"s1","reason":"stolen","at":"2026-05-04T10:20:30.123Z"}`}},
+			want:   []wantedEvent{{"D support", "auth:session_revoked", `{"eventId":"E","sid":"s1","reason":"stolen","at":"2026-05-04T10:20:30.123Z"}`}},
 			thrown: "driver1 support",
 		},
 		{
 			name:   "auth.session.revoked of a user unknown",
 			event:  realtime.SessionRevoked{SID: "s1", At: tripAt},
-			want:   []told{{"driver1 support", "auth:session_revoked", `{"eventId":"E","sid":"s1","reason":null,"at":"2026-05-04T10:20:30.123Z"}`}},
+			want:   []wantedEvent{{"driver1 support", "auth:session_revoked", `{"eventId":"E","sid":"s1","reason":null,"at":"2026-05-04T10:20:30.123Z"}`}},
 			thrown: "driver1 support",
 		},
 		{
 			name:   "auth.user.access_changed",
 			event:  realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessBanned, Reason: "fraud", At: tripAt},
-			want:   []told{{"D support", "auth:session_revoked", `{"eventId":"E","sid":null,"reason":"fraud","at":"2026-05-04T10:20:30.123Z"}`}},
+			want:   []wantedEvent{{"D support", "auth:session_revoked", `{"eventId":"E","sid":null,"reason":"fraud","at":"2026-05-04T10:20:30.123Z"}`}},
 			thrown: "driver1 driver2 support",
 		},
 		{
 			name:   "auth.user.access_changed of an admin",
 			event:  realtime.UserAccessChanged{UserID: "a1", Change: realtime.AccessRoleChanged, At: tripAt},
-			want:   []told{{"adminJoined", "auth:session_revoked", `{"eventId":"E","sid":null,"reason":"role_changed","at":"2026-05-04T10:20:30.123Z"}`}},
+			want:   []wantedEvent{{"adminJoined", "auth:session_revoked", `{"eventId":"E","sid":null,"reason":"role_changed","at":"2026-05-04T10:20:30.123Z"}`}},
 			thrown: "adminJoined",
 		},
 	}
@@ -356,7 +357,7 @@ func wireModes() []wireMode {
 	}
 }
 
-func TestEveryEventReachesExactlyItsAudience(t *testing.T) {
+func TestServer_EveryEventReachesExactlyItsAudience(t *testing.T) {
 	t.Parallel()
 	for _, m := range wireModes() {
 		t.Run(m.name, func(t *testing.T) {
@@ -373,7 +374,7 @@ func TestEveryEventReachesExactlyItsAudience(t *testing.T) {
 
 func (m wireMode) check(t *testing.T, r wireRow) {
 	nodes := m.start(t)
-	clients := castOf(t, nodes)
+	clients := dialAudiences(t, nodes)
 	if r.assigned {
 		m.publish(t, nodes, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 		synctest.Wait()
@@ -445,8 +446,8 @@ func (m wireMode) start(t *testing.T) []*realtimetest.Server {
 	return nodes
 }
 
-// castOf connects the cast, spread over the nodes.
-func castOf(t *testing.T, nodes []*realtimetest.Server) map[string]*realtimetest.Client {
+// dialAudiences connects all clients, spread over the nodes, and returns them by name.
+func dialAudiences(t *testing.T, nodes []*realtimetest.Server) map[string]*realtimetest.Client {
 	t.Helper()
 	node := func(i int) *realtimetest.Server { return nodes[i%len(nodes)] }
 	clients := map[string]*realtimetest.Client{
