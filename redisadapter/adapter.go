@@ -16,6 +16,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redisclient"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
@@ -197,7 +198,7 @@ func (a *Adapter) dial() (rueidis.Client, error) {
 	c := a.opts.Client
 	if c == nil {
 		var err error
-		if c, err = a.opts.dial(); err != nil {
+		if c, err = redisclient.Dial(a.opts.URL, nil); err != nil {
 			return nil, err
 		}
 	}

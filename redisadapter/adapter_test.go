@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
-	"github.com/rodando/realtime/redisadapter/internal/redistest"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 

@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
-	"github.com/rodando/realtime/redisadapter/internal/redistest"
 )
 
 // quiet is a logger for tests in which things go wrong on purpose.

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
 )
@@ -30,7 +31,7 @@ func TestRealRedis_Conforms(t *testing.T) {
 			n := 0
 			realtimetest.TestAdapter(t, func(t *testing.T, nodes int) []realtime.Adapter {
 				n++
-				o := redisadapter.Options{URL: r.url(), Key: "test-" + string(rune('a'+n)), Sharded: protocol == "sharded"}
+				o := redisadapter.Options{URL: r.URL(), Key: "test-" + string(rune('a'+n)), Sharded: protocol == "sharded"}
 				return newCluster(t, nodes, o)
 			})
 		})
@@ -88,7 +89,7 @@ func TestRealCluster_WithNode(t *testing.T) {
 type mixed struct {
 	one, two *realtimetest.Server
 	node     *nodeServer
-	redis    *redisServer
+	redis    *redistest.Process
 	// Clients: d1 and d2 are on the first Go server, d1b on the second.
 	d1, d2, d1b *realtimetest.Client
 }
@@ -102,8 +103,8 @@ func goServer(t *testing.T, url, protocol string) *realtimetest.Server {
 func startMixed(t *testing.T, protocol string) *mixed {
 	t.Helper()
 	m := &mixed{redis: startReal(t)}
-	m.node = startNode(t, m.redis.url(), protocol)
-	m.one, m.two = goServer(t, m.redis.url(), protocol), goServer(t, m.redis.url(), protocol)
+	m.node = startNode(t, m.redis.URL(), protocol)
+	m.one, m.two = goServer(t, m.redis.URL(), protocol), goServer(t, m.redis.URL(), protocol)
 	m.d1, m.d2, m.d1b = m.one.Driver(t, "1"), m.one.Driver(t, "2"), m.two.Driver(t, "1")
 	m.node.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}, "data": fields{"userId": "1", "sid": "s-n1", "phone": "+5355555555", "token": "secret-token"}})
 	m.node.do("client", fields{"name": "n2", "rooms": []string{"driver:2"}})
@@ -382,9 +383,9 @@ func TestInterop_BroadcastAcks(t *testing.T) {
 func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	n := startNode(t, r.url(), "classic", "SPECIFIC=1")
+	n := startNode(t, r.URL(), "classic", "SPECIFIC=1")
 	n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
-	s := goServer(t, r.url(), "classic")
+	s := goServer(t, r.URL(), "classic")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	sockets, err := s.Realtime.Drivers().To(driver1).Sockets(ctx)
@@ -419,9 +420,9 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			r := startReal(t)
-			n := startNode(t, r.url(), protocol)
+			n := startNode(t, r.URL(), protocol)
 			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
-			s := goServer(t, r.url(), protocol)
+			s := goServer(t, r.URL(), protocol)
 			eventually(t, "the Node server counts two", func() bool { return string(n.do("servers", nil)) == "2" })
 			s.Close()
 			for range 20 {
@@ -437,9 +438,9 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 func TestInterop_GarbageHarmsNoGoServer(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	one, two := goServer(t, r.url(), "classic"), goServer(t, r.url(), "classic")
+	one, two := goServer(t, r.URL(), "classic"), goServer(t, r.URL(), "classic")
 	c := two.Driver(t, "1")
-	client := r.client(t)
+	client := realClient(t, r)
 	for _, channel := range []string{"socket.io#/drivers#", "socket.io#/drivers#driver:1#", "socket.io-request#/drivers#", "socket.io-response#/drivers#", redisadapter.StateChannel(socketioKey, ns), redisadapter.NodesChannel(socketioKey)} {
 		for _, garbage := range []string{"", "{", "\xc1", "\x93\x01", strings.Repeat("[", 1<<16), strings.Repeat("x", 4<<20)} {
 			require.NoError(t, client.Do(t.Context(), client.B().Publish().Channel(channel).Message(garbage).Build()).Error())

@@ -3,12 +3,9 @@
 package redisadapter
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strings"
 	"time"
@@ -16,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redisclient"
 )
 
 // Options are what New makes an Adapter of. One of URL and Client is needed.
@@ -87,9 +85,7 @@ const (
 	defaultQueued         = 1 << 16
 	defaultQueuedBytes    = 64 << 20
 
-	// writeTimeout is how long Redis may take to answer before the connection is
-	// closed.
-	writeTimeout = 2 * time.Second
+	writeTimeout = redisclient.WriteTimeout
 )
 
 // complete returns o with its defaults, and an error that joins every mistake.
@@ -102,8 +98,8 @@ func (o Options) complete() (Options, error) {
 	case o.URL != "" && o.Client != nil:
 		mistake("set Options.URL or Options.Client, not both")
 	case o.URL != "":
-		if _, err := rueidis.ParseURL(o.URL); err != nil {
-			mistake("Options.URL: %w", withoutURL(err))
+		if err := redisclient.CheckURL(o.URL); err != nil {
+			mistake("Options.URL: %w", err)
 		}
 	}
 	for _, ns := range o.Namespaces {
@@ -148,53 +144,4 @@ func (o Options) complete() (Options, error) {
 		o.Logger = slog.Default()
 	}
 	return o, errors.Join(errs...)
-}
-
-// withoutURL keeps a password that is in the URL out of errors.
-func withoutURL(err error) error {
-	if _, ok := errors.AsType[*net.OpError](err); ok {
-		return err
-	}
-	return errors.New("not a URL that rueidis.ParseURL takes")
-}
-
-// dial makes a client from the URL. Everything goes over one connection to
-// publish, which keeps the order, and one for each link to hear.
-func (o Options) dial() (rueidis.Client, error) {
-	c, err := rueidis.ParseURL(o.URL)
-	if err != nil {
-		return nil, withoutURL(err)
-	}
-	c.DisableCache = true // nothing is read; and some servers have no tracking
-	c.PipelineMultiplex = -1
-	c.ConnWriteTimeout = writeTimeout
-	c.Dialer.Timeout = writeTimeout
-	if c.DialCtxFn == nil { // else it is no TCP
-		c.DialCtxFn = dialAbrupt
-	}
-	if c.ClientName == "" {
-		c.ClientName = "realtime"
-	}
-	return rueidis.NewClient(c)
-}
-
-// dialAbrupt makes connections that discard unsent data when they close: once the
-// network recovers, it would arrive after what the next connection has sent.
-func dialAbrupt(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (c net.Conn, err error) {
-	if secure == nil {
-		c, err = d.DialContext(ctx, "tcp", address)
-	} else {
-		c, err = (&tls.Dialer{NetDialer: d, Config: secure}).DialContext(ctx, "tcp", address)
-	}
-	if err != nil {
-		return nil, err
-	}
-	raw := c
-	if s, ok := c.(*tls.Conn); ok {
-		raw = s.NetConn()
-	}
-	if t, ok := raw.(*net.TCPConn); ok {
-		err = t.SetLinger(0)
-	}
-	return c, err
 }

@@ -11,47 +11,26 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/redistest"
 )
 
-// redisServer is a redis-server process.
-type redisServer struct {
-	port  int
-	dir   string
-	flags []string
-	cmd   *exec.Cmd
-}
-
-func (r *redisServer) url() string { return "redis://127.0.0.1:" + strconv.Itoa(r.port) }
-
 // startReal starts a redis-server for one test.
-func startReal(t *testing.T, flags ...string) *redisServer {
+func startReal(t *testing.T, flags ...string) *redistest.Process {
 	t.Helper()
-	r := &redisServer{dir: t.TempDir(), flags: flags}
-	for try := 0; ; try++ {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		require.NoError(t, err)
-		r.port = l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
-		if err := r.start(); err == nil {
-			break
-		} else if try == 5 { // somebody else takes the port each time
-			t.Fatal(err)
-		}
-	}
-	t.Cleanup(r.kill)
+	r, err := redistest.StartProcess(t.TempDir(), flags...)
+	require.NoError(t, err)
+	t.Cleanup(r.Kill)
 	return r
 }
 
@@ -60,60 +39,21 @@ func startRealCluster(t *testing.T) (url string) {
 	t.Helper()
 	create := []string{"--cluster", "create"}
 	for range 3 {
-		var bus int
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		bus, err := redistest.FreePort()
 		require.NoError(t, err)
-		bus = l.Addr().(*net.TCPAddr).Port
-		require.NoError(t, l.Close())
 		r := startReal(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
-		create = append(create, "127.0.0.1:"+strconv.Itoa(r.port))
-		url = r.url()
+		create = append(create, r.Addr())
+		url = r.URL()
 	}
 	out, err := exec.Command("redis-cli", append(create, "--cluster-yes")...).CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return url
 }
 
-func (r *redisServer) start() error {
-	r.cmd = exec.Command("redis-server", append([]string{"--port", strconv.Itoa(r.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", r.dir}, r.flags...)...)
-	if err := r.cmd.Start(); err != nil {
-		return fmt.Errorf("redis-server, which these tests need: %w", err)
-	}
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(r.port))
-		if err == nil {
-			_ = c.SetDeadline(time.Now().Add(time.Second))
-			_, _ = io.WriteString(c, "INFO server\r\n")
-			b := make([]byte, 4096)
-			n, _ := io.ReadAtLeast(c, b, 1000)
-			_ = c.Close()
-			if strings.Contains(string(b[:n]), fmt.Sprintf("process_id:%d\r", r.cmd.Process.Pid)) {
-				return nil
-			}
-		}
-		if r.cmd.ProcessState != nil {
-			break
-		}
-	}
-	r.kill()
-	return fmt.Errorf("redis-server does not come up on port %d", r.port)
-}
-
-func (r *redisServer) kill() {
-	_ = r.cmd.Process.Kill()
-	_ = r.cmd.Wait()
-}
-
-func (r *redisServer) pause(t *testing.T) { require.NoError(t, r.cmd.Process.Signal(syscall.SIGSTOP)) }
-
-func (r *redisServer) resume(t *testing.T) {
-	require.NoError(t, r.cmd.Process.Signal(syscall.SIGCONT))
-}
-
-// publish publishes as somebody else does.
-func (r *redisServer) client(t *testing.T) rueidis.Client {
+// realClient is a client that is not under test.
+func realClient(t *testing.T, r *redistest.Process) rueidis.Client {
 	t.Helper()
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{"127.0.0.1:" + strconv.Itoa(r.port)}, DisableCache: true, ForceSingleClient: true})
+	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c

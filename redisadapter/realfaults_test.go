@@ -9,18 +9,15 @@ import (
 	"context"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/redisadapter"
 )
 
@@ -76,18 +73,18 @@ func healsWithin(t *testing.T, limit time.Duration, a, b *peer) {
 func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	a, b := startOn(t, r.url(), "classic"), startOn(t, r.url(), "classic")
-	node := startNode(t, r.url(), "classic")
+	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
+	node := startNode(t, r.URL(), "classic")
 	node.do("client", fields{"name": "n1", "rooms": []string{room}})
 	heard(t, a, b)
-	r.kill()
+	r.Kill()
 	eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
 	for n := range 1000 {
 		took := time.Now()
 		_ = a.Publish(t.Context(), event(n))
 		require.Less(t, time.Since(took), 200*time.Millisecond)
 	}
-	require.NoError(t, r.start())
+	require.NoError(t, r.Start())
 	healsWithin(t, 5*time.Second, a, b)
 	before := len(node.hears("n1"))
 	eventually(t, "Node hears it too", func() bool {
@@ -99,14 +96,14 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 func TestRealRedis_Stopped(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	a, b := startOn(t, r.url(), "classic"), startOn(t, r.url(), "classic")
+	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
 	heard(t, a, b)
-	r.pause(t)
+	require.NoError(t, r.Pause())
 	stopped := time.Now()
 	eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
 	require.Less(t, time.Since(stopped), 5*time.Second)
 	time.Sleep(10*time.Second - time.Since(stopped))
-	r.resume(t)
+	require.NoError(t, r.Resume())
 	healsWithin(t, 5*time.Second, a, b)
 }
 
@@ -114,15 +111,15 @@ func TestRealRedis_Stopped(t *testing.T) {
 func TestRealRedis_PathGoesSilent(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	p := startPath(t, "127.0.0.1:"+strconv.Itoa(r.port))
-	a, b := startOn(t, r.url(), "classic"), startOn(t, "redis://"+p.Addr().String(), "classic")
+	p := startPath(t, r.Addr())
+	a, b := startOn(t, r.URL(), "classic"), startOn(t, p.URL(), "classic")
 	heard(t, a, b)
-	p.silent.Store(true)
+	p.Silence(true)
 	began := time.Now()
 	eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
 	require.Less(t, time.Since(began), 5*time.Second)
 	require.NoError(t, a.Check(t.Context()))
-	p.silent.Store(false)
+	p.Silence(false)
 	healed := time.Now()
 	heard(t, a, b)
 	heard(t, b, a)
@@ -136,9 +133,9 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
 			r := startReal(t)
-			a, b := startOn(t, r.url(), protocol), startOn(t, r.url(), protocol)
+			a, b := startOn(t, r.URL(), protocol), startOn(t, r.URL(), protocol)
 			heard(t, a, b)
-			c := r.client(t)
+			c := realClient(t, r)
 			require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("CLIENT", "KILL", "TYPE", "pubsub").Build()).Error())
 			eventually(t, "it is noticed", func() bool { return a.log.times("not receiving") > 0 && b.log.times("not receiving") > 0 })
 			healsWithin(t, 5*time.Second, a, b)
@@ -149,9 +146,9 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 func TestRealRedis_NodeIsKilled(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
-	a := startOn(t, r.url(), "classic")
+	a := startOn(t, r.URL(), "classic")
 	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"="+r.url())
+	child.Env = append(os.Environ(), childEnv+"="+r.URL())
 	out, err := child.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, child.Start())
@@ -180,76 +177,10 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	require.Less(t, time.Since(killed), 10*time.Second)
 }
 
-// path forwards connections, or keeps what they carry while it is silent.
-type path struct {
-	net.Listener
-	target string
-	silent atomic.Bool
-	done   chan struct{}
-	copies sync.WaitGroup
-}
-
-func startPath(t *testing.T, target string) *path {
+func startPath(t *testing.T, target string) *redistest.Path {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := redistest.StartPath(target)
 	require.NoError(t, err)
-	p := &path{Listener: l, target: target, done: make(chan struct{})}
-	p.copies.Go(p.accept)
-	t.Cleanup(func() {
-		close(p.done)
-		_ = l.Close()
-		p.copies.Wait()
-	})
+	t.Cleanup(p.Close)
 	return p
-}
-
-func (p *path) accept() {
-	for {
-		c, err := p.Accept()
-		if err != nil {
-			return
-		}
-		to, err := net.Dial("tcp", p.target)
-		if err != nil {
-			_ = c.Close()
-			continue
-		}
-		p.copies.Go(func() { p.copy(c, to) })
-		p.copies.Go(func() { p.copy(to, c) })
-	}
-}
-
-func (p *path) copy(to, from net.Conn) {
-	defer to.Close()
-	stop := context.AfterFunc(contextOf(p.done), func() { _ = from.Close() })
-	defer stop()
-	b := make([]byte, 32<<10)
-	for {
-		n, err := from.Read(b)
-		for p.silent.Load() {
-			select {
-			case <-p.done:
-				return
-			case <-time.After(10 * time.Millisecond):
-			}
-		}
-		if n > 0 {
-			if _, err := to.Write(b[:n]); err != nil {
-				return
-			}
-		}
-		if err != nil {
-			return
-		}
-	}
-}
-
-// contextOf ends with a channel.
-func contextOf(done <-chan struct{}) context.Context {
-	ctx, cancel := context.WithCancel(context.Background())
-	go func() {
-		<-done
-		cancel()
-	}()
-	return ctx
 }

@@ -1,0 +1,80 @@
+// Package redisclient makes the Redis clients of redisadapter and redisbus from a URL.
+package redisclient
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// WriteTimeout is how long Redis may take to answer before the connection is closed.
+const WriteTimeout = 2 * time.Second
+
+// topologyInterval is how often Sentinel is asked who the master is: the news of a new
+// one may be lost, and the old one still answers.
+const topologyInterval = 5 * time.Second
+
+// CheckURL returns an error, without the URL, unless rueidis takes the URL.
+func CheckURL(url string) error {
+	_, err := rueidis.ParseURL(url)
+	return withoutURL(err)
+}
+
+// withoutURL keeps a password that is in the URL out of errors.
+func withoutURL(err error) error {
+	if _, ok := errors.AsType[*net.OpError](err); ok || err == nil {
+		return err
+	}
+	return errors.New("not a URL that rueidis.ParseURL takes")
+}
+
+// Dial makes a client from a URL, with one connection for all commands that do not
+// block, which keeps their order. adjust, if it is not nil, changes the options.
+func Dial(url string, adjust func(*rueidis.ClientOption)) (rueidis.Client, error) {
+	c, err := rueidis.ParseURL(url)
+	if err != nil {
+		return nil, withoutURL(err)
+	}
+	c.DisableCache = true // nothing is cached; and some servers have no tracking
+	c.PipelineMultiplex = -1
+	c.ConnWriteTimeout = WriteTimeout
+	c.Dialer.Timeout = WriteTimeout
+	if c.DialCtxFn == nil { // else it is no TCP
+		c.DialCtxFn = dialAbrupt
+	}
+	if c.ClientName == "" {
+		c.ClientName = "realtime"
+	}
+	if c.Sentinel.MasterSet != "" {
+		c.Sentinel.TopologyRefreshInterval = topologyInterval
+	}
+	if adjust != nil {
+		adjust(&c)
+	}
+	return rueidis.NewClient(c)
+}
+
+// dialAbrupt makes connections that discard unsent data when they close: once the
+// network recovers, it would arrive after what the next connection has sent.
+func dialAbrupt(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (c net.Conn, err error) {
+	if secure == nil {
+		c, err = d.DialContext(ctx, "tcp", address)
+	} else {
+		c, err = (&tls.Dialer{NetDialer: d, Config: secure}).DialContext(ctx, "tcp", address)
+	}
+	if err != nil {
+		return nil, err
+	}
+	raw := c
+	if s, ok := c.(*tls.Conn); ok {
+		raw = s.NetConn()
+	}
+	if t, ok := raw.(*net.TCPConn); ok {
+		err = t.SetLinger(0)
+	}
+	return c, err
+}

@@ -1,0 +1,123 @@
+// A path to a server, which can go silent or be cut.
+
+package redistest
+
+import (
+	"net"
+	"sync"
+)
+
+// Path forwards connections to a server. All methods may be called concurrently.
+type Path struct {
+	listener net.Listener
+	target   string
+	running  sync.WaitGroup
+
+	mu     sync.Mutex // guards the rest
+	silent bool
+	cut    bool
+	loud   *sync.Cond // silent or cut has changed
+	conns  map[net.Conn]bool
+}
+
+// StartPath starts a path to an address.
+func StartPath(target string) (*Path, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
+	if err != nil {
+		return nil, err
+	}
+	p := &Path{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p.loud = sync.NewCond(&p.mu)
+	p.running.Go(p.accept)
+	return p, nil
+}
+
+// URL is where the path begins.
+func (p *Path) URL() string { return "redis://" + p.listener.Addr().String() }
+
+// Silence makes the path keep what it is to carry, without closing anything, until it
+// is not silent any more.
+func (p *Path) Silence(silent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.silent = silent
+	p.loud.Broadcast()
+}
+
+// Cut closes all connections, and new ones, for good.
+func (p *Path) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut = true
+	p.loud.Broadcast()
+	for c := range p.conns {
+		_ = c.Close()
+	}
+}
+
+// Close ends the path.
+func (p *Path) Close() {
+	_ = p.listener.Close()
+	p.Cut()
+	p.running.Wait()
+}
+
+func (p *Path) accept() {
+	for {
+		from, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		to, err := net.Dial("tcp", p.target) //nolint:noctx // it is the loopback interface
+		if err != nil {
+			_ = from.Close()
+			continue
+		}
+		if !p.keep(from, to) {
+			continue
+		}
+		p.running.Go(func() { p.copy(from, to) })
+		p.running.Go(func() { p.copy(to, from) })
+	}
+}
+
+// keep remembers connections, so that they can be cut. A cut path closes them at once.
+func (p *Path) keep(conns ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range conns {
+		if p.cut {
+			_ = c.Close()
+		} else {
+			p.conns[c] = true
+		}
+	}
+	return !p.cut
+}
+
+// copy carries one direction until either end closes.
+func (p *Path) copy(to, from net.Conn) {
+	defer func() {
+		_, _ = to.Close(), from.Close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, from)
+	}()
+	b := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(b)
+		p.mu.Lock()
+		for p.silent && !p.cut {
+			p.loud.Wait()
+		}
+		p.mu.Unlock()
+		if n > 0 {
+			if _, err := to.Write(b[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
