@@ -1,5 +1,5 @@
-// The catalog: a description of a server's events. Package realtimegen generates
-// documentation from it.
+// The catalog: a description of a server's events, of refusals, and of how connections end.
+// Package realtimegen generates documentation from it.
 
 package realtime
 
@@ -14,32 +14,32 @@ import (
 	"strings"
 )
 
-// Catalog describes what goes over the wire between a server and its clients.
+// Catalog describes the events, refusals and endings of the connections between a server and
+// its clients.
 type Catalog struct {
 	Namespaces []string   // the built-in ones, then the host's own
-	Events     []EventDoc // by namespace: what clients send, then what the server sends
+	Events     []EventDoc // by namespace; in each, the events that clients send come first
 	Refusals   []RefusalDoc
 	Endings    []EndingDoc
 }
 
 // EventDoc describes an event in one namespace.
 //
-// The fields of Payload and AckData say more about themselves in tags: doc:"..." has
-// the meaning and the unit, null:"..." says when a value is null. A pointer, slice or
-// map may be null too, unless it is left out then. A string type that has a method
-// Values() []string takes these values.
+// Struct tags document the fields of Payload and AckData: doc:"..." has the meaning and the
+// unit, null:"..." says what null means. A nil pointer, slice or map is null, unless the
+// field has omitempty. A string type with a method Values() []string has only these values.
 type EventDoc struct {
 	Namespace  string
 	Event      string
 	FromClient bool   // a client sends it, and the server acknowledges it
-	Doc        string // what it says or does
+	Doc        string // a sentence that says what it means or does
 
-	// DomainEvents are the events on the bus that it follows from. What belongs to
-	// the connection itself follows from none.
+	// DomainEvents lists the names of the domain events for which the server sends it. It is
+	// empty for events of the connection itself.
 	DomainEvents []string
 	// Audience says in words who receives it.
 	Audience string
-	// NewestOnly says that a slow receiver gets the newest one only.
+	// NewestOnly says that a slow receiver gets only the newest one.
 	NewestOnly bool
 
 	Payload reflect.Type    // nil: none
@@ -61,13 +61,13 @@ type RefusalDoc struct {
 // EndingDoc describes how a connection ends.
 type EndingDoc struct {
 	Cause string
-	First string // what the server sends before
+	First string // what the server sends before it
 	Then  string // what happens to the connection
 	Do    string // what a client does
 }
 
-// DescribeEvent describes an event that the host emits by itself, and not for a
-// domain event, so that it can be added to a Catalog.
+// DescribeEvent returns the description of an event that the host emits itself, without a
+// domain event. The host adds it to Catalog.Events.
 func DescribeEvent[T any](e Event[T], namespace, audience, doc string, example T) EventDoc {
 	return EventDoc{
 		Namespace: namespace, Event: e.name, Doc: doc, Audience: audience,
@@ -75,8 +75,9 @@ func DescribeEvent[T any](e Event[T], namespace, audience, doc string, example T
 	}
 }
 
-// Catalog describes the events of the server: those of the library, the host's domain
-// events, and every call that a handler is registered for.
+// Catalog returns a description of the server's events: those of the library, those of the
+// host's domain events, and every call with a registered handler. It calls Deliveries of the
+// examples in Options.Events.
 func (rt *Server) Catalog() Catalog {
 	c := Catalog{Refusals: slices.Clone(refusalDocs), Endings: slices.Clone(endingDocs)}
 	byName := map[string]*Namespace{}
@@ -102,8 +103,8 @@ func (rt *Server) Catalog() Catalog {
 	return c
 }
 
-// sentDocs describes the events that domain events are delivered as. It uses the
-// deliveries of their examples, so that the description matches the code.
+// sentDocs describes the events that the server sends for domain events. It uses the
+// deliveries of their examples, so the description matches the code.
 func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 	type kind struct {
 		namespace, event string
@@ -155,7 +156,7 @@ func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 func (a Audience) words() string {
 	switch {
 	case a.session != "" && a.user != "":
-		return "the sockets of the login session, and the user's others"
+		return "the sockets of the login session, and the other sockets of the user"
 	case a.session != "":
 		return "the sockets of the login session"
 	case a.user != "":
@@ -184,13 +185,13 @@ func (a Audience) words() string {
 		case kind == "trip" && a.namespace == NamespaceAdmin:
 			all[len(all)-1] += " (with `Options.AdminTripsByRoom`: those who follow the trip)"
 		case kind == "trip":
-			all = append(all, "the people of the trip, while it has a driver")
+			all = append(all, "the passenger and the driver of the trip, while it has a driver")
 		}
 	}
 	return strings.Join(all, " and ")
 }
 
-// callDocs describes the calls of a namespace, by name.
+// callDocs describes the calls of a namespace, sorted by name.
 func (ns *Namespace) callDocs() (docs []EventDoc) {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
@@ -220,7 +221,7 @@ func (c Call[In, Out]) describe() EventDoc {
 	return d
 }
 
-// payloadType is nil for None.
+// payloadType returns the type, or nil for None.
 func payloadType(t reflect.Type) reflect.Type {
 	if t == reflect.TypeFor[None]() {
 		return nil
@@ -228,7 +229,8 @@ func payloadType(t reflect.Type) reflect.Type {
 	return t
 }
 
-// exampleJSON is nil for None, and for what can't be encoded.
+// exampleJSON returns the JSON of an example, or nil for None and for a value that cannot be
+// encoded.
 func exampleJSON(v any) json.RawMessage {
 	if _, none := v.(None); none {
 		return nil
@@ -247,10 +249,10 @@ func connectionDocs(namespace string) []EventDoc {
 		DescribeEvent(EventHello, namespace, "the socket that connected", "The first event after a successful connect.",
 			HelloPayload{OK: true, Namespace: namespace, SID: exampleSession, UserID: "user-1", ServerTime: at}),
 		DescribeEvent(EventAuthExpired, namespace, "the socket that it concerns",
-			"The token or the session expired. The connection is closed next.", AuthExpiredPayload{at}),
+			"The token or the login session expired. The server then closes the connection.", AuthExpiredPayload{at}),
 		DescribeEvent(EventServerDrain, namespace, "every socket of the node",
-			"The node shuts down. The connection is closed next.", ServerDrainPayload{1500}),
+			"The node shuts down. The server then closes the connection.", ServerDrainPayload{1500}),
 		DescribeEvent(EventException, namespace, "the socket whose event failed, with `Options.Compat.EmitExceptions` only",
-			"An event that the client sent has failed.", Exception{"error", "no such offer"}),
+			"An event of the client has failed.", Exception{"error", "no such offer"}),
 	}
 }

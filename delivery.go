@@ -1,5 +1,6 @@
-// Deliveries: which audience receives which event. Everything here is pure: no I/O, no
-// clock, no state. Each event's deliveries are in its own file, events_*.go.
+// Deliveries: which audience receives which event with which payload. Everything here is
+// pure: no I/O, no clock, no state. The deliveries of each domain event are in its file,
+// events_*.go.
 
 package realtime
 
@@ -9,19 +10,18 @@ import (
 	"time"
 )
 
-// Delivery is one event with its payload, and those who receive it. Event.Deliver
-// makes one.
+// Delivery is an event, its payload, and its audiences. Event.Deliver returns one.
 type Delivery struct {
 	event   string
 	payload any
 	to      []Audience
-	latest  string
-	again   bool // the payload is the same as in the previous delivery
+	latest  string // the key of Latest; empty: none
+	again   bool   // the payload is the same as in the previous delivery
 }
 
-// Deliver returns a delivery of the event to several audiences. Each socket of an
-// audience receives it once; the payload is encoded once for all. An audience that
-// is nobody, such as ToDriver(""), is left out.
+// Deliver returns a delivery of the event to audiences. Each socket of an audience receives
+// it once; the payload is encoded once for all. An empty audience, such as ToDriver(""), is
+// left out.
 func (e Event[T]) Deliver(payload T, to ...Audience) Delivery {
 	return Delivery{event: e.name, payload: payload, to: to}
 }
@@ -47,7 +47,7 @@ func (d Delivery) Event() string { return d.event }
 // Payload returns what the event carries.
 func (d Delivery) Payload() any { return d.payload }
 
-// Audiences returns those who receive the event, without those that are nobody.
+// Audiences returns the audiences that receive the event, without empty ones.
 func (d Delivery) Audiences() []Audience {
 	var to []Audience
 	for _, a := range d.to {
@@ -58,13 +58,13 @@ func (d Delivery) Audiences() []Audience {
 	return to
 }
 
-// Audience is some sockets: those in a room of a namespace or in several rooms, or
-// those of a user or a login session in every namespace.
+// Audience selects sockets: those that are in any of some rooms of a namespace, or those of
+// a user or a login session in every namespace.
 type Audience struct {
-	namespace string // empty: every one but the anonymous
+	namespace string // empty: every namespace that is not anonymous
 	room      Room
 	more      []Room // further rooms
-	// Without a namespace:
+	// Only if namespace is empty:
 	session, user string
 }
 
@@ -81,7 +81,7 @@ func ToPassenger(passengerID string) Audience {
 // ToAdmins is every socket in /admin.
 func ToAdmins() Audience { return Audience{namespace: NamespaceAdmin, room: AdminAllRoom} }
 
-// ToDriverWatchers is the admins who watch all drivers.
+// ToDriverWatchers is every socket of an admin who watches the drivers.
 func ToDriverWatchers() Audience { return Audience{namespace: NamespaceAdmin, room: AdminDriversRoom} }
 
 // ToUser is every socket of a user, in every namespace.
@@ -90,8 +90,8 @@ func ToUser(userID string) Audience { return Audience{user: userID} }
 // ToSession is every socket of a login session, in every namespace.
 func ToSession(sid string) Audience { return Audience{session: sid} }
 
-// ToRoom is the sockets in a room of a namespace, or in any of several, each once:
-// with TripRoom, in /passengers or /drivers, the passenger or driver of a running trip.
+// ToRoom is every socket in any of the rooms of a namespace, each once. For instance,
+// TripRoom in /passengers has the sockets of the passenger of a running trip.
 func ToRoom(namespace string, room Room, more ...Room) Audience {
 	return Audience{namespace: namespace, room: room, more: more}
 }
@@ -110,6 +110,7 @@ func (a Audience) String() string {
 	return strings.Join(words, " ")
 }
 
+// nobody reports whether the audience is empty whoever is connected.
 func (a Audience) nobody() bool {
 	if a.namespace == "" {
 		return a.session == "" && a.user == ""
@@ -117,7 +118,7 @@ func (a Audience) nobody() bool {
 	return a.room == Room{} && len(names(a.more)) == 0
 }
 
-// in is the part of an audience without a namespace that is in one.
+// in returns the part of an audience of every namespace that is in one of them.
 func (a Audience) in(namespace string) Audience {
 	b := Audience{namespace: namespace, room: SessionRoom(a.session)}
 	if own := ownRoom(namespace, a.user); b.room == (Room{}) {
@@ -141,12 +142,11 @@ type facts struct {
 	passengerID string   // empty: unknown
 	driverID    string   // empty: unknown
 	narrow      bool     // Options.AdminTripsByRoom
-	trips       []string // of a driver's position: the trips that the driver is on
+	trips       []string // for a driver's position: the ids of the driver's running trips
 }
 
-// factsOf returns the facts of an event. The id is that of the bus; the time is the
-// event's own, or else that of the bus; passenger and driver are those that the event
-// names, or else the known ones.
+// factsOf returns the facts of an event. id and at come from the envelope. The event's own
+// time, passenger and driver are used if it has them, otherwise at and the known ones.
 func factsOf(s subject, id string, at time.Time, known TripParties, narrow bool) facts {
 	return facts{
 		eventID:     id,
@@ -161,7 +161,8 @@ func factsOf(s subject, id string, at time.Time, known TripParties, narrow bool)
 func (f facts) passenger() Audience { return ToPassenger(f.passengerID) }
 func (f facts) driver() Audience    { return ToDriver(f.driverID) }
 
-// admins is every admin and those who joined the trip, or the latter only.
+// admins returns the admins that receive a trip's events: all, or with AdminTripsByRoom only
+// those in the trip's room.
 func (f facts) admins() Audience {
 	if f.narrow {
 		return ToRoom(NamespaceAdmin, TripRoom(f.tripID))
@@ -169,7 +170,7 @@ func (f facts) admins() Audience {
 	return ToRoom(NamespaceAdmin, AdminAllRoom, TripRoom(f.tripID))
 }
 
-// orNull turns an absent value into JSON's null.
+// orNull returns nil, which is null in JSON, for an empty string.
 func orNull[S ~string](s S) *S {
 	if s == "" {
 		return nil

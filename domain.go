@@ -1,5 +1,5 @@
-// Domain events: what happened in the host's services. A host publishes the
-// structs of events_*.go, or its own, with Server.Publish or on its EventBus.
+// Domain events: the interface of the events that the host's services publish, and the
+// checks that they share. The events themselves are in events_*.go.
 
 package realtime
 
@@ -13,9 +13,9 @@ import (
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// DomainEvent is something that happened, named in the past tense. The library's own
-// are structs such as TripRequested, a host's own are a HostEvent each; they are
-// published as values or pointers, and travel on the bus as the JSON in Envelope.Data.
+// DomainEvent is something that happened in the host's services. The library's own domain
+// events are structs such as TripRequested; a host's own implement HostEvent. They are
+// published as values or pointers. The bus carries them as JSON in Envelope.Data.
 //
 // In the library's events an empty string, a nil pointer and a zero time mean "absent".
 // PassengerID and DriverID of a trip event may be absent: the server fills them in from
@@ -25,9 +25,9 @@ import (
 type DomainEvent interface {
 	// EventName is the event's name on the bus, such as "trip.requested".
 	EventName() string
-	// EventKey orders events: those of one key are handled in order. It is the
-	// trip's id or the driver's; of what changes a user's or a session's access it is
-	// AccessKey of the user, or of the session when no user is known.
+	// EventKey returns the event's key: events with the same key are handled in order. It
+	// is the id of the trip, the driver or the user. For an event that changes a user's
+	// access it is AccessKey of the user, or of the session if the user is not known.
 	EventKey() string
 }
 
@@ -44,18 +44,18 @@ type builtin interface {
 	// check says which required fields are missing or out of range, without
 	// repeating a value.
 	check() error
-	// about says which trip the event belongs to and when it happened.
+	// about returns what the publisher needs to know of the event.
 	about() subject
-	// deliver maps the event to emissions.
+	// deliver returns the deliveries of the event.
 	deliver(f facts) []Delivery
 }
 
 // subject is what the publisher needs to know of an event, besides its deliveries.
 type subject struct {
 	at     time.Time       // zero: the envelope's time
-	userID string          // of an event of a user or driver
+	userID string          // the user or the driver; empty if the event has none
 	moved  *LocationUpdate // a driver's position, which is also sent to the driver's trip rooms
-	sid    string          // of an event of a login session
+	sid    string          // the login session; empty if the event has none
 	access access          // the event's effect on the sockets of the user or session
 	change AccessChange
 	reason string // why
@@ -69,13 +69,13 @@ type subject struct {
 	offeredTo  string         // the driver of an assignment, who need not be the trip's
 }
 
-// aboutTrip is the subject of an event of a trip.
+// aboutTrip returns the subject of an event of a trip.
 func aboutTrip(does triptable.Kind, tripID, passengerID, driverID string, at time.Time, needs people) subject {
 	return subject{at: at, tripID: tripID, parties: TripParties{passengerID, driverID}, does: does, needs: needs}
 }
 
-// offer adds the assignment that the event is of, and its driver, who need not be
-// the trip's.
+// offer returns the subject with an assignment and the driver of it, who need not be the
+// trip's driver.
 func (s subject) offer(assignmentID, driverID string) subject {
 	s.assignment, s.offeredTo = assignmentID, driverID
 	return s
@@ -119,7 +119,8 @@ func missing(event string, fields ...string) error {
 	return fmt.Errorf("%s: %w: missing %s", event, errInvalidEvent, strings.Join(names, ", "))
 }
 
-// number is a number of an event, or a sum of numbers, which is finite if all of them are.
+// number is a field to check with finite. For several fields it may have their sum, which is
+// finite only if all of them are.
 type number struct {
 	field string
 	value float64

@@ -1,5 +1,5 @@
-// Events of the connection itself, to one socket at a time. They belong to no domain
-// event and carry no eventId.
+// Connection events: the events of a socket's own connection. The server sends each of them
+// to one socket, without a domain event, so they have no eventId.
 
 package realtime
 
@@ -15,8 +15,8 @@ type HelloPayload struct {
 	ServerTime Time   `json:"serverTime" doc:"the server's clock"`
 }
 
-// EventAuthExpired says that the token or session ran out; the transport is
-// closed next.
+// EventAuthExpired says that the token or the login session has expired. The server then
+// closes the connection.
 var EventAuthExpired = NewEvent[AuthExpiredPayload]("auth:expired")
 
 // AuthExpiredPayload is what EventAuthExpired carries.
@@ -24,13 +24,12 @@ type AuthExpiredPayload struct {
 	At Time `json:"at" doc:"when it expired"`
 }
 
-// EventServerDrain says that this node is going away; the transport is
-// closed next.
+// EventServerDrain says that this node shuts down. The server then closes the connection.
 var EventServerDrain = NewEvent[ServerDrainPayload]("server:drain")
 
 // ServerDrainPayload is what EventServerDrain carries.
 type ServerDrainPayload struct {
-	ReconnectAfterMS int64 `json:"reconnectAfterMs" doc:"milliseconds to wait before connecting again"`
+	ReconnectAfterMS int64 `json:"reconnectAfterMs" doc:"milliseconds to wait before the client reconnects"`
 }
 
 // Exception is the payload of EventException.
@@ -39,6 +38,6 @@ type Exception struct {
 	Message string `json:"message" doc:"as in the ack"`
 }
 
-// EventException says that an event which the client sent has failed. It is sent
-// with Compat.EmitExceptions only, beside the ack.
+// EventException says that an event of the client has failed. The server sends it in addition
+// to the ack, only if Compat.EmitExceptions is set.
 var EventException = NewEvent[Exception]("exception")

@@ -1,5 +1,5 @@
-// A driver's availability and current trip: what the driver's app sends, and who
-// receives what follows from it.
+// Driver events: a driver's availability and current trip. The driver's app sends the
+// calls; the driver and the admins receive the changes.
 
 package realtime
 
@@ -20,23 +20,23 @@ var driverEvents = []DomainEventType{
 	}}),
 }
 
-// Availability is the snapshot of a driver that clients see. Nil and zero
-// values are null in JSON.
+// Availability is the state of a driver, as clients receive it. Nil pointers and zero times
+// are null in JSON.
 type Availability struct {
 	DriverID              string             `json:"driverId"`
 	IsOnline              bool               `json:"isOnline"`
 	IsAvailableForTrips   bool               `json:"isAvailableForTrips"`
-	AvailabilityReason    AvailabilityReason `json:"availabilityReason" doc:"why the driver takes no trips" null:"the driver does"`
-	CurrentTripID         *string            `json:"currentTripId" null:"on no trip"`
+	AvailabilityReason    AvailabilityReason `json:"availabilityReason" doc:"why the driver is not available" null:"the driver is available"`
+	CurrentTripID         *string            `json:"currentTripId" null:"no trip"`
 	CurrentVehicleID      *string            `json:"currentVehicleId" null:"none"`
 	LastLocation          *Position          `json:"lastLocation" null:"not known"`
 	LastLocationTimestamp Time               `json:"lastLocationTimestamp" doc:"when the position was taken" null:"not known"`
-	LastOnlineTimestamp   Time               `json:"lastOnlineTimestamp" doc:"when the driver was last known to be online" null:"never"`
+	LastOnlineTimestamp   Time               `json:"lastOnlineTimestamp" doc:"when the driver was last online" null:"never"`
 	UpdatedAt             Time               `json:"updatedAt" doc:"when the snapshot last changed" null:"never"`
 }
 
-// AvailabilityReason says why a driver takes no trips. The zero value is none,
-// null in JSON.
+// AvailabilityReason says why a driver is not available for trips. The zero value, which is
+// null in JSON, means that there is no reason.
 type AvailabilityReason string
 
 // The reasons.
@@ -59,9 +59,9 @@ func (r AvailabilityReason) MarshalJSON() ([]byte, error) {
 	return json.Marshal(string(r))
 }
 
-// DriverStatusChanged says that a driver's availability changed other than by an
-// event of the driver's own sockets: through the host's REST API, by a sweeper. The
-// driver and the admins who watch drivers receive it.
+// DriverStatusChanged says that a driver's availability changed in the host's services, for
+// instance through a REST API. For driver:status:update the server sends the change itself.
+// The driver and the admins who watch drivers receive it.
 type DriverStatusChanged struct{ Availability }
 
 // EventName implements DomainEvent.
@@ -75,13 +75,13 @@ func (e DriverStatusChanged) check() error {
 }
 func (e DriverStatusChanged) about() subject { return subject{userID: e.DriverID} }
 
-// EventDriverAvailability is sent to the driver: their snapshot.
+// EventDriverAvailability sends a driver's state to the driver.
 var EventDriverAvailability = NewEvent[AvailabilityPayload]("driver:availability:update")
 
-// EventAdminDriverAvailability is sent to the admins who watch drivers: the driver's snapshot.
+// EventAdminDriverAvailability sends a driver's state to the admins who watch drivers.
 var EventAdminDriverAvailability = NewEvent[AvailabilityPayload]("admin:driver:availability:update")
 
-// AvailabilityPayload is a driver's snapshot.
+// AvailabilityPayload is a driver's state.
 type AvailabilityPayload struct {
 	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	Availability
@@ -91,39 +91,39 @@ func (e DriverStatusChanged) deliver(f facts) []Delivery {
 	return statusDeliveries(e.Availability, f.eventID)
 }
 
-// statusDeliveries sends a driver's snapshot to its audience, whether it came in over
-// a socket or from the bus.
+// statusDeliveries returns the deliveries of a driver's state, for a change from a socket or
+// from the bus.
 func statusDeliveries(v Availability, eventID string) []Delivery {
 	return deliverTwice(AvailabilityPayload{eventID, v}, EventDriverAvailability, ToDriver(v.DriverID), EventAdminDriverAvailability, ToDriverWatchers())
 }
 
-// DriverStatusUpdate goes online or offline, free or busy, in /drivers.
+// DriverStatusUpdate sets whether the driver is online and available, in /drivers.
 var DriverStatusUpdate = NewCall[StatusUpdate, Availability]("driver:status:update").Documented(CallDoc[StatusUpdate, Availability]{
-	Does:  "Goes online or offline, available or not; at least one field is required. The data is the snapshot after it.",
+	Does:  "Sets whether the driver is online, and available for trips. At least one field is required. The ack's data is the state after the change.",
 	Codes: []Code{CodeConflict, CodeForbidden},
 	In:    StatusUpdate{IsOnline: new(true)},
 	Out:   exampleAvailability,
 })
 
-// StatusUpdate is the body of driver:status:update. Nil means not given.
+// StatusUpdate is the body of driver:status:update. A nil field keeps its value.
 type StatusUpdate struct {
 	IsOnline            *bool `json:"isOnline,omitempty"`
 	IsAvailableForTrips *bool `json:"isAvailableForTrips,omitempty"`
-	// AvailabilityReason points to "" when the client sent null: no reason of
-	// its own, the server finds the one that the rules imply.
-	AvailabilityReason *AvailabilityReason `json:"availabilityReason,omitempty" null:"the reason that follows from the other two"`
+	// AvailabilityReason points to "" if the client sent null: the DriverService then sets
+	// the reason that follows from the other fields.
+	AvailabilityReason *AvailabilityReason `json:"availabilityReason,omitempty" null:"set the reason that follows from the other fields"`
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Like that of all bodies that clients
-// send it matches names exactly, ignores unknown ones and takes null for absent.
+// UnmarshalJSON implements json.Unmarshaler. As for all bodies that clients send, names are
+// case-sensitive, unknown names are ignored, and null counts as absent.
 func (u *StatusUpdate) UnmarshalJSON(b []byte) error {
 	*u = StatusUpdate{}
 	return jsonscan.Decode(b, jsonscan.Field{Name: "isOnline", To: &u.IsOnline}, jsonscan.Field{Name: "isAvailableForTrips", To: &u.IsAvailableForTrips},
 		jsonscan.Field{Name: "availabilityReason", To: reasonField{&u.AvailabilityReason}})
 }
 
-// Validate refuses a body that says nothing, or that contradicts itself
-// whatever the driver's present state. The *Error names the fields.
+// Validate returns an *Error, which names the fields, if no field is set or if the fields
+// contradict each other in every state of the driver.
 func (u StatusUpdate) Validate() error {
 	var p problems
 	reason, online, available := u.reason(), u.IsOnline, u.IsAvailableForTrips
@@ -142,7 +142,7 @@ func (u StatusUpdate) Validate() error {
 	return p.err()
 }
 
-// reasonField reads a reason, for which null is a value.
+// reasonField decodes a reason. Unlike other fields it can be set to null.
 type reasonField struct{ to **AvailabilityReason }
 
 func (f reasonField) SetNull() { *f.to = new(AvailabilityReason("")) }
@@ -150,7 +150,7 @@ func (f reasonField) SetNull() { *f.to = new(AvailabilityReason("")) }
 func (f reasonField) SetJSON(value []byte) bool {
 	text, ok := jsonscan.String(value)
 	*f.to = new(AvailabilityReason(text))
-	return ok && len(text) > 0 // "" would read as null
+	return ok && len(text) > 0 // "" would mean null
 }
 
 func (u StatusUpdate) reason() AvailabilityReason {
@@ -160,10 +160,11 @@ func (u StatusUpdate) reason() AvailabilityReason {
 	return *u.AvailabilityReason
 }
 
+// updateStatus handles driver:status:update.
 func (rt *Server) updateStatus(ctx context.Context, r *CallRequest, in StatusUpdate) (Availability, error) {
 	driver := r.socket.Identity().UserID
 	a, err := rt.opts.Drivers.UpdateStatus(ctx, driver, in)
-	if err = ofDriver(driver, a.DriverID, err); err != nil {
+	if err = checkDriverID(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
 	r.emissions = statusDeliveries(a, newEventID())
@@ -173,14 +174,15 @@ func (rt *Server) updateStatus(ctx context.Context, r *CallRequest, in StatusUpd
 // DriverTrip is a driver's current trip, set or cleared.
 type DriverTrip struct {
 	DriverID            string             `json:"driverId"`
-	CurrentTripID       *string            `json:"currentTripId" null:"on no trip"`
-	AvailabilityReason  AvailabilityReason `json:"availabilityReason" doc:"why the driver takes no trips" null:"the driver does"`
+	CurrentTripID       *string            `json:"currentTripId" null:"no trip"`
+	AvailabilityReason  AvailabilityReason `json:"availabilityReason" doc:"why the driver is not available" null:"the driver is available"`
 	IsAvailableForTrips bool               `json:"isAvailableForTrips"`
 }
 
-// DriverTripChanged says that a driver's current trip was set or cleared, when
-// that did not come in over a socket. The driver and the admins who watch drivers
-// receive it. It does not decide who follows the trip: DriverAssigned does.
+// DriverTripChanged says that a driver's current trip was set or cleared in the host's
+// services. For driver:trip:set the server sends the change itself. The driver and the
+// admins who watch drivers receive it. It does not move sockets into the trip's room;
+// DriverAssigned does.
 type DriverTripChanged struct{ DriverTrip }
 
 // EventName implements DomainEvent.
@@ -192,10 +194,10 @@ func (e DriverTripChanged) EventKey() string { return e.DriverID }
 func (e DriverTripChanged) check() error   { return missing(e.EventName(), "driverId", e.DriverID) }
 func (e DriverTripChanged) about() subject { return subject{userID: e.DriverID} }
 
-// EventDriverTrip is sent to the driver.
+// EventDriverTrip sends a driver's current trip to the driver.
 var EventDriverTrip = NewEvent[DriverTripPayload]("driver:trip:update")
 
-// EventAdminDriverTrip is sent to the admins who watch drivers.
+// EventAdminDriverTrip sends a driver's current trip to the admins who watch drivers.
 var EventAdminDriverTrip = NewEvent[DriverTripPayload]("admin:driver:trip:update")
 
 // DriverTripPayload is a driver's current trip.
@@ -208,14 +210,14 @@ func (e DriverTripChanged) deliver(f facts) []Delivery {
 	return tripUpdateDeliveries(e.DriverTrip, f.eventID)
 }
 
-// tripUpdateDeliveries sends a driver's current trip to its audience.
+// tripUpdateDeliveries returns the deliveries of a driver's current trip.
 func tripUpdateDeliveries(v DriverTrip, eventID string) []Delivery {
 	return deliverTwice(DriverTripPayload{eventID, v}, EventDriverTrip, ToDriver(v.DriverID), EventAdminDriverTrip, ToDriverWatchers())
 }
 
-// DriverTripSet sets or clears the snapshot's trip, in /drivers.
+// DriverTripSet sets or clears the driver's current trip, in /drivers.
 var DriverTripSet = NewCall[SetTrip, Availability]("driver:trip:set").Documented(CallDoc[SetTrip, Availability]{
-	Does:  "Sets or clears the trip in the driver's snapshot. It does not decide who follows the trip.",
+	Does:  "Sets or clears the driver's current trip. It does not change who receives the trip's events.",
 	Codes: []Code{CodeForbidden, CodeConflict},
 	In:    SetTrip{CurrentTripID: new(exampleTrip)},
 	Out:   exampleOnTrip,
@@ -232,7 +234,7 @@ func (s *SetTrip) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "currentTripId", To: &s.CurrentTripID})
 }
 
-// Validate refuses an empty or overlong id.
+// Validate returns an *Error if the id is empty, too long, or contains NUL.
 func (s SetTrip) Validate() error {
 	var p problems
 	if s.CurrentTripID != nil {
@@ -241,6 +243,7 @@ func (s SetTrip) Validate() error {
 	return p.err()
 }
 
+// setTrip handles driver:trip:set.
 func (rt *Server) setTrip(ctx context.Context, r *CallRequest, in SetTrip) (Availability, error) {
 	trip := ""
 	if in.CurrentTripID != nil {
@@ -248,7 +251,7 @@ func (rt *Server) setTrip(ctx context.Context, r *CallRequest, in SetTrip) (Avai
 	}
 	driver := r.socket.Identity().UserID
 	a, err := rt.opts.Drivers.SetTrip(ctx, driver, trip)
-	if err = ofDriver(driver, a.DriverID, err); err != nil {
+	if err = checkDriverID(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
 	r.emissions = tripUpdateDeliveries(DriverTrip{
@@ -258,10 +261,10 @@ func (rt *Server) setTrip(ctx context.Context, r *CallRequest, in SetTrip) (Avai
 	return a, nil
 }
 
-// ofDriver refuses what a DriverService returned of another driver: it would be
-// shown to this one.
-func ofDriver(asked, got string, err error) error {
-	if err == nil && got != asked {
+// checkDriverID returns an error if the result of a DriverService is about another driver:
+// one driver must not see another's data.
+func checkDriverID(want, got string, err error) error {
+	if err == nil && got != want {
 		return fmt.Errorf("driver service: %w", errAnotherRow)
 	}
 	return err

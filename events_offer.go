@@ -1,9 +1,9 @@
-// Offers of a trip to a driver, which the host calls assignments, and the driver's
-// answer.
+// Offer events: offers of a trip to a driver, and the driver's answer. In event names an
+// offer is called an assignment.
 //
-// The driver of an offer that is open, rejected, expired or withdrawn is not the
-// trip's driver: the server never derives them from the trip, so an event without its
-// DriverID reaches the admins only.
+// The driver to whom a trip is offered need not be the trip's driver. So the server does not
+// use the trip's known driver for an offer that is open, rejected, expired or withdrawn: if
+// such an event has no DriverID, only the admins receive it.
 
 package realtime
 
@@ -26,11 +26,11 @@ var offerEvents = []DomainEventType{
 		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
 		TTLSec: 20, Pickup: examplePlace, StopsCount: new(1), PriceEstimate: new(350.5), Currency: "CUP", At: exampleTime,
 	}),
-	domainType("A driver took the offer.", AssignmentAccepted{
+	domainType("A driver accepted the offer.", AssignmentAccepted{
 		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
 		Driver: exampleDriverCard, Vehicle: exampleVehicleCard, At: exampleTime,
 	}),
-	domainType("A driver declined the offer.", AssignmentRejected{
+	domainType("A driver rejected the offer.", AssignmentRejected{
 		TripID: exampleTrip, AssignmentID: exampleAssignment, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
 		Reason: "too far", At: exampleTime,
 	}),
@@ -43,7 +43,7 @@ var offerEvents = []DomainEventType{
 	}),
 }
 
-// AssignmentPayload says which offer to whom was accepted or expired.
+// AssignmentPayload is an offer that was accepted or has expired.
 type AssignmentPayload struct {
 	TripPayload
 	AssignmentID string  `json:"assignmentId"`
@@ -51,8 +51,7 @@ type AssignmentPayload struct {
 	VehicleID    *string `json:"vehicleId" null:"not known"`
 }
 
-// AssignmentEndedPayload says which offer to whom was rejected or withdrawn,
-// and why.
+// AssignmentEndedPayload is an offer that was rejected or withdrawn.
 type AssignmentEndedPayload struct {
 	AssignmentPayload
 	Reason *string `json:"reason" doc:"for people" null:"none was given"`
@@ -62,9 +61,8 @@ func (f facts) assignment(id, driverID, vehicleID string) AssignmentPayload {
 	return AssignmentPayload{f.trip(), id, orNull(driverID), orNull(vehicleID)}
 }
 
-// AssignmentOffered says that a trip was offered to a driver. The driver and the
-// admins receive it. One of TTLSec and ExpiresAt is required, the other follows from
-// it and At.
+// AssignmentOffered says that a trip was offered to a driver. The driver and the admins
+// receive it. TTLSec or ExpiresAt is required; the server computes the other one from At.
 type AssignmentOffered struct {
 	TripID          string    `json:"tripId"`
 	AssignmentID    string    `json:"assignmentId"`
@@ -74,7 +72,7 @@ type AssignmentOffered struct {
 	TTLSec          int       `json:"ttlSec,omitempty"` // seconds, from At
 	ExpiresAt       time.Time `json:"expiresAt,omitzero"`
 	Pickup          *Place    `json:"pickup,omitempty"`
-	DestinationHint *Place    `json:"destinationHint,omitempty"` // as coarse as the host wants
+	DestinationHint *Place    `json:"destinationHint,omitempty"` // may be imprecise
 	StopsCount      *int      `json:"stopsCount,omitempty"`
 	PriceEstimate   *float64  `json:"priceEstimate,omitempty"` // in units of Currency
 	Currency        string    `json:"currency,omitempty"`      // ISO 4217
@@ -107,22 +105,22 @@ var EventAssignmentOffered = NewEvent[AssignmentOfferedPayload]("trip:assignment
 // EventAssignmentOfferedToAdmin is sent to the admins.
 var EventAssignmentOfferedToAdmin = NewEvent[AssignmentOfferedToAdminPayload]("trip:assignment:offered")
 
-// AssignmentOfferedPayload is what a driver decides by. What follows ExpiresAt
-// is there when the host supplied it.
+// AssignmentOfferedPayload is an offer, as the driver receives it. The fields after ExpiresAt
+// are left out if the host has not supplied them.
 type AssignmentOfferedPayload struct {
 	EventID         string   `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
-	AssignmentID    string   `json:"assignmentId" doc:"what driver:offer:accept and driver:offer:reject name"`
+	AssignmentID    string   `json:"assignmentId" doc:"for driver:offer:accept and driver:offer:reject"`
 	TripID          string   `json:"tripId"`
 	TTLSec          int      `json:"ttlSec" doc:"seconds from the offer to expiresAt"`
 	ExpiresAt       Time     `json:"expiresAt"`
 	Pickup          *Place   `json:"pickup,omitempty"`
-	DestinationHint *Place   `json:"destinationHint,omitempty" doc:"as coarse as the host wants"`
-	StopsCount      *int     `json:"stopsCount,omitempty" doc:"stops on the way"`
+	DestinationHint *Place   `json:"destinationHint,omitempty" doc:"may be imprecise"`
+	StopsCount      *int     `json:"stopsCount,omitempty" doc:"the number of stops"`
 	PriceEstimate   *float64 `json:"priceEstimate,omitempty" doc:"in units of currency"`
 	Currency        string   `json:"currency,omitempty" doc:"ISO 4217"`
 }
 
-// AssignmentOfferedToAdminPayload adds to whom.
+// AssignmentOfferedToAdminPayload is an offer, as admins receive it: with its driver.
 type AssignmentOfferedToAdminPayload struct {
 	AssignmentOfferedPayload
 	DriverID  *string `json:"driverId" null:"not known"`
@@ -155,9 +153,8 @@ func (e AssignmentOffered) deliver(f facts) []Delivery {
 	}
 }
 
-// AssignmentAccepted says that a driver took the offer. The passenger receives
-// the cards of driver and vehicle; the driver and the admins receive which offer it
-// was.
+// AssignmentAccepted says that a driver accepted the offer. The passenger receives the cards
+// of the driver and the vehicle; the driver and the admins receive the ids of the offer.
 type AssignmentAccepted struct {
 	TripID       string       `json:"tripId"`
 	AssignmentID string       `json:"assignmentId"`
@@ -182,7 +179,7 @@ func (e AssignmentAccepted) about() subject {
 	return aboutTrip(triptable.Assigns, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver).offer(e.AssignmentID, "")
 }
 
-// EventDriverAccepted is sent to the passenger: a driver took the offer.
+// EventDriverAccepted is sent to the passenger when a driver accepted the offer.
 var EventDriverAccepted = NewEvent[DriverAcceptedPayload]("trip:driver_accepted")
 
 // EventAssignmentAccepted is sent to the driver and the admins.
@@ -202,7 +199,7 @@ func (e AssignmentAccepted) deliver(f facts) []Delivery {
 	}
 }
 
-// AssignmentRejected says that a driver declined the offer. Only the admins receive it.
+// AssignmentRejected says that a driver rejected the offer. Only the admins receive it.
 type AssignmentRejected struct {
 	TripID       string    `json:"tripId"`
 	AssignmentID string    `json:"assignmentId"`
@@ -299,9 +296,9 @@ func (e AssignmentCancelled) deliver(f facts) []Delivery {
 	return []Delivery{EventAssignmentCancelled.Deliver(v, ToDriver(e.DriverID), f.admins())}
 }
 
-// DriverOfferAccept takes an offered trip, in /drivers.
+// DriverOfferAccept accepts an offer, in /drivers.
 var DriverOfferAccept = NewCall[OfferAccept, OfferAccepted]("driver:offer:accept").Documented(CallDoc[OfferAccept, OfferAccepted]{
-	Does:  "Takes an offered trip. Sent again, because the ack was lost, it has the same success.",
+	Does:  "Accepts an offered trip. If the client sends it again, because the ack was lost, the ack is the same.",
 	Codes: []Code{CodeNotFound, CodeConflict},
 	In:    OfferAccept{AssignmentID: exampleAssignment},
 	Out:   OfferAccepted{AssignmentID: exampleAssignment, TripID: exampleTrip},
@@ -318,19 +315,20 @@ func (o *OfferAccept) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "assignmentId", To: &o.AssignmentID})
 }
 
-// Validate refuses a missing or overlong id.
+// Validate returns an *Error if the id is empty, too long, or contains NUL.
 func (o OfferAccept) Validate() error {
 	var p problems
 	p.checkID("assignmentId", o.AssignmentID)
 	return p.err()
 }
 
-// OfferAccepted answers driver:offer:accept.
+// OfferAccepted is the ack's data of driver:offer:accept.
 type OfferAccepted struct {
 	AssignmentID string `json:"assignmentId"`
 	TripID       string `json:"tripId"`
 }
 
+// acceptOffer handles driver:offer:accept.
 func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (OfferAccepted, error) {
 	if rt.opts.Offers == nil {
 		return OfferAccepted{}, errNoOffer
@@ -342,9 +340,9 @@ func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (O
 	return OfferAccepted{AssignmentID: in.AssignmentID, TripID: trip}, offerError(err)
 }
 
-// DriverOfferReject turns one down, in /drivers.
+// DriverOfferReject rejects an offer, in /drivers.
 var DriverOfferReject = NewCall[OfferReject, OfferRejected]("driver:offer:reject").Documented(CallDoc[OfferReject, OfferRejected]{
-	Does:  "Turns an offered trip down.",
+	Does:  "Rejects an offered trip.",
 	Codes: []Code{CodeNotFound, CodeConflict},
 	In:    OfferReject{AssignmentID: exampleAssignment, Reason: "too far"},
 	Out:   OfferRejected{AssignmentID: exampleAssignment},
@@ -362,7 +360,8 @@ func (o *OfferReject) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "assignmentId", To: &o.AssignmentID}, jsonscan.Field{Name: "reason", To: &o.Reason})
 }
 
-// Validate refuses a missing or overlong id, and an overlong reason.
+// Validate returns an *Error if the id is empty, too long or contains NUL, or if the reason is
+// too long.
 func (o OfferReject) Validate() error {
 	var p problems
 	p.checkID("assignmentId", o.AssignmentID)
@@ -372,11 +371,12 @@ func (o OfferReject) Validate() error {
 	return p.err()
 }
 
-// OfferRejected answers driver:offer:reject.
+// OfferRejected is the ack's data of driver:offer:reject.
 type OfferRejected struct {
 	AssignmentID string `json:"assignmentId"`
 }
 
+// rejectOffer handles driver:offer:reject.
 func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (OfferRejected, error) {
 	if rt.opts.Offers == nil {
 		return OfferRejected{}, errNoOffer
@@ -389,7 +389,8 @@ var errBadTrip = errors.New("Offers.AcceptOffer returned a trip id that is empty
 
 var errNoOffer = Errorf(CodeNotFound, "no such offer")
 
-// offerError lets a service return ErrNotFound, as a repository does.
+// offerError returns the error of an OfferService for the client: a service may return
+// ErrNotFound, as a repository does.
 func offerError(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return errNoOffer

@@ -1,4 +1,5 @@
-// A driver's position: what the driver's app sends, and who receives it.
+// Position events: a driver's position. The driver's app sends it; the driver, the admins
+// who watch drivers, and the passenger and the admins in the trip's room receive it.
 
 package realtime
 
@@ -33,9 +34,10 @@ type LocationUpdate struct {
 	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
 }
 
-// DriverLocationChanged says that a driver moved, when that did not come in
-// over a socket. The driver, the admins who watch drivers, and whoever follows the
-// trip that the driver is on receive it.
+// DriverLocationChanged says that a driver moved, according to the host's services. For
+// driver:location:ping the server sends the position itself. The driver, the admins who
+// watch drivers, and the passengers and admins in the rooms of the driver's trips receive
+// it.
 type DriverLocationChanged struct{ LocationUpdate }
 
 // EventName implements DomainEvent.
@@ -51,15 +53,16 @@ func (e DriverLocationChanged) about() subject {
 	return subject{userID: e.DriverID, moved: &e.LocationUpdate}
 }
 
-// EventDriverLocation is sent to the driver; a slow receiver gets the newest only.
+// EventDriverLocation sends a driver's position to the driver. A slow receiver gets only the
+// newest one.
 var EventDriverLocation = NewEvent[LocationPayload]("driver:location:update")
 
-// EventAdminDriverLocation is sent to the admins who watch drivers; a slow receiver
-// gets the newest of each driver only.
+// EventAdminDriverLocation sends a driver's position to the admins who watch drivers. A slow
+// receiver gets only the newest one of each driver.
 var EventAdminDriverLocation = NewEvent[LocationPayload]("admin:driver:location:update")
 
-// EventTripDriverLocation is sent to the passengers and admins in the room of the
-// trip that the driver is on; a slow receiver gets the newest only.
+// EventTripDriverLocation sends a driver's position to the passengers and admins in the room
+// of the driver's trip. A slow receiver gets only the newest one.
 var EventTripDriverLocation = NewEvent[TripLocationPayload]("trip:driver_location")
 
 // LocationPayload is a driver's position.
@@ -78,8 +81,8 @@ func (e DriverLocationChanged) deliver(f facts) []Delivery {
 	return locationDeliveries(e.LocationUpdate, f.eventID, f.trips)
 }
 
-// locationDeliveries sends a driver's position to its audience. trips are those that
-// the driver is on now: only who follows one of them sees where the driver is.
+// locationDeliveries returns the deliveries of a driver's position. trips has the ids of the
+// driver's running trips: the passengers and admins in their rooms receive the position.
 func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Delivery {
 	p := LocationPayload{eventID, v}
 	out := deliverTwice(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
@@ -89,7 +92,7 @@ func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Deli
 	return append(out, tripPositions(v, eventID, trips)...)
 }
 
-// tripPositions are those of locationDeliveries that go to who follows a trip.
+// tripPositions returns the deliveries of a driver's position to the rooms of trips.
 func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Delivery) {
 	for _, trip := range trips {
 		out = append(out, EventTripDriverLocation.Deliver(TripLocationPayload{LocationPayload{eventID, v}, trip},
@@ -100,14 +103,14 @@ func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Deli
 
 // DriverLocationPing reports a position, in /drivers.
 var DriverLocationPing = NewCall[LocationPing, None]("driver:location:ping").Documented(CallDoc[LocationPing, None]{
-	Does: "Reports the driver's position, with any status. One that is older than the last is acknowledged and sent to nobody.",
+	Does: "Reports the driver's position, also while the driver is offline. A position that is older than the last one is acknowledged, but not sent to anybody.",
 	In: LocationPing{
 		Position: examplePosition, LastLocationTimestamp: Time{exampleTime}, Heading: new(90.0), Speed: new(12.5), AccuracyMeters: new(5.0),
 	},
 })
 
-// LocationPing is the body of driver:location:ping. After Validate, Position is
-// never nil, so that ping.Lat and ping.Lng can be read as they stand.
+// LocationPing is the body of driver:location:ping. If Validate returns no error, Position is
+// not nil, so ping.Lat and ping.Lng can be read.
 type LocationPing struct {
 	*Position                      // required
 	LastLocationTimestamp Time     `json:"lastLocationTimestamp,omitzero" doc:"when the position was taken; absent: now"`
@@ -118,13 +121,13 @@ type LocationPing struct {
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (p *LocationPing) UnmarshalJSON(b []byte) error {
-	// No JSON number is NaN, so that it can stand for a missing one.
+	// NaN stands for a missing number: no JSON number is NaN, and Validate refuses it.
 	*p = LocationPing{Position: &Position{math.NaN(), math.NaN()}}
 	return jsonscan.Decode(b, jsonscan.Field{Name: "lat", To: &p.Lat}, jsonscan.Field{Name: "lng", To: &p.Lng}, jsonscan.Field{Name: "lastLocationTimestamp", To: timeField{&p.LastLocationTimestamp}},
 		jsonscan.Field{Name: "heading", To: &p.Heading}, jsonscan.Field{Name: "speed", To: &p.Speed}, jsonscan.Field{Name: "accuracyMeters", To: &p.AccuracyMeters})
 }
 
-// timeField reads a time.
+// timeField decodes a time.
 type timeField struct{ to *Time }
 
 func (f timeField) SetJSON(value []byte) bool {
@@ -134,8 +137,8 @@ func (f timeField) SetJSON(value []byte) bool {
 	return ok && err == nil
 }
 
-// Validate refuses a position that is missing or not on earth, and a time more
-// than 24 hours off. The *Error names the fields.
+// Validate returns an *Error, which names the fields, if the position is missing or a number
+// is out of range, or if the time is more than 24 hours from now.
 func (p LocationPing) Validate() error {
 	var bad problems
 	if p.Position == nil || !within(p.Lat, -90, 90) {
@@ -159,16 +162,17 @@ func (p LocationPing) Validate() error {
 	return bad.err()
 }
 
+// updateLocation handles driver:location:ping.
 func (rt *Server) updateLocation(ctx context.Context, r *CallRequest, in LocationPing) (None, error) {
 	driver := r.socket.Identity().UserID
 	u, fresh, err := rt.opts.Drivers.UpdateLocation(ctx, driver, in)
 	if err != nil || !fresh {
 		return None{}, err
 	}
-	if err := ofDriver(driver, u.DriverID, nil); err != nil {
+	if err := checkDriverID(driver, u.DriverID, nil); err != nil {
 		return None{}, err
 	}
-	trips := r.socket.trips() // those that the domain events put it in
+	trips := r.socket.trips() // the trip rooms that the domain events have put the socket into
 	r.emissions = locationDeliveries(u, newEventID(), trips)
 	return None{}, nil
 }

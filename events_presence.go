@@ -1,5 +1,5 @@
-// Domain events of presence, which the server publishes on the bus and sends to
-// no client.
+// Presence events: the domain events with which the server tells the host which users are
+// connected. It publishes them on the bus; no client receives them.
 
 package realtime
 
@@ -8,13 +8,12 @@ import "time"
 // presenceEvents are the domain events of this file. No client receives them.
 var presenceEvents = []DomainEventType{
 	domainType[PresenceConnected]("A user's first socket in a namespace connected."),
-	domainType[PresenceDisconnected]("A user has had no socket in a namespace for a while."),
+	domainType[PresenceDisconnected]("A user has had no socket in a namespace for `Options.Timeouts.PresenceGrace`."),
 }
 
-// PresenceConnected says that a user's first socket in a namespace is there, on
-// the node that publishes it: with several nodes it may come again, so a host
-// treats it as idempotent. A host that subscribes to its bus reads it off an
-// Envelope of this name, with json.Unmarshal.
+// PresenceConnected says that a user's first socket in a namespace has connected, on the node
+// that publishes it. Other nodes may publish it too, so handle it idempotently. A host
+// receives it as an Envelope from its bus and decodes Envelope.Data with json.Unmarshal.
 type PresenceConnected struct{ Presence }
 
 const (
@@ -39,12 +38,13 @@ func (e PresenceConnected) about() subject { return subject{at: e.At} }
 
 func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
-// PresenceDisconnected says that a user has had no socket in a namespace, on any
-// node that could be asked, for Timeouts.PresenceGrace. A host may mark a driver
-// offline then. It may be published twice when the user's sockets were on two nodes. A node that shuts
-// down says nothing of its users, who are about to connect to another one, and
-// neither does one that crashes: who never comes back after that is the host's to
-// find, for instance by the time of the driver's last position.
+// PresenceDisconnected says that a user has had no socket in a namespace for
+// Timeouts.PresenceGrace, on this node and on the other nodes that answered. A host may then
+// set a driver offline. It may be published twice if the user's sockets were on two nodes.
+//
+// A node publishes none for its users when it shuts down, because they are about to connect
+// to another node, nor when it crashes. A host must detect by itself a user who does not
+// reconnect then, for instance by the time of a driver's last position.
 type PresenceDisconnected struct{ Presence }
 
 // EventName implements DomainEvent.
@@ -60,12 +60,12 @@ func (e PresenceDisconnected) about() subject { return subject{at: e.At} }
 
 func (PresenceDisconnected) deliver(facts) []Delivery { return nil }
 
-// Presence is whether a user is there.
+// Presence says whether a user has a socket in a namespace.
 type Presence struct {
 	UserID    string           `json:"userId"`
 	UserType  UserType         `json:"userType"`
 	Namespace string           `json:"nsp"`
-	Sockets   int              `json:"sockets"`          // the user's in the namespace: 1 or 0
-	Reason    DisconnectReason `json:"reason,omitempty"` // why the last socket ended
-	At        time.Time        `json:"at,omitzero"`      // when the socket came or went
+	Sockets   int              `json:"sockets"`          // 1 in PresenceConnected, 0 in PresenceDisconnected
+	Reason    DisconnectReason `json:"reason,omitempty"` // why the last socket disconnected
+	At        time.Time        `json:"at,omitzero"`      // when the socket connected or disconnected
 }

@@ -1,4 +1,5 @@
-// Events of a trip that has its driver: on the way to the pickup, the ride, the end.
+// Ride events: the events of a trip that has a driver, from the way to the pickup until the
+// end of the ride.
 
 package realtime
 
@@ -12,16 +13,16 @@ import (
 
 // rideEvents are the domain events of this file.
 var rideEvents = []DomainEventType{
-	domainType("The driver set out for the pickup.",
+	domainType("The driver started towards the pickup.",
 		ArrivingStarted{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
-	domainType("Where the driver is on the way to the pickup, and how long it will take.", DriverEnRoute{
+	domainType("The driver is on the way to the pickup: the position, and the time that the way will take.", DriverEnRoute{
 		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, ETAMinutes: new(4.5), DriverPosition: examplePosition, At: exampleTime,
 	}),
-	domainType("The driver waits at the pickup.",
+	domainType("The driver arrived at the pickup.",
 		DriverArrivedPickup{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
 	domainType("The ride began.",
 		TripStarted{TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, At: exampleTime}),
-	domainType("The ride ended. Nothing more is sent about the driver's position.", TripCompleted{
+	domainType("The ride ended. The driver's position is no longer sent to the passenger.", TripCompleted{
 		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, FareTotal: 410.25, Currency: "CUP", At: exampleTime,
 	}),
 	domainType("The trip will not take place, or ended early.", TripCancelled{
@@ -32,8 +33,8 @@ var rideEvents = []DomainEventType{
 	}),
 }
 
-// ArrivingStarted says that the accepted driver set out. Passenger, driver and
-// admins receive it.
+// ArrivingStarted says that the assigned driver started towards the pickup. Passenger, driver
+// and admins receive it.
 type ArrivingStarted struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
@@ -60,13 +61,13 @@ func (e ArrivingStarted) deliver(f facts) []Delivery {
 	return []Delivery{EventArrivingStarted.Deliver(v, f.passenger(), f.driver(), f.admins())}
 }
 
-// DriverEnRoute says where the driver is on the way to the pickup and how long it
-// will take. Passenger, driver and admins receive it.
+// DriverEnRoute has the position of a driver on the way to the pickup, and the time until
+// the arrival. Passenger, driver and admins receive it.
 type DriverEnRoute struct {
 	TripID         string    `json:"tripId"`
 	PassengerID    string    `json:"passengerId,omitempty"`
 	DriverID       string    `json:"driverId,omitempty"`
-	ETAMinutes     *float64  `json:"etaMinutes,omitempty"`
+	ETAMinutes     *float64  `json:"etaMinutes,omitempty"` // minutes until the arrival
 	DriverPosition *Position `json:"driverPosition,omitempty"`
 	At             time.Time `json:"at,omitzero"`
 }
@@ -90,14 +91,15 @@ var EventDriverEnRoute = NewEvent[DriverEnRoutePayload]("trip:driver_en_route")
 // EventDriverEnRouteToAdmin is sent to the admins.
 var EventDriverEnRouteToAdmin = NewEvent[DriverEnRouteToAdminPayload]("trip:driver_en_route")
 
-// DriverEnRoutePayload is where the driver is on the way to the pickup.
+// DriverEnRoutePayload is what EventDriverEnRoute carries.
 type DriverEnRoutePayload struct {
 	TripPayload
-	ETAMinutes     *float64  `json:"etaMinutes" doc:"minutes to the pickup" null:"not known"`
+	ETAMinutes     *float64  `json:"etaMinutes" doc:"minutes until the arrival at the pickup" null:"not known"`
 	DriverPosition *Position `json:"driverPosition" null:"not known"`
 }
 
-// DriverEnRouteToAdminPayload adds who the driver is.
+// DriverEnRouteToAdminPayload is what EventDriverEnRouteToAdmin carries: it also has the
+// driver's id.
 type DriverEnRouteToAdminPayload struct {
 	DriverEnRoutePayload
 	DriverID *string `json:"driverId" null:"not known"`
@@ -111,8 +113,8 @@ func (e DriverEnRoute) deliver(f facts) []Delivery {
 	}
 }
 
-// DriverArrivedPickup says that the driver waits at the pickup. Passenger, driver
-// and admins receive it.
+// DriverArrivedPickup says that the driver arrived at the pickup. Passenger, driver and
+// admins receive it.
 type DriverArrivedPickup struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
@@ -176,8 +178,8 @@ func (e TripStarted) deliver(f facts) []Delivery {
 	}
 }
 
-// TripCompleted says that the ride ended. Passenger, driver and admins receive it;
-// then the trip's room is emptied.
+// TripCompleted says that the ride ended. Passenger, driver and admins receive it. Then all
+// sockets leave the trip's room.
 type TripCompleted struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
@@ -232,8 +234,9 @@ func (CancelledBy) Values() []string {
 	return values(CancelledByPassenger, CancelledByDriver, CancelledBySystem, CancelledByAdmin)
 }
 
-// TripCancelled says that the trip will not take place, or ended early. Passenger,
-// driver (when there is one) and admins receive it; then the trip's room is emptied.
+// TripCancelled says that the trip will not take place, or ended early. The passenger, the
+// driver, if the trip has one, and the admins receive it. Then all sockets leave the trip's
+// room.
 type TripCancelled struct {
 	TripID      string      `json:"tripId"`
 	PassengerID string      `json:"passengerId,omitempty"`

@@ -1,5 +1,5 @@
-// Events of login sessions and of a user's access. A user's sockets are those in
-// the user's own room.
+// Session events: login sessions begin, are replaced or end, and the access of users changes.
+// The call auth:refresh is here too.
 
 package realtime
 
@@ -16,9 +16,9 @@ import (
 var sessionEvents = []DomainEventType{
 	domainType("The user opened a login session.",
 		exampleLogin(exampleDriver, UserDriver), exampleLogin(examplePassenger, UserPassenger), exampleLogin(exampleAdmin, UserAdmin)),
-	domainType("The login session was replaced by a new one. Renew with `auth:refresh`; a socket of the old session that does not is closed after a grace time, by default 10 s.",
+	domainType("The login session was replaced by a new one. Send `auth:refresh` with a token of the new session: the server closes a socket that is still in the old session after `Options.Timeouts.RefreshGrace`, by default 10 s.",
 		SessionRefreshed{UserID: exampleDriver, OldSID: exampleSession, NewSID: "session-2", At: exampleTime}),
-	domainType("The login session ended, or the user may no longer use the service. A DISCONNECT follows for the sockets that it concerns: log out.",
+	domainType("The login session ended, or the user's access did. The server then sends a DISCONNECT to the sockets of the session, or of the user: log out.",
 		SessionRevoked{SID: exampleSession, UserID: exampleDriver, Reason: "stolen phone", At: exampleTime}),
 	domainType("The user was banned, deactivated, or given another type.",
 		UserAccessChanged{UserID: exampleDriver, Change: AccessBanned, Reason: "fraud", At: exampleTime}),
@@ -30,15 +30,14 @@ func exampleLogin(userID string, t UserType) UserLoggedIn {
 	}
 }
 
-// UserLoggedIn says that a user opened a login session. All admins receive it
-// in full; the user's other sockets in the namespace of the user's type receive the
-// session's id.
+// UserLoggedIn says that a user opened a login session. All admins receive everything in it;
+// the user's sockets in the namespace of the user's type receive the session's id.
 type UserLoggedIn struct {
 	UserID      string         `json:"userId"`
-	UserType    UserType       `json:"userType,omitempty"` // driver, passenger or admin; of another type only the admins receive it
+	UserType    UserType       `json:"userType,omitempty"` // if it is not driver, passenger or admin, only the admins receive the event
 	SID         string         `json:"sid"`
 	SessionType string         `json:"sessionType,omitempty"`
-	DeviceInfo  map[string]any `json:"deviceInfo,omitempty"` // sent to admins as it stands
+	DeviceInfo  map[string]any `json:"deviceInfo,omitempty"` // sent to the admins unchanged
 	At          time.Time      `json:"at,omitzero"`
 }
 
@@ -59,11 +58,10 @@ func (e UserLoggedIn) check() error {
 }
 func (e UserLoggedIn) about() subject { return subject{at: e.At, userID: e.UserID} }
 
-// EventUserLoggedIn is sent to every admin: who logged in.
+// EventUserLoggedIn is sent to every admin when a user has logged in.
 var EventUserLoggedIn = NewEvent[UserLoggedInPayload]("admin:auth:user_logged_in")
 
-// EventLoggedIn is sent to the user's other sockets in the namespace of the user's
-// type.
+// EventLoggedIn is sent to the user's sockets in the namespace of the user's type.
 var EventLoggedIn = NewEvent[LoggedInPayload]("auth:logged_in")
 
 // UserLoggedInPayload is what EventUserLoggedIn carries.
@@ -74,7 +72,7 @@ type UserLoggedInPayload struct {
 	SID         string         `json:"sid" doc:"the new login session's id"`
 	SessionType *string        `json:"sessionType" null:"not known"`
 	At          Time           `json:"at"`
-	DeviceInfo  map[string]any `json:"deviceInfo" doc:"as the host supplied it" null:"not supplied"`
+	DeviceInfo  map[string]any `json:"deviceInfo" doc:"what the host supplied, unchanged" null:"not supplied"`
 }
 
 // LoggedInPayload is what EventLoggedIn carries.
@@ -100,9 +98,9 @@ func (e UserLoggedIn) deliver(f facts) []Delivery {
 	return out
 }
 
-// SessionRefreshed says that a login session was replaced by a new one. The
-// user's sockets receive it, in every namespace; those still in the old session
-// after the grace time are disconnected.
+// SessionRefreshed says that a login session was replaced by a new one. The user's sockets in
+// every namespace receive it. After Timeouts.RefreshGrace the server sends auth:expired to
+// those that are still in the old session, and closes their connections.
 type SessionRefreshed struct {
 	UserID string    `json:"userId"`
 	OldSID string    `json:"oldSid"`
@@ -127,7 +125,7 @@ func (e SessionRefreshed) check() error {
 	return missing(e.EventName(), "userId", e.UserID, "oldSid", e.OldSID, "newSid", e.NewSID)
 }
 
-// EventSessionRefreshed is sent to the user's sockets in every namespace: renew.
+// EventSessionRefreshed asks the user's sockets in every namespace to send auth:refresh.
 var EventSessionRefreshed = NewEvent[SessionRefreshedPayload]("auth:session_refreshed")
 
 // SessionRefreshedPayload is what EventSessionRefreshed carries.
@@ -143,9 +141,9 @@ func (e SessionRefreshed) deliver(f facts) []Delivery {
 	return []Delivery{EventSessionRefreshed.Deliver(v, ToUser(e.UserID))}
 }
 
-// SessionRevoked says that a login session ended. The session's sockets and the
-// user's others receive it, in every namespace; then the session's are
-// disconnected.
+// SessionRevoked says that a login session ended. The sockets of the session and the other
+// sockets of the user receive it, in every namespace. Then the server disconnects the
+// sockets of the session.
 type SessionRevoked struct {
 	SID    string    `json:"sid"`
 	UserID string    `json:"userId,omitempty"` // empty: only the session's sockets receive it
@@ -165,8 +163,9 @@ func (e SessionRevoked) EventKey() string {
 	return AccessKey(cmp.Or(e.UserID, e.SID))
 }
 
-// EventSessionRevoked is sent to the session's and the user's sockets in every
-// namespace; a DISCONNECT follows for those that it concerns.
+// EventSessionRevoked is sent to the sockets of the session and of the user, in every
+// namespace. A DISCONNECT follows for the sockets of the session, or for all of the user if
+// the payload has no session.
 var EventSessionRevoked = NewEvent[SessionRevokedPayload]("auth:session_revoked")
 
 // SessionRevokedPayload is what EventSessionRevoked carries.
@@ -182,7 +181,7 @@ func (e SessionRevoked) deliver(f facts) []Delivery {
 	return []Delivery{EventSessionRevoked.Deliver(v, Audience{session: e.SID, user: e.UserID})}
 }
 
-// AccessChange says what was done to a user.
+// AccessChange says how a user's access changed.
 type AccessChange string
 
 // Changes of a user's access.
@@ -192,8 +191,8 @@ const (
 	AccessRoleChanged AccessChange = "role_changed"
 )
 
-// UserAccessChanged says that a user may no longer do what they could. All of the
-// user's sockets receive it, in every namespace, and are then disconnected.
+// UserAccessChanged says that a user was banned, deactivated or given another type. The
+// user's sockets in every namespace receive auth:session_revoked and are then disconnected.
 type UserAccessChanged struct {
 	UserID string       `json:"userId"`
 	Change AccessChange `json:"change,omitempty"`
@@ -218,9 +217,10 @@ func (e UserAccessChanged) deliver(f facts) []Delivery {
 	return []Delivery{EventSessionRevoked.Deliver(v, ToUser(e.UserID))}
 }
 
-// AuthRefresh renews a socket's token in place, in every namespace.
+// AuthRefresh replaces a socket's token without a reconnect. Every namespace that is not
+// anonymous has it.
 var AuthRefresh = NewCall[TokenRefresh, Refreshed]("auth:refresh").Documented(CallDoc[TokenRefresh, Refreshed]{
-	Does:  "Renews the socket's token in place: same user, same type, the checks of a CONNECT.",
+	Does:  "Replaces the socket's token without a reconnect. The server makes the checks of a CONNECT; the user and the user's type must be the same.",
 	Codes: []Code{CodeUnauthorized, CodeForbidden},
 	In:    TokenRefresh{Token: "eyJhbGciOi..."}, //nolint:gosec // an example, no credential
 	Out:   Refreshed{Time{exampleTime}},
@@ -237,7 +237,7 @@ func (r *TokenRefresh) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "token", To: &r.Token})
 }
 
-// Validate refuses a missing token; the TokenVerifier judges the rest.
+// Validate returns an *Error if the token is missing. The TokenVerifier checks the token.
 func (r TokenRefresh) Validate() error {
 	var p problems
 	if r.Token == "" {
@@ -246,7 +246,7 @@ func (r TokenRefresh) Validate() error {
 	return p.err()
 }
 
-// Refreshed answers auth:refresh.
+// Refreshed is the ack's data of auth:refresh.
 type Refreshed struct {
 	ExpiresAt Time `json:"expiresAt" doc:"when the new token or its session expires, whichever is first"`
 }

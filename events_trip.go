@@ -1,10 +1,10 @@
-// Events of a trip until it has its driver, and what the events of trips share.
+// Trip events: the events of a trip until it has a driver, and the types that the events of
+// trips share.
 //
-// In the payloads, here and in the other events_*.go, a pointer that is nil is null
-// on the wire, not left out, unless the field says omitempty. EventID is the domain
-// event's id, a UUID: a client that sees it twice drops the second. Where two
-// audiences get different payloads under one name there are two descriptors,
-// ToDriver and ToAdmin.
+// In the payloads of all events_*.go, a nil pointer is null on the wire, unless the field has
+// omitempty. EventID is the domain event's id, a UUID, with which a client can drop repeats.
+// If two audiences receive different payloads under one name, there is a descriptor for
+// each, with the suffix ToDriver or ToAdmin.
 
 package realtime
 
@@ -22,7 +22,7 @@ var tripEvents = []DomainEventType{
 	}),
 	domainType("The search for a driver began.",
 		TripAssigningStarted{TripID: exampleTrip, PassengerID: examplePassenger, At: exampleTime}),
-	domainType("The trip has its driver.", DriverAssigned{
+	domainType("The trip has a driver.", DriverAssigned{
 		TripID: exampleTrip, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
 		Driver: exampleDriverCard, Vehicle: exampleVehicleCard, Passenger: examplePassengerCard, At: exampleTime,
 	}),
@@ -30,7 +30,7 @@ var tripEvents = []DomainEventType{
 		NoDriversFound{TripID: exampleTrip, PassengerID: examplePassenger, Reason: "nobody near", At: exampleTime}),
 }
 
-// TripStatus is where a trip stands.
+// TripStatus is the state of a trip.
 type TripStatus string
 
 // The statuses that payloads carry.
@@ -49,27 +49,27 @@ func (TripStatus) Values() []string {
 	return values(TripStatusPending, TripStatusAssigning, TripStatusAccepted, TripStatusArriving, TripStatusInProgress, TripStatusCompleted, TripStatusCancelled)
 }
 
-// TripPayload is the part that most events of a trip share.
+// TripPayload has the fields that most payloads of trip events share.
 type TripPayload struct {
 	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	TripID  string `json:"tripId"`
 	At      Time   `json:"at" doc:"when it happened"`
 }
 
-// TripTransitionPayload says from which status a trip came to which.
+// TripTransitionPayload is a change of a trip's status.
 type TripTransitionPayload struct {
 	TripPayload
 	PreviousStatus TripStatus `json:"previousStatus"`
 	CurrentStatus  TripStatus `json:"currentStatus"`
 }
 
-// TripStatusPayload says which status a trip has, to its passenger and driver.
+// TripStatusPayload is a trip's status.
 type TripStatusPayload struct {
 	TripPayload
 	CurrentStatus TripStatus `json:"currentStatus"`
 }
 
-// TripStatusToAdminPayload says so to the admins.
+// TripStatusToAdminPayload is a trip's status and its driver, for admins.
 type TripStatusToAdminPayload struct {
 	TripStatusPayload
 	DriverID *string `json:"driverId" null:"not known"`
@@ -83,8 +83,8 @@ func (f facts) statusToAdmin(s TripStatus) TripStatusToAdminPayload {
 	return TripStatusToAdminPayload{f.status(s), orNull(f.driverID)}
 }
 
-// TripRequested says that a passenger asked for a ride; At is when. The passenger
-// and the admins receive it.
+// TripRequested says that a passenger asked for a ride. The passenger and the admins receive
+// it.
 type TripRequested struct {
 	TripID             string    `json:"tripId"`
 	PassengerID        string    `json:"passengerId,omitempty"`
@@ -162,12 +162,12 @@ func (e TripAssigningStarted) deliver(f facts) []Delivery {
 	return []Delivery{EventTripAssigningStarted.Deliver(v, f.passenger(), f.admins())}
 }
 
-// DriverAssigned says that the trip has its driver. The passenger receives the
-// cards of driver and vehicle, the driver the card of the passenger, the admins the
-// latter too; the sockets of both people enter the trip's room.
+// DriverAssigned says that the trip has a driver. The passenger receives the cards of the
+// driver and the vehicle; the driver and the admins receive the card of the passenger. The
+// sockets of the driver and the passenger join the trip's room before that.
 type DriverAssigned struct {
 	TripID       string         `json:"tripId"`
-	AssignmentID string         `json:"assignmentId,omitempty"` // empty: that of AssignmentAccepted
+	AssignmentID string         `json:"assignmentId,omitempty"` // empty: the one of AssignmentAccepted
 	PassengerID  string         `json:"passengerId,omitempty"`
 	DriverID     string         `json:"driverId,omitempty"`
 	VehicleID    string         `json:"vehicleId,omitempty"`
@@ -214,7 +214,7 @@ type DriverAssignedToDriverPayload struct {
 	Passenger *PassengerCard `json:"passenger" null:"not supplied"`
 }
 
-// DriverAssignedToAdminPayload is the driver's, with the passenger's id.
+// DriverAssignedToAdminPayload is the payload for the driver with the passenger's id.
 type DriverAssignedToAdminPayload struct {
 	DriverAssignedToDriverPayload
 	PassengerID *string `json:"passengerId" null:"not known"`
@@ -232,8 +232,9 @@ func (e DriverAssigned) deliver(f facts) []Delivery {
 	}
 }
 
-// NoDriversFound says that nobody took the trip. The passenger and the admins
-// receive it. The trip is over until an event that happened later opens it again.
+// NoDriversFound says that no driver accepted the trip. The passenger and the admins receive
+// it. The driver and the passenger then leave the trip's room. A later event can start the
+// trip again.
 type NoDriversFound struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`

@@ -1,5 +1,5 @@
-// What admins do: they intervene in a trip, write to its people, follow it, and
-// watch the drivers.
+// Admin events: admins intervene in a trip, write to its driver or passenger, follow the trip,
+// and watch the drivers.
 
 package realtime
 
@@ -23,14 +23,13 @@ var tripAdminEvents = []DomainEventType{
 	}),
 }
 
-// AdminTripAction says that an admin intervened in a trip; Action is the host's own
-// word for it. Only the admins receive it.
+// AdminTripAction says that an admin intervened in a trip. Only the admins receive it.
 type AdminTripAction struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
 	DriverID    string    `json:"driverId,omitempty"`
 	AdminID     string    `json:"adminId"`
-	Action      string    `json:"action"`
+	Action      string    `json:"action"` // what was done, in the host's own words
 	Reason      string    `json:"reason,omitempty"`
 	At          time.Time `json:"at,omitzero"`
 }
@@ -55,7 +54,7 @@ var EventAdminTripAction = NewEvent[AdminTripActionPayload]("admin:trip:action_i
 type AdminTripActionPayload struct {
 	TripPayload
 	AdminID string  `json:"adminId"`
-	Action  string  `json:"action" doc:"the host's own word"`
+	Action  string  `json:"action" doc:"what was done, in the host's own words"`
 	Reason  *string `json:"reason" doc:"for people" null:"none was given"`
 }
 
@@ -64,10 +63,10 @@ func (e AdminTripAction) deliver(f facts) []Delivery {
 	return []Delivery{EventAdminTripAction.Deliver(v, f.admins())}
 }
 
-// MessageTo says which people of a trip an admin's message is for.
+// MessageTo says who receives an admin's message.
 type MessageTo string
 
-// Receivers of an admin's message.
+// The receivers of an admin's message.
 const (
 	MessageToDriver    MessageTo = "driver"
 	MessageToPassenger MessageTo = "passenger"
@@ -79,8 +78,8 @@ func (MessageTo) Values() []string {
 	return values(MessageToDriver, MessageToPassenger, MessageToBoth)
 }
 
-// AdminTripMessage says that an admin wrote to the people of a trip. The admins and
-// those named by To receive it.
+// AdminTripMessage says that an admin wrote to the driver of a trip, to its passenger, or to
+// both. They and the admins receive it.
 type AdminTripMessage struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
@@ -119,8 +118,7 @@ func (e AdminTripMessage) check() error {
 	return fmt.Errorf("%s: %w: to must be driver, passenger or both", e.EventName(), errInvalidEvent)
 }
 
-// EventAdminTripMessage is sent to the admins, and the driver, the passenger or
-// both, as the message says.
+// EventAdminTripMessage is sent to the admins, and to the driver, the passenger or both.
 var EventAdminTripMessage = NewEvent[AdminTripMessagePayload]("admin:trip:message_sent")
 
 // AdminTripMessagePayload is what EventAdminTripMessage carries.
@@ -149,14 +147,14 @@ var AdminTripJoin = NewCall[TripRef, TripRef]("admin:trip:join").Documented(Call
 	Out:  TripRef{TripID: exampleTrip},
 })
 
-// AdminTripLeave stops following it.
+// AdminTripLeave stops following a trip, in /admin.
 var AdminTripLeave = NewCall[TripRef, TripRef]("admin:trip:leave").Documented(CallDoc[TripRef, TripRef]{
 	Does: "Stops following a trip.",
 	In:   TripRef{TripID: exampleTrip},
 	Out:  TripRef{TripID: exampleTrip},
 })
 
-// TripRef is the body of admin:trip:join and admin:trip:leave, and their answer.
+// TripRef is the body and the ack's data of admin:trip:join and admin:trip:leave.
 type TripRef struct {
 	TripID string `json:"tripId"`
 }
@@ -167,13 +165,14 @@ func (r *TripRef) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "tripId", To: &r.TripID})
 }
 
-// Validate refuses a missing or overlong id.
+// Validate returns an *Error if the id is empty, too long, or contains NUL.
 func (r TripRef) Validate() error {
 	var p problems
 	p.checkID("tripId", r.TripID)
 	return p.err()
 }
 
+// joinTrip handles admin:trip:join.
 func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
 	if len(s.trips()) >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
 		s.limited(LimitRoomsPerSocket, AdminTripJoin.name)
@@ -184,36 +183,39 @@ func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, e
 	return in, nil
 }
 
+// leaveTrip handles admin:trip:leave.
 func (rt *Server) leaveTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
 	s.Leave(TripRoom(in.TripID))
 	rt.audit(s, AdminTripLeave.name, "trip", in.TripID)
 	return in, nil
 }
 
-// AdminDriversJoin turns the stream of all drivers' positions on, as it is at
-// connect, in /admin.
+// AdminDriversJoin starts to watch the positions and the availability of all drivers, in
+// /admin. A new socket watches them already.
 var AdminDriversJoin = NewCall[None, None]("admin:drivers:join").Documented(CallDoc[None, None]{
-	Does: "Watches the positions and the availability of all drivers, as a socket does from its connect on.",
+	Does: "Starts to watch the positions and the availability of all drivers. A new socket watches them already.",
 })
 
-// AdminDriversLeave turns it off.
+// AdminDriversLeave stops watching the drivers, in /admin.
 var AdminDriversLeave = NewCall[None, None]("admin:drivers:leave").Documented(CallDoc[None, None]{
 	Does: "Stops watching the drivers.",
 })
 
+// joinDrivers handles admin:drivers:join.
 func (rt *Server) joinDrivers(_ context.Context, s *Socket, _ None) (None, error) {
 	s.Join(AdminDriversRoom)
 	rt.audit(s, AdminDriversJoin.name)
 	return None{}, nil
 }
 
+// leaveDrivers handles admin:drivers:leave.
 func (rt *Server) leaveDrivers(_ context.Context, s *Socket, _ None) (None, error) {
 	s.Leave(AdminDriversRoom)
 	rt.audit(s, AdminDriversLeave.name)
 	return None{}, nil
 }
 
-// audit logs a call of an admin.
+// audit logs a call of an admin. It does not drop repeated lines.
 func (rt *Server) audit(s *Socket, event string, about ...any) {
 	attrs := append([]any{"event", event, "user", s.Identity().UserID, "socket", s.ID()}, about...)
 	rt.auditLog.Info("realtime: admin audit", attrs...)

@@ -1,4 +1,5 @@
-// What the people of a trip see of each other: cards that have no full phone number.
+// Cards: what the passenger and the driver of a trip see of each other. A card has no full
+// phone number.
 
 package realtime
 
@@ -11,9 +12,8 @@ type Place struct {
 	Address *string `json:"address" null:"not supplied"`
 }
 
-// DriverCard is what a passenger may know of the trip's driver. There is no field for
-// a full phone number, and a PhoneMasked that shows more than six digits is
-// sent as null.
+// DriverCard describes a trip's driver to the passenger. It has no field for a full phone
+// number, and a PhoneMasked with more than six digits is sent as null.
 type DriverCard struct {
 	ID          string   `json:"id"`
 	Name        *string  `json:"name" null:"not supplied"`
@@ -23,7 +23,7 @@ type DriverCard struct {
 	RatingCount *int     `json:"ratingCount" null:"not supplied"`
 }
 
-// VehicleCard is what a passenger may know of the vehicle that comes.
+// VehicleCard describes the driver's vehicle to the passenger.
 type VehicleCard struct {
 	ID          string  `json:"id"`
 	Make        *string `json:"make" null:"not supplied"`
@@ -32,8 +32,8 @@ type VehicleCard struct {
 	PlateNumber *string `json:"plateNumber" null:"not supplied"`
 }
 
-// PassengerCard is what a driver may know of the trip's passenger; PhoneMasked is as
-// in DriverCard.
+// PassengerCard describes a trip's passenger to the driver. A PhoneMasked with more than six
+// digits is sent as null.
 type PassengerCard struct {
 	ID          string  `json:"id"`
 	Name        *string `json:"name" null:"not supplied"`
@@ -68,8 +68,8 @@ func (c *PassengerCard) masked() *PassengerCard {
 	return &safe
 }
 
-// showsPhone reports whether so many digits are visible that a masked number
-// may be a full one: more than six.
+// showsPhone reports whether a masked number has more than six digits, so that it may be a
+// full number.
 func showsPhone(s *string) bool {
 	if s == nil {
 		return false

@@ -1,4 +1,4 @@
-// Examples: the values in the documentation of the events.
+// Examples: the values that the generated documentation of the events uses.
 
 package realtime
 
@@ -37,7 +37,7 @@ var (
 	}
 )
 
-// values are the values of an enumeration as strings.
+// values returns the values of an enumeration as strings.
 func values[S ~string](all ...S) []string {
 	out := make([]string, len(all))
 	for i, v := range all {

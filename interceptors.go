@@ -1,4 +1,4 @@
-// Interceptors: functions of the host that wrap the calls of clients.
+// Interceptors: functions of the host that run around the handlers of clients' events.
 
 package realtime
 
@@ -14,16 +14,16 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// CallRequest is an event that a client has sent, while it is handled. Its methods may be
-// called concurrently until the call has returned. Do not keep it after that.
+// CallRequest is an event of a client while the server handles it. Its methods may be called
+// concurrently until the call has returned. Do not use it after that.
 type CallRequest struct {
 	socket    *Socket
-	event     *socketio.Event
+	event     *socketio.Event // nil for OnConnect
 	route     *route
-	emissions []Delivery // what a handler of the library's leaves to be emitted before the ack
+	emissions []Delivery // events that a handler of the library queues; reply emits them before the ack
 }
 
-// Socket returns the socket that has sent the event.
+// Socket returns the socket that sent the event.
 func (r *CallRequest) Socket() *Socket { return r.socket }
 
 // Namespace returns the namespace that the socket is in.
@@ -44,7 +44,7 @@ func (r *CallRequest) Args() Raw { return rawOf(r.event.Args, r.event.Attachment
 // WantsAck reports whether the client waits for an ack.
 func (r *CallRequest) WantsAck() bool { return r.event.WantsAck() }
 
-// handle calls the handler, whose panic is an error that interceptors see.
+// handle calls the handler. It returns a panic as an error, so that interceptors see it.
 func (r *CallRequest) handle(ctx context.Context) (ack Raw, err error) {
 	err = hostcall.Guard(func() (err error) {
 		ack, err = r.route.handle(ctx, r)
@@ -53,8 +53,7 @@ func (r *CallRequest) handle(ctx context.Context) (ack Raw, err error) {
 	return ack, err
 }
 
-// CallFunc handles an event, and returns the ack's arguments as they go on the wire or
-// an error. Interceptors hand it on and return it.
+// CallFunc handles an event. It returns the ack's arguments in wire format, or an error.
 type CallFunc func(ctx context.Context, r *CallRequest) (Raw, error)
 
 // Interceptor wraps the calls of clients: it returns a function that runs in place of
@@ -71,16 +70,16 @@ type CallFunc func(ctx context.Context, r *CallRequest) (Raw, error)
 // any event: by New, by Server.Namespace, or by Namespace.Use.
 type Interceptor func(next CallFunc) CallFunc
 
-// Input decodes the input of the call from a request, as its handler gets it, for an
-// interceptor. The error is what the client gets when its payload is not valid.
+// Input decodes the call's input from a request, for an interceptor. The result is what the
+// handler gets. The error is what the client gets if the payload is invalid.
 func (c Call[In, Out]) Input(r *CallRequest) (In, error) {
 	var in In
 	err := decodeBody(r.event, &in)
 	return in, err
 }
 
-// Result returns the ack that a handler's result becomes, for an interceptor that
-// answers in the handler's place.
+// Result returns the ack for a result of the call, for an interceptor that answers without
+// the handler.
 func (c Call[In, Out]) Result(out Out) (Raw, error) { return success(out) }
 
 // Use adds interceptors to the namespace, inside those that it has. The order from the
@@ -93,22 +92,22 @@ func (ns *Namespace) Use(all ...Interceptor) {
 	}
 }
 
-// interceptors are those of a namespace, in order. Its methods may be called
-// concurrently.
+// interceptors is the list of a namespace's interceptors, the outermost first. Its methods
+// may be called concurrently; call takes no lock.
 type interceptors struct {
-	first atomic.Pointer[intercepted]
+	first atomic.Pointer[interceptorNode]
 
 	mu   sync.Mutex // guards last
-	last *intercepted
+	last *interceptorNode
 }
 
-// intercepted is one interceptor, and what it wraps.
-type intercepted struct {
-	run  CallFunc
-	next atomic.Pointer[intercepted] // nil: the handler
+// interceptorNode is an interceptor in the list.
+type interceptorNode struct {
+	run  CallFunc                        // what the interceptor returned
+	next atomic.Pointer[interceptorNode] // nil: the handler is next
 }
 
-// call makes a call, from the first interceptor on.
+// call calls the first interceptor, or the handler if there is none.
 func (i *interceptors) call(ctx context.Context, r *CallRequest) (Raw, error) {
 	if first := i.first.Load(); first != nil {
 		return first.run(ctx, r)
@@ -116,19 +115,20 @@ func (i *interceptors) call(ctx context.Context, r *CallRequest) (Raw, error) {
 	return r.route.handle(ctx, r)
 }
 
-// callNext is the next of an interceptor.
-func (i *intercepted) callNext(ctx context.Context, r *CallRequest) (Raw, error) {
+// callNext is the function that the interceptor gets as next.
+func (i *interceptorNode) callNext(ctx context.Context, r *CallRequest) (Raw, error) {
 	if next := i.next.Load(); next != nil {
 		return next.run(ctx, r)
 	}
 	return r.handle(ctx)
 }
 
+// add appends an interceptor to the list.
 func (i *interceptors) add(wrap Interceptor) {
 	if wrap == nil {
 		panic("realtime: an interceptor is nil")
 	}
-	added := &intercepted{}
+	added := &interceptorNode{}
 	if added.run = wrap(added.callNext); added.run == nil {
 		panic("realtime: an interceptor returned nil")
 	}
@@ -142,7 +142,8 @@ func (i *interceptors) add(wrap Interceptor) {
 	i.last = added
 }
 
-// interceptorsOf returns those of each namespace that New makes.
+// interceptorsOf returns the interceptors of each namespace that New creates, by the
+// namespace's name.
 func interceptorsOf(o *Options) (map[string]*interceptors, error) {
 	own := map[string][]Interceptor{}
 	for _, b := range builtinNamespaces {
@@ -161,8 +162,8 @@ func interceptorsOf(o *Options) (map[string]*interceptors, error) {
 	return of, nil
 }
 
-// newInterceptors returns those of a namespace that is to be made. The error is that of
-// an interceptor that panicked.
+// newInterceptors returns the interceptors of a new namespace. It returns an error if one of
+// them is nil, panics, or returns nil.
 func newInterceptors(server, own []Interceptor) (*interceptors, error) {
 	all := &interceptors{}
 	err := hostcall.Guard(func() error {

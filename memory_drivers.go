@@ -1,4 +1,4 @@
-// MemoryDrivers: the DriverService that keeps drivers' availability in memory.
+// MemoryDrivers: a DriverService that stores the drivers' availability in memory.
 
 package realtime
 
@@ -9,24 +9,24 @@ import (
 	"time"
 )
 
-// maxClockSkew is how far ahead of the server's clock a position's time may be
-// and still count: a phone with a wrong clock must not freeze its driver.
+// maxClockSkew is how far ahead of the server's clock the time of a stored position may be.
+// A later time comes from a phone with a wrong clock: it must not outdate newer positions.
 const maxClockSkew = time.Minute
 
 // MemoryDrivers is a DriverService in memory, with the rules of a driver's status. It is
 // for one node, for development and for tests. A driver that it does not know is offline.
 //
-// Its methods may be called concurrently, never block and ignore their ctx.
-// They validate what they are given, and what they return is the caller's.
-// Memory grows with the number of drivers seen; Forget gives it back.
+// Its methods may be called concurrently, do not block and ignore their ctx. They validate
+// their arguments. The caller may change what they return. The memory grows with the number
+// of drivers; Forget frees that of one driver.
 type MemoryDrivers struct {
 	seed   maphash.Seed
-	shards [64]driverShard // so that drivers do not wait for each other
+	shards [64]driverShard // reduces contention on the locks
 }
 
 var _ DriverService = (*MemoryDrivers)(nil)
 
-// NewMemoryDrivers returns a MemoryDrivers that knows nobody.
+// NewMemoryDrivers returns a MemoryDrivers without drivers.
 func NewMemoryDrivers() *MemoryDrivers {
 	m := &MemoryDrivers{seed: maphash.MakeSeed()}
 	for i := range m.shards {
@@ -37,15 +37,14 @@ func NewMemoryDrivers() *MemoryDrivers {
 
 // UpdateStatus implements DriverService.
 //
-// A field that is not given keeps its value, but for what the others imply:
-// offline implies not available and the reason OFFLINE; available implies
-// online and no reason. The reason of a driver who is online and not available
-// is the one given, else ON_TRIP with a trip and UNAVAILABLE without.
+// A field that is not given keeps its value, unless another field implies a new one. Offline
+// implies not available and the reason OFFLINE. Available implies online and no reason. For a
+// driver who is online and not available, the default reason is ON_TRIP with a trip and
+// UNAVAILABLE without.
 //
-// A body that contradicts itself is CodeInvalidPayload, since it is wrong in
-// every state. One that contradicts the state it meets is CodeConflict, since
-// it may be right a moment later: available while on a trip, OFFLINE for a
-// driver who stays online, another reason for one who stays offline or
+// CodeInvalidPayload means that the fields contradict each other in every state.
+// CodeConflict means that they contradict the present state: available while on a trip,
+// OFFLINE for a driver who stays online, or another reason for one who stays offline or
 // available.
 func (m *MemoryDrivers) UpdateStatus(_ context.Context, driverID string, in StatusUpdate) (Availability, error) {
 	if err := in.Validate(); err != nil {
@@ -82,9 +81,9 @@ func (m *MemoryDrivers) UpdateStatus(_ context.Context, driverID string, in Stat
 	return d.snapshot(driverID), nil
 }
 
-// UpdateLocation implements DriverService. A ping is accepted in every status
-// and changes none. Without a time of its own it was taken now; one as old as
-// the stored one is fresh.
+// UpdateLocation implements DriverService. A ping is accepted in every status and does not
+// change the status. A ping without a time gets the present time. fresh is true if the
+// ping's time is not before the stored one.
 //
 // A stored time that is more than a minute ahead of now came from a wrong clock and is
 // ignored. Otherwise the driver's position would not change on any map until that time,
@@ -126,8 +125,8 @@ func (m *MemoryDrivers) SetTrip(_ context.Context, driverID, tripID string) (Ava
 	return d.snapshot(driverID), nil
 }
 
-// Snapshot returns what is known of a driver, and whether anything is.
-func (m *MemoryDrivers) Snapshot(driverID string) (Availability, bool) {
+// Snapshot returns the state of a driver. ok is false for an unknown driver.
+func (m *MemoryDrivers) Snapshot(driverID string) (a Availability, ok bool) {
 	s := m.shard(driverID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -146,18 +145,18 @@ func (m *MemoryDrivers) Forget(driverID string) {
 	delete(s.drivers, driverID)
 }
 
+// driverShard holds a part of the drivers.
 type driverShard struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards drivers and every driverState in it
 	drivers map[string]*driverState
 }
 
-// driverState is guarded by its shard's mutex. Always: offline or with a trip
-// means not available.
+// driverState is the state of one driver.
 type driverState struct {
-	online, available              bool
+	online, available              bool // never available if offline or on a trip
 	reason                         AvailabilityReason
 	tripID                         string
-	location                       Position // valid when locatedAt is set
+	location                       Position // valid if locatedAt is not zero
 	locatedAt, lastOnline, updated time.Time
 }
 
@@ -165,7 +164,7 @@ func (m *MemoryDrivers) shard(driverID string) *driverShard {
 	return &m.shards[maphash.String(m.seed, driverID)%uint64(len(m.shards))]
 }
 
-// driver returns a driver's state, made on the first call.
+// driver returns a driver's state. It creates the state of an unknown driver.
 func (s *driverShard) driver(driverID string) *driverState {
 	d := s.drivers[driverID]
 	if d == nil {
@@ -189,6 +188,7 @@ func (d *driverState) snapshot(driverID string) Availability {
 	return a
 }
 
+// impliedReason returns the default reason of a status.
 func impliedReason(online, available bool, tripID string) AvailabilityReason {
 	switch {
 	case !online:

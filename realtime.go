@@ -141,6 +141,7 @@ func New(o Options) (*Server, error) {
 	return rt, nil
 }
 
+// startEngine creates the timing wheel and the socketio server.
 func (rt *Server) startEngine() {
 	o := &rt.opts
 	// The tick is at most 1/20 of the shorter heartbeat timeout, so firing one tick early is negligible.

@@ -10,13 +10,13 @@ import (
 
 // refusal is an error that refuses a CONNECT, with a cause for the log.
 type refusal struct {
-	shown *Error // the client gets this
-	cause string // only the log contains this
+	toClient *Error // sent to the client
+	cause    string // only for the log
 }
 
-func (r *refusal) Error() string { return r.shown.Error() + ": " + r.cause }
+func (r *refusal) Error() string { return r.toClient.Error() + ": " + r.cause }
 
-func (r *refusal) Unwrap() error { return r.shown }
+func (r *refusal) Unwrap() error { return r.toClient }
 
 // connectErrorBecause returns a connectError with a cause for the log.
 func connectErrorBecause(code Code, cause string) error { return &refusal{connectError(code), cause} }
@@ -44,10 +44,11 @@ func tokenCause(err error, token string) string {
 	return text
 }
 
-// quoted is the minimum length of a part of a token that withoutToken replaces, in bytes.
-const quoted = 8
+// minTokenPart is the minimum length of a part of a token that withoutToken replaces, in
+// bytes.
+const minTokenPart = 8
 
-// withoutToken replaces the token, and parts of it, in a text.
+// withoutToken returns the text with "[token]" in place of the token and of parts of it.
 func withoutToken(text, token string) string {
 	text = strings.ReplaceAll(text, token, "[token]")
 	var b strings.Builder
@@ -56,7 +57,7 @@ func withoutToken(text, token string) string {
 		if n < 0 {
 			n = len(text)
 		}
-		if word := text[:n]; n >= quoted && strings.Contains(token, word) {
+		if word := text[:n]; n >= minTokenPart && strings.Contains(token, word) {
 			b.WriteString("[token]")
 		} else {
 			b.WriteString(word)

@@ -20,6 +20,7 @@ func validID(id string) bool {
 	return id != "" && len(id) <= maxID && strings.IndexByte(id, 0) < 0
 }
 
+// roomOf returns the room of an id, or the zero Room if the id is invalid.
 func roomOf(prefix, id string) Room {
 	if !validID(id) {
 		return Room{}
@@ -97,6 +98,7 @@ const maxRoomName = len(hostPrefix) + 3*maxID + 1 + maxID
 
 var errRoomName = errors.New("realtime: the name of a room is too long, or contains NUL")
 
+// validRoomName reports whether a name may be a room's, including rooms of other systems.
 func validRoomName(name string) bool {
 	return name != "" && len(name) <= maxRoomName && strings.IndexByte(name, 0) < 0
 }
@@ -123,10 +125,10 @@ func names(rooms []Room) []string {
 
 const tripPrefix = "trip:"
 
-// tripOf returns the trip that a room belongs to.
+// tripOf returns the trip's id from the name of a trip room. ok is false for other rooms.
 func tripOf(room string) (tripID string, ok bool) { return strings.CutPrefix(room, tripPrefix) }
 
-// ownRoom is the room of all sockets of a user in a namespace.
+// ownRoom returns the room of all sockets of a user in a namespace.
 func ownRoom(namespace, userID string) Room {
 	if b := builtinByName(namespace); b != nil {
 		return b.ownRoom(userID)
@@ -134,7 +136,7 @@ func ownRoom(namespace, userID string) Room {
 	return UserRoom(userID)
 }
 
-// connectRooms are the rooms that a socket joins when it connects.
+// connectRooms returns the names of the rooms that a socket joins when it connects.
 func connectRooms(namespace string, id Identity) []string {
 	var common []Room
 	if b := builtinByName(namespace); b != nil {

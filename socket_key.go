@@ -1,4 +1,4 @@
-// The host's own data on a socket.
+// SocketKey: the host's own data on a socket.
 
 package realtime
 
@@ -12,10 +12,10 @@ package realtime
 // closed, so that OnDisconnect can read what OnConnect has set. If a value is a pointer,
 // the host synchronizes the access to what it points to.
 type SocketKey[T any] struct {
-	_ byte // two keys are two, though the type is the same
+	_ byte // gives the type a size, so that two keys have different addresses
 }
 
-// NewSocketKey returns a new key, which shares its values with no other one.
+// NewSocketKey returns a new key. Different keys never share values.
 func NewSocketKey[T any]() *SocketKey[T] { return &SocketKey[T]{} }
 
 // Set sets the value of a socket.
@@ -39,7 +39,7 @@ func (k *SocketKey[T]) Get(s *Socket) (v T, ok bool) {
 	return v, ok
 }
 
-// Delete forgets the value of a socket.
+// Delete removes the value of a socket.
 func (k *SocketKey[T]) Delete(s *Socket) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

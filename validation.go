@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	maxID         = 256 // bytes
-	maxReason     = 200 // characters
-	maxClockError = 24 * time.Hour
+	maxID         = 256            // the maximum length of an id, in bytes
+	maxReason     = 200            // the maximum length of a reason, in characters
+	maxClockError = 24 * time.Hour // the maximum difference of a client's time from now
 )
 
-// problems collects what is wrong with a payload.
+// problems collects the mistakes in a payload.
 type problems struct {
 	texts  []string
 	fields []string
@@ -25,6 +25,7 @@ func (p *problems) add(text string, fields ...string) {
 	p.fields = append(p.fields, fields...)
 }
 
+// checkID adds a mistake if an id is empty, too long, or contains NUL.
 func (p *problems) checkID(field, id string) {
 	switch {
 	case id == "":
@@ -32,10 +33,11 @@ func (p *problems) checkID(field, id string) {
 	case len(id) > maxID:
 		p.add(fmt.Sprintf("must have at most %d bytes", maxID), field)
 	case !validID(id):
-		p.add("must have no NUL", field)
+		p.add("must not contain NUL", field)
 	}
 }
 
+// err returns an *Error with all mistakes, or nil if there are none.
 func (p *problems) err() error {
 	if len(p.fields) == 0 {
 		return nil
@@ -43,7 +45,8 @@ func (p *problems) err() error {
 	return &Error{Code: CodeInvalidPayload, Message: strings.Join(p.texts, "; "), Fields: p.fields}
 }
 
-// within is false for NaN.
+// within reports whether f is in the range. It is false for NaN.
 func within(f, low, high float64) bool { return f >= low && f <= high }
 
+// is reports whether p is set to want.
 func is(p *bool, want bool) bool { return p != nil && *p == want }
