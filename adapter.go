@@ -44,7 +44,8 @@ type Adapter interface {
 // RoomWatcher is implemented by adapters that subscribe to rooms one by one.
 type RoomWatcher interface {
 	// RoomChanged says that a room may have begun or ceased to exist on this
-	// node; Node.HasRoom tells which. It must not block.
+	// node; Node.HasRoom tells which. It must not block. When too many earlier calls have
+	// not returned, the server calls it later, once for all changes of a room so far.
 	RoomChanged(namespace, room string)
 }
 

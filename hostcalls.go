@@ -44,11 +44,12 @@ type hostCalls struct {
 	positions              *hostcall.Kind // TripLookup, for a position
 	events                 *hostcall.Kind // the methods of the host's own events
 	sweep                  sweepCalls
-	presence               *hostcall.Kind // the bus, for presence
-	bus                    *hostcall.Kind // the bus, for Publish
-	connContext            *hostcall.Kind // Options.ConnContext
-	request, roomChanged   *hostcall.Kind // the adapter
-	setup, shutdown        *hostcall.Kind // the adapter and the bus, when the server begins and ends
+	presence               *hostcall.Kind                 // the bus, for presence
+	bus                    *hostcall.Kind                 // the bus, for Publish
+	connContext            *hostcall.Kind                 // Options.ConnContext
+	request, roomChanged   *hostcall.Kind                 // the adapter
+	rooms                  *hostcall.Notices[watchedRoom] // the adapter, if it watches rooms; else nil
+	setup, shutdown        *hostcall.Kind                 // the adapter and the bus, when the server begins and ends
 
 	trace   *hostcall.Queue // functions of Options.Trace
 	dropped droppedTrace
@@ -82,6 +83,9 @@ func (h *hostCalls) init(rt *Server) {
 	h.presence = repo(1, presenceTries)
 	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Inspect: inspect})
+	if w, ok := rt.adapter.(RoomWatcher); ok {
+		h.rooms = rt.roomNotices(w)
+	}
 	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2, Inspect: inspect})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)
@@ -216,17 +220,18 @@ func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer f
 	return err
 }
 
-// roomWatch is socketio's Hooks.Room for an adapter that watches rooms.
-func (rt *Server) roomWatch(namespace string, w RoomWatcher) func(room string) {
-	return func(room string) {
-		err := hostcall.Run(context.Background(), rt.host.roomChanged, func(context.Context) error {
-			w.RoomChanged(namespace, room)
-			return nil
-		})
-		if err != nil {
-			rt.hostFailed("Adapter.RoomChanged", err, "namespace", namespace)
-		}
-	}
+// watchedRoom is a room of which the adapter is told.
+type watchedRoom struct{ namespace, name string }
+
+// roomNotices tells an adapter of rooms that begin or end, of each at least once behind
+// its last change: an adapter that subscribes room by room receives nothing else.
+func (rt *Server) roomNotices(w RoomWatcher) *hostcall.Notices[watchedRoom] {
+	return hostcall.NewNotices(rt.ctx, hostcall.NoticesConfig[watchedRoom]{
+		Kind:    rt.host.roomChanged,
+		Call:    func(r watchedRoom) { w.RoomChanged(r.namespace, r.name) },
+		Matters: func(r watchedRoom) bool { return node{rt}.HasRoom(r.namespace, r.name) },
+		Failed:  func(r watchedRoom, err error) { rt.hostFailed("Adapter.RoomChanged", err, "namespace", r.namespace) },
+	})
 }
 
 // guardedLog is the host's slog.Handler, whose panic loses a record and nothing else.

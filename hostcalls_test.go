@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -593,5 +594,43 @@ func TestNamespace_OnConnectThatNeverReturns(t *testing.T) {
 		close(release)
 		synctest.Wait()
 		require.Empty(t, gone, "once")
+	})
+}
+
+// deafWatcher is an adapter whose RoomChanged hangs until it is released.
+type deafWatcher struct {
+	*realtimetest.HubNode
+	released chan struct{}
+}
+
+func (d deafWatcher) RoomChanged(namespace, room string) {
+	<-d.released
+	d.HubNode.RoomChanged(namespace, room)
+}
+
+// An adapter that did not return for a time, so that it was not called for other rooms,
+// hears of these when it does: it would not receive what is sent to them.
+func TestRoomWatcher_HearsOfEachRoomInTheEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		watcher := deafWatcher{realtimetest.NewHub().Node(), make(chan struct{})}
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = watcher })
+		var want []string
+		var clients []*realtimetest.Client
+		for n := range 50 {
+			clients = append(clients, srv.Driver(t, fmt.Sprintf("d%02d", n)))
+		}
+		for n, c := range clients {
+			if n%2 == 0 {
+				c.Close()
+				continue
+			}
+			want = append(want, realtime.DriverRoom(fmt.Sprintf("d%02d", n)).String())
+		}
+		time.Sleep(time.Minute)
+		require.Empty(t, watcher.Rooms(realtime.NamespaceDrivers))
+		close(watcher.released)
+		time.Sleep(3 * time.Second)
+		got := slices.DeleteFunc(watcher.Rooms(realtime.NamespaceDrivers), func(room string) bool { return !strings.HasPrefix(room, "driver:") })
+		require.Equal(t, want, got)
 	})
 }

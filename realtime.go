@@ -255,8 +255,8 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	ns.authorizes = hostcall.NewKind(rt.opts.askingFor(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
-	if w, ok := rt.adapter.(RoomWatcher); ok {
-		hooks.Room = rt.roomWatch(name, w)
+	if rooms := rt.host.rooms; rooms != nil {
+		hooks.Room = func(room string) { rooms.Give(watchedRoom{name, room}) }
 	}
 	ns.inner = rt.sio.Namespace(name, hooks)
 	if !o.Anonymous {
