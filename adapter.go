@@ -26,7 +26,8 @@ import "context"
 // it may be lost (pub/sub) or arrive later (a log).
 //
 // All methods may be called concurrently. If an adapter implements RoomWatcher, the server
-// calls it when a room begins or ends on its node.
+// calls it when a room begins or ends on its node. If it implements AdapterChecker,
+// Server.Check calls it.
 type Adapter interface {
 	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error

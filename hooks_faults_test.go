@@ -136,6 +136,9 @@ func hookRows() map[string]hookRow {
 			_, err := s.srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Sockets(ctx)
 			return codeOf(err)
 		}, want: []string{"error"}},
+		"AdapterChecker.Check": {trigger: func(t *testing.T, s hookSite) string {
+			return codeOf(s.srv.Realtime.Check(t.Context()))
+		}, want: []string{"error"}},
 		"RoomWatcher.RoomChanged": {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Connected":         {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Refused": {trigger: func(t *testing.T, s hookSite) string {
@@ -366,12 +369,13 @@ func TestHooks_Faults(t *testing.T) {
 					switch {
 					case hook == "Options.Logger":
 					case err != nil: // what Shutdown says need not be logged
-					case fault == "panic" && hook != "EventBus.Publish" && hook != "Adapter.Request":
+					case slices.Contains([]string{"EventBus.Publish", "Adapter.Request", "AdapterChecker.Check"}, hook): // it is returned
+					case fault == "panic":
 						require.Contains(t, h.logged(), "planned in "+hook)
 						require.Contains(t, h.logged(), "stack=")
-					case fault == "Goexit" && hook != "EventBus.Publish" && hook != "Adapter.Request":
+					case fault == "Goexit":
 						require.Contains(t, h.logged(), "Goexit")
-					case fault == "hang" && hook != "EventBus.Publish" && hook != "Adapter.Request":
+					case fault == "hang":
 						require.Contains(t, h.logged(), "level=ERROR")
 					}
 					again, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -445,6 +449,7 @@ func TestHooks_EachHasARow(t *testing.T) {
 	methods(reflect.TypeFor[realtime.SessionBatchRepo]())
 	methods(reflect.TypeFor[realtime.TripBatchLookup]())
 	methods(reflect.TypeFor[realtime.RoomWatcher]())
+	methods(reflect.TypeFor[realtime.AdapterChecker]())
 	namespace := reflect.TypeFor[*realtime.Namespace]()
 	for m := range namespace.Methods() {
 		for in := range m.Type.Ins() {

@@ -295,6 +295,13 @@ func (h hookedAdapter) Close(ctx context.Context) error {
 	return h.HubNode.Close(ctx)
 }
 
+func (h hookedAdapter) Check(ctx context.Context) error {
+	if err := h.fails("AdapterChecker.Check"); err != nil {
+		return err
+	}
+	return h.HubNode.Check(ctx)
+}
+
 func (h hookedAdapter) RoomChanged(ns, room string) {
 	h.at("RoomWatcher.RoomChanged")
 	h.HubNode.RoomChanged(ns, room)

@@ -27,8 +27,8 @@ const (
 	siteShare = 8
 	// abandonedEvents is how many calls of methods of the host's events may be abandoned.
 	abandonedEvents = 64
-	// adapterTimeout is for Adapter.Publish and RoomWatcher.RoomChanged, which must not
-	// block.
+	// adapterTimeout is for Adapter.Publish, RoomWatcher.RoomChanged and
+	// AdapterChecker.Check, which must not block.
 	adapterTimeout = time.Second
 	// connContextTimeout is for Options.ConnContext, for which a handshake waits.
 	connContextTimeout = time.Second
@@ -48,6 +48,7 @@ type hostCalls struct {
 	bus                    *hostcall.Kind                 // the bus, for Publish
 	connContext            *hostcall.Kind                 // Options.ConnContext
 	request, roomChanged   *hostcall.Kind                 // the adapter
+	check                  *hostcall.Kind                 // AdapterChecker.Check
 	rooms                  *hostcall.Notices[watchedRoom] // the adapter, if it watches rooms; else nil
 	setup, shutdown        *hostcall.Kind                 // the adapter and the bus, when the server begins and ends
 
@@ -86,6 +87,7 @@ func (h *hostCalls) init(rt *Server) {
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		h.rooms = rt.roomNotices(w)
 	}
+	h.check = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 64, Abandoned: 16, Inspect: inspect})
 	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2, Inspect: inspect})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)

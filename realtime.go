@@ -44,6 +44,7 @@ type Server struct {
 	adapter  Adapter
 	// adapterClosed is set before Shutdown closes the adapter.
 	adapterClosed atomic.Bool
+	stopping      atomic.Bool // set when Shutdown begins
 	// clustered says that there may be other nodes.
 	clustered bool
 

@@ -53,6 +53,7 @@ const handlersFinish = 2 * time.Second
 
 // end runs the steps of Shutdown. No step waits longer than ctx for the host's code.
 func (rt *Server) end(ctx context.Context) error {
+	rt.stopping.Store(true)
 	rt.sio.Stop()
 	cut := rt.sio.Cut()
 	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.stopBus(ctx)}

@@ -36,6 +36,7 @@ func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.A
 		"requests at once keep their answers apart":      {3, testAdapterRequests},
 		"a request ends with its ctx":                    {3, testAdapterRequestTimeout},
 		"one node is a cluster":                          {1, testAdapterAlone},
+		"Check is green until Close":                     {2, testAdapterCheck},
 		"Close ends a node's part":                       {3, testAdapterClose},
 		"Close may come at any moment":                   {3, testAdapterCloseBusy},
 		"rooms may come and go at any moment":            {2, testAdapterRooms},

@@ -5,6 +5,7 @@ package realtimetest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -195,5 +196,25 @@ func testAdapterAlone(t *testing.T, c *cluster) {
 	time.Sleep(settling)
 	if n := c.nodes[0].count(); n > 0 {
 		t.Errorf("the node got %d messages of its own back", n)
+	}
+}
+
+// An adapter that is an AdapterChecker says that it receives, and after Close that it is
+// closed.
+func testAdapterCheck(t *testing.T, c *cluster) {
+	checker, ok := c.adapters[0].(realtime.AdapterChecker)
+	if !ok {
+		return
+	}
+	if err := checker.Check(t.Context()); err != nil {
+		t.Errorf("Check of a node that receives: %v", err)
+	}
+	c.close(t, 1)
+	if err := checker.Check(t.Context()); err != nil {
+		t.Errorf("Check after another node was closed: %v", err)
+	}
+	c.close(t, 0)
+	if err := checker.Check(t.Context()); !errors.Is(err, realtime.ErrClosed) {
+		t.Errorf("Check after Close: %v, want an error that wraps ErrClosed", err)
 	}
 }

@@ -93,8 +93,9 @@ type HubNode struct {
 }
 
 var (
-	_ realtime.Adapter     = (*HubNode)(nil)
-	_ realtime.RoomWatcher = (*HubNode)(nil)
+	_ realtime.Adapter        = (*HubNode)(nil)
+	_ realtime.AdapterChecker = (*HubNode)(nil)
+	_ realtime.RoomWatcher    = (*HubNode)(nil)
 )
 
 var (
@@ -141,6 +142,16 @@ func (n *HubNode) stateLocked() error {
 		return errNotStarted
 	}
 	return nil
+}
+
+// Check implements realtime.AdapterChecker: it fails while the node is cut off.
+func (n *HubNode) Check(context.Context) error {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	if err := n.stateLocked(); err != nil || !n.cut {
+		return err
+	}
+	return errCut
 }
 
 // Publish implements realtime.Adapter. It queues the message for each node.

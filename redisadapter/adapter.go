@@ -62,8 +62,9 @@ type Adapter struct {
 }
 
 var (
-	_ realtime.Adapter     = (*Adapter)(nil)
-	_ realtime.RoomWatcher = (*Adapter)(nil)
+	_ realtime.Adapter        = (*Adapter)(nil)
+	_ realtime.AdapterChecker = (*Adapter)(nil)
+	_ realtime.RoomWatcher    = (*Adapter)(nil)
 )
 
 var (

@@ -12,8 +12,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Check returns nil while the node receives from the others: each second a probe
-// goes through Redis and back. It does not block.
+// Check implements realtime.AdapterChecker. It returns nil while the node receives from
+// the others: each second a probe goes through Redis and back. It does not block.
 func (a *Adapter) Check(context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
