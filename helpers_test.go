@@ -21,15 +21,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
 // inBubble runs f in a synctest bubble, in parallel with other tests.
-func inBubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, f)
-}
+var inBubble = testkit.Bubble
 
 // logRecorder records a server's log and the handshakes that its Trace reports.
 type logRecorder struct {

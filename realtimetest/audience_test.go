@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -28,6 +29,6 @@ func TestAudienceOf(t *testing.T) {
 		realtimetest.Expect(t, clients["phone"], realtime.EventNoDriversFound)
 		require.Empty(t, realtimetest.AudienceOf(t, clients, func() {}))
 	}
-	t.Run("in a bubble", func(t *testing.T) { bubble(t, check) })
+	t.Run("in a bubble", func(t *testing.T) { testkit.Bubble(t, check) })
 	t.Run("in real time", check)
 }

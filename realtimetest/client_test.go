@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -38,7 +39,7 @@ func overEach(t *testing.T, test func(t *testing.T, srv *realtimetest.Server, op
 	t.Parallel()
 	for name, opts := range transports {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) { test(t, realtimetest.NewServer(t, quiet), opts...) })
+			testkit.Bubble(t, func(t *testing.T) { test(t, realtimetest.NewServer(t, quiet), opts...) })
 		})
 		t.Run(name+" in real time", func(t *testing.T) {
 			t.Parallel()
@@ -212,7 +213,7 @@ func TestClient_Heartbeats(t *testing.T) {
 	t.Parallel()
 	for name, opts := range transports {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				reasons := make(chan string, 1)
 				srv := realtimetest.NewServer(t, quiet)
 				srv.Realtime.Drivers().OnDisconnect(func(_ context.Context, _ *realtime.Socket, reason realtime.DisconnectReason) {
@@ -232,7 +233,7 @@ func TestClient_Heartbeats(t *testing.T) {
 }
 
 func TestClient_StallAndResume(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		news := realtime.NewEvent[string]("news")
 		reasons := make(chan string, 1)
 		srv := realtimetest.NewServer(t, quiet, func(o *realtime.Options) { o.Limits.OutboxBytes = 1 << 20 })
@@ -257,7 +258,7 @@ func TestClient_StallAndResume(t *testing.T) {
 }
 
 func TestClient_ServerSendsNoPing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		// A server that answers the handshake and CONNECT, and then sends nothing.
 		ln := realtimetest.NewListener()
 		mux := http.NewServeMux()
@@ -325,7 +326,7 @@ func TestDial_Refused(t *testing.T) {
 }
 
 func TestDial_Undecided(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, quiet)
 		srv.Users.Fail(errors.New("down"))
 		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
@@ -363,7 +364,7 @@ func TestClient_JoinsSecondNamespace(t *testing.T) {
 }
 
 func TestServer_Devices(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		one, two, three := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d1", realtimetest.Session("s2"))
 		require.NotEqual(t, one.ID(), two.ID())

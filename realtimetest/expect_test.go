@@ -10,13 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
 var count = realtime.NewEvent[int]("count")
 
 func TestExpect_Fails(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		d := srv.Driver(t, "d1")
 		require.NoError(t, count.Emit(srv.Realtime.Drivers().To(realtime.DriverRoom("d1")), 7))
@@ -44,7 +45,7 @@ func TestExpect_Fails(t *testing.T) {
 }
 
 func TestExpect_TakesEachEventOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		d := srv.Driver(t, "d1")
 		other := realtime.NewEvent[string]("other")
@@ -84,7 +85,7 @@ func TestExpectNone_SeesEventsOnTheirWay(t *testing.T) {
 	}
 	for name, opts := range transports {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) { test(t, opts...) })
+			testkit.Bubble(t, func(t *testing.T) { test(t, opts...) })
 		})
 		t.Run(name+" in real time", func(t *testing.T) {
 			t.Parallel()
@@ -95,7 +96,7 @@ func TestExpectNone_SeesEventsOnTheirWay(t *testing.T) {
 
 // A node that is cut off, and then connected again.
 func TestHubNode_CutAndHeal(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		one, two := hub.Node(), hub.Node()
 		with := func(n *realtimetest.HubNode) *realtimetest.Server {
@@ -126,7 +127,7 @@ func TestHubNode_CutAndHeal(t *testing.T) {
 }
 
 func TestHubNode_NotStartedAndClosed(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()
 		n := hub.Node()
 		require.Error(t, n.Publish(t.Context(), realtime.ClusterMessage{}))

@@ -12,11 +12,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
 func TestTokens(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		var tokens realtimetest.Tokens
 		verify := func(token string) (realtime.Claims, error) {
 			return tokens.VerifyToken(t.Context(), token, realtime.NamespaceDrivers)
@@ -90,7 +91,7 @@ func TestRepositories(t *testing.T) {
 }
 
 func TestFaults(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		var users realtimetest.Users
 		users.Set(realtime.User{ID: "d1"})
 		down := errors.New("down")
@@ -121,7 +122,7 @@ func TestFaults(t *testing.T) {
 }
 
 func TestMintJWT(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		secret := []byte("a secret of thirty-two bytes, yes")
 		v, err := realtime.NewJWTVerifier(secret, realtime.JWTOptions{Methods: []string{"HS256"}, Issuer: "rodando"})
 		require.NoError(t, err)
@@ -139,7 +140,7 @@ func TestMintJWT(t *testing.T) {
 }
 
 func TestBus_RecordsAndFails(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		b := realtimetest.NewBus()
 		require.NoError(t, b.Wait(t.Context()))
 		full := errors.New("full")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -31,7 +32,7 @@ func pair(t *testing.T) (client, server net.Conn) {
 }
 
 func TestListener_TransfersBytes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		client, server := pair(t)
 		require.Equal(t, client.LocalAddr(), server.RemoteAddr())
 		require.Equal(t, server.LocalAddr(), client.RemoteAddr())
@@ -59,7 +60,7 @@ func TestListener_TransfersBytes(t *testing.T) {
 }
 
 func TestListener_WriteBlocks(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		client, server := pair(t)
 		type result struct {
 			n   int
@@ -94,7 +95,7 @@ func TestListener_WriteBlocks(t *testing.T) {
 }
 
 func TestListener_ReadDeadline(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		client, server := pair(t)
 		start := time.Now()
 		require.NoError(t, client.SetDeadline(start.Add(time.Minute)))
@@ -120,7 +121,7 @@ func TestListener_ReadDeadline(t *testing.T) {
 }
 
 func TestListener_Close(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		l := realtimetest.NewListener()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()

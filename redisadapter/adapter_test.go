@@ -13,6 +13,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
@@ -108,7 +109,7 @@ func TestAdapter_HearsNode(t *testing.T) {
 	// Under whatever name, it is no state of a server's own.
 	say(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "node01", Args: text(`"realtime:trip"`, `{"tripId":"t1"}`)})
 	s.Publish(requests, `{"requestId":"r","type":2,"sid":"driver:1","room":"t"}`) // of socket.io-redis
-	eventually(t, "everything arrives", func() bool { return a.node.count() == 9 })
+	testkit.Eventually(t, "everything arrives", func() bool { return a.node.count() == 9 })
 	var ops []realtime.ClusterOp
 	for _, m := range a.node.all() {
 		require.Equal(t, ns, m.Namespace)
@@ -184,10 +185,10 @@ func TestAdapter_DoesNotDecodeForOthers(t *testing.T) {
 	heardFirst := event(1)
 	b := start(t, s, nil)
 	require.NoError(t, b.Publish(t.Context(), heardFirst))
-	eventually(t, "what came behind it", func() bool { return a.node.count() == 1 })
+	testkit.Eventually(t, "what came behind it", func() bool { return a.node.count() == 1 })
 	require.Zero(t, a.log.times("dropped"))
 	s.Publish("socket.io#/drivers#driver:1#", "\x93\xc1")
-	eventually(t, "of a room that is here it is", func() bool { return a.log.times("dropped") == 1 })
+	testkit.Eventually(t, "of a room that is here it is", func() bool { return a.log.times("dropped") == 1 })
 }
 
 // TestAdapter_IgnoresItself, whatever it hears of itself, and however late.
@@ -215,7 +216,7 @@ func TestAdapter_IgnoresItself(t *testing.T) {
 			}
 			b := start(t, s, change)
 			require.NoError(t, b.Publish(t.Context(), event(7)))
-			eventually(t, "another node's arrives", func() bool { return a.node.count() > 0 })
+			testkit.Eventually(t, "another node's arrives", func() bool { return a.node.count() > 0 })
 			require.Equal(t, 7, number(t, a.node.all()[0]))
 			for _, m := range s.Published()[len(said):] {
 				require.NotContains(t, m.Text, "sockets", "it has answered itself")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisadapter"
 )
 
@@ -29,11 +30,11 @@ func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
 	require.Error(t, alone.Publish(t.Context(), event(0)))
 	require.Error(t, alone.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, nil))
 	require.NoError(t, s.Restart())
-	eventually(t, "it joins", func() bool { return alone.Check(t.Context()) == nil })
+	testkit.Eventually(t, "it joins", func() bool { return alone.Check(t.Context()) == nil })
 	b := start(t, s, nil)
 	heard(t, b, alone)
 	heard(t, alone, b)
-	eventually(t, "the gap is told", func() bool { return alone.gapCount() == 1 })
+	testkit.Eventually(t, "the gap is told", func() bool { return alone.gapCount() == 1 })
 }
 
 // TestAdapter_NeverSilentlyDeaf: a server that answers and delivers nothing, and
@@ -53,16 +54,16 @@ func TestAdapter_NeverSilentlyDeaf(t *testing.T) {
 				require.NoError(t, b.Check(t.Context()))
 				fault(s, true)
 				began := time.Now()
-				eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
+				testkit.Eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
 				require.Less(t, time.Since(began), 3*time.Second)
 				require.Zero(t, b.gapCount())
 				fault(s, false)
 				healed := time.Now()
 				heard(t, a, b)
 				heard(t, b, a)
-				eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
+				testkit.Eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
 				require.Less(t, time.Since(healed), 5*time.Second)
-				eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
+				testkit.Eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
 				require.Equal(t, 1, b.log.times("not receiving"), "one line")
 				require.Equal(t, 1, b.log.times("nodes again"))
 			})
@@ -77,7 +78,7 @@ func TestAdapter_RedisRestarts(t *testing.T) {
 	heard(t, a, b)
 	for range 3 {
 		s.Stop()
-		eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+		testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
 		took := time.Now()
 		for n := range 100 {
 			_ = a.Publish(t.Context(), event(n)) // lost
@@ -86,9 +87,9 @@ func TestAdapter_RedisRestarts(t *testing.T) {
 		require.NoError(t, s.Restart())
 		heard(t, a, b)
 		heard(t, b, a)
-		eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
+		testkit.Eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
 	}
-	eventually(t, "each gap is told", func() bool { return b.gapCount() >= 3 })
+	testkit.Eventually(t, "each gap is told", func() bool { return b.gapCount() >= 3 })
 	require.Equal(t, 1, s.Subscribers("socket.io-request#/drivers#")/2, "a node subscribes once")
 }
 
@@ -139,7 +140,7 @@ func TestAdapter_LostMessagesAreToldToTheOthers(t *testing.T) {
 		_ = a.Publish(t.Context(), event(n))
 	}
 	s.Freeze(false)
-	eventually(t, "the others are told", func() bool {
+	testkit.Eventually(t, "the others are told", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, g := range b.gaps {
@@ -170,17 +171,17 @@ func TestAdapter_SlowHost(t *testing.T) {
 		}
 	})
 	require.NoError(t, a.Publish(t.Context(), event(0)))
-	eventually(t, "the host blocks", blocked.Load)
+	testkit.Eventually(t, "the host blocks", blocked.Load)
 	for n := range 200 {
 		require.NoError(t, a.Publish(t.Context(), event(n+1)))
 	}
 	other := event(0)
 	other.Namespace = "/other"
 	require.NoError(t, a.Publish(t.Context(), other))
-	eventually(t, "another namespace goes on", func() bool { return b.node.count() == 1 })
+	testkit.Eventually(t, "another namespace goes on", func() bool { return b.node.count() == 1 })
 	require.NoError(t, b.Check(t.Context()))
 	close(release)
-	eventually(t, "the gap is told", func() bool { return b.gapCount() == 1 })
+	testkit.Eventually(t, "the gap is told", func() bool { return b.gapCount() == 1 })
 	require.Equal(t, 2+50, b.node.count())
 	for n, m := range b.node.all()[1:] {
 		require.Equal(t, n, number(t, m))
@@ -193,13 +194,13 @@ func TestAdapter_ForgetsTheDead(t *testing.T) {
 	s := startRedis(t)
 	a := startAt(t, s, quick, withASocket)
 	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"realtime-dead","name":"x","op":"hello"}`)
-	eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
+	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
 	require.Equal(t, "x (realtime-dead)", a.Peers()[0].String())
 	// Redis still counts it, and nobody waits for it once it is forgotten.
 	subscriber(t, s, "socket.io-request#/drivers#")
 	subscriber(t, s, redisadapter.StateChannel("socket.io", ns))
 	began := time.Now()
-	eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+	testkit.Eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
 	require.Less(t, time.Since(began), 10*quick)
 	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) {}))
@@ -221,7 +222,7 @@ func TestAdapter_Close(t *testing.T) {
 			require.Equal(t, 1, s.Subscribers(state))
 			require.Positive(t, s.Commands("UNSUBSCRIBE")+s.Commands("SUNSUBSCRIBE"))
 			began := time.Now()
-			eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+			testkit.Eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
 			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) {}))
 			require.Less(t, time.Since(began), 3*time.Second)
 			require.ErrorIs(t, b.Publish(t.Context(), event(0)), realtime.ErrClosed)
@@ -240,7 +241,7 @@ func TestAdapter_RequestEndsWhenANodeDies(t *testing.T) {
 	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"realtime-dead","op":"hello"}`)
 	subscriber(t, s, "socket.io-request#/drivers#")
 	subscriber(t, s, redisadapter.StateChannel("socket.io", ns))
-	eventually(t, "it is known", func() bool { return len(a.Peers()) == 2 })
+	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 2 })
 	got := 0
 	began := time.Now()
 	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) { got++ }))
@@ -258,7 +259,7 @@ func TestAdapter_SlotMoves(t *testing.T) {
 	began := time.Now()
 	heard(t, a, b)
 	heard(t, b, a)
-	eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
+	testkit.Eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
 	require.Less(t, time.Since(began), 4*time.Second, "it was not the probes that found out")
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
 )
@@ -65,7 +66,7 @@ func TestRealCluster_WithNode(t *testing.T) {
 			one, two := goServer(t, url, protocol), goServer(t, url, protocol)
 			d1, d1b := one.Driver(t, "1"), two.Driver(t, "1")
 			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}, "data": fields{"userId": "1"}})
-			eventually(t, "the Node server counts three", func() bool { return string(n.do("servers", nil)) == "3" })
+			testkit.Eventually(t, "the Node server counts three", func() bool { return string(n.do("servers", nil)) == "3" })
 			require.NoError(t, one.Realtime.Drivers().To(driver1).EmitRaw("by:go", raw(`1`)))
 			n.wants("n1", `["by:go",1]`)
 			n.do("emit", fields{"rooms": []string{"driver:1"}, "args": []any{"by:node", 2}})
@@ -108,7 +109,7 @@ func startMixed(t *testing.T, protocol string) *mixed {
 	m.d1, m.d2, m.d1b = m.one.Driver(t, "1"), m.one.Driver(t, "2"), m.two.Driver(t, "1")
 	m.node.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}, "data": fields{"userId": "1", "sid": "s-n1", "phone": "+5355555555", "token": "secret-token"}})
 	m.node.do("client", fields{"name": "n2", "rooms": []string{"driver:2"}})
-	eventually(t, "the Node server counts three", func() bool { return string(m.node.do("servers", nil)) == "3" })
+	testkit.Eventually(t, "the Node server counts three", func() bool { return string(m.node.do("servers", nil)) == "3" })
 	return m
 }
 
@@ -227,7 +228,7 @@ func TestInterop_BroadcastsOfGo(t *testing.T) {
 		m.node.wants("n2", `["two",1000,"x"]`, `["last"]`)
 		require.Equal(t, "[]", gets(t, m.d1b, "last"))
 		// Node drops a volatile event for a client that is being written to.
-		eventually(t, "one of many that are volatile arrives", func() bool {
+		testkit.Eventually(t, "one of many that are volatile arrives", func() bool {
 			require.NoError(t, drivers.To(driver1).Volatile().EmitRaw("volatile", raw()))
 			return slices.Contains(m.node.hears("n1"), `["volatile"]`)
 		})
@@ -345,15 +346,15 @@ func TestInterop_ServerSideEmits(t *testing.T) {
 		if !m.sharded() {
 			m.node.do("serverEmit", fields{"emitter": true, "args": []any{"hello", "emitter"}})
 			require.Equal(t, []string{`["emitter"]`, `["emitter"]`}, []string{next(), next()})
-			eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello","emitter"]`) })
+			testkit.Eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello","emitter"]`) })
 		}
 		require.NoError(t, m.one.Realtime.Drivers().ServerEmit(t.Context(), "hello", 3))
 		require.Equal(t, `[3]`, next())
-		eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",3]`) })
+		testkit.Eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",3]`) })
 		// What the servers tell each other about trips is not for Node.
 		m.one.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "1"})
 		require.NoError(t, m.one.Realtime.Drivers().ServerEmit(t.Context(), "hello", 4))
-		eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",4]`) })
+		testkit.Eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",4]`) })
 		for _, e := range m.node.hears("server") {
 			require.Contains(t, e, "hello")
 		}
@@ -403,7 +404,7 @@ func TestInterop_Revocation(t *testing.T) {
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
 			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 		}
-		eventually(t, "the socket on the Node server ends", func() bool {
+		testkit.Eventually(t, "the socket on the Node server ends", func() bool {
 			return slices.Contains(m.node.hears("revoked"), `["disconnect","io server disconnect"]`)
 		})
 		require.True(t, m.d2.Connected())
@@ -423,7 +424,7 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 			n := startNode(t, r.URL(), protocol)
 			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
 			s := goServer(t, r.URL(), protocol)
-			eventually(t, "the Node server counts two", func() bool { return string(n.do("servers", nil)) == "2" })
+			testkit.Eventually(t, "the Node server counts two", func() bool { return string(n.do("servers", nil)) == "2" })
 			s.Close()
 			for range 20 {
 				result, err := n.try("fetch", fields{"rooms": []string{"driver:1"}})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisadapter"
 )
 
@@ -65,9 +66,9 @@ func healsWithin(t *testing.T, limit time.Duration, a, b *peer) {
 	healed := time.Now()
 	heard(t, a, b)
 	heard(t, b, a)
-	eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
+	testkit.Eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
 	require.Less(t, time.Since(healed), limit)
-	eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
+	testkit.Eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
 }
 
 func TestRealRedis_KilledAndRestarted(t *testing.T) {
@@ -78,7 +79,7 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	node.do("client", fields{"name": "n1", "rooms": []string{room}})
 	heard(t, a, b)
 	r.Kill()
-	eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
 	for n := range 1000 {
 		took := time.Now()
 		_ = a.Publish(t.Context(), event(n))
@@ -87,7 +88,7 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	require.NoError(t, r.Start())
 	healsWithin(t, 5*time.Second, a, b)
 	before := len(node.hears("n1"))
-	eventually(t, "Node hears it too", func() bool {
+	testkit.Eventually(t, "Node hears it too", func() bool {
 		require.NoError(t, a.Publish(t.Context(), event(-1)))
 		return len(node.hears("n1")) > before
 	})
@@ -100,7 +101,7 @@ func TestRealRedis_Stopped(t *testing.T) {
 	heard(t, a, b)
 	require.NoError(t, r.Pause())
 	stopped := time.Now()
-	eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
 	require.Less(t, time.Since(stopped), 5*time.Second)
 	time.Sleep(10*time.Second - time.Since(stopped))
 	require.NoError(t, r.Resume())
@@ -116,7 +117,7 @@ func TestRealRedis_PathGoesSilent(t *testing.T) {
 	heard(t, a, b)
 	p.Silence(true)
 	began := time.Now()
-	eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
+	testkit.Eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
 	require.Less(t, time.Since(began), 5*time.Second)
 	require.NoError(t, a.Check(t.Context()))
 	p.Silence(false)
@@ -124,7 +125,7 @@ func TestRealRedis_PathGoesSilent(t *testing.T) {
 	heard(t, a, b)
 	heard(t, b, a)
 	require.Less(t, time.Since(healed), 5*time.Second)
-	eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
+	testkit.Eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
 }
 
 func TestRealRedis_SubscribersAreKicked(t *testing.T) {
@@ -137,7 +138,7 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 			heard(t, a, b)
 			c := realClient(t, r)
 			require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("CLIENT", "KILL", "TYPE", "pubsub").Build()).Error())
-			eventually(t, "it is noticed", func() bool { return a.log.times("not receiving") > 0 && b.log.times("not receiving") > 0 })
+			testkit.Eventually(t, "it is noticed", func() bool { return a.log.times("not receiving") > 0 && b.log.times("not receiving") > 0 })
 			healsWithin(t, 5*time.Second, a, b)
 		})
 	}
@@ -158,7 +159,7 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	}()
 	_, err = io.ReadFull(out, make([]byte, len("ready\n")))
 	require.NoError(t, err)
-	eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
+	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
 	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	found := func() (n int, took time.Duration) {
 		began := time.Now()
@@ -173,7 +174,7 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	n, took := found()
 	require.Zero(t, n)
 	require.Less(t, took, 2*time.Second, "it is waited for")
-	eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+	testkit.Eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
 	require.Less(t, time.Since(killed), 10*time.Second)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisadapter"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
@@ -28,11 +29,6 @@ const (
 
 // patience is how long something may take that is no matter of time.
 const patience = 20 * time.Second
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	require.Eventually(t, ok, patience, 2*time.Millisecond, what)
-}
 
 // recorder is a node with one room.
 type recorder struct {
@@ -156,7 +152,7 @@ func (p *peer) close(t *testing.T) {
 func meet(t *testing.T, peers ...*peer) {
 	t.Helper()
 	for _, p := range peers {
-		eventually(t, "the nodes know each other", func() bool { return len(p.Peers()) == len(peers)-1 })
+		testkit.Eventually(t, "the nodes know each other", func() bool { return len(p.Peers()) == len(peers)-1 })
 	}
 }
 
@@ -180,7 +176,7 @@ func number(t *testing.T, m realtime.ClusterMessage) (n int) {
 func heard(t *testing.T, from, to *peer) {
 	t.Helper()
 	before := to.node.count()
-	eventually(t, "what one publishes, the other hears", func() bool {
+	testkit.Eventually(t, "what one publishes, the other hears", func() bool {
 		_ = from.Publish(t.Context(), event(-1)) // it may not be connected yet
 		time.Sleep(5 * time.Millisecond)
 		return to.node.count() > before
@@ -215,7 +211,7 @@ func text(values ...string) wire.Args {
 // published waits for something that was published and returns it.
 func published(t *testing.T, s *redistest.Server, what string, is func(redistest.Message) bool) (found redistest.Message) {
 	t.Helper()
-	eventually(t, what, func() bool {
+	testkit.Eventually(t, what, func() bool {
 		for _, m := range s.Published() {
 			if is(m) {
 				found = m
@@ -244,7 +240,7 @@ func subscriber(t *testing.T, s *redistest.Server, channel string) (then func(fu
 			hear(m.Message)
 		})
 	}()
-	eventually(t, "it is subscribed", func() bool { return s.Subscribers(channel) == before+1 })
+	testkit.Eventually(t, "it is subscribed", func() bool { return s.Subscribers(channel) == before+1 })
 	return func(f func(msg string)) {
 		mu.Lock()
 		defer mu.Unlock()

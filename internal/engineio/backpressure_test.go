@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // During a pause the server does not read a websocket. What the client sends fills the
@@ -36,7 +37,7 @@ func TestSession_PauseHoldsTheClientBack(t *testing.T) {
 			_, err := ws.conn.Write(bytes.Repeat(frameBytes(0x80|opText, "4"+large(1000)), n))
 			written <- err
 		}()
-		eventually(t, "nothing arrived", func() bool { return received.Load() >= 10 })
+		testkit.Eventually(t, "nothing arrived", func() bool { return received.Load() >= 10 })
 		time.Sleep(50 * time.Millisecond)
 		// At most the messages that were read together with the tenth.
 		require.Less(t, received.Load(), int64(50))
@@ -45,7 +46,7 @@ func TestSession_PauseHoldsTheClientBack(t *testing.T) {
 		ws.expect("4the other way is open")
 		ws.h.Resume()
 		require.NoError(t, receive(t, written))
-		eventually(t, "not all arrived", func() bool { return received.Load() == n })
+		testkit.Eventually(t, "not all arrived", func() bool { return received.Load() == n })
 	})
 }
 
@@ -132,7 +133,7 @@ func TestSession_PauseEndsWithTheSession(t *testing.T) {
 			receive(t, ws.h.in)
 			ws.send("4c", "4d")
 			end(ws)
-			eventually(t, name, func() bool { return s.Len() == 0 })
+			testkit.Eventually(t, name, func() bool { return s.Len() == 0 })
 			require.NoError(t, s.Shutdown(t.Context()), name)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // visit is the short session of a client, of one of several kinds. Errors are expected.
@@ -127,6 +128,6 @@ func TestServer_Churn(t *testing.T) {
 		churning.Wait()
 		close(failed)
 		require.NoError(t, <-failed)
-		eventually(t, "websockets are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "websockets are left", func() bool { return s.Len() == 0 })
 	})
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // The messages queued before a close arrive first, then the close frame, then the end
@@ -37,7 +38,7 @@ func TestSession_CloseDeliversFirst(t *testing.T) {
 			require.Empty(t, ws.h.closed)
 			require.NoError(t, ws.conn.Close())
 		}
-		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 	})
 }
 
@@ -74,7 +75,7 @@ func TestSession_CloseWithUnreadInput(t *testing.T) {
 				ws.expectClose(1000)
 				require.NoError(t, ws.conn.Close())
 			}
-			eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+			testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 		}
 	})
 }
@@ -110,7 +111,7 @@ func TestSession_CloseOfAClientThatStays(t *testing.T) {
 				ws.expectClose(1000)
 				require.Less(t, time.Since(began), patience/2)
 			}
-			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+			testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 			require.GreaterOrEqual(t, time.Since(began), timeout-10*time.Millisecond)
 		}
 		require.NoError(t, s.Shutdown(t.Context()))
@@ -124,7 +125,7 @@ func TestSession_CloseOfAStalledClient(t *testing.T) {
 		ws, _ := s.stall()
 		ws.h.Send(text("never read"))
 		ws.h.Close(engineio.ReasonForcedClose)
-		eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 		require.Equal(t, 1, s.Cut())
 		require.NoError(t, s.Shutdown(t.Context()))
 	})
@@ -142,7 +143,7 @@ func TestServer_Cut(t *testing.T) {
 		absent := s.polling()
 		absent.h.Send(text("last"))
 		absent.h.Close(engineio.ReasonForcedClose)
-		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 		require.Equal(t, 1, s.Cut(), "nobody polled for it")
 
 		s = start(t, c, smallBuffers, func(set *setup) { set.engine.CloseTimeout = time.Hour })

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // overListener makes connections that have a NetConn.
@@ -119,7 +120,7 @@ func TestNetLink_MethodsThatPanic(t *testing.T) {
 					closed.h.Close(engineio.ReasonForcedClose)
 					sent.h.Send(text("c"))
 					other.send("4a")
-					eventually(t, "the other one is not answered", func() bool { return other.text() == "4a" })
+					testkit.Eventually(t, "the other one is not answered", func() bool { return other.text() == "4a" })
 					sent.h.Close(engineio.ReasonForcedClose)
 					probing.h.PingNow()
 					probing.h.PingNow()
@@ -127,10 +128,10 @@ func TestNetLink_MethodsThatPanic(t *testing.T) {
 					closed.h.ended(t)
 					probing.h.ended(t)
 					for range 3 {
-						eventually(t, "the other one gets no ping", func() bool { return other.text() == "2" })
+						testkit.Eventually(t, "the other one gets no ping", func() bool { return other.text() == "2" })
 						other.send("3")
 					}
-					eventually(t, "sessions are left", func() bool { return s.Len() == 1 })
+					testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 1 })
 					require.NoError(t, other.conn.Close())
 					require.NoError(t, s.Shutdown(t.Context()), "though no client closes its connection")
 				})
@@ -329,7 +330,7 @@ func TestServer_EndOfAPostWithAConnectionThatPanics(t *testing.T) {
 			t.Cleanup(func() { _ = conn.Close() })
 			_, err = fmt.Fprintf(conn, "POST /?%s HTTP/1.1\r\nHost: engine.test\r\nContent-Length: 500000\r\n\r\n%s", p.query(), "4"+large(200_000))
 			require.NoError(t, err)
-			eventually(t, "the body is not read", func() bool { return s.Incoming() > 200_000 })
+			testkit.Eventually(t, "the body is not read", func() bool { return s.Incoming() > 200_000 })
 			called := make(chan struct{})
 			(<-conns).fault.Store(&fault{"SetReadDeadline", onCall(1, func() { close(called); do() })})
 			p.h.PingNow()

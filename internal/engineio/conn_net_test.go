@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // stuckListener makes connections whose methods can be made to block.
@@ -134,7 +135,7 @@ func TestNetLink_MethodsThatBlock(t *testing.T) {
 			require.Equal(t, engineio.ReasonPingTimeout, silent.h.ended(t))
 			require.Equal(t, engineio.ReasonForcedClose, closed.h.ended(t))
 			require.Equal(t, engineio.ReasonPingTimeout, probing.h.ended(t))
-			eventually(t, "sessions are left", func() bool { return s.Len() == 1 })
+			testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 1 })
 
 			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 			defer cancel()
@@ -162,7 +163,7 @@ func TestServer_ShutdownWithACallbackThatBlocks(t *testing.T) {
 	ws.send("4" + large(100))
 	ws.expectClose(1009)
 	require.NoError(t, ws.conn.Close())
-	eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+	testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()

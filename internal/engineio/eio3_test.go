@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func allowEIO3(set *setup) { set.engine.AllowEIO3 = true }
@@ -230,7 +231,7 @@ func TestEIO3_Malformed(t *testing.T) {
 			require.Equal(t, engineio.ReasonParseError, ws.h.ended(t), data)
 			ws.expectClose(1002)
 		}
-		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 	})
 }
 

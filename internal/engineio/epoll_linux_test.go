@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/stretchr/testify/require"
 )
 
@@ -50,7 +51,7 @@ func TestEventLoop_LateEventMissesTheNextLink(t *testing.T) {
 	require.Same(t, first, found[0])
 
 	first.c.s.abort(ReasonForcedClose)
-	eventually(t, func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.free) == 1 })
+	testkit.Eventually(t, "the slot is not free", func() bool { e.mu.Lock(); defer e.mu.Unlock(); return len(e.free) == 1 })
 	found[0] = first
 	e.lookup([]syscall.EpollEvent{late}, found)
 	require.Nil(t, found[0])
@@ -91,7 +92,7 @@ func TestEpollLink_DescriptorLifetime(t *testing.T) {
 		l, client := adopted(t, s)
 		if started {
 			l.start([]byte("\x81\x82\x00\x00\x00\x004")) // early input, of which the reader keeps a part
-			eventually(t, func() bool { return l.reading.Load() == readIdle })
+			testkit.Eventually(t, "the reader does not wait", func() bool { return l.reading.Load() == readIdle })
 		}
 		require.True(t, l.acquire())
 		l.c.s.abort(ReasonForcedClose)
@@ -140,14 +141,7 @@ func TestEpollLink_WaitsForWritabilityOnlyWhenBlocked(t *testing.T) {
 	}
 	require.NotNil(t, l.stall)
 	go func() { _, _ = io.Copy(io.Discard, client) }()
-	eventually(t, func() bool { return !blocked() })
+	testkit.Eventually(t, "the link is still blocked", func() bool { return !blocked() })
 	ss.abort(ReasonForcedClose)
 	require.NoError(t, s.Shutdown(t.Context()))
-}
-
-func eventually(t testing.TB, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !cond(); time.Sleep(time.Millisecond) {
-		require.True(t, time.Now().Before(end), "did not happen")
-	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func TestServer_OpenPacket(t *testing.T) {
@@ -302,7 +303,7 @@ func TestServer_PollingOverHTTP2(t *testing.T) {
 		}
 		waiting <- body
 	}()
-	eventually(t, "the poll is not open", h.Polled)
+	testkit.Eventually(t, "the poll is not open", h.Polled)
 	ok, err := do(t.Context(), http.MethodPost, query, "4über\x1ebAQID")
 	require.NoError(t, err)
 	require.Equal(t, "ok", ok)
@@ -319,7 +320,7 @@ func TestServer_PollingOverHTTP2(t *testing.T) {
 		_, err := do(ctx, http.MethodGet, query, "")
 		canceled <- err
 	}()
-	eventually(t, "the poll is not open", h.Polled)
+	testkit.Eventually(t, "the poll is not open", h.Polled)
 	cancel()
 	require.ErrorIs(t, receive(t, canceled), context.Canceled)
 	require.Equal(t, engineio.ReasonTransportClose, h.ended(t))

@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -89,39 +90,6 @@ func (l bufferListener) Accept() (net.Conn, error) {
 		err = c.(*net.TCPConn).SetWriteBuffer(l.size)
 	}
 	return c, err
-}
-
-// pipeListener serves connections in memory, which work inside a synctest bubble.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newPipeListener() *pipeListener {
-	return &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
-func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory", Net: "unix"} }
-
-func (l *pipeListener) dial() (net.Conn, error) {
-	client, server := net.Pipe()
-	select {
-	case l.conns <- server:
-		return client, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
 }
 
 // server is an Engine.IO server with its http.Server and a client.
@@ -218,14 +186,6 @@ func receive[T any](t testing.TB, c <-chan T) T {
 	}
 }
 
-// eventually waits until a condition holds.
-func eventually(t testing.TB, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !cond(); time.Sleep(time.Millisecond) {
-		require.True(t, time.Now().Before(end), what)
-	}
-}
-
 func defaults(tick time.Duration) *setup {
 	return &setup{engine: engineio.Config{
 		PingInterval:      25 * time.Second,
@@ -263,12 +223,12 @@ func start(t testing.TB, c carrier, change ...func(*setup)) *server {
 // startInMemory starts a server on pipes, for use inside a synctest bubble.
 func startInMemory(t testing.TB, change ...func(*setup)) *server {
 	t.Helper()
-	l := newPipeListener()
+	l := testkit.NewPipeListener()
 	set := defaults(50 * time.Millisecond)
 	for _, f := range change {
 		f(set)
 	}
-	return serve(t, set, l, l.dial)
+	return serve(t, set, l, func() (net.Conn, error) { return l.DialContext(context.Background(), "", "") })
 }
 
 func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, error)) *server {
@@ -424,7 +384,7 @@ func (p *poller) start(ctx context.Context) <-chan answer {
 func (p *poller) open() <-chan answer {
 	p.s.t.Helper()
 	c := p.start(context.Background())
-	eventually(p.s.t, "the poll is not open", p.h.Polled)
+	testkit.Eventually(p.s.t, "the poll is not open", p.h.Polled)
 	return c
 }
 
@@ -632,7 +592,7 @@ func (p *poller) upgrade() *wsClient {
 	p.s.t.Helper()
 	c := p.probe()
 	c.send("5")
-	eventually(p.s.t, "not upgraded", func() bool { return p.h.Transport() == "websocket" })
+	testkit.Eventually(p.s.t, "not upgraded", func() bool { return p.h.Transport() == "websocket" })
 	return c
 }
 

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/stretchr/testify/require"
 )
 
@@ -52,7 +53,7 @@ func TestEpollLink_IdleHoldsNothing(t *testing.T) {
 	for len(s.sessions) > 0 { // do not count the tests' handlers and their channels
 		(<-s.sessions).in = nil
 	}
-	eventually(t, "goroutines remain", func() bool { return runtime.NumGoroutine() <= goroutines+2 })
+	testkit.Eventually(t, "goroutines remain", func() bool { return runtime.NumGoroutine() <= goroutines+2 })
 	time.Sleep(20 * time.Millisecond)
 	_, now := measure()
 	per := (int64(now) - int64(heap)) / n

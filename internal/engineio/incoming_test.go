@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // beginPost sends the beginning of a POST body.
@@ -41,7 +42,7 @@ func TestPost_BodyEndsWithItsSession(t *testing.T) {
 		} {
 			p := s.polling()
 			conn := p.beginPost(900_000, 100_000)
-			eventually(t, "the body was not read", func() bool { return s.Incoming() >= 100_000 })
+			testkit.Eventually(t, "the body was not read", func() bool { return s.Incoming() >= 100_000 })
 			end(p)
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -77,8 +78,8 @@ func TestIncoming_IsBounded(t *testing.T) {
 			ws.write(frameBytes(0x80|opBinary, large(900_000))[:500_000])
 			require.LessOrEqual(t, s.Incoming(), limit)
 		}
-		eventually(t, "not all was read", func() bool { return limited.Load() > n })
-		eventually(t, "those that were ended are still known", func() bool { return s.Len()+int(limited.Load()) == 2*n })
+		testkit.Eventually(t, "not all was read", func() bool { return limited.Load() > n })
+		testkit.Eventually(t, "those that were ended are still known", func() bool { return s.Len()+int(limited.Load()) == 2*n })
 		require.LessOrEqual(t, s.Incoming(), limit)
 		require.Greater(t, s.Len(), 2)
 		require.Equal(t, engineio.ReasonTransportError, hs[0].ended(t))
@@ -110,11 +111,11 @@ func TestSession_Known(t *testing.T) {
 			return ws
 		}
 		late := begin(false)
-		eventually(t, "not counted", func() bool { return s.Incoming() >= 500_000 })
+		testkit.Eventually(t, "not counted", func() bool { return s.Incoming() >= 500_000 })
 		late.h.Known() // what it holds goes with it
 		late.h.Known()
 		known := []*wsClient{late, begin(true)}
-		eventually(t, "not counted", func() bool { return s.Incoming() >= 1_000_000 })
+		testkit.Eventually(t, "not counted", func() bool { return s.Incoming() >= 1_000_000 })
 		held := s.Incoming()
 		var strangers []*wsClient
 		for range 20 {
@@ -129,7 +130,7 @@ func TestSession_Known(t *testing.T) {
 		}
 		require.Equal(t, engineio.ReasonTransportError, known[0].h.ended(t), "the oldest of them")
 		for _, ws := range strangers {
-			eventually(t, "a stranger holds memory that others need", func() bool { return !s.Has(ws.sid) })
+			testkit.Eventually(t, "a stranger holds memory that others need", func() bool { return !s.Has(ws.sid) })
 		}
 		require.LessOrEqual(t, s.Incoming(), limit)
 		require.Empty(t, known[len(known)-1].h.closed)
@@ -147,23 +148,23 @@ func TestIncoming_IsReleased(t *testing.T) {
 		time.Sleep(5 * time.Millisecond)
 		require.Zero(t, s.Incoming())
 		ws.write(frame[3000:500_000])
-		eventually(t, "not counted", func() bool { return s.Incoming() >= 500_000 })
+		testkit.Eventually(t, "not counted", func() bool { return s.Incoming() >= 500_000 })
 		ws.write(frame[500_000:])
 		ws.expect("4" + large(900_000))
-		eventually(t, "still counted", func() bool { return s.Incoming() == 0 })
+		testkit.Eventually(t, "still counted", func() bool { return s.Incoming() == 0 })
 
 		ws.write(fragments(opText, "4"+large(900_000), 10, nil)[:500_000])
-		eventually(t, "fragments are not counted", func() bool { return s.Incoming() >= 450_000 })
+		testkit.Eventually(t, "fragments are not counted", func() bool { return s.Incoming() >= 450_000 })
 		ws.h.PingNow()
 		ws.h.PingNow()
 		require.Equal(t, engineio.ReasonPingTimeout, ws.h.ended(t))
-		eventually(t, "counted for a session that has ended", func() bool { return s.Incoming() == 0 })
+		testkit.Eventually(t, "counted for a session that has ended", func() bool { return s.Incoming() == 0 })
 
 		// A websocket whose upgrade is not complete may not send a large packet.
 		p := s.polling()
 		probe := p.probe()
 		_, _ = probe.conn.Write(frame[:500_000]) // fails once the connection is closed
-		eventually(t, "the upgrade is not abandoned", func() bool { return !p.h.Probing() })
+		testkit.Eventually(t, "the upgrade is not abandoned", func() bool { return !p.h.Probing() })
 		require.Zero(t, s.Incoming())
 		p.postOK("4a")
 		p.expect("4a")

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // smallBuffers makes the kernel buffer little for a client that does not read.
@@ -76,7 +77,7 @@ func TestSession_SendVolatileAndKeyed(t *testing.T) {
 		messages, _ := slow.h.Queued()
 		require.LessOrEqual(t, messages, len(sent)+3)
 		slow.expect(append(sent, "4a100", "4fixed", "4b100")...)
-		eventually(t, "not writable again", slow.h.Writable)
+		testkit.Eventually(t, "not writable again", slow.h.Writable)
 		require.True(t, slow.h.Send(volatile("kept")))
 		slow.expect("4kept")
 	})
@@ -149,7 +150,7 @@ func TestSession_SlowConsumer(t *testing.T) {
 			_, bytes := slow.h.Queued()
 			require.LessOrEqual(t, bytes, limit)
 			for _, ws := range healthy {
-				eventually(t, "a reader does not get through", func() bool {
+				testkit.Eventually(t, "a reader does not get through", func() bool {
 					_, bytes := ws.h.Queued()
 					return bytes < limit/2
 				})
@@ -219,7 +220,7 @@ func TestSession_PingFloodIsBounded(t *testing.T) {
 		before, _ := ws.h.Queued()
 		ws.write([]byte(strings.Repeat(string(frameBytes(0x80|opPing, large(125))), 5000)))
 		ws.send("4a")
-		eventually(t, "the pings were not read", func() bool {
+		testkit.Eventually(t, "the pings were not read", func() bool {
 			messages, _ := ws.h.Queued()
 			return messages == before+2 // the last pong and the echo
 		})

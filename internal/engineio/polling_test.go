@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func recordMessages(set *setup) { set.message = (*handler).record }
@@ -121,7 +122,7 @@ func TestSession_SecondPostEndsIt(t *testing.T) {
 			status, got, err := s.request(context.Background(), http.MethodPost, p.query(), body)
 			first <- answer{status, got, err}
 		}()
-		eventually(t, "the POST is not under way", p.h.Posting)
+		testkit.Eventually(t, "the POST is not under way", p.h.Posting)
 		status, got := p.post("4second")
 		require.Equal(t, http.StatusBadRequest, status)
 		require.Equal(t, badRequest, got)
@@ -144,7 +145,7 @@ func TestSession_CanceledPollEndsIt(t *testing.T) {
 		p := s.polling()
 		ctx, cancel := context.WithCancel(t.Context())
 		poll := p.start(ctx)
-		eventually(t, "the poll is not open", p.h.Polled)
+		testkit.Eventually(t, "the poll is not open", p.h.Polled)
 		cancel()
 		require.ErrorIs(t, receive(t, poll).err, context.Canceled)
 		require.Equal(t, engineio.ReasonTransportClose, p.h.ended(t))
@@ -163,7 +164,7 @@ func TestSession_PollOfAClientThatReset(t *testing.T) {
 		require.NoError(t, err)
 		_, err = fmt.Fprintf(conn, "GET /?%s HTTP/1.1\r\nHost: engine.test\r\n\r\n", p.query())
 		require.NoError(t, err)
-		eventually(t, "the poll is not open", p.h.Polled)
+		testkit.Eventually(t, "the poll is not open", p.h.Polled)
 		require.NoError(t, conn.(*net.TCPConn).SetLinger(0))
 		require.NoError(t, conn.Close())
 		require.Contains(t, []engineio.Reason{engineio.ReasonTransportClose, engineio.ReasonTransportError}, p.h.ended(t))
@@ -233,7 +234,7 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
 			require.False(t, p.h.Send(text("too late")))
 			require.False(t, p.h.Writable())
-			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+			testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 			p.expectUnknown()
 		})
 		t.Run("with data", func(t *testing.T) {
@@ -247,7 +248,7 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			require.Equal(t, joined("4sent", "4first"), receive(t, poll).body)
 			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
 			p.expect("1")
-			eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+			testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 			p.expectUnknown()
 		})
 		t.Run("while the client sends", func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func TestSession_Upgrade(t *testing.T) {
@@ -203,7 +204,7 @@ func TestSession_FailedUpgrade(t *testing.T) {
 			if name != "end of the stream" {
 				ws.expectCut()
 			}
-			eventually(t, name, func() bool { return !p.h.Probing() })
+			testkit.Eventually(t, name, func() bool { return !p.h.Probing() })
 			p.postOK("4a")
 			p.expect("4a")
 			next := p.upgrade()
@@ -302,7 +303,7 @@ func TestSession_CloseDuringUpgrade(t *testing.T) {
 		ws.expect("4sent first")
 		ws.expectClose(1000)
 		require.NoError(t, ws.conn.Close())
-		eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 
 		// If the upgrade fails after all, they arrive by polling.
 		p = s.polling()
@@ -315,7 +316,7 @@ func TestSession_CloseDuringUpgrade(t *testing.T) {
 		// A websocket without a probe is closed with the session.
 		p = s.polling()
 		ws, _ = s.dialWebSocket("EIO=4&transport=websocket&sid=" + p.sid)
-		eventually(t, "not probing", p.h.Probing)
+		testkit.Eventually(t, "not probing", p.h.Probing)
 		p.h.Send(text("sent first"))
 		p.h.Close(engineio.ReasonForcedClose)
 		ws.expectCut()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/stretchr/testify/require"
 )
 
@@ -38,7 +39,7 @@ func (w *waiting) fill(t *testing.T, conns []*wsClient, n int) {
 			ws.send("4wait")
 		}
 		want += int64(len(conns))
-		eventually(t, "messages are not served", func() bool { return w.inside.Load() >= want })
+		testkit.Eventually(t, "messages are not served", func() bool { return w.inside.Load() >= want })
 	}
 }
 
@@ -103,7 +104,7 @@ func TestHandler_WaitingServesDelayNobody(t *testing.T) {
 			require.Less(t, time.Since(began), time.Second)
 			require.EqualValues(t, waitingHandlers, w.inside.Load())
 			w.end()
-			eventually(t, "handlers are left", func() bool { return w.inside.Load() == 0 })
+			testkit.Eventually(t, "handlers are left", func() bool { return w.inside.Load() == 0 })
 			status, _, err := s.request(t.Context(), http.MethodGet, "EIO=4&transport=polling", nil)
 			require.NoError(t, err)
 			require.Equal(t, http.StatusServiceUnavailable, status)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func TestWSConn_BothWays(t *testing.T) {
@@ -295,7 +296,7 @@ func TestWSConn_ClientCloses(t *testing.T) {
 			require.Equal(t, engineio.ReasonTransportClose, ws.h.ended(t))
 			ws.expectCut()
 		})
-		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 	})
 }
 
@@ -347,7 +348,7 @@ func TestWSConn_Reset(t *testing.T) {
 			}
 			p.h.Close(engineio.ReasonForcedClose)
 		}
-		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 	})
 }
 
@@ -393,7 +394,7 @@ func TestWSConn_Garbage(t *testing.T) {
 		good.send("4still here")
 		good.expect("4still here")
 		require.NoError(t, good.conn.Close())
-		eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
+		testkit.Eventually(t, "sessions are left", func() bool { return s.Len() == 0 })
 	})
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -108,7 +109,7 @@ func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...fu
 		require.NoError(t, s.rt.Shutdown(ctx))
 		require.NoError(t, srv.Close())
 		<-served
-		require.True(t, within(patience, func() bool { return runtime.NumGoroutine() <= s.before }), "goroutines outlive the server")
+		require.True(t, testkit.Within(patience, func() bool { return runtime.NumGoroutine() <= s.before }), "goroutines outlive the server")
 	})
 	s.driver = s.dial(t, realtime.NamespaceDrivers, "healthy-driver", realtime.UserDriver)
 	s.admin = s.dial(t, realtime.NamespaceAdmin, "healthy-admin", realtime.UserAdmin)
@@ -205,29 +206,16 @@ func (s *site) settledBut(t *testing.T, held int) {
 	most := s.heap + 8<<20 + uint64(held)
 	// The pool of readers keeps one goroutine for each core.
 	limit := s.goroutines + runtime.GOMAXPROCS(0)
-	if !within(patience, func() bool { return runtime.NumGoroutine() <= limit }) {
+	if !testkit.Within(patience, func() bool { return runtime.NumGoroutine() <= limit }) {
 		stacks := make([]byte, 1<<20)
 		t.Fatalf("%d goroutines, there were %d\n%s", runtime.NumGoroutine(), s.goroutines, stacks[:runtime.Stack(stacks, true)])
 	}
 	var heap uint64
-	within(patience, func() bool {
+	testkit.Within(patience, func() bool {
 		heap = heapInUse()
 		return heap < most
 	})
 	require.Less(t, heap, most, "bytes in use; there were %d", s.heap)
-}
-
-// within polls a condition on the caller's goroutine, which require.Eventually
-// would not, and so counts nothing of its own.
-func within(d time.Duration, ok func() bool) bool {
-	for end := time.Now().Add(d); ; time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return true
-		}
-		if time.Now().After(end) {
-			return false
-		}
-	}
 }
 
 // line is a TCP connection on which a test says what no client would.

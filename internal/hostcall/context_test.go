@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func newContext(parent context.Context, d time.Duration) *hostcall.Context {
@@ -21,7 +22,7 @@ func newContext(parent context.Context, d time.Duration) *hostcall.Context {
 }
 
 func TestContext_Ends(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		c := newContext(t.Context(), time.Second)
 		require.NoError(t, c.Err())
 		<-c.Done()
@@ -43,7 +44,7 @@ func TestContext_Ends(t *testing.T) {
 // A derived context costs no goroutine and ends with its parent. database/sql derives
 // one for each query.
 func TestContext_DerivedCostsNoGoroutine(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		c := newContext(t.Context(), time.Second)
 		before := runtime.NumGoroutine()
 		var derived []context.Context

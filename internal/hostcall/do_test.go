@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func newKind(running, abandoned int) *hostcall.Kind {
@@ -51,7 +52,7 @@ func TestDo_Outcome(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				k := newKind(1, 1)
 				for range 3 { // none of them keeps the only slot
 					got, err := hostcall.Do(t.Context(), k, nil, c.call)
@@ -71,7 +72,7 @@ func TestDo_Outcome(t *testing.T) {
 // A call that never returns blocks its caller for Limits.Timeout, and the number of
 // such calls is bounded.
 func TestDo_Abandons(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := newKind(2, 3)
 		var calls atomic.Int64
 		hold := make(chan struct{})
@@ -104,7 +105,7 @@ func TestDo_Abandons(t *testing.T) {
 }
 
 func TestDo_RunningAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := newKind(2, 1)
 		var now, most, denied atomic.Int64
 		var all sync.WaitGroup
@@ -131,7 +132,7 @@ func TestDo_RunningAtOnce(t *testing.T) {
 // When the caller stops waiting the call's ctx ends, and the call keeps its slot until
 // its timeout.
 func TestDo_CallerStopsWaiting(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := newKind(1, 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		hold := make(chan struct{})
@@ -156,7 +157,7 @@ func TestDo_CallerStopsWaiting(t *testing.T) {
 
 // The abandoned calls of one source do not count for another.
 func TestDo_PerSource(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 100, Abandoned: 100, PerSource: 2})
 		hold := make(chan struct{})
 		var calls atomic.Int64
@@ -185,7 +186,7 @@ func TestDo_PerSource(t *testing.T) {
 // The calls of the sources of one group leave the other groups their share, running and
 // abandoned, and get theirs back.
 func TestDo_PerGroup(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{
 			Timeout: time.Second, Running: 20, Abandoned: 20, PerSource: 2, PerGroup: 5,
 			Group: func(source any) any { return source.(int) / 100 },

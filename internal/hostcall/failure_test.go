@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 var (
@@ -75,7 +76,7 @@ func TestInspector_MethodsThatPanic(t *testing.T) {
 
 // Do calls the error's methods within the call, so what it returns is safe to use.
 func TestDo_Inspects(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1, Abandoned: 1, Inspect: inspector.Inspect})
 		hold := make(chan struct{})
 		fail := func(do func()) error {
@@ -94,7 +95,7 @@ func TestDo_Inspects(t *testing.T) {
 
 // The methods of a panic's value are the host's code too.
 func TestDo_PanicWhoseTextFails(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1, Abandoned: 1})
 		hold := make(chan struct{})
 		var value hostError
@@ -112,7 +113,7 @@ func TestDo_PanicWhoseTextFails(t *testing.T) {
 }
 
 func TestQueue_PanicWhoseTextFails(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(100, 1)
 		var value hostError
 		value.do = func() { panic(&value) }
@@ -132,7 +133,7 @@ type hostValue struct{ do func() }
 func (v hostValue) String() string { v.do(); return "host" }
 
 func TestPanicText_WhateverTheValueDoes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		require.Equal(t, "oh", hostcall.PanicText("oh"))
 		require.Equal(t, "7", hostcall.PanicText(7))
 		require.Equal(t, "down", hostcall.PanicText(errors.New("down")))

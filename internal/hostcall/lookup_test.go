@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -56,7 +57,7 @@ func newLookup(t testing.TB, o lookupOptions, find func(context.Context, string)
 
 // A row that is not Cacheable is not cached, and FindFresh bypasses the cache.
 func TestLookup_NotCached(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		row := "bad"
 		l := newLookup(t, lookupOptions{}, func(context.Context, string) (string, error) { return row, nil })
 		find := func(how func(context.Context, string) (string, error)) string {
@@ -75,7 +76,7 @@ func TestLookup_NotCached(t *testing.T) {
 }
 
 func TestLookup_SharesConcurrentCalls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		r := newRepo()
 		l := newLookup(t, lookupOptions{cache: -1}, r.find)
 		var asking sync.WaitGroup
@@ -99,7 +100,7 @@ func TestLookup_SharesConcurrentCalls(t *testing.T) {
 
 // Rows are cached; errors, not found among them, are not.
 func TestLookup_Caches(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		var n int
 		var fail error
 		l := newLookup(t, lookupOptions{}, func(_ context.Context, id string) (string, error) {
@@ -134,7 +135,7 @@ func TestLookup_Caches(t *testing.T) {
 
 // A Find after a Reset does not get a row of a call that started before it.
 func TestLookup_ResetDetachesRunningCalls(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		r := newRepo()
 		l := newLookup(t, lookupOptions{}, r.find)
 		before, after := make(chan string, 1), make(chan string, 1)
@@ -163,7 +164,7 @@ func TestLookup_ResetDetachesRunningCalls(t *testing.T) {
 }
 
 func TestLookup_RunningAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		r := newRepo()
 		l := newLookup(t, lookupOptions{running: 2}, r.find)
 		var asking sync.WaitGroup
@@ -189,7 +190,7 @@ func TestLookup_RunningAtOnce(t *testing.T) {
 func TestLookup_Faults(t *testing.T) {
 	for name, fault := range map[string]func(){"panic": func() { panic("repository") }, "Goexit": runtime.Goexit} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				hold := make(chan struct{})
 				l := newLookup(t, lookupOptions{}, func(context.Context, string) (string, error) { <-hold; fault(); return "", nil })
 				var asking sync.WaitGroup
@@ -210,7 +211,7 @@ func TestLookup_Faults(t *testing.T) {
 // A repository that never answers blocks its callers for Limits.Timeout, and the number
 // of such calls is bounded.
 func TestLookup_Abandons(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		r := newRepo()
 		l := newLookup(t, lookupOptions{running: 1}, r.find)
 		for i := range 16 {
@@ -241,7 +242,7 @@ func TestLookup_Abandons(t *testing.T) {
 
 // A call continues as long as any caller waits for it, even when the first one stopped.
 func TestLookup_CallersLeave(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		var ended atomic.Bool
 		l := newLookup(t, lookupOptions{}, func(ctx context.Context, _ string) (string, error) {
 			select {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // listener is the host's code that gets the notices.
@@ -73,7 +74,7 @@ func (l *listener) resume() {
 }
 
 func TestNotices_GivesLaterWhatItCouldNot(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		l := &listener{}
@@ -105,7 +106,7 @@ func TestNotices_GivesLaterWhatItCouldNot(t *testing.T) {
 
 // When there are many, those that no longer matter are dropped.
 func TestNotices_Bounded(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		l := &listener{matters: map[int]bool{7: true, 5000: true}, hang: make(chan struct{})}
@@ -122,7 +123,7 @@ func TestNotices_Bounded(t *testing.T) {
 }
 
 func TestNotices_EndWithTheirContext(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := &listener{hang: make(chan struct{})}
 		n := l.notices(ctx, newKind(1, 1))

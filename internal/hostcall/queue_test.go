@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // queued is a Queue that records what it reports.
@@ -56,7 +57,7 @@ func newQueue(size, abandoned int) *queued {
 }
 
 func TestQueue_KeepsOrder(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(1000, 1)
 		var got, want []int
 		for i := range 1000 {
@@ -75,7 +76,7 @@ func TestQueue_KeepsOrder(t *testing.T) {
 }
 
 func TestQueue_ContinuesAfterFaults(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(100, 1)
 		n := 0
 		for _, f := range []func(){func() { panic("oh") }, func() { n++ }, runtime.Goexit, func() { n++ }, nil, func() { n++ }} {
@@ -93,7 +94,7 @@ func TestQueue_ContinuesAfterFaults(t *testing.T) {
 // A call that hangs delays the next one by at most twice the timeout. When too many
 // hang, calls are dropped.
 func TestQueue_Abandons(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(3, 2)
 		hold := make(chan struct{})
 		hang := func() { <-hold }
@@ -130,7 +131,7 @@ func TestQueue_Abandons(t *testing.T) {
 }
 
 func TestQueue_Overflow(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(2, 1)
 		hold := make(chan struct{})
 		q.Add(func() { <-hold })
@@ -148,7 +149,7 @@ func TestQueue_Overflow(t *testing.T) {
 // AddAndWait stops waiting when a call is overdue, and does not wait again until a call
 // has returned in time.
 func TestQueue_AddAndWait(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(100, 2)
 		made := 0
 		took := func(f func()) time.Duration {

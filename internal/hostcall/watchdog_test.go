@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -33,7 +34,7 @@ func newWatchdog(t *testing.T, calls, perHandler int) *hostcall.Watchdog {
 }
 
 func TestWatchdog_Abandons(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		w := newWatchdog(t, 0, 3)
 		h := &hostcall.Handler{}
 		var hanging []*handled
@@ -71,7 +72,7 @@ func TestWatchdog_Abandons(t *testing.T) {
 }
 
 func TestWatchdog_CallsAtOnce(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		w := newWatchdog(t, 3, 2)
 		one, other := &hostcall.Handler{}, &hostcall.Handler{}
 		begin := func(h *hostcall.Handler) (*handled, error) {

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -37,17 +38,10 @@ type server struct {
 	live    atomic.Int64 // sockets opened and not yet disconnected
 }
 
-// bubble runs a parallel test in a synctest bubble.
-func bubble(t *testing.T, f func(t *testing.T)) {
-	t.Helper()
-	t.Parallel()
-	synctest.Test(t, f)
-}
-
 func serve(t *testing.T, adjust ...func(*Config, *engineio.Config)) *server {
 	t.Helper()
-	ln := &memListener{conns: make(chan net.Conn), done: make(chan struct{})}
-	return serveOn(t, ln, ln.dial, adjust...)
+	ln := testkit.NewPipeListener()
+	return serveOn(t, ln, ln.DialContext, adjust...)
 }
 
 // serveTCP is serve over TCP, which makes the engine use epoll. Its time is real.
@@ -185,39 +179,6 @@ func (l *log) take() []string {
 	return lines
 }
 
-// memListener is a net.Listener whose connections are pipes.
-type memListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (l *memListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *memListener) Close() error {
-	l.once.Do(func() { close(l.done) })
-	return nil
-}
-
-func (l *memListener) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
-
-func (l *memListener) dial(context.Context, string, string) (net.Conn, error) {
-	client, srv := net.Pipe()
-	select {
-	case l.conns <- srv:
-		return client, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
 // packet is one Engine.IO message that a client received.
 type packet struct {
 	data   string
@@ -246,7 +207,7 @@ func each(t *testing.T, f func(t *testing.T, transport string)) {
 	t.Parallel()
 	for transport := range strings.FieldsSeq(transports) {
 		t.Run(transport, func(t *testing.T) {
-			bubble(t, func(t *testing.T) { f(t, transport) })
+			testkit.Bubble(t, func(t *testing.T) { f(t, transport) })
 		})
 	}
 }

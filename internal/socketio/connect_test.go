@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 const invalidNamespace = `{"message":"Invalid namespace"}`
@@ -119,7 +120,7 @@ func TestSocket_Refuse(t *testing.T) {
 // A pending socket is dropped without an answer; the layer above closes the connection
 // soon.
 func TestSocket_Drop(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		s.namespace("/", Hooks{Connect: func(sock *Socket, _ []byte) {
 			require.True(t, sock.Admit("r"))
@@ -174,7 +175,7 @@ func TestSocket_HoldsMessagesUntilOpen(t *testing.T) {
 
 // The function of OpenThen runs before the first event, and Disconnect after both.
 func TestSocket_OpenThen(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var order log
 		proceed := make(chan struct{})
@@ -404,7 +405,7 @@ func TestSocket_DisconnectReasons(t *testing.T) {
 	}
 
 	t.Run("connection cut", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		testkit.Bubble(t, func(t *testing.T) {
 			s := serve(t)
 			s.namespace("/a", Hooks{})
 			c, _ := s.join("websocket", "/a")
@@ -414,7 +415,7 @@ func TestSocket_DisconnectReasons(t *testing.T) {
 	})
 
 	t.Run("shutdown", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		testkit.Bubble(t, func(t *testing.T) {
 			s := serve(t)
 			s.namespace("/a", Hooks{})
 			s.join("websocket", "/a")
@@ -502,7 +503,7 @@ func TestConn_ClosedDuringHandshake(t *testing.T) {
 
 // Open returns true if and only if the Disconnect hook will be called.
 func TestSocket_OpenWhileClosing(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 2 })
 		var opened log
 		hooks := s.fill(Hooks{})
@@ -526,7 +527,7 @@ func TestSocket_OpenWhileClosing(t *testing.T) {
 func TestHooks_Panic(t *testing.T) {
 	for _, where := range []string{"connect", "event", "disconnect", "room", "ack", "ack failed"} {
 		t.Run(where, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				s := serve(t)
 				var caught log
 				fail := func(here string) {

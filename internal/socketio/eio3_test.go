@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // dialEIO3 opens a connection of an EIO3 client.
@@ -18,7 +19,7 @@ func serveOlder(t *testing.T) *server {
 }
 
 func TestEIO3_Connect(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s, l := serveOlder(t), &log{}
 		ns := s.namespace("/a", events(l))
 		old := s.dialEIO3()
@@ -50,7 +51,7 @@ func TestEIO3_Connect(t *testing.T) {
 
 // If "/" exists, an EIO3 client is in it without a CONNECT.
 func TestEIO3_InRoot(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s, l := serveOlder(t), &log{}
 		s.namespace("/", events(l))
 		old := s.dialEIO3()
@@ -65,7 +66,7 @@ func TestEIO3_InRoot(t *testing.T) {
 
 // If "/" does not exist, an EIO3 client is in no namespace, although it got the answer.
 func TestEIO3_WithoutRoot(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serveOlder(t)
 		s.namespace("/a", Hooks{})
 		old := s.dialEIO3()
@@ -91,7 +92,7 @@ func TestQueryPayload(t *testing.T) {
 		"?t=%22%3C%E2%98%83%00%FF": `{"t":"\"\u003c☃\u0000\ufffd"}`,
 	} {
 		t.Run(query, func(t *testing.T) {
-			bubble(t, func(t *testing.T) {
+			testkit.Bubble(t, func(t *testing.T) {
 				s := serveOlder(t)
 				payloads := make(chan string, 1)
 				s.namespace("/a", Hooks{Connect: func(sock *Socket, payload []byte) {
@@ -107,7 +108,7 @@ func TestQueryPayload(t *testing.T) {
 		})
 	}
 	t.Run("too long", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		testkit.Bubble(t, func(t *testing.T) {
 			s := serveOlder(t)
 			old := s.dialEIO3()
 			old.text("0/a?token=" + strings.Repeat("x", 1100))

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 // echo acks an event with the same arguments and attachments.
@@ -114,7 +115,7 @@ func TestConn_Binary(t *testing.T) {
 
 // The limit counts the attachments of one packet together, without the text.
 func TestConn_BinarySize(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.AttachmentBytes = 5000 })
 		s.namespace("/", Hooks{Event: echo})
 		text := `52-["a","` + strings.Repeat("x", 5000) + `"]`
@@ -138,7 +139,7 @@ func TestConn_BinarySize(t *testing.T) {
 // When a socket leaves its namespace, its incomplete binary packet is dropped
 // completely.
 func TestConn_BinaryAcrossDisconnect(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var l log
 		s.namespace("/", events(&l))
@@ -262,7 +263,7 @@ func TestConn_InvalidPackets(t *testing.T) {
 
 	// On polling it also ends the POST, whose other packets are ignored.
 	t.Run("polling answer", func(t *testing.T) {
-		bubble(t, func(t *testing.T) {
+		testkit.Bubble(t, func(t *testing.T) {
 			s := serve(t)
 			var l log
 			s.namespace("/", events(&l))
@@ -453,7 +454,7 @@ func waiting(s *Socket) backlog {
 
 // The size of the queued events counts as well.
 func TestConn_BackpressureBytes(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t, func(sc *Config, _ *engineio.Config) { sc.QueuedBytes = 10_000 })
 		step := make(chan struct{})
 		n := 0
@@ -590,7 +591,7 @@ func TestSocket_Acks(t *testing.T) {
 // Ask in a handler returns when the connection ends, although the queue waits for that
 // handler.
 func TestSocket_AskAtClose(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var l log
 		s.namespace("/", Hooks{
@@ -646,7 +647,7 @@ func TestSocket_Abandon(t *testing.T) {
 
 // The function of OpenThen is abandoned likewise, and Wait waits for it.
 func TestSocket_AbandonOpenThen(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		release := make(chan struct{})
 		entered := make(chan *Socket)

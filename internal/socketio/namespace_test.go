@@ -14,10 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 func TestNamespace_Emit(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		n := s.namespace("/", Hooks{})
 		s.namespace("/other", Hooks{})
@@ -73,7 +74,7 @@ func TestNamespace_Emit(t *testing.T) {
 }
 
 func TestSocket_Rooms(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		var changes log
 		n := s.namespace("/", Hooks{Room: func(room string) { changes.addf("%s", room) }})
@@ -187,7 +188,7 @@ func TestSocket_NothingAfterDisconnect(t *testing.T) {
 // Sockets connect, join, leave and disconnect concurrently. At the end no room has a
 // socket, no room is left, and the last calls of the Room hook were correct.
 func TestNamespace_Churn(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t, func(_ *Config, ec *engineio.Config) { ec.MaxOutboxMessages = 1 << 20 })
 		var mu sync.Mutex
 		occupied := map[string]bool{} // as an adapter would know it
@@ -264,7 +265,7 @@ func TestNamespace_Churn(t *testing.T) {
 
 // Handshakes run while their connections end.
 func TestConn_HandshakeChurn(t *testing.T) {
-	bubble(t, func(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
 		s := serve(t)
 		n := s.namespace("/", Hooks{Connect: func(sock *Socket, _ []byte) {
 			if sock.Admit("r", "q") {

@@ -38,6 +38,7 @@ var allowed = map[string][]string{
 	"./internal/redisclient":       {"github.com/redis/rueidis"},
 	"./internal/redistest":         {},
 	"./internal/socketio":          {"./internal/engineio", "./internal/jsonscan", "./internal/timingwheel"},
+	"./internal/testkit":           {},
 	"./internal/timingwheel":       {},
 	"./internal/triptable":         {},
 	"./realtimegen":                {"."},

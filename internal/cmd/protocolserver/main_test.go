@@ -10,23 +10,22 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
+
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/stretchr/testify/require"
 )
 
-// bubble runs a test against the program in a synctest bubble.
-func bubble(t *testing.T, f func(t *testing.T, s *server)) {
+// withServer runs a test against the program in a synctest bubble.
+func withServer(t *testing.T, f func(t *testing.T, s *server)) {
 	t.Helper()
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := &pipes{conns: make(chan net.Conn), done: make(chan struct{})}
-		s := &server{dial: p.dial, web: &http.Client{Transport: &http.Transport{DialContext: p.dial}}}
+	testkit.Bubble(t, func(t *testing.T) {
+		p := testkit.NewPipeListener()
+		s := &server{dial: p.DialContext, web: &http.Client{Transport: &http.Transport{DialContext: p.DialContext}}}
 		hs := &httptest.Server{Listener: p, Config: &http.Server{Handler: handler()}}
 		hs.Start()
 		t.Cleanup(func() {
@@ -42,35 +41,6 @@ func bubble(t *testing.T, f func(t *testing.T, s *server)) {
 type server struct {
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 	web  *http.Client
-}
-
-// pipes is a net.Listener whose connections are in memory.
-type pipes struct {
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func (p *pipes) Accept() (net.Conn, error) {
-	select {
-	case c := <-p.conns:
-		return c, nil
-	case <-p.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (p *pipes) Close() error {
-	p.once.Do(func() { close(p.done) })
-	return nil
-}
-
-func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "memory"} }
-
-func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
-	client, srv := net.Pipe()
-	p.conns <- srv
-	return client, nil
 }
 
 // socket is a websocket that answers heartbeats.
@@ -167,7 +137,7 @@ func checkOpen(t *testing.T, packet string, upgrades ...any) (sid string) {
 }
 
 func TestHandler_EngineEchoPolling(t *testing.T) {
-	bubble(t, func(t *testing.T, s *server) {
+	withServer(t, func(t *testing.T, s *server) {
 		url := "http://test/engine.io/?EIO=4&transport=polling"
 		sid := checkOpen(t, s.request(t, http.MethodGet, url, ""), "websocket")
 		url += "&sid=" + sid
@@ -182,7 +152,7 @@ func TestHandler_EngineEchoPolling(t *testing.T) {
 }
 
 func TestHandler_EngineEchoWebSocket(t *testing.T) {
-	bubble(t, func(t *testing.T, s *server) {
+	withServer(t, func(t *testing.T, s *server) {
 		c, open := s.open(t, "/engine.io/")
 		checkOpen(t, open)
 		c.send("4hello")
@@ -194,7 +164,7 @@ func TestHandler_EngineEchoWebSocket(t *testing.T) {
 
 // The server sends heartbeats, and closes a client that does not answer them.
 func TestHandler_EngineHeartbeat(t *testing.T) {
-	bubble(t, func(t *testing.T, s *server) {
+	withServer(t, func(t *testing.T, s *server) {
 		c, _ := s.open(t, "/engine.io/")
 		start := time.Now()
 		for range 3 {
@@ -223,7 +193,7 @@ func (s *socket) connect(prefix, payload, auth string) {
 }
 
 func TestHandler_SocketConnect(t *testing.T) {
-	bubble(t, func(t *testing.T, s *server) {
+	withServer(t, func(t *testing.T, s *server) {
 		c, open := s.open(t, "/socket.io/")
 		checkOpen(t, open)
 		c.connect("", "", `{}`)
@@ -238,7 +208,7 @@ func TestHandler_SocketConnect(t *testing.T) {
 
 func TestHandler_SocketMessages(t *testing.T) {
 	const one, two = `{"_placeholder":true,"num":0}`, `{"_placeholder":true,"num":1}`
-	bubble(t, func(t *testing.T, s *server) {
+	withServer(t, func(t *testing.T, s *server) {
 		for _, prefix := range []string{"", "/custom,"} {
 			c, _ := s.open(t, "/socket.io/")
 			c.connect(prefix, "", `{}`)
@@ -263,7 +233,7 @@ func TestHandler_SocketMessages(t *testing.T) {
 
 // An invalid packet closes the connection at once.
 func TestHandler_SocketInvalid(t *testing.T) {
-	bubble(t, func(t *testing.T, s *server) {
+	withServer(t, func(t *testing.T, s *server) {
 		c, _ := s.open(t, "/socket.io/")
 		c.connect("", "", `{}`)
 		c.send("4abc")
