@@ -95,13 +95,13 @@ func (rt *Server) correctTrips(s *Socket, a activeTrips) (changed bool) {
 		return false
 	}
 	trips, since := rt.publisher.trips, a.called.Add(-triptable.Settle)
-	isRecent := func(id string) bool { return slices.Contains(trips.Of(who, since), id) }
+	isRecent := func(id string) bool { return slices.Contains(trips.TripsOf(who, since), id) }
 	for _, id := range s.trips() {
 		if slices.Contains(a.trips, id) || isRecent(id) {
 			continue
 		}
 		if who.Driver {
-			trips.Forget(id, who.ID, since)
+			trips.SetAside(id, who.ID, since)
 		}
 		s.Leave(TripRoom(id))
 		// An event between the check and Leave found the socket in the room.

@@ -54,7 +54,7 @@ func (d *driverSearches) init(p *publisher) {
 // tripsOf returns the known trips of the driver of a position. If it knows none it starts a
 // search: the newest position is sent to the trips that the search finds.
 func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
-	if trips := d.p.trips.Of(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}); len(trips) > 0 {
+	if trips := d.p.trips.TripsOf(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}); len(trips) > 0 {
 		return trips
 	}
 	rt := d.p.rt
@@ -131,7 +131,7 @@ func (d *driverSearches) currentTrips(driverID string, s *driverSearch) []string
 		since = time.Time{} // the result comes from the tables of other nodes
 	}
 	driver := triptable.Person{Driver: true, ID: driverID}
-	return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.Left(id, driver, since) })
+	return slices.DeleteFunc(slices.Clone(s.trips), func(id string) bool { return d.p.trips.HasLeft(id, driver, since) })
 }
 
 // tripLearned is called when another node has sent what it knows of a trip. That may be
@@ -160,7 +160,7 @@ func (d *driverSearches) forget(driverID string) {
 
 // answer sends the known trips of a driver to the other nodes, for a search of one of them.
 func (d *driverSearches) answer(driverID string) {
-	for _, id := range d.p.trips.Of(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
+	for _, id := range d.p.trips.TripsOf(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
 		go d.p.shareAll(id, false) // not here: the adapter waits for the return of Deliver
 	}
 }

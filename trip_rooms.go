@@ -69,7 +69,7 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 		return false
 	}
 	res := p.trips.Apply(e)
-	// An outdated event too: the newer ones moved only those whom they name.
+	// Also for an outdated event: newer events may have moved only the sockets of other people.
 	p.move(e.Trip, res, namespace)
 	if res.Outdated {
 		if namespace == everyShareNamespace {
@@ -113,9 +113,9 @@ func validIDs(ids ...string) bool {
 }
 
 // move makes this node's sockets in the namespaces join and leave the trip's room, as res
-// says. Several goroutines may do so at once, each after its own change of the table. If
-// the trip has changed since res, the moves of the other change may have come before these,
-// so the moves for the current state follow.
+// says. Several goroutines may call it at once, each after its own change of the table, so the
+// moves of a newer change may have come before these. Therefore, if the trip has changed
+// since res, move also makes the moves for the current state.
 func (p *publisher) move(tripID string, res triptable.Result, namespaces ...string) {
 	for m, version := res.Moves, res.Version; ; {
 		for _, ns := range namespaces {
@@ -214,7 +214,7 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 	for _, id := range trips {
 		table.Confirm(id, who, since)
 	}
-	for _, id := range append(trips, table.Of(who, since)...) {
+	for _, id := range append(trips, table.TripsOf(who, since)...) {
 		ns.rt.joinTripRoom(s, id, who, since)
 	}
 	return nil
@@ -223,9 +223,9 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 // joinTripRoom puts a socket into a trip's room, unless its user has left the trip according
 // to what the trip table has learned at since or later. It reports whether the socket is in
 // the room. It checks again after each step: an event that was applied between the check and
-// the step did not find the socket where it is now.
+// the step may have found the socket in the wrong place.
 func (rt *Server) joinTripRoom(s *Socket, id string, who triptable.Person, since time.Time) (in bool) {
-	left := func() bool { return rt.publisher.trips.Left(id, who, since) }
+	left := func() bool { return rt.publisher.trips.HasLeft(id, who, since) }
 	for in = !left(); ; in = !in {
 		if in {
 			s.Join(TripRoom(id))

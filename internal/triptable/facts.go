@@ -1,6 +1,7 @@
-// The facts of a trip, and who its people are by them. Facts have a total order, by
-// time, kind and ids, and what is known is the newest of each: whatever the order in
-// which two tables learn the same facts, and however often, they know the same.
+// Facts: what the events of a trip say about its drivers, and how the state of the trip
+// follows from them. Facts have a total order, by time, driver and assignment, and of each
+// driver and assignment only the newest counts. Two tables that learn the same facts, in any
+// order and any number of times, have the same state.
 
 package triptable
 
@@ -11,13 +12,13 @@ import (
 )
 
 const (
-	maxAssigns  = 4  // facts that are kept of a trip, at most
-	maxReleases = 32 // likewise: an offer may go to many drivers, and ends for each
+	maxAssigns  = 4  // maximum number of assignments kept for a trip
+	maxReleases = 32 // the same for releases, which are more: each driver's offer ends with one
 )
 
-// Fact says that a driver was assigned, or released.
+// Fact says that a driver was assigned to a trip, or released from it.
 type Fact struct {
-	At         int64  `json:"at"` // microseconds since 1970
+	At         int64  `json:"at"` // when it happened, in microseconds since 1970
 	Driver     string `json:"driverId,omitempty"`
 	Assignment string `json:"assignmentId,omitempty"`
 }
@@ -26,13 +27,15 @@ func (f Fact) compare(g Fact) int {
 	return cmp.Or(cmp.Compare(f.At, g.At), cmp.Compare(f.Driver, g.Driver), cmp.Compare(f.Assignment, g.Assignment))
 }
 
+// same reports whether both facts are about the same driver and assignment.
 func (f Fact) same(g Fact) bool { return f.Driver == g.Driver && f.Assignment == g.Assignment }
 
-// facts are those of one kind, the oldest first, and of each driver and assignment the
-// newest.
+// facts holds the assignments or the releases of a trip, the oldest first. Each driver and
+// assignment has only its newest fact.
 type facts []Fact //nolint:recvcheck // put and drop change the slice, the others read it
 
-// put records a fact and reports whether it is news.
+// put adds a fact, unless an equal or newer one of the same driver and assignment is there.
+// It reports whether it did.
 func (fs *facts) put(f Fact) bool {
 	old := *fs
 	if i := slices.IndexFunc(old, f.same); i >= 0 {
@@ -46,8 +49,8 @@ func (fs *facts) put(f Fact) bool {
 	return true
 }
 
-// include reports whether they hold all others, or newer ones.
-func (fs facts) include(others facts) bool {
+// cover reports whether fs has each of the others, or a newer fact in its place.
+func (fs facts) cover(others facts) bool {
 	return !slices.ContainsFunc(others, func(f Fact) bool {
 		return !slices.ContainsFunc(fs, func(g Fact) bool { return g.same(f) && g.At >= f.At })
 	})
@@ -55,7 +58,7 @@ func (fs facts) include(others facts) bool {
 
 func (fs facts) contain(f Fact) bool { return slices.Contains(fs, f) }
 
-// drop drops the oldest facts beyond n, but for those that are needed.
+// drop drops the oldest facts until n are left. It keeps those that are needed.
 func (fs *facts) drop(n int, needed func(Fact) bool) {
 	for i := 0; len(*fs) > n && i < len(*fs); {
 		if needed((*fs)[i]) {
@@ -66,7 +69,7 @@ func (fs *facts) drop(n int, needed func(Fact) bool) {
 	}
 }
 
-// newest returns the time of the newest; 0: there is none.
+// newest returns the time of the newest fact, or 0 if there is none.
 func (fs facts) newest() int64 {
 	if len(fs) == 0 {
 		return 0
@@ -74,8 +77,9 @@ func (fs facts) newest() int64 {
 	return fs[len(fs)-1].At
 }
 
-// know records a fact and reports whether it is news that is kept.
-func (r *trip) know(fs *facts, f Fact) bool {
+// record adds a fact to the assignments or the releases. It reports whether the fact is new
+// and was kept.
+func (r *trip) record(fs *facts, f Fact) bool {
 	if f.At <= r.suspended || !fs.put(f) {
 		return false
 	}
@@ -83,20 +87,20 @@ func (r *trip) know(fs *facts, f Fact) bool {
 	return fs.contain(f)
 }
 
-// trim drops facts: those from before no driver was found, and the oldest when there
-// are many, but for those on which hangs who is on the trip.
+// trim drops the facts from before the last time that no driver was found. If there are too
+// many, it also drops the oldest ones, except those that decide who the driver is.
 func (r *trip) trim() {
-	older := func(f Fact) bool { return f.At <= r.suspended }
-	r.assigns, r.releases = slices.DeleteFunc(r.assigns, older), slices.DeleteFunc(r.releases, older)
-	last := r.lastDriver()
+	outdated := func(f Fact) bool { return f.At <= r.suspended }
+	r.assigns, r.releases = slices.DeleteFunc(r.assigns, outdated), slices.DeleteFunc(r.releases, outdated)
+	last := r.lastNamed()
 	r.assigns.drop(maxAssigns, func(f Fact) bool { return f == last })
 	r.releases.drop(maxReleases, func(f Fact) bool {
 		return slices.ContainsFunc(r.assigns, func(a Fact) bool { return f.At >= a.At && f.ends(a.Driver, a.Assignment) })
 	})
 }
 
-// lastDriver returns the newest assignment that names its driver.
-func (r *trip) lastDriver() Fact {
+// lastNamed returns the newest assignment that names its driver, or a zero Fact.
+func (r *trip) lastNamed() Fact {
 	for _, f := range slices.Backward(r.assigns) {
 		if f.Driver != "" {
 			return f
@@ -105,8 +109,8 @@ func (r *trip) lastDriver() Fact {
 	return Fact{}
 }
 
-// ends reports whether a release is of an assignment. Where one of the two has no id,
-// it is if it is of the same driver.
+// ends reports whether a release ends an assignment: it has the same assignment id or, if
+// one of the two has none, the same driver.
 func (f Fact) ends(driver, assignment string) bool {
 	if f.Assignment != "" && assignment != "" {
 		return f.Assignment == assignment
@@ -114,12 +118,12 @@ func (f Fact) ends(driver, assignment string) bool {
 	return f.Driver == driver && driver != ""
 }
 
-// derive finds who is on the trip: those whom the facts, one after the other, leave.
-// At the same time an assignment comes before a release, and that before the
-// news that no driver was found.
+// derive computes the fields that follow from the facts: it applies the assignments and the
+// releases in the order of time. At the same time, an assignment comes before a release, and
+// a release before the event that no driver was found.
 func (r *trip) derive() {
 	r.trim()
-	was := r.driver
+	before := r.driver
 	r.driver, r.assignment = "", ""
 	releases := r.releases
 	for i, f := range r.assigns {
@@ -131,7 +135,7 @@ func (r *trip) derive() {
 			r.assignment = cmp.Or(f.Assignment, r.assignment)
 		case f.Assignment == "" || r.driver == "":
 		case r.assignment != "" && r.assignment != f.Assignment:
-			r.driver, r.assignment = "", "" // another driver's, who is not named
+			r.driver, r.assignment = "", "" // an unnamed new driver
 		default:
 			r.assignment = f.Assignment
 		}
@@ -144,22 +148,23 @@ func (r *trip) derive() {
 	}
 	r.assigned = len(r.assigns) > 0
 	r.idle = r.suspended > 0 && r.suspended >= max(r.opened, r.assigns.newest())
-	if r.driver != was {
+	if r.driver != before {
 		r.hint, r.aside = "", time.Time{}
 	}
 }
 
-// ride records who the passenger is, and reports whether it is news.
-func (r *trip) ride(passenger string, at int64) bool {
+// setPassenger records the passenger that an event at this time names, unless a newer event
+// named one. It reports whether the passenger changed.
+func (r *trip) setPassenger(passenger string, at int64) (changed bool) {
 	if passenger == "" || r.passenger != "" && cmp.Or(cmp.Compare(at, r.passengerAt), cmp.Compare(passenger, r.passenger)) <= 0 {
 		return false
 	}
-	news := passenger != r.passenger
+	changed = passenger != r.passenger
 	r.passenger, r.passengerAt = passenger, at
-	return news
+	return changed
 }
 
-// view is what others see of a trip.
+// view is the part of a trip's state that decides who is in its room.
 type view struct {
 	passenger, driver string
 	assigned, idle    bool
@@ -167,16 +172,18 @@ type view struct {
 
 func (r *trip) view() view { return view{r.passenger, r.driver, r.assigned, r.idle} }
 
-// moved keeps when the people changed. A driver whom only a lookup knows may have left
-// too.
-func (r *trip) moved(was view, left bool, now time.Time) {
-	if left || r.view() != was {
+// setChanged records now as the last change of the people, if the view has changed since
+// before. left says that a driver was released whom only a lookup named: the view does not
+// show that.
+func (r *trip) setChanged(before view, left bool, now time.Time) {
+	if left || r.view() != before {
 		r.changed = now
 	}
 }
 
-// outdates reports whether what is known, with the event itself, is newer than it.
-func (r *trip) outdates(kind Kind, f Fact) bool {
+// isNewerThan reports whether the trip knows something newer than an event that was just
+// recorded.
+func (r *trip) isNewerThan(kind Kind, f Fact) bool {
 	switch kind { //nolint:exhaustive // the other kinds are never outdated by facts
 	case Opens:
 		return f.At <= r.suspended
@@ -195,40 +202,41 @@ func (r *trip) outdates(kind Kind, f Fact) bool {
 	return false
 }
 
-// former reports whether the driver of an event is known to have left the trip later.
-func (r *trip) former(f Fact) bool {
-	return f.Driver != "" && f.Driver != r.driver && (f.At < r.lastDriver().At ||
+// leftAfter reports whether the driver of an event is known to have left the trip after it.
+func (r *trip) leftAfter(f Fact) bool {
+	return f.Driver != "" && f.Driver != r.driver && (f.At < r.lastNamed().At ||
 		slices.ContainsFunc(r.releases, func(g Fact) bool { return g.Driver == f.Driver && g.At > f.At }))
 }
 
-// moves says where the people of an assigned trip are.
+// moves returns the moves that bring the people of a trip to where they belong, if the last
+// thing known is not that no driver was found.
 func (r *trip) moves() (m Moves) {
 	if r.assigned {
 		m.Passenger = r.passenger
 	}
-	if m.Leaves = r.leavers(""); r.aside.IsZero() && r.driver != "" {
+	if m.Leaves = r.otherDrivers(""); r.aside.IsZero() && r.driver != "" {
 		m.Driver, m.Leaves = r.driver, nil
 	}
 	return m
 }
 
-// allMoves says where the people of any trip are.
+// allMoves returns the moves that bring the people of any trip to where they belong.
 func (r *trip) allMoves() Moves {
-	if !r.assigned && r.suspended > 0 { // and nothing has said since who is on it
+	if !r.assigned && r.suspended > 0 { // no driver was found, and none was assigned since
 		return Moves{People: true}
 	}
 	return r.moves()
 }
 
-// leavers returns those who are known to have been on the trip, and one more, without
-// the driver.
-func (r *trip) leavers(one string) (drivers []string) {
+// otherDrivers returns the drivers of all facts and one further driver, without the present
+// driver.
+func (r *trip) otherDrivers(further string) (drivers []string) {
 	add := func(id string) {
 		if id != "" && id != r.driver && !slices.Contains(drivers, id) {
 			drivers = append(drivers, id)
 		}
 	}
-	add(one)
+	add(further)
 	for _, f := range r.assigns {
 		add(f.Driver)
 	}

@@ -77,10 +77,10 @@ func (h history) String() (s string) {
 func (h history) check(t *testing.T, w *world, what string) {
 	t.Helper()
 	require.Equal(t, triptable.Parties{Passenger: h.passenger, Driver: h.driver}, w.Known("t1"), "%s:%s", what, h)
-	require.Equal(t, h.idle, w.Left("t1", passenger(h.passenger), always), "%s: idle:%s", what, h)
+	require.Equal(t, h.idle, w.HasLeft("t1", passenger(h.passenger), always), "%s: idle:%s", what, h)
 	for n := range 4 {
 		id := fmt.Sprint("d", n)
-		require.Equal(t, id == h.driver, len(w.Of(driver(id), always)) == 1, "%s: %s:%s", what, id, h)
+		require.Equal(t, id == h.driver, len(w.TripsOf(driver(id), always)) == 1, "%s: %s:%s", what, id, h)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestTable_MergeIsAJoin(t *testing.T) {
 			for _, n := range order {
 				w.Merge(states[n])
 			}
-			return w.Known("t1"), w.Left("t1", driver("none"), always)
+			return w.Known("t1"), w.HasLeft("t1", driver("none"), always)
 		}
 		want, idle := merged(0, 1, 2)
 		for _, order := range [][]int{{2, 1, 0}, {1, 2, 0, 1}, {0, 0, 2, 1, 2}} {
@@ -281,7 +281,7 @@ func TestTable_MovesInAnyOrder(t *testing.T) {
 		}
 		people := room{}
 		for _, who := range []triptable.Person{driver("d0"), driver("d1"), driver("d2"), driver("d3"), driver("d9"), passenger("p1"), passenger("p2")} {
-			if len(w.Of(who, always)) > 0 {
+			if len(w.TripsOf(who, always)) > 0 {
 				people[who] = true
 			}
 		}

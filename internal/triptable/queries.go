@@ -1,4 +1,4 @@
-// Queries of a table, and the answers of the host's lookups.
+// Queries: what the server asks the table, and how it records results of the host's lookups.
 
 package triptable
 
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Known returns the known people of a trip, without a driver whom Forget took off: the
+// Known returns the known people of a trip, without a driver whom SetAside has set aside: the
 // host's lookup may name another driver.
 func (t *Table) Known(id string) Parties {
 	t.mu.Lock()
@@ -15,10 +15,10 @@ func (t *Table) Known(id string) Parties {
 	return t.trips[id].known(t.now())
 }
 
-// Current returns the version of a trip, and the moves that bring its people to where they
-// belong after others were made, which may be older. Of a trip that has ended only its
-// people leave: others leave with the moves of the event that ends it, behind what is sent
-// before.
+// Current returns the moves that bring the people of a trip to where they belong, and the
+// trip's version. made are the moves that the caller has made; they may be outdated. If the
+// trip has ended, only its driver and passenger leave: admins leave with the moves of the
+// event that ended it, because they must receive that event first.
 func (t *Table) Current(id string, made Moves) (m Moves, version uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -29,7 +29,7 @@ func (t *Table) Current(id string, made Moves) (m Moves, version uint64) {
 	case r == nil:
 		return Moves{}, 0
 	}
-	if m = r.allMoves(); m.Driver == "" { // those who were put in leave, though the table may have forgotten them
+	if m = r.allMoves(); m.Driver == "" { // also drivers of made whose facts the table has dropped
 		for _, driver := range append([]string{made.Driver}, made.Leaves...) {
 			if driver != "" && !slices.Contains(m.Leaves, driver) {
 				m.Leaves = append(m.Leaves, driver)
@@ -39,9 +39,9 @@ func (t *Table) Current(id string, made Moves) (m Moves, version uint64) {
 	return m, r.version
 }
 
-// Hint records an answer of the host's lookup. Its passenger becomes the trip's if none
-// is known. Its driver receives the trip's events for HintMemory, but does not join its
-// room. changed reports whether the passenger was not known before.
+// Hint records a result of the host's lookup. Its passenger becomes the trip's if none is
+// known. Its driver receives the trip's events for HintMemory, but does not join the trip's
+// room. changed says that the passenger was not known before.
 func (t *Table) Hint(id string, p Parties) (changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -62,9 +62,9 @@ func (t *Table) Hint(id string, p Parties) (changed bool) {
 	return changed
 }
 
-// Of returns the assigned trips of a person. With a since that is not zero, it returns
-// only those whose people have changed since then, by this node's clock.
-func (t *Table) Of(who Person, since time.Time) []string {
+// TripsOf returns the assigned trips of a person. If since is not zero, it returns only those
+// whose people have changed since then, by this node's clock.
+func (t *Table) TripsOf(who Person, since time.Time) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	trips := slices.Clone(t.byPerson[who])
@@ -74,10 +74,10 @@ func (t *Table) Of(who Person, since time.Time) []string {
 	return slices.DeleteFunc(trips, func(id string) bool { return t.trips[id].changed.Before(since) })
 }
 
-// Left reports whether somebody is known not to be on a trip by what was learnt at
-// since or later, by this node's clock: it is over, or found no driver, or is of others,
-// or was taken from them.
-func (t *Table) Left(id string, who Person, since time.Time) bool {
+// HasLeft reports whether a person is not on a trip, according to what the table has learned
+// at since or later, by this node's clock: the trip has ended, has found no driver, has
+// another driver or passenger, or its driver was released.
+func (t *Table) HasLeft(id string, who Person, since time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closedLocked(id) == ended {
@@ -94,15 +94,15 @@ func (t *Table) Left(id string, who Person, since time.Time) bool {
 	case r.driver != "" && r.aside.IsZero():
 		return r.driver != who.ID
 	}
-	return r.driver == "" && slices.Contains(r.leavers(""), who.ID)
+	return r.driver == "" && slices.Contains(r.otherDrivers(""), who.ID)
 }
 
-// Forget sets a driver aside because the host's lookup does not name the trip as
-// theirs, unless the trip's people have changed since then. The driver leaves the room.
-// Because events that the host published before may still be on their way, the driver
-// still receives the trip's events until it ends, another driver is named, or
-// AsideMemory has passed.
-func (t *Table) Forget(id, driver string, since time.Time) {
+// SetAside sets a trip's driver aside, because the host's lookup, called shortly after since,
+// does not return the trip for that driver. It does nothing if the trip's people have changed
+// since then. A driver who is set aside does not belong in the trip's room. The driver still
+// receives the trip's events, because earlier events of the host may arrive later: until the
+// trip ends, another driver is named, or AsideMemory has passed.
+func (t *Table) SetAside(id, driver string, since time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.trips[id]
@@ -114,9 +114,9 @@ func (t *Table) Forget(id, driver string, since time.Time) {
 	t.listLocked(id, r)
 }
 
-// Confirm records that the host's lookup, asked shortly after since, names a person as
-// on a trip. A driver whom Forget set aside is restored if it is the same one, and taken
-// off if it is another.
+// Confirm records that the host's lookup, called shortly after since, returns a trip for a
+// person. If the trip has a driver who is set aside, that driver is restored if it is the
+// same person, otherwise removed.
 func (t *Table) Confirm(id string, who Person, since time.Time) {
 	if !who.Driver {
 		return
@@ -129,7 +129,7 @@ func (t *Table) Confirm(id string, who Person, since time.Time) {
 	}
 	t.unlistLocked(id, r)
 	if r.driver != who.ID {
-		r.takeOff()
+		r.removeAside()
 	} else {
 		r.aside = time.Time{}
 	}

@@ -1,11 +1,12 @@
-// What tables tell each other of a trip: all that they know.
+// State: everything that a table knows of a trip, as the tables of different nodes exchange
+// it.
 
 package triptable
 
 import "slices"
 
-// State is what a table knows of a trip. Nodes exchange it as JSON. Times are
-// microseconds since 1970; 0: unknown.
+// State is everything that a table knows of a trip. Nodes exchange it as JSON. Times are in
+// microseconds since 1970; 0 means unknown.
 type State struct {
 	Trip        string `json:"tripId"`
 	Ended       bool   `json:"ended,omitempty"`
@@ -17,37 +18,38 @@ type State struct {
 	Releases    []Fact `json:"releases,omitempty"`
 }
 
-// State returns what is known of a trip; ok is false when that is nothing.
+// State returns everything that is known of a trip. ok is false if the trip is unknown.
 func (t *Table) State(id string) (s State, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	over := t.closedLocked(id)
+	closedUntil := t.closedLocked(id)
 	r := t.trips[id]
 	switch {
-	case over == ended:
+	case closedUntil == ended:
 		return State{Trip: id, Ended: true}, true
 	case r != nil:
 		return State{
 			Trip: id, Passenger: r.passenger, PassengerAt: r.passengerAt, Opened: r.opened, Suspended: r.suspended,
 			Assigns: slices.Clone(r.assigns), Releases: slices.Clone(r.releases),
 		}, true
-	case over != 0:
-		return State{Trip: id, Suspended: over}, true
+	case closedUntil != 0:
+		return State{Trip: id, Suspended: closedUntil}, true
 	}
 	return State{}, false
 }
 
-// Merge records what another table knows of a trip. The result is outdated when this
-// one knows more; its people are moved to where they belong all the same.
+// Merge adds the state of another table to this one. The result is outdated if this table
+// knows more than the state. Its Moves bring the trip's people to where they belong in any
+// case.
 func (t *Table) Merge(s State) Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
-	over := t.closedLocked(s.Trip)
+	closedUntil := t.closedLocked(s.Trip)
 	switch {
 	case s.Ended:
-		return t.endLocked(s.Trip, over == ended)
-	case over == ended:
+		return t.endLocked(s.Trip, closedUntil == ended)
+	case closedUntil == ended:
 		return Result{Outdated: true, Version: endedVersion, Moves: Moves{Everybody: true}}
 	}
 	limit := now.Add(MaxSkew).UnixMicro()
@@ -60,29 +62,29 @@ func (t *Table) Merge(s State) Result {
 	s.PassengerAt, s.Opened, s.Suspended = clamp(s.PassengerAt), clamp(s.Opened), clamp(s.Suspended)
 	r := t.trips[s.Trip]
 	if r == nil {
-		r = t.addLocked(s.Trip, over, now)
+		r = t.addLocked(s.Trip, closedUntil, now)
 	}
 	r.dropAside(now)
 	t.unlistLocked(s.Trip, r)
 	defer func() { t.listLocked(s.Trip, r) }()
-	was, suspended := r.view(), r.suspended
-	changed := r.ride(s.Passenger, s.PassengerAt)
+	before, suspended := r.view(), r.suspended
+	changed := r.setPassenger(s.Passenger, s.PassengerAt)
 	r.opened, r.suspended = max(r.opened, s.Opened), max(r.suspended, s.Suspended)
 	for _, f := range s.Assigns[:min(len(s.Assigns), maxAssigns)] {
 		f.At = clamp(f.At)
-		changed = r.know(&r.assigns, f) || changed
+		changed = r.record(&r.assigns, f) || changed
 	}
 	left := false
 	for _, f := range s.Releases[:min(len(s.Releases), maxReleases)] {
 		f.At = clamp(f.At)
-		left = r.know(&r.releases, f) || left
+		left = r.record(&r.releases, f) || left
 	}
 	r.derive()
 	if r.suspended > suspended {
 		t.closeLocked(s.Trip, r.suspended, now)
 	}
-	r.moved(was, left && r.driver == "", now)
-	res := Result{Outdated: r.more(s), Changed: changed || left || r.suspended > suspended || r.view() != was, Parties: r.parties(now)}
+	r.setChanged(before, left && r.driver == "", now)
+	res := Result{Outdated: r.knowsMoreThan(s), Changed: changed || left || r.suspended > suspended || r.view() != before, Parties: r.parties(now)}
 	res.Version = t.versionLocked(r, res.Changed)
 	if res.Changed {
 		r.seen = now
@@ -91,16 +93,16 @@ func (t *Table) Merge(s State) Result {
 	return res
 }
 
-// more reports whether what is known makes more of a trip than a state that has been
-// merged: other people, or something newer.
-func (r *trip) more(s State) bool {
-	came := trip{
+// knowsMoreThan reports whether a state that was just merged lacks something: alone it leads
+// to other people, or it has no fact as new as the trip's.
+func (r *trip) knowsMoreThan(s State) bool {
+	other := trip{
 		passenger: s.Passenger, passengerAt: s.PassengerAt, opened: s.Opened, suspended: s.Suspended,
 		assigns: slices.Clone(s.Assigns), releases: slices.Clone(s.Releases),
 	}
-	came.derive()
-	last := r.lastDriver()
-	return r.suspended > came.suspended || r.view() != came.view() || r.assignment != came.assignment ||
-		r.passengerAt > came.passengerAt || r.assigns.newest() > came.assigns.newest() || last != came.lastDriver() ||
-		slices.ContainsFunc(r.releases, func(f Fact) bool { return f.At >= last.At && !came.releases.include(facts{f}) })
+	other.derive()
+	last := r.lastNamed()
+	return r.suspended > other.suspended || r.view() != other.view() || r.assignment != other.assignment ||
+		r.passengerAt > other.passengerAt || r.assigns.newest() > other.assigns.newest() || last != other.lastNamed() ||
+		slices.ContainsFunc(r.releases, func(f Fact) bool { return f.At >= last.At && !other.releases.cover(facts{f}) })
 }

@@ -2,9 +2,9 @@
 // derived from the trips' events. It is pure: it knows no sockets, rooms or bus, and its
 // clock is a parameter.
 //
-// The order of events is that of the times at which they happened, not of their
-// arrival, because a bus may deliver events again and out of order. A trip that has
-// ended never runs again.
+// The table orders events by the times at which they happened, not by their arrival, because
+// a bus may deliver events repeatedly and in any order. A trip that has ended does not run
+// again.
 package triptable
 
 import (
@@ -30,8 +30,8 @@ const (
 	MaxSkew = 5 * time.Minute
 	// HintMemory is how long a driver whom the host's lookup named is used.
 	HintMemory = 30 * time.Second
-	// AsideMemory is how long a driver whom Forget took off still receives the trip's
-	// events: events that the host published before may still be on their way.
+	// AsideMemory is how long a driver who is set aside still receives the trip's events:
+	// earlier events of the host may arrive later.
 	AsideMemory = 10 * time.Minute
 
 	maxClosed  = 1 << 19   // ends per generation; each takes 16 bytes and the map's overhead
@@ -44,10 +44,10 @@ type Kind uint8
 
 // The kinds of events.
 const (
-	Notes    Kind = iota // says something about a trip, running or over
-	Opens                // shows the trip as wanted or running
+	Notes    Kind = iota // changes nothing but may name the passenger
+	Opens                // shows that the trip waits for a driver or runs
 	Assigns              // gives the trip its driver
-	Releases             // says that an assignment is over: its driver leaves the trip
+	Releases             // ends an assignment: its driver leaves the trip
 	Suspends             // says that no driver was found; a later event may open the trip again
 	Ends                 // ends the trip for good
 )
@@ -91,8 +91,9 @@ type Result struct {
 	Former bool
 	// Changed says that the event changed the table.
 	Changed bool
-	// Version is the trip's version, and 0 for an outdated event that changed nothing. When Current returns
-	// another one after Moves were made, its moves are to be made too.
+	// Version is the trip's version, or 0 for an outdated event that changed nothing. If
+	// Current returns another version after the caller has made Moves, the caller must make
+	// the moves of Current too.
 	Version uint64
 	// Parties are the people of the trip; for its end, the people until then.
 	Parties Parties
@@ -107,13 +108,13 @@ type Table struct {
 	mu       sync.Mutex // guards the fields below and all trips
 	trips    map[string]*trip
 	byPerson map[Person][]string // the assigned trips of each person
-	version  uint64              // the last one that a trip was given
+	version  uint64              // the newest version of a trip
 	sweepAt  int                 // number of trips at which old ones are dropped
 	swept    time.Time           // the last time that was done
 	// closed holds, by a hash of its id, the time up to which a trip is closed: events
 	// that happened before it are outdated.
 	closed   map[uint64]int64 // microseconds since 1970
-	before   map[uint64]int64 // the previous generation
+	previous map[uint64]int64 // the previous generation of closed
 	rotateAt time.Time        // when closed becomes the previous generation
 }
 
@@ -125,29 +126,30 @@ const (
 	endedVersion = 1<<64 - 1
 )
 
-// trip is what is known of a trip: facts, which only grow, and what follows from them.
+// trip is what is known of a trip: facts, and the fields that follow from them.
 type trip struct {
 	passenger   string
-	passengerAt int64 // when the event happened that named them; 0: a lookup did
-	opened      int64 // when an event happened last that shows the trip as wanted or running
-	suspended   int64 // ... that found no driver
-	assigns     facts // those that happened after suspended
-	releases    facts // likewise
+	passengerAt int64 // when the event happened that named the passenger; 0: a lookup did
+	opened      int64 // when the last event of kind Opens happened
+	suspended   int64 // when the last event of kind Suspends happened
+	assigns     facts // events of kind Assigns after suspended
+	releases    facts // events of kind Releases after suspended
 
-	// They follow from the facts.
+	// derive computes these from the fields above:
 	driver     string
-	assignment string // the one that put the driver on the trip; empty: not known
-	assigned   bool   // its people are in its room
-	idle       bool   // it found no driver
-	version    uint64 // differs after each change
+	assignment string // the assignment of the driver; empty: not known
+	assigned   bool   // a driver was assigned since suspended: its people belong in its room
+	idle       bool   // no driver was found, and nothing newer is known
+
+	version uint64 // changes with each change of the trip
 
 	// Times by this node's clock:
 	changed time.Time // the last change of the people
 	seen    time.Time // the last event of the trip
-	aside   time.Time // when the host's lookup said that the driver is not on the trip (see Forget); zero: it has not
+	aside   time.Time // when the driver was set aside (see SetAside); zero: not
 
 	hint   string    // a driver whom the host's lookup named
-	hinted time.Time // when it did
+	hinted time.Time // the time of that lookup
 }
 
 // New returns an empty table.
@@ -178,46 +180,46 @@ func (t *Table) Apply(e Event) Result {
 	defer t.mu.Unlock()
 	now := t.now()
 	e.At = t.Time(e.At)
-	at, over := e.At.UnixMicro(), t.closedLocked(e.Trip)
+	at, closedUntil := e.At.UnixMicro(), t.closedLocked(e.Trip)
 	f := Fact{at, e.Driver, e.Assignment}
 	if e.Kind == Ends {
-		return t.endLocked(e.Trip, over == ended)
+		return t.endLocked(e.Trip, closedUntil == ended)
 	}
 	r := t.trips[e.Trip]
 	switch {
-	case over == ended:
+	case closedUntil == ended:
 		return Result{Outdated: e.Kind != Notes && e.Kind != Releases, Version: endedVersion}
 	case e.Kind == Assigns && e.At.Before(now.Add(-Memory)) && (r == nil || !r.assigns.contain(f)):
 		return Result{Outdated: true, Parties: r.parties(now)}
-	case r == nil && e.Passenger == "" && e.Kind < Assigns && over == 0:
+	case r == nil && e.Passenger == "" && e.Kind < Assigns && closedUntil == 0:
 		return Result{}
 	}
 	if r == nil {
-		r = t.addLocked(e.Trip, over, now)
+		r = t.addLocked(e.Trip, closedUntil, now)
 	}
 	r.dropAside(now)
 	t.unlistLocked(e.Trip, r)
 	defer func() { t.listLocked(e.Trip, r) }()
-	was := r.view()
-	news := r.ride(e.Passenger, at)
-	switch e.Kind { //nolint:exhaustive // Notes says only who rides, Ends has returned
+	before := r.view()
+	changed := r.setPassenger(e.Passenger, at)
+	switch e.Kind { //nolint:exhaustive // Notes only names people, Ends has returned
 	case Opens:
 		r.opened = max(r.opened, at)
 	case Assigns:
-		news = r.know(&r.assigns, f) || news
+		changed = r.record(&r.assigns, f) || changed
 	case Releases:
-		news = r.know(&r.releases, f) || news
+		changed = r.record(&r.releases, f) || changed
 	case Suspends:
-		news = at > r.suspended || news
+		changed = at > r.suspended || changed
 		r.suspended = max(r.suspended, at)
-		t.closeLocked(e.Trip, max(over, at), now)
+		t.closeLocked(e.Trip, max(closedUntil, at), now)
 	}
 	r.derive()
-	r.moved(was, news && e.Kind >= Releases && r.driver == "", now)
-	if e.Kind == Assigns && (r.driver != was.driver || !e.At.Before(r.aside)) && !r.aside.IsZero() {
+	r.setChanged(before, changed && e.Kind >= Releases && r.driver == "", now)
+	if e.Kind == Assigns && (r.driver != before.driver || !e.At.Before(r.aside)) && !r.aside.IsZero() {
 		r.aside, r.changed = time.Time{}, now
 	}
-	res := Result{Outdated: r.outdates(e.Kind, f), Former: e.Kind == Opens && r.former(f), Changed: news || r.view() != was, Parties: r.parties(now)}
+	res := Result{Outdated: r.isNewerThan(e.Kind, f), Former: e.Kind == Opens && r.leftAfter(f), Changed: changed || r.view() != before, Parties: r.parties(now)}
 	version := t.versionLocked(r, res.Changed)
 	switch {
 	case !res.Outdated:
@@ -240,7 +242,7 @@ func (t *Table) Apply(e Event) Result {
 		if r.hint == e.Driver {
 			r.hint = ""
 		}
-		res.Moves.Leaves = r.leavers(e.Driver)
+		res.Moves.Leaves = r.otherDrivers(e.Driver)
 	}
 	if r.assigned && e.Passenger != "" && e.Passenger == r.passenger && at == r.passengerAt && e.Kind != Suspends {
 		res.Moves.Passenger = r.passenger
@@ -257,8 +259,8 @@ func (t *Table) versionLocked(r *trip, changed bool) uint64 {
 	return r.version
 }
 
-// takeOff takes a driver off the trip who was set aside.
-func (r *trip) takeOff() {
+// removeAside removes the driver who is set aside: it adds a release.
+func (r *trip) removeAside() {
 	f := Fact{r.aside.UnixMicro(), r.driver, r.assignment}
 	f.At = max(f.At, r.assigns.newest())
 	r.releases.put(f)
@@ -266,14 +268,15 @@ func (r *trip) takeOff() {
 	r.derive()
 }
 
-// dropAside takes off a driver whom Forget set aside more than AsideMemory ago.
+// dropAside removes a driver who was set aside more than AsideMemory ago. It sets no version,
+// because the driver has left the room already.
 func (r *trip) dropAside(now time.Time) {
 	if !r.aside.IsZero() && now.Sub(r.aside) >= AsideMemory {
-		r.takeOff() // to the bus that is no news
+		r.removeAside()
 	}
 }
 
-// parties are those whom the trip's events concern.
+// parties returns the people who receive the trip's events.
 func (r *trip) parties(now time.Time) Parties {
 	known := r.known(now)
 	if known.Driver == "" && r != nil {
@@ -282,7 +285,7 @@ func (r *trip) parties(now time.Time) Parties {
 	return known
 }
 
-// known returns parties without a driver whom Forget set aside.
+// known returns parties without a driver who is set aside.
 func (r *trip) known(now time.Time) Parties {
 	switch {
 	case r == nil:
@@ -295,6 +298,7 @@ func (r *trip) known(now time.Time) Parties {
 	return Parties{Passenger: r.passenger}
 }
 
+// endLocked ends a trip. again says that it has ended before.
 func (t *Table) endLocked(id string, again bool) Result {
 	now := t.now()
 	r := t.trips[id]
@@ -312,22 +316,24 @@ func (t *Table) endLocked(id string, again bool) Result {
 
 func (t *Table) hash(id string) uint64 { return maphash.String(t.seed, id) }
 
+// closedLocked returns the time up to which a trip is closed, or 0.
 func (t *Table) closedLocked(id string) int64 {
 	h := t.hash(id)
-	return max(t.closed[h], t.before[h])
+	return max(t.closed[h], t.previous[h])
 }
 
 // closeLocked remembers that a trip is closed up to a time. When the older generation is
 // dropped, each entry in it is at least Memory old, or maxClosed was reached.
 func (t *Table) closeLocked(id string, at int64, now time.Time) {
 	if t.closed == nil || now.After(t.rotateAt) || len(t.closed) >= maxClosed {
-		t.before, t.closed = t.closed, map[uint64]int64{}
+		t.previous, t.closed = t.closed, map[uint64]int64{}
 		t.rotateAt = now.Add(Memory)
 	}
 	t.closed[t.hash(id)] = at
 }
 
-// addLocked adds a trip of which nothing is known but that it found no driver then.
+// addLocked adds a trip of which nothing is known. suspended is when it found no driver; 0:
+// never.
 func (t *Table) addLocked(id string, suspended int64, now time.Time) *trip {
 	if len(t.trips) >= t.sweepAt || now.Sub(t.swept) >= sweepEvery {
 		t.sweepLocked(now)
@@ -357,6 +363,7 @@ func (t *Table) listLocked(id string, r *trip) {
 	}
 }
 
+// unlistLocked removes an assigned trip from byPerson.
 func (t *Table) unlistLocked(id string, r *trip) {
 	for _, who := range r.people() {
 		rest := slices.DeleteFunc(t.byPerson[who], func(other string) bool { return other == id })
@@ -366,7 +373,7 @@ func (t *Table) unlistLocked(id string, r *trip) {
 	}
 }
 
-// people returns those who belong in the trip's room.
+// people returns the persons who belong in the trip's room.
 func (r *trip) people() (who []Person) {
 	if r.assigned && r.driver != "" && r.aside.IsZero() {
 		who = append(who, Person{true, r.driver})

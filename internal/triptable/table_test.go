@@ -57,25 +57,25 @@ func TestTable_KnowsThePeople(t *testing.T) {
 	require.Equal(t, triptable.Result{}, w.say(triptable.Opens, "t1", "", w.now))
 	require.Zero(t, w.Len(), "an event without people is not recorded")
 	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.say(triptable.Opens, "t1", "p1", w.now).Parties)
-	require.Empty(t, w.Of(passenger("p1"), always), "it has no driver yet")
+	require.Empty(t, w.TripsOf(passenger("p1"), always), "it has no driver yet")
 
 	res := w.assign("t1", "d1", "", w.now)
 	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d1"}, res.Parties)
 	require.Equal(t, triptable.Moves{Driver: "d1", Passenger: "p1"}, res.Moves)
 	require.True(t, res.Changed)
-	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always))
-	require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always))
+	require.Equal(t, []string{"t1"}, w.TripsOf(driver("d1"), always))
+	require.Equal(t, []string{"t1"}, w.TripsOf(passenger("p1"), always))
 	res = w.assign("t1", "d1", "p1", w.now)
 	require.False(t, res.Changed)
-	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always), "once")
+	require.Equal(t, []string{"t1"}, w.TripsOf(driver("d1"), always), "once")
 	w.assign("t2", "d1", "p2", w.now)
-	require.ElementsMatch(t, []string{"t1", "t2"}, w.Of(driver("d1"), always))
+	require.ElementsMatch(t, []string{"t1", "t2"}, w.TripsOf(driver("d1"), always))
 
 	w.assign("t1", "d2", "", w.now)
-	require.Equal(t, []string{"t2"}, w.Of(driver("d1"), always))
-	require.True(t, w.Left("t1", driver("d1"), always))
-	require.False(t, w.Left("t1", driver("d2"), always))
-	require.False(t, w.Left("t1", passenger("p1"), always))
+	require.Equal(t, []string{"t2"}, w.TripsOf(driver("d1"), always))
+	require.True(t, w.HasLeft("t1", driver("d1"), always))
+	require.False(t, w.HasLeft("t1", driver("d2"), always))
+	require.False(t, w.HasLeft("t1", passenger("p1"), always))
 
 	res = w.say(triptable.Ends, "t1", "", w.now)
 	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d2"}, res.Parties, "the people until its end")
@@ -84,9 +84,9 @@ func TestTable_KnowsThePeople(t *testing.T) {
 	w.say(triptable.Ends, "never seen", "", w.now)
 	require.Zero(t, w.Len())
 	for _, id := range []string{"t1", "t2", "never seen"} {
-		require.True(t, w.Left(id, driver("d1"), always))
+		require.True(t, w.HasLeft(id, driver("d1"), always))
 	}
-	require.Empty(t, w.Of(driver("d1"), always))
+	require.Empty(t, w.TripsOf(driver("d1"), always))
 }
 
 // An end is final, whatever its time and whatever event arrives later.
@@ -111,7 +111,7 @@ func TestTable_EndIsFinal(t *testing.T) {
 				require.True(t, res.Outdated, "kind %d after %v", kind, age)
 				require.Empty(t, res.Moves)
 			}
-			require.Empty(t, w.Of(driver("d1"), always))
+			require.Empty(t, w.TripsOf(driver("d1"), always))
 			require.Zero(t, w.Len())
 			if age <= triptable.Memory {
 				require.True(t, w.assign("t1", "d1", "p1", w.now).Outdated, "not even with a newer time")
@@ -195,7 +195,7 @@ func TestTable_ReleaseEndsItsAssignmentOnly(t *testing.T) {
 			res := w.release("t1", c.assignment, c.driver, w.at(c.at))
 			require.Equal(t, c.leaves, slices.Contains(res.Moves.Leaves, "d1"), name)
 			require.Equal(t, c.leaves, w.Known("t1").Driver == "", name)
-			require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always), "the trip continues")
+			require.Equal(t, []string{"t1"}, w.TripsOf(passenger("p1"), always), "the trip continues")
 		}
 	}
 	// Where no event named the assignment, the driver's id decides.
@@ -223,10 +223,10 @@ func TestTable_PassengerIsReplaced(t *testing.T) {
 	res := w.say(triptable.Notes, "t1", "p3", w.at(4))
 	require.Equal(t, triptable.Moves{Passenger: "p3"}, res.Moves)
 	require.True(t, res.Changed)
-	require.Empty(t, w.Of(passenger("p2"), always))
-	require.Equal(t, []string{"t1"}, w.Of(passenger("p3"), always))
-	require.True(t, w.Left("t1", passenger("p2"), always))
-	require.False(t, w.Left("t1", passenger("p3"), always))
+	require.Empty(t, w.TripsOf(passenger("p2"), always))
+	require.Equal(t, []string{"t1"}, w.TripsOf(passenger("p3"), always))
+	require.True(t, w.HasLeft("t1", passenger("p2"), always))
+	require.False(t, w.HasLeft("t1", passenger("p3"), always))
 	w.say(triptable.Notes, "t1", "p2", w.at(2))
 	require.Equal(t, "p3", w.Known("t1").Passenger, "an older event changes nothing")
 }
@@ -241,15 +241,15 @@ func TestTable_NoDriverFound(t *testing.T) {
 	res := w.say(triptable.Suspends, "t1", "", w.at(10))
 	require.Equal(t, triptable.Moves{People: true}, res.Moves)
 	require.Equal(t, "p1", res.Parties.Passenger)
-	require.True(t, w.Left("t1", passenger("p1"), always))
-	require.Empty(t, w.Of(driver("d1"), always))
+	require.True(t, w.HasLeft("t1", passenger("p1"), always))
+	require.Empty(t, w.TripsOf(driver("d1"), always))
 	require.True(t, w.say(triptable.Opens, "t1", "p1", w.at(5)).Outdated)
 	require.True(t, w.accept("t1", "as2", "d2", w.at(5)).Outdated)
 	require.False(t, w.say(triptable.Suspends, "t1", "", w.at(9)).Outdated, "a second one")
 	require.Equal(t, "p1", w.say(triptable.Notes, "t1", "", w.at(0)).Parties.Passenger)
 
 	require.Equal(t, "p1", w.say(triptable.Opens, "t1", "", w.at(20)).Parties.Passenger, "the search begins again")
-	require.False(t, w.Left("t1", passenger("p1"), always))
+	require.False(t, w.HasLeft("t1", passenger("p1"), always))
 	require.Equal(t, triptable.Moves{Driver: "d2", Passenger: "p1"}, w.accept("t1", "as2", "d2", w.at(21)).Moves)
 
 	// Hours later an event from before is still outdated.
@@ -289,9 +289,9 @@ func TestTable_ForgetsTripsWithoutEvents(t *testing.T) {
 	require.Equal(t, 1024, w.Len())
 	assign("new", 24)
 	require.Equal(t, 26, w.Len())
-	require.Len(t, w.Of(driver("d1"), always), 26)
-	require.Equal(t, []string{"old7"}, w.Of(passenger("pold7"), always))
-	require.Empty(t, w.Of(passenger("pold8"), always))
+	require.Len(t, w.TripsOf(driver("d1"), always), 26)
+	require.Equal(t, []string{"old7"}, w.TripsOf(passenger("pold7"), always))
+	require.Empty(t, w.TripsOf(passenger("pold8"), always))
 }
 
 func TestTable_RecentChanges(t *testing.T) {
@@ -303,23 +303,23 @@ func TestTable_RecentChanges(t *testing.T) {
 	w.assign("t3", "d1", "p1", w.now)
 	w.assign("t2", "d2", "", w.now)
 	since := w.now.Add(-triptable.Settle)
-	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), since))
-	require.True(t, w.Left("t2", driver("d1"), since))
+	require.Equal(t, []string{"t3"}, w.TripsOf(driver("d1"), since))
+	require.True(t, w.HasLeft("t2", driver("d1"), since))
 
-	w.Forget("t3", "d1", since)
-	w.Forget("t1", "d2", since)
-	require.ElementsMatch(t, []string{"t1", "t3"}, w.Of(driver("d1"), always), "t3 changed too recently, and t1 is not d2's")
-	w.Forget("t1", "d1", since)
-	require.Equal(t, []string{"t3"}, w.Of(driver("d1"), always))
-	require.ElementsMatch(t, []string{"t2", "t3"}, w.Of(passenger("p1"), since), "setting the driver aside is not a change for the passenger")
+	w.SetAside("t3", "d1", since)
+	w.SetAside("t1", "d2", since)
+	require.ElementsMatch(t, []string{"t1", "t3"}, w.TripsOf(driver("d1"), always), "t3 changed too recently, and t1 is not d2's")
+	w.SetAside("t1", "d1", since)
+	require.Equal(t, []string{"t3"}, w.TripsOf(driver("d1"), always))
+	require.ElementsMatch(t, []string{"t2", "t3"}, w.TripsOf(passenger("p1"), since), "setting the driver aside is not a change for the passenger")
 	require.Empty(t, w.assign("t1", "d1", "p1", w.at(-60)).Moves.Driver)
-	require.NotContains(t, w.Of(driver("d1"), always), "t1")
+	require.NotContains(t, w.TripsOf(driver("d1"), always), "t1")
 	require.Equal(t, "d1", w.assign("t1", "d1", "p1", w.now).Moves.Driver)
-	require.Contains(t, w.Of(driver("d1"), always), "t1")
+	require.Contains(t, w.TripsOf(driver("d1"), always), "t1")
 
 	w.now = w.now.Add(time.Minute)
-	require.False(t, w.Left("t2", driver("d1"), w.now.Add(-triptable.Settle)))
-	require.True(t, w.Left("t2", driver("d1"), always))
+	require.False(t, w.HasLeft("t2", driver("d1"), w.now.Add(-triptable.Settle)))
+	require.True(t, w.HasLeft("t2", driver("d1"), always))
 }
 
 // A host's database may be ahead of its bus: a driver whom Forget set aside still
@@ -331,8 +331,8 @@ func TestTable_ForgottenDriverReceivesEarlierEvents(t *testing.T) {
 		w.accept("t1", "as1", "d1", w.now)
 		w.say(triptable.Notes, "t1", "p1", w.now)
 		w.now = w.now.Add(time.Minute)
-		w.Forget("t1", "d1", w.at(-5))
-		require.Empty(t, w.Of(driver("d1"), always), "their positions are not the trip's any more")
+		w.SetAside("t1", "d1", w.at(-5))
+		require.Empty(t, w.TripsOf(driver("d1"), always), "their positions are not the trip's any more")
 		require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"), "a lookup may name another driver")
 		return w
 	}
@@ -342,9 +342,9 @@ func TestTable_ForgottenDriverReceivesEarlierEvents(t *testing.T) {
 	w := forgotten()
 	require.Equal(t, both, status(w))
 	w.now = w.now.Add(time.Minute)
-	w.Forget("t1", "d1", w.at(-5)) // the next sweep
+	w.SetAside("t1", "d1", w.at(-5)) // the next sweep
 	require.Equal(t, both, status(w))
-	require.Empty(t, w.Of(driver("d1"), always))
+	require.Empty(t, w.TripsOf(driver("d1"), always))
 	require.Equal(t, both, w.say(triptable.Ends, "t1", "", w.now).Parties)
 	require.Empty(t, w.say(triptable.Ends, "t1", "", w.now).Parties)
 
@@ -376,14 +376,14 @@ func TestTable_ForgottenDriverReceivesEarlierEvents(t *testing.T) {
 		w := forgotten()
 		c.news(w)
 		require.Equal(t, c.want, status(w), name)
-		require.NotContains(t, w.Of(driver("d1"), always), "t1", name)
+		require.NotContains(t, w.TripsOf(driver("d1"), always), "t1", name)
 	}
 
 	// The lookup names the driver again.
 	w = forgotten()
 	w.Confirm("t1", driver("d1"), w.at(-5))
-	require.Equal(t, []string{"t1"}, w.Of(driver("d1"), always))
-	require.Equal(t, []string{"t1"}, w.Of(passenger("p1"), always))
+	require.Equal(t, []string{"t1"}, w.TripsOf(driver("d1"), always))
+	require.Equal(t, []string{"t1"}, w.TripsOf(passenger("p1"), always))
 	require.Equal(t, both, w.Known("t1"))
 }
 
@@ -394,7 +394,7 @@ func TestTable_Hint(t *testing.T) {
 	require.Zero(t, w.Len())
 	require.True(t, w.Hint("t1", triptable.Parties{Passenger: "p1", Driver: "d1"}))
 	require.Equal(t, triptable.Parties{Passenger: "p1", Driver: "d1"}, w.Known("t1"))
-	require.Empty(t, w.Of(driver("d1"), always), "a hint does not put the driver into the room")
+	require.Empty(t, w.TripsOf(driver("d1"), always), "a hint does not put the driver into the room")
 	w.now = w.now.Add(triptable.HintMemory)
 	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"))
 	w.assign("t1", "d2", "p2", w.now)
@@ -435,7 +435,7 @@ func TestTable_State(t *testing.T) {
 			require.NoError(t, json.Unmarshal(data, &got))
 			require.False(t, other.Merge(got).Outdated)
 			require.Equal(t, w.Known("t1").Driver, other.Known("t1").Driver)
-			require.Equal(t, w.Of(driver("d1"), always), other.Of(driver("d1"), always))
+			require.Equal(t, w.TripsOf(driver("d1"), always), other.TripsOf(driver("d1"), always))
 			require.True(t, other.accept("t1", "as1", "d1", other.at(1)).Outdated)
 		})
 	}
