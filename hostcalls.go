@@ -27,11 +27,16 @@ const (
 	siteShare = 8
 	// abandonedEvents is how many calls of methods of the host's events may be abandoned.
 	abandonedEvents = 64
+	// abandonedRows is how many calls for one row of a repository the sweep may abandon.
+	abandonedRows = 64
 	// adapterTimeout is for Adapter.Publish, RoomWatcher.RoomChanged and
 	// AdapterChecker.Check, which must not block.
 	adapterTimeout = time.Second
 	// connContextTimeout is for Options.ConnContext, for which a handshake waits.
 	connContextTimeout = time.Second
+	// askAgain is how long after the last of too many abandoned calls the host is called
+	// again, where few are too many.
+	askAgain = time.Minute
 	// setupFactor is how long a bus or an adapter has to begin, as a multiple of
 	// Timeouts.Repo.
 	setupFactor = 6
@@ -61,14 +66,20 @@ type hostCalls struct {
 // asking the others.
 type sweepCalls struct{ users, sessions, trips sweepCall }
 
-// sweepCall is a batch, and a row, where one asks for one row.
-type sweepCall struct{ batch, row *hostcall.Kind }
+// sweepCall is a batch, and a row, where a call reads one.
+type sweepCall struct {
+	batch, row *hostcall.Kind
+	rows       rowCalls
+}
 
 func (h *hostCalls) init(rt *Server) {
 	o := &rt.opts
 	many := abandonedFactor * o.Limits.RepoConcurrency
 	repo := func(running, abandoned int) *hostcall.Kind {
 		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Inspect: inspect})
+	}
+	few := func(running, abandoned int) *hostcall.Kind { // of which a few that hang are all
+		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Again: askAgain, Inspect: inspect})
 	}
 	untimed := func(running, abandoned int) *hostcall.Kind {
 		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned, Inspect: inspect})
@@ -78,16 +89,17 @@ func (h *hostCalls) init(rt *Server) {
 	h.connContext = hostcall.NewKind(o.askingFor(connContextTimeout))
 	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
-		s.batch, s.row = repo(1, 1), repo(sweepConcurrency, sweepConcurrency)
+		s.batch, s.row = few(1, 1), few(sweepConcurrency, abandonedRows)
 	}
-	h.events = repo(many, abandonedEvents)
-	h.presence = repo(1, presenceTries)
-	h.bus, h.request = untimed(1<<16, 1024), untimed(1024, 64)
-	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Inspect: inspect})
+	h.events = few(many, abandonedEvents)
+	h.presence = few(1, presenceTries)
+	h.bus = untimed(1<<16, 1024)
+	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: askAgain, Inspect: inspect})
+	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: askAgain, Inspect: inspect})
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		h.rooms = rt.roomNotices(w)
 	}
-	h.check = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 64, Abandoned: 16, Inspect: inspect})
+	h.check = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 64, Abandoned: 16, Again: askAgain, Inspect: inspect})
 	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2, Inspect: inspect})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)

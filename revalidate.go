@@ -5,14 +5,12 @@ package realtime
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
@@ -117,11 +115,11 @@ func (w *sweep) round(ctx context.Context) {
 	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travelers)+sweepBatch-1)/sweepBatch
 	pause := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
 	o := &w.rt.opts
-	userRows := repoReader[User]{calls: w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
+	userRows := repoReader[User]{calls: &w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
 	if many, ok := o.Users.(UserBatchRepo); ok {
 		userRows.many = many.FindUsers
 	}
-	sessionRows := repoReader[Session]{calls: w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
+	sessionRows := repoReader[Session]{calls: &w.rt.host.sweep.sessions, one: o.Sessions.FindSession, idOf: func(s Session) string { return s.ID }}
 	if many, ok := o.Sessions.(SessionBatchRepo); ok {
 		sessionRows.many = many.FindSessions
 	}
@@ -129,7 +127,7 @@ func (w *sweep) round(ctx context.Context) {
 	checkBatches(ctx, pause, users, &res, userRows, checkUser)
 	checkBatches(ctx, pause, sessions, &res, sessionRows, checkSession)
 	w.checkTrips(ctx, pause, travelers, &res)
-	if res.failed > 0 && ctx.Err() == nil {
+	if res.err != nil && ctx.Err() == nil {
 		w.rt.log.Error("realtime: sweep could not read all rows", withStack(res.err, "rows", res.failed, "error", res.err)...)
 	}
 	if res.ended > 0 {
@@ -142,14 +140,6 @@ type sweepResult struct {
 	ended  int   // sockets that were disconnected
 	failed int   // rows that could not be read
 	err    error // the last error
-}
-
-// repoReader reads rows of a repository for the sweep.
-type repoReader[T any] struct {
-	calls sweepCall
-	one   func(ctx context.Context, id string) (T, error)
-	many  func(ctx context.Context, ids []string) ([]T, error) // nil: the repository reads one row per call
-	idOf  func(row T) string
 }
 
 // checkBatches reads the rows of sockets in batches and calls check for each socket, with a
@@ -167,17 +157,14 @@ func checkBatches[T any](
 				expires[s] = s.ExpiresAt()
 			}
 		}
-		rows, err := hostcall.Do(ctx, from.calls.batch, nil, func(ctx context.Context) (map[string]*T, error) { return from.rows(ctx, ids) })
+		rows, err := from.read(ctx, ids)
 		if err != nil {
-			res.failed += len(ids)
+			res.failed += len(ids) - len(rows)
 			res.err = namingTimeout(err)
 		}
-		if errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrAbandoned) || errors.Is(err, hostcall.ErrBusy) {
-			return // the repository ignores ctx: do not call it again in this round
-		}
-		for _, id := range ids {
+		for id, row := range rows {
 			for _, s := range sockets[id] {
-				if err == nil && check(s, rows[id], expires[s]) {
+				if check(s, row, expires[s]) {
 					res.ended++
 				}
 			}
@@ -188,70 +175,6 @@ func checkBatches[T any](
 			return
 		}
 	}
-}
-
-var errNoRows = errors.New("the repository returned no row for a whole batch")
-
-// rows returns the rows by id; nil stands for a row that does not exist.
-func (from repoReader[T]) rows(ctx context.Context, ids []string) (map[string]*T, error) {
-	var rows []T
-	var err error
-	if from.many != nil {
-		rows, err = from.many(ctx, ids)
-	} else {
-		rows, err = from.fetchOneByOne(ctx, ids)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if from.many != nil && len(rows) == 0 && len(ids) > 1 {
-		return nil, errNoRows // a fault of the repository is more likely than the deletion of all
-	}
-	byID := make(map[string]*T, len(ids))
-	for _, id := range ids {
-		byID[id] = nil
-	}
-	for i := range rows {
-		id := from.idOf(rows[i])
-		if _, wanted := byID[id]; !wanted {
-			return nil, errAnotherRow
-		}
-		byID[id] = &rows[i]
-	}
-	return byID, nil
-}
-
-// fetchOneByOne reads one row per call, with sweepConcurrency calls at a time. One failure
-// fails the batch.
-func (from repoReader[T]) fetchOneByOne(ctx context.Context, ids []string) ([]T, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var mu sync.Mutex // guards rows and failure
-	var rows []T
-	var failure error
-	var fetching sync.WaitGroup
-	for _, id := range ids {
-		fetching.Go(func() {
-			row, err := hostcall.Do(ctx, from.calls.row, nil, func(ctx context.Context) (T, error) { return from.one(ctx, id) })
-			mu.Lock()
-			defer mu.Unlock()
-			switch {
-			case err == nil && from.idOf(row) == id:
-				rows = append(rows, row)
-				return
-			case errors.Is(err, ErrNotFound):
-				return
-			case err == nil:
-				err = errAnotherRow
-			}
-			if failure == nil {
-				failure = err
-				cancel()
-			}
-		})
-	}
-	fetching.Wait()
-	return rows, failure
 }
 
 // checkUser disconnects a socket whose user does not exist, is inactive or has another type

@@ -46,7 +46,7 @@ func (w *sweep) tripSockets() map[string][]*Socket {
 // the sockets.
 func (w *sweep) checkTrips(ctx context.Context, pause time.Duration, sockets map[string][]*Socket, res *sweepResult) {
 	from := repoReader[activeTrips]{
-		calls: w.rt.host.sweep.trips,
+		calls: &w.rt.host.sweep.trips,
 		one: func(ctx context.Context, id string) (activeTrips, error) {
 			called := time.Now()
 			trips, err := w.rt.activeTrips(ctx, id)

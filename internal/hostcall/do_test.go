@@ -257,3 +257,37 @@ func TestDo_TimerFiresDuringStart(t *testing.T) {
 	}
 	require.NoError(t, k.Wait(t.Context()))
 }
+
+// Calls that never return do not end the calls of a kind for good: after a pause, which
+// doubles, as many again may be abandoned.
+func TestDo_CallsAgain(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 8, Abandoned: 2, Again: time.Minute})
+		hold := make(chan struct{})
+		hang := func(context.Context) error { <-hold; return nil }
+		quick := func(context.Context) error { return nil }
+		for pause := time.Minute; pause <= 8*time.Minute; pause *= 2 {
+			for range 2 {
+				require.ErrorIs(t, hostcall.Run(t.Context(), k, hang), hostcall.ErrTimeout)
+			}
+			require.ErrorIs(t, hostcall.Run(t.Context(), k, quick), hostcall.ErrAbandoned)
+			time.Sleep(pause - time.Second)
+			require.ErrorIs(t, hostcall.Run(t.Context(), k, quick), hostcall.ErrAbandoned)
+			time.Sleep(2 * time.Second)
+			for range 100 {
+				require.NoError(t, hostcall.Run(t.Context(), k, quick))
+			}
+		}
+		require.Equal(t, 8, k.Abandoned())
+		close(hold)
+		synctest.Wait()
+		require.Zero(t, k.Abandoned())
+		hold = make(chan struct{})
+		for range 2 {
+			require.ErrorIs(t, hostcall.Run(t.Context(), k, hang), hostcall.ErrTimeout)
+		}
+		time.Sleep(time.Minute)
+		require.NoError(t, hostcall.Run(t.Context(), k, quick), "the first pause, now that all have returned")
+		close(hold)
+	})
+}

@@ -12,7 +12,10 @@ import (
 type QueueConfig struct {
 	Size      int           // maximum number of waiting calls; more are dropped
 	Timeout   time.Duration // a call that runs for one to two Timeouts is abandoned, and the next one starts
-	Abandoned int           // maximum number of abandoned calls; at that number calls are dropped until one returns
+	// Abandoned is the maximum number of abandoned calls. At that number calls are dropped
+	// until one returns; or until 60 Timeouts have passed, when one more is abandoned, and
+	// twice as long for each further one.
+	Abandoned int
 	// Failed is called after a panic, after runtime.Goexit, and with ErrTimeout when a
 	// call is abandoned. It may be called concurrently.
 	Failed func(err error)
@@ -35,11 +38,15 @@ type Queue struct {
 	madeAtCheck uint64        // value of made when checkOverdue was scheduled
 	slow        chan struct{} // closed when a call is overdue, replaced when a later one returns in time
 	stalled     bool          // the running call is overdue, and no more calls may be abandoned
+	stalledAt   time.Time     // since when
 	abandoned   int
 	dropped     int
 	timer       *time.Timer
 	timerArmed  bool
 }
+
+// stallFactor is how long a queue is stalled at first, as a multiple of its Timeout.
+const stallFactor = 60
 
 // NewQueue returns an empty queue.
 func NewQueue(cfg QueueConfig) *Queue { return &Queue{cfg: cfg, slow: make(chan struct{})} }
@@ -213,8 +220,13 @@ func (q *Queue) checkOverdue() {
 			q.abandoned++
 			q.startLocked()
 		} else {
-			q.stalled = true
+			q.stalled, q.stalledAt = true, time.Now()
 		}
+	}
+	if overdue && q.stalled && time.Since(q.stalledAt) >= doubled(stallFactor*q.cfg.Timeout, q.abandoned-q.cfg.Abandoned) {
+		q.stalled = false
+		q.abandoned++
+		q.startLocked()
 	}
 	if q.working || q.dropped > 0 {
 		q.watchLocked()

@@ -173,3 +173,31 @@ func TestQueue_AddAndWait(t *testing.T) {
 		require.Equal(t, 2, made)
 	})
 }
+
+// A queue that is stalled makes its calls again after a pause, which doubles.
+func TestQueue_CallsAgain(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		q := newQueue(3, 2)
+		hold := make(chan struct{})
+		var made atomic.Int64
+		for range 2 {
+			q.Add(func() { <-hold })
+			q.Add(func() { made.Add(1) })
+			require.NoError(t, q.Wait(t.Context()))
+		}
+		for i, pause := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute} {
+			q.Add(func() { <-hold })
+			q.Add(func() { made.Add(1) })
+			time.Sleep(pause - time.Second)
+			require.EqualValues(t, 2+i, made.Load())
+			require.False(t, q.Add(func() {}), "stalled")
+			time.Sleep(5 * time.Second)
+			require.EqualValues(t, 3+i, made.Load())
+			for range 100 {
+				require.True(t, q.AddAndWait(func() {}))
+			}
+		}
+		close(hold)
+		synctest.Wait()
+	})
+}

@@ -3,6 +3,8 @@
 
 package hostcall
 
+import "time"
+
 // Indexes of what a call is counted for besides its kind.
 const (
 	bySource = iota
@@ -68,15 +70,44 @@ func (k *Kind) forgetLocked(t *ticket) {
 
 // fullLocked reports whether too many calls are abandoned, of the kind or of a share.
 func (k *Kind) fullLocked(t *ticket) bool {
-	full := k.abandoned >= k.limits.Abandoned
+	full := k.closedLocked()
 	for i, s := range t.shares {
 		full = full || s != nil && s.abandoned >= k.limits.of()[i]
 	}
 	return full
 }
 
+// closedLocked reports whether too many calls of the kind are abandoned, and raises the
+// limit when it is time.
+func (k *Kind) closedLocked() bool {
+	if k.abandoned < k.limits.Abandoned {
+		k.raised = 0
+		return false
+	}
+	if k.limits.Again <= 0 || k.abandoned < (k.raised+1)*k.limits.Abandoned {
+		return k.limits.Again <= 0
+	}
+	if time.Since(k.lastLate) < doubled(k.limits.Again, k.raised) {
+		return true
+	}
+	k.raised++
+	return false
+}
+
+// doubled returns d after it was doubled a number of times, at most a year.
+func doubled(d time.Duration, times int) time.Duration {
+	const year = 365 * 24 * time.Hour
+	for ; times > 0 && d < year; times-- {
+		d *= 2
+	}
+	return min(d, year)
+}
+
 func (k *Kind) countAbandonedLocked(t *ticket, n int) {
 	k.abandoned += n
+	if n > 0 {
+		k.lastLate = time.Now()
+	}
 	for _, s := range t.shares {
 		if s != nil {
 			s.abandoned += n
