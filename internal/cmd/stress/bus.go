@@ -32,10 +32,9 @@ type bus struct {
 	mu      sync.Mutex
 	handed  map[string]int // nodes that keys were handed to
 	recent  []realtime.Envelope
-	last    uint64            // number of the latest event
-	numbers map[string]uint64 // of events that are not handled, by id
-	left    map[uint64]int    // nodes that have yet to handle an event, by number
-	handled uint64            // everything up to this number is handled
+	last    uint64         // number of the latest event
+	left    map[uint64]int // nodes that have yet to handle an event, by number
+	handled uint64         // everything up to this number is handled
 	waiters []waiter
 }
 
@@ -47,9 +46,13 @@ type waiter struct {
 func newBus(w *world, nodes int, fanOut bool) *bus {
 	return &bus{
 		w: w, MemoryBus: realtime.NewMemoryBus(), nodes: nodes, fanOut: fanOut,
-		handed: map[string]int{}, numbers: map[string]uint64{}, left: map[uint64]int{},
+		handed: map[string]int{}, left: map[uint64]int{},
 	}
 }
+
+// numbered is the key of an event's number in the context of its handlers. A server
+// publishes an event again that took too long, so that ids are not unique.
+type numbered struct{}
 
 // nodeBus is the bus as one node has it.
 type nodeBus struct {
@@ -64,7 +67,7 @@ func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope
 		if !b.fanOut && b.at(e.Key) != b.node {
 			return nil
 		}
-		defer b.done(e.ID)
+		defer b.done(ctx.Value(numbered{}).(uint64)) //nolint:errcheck,forcetypeassert // Publish sets it
 		es := []realtime.Envelope{e}
 		if b.w.config.meddle != nil {
 			es = b.w.config.meddle(e)
@@ -163,32 +166,28 @@ func (b *bus) Publish(ctx context.Context, e realtime.Envelope) error {
 	b.mu.Lock()
 	b.last++
 	n := b.last
-	b.numbers[e.ID] = n
 	b.left[n] = 1
 	if b.fanOut {
 		b.left[n] = b.nodes
 	}
 	b.mu.Unlock()
-	err := b.MemoryBus.Publish(ctx, e)
+	err := b.MemoryBus.Publish(context.WithValue(ctx, numbered{}, n), e)
 	if err != nil { // nobody will handle it
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		delete(b.numbers, e.ID)
 		delete(b.left, n)
 		b.advanceLocked()
 	}
 	return err
 }
 
-func (b *bus) done(id string) {
+func (b *bus) done(n uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := b.numbers[id]
 	if b.left[n]--; b.left[n] > 0 {
 		return
 	}
 	delete(b.left, n)
-	delete(b.numbers, id)
 	b.advanceLocked()
 }
 

@@ -1,0 +1,42 @@
+// When the bus has handled everything.
+
+package main
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+)
+
+// A server publishes an event again whose publishing took too long, under the same id.
+func TestBus_SettlesWhenAnIDComesTwice(t *testing.T) {
+	t.Parallel()
+	for name, fanOut := range map[string]bool{"to all nodes": true, "to one node": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBus(&world{config: config{troubles: troubles{}}}, 2, fanOut)
+				for node := range 2 {
+					_, err := nodeBus{b, node}.Subscribe(func(context.Context, realtime.Envelope) error {
+						time.Sleep(time.Second)
+						return nil
+					})
+					require.NoError(t, err)
+				}
+				for _, id := range []string{"1", "2", "1", "3"} {
+					require.NoError(t, b.Publish(t.Context(), realtime.Envelope{ID: id, Key: "k", Name: "stress"}))
+				}
+				began := time.Now()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				require.NoError(t, b.settle(ctx))
+				require.Equal(t, 4*time.Second, time.Since(began))
+				require.Empty(t, b.left)
+			})
+		})
+	}
+}
