@@ -49,17 +49,18 @@ type User struct {
 
 // UserRepo finds users.
 //
-// FindUser may block, within ctx, and is called concurrently. A missing user
-// is ErrNotFound; any other error refuses with CodeUnavailable.
+// FindUser may block, within ctx, and is called concurrently. It returns ErrNotFound if the
+// user does not exist. With any other error the handshake cannot be decided
+// (CodeUnavailable).
 type UserRepo interface {
 	FindUser(ctx context.Context, id string) (User, error)
 }
 
-// UserBatchRepo is what a UserRepo may implement besides, so that a sweep looks up
-// many users at once.
+// UserBatchRepo may be implemented by a UserRepo, so that a sweep reads many users in one
+// call.
 //
-// FindUsers may block, within ctx, and is called concurrently. The order of the answer
-// is free; a user who is not in it does not exist.
+// FindUsers may block, within ctx, and is called concurrently. It may return the users in any
+// order; a user who is not in the result does not exist.
 type UserBatchRepo interface {
 	FindUsers(ctx context.Context, ids []string) ([]User, error)
 }
@@ -69,24 +70,25 @@ type Session struct {
 	ID      string
 	UserID  string
 	Revoked bool
-	// AccessTokenExpiresAt, when set, ends the session's sockets at that time
-	// whatever the token says.
+	// AccessTokenExpiresAt is when the session's sockets expire, even if the token expires
+	// later. Zero: they expire with the token.
 	AccessTokenExpiresAt time.Time
 }
 
 // SessionRepo finds login sessions.
 //
-// FindSession may block, within ctx, and is called concurrently. A missing
-// session is ErrNotFound; any other error refuses with CodeUnavailable.
+// FindSession may block, within ctx, and is called concurrently. It returns ErrNotFound if the
+// session does not exist. With any other error the handshake cannot be decided
+// (CodeUnavailable).
 type SessionRepo interface {
 	FindSession(ctx context.Context, sid string) (Session, error)
 }
 
-// SessionBatchRepo is what a SessionRepo may implement besides, so that a sweep looks
-// up many sessions at once.
+// SessionBatchRepo may be implemented by a SessionRepo, so that a sweep reads many sessions in
+// one call.
 //
-// FindSessions may block, within ctx, and is called concurrently. The order of the
-// answer is free; a session that is not in it does not exist.
+// FindSessions may block, within ctx, and is called concurrently. It may return the sessions
+// in any order; a session that is not in the result does not exist.
 type SessionBatchRepo interface {
 	FindSessions(ctx context.Context, sids []string) ([]Session, error)
 }
@@ -101,34 +103,37 @@ type SessionBatchRepo interface {
 // are connected if it implements TripBatchLookup. A DriverLocationChanged calls it, at most
 // every 30 s, for a driver whose trips the node does not know.
 //
-// ActiveTrips may block, within ctx, and is called concurrently. It returns the
-// ids of the trips that the user, driver or passenger, takes part in now: none
-// is no error. An error refuses the handshake with CodeUnavailable, and so do more
-// than 1000 trips and an id that is empty, longer than 256 bytes or has a NUL in it.
+// ActiveTrips may block, within ctx, and is called concurrently. It returns the ids of the
+// trips that the user takes part in now, as driver or passenger; no trips is not an error.
+// With an error the handshake cannot be decided (CodeUnavailable). More than 1000 trips, and
+// an id that is empty, longer than 256 bytes or contains NUL, count as an error.
 type TripLookup interface {
 	ActiveTrips(ctx context.Context, userID string) ([]string, error)
 }
 
-// TripBatchLookup is what a TripLookup may implement besides, to be asked for many
-// users at once by the sweep, and then for all who are connected instead of those who
-// are in a trip's room. It may block, within ctx. A user without a trip need not be in the
-// answer.
+// TripBatchLookup may be implemented by a TripLookup, so that a sweep looks up the trips of
+// many users in one call. The sweep then checks all connected drivers and passengers, instead
+// of only those who are in a trip's room.
+//
+// ActiveTripsOf may block, within ctx. It returns the ids of trips by user id; a user without
+// a trip need not be in the result.
 type TripBatchLookup interface {
 	ActiveTripsOf(ctx context.Context, userIDs []string) (map[string][]string, error)
 }
 
-// TripParties are the people of a trip. DriverID is empty before assignment.
+// TripParties are the passenger and the driver of a trip. DriverID is empty before the
+// assignment.
 type TripParties struct{ PassengerID, DriverID string }
 
-// PartyLookup is optional: it fills in the passenger and driver of a domain
-// event that carries no ids of its own, when the server has not seen them on
-// an earlier event of the trip.
+// PartyLookup finds the passenger and the driver of a trip. It is optional. The server calls
+// it for a domain event that lacks one of them, if no earlier event of the trip had it.
 //
-// FindParties may block, within ctx, and is called concurrently. An unknown
-// trip is ErrNotFound. What it answers is kept: the passenger with the trip, the
-// driver for 30 s. While it is asked the trip's events wait, and no others. A trip
-// for which it did not answer within Timeouts.Repo is left alone for 10 s, at
-// most 5 min when that goes on, and its events go to those who are known.
+// FindParties may block, within ctx, and is called concurrently. It returns ErrNotFound for an
+// unknown trip. The server remembers the passenger with the trip, and the driver for 30 s.
+// While the call runs, the events of the trip wait, and no others. If the call has not
+// returned within Timeouts.Repo, the server sends the trip's events to the known ones only,
+// and does not call FindParties for that trip for 10 s. This time doubles with each further
+// timeout, up to 5 minutes.
 type PartyLookup interface {
 	FindParties(ctx context.Context, tripID string) (TripParties, error)
 }
@@ -136,28 +141,30 @@ type PartyLookup interface {
 // DriverService executes a driver's inbound events. The default, NewMemoryDrivers, has the
 // rules of a driver's status and loses its state on restart.
 //
-// Its methods may block, within ctx, and are called concurrently for different
-// sockets; a driver with two phones has two sockets. They refuse with an *Error. Their
+// Its methods may block, within ctx, and are called concurrently for different sockets; a
+// driver with two phones has two sockets. They return an *Error to refuse the event. Their
 // results must have the same driver id as the call: a result with another driver's id is
 // discarded and the event fails with CodeInternal.
 type DriverService interface {
-	// UpdateStatus applies a status change and returns the snapshot after it.
+	// UpdateStatus applies a status change and returns the driver's state after it.
 	UpdateStatus(ctx context.Context, driverID string, in StatusUpdate) (Availability, error)
-	// UpdateLocation stores a position. fresh is false when a newer one was
-	// stored already: the ping is acknowledged and no event is emitted.
+	// UpdateLocation stores a position. fresh is false if a newer position was stored
+	// already: the server then acknowledges the ping and emits no event.
 	UpdateLocation(ctx context.Context, driverID string, in LocationPing) (out LocationUpdate, fresh bool, err error)
-	// SetTrip sets the snapshot's current trip, or clears it when tripID is
-	// empty. It does not decide who follows the trip: domain events do.
+	// SetTrip sets the driver's current trip, or clears it if tripID is empty, and returns
+	// the driver's state after it. It does not move sockets into the trip's room; domain
+	// events do.
 	SetTrip(ctx context.Context, driverID, tripID string) (Availability, error)
 }
 
-// OfferService is optional: it answers a driver's accept and reject. Without
-// one every offer is CodeNotFound.
+// OfferService handles a driver's answers to offers. It is optional; without one, every answer
+// fails with CodeNotFound.
 //
-// Its methods may block, within ctx, and are called concurrently. An offer that
-// expired or was taken is CodeConflict, one not made to this driver
-// CodeNotFound; the same driver accepting again gets the same success. The host
-// publishes the domain events that follow.
+// Its methods may block, within ctx, and are called concurrently. They return an *Error to
+// refuse: CodeConflict for an offer that has expired or that another driver has accepted, and
+// CodeNotFound for one that was not made to this driver. If the same driver accepts an offer
+// again, AcceptOffer returns the same result. The host publishes the domain events that
+// follow.
 type OfferService interface {
 	AcceptOffer(ctx context.Context, driverID, assignmentID string) (tripID string, err error)
 	RejectOffer(ctx context.Context, driverID, assignmentID, reason string) error
@@ -171,8 +178,8 @@ type Envelope struct {
 	At   time.Time `json:"at"`   // when it was published
 	Data []byte    `json:"data"` // JSON of the event's struct, such as TripRequested
 
-	// event is the event itself, in the place of Data, on its way from a server
-	// through a MemoryBus to a server.
+	// event replaces Data on the way from a server through a MemoryBus to a server, so that
+	// the event need not be encoded.
 	event builtin
 }
 
@@ -192,21 +199,22 @@ func (e Envelope) encoded() (Envelope, error) {
 // EventBus carries domain events between the host's services and the server. NewMemoryBus
 // returns one for a single process; realtimetest.TestEventBus is the test suite for buses.
 //
-// Publish may block, within ctx, and is called concurrently; nil means that the
-// bus has taken the event. Subscribe registers a handler that is called for
-// every event published afterwards: one at a time and in order for each Key,
-// concurrently across keys. A handler's error is the bus's to retry or drop. The
-// server's handler does not wait for other services, so a bus may deliver one event
-// after the other: an event that waits for PartyLookup longer than 50 ms counts as
-// handled before it is sent, and is lost if the process ends before that.
-// The returned function ends the subscription and waits for running handlers.
+// Publish may block, within ctx, and is called concurrently; a nil error means that the bus
+// has accepted the event. Subscribe registers a handler that the bus calls for every event
+// published afterwards: one at a time and in order for each Key, and possibly concurrently for
+// different keys. If a handler returns an error, the bus may retry the event or drop it. cancel
+// ends the subscription and waits for running calls of the handler.
+//
+// The server's handler does not wait for the host's services, so a bus may deliver one event
+// after the other. An event that waits for PartyLookup for more than 50 ms counts as handled
+// before it is sent; it is lost if the process ends before that.
 type EventBus interface {
 	Publish(ctx context.Context, e Envelope) error
 	Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error)
 }
 
-// Identity is who a socket belongs to. It does not change while the socket
-// lives, but for the session, which auth:refresh may renew.
+// Identity is the user and the login session of a socket. The user does not change; auth:refresh
+// may replace the session.
 type Identity struct {
 	UserID    string   `json:"userId"`
 	UserType  UserType `json:"userType"`

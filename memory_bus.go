@@ -1,4 +1,4 @@
-// MemoryBus: the EventBus inside one process.
+// MemoryBus: an EventBus within one process.
 
 package realtime
 
@@ -12,39 +12,39 @@ import (
 	"sync"
 )
 
-// MemoryBus is an EventBus for a host whose services and server share a
-// process; what has not been delivered when it ends is lost.
+// MemoryBus is an EventBus for a host whose services and server share a process. Events that
+// are not handled when the process ends are lost.
 //
-// Each subscription has 64 queues, each with a part of the keys, and 16 for the keys
-// of AccessKey: in the order of publishing within a queue, and so for each key,
-// concurrently across queues. A slow handler holds up the keys that share its queue,
-// but no other subscriber, and no ban. A queue has a goroutine only while it has
-// work.
+// Each subscription has 80 queues: 64 share the keys, and 16 share the keys of AccessKey. A
+// queue handles its events one at a time, in the order of publishing; different queues run
+// concurrently. So a slow handler delays the events of keys in the same queue, but no other
+// subscriber, and no event of AccessKey unless it handles one. A queue has a goroutine only
+// while it has events.
 //
 // All methods may be called concurrently.
 type MemoryBus struct {
-	// OnError is called for every event that a handler fails on, by an error or by a
-	// panic, which is recovered. The event is not retried, and the other subscribers still
-	// get it. Set OnError before the first use. It is called like a handler, and must not
-	// panic. Defaults to none.
+	// OnError is called for each event for which a handler returns an error or panics. The
+	// event is not retried; the other subscribers still receive it. Set OnError before the
+	// first use of the bus. It is called concurrently and must not panic. Defaults to none.
 	OnError func(e Envelope, err error)
 
 	seed maphash.Seed
-	// slots hold one for each event under way, but for those published by handlers and
-	// for bans; access is likewise for the keys of AccessKey.
+	// slots bounds the pending events: each holds a slot in it. access does the same for
+	// the keys of AccessKey. Revocations and events that handlers publish hold no slot.
 	slots, access chan struct{}
-
-	mu            sync.Mutex // guards the rest, every subscription's ended and queues, and every busEvent's left
-	subscriptions []*subscription
-	pending       int           // events taken and not handled by all
 	closing       chan struct{} // closed by Close
-	drained       chan struct{} // closed when nothing is pending after that
+	drained       chan struct{} // closed when no event is pending after Close
+
+	mu            sync.Mutex // guards the fields below, ended and queues of every subscription, and left of every busEvent
+	subscriptions []*subscription
+	pending       int // events that some subscriber has not handled yet
 }
 
 var _ EventBus = (*MemoryBus)(nil)
 
-// NewMemoryBus returns a MemoryBus without subscribers, that holds up to 65536
-// events, as many of the keys of AccessKey besides, and any number of bans. It costs nothing while idle, and need not be closed.
+// NewMemoryBus returns a MemoryBus without subscribers. It holds up to 65,536 pending events,
+// and as many of the keys of AccessKey; revocations and events that handlers publish are not
+// counted. It costs nothing while idle and need not be closed.
 func NewMemoryBus() *MemoryBus {
 	return &MemoryBus{
 		seed:    maphash.MakeSeed(),
@@ -55,14 +55,13 @@ func NewMemoryBus() *MemoryBus {
 	}
 }
 
-// Publish implements EventBus: it queues the event and returns. e.Data belongs
-// to the bus and its handlers from then on, and nobody may change it.
+// Publish implements EventBus: it queues the event and returns. Do not change e.Data after
+// that.
 //
-// When the bus is full Publish waits for room, within ctx, unless ctx is the
-// one that a handler was called with, or derived from it: were handlers to wait
-// for each other, the bus would stand still. SessionRevoked and UserAccessChanged
-// never wait for room: a subscriber that hangs holds up no ban. After Close it
-// returns ErrClosed.
+// If the bus is full, Publish waits for space, within ctx. It does not wait if ctx is, or is
+// derived from, the ctx of a handler of this bus: handlers that wait for each other would
+// block the bus forever. SessionRevoked and UserAccessChanged do not wait either, so a
+// subscriber that hangs does not delay a revocation. After Close, Publish returns ErrClosed.
 //
 // Handlers get the values of ctx, but neither its deadline nor its cancellation.
 func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
@@ -98,9 +97,9 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 
 // Subscribe implements EventBus. After Close it returns ErrClosed.
 //
-// Once cancel has returned the handler is not called again, not for events that
-// were published before either. It waits for running calls of the handler, so a
-// handler that ends its own subscription must do it with `go cancel()`.
+// cancel ends the subscription and waits for running calls of the handler. After it has
+// returned, the handler is not called again, not even for events that were published before.
+// A handler that ends its own subscription must call `go cancel()`.
 func (b *MemoryBus) Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error) {
 	return b.subscribe(&subscription{handler: handler})
 }
@@ -121,9 +120,9 @@ func (b *MemoryBus) subscribe(s *subscription) (cancel func(), err error) {
 	}, nil
 }
 
-// Close makes Publish and Subscribe return ErrClosed and waits, within ctx,
-// until everything that was published has been handled. Handlers go on when ctx
-// ends; another call waits for them again. Not to be called from a handler.
+// Close makes Publish and Subscribe return ErrClosed and waits, within ctx, until all
+// published events have been handled. If ctx ends first, handling continues, and another call
+// of Close waits for it again. Do not call Close from a handler.
 func (b *MemoryBus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if !b.isClosing() {
@@ -146,47 +145,51 @@ func (b *MemoryBus) Close(ctx context.Context) error {
 	}
 }
 
-const maxPendingEvents = 65536
-
-// handlerOf is the key that marks the contexts of a bus's handlers.
+// handlerOf is the context key that marks the ctx of the handlers of a bus.
 type handlerOf struct{ bus *MemoryBus }
 
 const (
+	maxPendingEvents = 65536
+
 	busQueues    = 64
 	accessQueues = 16
 )
 
+// subscription is one handler and its queues. MemoryBus.mu guards ended and queues.
 type subscription struct {
 	handler func(ctx context.Context, e Envelope) error
-	server  bool // takes an event as a server has published it, not encoded
+	server  bool // the handler accepts an Envelope with event in place of Data
 	ended   bool
 	queues  [busQueues + accessQueues]busQueue
-	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
+	running sync.WaitGroup // counts calls of handler; grows only while ended is false
 }
 
+// busEvent is a published event, which all subscriptions share. MemoryBus.mu guards left.
 type busEvent struct {
 	Envelope
-	ctx  context.Context
-	left int // subscribers that have not handled it
-
-	slots chan struct{} // in which it holds one; nil: in none
+	ctx   context.Context
+	left  int           // the number of subscribers that have not handled it yet
+	slots chan struct{} // the channel in which it holds a slot; nil: none
 
 	encoding sync.Once
-	encoded  Envelope // once encoding is done, and err
+	encoded  Envelope // set by encoding, as is err
 	err      error
 }
 
-// withData returns the envelope for a subscriber that reads its Data.
+// withData returns the envelope with its Data, for a handler of the host's. It encodes the
+// event once for all of them.
 func (ev *busEvent) withData() (Envelope, error) {
 	ev.encoding.Do(func() { ev.encoded, ev.err = ev.Envelope.encoded() })
 	return ev.encoded, ev.err
 }
 
+// busQueue is a queue of a subscription. MemoryBus.mu guards it.
 type busQueue struct {
 	events []*busEvent
-	active bool // has a goroutine
+	active bool // a goroutine handles its events
 }
 
+// isClosing reports whether Close was called.
 func (b *MemoryBus) isClosing() bool {
 	select {
 	case <-b.closing:
@@ -196,7 +199,7 @@ func (b *MemoryBus) isClosing() bool {
 	}
 }
 
-// queueOf returns the number of the queue that a key is in.
+// queueOf returns the index of the queue of a key.
 func (b *MemoryBus) queueOf(key string) uint64 {
 	n := maphash.String(b.seed, key)
 	if strings.HasPrefix(key, accessPrefix) {
@@ -205,7 +208,7 @@ func (b *MemoryBus) queueOf(key string) uint64 {
 	return n % busQueues
 }
 
-// slotsOf returns the slots of which an event takes one, or nil for a ban.
+// slotsOf returns the channel in which an event holds a slot, or nil for a revocation.
 func (b *MemoryBus) slotsOf(e Envelope) chan struct{} {
 	switch {
 	case e.Name == (SessionRevoked{}).EventName(), e.Name == (UserAccessChanged{}).EventName():
@@ -216,7 +219,8 @@ func (b *MemoryBus) slotsOf(e Envelope) chan struct{} {
 	return b.slots
 }
 
-// enqueue reports false when the bus is closed.
+// enqueue adds an event to a queue of each subscription. It reports false if the bus is
+// closed.
 func (b *MemoryBus) enqueue(ev *busEvent) bool {
 	n := b.queueOf(ev.Key)
 	b.mu.Lock()
@@ -240,11 +244,11 @@ func (b *MemoryBus) enqueue(ev *busEvent) bool {
 	return true
 }
 
-// run handles the events of a queue until there are none.
+// run handles the events of a queue, and ends when the queue is empty.
 func (b *MemoryBus) run(s *subscription, q *busQueue) {
 	empty := false
 	defer func() {
-		if !empty { // a handler ended this goroutine, as t.FailNow does
+		if !empty { // a handler called runtime.Goexit, as t.FailNow does
 			go b.run(s, q)
 		}
 	}()
@@ -258,6 +262,7 @@ func (b *MemoryBus) run(s *subscription, q *busQueue) {
 	}
 }
 
+// next takes the next event from a queue.
 func (b *MemoryBus) next(q *busQueue) (ev *busEvent, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -271,6 +276,7 @@ func (b *MemoryBus) next(q *busQueue) (ev *busEvent, ok bool) {
 	return ev, true
 }
 
+// deliver calls one subscriber's handler, and OnError if it fails.
 func (b *MemoryBus) deliver(s *subscription, ev *busEvent) {
 	defer func() {
 		b.mu.Lock()
@@ -293,7 +299,8 @@ func (b *MemoryBus) handledLocked(ev *busEvent) {
 	}
 }
 
-// call runs one subscriber's handler, unless the subscription has ended.
+// call calls one subscriber's handler, unless the subscription has ended. It returns a panic as
+// an error.
 func (b *MemoryBus) call(s *subscription, ev *busEvent) (err error) {
 	b.mu.Lock()
 	ended := s.ended
@@ -320,6 +327,7 @@ func (b *MemoryBus) call(s *subscription, ev *busEvent) (err error) {
 	return s.handler(ev.ctx, e)
 }
 
+// release frees the event's slot.
 func (b *MemoryBus) release(ev *busEvent) {
 	if ev.slots != nil {
 		<-ev.slots

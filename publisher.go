@@ -1,5 +1,6 @@
-// The publisher receives domain events from the bus and sends them to clients. An event
-// returns its subject, its effects and its deliveries as data; the publisher applies them.
+// Publisher: it receives domain events from the bus and emits them to clients. An event
+// returns its subject and its deliveries as data; the publisher applies them to the trip
+// table, the trip rooms and the sessions.
 
 package realtime
 
@@ -19,7 +20,8 @@ import (
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// publisher handles the bus's events, one at a time for each key.
+// publisher handles the events of the bus. The bus calls it concurrently, but for one event of
+// each key at a time.
 type publisher struct {
 	rt        *Server
 	trips     *triptable.Table
@@ -36,40 +38,43 @@ func newPublisher(rt *Server) *publisher {
 	return p
 }
 
-// received is an event that came from the bus.
+// received is an event from the bus.
 type received struct {
-	ctx   context.Context // the bus's
+	ctx   context.Context // the ctx of the bus's call
 	event builtin
 	env   Envelope
 	about subject
 	at    time.Time // when it happened
-	err   error     // what is wrong with it: it is not sent
-	// former says that it shows the trip with a driver who has left it: it is sent to
-	// admins only.
+	// err says why the event is invalid. It is then not sent, but it still ends a trip, an
+	// assignment or a user's access.
+	err error
+	// former says that the event shows the trip with a driver who has left it since. It is
+	// sent to admins only.
 	former bool
 }
 
-// subscription is what the bus calls: the events' types may be the host's.
+// subscription is the handler that a bus of the host's calls. It returns nil also for an event
+// that failed, because a retry would not help; the failure is logged.
 func (p *publisher) subscription(ctx context.Context, env Envelope) error {
 	failed := func(err error) { p.rt.hostFailed("domain event", err, "event", env.Name, "id", env.ID) }
 	err := hostcall.Guard(func() error { return inspect(p.handle(ctx, env)) }, failed)
 	if err != nil {
-		failed(err) // trying again would not help, so the bus is not told
+		failed(err)
 	}
 	return nil
 }
 
-// handle passes one event on, from the bus to the sockets. It does not
-// wait for the host, but for a moment for Options.Parties: on a bus that delivers
-// one event after the other the next one may be a ban.
+// handle handles one event of the bus. It does not wait for the host's services, except
+// briefly for Options.Parties: if the bus delivers one event after the other, the next event
+// may be a revocation.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if isPresence(env.Name) { // presence events are published by servers and never sent to clients
 		return nil
 	}
-	if env.event == nil && !p.seen.add(env.ID) { // MemoryBus repeats nothing
+	if env.event == nil && !p.seen.add(env.ID) { // env.event comes from a MemoryBus, which does not repeat events
 		return nil
 	}
-	// What a bus left out: clients are promised both.
+	// A bus of the host's may omit them, but the payloads have both.
 	env.ID, env.At = cmp.Or(env.ID, newEventID()), cmp.Or(env.At, time.Now())
 	t := p.rt.events.byName[env.Name]
 	if t == nil {
@@ -80,7 +85,6 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	}
 	e, err := p.read(ctx, t, env)
 	if err != nil {
-		// Trying again would not help, so the bus gets no error.
 		p.rt.log.Error("realtime: domain event not delivered", "event", env.Name, "id", env.ID, "error", err)
 	}
 	if e == nil {
@@ -96,8 +100,8 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	return nil
 }
 
-// read reads an event. One of the host's own has the time of a call of the host's code:
-// the other events of its key wait.
+// read returns the event in an envelope. Decoding an event of the host's own is a call of the
+// host's code with a timeout, because the other events of the key wait for it.
 func (p *publisher) read(ctx context.Context, t *DomainEventType, env Envelope) (builtin, error) {
 	if !t.hosts || reflect.TypeOf(env.event) == t.builtinType {
 		return t.read(env)
@@ -105,16 +109,17 @@ func (p *publisher) read(ctx context.Context, t *DomainEventType, env Envelope) 
 	return hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) (builtin, error) { return t.read(env) })
 }
 
-// publish sends an event. looked is what Options.Parties answered.
-func (p *publisher) publish(r *received, looked TripParties) {
+// publish sends an event. found is the result of Options.Parties, if it was called.
+func (p *publisher) publish(r *received, found TripParties) {
 	if r.about.tripID != "" {
-		p.publishTrip(r, looked)
+		p.publishTrip(r, found)
 	} else {
 		p.publishOther(r)
 	}
 }
 
-// publishOther sends an event that is of no trip, and does what it does to sessions.
+// publishOther sends an event that belongs to no trip, then applies its effect on the sockets
+// of a user or a session.
 func (p *publisher) publishOther(r *received) {
 	if r.err == nil {
 		p.emit(r, TripParties{})
@@ -134,20 +139,22 @@ func (p *publisher) publishOther(r *received) {
 	}
 }
 
-// publishTrip sends an event of a trip. Who enters its room does so before, who
-// leaves it after. looked is what Options.Parties answered.
-func (p *publisher) publishTrip(r *received, looked TripParties) {
+// publishTrip applies an event of a trip to the trip table, moves sockets and sends the event.
+// For an event that opens or assigns the trip, sockets move before it is sent; for an event
+// that releases the driver, or suspends or ends the trip, after that. found is the result of
+// Options.Parties, if it was called.
+func (p *publisher) publishTrip(r *received, found TripParties) {
 	about := r.about
 	if r.err != nil && about.does != triptable.Ends && about.does != triptable.Releases || !validID(about.tripID) {
 		return
 	}
 	change := triptable.Event{
 		Kind: about.does, Trip: about.tripID, At: p.trips.Time(r.at),
-		Passenger: cmp.Or(about.parties.PassengerID, looked.PassengerID), Assignment: about.assignment,
+		Passenger: cmp.Or(about.parties.PassengerID, found.PassengerID), Assignment: about.assignment,
 	}
 	switch about.does { //nolint:exhaustive // the others name no driver
 	case triptable.Assigns:
-		change.Driver = cmp.Or(about.parties.DriverID, looked.DriverID)
+		change.Driver = cmp.Or(about.parties.DriverID, found.DriverID)
 	case triptable.Releases:
 		change.Driver = about.offeredTo
 	case triptable.Opens:
@@ -155,8 +162,8 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	}
 	res := p.trips.Apply(change)
 	apply := func() {
-		// Before the others are told: what one of them answers moves sockets too, and
-		// is newer.
+		// Sockets move here before the event is shared: another node may answer with
+		// something newer, which moves sockets too.
 		p.move(about.tripID, res, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
 		if res.Changed {
 			p.positions.forget(change.Driver)
@@ -177,8 +184,8 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 		return
 	}
 	parties := TripParties{
-		PassengerID: cmp.Or(about.parties.PassengerID, res.Parties.Passenger, looked.PassengerID),
-		DriverID:    cmp.Or(about.parties.DriverID, res.Parties.Driver, looked.DriverID),
+		PassengerID: cmp.Or(about.parties.PassengerID, res.Parties.Passenger, found.PassengerID),
+		DriverID:    cmp.Or(about.parties.DriverID, res.Parties.Driver, found.DriverID),
 	}
 	if res.Former {
 		p.outdated(r)
@@ -190,7 +197,8 @@ func (p *publisher) publishTrip(r *received, looked TripParties) {
 	p.traceDelivered(r)
 }
 
-// outdated reports an event that is not sent, because what is known is newer.
+// outdated reports an event that is not sent, or only to admins, because the trip table knows
+// something newer.
 func (p *publisher) outdated(r *received) {
 	if f := p.rt.opts.Trace.Outdated; f != nil {
 		callTrace(p.rt, r.ctx, f, OutdatedInfo{r.traceInfo(), r.about.tripID})
@@ -198,7 +206,8 @@ func (p *publisher) outdated(r *received) {
 	p.rt.log.Warn("realtime: outdated event of a trip not sent", "event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "at", r.at)
 }
 
-// unaddressed reports the people that an event must reach and that are not known.
+// unaddressed reports the passenger or the driver that an event must reach, if that person is
+// not known.
 func (p *publisher) unaddressed(r *received, known TripParties) {
 	var unknown []string
 	if r.about.needs&itsPassenger != 0 && known.PassengerID == "" {
@@ -215,7 +224,7 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 			callTrace(p.rt, r.ctx, f, UnaddressedInfo{r.traceInfo(), r.about.tripID, who})
 		}
 	}
-	p.rt.log.Warn("realtime: event not sent to all of the trip's people: not all are known",
+	p.rt.log.Warn("realtime: event not sent to the passenger or the driver of the trip: not known",
 		"event", r.env.Name, "id", r.env.ID, "trip", r.about.tripID, "unknown", unknown)
 }
 
@@ -235,7 +244,7 @@ func (p *publisher) emit(r *received, parties TripParties) {
 		p.rt.send(ds, p.rt.opts.Cluster.BusFanOut)
 		return
 	}
-	// The host's code has the time of one call, in all.
+	// All calls of the event's methods share one timeout.
 	ctx, cancel := context.WithTimeout(context.Background(), p.rt.opts.Timeouts.Repo)
 	defer cancel()
 	ds, err := hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) ([]Delivery, error) { return r.event.deliver(f), nil })
@@ -247,8 +256,8 @@ func (p *publisher) emit(r *received, parties TripParties) {
 	})
 }
 
-// send emits deliveries, to the sockets of all nodes or of this one only. A payload
-// is encoded once, and not at all when nobody receives it.
+// send emits deliveries to the sockets of all nodes, or only of this node if local is true. It
+// encodes each payload once, or not at all if no socket receives it.
 func (rt *Server) send(ds []Delivery, local bool) { rt.sendEncoded(ds, local, marshal) }
 
 // sendEncoded is send with another way to encode a payload.
@@ -273,7 +282,8 @@ func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any
 	}
 }
 
-// marshal encodes a payload, whose type may be the host's.
+// marshal encodes a payload. It returns a panic as an error, because the type may be the
+// host's.
 func marshal(payload any) (data []byte, err error) {
 	err = hostcall.Guard(func() (err error) {
 		data, err = json.Marshal(payload)
@@ -282,7 +292,8 @@ func marshal(payload any) (data []byte, err error) {
 	return data, err
 }
 
-// sendTo emits a delivery to one audience and returns the encoded payload.
+// sendTo emits a delivery to one audience. arg is the encoded payload, or nil; sendTo returns
+// it, encoded if it was needed.
 func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode func(payload any) ([]byte, error)) []byte {
 	if a.nobody() {
 		return arg
@@ -322,8 +333,8 @@ func (ns *Namespace) empty(a Audience) bool {
 	return !ns.inner.HasRoom(a.room.name)
 }
 
-// expireLater closes the sockets of a session that was refreshed and that have
-// not renewed themselves by then.
+// expireLater closes the sockets that are still in a replaced session after
+// Timeouts.RefreshGrace: those that have not sent auth:refresh.
 func (p *publisher) expireLater(sid string) {
 	expire := func() {
 		p.rt.each(func(ns *Namespace) {
@@ -336,19 +347,18 @@ func (p *publisher) expireLater(sid string) {
 	p.rt.wheel.Arm(&timingwheel.Timer{F: func() { go expire() }}, p.rt.opts.Timeouts.RefreshGrace)
 }
 
-// recentIDs remembers the last size ids, so that an event that a bus delivers
-// twice is emitted once.
-//
-// recentIDs.mu guards all of it.
+// recentIDs remembers the last event ids, so that the publisher can drop repeats. Its methods
+// may be called concurrently.
 type recentIDs struct {
-	mu   sync.Mutex
-	size int // negative: remember none
+	size int // the maximum number of ids; negative: remember none
+
+	mu   sync.Mutex // guards the fields below
 	ids  map[string]struct{}
-	ring []string
-	next int
+	ring []string // the ids in ids, in the order of their arrival from next on
+	next int      // the index of the oldest id, once the ring is full
 }
 
-// add reports whether the id is new. An event without an id always is.
+// add remembers an id and reports whether it is new. An empty id counts as new.
 func (r *recentIDs) add(id string) bool {
 	if id == "" || r.size < 0 {
 		return true
@@ -372,5 +382,5 @@ func (r *recentIDs) add(id string) bool {
 	return true
 }
 
-// newEventID names an event that did not come from the bus.
+// newEventID returns an id for an event without one.
 func newEventID() string { return uuid.NewString() }
