@@ -21,7 +21,7 @@ func TestQuery_AskedBehindAFullQueue(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const n = 400
 			var limited atomic.Int64
-			s := newSite(t, nil, func(o *realtime.Options) {
+			s := newTestServer(t, nil, func(o *realtime.Options) {
 				free := realtime.Rate{PerSecond: -1}
 				o.Rates.Event, o.Rates.User = free, free
 				o.Trace.Limited = func(_ context.Context, i realtime.LimitInfo) {
@@ -40,15 +40,15 @@ func TestQuery_AskedBehindAFullQueue(t *testing.T) {
 				return realtime.Raw{}, nil
 			})
 			l := s.enter(t, "d1")
-			l.say(text(`42/drivers,9999["ask"]`))
+			l.send(text(`42/drivers,9999["ask"]`))
 			l.until(`42/drivers,0["question"`)
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
 				for i := range n {
-					l.say(text(fmt.Sprintf(`42/drivers,%d["n",%s]`, i, quote(strings.Repeat("x", size)))))
+					l.send(text(fmt.Sprintf(`42/drivers,%d["n",%s]`, i, quote(strings.Repeat("x", size)))))
 				}
-				l.say(text(`43/drivers,0["here"]`))
+				l.send(text(`43/drivers,0["here"]`))
 			}()
 			refused, asked := 0, ""
 			for range n + 1 {

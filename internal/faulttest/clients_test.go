@@ -1,6 +1,6 @@
-// Clients that misbehave, over real sockets: each row of the table does its worst,
-// and then somebody who was connected all along is served as before, and nothing
-// is left of the others. The CVEs are those of the libraries that had the fault.
+// Clients that misbehave, over real sockets. After each row of the table the healthy
+// clients are served as before, and in the end nothing is left of the others. The CVE
+// numbers name the libraries' faults that the rows would trigger.
 
 package faulttest_test
 
@@ -18,10 +18,10 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// attackers is how many do the same at once.
+// attackers is how many clients do the same at once.
 const attackers = 5
 
-// badFrames are websocket frames that end a connection, wherever they come.
+// badFrames returns websocket frames that must end any connection.
 func badFrames() map[string][]byte {
 	frames := map[string][]byte{
 		"256 MB (CVE-2016-10542)":                  longFrame(0x82, 256<<20, ""),
@@ -50,7 +50,7 @@ func badFrames() map[string][]byte {
 	return frames
 }
 
-// badPackets are Socket.IO packets of a connected driver that end their connection.
+// badPackets returns Socket.IO packets that must end a connected driver's connection.
 func badPackets() map[string]string {
 	placeholder := func(num string) string {
 		return `451-/drivers,["driver:location:ping",{"_placeholder":true,"num":` + num + `}]`
@@ -89,8 +89,8 @@ func badPackets() map[string]string {
 	return packets
 }
 
-// badOldBodies are polling bodies of Engine.IO 3 that end a session.
-func badOldBodies() map[string]struct{ text, contentType string } {
+// badEIO3Bodies are polling bodies of Engine.IO 3 that end a session.
+func badEIO3Bodies() map[string]struct{ text, contentType string } {
 	const plain, octets = "text/plain;charset=UTF-8", "application/octet-stream"
 	return map[string]struct{ text, contentType string }{
 		"empty":                             {"", plain},
@@ -116,16 +116,16 @@ func badOldBodies() map[string]struct{ text, contentType string } {
 	}
 }
 
-// knocked is one request, and the answers that are right.
-type knocked struct {
+// badRequest is a request, and the statuses that may answer it.
+type badRequest struct {
 	request []byte
 	want    []int
 }
 
-// badRequests are refused before there is a session.
-func badRequests() map[string]knocked {
+// badRequests returns requests that the server must refuse without opening a session.
+func badRequests() map[string]badRequest {
 	bad := []int{http.StatusBadRequest}
-	rows := map[string]knocked{
+	rows := map[string]badRequest{
 		"transport twice (CVE-2023-31125)":       {upgrade("EIO=4&transport=websocket&transport=polling"), bad},
 		"transport as an array (CVE-2023-31125)": {upgrade("EIO=4&transport[]=websocket"), bad},
 		"no query (CVE-2023-31125)":              {upgrade(""), bad},
@@ -149,15 +149,15 @@ func badRequests() map[string]knocked {
 		"origin of somebody else":                {upgrade(overWebSocket, "Origin: https://evil.example"), []int{http.StatusForbidden}},
 	}
 	for _, v := range []string{"", "unknown", "constructor", "__proto__", "toString", "webtransport", "WebSocket", "polling%00", "%F0%9F%9A%95"} {
-		rows["transport "+v+" (CVE-2023-31125)"] = knocked{upgrade("EIO=4&transport=" + v), bad}
+		rows["transport "+v+" (CVE-2023-31125)"] = badRequest{upgrade("EIO=4&transport=" + v), bad}
 	}
 	for _, v := range []string{"", "2", "5", "03", "04", "4.0", "-4", "NaN", "4%20", strings.Repeat("4", 10_000)} {
-		rows["EIO "+v[:min(len(v), 8)]] = knocked{upgrade("EIO=" + v + "&transport=websocket"), bad}
+		rows["EIO "+v[:min(len(v), 8)]] = badRequest{upgrade("EIO=" + v + "&transport=websocket"), bad}
 	}
 	return rows
 }
 
-// goodHeaders are odd, but no reason to refuse anybody.
+// goodHeaders returns unusual headers, for which the server must not refuse a request.
 func goodHeaders() map[string][]string {
 	var many []string
 	for i := range 2000 {
@@ -172,52 +172,52 @@ func goodHeaders() map[string][]string {
 	}
 }
 
-// attack is a row of the table: what one of the attackers does.
-type attack func(t *testing.T, s *site, user string)
+// attack is what one of the attackers does.
+type attack func(t *testing.T, s *testServer, user string)
 
 func attacks() map[string]attack {
 	rows := map[string]attack{}
 	for name, frame := range badFrames() {
-		rows["frame/"+name] = func(t *testing.T, s *site, user string) {
-			s.websocket(t).say(frame).hungUp()
-			s.enter(t, user).say(frame).hungUp()
+		rows["frame/"+name] = func(t *testing.T, s *testServer, user string) {
+			s.websocket(t).send(frame).waitForClose()
+			s.enter(t, user).send(frame).waitForClose()
 			// In an upgrade, before the probe and behind it.
 			for _, probe := range []string{"", "2probe"} {
-				l := s.connect(t).say(upgrade(strings.Replace(s.polling(t), "polling", "websocket", 1)))
+				l := s.connect(t).send(upgrade(strings.Replace(s.polling(t), "polling", "websocket", 1)))
 				status, _ := l.response()
 				require.Equal(t, http.StatusSwitchingProtocols, status)
 				if probe != "" {
-					l.say(text(probe)).until("3probe")
+					l.send(text(probe)).until("3probe")
 				}
-				l.say(frame).hungUp()
+				l.send(frame).waitForClose()
 			}
 		}
 	}
 	for name, packet := range badPackets() {
-		rows["packet/"+name] = func(t *testing.T, s *site, user string) {
+		rows["packet/"+name] = func(t *testing.T, s *testServer, user string) {
 			frame := text(packet)
 			if packet == "" {
 				frame = masked(0x82, "\x00")
 			}
-			s.enter(t, user).say(frame).hungUp()
+			s.enter(t, user).send(frame).waitForClose()
 			if packet == "" {
 				frame = masked(0x82, "\x04\x00")
 			}
-			s.enterOld(t, user).say(frame).hungUp()
+			s.enterEIO3(t, user).send(frame).waitForClose()
 		}
 	}
-	for name, body := range badOldBodies() {
-		rows["old body/"+name] = func(t *testing.T, s *site, _ string) {
-			status, _ := s.ask(t, request(http.MethodPost, s.pollingOld(t), body.text, "Content-Type: "+body.contentType))
+	for name, body := range badEIO3Bodies() {
+		rows["old body/"+name] = func(t *testing.T, s *testServer, _ string) {
+			status, _ := s.request(t, request(http.MethodPost, s.pollingEIO3(t), body.text, "Content-Type: "+body.contentType))
 			require.Equal(t, http.StatusBadRequest, status)
 		}
 	}
 	for name, k := range badRequests() {
-		rows["request/"+name] = func(t *testing.T, s *site, _ string) {
+		rows["request/"+name] = func(t *testing.T, s *testServer, _ string) {
 			l := s.connect(t)
 			// What is too much may be refused before it is read, which resets.
 			done := make(chan struct{})
-			go func() { defer close(done); l.say(k.request) }()
+			go func() { defer close(done); l.send(k.request) }()
 			status, body := l.response()
 			require.Contains(t, k.want, status, body)
 			_ = l.Close()
@@ -225,64 +225,64 @@ func attacks() map[string]attack {
 		}
 	}
 	for name, header := range goodHeaders() {
-		rows["header/"+name] = func(t *testing.T, s *site, _ string) { s.websocket(t, header...).reset() }
+		rows["header/"+name] = func(t *testing.T, s *testServer, _ string) { s.websocket(t, header...).reset() }
 	}
 
 	// Event names that are reserved elsewhere are like any other that nobody handles.
-	rows["events named error, connection (CVE-2024-38355)"] = func(t *testing.T, s *site, user string) {
+	rows["events named error, connection (CVE-2024-38355)"] = func(t *testing.T, s *testServer, user string) {
 		l := s.enter(t, user)
 		for i, name := range []string{"error", "connection", "constructor", "__proto__", "toString", "message", ""} {
-			l.say(text(fmt.Sprintf(`42/drivers,%d[%q]`, i, name)))
+			l.send(text(fmt.Sprintf(`42/drivers,%d[%q]`, i, name)))
 			require.Contains(t, l.until(fmt.Sprintf("43/drivers,%d[", i)), `"not_found"`)
 		}
 		l.reset()
 	}
-	rows["attachments that trickle, then nothing (CVE-2026-33151)"] = func(t *testing.T, s *site, user string) {
-		l := s.enter(t, user).say(text(`4510-/drivers,["a",{"_placeholder":true,"num":9}]`))
+	rows["attachments that trickle, then nothing (CVE-2026-33151)"] = func(t *testing.T, s *testServer, user string) {
+		l := s.enter(t, user).send(text(`4510-/drivers,["a",{"_placeholder":true,"num":9}]`))
 		for range 9 {
-			l.say(masked(0x82, strings.Repeat("x", 100_000)))
+			l.send(masked(0x82, strings.Repeat("x", 100_000)))
 		}
-		l.say(masked(0x82, strings.Repeat("x", 200_000))).hungUp() // together too large
-		s.enter(t, user).say(text(`4510-/drivers,["a",{"_placeholder":true,"num":9}]`)).say(masked(0x82, "x")).reset()
-		s.enter(t, user).say(text(`452-/drivers,["a",{"_placeholder":true,"num":0}]`)).say(text("42/drivers,[\"b\"]")).hungUp()
+		l.send(masked(0x82, strings.Repeat("x", 200_000))).waitForClose() // together too large
+		s.enter(t, user).send(text(`4510-/drivers,["a",{"_placeholder":true,"num":9}]`)).send(masked(0x82, "x")).reset()
+		s.enter(t, user).send(text(`452-/drivers,["a",{"_placeholder":true,"num":0}]`)).send(text("42/drivers,[\"b\"]")).waitForClose()
 	}
-	rows["upgrade that fails, then RST (CVE-2022-41940)"] = func(t *testing.T, s *site, _ string) {
+	rows["upgrade that fails, then RST (CVE-2022-41940)"] = func(t *testing.T, s *testServer, _ string) {
 		for range 10 {
-			s.connect(t).say(upgrade("EIO=4&transport=constructor")).reset()
-			s.connect(t).say(upgrade(overWebSocket + "&sid=unknown")).reset()
-			s.connect(t).say(upgrade(overWebSocket)).reset()
-			s.connect(t).say(upgrade(strings.Replace(s.polling(t), "polling", "websocket", 1))).reset()
+			s.connect(t).send(upgrade("EIO=4&transport=constructor")).reset()
+			s.connect(t).send(upgrade(overWebSocket + "&sid=unknown")).reset()
+			s.connect(t).send(upgrade(overWebSocket)).reset()
+			s.connect(t).send(upgrade(strings.Replace(s.polling(t), "polling", "websocket", 1))).reset()
 		}
 	}
-	rows["reset in each step of an upgrade"] = func(t *testing.T, s *site, _ string) {
+	rows["reset in each step of an upgrade"] = func(t *testing.T, s *testServer, _ string) {
 		for step := range 4 {
 			query := s.polling(t)
-			poll := s.connect(t).say(get(query))
-			l := s.connect(t).say(upgrade(strings.Replace(query, "polling", "websocket", 1)))
+			poll := s.connect(t).send(get(query))
+			l := s.connect(t).send(upgrade(strings.Replace(query, "polling", "websocket", 1)))
 			if step > 0 {
 				_, _ = l.response()
 			}
 			if step > 1 {
-				l.say(text("2probe")).until("3probe")
+				l.send(text("2probe")).until("3probe")
 			}
 			if step > 2 {
-				l.say(text("5"))
+				l.send(text("5"))
 			}
 			l.reset()
 			poll.reset()
 		}
 	}
-	rows["POST that is too large (CVE-2020-36048)"] = func(t *testing.T, s *site, _ string) {
+	rows["POST that is too large (CVE-2020-36048)"] = func(t *testing.T, s *testServer, _ string) {
 		query := s.polling(t)
-		status, _ := s.ask(t, request(http.MethodPost, query, "4", "Content-Length: 100000000"))
+		status, _ := s.request(t, request(http.MethodPost, query, "4", "Content-Length: 100000000"))
 		require.Equal(t, http.StatusRequestEntityTooLarge, status)
-		l := s.connect(t).say(request(http.MethodPost, s.polling(t), "", "Transfer-Encoding: chunked"))
+		l := s.connect(t).send(request(http.MethodPost, s.polling(t), "", "Transfer-Encoding: chunked"))
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			chunk := []byte("10000\r\n" + strings.Repeat("4", 0x10000) + "\r\n")
 			for range 32 {
-				l.say(chunk)
+				l.send(chunk)
 			}
 		}()
 		status, _ = l.response()
@@ -290,87 +290,87 @@ func attacks() map[string]attack {
 		_ = l.Close()
 		<-done
 	}
-	rows["POST that never ends (CVE-2020-36048)"] = func(t *testing.T, s *site, _ string) {
-		l := s.connect(t).say(request(http.MethodPost, s.polling(t), "4", "Content-Length: 1000"))
-		l.hungUp() // when the session's time is over
-		s.connect(t).say(request(http.MethodPost, s.polling(t), "4", "Content-Length: 1000")).reset()
+	rows["POST that never ends (CVE-2020-36048)"] = func(t *testing.T, s *testServer, _ string) {
+		l := s.connect(t).send(request(http.MethodPost, s.polling(t), "4", "Content-Length: 1000"))
+		l.waitForClose() // when the session's time is over
+		s.connect(t).send(request(http.MethodPost, s.polling(t), "4", "Content-Length: 1000")).reset()
 	}
-	rows["POST of separators"] = func(t *testing.T, s *site, _ string) {
-		status, _ := s.ask(t, request(http.MethodPost, s.polling(t), strings.Repeat("\x1e", 900_000)))
+	rows["POST of separators"] = func(t *testing.T, s *testServer, _ string) {
+		status, _ := s.request(t, request(http.MethodPost, s.polling(t), strings.Repeat("\x1e", 900_000)))
 		require.Equal(t, http.StatusBadRequest, status)
 	}
-	rows["POST of a million packets"] = func(t *testing.T, s *site, _ string) {
-		status, _ := s.ask(t, request(http.MethodPost, s.polling(t), strings.Repeat("3\x1e", 450_000)+"3"))
+	rows["POST of a million packets"] = func(t *testing.T, s *testServer, _ string) {
+		status, _ := s.request(t, request(http.MethodPost, s.polling(t), strings.Repeat("3\x1e", 450_000)+"3"))
 		require.Equal(t, http.StatusBadRequest, status)
 	}
-	rows["half open"] = func(t *testing.T, s *site, user string) {
-		s.enter(t, user).hungUp() // it answers no ping
-		s.websocket(t).hungUp()   // nor connects
+	rows["half open"] = func(t *testing.T, s *testServer, user string) {
+		s.enter(t, user).waitForClose() // it answers no ping
+		s.websocket(t).waitForClose()   // nor connects
 		s.polling(t)              // nor polls
 	}
-	rows["a request a byte at a time"] = func(t *testing.T, s *site, user string) {
+	rows["a request a byte at a time"] = func(t *testing.T, s *testServer, user string) {
 		l := s.connect(t)
 		for _, b := range upgrade(overWebSocket) {
-			l.say([]byte{b})
+			l.send([]byte{b})
 		}
 		status, _ := l.response()
 		require.Equal(t, http.StatusSwitchingProtocols, status)
 		for _, b := range text(connectPacket(realtime.NamespaceDrivers, s.login(user, realtime.UserDriver))) {
-			l.say([]byte{b})
+			l.send([]byte{b})
 		}
 		l.until(`42/drivers,["hello"`)
 		for _, b := range text(`42/drivers,7["driver:status:update",{"isOnline":true}]`) {
-			l.say([]byte{b})
+			l.send([]byte{b})
 		}
 		require.Contains(t, l.until("43/drivers,7["), `"ok":true`)
-		l.say(text(`42/drivers,8["driver:status`)[:9]).reset() // within a frame
+		l.send(text(`42/drivers,8["driver:status`)[:9]).reset() // within a frame
 	}
-	rows["two transports at once"] = func(t *testing.T, s *site, user string) {
+	rows["two transports at once"] = func(t *testing.T, s *testServer, user string) {
 		query := s.polling(t)
-		probe := s.connect(t).say(upgrade(strings.Replace(query, "polling", "websocket", 1)))
+		probe := s.connect(t).send(upgrade(strings.Replace(query, "polling", "websocket", 1)))
 		_, _ = probe.response()
-		second := s.connect(t).say(upgrade(strings.Replace(query, "polling", "websocket", 1)))
-		second.hungUp()
+		second := s.connect(t).send(upgrade(strings.Replace(query, "polling", "websocket", 1)))
+		second.waitForClose()
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {
-				s.connect(t).say(request(http.MethodPost, query, connectPacket(realtime.NamespaceDrivers, s.login(user, realtime.UserDriver)))).hangUpSoon()
+				s.connect(t).send(request(http.MethodPost, query, connectPacket(realtime.NamespaceDrivers, s.login(user, realtime.UserDriver)))).hangUpSoon()
 			})
-			all.Go(func() { s.connect(t).say(get(query)).hangUpSoon() })
-			all.Go(func() { probe.say(text("2probe")) })
-			all.Go(func() { probe.say(text("5")) })
+			all.Go(func() { s.connect(t).send(get(query)).hangUpSoon() })
+			all.Go(func() { probe.send(text("2probe")) })
+			all.Go(func() { probe.send(text("5")) })
 		}
 		all.Wait()
-		probe.hungUp()
+		probe.waitForClose()
 	}
-	rows["an old sid"] = func(t *testing.T, s *site, _ string) {
+	rows["an old sid"] = func(t *testing.T, s *testServer, _ string) {
 		query := s.polling(t)
-		status, body := s.ask(t, request(http.MethodPost, query, "1"))
+		status, body := s.request(t, request(http.MethodPost, query, "1"))
 		require.Equal(t, http.StatusOK, status, body)
 		for _, r := range [][]byte{
 			get(query), request(http.MethodPost, query, "4"), upgrade(strings.Replace(query, "polling", "websocket", 1)),
 		} {
-			status, body := s.ask(t, r)
+			status, body := s.request(t, r)
 			require.Equal(t, http.StatusBadRequest, status)
 			require.Contains(t, body, "Session ID unknown")
 		}
 	}
-	rows["the sid of a websocket"] = func(t *testing.T, s *site, user string) {
-		l := s.connect(t).say(upgrade(overWebSocket))
+	rows["the sid of a websocket"] = func(t *testing.T, s *testServer, user string) {
+		l := s.connect(t).send(upgrade(overWebSocket))
 		_, _ = l.response()
 		_, open := l.frame()
 		_, rest, _ := strings.Cut(string(open), `"sid":"`)
 		sid, _, _ := strings.Cut(rest, `"`)
-		l.say(text(connectPacket(realtime.NamespaceDrivers, s.login(user, realtime.UserDriver)))).until(`42/drivers,["hello"`)
+		l.send(text(connectPacket(realtime.NamespaceDrivers, s.login(user, realtime.UserDriver)))).until(`42/drivers,["hello"`)
 		for _, r := range [][]byte{get("EIO=4&transport=polling&sid=" + sid), request(http.MethodPost, "EIO=4&transport=polling&sid="+sid, "41/drivers,")} {
-			status, _ := s.ask(t, r)
+			status, _ := s.request(t, r)
 			require.Equal(t, http.StatusBadRequest, status)
 		}
-		s.connect(t).say(upgrade(overWebSocket + "&sid=" + sid)).hungUp()
-		l.say(text(`42/drivers,1["driver:status:update",{"isOnline":true}]`)).until("43/drivers,1[") // it is untouched
+		s.connect(t).send(upgrade(overWebSocket + "&sid=" + sid)).waitForClose()
+		l.send(text(`42/drivers,1["driver:status:update",{"isOnline":true}]`)).until("43/drivers,1[") // it is untouched
 		l.reset()
 	}
-	rows["floods"] = func(t *testing.T, s *site, user string) {
+	rows["floods"] = func(t *testing.T, s *testServer, user string) {
 		// None of them reads what it is answered.
 		for _, frames := range []string{
 			string(masked(0x89, strings.Repeat("p", 125))), // websocket pings
@@ -384,45 +384,45 @@ func attacks() map[string]attack {
 			l := s.enter(t, user)
 			b := []byte(strings.Repeat(frames, 200))
 			for range 50 {
-				l.say(b)
+				l.send(b)
 			}
 			l.reset()
 		}
-		s.enter(t, user).say(text("2")).hungUp() // a ping is the server's
-		l := s.enterOld(t, user)                 // or the client's
+		s.enter(t, user).send(text("2")).waitForClose() // a ping is the server's
+		l := s.enterEIO3(t, user)                 // or the client's
 		for range 50 {
-			l.say([]byte(strings.Repeat(string(text("2")), 200)))
+			l.send([]byte(strings.Repeat(string(text("2")), 200)))
 		}
 		l.reset()
-		s.enterOld(t, user).say(text("3")).hungUp()
+		s.enterEIO3(t, user).send(text("3")).waitForClose()
 	}
-	rows["an old client that does not ping"] = func(t *testing.T, s *site, user string) {
-		s.enterOld(t, user).hungUp()
-		s.pollingOld(t)
+	rows["an old client that does not ping"] = func(t *testing.T, s *testServer, user string) {
+		s.enterEIO3(t, user).waitForClose()
+		s.pollingEIO3(t)
 	}
-	rows["noise"] = func(t *testing.T, s *site, user string) {
+	rows["noise"] = func(t *testing.T, s *testServer, user string) {
 		for i := range 20 {
 			b := make([]byte, 300)
 			for j := range b {
 				b[j] = byte(i*31 + j*j*7 + len(user))
 			}
-			s.connect(t).say(b).reset()
-			s.websocket(t).say(b).reset()
+			s.connect(t).send(b).reset()
+			s.websocket(t).send(b).reset()
 		}
 	}
 	return rows
 }
 
-// hangUpSoon reads one answer, if there is one, and closes.
-func (l *line) hangUpSoon() {
+// hangUpSoon waits a moment for an answer, and closes.
+func (l *rawConn) hangUpSoon() {
 	_ = l.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 	_, _ = l.in.ReadByte()
 	_ = l.Close()
 }
 
-// TestFaultsOfClients compares goroutines and memory, so nothing runs beside it.
-func TestFaultsOfClients(t *testing.T) {
-	s := newSite(t, nil, func(o *realtime.Options) {
+// TestServer_FaultsOfClients compares goroutines and memory, so nothing runs beside it.
+func TestServer_FaultsOfClients(t *testing.T) {
+	s := newTestServer(t, nil, func(o *realtime.Options) {
 		o.Compat.AllowEIO3 = true
 		o.Timeouts.PingInterval, o.Timeouts.PingTimeout = time.Second, 3*time.Second
 		o.Timeouts.Connect, o.Timeouts.Upgrade, o.Timeouts.Close = 3*time.Second, time.Second, 200*time.Millisecond
@@ -434,10 +434,10 @@ func TestFaultsOfClients(t *testing.T) {
 				all.Go(func() { attack(t, s, fmt.Sprintf("%s-%d", realtimetest.SessionID(name), i)) })
 			}
 			all.Wait()
-			s.healthy(t)
+			s.requireHealthy(t)
 		})
 	}
-	s.settled(t)
+	s.requireNothingLeft(t)
 	require.True(t, s.driver.Connected())
 	require.NotContains(t, s.logged(), "panic")
 }

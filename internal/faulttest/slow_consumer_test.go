@@ -1,5 +1,5 @@
-// Slow consumers, over real TCP: clients that stop reading, while others are told
-// the same.
+// Slow consumers, over real TCP: clients that stop reading while others receive the same
+// events.
 
 package faulttest_test
 
@@ -19,8 +19,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// wrapped hides what a connection is from the server, which then has a goroutine
-// for it, as it does for TLS.
+// wrapped hides the type of connections from the server, which then starts a goroutine
+// for each, as for TLS.
 type wrapped struct{ net.Listener }
 
 type wrappedConn struct{ net.Conn }
@@ -33,17 +33,17 @@ func (l wrapped) Accept() (net.Conn, error) {
 	return wrappedConn{c}, nil
 }
 
-// eachLink runs a test over connections that the event loop takes, and over such
-// that have a goroutine.
+// eachLink runs a test twice: over connections that the event loop serves, and over
+// connections that have a goroutine.
 func eachLink(t *testing.T, f func(t *testing.T, wrap func(net.Listener) net.Listener)) {
 	t.Helper()
 	t.Run("plain TCP", func(t *testing.T) { f(t, nil) })
 	t.Run("wrapped", func(t *testing.T) { f(t, func(l net.Listener) net.Listener { return wrapped{l} }) })
 }
 
-// stalledAdmin is an admin who reads nothing after their hello, with little room in
-// the kernel.
-func (s *site) stalledAdmin(t *testing.T, user string) *line {
+// stalledAdmin connects an admin who reads nothing after hello, and has a small receive
+// buffer.
+func (s *testServer) stalledAdmin(t *testing.T, user string) *rawConn {
 	t.Helper()
 	l := s.enterAs(t, realtime.NamespaceAdmin, user, realtime.UserAdmin)
 	require.NoError(t, l.Conn.(*net.TCPConn).SetReadBuffer(4096))
@@ -52,78 +52,78 @@ func (s *site) stalledAdmin(t *testing.T, user string) *line {
 
 var wireNote = realtime.NewEvent[string]("test:note")
 
-// clog fills what the kernel holds for a stalled client: from then on a write to
-// it would block, and what is volatile is dropped.
-func (s *site) clog(t *testing.T, user string) {
+// clog fills the kernel's buffers for a stalled client: the next write would block, and
+// volatile messages are dropped.
+func (s *testServer) clog(t *testing.T, user string) {
 	t.Helper()
 	room := s.rt.Admin().To(realtime.AdminUserRoom(user))
 	for range 100 {
 		require.NoError(t, wireNote.Emit(room, strings.Repeat("x", 100_000)))
 	}
-	for range 20 { // which gives it the time to be noticed
-		s.healthy(t)
+	for range 20 { // until the server has noticed that the write blocks
+		s.requireHealthy(t)
 	}
 }
 
-// admins is how many are connected.
-func (s *site) admins(t *testing.T) int {
+// admins returns how many admins are connected.
+func (s *testServer) admins(t *testing.T) int {
 	t.Helper()
 	all, err := s.rt.Admin().To(realtime.AdminAllRoom).Sockets(t.Context())
 	require.NoError(t, err)
 	return len(all)
 }
 
-// A flood of state events: none is dropped, and who does not take them is
-// disconnected at the limit, over every transport. Others get all, in order.
-func TestStateEventsEndASlowConsumer(t *testing.T) {
+// State events are never dropped. A client that does not read them is disconnected at the
+// limit, over every transport; the others get all of them, in order.
+func TestServer_StateEventsEndASlowConsumer(t *testing.T) {
 	eachLink(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
 		const stalled, events = 8, 2000
-		s := newSite(t, wrap, func(o *realtime.Options) {
+		s := newTestServer(t, wrap, func(o *realtime.Options) {
 			o.Limits.OutboxBytes = 1 << 20
-			o.Timeouts.Write = time.Hour // it is not what ends them here
+			o.Timeouts.Write = time.Hour // only Limits.OutboxBytes may end them
 		})
-		var lines []*line
+		var lines []*rawConn
 		for i := range stalled {
 			lines = append(lines, s.stalledAdmin(t, "stalled-"+strconv.Itoa(i)))
 		}
 		// A client that stops polling once it has connected.
 		query := s.polling(t)
-		status, body := s.ask(t, request(http.MethodPost, query, connectPacket(realtime.NamespaceAdmin, s.login("absent", realtime.UserAdmin))))
+		status, body := s.request(t, request(http.MethodPost, query, connectPacket(realtime.NamespaceAdmin, s.login("absent", realtime.UserAdmin))))
 		require.Equal(t, http.StatusOK, status, body)
 		require.Eventually(t, func() bool { return s.admins(t) == stalled+2 }, patience, 5*time.Millisecond)
 
-		// In parts, so that who reads can follow.
+		// One at a time, so that the client that reads can follow.
 		reason := strings.Repeat("r", 5000)
 		for i := range events {
 			require.NoError(t, s.rt.Publish(t.Context(), realtime.NoDriversFound{TripID: "flood", Reason: strconv.Itoa(i) + " " + reason}))
 			got := realtimetest.Expect(t, s.admin, realtime.EventNoDriversFound)
 			require.Equal(t, strconv.Itoa(i), strings.Fields(*got.Reason)[0], "all, and in order")
 			if i == events/2 {
-				// The most that they may hold, what the healthy one was told, and room for both.
+				// What the stalled clients may hold, what the healthy one has received, and a margin.
 				require.Less(t, heapInUse(), s.heap+uint64((stalled+1)<<20+3*events*len(reason)+16<<20))
 			}
 		}
-		require.Eventually(t, func() bool { return countOf(s, s.gone, "slow consumer") == stalled+1 }, patience, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return countOf(s, s.disconnected, "slow consumer") == stalled+1 }, patience, 5*time.Millisecond)
 		require.Equal(t, stalled+1, countOf(s, s.limited, realtime.LimitOutbox))
 		require.Equal(t, 1, s.admins(t))
-		s.healthy(t)
+		s.requireHealthy(t)
 		for _, l := range lines {
 			l.reset()
 		}
-		s.settledBut(t, events*len(reason)*3) // which the healthy admin has recorded
+		s.requireAtMostLeft(t, events*len(reason)*3) // which the healthy admin has recorded
 	})
 }
 
-// Positions of drivers to an admin who does not read: they stay connected, and hold the
-// newest of each. What is volatile is dropped.
-func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
+// Positions do not disconnect an admin who does not read: the newest position of each
+// driver waits for them. Volatile events are dropped.
+func TestServer_PositionsDoNotEndASlowConsumer(t *testing.T) {
 	eachLink(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
 		const drivers, rounds, few = 5, 1000, 20
-		s := newSite(t, wrap, func(o *realtime.Options) {
+		s := newTestServer(t, wrap, func(o *realtime.Options) {
 			o.Limits.OutboxBytes = 32 << 20
 			o.Timeouts.Write = time.Hour
 		})
-		// With what the kernel gives a reader, who is to catch up quickly later.
+		// With the default receive buffer, so that it catches up quickly later.
 		stalled := s.enterAs(t, realtime.NamespaceAdmin, "stalled", realtime.UserAdmin)
 		s.clog(t, "stalled")
 		s.clog(t, "stalled")
@@ -136,15 +136,15 @@ func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
 				}}))
 			}
 			require.NoError(t, wireNote.Emit(room.Volatile(), "lost "+strings.Repeat("v", 1000)))
-			if r%100 == 0 { // who reads follows: it is behind these in the queues of the bus
-				s.healthy(t)
+			if r%100 == 0 { // wait for the client that reads
+				s.requireHealthy(t)
 			}
 		}
 		// Published last, on the queue of each driver: all before has been emitted.
 		for d := range drivers {
 			require.Eventually(t, func() bool { return s.newest(driver(d)) == 1 }, patience, 5*time.Millisecond)
 		}
-		require.Zero(t, countOf(s, s.gone, "slow consumer"))
+		require.Zero(t, countOf(s, s.disconnected, "slow consumer"))
 		require.Zero(t, countOf(s, s.limited, realtime.LimitOutbox))
 		require.Equal(t, 2, s.admins(t))
 
@@ -156,7 +156,7 @@ func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
 			packet := string(data)
 			switch {
 			case packet == "2":
-				stalled.say(text("3"))
+				stalled.send(text("3"))
 			case strings.Contains(packet, "lost v"):
 				volatile++
 			case strings.Contains(packet, `"the end"`):
@@ -181,7 +181,7 @@ func TestPositionsDoNotEndASlowConsumer(t *testing.T) {
 }
 
 // newest is the latitude of a driver that the healthy admin was told last.
-func (s *site) newest(driver string) float64 {
+func (s *testServer) newest(driver string) float64 {
 	for _, r := range slices.Backward(s.admin.Received()) {
 		if r.Event == realtime.EventAdminDriverLocation.Name() && strings.Contains(string(r.Args[0]), `"`+driver+`"`) {
 			var p realtime.LocationPayload
@@ -195,32 +195,32 @@ func (s *site) newest(driver string) float64 {
 
 // A reader that takes nothing for the time of a write is closed, however little
 // waits for it.
-func TestWriteDeadline(t *testing.T) {
+func TestServer_WriteDeadline(t *testing.T) {
 	eachLink(t, func(t *testing.T, wrap func(net.Listener) net.Listener) {
-		s := newSite(t, wrap, func(o *realtime.Options) {
+		s := newTestServer(t, wrap, func(o *realtime.Options) {
 			o.Limits.OutboxBytes = 64 << 20
 			o.Timeouts.Write = 300 * time.Millisecond
 		})
 		l := s.stalledAdmin(t, "stalled")
 		s.clog(t, "stalled")
-		require.Eventually(t, func() bool { return countOf(s, s.gone, "slow consumer") == 1 }, patience, 5*time.Millisecond)
-		s.healthy(t)
+		require.Eventually(t, func() bool { return countOf(s, s.disconnected, "slow consumer") == 1 }, patience, 5*time.Millisecond)
+		s.requireHealthy(t)
 		l.reset()
 
 		// A poll whose answer is not read, likewise.
 		query := s.polling(t)
-		status, _ := s.ask(t, request(http.MethodPost, query, connectPacket(realtime.NamespaceAdmin, s.login("absent", realtime.UserAdmin))))
+		status, _ := s.request(t, request(http.MethodPost, query, connectPacket(realtime.NamespaceAdmin, s.login("absent", realtime.UserAdmin))))
 		require.Equal(t, http.StatusOK, status)
 		require.Eventually(t, func() bool { return s.admins(t) == 2 }, patience, 5*time.Millisecond)
 		s.clog(t, "absent")
 		poll := s.connect(t)
 		require.NoError(t, poll.Conn.(*net.TCPConn).SetReadBuffer(4096))
 		for range 20 {
-			poll.say(get(query))
+			poll.send(get(query))
 		}
 		require.Eventually(t, func() bool { return s.admins(t) == 1 }, patience, 5*time.Millisecond)
-		s.healthy(t)
+		s.requireHealthy(t)
 		_ = poll.Close()
-		s.settled(t)
+		s.requireNothingLeft(t)
 	})
 }

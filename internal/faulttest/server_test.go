@@ -1,5 +1,5 @@
-// What the tests of faults have in common: a server on a real port, somebody on
-// it who does nothing wrong, and clients below every library.
+// Helpers of the tests of faults: a server on a real port with a healthy driver and a
+// healthy admin, and connections on which a test writes bytes.
 
 package faulttest_test
 
@@ -29,13 +29,13 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// patience is how long a test waits for what has to come; a loaded machine is
-// slow, and nothing is learnt from how slow.
+// patience is how long a test waits for something that must happen. A loaded machine is
+// slow.
 const patience = 30 * time.Second
 
-// site is a server on a port of the loopback interface, with a driver and an
-// admin connected all along.
-type site struct {
+// testServer is a server on a port of the loopback interface. A healthy driver and a
+// healthy admin stay connected to it throughout the test.
+type testServer struct {
 	rt       *realtime.Server
 	addr     string
 	tokens   *realtimetest.Tokens
@@ -44,36 +44,36 @@ type site struct {
 	driver   *realtimetest.Client
 	admin    *realtimetest.Client
 
-	before     int    // goroutines, before there was a server
-	goroutines int    // with nobody but the healthy clients
-	heap       uint64 // likewise
+	before     int    // goroutines before the server was started
+	goroutines int    // with the healthy clients only
+	heap       uint64 // with the healthy clients only
 	trips      int
 
 	mu      sync.Mutex
 	limited map[realtime.Limit]int
-	gone    map[string]int // reasons of disconnections
+	disconnected    map[string]int // reasons of disconnections
 	refused map[realtime.Code]int
 	log     bytes.Buffer
 }
 
-// newSite starts it, and stops it when the test ends, when no goroutine may be
-// left. Wrap, when given, stands between the listener and the server.
-func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...func(o *realtime.Options)) *site {
+// newTestServer starts a server, and stops it when the test ends; then no goroutine of
+// it may be left. wrap, if not nil, wraps the server's listener.
+func newTestServer(t *testing.T, wrap func(net.Listener) net.Listener, configure ...func(o *realtime.Options)) *testServer {
 	t.Helper()
-	s := &site{
+	s := &testServer{
 		tokens: &realtimetest.Tokens{}, users: &realtimetest.Users{}, sessions: &realtimetest.Sessions{},
-		limited: map[realtime.Limit]int{}, gone: map[string]int{}, refused: map[realtime.Code]int{},
+		limited: map[realtime.Limit]int{}, disconnected: map[string]int{}, refused: map[realtime.Code]int{},
 		before: runtime.NumGoroutine(),
 	}
 	o := realtime.Options{
 		Tokens: s.tokens, Users: s.users, Sessions: s.sessions, Timeouts: realtime.Timeouts{PresenceGrace: -1},
-		// The healthy driver does something for each row of a table.
+		// The healthy driver sends an event after each row of a table.
 		Rates:  realtime.Rates{Events: map[string]realtime.Rate{realtime.DriverStatusUpdate.Name(): {PerSecond: 1000, Burst: 1000}}},
 		Logger: slog.New(slog.NewTextHandler(s, nil)),
 		Trace: &realtime.Trace{
 			Limited: func(_ context.Context, i realtime.LimitInfo) { s.count(func() { s.limited[i.Limit]++ }) },
 			Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
-				s.count(func() { s.gone[string(i.Reason)]++ })
+				s.count(func() { s.disconnected[string(i.Reason)]++ })
 			},
 			Refused: func(_ context.Context, i realtime.RefusedInfo) { s.count(func() { s.refused[i.Code]++ }) },
 		},
@@ -113,19 +113,19 @@ func newSite(t *testing.T, wrap func(net.Listener) net.Listener, configure ...fu
 	})
 	s.driver = s.dial(t, realtime.NamespaceDrivers, "healthy-driver", realtime.UserDriver)
 	s.admin = s.dial(t, realtime.NamespaceAdmin, "healthy-admin", realtime.UserAdmin)
-	s.healthy(t)
+	s.requireHealthy(t)
 	s.goroutines, s.heap = runtime.NumGoroutine(), heapInUse()
 	return s
 }
 
-func (s *site) count(f func()) {
+func (s *testServer) count(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f()
 }
 
-// Write takes the server's log, the beginning of it.
-func (s *site) Write(b []byte) (int, error) {
+// Write records the first megabyte of the server's log.
+func (s *testServer) Write(b []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.log.Len() < 1<<20 {
@@ -134,20 +134,20 @@ func (s *site) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (s *site) logged() string {
+func (s *testServer) logged() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.log.String()
 }
 
-func countOf[K comparable](s *site, m map[K]int, key K) int {
+func countOf[K comparable](s *testServer, m map[K]int, key K) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return m[key]
 }
 
 func heapInUse() uint64 {
-	// Twice, since pools hand over what they hold at the first.
+	// Twice: sync.Pool keeps its content over one collection.
 	runtime.GC()
 	runtime.GC()
 	var m runtime.MemStats
@@ -155,14 +155,14 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// login makes a user and their session and returns a token.
-func (s *site) login(user string, typ realtime.UserType) string {
+// login creates a user and their session and returns a token.
+func (s *testServer) login(user string, typ realtime.UserType) string {
 	s.users.Set(realtime.User{ID: user, Type: typ, Active: true})
 	s.sessions.Set(realtime.Session{ID: realtimetest.SessionID(user), UserID: user})
 	return s.tokens.Mint(user, realtimetest.SessionID(user), time.Hour)
 }
 
-func (s *site) dial(t *testing.T, namespace, user string, typ realtime.UserType, opts ...realtimetest.Option) *realtimetest.Client {
+func (s *testServer) dial(t *testing.T, namespace, user string, typ realtime.UserType, opts ...realtimetest.Option) *realtimetest.Client {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -173,9 +173,9 @@ func (s *site) dial(t *testing.T, namespace, user string, typ realtime.UserType,
 	return c
 }
 
-// healthy checks that the driver, who was connected all along, gets their ack and
-// the admin their events.
-func (s *site) healthy(t *testing.T) {
+// requireHealthy checks that the healthy driver gets their ack, and the healthy admin
+// the event.
+func (s *testServer) requireHealthy(t *testing.T) {
 	t.Helper()
 	s.trips++
 	trip := "trip-" + strconv.Itoa(s.trips)
@@ -194,14 +194,14 @@ func (s *site) healthy(t *testing.T) {
 	require.Equal(t, trip, realtimetest.Expect(t, s.driver, realtime.EventAssignmentOffered).TripID)
 }
 
-// settled checks that nothing is left of those who misbehaved.
-func (s *site) settled(t *testing.T) {
+// requireNothingLeft checks that goroutines and memory are as before the faults.
+func (s *testServer) requireNothingLeft(t *testing.T) {
 	t.Helper()
-	s.settledBut(t, 0)
+	s.requireAtMostLeft(t, 0)
 }
 
-// settledBut is settled, where the test itself holds so many bytes.
-func (s *site) settledBut(t *testing.T, held int) {
+// requireAtMostLeft is requireNothingLeft for a test that itself holds so many bytes.
+func (s *testServer) requireAtMostLeft(t *testing.T, held int) {
 	t.Helper()
 	most := s.heap + 8<<20 + uint64(held)
 	// The pool of readers keeps one goroutine for each core.
@@ -218,38 +218,38 @@ func (s *site) settledBut(t *testing.T, held int) {
 	require.Less(t, heap, most, "bytes in use; there were %d", s.heap)
 }
 
-// line is a TCP connection on which a test says what no client would.
-type line struct {
+// rawConn is a TCP connection on which a test sends any bytes.
+type rawConn struct {
 	net.Conn
 	t  *testing.T
 	in *bufio.Reader
 }
 
-func (s *site) connect(t *testing.T) *line {
+func (s *testServer) connect(t *testing.T) *rawConn {
 	t.Helper()
 	var d net.Dialer
 	conn, err := d.DialContext(t.Context(), "tcp", s.addr)
 	require.NoError(t, err)
 	require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
-	return &line{conn, t, bufio.NewReader(conn)}
+	return &rawConn{conn, t, bufio.NewReader(conn)}
 }
 
-// say writes; a server that has hung up is no failure.
-func (l *line) say(b []byte) *line {
+// send writes. It ignores the error of a connection that the server has closed.
+func (l *rawConn) send(b []byte) *rawConn {
 	_, _ = l.Write(b)
 	return l
 }
 
 // reset closes the connection with an RST.
-func (l *line) reset() {
+func (l *rawConn) reset() {
 	if tcp, ok := l.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = l.Close()
 }
 
-// response reads an answer of HTTP and its body.
-func (l *line) response() (status int, body string) {
+// response reads an HTTP response and its body.
+func (l *rawConn) response() (status int, body string) {
 	l.t.Helper()
 	res, err := http.ReadResponse(l.in, nil)
 	require.NoError(l.t, err)
@@ -262,8 +262,8 @@ func (l *line) response() (status int, body string) {
 	return res.StatusCode, string(b)
 }
 
-// hungUp waits until the server has closed the connection, and closes it.
-func (l *line) hungUp() {
+// waitForClose waits until the server has closed the connection, and closes it too.
+func (l *rawConn) waitForClose() {
 	l.t.Helper()
 	_, err := io.Copy(io.Discard, l.in)
 	var timeout net.Error
@@ -277,7 +277,7 @@ func asTimeout(err error, as *net.Error) bool {
 	return errors.As(err, as) && (*as).Timeout()
 }
 
-// get is a request as it goes over the wire.
+// get returns the bytes of a GET request.
 func get(query string, header ...string) []byte {
 	return request(http.MethodGet, query, "", header...)
 }
@@ -295,7 +295,7 @@ func request(method, query, body string, header ...string) []byte {
 	return b.Bytes()
 }
 
-// upgrade asks for a websocket.
+// upgrade returns the bytes of a websocket handshake.
 func upgrade(query string, header ...string) []byte {
 	return get(query, append([]string{
 		"Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
@@ -304,10 +304,10 @@ func upgrade(query string, header ...string) []byte {
 
 const overWebSocket = "EIO=4&transport=websocket"
 
-// websocket opens a websocket as far as the open packet.
-func (s *site) websocket(t *testing.T, header ...string) *line {
+// websocket opens a websocket and reads the open packet.
+func (s *testServer) websocket(t *testing.T, header ...string) *rawConn {
 	t.Helper()
-	l := s.connect(t).say(upgrade(overWebSocket, header...))
+	l := s.connect(t).send(upgrade(overWebSocket, header...))
 	status, body := l.response()
 	require.Equal(t, http.StatusSwitchingProtocols, status, body)
 	op, packet := l.frame()
@@ -316,22 +316,22 @@ func (s *site) websocket(t *testing.T, header ...string) *line {
 	return l
 }
 
-// enter is websocket as far as hello, for a driver of that name.
-func (s *site) enter(t *testing.T, driver string) *line {
+// enter opens a websocket, connects a driver and reads hello.
+func (s *testServer) enter(t *testing.T, driver string) *rawConn {
 	t.Helper()
 	return s.enterAs(t, realtime.NamespaceDrivers, driver, realtime.UserDriver)
 }
 
-func (s *site) enterAs(t *testing.T, namespace, user string, typ realtime.UserType) *line {
+func (s *testServer) enterAs(t *testing.T, namespace, user string, typ realtime.UserType) *rawConn {
 	t.Helper()
-	l := s.websocket(t).say(text(connectPacket(namespace, s.login(user, typ))))
+	l := s.websocket(t).send(text(connectPacket(namespace, s.login(user, typ))))
 	l.until("40" + namespace + ",")
 	l.until("42" + namespace + `,["hello"`)
 	return l
 }
 
-// until reads up to a packet that begins so. Pings are not answered.
-func (l *line) until(prefix string) string {
+// until reads frames up to a packet with that prefix. It answers no pings.
+func (l *rawConn) until(prefix string) string {
 	l.t.Helper()
 	for {
 		op, data := l.frame()
@@ -342,8 +342,8 @@ func (l *line) until(prefix string) string {
 	}
 }
 
-// frame reads one frame of the server's.
-func (l *line) frame() (op byte, data []byte) {
+// frame reads one frame.
+func (l *rawConn) frame() (op byte, data []byte) {
 	l.t.Helper()
 	var head [10]byte
 	_, err := io.ReadFull(l.in, head[:2])
@@ -364,8 +364,8 @@ func (l *line) frame() (op byte, data []byte) {
 	return head[0] & 0x0f, data
 }
 
-// masked is a client's frame; first is its first byte. The mask is zero, so that
-// the payload is to be seen.
+// masked returns a client's frame with that first byte. The mask is zero, so the payload
+// is readable.
 func masked(first byte, payload string) []byte {
 	b := []byte{first}
 	switch n := len(payload); {
@@ -381,15 +381,15 @@ func masked(first byte, payload string) []byte {
 
 func text(packet string) []byte { return masked(0x81, packet) }
 
-// longFrame is the header of a frame that claims that length, and a few bytes.
+// longFrame returns a header that announces a payload of n bytes, and rest.
 func longFrame(first byte, n uint64, rest string) []byte {
 	return append(binary.BigEndian.AppendUint64([]byte{first, 0xff}, n), "\x00\x00\x00\x00"+rest...)
 }
 
 // polling opens a session over long-polling and returns the query of its requests.
-func (s *site) polling(t *testing.T) (query string) {
+func (s *testServer) polling(t *testing.T) (query string) {
 	t.Helper()
-	l := s.connect(t).say(get("EIO=4&transport=polling", "Connection: close"))
+	l := s.connect(t).send(get("EIO=4&transport=polling", "Connection: close"))
 	defer func() { _ = l.Close() }()
 	status, body := l.response()
 	require.Equal(t, http.StatusOK, status, body)
@@ -399,37 +399,37 @@ func (s *site) polling(t *testing.T) (query string) {
 	return "EIO=4&transport=polling&sid=" + sid
 }
 
-// enterOld connects a driver as a client of Engine.IO 3 does.
-func (s *site) enterOld(t *testing.T, driver string) *line {
+// enterEIO3 connects a driver as an EIO3 client does.
+func (s *testServer) enterEIO3(t *testing.T, driver string) *rawConn {
 	t.Helper()
-	l := s.connect(t).say(upgrade("EIO=3&transport=websocket", "Authorization: Bearer "+s.login(driver, realtime.UserDriver)))
+	l := s.connect(t).send(upgrade("EIO=3&transport=websocket", "Authorization: Bearer "+s.login(driver, realtime.UserDriver)))
 	status, body := l.response()
 	require.Equal(t, http.StatusSwitchingProtocols, status, body)
 	l.until("40")
-	l.say(text("40/drivers,")).until(`42/drivers,["hello"`)
+	l.send(text("40/drivers,")).until(`42/drivers,["hello"`)
 	return l
 }
 
-// pollingOld opens a session of Engine.IO 3 on polling and returns its query.
-func (s *site) pollingOld(t *testing.T) (query string) {
+// pollingEIO3 opens an EIO3 session over polling and returns the query of its requests.
+func (s *testServer) pollingEIO3(t *testing.T) (query string) {
 	t.Helper()
 	query = "EIO=3&transport=polling"
-	status, body := s.ask(t, get(query))
+	status, body := s.request(t, get(query))
 	require.Equal(t, http.StatusOK, status, body)
 	_, rest, _ := strings.Cut(body, `"sid":"`)
 	sid, _, _ := strings.Cut(rest, `"`)
 	return query + "&sid=" + sid
 }
 
-// ask makes one request on a connection of its own.
-func (s *site) ask(t *testing.T, request []byte) (status int, body string) {
+// request sends one request on a connection of its own.
+func (s *testServer) request(t *testing.T, request []byte) (status int, body string) {
 	t.Helper()
-	l := s.connect(t).say(request)
+	l := s.connect(t).send(request)
 	defer func() { _ = l.Close() }()
 	return l.response()
 }
 
-// connectPacket asks for a namespace.
+// connectPacket is a CONNECT with a token.
 func connectPacket(namespace, token string) string {
 	return `40` + namespace + `,{"token":` + quote(token) + `}`
 }
