@@ -124,7 +124,9 @@ type sweptRepo struct {
 }
 
 func sweptRepos() map[string]sweptRepo {
-	ended := func(_ *testing.T, _ *realtimetest.Server, driver *realtimetest.Client) bool { return !driver.Connected() }
+	ended := func(_ *testing.T, _ *realtimetest.Server, driver *realtimetest.Client) bool {
+		return !driver.Connected()
+	}
 	users := sweptRepo{
 		id: func(user string) string { return user }, noticed: ended,
 		changes: func(srv *realtimetest.Server) { srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver}) },
@@ -142,7 +144,9 @@ func sweptRepos() map[string]sweptRepo {
 	}
 	with := func(r sweptRepo, use func(o *realtime.Options, d *deafness)) sweptRepo { r.use = use; return r }
 	oneUser := func(o *realtime.Options, d *deafness) deafUsers { return deafUsers{o.Users.(*realtimetest.Users), d} }
-	oneSession := func(o *realtime.Options, d *deafness) deafSessions { return deafSessions{o.Sessions.(*realtimetest.Sessions), d} }
+	oneSession := func(o *realtime.Options, d *deafness) deafSessions {
+		return deafSessions{o.Sessions.(*realtimetest.Sessions), d}
+	}
 	oneTrips := func(o *realtime.Options, d *deafness) deafTrips { return deafTrips{o.Trips.(*realtimetest.Trips), d} }
 	return map[string]sweptRepo{
 		"users one by one":     with(users, func(o *realtime.Options, d *deafness) { o.Users = oneUser(o, d) }),

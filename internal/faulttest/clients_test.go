@@ -306,7 +306,7 @@ func attacks() map[string]attack {
 	rows["half open"] = func(t *testing.T, s *testServer, user string) {
 		s.enter(t, user).waitForClose() // it answers no ping
 		s.websocket(t).waitForClose()   // nor connects
-		s.polling(t)              // nor polls
+		s.polling(t)                    // nor polls
 	}
 	rows["a request a byte at a time"] = func(t *testing.T, s *testServer, user string) {
 		l := s.connect(t)
@@ -389,7 +389,7 @@ func attacks() map[string]attack {
 			l.reset()
 		}
 		s.enter(t, user).send(text("2")).waitForClose() // a ping is the server's
-		l := s.enterEIO3(t, user)                 // or the client's
+		l := s.enterEIO3(t, user)                       // or the client's
 		for range 50 {
 			l.send([]byte(strings.Repeat(string(text("2")), 200)))
 		}

@@ -49,11 +49,11 @@ type testServer struct {
 	heap       uint64 // with the healthy clients only
 	trips      int
 
-	mu      sync.Mutex
-	limited map[realtime.Limit]int
-	disconnected    map[string]int // reasons of disconnections
-	refused map[realtime.Code]int
-	log     bytes.Buffer
+	mu           sync.Mutex
+	limited      map[realtime.Limit]int
+	disconnected map[string]int // reasons of disconnections
+	refused      map[realtime.Code]int
+	log          bytes.Buffer
 }
 
 // newTestServer starts a server, and stops it when the test ends; then no goroutine of

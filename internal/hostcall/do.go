@@ -43,8 +43,8 @@ type Kind struct {
 
 	mu         sync.Mutex // guards the fields below, and the fields of tickets and shares
 	abandoned  int
-	raised     int       // how often Limits.Again raised the limit of abandoned calls
-	lastLate   time.Time // when a call was last abandoned
+	raised     int           // how often Limits.Again raised the limit of abandoned calls
+	lastLate   time.Time     // when a call was last abandoned
 	unfinished int           // calls that have not returned, abandoned ones included
 	idle       chan struct{} // closed when unfinished becomes 0; nil when nobody waits for that
 	shares     [levels]map[any]*share

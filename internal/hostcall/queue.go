@@ -10,8 +10,8 @@ import (
 
 // QueueConfig configures a Queue. All fields are required.
 type QueueConfig struct {
-	Size      int           // maximum number of waiting calls; more are dropped
-	Timeout   time.Duration // a call that runs for one to two Timeouts is abandoned, and the next one starts
+	Size    int           // maximum number of waiting calls; more are dropped
+	Timeout time.Duration // a call that runs for one to two Timeouts is abandoned, and the next one starts
 	// Abandoned is the maximum number of abandoned calls. At that number calls are dropped
 	// until one returns; or until 60 Timeouts have passed, when one more is abandoned, and
 	// twice as long for each further one.
