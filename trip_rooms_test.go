@@ -296,7 +296,7 @@ func TestTripRooms_UnknownPeopleAreCounted(t *testing.T) {
 			"unaddressed trip.started passenger": 1, "unaddressed trip.started driver": 1,
 			"unaddressed trip.assignment.expired driver": 1,
 		}, count.all())
-		require.Equal(t, 2, strings.Count(log.String(), "not all are known"))
+		require.Equal(t, 2, strings.Count(log.String(), "of the trip: not known"))
 	})
 }
 
