@@ -100,7 +100,7 @@ var hookLines = map[string]line{
 	"OnConnect":      {"realtime: handler failed", ""},
 	"OnDisconnect":   {"realtime: handler failed", ""},
 
-	"FindParties":      {"realtime: trip's people not found; the event is sent to those known", ""},
+	"FindParties":      {"realtime: lookup of a trip's parties failed; the event is sent to the known ones only", ""},
 	"EventBus.Publish": {"realtime: presence not published", ""},
 
 	"a listener":      {"realtime: call of the host's code failed", "OnServerEmit"},
@@ -112,7 +112,7 @@ var hookLines = map[string]line{
 // may be called concurrently.
 type ledger struct {
 	mu         sync.Mutex      // guards all of it
-	hooks      map[string]bool // whether it is logged
+	hooks      map[string]line // the line that names it; zero: none has
 	suppressed map[line]bool   // of which lines the server left some out of its log
 }
 
@@ -120,9 +120,9 @@ func (l *ledger) fired(hook string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.hooks == nil {
-		l.hooks = map[string]bool{}
+		l.hooks = map[string]line{}
 	}
-	l.hooks[hook] = l.hooks[hook] //nolint:staticcheck // adds the key, with false
+	l.hooks[hook] = l.hooks[hook] //nolint:staticcheck // adds the key, with no line
 }
 
 // logged looks for hooks in a record of a server's log, and for what the server left out.
@@ -147,11 +147,15 @@ func (l *ledger) logged(r slog.Record, text string) {
 		l.suppressed[left] = true
 		l.mu.Unlock()
 	}
-	l.reported(text)
+	l.named(left, text)
 }
 
-// reported looks for hooks in a text that the host was shown.
-func (l *ledger) reported(text string) {
+// returned looks for hooks in an error that the host's code got.
+func (l *ledger) returned(err error) {
+	l.named(line{message: "returned"}, fmt.Sprint(err))
+}
+
+func (l *ledger) named(in line, text string) {
 	for {
 		_, rest, found := strings.Cut(text, planned)
 		if !found {
@@ -160,7 +164,7 @@ func (l *ledger) reported(text string) {
 		l.mu.Lock()
 		for hook := range l.hooks {
 			if strings.HasPrefix(rest, hook) {
-				l.hooks[hook] = true
+				l.hooks[hook] = in
 			}
 		}
 		l.mu.Unlock()
@@ -173,8 +177,8 @@ func (l *ledger) reported(text string) {
 func (l *ledger) judge(o *oracle) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for hook, logged := range l.hooks {
-		if !logged && !l.mayBeSuppressedLocked(hook) {
+	for hook, by := range l.hooks {
+		if by == (line{}) && !l.mayBeSuppressedLocked(hook) {
 			o.breachf("%s panicked, and no log line says so", hook)
 		}
 	}

@@ -43,7 +43,7 @@ const unanswered = `.*(no answer|not called: |deadline exceeded)`
 // sweep asks about many at once, a token of a stranger names nobody, and a listener
 // belongs to none.
 var hung = regexp.MustCompile(`(?s)^realtime: (sweep could not read all rows|handshake not decided .*code=unavailable` +
-	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were suppressed line=realtime: (trip's people not found|trips of a driver not found|handler does not return|call of the host's code failed|handshake not decided|handler failed)`)
+	`|call of the host's code failed .*(event=stress:|call=OnServerEmit|call=OnDisconnect))` + unanswered + `|^realtime: log lines were suppressed line=realtime: (lookup of a trip's parties failed|lookup of a driver's trips failed|handler does not return|call of the host's code failed|handshake not decided|handler failed)`)
 
 // slow is what a log may say on a busy machine, where what should take a moment exceeds
 // its time.

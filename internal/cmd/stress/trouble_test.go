@@ -4,8 +4,11 @@ package main
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -66,11 +69,11 @@ func TestLedger_Judge(t *testing.T) {
 	require.Empty(t, verdictOf(l.judge))
 	l.fired("a handler")
 	l.fired("OnConnect")
-	l.reported("panic: " + planned + "OnConnect, and more")
+	l.named(line{message: "a line"}, "panic: "+planned+"OnConnect, and more")
 	l.fired("OnConnect")
-	l.reported("nothing")
+	l.named(line{message: "a line"}, "nothing")
 	require.Equal(t, "a handler panicked, and no log line says so", verdictOf(l.judge))
-	l.reported(planned + "nobody, " + planned + "a handler")
+	l.returned(errors.New(planned + "nobody, " + planned + "a handler"))
 	require.Empty(t, verdictOf(l.judge))
 }
 
@@ -87,7 +90,7 @@ func TestLedger_SuppressedLines(t *testing.T) {
 		},
 		"handler": func(log *slog.Logger) { log.Error("realtime: handler failed", "event", burst.Name(), "suppressed", 3) },
 		"parties": func(log *slog.Logger) {
-			log.Error("realtime: trip's people not found; the event is sent to those known", "suppressed", 3)
+			log.Error("realtime: lookup of a trip's parties failed; the event is sent to the known ones only", "suppressed", 3)
 		},
 		"presence": func(log *slog.Logger) { log.Error("realtime: presence not published", "suppressed", 3) },
 		"trace":    func(log *slog.Logger) { log.Error(failed, "call", "Trace", "suppressed", 3) },
@@ -117,6 +120,48 @@ func TestLedger_SuppressedLines(t *testing.T) {
 			require.Equal(t, want, verdictOf(w.host.ledger.judge), "%s: %s", hook, kind)
 		}
 	}
+}
+
+// Each hook that bombs set off is named by the line that is said to name it.
+func TestWorld_SetOff(t *testing.T) {
+	w, err := newWorld(config{seed: 1, troubles: troubles{panics: true}})
+	require.NoError(t, err)
+	defer w.lag.close()
+	named := func() map[string]line {
+		l := &w.host.ledger
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return maps.Clone(l.hooks)
+	}
+	for turn := range 4 * len(bombHooks) { // one call in four ends its goroutine and says nothing
+		w.setOff(t.Context(), w.nodes[turn%2], bombHooks[turn%len(bombHooks)], turn)
+	}
+	silent := func() (hooks []string) {
+		for hook, by := range named() {
+			if by == (line{}) {
+				hooks = append(hooks, hook)
+			}
+		}
+		return hooks
+	}
+	for began := time.Now(); len(silent()) > 0 && time.Since(began) < 20*time.Second; {
+		time.Sleep(20 * time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	require.NoError(t, w.stop(ctx))
+	require.Empty(t, verdictOf(w.host.ledger.judge))
+	for name, want := range hookLines {
+		found := false
+		for hook, by := range named() {
+			if strings.HasPrefix(hook, name) {
+				found = true
+				require.Equal(t, want, by, hook)
+			}
+		}
+		require.True(t, found || name == "Trace.", "%s was not set off", name)
+	}
+	require.Equal(t, line{message: "returned"}, named()["Adapter.Request"])
 }
 
 func TestMeter_Add(t *testing.T) {
