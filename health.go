@@ -1,4 +1,4 @@
-// Health: whether this node works and receives from the other nodes.
+// Health: whether this node accepts clients and receives messages from the other nodes.
 
 package realtime
 
@@ -8,19 +8,19 @@ import (
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
-// AdapterChecker is implemented by adapters that know whether they receive from the other
-// nodes.
+// AdapterChecker may be implemented by an Adapter that knows whether it receives messages from
+// the other nodes.
 type AdapterChecker interface {
-	// Check returns nil while the adapter receives, and otherwise why it does not. It must
-	// not wait for the network. It may be called concurrently.
+	// Check returns nil while the adapter receives messages, otherwise an error that says
+	// why it does not. It must not wait for the network. It is called concurrently.
 	Check(ctx context.Context) error
 }
 
-// Check returns nil while the server takes clients and, if its adapter is an
-// AdapterChecker, receives from the other nodes. Otherwise it returns the reason: the
-// adapter's error, or ErrClosed from the beginning of Shutdown. A node whose Check fails
-// still serves its own clients; what other nodes emit does not reach them. Check is meant
-// for a health endpoint. It waits at most a second for the adapter, within ctx.
+// Check returns nil while the server accepts clients and, if its adapter is an AdapterChecker,
+// receives messages from the other nodes. Otherwise it returns the adapter's error, or
+// ErrClosed once Shutdown has begun. A node whose adapter fails still serves its own clients,
+// but they do not receive what other nodes emit. Check is meant for a health endpoint. It
+// waits for the adapter within ctx, at most one second.
 func (rt *Server) Check(ctx context.Context) error {
 	if rt.stopping.Load() {
 		return ErrClosed

@@ -1,5 +1,5 @@
-// The calls of the host's code: which kinds there are, and how each is bounded. None
-// is made but through package hostcall.
+// Host calls: the kinds of calls of the host's code, and the limits of each. All of them go
+// through package hostcall.
 
 package realtime
 
@@ -14,36 +14,37 @@ import (
 )
 
 const (
-	// abandonedFactor is how many calls of a kind may be abandoned, as a multiple of
-	// Limits.RepoConcurrency.
+	// abandonedFactor is the maximum number of abandoned calls of most kinds, as a multiple
+	// of Limits.RepoConcurrency.
 	abandonedFactor = 16
-	// disconnectsAtOnce is how many calls of one function of OnDisconnect run at once,
-	// and how many may be abandoned: each holds a goroutine and its socket.
+	// disconnectsAtOnce is the maximum number of concurrent calls of one function of
+	// OnDisconnect, and of abandoned ones: each holds a goroutine and its socket.
 	disconnectsAtOnce = 256
-	// callsPerSource is how many calls for what a client chose, such as its token, are made
-	// for one address at a time, abandoned ones included.
+	// callsPerSource is the maximum number of calls for one address, abandoned ones
+	// included, of the kinds whose argument the client chooses, such as its token.
 	callsPerSource = 32
-	// siteShare: at most 1/siteShare of those calls are made for one site.
+	// siteShare: at most 1/siteShare of these calls are for one site.
 	siteShare = 8
-	// abandonedEvents is how many calls of methods of the host's events may be abandoned.
+	// abandonedEvents is the maximum number of abandoned calls of methods of the host's
+	// events.
 	abandonedEvents = 64
-	// abandonedRows is how many calls for one row of a repository the sweep may abandon.
+	// abandonedRows is the maximum number of abandoned calls of a sweep that read one row.
 	abandonedRows = 64
-	// adapterTimeout is for Adapter.Publish, RoomWatcher.RoomChanged and
+	// adapterTimeout is the timeout of Adapter.Publish, RoomWatcher.RoomChanged and
 	// AdapterChecker.Check, which must not block.
 	adapterTimeout = time.Second
-	// connContextTimeout is for Options.ConnContext, for which a handshake waits.
+	// connContextTimeout is the timeout of Options.ConnContext, which must not block.
 	connContextTimeout = time.Second
-	// askAgain is how long after the last of too many abandoned calls the host is called
-	// again, where few are too many.
-	askAgain = time.Minute
-	// setupFactor is how long a bus or an adapter has to begin, as a multiple of
+	// abandonAgain is how long after the last abandoned call more calls may be abandoned, for
+	// kinds with a small maximum: see hostcall.Limits.Again.
+	abandonAgain = time.Minute
+	// setupFactor is the timeout of the start of the adapter and the bus, as a multiple of
 	// Timeouts.Repo.
 	setupFactor = 6
 )
 
-// hostCalls are the kinds of calls that somebody waits for, and the queues of those
-// that nobody does.
+// hostCalls holds the kinds of calls with a caller that waits, and the queues of calls
+// without one.
 type hostCalls struct {
 	verify, trips, parties *hostcall.Kind
 	positions              *hostcall.Kind // TripLookup, for a position
@@ -54,19 +55,20 @@ type hostCalls struct {
 	connContext            *hostcall.Kind                 // Options.ConnContext
 	request, roomChanged   *hostcall.Kind                 // the adapter
 	check                  *hostcall.Kind                 // AdapterChecker.Check
-	rooms                  *hostcall.Notices[watchedRoom] // the adapter, if it watches rooms; else nil
-	setup, shutdown        *hostcall.Kind                 // the adapter and the bus, when the server begins and ends
+	rooms                  *hostcall.Notices[watchedRoom] // for an adapter that is a RoomWatcher; otherwise nil
+	setup, shutdown        *hostcall.Kind                 // the adapter and the bus, when the server starts and ends
 
 	trace   *hostcall.Queue // functions of Options.Trace
 	dropped droppedTrace
 	cluster *hostcall.Queue // messages for the adapter
 }
 
-// sweepCalls are the sweep's, of each repository apart: one that hangs keeps nobody from
-// asking the others.
+// sweepCalls has the kinds of calls of the sweep. Each repository has its own, so one that
+// hangs does not prevent calls of the others.
 type sweepCalls struct{ users, sessions, trips sweepCall }
 
-// sweepCall is a batch, and a row, where a call reads one.
+// sweepCall has the kinds of calls of one repository: those that read a batch of rows, and
+// those that read one row.
 type sweepCall struct {
 	batch, row *hostcall.Kind
 	rows       rowCalls
@@ -78,15 +80,15 @@ func (h *hostCalls) init(rt *Server) {
 	repo := func(running, abandoned int) *hostcall.Kind {
 		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
-	few := func(running, abandoned int) *hostcall.Kind { // of which a few that hang are all
-		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Again: askAgain, Inspect: inspect})
+	few := func(running, abandoned int) *hostcall.Kind { // a small maximum: a few calls that hang would end the kind
+		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Again: abandonAgain, Inspect: inspect})
 	}
 	untimed := func(running, abandoned int) *hostcall.Kind {
 		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
-	h.verify = hostcall.NewKind(o.askingFor(o.Timeouts.Repo))
+	h.verify = hostcall.NewKind(o.clientCallLimits(o.Timeouts.Repo))
 	h.trips, h.parties = repo(many, many), repo(many, many)
-	h.connContext = hostcall.NewKind(o.askingFor(connContextTimeout))
+	h.connContext = hostcall.NewKind(o.clientCallLimits(connContextTimeout))
 	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
 		s.batch, s.row = few(1, 1), few(sweepConcurrency, abandonedRows)
@@ -94,20 +96,20 @@ func (h *hostCalls) init(rt *Server) {
 	h.events = few(many, abandonedEvents)
 	h.presence = few(1, presenceTries)
 	h.bus = untimed(1<<16, 1024)
-	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: askAgain, Inspect: inspect})
-	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: askAgain, Inspect: inspect})
+	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
+	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		h.rooms = rt.roomNotices(w)
 	}
-	h.check = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 64, Abandoned: 16, Again: askAgain, Inspect: inspect})
+	h.check = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 64, Abandoned: 16, Again: abandonAgain, Inspect: inspect})
 	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2, Inspect: inspect})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)
 	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish", nil)
 }
 
-// queue returns a queue of calls that nobody waits for. What says in the log whose
-// they are; dropped, which may be nil, is told of those that were not made.
+// queue returns a queue of calls without a caller that waits. what names them in the log.
+// dropped, if not nil, is called with the number of dropped calls.
 func (rt *Server) queue(size int, timeout time.Duration, what string, dropped func(calls int)) *hostcall.Queue {
 	return hostcall.NewQueue(hostcall.QueueConfig{
 		Size: size, Timeout: timeout, Abandoned: 16,
@@ -121,25 +123,25 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 	})
 }
 
-// askingRepo bounds the questions to a repository, of which Limits.RepoConcurrency
-// run at once.
-func (o *Options) askingRepo() hostcall.Limits {
+// repoLimits returns the limits of the calls of Users and of Sessions.
+func (o *Options) repoLimits() hostcall.Limits {
 	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: abandonedFactor * o.Limits.RepoConcurrency, Inspect: inspect}
 }
 
-// askingFor bounds the calls for what a client chose: it may choose what makes them hang.
-// A call whose source is nil, for an address that identifies no client, has no share.
-func (o *Options) askingFor(timeout time.Duration) hostcall.Limits {
+// clientCallLimits returns the limits of calls whose argument the client chooses: it may choose
+// one that makes them hang, so each address and each site has a share of them. A call with a
+// nil source, for an address that does not identify a client, belongs to no share.
+func (o *Options) clientCallLimits(timeout time.Duration) hostcall.Limits {
 	many := abandonedFactor * o.Limits.RepoConcurrency
 	perSource := min(callsPerSource, max(1, many/32))
 	return hostcall.Limits{
 		Timeout: timeout, Running: many, Abandoned: many, Inspect: inspect,
 		PerSource: perSource, PerGroup: max(perSource, many/siteShare),
-		Group: func(source any) any { return source.(admission.Network).Site() }, //nolint:errcheck,forcetypeassert // connState.source is nothing else
+		Group: func(source any) any { return source.(admission.Network).Site() }, //nolint:errcheck,forcetypeassert // connState.source returns only this type
 	}
 }
 
-// source returns the network for which a call is made, nil if its address identifies no
+// source returns the network that a call counts for, or nil if the address does not identify a
 // client.
 func (c *connState) source() any {
 	if n, ok := c.Network(); ok {
@@ -148,8 +150,9 @@ func (c *connState) source() any {
 	return nil
 }
 
-// inspect looks at an error of the host's code, as a part of the call that returned it:
-// its methods are the host's code too. What it returns is looked at anywhere.
+// inspect returns a safe copy of an error of the host's code. It must be called within the
+// call that returned the error, because the error's methods are the host's code too. The
+// methods of the copy are safe to call anywhere.
 func inspect(err error) error {
 	if e, ok := err.(*Error); ok && e != nil { //nolint:errorlint // what is wrapped is the host's
 		return err
@@ -170,14 +173,13 @@ var inspector = hostcall.Inspector{
 	},
 }
 
-// hostFailed logs a call of the host's code that failed and has nobody to return its
-// error to.
+// hostFailed logs the error of a call of the host's code without a caller to return it to.
 func (rt *Server) hostFailed(what string, err error, attrs ...any) {
 	attrs = append(attrs, "call", what, "error", err)
 	rt.log.Error("realtime: call of the host's code failed", withStack(err, attrs...)...)
 }
 
-// withStack adds where a panic happened, if err is one, to what is logged.
+// withStack returns the attributes of a log line, with the stack if err is a panic.
 func withStack(err error, attrs ...any) []any {
 	if stack := hostcall.Stack(err); stack != "" {
 		attrs = append(attrs, "stack", stack)
@@ -185,8 +187,9 @@ func withStack(err error, attrs ...any) []any {
 	return attrs
 }
 
-// clusterPublish hands a message to the adapter, in the order of the calls, and waits
-// for it, which it must not make worth mentioning. The adapter's error is logged.
+// clusterPublish passes a message to the adapter, in the order of the calls, and waits until
+// the adapter has accepted it, which must not take long. It logs the adapter's error. It
+// returns an error if the queue of messages is full.
 func (rt *Server) clusterPublish(m ClusterMessage) error {
 	m.Version = ClusterVersion
 	queued := rt.host.cluster.AddAndWait(func() {
@@ -194,14 +197,14 @@ func (rt *Server) clusterPublish(m ClusterMessage) error {
 			rt.adapterFailed(inspect(err), "namespace", m.Namespace, "op", m.Op)
 		}
 	})
-	if !queued { // the queue logs it
+	if !queued { // the queue logs the dropped message
 		return errorf("adapter: %w", ErrUnavailable)
 	}
 	return nil
 }
 
-// adapterFailed logs an error of the adapter. One that is closed fails: that a call which
-// Shutdown did not wait for has reached it is no fault.
+// adapterFailed logs an error of the adapter. After Shutdown has closed the adapter, an error is
+// expected, from calls that Shutdown did not wait for, and has the level debug.
 func (rt *Server) adapterFailed(err error, attrs ...any) {
 	level := slog.LevelError
 	if rt.adapterClosed.Load() {
@@ -210,35 +213,36 @@ func (rt *Server) adapterFailed(err error, attrs ...any) {
 	rt.log.Log(context.Background(), level, "realtime: adapter failed", append(attrs, "error", err)...)
 }
 
-// clusterRequest asks the other nodes, behind what was published before. Answer is
-// called one at a time, and not after it has returned.
+// clusterRequest sends a request to the other nodes, after the messages that were published
+// before. It calls answer for one answer at a time, and not after it has returned.
 func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error {
 	m.Version = ClusterVersion
 	if err := rt.host.cluster.Wait(ctx); err != nil {
 		return err
 	}
-	var mu sync.Mutex // guards over
-	over := false
+	var mu sync.Mutex // guards returned
+	returned := false
 	err := hostcall.Run(ctx, rt.host.request, func(ctx context.Context) error {
 		return rt.adapter.Request(ctx, m, func(a ClusterAnswer) {
 			mu.Lock()
 			defer mu.Unlock()
-			if !over {
+			if !returned {
 				answer(a)
 			}
 		})
 	})
 	mu.Lock()
 	defer mu.Unlock()
-	over = true
+	returned = true
 	return err
 }
 
-// watchedRoom is a room of which the adapter is told.
+// watchedRoom is a room whose changes the adapter watches.
 type watchedRoom struct{ namespace, name string }
 
-// roomNotices tells an adapter of rooms that begin or end, of each at least once behind
-// its last change: an adapter that subscribes room by room receives nothing else.
+// roomNotices returns the notices with which an adapter learns that a room began or ended. It
+// gets one for each room after the room's last change: an adapter that subscribes to rooms
+// one by one receives no messages of the others.
 func (rt *Server) roomNotices(w RoomWatcher) *hostcall.Notices[watchedRoom] {
 	return hostcall.NewNotices(rt.ctx, hostcall.NoticesConfig[watchedRoom]{
 		Kind:    rt.host.roomChanged,
@@ -248,7 +252,7 @@ func (rt *Server) roomNotices(w RoomWatcher) *hostcall.Notices[watchedRoom] {
 	})
 }
 
-// guardedLog is the host's slog.Handler, whose panic loses a record and nothing else.
+// guardedLog wraps the host's slog.Handler: a panic of it only loses the log record.
 type guardedLog struct{ slog.Handler }
 
 func (g guardedLog) Enabled(ctx context.Context, l slog.Level) (ok bool) {

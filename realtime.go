@@ -117,13 +117,13 @@ func New(o Options) (*Server, error) {
 	})
 	rt.users = hostcall.NewLookup(hostcall.LookupConfig[User]{
 		Find: o.Users.FindUser, Cacheable: func(u User) bool { return u.Active },
-		Cache: o.Timeouts.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
+		Cache: o.Timeouts.RepoCache, Limits: o.repoLimits(), Wheel: rt.wheel,
 	})
 	rt.sessions = hostcall.NewLookup(hostcall.LookupConfig[Session]{
 		Find: o.Sessions.FindSession, Cacheable: func(s Session) bool {
 			return !s.Revoked && (s.AccessTokenExpiresAt.IsZero() || s.AccessTokenExpiresAt.After(time.Now()))
 		},
-		Cache: o.Timeouts.RepoCache, Limits: o.askingRepo(), Wheel: rt.wheel,
+		Cache: o.Timeouts.RepoCache, Limits: o.repoLimits(), Wheel: rt.wheel,
 	})
 	rt.presence.init(rt)
 	rt.sweep.init(rt)
@@ -253,7 +253,7 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 
 func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptors) *Namespace {
 	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
-	ns.authorizes = hostcall.NewKind(rt.opts.askingFor(rt.opts.Timeouts.Repo))
+	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
 	if rooms := rt.host.rooms; rooms != nil {

@@ -1,4 +1,4 @@
-// The rows that a sweep reads: many per call where the repository can, else one.
+// Revalidation rows: how a sweep reads rows of a repository, many or one per call.
 
 package realtime
 
@@ -22,21 +22,22 @@ type repoReader[T any] struct {
 
 var errNoRows = errors.New("the repository returned no row for a whole batch")
 
-// read returns the rows by id: nil for a row that does not exist, none for one that could
-// not be read, of which err is the last error. Where a call for many does not return, each
-// is read with a call of its own: one row that hangs, of a lock for instance, must not
-// keep the sweep from the others.
+// read returns the rows by id, nil for a row that does not exist. A row that could not be read
+// is not in the map, and err is the last error. If a call for many rows does not return, it
+// reads each row with its own call: one row that hangs, because of a lock for instance, must
+// not prevent the check of the others.
 func (from repoReader[T]) read(ctx context.Context, ids []string) (rows map[string]*T, err error) {
 	if from.many == nil {
 		return from.readOneByOne(ctx, ids)
 	}
 	rows, err = hostcall.Do(ctx, from.calls.batch, nil, func(ctx context.Context) (map[string]*T, error) { return from.readMany(ctx, ids) })
 	if errors.Is(err, hostcall.ErrTimeout) || errors.Is(err, hostcall.ErrAbandoned) || errors.Is(err, hostcall.ErrBusy) {
-		rows, _ = from.readOneByOne(ctx, ids) // the cause is err
+		rows, _ = from.readOneByOne(ctx, ids) // err, of the batch, is the cause
 	}
 	return rows, err
 }
 
+// readMany reads all rows with one call.
 func (from repoReader[T]) readMany(ctx context.Context, ids []string) (map[string]*T, error) {
 	rows, err := from.many(ctx, ids)
 	if err != nil {
@@ -59,12 +60,12 @@ func (from repoReader[T]) readMany(ctx context.Context, ids []string) (map[strin
 	return byID, nil
 }
 
-// readOneByOne reads one row per call, with sweepConcurrency calls at a time. It stops when
-// many calls in a row have failed: the repository is down, or hangs.
+// readOneByOne reads one row per call, with sweepConcurrency calls at a time. It stops after
+// many consecutive failures, because the repository is probably down.
 func (from repoReader[T]) readOneByOne(ctx context.Context, ids []string) (map[string]*T, error) {
 	rows := make(map[string]*T, len(ids))
-	var failed error  // the last one
-	failures := 0     // in a row
+	var failed error  // the last error
+	failures := 0     // consecutive ones
 	var mu sync.Mutex // guards rows, failed and failures
 	take := func(id string, row *T, err error) (goOn bool) {
 		mu.Lock()
@@ -93,7 +94,7 @@ func (from repoReader[T]) readOneByOne(ctx context.Context, ids []string) (map[s
 	return rows, failed
 }
 
-// readOne reads a row, nil if it does not exist.
+// readOne reads one row. It returns nil if the row does not exist.
 func (from repoReader[T]) readOne(ctx context.Context, id string) (*T, error) {
 	row, err := hostcall.Do(ctx, from.calls.row, nil, func(ctx context.Context) (row T, err error) {
 		if !from.calls.rows.begin(id, time.Now()) {
@@ -113,25 +114,26 @@ func (from repoReader[T]) readOne(ctx context.Context, id string) (*T, error) {
 	return &row, nil
 }
 
-// rowCalls counts the calls for each row that have not returned, so that one row that
-// always hangs costs few calls.
+// rowCalls counts the calls of each row that have not returned, so that a row that always hangs
+// costs few calls.
 type rowCalls struct {
 	mu   sync.Mutex // guards rows
 	rows map[string]rowCall
 }
 
 type rowCall struct {
-	calls int
-	last  time.Time // when the last one began
+	calls int       // calls that have not returned
+	last  time.Time // when the last of them began
 }
 
-// begin reports whether the row may be asked for: after each call that has not returned,
-// not for twice as long.
+// begin reports whether a call of the row may begin, and counts it. After a call that has not
+// returned, the next one may begin after abandonAgain. The time doubles with each further call
+// that has not returned.
 func (c *rowCalls) begin(id string, now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	row := c.rows[id]
-	if row.calls > 0 && now.Sub(row.last) < askAgain<<min(row.calls-1, 20) {
+	if row.calls > 0 && now.Sub(row.last) < abandonAgain<<min(row.calls-1, 20) {
 		return false
 	}
 	if c.rows == nil {
@@ -141,6 +143,7 @@ func (c *rowCalls) begin(id string, now time.Time) bool {
 	return true
 }
 
+// end counts the return of a call.
 func (c *rowCalls) end(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,4 +1,5 @@
-// Notices: calls that say that something has changed, of which none may be left out.
+// Notices: calls that tell the host that something has changed. A notice that cannot be given
+// now is given later.
 
 package hostcall
 
@@ -27,24 +28,24 @@ type NoticesConfig[K comparable] struct {
 	// Matters reports whether a missed notice of a subject must still be given when
 	// there are many.
 	Matters func(subject K) bool
-	// Failed is called with the error of a call. ErrBusy and ErrAbandoned say that it is
-	// made later.
+	// Failed is called with the error of a call. After ErrBusy and ErrAbandoned the notice
+	// is given later.
 	Failed func(subject K, err error)
 }
 
-// Notices gives notices. A notice that was not given because too many calls run or are
-// abandoned is given later. Its methods may be called concurrently.
+// Notices gives notices: it calls NoticesConfig.Call. If too many calls run or are abandoned,
+// the notice is missed and given later. Its methods may be called concurrently.
 type Notices[K comparable] struct {
 	cfg NoticesConfig[K]
 	ctx context.Context //nolint:containedctx // ends the goroutine that retries
 
 	mu       sync.Mutex     // guards the fields below
-	missed   map[K]struct{} // subjects of notices that were not given
-	retrying bool           // there is a goroutine for them
-	sweepAt  int
+	missed   map[K]struct{} // the subjects of missed notices
+	retrying bool           // a goroutine gives the missed notices
+	sweepAt  int            // the number of missed notices at which those that no longer matter are dropped
 }
 
-// NewNotices returns Notices. When ctx ends, missed ones are not given any more.
+// NewNotices returns Notices. After ctx has ended, missed notices are not given.
 func NewNotices[K comparable](ctx context.Context, cfg NoticesConfig[K]) *Notices[K] {
 	return &Notices[K]{cfg: cfg, ctx: ctx, missed: map[K]struct{}{}, sweepAt: missedFrom}
 }
@@ -135,7 +136,8 @@ func (n *Notices[K]) retry() {
 	}
 }
 
-// take takes one of the missed notices. Without any, the goroutine that retries ends.
+// take removes one of the missed notices and returns its subject. If there is none, the
+// goroutine that retries must end.
 func (n *Notices[K]) take() (subject K, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

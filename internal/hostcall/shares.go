@@ -1,11 +1,11 @@
-// The shares of sources, and of groups of sources, in the calls of a kind: one source
-// whose calls hang leaves the rest to the others.
+// Shares: the limits of one source, and of a group of sources, on the calls of a kind. So one
+// source whose calls hang does not use up the calls of the others.
 
 package hostcall
 
 import "time"
 
-// Indexes of what a call is counted for besides its kind.
+// Indexes of the shares of a call.
 const (
 	bySource = iota
 	byGroup
@@ -20,10 +20,12 @@ type share struct {
 	tickets   int // calls that run or wait for a slot
 }
 
-// of returns the limits on shares.
-func (l *Limits) of() [levels]int { return [levels]int{bySource: l.PerSource, byGroup: l.PerGroup} }
+// perShare returns the maximum number of calls of each share.
+func (l *Limits) perShare() [levels]int {
+	return [levels]int{bySource: l.PerSource, byGroup: l.PerGroup}
+}
 
-// names returns the keys of the shares of a source.
+// names returns the keys of a source's shares; nil: no share.
 func (l *Limits) names(source any) (names [levels]any) {
 	if source == nil {
 		return names
@@ -37,7 +39,7 @@ func (l *Limits) names(source any) (names [levels]any) {
 	return names
 }
 
-// shareLocked counts a call for its shares.
+// shareLocked adds a call to its shares. It creates shares that do not exist.
 func (k *Kind) shareLocked(t *ticket) {
 	for i, name := range t.names {
 		if name == nil {
@@ -48,7 +50,7 @@ func (k *Kind) shareLocked(t *ticket) {
 			if k.shares[i] == nil {
 				k.shares[i] = map[any]*share{}
 			}
-			s = &share{slots: make(chan struct{}, k.limits.of()[i])}
+			s = &share{slots: make(chan struct{}, k.limits.perShare()[i])}
 			k.shares[i][name] = s
 		}
 		s.tickets++
@@ -56,7 +58,7 @@ func (k *Kind) shareLocked(t *ticket) {
 	}
 }
 
-// forgetLocked is the reverse of shareLocked.
+// forgetLocked removes a call from its shares. It drops shares without calls.
 func (k *Kind) forgetLocked(t *ticket) {
 	for i, s := range t.shares {
 		if s == nil {
@@ -68,17 +70,18 @@ func (k *Kind) forgetLocked(t *ticket) {
 	}
 }
 
-// fullLocked reports whether too many calls are abandoned, of the kind or of a share.
+// fullLocked reports whether too many calls of the kind, or of one of the call's shares, are
+// abandoned.
 func (k *Kind) fullLocked(t *ticket) bool {
 	full := k.closedLocked()
 	for i, s := range t.shares {
-		full = full || s != nil && s.abandoned >= k.limits.of()[i]
+		full = full || s != nil && s.abandoned >= k.limits.perShare()[i]
 	}
 	return full
 }
 
-// closedLocked reports whether too many calls of the kind are abandoned, and raises the
-// limit when it is time.
+// closedLocked reports whether too many calls of the kind are abandoned. If Limits.Again has
+// passed since the last one was, it raises the limit instead.
 func (k *Kind) closedLocked() bool {
 	if k.abandoned < k.limits.Abandoned {
 		k.raised = 0
@@ -94,7 +97,7 @@ func (k *Kind) closedLocked() bool {
 	return false
 }
 
-// doubled returns d after it was doubled a number of times, at most a year.
+// doubled returns d doubled a number of times, at most a year.
 func doubled(d time.Duration, times int) time.Duration {
 	const year = 365 * 24 * time.Hour
 	for ; times > 0 && d < year; times-- {
@@ -103,6 +106,7 @@ func doubled(d time.Duration, times int) time.Duration {
 	return min(d, year)
 }
 
+// countAbandonedLocked adds n to the abandoned calls of the kind and of the call's shares.
 func (k *Kind) countAbandonedLocked(t *ticket, n int) {
 	k.abandoned += n
 	if n > 0 {
@@ -115,10 +119,11 @@ func (k *Kind) countAbandonedLocked(t *ticket, n int) {
 	}
 }
 
-// acquire takes a slot of the share, if there is one, and reports false when ctx ended
-// first.
+// acquire takes a slot of the share. It reports false if ctx ended first. A nil share has any
+// number of slots.
 func (s *share) acquire(ctx *Context) bool { return s == nil || acquire(ctx, s.slots) }
 
+// release frees a slot of the share.
 func (s *share) release() {
 	if s != nil {
 		<-s.slots
