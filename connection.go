@@ -99,6 +99,19 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	return c, nil
 }
 
+// left is socketio's Config.Left: a connection has lost a socket.
+func (rt *Server) left(inner *socketio.Socket) {
+	s, ok := inner.Data.(*Socket)
+	if !ok || !s.admitted {
+		return
+	}
+	conn := inner.Conn()
+	end := func() { conn.Close(socketio.ReasonForcedClose) }
+	if reached := rt.admission.Left(&s.conn().Conn, !s.ns.opts.Anonymous, end); reached != admission.NoLimit {
+		rt.connLimited(conn, LimitInfo{Limit: admissionLimits[reached]})
+	}
+}
+
 func busy(status int) *socketio.Busy {
 	return &socketio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
 }

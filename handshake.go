@@ -81,11 +81,12 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 		s.setIdentity(id, expiresAt)
 		rooms = connectRooms(ns.name, id)
 	}
-	ns.rt.admission.Authenticated(&from.Conn)
+	s.admitted = true
+	ns.rt.admission.Joined(&from.Conn, !ns.opts.Anonymous)
 	if !s.inner.Admit(rooms...) {
+		ns.rt.left(s.inner)
 		return nil, ErrClosed
 	}
-	s.admitted = true
 	if err := ns.enforceSocketsPerUser(s); err != nil {
 		return nil, err
 	}

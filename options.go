@@ -237,7 +237,13 @@ type Timeouts struct {
 //
 // When there are too many unauthenticated connections, the server closes an older one in
 // favor of the new one: one whose CONNECT was refused, or the one that has waited longest.
-// It refuses the new connection only when all others have a handshake in progress.
+// If nearly all of them have a handshake in progress, it closes one of the IPv6 /48 or IPv4
+// /24 that has the most, and refuses the new connection only if none has two more than its
+// own. A connection whose last socket has left is unauthenticated again.
+//
+// When there are too many connections in all, an unauthenticated one that had a second to
+// log in is closed in favor of the new one, or else one whose sockets are all anonymous, of
+// the /48 or /24 that has the most of those.
 type Limits struct {
 	// MaxPayload is the maximum size of a WebSocket message or of a polling body, in
 	// bytes, at least 1000. Defaults to 1,000,000.
@@ -297,9 +303,9 @@ type Limits struct {
 	// ConnectionsPerIP is the maximum number of connections of one address. Negative: no
 	// limit. Defaults to 200.
 	ConnectionsPerIP int
-	// Unauthenticated is the maximum number of connections that have not passed a
-	// handshake yet. The maximum for one IPv6 /48 or IPv4 /24 is an eighth of it, or
-	// UnauthenticatedPerIP if that is more. Negative: no limit. Defaults to 10,000.
+	// Unauthenticated is the maximum number of connections that have no socket. The
+	// maximum for one IPv6 /48 or IPv4 /24 is an eighth of it, or UnauthenticatedPerIP if
+	// that is more. Negative: no limit. Defaults to 10,000.
 	Unauthenticated int
 	// UnauthenticatedPerIP is the maximum number of such connections of one address.
 	// Negative: no limit. Defaults to 100.

@@ -163,6 +163,7 @@ func (rt *Server) startEngine() {
 		UpgradeFailed:   rt.upgradeFailed,
 		Accept:          rt.accept,
 		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) }, //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+		Left:            rt.left,
 		Refused:         rt.connectRefused,
 		Closed: func(data any) {
 			rt.pending.disconnected(data.(*connState))    //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
@@ -255,7 +256,7 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
 	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
-	hooks := socketio.Hooks{Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
+	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
 	if rooms := rt.host.rooms; rooms != nil {
 		hooks.Room = func(room string) { rooms.Give(watchedRoom{name, room}) }
 	}

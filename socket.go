@@ -22,8 +22,8 @@ type Socket struct {
 	inner *socketio.Socket
 	ns    *Namespace
 	shard uint8 // the watchdog's shard for this socket's calls
-	// admitted is written by the handshake, which ends before the first event. It is false
-	// for a socket that Compat.RefuseAfterConnect refuses.
+	// admitted is written by the handshake, before socketio's Admit. It is false for a
+	// socket that Compat.RefuseAfterConnect refuses.
 	admitted bool
 	rates    ratelimit.Socket // only dispatch uses it, for one event at a time
 

@@ -1,11 +1,13 @@
 // Package admission decides which connections are accepted, before anything is
 // allocated for them. It counts connections in all and by address, and closes
-// unauthenticated ones to make room for new ones.
+// connections without a user to make room for new ones.
 //
-// A stranger is a connection that has not passed a handshake yet. When a limit on
-// strangers is reached, the oldest stranger is closed instead of refusing the new
-// connection: otherwise one client could occupy all places and lock everybody out.
-// A stranger whose handshake is under way is not closed.
+// A connection has a user while it has a socket for which somebody has logged in. One
+// that has no socket is a stranger, also if it had one before: otherwise an account could
+// occupy any number of places by logging in and leaving. One whose sockets are all
+// anonymous is a guest. When a limit is reached, a stranger or a guest is closed instead
+// of refusing the new connection: otherwise one client could occupy all places and lock
+// everybody out. makeroom.go says which one.
 package admission
 
 import (
@@ -21,7 +23,7 @@ import (
 type Config struct {
 	Connections          int // in all
 	ConnectionsPerIP     int // of one address
-	Unauthenticated      int // strangers, in all
+	Unauthenticated      int // strangers, in all; guests do not count
 	UnauthenticatedPerIP int // strangers of one address
 
 	Handshake ratelimit.Rate // new connections of one address
@@ -53,6 +55,9 @@ const (
 	maxIdle = 1 << 16
 	// siteDivisor: at most 1/siteDivisor of Config.Unauthenticated belongs to one site.
 	siteDivisor = 8
+	// timeToConnect is how long a new connection is spared where others can make room: a
+	// client needs it for its CONNECT.
+	timeToConnect = time.Second
 	// maxOverRate is the number of CONNECTs beyond Config.Connect that are refused; the
 	// next one ends the connection.
 	maxOverRate = 10
@@ -67,11 +72,13 @@ type Control struct {
 	start     time.Time
 	warn      sync.Once
 
-	mu          sync.Mutex // guards the fields below, and all fields of every address, site, Conn and stranger
+	mu          sync.Mutex // guards the fields below, and all fields of every address, site, Conn and outsider
 	connections int
 	strangers   group
 	addresses   map[Network]*address // those with a connection, and the idle ones
-	sites       map[Network]*site    // those with a stranger
+	sites       map[Network]*site    // those with an outsider
+	unknown     site                 // for the outsiders whose address is unknown
+	busiest     [kinds]ranking       // of the sites, unknown included
 	idle        idleList
 }
 
@@ -81,11 +88,20 @@ type Control struct {
 // netip.Addr is larger, and a pointer to the table's entry is work for the collector.
 type Conn struct {
 	addr     [16]byte  // see netip.Addr.As16; zero when unknown
-	stranger *stranger // nil once the connection is authenticated
+	outsider *outsider // nil while the connection has a user, and after Release
 	connects ratelimit.Bucket
-	overRate uint8 // CONNECTs beyond the rate
-	counted  bool  // it counts for limits per address
+	users    uint16 // its sockets that have a user
+	guests   uint16 // its other sockets
+	deciding uint16 // its handshakes under way
+	overRate uint8  // CONNECTs beyond the rate
+	flags    uint8
 }
+
+// Flags of a Conn.
+const (
+	countsForAddress = 1 << iota // it counts for limits per address
+	isReleased                   // see Release
+)
 
 // Addr returns the address that the connection comes from: the client's, or that of a
 // proxy that is not trusted. It is not valid when it is unknown.
@@ -99,7 +115,7 @@ func (c *Conn) Addr() netip.Addr {
 // Network returns the network for whose limits the connection counts; ok is false when
 // its address does not identify a client.
 func (c *Conn) Network() (n Network, ok bool) {
-	if !c.counted {
+	if c.flags&countsForAddress == 0 {
 		return 0, false
 	}
 	return network(c.Addr()), true
@@ -111,6 +127,9 @@ func New(c Config) *Control {
 		cfg: c, perSite: -1, handshake: c.Handshake.Quota(), connect: c.Connect.Quota(), start: time.Now(),
 		addresses: map[Network]*address{}, sites: map[Network]*site{},
 	}
+	for kind := range a.busiest {
+		a.busiest[kind].kind = kind
+	}
 	if c.Unauthenticated >= 0 && c.UnauthenticatedPerIP >= 0 {
 		a.perSite = max(c.Unauthenticated/siteDivisor, c.UnauthenticatedPerIP)
 	}
@@ -120,7 +139,7 @@ func New(c Config) *Control {
 // Admit admits a new connection as a stranger and returns the status 0, or returns the
 // HTTP status with which to refuse it: 429 for a limit of its address or site, 503 for a
 // limit of the server. It also returns the limit that was reached, if any. A limit with
-// the status 0 means that another stranger was evicted.
+// the status 0 means that another connection was evicted.
 func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	addr, known, forwarded := Address(r, a.cfg.TrustedProxies)
 	if forwarded {
@@ -138,7 +157,7 @@ func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	return status, reached
 }
 
-// admitLocked also returns the function that closes the evicted stranger, if any.
+// admitLocked also returns the function that closes the evicted connection, if any.
 func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (reached Limit, status int, ended func()) {
 	var from *address
 	if known {
@@ -146,45 +165,38 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 		if from = a.addresses[key]; from == nil {
 			from = &address{key: key} // entered into the table if it is admitted
 		}
-	}
-	switch {
-	case above(a.connections, a.cfg.Connections):
-		return LimitConnections, http.StatusServiceUnavailable, nil
-	case from == nil:
-	case above(from.connections, a.cfg.ConnectionsPerIP):
-		return LimitConnectionsPerIP, http.StatusTooManyRequests, nil
-	case !from.handshakes.Allow(a.handshake, now):
-		return LimitHandshake, http.StatusTooManyRequests, nil
-	}
-	var at *site
-	if from != nil {
-		at = a.siteLocked(from.key)
-	}
-	reached, status, ended = a.evictLocked(from, at)
-	if status != 0 {
-		return reached, status, nil
-	}
-	a.connections++
-	if from != nil {
-		a.useLocked(from, now)
-		if at.n == 0 {
-			a.sites[at.key] = at
+		if above(from.connections, a.cfg.ConnectionsPerIP) {
+			return LimitConnectionsPerIP, http.StatusTooManyRequests, nil
 		}
 	}
-	*c = Conn{counted: known, stranger: &stranger{from: from, site: at}}
-	a.addLocked(c.stranger, 1)
-	a.queueLocked(c.stranger, false)
+	at := a.siteLocked(from)
+	reached, status, evicted := a.makeRoomLocked(from, at, true, now)
+	switch {
+	case status == http.StatusServiceUnavailable:
+		return reached, status, nil
+	case from != nil && !from.handshakes.Allow(a.handshake, now):
+		return LimitHandshake, http.StatusTooManyRequests, nil
+	case status != 0:
+		return reached, status, nil
+	}
+	ended = a.evictLocked(evicted)
+	a.connections++
+	*c = Conn{outsider: &outsider{from: from, site: at}}
+	if from != nil {
+		c.flags = countsForAddress
+		a.useLocked(from, now)
+	}
+	a.settleLocked(c, false, now)
 	return reached, 0, ended
 }
 
 func above(n, limit int) bool { return limit >= 0 && n >= limit }
 
-// Opened sets the function that closes an admitted connection as long as it is a
-// stranger. end is called at most once, on any goroutine, and possibly before Opened
-// returns.
+// Opened sets the function that closes an admitted connection while it has no user. end
+// is called at most once, on any goroutine, and possibly before Opened returns.
 func (a *Control) Opened(c *Conn, end func()) {
 	a.mu.Lock()
-	s := c.stranger
+	s := c.outsider
 	evicted := s != nil && s.ended
 	if s != nil && !evicted {
 		s.end = end
@@ -226,18 +238,17 @@ func (a *Control) chargeLocked(c *Conn) Verdict {
 }
 
 // Begin is Charge for a CONNECT about which the host is asked. If it passes, the
-// connection is not evicted until Decided is called.
+// connection has a handshake under way until Decided is called.
 func (a *Control) Begin(c *Conn) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.chargeLocked(c)
-	s := c.stranger
-	if s != nil && s.ended {
+	if s := c.outsider; s != nil && s.ended {
 		return Ended
 	}
-	if s != nil && v == Pass {
-		a.unqueueLocked(s)
-		s.deciding++
+	if v == Pass {
+		c.deciding++
+		a.settleLocked(c, false, time.Since(a.start))
 	}
 	return v
 }
@@ -247,31 +258,64 @@ func (a *Control) Begin(c *Conn) Verdict {
 func (a *Control) Decided(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := c.stranger
-	if s == nil {
-		return
-	}
-	if s.deciding--; s.deciding == 0 {
-		a.queueLocked(s, true)
-	}
+	c.deciding--
+	a.settleLocked(c, true, time.Since(a.start))
 }
 
-// Authenticated records that the connection has passed a handshake. It is not a
-// stranger any more.
-func (a *Control) Authenticated(c *Conn) {
+// Joined records a socket of the connection: one that has a user, or one that has none,
+// which makes a stranger a guest.
+func (a *Control) Joined(c *Conn, user bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.leaveStrangersLocked(c)
+	c.count(user, 1)
+	a.settleLocked(c, false, time.Since(a.start))
 }
 
-func (a *Control) leaveStrangersLocked(c *Conn) {
-	s := c.stranger
-	c.stranger = nil
-	if s == nil || s.ended {
-		return
+// Left records that such a socket has been removed. Calls for other sockets may come
+// before it. A connection that has no user now may be evicted from now on; end, which
+// closes it, is as that of Opened. The result is the limit that was reached, if any, in
+// favor of which the connection or another one was evicted.
+func (a *Control) Left(c *Conn, user bool, end func()) Limit {
+	a.mu.Lock()
+	reached, ended := a.leftLocked(c, user, end, time.Since(a.start))
+	a.mu.Unlock()
+	if ended != nil {
+		ended()
 	}
-	a.unqueueLocked(s)
-	a.addLocked(s, -1)
+	return reached
+}
+
+func (a *Control) leftLocked(c *Conn, user bool, end func(), now time.Duration) (reached Limit, ended func()) {
+	c.count(user, -1)
+	if c.users > 0 || c.flags&isReleased != 0 {
+		return NoLimit, nil
+	}
+	if c.outsider == nil {
+		var from *address
+		if key, ok := c.Network(); ok {
+			from = a.addresses[key] // present as long as it has a connection
+		}
+		c.outsider = &outsider{from: from, site: a.siteLocked(from), end: end}
+	}
+	s := c.outsider
+	if c.placeOf() != guest && !s.ended {
+		var status int
+		var evicted *outsider
+		if reached, status, evicted = a.makeRoomLocked(s.from, s.site, false, now); status != 0 {
+			evicted = s // all others have a handshake under way
+		}
+		ended = a.evictLocked(evicted)
+	}
+	a.settleLocked(c, false, now)
+	return reached, ended
+}
+
+func (c *Conn) count(user bool, n int) {
+	if user {
+		c.users += uint16(n)
+	} else {
+		c.guests += uint16(n)
+	}
 }
 
 // Release removes a closed connection from the counts. It is called once per admitted
@@ -279,7 +323,9 @@ func (a *Control) leaveStrangersLocked(c *Conn) {
 func (a *Control) Release(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.leaveStrangersLocked(c)
+	c.flags |= isReleased
+	a.settleLocked(c, false, 0)
+	c.outsider = nil
 	a.connections--
 	if key, ok := c.Network(); ok {
 		from := a.addresses[key] // present as long as it has a connection

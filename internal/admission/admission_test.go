@@ -104,10 +104,17 @@ func (d *control) requireCounted(t *testing.T, connections, strangers int) {
 	require.Equal(t, len(d.addresses)-inUse, d.idle.n)
 	sum = 0
 	for _, at := range d.sites {
-		require.Positive(t, at.n)
-		sum += at.n
+		require.Positive(t, at.ranks[0].n+at.ranks[1].n)
+		sum += at.ranks[0].n
 	}
-	require.Equal(t, strangers, sum)
+	require.Equal(t, strangers, sum+d.unknown.ranks[0].n)
+	for kind := range d.busiest {
+		most := d.unknown.ranks[kind].n
+		for _, at := range d.sites {
+			most = max(most, at.ranks[kind].n)
+		}
+		require.Equal(t, most, d.busiest[kind].top)
+	}
 }
 
 // Every address with a connection has an entry of its own, up to Config.Connections,
@@ -119,7 +126,7 @@ func TestControl_AdmitsManyAddresses(t *testing.T) {
 	for i := range 100_000 {
 		g, status := d.open(v6(i))
 		require.Zero(t, status, i)
-		d.Authenticated(&g.Conn)
+		d.Joined(&g.Conn, true)
 		connections = append(connections, g)
 	}
 	d.requireCounted(t, 100_000, 0)
@@ -141,7 +148,7 @@ func TestControl_ForgetsIdleAddresses(t *testing.T) {
 		for i := range stay {
 			g, status := d.open(v6(i))
 			require.Zero(t, status)
-			d.Authenticated(&g.Conn)
+			d.Joined(&g.Conn, true)
 		}
 		for i := range 200_000 {
 			g, status := d.open(v6(stay + i))
@@ -173,7 +180,7 @@ func TestControl_IdleAddressesAreBounded(t *testing.T) {
 	d := newControl(c)
 	g, status := d.open(v4(0))
 	require.Zero(t, status)
-	d.Authenticated(&g.Conn)
+	d.Joined(&g.Conn, true)
 	for i := range 3 * maxIdle {
 		g, status := d.open(v6(i))
 		require.Zero(t, status)
@@ -226,7 +233,7 @@ func TestControl_EvictsStrangers(t *testing.T) {
 						attackers = append(attackers, g)
 					}
 					require.False(t, phone.closed)
-					d.Authenticated(&phone.Conn)
+					d.Joined(&phone.Conn, true)
 					d.Decided(&phone.Conn)
 					d.close(phone)
 				}
@@ -276,7 +283,7 @@ func TestControl_EvictionOrder(t *testing.T) {
 	_, status := d.open(v4(5 << 8))
 	require.Equal(t, http.StatusServiceUnavailable, status, "all have a handshake under way")
 	require.Equal(t, []Limit{LimitUnauthenticated}, d.reached())
-	d.Authenticated(&g[0].Conn)
+	d.Joined(&g[0].Conn, true)
 	d.Decided(&g[0].Conn)
 	last, status := d.open(v4(5 << 8))
 	require.Zero(t, status)
@@ -321,7 +328,7 @@ func TestControl_ChargesConnects(t *testing.T) {
 		require.Equal(t, Refuse, d.Begin(&g.Conn))
 		time.Sleep(time.Second)
 		require.Equal(t, Pass, d.Begin(&g.Conn))
-		d.Authenticated(&g.Conn)
+		d.Joined(&g.Conn, true)
 		d.Decided(&g.Conn)
 		for range maxOverRate - 1 {
 			require.Equal(t, Refuse, d.Charge(&g.Conn))
@@ -361,7 +368,7 @@ func BenchmarkControl(b *testing.B) {
 				a.Admit(&g.Conn, requests[i%addresses])
 				a.Opened(&g.Conn, func() {})
 				a.Begin(&g.Conn)
-				a.Authenticated(&g.Conn)
+				a.Joined(&g.Conn, true)
 				a.Decided(&g.Conn)
 				a.Release(&g.Conn)
 				i++

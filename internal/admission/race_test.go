@@ -14,7 +14,7 @@ import (
 func TestControl_Concurrency(t *testing.T) {
 	t.Parallel()
 	c := defaults()
-	c.Unauthenticated, c.UnauthenticatedPerIP, c.ConnectionsPerIP, c.Handshake.PerSecond = 16, 4, 8, -1
+	c.Connections, c.Unauthenticated, c.UnauthenticatedPerIP, c.ConnectionsPerIP, c.Handshake.PerSecond = 24, 16, 4, 8, -1
 	a := New(c)
 	var all sync.WaitGroup
 	for range 16 {
@@ -24,7 +24,7 @@ func TestControl_Concurrency(t *testing.T) {
 					Conn
 					once sync.Once
 				}{}
-				if status, _ := a.Admit(&g.Conn, from(v4(rand.N(8)<<7))); status != 0 {
+				if status, _ := a.Admit(&g.Conn, from([]string{v4(rand.N(8) << 7), "10.0.0.1:1"}[rand.N(8)/7])); status != 0 {
 					continue
 				}
 				end := func() { g.once.Do(func() { a.Release(&g.Conn) }) }
@@ -33,8 +33,13 @@ func TestControl_Concurrency(t *testing.T) {
 					if a.Begin(&g.Conn) != Pass {
 						continue
 					}
-					if rand.N(2) == 0 {
-						a.Authenticated(&g.Conn)
+					if user := rand.N(2) == 0; rand.N(2) == 0 {
+						a.Joined(&g.Conn, user)
+						if rand.N(2) == 0 {
+							defer a.Left(&g.Conn, user, end) // after Release too
+						} else {
+							all.Go(func() { a.Left(&g.Conn, user, end) })
+						}
 					}
 					a.Decided(&g.Conn)
 				}
@@ -46,6 +51,10 @@ func TestControl_Concurrency(t *testing.T) {
 	require.Zero(t, a.connections)
 	require.Equal(t, group{}, a.strangers)
 	require.Empty(t, a.sites)
+	require.Equal(t, [places]queue{}, a.unknown.queues)
+	for _, r := range a.busiest {
+		require.Zero(t, r.top)
+	}
 	require.Equal(t, len(a.addresses), a.idle.n)
 	for _, from := range a.addresses {
 		require.Zero(t, from.connections)

@@ -116,13 +116,14 @@ func (in *incoming) excessLocked() *list.Element {
 	return in.known.order.Front()
 }
 
-// Known says that the layer above knows whose session it is: strangers make room for
-// it where memory is limited.
-func (s *Session) Known() {
+// SetKnown says whether the layer above knows whose session it is: strangers make room
+// for it where memory is limited. Its incomplete messages are the newest among those of
+// the sessions that are like it now.
+func (s *Session) SetKnown(known bool) {
 	in := &s.srv.incoming
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if s.known {
+	if s.known == known {
 		return
 	}
 	e := in.sessions[s]
@@ -131,10 +132,11 @@ func (s *Session) Known() {
 		held = e.Value.(*reservation).bytes //nolint:errcheck,forcetypeassert // the orders hold nothing else
 		in.releaseLocked(e)
 	}
-	s.known = true
+	s.known = known
 	if e != nil {
-		in.sessions[s] = in.known.order.PushBack(&reservation{s, held})
-		in.known.bytes += held
+		to := in.of(s)
+		in.sessions[s] = to.order.PushBack(&reservation{s, held})
+		to.bytes += held
 	}
 }
 

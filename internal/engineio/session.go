@@ -31,7 +31,7 @@ type Session struct {
 	needsServe bool       // messages were passed to the handler since the last Serve
 	eio3       bool       // the client speaks EIO3; set before the session is shared, as b64 is
 	b64        bool       // the client wants binary messages as base64
-	known      bool       // see Known; Server.incoming guards it
+	known      bool       // see SetKnown; Server.incoming guards it
 
 	mu           sync.Mutex // guards the fields below
 	out          outbox

@@ -27,6 +27,7 @@ type Conn struct {
 
 	mu               sync.Mutex // guards the fields below
 	closed           bool
+	known            int16        // admitted sockets whose namespace is not anonymous
 	sockets          []*Socket    // pending, admitted or open; one per namespace at most
 	formerNamespaces []*Namespace // namespaces that it has left
 	ready            *Socket      // list of sockets that have events but are not running
@@ -274,8 +275,9 @@ func (c *Conn) Sockets() []*Socket {
 	return slices.DeleteFunc(slices.Clone(c.sockets), func(s *Socket) bool { return !s.Opened() })
 }
 
-// removeSocket removes a socket from the connection and returns how many are left.
-func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int) {
+// removeSocket removes a socket from the connection, and returns how many are left and
+// whether the connection is closed.
+func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sockets = slices.DeleteFunc(c.sockets, func(o *Socket) bool { return o == s })
@@ -283,7 +285,15 @@ func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int) {
 		c.formerNamespaces = append(c.formerNamespaces, s.ns)
 	}
 	c.awaitConnectLocked()
-	return len(c.sockets)
+	return len(c.sockets), c.closed
+}
+
+// countKnown adds n to the number of admitted sockets whose namespace is not anonymous.
+func (c *Conn) countKnown(n int16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.known += n
+	c.session.SetKnown(c.known > 0)
 }
 
 // awaitConnectLocked starts the connect timeout of a client without a namespace. If the

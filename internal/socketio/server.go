@@ -46,6 +46,9 @@ type Config struct {
 	// Opened passes a function that closes an accepted connection, which the layer
 	// above may call at any time. It must not block. If nil, it is not called.
 	Opened func(data any, end func())
+	// Left is called after a socket for which Admit returned true has been removed from a
+	// connection that stays open, once. It must not block. If nil, it is not called.
+	Left func(s *Socket)
 	// Refused is called when a CONNECT was refused before Hooks.Connect, and reports
 	// whether the connection may stay open. unknown says that there is no such
 	// namespace; otherwise the connection has too many. It must not block. If nil, the
@@ -63,6 +66,9 @@ type Config struct {
 // Hooks is what the layer above does in one namespace. Connect, Event, Disconnect and
 // Room are required.
 type Hooks struct {
+	// Anonymous says that it is not known whose the sockets are. A connection without any
+	// other socket is a stranger for the engine.
+	Anonymous bool
 	// Connect decides about a CONNECT: it calls Admit and Open of the socket, or
 	// Refuse. payload is a JSON object or nil; for an EIO3 client it is made of the
 	// query after the namespace. It runs on a goroutine of its own.

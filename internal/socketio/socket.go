@@ -118,6 +118,9 @@ func (s *Socket) Admit(rooms ...string) bool {
 	}
 	s.state.Store(socketAdmitted)
 	s.order = s.ns.admitted.Add(1)
+	if !s.ns.hooks.Anonymous {
+		s.conn.countKnown(1)
+	}
 	s.ns.add(s)
 	filled := s.joinLocked(rooms)
 	s.mu.Unlock()
@@ -148,13 +151,10 @@ func (s *Socket) open(running bool, ms []*Message) bool {
 		return false
 	}
 	s.state.Store(socketOpen)
-	first := !s.conn.entered.Swap(true)
+	s.conn.entered.Store(true)
 	s.running = running
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	s.mu.Unlock()
-	if first {
-		s.conn.session.Known()
-	}
 	// If the client has disconnected, Conn.Closed is about to end the socket.
 	s.conn.session.OpenGate(&s.gate, append([]*Message{s.conn.connectMessage(s)}, ms...)...)
 	return true
@@ -223,6 +223,7 @@ func (s *Socket) end(reason string) {
 // closing is the work that remains for a socket that closeLocked has closed.
 type closing struct {
 	wasOpen   bool
+	left      bool     // Config.Left must be called, unless the connection is closed
 	others    int      // sockets left on the connection
 	emptied   []string // rooms without a socket now
 	acks      map[int64]func(Reply)
@@ -235,8 +236,13 @@ type closing struct {
 func (s *Socket) closeLocked(reason string) closing {
 	c := closing{wasOpen: s.Opened(), acks: s.acks}
 	// First, so that the next packet of the client finds the namespace left.
-	c.others = s.conn.removeSocket(s, c.wasOpen)
-	s.state.Store(socketClosed)
+	var closed bool
+	c.others, closed = s.conn.removeSocket(s, c.wasOpen)
+	wasAdmitted := s.state.Swap(socketClosed) != socketPending
+	c.left = wasAdmitted && !closed
+	if wasAdmitted && !s.ns.hooks.Anonymous {
+		s.conn.countKnown(-1)
+	}
 	s.ns.remove(s)
 	c.emptied = s.leaveRoomsLocked(s.rooms)
 	s.acks = nil
@@ -260,6 +266,9 @@ func (s *Socket) closeLocked(reason string) closing {
 // the session if end is a reason, and fails the awaited acks.
 func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
 	s.conn.session.CloseGate(&s.gate, c.wasOpen, end, last...)
+	if f := s.conn.srv.cfg.Left; f != nil && c.left && end == "" {
+		f(s)
+	}
 	if c.unsettled {
 		s.conn.settle()
 	}
