@@ -4,12 +4,15 @@ package realtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // MemoryBus is an EventBus for a host whose services and server share a process. Events that
@@ -25,7 +28,8 @@ import (
 type MemoryBus struct {
 	// OnError is called for each event for which a handler returns an error or panics. The
 	// event is not retried; the other subscribers still receive it. Set OnError before the
-	// first use of the bus. It is called concurrently and must not panic. Defaults to none.
+	// first use of the bus. It is called concurrently; a panic in it is dropped. Defaults to
+	// none.
 	OnError func(e Envelope, err error)
 
 	seed maphash.Seed
@@ -176,10 +180,15 @@ type busEvent struct {
 	err      error
 }
 
+var errNotEncoded = errors.New("the event's MarshalJSON panicked")
+
 // withData returns the envelope with its Data, for a handler of the host's. It encodes the
 // event once for all of them.
 func (ev *busEvent) withData() (Envelope, error) {
-	ev.encoding.Do(func() { ev.encoded, ev.err = ev.Envelope.encoded() })
+	ev.encoding.Do(func() {
+		ev.encoded, ev.err = ev.Envelope, errNotEncoded // unless encoded returns: it may panic
+		ev.encoded, ev.err = ev.Envelope.encoded()
+	})
 	return ev.encoded, ev.err
 }
 
@@ -286,6 +295,7 @@ func (b *MemoryBus) deliver(s *subscription, ev *busEvent) {
 		}
 	}()
 	if err := b.call(s, ev); err != nil && b.OnError != nil {
+		defer func() { _ = recover() }() // there is nobody to say it to
 		e, _ := ev.withData()
 		b.OnError(e, err)
 	}
@@ -314,7 +324,7 @@ func (b *MemoryBus) call(s *subscription, ev *busEvent) (err error) {
 	defer s.running.Done()
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("handler of %s panicked: %v\n%s", ev.Name, r, debug.Stack())
+			err = fmt.Errorf("handler of %s panicked: %s\n%s", ev.Name, hostcall.PanicText(r), debug.Stack())
 		}
 	}()
 	if s.server {

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
 )
 
 // capacity is how many events a MemoryBus holds.
@@ -378,6 +379,97 @@ func TestMemoryBus_HandlerFaults(t *testing.T) {
 	subscribe(t, b, func(context.Context, realtime.Envelope) error { panic("nobody listens") })
 	require.NoError(t, b.Publish(t.Context(), realtime.Envelope{}))
 	require.NoError(t, b.Close(t.Context()))
+}
+
+// badValue is a panic value, and an event, whose methods are worse than the panic.
+type badValue struct{ do func() }
+
+func (v badValue) String() string               { v.do(); return "" }
+func (v badValue) MarshalJSON() ([]byte, error) { v.do(); return []byte("{}"), nil }
+func (badValue) EventName() string              { return "bad" }
+func (badValue) EventKey() string               { return "k" }
+
+// What a panic's value does, or OnError, ends no queue.
+func TestMemoryBus_FaultsOfAFault(t *testing.T) {
+	t.Parallel()
+	for name, do := range hostFaults() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				hold := make(chan struct{})
+				b := realtime.NewMemoryBus()
+				var faults []string
+				b.OnError = func(_ realtime.Envelope, err error) {
+					faults = append(faults, err.Error())
+					panic("OnError")
+				}
+				var own recorder
+				subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
+					if e.ID == "panic" {
+						panic(badValue{func() { do(hold) }})
+					}
+					return own.handle(ctx, e)
+				})
+				require.NoError(t, b.Publish(t.Context(), realtime.Envelope{ID: "panic", Name: "a"}))
+				require.NoError(t, b.Publish(t.Context(), realtime.Envelope{ID: "fine", Name: "a"}))
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				require.Equal(t, []string{"fine"}, own.ids())
+				require.Len(t, faults, 1)
+				require.Contains(t, faults[0], "handler of a panicked")
+				close(hold)
+				require.NoError(t, b.Close(t.Context()))
+			})
+		})
+	}
+}
+
+// hostFaults are what a method of a value of the host's may do.
+func hostFaults() map[string]func(hold chan struct{}) {
+	return map[string]func(chan struct{}){
+		"panic": func(chan struct{}) { panic("again") },
+		"exit":  func(chan struct{}) { runtime.Goexit() },
+		"hang":  func(hold chan struct{}) { <-hold },
+	}
+}
+
+// unencodable is a host's event that cannot be encoded.
+type unencodable struct{ ID string }
+
+func (unencodable) EventName() string                                 { return "test.unencodable" }
+func (unencodable) EventKey() string                                  { return "k" }
+func (unencodable) Deliveries(realtime.EventMeta) []realtime.Delivery { return nil }
+
+func (e unencodable) MarshalJSON() ([]byte, error) {
+	if e.ID != "example" {
+		panic("planned")
+	}
+	return []byte(`{"ID":"example"}`), nil
+}
+
+// An event whose encoding panics reaches no subscriber that reads its Data.
+func TestMemoryBus_EncodingThatPanics(t *testing.T) {
+	t.Parallel()
+	b := realtime.NewMemoryBus()
+	var mu sync.Mutex // guards faults
+	var faults []error
+	b.OnError = func(_ realtime.Envelope, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		faults = append(faults, err)
+	}
+	srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+		o.Bus = b
+		o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("Something.", unencodable{"example"})}
+	})
+	var first, second recorder
+	subscribe(t, b, first.handle)
+	subscribe(t, b, second.handle)
+	require.NoError(t, srv.Realtime.Publish(t.Context(), unencodable{"x"}))
+	require.NoError(t, b.Close(t.Context()))
+	require.Empty(t, first.ids())
+	require.Empty(t, second.ids())
+	require.Len(t, faults, 2)
 }
 
 // A subscriber that hangs holds up no other one, and what it does with a trip holds

@@ -9,6 +9,9 @@ func (a *Adapter) Hurry(d time.Duration) {
 	a.timing = timing{probe: d, subscribe: 10 * d, beat: d, forget: 4 * d}
 }
 
+// Gap reports a gap.
+func (a *Adapter) Gap(g Gap) { a.gap(g) }
+
 // UID is the adapter's id.
 func (a *Adapter) UID() string { return a.uid }
 

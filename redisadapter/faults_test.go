@@ -4,6 +4,7 @@ package redisadapter_test
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -303,4 +304,36 @@ func TestAdapter_WarnsOfStreams(t *testing.T) {
 	subscriber(t, s, "socket.io#/drivers#")
 	b := start(t, s, nil)
 	require.Equal(t, 1, b.log.times("same prefix"))
+}
+
+// textlessError is a panic value whose text never comes.
+type textlessError struct{ hold chan struct{} }
+
+func (v textlessError) Error() string { <-v.hold; return "" }
+
+// A call of OnGap that panics or ends the goroutine is not the last one, and Close does
+// not wait for it.
+func TestAdapter_OnGapThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	t.Cleanup(func() { close(hold) })
+	for name, do := range map[string]func(){
+		"panic": func() { panic("planned") }, "exit": runtime.Goexit, "panic without text": func() { panic(textlessError{hold}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls atomic.Int32
+			a := start(t, startRedis(t), func(o *redisadapter.Options, _ *recorder) {
+				o.OnGap = func(redisadapter.Gap) {
+					if calls.Add(1) <= 2 {
+						do()
+					}
+				}
+			})
+			for range 3 {
+				a.Gap(redisadapter.Gap{})
+			}
+			testkit.Eventually(t, "the last gap is reported", func() bool { return calls.Load() >= 3 })
+		})
+	}
 }

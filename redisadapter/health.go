@@ -130,12 +130,20 @@ func (a *Adapter) gap(g Gap) {
 }
 
 func (a *Adapter) runGaps() {
-	defer a.leave()
+	done := false
+	defer func() {
+		if !done { // OnGap has ended this goroutine
+			go a.runGaps()
+			return
+		}
+		a.leave()
+	}()
 	for {
 		a.gaps.mu.Lock()
 		if len(a.gaps.queue) == 0 {
 			a.gaps.running = false
 			a.gaps.mu.Unlock()
+			done = true
 			return
 		}
 		g := a.gaps.queue[0]

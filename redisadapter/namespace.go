@@ -5,11 +5,11 @@
 package redisadapter
 
 import (
-	"fmt"
 	"runtime/debug"
 	"slices"
 	"sync"
 
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
@@ -78,7 +78,7 @@ func (ns *namespace) run() {
 func (a *Adapter) guard(what string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
-			a.log.Error("redisadapter: panic", "on", what, "error", fmt.Sprint(p), "stack", string(debug.Stack()))
+			a.log.Error("redisadapter: panic", "on", what, "error", hostcall.PanicText(p), "stack", string(debug.Stack()))
 		}
 	}()
 	f()

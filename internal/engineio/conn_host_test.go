@@ -342,3 +342,27 @@ func TestServer_EndOfAPostWithAConnectionThatPanics(t *testing.T) {
 		})
 	}
 }
+
+// A panic of the layer above ends the session, whatever the methods of its value do.
+func TestSession_PanicWithoutText(t *testing.T) {
+	t.Parallel()
+	hold := make(chan struct{})
+	t.Cleanup(func() { close(hold) })
+	for name, do := range map[string]func(){
+		"panic": func() { panic("again") }, "exit": runtime.Goexit, "hang": func() { <-hold },
+	} {
+		for _, c := range []carrier{tcp, hidden} {
+			t.Run(name+" over "+c.name, func(t *testing.T) {
+				t.Parallel()
+				s := start(t, c, quiet, func(set *setup) {
+					set.message = func(*handler, []byte, bool) error { panic(silent{do}) }
+				})
+				p, ws := s.polling(), s.websocket()
+				_, _ = p.post("4a")
+				require.Equal(t, engineio.ReasonParseError, p.h.ended(t))
+				ws.send("4a")
+				require.Equal(t, engineio.ReasonParseError, ws.h.ended(t))
+			})
+		}
+	}
+}

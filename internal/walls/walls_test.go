@@ -43,7 +43,7 @@ var allowed = map[string][]string{
 	"./internal/triptable":         {},
 	"./realtimegen":                {"."},
 	"./realtimetest":               {"."},
-	"./redisadapter":               {"github.com/redis/rueidis", ".", "./internal/redisclient", "./redisadapter/internal/wire"},
+	"./redisadapter":               {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/redisclient", "./redisadapter/internal/wire"},
 	"./redisadapter/internal/wire": {"./internal/jsonscan"},
 	// Programs import the public packages, and what they are the test of.
 	"./examples/dispatch":           {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "."},
