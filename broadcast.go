@@ -1,4 +1,5 @@
-// Broadcast: a selection of sockets, on this node and on the others.
+// Broadcast: a selection of the sockets of a namespace, on this node and on the others, and
+// what can be done with them.
 
 package realtime
 
@@ -17,7 +18,7 @@ import (
 // Broadcast selects sockets of one namespace, by room or all of them, each once
 // however many of the rooms it is in. It is an immutable value: each method returns a
 // new one, which may be kept and used concurrently. The zero Broadcast, and one without
-// rooms, selects nobody.
+// rooms, selects no socket.
 type Broadcast struct {
 	ns       *Namespace
 	all      bool
@@ -95,7 +96,7 @@ func (b Broadcast) emit(event string, arg []byte) error {
 	return nil
 }
 
-// send emits to this node's sockets, then to the other nodes. It keeps no args.
+// send emits to this node's sockets, then to the other nodes.
 func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) {
 	b.emitLocal(event, args, attachments)
 	if b.remote() {
@@ -106,8 +107,8 @@ func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]by
 // nobody reports whether the broadcast can select no socket on any node.
 func (b Broadcast) nobody() bool { return !b.all && len(b.rooms) == 0 }
 
-// emptyHere reports whether no socket of this node is in the selected rooms.
-func (b Broadcast) emptyHere() bool {
+// emptyLocal reports whether no socket of this node is in the selected rooms.
+func (b Broadcast) emptyLocal() bool {
 	if b.all {
 		return false
 	}
@@ -121,7 +122,7 @@ func (b Broadcast) emptyHere() bool {
 
 // emitLocal encodes the event once and queues it on each socket of this node.
 func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [][]byte) {
-	if b.emptyHere() {
+	if b.emptyLocal() {
 		return
 	}
 	var one [1]*socketio.Message
@@ -139,8 +140,8 @@ func (b Broadcast) target() socketio.Target {
 	return socketio.Target{All: b.all, Rooms: b.rooms, Except: b.except}
 }
 
-// here returns the selected sockets of this node.
-func (b Broadcast) here() []*socketio.Socket {
+// selectLocal returns the selected sockets of this node.
+func (b Broadcast) selectLocal() []*socketio.Socket {
 	if b.nobody() {
 		return nil
 	}
@@ -180,7 +181,7 @@ func (b Broadcast) move(op ClusterOp, targets []string) {
 }
 
 func (b Broadcast) moveLocal(op ClusterOp, targets []string) {
-	for _, s := range b.here() {
+	for _, s := range b.selectLocal() {
 		if op == OpJoin {
 			s.Join(targets...)
 		} else {
@@ -200,7 +201,7 @@ func (b Broadcast) Disconnect() {
 }
 
 func (b Broadcast) disconnectLocal() {
-	for _, s := range b.here() {
+	for _, s := range b.selectLocal() {
 		if !s.Refuse(connectErrorPayload(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused) { // connecting
 			s.Disconnect()
 		}
@@ -217,7 +218,7 @@ func (b Broadcast) Close() {
 }
 
 func (b Broadcast) closeLocal() {
-	for _, s := range b.here() {
+	for _, s := range b.selectLocal() {
 		s.Conn().Close(socketio.ReasonForcedClose)
 	}
 }
@@ -257,7 +258,7 @@ func (b Broadcast) sockets(ctx context.Context, after string, n int) ([]RemoteSo
 // socketsLocal describes the selected sockets of this node, or one page of them if n > 0.
 func (b Broadcast) socketsLocal(after string, n int) []RemoteSocket {
 	var found []RemoteSocket
-	for _, inner := range page(b.here(), (*socketio.Socket).ID, after, n) {
+	for _, inner := range page(b.selectLocal(), (*socketio.Socket).ID, after, n) {
 		s, ok := inner.Data.(*Socket)
 		if !ok {
 			continue
@@ -312,19 +313,19 @@ func (b Broadcast) countLocal() int {
 	case len(b.except) == 0 && len(b.rooms) == 1 && b.ns.inner.HasRoom(b.rooms[0]):
 		return b.ns.inner.RoomLen(b.rooms[0])
 	}
-	return len(b.here())
+	return len(b.selectLocal())
 }
 
-// ask collects acks from all nodes.
+// ask emits an event to the selected sockets of all nodes and returns their acks.
 func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, error) {
 	if b.nobody() {
 		return nil, nil
 	}
 	ctx, cancel := b.ns.rt.ackContext(ctx)
 	defer cancel()
-	var mu sync.Mutex
+	var mu sync.Mutex // guards acks
 	var acks []Raw
-	take := func(a ClusterAnswer) {
+	collect := func(a ClusterAnswer) {
 		if a.Ack != nil {
 			mu.Lock()
 			acks = append(acks, *a.Ack)
@@ -336,9 +337,9 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 	var remoteErr error
 	if b.remote() {
 		m := b.message(ClusterMessage{Op: OpAsk, Event: packEvent(event, args, nil)})
-		asking.Go(func() { remoteErr = b.ns.rt.clusterRequest(ctx, m, take) })
+		asking.Go(func() { remoteErr = b.ns.rt.clusterRequest(ctx, m, collect) })
 	}
-	missing, err := b.askLocal(ctx, event, args, nil, take)
+	missing, err := b.askLocal(ctx, event, args, nil, collect)
 	asking.Wait()
 	switch late := ctx.Err(); {
 	case missing > 0 || late != nil && remoteErr != nil:
@@ -353,14 +354,14 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 	return acks, prefixed(remoteErr)
 }
 
-// askLocal asks the sockets of this node and returns how many did not answer in time,
-// without those that closed. The error is that of a socket that could not be asked. It
-// calls take for one answer at a time.
+// askLocal emits an event to the selected sockets of this node and calls answer for each ack,
+// one at a time. It returns the number of sockets that did not answer in time, without those
+// that closed. err is ErrTooManyAcks if the event was not sent to one of them.
 func (b Broadcast) askLocal(
-	ctx context.Context, event string, args []json.RawMessage, attachments [][]byte, take func(ClusterAnswer),
+	ctx context.Context, event string, args []json.RawMessage, attachments [][]byte, answer func(ClusterAnswer),
 ) (missing int, err error) {
-	sockets := b.here()
-	take(ClusterAnswer{Asked: len(sockets)})
+	sockets := b.selectLocal()
+	answer(ClusterAnswer{Asked: len(sockets)})
 	id := b.ns.inner.NextID()
 	replies := make(chan socketio.Reply, len(sockets))
 	for _, s := range sockets {
@@ -374,7 +375,7 @@ func (b Broadcast) askLocal(
 			switch {
 			case r.Err == nil:
 				ack := rawOf(r.Args, r.Attachments)
-				take(ClusterAnswer{Ack: &ack})
+				answer(ClusterAnswer{Ack: &ack})
 			case errors.Is(r.Err, socketio.ErrTooManyAcks):
 				err = r.Err
 			}
@@ -388,6 +389,7 @@ func (b Broadcast) askLocal(
 	return 0, err
 }
 
+// askError returns the error of the exported API for an error of an ask.
 func askError(err error) error {
 	switch {
 	case errors.Is(err, socketio.ErrClosed):

@@ -110,7 +110,7 @@ func (a Audience) String() string {
 	return strings.Join(words, " ")
 }
 
-// nobody reports whether the audience is empty whoever is connected.
+// nobody reports whether the audience can contain no socket at all.
 func (a Audience) nobody() bool {
 	if a.namespace == "" {
 		return a.session == "" && a.user == ""
@@ -134,7 +134,7 @@ func own(namespace, userID string) Audience {
 	return Audience{namespace: namespace, room: ownRoom(namespace, userID)}
 }
 
-// facts is what an event's deliver method gets besides the event itself.
+// facts has what the deliver method of an event needs to know and the event may lack.
 type facts struct {
 	eventID     string
 	at          time.Time // when it happened

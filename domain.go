@@ -50,7 +50,7 @@ type builtin interface {
 	deliver(f facts) []Delivery
 }
 
-// subject is what the publisher needs to know of an event, besides its deliveries.
+// subject has what the publisher needs to know of an event before it is delivered.
 type subject struct {
 	at     time.Time       // zero: the envelope's time
 	userID string          // the user or the driver; empty if the event has none

@@ -1,4 +1,5 @@
-// The errors a client may see, and the sentinels a host's repositories return.
+// Errors: the codes and errors that clients receive, the errors that the host's code returns,
+// and the prefix of errors of the exported API.
 
 package realtime
 
@@ -10,20 +11,20 @@ import (
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
-// Code is a machine-readable reason from a closed list. A client branches on
-// it; the text beside it is for people.
+// Code is a machine-readable reason from a closed list. A client decides by the code; the
+// message that comes with it is for people.
 type Code string
 
 // Codes of a failed acknowledgement, `{ok:false, error:{code, message, fields?}}`.
 const (
 	CodeInvalidPayload Code = "invalid_payload" // wrong type, missing field or value out of range; Fields names them
-	CodeUnauthorized   Code = "unauthorized"    // the caller's identity does not hold
-	CodeForbidden      Code = "forbidden"       // known, but not allowed to do this
-	CodeNotFound       Code = "not_found"       // no such thing, or no such event
-	CodeConflict       Code = "conflict"        // not possible in the present state
-	CodeRateLimited    Code = "rate_limited"    // too many, slow down
-	CodeUnavailable    Code = "unavailable"     // something behind the server did not answer, try again
-	CodeInternal       Code = "internal"        // a fault of the server; the detail is in its log
+	CodeUnauthorized   Code = "unauthorized"    // the token or the identity is not valid
+	CodeForbidden      Code = "forbidden"       // the user is not allowed to do this
+	CodeNotFound       Code = "not_found"       // what the event names does not exist, or the event has no handler
+	CodeConflict       Code = "conflict"        // not possible in the current state
+	CodeRateLimited    Code = "rate_limited"    // too many events; send less
+	CodeUnavailable    Code = "unavailable"     // a service of the host did not answer, or the server is overloaded; try again
+	CodeInternal       Code = "internal"        // a fault of the server; its log has the cause
 )
 
 // Codes of a refused CONNECT, `{message, data:{code}}`, in the order in which
@@ -40,17 +41,16 @@ const (
 	CodeAccessExpired  Code = "access_expired"
 )
 
-// Error is what a handler or a host's service returns when the client may know
-// why. Everything in it is sent to the client; any other error is logged and
-// sent as CodeInternal without its text.
+// Error is an error that the client receives. A handler or a service of the host returns it
+// when the client may know the reason. Any other error is logged, and the client receives
+// CodeInternal without its text.
 type Error struct {
 	Code    Code     `json:"code"`
 	Message string   `json:"message"`
 	Fields  []string `json:"fields,omitempty"` // payload fields at fault, with CodeInvalidPayload
 }
 
-// Errorf returns an *Error with the given code and a formatted message, which
-// is sent to the client as it stands.
+// Errorf returns an *Error with the code and a formatted message. Both are sent to the client.
 func Errorf(code Code, format string, args ...any) *Error {
 	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
@@ -58,12 +58,12 @@ func Errorf(code Code, format string, args ...any) *Error {
 // Error implements error.
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
-// errorPrefix is what an error of the exported API begins with, so that its line in the
-// host's log says whose it is.
+// errorPrefix begins the text of every error of the exported API, so that the host's log shows
+// where it comes from.
 const errorPrefix = "realtime: "
 
-// apiError is an error with the prefix, which it has once although what it wraps, an
-// error of ours in one of the host's for instance, may have it too.
+// apiError is an error whose text has the prefix exactly once, even if an error that it wraps
+// has the prefix too.
 type apiError struct{ err error }
 
 func (e *apiError) Error() string {
@@ -72,11 +72,11 @@ func (e *apiError) Error() string {
 
 func (e *apiError) Unwrap() error { return e.err }
 
-// errorf is fmt.Errorf for what the exported API returns; the format needs no prefix.
+// errorf is fmt.Errorf for errors of the exported API. It adds the prefix to the format.
 func errorf(format string, args ...any) error { return &apiError{fmt.Errorf(format, args...)} }
 
-// prefixed returns an error as the exported API returns it, nil for nil, to the host's
-// code: that is whose methods it calls.
+// prefixed returns an error with the prefix, for the exported API; nil stays nil. It calls
+// methods of the host's own error, so use it only to return an error to the host's code.
 func prefixed(err error) error {
 	err = hostcall.Original(err)
 	if err == nil || strings.LastIndex(err.Error(), errorPrefix) == 0 {
@@ -85,26 +85,27 @@ func prefixed(err error) error {
 	return &apiError{err}
 }
 
-// Sentinels that repositories, verifiers and services return, wrapped or bare.
+// Errors that the host's code and this package return, possibly wrapped.
 var (
-	// ErrNotFound says that a row does not exist. Any other error of a
-	// repository means "could not tell" and refuses with CodeUnavailable.
+	// ErrNotFound says that a row does not exist. With any other error of a repository the
+	// handshake cannot be decided (CodeUnavailable).
 	ErrNotFound = errors.New("realtime: not found")
 	// ErrUnavailable says that there is no answer now. A jwt.Keyfunc wraps it when a key
 	// server does not answer: the handshake is then undecided (CodeUnavailable) and the
 	// client tries again, instead of learning that its token is invalid. A repository
 	// need not wrap it: every error other than ErrNotFound means the same.
 	ErrUnavailable = errors.New("realtime: unavailable")
-	// ErrTokenInvalid says that a token does not verify.
+	// ErrTokenInvalid says that a token is not valid.
 	ErrTokenInvalid = errors.New("realtime: token invalid")
-	// ErrTokenExpired says that a token verified but its time has passed.
+	// ErrTokenExpired says that a token is valid, but has expired.
 	ErrTokenExpired = errors.New("realtime: token expired")
-	// ErrClosed is returned by a Server, Socket or EventBus that was shut down.
+	// ErrClosed is returned by a Server after Shutdown, by a Socket that has closed, and by
+	// an EventBus after Close.
 	ErrClosed = errors.New("realtime: closed")
-	// ErrAckTimeout is returned by Query.Ask when the client did not
+	// ErrAckTimeout is returned by Query.Ask and Query.AskAll if a client did not
 	// acknowledge in time.
 	ErrAckTimeout = errors.New("realtime: acknowledgement timed out")
-	// ErrTooManyAcks is returned by Query.Ask when Limits.PendingAcks of the socket
-	// have not been answered.
+	// ErrTooManyAcks is returned by Query.Ask and Query.AskAll if Limits.PendingAcks emits
+	// to a socket wait for their ack already.
 	ErrTooManyAcks = errors.New("realtime: too many acknowledgements pending")
 )

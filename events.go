@@ -1,6 +1,6 @@
-// Typed event descriptors: each declares an event's name and its Go type. The library's
-// own events are in events_*.go, one file for each family; a host declares its own in the
-// same way.
+// Event descriptors: Event, Call and Query, which declare an event's name and its Go types
+// once. The library's own events are in events_*.go, one file for each family. A host
+// declares its own events in the same way.
 
 package realtime
 
@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// Event describes an event that the server sends without asking for an answer.
+// Event describes an event that the server sends without an ack.
 type Event[T any] struct{ name string }
 
-// NewEvent declares a server-to-client event. T must marshal to JSON. It panics when the
-// name is empty, longer than 256 bytes, or one that clients use for themselves: connect,
-// connect_error, disconnect, disconnecting, newListener, removeListener.
+// NewEvent declares a server-to-client event. T must marshal to JSON. It panics if the name is
+// empty, longer than 256 bytes, or reserved by Socket.IO: connect, connect_error, disconnect,
+// disconnecting, newListener, removeListener.
 func NewEvent[T any](name string) Event[T] { return Event[T]{declared("NewEvent", name)} }
 
 // Name returns the event's name on the wire.
@@ -26,9 +26,9 @@ type Call[In, Out any] struct {
 	doc  *CallDoc[In, Out]
 }
 
-// NewCall declares a client-to-server event. In is decoded from the first
-// argument; when it has a method Validate() error, that is called next. Out is
-// the ack's data. It panics for a name for which NewEvent does.
+// NewCall declares a client-to-server event. In is decoded from the first argument; if it has
+// a method Validate() error, the server calls it then. Out is the ack's data. NewCall panics
+// for the names for which NewEvent panics.
 func NewCall[In, Out any](name string) Call[In, Out] {
 	return Call[In, Out]{name: declared("NewCall", name)}
 }
@@ -36,19 +36,19 @@ func NewCall[In, Out any](name string) Call[In, Out] {
 // Name returns the event's name on the wire.
 func (c Call[In, Out]) Name() string { return c.name }
 
-// CallDoc is what the documentation of a Call says.
+// CallDoc documents a Call.
 type CallDoc[In, Out any] struct {
 	// Does is a sentence that says what the call does.
 	Does string
-	// Codes are those that this call may fail with, besides CodeInvalidPayload,
+	// Codes lists the codes with which this call may fail. Do not list CodeInvalidPayload,
 	// CodeRateLimited, CodeUnavailable and CodeInternal, which every call has.
 	Codes []Code
-	// In and Out are an example of a body and of the ack's data.
+	// In and Out are examples of the body and of the ack's data.
 	In  In
 	Out Out
 }
 
-// Documented returns the call with what Server.Catalog says about it.
+// Documented returns the call with its documentation, for Server.Catalog.
 func (c Call[In, Out]) Documented(d CallDoc[In, Out]) Call[In, Out] {
 	c.doc = &d
 	return c
@@ -57,8 +57,8 @@ func (c Call[In, Out]) Documented(d CallDoc[In, Out]) Call[In, Out] {
 // Query describes an event that the server sends and the client acknowledges.
 type Query[In, Out any] struct{ name string }
 
-// NewQuery declares a server-to-client event with an acknowledgement. It panics for a
-// name for which NewEvent does.
+// NewQuery declares a server-to-client event with an ack. In is the payload, Out the ack's
+// first argument. It panics for the names for which NewEvent panics.
 func NewQuery[In, Out any](name string) Query[In, Out] {
 	return Query[In, Out]{declared("NewQuery", name)}
 }
@@ -75,17 +75,17 @@ func declared(by, name string) string {
 	return name
 }
 
-// None is the In or Out of a Call or Query that carries nothing.
+// None is the In or Out of a Call or Query without a payload or without data.
 type None struct{}
 
-// Raw is a list of event arguments as they stand on the wire: JSON texts, in
-// which {"_placeholder":true,"num":i} stands for Attachments[i].
+// Raw is a list of event arguments in wire format: JSON texts, in which
+// {"_placeholder":true,"num":i} stands for Attachments[i].
 type Raw struct {
 	Args        []json.RawMessage
 	Attachments [][]byte
 }
 
-// Time is a time as clients see it: ISO-8601, UTC, milliseconds.
+// Time is a time that clients receive in ISO 8601, UTC, with milliseconds.
 type Time struct{ time.Time }
 
 const timeLayout = "2006-01-02T15:04:05.000Z"
@@ -101,7 +101,7 @@ func (t Time) MarshalJSON() ([]byte, error) {
 	return append(b, '"'), nil
 }
 
-// handleBuiltins registers the contract's inbound events.
+// handleBuiltins registers the handlers of the library's own calls, except auth:refresh.
 func (rt *Server) handleBuiltins() {
 	drivers, admin := rt.Drivers(), rt.Admin()
 	DriverStatusUpdate.handle(drivers, rt.updateStatus)

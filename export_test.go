@@ -1,10 +1,10 @@
-// What tests of the outside reach of the inside.
+// Access to unexported state, for external tests.
 
 package realtime
 
-// LimitWaiting sets how many events may wait for Options.Parties.
-func (rt *Server) LimitWaiting(n int) { rt.publisher.parties.max = n }
+// SetMaxQueued sets the maximum number of events that wait for Options.Parties.
+func (rt *Server) SetMaxQueued(n int) { rt.publisher.parties.max = n }
 
-// FireExpiry calls what the timer of the socket's expiry calls, as if it had fired before
-// it was armed anew.
+// FireExpiry calls the function of the socket's expiry timer, as if the timer had fired just
+// before the socket was renewed.
 func (s *Socket) FireExpiry() { s.expired() }

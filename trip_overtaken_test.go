@@ -1,5 +1,5 @@
-// Events of one trip that one node hears of from its bus and from another node at the same
-// time: between what the table says and the moving of sockets another event may come.
+// Concurrent events of one trip: a node receives them from its bus and from another node.
+// Another event may be applied between a change of the trip table and the moves of sockets.
 
 package realtime_test
 
@@ -16,9 +16,9 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// stoppingAdapter is an adapter that stops a node once: when a room of trip t1 begins or ends in a
-// namespace, or before a message of an operation is carried. It carries no state from then
-// on, so that no other node answers with what it knows.
+// stoppingAdapter is an adapter that stops a node once: when a room of trip t1 begins or ends
+// in a namespace, or before it publishes a message with op. From then on it drops OpState
+// messages, so that no other node answers with its own state.
 type stoppingAdapter struct {
 	realtime.Adapter
 	namespace string
@@ -29,7 +29,7 @@ type stoppingAdapter struct {
 	mute    bool
 }
 
-// arm makes the next of these stop, until the function that it returns is called.
+// arm makes the adapter stop the node the next time, until resume is called.
 func (g *stoppingAdapter) arm() (resume func()) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -38,6 +38,7 @@ func (g *stoppingAdapter) arm() (resume func()) {
 	return sync.OnceFunc(func() { close(stopped) })
 }
 
+// stop waits until resume is called, once.
 func (g *stoppingAdapter) stop() {
 	g.mu.Lock()
 	stopped := g.stopped
@@ -48,7 +49,7 @@ func (g *stoppingAdapter) stop() {
 	}
 }
 
-// isArmed reports whether nothing has stopped yet.
+// isArmed reports whether the adapter has not stopped the node yet.
 func (g *stoppingAdapter) isArmed() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -75,7 +76,7 @@ func (g *stoppingAdapter) Publish(ctx context.Context, m realtime.ClusterMessage
 
 func TestPublisher_EventBetweenTableAndRooms(t *testing.T) {
 	t.Parallel()
-	// When the clock of a bubble begins.
+	// The start of the clock in a synctest bubble.
 	begun := time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 	at := func(seconds int) time.Time { return begun.Add(time.Duration(seconds) * time.Second) }
 	assigned := func(driver, passenger string, second int) realtime.DomainEvent {
@@ -89,12 +90,12 @@ func TestPublisher_EventBetweenTableAndRooms(t *testing.T) {
 	none := realtime.NoDriversFound{TripID: "t1", PassengerID: "p1", At: at(5)}
 	type events []realtime.DomainEvent
 	for name, c := range map[string]struct {
-		before    events // heard by the bus of the node
+		before    events // published on the bus of the node first
 		namespace string // where the node stops
 		op        realtime.ClusterOp
-		stops     realtime.DomainEvent // stops it
-		meanwhile events               // the other node tells of
-		in        []string             // who is in the room in the end
+		stops     realtime.DomainEvent // while the node handles it, the adapter stops the node
+		meanwhile events               // received from the other node while the node is stopped
+		in        []string             // the users in the trip's room at the end
 	}{
 		"a newer driver": {
 			before: events{assigned("d0", "p1", 1)}, namespace: realtime.NamespaceDrivers, stops: assigned("d1", "p1", 2),
@@ -149,7 +150,7 @@ func TestPublisher_EventBetweenTableAndRooms(t *testing.T) {
 				resume := gate.arm()
 				go node.Publish(t, c.stops)
 				synctest.Wait()
-				require.False(t, gate.isArmed(), "it does not stop where it should")
+				require.False(t, gate.isArmed(), "the adapter must have stopped the node")
 				for _, e := range c.meanwhile {
 					other.Publish(t, e)
 					synctest.Wait()
@@ -162,7 +163,7 @@ func TestPublisher_EventBetweenTableAndRooms(t *testing.T) {
 	}
 }
 
-// inRoomOf returns who is in the room of a trip on a node's side, drivers first.
+// inRoomOf returns the ids of the users in the room of a trip on one node, drivers first.
 func inRoomOf(t *testing.T, node *realtimetest.Server, trip string) (users []string) {
 	t.Helper()
 	for _, ns := range []*realtime.Namespace{node.Realtime.Drivers(), node.Realtime.Passengers()} {
@@ -175,8 +176,8 @@ func inRoomOf(t *testing.T, node *realtimetest.Server, trip string) (users []str
 	return users
 }
 
-// What another node tells of a trip comes in one namespace after the other. When the bus
-// says something newer in between, the later namespace is moved all the same.
+// A node receives an event from another node once per namespace. If the bus delivers a newer
+// event in between, the sockets of the later namespace must still move.
 func TestPublisher_EventBetweenTwoNamespaces(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		begun := time.Now()
@@ -198,8 +199,8 @@ func TestPublisher_EventBetweenTwoNamespaces(t *testing.T) {
 	})
 }
 
-// An assignment that comes behind its own release is not sent, and ends the one before all
-// the same, on every node.
+// An assignment that arrives after its own release is not sent, but it still ends the
+// assignment before it, on every node.
 func TestPublisher_OutdatedAssignmentEndsTheOneBefore(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		begun := time.Now()

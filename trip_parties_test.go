@@ -216,7 +216,7 @@ func TestPublisher_TooManyEventsWait(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		lookup := &countingParties{hang: make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Parties = lookup })
-		srv.Realtime.LimitWaiting(3)
+		srv.Realtime.SetMaxQueued(3)
 		admin := srv.Admin(t, "a1")
 		begun := time.Now()
 		for n := range 4 { // of one trip: the third is too many, and ends the question
