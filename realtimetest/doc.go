@@ -38,6 +38,6 @@
 // # Several nodes
 //
 // [NewCluster] starts servers that are nodes of one cluster, joined by a [Hub],
-// which can cut a node off. [TestAdapter] and [TestEventBus] are the conformance suites
-// for adapters and event buses.
+// which can cut a node off. [TestAdapter], [TestEventBus] and [TestEventBusNodes] are the
+// conformance suites for adapters and event buses.
 package realtimetest

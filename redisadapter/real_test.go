@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -37,17 +36,14 @@ func startReal(t *testing.T, flags ...string) *redistest.Process {
 // startRealCluster starts a cluster of three masters and returns its URL.
 func startRealCluster(t *testing.T) (url string) {
 	t.Helper()
-	create := []string{"--cluster", "create"}
-	for range 3 {
-		bus, err := redistest.FreePort()
-		require.NoError(t, err)
-		r := startReal(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
-		create = append(create, r.Addr())
-		url = r.URL()
+	nodes, err := redistest.StartCluster([3]string{t.TempDir(), t.TempDir(), t.TempDir()})
+	for _, p := range nodes {
+		if p != nil {
+			t.Cleanup(p.Kill)
+		}
 	}
-	out, err := exec.Command("redis-cli", append(create, "--cluster-yes")...).CombinedOutput()
-	require.NoError(t, err, "%s", out)
-	return url
+	require.NoError(t, err)
+	return nodes[0].URL()
 }
 
 // realClient is a client that is not under test.

@@ -23,7 +23,7 @@ const (
 var rules = Rules{
 	Wheel: module + "/internal/timingwheel.Timer",
 	Outward: []string{
-		"net.*", "net/http.*", "syscall.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait",
+		"net.*", "net/http.*", "syscall.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait", "github.com/redis/rueidis.*",
 		session + "Send", session + "SendThrough", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
 	},
 	Harmless: []string{"error", "context.Context", "context.CancelFunc", "func() time.Time", "slices.*", "maps.*", "sort.*", "strings.*"},
@@ -62,13 +62,13 @@ func TestCheck_ThisModule(t *testing.T) {
 	}
 }
 
-// layers returns the patterns of the root and the internal packages, without commands and
-// without redistest, which only tests link.
+// layers returns the patterns of the root, redisbus and the internal packages, without
+// commands and without redistest, which only tests link.
 func layers(t *testing.T) []string {
 	t.Helper()
 	entries, err := os.ReadDir("..")
 	require.NoError(t, err)
-	all := []string{"."}
+	all := []string{".", "./redisbus"}
 	for _, e := range entries {
 		if e.IsDir() && e.Name() != "cmd" && e.Name() != "redistest" {
 			all = append(all, "./internal/"+e.Name())

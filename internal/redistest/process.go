@@ -5,6 +5,8 @@
 package redistest
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -39,6 +41,34 @@ func StartProcess(dir string, flags ...string) (*Process, error) {
 			return nil, err
 		}
 	}
+}
+
+// StartCluster starts a cluster of three masters, each with a directory, and waits until
+// it works.
+func StartCluster(dirs [3]string) (nodes [3]*Process, err error) {
+	create := []string{"--cluster", "create", "--cluster-yes"}
+	for i := range nodes {
+		bus, err := FreePort()
+		if err != nil {
+			return nodes, err
+		}
+		nodes[i], err = StartProcess(dirs[i], "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
+		if err != nil {
+			return nodes, err
+		}
+		create = append(create, nodes[i].Addr())
+	}
+	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil { //nolint:noctx // it ends by itself
+		return nodes, fmt.Errorf("redis-cli: %w: %s", err, out)
+	}
+	for _, p := range nodes {
+		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.ask("CLUSTER INFO"), "cluster_state:ok"); time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				return nodes, errors.New("the cluster does not come up")
+			}
+		}
+	}
+	return nodes, nil
 }
 
 // FreePort returns a port of the loopback interface that nobody uses just now.
@@ -78,16 +108,26 @@ func (p *Process) Start() error {
 
 // answers reports whether it is this process that listens on the port.
 func (p *Process) answers() bool {
+	return strings.Contains(p.ask("INFO server"), fmt.Sprintf("process_id:%d\r", p.cmd.Process.Pid))
+}
+
+// ask returns the answer to a command, and nothing if there is none.
+func (p *Process) ask(command string) string {
 	c, err := net.Dial("tcp", p.Addr()) //nolint:noctx // it is the loopback interface
 	if err != nil {
-		return false
+		return ""
 	}
 	defer func() { _ = c.Close() }()
 	_ = c.SetDeadline(time.Now().Add(time.Second))
-	_, _ = io.WriteString(c, "INFO server\r\n")
-	b := make([]byte, 4096)
-	n, _ := io.ReadAtLeast(c, b, 1000)
-	return strings.Contains(string(b[:n]), fmt.Sprintf("process_id:%d\r", p.cmd.Process.Pid))
+	_, _ = io.WriteString(c, command+"\r\n")
+	r := bufio.NewReader(c)
+	size, err := number(r, '$')
+	if err != nil {
+		return ""
+	}
+	b := make([]byte, size)
+	n, _ := io.ReadFull(r, b)
+	return string(b[:n])
 }
 
 // Kill ends the process at once.

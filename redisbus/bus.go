@@ -1,0 +1,154 @@
+// Bus: publishing, and the life of the bus.
+
+package redisbus
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redisclient"
+)
+
+// timing holds intervals and timeouts. Tests use shorter ones.
+type timing struct {
+	lease time.Duration // how long a partition stays with an owner that is not heard of
+	beat  time.Duration // between two signs of life
+	block time.Duration // how long Redis is asked to wait for an event
+	call  time.Duration // how long Redis may take to answer
+	trim  time.Duration // between two removals of what was handled
+	retry time.Duration // before a handler is called again; doubles each time
+}
+
+var defaultTiming = timing{
+	lease: 5 * time.Second, beat: time.Second, block: 2 * time.Second, call: redisclient.WriteTimeout,
+	trim: 5 * time.Second, retry: 100 * time.Millisecond,
+}
+
+// Bus is a realtime.EventBus over Redis Streams. All methods may be called concurrently.
+type Bus struct {
+	opts        Options
+	keys        keys
+	log         *slog.Logger
+	name        string // the consumer's name in Redis
+	timing      timing
+	connections connections
+
+	handling context.Context // of handlers; ends when Close stops waiting for them
+	cancel   context.CancelFunc
+	running  sync.WaitGroup // members; grows only while not closed
+	tokens   atomic.Uint64  // numbers the leases of this node
+
+	mu            sync.Mutex // guards the rest, and ended of each subscription
+	subscriptions []*subscription
+	member        *member       // while there are subscriptions
+	closing       chan struct{} // closed when everything has ended; nil before Close
+}
+
+var _ realtime.EventBus = (*Bus)(nil)
+
+// New returns a Bus. It connects when it is first used, and reports every mistake in o
+// at once.
+func New(o Options) (*Bus, error) {
+	o, err := o.complete()
+	if err != nil {
+		return nil, err
+	}
+	b := &Bus{opts: o, keys: newKeys(o), log: o.Logger, timing: defaultTiming}
+	b.name = strings.TrimPrefix(o.Name+"-", "-") + strings.ToLower(rand.Text()[:10])
+	b.connections = connections{opts: o, keys: b.keys}
+	b.handling, b.cancel = context.WithCancel(context.Background())
+	return b, nil
+}
+
+// Publish implements realtime.EventBus: nil means that Redis has the event. It does not
+// try again: after an error the event may have been published or not, and the host may
+// publish it again with the same ID. After Close it returns realtime.ErrClosed.
+func (b *Bus) Publish(ctx context.Context, e realtime.Envelope) error {
+	fields := fieldsOf(e)
+	if sizeOf(fields) > b.opts.MaxEvent {
+		return fmt.Errorf("redisbus: publishing %s: %w", e.Name, errTooLarge)
+	}
+	client, err := b.client(ctx)
+	if err != nil {
+		return err
+	}
+	add := client.B().Arbitrary("XADD").Keys(b.keys.of(e.Key).stream).
+		Args("MAXLEN", "~", strconv.Itoa(b.opts.MaxWaiting), "*").Args(fields...).Build()
+	if err := client.Do(noDeadline{ctx}, add).Error(); err != nil {
+		return fmt.Errorf("redisbus: publishing %s: %w", e.Name, err)
+	}
+	return nil
+}
+
+// client returns the client, and an error of the exported API.
+func (b *Bus) client(ctx context.Context) (rueidis.Client, error) {
+	client, err := b.connections.get(ctx)
+	if err == nil || errors.Is(err, realtime.ErrClosed) {
+		return client, err
+	}
+	return nil, fmt.Errorf("redisbus: %w", err)
+}
+
+// Check returns an error unless Redis answers and, while there are subscriptions, this
+// node takes part in handling events.
+func (b *Bus) Check(ctx context.Context) error {
+	client, err := b.client(ctx)
+	if err != nil {
+		return err
+	}
+	b.mu.Lock()
+	m := b.member
+	b.mu.Unlock()
+	if m != nil {
+		err = m.health()
+	} else {
+		err = client.Do(noDeadline{ctx}, client.B().Ping().Build()).Error()
+	}
+	if err != nil {
+		return fmt.Errorf("redisbus: %w", err)
+	}
+	return nil
+}
+
+// Close ends all subscriptions, waits within ctx for running handlers, gives the node's
+// partitions back and closes a client of the bus' own. When ctx ends, so do the contexts
+// of handlers; another call waits for them again. Not to be called from a handler.
+func (b *Bus) Close(ctx context.Context) error {
+	b.mu.Lock()
+	if b.closing == nil {
+		b.closing = make(chan struct{})
+		for _, s := range b.subscriptions {
+			s.ended = true
+		}
+		b.subscriptions = nil
+		b.leaveLocked()
+		go b.end(b.closing)
+	}
+	closing := b.closing
+	b.mu.Unlock()
+	select {
+	case <-closing:
+		return nil
+	case <-ctx.Done():
+		b.cancel()
+		return fmt.Errorf("redisbus: handlers still run: %w", ctx.Err())
+	}
+}
+
+func (b *Bus) end(done chan struct{}) {
+	b.running.Wait()
+	b.cancel()
+	b.connections.close()
+	close(done)
+}

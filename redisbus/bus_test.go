@@ -1,0 +1,213 @@
+// Options, publishing, and the life of a bus.
+
+package redisbus_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisbus"
+)
+
+func TestNew_ReturnsEveryMistake(t *testing.T) {
+	t.Parallel()
+	_, err := redisbus.New(redisbus.Options{
+		Key: "a{b", Group: "}", Partitions: 1025, Attempts: -1, MaxEvent: -1, MaxWaiting: -1, MaxSetAside: -1,
+	})
+	require.EqualError(t, err, strings.Join([]string{
+		"redisbus: set Options.URL or Options.Client",
+		`redisbus: Options.Key: "a{b" contains a brace`,
+		`redisbus: Options.Group: "}" contains a brace`,
+		"redisbus: Options.Attempts is negative",
+		"redisbus: Options.MaxEvent is negative",
+		"redisbus: Options.MaxWaiting is negative",
+		"redisbus: Options.MaxSetAside is negative",
+		"redisbus: Options.Partitions: 1025 is more than 1024",
+	}, "\n"))
+	_, err = redisbus.New(redisbus.Options{URL: "redis://:secret@a b"})
+	require.ErrorContains(t, err, "redisbus: Options.URL: not a URL")
+	require.NotContains(t, err.Error(), "secret")
+	_, err = redisbus.New(redisbus.Options{URL: "redis://localhost", Client: struct{ rueidis.Client }{}})
+	require.EqualError(t, err, "redisbus: set Options.URL or Options.Client, not both")
+	_, err = redisbus.New(redisbus.Options{URL: "redis://localhost", Partitions: -1})
+	require.EqualError(t, err, "redisbus: Options.Partitions is negative")
+}
+
+func TestBus_Subscribe_FailsWithoutRedis(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	url := r.url()
+	r.Close()
+	b := newBus(t, url, nil)
+	_, err := b.Subscribe(new(recorder).handle)
+	require.ErrorContains(t, err, "redisbus: ")
+	require.ErrorContains(t, b.Publish(t.Context(), event("a", 1)), "redisbus: ")
+	require.ErrorContains(t, b.Check(t.Context()), "redisbus: ")
+}
+
+func TestBus_StartAlone_JoinsLater(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	url := r.url()
+	r.Close()
+	b := newBus(t, url, func(o *redisbus.Options) { o.StartAlone = true })
+	var got recorder
+	subscribe(t, b, got.handle)
+	require.Error(t, b.Check(t.Context()))
+	require.NoError(t, r.Restart())
+	r.Server().SetPreHook(r.before)
+	eventually(t, "the bus works", func() bool { return b.Publish(t.Context(), event("a", 1)) == nil && b.Check(t.Context()) == nil })
+	eventually(t, "the event is handled", func() bool { return len(got.all()) > 0 })
+}
+
+func TestBus_Partitions_DoNotChangeInPlace(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	require.NoError(t, newBus(t, r.url(), nil).Publish(t.Context(), event("a", 1)))
+	other := newBus(t, r.url(), func(o *redisbus.Options) { o.Partitions, o.StartAlone = 5, true })
+	const mistake = `redisbus: the number of partitions cannot be changed in place: Options.Partitions is 5, but the key "realtime" is used with "4"`
+	require.EqualError(t, other.Publish(t.Context(), event("a", 2)), mistake)
+	_, err := other.Subscribe(new(recorder).handle)
+	require.EqualError(t, err, mistake, "StartAlone does not help: time mends nothing")
+	require.NoError(t, newBus(t, r.url(), func(o *redisbus.Options) { o.Partitions, o.Key = 5, "other" }).Publish(t.Context(), event("a", 2)))
+}
+
+func TestBus_Publish_TooLarge(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, startRedis(t).url(), func(o *redisbus.Options) { o.MaxEvent = 200 })
+	large := event("a", 1)
+	large.Data = make([]byte, 200)
+	require.EqualError(t, b.Publish(t.Context(), large), "redisbus: publishing test.happened: the event is larger than Options.MaxEvent")
+	require.NoError(t, b.Publish(t.Context(), event("a", 2)))
+}
+
+// A frozen server, or a client that does not come to an end, does not hold up a
+// publisher beyond its ctx.
+func TestBus_Publish_ReturnsWithItsContext(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	path := startPath(t, r.Addr())
+	b := newBus(t, path.URL(), nil)
+	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
+	path.Silence(true)
+	defer path.Silence(false)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // rueidis would look at the deadline alone
+	time.AfterFunc(20*time.Millisecond, cancel)
+	began := time.Now()
+	require.ErrorIs(t, b.Publish(ctx, event("a", 2)), context.Canceled)
+	require.Less(t, time.Since(began), time.Second)
+	fresh := newBus(t, path.URL(), nil)
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, fresh.Publish(ctx, event("a", 2)), context.DeadlineExceeded, "while it connects, too")
+	require.Less(t, time.Since(began), time.Second)
+}
+
+func TestBus_Close_EndsEverything(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b := newBus(t, r.url(), nil)
+	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
+	cancel, err := b.Subscribe(new(recorder).handle)
+	require.NoError(t, err)
+	closeBus(t, b)
+	closeBus(t, b)
+	require.ErrorIs(t, b.Publish(t.Context(), event("a", 2)), realtime.ErrClosed)
+	_, err = b.Subscribe(new(recorder).handle)
+	require.ErrorIs(t, err, realtime.ErrClosed)
+	require.ErrorIs(t, b.Check(t.Context()), realtime.ErrClosed)
+	cancel()
+	for _, key := range r.Keys() {
+		require.NotContains(t, key, ":owner:", "the partitions are free at once")
+		require.NotContains(t, key, ":members:", "the node is not counted any more")
+	}
+}
+
+func TestBus_Close_WaitsForHandlersWithinContext(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b, other := newBus(t, r.url(), nil), newBus(t, r.url(), nil)
+	entered, release := make(chan context.Context, 1), make(chan struct{})
+	_, err := b.Subscribe(func(ctx context.Context, _ realtime.Envelope) error {
+		entered <- ctx
+		<-release
+		return nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
+	handling := <-entered
+	var got recorder
+	subscribe(t, other, got.handle)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	require.NoError(t, handling.Err())
+	require.ErrorIs(t, b.Close(ctx), context.DeadlineExceeded)
+	require.ErrorIs(t, handling.Err(), context.Canceled, "the handler is asked to end")
+	require.NoError(t, other.Publish(t.Context(), event("a", 2)))
+	time.Sleep(8 * quick)
+	require.Empty(t, got.all(), "nothing overtakes an event whose handler still runs")
+	close(release)
+	closeBus(t, b)
+	eventually(t, "the next node goes on behind it", func() bool { return len(got.all()) > 0 })
+	require.Equal(t, []string{"a/2"}, got.ids())
+}
+
+func TestBus_Close_LeavesTheHostsClientOpen(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true})
+	require.NoError(t, err)
+	defer client.Close()
+	b := newBus(t, "", func(o *redisbus.Options) { o.Client = client })
+	var got recorder
+	subscribe(t, b, got.handle)
+	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
+	eventually(t, "the event is handled", func() bool { return len(got.all()) == 1 })
+	closeBus(t, b)
+	require.NoError(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
+}
+
+// A ban does not wait for the events of a trip, whose handler hangs.
+func TestBus_AccessHasPartitionsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, startRedis(t).url(), func(o *redisbus.Options) { o.Partitions = 1 })
+	ban := event(realtime.AccessKey("u1"), 1)
+	var got recorder
+	release := make(chan struct{})
+	subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
+		if e.ID != ban.ID {
+			<-release
+		}
+		return got.handle(ctx, e)
+	})
+	defer close(release)
+	require.NoError(t, b.Publish(t.Context(), event("trip", 1)))
+	require.NoError(t, b.Publish(t.Context(), ban))
+	eventually(t, "the ban is handled", func() bool { return len(got.all()) == 1 })
+	require.Equal(t, []string{ban.ID}, got.ids())
+}
+
+func TestBus_Check_IsRedWhileRedisIsAway(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b, publisher := newBus(t, r.url(), nil), newBus(t, r.url(), nil)
+	var got recorder
+	subscribe(t, b, got.handle)
+	require.NoError(t, publisher.Publish(t.Context(), event("a", 1)))
+	eventually(t, "the event is handled", func() bool { return len(got.all()) == 1 })
+	require.NoError(t, b.Check(t.Context()))
+	require.NoError(t, publisher.Check(t.Context()))
+	r.Close()
+	eventually(t, "both are red", func() bool { return b.Check(t.Context()) != nil && publisher.Check(t.Context()) != nil })
+	require.NoError(t, r.Restart())
+	r.Server().SetPreHook(r.before)
+	eventually(t, "both are green", func() bool { return b.Check(t.Context()) == nil && publisher.Check(t.Context()) == nil })
+	require.NoError(t, publisher.Publish(t.Context(), event("a", 2)))
+	eventually(t, "events are handled again", func() bool { return len(got.all()) == 2 })
+}

@@ -1,0 +1,39 @@
+// The conformance suite of event buses, on a Redis in memory.
+
+package redisbus_test
+
+import (
+	"testing"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+	"github.com/rodando/realtime/redisbus"
+)
+
+func TestBus_Conforms(t *testing.T) {
+	t.Parallel()
+	realtimetest.TestEventBus(t, func(t *testing.T) realtime.EventBus {
+		b := newBus(t, startRedis(t).url(), nil)
+		b.Hurry(steady)
+		return b
+	})
+}
+
+func TestBus_NodesConform(t *testing.T) {
+	t.Parallel()
+	realtimetest.TestEventBusNodes(t, func(t *testing.T, n int) []realtimetest.BusNode {
+		return newNodes(t, startRedis(t).Addr(), n, nil)
+	})
+}
+
+// newNodes returns buses of one group, each with a path of its own to Redis.
+func newNodes(t *testing.T, addr string, n int, change func(*redisbus.Options)) (nodes []realtimetest.BusNode) {
+	t.Helper()
+	for range n {
+		path := startPath(t, addr)
+		b := newBus(t, path.URL(), change)
+		b.Hurry(steady)
+		nodes = append(nodes, realtimetest.BusNode{EventBus: b, Crash: path.Cut})
+	}
+	return nodes
+}

@@ -1,0 +1,63 @@
+// The keys in Redis, and which partition an event belongs to.
+
+package redisbus
+
+import (
+	"hash/fnv"
+	"strconv"
+	"strings"
+
+	"github.com/rodando/realtime"
+)
+
+// accessPartitions hold the events of realtime.AccessKey, so that a ban waits for no
+// other event.
+const accessPartitions = 2
+
+// partition is a stream and what belongs to it. On Redis Cluster the keys of a partition
+// share a slot.
+type partition struct {
+	index  int // among all
+	name   string
+	stream string // the events
+	owner  string // the lease of the node that handles them
+}
+
+// keys are the names of everything in Redis.
+type keys struct {
+	all, ordinary, access []partition // all are both
+
+	count   string // the number of partitions
+	members string // the nodes of the group, by when they are forgotten
+	aside   string // the events that were set aside
+}
+
+func newKeys(o Options) keys {
+	var all []partition
+	add := func(name string) {
+		tag := "{" + o.Key + ":" + name + "}"
+		all = append(all, partition{index: len(all), name: name, stream: tag + ":events", owner: tag + ":owner:" + o.Group})
+	}
+	for i := range o.Partitions {
+		add(strconv.Itoa(i))
+	}
+	for i := range accessPartitions {
+		add("access" + strconv.Itoa(i))
+	}
+	tag := "{" + o.Key + "}"
+	return keys{
+		all: all, ordinary: all[:o.Partitions], access: all[o.Partitions:],
+		count: tag + ":partitions", members: tag + ":members:" + o.Group, aside: tag + ":aside:" + o.Group,
+	}
+}
+
+// of returns the partition of an event's key. Every process must agree on it.
+func (k *keys) of(key string) *partition {
+	from := k.ordinary
+	if strings.HasPrefix(key, realtime.AccessKey("")) {
+		from = k.access
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(key))
+	return &from[h.Sum32()%uint32(len(from))]
+}

@@ -1,0 +1,15 @@
+// No test of this package may leave a goroutine behind.
+
+package redisbus_test
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// rueidis sleeps for 5 s after it has looked at a cluster, closed or not.
+		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
+}

@@ -1,0 +1,195 @@
+// A member: this node's part in its group. It says that the node lives, and takes as
+// many partitions as are its share.
+
+package redisbus
+
+import (
+	"context"
+	"maps"
+	"math/rand/v2"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// member exists while the bus has subscriptions.
+type member struct {
+	b     *Bus
+	ctx   context.Context // ends when the node leaves the group
+	leave context.CancelFunc
+
+	sessions map[int]*session // by the partition's index; used by run alone
+	tokens   map[int]string   // of leases whose acquisition may have succeeded; used by run alone
+
+	mu    sync.Mutex // guards the rest
+	began []entryID  // by partition: the last entry when the member began; nil: not known yet
+	err   error      // why the node takes no part
+}
+
+func newMember(b *Bus, began []entryID) *member {
+	m := &member{b: b, began: began, sessions: map[int]*session{}, tokens: map[int]string{}}
+	m.ctx, m.leave = context.WithCancel(b.handling)
+	return m
+}
+
+// waited reports whether an entry was published before the member began: no handler of
+// this node was there, so it is for all.
+func (m *member) waited(p *partition, id entryID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.began == nil || !id.after(m.began[p.index])
+}
+
+// start returns the id of the partition's last entry when the member began.
+func (m *member) start(p *partition) entryID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.began[p.index] // known before there is a session
+}
+
+// health returns why the node takes no part, or nil.
+func (m *member) health() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.err
+}
+
+// run takes part until the node leaves and everything that it handles has ended.
+func (m *member) run() {
+	tick := time.NewTicker(m.b.timing.beat)
+	defer tick.Stop()
+	for m.ctx.Err() == nil {
+		m.report(m.beat())
+		select {
+		case <-tick.C:
+		case <-m.ctx.Done():
+		}
+	}
+	m.resign()
+	for _, s := range m.sessions {
+		s.release()
+	}
+	for _, s := range m.sessions {
+		<-s.done
+	}
+}
+
+// report keeps the result of a beat, and logs when it changes.
+func (m *member) report(err error) {
+	if m.ctx.Err() != nil {
+		return
+	}
+	m.mu.Lock()
+	was := m.err
+	m.err = err
+	m.mu.Unlock()
+	switch {
+	case err != nil && was == nil:
+		m.b.log.Error("redisbus: taking no part in handling events", "error", err)
+	case err == nil && was != nil:
+		m.b.log.Info("redisbus: taking part in handling events again")
+	}
+}
+
+// beat says that the node lives, and takes or returns partitions.
+func (m *member) beat() error {
+	ctx, cancel := within(m.ctx, m.b.timing.call)
+	defer cancel()
+	client, err := m.b.connections.get(ctx)
+	if err != nil {
+		return err
+	}
+	if err := m.enter(); err != nil {
+		return err
+	}
+	nodes, err := joinScript.Exec(ctx, client, []string{m.b.keys.members}, []string{m.b.name, ms(m.b.timing.lease)}).AsInt64()
+	if err != nil {
+		return err
+	}
+	maps.DeleteFunc(m.sessions, func(_ int, s *session) bool { return s.ended() })
+	all := len(m.b.keys.all)
+	share := (all + int(nodes) - 1) / max(1, int(nodes))
+	return m.balance(client, share)
+}
+
+// enter makes the streams and the group, if Redis was not there at Subscribe.
+func (m *member) enter() error {
+	m.mu.Lock()
+	known := m.began != nil
+	m.mu.Unlock()
+	if known {
+		return nil
+	}
+	ends, err := m.b.enter(m.ctx)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.began = ends
+	return nil
+}
+
+// balance returns partitions beyond the node's share, or takes free ones up to it.
+func (m *member) balance(client rueidis.Client, share int) (err error) {
+	ctx, cancel := within(m.ctx, m.b.timing.call)
+	defer cancel()
+	owned := 0
+	for _, s := range m.sessions {
+		if s.releasing() {
+			continue
+		}
+		if owned++; owned > share {
+			s.release()
+		}
+	}
+	for _, i := range rand.Perm(len(m.b.keys.all)) { // in an order of the node's own, as all look at the same time
+		if owned >= share || ctx.Err() != nil {
+			break
+		}
+		if m.sessions[i] != nil {
+			continue
+		}
+		s, failed := m.acquire(ctx, client, &m.b.keys.all[i])
+		if failed != nil {
+			err = failed // the server of another partition may answer
+		}
+		if s != nil {
+			m.sessions[i] = s
+			owned++
+		}
+	}
+	return err
+}
+
+// acquire begins a session if the partition has no owner.
+func (m *member) acquire(ctx context.Context, client rueidis.Client, p *partition) (*session, error) {
+	if m.tokens[p.index] == "" {
+		m.tokens[p.index] = m.b.name + ":" + strconv.FormatUint(m.b.tokens.Add(1), 10)
+	}
+	token, asked := m.tokens[p.index], time.Now()
+	ok, err := acquireScript.Exec(ctx, client, []string{p.owner}, []string{token, ms(m.b.timing.lease)}).AsInt64()
+	if err != nil || ok == 0 {
+		return nil, err
+	}
+	delete(m.tokens, p.index)
+	return newSession(m, client, p, token, asked), nil
+}
+
+// resign tells the others that the node leaves.
+func (m *member) resign() {
+	ctx, cancel := within(context.Background(), m.b.timing.call)
+	defer cancel()
+	client, err := m.b.connections.get(ctx)
+	if err == nil {
+		err = client.Do(ctx, client.B().Zrem().Key(m.b.keys.members).Member(m.b.name).Build()).Error()
+	}
+	if err != nil {
+		m.b.log.Warn("redisbus: leaving the group without a word to the others", "error", err)
+	}
+}
+
+// ms is a time in Redis' unit.
+func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

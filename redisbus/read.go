@@ -1,0 +1,108 @@
+// What a session asks Redis for: entries, and to keep the stream in order.
+
+package redisbus
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+)
+
+// exec runs a script on the partition's stream, as its owner.
+func (s *session) exec(l *rueidis.Lua, args ...string) rueidis.RedisResult {
+	ctx, cancel := within(s.going, s.b.timing.call)
+	defer cancel()
+	return l.Exec(ctx, s.client, []string{s.part.stream, s.part.owner}, append([]string{s.token, s.b.opts.Group}, args...))
+}
+
+// pending returns the first entries that were handed out and not acknowledged.
+func (s *session) pending() ([]entry, error) {
+	last, entries, err := parseEntries(s.exec(pendingScript, strconv.Itoa(batch), strconv.Itoa(s.b.opts.MaxEvent), s.b.name))
+	if err != nil {
+		return nil, err
+	}
+	s.cursor = last
+	return entries, nil
+}
+
+// fresh returns the next entries, which are the consumer's from now on.
+func (s *session) fresh() ([]entry, error) {
+	oldest, entries, err := parseEntries(s.exec(freshScript, strconv.Itoa(batch), strconv.Itoa(s.b.opts.MaxEvent), s.b.name))
+	if err != nil || len(entries) == 0 {
+		return nil, err
+	}
+	// The last handled entry is never removed, except by MaxWaiting or by hand.
+	if s.cursor != (entryID{}) && oldest.after(s.cursor) {
+		s.b.gap(s.part, "events were removed before they were handled: more than Options.MaxWaiting waited, or somebody removed them")
+	}
+	s.cursor = entries[len(entries)-1].id
+	return entries, nil
+}
+
+// await waits until there is an entry after the cursor, or for a while.
+func (s *session) await() error {
+	ctx, cancel := within(s.going, s.b.timing.block+s.b.timing.call)
+	defer cancel()
+	read := s.client.B().Xread().Count(1).Block(s.b.timing.block.Milliseconds()).Streams().Key(s.part.stream).Id(s.cursor.String()).Build()
+	err := s.client.Do(ctx, read).Error()
+	if rueidis.IsRedisNil(err) {
+		return nil
+	}
+	return err
+}
+
+// trim removes what every group has handled, now and then.
+func (s *session) trim() {
+	if time.Since(s.trimmed) < s.b.timing.trim {
+		return
+	}
+	s.trimmed = time.Now()
+	ctx, cancel := within(s.going, s.b.timing.call)
+	defer cancel()
+	if err := trimScript.Exec(ctx, s.client, []string{s.part.stream}, nil).Error(); err != nil && s.going.Err() == nil && !isNoGroup(err) {
+		s.b.log.Warn("redisbus: handled events were not removed", "partition", s.part.name, "error", err)
+	}
+}
+
+// restore makes the group again after it, or the stream, was deleted. What was handled
+// before is not handled again, if it is still there.
+func (s *session) restore() error {
+	ctx, cancel := within(s.going, s.b.timing.call)
+	defer cancel()
+	position := s.m.start(s.part)
+	if s.cursor.after(position) {
+		position = s.cursor
+	}
+	end, err := s.end(ctx)
+	if err != nil {
+		return err
+	}
+	if position.after(end) {
+		position = entryID{}
+	}
+	err = enterScript.Exec(ctx, s.client, []string{s.part.stream}, []string{s.b.opts.Group, position.String()}).Error()
+	if err != nil {
+		return err
+	}
+	s.b.gap(s.part, "the stream or the group was deleted")
+	return nil
+}
+
+// end returns the id of the stream's last entry.
+func (s *session) end(ctx context.Context) (id entryID, err error) {
+	info, err := s.client.Do(ctx, s.client.B().XinfoStream().Key(s.part.stream).Build()).AsMap()
+	if isNoGroup(err) { // no such key
+		return id, nil
+	}
+	if err != nil {
+		return id, err
+	}
+	last := info["last-generated-id"]
+	text, err := last.ToString()
+	if err != nil {
+		return id, err
+	}
+	return parseID(text)
+}

@@ -1,0 +1,180 @@
+// Subscriptions, and the delivery of an event to them.
+
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+
+	"github.com/rodando/realtime"
+)
+
+// subscription is a handler of this node.
+type subscription struct {
+	handler func(ctx context.Context, e realtime.Envelope) error
+	after   []entryID // by partition: the last entry before Subscribe; nil: all are for it
+	ended   bool
+	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
+}
+
+// errNobody says that an event was not handled, because every subscription has ended.
+var errNobody = errors.New("there is no subscription any more")
+
+// Subscribe implements realtime.EventBus. While a Bus has a subscription its node takes
+// part in the work of its group: it handles the events of the partitions that it owns,
+// and calls every handler with each of them. The handlers of a group are called for all
+// events since the group's first Subscribe, also for those that were published while no
+// node was running; a further Subscribe on the same Bus gets what is published after it.
+//
+// handler's error, or panic, makes the bus call it again for the same event, up to
+// Options.Attempts times, while the other events of the partition wait. Its ctx ends when
+// the node loses the partition and when Close stops waiting. It must not change e.Data.
+//
+// cancel waits for running calls of the handler, so a handler that ends its own
+// subscription must do it with `go cancel()`. After Close it returns realtime.ErrClosed.
+func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
+	ends, err := b.enter(b.handling)
+	switch {
+	case err == nil:
+	case errors.Is(err, realtime.ErrClosed):
+		return nil, err
+	case errors.Is(err, errPartitions) || !b.opts.StartAlone:
+		return nil, fmt.Errorf("redisbus: %w", err)
+	}
+	if err != nil {
+		b.log.Error("redisbus: starting alone", "error", err)
+	}
+	s := &subscription{handler: handler}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closing != nil {
+		return nil, realtime.ErrClosed
+	}
+	b.subscriptions = append(b.subscriptions, s)
+	if b.member != nil {
+		s.after = ends
+	} else {
+		b.member = newMember(b, ends)
+		b.running.Go(b.member.run)
+	}
+	return func() { b.unsubscribe(s) }, nil
+}
+
+func (b *Bus) unsubscribe(s *subscription) {
+	b.mu.Lock()
+	s.ended = true
+	b.subscriptions = slices.DeleteFunc(b.subscriptions, func(other *subscription) bool { return other == s })
+	if len(b.subscriptions) == 0 {
+		b.leaveLocked()
+	}
+	b.mu.Unlock()
+	s.running.Wait()
+}
+
+// leaveLocked ends the node's part in its group.
+func (b *Bus) leaveLocked() {
+	if b.member != nil {
+		b.member.leave()
+		b.member = nil
+	}
+}
+
+// enter makes the streams and the group where they are missing, and returns the id of
+// each partition's last entry.
+func (b *Bus) enter(ctx context.Context) (ends []entryID, err error) {
+	ctx, cancel := within(ctx, 2*b.timing.call)
+	defer cancel()
+	client, err := b.connections.get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ends = make([]entryID, len(b.keys.all))
+	errs := make([]error, len(b.keys.all))
+	var calls sync.WaitGroup
+	for i, p := range b.keys.all {
+		calls.Go(func() {
+			last, err := enterScript.Exec(ctx, client, []string{p.stream}, []string{b.opts.Group, "$"}).ToString()
+			if err == nil {
+				ends[i], err = parseID(last)
+			}
+			errs[i] = err
+		})
+	}
+	calls.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err
+		}
+	}
+	return ends, nil
+}
+
+// recipients returns the subscriptions that an entry is for, and errNobody when there
+// is no subscription at all.
+func (b *Bus) recipients(m *member, p *partition, id entryID) (to []*subscription, err error) {
+	waited := m.waited(p, id)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.subscriptions) == 0 {
+		return nil, errNobody
+	}
+	for _, s := range b.subscriptions {
+		if waited || s.after == nil || id.after(s.after[p.index]) {
+			to = append(to, s)
+		}
+	}
+	return to, nil
+}
+
+// deliver calls the handlers of an event, all at once, and returns those that failed. The
+// error is, among others, errNobody when the last subscription has ended meanwhile.
+func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscription) (failed []*subscription, err error) {
+	errs := make([]error, len(to))
+	var calls sync.WaitGroup
+	for i, s := range to {
+		var ok bool
+		if ok, errs[i] = b.begin(s); !ok {
+			continue
+		}
+		calls.Go(func() {
+			defer s.running.Done()
+			errs[i] = errors.New("the handler has ended its goroutine")
+			errs[i] = call(ctx, s, e)
+		})
+	}
+	calls.Wait()
+	for i, err := range errs {
+		if err != nil {
+			failed = append(failed, to[i])
+		}
+	}
+	return failed, errors.Join(errs...)
+}
+
+// begin reports whether the handler may be called; running is to be ended then. One
+// that was canceled while others go on needs no call.
+func (b *Bus) begin(s *subscription) (ok bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case !s.ended:
+		s.running.Add(1)
+		return true, nil
+	case len(b.subscriptions) == 0:
+		return false, errNobody
+	}
+	return false, nil
+}
+
+func call(ctx context.Context, s *subscription, e realtime.Envelope) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("the handler panicked: %v\n%s", r, debug.Stack())
+		}
+	}()
+	return s.handler(ctx, e)
+}
