@@ -5,6 +5,7 @@ package redisbus
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"strconv"
@@ -104,14 +105,29 @@ func (m *member) beat() error {
 	if err := m.enter(); err != nil {
 		return err
 	}
-	nodes, err := joinScript.Exec(ctx, client, []string{m.b.keys.members}, []string{m.b.name, ms(m.b.timing.lease)}).AsInt64()
+	place, err := joinScript.Exec(ctx, client, []string{m.b.keys.members}, []string{m.b.name, ms(m.b.timing.lease)}).AsIntSlice()
 	if err != nil {
 		return err
 	}
+	if len(place) != 2 || place[0] < 1 {
+		return errReply
+	}
+	nodes, before := int(place[0]), int(place[1])
 	maps.DeleteFunc(m.sessions, func(_ int, s *session) bool { return s.ended() })
-	all := len(m.b.keys.all)
-	share := (all + int(nodes) - 1) / max(1, int(nodes))
-	return m.balance(client, share)
+	// A remainder goes to the first nodes, of the other kind to the last.
+	ordinary, access := m.b.keys.ordinary, m.b.keys.access
+	return errors.Join(
+		m.balance(client, ordinary, share(len(ordinary), nodes, before)),
+		m.balance(client, access, share(len(access), nodes, nodes-1-before)))
+}
+
+// share returns how many of all partitions a node has that comes after so many others.
+func share(all, nodes, before int) int {
+	n := all / nodes
+	if before < all%nodes {
+		n++
+	}
+	return n
 }
 
 // enter makes the streams and the group, if Redis was not there at Subscribe.
@@ -132,32 +148,33 @@ func (m *member) enter() error {
 	return nil
 }
 
-// balance returns partitions beyond the node's share, or takes free ones up to it.
-func (m *member) balance(client rueidis.Client, share int) (err error) {
+// balance gives partitions of one kind back that are beyond the node's share, or takes
+// free ones up to it.
+func (m *member) balance(client rueidis.Client, all []partition, share int) (err error) {
 	ctx, cancel := within(m.ctx, m.b.timing.call)
 	defer cancel()
 	owned := 0
-	for _, s := range m.sessions {
-		if s.releasing() {
-			continue
-		}
-		if owned++; owned > share {
-			s.release()
+	for i := range all {
+		if s := m.sessions[all[i].index]; s != nil && !s.releasing() {
+			if owned++; owned > share {
+				s.release()
+			}
 		}
 	}
-	for _, i := range rand.Perm(len(m.b.keys.all)) { // in an order of the node's own, as all look at the same time
+	for _, i := range rand.Perm(len(all)) { // in an order of the node's own, as all look at the same time
+		p := &all[i]
 		if owned >= share || ctx.Err() != nil {
 			break
 		}
-		if m.sessions[i] != nil {
+		if m.sessions[p.index] != nil {
 			continue
 		}
-		s, failed := m.acquire(ctx, client, &m.b.keys.all[i])
+		s, failed := m.acquire(ctx, client, p)
 		if failed != nil {
 			err = failed // the server of another partition may answer
 		}
 		if s != nil {
-			m.sessions[i] = s
+			m.sessions[p.index] = s
 			owned++
 		}
 	}
