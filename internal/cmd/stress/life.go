@@ -188,12 +188,28 @@ func (c *connection) ended(why, want string) {
 	c.Drop()
 }
 
-// cutOff reports whether the connection broke on a busy machine: the client wrote to a
-// connection that the server had closed before it read the last of what that said; or
-// heartbeats failed, for which the machine must have been too busy for anything.
+// leftOpen is how long a server leaves a connection open for a client to close it, to which
+// it has said why it should.
+const leftOpen = time.Second
+
+// cutOff reports whether the connection broke on a busy machine.
 func (c *connection) cutOff() bool {
-	w, began := c.actor.w, time.Now().Add(-patience)
-	return w.lag.since(began) > tooBusy || c.Reason() == realtimetest.ReasonTransportError && w.busy(began)
+	began := time.Now().Add(-patience)
+	return mayBeCutOff(c.Reason(), c.actor.w.lag.since(began)) && c.actor.w.busy(began)
+}
+
+// mayBeCutOff reports whether a connection may have broken, for that reason, because the
+// machine lagged: the client wrote to a connection that the server had closed before it
+// read the last of what that said, which for a websocket is a close; or heartbeats failed,
+// for which the machine must have been too busy for anything.
+func mayBeCutOff(reason string, lag time.Duration) bool {
+	switch reason {
+	case realtimetest.ReasonTransportError:
+		return lag >= busyLag
+	case realtimetest.ReasonTransportClose:
+		return lag > leftOpen
+	}
+	return lag > tooBusy
 }
 
 // hasReceived reports whether an event has arrived.

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
 )
 
 func TestTroubles_Set(t *testing.T) {
@@ -162,6 +163,16 @@ func TestWorld_SetOff(t *testing.T) {
 		require.True(t, found || name == "Trace.", "%s was not set off", name)
 	}
 	require.Equal(t, line{message: "returned"}, named()["Adapter.Request"])
+}
+
+func TestMayBeCutOff(t *testing.T) {
+	t.Parallel()
+	for reason, least := range map[string]time.Duration{
+		realtimetest.ReasonTransportError: busyLag, realtimetest.ReasonTransportClose: leftOpen + 1, realtimetest.ReasonServer: tooBusy + 1,
+	} {
+		require.True(t, mayBeCutOff(reason, least), reason)
+		require.False(t, mayBeCutOff(reason, least-1), reason)
+	}
 }
 
 func TestMeter_Add(t *testing.T) {
