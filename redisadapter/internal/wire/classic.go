@@ -221,11 +221,8 @@ func (c Classic) Request(msg string) (*Message, error) {
 		m.Kind = Fetch
 	case classicServerEmit:
 		m.Kind = ServerEmit
-		if err := json.Unmarshal(j.Data, &m.Args.Values); err != nil {
-			return nil, ErrMalformed
-		}
 		var err error
-		m.Args.Values, err = validValues(m.Args.Values, c.Limits)
+		m.Args, err = packedJSON(j.Data).list(c.Limits)
 		return m, err
 	case classicAsk:
 		m.Kind = Ask
@@ -324,10 +321,14 @@ func (c Classic) Answer(msg string) (*Message, error) {
 		m.Count = *j.ClientCount
 	case j.Type != nil && *j.Type == classicAcked:
 		m.Kind = Acked
-		m.Args, err = ackOf(j.Packet, j.Args, c.Limits)
+		var args packed
+		if j.Args != nil {
+			args.json = *j.Args
+		}
+		m.Args, err = ackArgs(packedJSON(j.Packet), args, c.Limits)
 	case j.Type != nil && *j.Type == classicServerEmit:
 		m.Kind = Emitted
-		m.Args, err = ackOf(j.Data, nil, c.Limits)
+		m.Args, err = packedJSON(j.Data).one(c.Limits)
 	case j.Sockets != nil:
 		list := *j.Sockets
 		if len(list) > 0 && len(list[0]) > 0 && list[0][0] == '"' {
@@ -351,7 +352,7 @@ func (c Classic) acked(msg string) (*Message, error) {
 	m := &Message{Kind: Acked}
 	r := &reader{s: msg}
 	typ := -1
-	var packet, args string
+	var packet, args packed
 	r.object(func(key string) {
 		switch key {
 		case "uid":
@@ -361,9 +362,9 @@ func (c Classic) acked(msg string) (*Message, error) {
 		case "type":
 			typ = r.integer()
 		case "packet":
-			packet = r.value()
+			packet.msgpack = r.value()
 		case "args":
-			args = r.value()
+			args.msgpack = r.value()
 		default:
 			r.skip()
 		}
@@ -377,15 +378,4 @@ func (c Classic) acked(msg string) (*Message, error) {
 	}
 	m.Args, err = ackArgs(packet, args, c.Limits)
 	return m, err
-}
-
-// ackArgs is ackOf for MessagePack.
-func ackArgs(packet, args string, l Limits) (Args, error) {
-	switch {
-	case args != "":
-		return decodeArgs(args, l)
-	case packet != "":
-		return decodeArg(packet, l)
-	}
-	return Args{}, nil
 }

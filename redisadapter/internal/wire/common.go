@@ -309,18 +309,6 @@ func (r *reader) socket() (s Socket) {
 	return s
 }
 
-// ackOf is the arguments of an Acked from Node, which has one, or with args
-// from a Go node.
-func ackOf(packet json.RawMessage, args *[]json.RawMessage, l Limits) (a Args, err error) {
-	switch {
-	case args != nil:
-		a.Values, err = validValues(*args, l)
-	case len(packet) > 0:
-		a.Values, err = validValues([]json.RawMessage{packet}, l)
-	}
-	return a, err
-}
-
 // firstOf is what Node gets of an ack.
 func firstOf(a Args) Args {
 	if len(a.Values) == 0 {

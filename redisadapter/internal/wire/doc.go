@@ -112,22 +112,3 @@ type Socket struct {
 	SessionID  string
 	Connecting bool
 }
-
-// packed is arguments that have not been decoded.
-type packed struct {
-	msgpack string
-	json    []json.RawMessage
-}
-
-// Open decodes the arguments of a Broadcast or Ask into m.Args. It is apart so
-// that a node without a receiver need not pay for it.
-func (m *Message) Open(l Limits) (err error) {
-	switch {
-	case m.packed.json != nil:
-		m.Args.Values, err = validValues(m.packed.json, l)
-	case m.packed.msgpack != "":
-		m.Args, err = decodeArgs(m.packed.msgpack, l)
-	}
-	m.packed = packed{}
-	return err
-}

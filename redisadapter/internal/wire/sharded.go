@@ -183,9 +183,7 @@ func (s *shardedMessage) json(msg string) (err error) {
 	}
 	s.opts = d.Opts.apply(&s.Message) == nil
 	s.RequestID, s.Native = d.RequestID, d.Realtime
-	if len(d.Packet) > 0 {
-		s.packet.json = []json.RawMessage{d.Packet}
-	}
+	s.packet = packedJSON(d.Packet)
 	if d.Args != nil {
 		s.args.json = *d.Args
 	}
@@ -290,11 +288,7 @@ func (s *shardedMessage) finish(l Limits) (err error) {
 		}
 	case shardedAcked:
 		s.Kind, answer = Acked, true
-		if s.args.json != nil || s.args.msgpack != "" {
-			s.Args, err = s.args.all(l)
-		} else {
-			s.Args, err = s.packet.one(l)
-		}
+		s.Args, err = ackArgs(s.packet, s.args, l)
 	case shardedAskDone:
 		s.Kind, answer = AskDone, true
 	default:
@@ -316,36 +310,4 @@ func (s *shardedMessage) event() error {
 	r := &reader{s: s.packet.msgpack}
 	r.packet(&s.Message)
 	return r.done()
-}
-
-// list is arguments that came as one array.
-func (p packed) list(l Limits) (a Args, err error) {
-	if len(p.json) == 0 {
-		return decodeArgs(p.msgpack, l)
-	}
-	if json.Unmarshal(p.json[0], &a.Values) != nil {
-		return Args{}, ErrMalformed
-	}
-	a.Values, err = validValues(a.Values, l)
-	return a, err
-}
-
-// all is arguments as Message.Open has them.
-func (p packed) all(l Limits) (a Args, err error) {
-	if p.json == nil {
-		return decodeArgs(p.msgpack, l)
-	}
-	a.Values, err = validValues(p.json, l)
-	return a, err
-}
-
-// one is the one argument of an answer, absent when it was undefined.
-func (p packed) one(l Limits) (a Args, err error) {
-	switch {
-	case len(p.json) > 0:
-		a.Values, err = validValues(p.json, l)
-	case p.msgpack != "":
-		return decodeArg(p.msgpack, l)
-	}
-	return a, err
 }
