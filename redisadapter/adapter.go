@@ -20,8 +20,8 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// Adapter is a realtime.Adapter over Redis. One belongs to one server; the
-// server starts and closes it. All methods may be called concurrently.
+// Adapter is a realtime.Adapter over Redis. Each server needs an Adapter of its own,
+// which it starts and closes. All methods may be called concurrently.
 type Adapter struct {
 	opts     Options
 	log      *slog.Logger
@@ -37,27 +37,27 @@ type Adapter struct {
 	gaps      gaps
 
 	node   realtime.Node   // set by Start
-	ctx    context.Context // of calls of node
+	ctx    context.Context // for calls of node
 	cancel context.CancelFunc
-	linked context.Context // of the links; ends first
+	linked context.Context // for the links; ends before ctx
 	unlink context.CancelFunc
 	// closing is closed when Close begins: no request or goroutine starts after that.
 	closing chan struct{}
 	links   linkSet
-	client  atomic.Pointer[rueidis.Client] // nil while there is none
+	client  atomic.Pointer[rueidis.Client] // nil: not connected
 
 	namespaces sync.Map // name to *namespace
-	running    group    // calls of node; grows only while not stopped
-	linking    group    // links, and what belongs to them
+	running    group    // calls of node; none starts once stopped is set
+	linking    group    // the links' goroutines
 
 	mu      sync.Mutex // guards the rest
 	started bool
 	closed  bool
-	stopped bool            // no call of node begins any more
+	stopped bool            // no further call of node may start
 	health  map[*link]error // why a link does not receive; nil if it does
 	opened  bool            // the links of Start exist
 	joined  bool            // all of them have received at the same time
-	badLog  time.Time       // when a malformed message was last logged
+	badLog  time.Time       // when malformed messages were last logged
 	bad     int             // malformed messages since then
 }
 
@@ -71,8 +71,8 @@ var (
 	errStarted    = errors.New("redisadapter: the adapter was started before")
 	errNotStarted = errors.New("redisadapter: the adapter was not started")
 	errConnecting = errors.New("redisadapter: not connected to Redis yet")
-	errBusy       = errors.New("too many questions at once")
-	errNotice     = errors.New("not a notice of a node")
+	errBusy       = errors.New("too many requests at once")
+	errNotice     = errors.New("not a node's notice")
 )
 
 // nodePrefix begins the id of every Go node.
@@ -81,8 +81,8 @@ const nodePrefix = "realtime-"
 // isNode reports whether an answer comes from a Go node.
 func isNode(uid string) bool { return strings.HasPrefix(uid, nodePrefix) }
 
-// New returns an Adapter for the Cluster of realtime.Options. It connects when the
-// server is made, and reports every mistake in o at once.
+// New returns an Adapter for realtime.Options.Cluster. Its error reports every mistake in
+// o. The adapter connects when realtime.New starts it.
 func New(o Options) (*Adapter, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -111,8 +111,9 @@ func New(o Options) (*Adapter, error) {
 // randomName is n letters and digits.
 func randomName(n int) string { return strings.ToLower(rand.Text()[:n]) }
 
-// Start implements realtime.Adapter. It returns when the node receives from all
-// of Options.Namespaces, or with an error, unless Options.StartAlone is set.
+// Start implements realtime.Adapter. It returns when the node receives the messages of all
+// Options.Namespaces. If it cannot connect, it returns an error, or nil if
+// Options.StartAlone is set.
 func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	a.mu.Lock()
 	switch {
@@ -133,7 +134,7 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	if err != nil && !a.opts.StartAlone {
 		return errors.Join(fmt.Errorf("redisadapter: %w", err), a.Close(context.WithoutCancel(ctx)))
 	}
-	a.linking.start(a.beat)
+	a.linking.start(a.exchangeHeartbeats)
 	if err != nil {
 		a.log.Error("redisadapter: starting alone", "error", err)
 		return nil
@@ -142,7 +143,7 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	return nil
 }
 
-// connect makes the client and the links, and waits until they receive.
+// connect creates the client and the links, and waits until the links receive.
 func (a *Adapter) connect(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, a.timing.subscribe+writeTimeout)
 	defer cancel()
@@ -156,11 +157,11 @@ func (a *Adapter) connect(ctx context.Context) error {
 	a.startLinks(client)
 	a.warnOfStreams(ctx, client)
 	for _, name := range a.opts.Namespaces {
-		if err := a.hears(ctx, name); err != nil {
+		if err := a.awaitSubscribed(ctx, name); err != nil {
 			return errors.Join(a.Check(ctx), err)
 		}
 	}
-	for tick := time.NewTicker(time.Millisecond); ; { // until a probe has come back
+	for tick := time.NewTicker(time.Millisecond); ; { // until a probe has arrived
 		err := a.Check(ctx)
 		if err == nil {
 			tick.Stop()
@@ -191,7 +192,7 @@ func (a *Adapter) connectLater() {
 	}
 }
 
-// dial returns the client, a new one if there is none.
+// dial returns the client, and creates it if there is none.
 func (a *Adapter) dial() (rueidis.Client, error) {
 	if c := a.current(); c != nil {
 		return c, nil
@@ -205,7 +206,7 @@ func (a *Adapter) dial() (rueidis.Client, error) {
 	}
 	if !a.client.CompareAndSwap(nil, &c) {
 		if a.opts.Client == nil {
-			a.release(c) // another link was faster
+			a.release(c) // another link created one meanwhile
 		}
 		return a.dial()
 	}
@@ -223,8 +224,8 @@ func (a *Adapter) current() rueidis.Client {
 	return nil
 }
 
-// renew closes a client whose connections cannot be trusted, so that the next call
-// of dial makes a new one. The host's own client is kept.
+// renew closes a client whose connections do not work, so that the next call of dial
+// creates a new one. It keeps the host's own client.
 func (a *Adapter) renew(old rueidis.Client) {
 	if a.opts.Client != nil {
 		return
@@ -234,11 +235,11 @@ func (a *Adapter) renew(old rueidis.Client) {
 	}
 }
 
-// release closes a client of the adapter's own. It may take a second.
+// release closes a client that the adapter has created. Closing may take a second.
 func (a *Adapter) release(c rueidis.Client) { a.linking.start(c.Close) }
 
-// warnOfStreams looks for Node's streams adapter on the same prefix, whose messages
-// would crash other Node processes.
+// warnOfStreams logs a warning if Node's streams adapter uses the same prefix: its
+// messages would crash other Node processes.
 func (a *Adapter) warnOfStreams(ctx context.Context, client rueidis.Client) {
 	if a.opts.Sharded {
 		return
@@ -262,7 +263,7 @@ func (a *Adapter) state() error {
 	return nil
 }
 
-// Publish implements realtime.Adapter: it encodes the message and queues it.
+// Publish implements realtime.Adapter. It encodes the message and queues it.
 func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 	if err := a.state(); err != nil {
 		return err
@@ -277,7 +278,7 @@ func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 	}
 	w, err := toWire(m)
 	switch {
-	case errors.Is(err, errNobody):
+	case errors.Is(err, errNoReceivers):
 		return nil
 	case err != nil:
 		return err
@@ -316,7 +317,7 @@ func (a *Adapter) namespace(name string) *namespace {
 	// Last: a node that counts this one as a subscriber here expects an answer.
 	add(stateChannel(a.opts.Key, name), false, fromState)
 	for _, t := range topics {
-		ns.heard = append(ns.heard, t.heard)
+		ns.subscribed = append(ns.subscribed, t.confirmed)
 	}
 	if other, loaded := a.namespaces.LoadOrStore(name, ns); loaded {
 		return other.(*namespace) //nolint:errcheck,forcetypeassert // as above
@@ -325,11 +326,11 @@ func (a *Adapter) namespace(name string) *namespace {
 	return ns
 }
 
-// hears waits until Redis has confirmed a namespace's subscriptions.
-func (a *Adapter) hears(ctx context.Context, namespace string) error {
-	for _, heard := range a.namespace(namespace).heard {
+// awaitSubscribed waits until Redis has confirmed a namespace's subscriptions.
+func (a *Adapter) awaitSubscribed(ctx context.Context, namespace string) error {
+	for _, confirmed := range a.namespace(namespace).subscribed {
 		select {
-		case <-heard:
+		case <-confirmed:
 		case <-ctx.Done():
 			return fmt.Errorf("redisadapter: not subscribed: %w", ctx.Err())
 		case <-a.closing:

@@ -1,4 +1,4 @@
-// What a node says and hears.
+// What a node sends and receives.
 
 package redisadapter_test
 
@@ -30,13 +30,13 @@ func TestNew_ReportsEveryMistake(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 }
 
-// TestAdapter_PublishesArraysOfThree: anything else below K#N# ends Node
+// TestAdapter_PublishesArraysOfThree: any other message on a channel K#N# crashes Node
 // processes.
 func TestAdapter_PublishesArraysOfThree(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a, b := start(t, s, withASocket), start(t, s, withASocket)
-	meet(t, a, b)
+	waitForPeers(t, a, b)
 	binary := event(1)
 	binary.Key, binary.Volatile = "k", true
 	binary.Event.Args[1] = json.RawMessage(`{"_placeholder":true,"num":0}`)
@@ -87,27 +87,27 @@ func TestAdapter_PublishesArraysOfThree(t *testing.T) {
 	}
 }
 
-// TestAdapter_HearsNode: what a Node server or an emitter sends.
-func TestAdapter_HearsNode(t *testing.T) {
+// TestAdapter_ReceivesFromNode: the messages of a Node server and of an emitter.
+func TestAdapter_ReceivesFromNode(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := start(t, s, nil)
 	rooms := []string{room}
 	e := wire.Message{Kind: wire.Broadcast, UID: "node01", Namespace: ns, Rooms: rooms, Args: text(`"e"`, `1`)}
-	say(t, s, "socket.io#/drivers#driver:1#", e)
+	publishAsNode(t, s, "socket.io#/drivers#driver:1#", e)
 	e.UID = "emitter"
-	say(t, s, "socket.io#/drivers#driver:1#", e)
+	publishAsNode(t, s, "socket.io#/drivers#driver:1#", e)
 	e.Rooms = []string{"driver:2", room}
-	say(t, s, "socket.io#/drivers#", e)
-	e.Namespace = "/passengers" // somebody else's
-	say(t, s, "socket.io#/drivers#", e)
+	publishAsNode(t, s, "socket.io#/drivers#", e)
+	e.Namespace = "/passengers" // another namespace
+	publishAsNode(t, s, "socket.io#/drivers#", e)
 	requests := "socket.io-request#/drivers#"
-	say(t, s, requests, wire.Message{Kind: wire.Join, UID: "node01", Rooms: rooms, Targets: []string{"t"}})
-	say(t, s, requests, wire.Message{Kind: wire.Leave, Rooms: rooms, Targets: []string{"t"}})
-	say(t, s, requests, wire.Message{Kind: wire.Disconnect, UID: "node01", Rooms: rooms, Close: true})
-	say(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "emitter", Args: text(`"hello"`)})
-	// Under whatever name, it is no state of a server's own.
-	say(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "node01", Args: text(`"realtime:trip"`, `{"tripId":"t1"}`)})
+	publishAsNode(t, s, requests, wire.Message{Kind: wire.Join, UID: "node01", Rooms: rooms, Targets: []string{"t"}})
+	publishAsNode(t, s, requests, wire.Message{Kind: wire.Leave, Rooms: rooms, Targets: []string{"t"}})
+	publishAsNode(t, s, requests, wire.Message{Kind: wire.Disconnect, UID: "node01", Rooms: rooms, Close: true})
+	publishAsNode(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "emitter", Args: text(`"hello"`)})
+	// A server-side emit never becomes state, whatever its name.
+	publishAsNode(t, s, requests, wire.Message{Kind: wire.ServerEmit, UID: "node01", Args: text(`"realtime:trip"`, `{"tripId":"t1"}`)})
 	s.Publish(requests, `{"requestId":"r","type":2,"sid":"driver:1","room":"t"}`) // of socket.io-redis
 	testkit.Eventually(t, "everything arrives", func() bool { return a.node.count() == 9 })
 	var ops []realtime.ClusterOp
@@ -124,8 +124,8 @@ func TestAdapter_HearsNode(t *testing.T) {
 	})
 }
 
-// TestAdapter_AnswersAlways: one server that does not answer costs every Node
-// that asks five seconds and an error.
+// TestAdapter_AnswersAlways: if one server does not answer, every request of a Node server
+// takes five seconds and fails.
 func TestAdapter_AnswersAlways(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -145,7 +145,7 @@ func TestAdapter_AnswersAlways(t *testing.T) {
 			requests := "socket.io-request#/drivers#"
 			ask := func(id string, m wire.Message) string {
 				m.UID, m.RequestID, m.Namespace = "node01", id, ns
-				say(t, s, requests, m)
+				publishAsNode(t, s, requests, m)
 				found := published(t, s, "an answer to "+id, func(m redistest.Message) bool {
 					return strings.HasPrefix(m.Channel, "socket.io-response#/drivers#") && strings.Contains(m.Text, `"`+id+`"`)
 				})
@@ -175,23 +175,23 @@ func TestAdapter_AnswersAlways(t *testing.T) {
 	}
 }
 
-// TestAdapter_DoesNotDecodeForOthers: of a room that is not here not even
-// garbage is noticed.
+// TestAdapter_DoesNotDecodeForOthers: a message for a room that this node does not have is
+// not decoded, so a malformed one is not reported.
 func TestAdapter_DoesNotDecodeForOthers(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := start(t, s, nil)
 	s.Publish("socket.io#/drivers#driver:2#", "\x93\xc1")
-	heardFirst := event(1)
+	delivered := event(1)
 	b := start(t, s, nil)
-	require.NoError(t, b.Publish(t.Context(), heardFirst))
+	require.NoError(t, b.Publish(t.Context(), delivered))
 	testkit.Eventually(t, "what came behind it", func() bool { return a.node.count() == 1 })
 	require.Zero(t, a.log.times("dropped"))
 	s.Publish("socket.io#/drivers#driver:1#", "\x93\xc1")
 	testkit.Eventually(t, "of a room that is here it is", func() bool { return a.log.times("dropped") == 1 })
 }
 
-// TestAdapter_IgnoresItself, whatever it hears of itself, and however late.
+// TestAdapter_IgnoresItself: a node ignores its own messages, however late they arrive.
 func TestAdapter_IgnoresItself(t *testing.T) {
 	t.Parallel()
 	for name, change := range bothProtocol {
@@ -211,7 +211,7 @@ func TestAdapter_IgnoresItself(t *testing.T) {
 				t.Error("it has answered itself")
 			}))
 			said := s.Published()
-			for _, m := range said { // once more, when nobody waits for it
+			for _, m := range said { // again, when no request waits for it
 				s.Publish(m.Channel, m.Text)
 			}
 			b := start(t, s, change)
@@ -225,7 +225,7 @@ func TestAdapter_IgnoresItself(t *testing.T) {
 	}
 }
 
-// TestAdapter_Garbage on every channel.
+// TestAdapter_Garbage sends malformed messages on every channel.
 func TestAdapter_Garbage(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat("[", 5000) + strings.Repeat("]", 5000)
@@ -241,7 +241,7 @@ func TestAdapter_Garbage(t *testing.T) {
 			t.Parallel()
 			s := startRedis(t)
 			a, b := start(t, s, change), start(t, s, change)
-			meet(t, a, b)
+			waitForPeers(t, a, b)
 			channels := []string{
 				"socket.io#/drivers#", "socket.io#/drivers#driver:1#", "socket.io#/drivers##", "socket.io-request#/drivers#", "socket.io-response#/drivers#",
 				"socket.io-response#/drivers#" + a.UID() + "#", "socket.io#/drivers#" + a.UID() + "#",
@@ -252,8 +252,8 @@ func TestAdapter_Garbage(t *testing.T) {
 					s.Publish(channel, g)
 				}
 			}
-			heard(t, b, a)
-			heard(t, a, b)
+			requireReaches(t, b, a)
+			requireReaches(t, a, b)
 			require.NoError(t, a.Check(t.Context()))
 			require.Zero(t, a.log.times("panic"))
 			require.Positive(t, a.log.times("dropped"))
@@ -265,8 +265,9 @@ func TestAdapter_Garbage(t *testing.T) {
 	}
 }
 
-// TestAdapter_NamesWhoIsSilent, and returns what the others have said.
-func TestAdapter_NamesWhoIsSilent(t *testing.T) {
+// TestAdapter_NamesSilentNodes: the error names the nodes that did not answer, and the
+// answers of the others are returned.
+func TestAdapter_NamesSilentNodes(t *testing.T) {
 	t.Parallel()
 	for name, change := range bothProtocol {
 		t.Run(name, func(t *testing.T) {
@@ -283,7 +284,7 @@ func TestAdapter_NamesWhoIsSilent(t *testing.T) {
 				o.Name, o.Sharded = "the stuck one", name == "sharded"
 				r.deliver = func(realtime.ClusterMessage) { <-stuck }
 			})
-			meet(t, a, b, c)
+			waitForPeers(t, a, b, c)
 			require.NoError(t, a.Publish(t.Context(), event(0)))
 			ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 			defer cancel()
@@ -301,14 +302,13 @@ func TestAdapter_NamesWhoIsSilent(t *testing.T) {
 	}
 }
 
-// TestAdapter_WaitsForNode: a server that does not say who it is has to answer
-// too, and is missed.
+// TestAdapter_WaitsForNode: a request also waits for a server without a name.
 func TestAdapter_WaitsForNode(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := start(t, s, nil)
 	b := start(t, s, withASocket)
-	meet(t, a, b)
+	waitForPeers(t, a, b)
 	ghost := subscriber(t, s, "socket.io-request#/drivers#")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
@@ -321,11 +321,11 @@ func TestAdapter_WaitsForNode(t *testing.T) {
 	require.Empty(t, silent.Nodes)
 	require.Equal(t, 1, got)
 
-	// It answers.
+	// Now it answers.
 	ghost(func(msg string) {
 		m, err := classicNode.Request(msg)
 		if err == nil && m.Kind == wire.Fetch {
-			say(t, s, "socket.io-response#/drivers#", wire.Message{Kind: wire.Fetched, RequestID: m.RequestID, Sockets: []wire.Socket{{ID: "node-socket"}}})
+			publishAsNode(t, s, "socket.io-response#/drivers#", wire.Message{Kind: wire.Fetched, RequestID: m.RequestID, Sockets: []wire.Socket{{ID: "node-socket"}}})
 		}
 	})
 	var ids []string
@@ -341,7 +341,7 @@ func TestAdapter_RoomOfASocketsID(t *testing.T) {
 		o.Cluster.Adapter = newAdapter(t, redisadapter.Options{URL: s.URL()})
 	})
 	c := server.Driver(t, "d1")
-	say(t, s, "socket.io#/drivers#"+c.ID()+"#", wire.Message{Kind: wire.Broadcast, UID: "node01", Namespace: ns, Rooms: []string{c.ID()}, Args: text(`"from:node"`, `1`)})
+	publishAsNode(t, s, "socket.io#/drivers#"+c.ID()+"#", wire.Message{Kind: wire.Broadcast, UID: "node01", Namespace: ns, Rooms: []string{c.ID()}, Args: text(`"from:node"`, `1`)})
 	got, err := c.NextRaw(t.Context(), "from:node")
 	require.NoError(t, err)
 	require.Equal(t, "1", string(got.Args[0]))

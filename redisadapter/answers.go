@@ -1,4 +1,4 @@
-// Answers of this node to other nodes' requests.
+// This node's answers to the requests of other nodes.
 
 package redisadapter
 
@@ -12,10 +12,10 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// maxAnswering bounds how many requests are answered at once.
+// maxAnswering is the maximum number of requests that are answered at the same time.
 const maxAnswering = 256
 
-// maxAsking bounds how long another node's request may wait for clients' acks.
+// maxAsking is the maximum time that another node's request waits for clients' acks.
 const maxAsking = 10 * time.Minute
 
 // answering holds the requests that are being answered.
@@ -24,7 +24,7 @@ type answering struct {
 	cancels map[string]context.CancelFunc
 }
 
-// begin reports false when there are too many, or the id repeats.
+// begin registers a request. It returns false if there are too many, or the id is in use.
 func (s *answering) begin(id string, cancel context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +44,7 @@ func (s *answering) end(id string) {
 	delete(s.cancels, id)
 }
 
-// cancel ends a request that its node does not wait for any more.
+// cancel ends a request whose node no longer waits for the answer.
 func (s *answering) cancel(id string) {
 	s.mu.Lock()
 	cancel := s.cancels[id]
@@ -54,8 +54,8 @@ func (s *answering) cancel(id string) {
 	}
 }
 
-// answer has the server answer, in a goroutine of its own. Node waits for every
-// server that its request has reached, so an empty answer is sent too.
+// answer lets the server answer a request, in a goroutine of its own. Node waits for the
+// answers of all servers that have received its request, so an empty answer is sent too.
 func (a *Adapter) answer(m *wire.Message) {
 	if !a.enter() {
 		return
@@ -85,17 +85,17 @@ func (a *Adapter) answer(m *wire.Message) {
 }
 
 func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
-	question := everybody(m.Namespace)
+	query := allSockets(m.Namespace)
 	switch m.Kind {
 	case wire.Fetch:
-		question = fromWire(m)
+		query = fromWire(m)
 	case wire.ListIDs:
-		question.All, question.Rooms = len(m.Rooms) == 0, m.Rooms
-	default: // ListRooms is about all sockets
+		query.All, query.Rooms = len(m.Rooms) == 0, m.Rooms
+	default: // ListRooms: all sockets
 	}
 	var sockets []wire.Socket
 	a.guard("a request", func() {
-		a.node.Answer(ctx, question, func(r realtime.ClusterAnswer) {
+		a.node.Answer(ctx, query, func(r realtime.ClusterAnswer) {
 			if r.Socket != nil {
 				sockets = append(sockets, toSocket(*r.Socket))
 			}
@@ -140,7 +140,7 @@ func (a *Adapter) answerAsk(ctx context.Context, m *wire.Message) {
 		})
 	})
 	count(0)
-	if m.Native && ctx.Err() == nil { // else acks may be missing
+	if m.Native && ctx.Err() == nil { // otherwise acks may be missing
 		a.reply(m, wire.Message{Kind: wire.AskDone})
 	}
 }

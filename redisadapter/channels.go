@@ -25,16 +25,17 @@ type subscription struct {
 	source  source
 }
 
-// protocol is one of the two ways of Node's adapters.
+// protocol is the protocol of one of Node's two adapters.
 type protocol interface {
 	Append(b []byte, m *wire.Message) ([]byte, error)
-	// subscriptions are what a namespace subscribes to. The first is the channel of
-	// requests, by which other nodes count this one.
+	// subscriptions returns what a namespace subscribes to. The first is the channel of
+	// requests; other nodes count its subscribers.
 	subscriptions(namespace string) []subscription
-	// channel is where a message is published; answers go to the node that asked.
+	// channel returns the channel for a message. An answer goes to the node that asked.
 	channel(m *wire.Message, asker string) string
-	// decode reads a message that came on a channel of a namespace. A nil message
-	// is not for this node: its own, or for a room that it does not have.
+	// decode decodes a message from a channel of a namespace. It returns nil if the
+	// message is not for this node: it is its own, or for a room that this node does not
+	// have.
 	decode(ns *namespace, from source, channel, msg string) (*wire.Message, error)
 }
 
@@ -67,7 +68,7 @@ func (c classic) channel(m *wire.Message, asker string) string {
 		return c.prefix(m.Namespace)
 	case m.Kind < wire.Fetched:
 		return c.requests(m.Namespace)
-	case !isUID(asker) || m.Kind == wire.Emitted: // as Node
+	case !isUID(asker) || m.Kind == wire.Emitted: // as Node does
 		return c.answers(m.Namespace)
 	}
 	return c.answers(m.Namespace) + asker + "#"
@@ -93,7 +94,7 @@ func (c classic) decode(ns *namespace, from source, channel, msg string) (m *wir
 		}
 	case fromAnswers:
 		m, err = c.Answer(msg)
-	case fromState: // has a format of its own: decodeState
+	case fromState: // decodeState decodes these
 	}
 	return m, err
 }
@@ -128,18 +129,18 @@ func (s sharded) decode(ns *namespace, _ source, _, msg string) (*wire.Message, 
 	return m, err
 }
 
-// stateChannel is where Go nodes exchange a namespace's state. The tag puts it into
-// the slot of the namespace's other channels, and so on the same connection and in
-// the same order.
+// stateChannel is the channel on which Go nodes exchange a namespace's state. Its tag puts
+// it into the slot of the namespace's other channels. So it uses the same connection, and
+// messages keep their order.
 func stateChannel(key, namespace string) string {
 	return "realtime:{" + key + "#" + namespace + "#}:state"
 }
 
-// nodesChannel is where Go nodes send heartbeats.
+// nodesChannel is the channel of the Go nodes' heartbeats.
 func nodesChannel(key string) string { return "realtime:{" + key + "}:nodes" }
 
-// probeChannel is where a node receives its own probes, in the slot of a channel
-// that it subscribes to.
+// probeChannel is the channel of a node's own probes. It is in the slot of the channel
+// like, to which the link subscribes.
 func probeChannel(like, uid string) string { return "realtime:{" + tag(like) + "}:probe:" + uid }
 
 // literal escapes the special characters of a pattern.
@@ -147,7 +148,7 @@ func literal(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// isUID reports whether another node's id may be part of a channel's name.
+// isUID reports whether another node's id is safe as part of a channel's name.
 func isUID(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
@@ -162,17 +163,17 @@ func isUID(s string) bool {
 	return s != "emitter"
 }
 
-// tag is the part of a channel's name that decides its slot.
+// tag returns the part of a channel's name that determines its slot.
 func tag(channel string) string {
-	if _, behind, ok := strings.Cut(channel, "{"); ok {
-		if tag, _, ok := strings.Cut(behind, "}"); ok && tag != "" {
+	if _, rest, ok := strings.Cut(channel, "{"); ok {
+		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
 			return tag
 		}
 	}
 	return channel
 }
 
-// slot is the slot of a channel on a cluster: CRC16/XMODEM of its tag.
+// slot returns a channel's slot in a Redis Cluster: CRC16/XMODEM of its tag.
 func slot(channel string) uint16 {
 	var crc uint16
 	for _, c := range []byte(tag(channel)) {

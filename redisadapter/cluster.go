@@ -1,5 +1,6 @@
-// Redis Cluster with the classic protocol: a message goes to all subscribers of
-// the cluster, whichever server it is published on, but a server counts its own.
+// Redis Cluster with the classic protocol. A message reaches all subscribers of the
+// cluster, whichever server it is published on; but each server counts only its own
+// subscribers.
 
 package redisadapter
 
@@ -10,8 +11,8 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// node returns the server to publish on: of a cluster always the same, so that
-// the order is kept on the way to each other server, until it fails.
+// node returns the Redis server to publish on. In a cluster it is always the same one,
+// until it fails, so that messages keep their order.
 func (p *publisher) node() rueidis.Client {
 	client := p.client()
 	if client == nil || p.sharded || client.Mode() != rueidis.ClientModeCluster {
@@ -37,12 +38,12 @@ func (p *publisher) node() rueidis.Client {
 	return nodes[p.address]
 }
 
-// clusterSubscribers counts the subscribers of channels on all servers of a
-// cluster; ok is false where PUBLISH itself counts all of them.
+// clusterSubscribers counts the subscribers of channels on all servers of a cluster. ok
+// is false if the answer of PUBLISH already counts all of them.
 func (a *Adapter) clusterSubscribers(ctx context.Context, channels ...string) (counts []int, ok bool, err error) {
 	client := a.current()
 	if client == nil {
-		return nil, false, errAway
+		return nil, false, errNotConnected
 	}
 	if a.opts.Sharded || client.Mode() != rueidis.ClientModeCluster {
 		return nil, false, nil

@@ -14,7 +14,7 @@ import (
 	"github.com/rodando/realtime/redisadapter"
 )
 
-// quiet is a logger for tests in which things go wrong on purpose.
+// quiet discards the logs of tests that cause errors on purpose.
 var quiet = slog.New(slog.DiscardHandler)
 
 func newAdapter(t *testing.T, o redisadapter.Options) *redisadapter.Adapter {

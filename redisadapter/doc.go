@@ -1,5 +1,5 @@
-// Package redisadapter makes several servers one, over Redis: an emit, a join
-// or a revocation on one node reaches the sockets of all.
+// Package redisadapter connects several servers over Redis, so that they act as one: an
+// emit, a join or a revocation on one node reaches the sockets of all nodes.
 //
 //	adapter, err := redisadapter.New(redisadapter.Options{URL: "redis://10.0.0.7:6379"})
 //	...
@@ -7,33 +7,31 @@
 //
 // # With Node
 //
-// It speaks the protocol of @socket.io/redis-adapter (createAdapter, or
-// createShardedAdapter in static mode with Options.Sharded) and receives
-// from @socket.io/redis-emitter. Go and Node servers form one cluster, and any
-// process that can PUBLISH can emit to the clients of both. What only
-// Go nodes use, the running trips and presence, goes over channels of its own. A socket is described to other nodes by its id, rooms, user id,
-// user type and session id; no token, header or phone number is sent, and what
-// Node sends of those is dropped.
+// The adapter speaks the protocol of @socket.io/redis-adapter (createAdapter, or
+// createShardedAdapter in static mode with Options.Sharded) and receives messages from
+// @socket.io/redis-emitter. Go and Node servers form one cluster, and any process that can
+// PUBLISH can emit to the clients of both. Go nodes exchange the running trips and
+// presence on channels of their own. They describe a socket to other nodes by its id,
+// rooms, user id, user type and session id. They send no token, header or phone number,
+// and drop those that Node sends.
 //
-// Numbers keep their value between nodes, not their spelling: 1e3 arrives as
-// 1000.
+// Numbers keep their value between nodes, but not their form: 1e3 arrives as 1000.
 //
-// # What is promised
+// # Delivery
 //
-// A node serves its own sockets first and never waits for Redis. A message
-// reaches each other node at most once; messages of one node about one
-// namespace keep their order. A node misses what is published while it is
-// disconnected; Options.OnGap is called once it receives again.
+// A node serves its own sockets first and never waits for Redis. A message reaches each
+// other node at most once. The messages of one node in one namespace keep their order. A
+// node that is not connected to Redis misses what others publish meanwhile; it calls
+// Options.OnGap when it receives again.
 //
-// A connection that is silent is not trusted: each second a probe goes through
-// pub/sub and back, and after three that did not arrive Check fails and the
-// node connects anew.
+// Each second a node publishes a probe to itself. When three probes in a row have not
+// arrived, Check returns an error and the node connects again.
 //
 // # Redis
 //
-// Redis 7 and Valkey 7 and 8. Pub/sub does not know database numbers: give each
-// environment that shares a server a Key of its own. Whoever can publish on the
-// server can act as a node, so keep it to the servers; what arrives is checked
-// and bounded all the same. The streams adapter of Node must not use the same
-// prefix: it publishes what would end other Node processes.
+// The adapter needs Redis 7, or Valkey 7 or 8. Pub/sub ignores database numbers: give
+// each environment that shares a Redis server a Key of its own. Any process that can
+// publish on the Redis server can act as a node, so only your servers may have access; the
+// adapter still checks and bounds every message. Node's streams adapter must not use the
+// same prefix: its messages would crash other Node processes.
 package redisadapter

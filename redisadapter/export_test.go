@@ -1,10 +1,10 @@
-// What the external tests need of the inside.
+// Exports for the external tests.
 
 package redisadapter
 
 import "time"
 
-// Hurry makes an adapter probe and beat every d.
+// Hurry makes an adapter send probes and heartbeats every d.
 func (a *Adapter) Hurry(d time.Duration) {
 	a.timing = timing{probe: d, subscribe: 10 * d, beat: d, forget: 4 * d}
 }
@@ -12,13 +12,13 @@ func (a *Adapter) Hurry(d time.Duration) {
 // Gap reports a gap.
 func (a *Adapter) Gap(g Gap) { a.gap(g) }
 
-// UID is the adapter's id.
+// UID returns the adapter's id.
 func (a *Adapter) UID() string { return a.uid }
 
 // Slot exports slot.
 var Slot = slot
 
-// Channels of a namespace that only Go nodes hear.
+// The channels of a namespace to which only Go nodes subscribe.
 var (
 	StateChannel = stateChannel
 	NodesChannel = nodesChannel

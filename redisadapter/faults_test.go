@@ -1,4 +1,4 @@
-// What a node does when Redis, the path to it, or another node fails.
+// Faults of Redis, of the network to it, and of other nodes.
 
 package redisadapter_test
 
@@ -33,14 +33,14 @@ func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
 	require.NoError(t, s.Restart())
 	testkit.Eventually(t, "it joins", func() bool { return alone.Check(t.Context()) == nil })
 	b := start(t, s, nil)
-	heard(t, b, alone)
-	heard(t, alone, b)
-	testkit.Eventually(t, "the gap is told", func() bool { return alone.gapCount() == 1 })
+	requireReaches(t, b, alone)
+	requireReaches(t, alone, b)
+	testkit.Eventually(t, "the gap is reported", func() bool { return alone.gapCount() == 1 })
 }
 
-// TestAdapter_NeverSilentlyDeaf: a server that answers and delivers nothing, and
-// one that does not even answer.
-func TestAdapter_NeverSilentlyDeaf(t *testing.T) {
+// TestAdapter_DetectsSilence: a Redis that answers commands but delivers no messages, and
+// one that does not answer.
+func TestAdapter_DetectsSilence(t *testing.T) {
 	t.Parallel()
 	for name, fault := range map[string]func(*redistest.Server, bool){
 		"delivers nothing": (*redistest.Server).Deafen,
@@ -51,7 +51,7 @@ func TestAdapter_NeverSilentlyDeaf(t *testing.T) {
 				t.Parallel()
 				s := startRedis(t)
 				a, b := startAt(t, s, quick, change), startAt(t, s, quick, change)
-				heard(t, a, b)
+				requireReaches(t, a, b)
 				require.NoError(t, b.Check(t.Context()))
 				fault(s, true)
 				began := time.Now()
@@ -60,11 +60,11 @@ func TestAdapter_NeverSilentlyDeaf(t *testing.T) {
 				require.Zero(t, b.gapCount())
 				fault(s, false)
 				healed := time.Now()
-				heard(t, a, b)
-				heard(t, b, a)
+				requireReaches(t, a, b)
+				requireReaches(t, b, a)
 				testkit.Eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
 				require.Less(t, time.Since(healed), 5*time.Second)
-				testkit.Eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
+				testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() > 0 })
 				require.Equal(t, 1, b.log.times("not receiving"), "one line")
 				require.Equal(t, 1, b.log.times("nodes again"))
 			})
@@ -76,7 +76,7 @@ func TestAdapter_RedisRestarts(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a, b := start(t, s, nil), start(t, s, nil)
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	for range 3 {
 		s.Stop()
 		testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
@@ -86,21 +86,21 @@ func TestAdapter_RedisRestarts(t *testing.T) {
 		}
 		require.Less(t, time.Since(took), time.Second, "Publish waits for Redis")
 		require.NoError(t, s.Restart())
-		heard(t, a, b)
-		heard(t, b, a)
+		requireReaches(t, a, b)
+		requireReaches(t, b, a)
 		testkit.Eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
 	}
-	testkit.Eventually(t, "each gap is told", func() bool { return b.gapCount() >= 3 })
+	testkit.Eventually(t, "each gap is reported", func() bool { return b.gapCount() >= 3 })
 	require.Equal(t, 1, s.Subscribers("socket.io-request#/drivers#")/2, "a node subscribes once")
 }
 
-// TestAdapter_NothingTwice: connections end at any moment, and what one node
-// says arrives at most once and in order.
+// TestAdapter_NothingTwice: connections close at any moment, and a node's messages still
+// arrive at most once and in order.
 func TestAdapter_NothingTwice(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a, b := start(t, s, nil), start(t, s, nil)
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	before := b.node.count()
 	for n := range 600 {
 		_ = a.Publish(t.Context(), event(n))
@@ -114,7 +114,7 @@ func TestAdapter_NothingTwice(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	last := -1
 	arrived := 0
 	for _, m := range b.node.all()[before:] {
@@ -129,19 +129,19 @@ func TestAdapter_NothingTwice(t *testing.T) {
 	require.Positive(t, arrived)
 }
 
-// TestAdapter_LostMessagesAreToldToTheOthers: they heard everything that Redis
-// sent, and miss something all the same.
-func TestAdapter_LostMessagesAreToldToTheOthers(t *testing.T) {
+// TestAdapter_NotifiesOfLostMessages: a node that lost messages before they reached Redis
+// notifies the others, which cannot detect it.
+func TestAdapter_NotifiesOfLostMessages(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a, b := start(t, s, func(o *redisadapter.Options, _ *recorder) { o.QueuedMessages = 8 }), start(t, s, nil)
-	meet(t, a, b)
+	waitForPeers(t, a, b)
 	s.Freeze(true)
 	for n := range 2000 {
 		_ = a.Publish(t.Context(), event(n))
 	}
 	s.Freeze(false)
-	testkit.Eventually(t, "the others are told", func() bool {
+	testkit.Eventually(t, "the others are notified", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		for _, g := range b.gaps {
@@ -153,8 +153,8 @@ func TestAdapter_LostMessagesAreToldToTheOthers(t *testing.T) {
 	})
 }
 
-// TestAdapter_SlowHost: the reader does not wait for it, the queue is bounded,
-// and what is lost is told.
+// TestAdapter_SlowHost: the reader does not wait for the host, the queue is bounded, and
+// the loss is reported.
 func TestAdapter_SlowHost(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
@@ -182,22 +182,22 @@ func TestAdapter_SlowHost(t *testing.T) {
 	testkit.Eventually(t, "another namespace goes on", func() bool { return b.node.count() == 1 })
 	require.NoError(t, b.Check(t.Context()))
 	close(release)
-	testkit.Eventually(t, "the gap is told", func() bool { return b.gapCount() == 1 })
+	testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() == 1 })
 	require.Equal(t, 2+50, b.node.count())
 	for n, m := range b.node.all()[1:] {
 		require.Equal(t, n, number(t, m))
 	}
 }
 
-// TestAdapter_ForgetsTheDead within four heartbeats here, ten seconds in life.
-func TestAdapter_ForgetsTheDead(t *testing.T) {
+// TestAdapter_ForgetsDeadNodes: after four heartbeats here, ten seconds in production.
+func TestAdapter_ForgetsDeadNodes(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := startAt(t, s, quick, withASocket)
 	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"realtime-dead","name":"x","op":"hello"}`)
 	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
 	require.Equal(t, "x (realtime-dead)", a.Peers()[0].String())
-	// Redis still counts it, and nobody waits for it once it is forgotten.
+	// Redis still counts the dead node, but no request waits for it.
 	subscriber(t, s, "socket.io-request#/drivers#")
 	subscriber(t, s, redisadapter.StateChannel("socket.io", ns))
 	began := time.Now()
@@ -207,8 +207,8 @@ func TestAdapter_ForgetsTheDead(t *testing.T) {
 	require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) {}))
 }
 
-// TestAdapter_Close makes Redis and the others forget the node at once: whoever
-// asks meanwhile would wait for it.
+// TestAdapter_Close: Redis and the other nodes forget the node at once, so that no request
+// waits for it.
 func TestAdapter_Close(t *testing.T) {
 	t.Parallel()
 	for name, change := range bothProtocol {
@@ -216,7 +216,7 @@ func TestAdapter_Close(t *testing.T) {
 			t.Parallel()
 			s := startRedis(t)
 			a, b := startAt(t, s, 5*time.Second, change), startAt(t, s, 5*time.Second, change)
-			meet(t, a, b)
+			waitForPeers(t, a, b)
 			state := redisadapter.StateChannel("socket.io", ns)
 			require.Equal(t, 2, s.Subscribers(state))
 			b.close(t)
@@ -233,12 +233,12 @@ func TestAdapter_Close(t *testing.T) {
 	}
 }
 
-// TestAdapter_RequestEndsWhenANodeDies: who waits for it stops waiting.
+// TestAdapter_RequestEndsWhenANodeDies: a request stops waiting for a dead node.
 func TestAdapter_RequestEndsWhenANodeDies(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a, b := startAt(t, s, quick, nil), startAt(t, s, quick, withASocket)
-	meet(t, a, b)
+	waitForPeers(t, a, b)
 	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"realtime-dead","op":"hello"}`)
 	subscriber(t, s, "socket.io-request#/drivers#")
 	subscriber(t, s, redisadapter.StateChannel("socket.io", ns))
@@ -250,17 +250,17 @@ func TestAdapter_RequestEndsWhenANodeDies(t *testing.T) {
 	require.Less(t, time.Since(began), 3*time.Second)
 }
 
-// TestAdapter_SlotMoves: Redis ends a sharded subscription on its own.
+// TestAdapter_SlotMoves: Redis ends a sharded subscription when its slot moves.
 func TestAdapter_SlotMoves(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a, b := startAt(t, s, 5*time.Second, inSharded), startAt(t, s, 5*time.Second, inSharded)
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	s.Unsubscribe()
 	began := time.Now()
-	heard(t, a, b)
-	heard(t, b, a)
-	testkit.Eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
+	requireReaches(t, a, b)
+	requireReaches(t, b, a)
+	testkit.Eventually(t, "the gap is reported", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
 	require.Less(t, time.Since(began), 4*time.Second, "it was not the probes that found out")
 }
 
@@ -274,11 +274,11 @@ func TestAdapter_CloseWhileRedisIsFrozen(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	began := time.Now()
-	_ = a.Close(ctx) // what was queued is lost, and it may say so
+	_ = a.Close(ctx) // it may return an error: queued messages are lost
 	require.Less(t, time.Since(began), 12*time.Second)
 }
 
-// TestAdapter_ClientOfTheHost is used, and not closed.
+// TestAdapter_ClientOfTheHost: the adapter uses the host's client and does not close it.
 func TestAdapter_ClientOfTheHost(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
@@ -287,15 +287,15 @@ func TestAdapter_ClientOfTheHost(t *testing.T) {
 	defer client.Close()
 	own := func(o *redisadapter.Options, _ *recorder) { o.URL, o.Client = "", client }
 	a, b := start(t, s, own), start(t, s, nil)
-	heard(t, a, b)
-	heard(t, b, a)
+	requireReaches(t, a, b)
+	requireReaches(t, b, a)
 	s.Cut()
-	heard(t, b, a)
+	requireReaches(t, b, a)
 	a.close(t)
 	require.NoError(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
 }
 
-// TestAdapter_WarnsOfStreams: another kind of adapter on the same prefix.
+// TestAdapter_WarnsOfStreams: Node's streams adapter uses the same prefix.
 func TestAdapter_WarnsOfStreams(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)

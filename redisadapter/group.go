@@ -1,4 +1,4 @@
-// A group of goroutines that may grow while it is waited for.
+// group: like a sync.WaitGroup, but waiting ends with a context.
 
 package redisadapter
 
@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// group counts running goroutines. Unlike a sync.WaitGroup's, its wait ends with a
-// context, and more may begin meanwhile.
+// group counts running goroutines. Its wait ends with a context, and goroutines may start
+// while another one waits.
 type group struct {
 	mu   sync.Mutex // guards the rest
 	n    int
-	idle chan struct{} // closed when nothing runs; nil while nobody waits
+	idle chan struct{} // closed when n becomes 0; nil: nobody waits
 }
 
 func (g *group) begin() {
@@ -31,7 +31,7 @@ func (g *group) end() {
 	}
 }
 
-// start runs f.
+// start runs f in a goroutine.
 func (g *group) start(f func()) {
 	g.begin()
 	go func() {
@@ -40,7 +40,8 @@ func (g *group) start(f func()) {
 	}()
 }
 
-// wait waits until nothing runs, within ctx and, unless it is zero, for a time.
+// wait waits until no goroutine runs, until ctx ends, or for limit, if it is not zero. It
+// reports whether no goroutine runs.
 func (g *group) wait(ctx context.Context, limit time.Duration) bool {
 	if limit > 0 {
 		var cancel context.CancelFunc

@@ -1,4 +1,5 @@
-// Health: whether the node receives from the others, and what it may have missed.
+// Health: whether the node receives messages from other nodes, and which it may have
+// missed.
 
 package redisadapter
 
@@ -12,8 +13,9 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Check implements realtime.AdapterChecker. It returns nil while the node receives from
-// the others: each second a probe goes through Redis and back. It does not block.
+// Check implements realtime.AdapterChecker. It returns nil while the node receives
+// messages: each second the node publishes a probe and must receive it. Check does not
+// block.
 func (a *Adapter) Check(context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -23,7 +25,7 @@ func (a *Adapter) Check(context.Context) error {
 	case !a.started:
 		return errNotStarted
 	case a.client.Load() == nil:
-		return errAway
+		return errNotConnected
 	}
 	for _, err := range a.health {
 		if err != nil {
@@ -37,12 +39,12 @@ func (a *Adapter) Check(context.Context) error {
 type gaps struct {
 	mu      sync.Mutex // guards the rest
 	since   map[*link]time.Time
-	failing time.Time // since when publishing fails
+	failing time.Time // when publishing began to fail
 	queue   []Gap
 	running bool
 }
 
-// checkJoinedLocked notes when all links of Start receive.
+// checkJoinedLocked sets joined once all links of Start receive.
 func (a *Adapter) checkJoinedLocked() {
 	all := a.opened
 	for _, err := range a.health {
@@ -68,7 +70,7 @@ func (a *Adapter) linkDown(l *link, err error) {
 	}
 }
 
-// linkUp is called by a link when a probe has come back, once per connection.
+// linkUp is called by a link when the first probe of a connection has arrived.
 func (a *Adapter) linkUp(l *link) {
 	a.mu.Lock()
 	a.health[l] = nil
@@ -85,11 +87,11 @@ func (a *Adapter) linkUp(l *link) {
 	a.peers.refresh(now)
 	a.notify(notice{Op: opHello})
 	a.log.Info("redisadapter: receiving from other nodes again", "after", now.Sub(since))
-	// Messages were lost before the failure was noticed too.
+	// Messages were also lost before the failure was detected.
 	a.gap(Gap{Since: since.Add(-(missedProbes + 1) * a.timing.probe), Until: now, Reason: "not connected to Redis"})
 }
 
-// publishFailed is called by the publisher when it begins to lose messages.
+// publishFailed is called by the publisher when the first message is lost.
 func (a *Adapter) publishFailed(lost int, err error) {
 	a.gaps.mu.Lock()
 	a.gaps.failing = time.Now()
@@ -97,7 +99,8 @@ func (a *Adapter) publishFailed(lost int, err error) {
 	a.log.Error("redisadapter: messages to other nodes are lost", "messages", lost, "error", err)
 }
 
-// publishHealed notifies the others that messages of this node did not reach them.
+// publishHealed is called by the publisher when it succeeds again. It notifies the other
+// nodes that messages of this node were lost.
 func (a *Adapter) publishHealed(lost int) {
 	a.gaps.mu.Lock()
 	ago := time.Since(a.gaps.failing) + writeTimeout
@@ -109,7 +112,7 @@ func (a *Adapter) publishHealed(lost int) {
 // overflowed is called when a namespace's queue was full.
 func (a *Adapter) overflowed(namespace string, lost int) {
 	a.log.Error("redisadapter: queue of received messages overflowed", "namespace", namespace, "lost", lost)
-	a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "more messages than the server takes"})
+	a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "messages arrived faster than the server handled them"})
 }
 
 // gap calls Options.OnGap.
@@ -119,7 +122,7 @@ func (a *Adapter) gap(g Gap) {
 	}
 	a.gaps.mu.Lock()
 	defer a.gaps.mu.Unlock()
-	if len(a.gaps.queue) > 16 { // the host is busy with one, and another covers these
+	if len(a.gaps.queue) > 16 { // the host still handles an earlier gap
 		return
 	}
 	a.gaps.queue = append(a.gaps.queue, g)
@@ -153,11 +156,11 @@ func (a *Adapter) runGaps() {
 	}
 }
 
-// malformedEvery is how often malformed messages are logged.
+// malformedEvery is the minimum time between two log records about malformed messages.
 const malformedEvery = 10 * time.Second
 
-// malformed counts a message that was dropped, and logs now and then. The
-// message itself is not logged: it may hold anything.
+// malformed counts a dropped message, and logs at most once per malformedEvery. It does
+// not log the message, which may contain anything.
 func (a *Adapter) malformed(namespace string, err error) {
 	a.mu.Lock()
 	a.bad++

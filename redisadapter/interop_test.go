@@ -39,8 +39,9 @@ func TestRealRedis_Conforms(t *testing.T) {
 	}
 }
 
-// TestRealCluster_Conforms: three masters. Sharded, each slot has a connection;
-// classic, all servers hear what one is told, and each counts its own.
+// TestRealCluster_Conforms: a cluster of three masters. With the sharded protocol each slot
+// has a connection. With the classic one all servers deliver a message, and each counts
+// its own subscribers.
 func TestRealCluster_Conforms(t *testing.T) {
 	t.Parallel()
 	url := startRealCluster(t)
@@ -71,8 +72,8 @@ func TestRealCluster_WithNode(t *testing.T) {
 			n.wants("n1", `["by:go",1]`)
 			n.do("emit", fields{"rooms": []string{"driver:1"}, "args": []any{"by:node", 2}})
 			for _, c := range []*realtimetest.Client{d1, d1b} {
-				require.Equal(t, "[1]", gets(t, c, "by:go"))
-				require.Equal(t, "[2]", gets(t, c, "by:node"))
+				require.Equal(t, "[1]", nextEvent(t, c, "by:go"))
+				require.Equal(t, "[2]", nextEvent(t, c, "by:node"))
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
@@ -86,7 +87,8 @@ func TestRealCluster_WithNode(t *testing.T) {
 	}
 }
 
-// mixed is two Go servers and one in Node, each with clients of driver 1 and 2.
+// mixed is a cluster of two Go servers and one Node server, each with clients of the
+// drivers 1 and 2.
 type mixed struct {
 	one, two *realtimetest.Server
 	node     *nodeServer
@@ -113,8 +115,8 @@ func startMixed(t *testing.T, protocol string) *mixed {
 	return m
 }
 
-// gets is the next event of that name, as JSON.
-func gets(t *testing.T, c *realtimetest.Client, event string) string {
+// nextEvent returns the next event of that name, as JSON.
+func nextEvent(t *testing.T, c *realtimetest.Client, event string) string {
 	t.Helper()
 	got, err := c.NextRaw(t.Context(), event)
 	require.NoError(t, err, "%s, %s", c, event)
@@ -123,7 +125,7 @@ func gets(t *testing.T, c *realtimetest.Client, event string) string {
 	return string(b)
 }
 
-func each(t *testing.T, test func(t *testing.T, m *mixed)) {
+func eachProtocol(t *testing.T, test func(t *testing.T, m *mixed)) {
 	t.Parallel()
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
@@ -144,10 +146,10 @@ func raw(values ...string) realtime.Raw {
 var driver1, driver2 = realtime.DriverRoom("1"), realtime.DriverRoom("2")
 
 func TestInterop_BroadcastsOfNode(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
+	eachProtocol(t, func(t *testing.T, m *mixed) {
 		for _, emitter := range []bool{false, true} {
 			if emitter && m.sharded() {
-				return // it speaks the classic protocol only
+				return // the emitter speaks the classic protocol only
 			}
 			emit := func(f fields, args ...any) {
 				f["args"], f["emitter"] = args, emitter
@@ -170,7 +172,7 @@ func TestInterop_BroadcastsOfNode(t *testing.T) {
 			}
 			for c, events := range want {
 				for _, e := range events {
-					switch got := gets(t, c, e); e {
+					switch got := nextEvent(t, c, e); e {
 					case "to:all":
 						require.Equal(t, "[1]", got)
 					case "to:one":
@@ -179,31 +181,32 @@ func TestInterop_BroadcastsOfNode(t *testing.T) {
 						require.JSONEq(t, `[{"_placeholder":true,"num":0},{"deep":[{"_placeholder":true,"num":1}]}]`, got)
 					}
 				}
-				var heard []string
+				var received []string
 				for _, r := range c.Received() {
 					if slices.Contains([]string{"to:all", "to:one", "to:two", "to:two:but", "to:all:but", "volatile", "to:nobody", "to:socket", "photo", "last"}, r.Event) {
-						heard = append(heard, r.Event)
+						received = append(received, r.Event)
 						if r.Event == "photo" {
 							require.Equal(t, [][]byte{{0, 1, 0xff}, {}}, r.Attachments)
 						}
 					}
 				}
-				require.Equal(t, events, heard[len(heard)-len(events):], "%s", c)
+				require.Equal(t, events, received[len(received)-len(events):], "%s", c)
 				if !emitter {
-					require.Len(t, heard, len(events), "%s hears each once", c)
+					require.Len(t, received, len(events), "%s receives each once", c)
 				}
 			}
 		}
 	})
 }
 
-// sharded reports which protocol it is: the emitter reaches nobody in the other.
+// sharded reports whether the protocol is the sharded one, which the emitter does not
+// speak.
 func (m *mixed) sharded() bool {
 	return strings.HasSuffix(m.node.cmd.Args[len(m.node.cmd.Args)-2], "sharded")
 }
 
 func TestInterop_BroadcastsOfGo(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
+	eachProtocol(t, func(t *testing.T, m *mixed) {
 		drivers := m.one.Realtime.Drivers()
 		photo := raw(`{"_placeholder":true,"num":0}`, `{"deep":[{"_placeholder":true,"num":1}]}`)
 		photo.Attachments = [][]byte{{0, 1, 0xff}, {}}
@@ -226,25 +229,25 @@ func TestInterop_BroadcastsOfGo(t *testing.T) {
 		m.node.wants("n1", `["one",{"ñ":[1.5,null,true,-1,"🚕"]}]`, `["two",1000,"x"]`, `["but"]`, `["latest"]`,
 			`["photo",{"$binary":"AAH/"},{"deep":[{"$binary":""}]}]`, `["last"]`)
 		m.node.wants("n2", `["two",1000,"x"]`, `["last"]`)
-		require.Equal(t, "[]", gets(t, m.d1b, "last"))
-		// Node drops a volatile event for a client that is being written to.
+		require.Equal(t, "[]", nextEvent(t, m.d1b, "last"))
+		// Node drops a volatile event while it writes to the client.
 		testkit.Eventually(t, "one of many that are volatile arrives", func() bool {
 			require.NoError(t, drivers.To(driver1).Volatile().EmitRaw("volatile", raw()))
-			return slices.Contains(m.node.hears("n1"), `["volatile"]`)
+			return slices.Contains(m.node.receivedBy("n1"), `["volatile"]`)
 		})
 	})
 }
 
 func TestInterop_RoomsAndDisconnects(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
+	eachProtocol(t, func(t *testing.T, m *mixed) {
 		drivers := m.one.Realtime.Drivers()
 		zone := realtime.NewRoom("zone", "havana")
-		// A join and the emit behind it: the room is fresh everywhere.
+		// A join, and an emit right after it: the room is new on every node.
 		drivers.To(driver1).Join(zone)
 		require.NoError(t, drivers.To(zone).EmitRaw("by:go", raw()))
 		m.node.wants("n1", `["by:go"]`)
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
-			require.Equal(t, "[]", gets(t, c, "by:go"))
+			require.Equal(t, "[]", nextEvent(t, c, "by:go"))
 		}
 		drivers.To(driver1).Leave(zone)
 		require.NoError(t, drivers.To(zone).EmitRaw("after", raw()))
@@ -252,14 +255,14 @@ func TestInterop_RoomsAndDisconnects(t *testing.T) {
 		m.node.do("join", fields{"rooms": []string{"driver:1"}, "targets": []string{"fresh"}})
 		m.node.do("emit", fields{"rooms": []string{"fresh"}, "args": []any{"by:node"}})
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
-			require.Equal(t, "[]", gets(t, c, "by:node"))
+			require.Equal(t, "[]", nextEvent(t, c, "by:node"))
 			for _, r := range c.Received() {
 				require.NotEqual(t, "after", r.Event)
 			}
 		}
 		if m.sharded() {
 			m.node.wants("n1", `["by:go"]`, `["by:node"]`)
-		} // else Node's own sockets join only when Redis has told it to
+		} // otherwise Node's own sockets join when the message has arrived from Redis
 		m.node.do("leave", fields{"rooms": []string{"driver:1"}, "targets": []string{"fresh"}})
 		m.node.do("emit", fields{"rooms": []string{"fresh"}, "args": []any{"after"}})
 
@@ -277,7 +280,7 @@ func TestInterop_RoomsAndDisconnects(t *testing.T) {
 }
 
 func TestInterop_FetchedSockets(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
+	eachProtocol(t, func(t *testing.T, m *mixed) {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		began := time.Now()
@@ -311,7 +314,7 @@ func TestInterop_FetchedSockets(t *testing.T) {
 			}
 		}
 		if m.sharded() {
-			return // which does not have that
+			return // the sharded adapter has no such request
 		}
 		var rooms []string
 		require.NoError(t, json.Unmarshal(m.node.do("allRooms", nil), &rooms))
@@ -322,17 +325,17 @@ func TestInterop_FetchedSockets(t *testing.T) {
 }
 
 func TestInterop_ServerSideEmits(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
-		heard := make(chan string, 10)
+	eachProtocol(t, func(t *testing.T, m *mixed) {
+		received := make(chan string, 10)
 		for _, s := range []*realtimetest.Server{m.one, m.two} {
 			s.Realtime.Drivers().OnServerEmit("hello", func(r realtime.Raw) {
 				b, _ := json.Marshal(r.Args)
-				heard <- string(b)
+				received <- string(b)
 			})
 		}
 		next := func() string {
 			select {
-			case h := <-heard:
+			case h := <-received:
 				return h
 			case <-time.After(patience):
 				t.Fatal("no server-side emit arrives")
@@ -346,23 +349,23 @@ func TestInterop_ServerSideEmits(t *testing.T) {
 		if !m.sharded() {
 			m.node.do("serverEmit", fields{"emitter": true, "args": []any{"hello", "emitter"}})
 			require.Equal(t, []string{`["emitter"]`, `["emitter"]`}, []string{next(), next()})
-			testkit.Eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello","emitter"]`) })
+			testkit.Eventually(t, "Node receives it", func() bool { return slices.Contains(m.node.receivedBy("server"), `["hello","emitter"]`) })
 		}
 		require.NoError(t, m.one.Realtime.Drivers().ServerEmit(t.Context(), "hello", 3))
 		require.Equal(t, `[3]`, next())
-		testkit.Eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",3]`) })
-		// What the servers tell each other about trips is not for Node.
+		testkit.Eventually(t, "Node receives it", func() bool { return slices.Contains(m.node.receivedBy("server"), `["hello",3]`) })
+		// Node does not receive the Go nodes' state.
 		m.one.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "1"})
 		require.NoError(t, m.one.Realtime.Drivers().ServerEmit(t.Context(), "hello", 4))
-		testkit.Eventually(t, "Node hears it", func() bool { return slices.Contains(m.node.hears("server"), `["hello",4]`) })
-		for _, e := range m.node.hears("server") {
+		testkit.Eventually(t, "Node receives it", func() bool { return slices.Contains(m.node.receivedBy("server"), `["hello",4]`) })
+		for _, e := range m.node.receivedBy("server") {
 			require.Contains(t, e, "hello")
 		}
 	})
 }
 
 func TestInterop_BroadcastAcks(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
+	eachProtocol(t, func(t *testing.T, m *mixed) {
 		where := realtime.NewQuery[string, string]("where")
 		for name, c := range map[string]*realtimetest.Client{"go 1": m.d1, "go 2": m.d1b} {
 			realtimetest.Answer(c, where, func(in string) string { return in + " of " + name })
@@ -380,7 +383,7 @@ func TestInterop_BroadcastAcks(t *testing.T) {
 	})
 }
 
-// TestInterop_NodeAnswersOnItsChannel: publishOnSpecificResponseChannel.
+// TestInterop_NodeAnswersOnItsChannel: Node's option publishOnSpecificResponseChannel.
 func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
@@ -394,10 +397,10 @@ func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
 	require.Len(t, sockets, 1)
 }
 
-// TestInterop_Revocation: a Node server knows disconnection, and does that; what Go
-// servers tell each other besides is not for it.
+// TestInterop_Revocation: a Node server disconnects the sockets, and receives none of the
+// Go servers' further messages.
 func TestInterop_Revocation(t *testing.T) {
-	each(t, func(t *testing.T, m *mixed) {
+	eachProtocol(t, func(t *testing.T, m *mixed) {
 		m.node.do("client", fields{"name": "revoked", "rooms": []string{"session:" + realtimetest.SessionID("1")}})
 		m.one.Sessions.Revoke(realtimetest.SessionID("1"))
 		m.one.Publish(t, realtime.SessionRevoked{SID: realtimetest.SessionID("1"), UserID: "1", Reason: "stolen"})
@@ -405,16 +408,16 @@ func TestInterop_Revocation(t *testing.T) {
 			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 		}
 		testkit.Eventually(t, "the socket on the Node server ends", func() bool {
-			return slices.Contains(m.node.hears("revoked"), `["disconnect","io server disconnect"]`)
+			return slices.Contains(m.node.receivedBy("revoked"), `["disconnect","io server disconnect"]`)
 		})
 		require.True(t, m.d2.Connected())
-		require.Empty(t, m.node.hears("server"))
-		require.NotContains(t, strings.Join(m.node.hears("n1"), " "), "io server disconnect")
+		require.Empty(t, m.node.receivedBy("server"))
+		require.NotContains(t, strings.Join(m.node.receivedBy("n1"), " "), "io server disconnect")
 	})
 }
 
-// TestInterop_GoServerLeaves: Node does not wait for one that has gone, in
-// whichever way.
+// TestInterop_GoServerLeaves: Node does not wait for a Go server that has closed or was
+// killed.
 func TestInterop_GoServerLeaves(t *testing.T) {
 	t.Parallel()
 	for _, protocol := range protocols {
@@ -435,7 +438,8 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 	}
 }
 
-// TestInterop_GarbageHarmsNoGoServer. In Node it would: its servers are not here.
+// TestInterop_GarbageHarmsNoGoServer: no Node server runs here, because the messages would
+// crash it.
 func TestInterop_GarbageHarmsNoGoServer(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
@@ -448,5 +452,5 @@ func TestInterop_GarbageHarmsNoGoServer(t *testing.T) {
 		}
 	}
 	require.NoError(t, one.Realtime.Drivers().To(driver1).EmitRaw("fine", raw()))
-	require.Equal(t, "[]", gets(t, c, "fine"))
+	require.Equal(t, "[]", nextEvent(t, c, "fine"))
 }

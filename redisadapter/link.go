@@ -1,5 +1,4 @@
-// A link: a connection that subscribes, its reader, and the probe that shows that
-// it receives.
+// A link: a connection with subscriptions, and the probes that show that it receives.
 
 package redisadapter
 
@@ -16,45 +15,45 @@ import (
 
 // timing holds intervals and timeouts. Tests use shorter ones.
 type timing struct {
-	probe     time.Duration // between two probes
-	subscribe time.Duration // how long Redis may take to confirm
-	beat      time.Duration // between two heartbeats of a node
-	forget    time.Duration // how long a node may be silent
+	probe     time.Duration // interval of probes
+	subscribe time.Duration // timeout of a subscription's confirmation
+	beat      time.Duration // interval of a node's heartbeats
+	forget    time.Duration // time without a heartbeat after which a node counts as dead
 }
 
 var defaultTiming = timing{probe: time.Second, subscribe: 3 * time.Second, beat: 2 * time.Second, forget: 7 * time.Second}
 
-// missedProbes is how many missing probes make a link fail.
+// missedProbes is how many probes in a row may be missing until a link fails.
 const missedProbes = 3
 
 var (
-	errSilent = errors.New("the connection is silent: probes through pub/sub do not come back")
-	errMoved  = errors.New("a subscription was ended by Redis")
+	errSilent = errors.New("probes through pub/sub do not arrive")
+	errMoved  = errors.New("a subscription ended: Redis moved its slot")
 )
 
 // topic is a channel or pattern that a link subscribes to. hear must not block.
 type topic struct {
 	name    string
 	pattern bool
-	hear    func(channel, msg string)
-	// heard is closed when Redis has first confirmed the subscription.
-	heard     chan struct{}
-	heardOnce sync.Once
+	receive func(channel, msg string)
+	// confirmed is closed when Redis has first confirmed the subscription.
+	confirmed     chan struct{}
+	confirmedOnce sync.Once
 }
 
 func newTopic(name string, pattern bool, hear func(channel, msg string)) *topic {
-	return &topic{name: name, pattern: pattern, hear: hear, heard: make(chan struct{})}
+	return &topic{name: name, pattern: pattern, receive: hear, confirmed: make(chan struct{})}
 }
 
-// link keeps one connection subscribed, for as long as it runs.
+// link keeps a connection with its subscriptions, and reconnects it, while it runs.
 type link struct {
-	client   func() (rueidis.Client, error)
-	distrust func(rueidis.Client) // the client's connections are not to be trusted
-	sharded  bool
-	timing   timing
-	up       func()          // called when a probe has come back
-	down     func(err error) // called when the connection failed
-	probes   string          // the channel of the probes
+	client  func() (rueidis.Client, error)
+	renew   func(rueidis.Client) // closes a client whose connections do not work
+	sharded bool
+	timing  timing
+	up      func()          // called when the first probe has arrived
+	down    func(err error) // called when the connection failed
+	probes  string          // the probes' channel
 
 	changed chan struct{} // topics were added
 	arrived chan struct{} // a probe came back
@@ -70,7 +69,7 @@ func newLink() *link {
 	return l
 }
 
-// add makes the link subscribe to more topics, soon.
+// add makes the link subscribe to further topics. It does not wait for that.
 func (l *link) add(topics ...*topic) {
 	l.mu.Lock()
 	l.topics = append(l.topics, topics...)
@@ -115,11 +114,11 @@ type session struct {
 	subscribed map[string]bool
 	moved      chan struct{}
 
-	hearing sync.Mutex // guards closing, and is held while a topic hears
-	closing bool       // drop what still arrives: it is older than what the next connection receives
+	receiving sync.Mutex // guards closing, and is held while a topic receives
+	closing   bool       // drop later messages: they are older than those of the next connection
 }
 
-// serve connects, subscribes, and probes until something is wrong.
+// serve connects, subscribes, and sends probes until the connection fails or ctx ends.
 func (l *link) serve(ctx context.Context) error {
 	client, err := l.client()
 	if err != nil {
@@ -141,11 +140,11 @@ func (l *link) serve(ctx context.Context) error {
 		return err
 	}
 	err = s.watch(ctx, broken)
-	if ctx.Err() == nil { // else messages are received until Redis has unsubscribed the node
+	if ctx.Err() == nil { // otherwise receive until Redis has confirmed unsubscribe
 		s.close()
 	}
 	if errors.Is(err, errSilent) {
-		l.distrust(client)
+		l.renew(client)
 	}
 	if ctx.Err() != nil {
 		s.unsubscribe()
@@ -158,7 +157,7 @@ func (s *session) watch(ctx context.Context, broken <-chan error) error {
 	tick := time.NewTicker(s.timing.probe)
 	defer tick.Stop()
 	select {
-	case <-s.arrived: // of the connection before
+	case <-s.arrived: // a probe of the previous connection
 	default:
 	}
 	probing, stop := context.WithCancel(ctx)
@@ -199,7 +198,7 @@ func (s *session) watch(ctx context.Context, broken <-chan error) error {
 	}
 }
 
-// probe publishes to the node itself. Its arrival is the only result that counts.
+// probe publishes a probe. Its result is ignored: only the arrival of the probe counts.
 func (s *session) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, missedProbes*s.timing.probe)
 	defer cancel()
@@ -224,21 +223,21 @@ func (s *session) message(m rueidis.PubSubMessage) {
 		}
 		return
 	}
-	s.hearing.Lock()
-	defer s.hearing.Unlock()
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
 	if t := (*s.routes.Load())[name]; t != nil && !s.closing {
-		t.hear(m.Channel, m.Message)
+		t.receive(m.Channel, m.Message)
 	}
 }
 
 func (s *session) close() {
-	s.hearing.Lock()
-	defer s.hearing.Unlock()
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
 	s.closing = true
 }
 
-// subscription is called by the connection's reader. A server that moves a slot
-// unsubscribes on its own.
+// subscription is called by the connection's reader. A Redis server that moves a slot to
+// another server ends the subscriptions in it.
 func (s *session) subscription(e rueidis.PubSubSubscription) {
 	if e.Kind == "sunsubscribe" {
 		select {
@@ -248,7 +247,7 @@ func (s *session) subscription(e rueidis.PubSubSubscription) {
 	}
 }
 
-// subscribeAll subscribes to what is not yet subscribed to.
+// subscribeAll subscribes to the topics without a subscription.
 func (s *session) subscribeAll(ctx context.Context) error {
 	s.mu.Lock()
 	topics := s.topics
@@ -261,7 +260,7 @@ func (s *session) subscribeAll(ctx context.Context) error {
 			return err
 		}
 		s.subscribed[t.name] = true
-		t.heardOnce.Do(func() { close(t.heard) })
+		t.confirmedOnce.Do(func() { close(t.confirmed) })
 	}
 	return nil
 }
@@ -285,8 +284,8 @@ func (s *session) subscribe(ctx context.Context, name string, pattern bool) erro
 	return nil
 }
 
-// unsubscribe takes the node out of Redis' subscribers before the connection
-// closes, so that no other node counts it meanwhile.
+// unsubscribe ends the subscriptions before the connection closes, so that no other node
+// counts this node as a subscriber.
 func (s *session) unsubscribe() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timing.subscribe)
 	defer cancel()

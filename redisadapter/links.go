@@ -1,5 +1,5 @@
-// The links of a node: one connection for all topics, but on a cluster with sharded
-// pub/sub one for each slot.
+// The links of a node: one connection for all topics; in a cluster with sharded pub/sub,
+// one for each slot.
 
 package redisadapter
 
@@ -18,7 +18,7 @@ type linkSet struct {
 	waiting []*topic // added before there was a client
 }
 
-// start makes links for the topics that wait.
+// start opens the links of the topics that were added before.
 func (s *linkSet) start(bySlot bool, open func(first *topic) *link) {
 	s.mu.Lock()
 	s.open, s.bySlot, s.links = open, bySlot, map[uint16]*link{}
@@ -28,7 +28,7 @@ func (s *linkSet) start(bySlot bool, open func(first *topic) *link) {
 	s.add(waiting)
 }
 
-// add subscribes to topics, once there is a client.
+// add subscribes to topics, or stores them until start.
 func (s *linkSet) add(topics []*topic) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +55,7 @@ func (s *linkSet) add(topics []*topic) {
 // startLinks is called once, when there is a client.
 func (a *Adapter) startLinks(client rueidis.Client) {
 	bySlot := a.opts.Sharded && client.Mode() == rueidis.ClientModeCluster
-	a.links.add([]*topic{newTopic(nodesChannel(a.opts.Key), false, a.hearNotice)})
+	a.links.add([]*topic{newTopic(nodesChannel(a.opts.Key), false, a.receiveNotice)})
 	a.links.start(bySlot, a.openLink)
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,7 +66,7 @@ func (a *Adapter) startLinks(client rueidis.Client) {
 // openLink starts the link for the topic's slot, unless the adapter is closed.
 func (a *Adapter) openLink(first *topic) *link {
 	l := newLink()
-	l.client, l.distrust, l.sharded, l.timing = a.dial, a.renew, a.opts.Sharded, a.timing
+	l.client, l.renew, l.sharded, l.timing = a.dial, a.renew, a.opts.Sharded, a.timing
 	l.probes = probeChannel(first.name, a.uid)
 	l.up = func() { a.linkUp(l) }
 	l.down = func(err error) { a.linkDown(l, err) }

@@ -10,6 +10,6 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// rueidis sleeps for 5 s after it has looked at a cluster, closed or not.
+		// rueidis sleeps for 5 s after a cluster refresh, even when it is closed.
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"))
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // isState reports whether a message is about the servers' own state. Only Go nodes
-// exchange it; Node never sees it.
+// exchange such messages, on channels of their own.
 func isState(m realtime.ClusterMessage) bool { return m.Op == realtime.OpState }
 
 var kinds = map[realtime.ClusterOp]wire.Kind{
@@ -24,7 +24,8 @@ var kinds = map[realtime.ClusterOp]wire.Kind{
 	realtime.OpAsk:          wire.Ask,
 }
 
-// ops is the inverse of kinds. kindOf and fromWire add what only Go nodes have.
+// ops is the inverse of kinds. kindOf and fromWire add the operations that Node does not
+// have.
 var ops = func() map[wire.Kind]realtime.ClusterOp {
 	m := map[wire.Kind]realtime.ClusterOp{}
 	for op, kind := range kinds {
@@ -33,8 +34,8 @@ var ops = func() map[wire.Kind]realtime.ClusterOp {
 	return m
 }()
 
-// kindOf is what an operation is on the wire. A revocation is to Node the disconnection
-// that is in it; a count is one of the sockets that are described.
+// kindOf returns an operation's kind on the wire. Node handles a revocation as a
+// disconnection. A count is a request for the sockets.
 func kindOf(op realtime.ClusterOp) (wire.Kind, bool) {
 	switch op {
 	case realtime.OpRevoke:
@@ -48,11 +49,11 @@ func kindOf(op realtime.ClusterOp) (wire.Kind, bool) {
 }
 
 var (
-	errOp    = errors.New("redisadapter: an operation that it does not know")
+	errOp    = errors.New("redisadapter: unknown operation")
 	errEvent = errors.New("redisadapter: a message without an event")
-	// errNobody is not returned to the server: nothing is sent. On the wire a selection
-	// without rooms is everybody.
-	errNobody = errors.New("redisadapter: a message for nobody")
+	// errNoReceivers is not returned to the server: nothing is sent. On the wire a selection
+	// without rooms means all sockets.
+	errNoReceivers = errors.New("redisadapter: a message without receivers")
 )
 
 // toWire translates a message of the server.
@@ -62,7 +63,7 @@ func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 	case !ok:
 		return wire.Message{}, errOp
 	case !m.All && len(m.Rooms) == 0 && kind != wire.ServerEmit:
-		return wire.Message{}, errNobody
+		return wire.Message{}, errNoReceivers
 	case m.All:
 		m.Rooms = nil
 	}
@@ -79,7 +80,7 @@ func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 			return wire.Message{}, errEvent
 		}
 		w.Args = toArgs(*m.Event)
-	default: // has no event
+	default: // without an event
 	}
 	return w, nil
 }
@@ -98,13 +99,13 @@ func fromWire(w *wire.Message) realtime.ClusterMessage {
 		if w.Revoke != nil {
 			m.Op, m.Revoke = realtime.OpRevoke, &realtime.Revocation{UserID: w.Revoke.UserID, SessionID: w.Revoke.SessionID}
 		}
-	default: // the selection is all
+	default: // without an event
 	}
 	return m
 }
 
-// everybody selects all sockets of a namespace.
-func everybody(namespace string) realtime.ClusterMessage {
+// allSockets selects all sockets of a namespace.
+func allSockets(namespace string) realtime.ClusterMessage {
 	return realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpFetchSockets, Namespace: namespace, All: true}
 }
 
@@ -140,7 +141,8 @@ func roomNames(rooms []realtime.Room) []string {
 	return names
 }
 
-// roomsOf leaves out what cannot be a room's name. A Node socket's own id is one.
+// roomsOf returns the rooms, without the names that no room can have: in Node, each
+// socket is also in a room named by its id.
 func roomsOf(names []string) []realtime.Room {
 	rooms := make([]realtime.Room, 0, len(names))
 	for _, name := range names {
@@ -152,8 +154,7 @@ func roomsOf(names []string) []realtime.Room {
 	return rooms
 }
 
-// stateVersion is raised when nodes of an older version must not apply what
-// newer ones send.
+// stateVersion must be raised when older nodes must not apply the messages of newer ones.
 const stateVersion = 1
 
 // state is a message about the servers' own state.
@@ -167,7 +168,7 @@ func encodeState(uid string, m realtime.ClusterMessage) ([]byte, error) {
 	return json.Marshal(state{stateVersion, uid, m}) //nolint:musttag // ClusterMessage has Go's names, and only Go reads it
 }
 
-// decodeState refuses what is not about state, and other versions.
+// decodeState refuses messages of another version, and messages that are not about state.
 func decodeState(msg string) (uid string, m realtime.ClusterMessage, err error) {
 	var s state
 	if err := json.Unmarshal([]byte(msg), &s); err != nil { //nolint:musttag // as above

@@ -1,6 +1,5 @@
-// A namespace's dispatcher: received messages are queued here, decoded and handed to
-// the server one after the other, so that the connection's reader never waits for
-// the host.
+// A namespace's queue of received messages. A goroutine decodes them and passes them to the
+// server, one at a time, so that the connection's reader never waits for the host.
 
 package redisadapter
 
@@ -17,8 +16,8 @@ import (
 type namespace struct {
 	a    *Adapter
 	name string
-	// heard are closed when the namespace's channels are subscribed to.
-	heard []<-chan struct{}
+	// subscribed are closed when the namespace's channels are subscribed to.
+	subscribed []<-chan struct{}
 
 	mu      sync.Mutex // guards the rest
 	queue   []incoming
@@ -33,7 +32,8 @@ type incoming struct {
 	channel, msg string
 }
 
-// push is called by readers. Beyond the bounds a message is dropped.
+// push is called by the connections' readers. When the queue is full it drops the
+// message.
 func (ns *namespace) push(in incoming) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -50,7 +50,7 @@ func (ns *namespace) push(in incoming) {
 	}
 }
 
-// run handles what is queued. It ends with the adapter, or when there is nothing.
+// run handles the queued messages. It ends when the queue is empty or the adapter closes.
 func (ns *namespace) run() {
 	defer ns.a.leave()
 	for {
@@ -74,7 +74,7 @@ func (ns *namespace) run() {
 	}
 }
 
-// guard recovers a panic, the host's or one on a hostile message, and logs it.
+// guard calls f; it recovers a panic, of the host or on a hostile message, and logs it.
 func (a *Adapter) guard(what string, f func()) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -86,13 +86,13 @@ func (a *Adapter) guard(what string, f func()) {
 
 func (ns *namespace) handle(in incoming) {
 	ns.a.guard("a message", func() {
-		if err := ns.take(in); err != nil {
+		if err := ns.receive(in); err != nil {
 			ns.a.malformed(ns.name, err)
 		}
 	})
 }
 
-func (ns *namespace) take(in incoming) error {
+func (ns *namespace) receive(in incoming) error {
 	if in.from == fromState {
 		uid, m, err := decodeState(in.msg)
 		if err != nil || uid == ns.a.uid {
@@ -108,13 +108,13 @@ func (ns *namespace) take(in incoming) error {
 	}
 	m.Namespace = ns.name
 	if m.Kind >= wire.Fetched {
-		ns.a.requests.take(m)
+		ns.a.requests.addAnswer(m)
 		return nil
 	}
 	return ns.apply(m)
 }
 
-// apply does what another node, or an emitter, asks for.
+// apply applies a message of another node or of an emitter.
 func (ns *namespace) apply(m *wire.Message) error {
 	switch m.Kind {
 	case wire.Broadcast:
@@ -127,7 +127,7 @@ func (ns *namespace) apply(m *wire.Message) error {
 		ns.a.node.Deliver(fromWire(m))
 	case wire.Join, wire.Leave, wire.Disconnect:
 		here := m.Legacy && ns.hasRoom(m.Rooms[0])
-		ns.a.node.Deliver(fromWire(m)) // without the room too: a disconnect is for handshakes as well
+		ns.a.node.Deliver(fromWire(m)) // even without the room: a disconnect also concerns handshakes
 		if here {
 			ns.a.reply(m, wire.Message{Kind: wire.Applied})
 		}
@@ -136,7 +136,7 @@ func (ns *namespace) apply(m *wire.Message) error {
 		if len(m.Args.Values) > 0 {
 			ns.a.guard("a server-side emit", func() { ns.a.node.Deliver(r) })
 		}
-		if m.RequestID != "" { // listeners return nothing, but Node waits for an answer
+		if m.RequestID != "" { // Node waits for an answer; listeners here return nothing
 			ns.a.reply(m, wire.Message{Kind: wire.Emitted})
 		}
 	case wire.Ask:
@@ -146,14 +146,14 @@ func (ns *namespace) apply(m *wire.Message) error {
 		ns.a.answer(m)
 	case wire.Fetch, wire.ListIDs, wire.ListRooms:
 		ns.a.answer(m)
-	default: // an answer, which take handles
+	default: // an answer; receive has handled it
 	}
 	return nil
 }
 
 func (ns *namespace) hasRoom(room string) bool { return ns.a.node.HasRoom(ns.name, room) }
 
-// hasAny reports whether any of the rooms is here; none are everybody.
+// hasAny reports whether this node has one of the rooms. No rooms means all sockets.
 func (ns *namespace) hasAny(rooms []string) bool {
 	return len(rooms) == 0 || slices.ContainsFunc(rooms, ns.hasRoom)
 }

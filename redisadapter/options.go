@@ -16,63 +16,65 @@ import (
 	"github.com/rodando/realtime/internal/redisclient"
 )
 
-// Options are what New makes an Adapter of. One of URL and Client is needed.
+// Options configure an Adapter. Set either URL or Client.
 type Options struct {
 	// URL is the address of Redis, as rueidis.ParseURL takes it: redis://, rediss://
 	// or unix://, with ?master_set= for Sentinel and more ?addr= for a cluster.
 	URL string
-	// Client is a client of the host's own instead, which the host closes after
-	// the server has shut down. Its ConnWriteTimeout should be 2 s rather than
-	// rueidis' 10, so that a dead connection is noticed sooner.
+	// Client is the host's own client. The host closes it after the server has shut down.
+	// Set its ConnWriteTimeout to 2 s instead of rueidis' 10 s, so that the adapter
+	// detects a dead connection sooner.
 	Client rueidis.Client
 
 	// Key is the prefix of all channels, `key` in Node's options (channelPrefix
 	// with Sharded). Defaults to "socket.io".
 	Key string
-	// Namespaces are subscribed to by Start; others when their first socket
-	// connects. Defaults to the built-in three.
+	// Namespaces are the namespaces that Start subscribes to. The adapter subscribes to
+	// other namespaces when their first socket connects. Defaults to the three built-in
+	// namespaces.
 	Namespaces []string
-	// Sharded uses sharded pub/sub and speaks to Node's createShardedAdapter
-	// with subscriptionMode "static". For Redis Cluster, and for servers without
-	// PSUBSCRIBE. All nodes of a cluster have it, or none.
+	// Sharded uses sharded pub/sub, and the protocol of Node's createShardedAdapter with
+	// subscriptionMode "static". It is for Redis Cluster, and for Redis servers without
+	// PSUBSCRIBE. All nodes must have the same value. Defaults to false.
 	Sharded bool
-	// StartAlone lets the server start while Redis is unreachable and join the
-	// others later. By default starting fails.
+	// StartAlone lets the server start while Redis is unreachable; it connects to the
+	// others later. Defaults to false: Start returns an error.
 	StartAlone bool
-	// Name is what other nodes call this one in errors and logs. Defaults to the
-	// host's name.
+	// Name is this node's name in the errors and logs of other nodes. Defaults to the
+	// host name.
 	Name string
 
-	// RequestTimeout bounds how long other nodes are waited for when they are
-	// asked for sockets, and how long acks are when the caller sets no deadline.
+	// RequestTimeout is how long the adapter waits for other nodes' answers when it
+	// requests their sockets, and for acks when the caller's ctx has no deadline.
 	// Defaults to 5 s.
 	RequestTimeout time.Duration
-	// MaxMessage bounds a message, in bytes, in both directions. Defaults to
-	// 16 MiB.
+	// MaxMessage is the maximum size of a message in bytes, in both directions.
+	// Defaults to 16 MiB.
 	MaxMessage int
-	// MaxDepth bounds the nesting of an event's arguments. Defaults to 64.
+	// MaxDepth is the maximum nesting depth of an event's arguments. Defaults to 64.
 	MaxDepth int
-	// MaxAttachments bounds the binary values of an event. Defaults to 64.
+	// MaxAttachments is the maximum number of binary values in an event. Defaults to 64.
 	MaxAttachments int
-	// QueuedMessages and QueuedBytes bound what waits: to be published, and for
-	// each namespace to be delivered. Beyond them messages are lost, Publish
-	// fails, and OnGap says so. Default to 65536 and 64 MiB.
+	// QueuedMessages and QueuedBytes are the maximum length and size of a queue: of the
+	// messages to publish, and of the received messages of each namespace. When the first
+	// is full, Publish returns an error; when the second is full, messages are dropped and
+	// OnGap is called. Default to 65536 and 64 MiB.
 	QueuedMessages int
 	QueuedBytes    int
 
-	// OnGap is called after messages from other nodes may have been lost, once
-	// they arrive again. It may block; calls do not overlap.
+	// OnGap is called after messages from other nodes may have been lost, when the node
+	// receives again. It may block. Calls do not overlap.
 	OnGap func(Gap)
-	// Logger gets what an operator should know. Defaults to slog.Default.
+	// Logger receives the adapter's log records. Defaults to slog.Default.
 	Logger *slog.Logger
 }
 
 // Gap is a time in which messages from other nodes may have been lost.
 type Gap struct {
 	Since, Until time.Time
-	// Node is the node whose messages may have been lost, empty for all.
+	// Node is the id of the node whose messages may have been lost, empty for all nodes.
 	Node string
-	// Reason is for logs.
+	// Reason is a text for logs.
 	Reason string
 }
 
@@ -138,7 +140,7 @@ func (o Options) complete() (Options, error) {
 		o.Namespaces = []string{realtime.NamespaceDrivers, realtime.NamespacePassengers, realtime.NamespaceAdmin}
 	}
 	if o.Name == "" {
-		o.Name, _ = os.Hostname() // a node without a name has its id
+		o.Name, _ = os.Hostname() // without a name, others use the node's id
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

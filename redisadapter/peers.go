@@ -23,23 +23,23 @@ func (p Peer) String() string {
 	return p.Name + " (" + p.ID + ")"
 }
 
-// What nodes tell each other about themselves.
+// The operations of a notice.
 const (
-	opHello  = "hello"  // it has started, and asks the others for a heartbeat
+	opHello  = "hello"  // the node has started; the others send a heartbeat
 	opBeat   = "beat"   // a heartbeat
-	opBye    = "bye"    // it has closed
-	opLost   = "lost"   // messages of its own were not published
-	opCancel = "cancel" // it does not wait for the answers to request ID any more
+	opBye    = "bye"    // the node has closed
+	opLost   = "lost"   // messages of the node were not published
+	opCancel = "cancel" // the node no longer waits for answers to request ID
 )
 
-// notice is a message of the nodes' channel.
+// notice is a message on the channel of the Go nodes.
 type notice struct {
 	Version int    `json:"v"`
 	UID     string `json:"uid"`
 	Name    string `json:"name,omitempty"`
 	Op      string `json:"op"`
 	ID      string `json:"id,omitempty"`
-	Ago     int64  `json:"ago,omitempty"` // ns; of lost: since when
+	Ago     int64  `json:"ago,omitempty"` // ns, with opLost: when the first message was lost
 }
 
 const (
@@ -49,11 +49,11 @@ const (
 	maxPeers      = 4096
 )
 
-// peers holds the nodes that sent a heartbeat lately.
+// peers holds the Go nodes whose last heartbeat is recent.
 type peers struct {
 	mu   sync.Mutex // guards the rest
 	seen map[string]*peer
-	dead map[string]time.Time // when a node was found silent that had not announced its end
+	dead map[string]time.Time // nodes that stopped without opBye, and when that was detected
 }
 
 type peer struct {
@@ -61,8 +61,8 @@ type peer struct {
 	last time.Time
 }
 
-// heard notes a heartbeat.
-func (p *peers) heard(who Peer, now time.Time) {
+// seenNow records a heartbeat.
+func (p *peers) seenNow(who Peer, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known := p.seen[who.ID]; known != nil {
@@ -79,7 +79,7 @@ func (p *peers) heard(who Peer, now time.Time) {
 	p.seen[who.ID] = &peer{who, now}
 }
 
-// forget reports whether the node was known.
+// forget removes a node, and reports whether it was known.
 func (p *peers) forget(uid string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -89,23 +89,24 @@ func (p *peers) forget(uid string) bool {
 	return known
 }
 
-// ghostTime is how long Redis may count the connection of a dead node: its
+// countedTime is how long Redis may still count a dead node as a subscriber: its
 // tcp-keepalive is 300 s.
-const ghostTime = 10 * time.Minute
+const countedTime = 10 * time.Minute
 
-// ghosts is how many dead nodes Redis may still count.
-func (p *peers) ghosts(now time.Time) int {
+// deadButCounted returns the number of dead nodes that Redis may still count as
+// subscribers.
+func (p *peers) deadButCounted(now time.Time) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, since := range p.dead {
-		if now.Sub(since) > ghostTime {
+		if now.Sub(since) > countedTime {
 			delete(p.dead, id)
 		}
 	}
 	return len(p.dead)
 }
 
-// silent removes and returns the nodes without a heartbeat since then.
+// silent removes and returns the nodes without a heartbeat since that time.
 func (p *peers) silent(since, now time.Time) (removed []Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -119,7 +120,8 @@ func (p *peers) silent(since, now time.Time) (removed []Peer) {
 	return removed
 }
 
-// refresh restarts every node's time: this node could not receive heartbeats.
+// refresh treats all nodes as seen now, after a time in which this node could not receive
+// heartbeats.
 func (p *peers) refresh(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,8 +141,8 @@ func (p *peers) list() []Peer {
 	return all
 }
 
-// Peers returns the other Go nodes, by id. One that was killed is among them for
-// up to ten seconds. Node servers send no heartbeats and are not listed.
+// Peers returns the other Go nodes, sorted by id. A node that was killed stays in the list
+// for up to ten seconds. Node servers send no heartbeats and are not in the list.
 func (a *Adapter) Peers() []Peer { return a.peers.list() }
 
 // notify publishes a notice.
@@ -148,13 +150,13 @@ func (a *Adapter) notify(n notice) {
 	n.Version, n.UID, n.Name = noticeVersion, a.uid, a.opts.Name
 	payload, err := json.Marshal(n)
 	if err != nil {
-		panic(err) // strings
+		panic(err) // cannot happen: strings and numbers marshal
 	}
-	_ = a.publisher.push(outgoing{channel: nodesChannel(a.opts.Key), payload: payload}) // the next one may get through
+	_ = a.publisher.push(outgoing{channel: nodesChannel(a.opts.Key), payload: payload}) // the next notice may succeed
 }
 
-// hearNotice is called by a reader.
-func (a *Adapter) hearNotice(_, msg string) {
+// receiveNotice is called by a reader.
+func (a *Adapter) receiveNotice(_, msg string) {
 	var n notice
 	if len(msg) > noticeBytes || json.Unmarshal([]byte(msg), &n) != nil || n.Version != noticeVersion || !isUID(n.UID) {
 		a.malformed("", errNotice)
@@ -173,7 +175,7 @@ func (a *Adapter) hearNotice(_, msg string) {
 		return
 	}
 	now := time.Now()
-	a.peers.heard(Peer{n.UID, strings.ToValidUTF8(n.Name, "")}, now)
+	a.peers.seenNow(Peer{n.UID, strings.ToValidUTF8(n.Name, "")}, now)
 	switch n.Op {
 	case opHello:
 		a.notify(notice{Op: opBeat})
@@ -184,8 +186,9 @@ func (a *Adapter) hearNotice(_, msg string) {
 	}
 }
 
-// beat sends heartbeats, and removes nodes that have stopped sending theirs.
-func (a *Adapter) beat() {
+// exchangeHeartbeats sends this node's heartbeats, and removes the nodes that have stopped
+// sending theirs.
+func (a *Adapter) exchangeHeartbeats() {
 	tick := time.NewTicker(a.timing.beat / 2)
 	defer tick.Stop()
 	for n := 1; ; n++ {

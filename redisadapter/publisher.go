@@ -11,50 +11,50 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// batchMessages bounds how many messages Redis has not yet answered.
+// batchMessages is the maximum number of messages in a batch.
 const batchMessages = 512
 
 var (
-	errQueueFull = errors.New("redisadapter: more is published than Redis takes")
-	errAway      = errors.New("redisadapter: not connected to Redis")
+	errQueueFull    = errors.New("redisadapter: the queue of messages to publish is full")
+	errNotConnected = errors.New("redisadapter: not connected to Redis")
 )
 
 // outgoing is one PUBLISH.
 type outgoing struct {
 	channel string
 	payload []byte
-	// count is a channel whose subscribers are counted before, empty for none.
+	// count is a channel whose subscribers are counted before the PUBLISH; empty: none.
 	count string
-	// done, when not nil, gets the numbers of subscribers. It does not block.
+	// done, if not nil, receives the numbers of subscribers. It must not block.
 	done func(receivers, counted int, err error)
 }
 
-// publisher sends batch by batch, each when the one before was answered: so the
-// order is kept whichever connection a client picks. Nothing is sent
-// twice: a batch without an answer may have been delivered.
+// publisher sends one batch at a time, when Redis has answered the previous one. So
+// messages keep their order, whichever connection the client uses. It never sends a batch
+// again: one without an answer may have been delivered.
 type publisher struct {
-	client  func() rueidis.Client // nil while there is none
+	client  func() rueidis.Client // returns nil while there is none
 	sharded bool
 	failed  func(lost int, err error) // messages were lost
 	healed  func(lost int)            // the first success after that
 
 	maxMessages, maxBytes int
 
-	address string // of the cluster's server to publish on; only run uses it
-	failing bool   // it has failed; only run uses it
+	address string // of the cluster's server that is published on; only run uses it
+	failing bool   // that server has failed; only run uses it
 
 	mu      sync.Mutex // guards the rest
 	queue   []outgoing
 	bytes   int
 	running bool
 	lost    int
-	idle    chan struct{} // closed when nothing is queued nor on its way; nil while nobody waits
+	idle    chan struct{} // closed when all messages have been sent; nil: nobody waits
 }
 
 // push queues a message.
 func (p *publisher) push(o outgoing) error {
 	if p.client() == nil {
-		return errAway
+		return errNotConnected
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -71,7 +71,7 @@ func (p *publisher) push(o outgoing) error {
 	return nil
 }
 
-// run sends until nothing is queued.
+// run sends until the queue is empty.
 func (p *publisher) run() {
 	for {
 		p.mu.Lock()
@@ -99,7 +99,7 @@ func (p *publisher) run() {
 func (p *publisher) send(batch []outgoing) {
 	client := p.node()
 	if client == nil {
-		p.fail(batch, errAway)
+		p.fail(batch, errNotConnected)
 		return
 	}
 	cmds := make(rueidis.Commands, 0, len(batch)+1)
@@ -144,7 +144,7 @@ func (p *publisher) send(batch []outgoing) {
 
 // numsub counts a channel's subscribers.
 func (p *publisher) numsub(client rueidis.Client, channel string) rueidis.Completed {
-	if p.sharded { // Keys, so that a cluster's node of that slot is asked
+	if p.sharded { // Keys, so that the command goes to the server of that slot
 		return client.B().Arbitrary("PUBSUB", "SHARDNUMSUB").Keys(channel).Build()
 	}
 	return client.B().PubsubNumsub().Channel(channel).Build()
@@ -172,7 +172,7 @@ func (p *publisher) fail(batch []outgoing, err error) {
 	p.account(len(batch), false, err)
 }
 
-// account calls failed when messages begin to be lost, and healed after that.
+// account calls failed when the first message is lost, and healed at the next success.
 func (p *publisher) account(lost int, sent bool, err error) {
 	p.mu.Lock()
 	before := p.lost
@@ -190,7 +190,7 @@ func (p *publisher) account(lost int, sent bool, err error) {
 	}
 }
 
-// flush waits until everything has been sent, or for ctx.
+// flush waits until all messages have been sent, or ctx ends.
 func (p *publisher) flush(ctx context.Context) error {
 	p.mu.Lock()
 	if !p.running {
@@ -208,6 +208,6 @@ func (p *publisher) flush(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-time.After(writeTimeout + time.Second): // the connection is dead
-		return errAway
+		return errNotConnected
 	}
 }

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// What the tests with a real redis-server share. e2e/run sets the build tag;
-// redis-server, node and e2e/node_modules have to be there then.
+// Helpers of the tests with a real redis-server. e2e/run sets the build tag; the tests need
+// redis-server, node and e2e/node_modules.
 
 package redisadapter_test
 
@@ -46,7 +46,7 @@ func startRealCluster(t *testing.T) (url string) {
 	return nodes[0].URL()
 }
 
-// realClient is a client that is not under test.
+// realClient returns a Redis client for the test itself.
 func realClient(t *testing.T, r *redistest.Process) rueidis.Client {
 	t.Helper()
 	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
@@ -61,15 +61,15 @@ type nodeServer struct {
 	cmd *exec.Cmd
 	in  io.WriteCloser
 
-	mu      sync.Mutex // guards the rest
-	next    int
-	answers map[int]chan nodeSaid
-	heard   map[string][]string // by client, or "server"
-	dead    bool
+	mu       sync.Mutex // guards the rest
+	next     int
+	answers  map[int]chan nodeOutput
+	received map[string][]string // by client, or "server"
+	dead     bool
 }
 
-// nodeSaid is a line of it.
-type nodeSaid struct {
+// nodeOutput is a line of that process's output.
+type nodeOutput struct {
 	ID     int
 	Result json.RawMessage
 	Error  string
@@ -87,7 +87,7 @@ func startNode(t *testing.T, url, protocol string, env ...string) *nodeServer {
 	e2e, err := filepath.Abs("../e2e")
 	require.NoError(t, err)
 	require.DirExists(t, filepath.Join(e2e, "node_modules", "@socket.io", "redis-adapter"), "run npm ci in e2e")
-	n := &nodeServer{t: t, answers: map[int]chan nodeSaid{}, heard: map[string][]string{}}
+	n := &nodeServer{t: t, answers: map[int]chan nodeOutput{}, received: map[string][]string{}}
 	n.cmd = exec.Command("node", filepath.Join(e2e, "lib", "redispeer.js"), url, protocol, socketioKey)
 	n.cmd.Dir, n.cmd.Stderr, n.cmd.Env = e2e, os.Stderr, append(os.Environ(), env...)
 	n.in, err = n.cmd.StdinPipe()
@@ -120,7 +120,7 @@ func (n *nodeServer) read(out io.Reader, ready chan struct{}) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var said nodeSaid
+		var said nodeOutput
 		if err := json.Unmarshal(lines.Bytes(), &said); err != nil {
 			n.t.Errorf("Node says %q", lines.Text())
 			continue
@@ -130,9 +130,9 @@ func (n *nodeServer) read(out io.Reader, ready chan struct{}) {
 		case said.Ready:
 			close(ready)
 		case said.Client != "":
-			n.heard[said.Client] = append(n.heard[said.Client], string(said.Args))
+			n.received[said.Client] = append(n.received[said.Client], string(said.Args))
 		case said.Server != nil:
-			n.heard["server"] = append(n.heard["server"], string(said.Server))
+			n.received["server"] = append(n.received["server"], string(said.Server))
 		default:
 			n.answers[said.ID] <- said
 		}
@@ -146,15 +146,15 @@ func (n *nodeServer) read(out io.Reader, ready chan struct{}) {
 	}
 }
 
-// fields are those of a command.
+// fields are the parameters of a command.
 type fields map[string]any
 
-// try gives a command and returns the answer, or the error that Node says.
+// try sends a command and returns the answer, or Node's error.
 func (n *nodeServer) try(command string, f fields) (json.RawMessage, error) {
 	n.t.Helper()
 	all := fields{"command": command}
 	maps.Copy(all, f)
-	answer := make(chan nodeSaid, 1)
+	answer := make(chan nodeOutput, 1)
 	n.mu.Lock()
 	require.False(n.t, n.dead, "the Node server has ended")
 	n.next++
@@ -185,20 +185,20 @@ func (n *nodeServer) do(command string, f fields) json.RawMessage {
 	return result
 }
 
-// hears is what a client of it, or the server itself, has heard.
-func (n *nodeServer) hears(who string) []string {
+// receivedBy returns what a client of the Node server, or the server itself, has received.
+func (n *nodeServer) receivedBy(who string) []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return append([]string(nil), n.heard[who]...)
+	return append([]string(nil), n.received[who]...)
 }
 
-// wants waits until somebody has heard exactly this, in any spelling of JSON.
+// wants waits until a client has received exactly these events; JSON may differ in form.
 func (n *nodeServer) wants(who string, want ...string) {
 	n.t.Helper()
-	for deadline := time.Now().Add(patience / 4); len(n.hears(who)) < len(want) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience / 4); len(n.receivedBy(who)) < len(want) && time.Now().Before(deadline); {
 		time.Sleep(2 * time.Millisecond)
 	}
-	got := n.hears(who)
+	got := n.receivedBy(who)
 	require.Len(n.t, got, len(want), "%v", got)
 	for i := range want {
 		require.JSONEq(n.t, want[i], got[i])

@@ -1,7 +1,7 @@
 //go:build e2e
 
-// A real redis-server that is killed, stopped, or cut off; a Go node that is
-// killed.
+// Faults of a real redis-server, which is killed, stopped or cut off, and of a Go node,
+// which is killed.
 
 package redisadapter_test
 
@@ -22,7 +22,7 @@ import (
 	"github.com/rodando/realtime/redisadapter"
 )
 
-// childEnv makes the test binary a node that waits to be killed.
+// childEnv makes the test binary run a node until it is killed.
 const childEnv = "REDISADAPTER_CHILD"
 
 func init() { //nolint:gochecknoinits // before TestMain and its leak check
@@ -42,7 +42,7 @@ func init() { //nolint:gochecknoinits // before TestMain and its leak check
 	select {}
 }
 
-// startOn starts a node with the timing of life.
+// startOn starts a node with the default timing.
 func startOn(t *testing.T, url string, protocol string) *peer {
 	t.Helper()
 	p := &peer{node: &recorder{sockets: []realtime.RemoteSocket{someSocket}}, log: &log{}}
@@ -59,16 +59,16 @@ func startOn(t *testing.T, url string, protocol string) *peer {
 	return p
 }
 
-// healsWithin checks that nothing is deaf that long after a fault has ended, and
-// that the gap is told.
+// healsWithin checks that after a fault has ended both nodes receive again within limit,
+// and that the gap is reported.
 func healsWithin(t *testing.T, limit time.Duration, a, b *peer) {
 	t.Helper()
 	healed := time.Now()
-	heard(t, a, b)
-	heard(t, b, a)
+	requireReaches(t, a, b)
+	requireReaches(t, b, a)
 	testkit.Eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
 	require.Less(t, time.Since(healed), limit)
-	testkit.Eventually(t, "the gap is told", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
+	testkit.Eventually(t, "the gap is reported", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
 }
 
 func TestRealRedis_KilledAndRestarted(t *testing.T) {
@@ -77,7 +77,7 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
 	node := startNode(t, r.URL(), "classic")
 	node.do("client", fields{"name": "n1", "rooms": []string{room}})
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	r.Kill()
 	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
 	for n := range 1000 {
@@ -87,10 +87,10 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	}
 	require.NoError(t, r.Start())
 	healsWithin(t, 5*time.Second, a, b)
-	before := len(node.hears("n1"))
-	testkit.Eventually(t, "Node hears it too", func() bool {
+	before := len(node.receivedBy("n1"))
+	testkit.Eventually(t, "Node receives it too", func() bool {
 		require.NoError(t, a.Publish(t.Context(), event(-1)))
-		return len(node.hears("n1")) > before
+		return len(node.receivedBy("n1")) > before
 	})
 }
 
@@ -98,7 +98,7 @@ func TestRealRedis_Stopped(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
 	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	require.NoError(t, r.Pause())
 	stopped := time.Now()
 	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
@@ -108,13 +108,13 @@ func TestRealRedis_Stopped(t *testing.T) {
 	healsWithin(t, 5*time.Second, a, b)
 }
 
-// TestRealRedis_PathGoesSilent: nothing is closed, and nothing gets through.
+// TestRealRedis_PathGoesSilent: the connections stay open, but nothing arrives.
 func TestRealRedis_PathGoesSilent(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)
 	p := startPath(t, r.Addr())
 	a, b := startOn(t, r.URL(), "classic"), startOn(t, p.URL(), "classic")
-	heard(t, a, b)
+	requireReaches(t, a, b)
 	p.Silence(true)
 	began := time.Now()
 	testkit.Eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
@@ -122,10 +122,10 @@ func TestRealRedis_PathGoesSilent(t *testing.T) {
 	require.NoError(t, a.Check(t.Context()))
 	p.Silence(false)
 	healed := time.Now()
-	heard(t, a, b)
-	heard(t, b, a)
+	requireReaches(t, a, b)
+	requireReaches(t, b, a)
 	require.Less(t, time.Since(healed), 5*time.Second)
-	testkit.Eventually(t, "the gap is told", func() bool { return b.gapCount() > 0 })
+	testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() > 0 })
 }
 
 func TestRealRedis_SubscribersAreKicked(t *testing.T) {
@@ -135,7 +135,7 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 			t.Parallel()
 			r := startReal(t)
 			a, b := startOn(t, r.URL(), protocol), startOn(t, r.URL(), protocol)
-			heard(t, a, b)
+			requireReaches(t, a, b)
 			c := realClient(t, r)
 			require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("CLIENT", "KILL", "TYPE", "pubsub").Build()).Error())
 			testkit.Eventually(t, "it is noticed", func() bool { return a.log.times("not receiving") > 0 && b.log.times("not receiving") > 0 })

@@ -1,4 +1,4 @@
-// Requests of this node to the others, and which of them have answered.
+// This node's requests to other nodes, and their answers.
 
 package redisadapter
 
@@ -15,13 +15,13 @@ import (
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// SilentError says which nodes did not answer a request. What the others
-// answered is complete.
+// SilentError says which nodes did not answer a request. The answers of the other nodes
+// are complete.
 type SilentError struct {
-	// Nodes are the Go nodes, by Options.Name and id.
+	// Nodes are the Go nodes that did not answer, by Options.Name and id.
 	Nodes []string
-	// Others is how many subscribers did not answer that are no Go node: Node
-	// servers, or a process that subscribes and does not answer.
+	// Others is the number of other subscribers that did not answer: Node servers, or
+	// processes that only subscribe.
 	Others int
 	err    error
 }
@@ -32,7 +32,7 @@ func (e *SilentError) Error() string {
 		who = append(who, "from "+strings.Join(e.Nodes, ", "))
 	}
 	if e.Others > 0 {
-		who = append(who, fmt.Sprintf("from %d servers that do not say who they are", e.Others))
+		who = append(who, fmt.Sprintf("from %d servers without a name", e.Others))
 	}
 	return fmt.Sprintf("redisadapter: no answer %s: %v", strings.Join(who, " and "), e.err)
 }
@@ -40,7 +40,7 @@ func (e *SilentError) Error() string {
 // Unwrap returns the error of the context that ended.
 func (e *SilentError) Unwrap() error { return e.err }
 
-// requests holds those that wait for answers.
+// requests holds the requests that wait for answers.
 type requests struct {
 	mu      sync.Mutex // guards pending
 	pending map[string]*request
@@ -61,13 +61,13 @@ func (r *requests) remove(id string) {
 	delete(r.pending, id)
 }
 
-// take hands an answer to its request. A late or unknown one is dropped.
-func (r *requests) take(m *wire.Message) {
+// addAnswer hands an answer to its request. A late or unknown one is dropped.
+func (r *requests) addAnswer(m *wire.Message) {
 	r.mu.Lock()
 	q := r.pending[m.RequestID]
 	r.mu.Unlock()
 	if q != nil {
-		q.take(m)
+		q.add(m)
 	}
 }
 
@@ -86,28 +86,28 @@ func (r *requests) nodeLeft(uid string) {
 
 // request collects the answers to one request.
 //
-// It is complete when as many have answered as Redis has reached, or earlier: when
-// all live Go nodes have, and as many others as there are. So no request waits for
-// a dead node that Redis still counts.
+// It is complete when as many nodes have answered as Redis counted receivers. It is
+// complete earlier when all live Go nodes have answered and no other receiver is missing:
+// Redis may still count a dead node.
 type request struct {
 	namespace string
 	asks      bool // an Ask, else a Fetch
 	answer    func(realtime.ClusterAnswer)
 	done      chan struct{} // closed when no answer is missing
 
-	mu         sync.Mutex            // guards the rest, and is held while answer is called
-	responders map[string]*responder // by uid; Node's, in the classic protocol, are all ""
-	reached    int                   // subscribers that got the request, this node excepted; -1 until Redis has said it
-	nodes      int                   // of these, Go nodes
-	alive      map[string]Peer       // known Go nodes, but for those that have left since
-	ghosts     int                   // Go nodes that have died, and that Redis may still count
-	over       bool
+	mu             sync.Mutex            // guards the rest, and is held while answer is called
+	responders     map[string]*responder // by uid, which is "" for Node in the classic protocol
+	reached        int                   // receivers of the request, without this node; -1: Redis has not answered yet
+	nodes          int                   // the Go nodes among them
+	alive          map[string]Peer       // Go nodes that are known and have not left
+	deadButCounted int                   // dead Go nodes that Redis may still count
+	ended          bool
 }
 
 func newRequest(asks bool, namespace string, known []Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
 	q := &request{
 		namespace: namespace, asks: asks, answer: answer, done: make(chan struct{}),
-		responders: map[string]*responder{}, reached: -1, alive: map[string]Peer{}, ghosts: ghosts,
+		responders: map[string]*responder{}, reached: -1, alive: map[string]Peer{}, deadButCounted: ghosts,
 	}
 	for _, p := range known {
 		q.alive[p.ID] = p
@@ -115,14 +115,14 @@ func newRequest(asks bool, namespace string, known []Peer, ghosts int, answer fu
 	return q
 }
 
-// responder is what one node has answered, or all nodes that send no id.
+// responder holds the answers of one node, or of all nodes that send no id.
 type responder struct {
 	answers     int // to the request itself
 	asked, acks int
 	done        bool
 }
 
-// complete is how many nodes have answered in full.
+// complete returns how many nodes have given their last answer.
 func (r *responder) complete() int {
 	switch {
 	case r == nil:
@@ -135,10 +135,10 @@ func (r *responder) complete() int {
 	return r.answers
 }
 
-func (q *request) take(m *wire.Message) {
+func (q *request) add(m *wire.Message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.over || q.asks == (m.Kind == wire.Fetched) {
+	if q.ended || q.asks == (m.Kind == wire.Fetched) {
 		return
 	}
 	r := q.responders[m.UID]
@@ -147,7 +147,7 @@ func (q *request) take(m *wire.Message) {
 		q.responders[m.UID] = r
 	}
 	if first := m.Kind == wire.Fetched || m.Kind == wire.Asked; first && m.UID != "" && r.answers > 0 {
-		return // a repeat
+		return // a duplicate
 	}
 	switch m.Kind {
 	case wire.Fetched:
@@ -172,8 +172,8 @@ func (q *request) take(m *wire.Message) {
 	q.checkLocked()
 }
 
-// reach notes how many subscribers the request has reached, and how many of these
-// are Go nodes, this one included in both.
+// reach records how many subscribers have received the request, and how many of them are
+// Go nodes. Both include this node.
 func (q *request) reach(subscribers, nodes int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -182,18 +182,18 @@ func (q *request) reach(subscribers, nodes int) {
 	q.checkLocked()
 }
 
-// nodeLeft notes that a Go node will not answer any more.
+// nodeLeft records that a Go node will not answer.
 func (q *request) nodeLeft(uid string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, known := q.alive[uid]; known {
 		delete(q.alive, uid)
-		q.ghosts++
+		q.deadButCounted++
 	}
 	q.checkLocked()
 }
 
-// missingLocked is how many Go nodes and how many others are still to answer.
+// missingLocked returns how many Go nodes and how many other receivers have not answered.
 func (q *request) missingLocked() (nodes, others int) {
 	answered, anonymous := 0, 0
 	for uid, r := range q.responders {
@@ -204,20 +204,19 @@ func (q *request) missingLocked() (nodes, others int) {
 		}
 	}
 	others = q.reached - q.nodes - anonymous
-	// The Go nodes that Redis counts but that are not known have just started, unless
-	// they have just died.
+	// Redis may count Go nodes that are not known: they have just started, or just died.
 	nodes = q.nodes - answered
-	unheard := max(q.nodes-len(q.alive)-q.ghosts, 0)
+	unanswered := max(q.nodes-len(q.alive)-q.deadButCounted, 0)
 	for uid := range q.alive {
 		if q.responders[uid].complete() == 0 {
-			unheard++
+			unanswered++
 		}
 	}
-	return min(nodes, unheard), others
+	return min(nodes, unanswered), others
 }
 
 func (q *request) checkLocked() {
-	if q.over || q.reached < 0 {
+	if q.ended || q.reached < 0 {
 		return
 	}
 	total := 0
@@ -225,21 +224,21 @@ func (q *request) checkLocked() {
 		total += r.complete()
 	}
 	if nodes, others := q.missingLocked(); total >= q.reached || nodes <= 0 && others <= 0 {
-		q.over = true
+		q.ended = true
 		close(q.done)
 	}
 }
 
-// end drops further answers and returns which nodes have not answered.
+// end drops later answers. Its error names the nodes that have not answered.
 func (q *request) end(err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.over {
-		return nil // complete after all
+	if q.ended {
+		return nil // complete meanwhile
 	}
-	q.over = true
+	q.ended = true
 	if q.reached < 0 {
-		return err // Redis has not yet said how many it has reached
+		return err // Redis has not answered the PUBLISH
 	}
 	silent := &SilentError{err: err}
 	for uid, p := range q.alive {
@@ -253,33 +252,33 @@ func (q *request) end(err error) error {
 	return silent
 }
 
-// fail ends a request that could not be made.
+// fail ends a request that could not be sent.
 func (q *request) fail() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.over = true
+	q.ended = true
 }
 
-// Request implements realtime.Adapter. Sockets are waited for no longer than
-// Options.RequestTimeout, acks until ctx ends. A *SilentError names the nodes
-// that have not answered.
+// Request implements realtime.Adapter. It waits at most Options.RequestTimeout for
+// sockets, and until ctx ends for acks. A *SilentError names the nodes that have not
+// answered.
 func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
 	if err := a.state(); err != nil {
 		return err
 	}
 	w, err := toWire(m)
 	switch {
-	case errors.Is(err, errNobody):
+	case errors.Is(err, errNoReceivers):
 		return nil
 	case err != nil:
 		return err
 	case w.Kind != wire.Fetch && w.Kind != wire.Ask:
 		return errOp
 	case m.Op == realtime.OpCount:
-		whole := answer
+		answerCount := answer
 		answer = func(a realtime.ClusterAnswer) {
 			if a.Socket != nil {
-				whole(realtime.ClusterAnswer{Count: 1})
+				answerCount(realtime.ClusterAnswer{Count: 1})
 			}
 		}
 	}
@@ -292,7 +291,7 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		deadline, _ := ctx.Deadline()
 		w.Timeout = int(max(time.Until(deadline).Milliseconds(), 1))
 	}
-	if err := a.hears(ctx, m.Namespace); err != nil {
+	if err := a.awaitSubscribed(ctx, m.Namespace); err != nil {
 		return err
 	}
 	if err := a.Check(ctx); err != nil {
@@ -303,7 +302,7 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 	if err != nil {
 		return err
 	}
-	known, ghosts := a.peers.list(), a.peers.ghosts(time.Now())
+	known, ghosts := a.peers.list(), a.peers.deadButCounted(time.Now())
 	q := newRequest(w.Kind == wire.Ask, m.Namespace, known, ghosts, answer)
 	a.requests.add(w.RequestID, q)
 	defer a.requests.remove(w.RequestID)

@@ -1,4 +1,4 @@
-// What the tests share: nodes that remember what they are told.
+// Helpers of the tests: nodes that record what they receive.
 
 package redisadapter_test
 
@@ -27,7 +27,7 @@ const (
 	room = "driver:1"
 )
 
-// patience is how long something may take that is no matter of time.
+// patience is how long a test waits for something that must happen.
 const patience = 20 * time.Second
 
 // recorder is a node with one room.
@@ -74,7 +74,7 @@ func (r *recorder) all() []realtime.ClusterMessage {
 
 func (r *recorder) count() int { return len(r.all()) }
 
-// log is what an adapter has logged.
+// log records an adapter's log.
 type log struct {
 	mu   sync.Mutex // guards text
 	text strings.Builder
@@ -108,20 +108,20 @@ func (p *peer) gapCount() int {
 	return len(p.gaps)
 }
 
-// How often nodes probe and beat: steady is for tests in which a machine that is
-// busy must not look like a connection that is silent.
+// Intervals of probes and heartbeats. A test uses steady if a busy machine must not look
+// like a silent connection.
 const (
 	steady = time.Second
 	quick  = 100 * time.Millisecond
 )
 
-// start starts a node; change may alter its options.
+// start starts a node. change, if not nil, changes its options.
 func start(t *testing.T, s *redistest.Server, change func(*redisadapter.Options, *recorder)) *peer {
 	t.Helper()
 	return startAt(t, s, steady, change)
 }
 
-// startAt is start with probes as often as that.
+// startAt is start with that interval of probes.
 func startAt(t *testing.T, s *redistest.Server, every time.Duration, change func(*redisadapter.Options, *recorder)) *peer {
 	t.Helper()
 	p := &peer{node: &recorder{}, log: &log{}}
@@ -148,15 +148,15 @@ func (p *peer) close(t *testing.T) {
 	require.NoError(t, p.Close(ctx))
 }
 
-// meet waits until nodes know each other.
-func meet(t *testing.T, peers ...*peer) {
+// waitForPeers waits until the nodes know each other.
+func waitForPeers(t *testing.T, peers ...*peer) {
 	t.Helper()
 	for _, p := range peers {
 		testkit.Eventually(t, "the nodes know each other", func() bool { return len(p.Peers()) == len(peers)-1 })
 	}
 }
 
-// event is a broadcast with a number.
+// event returns a broadcast that carries a number.
 func event(n int) realtime.ClusterMessage {
 	return realtime.ClusterMessage{
 		Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{room},
@@ -164,7 +164,7 @@ func event(n int) realtime.ClusterMessage {
 	}
 }
 
-// number is what event put in.
+// number returns the number that event has put into a message.
 func number(t *testing.T, m realtime.ClusterMessage) (n int) {
 	t.Helper()
 	require.NotNil(t, m.Event)
@@ -172,11 +172,11 @@ func number(t *testing.T, m realtime.ClusterMessage) (n int) {
 	return n
 }
 
-// heard waits until to hears from.
-func heard(t *testing.T, from, to *peer) {
+// requireReaches waits until a message of from arrives at to.
+func requireReaches(t *testing.T, from, to *peer) {
 	t.Helper()
 	before := to.node.count()
-	testkit.Eventually(t, "what one publishes, the other hears", func() bool {
+	testkit.Eventually(t, "the message arrives", func() bool {
 		_ = from.Publish(t.Context(), event(-1)) // it may not be connected yet
 		time.Sleep(5 * time.Millisecond)
 		return to.node.count() > before
@@ -192,8 +192,8 @@ var (
 	bothProtocol = map[string]func(*redisadapter.Options, *recorder){"classic": nil, "sharded": inSharded}
 )
 
-// say publishes as a Node server would.
-func say(t *testing.T, s *redistest.Server, channel string, m wire.Message) {
+// publishAsNode publishes a message as a Node server does.
+func publishAsNode(t *testing.T, s *redistest.Server, channel string, m wire.Message) {
 	t.Helper()
 	b, err := classicNode.Append(nil, &m)
 	require.NoError(t, err)
@@ -208,7 +208,7 @@ func text(values ...string) wire.Args {
 	return a
 }
 
-// published waits for something that was published and returns it.
+// published waits for a published message and returns it.
 func published(t *testing.T, s *redistest.Server, what string, is func(redistest.Message) bool) (found redistest.Message) {
 	t.Helper()
 	testkit.Eventually(t, what, func() bool {
@@ -223,27 +223,27 @@ func published(t *testing.T, s *redistest.Server, what string, is func(redistest
 	return found
 }
 
-// subscriber is a process that subscribes to a channel and says nothing, until
-// it is given what to do with a message.
+// subscriber subscribes to a channel and ignores its messages, until then sets a function
+// for them.
 func subscriber(t *testing.T, s *redistest.Server, channel string) (then func(func(msg string))) {
 	t.Helper()
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{s.Addr()}, DisableCache: true, ForceSingleClient: true})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	var mu sync.Mutex
-	hear := func(string) {}
+	receive := func(string) {}
 	before := s.Subscribers(channel)
 	go func() {
 		_ = client.Receive(context.WithoutCancel(t.Context()), client.B().Subscribe().Channel(channel).Build(), func(m rueidis.PubSubMessage) {
 			mu.Lock()
 			defer mu.Unlock()
-			hear(m.Message)
+			receive(m.Message)
 		})
 	}()
 	testkit.Eventually(t, "it is subscribed", func() bool { return s.Subscribers(channel) == before+1 })
 	return func(f func(msg string)) {
 		mu.Lock()
 		defer mu.Unlock()
-		hear = f
+		receive = f
 	}
 }

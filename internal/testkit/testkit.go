@@ -20,12 +20,12 @@ func Bubble(t *testing.T, f func(t *testing.T)) {
 // patience is how long Eventually waits. A loaded machine is slow.
 const patience = 30 * time.Second
 
-// Eventually waits until a condition holds, and fails the test with what after 30
-// seconds.
+// Eventually waits until a condition holds. After 30 seconds it fails the test; what names
+// the condition, or the fault.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	if !Within(patience, holds) {
-		t.Fatal(what)
+		t.Fatalf("timed out: %s", what)
 	}
 }
 

@@ -1,4 +1,4 @@
-// What a broadcast costs its sender, a receiver with the room, and one without.
+// Benchmarks of a broadcast: for the sender, a node with the room, and one without.
 
 package wire_test
 

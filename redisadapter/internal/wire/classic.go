@@ -1,4 +1,4 @@
-// The protocol of createAdapter, over PUBLISH, and of @socket.io/redis-emitter.
+// Classic: the protocol of createAdapter and of @socket.io/redis-emitter, over PUBLISH.
 
 package wire
 
@@ -27,8 +27,8 @@ var classicTypes = map[Kind]int{
 	Asked: classicAsked, Acked: classicAcked, Emitted: classicServerEmit,
 }
 
-// classicJSON is every JSON message of the protocol. Realtime and Done are
-// between Go nodes, Node ignores them, as it does the UID of an answer.
+// classicJSON has the fields of all JSON messages of the protocol. Node ignores Done, and
+// the UID of an answer; Go nodes use them.
 type classicJSON struct {
 	UID       string          `json:"uid,omitempty"`
 	RequestID string          `json:"requestId,omitempty"`
@@ -39,7 +39,7 @@ type classicJSON struct {
 	Room      json.RawMessage `json:"room,omitempty"`
 	Close     *bool           `json:"close,omitempty"`
 	Packet    json.RawMessage `json:"packet,omitempty"`
-	// Data is the arguments of a server-side emit, and the one of its answer.
+	// Data are the arguments of a server-side emit, or the one argument of its answer.
 	Data json.RawMessage `json:"data,omitempty"`
 
 	Sockets     *[]json.RawMessage `json:"sockets,omitempty"`
@@ -48,7 +48,7 @@ type classicJSON struct {
 	Done        bool               `json:"done,omitempty"`
 }
 
-// Append appends a message as it is published.
+// Append appends the encoded message to b.
 func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 	var err error
 	switch m.Kind {
@@ -72,7 +72,7 @@ func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 			return nil, err
 		}
 		return fit(b, c.Limits)
-	default: // all other kinds are JSON
+	default: // the other kinds are JSON
 	}
 	j := classicJSON{UID: m.UID, RequestID: m.RequestID}
 	if t, ok := classicTypes[m.Kind]; ok {
@@ -150,7 +150,7 @@ func (c Classic) appendAsk(b []byte, m *Message) ([]byte, error) {
 	return fit(b, c.Limits)
 }
 
-// Sender returns who published a broadcast, without looking further.
+// Sender returns the UID of a broadcast without decoding the rest.
 func (Classic) Sender(msg string) string {
 	r := &reader{s: msg}
 	if t := r.token(); t.kind != kindArray || t.n == 0 {
@@ -159,8 +159,8 @@ func (Classic) Sender(msg string) string {
 	return r.token().s
 }
 
-// Broadcast decodes a message of the broadcast channel; its arguments stay
-// packed. A packet without a namespace is for "/".
+// Broadcast decodes a message of the broadcast channel, but not its arguments. A packet
+// without a namespace is for "/".
 func (c Classic) Broadcast(msg string) (*Message, error) {
 	if len(msg) > c.Limits.Bytes {
 		return nil, ErrTooLarge
@@ -233,7 +233,7 @@ func (c Classic) Request(msg string) (*Message, error) {
 	return m, nil
 }
 
-// legacy reads the form for one socket.
+// legacy reads the selection of one socket by its id.
 func legacy(m *Message, j *classicJSON) error {
 	if j.SID == nil || *j.SID == "" {
 		return ErrMalformed
@@ -247,7 +247,7 @@ func legacy(m *Message, j *classicJSON) error {
 	return err
 }
 
-// pack takes an event's packet over.
+// pack reads an event's packet. It does not decode the arguments.
 func (m *Message) pack(packet json.RawMessage) error {
 	var p jsonPacket
 	if json.Unmarshal(packet, &p) != nil || p.Type != eventPacket || len(p.Data) == 0 {
@@ -260,7 +260,7 @@ func (m *Message) pack(packet json.RawMessage) error {
 	return nil
 }
 
-// ask decodes a request in MessagePack.
+// ask decodes an Ask, the only request in MessagePack.
 func (c Classic) ask(msg string) (*Message, error) {
 	m := &Message{Kind: Ask}
 	r := &reader{s: msg}

@@ -1,4 +1,4 @@
-// What both protocols have in common: selections, packets, sockets.
+// The parts of messages that both protocols share: selections, packets, sockets.
 
 package wire
 
@@ -20,7 +20,7 @@ type selection struct {
 	Except names   `json:"except"`
 	Flags  *flags  `json:"flags,omitempty"`
 	Latest string  `json:"latest,omitempty"` // between Go nodes; Node ignores it
-	Revoke *Revoke `json:"revoke,omitempty"` // likewise
+	Revoke *Revoke `json:"revoke,omitempty"` // between Go nodes
 }
 
 type flags struct {
@@ -32,7 +32,7 @@ func selectionOf(m *Message) *selection {
 	return &selection{Rooms: names(m.Rooms), Except: names(m.Except), Revoke: m.Revoke}
 }
 
-// broadcastOptions is selectionOf with what goes with an event.
+// broadcastOptions returns the selection and the options of an event.
 func broadcastOptions(m *Message) *selection {
 	s := selectionOf(m)
 	s.Flags, s.Latest = &flags{Volatile: m.Volatile}, m.Latest
@@ -42,7 +42,7 @@ func broadcastOptions(m *Message) *selection {
 	return s
 }
 
-// apply refuses a selection that is missing: without rooms it is everybody.
+// apply copies the selection to m. A missing one is malformed: it would mean all sockets.
 func (s *selection) apply(m *Message) error {
 	if s == nil {
 		return ErrMalformed
@@ -57,7 +57,7 @@ func (s *selection) apply(m *Message) error {
 	return nil
 }
 
-// milliseconds is a timeout that may be any number.
+// milliseconds converts a timeout, which may be any number.
 func milliseconds(f float64) int {
 	if !(f > 0) {
 		return 0
@@ -65,7 +65,7 @@ func milliseconds(f float64) int {
 	return int(min(math.Ceil(f), math.MaxInt32))
 }
 
-// appendOptions writes broadcastOptions.
+// appendOptions writes broadcastOptions in MessagePack.
 func appendOptions(b []byte, m *Message) []byte {
 	n := 3
 	if m.Latest != "" {
@@ -94,7 +94,7 @@ func appendOptions(b []byte, m *Message) []byte {
 	return b
 }
 
-// options reads a selection, which must be there.
+// options reads what appendOptions writes. A missing selection is malformed.
 func (r *reader) options(m *Message) {
 	if !r.isMap() {
 		r.fail(ErrMalformed)
@@ -135,7 +135,7 @@ func appendPacket(b []byte, m *Message, l Limits) ([]byte, error) {
 	return appendMember(b, "nsp", m.Namespace), nil
 }
 
-// packet reads an event's packet; the arguments stay packed.
+// packet reads an event's packet. It does not decode the arguments.
 func (r *reader) packet(m *Message) {
 	typ := -1
 	r.object(func(key string) {
@@ -155,14 +155,14 @@ func (r *reader) packet(m *Message) {
 	}
 }
 
-// jsonPacket is packet in JSON.
+// jsonPacket is an event's packet in JSON.
 type jsonPacket struct {
 	Type int               `json:"type"`
 	Data []json.RawMessage `json:"data"`
 	NSP  string            `json:"nsp,omitempty"`
 }
 
-// names are room names. Node allows numbers among them.
+// names are room names. In Node they may also be numbers.
 type names []string
 
 func (n names) MarshalJSON() ([]byte, error) {
@@ -201,8 +201,8 @@ func roomName(v json.RawMessage) (string, error) {
 	return string(appendFloat(nil, f)), nil
 }
 
-// jsonSocket describes a socket. Applications read handshake without asking
-// whether it is there, so it is, and says nothing.
+// jsonSocket describes a socket. Node applications expect handshake, so it is sent, but
+// empty.
 type jsonSocket struct {
 	ID        string          `json:"id"`
 	Handshake handshake       `json:"handshake"`
@@ -239,8 +239,8 @@ func jsonSockets(sockets []Socket) (list []json.RawMessage, err error) {
 	return list, nil
 }
 
-// socketsOf reads what jsonSockets writes, from a Node with anything for
-// handshake and data.
+// socketsOf reads what jsonSockets or a Node server writes. Node's handshake and data may
+// have any form.
 func socketsOf(list []json.RawMessage) (sockets []Socket, err error) {
 	for _, text := range list {
 		var s struct {
@@ -257,7 +257,7 @@ func socketsOf(list []json.RawMessage) (sockets []Socket, err error) {
 			SID        json.RawMessage `json:"sid"`
 			Connecting json.RawMessage `json:"connecting"`
 		}
-		_ = json.Unmarshal(s.Data, &data) // an application's own, of any shape
+		_ = json.Unmarshal(s.Data, &data) // the application's own data may have any form
 		sockets = append(sockets, Socket{
 			ID: s.ID, Rooms: s.Rooms, UserID: content(data.UserID), UserType: content(data.UserType), SessionID: content(data.SID),
 			Connecting: string(data.Connecting) == "true",
@@ -266,7 +266,7 @@ func socketsOf(list []json.RawMessage) (sockets []Socket, err error) {
 	return sockets, nil
 }
 
-// content is a JSON string's content, empty for anything else.
+// content returns a JSON string's content, or "" for any other value.
 func content(v json.RawMessage) string {
 	s, _ := jsonscan.String(v)
 	return string(s)
@@ -309,7 +309,7 @@ func (r *reader) socket() (s Socket) {
 	return s
 }
 
-// firstOf is what Node gets of an ack.
+// firstOf returns the arguments of an ack that Node understands: only the first.
 func firstOf(a Args) Args {
 	if len(a.Values) == 0 {
 		return Args{Values: []json.RawMessage{json.RawMessage("null")}}
@@ -317,20 +317,20 @@ func firstOf(a Args) Args {
 	return Args{Values: a.Values[:1], Attachments: a.Attachments}
 }
 
-// appendAck writes the members packet and, where that is not all, args.
+// appendAck writes packet, with the first argument, and args, if there is not exactly one.
 func appendAck(b []byte, a Args, l Limits) ([]byte, error) {
 	first, err := appendArgs(nil, firstOf(a), l)
 	if err != nil {
 		return nil, err
 	}
-	b = append(appendString(b, "packet"), first[1:]...) // without the array's head
+	b = append(appendString(b, "packet"), first[1:]...) // without the array head
 	if len(a.Values) != 1 {
 		return appendArgs(appendString(b, "args"), a, l)
 	}
 	return b, nil
 }
 
-// withBuffers is values for JSON, in which Node writes a Buffer like this.
+// withBuffers returns the arguments as JSON, with binary values as Node writes a Buffer.
 func withBuffers(a Args, l Limits) ([]json.RawMessage, error) {
 	if len(a.Attachments) == 0 {
 		return validValues(a.Values, l)
@@ -363,7 +363,7 @@ func marshal(b []byte, v any, l Limits) ([]byte, error) {
 	return fit(append(b, text...), l)
 }
 
-// fit refuses a message that others would refuse.
+// fit returns an error if the message is too large for other nodes.
 func fit(b []byte, l Limits) ([]byte, error) {
 	if len(b) > l.Bytes {
 		return nil, ErrTooLarge
@@ -371,5 +371,5 @@ func fit(b []byte, l Limits) ([]byte, error) {
 	return b, nil
 }
 
-// isJSON tells the two encodings apart as Node does.
+// isJSON distinguishes the two encodings as Node does.
 func isJSON(msg string) bool { return msg != "" && msg[0] == '{' }

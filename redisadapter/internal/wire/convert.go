@@ -1,5 +1,5 @@
-// Between an event's arguments, JSON texts with placeholders for binary values,
-// and MessagePack, where binary values stand in their place.
+// Conversion of arguments: from JSON texts with placeholders for binary values to
+// MessagePack, which contains the binary values, and back.
 
 package wire
 
@@ -13,7 +13,7 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 )
 
-// appendArgs writes arguments as one array.
+// appendArgs writes the arguments as a MessagePack array.
 func appendArgs(b []byte, a Args, l Limits) ([]byte, error) {
 	e := encoder{b: appendArrayHead(b, len(a.Values)), attachments: a.Attachments}
 	for _, v := range a.Values {
@@ -42,7 +42,7 @@ func checkValue(v json.RawMessage, attachments int, l Limits) error {
 	return nil
 }
 
-// validValues checks arguments that came as JSON.
+// validValues checks arguments that arrived as JSON.
 func validValues(values []json.RawMessage, l Limits) ([]json.RawMessage, error) {
 	for _, v := range values {
 		if err := checkValue(v, 0, l); err != nil {
@@ -66,7 +66,7 @@ func (e *encoder) space() {
 	}
 }
 
-// next returns the next byte that is no space.
+// next returns the next byte that is not white space.
 func (e *encoder) next() byte {
 	e.space()
 	return e.json[e.i]
@@ -146,7 +146,7 @@ func (e *encoder) object() {
 	e.b = closeHead(e.b, at, 0x80, 0xde, n)
 }
 
-// string returns the content of the string that begins here.
+// string reads a string and returns its content.
 func (e *encoder) string() []byte {
 	e.space()
 	start := e.i
@@ -184,14 +184,14 @@ scan:
 		}
 	}
 	f, _ := strconv.ParseFloat(text, 64)
-	if math.IsInf(f, 0) { // as JSON.stringify has it
+	if math.IsInf(f, 0) { // as JSON.stringify does
 		e.b = appendNil(e.b)
 		return
 	}
 	e.b = appendNumber(e.b, f)
 }
 
-// decodeArgs reads an array of arguments that is all of s.
+// decodeArgs decodes s, an array of arguments.
 func decodeArgs(s string, l Limits) (Args, error) {
 	r := &reader{s: s}
 	head := r.token()
@@ -210,7 +210,7 @@ func decodeArgs(s string, l Limits) (Args, error) {
 	return d.args(values)
 }
 
-// decodeArg reads one argument that is all of s.
+// decodeArg decodes s, one argument.
 func decodeArg(s string, l Limits) (Args, error) {
 	d := decoder{r: &reader{s: s}, l: l}
 	return d.args([]json.RawMessage{d.text()})
@@ -222,8 +222,8 @@ type decoder struct {
 	l           Limits
 	b           []byte
 	attachments [][]byte
-	suspicious  bool // there is a member called _placeholder
-	buffers     bool // write binary values out, as JSON.stringify does with a Buffer
+	suspicious  bool // an object has a member _placeholder
+	buffers     bool // write binary values as JSON.stringify writes a Buffer
 }
 
 func (d *decoder) args(values []json.RawMessage) (Args, error) {
@@ -236,7 +236,7 @@ func (d *decoder) args(values []json.RawMessage) (Args, error) {
 	return Args{Values: values, Attachments: d.attachments}, nil
 }
 
-// text reads one value. Texts share no memory that could be appended to.
+// text converts one value. The result has no spare capacity, so appending to it copies.
 func (d *decoder) text() json.RawMessage {
 	start := len(d.b)
 	d.value(d.l.Depth)
@@ -330,7 +330,7 @@ func (d *decoder) object(n, depth int) {
 		if key == "_placeholder" {
 			d.suspicious = true
 		}
-		if d.undefined() { // JSON.stringify leaves it out
+		if d.undefined() { // JSON.stringify omits it
 			continue
 		}
 		if comma {
@@ -343,7 +343,8 @@ func (d *decoder) object(n, depth int) {
 	d.b = append(d.b, '}')
 }
 
-// undefined passes over the undefined of notepack 2.x, if it is next.
+// undefined skips the next value if it is the undefined of notepack 2.x, and reports
+// whether it was.
 func (d *decoder) undefined() bool {
 	const undefined = "\xd4\x00"
 	if d.r.rest() < len(undefined)+1 || d.r.s[d.r.i:d.r.i+len(undefined)] != undefined {

@@ -1,4 +1,4 @@
-// Arguments between JSON and MessagePack, against notepack.io's own.
+// Conversion of arguments, compared with notepack.io's.
 
 package wire_test
 
@@ -46,12 +46,12 @@ func unhex(t testing.TB, s string) string {
 	return string(b)
 }
 
-// one is an argument alone.
+// one returns one argument.
 func one(text string, attachments ...[]byte) wire.Args {
 	return wire.Args{Values: []json.RawMessage{json.RawMessage(text)}, Attachments: attachments}
 }
 
-// packOne encodes one argument and returns it without the array around it.
+// packOne encodes one argument and returns it without the array head.
 func packOne(t testing.TB, text string, attachments ...[]byte) string {
 	b, err := wire.AppendArgs(nil, one(text, attachments...), limits)
 	require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestDecodeArg_IsJSONStringifyOfNotepack(t *testing.T) {
 			require.NoError(t, err)
 			require.Len(t, a.Values, 1)
 			require.JSONEq(t, v.JSON, string(a.Values[0]))
-			if !strings.ContainsRune(v.JSON, '\\') { // the spelling of numbers and the order of members too
+			if !strings.ContainsRune(v.JSON, '\\') { // byte for byte, numbers and the order of members included
 				require.Equal(t, v.JSON, string(a.Values[0]))
 			}
 			require.Len(t, a.Attachments, len(v.Attachments))
@@ -81,7 +81,7 @@ func TestDecodeArg_IsJSONStringifyOfNotepack(t *testing.T) {
 }
 
 func TestAppendArgs_IsNotepackToTheByte(t *testing.T) {
-	// What JSON has no word for is not the same when it comes back.
+	// Values that JSON does not have change on the way.
 	lossy := regexp.MustCompile(`^(date|year|undefined|function|NaN|Infinity)`)
 	for _, v := range readGolden(t).Values {
 		t.Run(v.Name, func(t *testing.T) {
@@ -149,7 +149,7 @@ func TestAppendArgs_SpellingsOfJSON(t *testing.T) {
 		`-9223372036854775809`:          `-9223372036854775808`,
 		`"\u00f1\ud83d\ude95\/"`:        `"ñ🚕/"`,
 		`"\ud83d"`:                      `"` + "\ufffd" + `"`,
-		`{"_placeholder":true,"num":0}`: `{"_placeholder":true,"num":0}`, // there is nothing that it stands for
+		`{"_placeholder":true,"num":0}`: `{"_placeholder":true,"num":0}`, // without an attachment it is a plain object
 		`{"b":1,"a":2,"b":3}`:           `{"b":1,"a":2,"b":3}`,
 	} {
 		a, err := wire.DecodeArg(packOne(t, text), limits)
@@ -161,7 +161,7 @@ func TestAppendArgs_SpellingsOfJSON(t *testing.T) {
 func TestAppendArgs_Placeholders(t *testing.T) {
 	x, y := []byte("x"), []byte("y")
 	a, err := wire.DecodeArg(packOne(t, `[{"num":1,"_placeholder":true},{"_placeholder":false,"num":7},{"\u005fplaceholder":true,"num":0}]`, x, y), limits)
-	require.ErrorIs(t, err, wire.ErrPlaceholder) // the second would be one without the false
+	require.ErrorIs(t, err, wire.ErrPlaceholder) // the second stays a map with a member _placeholder
 	require.Empty(t, a.Values)
 
 	a, err = wire.DecodeArg(packOne(t, `[{"num":1,"_placeholder":true},{"\u005fplaceholder":true,"num":0}]`, x, y), limits)
@@ -211,7 +211,7 @@ func TestDecodeArg_RefusesTheHostile(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrTooDeep)
 	_, err = wire.DecodeArg("\xdc\x00\x11"+strings.Repeat("\xc4\x00", 17), limits)
 	require.ErrorIs(t, err, wire.ErrTooLarge)
-	// A map that would become a second placeholder at the client.
+	// A map that the client would take for a placeholder.
 	_, err = wire.DecodeArg("\x92\xc4\x01x\x82\xac_placeholder\xc3\xa3num\x09", limits)
 	require.ErrorIs(t, err, wire.ErrPlaceholder)
 }
@@ -242,7 +242,7 @@ func FuzzDecodeArgs(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// What was accepted is JSON that goes back and comes again.
+		// What was decoded can be encoded and decoded again.
 		b, err := wire.AppendArgs(nil, a, wire.Limits{Bytes: 1 << 30, Depth: limits.Depth + 1, Attachments: 16})
 		require.NoError(t, err)
 		again, err := wire.DecodeArgs(string(b), wire.Limits{Bytes: 1 << 30, Depth: limits.Depth + 1, Attachments: 1 << 20})

@@ -1,11 +1,10 @@
-// Package wire encodes and decodes what Socket.IO nodes send each other over
-// Redis: the messages of @socket.io/redis-adapter's createAdapter (Classic) and
-// of its createShardedAdapter (Sharded). It knows no Redis client and nothing of
-// the rest of the library.
+// Package wire encodes and decodes the messages that Socket.IO nodes exchange over Redis:
+// those of @socket.io/redis-adapter's createAdapter (Classic) and createShardedAdapter
+// (Sharded). It uses no Redis client and nothing of the rest of the library.
 //
-// Whoever can publish on the Redis server can send anything, so every decoder
-// takes Limits, allocates in proportion to what it was given, recurses no
-// deeper than Limits.Depth, and returns an error for everything else.
+// A process that can publish on the Redis server can send any bytes. So every decoder
+// takes Limits, allocates in proportion to its input, recurses at most Limits.Depth deep,
+// and returns an error for invalid input.
 package wire
 
 import (
@@ -15,24 +14,23 @@ import (
 
 // Limits bound what a decoder accepts.
 type Limits struct {
-	Bytes       int // of a whole message
-	Depth       int // arrays and objects open at once within an argument
-	Attachments int // binary values of one event
+	Bytes       int // size of a message
+	Depth       int // nesting depth of an argument
+	Attachments int // number of binary values in an event
 }
 
-// Why a decoder refuses a message.
+// The errors of the decoders.
 var (
 	ErrMalformed = errors.New("malformed message")
 	ErrTooLarge  = errors.New("message too large")
 	ErrTooDeep   = errors.New("message nested too deep")
-	// ErrPlaceholder means an object that looks like the stand-in for a binary
-	// value where there is none to stand for: forwarded, it would make clients
-	// close their connections.
+	// ErrPlaceholder means a placeholder without its binary value. A client that receives
+	// one closes its connection.
 	ErrPlaceholder = errors.New("invalid binary placeholder")
 )
 
-// Args are the arguments of an event, its name included, or of an ack: JSON
-// texts in which {"_placeholder":true,"num":i} stands for Attachments[i].
+// Args are the arguments of an event, with its name as the first one, or of an ack. They
+// are JSON texts, in which {"_placeholder":true,"num":i} stands for Attachments[i].
 type Args struct {
 	Values      []json.RawMessage
 	Attachments [][]byte
@@ -41,21 +39,20 @@ type Args struct {
 // Kind says what a Message is.
 type Kind uint8
 
-// Kinds of messages. The first group goes to all nodes, the second is their
-// answers.
+// Kinds of messages: first those to all nodes, then their answers.
 const (
 	Broadcast  Kind = iota + 1 // emit Args to the selected sockets
-	Join                       // put the selected sockets into Targets
-	Leave                      // take them out
-	Disconnect                 // end them
-	ServerEmit                 // hand Args to the nodes' own listeners; with a RequestID an Emitted is expected
+	Join                       // add the selected sockets to the rooms Targets
+	Leave                      // remove them from the rooms Targets
+	Disconnect                 // disconnect the selected sockets
+	ServerEmit                 // pass Args to the nodes' own listeners; with a RequestID each node answers Emitted
 	Fetch                      // describe the selected sockets
 	Ask                        // emit Args to the selected sockets, with ack
 	ListIDs                    // ids of the sockets in Rooms (Classic)
 	ListRooms                  // all rooms (Classic)
 
 	Fetched     // answer to Fetch
-	Asked       // first answer to Ask: Count sockets are asked
+	Asked       // first answer to Ask: Count sockets have received the event
 	Acked       // further answer to Ask: one client's ack
 	AskDone     // last answer to Ask, between Go nodes: no ack will follow
 	Emitted     // answer to ServerEmit
@@ -64,7 +61,7 @@ const (
 	Applied     // answer to a Legacy message
 )
 
-// Revoke says whose rights have ended: a user's, or a login session's.
+// Revoke names the user or the login session that was revoked.
 type Revoke struct {
 	UserID    string `json:"userId,omitempty"`
 	SessionID string `json:"sid,omitempty"`
@@ -73,28 +70,28 @@ type Revoke struct {
 // Message is one message in either protocol.
 type Message struct {
 	Kind      Kind
-	UID       string // the sender; "emitter" or empty when it is no node
+	UID       string // the sender; "emitter" or empty if it is not a node
 	Namespace string
 	RequestID string
 
-	// The selected sockets: those in any of Rooms (all, when there are none)
-	// and in none of Except.
+	// The selected sockets: those in any of Rooms and in none of Except. No Rooms means
+	// all sockets.
 	Rooms  []string
 	Except []string
 
 	Targets  []string // of Join and Leave
-	Close    bool     // of Disconnect: end the transport too
+	Close    bool     // of Disconnect: close the connection too
 	Volatile bool
-	Timeout  int     // ms, of an Ask: how long acks are waited for, zero if unsaid
-	Revoke   *Revoke // of Disconnect, between Go nodes: whose rights have ended
-	Latest   string  // between Go nodes: replace an unsent event of this key
-	Native   bool    // the sender is a Go node, which takes AskDone
-	// Legacy marks a Join, Leave or Disconnect for one socket by id, as
-	// socket.io-redis sent it: the node that has the socket answers Applied.
+	Timeout  int     // of Ask: how long the sender waits for acks, in ms; 0: not given
+	Revoke   *Revoke // of Disconnect, between Go nodes: the reason is a revocation
+	Latest   string  // between Go nodes: the event replaces an unsent one with this key
+	Native   bool    // the sender is a Go node, which understands AskDone
+	// Legacy marks a Join, Leave or Disconnect of one socket by its id, as socket.io-redis
+	// sends it. The node that has the socket answers Applied.
 	Legacy bool
 
 	Args Args
-	// packed is what Open turns into Args.
+	// packed are the arguments that Open decodes into Args.
 	packed packed
 
 	Sockets []Socket // of a Fetched answer
@@ -102,8 +99,8 @@ type Message struct {
 	Count   int      // of an Asked
 }
 
-// Socket describes a socket. Of what a Node sends nothing else is kept: no
-// header, no token, no data of the application.
+// Socket describes a socket. Node servers send more, which is dropped: headers, tokens,
+// and the application's data.
 type Socket struct {
 	ID         string
 	Rooms      []string

@@ -1,4 +1,4 @@
-// Messages of both protocols, against what the packages from npm publish.
+// Messages of both protocols, compared with those that the npm packages publish.
 
 package wire_test
 
@@ -33,7 +33,7 @@ func withBinary(a wire.Args, attachments ...[]byte) wire.Args {
 
 var photo = []byte{0, 1, 0xff}
 
-// decode reads a golden message by the channel that it came on.
+// decode decodes a golden message, by its channel.
 func decode(t testing.TB, name, channel, msg string) *wire.Message {
 	var m *wire.Message
 	var err error
@@ -74,10 +74,10 @@ func TestMessages_OfNode(t *testing.T) {
 		"binary ask":           {Kind: wire.Ask, RequestID: "*", Timeout: 50, Args: withBinary(args(`"where"`, `{"_placeholder":true,"num":0}`), photo)},
 		"all rooms":            {Kind: wire.ListRooms, RequestID: "*"},
 		"answer to fetch": {Kind: wire.Fetched, RequestID: "*", Sockets: []wire.Socket{
-			{ID: "sid1", Rooms: []string{"sid1", "driver:1"}, UserID: "u1", SessionID: "s1"}}}, // and no token, no phone
+			{ID: "sid1", Rooms: []string{"sid1", "driver:1"}, UserID: "u1", SessionID: "s1"}}}, // without the token and the phone number
 		"answer to list ids":   {Kind: wire.ListedIDs, RequestID: "*", Names: []string{"sid1"}},
 		"answer to list rooms": {Kind: wire.ListedRooms, RequestID: "*", Names: []string{"sid1", "driver:1"}},
-		"answer to ask":        {Kind: wire.Asked, RequestID: "*", Count: 1}, // the first of four
+		"answer to ask":        {Kind: wire.Asked, RequestID: "*", Count: 1}, // the first of four answers
 
 		"emitter: broadcast":            {Kind: wire.Broadcast, Args: news(`{"a":[1.5]}`)},
 		"emitter: to one room":          {Kind: wire.Broadcast, Rooms: []string{"driver:1"}, Volatile: true, Args: withBinary(news(`{"_placeholder":true,"num":0}`), photo)},
@@ -136,8 +136,8 @@ func TestMessages_OfNode(t *testing.T) {
 	}
 }
 
-// TestMessages_RoundTrip sends everything that a Go node says through each
-// protocol that has a word for it.
+// TestMessages_RoundTrip encodes and decodes every message of a Go node, in each protocol
+// that has it.
 func TestMessages_RoundTrip(t *testing.T) {
 	const ns = "/drivers"
 	rooms, except := []string{"a", "ñ 1"}, []string{"x"}
@@ -201,7 +201,7 @@ func TestMessages_RoundTrip(t *testing.T) {
 						got, err = classic.Request(string(b[6:]))
 					}
 					if m.Kind != wire.Broadcast && m.Kind != wire.Ask {
-						want.Namespace = "" // the channel says it
+						want.Namespace = "" // the channel has it
 					}
 				}
 				require.NoError(t, err)
@@ -216,8 +216,8 @@ func TestMessages_RoundTrip(t *testing.T) {
 	}
 }
 
-// TestMessages_SayNothingOfTokens: an application's handshake is an empty one.
-func TestMessages_SayNothingOfTokens(t *testing.T) {
+// TestMessages_ContainNoTokens: the handshake that is sent is empty.
+func TestMessages_ContainNoTokens(t *testing.T) {
 	m := &wire.Message{Kind: wire.Fetched, UID: "u", Namespace: "/", RequestID: "r", Sockets: []wire.Socket{{ID: "s", UserID: "u1"}}}
 	b, err := classic.Append(nil, m)
 	require.NoError(t, err)
@@ -290,7 +290,7 @@ func TestMessages_AreNotLargerThanOthersTake(t *testing.T) {
 	require.ErrorIs(t, err, wire.ErrTooLarge)
 }
 
-// FuzzMessages feeds every decoder with everything.
+// FuzzMessages passes any input to every decoder.
 func FuzzMessages(f *testing.F) {
 	for _, g := range readGolden(f).Messages {
 		f.Add(unhex(f, g.Hex))

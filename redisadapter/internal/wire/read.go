@@ -1,4 +1,4 @@
-// Reading MessagePack, as notepack.io writes it, today's version and 2.x.
+// Reading MessagePack, as notepack.io 3.x and 2.x write it.
 
 package wire
 
@@ -26,19 +26,19 @@ const (
 	kindExt
 )
 
-// token is one value, or the head of an array or map.
+// token is a value, or the head of an array or map.
 type token struct {
 	kind kind
 	n    int    // elements of an array, pairs of a map; bool; type of an ext
 	u    uint64 // the bits of an int, uint, or float64
 	s    string // a string's, binary's or ext's content
 	date time.Time
-	// invalid says of a date that JavaScript would have no text for it.
+	// invalid marks a date outside of JavaScript's range.
 	invalid bool
 }
 
-// reader is a cursor over MessagePack. The first error sticks: from then on
-// every token is nil, and every head empty.
+// reader reads MessagePack. After the first error every token is nil and every array or
+// map is empty.
 type reader struct {
 	s   string
 	i   int
@@ -82,7 +82,7 @@ func bigEndian(s string) (v uint64) {
 	return v
 }
 
-// done fails unless everything was read.
+// done returns the first error, or ErrMalformed if there is input left.
 func (r *reader) done() error {
 	if r.err == nil && r.rest() > 0 {
 		r.err = ErrMalformed
@@ -90,7 +90,7 @@ func (r *reader) done() error {
 	return r.err
 }
 
-// token reads the next value, of an array or map the head only.
+// token reads the next value; of an array or map, only the head.
 func (r *reader) token() token {
 	if r.err != nil || r.rest() == 0 {
 		return r.fail(ErrMalformed)
@@ -142,15 +142,15 @@ func (r *reader) token() token {
 	case 0xde, 0xdf:
 		return r.head(kindMap, r.length(c-0xdd))
 	}
-	return r.fail(ErrMalformed) // 0xc1, which nothing means
+	return r.fail(ErrMalformed) // 0xc1 is unused
 }
 
-// length reads a length of 1, 2 or 4 bytes. One that is more than any message has
-// stays so where an int has 32 bits.
+// length reads a length of 1, 2 or 4 bytes. It is at most MaxInt32, so that it is not
+// negative where an int has 32 bits.
 func (r *reader) length(size byte) int { return int(min(r.uint(1<<size), math.MaxInt32)) }
 
-// head refuses more elements than there are bytes, so that no caller counts to
-// four billion.
+// head returns an error if there are more elements than bytes left, so that no caller
+// loops four billion times.
 func (r *reader) head(k kind, n int) token {
 	if need := n; r.err != nil || need > r.rest() || k == kindMap && need > r.rest()/2 {
 		return r.fail(ErrMalformed)
@@ -193,12 +193,12 @@ func (r *reader) ext(n int, fixed bool) token {
 	case typ == extTimestamp && !fixed && n == 12:
 		return dateOfSeconds(int64(bigEndian(s[4:])), int64(bigEndian(s[:4])))
 	case typ == extTimestamp && (!fixed || n == 4 || n == 8):
-		return r.fail(ErrMalformed) // notepack.io would read beyond the value
+		return r.fail(ErrMalformed) // notepack.io would read beyond its end
 	}
 	return token{kind: kindExt, n: int(typ), s: s}
 }
 
-// jsDateRange is how far from 1970 a JavaScript Date goes, in milliseconds.
+// jsDateRange is the largest distance of a JavaScript Date from 1970, in milliseconds.
 const jsDateRange = 8_640_000_000_000_000
 
 func dateOf(ms, ns int64) token {
@@ -216,7 +216,7 @@ func dateOfSeconds(s, ns int64) token {
 	return dateOf(s*1000, ns)
 }
 
-// skip passes over one value, whatever its depth, without recursion.
+// skip skips one value of any depth, without recursion.
 func (r *reader) skip() {
 	for need := 1; need > 0 && r.err == nil; need-- {
 		switch t := r.token(); t.kind {
@@ -229,7 +229,7 @@ func (r *reader) skip() {
 	}
 }
 
-// value passes over one value and returns its bytes.
+// value skips one value and returns its bytes.
 func (r *reader) value() string {
 	start := r.i
 	r.skip()
@@ -268,7 +268,7 @@ func (r *reader) object(f func(key string)) {
 	}
 }
 
-// isMap reports whether the next value is a map.
+// isMap reports whether the next value is a map. It reads nothing.
 func (r *reader) isMap() bool {
 	if r.err != nil || r.rest() == 0 {
 		return false
@@ -277,7 +277,7 @@ func (r *reader) isMap() bool {
 	return c >= 0x80 && c < 0x90 || c == 0xde || c == 0xdf
 }
 
-// key reads a map's key: anything that JavaScript makes a sensible name of.
+// key reads a map's key: a string or a number.
 func (r *reader) key() (string, bool) {
 	s, ok := r.token().name()
 	if !ok {
@@ -286,7 +286,7 @@ func (r *reader) key() (string, bool) {
 	return s, ok && r.err == nil
 }
 
-// string reads a string, or a number, which Node allows for a room.
+// string reads a room's name: a string, or a number, which Node allows.
 func (r *reader) string() string {
 	s, ok := r.token().name()
 	if !ok {
@@ -295,7 +295,7 @@ func (r *reader) string() string {
 	return s
 }
 
-// stringOrEmpty reads any value and returns it if it is a string, else "".
+// stringOrEmpty reads any value, and returns it if it is a string, otherwise "".
 func (r *reader) stringOrEmpty() string {
 	if r.err != nil {
 		return ""
@@ -311,7 +311,7 @@ func (r *reader) stringOrEmpty() string {
 	return ""
 }
 
-// boolean reads any value and says whether it is true.
+// boolean reads any value, and reports whether it is true.
 func (r *reader) boolean() bool {
 	if r.err != nil {
 		return false
@@ -338,7 +338,7 @@ func (r *reader) integer() int {
 	}
 }
 
-// number reads any value and returns it if it is a number.
+// number reads any value, and returns it if it is a number, otherwise 0.
 func (r *reader) number() float64 {
 	if r.err != nil {
 		return 0
@@ -366,7 +366,7 @@ func (r *reader) names() (names []string) {
 	return names
 }
 
-// name is a token as the name of a room or member.
+// name returns a token as the name of a room or member.
 func (t token) name() (string, bool) {
 	switch t.kind {
 	case kindString:
@@ -382,7 +382,7 @@ func (t token) name() (string, bool) {
 	}
 }
 
-// validUTF8 puts U+FFFD where Node's decoder would.
+// validUTF8 replaces invalid UTF-8 by U+FFFD, as Node's decoder does.
 func validUTF8(s string) string {
 	if utf8.ValidString(s) {
 		return s

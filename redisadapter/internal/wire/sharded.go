@@ -1,5 +1,5 @@
-// The protocol of createShardedAdapter, over SPUBLISH: the envelope of all of
-// Node's cluster adapters.
+// Sharded: the protocol of createShardedAdapter, over SPUBLISH. Its envelope is that of all
+// of Node's cluster adapters.
 
 package wire
 
@@ -12,7 +12,7 @@ type Sharded struct{ Limits Limits }
 
 // Types of messages.
 const (
-	shardedBroadcast  = 3 // with a request's id: with ack
+	shardedBroadcast  = 3 // an Ask, if it has a request id
 	shardedJoin       = 4
 	shardedLeave      = 5
 	shardedDisconnect = 6
@@ -22,7 +22,7 @@ const (
 	shardedEmitted    = 10
 	shardedAsked      = 11
 	shardedAcked      = 12
-	// shardedAskDone is between Go nodes.
+	// shardedAskDone is sent between Go nodes only.
 	shardedAskDone = 100
 )
 
@@ -39,8 +39,7 @@ type envelope struct {
 	Data *envelopeData `json:"data,omitempty"`
 }
 
-// envelopeData is the data of every message. Args and Realtime are between Go
-// nodes.
+// envelopeData has the fields of all messages. Only Go nodes use Args and Realtime.
 type envelopeData struct {
 	Opts        *selection         `json:"opts,omitempty"`
 	Packet      json.RawMessage    `json:"packet,omitempty"`
@@ -53,7 +52,7 @@ type envelopeData struct {
 	Realtime    bool               `json:"realtime,omitempty"`
 }
 
-// Append appends a message as it is published.
+// Append appends the encoded message to b.
 func (c Sharded) Append(b []byte, m *Message) ([]byte, error) {
 	typ, ok := shardedTypes[m.Kind]
 	if !ok {
@@ -91,7 +90,7 @@ func (c Sharded) Append(b []byte, m *Message) ([]byte, error) {
 		}
 	case Asked:
 		d.ClientCount = &m.Count
-	default: // the request's id is all
+	default: // only the request id
 	}
 	if err != nil {
 		return nil, err
@@ -143,14 +142,14 @@ func (c Sharded) appendBinary(b []byte, m *Message, typ int) ([]byte, error) {
 type shardedMessage struct {
 	Message
 	typ    int
-	packet packed // type, data and namespace, or the arguments, or one
+	packet packed // an event's packet, a list of arguments, or one argument
 	args   packed
-	// opts, asked and sockets say that these were there.
+	// opts, asked and sockets report whether these members were present.
 	opts, asked, sockets bool
 }
 
-// Message decodes a message, of either channel. The arguments of a Broadcast or
-// Ask stay packed.
+// Message decodes a message of either channel, but not the arguments of a Broadcast or
+// Ask.
 func (c Sharded) Message(msg string) (*Message, error) {
 	if len(msg) > c.Limits.Bytes {
 		return nil, ErrTooLarge
@@ -249,7 +248,7 @@ func (s *shardedMessage) member(r *reader, key string) {
 	}
 }
 
-// finish gives the message its kind and refuses one that lacks what that needs.
+// finish sets the message's kind, and returns an error if a required member is missing.
 func (s *shardedMessage) finish(l Limits) (err error) {
 	answer := false
 	if s.typ >= shardedBroadcast && s.typ <= shardedFetch && !s.opts {
@@ -300,7 +299,7 @@ func (s *shardedMessage) finish(l Limits) (err error) {
 	return err
 }
 
-// event takes the packet of a broadcast apart. Its namespace is the envelope's.
+// event reads the packet of a Broadcast or Ask. The namespace is the envelope's.
 func (s *shardedMessage) event() error {
 	ns := s.Namespace
 	defer func() { s.Namespace = ns }()

@@ -1,4 +1,4 @@
-// JSON texts, as JSON.stringify writes them.
+// Writing JSON, as JSON.stringify writes it.
 
 package wire
 
@@ -30,7 +30,7 @@ func appendFloat(b []byte, f float64) []byte {
 
 const hexDigits = "0123456789abcdef"
 
-// appendJSONString writes a string with U+FFFD for what is not UTF-8.
+// appendJSONString writes a string. It replaces invalid UTF-8 by U+FFFD.
 func appendJSONString(b []byte, s string) []byte {
 	b = append(b, '"')
 	start := 0

@@ -47,7 +47,7 @@ func appendInt(b []byte, v int64) []byte {
 }
 
 // appendNumber writes a float as JavaScript would, where 1.0 is the integer 1.
-// What does not fit in 64 bits stays a float, which notepack.io gets wrong.
+// An integer of more than 64 bits stays a float, which notepack.io gets wrong.
 func appendNumber(b []byte, f float64) []byte {
 	const two63 = 1 << 63
 	if f == math.Trunc(f) {
@@ -74,7 +74,7 @@ func appendBinary(b, v []byte) []byte {
 	return append(appendLength(b, 0xc4, len(v)), v...)
 }
 
-// appendLength writes a length behind the first of three prefixes that fits.
+// appendLength writes a length of 1, 2 or 4 bytes, after the prefix for that size.
 func appendLength(b []byte, prefix byte, n int) []byte {
 	switch {
 	case n <= math.MaxUint8:
@@ -99,8 +99,8 @@ func appendHead(b []byte, small, prefix byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(append(b, prefix+1), uint32(n))
 }
 
-// closeHead writes the head of an array or map at the byte that was left for it
-// when its length was not known; what is behind moves if that takes more.
+// closeHead writes the head of an array or map, whose length was not known before, at the
+// byte that was reserved for it. It moves the elements if the head is longer.
 func closeHead(b []byte, at int, small, prefix byte, n int) []byte {
 	if n < 0x10 {
 		b[at] = small | byte(n)
@@ -109,7 +109,7 @@ func closeHead(b []byte, at int, small, prefix byte, n int) []byte {
 	var head [5]byte
 	h := appendHead(head[:0], small, prefix, n)
 	more := len(h) - 1
-	b = append(b, h[:more]...) // to grow
+	b = append(b, h[:more]...) // makes room
 	copy(b[at+len(h):], b[at+1:len(b)-more])
 	copy(b[at:], h)
 	return b
