@@ -3,7 +3,10 @@
 
 package realtime
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Adapter connects a node to the other nodes of its cluster. Server applies
 // every operation locally before it calls the adapter, so an adapter never
@@ -60,6 +63,46 @@ type Node interface {
 	Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer))
 	// HasRoom reports whether a room has a socket on this node.
 	HasRoom(namespace, room string) bool
+
+	// The methods below need not be called: an adapter reports what it knows. They do not
+	// block.
+
+	// Receiving says that the adapter has stopped receiving from the other nodes, and why,
+	// or, with nil, that it receives again.
+	Receiving(err error)
+	// Gap says that messages from other nodes may have been lost. It is called once they
+	// arrive again. The node then compares its state with that of the other nodes and of
+	// the host's repositories.
+	Gap(g Gap)
+	// PeerJoined says that there is another node. It is called again if the node was lost
+	// and is found again. An adapter that calls it also calls PeerLost, and sets
+	// ClusterMessage.From.
+	PeerJoined(p Peer)
+	// PeerLost says that a node has left, or, with died, that it is no longer heard of.
+	PeerLost(p Peer, died bool)
+}
+
+// Gap is a time in which messages from other nodes may have been lost.
+type Gap struct {
+	Since, Until time.Time
+	// Peer is the id of the node whose messages may have been lost; empty: of all nodes.
+	Peer string
+	// Reason is for the log.
+	Reason string
+}
+
+// Peer is another node of the cluster.
+type Peer struct {
+	ID   string // differs with each start of the node
+	Name string // for the log, such as a host's name; may be empty
+}
+
+// String returns the name, if there is one, and the id.
+func (p Peer) String() string {
+	if p.Name == "" {
+		return p.ID
+	}
+	return p.Name + " (" + p.ID + ")"
 }
 
 // ClusterOp says what a ClusterMessage asks for.
@@ -93,9 +136,13 @@ type ClusterMessage struct {
 	Version   int       `json:"v"`
 	Op        ClusterOp `json:"op"`
 	Namespace string    `json:"nsp"`
-	All       bool      `json:"all,omitempty"`
-	Rooms     []string  `json:"rooms,omitempty"`
-	Except    []string  `json:"except,omitempty"`
+	// From is the id of the Peer that sent an OpState message. The adapter of the receiver
+	// sets it, if it calls Node.PeerJoined; it is not part of the message.
+	From string `json:"-"`
+
+	All    bool     `json:"all,omitempty"`
+	Rooms  []string `json:"rooms,omitempty"`
+	Except []string `json:"except,omitempty"`
 
 	Event    *Raw        `json:"event,omitempty"`    // the event's name, as first argument, and its arguments
 	Volatile bool        `json:"volatile,omitempty"` // drop it for sockets that are not writable

@@ -442,6 +442,10 @@ type idleNode struct{}
 
 func (idleNode) Deliver(realtime.ClusterMessage)                                               {}
 func (idleNode) HasRoom(string, string) bool                                                   { return false }
+func (idleNode) Receiving(error)                                                               {}
+func (idleNode) Gap(realtime.Gap)                                                              {}
+func (idleNode) PeerJoined(realtime.Peer)                                                      {}
+func (idleNode) PeerLost(realtime.Peer, bool)                                                  {}
 func (idleNode) Answer(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {}
 
 func TestCluster_NodeCutOff(t *testing.T) {

@@ -27,6 +27,9 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	ns.rt.pending.open(h)
 	defer ns.rt.pending.done(h)
 	hello, err := ns.admit(ctx, s, h, payload)
+	if err == nil && !ns.opts.Anonymous {
+		err = ns.readAgain(ctx, h)
+	}
 	switch {
 	case !h.decide(), err != nil && (inner.Closed() || ctx.Err() != nil):
 		return // already refused, client disconnected, or the server is shutting down

@@ -26,6 +26,8 @@ import (
 type hookSite struct {
 	*hooks
 	srv, other *realtimetest.Server
+	hub        *realtimetest.Hub
+	adapter    *realtimetest.HubNode // of srv
 }
 
 func (s hookSite) dial(t *testing.T, namespace, user string, typ realtime.UserType) (*realtimetest.Client, error) {
@@ -173,6 +175,10 @@ func hookRows() map[string]hookRow {
 			require.NoError(t, err)
 			return codeOf(ns.ServerEmit(t.Context(), "news"))
 		}, want: done},
+		"Trace.AdapterChanged": {trigger: cutOff, want: done},
+		"Trace.Gap":            {trigger: cutOff, want: done},
+		"Trace.PeerJoined":     {trigger: peerJoinsAndLeaves, want: done},
+		"Trace.PeerLost":       {trigger: peerJoinsAndLeaves, want: done},
 		"Trace.Abandoned": {trigger: func(t *testing.T, s hookSite) string {
 			release := make(chan struct{})
 			s.srv.Realtime.Drivers().HandleRaw("waits", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
@@ -244,6 +250,24 @@ func sweepOutcome(t *testing.T, s hookSite) string {
 	return "connected"
 }
 
+// cutOff cuts the node off for a moment.
+func cutOff(_ *testing.T, s hookSite) string {
+	s.adapter.Cut()
+	synctest.Wait()
+	s.adapter.Heal()
+	return "done"
+}
+
+// peerJoinsAndLeaves has another node join and leave.
+func peerJoinsAndLeaves(t *testing.T, s hookSite) string {
+	third := s.hub.Node()
+	if err := third.Start(t.Context(), idleNode{}); err != nil {
+		return codeOf(err)
+	}
+	synctest.Wait()
+	return codeOf(third.Close(t.Context()))
+}
+
 func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options) {
 	return func(o *realtime.Options) {
 		o.Tokens, o.Users, o.Sessions = hookedTokens{o.Tokens, h}, hookedUsers{o.Users, h}, hookedSessions{o.Sessions, h}
@@ -278,6 +302,10 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 			Emitted:        func(context.Context, realtime.EmittedInfo) { h.at("Trace.Emitted") },
 			TraceDropped:   func(context.Context, realtime.TraceDroppedInfo) { h.at("Trace.TraceDropped") },
 			ClusterDropped: func(context.Context, realtime.ClusterDroppedInfo) { h.at("Trace.ClusterDropped") },
+			AdapterChanged: func(context.Context, realtime.AdapterChangedInfo) { h.at("Trace.AdapterChanged") },
+			Gap:            func(context.Context, realtime.GapInfo) { h.at("Trace.Gap") },
+			PeerJoined:     func(context.Context, realtime.PeerInfo) { h.at("Trace.PeerJoined") },
+			PeerLost:       func(context.Context, realtime.PeerLostInfo) { h.at("Trace.PeerLost") },
 		}
 	}
 }
@@ -336,8 +364,8 @@ func TestHooks_Faults(t *testing.T) {
 					h := &hooks{release: make(chan struct{})}
 					bodies = h
 					hub := realtimetest.NewHub()
-					s := hookSite{hooks: h}
-					s.srv = realtimetest.NewServer(t, h.options(hub.Node()))
+					s := hookSite{hooks: h, hub: hub, adapter: hub.Node()}
+					s.srv = realtimetest.NewServer(t, h.options(s.adapter))
 					s.other = realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 					release := func() {
 						select {

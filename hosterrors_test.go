@@ -35,8 +35,8 @@ func TestHooks_FaultsOfErrors(t *testing.T) {
 					h := &hooks{release: make(chan struct{})}
 					bodies = h
 					hub := realtimetest.NewHub()
-					s := hookSite{hooks: h}
-					s.srv = realtimetest.NewServer(t, h.options(hub.Node()))
+					s := hookSite{hooks: h, hub: hub, adapter: hub.Node()}
+					s.srv = realtimetest.NewServer(t, h.options(s.adapter))
 					s.other = realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 					defer close(h.release)
 					h.register(t, s.srv.Realtime)

@@ -16,6 +16,8 @@ import (
 // pendingHandshakes is the table of handshakes in progress. Its methods may be called
 // concurrently.
 type pendingHandshakes struct {
+	gaps atomic.Uint64 // counts the gaps in the messages of other nodes
+
 	mu sync.Mutex // guards the fields below, and the last fields of every handshake
 
 	byConn map[*connState][]*handshake
@@ -44,6 +46,7 @@ type handshake struct {
 	revoked atomic.Bool
 	decided atomic.Bool
 	cancel  context.CancelFunc // of its questions to the host; nil for auth:refresh
+	gaps    uint64             // pendingHandshakes.gaps before its rows were read; only its own goroutine uses it
 
 	// pendingHandshakes.mu guards these.
 	began     uint64        // the number of the last revocation before it

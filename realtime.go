@@ -68,6 +68,7 @@ type Server struct {
 	pending     pendingHandshakes
 	events      *registry
 	publisher   *publisher
+	cluster     clusterState
 	unsubscribe func()     // ends the subscription to the bus
 	ownBus      *MemoryBus // set if Options.Bus is nil
 

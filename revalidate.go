@@ -18,6 +18,15 @@ import (
 const (
 	sweepBatch       = 200 // rows in a batch; the sweep pauses after each
 	sweepConcurrency = 8   // concurrent calls, if the repository reads one row per call
+
+	// An urgent round pauses for urgentPause after each batch, and in all for urgentPauses
+	// at most.
+	urgentPause  = 50 * time.Millisecond
+	urgentPauses = 3 * time.Second
+	// An urgent round that could not read all rows is repeated after minSweepRetry. The
+	// time doubles up to maxSweepRetry.
+	minSweepRetry = time.Second
+	maxSweepRetry = 30 * time.Second
 )
 
 // sweep reads the rows of all sockets again, in rounds. Between two rounds it holds only an
@@ -26,7 +35,11 @@ type sweep struct {
 	rt *Server
 
 	mu      sync.Mutex // guards the fields below
+	started bool
 	stopped bool
+	running bool
+	urgent  bool          // the next round is due after a gap
+	retry   time.Duration // until the next urgent round, if this one fails
 	timer   timingwheel.Timer
 	cancel  context.CancelFunc // cancels the last round
 	done    chan struct{}      // closed when the last round has ended; nil before the first
@@ -40,36 +53,73 @@ func (w *sweep) init(rt *Server) {
 // start arms the timer. It is called once the server is complete, since a round may
 // begin at any time after it.
 func (w *sweep) start() {
-	if w.rt.opts.Timeouts.SweepInterval > 0 {
-		w.rt.wheel.Arm(&w.timer, w.next())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.started = true
+	w.armLocked()
+}
+
+// armLocked arms the timer for the next round, unless there are no rounds.
+func (w *sweep) armLocked() {
+	d := w.rt.opts.Timeouts.SweepInterval
+	if d > 0 {
+		d = d - d/5 + rand.N(2*d/5+1) // random, so that nodes that started together do not sweep together
+	}
+	if w.urgent && (d <= 0 || d > w.retry) {
+		d = w.retry
+	}
+	if d > 0 {
+		w.rt.wheel.Arm(&w.timer, d)
 	}
 }
 
-// next returns the time until the next round. It is random, so that nodes that started
-// together do not sweep together.
-func (w *sweep) next() time.Duration {
-	d := w.rt.opts.Timeouts.SweepInterval
-	return d - d/5 + rand.N(2*d/5+1)
+// now has a round begin at once, or after the running one, which may have read rows before.
+func (w *sweep) now() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.started || w.stopped { // before start there are no sockets
+		return
+	}
+	w.urgent, w.retry = true, 0
+	if !w.running {
+		w.rt.wheel.Stop(&w.timer)
+		w.beginLocked()
+	}
 }
 
-// begin starts a round in a goroutine, which arms the timer for the next one.
+// begin starts a round.
 func (w *sweep) begin() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.stopped {
-		return
+	if !w.stopped && !w.running {
+		w.beginLocked()
 	}
+}
+
+// beginLocked starts a round in a goroutine, which then starts the next one or arms the
+// timer for it.
+func (w *sweep) beginLocked() {
 	ctx, cancel := context.WithCancel(w.rt.ctx)
 	done := make(chan struct{})
-	w.cancel, w.done = cancel, done
+	w.cancel, w.done, w.running = cancel, done, true
+	urgent, retry := w.urgent, w.retry
+	w.urgent, w.retry = false, 0
 	go func() {
 		defer close(done)
 		defer cancel()
-		w.round(ctx)
+		complete := w.round(ctx, urgent)
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		if !w.stopped {
-			w.rt.wheel.Arm(&w.timer, w.next())
+		w.running = false
+		switch {
+		case w.stopped:
+		case w.urgent:
+			w.beginLocked()
+		default:
+			if urgent && !complete {
+				w.urgent, w.retry = true, min(max(2*retry, minSweepRetry), maxSweepRetry)
+			}
+			w.armLocked()
 		}
 	}()
 }
@@ -93,8 +143,9 @@ func (w *sweep) stop(ctx context.Context) error {
 	}
 }
 
-// round checks all sockets once. The pauses between its batches take half of the interval.
-func (w *sweep) round(ctx context.Context) {
+// round checks all sockets once, and reports whether it could read all rows. The pauses
+// between its batches take half of the interval, or are short if it is urgent.
+func (w *sweep) round(ctx context.Context, urgent bool) (complete bool) {
 	users, sessions := map[string][]*Socket{}, map[string][]*Socket{}
 	w.rt.each(func(ns *Namespace) {
 		if ns.opts.Anonymous {
@@ -109,11 +160,14 @@ func (w *sweep) round(ctx context.Context) {
 		}
 	})
 	if len(users) == 0 {
-		return
+		return true
 	}
 	travelers := w.tripSockets()
 	batches := (len(users)+sweepBatch-1)/sweepBatch + (len(sessions)+sweepBatch-1)/sweepBatch + (len(travelers)+sweepBatch-1)/sweepBatch
 	pause := w.rt.opts.Timeouts.SweepInterval / 2 / time.Duration(batches)
+	if urgent {
+		pause = min(urgentPause, urgentPauses/time.Duration(batches))
+	}
 	o := &w.rt.opts
 	userRows := repoReader[User]{calls: &w.rt.host.sweep.users, one: o.Users.FindUser, idOf: func(u User) string { return u.ID }}
 	if many, ok := o.Users.(UserBatchRepo); ok {
@@ -133,6 +187,7 @@ func (w *sweep) round(ctx context.Context) {
 	if res.ended > 0 {
 		w.rt.log.Info("realtime: sweep disconnected sockets whose access has ended", "sockets", res.ended)
 	}
+	return res.failed == 0 && ctx.Err() == nil
 }
 
 // sweepResult is the result of a round.

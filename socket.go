@@ -171,11 +171,15 @@ func (s *Socket) expired() {
 	}
 }
 
-// revoke sends auth:session_revoked and disconnects the socket. If sid is not nil, it does
-// so only if the socket is still in that session. It reports whether it did.
+// revoke sends auth:session_revoked and disconnects the socket, or refuses it if its
+// handshake is in progress. If sid is not nil, it does so only if the socket is still in
+// that session. It reports whether it did.
 func (s *Socket) revoke(why Code, sid *string) bool {
 	if s.inner.Closed() || sid != nil && s.Identity().SessionID != *sid {
 		return false
+	}
+	if s.inner.Refuse(connectErrorPayload(why), s.ns.rt.opts.Compat.DisconnectRefused) {
+		return true
 	}
 	reason := string(why)
 	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // it fails if the socket has closed

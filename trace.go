@@ -69,6 +69,19 @@ type Trace struct {
 	// not understand. The ctx has no values.
 	ClusterDropped func(ctx context.Context, i ClusterDroppedInfo)
 
+	// AdapterChanged is called when the adapter has stopped receiving from the other nodes,
+	// and when it receives again.
+	AdapterChanged func(ctx context.Context, i AdapterChangedInfo)
+	// Gap is called when messages of other nodes may have been lost. The server repairs
+	// its own state by itself: trip rooms, revocations and presence. Events to clients,
+	// and those for OnServerEmit, are lost: a host that keeps state from ServerEmit loads
+	// it again.
+	Gap func(ctx context.Context, i GapInfo)
+	// PeerJoined is called when another node was found.
+	PeerJoined func(ctx context.Context, i PeerInfo)
+	// PeerLost is called when another node has left or died.
+	PeerLost func(ctx context.Context, i PeerLostInfo)
+
 	// TraceDropped is called when calls of the functions above were dropped, as soon as the
 	// queue has room for it. The ctx has no values.
 	TraceDropped func(ctx context.Context, i TraceDroppedInfo)
@@ -184,6 +197,24 @@ const (
 	DropUnknownNamespace DropReason = "unknown namespace" // this node has no such namespace
 	DropMalformed        DropReason = "malformed"         // a field that its Op needs is missing or invalid
 )
+
+// AdapterChangedInfo describes a change of the adapter's connection to the other nodes.
+type AdapterChangedInfo struct {
+	Err      error         // why it does not receive; nil when it receives again
+	Duration time.Duration // with a nil Err: for how long it did not
+}
+
+// GapInfo describes messages of other nodes that may have been lost.
+type GapInfo struct{ Gap }
+
+// PeerInfo describes another node.
+type PeerInfo struct{ Peer }
+
+// PeerLostInfo describes another node that has left or died.
+type PeerLostInfo struct {
+	Peer
+	Died bool // it did not say that it leaves
+}
 
 // TraceDroppedInfo counts dropped calls of Trace.
 type TraceDroppedInfo struct {

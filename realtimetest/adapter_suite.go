@@ -37,6 +37,7 @@ func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.A
 		"a request ends with its ctx":                    {3, testAdapterRequestTimeout},
 		"one node is a cluster":                          {1, testAdapterAlone},
 		"Check is green until Close":                     {2, testAdapterCheck},
+		"nodes know their peers":                         {3, testAdapterPeers},
 		"Close ends a node's part":                       {3, testAdapterClose},
 		"Close may come at any moment":                   {3, testAdapterCloseBusy},
 		"rooms may come and go at any moment":            {2, testAdapterRooms},
@@ -79,6 +80,7 @@ type recorder struct {
 	got     []realtime.ClusterMessage
 	rooms   map[string]bool // nil: it has every room
 	warmed  map[string]bool
+	peers   map[string]peerState
 }
 
 // warmUp is an event that is sent until it arrives.
@@ -97,6 +99,55 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.got = append(r.got, m)
+}
+
+// Receiving and Gap implement realtime.Node: an adapter may call them at any time.
+func (r *recorder) Receiving(error) {}
+
+// Gap implements realtime.Node.
+func (r *recorder) Gap(realtime.Gap) {}
+
+// PeerJoined implements realtime.Node.
+func (r *recorder) PeerJoined(p realtime.Peer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.peers == nil {
+		r.peers = map[string]peerState{}
+	}
+	r.peers[p.ID] = peerPresent
+}
+
+// PeerLost implements realtime.Node.
+func (r *recorder) PeerLost(p realtime.Peer, died bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.peers[p.ID] != peerPresent {
+		r.peers[p.ID] = peerUnknown
+		return
+	}
+	r.peers[p.ID] = map[bool]peerState{true: peerDied, false: peerLeft}[died]
+}
+
+// peerState is what a node was told of another one.
+type peerState string
+
+const (
+	peerPresent peerState = "present"
+	peerLeft    peerState = "left"
+	peerDied    peerState = "died"
+	peerUnknown peerState = "lost without having joined"
+)
+
+// peersIn returns the ids of the nodes in that state.
+func (r *recorder) peersIn(state peerState) (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, s := range r.peers {
+		if s == state {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (r *recorder) onDeliverFunc() func(realtime.ClusterMessage) {

@@ -218,3 +218,49 @@ func testAdapterCheck(t *testing.T, c *cluster) {
 		t.Errorf("Check after Close: %v, want an error that wraps ErrClosed", err)
 	}
 }
+
+// An adapter that reports peers reports each other node, names the sender of each state,
+// and reports a node that has closed as one that has left. An adapter that reports none
+// has nothing to show.
+func testAdapterPeers(t *testing.T, c *cluster) {
+	reports := false
+	for deadline := time.Now().Add(peerPatience); !reports && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		reports = len(c.nodes[0].peersIn(peerPresent)) > 0
+	}
+	if !reports {
+		return
+	}
+	for i, n := range c.nodes {
+		eventually(t, fmt.Sprintf("node %d knows the others", i), func() bool { return len(n.peersIn(peerPresent)) == len(c.nodes)-1 })
+	}
+	var from sync.Map
+	for _, i := range []int{1, 2} {
+		c.nodes[i].onDeliver(func(m realtime.ClusterMessage) { from.Store(i, m.From) })
+	}
+	var state realtime.NodeState
+	if err := json.Unmarshal([]byte(`{"tripsOf":"d1"}`), &state); err != nil {
+		t.Fatal(err)
+	}
+	c.publish(t, 0, realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: suiteNamespaces[0], State: &state})
+	for _, i := range []int{1, 2} {
+		eventually(t, "the state arrives", func() bool { _, ok := from.Load(i); return ok })
+		id, _ := from.Load(i)
+		if !slices.Contains(c.nodes[i].peersIn(peerPresent), id.(string)) { //nolint:errcheck,forcetypeassert // only strings are stored
+			t.Errorf("a state comes from %q, which is no peer of node %d", id, i)
+		}
+	}
+	first, _ := from.Load(1)
+	c.close(t, 0)
+	for _, i := range []int{1, 2} {
+		eventually(t, "the node has left", func() bool { return len(c.nodes[i].peersIn(peerLeft)) == 1 })
+		if left := c.nodes[i].peersIn(peerLeft); left[0] != first {
+			t.Errorf("node %d was told that %q has left, not %q", i, left[0], first)
+		}
+		if len(c.nodes[i].peersIn(peerPresent)) != 1 {
+			t.Errorf("node %d does not know the remaining node", i)
+		}
+	}
+}
+
+// peerPatience is how long an adapter may take to report its first peer.
+const peerPatience = time.Second

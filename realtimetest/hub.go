@@ -10,6 +10,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rodando/realtime"
 )
@@ -25,6 +26,8 @@ type Hub struct {
 	pending int
 	idle    chan struct{} // closed when pending becomes 0; nil while nobody waits for that
 	errs    []error
+	named   int            // nodes that were given a name
+	lost    map[route]bool // messages were lost on the way; without a namespace
 }
 
 // route is the path on which messages keep their order.
@@ -33,18 +36,24 @@ type route struct {
 	namespace string
 }
 
-// parcel is a queued message, or a request if offer is set.
+// parcel is a queued message, a request if offer is set, or a signal.
 type parcel struct {
 	message []byte
+	signal  func(node realtime.Node)              // a call of the receiver that is never lost
 	offer   func(message realtime.ClusterMessage) // handles a request
 	refuse  func()                                // called if a request cannot be delivered
 }
 
 // NewHub returns a Hub without nodes.
-func NewHub() *Hub { return &Hub{queues: map[route][]parcel{}} }
+func NewHub() *Hub { return &Hub{queues: map[route][]parcel{}, lost: map[route]bool{}} }
 
 // Node returns a new node's adapter.
-func (h *Hub) Node() *HubNode { return &HubNode{hub: h} }
+func (h *Hub) Node() *HubNode {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.named++
+	return &HubNode{hub: h, peer: realtime.Peer{ID: fmt.Sprint("node-", h.named)}}
+}
 
 // Wait waits until every message has been handled. It returns an error that wraps ctx's
 // if ctx ends first.
@@ -78,12 +87,15 @@ func (h *Hub) Err() error {
 // can see with Rooms what an adapter that subscribes to rooms would know. All methods
 // may be called concurrently.
 type HubNode struct {
-	hub *Hub
+	hub  *Hub
+	peer realtime.Peer
 
 	// hub.mu guards these.
 	node    realtime.Node // nil before Start
 	closed  bool
+	killed  bool
 	cut     bool
+	since   time.Time      // of the cut
 	running sync.WaitGroup // calls of node; grows only while not closed
 	ctx     context.Context
 	cancel  context.CancelFunc
@@ -116,21 +128,82 @@ func (n *HubNode) Start(_ context.Context, node realtime.Node) error {
 	}
 	n.node = node
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	for _, other := range n.hub.nodes {
+		n.signalLocked(other, func(node realtime.Node) { node.PeerJoined(n.peer) })
+		other.signalLocked(n, func(node realtime.Node) { node.PeerJoined(other.peer) })
+	}
 	n.hub.nodes = append(n.hub.nodes, n)
 	return nil
 }
 
+// signalLocked queues a call of another node, or of the same one.
+func (n *HubNode) signalLocked(to *HubNode, call func(node realtime.Node)) {
+	n.hub.sendLocked(route{from: n, to: to}, parcel{signal: call})
+}
+
+// Peer returns the node as the others know it.
+func (n *HubNode) Peer() realtime.Peer { return n.peer }
+
 // Cut cuts the node off from the others: messages between them are lost, and requests
-// fail. Its own clients stay connected.
-func (n *HubNode) Cut() { n.setCut(true) }
-
-// Heal ends a Cut. Lost messages are not sent again.
-func (n *HubNode) Heal() { n.setCut(false) }
-
-func (n *HubNode) setCut(cut bool) {
+// fail. Its own clients stay connected. The node is told that it does not receive.
+func (n *HubNode) Cut() {
 	n.hub.mu.Lock()
 	defer n.hub.mu.Unlock()
-	n.cut = cut
+	if n.cut {
+		return
+	}
+	n.cut, n.since = true, time.Now()
+	if n.node != nil && !n.closed {
+		n.signalLocked(n, func(node realtime.Node) { node.Receiving(errCut) })
+	}
+}
+
+// Heal ends a Cut. Lost messages are not sent again: the node is told of a gap, and so is
+// each node that has lost a message of it.
+func (n *HubNode) Heal() {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	if !n.cut {
+		return
+	}
+	n.cut = false
+	if n.node == nil || n.closed {
+		return
+	}
+	gap := realtime.Gap{Since: n.since, Until: time.Now(), Reason: errCut.Error()}
+	n.signalLocked(n, func(node realtime.Node) {
+		node.Receiving(nil)
+		node.Gap(gap)
+	})
+	for _, to := range n.hub.nodes {
+		if way := (route{from: n, to: to}); n.hub.lost[way] {
+			delete(n.hub.lost, way)
+			lost := gap
+			lost.Peer = n.peer.ID
+			n.signalLocked(to, func(node realtime.Node) { node.Gap(lost) })
+		}
+	}
+}
+
+// Kill ends the node's part without a goodbye, as if its process were killed: nothing that
+// it sends or that is sent to it arrives any more, and the other nodes are told that it has
+// died. Its clients stay connected to it.
+func (n *HubNode) Kill() {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	if n.killed || n.closed {
+		return
+	}
+	n.killed = true
+	n.leaveLocked(true)
+}
+
+// leaveLocked takes the node out of the hub and tells the others.
+func (n *HubNode) leaveLocked(died bool) {
+	n.hub.nodes = slices.DeleteFunc(n.hub.nodes, func(o *HubNode) bool { return o == n })
+	for _, other := range n.hub.nodes {
+		n.signalLocked(other, func(node realtime.Node) { node.PeerLost(n.peer, died) })
+	}
 }
 
 // stateLocked returns why a node cannot send, or nil.
@@ -287,14 +360,16 @@ func (h *Hub) run(r route) {
 	for len(h.queues[r]) > 0 {
 		p := h.queues[r][0]
 		h.queues[r] = h.queues[r][1:]
-		deliver := !r.from.cut && !r.to.cut && !r.to.closed
+		deliver := !r.to.closed && (p.signal != nil || !r.from.cut && !r.to.cut && !r.from.killed && !r.to.killed)
 		if deliver {
 			r.to.running.Add(1)
+		} else if !r.to.closed && p.message != nil {
+			h.lost[route{from: r.from, to: r.to}] = true
 		}
 		h.mu.Unlock()
 		switch {
 		case deliver:
-			h.deliver(r.to, p)
+			h.deliver(r, p)
 		case p.refuse != nil:
 			p.refuse()
 		}
@@ -313,10 +388,19 @@ func (h *Hub) doneLocked() {
 
 // deliver hands a parcel to its node. A request runs on a goroutine of its own, so that
 // later messages do not wait for it.
-func (h *Hub) deliver(to *HubNode, p parcel) {
+func (h *Hub) deliver(r route, p parcel) {
+	to := r.to
+	if p.signal != nil {
+		defer to.running.Done()
+		_ = h.guard(realtime.ClusterMessage{Op: "signal"}, func() { p.signal(to.node) }) // Err returns the error
+		return
+	}
 	var m realtime.ClusterMessage
 	if err := json.Unmarshal(p.message, &m); err != nil { //nolint:musttag // only nodes of this process read it
 		panic(err) // it was marshaled from a ClusterMessage
+	}
+	if m.Op == realtime.OpState {
+		m.From = r.from.peer.ID
 	}
 	if p.offer != nil {
 		go func() {
@@ -347,8 +431,15 @@ func (h *Hub) guard(m realtime.ClusterMessage, f func()) (err error) {
 // ends.
 func (n *HubNode) Close(ctx context.Context) error {
 	n.hub.mu.Lock()
+	if !n.closed && !n.killed && n.node != nil {
+		n.leaveLocked(n.cut) // a goodbye is lost like any message
+	}
 	n.closed = true
-	n.hub.nodes = slices.DeleteFunc(n.hub.nodes, func(o *HubNode) bool { return o == n })
+	for way := range n.hub.lost {
+		if way.from == n || way.to == n {
+			delete(n.hub.lost, way)
+		}
+	}
 	if n.cancel != nil {
 		n.cancel()
 	}

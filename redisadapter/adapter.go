@@ -35,6 +35,7 @@ type Adapter struct {
 	answering answering
 	peers     peers
 	gaps      gaps
+	signals   signals
 
 	node   realtime.Node   // set by Start
 	ctx    context.Context // for calls of node
@@ -137,6 +138,7 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	a.linking.start(a.exchangeHeartbeats)
 	if err != nil {
 		a.log.Error("redisadapter: starting alone", "error", err)
+		a.receiving(err)
 		return nil
 	}
 	a.notify(notice{Op: opHello})
@@ -185,8 +187,16 @@ func (a *Adapter) connectLater() {
 		case <-time.After(wait):
 		}
 		if client, err := a.dial(); err == nil {
+			began := time.Now()
 			a.startLinks(client)
-			a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "the node was alone"})
+			for tick := 10 * time.Millisecond; a.Check(a.ctx) != nil; { // until it receives
+				select {
+				case <-a.closing:
+					return
+				case <-time.After(tick):
+				}
+			}
+			a.gap(realtime.Gap{Since: began, Until: time.Now(), Reason: "the node was alone"})
 			return
 		}
 	}

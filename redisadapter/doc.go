@@ -21,8 +21,9 @@
 //
 // A node serves its own sockets first and never waits for Redis. A message reaches each
 // other node at most once. The messages of one node in one namespace keep their order. A
-// node that is not connected to Redis misses what others publish meanwhile; it calls
-// Options.OnGap when it receives again.
+// node that is not connected to Redis misses what others publish meanwhile. When it
+// receives again, the server compares its trips, presence and its users' access with the
+// other nodes and the host's repositories; realtime.Trace.Gap is called.
 //
 // Each second a node publishes a probe to itself. When three probes in a row have not
 // arrived, Check returns an error and the node connects again.

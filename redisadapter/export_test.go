@@ -2,7 +2,11 @@
 
 package redisadapter
 
-import "time"
+import (
+	"time"
+
+	"github.com/rodando/realtime"
+)
 
 // Hurry makes an adapter send probes and heartbeats every d.
 func (a *Adapter) Hurry(d time.Duration) {
@@ -10,7 +14,7 @@ func (a *Adapter) Hurry(d time.Duration) {
 }
 
 // Gap reports a gap.
-func (a *Adapter) Gap(g Gap) { a.gap(g) }
+func (a *Adapter) Gap(g realtime.Gap) { a.gap(g) }
 
 // UID returns the adapter's id.
 func (a *Adapter) UID() string { return a.uid }

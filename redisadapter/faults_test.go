@@ -5,6 +5,7 @@ package redisadapter_test
 import (
 	"context"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -70,6 +71,29 @@ func TestAdapter_DetectsSilence(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestAdapter_ReportsToItsNode: what it knows of itself and of the others.
+func TestAdapter_ReportsToItsNode(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := startAt(t, s, quick, nil), startAt(t, s, quick, nil)
+	waitForPeers(t, a, b)
+	joined, left := "joined "+b.UID(), "left "+b.UID()
+	testkit.Eventually(t, "the node knows the other", func() bool { return slices.Equal(a.node.peerChanges(), []string{joined}) })
+	b.close(t)
+	testkit.Eventually(t, "the node has left", func() bool { return slices.Equal(a.node.peerChanges(), []string{joined, left}) })
+
+	const killed = "realtime-0123456789abcdef"
+	s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"`+killed+`","op":"hello"}`)
+	testkit.Eventually(t, "the node has died", func() bool {
+		return slices.Equal(a.node.peerChanges(), []string{joined, left, "joined " + killed, "died " + killed})
+	})
+	require.Empty(t, a.node.health())
+	s.Stop()
+	testkit.Eventually(t, "it does not receive", func() bool { return slices.Equal(a.node.health(), []bool{false}) })
+	require.NoError(t, s.Restart())
+	testkit.Eventually(t, "it receives again", func() bool { return slices.Equal(a.node.health(), []bool{false, true}) })
 }
 
 func TestAdapter_RedisRestarts(t *testing.T) {
@@ -142,10 +166,8 @@ func TestAdapter_NotifiesOfLostMessages(t *testing.T) {
 	}
 	s.Freeze(false)
 	testkit.Eventually(t, "the others are notified", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		for _, g := range b.gaps {
-			if g.Node == a.UID() {
+		for _, g := range b.gaps() {
+			if g.Peer == a.UID() {
 				return true
 			}
 		}
@@ -311,9 +333,9 @@ type textlessError struct{ hold chan struct{} }
 
 func (v textlessError) Error() string { <-v.hold; return "" }
 
-// A call of OnGap that panics or ends the goroutine is not the last one, and Close does
+// A call of the node that panics or ends the goroutine is not the last one, and Close does
 // not wait for it.
-func TestAdapter_OnGapThatDoesNotReturn(t *testing.T) {
+func TestAdapter_SignalThatDoesNotReturn(t *testing.T) {
 	t.Parallel()
 	hold := make(chan struct{})
 	t.Cleanup(func() { close(hold) })
@@ -323,15 +345,15 @@ func TestAdapter_OnGapThatDoesNotReturn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var calls atomic.Int32
-			a := start(t, startRedis(t), func(o *redisadapter.Options, _ *recorder) {
-				o.OnGap = func(redisadapter.Gap) {
+			a := start(t, startRedis(t), func(_ *redisadapter.Options, r *recorder) {
+				r.onGap = func() {
 					if calls.Add(1) <= 2 {
 						do()
 					}
 				}
 			})
 			for range 3 {
-				a.Gap(redisadapter.Gap{})
+				a.Gap(realtime.Gap{})
 			}
 			testkit.Eventually(t, "the last gap is reported", func() bool { return calls.Load() >= 3 })
 		})

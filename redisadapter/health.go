@@ -35,14 +35,25 @@ func (a *Adapter) Check(context.Context) error {
 	return nil
 }
 
-// gaps calls Options.OnGap, one call at a time.
+// gaps notes since when messages may be lost.
 type gaps struct {
-	mu      sync.Mutex // guards the rest
+	mu      sync.Mutex // guards the fields below
 	since   map[*link]time.Time
 	failing time.Time // when publishing began to fail
-	queue   []Gap
-	running bool
 }
+
+// signals are calls of the node about this adapter and the other nodes. They are made one
+// at a time, in order, and not by a reader.
+type signals struct {
+	mu      sync.Mutex // guards the fields below
+	queue   []func()
+	gaps    int // of the queue
+	running bool
+	deaf    bool // the node was told last that it does not receive
+}
+
+// maxGaps is the maximum number of gaps that wait: a further one adds nothing.
+const maxGaps = 16
 
 // checkJoinedLocked sets joined once all links of Start receive.
 func (a *Adapter) checkJoinedLocked() {
@@ -66,6 +77,7 @@ func (a *Adapter) linkDown(l *link, err error) {
 		}
 		a.gaps.since[l] = time.Now()
 		a.gaps.mu.Unlock()
+		a.receiving(err)
 		a.log.Error("redisadapter: not receiving from other nodes", "error", err)
 	}
 }
@@ -76,6 +88,9 @@ func (a *Adapter) linkUp(l *link) {
 	a.health[l] = nil
 	a.checkJoinedLocked()
 	a.mu.Unlock()
+	if a.Check(a.ctx) == nil {
+		a.receiving(nil)
+	}
 	a.gaps.mu.Lock()
 	since, was := a.gaps.since[l]
 	delete(a.gaps.since, l)
@@ -88,7 +103,7 @@ func (a *Adapter) linkUp(l *link) {
 	a.notify(notice{Op: opHello})
 	a.log.Info("redisadapter: receiving from other nodes again", "after", now.Sub(since))
 	// Messages were also lost before the failure was detected.
-	a.gap(Gap{Since: since.Add(-(missedProbes + 1) * a.timing.probe), Until: now, Reason: "not connected to Redis"})
+	a.gap(realtime.Gap{Since: since.Add(-(missedProbes + 1) * a.timing.probe), Until: now, Reason: "not connected to Redis"})
 }
 
 // publishFailed is called by the publisher when the first message is lost.
@@ -112,47 +127,71 @@ func (a *Adapter) publishHealed(lost int) {
 // overflowed is called when a namespace's queue was full.
 func (a *Adapter) overflowed(namespace string, lost int) {
 	a.log.Error("redisadapter: queue of received messages overflowed", "namespace", namespace, "lost", lost)
-	a.gap(Gap{Since: time.Now(), Until: time.Now(), Reason: "messages arrived faster than the server handled them"})
+	a.gap(realtime.Gap{Since: time.Now(), Until: time.Now(), Reason: "messages arrived faster than the server handled them"})
 }
 
-// gap calls Options.OnGap.
-func (a *Adapter) gap(g Gap) {
-	if a.opts.OnGap == nil {
+// gap reports a gap to the node.
+func (a *Adapter) gap(g realtime.Gap) {
+	a.signals.mu.Lock()
+	defer a.signals.mu.Unlock()
+	if a.signals.gaps >= maxGaps {
 		return
 	}
-	a.gaps.mu.Lock()
-	defer a.gaps.mu.Unlock()
-	if len(a.gaps.queue) > 16 { // the host still handles an earlier gap
-		return
-	}
-	a.gaps.queue = append(a.gaps.queue, g)
-	if !a.gaps.running && a.enter() {
-		a.gaps.running = true
-		go a.runGaps()
+	a.signals.gaps++
+	a.signalLocked(func() {
+		a.signals.mu.Lock()
+		a.signals.gaps--
+		a.signals.mu.Unlock()
+		a.node.Gap(g)
+	})
+}
+
+// receiving tells the node, if it is news, that it does not receive, or does again.
+func (a *Adapter) receiving(err error) {
+	a.signals.mu.Lock()
+	defer a.signals.mu.Unlock()
+	if a.signals.deaf != (err != nil) {
+		a.signals.deaf = err != nil
+		a.signalLocked(func() { a.node.Receiving(err) })
 	}
 }
 
-func (a *Adapter) runGaps() {
+// signal has the node called, soon.
+func (a *Adapter) signal(f func()) {
+	a.signals.mu.Lock()
+	defer a.signals.mu.Unlock()
+	a.signalLocked(f)
+}
+
+func (a *Adapter) signalLocked(f func()) {
+	a.signals.queue = append(a.signals.queue, f)
+	if !a.signals.running && a.enter() {
+		a.signals.running = true
+		go a.runSignals()
+	}
+}
+
+func (a *Adapter) runSignals() {
 	done := false
 	defer func() {
-		if !done { // OnGap has ended this goroutine
-			go a.runGaps()
+		if !done { // the node has ended this goroutine
+			go a.runSignals()
 			return
 		}
 		a.leave()
 	}()
 	for {
-		a.gaps.mu.Lock()
-		if len(a.gaps.queue) == 0 {
-			a.gaps.running = false
-			a.gaps.mu.Unlock()
+		a.signals.mu.Lock()
+		if len(a.signals.queue) == 0 || a.isClosed() {
+			a.signals.queue, a.signals.running = nil, false
+			a.signals.mu.Unlock()
 			done = true
 			return
 		}
-		g := a.gaps.queue[0]
-		a.gaps.queue = a.gaps.queue[1:]
-		a.gaps.mu.Unlock()
-		a.guard("a gap", func() { a.opts.OnGap(g) })
+		f := a.signals.queue[0]
+		a.signals.queue = a.signals.queue[1:]
+		a.signals.mu.Unlock()
+		a.guard("a signal", f)
 	}
 }
 

@@ -98,7 +98,7 @@ func (ns *namespace) receive(in incoming) error {
 		if err != nil || uid == ns.a.uid {
 			return err
 		}
-		m.Namespace = ns.name
+		m.Namespace, m.From = ns.name, uid
 		ns.a.node.Deliver(m)
 		return nil
 	}

@@ -58,24 +58,12 @@ type Options struct {
 	// QueuedMessages and QueuedBytes are the maximum length and size of a queue: of the
 	// messages to publish, and of the received messages of each namespace. When the first
 	// is full, Publish returns an error; when the second is full, messages are dropped and
-	// OnGap is called. Default to 65536 and 64 MiB.
+	// a gap is reported to the server. Default to 65536 and 64 MiB.
 	QueuedMessages int
 	QueuedBytes    int
 
-	// OnGap is called after messages from other nodes may have been lost, when the node
-	// receives again. It may block. Calls do not overlap.
-	OnGap func(Gap)
 	// Logger receives the adapter's log records. Defaults to slog.Default.
 	Logger *slog.Logger
-}
-
-// Gap is a time in which messages from other nodes may have been lost.
-type Gap struct {
-	Since, Until time.Time
-	// Node is the id of the node whose messages may have been lost, empty for all nodes.
-	Node string
-	// Reason is a text for logs.
-	Reason string
 }
 
 const (

@@ -8,20 +8,9 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rodando/realtime"
 )
-
-// Peer is another Go node.
-type Peer struct {
-	ID   string // new with each start
-	Name string // its Options.Name
-}
-
-func (p Peer) String() string {
-	if p.Name == "" {
-		return p.ID
-	}
-	return p.Name + " (" + p.ID + ")"
-}
 
 // The operations of a notice.
 const (
@@ -57,36 +46,39 @@ type peers struct {
 }
 
 type peer struct {
-	Peer
+	realtime.Peer
 	last time.Time
 }
 
-// seenNow records a heartbeat.
-func (p *peers) seenNow(who Peer, now time.Time) {
+// seenNow records a heartbeat, and reports whether the node is new.
+func (p *peers) seenNow(who realtime.Peer, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if known := p.seen[who.ID]; known != nil {
 		known.last = now
-		return
+		return false
 	}
 	if len(p.seen) >= maxPeers {
-		return
+		return false
 	}
 	if p.seen == nil {
 		p.seen, p.dead = map[string]*peer{}, map[string]time.Time{}
 	}
 	delete(p.dead, who.ID)
 	p.seen[who.ID] = &peer{who, now}
+	return true
 }
 
 // forget removes a node, and reports whether it was known.
-func (p *peers) forget(uid string) bool {
+func (p *peers) forget(uid string) (who realtime.Peer, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, known := p.seen[uid]
+	if seen := p.seen[uid]; seen != nil {
+		who, known = seen.Peer, true
+	}
 	delete(p.seen, uid)
 	delete(p.dead, uid)
-	return known
+	return who, known
 }
 
 // countedTime is how long Redis may still count a dead node as a subscriber: its
@@ -107,7 +99,7 @@ func (p *peers) deadButCounted(now time.Time) int {
 }
 
 // silent removes and returns the nodes without a heartbeat since that time.
-func (p *peers) silent(since, now time.Time) (removed []Peer) {
+func (p *peers) silent(since, now time.Time) (removed []realtime.Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, known := range p.seen {
@@ -130,20 +122,20 @@ func (p *peers) refresh(now time.Time) {
 	}
 }
 
-func (p *peers) list() []Peer {
+func (p *peers) list() []realtime.Peer {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	all := make([]Peer, 0, len(p.seen))
+	all := make([]realtime.Peer, 0, len(p.seen))
 	for _, known := range p.seen {
 		all = append(all, known.Peer)
 	}
-	slices.SortFunc(all, func(a, b Peer) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(all, func(a, b realtime.Peer) int { return strings.Compare(a.ID, b.ID) })
 	return all
 }
 
 // Peers returns the other Go nodes, sorted by id. A node that was killed stays in the list
 // for up to ten seconds. Node servers send no heartbeats and are not in the list.
-func (a *Adapter) Peers() []Peer { return a.peers.list() }
+func (a *Adapter) Peers() []realtime.Peer { return a.peers.list() }
 
 // notify publishes a notice.
 func (a *Adapter) notify(n notice) {
@@ -169,18 +161,21 @@ func (a *Adapter) receiveNotice(_, msg string) {
 		n.Name = n.Name[:nameBytes]
 	}
 	if n.Op == opBye {
-		if a.peers.forget(n.UID) {
+		if who, known := a.peers.forget(n.UID); known {
 			a.requests.nodeLeft(n.UID)
+			a.signal(func() { a.node.PeerLost(who, false) })
 		}
 		return
 	}
 	now := time.Now()
-	a.peers.seenNow(Peer{n.UID, strings.ToValidUTF8(n.Name, "")}, now)
+	if who := (realtime.Peer{ID: n.UID, Name: strings.ToValidUTF8(n.Name, "")}); a.peers.seenNow(who, now) {
+		a.signal(func() { a.node.PeerJoined(who) })
+	}
 	switch n.Op {
 	case opHello:
 		a.notify(notice{Op: opBeat})
 	case opLost:
-		a.gap(Gap{Since: now.Add(-max(time.Duration(n.Ago), 0)), Until: now, Node: n.UID, Reason: "the node could not publish"})
+		a.gap(realtime.Gap{Since: now.Add(-max(time.Duration(n.Ago), 0)), Until: now, Peer: n.UID, Reason: "the node could not publish"})
 	case opCancel:
 		a.answering.cancel(n.UID + " " + n.ID)
 	}
@@ -208,6 +203,7 @@ func (a *Adapter) exchangeHeartbeats() {
 		for _, dead := range a.peers.silent(now.Add(-a.timing.forget), now) {
 			a.log.Warn("redisadapter: a node stopped sending heartbeats", "node", dead.String())
 			a.requests.nodeLeft(dead.ID)
+			a.signal(func() { a.node.PeerLost(dead, true) })
 		}
 	}
 }

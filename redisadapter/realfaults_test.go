@@ -48,11 +48,6 @@ func startOn(t *testing.T, url string, protocol string) *peer {
 	p := &peer{node: &recorder{sockets: []realtime.RemoteSocket{someSocket}}, log: &log{}}
 	p.Adapter = newAdapter(t, redisadapter.Options{
 		URL: url, Sharded: protocol == "sharded", Namespaces: []string{ns}, Logger: slog.New(slog.NewTextHandler(p.log, nil)),
-		OnGap: func(g redisadapter.Gap) {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.gaps = append(p.gaps, g)
-		},
 	})
 	require.NoError(t, p.Start(t.Context(), p.node))
 	t.Cleanup(func() { p.close(t) })

@@ -95,19 +95,19 @@ type request struct {
 	answer    func(realtime.ClusterAnswer)
 	done      chan struct{} // closed when no answer is missing
 
-	mu             sync.Mutex            // guards the rest, and is held while answer is called
-	responders     map[string]*responder // by uid, which is "" for Node in the classic protocol
-	reached        int                   // receivers of the request, without this node; -1: Redis has not answered yet
-	nodes          int                   // the Go nodes among them
-	alive          map[string]Peer       // Go nodes that are known and have not left
-	deadButCounted int                   // dead Go nodes that Redis may still count
+	mu             sync.Mutex               // guards the rest, and is held while answer is called
+	responders     map[string]*responder    // by uid, which is "" for Node in the classic protocol
+	reached        int                      // receivers of the request, without this node; -1: Redis has not answered yet
+	nodes          int                      // the Go nodes among them
+	alive          map[string]realtime.Peer // Go nodes that are known and have not left
+	deadButCounted int                      // dead Go nodes that Redis may still count
 	ended          bool
 }
 
-func newRequest(asks bool, namespace string, known []Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
+func newRequest(asks bool, namespace string, known []realtime.Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
 	q := &request{
 		namespace: namespace, asks: asks, answer: answer, done: make(chan struct{}),
-		responders: map[string]*responder{}, reached: -1, alive: map[string]Peer{}, deadButCounted: ghosts,
+		responders: map[string]*responder{}, reached: -1, alive: map[string]realtime.Peer{}, deadButCounted: ghosts,
 	}
 	for _, p := range known {
 		q.alive[p.ID] = p

@@ -34,9 +34,13 @@ const patience = 20 * time.Second
 type recorder struct {
 	deliver func(m realtime.ClusterMessage)
 	sockets []realtime.RemoteSocket
+	onGap   func()
 
-	mu  sync.Mutex // guards got
-	got []realtime.ClusterMessage
+	mu        sync.Mutex // guards the fields below
+	got       []realtime.ClusterMessage
+	gaps      []realtime.Gap
+	receiving []bool
+	peers     []string
 }
 
 func (r *recorder) Deliver(m realtime.ClusterMessage) {
@@ -92,21 +96,62 @@ func (l *log) times(s string) int {
 	return strings.Count(l.text.String(), s)
 }
 
+// Receiving, Gap, PeerJoined and PeerLost record what the adapter reports.
+func (r *recorder) Receiving(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.receiving = append(r.receiving, err == nil)
+}
+
+func (r *recorder) Gap(g realtime.Gap) {
+	if r.onGap != nil {
+		r.onGap()
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.gaps = append(r.gaps, g)
+}
+
+func (r *recorder) PeerJoined(p realtime.Peer) { r.peerChanged("joined " + p.ID) }
+
+func (r *recorder) PeerLost(p realtime.Peer, died bool) {
+	r.peerChanged(map[bool]string{true: "died ", false: "left "}[died] + p.ID)
+}
+
+func (r *recorder) peerChanged(what string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.peers = append(r.peers, what)
+}
+
+// peerChanges returns what the node was told of other nodes.
+func (r *recorder) peerChanges() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string(nil), r.peers...)
+}
+
+// health returns what the node was told of receiving.
+func (r *recorder) health() []bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]bool(nil), r.receiving...)
+}
+
 // peer is a started adapter with its node.
 type peer struct {
 	*redisadapter.Adapter
 	node *recorder
 	log  *log
-
-	mu   sync.Mutex // guards gaps
-	gaps []redisadapter.Gap
 }
 
-func (p *peer) gapCount() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.gaps)
+func (p *peer) gaps() []realtime.Gap {
+	p.node.mu.Lock()
+	defer p.node.mu.Unlock()
+	return append([]realtime.Gap(nil), p.node.gaps...)
 }
+
+func (p *peer) gapCount() int { return len(p.gaps()) }
 
 // Intervals of probes and heartbeats. A test uses steady if a busy machine must not look
 // like a silent connection.
@@ -126,11 +171,6 @@ func startAt(t *testing.T, s *redistest.Server, every time.Duration, change func
 	t.Helper()
 	p := &peer{node: &recorder{}, log: &log{}}
 	o := redisadapter.Options{URL: s.URL(), Name: "test", Namespaces: []string{ns}, Logger: slog.New(slog.NewTextHandler(p.log, nil))}
-	o.OnGap = func(g redisadapter.Gap) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.gaps = append(p.gaps, g)
-	}
 	if change != nil {
 		change(&o, p.node)
 	}
