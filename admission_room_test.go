@@ -1,4 +1,4 @@
-// Which connections make room for others.
+// Which connections are closed to make room for others.
 
 package realtime_test
 
@@ -18,8 +18,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// Nobody holds the places of Limits.Connections without a user: one account on any number
-// of connections, which leaves again or stays where nobody logs in, makes room.
+// Connections without a user do not fill Limits.Connections: one account with any number of
+// connections that leave again, or that are anonymous, makes room.
 func TestLimits_ConnectionsWithoutUserMakeRoom(t *testing.T) {
 	const connections = 60
 	for name, says := range map[string][]string{
@@ -45,7 +45,7 @@ func TestLimits_ConnectionsWithoutUserMakeRoom(t *testing.T) {
 				addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
 				addNamespace(t, srv, "/full", realtime.NamespaceOptions{})
 				login := `{"token":` + quote(srv.Login("p1", realtime.UserPassenger)) + `}`
-				a := &strangers{srv: srv}
+				a := &attacker{srv: srv}
 				attack := func(n int) {
 					for i := range n {
 						if !a.open(fmt.Sprintf("[2001:db8:1:%x::1]:1234", i/5)) {
@@ -80,8 +80,8 @@ func TestLimits_ConnectionsWithoutUserMakeRoom(t *testing.T) {
 	}
 }
 
-// A site whose tokens keep the verifier busy holds no more places than others need, though
-// the handshakes of all strangers are under way.
+// A site whose tokens keep the verifier busy makes room for other sites, even if all
+// unauthenticated connections have a handshake in progress.
 func TestLimits_HandshakesOfTheBusiestSiteMakeRoom(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
@@ -89,7 +89,7 @@ func TestLimits_HandshakesOfTheBusiestSiteMakeRoom(t *testing.T) {
 			o.Tokens = slowTokens{o.Tokens}
 			o.Limits.Unauthenticated, o.Limits.UnauthenticatedPerIP = 80, 5
 		})
-		a := &strangers{srv: srv}
+		a := &attacker{srv: srv}
 		opened := 0
 		for site := range 9 {
 			for i := range 15 {

@@ -89,9 +89,9 @@ func TestLimits_Connections(t *testing.T) {
 	}
 }
 
-// Beyond the limits on connections that have not logged in the oldest of them makes
-// room, unless they are all about to.
-func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
+// Beyond the limits on unauthenticated connections the oldest of them makes room, unless all of
+// them have a handshake in progress.
+func TestConnectionLimits_UnauthenticatedMakeRoom(t *testing.T) {
 	for name, c := range map[string]struct {
 		set    func(l *realtime.Limits)
 		status int
@@ -114,7 +114,7 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 				status, _ := openSession(t, srv, "polling")
 				require.Equal(t, http.StatusOK, status)
 				require.Equal(t, []realtime.Limit{realtime.Limit(name)}, l.take())
-				require.True(t, third.closed(), "who was refused is the next")
+				require.True(t, third.closed(), "a refused connection is the next")
 				require.False(t, second.closed())
 
 				_, release := srv.Users.Block()
@@ -138,14 +138,14 @@ func TestConnectionLimits_StrangersMakeRoom(t *testing.T) {
 	}
 }
 
-// strangers opens polling sessions and never logs in. It calls the handler directly, so
+// attacker opens polling sessions and never logs in. It calls the handler directly, so
 // that each session can have an address of its own.
-type strangers struct {
+type attacker struct {
 	srv  *realtimetest.Server
 	sids []string // with the peer that opened each
 }
 
-func (a *strangers) request(method, peer, query, body string) *httptest.ResponseRecorder {
+func (a *attacker) request(method, peer, query, body string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, realtime.Path+"?EIO=4&transport=polling"+query, strings.NewReader(body))
 	r.RemoteAddr = peer
 	w := httptest.NewRecorder()
@@ -154,7 +154,7 @@ func (a *strangers) request(method, peer, query, body string) *httptest.Response
 }
 
 // open opens a session, and reports whether the server admitted it.
-func (a *strangers) open(peer string) bool {
+func (a *attacker) open(peer string) bool {
 	w := a.request(http.MethodGet, peer, "", "")
 	if w.Code == http.StatusOK {
 		a.sids = append(a.sids, peer+" "+w.Body.String()[9:31])
@@ -164,7 +164,7 @@ func (a *strangers) open(peer string) bool {
 
 // postToEach sends a packet on each open session, and returns the number of sessions
 // that are still open.
-func (a *strangers) postToEach(packet string) int {
+func (a *attacker) postToEach(packet string) int {
 	a.sids = slices.DeleteFunc(a.sids, func(s string) bool {
 		peer, sid, _ := strings.Cut(s, " ")
 		return a.request(http.MethodPost, peer, "&sid="+sid, packet).Code != http.StatusOK
@@ -172,9 +172,9 @@ func (a *strangers) postToEach(packet string) int {
 	return len(a.sids)
 }
 
-// At a tenth of the default limits somebody can log in at any moment, whoever else is
-// there: all networks of one site, a hundred addresses, or many of one network.
-func TestServer_StrangersKeepNobodyOut(t *testing.T) {
+// At a tenth of the default limits a user can log in at any moment, while an attacker opens
+// connections from all networks of one site, a hundred addresses, or many sites.
+func TestServer_UnauthenticatedKeepNobodyOut(t *testing.T) {
 	for name, peer := range map[string]func(i int) string{
 		"one /48":               func(i int) string { return fmt.Sprintf("[2001:db8:1:%x::1]:1234", i) },
 		"one /24":               func(i int) string { return fmt.Sprintf("198.51.100.%d:1234", i) },
@@ -188,7 +188,7 @@ func TestServer_StrangersKeepNobodyOut(t *testing.T) {
 					o.Unlimited = false
 					o.Limits.Unauthenticated, o.Limits.UnauthenticatedPerIP, o.Limits.ConnectionsPerIP = 1000, 10, 20
 				})
-				a := &strangers{srv: srv}
+				a := &attacker{srv: srv}
 				attack := func() {
 					for i := range 100 {
 						for range 12 {

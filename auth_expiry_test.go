@@ -187,7 +187,7 @@ func TestSessionRevoked(t *testing.T) {
 		require.NoError(t, err)
 		guest, err := shared.Join(t.Context(), realtime.NamespaceDrivers, token)
 		require.NoError(t, err)
-		stranger := nodes[0].Driver(t, "d2")
+		unrelated := nodes[0].Driver(t, "d2")
 
 		at := time.Now()
 		publish(t, nodes[1], realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1", Reason: "stolen", At: at})
@@ -210,10 +210,10 @@ func TestSessionRevoked(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		require.True(t, watch.Connected())
 		require.True(t, shared.Connected(), "another user's socket on the same connection")
-		require.True(t, stranger.Connected())
+		require.True(t, unrelated.Connected())
 		realtimetest.ExpectNone(t, watch)
 		realtimetest.ExpectNone(t, shared)
-		realtimetest.ExpectNone(t, stranger)
+		realtimetest.ExpectNone(t, unrelated)
 	})
 }
 

@@ -26,18 +26,18 @@ func TestCluster_Trip(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
 		a, b := nodes[0], nodes[1]
 		driver, phone := b.Driver(t, "d1"), a.Driver(t, "d1")
-		passenger, stranger := a.Passenger(t, "p1"), b.Passenger(t, "p2")
+		passenger, unrelated := a.Passenger(t, "p1"), b.Passenger(t, "p2")
 		admin := b.Admin(t, "a1")
 		require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
 		synctest.Wait()
 
 		a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
-		requireFollows(t, driver, "t1", 1, all(passenger, admin), stranger)
-		requireFollows(t, phone, "t1", 2, all(passenger, admin), stranger)
+		requireFollows(t, driver, "t1", 1, all(passenger, admin), unrelated)
+		requireFollows(t, phone, "t1", 2, all(passenger, admin), unrelated)
 
 		// A socket that connects later is put in by what its own node has learnt.
 		late, lateDriver := b.Passenger(t, "p1"), b.Driver(t, "d1")
-		requireFollows(t, lateDriver, "t1", 3, all(passenger, late, admin), stranger)
+		requireFollows(t, lateDriver, "t1", 3, all(passenger, late, admin), unrelated)
 
 		// The other node handles the next event, and knows the people too.
 		b.Publish(t, realtime.TripStarted{TripID: "t1"})
@@ -49,7 +49,7 @@ func TestCluster_Trip(t *testing.T) {
 		for _, c := range all(passenger, late, admin) {
 			require.Equal(t, "t1", realtimetest.Expect(t, c, realtime.EventTripDriverLocation).TripID)
 		}
-		realtimetest.ExpectNone(t, stranger, realtime.EventTripDriverLocation)
+		realtimetest.ExpectNone(t, unrelated, realtime.EventTripDriverLocation)
 
 		b.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
 		for _, c := range all(passenger, late, driver, phone, lateDriver, admin) {
@@ -57,7 +57,7 @@ func TestCluster_Trip(t *testing.T) {
 		}
 		after := a.Passenger(t, "p1")
 		for n, d := range all(driver, phone, lateDriver, a.Driver(t, "d1"), b.Driver(t, "d1")) {
-			requireFollows(t, d, "", float64(10+n), nil, passenger, late, after, stranger, admin)
+			requireFollows(t, d, "", float64(10+n), nil, passenger, late, after, unrelated, admin)
 		}
 	})
 }

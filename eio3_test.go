@@ -164,8 +164,8 @@ func TestEIO3_BesideEIO4(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })
 		recent := srv.Passenger(t, "p1")
 		old := dialOld(t, srv, "", http.Header{"Authorization": {"Bearer " + srv.Login("p1", realtime.UserPassenger)}})
-		stranger := dialOld(t, srv, "", http.Header{"Authorization": {"Bearer " + srv.Login("p2", realtime.UserPassenger)}})
-		for _, c := range []*oldClient{old, stranger} {
+		unrelated := dialOld(t, srv, "", http.Header{"Authorization": {"Bearer " + srv.Login("p2", realtime.UserPassenger)}})
+		for _, c := range []*oldClient{old, unrelated} {
 			c.send("40/passengers,")
 			require.Contains(t, c.poll(), `"hello"`)
 		}
@@ -178,7 +178,7 @@ func TestEIO3_BesideEIO4(t *testing.T) {
 		require.True(t, strings.HasSuffix(told, ":41/passengers,"), told)
 		require.Equal(t, "1:1", old.poll())
 		srv.Publish(t, realtime.TripRequested{TripID: "t2", PassengerID: "p2"})
-		body := stranger.poll()
+		body := unrelated.poll()
 		require.Contains(t, body, `"t2"`)
 		require.NotContains(t, body, `"t1"`)
 	})

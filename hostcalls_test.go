@@ -238,11 +238,11 @@ func TestVerify_BoundedBySource(t *testing.T) {
 			_, err := srv.Dial(ctx, realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Header("X-Forwarded-For", address))
 			return err
 		}
-		var strangers sync.WaitGroup
+		var attackers sync.WaitGroup
 		for range 300 {
-			strangers.Go(func() { require.ErrorContains(t, dial("203.0.113.9", "unknown kid"), "unavailable") })
+			attackers.Go(func() { require.ErrorContains(t, dial("203.0.113.9", "unknown kid"), "unavailable") })
 		}
-		strangers.Wait()
+		attackers.Wait()
 		require.LessOrEqual(t, keys.asked.Load(), int64(4), "of one address")
 		require.NoError(t, dial("198.51.100.7", srv.Login("d1", realtime.UserDriver)))
 	})
@@ -297,10 +297,10 @@ func TestHostCalls_BoundedBySite(t *testing.T) {
 						_, err := srv.Dial(ctx, "/support", append(more, realtimetest.Auth(auth), realtimetest.Header("X-Forwarded-For", address))...)
 						return err
 					}
-					var strangers sync.WaitGroup
+					var attackers sync.WaitGroup
 					for i := range 100 {
 						for range 2 {
-							strangers.Go(func() {
+							attackers.Go(func() {
 								var err error
 								switch function {
 								case "VerifyToken":
@@ -317,7 +317,7 @@ func TestHostCalls_BoundedBySite(t *testing.T) {
 					synctest.Wait()
 					require.EqualValues(t, 8, hung.Load(), "an eighth")
 					require.NoError(t, dial("198.51.100.7", map[string]string{}), "while the calls run")
-					strangers.Wait()
+					attackers.Wait()
 					require.EqualValues(t, 8, hung.Load())
 					require.NoError(t, dial("198.51.100.7", map[string]string{}), "while they are abandoned")
 				})

@@ -251,7 +251,7 @@ func TestPublish_InProcess(t *testing.T) {
 		// This one does not know the event.
 		other := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = bus })
 		data := make(chan realtime.Envelope, 1)
-		driver, stranger := one.Driver(t, "d1"), other.Driver(t, "d1")
+		driver, unrelated := one.Driver(t, "d1"), other.Driver(t, "d1")
 		n.Store(0)
 		require.NoError(t, one.Realtime.Publish(t.Context(), event))
 		realtimetest.Expect(t, driver, eventShiftStarted)
@@ -274,7 +274,7 @@ func TestPublish_InProcess(t *testing.T) {
 		// What was read off a bus may go on another one.
 		require.NoError(t, bus.Publish(t.Context(), realtime.Envelope{ID: "again", Name: e.Name, Key: e.Key, Data: e.Data}))
 		require.Equal(t, "again", realtimetest.Expect(t, driver, eventShiftStarted).EventID)
-		require.Len(t, stranger.Received(), 1, "its hello")
+		require.Len(t, unrelated.Received(), 1, "its hello")
 	})
 }
 

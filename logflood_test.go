@@ -1,4 +1,4 @@
-// What strangers can do to the log.
+// How many log lines unauthenticated clients can cause.
 
 package realtime_test
 

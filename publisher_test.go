@@ -97,23 +97,23 @@ func TestTripRooms_LastAsLongAsTheTrip(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.AdminTripsByRoom = true })
 					driver, phone := srv.Driver(t, "d1"), srv.Driver(t, "d1")
-					passenger, stranger := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
+					passenger, unrelated := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
 					admin, bystander := srv.Admin(t, "a1"), srv.Admin(t, "a2")
 					require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
 					synctest.Wait()
 
 					srv.Publish(t, realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
-					requireFollows(t, driver, "", 1, nil, passenger, stranger, admin, bystander)
+					requireFollows(t, driver, "", 1, nil, passenger, unrelated, admin, bystander)
 					srv.Publish(t, first)
-					requireFollows(t, driver, "t1", 2, all(passenger, admin), stranger, bystander)
-					requireFollows(t, phone, "t1", 3, all(passenger, admin), stranger, bystander)
+					requireFollows(t, driver, "t1", 2, all(passenger, admin), unrelated, bystander)
+					requireFollows(t, phone, "t1", 3, all(passenger, admin), unrelated, bystander)
 
 					srv.Publish(t, last)
 					for _, c := range all(driver, phone, passenger, admin) { // the admin by the room alone
 						_, err := c.NextRaw(t.Context(), last.EventName()[:4]+":"+end)
 						require.NoError(t, err)
 					}
-					requireFollows(t, driver, "", 4, nil, passenger, stranger, admin, bystander)
+					requireFollows(t, driver, "", 4, nil, passenger, unrelated, admin, bystander)
 					for _, ns := range []*realtime.Namespace{srv.Realtime.Drivers(), srv.Realtime.Passengers(), srv.Realtime.Admin()} {
 						require.Zero(t, inTripRoom(t, ns, "t1"), ns.Name())
 					}
@@ -155,9 +155,9 @@ func TestTripRooms_SocketsThatConnectDuringTheTrip(t *testing.T) {
 				srv := realtimetest.NewServer(t, c.set)
 				c.begin(t, srv)
 				driver, other := srv.Driver(t, "d1"), srv.Driver(t, "d2")
-				passenger, stranger := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
-				requireFollows(t, driver, "t1", 1, all(passenger), stranger)
-				requireFollows(t, other, "", 2, nil, passenger, stranger)
+				passenger, unrelated := srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
+				requireFollows(t, driver, "t1", 1, all(passenger), unrelated)
+				requireFollows(t, other, "", 2, nil, passenger, unrelated)
 
 				srv.Publish(t, realtime.TripCompleted{TripID: "t1", PassengerID: "p1", DriverID: "d1", Currency: "CUP"})
 				srv.Trips.Set("p1")

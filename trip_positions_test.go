@@ -55,12 +55,12 @@ func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 			nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Trips = trips })
 			trips.Set("p1", "t1")
 			trips.Set("d1", "t1")
-			passenger, stranger := nodes[0].Passenger(t, "p1"), nodes[0].Passenger(t, "p2")
+			passenger, unrelated := nodes[0].Passenger(t, "p1"), nodes[0].Passenger(t, "p2")
 			for n := range 3 {
 				nodes[1].Publish(t, position("d1", float64(n)))
 				require.InDelta(t, n, realtimetest.Expect(t, passenger, realtime.EventTripDriverLocation).LastLocation.Lat, 0)
 			}
-			realtimetest.ExpectNone(t, stranger)
+			realtimetest.ExpectNone(t, unrelated)
 			require.Equal(t, 1, trips.count("d1"))
 			for range 100 { // a driver without a trip is not asked for each time
 				nodes[1].Publish(t, position("d2", 1))
@@ -183,11 +183,11 @@ func TestSweep_FindsTripsOfEverybody(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		lookup := &manyTrips{}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Trips = lookup })
-		driver, passenger, stranger := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
+		driver, passenger, unrelated := srv.Driver(t, "d1"), srv.Passenger(t, "p1"), srv.Passenger(t, "p2")
 		lookup.Set("d1", "t1")
 		lookup.Set("p1", "t1")
 		time.Sleep(3 * time.Minute)
-		requireFollows(t, driver, "t1", 1, all(passenger), stranger)
+		requireFollows(t, driver, "t1", 1, all(passenger), unrelated)
 		require.LessOrEqual(t, lookup.batches, 4)
 		require.Equal(t, 1, lookup.count("d1"), "at connect")
 	})

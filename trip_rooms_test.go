@@ -348,7 +348,7 @@ func TestTripRooms_LookupDecides(t *testing.T) {
 	})
 }
 
-// No id that is empty or absurd makes a room that strangers meet in.
+// An empty or invalid id makes no room in which sockets of different users meet.
 // A host's database is ahead of its bus: the lookup says that the trip is over while
 // what happened to it before is still on its way, and names nobody.
 func TestTripRooms_DatabaseAheadOfTheBus(t *testing.T) {

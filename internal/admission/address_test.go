@@ -175,7 +175,7 @@ func FuzzForwarded(f *testing.F) {
 		}
 		a.Release(&one)
 		require.Zero(t, a.connections)
-		require.Zero(t, a.strangers.n)
+		require.Zero(t, a.unauthenticated.n)
 	})
 }
 

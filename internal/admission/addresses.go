@@ -12,11 +12,11 @@ import (
 // address is the entry of one Network. The number of entries is at most the number of
 // connections plus maxIdle.
 type address struct {
-	key         Network
-	connections int
-	strangers   group
-	handshakes  ratelimit.Bucket
-	prev, next  *address // links of the idle list, while connections is 0
+	key             Network
+	connections     int
+	unauthenticated group
+	handshakes      ratelimit.Bucket
+	prev, next      *address // links of the idle list, while connections is 0
 }
 
 // idleList holds the addresses without a connection, the longest idle first.

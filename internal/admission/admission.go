@@ -1,13 +1,13 @@
-// Package admission decides which connections are accepted, before anything is
-// allocated for them. It counts connections in all and by address, and closes
-// connections without a user to make room for new ones.
+// Package admission decides which connections are accepted, before anything is allocated
+// for them. It counts connections in all and by address, and closes connections without a
+// user to make room for new ones.
 //
-// A connection has a user while it has a socket for which somebody has logged in. One
-// that has no socket is a stranger, also if it had one before: otherwise an account could
-// occupy any number of places by logging in and leaving. One whose sockets are all
-// anonymous is a guest. When a limit is reached, a stranger or a guest is closed instead
-// of refusing the new connection: otherwise one client could occupy all places and lock
-// everybody out. makeroom.go says which one.
+// A connection has a user while it has a socket with a user. It is unauthenticated while it
+// has no socket, also if it had one before: otherwise an account could occupy any number of
+// connections by logging in and leaving. It is anonymous while all its sockets are. When a
+// limit is reached, an unauthenticated or anonymous connection is evicted (closed), instead
+// of refusing the new one: otherwise one client could occupy all connections and lock out
+// the others. make_room.go chooses which one.
 package admission
 
 import (
@@ -23,8 +23,8 @@ import (
 type Config struct {
 	Connections          int // in all
 	ConnectionsPerIP     int // of one address
-	Unauthenticated      int // strangers, in all; guests do not count
-	UnauthenticatedPerIP int // strangers of one address
+	Unauthenticated      int // unauthenticated ones, in all; anonymous ones do not count
+	UnauthenticatedPerIP int // unauthenticated ones of one address
 
 	Handshake ratelimit.Rate // new connections of one address
 	Connect   ratelimit.Rate // CONNECTs of one connection
@@ -55,8 +55,8 @@ const (
 	maxIdle = 1 << 16
 	// siteDivisor: at most 1/siteDivisor of Config.Unauthenticated belongs to one site.
 	siteDivisor = 8
-	// timeToConnect is how long a new connection is spared where others can make room: a
-	// client needs it for its CONNECT.
+	// timeToConnect is how long a new connection is not evicted if another one can be: a
+	// client needs this time to send its CONNECT.
 	timeToConnect = time.Second
 	// maxOverRate is the number of CONNECTs beyond Config.Connect that are refused; the
 	// next one ends the connection.
@@ -72,14 +72,14 @@ type Control struct {
 	start     time.Time
 	warn      sync.Once
 
-	mu          sync.Mutex // guards the fields below, and all fields of every address, site, Conn and outsider
-	connections int
-	strangers   group
-	addresses   map[Network]*address // those with a connection, and the idle ones
-	sites       map[Network]*site    // those with an outsider
-	unknown     site                 // for the outsiders whose address is unknown
-	busiest     [kinds]ranking       // of the sites, unknown included
-	idle        idleList
+	mu              sync.Mutex // guards the fields below, and all fields of every address, site, Conn and evictable
+	connections     int
+	unauthenticated group
+	addresses       map[Network]*address // those with a connection, and the idle ones
+	sites           map[Network]*site    // those with an evictable connection
+	unknown         site                 // the evictable connections whose address is unknown
+	busiest         [kinds]ranking       // all sites, unknown included
+	idle            idleList
 }
 
 // Conn is Control's part of a connection. Embed it in the caller's own record.
@@ -87,24 +87,24 @@ type Control struct {
 // There is one for each idle connection, so it holds the bytes of the address: a
 // netip.Addr is larger, and a pointer to the table's entry is work for the collector.
 type Conn struct {
-	addr     [16]byte  // see netip.Addr.As16; zero when unknown
-	outsider *outsider // nil while the connection has a user, and after Release
-	connects ratelimit.Bucket
-	users    uint16 // its sockets that have a user
-	guests   uint16 // its other sockets
-	deciding uint16 // its handshakes under way
-	overRate uint8  // CONNECTs beyond the rate
-	flags    uint8
+	addr      [16]byte   // see netip.Addr.As16; zero when unknown
+	evictable *evictable // nil while the connection has a user, and after Release
+	connects  ratelimit.Bucket
+	users     uint16 // the number of its sockets with a user
+	anonymous uint16 // the number of its other sockets
+	deciding  uint16 // the number of its handshakes in progress
+	overRate  uint8  // CONNECTs beyond the rate
+	flags     uint8
 }
 
 // Flags of a Conn.
 const (
-	countsForAddress = 1 << iota // it counts for limits per address
-	isReleased                   // see Release
+	countsForAddress = 1 << iota // the limits per address count it
+	isReleased                   // Release was called
 )
 
-// Addr returns the address that the connection comes from: the client's, or that of a
-// proxy that is not trusted. It is not valid when it is unknown.
+// Addr returns the address that the connection comes from: the client's, or that of a proxy
+// that is not trusted. It is the invalid netip.Addr if the address is unknown.
 func (c *Conn) Addr() netip.Addr {
 	if c.addr == ([16]byte{}) {
 		return netip.Addr{}
@@ -112,8 +112,8 @@ func (c *Conn) Addr() netip.Addr {
 	return netip.AddrFrom16(c.addr).Unmap()
 }
 
-// Network returns the network for whose limits the connection counts; ok is false when
-// its address does not identify a client.
+// Network returns the network whose limits count the connection. ok is false if its address
+// does not identify a client.
 func (c *Conn) Network() (n Network, ok bool) {
 	if c.flags&countsForAddress == 0 {
 		return 0, false
@@ -136,34 +136,34 @@ func New(c Config) *Control {
 	return a
 }
 
-// Admit admits a new connection as a stranger and returns the status 0, or returns the
-// HTTP status with which to refuse it: 429 for a limit of its address or site, 503 for a
-// limit of the server. It also returns the limit that was reached, if any. A limit with
-// the status 0 means that another connection was evicted.
+// Admit admits a new connection, which is unauthenticated, and returns the status 0.
+// Otherwise it returns the HTTP status with which to refuse it: 429 for a limit of its address
+// or site, 503 for a limit of the server. It also returns the limit that was reached, if any.
+// A limit with the status 0 means that another connection was evicted.
 func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	addr, known, forwarded := Address(r, a.cfg.TrustedProxies)
 	if forwarded {
 		a.warn.Do(a.cfg.UnnamedProxy)
 	}
 	a.mu.Lock()
-	reached, status, ended := a.admitLocked(c, addr, known, time.Since(a.start))
+	reached, status, closeEvicted := a.admitLocked(c, addr, known, time.Since(a.start))
 	a.mu.Unlock()
 	if addr.IsValid() {
 		c.addr = addr.As16()
 	}
-	if ended != nil {
-		ended()
+	if closeEvicted != nil {
+		closeEvicted()
 	}
 	return status, reached
 }
 
-// admitLocked also returns the function that closes the evicted connection, if any.
-func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (reached Limit, status int, ended func()) {
+// admitLocked also returns the function that closes the evicted connection, or nil.
+func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Duration) (reached Limit, status int, closeEvicted func()) {
 	var from *address
 	if known {
 		key := network(addr)
 		if from = a.addresses[key]; from == nil {
-			from = &address{key: key} // entered into the table if it is admitted
+			from = &address{key: key} // added to the table if the connection is admitted
 		}
 		if above(from.connections, a.cfg.ConnectionsPerIP) {
 			return LimitConnectionsPerIP, http.StatusTooManyRequests, nil
@@ -179,25 +179,26 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 	case status != 0:
 		return reached, status, nil
 	}
-	ended = a.evictLocked(evicted)
+	closeEvicted = a.evictLocked(evicted)
 	a.connections++
-	*c = Conn{outsider: &outsider{from: from, site: at}}
+	*c = Conn{evictable: &evictable{from: from, site: at}}
 	if from != nil {
 		c.flags = countsForAddress
 		a.useLocked(from, now)
 	}
-	a.settleLocked(c, false, now)
-	return reached, 0, ended
+	a.updateLocked(c, false, now)
+	return reached, 0, closeEvicted
 }
 
+// above reports whether n has reached a limit.
 func above(n, limit int) bool { return limit >= 0 && n >= limit }
 
-// Opened sets the function that closes an admitted connection while it has no user. end
-// is called at most once, on any goroutine, and possibly before Opened returns.
+// Opened sets end, the function that closes an admitted connection when it is evicted. end is
+// called at most once, on any goroutine, and possibly before Opened returns.
 func (a *Control) Opened(c *Conn, end func()) {
 	a.mu.Lock()
-	s := c.outsider
-	evicted := s != nil && s.ended
+	s := c.evictable
+	evicted := s != nil && s.evicted
 	if s != nil && !evicted {
 		s.end = end
 	}
@@ -218,8 +219,8 @@ const (
 	Ended                 // refuse it: the connection was evicted and is being closed
 )
 
-// Charge charges a CONNECT to its connection's rate, for one that is decided without
-// the host.
+// Charge charges a CONNECT to its connection's rate. Use it for a CONNECT that is refused
+// without a call of the host, otherwise Begin.
 func (a *Control) Charge(c *Conn) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -237,84 +238,84 @@ func (a *Control) chargeLocked(c *Conn) Verdict {
 	return Refuse
 }
 
-// Begin is Charge for a CONNECT about which the host is asked. If it passes, the
-// connection has a handshake under way until Decided is called.
+// Begin is Charge for a CONNECT whose handshake calls the host. If it passes, the connection
+// has a handshake in progress until Decided is called.
 func (a *Control) Begin(c *Conn) Verdict {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	v := a.chargeLocked(c)
-	if s := c.outsider; s != nil && s.ended {
+	if s := c.evictable; s != nil && s.evicted {
 		return Ended
 	}
 	if v == Pass {
 		c.deciding++
-		a.settleLocked(c, false, time.Since(a.start))
+		a.updateLocked(c, false, time.Since(a.start))
 	}
 	return v
 }
 
-// Decided ends a handshake that Begin passed. A connection that is still a stranger is
-// the next to be evicted.
+// Decided ends a handshake that Begin has passed. A connection that is still unauthenticated
+// then is the first to be evicted.
 func (a *Control) Decided(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.deciding--
-	a.settleLocked(c, true, time.Since(a.start))
+	a.updateLocked(c, true, time.Since(a.start))
 }
 
-// Joined records a socket of the connection: one that has a user, or one that has none,
-// which makes a stranger a guest.
+// Joined records a new socket of the connection, which has a user or is anonymous.
 func (a *Control) Joined(c *Conn, user bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.count(user, 1)
-	a.settleLocked(c, false, time.Since(a.start))
+	a.updateLocked(c, false, time.Since(a.start))
 }
 
-// Left records that such a socket has been removed. Calls for other sockets may come
-// before it. A connection that has no user now may be evicted from now on; end, which
-// closes it, is as that of Opened. The result is the limit that was reached, if any, in
-// favor of which the connection or another one was evicted.
+// Left records that a socket has been removed, for which Joined was called. If the connection
+// has no user now, it may be evicted from now on: end, which closes it, is called as that of
+// Opened. Left returns the limit that the connection has reached, if any: then it or another
+// one was evicted.
 func (a *Control) Left(c *Conn, user bool, end func()) Limit {
 	a.mu.Lock()
-	reached, ended := a.leftLocked(c, user, end, time.Since(a.start))
+	reached, closeEvicted := a.leftLocked(c, user, end, time.Since(a.start))
 	a.mu.Unlock()
-	if ended != nil {
-		ended()
+	if closeEvicted != nil {
+		closeEvicted()
 	}
 	return reached
 }
 
-func (a *Control) leftLocked(c *Conn, user bool, end func(), now time.Duration) (reached Limit, ended func()) {
+func (a *Control) leftLocked(c *Conn, user bool, end func(), now time.Duration) (reached Limit, closeEvicted func()) {
 	c.count(user, -1)
 	if c.users > 0 || c.flags&isReleased != 0 {
 		return NoLimit, nil
 	}
-	if c.outsider == nil {
+	if c.evictable == nil {
 		var from *address
 		if key, ok := c.Network(); ok {
 			from = a.addresses[key] // present as long as it has a connection
 		}
-		c.outsider = &outsider{from: from, site: a.siteLocked(from), end: end}
+		c.evictable = &evictable{from: from, site: a.siteLocked(from), end: end}
 	}
-	s := c.outsider
-	if c.placeOf() != guest && !s.ended {
+	s := c.evictable
+	if c.stateOf() != stateAnonymous && !s.evicted {
 		var status int
-		var evicted *outsider
+		var evicted *evictable
 		if reached, status, evicted = a.makeRoomLocked(s.from, s.site, false, now); status != 0 {
-			evicted = s // all others have a handshake under way
+			evicted = s // all others have a handshake in progress
 		}
-		ended = a.evictLocked(evicted)
+		closeEvicted = a.evictLocked(evicted)
 	}
-	a.settleLocked(c, false, now)
-	return reached, ended
+	a.updateLocked(c, false, now)
+	return reached, closeEvicted
 }
 
+// count adds n to the number of sockets with a user, or of the others.
 func (c *Conn) count(user bool, n int) {
 	if user {
 		c.users += uint16(n)
 	} else {
-		c.guests += uint16(n)
+		c.anonymous += uint16(n)
 	}
 }
 
@@ -324,8 +325,8 @@ func (a *Control) Release(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.flags |= isReleased
-	a.settleLocked(c, false, 0)
-	c.outsider = nil
+	a.updateLocked(c, false, 0)
+	c.evictable = nil
 	a.connections--
 	if key, ok := c.Network(); ok {
 		from := a.addresses[key] // present as long as it has a connection

@@ -89,10 +89,10 @@ func v6(i int) string {
 }
 
 // requireCounted compares the counters with the sums over addresses and sites.
-func (d *control) requireCounted(t *testing.T, connections, strangers int) {
+func (d *control) requireCounted(t *testing.T, connections, unauthenticated int) {
 	t.Helper()
 	require.Equal(t, connections, d.connections)
-	require.Equal(t, strangers, d.strangers.n)
+	require.Equal(t, unauthenticated, d.unauthenticated.n)
 	sum, inUse := 0, 0
 	for _, from := range d.addresses {
 		sum += from.connections
@@ -107,7 +107,7 @@ func (d *control) requireCounted(t *testing.T, connections, strangers int) {
 		require.Positive(t, at.ranks[0].n+at.ranks[1].n)
 		sum += at.ranks[0].n
 	}
-	require.Equal(t, strangers, sum+d.unknown.ranks[0].n)
+	require.Equal(t, unauthenticated, sum+d.unknown.ranks[0].n)
 	for kind := range d.busiest {
 		most := d.unknown.ranks[kind].n
 		for _, at := range d.sites {
@@ -195,9 +195,9 @@ func TestControl_IdleAddressesAreBounded(t *testing.T) {
 	require.Equal(t, []Limit{LimitHandshake}, d.reached())
 }
 
-// A client that fills the limit of strangers, from a /48, a /24 or many networks, does
-// not keep others out: its oldest strangers are evicted.
-func TestControl_EvictsStrangers(t *testing.T) {
+// A client that fills the limit of unauthenticated connections, from a /48, a /24 or many networks, does
+// not keep others out: its oldest ones are evicted.
+func TestControl_EvictsUnauthenticated(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		attacker func(i int) string // of 200 addresses
@@ -245,7 +245,7 @@ func TestControl_EvictsStrangers(t *testing.T) {
 				}
 			}
 			require.Equal(t, c.held, held)
-			require.Equal(t, c.held, d.strangers.n)
+			require.Equal(t, c.held, d.unauthenticated.n)
 			require.False(t, attackers[len(attackers)-1].closed, "the oldest is evicted")
 			require.True(t, attackers[0].closed)
 			for _, g := range attackers {
@@ -256,7 +256,7 @@ func TestControl_EvictsStrangers(t *testing.T) {
 	}
 }
 
-// The order of eviction: first a stranger whose handshake was refused, then the oldest,
+// The order of eviction: first a connection whose handshake was refused, then the oldest,
 // and never one whose handshake is under way.
 func TestControl_EvictionOrder(t *testing.T) {
 	t.Parallel()
@@ -295,7 +295,7 @@ func TestControl_EvictionOrder(t *testing.T) {
 	d.requireCounted(t, 0, 0)
 }
 
-// A stranger may be evicted before Opened has set how to close it.
+// A connection may be evicted before Opened has set how to close it.
 func TestControl_EvictsBeforeOpened(t *testing.T) {
 	t.Parallel()
 	c := defaults()

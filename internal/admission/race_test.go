@@ -49,15 +49,15 @@ func TestControl_Concurrency(t *testing.T) {
 	}
 	all.Wait()
 	require.Zero(t, a.connections)
-	require.Equal(t, group{}, a.strangers)
+	require.Equal(t, group{}, a.unauthenticated)
 	require.Empty(t, a.sites)
-	require.Equal(t, [places]queue{}, a.unknown.queues)
+	require.Equal(t, [states]queue{}, a.unknown.queues)
 	for _, r := range a.busiest {
 		require.Zero(t, r.top)
 	}
 	require.Equal(t, len(a.addresses), a.idle.n)
 	for _, from := range a.addresses {
 		require.Zero(t, from.connections)
-		require.Equal(t, group{}, from.strangers)
+		require.Equal(t, group{}, from.unauthenticated)
 	}
 }

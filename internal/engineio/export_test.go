@@ -71,7 +71,7 @@ func (s *Server) Has(id string) bool { return s.session(id) != nil }
 func (s *Server) Incoming() int {
 	s.incoming.mu.Lock()
 	defer s.incoming.mu.Unlock()
-	return s.incoming.strangers.bytes + s.incoming.known.bytes
+	return s.incoming.unknown.bytes + s.incoming.known.bytes
 }
 
 // ignore is a handler that does nothing.

@@ -22,19 +22,20 @@ var errIncoming = errors.New("too much of unfinished messages")
 
 // incoming limits the memory that all sessions together hold for websocket messages,
 // polling bodies and packets of the layer above that have not arrived completely,
-// because a client may take as long as it likes to send one. Strangers, whom the layer
-// above does not know, have half of it, and make room before those whom it knows.
+// because a client may take as long as it likes to send one. Unknown sessions, whose user
+// the layer above does not know (see SetKnown), have at most half of it, and are ended before
+// known ones.
 type incoming struct {
 	limit int
 
-	mu               sync.Mutex                 // guards the fields below, and Session.known; taken before Session.mu
-	sessions         map[*Session]*list.Element // elements of the order of the strangers, or of the known
-	strangers, known reservations
+	mu             sync.Mutex                 // guards the fields below, and Session.known; taken before Session.mu
+	sessions       map[*Session]*list.Element // the elements in unknown.order and known.order
+	unknown, known reservations
 }
 
-// reservations are what some sessions hold together.
+// reservations holds the reservations of the unknown or of the known sessions.
 type reservations struct {
-	bytes int
+	bytes int       // their sum
 	order list.List // of *reservation, the oldest first
 }
 
@@ -45,10 +46,9 @@ type reservation struct {
 }
 
 // reserve adds n bytes to the reservation of a session, or subtracts them, and reports
-// whether the session may hold them. Above the limit it ends the strangers whose
-// incomplete messages are the oldest, and others when no stranger holds any. It does not
-// refuse the newest: then clients that
-// send slowly on purpose would keep all others out.
+// whether the session may hold them. Above the limit it ends the unknown sessions whose
+// incomplete messages are the oldest, and known ones if no unknown one holds any. It does not
+// refuse the newest: otherwise clients that send slowly on purpose would lock out the others.
 func (in *incoming) reserve(s *Session, n int) bool {
 	ok, ended := in.reserveOrEvict(s, n)
 	for _, s := range ended {
@@ -95,30 +95,30 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session
 	}
 }
 
-// of returns the reservations among which a session's is.
+// of returns the reservations that a session's belongs to.
 func (in *incoming) of(s *Session) *reservations {
 	if s.known {
 		return &in.known
 	}
-	return &in.strangers
+	return &in.unknown
 }
 
-// excessLocked returns the reservation that is to make room, nil if none need to.
+// excessLocked returns the reservation of the session to end, or nil below the limit.
 func (in *incoming) excessLocked() *list.Element {
 	switch {
-	case in.strangers.bytes > in.limit/2:
-		return in.strangers.order.Front()
-	case in.strangers.bytes+in.known.bytes <= in.limit:
+	case in.unknown.bytes > in.limit/2:
+		return in.unknown.order.Front()
+	case in.unknown.bytes+in.known.bytes <= in.limit:
 		return nil
-	case in.strangers.bytes > 0:
-		return in.strangers.order.Front()
+	case in.unknown.bytes > 0:
+		return in.unknown.order.Front()
 	}
 	return in.known.order.Front()
 }
 
-// SetKnown says whether the layer above knows whose session it is: strangers make room
-// for it where memory is limited. Its incomplete messages are the newest among those of
-// the sessions that are like it now.
+// SetKnown says whether the layer above knows the user of the session. Unknown sessions are
+// ended before known ones when the memory for incomplete messages is full. The session's
+// incomplete message becomes the newest of its new group.
 func (s *Session) SetKnown(known bool) {
 	in := &s.srv.incoming
 	in.mu.Lock()

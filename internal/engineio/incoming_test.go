@@ -96,7 +96,7 @@ func TestIncoming_IsBounded(t *testing.T) {
 	})
 }
 
-// Strangers make room before clients that the layer above knows, and have half of the
+// Unknown sessions make room before clients that the layer above knows, and have half of the
 // memory: however many of them send halves of messages, the known ones are not ended.
 func TestSession_SetKnown(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
@@ -117,20 +117,20 @@ func TestSession_SetKnown(t *testing.T) {
 		known := []*wsClient{late, begin(true)}
 		testkit.Eventually(t, "not counted", func() bool { return s.Incoming() >= 1_000_000 })
 		const held = 2 * 700_000 // the buffers may be larger than what they hold, and still grow
-		var strangers []*wsClient
+		var unknown []*wsClient
 		for range 20 {
-			strangers = append(strangers, begin(false))
+			unknown = append(unknown, begin(false))
 			require.LessOrEqual(t, s.Incoming(), held+limit/2)
 		}
-		for _, ws := range strangers[:10] {
+		for _, ws := range unknown[:10] {
 			require.Equal(t, engineio.ReasonTransportError, ws.h.ended(t))
 		}
 		for range 20 { // now they need the room themselves
 			known = append(known, begin(true))
 		}
 		require.Equal(t, engineio.ReasonTransportError, known[0].h.ended(t), "the oldest of them")
-		for _, ws := range strangers {
-			testkit.Eventually(t, "a stranger holds memory that others need", func() bool { return !s.Has(ws.sid) })
+		for _, ws := range unknown {
+			testkit.Eventually(t, "an unknown session holds memory that others need", func() bool { return !s.Has(ws.sid) })
 		}
 		require.LessOrEqual(t, s.Incoming(), limit)
 		require.Empty(t, known[len(known)-1].h.closed)

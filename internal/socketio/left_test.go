@@ -12,8 +12,8 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// Who has only anonymous sockets, or has no other any more, is a stranger to the engine: it
-// makes room for those who have logged in.
+// The engine treats a connection whose sockets are all anonymous as one without a known user,
+// also if it had another socket before: it makes room for users who have logged in.
 func TestHooks_Anonymous(t *testing.T) {
 	each(t, func(t *testing.T, transport string) {
 		for name, leaves := range map[string]bool{"from the beginning": false, "after leaving the other namespace": true} {

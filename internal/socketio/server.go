@@ -66,8 +66,8 @@ type Config struct {
 // Hooks is what the layer above does in one namespace. Connect, Event, Disconnect and
 // Room are required.
 type Hooks struct {
-	// Anonymous says that it is not known whose the sockets are. A connection without any
-	// other socket is a stranger for the engine.
+	// Anonymous says that the sockets of the namespace have no user. The engine treats a
+	// connection without other sockets as one without a known user.
 	Anonymous bool
 	// Connect decides about a CONNECT: it calls Admit and Open of the socket, or
 	// Refuse. payload is a JSON object or nil; for an EIO3 client it is made of the

@@ -35,7 +35,7 @@ func (d *control) joined(t *testing.T, address string, user bool) *connection {
 	return g
 }
 
-// A connection is a stranger again when its last socket has left, whatever the order of
+// A connection is unauthenticated again when its last socket has left, whatever the order of
 // the calls.
 func TestControl_Left(t *testing.T) {
 	t.Parallel()
@@ -48,11 +48,11 @@ func TestControl_Left(t *testing.T) {
 	d.requireCounted(t, 1, 0)
 	d.Joined(&g.Conn, false)
 	d.left(g, true)
-	d.requireCounted(t, 1, 0) // a guest
-	require.Equal(t, 1, d.busiest[guests].top)
+	d.requireCounted(t, 1, 0) // anonymous
+	require.Equal(t, 1, d.busiest[anonymous].top)
 	d.left(g, false)
 	d.requireCounted(t, 1, 1)
-	require.Zero(t, d.busiest[guests].top)
+	require.Zero(t, d.busiest[anonymous].top)
 	require.Equal(t, Pass, d.Begin(&g.Conn))
 	d.Joined(&g.Conn, true)
 	d.Joined(&g.Conn, true) // the next one, before
@@ -98,9 +98,9 @@ func TestControl_ConnectionsMakeRoom(t *testing.T) {
 		user := d.joined(t, v4(1<<8), true)
 		old, _ := d.open(v4(2 << 8))
 		time.Sleep(timeToConnect)
-		var guests, rest []*connection
+		var anonymous, rest []*connection
 		for _, at := range []int{3 << 8, 4 << 8, 4<<8 + 1, 4<<8 + 2, 5 << 8} {
-			guests = append(guests, d.joined(t, v4(at), false))
+			anonymous = append(anonymous, d.joined(t, v4(at), false))
 		}
 		for i := range 3 {
 			g, _ := d.open(v4((6 + i) << 8))
@@ -120,11 +120,11 @@ func TestControl_ConnectionsMakeRoom(t *testing.T) {
 			require.Equal(t, 10, d.connections)
 		}
 		another(old) // it had the time to log in
-		another(guests[1])
-		another(guests[2]) // of the site that has most of them
-		another(guests[0])
-		another(guests[4])
-		another(guests[3])
+		another(anonymous[1])
+		another(anonymous[2]) // of the site that has most of them
+		another(anonymous[0])
+		another(anonymous[4])
+		another(anonymous[3])
 		rest[0].mustBegin(t, d)
 		full := func() {
 			t.Helper()
@@ -142,7 +142,7 @@ func TestControl_ConnectionsMakeRoom(t *testing.T) {
 	})
 }
 
-// Where the handshakes of all strangers are under way, the oldest of the busiest site makes
+// Where the handshakes of all unauthenticated connections are in progress, the oldest of the busiest site makes
 // room, as long as that site keeps as many as the new one's: clients of many sites that
 // come at the same time do not end each other's.
 func TestControl_HandshakesOfTheBusiestSite(t *testing.T) {
@@ -179,7 +179,7 @@ func TestControl_HandshakesOfTheBusiestSite(t *testing.T) {
 	d.requireCounted(t, 10, 10)
 }
 
-// An attacker, of one site or of many, keeps neither those who log in out, nor ends a guest
+// An attacker, of one site or of many, keeps neither users out who log in, nor ends an anonymous connection
 // of another site, whatever state its connections are in.
 func TestControl_KeepsNobodyOut(t *testing.T) {
 	t.Parallel()
@@ -190,15 +190,15 @@ func TestControl_KeepsNobodyOut(t *testing.T) {
 		from    func(i int) string
 		becomes func(d *control, g *connection, i int)
 	}{
-		"stranger":          {oneSite, func(*control, *connection, int) {}},
-		"leaves":            {oneSite, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, true); d.left(g, true) }},
-		"guest":             {oneSite, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, false) }},
-		"handshake":         {oneSite, func(d *control, g *connection, _ int) { d.Begin(&g.Conn) }},
-		"guest handshake":   {oneSite, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, false); d.Begin(&g.Conn) }},
-		"handshakes":        {twenty, func(d *control, g *connection, _ int) { d.Begin(&g.Conn) }},
-		"guests of many":    {sites, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, false) }},
-		"strangers of many": {sites, func(*control, *connection, int) {}},
-		"leave, of many":    {sites, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, true); d.left(g, true) }},
+		"unauthenticated":         {oneSite, func(*control, *connection, int) {}},
+		"leaves":                  {oneSite, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, true); d.left(g, true) }},
+		"anonymous":               {oneSite, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, false) }},
+		"handshake":               {oneSite, func(d *control, g *connection, _ int) { d.Begin(&g.Conn) }},
+		"anonymous handshake":     {oneSite, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, false); d.Begin(&g.Conn) }},
+		"handshakes":              {twenty, func(d *control, g *connection, _ int) { d.Begin(&g.Conn) }},
+		"anonymous of many":       {sites, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, false) }},
+		"unauthenticated of many": {sites, func(*control, *connection, int) {}},
+		"leave, of many":          {sites, func(d *control, g *connection, _ int) { d.Joined(&g.Conn, true); d.left(g, true) }},
 		"everything": {twenty, func(d *control, g *connection, i int) {
 			switch i % 5 {
 			case 0:
@@ -250,7 +250,7 @@ func TestControl_KeepsNobodyOut(t *testing.T) {
 					require.False(t, g.closed)
 				}
 				for _, g := range visitors {
-					if name != "guests of many" { // who are as good as they
+					if name != "anonymous of many" { // which are like the others
 						require.False(t, g.closed)
 					}
 				}
