@@ -47,9 +47,9 @@ type Adapter interface {
 
 // RoomWatcher is implemented by adapters that subscribe to rooms one by one.
 type RoomWatcher interface {
-	// RoomChanged says that a room may have begun or ceased to exist on this
-	// node; Node.HasRoom tells which. It must not block. When too many earlier calls have
-	// not returned, the server calls it later, once for all changes of a room so far.
+	// RoomChanged says that a room may have begun or ended on this node. Node.HasRoom
+	// reports whether it exists. RoomChanged must not block. If too many earlier calls have
+	// not returned, the server calls it later, once for all earlier changes of the room.
 	RoomChanged(namespace, room string)
 }
 
@@ -58,46 +58,45 @@ type RoomWatcher interface {
 type Node interface {
 	// Deliver applies a message from another node. It does not block.
 	Deliver(m ClusterMessage)
-	// Answer applies a request from another node and calls answer for each
-	// answer, one at a time. It blocks until all are given or ctx ends.
+	// Answer handles a request from another node and calls answer for each answer, one at a
+	// time. It blocks until it has called answer for all of them, or until ctx ends.
 	Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer))
 	// HasRoom reports whether a room has a socket on this node.
 	HasRoom(namespace, room string) bool
 
-	// The methods below need not be called: an adapter reports what it knows. They do not
+	// An adapter calls the methods below as far as it knows what they report. They do not
 	// block.
 
-	// Receiving says that the adapter has stopped receiving from the other nodes, and why,
-	// or, with nil, that it receives again.
+	// Receiving reports that the adapter does not receive messages from the other nodes,
+	// with the reason, or, with nil, that it receives them again.
 	Receiving(err error)
-	// Gap says that messages from other nodes may have been lost. It is called once they
-	// arrive again. The node then compares its state with that of the other nodes and of
-	// the host's repositories.
+	// Gap reports that messages from other nodes may have been lost. The adapter calls it
+	// once messages arrive again. The node then compares its state with that of the other
+	// nodes and of the host's repositories.
 	Gap(g Gap)
-	// PeerJoined says that there is another node. It is called again if the node was lost
-	// and is found again. An adapter that calls it also calls PeerLost, and sets
-	// ClusterMessage.From.
+	// PeerJoined reports another node. It is called again if the node was lost and is found
+	// again. An adapter that calls it must also call PeerLost and set ClusterMessage.From.
 	PeerJoined(p Peer)
-	// PeerLost says that a node has left, or, with died, that it is no longer heard of.
+	// PeerLost reports that another node has left or, with died, that it no longer answers.
 	PeerLost(p Peer, died bool)
 }
 
-// Gap is a time in which messages from other nodes may have been lost.
+// Gap is a period in which messages from other nodes may have been lost.
 type Gap struct {
 	Since, Until time.Time
-	// Peer is the id of the node whose messages may have been lost; empty: of all nodes.
+	// Peer is the id of the node whose messages may have been lost; empty means all nodes.
 	Peer string
-	// Reason is for the log.
+	// Reason says why, for the log.
 	Reason string
 }
 
 // Peer is another node of the cluster.
 type Peer struct {
-	ID   string // differs with each start of the node
-	Name string // for the log, such as a host's name; may be empty
+	ID   string // new with each start of the node
+	Name string // for the log, such as a host name; may be empty
 }
 
-// String returns the name, if there is one, and the id.
+// String returns the name, if it is not empty, and the id.
 func (p Peer) String() string {
 	if p.Name == "" {
 		return p.ID
@@ -137,7 +136,7 @@ type ClusterMessage struct {
 	Op        ClusterOp `json:"op"`
 	Namespace string    `json:"nsp"`
 	// From is the id of the Peer that sent an OpState message. The adapter of the receiver
-	// sets it, if it calls Node.PeerJoined; it is not part of the message.
+	// sets it if it calls Node.PeerJoined. It is not encoded.
 	From string `json:"-"`
 
 	All    bool     `json:"all,omitempty"`
@@ -169,7 +168,8 @@ type ClusterAnswer struct {
 	Count int `json:"count,omitempty"`
 	// Ack is a client's answer to OpAsk; nil with Asked set.
 	Ack *Raw `json:"ack,omitempty"`
-	// Asked is how many sockets a node has asked. A node sends it before their acks.
+	// Asked is the number of sockets to which a node emits the event of OpAsk. The node
+	// sends it before their acks.
 	Asked int `json:"asked,omitempty"`
 }
 

@@ -56,11 +56,12 @@ func (ns *Namespace) authenticate(ctx context.Context, token string, h *handshak
 	if !ns.rt.pending.identify(h, ns.name, claims) {
 		return id, expiresAt, errRevokedMeanwhile
 	}
-	return ns.readRows(ctx, claims, h)
+	return ns.checkRows(ctx, claims, h)
 }
 
-// readRows runs the checks that follow that of the token.
-func (ns *Namespace) readRows(ctx context.Context, claims Claims, h *handshake) (id Identity, expiresAt time.Time, err error) {
+// checkRows runs the checks after that of the token: it reads the user and the session, and
+// calls Authorize.
+func (ns *Namespace) checkRows(ctx context.Context, claims Claims, h *handshake) (id Identity, expiresAt time.Time, err error) {
 	h.gaps = ns.rt.pending.gaps.Load()
 	user, err := ns.loadUser(ctx, claims.Subject, h)
 	if err != nil {
@@ -78,23 +79,22 @@ func (ns *Namespace) readRows(ctx context.Context, claims Claims, h *handshake) 
 	return id, expiresAt, ns.authorize(ctx, id, h)
 }
 
-// maxReads is how often a handshake reads its rows while one gap after the other is
-// reported. Then it is undecided.
+// maxReads is the maximum number of times that a handshake reads its rows because of gaps. If
+// there is another gap then, the handshake is undecided.
 const maxReads = 4
 
-var errGaps = errors.New("messages between the nodes are lost again and again")
+var errGaps = errors.New("messages between the nodes were lost repeatedly during the handshake")
 
-// readAgain reads the rows of an admitted socket again, if a revocation may have been lost
-// since they were read. The sweep that follows a gap covers the sockets for which this was
-// called before.
-func (ns *Namespace) readAgain(ctx context.Context, h *handshake) error {
+// checkAgain checks the rows of an admitted socket again if there was a gap since they were
+// read, because a revocation may have been lost. For a later gap, the sweep checks the socket.
+func (ns *Namespace) checkAgain(ctx context.Context, h *handshake) error {
 	s := h.s
 	for reads := 1; h.gaps != ns.rt.pending.gaps.Load(); reads++ {
 		if reads == maxReads {
-			return undecided{what: askSession, err: errGaps}
+			return undecided{step: stepSession, err: errGaps}
 		}
 		id, expiresAt := s.Identity(), s.ExpiresAt()
-		id, expiresAt, err := ns.readRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h)
+		id, expiresAt, err := ns.checkRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h)
 		if err != nil {
 			return err
 		}
@@ -112,7 +112,7 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 		return Claims{}, connectErrorBecause(CodeInvalidToken, "the token is too long")
 	}
 	ns.rt.pending.begin(h)
-	claims, err := ask(ctx, ns.rt.host.verify, h, func(ctx context.Context) (Claims, error) {
+	claims, err := callHost(ctx, ns.rt.host.verify, h, func(ctx context.Context) (Claims, error) {
 		return ns.rt.opts.Tokens.VerifyToken(ctx, token, ns.name)
 	})
 	switch {
@@ -121,7 +121,7 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 	case errors.Is(err, ErrTokenExpired):
 		return Claims{}, connectError(CodeTokenExpired)
 	case err != nil:
-		return Claims{}, undecided{what: askToken, err: err, secret: token}
+		return Claims{}, undecided{step: stepToken, err: err, secret: token}
 	case claims.ExpiresAt.IsZero():
 		return Claims{}, connectErrorBecause(CodeInvalidToken, "no exp")
 	case !claims.ExpiresAt.After(time.Now()):
@@ -141,9 +141,9 @@ func (ns *Namespace) loadUser(ctx context.Context, userID string, h *handshake) 
 	case errors.Is(err, ErrNotFound):
 		return User{}, connectError(CodeUserNotFound)
 	case err != nil:
-		return User{}, undecided{what: askUser, err: err}
+		return User{}, undecided{step: stepUser, err: err}
 	case user.ID != userID:
-		return User{}, undecided{what: askUser, err: errAnotherRow}
+		return User{}, undecided{step: stepUser, err: errAnotherRow}
 	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
 		return User{}, connectErrorBecause(CodeWrongUserType, "the user is a "+string(user.Type))
 	case !user.Active:
@@ -159,9 +159,9 @@ func (ns *Namespace) loadSession(ctx context.Context, claims Claims, h *handshak
 	case errors.Is(err, ErrNotFound):
 		return Session{}, connectErrorBecause(CodeInvalidSession, "there is no such session")
 	case err != nil:
-		return Session{}, undecided{what: askSession, err: err}
+		return Session{}, undecided{step: stepSession, err: err}
 	case session.ID != claims.SessionID:
-		return Session{}, undecided{what: askSession, err: errAnotherRow}
+		return Session{}, undecided{step: stepSession, err: errAnotherRow}
 	case session.UserID != claims.Subject:
 		return Session{}, connectErrorBecause(CodeInvalidSession, "the session belongs to another user")
 	case session.Revoked:
@@ -178,20 +178,20 @@ func (ns *Namespace) authorize(ctx context.Context, id Identity, h *handshake) e
 		return nil
 	}
 	r := AuthorizeRequest{Identity: id, Socket: cmp.Or(h.s, h.renews), Auth: h.auth}
-	_, err := ask(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
+	_, err := callHost(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
 	if _, refused := asError(err); err != nil && !refused {
-		err = undecided{what: askAuthorize, err: err}
+		err = undecided{step: stepAuthorize, err: err}
 	}
 	return err
 }
 
-// The calls of a handshake to the host, for the log.
+// The steps of a handshake that call the host, for the log.
 const (
-	askToken     = "verifying the token"
-	askUser      = "finding the user"
-	askSession   = "finding the session"
-	askAuthorize = "authorizing"
-	askTrips     = "finding the trips"
+	stepToken     = "verifying the token"
+	stepUser      = "finding the user"
+	stepSession   = "finding the session"
+	stepAuthorize = "authorizing"
+	stepTrips     = "finding the trips"
 )
 
 var (
@@ -203,13 +203,13 @@ var (
 // host's error wraps, because an *Error in it would be sent to the client. Only a panic is
 // visible, so that the log contains its stack.
 type undecided struct {
-	what   string
+	step   string
 	err    error
 	secret string // the token; Error leaves it out
 }
 
 func (u undecided) Error() string {
-	text := fmt.Sprintf("%s: %v", u.what, u.err)
+	text := fmt.Sprintf("%s: %v", u.step, u.err)
 	if u.secret != "" {
 		text = withoutToken(text, u.secret)
 	}
@@ -222,14 +222,14 @@ func (u undecided) As(target any) bool {
 	return ok && errors.As(u.err, p)
 }
 
-// ask makes a call of a handshake to the host, unless the client has disconnected.
-func ask[T any](ctx context.Context, k *hostcall.Kind, h *handshake, question func(ctx context.Context) (T, error)) (answer T, err error) {
+// callHost makes a call of a handshake to the host, unless the client has disconnected.
+func callHost[T any](ctx context.Context, k *hostcall.Kind, h *handshake, f func(ctx context.Context) (T, error)) (result T, err error) {
 	if h.s != nil && h.s.inner.Closed() {
-		return answer, ErrClosed
+		return result, ErrClosed
 	}
 	from := cmp.Or(h.s, h.renews).conn().source()
-	answer, err = hostcall.Do(ctx, k, from, question)
-	return answer, namingTimeout(err)
+	result, err = hostcall.Do(ctx, k, from, f)
+	return result, namingTimeout(err)
 }
 
 // load reads a row for a handshake. auth:refresh bypasses the cache: a client refreshes
@@ -340,10 +340,10 @@ func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (R
 	id, expiresAt, err := ns.authenticate(ctx, stripBearer(in.Token), h)
 	for reads := 1; err == nil && h.gaps != ns.rt.pending.gaps.Load(); reads++ {
 		if reads == maxReads {
-			err = undecided{what: askSession, err: errGaps}
+			err = undecided{step: stepSession, err: errGaps}
 			break
 		}
-		id, expiresAt, err = ns.readRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h)
+		id, expiresAt, err = ns.checkRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h)
 	}
 	refused, ok := asError(err)
 	switch {
@@ -370,7 +370,7 @@ func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (R
 	}
 	s.renew(id, expiresAt)
 	if h.gaps != ns.rt.pending.gaps.Load() {
-		ns.rt.sweep.now() // the one after the gap may have seen the old session
+		ns.rt.sweep.now() // the sweep of the gap may have checked the old session
 	}
 	return Refreshed{ExpiresAt: Time{expiresAt}}, nil
 }

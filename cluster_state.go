@@ -1,5 +1,5 @@
-// The cluster's state: what the adapter reports of itself and of the other nodes, and what
-// the server does after messages may have been lost.
+// Cluster state: the adapter reports its connection and the other nodes here, and the server
+// repairs its state after messages may have been lost.
 
 package realtime
 
@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// clusterState is what the adapter has reported. Its methods may be called concurrently.
+// clusterState is the state of the adapter's connection to the other nodes.
 type clusterState struct {
-	mu    sync.Mutex // guards the fields below
-	deaf  bool       // the adapter does not receive
-	since time.Time  // when it stopped
+	mu           sync.Mutex // guards the fields below
+	disconnected bool       // the adapter receives no messages
+	since        time.Time  // when it stopped receiving
 }
 
 // Receiving implements Node.
 func (n node) Receiving(err error) {
 	c := &n.rt.cluster
 	c.mu.Lock()
-	changed := c.deaf != (err != nil)
+	changed := c.disconnected != (err != nil)
 	i := AdapterChangedInfo{Err: err}
 	if changed {
 		if err != nil {
@@ -28,7 +28,7 @@ func (n node) Receiving(err error) {
 		} else {
 			i.Duration = time.Since(c.since)
 		}
-		c.deaf = err != nil
+		c.disconnected = err != nil
 	}
 	c.mu.Unlock()
 	if !changed {
@@ -39,19 +39,19 @@ func (n node) Receiving(err error) {
 	}
 }
 
-// Gap implements Node. It forgets cached rows, has pending handshakes read their rows
-// again, and starts a sweep: a revocation may have been lost.
+// Gap implements Node. A revocation may have been lost, so it empties the cache of repository
+// rows, makes pending handshakes read their rows again, and starts a sweep.
 func (n node) Gap(g Gap) {
 	rt := n.rt
 	if rt.stopping.Load() {
 		return
 	}
-	rt.log.Warn("realtime: messages of other nodes may have been lost; comparing the state", "since", g.Since, "until", g.Until, "peer", g.Peer, "reason", g.Reason)
+	rt.log.Warn("realtime: messages of other nodes may have been lost; a sweep starts", "since", g.Since, "until", g.Until, "peer", g.Peer, "reason", g.Reason)
 	if f := rt.opts.Trace.Gap; f != nil {
 		callTrace(rt, context.Background(), f, GapInfo{g})
 	}
-	// In this order: a handshake that does not see the number has read its rows after they
-	// were forgotten, or is seen by the sweep.
+	// The order matters: a handshake that does not see the new number of gaps either reads
+	// its rows after the cache was emptied, or has an admitted socket, which the sweep checks.
 	rt.forgetRows()
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()

@@ -99,8 +99,9 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	return c, nil
 }
 
-// left is socketio's Config.Left: a connection has lost a socket.
-func (rt *Server) left(inner *socketio.Socket) {
+// socketLeft is socketio's Config.Left: a socket has left its connection, which may be evicted
+// if it has no user now.
+func (rt *Server) socketLeft(inner *socketio.Socket) {
 	s, ok := inner.Data.(*Socket)
 	if !ok || !s.admitted {
 		return

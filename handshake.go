@@ -28,7 +28,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	defer ns.rt.pending.done(h)
 	hello, err := ns.admit(ctx, s, h, payload)
 	if err == nil && !ns.opts.Anonymous {
-		err = ns.readAgain(ctx, h)
+		err = ns.checkAgain(ctx, h)
 	}
 	switch {
 	case !h.decide(), err != nil && (inner.Closed() || ctx.Err() != nil):
@@ -48,13 +48,13 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	if opened {
 		ns.traceConnected(s, h.start)
 	} else if h.revoked.Load() {
-		ns.refuseHandshake(h, errRevokedMeanwhile) // the client has been told
+		ns.refuseHandshake(h, errRevokedMeanwhile) // only for the log and Trace: the client has received the refusal
 	}
 }
 
 // errConnectFlood refuses a CONNECT of a connection that went on after many refusals for
 // Rates.Connect. The connection is closed too.
-var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConnect)+", again and again")
+var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConnect)+", repeatedly")
 
 // admit runs the checks and puts the socket into its rooms. Events for the socket are held
 // until it is opened. It returns hello, the socket's first event.
@@ -68,7 +68,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 	case admission.End:
 		s.limited(LimitRateConnect, "")
 		return nil, errConnectFlood
-	case admission.Ended:
+	case admission.Evicted:
 		return nil, errConnectFlood
 	}
 	defer ns.rt.admission.Decided(&from.Conn)
@@ -87,14 +87,14 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 	s.admitted = true
 	ns.rt.admission.Joined(&from.Conn, !ns.opts.Anonymous)
 	if !s.inner.Admit(rooms...) {
-		ns.rt.left(s.inner)
+		ns.rt.socketLeft(s.inner)
 		return nil, ErrClosed
 	}
 	if err := ns.enforceSocketsPerUser(s); err != nil {
 		return nil, err
 	}
 	if err := ns.joinTrips(ctx, s, h); err != nil {
-		return nil, undecided{what: askTrips, err: err}
+		return nil, undecided{step: stepTrips, err: err}
 	}
 	return ns.hello(s)
 }
@@ -146,8 +146,8 @@ func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	rt, s := ns.rt, h.s
 	e := connectError(CodeUnavailable)
-	if shown, ok := asError(err); ok {
-		e = shown
+	if refused, ok := asError(err); ok {
+		e = refused
 	}
 	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
 	if addr := s.RemoteAddr(); addr.IsValid() {

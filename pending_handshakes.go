@@ -16,7 +16,7 @@ import (
 // pendingHandshakes is the table of handshakes in progress. Its methods may be called
 // concurrently.
 type pendingHandshakes struct {
-	gaps atomic.Uint64 // counts the gaps in the messages of other nodes
+	gaps atomic.Uint64 // the number of gaps (see Node.Gap) so far
 
 	mu sync.Mutex // guards the fields below, and the last fields of every handshake
 
@@ -36,8 +36,8 @@ type revokedRoom struct {
 	number uint64
 }
 
-// handshake is one check under way: of a connecting socket, or of auth:refresh, which
-// has no s.
+// handshake is a handshake in progress: of a connecting socket, or of auth:refresh, which runs
+// the same checks.
 type handshake struct {
 	s       *Socket         // the connecting socket; nil for auth:refresh
 	renews  *Socket         // the socket that sent auth:refresh, otherwise nil
@@ -45,8 +45,8 @@ type handshake struct {
 	start   time.Time
 	revoked atomic.Bool
 	decided atomic.Bool
-	cancel  context.CancelFunc // of its questions to the host; nil for auth:refresh
-	gaps    uint64             // pendingHandshakes.gaps before its rows were read; only its own goroutine uses it
+	cancel  context.CancelFunc // cancels its calls of the host; nil for auth:refresh
+	gaps    uint64             // pendingHandshakes.gaps before its rows were read; used only by the goroutine of the handshake
 
 	// pendingHandshakes.mu guards these.
 	began     uint64        // the number of the last revocation before it

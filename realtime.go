@@ -164,7 +164,7 @@ func (rt *Server) startEngine() {
 		UpgradeFailed:   rt.upgradeFailed,
 		Accept:          rt.accept,
 		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) }, //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
-		Left:            rt.left,
+		Left:            rt.socketLeft,
 		Refused:         rt.connectRefused,
 		Closed: func(data any) {
 			rt.pending.disconnected(data.(*connState))    //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState

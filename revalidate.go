@@ -19,8 +19,8 @@ const (
 	sweepBatch       = 200 // rows in a batch; the sweep pauses after each
 	sweepConcurrency = 8   // concurrent calls, if the repository reads one row per call
 
-	// An urgent round pauses for urgentPause after each batch, and in all for urgentPauses
-	// at most.
+	// An urgent round, after a gap, pauses for urgentPause after each batch, and for
+	// urgentPauses at most in all.
 	urgentPause  = 50 * time.Millisecond
 	urgentPauses = 3 * time.Second
 	// An urgent round that could not read all rows is repeated after minSweepRetry. The
@@ -38,8 +38,8 @@ type sweep struct {
 	started bool
 	stopped bool
 	running bool
-	urgent  bool          // the next round is due after a gap
-	retry   time.Duration // until the next urgent round, if this one fails
+	urgent  bool          // the next round is an urgent one
+	retry   time.Duration // the time until that round
 	timer   timingwheel.Timer
 	cancel  context.CancelFunc // cancels the last round
 	done    chan struct{}      // closed when the last round has ended; nil before the first
@@ -73,7 +73,8 @@ func (w *sweep) armLocked() {
 	}
 }
 
-// now has a round begin at once, or after the running one, which may have read rows before.
+// now starts an urgent round at once. If a round is running, which may have read its rows
+// already, the urgent one follows it.
 func (w *sweep) now() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

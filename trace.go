@@ -69,17 +69,17 @@ type Trace struct {
 	// not understand. The ctx has no values.
 	ClusterDropped func(ctx context.Context, i ClusterDroppedInfo)
 
-	// AdapterChanged is called when the adapter has stopped receiving from the other nodes,
-	// and when it receives again.
+	// AdapterChanged is called when the adapter has stopped receiving messages from the
+	// other nodes, and when it receives them again. The ctx has no values.
 	AdapterChanged func(ctx context.Context, i AdapterChangedInfo)
-	// Gap is called when messages of other nodes may have been lost. The server repairs
-	// its own state by itself: trip rooms, revocations and presence. Events to clients,
-	// and those for OnServerEmit, are lost: a host that keeps state from ServerEmit loads
-	// it again.
+	// Gap is called when messages of other nodes may have been lost. The server repairs its
+	// own state: trip rooms, revocations and presence. Lost events for clients and for
+	// OnServerEmit are not sent again: a host that keeps state from ServerEmit must load it
+	// again. The ctx has no values.
 	Gap func(ctx context.Context, i GapInfo)
-	// PeerJoined is called when another node was found.
+	// PeerJoined is called when another node was found. The ctx has no values.
 	PeerJoined func(ctx context.Context, i PeerInfo)
-	// PeerLost is called when another node has left or died.
+	// PeerLost is called when another node has left or died. The ctx has no values.
 	PeerLost func(ctx context.Context, i PeerLostInfo)
 
 	// TraceDropped is called when calls of the functions above were dropped, as soon as the
@@ -200,11 +200,11 @@ const (
 
 // AdapterChangedInfo describes a change of the adapter's connection to the other nodes.
 type AdapterChangedInfo struct {
-	Err      error         // why it does not receive; nil when it receives again
-	Duration time.Duration // with a nil Err: for how long it did not
+	Err      error         // why it receives no messages; nil if it receives them again
+	Duration time.Duration // with a nil Err: how long it received none
 }
 
-// GapInfo describes messages of other nodes that may have been lost.
+// GapInfo describes a period in which messages of other nodes may have been lost.
 type GapInfo struct{ Gap }
 
 // PeerInfo describes another node.
@@ -213,7 +213,7 @@ type PeerInfo struct{ Peer }
 // PeerLostInfo describes another node that has left or died.
 type PeerLostInfo struct {
 	Peer
-	Died bool // it did not say that it leaves
+	Died bool // it did not announce that it leaves
 }
 
 // TraceDroppedInfo counts dropped calls of Trace.

@@ -213,10 +213,10 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	Pass   Verdict = iota // process it
-	Refuse                // refuse it: Config.Connect is exceeded
-	End                   // refuse it for the same reason and close the connection
-	Ended                 // refuse it: the connection was evicted and is being closed
+	Pass    Verdict = iota // process it
+	Refuse                 // refuse it: Config.Connect is exceeded
+	End                    // refuse it for the same reason, and close the connection
+	Evicted                // refuse it: the connection was evicted and is being closed
 )
 
 // Charge charges a CONNECT to its connection's rate. Use it for a CONNECT that is refused
@@ -245,7 +245,7 @@ func (a *Control) Begin(c *Conn) Verdict {
 	defer a.mu.Unlock()
 	v := a.chargeLocked(c)
 	if s := c.evictable; s != nil && s.evicted {
-		return Ended
+		return Evicted
 	}
 	if v == Pass {
 		c.deciding++

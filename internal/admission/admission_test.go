@@ -306,7 +306,7 @@ func TestControl_EvictsBeforeOpened(t *testing.T) {
 	require.Zero(t, status)
 	_, status = d.open(v4(2))
 	require.Zero(t, status)
-	require.Equal(t, Ended, d.Begin(&early.Conn))
+	require.Equal(t, Evicted, d.Begin(&early.Conn))
 	ended := 0
 	d.Opened(&early.Conn, func() { ended++; d.close(&early) })
 	require.Equal(t, 1, ended)
