@@ -11,6 +11,7 @@
 package admission
 
 import (
+	"math"
 	"net/http"
 	"net/netip"
 	"sync"
@@ -72,7 +73,7 @@ type Control struct {
 	start     time.Time
 	warn      sync.Once
 
-	mu              sync.Mutex // guards the fields below, and all fields of every address, site, Conn and evictable
+	mu              sync.Mutex // guards the fields below, and all fields of every address, site, Conn and evictable, but for those of Conn that never change
 	connections     int
 	unauthenticated group
 	addresses       map[Network]*address // those with a connection, and the idle ones
@@ -93,15 +94,13 @@ type Conn struct {
 	users     uint16 // the number of its sockets with a user
 	anonymous uint16 // the number of its other sockets
 	deciding  uint16 // the number of its handshakes in progress
-	overRate  uint8  // CONNECTs beyond the rate
-	flags     uint8
+	overRate  uint8  // CONNECTs beyond the rate, or released
+	// The limits per address count it. Like addr it never changes, and is read without mu.
+	countsForAddress bool
 }
 
-// Flags of a Conn.
-const (
-	countsForAddress = 1 << iota // the limits per address count it
-	isReleased                   // Release was called
-)
+// released is the overRate of a Conn for which Release was called.
+const released = math.MaxUint8
 
 // Addr returns the address that the connection comes from: the client's, or that of a proxy
 // that is not trusted. It is the invalid netip.Addr if the address is unknown.
@@ -115,7 +114,7 @@ func (c *Conn) Addr() netip.Addr {
 // Network returns the network whose limits count the connection. ok is false if its address
 // does not identify a client.
 func (c *Conn) Network() (n Network, ok bool) {
-	if c.flags&countsForAddress == 0 {
+	if !c.countsForAddress {
 		return 0, false
 	}
 	return network(c.Addr()), true
@@ -183,7 +182,7 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 	a.connections++
 	*c = Conn{evictable: &evictable{from: from, site: at}}
 	if from != nil {
-		c.flags = countsForAddress
+		c.countsForAddress = true
 		a.useLocked(from, now)
 	}
 	a.updateLocked(c, false, now)
@@ -231,10 +230,10 @@ func (a *Control) chargeLocked(c *Conn) Verdict {
 	if c.connects.Allow(a.connect, time.Since(a.start)) {
 		return Pass
 	}
-	if c.overRate++; c.overRate > maxOverRate {
-		c.overRate = maxOverRate
+	if c.overRate >= maxOverRate { // also once it is released
 		return End
 	}
+	c.overRate++
 	return Refuse
 }
 
@@ -287,7 +286,7 @@ func (a *Control) Left(c *Conn, user bool, end func()) Limit {
 
 func (a *Control) leftLocked(c *Conn, user bool, end func(), now time.Duration) (reached Limit, closeEvicted func()) {
 	c.count(user, -1)
-	if c.users > 0 || c.flags&isReleased != 0 {
+	if c.users > 0 || c.overRate == released {
 		return NoLimit, nil
 	}
 	if c.evictable == nil {
@@ -324,7 +323,7 @@ func (c *Conn) count(user bool, n int) {
 func (a *Control) Release(c *Conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	c.flags |= isReleased
+	c.overRate = released
 	a.updateLocked(c, false, 0)
 	c.evictable = nil
 	a.connections--

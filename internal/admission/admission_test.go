@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -311,6 +313,30 @@ func TestControl_EvictsBeforeOpened(t *testing.T) {
 	d.Opened(&early.Conn, func() { ended++; d.close(&early) })
 	require.Equal(t, 1, ended)
 	d.requireCounted(t, 1, 1)
+}
+
+// A connection may close while its handshake asks where it comes from. The race detector
+// is the judge.
+func TestConn_NetworkWhileReleased(t *testing.T) {
+	t.Parallel()
+	d := newControl(defaults())
+	g, _ := d.open(v4(1))
+	want, _ := g.Network()
+	var handshake sync.WaitGroup
+	handshake.Go(func() {
+		got, ok := g.Network()
+		assert.True(t, ok)
+		assert.Equal(t, want, got)
+	})
+	d.close(g)
+	handshake.Wait()
+	require.Equal(t, End, func() Verdict {
+		for range 10 {
+			d.Begin(&g.Conn)
+		}
+		return d.Begin(&g.Conn)
+	}())
+	d.requireCounted(t, 0, 0)
 }
 
 func TestControl_ChargesConnects(t *testing.T) {

@@ -86,7 +86,7 @@ func (s *evictable) kind() int {
 // stateOf returns the state that the connection's sockets and handshakes imply.
 func (c *Conn) stateOf() uint8 {
 	switch {
-	case c.users > 0 || c.flags&isReleased != 0:
+	case c.users > 0 || c.overRate == released:
 		return stateNone
 	case c.anonymous > 0:
 		return stateAnonymous
