@@ -313,7 +313,7 @@ func rows() []row {
 		{
 			"auth.user.logged_in",
 			UserLoggedIn{
-				UserID: "u1", UserType: UserDriver, SID: "s1", SessionType: "mobile_app",
+				UserID: "u1", UserType: UserDriver, SessionID: "s1", SessionType: "mobile_app",
 				DeviceInfo: map[string]any{"os": "Android"}, At: happened,
 			},
 			[]emission{
@@ -326,7 +326,7 @@ func rows() []row {
 		},
 		{
 			"auth.session.refreshed",
-			SessionRefreshed{UserID: "u1", OldSID: "s1", NewSID: "s2", At: happened},
+			SessionRefreshed{UserID: "u1", OldSessionID: "s1", NewSessionID: "s2", At: happened},
 			[]emission{
 				{"/drivers", "driver:u1", "auth:session_refreshed", refreshed},
 				{"/passengers", "passenger:u1", "auth:session_refreshed", refreshed},
@@ -344,7 +344,7 @@ func rows() []row {
 		},
 		{
 			"auth.session.revoked",
-			SessionRevoked{SID: "s1", UserID: "u1", Reason: "stolen phone", At: happened},
+			SessionRevoked{SessionID: "s1", UserID: "u1", Reason: "stolen phone", At: happened},
 			[]emission{
 				{"/drivers", "session:s1 driver:u1", "auth:session_revoked", revoked},
 				{"/passengers", "session:s1 passenger:u1", "auth:session_revoked", revoked},
@@ -513,7 +513,7 @@ func TestDeliveries_OfAbsentValues(t *testing.T) {
 			"/admin", tripAdmins, "admin:trip:action_issued",
 			`{"eventId":"e1","tripId":"t1","at":` + at + `,"adminId":"a1","action":"close","reason":null}`,
 		}}},
-		{"logged in", UserLoggedIn{UserID: "u1", SID: "s1"}, []emission{{
+		{"logged in", UserLoggedIn{UserID: "u1", SessionID: "s1"}, []emission{{
 			"/admin", "admin:all", "admin:auth:user_logged_in",
 			`{"eventId":"e1","userId":"u1","userType":null,"sid":"s1","sessionType":null,"at":` + at + `,"deviceInfo":null}`,
 		}}},
@@ -642,13 +642,13 @@ func TestDeliveries_LoggedIn(t *testing.T) {
 		UserPassenger: {namespace: "/passengers", rooms: []Room{PassengerRoom("u1")}},
 		UserAdmin:     {namespace: "/admin", rooms: []Room{AdminUserRoom("u1")}},
 	} {
-		got := deliveries(UserLoggedIn{UserID: "u1", UserType: userType, SID: "s1"}, "e1", enveloped, TripParties{}, false, builtInNSPs)
+		got := deliveries(UserLoggedIn{UserID: "u1", UserType: userType, SessionID: "s1"}, "e1", enveloped, TripParties{}, false, builtInNSPs)
 		require.Len(t, got, 2)
 		require.Equal(t, []Room{AdminAllRoom}, got[0].rooms)
 		require.Equal(t, want.namespace, got[1].namespace)
 		require.Equal(t, want.rooms, got[1].rooms)
 	}
-	got := deliveries(UserLoggedIn{UserID: "u1", UserType: "support", SID: "s1"}, "e1", enveloped, TripParties{}, false, builtInNSPs)
+	got := deliveries(UserLoggedIn{UserID: "u1", UserType: "support", SessionID: "s1"}, "e1", enveloped, TripParties{}, false, builtInNSPs)
 	require.Len(t, got, 1, "an unknown type has no own namespace")
 }
 
@@ -658,7 +658,7 @@ func TestDeliveries_SessionEventsInHostNamespaces(t *testing.T) {
 	at := `"at":"2026-05-04T10:20:35.123Z"`
 	requireDeliveries(t, both("/drivers", "session:s1", "/support", "session:s1", "auth:session_revoked",
 		`{"eventId":"e1","sid":"s1","reason":null,`+at+`}`),
-		deliveries(SessionRevoked{SID: "s1"}, "e1", enveloped, TripParties{}, false, nsps))
+		deliveries(SessionRevoked{SessionID: "s1"}, "e1", enveloped, TripParties{}, false, nsps))
 	requireDeliveries(t, both("/drivers", "driver:u1", "/support", "user:u1", "auth:session_revoked",
 		`{"eventId":"e1","sid":null,"reason":"role_changed",`+at+`}`),
 		deliveries(UserAccessChanged{UserID: "u1", Change: AccessRoleChanged}, "e1", enveloped, TripParties{}, false, nsps))

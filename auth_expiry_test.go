@@ -34,13 +34,13 @@ func publish(t *testing.T, srv *realtimetest.Server, e realtime.DomainEvent) {
 // as the token has said who the user is, whatever the check says in the end.
 func TestRevocation_DuringTheHandshake(t *testing.T) {
 	revocations := map[string]realtime.DomainEvent{
-		"session":            realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"},
-		"session, no user":   realtime.SessionRevoked{SID: realtimetest.SessionID("d1")},
+		"session":            realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1"},
+		"session, no user":   realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1")},
 		"banned":             realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessBanned},
 		"role changed":       realtime.UserAccessChanged{UserID: "d1", Change: realtime.AccessRoleChanged},
-		"another's session":  realtime.SessionRevoked{SID: "s2", UserID: "d1"},
+		"another's session":  realtime.SessionRevoked{SessionID: "s2", UserID: "d1"},
 		"another user":       realtime.UserAccessChanged{UserID: "d2", Change: realtime.AccessBanned},
-		"of another meaning": realtime.SessionRefreshed{UserID: "d1", OldSID: "s2", NewSID: realtimetest.SessionID("d1")},
+		"of another meaning": realtime.SessionRefreshed{UserID: "d1", OldSessionID: "s2", NewSessionID: realtimetest.SessionID("d1")},
 	}
 	harmless := map[string]bool{"another's session": true, "another user": true, "of another meaning": true}
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
@@ -154,7 +154,7 @@ func TestRevocation_RefusesTheOriginalsWay(t *testing.T) {
 				entered, release := block(srv, stage)
 				require.Empty(t, conn.send(t, connect))
 				<-entered
-				publish(t, srv, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+				publish(t, srv, realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1"})
 				release()
 				got := conn.received()
 				require.NotEmpty(t, got)
@@ -190,7 +190,7 @@ func TestSessionRevoked(t *testing.T) {
 		unrelated := nodes[0].Driver(t, "d2")
 
 		at := time.Now()
-		publish(t, nodes[1], realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1", Reason: "stolen", At: at})
+		publish(t, nodes[1], realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1", Reason: "stolen", At: at})
 		var ids []string
 		for _, c := range []*realtimetest.Client{phone, tablet, support, guest, watch} {
 			told, err := c.NextRaw(t.Context(), realtime.EventSessionRevoked.Name())
@@ -246,7 +246,7 @@ func TestUserAccessChanged(t *testing.T) {
 				require.NoError(t, change.do(t.Context(), nodes[0]))
 				for _, c := range clients {
 					told := realtimetest.Expect(t, c, realtime.EventSessionRevoked)
-					require.Nil(t, told.SID)
+					require.Nil(t, told.SessionID)
 					require.Equal(t, change.reason, *told.Reason)
 					require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 				}
@@ -458,8 +458,8 @@ func TestRefresh_MovesTheSession(t *testing.T) {
 				require.Equal(t, "new", found[0].Identity.SessionID)
 				require.ElementsMatch(t, []realtime.Room{realtime.DriverRoom("d1"), realtime.SessionRoom("new")}, found[0].Rooms)
 
-				publish(t, srv, realtime.SessionRevoked{SID: revoke, UserID: "d1"})
-				require.Equal(t, revoke, *realtimetest.Expect(t, c, realtime.EventSessionRevoked).SID)
+				publish(t, srv, realtime.SessionRevoked{SessionID: revoke, UserID: "d1"})
+				require.Equal(t, revoke, *realtimetest.Expect(t, c, realtime.EventSessionRevoked).SessionID)
 				if revoke == "new" {
 					require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 					return
@@ -594,9 +594,9 @@ func TestRevocation_DuringRefresh(t *testing.T) {
 		event realtime.DomainEvent
 		stays bool
 	}{
-		"the new session":  {"new", realtime.SessionRevoked{SID: "new", UserID: "d1"}, true},
-		"the old session":  {"new", realtime.SessionRevoked{SID: "old", UserID: "d1"}, false},
-		"the same session": {"old", realtime.SessionRevoked{SID: "old", UserID: "d1"}, false},
+		"the new session":  {"new", realtime.SessionRevoked{SessionID: "new", UserID: "d1"}, true},
+		"the old session":  {"new", realtime.SessionRevoked{SessionID: "old", UserID: "d1"}, false},
+		"the same session": {"old", realtime.SessionRevoked{SessionID: "old", UserID: "d1"}, false},
 		"the user":         {"new", realtime.UserAccessChanged{UserID: "d1"}, false},
 	}
 	for _, stage := range []string{"tokens", "users", "sessions"} {
@@ -667,7 +667,7 @@ func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 				asking.Wait()
 			}
 		}
-		publish(t, srv, realtime.SessionRevoked{SID: sid, UserID: "d1"})
+		publish(t, srv, realtime.SessionRevoked{SessionID: sid, UserID: "d1"})
 		require.Len(t, ack.Args, 1, "it was answered in between")
 		require.Equal(t, refreshRefused(realtime.CodeUnauthorized, "Invalid session"), string(ack.Args[0]))
 		require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
@@ -696,11 +696,11 @@ func TestSessionRefreshed(t *testing.T) {
 				nodes[0].Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
 
 				at := time.Now()
-				publish(t, nodes[0], realtime.SessionRefreshed{UserID: "d1", OldSID: "old", NewSID: "new", At: at})
+				publish(t, nodes[0], realtime.SessionRefreshed{UserID: "d1", OldSessionID: "old", NewSessionID: "new", At: at})
 				for _, c := range []*realtimetest.Client{renews, sleeps, far, support, elsewhere} {
 					told := realtimetest.Expect(t, c, realtime.EventSessionRefreshed)
-					require.Equal(t, "old", told.OldSID)
-					require.Equal(t, "new", told.NewSID)
+					require.Equal(t, "old", told.OldSessionID)
+					require.Equal(t, "new", told.NewSessionID)
 					require.Equal(t, iso(at), iso(told.At.Time))
 				}
 				require.Equal(t, refreshed(time.Now().Add(time.Hour)),
@@ -890,8 +890,8 @@ func TestSessionRefreshed_SameSession(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver := srv.Driver(t, "d1")
 		sid := realtimetest.SessionID("d1")
-		publish(t, srv, realtime.SessionRefreshed{UserID: "d1", OldSID: sid, NewSID: sid})
-		require.Equal(t, sid, realtimetest.Expect(t, driver, realtime.EventSessionRefreshed).NewSID)
+		publish(t, srv, realtime.SessionRefreshed{UserID: "d1", OldSessionID: sid, NewSessionID: sid})
+		require.Equal(t, sid, realtimetest.Expect(t, driver, realtime.EventSessionRefreshed).NewSessionID)
 		time.Sleep(time.Minute) // several grace times
 		require.True(t, driver.Connected())
 		realtimetest.ExpectNone(t, driver)

@@ -310,7 +310,7 @@ func TestEventHello(t *testing.T) {
 				require.True(t, hello.OK)
 				require.Equal(t, realtime.NamespaceDrivers, hello.Namespace)
 				require.Equal(t, "d1", hello.UserID)
-				require.Equal(t, realtimetest.SessionID("d1"), hello.SID)
+				require.Equal(t, realtimetest.SessionID("d1"), hello.SessionID)
 				require.WithinDuration(t, start, hello.ServerTime.Time, time.Second)
 				require.Equal(t, "hello", c.Received()[0].Event)
 				require.Len(t, c.Received(), 2)

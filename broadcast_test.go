@@ -608,7 +608,7 @@ func TestBroadcast_DisconnectIsNoRevocation(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, before, asked.Load(), "the row is remembered")
 
-				near.Publish(t, realtime.SessionRevoked{SID: "of nobody"})
+				near.Publish(t, realtime.SessionRevoked{SessionID: "of nobody"})
 				synctest.Wait()
 				_, err = connect()
 				require.NoError(t, err)

@@ -247,7 +247,7 @@ func connectionDocs(namespace string) []EventDoc {
 	at := Time{exampleTime}
 	return []EventDoc{
 		DescribeEvent(EventHello, namespace, "the socket that connected", "The first event after a successful connect.",
-			HelloPayload{OK: true, Namespace: namespace, SID: exampleSession, UserID: "user-1", ServerTime: at}),
+			HelloPayload{OK: true, Namespace: namespace, SessionID: exampleSession, UserID: "user-1", ServerTime: at}),
 		DescribeEvent(EventAuthExpired, namespace, "the socket that it concerns",
 			"The token or the login session expired. The server then closes the connection.", AuthExpiredPayload{at}),
 		DescribeEvent(EventServerDrain, namespace, "every socket of the node",

@@ -223,7 +223,7 @@ func TestCluster_HandshakeRevokedByAnotherNode(t *testing.T) {
 			refused <- err
 		}()
 		<-entered
-		a.Publish(t, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+		a.Publish(t, realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1"})
 		synctest.Wait()
 		release()
 		var refusal *realtimetest.ConnectError

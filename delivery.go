@@ -88,7 +88,7 @@ func ToDriverWatchers() Audience { return Audience{namespace: NamespaceAdmin, ro
 func ToUser(userID string) Audience { return Audience{user: userID} }
 
 // ToSession is every socket of a login session, in every namespace.
-func ToSession(sid string) Audience { return Audience{session: sid} }
+func ToSession(sessionID string) Audience { return Audience{session: sessionID} }
 
 // ToRoom is every socket in any of the rooms of a namespace, each once. For instance,
 // TripRoom in /passengers has the sockets of the passenger of a running trip.

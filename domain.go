@@ -52,13 +52,13 @@ type builtin interface {
 
 // subject has what the publisher needs to know of an event before it is delivered.
 type subject struct {
-	at     time.Time       // zero: the envelope's time
-	userID string          // the user or the driver; empty if the event has none
-	moved  *LocationUpdate // a driver's position, which is also sent to the driver's trip rooms
-	sid    string          // the login session; empty if the event has none
-	access access          // the event's effect on the sockets of the user or session
-	change AccessChange
-	reason string // why
+	at        time.Time       // zero: the envelope's time
+	userID    string          // the user or the driver; empty if the event has none
+	moved     *LocationUpdate // a driver's position, which is also sent to the driver's trip rooms
+	sessionID string          // the login session; empty if the event has none
+	access    access          // the event's effect on the sockets of the user or session
+	change    AccessChange
+	reason    string // why
 
 	tripID     string         // empty when the event is not of a trip
 	parties    TripParties    // the ones named by the event itself
@@ -87,9 +87,9 @@ type access uint8
 
 const (
 	leavesAccess    access = iota
-	revokesSession         // the sockets of sid are disconnected
+	revokesSession         // the sockets of sessionID are disconnected
 	revokesUser            // the sockets of userID are disconnected
-	replacesSession        // the sockets of sid are closed, unless they refresh in time
+	replacesSession        // the sockets of sessionID are closed, unless they refresh in time
 )
 
 // people is the set of people that an event of a trip must reach.
@@ -165,7 +165,7 @@ func checkDomain(e builtin) error {
 		return err
 	}
 	s := e.about()
-	for _, id := range [...]string{s.userID, s.sid, s.tripID, s.parties.PassengerID, s.parties.DriverID, s.assignment, s.offeredTo} {
+	for _, id := range [...]string{s.userID, s.sessionID, s.tripID, s.parties.PassengerID, s.parties.DriverID, s.assignment, s.offeredTo} {
 		if id != "" && !validID(id) {
 			return fmt.Errorf("%s: %w: an id is longer than %d bytes or contains NUL", e.EventName(), errInvalidEvent, maxID)
 		}

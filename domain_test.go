@@ -59,7 +59,7 @@ func TestRegistry_Decodes(t *testing.T) {
 	}
 	e, err = decodeNamed("auth.session.revoked", []byte(`{"sid":"s1","at":"noon"}`))
 	require.ErrorContains(t, err, "auth.session.revoked: ")
-	require.Equal(t, "s1", e.(SessionRevoked).SID, "enough to revoke it all the same")
+	require.Equal(t, "s1", e.(SessionRevoked).SessionID, "enough to revoke it all the same")
 }
 
 func TestDomainEvent_EmptyIsRefused(t *testing.T) {
@@ -86,7 +86,7 @@ func TestDomainEvent_ErrorsNameFieldsAndQuoteNothing(t *testing.T) {
 		"missing driverId":                                           DriverLocationChanged{},
 		"missing userId, oldSid, newSid":                             SessionRefreshed{},
 		"auth.session.revoked: invalid domain event: missing sid":    SessionRevoked{UserID: "secret"},
-		"auth.user.logged_in: invalid domain event: missing userId":  UserLoggedIn{SID: "secret"},
+		"auth.user.logged_in: invalid domain event: missing userId":  UserLoggedIn{SessionID: "secret"},
 		"driver_availability.status_updated: invalid domain event: ": DriverStatusChanged{},
 	} {
 		err := checked(e)
@@ -102,12 +102,12 @@ func TestDomainEvent_Keys(t *testing.T) {
 		"t2": AdminTripAction{TripID: "t2", AdminID: "a1"},
 		"t3": AssignmentOffered{TripID: "t3", AssignmentID: "as1", DriverID: "d1"},
 		"d1": DriverTripChanged{DriverTrip{DriverID: "d1", CurrentTripID: new("t1")}},
-		"u0": UserLoggedIn{UserID: "u0", SID: "s0"},
+		"u0": UserLoggedIn{UserID: "u0", SessionID: "s0"},
 
-		"access:u1": SessionRevoked{UserID: "u1", SID: "s1"},
-		"access:s1": SessionRevoked{SID: "s1"},
+		"access:u1": SessionRevoked{UserID: "u1", SessionID: "s1"},
+		"access:s1": SessionRevoked{SessionID: "s1"},
 		"access:u2": UserAccessChanged{UserID: "u2"},
-		"access:u3": SessionRefreshed{UserID: "u3", OldSID: "s1", NewSID: "s2"},
+		"access:u3": SessionRefreshed{UserID: "u3", OldSessionID: "s1", NewSessionID: "s2"},
 	} {
 		require.Equal(t, want, e.EventKey())
 	}

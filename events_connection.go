@@ -10,7 +10,7 @@ var EventHello = NewEvent[HelloPayload]("hello")
 type HelloPayload struct {
 	OK         bool   `json:"ok" doc:"always true"`
 	Namespace  string `json:"nsp" doc:"the namespace's name"`
-	SID        string `json:"sid" doc:"the login session's id"`
+	SessionID  string `json:"sid" doc:"the login session's id"`
 	UserID     string `json:"userId"`
 	ServerTime Time   `json:"serverTime" doc:"the server's clock"`
 }

@@ -17,16 +17,16 @@ var sessionEvents = []DomainEventType{
 	domainType("The user opened a login session.",
 		exampleLogin(exampleDriver, UserDriver), exampleLogin(examplePassenger, UserPassenger), exampleLogin(exampleAdmin, UserAdmin)),
 	domainType("The login session was replaced by a new one. Send `auth:refresh` with a token of the new session: the server closes a socket that is still in the old session after `Options.Timeouts.RefreshGrace`, by default 10 s.",
-		SessionRefreshed{UserID: exampleDriver, OldSID: exampleSession, NewSID: "session-2", At: exampleTime}),
+		SessionRefreshed{UserID: exampleDriver, OldSessionID: exampleSession, NewSessionID: "session-2", At: exampleTime}),
 	domainType("The login session ended, or the user's access did. The server then sends a DISCONNECT to the sockets of the session, or of the user: log out.",
-		SessionRevoked{SID: exampleSession, UserID: exampleDriver, Reason: "stolen phone", At: exampleTime}),
+		SessionRevoked{SessionID: exampleSession, UserID: exampleDriver, Reason: "stolen phone", At: exampleTime}),
 	domainType("The user was banned, deactivated, or given another type.",
 		UserAccessChanged{UserID: exampleDriver, Change: AccessBanned, Reason: "fraud", At: exampleTime}),
 }
 
 func exampleLogin(userID string, t UserType) UserLoggedIn {
 	return UserLoggedIn{
-		UserID: userID, UserType: t, SID: exampleSession, SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: exampleTime,
+		UserID: userID, UserType: t, SessionID: exampleSession, SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: exampleTime,
 	}
 }
 
@@ -35,7 +35,7 @@ func exampleLogin(userID string, t UserType) UserLoggedIn {
 type UserLoggedIn struct {
 	UserID      string         `json:"userId"`
 	UserType    UserType       `json:"userType,omitempty"` // if it is not driver, passenger or admin, only the admins receive the event
-	SID         string         `json:"sid"`
+	SessionID   string         `json:"sid"`
 	SessionType string         `json:"sessionType,omitempty"`
 	DeviceInfo  map[string]any `json:"deviceInfo,omitempty"` // sent to the admins unchanged
 	At          time.Time      `json:"at,omitzero"`
@@ -48,7 +48,7 @@ func (UserLoggedIn) EventName() string { return "auth.user.logged_in" }
 func (e UserLoggedIn) EventKey() string { return e.UserID }
 
 func (e UserLoggedIn) check() error {
-	if err := missing(e.EventName(), "userId", e.UserID, "sid", e.SID); err != nil {
+	if err := missing(e.EventName(), "userId", e.UserID, "sid", e.SessionID); err != nil {
 		return err
 	}
 	if _, err := json.Marshal(e.DeviceInfo); err != nil {
@@ -69,7 +69,7 @@ type UserLoggedInPayload struct {
 	EventID     string         `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
 	UserID      string         `json:"userId"`
 	UserType    *UserType      `json:"userType" null:"not known"`
-	SID         string         `json:"sid" doc:"the new login session's id"`
+	SessionID   string         `json:"sid" doc:"the new login session's id"`
 	SessionType *string        `json:"sessionType" null:"not known"`
 	At          Time           `json:"at"`
 	DeviceInfo  map[string]any `json:"deviceInfo" doc:"what the host supplied, unchanged" null:"not supplied"`
@@ -77,9 +77,9 @@ type UserLoggedInPayload struct {
 
 // LoggedInPayload is what EventLoggedIn carries.
 type LoggedInPayload struct {
-	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
-	SID     string `json:"sid" doc:"the new login session's id"`
-	At      Time   `json:"at"`
+	EventID   string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	SessionID string `json:"sid" doc:"the new login session's id"`
+	At        Time   `json:"at"`
 }
 
 func (e UserLoggedIn) deliver(f facts) []Delivery {
@@ -87,13 +87,13 @@ func (e UserLoggedIn) deliver(f facts) []Delivery {
 		EventID:     f.eventID,
 		UserID:      e.UserID,
 		UserType:    orNull(e.UserType),
-		SID:         e.SID,
+		SessionID:   e.SessionID,
 		SessionType: orNull(e.SessionType),
 		At:          Time{f.at},
 		DeviceInfo:  e.DeviceInfo,
 	}, ToAdmins())}
 	if home := builtinByUserType(e.UserType); home != nil {
-		out = append(out, EventLoggedIn.Deliver(LoggedInPayload{f.eventID, e.SID, Time{f.at}}, own(home.name, e.UserID)))
+		out = append(out, EventLoggedIn.Deliver(LoggedInPayload{f.eventID, e.SessionID, Time{f.at}}, own(home.name, e.UserID)))
 	}
 	return out
 }
@@ -102,10 +102,10 @@ func (e UserLoggedIn) deliver(f facts) []Delivery {
 // every namespace receive it. After Timeouts.RefreshGrace the server sends auth:expired to
 // those that are still in the old session, and closes their connections.
 type SessionRefreshed struct {
-	UserID string    `json:"userId"`
-	OldSID string    `json:"oldSid"`
-	NewSID string    `json:"newSid"`
-	At     time.Time `json:"at,omitzero"`
+	UserID       string    `json:"userId"`
+	OldSessionID string    `json:"oldSid"`
+	NewSessionID string    `json:"newSid"`
+	At           time.Time `json:"at,omitzero"`
 }
 
 // EventName implements DomainEvent.
@@ -115,14 +115,14 @@ func (SessionRefreshed) EventName() string { return "auth.session.refreshed" }
 func (e SessionRefreshed) EventKey() string { return AccessKey(e.UserID) }
 
 func (e SessionRefreshed) about() subject {
-	s := subject{at: e.At, userID: e.UserID, sid: e.OldSID}
-	if e.OldSID != e.NewSID {
+	s := subject{at: e.At, userID: e.UserID, sessionID: e.OldSessionID}
+	if e.OldSessionID != e.NewSessionID {
 		s.access = replacesSession
 	}
 	return s
 }
 func (e SessionRefreshed) check() error {
-	return missing(e.EventName(), "userId", e.UserID, "oldSid", e.OldSID, "newSid", e.NewSID)
+	return missing(e.EventName(), "userId", e.UserID, "oldSid", e.OldSessionID, "newSid", e.NewSessionID)
 }
 
 // EventSessionRefreshed asks the user's sockets in every namespace to send auth:refresh.
@@ -130,14 +130,14 @@ var EventSessionRefreshed = NewEvent[SessionRefreshedPayload]("auth:session_refr
 
 // SessionRefreshedPayload is what EventSessionRefreshed carries.
 type SessionRefreshedPayload struct {
-	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
-	OldSID  string `json:"oldSid" doc:"the replaced login session's id"`
-	NewSID  string `json:"newSid" doc:"the new login session's id"`
-	At      Time   `json:"at"`
+	EventID      string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	OldSessionID string `json:"oldSid" doc:"the replaced login session's id"`
+	NewSessionID string `json:"newSid" doc:"the new login session's id"`
+	At           Time   `json:"at"`
 }
 
 func (e SessionRefreshed) deliver(f facts) []Delivery {
-	v := SessionRefreshedPayload{f.eventID, e.OldSID, e.NewSID, Time{f.at}}
+	v := SessionRefreshedPayload{f.eventID, e.OldSessionID, e.NewSessionID, Time{f.at}}
 	return []Delivery{EventSessionRefreshed.Deliver(v, ToUser(e.UserID))}
 }
 
@@ -145,22 +145,22 @@ func (e SessionRefreshed) deliver(f facts) []Delivery {
 // sockets of the user receive it, in every namespace. Then the server disconnects the
 // sockets of the session.
 type SessionRevoked struct {
-	SID    string    `json:"sid"`
-	UserID string    `json:"userId,omitempty"` // empty: only the session's sockets receive it
-	Reason string    `json:"reason,omitempty"`
-	At     time.Time `json:"at,omitzero"`
+	SessionID string    `json:"sid"`
+	UserID    string    `json:"userId,omitempty"` // empty: only the session's sockets receive it
+	Reason    string    `json:"reason,omitempty"`
+	At        time.Time `json:"at,omitzero"`
 }
 
 // EventName implements DomainEvent.
 func (SessionRevoked) EventName() string { return "auth.session.revoked" }
-func (e SessionRevoked) check() error    { return missing(e.EventName(), "sid", e.SID) }
+func (e SessionRevoked) check() error    { return missing(e.EventName(), "sid", e.SessionID) }
 func (e SessionRevoked) about() subject {
-	return subject{at: e.At, userID: e.UserID, sid: e.SID, access: revokesSession, reason: e.Reason}
+	return subject{at: e.At, userID: e.UserID, sessionID: e.SessionID, access: revokesSession, reason: e.Reason}
 }
 
 // EventKey implements DomainEvent.
 func (e SessionRevoked) EventKey() string {
-	return AccessKey(cmp.Or(e.UserID, e.SID))
+	return AccessKey(cmp.Or(e.UserID, e.SessionID))
 }
 
 // EventSessionRevoked is sent to the sockets of the session and of the user, in every
@@ -170,15 +170,15 @@ var EventSessionRevoked = NewEvent[SessionRevokedPayload]("auth:session_revoked"
 
 // SessionRevokedPayload is what EventSessionRevoked carries.
 type SessionRevokedPayload struct {
-	EventID string  `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
-	SID     *string `json:"sid" doc:"the login session's id" null:"every session of the user"`
-	Reason  *string `json:"reason" doc:"for people" null:"none was given"`
-	At      Time    `json:"at"`
+	EventID   string  `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	SessionID *string `json:"sid" doc:"the login session's id" null:"every session of the user"`
+	Reason    *string `json:"reason" doc:"for people" null:"none was given"`
+	At        Time    `json:"at"`
 }
 
 func (e SessionRevoked) deliver(f facts) []Delivery {
-	v := SessionRevokedPayload{f.eventID, orNull(e.SID), orNull(e.Reason), Time{f.at}}
-	return []Delivery{EventSessionRevoked.Deliver(v, Audience{session: e.SID, user: e.UserID})}
+	v := SessionRevokedPayload{f.eventID, orNull(e.SessionID), orNull(e.Reason), Time{f.at}}
+	return []Delivery{EventSessionRevoked.Deliver(v, Audience{session: e.SessionID, user: e.UserID})}
 }
 
 // AccessChange says how a user's access changed.

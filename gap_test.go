@@ -49,7 +49,7 @@ func TestGap_RevocationsThatWereLost(t *testing.T) {
 		revoked, banned, other := s.b.Driver(t, "d1"), s.b.Passenger(t, "p1"), s.b.Driver(t, "d2")
 		s.cut.Cut()
 		s.a.Sessions.Revoke(realtimetest.SessionID("d1"))
-		s.a.Publish(t, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+		s.a.Publish(t, realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1"})
 		s.a.Users.Set(realtime.User{ID: "p1", Type: realtime.UserPassenger})
 		s.a.Publish(t, realtime.UserAccessChanged{UserID: "p1", Change: realtime.AccessBanned})
 		time.Sleep(10 * time.Minute)

@@ -330,7 +330,7 @@ var conversations = map[string]scenario{
 		k.send(connectPacket(realtime.NamespaceDrivers, token))
 		k.waitForEnd()
 	}},
-	"ending-session-revoked": {talk: publishing(realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})},
+	"ending-session-revoked": {talk: publishing(realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1"})},
 	"ending-user-banned": {talk: publishing(realtime.UserAccessChanged{
 		UserID: "d1", Change: realtime.AccessBanned, Reason: "three complaints",
 	})},
@@ -346,7 +346,7 @@ var conversations = map[string]scenario{
 		},
 	},
 	"ending-session-replaced": {talk: publishing(realtime.SessionRefreshed{
-		UserID: "d1", OldSID: realtimetest.SessionID("d1"), NewSID: "new",
+		UserID: "d1", OldSessionID: realtimetest.SessionID("d1"), NewSessionID: "new",
 	})},
 	"ending-expired": {talk: func(c *conversation) { c.enter().waitForEnd() }},
 	"ending-drained": {talk: func(c *conversation) {

@@ -102,7 +102,7 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 // hello returns the first event of a socket.
 func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 	arg, err := json.Marshal(HelloPayload{
-		OK: true, Namespace: ns.name, SID: s.identity.SessionID, UserID: s.identity.UserID, ServerTime: Time{time.Now()},
+		OK: true, Namespace: ns.name, SessionID: s.identity.SessionID, UserID: s.identity.UserID, ServerTime: Time{time.Now()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding hello: %w", err)

@@ -126,7 +126,7 @@ func hookRows() map[string]hookRow {
 		"DriverService.SetTrip":         {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
 		"OfferService.AcceptOffer":      {trigger: callOutcome(realtime.DriverOfferAccept, realtime.OfferAccept{AssignmentID: "as1"}), want: handler},
 		"OfferService.RejectOffer":      {trigger: callOutcome(realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "as1"}), want: handler},
-		"EventBus.Publish":              {trigger: publishOutcome(realtime.SessionRevoked{SID: "s9"}), want: []string{"error"}},
+		"EventBus.Publish":              {trigger: publishOutcome(realtime.SessionRevoked{SessionID: "s9"}), want: []string{"error"}},
 		"EventBus.Subscribe":            {},
 		"EventBus.Subscribe's cancel":   {trigger: shutdownOutcome, want: []string{""}},
 		"Adapter.Start":                 {},
@@ -163,7 +163,7 @@ func hookRows() map[string]hookRow {
 			c.Disconnected(t)
 			return "done"
 		}, want: done},
-		"Trace.Delivered": {trigger: publishOutcome(realtime.SessionRevoked{SID: "s9"}), want: done},
+		"Trace.Delivered": {trigger: publishOutcome(realtime.SessionRevoked{SessionID: "s9"}), want: done},
 		"Trace.Outdated": {trigger: publishOutcome(
 			realtime.TripCompleted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old.Add(time.Minute)},
 			realtime.TripStarted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old}), want: done},

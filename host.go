@@ -81,7 +81,7 @@ type Session struct {
 // session does not exist. With any other error the handshake cannot be decided
 // (CodeUnavailable).
 type SessionRepo interface {
-	FindSession(ctx context.Context, sid string) (Session, error)
+	FindSession(ctx context.Context, sessionID string) (Session, error)
 }
 
 // SessionBatchRepo may be implemented by a SessionRepo, so that a sweep reads many sessions in
@@ -90,7 +90,7 @@ type SessionRepo interface {
 // FindSessions may block, within ctx, and is called concurrently. It may return the sessions
 // in any order; a session that is not in the result does not exist.
 type SessionBatchRepo interface {
-	FindSessions(ctx context.Context, sids []string) ([]Session, error)
+	FindSessions(ctx context.Context, ids []string) ([]Session, error)
 }
 
 // TripLookup finds the running trips of a user. It is optional; without one the server

@@ -482,8 +482,8 @@ func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
 			"speed":              realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Speed: &nan}},
 			"heading":            realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Heading: &nan}},
 			"last":               realtime.DriverStatusChanged{Availability: realtime.Availability{DriverID: "d1", LastLocation: &realtime.Position{Lat: nan}}},
-			"deviceInfo":         realtime.UserLoggedIn{UserID: "u1", SID: "s1", DeviceInfo: map[string]any{"battery": nan}},
-			"deviceInfo ":        realtime.UserLoggedIn{UserID: "u1", SID: "s1", DeviceInfo: map[string]any{"channel": make(chan int)}}, //nolint:gocritic // the space makes the key unique
+			"deviceInfo":         realtime.UserLoggedIn{UserID: "u1", SessionID: "s1", DeviceInfo: map[string]any{"battery": nan}},
+			"deviceInfo ":        realtime.UserLoggedIn{UserID: "u1", SessionID: "s1", DeviceInfo: map[string]any{"channel": make(chan int)}}, //nolint:gocritic // the space makes the key unique
 		} {
 			err := srv.Realtime.Publish(t.Context(), e)
 			require.ErrorContains(t, err, "invalid domain event", want)

@@ -180,7 +180,7 @@ func TestRevocation_EmptiesTheCache(t *testing.T) {
 	for name, revoke := range map[string]func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code){
 		"session": func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code) {
 			srv.Sessions.Revoke(realtimetest.SessionID("d1"))
-			return realtime.SessionRevoked{SID: realtimetest.SessionID("d1")}, realtime.CodeInvalidSession
+			return realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1")}, realtime.CodeInvalidSession
 		},
 		"user": func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code) {
 			srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver})

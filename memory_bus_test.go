@@ -497,7 +497,7 @@ func TestMemoryBus_HandlerThatHangs(t *testing.T) {
 			publish(realtime.TripStarted{TripID: fmt.Sprint("t", n)}, "trip")
 		}
 		publish(realtime.UserAccessChanged{UserID: "u1"}, "ban")
-		publish(realtime.SessionRevoked{SID: "s1"}, "revoked")
+		publish(realtime.SessionRevoked{SessionID: "s1"}, "revoked")
 		synctest.Wait()
 		require.ElementsMatch(t, []string{"ban", "revoked"}, own.ids())
 		require.Len(t, other.ids(), 502)

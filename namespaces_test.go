@@ -539,7 +539,7 @@ func TestServer_NamespaceAnonymous(t *testing.T) {
 			require.Equal(t, realtime.CodeNotFound, refusalOf(t, ackOf(t, c, "auth:refresh", `{"token":"x"}`)).Error.Code)
 		}
 		srv.Publish(t, realtime.UserAccessChanged{UserID: "u1"})
-		srv.Publish(t, realtime.SessionRevoked{SID: "s1"})
+		srv.Publish(t, realtime.SessionRevoked{SessionID: "s1"})
 	})
 }
 

@@ -202,7 +202,7 @@ func TestPresence_OfTheRevoked(t *testing.T) {
 		h := &presenceReader{servers: []*realtimetest.Server{srv}}
 		revoked, banned, silent := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Driver(t, "d3")
 		require.Len(t, h.take(t), 3)
-		publish(t, srv, realtime.SessionRevoked{SID: realtimetest.SessionID("d1"), UserID: "d1"})
+		publish(t, srv, realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1"})
 		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d2", "banned"))
 		revoked.Disconnected(t)
 		banned.Disconnected(t)

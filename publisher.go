@@ -127,12 +127,12 @@ func (p *publisher) publishOther(r *received) {
 	switch about := r.about; about.access { //nolint:exhaustive // leavesAccess has no effect
 	case revokesSession:
 		p.rt.auditLog.Info("realtime: session revoked, disconnecting its sockets", "user", about.userID, "reason", about.reason)
-		p.rt.revoke(Revocation{SessionID: about.sid}, p.rt.opts.Cluster.BusFanOut)
+		p.rt.revoke(Revocation{SessionID: about.sessionID}, p.rt.opts.Cluster.BusFanOut)
 	case revokesUser:
 		p.rt.auditLog.Info("realtime: user access changed, disconnecting the user's sockets", "user", about.userID, "change", about.change, "reason", about.reason)
 		p.rt.revoke(Revocation{UserID: about.userID}, p.rt.opts.Cluster.BusFanOut)
 	case replacesSession:
-		p.expireLater(about.sid)
+		p.expireLater(about.sessionID)
 	}
 	if r.err == nil {
 		p.traceDelivered(r)
@@ -335,10 +335,10 @@ func (ns *Namespace) empty(a Audience) bool {
 
 // expireLater closes the sockets that are still in a replaced session after
 // Timeouts.RefreshGrace: those that have not sent auth:refresh.
-func (p *publisher) expireLater(sid string) {
+func (p *publisher) expireLater(sessionID string) {
 	expire := func() {
 		p.rt.each(func(ns *Namespace) {
-			b := ns.To(SessionRoom(sid))
+			b := ns.To(SessionRoom(sessionID))
 			b.local = p.rt.opts.Cluster.BusFanOut
 			_ = EventAuthExpired.Emit(b, AuthExpiredPayload{At: Time{time.Now()}}) // marshals
 			b.Close()

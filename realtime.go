@@ -360,6 +360,6 @@ func (rt *Server) DisconnectUser(ctx context.Context, userID, reason string) err
 
 // DisconnectSession publishes SessionRevoked: every socket of the login session gets
 // auth:session_revoked with the reason and is disconnected. It may block, within ctx.
-func (rt *Server) DisconnectSession(ctx context.Context, sid, reason string) error {
-	return rt.Publish(ctx, SessionRevoked{SID: sid, Reason: reason})
+func (rt *Server) DisconnectSession(ctx context.Context, sessionID, reason string) error {
+	return rt.Publish(ctx, SessionRevoked{SessionID: sessionID, Reason: reason})
 }

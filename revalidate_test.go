@@ -54,7 +54,7 @@ func TestSweep_EndsWhatIsRevoked(t *testing.T) {
 				waitForSweep()
 				for _, client := range []*realtimetest.Client{phone, second, support} {
 					told := realtimetest.Expect(t, client, realtime.EventSessionRevoked)
-					require.Equal(t, c.sid, told.SID)
+					require.Equal(t, c.sid, told.SessionID)
 					require.Equal(t, c.reason, *told.Reason)
 					require.NotEmpty(t, told.EventID)
 					require.Equal(t, realtimetest.ReasonServer, client.Disconnected(t))

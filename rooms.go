@@ -42,7 +42,7 @@ func PassengerRoom(passengerID string) Room { return roomOf("passenger:", passen
 func AdminUserRoom(userID string) Room { return roomOf("admin:user:", userID) }
 
 // SessionRoom holds every socket of one login session, in each namespace.
-func SessionRoom(sid string) Room { return roomOf("session:", sid) }
+func SessionRoom(sessionID string) Room { return roomOf("session:", sessionID) }
 
 // TripRoom holds, in each namespace, the sockets that follow one trip: its
 // driver, its passenger, and the admins who joined it.

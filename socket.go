@@ -172,17 +172,17 @@ func (s *Socket) expired() {
 }
 
 // revoke sends auth:session_revoked and disconnects the socket, or refuses it if its
-// handshake is in progress. If sid is not nil, it does so only if the socket is still in
+// handshake is in progress. If sessionID is not nil, it does so only if the socket is still in
 // that session. It reports whether it did.
-func (s *Socket) revoke(why Code, sid *string) bool {
-	if s.inner.Closed() || sid != nil && s.Identity().SessionID != *sid {
+func (s *Socket) revoke(why Code, sessionID *string) bool {
+	if s.inner.Closed() || sessionID != nil && s.Identity().SessionID != *sessionID {
 		return false
 	}
 	if s.inner.Refuse(connectErrorPayload(why), s.ns.rt.opts.Compat.DisconnectRefused) {
 		return true
 	}
 	reason := string(why)
-	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SID: sid, Reason: &reason, At: Time{time.Now()}}) // it fails if the socket has closed
+	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SessionID: sessionID, Reason: &reason, At: Time{time.Now()}}) // it fails if the socket has closed
 	s.Disconnect()
 	return true
 }
@@ -190,10 +190,10 @@ func (s *Socket) revoke(why Code, sid *string) bool {
 // expireBy sets the socket's expiry to at, the expiry of its session, if at is earlier. It
 // reports whether the socket has expired now. It changes nothing if the socket has another
 // session now, or if it was renewed: its expiry is no longer expiresAt.
-func (s *Socket) expireBy(sid string, expiresAt, at time.Time) bool {
+func (s *Socket) expireBy(sessionID string, expiresAt, at time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.identity.SessionID != sid || !s.expiresAtLocked().Equal(expiresAt) || !expiresAt.IsZero() && !at.Before(expiresAt) {
+	if s.identity.SessionID != sessionID || !s.expiresAtLocked().Equal(expiresAt) || !expiresAt.IsZero() && !at.Before(expiresAt) {
 		return false
 	}
 	s.renewLocked(s.identity, at)

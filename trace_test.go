@@ -312,7 +312,7 @@ func TestTrace_Context(t *testing.T) {
 		ackOf(t, driver, "nobody handles it")
 		driver.Close()
 		ctx, cancel := context.WithCancel(context.WithValue(t.Context(), tracedKey{}, "publish"))
-		require.NoError(t, srv.Realtime.Publish(ctx, realtime.SessionRevoked{SID: "s9"}))
+		require.NoError(t, srv.Realtime.Publish(ctx, realtime.SessionRevoked{SessionID: "s9"}))
 		cancel()
 		synctest.Wait()
 		close(got)

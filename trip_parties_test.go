@@ -103,7 +103,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 						require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.TripStarted{TripID: fmt.Sprint("t", n%100)}))
 					}
 					require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.UserAccessChanged{UserID: "d1"}))
-					require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.SessionRevoked{SID: realtimetest.SessionID("p1")}))
+					require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.SessionRevoked{SessionID: realtimetest.SessionID("p1")}))
 					require.Equal(t, realtimetest.ReasonServer, banned.Disconnected(t))
 					require.Equal(t, realtimetest.ReasonServer, out.Disconnected(t))
 					require.LessOrEqual(t, time.Since(begun), 100*time.Millisecond)

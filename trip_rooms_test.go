@@ -456,9 +456,9 @@ func TestPublish_IDsThatCannotBe(t *testing.T) {
 			realtime.DriverAssigned{TripID: "t1", DriverID: strings.Repeat("x", 300)},
 			realtime.AssignmentExpired{TripID: "t1", AssignmentID: "as1", DriverID: "\x00"},
 			realtime.AssignmentExpired{TripID: "t1", AssignmentID: strings.Repeat("x", 300)},
-			realtime.SessionRevoked{SID: strings.Repeat("x", 257)},
+			realtime.SessionRevoked{SessionID: strings.Repeat("x", 257)},
 			realtime.UserAccessChanged{UserID: "u\x00"},
-			realtime.SessionRefreshed{UserID: "u", OldSID: strings.Repeat("x", 257), NewSID: "s2"},
+			realtime.SessionRefreshed{UserID: "u", OldSessionID: strings.Repeat("x", 257), NewSessionID: "s2"},
 			realtime.DriverStatusChanged{Availability: realtime.Availability{DriverID: "\x00"}},
 		} {
 			require.ErrorContains(t, srv.Realtime.Publish(t.Context(), e), "id", e.EventName())

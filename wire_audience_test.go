@@ -281,7 +281,7 @@ func wireRows() []wireRow {
 		{
 			name: "auth.user.logged_in",
 			event: realtime.UserLoggedIn{
-				UserID: "d1", UserType: realtime.UserDriver, SID: "s9", SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: tripAt,
+				UserID: "d1", UserType: realtime.UserDriver, SessionID: "s9", SessionType: "mobile_app", DeviceInfo: map[string]any{"os": "Android"}, At: tripAt,
 			},
 			want: []wantedEvent{
 				{"A", "admin:auth:user_logged_in", `{"eventId":"E","userId":"d1","userType":"driver","sid":"s9","sessionType":"mobile_app",
@@ -291,19 +291,19 @@ func wireRows() []wireRow {
 		},
 		{
 			name:   "auth.session.refreshed",
-			event:  realtime.SessionRefreshed{UserID: "d1", OldSID: "s1", NewSID: "s9", At: tripAt},
+			event:  realtime.SessionRefreshed{UserID: "d1", OldSessionID: "s1", NewSessionID: "s9", At: tripAt},
 			want:   []wantedEvent{{"D support", "auth:session_refreshed", `{"eventId":"E","oldSid":"s1","newSid":"s9","at":"2026-05-04T10:20:30.123Z"}`}},
 			closed: "driver1 support",
 		},
 		{
 			name:   "auth.session.revoked",
-			event:  realtime.SessionRevoked{SID: "s1", UserID: "d1", Reason: "stolen", At: tripAt},
+			event:  realtime.SessionRevoked{SessionID: "s1", UserID: "d1", Reason: "stolen", At: tripAt},
 			want:   []wantedEvent{{"D support", "auth:session_revoked", `{"eventId":"E","sid":"s1","reason":"stolen","at":"2026-05-04T10:20:30.123Z"}`}},
 			thrown: "driver1 support",
 		},
 		{
 			name:   "auth.session.revoked of a user unknown",
-			event:  realtime.SessionRevoked{SID: "s1", At: tripAt},
+			event:  realtime.SessionRevoked{SessionID: "s1", At: tripAt},
 			want:   []wantedEvent{{"driver1 support", "auth:session_revoked", `{"eventId":"E","sid":"s1","reason":null,"at":"2026-05-04T10:20:30.123Z"}`}},
 			thrown: "driver1 support",
 		},

@@ -264,7 +264,7 @@ func testServersRevocation(t *testing.T, a, b *Server) {
 	awaitRoute(t, a.Realtime.Drivers(), realtime.SessionRoom(SessionID("d1")), there)
 	awaitRoute(t, a.Realtime.Drivers(), realtime.DriverRoom("d1"), other)
 	a.Sessions.Revoke(SessionID("d1"))
-	a.Publish(t, realtime.SessionRevoked{SID: SessionID("d1"), UserID: "d1", Reason: "stolen"})
+	a.Publish(t, realtime.SessionRevoked{SessionID: SessionID("d1"), UserID: "d1", Reason: "stolen"})
 	for _, c := range []*Client{here, there} {
 		if got := c.Disconnected(t); got != ReasonServer {
 			t.Errorf("%s was disconnected with %q", c, got)

@@ -369,7 +369,7 @@ func TestServer_Devices(t *testing.T) {
 		one, two, three := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d1", realtimetest.Session("s2"))
 		require.NotEqual(t, one.ID(), two.ID())
 		srv.Sessions.Revoke("s2")
-		srv.Publish(t, realtime.SessionRevoked{SID: "s2", UserID: "d1"})
+		srv.Publish(t, realtime.SessionRevoked{SessionID: "s2", UserID: "d1"})
 		require.Equal(t, realtimetest.ReasonServer, three.Disconnected(t))
 		for _, c := range []*realtimetest.Client{one, two, three} {
 			realtimetest.Expect(t, c, realtime.EventSessionRevoked)

@@ -31,7 +31,7 @@ type dial struct {
 	over      func(ctx context.Context, network, addr string) (net.Conn, error)
 	header    http.Header
 	transport transport
-	sid       string
+	sessionID string
 	token     string
 	auth      any // the CONNECT payload, if hasAuth
 	hasAuth   bool
@@ -56,7 +56,7 @@ func Header(name, value string) Option { return func(d *dial) { d.header.Add(nam
 
 // Session sets the login session with which Server.Driver, Passenger or Admin connects,
 // as another device would. Defaults to SessionID of the user.
-func Session(sid string) Option { return func(d *dial) { d.sid = sid } }
+func Session(sessionID string) Option { return func(d *dial) { d.sessionID = sessionID } }
 
 // Over connects with dialContext in place of the network; see Listener.DialContext.
 func Over(dialContext func(ctx context.Context, network, addr string) (net.Conn, error)) Option {

@@ -138,9 +138,9 @@ type Tokens struct {
 }
 
 // Mint returns a new token for a user and a login session that expires in ttl.
-func (k *Tokens) Mint(userID, sid string, ttl time.Duration) string {
+func (k *Tokens) Mint(userID, sessionID string, ttl time.Duration) string {
 	token := fmt.Sprintf("token-%d-of-%s", k.minted.Add(1), userID)
-	k.Set(token, realtime.Claims{Subject: userID, SessionID: sid, ExpiresAt: time.Now().Add(ttl)})
+	k.Set(token, realtime.Claims{Subject: userID, SessionID: sessionID, ExpiresAt: time.Now().Add(ttl)})
 	return token
 }
 
@@ -192,17 +192,17 @@ type Sessions struct {
 func (s *Sessions) Set(session realtime.Session) { s.sessions.set(session.ID, session) }
 
 // Delete removes a session.
-func (s *Sessions) Delete(sid string) { s.sessions.remove(sid) }
+func (s *Sessions) Delete(sessionID string) { s.sessions.remove(sessionID) }
 
 // Revoke marks a session as revoked. To end its sockets, the test also has to publish
 // realtime.SessionRevoked.
-func (s *Sessions) Revoke(sid string) {
-	s.sessions.change(sid, func(row *realtime.Session) { row.Revoked = true })
+func (s *Sessions) Revoke(sessionID string) {
+	s.sessions.change(sessionID, func(row *realtime.Session) { row.Revoked = true })
 }
 
 // FindSession implements realtime.SessionRepo.
-func (s *Sessions) FindSession(ctx context.Context, sid string) (realtime.Session, error) {
-	return find(ctx, &s.Faults, &s.sessions, sid)
+func (s *Sessions) FindSession(ctx context.Context, sessionID string) (realtime.Session, error) {
+	return find(ctx, &s.Faults, &s.sessions, sessionID)
 }
 
 // Trips is a TripLookup with a map. Its zero value is empty. All methods may be called

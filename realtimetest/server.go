@@ -181,10 +181,10 @@ func (s *Server) Admin(t testing.TB, userID string, opts ...Option) *Client {
 func (s *Server) enter(t testing.TB, namespace, userID string, typ realtime.UserType, opts []Option) *Client {
 	t.Helper()
 	d := s.dialer(t, opts)
-	if d.sid == "" {
-		d.sid = SessionID(userID)
+	if d.sessionID == "" {
+		d.sessionID = SessionID(userID)
 	}
-	token := s.login(userID, d.sid, typ)
+	token := s.login(userID, d.sessionID, typ)
 	if d.token == "" {
 		d.token = token
 	}
@@ -207,10 +207,10 @@ func (s *Server) Login(userID string, typ realtime.UserType) (token string) {
 	return s.login(userID, SessionID(userID), typ)
 }
 
-func (s *Server) login(userID, sid string, typ realtime.UserType) (token string) {
+func (s *Server) login(userID, sessionID string, typ realtime.UserType) (token string) {
 	s.Users.users.setIfAbsent(userID, realtime.User{ID: userID, Type: typ, Active: true})
-	s.Sessions.sessions.setIfAbsent(sid, realtime.Session{ID: sid, UserID: userID})
-	return s.Tokens.Mint(userID, sid, time.Hour)
+	s.Sessions.sessions.setIfAbsent(sessionID, realtime.Session{ID: sessionID, UserID: userID})
+	return s.Tokens.Mint(userID, sessionID, time.Hour)
 }
 
 // Dial connects to a namespace with the given options only. It is the function Dial for

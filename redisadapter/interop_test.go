@@ -403,7 +403,7 @@ func TestInterop_Revocation(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, m *mixed) {
 		m.node.do("client", fields{"name": "revoked", "rooms": []string{"session:" + realtimetest.SessionID("1")}})
 		m.one.Sessions.Revoke(realtimetest.SessionID("1"))
-		m.one.Publish(t, realtime.SessionRevoked{SID: realtimetest.SessionID("1"), UserID: "1", Reason: "stolen"})
+		m.one.Publish(t, realtime.SessionRevoked{SessionID: realtimetest.SessionID("1"), UserID: "1", Reason: "stolen"})
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
 			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 		}

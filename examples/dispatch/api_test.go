@@ -298,7 +298,7 @@ func TestOutbox(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	for _, id := range []string{"a", "b", "c"} {
-		o.add(realtime.SessionRevoked{SID: id})
+		o.add(realtime.SessionRevoked{SessionID: id})
 	}
 	var got []string
 	o.run(ctx, func(ctx context.Context, e realtime.DomainEvent) error {

@@ -124,7 +124,7 @@ func (a *app) caller(r *http.Request, late bool) (caller, error) {
 // credentials is the answer to a login or refresh.
 type credentials struct {
 	Token     string            `json:"token"`
-	SID       string            `json:"sid"`
+	SessionID string            `json:"sid"`
 	UserID    string            `json:"userId"`
 	Type      realtime.UserType `json:"type"`
 	ExpiresAt realtime.Time     `json:"expiresAt"`

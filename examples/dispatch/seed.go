@@ -35,7 +35,7 @@ const (
 
 // sessionRow is a login session in the file and in the store.
 type sessionRow struct {
-	SID                  string     `json:"sid"`
+	SessionID            string     `json:"sid"`
 	UserID               string     `json:"userId"`
 	Revoked              bool       `json:"revoked"`
 	AccessTokenExpiresAt *time.Time `json:"accessTokenExpiresAt"` // null: the token's own expiry applies
@@ -91,10 +91,10 @@ func (s *seed) check() error {
 		users[u.ID] = true
 	}
 	for i, row := range s.Sessions {
-		if row.SID == "" || sessions[row.SID] {
-			return fmt.Errorf("sessions[%d]: sid %q is empty or a duplicate", i, row.SID)
+		if row.SessionID == "" || sessions[row.SessionID] {
+			return fmt.Errorf("sessions[%d]: sid %q is empty or a duplicate", i, row.SessionID)
 		}
-		sessions[row.SID] = true
+		sessions[row.SessionID] = true
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func newStore(s seed, events *outbox) *store {
 		st.users[u.ID] = &u
 	}
 	for _, row := range s.Sessions {
-		st.sessions[row.SID] = &row
+		st.sessions[row.SessionID] = &row
 	}
 	return st
 }
@@ -60,7 +60,7 @@ func (s *store) FindSession(_ context.Context, sid string) (realtime.Session, er
 	if !ok {
 		return realtime.Session{}, realtime.ErrNotFound
 	}
-	found := realtime.Session{ID: row.SID, UserID: row.UserID, Revoked: row.Revoked}
+	found := realtime.Session{ID: row.SessionID, UserID: row.UserID, Revoked: row.Revoked}
 	if row.AccessTokenExpiresAt != nil {
 		found.AccessTokenExpiresAt = *row.AccessTokenExpiresAt
 	}
@@ -149,14 +149,14 @@ func (s *store) sessionOf(userID string) string {
 			}
 			return 1
 		}
-		return strings.Compare(a.SID, b.SID)
-	}).SID
+		return strings.Compare(a.SessionID, b.SessionID)
+	}).SessionID
 }
 
 // newSession is called with s.mu held.
 func (s *store) newSession(userID string) (sid string) {
 	sid = uuid.NewString()
-	s.sessions[sid] = &sessionRow{SID: sid, UserID: userID}
+	s.sessions[sid] = &sessionRow{SessionID: sid, UserID: userID}
 	return sid
 }
 
@@ -172,16 +172,16 @@ func (s *store) login(userID string, device map[string]any) (u userRow, sid stri
 		return u, "", realtime.Errorf(realtime.CodeUserInactive, "User inactive")
 	}
 	sid = s.newSession(userID)
-	s.events.add(realtime.UserLoggedIn{UserID: userID, UserType: row.Type, SID: sid, SessionType: "app", DeviceInfo: device})
+	s.events.add(realtime.UserLoggedIn{UserID: userID, UserType: row.Type, SessionID: sid, SessionType: "app", DeviceInfo: device})
 	return *row, sid, nil
 }
 
 // refresh replaces a session by a new one. The old one stays valid for refreshGrace, for
 // a client that reconnects before it has received the new one.
-func (s *store) refresh(userID, oldSID string) (sid string, err error) {
+func (s *store) refresh(userID, oldSessionID string) (sid string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	old := s.sessions[oldSID]
+	old := s.sessions[oldSessionID]
 	if old == nil || !old.usable() { // ended since the caller's token was checked
 		return "", realtime.Errorf(realtime.CodeInvalidSession, "Invalid session")
 	}
@@ -190,7 +190,7 @@ func (s *store) refresh(userID, oldSID string) (sid string, err error) {
 	if old.AccessTokenExpiresAt == nil || old.AccessTokenExpiresAt.After(end) {
 		old.AccessTokenExpiresAt = &end
 	}
-	s.events.add(realtime.SessionRefreshed{UserID: userID, OldSID: oldSID, NewSID: sid})
+	s.events.add(realtime.SessionRefreshed{UserID: userID, OldSessionID: oldSessionID, NewSessionID: sid})
 	return sid, nil
 }
 
@@ -209,7 +209,7 @@ func (s *store) revoke(sid, reason string) error {
 	}
 	if !row.Revoked {
 		row.Revoked = true
-		s.events.add(realtime.SessionRevoked{SID: sid, UserID: row.UserID, Reason: reason})
+		s.events.add(realtime.SessionRevoked{SessionID: sid, UserID: row.UserID, Reason: reason})
 	}
 	return nil
 }

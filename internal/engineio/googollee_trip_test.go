@@ -147,7 +147,7 @@ func TestServer_TripWithGoogollee(t *testing.T) {
 				}
 			}
 
-			publish(realtime.SessionRevoked{SID: "s-d1"})
+			publish(realtime.SessionRevoked{SessionID: "s-d1"})
 			driver.expect("auth:session_revoked")
 			h, _, _ := driver.next()
 			require.Equal(t, parser.Header{Type: parser.Disconnect, Namespace: realtime.NamespaceDrivers}, h)

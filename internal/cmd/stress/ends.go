@@ -54,7 +54,7 @@ func (a *actor) revoke(c *connection) {
 		racer <- nil
 	}
 	a.w.sessions.Revoke(a.sid)
-	a.barWhenHandled(realtime.SessionRevoked{SID: a.sid, UserID: a.user, Reason: "stress"})
+	a.barWhenHandled(realtime.SessionRevoked{SessionID: a.sid, UserID: a.user, Reason: "stress"})
 	c.endedByRevocation()
 	if r := <-racer; r != nil {
 		r.outOfRooms()

@@ -84,7 +84,7 @@ func (w *world) lostRevocation(ctx context.Context, s *scene) {
 	w.drops.add(sid)
 	defer w.drops.remove(sid)
 	w.sessions.Revoke(sid)
-	s.publish(realtime.SessionRevoked{SID: sid, UserID: s.passenger, Reason: "stress"})
+	s.publish(realtime.SessionRevoked{SessionID: sid, UserID: s.passenger, Reason: "stress"})
 	if ok := w.eventually(ctx, repairWithin, func() bool { return !s.p.Connected() }); !ok && !s.over(ctx) {
 		w.oracle.breachf("the end of the session of %s was lost, and after %v it is connected", s.passenger, repairWithin)
 	}
