@@ -83,9 +83,12 @@ func (b Broadcast) Local() Broadcast {
 	return b
 }
 
-// EmitRaw emits an event with its arguments in wire format. It does not wait for the
-// network, and the error is always nil.
+// EmitRaw emits an event with its arguments in wire format, without waiting for the network.
+// It returns an error for a name for which NewEvent panics.
 func (b Broadcast) EmitRaw(event string, args Raw) error {
+	if err := checkEventName(event); err != nil {
+		return errorf("EmitRaw: %w", err)
+	}
 	b.send(event, args.Args, args.Attachments)
 	return nil
 }

@@ -15,11 +15,16 @@ type Emitter interface {
 	emit(event string, arg []byte) error
 }
 
+var errUndeclared = errors.New("realtime: the event has no name; declare it with NewEvent or NewQuery")
+
 // Emit sends the event to a socket, or to the sockets that a broadcast selects, without
 // waiting for the network. It returns ErrClosed if the socket has closed, and an error if
-// the payload does not marshal. A nil error does not mean that the client receives the
-// event.
+// the payload does not marshal or NewEvent did not declare the event. A nil error does not
+// mean that the client receives the event.
 func (e Event[T]) Emit(to Emitter, payload T) error {
+	if e.name == "" {
+		return errUndeclared
+	}
 	arg, err := json.Marshal(payload)
 	if err != nil {
 		return errorf("encoding %s: %w", e.name, err)
@@ -33,6 +38,9 @@ func (e Event[T]) Emit(to Emitter, payload T) error {
 // deadline. It returns ErrClosed if the socket closes.
 func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
 	var out Out
+	if q.name == "" {
+		return out, errUndeclared
+	}
 	arg, err := json.Marshal(in)
 	if err != nil {
 		return out, errorf("encoding %s: %w", q.name, err)
@@ -54,6 +62,9 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 // have arrived or ctx ends. It returns the acks that arrived, with ErrAckTimeout if some
 // did not. An ack that cannot be decoded into Out is left out; the error reports it.
 func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
+	if q.name == "" {
+		return nil, errUndeclared
+	}
 	arg, err := json.Marshal(in)
 	if err != nil {
 		return nil, errorf("encoding %s: %w", q.name, err)

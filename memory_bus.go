@@ -99,12 +99,16 @@ func (b *MemoryBus) Publish(ctx context.Context, e Envelope) error {
 	return nil
 }
 
-// Subscribe implements EventBus. After Close it returns ErrClosed.
+// Subscribe implements EventBus. It returns an error if handler is nil, and ErrClosed after
+// Close.
 //
 // cancel ends the subscription and waits for running calls of the handler. After it has
 // returned, the handler is not called again, not even for events that were published before.
 // A handler that ends its own subscription must call `go cancel()`.
 func (b *MemoryBus) Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error) {
+	if handler == nil {
+		return nil, errors.New("realtime: Subscribe: the handler is nil")
+	}
 	return b.subscribe(&subscription{handler: handler})
 }
 

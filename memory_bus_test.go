@@ -564,3 +564,9 @@ func BenchmarkMemoryBusPublish(b *testing.B) {
 	require.NoError(b, bus.Close(ctx))
 	require.EqualValues(b, b.N, handled.Load())
 }
+
+func TestMemoryBus_SubscribeWithoutAHandler(t *testing.T) {
+	t.Parallel()
+	_, err := realtime.NewMemoryBus().Subscribe(nil)
+	require.EqualError(t, err, "realtime: Subscribe: the handler is nil")
+}

@@ -225,10 +225,13 @@ func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Sock
 // listeners of a namespace are called one at a time, in the order of the events. A call
 // that does not return within about twice Timeouts.Handler is abandoned. When too many
 // events wait, the server drops further ones and logs an error. OnServerEmit panics if f
-// is nil.
+// is nil, and if the name is one that ServerEmit refuses.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 	if f == nil {
 		panic("realtime: OnServerEmit: the function is nil")
+	}
+	if err := checkServerEvent(event); err != nil {
+		panic("realtime: OnServerEmit: " + err.Error())
 	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
@@ -237,8 +240,12 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 
 // ServerEmit sends an event to the OnServerEmit listeners of the other nodes. No client
 // receives it, nor does this node. The server logs an error of the adapter; the returned
-// error says that an argument does not marshal, or that the adapter's queue is full.
+// error says that an argument does not marshal, that the adapter's queue is full, or that the
+// name is empty or reserved by Socket.IO for nodes: connect, connection, new_namespace.
 func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
+	if err := checkServerEvent(event); err != nil {
+		return errorf("ServerEmit: %w", err)
+	}
 	raw := make([]json.RawMessage, len(args))
 	for i, a := range args {
 		b, err := json.Marshal(a)

@@ -165,7 +165,7 @@ type Cluster struct {
 }
 
 // Timeouts holds every duration of Options. A duration below one millisecond is an
-// error: its unit is missing.
+// error, because its unit is missing, and so is one above a year.
 type Timeouts struct {
 	// PingInterval is the time between two heartbeats. Defaults to 25 s.
 	PingInterval time.Duration
@@ -200,7 +200,8 @@ type Timeouts struct {
 	RefreshGrace time.Duration
 	// UnavailableDelay is the maximum time after which the transport of an undecided
 	// handshake is closed. The time is random for each handshake, between a fifth of
-	// UnavailableDelay and all of it. Defaults to 5 s.
+	// UnavailableDelay and all of it. It cannot go with Compat.RefuseUnavailable. Defaults
+	// to 5 s.
 	UnavailableDelay time.Duration
 	// DrainDelay is the maximum of the random time that server:drain asks a client to
 	// wait before it reconnects. It is also the Retry-After of requests that come while
@@ -221,8 +222,8 @@ type Timeouts struct {
 	PresenceGrace time.Duration
 }
 
-// Limits bounds what clients can cost. The server reports each refusal to Trace.Limited,
-// with the name of the field.
+// Limits bounds what clients can cost. No number may be above 1,073,741,824. The server
+// reports each refusal to Trace.Limited, with the name of the field.
 //
 // Events wait for their handlers in a queue of the connection. The server stops reading
 // the connection while the queue has more than QueuedEvents events, or uses more memory

@@ -28,6 +28,13 @@ type setting[T time.Duration | int] struct {
 	negative bool
 }
 
+// maxTimeout and maxNumber are the maximum of every duration and number of Options. The
+// server can add and double them without an overflow.
+const (
+	maxTimeout = 365 * 24 * time.Hour
+	maxNumber  = 1 << 30
+)
+
 // rateSetting is a Rate of Options, with its name and its default.
 type rateSetting struct {
 	name     string
@@ -154,6 +161,7 @@ func (o Options) check() error {
 		d := *s.at
 		m.addf(d < 0 && !s.negative, "Options.Timeouts.%s is negative; leave it out for %v", s.name, s.fallback)
 		m.addf(d > 0 && d < s.least, "Options.Timeouts.%s is %v; write %d * time.Second if seconds are meant", s.name, d, d)
+		m.addf(d > maxTimeout, "Options.Timeouts.%s is %v; it must be %v or less", s.name, d, maxTimeout)
 	}
 	for _, s := range o.Limits.settings() {
 		n := *s.at
@@ -162,16 +170,23 @@ func (o Options) check() error {
 			m.addf(true, "Options.Limits.%s is negative; leave it out for %d", s.name, s.fallback)
 		case n > 0 && n < s.least:
 			m.addf(true, "Options.Limits.%s is %d, which is too small for any client; it must be %d or more", s.name, n, s.least)
+		case n > maxNumber:
+			m.addf(true, "Options.Limits.%s is %d; it must be %d or less", s.name, n, maxNumber)
 		}
 	}
+	m.addf(o.Limits.RefuseExtraSockets && o.Limits.SocketsPerUser < 0, "Options.Limits.RefuseExtraSockets is set and SocketsPerUser is no limit; leave out one of the two")
 	for _, s := range o.Rates.settings() {
 		m.addf(s.at.allowsNothing(), "Options.Rates.%s is %v, which allows nothing in the long run; both numbers must be positive", s.name, *s.at)
+		m.addf(s.at.Burst > maxNumber, "Options.Rates.%s is %v; the burst must be %d or less", s.name, *s.at, maxNumber)
 	}
 	for _, event := range slices.Sorted(maps.Keys(o.Rates.Events)) {
 		rate := o.Rates.Events[event]
 		m.addf(rate == Rate{} || rate.allowsNothing(), "Options.Rates.Events: %q is %v, which allows nothing in the long run; both numbers must be positive", event, rate)
+		m.addf(rate.Burst > maxNumber, "Options.Rates.Events: %q is %v; the burst must be %d or less", event, rate, maxNumber)
 		if err := checkEventName(event); err != nil {
 			m.addf(true, "Options.Rates.Events: %w", err)
+		} else if longest := o.defaults().Limits.EventName; len(event) > longest {
+			m.addf(true, "Options.Rates.Events: %q has %d bytes, and Limits.EventName is %d", event, len(event), longest)
 		}
 	}
 	if o.Unlimited {
@@ -182,6 +197,7 @@ func (o Options) check() error {
 			m.addf(*s.at != Rate{}, "Options.Rates.%s is set and Unlimited switches it off; leave out one of the two", s.name)
 		}
 		m.addf(len(o.Rates.Events) > 0, "Options.Rates.Events is set and Unlimited switches it off; leave out one of the two")
+		m.addf(o.Limits.RefuseExtraSockets, "Options.Limits.RefuseExtraSockets is set and Unlimited switches it off; leave out one of the two")
 	}
 	return errors.Join(m...)
 }
@@ -247,6 +263,8 @@ func (o Options) checkClients(m *mistakes) {
 		m.addf(slices.Contains(o.Transports[:i], t), "Options.Transports: %q is listed twice", t)
 	}
 	m.addf(o.Compat.LegacyQueryToken && !o.Compat.AllowEIO3, "Options.Compat.LegacyQueryToken requires AllowEIO3; only EIO3 clients use it")
+	m.addf(o.Compat.RefuseUnavailable && o.Timeouts.UnavailableDelay != 0,
+		"Options.Timeouts.UnavailableDelay is set and Compat.RefuseUnavailable closes no transport after it; leave out one of the two")
 }
 
 // isTypedNil reports whether an interface holds a nil pointer or function. The first call
@@ -298,6 +316,19 @@ func checkEventName(name string) error {
 		return fmt.Errorf("an event cannot be called %q: Socket.IO reserves that name; choose another", name)
 	case len(name) > maxDeclaredName:
 		return fmt.Errorf("an event's name has %d bytes; the longest has %d", len(name), maxDeclaredName)
+	}
+	return nil
+}
+
+// checkServerEvent returns an error if nodes cannot send each other an event with this name.
+// The reserved names are those of Node's Socket.IO server, which may be another node. The
+// error has no "realtime: " prefix.
+func checkServerEvent(name string) error {
+	switch name {
+	case "":
+		return errors.New("an event's name is empty")
+	case "connect", "connection", "new_namespace":
+		return fmt.Errorf("an event between nodes cannot be called %q: Socket.IO reserves that name; choose another", name)
 	}
 	return nil
 }

@@ -6,8 +6,10 @@ import (
 	"context"
 	"math"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -90,6 +92,10 @@ func TestNew_Mistakes(t *testing.T) {
 			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://*.example.com"} },
 			`Options.Origins.Allowed: no page has the origin "https://*.example.com": there are no patterns; list each origin, or "*" for all`,
 		},
+		"an address that browsers write in another way": {
+			func(o *realtime.Options) { o.Origins.Allowed = []string{"http://127.1:3000"} },
+			`Options.Origins.Allowed: no page has the origin "http://127.1:3000": browsers write an IP address in its short form, such as 192.0.2.1 or [2001:db8::1]`,
+		},
 		"credentials for all": {
 			func(o *realtime.Options) { o.Origins = realtime.Origins{Allowed: []string{"*"}, Credentials: true} },
 			`Options.Origins.Allowed "*" can't go with Credentials: browsers refuse it; list the origins`,
@@ -130,6 +136,17 @@ func TestNew_Mistakes(t *testing.T) {
 			"Options.Timeouts.Handler is negative; leave it out for 10s",
 		},
 
+		"an overflow": {
+			func(o *realtime.Options) { o.Timeouts.PingTimeout = math.MaxInt64 },
+			"Options.Timeouts.PingTimeout is 2562047h47m16.854775807s; it must be 8760h0m0s or less",
+		},
+		"a delay that nothing has": {
+			func(o *realtime.Options) {
+				o.Compat.RefuseUnavailable, o.Timeouts.UnavailableDelay = true, time.Second
+			},
+			"Options.Timeouts.UnavailableDelay is set and Compat.RefuseUnavailable closes no transport after it; leave out one of the two",
+		},
+
 		"no room for a CONNECT": {
 			func(o *realtime.Options) { o.Limits.MaxPayload = 999 },
 			"Options.Limits.MaxPayload is 999, which is too small for any client; it must be 1000 or more",
@@ -144,6 +161,15 @@ func TestNew_Mistakes(t *testing.T) {
 		},
 		"no namespace": {func(o *realtime.Options) { o.Limits.Namespaces = -1 }, "Options.Limits.Namespaces is negative; leave it out for 8"},
 		"no draining":  {func(o *realtime.Options) { o.Limits.DrainRate = -1 }, "Options.Limits.DrainRate is negative; leave it out for 2500"},
+
+		"more than memory": {
+			func(o *realtime.Options) { o.Limits.RepoConcurrency = math.MaxInt },
+			"Options.Limits.RepoConcurrency is 9223372036854775807; it must be 1073741824 or less",
+		},
+		"extra sockets of no limit": {
+			func(o *realtime.Options) { o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = -1, true },
+			"Options.Limits.RefuseExtraSockets is set and SocketsPerUser is no limit; leave out one of the two",
+		},
 
 		"no burst": {
 			func(o *realtime.Options) { o.Rates.Connect = realtime.Rate{PerSecond: 1} },
@@ -161,6 +187,22 @@ func TestNew_Mistakes(t *testing.T) {
 			func(o *realtime.Options) { o.Rates.Events = map[string]realtime.Rate{"chat": {}} },
 			`Options.Rates.Events: "chat" is {0 0}, which allows nothing in the long run; both numbers must be positive`,
 		},
+		"a burst without end": {
+			func(o *realtime.Options) { o.Rates.Handshake = realtime.Rate{PerSecond: 1, Burst: math.MaxInt} },
+			"Options.Rates.Handshake is {1 9223372036854775807}; the burst must be 1073741824 or less",
+		},
+		"of an event whose burst has no end": {
+			func(o *realtime.Options) {
+				o.Rates.Events = map[string]realtime.Rate{"chat": {PerSecond: 1, Burst: math.MaxInt}}
+			},
+			`Options.Rates.Events: "chat" is {1 9223372036854775807}; the burst must be 1073741824 or less`,
+		},
+		"of a name that no client may send": {
+			func(o *realtime.Options) {
+				o.Limits.EventName, o.Rates.Events = 20, map[string]realtime.Rate{"twenty-one characters": {PerSecond: 1, Burst: 1}}
+			},
+			`Options.Rates.Events: "twenty-one characters" has 21 bytes, and Limits.EventName is 20`,
+		},
 		"of no event": {
 			func(o *realtime.Options) {
 				o.Rates.Events = map[string]realtime.Rate{"disconnect": {PerSecond: 1, Burst: 1}}
@@ -170,6 +212,10 @@ func TestNew_Mistakes(t *testing.T) {
 		"unlimited number": {
 			func(o *realtime.Options) { o.Unlimited, o.Limits.SocketsPerUser = true, 3 },
 			"Options.Limits.SocketsPerUser is set and Unlimited switches it off; leave out one of the two",
+		},
+		"unlimited sockets": {
+			func(o *realtime.Options) { o.Unlimited, o.Limits.RefuseExtraSockets = true, true },
+			"Options.Limits.RefuseExtraSockets is set and Unlimited switches it off; leave out one of the two",
 		},
 		"unlimited rate": {
 			func(o *realtime.Options) {
@@ -243,6 +289,37 @@ func TestNew_LeastLimitsLetClientsIn(t *testing.T) {
 	})
 }
 
+// With the greatest values nothing overflows.
+func TestNew_GreatestValuesLetClientsIn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const longest, most = 365 * 24 * time.Hour, 1 << 30
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			for _, group := range []any{&o.Timeouts, &o.Limits, &o.Rates} {
+				for _, field := range reflect.ValueOf(group).Elem().Fields() {
+					switch v := field.Addr().Interface().(type) {
+					case *time.Duration:
+						*v = longest
+					case *int:
+						*v = most
+					case *realtime.Rate:
+						*v = realtime.Rate{PerSecond: most, Burst: most}
+					}
+				}
+			}
+			o.Timeouts.Close = 0 // Shutdown waits for it
+			o.Unlimited = false
+		})
+		srv.Realtime.Drivers().OnDisconnect(func(ctx context.Context, _ *realtime.Socket, _ realtime.DisconnectReason) {
+			require.NoError(t, ctx.Err())
+		})
+		for _, opts := range [][]realtimetest.Option{nil, {realtimetest.Polling()}} {
+			driver := srv.Driver(t, "d1", opts...)
+			require.Contains(t, ackOf(t, driver, "driver:status:update", `{"isOnline":true}`), `"ok":true`)
+			driver.Close()
+		}
+	})
+}
+
 func TestNamespace_Mistakes(t *testing.T) {
 	t.Parallel()
 	rt, err := realtime.New(validOptions())
@@ -296,7 +373,43 @@ func TestHandle_PanicsWhenNothingCanBeHandled(t *testing.T) {
 		`realtime: HandleRaw of "connect": an event cannot be called "connect": Socket.IO reserves that name; choose another`: func() { drivers.HandleRaw("connect", raw) },
 		`realtime: HandleRaw of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:              func() { rt.Of("/lab").HandleRaw("chat", raw) },
 		`realtime: OnServerEmit: the function is nil`:                                                                         func() { drivers.OnServerEmit("chat", nil) },
+		`realtime: OnServerEmit: an event's name is empty`:                                                                    func() { drivers.OnServerEmit("", func(realtime.Raw) {}) },
+		`realtime: OnServerEmit: an event between nodes cannot be called "connection": Socket.IO reserves that name; choose another`: func() {
+			drivers.OnServerEmit("connection", func(realtime.Raw) {})
+		},
 	} {
 		require.PanicsWithValue(t, why, f)
 	}
+}
+
+// An emit has an error to return.
+func TestEmit_RefusesWhatNobodyDeclared(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		sockets := make(chan *realtime.Socket, 1)
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error { sockets <- s; return nil })
+		driver := srv.Driver(t, "d1")
+		s, all := <-sockets, srv.Realtime.Drivers().All()
+		for name, why := range map[string]string{
+			"":        "realtime: EmitRaw: an event's name is empty",
+			"connect": `realtime: EmitRaw: an event cannot be called "connect": Socket.IO reserves that name; choose another`,
+		} {
+			require.EqualError(t, s.EmitRaw(name, realtime.Raw{}), why)
+			require.EqualError(t, all.EmitRaw(name, realtime.Raw{}), why)
+		}
+		require.EqualError(t, srv.Realtime.Drivers().ServerEmit(t.Context(), ""), "realtime: ServerEmit: an event's name is empty")
+		require.ErrorContains(t, srv.Realtime.Drivers().ServerEmit(t.Context(), "new_namespace"), "realtime: ServerEmit: an event between nodes cannot be called")
+
+		const undeclared = "realtime: the event has no name; declare it with NewEvent or NewQuery"
+		var event realtime.Event[string]
+		var query realtime.Query[string, string]
+		require.EqualError(t, event.Emit(s, "x"), undeclared)
+		require.EqualError(t, event.Emit(all, "x"), undeclared)
+		_, err := query.Ask(t.Context(), s, "x")
+		require.EqualError(t, err, undeclared)
+		_, err = query.AskAll(t.Context(), all, "x")
+		require.EqualError(t, err, undeclared)
+		synctest.Wait()
+		realtimetest.ExpectNone(t, driver)
+	})
 }

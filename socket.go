@@ -97,9 +97,12 @@ func (s *Socket) Disconnect() { s.inner.Disconnect() }
 func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the
-// network. It returns ErrClosed if the socket has closed. A nil error does not mean that
-// the client receives the event.
+// network. It returns ErrClosed if the socket has closed, and an error for a name for which
+// NewEvent panics. A nil error does not mean that the client receives the event.
 func (s *Socket) EmitRaw(event string, args Raw) error {
+	if err := checkEventName(event); err != nil {
+		return errorf("EmitRaw: %w", err)
+	}
 	return s.send(event, socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
 }
 

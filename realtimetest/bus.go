@@ -5,6 +5,7 @@ package realtimetest
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -65,6 +66,9 @@ func (b *Bus) Publish(ctx context.Context, e realtime.Envelope) error {
 // Subscribe implements realtime.EventBus. cancel waits for running handlers, so a
 // handler that ends its own subscription must do so with `go cancel()`.
 func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
+	if handler == nil {
+		return nil, errors.New("realtimetest: Subscribe: the handler is nil")
+	}
 	s := &subscription{handle: handler}
 	b.lock.Lock()
 	defer b.lock.Unlock()

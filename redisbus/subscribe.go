@@ -37,6 +37,9 @@ var errNobody = errors.New("there is no subscription any more")
 // cancel waits for running calls of the handler, so a handler that ends its own
 // subscription must do it with `go cancel()`. After Close it returns realtime.ErrClosed.
 func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
+	if handler == nil {
+		return nil, errors.New("redisbus: Subscribe: the handler is nil")
+	}
 	ends, err := b.enter(b.handling)
 	switch {
 	case err == nil:

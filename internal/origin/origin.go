@@ -5,6 +5,7 @@ package origin
 
 import (
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -147,8 +148,23 @@ func Problem(configured string) string {
 		return "a page of a file sends null"
 	case !isPort(host):
 		return "its port must be a number from 1 to 65535 without leading zeros"
+	case (scheme == "http" || scheme == "https") && !isHostname(host):
+		return "browsers write an IP address in its short form, such as 192.0.2.1 or [2001:db8::1]"
 	}
 	return ""
+}
+
+// isHostname reports whether a host is a name, or an IP address as browsers write it.
+func isHostname(host string) bool {
+	host = (&url.URL{Host: host}).Hostname()
+	name := strings.TrimSuffix(host, ".")
+	last := name[strings.LastIndexByte(name, '.')+1:]
+	digits, hex := strings.CutPrefix(last, "0x")
+	if number := strings.Trim(last, "0123456789") == "" || hex && strings.Trim(digits, "0123456789abcdef") == ""; !number && !strings.Contains(host, ":") {
+		return true
+	}
+	addr, err := netip.ParseAddr(host)
+	return err == nil && !addr.Is4In6() && addr.String() == host
 }
 
 // isPort reports whether a host has no port, or a valid one as browsers write it.

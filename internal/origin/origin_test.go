@@ -82,6 +82,10 @@ func TestProblem(t *testing.T) {
 		"http://localhost:5173":        "http://localhost:5173",
 		"http://[::1]:3000":            "http://[::1]:3000",
 		"http://[::1]":                 "http://[::1]",
+		"https://192.0.2.1:8443":       "https://192.0.2.1:8443",
+		"https://4.example":            "https://4.example",
+		"https://app.example.com.":     "https://app.example.com.",
+		"https://0xyz":                 "https://0xyz",
 		"capacitor://localhost":        "capacitor://localhost",
 		"chrome-extension://abcdefghi": "chrome-extension://abcdefghi",
 	} {
@@ -96,6 +100,7 @@ func TestProblem(t *testing.T) {
 		"wss://app.example.com": "http or https", "ws://localhost:3000": "http or https", "WS://localhost": "http or https",
 		"file://host":       "sends null",
 		"http://localhost:": "port", "http://localhost:0": "port", "http://localhost:65536": "port", "http://localhost:05173": "port",
+		"https://127.1": "IP address", "https://192.0.2.01": "IP address", "https://192.0.2": "IP address", "https://0x7f.0.0.0x1": "IP address", "https://[0:0:0:0:0:0:0:1]": "IP address", "http://[::ffff:192.0.2.1]": "IP address", "https://2130706433:8443": "IP address",
 	} {
 		require.Contains(t, origin.Problem(configured), why, configured)
 	}
