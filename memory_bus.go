@@ -299,7 +299,7 @@ func (b *MemoryBus) deliver(s *subscription, ev *busEvent) {
 		}
 	}()
 	if err := b.call(s, ev); err != nil && b.OnError != nil {
-		defer func() { _ = recover() }() // there is nobody to say it to
+		defer func() { _ = recover() }() // a panic of OnError itself has no caller to report it to
 		e, _ := ev.withData()
 		b.OnError(e, err)
 	}

@@ -108,7 +108,7 @@ func (s *Session) abortUnless(done bool) {
 func (s *Session) countCutLocked() {
 	unsent := s.out.len() > 0
 	if s.ws != nil {
-		unsent = !s.ws.closeSent // which is set behind the last of them
+		unsent = !s.ws.closeSent // it is set after the last message was sent
 	}
 	if unsent && s.state != stateClosed {
 		s.srv.cut.Add(1)

@@ -1,4 +1,5 @@
-// Calls of the methods of a connection, which may be of a type of the host's.
+// Calls of the methods of a connection, whose type may be the host's: they may panic or end
+// the goroutine.
 
 package engineio
 
@@ -32,7 +33,7 @@ func (l *netLink) guarded(f func() error) (err error) {
 		err = errConn
 		v := recover()
 		l.c.s.srv.connPanicked(v)
-		if v == nil { // runtime.Goexit: the caller does not go on
+		if v == nil { // runtime.Goexit: the caller ends too
 			go l.c.onConnError(ReasonTransportError)
 		}
 	}()
@@ -54,10 +55,10 @@ func (s *Server) guardedConn(f func() error) {
 	returned = true
 }
 
-// hijacker remembers the connection that an http.ResponseWriter gives away.
+// hijacker is an http.ResponseWriter that records the connection that Hijack returns.
 type hijacker struct {
 	http.ResponseWriter
-	conn net.Conn // nil before
+	conn net.Conn // nil before Hijack
 }
 
 func (h *hijacker) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
@@ -66,14 +67,14 @@ func (h *hijacker) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
 	return conn, rw, err
 }
 
-// connPanicked logs a panic, or with nil a call of runtime.Goexit, of a method of a
-// connection.
+// connPanicked logs a panic of a method of a connection. v is the recovered value; nil means
+// runtime.Goexit.
 func (s *Server) connPanicked(v any) {
 	s.log().Error("engineio: panic of a connection", "panic", hostcall.PanicText(v), "stack", string(debug.Stack()))
 }
 
-// plainError returns, for an error whose methods may be the host's, one that anybody may
-// look at: io.EOF, os.ErrDeadlineExceeded or errConnFails.
+// plainError replaces an error, whose methods may be the host's, by one that is safe to
+// inspect: io.EOF, os.ErrDeadlineExceeded or errConnFails.
 func plainError(err error) error {
 	switch {
 	case err == nil, err == io.EOF, err == errConnCount: //nolint:errorlint // what most are

@@ -184,8 +184,8 @@ func (l *netLink) closeConn() {
 	l.clearLinger()
 }
 
-// closeOver closes the connection itself. The reader of one whose Close panics may wait
-// for ever: it is woken, and no longer counts.
+// closeOver closes the outermost connection. If its Close panics, the reader may wait forever:
+// it is woken, and the connection no longer counts as running.
 func (l *netLink) closeOver() {
 	closed := false
 	defer func() {

@@ -1,4 +1,4 @@
-// Requests that fail: how they are answered, and what the layer above is told.
+// Failures: the responses to requests that fail, and the reports to the layer above.
 
 package engineio
 
@@ -12,7 +12,7 @@ import (
 	"github.com/gobwas/ws"
 )
 
-// Failure is a request that did not get what it asked for.
+// Failure describes a request that failed.
 type Failure struct {
 	Reason FailureReason
 	Status int // of the answer
@@ -69,7 +69,7 @@ func (b *Busy) write(w http.ResponseWriter) {
 	http.Error(w, http.StatusText(b.Status), b.Status)
 }
 
-// failed tells the layer above of a request that has been answered.
+// failed reports a request that has been answered with an error.
 func (s *Server) failed(r *http.Request, why FailureReason, status int) {
 	if s.cfg.Failed != nil {
 		s.cfg.Failed(r, Failure{Reason: why, Status: status})
@@ -105,7 +105,7 @@ func (s *Session) refusePost(w http.ResponseWriter, r *http.Request, err error) 
 	}
 }
 
-// handshakeFailed tells the layer above of a websocket's handshake that failed.
+// handshakeFailed reports a websocket handshake that failed.
 func (s *Server) handshakeFailed(r *http.Request, hijacked bool, err error) {
 	var refused *ws.ConnectionRejectedError
 	switch {
@@ -118,8 +118,8 @@ func (s *Server) handshakeFailed(r *http.Request, hijacked bool, err error) {
 	}
 }
 
-// reportUpgrade tells the layer above of an upgrade that was not completed, on a
-// goroutine of its own, because its caller holds locks.
+// reportUpgrade reports an upgrade that was not completed, on a goroutine of its own, because
+// its caller holds locks.
 func (s *Session) reportUpgrade() {
 	if s.srv.cfg.UpgradeFailed != nil && s.srv.addRunning() {
 		go func() {
@@ -129,7 +129,7 @@ func (s *Session) reportUpgrade() {
 	}
 }
 
-// reportLimit tells the layer above of a limit, likewise.
+// reportLimit reports a limit that the session has reached, on a goroutine of its own.
 func (s *Session) reportLimit(l Limit) {
 	if s.srv.cfg.Limited != nil && s.srv.addRunning() {
 		go func() {

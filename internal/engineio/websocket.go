@@ -81,8 +81,8 @@ func isUpgrade(r *http.Request) bool {
 }
 
 // hijack answers the websocket handshake and takes over the connection. It also returns
-// the bytes that the client sent after the handshake. A connection that panics once it is
-// taken over is nobody else's to close. Before that, net/http answers for the panic.
+// the bytes that the client sent after the handshake. If a method of the connection panics
+// after the takeover, hijack closes the connection. An earlier panic is left to net/http.
 func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (conn net.Conn, early []byte, ok bool) {
 	h, returned := &hijacker{ResponseWriter: w}, false
 	defer func() {

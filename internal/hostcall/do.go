@@ -21,9 +21,9 @@ type Limits struct {
 	// starts. An abandoned call gives its slot to another call, so at most
 	// Running+Abandoned calls exist at a time.
 	Abandoned int
-	// Again, when positive, is how long after a call was abandoned at that number
-	// Abandoned more may be, so that no number of calls that never return ends the calls
-	// of a kind for good. The pause doubles each time.
+	// Again, when positive, is how long after the last call was abandoned the maximum is
+	// raised by Abandoned, if it was reached. So calls that never return do not end the
+	// calls of a kind forever. The time doubles with each raise.
 	Again time.Duration
 	// PerSource, when positive, is the maximum number of calls for one source that run
 	// or are abandoned. PerGroup is the same for a group of sources.
@@ -46,7 +46,7 @@ type Kind struct {
 	raised     int           // how often Limits.Again raised the limit of abandoned calls
 	lastLate   time.Time     // when a call was last abandoned
 	unfinished int           // calls that have not returned, abandoned ones included
-	idle       chan struct{} // closed when unfinished becomes 0; nil when nobody waits for that
+	idle       chan struct{} // closed when unfinished becomes 0; nil unless Wait waits for that
 	shares     [levels]map[any]*share
 }
 

@@ -1,4 +1,4 @@
-// A queue of calls whose results nobody waits for.
+// Queue: calls without a caller that waits for their results.
 
 package hostcall
 
@@ -51,8 +51,8 @@ const stallFactor = 60
 // NewQueue returns an empty queue.
 func NewQueue(cfg QueueConfig) *Queue { return &Queue{cfg: cfg, slow: make(chan struct{})} }
 
-// AddAndWait is Add, and waits until f has returned. It stops waiting when a call is
-// overdue, and does not wait at all until a later call has returned in time.
+// AddAndWait is Add, and waits until f has returned. It stops waiting when a call is overdue.
+// From then on it does not wait at all, until a later call has returned in time.
 func (q *Queue) AddAndWait(f func()) bool {
 	done := make(chan struct{})
 	q.mu.Lock()

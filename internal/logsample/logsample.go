@@ -139,8 +139,8 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 	return h.next.Handle(ctx, short)
 }
 
-// shorten returns an attribute as it may be logged, at a depth of nested groups: whatever
-// its kind, what clients say may be in it.
+// shorten returns an attribute with its texts clipped, because any of them may contain text of
+// a client. depth is the number of groups that the attribute is in.
 func shorten(a slog.Attr, depth int) slog.Attr {
 	a.Key, a.Value = Clip(a.Key), a.Value.Resolve()
 	switch a.Value.Kind() {

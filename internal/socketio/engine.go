@@ -1,4 +1,4 @@
-// What the layer above uses of the engine.
+// The parts of package engineio that the layer above uses.
 
 package socketio
 
@@ -21,7 +21,7 @@ type (
 	Limit = engineio.Limit
 	// Exceeded is a limit that was exceeded.
 	Exceeded = engineio.Exceeded
-	// Failure is a request that did not get what it asked for.
+	// Failure describes a request that failed.
 	Failure = engineio.Failure
 	// FailureReason says why a request failed.
 	FailureReason = engineio.FailureReason

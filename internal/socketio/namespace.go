@@ -183,9 +183,9 @@ func (n *Namespace) Socket(id string) *Socket {
 	return sh.sockets[id]
 }
 
-// Target selects sockets: those in any of Rooms, or with All every one, but for
-// those in any of Except. A name is a room's or a socket's id. The zero Target
-// selects nobody.
+// Target selects sockets: those in any of Rooms, or all of them if All is set, without those in
+// any of Except. A name is the name of a room or the id of a socket. The zero Target selects
+// none.
 type Target struct {
 	All           bool
 	Rooms, Except []string
