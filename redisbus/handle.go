@@ -24,14 +24,14 @@ func (s *session) handleEntry(e entry) error {
 	if e.begun > s.b.opts.Attempts { // the first time it was read, and need not have been begun
 		return s.setAside(e, env, fmt.Errorf("it was begun %d times, and its process ended each time", e.begun))
 	}
+	to, err := s.b.recipients(s.m, s.part, e.id)
+	if err != nil {
+		return err
+	}
 	if e.begun > 0 {
 		if err := s.again(e); err != nil {
 			return err
 		}
-	}
-	to, err := s.b.recipients(s.m, s.part, e.id)
-	if err != nil {
-		return err
 	}
 	wait := s.b.timing.retry
 	for attempt := 1; ; attempt++ {
@@ -39,7 +39,7 @@ func (s *session) handleEntry(e entry) error {
 			return errStopped
 		}
 		if to, err = s.b.deliver(s.handling, env, to); len(to) == 0 {
-			s.handled(e.id)
+			s.acks.add(e.id.String())
 			return nil
 		}
 		if errors.Is(err, errNobody) || s.handling.Err() != nil {
@@ -76,7 +76,7 @@ func (s *session) setAside(e entry, env realtime.Envelope, reason error) error {
 		}
 		sleep(s.going, wait)
 	}
-	s.handled(e.id)
+	s.acks.add(e.id.String())
 	s.b.log.Error("redisbus: event set aside", "event", env.Name, "id", env.ID, "partition", s.part.name, "entry", e.id, "error", reason)
 	if f := s.b.opts.OnSetAside; f != nil {
 		s.b.guard("OnSetAside", func() { f(SetAside{Event: env, Partition: s.part.name, Entry: e.id.String(), Reason: reason}) })
@@ -101,12 +101,17 @@ func (b *Bus) gap(p *partition, reason string) {
 	}
 }
 
-// guard calls the host.
+// guard calls the host, whose code may end its goroutine.
 func (b *Bus) guard(name string, f func()) {
-	defer func() {
-		if r := recover(); r != nil {
-			b.log.Error("redisbus: Options."+name+" panicked", "panic", r)
-		}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			if r := recover(); r != nil {
+				b.log.Error("redisbus: Options."+name+" panicked", "panic", r)
+			}
+		}()
+		f()
 	}()
-	f()
+	<-done
 }

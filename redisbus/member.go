@@ -6,6 +6,7 @@ package redisbus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"strconv"
@@ -24,13 +25,14 @@ type member struct {
 	sessions map[int]*session // by the partition's index; used by run alone
 	tokens   map[int]string   // of leases whose acquisition may have succeeded; used by run alone
 
-	mu    sync.Mutex // guards the rest
-	began []entryID  // by partition: the last entry when the member began; nil: not known yet
-	err   error      // why the node takes no part
+	mu       sync.Mutex    // guards the rest
+	began    []entryID     // by partition: the last entry when the member began; nil: not known yet
+	err      error         // of the last beat
+	troubles map[int]error // of partitions, by index
 }
 
 func newMember(b *Bus, began []entryID) *member {
-	m := &member{b: b, began: began, sessions: map[int]*session{}, tokens: map[int]string{}}
+	m := &member{b: b, began: began, sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}}
 	m.ctx, m.leave = context.WithCancel(b.handling)
 	return m
 }
@@ -50,11 +52,48 @@ func (m *member) start(p *partition) entryID {
 	return m.began[p.index] // known before there is a session
 }
 
-// health returns why the node takes no part, or nil.
+// health returns why the node does not take part, or not in full; or nil.
 func (m *member) health() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.err
+	return m.healthLocked()
+}
+
+func (m *member) healthLocked() error {
+	if m.err != nil {
+		return m.err
+	}
+	for i, err := range m.troubles {
+		return fmt.Errorf("partition %s: %w", m.b.keys.all[i].name, err)
+	}
+	return nil
+}
+
+// note changes what health depends on, and logs when it changes.
+func (m *member) note(change func()) {
+	m.mu.Lock()
+	was := m.healthLocked()
+	change()
+	is := m.healthLocked()
+	m.mu.Unlock()
+	switch {
+	case m.ctx.Err() != nil:
+	case is != nil && was == nil:
+		m.b.log.Error("redisbus: not all events of this node's share are handled", "error", is)
+	case is == nil && was != nil:
+		m.b.log.Info("redisbus: the events of this node's share are handled again")
+	}
+}
+
+// trouble notes that a session of a partition gets on, if err is nil, or does not.
+func (m *member) trouble(p *partition, err error) {
+	m.note(func() {
+		if err == nil {
+			delete(m.troubles, p.index)
+		} else {
+			m.troubles[p.index] = err
+		}
+	})
 }
 
 // run takes part until the node leaves and everything that it handles has ended.
@@ -62,7 +101,8 @@ func (m *member) run() {
 	tick := time.NewTicker(m.b.timing.beat)
 	defer tick.Stop()
 	for m.ctx.Err() == nil {
-		m.report(m.beat())
+		err := m.beat()
+		m.note(func() { m.err = err })
 		select {
 		case <-tick.C:
 		case <-m.ctx.Done():
@@ -74,23 +114,6 @@ func (m *member) run() {
 	}
 	for _, s := range m.sessions {
 		<-s.done
-	}
-}
-
-// report keeps the result of a beat, and logs when it changes.
-func (m *member) report(err error) {
-	if m.ctx.Err() != nil {
-		return
-	}
-	m.mu.Lock()
-	was := m.err
-	m.err = err
-	m.mu.Unlock()
-	switch {
-	case err != nil && was == nil:
-		m.b.log.Error("redisbus: taking no part in handling events", "error", err)
-	case err == nil && was != nil:
-		m.b.log.Info("redisbus: taking part in handling events again")
 	}
 }
 

@@ -15,10 +15,6 @@ import (
 // batch is how many entries are read at once.
 const batch = 32
 
-// ackEvery bounds how long what was handled waits to be acknowledged, while there is
-// more to handle. What is not acknowledged when the process ends is delivered again.
-const ackEvery = 2 * time.Millisecond
-
 // session owns a partition by a lease in Redis, which it renews. It begins no handler
 // unless its own clock says that the lease lasts, and Redis hands it no event unless the
 // lease is its own.
@@ -34,17 +30,18 @@ type session struct {
 	lose     func()
 	going    context.Context // ends with handling, and when the partition is to be given back
 	release  context.CancelFunc
+	detach   func() bool   // from the member's ctx
 	done     chan struct{} // closed when the partition is not the node's any more
 
 	mu    sync.Mutex // guards until
 	until time.Time  // when the lease ends
 
+	acks acker
+
 	// Used by run alone.
-	cursor   entryID   // the last entry that was read
-	drained  bool      // there seems to be nothing after the cursor
-	unacked  []string  // handled entries
-	unackedT time.Time // since when there are some
-	trimmed  time.Time // when handled entries were last removed
+	cursor  entryID   // the last entry that was read
+	drained bool      // there seems to be nothing after the cursor
+	trimmed time.Time // when handled entries were last removed
 }
 
 // newSession begins a session whose lease was asked for at that time.
@@ -55,6 +52,8 @@ func newSession(m *member, client rueidis.Client, p *partition, token string, as
 	s.handling, interrupt = context.WithCancel(m.b.handling)
 	s.lose = func() { disown(); interrupt() }
 	s.going, s.release = context.WithCancel(s.handling)
+	s.detach = context.AfterFunc(m.ctx, s.release)
+	s.acks.send = s.acknowledge
 	s.extend(asked)
 	go s.run()
 	return s
@@ -93,15 +92,14 @@ func (s *session) run() {
 	ended := make(chan struct{})
 	keeping.Go(func() { s.keep(ended) })
 	s.handle()
-	if s.owns() {
-		if err := s.acknowledge(s.owning); err != nil && s.owns() {
-			s.b.log.Warn("redisbus: handled events are not acknowledged and will be delivered again", "partition", s.part.name, "error", err)
-		}
+	if err := s.acks.flush(); err != nil {
+		s.b.log.Warn("redisbus: handled events are not acknowledged and will be delivered again", "partition", s.part.name, "error", err)
 	}
 	close(ended)
 	keeping.Wait()
 	s.giveBack()
 	s.lose()
+	s.detach()
 }
 
 // keep renews the lease until the session has ended, or loses it.
@@ -137,11 +135,15 @@ func (s *session) giveBack() {
 
 // handle handles events while the session goes on.
 func (s *session) handle() {
+	defer s.m.trouble(s.part, nil)
 	recovering := true // what was handed out before comes first
 	wait := time.Duration(0)
 	for s.going.Err() == nil && s.owns() {
 		more, err := s.step(recovering)
 		if err == nil {
+			if wait > 0 {
+				s.m.trouble(s.part, nil)
+			}
 			recovering, wait = more && recovering, 0
 			continue
 		}
@@ -156,6 +158,7 @@ func (s *session) handle() {
 		if err == nil || s.going.Err() != nil {
 			continue
 		}
+		s.m.trouble(s.part, err)
 		wait = min(max(2*wait, 10*time.Millisecond), s.b.timing.beat)
 		sleep(s.going, wait)
 	}
@@ -164,7 +167,7 @@ func (s *session) handle() {
 // step acknowledges, reads and handles some events, and reports whether there were any.
 // It waits for them unless it is recovering.
 func (s *session) step(recovering bool) (more bool, err error) {
-	if err := s.acknowledge(s.going); err != nil {
+	if err := s.acks.flush(); err != nil {
 		return false, err
 	}
 	s.trim()
@@ -187,35 +190,15 @@ func (s *session) step(recovering bool) (more bool, err error) {
 		if err := s.handleEntry(e); err != nil {
 			return false, err
 		}
-		if time.Since(s.unackedT) > ackEvery {
-			if err := s.acknowledge(s.going); err != nil {
-				return false, err
-			}
-		}
 	}
 	return len(entries) > 0, nil
 }
 
-// acknowledge tells Redis what was handled.
-func (s *session) acknowledge(ctx context.Context) error {
-	if len(s.unacked) == 0 {
-		return nil
-	}
-	ctx, cancel := within(ctx, s.b.timing.call)
+// acknowledge tells Redis what was handled, also what was before the lease was lost.
+func (s *session) acknowledge(ids []string) error {
+	ctx, cancel := within(context.Background(), s.b.timing.call)
 	defer cancel()
-	ack := s.client.B().Xack().Key(s.part.stream).Group(s.b.opts.Group).Id(s.unacked...).Build()
-	if err := s.client.Do(ctx, ack).Error(); err != nil {
-		return err
-	}
-	s.unacked = s.unacked[:0]
-	return nil
-}
-
-func (s *session) handled(id entryID) {
-	if len(s.unacked) == 0 {
-		s.unackedT = time.Now()
-	}
-	s.unacked = append(s.unacked, id.String())
+	return s.client.Do(ctx, s.client.B().Xack().Key(s.part.stream).Group(s.b.opts.Group).Id(ids...).Build()).Error()
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -5,6 +5,7 @@ package redistest
 import (
 	"net"
 	"sync"
+	"time"
 )
 
 // Path forwards connections to a server. All methods may be called concurrently.
@@ -16,6 +17,7 @@ type Path struct {
 	mu     sync.Mutex // guards the rest
 	silent bool
 	cut    bool
+	delay  time.Duration
 	loud   *sync.Cond // silent or cut has changed
 	conns  map[net.Conn]bool
 }
@@ -44,15 +46,29 @@ func (p *Path) Silence(silent bool) {
 	p.loud.Broadcast()
 }
 
-// Cut closes all connections, and new ones, for good.
-func (p *Path) Cut() {
+// Reset closes all connections.
+func (p *Path) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.cut = true
-	p.loud.Broadcast()
 	for c := range p.conns {
 		_ = c.Close()
 	}
+}
+
+// Cut closes all connections, and new ones, for good.
+func (p *Path) Cut() {
+	p.mu.Lock()
+	p.cut = true
+	p.loud.Broadcast()
+	p.mu.Unlock()
+	p.Reset()
+}
+
+// Delay makes everything take that long in each direction.
+func (p *Path) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
 }
 
 // Close ends the path.
@@ -110,7 +126,9 @@ func (p *Path) copy(to, from net.Conn) {
 		for p.silent && !p.cut {
 			p.loud.Wait()
 		}
+		delay := p.delay
 		p.mu.Unlock()
+		time.Sleep(delay)
 		if n > 0 {
 			if _, err := to.Write(b[:n]); err != nil {
 				return
