@@ -12,11 +12,7 @@ import (
 
 func TestBus_Conforms(t *testing.T) {
 	t.Parallel()
-	realtimetest.TestEventBus(t, func(t *testing.T) realtime.EventBus {
-		b := newBus(t, startRedis(t).url(), nil)
-		b.Hurry(steady)
-		return b
-	})
+	realtimetest.TestEventBus(t, func(t *testing.T) realtime.EventBus { return newBus(t, startRedis(t).url(), nil) })
 }
 
 func TestBus_NodesConform(t *testing.T) {
@@ -32,7 +28,7 @@ func newNodes(t *testing.T, addr string, n int, change func(*redisbus.Options)) 
 	for range n {
 		path := startPath(t, addr)
 		b := newBus(t, path.URL(), change)
-		b.Hurry(steady)
+		b.Hurry(2*quick, 2*short)
 		nodes = append(nodes, realtimetest.BusNode{EventBus: b, Crash: path.Cut})
 	}
 	return nodes

@@ -4,10 +4,10 @@ package redisbus
 
 import "time"
 
-// Hurry makes a bus beat every d, and retry as often.
-func (b *Bus) Hurry(d time.Duration) {
-	b.timing.lease, b.timing.beat, b.timing.block = 5*d, d, 10*d
-	b.timing.trim, b.timing.retry = 20*d, min(d, 10*time.Millisecond)
+// Hurry makes a bus beat so often, and keep a partition so long without a beat.
+func (b *Bus) Hurry(beat, lease time.Duration) {
+	b.timing.beat, b.timing.lease, b.timing.block = beat, lease, 10*beat
+	b.timing.trim, b.timing.retry = 20*beat, min(beat, 10*time.Millisecond)
 }
 
 // StreamOf returns the stream that events of a key are in.

@@ -66,6 +66,34 @@ func TestBus_StreamOrGroupDeleted(t *testing.T) {
 	}
 }
 
+// What was read and not handled is known to the group alone.
+func TestBus_GroupDeleted_WhatWasReadIsHandled(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b := newBus(t, r.url(), nil)
+	leaveWaiting(t, b, "a", 10)
+	entered, release := make(chan struct{}), make(chan struct{})
+	var got recorder
+	subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
+		if e.ID == "a/3" && len(got.all()) == 3 {
+			close(entered)
+			<-release
+		}
+		return got.handle(ctx, e)
+	})
+	<-entered
+	c := client(t, r.Addr())
+	require.NoError(t, c.Do(t.Context(), c.B().XgroupDestroy().Key(b.StreamOf("a")).Group("realtime").Build()).Error())
+	close(release)
+	eventually(t, "the rest is handled", func() bool { return len(got.all()) >= 10 })
+	require.NoError(t, b.Publish(t.Context(), event("a", 10)))
+	eventually(t, "and what follows", func() bool { return slices.Contains(got.ids(), "a/10") })
+	require.Len(t, got.all(), 11)
+	for n, id := range got.ids() {
+		require.Equal(t, event("a", n).ID, id)
+	}
+}
+
 func forgetScripts(t *testing.T, addr string) {
 	t.Helper()
 	c := client(t, addr)
@@ -125,8 +153,8 @@ func TestBus_Trim_RemovesWhatAllGroupsHaveHandled(t *testing.T) {
 	r := startRedis(t)
 	b := newBus(t, r.url(), nil)
 	slow := newBus(t, r.url(), func(o *redisbus.Options) { o.Group = "slow" })
-	b.Hurry(quick / 10)
-	slow.Hurry(quick / 10)
+	b.Hurry(quick/10, long)
+	slow.Hurry(quick/10, long)
 	var got, late recorder
 	subscribe(t, b, got.handle)
 	subscribe(t, slow, late.handle)()
@@ -183,6 +211,7 @@ func TestBus_Refused_GoesOnAfterwards(t *testing.T) {
 			r := startRedis(t)
 			var host told
 			b := newBus(t, r.url(), host.listen)
+			b.Hurry(quick, short)
 			var got recorder
 			subscribe(t, b, got.handle)
 			publisher := newBus(t, r.url(), nil)
@@ -197,7 +226,7 @@ func TestBus_Refused_GoesOnAfterwards(t *testing.T) {
 			require.NoError(t, publisher.Publish(t.Context(), event("a", 2)))
 			eventually(t, "the bus is red", func() bool { return b.Check(t.Context()) != nil })
 			require.ErrorContains(t, b.Check(t.Context()), refusal[len(refusal)-10:])
-			time.Sleep(10 * quick) // beyond the lease
+			time.Sleep(short + 5*quick) // beyond the lease
 			r.setRefuse(nil)
 			eventually(t, "it is handled", func() bool { return len(got.all()) == 2 })
 			eventually(t, "the bus is green", func() bool { return b.Check(t.Context()) == nil })
@@ -214,7 +243,6 @@ func TestBus_ConnectionsBreak_NothingIsLostOrOvertaken(t *testing.T) {
 	r := startRedis(t)
 	path := startPath(t, r.Addr())
 	publisher, b := newBus(t, r.url(), nil), newBus(t, path.URL(), nil)
-	b.Hurry(steady)
 	var got recorder
 	subscribe(t, b, got.handle)
 	const all = 300
@@ -278,6 +306,7 @@ func TestSession_CutOff_BeginsNothingAfterItsLease(t *testing.T) {
 	r := startRedis(t)
 	path := startPath(t, r.Addr())
 	b, other := newBus(t, path.URL(), nil), newBus(t, r.url(), nil)
+	b.Hurry(quick, short)
 	leaveWaiting(t, other, "a", 20)
 	entered, release := make(chan struct{}, 1), make(chan struct{})
 	var cut, rest recorder
@@ -306,7 +335,7 @@ func TestBus_Slow(t *testing.T) {
 	r := startRedis(t)
 	path := startPath(t, r.Addr())
 	b := newBus(t, path.URL(), nil)
-	b.Hurry(steady)
+	b.Hurry(4*quick, 2*short)
 	path.Delay(50 * time.Millisecond)
 	var got recorder
 	subscribe(t, b, got.handle)
@@ -314,7 +343,7 @@ func TestBus_Slow(t *testing.T) {
 		require.NoError(t, b.Publish(t.Context(), event("a", n)))
 	}
 	eventually(t, "all are handled", func() bool { return len(got.all()) == 5 })
-	time.Sleep(6 * steady) // beyond a lease
+	time.Sleep(3 * short) // beyond a lease
 	require.NoError(t, b.Publish(t.Context(), event("a", 5)))
 	eventually(t, "the next is, too", func() bool { return len(got.all()) == 6 })
 	for n, id := range got.ids() {

@@ -39,7 +39,7 @@ func (s *session) handleEntry(e entry) error {
 			return errStopped
 		}
 		if to, err = s.b.deliver(s.handling, env, to); len(to) == 0 {
-			s.acks.add(e.id.String())
+			s.handled(e.id)
 			return nil
 		}
 		if errors.Is(err, errNobody) || s.handling.Err() != nil {
@@ -51,6 +51,12 @@ func (s *session) handleEntry(e entry) error {
 		sleep(s.going, wait)
 		wait = min(2*wait, 10*s.b.timing.retry)
 	}
+}
+
+// handled acknowledges an entry.
+func (s *session) handled(id entryID) {
+	s.m.reach(s.part, id)
+	s.acks.add(id.String())
 }
 
 // again counts that the entry is begun once more. The number that Redis counts itself
@@ -76,7 +82,7 @@ func (s *session) setAside(e entry, env realtime.Envelope, reason error) error {
 		}
 		sleep(s.going, wait)
 	}
-	s.acks.add(e.id.String())
+	s.handled(e.id)
 	s.b.log.Error("redisbus: event set aside", "event", env.Name, "id", env.ID, "partition", s.part.name, "entry", e.id, "error", reason)
 	if f := s.b.opts.OnSetAside; f != nil {
 		s.b.guard("OnSetAside", func() { f(SetAside{Event: env, Partition: s.part.name, Entry: e.id.String(), Reason: reason}) })

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,16 +24,17 @@ type member struct {
 	leave context.CancelFunc
 
 	sessions map[int]*session // by the partition's index; used by run alone
-	tokens   map[int]string   // of leases whose acquisition may have succeeded; used by run alone
+	tokens   map[int]string   // of leases whose acquisition was not answered; used by run alone
 
 	mu       sync.Mutex    // guards the rest
 	began    []entryID     // by partition: the last entry when the member began; nil: not known yet
+	reached  []entryID     // by partition: the last entry that this node has handled; at first as began
 	err      error         // of the last beat
 	troubles map[int]error // of partitions, by index
 }
 
 func newMember(b *Bus, began []entryID) *member {
-	m := &member{b: b, began: began, sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}}
+	m := &member{b: b, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}}
 	m.ctx, m.leave = context.WithCancel(b.handling)
 	return m
 }
@@ -45,11 +47,18 @@ func (m *member) waited(p *partition, id entryID) bool {
 	return m.began == nil || !id.after(m.began[p.index])
 }
 
-// start returns the id of the partition's last entry when the member began.
-func (m *member) start(p *partition) entryID {
+// reach notes that the node has handled an entry.
+func (m *member) reach(p *partition, id entryID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.began[p.index] // known before there is a session
+	m.reached[p.index] = id // known before there is a session
+}
+
+// handledLast returns the id of the last entry of a partition that the node has handled.
+func (m *member) handledLast(p *partition) entryID {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.reached[p.index]
 }
 
 // health returns why the node does not take part, or not in full; or nil.
@@ -109,6 +118,7 @@ func (m *member) run() {
 		}
 	}
 	m.resign()
+	m.giveUp()
 	for _, s := range m.sessions {
 		s.release()
 	}
@@ -167,7 +177,7 @@ func (m *member) enter() error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.began = ends
+	m.began, m.reached = ends, slices.Clone(ends)
 	return nil
 }
 
@@ -204,18 +214,34 @@ func (m *member) balance(client rueidis.Client, all []partition, share int) (err
 	return err
 }
 
-// acquire begins a session if the partition has no owner.
+// acquire begins a session if the partition has no owner, and returns nil if it has one.
 func (m *member) acquire(ctx context.Context, client rueidis.Client, p *partition) (*session, error) {
 	if m.tokens[p.index] == "" {
 		m.tokens[p.index] = m.b.name + ":" + strconv.FormatUint(m.b.tokens.Add(1), 10)
 	}
 	token, asked := m.tokens[p.index], time.Now()
 	ok, err := acquireScript.Exec(ctx, client, []string{p.owner}, []string{token, ms(m.b.timing.lease)}).AsInt64()
-	if err != nil || ok == 0 {
+	if err != nil {
 		return nil, err
 	}
 	delete(m.tokens, p.index)
+	if ok == 0 {
+		return nil, nil
+	}
 	return newSession(m, client, p, token, asked), nil
+}
+
+// giveUp ends leases whose acquisition was not answered, or they would last their time.
+func (m *member) giveUp() {
+	ctx, cancel := within(context.Background(), m.b.timing.call)
+	defer cancel()
+	client, err := m.b.connections.get(ctx)
+	if err != nil {
+		return
+	}
+	for i, token := range m.tokens {
+		releaseScript.Exec(ctx, client, []string{m.b.keys.all[i].owner}, []string{token})
+	}
 }
 
 // resign tells the others that the node leaves.

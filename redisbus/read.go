@@ -71,10 +71,7 @@ func (s *session) trim() {
 func (s *session) restore() error {
 	ctx, cancel := within(s.going, s.b.timing.call)
 	defer cancel()
-	position := s.m.start(s.part)
-	if s.cursor.after(position) {
-		position = s.cursor
-	}
+	position := s.m.handledLast(s.part)
 	end, err := s.end(ctx)
 	if err != nil {
 		return err

@@ -27,11 +27,12 @@ import (
 // patience is how long something may take that is no matter of time.
 const patience = 20 * time.Second
 
-// How often the buses of tests beat: steady is for tests in which a machine that is
-// busy must not look like a node that has crashed.
+// The buses of tests beat so often, and have a lease that a busy machine does not let
+// end, unless a test wants that: then it is a short one.
 const (
-	quick  = 50 * time.Millisecond
-	steady = 400 * time.Millisecond
+	quick = 50 * time.Millisecond
+	long  = 15 * time.Second
+	short = time.Second
 )
 
 // fakeRedis is a Redis in memory.
@@ -104,7 +105,7 @@ func newBus(t *testing.T, url string, change func(*redisbus.Options)) *redisbus.
 	}
 	b, err := redisbus.New(o)
 	require.NoError(t, err)
-	b.Hurry(quick)
+	b.Hurry(quick, long)
 	t.Cleanup(func() { closeBus(t, b) })
 	return b
 }
