@@ -13,7 +13,7 @@ import (
 // Field is a member of a JSON object.
 type Field struct {
 	Name     string
-	Type     string       // string, number, integer, boolean, object, any, a Go struct's name, or one of these with [] behind
+	Type     string       // string, number, integer, boolean, object, any, a Go struct's name, or one of these followed by []
 	Struct   reflect.Type // of an object whose members are known; of a list: of its elements
 	Values   []string     // of a string that takes only these
 	Optional bool         // may be left out

@@ -236,7 +236,7 @@ func layOut(text json.RawMessage) string {
 	return b.String() + "\n}"
 }
 
-// spaced puts a space behind colons and commas.
+// spaced adds a space after colons and commas.
 func spaced(text json.RawMessage) string {
 	var indented bytes.Buffer
 	if json.Indent(&indented, text, "", "\n") != nil {

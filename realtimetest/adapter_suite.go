@@ -128,7 +128,7 @@ func (r *recorder) PeerLost(p realtime.Peer, died bool) {
 	r.peers[p.ID] = map[bool]peerState{true: peerDied, false: peerLeft}[died]
 }
 
-// peerState is what a node was told of another one.
+// peerState is what a node knows about another one.
 type peerState string
 
 const (
@@ -236,7 +236,7 @@ func asJSON(t *testing.T, v any) string {
 	return string(b)
 }
 
-// canonical returns v as JSON with one spelling per number, since an adapter has to keep
+// canonical returns v as JSON with one form per number, since an adapter must keep
 // a number's value but not its spelling: 1e3 may arrive as 1000.
 func canonical(t *testing.T, v any) string {
 	t.Helper()

@@ -61,7 +61,7 @@ type engine struct {
 	ended     bool        // end was called
 	closing   bool        // the connection ends when queue is empty
 	stalled   bool        // nothing is read
-	upgrading bool        // polling has to stop
+	upgrading bool        // polling must stop
 	polling   bool        // a poll may be under way
 	writing   bool        // packets are being sent
 	watch     *time.Timer // ends the connection after silence

@@ -194,7 +194,7 @@ func (s *Sessions) Set(session realtime.Session) { s.sessions.set(session.ID, se
 // Delete removes a session.
 func (s *Sessions) Delete(sessionID string) { s.sessions.remove(sessionID) }
 
-// Revoke marks a session as revoked. To end its sockets, the test also has to publish
+// Revoke marks a session as revoked. To end its sockets, the test must also publish
 // realtime.SessionRevoked.
 func (s *Sessions) Revoke(sessionID string) {
 	s.sessions.change(sessionID, func(row *realtime.Session) { row.Revoked = true })

@@ -145,7 +145,7 @@ func (n *HubNode) signalLocked(to *HubNode, call func(node realtime.Node)) {
 func (n *HubNode) Peer() realtime.Peer { return n.peer }
 
 // Cut cuts the node off from the others: messages between them are lost, and requests
-// fail. Its own clients stay connected. The node is told that it does not receive.
+// fail. Its own clients stay connected. The node is notified that it does not receive.
 func (n *HubNode) Cut() {
 	n.hub.mu.Lock()
 	defer n.hub.mu.Unlock()
@@ -158,7 +158,7 @@ func (n *HubNode) Cut() {
 	}
 }
 
-// Heal ends a Cut. Lost messages are not sent again: the node is told of a gap, and so is
+// Heal ends a Cut. Lost messages are not sent again: the node is notified of a gap, and so is
 // each node that has lost a message of it.
 func (n *HubNode) Heal() {
 	n.hub.mu.Lock()
@@ -185,8 +185,8 @@ func (n *HubNode) Heal() {
 	}
 }
 
-// Kill ends the node's part without a goodbye, as if its process were killed: nothing that
-// it sends or that is sent to it arrives any more, and the other nodes are told that it has
+// Kill ends the node's part without notifying the others, as if its process were killed: nothing that
+// it sends or that is sent to it arrives any more, and the other nodes are notified that it has
 // died. Its clients stay connected to it.
 func (n *HubNode) Kill() {
 	n.hub.mu.Lock()
@@ -198,7 +198,7 @@ func (n *HubNode) Kill() {
 	n.leaveLocked(true)
 }
 
-// leaveLocked takes the node out of the hub and tells the others.
+// leaveLocked removes the node from the hub and notifies the others.
 func (n *HubNode) leaveLocked(died bool) {
 	n.hub.nodes = slices.DeleteFunc(n.hub.nodes, func(o *HubNode) bool { return o == n })
 	for _, other := range n.hub.nodes {
@@ -432,7 +432,7 @@ func (h *Hub) guard(m realtime.ClusterMessage, f func()) (err error) {
 func (n *HubNode) Close(ctx context.Context) error {
 	n.hub.mu.Lock()
 	if !n.closed && !n.killed && n.node != nil {
-		n.leaveLocked(n.cut) // a goodbye is lost like any message
+		n.leaveLocked(n.cut) // a Cut node cannot announce that it leaves
 	}
 	n.closed = true
 	for way := range n.hub.lost {

@@ -74,7 +74,7 @@ func (rs results) slowGoals() []goal {
 	}
 }
 
-// churnKeys are what has to come back to where it was.
+// churnKeys are the figures that must return to their values from before.
 var churnKeys = []string{"heap", "goroutines", "handles"}
 
 func (rs results) churnGoals() (list []goal) {

@@ -160,7 +160,7 @@ func (b *bench) until(limit time.Duration, done func() bool) bool {
 	return true
 }
 
-// stats asks for /bench/stats, after a collection; nil where there is none.
+// stats requests /bench/stats, after a collection; nil if the server has none.
 func (b *bench) stats() map[string]float64 {
 	client := http.Client{Timeout: 20 * time.Second}
 	defer client.CloseIdleConnections()
@@ -176,7 +176,7 @@ func (b *bench) stats() map[string]float64 {
 	return m
 }
 
-// emit asks the server for n events to each of the rooms and waits until done
+// emit makes the server emit n events to each of the rooms and waits until done
 // says that what it wants has arrived.
 func (b *bench) emit(posts **conn, nsp string, n int, rooms []string, limit time.Duration, done func() bool) bool {
 	path := "/bench/emit?ns=" + nsp + "&event=" + evTrip + "&n=" + strconv.Itoa(n)

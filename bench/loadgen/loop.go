@@ -32,7 +32,7 @@ const (
 	stNSP          // waiting for the namespace's CONNECT reply
 	stHello        // waiting for the hello event
 	stReady        // usable
-	stClosed       // gone
+	stClosed       // closed
 )
 
 func (s state) String() string {
@@ -206,7 +206,7 @@ func (l *loop) write(c *conn, b []byte) {
 	}
 }
 
-// drop closes the connection at once and tells whoever used it.
+// drop closes the connection at once and notifies its user.
 func (l *loop) drop(c *conn, why string) {
 	if c.state == stClosed {
 		return

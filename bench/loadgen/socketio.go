@@ -127,7 +127,7 @@ func (d *sio) event(l *loop, c *conn, p []byte) {
 // eventName makes a string without allocating for the events that modes count.
 func eventName(b []byte) string {
 	switch string(b) {
-	case evUpdate, "admin:" + evUpdate: // an admin may hear it under either name
+	case evUpdate, "admin:" + evUpdate: // an admin may receive it under either name
 		return evUpdate
 	case evTrip:
 		return evTrip

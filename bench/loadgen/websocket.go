@@ -49,7 +49,7 @@ func parseFrame(b []byte) (f frame, size int) {
 }
 
 // appendFrame appends a masked frame. The mask is zero, which is a legal mask
-// and lets the payload go out as it is; the server unmasks it all the same.
+// and leaves the payload as it is; the server still unmasks it.
 func appendFrame(b []byte, op byte, p string) []byte {
 	b = append(b, 0x80|op)
 	switch n := len(p); {

@@ -1,5 +1,5 @@
 // What every test has: a server of its own with the same few people, and
-// clients that are cleaned up behind it.
+// clients that are closed after it.
 
 import { describe, it } from 'node:test';
 import { Client, settings } from './client.js';

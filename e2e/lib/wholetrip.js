@@ -127,12 +127,12 @@ export async function wholeTrip(world) {
       like(args[0], all[name], `${name} at the ${who}`);
       const { eventId } = args[0];
       (ids[who] ??= {})[name] ??= eventId;
-      if (name === 'trip:driver_location') continue; // the admin hears of it under another name too
+      if (name === 'trip:driver_location') continue; // the admin also receives it under another name
       assert.ok(!own.has(eventId), `${name} at the ${who}: eventId is another event's`);
       own.add(eventId);
     }
   }
-  // One domain event has one id, whoever hears of it and under which name.
+  // A domain event has one id, for all receivers and under all its names.
   for (const [a, b] of [['driver', 'tablet'], ['driver', 'passenger'], ['driver', 'admin'], ['passenger', 'admin'], ['admin', 'axel']]) {
     for (const name of Object.keys(ids[a]).filter((n) => ids[b][n])) {
       assert.equal(ids[a][name], ids[b][name], `eventId of ${name} at ${a} and ${b}`);

@@ -147,7 +147,7 @@ scenario('the apps stay away after a revocation', async (world) => {
     assert.equal(c.count('event', 'auth:session_revoked'), 1);
   }
 
-  // An app like them is thrown out by the network and comes back, twice. In all
+  // Twice such an app loses its network and reconnects. In all
   // that time they have not tried.
   for (const n of [1, 2]) {
     const tries = network.accepted;

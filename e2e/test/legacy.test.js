@@ -153,7 +153,7 @@ scenario('old clients: several namespaces on one connection', async (world) => {
   await driver.hello(2);
   await driver.roundTrip();
   assert.equal(driver.socket.io.engine.id, connection, 'on the same connection');
-  // What is refused or over in one namespace, the other hears nothing of.
+  // A refusal or a disconnection in one namespace does not affect the other.
   assert.deepEqual(course(driver), ['connect', 'event hello', 'disconnect io client disconnect', 'connect', 'event hello']);
 }, { among, flags });
 
@@ -322,7 +322,7 @@ scenario('old clients: the bytes on long-polling', async (world) => {
     const next = async () => {
       const packet = await p.next();
       if (packet === '40') return next();
-      // Text beyond ASCII may be escaped, as it has to be for 1.x.
+      // Text beyond ASCII may be escaped, as 1.x requires.
       return typeof packet === 'string' ? packet.replace(/\\u[0-9a-f]{4}/g, (escape) => JSON.parse(`"${escape}"`)) : packet;
     };
     await p.post(encode('40/drivers,'));

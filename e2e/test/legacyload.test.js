@@ -61,7 +61,7 @@ scenario('300 old clients that come and go', async (world) => {
   }
   const there = all.filter((c) => c.fate !== 'early');
 
-  // A login is told to every socket of the driver. Meanwhile everybody asks the
+  // Every socket of the driver receives a login. Meanwhile all clients call the
   // server for something, and each answer has its question's number.
   const logins = Object.fromEntries(drivers.map((d) => [d, []]));
   const rounds = 12;

@@ -23,7 +23,7 @@ scenario('cut in the middle of a trip', async (world) => {
 
   network.cut();
   for (const c of all) assert.ok(broken.includes(await c.disconnected()), c.log.at(-1).name);
-  // What happens meanwhile, the apps ask for after they have connected.
+  // After they have connected, the apps request what they missed.
   await server.post(`/api/trips/${tripId}/arriving`, tokenOf('diego'));
   network.heal();
   for (const c of all) {

@@ -30,7 +30,7 @@ scenario('an offer goes to the next driver', async (world) => {
   });
   assert.equal(await code(diego.call('driver:offer:accept', { assignmentId: first })), 'conflict');
 
-  // The other takes it, and asks again as if the answer had been lost.
+  // The other driver accepts it, and accepts again as if the ack had been lost.
   const { assignmentId } = await dora.event('trip:assignment:offered');
   assert.notEqual(assignmentId, first);
   for (let i = 0; i < 2; i++) {

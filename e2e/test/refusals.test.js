@@ -82,7 +82,7 @@ scenario('a refused client that stays may try again, and is closed in the end', 
   await c.refused();
   c.socket.io.on('reconnect_attempt', () => { c.socket.auth = { token: tokenOf('diego') }; });
   if (version.startsWith('4')) {
-    // It has closed the connection by itself; the app connects anew.
+    // The client has closed the connection itself; the app connects again.
     c.socket.auth = { token: tokenOf('diego') };
     c.socket.connect();
     await c.hello();

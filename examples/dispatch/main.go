@@ -61,7 +61,7 @@
 //	GET  /api/admin/trips                          {trips:[trip]}, those that run
 //	POST /api/admin/trips/{id}/message {to, message}  {tripId}; to is driver, passenger or both
 //	POST /api/admin/users/{id}/ban {reason?}       {userId, status}; disconnects the user
-//	POST /api/admin/users/{id}/deactivate          likewise
+//	POST /api/admin/users/{id}/deactivate          {userId, status}; disconnects the user
 //	POST /api/admin/users/{id}/activate            {userId, status}
 //	POST /api/admin/sessions/{sid}/revoke {reason?} {sid}
 //
@@ -325,7 +325,7 @@ func (a *app) shutdown(ctx context.Context) error {
 	return a.rt.Shutdown(ctx)
 }
 
-// close ends what is left, among it what a request began meanwhile.
+// close ends all remaining work, including what a request has started meanwhile.
 func (a *app) close() {
 	a.end()
 	a.matcher.close()

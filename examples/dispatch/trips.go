@@ -31,7 +31,7 @@ type trip struct {
 	fare            *float64
 	requestedAt     time.Time
 	arrived         bool
-	asked           map[string]*offer // by driver; no driver is asked twice
+	asked           map[string]*offer // by driver; no driver receives a second offer
 }
 
 // offer is an assignment of a trip that a driver may accept.
@@ -87,7 +87,7 @@ func (s *store) assigning(tripID string) (pickup *realtime.Place, ok bool) {
 	return t.pickup, true
 }
 
-// offerTo offers the trip to the first of the drivers who is free and was not asked
+// offerTo offers the trip to the first of the drivers who is free and has not received an offer
 // before. If there is none, the trip ends. It returns the offer to wait for, or nil if
 // there is none or the trip no longer needs a driver.
 func (s *store) offerTo(tripID string, drivers []string, ttl time.Duration) *offer {

@@ -14,8 +14,8 @@ import (
 // WriteTimeout is how long Redis may take to answer before the connection is closed.
 const WriteTimeout = 2 * time.Second
 
-// topologyInterval is how often Sentinel is asked who the master is: the news of a new
-// one may be lost, and the old one still answers.
+// topologyInterval is the interval of requests to Sentinel for the current master: the
+// notification of a new master may be lost, and the old one still answers.
 const topologyInterval = 5 * time.Second
 
 // CheckURL returns an error, without the URL, unless rueidis takes the URL.

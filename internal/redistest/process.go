@@ -111,7 +111,7 @@ func (p *Process) answers() bool {
 	return strings.Contains(p.ask("INFO server"), fmt.Sprintf("process_id:%d\r", p.cmd.Process.Pid))
 }
 
-// ask returns the answer to a command, and nothing if there is none.
+// ask sends a command and returns the answer, or nothing if there is none.
 func (p *Process) ask(command string) string {
 	c, err := net.Dial("tcp", p.Addr()) //nolint:noctx // it is the loopback interface
 	if err != nil {

@@ -1,6 +1,5 @@
-// Actors: each is one device of one user. It connects in one of several ways,
-// lives for a while, and ends in one of several ways; then what it received
-// is judged.
+// Actors: each is one device of one user. It connects in one of several ways, acts for a
+// while, and ends in one of several ways. Then what it received is judged.
 
 package main
 
@@ -17,11 +16,11 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// patience is how long a device waits for what has to come. It is long, since the
-// machine may be busy: it finds what never comes, not what is slow.
+// patience is how long a device waits for something that must happen. It is long because
+// the machine may be busy: the program finds what never happens, not what is slow.
 const patience = 12 * time.Second
 
-// actor is one device. It belongs to its goroutine.
+// actor is one device of a user. Only its own goroutine uses it.
 type actor struct {
 	w         *world
 	rng       *rand.Rand
@@ -29,31 +28,31 @@ type actor struct {
 	user      string
 	typ       realtime.UserType
 	address   string
-	alone     bool // no other device is the user's
-	floods    bool // it is one of those who send too much
+	alone     bool // the user has no other device
+	floods    bool // the device may send too much
 
 	sid, token string
 	logins     int
 	epoch      int // numbers its connections
 	arrived    bool
-	settled    func() // says that it is over or waits for the shutdown
+	settled    func() // called when the actor ends or waits for the shutdown
 }
 
-// fate is how a connection ends.
+// fate says how a connection ends.
 type fate int
 
 const (
-	closes  fate = iota // in good order
-	drops               // without a word
-	stalls              // reads no more
-	floods              // sends too much
-	revoked             // its session ends
-	banned              // its user does
-	stays               // until the servers shut down
+	closes  fate = iota // the client closes
+	drops               // the network drops the connection
+	stalls              // the client stops reading
+	floods              // the client sends too much
+	revoked             // the session is revoked
+	banned              // the user is banned
+	stays               // the servers shut down
 )
 
-// connection is a client and what its device knows of it. It belongs to the
-// actor's goroutine.
+// connection is a client, and what its device has sent. Only the actor's goroutine uses
+// it.
 type connection struct {
 	*realtimetest.Client
 	actor  *actor
@@ -63,7 +62,7 @@ type connection struct {
 	pinged time.Time
 
 	statuses int // acknowledged status updates
-	numbers  int // that the series has come to
+	numbers  int // sent in series so far
 }
 
 // run connects again and again until ctx ends.
@@ -72,7 +71,7 @@ func (a *actor) run(ctx context.Context) {
 	a.login()
 	for sleep(ctx, between(a.rng, 0, 1500*time.Millisecond)) {
 		if a.rng.IntN(25) == 0 {
-			a.forge()
+			a.connectWithInvalidToken()
 		}
 		if c := a.connect(ctx); c != nil {
 			a.live(ctx, c)
@@ -108,9 +107,9 @@ func (a *actor) fate() fate {
 	return closes
 }
 
-// dial connects by a random transport to a random node. When strangers stand in the
-// way, or services hang, it tries again, as stock clients do, as long as an honest
-// client may need.
+// dial connects to a random node by a random transport. While strangers take all places
+// or services hang it tries again, as stock clients do, for as long as an honest client
+// may need.
 func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client, n *node, how string, err error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, a.w.patience())
@@ -138,7 +137,7 @@ func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client,
 	}
 }
 
-// connect connects, which has to succeed.
+// connect connects; a failure is a breach.
 func (a *actor) connect(ctx context.Context) *connection {
 	began := time.Now()
 	client, n, how, err := a.dial(context.Background(), a.token)
@@ -173,7 +172,7 @@ func (a *actor) connection(client *realtimetest.Client, n *node) *connection {
 	}
 }
 
-// upgrade moves to a websocket while a series of events is on its way.
+// upgrade upgrades to a websocket while the server emits a series of events.
 func (c *connection) upgrade() {
 	var sending sync.WaitGroup
 	sending.Go(func() { c.series(40) })
@@ -195,36 +194,36 @@ func (c *connection) transcript() transcript {
 	return c.says
 }
 
-// breachf records a breach. Neither a token nor a position is in err: the client's
-// errors quote acks, and those of positions carry none.
+// breachf records a breach. err contains neither a token nor a position: the client's
+// errors quote acks, and acks of positions have no data.
 func (a *actor) breachf(format string, args ...any) {
 	a.w.oracle.breachf("%s in %s: %s", a.user, a.namespace, fmt.Sprintf(format, args...))
 }
 
-// healthy reports whether the client is connected, as it should be: it is a breach
-// if it is not, unless the servers are going.
+// healthy reports whether the client is connected. If it is not, that is a breach,
+// unless the servers are shutting down.
 func (c *connection) healthy(during string) bool {
 	if c.Connected() {
 		return true
 	}
 	if w := c.actor.w; !w.oracle.isDraining() && w.lag.since(time.Now().Add(-2*patience)) <= tooBusy {
-		c.actor.breachf("disconnected during %s on %s, by no fault of its own: %s", during, c.Transport(), c.Reason())
+		c.actor.breachf("disconnected without a cause during %s on %s: %s", during, c.Transport(), c.Reason())
 	}
 	return false
 }
 
-// forge tries to get in with a token that is none.
-func (a *actor) forge() {
+// connectWithInvalidToken tries to connect with an invalid token.
+func (a *actor) connectWithInvalidToken() {
 	c, _, how, err := a.dial(context.Background(), "forged")
 	a.refused(c, how, err, realtime.CodeInvalidToken)
 }
 
-// refused judges a handshake that must not succeed.
+// refused checks that a handshake was refused with the right code.
 func (a *actor) refused(c *realtimetest.Client, how string, err error, want realtime.Code) {
 	var refusal *realtimetest.ConnectError
 	switch {
 	case err == nil:
-		a.breachf("was let in by %s and should have been refused: %s", how, want)
+		a.breachf("connected by %s, but should have been refused with %s", how, want)
 		c.Close()
 	case a.w.oracle.isDraining():
 	case !errors.As(err, &refusal) && (a.w.has(hang) || a.w.has(strangers)) && a.w.busy(time.Now().Add(-loginWithin)):
@@ -237,7 +236,7 @@ func (a *actor) refused(c *realtimetest.Client, how string, err error, want real
 	}
 }
 
-// ask calls the server, and judges that there is an ack.
+// ask calls the server, and checks that it acknowledges the call.
 func (c *connection) ask(call string, body any) *realtime.Error {
 	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
@@ -249,7 +248,7 @@ func (c *connection) ask(call string, body any) *realtime.Error {
 	if refusal != nil && refusal.Code == realtime.CodeRateLimited {
 		c.actor.w.count.add("rate-limited", 1)
 		if !c.actor.floods {
-			c.actor.breachf("%s is rate-limited, though others sent too much", call)
+			c.actor.breachf("%s is rate-limited, but only other clients sent too much", call)
 		}
 	}
 	c.actor.w.count.add("acks", 1)

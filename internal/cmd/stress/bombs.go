@@ -1,4 +1,4 @@
-// Bombs: clients on whom one of the host's hooks panics, or ends its goroutine.
+// Clients that make one of the host's hooks panic, or end its goroutine.
 
 package main
 
@@ -53,11 +53,11 @@ func (h *host) hooks(rt *realtime.Server, own *realtime.Namespace) {
 			_ = h.trouble(context.Background(), "OnDisconnect", s.Identity().UserID, "none")
 		})
 		ns.OnServerEmit("stress:hang", func(realtime.Raw) { _ = h.hang(context.Background(), "a listener") })
-		ns.OnServerEmit("stress:blow", func(realtime.Raw) { h.blow("a listener") })
+		ns.OnServerEmit("stress:blow", func(realtime.Raw) { h.panicIn("a listener") })
 	}
 }
 
-// authorize is the lab's Authorize.
+// authorize is the Authorize function of the namespace /lab.
 func (h *host) authorize(ctx context.Context, r realtime.AuthorizeRequest) error {
 	return h.trouble(ctx, "Authorize", r.Identity.UserID, "none")
 }
@@ -68,16 +68,16 @@ var bombHooks = []string{
 	"EventBus.Publish", "VerifyToken", "handler", "listener", "FindParties", "Adapter.Publish", "Adapter.Request",
 }
 
-// bombs sets off the host's hooks, each in turn, until ctx ends.
-func (w *world) bombs(ctx context.Context) {
+// triggerHooks makes each of the host's hooks panic, in turn, until ctx ends.
+func (w *world) triggerHooks(ctx context.Context) {
 	rng := w.rng(bombStream, 0)
 	for i := 0; sleep(ctx, between(rng, 20*time.Millisecond, 120*time.Millisecond)) && w.calm(ctx); i++ {
-		w.setOff(ctx, w.nodes[i/len(bombHooks)%2], bombHooks[i%len(bombHooks)], i)
+		w.triggerHook(ctx, w.nodes[i/len(bombHooks)%2], bombHooks[i%len(bombHooks)], i)
 	}
 }
 
-// setOff sets off one hook.
-func (w *world) setOff(ctx context.Context, n *node, hook string, turn int) {
+// triggerHook makes one hook panic.
+func (w *world) triggerHook(ctx context.Context, n *node, hook string, turn int) {
 	user := fmt.Sprintf("%s%d-%s", bomb, turn, hook)
 	switch hook {
 	case "listener":
@@ -85,25 +85,25 @@ func (w *world) setOff(ctx context.Context, n *node, hook string, turn int) {
 	case "FindParties":
 		w.publish("", realtime.DriverEnRoute{TripID: user})
 	case "Adapter.Publish":
-		w.apart(func() {
+		w.runApart(func() {
 			_ = n.rt.Passengers().To(realtime.NewRoom("stress", "blow-publish")).EmitRaw("stress:blow", realtime.Raw{})
 		})
 	case "Adapter.Request":
-		w.apart(func() {
+		w.runApart(func() {
 			_, err := n.rt.Passengers().To(realtime.NewRoom("stress", "blow-request")).Sockets(ctx)
 			w.host.ledger.returned(err) // it is not logged
 		})
 	case "VerifyToken":
 		// The log leaves out what is a part of the token, as the user's name is.
-		w.detonate(ctx, n, hook, fmt.Sprint(bomb, turn), turn)
+		w.triggerAsClient(ctx, n, hook, fmt.Sprint(bomb, turn), turn)
 	default:
-		w.detonate(ctx, n, hook, user, turn)
+		w.triggerAsClient(ctx, n, hook, user, turn)
 	}
 }
 
-// apart runs the host's own code, which an adapter that ends its goroutine takes
-// along.
-func (w *world) apart(f func()) {
+// runApart runs f, which calls the adapter directly, on a goroutine of its own: an
+// adapter that calls Goexit ends that goroutine.
+func (w *world) runApart(f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -116,8 +116,8 @@ func (w *world) apart(f func()) {
 	}
 }
 
-// detonate is a client on whom a hook blows.
-func (w *world) detonate(ctx context.Context, n *node, hook, user string, turn int) {
+// triggerAsClient connects a client for which a hook panics.
+func (w *world) triggerAsClient(ctx context.Context, n *node, hook, user string, turn int) {
 	typ, namespace := realtime.UserPassenger, ""
 	switch hook {
 	case "DriverService", "OfferService.AcceptOffer":
@@ -145,29 +145,29 @@ func (w *world) detonate(ctx context.Context, n *node, hook, user string, turn i
 	case "DriverService":
 		online := true
 		_, err := realtimetest.Call(ctx, c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: &online})
-		w.answered(ctx, hook, c, err)
+		w.requireAnswered(ctx, hook, c, err)
 		_, err = realtimetest.Call(ctx, c, realtime.DriverLocationPing, realtime.LocationPing{Position: &realtime.Position{Lat: 1, Lng: 1}})
-		w.answered(ctx, hook, c, err)
+		w.requireAnswered(ctx, hook, c, err)
 	case "OfferService.AcceptOffer":
 		_, err := request(ctx, c, "driver:offer:accept", map[string]string{"assignmentId": "a1"})
-		w.answered(ctx, hook, c, err)
+		w.requireAnswered(ctx, hook, c, err)
 	case "handler":
 		_, err := realtimetest.Call(ctx, c, burst, turn/2%3)
-		w.answered(ctx, hook, c, err)
+		w.requireAnswered(ctx, hook, c, err)
 	}
 }
 
-// answered makes a breach of a call that blew and was neither answered nor ended
-// with its connection.
-func (w *world) answered(ctx context.Context, hook string, c *realtimetest.Client, err error) {
+// requireAnswered records a breach if a call whose handler panicked was not acknowledged
+// and the connection is still open.
+func (w *world) requireAnswered(ctx context.Context, hook string, c *realtimetest.Client, err error) {
 	if errors.Is(err, realtime.ErrAckTimeout) && c.Connected() && ctx.Err() == nil && !w.oracle.isDraining() {
-		w.oracle.breachf("the call of a handler that blew in %s is not answered for %v", hook, patience)
+		w.oracle.breachf("a call is not acknowledged: %s panicked %v ago", hook, patience)
 	}
 }
 
-// quizzes has a handler ask its own client, behind whose answer more events stand
-// than the server lets wait.
-func (w *world) quizzes(ctx context.Context) {
+// queryBehindFullQueue makes a handler send a query to its own client. The client sends
+// more events than the server queues before it answers.
+func (w *world) queryBehindFullQueue(ctx context.Context) {
 	var c *realtimetest.Client
 	asked, sent := make(chan struct{}, 1), make(chan struct{}, 1)
 	for i := 0; sleep(ctx, 2500*time.Millisecond); i++ {
@@ -209,7 +209,7 @@ func (w *world) quizzes(ctx context.Context) {
 		}
 		w.late("a question to the client that asks", began, ackWithin)
 		if err != nil {
-			w.oracle.breachf("a question to the client that asks, with %d events behind: %v; connected: %v", queuedEvents+30, err, c.Connected())
+			w.oracle.breachf("a query to the calling client, with %d events queued: %v; connected: %v", queuedEvents+30, err, c.Connected())
 		}
 		w.count.add("quizzes", 1)
 	}
@@ -218,8 +218,8 @@ func (w *world) quizzes(ctx context.Context) {
 	}
 }
 
-// blows reports whether a message is to set off the adapter.
-func (h *host) blows(m realtime.ClusterMessage, room string) bool {
+// triggersAdapter reports whether a message must make the adapter panic.
+func (h *host) triggersAdapter(m realtime.ClusterMessage, room string) bool {
 	for _, r := range m.Rooms {
 		if strings.Contains(r, room) {
 			return true

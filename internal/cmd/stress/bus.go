@@ -1,5 +1,5 @@
-// The bus and the wires between the nodes, which tell when what was published has
-// been handled: what the oracle may hold the server to begins there.
+// The bus and the adapters between the nodes. They report when a published event has
+// been handled; from then on the oracle judges its effects.
 
 package main
 
@@ -17,11 +17,9 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// bus is a MemoryBus between several nodes. It either hands each key to one node,
-// as a partitioned log does, or every event to every node. All methods may be
-// called concurrently.
-//
-// bus.mu guards what is below it.
+// bus is a MemoryBus between several nodes. It delivers each key to one node, as a
+// partitioned log does, or every event to every node. All methods may be called
+// concurrently.
 type bus struct {
 	*realtime.MemoryBus
 	w        *world
@@ -29,7 +27,7 @@ type bus struct {
 	fanOut   bool
 	handlers [2]func(ctx context.Context, e realtime.Envelope) error // of the nodes, set before the first event
 
-	mu      sync.Mutex
+	mu      sync.Mutex     // guards the fields below
 	handed  map[string]int // nodes that keys were handed to
 	recent  []realtime.Envelope
 	last    uint64         // number of the latest event
@@ -50,11 +48,12 @@ func newBus(w *world, nodes int, fanOut bool) *bus {
 	}
 }
 
-// numbered is the key of an event's number in the context of its handlers. A server
-// publishes an event again that took too long, so that ids are not unique.
+// numbered is the key of an event's number in the context of its handlers. Ids are not
+// unique, because a server publishes an event again when the first attempt took too
+// long.
 type numbered struct{}
 
-// nodeBus is the bus as one node has it.
+// nodeBus is the bus as one node uses it.
 type nodeBus struct {
 	*bus
 	node int
@@ -85,7 +84,7 @@ func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope
 // Publish implements realtime.EventBus, for the server's own events.
 func (b nodeBus) Publish(ctx context.Context, e realtime.Envelope) error {
 	if _, hook, _ := strings.Cut(e.Key, "-"); strings.HasPrefix(e.Key, bomb) && hook == "EventBus.Publish" {
-		b.w.host.blow(hook)
+		b.w.host.panicIn(hook)
 	}
 	return b.bus.Publish(ctx, e)
 }
@@ -93,9 +92,9 @@ func (b nodeBus) Publish(ctx context.Context, e realtime.Envelope) error {
 // repeats is how many events are remembered that may come again.
 const repeats = 100
 
-// repeat is what this bus delivers again behind an event, of what this node has had:
-// the server has to know the ids. Only without fan-out, since a node may have had
-// what the other has yet to get, and not of scenes, which change nodes.
+// repeat returns earlier events of this node that the bus delivers again after e: the
+// server must recognize their ids. It returns none with fan-out, where the other node
+// may not have received them yet, and none of scenes, whose keys move between nodes.
 func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
 	if !b.w.has(redeliver) || b.fanOut || strings.HasPrefix(e.Key, sceneTrip) {
 		return nil
@@ -121,7 +120,7 @@ func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
 	return again
 }
 
-// delay holds some keys up, so that those of others change places with them.
+// delay delays some keys, so that events of other keys overtake them.
 func (b nodeBus) delay(e realtime.Envelope) {
 	if chosen := hashOf(fmt.Sprint(e.ID, b.w.seed, b.node)); b.w.has(reorder) && chosen%8 == 0 {
 		b.w.count.add("bus events delayed", 1)
@@ -129,17 +128,17 @@ func (b nodeBus) delay(e realtime.Envelope) {
 	}
 }
 
-// redeliver hands an event to a node once more.
+// redeliver delivers an event to a node again.
 func (b *bus) redeliver(ctx context.Context, node int, e realtime.Envelope) {
 	b.w.count.add("bus events delivered again", 1)
 	if err := b.handlers[node](ctx, e); err != nil {
-		b.w.oracle.breachf("%s came again, which fails: %v", e.Name, err)
+		b.w.oracle.breachf("%s was delivered again, and failed: %v", e.Name, err)
 	}
 }
 
-// hand hands a key to a node, and with -1 back to its own. What was published before
-// must have been handled.
-func (b *bus) hand(key string, node int) {
+// assignKey delivers a key's events to a node from now on; -1 means its usual node.
+// Earlier events must have been handled.
+func (b *bus) assignKey(key string, node int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if delete(b.handed, key); node >= 0 {
@@ -147,7 +146,7 @@ func (b *bus) hand(key string, node int) {
 	}
 }
 
-// at returns the node that gets a key.
+// at returns the node that receives a key.
 func (b *bus) at(key string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -191,7 +190,7 @@ func (b *bus) done(n uint64) {
 	b.advanceLocked()
 }
 
-// advanceLocked moves handled on and wakes those who waited for that.
+// advanceLocked updates handled and wakes the goroutines that wait for it.
 func (b *bus) advanceLocked() {
 	for b.handled < b.last {
 		if _, open := b.left[b.handled+1]; open {
@@ -211,7 +210,7 @@ func (b *bus) advanceLocked() {
 	b.waiters = rest
 }
 
-// settle returns when everything that was published before has been handled.
+// settle waits until all events that were published before have been handled.
 func (b *bus) settle(ctx context.Context) error {
 	b.mu.Lock()
 	w := waiter{b.last, make(chan struct{})}
@@ -233,15 +232,13 @@ func wait(ctx context.Context, done <-chan struct{}) error {
 	}
 }
 
-// wire is the adapter of one of two nodes. A Hub keeps the order between two nodes
-// in each namespace, so that counting suffices to know what has arrived.
-//
-// wire.mu guards what is below it.
+// wire is the adapter of one of two nodes. A Hub keeps the order between two nodes in
+// each namespace, so a count of the messages tells which have arrived.
 type wire struct {
 	*realtimetest.HubNode
 	w *world
 
-	mu      sync.Mutex
+	mu      sync.Mutex     // guards the fields below
 	sent    map[string]int // messages by namespace
 	arrived map[string]int
 	changed chan struct{} // closed and replaced when something has arrived
@@ -265,8 +262,8 @@ func (w *wire) Start(ctx context.Context, node realtime.Node) error {
 
 // Publish implements realtime.Adapter.
 func (w *wire) Publish(ctx context.Context, m realtime.ClusterMessage) error {
-	if w.w.host.blows(m, "stress:blow-publish") {
-		w.w.host.blow("Adapter.Publish")
+	if w.w.host.triggersAdapter(m, "stress:blow-publish") {
+		w.w.host.panicIn("Adapter.Publish")
 	}
 	if w.lost(m) {
 		return nil
@@ -284,14 +281,14 @@ func (w *wire) Publish(ctx context.Context, m realtime.ClusterMessage) error {
 
 // Request implements realtime.Adapter.
 func (w *wire) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
-	if w.w.host.blows(m, "stress:blow-request") {
-		w.w.host.blow("Adapter.Request")
+	if w.w.host.triggersAdapter(m, "stress:blow-request") {
+		w.w.host.panicIn("Adapter.Request")
 	}
 	return w.HubNode.Request(ctx, m, answer)
 }
 
-// lost reports whether a message does not get through: it names an id of which none
-// does.
+// lost reports whether a message is dropped: it contains an id whose messages are
+// dropped.
 func (w *wire) lost(m realtime.ClusterMessage) bool {
 	var text string
 	lost := w.w.drops.within(func(id string) bool {
@@ -307,7 +304,7 @@ func (w *wire) lost(m realtime.ClusterMessage) bool {
 	return lost
 }
 
-// receiver is a node that counts what reaches it from the other one.
+// receiver is a node that counts the messages from the other one.
 type receiver struct {
 	realtime.Node
 	from *wire
@@ -324,7 +321,7 @@ func (r receiver) Deliver(m realtime.ClusterMessage) {
 	w.changed = make(chan struct{})
 }
 
-// settle returns when everything that was sent before has arrived.
+// settle waits until all messages that were sent before have arrived.
 func (w *wire) settle(ctx context.Context) error {
 	w.mu.Lock()
 	until := maps.Clone(w.sent)

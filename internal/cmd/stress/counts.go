@@ -1,4 +1,4 @@
-// Counts: what a run has seen.
+// Counts: what happened in a run.
 
 package main
 
@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// counts is numbers by name. All methods may be called concurrently.
+// counts holds numbers by name. All methods may be called concurrently.
 type counts struct {
 	mu sync.Mutex
 	n  map[string]int

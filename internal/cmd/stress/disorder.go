@@ -1,5 +1,4 @@
-// Disorder: events that come again, or behind what followed them, or to another node
-// than those before.
+// Disorder: events that are delivered again, late, in another order, or to another node.
 
 package main
 
@@ -11,9 +10,9 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// again delivers events of a trip again when it has ended, as a bus does that does
-// not know whether they were handled, or a producer that does not know whether they
-// were sent.
+// deliverAgain delivers events of a trip again after its end, as a bus does that does
+// not know whether they were handled, or a producer that does not know whether they were
+// sent.
 func (w *world) deliverAgain(ctx context.Context, s *scene, turn int) {
 	if !s.begin(ctx) {
 		return
@@ -40,7 +39,7 @@ func (w *world) deliverAgain(ctx context.Context, s *scene, turn int) {
 		s.publish(s.assignment())
 	}
 	s.ended(ctx, after)
-	if s.over(ctx) {
+	if s.cannotJudge(ctx) {
 		return
 	}
 	s.connect(ctx)
@@ -49,7 +48,7 @@ func (w *world) deliverAgain(ctx context.Context, s *scene, turn int) {
 	}
 }
 
-// outOfOrder lets events of a trip change places.
+// outOfOrder delivers events of a trip in another order.
 func (w *world) outOfOrder(ctx context.Context, s *scene, turn int) {
 	if turn%6 == 5 && w.looksUp {
 		w.lateEnd(ctx, s)
@@ -65,8 +64,8 @@ func (w *world) outOfOrder(ctx context.Context, s *scene, turn int) {
 	}
 }
 
-// lateExpiry is an offer that was made twice to a driver, who accepts the second;
-// then the end of the first one is heard of.
+// lateExpiry offers a trip to a driver twice. The driver accepts the second offer; then
+// the end of the first one arrives.
 func (w *world) lateExpiry(ctx context.Context, s *scene, turn int) {
 	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})
 	for _, offer := range []string{"a1", "a2"} {
@@ -83,17 +82,17 @@ func (w *world) lateExpiry(ctx context.Context, s *scene, turn int) {
 		s.publish(realtime.AssignmentCancelled{TripID: s.trip, AssignmentID: "a1", DriverID: s.driver})
 	}
 	s.follows(ctx, after)
-	if s.over(ctx) {
+	if s.cannotJudge(ctx) {
 		return
 	}
-	if in := fmt.Sprint(s.inRoom(ctx)); in != fmt.Sprint([]string{s.driver, s.passenger}) && !s.over(ctx) {
-		w.oracle.breachf("after %s those in the room of trip %s are %v", after, s.trip, in)
+	if in := fmt.Sprint(s.inRoom(ctx)); in != fmt.Sprint([]string{s.driver, s.passenger}) && !s.cannotJudge(ctx) {
+		w.oracle.breachf("after %s the users in the room of trip %s are %v", after, s.trip, in)
 	}
 	s.complete()
 	s.ended(ctx, "its end")
 }
 
-// lateAssignment is a trip of which the assignment comes behind the end.
+// lateAssignment delivers a trip's assignment after its end.
 func (w *world) lateAssignment(ctx context.Context, s *scene) {
 	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger, At: s.began.Add(-time.Second)})
 	late := s.assignment()
@@ -103,8 +102,8 @@ func (w *world) lateAssignment(ctx context.Context, s *scene) {
 	s.ended(ctx, "an assignment that came behind the end")
 }
 
-// lateEnd is a trip that is over in the host's database long before the bus delivers
-// its end, as when a queue is long. Those who were on it hear of that all the same.
+// lateEnd ends a trip in the host's database long before the bus delivers the end, as
+// when a queue is long. The people of the trip must still receive the end.
 func (w *world) lateEnd(ctx context.Context, s *scene) {
 	if !s.begin(ctx) || !sleep(ctx, settleWithin) {
 		return
@@ -114,50 +113,50 @@ func (w *world) lateEnd(ctx context.Context, s *scene) {
 		return
 	}
 	s.complete()
-	s.heard(ctx, "the passenger", s.p, "trip:completed")
-	s.heard(ctx, "the driver", s.d, "trip:completed")
+	s.requireReceived(ctx, "the passenger", s.p, "trip:completed")
+	s.requireReceived(ctx, "the driver", s.d, "trip:completed")
 	s.ended(ctx, "an end that came late")
 }
 
-// handedOver is a trip whose events go to one node and then to the other, as when a
-// partition finds another owner. They name only those who are new.
+// handedOver delivers a trip's events first to one node and then to the other, as when a
+// partition moves. The events name only the people who are new.
 func (w *world) handedOver(ctx context.Context, s *scene) {
 	turn := s.rng.IntN(2)
-	to := func(node int) { w.bus.hand(s.trip, (node+turn)%2) }
+	to := func(node int) { w.bus.assignKey(s.trip, (node+turn)%2) }
 	to(0)
-	defer w.bus.hand(s.trip, -1)
+	defer w.bus.assignKey(s.trip, -1)
 	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})
 	to(1)
 	s.assigned(true)
 	s.publish(realtime.AssignmentAccepted{TripID: s.trip, AssignmentID: "a1", DriverID: s.driver})
-	s.heard(ctx, "the passenger", s.p, realtime.EventDriverAccepted.Name())
+	s.requireReceived(ctx, "the passenger", s.p, realtime.EventDriverAccepted.Name())
 	to(0)
 	s.publish(realtime.DriverAssigned{TripID: s.trip})
-	s.heard(ctx, "the passenger", s.p, realtime.EventDriverAssigned.Name())
-	s.heard(ctx, "the driver", s.d, realtime.EventDriverAssigned.Name())
+	s.requireReceived(ctx, "the passenger", s.p, realtime.EventDriverAssigned.Name())
+	s.requireReceived(ctx, "the driver", s.d, realtime.EventDriverAssigned.Name())
 	to(1)
 	s.publish(realtime.TripStarted{TripID: s.trip})
-	s.heard(ctx, "the passenger", s.p, "trip:started")
-	s.heard(ctx, "the driver", s.d, "trip:started")
+	s.requireReceived(ctx, "the passenger", s.p, "trip:started")
+	s.requireReceived(ctx, "the driver", s.d, "trip:started")
 	s.follows(ctx, "the assignment")
 	s.overBus(ctx)
 	s.complete()
-	s.heard(ctx, "the passenger", s.p, "trip:completed")
-	s.heard(ctx, "the driver", s.d, "trip:completed")
+	s.requireReceived(ctx, "the passenger", s.p, "trip:completed")
+	s.requireReceived(ctx, "the driver", s.d, "trip:completed")
 	s.ended(ctx, "its end")
 }
 
-// overBus is a position that comes over the bus, to either node.
+// overBus publishes a position over the bus, for either node.
 func (s *scene) overBus(ctx context.Context) {
-	defer s.w.bus.hand(s.driver, -1)
+	defer s.w.bus.assignKey(s.driver, -1)
 	for node := range 2 {
-		s.w.bus.hand(s.driver, node)
+		s.w.bus.assignKey(s.driver, node)
 		s.moves++
 		number := float64(s.moves)
 		s.publish(realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{
 			DriverID: s.driver, LastLocation: realtime.Position{Lat: 1, Lng: 1}, LastLocationTimestamp: realtime.Time{Time: time.Now()}, Speed: &number,
 		}})
-		if ok := s.w.eventually(ctx, hearWithin, func() bool { return s.sees(int(number)) }); !ok && !s.over(ctx) {
+		if ok := s.w.eventually(ctx, hearWithin, func() bool { return s.sees(int(number)) }); !ok && !s.cannotJudge(ctx) {
 			s.w.oracle.breachf("a position that came over the bus to node %d does not reach the passenger of %s", node, s.trip)
 		}
 	}

@@ -36,7 +36,7 @@ const (
 	dialsAtOnce = 64
 )
 
-// crowd is many minimal clients, that only listen.
+// crowd is many minimal clients that only receive.
 type crowd struct {
 	mu      sync.Mutex // guards what follows
 	waits   map[int64]bool
@@ -45,8 +45,8 @@ type crowd struct {
 	failed  []error
 }
 
-// drain connects n drivers to a server, shuts it down, prints what became of them and
-// returns the number of breaches.
+// drain connects n drivers to a server, shuts it down, prints the result and returns the
+// number of breaches.
 func drain(n int, out io.Writer) (breaches int) {
 	before := runtime.NumGoroutine()
 	lag, err := newLag()
@@ -68,25 +68,25 @@ func drain(n int, out io.Writer) (breaches int) {
 		breach("shutting down: %v", shutdownErr)
 	}
 	if bound := excused(drainTime, held); took > bound {
-		breach("the shutdown took %v, and may take %v", took.Round(time.Millisecond), bound)
+		breach("the shutdown took %v, but may take %v", took.Round(time.Millisecond), bound)
 	}
 	if c.drained != n || c.closed != n {
-		breach("%d of %d sockets were sent server:drain, %d were closed behind it", c.drained, n, c.closed)
+		breach("%d of %d sockets received server:drain, %d were closed after it", c.drained, n, c.closed)
 	}
 	for _, err := range c.failed[:min(len(c.failed), 10)] {
 		breach("a client failed: %v", err)
 	}
 	// Of 5001 times to come back, spread evenly: n draws miss few of them.
 	if want := min(n/2, 4000); len(c.waits) < want {
-		breach("the times to come back are %d different ones, and should be %d", len(c.waits), want)
+		breach("there are %d different values of reconnectAfterMs, but should be %d", len(c.waits), want)
 	}
 	for end := time.Now().Add(excused(leakTime, held)); runtime.NumGoroutine() > before && time.Now().Before(end); {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if left := runtime.NumGoroutine() - before; left > 0 {
-		breach("%d goroutines are left over", left)
+		breach("%d goroutines are left", left)
 	}
-	fmt.Fprintf(out, "drained %d of %d sockets in %v; the machine's longest lag of late: %v\nbreaches %d\n",
+	fmt.Fprintf(out, "drained %d of %d sockets in %v; the machine's longest recent lag: %v\nbreaches %d\n",
 		c.drained, n, took.Round(time.Millisecond), held.Round(time.Millisecond), len(found))
 	for _, b := range found {
 		fmt.Fprintln(out, "breach:", b)
@@ -94,7 +94,7 @@ func drain(n int, out io.Writer) (breaches int) {
 	return len(found)
 }
 
-// live lets n clients connect and shuts the server down under them.
+// live connects n clients and shuts the server down.
 func (c *crowd) live(n int) (took time.Duration, shutdownErr, err error) {
 	tokens, users, sessions := &realtimetest.Tokens{}, &realtimetest.Users{}, &realtimetest.Sessions{}
 	rt, err := realtime.New(realtime.Options{
@@ -148,7 +148,7 @@ func (c *crowd) live(n int) (took time.Duration, shutdownErr, err error) {
 	return took, shutdownErr, err
 }
 
-// listen is the life of one client, as far as its close frame.
+// listen connects one client and reads up to its close frame.
 func (c *crowd) listen(dial func() (net.Conn, error), token string, entered func()) error {
 	conn, err := dial()
 	if err != nil {
@@ -193,7 +193,7 @@ func (c *crowd) listen(dial func() (net.Conn, error), token string, entered func
 	}
 }
 
-// enterDrivers opens a websocket and asks for /drivers.
+// enterDrivers opens a websocket and connects to /drivers.
 func enterDrivers(conn io.Writer, in *bufio.Reader, token string) error {
 	_, err := fmt.Fprintf(conn, "GET %s?EIO=4&transport=websocket HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n"+
 		"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", realtime.Path)

@@ -1,4 +1,4 @@
-// How connections end other than by their own wish.
+// How the server or the network ends connections.
 
 package main
 
@@ -24,11 +24,11 @@ const (
 	stallLimit = 25 * time.Second
 )
 
-// park waits for the shutdown, which server:drain must announce.
+// park waits for the shutdown; the client must receive server:drain first.
 func (a *actor) park(c *connection) {
 	flushed := c.flush()
 	a.settled()
-	if !c.gone() {
+	if !c.waitDisconnected() {
 		a.breachf("still connected after the shutdown")
 		return
 	}
@@ -38,8 +38,8 @@ func (a *actor) park(c *connection) {
 	}
 }
 
-// revoke ends the client's session: the client gets an event and is disconnected, and
-// neither a pending handshake nor a later one admits it.
+// revoke revokes the client's session. The client must receive an event and be
+// disconnected; pending and later handshakes must be refused.
 func (a *actor) revoke(c *connection) {
 	if !c.flush() {
 		return
@@ -57,7 +57,7 @@ func (a *actor) revoke(c *connection) {
 	a.barWhenHandled(realtime.SessionRevoked{SessionID: a.sid, UserID: a.user, Reason: "stress"})
 	c.endedByRevocation()
 	if r := <-racer; r != nil {
-		r.outOfRooms()
+		r.requireInNoRoom()
 		r.ended("its session ended while it connected", realtimetest.ReasonServer)
 		a.w.oracle.judge(r.transcript())
 	}
@@ -67,7 +67,8 @@ func (a *actor) revoke(c *connection) {
 	a.login()
 }
 
-// race connects while the session ends: it is refused, or thrown out again.
+// race connects while the session is revoked: the server must refuse or disconnect the
+// client.
 func (a *actor) race() *connection {
 	client, n, how, err := a.dial(context.Background(), a.token)
 	switch {
@@ -80,7 +81,7 @@ func (a *actor) race() *connection {
 	return nil
 }
 
-// ban ends the client's user, who comes back later.
+// ban bans the client's user, who is admitted again later.
 func (a *actor) ban(c *connection) {
 	if !c.flush() {
 		return
@@ -105,22 +106,22 @@ func (a *actor) barWhenHandled(e realtime.DomainEvent) {
 }
 
 func (c *connection) endedByRevocation() {
-	c.outOfRooms()
+	c.requireInNoRoom()
 	c.ended("its session ended", realtimetest.ReasonServer)
 	if !c.hasReceived(realtime.EventSessionRevoked.Name()) && !c.actor.w.oracle.isDraining() && !c.cutOff() {
 		c.actor.breachf("disconnected without auth:session_revoked")
 	}
 }
 
-// outOfRooms judges that the server has let go of the client already.
-func (c *connection) outOfRooms() {
+// requireInNoRoom checks that the client is no longer in its rooms.
+func (c *connection) requireInNoRoom() {
 	if c.isIn(context.Background(), c.room(c.node).Local()) && !c.actor.w.oracle.isDraining() {
-		c.actor.breachf("its session ended, which was handled, and it is in its rooms")
+		c.actor.breachf("its session ended and that was handled, but it is still in its rooms")
 	}
 }
 
-// flood sends far more than is allowed: some of it is refused, all of it is
-// answered, and at worst the client is disconnected.
+// flood sends far more events than the rates allow. The server must refuse some,
+// acknowledge all, and may disconnect the client.
 func (a *actor) flood(c *connection) {
 	if !c.flush() {
 		return
@@ -173,7 +174,8 @@ func (a *actor) flood(c *connection) {
 	c.Close()
 }
 
-// stall reads no more, with or without much to read: the server disconnects it.
+// stall stops reading, with or without much to read. The server must disconnect the
+// client.
 func (a *actor) stall(ctx context.Context, c *connection) {
 	if !c.flush() {
 		return
@@ -185,11 +187,11 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 	began, sent := time.Now(), 0
 	for c.isIn(ctx, room) {
 		if time.Since(began) > stallLimit {
-			a.breachf("it stalled %v ago on %s and is connected still", stallLimit, c.Transport())
+			a.breachf("it stopped reading %v ago on %s, but is still connected", stallLimit, c.Transport())
 			break
 		}
 		if sent > bulkMost {
-			a.breachf("the server keeps %d KiB for it on %s", sent*bulkSize>>10, c.Transport())
+			a.breachf("the server holds %d KiB for it on %s", sent*bulkSize>>10, c.Transport())
 			break
 		}
 		if filled {
@@ -204,7 +206,7 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 	}
 }
 
-// room is the sockets of the client's session, as a node reaches them.
+// room selects the sockets of the client's session, as seen from a node.
 func (c *connection) room(from *node) realtime.Broadcast {
 	ns := from.rt.Passengers()
 	switch c.actor.namespace {
@@ -216,7 +218,7 @@ func (c *connection) room(from *node) realtime.Broadcast {
 	return ns.To(realtime.SessionRoom(c.says.sid))
 }
 
-// isIn reports whether the server has the client.
+// isIn reports whether the server has a socket of the client in the room.
 func (c *connection) isIn(ctx context.Context, room realtime.Broadcast) bool {
 	sockets, err := room.Sockets(ctx)
 	if err != nil && ctx.Err() == nil {

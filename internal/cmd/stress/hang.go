@@ -1,5 +1,5 @@
-// Hanging: crowds of drivers whose service does not answer, users who are looked up
-// in vain, and bans in the midst of that.
+// Hanging services: crowds of drivers whose DriverService does not return, logins whose
+// repository does not return, and bans meanwhile.
 
 package main
 
@@ -24,16 +24,16 @@ const (
 	hungTrips = 150
 )
 
-// hang lets the services hang until ctx ends.
+// hang lets services hang until ctx ends.
 func (w *world) hang(ctx context.Context) {
 	w.scenes.Go(func() { w.crowds(ctx) })
 	for i := range 4 {
-		w.scenes.Go(func() { w.lookedUpInVain(ctx, i) })
+		w.scenes.Go(func() { w.loginsThatHang(ctx, i) })
 	}
 	w.scenes.Go(func() { w.bans(ctx) })
 }
 
-// crowds lets drivers come, in hundreds, who each send a position for which the
+// crowds connects hundreds of drivers at a time, who each send a position for which the
 // DriverService hangs.
 func (w *world) crowds(ctx context.Context) {
 	rng := w.rng(crowdStream, 0)
@@ -43,7 +43,8 @@ func (w *world) crowds(ctx context.Context) {
 	}
 }
 
-// crowd connects everybody first, so that the service hangs for all of them at once.
+// crowd connects all drivers first, so that the service hangs for all of them at the
+// same time.
 func (w *world) crowd(ctx context.Context, rng *rand.Rand, round int) {
 	parts := make([][]*raw, crowdParts)
 	var coming sync.WaitGroup
@@ -71,7 +72,7 @@ func (w *world) crowd(ctx context.Context, rng *rand.Rand, round int) {
 	}
 }
 
-// gather logs in some of a crowd, who answer heartbeats meanwhile.
+// gather logs in some drivers of a crowd, who answer heartbeats meanwhile.
 func (w *world) gather(ctx context.Context, n *node, name string, number int) (all []*raw) {
 	token, answered := "", time.Now()
 	for i := 0; i < number && w.calm(ctx); i++ {
@@ -100,8 +101,8 @@ func (w *world) gather(ctx context.Context, n *node, name string, number int) (a
 	return all
 }
 
-// lookedUpInVain tries to log in users for whom a repository hangs.
-func (w *world) lookedUpInVain(ctx context.Context, number int) {
+// loginsThatHang tries to log in users for whom a repository hangs.
+func (w *world) loginsThatHang(ctx context.Context, number int) {
 	rng := w.rng(vainStream, number)
 	for i := 0; sleep(ctx, between(rng, 100*time.Millisecond, 1500*time.Millisecond)) && w.calm(ctx); i++ {
 		user := fmt.Sprintf("%s%c%d-%d", hungLookup, "ust"[rng.IntN(3)], number, i)
@@ -120,8 +121,8 @@ func (w *world) lookedUpInVain(ctx context.Context, number int) {
 	}
 }
 
-// bans ends the access of users while all events of trips, and listeners, hang. Each has to be
-// out in time.
+// bans bans users while all trip events and listeners hang. Each ban must take effect in
+// time.
 func (w *world) bans(ctx context.Context) {
 	rng := w.rng(banStream, 0)
 	for i := 0; sleep(ctx, between(rng, 300*time.Millisecond, 2*time.Second)) && w.calm(ctx); i++ {

@@ -1,5 +1,5 @@
-// The host: its services, which hang or panic for those who belong to trouble, and
-// answer everybody else.
+// The host: its services hang or panic for the users and trips of trouble, and answer
+// all others.
 
 package main
 
@@ -18,15 +18,14 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// host is what the services of both nodes share. All methods may be called
-// concurrently.
+// host is what the services of both nodes share. All methods may be called concurrently.
 type host struct {
 	w        *world
 	calls    atomic.Uint64 // that hung, or blew
 	hanging  atomic.Int64  // now
 	released chan struct{} // closed when nothing hangs any more
 	release  func()
-	ledger   ledger
+	ledger   panicLog
 }
 
 func newHost(w *world) *host {
@@ -35,8 +34,8 @@ func newHost(w *world) *host {
 	return h
 }
 
-// hang hangs for a time of the seed's choice. One call in two heeds ctx, but for the
-// verifier's, which never do.
+// hang blocks for a random time. Half of the calls return when ctx ends; the verifier's
+// never do.
 func (h *host) hang(ctx context.Context, service string) error {
 	n := h.calls.Add(1)
 	rng := h.w.rng(hangStream, int(n))
@@ -65,8 +64,8 @@ func (h *host) hang(ctx context.Context, service string) error {
 	return nil
 }
 
-// blow panics, or ends the goroutine, in one of the host's hooks.
-func (h *host) blow(hook string) {
+// panicIn panics in a hook, or ends the goroutine.
+func (h *host) panicIn(hook string) {
 	if !h.w.has(panics) {
 		return
 	}
@@ -108,15 +107,15 @@ var hookLines = map[string]line{
 	"Trace.":          {"realtime: call of the host's code failed", "Trace"},
 }
 
-// ledger is which hooks have panicked, and of which the log says so. All methods
-// may be called concurrently.
-type ledger struct {
+// panicLog records which hooks have panicked, and which of them the log names. All
+// methods may be called concurrently.
+type panicLog struct {
 	mu         sync.Mutex      // guards all of it
 	hooks      map[string]line // the line that names it; zero: none has
 	suppressed map[line]bool   // of which lines the server left some out of its log
 }
 
-func (l *ledger) fired(hook string) {
+func (l *panicLog) fired(hook string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.hooks == nil {
@@ -125,8 +124,9 @@ func (l *ledger) fired(hook string) {
 	l.hooks[hook] = l.hooks[hook] //nolint:staticcheck // adds the key, with no line
 }
 
-// logged looks for hooks in a record of a server's log, and for what the server left out.
-func (l *ledger) logged(r slog.Record, text string) {
+// logged looks for hooks in a record of a server's log, and for what the server
+// suppressed.
+func (l *panicLog) logged(r slog.Record, text string) {
 	left, suppressed := line{message: r.Message}, false
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
@@ -150,12 +150,12 @@ func (l *ledger) logged(r slog.Record, text string) {
 	l.named(left, text)
 }
 
-// returned looks for hooks in an error that the host's code got.
-func (l *ledger) returned(err error) {
+// returned looks for hooks in an error that the host's code received.
+func (l *panicLog) returned(err error) {
 	l.named(line{message: "returned"}, fmt.Sprint(err))
 }
 
-func (l *ledger) named(in line, text string) {
+func (l *panicLog) named(in line, text string) {
 	for {
 		_, rest, found := strings.Cut(text, planned)
 		if !found {
@@ -174,17 +174,17 @@ func (l *ledger) named(in line, text string) {
 
 // judge records a breach for each hook whose panics are not in the log, unless lines of
 // the kind that would have named it were suppressed.
-func (l *ledger) judge(o *oracle) {
+func (l *panicLog) judge(o *oracle) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for hook, by := range l.hooks {
 		if by == (line{}) && !l.mayBeSuppressedLocked(hook) {
-			o.breachf("%s panicked, and no log line says so", hook)
+			o.breachf("%s panicked, but no log line names it", hook)
 		}
 	}
 }
 
-func (l *ledger) mayBeSuppressedLocked(hook string) bool {
+func (l *panicLog) mayBeSuppressedLocked(hook string) bool {
 	for name, of := range hookLines {
 		if strings.HasPrefix(hook, name) && l.suppressed[of] {
 			return true
@@ -193,19 +193,18 @@ func (l *ledger) mayBeSuppressedLocked(hook string) bool {
 	return false
 }
 
-// trouble is what each service does first.
+// trouble is called first by each service.
 func (h *host) trouble(ctx context.Context, service, id, hung string) error {
 	switch {
 	case strings.HasPrefix(id, hung):
 		return h.hang(ctx, service)
 	case strings.HasPrefix(id, bomb) && h.chosen(service, id):
-		h.blow(service)
+		h.panicIn(service)
 	}
 	return nil
 }
 
-// chosen reports whether it is this service that panics on a user: each bomb has
-// one.
+// chosen reports whether this service is the one that panics for a user.
 func (h *host) chosen(service, id string) bool {
 	_, chosen, _ := strings.Cut(id, "-")
 	return chosen == service || chosen == "DriverService" && strings.HasPrefix(service, chosen)
@@ -225,8 +224,8 @@ func (u users) FindUser(ctx context.Context, id string) (realtime.User, error) {
 	return u.Users.FindUser(ctx, id)
 }
 
-// sessions is the SessionRepo. It takes its time over some answers, which are old by
-// then: a session can end while a handshake is under way.
+// sessions is the SessionRepo. Some answers are delayed, and outdated when they arrive:
+// a session can end during a handshake.
 type sessions struct {
 	*realtimetest.Sessions
 	host *host
@@ -244,7 +243,7 @@ func (s sessions) FindSession(ctx context.Context, sid string) (realtime.Session
 	return row, err
 }
 
-// userOf is whose a session is, by its id.
+// userOf returns the user of a session id.
 func userOf(sid string) string {
 	user := strings.TrimPrefix(sid, "s-")
 	if i := strings.LastIndexByte(user, '-'); i >= 0 {
@@ -253,8 +252,8 @@ func userOf(sid string) string {
 	return user
 }
 
-// tokens is the TokenVerifier. A token that begins with "kid" needs a key that
-// nobody answers for.
+// tokens is the TokenVerifier. A token that begins with "kid" needs a key whose lookup
+// hangs.
 type tokens struct {
 	*realtimetest.Tokens
 	host *host
@@ -266,7 +265,7 @@ func (t tokens) VerifyToken(ctx context.Context, token, namespace string) (realt
 	case strings.HasPrefix(token, "kid"):
 		return realtime.Claims{}, t.host.hang(ctx, "VerifyToken")
 	case strings.HasPrefix(token, "blow"):
-		t.host.blow("VerifyToken")
+		t.host.panicIn("VerifyToken")
 	}
 	return t.Tokens.VerifyToken(ctx, token, namespace)
 }
@@ -285,7 +284,7 @@ func (t trips) ActiveTrips(ctx context.Context, user string) ([]string, error) {
 	return t.Trips.ActiveTrips(ctx, user)
 }
 
-// manyTrips is a TripLookup that the sweep asks for many users at once.
+// manyTrips is a TripLookup that can look up many users in one call.
 type manyTrips struct{ trips }
 
 // ActiveTripsOf implements realtime.TripBatchLookup.
@@ -301,7 +300,7 @@ func (t manyTrips) ActiveTripsOf(ctx context.Context, users []string) (map[strin
 	return all, nil
 }
 
-// parties is the PartyLookup. It knows nobody: events name the people.
+// parties is the PartyLookup. It knows no trip, because the events name the people.
 type parties struct{ host *host }
 
 // FindParties implements realtime.PartyLookup.
@@ -342,7 +341,7 @@ func (d driverService) SetTrip(ctx context.Context, id, trip string) (realtime.A
 	return d.DriverService.SetTrip(ctx, id, trip)
 }
 
-// offers is the OfferService. Every offer is there, and is of the trip of its name.
+// offers is the OfferService. Every offer exists, and belongs to the trip of its name.
 type offers struct{ host *host }
 
 // AcceptOffer implements realtime.OfferService.
@@ -356,7 +355,7 @@ func (o offers) RejectOffer(ctx context.Context, driver, _, _ string) error {
 	return o.host.trouble(ctx, "OfferService.RejectOffer", driver, hungService)
 }
 
-// trace counts what a server sees. Now and then one of its functions panics.
+// trace counts what a server reports. Sometimes one of the functions panics.
 func (h *host) trace() *realtime.Trace {
 	w := h.w
 	var calls atomic.Uint64
@@ -365,7 +364,7 @@ func (h *host) trace() *realtime.Trace {
 			w.count.add(what, 1)
 		}
 		if n := calls.Add(1); w.has(panics) && hashOf(fmt.Sprint(w.seed, n))%64 == 0 {
-			h.blow("Trace." + hook)
+			h.panicIn("Trace." + hook)
 		}
 	}
 	return &realtime.Trace{

@@ -12,7 +12,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// transcript is what one connection received, and what it knows about that.
+// transcript is what one connection has received, and what it should have received.
 type transcript struct {
 	namespace, user, sid string
 	received             []realtimetest.Received
@@ -39,19 +39,19 @@ type payload struct {
 	Number                int       `json:"number"`
 }
 
-// judge records every breach in a transcript, and returns how many deliveries it
-// has looked at.
+// judge records every breach in a transcript, and returns the number of deliveries that
+// it checked.
 func (o *oracle) judge(t transcript) (deliveries int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	j := &judgement{
-		o: o, t: &t, who: hearerOf(t.namespace, t.user), barred: o.barred[t.sid],
+		o: o, t: &t, who: audienceOf(t.namespace, t.user), barred: o.barred[t.sid],
 		seen: map[string]bool{}, last: map[*trip]int{}, positions: map[string]time.Time{},
 	}
 	for _, r := range t.received {
 		j.event(r)
 	}
-	j.whole()
+	j.complete()
 	return len(t.received)
 }
 
@@ -59,7 +59,7 @@ func (o *oracle) judge(t transcript) (deliveries int) {
 type judgement struct {
 	o         *oracle
 	t         *transcript
-	who       hearer
+	who       audience
 	barred    time.Time            // zero: never
 	hello     time.Time            // zero before it came
 	seen      map[string]bool      // event ids, with the name they came under
@@ -127,20 +127,21 @@ func (j *judgement) event(r realtimetest.Received) {
 	}
 }
 
-// ofTrouble reports whether a trip is not an honest one.
+// ofTrouble reports whether a trip belongs to trouble.
 func ofTrouble(trip string) bool {
 	return strings.HasPrefix(trip, sceneTrip) || strings.HasPrefix(trip, hungTrip) || strings.HasPrefix(trip, bomb)
 }
 
-// next judges a number of this connection's series.
+// next checks a number of this connection's series.
 func (j *judgement) next(number int) {
 	if number != j.number+1 {
-		j.breachf("%d of a series came behind %d", number, j.number)
+		j.breachf("number %d of a series arrived after %d", number, j.number)
 	}
 	j.number = number
 }
 
-// own judges an event that belongs to no trip: mine says whether this client may receive it.
+// own checks an event that belongs to no trip. mine says whether this client may receive
+// it.
 func (j *judgement) own(event string, mine bool) {
 	if !mine {
 		j.breachf("%s is not for this client", event)
@@ -152,13 +153,14 @@ func (j *judgement) greeted(at time.Time, p payload) {
 		j.breachf("hello came twice")
 	}
 	if p.UserID != j.t.user || p.SID != j.t.sid {
-		j.breachf("hello is of another user or session")
+		j.breachf("hello names another user or session")
 	}
 	j.hello = at
 }
 
-// ofTrip judges an event of a trip: audience, name, once, in order, none missing
-// in between, none of later than the session's end.
+// ofTrip checks an event of a trip: its audience and name, that it came once and in
+// order, that none before it is missing, and that it was published before the session's
+// end.
 func (j *judgement) ofTrip(event string, p payload) {
 	f := j.o.facts[p.EventID]
 	switch {
@@ -176,7 +178,7 @@ func (j *judgement) ofTrip(event string, p payload) {
 	}
 	last, begun := j.last[f.trip]
 	if begun && f.seq < last {
-		j.breachf("%s %s came behind a later event of its trip", event, f.id)
+		j.breachf("%s %s arrived after a later event of its trip", event, f.id)
 		return
 	}
 	for seq := last; begun && seq < f.seq; seq++ {
@@ -189,10 +191,10 @@ func (j *judgement) ofTrip(event string, p payload) {
 }
 
 // key is what an event is seen under by a hearer.
-func (f *fact) key(who hearer) string { return f.hears[who] + " " + f.trip.id + " " + f.id }
+func (f *fact) key(who audience) string { return f.hears[who] + " " + f.trip.id + " " + f.id }
 
-// position judges a driver's position: whose, to whom, not of after the trip or
-// the session, and newer than the one before of the same connection.
+// position checks a driver's position: its audience, that it was sent during the trip
+// and the session, and that it is newer than the previous one of the same connection.
 func (j *judgement) position(event string, p payload) {
 	switch event {
 	case realtime.EventDriverLocation.Name():
@@ -207,7 +209,7 @@ func (j *judgement) position(event string, p payload) {
 	}
 	at := p.LastLocationTimestamp
 	if !j.barred.IsZero() && at.After(j.barred) {
-		j.breachf("%s of %s is of %v after the session's end", event, p.DriverID, at.Sub(j.barred))
+		j.breachf("%s of %s was sent %v after the session's end", event, p.DriverID, at.Sub(j.barred))
 	}
 	key := fmt.Sprint(event, " ", p.TripID, " ", p.DriverID, " ", p.Speed)
 	if at.Before(j.positions[key]) {
@@ -220,21 +222,21 @@ func (j *judgement) tripPosition(event string, p payload) {
 	t := j.o.trips[p.TripID]
 	switch {
 	case t == nil || t.driver != p.DriverID:
-		j.breachf("%s is of a driver who is not on the trip", event)
+		j.breachf("%s names a driver who is not on the trip", event)
 	case j.t.namespace == realtime.NamespacePassengers:
 		j.own(event, t.passenger == j.t.user)
 	default:
 		j.own(event, j.t.namespace == realtime.NamespaceAdmin && j.t.joined[p.TripID])
 	}
 	if t != nil && !t.over.IsZero() && p.LastLocationTimestamp.After(t.over) {
-		j.breachf("%s is of %v after the trip", event, p.LastLocationTimestamp.Sub(t.over))
+		j.breachf("%s was sent %v after the trip's end", event, p.LastLocationTimestamp.Sub(t.over))
 	}
 }
 
-// whole judges the transcript as a whole.
-func (j *judgement) whole() {
+// complete checks the transcript as a whole.
+func (j *judgement) complete() {
 	if j.t.strays > 0 {
-		j.breachf("%d packets that nobody asked for", j.t.strays)
+		j.breachf("%d unexpected packets", j.t.strays)
 	}
 	if j.t.sure.IsZero() {
 		return
@@ -244,10 +246,10 @@ func (j *judgement) whole() {
 		return
 	}
 	if j.updates < j.t.updates {
-		j.breachf("%d of %d status updates came", j.updates, j.t.updates)
+		j.breachf("%d of %d status updates arrived", j.updates, j.t.updates)
 	}
 	if j.number < j.t.series {
-		j.breachf("%d of a series of %d came", j.number, j.t.series)
+		j.breachf("%d numbers of a series of %d arrived", j.number, j.t.series)
 	}
 	for _, f := range j.o.heard[j.who] {
 		due := f.at.After(j.hello) && !f.taken.IsZero() && f.taken.Before(j.t.sure)

@@ -21,21 +21,21 @@ var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
 func at(seconds int) time.Time { return noon.Add(time.Duration(seconds) * time.Second) }
 
-// story is an oracle that knows of one trip, of p1 with d1, of which an event was
+// newScenario is an oracle that knows of one trip, of p1 with d1, of which an event was
 // published each second from 1 s to 4 s, and of a trip of p2; and what p1 received.
-func story() (*oracle, *transcript) {
+func newScenario() (*oracle, *transcript) {
 	o := newOracle()
 	o.opened("s1", "p1")
 	o.opened("s2", "p2")
-	p1, p2, admin := hearer{realtime.NamespacePassengers, "p1"}, hearer{realtime.NamespacePassengers, "p2"}, hearer{namespace: realtime.NamespaceAdmin}
-	publish := func(trip string, when int, hears map[hearer]string) {
+	p1, p2, admin := audience{realtime.NamespacePassengers, "p1"}, audience{realtime.NamespacePassengers, "p2"}, audience{namespace: realtime.NamespaceAdmin}
+	publish := func(trip string, when int, hears map[audience]string) {
 		f := o.facts[o.publishing(trip, hears)]
 		f.at, f.taken = at(when), at(when)
 	}
 	for i, name := range []string{"trip:requested", "trip:assigning_started", "trip:driver_assigned", "trip:started"} {
-		publish("t1", i+1, map[hearer]string{p1: name, admin: name})
+		publish("t1", i+1, map[audience]string{p1: name, admin: name})
 	}
-	publish("t2", 2, map[hearer]string{p2: "trip:requested", admin: "trip:requested"})
+	publish("t2", 2, map[audience]string{p2: "trip:requested", admin: "trip:requested"})
 	o.assign("t1", "p1", "d1")
 	o.assign("t2", "p2", "d2")
 	return o, &transcript{
@@ -84,7 +84,7 @@ func TestOracle_FindsFaults(t *testing.T) {
 		want  string
 	}{
 		"a duplicate":                   {add(ofTrip(5, "trip:started", "t1", 3)), "came twice"},
-		"out of order":                  {swap(1, 2), "behind a later event"},
+		"out of order":                  {swap(1, 2), "after a later event"},
 		"an event of a stranger":        {add(ofTrip(5, "trip:requested", "t2", 0)), "not for this client"},
 		"an event under another name":   {add(ofTrip(5, "trip:completed", "t1", 3)), "not for this client"},
 		"an event of nobody":            {add(ofTrip(5, "trip:started", "t1", 9)), "nobody published"},
@@ -101,7 +101,7 @@ func TestOracle_FindsFaults(t *testing.T) {
 		"a position after revocation": {func(o *oracle, t *transcript) {
 			o.barred["s1"] = at(5)
 			add(position(6, "t1", "d1", 1))(o, t)
-		}, "is of 1s after the session's end"},
+		}, "was sent 1s after the session's end"},
 		"another's revocation":           {add(received(5, "auth:session_revoked", `{"eventId":"r","sid":"s2"}`)), "not for this client"},
 		"a number of another session":    {add(received(5, "stress:series", `{"sid":"s2","number":1}`)), "not for this client"},
 		"no hello":                       {remove(0), "no hello"},
@@ -109,7 +109,7 @@ func TestOracle_FindsFaults(t *testing.T) {
 		"another's hello":                {func(_ *oracle, t *transcript) { t.user = "p3" }, "another user"},
 		"a position of a strange driver": {add(position(5, "t1", "d2", 1)), "not on the trip"},
 		"a position of another's trip":   {add(position(5, "t2", "d2", 1)), "not for this client"},
-		"a position after the trip":      {func(o *oracle, _ *transcript) { o.trips["t1"].over = at(3) }, "is of 1s after the trip"},
+		"a position after the trip":      {func(o *oracle, _ *transcript) { o.trips["t1"].over = at(3) }, "was sent 1s after the trip's end"},
 		"positions that go back":         {swap(4, 5), "older than the one before"},
 		"a drain that is none":           {add(received(5, "server:drain", `{"reconnectAfterMs":1}`)), "not for this client"},
 		"another's bulk":                 {add(received(5, "stress:bulk", `{"userId":"p2"}`)), "not for this client"},
@@ -117,15 +117,15 @@ func TestOracle_FindsFaults(t *testing.T) {
 		"an admin's event":               {add(received(5, "admin:driver:location:update", `{"eventId":"a","driverId":"d1"}`)), "not for this client"},
 		"an unknown event":               {add(received(5, "debug", `{"eventId":"x"}`)), "nobody published"},
 		"a payload that is none":         {add(received(5, "trip:started", `[]`)), "can't be read"},
-		"an ack too many":                {func(_ *oracle, t *transcript) { t.strays = 1 }, "nobody asked for"},
-		"a number that did not come":     {func(_ *oracle, t *transcript) { t.series = 1 }, "0 of a series of 1"},
-		"numbers with a gap":             {add(received(5, "stress:series", `{"sid":"s1","number":2}`)), "2 of a series came behind 0"},
+		"an ack too many":                {func(_ *oracle, t *transcript) { t.strays = 1 }, "unexpected packets"},
+		"a number that did not come":     {func(_ *oracle, t *transcript) { t.series = 1 }, "0 numbers of a series of 1"},
+		"numbers with a gap":             {add(received(5, "stress:series", `{"sid":"s1","number":2}`)), "number 2 of a series arrived after 0"},
 		"a number of another connection": {add(received(5, "stress:series", `{"sid":"s1","connection":7,"number":1}`)), "not for this client"},
 		"an update that did not come":    {func(_ *oracle, t *transcript) { t.updates = 1 }, "0 of 1 status updates"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, seen := story()
+			o, seen := newScenario()
 			c.fault(o, seen)
 			o.judge(*seen)
 			n, first := o.verdict()
@@ -170,7 +170,7 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o, seen := story()
+			o, seen := newScenario()
 			allowed(o, seen)
 			require.Equal(t, len(seen.received), o.judge(*seen))
 			n, first := o.verdict()

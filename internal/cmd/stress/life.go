@@ -1,5 +1,4 @@
-// What a device does while it is connected, and how it makes sure of what must have
-// arrived.
+// What a device does while it is connected, and how it checks what must have arrived.
 
 package main
 
@@ -12,7 +11,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// live lets a connection do what it does, until its end.
+// live acts on a connection until its end.
 func (a *actor) live(ctx context.Context, c *connection) {
 	defer c.Drop() // whatever is left of it
 	how := a.fate()
@@ -54,7 +53,7 @@ func (a *actor) live(ctx context.Context, c *connection) {
 	}
 }
 
-// act does one thing.
+// act does one random action.
 func (c *connection) act() {
 	a := c.actor
 	switch n := a.rng.IntN(21); {
@@ -81,8 +80,7 @@ func (c *connection) act() {
 	}
 }
 
-// echo makes a round trip, whose answer has to be that of this question, and
-// reports whether it came.
+// echo makes a round trip, and reports whether its own answer arrived.
 func (c *connection) echo() bool {
 	c.asked++
 	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
@@ -99,13 +97,13 @@ func (c *connection) echo() bool {
 		}
 		return false
 	case got != c.asked:
-		c.actor.breachf("an ack is of another call")
+		c.actor.breachf("an ack answers another call")
 	}
 	return true
 }
 
-// flush makes sure that all that was published before it has arrived, if it ever
-// will: it is handled, and the answer to a question comes behind it.
+// flush waits until all events that were published before have arrived: they have been
+// handled, and the answer to a call comes after them.
 func (c *connection) flush() bool {
 	now, numbers := time.Now(), c.numbers
 	if !c.actor.w.settle() || !c.echo() {
@@ -115,7 +113,7 @@ func (c *connection) flush() bool {
 	return true
 }
 
-// series sends the client numbers, from a node that need not be its own.
+// series sends the client numbers, from a node that may be the other one.
 func (c *connection) series(n int) {
 	from := c.actor.w.nodes[0] // always the same: two nodes have no order
 	for range n {
@@ -127,7 +125,7 @@ func (c *connection) series(n int) {
 	c.actor.w.count.add("series", 1)
 }
 
-// updateStatus is a driver who goes online or offline.
+// updateStatus makes a driver go online or offline.
 func (c *connection) updateStatus() {
 	online := c.actor.rng.IntN(2) == 0
 	if c.ask(realtime.DriverStatusUpdate.Name(), realtime.StatusUpdate{IsOnline: &online}) == nil && c.Connected() {
@@ -136,8 +134,8 @@ func (c *connection) updateStatus() {
 	}
 }
 
-// ping is a driver who moves. The speed numbers the connection: what two
-// connections of a driver send has no order.
+// ping sends a driver's position. Its speed is the number of the connection: positions
+// of two connections of a driver have no order.
 func (c *connection) ping() {
 	if time.Since(c.pinged) < 600*time.Millisecond {
 		return // more would be too much
@@ -152,7 +150,7 @@ func (c *connection) ping() {
 	}
 }
 
-// follow is an admin who follows a trip, or leaves one.
+// follow makes an admin join or leave a trip's room.
 func (c *connection) follow() {
 	call, trip := "admin:trip:join", c.actor.w.running.pick(c.actor.rng)
 	if trip == "" {
@@ -168,17 +166,17 @@ func (c *connection) follow() {
 	}
 }
 
-// gone waits until the server has disconnected the client.
-func (c *connection) gone() bool {
+// waitDisconnected waits until the server has disconnected the client.
+func (c *connection) waitDisconnected() bool {
 	ctx, cancel := c.actor.w.allowed(patience)
 	defer cancel()
 	_, err := c.Within(10*patience).NextRaw(ctx, "stress:never")
 	return errors.Is(err, realtime.ErrClosed)
 }
 
-// ended judges that the server has disconnected the client, in the way it should.
+// ended checks that the server has disconnected the client, with the right reason.
 func (c *connection) ended(why, want string) {
-	switch over := c.gone(); {
+	switch over := c.waitDisconnected(); {
 	case c.actor.w.oracle.isDraining():
 	case !over:
 		c.actor.breachf("still connected after %v: %s", patience, why)
@@ -192,7 +190,7 @@ func (c *connection) ended(why, want string) {
 // it has said why it should.
 const leftOpen = time.Second
 
-// cutOff reports whether the connection broke on a busy machine.
+// cutOff reports whether the connection broke because the machine was busy.
 func (c *connection) cutOff() bool {
 	began := time.Now().Add(-patience)
 	return mayBeCutOff(c.Reason(), c.actor.w.lag.since(began)) && c.actor.w.busy(began)

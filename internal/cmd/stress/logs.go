@@ -1,4 +1,4 @@
-// The log of both nodes: what it may say, and how much.
+// The log of both nodes: what it may contain, and how much.
 
 package main
 
@@ -25,8 +25,8 @@ const (
 	logValue = 4 << 10
 )
 
-// logHandler makes a breach of every error that a server logs, unless it is of
-// trouble, and of more log than a disk bears.
+// logHandler records a breach for every error that a server logs, unless it belongs to
+// trouble, and for too many or too long lines.
 type logHandler struct {
 	slog.Handler
 	w *world
@@ -76,7 +76,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// excused reports whether an error is of trouble.
+// excused reports whether an error belongs to trouble.
 func (h *logHandler) excused(text string) bool {
 	w := h.w
 	return w.has(panics) && (strings.Contains(text, planned) || strings.Contains(text, "goexit") || strings.Contains(text, "Goexit")) ||
@@ -94,7 +94,7 @@ type meter struct {
 	most  int // lines in one window
 }
 
-// add counts a record, and makes a breach of what is too much.
+// add counts a record, and records a breach if there are too many.
 func (m *meter) add(o *oracle, now time.Time, size int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,5 +1,5 @@
-// Losing: messages between the nodes about some trip or session are dropped; what the
-// host looks up puts it right.
+// Lost messages: messages between the nodes about a trip or a session are dropped, and
+// lookups must repair that.
 
 package main
 
@@ -11,7 +11,7 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// lost plays scenes whose messages do not reach the other node, to which the people are
+// lost plays scenes whose messages do not reach the other node, where the people are
 // connected.
 func (w *world) lost(ctx context.Context, s *scene, turn int) {
 	away := w.nodes[1-w.bus.at(s.trip)]
@@ -30,7 +30,7 @@ func (w *world) lost(ctx context.Context, s *scene, turn int) {
 	}
 }
 
-// lostEnd is a trip whose end the other node does not hear of.
+// lostEnd is a trip whose end does not reach the other node.
 func (w *world) lostEnd(ctx context.Context, s *scene) {
 	if !s.begin(ctx) {
 		return
@@ -40,15 +40,15 @@ func (w *world) lostEnd(ctx context.Context, s *scene) {
 	s.complete()
 	w.drops.remove(s.trip)
 	ok := w.eventually(ctx, repairWithin, func() bool { return len(s.inRoom(ctx)) == 0 })
-	if s.over(ctx) {
+	if s.cannotJudge(ctx) {
 		return
 	}
 	if !ok {
-		w.oracle.breachf("the end of trip %s was lost, TripLookup knows of it, and after %v %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
+		w.oracle.breachf("the end of trip %s was lost, but TripLookup returns it; after %v %v are still in its room", s.trip, repairWithin, s.inRoom(ctx))
 		return
 	}
 	s.ended(ctx, "its end was lost and found")
-	if s.over(ctx) {
+	if s.cannotJudge(ctx) {
 		return
 	}
 	if s.connect(ctx); s.p != nil && s.d != nil {
@@ -56,7 +56,7 @@ func (w *world) lostEnd(ctx context.Context, s *scene) {
 	}
 }
 
-// lostBeginning is a trip whose assignment the other node does not hear of.
+// lostBeginning is a trip whose assignment does not reach the other node.
 func (w *world) lostBeginning(ctx context.Context, s *scene) {
 	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})
 	w.drops.add(s.trip)
@@ -66,11 +66,11 @@ func (w *world) lostBeginning(ctx context.Context, s *scene) {
 	w.drops.remove(s.trip)
 	want := fmt.Sprint([]string{s.driver, s.passenger})
 	ok := w.eventually(ctx, repairWithin, func() bool { return fmt.Sprint(s.inRoom(ctx)) == want })
-	if s.over(ctx) {
+	if s.cannotJudge(ctx) {
 		return
 	}
 	if !ok {
-		w.oracle.breachf("the assignment of trip %s was lost, TripLookup knows of it, and after %v only %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
+		w.oracle.breachf("the assignment of trip %s was lost, but TripLookup returns it; after %v only %v are in its room", s.trip, repairWithin, s.inRoom(ctx))
 	} else {
 		s.follows(ctx, "its assignment was lost and found")
 	}
@@ -78,14 +78,14 @@ func (w *world) lostBeginning(ctx context.Context, s *scene) {
 	s.ended(ctx, "its end")
 }
 
-// lostRevocation is a session whose end the other node does not hear of.
+// lostRevocation is a session whose revocation does not reach the other node.
 func (w *world) lostRevocation(ctx context.Context, s *scene) {
 	sid := fmt.Sprintf("s-%s-0", s.passenger)
 	w.drops.add(sid)
 	defer w.drops.remove(sid)
 	w.sessions.Revoke(sid)
 	s.publish(realtime.SessionRevoked{SessionID: sid, UserID: s.passenger, Reason: "stress"})
-	if ok := w.eventually(ctx, repairWithin, func() bool { return !s.p.Connected() }); !ok && !s.over(ctx) {
-		w.oracle.breachf("the end of the session of %s was lost, and after %v it is connected", s.passenger, repairWithin)
+	if ok := w.eventually(ctx, repairWithin, func() bool { return !s.p.Connected() }); !ok && !s.cannotJudge(ctx) {
+		w.oracle.breachf("the end of the session of %s was lost, and after %v it is still connected", s.passenger, repairWithin)
 	}
 }

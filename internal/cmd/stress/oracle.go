@@ -1,5 +1,5 @@
-// The oracle: what was published, who is to hear of it, whose session ended when,
-// and what was found to be wrong.
+// The oracle: what was published, who must receive it, when each session ended, and all
+// breaches.
 
 package main
 
@@ -21,29 +21,28 @@ const (
 	maxAlike    = 3
 )
 
-// hearer is an audience: a user in their namespace, or without a user the whole
-// namespace.
-type hearer struct{ namespace, user string }
+// audience is a user in their namespace, or, without a user, the whole namespace.
+type audience struct{ namespace, user string }
 
-// hearerOf is as what a user hears of trips.
-func hearerOf(namespace, user string) hearer {
+// audienceOf returns the audience of trip events to which a user belongs.
+func audienceOf(namespace, user string) audience {
 	if namespace == realtime.NamespaceAdmin {
-		return hearer{namespace: namespace}
+		return audience{namespace: namespace}
 	}
-	return hearer{namespace, user}
+	return audience{namespace, user}
 }
 
-// fact is an event of a trip that was published.
+// fact is a published event of a trip.
 type fact struct {
 	id    string
 	trip  *trip
-	seq   int               // within the trip, from 0
-	at    time.Time         // before it was published
-	taken time.Time         // when the bus had taken it; zero until then
-	hears map[hearer]string // under which name
+	seq   int                 // within the trip, from 0
+	at    time.Time           // before it was published
+	taken time.Time           // when the bus had taken it; zero until then
+	hears map[audience]string // under which name
 }
 
-// trip is what the oracle knows of a trip. The oracle's mutex guards it.
+// trip is what the oracle knows about a trip. oracle.mu guards it.
 type trip struct {
 	id                string
 	passenger, driver string // the driver once one is assigned
@@ -51,17 +50,15 @@ type trip struct {
 	over              time.Time // when its end was handled everywhere; zero while it is not
 }
 
-// oracle knows what has to be so. All methods may be called concurrently.
-//
-// oracle.mu guards what is below it.
+// oracle knows what each client should receive. All methods may be called concurrently.
 type oracle struct {
 	serving context.Context // ends when the servers are about to shut down
 	cease   context.CancelFunc
 
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below
 	facts    map[string]*fact
 	trips    map[string]*trip
-	heard    map[hearer][]*fact   // in the order of publishing
+	heard    map[audience][]*fact // in the order of publishing
 	sessions map[string]string    // the user of each login session
 	barred   map[string]time.Time // by session: when its end was handled everywhere
 	breaches []string
@@ -73,13 +70,13 @@ func newOracle() *oracle {
 	serving, cease := context.WithCancel(context.Background())
 	return &oracle{
 		serving: serving, cease: cease,
-		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[hearer][]*fact{},
+		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[audience][]*fact{},
 		sessions: map[string]string{}, barred: map[string]time.Time{}, alike: map[string]int{},
 	}
 }
 
-// publishing records an event that is about to be published, and names it.
-func (o *oracle) publishing(tripID string, hears map[hearer]string) (id string) {
+// publishing records an event that is about to be published, and returns its id.
+func (o *oracle) publishing(tripID string, hears map[audience]string) (id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := o.trips[tripID]
@@ -96,15 +93,15 @@ func (o *oracle) publishing(tripID string, hears map[hearer]string) (id string) 
 	return f.id
 }
 
-// published says that the bus has taken an event: who asks from now on whether
-// everything is handled asks for this one too.
+// published records that the bus has accepted an event: a settle that begins later
+// covers it.
 func (o *oracle) published(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.facts[id].taken = time.Now()
 }
 
-// assign says who takes part in a trip, before that is published.
+// assign records who takes part in a trip, before that is published.
 func (o *oracle) assign(tripID, passenger, driver string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -112,34 +109,34 @@ func (o *oracle) assign(tripID, passenger, driver string) {
 	t.passenger, t.driver = passenger, driver
 }
 
-// ended says that the end of a trip was handled everywhere.
+// ended records that the end of a trip was handled everywhere.
 func (o *oracle) ended(tripID string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.trips[tripID].over = time.Now()
 }
 
-// opened says whose a login session is.
+// opened records the user of a login session.
 func (o *oracle) opened(sid, user string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.sessions[sid] = user
 }
 
-// bar says that the end of a session was handled everywhere: what happens from
-// now on is not for it.
+// bar records that the end of a session was handled everywhere: it must receive no later
+// event.
 func (o *oracle) bar(sid string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.barred[sid] = time.Now()
 }
 
-// drain says that the servers are about to shut down.
+// drain records that the servers are about to shut down.
 func (o *oracle) drain() { o.cease() }
 
 func (o *oracle) isDraining() bool { return o.serving.Err() != nil }
 
-// breachf records what is wrong.
+// breachf records a breach.
 func (o *oracle) breachf(format string, args ...any) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -161,7 +158,7 @@ func (o *oracle) has(texts []string) bool {
 	return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(all, text) })
 }
 
-// beginning is how a breach begins, without its numbers and who or what it is of.
+// beginning returns a breach's text without its numbers and ids, to count similar ones.
 func beginning(text string) string {
 	words := strings.Fields(strings.Map(func(r rune) rune {
 		if r >= '0' && r <= '9' {

@@ -1,5 +1,5 @@
-// Raw clients: sockets without a client's manners, for strangers, for crowds, and for
-// those who take the time of each heartbeat.
+// Raw clients: plain connections for strangers, for crowds, and for clients that measure
+// each heartbeat.
 
 package main
 
@@ -21,8 +21,8 @@ import (
 // rawTimeout is how long anything of a raw client may take.
 const rawTimeout = 10 * time.Second
 
-// raw is a connection to a node. It belongs to one goroutine, but for send, which
-// another one may call beside read.
+// raw is a connection to a node. Only one goroutine uses it, except that another one may
+// call send while the first one reads.
 type raw struct {
 	net.Conn
 	in   *bufio.Reader
@@ -112,7 +112,7 @@ func (c *raw) post(sid, body string) error {
 	return err
 }
 
-// frame is a client's frame. Its mask is zero.
+// frame returns a client's frame. Its mask is zero.
 func frame(opcode byte, payload string) []byte {
 	b := []byte{0x80 | opcode}
 	switch n := len(payload); {
@@ -164,7 +164,7 @@ func connectPacket(namespace, token string) string {
 	return fmt.Sprintf(`40%s,{"token":%q}`, namespace, token)
 }
 
-// until reads until a text frame that begins so, and answers heartbeats.
+// until reads up to a text frame with that prefix, and answers heartbeats.
 func (c *raw) until(prefix string) error {
 	for {
 		opcode, payload, err := c.read()
@@ -184,8 +184,8 @@ func (c *raw) until(prefix string) error {
 	}
 }
 
-// newCanary returns a function that makes one round trip over loopback, to a server
-// that does nothing else.
+// newCanary returns a function that makes one round trip over loopback, to an idle
+// server. It measures the machine.
 func newCanary() (roundTrip, end func(), err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

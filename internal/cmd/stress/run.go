@@ -1,4 +1,4 @@
-// A run: who takes part, for how long, and what must be left afterwards.
+// A run: which clients take part, for how long, and what must be left afterwards.
 
 package main
 
@@ -54,7 +54,7 @@ type config struct {
 	hurry  bool                                          // all bounds are a tenth
 }
 
-// run does it all, prints a summary and returns the number of breaches.
+// run runs the program, prints a summary and returns the number of breaches.
 func run(cfg config) (breaches int) {
 	before := runtime.NumGoroutine()
 	heapBefore := heap()
@@ -64,17 +64,17 @@ func run(cfg config) (breaches int) {
 		fmt.Fprintln(cfg.out, "the servers can't be started:", err)
 		return 1
 	}
-	overdue := newDeadline(cfg.length+grace, w.lag, func() { w.overdue(cfg) })
+	overdue := newDeadline(cfg.length+grace, w.lag, func() { w.endOverdueRun(cfg) })
 	peak := watchPeak()
 	w.live(cfg)
 	most := peak()
 	held := w.lag.since(began)
 	w.lag.close()
-	w.leaks(cfg, before, excused(leakTime, held))
+	w.checkGoroutines(cfg, before, excused(leakTime, held))
 	overdue.Stop()
 	w.host.ledger.judge(w.oracle)
 	if cfg.heap > 0 {
-		w.oracle.swollen(most.heap-heapBefore, int64(cfg.heap)<<20)
+		w.oracle.checkHeap(most.heap-heapBefore, int64(cfg.heap)<<20)
 	}
 	n, first := w.oracle.verdict()
 	w.oracle.forget()
@@ -85,7 +85,7 @@ func run(cfg config) (breaches int) {
 
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
 	w.count.print(cfg.out)
-	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest lag of late: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
+	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest recent lag: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
 	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most, %.1f after\n",
 		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(heap()))
 	fmt.Fprintf(cfg.out, "breaches %d\n", n)
@@ -95,7 +95,7 @@ func run(cfg config) (breaches int) {
 	return n
 }
 
-// live lets everybody act until the time is up, and takes the servers down.
+// live runs the clients for the configured time, and shuts the servers down.
 func (w *world) live(cfg config) {
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.length)
 	defer cancel()
@@ -126,26 +126,26 @@ func (w *world) live(cfg config) {
 	w.oracle.drain()
 	w.shutDown()
 	if !w.within(leakTime, w.scenes.Wait) {
-		w.oracle.breachf("what makes trouble is still there after the shutdown")
+		w.oracle.breachf("a trouble still runs after the shutdown")
 	}
 	if !w.within(leakTime, acting.Wait) {
-		w.oracle.breachf("clients are still there after the shutdown")
+		w.oracle.breachf("clients still run after the shutdown")
 	}
 }
 
-// trouble begins all troubles that are switched on. They end with ctx.
+// trouble starts all troubles that are switched on. They end with ctx.
 func (w *world) trouble(ctx context.Context) {
 	if len(w.config.troubles) == 0 {
 		return
 	}
 	w.steady(ctx)
-	w.scenes.Go(func() { w.quizzes(ctx) })
+	w.scenes.Go(func() { w.queryBehindFullQueue(ctx) })
 	for name, begin := range map[string]func(){
 		hang:      func() { w.hang(ctx) },
 		redeliver: func() { w.play(ctx, againStream, w.deliverAgain) },
 		reorder:   func() { w.play(ctx, orderStream, w.outOfOrder) },
 		lose:      func() { w.play(ctx, loseStream, w.lost) },
-		panics:    func() { w.scenes.Go(func() { w.bombs(ctx) }) },
+		panics:    func() { w.scenes.Go(func() { w.triggerHooks(ctx) }) },
 		strangers: func() { w.flood(ctx) },
 	} {
 		if w.has(name) {
@@ -154,8 +154,8 @@ func (w *world) trouble(ctx context.Context) {
 	}
 }
 
-// shutDown shuts the servers down, which has to end with its ctx, though a service
-// may hang: then it may say so.
+// shutDown shuts the servers down. Shutdown must return when its ctx ends, even if a
+// service hangs; then it may return an error.
 func (w *world) shutDown() {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), shutDown)
@@ -168,23 +168,23 @@ func (w *world) shutDown() {
 	w.host.release()
 }
 
-// overdue ends a program that does not end.
-func (w *world) overdue(cfg config) {
+// endOverdueRun ends a program that takes too long.
+func (w *world) endOverdueRun(cfg config) {
 	n, first := w.oracle.verdict()
 	w.count.print(cfg.out)
 	for _, b := range first {
 		fmt.Fprintln(cfg.out, "breach:", b)
 	}
-	fmt.Fprintf(cfg.out, "the machine's longest lag of late: %v\n", w.lag.since(time.Now().Add(-lagMemory)))
-	fmt.Fprintf(cfg.out, "breach: it has not ended %v after %v; %d breaches before\n", grace, cfg.length, n)
+	fmt.Fprintf(cfg.out, "the machine's longest recent lag: %v\n", w.lag.since(time.Now().Add(-lagMemory)))
+	fmt.Fprintf(cfg.out, "breach: the program has not ended %v after %v; %d breaches before\n", grace, cfg.length, n)
 	if cfg.verbose {
 		_ = pprof.Lookup("goroutine").WriteTo(cfg.out, 1) // what can't be written can't be read
 	}
 	os.Exit(1)
 }
 
-// newDeadline calls late when bound is over, with what lag excuses until then, unless it
-// is stopped before. It has no goroutine, which would count as left over.
+// newDeadline calls late after bound and the time that lag excuses, unless it is stopped
+// before. It uses no goroutine, which would count as leaked.
 func newDeadline(bound time.Duration, l *lag, late func()) *time.Timer {
 	began := time.Now()
 	var t *time.Timer
@@ -199,10 +199,10 @@ func newDeadline(bound time.Duration, l *lag, late func()) *time.Timer {
 	return t
 }
 
-// swollen makes a breach of a heap that has grown more than it may meanwhile.
-func (o *oracle) swollen(by, most int64) {
+// checkHeap records a breach if the heap has grown too much.
+func (o *oracle) checkHeap(by, most int64) {
 	if by > most {
-		o.breachf("the heap grew by %d MiB meanwhile, and may by %d", by>>20, most>>20)
+		o.breachf("the heap grew by %d MiB, but may grow by %d", by>>20, most>>20)
 	}
 }
 
@@ -242,27 +242,27 @@ func (w *world) newActors(clients int) []*actor {
 	return actors
 }
 
-// leaks waits until no more goroutines are there than before.
-func (w *world) leaks(cfg config, before int, within time.Duration) {
+// checkGoroutines waits until there are no more goroutines than before the run.
+func (w *world) checkGoroutines(cfg config, before int, within time.Duration) {
 	deadline := time.Now().Add(within)
 	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	if n := runtime.NumGoroutine(); n > before {
-		w.oracle.breachf("%d goroutines are left over", n-before)
+		w.oracle.breachf("%d goroutines are left", n-before)
 		if cfg.verbose {
 			_ = pprof.Lookup("goroutine").WriteTo(cfg.out, 1) // what can't be written can't be read
 		}
 	}
 }
 
-// extent is how large the process was.
+// extent is the size of the process.
 type extent struct {
 	goroutines int
 	heap       int64
 }
 
-// watchPeak begins to watch; what it returns ends that.
+// watchPeak starts to record the peak size. The function that it returns stops that.
 func watchPeak() func() extent {
 	var most extent
 	stop, stopped := make(chan struct{}), make(chan struct{})

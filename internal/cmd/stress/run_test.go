@@ -27,7 +27,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// Honest clients feel nothing of what goes wrong around them.
+// Faults do not affect honest clients.
 func TestRun_WithTrouble(t *testing.T) {
 	for name, seed := range map[string]uint64{"each event to one node": 1, "each event to all": 2} {
 		t.Run(name, func(t *testing.T) {
@@ -43,10 +43,10 @@ func TestRun_WithTrouble(t *testing.T) {
 	}
 }
 
-// meddler is what a bus does to an event.
+// meddler changes, drops or repeats an event of the bus.
 type meddler func(e realtime.Envelope) []realtime.Envelope
 
-func TestRunFindsFaults(t *testing.T) {
+func TestRun_FindsFaults(t *testing.T) {
 	for name, c := range map[string]struct {
 		meddle meddler
 		want   string
@@ -62,7 +62,7 @@ func TestRunFindsFaults(t *testing.T) {
 			again.ID += "-again" // the server knows the id of a repeat
 			return []realtime.Envelope{e, again}
 		}, "which nobody published"},
-		"events change places": {late("trip.arriving.started"), "behind a later event"},
+		"events change places": {late("trip.arriving.started"), "after a later event"},
 		"events go to strangers": {func(e realtime.Envelope) []realtime.Envelope {
 			if e.Name == "trip.requested" {
 				e.Data = bytes.Replace(e.Data, []byte(`"passengerId":"p`), []byte(`"passengerId":"p1`), 1)
@@ -74,7 +74,7 @@ func TestRunFindsFaults(t *testing.T) {
 				return nil
 			}
 			return []realtime.Envelope{e}
-		}, "which was handled, and it is in its rooms"},
+		}, "that was handled, but it is still in its rooms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
@@ -85,7 +85,7 @@ func TestRunFindsFaults(t *testing.T) {
 	}
 }
 
-// late lets events of one name come behind the next event of their trip.
+// late delivers events of one name after the next event of their trip.
 func late(name string) meddler {
 	var mu sync.Mutex
 	held := map[string]realtime.Envelope{}

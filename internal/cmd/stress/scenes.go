@@ -1,5 +1,5 @@
-// Scenes: trips of their own, with a passenger and a driver who stay connected, on
-// which the bus or the adapter does what it must not be trusted not to do.
+// Scenes: trips whose passenger and driver stay connected while the bus or the adapter
+// misbehaves.
 
 package main
 
@@ -19,7 +19,7 @@ import (
 // connected.
 const hearWithin = 5 * time.Second
 
-// scene is a trip and its people. It belongs to one goroutine.
+// scene is a trip and its people. Only one goroutine uses it.
 type scene struct {
 	w                 *world
 	rng               *rand.Rand
@@ -33,7 +33,7 @@ type scene struct {
 	moves             int
 }
 
-// play plays scenes until ctx ends, two at once.
+// play runs scenes until ctx ends, two at a time.
 func (w *world) play(ctx context.Context, stream int, stage func(ctx context.Context, s *scene, turn int)) {
 	for k := range 2 {
 		w.scenes.Go(func() {
@@ -49,7 +49,7 @@ func (w *world) play(ctx context.Context, stream int, stage func(ctx context.Con
 	}
 }
 
-// scene connects two people, each to a node of the seed's choice.
+// scene connects two people, each to a random node.
 func (w *world) scene(ctx context.Context, rng *rand.Rand, name string) *scene {
 	s := &scene{
 		w: w, rng: rng, trip: sceneTrip + name, passenger: "xp" + name, driver: "xd" + name,
@@ -59,7 +59,7 @@ func (w *world) scene(ctx context.Context, rng *rand.Rand, name string) *scene {
 	return s
 }
 
-// connect connects both, anew if they were.
+// connect connects both people, or reconnects them.
 func (s *scene) connect(ctx context.Context) {
 	s.close()
 	w := s.w
@@ -83,7 +83,7 @@ func (s *scene) close() {
 	s.p, s.d = nil, nil
 }
 
-// assigned says whose the trip is, in the host's database.
+// assigned sets in the host's database whether the trip is assigned.
 func (s *scene) assigned(is bool) {
 	for _, user := range []string{s.passenger, s.driver} {
 		if is {
@@ -94,8 +94,7 @@ func (s *scene) assigned(is bool) {
 	}
 }
 
-// publish publishes an event of the trip, with a new id, and waits until it is
-// handled.
+// publish publishes an event of the trip with a new id, and waits until it is handled.
 func (s *scene) publish(e realtime.DomainEvent) bool {
 	env, err := realtime.NewEnvelope(e)
 	if err == nil {
@@ -109,23 +108,24 @@ func (s *scene) publish(e realtime.DomainEvent) bool {
 	return s.w.settle()
 }
 
-// over reports whether nothing can be judged any more.
-func (s *scene) over(ctx context.Context) bool {
+// cannotJudge reports whether the scene can no longer be judged.
+func (s *scene) cannotJudge(ctx context.Context) bool {
 	return ctx.Err() != nil || s.w.oracle.isDraining()
 }
 
-// heard makes a breach of an event of the trip that one of the two does not get.
-func (s *scene) heard(ctx context.Context, who string, c *realtimetest.Client, event string) {
+// requireReceived records a breach if one of the two does not receive an event of the
+// trip.
+func (s *scene) requireReceived(ctx context.Context, who string, c *realtimetest.Client, event string) {
 	got := func() bool {
 		return slices.ContainsFunc(c.Received(), func(r realtimetest.Received) bool { return r.Event == event && s.mine(r).TripID == s.trip })
 	}
 	ok := s.w.eventually(ctx, hearWithin, got)
 	switch {
-	case s.over(ctx):
+	case s.cannotJudge(ctx):
 	case !ok:
-		s.w.oracle.breachf("%s of trip %s never heard %s; connected: %v", who, s.trip, event, c.Connected())
+		s.w.oracle.breachf("%s of trip %s did not receive %s; connected: %v", who, s.trip, event, c.Connected())
 	default:
-		s.w.count.add("scenes: events that came", 1)
+		s.w.count.add("scenes: events received", 1)
 	}
 }
 
@@ -136,8 +136,8 @@ func (s *scene) mine(r realtimetest.Received) (p payload) {
 	return p
 }
 
-// move lets the driver send a position, and returns its number; 0 when that was
-// not taken.
+// move sends a position of the driver, and returns its number, or 0 if it was not
+// accepted.
 func (s *scene) move(ctx context.Context) int {
 	s.moves++
 	number := float64(s.moves)
@@ -147,7 +147,7 @@ func (s *scene) move(ctx context.Context) int {
 		Position: &realtime.Position{Lat: 1, Lng: 1}, LastLocationTimestamp: realtime.Time{Time: time.Now()}, Speed: &number,
 	})
 	if err != nil {
-		if !s.over(ctx) {
+		if !s.cannotJudge(ctx) {
 			s.w.oracle.breachf("the position of the driver of %s: %v; connected: %v %s", s.trip, err, s.d.Connected(), s.d.Reason())
 		}
 		return 0
@@ -155,7 +155,7 @@ func (s *scene) move(ctx context.Context) int {
 	return s.moves
 }
 
-// sees reports whether the passenger has got a position of the trip.
+// sees reports whether the passenger has received a position of the trip.
 func (s *scene) sees(number int) bool {
 	return slices.ContainsFunc(s.p.Received(), func(r realtimetest.Received) bool {
 		p := s.mine(r)
@@ -163,7 +163,7 @@ func (s *scene) sees(number int) bool {
 	})
 }
 
-// follows makes a breach of a passenger who does not see where the driver is.
+// follows records a breach if the passenger does not receive the driver's position.
 func (s *scene) follows(ctx context.Context, after string) {
 	number, next := 0, time.Time{}
 	ok := s.w.eventually(ctx, hearWithin, func() bool {
@@ -172,18 +172,18 @@ func (s *scene) follows(ctx context.Context, after string) {
 		}
 		return number != 0 && s.sees(number)
 	})
-	if !ok && !s.over(ctx) {
-		s.w.oracle.breachf("the passenger of %s does not see the driver, within %v of %s; in the room: %v", s.trip, hearWithin, after, s.inRoom(ctx))
+	if !ok && !s.cannotJudge(ctx) {
+		s.w.oracle.breachf("the passenger of %s does not receive the driver's position within %v of %s; in the room: %v", s.trip, hearWithin, after, s.inRoom(ctx))
 		return
 	}
 	s.w.count.add("scenes: passengers who see the driver", 1)
 }
 
-// inRoom returns who is in the trip's room.
+// inRoom returns the users in the trip's room.
 func (s *scene) inRoom(ctx context.Context) (users []string) {
 	for _, ns := range []string{realtime.NamespacePassengers, realtime.NamespaceDrivers} {
 		sockets, err := s.pn.namespace(ns).To(realtime.TripRoom(s.trip)).Sockets(ctx)
-		if err != nil && !s.over(ctx) {
+		if err != nil && !s.cannotJudge(ctx) {
 			s.w.oracle.breachf("looking into the room of %s: %v", s.trip, err)
 		}
 		for _, socket := range sockets {
@@ -194,24 +194,25 @@ func (s *scene) inRoom(ctx context.Context) (users []string) {
 	return users
 }
 
-// aftermath is what is found when a trip has ended.
+// aftermath is what remains of a trip after its end.
 type aftermath struct {
 	trip, after string
 	inRoom      []string
 	positions   bool // the passenger got one that was sent after the end
 }
 
-// judge makes a breach of what an ended trip shows to whom.
+// judge records a breach if a trip that has ended still has people in its room, or shows
+// a position.
 func (a aftermath) judge(o *oracle) {
 	if len(a.inRoom) > 0 {
-		o.breachf("after %s trip %s has ended and %v are in its room", a.after, a.trip, a.inRoom)
+		o.breachf("after %s trip %s has ended, but %v are in its room", a.after, a.trip, a.inRoom)
 	}
 	if a.positions {
-		o.breachf("after %s trip %s has ended and the passenger sees where the driver is", a.after, a.trip)
+		o.breachf("after %s trip %s has ended, but the passenger receives the driver's position", a.after, a.trip)
 	}
 }
 
-// ended makes a breach of anything that is left of a trip that has ended.
+// ended checks that nothing remains of a trip after its end.
 func (s *scene) ended(ctx context.Context, after string) {
 	s.w.settle()
 	a := aftermath{trip: s.trip, after: after, inRoom: s.inRoom(ctx)}
@@ -222,14 +223,14 @@ func (s *scene) ended(ctx context.Context, after string) {
 	defer cancel()
 	_, _ = realtimetest.Call(asking, s.p, echo, 1) // what was sent before it has come then
 	a.positions = number != 0 && s.sees(number)
-	if !s.over(ctx) {
+	if !s.cannotJudge(ctx) {
 		a.judge(s.w.oracle)
 		s.w.count.add("scenes: ended trips", 1)
 	}
 }
 
-// begin brings the trip to where the driver is assigned and both received that, and
-// reports whether it came so far.
+// begin assigns the driver, waits until both have received that, and reports whether
+// they have.
 func (s *scene) begin(ctx context.Context) bool {
 	s.publish(realtime.TripRequested{TripID: s.trip, PassengerID: s.passenger})
 	s.publish(realtime.AssignmentOffered{TripID: s.trip, AssignmentID: "a1", DriverID: s.driver, TTLSec: 20})
@@ -238,9 +239,9 @@ func (s *scene) begin(ctx context.Context) bool {
 	if !s.publish(s.assignment()) {
 		return false
 	}
-	s.heard(ctx, "the passenger", s.p, realtime.EventDriverAssigned.Name())
-	s.heard(ctx, "the driver", s.d, realtime.EventDriverAssigned.Name())
-	return !s.over(ctx)
+	s.requireReceived(ctx, "the passenger", s.p, realtime.EventDriverAssigned.Name())
+	s.requireReceived(ctx, "the driver", s.d, realtime.EventDriverAssigned.Name())
+	return !s.cannotJudge(ctx)
 }
 
 func (s *scene) assignment() realtime.DriverAssigned {

@@ -1,5 +1,5 @@
-// Steady clients: honest ones who only stay, and take the time of what must come in
-// time whatever happens around them.
+// Steady clients: honest clients that stay connected and measure what must happen in
+// time.
 
 package main
 
@@ -16,19 +16,19 @@ import (
 // heartbeatWithin is how much later than its interval a heartbeat may come.
 const heartbeatWithin = 1500 * time.Millisecond
 
-// steady runs the steady clients of a world until ctx ends.
+// steady runs the steady clients until ctx ends.
 func (w *world) steady(ctx context.Context) {
 	for i, n := range w.nodes {
 		for k := range 3 {
-			w.scenes.Go(func() { w.beHeartbeat(ctx, n, fmt.Sprintf("q%d-%d", i, k)) })
+			w.scenes.Go(func() { w.steadyListener(ctx, n, fmt.Sprintf("q%d-%d", i, k)) })
 		}
-		w.scenes.Go(func() { w.beDriver(ctx, n, fmt.Sprint("qd", i)) })
+		w.scenes.Go(func() { w.steadyDriver(ctx, n, fmt.Sprint("qd", i)) })
 	}
-	w.scenes.Go(func() { w.doorman(ctx) })
+	w.scenes.Go(func() { w.loginAgainAndAgain(ctx) })
 }
 
-// beHeartbeat answers heartbeats, and takes the time of each.
-func (w *world) beHeartbeat(ctx context.Context, n *node, user string) {
+// steadyListener answers heartbeats, and measures when each arrives.
+func (w *world) steadyListener(ctx context.Context, n *node, user string) {
 	w.users.Set(realtime.User{ID: user, Type: realtime.UserPassenger, Active: true})
 	for turn := 0; ctx.Err() == nil; turn++ {
 		_, token := w.login(user, turn)
@@ -47,8 +47,8 @@ func (w *world) beHeartbeat(ctx context.Context, n *node, user string) {
 	}
 }
 
-// heartbeats lives on a connection until it ends, and returns what was wrong with
-// that; nil when it did not come to a login.
+// heartbeats uses a connection until it ends, and returns what was wrong with it, or nil
+// if the login failed.
 func (w *world) heartbeats(ctx context.Context, c *raw, token string) error {
 	began := time.Now()
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() })
@@ -92,9 +92,8 @@ func isTimeout(err error) bool {
 	return ok && t.Timeout()
 }
 
-// beDriver updates its status again and again, which has to be acknowledged in
-// time.
-func (w *world) beDriver(ctx context.Context, n *node, user string) {
+// steadyDriver updates its status repeatedly; each update must be acknowledged in time.
+func (w *world) steadyDriver(ctx context.Context, n *node, user string) {
 	if w.config.plant == "hung driver" {
 		user = hungService + user
 	}
@@ -111,7 +110,7 @@ func (w *world) beDriver(ctx context.Context, n *node, user string) {
 	}
 }
 
-// driverActs reports whether the client goes on.
+// driverActs sends one update, and reports whether the client continues.
 func (w *world) driverActs(ctx context.Context, c *realtimetest.Client, user string) bool {
 	online, began := true, time.Now()
 	asking, cancel := context.WithTimeout(ctx, w.bound(w.patience()))
@@ -132,8 +131,8 @@ func (w *world) driverActs(ctx context.Context, c *realtimetest.Client, user str
 	return true
 }
 
-// doorman logs somebody in again and again, which has to succeed in time.
-func (w *world) doorman(ctx context.Context) {
+// loginAgainAndAgain logs in new users; each login must succeed in time.
+func (w *world) loginAgainAndAgain(ctx context.Context) {
 	for i := 0; sleep(ctx, 300*time.Millisecond); i++ {
 		user, typ := fmt.Sprint("qn", i%50), realtime.UserPassenger
 		if c := w.enter(ctx, w.nodes[i%len(w.nodes)], user, typ); c != nil {

@@ -1,4 +1,4 @@
-// Strangers: connections that never log in, and what they send instead.
+// Strangers: connections that never log in, and what they send.
 
 package main
 
@@ -28,12 +28,13 @@ const (
 // body is most of one that does not end.
 var body = []byte(strings.Repeat("4", 900_000))
 
-// stranger is one way of not logging in. It returns when it has no more to do.
+// stranger is one way to use a connection without logging in. It returns when it is
+// done.
 type stranger func(ctx context.Context, w *world, rng *rand.Rand, n *node)
 
-// flood lets strangers come until ctx ends, some of each kind on each node.
+// flood starts strangers until ctx ends, some of each kind on each node.
 func (w *world) flood(ctx context.Context) {
-	kinds := []stranger{pester, unknownNamespaces, garbage, foreignOrigin, manyAddresses, hog, endlessBody, unknownKeys}
+	kinds := []stranger{floodConnects, unknownNamespaces, garbage, foreignOrigin, manyAddresses, floodNamespaces, endlessBody, unknownKeys}
 	for i, kind := range kinds {
 		if !strings.Contains(strangerNames[i], w.config.stranger) {
 			continue
@@ -52,7 +53,7 @@ func (w *world) flood(ctx context.Context) {
 		if !strings.Contains(loitering, w.config.stranger) {
 			break
 		}
-		w.scenes.Go(func() { w.loiter(ctx, w.rng(strangerStream, 1000+k), n) })
+		w.scenes.Go(func() { w.keepConnectionsOpen(ctx, w.rng(strangerStream, 1000+k), n) })
 	}
 }
 
@@ -63,18 +64,18 @@ var strangerNames = []string{
 	"refused in a loop", "unknown namespaces", "garbage", "foreign origins", "many addresses", "too many namespaces", "bodies without end", "unknown keys",
 }
 
-// somewhere is an address of a stranger: one of a few networks of IPv4, or of one /48
-// of IPv6.
-func somewhere(rng *rand.Rand) string {
+// strangerAddress returns a stranger's address: in one of a few IPv4 networks, or in one
+// IPv6 /48.
+func strangerAddress(rng *rand.Rand) string {
 	if rng.IntN(2) == 0 {
 		return fmt.Sprintf("2a0%d:db8:%x:%x::%x", rng.IntN(4), rng.IntN(4), rng.IntN(1<<16), 1+rng.IntN(1<<16))
 	}
 	return fmt.Sprintf("185.%d.%d.%d", rng.IntN(4), rng.IntN(256), 1+rng.IntN(250))
 }
 
-// loiter keeps connections open that ask to be let in again and again, and comes back
-// with each that is closed.
-func (w *world) loiter(ctx context.Context, rng *rand.Rand, n *node) {
+// keepConnectionsOpen keeps connections open by sending CONNECTs that are refused, and
+// opens a new one for each that is closed.
+func (w *world) keepConnectionsOpen(ctx context.Context, rng *rand.Rand, n *node) {
 	all := make([]*raw, loiterers)
 	defer func() {
 		for _, c := range all {
@@ -100,10 +101,10 @@ func (w *world) loiter(ctx context.Context, rng *rand.Rand, n *node) {
 					if c != nil {
 						_ = c.Close()
 					}
-					c, err := webSocket(n, somewhere(r))
+					c, err := webSocket(n, strangerAddress(r))
 					if err != nil {
 						c = nil
-						w.count.add("strangers: turned away", 1)
+						w.count.add("strangers: refused", 1)
 					}
 					mu.Lock()
 					all[i] = c
@@ -112,14 +113,14 @@ func (w *world) loiter(ctx context.Context, rng *rand.Rand, n *node) {
 			})
 		}
 		dialing.Wait()
-		w.count.add("strangers: rounds of loitering", 1)
+		w.count.add("strangers: rounds of open connections", 1)
 		sleep(ctx, loiterStep-time.Since(round))
 	}
 }
 
-// visit opens a websocket, lets f send, and closes it a little later.
+// visit opens a websocket, calls f, and closes the websocket a little later.
 func visit(ctx context.Context, rng *rand.Rand, n *node, f func(c *raw)) {
-	c, err := webSocket(n, somewhere(rng))
+	c, err := webSocket(n, strangerAddress(rng))
 	if err != nil {
 		return
 	}
@@ -129,8 +130,8 @@ func visit(ctx context.Context, rng *rand.Rand, n *node, f func(c *raw)) {
 	_ = c.Close()
 }
 
-// pester sends thousands of CONNECTs at once that are refused.
-func pester(ctx context.Context, w *world, rng *rand.Rand, n *node) {
+// floodConnects sends thousands of CONNECTs at once, all of which are refused.
+func floodConnects(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 	visit(ctx, rng, n, func(c *raw) {
 		go func() { _ = c.until("nothing") }() // until it is closed; the answers are read
 		batch := make([]string, 500)
@@ -158,7 +159,7 @@ func unknownNamespaces(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
 	})
 }
 
-// garbage sends frames and packets that are none.
+// garbage sends invalid frames and packets.
 func garbage(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
 	visit(ctx, rng, n, func(c *raw) {
 		b := make([]byte, 1+rng.IntN(300))
@@ -182,9 +183,9 @@ func garbage(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
 	})
 }
 
-// foreignOrigin is a page of another site's, with a long name.
+// foreignOrigin is a page of another site with a long name.
 func foreignOrigin(_ context.Context, _ *world, rng *rand.Rand, n *node) {
-	c, err := dialRaw(n, somewhere(rng))
+	c, err := dialRaw(n, strangerAddress(rng))
 	if err != nil {
 		return
 	}
@@ -215,9 +216,9 @@ func manyAddresses(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 	}
 }
 
-// hog asks for more namespaces than a connection may have, and does not read that it
-// may not. It has an account.
-func hog(ctx context.Context, w *world, rng *rand.Rand, n *node) {
+// floodNamespaces connects to more namespaces than allowed, and does not read the
+// refusals. It has an account.
+func floodNamespaces(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 	user := "hog"
 	w.users.Set(realtime.User{ID: user, Type: realtime.UserDriver, Active: true})
 	_, token := w.login(user, int(w.guests.Add(1)))
@@ -246,7 +247,7 @@ var bodies atomic.Int64
 
 const maxBodies = 800
 
-// endlessBody sends nearly all of a body, and then nothing.
+// endlessBody sends a body except its end.
 func endlessBody(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	if bodies.Add(1) > maxBodies {
 		bodies.Add(-1)
@@ -254,7 +255,7 @@ func endlessBody(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	}
 	w.scenes.Go(func() {
 		defer bodies.Add(-1)
-		c, err := dialRaw(n, somewhere(rand.New(rand.NewPCG(w.seed, uint64(w.guests.Add(1))))))
+		c, err := dialRaw(n, strangerAddress(rand.New(rand.NewPCG(w.seed, uint64(w.guests.Add(1))))))
 		if err != nil {
 			return
 		}
@@ -271,7 +272,7 @@ func endlessBody(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	})
 }
 
-// unknownKeys asks to be let in with tokens that need keys that nobody answers for.
+// unknownKeys sends tokens whose keys cannot be looked up: the verifier hangs.
 func unknownKeys(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	if !w.has(hang) {
 		sleep(ctx, time.Second)

@@ -1,6 +1,6 @@
-// Trips: what happens in the host's services, and who must receive it. The names are
-// written from the wire contract, not from the library's catalog, so that a mistake there
-// shows.
+// Trips: the events of the host's services, and who must receive them. The names are
+// written from the wire contract, not from the library's catalog, so that a mistake in
+// the catalog is found.
 
 package main
 
@@ -14,8 +14,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// step is something that happens on a trip, and the name of the event that each audience
-// receives; empty means none.
+// step is an event of a trip, and the name under which each audience receives it; an
+// empty name means not at all.
 type step struct {
 	event                    realtime.DomainEvent
 	passenger, driver, admin string
@@ -23,13 +23,13 @@ type step struct {
 	assigns, ends            bool
 }
 
-// all is a step of which everybody hears under one name.
+// all is a step that every audience receives under one name.
 func all(e realtime.DomainEvent, name string) step {
 	return step{event: e, passenger: name, driver: name, admin: name}
 }
 
-// plan makes up a trip from its request to its end. Drivers are asked in turn, and
-// the last of them takes it, unless it is driverless.
+// plan returns a random trip from its request to its end. Drivers receive offers in
+// turn, and the last one accepts, unless the trip is driverless.
 func plan(rng *rand.Rand, id, passenger string, drivers []string, driverless bool) []step {
 	steps := []step{
 		{event: realtime.TripRequested{TripID: id, PassengerID: passenger}, passenger: "trip:requested", admin: "trip:requested"},
@@ -63,7 +63,7 @@ func plan(rng *rand.Rand, id, passenger string, drivers []string, driverless boo
 	return append(steps, ride(rng, id)...)
 }
 
-// refusal is how an offer comes to nothing.
+// refusal is a random way in which an offer ends without a driver.
 func refusal(rng *rand.Rand, id, offer, driver string) step {
 	switch rng.IntN(3) {
 	case 0:
@@ -76,8 +76,8 @@ func refusal(rng *rand.Rand, id, offer, driver string) step {
 	return step{event: realtime.AssignmentCancelled{TripID: id, AssignmentID: offer, DriverID: driver}, driver: name, admin: name, offered: driver}
 }
 
-// ride is a trip from its assignment to its end. Its events name nobody: the
-// server knows the people from before.
+// ride is a trip from its assignment to its end. Its events name nobody: the server
+// knows the people from earlier events.
 func ride(rng *rand.Rand, id string) []step {
 	steps := []step{all(realtime.ArrivingStarted{TripID: id}, "trip:arriving_started")}
 	for range 1 + rng.IntN(4) {
@@ -123,31 +123,31 @@ func message(rng *rand.Rand, id string) step {
 	return all(e, name)
 }
 
-// hears returns who must receive a step, under which name.
-func (s step) hears(passenger, driver string) map[hearer]string {
-	h := map[hearer]string{}
+// audiences returns who must receive a step, and under which name.
+func (s step) audiences(passenger, driver string) map[audience]string {
+	h := map[audience]string{}
 	if s.passenger != "" {
-		h[hearer{realtime.NamespacePassengers, passenger}] = s.passenger
+		h[audience{realtime.NamespacePassengers, passenger}] = s.passenger
 	}
 	if s.driver != "" {
 		if s.offered != "" {
 			driver = s.offered
 		}
-		h[hearer{realtime.NamespaceDrivers, driver}] = s.driver
+		h[audience{realtime.NamespaceDrivers, driver}] = s.driver
 	}
 	if s.admin != "" {
-		h[hearer{namespace: realtime.NamespaceAdmin}] = s.admin
+		h[audience{namespace: realtime.NamespaceAdmin}] = s.admin
 	}
 	return h
 }
 
-// pool is the users who are on no trip. All methods may be called concurrently.
+// pool holds the users who are on no trip. All methods may be called concurrently.
 type pool struct {
 	mu   sync.Mutex
 	free []string
 }
 
-// take takes a user at random; empty when there is none.
+// take removes and returns a random user, or "" if there is none.
 func (p *pool) take(rng *rand.Rand) string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -167,7 +167,7 @@ func (p *pool) give(users ...string) {
 	p.free = append(p.free, users...)
 }
 
-// dispatch lets trips happen one after the other until ctx ends.
+// dispatch runs trips one after another until ctx ends.
 func (w *world) dispatch(ctx context.Context, number int) {
 	rng := w.rng(dispatcherStream, number)
 	for n := 0; sleep(ctx, between(rng, 0, 300*time.Millisecond)); n++ {
@@ -189,7 +189,7 @@ func (w *world) dispatch(ctx context.Context, number int) {
 	}
 }
 
-// trip lets one trip happen.
+// trip runs one trip.
 func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, drivers []string, driverless bool) {
 	driver := drivers[len(drivers)-1]
 	for _, s := range plan(rng, id, passenger, drivers, driverless) {
@@ -197,7 +197,7 @@ func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, 
 			w.trips.Set(passenger)
 			w.trips.Set(driver)
 		}
-		eventID := w.oracle.publishing(id, s.hears(passenger, driver))
+		eventID := w.oracle.publishing(id, s.audiences(passenger, driver))
 		if s.assigns {
 			w.oracle.assign(id, passenger, driver)
 			w.running.add(id)

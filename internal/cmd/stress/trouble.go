@@ -1,5 +1,5 @@
-// Trouble: what can be made to go wrong around honest clients, and how long they
-// have although it does.
+// Trouble: the faults around the honest clients, and the time limits that still hold for
+// these.
 
 package main
 
@@ -29,7 +29,7 @@ const (
 
 var allTroubles = []string{hang, redeliver, reorder, lose, panics, strangers}
 
-// troubles is the kinds that are switched on. It is a flag.Value.
+// troubles are the kinds of trouble that are switched on. It is a flag.Value.
 type troubles map[string]bool
 
 func (t troubles) String() string { return strings.Join(slices.Sorted(maps.Keys(t)), ",") }
@@ -88,9 +88,9 @@ const (
 	tooBusy = 3 * time.Second
 )
 
-// late records a breach when something took longer than it may. How much the
-// machine itself held things up is added several times over, since what is measured
-// takes more than one step.
+// late records a breach if something took longer than bound. The measured lag of the
+// machine extends the bound several times over, since what is measured has several
+// steps.
 func (w *world) late(what string, began time.Time, bound time.Duration) {
 	bound = w.bound(bound)
 	took, lag := time.Since(began), w.lag.since(began)
@@ -101,7 +101,7 @@ func (w *world) late(what string, began time.Time, bound time.Duration) {
 	w.oracle.tookTooLong(what, took, bound, lag)
 }
 
-// bound is a bound as it stands, and shorter for tests, which have no time.
+// bound returns a bound, which is shorter in tests.
 func (w *world) bound(d time.Duration) time.Duration {
 	if w.config.hurry {
 		return d / 10
@@ -109,7 +109,7 @@ func (w *world) bound(d time.Duration) time.Duration {
 	return d
 }
 
-// calm waits until the machine keeps up, and reports false when ctx ended first.
+// calm waits until the machine does not lag, and returns false if ctx ends first.
 func (w *world) calm(ctx context.Context) bool {
 	for w.lag.since(time.Now().Add(-time.Second)) > calmLag {
 		w.count.add("times that trouble held back", 1)
@@ -120,8 +120,8 @@ func (w *world) calm(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// busy reports whether the machine has lagged so much that a deadline may have passed
-// that is the server's own.
+// busy reports whether the machine has lagged so much that a deadline of the server may
+// have passed.
 func (w *world) busy(began time.Time) bool {
 	if w.lag.since(began) < busyLag {
 		return false
@@ -130,23 +130,23 @@ func (w *world) busy(began time.Time) bool {
 	return true
 }
 
-// patience is how long a device waits for what has to come: longer when the machine
-// lags.
+// patience is how long a device waits for something that must happen; longer if the
+// machine lags.
 func (w *world) patience() time.Duration {
 	return excused(patience, w.lag.since(time.Now().Add(-5*time.Second)))
 }
 
-// tookTooLong records a breach when took is more than bound, with what lag excuses.
+// tookTooLong records a breach if took is more than bound and what the lag excuses.
 func (o *oracle) tookTooLong(what string, took, bound, lag time.Duration) {
 	if took > excused(bound, lag) {
-		o.breachf("%s took %v, and may take %v", what, took.Round(time.Millisecond), bound)
+		o.breachf("%s took %v, but may take %v", what, took.Round(time.Millisecond), bound)
 	}
 }
 
-// excused is a bound on a machine that lags.
+// excused returns the bound on a machine with that lag.
 func excused(bound, lag time.Duration) time.Duration { return bound + 5*lag }
 
-// allowed is a ctx that ends when bound is over, with what lag excuses meanwhile.
+// allowed returns a ctx that ends after bound and what the lag excuses meanwhile.
 func (w *world) allowed(bound time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(context.Background())
 	began := time.Now()
@@ -159,7 +159,7 @@ func (w *world) allowed(bound time.Duration) (context.Context, context.CancelFun
 	return ctx, cancel
 }
 
-// within reports whether f returned in time. It goes on if it did not.
+// within reports whether f returned in time. f continues if it did not.
 func (w *world) within(bound time.Duration, f func()) bool {
 	ctx, cancel := w.allowed(bound)
 	defer cancel()
@@ -171,8 +171,8 @@ func (w *world) within(bound time.Duration, f func()) bool {
 	return wait(ctx, done) == nil
 }
 
-// eventually waits until f, for as long as is allowed, and reports whether it came
-// true, or can't be judged.
+// eventually waits for f as long as allowed, and reports whether f became true or cannot
+// be judged.
 func (w *world) eventually(ctx context.Context, bound time.Duration, f func() bool) bool {
 	bound = w.bound(bound)
 	began := time.Now()
@@ -188,24 +188,24 @@ func (w *world) eventually(ctx context.Context, bound time.Duration, f func() bo
 	return true
 }
 
-// honest is an honest client's address: each has its own, in a network of its own.
+// honest returns the address of an honest client: each is in a network of its own.
 func honest(i int) string {
 	return fmt.Sprintf("%d.%d.%d.9", 20+i%60, 1+i/60%250, 1+i*7%250)
 }
 
-// from makes a client come from an address.
+// from sets a client's address.
 func from(address string) realtimetest.Option {
 	return realtimetest.Header("X-Forwarded-For", address)
 }
 
-// enter logs in a new user, from a node's point of view an honest one.
+// enter logs in a new honest user.
 func (w *world) enter(ctx context.Context, n *node, user string, typ realtime.UserType) *realtimetest.Client {
 	w.users.Set(realtime.User{ID: user, Type: typ, Active: true})
 	_, token := w.login(user, int(w.guests.Add(1)))
 	return w.again(ctx, n, user, namespaceOf(typ), token)
 }
 
-// again connects with a token, as often as it takes within loginWithin.
+// again connects with a token, and retries within loginWithin.
 func (w *world) again(ctx context.Context, n *node, user, namespace, token string) *realtimetest.Client {
 	began := time.Now()
 	address := honest(int(w.guests.Add(1)))
@@ -221,7 +221,7 @@ func (w *world) again(ctx context.Context, n *node, user, namespace, token strin
 			return nil
 		case time.Since(began) > excused(w.bound(loginWithin), w.lag.since(began)):
 			if w.lag.since(began) <= tooBusy {
-				w.oracle.breachf("%s, who is honest, can't log in for %v: %v", user, loginWithin, err)
+				w.oracle.breachf("honest user %s can't log in for %v: %v", user, loginWithin, err)
 			}
 			return nil
 		}

@@ -46,9 +46,9 @@ func TestOracle_TookTooLong(t *testing.T) {
 		want      string
 	}{
 		{900 * time.Millisecond, 0, ""},
-		{1100 * time.Millisecond, 0, "the ban took 1.1s, and may take 1s"},
+		{1100 * time.Millisecond, 0, "the ban took 1.1s, but may take 1s"},
 		{1100 * time.Millisecond, 50 * time.Millisecond, ""}, // the machine's fault
-		{1400 * time.Millisecond, 50 * time.Millisecond, "the ban took 1.4s, and may take 1s"},
+		{1400 * time.Millisecond, 50 * time.Millisecond, "the ban took 1.4s, but may take 1s"},
 	} {
 		require.Equal(t, c.want, verdictOf(func(o *oracle) { o.tookTooLong("the ban", c.took, time.Second, c.lag) }))
 	}
@@ -59,21 +59,21 @@ func TestAftermath_Judge(t *testing.T) {
 	a := aftermath{trip: "x1", after: "it"}
 	require.Empty(t, verdictOf(a.judge))
 	a.inRoom = []string{"xd1"}
-	require.Equal(t, "after it trip x1 has ended and [xd1] are in its room", verdictOf(a.judge))
+	require.Equal(t, "after it trip x1 has ended, but [xd1] are in its room", verdictOf(a.judge))
 	a.inRoom, a.positions = nil, true
-	require.Equal(t, "after it trip x1 has ended and the passenger sees where the driver is", verdictOf(a.judge))
+	require.Equal(t, "after it trip x1 has ended, but the passenger receives the driver's position", verdictOf(a.judge))
 }
 
 func TestLedger_Judge(t *testing.T) {
 	t.Parallel()
-	var l ledger
+	var l panicLog
 	require.Empty(t, verdictOf(l.judge))
 	l.fired("a handler")
 	l.fired("OnConnect")
 	l.named(line{message: "a line"}, "panic: "+planned+"OnConnect, and more")
 	l.fired("OnConnect")
 	l.named(line{message: "a line"}, "nothing")
-	require.Equal(t, "a handler panicked, and no log line says so", verdictOf(l.judge))
+	require.Equal(t, "a handler panicked, but no log line names it", verdictOf(l.judge))
 	l.returned(errors.New(planned + "nobody, " + planned + "a handler"))
 	require.Empty(t, verdictOf(l.judge))
 }
@@ -114,7 +114,7 @@ func TestLedger_SuppressedLines(t *testing.T) {
 			w.host = newHost(w)
 			suppress(slog.New(&logHandler{Handler: slog.DiscardHandler, w: w}))
 			w.host.ledger.fired(hook)
-			want := hook + " panicked, and no log line says so"
+			want := hook + " panicked, but no log line names it"
 			if excusedBy == strings.TrimSuffix(kind, ", at the end") {
 				want = ""
 			}
@@ -135,7 +135,7 @@ func TestWorld_SetOff(t *testing.T) {
 		return maps.Clone(l.hooks)
 	}
 	for turn := range 4 * len(bombHooks) { // one call in four ends its goroutine and says nothing
-		w.setOff(t.Context(), w.nodes[turn%2], bombHooks[turn%len(bombHooks)], turn)
+		w.triggerHook(t.Context(), w.nodes[turn%2], bombHooks[turn%len(bombHooks)], turn)
 	}
 	silent := func() (hooks []string) {
 		for hook, by := range named() {
@@ -160,7 +160,7 @@ func TestWorld_SetOff(t *testing.T) {
 				require.Equal(t, want, by, hook)
 			}
 		}
-		require.True(t, found || name == "Trace.", "%s was not set off", name)
+		require.True(t, found || name == "Trace.", "%s did not panic", name)
 	}
 	require.Equal(t, line{message: "returned"}, named()["Adapter.Request"])
 }
@@ -192,10 +192,10 @@ func TestMeter_Add(t *testing.T) {
 	require.Contains(t, lines(1, logRecord+1, time.Second), "bytes at once")
 }
 
-func TestOracle_Swollen(t *testing.T) {
+func TestOracle_CheckHeap(t *testing.T) {
 	t.Parallel()
-	require.Empty(t, verdictOf(func(o *oracle) { o.swollen(5<<20, 5<<20) }))
-	require.Contains(t, verdictOf(func(o *oracle) { o.swollen(6<<20, 5<<20) }), "the heap grew by 6 MiB meanwhile, and may by 5")
+	require.Empty(t, verdictOf(func(o *oracle) { o.checkHeap(5<<20, 5<<20) }))
+	require.Contains(t, verdictOf(func(o *oracle) { o.checkHeap(6<<20, 5<<20) }), "the heap grew by 6 MiB, but may grow by 5")
 }
 
 func TestLag_Since(t *testing.T) {
@@ -264,8 +264,8 @@ func TestRun_FindsFaultsOfTrouble(t *testing.T) {
 	on := troubles{hang: true, redeliver: true, reorder: true, lose: true}
 	ofScene := func(e realtime.Envelope, name string) bool { return e.Name == name && ofTrouble(e.Key) }
 	wanted := []string{
-		"the ban of", "has ended and", "does not see the driver, within 5s of the", "never heard trip:driver_accepted",
-		"was lost, TripLookup knows of it",
+		"the ban of", "has ended, but", "does not receive the driver's position within 5s of the", "did not receive trip:driver_accepted",
+		"was lost, but TripLookup returns it",
 	}
 	n := run(config{
 		seed: 1, length: 30 * time.Second, enough: wanted, clients: 8, out: &out, troubles: on, crowd: 40, hurry: true, plant: "no rows",
@@ -291,13 +291,13 @@ func TestRun_FindsFaultsOfTrouble(t *testing.T) {
 	}
 }
 
-// Honest clients who can't get in, and those whose service hangs, are found.
-func TestRun_FindsWhoIsHeldUp(t *testing.T) {
+// Honest clients that cannot log in, and drivers whose service hangs, are found.
+func TestRun_FindsDelayedClients(t *testing.T) {
 	for name, c := range map[string]struct {
 		plant, want string
 		on          troubles
 	}{
-		"strangers take all places": {"nobody gets in", "who is honest, can't log in", troubles{strangers: true}},
+		"strangers take all places": {"nobody gets in", "can't log in for", troubles{strangers: true}},
 		"a driver's service hangs":  {"hung driver", "status update took", troubles{hang: true}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,5 +1,4 @@
-// The world: two nodes on loopback with everything that they are plugged into, and
-// how they are taken down.
+// The world: two nodes on loopback with their services, and how they shut down.
 
 package main
 
@@ -76,7 +75,7 @@ type bulkPayload struct {
 	Data   string `json:"data"`
 }
 
-// world is what actors share. Its fields are set before they start, and safe for
+// world is what the actors share. Its fields are set before they start, and safe for
 // concurrent use.
 type world struct {
 	config  config
@@ -120,9 +119,9 @@ func (w *world) rng(stream, number int) *rand.Rand {
 	return rand.New(rand.NewPCG(w.seed, uint64(stream)<<32|uint64(number)))
 }
 
-// newWorld starts the nodes. An even seed has a bus that every node hears, an odd
-// one a bus that hands each event to one. Half of the seeds have a TripLookup, which
-// half of these ask for many users at once.
+// newWorld starts the nodes. With an even seed the bus delivers every event to every
+// node, with an odd one to one node. Half of the seeds have a TripLookup, half of these
+// with batches.
 func newWorld(cfg config) (*world, error) {
 	w := &world{config: cfg, seed: cfg.seed, oracle: newOracle(), count: newCounts(), looksUp: cfg.seed%4 == 1 || cfg.seed%4 == 2}
 	w.looksUpMany = w.looksUp && cfg.seed%8 < 4
@@ -199,7 +198,7 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 	return n, nil
 }
 
-// stop shuts the nodes down, both at once.
+// stop shuts both nodes down at the same time.
 func (w *world) stop(ctx context.Context) error {
 	ended := make([]error, len(w.nodes))
 	var stopping sync.WaitGroup
@@ -215,9 +214,8 @@ func (w *world) stop(ctx context.Context) error {
 	return errors.Join(append(errs, w.bus.Close(ctx))...)
 }
 
-// narrow gives connections a small buffer to write to, so that a client that does
-// not read is felt soon. It returns plain TCP connections, which the server treats
-// best.
+// narrow gives connections a small send buffer, so that the server soon detects a client
+// that does not read. It returns plain TCP connections.
 type narrow struct{ net.Listener }
 
 // Accept implements net.Listener.
@@ -229,7 +227,7 @@ func (l narrow) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// dialNarrow does so for the client's end.
+// dialNarrow gives the client's end a small receive buffer.
 func dialNarrow(ctx context.Context, network, addr string) (net.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, network, addr)
@@ -239,7 +237,7 @@ func dialNarrow(ctx context.Context, network, addr string) (net.Conn, error) {
 	return c, err
 }
 
-// publish puts an event on the bus.
+// publish publishes an event on the bus.
 func (w *world) publish(id string, e realtime.DomainEvent) bool {
 	env, err := realtime.NewEnvelope(e)
 	if err == nil {
@@ -254,8 +252,8 @@ func (w *world) publish(id string, e realtime.DomainEvent) bool {
 	return err == nil
 }
 
-// settle returns true when what was published before has been handled on every
-// node.
+// settle waits until all events that were published before have been handled on every
+// node, and reports whether they were.
 func (w *world) settle() bool {
 	ctx, cancel := w.allowed(settleTimeout)
 	defer context.AfterFunc(w.oracle.serving, cancel)()
@@ -267,12 +265,12 @@ func (w *world) settle() bool {
 		}
 	}
 	if err != nil && !w.oracle.isDraining() {
-		w.oracle.breachf("what was published is not handled after %v", settleTimeout)
+		w.oracle.breachf("published events are not handled after %v", settleTimeout)
 	}
 	return err == nil
 }
 
-// idSet is ids, such as those of the trips under way that have a driver. All methods
+// idSet is a set of ids, such as those of the running trips with a driver. All methods
 // may be called concurrently.
 type idSet struct {
 	mu  sync.Mutex
@@ -288,7 +286,7 @@ func (s *idSet) add(id string) {
 	s.ids[id] = true
 }
 
-// within reports whether f is true of any of them.
+// within reports whether f is true for any of them.
 func (s *idSet) within(f func(id string) bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -306,7 +304,7 @@ func (s *idSet) remove(id string) {
 	delete(s.ids, id)
 }
 
-// pick returns one of them; empty when there is none.
+// pick returns a random one, or "" if there is none.
 func (s *idSet) pick(rng *rand.Rand) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -321,12 +319,12 @@ func (s *idSet) pick(rng *rand.Rand) string {
 	return ids[rng.IntN(len(ids))]
 }
 
-// between returns a time from low up to high.
+// between returns a random time from low up to high.
 func between(rng *rand.Rand, low, high time.Duration) time.Duration {
 	return low + time.Duration(rng.Int64N(int64(high-low)))
 }
 
-// sleep reports false when ctx ended first.
+// sleep returns false if ctx ended first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -52,7 +52,7 @@ type Hub struct {
 	next int
 }
 
-// NewHub makes a Hub, which sends heartbeats by itself if asked to.
+// NewHub returns a Hub, which can send heartbeats itself.
 func NewHub(beats bool) *Hub {
 	h := &Hub{nsps: map[string]*namespace{}}
 	for _, n := range []string{"/drivers", "/passengers", "/admin"} {

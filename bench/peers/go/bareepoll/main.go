@@ -148,7 +148,7 @@ func (c *conn) write(b []byte) {
 	n, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(c.fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	if e != 0 {
 		if e != syscall.EAGAIN {
-			return // reading will tell
+			return // the next read returns the error
 		}
 		n = 0
 	}

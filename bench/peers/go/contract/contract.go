@@ -124,7 +124,7 @@ func NewUpdate(driver string, p Position) Update {
 // An Emitter sends NewTrip(i) as event to a room of a namespace.
 type Emitter func(nsp, room, event string, i int)
 
-// Emit does what a request to /bench/emit asks for.
+// Emit handles a request to /bench/emit.
 func Emit(r *http.Request, emit Emitter) {
 	body, _ := io.ReadAll(r.Body) // of the generator: complete, or nobody waits
 	q := r.URL.Query()
