@@ -40,7 +40,8 @@ func (n node) Receiving(err error) {
 }
 
 // Gap implements Node. A revocation may have been lost, so it empties the cache of repository
-// rows, makes pending handshakes read their rows again, and starts a sweep.
+// rows, makes pending handshakes read their rows again, and starts a sweep. It also compares
+// the trips with those of the other nodes.
 func (n node) Gap(g Gap) {
 	rt := n.rt
 	if rt.stopping.Load() {
@@ -55,6 +56,7 @@ func (n node) Gap(g Gap) {
 	rt.forgetRows()
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()
+	rt.publisher.exchange.compare()
 }
 
 // PeerJoined implements Node.

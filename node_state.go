@@ -12,59 +12,60 @@ import (
 
 // NodeState is the content of an OpState message between nodes of this library. It is
 // opaque: an adapter carries its JSON.
-type NodeState struct {
-	trip    *triptable.Event // an event of a trip that the sender knows
-	known   *triptable.State // everything that the sender knows of a trip, as an answer
-	last    bool             // with known: the receiver does not answer
-	tripsOf string           // a driver's id: nodes that know the driver's trips send them
-	left    *Presence        // the sender has published that this user is disconnected
-}
+type NodeState struct{ content stateContent }
 
-type nodeStateJSON struct {
-	Trip    *triptable.Event `json:"trip,omitempty"`
-	Known   *triptable.State `json:"known,omitempty"`
-	Last    bool             `json:"last,omitempty"`
-	TripsOf string           `json:"tripsOf,omitempty"`
-	Left    *Presence        `json:"left,omitempty"`
+// stateContent is the content of a NodeState. One of its fields is set. A node drops a
+// state of which it knows no field.
+type stateContent struct {
+	Trip    *triptable.Event  `json:"trip,omitempty"`    // an event of a trip that the sender knows
+	Known   *triptable.State  `json:"known,omitempty"`   // everything that the sender knows of a trip, as an answer
+	Trips   []triptable.State `json:"trips,omitempty"`   // the same of several trips
+	Last    bool              `json:"last,omitempty"`    // with Known and Trips: the receiver does not answer
+	Compare *triptable.Page   `json:"compare,omitempty"` // digests of what the sender knows of trips: nodes that know more send it
+	TripsOf string            `json:"tripsOf,omitempty"` // a driver's id: nodes that know the driver's trips send them
+	Left    *Presence         `json:"left,omitempty"`    // the sender has published that this user is disconnected
 }
 
 // MarshalJSON implements json.Marshaler.
-func (s NodeState) MarshalJSON() ([]byte, error) {
-	return json.Marshal(nodeStateJSON{s.trip, s.known, s.last, s.tripsOf, s.left})
-}
+func (s NodeState) MarshalJSON() ([]byte, error) { return json.Marshal(s.content) }
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *NodeState) UnmarshalJSON(data []byte) error {
-	var v nodeStateJSON
-	if err := json.Unmarshal(data, &v); err != nil {
+	var content stateContent
+	if err := json.Unmarshal(data, &content); err != nil {
 		return fmt.Errorf("realtime: node state: %w", err)
 	}
-	*s = NodeState{v.Trip, v.Known, v.Last, v.TripsOf, v.Left}
+	s.content = content
 	return nil
 }
 
 // shareState sends a state to the other nodes. A state that moves sockets is sent in the
 // namespace of these sockets. The adapter keeps the order within a namespace, so a socket
 // joins a room before the next emit to it and leaves it after the last one.
-func (rt *Server) shareState(namespace string, s NodeState) {
-	_ = rt.clusterPublish(ClusterMessage{Op: OpState, Namespace: namespace, State: &s}) // logged
+func (rt *Server) shareState(namespace string, content stateContent) {
+	_ = rt.clusterPublish(ClusterMessage{Op: OpState, Namespace: namespace, State: &NodeState{content}}) // logged
 }
 
 // applyState applies a state from another node, and reports whether it is valid. It is
 // called in the order of all messages about the namespace.
-func (ns *Namespace) applyState(s *NodeState) bool {
-	p := ns.rt.publisher
-	switch {
-	case s == nil:
+func (ns *Namespace) applyState(state *NodeState) bool {
+	if state == nil {
 		return false
-	case s.trip != nil:
-		return p.applyEvent(ns.name, *s.trip)
-	case s.known != nil:
-		return p.applyTripState(ns.name, *s.known, s.last)
-	case s.tripsOf != "":
-		p.positions.answer(s.tripsOf)
-	case s.left != nil:
-		ns.rt.presence.onPeerDisconnected(ns, *s.left)
+	}
+	p, s := ns.rt.publisher, &state.content
+	switch {
+	case s.Trip != nil:
+		return p.applyEvent(ns.name, *s.Trip)
+	case s.Known != nil:
+		return p.applyTripState(ns.name, *s.Known, s.Last)
+	case s.Trips != nil:
+		return p.exchange.applyStates(ns.name, s.Trips, s.Last)
+	case s.Compare != nil:
+		return p.exchange.applyPage(*s.Compare)
+	case s.TripsOf != "":
+		p.positions.answer(s.TripsOf)
+	case s.Left != nil:
+		ns.rt.presence.onPeerDisconnected(ns, *s.Left)
 	default:
 		return false
 	}

@@ -176,7 +176,7 @@ func (p *presence) publishAll(batch []DomainEvent) {
 			continue
 		}
 		if p.publish(e) && leaves && p.rt.clustered {
-			p.rt.shareState(left.Namespace, NodeState{left: &left.Presence})
+			p.rt.shareState(left.Namespace, stateContent{Left: &left.Presence})
 		}
 	}
 }

@@ -28,12 +28,14 @@ type publisher struct {
 	seen      recentIDs
 	parties   partyQueues
 	positions driverSearches
+	exchange  tripExchange
 }
 
 func newPublisher(rt *Server) *publisher {
 	p := &publisher{rt: rt, trips: triptable.New(time.Now)}
 	p.parties.init(p)
 	p.positions.init(p)
+	p.exchange.init(p)
 	p.seen.size = rt.opts.Limits.RememberedEvents
 	return p
 }

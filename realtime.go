@@ -140,6 +140,7 @@ func New(o Options) (*Server, error) {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
 	}
 	rt.sweep.start()
+	rt.publisher.exchange.compare() // this node knows no trip yet
 	return rt, nil
 }
 

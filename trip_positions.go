@@ -99,7 +99,7 @@ func (d *driverSearches) sweepLocked() {
 func (d *driverSearches) search(driverID string, s *driverSearch) {
 	rt := d.p.rt
 	if rt.opts.Trips == nil {
-		rt.shareState(NamespaceDrivers, NodeState{tripsOf: driverID})
+		rt.shareState(NamespaceDrivers, stateContent{TripsOf: driverID})
 		return // the nodes answer with the states of the trips: see tripLearned
 	}
 	trips, err := hostcall.Do(rt.ctx, rt.host.positions, nil, func(ctx context.Context) ([]string, error) {

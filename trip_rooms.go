@@ -34,11 +34,11 @@ func (p *publisher) share(e triptable.Event) {
 		return
 	}
 	if e.Kind >= triptable.Assigns {
-		p.rt.shareState(NamespaceDrivers, NodeState{trip: &e})
+		p.rt.shareState(NamespaceDrivers, stateContent{Trip: &e})
 	}
-	p.rt.shareState(NamespacePassengers, NodeState{trip: &e})
+	p.rt.shareState(NamespacePassengers, stateContent{Trip: &e})
 	if e.Kind == triptable.Ends { // admins leave only when the trip ends
-		p.rt.shareState(NamespaceAdmin, NodeState{trip: &e})
+		p.rt.shareState(NamespaceAdmin, stateContent{Trip: &e})
 	}
 }
 
@@ -53,7 +53,7 @@ func (p *publisher) shareAll(tripID string, last bool) {
 		return
 	}
 	for _, ns := range builtinNamespaces {
-		p.rt.shareState(ns.name, NodeState{known: &state, last: last})
+		p.rt.shareState(ns.name, stateContent{Known: &state, Last: last})
 	}
 }
 
@@ -87,15 +87,10 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 // for one event. If this node knows more, it answers with its own state, unless last is
 // set. The answer has last set, so the exchange ends.
 func (p *publisher) applyTripState(namespace string, s triptable.State, last bool) bool {
-	if !validID(s.Trip) || !validIDs(s.Passenger) {
+	if !validState(s) {
 		return false
 	}
-	for _, f := range slices.Concat(s.Assigns, s.Releases) {
-		if !validIDs(f.Driver, f.Assignment) {
-			return false
-		}
-	}
-	res := p.trips.Merge(s)
+	res, _ := p.exchange.trips.Merge(s, true)
 	p.move(s.Trip, res, namespace)
 	if namespace != everyShareNamespace {
 		return true
@@ -105,6 +100,14 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 		go p.shareAll(s.Trip, true) // not here: the adapter waits for the return of Deliver
 	}
 	return true
+}
+
+// validState reports whether every id of a state is valid.
+func validState(s triptable.State) bool {
+	if !validID(s.Trip) || !validIDs(s.Passenger) {
+		return false
+	}
+	return !slices.ContainsFunc(slices.Concat(s.Assigns, s.Releases), func(f triptable.Fact) bool { return !validIDs(f.Driver, f.Assignment) })
 }
 
 // validIDs reports whether every id is valid or empty.

@@ -1,0 +1,204 @@
+// How tables come to know the same after messages between them were lost: one table lists
+// what it knows, the others send what they know more.
+
+package triptable
+
+import (
+	"encoding/binary"
+	"hash/fnv"
+	"slices"
+	"sync"
+)
+
+// MaxPage is the maximum number of trips in a Page.
+const MaxPage = 512
+
+// maxDue is the maximum number of trips that an Exchange has yet to send. No table has as
+// many: the bound is for pages that another table did not make.
+const maxDue = 1 << 20
+
+// Page lists the trips of a table whose ids are greater than After and not greater than
+// Upto; an empty Upto is greater than every id. Nodes exchange it as JSON.
+type Page struct {
+	After string   `json:"after,omitempty"`
+	Upto  string   `json:"upto,omitempty"`
+	Trips []Digest `json:"trips,omitempty"`
+}
+
+// Digest stands for what a table knows of a trip. Two tables with the same sum have nothing
+// to tell each other. It has 53 bits, which JSON numbers keep.
+type Digest struct {
+	Trip string `json:"t"`
+	Sum  uint64 `json:"d"`
+}
+
+// digest returns the sum of what State.knowsMoreThan compares.
+func (r *trip) digest() uint64 {
+	h := fnv.New64a()
+	var b []byte
+	text := func(texts ...string) {
+		for _, s := range texts {
+			b = append(append(b, s...), 0)
+		}
+	}
+	number := func(ns ...int64) {
+		for _, n := range ns {
+			b = binary.BigEndian.AppendUint64(b, uint64(n))
+		}
+	}
+	flag := func(f bool) {
+		if f {
+			b = append(b, 1)
+		} else {
+			b = append(b, 0)
+		}
+	}
+	last := r.lastNamed()
+	text(r.passenger, r.driver, r.assignment, last.Driver, last.Assignment)
+	flag(r.assigned)
+	flag(r.idle)
+	number(r.passengerAt, r.suspended, r.assigns.newest(), last.At)
+	for _, f := range r.releases {
+		if f.At >= last.At {
+			number(f.At)
+			text(f.Driver, f.Assignment)
+		}
+	}
+	_, _ = h.Write(b) // a hash returns no error
+	return h.Sum64() & (1<<53 - 1)
+}
+
+// Exchange compares a table with others. Its methods may be called concurrently.
+type Exchange struct {
+	table *Table
+
+	mu  sync.Mutex      // guards due; the table's lock is taken while it is held
+	due map[string]bool // the trips to be sent; true: the receivers do not answer
+}
+
+// NewExchange returns an Exchange of a table.
+func NewExchange(t *Table) *Exchange { return &Exchange{table: t, due: map[string]bool{}} }
+
+// Pages calls send with the pages of the whole table, until it returns false. A trip that
+// is added or ends meanwhile is listed or not.
+func (x *Exchange) Pages(send func(Page) bool) {
+	ids := x.table.ids()
+	slices.Sort(ids)
+	p := Page{}
+	for len(ids) > MaxPage {
+		p.Upto, p.Trips = ids[MaxPage-1], x.table.digests(ids[:MaxPage])
+		if !send(p) {
+			return
+		}
+		p.After, ids = p.Upto, ids[MaxPage:]
+	}
+	p.Upto, p.Trips = "", x.table.digests(ids)
+	send(p)
+}
+
+func (t *Table) ids() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ids := make([]string, 0, len(t.trips))
+	for id := range t.trips {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (t *Table) digests(ids []string) []Digest {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := make([]Digest, 0, len(ids))
+	for _, id := range ids {
+		if r := t.trips[id]; r != nil {
+			all = append(all, Digest{id, r.digest()})
+		}
+	}
+	return all
+}
+
+// differ returns the trips of a page's range of which the table knows something else than
+// the page.
+func (t *Table) differ(p Page) (ids []string) {
+	listed := make(map[string]uint64, len(p.Trips))
+	for _, d := range p.Trips {
+		listed[d.Trip] = d.Sum
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, r := range t.trips {
+		if id <= p.After || p.Upto != "" && id > p.Upto {
+			continue
+		}
+		if sum, ok := listed[id]; !ok || sum != r.digest() {
+			ids = append(ids, id)
+		}
+	}
+	for id, sum := range listed {
+		if t.trips[id] != nil {
+			continue
+		}
+		switch over := t.closedLocked(id); {
+		case over == ended:
+			ids = append(ids, id)
+		case over != 0:
+			if r := (&trip{suspended: over, idle: true}); r.digest() != sum {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
+}
+
+// Compare compares the table with a page of another one. Take returns what the table knows
+// of the trips that differ. It reports whether there are any.
+func (x *Exchange) Compare(p Page) (due bool) {
+	differ := x.table.differ(p)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, id := range differ {
+		if _, ok := x.due[id]; !ok && len(x.due) >= maxDue {
+			break
+		}
+		x.due[id] = false
+	}
+	return len(x.due) > 0
+}
+
+// Merge records what another table knows of a trip, as Table.Merge does. If that is all
+// that this table knows, Take does not return the trip any more: the other tables have
+// been sent it too. Otherwise, unless the sender expects no answer, Take returns it. due
+// reports whether there is an answer.
+func (x *Exchange) Merge(s State, last bool) (res Result, due bool) {
+	res = x.table.Merge(s)
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	switch _, ok := x.due[s.Trip]; {
+	case !res.Outdated:
+		delete(x.due, s.Trip)
+	case !ok && !last && len(x.due) < maxDue:
+		x.due[s.Trip] = true
+	}
+	return res, len(x.due) > 0
+}
+
+// Take returns what the table knows of at most n of the trips that are due, and whether
+// the receivers answer. It returns none when nothing is due.
+func (x *Exchange) Take(n int) (states []State, last bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for id, final := range x.due {
+		if len(states) == n {
+			break
+		}
+		if len(states) > 0 && final != last {
+			continue
+		}
+		delete(x.due, id)
+		if s, ok := x.table.State(id); ok {
+			states, last = append(states, s), final
+		}
+	}
+	return states, last
+}

@@ -1,0 +1,153 @@
+// Trip exchange: a node that may have missed events of trips compares its trip table with
+// those of the other nodes, and moves its sockets by what it learns.
+
+package realtime
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/triptable"
+)
+
+const (
+	// exchangeBatch is the maximum number of trips in a message.
+	exchangeBatch = 64
+	// exchangePause is the time between two messages.
+	exchangePause = 5 * time.Millisecond
+	// exchangeEvery is the least time between two comparisons: gaps that are reported
+	// meanwhile share the next one.
+	exchangeEvery = time.Second
+	// answerDelay is the maximum of the random time after which a node answers. What
+	// another node has sent by then it does not send.
+	answerDelay = 200 * time.Millisecond
+)
+
+// tripExchange compares the trip table with those of other nodes. Its methods may be called
+// concurrently and do not block.
+type tripExchange struct {
+	p     *publisher
+	trips *triptable.Exchange
+
+	mu        sync.Mutex // guards the fields below
+	due       bool       // a comparison is to be made
+	comparing bool       // the comparing goroutine exists
+	answering bool       // the answering goroutine exists
+}
+
+func (x *tripExchange) init(p *publisher) { x.p, x.trips = p, triptable.NewExchange(p.trips) }
+
+// compare has the other nodes send what they know more than this one. With a bus that every
+// node hears the nodes do not tell each other of trips: none depends on the adapter then.
+func (x *tripExchange) compare() {
+	if !x.p.rt.clustered || x.p.rt.opts.Cluster.BusFanOut {
+		return
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.due = true
+	if !x.comparing {
+		x.comparing = true
+		go x.runComparing()
+	}
+}
+
+func (x *tripExchange) runComparing() {
+	for {
+		x.mu.Lock()
+		if !x.due || x.p.rt.ctx.Err() != nil {
+			x.comparing = false
+			x.mu.Unlock()
+			return
+		}
+		x.due = false
+		x.mu.Unlock()
+		x.trips.Pages(func(page triptable.Page) bool {
+			x.p.rt.shareState(everyShareNamespace, stateContent{Compare: &page})
+			return page.Upto == "" || x.pause(exchangePause)
+		})
+		x.pause(exchangeEvery)
+	}
+}
+
+// pause reports whether the server still runs after a time.
+func (x *tripExchange) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-x.p.rt.ctx.Done():
+		return false
+	}
+}
+
+// applyPage answers a comparison of another node. It reports whether the page is valid.
+func (x *tripExchange) applyPage(page triptable.Page) bool {
+	if len(page.Trips) > triptable.MaxPage || !validIDs(page.After, page.Upto) {
+		return false
+	}
+	if slices.ContainsFunc(page.Trips, func(d triptable.Digest) bool { return !validID(d.Trip) }) {
+		return false
+	}
+	if x.trips.Compare(page) {
+		x.answer()
+	}
+	return true
+}
+
+// answer sends, soon, what is due.
+func (x *tripExchange) answer() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.answering {
+		x.answering = true
+		go x.runAnswering()
+	}
+}
+
+func (x *tripExchange) runAnswering() {
+	wait := rand.N(answerDelay)
+	for x.pause(wait) {
+		x.mu.Lock()
+		states, last := x.trips.Take(exchangeBatch)
+		if len(states) == 0 {
+			x.answering = false
+			x.mu.Unlock()
+			return
+		}
+		x.mu.Unlock()
+		for _, ns := range builtinNamespaces {
+			x.p.rt.shareState(ns.name, stateContent{Trips: states, Last: last})
+		}
+		wait = exchangePause
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.answering = false
+}
+
+// applyStates applies what another node knows of several trips, and moves this node's
+// sockets of the namespace. It reports whether the states are valid.
+func (x *tripExchange) applyStates(namespace string, states []triptable.State, last bool) bool {
+	valid := len(states) <= triptable.MaxPage
+	for _, s := range states {
+		valid = valid && validState(s)
+	}
+	if !valid {
+		return false
+	}
+	for _, s := range states {
+		res, due := x.trips.Merge(s, last || namespace != everyShareNamespace)
+		x.p.move(s.Trip, res, namespace)
+		if namespace == everyShareNamespace {
+			x.p.positions.tripLearned(s.Trip)
+			if due {
+				x.answer()
+			}
+		}
+	}
+	return true
+}
