@@ -36,10 +36,10 @@ func TestLimits_ConnectionsWithoutUserMakeRoom(t *testing.T) {
 				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 					o.Unlimited = false
 					o.Limits.Connections, o.Limits.ConnectionsPerIP, o.Limits.UnauthenticatedPerIP = connections, 5, 5
-					o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = -1, true
+					o.Limits.SocketsPerUser = -1
 					o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // where the clients of a test come from
 					if name == "one socket too many" {
-						o.Limits.SocketsPerUser = 1
+						o.Limits.SocketsPerUser, o.Limits.RefuseExtraSockets = 1, true
 					}
 				})
 				addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
