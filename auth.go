@@ -310,16 +310,14 @@ func bearer(header string) string {
 	if token == header {
 		return ""
 	}
-	return truncateToken(token)
+	return copyToken(token)
 }
 
-// truncateToken cuts an oversized token to maxTokenLength+1 bytes: enough to be refused,
-// without keeping the whole header in memory.
-func truncateToken(token string) string {
-	if len(token) > maxTokenLength {
-		return strings.Clone(token[:maxTokenLength+1])
-	}
-	return token
+// copyToken returns a copy of a token of a request. The token itself would keep the whole
+// header or URL in memory, which may be a megabyte. An oversized token is cut to
+// maxTokenLength+1 bytes, enough to be refused.
+func copyToken(token string) string {
+	return strings.Clone(token[:min(len(token), maxTokenLength+1)])
 }
 
 // stripBearer removes the scheme "Bearer", in upper or lower case.

@@ -83,7 +83,7 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	var b requestData
 	b.token = bearer(r.Header.Get("Authorization"))
 	if b.token == "" && protocol < 4 && rt.opts.Compat.LegacyQueryToken {
-		b.token = truncateToken(stripBearer(r.URL.Query().Get("token")))
+		b.token = copyToken(stripBearer(r.URL.Query().Get("token")))
 	}
 	var err error
 	if b.values, err = rt.connValues(r, c); err != nil {
@@ -103,7 +103,7 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 // if it has no user now.
 func (rt *Server) socketLeft(inner *socketio.Socket) {
 	s, ok := inner.Data.(*Socket)
-	if !ok || !s.admitted {
+	if !ok {
 		return
 	}
 	conn := inner.Conn()

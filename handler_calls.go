@@ -105,8 +105,8 @@ func (ns *Namespace) runConnectHook(s *Socket, h *connectHook) bool {
 // exceeds a rate limit or has no handler.
 func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	s, ok := inner.Data.(*Socket)
-	if !ok || !s.admitted {
-		return // the CONNECT was refused, and Compat.RefuseAfterConnect is set
+	if !ok {
+		return
 	}
 	a := answer{socket: s, event: e, route: ns.route(e.Name), start: time.Now()}
 	a.bytes = ns.rt.tracedBytes(e.Args, e.Attachments) // before the handler, which may change them

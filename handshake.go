@@ -84,7 +84,6 @@ func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload
 		s.setIdentity(id, expiresAt)
 		rooms = connectRooms(ns.name, id)
 	}
-	s.admitted = true
 	ns.rt.admission.Joined(&from.Conn, !ns.opts.Anonymous)
 	if !s.inner.Admit(rooms...) {
 		ns.rt.socketLeft(s.inner)
@@ -113,7 +112,7 @@ func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 // disconnected is socketio's Hooks.Disconnect.
 func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	s, ok := inner.Data.(*Socket)
-	if !ok || !s.admitted {
+	if !ok {
 		return
 	}
 	s.mu.Lock()
@@ -169,10 +168,7 @@ func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 		delay := rt.opts.Timeouts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
 		rt.wheel.Arm(&timingwheel.Timer{F: func() { conn.Close(socketio.ReasonForcedClose) }}, delay)
-	case rt.opts.Compat.RefuseAfterConnect && s.inner.Admit():
-		if s.inner.Open() {
-			s.inner.Disconnect()
-		}
+	case rt.opts.Compat.RefuseAfterConnect && s.inner.RefuseOpened():
 	default:
 		s.inner.Refuse(encodeConnectError(e), rt.opts.Compat.DisconnectRefused)
 	}

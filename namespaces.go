@@ -289,8 +289,8 @@ func (ns *Namespace) route(event string) *route {
 }
 
 // overflow is socketio's Hooks.Overflow: it answers an event that the queue has no memory for.
-func (ns *Namespace) overflow(inner *socketio.Socket, e *socketio.Event) {
-	if s, ok := inner.Data.(*Socket); ok && s.admitted && e.WantsAck() {
+func (ns *Namespace) overflow(_ *socketio.Socket, e *socketio.Event) {
+	if e.WantsAck() {
 		e.Ack(nil, failure(errTooOften).bytes()...)
 	}
 }

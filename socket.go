@@ -21,11 +21,8 @@ import (
 type Socket struct {
 	inner *socketio.Socket
 	ns    *Namespace
-	shard uint8 // the watchdog's shard for this socket's calls
-	// admitted is written by the handshake, before socketio's Admit. It is false for a
-	// socket that Compat.RefuseAfterConnect refuses.
-	admitted bool
-	rates    ratelimit.Socket // only dispatch uses it, for one event at a time
+	shard uint8            // the watchdog's shard for this socket's calls
+	rates ratelimit.Socket // only dispatch uses it, for one event at a time
 
 	mu       sync.Mutex // guards the fields below
 	identity Identity

@@ -281,11 +281,24 @@ func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sockets = slices.DeleteFunc(c.sockets, func(o *Socket) bool { return o == s })
-	if wasOpen && !slices.Contains(c.formerNamespaces, s.ns) {
-		c.formerNamespaces = append(c.formerNamespaces, s.ns)
+	if wasOpen {
+		c.leaveLocked(s.ns)
 	}
 	c.awaitConnectLocked()
 	return len(c.sockets), c.closed
+}
+
+// leave records that the client may have been in a namespace: packets for it are ignored.
+func (c *Conn) leave(n *Namespace) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leaveLocked(n)
+}
+
+func (c *Conn) leaveLocked(n *Namespace) {
+	if !slices.Contains(c.formerNamespaces, n) {
+		c.formerNamespaces = append(c.formerNamespaces, n)
+	}
 }
 
 // countKnown adds n to the number of admitted sockets whose namespace is not anonymous.

@@ -117,6 +117,57 @@ func TestSocket_Refuse(t *testing.T) {
 	})
 }
 
+// A socket that is refused as if it had been open is never in the namespace, and packets
+// that its client sends meanwhile are ignored.
+func TestSocket_RefuseOpened(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		s.namespace("/", Hooks{})
+		var n *Namespace
+		n = s.namespace("/a", Hooks{Connect: func(sock *Socket, _ []byte) {
+			require.Zero(t, n.Emit(Target{All: true}, msg("/a", "before")))
+			require.True(t, sock.RefuseOpened())
+			require.False(t, sock.RefuseOpened())
+			require.False(t, sock.Admit())
+			require.False(t, sock.Refuse([]byte(`{}`), false))
+			require.Zero(t, n.Emit(Target{All: true, Rooms: []string{sock.ID()}}, msg("/a", "after")))
+			require.Zero(t, n.Len())
+		}})
+		c, sockets := s.join(transport, "/")
+		c.text(`0/a`)
+		require.Regexp(t, `^0/a,\{"sid":"[A-Za-z0-9_-]{20}"\}$`, c.next().data)
+		c.expect(`1/a,`)
+		c.text(`2/a,["x"]`)
+		c.expectNone()
+		require.False(t, c.isClosed(), "another socket is on it")
+		sockets[0].Disconnect()
+		c.expect("1")
+		require.True(t, c.isClosed())
+		require.Equal(t, []string{"/ " + ReasonServer}, s.reasons.take())
+
+		c = s.dial(transport)
+		c.text(`0/a`)
+		c.next()
+		require.Equal(t, packet{`1/a,`, false}, c.next())
+		require.True(t, c.isClosed(), "no other socket was on it")
+	})
+}
+
+// An admitted socket is refused as such only.
+func TestSocket_RefuseOpenedAfterAdmit(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		s := serve(t)
+		s.namespace("/a", Hooks{Connect: func(sock *Socket, _ []byte) {
+			require.True(t, sock.Admit("r"))
+			require.False(t, sock.RefuseOpened())
+			require.True(t, sock.Drop())
+		}})
+		c := s.dial("websocket")
+		c.text(`0/a`)
+		c.expectNone()
+	})
+}
+
 // A pending socket is dropped without an answer; the layer above closes the connection
 // soon.
 func TestSocket_Drop(t *testing.T) {

@@ -176,6 +176,27 @@ func (s *Socket) Refuse(payload []byte, disconnect bool) bool {
 // socket was neither.
 func (s *Socket) Drop() bool { return s.refuse(nil) }
 
+// RefuseOpened ends a pending socket with the answer to CONNECT and a DISCONNECT after it,
+// as if it had been open for a moment. It is never in the namespace, so that it receives
+// nothing that is emitted meanwhile. If no other socket is left on the connection, the
+// connection is closed too. RefuseOpened returns false if the socket is not pending.
+func (s *Socket) RefuseOpened() bool {
+	s.mu.Lock()
+	if s.state.Load() != socketPending {
+		s.mu.Unlock()
+		return false
+	}
+	s.conn.leave(s.ns) // the client may send packets until it has read the DISCONNECT
+	c := s.closeLocked("")
+	s.mu.Unlock()
+	var end engineio.Reason
+	if c.others == 0 {
+		end = ReasonForcedClose
+	}
+	s.finishClose(c, end, []*Message{s.conn.connectMessage(s), disconnectMessage(s.ns.name)})
+	return true
+}
+
 // refuse ends a pending or admitted socket after it has sent the last messages.
 func (s *Socket) refuse(last []*Message) bool {
 	s.mu.Lock()
