@@ -302,3 +302,36 @@ func TestTrace_Cluster(t *testing.T) {
 		require.Empty(t, calls.take())
 	})
 }
+
+// The sockets of a session that was replaced are closed after the grace time on every node,
+// also when the node that handled the event is killed meanwhile.
+func TestSessionRefreshed_OutlivesTheNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		handling := hub.Node()
+		var nodes []*realtimetest.Server
+		for _, link := range []*realtimetest.HubNode{handling, hub.Node(), hub.Node()} {
+			nodes = append(nodes, realtimetest.NewServer(t, func(o *realtime.Options) {
+				o.Cluster.Adapter, o.Timeouts.SweepInterval = link, -1
+				if len(nodes) > 0 {
+					o.Tokens, o.Users, o.Sessions = nodes[0].Tokens, nodes[0].Users, nodes[0].Sessions
+				}
+			}))
+		}
+		stale, other := nodes[1].Driver(t, "d1"), nodes[2].Driver(t, "d2")
+		renewed, next := nodes[2].Driver(t, "d1"), "next"
+		nodes[0].Publish(t, realtime.SessionRefreshed{UserID: "d1", OldSessionID: realtimetest.SessionID("d1"), NewSessionID: next})
+		realtimetest.Expect(t, stale, realtime.EventSessionRefreshed)
+		handling.Kill()
+		nodes[0].Sessions.Set(realtime.Session{ID: next, UserID: "d1"})
+		_, err := realtimetest.Call(t.Context(), renewed, realtime.AuthRefresh, realtime.TokenRefresh{Token: nodes[0].Tokens.Mint("d1", next, time.Hour)})
+		require.NoError(t, err)
+		time.Sleep(9 * time.Second)
+		require.True(t, stale.Connected())
+		time.Sleep(2 * time.Second)
+		realtimetest.Expect(t, stale, realtime.EventAuthExpired)
+		require.NotEqual(t, realtimetest.ReasonServer, stale.Disconnected(t), "it comes back with a new token")
+		require.True(t, renewed.Connected())
+		require.True(t, other.Connected())
+	})
+}

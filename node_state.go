@@ -24,6 +24,9 @@ type stateContent struct {
 	Compare *triptable.Page   `json:"compare,omitempty"` // digests of what the sender knows of trips: nodes that know more send it
 	TripsOf string            `json:"tripsOf,omitempty"` // a driver's id: nodes that know the driver's trips send them
 	Left    *Presence         `json:"left,omitempty"`    // the sender has published that this user is disconnected
+	// Replaced is the id of a login session that was replaced: each node closes its sockets
+	// that are still in it after Timeouts.RefreshGrace.
+	Replaced string `json:"replaced,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -66,6 +69,8 @@ func (ns *Namespace) applyState(state *NodeState) bool {
 		p.positions.answer(s.TripsOf)
 	case s.Left != nil:
 		ns.rt.presence.onPeerDisconnected(ns, *s.Left)
+	case validID(s.Replaced):
+		p.expireHereLater(s.Replaced)
 	default:
 		return false
 	}

@@ -336,12 +336,20 @@ func (ns *Namespace) empty(a Audience) bool {
 }
 
 // expireLater closes the sockets that are still in a replaced session after
-// Timeouts.RefreshGrace: those that have not sent auth:refresh.
+// Timeouts.RefreshGrace. Each node does so for its own sockets, so that it happens although
+// the node that handled the event ends meanwhile.
 func (p *publisher) expireLater(sessionID string) {
+	if p.rt.clustered && !p.rt.opts.Cluster.BusFanOut {
+		p.rt.shareState(everyShareNamespace, stateContent{Replaced: sessionID})
+	}
+	p.expireHereLater(sessionID)
+}
+
+// expireHereLater is expireLater for the sockets of this node.
+func (p *publisher) expireHereLater(sessionID string) {
 	expire := func() {
 		p.rt.each(func(ns *Namespace) {
-			b := ns.To(SessionRoom(sessionID))
-			b.local = p.rt.opts.Cluster.BusFanOut
+			b := ns.To(SessionRoom(sessionID)).Local()
 			_ = EventAuthExpired.Emit(b, AuthExpiredPayload{At: Time{time.Now()}}) // marshals
 			b.Close()
 		})
