@@ -70,6 +70,43 @@ func TestImports_PointDownwards(t *testing.T) {
 	}
 }
 
+// TestImports_InternalKnowsNothingOfTheRoot holds that no line of the table above lets a
+// package under internal/ import the packages that hosts import.
+func TestImports_InternalKnowsNothingOfTheRoot(t *testing.T) {
+	t.Parallel()
+	for pkg, list := range allowed {
+		if !strings.Contains(pkg, "/internal/") || strings.HasPrefix(pkg, "./internal/cmd/") {
+			continue
+		}
+		for _, path := range list {
+			public := path == "." || strings.HasPrefix(path, "./") && !strings.Contains(path, "/internal/")
+			require.False(t, public, "%s must not import %s", pkg, path)
+		}
+	}
+}
+
+// TestImports_UnderTheRootAreLight holds which modules every host links.
+func TestImports_UnderTheRootAreLight(t *testing.T) {
+	t.Parallel()
+	modules, seen := map[string]bool{}, map[string]bool{}
+	var visit func(pkg string)
+	visit = func(pkg string) {
+		if seen[pkg] {
+			return
+		}
+		seen[pkg] = true
+		for _, path := range allowed[pkg] {
+			if strings.HasPrefix(path, ".") {
+				visit(path)
+			} else {
+				modules[path] = true
+			}
+		}
+	}
+	visit(".")
+	require.Equal(t, []string{"github.com/gobwas/ws", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid"}, slices.Sorted(maps.Keys(modules)))
+}
+
 // imports returns, by package, what its files import from outside of the standard
 // library, and one file that does.
 func imports(t *testing.T, root string) map[string]map[string]string {
