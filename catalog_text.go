@@ -33,5 +33,12 @@ var endingDocs = []EndingDoc{
 		"the connection is closed", "reconnects by itself; load the current state again"},
 	{"Events are refused as `rate_limited` for too long", "acks with `rate_limited`", "DISCONNECT", "does not reconnect: send less"},
 	{"The user has more than `Limits.SocketsPerUser` sockets in the namespace: the oldest ends", "-", "DISCONNECT", "does not reconnect"},
+	{"The host disconnects the socket", "what the host has emitted before", "DISCONNECT", "does not reconnect until the app connects again"},
+	{"The host closes the connection", "what the host has emitted before", "the connection is closed", "reconnects by itself"},
+	{"The server's handler of an event does not return in time", "the event's ack, with `unavailable`", "the connection is closed",
+		"reconnects by itself; load the current state again"},
+	{"The client goes on sending CONNECTs beyond `Options.Rates.Connect`", "CONNECT_ERROR with `rate_limited`", "the connection is closed", "reconnects by itself"},
+	{"The server is full: it closes a connection without a user, or one whose message is incomplete, in favor of another one", "-",
+		"the connection is closed", "reconnects by itself"},
 	{"The connection enters no namespace within `Options.Timeouts.Connect`", "-", "the connection is closed", "reconnects by itself"},
 }

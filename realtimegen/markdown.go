@@ -73,9 +73,9 @@ func (p *page) intro() {
 		"Branch on the code; the message is for people; the fields are those at fault.\n")
 	p.linef("| code of a failed ack | means |\n|---|---|")
 	for _, c := range [][2]string{
-		{"invalid_payload", "a wrong type, a missing field, or a value out of range"}, {"unauthorized", "the token does not hold"},
+		{"invalid_payload", "a wrong type, a missing field, or a value out of range"}, {"unauthorized", "the token or the identity is not valid"},
 		{"forbidden", "not allowed to do this"}, {"not_found", "no such thing, or no such event"}, {"conflict", "not possible in the present state"},
-		{"rate_limited", "too many: slow down"}, {"unavailable", "the server could not do it: try again"}, {"internal", "a fault of the server"},
+		{"rate_limited", "too many events: send less"}, {"unavailable", "a service did not answer, or the server is overloaded: try again"}, {"internal", "a fault of the server"},
 	} {
 		p.linef("| `%s` | %s |", c[0], c[1])
 	}
