@@ -85,7 +85,8 @@
 // With an [Adapter], several nodes work as one: rooms, broadcasts, revocations and
 // acks reach the sockets of all nodes. Package redisadapter is an adapter over Redis or
 // Valkey. A node applies an operation to its own sockets without waiting for the other
-// nodes.
+// nodes. Package redisbus is an [EventBus] over Redis Streams, whose nodes share the domain
+// events.
 //
 // # Testing
 //

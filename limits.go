@@ -60,7 +60,7 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 // checkOrigin reports whether the request may go on. Otherwise it has written the response:
 // that of a CORS preflight, or a refusal.
 func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) {
-	switch rt.origins.Admit(w, r) { //nolint:exhaustive // Admit has written the response to a preflight
+	switch rt.origins.Check(w, r) { //nolint:exhaustive // Check has written the response to a preflight
 	case origin.Pass:
 		return true
 	case origin.Refuse:

@@ -94,7 +94,7 @@ type Exceeded struct {
 
 // Busy refuses a client that cannot be admitted now.
 type Busy struct {
-	Status     int           // HTTP status, 429 or 503
+	Status     int           // HTTP status: 429, 500 or 503
 	RetryAfter time.Duration // rounded up to whole seconds, at least one
 }
 
@@ -269,8 +269,8 @@ func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Reque
 	ss.unlockAndWake()
 }
 
-func (s *Server) newSession(r *http.Request, rev3, b64 bool) (*Session, *Busy) {
-	ss := &Session{srv: s, id: newID(), eio3: rev3, b64: b64}
+func (s *Server) newSession(r *http.Request, eio3, b64 bool) (*Session, *Busy) {
+	ss := &Session{srv: s, id: newID(), eio3: eio3, b64: b64}
 	ss.timer.F = ss.onTimer
 	var busy *Busy
 	ss.handler, busy = s.cfg.Accept(ss, r)

@@ -13,6 +13,10 @@
 // A call that exceeded its time and still runs is abandoned. Go cannot stop a
 // goroutine, so its result is dropped and it is counted until it returns. When too
 // many calls of a kind are abandoned, no new ones start.
+//
+// Other packages call three parts of the host themselves, and recover their panics: its
+// slog.Handler, which runs where something is logged; its net.Conn, whose reader and writer
+// engineio owns; and the handlers of a bus, for which Publish does not wait.
 package hostcall
 
 import (

@@ -48,12 +48,12 @@ type Verdict uint8
 const (
 	Pass      Verdict = iota // serve it
 	Refuse                   // answer it with 403
-	Preflight                // nothing: Admit has answered it
+	Preflight                // nothing: Check has answered it
 )
 
-// Admit checks a request, sets the CORS headers of its response, and answers it if it is
+// Check checks a request, sets the CORS headers of its response, and answers it if it is
 // a preflight.
-func (p *Policy) Admit(w http.ResponseWriter, r *http.Request) Verdict {
+func (p *Policy) Check(w http.ResponseWriter, r *http.Request) Verdict {
 	header := w.Header()
 	header.Add("Vary", "Origin")
 	origins := r.Header["Origin"]

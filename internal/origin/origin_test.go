@@ -67,7 +67,7 @@ func TestPolicy_LongPreflight(t *testing.T) {
 		r.Header.Set("Origin", "https://app.example.com")
 		r.Header.Set("Access-Control-Request-Headers", names)
 		w := httptest.NewRecorder()
-		require.Equal(t, origin.Preflight, p.Admit(w, r))
+		require.Equal(t, origin.Preflight, p.Check(w, r))
 		require.Equal(t, http.StatusNoContent, w.Code)
 		require.Equal(t, want, w.Header().Get("Access-Control-Allow-Headers"))
 	}

@@ -41,7 +41,7 @@ type Config struct {
 	// reason to refuse it; protocol is the Engine.IO protocol of the client, 4 or 3.
 	// Closed is called once for each connection that Accept accepted, when it has
 	// ended. Neither may block.
-	Accept func(r *http.Request, revision int) (data any, busy *Busy)
+	Accept func(r *http.Request, protocol int) (data any, busy *Busy)
 	Closed func(data any)
 	// Opened passes a function that closes an accepted connection, which the layer
 	// above may call at any time. It must not block. If nil, it is not called.
