@@ -345,7 +345,7 @@ func TestServer_Addresses(t *testing.T) {
 	}
 }
 
-// Without TrustedProxies nobody can make himself another address.
+// Without TrustedProxies a client cannot choose its address.
 func TestOptions_TrustedProxies_Unknown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Unlimited, o.Limits.ConnectionsPerIP = false, 1 })

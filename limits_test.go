@@ -207,7 +207,7 @@ func TestRevocation_EmptiesTheCache(t *testing.T) {
 	}
 }
 
-// Who is let in again is in at once, and who renews himself is believed.
+// A user whose ban is lifted connects at once, and auth:refresh reads the new session.
 func TestLookup_RefusalsAreNotCached(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.RepoCache = time.Hour })

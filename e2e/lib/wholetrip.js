@@ -82,7 +82,7 @@ export async function wholeTrip(world) {
   await act('complete', 'trip:completed');
   await driver.event('driver:trip:update', 2);
 
-  // He drives on, and that is nobody's business any more.
+  // The driver's further positions are not the passenger's.
   await tablet.event('driver:trip:update', 2);
   for (const c of [admin, axel]) await c.event('admin:driver:trip:update', 2);
   await report({ lat: 23, lng: -82 });
