@@ -41,6 +41,7 @@ var rules = Rules{
 		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "only describes types",
 		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "only collects answers, under a lock of this request alone",
 		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                         "only joins strings",
+		"redisbus.member.note: redisbus.member.mu: func change":                                 "only sets fields",
 		"triptable.facts.drop: triptable.Table.mu: func needed":                                 "only compares facts",
 	},
 }
