@@ -29,8 +29,7 @@ type member struct {
 	mu       sync.Mutex    // guards the rest
 	began    []entryID     // by partition: the last entry when the member began; nil: not known yet
 	reached  []entryID     // by partition: the last entry that this node has handled; at first as began
-	err      error         // of the last beat
-	troubles map[int]error // of partitions, by index
+	troubles map[int]error // of the last beat, and of partitions by their index
 }
 
 func newMember(b *Bus, began []entryID) *member {
@@ -69,8 +68,8 @@ func (m *member) health() error {
 }
 
 func (m *member) healthLocked() error {
-	if m.err != nil {
-		return m.err
+	if err := m.troubles[ofBeat]; err != nil {
+		return err
 	}
 	for i, err := range m.troubles {
 		return fmt.Errorf("partition %s: %w", m.b.keys.all[i].name, err)
@@ -78,11 +77,19 @@ func (m *member) healthLocked() error {
 	return nil
 }
 
-// note changes what health depends on, and logs when it changes.
-func (m *member) note(change func()) {
+// ofBeat is the place of the beat's error among the partitions'.
+const ofBeat = -1
+
+// note keeps that the beat or a session of a partition has failed, or has not, and logs
+// when the node's health changes.
+func (m *member) note(of int, err error) {
 	m.mu.Lock()
 	was := m.healthLocked()
-	change()
+	if err == nil {
+		delete(m.troubles, of)
+	} else {
+		m.troubles[of] = err
+	}
 	is := m.healthLocked()
 	m.mu.Unlock()
 	switch {
@@ -94,24 +101,12 @@ func (m *member) note(change func()) {
 	}
 }
 
-// trouble notes that a session of a partition gets on, if err is nil, or does not.
-func (m *member) trouble(p *partition, err error) {
-	m.note(func() {
-		if err == nil {
-			delete(m.troubles, p.index)
-		} else {
-			m.troubles[p.index] = err
-		}
-	})
-}
-
 // run takes part until the node leaves and everything that it handles has ended.
 func (m *member) run() {
 	tick := time.NewTicker(m.b.timing.beat)
 	defer tick.Stop()
 	for m.ctx.Err() == nil {
-		err := m.beat()
-		m.note(func() { m.err = err })
+		m.note(ofBeat, m.beat())
 		select {
 		case <-tick.C:
 		case <-m.ctx.Done():

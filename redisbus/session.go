@@ -135,14 +135,14 @@ func (s *session) giveBack() {
 
 // handle handles events while the session goes on.
 func (s *session) handle() {
-	defer s.m.trouble(s.part, nil)
+	defer s.m.note(s.part.index, nil)
 	recovering := true // what was handed out before comes first
 	wait := time.Duration(0)
 	for s.going.Err() == nil && s.owns() {
 		more, err := s.step(recovering)
 		if err == nil {
 			if wait > 0 {
-				s.m.trouble(s.part, nil)
+				s.m.note(s.part.index, nil)
 			}
 			recovering, wait = more && recovering, 0
 			continue
@@ -158,7 +158,7 @@ func (s *session) handle() {
 		if err == nil || s.going.Err() != nil {
 			continue
 		}
-		s.m.trouble(s.part, err)
+		s.m.note(s.part.index, err)
 		wait = min(max(2*wait, 10*time.Millisecond), s.b.timing.beat)
 		sleep(s.going, wait)
 	}
