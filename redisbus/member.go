@@ -248,7 +248,7 @@ func (m *member) resign() {
 		err = client.Do(ctx, client.B().Zrem().Key(m.b.keys.members).Member(m.b.name).Build()).Error()
 	}
 	if err != nil {
-		m.b.log.Warn("redisbus: leaving the group without a word to the others", "error", err)
+		m.b.log.Warn("redisbus: could not leave the group; the other nodes notice it later", "error", err)
 	}
 }
 
