@@ -35,9 +35,6 @@ func (r Rate) Quota() Quota {
 	return Quota{time.Duration(each), time.Duration(each * burst)}
 }
 
-// Refill returns the time that an empty bucket takes to become full.
-func (q Quota) Refill() time.Duration { return q.burst }
-
 // Bucket is a token bucket. Its zero value is full. It is not safe for concurrent use.
 //
 // It implements the generic cell rate algorithm (GCRA): the only state is the time at

@@ -41,7 +41,7 @@ func TestBucket_AllowsABurstAndThenTheRate(t *testing.T) {
 				require.True(t, b.Allow(q, now+c.wait+2))
 				require.False(t, b.Allow(q, now+c.wait+2))
 				require.False(t, b.Full(now+c.wait))
-				require.True(t, b.Full(now+c.wait+2+q.Refill()))
+				require.True(t, b.Full(now+c.wait+2+q.burst))
 			}
 		})
 	}

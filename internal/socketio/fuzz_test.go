@@ -51,7 +51,7 @@ func FuzzPacketParse(f *testing.F) {
 		}
 		reparse(t, in, out, &p, p.Type != PacketAck && p.Type != PacketBinaryAck, lim)
 		if p.Type == PacketEvent || p.Type == PacketBinaryEvent {
-			out = AppendEvent(nil, nsp, p.ID, p.Attachments, string(p.Name), p.Args...)
+			out = eventPacket(nil, nsp, p.ID, p.Attachments, string(p.Name), p.Args...)
 			reparse(t, in, out, &p, false, lim)
 		}
 	})
@@ -114,7 +114,7 @@ func reparse(t *testing.T, in, out []byte, p *Packet, sameData bool, lim Limits)
 	}
 }
 
-// appendEventJSON is AppendEvent with the JSON array of name and arguments.
+// appendEventJSON is appendEvent with the JSON array of name and arguments.
 func appendEventJSON(dst []byte, nsp string, id int64, attachments int, data []byte) []byte {
 	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
 	return append(dst, data...)

@@ -347,12 +347,8 @@ func AppendDisconnect(dst []byte, nsp string) []byte {
 	return appendHeader(dst, PacketDisconnect, nsp, NoID, 0)
 }
 
-// AppendEvent appends an event, a binary one if attachments is not 0. args are JSON
+// appendEvent appends an event, a binary one if attachments is not 0. args are JSON
 // values; an empty one becomes null.
-func AppendEvent(dst []byte, nsp string, id int64, attachments int, name string, args ...[]byte) []byte {
-	return appendEvent(dst, nsp, id, attachments, name, args)
-}
-
 func appendEvent[A ~[]byte](dst []byte, nsp string, id int64, attachments int, name string, args []A) []byte {
 	dst = appendHeader(dst, PacketEvent, nsp, id, attachments)
 	dst = append(dst, '[')

@@ -35,7 +35,7 @@ func BenchmarkAppendEvent(b *testing.B) {
 	arg := []byte(`{"lat":23.1136,"lng":-82.3666,"heading":90,"speed":8.3}`)
 	var dst []byte
 	for b.Loop() {
-		dst = AppendEvent(dst[:0], "/drivers", NoID, 0, "driver:location:update", arg)
+		dst = eventPacket(dst[:0], "/drivers", NoID, 0, "driver:location:update", arg)
 	}
 }
 

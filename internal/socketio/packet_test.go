@@ -284,10 +284,10 @@ func TestAppend(t *testing.T) {
 		{AppendDisconnect(nil, "/"), `1`},
 		{AppendDisconnect(nil, ""), `1`},
 		{AppendDisconnect(nil, "/drivers"), `1/drivers,`},
-		{AppendEvent(nil, "/", NoID, 0, "a"), `2["a"]`},
-		{AppendEvent(nil, "/", 0, 0, "a", args...), `20["a",{"a":1},null,2]`},
-		{AppendEvent(nil, "/drivers", 1<<53-1, 0, "a", args[0]), `2/drivers,9007199254740991["a",{"a":1}]`},
-		{AppendEvent(nil, "/drivers", 12, 2, "a"), `52-/drivers,12["a"]`},
+		{eventPacket(nil, "/", NoID, 0, "a"), `2["a"]`},
+		{eventPacket(nil, "/", 0, 0, "a", args...), `20["a",{"a":1},null,2]`},
+		{eventPacket(nil, "/drivers", 1<<53-1, 0, "a", args[0]), `2/drivers,9007199254740991["a",{"a":1}]`},
+		{eventPacket(nil, "/drivers", 12, 2, "a"), `52-/drivers,12["a"]`},
 		{appendEventJSON(nil, "/", NoID, 0, []byte(`["a",1]`)), `2["a",1]`},
 		{appendEventJSON(nil, "/drivers", 3, 1, []byte(`["a",1]`)), `51-/drivers,3["a",1]`},
 		{AppendAck(nil, "/", 4, 0), `34[]`},
@@ -346,7 +346,7 @@ func TestPacket_RoundTrip(t *testing.T) {
 					}
 					joined := strings.Join(list, "\n")
 					for _, name := range names {
-						b := AppendEvent(nil, nsp, id, attachments, name, args...)
+						b := eventPacket(nil, nsp, id, attachments, name, args...)
 						got := parse(b)
 						want := flat{PacketEvent, nsp, id, attachments, got.Data, strings.ToValidUTF8(name, "\ufffd"), joined}
 						if attachments > 0 {
@@ -381,4 +381,9 @@ func TestPacket_RoundTrip(t *testing.T) {
 			t.Errorf("disconnect: %+v", got)
 		}
 	}
+}
+
+// eventPacket is appendEvent with the arguments in a row.
+func eventPacket(dst []byte, nsp string, id int64, attachments int, name string, args ...[]byte) []byte {
+	return appendEvent(dst, nsp, id, attachments, name, args)
 }
