@@ -43,7 +43,7 @@ var zone = realtime.NewRoom("zone", "havana")
 
 // sockets are those of a namespace, by id.
 type sockets struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the fields below
 	byID map[string]*realtime.Socket
 }
 

@@ -83,7 +83,7 @@ func TestCluster_DriverChanges(t *testing.T) {
 // about the nodes' own state.
 type holdingAdapter struct {
 	realtime.Adapter
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the fields below
 	hold bool
 	some func(m realtime.ClusterMessage) bool
 	held []realtime.ClusterMessage
@@ -236,7 +236,7 @@ func TestCluster_HandshakeRevokedByAnotherNode(t *testing.T) {
 // and all events of a key to the same one.
 type consumerGroupBus struct {
 	*realtimetest.Bus
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below
 	handlers []func(context.Context, realtime.Envelope) error
 }
 

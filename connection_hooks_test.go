@@ -19,7 +19,7 @@ import (
 
 // callRecorder records the names of calls, in order.
 type callRecorder struct {
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the fields below
 	list []string
 }
 

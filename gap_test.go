@@ -153,7 +153,7 @@ func TestGap_PendingHandshakes(t *testing.T) {
 // gappy reports a gap whenever the trips are looked up or Authorize is called.
 type gappy struct {
 	realtime.Adapter
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the fields below
 	node realtime.Node
 }
 
@@ -242,7 +242,7 @@ func TestSweep_OfAPendingHandshake(t *testing.T) {
 
 // traced records the calls of Trace about the cluster.
 type traced struct {
-	mu  sync.Mutex
+	mu  sync.Mutex // guards the fields below
 	all []string
 }
 

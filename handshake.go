@@ -26,7 +26,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	h := &handshake{s: s, start: time.Now(), cancel: cancel}
 	ns.rt.pending.open(h)
 	defer ns.rt.pending.done(h)
-	hello, err := ns.admit(ctx, s, h, payload)
+	hello, err := ns.checkAndJoin(ctx, s, h, payload)
 	if err == nil && !ns.opts.Anonymous {
 		err = ns.checkAgain(ctx, h)
 	}
@@ -56,9 +56,9 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 // Rates.Connect. The connection is closed too.
 var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConnect)+", repeatedly")
 
-// admit runs the checks and puts the socket into its rooms. Events for the socket are held
+// checkAndJoin runs the checks and puts the socket into its rooms. Events for the socket are held
 // until it is opened. It returns hello, the socket's first event.
-func (ns *Namespace) admit(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
+func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
 	var rooms []string
 	from := s.conn()
 	switch ns.rt.admission.Begin(&from.Conn) { //nolint:exhaustive // Pass goes on below

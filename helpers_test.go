@@ -30,7 +30,7 @@ var inBubble = testkit.Bubble
 
 // logRecorder records a server's log and the handshakes that its Trace reports.
 type logRecorder struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below but hook
 	log     bytes.Buffer
 	hook    func(line map[string]any) // called for each record, without the lock
 	refused []string                  // namespace and code
@@ -127,8 +127,8 @@ type rawConn struct {
 	done  chan struct{} // closed with the connection
 	ended time.Time     // when that was, once it is done
 
-	mu     sync.Mutex
-	frames []string // but for the open packet and pings
+	mu     sync.Mutex // guards frames
+	frames []string   // but for the open packet and pings
 }
 
 func openRaw(t *testing.T, srv *realtimetest.Server, header ...string) *rawConn {

@@ -16,10 +16,8 @@ import (
 )
 
 // hooks is a host of whose hooks one fails, once.
-//
-// hooks.mu guards everything but release.
 type hooks struct {
-	mu      sync.Mutex
+	mu      sync.Mutex // guards the fields below but release
 	armed   string
 	fault   string
 	struck  bool

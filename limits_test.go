@@ -127,7 +127,7 @@ func TestTrace_LimitedSlowConsumer(t *testing.T) {
 // once.
 type countingUsers struct {
 	*realtimetest.Users
-	mu       sync.Mutex
+	mu       sync.Mutex // guards the fields below
 	asked    map[string]int
 	now, max int
 }

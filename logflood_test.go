@@ -24,7 +24,7 @@ import (
 // logCounter counts the lines and bytes of a log, and the lines that the log reports as
 // suppressed.
 type logCounter struct {
-	mu         sync.Mutex
+	mu         sync.Mutex // guards the fields below
 	lines      int
 	bytes      int
 	suppressed int

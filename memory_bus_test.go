@@ -22,7 +22,7 @@ const capacity = 65536
 
 // recorder is a handler that remembers what it was called with.
 type recorder struct {
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the fields below
 	events []realtime.Envelope
 }
 

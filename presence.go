@@ -65,14 +65,14 @@ func (p *presence) init(rt *Server) {
 	p.users = map[presenceKey]presenceState{}
 }
 
-func (p *presence) of(s *Socket) (presenceKey, Identity, bool) {
+func (p *presence) keyOf(s *Socket) (presenceKey, Identity, bool) {
 	id := s.Identity()
 	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.enabled
 }
 
 // socketConnected counts a new socket.
 func (p *presence) socketConnected(s *Socket) {
-	key, id, ok := p.of(s)
+	key, id, ok := p.keyOf(s)
 	if !ok {
 		return
 	}
@@ -94,7 +94,7 @@ func (p *presence) socketConnected(s *Socket) {
 
 // socketDisconnected counts the end of a socket that socketConnected has counted.
 func (p *presence) socketDisconnected(s *Socket, reason DisconnectReason) {
-	key, id, ok := p.of(s)
+	key, id, ok := p.keyOf(s)
 	if !ok {
 		return
 	}

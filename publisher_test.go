@@ -24,7 +24,7 @@ import (
 
 // logBuffer is a log that a test reads.
 type logBuffer struct {
-	mu sync.Mutex
+	mu sync.Mutex // guards the fields below
 	b  bytes.Buffer
 }
 

@@ -20,7 +20,7 @@ import (
 
 // limitRecorder records the limits that Trace.Limited reports.
 type limitRecorder struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	names []realtime.Limit
 }
 

@@ -110,8 +110,8 @@ func TestSweep_EndsNobodyInDoubt(t *testing.T) {
 // batchUsers is a UserBatchRepo whose answer the test sets.
 type batchUsers struct {
 	*realtimetest.Users
-	mu     sync.Mutex
-	asked  []int // how many at a time
+	mu     sync.Mutex // guards asked and answer
+	asked  []int      // how many at a time
 	hung   atomic.Bool
 	answer func(ids []string) ([]realtime.User, error)
 }

@@ -28,7 +28,7 @@ func position(driver string, lat float64) realtime.DriverLocationChanged {
 // countedTrips is a TripLookup that counts its questions.
 type countedTrips struct {
 	realtimetest.Trips
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	asked map[string]int
 }
 

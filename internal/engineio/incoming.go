@@ -71,12 +71,12 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session
 		if in.sessions == nil {
 			in.sessions = map[*Session]*list.Element{}
 		}
-		e = in.of(s).order.PushBack(&reservation{s: s})
+		e = in.groupOf(s).order.PushBack(&reservation{s: s})
 		in.sessions[s] = e
 	}
 	h := e.Value.(*reservation) //nolint:errcheck,forcetypeassert // order holds nothing else
 	h.bytes += n
-	in.of(s).bytes += n
+	in.groupOf(s).bytes += n
 	if h.bytes <= 0 {
 		in.releaseLocked(e)
 	}
@@ -95,8 +95,8 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session
 	}
 }
 
-// of returns the reservations that a session's belongs to.
-func (in *incoming) of(s *Session) *reservations {
+// groupOf returns the reservations that a session's belongs to.
+func (in *incoming) groupOf(s *Session) *reservations {
 	if s.known {
 		return &in.known
 	}
@@ -134,7 +134,7 @@ func (s *Session) SetKnown(known bool) {
 	}
 	s.known = known
 	if e != nil {
-		to := in.of(s)
+		to := in.groupOf(s)
 		in.sessions[s] = to.order.PushBack(&reservation{s, held})
 		to.bytes += held
 	}
@@ -157,9 +157,9 @@ func (in *incoming) release(s *Session) {
 
 func (in *incoming) releaseLocked(e *list.Element) {
 	h := e.Value.(*reservation) //nolint:errcheck,forcetypeassert // the orders hold nothing else
-	of := in.of(h.s)
-	of.order.Remove(e)
-	of.bytes -= h.bytes
+	group := in.groupOf(h.s)
+	group.order.Remove(e)
+	group.bytes -= h.bytes
 	delete(in.sessions, h.s)
 }
 

@@ -159,7 +159,7 @@ func requireEmpty(t *testing.T, n *Namespace) {
 
 // log is a list of lines that several goroutines write.
 type log struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // guards the fields below
 	lines []string
 }
 
