@@ -42,7 +42,7 @@ func (s *session) handleEntry(e entry) error {
 			s.handled(e.id)
 			return nil
 		}
-		if errors.Is(err, errNobody) || s.handling.Err() != nil {
+		if err == errNobody || s.handling.Err() != nil { //nolint:errorlint // errors.Is would call methods of the handlers' errors
 			return errStopped
 		}
 		if attempt >= s.b.opts.Attempts {

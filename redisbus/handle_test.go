@@ -112,15 +112,25 @@ func TestBus_HandlerFails_IsCalledAgain(t *testing.T) {
 	require.Equal(t, []string{"a/1", "a/2"}, other.ids(), "who has handled it is not called again")
 }
 
+// hostError is an error of the host's whose methods may panic.
+type hostError struct{ text string }
+
+func (e *hostError) Error() string { return e.text }
+
+func (e *hostError) Is(error) bool { panic("a planned panic of Is") }
+
 func TestBus_HandlerKeepsFailing_EventIsSetAside(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]struct {
 		handle func() error
 		reason string
 	}{
-		"error":  {func() error { return errors.New("a planned failure") }, "a planned failure"},
-		"panic":  {func() error { panic("a planned panic") }, "the handler panicked: a planned panic"},
-		"goexit": {func() error { runtime.Goexit(); return nil }, "the handler has ended its goroutine"},
+		"error":                   {func() error { return errors.New("a planned failure") }, "a planned failure"},
+		"panic":                   {func() error { panic("a planned panic") }, "the handler panicked: a planned panic"},
+		"goexit":                  {func() error { runtime.Goexit(); return nil }, "the handler has ended its goroutine"},
+		"error whose text panics": {func() error { var e *hostError; return e }, "the handler panicked: runtime error: invalid memory address"},
+		"error whose Is panics":   {func() error { return &hostError{"a planned failure"} }, "a planned failure"},
+		"value that panics":       {func() error { panic((*hostError)(nil)) }, "the handler panicked: <nil>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -134,7 +134,7 @@ func (b *Bus) recipients(m *member, p *partition, id entryID) (to []*subscriptio
 }
 
 // deliver calls the handlers of an event, all at once, and returns those that failed. The
-// error is, among others, errNobody when the last subscription has ended meanwhile.
+// error is errNobody if the last subscription has ended meanwhile.
 func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscription) (failed []*subscription, err error) {
 	errs := make([]error, len(to))
 	var calls sync.WaitGroup
@@ -145,7 +145,7 @@ func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscripti
 		}
 		calls.Go(func() {
 			defer s.running.Done()
-			errs[i] = errors.New("the handler has ended its goroutine")
+			errs[i] = errors.New("the handler has ended its goroutine") // unless call returns
 			errs[i] = call(ctx, s, e)
 		})
 	}
@@ -154,6 +154,9 @@ func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscripti
 		if err != nil {
 			failed = append(failed, to[i])
 		}
+	}
+	if slices.Contains(errs, errNobody) {
+		return failed, errNobody
 	}
 	return failed, errors.Join(errs...)
 }
@@ -173,11 +176,25 @@ func (b *Bus) begin(s *subscription) (ok bool, err error) {
 	return false, nil
 }
 
+// handlerError stands for an error of a handler. Its methods do not call those of the
+// handler's own error, which may panic: a nil pointer of an error type is enough. The host
+// finds that one with errors.Is and errors.As.
+type handlerError struct {
+	text string
+	err  error
+}
+
+func (e *handlerError) Error() string { return e.text }
+func (e *handlerError) Unwrap() error { return e.err }
+
 func call(ctx context.Context, s *subscription, e realtime.Envelope) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the handler panicked: %v\n%s", r, debug.Stack())
 		}
 	}()
-	return s.handler(ctx, e)
+	if err = s.handler(ctx, e); err != nil {
+		err = &handlerError{err.Error(), err}
+	}
+	return err
 }
