@@ -1,5 +1,5 @@
-// Every row of the contract's table of outbound events: who is told, under
-// which name, and the payload as it stands on the wire.
+// Every row of the contract's table of outbound events: who receives the
+// event, under which name, and the payload as it is on the wire.
 
 package realtime
 

@@ -168,9 +168,9 @@ func TestRevocation_RefusesTheOriginalsWay(t *testing.T) {
 	}
 }
 
-// TestSessionRevoked: all of the session's sockets are told first and then put out of
-// every namespace on every node; the user's others are told and stay; so do
-// other users on the same connection.
+// TestSessionRevoked: all of the session's sockets get auth:session_revoked and are then
+// disconnected, in every namespace on every node. The user's other sockets get it and stay;
+// other users on the same connection stay.
 func TestSessionRevoked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2)
@@ -193,10 +193,10 @@ func TestSessionRevoked(t *testing.T) {
 		publish(t, nodes[1], realtime.SessionRevoked{SessionID: realtimetest.SessionID("d1"), UserID: "d1", Reason: "stolen", At: at})
 		var ids []string
 		for _, c := range []*realtimetest.Client{phone, tablet, support, guest, watch} {
-			told, err := c.NextRaw(t.Context(), realtime.EventSessionRevoked.Name())
+			received, err := c.NextRaw(t.Context(), realtime.EventSessionRevoked.Name())
 			require.NoError(t, err)
 			var payload map[string]any
-			require.NoError(t, json.Unmarshal(told.Args[0], &payload))
+			require.NoError(t, json.Unmarshal(received.Args[0], &payload))
 			ids = append(ids, payload["eventId"].(string))
 			delete(payload, "eventId")
 			require.Equal(t, map[string]any{"sid": realtimetest.SessionID("d1"), "reason": "stolen", "at": iso(at)}, payload)
@@ -205,7 +205,7 @@ func TestSessionRevoked(t *testing.T) {
 			require.Equal(t, ids[0], id)
 		}
 		for _, c := range []*realtimetest.Client{phone, tablet, support, guest} {
-			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t), "%s is told by a DISCONNECT", c)
+			require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t), "%s gets a DISCONNECT", c)
 		}
 		time.Sleep(2 * time.Minute)
 		require.True(t, watch.Connected())
@@ -245,9 +245,9 @@ func TestUserAccessChanged(t *testing.T) {
 				other := nodes[1].Driver(t, "d2")
 				require.NoError(t, change.do(t.Context(), nodes[0]))
 				for _, c := range clients {
-					told := realtimetest.Expect(t, c, realtime.EventSessionRevoked)
-					require.Nil(t, told.SessionID)
-					require.Equal(t, change.reason, *told.Reason)
+					received := realtimetest.Expect(t, c, realtime.EventSessionRevoked)
+					require.Nil(t, received.SessionID)
+					require.Equal(t, change.reason, *received.Reason)
 					require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 				}
 				realtimetest.ExpectNone(t, other)
@@ -257,19 +257,18 @@ func TestUserAccessChanged(t *testing.T) {
 	}
 }
 
-// requireExpired checks that a client was told that its authorisation ended at a
-// time, at that time, and that its transport was closed within a second.
+// requireExpired checks that a client got auth:expired with a time, at that time, and that its transport was closed within a second.
 func requireExpired(t *testing.T, c *realtimetest.Client, at time.Time) {
 	t.Helper()
 	c = c.Within(time.Until(at) + 2*time.Second)
 	require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
 	require.LessOrEqual(t, time.Since(at), time.Second)
-	told, err := c.NextRaw(t.Context(), realtime.EventAuthExpired.Name())
+	received, err := c.NextRaw(t.Context(), realtime.EventAuthExpired.Name())
 	require.NoError(t, err)
-	require.Len(t, told.Args, 1)
-	require.Equal(t, `{"at":"`+iso(at)+`"}`, string(told.Args[0]))
-	require.GreaterOrEqual(t, told.At.Sub(at), -tick, "too early")
-	require.LessOrEqual(t, told.At.Sub(at), time.Second, "too late")
+	require.Len(t, received.Args, 1)
+	require.Equal(t, `{"at":"`+iso(at)+`"}`, string(received.Args[0]))
+	require.GreaterOrEqual(t, received.At.Sub(at), -tick, "too early")
+	require.LessOrEqual(t, received.At.Sub(at), time.Second, "too late")
 	require.Equal(t, realtime.EventAuthExpired.Name(), c.Received()[len(c.Received())-1].Event)
 }
 
@@ -676,7 +675,7 @@ func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 }
 
 // TestSessionRefreshed: sockets of the old session have the grace time to renew
-// themselves; what did not is told and closed, what did stays.
+// themselves. Those that have not get auth:expired and are closed; the others stay.
 func TestSessionRefreshed(t *testing.T) {
 	for _, grace := range []time.Duration{0, 3 * time.Second} {
 		t.Run(grace.String(), func(t *testing.T) {
@@ -698,10 +697,10 @@ func TestSessionRefreshed(t *testing.T) {
 				at := time.Now()
 				publish(t, nodes[0], realtime.SessionRefreshed{UserID: "d1", OldSessionID: "old", NewSessionID: "new", At: at})
 				for _, c := range []*realtimetest.Client{renews, sleeps, far, support, elsewhere} {
-					told := realtimetest.Expect(t, c, realtime.EventSessionRefreshed)
-					require.Equal(t, "old", told.OldSessionID)
-					require.Equal(t, "new", told.NewSessionID)
-					require.Equal(t, iso(at), iso(told.At.Time))
+					received := realtimetest.Expect(t, c, realtime.EventSessionRefreshed)
+					require.Equal(t, "old", received.OldSessionID)
+					require.Equal(t, "new", received.NewSessionID)
+					require.Equal(t, iso(at), iso(received.At.Time))
 				}
 				require.Equal(t, refreshed(time.Now().Add(time.Hour)),
 					refresh(t, renews, refreshWith(nodes[0].Tokens.Mint("d1", "new", time.Hour))))
@@ -714,8 +713,8 @@ func TestSessionRefreshed(t *testing.T) {
 					realtimetest.ExpectNone(t, c)
 				}
 				for _, c := range []*realtimetest.Client{sleeps, far, support} {
-					told := realtimetest.Expect(t, c, realtime.EventAuthExpired)
-					require.WithinDuration(t, at.Add(grace), told.At.Time, tick)
+					received := realtimetest.Expect(t, c, realtime.EventAuthExpired)
+					require.WithinDuration(t, at.Add(grace), received.At.Time, tick)
 					require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
 					require.LessOrEqual(t, time.Since(at), grace+time.Second)
 				}
@@ -730,9 +729,9 @@ func TestSessionRefreshed(t *testing.T) {
 	}
 }
 
-// TestServer_PanicsAndErrorsOfTheHost: the client is told that it was the server's
-// fault and no more; the log has it once, with all that it takes to find it, and
-// nothing that the client sent.
+// TestServer_PanicsAndErrorsOfTheHost: the client learns only that it was the server's
+// fault. The log has the error once, with what is needed to find it, and nothing that the
+// client sent.
 func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 	const payload = "what the client sent"
 	internal := `{"ok":false,"error":{"code":"internal","message":"internal error"}}`

@@ -110,7 +110,7 @@ func changeSession(f func(s *realtime.Session)) func(*attempt) {
 }
 
 // TestHandshake_Refusals breaks an attempt in every way, and in every two ways of
-// different rows: the earlier row is what the client is told. The connection
+// different rows: the client gets the code of the earlier row. The connection
 // outlives all of them, and in the end the same user gets in on it.
 func TestHandshake_Refusals(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -183,7 +183,7 @@ func TestHandshake_Refusals(t *testing.T) {
 		require.Empty(t, logs.entered)
 		require.Empty(t, logs.lines(t, logUndecided))
 		requireEntered(t, conn.send(t, prepare()), realtime.NamespaceDrivers, "u1", "s1")
-		require.Empty(t, bystander.received(), "nobody else was told")
+		require.Empty(t, bystander.received(), "no other client receives anything")
 	})
 }
 

@@ -202,7 +202,7 @@ func TestServerEmit_IsTheHostsAlone(t *testing.T) {
 		driver := nodes[1].Driver(t, "d1")
 		nodes[0].Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 		synctest.Wait()
-		require.Equal(t, 1, inTripRoom(t, nodes[0].Realtime.Drivers(), "t1"), "the other node was told")
+		require.Equal(t, 1, inTripRoom(t, nodes[0].Realtime.Drivers(), "t1"), "the other node has received the state")
 		require.Empty(t, heard)
 		require.NoError(t, nodes[0].Realtime.Admin().ServerEmit(t.Context(), "realtime:trip", 1))
 		synctest.Wait()

@@ -15,7 +15,8 @@ import (
 
 // DomainEvent is something that happened in the host's services. The library's own domain
 // events are structs such as TripRequested; a host's own implement HostEvent. They are
-// published as values or pointers. The bus carries them as JSON in Envelope.Data.
+// published as values or pointers. The bus carries them as JSON in Envelope.Data. The methods
+// of an event may be called concurrently and must not block.
 //
 // In the library's events an empty string, a nil pointer and a zero time mean "absent".
 // PassengerID and DriverID of a trip event may be absent: the server fills them in from

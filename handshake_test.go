@@ -380,7 +380,7 @@ func TestCompat_DisconnectRefused(t *testing.T) {
 }
 
 // TestTimeouts_Connect: a connection that enters no namespace is closed after 15 s,
-// whatever it tries, and one that has been in one no sooner than 15 s behind the last
+// whatever it tries, and one that has been in one no sooner than 15 s after the last
 // refusal or DISCONNECT.
 func TestTimeouts_Connect(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second} {

@@ -281,14 +281,14 @@ func TestDriverLocationPing(t *testing.T) {
 		driver, phone, other := srv.Driver(t, "d1"), srv.Driver(t, "d1"), srv.Driver(t, "d2")
 		passenger, admin := srv.Passenger(t, "p1"), srv.Admin(t, "a1")
 		time.Sleep(30 * time.Minute)
-		ping := func(body, told string) {
+		ping := func(body, emitted string) {
 			t.Helper()
 			require.JSONEq(t, `{"ok":true}`, ackOf(t, driver, "driver:location:ping", body), "in every status, fresh or not")
 			synctest.Wait()
 			for c, event := range map[*realtimetest.Client]realtime.Event[realtime.LocationPayload]{
 				driver: realtime.EventDriverLocation, phone: realtime.EventDriverLocation, admin: realtime.EventAdminDriverLocation,
 			} {
-				if told != "" {
+				if emitted != "" {
 					got, err := c.NextRaw(t.Context(), event.Name())
 					require.NoError(t, err)
 					var payload map[string]any
@@ -297,7 +297,7 @@ func TestDriverLocationPing(t *testing.T) {
 					delete(payload, "eventId")
 					b, err := json.Marshal(payload)
 					require.NoError(t, err)
-					require.JSONEq(t, told, string(b))
+					require.JSONEq(t, emitted, string(b))
 				}
 				realtimetest.ExpectNone(t, c)
 			}
@@ -310,7 +310,7 @@ func TestDriverLocationPing(t *testing.T) {
 			`{"driverId":"d1","lastLocation":{"lat":-90,"lng":180},"lastLocationTimestamp":"2000-01-01T00:30:00.000Z","heading":0,"speed":0}`)
 		ping(`{"lat":23.1,"lng":-82.4,"heading":360,"speed":12.5,"accuracyMeters":8,"lastLocationTimestamp":"2000-01-01T02:30:30.5+02:00"}`,
 			`{"driverId":"d1","lastLocation":{"lat":23.1,"lng":-82.4},"lastLocationTimestamp":"2000-01-01T00:30:30.500Z","heading":360,"speed":12.5}`)
-		// Older than the stored one: acknowledged, and told to nobody.
+		// Older than the stored one: acknowledged, and emitted to nobody.
 		ping(`{"lat":1,"lng":1,"lastLocationTimestamp":"2000-01-01T00:30:30.499Z"}`, "")
 		ping(`{"lat":1,"lng":1,"lastLocationTimestamp":"1999-12-31T01:00:00Z"}`, "")
 		ping(`{"lat":2,"lng":2,"heading":null,"speed":null,"lastLocationTimestamp":"2000-01-01T00:30:30.500Z"}`,
@@ -356,7 +356,7 @@ func TestDriverTripSet(t *testing.T) {
 	})
 }
 
-// What a host's own DriverService refuses, or fails at, is told by code.
+// What a host's own DriverService refuses, or fails at, reaches the client as a code.
 func TestDriverService_Refuses(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer

@@ -1,6 +1,6 @@
 // Namespaces and handlers: a host's own events, typed and raw, on the three
-// namespaces and on its own; the order in which things run; what a client is
-// told of errors and panics, and what the log is.
+// namespaces and on its own; the order in which things run; which errors
+// and panics reach the client, and which the log.
 
 package realtime_test
 

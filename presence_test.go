@@ -146,7 +146,7 @@ func TestPresence_OfNamespaces(t *testing.T) {
 	})
 }
 
-// Nobody is told of whom the handshake refused, at whatever check.
+// No presence is published of a client that the handshake refuses, at whatever check.
 func TestPresence_OfTheRefused(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) {
@@ -195,7 +195,7 @@ func TestPresence_OfTheHasty(t *testing.T) {
 	})
 }
 
-// Who is thrown out is told of like anybody, with the reason.
+// The presence of a user whose session was revoked is published as any other, with the reason.
 func TestPresence_OfTheRevoked(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
@@ -289,7 +289,7 @@ func TestPresence_AtShutdown(t *testing.T) {
 		require.Len(t, h.take(t), 3)
 		entered, release := srv.Bus.Block()
 		waitFor(time.Second)
-		<-entered // d1 is about to be told of
+		<-entered // the presence of d1 is being published
 		for i := range 5 {
 			srv.Driver(t, fmt.Sprint("late", i))
 		}
@@ -379,7 +379,7 @@ func (b slowBus) Publish(ctx context.Context, e realtime.Envelope) error {
 }
 
 // A user who connects to another node just when the bus hears of their end is published
-// once more, behind that.
+// once more, after that.
 func TestPresence_Contradicted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		bus, hold := realtimetest.NewBus(), make(chan struct{})
@@ -429,7 +429,8 @@ func TestPresence_AndAHandshakeElsewhere(t *testing.T) {
 	}
 }
 
-// A node that does not answer has nobody: better told of twice than never.
+// The users of a node that does not answer count as disconnected: an event that comes twice is
+// better than one that never comes.
 func TestPresence_WithANodeDown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()

@@ -45,7 +45,7 @@ func logTo(l *logBuffer) func(o *realtime.Options) {
 	return func(o *realtime.Options) { o.Logger = slog.New(slog.NewTextHandler(l, nil)) }
 }
 
-// at is a driver's position, told apart by its latitude.
+// at is a driver's position, distinguished by its latitude.
 func at(lat float64) realtime.LocationPing {
 	return realtime.LocationPing{Position: &realtime.Position{Lat: lat, Lng: -82.4}}
 }
@@ -168,8 +168,8 @@ func TestTripRooms_SocketsThatConnectDuringTheTrip(t *testing.T) {
 	}
 }
 
-// What the lookup answers was read before the trip changed; the bus, which has
-// told of the change meanwhile, is right.
+// The lookup has read its answer before the trip changed. The event that came from the bus
+// meanwhile is newer and decides.
 func TestTripRooms_ChangesDuringTheHandshake(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]realtime.DomainEvent{
@@ -360,7 +360,7 @@ func TestPublisher_EventsThatComeTwice(t *testing.T) {
 			require.NoError(t, srv.Bus.Publish(t.Context(), event))
 			synctest.Wait()
 		}
-		told := func() (ids []string) {
+		received := func() (ids []string) {
 			for _, r := range admin.Received() {
 				if r.Event == realtime.EventTripRequested.Name() {
 					ids = append(ids, realtimetest.Expect(t, admin, realtime.EventTripRequested).EventID)
@@ -371,14 +371,14 @@ func TestPublisher_EventsThatComeTwice(t *testing.T) {
 		for _, id := range []string{"a", "a", "b", "a", "c", "b", "a"} {
 			publish(id)
 		}
-		require.Equal(t, []string{"a", "b", "c"}, told())
+		require.Equal(t, []string{"a", "b", "c"}, received())
 		publish("d") // the oldest is forgotten
 		publish("b")
 		publish("a")
 		admin = srv.Admin(t, "a1")
 		publish("")
 		publish("")
-		ids := told()
+		ids := received()
 		require.Len(t, ids, 2, "without an id nothing tells a repeat")
 		require.Len(t, ids[0], 36, "clients get one all the same")
 		require.NotEqual(t, ids[0], ids[1])

@@ -243,7 +243,7 @@ func TestLimits_PendingAcks(t *testing.T) {
 	})
 }
 
-// What limits sizes is told of too.
+// Trace.Limited also reports limits on sizes.
 func TestTrace_LimitedSizes(t *testing.T) {
 	for limit, packets := range map[string][]string{
 		"MaxPayload":  {"42" + string(make([]byte, 2000))},

@@ -1,4 +1,4 @@
-// The sweep finds what a lost event would have told.
+// The sweep finds what a lost event would have said.
 
 package realtime_test
 
@@ -53,10 +53,10 @@ func TestSweep_EndsWhatIsRevoked(t *testing.T) {
 				c.change(srv)
 				waitForSweep()
 				for _, client := range []*realtimetest.Client{phone, second, support} {
-					told := realtimetest.Expect(t, client, realtime.EventSessionRevoked)
-					require.Equal(t, c.sid, told.SessionID)
-					require.Equal(t, c.reason, *told.Reason)
-					require.NotEmpty(t, told.EventID)
+					received := realtimetest.Expect(t, client, realtime.EventSessionRevoked)
+					require.Equal(t, c.sid, received.SessionID)
+					require.Equal(t, c.reason, *received.Reason)
+					require.NotEmpty(t, received.EventID)
 					require.Equal(t, realtimetest.ReasonServer, client.Disconnected(t))
 				}
 				for _, client := range others {

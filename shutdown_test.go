@@ -20,8 +20,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// Who comes while the server shuts down is sent away with 503 and Retry-After,
-// over either transport; who is there is told to go, and when to come back.
+// While the server shuts down, new connections are refused with 503 and Retry-After over
+// either transport; connected clients get server:drain, which says when to reconnect.
 func TestServer_ShutdownSendsClientsAway(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.DrainDelay = 7 * time.Second; o.Limits.DrainRate = 50 })
@@ -59,7 +59,7 @@ func TestServer_ShutdownSendsClientsAway(t *testing.T) {
 	})
 }
 
-// Clients are told to come back at different times, and are closed in batches.
+// Clients are asked to reconnect at different times, and are closed in batches.
 func TestServer_ShutdownSpreadsClients(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		const n = 60
@@ -139,7 +139,7 @@ func TestServer_ShutdownSaysWhatItCouldNotFinish(t *testing.T) {
 		for _, what := range []string{"a domain event is being handled", "handlers still run", "adapter not closed"} {
 			require.ErrorContains(t, err, what)
 		}
-		// The bus did not take the time of those who had to be told.
+		// A bus that hangs left enough time for server:drain.
 		realtimetest.Expect(t, driver, realtime.EventServerDrain)
 		require.Equal(t, realtimetest.ReasonTransportClose, driver.Disconnected(t))
 		require.True(t, adapter.closed)

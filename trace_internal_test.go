@@ -35,7 +35,7 @@ func TestTrace_NilCostsNothing(t *testing.T) {
 	}))
 }
 
-// A limit or a failure of a lower layer that has no name here would be told as "".
+// A limit or a failure of a lower layer without a name here would be reported as "".
 func TestTrace_NamesAllOfTheLowerLayers(t *testing.T) {
 	for l := socketio.LimitPayload; l <= socketio.LimitNamespaceName; l++ {
 		require.NotEmpty(t, protocolLimits[l], l)

@@ -220,7 +220,7 @@ func TestTrace_RefusedWithoutANamespace(t *testing.T) {
 	})
 }
 
-// An emission is told once on each node where it has receivers.
+// Trace.Emitted is called once for an emission, on each node that has receivers.
 func TestTrace_Emitted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		emitted := make(chan realtime.EmittedInfo, 100)
@@ -352,7 +352,7 @@ func TestTrace_Dropped(t *testing.T) {
 	})
 }
 
-// The depth of the outbox of a slow consumer is told.
+// Trace.Limited has the depth of the outbox of a slow consumer.
 func TestTrace_OutboxOfASlowConsumer(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		limited := make(chan realtime.LimitInfo, 10)

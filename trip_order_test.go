@@ -15,7 +15,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// countedAdapter counts what a node publishes, and loses it while told to.
+// countedAdapter counts what a node publishes, and loses it while the test wants that.
 type countedAdapter struct {
 	realtime.Adapter
 	sent *atomic.Int64
@@ -80,7 +80,7 @@ func TestNodeState_ComesToRest(t *testing.T) {
 				time.Sleep(time.Second)
 				require.Less(t, sent.Load()-before, int64(50), "messages because of one position")
 				if name == "a lost release" {
-					require.Zero(t, inTripRoom(t, one.Realtime.Drivers(), "t1"), "it was told what it had missed")
+					require.Zero(t, inTripRoom(t, one.Realtime.Drivers(), "t1"), "it has received what it had missed")
 					return
 				}
 				p1 := one.Passenger(t, "p1")

@@ -124,14 +124,14 @@ func (r *recorder) peerChanged(what string) {
 	r.peers = append(r.peers, what)
 }
 
-// peerChanges returns what the node was told of other nodes.
+// peerChanges returns what the adapter has reported of other nodes.
 func (r *recorder) peerChanges() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string(nil), r.peers...)
 }
 
-// health returns what the node was told of receiving.
+// health returns what the adapter has reported of receiving.
 func (r *recorder) health() []bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -162,12 +162,12 @@ scenario('old clients: a token per namespace', async (world) => {
   try {
     for (const [id, nsp] of [['diego', '/drivers'], ['paula', '/passengers']]) {
       const socket = manager.socket(nsp, { query: { token: tokenOf(id) } });
-      const told = await new Promise((resolve, reject) => {
+      const received = await new Promise((resolve, reject) => {
         socket.on('hello', resolve);
         socket.on('error', (err) => reject(new Error(JSON.stringify(err))));
         socket.on('connect_error', reject);
       });
-      like(told, hello(nsp, id, `${id}/a`), 'hello');
+      like(received, hello(nsp, id, `${id}/a`), 'hello');
     }
   } finally {
     manager.reconnection(false);

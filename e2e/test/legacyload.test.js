@@ -80,7 +80,7 @@ scenario('300 old clients that come and go', async (world) => {
   }
 
   for (const c of there) {
-    const told = logins[c.driver];
+    const received = logins[c.driver];
     /** What it has heard by now between its nth hello and the end of that connection. */
     const part = (n) => {
       const heard = c.log.filter((e) => e.kind !== 'event' || e.name === 'hello' || e.name === 'auth:logged_in');
@@ -93,7 +93,7 @@ scenario('300 old clients that come and go', async (world) => {
       case 'stay':
         await c.until('all logins', () => c.count('event', 'auth:logged_in') === rounds);
         await c.roundTrip();
-        assert.deepEqual(part(1), told, what);
+        assert.deepEqual(part(1), received, what);
         assert.deepEqual(c.acks, Array.from({ length: c.sent }, (_, n) => n), what);
         assert.equal(c.count('disconnect'), 0, what);
         break;
@@ -101,14 +101,14 @@ scenario('300 old clients that come and go', async (world) => {
         await c.hello(2);
         await c.roundTrip();
         const [first, second] = [part(1), part(2)];
-        assert.deepEqual(first, told.slice(0, first.length), what);
+        assert.deepEqual(first, received.slice(0, first.length), what);
         assert.ok(first.length >= 3, `${what}: ${first.length} before`);
-        assert.deepEqual(second, told.slice(told.length - second.length), what);
-        assert.ok(first.length + second.length <= told.length, `${what}: ${first.length} and ${second.length}`);
+        assert.deepEqual(second, received.slice(received.length - second.length), what);
+        assert.ok(first.length + second.length <= received.length, `${what}: ${first.length} and ${second.length}`);
         break;
       }
       default:
-        assert.deepEqual(part(1), told.slice(0, part(1).length), what);
+        assert.deepEqual(part(1), received.slice(0, part(1).length), what);
         assert.ok(part(1).length >= 3, `${what}: ${part(1).length} before`);
     }
     assert.equal(new Set(c.acks).size, c.acks.length, `${what}: an ack came twice`);

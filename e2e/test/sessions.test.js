@@ -16,9 +16,9 @@ scenario('a login is sent to the user and the admins', async (world) => {
   const deviceInfo = { os: 'Android 14', model: 'ñ' };
   const { sid } = await world.server.post('/api/login', '', { userId: 'diego', deviceInfo });
   like(await diego.event('auth:logged_in'), sessionEvents.loggedIn(sid));
-  const told = await ana.event('admin:auth:user_logged_in');
-  like(told, { ...sessionEvents.userLoggedIn('diego', 'driver', sid), deviceInfo });
-  assert.equal(told.eventId, diego.payloads('auth:logged_in')[0].eventId);
+  const received = await ana.event('admin:auth:user_logged_in');
+  like(received, { ...sessionEvents.userLoggedIn('diego', 'driver', sid), deviceInfo });
+  assert.equal(received.eventId, diego.payloads('auth:logged_in')[0].eventId);
   for (const [c, names] of [[diego, ['auth:logged_in']], [ana, ['admin:auth:user_logged_in']], [dora, []], [paula, []]]) {
     await c.roundTrip();
     assert.deepEqual(c.heard(), names, `${c}`);

@@ -119,9 +119,9 @@ func TestLogout(t *testing.T) {
 	sid := s.post(t, "/api/logout", token, nil)["sid"]
 
 	for _, c := range []socket{leaving, staying} {
-		told := c.expect("auth:session_revoked")
-		require.Equal(t, sid, told["sid"])
-		require.Equal(t, "logout", told["reason"])
+		received := c.expect("auth:session_revoked")
+		require.Equal(t, sid, received["sid"])
+		require.Equal(t, "logout", received["reason"])
 	}
 	_, _, err := leaving.next()
 	require.ErrorIs(t, err, errDisconnected)
@@ -139,8 +139,8 @@ func TestBan(t *testing.T) {
 	passenger := s.connect(t, "/passengers", token)
 	require.Equal(t, map[string]any{"userId": "passenger-1", "status": "banned"},
 		s.post(t, "/api/admin/users/passenger-1/ban", admin, map[string]any{"reason": "fraud"}))
-	told := passenger.expect("auth:session_revoked")
-	require.Equal(t, "fraud", told["reason"])
+	received := passenger.expect("auth:session_revoked")
+	require.Equal(t, "fraud", received["reason"])
 	_, _, err := passenger.next()
 	require.ErrorIs(t, err, errDisconnected)
 	status, code := s.refused(t, "POST", "/api/login", "", map[string]any{"userId": "passenger-1"})
@@ -159,8 +159,8 @@ func TestRefresh(t *testing.T) {
 	require.NotEqual(t, old["sid"], fresh["sid"])
 	require.Equal(t, "driver-1", fresh["userId"])
 	require.Equal(t, "driver", fresh["type"])
-	told := driver.expect("auth:session_refreshed")
-	require.Equal(t, []any{old["sid"], fresh["sid"]}, []any{told["oldSid"], told["newSid"]})
+	received := driver.expect("auth:session_refreshed")
+	require.Equal(t, []any{old["sid"], fresh["sid"]}, []any{received["oldSid"], received["newSid"]})
 	require.NoError(t, driver.emit("auth:refresh", map[string]any{"token": fresh["token"]}))
 	driver.goOnline(23.1, -82.3) // a socket's events are handled in order: the session is the new one from here on
 

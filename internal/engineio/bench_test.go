@@ -46,8 +46,8 @@ func counted(conn net.Conn, n *atomic.Int64) {
 	}
 }
 
-// crowd opens n websockets whose clients count the bytes that they receive.
-func crowd(b *testing.B, c carrier, n int, change ...func(*setup)) (hs []*handler, arrived *atomic.Int64, conns []net.Conn) {
+// openMany opens n websockets whose clients count the bytes that they receive.
+func openMany(b *testing.B, c carrier, n int, change ...func(*setup)) (hs []*handler, arrived *atomic.Int64, conns []net.Conn) {
 	s := start(b, c, change...)
 	arrived = new(atomic.Int64)
 	for range n {
@@ -80,7 +80,7 @@ func waitFor(arrived *atomic.Int64, want int64) {
 func BenchmarkSend(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {
-			hs, arrived, _ := crowd(b, c, 1)
+			hs, arrived, _ := openMany(b, c, 1)
 			m := encode()
 			size := int64(len(position) + 1 + 4)
 			before := arrived.Load()
@@ -101,7 +101,7 @@ func BenchmarkSend(b *testing.B) {
 func BenchmarkSendTo1000(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {
-			hs, arrived, _ := crowd(b, c, 1000)
+			hs, arrived, _ := openMany(b, c, 1000)
 			size := int64(len(position) + 1 + 4)
 			before := arrived.Load()
 			b.ReportAllocs()
@@ -122,7 +122,7 @@ func BenchmarkSendTo1000(b *testing.B) {
 // BenchmarkBurstTo1000 sends fifty messages at once to a thousand clients; they should
 // be written together.
 func BenchmarkBurstTo1000(b *testing.B) {
-	hs, arrived, _ := crowd(b, tcp, 1000)
+	hs, arrived, _ := openMany(b, tcp, 1000)
 	size := int64(len(position) + 1 + 4)
 	before := arrived.Load()
 	b.ReportAllocs()
@@ -145,7 +145,7 @@ func BenchmarkReceive(b *testing.B) {
 	for _, c := range []carrier{tcp, hidden} {
 		b.Run(c.name, func(b *testing.B) {
 			var received atomic.Int64
-			_, _, conns := crowd(b, c, 1, func(set *setup) {
+			_, _, conns := openMany(b, c, 1, func(set *setup) {
 				set.message = func(*handler, []byte, bool) error { received.Add(1); return nil }
 			})
 			frame := frameBytes(0x80|opText, "4"+position)

@@ -151,7 +151,7 @@ func TestServer_TripWithGoogollee(t *testing.T) {
 			driver.expect("auth:session_revoked")
 			h, _, _ := driver.next()
 			require.Equal(t, parser.Header{Type: parser.Disconnect, Namespace: realtime.NamespaceDrivers}, h)
-			if driverBy == "websocket" { // on polling googollee leaks a goroutine when it is told to close
+			if driverBy == "websocket" { // on polling googollee leaks a goroutine when the server closes it
 				_, _, err = driver.conn.NextReader()
 				require.Error(t, err)
 			}

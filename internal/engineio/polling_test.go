@@ -76,7 +76,7 @@ func TestSession_PollWaitsForMessages(t *testing.T) {
 	})
 }
 
-// A payload is not longer than the maxPayload that the client was told, unless a single
+// A payload is not longer than the maxPayload that the client knows, unless a single
 // packet is.
 func TestSession_PayloadsAreSplit(t *testing.T) {
 	t.Parallel()

@@ -180,7 +180,7 @@ func TestServer_PositionsDoNotEndASlowConsumer(t *testing.T) {
 	})
 }
 
-// newest is the latitude of a driver that the healthy admin was told last.
+// newest is the latitude of a driver that the healthy admin received last.
 func (s *testServer) newest(driver string) float64 {
 	for _, r := range slices.Backward(s.admin.Received()) {
 		if r.Event == realtime.EventAdminDriverLocation.Name() && strings.Contains(string(r.Args[0]), `"`+driver+`"`) {

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// crowd opens n connections, each with a socket in namespace "/" and room "r".
-func crowd(b *testing.B, n int, event func(*Socket, *Event)) (*quiet, []*Socket) {
+// openMany opens n connections, each with a socket in namespace "/" and room "r".
+func openMany(b *testing.B, n int, event func(*Socket, *Event)) (*quiet, []*Socket) {
 	b.Helper()
 	b.ReportAllocs()
 	q := newQuiet(Config{Limits: testLimits, AttachmentBytes: 1e6, QueuedEvents: 1000, QueuedBytes: 1e6})
@@ -53,7 +53,7 @@ func (q *quiet) drainEvery(b *testing.B, i, every int) {
 
 func BenchmarkPingToAck(b *testing.B) {
 	ok := []byte(`{"ok":true}`)
-	q, sockets := crowd(b, 1, func(_ *Socket, e *Event) { e.Ack(nil, ok) })
+	q, sockets := openMany(b, 1, func(_ *Socket, e *Event) { e.Ack(nil, ok) })
 	c := sockets[0].Conn()
 	in := []byte(`212["driver:location:ping",{"lat":23.1136,"lng":-82.3666,"heading":90,"speed":8.3}]`)
 	i := 0
@@ -70,7 +70,7 @@ func BenchmarkPingToAck(b *testing.B) {
 func BenchmarkEmit(b *testing.B) {
 	for _, n := range []int{1, 1000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			q, _ := crowd(b, n, nil)
+			q, _ := openMany(b, n, nil)
 			t := Target{Rooms: []string{"r"}}
 			arg := []byte(`{"lat":23.1136,"lng":-82.3666,"heading":90,"speed":8.3}`)
 			i := 0
@@ -85,7 +85,7 @@ func BenchmarkEmit(b *testing.B) {
 
 // Two rooms have to be compared.
 func BenchmarkEmitTwoRooms(b *testing.B) {
-	q, sockets := crowd(b, 100, nil)
+	q, sockets := openMany(b, 100, nil)
 	for _, s := range sockets[:10] {
 		s.Join("trip")
 	}
