@@ -54,6 +54,9 @@ type entry struct {
 	err    error // why there are no fields
 }
 
+// removed reports whether the entry is not in the stream any more.
+func (e entry) removed() bool { return errors.Is(e.err, errRemoved) }
+
 // event returns the event that the entry holds, as far as it can be read.
 func (e entry) event() (env realtime.Envelope, err error) {
 	if e.err != nil {

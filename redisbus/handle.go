@@ -3,7 +3,6 @@
 package redisbus
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 
@@ -13,10 +12,6 @@ import (
 // handleEntry delivers an entry until it was handled or set aside. An error means that
 // neither is the case: the session ends, or reads it again.
 func (s *session) handleEntry(e entry) error {
-	if errors.Is(e.err, errRemoved) { // the script has acknowledged it
-		s.b.gap(s.part, "an event was removed before it was handled")
-		return nil
-	}
 	env, err := e.event()
 	if err != nil {
 		return s.setAside(e, env, err)

@@ -6,6 +6,7 @@ package redisbus
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -186,7 +187,13 @@ func (s *session) step(recovering bool) (more bool, err error) {
 		return false, err
 	}
 	s.drained = len(entries) < batch && !recovering
+	if slices.ContainsFunc(entries, entry.removed) {
+		s.b.gap(s.part, "events that had been read were removed before they were handled")
+	}
 	for _, e := range entries {
+		if e.removed() { // the script has acknowledged it
+			continue
+		}
 		if err := s.handleEntry(e); err != nil {
 			return false, err
 		}
