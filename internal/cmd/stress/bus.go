@@ -48,10 +48,18 @@ func newBus(w *world, nodes int, fanOut bool) *bus {
 	}
 }
 
-// numbered is the key of an event's number in the context of its handlers. Ids are not
-// unique, because a server publishes an event again when the first attempt took too
-// long.
-type numbered struct{}
+// ticketKey is the key of an event's ticket in the context of its handlers.
+type ticketKey struct{}
+
+// ticket is what the bus knows of an event.
+type ticket struct {
+	// number counts the events. Ids are not unique, because a server publishes an event
+	// again when the first attempt took too long.
+	number uint64
+	// node handles the event, without fan-out. It is chosen once: a node that takes the
+	// event late must not find that the key is its own by now.
+	node int
+}
 
 // nodeBus is the bus as one node uses it.
 type nodeBus struct {
@@ -63,10 +71,11 @@ type nodeBus struct {
 func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
 	b.handlers[b.node] = handler
 	return b.MemoryBus.Subscribe(func(ctx context.Context, e realtime.Envelope) error {
-		if !b.fanOut && b.at(e.Key) != b.node {
+		is := ctx.Value(ticketKey{}).(ticket) //nolint:errcheck,forcetypeassert // Publish sets it
+		if !b.fanOut && is.node != b.node {
 			return nil
 		}
-		defer b.done(ctx.Value(numbered{}).(uint64)) //nolint:errcheck,forcetypeassert // Publish sets it
+		defer b.done(is.number)
 		es := []realtime.Envelope{e}
 		if b.w.config.meddle != nil {
 			es = b.w.config.meddle(e)
@@ -165,12 +174,13 @@ func (b *bus) Publish(ctx context.Context, e realtime.Envelope) error {
 	b.mu.Lock()
 	b.last++
 	n := b.last
+	is := ticket{n, b.atLocked(e.Key)}
 	b.left[n] = 1
 	if b.fanOut {
 		b.left[n] = b.nodes
 	}
 	b.mu.Unlock()
-	err := b.MemoryBus.Publish(context.WithValue(ctx, numbered{}, n), e)
+	err := b.MemoryBus.Publish(context.WithValue(ctx, ticketKey{}, is), e)
 	if err != nil { // nobody will handle it
 		b.mu.Lock()
 		defer b.mu.Unlock()

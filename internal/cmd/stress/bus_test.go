@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,4 +40,26 @@ func TestBus_SettlesWhenAnIDComesTwice(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A key may move while the node that does not have it has yet to look at the event.
+func TestBus_DeliversToOneNodeWhileItsKeyMoves(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := newBus(&world{config: config{troubles: troubles{}}}, 2, false)
+		var handled atomic.Int64
+		for node := range 2 {
+			_, err := nodeBus{b, node}.Subscribe(func(context.Context, realtime.Envelope) error {
+				handled.Add(1)
+				b.assignKey("k", 1-node)
+				return nil
+			})
+			require.NoError(t, err)
+		}
+		for range 200 {
+			require.NoError(t, b.Publish(t.Context(), realtime.Envelope{ID: "1", Key: "k", Name: "stress"}))
+			synctest.Wait()
+		}
+		require.EqualValues(t, 200, handled.Load())
+	})
 }

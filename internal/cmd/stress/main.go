@@ -47,7 +47,7 @@ func main() {
 	flag.IntVar(&cfg.crowd, "crowd", 4500, "number of drivers whose events wait for a hanging service at the same time")
 	flag.IntVar(&cfg.addresses, "addresses", 300, "number of addresses that a stranger uses at the same time")
 	flag.StringVar(&cfg.stranger, "stranger", "", "kind of strangers, as a part of its name in the counts; empty: all")
-	flag.IntVar(&cfg.heap, "heap", 150, "MiB by which the heap may grow")
+	flag.IntVar(&cfg.heap, "heap", 150, "MiB by which the heap may grow, besides what the oracle records and goroutines that have ended")
 	sockets := flag.Int("drain", 10_000, "number of sockets of the server that is shut down at the end; 0: none")
 	flag.BoolVar(&cfg.verbose, "v", false, "print the goroutines that are left")
 	flag.Parse()

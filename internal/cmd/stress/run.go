@@ -30,6 +30,11 @@ const (
 	shutDownSlack = 500 * time.Millisecond
 	// heapGrowth is how many bytes of garbage-free heap a run may leave behind.
 	heapGrowth = 32 << 20
+	// goroutineBytes is what the runtime keeps of a goroutine that has ended, for the next
+	// one; it never frees that.
+	goroutineBytes = 1 << 10
+	// factBytes is what the oracle keeps of an event until the end of the run.
+	factBytes = 512
 )
 
 // config is what a run is given.
@@ -73,12 +78,13 @@ func run(cfg config) (breaches int) {
 	w.checkGoroutines(cfg, before, excused(leakTime, held))
 	overdue.Stop()
 	w.host.ledger.judge(w.oracle)
+	ended := int64(most.goroutines) * goroutineBytes
 	if cfg.heap > 0 {
-		w.oracle.checkHeap(most.heap-heapBefore, int64(cfg.heap)<<20)
+		w.oracle.checkHeap(most.heap-heapBefore-ended-w.oracle.bytes(), int64(cfg.heap)<<20)
 	}
 	n, first := w.oracle.verdict()
 	w.oracle.forget()
-	if grown := heap() - heapBefore; grown > heapGrowth {
+	if grown := heap() - heapBefore - ended; grown > heapGrowth {
 		n++
 		first = append(first, fmt.Sprintf("the heap has grown by %d MiB", grown>>20))
 	}
@@ -197,6 +203,13 @@ func newDeadline(bound time.Duration, l *lag, late func()) *time.Timer {
 	})
 	t.Reset(bound)
 	return t
+}
+
+// bytes estimates what the oracle's own records take.
+func (o *oracle) bytes() int64 {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return int64(len(o.facts)) * factBytes
 }
 
 // checkHeap records a breach if the heap has grown too much.
