@@ -1,4 +1,4 @@
-// Who may open a connection.
+// Limits on connections, and addresses behind proxies.
 
 package realtime_test
 

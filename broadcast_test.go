@@ -418,7 +418,7 @@ func TestQuery_AskAll(t *testing.T) {
 		require.ErrorIs(t, err, realtime.ErrAckTimeout)
 		require.Equal(t, []string{"one", "two"}, got)
 
-		// Who leaves is not waited for.
+		// AskAll does not wait for a socket that has closed.
 		begun = time.Now()
 		go func() {
 			time.Sleep(100 * time.Millisecond)

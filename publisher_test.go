@@ -268,7 +268,7 @@ func TestTripRooms_DriverChanges(t *testing.T) {
 	})
 }
 
-// Who sees whom follows the domain events and nothing that a client says.
+// The domain events decide who sees whose position, and nothing that a client sends.
 func TestDriverTripSet_ShowsNobodyAnything(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -686,7 +686,7 @@ func TestBroadcast_LatestForASlowReceiver(t *testing.T) {
 		require.Equal(t, fmt.Sprint("latest ", n), realtimetest.Expect(t, admin, wireNote))
 		realtimetest.ExpectNone(t, admin, wireNote)
 
-		// Who reads has lost nothing.
+		// A client that reads has received every event.
 		for k := 1; k <= n; k++ {
 			require.InDelta(t, k, realtimetest.Expect(t, other, realtime.EventAdminDriverLocation).LastLocation.Lat, 0)
 			require.InDelta(t, -k, realtimetest.Expect(t, other, realtime.EventAdminDriverLocation).LastLocation.Lat, 0)

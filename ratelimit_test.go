@@ -116,7 +116,7 @@ func TestRates_User(t *testing.T) {
 	})
 }
 
-// Who goes on is disconnected, after the ack that says why.
+// A client that goes on after refusals is disconnected, after an ack with the reason.
 func TestRates_Breach(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limitRecorder{}

@@ -82,7 +82,7 @@ func TestSweep_BringsExpiryForward(t *testing.T) {
 	})
 }
 
-// Who could not be looked up stays.
+// A socket whose user or session cannot be read stays connected.
 func TestSweep_EndsNobodyInDoubt(t *testing.T) {
 	for name, fault := range map[string]func(srv *realtimetest.Server) (release func()){
 		"failing": func(srv *realtimetest.Server) func() {

@@ -246,7 +246,7 @@ func TestServer_ShutdownFindsLateSockets(t *testing.T) {
 	})
 }
 
-// Who takes nothing for Timeouts.Close is cut off, and counted in the log.
+// A connection whose client reads nothing for Timeouts.Close is cut off, and counted in the log.
 func TestServer_ShutdownCountsConnectionsCutOff(t *testing.T) {
 	for name, stalled := range map[string]bool{"stalled": true, "reading": false} {
 		t.Run(name, func(t *testing.T) {

@@ -181,7 +181,7 @@ func TestPublisher_LookupsAnswerIsKept(t *testing.T) {
 		require.Equal(t, 1, lookup.count("t1"), "the other node knows the passenger too")
 		require.Zero(t, inTripRoom(t, nodes[0].Realtime.Drivers(), "t1"), "a lookup assigns nobody")
 
-		// Who is not needed is not asked for.
+		// Options.Parties is not called for a person whom the event does not need.
 		nodes[0].Publish(t, realtime.TripAssigningStarted{TripID: "t2", PassengerID: "p1"})
 		nodes[0].Publish(t, realtime.AssignmentRejected{TripID: "t2", AssignmentID: "as1", DriverID: "d1"})
 		require.Zero(t, lookup.count("t2"))

@@ -178,7 +178,7 @@ func TestSweep_CorrectsTripRooms(t *testing.T) {
 	}
 }
 
-// Who should be on a trip and is not is found where many can be asked for at once.
+// With a TripBatchLookup, a sweep finds sockets that are missing in the room of their trip.
 func TestSweep_FindsTripsOfEverybody(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		lookup := &manyTrips{}

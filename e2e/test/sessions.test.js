@@ -1,4 +1,4 @@
-// A live socket stays authorised: what happens when its session is revoked, its
+// A live socket stays authorized: what happens when its session is revoked, its
 // user banned, its token runs out or is renewed.
 
 import assert from 'node:assert/strict';

@@ -244,8 +244,8 @@ func (r room) move(m triptable.Moves) {
 	}
 }
 
-// Whoever has applied an event moves, later and in any order, and again when the trip has
-// changed since: in the end those are in the room of whom the table says so.
+// Each caller of Apply makes its moves later, in any order, and again if the trip has changed
+// since. In the end the people in the room are those that the table names.
 func TestTable_MovesInAnyOrder(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(30_000) {
