@@ -46,7 +46,7 @@ func (n node) Deliver(m ClusterMessage) {
 		n.rt.forgetRows()
 		ns.revokeLocal(*m.Revoke)
 	case OpState:
-		if !ns.applyState(m.State) {
+		if !ns.applyState(m.State, m.From) {
 			n.drop(m, DropMalformed)
 		}
 	case OpServerEmit:

@@ -41,7 +41,7 @@ func (n node) Receiving(err error) {
 
 // Gap implements Node. A revocation may have been lost, so it empties the cache of repository
 // rows, makes pending handshakes read their rows again, and starts a sweep. It also compares
-// the trips with those of the other nodes.
+// the trips and the users with those of the other nodes.
 func (n node) Gap(g Gap) {
 	rt := n.rt
 	if rt.stopping.Load() {
@@ -57,10 +57,12 @@ func (n node) Gap(g Gap) {
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()
 	rt.publisher.exchange.compare()
+	rt.peerUsers.request(g.Since)
 }
 
 // PeerJoined implements Node.
 func (n node) PeerJoined(p Peer) {
+	n.rt.peerUsers.joined(p.ID)
 	if f := n.rt.opts.Trace.PeerJoined; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerInfo{p})
 	}
@@ -68,7 +70,24 @@ func (n node) PeerJoined(p Peer) {
 
 // PeerLost implements Node.
 func (n node) PeerLost(p Peer, died bool) {
+	reason := DisconnectShutdown
+	if died {
+		reason = DisconnectNodeLost
+	}
+	n.rt.peerUsers.lost(p.ID, reason)
 	if f := n.rt.opts.Trace.PeerLost; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerLostInfo{p, died})
+	}
+}
+
+// pause reports whether the server still runs after a time.
+func (rt *Server) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-rt.ctx.Done():
+		return false
 	}
 }

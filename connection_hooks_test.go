@@ -180,10 +180,10 @@ func TestDisconnectReason_Texts(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []realtime.DisconnectReason{
 		"server namespace disconnect", "client namespace disconnect", "forced close", "server shutting down",
-		"transport close", "transport error", "ping timeout", "parse error", "slow consumer",
+		"transport close", "transport error", "ping timeout", "parse error", "slow consumer", "node lost",
 	}, []realtime.DisconnectReason{
 		realtime.DisconnectByServer, realtime.DisconnectByClient, realtime.DisconnectForcedClose, realtime.DisconnectShutdown,
 		realtime.DisconnectTransportClose, realtime.DisconnectTransportError, realtime.DisconnectPingTimeout,
-		realtime.DisconnectParseError, realtime.DisconnectSlowConsumer,
+		realtime.DisconnectParseError, realtime.DisconnectSlowConsumer, realtime.DisconnectNodeLost,
 	})
 }

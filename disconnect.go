@@ -54,4 +54,8 @@ const (
 	// messages reached Limits.OutboxBytes or Limits.OutboxMessages. It reconnects by
 	// itself, and must load the present state again.
 	DisconnectSlowConsumer = DisconnectReason(socketio.ReasonSlowConsumer)
+	// DisconnectNodeLost, "node lost": another node has died, and with it the connection.
+	// Only PresenceDisconnected has this reason. The client reconnects by itself, to another
+	// node.
+	DisconnectNodeLost DisconnectReason = "node lost"
 )

@@ -38,13 +38,17 @@ func (e PresenceConnected) about() subject { return subject{at: e.At} }
 
 func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
-// PresenceDisconnected says that a user has had no socket in a namespace for
-// Timeouts.PresenceGrace, on this node and on the other nodes that answered. A host may then
-// set a driver offline. It may be published twice if the user's sockets were on two nodes.
+// PresenceDisconnected says that a user has had no socket in a namespace, on any node that
+// could be asked, for Timeouts.PresenceGrace. A host may mark a driver offline then. It may
+// be published twice when the user's sockets were on two nodes, and a node that was cut off
+// from the others publishes PresenceConnected again for a user whom another one has published
+// wrongly.
 //
-// A node publishes none for its users when it shuts down, because they are about to connect
-// to another node, nor when it crashes. A host must detect by itself a user who does not
-// reconnect then, for instance by the time of a driver's last position.
+// A node that shuts down or dies says nothing of its users. Another node publishes those who
+// have not connected to another one within Timeouts.PresenceGrace after it, with the reason
+// DisconnectShutdown or DisconnectNodeLost, if the adapter reports its peers. Users of a node
+// that was the only one, or of nodes that die together, are the host's to find, for instance
+// by the time of the driver's last position.
 type PresenceDisconnected struct{ Presence }
 
 // EventName implements DomainEvent.

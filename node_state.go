@@ -23,7 +23,9 @@ type stateContent struct {
 	Last    bool              `json:"last,omitempty"`    // with Known and Trips: the receiver does not answer
 	Compare *triptable.Page   `json:"compare,omitempty"` // digests of what the sender knows of trips: nodes that know more send it
 	TripsOf string            `json:"tripsOf,omitempty"` // a driver's id: nodes that know the driver's trips send them
-	Left    *Presence         `json:"left,omitempty"`    // the sender has published that this user is disconnected
+	Lefts   *sharedLefts      `json:"lefts,omitempty"`   // the sender has published that these users are disconnected
+	Users   *sharedUsers      `json:"users,omitempty"`   // users of the sender
+	UsersOf *usersRequest     `json:"usersOf,omitempty"` // nodes send their users, and whom they have published as disconnected
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
@@ -50,8 +52,9 @@ func (rt *Server) shareState(namespace string, content stateContent) {
 }
 
 // applyState applies a state from another node, and reports whether it is valid. It is
-// called in the order of all messages about the namespace.
-func (ns *Namespace) applyState(state *NodeState) bool {
+// called in the order of all messages about the namespace. from is the id of the Peer that
+// sent it, or empty.
+func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	if state == nil {
 		return false
 	}
@@ -67,8 +70,12 @@ func (ns *Namespace) applyState(state *NodeState) bool {
 		return p.exchange.applyPage(*s.Compare)
 	case s.TripsOf != "":
 		p.positions.answer(s.TripsOf)
-	case s.Left != nil:
-		ns.rt.presence.onPeerDisconnected(ns, *s.Left)
+	case s.Lefts != nil:
+		return ns.rt.peerUsers.applyLefts(ns, s.Lefts)
+	case s.Users != nil:
+		return ns.rt.peerUsers.apply(ns, from, s.Users)
+	case s.UsersOf != nil:
+		return ns.rt.peerUsers.answer(ns, s.UsersOf)
 	case validID(s.Replaced):
 		p.expireHereLater(s.Replaced)
 	default:

@@ -4,12 +4,14 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/roster"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -27,9 +29,12 @@ const (
 // presence counts the sockets of each user in each namespace. Its methods may be called
 // concurrently.
 type presence struct {
-	rt      *Server
-	enabled bool // Options.Bus is set, and PresenceGrace is not negative
-	max     int  // of queue; presenceQueue, or less in a test
+	rt *Server
+	// publishes says that Options.Bus is set and PresenceGrace is not negative. Otherwise
+	// users are counted only for the other nodes.
+	publishes bool
+	counts    bool
+	max       int // of queue; presenceQueue, or less in a test
 
 	// mu guards the fields below. Events are queued while it is held, which keeps their
 	// order. One goroutine publishes them, and ends when the queue is empty.
@@ -48,8 +53,10 @@ type presenceKey struct {
 }
 
 type presenceState struct {
-	sockets int
-	leave   *pendingLeave // set while the user has no socket and the grace time runs
+	sockets  int
+	userType UserType
+	came     int64         // when the user's first socket connected, or was published again; microseconds since 1970
+	leave    *pendingLeave // set while the user has no socket and the grace time runs
 }
 
 // pendingLeave is the event that is published if the user does not reconnect within the
@@ -61,13 +68,14 @@ type pendingLeave struct {
 
 func (p *presence) init(rt *Server) {
 	p.rt, p.max = rt, presenceQueue
-	p.enabled = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // a nil Bus is replaced later by a bus that the host cannot read
+	p.publishes = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // a nil Bus is replaced later by a bus that the host cannot read
+	p.counts = p.publishes || rt.clustered
 	p.users = map[presenceKey]presenceState{}
 }
 
 func (p *presence) keyOf(s *Socket) (presenceKey, Identity, bool) {
 	id := s.Identity()
-	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.enabled
+	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.counts
 }
 
 // socketConnected counts a new socket.
@@ -83,6 +91,10 @@ func (p *presence) socketConnected(s *Socket) {
 	if state.leave != nil {
 		p.rt.wheel.Stop(&state.leave.timer)
 		state.leave = nil
+	}
+	if !known {
+		state.userType, state.came = id.UserType, time.Now().UnixMicro()
+		p.rt.peerUsers.change(key, id.UserType, true)
 	}
 	p.users[key] = state
 	if !known {
@@ -105,8 +117,11 @@ func (p *presence) socketDisconnected(s *Socket, reason DisconnectReason) {
 	switch {
 	case state.sockets > 0:
 		p.users[key] = state
-	case p.stopped:
+	case p.stopped: // the other nodes wait for the user, who is about to connect to one of them
 		delete(p.users, key)
+	case !p.publishes:
+		delete(p.users, key)
+		p.rt.peerUsers.change(key, "", false)
 	default:
 		leave := &pendingLeave{last: PresenceDisconnected{Presence{
 			UserID: id.UserID, UserType: id.UserType, Namespace: s.ns.name, Reason: reason, At: time.Now().UTC(),
@@ -126,11 +141,12 @@ func (p *presence) graceOver(key presenceKey, leave *pendingLeave) {
 		return // the user has reconnected
 	}
 	delete(p.users, key)
+	p.rt.peerUsers.change(key, "", false)
 	p.publishLocked(leave.last)
 }
 
 func (p *presence) publishLocked(e DomainEvent) {
-	if p.stopped {
+	if p.stopped || !p.publishes {
 		return
 	}
 	if len(p.queue) >= p.max {
@@ -170,13 +186,21 @@ func (p *presence) run() {
 
 func (p *presence) publishAll(batch []DomainEvent) {
 	onOtherNodes := p.onOtherNodes(batch)
+	lefts := map[*Namespace][]sharedLeft{}
 	for _, e := range batch {
 		left, leaves := e.(PresenceDisconnected)
-		if leaves && onOtherNodes[presenceKey{p.rt.lookup(left.Namespace), left.UserID}] {
+		if !leaves {
+			p.publish(e)
 			continue
 		}
-		if p.publish(e) && leaves && p.rt.clustered {
-			p.rt.shareState(left.Namespace, stateContent{Left: &left.Presence})
+		ns := p.rt.lookup(left.Namespace)
+		if !onOtherNodes[presenceKey{ns, left.UserID}] && p.publish(e) {
+			lefts[ns] = append(lefts[ns], sharedLeft{sharedUser: sharedUser{left.UserID, left.UserType}})
+		}
+	}
+	if p.rt.clustered {
+		for ns, users := range lefts {
+			p.rt.peerUsers.published(ns, users)
 		}
 	}
 }
@@ -234,22 +258,74 @@ func (p *presence) onOtherNodes(batch []DomainEvent) map[presenceKey]bool {
 	return found
 }
 
-// onPeerDisconnected handles the presence.disconnected that another node has published. If
-// the user has a socket here now, it publishes presence.connected after it. If the user's
-// grace time runs here, it ends without another event.
-func (p *presence) onPeerDisconnected(ns *Namespace, left Presence) {
-	key := presenceKey{ns, left.UserID}
+// onPeerDisconnected handles the presence.disconnected that another node published at that
+// time, unless the user connected here after it. If the user has a socket here, it publishes
+// presence.connected after it. If the user's grace time runs here, it ends without another
+// event.
+func (p *presence) onPeerDisconnected(key presenceKey, userType UserType, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state, known := p.users[key]
 	switch {
-	case !known:
+	case !known || !p.publishes || state.came > at.UnixMicro():
 	case state.leave != nil:
 		p.rt.wheel.Stop(&state.leave.timer)
 		delete(p.users, key)
+		p.rt.peerUsers.change(key, "", false)
 	default:
-		p.publishLocked(PresenceConnected{Presence{
-			UserID: left.UserID, UserType: left.UserType, Namespace: ns.name, Sockets: 1, At: time.Now().UTC(),
+		p.publishAgainLocked(key, state, userType)
+	}
+}
+
+// publishAgainLocked publishes that a user is connected whom the bus may take for
+// disconnected.
+func (p *presence) publishAgainLocked(key presenceKey, state presenceState, userType UserType) {
+	state.came = time.Now().UnixMicro()
+	p.users[key] = state
+	p.publishLocked(PresenceConnected{Presence{
+		UserID: key.user, UserType: cmp.Or(state.userType, userType), Namespace: key.ns.name, Sockets: 1, At: time.Now().UTC(),
+	}})
+}
+
+// publishAgain publishes that every user who has a socket here is connected.
+func (p *presence) publishAgain(ns *Namespace) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, state := range p.users {
+		if key.ns == ns && state.leave == nil {
+			p.publishAgainLocked(key, state, "")
+		}
+	}
+}
+
+// has reports whether a user has a socket here, or the grace time runs.
+func (p *presence) has(u roster.User) bool {
+	key := presenceKey{p.rt.lookup(u.Namespace), u.ID}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, known := p.users[key]
+	return known
+}
+
+// all returns every user who has a socket here or whose grace time runs.
+func (p *presence) all() map[presenceKey]userChange {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[presenceKey]userChange, len(p.users))
+	for key, state := range p.users {
+		all[key] = userChange{state.userType, true}
+	}
+	return all
+}
+
+// orphaned publishes that users of a node that has left or died are disconnected, unless
+// they have connected to another one.
+func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range orphans {
+		p.publishLocked(PresenceDisconnected{Presence{
+			UserID: o.ID, UserType: UserType(o.Type), Namespace: o.Namespace, Reason: reason, At: at,
 		}})
 	}
 }

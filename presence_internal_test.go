@@ -12,7 +12,7 @@ import (
 // What a slow bus does not take is dropped at the bound, the newest first, and counted.
 func TestPresence_QueueIsBounded(t *testing.T) {
 	t.Parallel()
-	p := &presence{max: 4, running: true} // the bus is busy with others
+	p := &presence{publishes: true, max: 4, running: true} // the bus is busy with others
 	for i := range 7 {
 		p.publishLocked(PresenceConnected{Presence{UserID: strconv.Itoa(i)}})
 	}

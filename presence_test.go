@@ -448,6 +448,8 @@ func TestPresence_WithANodeDown(t *testing.T) {
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
 		require.Len(t, logs.lines(t, "realtime: presence could not query the other nodes"), 1)
 		far.Heal()
+		soon()
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t), "the other node, which has the user, corrects it")
 		a.Driver(t, "d1")
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
 	})

@@ -65,6 +65,7 @@ type Server struct {
 	sessions    *hostcall.Lookup[Session]
 	sweep       sweep
 	presence    presence
+	peerUsers   peerUsers
 	pending     pendingHandshakes
 	events      *registry
 	publisher   *publisher
@@ -127,6 +128,7 @@ func New(o Options) (*Server, error) {
 		Cache: o.Timeouts.RepoCache, Limits: o.repoLimits(), Wheel: rt.wheel,
 	})
 	rt.presence.init(rt)
+	rt.peerUsers.init(rt)
 	rt.sweep.init(rt)
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
@@ -140,7 +142,10 @@ func New(o Options) (*Server, error) {
 		return nil, errors.Join(err, rt.Shutdown(context.Background()))
 	}
 	rt.sweep.start()
-	rt.publisher.exchange.compare() // this node knows no trip yet
+	if rt.clustered { // this node knows no trip and no user of the others yet
+		rt.publisher.exchange.compare()
+		rt.peerUsers.request(time.Now())
+	}
 	return rt, nil
 }
 

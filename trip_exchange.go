@@ -66,21 +66,9 @@ func (x *tripExchange) runComparing() {
 		x.mu.Unlock()
 		x.trips.Pages(func(page triptable.Page) bool {
 			x.p.rt.shareState(everyShareNamespace, stateContent{Compare: &page})
-			return page.Upto == "" || x.pause(exchangePause)
+			return page.Upto == "" || x.p.rt.pause(exchangePause)
 		})
-		x.pause(exchangeEvery)
-	}
-}
-
-// pause reports whether the server still runs after a time.
-func (x *tripExchange) pause(d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-x.p.rt.ctx.Done():
-		return false
+		x.p.rt.pause(exchangeEvery)
 	}
 }
 
@@ -110,7 +98,7 @@ func (x *tripExchange) answer() {
 
 func (x *tripExchange) runAnswering() {
 	wait := rand.N(answerDelay)
-	for x.pause(wait) {
+	for x.p.rt.pause(wait) {
 		x.mu.Lock()
 		states, last := x.trips.Take(exchangeBatch)
 		if len(states) == 0 {

@@ -5,7 +5,6 @@ package triptable
 
 import (
 	"encoding/binary"
-	"hash/fnv"
 	"slices"
 	"sync"
 )
@@ -34,7 +33,6 @@ type Digest struct {
 
 // digest returns the sum of what State.knowsMoreThan compares.
 func (r *trip) digest() uint64 {
-	h := fnv.New64a()
 	var b []byte
 	text := func(texts ...string) {
 		for _, s := range texts {
@@ -64,8 +62,11 @@ func (r *trip) digest() uint64 {
 			text(f.Driver, f.Assignment)
 		}
 	}
-	_, _ = h.Write(b) // a hash returns no error
-	return h.Sum64() & (1<<53 - 1)
+	sum := uint64(14695981039346656037) // FNV-1a
+	for _, c := range b {
+		sum = (sum ^ uint64(c)) * 1099511628211
+	}
+	return sum & (1<<53 - 1)
 }
 
 // Exchange compares a table with others. Its methods may be called concurrently.

@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	".": {
 		"github.com/golang-jwt/jwt/v5", "github.com/google/uuid",
 		"./internal/admission", "./internal/hostcall", "./internal/jsonscan", "./internal/logsample", "./internal/origin",
-		"./internal/ratelimit", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
+		"./internal/ratelimit", "./internal/roster", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
 	},
 	"./internal/admission":         {"./internal/ratelimit"},
 	"./internal/engineio":          {"github.com/gobwas/ws", "./internal/hostcall", "./internal/timingwheel"},
@@ -37,6 +37,7 @@ var allowed = map[string][]string{
 	"./internal/ratelimit":         {},
 	"./internal/redisclient":       {"github.com/redis/rueidis"},
 	"./internal/redistest":         {},
+	"./internal/roster":            {},
 	"./internal/socketio":          {"./internal/engineio", "./internal/jsonscan", "./internal/timingwheel"},
 	"./internal/testkit":           {},
 	"./internal/timingwheel":       {},

@@ -1,0 +1,115 @@
+// The users of other nodes, and who speaks for those of a node that has died.
+
+package roster_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/roster"
+)
+
+func nobody(roster.User) bool { return false }
+
+func user(n int) roster.User { return roster.User{Namespace: "/drivers", ID: fmt.Sprint("d", n)} }
+
+// Of the users of a node that has died each is taken by exactly one of the others, and
+// those of one that fails by the next.
+func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
+	t.Parallel()
+	const users = 3000
+	names := []string{"a", "b", "c", "d"}
+	rosters := map[string]*roster.Roster{}
+	for _, self := range names {
+		r := roster.New(1 << 20)
+		for _, other := range names {
+			if other != self {
+				r.Joined(other)
+				r.Named(other, other)
+			}
+		}
+		for n := range users {
+			r.Add("dead", "dead", user(n), "driver")
+		}
+		require.True(t, r.Lost("dead"))
+		rosters[self] = r
+	}
+	taken := map[roster.User]int{}
+	for _, self := range names {
+		orphans, more := rosters[self].Orphans("dead", self, 0, nobody)
+		require.Equal(t, self != "d", more)
+		require.InDelta(t, users/len(names), len(orphans), users/10, "each takes its part")
+		for _, o := range orphans {
+			require.Equal(t, "driver", o.Type)
+			taken[o.User]++
+			if self != "d" { // whose messages nobody hears
+				for _, r := range rosters {
+					r.Gone(o.User)
+				}
+			}
+		}
+	}
+	require.Len(t, taken, users)
+	again := 0
+	for place := 1; place < len(names); place++ {
+		for _, self := range names[:3] {
+			orphans, _ := rosters[self].Orphans("dead", self, place, nobody)
+			again += len(orphans)
+			for _, o := range orphans {
+				taken[o.User]++
+				for _, r := range rosters {
+					r.Gone(o.User)
+				}
+			}
+		}
+	}
+	require.InDelta(t, users/len(names), again, users/10)
+	for _, self := range names[:3] {
+		require.Zero(t, rosters[self].Len())
+	}
+}
+
+func TestRoster_OrphansWhoAreElsewhere(t *testing.T) {
+	t.Parallel()
+	r := roster.New(100)
+	r.Add("b", "b", user(1), "driver")
+	r.Add("b", "b", user(2), "driver")
+	r.Add("b", "b", user(3), "driver")
+	r.Add("c", "c", user(2), "driver")
+	require.True(t, r.Elsewhere(user(1)))
+	require.True(t, r.Lost("b"))
+	require.False(t, r.Elsewhere(user(1)))
+	require.True(t, r.Elsewhere(user(2)))
+	orphans, more := r.Orphans("b", "a", 1, func(u roster.User) bool { return u == user(3) })
+	require.Equal(t, []roster.Orphan{{User: user(1), Type: "driver"}}, orphans)
+	require.False(t, more)
+	require.Equal(t, 1, r.Len(), "that of c")
+	require.False(t, r.Lost("b"), "it is forgotten")
+
+	// A node that was lost and is found again has its users still.
+	require.True(t, r.Lost("c"))
+	r.Joined("c")
+	require.True(t, r.Elsewhere(user(2)))
+	orphans, more = r.Orphans("c", "a", 9, nobody)
+	require.Empty(t, orphans)
+	require.False(t, more)
+	r.Clear("c", "/other")
+	require.True(t, r.Elsewhere(user(2)))
+	r.Clear("c", "/drivers")
+	require.Zero(t, r.Len())
+}
+
+func TestRoster_IsBounded(t *testing.T) {
+	t.Parallel()
+	r := roster.New(10)
+	for n := range 100 {
+		r.Add("b", "b", user(n), "driver")
+	}
+	require.Equal(t, 10, r.Len())
+	r.Remove("b", user(0))
+	r.Remove("b", user(0))
+	r.Add("b", "b", user(50), "driver")
+	require.Equal(t, 10, r.Len())
+}

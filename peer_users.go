@@ -1,0 +1,339 @@
+// The users of other nodes: nodes tell each other which users they have, so that a node can
+// publish that the users of a node that has died are disconnected, and can correct what was
+// published while messages between the nodes were lost.
+
+package realtime
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rodando/realtime/internal/roster"
+	"github.com/rodando/realtime/internal/timingwheel"
+)
+
+const (
+	// maxPeerUsers is the maximum number of users of other nodes that a node remembers.
+	// Each takes about 100 bytes.
+	maxPeerUsers = 1 << 20
+	// maxLefts is how many users a node remembers whom it has published as disconnected.
+	maxLefts = 1 << 15
+	// usersBatch is the maximum number of users in a message.
+	usersBatch = 256
+	// usersDelay is how long a node collects changes, and requests for its users.
+	usersDelay = 50 * time.Millisecond
+	// orphanStep is how long the next node waits for the one that should have published
+	// the disconnection of a user of a dead node.
+	orphanStep = 10 * time.Second
+)
+
+// sharedUsers is what a node tells the others of its users in the message's namespace.
+type sharedUsers struct {
+	Node  string       `json:"node"`            // the sender's Server.id
+	First bool         `json:"first,omitempty"` // the first message with all of its users
+	Here  []sharedUser `json:"here,omitempty"`  // they have a socket on the node, or their grace time runs there
+	Gone  []string     `json:"gone,omitempty"`  // they have not
+}
+
+type sharedUser struct {
+	ID   string   `json:"id"`
+	Type UserType `json:"type,omitempty"`
+}
+
+// usersRequest asks the other nodes for all of their users, and for those in the message's
+// namespace whom they have published as disconnected lately.
+type usersRequest struct {
+	Node  string `json:"node"`  // the sender's Server.id
+	AgoMS int64  `json:"agoMs"` // how long ago the gap began
+}
+
+// sharedLefts are users whom the sender has published as disconnected.
+type sharedLefts struct {
+	For        string       `json:"for,omitempty"` // the only receiver; empty: all nodes
+	Users      []sharedLeft `json:"users,omitempty"`
+	Incomplete bool         `json:"incomplete,omitempty"` // the sender has forgotten some
+}
+
+type sharedLeft struct {
+	sharedUser
+	AgoMS int64 `json:"agoMs,omitempty"` // how long ago it was published
+}
+
+// peerUsers exchanges users with the other nodes. Its methods may be called concurrently and
+// do not block.
+type peerUsers struct {
+	rt     *Server
+	id     string // of this node, for the other nodes of this library
+	roster *roster.Roster
+
+	mu      sync.Mutex // guards the fields below
+	peers   map[string]bool
+	changed map[presenceKey]userChange // since they were shared last
+	all     bool                       // all users are to be shared
+	sharing bool                       // the sharing goroutine exists
+	lefts   []leftUser                 // a ring of maxLefts
+	next    int
+	watches map[string]*orphanWatch
+}
+
+type userChange struct {
+	userType UserType
+	here     bool
+}
+
+type leftUser struct {
+	key      presenceKey
+	userType UserType
+	at       time.Time
+}
+
+// orphanWatch waits for the users of a dead node to connect to other nodes.
+type orphanWatch struct {
+	timer  timingwheel.Timer
+	place  int
+	reason DisconnectReason
+	at     time.Time // when the node was lost
+}
+
+func (u *peerUsers) init(rt *Server) {
+	u.rt, u.id, u.roster = rt, uuid.NewString(), roster.New(maxPeerUsers)
+	u.peers, u.changed, u.watches = map[string]bool{}, map[presenceKey]userChange{}, map[string]*orphanWatch{}
+}
+
+// joined records that another node is there. It is sent all users.
+func (u *peerUsers) joined(peer string) {
+	u.roster.Joined(peer)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if w := u.watches[peer]; w != nil {
+		u.rt.wheel.Stop(&w.timer)
+		delete(u.watches, peer)
+	}
+	u.peers[peer] = true
+	u.shareAllLocked()
+}
+
+// lost waits for the users of a node that has left or died.
+func (u *peerUsers) lost(peer string, reason DisconnectReason) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.peers, peer)
+	if !u.roster.Lost(peer) || !u.rt.presence.publishes || u.watches[peer] != nil {
+		return
+	}
+	w := &orphanWatch{reason: reason, at: time.Now().UTC()}
+	w.timer.F = func() { u.publishOrphans(peer, w) }
+	u.watches[peer] = w
+	u.rt.wheel.Arm(&w.timer, u.rt.opts.Timeouts.PresenceGrace)
+}
+
+// publishOrphans publishes that users of a dead node are disconnected, those for whom it is
+// this node's turn.
+func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
+	u.mu.Lock()
+	over := u.watches[peer] != w || u.rt.stopping.Load()
+	place := w.place
+	w.place++
+	u.mu.Unlock()
+	if over {
+		return
+	}
+	orphans, more := u.roster.Orphans(peer, u.id, place, u.rt.presence.has)
+	u.rt.presence.orphaned(orphans, w.reason, w.at)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	switch {
+	case u.watches[peer] != w:
+	case more:
+		u.rt.wheel.Arm(&w.timer, orphanStep)
+	default:
+		delete(u.watches, peer)
+	}
+}
+
+// change records that a user has come to this node or left it.
+func (u *peerUsers) change(key presenceKey, userType UserType, here bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.peers) == 0 || key.ns == nil {
+		return
+	}
+	u.changed[key] = userChange{userType, here}
+	u.shareLocked()
+}
+
+func (u *peerUsers) shareAllLocked() {
+	u.all = true
+	u.shareLocked()
+}
+
+func (u *peerUsers) shareLocked() {
+	if !u.sharing {
+		u.sharing = true
+		go u.share()
+	}
+}
+
+// share sends the changes, or all users, until there is nothing to send.
+func (u *peerUsers) share() {
+	for u.rt.pause(usersDelay) {
+		u.mu.Lock()
+		changed, all := u.changed, u.all
+		if len(changed) == 0 && !all {
+			u.sharing = false
+			u.mu.Unlock()
+			return
+		}
+		u.changed, u.all = map[presenceKey]userChange{}, false
+		u.mu.Unlock()
+		if all {
+			changed = u.rt.presence.all() // what has changed since then is sent after it
+		}
+		u.send(changed, all)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.sharing = false
+}
+
+func (u *peerUsers) send(changed map[presenceKey]userChange, all bool) {
+	by := map[*Namespace]*sharedUsers{}
+	if all {
+		u.rt.each(func(ns *Namespace) { by[ns] = &sharedUsers{} })
+	}
+	for key, c := range changed {
+		s := by[key.ns]
+		if s == nil {
+			s = &sharedUsers{}
+			by[key.ns] = s
+		}
+		if c.here {
+			s.Here = append(s.Here, sharedUser{key.user, c.userType})
+		} else {
+			s.Gone = append(s.Gone, key.user)
+		}
+	}
+	for ns, s := range by {
+		first := all
+		for first || len(s.Here)+len(s.Gone) > 0 {
+			here, gone := s.Here[:min(len(s.Here), usersBatch)], s.Gone[:min(len(s.Gone), usersBatch)]
+			s.Here, s.Gone = s.Here[len(here):], s.Gone[len(gone):]
+			u.rt.shareState(ns.name, stateContent{Users: &sharedUsers{u.id, first, here, gone}})
+			first = false
+		}
+	}
+}
+
+// apply records the users of another node. It reports whether the message is valid.
+func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
+	if len(s.Here) > usersBatch || len(s.Gone) > usersBatch || !validID(s.Node) || !validIDs(s.Gone...) {
+		return false
+	}
+	if slices.ContainsFunc(s.Here, func(e sharedUser) bool { return !validID(e.ID) || len(e.Type) > maxUserType }) {
+		return false
+	}
+	if peer == "" {
+		return true // the adapter does not report when a node dies
+	}
+	u.roster.Named(peer, s.Node)
+	if s.First {
+		u.roster.Clear(peer, ns.name)
+	}
+	for _, e := range s.Here {
+		u.roster.Add(peer, s.Node, roster.User{Namespace: ns.name, ID: e.ID}, string(e.Type))
+	}
+	for _, id := range s.Gone {
+		u.roster.Remove(peer, roster.User{Namespace: ns.name, ID: id})
+	}
+	return true
+}
+
+// maxUserType is the maximum length of a user type that another node sends.
+const maxUserType = 64
+
+// request has the other nodes send their users, and whom they have published as
+// disconnected since then.
+func (u *peerUsers) request(since time.Time) {
+	ago := max(0, time.Since(since))
+	u.mu.Lock()
+	u.shareAllLocked() // they may have missed this node's too
+	u.mu.Unlock()
+	go u.rt.each(func(ns *Namespace) { // not here: Gap does not block
+		u.rt.shareState(ns.name, stateContent{UsersOf: &usersRequest{u.id, ago.Milliseconds()}})
+	})
+}
+
+// answer answers a request of another node. It reports whether the request is valid.
+func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
+	if !validID(r.Node) || r.AgoMS < 0 {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.shareAllLocked()
+	since := time.Now().Add(-min(time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond, 24*time.Hour))
+	incomplete := len(u.lefts) == maxLefts && u.lefts[u.next].at.After(since)
+	var users []sharedLeft
+	for _, l := range u.lefts {
+		if l.key.ns == ns && !l.at.Before(since) {
+			users = append(users, sharedLeft{sharedUser{l.key.user, l.userType}, time.Since(l.at).Milliseconds()})
+		}
+	}
+	if len(users) == 0 && !incomplete {
+		return true
+	}
+	go func() { // not here: the adapter waits for the return of Deliver
+		for first := true; first || len(users) > 0; first = false {
+			batch := users[:min(len(users), usersBatch)]
+			users = users[len(batch):]
+			u.rt.shareState(ns.name, stateContent{Lefts: &sharedLefts{For: r.Node, Users: batch, Incomplete: incomplete && first}})
+		}
+	}()
+	return true
+}
+
+// published records users whom this node has published as disconnected, and tells the other
+// nodes.
+func (u *peerUsers) published(ns *Namespace, lefts []sharedLeft) {
+	now := time.Now()
+	u.mu.Lock()
+	for _, l := range lefts {
+		left := leftUser{presenceKey{ns, l.ID}, l.Type, now}
+		if len(u.lefts) < maxLefts {
+			u.lefts = append(u.lefts, left)
+			continue
+		}
+		u.lefts[u.next] = left
+		u.next = (u.next + 1) % maxLefts
+	}
+	u.mu.Unlock()
+	for batch := range slices.Chunk(lefts, usersBatch) {
+		u.rt.shareState(ns.name, stateContent{Lefts: &sharedLefts{Users: batch}})
+	}
+}
+
+// applyLefts handles users whom another node has published as disconnected. It reports
+// whether the message is valid.
+func (u *peerUsers) applyLefts(ns *Namespace, s *sharedLefts) bool {
+	if len(s.Users) > usersBatch || slices.ContainsFunc(s.Users, func(l sharedLeft) bool { return !validID(l.ID) || l.AgoMS < 0 || len(l.Type) > maxUserType }) {
+		return false
+	}
+	if s.For != "" && s.For != u.id {
+		return true
+	}
+	now := time.Now()
+	for _, l := range s.Users {
+		if s.For == "" {
+			u.roster.Gone(roster.User{Namespace: ns.name, ID: l.ID})
+		}
+		ago := time.Duration(min(l.AgoMS, 1<<40)) * time.Millisecond
+		u.rt.presence.onPeerDisconnected(presenceKey{ns, l.ID}, l.Type, now.Add(-ago))
+	}
+	if s.Incomplete {
+		u.rt.presence.publishAgain(ns)
+	}
+	return true
+}

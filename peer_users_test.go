@@ -1,0 +1,185 @@
+// Presence when a node dies, or when messages about it are lost.
+
+package realtime_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// presenceCluster is a cluster of nodes that can be killed. Each has a bus of its own.
+type presenceCluster struct {
+	nodes []*realtimetest.Server
+	links []*realtimetest.HubNode
+	heard *presenceReader
+}
+
+func newPresenceCluster(t *testing.T, n int) presenceCluster {
+	t.Helper()
+	hub := realtimetest.NewHub()
+	c := presenceCluster{heard: &presenceReader{}}
+	for range n {
+		link := hub.Node()
+		c.links = append(c.links, link)
+		c.nodes = append(c.nodes, realtimetest.NewServer(t, withPresence, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = link }))
+	}
+	c.heard.servers = c.nodes
+	return c
+}
+
+func TestPresence_OfADeadNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newPresenceCluster(t, 3)
+		c.nodes[0].Driver(t, "d1")
+		c.nodes[0].Driver(t, "d2")
+		c.nodes[1].Driver(t, "d2") // has a second socket elsewhere
+		c.nodes[0].Driver(t, "d3")
+		c.nodes[0].Driver(t, "d4").Close() // its grace time runs
+		time.Sleep(time.Second)
+		require.Len(t, c.heard.take(t), 5)
+		c.links[0].Kill()
+		c.heard.servers = c.nodes[1:]
+		time.Sleep(5 * time.Second)
+		c.nodes[2].Driver(t, "d3") // comes back within the grace time
+		require.Equal(t, []string{"+/drivers d3"}, c.heard.take(t))
+		time.Sleep(grace - 6*time.Second)
+		require.Empty(t, c.heard.take(t), "before the grace time is over")
+		time.Sleep(2 * time.Second)
+		require.ElementsMatch(t, []string{"-/drivers d1 node lost", "-/drivers d4 node lost"}, c.heard.take(t))
+		time.Sleep(30 * time.Minute)
+		require.Empty(t, c.heard.take(t))
+	})
+}
+
+// A node that shuts down says nothing of its users. Those who do not come back are
+// published by another node.
+func TestPresence_OfANodeThatLeaves(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newPresenceCluster(t, 3)
+		c.nodes[0].Driver(t, "d1")
+		c.nodes[0].Driver(t, "d2")
+		time.Sleep(time.Second)
+		require.Len(t, c.heard.take(t), 2)
+		require.NoError(t, c.nodes[0].Realtime.Shutdown(t.Context()))
+		c.nodes[1].Driver(t, "d2")
+		require.Equal(t, []string{"+/drivers d2"}, c.heard.take(t))
+		time.Sleep(grace + time.Second)
+		require.Equal(t, []string{"-/drivers d1 server shutting down"}, c.heard.take(t))
+		time.Sleep(30 * time.Minute)
+		require.Empty(t, c.heard.take(t))
+	})
+}
+
+// Of many users each is published once, although all survivors know them, and although one
+// of them dies too.
+func TestPresence_OfADeadNodeWithManyUsers(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const users = 300
+		c := newPresenceCluster(t, 4)
+		var want []string
+		for n := range users {
+			c.nodes[0].Driver(t, fmt.Sprint("d", n))
+			want = append(want, fmt.Sprint("-/drivers d", n, " node lost"))
+		}
+		time.Sleep(time.Second)
+		require.Len(t, c.heard.take(t), users)
+		c.links[0].Kill()
+		time.Sleep(grace - time.Second)
+		c.links[3].Cut() // its part is published by the next, though it has not been found dead yet
+		c.nodes[3].Bus.Fail(errors.New("cut off"))
+		c.heard.servers = c.nodes[1:3]
+		time.Sleep(time.Minute)
+		got := c.heard.take(t)
+		slices.Sort(want)
+		slices.Sort(got)
+		require.Equal(t, want, got)
+		c.nodes[3].Bus.Fail(nil)
+		time.Sleep(time.Minute)
+	})
+}
+
+// A node that starts later knows the users of the others.
+func TestPresence_OfANodeThatDiesAfterAnotherStarted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		first := hub.Node()
+		a := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = first })
+		a.Driver(t, "d1")
+		time.Sleep(time.Minute)
+		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		time.Sleep(time.Second)
+		h := &presenceReader{servers: []*realtimetest.Server{b}}
+		first.Kill()
+		time.Sleep(grace + time.Second)
+		require.Equal(t, []string{"-/drivers d1 node lost"}, h.take(t))
+	})
+}
+
+// A node that was taken for dead and is found again keeps its users.
+func TestPresence_OfANodeThatIsFoundAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		link := hub.Node()
+		observer := &gappy{Adapter: hub.Node()}
+		a := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = link })
+		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = observer })
+		a.Driver(t, "d1")
+		time.Sleep(time.Second)
+		h := &presenceReader{servers: []*realtimetest.Server{b}}
+		observer.node.PeerLost(link.Peer(), true)
+		time.Sleep(grace - time.Second)
+		observer.node.PeerJoined(link.Peer())
+		time.Sleep(30 * time.Minute)
+		require.Empty(t, h.take(t))
+		link.Kill() // it dies after all
+		time.Sleep(grace + time.Second)
+		require.Equal(t, []string{"-/drivers d1 node lost"}, h.take(t))
+	})
+}
+
+// What one node has published wrongly while it did not hear of the other, the other one
+// corrects, whatever has become of the user there.
+func TestGap_Presence(t *testing.T) {
+	for name, c := range map[string]struct {
+		far  func(t *testing.T, phone *realtimetest.Client, srv *realtimetest.Server) // what happens on the other node in the gap
+		want []string                                                                 // published after it
+	}{
+		"still there":           {func(*testing.T, *realtimetest.Client, *realtimetest.Server) {}, []string{"+/drivers d1"}},
+		"within its grace time": {func(_ *testing.T, phone *realtimetest.Client, _ *realtimetest.Server) { phone.Close() }, nil},
+		"came later": {func(t *testing.T, phone *realtimetest.Client, srv *realtimetest.Server) {
+			phone.Close()
+			time.Sleep(2 * grace)
+			srv.Driver(t, "d1") // published by its own node, after what the other one said
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				n := newPresenceCluster(t, 2)
+				here, there := n.nodes[0].Driver(t, "d1"), n.nodes[1].Driver(t, "d1")
+				time.Sleep(time.Second)
+				require.Len(t, n.heard.take(t), 2)
+				n.links[1].Cut()
+				here.Close()
+				waitFor(grace)
+				require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, n.heard.take(t), "the other node does not answer")
+				c.far(t, there, n.nodes[1])
+				n.heard.take(t)
+				n.links[1].Heal()
+				soon()
+				require.Equal(t, c.want, n.heard.take(t))
+				time.Sleep(30 * time.Minute)
+				require.Empty(t, n.heard.take(t))
+				synctest.Wait()
+			})
+		})
+	}
+}
