@@ -238,6 +238,27 @@ func TestNetLink_ImpossibleResults(t *testing.T) {
 	}
 }
 
+// A connection that returns neither data nor an error, again and again, has ended. A few
+// such reads end nothing.
+func TestNetLink_EmptyReads(t *testing.T) {
+	t.Parallel()
+	s, conns := startFaulty(t, false)
+	odd := s.websocket()
+	c := <-conns
+	c.result.Store(&result{})
+	c.fault.Store(&fault{"Read", onCall(4, func() { c.result.Store(nil) })})
+	testkit.Eventually(t, "nothing is read", func() bool {
+		odd.send("4a")
+		return c.result.Load() == nil
+	})
+	odd.send("4b")
+	testkit.Eventually(t, "it is not answered", func() bool { return odd.text() == "4b" })
+	c.result.Store(&result{})
+	require.NoError(t, odd.conn.Close()) // from now on each read returns at once
+	require.Equal(t, engineio.ReasonTransportError, odd.h.ended(t))
+	require.NoError(t, s.Shutdown(t.Context()))
+}
+
 // A method that panics while the websocket is established ends the session, and the
 // connection.
 func TestServer_HandshakeWithAConnectionThatPanics(t *testing.T) {

@@ -17,6 +17,9 @@ const (
 	idleBuffer = 256
 	// stallTime is how long a write may take before the connection counts as stalled.
 	stallTime = 5 * time.Millisecond
+	// maxEmptyReads is how often in a row a read may return neither data nor an error, as
+	// in package bufio. A reader without a limit would take a whole core, for ever.
+	maxEmptyReads = 100
 )
 
 // States of a netLink.
@@ -45,7 +48,8 @@ type netLink struct {
 
 	// Used by the reader only.
 	idleBuf []byte
-	reading bool // input is still handled; otherwise it is discarded
+	reading bool  // input is still handled; otherwise it is discarded
+	empty   uint8 // reads in a row that returned nothing
 }
 
 // newNetLink returns a link that takes over a connection. It calls no method of it: it
@@ -75,8 +79,12 @@ func (l *netLink) readNext() {
 	err := errConn // unless all returns: runtime.Goexit
 	defer func() { l.burstEnded(err) }()
 	n, failed := l.connRead(l.idleBuf)
-	if n > 0 {
+	switch l.empty++; {
+	case n > 0:
+		l.empty = 0
 		failed = l.readBurst(n, failed)
+	case failed == nil && l.empty == maxEmptyReads:
+		failed = errConnFails
 	}
 	err = failed
 }
