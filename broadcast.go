@@ -205,9 +205,7 @@ func (b Broadcast) Disconnect() {
 
 func (b Broadcast) disconnectLocal() {
 	for _, s := range b.selectLocal() {
-		if !s.Refuse(connectErrorPayload(CodeInvalidSession), b.ns.rt.opts.Compat.DisconnectRefused) { // connecting
-			s.Disconnect()
-		}
+		b.ns.refuseOrDisconnect(s, CodeInvalidSession)
 	}
 }
 
@@ -262,7 +260,7 @@ func (b Broadcast) sockets(ctx context.Context, after string, n int) ([]RemoteSo
 func (b Broadcast) socketsLocal(after string, n int) []RemoteSocket {
 	var found []RemoteSocket
 	for _, inner := range page(b.selectLocal(), (*socketio.Socket).ID, after, n) {
-		s, ok := inner.Data.(*Socket)
+		s, ok := socketOf(inner)
 		if !ok {
 			continue
 		}

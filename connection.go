@@ -27,6 +27,11 @@ type requestData struct {
 	values context.Context //nolint:containedctx // the result of Options.ConnContext, for its values; nil if unset
 }
 
+// connOf returns the state of a connection.
+func connOf(c *socketio.Conn) *connState {
+	return c.Data.(*connState) //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+}
+
 func (c *connState) token() string {
 	if c.request == nil {
 		return ""
@@ -102,7 +107,7 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 // socketLeft is socketio's Config.Left: a socket has left its connection, which may be evicted
 // if it has no user now.
 func (rt *Server) socketLeft(inner *socketio.Socket) {
-	s, ok := inner.Data.(*Socket)
+	s, ok := socketOf(inner)
 	if !ok {
 		return
 	}

@@ -104,7 +104,7 @@ func (ns *Namespace) runConnectHook(s *Socket, h *connectHook) bool {
 // dispatch is socketio's Hooks.Event. It handles one inbound event, or refuses it if it
 // exceeds a rate limit or has no handler.
 func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
-	s, ok := inner.Data.(*Socket)
+	s, ok := socketOf(inner)
 	if !ok {
 		return
 	}

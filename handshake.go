@@ -111,7 +111,7 @@ func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 
 // disconnected is socketio's Hooks.Disconnect.
 func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
-	s, ok := inner.Data.(*Socket)
+	s, ok := socketOf(inner)
 	if !ok {
 		return
 	}
@@ -171,6 +171,18 @@ func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	case rt.opts.Compat.RefuseAfterConnect && s.inner.RefuseOpened():
 	default:
 		s.inner.Refuse(encodeConnectError(e), rt.opts.Compat.DisconnectRefused)
+	}
+}
+
+// refuse refuses a socket whose handshake is in progress, and reports whether it did.
+func (ns *Namespace) refuse(s *socketio.Socket, why Code) bool {
+	return s.Refuse(connectErrorPayload(why), ns.rt.opts.Compat.DisconnectRefused)
+}
+
+// refuseOrDisconnect ends a socket, whether it is connected or not.
+func (ns *Namespace) refuseOrDisconnect(s *socketio.Socket, why Code) {
+	if !ns.refuse(s, why) {
+		s.Disconnect()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"time"
 )
 
@@ -181,6 +182,19 @@ type Envelope struct {
 	// event replaces Data on the way from a server through a MemoryBus to a server, so that
 	// the event need not be encoded.
 	event builtin
+}
+
+// NewEnvelope returns an envelope for a bus, with a new id and the event's JSON. It does
+// not validate the event; the server that receives it does.
+func NewEnvelope(e DomainEvent) (Envelope, error) {
+	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
+		return Envelope{}, fmt.Errorf("realtime: %T is not a domain event: it is nil", e)
+	}
+	data, err := json.Marshal(e)
+	if err != nil {
+		return Envelope{}, errorf("encoding %s: %w", e.EventName(), err)
+	}
+	return Envelope{ID: newEventID(), Name: e.EventName(), Key: e.EventKey(), At: time.Now().UTC(), Data: data}, nil
 }
 
 // encoded returns the envelope with its Data and without the event itself.

@@ -99,9 +99,7 @@ func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
 		return connectErrorBecause(CodeRateLimited, "Limits.SocketsPerUser")
 	}
 	for _, old := range sockets[:extra] {
-		if !old.Refuse(connectErrorPayload(CodeRateLimited), ns.rt.opts.Compat.DisconnectRefused) {
-			old.Disconnect()
-		}
+		ns.refuseOrDisconnect(old, CodeRateLimited)
 	}
 	return nil
 }

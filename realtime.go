@@ -4,20 +4,16 @@ package realtime
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net/http"
-	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/admission"
 	"github.com/rodando/realtime/internal/hostcall"
@@ -342,19 +338,6 @@ func packed(v builtin, inProcess bool) (env Envelope, err error) {
 		return env, nil
 	}
 	return env.encoded()
-}
-
-// NewEnvelope returns an envelope for a bus, with a new id and the event's JSON. It does
-// not validate the event; the server that receives it does.
-func NewEnvelope(e DomainEvent) (Envelope, error) {
-	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-		return Envelope{}, fmt.Errorf("realtime: %T is not a domain event: it is nil", e)
-	}
-	data, err := json.Marshal(e)
-	if err != nil {
-		return Envelope{}, errorf("encoding %s: %w", e.EventName(), err)
-	}
-	return Envelope{ID: uuid.NewString(), Name: e.EventName(), Key: e.EventKey(), At: time.Now().UTC(), Data: data}, nil
 }
 
 // DisconnectUser publishes UserAccessChanged: every socket of the user, in every namespace

@@ -153,7 +153,7 @@ func (w *sweep) round(ctx context.Context, urgent bool) (complete bool) {
 			return
 		}
 		for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
-			if s, ok := inner.Data.(*Socket); ok {
+			if s, ok := socketOf(inner); ok {
 				id := s.Identity()
 				users[id.UserID] = append(users[id.UserID], s)
 				sessions[id.SessionID] = append(sessions[id.SessionID], s)

@@ -33,7 +33,7 @@ func (w *sweep) tripSockets() map[string][]*Socket {
 			return
 		}
 		for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
-			if s, ok := inner.Data.(*Socket); ok && (batched || len(s.trips()) > 0) {
+			if s, ok := socketOf(inner); ok && (batched || len(s.trips()) > 0) {
 				id := s.Identity().UserID
 				sockets[id] = append(sockets[id], s)
 			}

@@ -184,7 +184,7 @@ func (rt *Server) drainConns(ctx context.Context, conns []*socketio.Conn) {
 func (rt *Server) closeForShutdown(c *socketio.Conn) {
 	wait := rand.Int64N(rt.opts.Timeouts.DrainDelay.Milliseconds() + 1)
 	for _, inner := range c.Sockets() {
-		if s, ok := inner.Data.(*Socket); ok {
+		if s, ok := socketOf(inner); ok {
 			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // it fails if the socket has closed
 		}
 	}

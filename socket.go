@@ -68,7 +68,14 @@ func (s *Socket) RemoteAddr() netip.Addr { return s.conn().Addr() }
 // TransportPolling and upgrade to TransportWebSocket.
 func (s *Socket) Transport() Transport { return Transport(s.inner.Conn().Transport()) }
 
-func (s *Socket) conn() *connState { return s.inner.Conn().Data.(*connState) } //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+func (s *Socket) conn() *connState { return connOf(s.inner.Conn()) }
+
+// socketOf returns the Socket of one of socketio. ok is false while its handshake has not
+// created it yet.
+func socketOf(inner *socketio.Socket) (s *Socket, ok bool) {
+	s, ok = inner.Data.(*Socket)
+	return s, ok
+}
 
 // Join puts the socket into rooms. It reports whether the socket is still connected.
 func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...) }
@@ -178,7 +185,7 @@ func (s *Socket) revoke(why Code, sessionID *string) bool {
 	if s.inner.Closed() || sessionID != nil && s.Identity().SessionID != *sessionID {
 		return false
 	}
-	if s.inner.Refuse(connectErrorPayload(why), s.ns.rt.opts.Compat.DisconnectRefused) {
+	if s.ns.refuse(s.inner, why) {
 		return true
 	}
 	reason := string(why)

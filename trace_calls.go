@@ -56,11 +56,11 @@ func (s *Socket) traceContext() context.Context { return s.conn().with(context.B
 
 // connTraceContext returns the ctx of a Trace call about a connection.
 func connTraceContext(c *socketio.Conn) context.Context {
-	return c.Data.(*connState).with(context.Background()) //nolint:errcheck,forcetypeassert // the Data is always a *connState
+	return connOf(c).with(context.Background())
 }
 
 func connTraceInfo(c *socketio.Conn) SocketInfo {
-	return SocketInfo{Transport: Transport(c.Transport()), RemoteAddr: c.Data.(*connState).Addr()} //nolint:errcheck,forcetypeassert // the Data is always a *connState
+	return SocketInfo{Transport: Transport(c.Transport()), RemoteAddr: connOf(c).Addr()}
 }
 
 func (s *Socket) traceInfo() SocketInfo {
@@ -100,7 +100,7 @@ func (rt *Server) connectRefused(c *socketio.Conn, unknown bool) (keep bool) {
 		}
 		callTrace(rt, connTraceContext(c), f, RefusedInfo{SocketInfo: connTraceInfo(c), Time: time.Now(), Code: code})
 	}
-	v := rt.admission.Charge(&c.Data.(*connState).Conn) //nolint:errcheck,forcetypeassert // the Data is always a *connState
+	v := rt.admission.Charge(&connOf(c).Conn)
 	if v != admission.Pass {
 		rt.connLimited(c, LimitInfo{Limit: LimitRateConnect})
 	}

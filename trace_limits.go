@@ -96,7 +96,7 @@ var admissionLimits = map[admission.Limit]Limit{
 func (rt *Server) exceeded(c *socketio.Conn, inner *socketio.Socket, e socketio.Exceeded) {
 	i := LimitInfo{Limit: protocolLimits[e.Limit], OutboxMessages: e.OutboxMessages, OutboxBytes: e.OutboxBytes}
 	if inner != nil {
-		if s, ok := inner.Data.(*Socket); ok {
+		if s, ok := socketOf(inner); ok {
 			i.SocketInfo = s.traceInfo()
 		}
 	}

@@ -116,7 +116,7 @@ func (rt *Server) upgradeFailed(c *socketio.Conn) {
 	if f := rt.opts.Trace.RequestFailed; f != nil {
 		callTrace(rt, connTraceContext(c), f, RequestFailedInfo{
 			Reason: FailureUpgrade, Status: http.StatusSwitchingProtocols, Method: http.MethodGet, Transport: TransportWebSocket,
-			RemoteAddr: c.Data.(*connState).Addr(), //nolint:errcheck,forcetypeassert // the Data is always a *connState
+			RemoteAddr: connOf(c).Addr(),
 		})
 	}
 }

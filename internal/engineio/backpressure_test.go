@@ -151,7 +151,7 @@ func TestSession_PauseDuringUpgrade(t *testing.T) {
 			p.h.Send(text("the other way is open"))
 			p.expect("4the other way is open")
 			ws.send("5")
-			time.Sleep(time.Millisecond)
+			time.Sleep(time.Millisecond) // so that it mostly arrives during the pause; later is right too
 			p.h.Resume()
 			ws.send("4a")
 			ws.expect("4a")
