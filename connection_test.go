@@ -38,49 +38,6 @@ func (s seenTokens) VerifyToken(ctx context.Context, token, namespace string) (r
 	return s.TokenVerifier.VerifyToken(ctx, token, namespace)
 }
 
-// A connection keeps the token of its request, but not the header or the URL that contained
-// it. This test is not parallel: it measures memory.
-func TestServer_KeepsNothingOfTheRequestButItsToken(t *testing.T) {
-	const size, connections = 900 << 10, 8
-	for name, pad := range map[string]func(r *http.Request){
-		"header": func(r *http.Request) {
-			r.Header.Set("Authorization", "Bearer"+strings.Repeat(" ", size)+"x")
-		},
-		"query": func(r *http.Request) { r.URL.RawQuery = "EIO=3&transport=polling&token=x&" + strings.Repeat("y", size) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
-					o.Compat.AllowEIO3, o.Compat.LegacyQueryToken = true, true
-				})
-				open := func() {
-					r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport=polling", nil)
-					require.NoError(t, err)
-					pad(r)
-					res, err := srv.HTTPClient().Do(r)
-					require.NoError(t, err)
-					require.Equal(t, http.StatusOK, res.StatusCode)
-					require.NoError(t, res.Body.Close())
-				}
-				heap := func() uint64 {
-					synctest.Wait()
-					runtime.GC()
-					runtime.GC() // what a sync.Pool has kept
-					var m runtime.MemStats
-					runtime.ReadMemStats(&m)
-					return m.HeapAlloc
-				}
-				open() // the HTTP connection and its buffers
-				before := heap()
-				for range connections {
-					open()
-				}
-				require.Less(t, heap(), before+connections*size/4)
-			})
-		})
-	}
-}
-
 // The values are in every ctx of the connection, each connection's its own.
 func TestOptions_ConnContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
