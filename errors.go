@@ -15,7 +15,7 @@ import (
 // message that comes with it is for people.
 type Code string
 
-// Codes of a failed acknowledgement, `{ok:false, error:{code, message, fields?}}`.
+// Codes of a failed acknowledgment, `{ok:false, error:{code, message, fields?}}`.
 const (
 	CodeInvalidPayload Code = "invalid_payload" // wrong type, missing field or value out of range; Fields names them
 	CodeUnauthorized   Code = "unauthorized"    // the token or the identity is not valid
@@ -104,8 +104,8 @@ var (
 	ErrClosed = errors.New("realtime: closed")
 	// ErrAckTimeout is returned by Query.Ask and Query.AskAll if a client did not
 	// acknowledge in time.
-	ErrAckTimeout = errors.New("realtime: acknowledgement timed out")
+	ErrAckTimeout = errors.New("realtime: acknowledgment timed out")
 	// ErrTooManyAcks is returned by Query.Ask and Query.AskAll if Limits.PendingAcks emits
 	// to a socket wait for their ack already.
-	ErrTooManyAcks = errors.New("realtime: too many acknowledgements pending")
+	ErrTooManyAcks = errors.New("realtime: too many acknowledgments pending")
 )

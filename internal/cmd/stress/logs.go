@@ -48,7 +48,7 @@ var hung = regexp.MustCompile(`(?s)^realtime: (sweep could not read all rows|han
 // slow is what a log may say on a busy machine, where what should take a moment exceeds
 // its time.
 var slow = regexp.MustCompile(`(?s)^realtime: (call of the host's code failed .*call=(Adapter\.|Trace|OnServerEmit|OnDisconnect)|handshake not decided .*code=unavailable` +
-	`|handler failed .*event=stress:quiz .*error=realtime: acknowledgement timed out|sweep could not read all rows|presence not published)` + unanswered)
+	`|handler failed .*event=stress:quiz .*error=realtime: acknowledgment timed out|sweep could not read all rows|presence not published)` + unanswered)
 
 // Enabled implements slog.Handler: the handler inside discards everything, and would have
 // no line made.

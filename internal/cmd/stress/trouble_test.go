@@ -243,7 +243,7 @@ func TestLogHandler_Excused(t *testing.T) {
 		"realtime: sweep could not read all rows rows=7 error=no such table":                                              {false, false},
 		"realtime: handshake not decided code=unavailable user= error=verifying the token: " + noAnswer:                   {true, true},
 		"realtime: call of the host's code failed call=Adapter.Publish error=no answer in time":                           {false, true},
-		"realtime: handler failed event=stress:quiz error=realtime: acknowledgement timed out\ncontext deadline exceeded": {false, true},
+		"realtime: handler failed event=stress:quiz error=realtime: acknowledgment timed out\ncontext deadline exceeded": {false, true},
 		"realtime: adapter failed error=closed":                                                                           {false, false},
 	} {
 		require.Equal(t, want.quiet, excused(quiet, text), text)
