@@ -251,7 +251,7 @@ func connectionDocs(namespace string) []EventDoc {
 		DescribeEvent(EventAuthExpired, namespace, "the socket that it concerns",
 			"The token or the login session expired. The server then closes the connection.", AuthExpiredPayload{at}),
 		DescribeEvent(EventServerDrain, namespace, "every socket of the node",
-			"The node shuts down. The server then closes the connection.", ServerDrainPayload{1500}),
+			"The node shuts down. The server then closes the connection. Stock clients do not know `reconnectAfterMs`: the app sets it as the client's delay, so that not all clients reconnect at once.", ServerDrainPayload{1500}),
 		DescribeEvent(EventException, namespace, "the socket whose event failed, with `Options.Compat.EmitExceptions` only",
 			"An event of the client has failed.", Exception{"error", "no such offer"}),
 	}

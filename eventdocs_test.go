@@ -29,6 +29,17 @@ func TestEventsDoc_IsCurrent(t *testing.T) {
 	})
 }
 
+// The client that the page shows connects again on the codes for which the table says so.
+func TestEventsDoc_ClientFollowsTheTable(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var page strings.Builder
+		require.NoError(t, realtimegen.Markdown(&page, catalogOf(t)))
+		for _, r := range catalogOf(t).Refusals {
+			require.Equal(t, strings.Contains(r.Do, "connect again"), strings.Contains(page.String(), "case '"+string(r.Code)+"':"), r.Code)
+		}
+	})
+}
+
 // A reader never has to guess what a number counts or when a value is null.
 func TestCatalog_SaysUnitsAndNulls(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -16,9 +16,9 @@ import (
 var sessionEvents = []DomainEventType{
 	domainType("The user opened a login session.",
 		exampleLogin(exampleDriver, UserDriver), exampleLogin(examplePassenger, UserPassenger), exampleLogin(exampleAdmin, UserAdmin)),
-	domainType("The login session was replaced by a new one. Send `auth:refresh` with a token of the new session: the server closes a socket that is still in the old session after `Options.Timeouts.RefreshGrace`, by default 10 s.",
+	domainType("The login session `oldSid` was replaced by `newSid`. If `oldSid` is this socket's, send `auth:refresh` with a token of the new session: the server closes a socket that is still in the old session after `Options.Timeouts.RefreshGrace`, by default 10 s.",
 		SessionRefreshed{UserID: exampleDriver, OldSessionID: exampleSession, NewSessionID: "session-2", At: exampleTime}),
-	domainType("The login session ended, or the user's access did. The server then sends a DISCONNECT to the sockets of the session, or of the user: log out.",
+	domainType("The login session `sid` ended, or, if `sid` is null, the user's access did. If it is this socket's session, or null, log out: the server then sends the socket a DISCONNECT. Otherwise it was another device that was logged out, and this socket stays connected.",
 		SessionRevoked{SessionID: exampleSession, UserID: exampleDriver, Reason: "stolen phone", At: exampleTime}),
 	domainType("The user was banned, deactivated, or given another type.",
 		UserAccessChanged{UserID: exampleDriver, Change: AccessBanned, Reason: "fraud", At: exampleTime}),

@@ -20,6 +20,7 @@ import (
 func Markdown(w io.Writer, c realtime.Catalog) error {
 	p := &page{structs: map[string]reflect.Type{}}
 	p.intro()
+	p.connecting(c.Namespaces)
 	p.refusals(c.Refusals)
 	p.endings(c.Endings)
 	common, rest := everywhere(c)
@@ -81,9 +82,64 @@ func (p *page) intro() {
 	}
 }
 
+// connecting shows a complete client. The app's part is what a stock client does not do itself.
+func (p *page) connecting(namespaces []string) {
+	p.linef("\n## How to connect\n")
+	to := "the namespace `" + strings.Join(namespaces, "`") + "`"
+	if len(namespaces) > 1 {
+		to = "one of the namespaces `" + strings.Join(namespaces, "`, `") + "`"
+	}
+	p.linef("Use a Socket.IO client of version 3 or 4 with the path `%s`, which is the default. "+
+		"Connect to %s, with an access token as `auth.token`. In JavaScript:\n", realtime.Path, to)
+	p.linef("```js\n%s```\n", client)
+	p.linef("- After a `connect_error` without a code the client tries again by itself: the network or the server did not answer, " +
+		"or the server refused the request with 403 (the page's origin is not allowed), 429 or 503 (too many connections). " +
+		"The exception is the message `Invalid namespace`: there is no such namespace, and the client does not try again.")
+	p.linef("- Where the table below says that the connection is closed, `disconnect` has the reason `transport close` or `transport error`; " +
+		"where it says DISCONNECT, the reason is `io server disconnect`.")
+	p.linef("- A client keeps what the app emits while it is not connected, and sends all of it after the next connect, where it may exceed the rate limits. " +
+		"Send positions with `socket.volatile.emit`, which drops them instead.")
+	p.linef("- No ack comes if the connection is closed before: use `socket.timeout(5000).emitWithAck(...)`.")
+}
+
+// client is a client in JavaScript that does what is right on each ending.
+const client = `// freshToken, loadState and logOut are the app's own.
+const socket = io('https://api.example.com/drivers', {
+  // Called before each attempt. A token that has expired is renewed first.
+  auth: (send) => freshToken().then((token) => send({ token })),
+});
+let sid; // the login session of the socket
+socket.on('hello', (hello) => (sid = hello.sid));
+// Also after each reconnect: what was sent in between is not sent again.
+socket.on('connect', loadState);
+socket.on('connect_error', (err) => {
+  switch (err.data?.code) {
+    case undefined:
+      break; // the client tries again by itself
+    case 'token_expired':
+    case 'access_expired':
+    case 'rate_limited':
+    case 'unavailable':
+      setTimeout(() => socket.connect(), 5000);
+      break;
+    default:
+      logOut();
+  }
+});
+socket.on('auth:session_refreshed', async (e) => {
+  if (e.oldSid !== sid) return; // another device of the user
+  const ack = await socket.timeout(5000).emitWithAck('auth:refresh', { token: await freshToken() });
+  if (ack.ok) sid = e.newSid;
+});
+socket.on('auth:session_revoked', (e) => {
+  if (e.sid === null || e.sid === sid) logOut();
+});
+socket.on('server:drain', (e) => socket.io.reconnectionDelay(Math.max(500, e.reconnectAfterMs)));
+`
+
 func (p *page) refusals(all []realtime.RefusalDoc) {
 	p.linef("\n## A CONNECT that is refused\n")
-	p.linef("The app's `connect_error` gets `{message, data: {code}}`. The checks run in this order.\n")
+	p.linef("The app's `connect_error` gets an error with `message` and `data: {code}`. The checks run in this order.\n")
 	p.linef("| code | message | means | the app is to |\n|---|---|---|---|")
 	for _, r := range all {
 		p.linef("| `%s` | %s | %s | %s |", r.Code, r.Message, r.Means, r.Do)
@@ -92,7 +148,7 @@ func (p *page) refusals(all []realtime.RefusalDoc) {
 
 func (p *page) endings(all []realtime.EndingDoc) {
 	p.linef("\n## How a connection ends\n")
-	p.linef("| cause | sent first | then | a stock client |\n|---|---|---|---|")
+	p.linef("| cause | sent first | then | a stock client, and the app |\n|---|---|---|---|")
 	for _, e := range all {
 		p.linef("| %s | %s | %s | %s |", e.Cause, e.First, e.Then, e.Do)
 	}
