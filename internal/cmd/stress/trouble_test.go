@@ -233,18 +233,18 @@ func TestLogHandler_Excused(t *testing.T) {
 	}
 	const noAnswer = "no answer within Options.Timeouts.Repo"
 	for text, want := range map[string]struct{ quiet, busy bool }{
-		"realtime: handler failed user=p1 error=" + planned + "a handler":                                                 {true, true},
-		"realtime: handler does not return user=hs1-2 after=7s":                                                           {true, true},
-		"realtime: handler does not return user=p1 after=7s":                                                              {false, false},
-		"realtime: handler failed user=p1 error=no such table":                                                            {false, false},
-		"realtime: handler failed user=p1 error=context deadline exceeded":                                                {false, false},
-		"realtime: handler failed user=hs1 error=runtime error: nil dereference":                                          {false, false},
-		"realtime: sweep could not read all rows rows=7 error=" + noAnswer:                                                {true, true},
-		"realtime: sweep could not read all rows rows=7 error=no such table":                                              {false, false},
-		"realtime: handshake not decided code=unavailable user= error=verifying the token: " + noAnswer:                   {true, true},
-		"realtime: call of the host's code failed call=Adapter.Publish error=no answer in time":                           {false, true},
+		"realtime: handler failed user=p1 error=" + planned + "a handler":                                                {true, true},
+		"realtime: handler does not return user=hs1-2 after=7s":                                                          {true, true},
+		"realtime: handler does not return user=p1 after=7s":                                                             {false, false},
+		"realtime: handler failed user=p1 error=no such table":                                                           {false, false},
+		"realtime: handler failed user=p1 error=context deadline exceeded":                                               {false, false},
+		"realtime: handler failed user=hs1 error=runtime error: nil dereference":                                         {false, false},
+		"realtime: sweep could not read all rows rows=7 error=" + noAnswer:                                               {true, true},
+		"realtime: sweep could not read all rows rows=7 error=no such table":                                             {false, false},
+		"realtime: handshake not decided code=unavailable user= error=verifying the token: " + noAnswer:                  {true, true},
+		"realtime: call of the host's code failed call=Adapter.Publish error=no answer in time":                          {false, true},
 		"realtime: handler failed event=stress:quiz error=realtime: acknowledgment timed out\ncontext deadline exceeded": {false, true},
-		"realtime: adapter failed error=closed":                                                                           {false, false},
+		"realtime: adapter failed error=closed":                                                                          {false, false},
 	} {
 		require.Equal(t, want.quiet, excused(quiet, text), text)
 		require.Equal(t, want.busy, excused(busy, text), text)
