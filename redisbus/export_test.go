@@ -2,7 +2,17 @@
 
 package redisbus
 
-import "time"
+import (
+	"time"
+
+	"github.com/rodando/realtime"
+)
+
+// FieldsOf exports fieldsOf.
+var FieldsOf = fieldsOf
+
+// EventOf returns the event of an entry's fields.
+func EventOf(fields []string) (realtime.Envelope, error) { return entry{fields: fields}.event() }
 
 // Hurry makes a bus beat so often, and keep a partition so long without a beat.
 func (b *Bus) Hurry(beat, lease time.Duration) {

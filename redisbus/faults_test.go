@@ -299,6 +299,24 @@ func TestSession_LeaseLost_BeginsNothingMore(t *testing.T) {
 	eventually(t, "the rest follows when the partition is free", func() bool { return slices.Contains(got.ids(), "a/2") })
 }
 
+// Redis hands nothing to a former owner, even if that does not know yet.
+func TestSession_LeaseLost_IsHandedNothing(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b, publisher := newBus(t, r.url(), nil), newBus(t, r.url(), nil)
+	b.Hurry(long, 2*long) // it does not look at its lease in the time of this test
+	var got recorder
+	subscribe(t, b, got.handle)
+	require.NoError(t, publisher.Publish(t.Context(), event("a", 1)))
+	eventually(t, "it is handled", func() bool { return len(got.all()) == 1 && len(r.pending(t, b, "a")) == 0 })
+	lease := strings.TrimSuffix(b.StreamOf("a"), "events") + "owner:realtime"
+	require.NoError(t, r.Set(lease, "another"))
+	require.NoError(t, publisher.Publish(t.Context(), event("a", 2)))
+	time.Sleep(5 * quick)
+	require.Len(t, got.all(), 1)
+	require.Empty(t, r.pending(t, b, "a"), "nor is it taken from the next owner")
+}
+
 // A node that cannot reach Redis does not wait to be told that its lease has ended: by
 // its own clock it begins nothing more, although it has read more.
 func TestSession_CutOff_BeginsNothingAfterItsLease(t *testing.T) {

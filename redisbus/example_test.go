@@ -1,0 +1,62 @@
+package redisbus_test
+
+import (
+	"context"
+	"log"
+	"net/http"
+	"time"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter"
+	"github.com/rodando/realtime/redisbus"
+)
+
+// A node of several: events over redisbus, and what it sends to clients of the others over
+// redisadapter.
+func Example() { //nolint:testableexamples // it needs a Redis
+	const redis = "redis://10.0.0.7:6379"
+	bus, err := redisbus.New(redisbus.Options{
+		URL: redis,
+		OnSetAside: func(s redisbus.SetAside) {
+			log.Printf("event %s needs a look: %v", s.Event.ID, s.Reason)
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	adapter, err := redisadapter.New(redisadapter.Options{URL: redis})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var options realtime.Options // with the host's Tokens, Users and so on
+	options.Bus, options.Cluster.Adapter = bus, adapter
+	rt, err := realtime.New(options)
+	if err != nil {
+		log.Fatal(err)
+	}
+	http.Handle(realtime.Path, rt)
+	// ... serve, until the process is asked to end.
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := rt.Shutdown(ctx); err != nil {
+		log.Print(err)
+	}
+	if err := bus.Close(ctx); err != nil { // its partitions are free for the other nodes at once
+		log.Print(err)
+	}
+}
+
+// A service that only publishes handles nothing, and belongs to no group.
+func ExampleBus_Publish() { //nolint:testableexamples // it needs a Redis
+	bus, err := redisbus.New(redisbus.Options{URL: "redis://10.0.0.7:6379"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = bus.Publish(context.Background(), realtime.Envelope{
+		ID: "9b2f6b1e-8f1c-4a3e-9d52-0c1a7f3f4b11", Name: "trip.started", Key: "trip-1", // the trip's id
+		At: time.Now(), Data: []byte(`{"tripId":"trip-1"}`),
+	})
+	if err != nil { // Redis may have it nevertheless: to try again, keep the ID
+		log.Print(err)
+	}
+}
