@@ -23,6 +23,9 @@ const (
 	// callsPerSource is the maximum number of calls for one address, abandoned ones
 	// included, of the kinds whose argument the client chooses, such as its token.
 	callsPerSource = 32
+	// callsPerRow is the maximum number of calls for one row of Users or Sessions, abandoned
+	// ones included. Calls share a row, so there are several only after revocations.
+	callsPerRow = 8
 	// siteShare: at most 1/siteShare of these calls are for one site.
 	siteShare = 8
 	// abandonedEvents is the maximum number of abandoned calls of methods of the host's
@@ -123,9 +126,12 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 	})
 }
 
-// repoLimits returns the limits of the calls of Users and of Sessions.
+// repoLimits returns the limits of the calls of Users and of Sessions. Their source is the
+// row's id: a row whose calls never return, because of a lock for instance, must not use up
+// the calls of the others, however often its user tries to connect.
 func (o *Options) repoLimits() hostcall.Limits {
-	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: abandonedFactor * o.Limits.RepoConcurrency, Inspect: inspect}
+	many := abandonedFactor * o.Limits.RepoConcurrency
+	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: many, PerSource: min(callsPerRow, many), Inspect: inspect}
 }
 
 // clientCallLimits returns the limits of calls whose argument the client chooses: it may choose

@@ -111,7 +111,7 @@ func (l *Lookup[T]) Find(ctx context.Context, id string) (row T, err error) {
 // FindFresh calls the repository: it bypasses the cache, joins no running call, and
 // does not share or cache its result.
 func (l *Lookup[T]) FindFresh(ctx context.Context, id string) (T, error) {
-	return Do(ctx, l.kind, nil, func(ctx context.Context) (T, error) { return l.cfg.Find(ctx, id) })
+	return Do(ctx, l.kind, id, func(ctx context.Context) (T, error) { return l.cfg.Find(ctx, id) })
 }
 
 // Abandoned returns how many calls are abandoned now.
@@ -143,7 +143,7 @@ func (l *Lookup[T]) beginLocked(ctx context.Context, id string) *flight[T] {
 		l.flights = map[string]*flight[T]{}
 	}
 	l.flights[id] = f
-	f.start(context.WithoutCancel(ctx), nil)
+	f.start(context.WithoutCancel(ctx), id)
 	return f
 }
 
