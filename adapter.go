@@ -182,6 +182,9 @@ type RemoteSocket struct {
 	// Connecting says that the handshake is in progress: the socket is in its rooms and
 	// events for it are held, but it may still be refused.
 	Connecting bool `json:"connecting,omitempty"`
+	// ConnectedAt is when the handshake passed its checks, in microseconds since 1970 by
+	// the clock of the socket's node. 0: unknown, as of a Node server's socket.
+	ConnectedAt int64 `json:"connectedAt,omitempty"`
 }
 
 // noAdapter is the adapter of a server that has no other nodes.

@@ -46,6 +46,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		ns.connected(s)
 	}, hello)
 	if opened {
+		ns.rt.userLimit.connected(s)
 		ns.traceConnected(s, h.start)
 	} else if h.revoked.Load() {
 		ns.refuseHandshake(h, errRevokedMeanwhile) // only for the log and Trace: the client has received the refusal
@@ -89,7 +90,7 @@ func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, 
 		ns.rt.socketLeft(s.inner)
 		return nil, ErrClosed
 	}
-	if err := ns.enforceSocketsPerUser(s); err != nil {
+	if err := ns.enforceSocketsPerUser(ctx, s); err != nil {
 		return nil, err
 	}
 	if err := ns.joinTrips(ctx, s, h); err != nil {

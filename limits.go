@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -76,10 +77,14 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) 
 // user's oldest sockets in the namespace or, with Limits.RefuseExtraSockets, returns the
 // error that refuses s. s is admitted already, so of several sockets that connect at once
 // each counts the others.
-func (ns *Namespace) enforceSocketsPerUser(s *Socket) error {
+func (ns *Namespace) enforceSocketsPerUser(ctx context.Context, s *Socket) error {
 	limit, user := ns.rt.opts.Limits.SocketsPerUser, s.identity.UserID
 	if limit < 0 || user == "" {
 		return nil
+	}
+	if ns.rt.opts.Limits.RefuseExtraSockets && ns.rt.userLimit.refuses(ctx, s) {
+		s.limited(LimitSocketsPerUser, "")
+		return connectErrorBecause(CodeRateLimited, "Limits.SocketsPerUser")
 	}
 	own := ownRoom(ns.name, user).name
 	if ns.inner.RoomLen(own) <= limit {

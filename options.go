@@ -231,7 +231,7 @@ type Timeouts struct {
 // because the ack may come after these events; events that find no memory in the queue
 // are then acknowledged with CodeRateLimited.
 //
-// The fields from Connections to SocketsPerUser count on this node only. A request beyond
+// The fields from Connections to UnauthenticatedPerIP count on this node only. A request beyond
 // the total is answered with 503, one beyond the limit of its address with 429. Both have
 // a Retry-After header, and stock clients try again later. IPv6 addresses are counted by
 // their /64.
@@ -311,8 +311,9 @@ type Limits struct {
 	// UnauthenticatedPerIP is the maximum number of such connections of one address.
 	// Negative: no limit. Defaults to 100.
 	UnauthenticatedPerIP int
-	// SocketsPerUser is the maximum number of sockets of one user in one namespace.
-	// Negative: no limit. Defaults to 10.
+	// SocketsPerUser is the maximum number of sockets of one user in one namespace, on all
+	// nodes if the adapter reports its peers, otherwise on each. Negative: no limit. Defaults
+	// to 10.
 	SocketsPerUser int
 	// RefuseExtraSockets refuses a user's socket beyond SocketsPerUser with
 	// CodeRateLimited. Defaults to false: the server connects the new socket and

@@ -113,17 +113,17 @@ func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
 		"a message or a polling body": strconv.Itoa(l.MaxPayload/1e6) + " MB",
 		"packets in a polling body; values, depth, name and attachments of an event": grouped(l.PacketsPerBody) + "; " +
 			grouped(l.Values) + ", " + grouped(l.Depth) + ", " + grouped(l.EventName) + " bytes, " + grouped(l.Attachments),
-		"a driver's positions":                     perSecond(r.Location),
-		"every other event, each event separately": perSecond(r.Event),
-		"`auth:refresh`":                           "one in " + strconv.Itoa(int(1/refreshRate.PerSecond)) + " seconds, " + strconv.Itoa(refreshRate.Burst) + " at once",
-		"all events of a user on a node":           perSecond(r.User),
-		"refused events":                           perSecond(r.Breach),
-		"a handler, or `OnConnect`":                seconds(o.Timeouts.Handler) + " until its `ctx` ends",
-		"unsent messages to a client":              strconv.Itoa(l.OutboxBytes>>20) + " MiB, " + grouped(l.OutboxMessages) + " messages",
-		"sockets of a user in a namespace":         grouped(l.SocketsPerUser),
-		"CONNECTs of a connection":                 perSecond(r.Connect),
-		"connections of one address":               grouped(l.ConnectionsPerIP) + ", half of them not logged in; " + strconv.Itoa(int(r.Handshake.PerSecond)) + " new ones a second, " + strconv.Itoa(r.Handshake.Burst) + " at once",
-		"all connections":                          grouped(l.Connections) + "; " + grouped(l.Unauthenticated) + " not logged in",
+		"a driver's positions":                           perSecond(r.Location),
+		"every other event, each event separately":       perSecond(r.Event),
+		"`auth:refresh`":                                 "one in " + strconv.Itoa(int(1/refreshRate.PerSecond)) + " seconds, " + strconv.Itoa(refreshRate.Burst) + " at once",
+		"all events of a user on a node":                 perSecond(r.User),
+		"refused events":                                 perSecond(r.Breach),
+		"a handler, or `OnConnect`":                      seconds(o.Timeouts.Handler) + " until its `ctx` ends",
+		"unsent messages to a client":                    strconv.Itoa(l.OutboxBytes>>20) + " MiB, " + grouped(l.OutboxMessages) + " messages",
+		"sockets of a user in a namespace, on all nodes": grouped(l.SocketsPerUser),
+		"CONNECTs of a connection":                       perSecond(r.Connect),
+		"connections of one address":                     grouped(l.ConnectionsPerIP) + ", half of them not logged in; " + strconv.Itoa(int(r.Handshake.PerSecond)) + " new ones a second, " + strconv.Itoa(r.Handshake.Burst) + " at once",
+		"all connections":                                grouped(l.Connections) + "; " + grouped(l.Unauthenticated) + " not logged in",
 	} {
 		require.Contains(t, string(readme), "| "+what+" | "+is+" |")
 	}

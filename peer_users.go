@@ -244,6 +244,9 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 	}
 	for _, e := range s.Here {
 		u.roster.Add(peer, s.Node, roster.User{Namespace: ns.name, ID: e.ID}, string(e.Type))
+		if key := (presenceKey{ns, e.ID}); u.rt.presence.hasSocket(key) {
+			u.rt.userLimit.check(key)
+		}
 	}
 	for _, id := range s.Gone {
 		u.roster.Remove(peer, roster.User{Namespace: ns.name, ID: id})

@@ -307,6 +307,13 @@ func (p *presence) has(u roster.User) bool {
 	return known
 }
 
+// hasSocket reports whether a user has a socket here.
+func (p *presence) hasSocket(key presenceKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.users[key].sockets > 0
+}
+
 // all returns every user who has a socket here or whose grace time runs.
 func (p *presence) all() map[presenceKey]userChange {
 	p.mu.Lock()

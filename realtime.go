@@ -62,6 +62,7 @@ type Server struct {
 	sweep       sweep
 	presence    presence
 	peerUsers   peerUsers
+	userLimit   userLimit
 	pending     pendingHandshakes
 	events      *registry
 	publisher   *publisher
@@ -125,6 +126,7 @@ func New(o Options) (*Server, error) {
 	})
 	rt.presence.init(rt)
 	rt.peerUsers.init(rt)
+	rt.userLimit.init(rt)
 	rt.sweep.init(rt)
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet

@@ -123,13 +123,14 @@ func toSocket(s realtime.RemoteSocket) wire.Socket {
 	return wire.Socket{
 		ID: s.ID, Rooms: roomNames(s.Rooms), Connecting: s.Connecting,
 		UserID: s.Identity.UserID, UserType: string(s.Identity.UserType), SessionID: s.Identity.SessionID,
+		ConnectedAt: s.ConnectedAt,
 	}
 }
 
 func fromSocket(namespace string, s wire.Socket) *realtime.RemoteSocket {
 	return &realtime.RemoteSocket{
 		ID: s.ID, Namespace: namespace, Rooms: roomsOf(s.Rooms), Connecting: s.Connecting,
-		Identity: realtime.Identity{UserID: s.UserID, UserType: realtime.UserType(s.UserType), SessionID: s.SessionID},
+		ConnectedAt: s.ConnectedAt, Identity: realtime.Identity{UserID: s.UserID, UserType: realtime.UserType(s.UserType), SessionID: s.SessionID},
 	}
 }
 

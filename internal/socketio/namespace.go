@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
 )
@@ -22,9 +23,9 @@ type Namespace struct {
 	hooks Hooks
 	seed  maphash.Seed
 	ids   atomic.Int64
-	// admitted is the number of sockets that were ever admitted.
-	admitted atomic.Uint64
-	shard    [shards]shard
+	// order is that of the socket admitted last.
+	order atomic.Uint64
+	shard [shards]shard
 }
 
 // shard holds the rooms and the sockets whose names hash to it.
@@ -59,6 +60,18 @@ func newNamespace(name string, h Hooks) *Namespace {
 
 // Name returns the name of the namespace, with its slash.
 func (n *Namespace) Name() string { return n.name }
+
+// nextOrder returns the order of a socket that is admitted now: the time, in microseconds
+// since 1970, or more if another socket has that order.
+func (n *Namespace) nextOrder() uint64 {
+	for {
+		last := n.order.Load()
+		next := max(last+1, uint64(max(0, time.Now().UnixMicro())))
+		if n.order.CompareAndSwap(last, next) {
+			return next
+		}
+	}
+}
 
 // Len returns the number of admitted and open sockets. It visits every shard.
 func (n *Namespace) Len() int {

@@ -78,8 +78,8 @@ func newSocket(c *Conn, n *Namespace) *Socket {
 // ID returns the public id of the socket.
 func (s *Socket) ID() string { return s.id }
 
-// Order returns a number that is lower for older sockets of the namespace. It is 0
-// before Admit.
+// Order returns a number that is lower for older sockets of the namespace: about when the
+// socket was admitted, in microseconds since 1970. It is 0 before Admit.
 func (s *Socket) Order() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *Socket) Admit(rooms ...string) bool {
 		return false
 	}
 	s.state.Store(socketAdmitted)
-	s.order = s.ns.admitted.Add(1)
+	s.order = s.ns.nextOrder()
 	if !s.ns.hooks.Anonymous {
 		s.conn.countKnown(1)
 	}

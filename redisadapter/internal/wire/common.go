@@ -221,12 +221,13 @@ type socketData struct {
 	UserType   string `json:"userType,omitempty"`
 	SessionID  string `json:"sid,omitempty"`
 	Connecting bool   `json:"connecting,omitempty"`
+	At         string `json:"at,omitempty"` // Socket.ConnectedAt, as text: JavaScript need not read it
 }
 
 func jsonSockets(sockets []Socket) (list []json.RawMessage, err error) {
 	list = make([]json.RawMessage, 0, len(sockets))
 	for _, s := range sockets {
-		data, err := json.Marshal(socketData{s.UserID, s.UserType, s.SessionID, s.Connecting})
+		data, err := json.Marshal(socketData{s.UserID, s.UserType, s.SessionID, s.Connecting, timeText(s.ConnectedAt)})
 		if err != nil {
 			return nil, err
 		}
@@ -237,6 +238,23 @@ func jsonSockets(sockets []Socket) (list []json.RawMessage, err error) {
 		list = append(list, text)
 	}
 	return list, nil
+}
+
+// timeText returns a time as a decimal number, or "" for 0.
+func timeText(micros int64) string {
+	if micros == 0 {
+		return ""
+	}
+	return strconv.FormatInt(micros, 10)
+}
+
+// timeOf reads what timeText writes, and returns 0 for any other text.
+func timeOf(text string) int64 {
+	micros, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || micros < 0 {
+		return 0
+	}
+	return micros
 }
 
 // socketsOf reads what jsonSockets or a Node server writes. Node's handshake and data may
@@ -256,11 +274,12 @@ func socketsOf(list []json.RawMessage) (sockets []Socket, err error) {
 			UserType   json.RawMessage `json:"userType"`
 			SID        json.RawMessage `json:"sid"`
 			Connecting json.RawMessage `json:"connecting"`
+			At         json.RawMessage `json:"at"`
 		}
 		_ = json.Unmarshal(s.Data, &data) // the application's own data may have any form
 		sockets = append(sockets, Socket{
 			ID: s.ID, Rooms: s.Rooms, UserID: content(data.UserID), UserType: content(data.UserType), SessionID: content(data.SID),
-			Connecting: string(data.Connecting) == "true",
+			Connecting: string(data.Connecting) == "true", ConnectedAt: timeOf(content(data.At)),
 		})
 	}
 	return sockets, nil
@@ -295,6 +314,8 @@ func (r *reader) socket() (s Socket) {
 					s.SessionID = r.stringOrEmpty()
 				case "connecting":
 					s.Connecting = r.boolean()
+				case "at":
+					s.ConnectedAt = timeOf(r.stringOrEmpty())
 				default:
 					r.skip()
 				}

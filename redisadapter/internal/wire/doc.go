@@ -108,4 +108,6 @@ type Socket struct {
 	UserType   string
 	SessionID  string
 	Connecting bool
+	// ConnectedAt is when the socket was admitted, in microseconds since 1970; 0: unknown.
+	ConnectedAt int64
 }

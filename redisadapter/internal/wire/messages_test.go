@@ -143,7 +143,7 @@ func TestMessages_RoundTrip(t *testing.T) {
 	rooms, except := []string{"a", "ñ 1"}, []string{"x"}
 	binary := withBinary(args(`"photo"`, `{"_placeholder":true,"num":0}`), photo)
 	ack := withBinary(args(`{"photo":{"_placeholder":true,"num":0}}`, `"second"`), photo)
-	socket := wire.Socket{ID: "sid", Rooms: rooms, UserID: "u", UserType: "driver", SessionID: "s", Connecting: true}
+	socket := wire.Socket{ID: "sid", Rooms: rooms, UserID: "u", UserType: "driver", SessionID: "s", Connecting: true, ConnectedAt: 1893553445000001}
 	for _, m := range []wire.Message{
 		{Kind: wire.Broadcast, Args: args(`"e"`)},
 		{Kind: wire.Broadcast, Rooms: rooms, Except: except, Volatile: true, Latest: "k", Args: args(`"e"`, `{"a":[1.5,null]}`)},

@@ -1,0 +1,151 @@
+// The limit on a user's sockets, counted on all nodes. A node asks the others only about a
+// user whom one of them is known to have too, and not during the handshake, unless extra
+// sockets are refused.
+
+package realtime
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/roster"
+)
+
+const (
+	// userLimitBatch is the maximum number of users in one request to the other nodes.
+	userLimitBatch = 64
+	// userLimitDelay is how long users are collected for a request.
+	userLimitDelay = 50 * time.Millisecond
+	// userLimitTimeout is the timeout of a request. The sockets of a node that has not
+	// answered by then do not count.
+	userLimitTimeout = 2 * time.Second
+)
+
+// userLimit applies Limits.SocketsPerUser to the sockets of all nodes. Its methods may be
+// called concurrently.
+type userLimit struct {
+	rt *Server
+
+	mu       sync.Mutex // guards the fields below
+	due      map[presenceKey]bool
+	checking bool // the checking goroutine exists
+}
+
+func (l *userLimit) init(rt *Server) { l.rt, l.due = rt, map[presenceKey]bool{} }
+
+// elsewhere reports whether another node is known to have sockets of the user.
+func (l *userLimit) elsewhere(key presenceKey) bool {
+	return l.rt.clustered && l.rt.opts.Limits.SocketsPerUser >= 0 && key.user != "" &&
+		l.rt.peerUsers.roster.Elsewhere(roster.User{Namespace: key.ns.name, ID: key.user})
+}
+
+// connected has the user's sockets counted if another node has some too.
+func (l *userLimit) connected(s *Socket) {
+	if key := (presenceKey{s.ns, s.Identity().UserID}); l.elsewhere(key) {
+		l.check(key)
+	}
+}
+
+// check has the sockets of a user counted, soon. It does not block.
+func (l *userLimit) check(key presenceKey) {
+	if l.rt.opts.Limits.SocketsPerUser < 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.due[key] = true
+	if !l.checking {
+		l.checking = true
+		go l.run()
+	}
+}
+
+// run counts the sockets of the users that are due until there are none.
+func (l *userLimit) run() {
+	for l.rt.pause(userLimitDelay) {
+		var ns *Namespace
+		var users []string
+		l.mu.Lock()
+		for key := range l.due {
+			if ns == nil {
+				ns = key.ns
+			}
+			if key.ns == ns && len(users) < userLimitBatch {
+				users = append(users, key.user)
+				delete(l.due, key)
+			}
+		}
+		if ns == nil {
+			l.checking = false
+			l.mu.Unlock()
+			return
+		}
+		l.mu.Unlock()
+		l.enforce(ns, users)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.checking = false
+}
+
+// socketsOf returns the sockets of users on all nodes, those that were admitted first first.
+func (l *userLimit) socketsOf(ctx context.Context, ns *Namespace, users ...string) map[string][]RemoteSocket {
+	rooms := make([]Room, len(users))
+	for i, user := range users {
+		rooms[i] = ownRoom(ns.name, user)
+	}
+	ctx, cancel := context.WithTimeout(ctx, userLimitTimeout)
+	defer cancel()
+	sockets, err := ns.To(rooms...).Sockets(ctx)
+	if err != nil && l.rt.ctx.Err() == nil {
+		l.rt.log.Warn("realtime: Limits.SocketsPerUser without the sockets of some nodes", "error", err)
+	}
+	slices.SortFunc(sockets, func(a, b RemoteSocket) int {
+		return cmp.Or(cmp.Compare(a.ConnectedAt, b.ConnectedAt), cmp.Compare(a.ID, b.ID))
+	})
+	by := map[string][]RemoteSocket{}
+	for _, s := range sockets {
+		by[s.Identity.UserID] = append(by[s.Identity.UserID], s)
+	}
+	return by
+}
+
+// enforce disconnects the oldest sockets of users who have too many on all nodes, or the
+// newest if extra sockets are refused.
+func (l *userLimit) enforce(ns *Namespace, users []string) {
+	limit := l.rt.opts.Limits.SocketsPerUser
+	by := l.socketsOf(l.rt.ctx, ns, users...)
+	for _, user := range users {
+		sockets := by[user]
+		if len(sockets) <= limit {
+			continue
+		}
+		extra := sockets[:len(sockets)-limit]
+		if l.rt.opts.Limits.RefuseExtraSockets {
+			extra = sockets[limit:]
+		}
+		ended := Broadcast{ns: ns}
+		for _, s := range extra {
+			ended.rooms = append(ended.rooms, s.ID)
+		}
+		if f := l.rt.opts.Trace.Limited; f != nil {
+			i := LimitInfo{SocketInfo: SocketInfo{Namespace: ns.name, UserID: user}, Limit: LimitSocketsPerUser}
+			callTrace(l.rt, context.Background(), f, i)
+		}
+		ended.Disconnect()
+	}
+}
+
+// refuses reports whether a connecting socket is one too many, if another node is known to
+// have sockets of its user too.
+func (l *userLimit) refuses(ctx context.Context, s *Socket) bool {
+	key := presenceKey{s.ns, s.Identity().UserID}
+	if !l.elsewhere(key) {
+		return false
+	}
+	sockets := l.socketsOf(ctx, s.ns, key.user)[key.user]
+	return slices.IndexFunc(sockets, func(r RemoteSocket) bool { return r.ID == s.ID() }) >= l.rt.opts.Limits.SocketsPerUser
+}
