@@ -105,6 +105,9 @@ const (
 
 var errInvalidEvent = errors.New("invalid domain event")
 
+// errNilEvent says that there is no event to publish or to encode.
+var errNilEvent = errors.New("realtime: the domain event is nil")
+
 // missing returns an error that names the required fields that are empty, and
 // nil when there is none. Fields are pairs of name and value.
 func missing(event string, fields ...string) error {

@@ -187,8 +187,11 @@ type Envelope struct {
 // NewEnvelope returns an envelope for a bus, with a new id and the event's JSON. It does
 // not validate the event; the server that receives it does.
 func NewEnvelope(e DomainEvent) (Envelope, error) {
-	if v := reflect.ValueOf(e); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
-		return Envelope{}, fmt.Errorf("realtime: %T is not a domain event: it is nil", e)
+	if e == nil {
+		return Envelope{}, errNilEvent
+	}
+	if v := reflect.ValueOf(e); v.Kind() == reflect.Pointer && v.IsNil() {
+		return Envelope{}, fmt.Errorf("realtime: the domain event is a nil %T", e)
 	}
 	data, err := json.Marshal(e)
 	if err != nil {

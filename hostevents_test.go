@@ -169,9 +169,13 @@ func TestPublish_RefusesWhatItDoesNotKnow(t *testing.T) {
 		srv.Publish(t, &realtime.DriverTripChanged{DriverTrip: realtime.DriverTrip{DriverID: "d1"}})
 		realtimetest.Expect(t, driver, realtime.EventDriverTrip)
 
-		for _, e := range []realtime.DomainEvent{nil, (*realtime.TripStarted)(nil), (*shiftStarted)(nil)} {
+		for want, e := range map[string]realtime.DomainEvent{
+			"realtime: the domain event is nil":                               nil,
+			"realtime: the domain event is a nil *realtime.TripStarted":       (*realtime.TripStarted)(nil),
+			"realtime: the domain event is a nil *realtime_test.shiftStarted": (*shiftStarted)(nil),
+		} {
 			_, err := realtime.NewEnvelope(e)
-			require.ErrorContains(t, err, "it is nil")
+			require.EqualError(t, err, want)
 		}
 	})
 }
@@ -290,10 +294,11 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 		`domain event "shift.started": the example is not valid: shift.started: invalid domain event: driverId is missing`: {
 			realtime.NewDomainEvent("Invalid.", shiftStarted{}),
 		},
-		`domain event "shift.started": the name is empty or belongs to another event`: {
+		`domain event "shift.started" is in Options.Events twice`: {
 			realtime.NewDomainEvent("One.", exampleShift()), realtime.NewDomainEvent("The same.", exampleShift()),
 		},
-		`domain event "trip.started": the name is empty or belongs to another event`: {realtime.NewDomainEvent("Ours.", reservedNameEvent{})},
+		`Options.Events[0]: EventName returns an empty name`:                                 {realtime.NewDomainEvent("No name.", namelessEvent{})},
+		`domain event "trip.started": the library has an event of that name; choose another`: {realtime.NewDomainEvent("Ours.", reservedNameEvent{})},
 		`panic: no such zone`: {realtime.NewDomainEvent("Panics.", shiftStarted{DriverID: "d1", Zone: "panic"})},
 		`shift:started is for the namespace "/nowhere", which does not exist; list it in Options.Namespaces`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
@@ -338,6 +343,11 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 }
+
+// namelessEvent has an empty name.
+type namelessEvent struct{ shiftStarted }
+
+func (namelessEvent) EventName() string { return "" }
 
 // invalidEvent has the deliveries that a test sets.
 type invalidEvent struct {

@@ -201,6 +201,8 @@ func keySource(key any, o JWTOptions) (func(ctx context.Context) jwt.Keyfunc, []
 		}
 		key = bytes.Clone(k)
 	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+	case nil:
+		return nil, []error{errors.New("realtime: JWT key is nil; pass []byte, *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or jwt.Keyfunc")}
 	default:
 		return nil, []error{fmt.Errorf(
 			"realtime: JWT key is a %T; pass []byte, *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey or jwt.Keyfunc", key)}
@@ -273,12 +275,14 @@ func optionMistakes(o JWTOptions) (mistakes []error) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(o.Claims)) {
-		if name == "" || o.Claims[name] == "" {
+		if name == "" {
+			mistakes = append(mistakes, errors.New("realtime: JWTOptions.Claims: a claim's name is empty"))
+		} else if o.Claims[name] == "" {
 			mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Claims: %q has no value; remove the entry to accept any", name))
 		}
 	}
 	if o.Leeway > 0 && o.Leeway < time.Millisecond {
-		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway is %v; write %d * time.Second if seconds are meant", o.Leeway, o.Leeway))
+		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway %s", tooShort(o.Leeway, time.Millisecond)))
 	}
 	if o.Leeway < 0 || o.Leeway > maxLeeway {
 		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway is %v; it must be from 0 to %v", o.Leeway, maxLeeway))

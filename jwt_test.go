@@ -413,7 +413,7 @@ func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 		{"ES384 with P-256", &p256.PublicKey, methods("ES384"), []string{"ES384 does not fit"}},
 		{"EdDSA with a cut key", ed25519.PublicKey{1}, methods("EdDSA"), []string{"EdDSA does not fit"}},
 		{"nil rsa key", (*rsa.PublicKey)(nil), methods("RS256"), []string{"RS256 does not fit"}},
-		{"nil key", nil, methods("HS256"), []string{"<nil>"}},
+		{"nil key", nil, methods("HS256"), []string{"JWT key is nil; pass"}},
 		{"nil keyfunc", jwt.Keyfunc(nil), methods("HS256"), []string{"nil jwt.Keyfunc"}},
 		{"string key", "secret", methods("HS256"), []string{"string", "[]byte"}},
 		{"private key", rsaKey, methods("RS256"), []string{"*rsa.PrivateKey"}},
@@ -433,8 +433,8 @@ func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 			[]string{`"/admin"`, `empty audience for "/drivers"`},
 		},
 		{
-			"claims", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Claims: map[string]string{"token_use": ""}},
-			[]string{`"token_use" has no value`},
+			"claims", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Claims: map[string]string{"token_use": "", "": "access"}},
+			[]string{`"token_use" has no value`, "a claim's name is empty"},
 		},
 		{
 			"all at once", "secret", realtime.JWTOptions{Methods: []string{"none"}, Leeway: time.Hour, MaxLength: -1},
@@ -445,6 +445,7 @@ func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 			realtime.JWTOptions{Methods: []string{"none", "HS256", "ES256"}, Audiences: map[string]string{"drivers": ""}},
 			[]string{"8 bytes", `"none" is unknown or unsafe`, "ES256 does not fit", `"drivers" is not a namespace; write "/drivers"`, `empty audience for "drivers"`},
 		},
+		{"leeway in microseconds", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: 30 * time.Microsecond}, []string{"Leeway is 30µs; it must be 1ms or more"}},
 		{"leeway in the wrong unit", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: 30}, []string{"Leeway is 30ns", "time.Second"}},
 		{"no token is that short", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, MaxLength: 99}, []string{"MaxLength is 99", "100"}},
 	}

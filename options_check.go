@@ -160,7 +160,7 @@ func (o Options) check() error {
 	for _, s := range o.Timeouts.settings() {
 		d := *s.at
 		m.addf(d < 0 && !s.negative, "Options.Timeouts.%s is negative; leave it out for %v", s.name, s.fallback)
-		m.addf(d > 0 && d < s.least, "Options.Timeouts.%s is %v; write %d * time.Second if seconds are meant", s.name, d, d)
+		m.addf(d > 0 && d < s.least, "Options.Timeouts.%s %s", s.name, tooShort(d, s.least))
 		m.addf(d > maxTimeout, "Options.Timeouts.%s is %v; it must be %v or less", s.name, d, maxTimeout)
 	}
 	for _, s := range o.Limits.settings() {
@@ -176,13 +176,13 @@ func (o Options) check() error {
 	}
 	m.addf(o.Limits.RefuseExtraSockets && o.Limits.SocketsPerUser < 0, "Options.Limits.RefuseExtraSockets is set and SocketsPerUser is no limit; leave out one of the two")
 	for _, s := range o.Rates.settings() {
-		m.addf(s.at.allowsNothing(), "Options.Rates.%s is %v, which allows nothing in the long run; both numbers must be positive", s.name, *s.at)
-		m.addf(s.at.Burst > maxNumber, "Options.Rates.%s is %v; the burst must be %d or less", s.name, *s.at, maxNumber)
+		m.addf(s.at.allowsNothing(), "Options.Rates.%s is %+v; PerSecond and Burst must both be positive and finite, or PerSecond negative for no limit", s.name, *s.at)
+		m.addf(s.at.Burst > maxNumber, "Options.Rates.%s is %+v; Burst must be %d or less", s.name, *s.at, maxNumber)
 	}
 	for _, event := range slices.Sorted(maps.Keys(o.Rates.Events)) {
 		rate := o.Rates.Events[event]
-		m.addf(rate == Rate{} || rate.allowsNothing(), "Options.Rates.Events: %q is %v, which allows nothing in the long run; both numbers must be positive", event, rate)
-		m.addf(rate.Burst > maxNumber, "Options.Rates.Events: %q is %v; the burst must be %d or less", event, rate, maxNumber)
+		m.addf(rate == Rate{} || rate.allowsNothing(), "Options.Rates.Events: %q is %+v; PerSecond and Burst must both be positive and finite, or PerSecond negative for no limit", event, rate)
+		m.addf(rate.Burst > maxNumber, "Options.Rates.Events: %q is %+v; Burst must be %d or less", event, rate, maxNumber)
 		if err := checkEventName(event); err != nil {
 			m.addf(true, "Options.Rates.Events: %w", err)
 		} else if longest := o.defaults().Limits.EventName; len(event) > longest {
@@ -276,6 +276,14 @@ func isTypedNil(v any) bool {
 		return r.IsNil()
 	}
 	return false
+}
+
+// tooShort says that a duration is below the least one: most often its unit is missing.
+func tooShort(d, least time.Duration) string {
+	if d < time.Microsecond {
+		return fmt.Sprintf("is %v; write %d * time.Second if seconds are meant", d, d)
+	}
+	return fmt.Sprintf("is %v; it must be %v or more, and a number without a unit is in nanoseconds", d, least)
 }
 
 // allowsNothing reports whether a rate that is set allows nothing in the long run.

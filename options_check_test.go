@@ -129,7 +129,7 @@ func TestNew_Mistakes(t *testing.T) {
 		},
 		"the same where negative means off": {
 			func(o *realtime.Options) { o.Timeouts.SweepInterval = time.Millisecond - 1 },
-			"Options.Timeouts.SweepInterval is 999.999µs; write 999999 * time.Second if seconds are meant",
+			"Options.Timeouts.SweepInterval is 999.999µs; it must be 1ms or more, and a number without a unit is in nanoseconds",
 		},
 		"negative": {
 			func(o *realtime.Options) { o.Timeouts.Handler = -1 },
@@ -173,29 +173,29 @@ func TestNew_Mistakes(t *testing.T) {
 
 		"no burst": {
 			func(o *realtime.Options) { o.Rates.Connect = realtime.Rate{PerSecond: 1} },
-			"Options.Rates.Connect is {1 0}, which allows nothing in the long run; both numbers must be positive",
+			"Options.Rates.Connect is {PerSecond:1 Burst:0}; PerSecond and Burst must both be positive and finite, or PerSecond negative for no limit",
 		},
 		"a burst and nothing after it": {
 			func(o *realtime.Options) { o.Rates.User = realtime.Rate{Burst: 5} },
-			"Options.Rates.User is {0 5}, which allows nothing in the long run; both numbers must be positive",
+			"Options.Rates.User is {PerSecond:0 Burst:5}; PerSecond and Burst must both be positive and finite, or PerSecond negative for no limit",
 		},
 		"no number": {
 			func(o *realtime.Options) { o.Rates.Event = realtime.Rate{PerSecond: math.NaN(), Burst: 5} },
-			"Options.Rates.Event is {NaN 5}, which allows nothing in the long run; both numbers must be positive",
+			"Options.Rates.Event is {PerSecond:NaN Burst:5}; PerSecond and Burst must both be positive and finite, or PerSecond negative for no limit",
 		},
 		"of an event": {
 			func(o *realtime.Options) { o.Rates.Events = map[string]realtime.Rate{"chat": {}} },
-			`Options.Rates.Events: "chat" is {0 0}, which allows nothing in the long run; both numbers must be positive`,
+			`Options.Rates.Events: "chat" is {PerSecond:0 Burst:0}; PerSecond and Burst must both be positive and finite, or PerSecond negative for no limit`,
 		},
 		"a burst without end": {
 			func(o *realtime.Options) { o.Rates.Handshake = realtime.Rate{PerSecond: 1, Burst: math.MaxInt} },
-			"Options.Rates.Handshake is {1 9223372036854775807}; the burst must be 1073741824 or less",
+			"Options.Rates.Handshake is {PerSecond:1 Burst:9223372036854775807}; Burst must be 1073741824 or less",
 		},
 		"of an event whose burst has no end": {
 			func(o *realtime.Options) {
 				o.Rates.Events = map[string]realtime.Rate{"chat": {PerSecond: 1, Burst: math.MaxInt}}
 			},
-			`Options.Rates.Events: "chat" is {1 9223372036854775807}; the burst must be 1073741824 or less`,
+			`Options.Rates.Events: "chat" is {PerSecond:1 Burst:9223372036854775807}; Burst must be 1073741824 or less`,
 		},
 		"of a name that no client may send": {
 			func(o *realtime.Options) {

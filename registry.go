@@ -189,7 +189,7 @@ func newRegistry(hosts []DomainEventType) *registry {
 // event is nil or its type is not registered.
 func (r *registry) valueOf(e DomainEvent) (builtin, error) {
 	if e == nil {
-		return nil, errors.New("realtime: the domain event is nil")
+		return nil, errNilEvent
 	}
 	t := r.byType[reflect.TypeOf(e)]
 	if t == nil {
@@ -201,9 +201,9 @@ func (r *registry) valueOf(e DomainEvent) (builtin, error) {
 // checkEvents returns the mistakes in the events of Options.Events. namespaces has the names
 // of all namespaces that New creates.
 func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []error) {
-	known := map[string]bool{}
+	known, library := map[string]bool{}, map[string]bool{}
 	for _, t := range builtins {
-		known[t.name] = true
+		library[t.name] = true
 	}
 	for i, t := range hosts {
 		switch {
@@ -213,8 +213,12 @@ func checkEvents(hosts []DomainEventType, namespaces map[string]bool) (errs []er
 		case t.value == nil:
 			errs = append(errs, fmt.Errorf("realtime: Options.Events[%d] is the zero value; use NewDomainEvent", i))
 			continue
-		case t.name == "" || known[t.name]:
-			errs = append(errs, fmt.Errorf("realtime: domain event %q: the name is empty or belongs to another event", t.name))
+		case t.name == "":
+			errs = append(errs, fmt.Errorf("realtime: Options.Events[%d]: EventName returns an empty name", i))
+		case library[t.name]:
+			errs = append(errs, fmt.Errorf("realtime: domain event %q: the library has an event of that name; choose another", t.name))
+		case known[t.name]:
+			errs = append(errs, fmt.Errorf("realtime: domain event %q is in Options.Events twice", t.name))
 		}
 		known[t.name] = true
 		for _, e := range t.examples {

@@ -29,7 +29,7 @@ func withoutURL(err error) error {
 	if _, ok := errors.AsType[*net.OpError](err); ok || err == nil {
 		return err
 	}
-	return errors.New("not a URL that rueidis.ParseURL takes")
+	return errors.New("not a URL of Redis, such as redis://host:6379; rueidis.ParseURL says which forms there are")
 }
 
 // Dial makes a client from a URL, with one connection for all commands that do not
