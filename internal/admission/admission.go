@@ -192,13 +192,14 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 // above reports whether n has reached a limit.
 func above(n, limit int) bool { return limit >= 0 && n >= limit }
 
-// Opened sets end, the function that closes an admitted connection when it is evicted. end is
-// called at most once, on any goroutine, and possibly before Opened returns.
+// Opened sets end, the function that closes an admitted connection when it is evicted. Of the
+// ends that Opened and Left get for a connection, one is called, at most once, on any
+// goroutine, and possibly before Opened or Left returns.
 func (a *Control) Opened(c *Conn, end func()) {
 	a.mu.Lock()
 	s := c.evictable
-	evicted := s != nil && s.evicted
-	if s != nil && !evicted {
+	evicted := s != nil && s.evicted && s.end == nil // otherwise it was closed with the end of Left
+	if s != nil && !s.evicted {
 		s.end = end
 	}
 	a.mu.Unlock()
@@ -271,9 +272,9 @@ func (a *Control) Joined(c *Conn, user bool) {
 }
 
 // Left records that a socket has been removed, for which Joined was called. If the connection
-// has no user now, it may be evicted from now on: end, which closes it, is called as that of
-// Opened. Left returns the limit that the connection has reached, if any: then it or another
-// one was evicted.
+// has no user now, it may be evicted from now on: end closes it, as that of Opened. Left
+// returns the limit that the connection has reached, if any: then it or another one was
+// evicted.
 func (a *Control) Left(c *Conn, user bool, end func()) Limit {
 	a.mu.Lock()
 	reached, closeEvicted := a.leftLocked(c, user, end, time.Since(a.start))

@@ -9,7 +9,7 @@ import "time"
 type evictable struct {
 	from    *address // nil if the address is unknown
 	site    *site
-	end     func()        // closes the connection; nil until Opened
+	end     func()        // closes the connection; nil until Opened or Left
 	since   time.Duration // when it was queued; negative: its handshake was refused
 	state   uint8
 	evicted bool

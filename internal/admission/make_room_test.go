@@ -88,6 +88,41 @@ func TestControl_Left(t *testing.T) {
 	d.requireCounted(t, 0, 0)
 }
 
+// A socket may join and leave before Opened: whenever its connection is evicted, it is closed
+// once, although closing takes a while.
+func TestControl_EndsOnce(t *testing.T) {
+	t.Parallel()
+	c := defaults()
+	c.Unauthenticated = 1
+	for _, order := range [][]string{
+		{"evict", "join", "leave", "opened"},
+		{"evict", "join", "opened", "leave"},
+		{"evict", "opened", "join", "leave"},
+		{"join", "leave", "evict", "opened"},
+		{"join", "leave", "opened", "evict"},
+		{"join", "opened", "leave", "evict"},
+		{"opened", "join", "leave", "evict"},
+		{"opened", "evict", "join", "leave"},
+	} {
+		d, early, ended := newControl(c), &connection{}, 0
+		end := func() { ended++ }
+		steps := map[string]func(){
+			"opened": func() { d.Opened(&early.Conn, end) },
+			"evict":  func() { d.open(v4(2)) },
+			"join":   func() { d.Joined(&early.Conn, true) },
+			"leave":  func() { d.Left(&early.Conn, true, end) },
+		}
+		status, _ := d.Admit(&early.Conn, from(v4(1)))
+		require.Zero(t, status)
+		for _, step := range order {
+			steps[step]()
+		}
+		require.Equal(t, 1, ended, order)
+		d.close(early)
+		d.requireCounted(t, 1, 1)
+	}
+}
+
 // The order in which connections make room where Config.Connections is reached.
 func TestControl_ConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
