@@ -17,8 +17,8 @@ import (
 
 // Broadcast selects sockets of one namespace, by room or all of them, each once
 // however many of the rooms it is in. It is an immutable value: each method returns a
-// new one, which may be kept and used concurrently. The zero Broadcast, and one without
-// rooms, selects no socket.
+// new one, which may be kept and used concurrently. The zero Broadcast, one made from it,
+// and one without rooms select no socket.
 type Broadcast struct {
 	ns       *Namespace
 	all      bool
@@ -108,10 +108,13 @@ func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]by
 }
 
 // nobody reports whether the broadcast can select no socket on any node.
-func (b Broadcast) nobody() bool { return !b.all && len(b.rooms) == 0 }
+func (b Broadcast) nobody() bool { return b.ns == nil || !b.all && len(b.rooms) == 0 }
 
 // emptyLocal reports whether no socket of this node is in the selected rooms.
 func (b Broadcast) emptyLocal() bool {
+	if b.ns == nil {
+		return true
+	}
 	if b.all {
 		return false
 	}

@@ -462,11 +462,13 @@ func TestBroadcast_All(t *testing.T) {
 		require.Equal(t, 2, count(ns.To(d1, realtime.DriverRoom("d3"))))
 		require.Equal(t, 0, count(ns.To(zone)))
 		require.Equal(t, 0, count(realtime.Broadcast{}))
+		require.Equal(t, 0, count(realtime.Broadcast{}.To(d1)))
 
 		require.NoError(t, wireNote.Emit(ns.All(), "everybody"))
 		require.NoError(t, wireNote.Emit(ns.All().Except(d1), "but one"))
 		require.NoError(t, wireNote.Emit(ns.All().To(), "nobody"))
 		require.NoError(t, wireNote.Emit(realtime.Broadcast{}, "nobody"))
+		require.NoError(t, wireNote.Emit(realtime.Broadcast{}.To(d1), "nobody"))
 		require.NoError(t, wireNote.Emit(nodes[0].Realtime.Passengers().All(), "passengers"))
 		for c, want := range map[*realtimetest.Client][]string{
 			one: {"everybody"}, two: {"everybody", "but one"}, three: {"everybody", "but one"}, passenger: {"passengers"},
@@ -494,6 +496,7 @@ func TestBroadcast_All(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, 1, count(ns.To(zone)))
 		realtime.Broadcast{}.Join(zone)
+		realtime.Broadcast{}.To(d1).Join(zone)
 		realtime.Broadcast{}.Disconnect()
 		realtime.Broadcast{}.Close()
 		ns.All().Except(d1).Disconnect()

@@ -171,7 +171,7 @@ func checkDomain(e builtin) error {
 	s := e.about()
 	for _, id := range [...]string{s.userID, s.sessionID, s.tripID, s.parties.PassengerID, s.parties.DriverID, s.assignment, s.offeredTo} {
 		if id != "" && !validID(id) {
-			return fmt.Errorf("%s: %w: an id is longer than %d bytes or contains NUL", e.EventName(), errInvalidEvent, maxID)
+			return fmt.Errorf("%s: %w: an id is longer than %d bytes, or contains NUL or invalid UTF-8", e.EventName(), errInvalidEvent, maxID)
 		}
 	}
 	return nil

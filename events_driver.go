@@ -234,7 +234,7 @@ func (s *SetTrip) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "currentTripId", To: &s.CurrentTripID})
 }
 
-// Validate returns an *Error if the id is empty, too long, or contains NUL.
+// Validate returns an *Error if the id is empty, too long, or contains NUL or invalid UTF-8.
 func (s SetTrip) Validate() error {
 	var p problems
 	if s.CurrentTripID != nil {

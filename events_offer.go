@@ -315,7 +315,7 @@ func (o *OfferAccept) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "assignmentId", To: &o.AssignmentID})
 }
 
-// Validate returns an *Error if the id is empty, too long, or contains NUL.
+// Validate returns an *Error if the id is empty, too long, or contains NUL or invalid UTF-8.
 func (o OfferAccept) Validate() error {
 	var p problems
 	p.checkID("assignmentId", o.AssignmentID)
@@ -360,7 +360,7 @@ func (o *OfferReject) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "assignmentId", To: &o.AssignmentID}, jsonscan.Field{Name: "reason", To: &o.Reason})
 }
 
-// Validate returns an *Error if the id is empty, too long or contains NUL, or if the reason is
+// Validate returns an *Error if the id is empty, too long, or contains NUL or invalid UTF-8, or if the reason is
 // too long.
 func (o OfferReject) Validate() error {
 	var p problems
@@ -385,7 +385,7 @@ func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (O
 	return OfferRejected{AssignmentID: in.AssignmentID}, offerError(err)
 }
 
-var errBadTrip = errors.New("Offers.AcceptOffer returned a trip id that is empty, too long, or contains NUL")
+var errBadTrip = errors.New("Offers.AcceptOffer returned a trip id that is empty, too long, or contains NUL or invalid UTF-8")
 
 var errNoOffer = Errorf(CodeNotFound, "no such offer")
 

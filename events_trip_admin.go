@@ -165,7 +165,7 @@ func (r *TripRef) UnmarshalJSON(b []byte) error {
 	return jsonscan.Decode(b, jsonscan.Field{Name: "tripId", To: &r.TripID})
 }
 
-// Validate returns an *Error if the id is empty, too long, or contains NUL.
+// Validate returns an *Error if the id is empty, too long, or contains NUL or invalid UTF-8.
 func (r TripRef) Validate() error {
 	var p problems
 	p.checkID("tripId", r.TripID)

@@ -107,7 +107,7 @@ type SessionBatchRepo interface {
 // ActiveTrips may block, within ctx, and is called concurrently. It returns the ids of the
 // trips that the user takes part in now, as driver or passenger; no trips is not an error.
 // With an error the handshake cannot be decided (CodeUnavailable). More than 1000 trips, and
-// an id that is empty, longer than 256 bytes or contains NUL, count as an error.
+// an id that is empty, longer than 256 bytes, or contains NUL or invalid UTF-8, count as an error.
 type TripLookup interface {
 	ActiveTrips(ctx context.Context, userID string) ([]string, error)
 }

@@ -6,19 +6,24 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Room names a set of sockets within one namespace. The constructors below return rooms,
 // and rooms compare with ==. The zero Room is always empty: no socket joins it and no
 // event is sent to it. A constructor returns it for an id that is empty, longer than 256
-// bytes or contains NUL, so that a missing id never puts sockets of different users into
-// one room.
+// bytes, or contains NUL or invalid UTF-8, so that a missing id never puts sockets of
+// different users into one room.
 type Room struct{ name string }
 
 // validID reports whether an id can be part of a room's name.
 func validID(id string) bool {
-	return id != "" && len(id) <= maxID && strings.IndexByte(id, 0) < 0
+	return id != "" && len(id) <= maxID && isText(id)
 }
+
+// isText reports whether a name arrives at other nodes as it is: JSON replaces invalid UTF-8,
+// which would make one name of two.
+func isText(name string) bool { return strings.IndexByte(name, 0) < 0 && utf8.ValidString(name) }
 
 // roomOf returns the room of an id, or the zero Room if the id is invalid.
 func roomOf(prefix, id string) Room {
@@ -67,7 +72,7 @@ var escapeKind = strings.NewReplacer("%", "%25", ":", "%3A")
 // NewRoom returns a room of the host's own, such as NewRoom("zone", "havana"). Different
 // pairs of kind and id are always different rooms, and a room of the host is never one of
 // the library, so kind and id may come from untrusted input. Like an id, a kind must not
-// be empty, longer than 256 bytes or contain NUL.
+// be empty, longer than 256 bytes, or contain NUL or invalid UTF-8.
 func NewRoom(kind, id string) Room {
 	if !validID(kind) {
 		return Room{}
@@ -96,11 +101,11 @@ func (r *Room) UnmarshalText(text []byte) error {
 // escaped kind, in bytes.
 const maxRoomName = len(hostPrefix) + 3*maxID + 1 + maxID
 
-var errRoomName = errors.New("realtime: the name of a room is too long, or contains NUL")
+var errRoomName = errors.New("realtime: the name of a room is too long, or contains NUL or invalid UTF-8")
 
 // validRoomName reports whether a name may be a room's, including rooms of other systems.
 func validRoomName(name string) bool {
-	return name != "" && len(name) <= maxRoomName && strings.IndexByte(name, 0) < 0
+	return name != "" && len(name) <= maxRoomName && isText(name)
 }
 
 // roomsNamed returns the rooms with these names.

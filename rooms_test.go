@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
 )
 
 // The names are the contract's: nodes of other systems use them too.
@@ -52,7 +53,7 @@ func TestNewRoom_IsNeverAnotherRoom(t *testing.T) {
 		}
 	}
 	require.Equal(t, realtime.NewRoom("trip", "x"), realtime.NewRoom("trip", "x")) //nolint:testifylint // two rooms of one kind and id are equal
-	for _, wrong := range []string{"", "a\x00", strings.Repeat("x", 257)} {
+	for _, wrong := range []string{"", "a\x00", "a\xff", "\xed\xa0\x80", strings.Repeat("x", 257)} {
 		require.Equal(t, realtime.Room{}, realtime.NewRoom(wrong, "x"))
 		require.Equal(t, realtime.Room{}, realtime.NewRoom("x", wrong))
 	}
@@ -75,8 +76,25 @@ func TestRoom_Text(t *testing.T) {
 	r := realtime.TripRoom("1")
 	require.NoError(t, r.UnmarshalText([]byte("blue")))
 	require.Equal(t, "blue", r.String())
-	for _, wrong := range []string{"trip:\x00", strings.Repeat("x", len(longest.String())+1)} {
+	for _, wrong := range []string{"trip:\x00", "trip:\xff", strings.Repeat("x", len(longest.String())+1)} {
 		require.ErrorContains(t, r.UnmarshalText([]byte(wrong)), "realtime: ")
 		require.Equal(t, "blue", r.String())
 	}
+}
+
+// Nodes send rooms as text, which has no invalid UTF-8: there two ids that differ in it would
+// be the same room.
+func TestNewRoom_InvalidUTF8(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := realtimetest.NewCluster(t, 2)
+		watcher := c[1].Driver(t, "d1")
+		joined := realtime.NewRoom("zone", "caf\uFFFD")
+		c[1].Realtime.Drivers().To(realtime.DriverRoom("d1")).Join(joined)
+		for _, r := range []realtime.Room{realtime.NewRoom("zone", "caf\xe9"), realtime.NewRoom("zone", "caf\xe8")} {
+			require.NoError(t, realtime.EventServerDrain.Emit(c[0].Realtime.Drivers().To(r), realtime.ServerDrainPayload{}))
+		}
+		realtimetest.ExpectNone(t, watcher)
+		require.NoError(t, realtime.EventServerDrain.Emit(c[0].Realtime.Drivers().To(joined), realtime.ServerDrainPayload{}))
+		realtimetest.Expect(t, watcher, realtime.EventServerDrain)
+	})
 }

@@ -20,7 +20,7 @@ const maxActiveTrips = 1000
 
 var (
 	errManyTrips = fmt.Errorf("the lookup returned more than %d trips of one user", maxActiveTrips)
-	errBadID     = errors.New("the lookup returned an id that is empty, too long, or contains NUL")
+	errBadID     = errors.New("the lookup returned an id that is empty, too long, or contains NUL or invalid UTF-8")
 )
 
 // share sends an event of a trip to the other nodes, unless each of them receives the bus

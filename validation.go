@@ -25,7 +25,7 @@ func (p *problems) add(text string, fields ...string) {
 	p.fields = append(p.fields, fields...)
 }
 
-// checkID adds a mistake if an id is empty, too long, or contains NUL.
+// checkID adds a mistake if an id is empty, too long, or contains NUL or invalid UTF-8.
 func (p *problems) checkID(field, id string) {
 	switch {
 	case id == "":
@@ -33,7 +33,7 @@ func (p *problems) checkID(field, id string) {
 	case len(id) > maxID:
 		p.add(fmt.Sprintf("must have at most %d bytes", maxID), field)
 	case !validID(id):
-		p.add("must not contain NUL", field)
+		p.add("must be UTF-8 without NUL", field)
 	}
 }
 
