@@ -22,17 +22,17 @@ import (
 )
 
 // onNodes runs a test on one node and on two; there is nodes[1] in any case.
-func onNodes(t *testing.T, f func(t *testing.T, nodes []*realtimetest.Server)) {
+func onNodes(t *testing.T, f func(t *testing.T, nodes []*realtimetest.Server), configure ...func(o *realtime.Options)) {
 	t.Helper()
 	t.Parallel()
 	for n := range 2 {
 		t.Run(fmt.Sprint(n+1), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				if n == 0 {
-					srv := realtimetest.NewServer(t)
+					srv := realtimetest.NewServer(t, configure...)
 					f(t, []*realtimetest.Server{srv, srv})
 				} else {
-					f(t, realtimetest.NewCluster(t, 2))
+					f(t, realtimetest.NewCluster(t, 2, configure...))
 				}
 			})
 		})

@@ -19,9 +19,9 @@ type Delivery struct {
 	again   bool   // the payload is the same as in the previous delivery
 }
 
-// Deliver returns a delivery of the event to audiences. Each socket of an audience receives
-// it once; the payload is encoded once for all. An empty audience, such as ToDriver(""), is
-// left out.
+// Deliver returns a delivery of the event to audiences. Each of their sockets receives it
+// once, also one that is in several audiences; the payload is encoded once for all. An empty
+// audience, such as ToDriver(""), is left out.
 func (e Event[T]) Deliver(payload T, to ...Audience) Delivery {
 	return Delivery{event: e.name, payload: payload, to: to}
 }
@@ -127,6 +127,18 @@ func (a Audience) in(namespace string) Audience {
 		b.more = []Room{own}
 	}
 	return b
+}
+
+// overlap reports whether a socket may be in two of the audiences.
+func overlap(all []Audience) bool {
+	for i, a := range all {
+		for _, b := range all[:i] {
+			if a.namespace == b.namespace || a.namespace == "" || b.namespace == "" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // own is the sockets of one user in one namespace.

@@ -299,6 +299,7 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 		},
 		`Options.Events[0]: EventName returns an empty name`:                                 {realtime.NewDomainEvent("No name.", namelessEvent{})},
 		`domain event "trip.started": the library has an event of that name; choose another`: {realtime.NewDomainEvent("Ours.", reservedNameEvent{})},
+		`realtime_test.embeddedEvent]: EventName of the zero value: panic: `:                 {realtime.NewDomainEvent("It embeds an interface.", embeddedEvent{exampleShift()})},
 		`panic: no such zone`: {realtime.NewDomainEvent("Panics.", shiftStarted{DriverID: "d1", Zone: "panic"})},
 		`shift:started is for the namespace "/nowhere", which does not exist; list it in Options.Namespaces`: {
 			declare(func(m realtime.EventMeta) []realtime.Delivery {
@@ -358,6 +359,9 @@ func (invalidEvent) EventName() string { return "mistaken" }
 func (invalidEvent) EventKey() string  { return "key" }
 
 func (e invalidEvent) Deliveries(m realtime.EventMeta) []realtime.Delivery { return e.deliveries(m) }
+
+// embeddedEvent has no name while it is zero.
+type embeddedEvent struct{ realtime.HostEvent }
 
 // reservedNameEvent has the name of a built-in event.
 type reservedNameEvent struct{ shiftStarted }
@@ -626,5 +630,79 @@ func TestHostEvent_OrderBehindATrip(t *testing.T) {
 			names = append(names, r.Event)
 		}
 		require.Equal(t, []string{"trip:tipped", "trip:started", "trip:tipped"}, names)
+	})
+}
+
+// hostileEvent has what the host's own events get wrong.
+type hostileEvent struct { //nolint:recvcheck // a pointer receiver is what the test is about
+	Name string `json:"name"`
+	How  string `json:"how"`
+}
+
+var eventHostile = realtime.NewEvent[realtime.EventMeta]("hostile")
+
+func (e hostileEvent) EventName() string {
+	if e.Name != "" {
+		return e.Name
+	}
+	return "hostile"
+}
+func (hostileEvent) EventKey() string { return "key" }
+
+// Validate has a pointer receiver, as UnmarshalJSON of the same type would.
+func (e *hostileEvent) Validate() error {
+	if e.How == "invalid" {
+		return errors.New("it is invalid")
+	}
+	return nil
+}
+
+func (e hostileEvent) Deliveries(m realtime.EventMeta) []realtime.Delivery {
+	switch e.How {
+	case "overlap":
+		return []realtime.Delivery{eventHostile.Deliver(m, realtime.ToUser("a1"), realtime.ToAdmins(), realtime.ToDriver(""),
+			realtime.ToRoom("/admin", realtime.Room{}, realtime.AdminUserRoom("a1")), realtime.ToSession(realtimetest.SessionID("a2")), realtime.ToDriver("d1"))}
+	case "no name":
+		return []realtime.Delivery{realtime.Event[realtime.EventMeta]{}.Deliver(m, realtime.ToAdmins())}
+	}
+	return []realtime.Delivery{eventHostile.Deliver(m, realtime.ToAdmins())}
+}
+
+func withHostile(o *realtime.Options) {
+	o.Events = []realtime.DomainEventType{realtime.NewDomainEvent("It is hostile.", hostileEvent{})}
+}
+
+func TestDelivery_OnceForEachSocket(t *testing.T) {
+	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
+		clients := map[string]*realtimetest.Client{
+			"a1": nodes[0].Admin(t, "a1"), "a1 there": nodes[1].Admin(t, "a1"), "a2": nodes[1].Admin(t, "a2"), "a3": nodes[0].Admin(t, "a3"),
+			"d1": nodes[1].Driver(t, "d1"), "d2": nodes[1].Driver(t, "d2"),
+		}
+		support, err := nodes[1].Dial(t.Context(), "/support", realtimetest.Token(nodes[1].Login("a1", realtime.UserAdmin)))
+		require.NoError(t, err)
+		realtimetest.Expect(t, support, realtime.EventHello)
+		clients["support a1"] = support
+		got := realtimetest.AudienceOf(t, clients, func() { nodes[0].Publish(t, hostileEvent{How: "overlap"}) })
+		once := []string{"hostile"}
+		require.Equal(t, map[string][]string{"a1": once, "a1 there": once, "a2": once, "a3": once, "d1": once, "support a1": once}, got.Events())
+	}, withHostile, func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/support": {}} })
+}
+
+func TestHostEvent_Mistakes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var log logBuffer
+		srv := realtimetest.NewServer(t, withHostile, logTo(&log))
+		admin := srv.Admin(t, "a1")
+		for want, e := range map[string]realtime.DomainEvent{
+			"realtime: hostile: invalid domain event: it is invalid":                                                                   hostileEvent{How: "invalid"},
+			"realtime: hostile: invalid domain event: EventName returns \"another\" for this value and \"hostile\" for the zero value": &hostileEvent{Name: "another"},
+		} {
+			require.EqualError(t, srv.Realtime.Publish(t.Context(), e), want)
+		}
+		require.NoError(t, srv.Bus.Publish(t.Context(), realtime.Envelope{ID: "1", Name: "hostile", Key: "key", Data: []byte(`{"how":"invalid"}`)}))
+		srv.Publish(t, hostileEvent{How: "no name"})
+		realtimetest.ExpectNone(t, admin)
+		require.Contains(t, log.String(), "it is invalid")
+		require.Contains(t, log.String(), "the event has no name; declare it with NewEvent")
 	})
 }

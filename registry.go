@@ -14,8 +14,9 @@ import (
 )
 
 // HostEvent is a domain event of the host's own: a struct, which the bus carries as JSON.
-// If it has a method Validate() error, the server calls it before it publishes the event
-// and after it has read the event from the bus.
+// EventName returns the same for every value. If the struct or its pointer has a method
+// Validate() error, the server calls it before it publishes the event and after it has read
+// the event from the bus.
 //
 // Events with the same EventKey are sent in the order in which they were published. If the
 // key is a trip's id, the order includes the trip's own events.
@@ -77,7 +78,11 @@ func newDomainType[E DomainEvent](doc string, toBuiltin func(E) builtin, example
 		return t
 	}
 	var zero E
-	t.name, t.builtinType = zero.EventName(), reflect.TypeOf(toBuiltin(zero))
+	if err := hostcall.Guard(func() error { t.name = zero.EventName(); return nil }, func(error) {}); err != nil {
+		t.err = fmt.Errorf("realtime: NewDomainEvent[%s]: EventName of the zero value: %w", t.goTypes[0], err)
+		return t
+	}
+	t.builtinType = reflect.TypeOf(toBuiltin(zero))
 	t.value = func(e DomainEvent) (builtin, error) {
 		switch e := any(e).(type) {
 		case E:
@@ -122,14 +127,19 @@ func (h hosted[E]) EventKey() string { return h.e.EventKey() }
 
 func (hosted[E]) about() subject { return subject{hosts: true} }
 
-func (h hosted[E]) check() (err error) {
-	v, ok := any(h.e).(interface{ Validate() error })
-	if !ok {
+func (h hosted[E]) check() error {
+	var zero E // its name is the one that is registered
+	err := hostcall.Guard(func() error {
+		if name := h.e.EventName(); name != zero.EventName() {
+			return fmt.Errorf("EventName returns %q for this value and %q for the zero value", name, zero.EventName())
+		}
+		if v, ok := any(&h.e).(interface{ Validate() error }); ok { // a pointer also has the methods of the value
+			return v.Validate()
+		}
 		return nil
-	}
-	err = hostcall.Guard(v.Validate, func(error) {})
+	}, func(error) {})
 	if err != nil {
-		err = fmt.Errorf("%s: %w: %w", h.e.EventName(), errInvalidEvent, err)
+		err = fmt.Errorf("%s: %w: %w", zero.EventName(), errInvalidEvent, err)
 	}
 	return err
 }

@@ -1,0 +1,126 @@
+// Sending deliveries: an audience is one or several namespaces and the rooms in them, and each
+// namespace gets one broadcast.
+
+package realtime
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+// send emits deliveries to the sockets of all nodes, or only of this node if local is true. It
+// encodes each payload once, or not at all if no socket receives it.
+func (rt *Server) send(ds []Delivery, local bool) { rt.sendEncoded(ds, local, marshal) }
+
+// sendEncoded is send with another way to encode a payload.
+func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any) ([]byte, error)) {
+	var arg []byte
+	for i := range ds {
+		d := &ds[i]
+		if !d.again {
+			arg = nil
+		}
+		to := d.to
+		if overlap(to) {
+			to = rt.perNamespace(to)
+		}
+		for _, a := range to {
+			if a.namespace != "" {
+				arg = rt.sendTo(d, a, arg, local, encode)
+				continue
+			}
+			rt.eachPart(a, func(part Audience) { arg = rt.sendTo(d, part, arg, local, encode) })
+		}
+	}
+}
+
+// eachPart calls f for the part of an audience in each of its namespaces.
+func (rt *Server) eachPart(a Audience, f func(part Audience)) {
+	if a.namespace != "" {
+		f(a)
+		return
+	}
+	rt.each(func(ns *Namespace) {
+		if !ns.opts.Anonymous {
+			f(a.in(ns.name))
+		}
+	})
+}
+
+// perNamespace returns the union of audiences, as one audience in each namespace: a socket
+// that is in several of them is to receive an event once.
+func (rt *Server) perNamespace(all []Audience) []Audience {
+	var union []Audience
+	for _, a := range all {
+		if a.nobody() {
+			continue
+		}
+		rt.eachPart(a, func(part Audience) {
+			i := slices.IndexFunc(union, func(u Audience) bool { return u.namespace == part.namespace })
+			if i < 0 {
+				part.more = slices.Clip(part.more) // the host's slice: do not append to its memory
+				union = append(union, part)
+				return
+			}
+			union[i].more = append(append(union[i].more, part.room), part.more...)
+		})
+	}
+	return union
+}
+
+// marshal encodes a payload. It returns a panic as an error, because the type may be the
+// host's.
+func marshal(payload any) (data []byte, err error) {
+	err = hostcall.Guard(func() (err error) {
+		data, err = json.Marshal(payload)
+		return inspect(err)
+	}, func(error) {})
+	return data, err
+}
+
+// sendTo emits a delivery to one audience. arg is the encoded payload, or nil; sendTo returns
+// it, encoded if it was needed.
+func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode func(payload any) ([]byte, error)) []byte {
+	if a.nobody() {
+		return arg
+	}
+	if d.event == "" {
+		rt.log.Error("realtime: event not emitted", "namespace", a.namespace, "error", errUndeclared)
+		return arg
+	}
+	ns := rt.lookup(a.namespace)
+	if ns == nil {
+		rt.log.Error("realtime: event not emitted: no such namespace", "namespace", a.namespace, "event", d.event)
+		return arg
+	}
+	if (local || !rt.clustered) && ns.empty(a) {
+		return arg
+	}
+	b := Broadcast{ns: ns, local: local, rooms: names(append([]Room{a.room}, a.more...))}
+	if d.latest != "" {
+		b.key = d.event + " " + d.latest + " " + b.rooms[0]
+	}
+	var err error
+	if arg == nil {
+		arg, err = encode(d.payload)
+	}
+	if err == nil {
+		err = b.emit(d.event, arg)
+	}
+	if err != nil {
+		rt.log.Error("realtime: event not emitted", "namespace", a.namespace, "event", d.event, "error", err)
+	}
+	return arg
+}
+
+// empty reports whether the audience's rooms have no socket on this node.
+func (ns *Namespace) empty(a Audience) bool {
+	for _, r := range a.more {
+		if ns.inner.HasRoom(r.name) {
+			return false
+		}
+	}
+	return !ns.inner.HasRoom(a.room.name)
+}
