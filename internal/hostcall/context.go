@@ -49,12 +49,21 @@ func (c *Context) Done() <-chan struct{} { return c.context().Done() }
 // Err implements context.Context.
 func (c *Context) Err() error { return c.context().Err() }
 
-// Value implements context.Context.
-func (c *Context) Value(key any) any { return c.parent.Value(key) }
+// Value implements context.Context. Package context finds the real context here, also
+// through a context.WithValue in between, and needs no goroutine to cancel derived contexts.
+func (c *Context) Value(key any) any {
+	c.mu.Lock()
+	from := c.real
+	c.mu.Unlock()
+	if from == nil {
+		from = c.parent
+	}
+	return from.Value(key)
+}
 
-// AfterFunc is context.AfterFunc for this context. Package context calls this method
-// when a context is derived from this one; without it every derived context would cost
-// a goroutine.
+// AfterFunc is context.AfterFunc for this context. Package context calls this method, if it
+// does not find the real context, when a context is derived from this one; without it every
+// derived context would cost a goroutine.
 func (c *Context) AfterFunc(f func()) (stop func() bool) {
 	return context.AfterFunc(c.context(), f)
 }

@@ -48,10 +48,13 @@ func TestContext_DerivedCostsNoGoroutine(t *testing.T) {
 		c := newContext(t.Context(), time.Second)
 		before := runtime.NumGoroutine()
 		var derived []context.Context
-		for range 100 {
-			ctx, cancel := context.WithCancel(c)
-			defer cancel()
-			derived = append(derived, ctx)
+		type span struct{}
+		for _, parent := range []context.Context{c, context.WithValue(c, span{}, 1)} { // an interceptor's, for instance
+			for range 100 {
+				ctx, cancel := context.WithCancel(parent)
+				defer cancel()
+				derived = append(derived, ctx)
+			}
 		}
 		synctest.Wait()
 		require.Less(t, runtime.NumGoroutine()-before, 50)
@@ -65,5 +68,6 @@ func TestContext_DerivedCostsNoGoroutine(t *testing.T) {
 		for _, ctx := range derived {
 			require.ErrorIs(t, ctx.Err(), context.DeadlineExceeded)
 		}
+		require.ErrorIs(t, context.Cause(c), context.DeadlineExceeded)
 	})
 }
