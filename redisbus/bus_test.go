@@ -4,6 +4,7 @@ package redisbus_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,7 @@ func TestBus_Close_EndsEverything(t *testing.T) {
 	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
 	cancel, err := b.Subscribe(new(recorder).handle)
 	require.NoError(t, err)
+	eventually(t, "it owns all partitions", func() bool { return slices.Equal(r.owned(false), []int{4}) && slices.Equal(r.owned(true), []int{2}) })
 	closeBus(t, b)
 	closeBus(t, b)
 	require.ErrorIs(t, b.Publish(t.Context(), event("a", 2)), realtime.ErrClosed)
