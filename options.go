@@ -204,7 +204,8 @@ type Timeouts struct {
 	// to 5 s.
 	UnavailableDelay time.Duration
 	// DrainDelay is the maximum of the random time that server:drain asks a client to
-	// wait before it reconnects. It is also the Retry-After of requests that come while
+	// wait before it reconnects. Stock clients ignore it; docs/events.md shows how an app
+	// applies it. It is also the Retry-After of requests that come while
 	// the server shuts down. Defaults to 5 s.
 	DrainDelay time.Duration
 	// RepoCache is how long the server reuses a row of Users or Sessions for other

@@ -157,10 +157,10 @@ func (s *Server) shutdown(t testing.TB) {
 	}
 }
 
-// Driver connects a driver to /drivers and waits for hello. It adds the user, their
-// session and a token to the fakes if they are missing. A second call connects another
-// device of the same user, in the same login session unless the option Session names
-// another. The client is closed with the server.
+// Driver connects a driver to /drivers and takes its hello, which Expect then does not
+// return. It adds the user, their session and a token to the fakes if they are missing. A
+// second call connects another device of the same user, in the same login session unless
+// the option Session names another. The client is closed with the server.
 func (s *Server) Driver(t testing.TB, userID string, opts ...Option) *Client {
 	t.Helper()
 	return s.enter(t, realtime.NamespaceDrivers, userID, realtime.UserDriver, opts)

@@ -15,14 +15,14 @@ import (
 	"github.com/rodando/realtime/internal/redisclient"
 )
 
-// Options are what New makes a Bus of. One of URL and Client is needed.
+// Options configure a Bus. Set either URL or Client.
 type Options struct {
 	// URL is the address of Redis, as rueidis.ParseURL takes it: redis://, rediss://
 	// or unix://, with ?master_set= for Sentinel and more ?addr= for a cluster.
 	URL string
-	// Client is a client of the host's own instead, which the host closes after
-	// the bus. Its ConnWriteTimeout should be 2 s rather than rueidis' 10, so that a
-	// dead connection is noticed sooner.
+	// Client is the host's own client. The host closes it after the bus has closed. Set its
+	// ConnWriteTimeout to 2 s instead of rueidis' 10 s, so that the bus detects a dead
+	// connection sooner.
 	Client rueidis.Client
 
 	// Key is the prefix of all keys in Redis. Defaults to "realtime".
