@@ -41,8 +41,6 @@ var rules = Rules{
 		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "only describes types",
 		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "only collects answers, under a lock of this request alone",
 		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                         "only joins strings",
-		"triptable.trip.digest: triptable.Table.mu: io.Writer.Write":                            "a hash in memory",
-		"triptable.trip.digest: triptable.Table.mu: hash.Hash64.Sum64":                          "a hash in memory",
 		"triptable.facts.drop: triptable.Table.mu: func needed":                                 "only compares facts",
 	},
 }
