@@ -269,7 +269,7 @@ func (b Broadcast) socketsLocal(after string, n int) []RemoteSocket {
 		}
 		found = append(found, RemoteSocket{
 			ID: s.ID(), Namespace: b.ns.name, Identity: s.Identity(), Rooms: s.Rooms(), Connecting: !inner.Opened(),
-			ConnectedAt: int64(inner.Order()), //nolint:gosec // microseconds fit
+			ConnectedAt: int64(inner.Order()),
 		})
 	}
 	return found

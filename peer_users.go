@@ -105,7 +105,9 @@ func (u *peerUsers) init(rt *Server) {
 
 // joined records that another node is there. It is sent all users.
 func (u *peerUsers) joined(peer string) {
-	u.roster.Joined(peer)
+	if u.roster.Joined(peer) { // it does not know that it was taken for dead
+		u.request(time.Now())
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if w := u.watches[peer]; w != nil {
@@ -121,11 +123,15 @@ func (u *peerUsers) lost(peer string, reason DisconnectReason) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.peers, peer)
-	if !u.roster.Lost(peer) || !u.rt.presence.publishes || u.watches[peer] != nil {
+	if !u.rt.presence.publishes {
+		u.roster.Forget(peer)
+		return
+	}
+	if !u.roster.Lost(peer) || u.watches[peer] != nil {
 		return
 	}
 	w := &orphanWatch{reason: reason, at: time.Now().UTC()}
-	w.timer.F = func() { u.publishOrphans(peer, w) }
+	w.timer.F = func() { go u.publishOrphans(peer, w) } // it takes milliseconds for many users
 	u.watches[peer] = w
 	u.rt.wheel.Arm(&w.timer, u.rt.opts.Timeouts.PresenceGrace)
 }
@@ -242,8 +248,12 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 	if s.First {
 		u.roster.Clear(peer, ns.name)
 	}
+	userType := ""
 	for _, e := range s.Here {
-		u.roster.Add(peer, s.Node, roster.User{Namespace: ns.name, ID: e.ID}, string(e.Type))
+		if userType != string(e.Type) { // otherwise users share the text
+			userType = string(e.Type)
+		}
+		u.roster.Add(peer, s.Node, roster.User{Namespace: ns.name, ID: e.ID}, userType)
 		if key := (presenceKey{ns, e.ID}); u.rt.presence.hasSocket(key) {
 			u.rt.userLimit.check(key)
 		}

@@ -140,6 +140,11 @@ func TestPresence_OfANodeThatIsFoundAgain(t *testing.T) {
 		observer.node.PeerJoined(link.Peer())
 		time.Sleep(30 * time.Minute)
 		require.Empty(t, h.take(t))
+		observer.node.PeerLost(link.Peer(), true)
+		time.Sleep(2 * grace) // its users are asked for, and found: nobody is published
+		observer.node.PeerJoined(link.Peer())
+		soon()
+		require.Empty(t, h.take(t))
 		link.Kill() // it dies after all
 		time.Sleep(grace + time.Second)
 		require.Equal(t, []string{"-/drivers d1 node lost"}, h.take(t))

@@ -17,8 +17,12 @@ type Roster struct {
 
 	mu    sync.Mutex // guards the fields below, and all nodes
 	nodes map[string]*node
-	users int // of all nodes
+	users int             // of all nodes
+	gone  map[string]bool // forgotten nodes, of which a late message may still arrive
 }
+
+// maxGone is how many forgotten nodes a roster remembers.
+const maxGone = 1024
 
 // node is another node, by the id of its peer.
 type node struct {
@@ -27,31 +31,59 @@ type node struct {
 	lost  bool
 }
 
-// New returns an empty roster for at most max users on all nodes. Of further users the
+// New returns an empty roster for at most that many users on all nodes. Of further users the
 // roster knows nothing.
-func New(max int) *Roster { return &Roster{max: max, nodes: map[string]*node{}} }
-
-// Joined records that a node is there.
-func (r *Roster) Joined(peer string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.nodeLocked(peer).lost = false
+func New(users int) *Roster {
+	return &Roster{max: users, nodes: map[string]*node{}, gone: map[string]bool{}}
 }
 
+// Joined records that a node is there. It reports whether the node was forgotten: then its
+// users are unknown.
+func (r *Roster) Joined(peer string) (forgotten bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	forgotten = r.gone[peer]
+	delete(r.gone, peer)
+	r.nodeLocked(peer).lost = false
+	return forgotten
+}
+
+// nodeLocked returns a node, a new one if it is not known, or nil if it was forgotten.
 func (r *Roster) nodeLocked(peer string) *node {
 	n := r.nodes[peer]
-	if n == nil {
+	if n == nil && !r.gone[peer] {
 		n = &node{users: map[User]string{}}
 		r.nodes[peer] = n
 	}
 	return n
 }
 
+// Forget removes a node and its users.
+func (r *Roster) Forget(peer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgetLocked(peer)
+}
+
+func (r *Roster) forgetLocked(peer string) {
+	if n := r.nodes[peer]; n != nil {
+		r.users -= len(n.users)
+		delete(r.nodes, peer)
+	}
+	if len(r.gone) >= maxGone {
+		clear(r.gone)
+	}
+	r.gone[peer] = true
+}
+
 // Clear removes the users of a node in a namespace, since the node is about to send all.
 func (r *Roster) Clear(peer, namespace string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n := r.nodeLocked(peer)
+	n := r.nodes[peer]
+	if n == nil {
+		return
+	}
 	for u := range n.users {
 		if u.Namespace == namespace {
 			r.removeLocked(n, u)
@@ -64,6 +96,9 @@ func (r *Roster) Add(peer, name string, u User, userType string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.nodeLocked(peer)
+	if n == nil {
+		return
+	}
 	n.name = name
 	if _, ok := n.users[u]; !ok {
 		if r.users >= r.max {
@@ -78,7 +113,9 @@ func (r *Roster) Add(peer, name string, u User, userType string) {
 func (r *Roster) Named(peer, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.nodeLocked(peer).name = name
+	if n := r.nodeLocked(peer); n != nil {
+		n.name = name
+	}
 }
 
 // Remove records that a node no longer has a user.
@@ -119,13 +156,11 @@ func (r *Roster) Lost(peer string) (hadUsers bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.nodes[peer]
-	if n == nil {
+	if n == nil || len(n.users) == 0 {
+		r.forgetLocked(peer)
 		return false
 	}
-	if n.lost = true; len(n.users) == 0 {
-		delete(r.nodes, peer)
-		return false
-	}
+	n.lost = true
 	return true
 }
 
@@ -175,7 +210,7 @@ func (r *Roster) Orphans(peer, self string, place int, here func(User) bool) (or
 		}
 	}
 	if more = len(n.users) > 0; !more {
-		delete(r.nodes, peer)
+		r.forgetLocked(peer)
 	}
 	r.mu.Unlock()
 	return slices.DeleteFunc(found, func(o Orphan) bool { return here(o.User) }), more

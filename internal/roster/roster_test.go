@@ -113,3 +113,26 @@ func TestRoster_IsBounded(t *testing.T) {
 	r.Add("b", "b", user(50), "driver")
 	require.Equal(t, 10, r.Len())
 }
+
+// A message of a node that arrives after the node was forgotten does not bring it back.
+func TestRoster_ForgottenNode(t *testing.T) {
+	t.Parallel()
+	r := roster.New(10)
+	r.Joined("b")
+	require.False(t, r.Lost("b"), "it had no users")
+	r.Named("b", "b")
+	r.Clear("b", "/drivers")
+	r.Add("b", "b", user(1), "driver")
+	require.Zero(t, r.Len())
+	require.False(t, r.Elsewhere(user(1)))
+	require.True(t, r.Joined("b"), "it was there all the time")
+	require.False(t, r.Joined("b"))
+	r.Add("b", "b", user(1), "driver")
+	require.True(t, r.Elsewhere(user(1)))
+	r.Forget("b")
+	require.Zero(t, r.Len())
+	require.False(t, r.Elsewhere(user(1)))
+	for n := range 5000 {
+		require.False(t, r.Lost(fmt.Sprint("other", n)))
+	}
+}
