@@ -20,7 +20,7 @@ import (
 // new one, which may be kept and used concurrently. The zero Broadcast, one made from it,
 // and one without rooms select no socket.
 type Broadcast struct {
-	ns       *Namespace
+	ns       *Namespace // nil: the zero Broadcast, or one made from it
 	all      bool
 	rooms    []string
 	except   []string // rooms and socket ids: no room has the name of a socket's id

@@ -96,8 +96,12 @@ func ToRoom(namespace string, room Room, more ...Room) Audience {
 	return Audience{namespace: namespace, room: room, more: more}
 }
 
-// String returns the namespace and the rooms, such as "/drivers driver:42".
+// String returns the namespace and the rooms, such as "/drivers driver:42". It returns
+// "nobody" for an empty audience.
 func (a Audience) String() string {
+	if a.nobody() {
+		return "nobody"
+	}
 	if a.namespace == "" {
 		a.namespace, a.room, a.more = "every namespace", SessionRoom(a.session), []Room{UserRoom(a.user)}
 	}

@@ -45,6 +45,9 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 	if err != nil {
 		return out, errorf("encoding %s: %w", q.name, err)
 	}
+	if s.inner == nil {
+		return out, ErrClosed
+	}
 	ctx, cancel := s.ns.rt.ackContext(ctx)
 	defer cancel()
 	r, err := s.inner.Ask(ctx, func(id int64) []*socketio.Message {

@@ -15,10 +15,11 @@ import (
 )
 
 // CallRequest is an event of a client while the server handles it. Its methods may be called
-// concurrently until the call has returned. Do not use it after that.
+// concurrently until the call has returned. Do not use it after that. The zero CallRequest,
+// for a test, has no socket and no arguments.
 type CallRequest struct {
-	socket    *Socket
-	event     *socketio.Event // nil for OnConnect
+	socket    *Socket         // nil only in a zero CallRequest
+	event     *socketio.Event // nil for OnConnect, and in a zero CallRequest
 	route     *route
 	emissions []Delivery // events that a handler of the library queues; reply emits them before the ack
 }
@@ -27,7 +28,12 @@ type CallRequest struct {
 func (r *CallRequest) Socket() *Socket { return r.socket }
 
 // Namespace returns the namespace that the socket is in.
-func (r *CallRequest) Namespace() *Namespace { return r.socket.ns }
+func (r *CallRequest) Namespace() *Namespace {
+	if r.socket == nil {
+		return nil
+	}
+	return r.socket.ns
+}
 
 // Event returns the event's name.
 func (r *CallRequest) Event() string {
@@ -39,10 +45,15 @@ func (r *CallRequest) Event() string {
 
 // Args returns the event's arguments in wire format. Do not change them. Call.Input
 // returns the decoded value.
-func (r *CallRequest) Args() Raw { return rawOf(r.event.Args, r.event.Attachments) }
+func (r *CallRequest) Args() Raw {
+	if r.event == nil {
+		return Raw{}
+	}
+	return rawOf(r.event.Args, r.event.Attachments)
+}
 
 // WantsAck reports whether the client waits for an ack.
-func (r *CallRequest) WantsAck() bool { return r.event.WantsAck() }
+func (r *CallRequest) WantsAck() bool { return r.event != nil && r.event.WantsAck() }
 
 // handle calls the handler. It returns a panic as an error, so that interceptors see it.
 func (r *CallRequest) handle(ctx context.Context) (ack Raw, err error) {

@@ -24,7 +24,8 @@ import (
 // subscriber, and no event of AccessKey unless it handles one. A queue has a goroutine only
 // while it has events.
 //
-// All methods may be called concurrently.
+// NewMemoryBus returns one; the zero value is not usable. All methods may be called
+// concurrently.
 type MemoryBus struct {
 	// OnError is called for each event for which a handler returns an error or panics. The
 	// event is not retried; the other subscribers still receive it. Set OnError before the

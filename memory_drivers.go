@@ -15,6 +15,7 @@ const maxClockSkew = time.Minute
 
 // MemoryDrivers is a DriverService in memory, with the rules of a driver's status. It is
 // for one node, for development and for tests. A driver that it does not know is offline.
+// NewMemoryDrivers returns one; the zero value is not usable.
 //
 // Its methods may be called concurrently, do not block and ignore their ctx. They validate
 // their arguments. The caller may change what they return. The memory grows with the number

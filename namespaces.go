@@ -89,9 +89,10 @@ type AuthorizeRequest struct {
 }
 
 // Namespace is one of the server's namespaces: a host registers handlers, interceptors and
-// hooks on it, and starts broadcasts from it. All methods may be called concurrently, also
-// from handlers and hooks. A registration applies to later events and sockets, so register
-// before you mount the server.
+// hooks on it, and starts broadcasts from it. Server has the methods that return one; the
+// zero value is not usable. All methods may be called concurrently, also from handlers and
+// hooks. A registration applies to later events and sockets, so register before you mount
+// the server.
 type Namespace struct {
 	rt    *Server
 	name  string
@@ -320,7 +321,7 @@ func decodeBody[In any](e *socketio.Event, in *In) error {
 		return nil
 	}
 	body := []byte("{}")
-	if len(e.Args) > 0 {
+	if e != nil && len(e.Args) > 0 {
 		body = e.Args[0]
 	}
 	var err error

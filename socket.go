@@ -17,9 +17,10 @@ import (
 // in the order in which the client sent them, and OnDisconnect runs after the last of them.
 //
 // All methods may be called concurrently. After the socket has closed, methods that change
-// or send something have no effect: Join reports false, and emits return ErrClosed.
+// or send something have no effect: Join reports false, and emits return ErrClosed. The
+// server makes the sockets; the zero Socket, for a test, is a closed one of no namespace.
 type Socket struct {
-	inner *socketio.Socket
+	inner *socketio.Socket // nil only in a zero Socket, as is ns
 	ns    *Namespace
 	shard uint8            // the watchdog's shard for this socket's calls
 	rates ratelimit.Socket // only dispatch uses it, for one event at a time
@@ -32,7 +33,12 @@ type Socket struct {
 }
 
 // ID returns the socket's id. It is public: do not use it as a secret.
-func (s *Socket) ID() string { return s.inner.ID() }
+func (s *Socket) ID() string {
+	if s.inner == nil {
+		return ""
+	}
+	return s.inner.ID()
+}
 
 // Namespace returns the namespace that the socket is in.
 func (s *Socket) Namespace() *Namespace { return s.ns }
@@ -62,11 +68,21 @@ func (s *Socket) expiresAtLocked() time.Time {
 // forwards, otherwise the address that the connection comes from, which may be that of
 // another proxy. It is the invalid netip.Addr if the connection has no IP address, as in
 // memory or over a Unix socket.
-func (s *Socket) RemoteAddr() netip.Addr { return s.conn().Addr() }
+func (s *Socket) RemoteAddr() netip.Addr {
+	if s.inner == nil {
+		return netip.Addr{}
+	}
+	return s.conn().Addr()
+}
 
 // Transport returns the connection's present transport. A client may begin with
 // TransportPolling and upgrade to TransportWebSocket.
-func (s *Socket) Transport() Transport { return Transport(s.inner.Conn().Transport()) }
+func (s *Socket) Transport() Transport {
+	if s.inner == nil {
+		return ""
+	}
+	return Transport(s.inner.Conn().Transport())
+}
 
 func (s *Socket) conn() *connState { return connOf(s.inner.Conn()) }
 
@@ -78,27 +94,44 @@ func socketOf(inner *socketio.Socket) (s *Socket, ok bool) {
 }
 
 // Join puts the socket into rooms. It reports whether the socket is still connected.
-func (s *Socket) Join(rooms ...Room) bool { return s.inner.Join(names(rooms)...) }
+func (s *Socket) Join(rooms ...Room) bool { return s.inner != nil && s.inner.Join(names(rooms)...) }
 
 // Leave takes the socket out of rooms.
-func (s *Socket) Leave(rooms ...Room) { s.inner.Leave(names(rooms)...) }
+func (s *Socket) Leave(rooms ...Room) {
+	if s.inner != nil {
+		s.inner.Leave(names(rooms)...)
+	}
+}
 
 // Rooms returns the rooms that the socket is in. After the socket has closed it still
 // returns the rooms that it was in, until the last function of OnDisconnect has returned.
-func (s *Socket) Rooms() []Room { return roomsNamed(s.inner.Rooms()) }
+func (s *Socket) Rooms() []Room {
+	if s.inner == nil {
+		return nil
+	}
+	return roomsNamed(s.inner.Rooms())
+}
 
 // Connected reports whether the socket has not closed. It may close at any time.
-func (s *Socket) Connected() bool { return !s.inner.Closed() }
+func (s *Socket) Connected() bool { return s.inner != nil && !s.inner.Closed() }
 
 // Disconnect takes the socket out of its namespace. What was emitted to it before is sent
 // first. A stock client does not reconnect by itself. The connection is closed when no
 // other socket is left on it.
-func (s *Socket) Disconnect() { s.inner.Disconnect() }
+func (s *Socket) Disconnect() {
+	if s.inner != nil {
+		s.inner.Disconnect()
+	}
+}
 
 // Close closes the socket's connection, and with it the client's sockets in other
 // namespaces. What was emitted to them before is sent first. A stock client reconnects by
 // itself.
-func (s *Socket) Close() { s.inner.Conn().Close(socketio.ReasonForcedClose) }
+func (s *Socket) Close() {
+	if s.inner != nil {
+		s.inner.Conn().Close(socketio.ReasonForcedClose)
+	}
+}
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the
 // network. It returns ErrClosed if the socket has closed, and an error for a name for which
@@ -107,10 +140,16 @@ func (s *Socket) EmitRaw(event string, args Raw) error {
 	if err := checkEventName(event); err != nil {
 		return errorf("EmitRaw: %w", err)
 	}
+	if s.inner == nil {
+		return ErrClosed
+	}
 	return s.send(event, socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
 }
 
 func (s *Socket) emit(event string, arg []byte) error {
+	if s.inner == nil {
+		return ErrClosed
+	}
 	return s.send(event, socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
 }
 
