@@ -41,7 +41,13 @@ func connectError(code Code) *Error { return &Error{Code: code, Message: connect
 // asError returns the *Error that an error is or wraps.
 func asError(err error) (*Error, bool) {
 	e, ok := errors.AsType[*Error](err)
-	return e, ok && e != nil
+	if !ok || e == nil {
+		return nil, false
+	}
+	if e.Code == "" {
+		return &Error{Code: CodeInternal, Message: e.Message, Fields: e.Fields}, true
+	}
+	return e, true
 }
 
 // authenticate runs the checks of the contract. An *Error means that the handshake is

@@ -45,7 +45,7 @@ const (
 // when the client may know the reason. Any other error is logged, and the client receives
 // CodeInternal without its text.
 type Error struct {
-	Code    Code     `json:"code"`
+	Code    Code     `json:"code"` // if empty, the client receives CodeInternal
 	Message string   `json:"message"`
 	Fields  []string `json:"fields,omitempty"` // payload fields at fault, with CodeInvalidPayload
 }

@@ -151,6 +151,8 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 		room := srv.Realtime.Drivers().To(realtime.DriverRoom("d1"))
 		requirePrefix(t, bad.Emit(s, math.NaN()), "Emit")
 		requirePrefix(t, bad.Emit(room, math.NaN()), "Emit to a room")
+		_, err = realtime.NewCall[realtime.None, float64]("bad").Result(math.NaN())
+		requirePrefix(t, err, "Call.Result")
 		_, err = question.Ask(t.Context(), s, math.NaN())
 		requirePrefix(t, err, "Ask")
 		_, err = question.AskAll(t.Context(), room, math.NaN())
@@ -204,4 +206,36 @@ type hangingUnsubscribeBus struct {
 
 func (b hangingUnsubscribeBus) Subscribe(func(context.Context, realtime.Envelope) error) (func(), error) {
 	return func() { <-b.hang }, nil
+}
+
+// A code is never empty: an empty one would be a success in Trace.
+func TestError_WithoutCode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var handled, refused realtime.Code
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Trace = &realtime.Trace{
+				Handled: func(_ context.Context, i realtime.HandledInfo) { handled = i.Code },
+				Refused: func(_ context.Context, i realtime.RefusedInfo) { refused = i.Code },
+			}
+			o.Namespaces = map[string]realtime.NamespaceOptions{"/lab": {Authorize: func(context.Context, realtime.AuthorizeRequest) error {
+				return &realtime.Error{Message: "not here"}
+			}}}
+		})
+		bad := realtime.NewCall[realtime.None, realtime.None]("bad")
+		bad.Handle(srv.Realtime.Drivers(), func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
+			return realtime.None{}, fmt.Errorf("wrapped: %w", &realtime.Error{Message: "no luck"})
+		})
+		_, err := realtimetest.Call(t.Context(), srv.Driver(t, "d1"), bad, realtime.None{})
+		var got *realtime.Error
+		require.ErrorAs(t, err, &got)
+		require.Equal(t, realtime.Error{Code: realtime.CodeInternal, Message: "no luck"}, *got)
+		_, err = srv.Dial(t.Context(), "/lab", realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
+		var refusal *realtimetest.ConnectError
+		require.ErrorAs(t, err, &refusal)
+		require.Equal(t, realtimetest.ConnectError{Code: realtime.CodeInternal, Message: "not here"}, *refusal)
+		time.Sleep(time.Second)
+		require.Equal(t, realtime.CodeInternal, handled)
+		require.Equal(t, realtime.CodeInternal, refused)
+		require.Equal(t, realtime.CodeInternal, realtime.CodeOf(&realtime.Error{Message: "no luck"}))
+	})
 }

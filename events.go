@@ -13,8 +13,8 @@ import (
 type Event[T any] struct{ name string }
 
 // NewEvent declares a server-to-client event. T must marshal to JSON. It panics if the name is
-// empty, longer than 256 bytes, or reserved by Socket.IO: connect, connect_error, disconnect,
-// disconnecting, newListener, removeListener.
+// empty, longer than 256 bytes, not UTF-8, or reserved by Socket.IO: connect, connect_error,
+// disconnect, disconnecting, newListener, removeListener.
 func NewEvent[T any](name string) Event[T] { return Event[T]{declared("NewEvent", name)} }
 
 // Name returns the event's name on the wire.

@@ -193,11 +193,10 @@ func newInterceptors(server, own []Interceptor) (*interceptors, error) {
 // which it is or wraps, CodeUnavailable for ErrUnavailable and
 // context.DeadlineExceeded, CodeInternal for any other error, and "" for nil.
 func CodeOf(err error) Code {
-	var e *Error
-	switch {
+	switch e, ok := asError(err); {
 	case err == nil:
 		return ""
-	case errors.As(err, &e) && e != nil:
+	case ok:
 		return e.Code
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, ErrUnavailable):
 		return CodeUnavailable

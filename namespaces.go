@@ -366,7 +366,7 @@ func success(out any) (Raw, error) {
 	}
 	data, err := json.Marshal(out)
 	if err != nil {
-		return Raw{}, fmt.Errorf("encoding the result: %w", err)
+		return Raw{}, errorf("encoding the result: %w", err)
 	}
 	b := make([]byte, 0, len(data)+20)
 	b = append(append(append(b, `{"ok":true,"data":`...), data...), '}')

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/rodando/realtime/internal/origin"
 	"github.com/rodando/realtime/internal/socketio"
@@ -199,6 +200,7 @@ func (o Options) check() error {
 		m.addf(len(o.Rates.Events) > 0, "Options.Rates.Events is set and Unlimited switches it off; leave out one of the two")
 		m.addf(o.Limits.RefuseExtraSockets, "Options.Limits.RefuseExtraSockets is set and Unlimited switches it off; leave out one of the two")
 	}
+	m.addf(o.Logger != nil && o.Logger.Handler() == nil, "Options.Logger is the zero value; slog.New returns a logger")
 	return errors.Join(m...)
 }
 
@@ -257,6 +259,7 @@ func (o Options) checkClients(m *mistakes) {
 	m.addf(o.Origins.Credentials && len(o.Origins.Allowed) == 0, "Options.Origins.Credentials is for the origins in Allowed, which is empty")
 	for _, p := range o.TrustedProxies {
 		m.addf(!p.IsValid(), "Options.TrustedProxies: %v contains no address; netip.MustParsePrefix returns a valid one", p)
+		m.addf(p.Addr().Is4In6(), "Options.TrustedProxies: %v contains no address; write an IPv4 address as such", p)
 	}
 	for i, t := range o.Transports {
 		m.addf(t != TransportPolling && t != TransportWebSocket, "Options.Transports: %q is neither %q nor %q", t, TransportPolling, TransportWebSocket)
@@ -301,8 +304,8 @@ const maxNamespace, maxDeclaredName = 256, 256
 // checkNamespace returns what is wrong with a namespace of the host's own.
 func checkNamespace(name string, o NamespaceOptions) error {
 	var m mistakes
-	m.addf(len(name) < 2 || len(name) > maxNamespace || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?"),
-		"namespace %q: a name must begin with a slash, contain no comma or question mark, and have 2 to %d bytes", name, maxNamespace)
+	m.addf(len(name) < 2 || len(name) > maxNamespace || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?") || !utf8.ValidString(name),
+		"namespace %q: a name must be UTF-8, begin with a slash, contain no comma or question mark, and have 2 to %d bytes", name, maxNamespace)
 	m.addf(o.Anonymous && o.Authorize != nil,
 		"namespace %q: Authorize needs an identity, and clients have none if Anonymous is set; leave out one of the two", name)
 	m.addf(o.Anonymous && len(o.UserTypes) > 0,
@@ -322,6 +325,8 @@ func checkEventName(name string) error {
 		return errors.New("an event's name is empty")
 	case socketio.Reserved(name):
 		return fmt.Errorf("an event cannot be called %q: Socket.IO reserves that name; choose another", name)
+	case !utf8.ValidString(name):
+		return fmt.Errorf("an event cannot be called %q: the name must be UTF-8", name)
 	case len(name) > maxDeclaredName:
 		return fmt.Errorf("an event's name has %d bytes; the longest has %d", len(name), maxDeclaredName)
 	}

@@ -4,6 +4,7 @@ package realtime_test
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"net/netip"
 	"reflect"
@@ -57,7 +58,7 @@ func TestNew_Mistakes(t *testing.T) {
 
 		"namespace's name": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"lab": {}} },
-			`namespace "lab": a name must begin with a slash, contain no comma or question mark, and have 2 to 256 bytes`,
+			`namespace "lab": a name must be UTF-8, begin with a slash, contain no comma or question mark, and have 2 to 256 bytes`,
 		},
 		"namespace twice": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/admin": {}} },
@@ -107,6 +108,17 @@ func TestNew_Mistakes(t *testing.T) {
 		"no proxy": {
 			func(o *realtime.Options) { o.TrustedProxies = make([]netip.Prefix, 1) },
 			"Options.TrustedProxies: invalid Prefix contains no address; netip.MustParsePrefix returns a valid one",
+		},
+		"IPv4 proxy in IPv6": {
+			func(o *realtime.Options) {
+				o.TrustedProxies = []netip.Prefix{netip.PrefixFrom(netip.MustParseAddr("::ffff:10.0.0.0"), 104)}
+			},
+			"Options.TrustedProxies: ::ffff:10.0.0.0/104 contains no address; write an IPv4 address as such",
+		},
+		"zero logger": {func(o *realtime.Options) { o.Logger = &slog.Logger{} }, "Options.Logger is the zero value; slog.New returns a logger"},
+		"namespace of no text": {
+			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/\xff": {}} },
+			`namespace "/\xff": a name must be UTF-8, begin with a slash, contain no comma or question mark, and have 2 to 256 bytes`,
 		},
 		"transport": {
 			func(o *realtime.Options) { o.Transports = []realtime.Transport{"Polling"} },
@@ -340,6 +352,7 @@ func TestDeclarations_PanicWithTheRemedy(t *testing.T) {
 	names := map[string]string{
 		"":                       "an event's name is empty",
 		strings.Repeat("x", 257): "an event's name has 257 bytes; the longest has 256",
+		"x\xff":                  `an event cannot be called "x\xff": the name must be UTF-8`,
 	}
 	for _, reserved := range []string{"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"} {
 		names[reserved] = `an event cannot be called "` + reserved + `": Socket.IO reserves that name; choose another`
