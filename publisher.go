@@ -145,23 +145,15 @@ func (p *publisher) publishOther(r *received) {
 // For an event that opens or assigns the trip, sockets move before it is sent; for an event
 // that releases the driver, or suspends or ends the trip, after that. found is the result of
 // Options.Parties, if it was called.
+//
+// An invalid event is not sent, but it releases the driver or ends the trip all the same:
+// nobody may stay in the room because of a field that this does not need.
 func (p *publisher) publishTrip(r *received, found TripParties) {
 	about := r.about
 	if r.err != nil && about.does != triptable.Ends && about.does != triptable.Releases || !validID(about.tripID) {
 		return
 	}
-	change := triptable.Event{
-		Kind: about.does, Trip: about.tripID, At: p.trips.Time(r.at),
-		Passenger: cmp.Or(about.parties.PassengerID, found.PassengerID), Assignment: about.assignment,
-	}
-	switch about.does { //nolint:exhaustive // the others name no driver
-	case triptable.Assigns:
-		change.Driver = cmp.Or(about.parties.DriverID, found.DriverID)
-	case triptable.Releases:
-		change.Driver = about.offeredTo
-	case triptable.Opens:
-		change.Driver = about.parties.DriverID
-	}
+	change := p.changeOf(r, found)
 	res := p.trips.Apply(change)
 	apply := func() {
 		// Sockets move here before the event is shared: another node may answer with

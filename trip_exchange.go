@@ -72,18 +72,21 @@ func (x *tripExchange) runComparing() {
 	}
 }
 
-// applyPage answers a comparison of another node. It reports whether the page is valid.
+// applyPage answers a comparison of another node. It skips trips whose id is invalid, and
+// reports whether all of the page is valid.
 func (x *tripExchange) applyPage(page triptable.Page) bool {
 	if len(page.Trips) > triptable.MaxPage || !validIDs(page.After, page.Upto) {
 		return false
 	}
-	if slices.ContainsFunc(page.Trips, func(d triptable.Digest) bool { return !validID(d.Trip) }) {
-		return false
+	invalid := func(d triptable.Digest) bool { return !validID(d.Trip) }
+	valid := !slices.ContainsFunc(page.Trips, invalid)
+	if !valid {
+		page.Trips = slices.DeleteFunc(slices.Clone(page.Trips), invalid)
 	}
 	if x.trips.Compare(page) {
 		x.answer()
 	}
-	return true
+	return valid
 }
 
 // answer sends, soon, what is due.
@@ -118,16 +121,18 @@ func (x *tripExchange) runAnswering() {
 }
 
 // applyStates applies what another node knows of several trips, and moves this node's
-// sockets of the namespace. It reports whether the states are valid.
+// sockets of the namespace. It skips states that are invalid, and reports whether all are
+// valid.
 func (x *tripExchange) applyStates(namespace string, states []triptable.State, last bool) bool {
-	valid := len(states) <= triptable.MaxPage
-	for _, s := range states {
-		valid = valid && validState(s)
-	}
-	if !valid {
+	if len(states) > triptable.MaxPage {
 		return false
 	}
+	valid := true
 	for _, s := range states {
+		if !validState(s) {
+			valid = false
+			continue
+		}
 		res, due := x.trips.Merge(s, last || namespace != everyShareNamespace)
 		x.p.move(s.Trip, res, namespace)
 		if namespace == everyShareNamespace {
@@ -137,5 +142,5 @@ func (x *tripExchange) applyStates(namespace string, states []triptable.State, l
 			}
 		}
 	}
-	return true
+	return valid
 }

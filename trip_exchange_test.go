@@ -4,8 +4,11 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -245,6 +248,121 @@ func TestTripExchange_OfMalformedStates(t *testing.T) {
 			require.Equal(t, []string{string(realtime.DropMalformed)}, calls.take(), n)
 		}
 	})
+}
+
+// Of states and pages, those that are valid count, whatever stands beside them.
+func TestTripExchange_SkipsWhatIsInvalid(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		srv := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		other := hub.Node()
+		var answers statesSeen
+		require.NoError(t, other.Start(t.Context(), &answers))
+		defer func() { require.NoError(t, other.Close(t.Context())) }()
+		send := func(text string) {
+			s := &realtime.NodeState{}
+			require.NoError(t, s.UnmarshalJSON([]byte(text)))
+			for _, ns := range []string{realtime.NamespaceDrivers, realtime.NamespacePassengers} {
+				require.NoError(t, other.Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: ns, State: s}))
+			}
+			soon()
+		}
+		srv.Driver(t, "d1")
+		srv.Passenger(t, "p1")
+		long := strings.Repeat("x", 257)
+		for n, invalid := range []string{
+			`{"tripId":""}`, `{"tripId":"` + long + `"}`, `{"tripId":"t9","passengerId":"` + long + `"}`,
+			`{"tripId":"t9","assigns":[{"at":1,"assignmentId":"` + long + `"}]}`, `{"tripId":"t9","releases":[{"at":1,"driverId":"` + long + `"}]}`,
+		} {
+			trip := fmt.Sprint("t", n)
+			valid := fmt.Sprintf(`{"tripId":%q,"passengerId":"p1","passengerAt":1,"assigns":[{"at":%d,"driverId":"d1"}]}`, trip, time.Now().UnixMicro())
+			send(`{"trips":[` + invalid + `,` + valid + `]}`)
+			requireInTripRoom(t, srv, trip, true, true)
+		}
+		answers.take()
+		send(`{"compare":{"after":"t1","upto":"t3","trips":[{"t":"` + long + `","d":1}]}}`)
+		got := answers.take()
+		require.Contains(t, got, `"t2"`)
+		require.Contains(t, got, `"t3"`)
+		require.NotContains(t, got, `"t1"`)
+	})
+}
+
+// statesSeen is a node that records the states that it receives.
+type statesSeen struct {
+	idleNode
+	mu  sync.Mutex // guards all
+	all string
+}
+
+func (s *statesSeen) Deliver(m realtime.ClusterMessage) {
+	if m.State == nil {
+		return
+	}
+	data, err := m.State.MarshalJSON()
+	if err != nil {
+		panic(err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all += string(data)
+}
+
+func (s *statesSeen) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() { s.all = "" }()
+	return s.all
+}
+
+// An invalid id in an event of the bus, in whatever field and of whatever kind of event, does not
+// reach the other nodes: they would refuse all that is known of the trip, and of trips that are
+// sent with it. Where the event ends something, that takes place on every node.
+func TestTripExchange_OfEventsWithInvalidIDs(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("x", 257)
+	for name, c := range map[string]struct {
+		event             realtime.DomainEvent
+		driver, passenger bool // they are still in the room
+	}{
+		"release, assignment": {realtime.AssignmentExpired{TripID: "t1", AssignmentID: long, DriverID: "d1"}, false, true},
+		"release, driver":     {realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as1", DriverID: long}, false, true},
+		"release, both":       {realtime.AssignmentRejected{TripID: "t1", AssignmentID: long, DriverID: long}, true, true},
+		"end, passenger":      {realtime.TripCompleted{TripID: "t1", PassengerID: long, Currency: "CUP"}, false, false},
+		"end, driver":         {realtime.TripCompleted{TripID: "t1", DriverID: long, Currency: "CUP"}, false, false},
+		"assignment, driver":  {realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: long}, true, true},
+		"opens, passenger":    {realtime.TripStarted{TripID: "t1", PassengerID: long}, true, true},
+		"opens, driver":       {realtime.TripStarted{TripID: "t1", DriverID: long}, true, true},
+		"suspends, passenger": {realtime.NoDriversFound{TripID: "t1", PassengerID: long}, true, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var calls traced
+				s := newGapSite(t, withoutLookup, func(o *realtime.Options) {
+					o.Logger = discarded()
+					o.Trace = &realtime.Trace{ClusterDropped: func(_ context.Context, i realtime.ClusterDroppedInfo) { calls.addf("%s", i.Reason) }}
+				})
+				s.b.Driver(t, "d1")
+				s.b.Passenger(t, "p1")
+				s.a.Publish(t, realtime.AssignmentAccepted{TripID: "t1", PassengerID: "p1", AssignmentID: "as1", DriverID: "d1"})
+				synctest.Wait()
+				requireInTripRoom(t, s.b, "t1", true, true)
+				time.Sleep(time.Second)
+				data, err := json.Marshal(c.event)
+				require.NoError(t, err)
+				require.NoError(t, s.a.Bus.Publish(t.Context(), realtime.Envelope{ID: "invalid", Name: c.event.EventName(), Key: "t1", At: time.Now(), Data: data}))
+				synctest.Wait()
+				requireInTripRoom(t, s.b, "t1", c.driver, c.passenger)
+				s.cut.Cut()
+				s.a.Publish(t, realtime.DriverAssigned{TripID: "t2", PassengerID: "p1", DriverID: "d1"})
+				s.cut.Heal()
+				soon()
+				requireInTripRoom(t, s.b, "t1", c.driver, c.passenger)
+				requireInTripRoom(t, s.b, "t2", true, true)
+				require.Empty(t, calls.take())
+			})
+		})
+	}
 }
 
 // repeated returns n elements of a JSON array.

@@ -5,6 +5,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,30 @@ var (
 	errManyTrips = fmt.Errorf("the lookup returned more than %d trips of one user", maxActiveTrips)
 	errBadID     = errors.New("the lookup returned an id that is empty, too long, or contains NUL or invalid UTF-8")
 )
+
+// changeOf returns what the trip table learns from an event. An invalid id of the event is left
+// out: other nodes would refuse it.
+func (p *publisher) changeOf(r *received, found TripParties) triptable.Event {
+	about := r.about
+	e := triptable.Event{
+		Kind: about.does, Trip: about.tripID, At: p.trips.Time(r.at),
+		Passenger: cmp.Or(about.parties.PassengerID, found.PassengerID), Assignment: about.assignment,
+	}
+	switch about.does { //nolint:exhaustive // the others name no driver
+	case triptable.Assigns:
+		e.Driver = cmp.Or(about.parties.DriverID, found.DriverID)
+	case triptable.Releases:
+		e.Driver = about.offeredTo
+	case triptable.Opens:
+		e.Driver = about.parties.DriverID
+	}
+	for _, id := range [...]*string{&e.Passenger, &e.Driver, &e.Assignment} {
+		if !validID(*id) {
+			*id = ""
+		}
+	}
+	return e
+}
 
 // share sends an event of a trip to the other nodes, unless each of them receives the bus
 // itself. Each node applies it to its own trip table and moves its own sockets.
