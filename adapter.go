@@ -1,5 +1,5 @@
-// Adapter: the connection between the nodes of a cluster. A node applies an operation to
-// its own sockets first; the adapter carries it to the other nodes.
+// Adapter: the interfaces between a server and its adapter, which connects the nodes of a
+// cluster, and the messages that it carries. Types only: cluster.go and broadcast.go use them.
 
 package realtime
 
@@ -35,7 +35,8 @@ type Adapter interface {
 	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error
 	// Publish hands a message to all other nodes. It must not wait for the
-	// network: the caller is on a hot path. An error is logged by the caller.
+	// network: the caller is on a hot path. The server logs an error and does not publish the
+	// message again. The adapter must not change the slices of m: the server still uses them.
 	Publish(ctx context.Context, m ClusterMessage) error
 	// Request hands OpFetchSockets, OpCount or OpAsk to all other nodes and calls answer
 	// for each answer, one at a time. It returns when all have answered, or
@@ -64,11 +65,11 @@ type Node interface {
 	// HasRoom reports whether a room has a socket on this node.
 	HasRoom(namespace, room string) bool
 
-	// An adapter calls the methods below as far as it knows what they report. They do not
-	// block.
+	// The methods below report changes of the cluster. An adapter that cannot detect a change
+	// does not call its method. They do not block.
 
-	// Receiving reports that the adapter does not receive messages from the other nodes,
-	// with the reason, or, with nil, that it receives them again.
+	// Receiving reports with an error that the adapter no longer receives messages from the
+	// other nodes, and with nil that it receives them again. Repeated reports are ignored.
 	Receiving(err error)
 	// Gap reports that messages from other nodes may have been lost. The adapter calls it
 	// once messages arrive again. The node then compares its state with that of the other
@@ -166,10 +167,10 @@ type ClusterAnswer struct {
 	Socket *RemoteSocket `json:"socket,omitempty"`
 	// Count is a node's answer to OpCount.
 	Count int `json:"count,omitempty"`
-	// Ack is a client's answer to OpAsk; nil with Asked set.
+	// Ack is a client's answer to OpAsk. It is nil in the answer that has Asked.
 	Ack *Raw `json:"ack,omitempty"`
 	// Asked is the number of sockets to which a node emits the event of OpAsk. The node
-	// sends it before their acks.
+	// sends this answer first, then the acks.
 	Asked int `json:"asked,omitempty"`
 }
 

@@ -1,5 +1,6 @@
-// Authentication: the checks of the handshake and of auth:refresh. authenticate runs them
-// in the order of the wire contract.
+// Authentication: the checks of the handshake and of auth:refresh, in the order of the wire
+// contract. They call the host only through package hostcall, and change no socket; checkAgain
+// and refresh store what the checks returned.
 
 package realtime
 
@@ -85,8 +86,8 @@ func (ns *Namespace) checkRows(ctx context.Context, claims Claims, h *handshake)
 	return id, expiresAt, ns.authorize(ctx, id, h)
 }
 
-// maxReads is the maximum number of times that a handshake reads its rows because of gaps. If
-// there is another gap then, the handshake is undecided.
+// maxReads is the maximum number of times that a handshake reads its rows: once, and once more
+// for each gap in between. If there is a gap after the last time, the handshake is undecided.
 const maxReads = 4
 
 var errGaps = errors.New("messages between the nodes were lost repeatedly during the handshake")

@@ -1,5 +1,6 @@
-// Broadcast: a selection of the sockets of a namespace, on this node and on the others, and
-// what can be done with them.
+// Broadcast: a selection of the sockets of a namespace, and the operations on them. Each
+// operation is applied to the sockets of this node first, then handed to the adapter for the
+// other nodes.
 
 package realtime
 
@@ -19,6 +20,10 @@ import (
 // however many of the rooms it is in. It is an immutable value: each method returns a
 // new one, which may be kept and used concurrently. The zero Broadcast, one made from it,
 // and one without rooms select no socket.
+//
+// Events, Join, Leave, Disconnect and Close take effect on the sockets of this node before the
+// call returns, and on those of the other nodes later, without an error if a node cannot be
+// reached. They apply to the sockets that are selected at that time, not to later ones.
 type Broadcast struct {
 	ns       *Namespace // nil: the zero Broadcast, or one made from it
 	all      bool
@@ -32,12 +37,12 @@ type Broadcast struct {
 // To selects the sockets that are in any of the rooms.
 func (ns *Namespace) To(rooms ...Room) Broadcast { return Broadcast{ns: ns}.To(rooms...) }
 
-// All selects every socket of the namespace. The library itself sends nothing to a
-// whole namespace.
+// All selects every socket of the namespace. The library itself sends no domain event to all
+// of /drivers or /passengers, so that no user receives what is about another.
 func (ns *Namespace) All() Broadcast { return Broadcast{ns: ns, all: true} }
 
-// To adds rooms. Called on All, it selects only the sockets in the rooms; without rooms it
-// selects no socket.
+// To adds rooms: the result selects the sockets that are in any room of the calls of To. On
+// ns.All() it selects only the sockets in the rooms, and ns.All().To() selects none.
 func (b Broadcast) To(rooms ...Room) Broadcast {
 	b.all, b.rooms = false, with(b.rooms, rooms)
 	return b
@@ -63,7 +68,8 @@ func (b Broadcast) ExceptSocket(s *Socket) Broadcast {
 	return b
 }
 
-// Volatile drops the event for sockets whose connection is not writable.
+// Volatile drops the event for each socket whose connection is not writable, that is, when a
+// write to it would block.
 func (b Broadcast) Volatile() Broadcast {
 	b.volatile = true
 	return b
@@ -84,7 +90,8 @@ func (b Broadcast) Local() Broadcast {
 }
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the network.
-// It returns an error for a name for which NewEvent panics.
+// The caller must not change args afterwards. It returns an error for a name for which NewEvent
+// panics; nil does not mean that a client receives the event.
 func (b Broadcast) EmitRaw(event string, args Raw) error {
 	if err := checkEventName(event); err != nil {
 		return errorf("EmitRaw: %w", err)
@@ -228,16 +235,17 @@ func (b Broadcast) closeLocal() {
 }
 
 // Sockets describes the selected sockets of all nodes. It blocks until every node has
-// answered. If one has not answered when ctx ends, it returns the sockets found so far and
-// an error. Use SocketsPage for large selections.
+// answered. If ctx ends before that, or a node cannot answer, it returns the sockets found so
+// far and an error. Use SocketsPage for large selections.
 func (b Broadcast) Sockets(ctx context.Context) ([]RemoteSocket, error) {
 	return b.sockets(ctx, "", 0)
 }
 
 // SocketsPage describes at most n of the selected sockets of all nodes, in the order of
 // their ids, beginning after the id after: "" for the first page, then the last id of the
-// previous page. The last page has fewer than n sockets. A socket that connects or closes
-// between two pages is in one of them or in none. It blocks as Sockets does.
+// previous page. The last page has fewer than n sockets; if n is not positive, there are none.
+// A socket that connects or closes between two pages is in one of them or in none. It blocks
+// and fails as Sockets does.
 func (b Broadcast) SocketsPage(ctx context.Context, after string, n int) ([]RemoteSocket, error) {
 	if n <= 0 {
 		return nil, nil
@@ -297,9 +305,9 @@ func page[T any](all []T, id func(T) string, after string, n int) []T {
 }
 
 // Count returns the number of selected sockets, on all nodes. Like Sockets it includes
-// those whose handshake is in progress. It blocks until every node has answered. If one has
-// not answered when ctx ends, it returns the number so far and an error. With Local it is
-// cheap for one room and for All.
+// those whose handshake is in progress. It blocks until every node has answered. If ctx ends
+// before that, or a node cannot answer, it returns the number so far and an error. With Local,
+// counting one room or All takes constant time.
 func (b Broadcast) Count(ctx context.Context) (int, error) {
 	n := b.countLocal()
 	if !b.remote() {
@@ -361,7 +369,7 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 
 // askLocal emits an event to the selected sockets of this node and calls answer for each ack,
 // one at a time. It returns the number of sockets that did not answer in time, without those
-// that closed. err is ErrTooManyAcks if the event was not sent to one of them.
+// that closed. err is socketio.ErrTooManyAcks if the event was not sent to one of them.
 func (b Broadcast) askLocal(
 	ctx context.Context, event string, args []json.RawMessage, attachments [][]byte, answer func(ClusterAnswer),
 ) (missing int, err error) {

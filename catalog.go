@@ -1,5 +1,5 @@
 // The catalog: a description of a server's events, of refusals, and of how connections end.
-// Package realtimegen generates documentation from it.
+// Package realtimegen generates documentation from it. It only reads what was registered.
 
 package realtime
 
@@ -76,8 +76,8 @@ func DescribeEvent[T any](e Event[T], namespace, audience, doc string, example T
 }
 
 // Catalog returns a description of the server's events: those of the library, those of the
-// host's domain events, and every call with a registered handler. It calls Deliveries of the
-// examples in Options.Events.
+// host's domain events, and every call that has a handler now. It calls Deliveries of the
+// examples in Options.Events. It may be called concurrently.
 func (rt *Server) Catalog() Catalog {
 	c := Catalog{Refusals: slices.Clone(refusalDocs), Endings: slices.Clone(endingDocs)}
 	byName := map[string]*Namespace{}

@@ -1,8 +1,9 @@
-// Catalog texts: the descriptions of refused handshakes and of how connections end.
+// Catalog texts: the descriptions of refused handshakes and of how connections end, as
+// docs/events.md shows them. Texts only.
 
 package realtime
 
-// refusalDocs are in the order of the checks.
+// refusalDocs describes the codes of a refused CONNECT, in the order of the checks.
 var refusalDocs = []RefusalDoc{
 	{CodeMissingToken, connectMessages[CodeMissingToken], "Neither `auth.token` nor the Authorization header has a token.", "log in"},
 	{CodeInvalidToken, connectMessages[CodeInvalidToken], "The token is invalid: its signature does not verify, it has no `exp`, it is too long, or it is not a string.", "log in"},

@@ -1,4 +1,5 @@
-// The cluster: how this node applies the messages and requests of other nodes.
+// The cluster: node applies the messages and requests of other nodes to the sockets of this
+// node, and sends nothing to other nodes itself.
 
 package realtime
 

@@ -1,5 +1,6 @@
-// Cluster state: the adapter reports its connection and the other nodes here, and the server
-// repairs its state after messages may have been lost.
+// Cluster state: the methods of node with which the adapter reports its connection and the other
+// nodes. After messages may have been lost, they make the other parts of the server compare
+// their state with the repositories and the other nodes.
 
 package realtime
 
@@ -60,7 +61,7 @@ func (n node) Gap(g Gap) {
 	rt.peerUsers.request(g.Since)
 }
 
-// PeerJoined implements Node.
+// PeerJoined implements Node. The new node is sent the users of this one.
 func (n node) PeerJoined(p Peer) {
 	n.rt.peerUsers.joined(p.ID)
 	if f := n.rt.opts.Trace.PeerJoined; f != nil {
@@ -80,7 +81,7 @@ func (n node) PeerLost(p Peer, died bool) {
 	}
 }
 
-// pause reports whether the server still runs after a time.
+// pause waits for d, or until the server ends. It reports whether the server still runs.
 func (rt *Server) pause(d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -1,4 +1,5 @@
-// Connections: what the server keeps of the HTTP request that opened a connection.
+// Connections: accepting the HTTP request that opens a connection, and what the server keeps of
+// it. No *http.Request is kept.
 
 package realtime
 
@@ -118,6 +119,8 @@ func (rt *Server) socketLeft(inner *socketio.Socket) {
 	}
 }
 
+// busy returns the answer to a request that is not accepted. Clients try again after one to
+// five seconds.
 func busy(status int) *socketio.Busy {
 	return &socketio.Busy{Status: status, RetryAfter: time.Second + rand.N(4*time.Second)}
 }

@@ -58,8 +58,9 @@ func (d Delivery) Audiences() []Audience {
 	return to
 }
 
-// Audience selects sockets: those that are in any of some rooms of a namespace, or those of
-// a user or a login session in every namespace.
+// Audience selects sockets: those that are in any of some rooms of one namespace, or those of
+// a user or a login session in every namespace. It is an immutable value. A namespace with
+// NamespaceOptions.Anonymous has no users, so "every namespace" does not include it.
 type Audience struct {
 	namespace string // empty: every namespace that is not anonymous
 	room      Room
@@ -81,7 +82,8 @@ func ToPassenger(passengerID string) Audience {
 // ToAdmins is every socket in /admin.
 func ToAdmins() Audience { return Audience{namespace: NamespaceAdmin, room: AdminAllRoom} }
 
-// ToDriverWatchers is every socket of an admin who watches the drivers.
+// ToDriverWatchers is every socket in /admin that watches the drivers: each one, unless it has
+// sent admin:drivers:leave.
 func ToDriverWatchers() Audience { return Audience{namespace: NamespaceAdmin, room: AdminDriversRoom} }
 
 // ToUser is every socket of a user, in every namespace.
@@ -122,7 +124,8 @@ func (a Audience) nobody() bool {
 	return a.room == Room{} && len(names(a.more)) == 0
 }
 
-// in returns the part of an audience of every namespace that is in one of them.
+// in returns the audience of those sockets of a that are in one namespace. a must be an
+// audience in every namespace.
 func (a Audience) in(namespace string) Audience {
 	b := Audience{namespace: namespace, room: SessionRoom(a.session)}
 	if own := ownRoom(namespace, a.user); b.room == (Room{}) {
@@ -145,12 +148,12 @@ func overlap(all []Audience) bool {
 	return false
 }
 
-// own is the sockets of one user in one namespace.
+// own returns the audience of one user's sockets in one namespace.
 func own(namespace, userID string) Audience {
 	return Audience{namespace: namespace, room: ownRoom(namespace, userID)}
 }
 
-// facts has what the deliver method of an event needs to know and the event may lack.
+// facts has what the deliver method of an event needs but may not find in the event itself.
 type facts struct {
 	eventID     string
 	at          time.Time // when it happened

@@ -7,7 +7,7 @@ import (
 )
 
 // DisconnectReason says why a socket ended, as OnDisconnect, Trace and presence
-// report it. Its text is Node's Socket.IO server's, where that has the reason.
+// report it. Its text is that of the Node.js Socket.IO server, if that server has the reason.
 //
 // What a stock client does next depends on how it was disconnected. After a closed
 // connection it reconnects by itself, with what its auth function returns then. After a
@@ -38,11 +38,11 @@ const (
 	// DisconnectShutdown, "server shutting down": Server.Shutdown; the client got
 	// server:drain. It reconnects by itself, to another node.
 	DisconnectShutdown = DisconnectReason(socketio.ReasonShuttingDown)
-	// DisconnectTransportClose, "transport close": the client closed the connection, or
-	// its network did. The client, if it still runs, reconnects by itself.
+	// DisconnectTransportClose, "transport close": the connection was closed by the client or
+	// by the network between. The client, if it still runs, reconnects by itself.
 	DisconnectTransportClose = DisconnectReason(socketio.ReasonTransportClose)
-	// DisconnectTransportError, "transport error": the connection broke. The client
-	// reconnects by itself.
+	// DisconnectTransportError, "transport error": reading from or writing to the connection
+	// failed. The client reconnects by itself.
 	DisconnectTransportError = DisconnectReason(socketio.ReasonTransportError)
 	// DisconnectPingTimeout, "ping timeout": the client did not answer a ping within
 	// Timeouts.PingTimeout. It reconnects by itself once it has a network.

@@ -36,14 +36,15 @@ type DomainEvent interface {
 const accessPrefix = "access:"
 
 // AccessKey returns the EventKey of events about a user's access: bans, revocations and
-// refreshed sessions. No other events have this key, so they do not wait for others.
+// refreshed sessions. Events of other kinds never have this key, so a ban does not wait for
+// them.
 func AccessKey(id string) string { return accessPrefix + id }
 
 // builtin is the interface of the library's own domain events.
 type builtin interface {
 	DomainEvent
-	// check says which required fields are missing or out of range, without
-	// repeating a value.
+	// check returns an error that names the required fields that are missing or out of
+	// range, without their values.
 	check() error
 	// about returns what the publisher needs to know of the event.
 	about() subject
@@ -58,8 +59,8 @@ type subject struct {
 	moved     *LocationUpdate // a driver's position, which is also sent to the driver's trip rooms
 	sessionID string          // the login session; empty if the event has none
 	access    access          // the event's effect on the sockets of the user or session
-	change    AccessChange
-	reason    string // why
+	change    AccessChange    // how the user's access changed; empty if the event does not say
+	reason    string          // why the access changed, for people
 
 	tripID     string         // empty when the event is not of a trip
 	parties    TripParties    // the ones named by the event itself

@@ -1,4 +1,5 @@
-// Emitting events and asking queries, and collecting the acks.
+// Emitting: the methods of Event and Query that send to a socket or a broadcast, and that wait
+// for acks. They encode and decode the payloads; socket.go and broadcast.go send.
 
 package realtime
 
@@ -35,7 +36,8 @@ func (e Event[T]) Emit(to Emitter, payload T) error {
 // Ask emits the query to one socket and waits for the client's ack, whose first
 // argument is decoded into Out. It may be called from the socket's own handler. It returns
 // ErrAckTimeout if ctx ends before the ack, or if Timeouts.Ack passes and ctx has no
-// deadline. It returns ErrClosed if the socket closes.
+// deadline. It returns ErrClosed if the socket closes, and ErrTooManyAcks if too many earlier
+// acks of the socket are pending.
 func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
 	var out Out
 	if q.name == "" {
@@ -62,8 +64,9 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 }
 
 // AskAll emits the query to every selected socket, on all nodes, and blocks until all acks
-// have arrived or ctx ends. It returns the acks that arrived, with ErrAckTimeout if some
-// did not. An ack that cannot be decoded into Out is left out; the error reports it.
+// have arrived, or as long as Ask. It returns the acks that arrived, in any order, with
+// ErrAckTimeout if some did not. It does not wait for a socket that closes. An ack that cannot
+// be decoded into Out is left out; the error reports it.
 func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out, error) {
 	if q.name == "" {
 		return nil, errUndeclared

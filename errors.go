@@ -72,7 +72,7 @@ func (e *apiError) Error() string {
 
 func (e *apiError) Unwrap() error { return e.err }
 
-// errorf is fmt.Errorf for errors of the exported API. It adds the prefix to the format.
+// errorf is fmt.Errorf for errors of the exported API. It adds the prefix to the text.
 func errorf(format string, args ...any) error { return &apiError{fmt.Errorf(format, args...)} }
 
 // prefixed returns an error with the prefix, for the exported API; nil stays nil. It calls
@@ -90,10 +90,11 @@ var (
 	// ErrNotFound says that a row does not exist. With any other error of a repository the
 	// handshake cannot be decided (CodeUnavailable).
 	ErrNotFound = errors.New("realtime: not found")
-	// ErrUnavailable says that there is no answer now. A jwt.Keyfunc wraps it when a key
+	// ErrUnavailable says that a service cannot answer now. A jwt.Keyfunc wraps it when a key
 	// server does not answer: the handshake is then undecided (CodeUnavailable) and the
 	// client tries again, instead of learning that its token is invalid. A repository
-	// need not wrap it: every error other than ErrNotFound means the same.
+	// need not wrap it: every error other than ErrNotFound means the same. Namespace.ServerEmit
+	// returns it when too many messages wait for the adapter.
 	ErrUnavailable = errors.New("realtime: unavailable")
 	// ErrTokenInvalid says that a token is not valid.
 	ErrTokenInvalid = errors.New("realtime: token invalid")
@@ -105,7 +106,7 @@ var (
 	// ErrAckTimeout is returned by Query.Ask and Query.AskAll if a client did not
 	// acknowledge in time.
 	ErrAckTimeout = errors.New("realtime: acknowledgment timed out")
-	// ErrTooManyAcks is returned by Query.Ask and Query.AskAll if Limits.PendingAcks emits
-	// to a socket wait for their ack already.
+	// ErrTooManyAcks is returned by Query.Ask and Query.AskAll if a socket already has
+	// Limits.PendingAcks queries without an ack.
 	ErrTooManyAcks = errors.New("realtime: too many acknowledgments pending")
 )

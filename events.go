@@ -1,6 +1,7 @@
 // Event descriptors: Event, Call and Query, which declare an event's name and its Go types
 // once. The library's own events are in events_*.go, one file for each family. A host
-// declares its own events in the same way.
+// declares its own events in the same way. The descriptors are immutable values: package
+// variables that all goroutines may use.
 
 package realtime
 
@@ -26,8 +27,8 @@ type Call[In, Out any] struct {
 	doc  *CallDoc[In, Out]
 }
 
-// NewCall declares a client-to-server event. In is decoded from the first argument; if it has
-// a method Validate() error, the server calls it then. Out is the ack's data. NewCall panics
+// NewCall declares a client-to-server event. The server decodes In from the first argument and
+// then calls its method Validate() error, if it has one. Out is the ack's data. NewCall panics
 // for the names for which NewEvent panics.
 func NewCall[In, Out any](name string) Call[In, Out] {
 	return Call[In, Out]{name: declared("NewCall", name)}
@@ -48,7 +49,7 @@ type CallDoc[In, Out any] struct {
 	Out Out
 }
 
-// Documented returns the call with its documentation, for Server.Catalog.
+// Documented returns a copy of the call with its documentation, for Server.Catalog.
 func (c Call[In, Out]) Documented(d CallDoc[In, Out]) Call[In, Out] {
 	c.doc = &d
 	return c

@@ -15,8 +15,8 @@ type HelloPayload struct {
 	ServerTime Time   `json:"serverTime" doc:"the server's clock"`
 }
 
-// EventAuthExpired says that the token or the login session has expired. The server then
-// closes the connection.
+// EventAuthExpired says that the token or the login session of the socket has expired. The
+// server then closes the connection, with its sockets in other namespaces.
 var EventAuthExpired = NewEvent[AuthExpiredPayload]("auth:expired")
 
 // AuthExpiredPayload is what EventAuthExpired carries.

@@ -39,7 +39,7 @@ type Availability struct {
 // null in JSON, means that there is no reason.
 type AvailabilityReason string
 
-// The reasons.
+// The reasons for which a driver is not available.
 const (
 	ReasonOffline     AvailabilityReason = "OFFLINE"
 	ReasonOnTrip      AvailabilityReason = "ON_TRIP"
@@ -182,7 +182,7 @@ type DriverTrip struct {
 // DriverTripChanged says that a driver's current trip was set or cleared in the host's
 // services. For driver:trip:set the server sends the change itself. The driver and the
 // admins who watch drivers receive it. It does not move sockets into the trip's room;
-// DriverAssigned does.
+// AssignmentAccepted and DriverAssigned do.
 type DriverTripChanged struct{ DriverTrip }
 
 // EventName implements DomainEvent.
@@ -223,7 +223,7 @@ var DriverTripSet = NewCall[SetTrip, Availability]("driver:trip:set").Documented
 	Out:   exampleOnTrip,
 })
 
-// SetTrip is the body of driver:trip:set.
+// SetTrip is the body of driver:trip:set. A nil CurrentTripID clears the trip.
 type SetTrip struct {
 	CurrentTripID *string `json:"currentTripId" null:"no trip"`
 }

@@ -154,7 +154,9 @@ func (e AssignmentOffered) deliver(f facts) []Delivery {
 }
 
 // AssignmentAccepted says that a driver accepted the offer. The passenger receives the cards
-// of the driver and the vehicle; the driver and the admins receive the ids of the offer.
+// of the driver and the vehicle; the driver and the admins receive the ids of the offer. The
+// sockets of the driver and the passenger join the trip's room before that, as for
+// DriverAssigned.
 type AssignmentAccepted struct {
 	TripID       string       `json:"tripId"`
 	AssignmentID string       `json:"assignmentId"`
@@ -232,7 +234,8 @@ func (e AssignmentRejected) deliver(f facts) []Delivery {
 }
 
 // AssignmentExpired says that a driver did not answer the offer in time. The
-// driver and the admins receive it.
+// driver and the admins receive it. A driver who takes part in the trip through this offer
+// then leaves the trip's room.
 type AssignmentExpired struct {
 	TripID       string    `json:"tripId"`
 	AssignmentID string    `json:"assignmentId"`
@@ -264,7 +267,8 @@ func (e AssignmentExpired) deliver(f facts) []Delivery {
 }
 
 // AssignmentCancelled says that the offer was withdrawn. The driver and the admins
-// receive it.
+// receive it. A driver who takes part in the trip through this offer then leaves the trip's
+// room.
 type AssignmentCancelled struct {
 	TripID       string    `json:"tripId"`
 	AssignmentID string    `json:"assignmentId"`

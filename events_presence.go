@@ -1,5 +1,5 @@
-// Presence events: the domain events with which the server tells the host which users are
-// connected. It publishes them on the bus; no client receives them.
+// Presence events: the domain events that say which users are connected. The server itself
+// publishes them on the bus, for the host; no client receives them. presence.go decides when.
 
 package realtime
 
@@ -11,9 +11,10 @@ var presenceEvents = []DomainEventType{
 	domainType[PresenceDisconnected]("A user has had no socket in a namespace for `Options.Timeouts.PresenceGrace`."),
 }
 
-// PresenceConnected says that a user's first socket in a namespace has connected, on the node
-// that publishes it. Other nodes may publish it too, so handle it idempotently. A host
-// receives it as an Envelope from its bus and decodes Envelope.Data with json.Unmarshal.
+// PresenceConnected says that a user, who had no socket in a namespace on a node, has connected
+// there. If the user connects to several nodes, each of them publishes it, so handle it
+// idempotently. A host receives it as an Envelope from its bus and decodes Envelope.Data with
+// json.Unmarshal.
 type PresenceConnected struct{ Presence }
 
 const (
@@ -39,16 +40,16 @@ func (e PresenceConnected) about() subject { return subject{at: e.At} }
 func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any node that
-// could be asked, for Timeouts.PresenceGrace. A host may mark a driver offline then. It may
-// be published twice when the user's sockets were on two nodes, and a node that was cut off
-// from the others publishes PresenceConnected again for a user whom another one has published
-// wrongly.
+// answered, for Timeouts.PresenceGrace. A host may mark a driver offline then. If the user's
+// sockets were on two nodes, it may be published twice. If it was published although the user
+// still had a socket on a node that did not answer, that node publishes PresenceConnected again
+// once it receives messages from the others.
 //
-// A node that shuts down or dies says nothing of its users. Another node publishes those who
-// have not connected to another one within Timeouts.PresenceGrace after it, with the reason
-// DisconnectShutdown or DisconnectNodeLost, if the adapter reports its peers. Users of a node
-// that was the only one, or of nodes that die together, are the host's to find, for instance
-// by the time of the driver's last position.
+// A node that shuts down or dies publishes no PresenceDisconnected for its users. If the adapter
+// reports its peers, another node publishes it for those users who do not connect to another
+// node within Timeouts.PresenceGrace, with the reason DisconnectShutdown or DisconnectNodeLost.
+// No node publishes it for the users of the only node, or of nodes that die together: the host
+// must find them itself, for instance by the time of the driver's last position.
 type PresenceDisconnected struct{ Presence }
 
 // EventName implements DomainEvent.

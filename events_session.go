@@ -143,7 +143,7 @@ func (e SessionRefreshed) deliver(f facts) []Delivery {
 
 // SessionRevoked says that a login session ended. The sockets of the session and the other
 // sockets of the user receive it, in every namespace. Then the server disconnects the
-// sockets of the session.
+// sockets of the session, and refuses its pending handshakes.
 type SessionRevoked struct {
 	SessionID string    `json:"sid"`
 	UserID    string    `json:"userId,omitempty"` // empty: only the session's sockets receive it
@@ -193,6 +193,7 @@ const (
 
 // UserAccessChanged says that a user was banned, deactivated or given another type. The
 // user's sockets in every namespace receive auth:session_revoked and are then disconnected.
+// The user's pending handshakes are refused.
 type UserAccessChanged struct {
 	UserID string       `json:"userId"`
 	Change AccessChange `json:"change,omitempty"`
@@ -217,8 +218,8 @@ func (e UserAccessChanged) deliver(f facts) []Delivery {
 	return []Delivery{EventSessionRevoked.Deliver(v, ToUser(e.UserID))}
 }
 
-// AuthRefresh replaces a socket's token without a reconnect. Every namespace that is not
-// anonymous has it.
+// AuthRefresh replaces a socket's token without a reconnect. Every namespace has a handler for
+// it, except those with NamespaceOptions.Anonymous.
 var AuthRefresh = NewCall[TokenRefresh, Refreshed]("auth:refresh").Documented(CallDoc[TokenRefresh, Refreshed]{
 	Does:  "Replaces the socket's token without a reconnect. The server makes the checks of a CONNECT; the user and the user's type must be the same.",
 	Codes: []Code{CodeUnauthorized, CodeForbidden},

@@ -79,7 +79,7 @@ func (MessageTo) Values() []string {
 }
 
 // AdminTripMessage says that an admin wrote to the driver of a trip, to its passenger, or to
-// both. They and the admins receive it.
+// both. The ones that To names and the admins receive it.
 type AdminTripMessage struct {
 	TripID      string    `json:"tripId"`
 	PassengerID string    `json:"passengerId,omitempty"`
@@ -140,14 +140,14 @@ func (e AdminTripMessage) deliver(f facts) []Delivery {
 	return []Delivery{EventAdminTripMessage.Deliver(AdminTripMessagePayload{f.trip(), e.AdminID, e.To, e.Message}, to...)}
 }
 
-// AdminTripJoin follows one trip, in /admin.
+// AdminTripJoin puts an admin's socket into the room of one trip, in /admin.
 var AdminTripJoin = NewCall[TripRef, TripRef]("admin:trip:join").Documented(CallDoc[TripRef, TripRef]{
 	Does: "Follows one trip: its events, and its driver's position.",
 	In:   TripRef{TripID: exampleTrip},
 	Out:  TripRef{TripID: exampleTrip},
 })
 
-// AdminTripLeave stops following a trip, in /admin.
+// AdminTripLeave takes an admin's socket out of the room of a trip, in /admin.
 var AdminTripLeave = NewCall[TripRef, TripRef]("admin:trip:leave").Documented(CallDoc[TripRef, TripRef]{
 	Does: "Stops following a trip.",
 	In:   TripRef{TripID: exampleTrip},

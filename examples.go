@@ -1,4 +1,5 @@
-// Examples: the values that the generated documentation of the events uses.
+// Examples: the values that the generated documentation of the events shows, and values, which
+// lists an enumeration.
 
 package realtime
 

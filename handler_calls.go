@@ -73,7 +73,7 @@ func (c *call) Abandoned(took time.Duration) {
 }
 
 // connected calls the functions of OnConnect in order, before the socket's first event is
-// handled. It stops if the socket has ended.
+// handled. It stops at the first one that fails or is abandoned, and if the socket has ended.
 func (ns *Namespace) connected(s *Socket) {
 	for _, h := range ns.connectHooks() {
 		if !ns.runConnectHook(s, h) {
@@ -83,7 +83,8 @@ func (ns *Namespace) connected(s *Socket) {
 }
 
 // runConnectHook calls one function of OnConnect. It disconnects the socket if the function
-// fails. It reports whether the next function may be called.
+// fails, and closes the connection if a limit forbids the call. It reports whether the next
+// function may be called.
 func (ns *Namespace) runConnectHook(s *Socket, h *connectHook) bool {
 	c, err := ns.begin(CallRequest{socket: s}, &h.calls, time.Now())
 	if err != nil {

@@ -1,5 +1,5 @@
-// The handshake: from the CONNECT packet to hello or to the refusal. auth.go has the
-// checks.
+// The handshake: from the CONNECT packet to hello or to the refusal, and the end of a socket.
+// auth.go has the checks.
 
 package realtime
 
@@ -110,7 +110,8 @@ func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
 	return socketio.EventMessage(ns.name, socketio.NoID, EventHello.name, arg), nil
 }
 
-// disconnected is socketio's Hooks.Disconnect.
+// disconnected is socketio's Hooks.Disconnect: it stops the socket's expiry timer and calls the
+// functions of OnDisconnect in order.
 func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	s, ok := socketOf(inner)
 	if !ok {
@@ -180,7 +181,8 @@ func (ns *Namespace) refuse(s *socketio.Socket, why Code) bool {
 	return s.Refuse(connectErrorPayload(why), ns.rt.opts.Compat.DisconnectRefused)
 }
 
-// refuseOrDisconnect ends a socket, whether it is connected or not.
+// refuseOrDisconnect refuses a socket whose handshake is in progress, and disconnects a
+// connected one.
 func (ns *Namespace) refuseOrDisconnect(s *socketio.Socket, why Code) {
 	if !ns.refuse(s, why) {
 		s.Disconnect()

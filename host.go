@@ -1,6 +1,6 @@
 // The interfaces that a host implements: verifying tokens, finding users, sessions and
-// trips, executing drivers' events, and the bus. They are small, so that a test can use a
-// map and production a database.
+// trips, executing drivers' events, and the bus, with the types of their arguments and
+// results. They are small, so that a test can use a map and production a database.
 
 package realtime
 
@@ -61,7 +61,9 @@ type UserRepo interface {
 // call.
 //
 // FindUsers may block, within ctx, and is called concurrently. It may return the users in any
-// order; a user who is not in the result does not exist.
+// order; a user who is not in the result does not exist. An empty result for several ids, and a
+// user who is not among the ids, count as an error. After an error the users' sockets stay
+// connected, and the sweep tries again.
 type UserBatchRepo interface {
 	FindUsers(ctx context.Context, ids []string) ([]User, error)
 }
@@ -89,7 +91,8 @@ type SessionRepo interface {
 // one call.
 //
 // FindSessions may block, within ctx, and is called concurrently. It may return the sessions
-// in any order; a session that is not in the result does not exist.
+// in any order; a session that is not in the result does not exist. Errors are as for
+// UserBatchRepo.
 type SessionBatchRepo interface {
 	FindSessions(ctx context.Context, ids []string) ([]Session, error)
 }
@@ -116,8 +119,9 @@ type TripLookup interface {
 // many users in one call. The sweep then checks all connected drivers and passengers, instead
 // of only those who are in a trip's room.
 //
-// ActiveTripsOf may block, within ctx. It returns the ids of trips by user id; a user without
-// a trip need not be in the result.
+// ActiveTripsOf may block, within ctx, and may be called concurrently. It returns the ids of
+// trips by user id; a user without a trip need not be in the result. After an error the sockets
+// stay in their rooms, and the sweep tries again.
 type TripBatchLookup interface {
 	ActiveTripsOf(ctx context.Context, userIDs []string) (map[string][]string, error)
 }
@@ -132,7 +136,7 @@ type TripParties struct{ PassengerID, DriverID string }
 // FindParties may block, within ctx, and is called concurrently. It returns ErrNotFound for an
 // unknown trip. The server remembers the passenger with the trip, and the driver for 30 s.
 // While the call runs, the events of the trip wait, and no others. If the call has not
-// returned within Timeouts.Repo, the server sends the trip's events to the known ones only,
+// returned within Timeouts.Repo, the server sends the trip's events only to the one it knows,
 // and does not call FindParties for that trip for 10 s. This time doubles with each further
 // timeout, up to 5 minutes.
 type PartyLookup interface {

@@ -1,5 +1,6 @@
 // Host calls: the kinds of calls of the host's code, and the limits of each. All of them go
-// through package hostcall.
+// through package hostcall. The calls of the adapter, and the errors and the log handler of the
+// host, are here too.
 
 package realtime
 
@@ -49,7 +50,7 @@ const (
 // hostCalls holds the kinds of calls with a caller that waits, and the queues of calls
 // without one.
 type hostCalls struct {
-	verify, trips, parties *hostcall.Kind
+	verify, trips, parties *hostcall.Kind // TokenVerifier, TripLookup for a handshake, PartyLookup
 	positions              *hostcall.Kind // TripLookup, for a position
 	events                 *hostcall.Kind // the methods of the host's own events
 	sweep                  sweepCalls
@@ -194,8 +195,8 @@ func withStack(err error, attrs ...any) []any {
 }
 
 // clusterPublish passes a message to the adapter, in the order of the calls, and waits until
-// the adapter has accepted it, which must not take long. It logs the adapter's error. It
-// returns an error if the queue of messages is full.
+// Adapter.Publish has returned. It does not wait for an adapter that is slow. It logs the
+// adapter's error. It returns an error if the queue of messages is full or stalled.
 func (rt *Server) clusterPublish(m ClusterMessage) error {
 	m.Version = ClusterVersion
 	queued := rt.host.cluster.AddAndWait(func() {
@@ -246,9 +247,9 @@ func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer f
 // watchedRoom is a room whose changes the adapter watches.
 type watchedRoom struct{ namespace, name string }
 
-// roomNotices returns the notices with which an adapter learns that a room began or ended. It
-// gets one for each room after the room's last change: an adapter that subscribes to rooms
-// one by one receives no messages of the others.
+// roomNotices returns the notices that call RoomChanged when a room may have begun or ended.
+// After the last change of each room there is a call: without it, an adapter that subscribes to
+// rooms one by one would miss the room's messages.
 func (rt *Server) roomNotices(w RoomWatcher) *hostcall.Notices[watchedRoom] {
 	return hostcall.NewNotices(rt.ctx, hostcall.NoticesConfig[watchedRoom]{
 		Kind:    rt.host.roomChanged,
