@@ -1,21 +1,23 @@
-// Acknowledging: what was handled is told to Redis while the next events are handled.
+// Acknowledging: handled entries are acknowledged to Redis while the next ones are handled. The
+// acker knows ids only; session.go has the call to Redis.
 
 package redisbus
 
 import "sync"
 
-// acker acknowledges entries soon after they were handled, those together that were
-// handled while it waited for Redis. It has a goroutine only while it waits.
+// acker acknowledges handled entries in the background. Entries that are added during a call to
+// Redis go together into the next call. It has a goroutine only while there are entries to
+// acknowledge. Its methods may be called concurrently.
 type acker struct {
 	send func(ids []string) error
 
 	mu   sync.Mutex    // guards the rest
-	ids  []string      // handled and not acknowledged, apart from those under way
-	busy chan struct{} // closed when nothing is under way any more; nil then
-	err  error         // of the last send; nil while one is under way
+	ids  []string      // to be acknowledged, without those of the running call
+	busy chan struct{} // closed when the goroutine ends; nil if there is none
+	err  error         // of the last call; nil when a goroutine starts
 }
 
-// add acknowledges an entry, soon.
+// add acknowledges an entry, without waiting for it.
 func (a *acker) add(id string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -23,7 +25,8 @@ func (a *acker) add(id string) {
 	a.startLocked()
 }
 
-// flush waits until everything is acknowledged, or returns why it is not.
+// flush waits until all added entries are acknowledged, or returns the error of the call that
+// failed. The entries of that call are kept for the next flush or add.
 func (a *acker) flush() error {
 	a.mu.Lock()
 	if len(a.ids) > 0 {

@@ -1,4 +1,4 @@
-// Bus: publishing, and the life of the bus.
+// Bus: creating and closing the bus, publishing, and Check. Subscribe is in subscribe.go.
 
 package redisbus
 
@@ -22,11 +22,11 @@ import (
 
 // timing holds intervals and timeouts. Tests use shorter ones.
 type timing struct {
-	lease time.Duration // how long a partition stays with an owner that is not heard of
-	beat  time.Duration // between two signs of life
-	block time.Duration // how long Redis is asked to wait for an event
-	call  time.Duration // how long Redis may take to answer
-	trim  time.Duration // between two removals of what was handled
+	lease time.Duration // how long an owner that does not renew its lease keeps a partition
+	beat  time.Duration // between two heartbeats of a member, and two renewals of a lease
+	block time.Duration // how long one XREAD waits for an entry
+	call  time.Duration // timeout of a call to Redis
+	trim  time.Duration // between two removals of handled entries
 	retry time.Duration // before a handler is called again; doubles each time
 }
 
@@ -57,8 +57,8 @@ type Bus struct {
 
 var _ realtime.EventBus = (*Bus)(nil)
 
-// New returns a Bus. It connects when it is first used, and reports every mistake in o
-// at once.
+// New returns a Bus. It does not connect: the first call of a method does. Its error joins all
+// mistakes in o.
 func New(o Options) (*Bus, error) {
 	o, err := o.complete()
 	if err != nil {
@@ -71,9 +71,10 @@ func New(o Options) (*Bus, error) {
 	return b, nil
 }
 
-// Publish implements realtime.EventBus: nil means that Redis has the event. It does not
-// try again: after an error the event may have been published or not, and the host may
-// publish it again with the same ID. After Close it returns realtime.ErrClosed.
+// Publish implements realtime.EventBus. It blocks, within ctx, until Redis has stored the event;
+// nil means that it has. It does not retry: after an error the event may have been published or
+// not, and the host may publish it again with the same ID. After Close it returns
+// realtime.ErrClosed.
 func (b *Bus) Publish(ctx context.Context, e realtime.Envelope) error {
 	fields := fieldsOf(e)
 	if sizeOf(fields) > b.opts.MaxEvent {
@@ -91,7 +92,7 @@ func (b *Bus) Publish(ctx context.Context, e realtime.Envelope) error {
 	return nil
 }
 
-// client returns the client, and an error of the exported API.
+// client returns the client, or an error of the exported API.
 func (b *Bus) client(ctx context.Context) (rueidis.Client, error) {
 	client, err := b.connections.get(ctx)
 	if err == nil || errors.Is(err, realtime.ErrClosed) {
@@ -100,8 +101,9 @@ func (b *Bus) client(ctx context.Context) (rueidis.Client, error) {
 	return nil, fmt.Errorf("redisbus: %w", err)
 }
 
-// Check returns an error unless Redis answers and, while there are subscriptions, this
-// node takes part in handling events.
+// Check returns nil if Redis answers and, while there are subscriptions, this node handles the
+// events of its partitions. Otherwise the error says why. It blocks within ctx. Check is meant
+// for a health endpoint.
 func (b *Bus) Check(ctx context.Context) error {
 	client, err := b.client(ctx)
 	if err != nil {
@@ -121,9 +123,10 @@ func (b *Bus) Check(ctx context.Context) error {
 	return nil
 }
 
-// Close ends all subscriptions, waits within ctx for running handlers, gives the node's
-// partitions back and closes a client of the bus' own. When ctx ends, so do the contexts
-// of handlers; another call waits for them again. Not to be called from a handler.
+// Close ends all subscriptions, waits within ctx for running handlers, releases the node's
+// partitions and closes the client, unless it is Options.Client. If ctx ends first, Close
+// cancels the handlers' contexts and returns an error; another call waits for the handlers
+// again. It must not be called from a handler, which it would wait for.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closing == nil {

@@ -1,4 +1,4 @@
-// The client: made once Redis is needed, and kept.
+// The client: connecting to Redis when it is first needed, and the errors that it answers.
 
 package redisbus
 
@@ -17,7 +17,8 @@ import (
 	"github.com/rodando/realtime/internal/redisclient"
 )
 
-// connections makes the client. Calls wait for one attempt together.
+// connections makes the client. Concurrent calls wait for the same attempt; after a failed one,
+// the next call makes another.
 type connections struct {
 	opts Options
 	keys keys
@@ -25,10 +26,10 @@ type connections struct {
 	mu      sync.Mutex // guards the rest
 	client  rueidis.Client
 	closed  bool
-	attempt *attempt // under way
+	attempt *attempt // the running attempt, or nil
 }
 
-// errPartitions is a mistake of the configuration, which time does not mend.
+// errPartitions is a mistake of the configuration: trying again does not help.
 var errPartitions = errors.New("the number of partitions cannot be changed in place")
 
 type attempt struct {
@@ -76,11 +77,11 @@ func (c *connections) connect(a *attempt) {
 	close(a.done)
 }
 
-// bufferSize is what a connection of the bus' own reads and writes at once. There is a
-// connection for each partition that the node owns.
+// bufferSize is the size in bytes of the read and of the write buffer of each connection that
+// the bus opens. There is a connection for each partition that the node owns.
 const bufferSize = 32 << 10
 
-// open returns a client that has shown that Redis answers and has as many partitions.
+// open returns a client, after Redis has answered and the number of partitions was checked.
 func (c *connections) open() (client rueidis.Client, err error) {
 	client = c.opts.Client
 	if client == nil {
@@ -100,7 +101,8 @@ func (c *connections) open() (client rueidis.Client, err error) {
 	return client, nil
 }
 
-// agree compares the number of partitions with the one that the others use, or stores it.
+// agree compares Options.Partitions with the number that is stored in Redis, or stores it if
+// there is none. It returns errPartitions if they differ.
 func (c *connections) agree(client rueidis.Client) error {
 	ctx, cancel := context.WithTimeout(context.Background(), redisclient.WriteTimeout)
 	defer cancel()
@@ -120,13 +122,13 @@ func (c *connections) agree(client rueidis.Client) error {
 	return nil
 }
 
-// close makes get return ErrClosed, and closes a client of the bus' own.
+// close makes get return ErrClosed, and closes the client, unless it is Options.Client.
 func (c *connections) close() {
 	c.mu.Lock()
 	c.closed = true
 	a := c.attempt
 	c.mu.Unlock()
-	if a != nil { // it closes its client
+	if a != nil { // the attempt closes its client itself
 		<-a.done
 		return
 	}
@@ -143,8 +145,8 @@ func (c *connections) release() {
 	}
 }
 
-// within returns a context that ends after d or with ctx. It hides its deadline, with
-// which rueidis would wait for the deadline although ctx has ended before.
+// within returns a context that ends after d or with ctx. It hides its deadline: if a context
+// has one, rueidis waits for the deadline even if ctx is canceled before.
 func within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	return noDeadline{ctx}, cancel
@@ -160,8 +162,8 @@ func isNoGroup(err error) bool { return redisSays(err, "NOGROUP") || redisSays(e
 // isNotOwner reports whether a script was refused because the node is not the owner.
 func isNotOwner(err error) bool { return redisSays(err, notOwner) }
 
-// redisSays reports whether an error is an answer of Redis that contains a text; in a
-// script's error Redis' own is somewhere within.
+// redisSays reports whether an error is an answer of Redis that contains a text. The error of a
+// script contains the text of the command's error.
 func redisSays(err error, text string) bool {
 	var answer *rueidis.RedisError
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), text)

@@ -1,4 +1,5 @@
-// Entries of a stream: an event's fields, and ids in their order.
+// Entries of a stream: encoding and decoding an event's fields, and the order of entry ids. No
+// call to Redis is made here.
 
 package redisbus
 
@@ -46,18 +47,19 @@ func sizeOf(fields []string) (n int) {
 	return n
 }
 
-// entry is what a script returns of an entry.
+// entry is an entry of a stream, as a script returns it.
 type entry struct {
 	id     entryID
-	begun  int // how often it was begun by an owner before, if that is known to have been interrupted
-	fields []string
-	err    error // why there are no fields
+	begun  int      // 0 for a new entry; else how often it was read or begun before without being acknowledged
+	fields []string // names and values, alternating
+	err    error    // why there are no fields
 }
 
-// removed reports whether the entry is not in the stream any more.
+// removed reports whether the entry is no longer in the stream.
 func (e entry) removed() bool { return errors.Is(e.err, errRemoved) }
 
-// event returns the event that the entry holds, as far as it can be read.
+// event returns the event of the entry. With an error, the event has the fields that could be
+// read.
 func (e entry) event() (env realtime.Envelope, err error) {
 	if e.err != nil {
 		return env, e.err
@@ -89,11 +91,11 @@ func (e entry) event() (env realtime.Envelope, err error) {
 	return env, nil
 }
 
-// entryID is the id of an entry in a stream, in Redis' order.
+// entryID is the id of an entry in a stream. Redis orders entries by it.
 type entryID struct{ ms, seq uint64 }
 
 func parseID(s string) (id entryID, err error) {
-	if s == "" { // as some servers call the last entry of an empty stream
+	if s == "" { // some servers return this as the last id of an empty stream
 		return id, nil
 	}
 	ms, seq, _ := strings.Cut(s, "-")
@@ -114,7 +116,7 @@ func (id entryID) after(other entryID) bool {
 	return id.ms > other.ms || id.ms == other.ms && id.seq > other.seq
 }
 
-// parseEntries reads what pendingScript and freshScript return: an id, and entries.
+// parseEntries decodes the reply of pendingScript and freshScript: an id, and entries.
 func parseEntries(reply rueidis.RedisResult) (id entryID, entries []entry, err error) {
 	parts, err := reply.ToArray()
 	if err != nil {
@@ -144,8 +146,9 @@ func parseEntries(reply rueidis.RedisResult) (id entryID, entries []entry, err e
 	return id, entries, nil
 }
 
-// parseEntry reads an id, how often it was begun, and fields, or their size if that is
-// too large, or nothing if the entry was removed.
+// parseEntry decodes one entry of a reply: its id, how often it was begun, and its fields. In
+// place of the fields there is their size if it exceeds Options.MaxEvent, and nothing if the
+// entry was removed.
 func parseEntry(m rueidis.RedisMessage) (e entry, err error) {
 	parts, err := m.ToArray()
 	if err != nil || len(parts) < 2 {

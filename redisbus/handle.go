@@ -1,4 +1,5 @@
-// How one event is handled: its attempts, and what is set aside.
+// Handling one event: calling its handlers until they succeed, or setting it aside; and calling
+// the functions of Options.
 
 package redisbus
 
@@ -9,14 +10,14 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// handleEntry delivers an entry until it was handled or set aside. An error means that
-// neither is the case: the session ends, or reads it again.
+// handleEntry delivers an entry until it was handled or set aside. With an error it is neither:
+// the session has ended, or must read the entry again.
 func (s *session) handleEntry(e entry) error {
 	env, err := e.event()
 	if err != nil {
 		return s.setAside(e, env, err)
 	}
-	if e.begun > s.b.opts.Attempts { // the first time it was read, and need not have been begun
+	if e.begun > s.b.opts.Attempts { // not >=: Redis counts the first read, even if no handler was called then
 		return s.setAside(e, env, fmt.Errorf("it was begun %d times, and its process ended each time", e.begun))
 	}
 	to, err := s.b.recipients(s.m, s.part, e.id)
@@ -54,8 +55,8 @@ func (s *session) handled(id entryID) {
 	s.acks.add(id.String())
 }
 
-// again counts that the entry is begun once more. The number that Redis counts itself
-// includes events that were read and never begun.
+// again stores in Redis that the entry is begun once more. Redis' own count of deliveries is not
+// enough: a script that returns the entry to a new owner does not raise it.
 func (s *session) again(e entry) error {
 	ctx, cancel := within(s.going, s.b.timing.call)
 	defer cancel()
@@ -63,7 +64,7 @@ func (s *session) again(e entry) error {
 		MinIdleTime("0").Id(e.id.String()).Retrycount(int64(e.begun+1)).Justid().Build()).Error()
 }
 
-// setAside moves an entry to the stream of those that are not delivered again.
+// setAside moves an entry to the stream of entries that are not delivered again.
 func (s *session) setAside(e entry, env realtime.Envelope, reason error) error {
 	args := append([]string{strconv.Itoa(s.b.opts.MaxSetAside)}, e.fields[:len(e.fields)&^1]...) // without a field that has no value
 	args = append(args, "reason", clip(reason.Error()), "partition", s.part.name, "entry", e.id.String())
@@ -91,10 +92,10 @@ func (s *session) addAside(args []string) error {
 	return asideScript.Exec(ctx, s.client, []string{s.b.keys.aside}, args).Error()
 }
 
-// clip bounds a text that is stored.
+// clip cuts a text to 1000 bytes.
 func clip(s string) string { return s[:min(len(s), 1000)] }
 
-// gap says that events may have been lost.
+// gap logs that events may have been lost, and calls Options.OnGap.
 func (b *Bus) gap(p *partition, reason string) {
 	b.log.Error("redisbus: events may have been lost", "partition", p.name, "reason", reason)
 	if f := b.opts.OnGap; f != nil {
@@ -102,7 +103,8 @@ func (b *Bus) gap(p *partition, reason string) {
 	}
 }
 
-// guard calls the host, whose code may end its goroutine.
+// guard calls a function of Options and waits for it. The function may panic or end its
+// goroutine.
 func (b *Bus) guard(name string, f func()) {
 	done := make(chan struct{})
 	go func() {

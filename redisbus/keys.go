@@ -1,4 +1,4 @@
-// The keys in Redis, and which partition an event belongs to.
+// The keys in Redis, and the partition of an event. No call to Redis is made here.
 
 package redisbus
 
@@ -10,25 +10,24 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// accessPartitions hold the events of realtime.AccessKey, so that a ban waits for no
-// other event.
+// accessPartitions is the number of partitions for the events of realtime.AccessKey. They have
+// their own, so that a ban does not wait for other events.
 const accessPartitions = 2
 
-// partition is a stream and what belongs to it. On Redis Cluster the keys of a partition
-// share a slot.
+// partition is a stream and its lease. On Redis Cluster the keys of a partition share a slot.
 type partition struct {
-	index  int // among all
-	name   string
-	stream string // the events
-	owner  string // the lease of the node that handles them
+	index  int    // in keys.all
+	name   string // in keys and logs
+	stream string // the key of the events
+	owner  string // the key of the lease of the node that handles them
 }
 
-// keys are the names of everything in Redis.
+// keys holds the names of all keys in Redis. It does not change.
 type keys struct {
 	all, ordinary, access []partition // all are both
 
 	count   string // the number of partitions
-	members string // the nodes of the group, by when they are forgotten
+	members string // the nodes of the group, sorted by the time at which they are removed unless they renew it
 	aside   string // the events that were set aside
 }
 

@@ -1,5 +1,5 @@
-// A member: this node's part in its group. It says that the node lives, and takes as
-// many partitions as are its share.
+// A member: this node in its group. It sends a heartbeat to Redis, and acquires and releases
+// partitions until the node has its share. session.go handles the events of each.
 
 package redisbus
 
@@ -24,12 +24,12 @@ type member struct {
 	leave context.CancelFunc
 
 	sessions map[int]*session // by the partition's index; used by run alone
-	tokens   map[int]string   // of leases whose acquisition was not answered; used by run alone
+	tokens   map[int]string   // by the partition's index: tokens of leases that Redis may have given without an answer; used by run alone
 
 	mu       sync.Mutex    // guards the rest
 	began    []entryID     // by partition: the last entry when the member began; nil: not known yet
-	reached  []entryID     // by partition: the last entry that this node has handled; at first as began
-	troubles map[int]error // of the last beat, and of partitions by their index
+	reached  []entryID     // by partition: the last entry that this node has handled; initially began
+	troubles map[int]error // the present errors, by the partition's index; ofBeat for the heartbeat
 }
 
 func newMember(b *Bus, began []entryID) *member {
@@ -38,15 +38,15 @@ func newMember(b *Bus, began []entryID) *member {
 	return m
 }
 
-// waited reports whether an entry was published before the member began: no handler of
-// this node was there, so it is for all.
+// waited reports whether an entry was published before the member began. No handler of this
+// node existed then, so all of them receive it.
 func (m *member) waited(p *partition, id entryID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.began == nil || !id.after(m.began[p.index])
 }
 
-// reach notes that the node has handled an entry.
+// reach stores that the node has handled an entry.
 func (m *member) reach(p *partition, id entryID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -60,7 +60,8 @@ func (m *member) handledLast(p *partition) entryID {
 	return m.reached[p.index]
 }
 
-// health returns why the node does not take part, or not in full; or nil.
+// health returns nil if the node handles all events of its share, otherwise an error that says
+// why it does not.
 func (m *member) health() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -77,10 +78,10 @@ func (m *member) healthLocked() error {
 	return nil
 }
 
-// ofBeat is the place of the beat's error among the partitions'.
+// ofBeat is the key of the heartbeat's error in troubles, in place of a partition's index.
 const ofBeat = -1
 
-// note keeps that the beat or a session of a partition has failed, or has not, and logs
+// note stores the result of the heartbeat or of a partition's session: an error, or nil. It logs
 // when the node's health changes.
 func (m *member) note(of int, err error) {
 	m.mu.Lock()
@@ -101,7 +102,7 @@ func (m *member) note(of int, err error) {
 	}
 }
 
-// run takes part until the node leaves and everything that it handles has ended.
+// run sends heartbeats until the node leaves the group, then waits until all sessions have ended.
 func (m *member) run() {
 	tick := time.NewTicker(m.b.timing.beat)
 	defer tick.Stop()
@@ -122,7 +123,7 @@ func (m *member) run() {
 	}
 }
 
-// beat says that the node lives, and takes or returns partitions.
+// beat sends a heartbeat, then acquires or releases partitions.
 func (m *member) beat() error {
 	ctx, cancel := within(m.ctx, m.b.timing.call)
 	defer cancel()
@@ -142,14 +143,16 @@ func (m *member) beat() error {
 	}
 	nodes, before := int(place[0]), int(place[1])
 	maps.DeleteFunc(m.sessions, func(_ int, s *session) bool { return s.ended() })
-	// A remainder goes to the first nodes, of the other kind to the last.
+	// If the partitions cannot be divided equally, the first nodes have one more of the
+	// ordinary ones, and the last nodes one more of the others.
 	ordinary, access := m.b.keys.ordinary, m.b.keys.access
 	return errors.Join(
 		m.balance(client, ordinary, share(len(ordinary), nodes, before)),
 		m.balance(client, access, share(len(access), nodes, nodes-1-before)))
 }
 
-// share returns how many of all partitions a node has that comes after so many others.
+// share returns how many of all partitions belong to a node, of which before others come first
+// in the order of the nodes.
 func share(all, nodes, before int) int {
 	n := all / nodes
 	if before < all%nodes {
@@ -158,7 +161,7 @@ func share(all, nodes, before int) int {
 	return n
 }
 
-// enter makes the streams and the group, if Redis was not there at Subscribe.
+// enter creates the streams and the group, if Subscribe could not because Redis did not answer.
 func (m *member) enter() error {
 	m.mu.Lock()
 	known := m.began != nil
@@ -176,8 +179,8 @@ func (m *member) enter() error {
 	return nil
 }
 
-// balance gives partitions of one kind back that are beyond the node's share, or takes
-// free ones up to it.
+// balance releases partitions of one kind if the node has more than its share, or acquires free
+// ones if it has less.
 func (m *member) balance(client rueidis.Client, all []partition, share int) (err error) {
 	ctx, cancel := within(m.ctx, m.b.timing.call)
 	defer cancel()
@@ -189,7 +192,7 @@ func (m *member) balance(client rueidis.Client, all []partition, share int) (err
 			}
 		}
 	}
-	for _, i := range rand.Perm(len(all)) { // in an order of the node's own, as all look at the same time
+	for _, i := range rand.Perm(len(all)) { // a random order, so that nodes do not all try the same partition first
 		p := &all[i]
 		if owned >= share || ctx.Err() != nil {
 			break
@@ -199,7 +202,7 @@ func (m *member) balance(client rueidis.Client, all []partition, share int) (err
 		}
 		s, failed := m.acquire(ctx, client, p)
 		if failed != nil {
-			err = failed // the server of another partition may answer
+			err = failed // go on: on a cluster, another partition may be on a server that answers
 		}
 		if s != nil {
 			m.sessions[p.index] = s
@@ -226,7 +229,8 @@ func (m *member) acquire(ctx context.Context, client rueidis.Client, p *partitio
 	return newSession(m, client, p, token, asked), nil
 }
 
-// giveUp ends leases whose acquisition was not answered, or they would last their time.
+// giveUp ends leases that Redis may have given without an answer. Otherwise their partitions
+// would have no active owner until the leases end.
 func (m *member) giveUp() {
 	ctx, cancel := within(context.Background(), m.b.timing.call)
 	defer cancel()
@@ -239,7 +243,7 @@ func (m *member) giveUp() {
 	}
 }
 
-// resign tells the others that the node leaves.
+// resign removes the node from the members of the group.
 func (m *member) resign() {
 	ctx, cancel := within(context.Background(), m.b.timing.call)
 	defer cancel()
@@ -252,5 +256,5 @@ func (m *member) resign() {
 	}
 }
 
-// ms is a time in Redis' unit.
+// ms returns a duration in milliseconds, as Redis expects it.
 func ms(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -1,4 +1,4 @@
-// Options, their defaults and checks.
+// Options: their defaults and checks, and the arguments of their functions.
 
 package redisbus
 
@@ -15,76 +15,81 @@ import (
 	"github.com/rodando/realtime/internal/redisclient"
 )
 
-// Options configure a Bus. Set either URL or Client.
+// Options configures a Bus. Either URL or Client is required.
 type Options struct {
-	// URL is the address of Redis, as rueidis.ParseURL takes it: redis://, rediss://
+	// URL is the address of Redis, in the syntax of rueidis.ParseURL: redis://, rediss://
 	// or unix://, with ?master_set= for Sentinel and more ?addr= for a cluster.
 	URL string
-	// Client is the host's own client. The host closes it after the bus has closed. Set its
-	// ConnWriteTimeout to 2 s instead of rueidis' 10 s, so that the bus detects a dead
-	// connection sooner.
+	// Client is the host's own client, in place of URL. The host closes it after
+	// Bus.Close. Set its ConnWriteTimeout to 2 s, so that a dead connection is detected
+	// sooner than with rueidis' default of 10 s.
 	Client rueidis.Client
 
 	// Key is the prefix of all keys in Redis. Defaults to "realtime".
 	Key string
-	// Group names the nodes that share the work: each event is handled by one of them.
-	// Processes that handle events for another purpose have a group of their own.
+	// Group is the name of the nodes that share the events: one node of each group handles
+	// an event. Processes that handle events for another purpose use another group.
 	// Defaults to "realtime".
 	Group string
-	// Partitions is the number of streams that the events are spread over, by their
-	// keys. Events of a partition are handled one after the other, so it bounds how
-	// many nodes share the work and how many handlers run at once. It is stored in
-	// Redis when a Key is first used, and every Bus with that Key must have the same;
-	// package redisbus says how to change it. Defaults to 16. Events about a user's
-	// access (realtime.AccessKey) have two more partitions of their own.
+	// Partitions is the number of streams over which the events are spread, by their
+	// keys. Events of a partition are handled one after the other, so it is the maximum
+	// number of nodes that share the work, and of events that are handled at once. It is
+	// stored in Redis when a Key is first used, and every Bus with that Key must have the
+	// same number; the package comment says how to change it. Events about a user's access
+	// (realtime.AccessKey) have two more partitions of their own. At most 1024. Defaults to
+	// 16.
 	Partitions int
-	// StartAlone lets Subscribe succeed while Redis is unreachable; the bus joins the
-	// others later. By default Subscribe fails.
+	// StartAlone makes Subscribe succeed while Redis is unreachable; the bus joins the
+	// group later. Defaults to false: Subscribe returns an error.
 	StartAlone bool
-	// Name is what operators see as the consumer's name, followed by an id. Defaults to
-	// the host's name.
+	// Name is the beginning of the consumer's name in Redis, for operators; a random id
+	// follows it. Defaults to the host name.
 	Name string
 
-	// Attempts is how often an event is handed to a handler that fails, and how often
-	// an event is begun whose process ended before it was handled. After that it is
-	// set aside. Defaults to 5.
+	// Attempts is how often a handler that fails is called for an event before the event
+	// is set aside. An event is also set aside if its process ends that often, or once more,
+	// while a handler runs. Defaults to 5.
 	Attempts int
-	// MaxEvent bounds an event, in bytes. Defaults to 1 MiB.
+	// MaxEvent is the maximum size of an event's fields, in bytes. Publish returns an error
+	// for a larger one. Defaults to 1 MiB.
 	MaxEvent int
-	// MaxWaiting bounds the events of a partition that wait to be handled. Beyond it
-	// the oldest are removed, and OnGap is called. What all groups have handled is
-	// removed within seconds, so this is for consumers that are slow or absent.
-	// Redis removes by blocks of about a hundred. Defaults to 65536.
+	// MaxWaiting is the maximum number of events of a partition that wait to be handled.
+	// Beyond it the oldest are removed, and OnGap is called. Events that all groups have
+	// handled are removed within seconds, so it is reached only if a group is slow or has no
+	// nodes. Redis removes about a hundred at a time, so somewhat more may wait. Defaults to
+	// 65536.
 	MaxWaiting int
-	// MaxSetAside bounds the events of a group that were set aside; beyond it the
-	// oldest are removed. Defaults to 10000.
+	// MaxSetAside is the maximum number of events of a group that are kept after they were
+	// set aside; beyond it the oldest are removed. Defaults to 10000.
 	MaxSetAside int
 
-	// OnSetAside is called for each event that is set aside. It may block, which holds
-	// up the event's partition; calls may overlap.
+	// OnSetAside is called for each event that is set aside. It is called concurrently for
+	// different partitions. It may block, but the partition's next events wait for it.
+	// Defaults to none: the event is only logged.
 	OnSetAside func(SetAside)
-	// OnGap is called when events may have been removed before they were handled. It
-	// may block, which holds up the partition; calls may overlap.
+	// OnGap is called when events may have been removed before they were handled. It is
+	// called concurrently for different partitions. It may block, but the partition's next
+	// events wait for it. Defaults to none: the gap is only logged.
 	OnGap func(Gap)
-	// Logger gets what an operator should know. Defaults to slog.Default.
+	// Logger receives the log. Defaults to slog.Default().
 	Logger *slog.Logger
 }
 
-// SetAside is an event that is not handed out again: its handler kept failing, its
-// processes kept ending, or it cannot be read. It waits in the stream
-// "{Key}:aside:Group" with the same fields and its reason.
+// SetAside is an event that is not delivered again: its handler failed too often, its process
+// ended too often, or it cannot be read. It is kept in the stream "{Key}:aside:Group", with
+// the same fields and the fields reason, partition and entry.
 type SetAside struct {
-	// Event is what could be read of it.
+	// Event has the fields that could be read.
 	Event     realtime.Envelope
-	Partition string
+	Partition string // its name, as in the keys
 	Entry     string // its id in the partition's stream
-	Reason    error
+	Reason    error  // why it was set aside, such as the handler's error
 }
 
 // Gap says that events of a partition may have been removed before they were handled.
 type Gap struct {
-	Partition string
-	// Reason is for logs.
+	Partition string // its name, as in the keys
+	// Reason says why, for the log.
 	Reason string
 }
 

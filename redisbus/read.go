@@ -1,4 +1,5 @@
-// What a session asks Redis for: entries, and to keep the stream in order.
+// Reading: the calls with which a session reads entries from its stream, waits for new ones,
+// removes handled ones, and creates the group again.
 
 package redisbus
 
@@ -17,7 +18,8 @@ func (s *session) exec(l *rueidis.Lua, args ...string) rueidis.RedisResult {
 	return l.Exec(ctx, s.client, []string{s.part.stream, s.part.owner}, append([]string{s.token, s.b.opts.Group}, args...))
 }
 
-// pending returns the first entries that were handed out and not acknowledged.
+// pending returns the first entries that a consumer of the group has read and not acknowledged,
+// and sets the cursor to the last entry that was read.
 func (s *session) pending() ([]entry, error) {
 	last, entries, err := parseEntries(s.exec(pendingScript, strconv.Itoa(batch), strconv.Itoa(s.b.opts.MaxEvent), s.b.name))
 	if err != nil {
@@ -27,7 +29,8 @@ func (s *session) pending() ([]entry, error) {
 	return entries, nil
 }
 
-// fresh returns the next entries, which are the consumer's from now on.
+// fresh reads the next entries that no consumer of the group has read, and moves the cursor to
+// the last of them. They are then pending.
 func (s *session) fresh() ([]entry, error) {
 	oldest, entries, err := parseEntries(s.exec(freshScript, strconv.Itoa(batch), strconv.Itoa(s.b.opts.MaxEvent), s.b.name))
 	if err != nil || len(entries) == 0 {
@@ -41,7 +44,7 @@ func (s *session) fresh() ([]entry, error) {
 	return entries, nil
 }
 
-// await waits until there is an entry after the cursor, or for a while.
+// await waits until there is an entry after the cursor, at most timing.block.
 func (s *session) await() error {
 	ctx, cancel := within(s.going, s.b.timing.block+s.b.timing.call)
 	defer cancel()
@@ -53,7 +56,7 @@ func (s *session) await() error {
 	return err
 }
 
-// trim removes what every group has handled, now and then.
+// trim removes the entries that every group has handled, at most once in timing.trim.
 func (s *session) trim() {
 	if time.Since(s.trimmed) < s.b.timing.trim {
 		return
@@ -66,8 +69,8 @@ func (s *session) trim() {
 	}
 }
 
-// restore makes the group again after it, or the stream, was deleted. What was handled
-// before is not handled again, if it is still there.
+// restore creates the group again after it, or the stream, was deleted. Entries that this node
+// has handled, and that are still in the stream, are not handled again.
 func (s *session) restore() error {
 	ctx, cancel := within(s.going, s.b.timing.call)
 	defer cancel()

@@ -1,6 +1,6 @@
-// The Lua scripts, which are atomic in Redis. Those that hand out events do so only for
-// the owner of the partition. They run while Redis' memory is full, too: they add little,
-// and what they hand out can be removed then.
+// The Lua scripts, which run atomically in Redis. Those that read events do so only for the
+// owner of the partition. The scripts also run while Redis' memory is full: they add little, and
+// events must be read before they can be removed.
 
 package redisbus
 
@@ -26,7 +26,7 @@ var (
 	asideScript   = script("aside")
 )
 
-// script makes a script of files.
+// script returns a script that consists of the named files.
 func script(names ...string) *rueidis.Lua {
 	var text strings.Builder
 	text.WriteString("#!lua flags=allow-oom\n")

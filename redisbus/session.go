@@ -1,5 +1,6 @@
-// A session: the time in which this node owns a partition. It handles the partition's
-// events one after the other, the unacknowledged ones of earlier owners first.
+// A session: from the time when this node acquires a partition until it releases or loses it. A
+// session handles the partition's events one after the other, first those that earlier owners
+// read and did not acknowledge.
 
 package redisbus
 
@@ -13,12 +14,12 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// batch is how many entries are read at once.
+// batch is the maximum number of entries in one read.
 const batch = 32
 
-// session owns a partition by a lease in Redis, which it renews. It begins no handler
-// unless its own clock says that the lease lasts, and Redis hands it no event unless the
-// lease is its own.
+// session owns a partition by a lease in Redis, which it renews. It calls a handler only while
+// the lease has not ended by this node's clock, and Redis returns events only to the owner of
+// the lease.
 type session struct {
 	b      *Bus
 	m      *member
@@ -29,10 +30,10 @@ type session struct {
 	owning   context.Context // ends when the lease is lost
 	handling context.Context // of handlers; ends with owning, and when Close stops waiting
 	lose     func()
-	going    context.Context // ends with handling, and when the partition is to be given back
+	going    context.Context // ends with handling, and when the session is to release the partition
 	release  context.CancelFunc
 	detach   func() bool   // from the member's ctx
-	done     chan struct{} // closed when the partition is not the node's any more
+	done     chan struct{} // closed when the node no longer owns the partition
 
 	mu    sync.Mutex // guards until
 	until time.Time  // when the lease ends
@@ -41,11 +42,11 @@ type session struct {
 
 	// Used by run alone.
 	cursor  entryID   // the last entry that was read
-	drained bool      // there seems to be nothing after the cursor
+	drained bool      // the last read returned fewer entries than it could
 	trimmed time.Time // when handled entries were last removed
 }
 
-// newSession begins a session whose lease was asked for at that time.
+// newSession begins a session with a lease that was requested at the time asked.
 func newSession(m *member, client rueidis.Client, p *partition, token string, asked time.Time) *session {
 	s := &session{b: m.b, m: m, client: client, part: p, token: token, done: make(chan struct{})}
 	var disown, interrupt context.CancelFunc
@@ -77,8 +78,8 @@ func (s *session) extend(asked time.Time) {
 	s.until = asked.Add(s.b.timing.lease)
 }
 
-// owns reports whether the lease lasts, by the clock that runs on while the machine
-// sleeps, too.
+// owns reports whether the lease has not ended. It also compares the wall clock, because the
+// monotonic clock may stop while the machine sleeps.
 func (s *session) owns() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,7 +87,7 @@ func (s *session) owns() bool {
 	return s.owning.Err() == nil && now.Before(s.until) && now.Round(0).Before(s.until.Round(0))
 }
 
-// run handles events until the partition is to be given back or the lease is lost.
+// run handles events until the partition is to be released or the lease is lost.
 func (s *session) run() {
 	defer close(s.done)
 	var keeping sync.WaitGroup
@@ -127,17 +128,18 @@ func (s *session) keep(ended <-chan struct{}) {
 	}
 }
 
-// giveBack makes the partition free. If that fails, it is when the lease ends.
+// giveBack ends the lease, so that another node can acquire the partition. If that fails, the
+// lease ends by itself.
 func (s *session) giveBack() {
 	ctx, cancel := within(context.Background(), s.b.timing.call)
 	defer cancel()
 	releaseScript.Exec(ctx, s.client, []string{s.part.owner}, []string{s.token})
 }
 
-// handle handles events while the session goes on.
+// handle handles events until the session ends. After an error it waits and tries again.
 func (s *session) handle() {
 	defer s.m.note(s.part.index, nil)
-	recovering := true // what was handed out before comes first
+	recovering := true // pending entries come first
 	wait := time.Duration(0)
 	for s.going.Err() == nil && s.owns() {
 		more, err := s.step(recovering)
@@ -148,7 +150,7 @@ func (s *session) handle() {
 			recovering, wait = more && recovering, 0
 			continue
 		}
-		recovering = true // Redis may have handed out events whose answer was lost
+		recovering = true // Redis may have executed a read whose answer did not arrive
 		if isNotOwner(err) {
 			s.lose()
 			return
@@ -201,7 +203,7 @@ func (s *session) step(recovering bool) (more bool, err error) {
 	return len(entries) > 0, nil
 }
 
-// acknowledge tells Redis what was handled, also what was before the lease was lost.
+// acknowledge acknowledges entries. It does so even after the lease was lost: they were handled.
 func (s *session) acknowledge(ids []string) error {
 	ctx, cancel := within(context.Background(), s.b.timing.call)
 	defer cancel()

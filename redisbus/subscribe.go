@@ -1,4 +1,4 @@
-// Subscriptions, and the delivery of an event to them.
+// Subscriptions: registering handlers, and calling them for one event.
 
 package redisbus
 
@@ -16,7 +16,7 @@ import (
 // subscription is a handler of this node.
 type subscription struct {
 	handler func(ctx context.Context, e realtime.Envelope) error
-	after   []entryID // by partition: the last entry before Subscribe; nil: all are for it
+	after   []entryID // by partition: the last entry before Subscribe; nil: it receives all entries
 	ended   bool
 	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
 }
@@ -24,18 +24,20 @@ type subscription struct {
 // errNobody says that an event was not handled, because every subscription has ended.
 var errNobody = errors.New("there is no subscription any more")
 
-// Subscribe implements realtime.EventBus. While a Bus has a subscription its node takes
-// part in the work of its group: it handles the events of the partitions that it owns,
-// and calls every handler with each of them. The handlers of a group are called for all
-// events since the group's first Subscribe, also for those that were published while no
-// node was running; a further Subscribe on the same Bus gets what is published after it.
+// Subscribe implements realtime.EventBus. While a Bus has a subscription, its node is a member
+// of its group: it owns partitions, and calls every handler with each of their events. The
+// first handler of a Bus receives all events since the group's first Subscribe on any node, even
+// those that were published while no node was running. A further handler on the same Bus
+// receives the events that are published after its Subscribe.
 //
-// handler's error, or panic, makes the bus call it again for the same event, up to
-// Options.Attempts times, while the other events of the partition wait. Its ctx ends when
-// the node loses the partition and when Close stops waiting. It must not change e.Data.
+// The bus calls handler concurrently for events of different partitions. If handler returns an
+// error or panics, the bus calls it again for the same event, up to Options.Attempts times in
+// all, while the other events of the partition wait. Its ctx ends when the node loses the
+// partition, and when the ctx of Close ends. It must not change e.Data.
 //
-// cancel waits for running calls of the handler, so a handler that ends its own
-// subscription must do it with `go cancel()`. After Close it returns realtime.ErrClosed.
+// Subscribe blocks while it connects to Redis, a few seconds at most. After Close it returns
+// realtime.ErrClosed. cancel waits for running calls of the handler, so a handler that ends its
+// own subscription must do it with `go cancel()`.
 func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
 	if handler == nil {
 		return nil, errors.New("redisbus: Subscribe: the handler is nil")
@@ -78,7 +80,7 @@ func (b *Bus) unsubscribe(s *subscription) {
 	s.running.Wait()
 }
 
-// leaveLocked ends the node's part in its group.
+// leaveLocked makes the node leave its group.
 func (b *Bus) leaveLocked() {
 	if b.member != nil {
 		b.member.leave()
@@ -86,8 +88,8 @@ func (b *Bus) leaveLocked() {
 	}
 }
 
-// enter makes the streams and the group where they are missing, and returns the id of
-// each partition's last entry.
+// enter creates the streams and the group where they do not exist, and returns the id of each
+// partition's last entry.
 func (b *Bus) enter(ctx context.Context) (ends []entryID, err error) {
 	ctx, cancel := within(ctx, 2*b.timing.call)
 	defer cancel()
@@ -116,8 +118,8 @@ func (b *Bus) enter(ctx context.Context) (ends []entryID, err error) {
 	return ends, nil
 }
 
-// recipients returns the subscriptions that an entry is for, and errNobody when there
-// is no subscription at all.
+// recipients returns the subscriptions that receive an entry, or errNobody if the node has no
+// subscription.
 func (b *Bus) recipients(m *member, p *partition, id entryID) (to []*subscription, err error) {
 	waited := m.waited(p, id)
 	b.mu.Lock()
@@ -133,8 +135,9 @@ func (b *Bus) recipients(m *member, p *partition, id entryID) (to []*subscriptio
 	return to, nil
 }
 
-// deliver calls the handlers of an event, all at once, and returns those that failed. The
-// error is errNobody if the last subscription has ended meanwhile.
+// deliver calls the handlers concurrently with an event, waits for them, and returns the
+// subscriptions whose handlers failed. The error is errNobody if the last subscription has ended
+// in the meantime.
 func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscription) (failed []*subscription, err error) {
 	errs := make([]error, len(to))
 	var calls sync.WaitGroup
@@ -161,8 +164,9 @@ func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscripti
 	return failed, errors.Join(errs...)
 }
 
-// begin reports whether the handler may be called; running is to be ended then. One
-// that was canceled while others go on needs no call.
+// begin reports whether the handler may be called. If so, the caller must call s.running.Done
+// after the call. A subscription that has ended needs no call, and no error, while there are
+// others.
 func (b *Bus) begin(s *subscription) (ok bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -176,9 +180,9 @@ func (b *Bus) begin(s *subscription) (ok bool, err error) {
 	return false, nil
 }
 
-// handlerError stands for an error of a handler. Its methods do not call those of the
-// handler's own error, which may panic: a nil pointer of an error type is enough. The host
-// finds that one with errors.Is and errors.As.
+// handlerError wraps an error of a handler with its text. Its Error method does not call that of
+// the handler's error, which may panic, for instance if it is a nil pointer of an error type. The
+// host finds the handler's error with errors.Is and errors.As.
 type handlerError struct {
 	text string
 	err  error
