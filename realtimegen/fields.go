@@ -3,6 +3,7 @@
 package realtimegen
 
 import (
+	"encoding"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -67,6 +68,7 @@ func hidden(t reflect.Type, f reflect.StructField) bool {
 
 var (
 	marshaler = reflect.TypeFor[json.Marshaler]()
+	texter    = reflect.TypeFor[encoding.TextMarshaler]()
 	goTime    = reflect.TypeFor[time.Time]()
 	raw       = reflect.TypeFor[json.RawMessage]()
 )
@@ -101,6 +103,8 @@ func describe(t reflect.Type) Field {
 		return Field{Type: "time"}
 	case t == raw:
 		return Field{Type: "any"}
+	case t.Implements(texter) && !t.Implements(marshaler):
+		return Field{Type: "string"}
 	}
 	switch t.Kind() {
 	case reflect.String:

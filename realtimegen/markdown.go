@@ -18,7 +18,7 @@ import (
 
 // Markdown writes a page about the events of a catalog.
 func Markdown(w io.Writer, c realtime.Catalog) error {
-	p := &page{structs: map[string]reflect.Type{}}
+	p := &page{structs: map[string]reflect.Type{}, names: map[reflect.Type]string{}}
 	p.intro()
 	p.connecting(c.Namespaces)
 	p.refusals(c.Refusals)
@@ -58,7 +58,8 @@ func everywhere(c realtime.Catalog) (common, rest []realtime.EventDoc) {
 
 type page struct {
 	b       bytes.Buffer
-	structs map[string]reflect.Type // those that fields refer to
+	structs map[string]reflect.Type // those that fields refer to, by the names in names
+	names   map[reflect.Type]string
 }
 
 func (p *page) linef(format string, args ...any) { fmt.Fprintf(&p.b, format+"\n", args...) }
@@ -232,13 +233,27 @@ func (p *page) fields(t reflect.Type) {
 func (p *page) typeOf(f Field) string {
 	switch {
 	case f.Struct != nil:
-		p.structs[f.Struct.Name()] = f.Struct
-		name := f.Struct.Name()
-		return strings.Replace(f.Type, name, fmt.Sprintf("[%s](#%s)", name, strings.ToLower(name)), 1) + orNull(f)
+		name := p.nameOf(f.Struct)
+		return fmt.Sprintf("[%s](#%s)%s", name, strings.ToLower(name), strings.TrimPrefix(f.Type, f.Struct.Name())) + orNull(f)
 	case len(f.Values) > 0:
 		return "`" + strings.Join(f.Values, "`, `") + "`" + orNull(f)
 	}
 	return f.Type + orNull(f)
+}
+
+// nameOf returns the name of a struct on the page. Structs of two packages may have the same
+// name in Go, and one that is declared within another has none.
+func (p *page) nameOf(t reflect.Type) string {
+	if name := p.names[t]; name != "" {
+		return name
+	}
+	base := cmp.Or(t.Name(), "Object")
+	name := base
+	for n := 2; p.structs[name] != nil; n++ {
+		name = fmt.Sprint(base, n)
+	}
+	p.structs[name], p.names[t] = t, name
+	return name
 }
 
 func orNull(f Field) string {
