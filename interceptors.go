@@ -15,8 +15,8 @@ import (
 )
 
 // CallRequest is an event of a client while the server handles it. Its methods may be called
-// concurrently until the call has returned. Do not use it after that. The zero CallRequest,
-// for a test, has no socket and no arguments.
+// concurrently. Do not use it after the call has returned. The zero CallRequest, for a test,
+// has no socket and no arguments.
 type CallRequest struct {
 	socket    *Socket         // nil only in a zero CallRequest
 	event     *socketio.Event // nil for OnConnect, and in a zero CallRequest
@@ -95,8 +95,8 @@ func (c Call[In, Out]) Result(out Out) (Raw, error) { return success(out) }
 
 // Use adds interceptors to the namespace, inside those that it has. The order from the
 // outside is Options.Interceptors, NamespaceOptions.Interceptors, then those of Use in the
-// order in which they were added. They may not apply to calls that are running. It panics
-// if an interceptor is nil or returns nil.
+// order in which they were added. A call that is running passes through them only if it has
+// not reached its handler yet. Use panics if an interceptor is nil or returns nil.
 func (ns *Namespace) Use(all ...Interceptor) {
 	for _, i := range all {
 		ns.interceptors.add(i)

@@ -99,12 +99,13 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 }
 
 // VerifyToken implements TokenVerifier. The token must be signed with the key and one of the
-// methods, and must fit issuer, audience and claims. Its "nbf" and "iat" must not be in the
-// future; its "exp" is required and must be. It returns ErrTokenExpired if only "exp" is
+// methods, and must fit issuer, audience and claims. Its "exp" is required and must be in the
+// future; its "nbf" and "iat" must not be. It returns ErrTokenExpired if only "exp" is
 // not in the future.
 //
 // Claim names are case-sensitive. "sub" and "sid" are not required here: if one is missing or
-// not a string, its field in Claims is empty. No error contains any part of the token.
+// not a string, its field in Claims is empty. No error contains any part of the token, unless
+// a Keyfunc returns an error that wraps ErrUnavailable and contains one.
 func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) (Claims, error) {
 	if len(token) > v.maxLength {
 		return Claims{}, errTokenTooLong

@@ -1,4 +1,4 @@
-// MemoryBus: an EventBus within one process.
+// MemoryBus: an EventBus within one process. It calls the handlers of subscribers and OnError.
 
 package realtime
 
@@ -18,11 +18,11 @@ import (
 // MemoryBus is an EventBus for a host whose services and server share a process. Events that
 // are not handled when the process ends are lost.
 //
-// Each subscription has 80 queues: 64 share the keys, and 16 share the keys of AccessKey. A
-// queue handles its events one at a time, in the order of publishing; different queues run
-// concurrently. So a slow handler delays the events of keys in the same queue, but no other
-// subscriber, and no event of AccessKey unless it handles one. A queue has a goroutine only
-// while it has events.
+// Each subscription has 80 queues: 16 for events whose key AccessKey returned, and 64 for all
+// other events. Events of one key are in the same queue. A queue handles its events one at a
+// time, in the order of publishing; different queues run concurrently. So a slow handler
+// delays the later events of its queue, but no other subscriber, and a slow handler of other
+// events does not delay revocations. A queue has a goroutine only while it has events.
 //
 // NewMemoryBus returns one; the zero value is not usable. All methods may be called
 // concurrently.
@@ -35,7 +35,8 @@ type MemoryBus struct {
 
 	seed maphash.Seed
 	// slots bounds the pending events: each holds a slot in it. access does the same for
-	// the keys of AccessKey. Revocations and events that handlers publish hold no slot.
+	// events whose key AccessKey returned. Revocations and events that handlers publish hold
+	// no slot.
 	slots, access chan struct{}
 	closing       chan struct{} // closed by Close
 	drained       chan struct{} // closed when no event is pending after Close
@@ -48,8 +49,8 @@ type MemoryBus struct {
 var _ EventBus = (*MemoryBus)(nil)
 
 // NewMemoryBus returns a MemoryBus without subscribers. It holds up to 65,536 pending events,
-// and as many of the keys of AccessKey; revocations and events that handlers publish are not
-// counted. It costs nothing while idle and need not be closed.
+// and as many more whose key AccessKey returned; revocations and events that handlers publish
+// are not counted. It costs nothing while idle and need not be closed.
 func NewMemoryBus() *MemoryBus {
 	return &MemoryBus{
 		seed:    maphash.MakeSeed(),
@@ -61,7 +62,7 @@ func NewMemoryBus() *MemoryBus {
 }
 
 // Publish implements EventBus: it queues the event and returns. Do not change e.Data after
-// that.
+// that. It returns an error if ctx has ended.
 //
 // If the bus is full, Publish waits for space, within ctx. It does not wait if ctx is, or is
 // derived from, the ctx of a handler of this bus: handlers that wait for each other would
@@ -191,7 +192,7 @@ var errNotEncoded = errors.New("the event's MarshalJSON panicked")
 // event once for all of them.
 func (ev *busEvent) withData() (Envelope, error) {
 	ev.encoding.Do(func() {
-		ev.encoded, ev.err = ev.Envelope, errNotEncoded // unless encoded returns: it may panic
+		ev.encoded, ev.err = ev.Envelope, errNotEncoded // remains if encoded panics
 		ev.encoded, ev.err = ev.Envelope.encoded()
 	})
 	return ev.encoded, ev.err

@@ -9,17 +9,17 @@ import (
 	"time"
 )
 
-// maxClockSkew is how far ahead of the server's clock the time of a stored position may be.
-// A later time comes from a phone with a wrong clock: it must not outdate newer positions.
+// maxClockSkew is how far ahead of the server's clock the time of a stored position may be and
+// still outdate a new ping. A later time comes from a phone with a wrong clock.
 const maxClockSkew = time.Minute
 
 // MemoryDrivers is a DriverService in memory, with the rules of a driver's status. It is
 // for one node, for development and for tests. A driver that it does not know is offline.
 // NewMemoryDrivers returns one; the zero value is not usable.
 //
-// Its methods may be called concurrently, do not block and ignore their ctx. They validate
-// their arguments. The caller may change what they return. The memory grows with the number
-// of drivers; Forget frees that of one driver.
+// Its methods may be called concurrently, do not block and ignore their ctx. UpdateStatus and
+// UpdateLocation validate their input. The caller may change what the methods return. The
+// memory grows with the number of drivers; Forget frees that of one driver.
 type MemoryDrivers struct {
 	seed   maphash.Seed
 	shards [64]driverShard // reduces contention on the locks
@@ -38,10 +38,10 @@ func NewMemoryDrivers() *MemoryDrivers {
 
 // UpdateStatus implements DriverService.
 //
-// A field that is not given keeps its value, unless another field implies a new one. Offline
-// implies not available and the reason OFFLINE. Available implies online and no reason. For a
-// driver who is online and not available, the default reason is ON_TRIP with a trip and
-// UNAVAILABLE without.
+// IsOnline and IsAvailableForTrips keep their values if they are not given, except that
+// offline implies not available, and available implies online. The reason does not keep its
+// value. If it is not given it is OFFLINE for a driver who is offline, none for a driver who
+// is available, and otherwise ON_TRIP with a trip and UNAVAILABLE without.
 //
 // CodeInvalidPayload means that the fields contradict each other in every state.
 // CodeConflict means that they contradict the present state: available while on a trip,
@@ -84,10 +84,10 @@ func (m *MemoryDrivers) UpdateStatus(_ context.Context, driverID string, in Stat
 
 // UpdateLocation implements DriverService. A ping is accepted in every status and does not
 // change the status. A ping without a time gets the present time. fresh is true if the
-// ping's time is not before the stored one.
+// ping's time is not before the stored one; otherwise the ping is not stored and out is zero.
 //
-// A stored time that is more than a minute ahead of now came from a wrong clock and is
-// ignored. Otherwise the driver's position would not change on any map until that time,
+// A stored time that is more than a minute ahead of now came from a wrong clock, and any ping
+// replaces it. Otherwise the driver's position would not change on any map until that time,
 // for up to a day.
 func (m *MemoryDrivers) UpdateLocation(_ context.Context, driverID string, in LocationPing) (out LocationUpdate, fresh bool, err error) {
 	if err := in.Validate(); err != nil {
@@ -112,8 +112,8 @@ func (m *MemoryDrivers) UpdateLocation(_ context.Context, driverID string, in Lo
 }
 
 // SetTrip implements DriverService. A driver with a trip is not available, with the reason
-// ON_TRIP. When the trip is cleared, the driver is UNAVAILABLE until the next status
-// update. A driver who is offline stays OFFLINE.
+// ON_TRIP. An empty tripID clears the trip: the driver is then UNAVAILABLE until the next
+// status update. A driver who is offline stays OFFLINE.
 func (m *MemoryDrivers) SetTrip(_ context.Context, driverID, tripID string) (Availability, error) {
 	s := m.shard(driverID)
 	s.mu.Lock()

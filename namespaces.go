@@ -1,5 +1,5 @@
 // Namespaces: the three built-in ones and the host's own, the registration of handlers and
-// hooks, and the encoding of acks.
+// hooks, the decoding of clients' payloads and the encoding of acks.
 
 package realtime
 
@@ -84,7 +84,8 @@ type AuthorizeRequest struct {
 	Socket *Socket
 	// Auth is the auth object of the client's CONNECT without its field "token". It is
 	// nil if the client sent none, and for auth:refresh. A CONNECT with an object of more
-	// than 16 KiB is refused with CodeInvalidPayload. The server does not keep it.
+	// than 16 KiB is refused with CodeInvalidPayload. The server does not keep the object
+	// after the handshake.
 	Auth json.RawMessage
 }
 
@@ -136,9 +137,10 @@ func (ns *Namespace) Name() string { return ns.name }
 
 // OnConnect adds a function that the server calls for each new socket, after its hello and
 // before any of its events. Several functions run in the order in which they were added.
-// Their emits arrive after hello. The first error disconnects the socket, and the later
-// functions are not called. A function may block, within ctx, and is called concurrently
-// for different sockets. OnConnect panics if f is nil.
+// Their emits arrive after hello. The first error or panic disconnects the socket, and the
+// later functions are not called. A function may block, within ctx, which ends after
+// Timeouts.Handler. It is called concurrently for different sockets. OnConnect panics if f is
+// nil.
 func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
 	if f == nil {
 		panic("realtime: OnConnect: the function is nil")
@@ -224,9 +226,9 @@ func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Sock
 
 // OnServerEmit adds a listener for the events that other nodes send with ServerEmit. The
 // listeners of a namespace are called one at a time, in the order of the events. A call
-// that does not return within about twice Timeouts.Handler is abandoned. When too many
-// events wait, the server drops further ones and logs an error. OnServerEmit panics if f
-// is nil, and if the name is one that ServerEmit refuses.
+// that does not return within about twice Timeouts.Handler is abandoned. While 4096 events
+// wait in a namespace, the server drops further ones and logs an error. OnServerEmit panics
+// if f is nil, and if the name is one that ServerEmit refuses.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 	if f == nil {
 		panic("realtime: OnServerEmit: the function is nil")
@@ -240,9 +242,10 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 }
 
 // ServerEmit sends an event to the OnServerEmit listeners of the other nodes. No client
-// receives it, nor does this node. The server logs an error of the adapter; the returned
-// error says that an argument does not marshal, that the adapter's queue is full, or that the
-// name is empty or reserved by Socket.IO for nodes: connect, connection, new_namespace.
+// receives it, nor does this node. It waits until the adapter has accepted the event, and
+// does not use ctx. The server logs an error of the adapter; the returned error says that an
+// argument does not marshal, that the adapter's queue is full, or that the name is empty or
+// reserved by Socket.IO for nodes: connect, connection, new_namespace.
 func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
 	if err := checkServerEvent(event); err != nil {
 		return errorf("ServerEmit: %w", err)
@@ -296,8 +299,8 @@ func (ns *Namespace) overflow(_ *socketio.Socket, e *socketio.Event) {
 	}
 }
 
-// clientError returns the *Error that the client gets for an inspected error of the host's code.
-// An error that is not an *Error is logged, only here.
+// clientError returns the *Error that the client gets for an error of the host's code, which
+// must be the result of inspect. It logs an error that is not an *Error; its callers do not.
 func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Error {
 	if e, ok := asError(err); ok {
 		return e
@@ -315,7 +318,8 @@ func (rt *Server) clientError(err error, namespace, event string, s *Socket) *Er
 	return &Error{Code: code, Message: message}
 }
 
-// decodeBody decodes an event's first argument. A missing one counts as {}.
+// decodeBody decodes and validates an event's first argument. A missing one counts as {}. For
+// None it reads nothing.
 func decodeBody[In any](e *socketio.Event, in *In) error {
 	if _, none := any(in).(*None); none {
 		return nil

@@ -1,5 +1,6 @@
-// Node state: the messages about running trips and presence between the nodes. With them
-// each node moves its own sockets and corrects the presence of its own users.
+// Node state: what nodes send each other about running trips, presence and replaced sessions.
+// Each node applies it to its own sockets and users. The contents are in trip_rooms.go,
+// trip_exchange.go and peer_users.go.
 
 package realtime
 
@@ -14,18 +15,18 @@ import (
 // opaque: an adapter carries its JSON.
 type NodeState struct{ content stateContent }
 
-// stateContent is the content of a NodeState. One of its fields is set. A node drops a
-// state of which it knows no field.
+// stateContent is the content of a NodeState. One of its fields is set, and Last may be set
+// with it. A node drops a state that has no field that it knows.
 type stateContent struct {
 	Trip    *triptable.Event  `json:"trip,omitempty"`    // an event of a trip that the sender knows
-	Known   *triptable.State  `json:"known,omitempty"`   // everything that the sender knows of a trip, as an answer
-	Trips   []triptable.State `json:"trips,omitempty"`   // the same of several trips
+	Known   *triptable.State  `json:"known,omitempty"`   // everything that the sender knows of a trip
+	Trips   []triptable.State `json:"trips,omitempty"`   // the same of several trips, as an answer to Compare
 	Last    bool              `json:"last,omitempty"`    // with Known and Trips: the receiver does not answer
-	Compare *triptable.Page   `json:"compare,omitempty"` // digests of what the sender knows of trips: nodes that know more send it
-	TripsOf string            `json:"tripsOf,omitempty"` // a driver's id: nodes that know the driver's trips send them
+	Compare *triptable.Page   `json:"compare,omitempty"` // digests of what the sender knows of trips: nodes that know something else answer with Trips
+	TripsOf string            `json:"tripsOf,omitempty"` // a driver's id: nodes that know trips of the driver answer with Known
 	Lefts   *sharedLefts      `json:"lefts,omitempty"`   // the sender has published that these users are disconnected
 	Users   *sharedUsers      `json:"users,omitempty"`   // users of the sender
-	UsersOf *usersRequest     `json:"usersOf,omitempty"` // nodes send their users, and whom they have published as disconnected
+	UsersOf *usersRequest     `json:"usersOf,omitempty"` // nodes answer with Users and Lefts
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
@@ -45,8 +46,8 @@ func (s *NodeState) UnmarshalJSON(data []byte) error {
 }
 
 // shareState sends a state to the other nodes. A state that moves sockets is sent in the
-// namespace of these sockets. The adapter keeps the order within a namespace, so a socket
-// joins a room before the next emit to it and leaves it after the last one.
+// namespace of these sockets. The adapter keeps the order within a namespace, so on every node
+// sockets join and leave a room in the same order with the emits to that room as here.
 func (rt *Server) shareState(namespace string, content stateContent) {
 	_ = rt.clusterPublish(ClusterMessage{Op: OpState, Namespace: namespace, State: &NodeState{content}}) // logged
 }

@@ -72,10 +72,10 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Origins says which web pages may connect. Defaults to those of the server's own
 	// host.
 	Origins Origins
-	// TrustedProxies are the addresses of proxies. From these the server takes a
-	// client's address from the X-Forwarded-For header. Any other address of a private
-	// network, 100.64.0.0/10 and loopback included, is treated as an unknown proxy: the
-	// limits for each address do not apply to it. Defaults to none.
+	// TrustedProxies are the addresses of proxies. If a connection comes from one of them,
+	// the server takes the client's address from the X-Forwarded-For header. Any other
+	// address of a private network, 100.64.0.0/10 and loopback included, is treated as an
+	// unknown proxy: the limits for each address do not apply to it. Defaults to none.
 	TrustedProxies []netip.Prefix
 	// Transports lists the transports that clients may use. Defaults to all.
 	Transports []Transport
@@ -145,12 +145,14 @@ type Compat struct {
 	// RefuseAfterConnect refuses a CONNECT in the original's way: the server sends
 	// CONNECT and then DISCONNECT, without a code. Defaults to false.
 	RefuseAfterConnect bool
-	// DisconnectRefused sends a DISCONNECT after each CONNECT_ERROR, for 3.x clients,
-	// which would otherwise reconnect when the transport closes. Defaults to false.
+	// DisconnectRefused sends a DISCONNECT after each CONNECT_ERROR, for clients of
+	// Socket.IO 3, which would otherwise reconnect when the connection closes. Defaults to
+	// false.
 	DisconnectRefused bool
 	// RefuseUnavailable sends CONNECT_ERROR unavailable when a handshake cannot be
-	// decided. Defaults to closing its transport, after Timeouts.UnavailableDelay, so that
-	// clients try again by themselves.
+	// decided, because a call of the host's code failed. Defaults to closing the
+	// connection, within Timeouts.UnavailableDelay, so that clients try again by
+	// themselves.
 	RefuseUnavailable bool
 }
 
@@ -198,10 +200,10 @@ type Timeouts struct {
 	// RefreshGrace is how long sockets of an old session have to send auth:refresh after
 	// the domain event auth.session.refreshed. Defaults to 10 s.
 	RefreshGrace time.Duration
-	// UnavailableDelay is the maximum time after which the transport of an undecided
-	// handshake is closed. The time is random for each handshake, between a fifth of
-	// UnavailableDelay and all of it. It cannot go with Compat.RefuseUnavailable. Defaults
-	// to 5 s.
+	// UnavailableDelay is the maximum time until the server closes the connection of a
+	// handshake that cannot be decided, because a call of the host's code failed. The time
+	// is random for each handshake, between a fifth of UnavailableDelay and all of it. It
+	// cannot go with Compat.RefuseUnavailable. Defaults to 5 s.
 	UnavailableDelay time.Duration
 	// DrainDelay is the maximum of the random time that server:drain asks a client to
 	// wait before it reconnects. Stock clients ignore it; docs/events.md shows how an app

@@ -1,4 +1,5 @@
-// The defaults of Options, and the validation that New does.
+// Options check: the defaults of Options, and the validation that New does. It reads options
+// and changes only its copy.
 
 package realtime
 
@@ -19,14 +20,13 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// setting is a duration or a number of Options: its name, its default, its minimum, and
-// whether a negative value has a meaning.
+// setting describes a field of Options that is a duration or a number.
 type setting[T time.Duration | int] struct {
 	name     string
-	at       *T
-	fallback T
-	least    T
-	negative bool
+	at       *T   // the field
+	fallback T    // the default
+	least    T    // the minimum
+	negative bool // a negative value has a meaning
 }
 
 // maxTimeout and maxNumber are the maximum of every duration and number of Options. The

@@ -19,23 +19,26 @@ const (
 	// maxPeerUsers is the maximum number of users of other nodes that a node remembers.
 	// Each takes about 100 bytes.
 	maxPeerUsers = 1 << 20
-	// maxLefts is how many users a node remembers whom it has published as disconnected.
+	// maxLefts is how many of the users that it has published as disconnected a node
+	// remembers.
 	maxLefts = 1 << 15
 	// usersBatch is the maximum number of users in a message.
 	usersBatch = 256
 	// usersDelay is how long a node collects changes, and requests for its users.
 	usersDelay = 50 * time.Millisecond
-	// orphanStep is how long the next node waits for the one that should have published
-	// the disconnection of a user of a dead node.
+	// orphanStep is how long a node waits for the node before it. For each user of a dead
+	// node the other nodes have an order: the first one publishes that the user is
+	// disconnected, and each next one does so orphanStep later if nobody has.
 	orphanStep = 10 * time.Second
 )
 
-// sharedUsers is what a node tells the others of its users in the message's namespace.
+// sharedUsers are users of the sender in the message's namespace, all of them or those that
+// have changed.
 type sharedUsers struct {
-	Node  string       `json:"node"`            // the sender's Server.id
-	First bool         `json:"first,omitempty"` // the first message with all of its users
-	Here  []sharedUser `json:"here,omitempty"`  // they have a socket on the node, or their grace time runs there
-	Gone  []string     `json:"gone,omitempty"`  // they have not
+	Node  string       `json:"node"`            // the sender's peerUsers.id
+	First bool         `json:"first,omitempty"` // the first message with all users: the receiver drops the users that it knows
+	Here  []sharedUser `json:"here,omitempty"`  // they have a socket on the sender, or their grace time runs there
+	Gone  []string     `json:"gone,omitempty"`  // the ids of users who no longer have a socket or a grace time on the sender
 }
 
 type sharedUser struct {
@@ -46,20 +49,20 @@ type sharedUser struct {
 // usersRequest asks the other nodes for all of their users, and for those in the message's
 // namespace whom they have published as disconnected lately.
 type usersRequest struct {
-	Node  string `json:"node"`  // the sender's Server.id
-	AgoMS int64  `json:"agoMs"` // how long ago the gap began
+	Node  string `json:"node"`  // the sender's peerUsers.id
+	AgoMS int64  `json:"agoMs"` // how long ago the gap began, in milliseconds
 }
 
 // sharedLefts are users whom the sender has published as disconnected.
 type sharedLefts struct {
-	For        string       `json:"for,omitempty"` // the only receiver; empty: all nodes
+	For        string       `json:"for,omitempty"` // the peerUsers.id of the only receiver; empty: all nodes
 	Users      []sharedLeft `json:"users,omitempty"`
 	Incomplete bool         `json:"incomplete,omitempty"` // the sender has forgotten some
 }
 
 type sharedLeft struct {
 	sharedUser
-	AgoMS int64 `json:"agoMs,omitempty"` // how long ago it was published
+	AgoMS int64 `json:"agoMs,omitempty"` // how long ago it was published, in milliseconds
 }
 
 // peerUsers exchanges users with the other nodes. Its methods may be called concurrently and
@@ -69,14 +72,14 @@ type peerUsers struct {
 	id     string // of this node, for the other nodes of this library
 	roster *roster.Roster
 
-	mu      sync.Mutex // guards the fields below
-	peers   map[string]bool
+	mu      sync.Mutex                 // guards the fields below
+	peers   map[string]bool            // the ids of the Peers that are connected
 	changed map[presenceKey]userChange // since they were shared last
 	all     bool                       // all users are to be shared
 	sharing bool                       // the sharing goroutine exists
 	lefts   []leftUser                 // a ring of maxLefts
 	next    int
-	watches map[string]*orphanWatch
+	watches map[string]*orphanWatch // by the id of the dead node's Peer
 }
 
 type userChange struct {
@@ -93,7 +96,7 @@ type leftUser struct {
 // orphanWatch waits for the users of a dead node to connect to other nodes.
 type orphanWatch struct {
 	timer  timingwheel.Timer
-	place  int
+	place  int // this node publishes the users in whose order it has this place or an earlier one
 	reason DisconnectReason
 	at     time.Time // when the node was lost
 }
@@ -103,7 +106,7 @@ func (u *peerUsers) init(rt *Server) {
 	u.peers, u.changed, u.watches = map[string]bool{}, map[presenceKey]userChange{}, map[string]*orphanWatch{}
 }
 
-// joined records that another node is there. It is sent all users.
+// joined records that another node is connected, and sends all users of this node.
 func (u *peerUsers) joined(peer string) {
 	if u.roster.Joined(peer) { // it does not know that it was taken for dead
 		u.request(time.Now())
@@ -118,7 +121,8 @@ func (u *peerUsers) joined(peer string) {
 	u.shareAllLocked()
 }
 
-// lost waits for the users of a node that has left or died.
+// lost waits for PresenceGrace, so that the users of a node that has left or died can connect
+// to other nodes.
 func (u *peerUsers) lost(peer string, reason DisconnectReason) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -136,8 +140,8 @@ func (u *peerUsers) lost(peer string, reason DisconnectReason) {
 	u.rt.wheel.Arm(&w.timer, u.rt.opts.Timeouts.PresenceGrace)
 }
 
-// publishOrphans publishes that users of a dead node are disconnected, those for whom it is
-// this node's turn.
+// publishOrphans publishes that those users of a dead node are disconnected in whose order it
+// is this node's turn.
 func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
 	u.mu.Lock()
 	over := u.watches[peer] != w || u.rt.stopping.Load()
@@ -160,7 +164,8 @@ func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
 	}
 }
 
-// change records that a user has come to this node or left it.
+// change records that a user has their first socket on this node, or no longer a socket or
+// grace time.
 func (u *peerUsers) change(key presenceKey, userType UserType, here bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -267,8 +272,8 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 // maxUserType is the maximum length of a user type that another node sends.
 const maxUserType = 64
 
-// request has the other nodes send their users, and whom they have published as
-// disconnected since then.
+// request asks the other nodes for their users, and for those whom they have published as
+// disconnected since then. It also sends all users of this node.
 func (u *peerUsers) request(since time.Time) {
 	ago := max(0, time.Since(since))
 	u.mu.Lock()
@@ -308,8 +313,8 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 	return true
 }
 
-// published records users whom this node has published as disconnected, and tells the other
-// nodes.
+// published records users whom this node has published as disconnected, and sends them to the
+// other nodes.
 func (u *peerUsers) published(ns *Namespace, lefts []sharedLeft) {
 	now := time.Now()
 	u.mu.Lock()

@@ -1,5 +1,6 @@
-// Pending handshakes: a revocation refuses a handshake that has read the user or the
-// session before it, and a client that disconnects cancels the calls of its handshakes.
+// Pending handshakes: the handshakes in progress. A revocation refuses those that may have
+// read the user or the session before it, and a client that disconnects cancels the calls of
+// the host's code in its handshakes.
 
 package realtime
 
@@ -43,8 +44,8 @@ type handshake struct {
 	renews  *Socket         // the socket that sent auth:refresh, otherwise nil
 	auth    json.RawMessage // AuthorizeRequest.Auth
 	start   time.Time
-	revoked atomic.Bool
-	decided atomic.Bool
+	revoked atomic.Bool        // its user or session was revoked meanwhile
+	decided atomic.Bool        // see decide
 	cancel  context.CancelFunc // cancels its calls of the host; nil for auth:refresh
 	gaps    uint64             // pendingHandshakes.gaps before its rows were read; used only by the goroutine of the handshake
 

@@ -18,7 +18,7 @@ import (
 const (
 	// presenceQueue is the maximum number of events that wait for the bus.
 	presenceQueue = 1 << 16
-	// presenceTries is how often the server tries to publish an event.
+	// presenceTries is how many times the server tries to publish an event.
 	presenceTries = 3
 	// presenceBatch is the maximum number of users in one request to the other nodes.
 	presenceBatch = 256
@@ -33,8 +33,8 @@ type presence struct {
 	// publishes says that Options.Bus is set and PresenceGrace is not negative. Otherwise
 	// users are counted only for the other nodes.
 	publishes bool
-	counts    bool
-	max       int // of queue; presenceQueue, or less in a test
+	counts    bool // publishes is set, or there are other nodes
+	max       int  // of queue; presenceQueue, or less in a test
 
 	// mu guards the fields below. Events are queued while it is held, which keeps their
 	// order. One goroutine publishes them, and ends when the queue is empty.
@@ -138,7 +138,7 @@ func (p *presence) graceOver(key presenceKey, leave *pendingLeave) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.stopped || p.users[key].leave != leave {
-		return // the user has reconnected
+		return // the user has reconnected, or Shutdown has begun
 	}
 	delete(p.users, key)
 	p.rt.peerUsers.change(key, "", false)
@@ -258,10 +258,10 @@ func (p *presence) onOtherNodes(batch []DomainEvent) map[presenceKey]bool {
 	return found
 }
 
-// onPeerDisconnected handles the presence.disconnected that another node published at that
-// time, unless the user connected here after it. If the user has a socket here, it publishes
-// presence.connected after it. If the user's grace time runs here, it ends without another
-// event.
+// onPeerDisconnected is called when another node has published, at that time, that a user is
+// disconnected. If the user has a socket here, it publishes presence.connected, so that this
+// is the last event. If the user's grace time runs here, it ends the grace time without an
+// event. It does nothing if the user connected here after that time.
 func (p *presence) onPeerDisconnected(key presenceKey, userType UserType, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -277,8 +277,8 @@ func (p *presence) onPeerDisconnected(key presenceKey, userType UserType, at tim
 	}
 }
 
-// publishAgainLocked publishes that a user is connected whom the bus may take for
-// disconnected.
+// publishAgainLocked publishes that a user is connected, because another node may have
+// published that they are disconnected.
 func (p *presence) publishAgainLocked(key presenceKey, state presenceState, userType UserType) {
 	state.came = time.Now().UnixMicro()
 	p.users[key] = state
@@ -337,7 +337,8 @@ func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at
 	}
 }
 
-// stop waits, within ctx, until the queued events are published. Later ones are dropped.
+// stop waits, within ctx, until the queued events are published. Later events are dropped, and
+// so are those of users whose grace time runs: the other nodes publish them.
 func (p *presence) stop(ctx context.Context) error {
 	p.mu.Lock()
 	p.stopped = true

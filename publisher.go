@@ -1,5 +1,5 @@
-// Publisher: it receives domain events from the bus and emits them to clients. An event
-// returns its subject and its deliveries as data; the publisher applies them to the trip
+// Publisher: it receives domain events from the bus. An event returns what it is about and
+// its deliveries as data; the publisher emits the deliveries to clients, and changes the trip
 // table, the trip rooms and the sessions.
 
 package realtime
@@ -66,9 +66,9 @@ func (p *publisher) subscription(ctx context.Context, env Envelope) error {
 	return nil
 }
 
-// handle handles one event of the bus. It does not wait for the host's services, except
-// briefly for Options.Parties: if the bus delivers one event after the other, the next event
-// may be a revocation.
+// handle handles one event of the bus. It waits for the host's code only briefly for
+// Options.Parties, and within a timeout for the methods of the host's own events: if the bus
+// delivers one event after the other, the next event may be a revocation.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if isPresence(env.Name) { // presence events are published by servers and never sent to clients
 		return nil
@@ -251,8 +251,8 @@ func (p *publisher) emit(r *received, parties TripParties) {
 }
 
 // expireLater closes the sockets that are still in a replaced session after
-// Timeouts.RefreshGrace. Each node does so for its own sockets, so that it happens although
-// the node that handled the event ends meanwhile.
+// Timeouts.RefreshGrace. Each node does so for its own sockets, so that it happens even if the
+// node that handled the event stops meanwhile.
 func (p *publisher) expireLater(sessionID string) {
 	if p.rt.clustered && !p.rt.opts.Cluster.BusFanOut {
 		p.rt.shareState(everyShareNamespace, stateContent{Replaced: sessionID})
@@ -307,5 +307,5 @@ func (r *recentIDs) add(id string) bool {
 	return true
 }
 
-// newEventID returns an id for an event without one.
+// newEventID returns a new, random event id.
 func newEventID() string { return uuid.NewString() }

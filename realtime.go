@@ -237,8 +237,8 @@ func (rt *Server) lookup(name string) *Namespace {
 // Of returns the namespace with that name, or nil if it does not exist.
 func (rt *Server) Of(name string) *Namespace { return rt.lookup(name) }
 
-// Namespace adds a namespace of the host's own and returns it. Options.Namespaces adds
-// them in New. Unless the namespace is anonymous, its sockets join the UserRoom and the
+// Namespace adds a namespace of the host's own and returns it. New adds the namespaces of
+// Options.Namespaces. Unless the namespace is anonymous, its sockets join the UserRoom and the
 // SessionRoom of their user. The error says what is wrong with the name or the options,
 // or that the namespace exists already.
 func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error) {
@@ -283,7 +283,7 @@ func (ns *Namespace) onPanic(s *socketio.Socket, v any) {
 	ns.rt.log.Error("realtime: panic", "namespace", ns.name, "socket", id, "error", hostcall.PanicText(v), "stack", string(debug.Stack()))
 }
 
-// each calls f for every namespace, in no particular order.
+// each calls f for every namespace, in no particular order and without a lock.
 func (rt *Server) each(f func(ns *Namespace)) {
 	rt.mu.RLock()
 	all := slices.Collect(maps.Values(rt.namespaces))

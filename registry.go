@@ -15,8 +15,8 @@ import (
 
 // HostEvent is a domain event of the host's own: a struct, which the bus carries as JSON.
 // EventName returns the same for every value. If the struct or its pointer has a method
-// Validate() error, the server calls it before it publishes the event and after it has read
-// the event from the bus.
+// Validate() error, the server calls it before it publishes the event and after it has
+// decoded an event from the bus.
 //
 // Events with the same EventKey are sent in the order in which they were published. If the
 // key is a trip's id, the order includes the trip's own events.

@@ -1,5 +1,6 @@
-// Revalidation: every Timeouts.SweepInterval a sweep reads the users and sessions of all
-// sockets again, in case an event that revoked one was lost.
+// Revalidation: every Timeouts.SweepInterval, and after a gap, a sweep reads the users and
+// sessions of all sockets again, in case an event that revoked one was lost. It disconnects
+// sockets; revalidate_trips.go corrects their trip rooms.
 
 package realtime
 
@@ -41,7 +42,7 @@ type sweep struct {
 	urgent  bool          // the next round is an urgent one
 	retry   time.Duration // the time until that round
 	timer   timingwheel.Timer
-	cancel  context.CancelFunc // cancels the last round
+	cancel  context.CancelFunc // cancels the round that began last
 	done    chan struct{}      // closed when the last round has ended; nil before the first
 }
 
@@ -59,7 +60,8 @@ func (w *sweep) start() {
 	w.armLocked()
 }
 
-// armLocked arms the timer for the next round, unless there are no rounds.
+// armLocked arms the timer for the next round, unless SweepInterval is negative and the next
+// round is not urgent.
 func (w *sweep) armLocked() {
 	d := w.rt.opts.Timeouts.SweepInterval
 	if d > 0 {
@@ -248,8 +250,8 @@ func checkUser(s *Socket, u *User, _ time.Time) bool {
 }
 
 // checkSession disconnects a socket whose session does not exist, is revoked or belongs to
-// another user, and closes one whose session has expired. It reports whether it did. It
-// leaves a socket that has changed its session by auth:refresh meanwhile. expiresAt is when
+// another user, and closes one whose session has expired. It reports whether it did. It does
+// nothing if the socket has changed its session by auth:refresh meanwhile. expiresAt is when
 // the socket was to expire before the row was read.
 func checkSession(s *Socket, row *Session, expiresAt time.Time) bool {
 	id := s.Identity()

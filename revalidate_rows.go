@@ -1,4 +1,5 @@
-// Revalidation rows: how a sweep reads rows of a repository, many or one per call.
+// Revalidation rows: how a sweep reads rows of a repository, many or one per call. It calls the
+// host's code and changes no socket.
 
 package realtime
 

@@ -19,9 +19,9 @@ type activeTrips struct {
 	called time.Time // before the call
 }
 
-// tripSockets returns the sockets whose trip rooms are to be checked, by user id: all of
-// drivers and passengers if one call can look up many users, otherwise those that are in
-// a trip room.
+// tripSockets returns the sockets whose trip rooms are to be checked, by user id: those of all
+// drivers and passengers if one call can look up many users, otherwise only those that are
+// in a trip room.
 func (w *sweep) tripSockets() map[string][]*Socket {
 	if w.rt.opts.Trips == nil {
 		return nil
@@ -104,7 +104,8 @@ func (rt *Server) correctTrips(s *Socket, a activeTrips) (changed bool) {
 			trips.SetAside(id, who.ID, since)
 		}
 		s.Leave(TripRoom(id))
-		// An event between the check and Leave found the socket in the room.
+		// An event between the check and Leave may have put the socket into the room, from
+		// which Leave took it.
 		if isRecent(id) && rt.joinTripRoom(s, id, who, since) {
 			continue
 		}

@@ -56,7 +56,7 @@ func TripRoom(tripID string) Room { return roomOf(tripPrefix, tripID) }
 // Rooms of /admin.
 var (
 	AdminAllRoom     = Room{"admin:all"}     // every admin
-	AdminDriversRoom = Room{"admin:drivers"} // admins who watch all drivers' positions
+	AdminDriversRoom = Room{"admin:drivers"} // admins who receive the positions of all drivers: every admin, until they leave the room
 )
 
 // UserRoom holds every socket of one user in a namespace of the host's own.

@@ -121,7 +121,7 @@ func (rt *Server) await(ctx context.Context, f func(ctx context.Context) error) 
 	return hostcall.Finish(ctx, rt.host.shutdown, shutdownGrace, f)
 }
 
-// unfinished adds to err which step of Shutdown it belongs to; nil stays nil.
+// unfinished returns err with the step of Shutdown that it belongs to, or nil if err is nil.
 func unfinished(what string, err error) error {
 	if err == nil {
 		return nil

@@ -50,7 +50,9 @@ func (s *Socket) Identity() Identity {
 	return s.identity
 }
 
-// ExpiresAt returns when the socket's authorization expires; zero means never.
+// ExpiresAt returns when the socket's authorization expires: the server then sends
+// auth:expired and closes the connection. It is zero, which means never, in an anonymous
+// namespace.
 func (s *Socket) ExpiresAt() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,7 +68,7 @@ func (s *Socket) expiresAtLocked() time.Time {
 
 // RemoteAddr returns the client's address: the one that a proxy of Options.TrustedProxies
 // forwards, otherwise the address that the connection comes from, which may be that of
-// another proxy. It is the invalid netip.Addr if the connection has no IP address, as in
+// another proxy. It is the zero netip.Addr if the connection has no IP address, as in
 // memory or over a Unix socket.
 func (s *Socket) RemoteAddr() netip.Addr {
 	if s.inner == nil {
@@ -86,8 +88,8 @@ func (s *Socket) Transport() Transport {
 
 func (s *Socket) conn() *connState { return connOf(s.inner.Conn()) }
 
-// socketOf returns the Socket of one of socketio. ok is false while its handshake has not
-// created it yet.
+// socketOf returns the Socket of a socket of package socketio. ok is false until the handshake
+// has created it.
 func socketOf(inner *socketio.Socket) (s *Socket, ok bool) {
 	s, ok = inner.Data.(*Socket)
 	return s, ok
@@ -188,8 +190,8 @@ func (s *Socket) renewLocked(id Identity, expiresAt time.Time) {
 	s.ns.rt.wheel.Arm(&s.expiry, time.Until(expiresAt))
 }
 
-// setIdentity stores the identity and the expiry time of a socket that is not open yet,
-// without the timer.
+// setIdentity stores the identity and the expiry time of a socket that is not open yet. It
+// does not arm the expiry timer.
 func (s *Socket) setIdentity(id Identity, expiresAt time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

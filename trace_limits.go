@@ -49,8 +49,8 @@ const (
 	// LimitNamespaceName is the maximum length of a namespace's name in a packet: 256 bytes.
 	LimitNamespaceName Limit = "NamespaceName"
 	// LimitIncomingBytes is the maximum size of the incomplete messages of all connections
-	// together: 64 MiB, or eight times MaxPayload if that is more. A connection whose
-	// incomplete message is old was closed.
+	// together: 64 MiB, or eight times MaxPayload if that is more. The connection with the
+	// oldest incomplete message was closed.
 	LimitIncomingBytes Limit = "IncomingBytes"
 )
 

@@ -1,5 +1,6 @@
 // Trip exchange: a node that may have missed events of trips compares its trip table with
-// those of the other nodes, and moves its sockets by what it learns.
+// those of the other nodes, and moves its sockets accordingly. Package triptable decides what
+// differs; this file sends it.
 
 package realtime
 
@@ -17,11 +18,11 @@ const (
 	exchangeBatch = 64
 	// exchangePause is the time between two messages.
 	exchangePause = 5 * time.Millisecond
-	// exchangeEvery is the least time between two comparisons: gaps that are reported
+	// exchangeEvery is the minimum time between two comparisons: gaps that are reported
 	// meanwhile share the next one.
 	exchangeEvery = time.Second
-	// answerDelay is the maximum of the random time after which a node answers. What
-	// another node has sent by then it does not send.
+	// answerDelay is the maximum of the random time after which a node answers. It does
+	// not repeat what another node has sent by then.
 	answerDelay = 200 * time.Millisecond
 )
 
@@ -39,8 +40,9 @@ type tripExchange struct {
 
 func (x *tripExchange) init(p *publisher) { x.p, x.trips = p, triptable.NewExchange(p.trips) }
 
-// compare has the other nodes send what they know more than this one. With a bus that every
-// node hears the nodes do not tell each other of trips: none depends on the adapter then.
+// compare sends the digests of this node's trips to the other nodes, which answer with the
+// trips that they know differently. It does nothing with Cluster.BusFanOut: every node then
+// receives every event from the bus, and trips do not depend on the adapter.
 func (x *tripExchange) compare() {
 	if !x.p.rt.clustered || x.p.rt.opts.Cluster.BusFanOut {
 		return
@@ -89,7 +91,7 @@ func (x *tripExchange) applyPage(page triptable.Page) bool {
 	return valid
 }
 
-// answer sends, soon, what is due.
+// answer starts the goroutine that sends the trips that are due, after a random delay.
 func (x *tripExchange) answer() {
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -71,7 +71,7 @@ func (q *partyQueues) init(p *publisher) {
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
 
-// publishInOrder sends an event of a trip, or an event of the host's own whose key is the
+// publishInOrder sends an event of a trip, or an event of the host's own, whose key may be a
 // trip's id. It queues the event if an earlier event of the trip is queued, or if the event needs
 // a lookup. Otherwise it sends the event at once.
 func (q *partyQueues) publishInOrder(ctx context.Context, r *received) {

@@ -146,7 +146,8 @@ func (d *driverSearches) tripLearned(tripID string) {
 	}
 }
 
-// forget drops the result about a driver, because an event has changed their trips.
+// forget drops the result about a driver, because an event has changed their trips. A search
+// that is running continues.
 func (d *driverSearches) forget(driverID string) {
 	if driverID == "" {
 		return

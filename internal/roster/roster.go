@@ -1,6 +1,6 @@
-// Package roster holds which users have a socket on which other node, so that a node can
-// say of the users of a node that has died that they are disconnected. It is pure: it knows
-// no sockets, messages or clock.
+// Package roster stores which users have a socket on which other node. When a node dies, it
+// says which of the remaining nodes publishes that a user of the dead node is disconnected.
+// It is pure: it knows no sockets, messages or clock.
 package roster
 
 import (
@@ -16,29 +16,29 @@ type Roster struct {
 	max int
 
 	mu    sync.Mutex // guards the fields below, and all nodes
-	nodes map[string]*node
-	users int             // of all nodes
-	gone  map[string]bool // forgotten nodes, of which a late message may still arrive
+	nodes map[string]*node // by the id of the peer
+	users int              // the number of users of all nodes
+	gone  map[string]bool  // the peer ids of forgotten nodes, from which a late message may still arrive
 }
 
 // maxGone is how many forgotten nodes a roster remembers.
 const maxGone = 1024
 
-// node is another node, by the id of its peer.
+// node is another node.
 type node struct {
-	name  string          // under which all nodes know it; empty: not known yet
-	users map[User]string // their types
-	lost  bool
+	name  string          // the same on all nodes; empty: not known yet
+	users map[User]string // the type of each user
+	lost  bool            // it has left or died
 }
 
-// New returns an empty roster for at most that many users on all nodes. Of further users the
-// roster knows nothing.
+// New returns an empty roster for at most that many users on all nodes together. Further users
+// are not recorded.
 func New(users int) *Roster {
 	return &Roster{max: users, nodes: map[string]*node{}, gone: map[string]bool{}}
 }
 
-// Joined records that a node is there. It reports whether the node was forgotten: then its
-// users are unknown.
+// Joined records that a node is connected. peer identifies the node on this node only. Joined
+// reports whether the node was forgotten: its users are then unknown.
 func (r *Roster) Joined(peer string) (forgotten bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -91,7 +91,8 @@ func (r *Roster) Clear(peer, namespace string) {
 	}
 }
 
-// Add records that a node has a user. name is the one under which all nodes know the node.
+// Add records that a node has a user, unless the roster is full. name identifies the node on
+// all nodes.
 func (r *Roster) Add(peer, name string, u User, userType string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -109,7 +110,7 @@ func (r *Roster) Add(peer, name string, u User, userType string) {
 	n.users[u] = userType
 }
 
-// Named records the name under which all nodes know a node.
+// Named records the name that identifies a node on all nodes.
 func (r *Roster) Named(peer, name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -164,7 +165,8 @@ func (r *Roster) Lost(peer string) (hadUsers bool) {
 	return true
 }
 
-// Gone removes a user from all lost nodes, since the user was published as disconnected.
+// Gone removes a user from all lost nodes, because a node has published that the user is
+// disconnected.
 func (r *Roster) Gone(u User) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -181,11 +183,14 @@ type Orphan struct {
 	Type string
 }
 
-// Orphans returns the users of a lost node whom no other node is known to have, and for
-// whom the node named self stands at that place among the nodes that are not lost; they are
-// removed. here says that a user is on the node named self: nobody has to say anything
-// then. Each user has an order of nodes of their own, the same on all nodes that know the
-// same nodes. more reports whether users remain. A node without users is forgotten.
+// Orphans removes from a lost node the users whom this node, named self, is to publish as
+// disconnected, and returns them. For each user the nodes that are not lost have an order,
+// which is the same on all nodes that know the same nodes; a user is returned if self has
+// that place in the order, or an earlier one. The first place is 0.
+//
+// Users whom another node has are removed and not returned, and neither are those for whom
+// here reports that this node has them. here is called without the lock. more reports whether
+// the lost node still has users. A node without users is forgotten.
 func (r *Roster) Orphans(peer, self string, place int, here func(User) bool) (orphans []Orphan, more bool) {
 	r.mu.Lock()
 	n := r.nodes[peer]
@@ -216,7 +221,7 @@ func (r *Roster) Orphans(peer, self string, place int, here func(User) bool) (or
 	return slices.DeleteFunc(found, func(o Orphan) bool { return here(o.User) }), more
 }
 
-// placeOf returns the place of a name in the order of names of a user.
+// placeOf returns the place of a name in the order that the names have for a user.
 func placeOf(name string, names []string, u User) (place int) {
 	own := weight(name, u)
 	for _, other := range names {

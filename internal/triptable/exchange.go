@@ -1,5 +1,6 @@
-// How tables come to know the same after messages between them were lost: one table lists
-// what it knows, the others send what they know more.
+// Exchange: how the tables of different nodes become equal after messages between them were
+// lost. One table lists digests of its trips; the others send what they know of the trips
+// that differ. The caller carries the messages.
 
 package triptable
 
@@ -13,7 +14,7 @@ import (
 const MaxPage = 512
 
 // maxDue is the maximum number of trips that an Exchange has yet to send. No table has as
-// many: the bound is for pages that another table did not make.
+// many: the bound is for forged or damaged pages.
 const maxDue = 1 << 20
 
 // Page lists the trips of a table whose ids are greater than After and not greater than
@@ -24,8 +25,8 @@ type Page struct {
 	Trips []Digest `json:"trips,omitempty"`
 }
 
-// Digest stands for what a table knows of a trip. Two tables with the same sum have nothing
-// to tell each other. It has 53 bits, which JSON numbers keep.
+// Digest is a hash of what a table knows of a trip. Two tables with the same Sum know the same
+// of it. Sum has 53 bits, which a JSON number represents exactly.
 type Digest struct {
 	Trip string `json:"t"`
 	Sum  uint64 `json:"d"`
@@ -69,7 +70,8 @@ func (r *trip) digest() uint64 {
 	return sum & (1<<53 - 1)
 }
 
-// Exchange compares a table with others. Its methods may be called concurrently.
+// Exchange compares a table with those of other nodes, and holds the trips that are due: those
+// whose State is to be sent. Its methods may be called concurrently.
 type Exchange struct {
 	table *Table
 
@@ -80,8 +82,8 @@ type Exchange struct {
 // NewExchange returns an Exchange of a table.
 func NewExchange(t *Table) *Exchange { return &Exchange{table: t, due: map[string]bool{}} }
 
-// Pages calls send with the pages of the whole table, until it returns false. A trip that
-// is added or ends meanwhile is listed or not.
+// Pages calls send with the pages of the whole table, one after the other, until send returns
+// false. Trips that are added or end meanwhile may be missing.
 func (x *Exchange) Pages(send func(Page) bool) {
 	ids := x.table.ids()
 	slices.Sort(ids)
@@ -119,8 +121,9 @@ func (t *Table) digests(ids []string) []Digest {
 	return all
 }
 
-// differ returns the trips of a page's range of which the table knows something else than
-// the page.
+// differ returns the trips of a page's range that the page lacks or lists with another digest
+// than the table's, and listed trips that have ended. Trips that this table does not know are
+// not among them.
 func (t *Table) differ(p Page) (ids []string) {
 	listed := make(map[string]uint64, len(p.Trips))
 	for _, d := range p.Trips {
@@ -152,8 +155,8 @@ func (t *Table) differ(p Page) (ids []string) {
 	return ids
 }
 
-// Compare compares the table with a page of another one. Take returns what the table knows
-// of the trips that differ. It reports whether there are any.
+// Compare compares the table with a page of another one: the trips that differ are due. It
+// reports whether any trip is due.
 func (x *Exchange) Compare(p Page) (due bool) {
 	differ := x.table.differ(p)
 	x.mu.Lock()
@@ -167,10 +170,10 @@ func (x *Exchange) Compare(p Page) (due bool) {
 	return len(x.due) > 0
 }
 
-// Merge records what another table knows of a trip, as Table.Merge does. If that is all
-// that this table knows, Take does not return the trip any more: the other tables have
-// been sent it too. Otherwise, unless the sender expects no answer, Take returns it. due
-// reports whether there is an answer.
+// Merge records what another table knows of a trip, as Table.Merge does. If this table knows
+// nothing more, the trip is no longer due, because the other tables have received the same
+// state. Otherwise the trip becomes due, unless last says that the sender expects no answer.
+// due reports whether any trip is due.
 func (x *Exchange) Merge(s State, last bool) (res Result, due bool) {
 	res = x.table.Merge(s)
 	x.mu.Lock()
@@ -184,8 +187,9 @@ func (x *Exchange) Merge(s State, last bool) (res Result, due bool) {
 	return res, len(x.due) > 0
 }
 
-// Take returns what the table knows of at most n of the trips that are due, and whether
-// the receivers answer. It returns none when nothing is due.
+// Take returns what the table knows of at most n of the trips that are due, which are then no
+// longer due. last says that the receivers do not answer. It returns no states only if no
+// trip is due.
 func (x *Exchange) Take(n int) (states []State, last bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

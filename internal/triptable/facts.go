@@ -208,8 +208,8 @@ func (r *trip) leftAfter(f Fact) bool {
 		slices.ContainsFunc(r.releases, func(g Fact) bool { return g.Driver == f.Driver && g.At > f.At }))
 }
 
-// moves returns the moves that bring the people of a trip to where they belong, if the last
-// thing known is not that no driver was found.
+// moves returns the moves that bring the people of a trip to where they belong. It is not for
+// a trip that has found no driver: see allMoves.
 func (r *trip) moves() (m Moves) {
 	if r.assigned {
 		m.Passenger = r.passenger

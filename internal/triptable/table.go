@@ -332,8 +332,8 @@ func (t *Table) closeLocked(id string, at int64, now time.Time) {
 	t.closed[t.hash(id)] = at
 }
 
-// addLocked adds a trip of which nothing is known. suspended is when it found no driver; 0:
-// never.
+// addLocked adds a trip. suspended is when it found no driver, 0 for never; nothing else is
+// known of it.
 func (t *Table) addLocked(id string, suspended int64, now time.Time) *trip {
 	if len(t.trips) >= t.sweepAt || now.Sub(t.swept) >= sweepEvery {
 		t.sweepLocked(now)
