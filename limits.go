@@ -16,8 +16,8 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// refreshRate is the rate limit of auth:refresh, which reads from the host's database.
-// Rates.Events can replace it.
+// refreshRate is the rate limit of auth:refresh: once in 10 s, 5 at once. It is low because
+// each auth:refresh reads from the host's database. Rates.Events can replace it.
 var refreshRate = Rate{0.1, 5}
 
 // newAdmission returns the admission control of connections.
@@ -75,8 +75,8 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) 
 
 // enforceSocketsPerUser applies Limits.SocketsPerUser when s connects. It disconnects the
 // user's oldest sockets in the namespace or, with Limits.RefuseExtraSockets, returns the
-// error that refuses s. s is admitted already, so of several sockets that connect at once
-// each counts the others.
+// error that refuses s. s is in the room of its user already, so of several sockets that
+// connect at once each counts the others. user_limit.go counts the sockets of other nodes.
 func (ns *Namespace) enforceSocketsPerUser(ctx context.Context, s *Socket) error {
 	limit, user := ns.rt.opts.Limits.SocketsPerUser, s.identity.UserID
 	if limit < 0 || user == "" {

@@ -1,4 +1,4 @@
-// The limit on a user's sockets, counted on all nodes. A node asks the others only about a
+// User limit: Limits.SocketsPerUser, counted on all nodes. A node asks the others only about a
 // user whom one of them is known to have too, and not during the handshake, unless extra
 // sockets are refused.
 
@@ -29,9 +29,9 @@ const (
 type userLimit struct {
 	rt *Server
 
-	mu       sync.Mutex // guards the fields below
-	due      map[presenceKey]bool
-	checking bool // the checking goroutine exists
+	mu       sync.Mutex           // guards the fields below
+	due      map[presenceKey]bool // the users whose sockets are to be counted
+	checking bool                 // the checking goroutine exists
 }
 
 func (l *userLimit) init(rt *Server) { l.rt, l.due = rt, map[presenceKey]bool{} }
@@ -42,14 +42,16 @@ func (l *userLimit) elsewhere(key presenceKey) bool {
 		l.rt.peerUsers.roster.Elsewhere(roster.User{Namespace: key.ns.name, ID: key.user})
 }
 
-// connected has the user's sockets counted if another node has some too.
+// connected is called when a socket has connected. It counts the user's sockets soon, if
+// another node is known to have some too. It does not block.
 func (l *userLimit) connected(s *Socket) {
 	if key := (presenceKey{s.ns, s.Identity().UserID}); l.elsewhere(key) {
 		l.check(key)
 	}
 }
 
-// check has the sockets of a user counted, soon. It does not block.
+// check counts the sockets of a user on all nodes soon, and disconnects those beyond the limit.
+// It does not block.
 func (l *userLimit) check(key presenceKey) {
 	if l.rt.opts.Limits.SocketsPerUser < 0 {
 		return
@@ -91,7 +93,7 @@ func (l *userLimit) run() {
 	l.checking = false
 }
 
-// socketsOf returns the sockets of users on all nodes, those that were admitted first first.
+// socketsOf returns the sockets of users on all nodes, by user id. The oldest come first.
 func (l *userLimit) socketsOf(ctx context.Context, ns *Namespace, users ...string) map[string][]RemoteSocket {
 	rooms := make([]Room, len(users))
 	for i, user := range users {
@@ -139,8 +141,9 @@ func (l *userLimit) enforce(ns *Namespace, users []string) {
 	}
 }
 
-// refuses reports whether a connecting socket is one too many, if another node is known to
-// have sockets of its user too.
+// refuses reports whether a connecting socket exceeds the limit, on all nodes. If no other node
+// is known to have sockets of its user, it returns false at once. Otherwise it waits for the
+// other nodes, within ctx and userLimitTimeout.
 func (l *userLimit) refuses(ctx context.Context, s *Socket) bool {
 	key := presenceKey{s.ns, s.Identity().UserID}
 	if !l.elsewhere(key) {
