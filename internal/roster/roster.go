@@ -15,7 +15,7 @@ type User struct{ Namespace, ID string }
 type Roster struct {
 	max int
 
-	mu    sync.Mutex // guards the fields below, and all nodes
+	mu    sync.Mutex       // guards the fields below, and all nodes
 	nodes map[string]*node // by the id of the peer
 	users int              // the number of users of all nodes
 	gone  map[string]bool  // the peer ids of forgotten nodes, from which a late message may still arrive
