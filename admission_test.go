@@ -49,8 +49,8 @@ func openSession(t *testing.T, srv *realtimetest.Server, transport string, heade
 	return res.StatusCode, retryAfter
 }
 
-// Each limit on numbers refuses before there is a session, and lets in again when
-// somebody has left.
+// Each limit on numbers refuses a connection before it has a session, and admits one again after
+// another has closed.
 func TestLimits_Connections(t *testing.T) {
 	for name, c := range map[string]struct {
 		set    func(l *realtime.Limits)
@@ -212,8 +212,8 @@ func TestServer_UnauthenticatedKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// CONNECTs that are refused without asking anybody are charged like others, and a
-// connection that goes on is closed.
+// Refused CONNECTs count towards the rate, even those that are refused without a call of the host.
+// A connection that goes on sending them is closed.
 func TestServer_ConnectFloodsAreEnded(t *testing.T) {
 	for name, packet := range map[string]string{
 		"unknown namespace":   "40/nowhere,",
@@ -250,7 +250,7 @@ func TestServer_ConnectFloodsAreEnded(t *testing.T) {
 	}
 }
 
-// A session that comes to nothing is counted out.
+// A connection whose handshake fails, or that enters no namespace, does not stay in the counts.
 func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limitRecorder{}
@@ -294,7 +294,7 @@ func TestRates_Handshake(t *testing.T) {
 	})
 }
 
-// Which address counts: of two requests that share it the second is refused.
+// The client's address behind proxies: of two requests with the same one the second is refused.
 func TestServer_Addresses(t *testing.T) {
 	for name, c := range map[string]struct {
 		first, second string // X-Forwarded-For, lines separated by |

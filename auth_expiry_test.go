@@ -1,5 +1,5 @@
-// A live socket stays authorized: what ends it, in which words, and how it is
-// renewed in place. And revocations, which win over any handshake.
+// The authorization of a connected socket: how it expires, is revoked and is refreshed, and
+// revocations during a handshake.
 
 package realtime_test
 
@@ -84,7 +84,7 @@ func TestRevocation_DuringTheHandshake(t *testing.T) {
 						require.Equal(t, "invalid_session", lines[0]["code"])
 						require.Equal(t, "d1", lines[0]["user"])
 
-						// What is over does not stick: the repositories decide again.
+						// The revocation ends with the handshake: for the next one the repositories decide.
 						requireEntered(t, conn.send(t, connect), realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
 					})
 				})
@@ -141,8 +141,8 @@ func TestRevocation_OfSeveralHandshakes(t *testing.T) {
 	})
 }
 
-// TestRevocation_RefusesTheOriginalsWay: with RefuseAfterConnect too nobody is
-// admitted.
+// TestRevocation_RefusesTheOriginalsWay: with RefuseAfterConnect a revoked handshake is not
+// admitted either.
 func TestRevocation_RefusesTheOriginalsWay(t *testing.T) {
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 		t.Run(stage, func(t *testing.T) {
@@ -308,8 +308,8 @@ func TestSocket_Expiry(t *testing.T) {
 	}
 }
 
-// TestExpiry_TakesTheConnection: other namespaces on it fall with it; but only a
-// socket that is still there expires.
+// TestExpiry_TakesTheConnection: the sockets in other namespaces close with the connection. Only
+// a socket that is still connected expires.
 func TestExpiry_TakesTheConnection(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -368,8 +368,8 @@ func TestExpiry_IgnoresTheLeeway(t *testing.T) {
 	})
 }
 
-// TestExpiry_DuringTheHandshake: a token that runs out while a check hangs does
-// not give a socket that lives.
+// TestExpiry_DuringTheHandshake: if the token expires while a check hangs, the socket expires at
+// once.
 func TestExpiry_DuringTheHandshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -546,8 +546,8 @@ func TestRefresh_Refused(t *testing.T) {
 	})
 }
 
-// TestRefresh_Undecided: a panic and a host that does not answer are no verdict,
-// and leave the socket as it was.
+// TestRefresh_Undecided: a panic and a host that does not answer decide nothing and leave the
+// socket unchanged.
 func TestRefresh_Undecided(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -585,8 +585,8 @@ func TestRefresh_Undecided(t *testing.T) {
 	})
 }
 
-// TestRevocation_DuringRefresh: it wins here too. What it is of decides what is
-// left: the socket's own session or user, nothing; the new session, the old.
+// TestRevocation_DuringRefresh: a revocation of the socket's user or old session disconnects the
+// socket. One of the new session makes the refresh fail, and the socket stays in the old one.
 func TestRevocation_DuringRefresh(t *testing.T) {
 	tests := map[string]struct {
 		sid   string // of the new token
@@ -640,9 +640,8 @@ func TestRevocation_DuringRefresh(t *testing.T) {
 	}
 }
 
-// TestRevocation_FindsASocketThatIsRenewed: a refresh that ends between the two
-// steps of a revocation, which are to refuse handshakes and to look for sockets,
-// does not take the socket out of sight.
+// TestRevocation_FindsASocketThatIsRenewed: a revocation first refuses handshakes, then
+// disconnects the sockets in the room. It also finds a socket whose refresh ends in between.
 func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -793,7 +792,7 @@ func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 						require.Contains(t, lines[0]["stack"], "TestServer_PanicsAndErrorsOfTheHost")
 					}
 				}
-				// Without an ack it is logged all the same, and the socket goes on.
+				// Without an ack the error is logged too, and the socket stays connected.
 				require.NoError(t, c.EmitRaw("break", args))
 				_, err = realtimetest.Call(t.Context(), c, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
 				require.NoError(t, err)
@@ -805,8 +804,8 @@ func TestServer_PanicsAndErrorsOfTheHost(t *testing.T) {
 	}
 }
 
-// TestNamespace_PanicsOfHooks: an OnConnect that fails puts the socket out, behind hello;
-// of an OnDisconnect there is only the log.
+// TestNamespace_PanicsOfHooks: an OnConnect that fails disconnects the socket after hello. An
+// OnDisconnect that fails is only logged.
 func TestNamespace_PanicsOfHooks(t *testing.T) {
 	for _, how := range []string{"panic", "error"} {
 		t.Run(how, func(t *testing.T) {
@@ -840,7 +839,8 @@ func TestNamespace_PanicsOfHooks(t *testing.T) {
 	}
 }
 
-// TestDriverService_Panic: what a host plugs in for the library's own events.
+// TestDriverService_Panic: a panic or an error of the host's service fails the library's own
+// calls.
 func TestDriverService_Panic(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -856,7 +856,7 @@ func TestDriverService_Panic(t *testing.T) {
 	})
 }
 
-// brokenDrivers is a DriverService that does not do.
+// brokenDrivers is a DriverService whose UpdateStatus panics and whose SetTrip fails.
 type brokenDrivers struct{ realtime.DriverService }
 
 func (brokenDrivers) UpdateStatus(context.Context, string, realtime.StatusUpdate) (realtime.Availability, error) {
@@ -883,7 +883,7 @@ func TestNamespace_RefreshComparesTheType(t *testing.T) {
 	})
 }
 
-// A session that is replaced by itself goes on.
+// The sockets of a session that is replaced by itself stay connected.
 func TestSessionRefreshed_SameSession(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)

@@ -1,6 +1,6 @@
-// What an event costs: encoded, decoded, emitted, and a driver's position from
-// its arrival to the ack. Connections are in memory, so that the system's share
-// is small: one write costs more on a real network than all of this.
+// Benchmarks of an event: encoding, decoding, emitting, and a driver's position from its arrival
+// to the ack. Connections are in memory, because one write to a real network costs more than all
+// of this.
 
 package realtime_test
 
@@ -124,7 +124,7 @@ func (w *benchConn) frame() (head string, err error) {
 	return head, err
 }
 
-// count counts what comes, until the connection ends.
+// count counts the frames until the connection ends.
 func (w *benchConn) count(b *testing.B, n *atomic.Int64) {
 	for {
 		if _, err := w.frame(); err != nil {
@@ -138,7 +138,7 @@ func (w *benchConn) count(b *testing.B, n *atomic.Int64) {
 	}
 }
 
-// benchEmit emits to a room, and has no more than ahead events under way.
+// benchEmit emits to a room, with at most ahead events that have not arrived.
 func benchEmit(b *testing.B, drivers, ahead int) {
 	srv := benchServer(b)
 	var arrived atomic.Int64
@@ -188,8 +188,8 @@ func BenchmarkPingToAck(b *testing.B) {
 	_ = w.rwc.Close() // the server sees it
 }
 
-// benchPublish publishes an event of a trip in process, a hundred under way at most.
-// connected says that its driver is there to receive it.
+// benchPublish publishes an event of a trip in process, with at most a hundred that have not
+// arrived. connected says whether the trip's driver is connected.
 func benchPublish(b *testing.B, connected bool) {
 	var done atomic.Int64
 	srv := realtimetest.NewServer(b, func(o *realtime.Options) {

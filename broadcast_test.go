@@ -1,5 +1,4 @@
-// Whom a broadcast reaches, what it does to them, and what they answer, on one
-// node and on two.
+// Broadcasts on one node and on two: the sockets that they select, the operations, and the acks.
 
 package realtime_test
 
@@ -314,7 +313,7 @@ func TestQuery_Ask(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, answer, "an ack without an argument is the zero answer")
 
-		// An answer that comes too late is nobody's.
+		// An answer after the timeout is ignored.
 		client.AnswerRaw("test:where", func(realtime.Raw) realtime.Raw {
 			time.Sleep(2 * time.Second)
 			return realtime.Raw{Args: []json.RawMessage{[]byte(`"late"`)}}
@@ -324,7 +323,7 @@ func TestQuery_Ask(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		require.True(t, client.Connected())
 
-		// A client that goes away answers no more.
+		// A client that disconnects does not answer.
 		client.AnswerRaw("test:where", nil)
 		gone := make(chan error)
 		go func() {
@@ -431,7 +430,7 @@ func TestQuery_AskAll(t *testing.T) {
 	})
 }
 
-// The whole namespace: emitted to, counted, listed, asked, moved and ended.
+// Every operation on All: emit, count, list, ask, join, leave, disconnect and close.
 func TestBroadcast_All(t *testing.T) {
 	onNodes(t, func(t *testing.T, nodes []*realtimetest.Server) {
 		ns := nodes[0].Realtime.Drivers()
@@ -576,8 +575,8 @@ func (c countedUsers) FindUser(ctx context.Context, id string) (realtime.User, e
 	return c.UserRepo.FindUser(ctx, id)
 }
 
-// Only a revocation forgets rows and refuses who is connecting; a room that is
-// disconnected says nothing about anybody's rights.
+// Only a revocation forgets cached rows and refuses pending handshakes. Disconnecting a room does
+// neither.
 func TestBroadcast_DisconnectIsNoRevocation(t *testing.T) {
 	t.Parallel()
 	for from, name := range []string{"other node", "same node"} {

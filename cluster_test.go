@@ -1,6 +1,5 @@
-// Several nodes as one: trips, questions and messages between them. What every
-// node does alike stands in broadcast_test.go and wire_audience_test.go, which
-// run on two nodes too.
+// Several nodes: trips, requests and messages between them. broadcast_test.go and
+// wire_audience_test.go also run on two nodes.
 
 package realtime_test
 
@@ -35,11 +34,11 @@ func TestCluster_Trip(t *testing.T) {
 		requireFollows(t, driver, "t1", 1, all(passenger, admin), unrelated)
 		requireFollows(t, phone, "t1", 2, all(passenger, admin), unrelated)
 
-		// A socket that connects later is put in by what its own node has learnt.
+		// Its own node knows the trip and puts a socket that connects later into the room.
 		late, lateDriver := b.Passenger(t, "p1"), b.Driver(t, "d1")
 		requireFollows(t, lateDriver, "t1", 3, all(passenger, late, admin), unrelated)
 
-		// The other node handles the next event, and knows the people too.
+		// The other node handles the next event and knows the passenger and the driver too.
 		b.Publish(t, realtime.TripStarted{TripID: "t1"})
 		for _, c := range all(passenger, late, driver, phone, lateDriver) {
 			realtimetest.Expect(t, c, realtime.EventTripStarted)
@@ -186,7 +185,7 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 	}
 }
 
-// The nodes' own state is not the host's ServerEmit, under whatever name.
+// The host's ServerEmit cannot change the nodes' own state, whatever the event's name.
 func TestServerEmit_IsTheHostsAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
@@ -291,8 +290,8 @@ func TestCluster_SharedBus(t *testing.T) {
 	})
 }
 
-// What a driver does over a socket is emitted by the node that received it, once,
-// whichever way the bus goes.
+// The node that receives a driver's event over a socket emits it once, whether the bus delivers
+// to one node or to all.
 func TestCluster_InboundEvents(t *testing.T) {
 	t.Parallel()
 	for _, fanOut := range []bool{false, true} {
@@ -349,7 +348,7 @@ func TestNamespace_ServerEmit(t *testing.T) {
 	})
 }
 
-// What a node does not understand it drops, and says so.
+// A node drops a message that it does not understand, and reports it.
 func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -416,11 +415,11 @@ func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 			{true, realtime.ClusterMessage{Version: v, Op: realtime.OpFetchSockets, Namespace: "/unknown", All: true}, realtime.DropUnknownNamespace},
 			{true, realtime.ClusterMessage{Version: v, Op: realtime.OpAsk, Namespace: "/drivers", Rooms: d1}, realtime.DropMalformed},
 			{true, realtime.ClusterMessage{Version: v, Op: "of a later version", Namespace: "/drivers"}, realtime.DropUnknownOp},
-			// Without rooms it is for nobody.
+			// Without rooms it selects no socket.
 			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/drivers", Event: event(`"to nobody"`)}, ""},
 			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpDisconnect, Namespace: "/drivers"}, ""},
 			{true, realtime.ClusterMessage{Version: v, Op: realtime.OpFetchSockets, Namespace: "/drivers"}, ""},
-			// What rode on it once is the host's.
+			// An event name that once carried the nodes' state is now an event of the host.
 			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpServerEmit, Namespace: "/admin", Event: event(`"realtime:trip"`, `{"ended":true}`)}, ""},
 			{false, realtime.ClusterMessage{Version: v, Op: realtime.OpBroadcast, Namespace: "/drivers", Rooms: d1, Event: event(`"fine"`)}, ""},
 		} {
@@ -480,7 +479,7 @@ func TestCluster_NodeCutOff(t *testing.T) {
 	})
 }
 
-// The last words of a node's sockets reach the others while it shuts down.
+// An event that OnDisconnect emits while the node shuts down reaches the other nodes.
 func TestCluster_BroadcastsDuringShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer

@@ -1,4 +1,4 @@
-// What runs when a socket comes and goes: the functions of OnConnect and OnDisconnect.
+// OnConnect and OnDisconnect: the order of their functions, and when they are called.
 
 package realtime_test
 
@@ -78,7 +78,7 @@ func TestNamespace_OnConnectStopsAtTheFirstError(t *testing.T) {
 	}
 }
 
-// A function that closes the socket, or is abandoned, is the last one too.
+// No further function is called after one that closes the socket or is abandoned.
 func TestNamespace_OnConnectStopsWhenTheSocketHasClosed(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
@@ -128,7 +128,7 @@ func TestNamespace_OnDisconnectRunsAll(t *testing.T) {
 	})
 }
 
-// OnDisconnect sees the rooms that the socket was in, which is in none any more.
+// OnDisconnect sees the rooms in which the socket was, although it has left them.
 func TestSocket_RoomsInOnDisconnect(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(s *realtime.Socket, c *realtimetest.Client){
@@ -175,7 +175,7 @@ func TestSocket_RoomsInOnDisconnect(t *testing.T) {
 	}
 }
 
-// The texts are Node's, and what dashboards group by.
+// The texts are those of the Node.js server. Dashboards group by them, so they must not change.
 func TestDisconnectReason_Texts(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []realtime.DisconnectReason{

@@ -1,5 +1,5 @@
-// What the server keeps of the request that opens a connection, and what a host reads
-// and keeps on its sockets.
+// The data of a connection: what the server keeps of its HTTP request, and the host's data on a
+// socket.
 
 package realtime_test
 
@@ -38,7 +38,7 @@ func (s seenTokens) VerifyToken(ctx context.Context, token, namespace string) (r
 	return s.TokenVerifier.VerifyToken(ctx, token, namespace)
 }
 
-// The values are in every ctx of the connection, each connection's its own.
+// The values of a connection are in every ctx of that connection, and in no other.
 func TestOptions_ConnContext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var did callRecorder
@@ -84,7 +84,7 @@ func TestOptions_ConnContext(t *testing.T) {
 	})
 }
 
-// Whatever the context is that the host returns, only its values count.
+// Only the values of the returned context count, not its deadline or cancellation.
 func TestOptions_ConnContextOfTheRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
@@ -110,7 +110,7 @@ func TestOptions_ConnContextOfTheRequest(t *testing.T) {
 
 type nilContext struct{ context.Context }
 
-// A ConnContext that fails refuses the connection with 500, and counts it out again.
+// If ConnContext fails, the connection is refused with 500 and does not stay in the counts.
 func TestOptions_ConnContextFails(t *testing.T) {
 	t.Parallel()
 	var typed *nilContext
@@ -153,7 +153,8 @@ func TestOptions_ConnContextFails(t *testing.T) {
 	}
 }
 
-// What a connection that nothing was brought for costs stays what it was.
+// RemoteAddr is the address of the client, which trusted proxies forward; Transport is the one in
+// use.
 func TestSocket_RemoteAddrAndTransport(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -1,5 +1,5 @@
-// Who may connect from where: every kind of origin, on every kind of request,
-// with every kind of credential.
+// The matrix of origins: every kind of origin, on every kind of request, with every kind of
+// credential.
 
 package realtime_test
 
@@ -74,7 +74,7 @@ func (a originClient) session(t *testing.T, native bool) (res *http.Response, si
 	return res, "&sid=" + open.SID
 }
 
-// poll returns what a native app's poll brings.
+// poll polls as a native app and returns the body.
 func (a originClient) poll(t *testing.T, sid string) string {
 	t.Helper()
 	synctest.Wait()
@@ -117,8 +117,8 @@ func TestOrigins_Matrix(t *testing.T) {
 		{"two headers, one foreign", []string{"https://app.example.com", "https://evil.com"}, refused},
 		{"two in one header", []string{"https://app.example.com, https://evil.com"}, refused},
 	}
-	// What a credential is to the CONNECT; to the HTTP status it is nothing. A
-	// cookie, which a foreign page's browser sends along, is none.
+	// A credential decides the answer to the CONNECT, not the HTTP status. A cookie, which
+	// the browser sends for a foreign page too, is not a credential.
 	credentials := []struct {
 		name    string
 		header  func(token string) http.Header
@@ -182,7 +182,7 @@ func TestOrigins_Matrix(t *testing.T) {
 						require.Equal(t, refusalPacket(realtime.NamespaceDrivers, realtime.CodeMissingToken, "Missing token"), got)
 					}
 
-					// A preflight makes no session, whatever it asks about.
+					// A preflight opens no session.
 					res, body := a.request(t, false, http.MethodOptions, overPolling, "")
 					if status(res, body, http.StatusNoContent) {
 						require.Equal(t, "GET, POST", res.Header.Get("Access-Control-Allow-Methods"))
@@ -195,7 +195,7 @@ func TestOrigins_Matrix(t *testing.T) {
 						require.NotEmpty(t, sid)
 					}
 
-					// The others, with the id of a session that is another's.
+					// The next requests, with the id of another client's session.
 					_, sid = a.session(t, true)
 					res, body = a.request(t, false, http.MethodPost, overPolling+sid, connect)
 					if !status(res, body, http.StatusOK) {
@@ -218,7 +218,7 @@ func TestOrigins_Matrix(t *testing.T) {
 						outcome(strings.Join(conn.send(t, connect)[1:], ""))
 					}
 
-					// A websocket that takes over another's session.
+					// A websocket that upgrades another client's session.
 					_, sid = a.session(t, true)
 					res, body = a.request(t, false, http.MethodGet, overSocket+sid, "")
 					if status(res, body, http.StatusSwitchingProtocols) {

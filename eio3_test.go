@@ -1,6 +1,5 @@
-// Apps that were never updated: what clients of Engine.IO 3 may do, and how they
-// log in. What they say on the wire is tested in internal/engineio, with whole
-// clients in e2e.
+// EIO3 clients: how they log in, and what they may do. internal/engineio tests the wire format,
+// and e2e has real clients.
 
 package realtime_test
 
@@ -118,7 +117,7 @@ func TestEIO3_Tokens(t *testing.T) {
 	}
 }
 
-// A query is no place for the token of a client that can send it otherwise.
+// The query token of a client that could send it in the payload is ignored.
 func TestEIO3_QueryTokensOfNewClients(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3, o.Compat.LegacyQueryToken = true, true })
@@ -132,12 +131,12 @@ func TestEIO3_QueryTokensOfNewClients(t *testing.T) {
 	})
 }
 
-// Being in / is being nowhere: such a connection ends like any without a namespace.
+// A connection that is only in / is closed like one without a namespace.
 func TestEIO3_ClientWithoutNamespace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })
 		c := dialOld(t, srv, "", nil)
-		c.send(`420["driver:location:ping",{}]`) // nobody is there to hear it
+		c.send(`420["driver:location:ping",{}]`) // no handler receives it
 		c.send("40")
 		began := time.Now()
 		require.Equal(t, "1:1", c.poll())
@@ -157,8 +156,8 @@ func TestEIO3_OffByDefault(t *testing.T) {
 	require.ErrorContains(t, err, "LegacyQueryToken")
 }
 
-// Old and new apps of one user hear the same events, and are counted and revoked
-// alike.
+// EIO3 and newer clients of one user receive the same events, and are counted and revoked
+// together.
 func TestEIO3_BesideEIO4(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.AllowEIO3 = true })

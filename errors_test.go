@@ -1,4 +1,4 @@
-// What a host reads of an error.
+// The errors of the exported API: their texts and what they wrap.
 
 package realtime_test
 
@@ -23,7 +23,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// requirePrefix checks that every mistake in an error says once whose it is.
+// requirePrefix checks that every mistake in an error has the prefix exactly once.
 func requirePrefix(t *testing.T, err error, what string) {
 	t.Helper()
 	require.Error(t, err, what)

@@ -40,7 +40,7 @@ func TestEventsDoc_ClientFollowsTheTable(t *testing.T) {
 	})
 }
 
-// A reader never has to guess what a number counts or when a value is null.
+// Every number in the documentation has a unit, and every value that can be null says when.
 func TestCatalog_SaysUnitsAndNulls(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		counts := map[string]bool{"ratingCount": true}
@@ -74,7 +74,7 @@ func TestCatalog_SaysUnitsAndNulls(t *testing.T) {
 	})
 }
 
-// The examples have the fields that the types say, and no others.
+// The examples have exactly the fields of their types.
 func TestCatalog_ExamplesFitTheirTypes(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		check := func(event string, fields []realtimegen.Field, example json.RawMessage) {
@@ -99,7 +99,7 @@ func TestCatalog_ExamplesFitTheirTypes(t *testing.T) {
 	})
 }
 
-// What a host handles and emits by itself is in its catalog.
+// The catalog has the host's own calls and the events that it emits itself.
 func TestCatalog_OfAHost(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)

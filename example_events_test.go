@@ -21,7 +21,7 @@ type SurgeChanged struct {
 func (SurgeChanged) EventName() string  { return "surge.changed" }
 func (e SurgeChanged) EventKey() string { return e.Zone }
 
-// Deliveries says who receives what: the drivers in the zone, and every admin.
+// Deliveries sends the event to the drivers in the zone, and to every admin.
 func (e SurgeChanged) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 	return []realtime.Delivery{EventSurgeChanged.Deliver(SurgePayload{m, e.Zone, e.Factor},
 		realtime.ToRoom(realtime.NamespaceDrivers, realtime.NewRoom("zone", e.Zone)), realtime.ToAdmins())}
@@ -79,7 +79,7 @@ func ExampleNewDomainEvent() {
 	// <nil> <nil>
 }
 
-// What an event delivers can be tested without a server.
+// The deliveries of an event can be tested without a server.
 func ExampleDelivery() {
 	for _, d := range (SurgeChanged{Zone: "havana", Factor: 1.6}).Deliveries(realtime.EventMeta{}) {
 		fmt.Println(d.Event(), "to", d.Audiences())

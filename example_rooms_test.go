@@ -10,7 +10,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// city is what the examples of rooms run on: nodes of one cluster, in memory.
+// city is the cluster of the examples of rooms: nodes in memory.
 type city struct {
 	tokens   realtimetest.Tokens
 	users    realtimetest.Users
@@ -64,7 +64,7 @@ func (c *city) close(clients ...*realtimetest.Client) {
 // Weather is an event of the host's own.
 var Weather = realtime.NewEvent[string]("weather")
 
-// A host's own room: its server decides who is in it.
+// A host's own room: the host's code decides which sockets are in it.
 func ExampleBroadcast() {
 	c := newCity(1)
 	ana, ben := c.driver(0, "ana"), c.driver(0, "ben")
@@ -86,7 +86,7 @@ func ExampleBroadcast() {
 	// host:zone:havana trip:t1 false
 }
 
-// The whole namespace: emitted to, counted, and listed in pages.
+// All selects the whole namespace, to emit to it, to count it, and to list it in pages.
 func ExampleNamespace_All() {
 	ctx := context.Background()
 	c := newCity(1)
@@ -117,7 +117,7 @@ func ExampleNamespace_All() {
 	// page 3 is empty <nil>
 }
 
-// Several nodes act as one: what one of them does reaches the sockets of all.
+// Several nodes act as one: an operation on one node reaches the sockets of all nodes.
 func ExampleAdapter() {
 	ctx := context.Background()
 	c := newCity(2)
@@ -133,7 +133,7 @@ func ExampleAdapter() {
 	here, _ := second.All().Local().Count(ctx)
 	fmt.Println(all, "in the cluster,", here, "here", err)
 
-	// The nodes' own listeners, of which no client hears.
+	// An event between the nodes, which no client receives.
 	heard := make(chan string)
 	second.OnServerEmit("fares:changed", func(args realtime.Raw) { heard <- string(args.Args[0]) })
 	_ = first.ServerEmit(ctx, "fares:changed", "havana")

@@ -1,6 +1,5 @@
-// Golden conversations: what goes over the wire in each handshake and at each ending,
-// byte for byte, in testdata/conversations. go test -run TestServer_Conversations -update
-// writes them.
+// Golden conversations: the packets of each handshake and each ending, byte for byte, in
+// testdata/conversations. go test -run TestServer_Conversations -update writes them.
 
 package realtime_test
 
@@ -41,7 +40,7 @@ type conversation struct {
 	names []string      // pairs of an id or a token and what stands for it
 }
 
-// What differs from one run to the next.
+// Parts of packets that differ between runs.
 var variable = []struct {
 	pattern *regexp.Regexp
 	name    string
@@ -116,7 +115,7 @@ type recordedConn struct {
 	done chan struct{}
 }
 
-// websocket opens a websocket and records what comes, until it ends.
+// websocket opens a websocket and records the server's packets until it ends.
 func (c *conversation) websocket(query string, header http.Header) *recordedConn {
 	res, _ := c.request(http.MethodGet, query, "", header)
 	require.Equal(c.t, http.StatusSwitchingProtocols, res.StatusCode)
@@ -450,7 +449,7 @@ func TestServer_Conversations(t *testing.T) {
 	}
 }
 
-// Each file is of a conversation that is had.
+// Each file belongs to a conversation, and each conversation has a file.
 func TestServer_ConversationsAreComplete(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("testdata/conversations/*.txt")

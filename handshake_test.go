@@ -1,5 +1,5 @@
-// The handshake around the checks: what may not happen before they are through,
-// and what happens when they cannot be decided.
+// The handshake: a socket receives nothing before the checks have succeeded, and handshakes that
+// cannot be decided.
 
 package realtime_test
 
@@ -21,8 +21,8 @@ import (
 var memo = realtime.NewEvent[string]("memo")
 
 // TestHandshake_NothingBeforeTheChecks blocks a check, and emits to every room that the
-// socket would be in: none of it arrives, neither then nor later. Behind the
-// checks, while the trips are looked up, what is emitted waits for hello.
+// socket would be in: none of it arrives, neither then nor later. After the checks, while the
+// trips are looked up, events wait until hello was sent.
 func TestHandshake_NothingBeforeTheChecks(t *testing.T) {
 	for _, stage := range []string{"tokens", "users", "sessions", "trips"} {
 		t.Run(stage, func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestHandshake_NothingBeforeTheChecks(t *testing.T) {
 	}
 }
 
-// block makes the fake behind a stage of the handshake hang.
+// block makes the host's fake of one step of the handshake hang.
 func block(srv *realtimetest.Server, stage string) (entered <-chan struct{}, release func()) {
 	switch stage {
 	case "tokens":
@@ -91,8 +91,8 @@ func block(srv *realtimetest.Server, stage string) (entered <-chan struct{}, rel
 	return srv.Trips.Block()
 }
 
-// TestHandshake_RefusedReceivesNothing: a client whose check fails in the end was in no room
-// in between, even if that was the last one.
+// TestHandshake_RefusedReceivesNothing: a client that fails a check, even the last one, was in no
+// room before.
 func TestHandshake_RefusedReceivesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Compat.RefuseUnavailable = true })
@@ -113,8 +113,7 @@ func TestHandshake_RefusedReceivesNothing(t *testing.T) {
 	})
 }
 
-// fail makes the fake behind a stage of the handshake fail; with nil it works
-// again.
+// fail makes the host's fake of one step of the handshake fail; with nil it works again.
 func fail(srv *realtimetest.Server, stage string, err error) {
 	switch stage {
 	case "tokens":
@@ -175,9 +174,8 @@ func newFaultyHost(t *testing.T, trouble func(ctx context.Context, stage string)
 	return srv
 }
 
-// TestHandshake_Undecided: whatever goes wrong behind a question, nobody is admitted and
-// nobody is refused: the transport is closed after 1 to 5 s, the
-// log says why.
+// TestHandshake_Undecided: if a call of the host fails in any way, the client is neither admitted
+// nor refused: the transport is closed after 1 to 5 s, and the log says why.
 func TestHandshake_Undecided(t *testing.T) {
 	repoTimeout := 3 * time.Second
 	troubles := map[string]struct {
@@ -281,7 +279,8 @@ func TestUndecided_Delay(t *testing.T) {
 	})
 }
 
-// TestUndecided_IsTriedAgain: the way of a stock client, over polling too.
+// TestUndecided_IsTriedAgain: a client that reconnects as stock clients do is admitted once the
+// host answers, over polling too.
 func TestUndecided_IsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -313,7 +312,7 @@ func TestCompat_RefuseUnavailable(t *testing.T) {
 		refusal := []string{refusalPacket(realtime.NamespaceDrivers, realtime.CodeUnavailable, "Service unavailable")}
 		conn := openRaw(t, srv)
 		require.Equal(t, refusal, conn.send(t, connect))
-		// An answer that comes too late for its handshake does nothing to the next.
+		// An answer after the end of its handshake does not affect the next handshake.
 		answer = func(context.Context) error { <-release; return nil }
 		require.Empty(t, conn.send(t, connect))
 		time.Sleep(5 * time.Second)
@@ -328,9 +327,8 @@ func TestCompat_RefuseUnavailable(t *testing.T) {
 	})
 }
 
-// TestCompat_RefuseAfterConnect: the original's way. The client is in the namespace for
-// no longer than it takes to tell it, and in no room, and nobody's handler or
-// hook hears of it.
+// TestCompat_RefuseAfterConnect: the client is connected and disconnected at once, as the NestJS
+// module does it. It is in no room, and no handler or hook is called.
 func TestCompat_RefuseAfterConnect(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -429,7 +427,7 @@ func TestTimeouts_Connect(t *testing.T) {
 				require.Empty(t, conn.send(t, "41/drivers,"))
 				idle(conn)
 
-				// A handshake under way is no connection without a namespace.
+				// A connection with a handshake in progress is not without a namespace.
 				conn = openRaw(t, srv)
 				entered, release := srv.Users.Block()
 				require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, token)))
@@ -477,8 +475,8 @@ func TestHandshake_ClientLeaves(t *testing.T) {
 	})
 }
 
-// TestServer_ShutdownDuringTheHandshake: the questions end with the server, which is no
-// failure of theirs.
+// TestServer_ShutdownDuringTheHandshake: the shutdown cancels the calls of the host, which is not
+// logged as their failure.
 func TestServer_ShutdownDuringTheHandshake(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)

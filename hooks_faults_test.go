@@ -1,4 +1,4 @@
-// What each hook's fault is to the client, and to the others.
+// Faults of hooks: how each fault of each hook affects the client and other clients.
 
 package realtime_test
 
@@ -321,7 +321,7 @@ func (h *hooks) interceptor(hook string) realtime.Interceptor {
 	}
 }
 
-// register registers what is the host's after New.
+// register registers the host's functions after New.
 func (h *hooks) register(t *testing.T, rt *realtime.Server) {
 	support, err := rt.Namespace("/support", realtime.NamespaceOptions{
 		Authorize:    func(context.Context, realtime.AuthorizeRequest) error { return h.fails("NamespaceOptions.Authorize") },
@@ -486,7 +486,7 @@ func TestHooks_EachHasARow(t *testing.T) {
 			}
 		}
 	}
-	// What reflection does not see.
+	// Hooks that reflection does not find.
 	hooks = append(hooks, "Call.Handle", "In.UnmarshalJSON", "In.Validate", "Out.MarshalJSON", "Options.Logger", "EventBus.Subscribe's cancel")
 	var rows []string
 	for hook := range hookRows() {

@@ -1,4 +1,4 @@
-// How many calls of the host's code there may be, and whom those that hang concern.
+// Calls of the host's code: their limits, and which clients are affected by calls that hang.
 
 package realtime_test
 
@@ -85,8 +85,8 @@ func TestHandlers_Bounded(t *testing.T) {
 	})
 }
 
-// A handler that ends its goroutine, as t.FailNow does, is answered, and so is what
-// stands behind it, on the system's own way of reading connections.
+// The event of a handler that ends its goroutine, as t.FailNow does, is acknowledged, and so is
+// the next event of the connection, over TCP.
 func TestHandlers_GoexitOverTCP(t *testing.T) {
 	t.Parallel()
 	o := realtime.Options{Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Tokens: &realtimetest.Tokens{}}
@@ -121,7 +121,7 @@ func TestHandlers_GoexitOverTCP(t *testing.T) {
 	c.Close()
 }
 
-// Of calls of OnDisconnect that hang there is a bounded number, and Shutdown ends.
+// The number of OnDisconnect calls that hang is limited, and Shutdown returns.
 func TestOnDisconnect_Bounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		_, withLogs := recordLogs(t)
@@ -144,8 +144,8 @@ func TestOnDisconnect_Bounded(t *testing.T) {
 	})
 }
 
-// A ban that another node publishes is not held up by a listener that hangs, nor by
-// any number of events for it.
+// A ban from another node does not wait for a listener that hangs, or for the events in its
+// queue.
 func TestOnServerEmit_HoldsUpNoBan(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2)
@@ -169,8 +169,8 @@ func TestOnServerEmit_HoldsUpNoBan(t *testing.T) {
 	})
 }
 
-// Listeners of a namespace hear in the order of the events, and one that panics or
-// hangs holds up the others for a while at most.
+// Listeners of a namespace are called in the order of the events. One that panics or hangs
+// delays the others only for a limited time.
 func TestOnServerEmit_Order(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		_, withLogs := recordLogs(t)
@@ -218,8 +218,7 @@ func (k *hangingVerifier) VerifyToken(ctx context.Context, token, ns string) (re
 	return k.TokenVerifier.VerifyToken(ctx, token, ns)
 }
 
-// Tokens with a key that nobody knows, from one address, keep nobody else from
-// logging in.
+// Tokens with an unknown key, from one address, do not prevent other clients from logging in.
 func TestVerify_BoundedBySource(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		keys := &hangingVerifier{release: make(chan struct{})}
@@ -248,8 +247,8 @@ func TestVerify_BoundedBySource(t *testing.T) {
 	})
 }
 
-// The networks of one /48, or of one /24, keep nobody else from logging in, whichever of
-// the host's functions they make hang: each is called for what a client chose.
+// Clients of one /48, or of one /24, cannot prevent others from logging in, whichever of the
+// host's functions they make hang with arguments that they choose.
 func TestHostCalls_BoundedBySite(t *testing.T) {
 	for site, peer := range map[string]func(i int) string{
 		"/48": func(i int) string { return fmt.Sprintf("2001:db8:1:%x::1", i) },
@@ -387,7 +386,7 @@ func (a *abandonedHost) FindUser(ctx context.Context, id string) (realtime.User,
 	return a.UserRepo.FindUser(ctx, id)
 }
 
-// The questions for a client end with its connection, and no more follow.
+// The calls of the host for a client are canceled when its connection closes, and no more follow.
 func TestHandshake_QuestionsEndWithTheConnection(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		host := &abandonedHost{begun: make(chan struct{}), ended: make(chan struct{})}
@@ -518,8 +517,7 @@ func TestSweep_DoesNotUndoARefresh(t *testing.T) {
 	})
 }
 
-// What is a nil pointer in an interface is a mistake of New's, not a panic of the
-// first call.
+// New returns an error for a nil pointer in an interface; otherwise the first call would panic.
 func TestOptions_TypedNil(t *testing.T) {
 	t.Parallel()
 	var users *realtimetest.Users
@@ -529,7 +527,7 @@ func TestOptions_TypedNil(t *testing.T) {
 	require.ErrorContains(t, err, "Options.Trips is a nil *realtimetest.Trips")
 }
 
-// What is nil is refused where it is registered, and what was registered before stays.
+// Registering nil panics, and earlier registrations stay.
 func TestHooks_Nil(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -548,7 +546,7 @@ func TestHooks_Nil(t *testing.T) {
 
 func discarded() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// Of a handler that never returns only so many calls are left under way.
+// The number of running calls of a handler that never returns is limited.
 func TestNamespace_AbandonedHandlersAreBounded(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.HandlersPerEvent = 256 })
@@ -597,22 +595,22 @@ func TestNamespace_OnConnectThatNeverReturns(t *testing.T) {
 	})
 }
 
-// deafWatcher is an adapter whose RoomChanged hangs until it is released.
-type deafWatcher struct {
+// hangingWatcher is an adapter whose RoomChanged hangs until it is released.
+type hangingWatcher struct {
 	*realtimetest.HubNode
 	released chan struct{}
 }
 
-func (d deafWatcher) RoomChanged(namespace, room string) {
+func (d hangingWatcher) RoomChanged(namespace, room string) {
 	<-d.released
 	d.HubNode.RoomChanged(namespace, room)
 }
 
-// An adapter that did not return for a time, so that it was not called for other rooms,
-// hears of these when it does: it would not receive what is sent to them.
-func TestRoomWatcher_HearsOfEachRoomInTheEnd(t *testing.T) {
+// While RoomChanged hangs, it is not called for other rooms. It is called for them once it
+// returns: otherwise the adapter would not receive messages for those rooms.
+func TestRoomWatcher_CalledForEachRoomInTheEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		watcher := deafWatcher{realtimetest.NewHub().Node(), make(chan struct{})}
+		watcher := hangingWatcher{realtimetest.NewHub().Node(), make(chan struct{})}
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = watcher })
 		var want []string
 		var clients []*realtimetest.Client

@@ -1,4 +1,5 @@
-// What the methods of the host's errors, and of the values of its panics, may do.
+// Hostile errors: methods of the host's errors and panic values that panic, end the goroutine or
+// hang.
 
 package realtime_test
 
@@ -65,8 +66,8 @@ func returnsError(hook string) bool {
 	return !slices.Contains(without, hook) && !strings.HasPrefix(hook, "Trace.")
 }
 
-// A call whose error cannot be looked at is over all the same: its handler is called
-// again, however often that happens.
+// A call whose error cannot be inspected ends too: the handler is called again, however often
+// that happens.
 func TestCall_EndsWhateverItsErrorDoes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := &hooks{}

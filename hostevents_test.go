@@ -275,7 +275,7 @@ func TestPublish_InProcess(t *testing.T) {
 		require.Equal(t, e.ID, realtimetest.Expect(t, driver, eventShiftStarted).EventID)
 		require.EqualValues(t, 1, n.Load())
 
-		// What was read off a bus may go on another one.
+		// An envelope that was received from a bus can be published on another one.
 		require.NoError(t, bus.Publish(t.Context(), realtime.Envelope{ID: "again", Name: e.Name, Key: e.Key, Data: e.Data}))
 		require.Equal(t, "again", realtimetest.Expect(t, driver, eventShiftStarted).EventID)
 		require.Len(t, unrelated.Received(), 1, "its hello")
@@ -400,7 +400,7 @@ func TestHostEvent_IsInTheCatalog(t *testing.T) {
 	})
 }
 
-// What an event delivers can be compared without a server.
+// The deliveries of an event can be compared without a server.
 func TestDelivery(t *testing.T) {
 	t.Parallel()
 	m := realtime.EventMeta{EventID: "e1"}
@@ -467,8 +467,8 @@ func (e pinged) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 		realtime.ToRoom(realtime.NamespaceAdmin, realtime.AdminAllRoom, realtime.AdminUserRoom("a1"))).Latest(e.UserID)}
 }
 
-// A number that JSON has no word for is refused by Publish, on every bus alike:
-// further on nobody could say so.
+// Publish returns an error for a number that JSON cannot encode, with every bus: later the error
+// could not be returned.
 func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
 	t.Parallel()
 	nan, infinite := math.NaN(), math.Inf(1)
@@ -605,8 +605,8 @@ func (e tipped) Deliveries(m realtime.EventMeta) []realtime.Delivery {
 	return []realtime.Delivery{eventTipped.Deliver(m, realtime.ToAdmins())}
 }
 
-// An event of the host's own that has a trip's key stays behind the trip's events,
-// also while they wait for Options.Parties. One that ends the goroutine costs itself.
+// A host's own event with a trip's key keeps the order of the trip's events, also while they wait
+// for Options.Parties. If its method ends the goroutine, only that event is lost.
 func TestHostEvent_OrderBehindATrip(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, func(o *realtime.Options) {

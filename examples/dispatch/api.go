@@ -1,5 +1,5 @@
-// The REST API: routes, callers, and the shapes of requests. trips.go and auth.go do the
-// work.
+// The REST API: routes, who may call them, and the bodies of requests. The store (trips.go,
+// store.go) and auth.go execute them.
 
 package main
 
@@ -75,7 +75,7 @@ func (a *app) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 	}
 }
 
-// by is answer for callers of the given types.
+// by is answer for callers whose user has one of the types. Others get CodeForbidden.
 func (a *app) by(f func(r *http.Request, c caller) (any, error), types ...realtime.UserType) http.HandlerFunc {
 	return a.answer(func(r *http.Request) (any, error) {
 		c, err := a.caller(r, false)

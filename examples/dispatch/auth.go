@@ -1,4 +1,5 @@
-// Access tokens, and who a request comes from.
+// Authentication: signing and verifying access tokens, login and logout, and the caller of a REST
+// request.
 
 package main
 
@@ -31,8 +32,8 @@ func newTokens(secret []byte, issuer string, ttl time.Duration) (*tokens, error)
 	return &tokens{secret, issuer, ttl, verifier}, err
 }
 
-// mint returns a token for a user's session. The claim userType is for the
-// reader; nobody decides by it.
+// mint returns a token for a user's session. The claim userType is for people who read the
+// token; no check uses it.
 func (t *tokens) mint(u userRow, sid string) (token string, expiresAt time.Time, err error) {
 	now := time.Now()
 	expiresAt = now.Add(t.ttl).Truncate(time.Millisecond)
@@ -50,8 +51,8 @@ func (t *tokens) mint(u userRow, sid string) (token string, expiresAt time.Time,
 	return token, expiresAt, nil
 }
 
-// refreshWindow is how long after its end a token can still be exchanged for a
-// new one, if its session lives. A backend with refresh tokens needs none.
+// refreshWindow is how long after its expiry a token can still be exchanged for a new one, if
+// its session is valid. A backend with refresh tokens needs no such window.
 const refreshWindow = 24 * time.Hour
 
 // verify returns the token's user and session ids. late accepts a token that
@@ -72,8 +73,8 @@ func (t *tokens) verify(ctx context.Context, token string, late bool) (userID, s
 	return c.Subject, c.SessionID, nil
 }
 
-// expiredClaims reads a token of which the verifier said that everything but
-// its time is right.
+// expiredClaims returns the claims of a token that the verifier has found valid but expired. It
+// returns expired if the refresh window has passed.
 func expiredClaims(token string, expired error) (realtime.Claims, error) {
 	claims := jwt.MapClaims{}
 	if _, _, err := jwt.NewParser().ParseUnverified(token, claims); err != nil {
@@ -135,13 +136,13 @@ func (a *app) newLogin(u userRow, sid string) (credentials, error) {
 	return credentials{token, sid, u.ID, u.Type, realtime.Time{Time: expiresAt}}, err
 }
 
-// maySignIn reports whether a password is right. All users share one. If none is
-// configured, none is needed as long as only this machine can connect.
+// maySignIn reports whether a password is right. All users share one. If none is configured, any
+// password is accepted while only this machine can connect, and none otherwise.
 func (c config) maySignIn(password string) bool {
 	if c.password == "" {
 		return c.isLocal()
 	}
-	// Hashed first: the comparison's time depends on the lengths.
+	// Hashed first, because the time of the comparison depends on the lengths.
 	given, want := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(c.password))
 	return subtle.ConstantTimeCompare(given[:], want[:]) == 1
 }

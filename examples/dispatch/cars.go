@@ -1,5 +1,5 @@
 // Simulated drivers: each logs in over REST, connects as any client does, accepts the
-// trips offered to it and drives them.
+// trips that are offered to it and drives them. They use the server only over the network.
 
 package main
 
@@ -102,7 +102,7 @@ func (c *car) shift(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
 		cancel()
-		_ = socket.close() // wakes the reader
+		_ = socket.close() // ends readEvents
 		reading.Wait()
 	}()
 	reading.Go(func() { readEvents(ctx, socket, events) })

@@ -230,7 +230,7 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	stopCars()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	// The sockets first: http.Server.Shutdown does not close websockets.
+	// The sockets are closed first: http.Server.Shutdown does not close websockets.
 	return errors.Join(a.shutdown(shutdown), server.Shutdown(shutdown))
 }
 
@@ -239,7 +239,7 @@ func newServer(h http.Handler) *http.Server {
 	return &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 }
 
-// app is all of the program but its listener.
+// app is the whole program except its listener.
 type app struct {
 	cfg     config
 	log     *slog.Logger
@@ -329,10 +329,10 @@ func (a *app) shutdown(ctx context.Context) error {
 func (a *app) close() {
 	a.end()
 	a.matcher.close()
-	_ = a.rt.Shutdown(context.Background()) // nothing is left of it after shutdown
+	_ = a.rt.Shutdown(context.Background()) // returns at once if shutdown has completed
 }
 
-// greet says where the program listens and who can log in.
+// greet prints the URL and one line with a token for each user.
 func (a *app) greet(w io.Writer, port int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "listening on http://localhost:%d\n", port)

@@ -1,4 +1,4 @@
-// The matcher: finds a driver for each trip.
+// The matcher: finds a driver for each trip. It reads and changes trips only through the store.
 
 package main
 

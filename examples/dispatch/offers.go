@@ -1,5 +1,5 @@
-// The store as the library's OfferService and DriverService, which drivers' socket events
-// call.
+// The store as realtime.OfferService and realtime.DriverService: the library calls these methods
+// for the events that drivers' sockets send.
 
 package main
 

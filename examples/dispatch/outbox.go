@@ -1,4 +1,4 @@
-// The outbox: domain events in the order in which they happened.
+// The outbox: domain events that wait to be published, in the order of the changes.
 
 package main
 

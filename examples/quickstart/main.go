@@ -1,5 +1,5 @@
-// Command quickstart is a server with one driver, an event of its own, and a
-// domain event that is sent to the driver. client.mjs connects to it.
+// Command quickstart is a server with one driver, a call of its own, and a domain event that is
+// sent to the driver. It prints the command that connects client.mjs as the driver.
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// SaveNote is this host's own event: a driver sends a text and gets an answer.
+// SaveNote is a call of this host: a driver sends a text and receives an ack with data.
 var SaveNote = realtime.NewCall[string, string]("driver:note:save")
 
 func main() {
@@ -33,7 +33,7 @@ func main() {
 	}
 	SaveNote.Handle(rt.Drivers(), func(ctx context.Context, s *realtime.Socket, note string) (string, error) {
 		offer := realtime.AssignmentOffered{TripID: "t1", AssignmentID: "a1", DriverID: s.Identity().UserID, TTLSec: 20}
-		return "saved " + note, rt.Publish(ctx, offer) // the driver gets trip:assignment:offered
+		return "saved " + note, rt.Publish(ctx, offer) // the driver receives trip:assignment:offered
 	})
 	http.Handle(realtime.Path, rt)
 
