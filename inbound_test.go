@@ -58,7 +58,7 @@ func refusalOf(t *testing.T, ack string) refusedEvent {
 	return r
 }
 
-// What every event refuses, with the fields at fault.
+// Every event refuses invalid payloads with CodeInvalidPayload and the invalid fields.
 func TestCall_InvalidPayloads(t *testing.T) {
 	t.Parallel()
 	const at = `"lat":23.1,"lng":-82.4,`
@@ -356,7 +356,7 @@ func TestDriverTripSet(t *testing.T) {
 	})
 }
 
-// What a host's own DriverService refuses, or fails at, reaches the client as a code.
+// An error of a host's own DriverService reaches the client as a code.
 func TestDriverService_Refuses(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer
@@ -522,7 +522,7 @@ func TestAdminTripJoin_Limit(t *testing.T) {
 	})
 }
 
-// Nobody has the events of another namespace.
+// A client cannot call the built-in events of another namespace.
 func TestNamespace_BuiltInCallsAreItsOwn(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)

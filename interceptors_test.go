@@ -108,7 +108,7 @@ func TestInterceptor_BuiltinCalls(t *testing.T) {
 	})
 }
 
-// What an interceptor does instead of the handler is what the client gets.
+// If an interceptor does not call the handler, the client gets the interceptor's ack or error.
 func TestInterceptor_ShortCircuit(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -1,4 +1,4 @@
-// Every limit that refuses something tells Trace, in the name of its field.
+// Every limit that refuses something calls Trace.Limited, with the name of its field.
 
 package realtime_test
 
@@ -145,8 +145,8 @@ func (g *countingUsers) FindUser(ctx context.Context, id string) (realtime.User,
 	return g.Users.FindUser(ctx, id)
 }
 
-// When everybody comes back at once the repositories hear of each user once, and
-// of so many at a time.
+// When all clients reconnect at once, the server reads each user once, with at most
+// Limits.RepoConcurrency calls at a time.
 func TestLookup_ReconnectStorm(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		repo := &countingUsers{Users: &realtimetest.Users{}, asked: map[string]int{}}
@@ -175,7 +175,7 @@ func TestLookup_ReconnectStorm(t *testing.T) {
 	})
 }
 
-// What is revoked is so at once, whatever has been kept of a moment ago.
+// A revocation takes effect at once, although a row from before it is cached.
 func TestRevocation_EmptiesTheCache(t *testing.T) {
 	for name, revoke := range map[string]func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code){
 		"session": func(srv *realtimetest.Server) (realtime.DomainEvent, realtime.Code) {

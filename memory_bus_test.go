@@ -389,7 +389,7 @@ func (v badValue) MarshalJSON() ([]byte, error) { v.do(); return []byte("{}"), n
 func (badValue) EventName() string              { return "bad" }
 func (badValue) EventKey() string               { return "k" }
 
-// What a panic's value does, or OnError, ends no queue.
+// A queue continues after a panic whose value has a faulty method, and after a fault of OnError.
 func TestMemoryBus_FaultsOfAFault(t *testing.T) {
 	t.Parallel()
 	for name, do := range hostFaults() {

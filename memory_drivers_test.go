@@ -203,7 +203,7 @@ func TestCallBodies_Checks(t *testing.T) {
 	}
 }
 
-// What a Go client marshals, the server reads back.
+// The server decodes the JSON of a Go client's payload to the same value.
 func TestCallBodies_RoundTrip(t *testing.T) {
 	t.Parallel()
 	at := realtime.Time{Time: time.Date(2024, 5, 6, 7, 8, 9, 123e6, time.UTC)}
@@ -364,7 +364,7 @@ func TestMemoryDrivers_Status(t *testing.T) {
 					require.Equal(t, got, after, name)
 					require.NoError(t, in.Validate(), name)
 
-					// What was asked for holds.
+					// A given field has the given value.
 					if online != nil {
 						require.Equal(t, *online, got.IsOnline, name)
 					}
@@ -374,7 +374,7 @@ func TestMemoryDrivers_Status(t *testing.T) {
 					if reason != nil && *reason != none {
 						require.Equal(t, *reason, got.AvailabilityReason, name)
 					}
-					// What was not asked for stays, or is implied.
+					// A field that is not given keeps its value, or has the implied one.
 					if online == nil {
 						require.Equal(t, before.IsOnline || available == on, got.IsOnline, name)
 					}

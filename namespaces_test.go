@@ -330,8 +330,8 @@ func TestHandlerContext_Ends(t *testing.T) {
 	})
 }
 
-// What OnConnect emits follows hello, and no event is handled before it is done;
-// OnDisconnect comes last.
+// Emits of OnConnect arrive after hello, and no event is handled before OnConnect has
+// returned. OnDisconnect runs last.
 func TestSocket_OrderOfHooksAndEvents(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -412,7 +412,7 @@ func TestNamespace_OnConnectFails(t *testing.T) {
 				})
 				client, err := srv.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(srv.Login("p1", realtime.UserPassenger)))
 				require.NoError(t, err)
-				_ = client.Emit("act") // it may be gone already
+				_ = client.Emit("act") // the client may have disconnected already
 				require.Equal(t, realtimetest.ReasonServer, client.Disconnected(t))
 				synctest.Wait()
 				require.Zero(t, handled.Load())

@@ -1,4 +1,4 @@
-// What New, Namespace and the declarations refuse, and what they say.
+// The mistakes that New, Namespace and the declarations report, and the texts of their errors.
 
 package realtime_test
 

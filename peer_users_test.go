@@ -151,8 +151,8 @@ func TestPresence_OfANodeThatIsFoundAgain(t *testing.T) {
 	})
 }
 
-// What one node has published wrongly while it did not hear of the other, the other one
-// corrects, whatever has become of the user there.
+// If a node published a user as disconnected because it had lost another node, which still had
+// the user, the other node publishes the correct state after the gap.
 func TestGap_Presence(t *testing.T) {
 	for name, c := range map[string]struct {
 		far  func(t *testing.T, phone *realtimetest.Client, srv *realtimetest.Server) // what happens on the other node in the gap

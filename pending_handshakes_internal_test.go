@@ -1,4 +1,4 @@
-// What is remembered of revocations while tokens are verified.
+// The memory of revocations during the verification of tokens.
 
 package realtime
 

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a slow bus does not take is dropped at the bound, the newest first, and counted.
+// When the queue for a slow bus is full, further events are dropped and counted.
 func TestPresence_QueueIsBounded(t *testing.T) {
 	t.Parallel()
 	p := &presence{publishes: true, max: 4, running: true} // the bus is busy with others

@@ -1,4 +1,4 @@
-// Presence: what the bus hears of who is there.
+// Presence: the events that the server publishes when users connect and disconnect.
 
 package realtime_test
 
@@ -101,7 +101,7 @@ func TestPresence(t *testing.T) {
 	})
 }
 
-// A phone that changes networks makes no noise, however often it does.
+// A phone that changes networks is not published as disconnected, however often it does so.
 func TestPresence_BackWithinTheGrace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.PresenceGrace = 5 * time.Second })
@@ -173,7 +173,7 @@ func TestPresence_OfTheRefused(t *testing.T) {
 	})
 }
 
-// A handshake whose client is gone at once is counted out as well.
+// A user whose client disconnects during the handshake does not stay counted as connected.
 func TestPresence_OfTheHasty(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
@@ -215,7 +215,7 @@ func TestPresence_OfTheRevoked(t *testing.T) {
 	})
 }
 
-// It is the bus that hears, and no client.
+// Presence is published on the bus and is not sent to clients.
 func TestPresence_IsNotForClients(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
@@ -239,8 +239,8 @@ func TestPresence_Off(t *testing.T) {
 	})
 }
 
-// A bus that fails is tried again; what it does not take is logged once, and
-// holds up nobody.
+// The server tries again when the bus fails. An event that the bus does not accept is logged
+// once, and does not delay other events.
 func TestPresence_OnABusThatFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -276,8 +276,8 @@ func TestPresence_OnABusThatFails(t *testing.T) {
 	})
 }
 
-// Shutdown says nothing of those who are about to connect to another node, and
-// what was to be said before is said.
+// Shutdown does not publish users as disconnected who are about to connect to another node. It
+// publishes the events that were queued before.
 func TestPresence_AtShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t, withPresence)
@@ -378,8 +378,8 @@ func (b slowBus) Publish(ctx context.Context, e realtime.Envelope) error {
 	return b.Bus.Publish(ctx, e)
 }
 
-// A user who connects to another node just when the bus hears of their end is published
-// once more, after that.
+// If a user connects to another node while the first node publishes that they are
+// disconnected, the other node publishes them as connected after that.
 func TestPresence_Contradicted(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		bus, hold := realtimetest.NewBus(), make(chan struct{})
@@ -402,7 +402,7 @@ func TestPresence_Contradicted(t *testing.T) {
 	})
 }
 
-// A handshake under way is nobody yet: it may fail.
+// A handshake in progress does not count as a connected user: it may fail.
 func TestPresence_AndAHandshakeElsewhere(t *testing.T) {
 	for name, err := range map[string]error{"passes": nil, "fails": errors.New("gone")} {
 		t.Run(name, func(t *testing.T) {
@@ -496,12 +496,12 @@ func TestPresence_HostMarksDriversOffline(t *testing.T) {
 			if e.Name != (realtime.PresenceDisconnected{}).EventName() {
 				return nil
 			}
-			var gone realtime.PresenceDisconnected
-			if err := json.Unmarshal(e.Data, &gone); err != nil {
+			var left realtime.PresenceDisconnected
+			if err := json.Unmarshal(e.Data, &left); err != nil {
 				return err
 			}
-			if gone.Namespace == realtime.NamespaceDrivers {
-				online = false // of gone.UserID
+			if left.Namespace == realtime.NamespaceDrivers {
+				online = false // of left.UserID
 			}
 			return nil
 		})

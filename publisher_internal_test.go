@@ -1,4 +1,4 @@
-// What the server remembers of events, and for how long.
+// The memory of event ids, and how long an id stays in it.
 
 package realtime
 

@@ -208,8 +208,8 @@ func TestTripRooms_ChangesDuringTheHandshake(t *testing.T) {
 	}
 }
 
-// What happens while a socket is being let in is not lost to it, and follows
-// hello; what happens before it has passed the checks is not for it.
+// A socket receives, after hello, the events that were published after it had passed the
+// checks of its handshake. It does not receive earlier ones.
 func TestHandshake_EventsDuringIt(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)

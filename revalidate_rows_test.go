@@ -1,4 +1,4 @@
-// A sweep goes on, whichever calls of a repository never return.
+// A sweep continues, whichever calls of a repository never return.
 
 package realtime_test
 
@@ -17,8 +17,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// deafness decides which calls never return.
-type deafness struct {
+// hangingCalls decides which calls of a repository never return.
+type hangingCalls struct {
 	ids     atomic.Pointer[[]string] // the calls for these; nil: none; "": all
 	once    atomic.Bool              // only the next one
 	hung    atomic.Int32             // calls that have not returned
@@ -26,17 +26,20 @@ type deafness struct {
 	release chan struct{}
 }
 
-func newDeaf(t *testing.T) *deafness {
-	d := &deafness{release: make(chan struct{})}
+func newHangingCalls(t *testing.T) *hangingCalls {
+	d := &hangingCalls{release: make(chan struct{})}
 	t.Cleanup(func() { close(d.release); synctest.Wait() })
 	return d
 }
 
-func (d *deafness) to(ids ...string) { d.ids.Store(&ids) }
+// hangFor makes the calls for these ids hang from now on.
+func (d *hangingCalls) hangFor(ids ...string) { d.ids.Store(&ids) }
 
-func (d *deafness) hears() { d.ids.Store(nil) }
+// returnAll lets further calls return.
+func (d *hangingCalls) returnAll() { d.ids.Store(nil) }
 
-func (d *deafness) pass(ids ...string) {
+// wait hangs until the end of the test if a call for these ids is to hang.
+func (d *hangingCalls) wait(ids ...string) {
 	d.calls.Add(1)
 	of := d.ids.Load()
 	if of == nil || !slices.Contains(*of, "") && !slices.ContainsFunc(ids, func(id string) bool { return slices.Contains(*of, id) }) {
@@ -50,54 +53,54 @@ func (d *deafness) pass(ids ...string) {
 	d.hung.Add(-1)
 }
 
-type deafUsers struct {
+type hangingUsers struct {
 	*realtimetest.Users
-	deaf *deafness
+	calls *hangingCalls
 }
 
-func (u deafUsers) FindUser(ctx context.Context, id string) (realtime.User, error) {
-	u.deaf.pass(id)
+func (u hangingUsers) FindUser(ctx context.Context, id string) (realtime.User, error) {
+	u.calls.wait(id)
 	return u.Users.FindUser(ctx, id)
 }
 
-type deafManyUsers struct{ deafUsers }
+type hangingBatchUsers struct{ hangingUsers }
 
-func (u deafManyUsers) FindUsers(ctx context.Context, ids []string) ([]realtime.User, error) {
-	u.deaf.pass(ids...)
+func (u hangingBatchUsers) FindUsers(ctx context.Context, ids []string) ([]realtime.User, error) {
+	u.calls.wait(ids...)
 	return findAll(ctx, ids, u.Users.FindUser)
 }
 
-type deafSessions struct {
+type hangingSessions struct {
 	*realtimetest.Sessions
-	deaf *deafness
+	calls *hangingCalls
 }
 
-func (s deafSessions) FindSession(ctx context.Context, id string) (realtime.Session, error) {
-	s.deaf.pass(id)
+func (s hangingSessions) FindSession(ctx context.Context, id string) (realtime.Session, error) {
+	s.calls.wait(id)
 	return s.Sessions.FindSession(ctx, id)
 }
 
-type deafManySessions struct{ deafSessions }
+type hangingBatchSessions struct{ hangingSessions }
 
-func (s deafManySessions) FindSessions(ctx context.Context, ids []string) ([]realtime.Session, error) {
-	s.deaf.pass(ids...)
+func (s hangingBatchSessions) FindSessions(ctx context.Context, ids []string) ([]realtime.Session, error) {
+	s.calls.wait(ids...)
 	return findAll(ctx, ids, s.Sessions.FindSession)
 }
 
-type deafTrips struct {
+type hangingTrips struct {
 	*realtimetest.Trips
-	deaf *deafness
+	calls *hangingCalls
 }
 
-func (l deafTrips) ActiveTrips(ctx context.Context, id string) ([]string, error) {
-	l.deaf.pass(id)
+func (l hangingTrips) ActiveTrips(ctx context.Context, id string) ([]string, error) {
+	l.calls.wait(id)
 	return l.Trips.ActiveTrips(ctx, id)
 }
 
-type deafManyTrips struct{ deafTrips }
+type hangingBatchTrips struct{ hangingTrips }
 
-func (l deafManyTrips) ActiveTripsOf(ctx context.Context, ids []string) (map[string][]string, error) {
-	l.deaf.pass(ids...)
+func (l hangingBatchTrips) ActiveTripsOf(ctx context.Context, ids []string) (map[string][]string, error) {
+	l.calls.wait(ids...)
 	found := map[string][]string{}
 	for _, id := range ids {
 		found[id], _ = l.Trips.ActiveTrips(ctx, id)
@@ -114,10 +117,10 @@ func findAll[T any](ctx context.Context, ids []string, one func(context.Context,
 	return found, nil
 }
 
-// sweptRepo is a repository of a sweep: how it is made deaf, and how a row changes that
-// the sweep is to notice.
+// sweptRepo is a repository of a sweep: how its calls are made to hang, and a change of a row
+// that the sweep is to notice.
 type sweptRepo struct {
-	use     func(o *realtime.Options, d *deafness)
+	use     func(o *realtime.Options, d *hangingCalls)
 	id      func(user string) string
 	changes func(srv *realtimetest.Server)
 	noticed func(t *testing.T, srv *realtimetest.Server, driver *realtimetest.Client) bool
@@ -142,26 +145,30 @@ func sweptRepos() map[string]sweptRepo {
 			return inTripRoom(t, srv.Realtime.Drivers(), "t1") == 0
 		},
 	}
-	with := func(r sweptRepo, use func(o *realtime.Options, d *deafness)) sweptRepo { r.use = use; return r }
-	oneUser := func(o *realtime.Options, d *deafness) deafUsers { return deafUsers{o.Users.(*realtimetest.Users), d} }
-	oneSession := func(o *realtime.Options, d *deafness) deafSessions {
-		return deafSessions{o.Sessions.(*realtimetest.Sessions), d}
+	with := func(r sweptRepo, use func(o *realtime.Options, d *hangingCalls)) sweptRepo { r.use = use; return r }
+	oneUser := func(o *realtime.Options, d *hangingCalls) hangingUsers {
+		return hangingUsers{o.Users.(*realtimetest.Users), d}
 	}
-	oneTrips := func(o *realtime.Options, d *deafness) deafTrips { return deafTrips{o.Trips.(*realtimetest.Trips), d} }
+	oneSession := func(o *realtime.Options, d *hangingCalls) hangingSessions {
+		return hangingSessions{o.Sessions.(*realtimetest.Sessions), d}
+	}
+	oneTrips := func(o *realtime.Options, d *hangingCalls) hangingTrips {
+		return hangingTrips{o.Trips.(*realtimetest.Trips), d}
+	}
 	return map[string]sweptRepo{
-		"users one by one":     with(users, func(o *realtime.Options, d *deafness) { o.Users = oneUser(o, d) }),
-		"users many at once":   with(users, func(o *realtime.Options, d *deafness) { o.Users = deafManyUsers{oneUser(o, d)} }),
-		"sessions one by one":  with(sessions, func(o *realtime.Options, d *deafness) { o.Sessions = oneSession(o, d) }),
-		"sessions many":        with(sessions, func(o *realtime.Options, d *deafness) { o.Sessions = deafManySessions{oneSession(o, d)} }),
-		"trips one by one":     with(trips, func(o *realtime.Options, d *deafness) { o.Trips = oneTrips(o, d) }),
-		"trips many at a time": with(trips, func(o *realtime.Options, d *deafness) { o.Trips = deafManyTrips{oneTrips(o, d)} }),
+		"users one by one":     with(users, func(o *realtime.Options, d *hangingCalls) { o.Users = oneUser(o, d) }),
+		"users many at once":   with(users, func(o *realtime.Options, d *hangingCalls) { o.Users = hangingBatchUsers{oneUser(o, d)} }),
+		"sessions one by one":  with(sessions, func(o *realtime.Options, d *hangingCalls) { o.Sessions = oneSession(o, d) }),
+		"sessions many":        with(sessions, func(o *realtime.Options, d *hangingCalls) { o.Sessions = hangingBatchSessions{oneSession(o, d)} }),
+		"trips one by one":     with(trips, func(o *realtime.Options, d *hangingCalls) { o.Trips = oneTrips(o, d) }),
+		"trips many at a time": with(trips, func(o *realtime.Options, d *hangingCalls) { o.Trips = hangingBatchTrips{oneTrips(o, d)} }),
 	}
 }
 
 // startSwept starts a server on a repository, with the drivers d1 to d4, each in a trip.
-func startSwept(t *testing.T, repo sweptRepo) (*realtimetest.Server, *deafness, *realtimetest.Client) {
+func startSwept(t *testing.T, repo sweptRepo) (*realtimetest.Server, *hangingCalls, *realtimetest.Client) {
 	t.Helper()
-	d := newDeaf(t)
+	d := newHangingCalls(t)
 	srv := realtimetest.NewServer(t, func(o *realtime.Options) { repo.use(o, d) })
 	var first *realtimetest.Client
 	for i := range 4 {
@@ -188,7 +195,7 @@ func TestSweep_ACallThatNeverReturns(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				srv, d, driver := startSwept(t, repo)
 				d.once.Store(true)
-				d.to("")
+				d.hangFor("")
 				waitForSweep()
 				require.EqualValues(t, 1, d.hung.Load())
 				repo.changes(srv)
@@ -200,15 +207,15 @@ func TestSweep_ACallThatNeverReturns(t *testing.T) {
 	}
 }
 
-// A row whose calls never return, of a lock for instance, keeps no other from being read,
-// and costs a few calls.
+// A row whose calls never return, because of a lock for instance, does not prevent the reading
+// of the others, and costs a few calls.
 func TestSweep_ARowThatAlwaysHangs(t *testing.T) {
 	t.Parallel()
 	for name, repo := range sweptRepos() {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				srv, d, driver := startSwept(t, repo)
-				d.to(repo.id("d4"))
+				d.hangFor(repo.id("d4"))
 				time.Sleep(3 * time.Hour)
 				require.False(t, repo.noticed(t, srv, driver))
 				repo.changes(srv)
@@ -222,17 +229,17 @@ func TestSweep_ARowThatAlwaysHangs(t *testing.T) {
 	}
 }
 
-// A repository none of whose calls returned for hours is asked again, though they never do.
+// The server calls a repository again even if none of its calls returned for hours.
 func TestSweep_ARepositoryThatHangsForHours(t *testing.T) {
 	t.Parallel()
 	for name, repo := range sweptRepos() {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				srv, d, driver := startSwept(t, repo)
-				d.to("")
+				d.hangFor("")
 				time.Sleep(2 * time.Hour)
 				require.LessOrEqual(t, d.hung.Load(), int32(80))
-				d.hears()
+				d.returnAll()
 				require.False(t, repo.noticed(t, srv, driver))
 				repo.changes(srv)
 				time.Sleep(3 * time.Hour)

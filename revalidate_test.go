@@ -1,4 +1,4 @@
-// The sweep finds what a lost event would have said.
+// The sweep finds changes whose events were lost.
 
 package realtime_test
 
@@ -153,7 +153,7 @@ func TestSweep_AsksForManyAtOnce(t *testing.T) {
 		for i, c := range clients {
 			require.Equal(t, i != 7, c.Connected(), i)
 		}
-		// An answer that would throw everybody out is taken for a mistake.
+		// A result that would disconnect all users is treated as an error.
 		repo.mu.Lock()
 		repo.answer = func([]string) ([]realtime.User, error) { return nil, nil }
 		repo.mu.Unlock()
@@ -184,7 +184,7 @@ func (h *blockedSessions) FindSessions(ctx context.Context, sids []string) ([]re
 	return <-h.answer, nil
 }
 
-// A repository that hangs, and heeds no ctx, does not keep the sweep from the others.
+// A repository call that hangs and ignores its ctx does not stop the sweep of the others.
 func TestSweep_OneThatHangsStopsNoOther(t *testing.T) {
 	t.Parallel()
 	for name, wrap := range map[string]func(repo *batchUsers, o *realtime.Options){
@@ -219,7 +219,7 @@ func TestSweep_OneThatHangsStopsNoOther(t *testing.T) {
 	}
 }
 
-// singleUsers is the same without the batch method; FindUser hangs while hung is set.
+// singleUsers is batchUsers without the batch method. FindUser hangs while hung is set.
 type singleUsers struct{ *batchUsers }
 
 func (o singleUsers) FindUsers() {} // hides that of many

@@ -18,7 +18,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// What admins do is in the log: who, what and about which trip. No session id is.
+// The log has the actions of admins: who did what to which trip. It has no session id.
 func TestServer_AuditsAdmins(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)

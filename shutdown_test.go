@@ -93,8 +93,7 @@ func TestServer_ShutdownSpreadsClients(t *testing.T) {
 	})
 }
 
-// TestServer_ShutdownLetsHandlersFinish: what a handler has begun it may end, though its
-// client is gone.
+// Shutdown lets running handlers finish, even after their client has disconnected.
 func TestServer_ShutdownLetsHandlersFinish(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -188,8 +187,8 @@ func (*stuckAdapter) Request(context.Context, realtime.ClusterMessage, func(real
 }
 func (a *stuckAdapter) Close(context.Context) error { a.closed = true; return errStuckAdapter }
 
-// What handlers and listeners come upon that return after Shutdown, or because of it, is
-// no fault of the host's.
+// An error that a handler or listener returns because of Shutdown, or after it, is not logged
+// as an error of the host.
 func TestShutdown_HandlersThatReturnLateAreNoErrors(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var log logBuffer

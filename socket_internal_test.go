@@ -1,6 +1,6 @@
 //go:build amd64 || arm64
 
-// What an idle connection costs in the root package.
+// The memory that an idle connection takes in the root package.
 
 package realtime
 

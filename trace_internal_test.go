@@ -1,4 +1,4 @@
-// What Trace costs, and that it has a name for everything.
+// The cost of Trace, and the completeness of its names of limits and failures.
 
 package realtime
 
@@ -13,7 +13,7 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// What nobody observes allocates nothing.
+// A nil function of Trace costs no allocation.
 func TestTrace_NilCostsNothing(t *testing.T) {
 	rt := &Server{opts: Options{Trace: &Trace{}}}
 	ns := &Namespace{rt: rt}

@@ -1,4 +1,4 @@
-// What the functions of Trace are called with.
+// The arguments with which the server calls the functions of Trace.
 
 package realtime_test
 

@@ -92,7 +92,8 @@ func TestGap_TripsThatChanged(t *testing.T) {
 	}
 }
 
-// Where there is a lookup it has the last word: of what no node has heard, too.
+// After a gap the result of Options.Trips decides, also about changes of which no node has
+// received the event.
 func TestGap_TripsOfTheLookup(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newGapSite(t)

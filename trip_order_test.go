@@ -15,15 +15,15 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// countedAdapter counts what a node publishes, and loses it while the test wants that.
+// countedAdapter counts the messages that a node publishes, and drops them while dropping is set.
 type countedAdapter struct {
 	realtime.Adapter
-	sent *atomic.Int64
-	deaf *atomic.Bool
+	sent     *atomic.Int64
+	dropping *atomic.Bool
 }
 
 func (c countedAdapter) Publish(ctx context.Context, m realtime.ClusterMessage) error {
-	if c.deaf.Load() || c.sent.Add(1) > 10_000 {
+	if c.dropping.Load() || c.sent.Add(1) > 10_000 {
 		return nil
 	}
 	return c.Adapter.Publish(ctx, m)
@@ -35,7 +35,8 @@ func moved(driver string, lat float64) realtime.DriverLocationChanged {
 	}}
 }
 
-// Nodes that ask about a trip, and know different things of it, come to rest, and agree.
+// Nodes that know different things of a trip exchange a limited number of messages about it, and
+// then agree.
 func TestNodeState_ComesToRest(t *testing.T) {
 	old := func(t *testing.T, join func() *realtimetest.Server, _ *atomic.Bool) *realtimetest.Server {
 		a := join()
@@ -44,7 +45,7 @@ func TestNodeState_ComesToRest(t *testing.T) {
 		time.Sleep(25 * time.Hour) // a rental, or one whose end was lost
 		return a
 	}
-	lost := func(t *testing.T, join func() *realtimetest.Server, deaf *atomic.Bool) *realtimetest.Server {
+	lost := func(t *testing.T, join func() *realtimetest.Server, dropping *atomic.Bool) *realtimetest.Server {
 		a, b := join(), join()
 		for _, e := range []realtime.DomainEvent{
 			realtime.TripRequested{TripID: "t1", PassengerID: "p1"},
@@ -55,10 +56,10 @@ func TestNodeState_ComesToRest(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		b.Driver(t, "d1")
-		deaf.Store(true)
+		dropping.Store(true)
 		a.Publish(t, realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "as1", DriverID: "d1", PassengerID: "p1"})
 		time.Sleep(time.Second)
-		deaf.Store(false)
+		dropping.Store(false)
 		require.Equal(t, 1, inTripRoom(t, b.Realtime.Drivers(), "t1"), "the message was lost")
 		return b
 	}
@@ -66,14 +67,14 @@ func TestNodeState_ComesToRest(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				var sent atomic.Int64
-				var deaf atomic.Bool
+				var dropping atomic.Bool
 				hub := realtimetest.NewHub()
 				join := func() *realtimetest.Server {
 					return realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) {
-						o.Cluster.Adapter = countedAdapter{hub.Node(), &sent, &deaf}
+						o.Cluster.Adapter = countedAdapter{hub.Node(), &sent, &dropping}
 					})
 				}
-				one := begin(t, join, &deaf)
+				one := begin(t, join, &dropping)
 				late := join()
 				before := sent.Load()
 				late.Publish(t, moved("d1", 1)) // it asks
@@ -120,7 +121,7 @@ func TestPublisher_OldNoDriversFound(t *testing.T) {
 	})
 }
 
-// What shows the trip with a driver who has left it is sent to the admins only.
+// An event that shows the trip with a driver who has left it is sent only to admins.
 func TestPublisher_LateEventOfAFormerDriver(t *testing.T) {
 	now := func(seconds int) time.Time { return time.Now().Add(time.Duration(seconds) * time.Second) }
 	for name, left := range map[string]func() realtime.DomainEvent{

@@ -52,11 +52,11 @@ func (b *serialBus) Subscribe(handler func(context.Context, realtime.Envelope) e
 // countingParties is a PartyLookup that counts the calls for each trip, and hangs while
 // hang is set.
 type countingParties struct {
-	mu     sync.Mutex
-	of     map[string]int
-	answer realtime.TripParties
-	hang   chan struct{} // nil: it does not
-	deaf   bool          // it does not heed ctx
+	mu         sync.Mutex
+	of         map[string]int
+	answer     realtime.TripParties
+	hang       chan struct{} // calls wait until it is closed; nil: they return at once
+	ignoresCtx bool
 }
 
 func (a *countingParties) FindParties(ctx context.Context, id string) (realtime.TripParties, error) {
@@ -65,10 +65,10 @@ func (a *countingParties) FindParties(ctx context.Context, id string) (realtime.
 		a.of = map[string]int{}
 	}
 	a.of[id]++
-	hang, deaf, answer := a.hang, a.deaf, a.answer
+	hang, ignoresCtx, answer := a.hang, a.ignoresCtx, a.answer
 	a.mu.Unlock()
 	switch {
-	case hang != nil && deaf:
+	case hang != nil && ignoresCtx:
 		<-hang
 	case hang != nil:
 		select {
@@ -92,10 +92,10 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 		"a serial bus": func() realtime.EventBus { return newSerialBus() },
 		"MemoryBus":    func() realtime.EventBus { return realtime.NewMemoryBus() },
 	} {
-		for _, deaf := range []bool{false, true} {
-			t.Run(fmt.Sprintf("%s, deaf %v", name, deaf), func(t *testing.T) {
+		for _, ignoresCtx := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, ignores ctx %v", name, ignoresCtx), func(t *testing.T) {
 				inBubble(t, func(t *testing.T) {
-					lookup := &countingParties{hang: make(chan struct{}), deaf: deaf}
+					lookup := &countingParties{hang: make(chan struct{}), ignoresCtx: ignoresCtx}
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Parties = newBus(), lookup })
 					banned, out := srv.Driver(t, "d1"), srv.Passenger(t, "p1")
 					begun := time.Now()
@@ -107,7 +107,7 @@ func TestPublisher_BanDoesNotWaitForALookup(t *testing.T) {
 					require.Equal(t, realtimetest.ReasonServer, banned.Disconnected(t))
 					require.Equal(t, realtimetest.ReasonServer, out.Disconnected(t))
 					require.LessOrEqual(t, time.Since(begun), 100*time.Millisecond)
-					if deaf {
+					if ignoresCtx {
 						time.Sleep(time.Minute)
 					}
 					close(lookup.hang)

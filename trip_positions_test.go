@@ -164,7 +164,7 @@ func TestSweep_CorrectsTripRooms(t *testing.T) {
 				srv.Publish(t, position("d1", 3))
 				realtimetest.ExpectNone(t, admin, realtime.EventTripDriverLocation)
 
-				// What the bus has said just now, or of an end, is not undone.
+				// A sweep does not undo a recent event, nor the end of a trip.
 				srv.Publish(t, realtime.TripCompleted{TripID: "t2", Currency: "CUP"})
 				for range 40 { // a sweep may come at any time
 					trip := fmt.Sprint("n", time.Now().Unix())

@@ -48,8 +48,8 @@ func (p *publisher) changeOf(r *received, found TripParties) triptable.Event {
 	return e
 }
 
-// share sends an event of a trip to the other nodes, unless each of them receives the bus
-// itself. Each node applies it to its own trip table and moves its own sockets.
+// share sends an event of a trip to the other nodes, unless the bus delivers every event to
+// every node. Each node applies it to its own trip table and moves its own sockets.
 //
 // The event is sent once in each namespace whose sockets may join or leave the room. These
 // messages may arrive in any order, also relative to those of other nodes about the trip:

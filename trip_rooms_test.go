@@ -118,7 +118,7 @@ func TestTripRooms_LateEventDoesNotReopen(t *testing.T) {
 	}
 }
 
-// What is not about a running trip is sent after its end too.
+// An event that is not about a running trip is sent after the trip's end too.
 func TestTripRooms_WhatIsSentAfterTheEnd(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		srv := realtimetest.NewServer(t)
@@ -338,7 +338,7 @@ func TestTripRooms_LookupDecides(t *testing.T) {
 		srv.Passenger(t, "p1")
 		require.Zero(t, inTripRoom(t, srv.Realtime.Drivers(), "t1"))
 		require.Zero(t, inTripRoom(t, srv.Realtime.Passengers(), "t1"))
-		// What has ended has ended, whatever the lookup says.
+		// A trip that has ended does not run again, even if the lookup returns it.
 		srv.Publish(t, realtime.TripCompleted{TripID: "t2", Currency: "CUP"})
 		srv.Trips.Set("p2", "t2", "t3")
 		time.Sleep(time.Hour)

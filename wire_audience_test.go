@@ -1,6 +1,6 @@
-// Every row of the contract's table of outbound events, over the wire: of all
-// who could hear of it, exactly those do who should, once, with the payload that
-// is theirs; on one node and on two, whichever way the bus reaches the nodes.
+// Every row of the contract's table of outbound events, over the wire: exactly the clients of
+// its audience receive the event, once, each with the payload of its audience; on one node and
+// on two, whichever way the bus reaches the nodes.
 
 package realtime_test
 
@@ -322,7 +322,7 @@ func wireRows() []wireRow {
 	}
 }
 
-// wireMode is how many nodes there are, and which of them hears an event.
+// wireMode is a deployment: the number of nodes, and which of them the bus delivers an event to.
 type wireMode struct {
 	name      string
 	nodes     int
