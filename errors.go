@@ -44,6 +44,10 @@ const (
 // Error is an error that the client receives. A handler or a service of the host returns it
 // when the client may know the reason. Any other error is logged, and the client receives
 // CodeInternal without its text.
+//
+// Its text is "code: message", without the prefix "realtime: " that the other errors of this
+// package have: it is the answer to a client, most often the host's own, and also what
+// MemoryDrivers, Call.Input and the Validate methods of payloads return.
 type Error struct {
 	Code    Code     `json:"code"` // if empty, the client receives CodeInternal
 	Message string   `json:"message"`
@@ -58,8 +62,8 @@ func Errorf(code Code, format string, args ...any) *Error {
 // Error implements error.
 func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
 
-// errorPrefix begins the text of every error of the exported API, so that the host's log shows
-// where it comes from.
+// errorPrefix begins the text of every error of the exported API except *Error, so that the
+// host's log shows where it comes from.
 const errorPrefix = "realtime: "
 
 // apiError is an error whose text has the prefix exactly once, even if an error that it wraps

@@ -198,6 +198,27 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 	})
 }
 
+// TestError_HasNoPrefix holds the exception: what a client may read is no fault of a package.
+func TestError_HasNoPrefix(t *testing.T) {
+	t.Parallel()
+	drivers := realtime.NewMemoryDrivers()
+	online, available, offline := true, true, realtime.ReasonOffline
+	_, contradicts := drivers.UpdateStatus(t.Context(), "d1", realtime.StatusUpdate{IsOnline: &online, AvailabilityReason: &offline})
+	_, err := drivers.SetTrip(t.Context(), "d1", "t1")
+	require.NoError(t, err)
+	_, conflict := drivers.UpdateStatus(t.Context(), "d1", realtime.StatusUpdate{IsAvailableForTrips: &available})
+	_, _, invalid := drivers.UpdateLocation(t.Context(), "d1", realtime.LocationPing{})
+	_, input := realtime.DriverLocationPing.Input(&realtime.CallRequest{})
+	for what, err := range map[string]error{
+		"UpdateStatus that contradicts itself": contradicts, "UpdateStatus on a trip": conflict, "UpdateLocation": invalid,
+		"Validate": realtime.LocationPing{}.Validate(), "Input": input, "Errorf": realtime.Errorf(realtime.CodeConflict, "taken"),
+	} {
+		var e *realtime.Error
+		require.ErrorAs(t, err, &e, what)
+		require.Equal(t, string(e.Code)+": "+e.Message, err.Error(), what)
+	}
+}
+
 // hangingUnsubscribeBus is a bus whose unsubscribe function hangs until hang is closed.
 type hangingUnsubscribeBus struct {
 	failingBus
