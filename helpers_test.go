@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -28,10 +29,34 @@ import (
 // inBubble runs f in a synctest bubble, in parallel with other tests.
 var inBubble = testkit.Bubble
 
+// logBuffer is a log that a test reads.
+type logBuffer struct {
+	mu sync.Mutex // guards the fields below
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// logTo makes a server log into l.
+func logTo(l *logBuffer) func(o *realtime.Options) {
+	return func(o *realtime.Options) { o.Logger = slog.New(slog.NewTextHandler(l, nil)) }
+}
+
 // logRecorder records a server's log and the handshakes that its Trace reports.
 type logRecorder struct {
-	mu      sync.Mutex // guards the fields below but hook
-	log     bytes.Buffer
+	log logBuffer
+
+	mu      sync.Mutex                // guards the fields below
 	hook    func(line map[string]any) // called for each record, without the lock
 	refused []string                  // namespace and code
 	entered []string                  // namespaces
@@ -41,9 +66,11 @@ type logRecorder struct {
 // Write takes one record, as JSON.
 func (r *logRecorder) Write(b []byte) (int, error) {
 	r.mu.Lock()
-	r.log.Write(b)
 	hook := r.hook
 	r.mu.Unlock()
+	if n, err := r.log.Write(b); err != nil {
+		return n, err
+	}
 	if hook != nil {
 		var line map[string]any
 		if err := json.Unmarshal(b, &line); err != nil {
@@ -93,12 +120,10 @@ func (r *logRecorder) secret(token string) string {
 // lines returns the log records with that message.
 func (r *logRecorder) lines(t *testing.T, message string) (found []map[string]any) {
 	t.Helper()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for b := range bytes.SplitSeq(bytes.TrimSpace(r.log.Bytes()), []byte("\n")) {
+	for text := range strings.SplitSeq(strings.TrimSpace(r.log.String()), "\n") {
 		var line map[string]any
-		if len(b) > 0 {
-			require.NoError(t, json.Unmarshal(b, &line))
+		if text != "" {
+			require.NoError(t, json.Unmarshal([]byte(text), &line))
 		}
 		if line["msg"] == message {
 			found = append(found, line)

@@ -5,11 +5,9 @@
 package realtime_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -21,29 +19,6 @@ import (
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/realtimetest"
 )
-
-// logBuffer is a log that a test reads.
-type logBuffer struct {
-	mu sync.Mutex // guards the fields below
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-// logTo makes a server log into l.
-func logTo(l *logBuffer) func(o *realtime.Options) {
-	return func(o *realtime.Options) { o.Logger = slog.New(slog.NewTextHandler(l, nil)) }
-}
 
 // at is a driver's position, distinguished by its latitude.
 func at(lat float64) realtime.LocationPing {

@@ -107,7 +107,8 @@ func event(key string, n int) realtime.Envelope {
 	}
 }
 
-// eventually waits until ok reports true.
+// eventually waits until ok reports true. It is not testkit's, which only tests may import:
+// hosts compile this package.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); {

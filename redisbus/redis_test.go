@@ -21,6 +21,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisbus"
 )
 
@@ -88,10 +89,7 @@ func (r *fakeRedis) before(c *server.Peer, command string, args ...string) (answ
 	return false
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	require.Eventually(t, ok, patience, 2*time.Millisecond, what)
-}
+var eventually = testkit.Eventually
 
 // quiet is a logger for tests in which things go wrong on purpose.
 var quiet = slog.New(slog.DiscardHandler)
