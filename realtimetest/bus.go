@@ -18,6 +18,10 @@ import (
 // not empty, so a Bus needs no Close. A handler's error is recorded, and the event is
 // not delivered again; a panic of a handler ends the test. Fail and Block apply to
 // Publish. All methods may be called concurrently.
+//
+// It shares no code with MemoryBus: the same suite holds both, so that a mistake in the one
+// shows beside the other, and it needs neither bounds nor a fixed number of queues, which are
+// most of that one.
 type Bus struct {
 	Faults
 
