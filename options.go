@@ -220,8 +220,8 @@ type Timeouts struct {
 	// an event was lost. Negative: no sweeps. Defaults to 60 s.
 	SweepInterval time.Duration
 	// PresenceGrace is how long a user has no socket before the server publishes
-	// PresenceDisconnected. If Options.Bus is nil the server publishes no presence.
-	// Negative: no presence is published. Defaults to 15 s.
+	// PresenceDisconnected. If Options.Bus is nil the server publishes no presence, and
+	// PresenceGrace has no effect. Negative: no presence is published. Defaults to 15 s.
 	PresenceGrace time.Duration
 }
 
@@ -288,8 +288,8 @@ type Limits struct {
 	// 50,000.
 	Handlers int
 	// HandlersPerEvent is the same for one event in one namespace. An abandoned handler
-	// counts until it returns, in both. Negative: no limit.
-	// Defaults to 25,000.
+	// counts until it returns, in both. It cannot go above a Handlers that is set.
+	// Negative: no limit. Defaults to 25,000.
 	HandlersPerEvent int
 	// RememberedEvents is how many event ids the server remembers in order to drop
 	// repeats from the bus. Negative: none. Defaults to 8192.
@@ -304,15 +304,16 @@ type Limits struct {
 	// Connections is the maximum number of connections. Negative: no limit. Defaults to
 	// 200,000.
 	Connections int
-	// ConnectionsPerIP is the maximum number of connections of one address. Negative: no
-	// limit. Defaults to 200.
+	// ConnectionsPerIP is the maximum number of connections of one address. It cannot go
+	// above a Connections that is set. Negative: no limit. Defaults to 200.
 	ConnectionsPerIP int
 	// Unauthenticated is the maximum number of connections that have no socket. The
 	// maximum for one IPv6 /48 or IPv4 /24 is an eighth of it, or UnauthenticatedPerIP if
 	// that is more. Negative: no limit. Defaults to 10,000.
 	Unauthenticated int
-	// UnauthenticatedPerIP is the maximum number of such connections of one address.
-	// Negative: no limit. Defaults to 100.
+	// UnauthenticatedPerIP is the maximum number of such connections of one address. It
+	// cannot go above an Unauthenticated that is set. Above ConnectionsPerIP it only raises
+	// the maximum of a /48 or /24. Negative: no limit. Defaults to 100.
 	UnauthenticatedPerIP int
 	// SocketsPerUser is the maximum number of sockets of one user in one namespace, on all
 	// nodes if the adapter reports its peers, otherwise on each. Negative: no limit. Defaults

@@ -101,6 +101,22 @@ func (l *Limits) numbers() []setting[int] {
 	}
 }
 
+// limitPart is a limit that is never reached if it is above another one.
+type limitPart struct {
+	name, wholeName string
+	part, whole     int
+}
+
+// parts lists the limits of a part of what another limit counts. Only values that the host
+// has set are compared: a host that lowers one of them need not know the others' defaults.
+func (l *Limits) parts() []limitPart {
+	return []limitPart{
+		{"HandlersPerEvent", "Handlers", l.HandlersPerEvent, l.Handlers},
+		{"ConnectionsPerIP", "Connections", l.ConnectionsPerIP, l.Connections},
+		{"UnauthenticatedPerIP", "Unauthenticated", l.UnauthenticatedPerIP, l.Unauthenticated},
+	}
+}
+
 // settings lists the rates.
 func (r *Rates) settings() []rateSetting {
 	return []rateSetting{
@@ -174,6 +190,10 @@ func (o Options) check() error {
 		case n > maxNumber:
 			m.addf(true, "Options.Limits.%s is %d; it must be %d or less", s.name, n, maxNumber)
 		}
+	}
+	for _, p := range o.Limits.parts() {
+		m.addf(p.whole > 0 && p.part > p.whole, "Options.Limits.%s is %d and has no effect, because %s is %d; leave it out, or set %d or less",
+			p.name, p.part, p.wholeName, p.whole, p.whole)
 	}
 	m.addf(o.Limits.RefuseExtraSockets && o.Limits.SocketsPerUser < 0, "Options.Limits.RefuseExtraSockets is set and SocketsPerUser is no limit; leave out one of the two")
 	for _, s := range o.Rates.settings() {

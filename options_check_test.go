@@ -221,6 +221,18 @@ func TestNew_Mistakes(t *testing.T) {
 			},
 			`Options.Rates.Events: an event cannot be called "disconnect": Socket.IO reserves that name; choose another`,
 		},
+		"a part of the handlers above all": {
+			func(o *realtime.Options) { o.Limits.Handlers, o.Limits.HandlersPerEvent = 10, 11 },
+			"Options.Limits.HandlersPerEvent is 11 and has no effect, because Handlers is 10; leave it out, or set 10 or less",
+		},
+		"an address above all connections": {
+			func(o *realtime.Options) { o.Limits.Connections, o.Limits.ConnectionsPerIP = 10, 11 },
+			"Options.Limits.ConnectionsPerIP is 11 and has no effect, because Connections is 10; leave it out, or set 10 or less",
+		},
+		"an address above all that have no socket": {
+			func(o *realtime.Options) { o.Limits.Unauthenticated, o.Limits.UnauthenticatedPerIP = 10, 11 },
+			"Options.Limits.UnauthenticatedPerIP is 11 and has no effect, because Unauthenticated is 10; leave it out, or set 10 or less",
+		},
 		"unlimited number": {
 			func(o *realtime.Options) { o.Unlimited, o.Limits.SocketsPerUser = true, 3 },
 			"Options.Limits.SocketsPerUser is set and Unlimited switches it off; leave out one of the two",
@@ -249,6 +261,28 @@ func TestNew_Mistakes(t *testing.T) {
 			tt.change(&o)
 			require.Equal(t, []string{"realtime: " + tt.want}, mistakesOf(t, o))
 		})
+	}
+}
+
+// A host that lowers one limit need not know the defaults of the others.
+func TestNew_LimitOfTheWholeAlone(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(l *realtime.Limits){
+		"handlers":                 func(l *realtime.Limits) { l.Handlers = 1 },
+		"handlers of an event":     func(l *realtime.Limits) { l.HandlersPerEvent = 100_000 },
+		"connections":              func(l *realtime.Limits) { l.Connections = 1 },
+		"of an address":            func(l *realtime.Limits) { l.ConnectionsPerIP = 1 },
+		"without a socket":         func(l *realtime.Limits) { l.Unauthenticated = 1 },
+		"as much as the whole":     func(l *realtime.Limits) { l.Connections, l.ConnectionsPerIP = 10, 10 },
+		"the whole without limit":  func(l *realtime.Limits) { l.Handlers, l.HandlersPerEvent = -1, 10 },
+		"the part without limit":   func(l *realtime.Limits) { l.Connections, l.ConnectionsPerIP = 10, -1 },
+		"which raises that of /24": func(l *realtime.Limits) { l.ConnectionsPerIP, l.UnauthenticatedPerIP = 10, 5000 },
+	} {
+		o := validOptions()
+		change(&o.Limits)
+		rt, err := realtime.New(o)
+		require.NoError(t, err, name)
+		require.NoError(t, rt.Shutdown(t.Context()), name)
 	}
 }
 
