@@ -1,4 +1,4 @@
-// What the external tests need of the inside.
+// Exports for the external tests.
 
 package redisbus
 

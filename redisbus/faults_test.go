@@ -29,7 +29,7 @@ func publishing(t *testing.T, b *redisbus.Bus, e realtime.Envelope) {
 	eventually(t, "Publish succeeds", func() bool { return b.Publish(t.Context(), e) == nil })
 }
 
-// What is deleted is made again, and what was handled is not handled again.
+// A deleted stream or group is created again, and handled events are not handled again.
 func TestBus_StreamOrGroupDeleted(t *testing.T) {
 	t.Parallel()
 	for name, wreck := range map[string]func(t *testing.T, r *fakeRedis, b *redisbus.Bus){
@@ -66,7 +66,8 @@ func TestBus_StreamOrGroupDeleted(t *testing.T) {
 	}
 }
 
-// What was read and not handled is known to the group alone.
+// Only the group knows which events were read and not handled. If it is deleted, they are handled
+// all the same.
 func TestBus_GroupDeleted_WhatWasReadIsHandled(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -147,7 +148,7 @@ func TestBus_PendingEventRemoved_IsToldAsGap(t *testing.T) {
 	eventually(t, "nothing is left", func() bool { return len(r.pending(t, b, "a")) == 0 })
 }
 
-// What every group has handled does not stay in Redis.
+// Events that every group has handled are removed from Redis.
 func TestBus_Trim_RemovesWhatAllGroupsHaveHandled(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -317,8 +318,8 @@ func TestSession_LeaseLost_IsHandedNothing(t *testing.T) {
 	require.Empty(t, r.pending(t, b, "a"), "nor is it taken from the next owner")
 }
 
-// A node that cannot reach Redis does not wait to be told that its lease has ended: by
-// its own clock it begins nothing more, although it has read more.
+// A node that cannot reach Redis detects by its own clock that its lease has ended: it calls no
+// further handler, although it has read more events.
 func TestSession_CutOff_BeginsNothingAfterItsLease(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)

@@ -1,5 +1,5 @@
-// What happens to one event: handlers that fail, entries that cannot be read, and what
-// is set aside.
+// Handling one event: handlers that fail, entries that cannot be read, and events that are set
+// aside.
 
 package redisbus_test
 
@@ -20,7 +20,7 @@ import (
 	"github.com/rodando/realtime/redisbus"
 )
 
-// told is what a bus has told its host.
+// told records the calls of OnSetAside and OnGap, and the log.
 type told struct {
 	mu    sync.Mutex // guards the rest
 	aside []redisbus.SetAside
@@ -169,7 +169,7 @@ func TestBus_HandlerKeepsFailing_EventIsSetAside(t *testing.T) {
 	}
 }
 
-// Whoever can write to Redis can write anything.
+// Entries that no Bus has written may have any fields.
 func TestBus_Garbage_IsSetAside(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)

@@ -298,7 +298,8 @@ func setMaxMemory(t *testing.T, r *redistest.Process, bytes string) {
 	require.NoError(t, c.Do(t.Context(), c.B().ConfigSet().ParameterValue().ParameterValue("maxmemory", bytes).Build()).Error())
 }
 
-// What is handled does not stay, and what waits is bounded, both by Redis' own blocks.
+// Handled events are removed, and the number of waiting events is limited, both to whole blocks of
+// Redis.
 func TestRealRedis_StreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := startReal(t)

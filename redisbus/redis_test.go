@@ -1,4 +1,4 @@
-// What the tests share: a Redis in memory, buses on it, and handlers that remember.
+// Test helpers: a Redis in memory, buses on it, and handlers that record their events.
 
 package redisbus_test
 
