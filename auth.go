@@ -119,7 +119,7 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 		return Claims{}, connectErrorBecause(CodeInvalidToken, "the token is too long")
 	}
 	ns.rt.pending.begin(h)
-	claims, err := callHost(ctx, ns.rt.host.verify, h, func(ctx context.Context) (Claims, error) {
+	claims, err := callHost(ctx, ns.rt.host.verify, h.source(), h, func(ctx context.Context) (Claims, error) {
 		return ns.rt.opts.Tokens.VerifyToken(ctx, token, ns.name)
 	})
 	switch {
@@ -185,7 +185,7 @@ func (ns *Namespace) authorize(ctx context.Context, id Identity, h *handshake) e
 		return nil
 	}
 	r := AuthorizeRequest{Identity: id, Socket: cmp.Or(h.s, h.renews), Auth: h.auth}
-	_, err := callHost(ctx, ns.authorizes, h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
+	_, err := callHost(ctx, ns.authorizes, h.source(), h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
 	if _, refused := asError(err); err != nil && !refused {
 		err = undecided{step: stepAuthorize, err: err}
 	}
@@ -229,13 +229,15 @@ func (u undecided) As(target any) bool {
 	return ok && errors.As(u.err, p)
 }
 
+// source returns the network that a call of the handshake counts for: see connState.source.
+func (h *handshake) source() any { return cmp.Or(h.s, h.renews).conn().source() }
+
 // callHost makes a call of a handshake to the host, unless the client has disconnected.
-func callHost[T any](ctx context.Context, k *hostcall.Kind, h *handshake, f func(ctx context.Context) (T, error)) (result T, err error) {
+func callHost[T any](ctx context.Context, k *hostcall.Kind, source any, h *handshake, f func(ctx context.Context) (T, error)) (result T, err error) {
 	if h.s != nil && h.s.inner.Closed() {
 		return result, ErrClosed
 	}
-	from := cmp.Or(h.s, h.renews).conn().source()
-	result, err = hostcall.Do(ctx, k, from, f)
+	result, err = hostcall.Do(ctx, k, source, f)
 	return result, namingTimeout(err)
 }
 

@@ -24,8 +24,9 @@ const (
 	// callsPerSource is the maximum number of calls for one address, abandoned ones
 	// included, of the kinds whose argument the client chooses, such as its token.
 	callsPerSource = 32
-	// callsPerRow is the maximum number of calls for one row of Users or Sessions, abandoned
-	// ones included. Calls share a row, so there are several only after revocations.
+	// callsPerRow is the maximum number of calls for one row of Users or Sessions, or for the
+	// trips of one user or the parties of one trip, abandoned ones included. There are several
+	// at once only after revocations, or if a user connects several times at once.
 	callsPerRow = 8
 	// siteShare: at most 1/siteShare of these calls are for one site.
 	siteShare = 8
@@ -81,9 +82,6 @@ type sweepCall struct {
 func (h *hostCalls) init(rt *Server) {
 	o := &rt.opts
 	many := abandonedFactor * o.Limits.RepoConcurrency
-	repo := func(running, abandoned int) *hostcall.Kind {
-		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Inspect: inspect})
-	}
 	few := func(running, abandoned int) *hostcall.Kind { // a small maximum: a few calls that hang would end the kind
 		return hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Repo, Running: running, Abandoned: abandoned, Again: abandonAgain, Inspect: inspect})
 	}
@@ -91,9 +89,11 @@ func (h *hostCalls) init(rt *Server) {
 		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
 	h.verify = hostcall.NewKind(o.clientCallLimits(o.Timeouts.Repo))
-	h.trips, h.parties = repo(many, many), repo(many, many)
+	limits := o.repoLimits()
+	h.positions = hostcall.NewKind(limits)
+	limits.Running = many
+	h.trips, h.parties = hostcall.NewKind(limits), hostcall.NewKind(limits)
 	h.connContext = hostcall.NewKind(o.clientCallLimits(connContextTimeout))
-	h.positions = repo(o.Limits.RepoConcurrency, o.Limits.RepoConcurrency)
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
 		s.batch, s.row = few(1, 1), few(sweepConcurrency, abandonedRows)
 	}
@@ -127,12 +127,16 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 	})
 }
 
-// repoLimits returns the limits of the calls of Users and of Sessions. Their source is the
-// row's id: a row whose calls never return, because of a lock for instance, must not use up
-// the calls of the others, however often its user tries to connect.
+// repoLimits returns the limits of the calls of Users, Sessions, Trips and Parties. Their source
+// is the id that is looked up: a row whose calls never return, because of a lock for instance,
+// must not use up the calls of the others, however often its user tries to connect. Where there
+// are many such rows, the others are read again after abandonAgain.
 func (o *Options) repoLimits() hostcall.Limits {
 	many := abandonedFactor * o.Limits.RepoConcurrency
-	return hostcall.Limits{Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: many, PerSource: min(callsPerRow, many), Inspect: inspect}
+	return hostcall.Limits{
+		Timeout: o.Timeouts.Repo, Running: o.Limits.RepoConcurrency, Abandoned: many, Again: abandonAgain,
+		PerSource: min(callsPerRow, many), Inspect: inspect,
+	}
 }
 
 // clientCallLimits returns the limits of calls whose argument the client chooses: it may choose

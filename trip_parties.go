@@ -196,7 +196,7 @@ func (q *partyQueues) lookUp(queue *partyQueue, ev queuedEvent) TripParties {
 	ctx, cancel := context.WithCancel(ev.ctx)
 	defer cancel()
 	defer context.AfterFunc(queue.ctx, cancel)()
-	found, err := hostcall.Do(ctx, rt.host.parties, nil, func(ctx context.Context) (TripParties, error) {
+	found, err := hostcall.Do(ctx, rt.host.parties, id, func(ctx context.Context) (TripParties, error) {
 		return rt.opts.Parties.FindParties(ctx, id)
 	})
 	for _, userID := range [...]string{found.PassengerID, found.DriverID} {

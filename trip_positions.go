@@ -102,7 +102,7 @@ func (d *driverSearches) search(driverID string, s *driverSearch) {
 		rt.shareState(NamespaceDrivers, stateContent{TripsOf: driverID})
 		return // the nodes answer with the states of the trips: see tripLearned
 	}
-	trips, err := hostcall.Do(rt.ctx, rt.host.positions, nil, func(ctx context.Context) ([]string, error) {
+	trips, err := hostcall.Do(rt.ctx, rt.host.positions, driverID, func(ctx context.Context) ([]string, error) {
 		return rt.activeTrips(ctx, driverID)
 	})
 	if err != nil && rt.ctx.Err() == nil {

@@ -230,7 +230,7 @@ func (ns *Namespace) joinTrips(ctx context.Context, s *Socket, h *handshake) err
 	var trips []string
 	if ns.rt.opts.Trips != nil {
 		since = time.Now().Add(-triptable.Settle)
-		found, err := callHost(ctx, ns.rt.host.trips, h, func(ctx context.Context) ([]string, error) {
+		found, err := callHost(ctx, ns.rt.host.trips, who.ID, h, func(ctx context.Context) ([]string, error) {
 			return ns.rt.activeTrips(ctx, who.ID)
 		})
 		if err != nil {
