@@ -202,8 +202,8 @@ func TestInterceptor_SeesTheError(t *testing.T) {
 	})
 }
 
-// A request shows who calls what; a ctx that the interceptor derives reaches the
-// handler.
+// A request has the socket, the event and its arguments; a ctx that the interceptor derives
+// reaches the handler.
 func TestCallRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		type key struct{}

@@ -15,7 +15,7 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// The search for a key ends with ctx, and that is no verdict on the token.
+// The search for a key ends with ctx. The token does not count as invalid then.
 func TestJWTVerifier_HeedsContext(t *testing.T) {
 	t.Parallel()
 	secret := []byte("0123456789abcdef0123456789abcdef")

@@ -283,7 +283,7 @@ func TestMemoryBus_Full(t *testing.T) {
 	})
 }
 
-// A subscriber that hangs, and whose events fill the bus, holds up no ban.
+// A subscriber that hangs, and whose events fill the bus, does not delay a revocation.
 func TestMemoryBus_FullForNoBan(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

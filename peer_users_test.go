@@ -60,8 +60,8 @@ func TestPresence_OfADeadNode(t *testing.T) {
 	})
 }
 
-// A node that shuts down says nothing of its users. Those who do not come back are
-// published by another node.
+// A node that shuts down does not publish its users as disconnected. Another node publishes
+// those who do not reconnect.
 func TestPresence_OfANodeThatLeaves(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newPresenceCluster(t, 3)
@@ -124,7 +124,7 @@ func TestPresence_OfANodeThatDiesAfterAnotherStarted(t *testing.T) {
 	})
 }
 
-// A node that was taken for dead and is found again keeps its users.
+// The users of a node that was reported as lost, and then as joined again, are not published.
 func TestPresence_OfANodeThatIsFoundAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		hub := realtimetest.NewHub()

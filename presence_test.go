@@ -341,7 +341,7 @@ func TestPresence_AcrossNodes(t *testing.T) {
 	})
 }
 
-// The bus is right in the end, whatever the way of a phone between two nodes.
+// However a phone moves between two nodes, the last event on the bus is correct.
 func TestPresence_OfAFlappingPhone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2, withPresence)
@@ -455,7 +455,7 @@ func TestPresence_WithANodeDown(t *testing.T) {
 	})
 }
 
-// Many who leave at once are asked for together.
+// For many users who disconnect at once there is one request to the other nodes.
 func TestPresence_AsksForManyAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		var asked atomic.Int64

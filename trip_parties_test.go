@@ -1,5 +1,5 @@
-// The people of a trip whom no event names: who is asked, how often, and what does
-// not wait for the answer.
+// The people of a trip whom no event names: when and how often Options.Parties is called, and
+// which events do not wait for it.
 
 package realtime_test
 
@@ -211,7 +211,7 @@ func TestPublisher_AssignmentThatNamesNoDriver(t *testing.T) {
 	})
 }
 
-// Beyond a number of events that wait nobody is asked any more, and none is lost.
+// While too many events wait, Options.Parties is not called, and no event is dropped.
 func TestPublisher_TooManyEventsWait(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		lookup := &countingParties{hang: make(chan struct{})}

@@ -219,7 +219,7 @@ func TestSweep_LookupThatFails(t *testing.T) {
 	}
 }
 
-// Without many at once only those who are in a trip's room are asked for.
+// With a TripLookup of one user per call, a sweep calls it only for users in a trip's room.
 func TestSweep_AsksNoMoreThanItMust(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		lookup := &countedTrips{}

@@ -158,8 +158,8 @@ func TestTripRooms_OlderAssignmentDoesNotReplaceNewer(t *testing.T) {
 	})
 }
 
-// A node that missed the news and takes an older event for new is put right by the
-// one that knows.
+// A node that missed an event and applies an older one receives the newer state from the node
+// that knows it.
 func TestTripRooms_NodeThatMissedTheNews(t *testing.T) {
 	t.Parallel()
 	began := realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}
