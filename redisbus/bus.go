@@ -17,6 +17,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/redisclient"
 )
 
@@ -28,11 +29,12 @@ type timing struct {
 	call  time.Duration // timeout of a call to Redis
 	trim  time.Duration // between two removals of handled entries
 	retry time.Duration // before a handler is called again; doubles each time
+	grace time.Duration // from the end of a handler's ctx until its call is abandoned
 }
 
 var defaultTiming = timing{
 	lease: 5 * time.Second, beat: time.Second, block: 2 * time.Second, call: redisclient.WriteTimeout,
-	trim: 5 * time.Second, retry: 100 * time.Millisecond,
+	trim: 5 * time.Second, retry: 100 * time.Millisecond, grace: time.Second,
 }
 
 // Bus is a realtime.EventBus over Redis Streams. All methods may be called concurrently.
@@ -43,6 +45,7 @@ type Bus struct {
 	name        string // the consumer's name in Redis
 	timing      timing
 	connections connections
+	notices     *hostcall.Queue // calls of OnSetAside and OnGap
 
 	handling context.Context // of handlers; ends when Close stops waiting for them
 	cancel   context.CancelFunc
@@ -67,6 +70,7 @@ func New(o Options) (*Bus, error) {
 	b := &Bus{opts: o, keys: newKeys(o), log: o.Logger, timing: defaultTiming}
 	b.name = strings.TrimPrefix(o.Name+"-", "-") + strings.ToLower(rand.Text()[:10])
 	b.connections = connections{opts: o, keys: b.keys}
+	b.notices = newNotices(o, len(b.keys.all))
 	b.handling, b.cancel = context.WithCancel(context.Background())
 	return b, nil
 }
@@ -123,10 +127,11 @@ func (b *Bus) Check(ctx context.Context) error {
 	return nil
 }
 
-// Close ends all subscriptions, waits within ctx for running handlers, releases the node's
-// partitions and closes the client, unless it is Options.Client. If ctx ends first, Close
-// cancels the handlers' contexts and returns an error; another call waits for the handlers
-// again. It must not be called from a handler, which it would wait for.
+// Close ends all subscriptions, waits within ctx for running handlers, but not for abandoned
+// ones (Options.HandlerTimeout), releases the node's partitions and closes the client, unless it
+// is Options.Client. If ctx ends first, Close cancels the handlers' contexts and returns an
+// error; another call waits for the handlers again. It must not be called from a handler, which
+// it would wait for.
 func (b *Bus) Close(ctx context.Context) error {
 	b.mu.Lock()
 	if b.closing == nil {
@@ -151,6 +156,9 @@ func (b *Bus) Close(ctx context.Context) error {
 
 func (b *Bus) end(done chan struct{}) {
 	b.running.Wait()
+	ctx, cancel := context.WithTimeout(b.handling, 2*b.opts.HandlerTimeout) // a queue of calls that never return stops
+	_ = b.notices.Wait(ctx)
+	cancel()
 	b.cancel()
 	b.connections.close()
 	close(done)

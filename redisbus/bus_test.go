@@ -19,7 +19,7 @@ import (
 func TestNew_ReturnsEveryMistake(t *testing.T) {
 	t.Parallel()
 	_, err := redisbus.New(redisbus.Options{
-		Key: "a{b", Group: "}", Partitions: 1025, Attempts: -1, MaxEvent: -1, MaxWaiting: -1, MaxSetAside: -1,
+		Key: "a{b", Group: "}", Partitions: 1025, Attempts: -1, MaxEvent: -1, MaxWaiting: -1, MaxSetAside: -1, HandlerTimeout: -1,
 	})
 	require.EqualError(t, err, strings.Join([]string{
 		"redisbus: set Options.URL or Options.Client",
@@ -29,6 +29,7 @@ func TestNew_ReturnsEveryMistake(t *testing.T) {
 		"redisbus: Options.MaxEvent is negative",
 		"redisbus: Options.MaxWaiting is negative",
 		"redisbus: Options.MaxSetAside is negative",
+		"redisbus: Options.HandlerTimeout is negative",
 		"redisbus: Options.Partitions: 1025 is more than 1024",
 	}, "\n"))
 	_, err = redisbus.New(redisbus.Options{URL: "redis://:secret@a b"})
@@ -38,6 +39,8 @@ func TestNew_ReturnsEveryMistake(t *testing.T) {
 	require.EqualError(t, err, "redisbus: set Options.URL or Options.Client, not both")
 	_, err = redisbus.New(redisbus.Options{URL: "redis://localhost", Partitions: -1})
 	require.EqualError(t, err, "redisbus: Options.Partitions is negative")
+	_, err = redisbus.New(redisbus.Options{URL: "redis://localhost", HandlerTimeout: 1 << 62})
+	require.EqualError(t, err, "redisbus: Options.HandlerTimeout is more than a year")
 }
 
 func TestBus_Subscribe_FailsWithoutRedis(t *testing.T) {

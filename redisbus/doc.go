@@ -36,7 +36,10 @@
 //
 // An event is set aside, that is, moved to the stream "{Key}:aside:Group" and not
 // delivered again, if its handler fails Options.Attempts times, if its process ends as
-// often while a handler runs, or if it cannot be read: see Options.OnSetAside. Handled
+// often while a handler runs, or if it cannot be read: see Options.OnSetAside. So is an event
+// for which a handler takes longer than Options.HandlerTimeout: a handler that hangs does not
+// stop the others of its node, but misses events. Give one that may be slow a Bus with an
+// Options.Group of its own, whose events then wait for it alone, and a longer timeout. Handled
 // events are removed from the streams within seconds. If more than Options.MaxWaiting
 // events of a partition wait, the oldest are removed, and Options.OnGap is called.
 //

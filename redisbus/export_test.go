@@ -17,7 +17,7 @@ func EventOf(fields []string) (realtime.Envelope, error) { return entry{fields: 
 // Hurry makes a bus beat so often, and keep a partition so long without a beat.
 func (b *Bus) Hurry(beat, lease time.Duration) {
 	b.timing.beat, b.timing.lease, b.timing.block = beat, lease, 10*beat
-	b.timing.trim, b.timing.retry = 20*beat, min(beat, 10*time.Millisecond)
+	b.timing.trim, b.timing.retry, b.timing.grace = 20*beat, min(beat, 10*time.Millisecond), 4*beat
 }
 
 // StreamOf returns the stream that events of a key are in.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // handleEntry delivers an entry until it was handled or set aside. With an error it is neither:
@@ -29,23 +30,15 @@ func (s *session) handleEntry(e entry) error {
 			return err
 		}
 	}
-	wait := s.b.timing.retry
-	for attempt := 1; ; attempt++ {
-		if s.going.Err() != nil || !s.owns() {
-			return errStopped
-		}
-		if to, err = s.b.deliver(s.handling, env, to); len(to) == 0 {
-			s.handled(e.id)
-			return nil
-		}
-		if err == errNobody || s.handling.Err() != nil { //nolint:errorlint // errors.Is would call methods of the handlers' errors
-			return errStopped
-		}
-		if attempt >= s.b.opts.Attempts {
-			return s.setAside(e, env, err)
-		}
-		sleep(s.going, wait)
-		wait = min(2*wait, 10*s.b.timing.retry)
+	//nolint:errorlint // errors.Is would call methods of the handlers' errors
+	switch err := s.deliver(env, to); err {
+	case nil:
+		s.handled(e.id)
+		return nil
+	case errStopped:
+		return err
+	default:
+		return s.setAside(e, env, err)
 	}
 }
 
@@ -81,7 +74,7 @@ func (s *session) setAside(e entry, env realtime.Envelope, reason error) error {
 	s.handled(e.id)
 	s.b.log.Error("redisbus: event set aside", "event", env.Name, "id", env.ID, "partition", s.part.name, "entry", e.id, "error", reason)
 	if f := s.b.opts.OnSetAside; f != nil {
-		s.b.guard("OnSetAside", func() { f(SetAside{Event: env, Partition: s.part.name, Entry: e.id.String(), Reason: reason}) })
+		s.b.notices.AddAndWait(func() { f(SetAside{Event: env, Partition: s.part.name, Entry: e.id.String(), Reason: reason}) })
 	}
 	return nil
 }
@@ -99,22 +92,27 @@ func clip(s string) string { return s[:min(len(s), 1000)] }
 func (b *Bus) gap(p *partition, reason string) {
 	b.log.Error("redisbus: events may have been lost", "partition", p.name, "reason", reason)
 	if f := b.opts.OnGap; f != nil {
-		b.guard("OnGap", func() { f(Gap{Partition: p.name, Reason: reason}) })
+		b.notices.AddAndWait(func() { f(Gap{Partition: p.name, Reason: reason}) })
 	}
 }
 
-// guard calls a function of Options and waits for it. The function may panic or end its
-// goroutine.
-func (b *Bus) guard(name string, f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			if r := recover(); r != nil {
-				b.log.Error("redisbus: Options."+name+" panicked", "panic", r)
-			}
-		}()
-		f()
-	}()
-	<-done
+const (
+	// maxNotices is how many calls of OnSetAside and OnGap may wait while one is overdue.
+	// Each may hold an event. Before that, a session waits for its call.
+	maxNotices = 128
+	// maxAbandonedNotices is how many of them may be abandoned.
+	maxAbandonedNotices = 4
+)
+
+// newNotices returns the queue of the calls of OnSetAside and OnGap.
+func newNotices(o Options, partitions int) *hostcall.Queue {
+	return hostcall.NewQueue(hostcall.QueueConfig{
+		Size: partitions + maxNotices, Timeout: o.HandlerTimeout, Abandoned: maxAbandonedNotices,
+		Failed: func(err error) {
+			o.Logger.Error("redisbus: a call of Options.OnSetAside or Options.OnGap failed", "error", err)
+		},
+		Dropped: func(calls int) {
+			o.Logger.Error("redisbus: Options.OnSetAside and Options.OnGap were not called, as earlier calls take too long", "calls", calls)
+		},
+	})
 }

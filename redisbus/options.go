@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -63,13 +64,24 @@ type Options struct {
 	// set aside; beyond it the oldest are removed. Defaults to 10000.
 	MaxSetAside int
 
-	// OnSetAside is called for each event that is set aside. It is called concurrently for
-	// different partitions. It may block, but the partition's next events wait for it.
+	// HandlerTimeout is the timeout of each call of a handler: its ctx ends then. A call that
+	// has not returned a second later is abandoned: the bus does not wait for it any more, and
+	// sets its event aside. As long as it runs, the handler is not called for the events of
+	// its partition, which are set aside at once. A handler that fails is not called again
+	// for an event once HandlerTimeout has passed since the first call. So a handler that
+	// hangs delays the other handlers of its Bus once, and it has at most one abandoned call
+	// for each partition. Defaults to 5 s.
+	HandlerTimeout time.Duration
+
+	// OnSetAside is called for each event that is set aside. Calls of OnSetAside and OnGap
+	// are made one after another, and the partition's next events wait for its call. A
+	// call that runs for one to two HandlerTimeouts is abandoned: the next one starts, and
+	// events wait for no call until one has returned in time. While 4 calls are
+	// abandoned, a further one that hangs makes the bus drop calls and log their number.
 	// Defaults to none: the event is only logged.
 	OnSetAside func(SetAside)
 	// OnGap is called when events may have been removed before they were handled. It is
-	// called concurrently for different partitions. It may block, but the partition's next
-	// events wait for it. Defaults to none: the gap is only logged.
+	// called as OnSetAside is. Defaults to none: the gap is only logged.
 	OnGap func(Gap)
 	// Logger receives the log. Defaults to slog.Default().
 	Logger *slog.Logger
@@ -101,6 +113,9 @@ const (
 	defaultMaxEvent    = 1 << 20
 	defaultMaxWaiting  = 1 << 16
 	defaultMaxSetAside = 10000
+
+	defaultHandlerTimeout = 5 * time.Second
+	maxHandlerTimeout     = 365 * 24 * time.Hour
 
 	maxPartitions = 1024
 )
@@ -151,6 +166,14 @@ func (o Options) complete() (Options, error) {
 		if *n.v == 0 {
 			*n.v = n.def
 		}
+	}
+	switch {
+	case o.HandlerTimeout < 0:
+		mistake("Options.HandlerTimeout is negative")
+	case o.HandlerTimeout > maxHandlerTimeout:
+		mistake("Options.HandlerTimeout is more than a year")
+	case o.HandlerTimeout == 0:
+		o.HandlerTimeout = defaultHandlerTimeout
 	}
 	if o.Partitions > maxPartitions {
 		mistake("Options.Partitions: %d is more than %d", o.Partitions, maxPartitions)

@@ -1,4 +1,4 @@
-// Subscriptions: registering handlers, and calling them for one event.
+// Subscriptions: registering handlers, and which of them an entry is for.
 
 package redisbus
 
@@ -6,11 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"sync"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // subscription is a handler of this node.
@@ -18,7 +18,8 @@ type subscription struct {
 	handler func(ctx context.Context, e realtime.Envelope) error
 	after   []entryID // by partition: the last entry before Subscribe; nil: it receives all entries
 	ended   bool
-	running sync.WaitGroup // grows only while not ended, so that cancel can wait for it
+	running sync.WaitGroup // calls that are not abandoned; grows only while not ended, so that cancel can wait for it
+	calls   *hostcall.Kind // bounds the calls; a source is the index of a partition
 }
 
 // errNobody says that an event was not handled, because every subscription has ended.
@@ -33,11 +34,15 @@ var errNobody = errors.New("there is no subscription any more")
 // The bus calls handler concurrently for events of different partitions. If handler returns an
 // error or panics, the bus calls it again for the same event, up to Options.Attempts times in
 // all, while the other events of the partition wait. Its ctx ends when the node loses the
-// partition, and when the ctx of Close ends. It must not change e.Data.
+// partition, when the ctx of Close ends, and after Options.HandlerTimeout; a call that does not
+// return then is abandoned. It must not change e.Data.
+//
+// The next event of a partition waits for all handlers of the Bus. A handler that may be slow
+// delays no other one if it has a Bus with an Options.Group of its own.
 //
 // Subscribe blocks while it connects to Redis, a few seconds at most. After Close it returns
-// realtime.ErrClosed. cancel waits for running calls of the handler, so a handler that ends its
-// own subscription must do it with `go cancel()`.
+// realtime.ErrClosed. cancel waits for running calls of the handler, but not for abandoned ones,
+// so a handler that ends its own subscription must do it with `go cancel()`.
 func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
 	if handler == nil {
 		return nil, errors.New("redisbus: Subscribe: the handler is nil")
@@ -53,7 +58,10 @@ func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) e
 	if err != nil {
 		b.log.Error("redisbus: starting alone", "error", err)
 	}
-	s := &subscription{handler: handler}
+	s := &subscription{handler: handler, calls: hostcall.NewKind(hostcall.Limits{
+		Timeout: b.opts.HandlerTimeout + b.timing.grace,
+		Running: len(b.keys.all), Abandoned: len(b.keys.all), PerSource: 1,
+	})}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closing != nil {
@@ -133,72 +141,4 @@ func (b *Bus) recipients(m *member, p *partition, id entryID) (to []*subscriptio
 		}
 	}
 	return to, nil
-}
-
-// deliver calls the handlers concurrently with an event, waits for them, and returns the
-// subscriptions whose handlers failed. The error is errNobody if the last subscription has ended
-// in the meantime.
-func (b *Bus) deliver(ctx context.Context, e realtime.Envelope, to []*subscription) (failed []*subscription, err error) {
-	errs := make([]error, len(to))
-	var calls sync.WaitGroup
-	for i, s := range to {
-		var ok bool
-		if ok, errs[i] = b.begin(s); !ok {
-			continue
-		}
-		calls.Go(func() {
-			defer s.running.Done()
-			errs[i] = errors.New("the handler has ended its goroutine") // unless call returns
-			errs[i] = call(ctx, s, e)
-		})
-	}
-	calls.Wait()
-	for i, err := range errs {
-		if err != nil {
-			failed = append(failed, to[i])
-		}
-	}
-	if slices.Contains(errs, errNobody) {
-		return failed, errNobody
-	}
-	return failed, errors.Join(errs...)
-}
-
-// begin reports whether the handler may be called. If so, the caller must call s.running.Done
-// after the call. A subscription that has ended needs no call, and no error, while there are
-// others.
-func (b *Bus) begin(s *subscription) (ok bool, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case !s.ended:
-		s.running.Add(1)
-		return true, nil
-	case len(b.subscriptions) == 0:
-		return false, errNobody
-	}
-	return false, nil
-}
-
-// handlerError wraps an error of a handler with its text. Its Error method does not call that of
-// the handler's error, which may panic, for instance if it is a nil pointer of an error type. The
-// host finds the handler's error with errors.Is and errors.As.
-type handlerError struct {
-	text string
-	err  error
-}
-
-func (e *handlerError) Error() string { return e.text }
-func (e *handlerError) Unwrap() error { return e.err }
-
-func call(ctx context.Context, s *subscription, e realtime.Envelope) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("the handler panicked: %v\n%s", r, debug.Stack())
-		}
-	}()
-	if err = s.handler(ctx, e); err != nil {
-		err = &handlerError{err.Error(), err}
-	}
-	return err
 }
