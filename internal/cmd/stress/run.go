@@ -33,8 +33,6 @@ const (
 	// goroutineBytes is what the runtime keeps of a goroutine that has ended, for the next
 	// one; it never frees that.
 	goroutineBytes = 1 << 10
-	// factBytes is what the oracle keeps of an event until the end of the run.
-	factBytes = 512
 )
 
 // config is what a run is given.
@@ -79,11 +77,13 @@ func run(cfg config) (breaches int) {
 	overdue.Stop()
 	w.host.ledger.judge(w.oracle)
 	ended := int64(most.goroutines) * goroutineBytes
+	records := heap()
+	w.oracle.forget()
+	records -= heap()
 	if cfg.heap > 0 {
-		w.oracle.checkHeap(most.heap-heapBefore-ended-w.oracle.bytes(), int64(cfg.heap)<<20)
+		w.oracle.checkHeap(most.heap-heapBefore-ended-records, int64(cfg.heap)<<20)
 	}
 	n, first := w.oracle.verdict()
-	w.oracle.forget()
 	if grown := heap() - heapBefore - ended; grown > heapGrowth {
 		n++
 		first = append(first, fmt.Sprintf("the heap has grown by %d MiB", grown>>20))
@@ -92,8 +92,8 @@ func run(cfg config) (breaches int) {
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
 	w.count.print(cfg.out)
 	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest recent lag: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
-	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most, %.1f after\n",
-		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(heap()))
+	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most (%.1f of it the oracle's records), %.1f after\n",
+		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(records), mib(heap()))
 	fmt.Fprintf(cfg.out, "breaches %d\n", n)
 	for _, b := range first {
 		fmt.Fprintln(cfg.out, "breach:", b)
@@ -203,13 +203,6 @@ func newDeadline(bound time.Duration, l *lag, late func()) *time.Timer {
 	})
 	t.Reset(bound)
 	return t
-}
-
-// bytes estimates what the oracle's own records take.
-func (o *oracle) bytes() int64 {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return int64(len(o.facts)) * factBytes
 }
 
 // checkHeap records a breach if the heap has grown too much.
