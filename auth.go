@@ -6,7 +6,6 @@ package realtime
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -184,7 +183,7 @@ func (ns *Namespace) authorize(ctx context.Context, id Identity, h *handshake) e
 	if ns.opts.Authorize == nil {
 		return nil
 	}
-	r := AuthorizeRequest{Identity: id, Socket: cmp.Or(h.s, h.renews), Auth: h.auth}
+	r := AuthorizeRequest{Identity: id, Socket: h.socket(), Auth: h.auth}
 	_, err := callHost(ctx, ns.authorizes, h.source(), h, func(ctx context.Context) (None, error) { return None{}, ns.opts.Authorize(ctx, r) })
 	if _, refused := asError(err); err != nil && !refused {
 		err = undecided{step: stepAuthorize, err: err}
@@ -230,11 +229,11 @@ func (u undecided) As(target any) bool {
 }
 
 // source returns the network that a call of the handshake counts for: see connState.source.
-func (h *handshake) source() any { return cmp.Or(h.s, h.renews).conn().source() }
+func (h *handshake) source() any { return h.socket().conn().source() }
 
 // callHost makes a call of a handshake to the host, unless the client has disconnected.
 func callHost[T any](ctx context.Context, k *hostcall.Kind, source any, h *handshake, f func(ctx context.Context) (T, error)) (result T, err error) {
-	if h.s != nil && h.s.inner.Closed() {
+	if !h.refreshes() && h.s.inner.Closed() {
 		return result, ErrClosed
 	}
 	result, err = hostcall.Do(ctx, k, source, f)
@@ -245,7 +244,7 @@ func callHost[T any](ctx context.Context, k *hostcall.Kind, source any, h *hands
 // because its session has just changed.
 func load[T any](ctx context.Context, from *hostcall.Lookup[T], id string, h *handshake) (row T, err error) {
 	switch {
-	case h.s == nil:
+	case h.refreshes():
 		row, err = from.FindFresh(ctx, id)
 	case h.s.inner.Closed():
 		return row, ErrClosed

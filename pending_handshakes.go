@@ -73,6 +73,17 @@ func (p *pendingHandshakes) open(h *handshake) {
 
 func (h *handshake) conn() *connState { return h.s.conn() }
 
+// refreshes reports whether this is an auth:refresh: no socket is connecting.
+func (h *handshake) refreshes() bool { return h.s == nil }
+
+// socket returns the socket that connects, or that sent auth:refresh.
+func (h *handshake) socket() *Socket {
+	if h.refreshes() {
+		return h.renews
+	}
+	return h.s
+}
+
 // disconnected cancels the calls to the host for a connection that has closed.
 func (p *pendingHandshakes) disconnected(c *connState) {
 	p.mu.Lock()
@@ -150,7 +161,7 @@ func (p *pendingHandshakes) done(h *handshake) {
 		removeHandshake(p.byRoom, key, h)
 	}
 	h.listedIn = nil
-	if h.s != nil {
+	if !h.refreshes() {
 		h.cancel()
 		removeHandshake(p.byConn, h.conn(), h)
 	}
@@ -168,7 +179,7 @@ func removeHandshake[K comparable](from map[K][]*handshake, key K, h *handshake)
 // revoke refuses the pending handshakes that would join the room.
 func (p *pendingHandshakes) revoke(namespace, room string) {
 	for _, h := range p.markRevoked(namespace, room) {
-		if h.s != nil && h.decide() {
+		if !h.refreshes() && h.decide() {
 			h.s.ns.refuseHandshake(h, errRevokedMeanwhile)
 		}
 	}
