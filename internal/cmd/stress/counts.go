@@ -24,6 +24,13 @@ func (c *counts) add(name string, n int) {
 	c.n[name] += n
 }
 
+// of returns the number.
+func (c *counts) of(name string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.n[name]
+}
+
 // most keeps the largest number.
 func (c *counts) most(name string, n int) {
 	c.mu.Lock()

@@ -54,6 +54,8 @@ type config struct {
 	plant  string                                        // something in the world
 	deaf   bool                                          // nobody reads the log
 	enough []string                                      // breaches after which the run ends
+	seen   string                                        // a count that is needed too before the run ends early
+	least  time.Duration                                 // how long it lasts even so
 	hurry  bool                                          // all bounds are a tenth
 }
 
@@ -105,10 +107,10 @@ func run(cfg config) (breaches int) {
 func (w *world) live(cfg config) {
 	ctx, cancel := context.WithTimeout(context.Background(), cfg.length)
 	defer cancel()
-	if len(cfg.enough) > 0 {
+	if len(cfg.enough) > 0 || cfg.seen != "" {
 		go func() {
-			for sleep(ctx, 50*time.Millisecond) {
-				if w.oracle.has(cfg.enough) {
+			for wait := max(cfg.least, 50*time.Millisecond); sleep(ctx, wait); wait = 50 * time.Millisecond {
+				if w.oracle.has(cfg.enough) && (cfg.seen == "" || w.count.of(cfg.seen) > 0) {
 					cancel()
 				}
 			}

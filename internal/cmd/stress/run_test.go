@@ -33,8 +33,8 @@ func TestRun_WithTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			require.Zero(t, run(config{
-				seed: seed, length: 4 * time.Second, clients: 40, out: &out, troubles: troubles{redeliver: true, reorder: true, hang: true},
-				crowd: 100, addresses: 20,
+				seed: seed, length: time.Minute, least: 4 * time.Second, seen: "scenes: ended trips", clients: 40, out: &out,
+				troubles: troubles{redeliver: true, reorder: true, hang: true}, crowd: 100, addresses: 20,
 			}), "%s", &out)
 			for _, want := range []string{"breaches 0", "scenes: ended trips"} {
 				require.Contains(t, out.String(), want)
@@ -78,7 +78,7 @@ func TestRun_FindsFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			n := run(config{seed: 1, length: 30 * time.Second, enough: []string{c.want}, clients: 40, out: &out, meddle: c.meddle})
+			n := run(config{seed: 1, length: 2 * time.Minute, enough: []string{c.want}, clients: 40, out: &out, meddle: c.meddle})
 			require.NotZero(t, n, "%s", &out)
 			require.Contains(t, out.String(), c.want)
 		})

@@ -268,7 +268,7 @@ func TestRun_FindsFaultsOfTrouble(t *testing.T) {
 		"was lost, but TripLookup returns it",
 	}
 	n := run(config{
-		seed: 1, length: 30 * time.Second, enough: wanted, clients: 8, out: &out, troubles: on, crowd: 40, hurry: true, plant: "no rows",
+		seed: 1, length: 2 * time.Minute, enough: wanted, clients: 8, out: &out, troubles: on, crowd: 40, hurry: true, plant: "no rows",
 		meddle: func(e realtime.Envelope) []realtime.Envelope {
 			switch {
 			case ofScene(e, "trip.requested"): // so that nobody knows the passenger
@@ -303,7 +303,7 @@ func TestRun_FindsDelayedClients(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			n := run(config{
-				seed: 1, length: 30 * time.Second, enough: []string{c.want}, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
+				seed: 1, length: 2 * time.Minute, enough: []string{c.want}, clients: 4, out: &out, troubles: c.on, plant: c.plant, stranger: "addresses", addresses: 10,
 				crowd: 10, hurry: true,
 			})
 			require.NotZero(t, n)
