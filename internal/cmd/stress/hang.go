@@ -121,7 +121,7 @@ func (w *world) loginsThatHang(ctx context.Context, number int) {
 	}
 }
 
-// bans bans users while all trip events and listeners hang. Each ban must take effect in
+// bans ends the access of users while all trip events and listeners hang. Each ban must take effect in
 // time.
 func (w *world) bans(ctx context.Context) {
 	rng := w.rng(banStream, 0)
