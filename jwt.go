@@ -47,7 +47,8 @@ type JWTOptions struct {
 	// AllowShortSecret accepts a []byte secret that is shorter than the hash of one of
 	// Methods: 32 bytes for HS256, 48 for HS384, 64 for HS512. An attacker who has one token
 	// can guess such a secret offline, so set it only for a secret that is in use and
-	// cannot be changed yet. By default NewJWTVerifier returns an error for such a secret.
+	// cannot be changed yet. By default NewJWTVerifier returns an error for such a secret,
+	// and a token for which a Keyfunc returns one is invalid.
 	AllowShortSecret bool
 }
 
@@ -161,6 +162,7 @@ var (
 	errTokenMalformed = fmt.Errorf("%w: malformed", ErrTokenInvalid)
 	errTokenSignature = fmt.Errorf("%w: algorithm not accepted or signature wrong", ErrTokenInvalid)
 	errTokenNoKey     = fmt.Errorf("%w: no key for the token", ErrTokenInvalid)
+	errTokenShort     = fmt.Errorf("%w: the Keyfunc returned a secret that is shorter than the algorithm's hash; see JWTOptions.AllowShortSecret", ErrTokenInvalid)
 	errTokenCritical  = fmt.Errorf("%w: critical header extension", ErrTokenInvalid)
 	errTokenIssuer    = fmt.Errorf("%w: wrong issuer", ErrTokenInvalid)
 	errTokenAudience  = fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
@@ -185,13 +187,13 @@ func keySource(key any, o JWTOptions) (func(ctx context.Context) jwt.Keyfunc, []
 		if k == nil {
 			return nil, []error{errors.New("realtime: JWT key is a nil jwt.Keyfunc")}
 		}
-		fitting := fittingKeyfunc(k)
+		fitting := fittingKeyfunc(k, o.AllowShortSecret)
 		return func(context.Context) jwt.Keyfunc { return fitting }, nil
 	case func(ctx context.Context) jwt.Keyfunc:
 		if k == nil {
 			return nil, []error{errors.New("realtime: JWT key is a nil func(context.Context) jwt.Keyfunc")}
 		}
-		return func(ctx context.Context) jwt.Keyfunc { return fittingKeyfunc(k(ctx)) }, nil
+		return func(ctx context.Context) jwt.Keyfunc { return fittingKeyfunc(k(ctx), o.AllowShortSecret) }, nil
 	case []byte:
 		if len(k) == 0 {
 			return nil, []error{errors.New("realtime: JWT secret is empty")}
@@ -244,7 +246,7 @@ func shortSecret(n int, methods []string) []error {
 
 // fittingKeyfunc returns a Keyfunc that calls the host's Keyfunc and accepts only keys that
 // fit the token's algorithm.
-func fittingKeyfunc(find jwt.Keyfunc) jwt.Keyfunc {
+func fittingKeyfunc(find jwt.Keyfunc, allowShort bool) jwt.Keyfunc {
 	return func(t *jwt.Token) (any, error) {
 		if isCritical(t) {
 			return nil, errTokenCritical
@@ -253,7 +255,7 @@ func fittingKeyfunc(find jwt.Keyfunc) jwt.Keyfunc {
 		if err != nil {
 			return nil, err
 		}
-		return fittingKey(found, t.Method)
+		return fittingKey(found, t.Method, allowShort)
 	}
 }
 
@@ -324,21 +326,33 @@ func fits(key any, m jwt.SigningMethod) bool {
 	return false
 }
 
+// isShort reports whether the key is a secret that is shorter than the hash of the method.
+func isShort(key any, m jwt.SigningMethod) bool {
+	secret, ok := key.([]byte)
+	hmac, isHMAC := m.(*jwt.SigningMethodHMAC)
+	return ok && isHMAC && len(secret) < hmac.Hash.Size()
+}
+
 // fittingKey returns the key that a Keyfunc has returned, if it fits the method. From a set of
 // keys, which a Keyfunc may return for a token without "kid", it returns those that fit.
-func fittingKey(found any, m jwt.SigningMethod) (any, error) {
+func fittingKey(found any, m jwt.SigningMethod, allowShort bool) (any, error) {
+	none := errTokenNoKey
 	set, ok := found.(jwt.VerificationKeySet)
 	if !ok {
 		set.Keys = []jwt.VerificationKey{found}
 	}
 	var fitting jwt.VerificationKeySet
 	for _, key := range set.Keys {
-		if fits(key, m) {
+		switch {
+		case !fits(key, m):
+		case !allowShort && isShort(key, m):
+			none = errTokenShort
+		default:
 			fitting.Keys = append(fitting.Keys, key)
 		}
 	}
 	if len(fitting.Keys) == 0 {
-		return nil, errTokenNoKey
+		return nil, none
 	}
 	return fitting, nil
 }
@@ -361,6 +375,8 @@ func tokenError(err error) error {
 		return errorf("finding the token's key: %w", err)
 	case errors.Is(err, errTokenCritical):
 		return errTokenCritical
+	case errors.Is(err, errTokenShort):
+		return errTokenShort
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return errTokenMalformed
 	case errors.Is(err, jwt.ErrTokenUnverifiable):

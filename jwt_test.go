@@ -324,6 +324,28 @@ func TestJWTVerifier_Asymmetric(t *testing.T) {
 	}
 }
 
+// A secret that a Keyfunc finds is held to the same length as one that is passed.
+func TestJWTVerifier_KeyfuncFindsAShortSecret(t *testing.T) {
+	t.Parallel()
+	const claims = `{"sub":"u","sid":"s","exp":4102444800}`
+	short := []byte("thirty-one bytes, one too few..")
+	require.Len(t, short, 31)
+	find := func(*jwt.Token) (any, error) {
+		return jwt.VerificationKeySet{Keys: []jwt.VerificationKey{short}}, nil
+	}
+	withContext := func(context.Context) jwt.Keyfunc { return find }
+	for _, key := range []any{find, withContext} {
+		v := newVerifier(t, key, realtime.JWTOptions{Methods: []string{"HS256"}})
+		_, err := v.VerifyToken(t.Context(), sign(short, hs256, claims), "/drivers")
+		require.ErrorIs(t, err, realtime.ErrTokenInvalid)
+		require.ErrorContains(t, err, "AllowShortSecret")
+
+		v = newVerifier(t, key, realtime.JWTOptions{Methods: []string{"HS256"}, AllowShortSecret: true})
+		_, err = v.VerifyToken(t.Context(), sign(short, hs256, claims), "/drivers")
+		require.NoError(t, err)
+	}
+}
+
 func TestJWTVerifier_Keyfunc(t *testing.T) {
 	t.Parallel()
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -401,7 +423,7 @@ func TestNewJWTVerifier_ReportsEveryMistake(t *testing.T) {
 		{"good for all", make([]byte, 64), methods("HS256", "HS384", "HS512"), nil},
 		{"short and meant", []byte("x"), realtime.JWTOptions{Methods: []string{"HS256", "HS512"}, AllowShortSecret: true}, nil},
 		{"ES256", &p256.PublicKey, methods("ES256"), nil},
-		{"a short secret that a Keyfunc may find", func(*jwt.Token) (any, error) { return []byte("x"), nil }, methods("HS512"), nil},
+		{"a short secret that a Keyfunc may find, which its tokens are refused for", func(*jwt.Token) (any, error) { return []byte("x"), nil }, methods("HS512"), nil},
 		{"rsa", &rsaKey.PublicKey, methods("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), nil},
 		{"leeway", jwtSecret, realtime.JWTOptions{Methods: []string{"HS256"}, Leeway: time.Minute}, nil},
 
