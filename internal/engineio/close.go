@@ -21,8 +21,8 @@ const (
 // sent at the same time.
 const pollGrace = 25 * time.Millisecond
 
-// Close closes the session. Queued messages are still delivered, until the close
-// timeout. Handler.Closed is called before Close returns.
+// Close closes the session if it is open. Queued messages are still delivered, until the
+// close timeout. Handler.Closed is called before Close returns.
 func (s *Session) Close(reason Reason) { s.closeWith(reason, ws.StatusNormalClosure, false) }
 
 // closeWith is Close with the status of the websocket close frame. discard drops the
@@ -57,10 +57,11 @@ func (s *Session) closeWith(reason Reason, status ws.StatusCode, discard bool) {
 	s.handler.Closed(reason)
 }
 
-// closeFromClient handles the close packet of a client. It ends the session, lets an
-// open poll return, and sends nothing more. A client sends its poll and its close
-// packet on two connections at the same time, so the poll may arrive later. Therefore
-// the close packet is answered only after the poll, or after pollGrace.
+// closeFromClient handles the close packet of a client. It ends the session and drops the
+// messages that are still queued; only a websocket gets a close frame. An open poll
+// returns. A polling client sends its poll and its close packet on two connections at the
+// same time, so the poll may arrive later. Therefore closeFromClient, and with it the
+// answer to the POST, waits for the poll, at most for pollGrace.
 func (s *Session) closeFromClient() {
 	s.mu.Lock()
 	if s.ws != nil {
@@ -94,7 +95,7 @@ func (s *Session) abort(reason Reason) {
 	}
 }
 
-// abortUnless aborts a session whose request ended early. Functions that handle one
+// abortUnless aborts a session whose request ended early. Functions that handle a request
 // defer it, because methods of the http.ResponseWriter, which may be the host's, may
 // panic.
 func (s *Session) abortUnless(done bool) {
@@ -162,8 +163,8 @@ func (s *Session) abortLocked() (r teardown, ok bool) {
 	return r, true
 }
 
-// tearDown does the work that abortLocked left. The session is removed from the server
-// last, so that Shutdown waits for Handler.Closed.
+// tearDown does the work that remains after abortLocked. The session is removed from the
+// server last, so that Shutdown waits for Handler.Closed.
 func (s *Session) tearDown(r teardown, reason Reason) {
 	for _, c := range r.conns {
 		if c != nil {

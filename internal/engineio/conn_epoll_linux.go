@@ -14,20 +14,20 @@ import (
 // States of the reader of an epollLink.
 const (
 	readIdle  = iota
-	readBusy  // a goroutine reads, or has stopped because of a pause
+	readBusy  // a reader runs or is queued, or has stopped because of a pause
 	readAgain // the reader must read once more before it stops
 )
 
 // maxTurns is how many times a reader reads before it goes to the end of the workers'
-// queue. So a client that sends without a break does not make others wait, and its own
-// messages are served.
+// queue. So a client that sends without a break does not make others wait, and
+// Handler.Serve is called for its own messages.
 const maxTurns = 32
 
 // epollLink is a plain TCP connection in the event loop.
 //
-// refs counts the users of fd: the link itself until close, and each goroutine in a
-// system call on it. The last one closes fd. discard belongs to the reader; reading
-// ensures that there is one at a time.
+// refs counts the users of fd: the link itself until close, each reader, queued ones
+// included, and each other goroutine in a system call on it. The last one closes fd. Only
+// the reader uses discard; the field reading ensures that there is one reader at a time.
 type epollLink struct {
 	c    *wsConn
 	e    *eventLoop
@@ -40,7 +40,7 @@ type epollLink struct {
 	peerClosed     atomic.Bool // the client has closed its write direction
 	stoppedByPause atomic.Bool // the reader stopped because the session is paused
 	discard        bool        // input is dropped
-	stall          *stall      // while writes would block; guarded by Session.mu
+	stall          *stall      // set while its timer is armed; guarded by Session.mu
 }
 
 // stall is the timeout of a client that does not read.
@@ -109,7 +109,7 @@ func (l *epollLink) ready(events uint32) {
 // setInterest changes the events that the loop waits for.
 func (l *epollLink) setInterest(events uint32) {
 	if l.acquire() {
-		// Cannot fail: refs keeps fd open, and it was added.
+		// Cannot fail: refs keeps fd open, and start has added it to the epoll set.
 		_ = l.e.epollCtl(syscall.EPOLL_CTL_MOD, l, events)
 		l.release()
 	}
@@ -165,8 +165,8 @@ func (l *epollLink) read(early []byte) {
 	}
 }
 
-// feed passes bytes on. If more is false, the reader must return at once and touch
-// nothing: another reader starts when the pause ends, or has started already.
+// feed passes bytes on. If more is false, the reader must return at once and use none of
+// the reader's fields: another reader starts when the pause ends, or has started already.
 func (l *epollLink) feed(r *frameReader, b []byte) inputResult {
 	if l.discard {
 		return inputResult{more: true}
@@ -210,8 +210,8 @@ func (l *epollLink) write(b []byte) (int, error) {
 	}
 }
 
-// notifyWritable waits until the connection is writable, at most WriteTimeout without
-// progress.
+// notifyWritable makes the loop report when the connection is writable. The session ends
+// after WriteTimeout without progress.
 func (l *epollLink) notifyWritable(progress bool) {
 	s := l.c.s
 	s.mu.Lock()

@@ -42,8 +42,8 @@ func (l *netLink) guarded(f func() error) (err error) {
 	return err
 }
 
-// guardedConn calls a method of a connection that has no link. It does not return from
-// runtime.Goexit.
+// guardedConn calls a method of a connection that has no link, such as that of a POST. It
+// does not return from runtime.Goexit.
 func (s *Server) guardedConn(f func() error) {
 	returned := false
 	defer func() {
@@ -74,10 +74,10 @@ func (s *Server) connPanicked(v any) {
 }
 
 // plainError replaces an error, whose methods may be the host's, by one that is safe to
-// inspect: io.EOF, os.ErrDeadlineExceeded or errConnFails.
+// inspect: io.EOF, os.ErrDeadlineExceeded, errConnCount or errConnFails.
 func plainError(err error) error {
 	switch {
-	case err == nil, err == io.EOF, err == errConnCount: //nolint:errorlint // what most are
+	case err == nil, err == io.EOF, err == errConnCount: //nolint:errorlint // most errors are one of these; others are inspected below
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF): // EOF without close_notify, over TLS
 		return io.EOF
@@ -114,7 +114,7 @@ func (l *netLink) connWrite(b []byte, deadline time.Time) (n int, err error) {
 	return n, err
 }
 
-// closeWrite ends the sending, where the connection can do so.
+// closeWrite closes the write direction, if the connection can do that.
 func (l *netLink) closeWrite() {
 	if half, ok := l.conn.(interface{ CloseWrite() error }); ok {
 		_ = l.guarded(half.CloseWrite)

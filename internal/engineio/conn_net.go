@@ -18,7 +18,7 @@ const (
 	// stallTime is how long a write may take before the connection counts as stalled.
 	stallTime = 5 * time.Millisecond
 	// maxEmptyReads is how often in a row a read may return neither data nor an error, as
-	// in package bufio. A reader without a limit would take a whole core, for ever.
+	// in package bufio. A reader without a limit would use a whole core forever.
 	maxEmptyReads = 100
 )
 
@@ -29,16 +29,16 @@ const (
 	connClosed
 )
 
-// Parts of a netLink.
+// Parts of a netLink that finish separately: its reader, and the closing of its connection.
 const (
 	partReading = 1 << iota
 	partClosing
 	allParts = partReading | partClosing
 )
 
-// netLink is a net.Conn. It may be a type of the host's, any of whose methods may
-// block, panic or end the goroutine, so only the link's own goroutines call them, as
-// guarded does: the reader, the one that flushes, and the one that closes.
+// netLink is a net.Conn. It may be a type of the host's, any of whose methods may block,
+// panic or end the goroutine, so they are called through guarded, and only by the link's
+// own goroutines: the reader, the one that flushes, and the one that closes.
 type netLink struct {
 	c          *wsConn
 	conn       net.Conn // called in conn_host.go
@@ -62,9 +62,10 @@ func (l *netLink) start(early []byte) {
 	}
 }
 
+// readFirst starts the reader: it handles the bytes that came with the handshake.
 func (l *netLink) readFirst(early []byte) {
 	l.idleBuf, l.reading = make([]byte, idleBuffer), true
-	err := errConn // unless feed returns: runtime.Goexit
+	err := errConn // remains if feed does not return, because of runtime.Goexit
 	defer func() { l.burstEnded(err) }()
 	if len(early) > 0 {
 		r := getFrameReader()
@@ -76,7 +77,7 @@ func (l *netLink) readFirst(early []byte) {
 
 // readNext reads one burst.
 func (l *netLink) readNext() {
-	err := errConn // unless all returns: runtime.Goexit
+	err := errConn // remains if a call does not return, because of runtime.Goexit
 	defer func() { l.burstEnded(err) }()
 	n, failed := l.connRead(l.idleBuf)
 	switch l.empty++; {
@@ -183,8 +184,8 @@ func (l *netLink) close() {
 }
 
 // closeConn closes the connection. tls.Conn.Close sends close_notify and may block,
-// because the client no longer reads; so the underlying connection is closed first. All
-// is deferred, because any method may end the goroutine.
+// because the client no longer reads; so the underlying connection is closed first. The
+// calls are deferred, because any method may end the goroutine.
 func (l *netLink) closeConn() {
 	defer l.partFinished(partClosing)
 	defer l.closeOver()
@@ -204,6 +205,7 @@ func (l *netLink) closeOver() {
 	closed = l.guarded(l.conn.Close) != errConn //nolint:errorlint // guarded wraps none
 }
 
+// abandonReader wakes the reader and counts it as finished, even if it does not return.
 func (l *netLink) abandonReader() {
 	defer l.partFinished(partReading)
 	defer l.setReadDeadline(time.Unix(1, 0))

@@ -44,8 +44,8 @@ func (s *Server) protocolOf(q url.Values) int {
 	return 0
 }
 
-// pongEIO3 answers a ping of the client. If the client does not read, one pong in the
-// outbox replaces the one before.
+// pongEIO3 answers a ping of the client. If the client does not read, a new pong replaces
+// the unsent one in the outbox.
 var pongEIO3 = func() *Message {
 	m := control(string(packetPong))
 	m.Key = "\x00pong"
@@ -98,7 +98,8 @@ func (m *Message) encodeBinaryEIO3(b64 bool) *Message {
 	return t
 }
 
-// decodeBinaryEIO3 is the inverse of encodeBinaryEIO3, for a packet of a client.
+// decodeBinaryEIO3 is the inverse of encodeBinaryEIO3, for a packet of a client. It
+// returns other packets unchanged. ok is false for a malformed binary message.
 func decodeBinaryEIO3(packet []byte, binary bool) (data []byte, isBinary, ok bool) {
 	switch {
 	case binary:

@@ -14,17 +14,17 @@ import (
 // eventLoop passes the events of one epoll set to the links in it. Go's netpoller waits
 // for the epoll set itself, so that no thread blocks in it.
 type eventLoop struct {
-	flushers []flusher
+	flushers []flusher // made when the loop starts, then read without mu
 	workers  workers
 
 	mu          sync.Mutex // guards the fields below
 	file        *os.File   // the epoll set; nil before the first connection
-	fd          int
+	fd          int        // of file; set when the loop starts, then read without mu
 	closed      bool
-	slots       []*epollLink // by slot number; nil when free
-	generations []int32      // how often a slot was freed, so that a late event does not reach the next link in the slot
-	free        []int32
-	done        chan struct{}
+	slots       []*epollLink  // by slot number; nil when free
+	generations []int32       // how often a slot was freed, so that a late event does not reach the next link in the slot
+	free        []int32       // numbers of free slots
+	done        chan struct{} // closed when run has returned; set when the loop starts
 }
 
 // readInterest are the events of a link that does not wait for writability.
@@ -188,9 +188,9 @@ func (e *eventLoop) epollCtl(op int, l *epollLink, events uint32) error {
 // its turn comes, and one system call writes them all.
 type flusher struct {
 	mu      sync.Mutex // guards the fields below
-	running bool
+	running bool       // run has been started and has not ended
 	queue   []*epollLink
-	spare   []*epollLink
+	spare   []*epollLink // memory of the batch before, for the next queue
 }
 
 func (f *flusher) add(l *epollLink) {

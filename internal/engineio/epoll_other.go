@@ -1,3 +1,5 @@
+// The link where epoll does not exist: every connection has a goroutine that reads.
+
 //go:build !linux
 
 package engineio

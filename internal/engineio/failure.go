@@ -25,16 +25,16 @@ type FailureReason uint8
 const (
 	FailedTransport     FailureReason = iota + 1 // the transport is unknown, or off
 	FailedSession                                // there is no such session
-	FailedMethod                                 // not a method of the protocol
+	FailedMethod                                 // an HTTP method that the protocol does not use here
 	FailedUpgradeHeader                          // a websocket without its Upgrade header, or that header without a websocket
 	FailedRequest                                // the request contradicts the state of its session, or is malformed
 	FailedProtocol                               // a version of the protocol that is unknown, or off
-	FailedBusy                                   // Config.Accept did not take it
+	FailedBusy                                   // Config.Accept refused the session
 	FailedShutdown                               // the server is closed
-	FailedBody                                   // the body was too large, or did not arrive
-	FailedHijack                                 // the host's http.ResponseWriter does not give its connection away
+	FailedBody                                   // the body was too large, did not arrive, or exceeded MaxIncomingBytes
+	FailedHijack                                 // Hijack of the host's http.ResponseWriter failed
 	FailedHandshake                              // the websocket's handshake is malformed
-	FailedUpgrade                                // the upgrade of a session was not completed; it goes on with polling
+	FailedUpgrade                                // the session has a websocket or another upgrade already, or is closing
 )
 
 // problem is an error of the handshake, with the number that the reference

@@ -15,10 +15,10 @@ const maxFragments = 1 << 12
 
 // unfinishedMessage is the part of a message that has arrived so far.
 type unfinishedMessage struct {
-	raw     []byte // bytes of an incomplete frame
-	message []byte // payloads of the fragments so far
-	op      ws.OpCode
-	frames  int // number of fragments so far; 0 means that no fragmented message is open
+	raw     []byte    // bytes of an incomplete frame
+	message []byte    // payloads of the fragments so far
+	op      ws.OpCode // of the first fragment
+	frames  int       // number of fragments so far; 0 means that no fragmented message is open
 }
 
 // frameReader holds the buffers of one burst of reading. It is pooled.
@@ -36,7 +36,7 @@ func getFrameReader() *frameReader {
 
 // inputResult says what the reader of a connection does next.
 type inputResult struct {
-	more  bool // go on reading
+	more  bool // of readInput: false if further input is to be discarded; of epollLink.feed: false if the reader must stop
 	serve bool // call Handler.Serve: messages were handed to the handler
 }
 
@@ -189,8 +189,8 @@ func (c *wsConn) handleFrameLocked(h ws.Header, payload []byte) bool {
 	return c.s.receiveLocked(payload, binary)
 }
 
-// answerPingFrame answers a websocket ping. The pong is queued after the messages
-// before it.
+// answerPingFrame answers a websocket ping. The pong is sent after the messages that are
+// already queued; during an upgrade it is written at once.
 func (c *wsConn) answerPingFrame(data []byte) bool {
 	b := append(make([]byte, headroom, headroom+len(data)), data...)
 	n := putHeader(b[:headroom], byte(ws.OpPong), len(data))

@@ -1,4 +1,5 @@
-// A gate: it gives one of several senders of a session a beginning and an end.
+// A gate holds back the messages of one of several senders on a session until that sender
+// may begin, and refuses them after its end.
 
 package engineio
 
@@ -12,8 +13,8 @@ type Gate struct {
 	state uint8
 }
 
-// heldMessages is what OpenGate sends, and the end of the session if CloseGate came
-// first.
+// heldMessages are the messages that OpenGate sends after its own. If CloseGate came
+// first, these are last, and messages is empty.
 type heldMessages struct {
 	messages []*Message
 	last     []*Message // the last messages of a CloseGate before OpenGate
@@ -46,9 +47,10 @@ func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
 	return false
 }
 
-// OpenGate sends messages, and after them the messages that were held back. If
-// CloseGate came first, it sends the messages, then those of CloseGate. It does nothing
-// if the gate is open or closed.
+// OpenGate sends messages, and after them the messages that were held back. If CloseGate
+// came first, the held messages were dropped: OpenGate sends its own messages, then those
+// of CloseGate, and closes the session if CloseGate asked for that. It does nothing if
+// the gate is open or closed.
 func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	ms = s.encodeBinaryEIO3(ms)
 	s.mu.Lock()
@@ -72,9 +74,9 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	}
 }
 
-// CloseGate sends messages as the last ones through the gate. Then it closes the
-// session with the reason end, unless end is "". opens says that OpenGate is called,
-// perhaps at this moment: the messages of OpenGate are sent first then.
+// CloseGate sends messages as the last ones through the gate. Then it closes the session
+// with the reason end, unless end is "". opens says that OpenGate has been called or will
+// be: its messages are then sent first. Held messages are dropped.
 func (s *Session) CloseGate(g *Gate, opens bool, end Reason, last ...*Message) {
 	last = s.encodeBinaryEIO3(last)
 	s.mu.Lock()

@@ -47,8 +47,9 @@ type reservation struct {
 
 // reserve adds n bytes to the reservation of a session, or subtracts them, and reports
 // whether the session may hold them. Above the limit it ends the unknown sessions whose
-// incomplete messages are the oldest, and known ones if no unknown one holds any. It does not
-// refuse the newest: otherwise clients that send slowly on purpose would lock out the others.
+// incomplete messages are the oldest, and known ones if no unknown one holds any. It does
+// not refuse the newest: otherwise clients that send slowly on purpose would lock out the
+// others. If it returns false, the caller ends s, unless s is closed already.
 func (in *incoming) reserve(s *Session, n int) bool {
 	ok, ended := in.reserveOrEvict(s, n)
 	for _, s := range ended {
@@ -57,6 +58,8 @@ func (in *incoming) reserve(s *Session, n int) bool {
 	return ok
 }
 
+// reserveOrEvict is reserve without the reports. It also returns the sessions that were
+// chosen to end; s is among them if it was the oldest.
 func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
@@ -95,7 +98,7 @@ func (in *incoming) reserveOrEvict(s *Session, n int) (ok bool, ended []*Session
 	}
 }
 
-// groupOf returns the reservations that a session's belongs to.
+// groupOf returns the reservations that the session's own belongs to. in.mu is held.
 func (in *incoming) groupOf(s *Session) *reservations {
 	if s.known {
 		return &in.known
@@ -103,7 +106,7 @@ func (in *incoming) groupOf(s *Session) *reservations {
 	return &in.unknown
 }
 
-// excessLocked returns the reservation of the session to end, or nil below the limit.
+// excessLocked returns the reservation of the session to end, or nil if both limits hold.
 func (in *incoming) excessLocked() *list.Element {
 	switch {
 	case in.unknown.bytes > in.limit/2:
@@ -140,10 +143,11 @@ func (s *Session) SetKnown(known bool) {
 	}
 }
 
-// Reserve adds n bytes to what the session holds of messages that are not complete, for
-// a packet of the layer above that takes several, or subtracts them. It reports whether
-// the session may hold them; otherwise it is being closed. Sizes up to a few kilobytes
-// need not be counted: see CountedSize.
+// Reserve adds n bytes to the session's reservation for incomplete messages, or subtracts
+// them if n is negative. It is for a packet of the layer above that consists of several
+// messages. It reports whether the session may hold them; if not, the caller ends the
+// session, unless it is closed already. Sizes up to a few kilobytes need not be counted:
+// see CountedSize.
 func (s *Session) Reserve(n int) bool { return s.srv.incoming.reserve(s, n) }
 
 // release removes the reservation of a session that has ended.
@@ -163,7 +167,7 @@ func (in *incoming) releaseLocked(e *list.Element) {
 	delete(in.sessions, h.s)
 }
 
-// CountedSize returns the number of bytes to count for a buffer of a capacity.
+// CountedSize returns the number of bytes to count for a buffer of the given capacity.
 func CountedSize(capacity int) int {
 	if capacity <= countThreshold {
 		return 0

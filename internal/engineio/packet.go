@@ -55,7 +55,7 @@ func BinaryMessage(data []byte) *Message {
 	return newMessage(append(b, data...), true)
 }
 
-// control makes a packet of another type than message.
+// control makes a packet of a type other than message.
 func control(packet string) *Message {
 	return newMessage(append(make([]byte, headroom), packet...), false)
 }
@@ -89,7 +89,7 @@ func putHeader(b []byte, op byte, n int) int {
 	}
 }
 
-// Size returns the bytes of the content.
+// Size returns the number of bytes of the content.
 func (m *Message) Size() int { return len(m.frame) - m.head }
 
 // payload returns the content of the frame: the packet in text form, or the data of a

@@ -30,7 +30,8 @@ func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// servePoll waits until there is something to send, and sends it.
+// servePoll waits until there is something to send, and sends it. A second poll while one
+// is open ends the session.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.probe != nil && s.probe.probeAnswered {
@@ -183,8 +184,8 @@ func (s *Session) limitWrite(w http.ResponseWriter) {
 
 // servePost handles the messages of a POST. It answers after all of them were passed to
 // the handler, so that a client cannot send faster than its handlers work. While the
-// session is closing, messages are read and dropped: a client whose POST fails would
-// not poll for the remaining messages.
+// session is closing, messages are read and dropped: a client whose POST fails would not
+// poll for the remaining messages. A second POST at the same time ends the session.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.ws != nil || s.state == stateClosed {
@@ -229,7 +230,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html")
 	h.Set("Content-Length", "2")
-	_, _ = io.WriteString(w, "ok") // fails only if the client has disconnected; its polls show that
+	_, _ = io.WriteString(w, "ok") // fails only if the client has disconnected; its polls fail too
 	answered = true
 }
 
@@ -280,8 +281,8 @@ func (s *Session) waitForHandlerLocked() {
 	s.recv.Lock()
 }
 
-// decodePolled decodes a packet of a polling payload, in which binary data is base64.
-// ok is false if the packet is neither base64 nor valid UTF-8.
+// decodePolled decodes a packet of a polling payload, in which binary data is base64. ok
+// is false if the base64 of binary data, or the UTF-8 of text, is invalid.
 func decodePolled(packet []byte) (data []byte, binary, ok bool) {
 	if len(packet) == 0 || packet[0] != 'b' {
 		return packet, false, utf8.Valid(packet)

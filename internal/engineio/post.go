@@ -59,9 +59,9 @@ func (p *post) stopReading() {
 	p.bodyRead = true
 }
 
-// readBody reads the body of a POST: at most MaxPayload bytes, for at most the time
-// that a silent client is kept, and not longer than the session lasts. Its buffer grows
-// with the bytes that have arrived, and is reserved until release.
+// readBody reads the body of a POST: at most MaxPayload bytes, for at most PingInterval
+// plus PingTimeout, and not longer than the session lasts. Its buffer grows with the
+// bytes that have arrived, and is reserved until release.
 func (p *post) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	cfg := &p.s.srv.cfg
 	limit := cfg.MaxPayload

@@ -51,7 +51,7 @@ type Config struct {
 	// received text twice if that yields valid UTF-8.
 	DoubleUTF8 bool
 
-	RetryAfter time.Duration // Retry-After of a refusal during Shutdown
+	RetryAfter time.Duration // Retry-After of a refusal because of Shutdown or MaxIncomingBytes
 
 	Wheel *timingwheel.Wheel
 	// Accept returns the handler of a new session, or the reason why the session is
@@ -68,7 +68,8 @@ type Config struct {
 	// UpgradeFailed is called on a goroutine of its own when an upgrade of the session of
 	// a handler was begun and not completed. If nil, it is not called.
 	UpgradeFailed func(h Handler)
-	// Logger logs panics in Handler.Message. Defaults to slog.Default().
+	// Logger logs panics of Handler.Message and of the methods of connections. Defaults
+	// to slog.Default().
 	Logger *slog.Logger
 }
 
@@ -101,8 +102,8 @@ type Busy struct {
 // Handler is implemented by the layer above, which gives the messages of a session
 // their meaning.
 type Handler interface {
-	// Opened is called once, when the open packet was sent or is about to be. Message
-	// may be called at the same time, and Closed even earlier. It must not block.
+	// Opened is called at most once, when the open packet was sent or is about to be.
+	// Message may be called at the same time, and Closed even earlier. It must not block.
 	Opened()
 	// Message handles one message. Calls for one session come one at a time and in
 	// order. It must not keep data or block. An error ends the session with
@@ -303,8 +304,8 @@ func (s *Server) log() *slog.Logger {
 	return slog.Default()
 }
 
-// addRunning counts a connection or callback in; at its end it calls running.Done. It
-// returns false if the server is closed.
+// addRunning counts a connection or callback as running, until running.Done is called for
+// it. It returns false if the server is closed.
 func (s *Server) addRunning() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -394,8 +395,8 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Cut returns how many sessions were ended before the messages queued for them were sent:
-// their clients took none for the close timeout, or the ctx of Shutdown ended.
+// Cut returns how many sessions were ended before the messages queued for them were sent,
+// because the close timeout had passed or the ctx of Shutdown had ended.
 func (s *Server) Cut() int { return int(s.cut.Load()) }
 
 // finish waits until nothing is left, and closes s.finished.

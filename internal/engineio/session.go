@@ -27,22 +27,22 @@ type Session struct {
 	id      string
 	handler Handler
 
-	recv       sync.Mutex // guards needsServe
+	recv       sync.Mutex // guards needsServe, and fields of wsConn
 	needsServe bool       // messages were passed to the handler since the last Serve
 	eio3       bool       // the client speaks EIO3; set before the session is shared, as b64 is
 	b64        bool       // the client wants binary messages as base64
-	known      bool       // see SetKnown; Server.incoming guards it
+	known      bool       // see SetKnown; guarded by incoming.mu
 
 	mu           sync.Mutex // guards the fields below
 	out          outbox
 	state        uint8
-	flushPending bool // a goroutine will flush the outbox
-	pinged       bool // a ping is unanswered
-	paused       bool // the handler wants no more messages for now
-	unread       bool // reading was paused since the timer was armed
-	clientClosed bool // the client sent a close packet
-	pollSeen     time.Time
-	resume       chan struct{}     // closed by Resume; nil unless a goroutine waits for it
+	flushPending bool              // a flush of the outbox has been arranged, or Uncork will flush it
+	pinged       bool              // a ping is unanswered
+	paused       bool              // the handler wants no more messages for now
+	unread       bool              // reading was paused since the timer was armed
+	clientClosed bool              // the client sent a close packet
+	pollSeen     time.Time         // when the last poll was answered; first, when the session was added
+	resume       chan struct{}     // closed when the pause ends or the session closes; nil unless a goroutine waits for that
 	ws           *wsConn           // nil while polling is the transport
 	probe        *wsConn           // the websocket of an upgrade that is not complete
 	poll         chan struct{}     // wakes the open poll; nil when none is open
@@ -102,9 +102,9 @@ func (s *Session) start() {
 	}
 }
 
-// onTimer is the callback of the session's timer: a ping is due, a pong is overdue, or
-// a close took too long. All timers wait for it, so it neither calls the layer above
-// nor waits for the network.
+// onTimer is the callback of the session's timer: a ping is due, a pong is overdue, or a
+// close took too long. The other timers of the wheel wait until it returns, so it neither
+// calls the layer above nor waits for the network.
 func (s *Session) onTimer() {
 	s.mu.Lock()
 	ping := false
@@ -127,8 +127,8 @@ func (s *Session) onTimer() {
 	}
 }
 
-// armLocked starts the next heartbeat timeout. A client does not time out for a pong
-// that Pause kept the server from reading.
+// armLocked starts the next heartbeat timeout. It sets unread during a pause, so that a
+// client does not time out because of a pong that the server did not read.
 func (s *Session) armLocked(d time.Duration) {
 	s.unread = s.paused
 	s.srv.cfg.Wheel.Arm(&s.timer, d)
@@ -137,10 +137,10 @@ func (s *Session) armLocked(d time.Duration) {
 var pingMessage = control(string(packetPing))
 
 // Send queues messages, together and in order, and reports whether the session accepted
-// them. It does not block and does not call the handler: the caller may hold locks that
-// the handler takes. A session whose outbox is full is ended with ReasonSlowConsumer,
-// so that no message is lost silently; Handler.Closed is then called on another
-// goroutine.
+// them. A volatile message that is dropped counts as accepted. Send does not block and
+// does not call the handler: the caller may hold locks that the handler takes. A session
+// whose outbox is full is ended with ReasonSlowConsumer, so that no message is lost
+// silently; Handler.Closed is then called on another goroutine.
 func (s *Session) Send(ms ...*Message) bool {
 	ms = s.encodeBinaryEIO3(ms)
 	s.mu.Lock()
@@ -172,7 +172,7 @@ func (s *Session) sendAndUnlock(ms []*Message) bool {
 
 // dropOrReplaceLocked drops a volatile message, or replaces an unsent one of the same
 // key, if the client is not writable, and reports whether it did. It also drops such a
-// message if it would overfill the outbox.
+// message if it would overfill the outbox. The first of ms decides for all of them.
 func (s *Session) dropOrReplaceLocked(ms []*Message) bool {
 	if len(ms) == 0 {
 		return true
@@ -184,7 +184,8 @@ func (s *Session) dropOrReplaceLocked(ms []*Message) bool {
 	return s.blockedLocked() && (m.Volatile || s.out.replace(m)) || s.out.wouldExceed(&s.srv.cfg, m)
 }
 
-// unlockAndWake arranges a flush of the outbox, unless one is pending. It unlocks s.mu.
+// unlockAndWake arranges a flush of the outbox, or wakes the open poll, unless a flush is
+// pending or there is nothing to send. It unlocks s.mu.
 func (s *Session) unlockAndWake() {
 	if s.flushPending || s.out.len() == 0 && s.state == stateOpen {
 		s.mu.Unlock()
@@ -233,7 +234,8 @@ func (s *Session) Uncork() {
 	c.link.flush()
 }
 
-// blockedLocked reports whether a write to the client would block.
+// blockedLocked reports whether a write to the client would block. For a polling client
+// it reports whether no poll has been open for pollGap.
 func (s *Session) blockedLocked() bool {
 	if s.ws != nil {
 		return s.ws.blocked || s.ws.link.stalled()
@@ -285,8 +287,8 @@ func (s *Session) handleMessageLocked(data []byte, binary bool) bool {
 	return true
 }
 
-// malformed ends the session because of invalid input. It always returns false. A
-// polling client gets no further answer, except to an open poll.
+// malformed ends the session because of invalid input. It always returns false. The open
+// poll of a polling client gets the close packet, and its POST an error.
 func (s *Session) malformed() bool {
 	if s.Transport() == "polling" {
 		s.abort(ReasonParseError)
@@ -368,8 +370,8 @@ func (s *Session) isPaused() bool {
 	return s.paused && s.state == stateOpen
 }
 
-// waitResumed blocks until the pause ends. It is for transports whose reader has a
-// goroutine of its own.
+// waitResumed blocks until the pause ends or the session closes. It is for transports whose
+// reader has a goroutine of its own.
 func (s *Session) waitResumed() {
 	s.mu.Lock()
 	for s.paused && s.state == stateOpen {

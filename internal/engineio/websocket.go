@@ -66,8 +66,8 @@ type wsConn struct {
 
 	// Guarded by Session.mu.
 	upgradeTimer  *timingwheel.Timer
-	probeAnswered bool // the upgrade probe of the client was answered
-	writing       bool
+	probeAnswered bool   // the upgrade probe of the client was answered; only the reader sets it, and reads it without the lock
+	writing       bool   // a goroutine writes; remains set after an error
 	blocked       bool   // the last write would have blocked
 	closeSent     bool   // the close frame was sent
 	unwritten     []byte // bytes that the last write did not write
@@ -154,8 +154,8 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 	c.link.start(early)
 }
 
-// dropProbe abandons an upgrade that is not complete; the session continues on polling.
-// It returns false if c is not the websocket of such an upgrade.
+// dropProbe ends an upgrade that is not complete; the session continues on polling. It
+// returns false if c is not the websocket of such an upgrade.
 func (c *wsConn) dropProbe() bool {
 	c.s.mu.Lock()
 	ok := c.s.probe == c
@@ -188,7 +188,7 @@ func (c *wsConn) handleUpgradePacket(packet []byte) bool {
 	switch {
 	case !c.probeAnswered && string(packet) == "2probe":
 		s.mu.Lock()
-		if s.probe != c { // abandoned: a client whose probe is answered would stop polling
+		if s.probe != c { // the upgrade has ended: a client whose probe is answered would stop polling
 			s.mu.Unlock()
 			return false
 		}
@@ -222,9 +222,8 @@ func (c *wsConn) handleUpgradePacket(packet []byte) bool {
 
 var probeAnswer = control("3probe")
 
-// answerProbe writes a reply on a websocket whose upgrade is not complete. It runs on
-// the reader, which is the only writer then. If the write would block, the upgrade is
-// abandoned.
+// answerProbe writes a reply on a websocket whose upgrade is not complete. It runs on the
+// reader, which is the only writer then. If the write would block, the upgrade ends.
 func (c *wsConn) answerProbe(frame []byte) bool {
 	if n, err := c.link.write(frame); err != nil || n < len(frame) {
 		c.dropProbe()
@@ -233,6 +232,8 @@ func (c *wsConn) answerProbe(frame []byte) bool {
 	return true
 }
 
+// isProbe reports whether c is not the transport of its session: its upgrade is not
+// complete, or has ended without success.
 func (c *wsConn) isProbe() bool {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()

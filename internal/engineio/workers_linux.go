@@ -18,15 +18,14 @@ const (
 	maxKeptJobs = 1024
 )
 
-// workers reads all connections. While handlers compute it has one worker per core.
-// While handlers wait, for a database or a lock, it starts as many more as are needed.
-// A goroutine for each burst would do the same, but would have to grow its stack each
-// time, which costs more than most handlers do.
+// workers runs the readers of all epollLinks. While handlers compute it has one worker
+// per core. While handlers wait, for a database or a lock, it starts as many more as are
+// needed. A goroutine for each burst would do the same, but would have to grow its stack
+// each time, which costs more than most handlers do.
 //
-// Reading never waits, but a handler may, without a limit. So a job that runs longer
-// than a check interval waits in a handler: its worker no longer counts as active, and
-// another worker may take its place. The layers above limit how many handlers may wait
-// at once.
+// Reading never waits, but a handler may, for any time. So a job that runs longer than a
+// check interval waits in a handler: its worker no longer counts as active, and another
+// worker may take its place. The layers above limit how many handlers may wait at once.
 type workers struct {
 	cores int
 
@@ -164,8 +163,8 @@ func (w *workers) nextIntervalLocked() {
 	w.takenJobs = 0
 }
 
-// check starts workers if the queue does not drain because handlers wait. It starts
-// more each time, as the handlers of the last ones may wait by now too.
+// check starts workers if the queue does not drain because handlers wait. It starts more
+// each time, as the handlers of the workers started last may wait by now too.
 func (w *workers) check() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

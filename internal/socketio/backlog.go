@@ -7,17 +7,17 @@ import "unsafe"
 
 // backlog counts what waits on a connection. Conn.mu guards it.
 //
-// A client that sends faster than its handlers work is not read: a pause begins when
-// more than Config.QueuedEvents or QueuedBytes wait, and ends when half of that is
-// handled. A pause also stops the reading of the client's acks. A handler that asks its
-// own client would then wait for ever: the client's ack comes after events that wait
-// for that handler. So there is no pause while an ack is awaited; instead, an event
-// above QueuedBytes is refused and passed to the Overflow hook.
+// A client that sends faster than its handlers work is not read: a pause begins when more
+// than Config.QueuedEvents or QueuedBytes wait, and ends when half of that is handled. A
+// pause also stops the reading of the client's acks. A handler that asks its own client
+// would then wait forever: the client's ack comes after events that wait for that
+// handler. So there is no pause while an ack is awaited; instead, an event above
+// QueuedBytes is refused and passed to the Overflow hook.
 type backlog struct {
-	events      int // in all queues of the connection
-	bytes       int // memory of those events and of an incomplete packet
-	awaitedAcks int // acks that the server awaits
-	overLimit   bool
+	events      int  // in all queues of the connection
+	bytes       int  // memory of those events and of an incomplete packet
+	awaitedAcks int  // acks that the server awaits
+	overLimit   bool // a limit was exceeded, and since then the backlog has not fallen to half of both
 	refusing    bool // an event was refused since the backlog was last within its limits
 
 	paused   bool // the last call was session.Pause and not Resume
@@ -31,7 +31,8 @@ func (c *Conn) addLocked(events, bytes int) {
 	b.bytes += bytes
 	switch {
 	case b.events == 0, b.events <= cfg.QueuedEvents/2 && b.bytes <= cfg.QueuedBytes/2:
-		// Without an event, a pause would never end.
+		// No pause without a queued event: the rest of an incomplete packet would never
+		// be read, so that nothing would end the pause.
 		b.overLimit, b.refusing = false, false
 	case b.events > cfg.QueuedEvents, b.bytes > cfg.QueuedBytes:
 		b.overLimit = true
@@ -44,7 +45,8 @@ func (b *backlog) unsettled() bool {
 }
 
 // countIn counts an event in, unless it must be refused, and reports whether it did. If
-// idle is set, the socket joins the ready list for Serve.
+// idle is set, the socket joins the ready list for Serve. If unsettled is true, here and
+// below, the caller must call settle once it holds no lock.
 func (c *Conn) countIn(s *Socket, size int, idle bool) (took, unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -27,21 +27,21 @@ type Conn struct {
 
 	mu               sync.Mutex // guards the fields below
 	closed           bool
-	known            int16        // admitted sockets whose namespace is not anonymous
+	known            int16        // number of admitted and open sockets whose namespace is not anonymous
 	sockets          []*Socket    // pending, admitted or open; one per namespace at most
 	formerNamespaces []*Namespace // namespaces that it has left
 	ready            *Socket      // list of sockets that have events but are not running
 	backlog          backlog
-	timer            timingwheel.Timer
+	timer            timingwheel.Timer // connect timeout
 }
 
 // partialPacket is a binary packet whose attachments are still arriving.
 type partialPacket struct {
 	packet   Packet
 	event    *Event
-	arrived  int  // attachments
-	bytes    int  // of them
-	reserved int  // bytes of the engine's limit of incomplete messages
+	arrived  int  // number of attachments that have arrived
+	bytes    int  // of the attachments that have arrived
+	reserved int  // bytes reserved in the engine for incomplete messages
 	ignored  bool // the client has left the namespace: nothing is kept
 }
 
@@ -107,6 +107,7 @@ func (c *Conn) reserve(in *partialPacket) error {
 	return nil
 }
 
+// handleAttachment handles a binary message: the next attachment of the incomplete packet.
 func (c *Conn) handleAttachment(data []byte) error {
 	in := c.partial
 	if in == nil {
@@ -161,8 +162,8 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 	return nil
 }
 
-// receiver returns the socket that a packet is for. It is stale when it may be ignored:
-// the client has left the namespace.
+// receiver returns the socket that a packet is for. stale says that the packet is
+// ignored: the client has left the namespace, or the connection is closed.
 func (c *Conn) receiver(p *Packet) (s *Socket, stale bool, err error) {
 	c.mu.Lock()
 	s = c.socketLocked(p.Namespace)
@@ -228,7 +229,7 @@ func (c *Conn) Protocol() int { return c.session.Protocol() }
 // Transport returns the name of the current transport, "polling" or "websocket".
 func (c *Conn) Transport() string { return c.session.Transport() }
 
-// end closes the connection of a client that exceeded a limit.
+// end closes the connection with ReasonForcedClose.
 func (c *Conn) end() { c.session.Close(ReasonForcedClose) }
 
 // addSocket adds a new socket to the connection, and counts its handshake as running.
@@ -288,7 +289,7 @@ func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int, closed bool) {
 	return len(c.sockets), c.closed
 }
 
-// leave records that the client may have been in a namespace: packets for it are ignored.
+// leave records a namespace as left, so that further packets for it are ignored.
 func (c *Conn) leave(n *Namespace) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -301,7 +302,7 @@ func (c *Conn) leaveLocked(n *Namespace) {
 	}
 }
 
-// countKnown adds n to the number of admitted sockets whose namespace is not anonymous.
+// countKnown adds n to Conn.known and passes the result to the engine.
 func (c *Conn) countKnown(n int16) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -310,15 +311,14 @@ func (c *Conn) countKnown(n int16) {
 }
 
 // awaitConnectLocked starts the connect timeout of a client without a namespace. If the
-// client has never been in one, the timeout keeps running from the first handshake:
-// otherwise a client could stay connected without a login by being refused now and
-// then.
+// client has never been in one, the timeout that began with the connection keeps running:
+// otherwise a client could stay connected without a login by being refused now and then.
 func (c *Conn) awaitConnectLocked() {
 	switch {
 	case c.closed || len(c.sockets) > 0:
 	case c.entered.Load():
 		c.srv.cfg.Wheel.Arm(&c.timer, c.srv.cfg.ConnectTimeout)
-	case !c.srv.cfg.Wheel.Armed(&c.timer): // it fired during the handshake
+	case !c.srv.cfg.Wheel.Armed(&c.timer): // it fired during a handshake, when it closed nothing
 		c.srv.cfg.Wheel.Arm(&c.timer, 0)
 	}
 }

@@ -38,8 +38,8 @@ func (c *Conn) Opened() {
 	}
 }
 
-// connectEIO3 starts the handshake of a namespace other than "/", whose handshake
-// starts without a CONNECT.
+// connectEIO3 starts the handshake of a namespace other than "/". That of "/" starts in
+// Opened.
 func (c *Conn) connectEIO3(p *Packet) error {
 	if isRoot(p.Namespace) {
 		return nil

@@ -15,8 +15,8 @@ func EventMessages[A ~[]byte](namespace string, id int64, name string, args []A,
 	return AppendEventMessages(make([]*Message, 0, 1+len(attachments)), namespace, id, name, args, attachments)
 }
 
-// AppendEventMessages is EventMessages in memory of the caller's, which for an event
-// without attachments need not be on the heap.
+// AppendEventMessages is EventMessages that appends to dst. For an event without
+// attachments the memory of dst may be on the caller's stack.
 func AppendEventMessages[A ~[]byte](dst []*Message, namespace string, id int64, name string, args []A, attachments [][]byte) []*Message {
 	dst = append(dst, eventMessage(namespace, id, len(attachments), name, args))
 	for _, a := range attachments {

@@ -51,7 +51,7 @@ const (
 	LimitNamespaces   Limit = engineio.NextLimit + iota // Config.Namespaces
 	LimitPendingAcks                                    // Config.PendingAcks
 	LimitQueuedEvents                                   // Config.QueuedBytes; an event was refused
-	LimitAttachments                                    // the following are the fields of Limits
+	LimitAttachments                                    // this and the following are fields of Limits
 	LimitDepth
 	LimitValues
 	LimitEventName

@@ -9,8 +9,8 @@ type Event struct {
 	Attachments [][]byte // the binary data that placeholders in Args stand for
 
 	socket  *Socket
-	id      int64
-	size    int
+	id      int64     // ack id, or NoID
+	size    int       // bytes that it counts for in the backlog
 	next    *Event    // in the queue of the socket
 	argsBuf [3][]byte // backing array of Args for up to three arguments
 }

@@ -3,7 +3,7 @@
 
 package socketio
 
-// enqueue appends an event to the queue.
+// enqueue appends an event to the queue. It drops events for a closed or abandoned socket.
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
 	if s.Closed() || s.abandoned.Load() {
@@ -58,7 +58,7 @@ func (s *Socket) runQueue(abandoned bool) {
 	for {
 		s.mu.Lock()
 		if s.abandoned.Load() && !abandoned {
-			s.mu.Unlock() // a goroutine that Abandon or closeLocked started does the rest
+			s.mu.Unlock() // the goroutine that Abandon or finishClose starts does the rest
 			s.conn.srv.running.Done()
 			return
 		}

@@ -22,7 +22,7 @@ type Namespace struct {
 	name  string
 	hooks Hooks
 	seed  maphash.Seed
-	ids   atomic.Int64
+	ids   atomic.Int64 // the next ack id
 	// order is that of the socket admitted last.
 	order atomic.Uint64
 	shard [shards]shard
@@ -46,7 +46,7 @@ type room struct {
 type member struct {
 	socket *Socket
 	room   *room
-	pos    int
+	pos    int // index in room.members; guarded by shard.mu
 }
 
 func newNamespace(name string, h Hooks) *Namespace {
@@ -145,7 +145,7 @@ func (n *Namespace) leave(m *member) (emptied bool) {
 	return false
 }
 
-// notifyRooms calls the Room hook.
+// notifyRooms calls the Room hook for each room.
 func (n *Namespace) notifyRooms(rooms []string) {
 	for _, name := range rooms {
 		func() {
@@ -188,7 +188,7 @@ func (n *Namespace) RoomLen(name string) int {
 	return 0
 }
 
-// Socket returns the socket with an id, or nil.
+// Socket returns the admitted or open socket with an id, or nil.
 func (n *Namespace) Socket(id string) *Socket {
 	sh := n.shardOf(id)
 	sh.mu.RLock()

@@ -2,9 +2,10 @@
 //
 //	<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]
 //
-// Parse reads what a client may send and does not trust it. It scans the input once,
-// however long it is, and normally allocates nothing. The Append functions encode what
-// a server sends, and trust their caller: namespaces and payloads are the server's own.
+// Parse reads what a client may send and does not trust it. Its time is linear in the
+// length of the input, and it normally allocates nothing. The Append functions encode
+// what a server sends, and trust their caller: namespaces and payloads are the server's
+// own.
 
 package socketio
 
@@ -35,8 +36,8 @@ const (
 // NoID is the ID of a packet without an ack id.
 const NoID = -1
 
-// Packet is a parsed packet. Its fields alias the input of Parse, except a Name that
-// had escapes.
+// Packet is a parsed packet. Its fields alias the input of Parse, except a Name that had
+// escapes, and the Namespace if the packet names none.
 type Packet struct {
 	Type        PacketType // a binary type only if attachments follow
 	Namespace   []byte     // "/" if the packet names none

@@ -105,7 +105,7 @@ const (
 type Server struct {
 	cfg     Config
 	engine  *engineio.Server
-	running sync.WaitGroup // handshakes, open sockets, closing connections, and calls of Config.Limited
+	running sync.WaitGroup // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited
 
 	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace

@@ -45,7 +45,7 @@ type Socket struct {
 	ns    *Namespace
 	id    string
 	order uint64  // order of admission to the namespace; guarded by mu
-	next  *Socket // next socket on the ready list of the connection; guarded by Conn.mu
+	next  *Socket // next socket on the ready list of the connection; guarded by Conn.mu until Serve takes the list
 	state atomic.Int32
 	// abandoned says that the goroutine that ran the queue was abandoned in a hook. It
 	// changes under mu but may be read without it.
@@ -56,7 +56,7 @@ type Socket struct {
 	rooms         []*member
 	first, last   *Event // the event queue
 	acks          map[int64]func(Reply)
-	running       bool
+	running       bool // a goroutine runs the queue, or the socket is on the ready list
 	disconnectDue bool // the Disconnect hook must be called after the queued events
 	reason        string
 }
@@ -197,7 +197,7 @@ func (s *Socket) RefuseOpened() bool {
 	return true
 }
 
-// refuse ends a pending or admitted socket after it has sent the last messages.
+// refuse closes a pending or admitted socket and sends the last messages.
 func (s *Socket) refuse(last []*Message) bool {
 	s.mu.Lock()
 	if !s.handshaking() {
@@ -256,7 +256,7 @@ type closing struct {
 // and if it was open the Disconnect hook is due after the queued events.
 func (s *Socket) closeLocked(reason string) closing {
 	c := closing{wasOpen: s.Opened(), acks: s.acks}
-	// First, so that the next packet of the client finds the namespace left.
+	// First, so that the client's next packet for the namespace is ignored.
 	var closed bool
 	c.others, closed = s.conn.removeSocket(s, c.wasOpen)
 	wasAdmitted := s.state.Swap(socketClosed) != socketPending
@@ -283,8 +283,8 @@ func (s *Socket) closeLocked(reason string) closing {
 	return c
 }
 
-// finishClose does the work that closeLocked left: it sends the last messages, closes
-// the session if end is a reason, and fails the awaited acks.
+// finishClose does the work that remains after closeLocked: it sends the last messages,
+// closes the session if end is a reason, and fails the awaited acks.
 func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
 	s.conn.session.CloseGate(&s.gate, c.wasOpen, end, last...)
 	if f := s.conn.srv.cfg.Left; f != nil && c.left && end == "" {
@@ -315,7 +315,7 @@ func (s *Socket) Join(rooms ...string) bool {
 	return true
 }
 
-// joinLocked returns the rooms that had no socket before.
+// joinLocked adds the socket to rooms, and returns those that had no socket before.
 func (s *Socket) joinLocked(rooms []string) (filled []string) {
 	s.rooms = slices.Grow(s.rooms, len(rooms))
 	for _, name := range rooms {
@@ -345,7 +345,7 @@ func (s *Socket) Leave(rooms ...string) {
 	s.ns.notifyRooms(emptied)
 }
 
-// leaveRoomsLocked returns the rooms that have no socket now.
+// leaveRoomsLocked ends memberships, and returns the rooms that have no socket now.
 func (s *Socket) leaveRoomsLocked(ms []*member) (emptied []string) {
 	for _, m := range ms {
 		if s.ns.leave(m) {
@@ -394,8 +394,8 @@ func (s *Socket) deliver(ms []*Message) bool {
 	return false
 }
 
-// Expect registers f for the ack with an id of Namespace.NextID. f is called once, on
-// any goroutine, and must not block. Forget unregisters it.
+// Expect registers f for the ack with an id of Namespace.NextID. f is called once, on any
+// goroutine, unless Forget unregisters it first. It must not block.
 func (s *Socket) Expect(id int64, f func(Reply)) {
 	s.mu.Lock()
 	var err error
