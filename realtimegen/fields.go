@@ -14,7 +14,7 @@ import (
 // Field is a member of a JSON object.
 type Field struct {
 	Name     string
-	Type     string       // string, number, integer, boolean, object, any, a Go struct's name, or one of these followed by []
+	Type     string       // string, time, number, integer, boolean, object, any, a Go struct's name, or one of these followed by []
 	Struct   reflect.Type // of an object whose members are known; of a list: of its elements
 	Values   []string     // of a string that takes only these
 	Optional bool         // may be left out
@@ -24,7 +24,7 @@ type Field struct {
 }
 
 // Fields returns the members of the object that a struct is encoded as, embedded ones
-// included. A type that encodes itself has none.
+// included. A type that is not a struct has none.
 func Fields(t reflect.Type) []Field {
 	t = deref(t)
 	if t.Kind() != reflect.Struct {
@@ -54,7 +54,7 @@ func Fields(t reflect.Type) []Field {
 }
 
 // hidden reports whether a struct on the way to an embedded field has a name in JSON
-// of its own, or encodes itself, so that the field is not a member of this object.
+// of its own, or is a time, so that the field is not a member of this object.
 func hidden(t reflect.Type, f reflect.StructField) bool {
 	for n := 1; n < len(f.Index); n++ {
 		outer := t.FieldByIndex(f.Index[:n])
@@ -93,6 +93,7 @@ func deref(t reflect.Type) reflect.Type {
 	return t
 }
 
+// describe returns the parts of a Field that follow from its Go type alone.
 func describe(t reflect.Type) Field {
 	t = deref(t)
 	if v, ok := reflect.TypeAssert[interface{ Values() []string }](reflect.Zero(t)); ok {

@@ -1,5 +1,5 @@
-// Package realtimegen writes down what goes over the wire, for the people who write
-// apps: from Server.Catalog, so that a host's own events are in it too.
+// Package realtimegen writes a reference of the wire protocol for app developers. It reads
+// Server.Catalog, so that the host's own events are included.
 package realtimegen
 
 import (

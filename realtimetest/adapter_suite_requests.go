@@ -199,8 +199,8 @@ func testAdapterAlone(t *testing.T, c *cluster) {
 	}
 }
 
-// An adapter that is an AdapterChecker says that it receives, and after Close that it is
-// closed.
+// If the adapter is an AdapterChecker, its Check returns nil while it receives, and
+// realtime.ErrClosed after Close.
 func testAdapterCheck(t *testing.T, c *cluster) {
 	checker, ok := c.adapters[0].(realtime.AdapterChecker)
 	if !ok {
@@ -220,8 +220,8 @@ func testAdapterCheck(t *testing.T, c *cluster) {
 }
 
 // An adapter that reports peers reports each other node, names the sender of each state,
-// and reports a node that has closed as one that has left. An adapter that reports none
-// has nothing to show.
+// and reports a node that has closed as one that has left. The test passes for an adapter
+// that reports no peers.
 func testAdapterPeers(t *testing.T, c *cluster) {
 	reports := false
 	for deadline := time.Now().Add(peerPatience); !reports && time.Now().Before(deadline); time.Sleep(time.Millisecond) {

@@ -16,12 +16,12 @@ import (
 // Bus is an in-process EventBus that records what is published. Each key has a queue of
 // its own, so that a slow key delays no other. A queue has a goroutine only while it is
 // not empty, so a Bus needs no Close. A handler's error is recorded, and the event is
-// not delivered again; a panic of a handler ends the test. Fail and Block apply to
+// not delivered again; a panic of a handler ends the test process. Fail and Block apply to
 // Publish. All methods may be called concurrently.
 //
-// It shares no code with MemoryBus: the same suite holds both, so that a mistake in the one
-// shows beside the other, and it needs neither bounds nor a fixed number of queues, which are
-// most of that one.
+// It shares no code with realtime's MemoryBus. Both pass the same suite, so a mistake in one
+// shows. A Bus needs neither the bounds nor the fixed number of queues that make up most of
+// MemoryBus.
 type Bus struct {
 	Faults
 

@@ -135,7 +135,8 @@ func (r *nodesRecorder) checkOrder() {
 	}
 }
 
-// publishKeys publishes events of some keys by some nodes, a key by one, in order.
+// publishKeys publishes a number of events of each key, in order. One node publishes all
+// events of a key.
 func publishKeys(t *testing.T, nodes []BusNode, keys []string, each int, pause time.Duration) {
 	t.Helper()
 	var publishing sync.WaitGroup
@@ -160,7 +161,7 @@ func someKeys(prefix string, n int) (keys []string) {
 	return keys
 }
 
-// settle publishes until each node from the first on has handled something lately.
+// settle publishes until each node from the first on has handled an event of the last round.
 func settle(t *testing.T, r *nodesRecorder, nodes []BusNode, subscribed int) {
 	t.Helper()
 	round := 0

@@ -1,5 +1,5 @@
-// The client's side of Engine.IO 4: one connection over websocket, long-polling, or
-// first the one and then the other.
+// The client's side of Engine.IO 4: one connection over a websocket, over long-polling, or
+// first over long-polling and then over a websocket.
 
 package realtimetest
 
@@ -61,7 +61,7 @@ type engine struct {
 	ended     bool        // end was called
 	closing   bool        // the connection ends when queue is empty
 	stalled   bool        // nothing is read
-	upgrading bool        // polling must stop
+	upgrading bool        // polling and sending must stop
 	polling   bool        // a poll may be under way
 	writing   bool        // packets are being sent
 	watch     *time.Timer // ends the connection after silence

@@ -36,7 +36,8 @@ func (f *Faults) Fail(err error) {
 }
 
 // Block makes every later call hang until release is called or the call's ctx ends.
-// entered is closed when the first call hangs. A call reads its answer when it continues.
+// entered is closed when the first call hangs. A call reads the fake's data only
+// when it continues.
 func (f *Faults) Block() (entered <-chan struct{}, release func()) {
 	b := &blockade{entered: make(chan struct{}), released: make(chan struct{})}
 	b.enter = sync.OnceFunc(func() { close(b.entered) })

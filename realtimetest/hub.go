@@ -27,7 +27,7 @@ type Hub struct {
 	idle    chan struct{} // closed when pending becomes 0; nil while nobody waits for that
 	errs    []error
 	named   int            // nodes that were given a name
-	lost    map[route]bool // messages were lost on the way; without a namespace
+	lost    map[route]bool // routes, with an empty namespace, on which messages were lost
 }
 
 // route is the path on which messages keep their order.
@@ -36,7 +36,7 @@ type route struct {
 	namespace string
 }
 
-// parcel is a queued message, a request if offer is set, or a signal.
+// parcel is an element of a queue: a message, a request (a message with offer), or a signal.
 type parcel struct {
 	message []byte
 	signal  func(node realtime.Node)              // a call of the receiver that is never lost
@@ -159,7 +159,7 @@ func (n *HubNode) Cut() {
 }
 
 // Heal ends a Cut. Lost messages are not sent again: the node is notified of a gap, and so is
-// each node that has lost a message of it.
+// each node to which a message from it was lost.
 func (n *HubNode) Heal() {
 	n.hub.mu.Lock()
 	defer n.hub.mu.Unlock()
@@ -185,8 +185,8 @@ func (n *HubNode) Heal() {
 	}
 }
 
-// Kill ends the node's part without notifying the others, as if its process were killed: nothing that
-// it sends or that is sent to it arrives any more, and the other nodes are notified that it has
+// Kill removes the node from the cluster as if its process were killed: nothing that it sends
+// or that is sent to it arrives any more, and the hub notifies the other nodes that it has
 // died. Its clients stay connected to it.
 func (n *HubNode) Kill() {
 	n.hub.mu.Lock()
@@ -297,6 +297,7 @@ type request struct {
 	over    bool // Request has returned
 }
 
+// take passes an encoded answer on, unless Request has returned.
 func (r *request) take(b []byte) {
 	var a realtime.ClusterAnswer
 	err := json.Unmarshal(b, &a) //nolint:musttag // only nodes of this process read it
@@ -309,6 +310,7 @@ func (r *request) take(b []byte) {
 	}
 }
 
+// finished records that a node has given its last answer, or has failed with err.
 func (r *request) finished(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

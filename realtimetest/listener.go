@@ -180,6 +180,7 @@ func (s *stream) write(b []byte) (n int, err error) {
 	}
 }
 
+// end closes the writer's side.
 func (s *stream) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,6 +189,7 @@ func (s *stream) end() {
 	s.changed.Broadcast()
 }
 
+// abandon closes the reader's side and drops the unread bytes.
 func (s *stream) abandon() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

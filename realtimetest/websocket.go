@@ -30,9 +30,9 @@ const (
 // closeTimeout is the time that the server has to answer a close frame.
 const closeTimeout = time.Second
 
-// websocket is one connection. Only one goroutine reads. Both the reader, which answers
-// pings, and others write: the goroutine that has taken the element out of token may.
-// token is not a mutex because a goroutine that waits for a mutex is not durably
+// websocket is one connection. Only one goroutine reads. Several write: the reader, which
+// answers pings, and others. A goroutine takes the element out of token, writes, and puts it
+// back. token is not a mutex because a goroutine that waits for a mutex is not durably
 // blocked, in the terms of testing/synctest.
 type websocket struct {
 	rwc   io.ReadWriteCloser

@@ -42,7 +42,8 @@ type Adapter struct {
 	cancel context.CancelFunc
 	linked context.Context // for the links; ends before ctx
 	unlink context.CancelFunc
-	// closing is closed when Close begins: no request or goroutine starts after that.
+	// closing is closed when Close begins. Requests, and the goroutines in linking that
+	// connect later or exchange heartbeats, end then.
 	closing chan struct{}
 	links   linkSet
 	client  atomic.Pointer[rueidis.Client] // nil: not connected
@@ -79,7 +80,7 @@ var (
 // nodePrefix begins the id of every Go node.
 const nodePrefix = "realtime-"
 
-// isNode reports whether an answer comes from a Go node.
+// isNode reports whether a uid is that of a Go node.
 func isNode(uid string) bool { return strings.HasPrefix(uid, nodePrefix) }
 
 // New returns an Adapter for realtime.Options.Cluster. Its error reports every mistake in
@@ -109,7 +110,7 @@ func New(o Options) (*Adapter, error) {
 	return a, nil
 }
 
-// randomName is n letters and digits.
+// randomName returns n random letters and digits.
 func randomName(n int) string { return strings.ToLower(rand.Text()[:n]) }
 
 // Start implements realtime.Adapter. It returns when the node receives the messages of all
@@ -350,7 +351,7 @@ func (a *Adapter) awaitSubscribed(ctx context.Context, namespace string) error {
 	return nil
 }
 
-// enter reports whether node may be called; leave must follow.
+// enter reports whether node may be called. If so, the caller must call leave afterwards.
 func (a *Adapter) enter() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -363,6 +364,7 @@ func (a *Adapter) enter() bool {
 
 func (a *Adapter) leave() { a.running.end() }
 
+// isClosed reports whether no further call of node may start.
 func (a *Adapter) isClosed() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

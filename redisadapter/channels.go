@@ -34,8 +34,8 @@ type protocol interface {
 	// channel returns the channel for a message. An answer goes to the node that asked.
 	channel(m *wire.Message, asker string) string
 	// decode decodes a message from a channel of a namespace. It returns nil if the
-	// message is not for this node: it is its own, or for a room that this node does not
-	// have.
+	// message is not for this node: it is its own, for another namespace, or for a room
+	// that this node does not have. It may return a message of this node's own.
 	decode(ns *namespace, from source, channel, msg string) (*wire.Message, error)
 }
 
@@ -148,7 +148,8 @@ func literal(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `]`, `\]`).Replace(s)
 }
 
-// isUID reports whether another node's id is safe as part of a channel's name.
+// isUID reports whether another node's id is safe as part of a channel's name, and not
+// "emitter", which stands for a process that is not a node.
 func isUID(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false

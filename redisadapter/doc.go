@@ -12,7 +12,8 @@
 // @socket.io/redis-emitter. Go and Node servers form one cluster, and any process that can
 // PUBLISH can emit to the clients of both. Go nodes exchange the running trips and
 // presence on channels of their own. They describe a socket to other nodes by its id,
-// rooms, user id, user type and session id. They send no token, header or phone number,
+// rooms, user id, user type and session id, when it was admitted, and whether it is still
+// connecting. They send no token, header or phone number,
 // and drop those that Node sends.
 //
 // Numbers keep their value between nodes, but not their form: 1e3 arrives as 1000.

@@ -1,5 +1,5 @@
-// Health: whether the node receives messages from other nodes, and which it may have
-// missed.
+// Health: whether the node receives messages from other nodes, and since when it may have
+// missed some.
 
 package redisadapter
 
@@ -35,21 +35,21 @@ func (a *Adapter) Check(context.Context) error {
 	return nil
 }
 
-// gaps notes since when messages may be lost.
+// gaps stores since when messages may be lost.
 type gaps struct {
-	mu      sync.Mutex // guards the fields below
-	since   map[*link]time.Time
-	failing time.Time // when publishing began to fail
+	mu      sync.Mutex          // guards the fields below
+	since   map[*link]time.Time // when each link that does not receive failed
+	failing time.Time           // when publishing began to fail
 }
 
 // signals are calls of the node about this adapter and the other nodes. They are made one
-// at a time, in order, and not by a reader.
+// at a time, in order, and not on the goroutine that reads a connection.
 type signals struct {
 	mu      sync.Mutex // guards the fields below
 	queue   []func()
-	gaps    int // of the queue
-	running bool
-	deaf    bool // the node was told last that it does not receive
+	gaps    int  // the number of gaps in queue
+	running bool // a goroutine makes the calls
+	deaf    bool // the last report to Node.Receiving was that the node does not receive
 }
 
 // maxGaps is the maximum number of gaps that wait: a further one adds nothing.
@@ -146,7 +146,8 @@ func (a *Adapter) gap(g realtime.Gap) {
 	})
 }
 
-// receiving tells the node, if it is news, that it does not receive, or does again.
+// receiving reports to the node that it does not receive, because of err, or that it receives
+// again, if err is nil. It does nothing if the last report was the same.
 func (a *Adapter) receiving(err error) {
 	a.signals.mu.Lock()
 	defer a.signals.mu.Unlock()
@@ -156,7 +157,7 @@ func (a *Adapter) receiving(err error) {
 	}
 }
 
-// signal has the node called, soon.
+// signal queues f, a call of the node. It does not wait for it.
 func (a *Adapter) signal(f func()) {
 	a.signals.mu.Lock()
 	defer a.signals.mu.Unlock()
@@ -174,7 +175,7 @@ func (a *Adapter) signalLocked(f func()) {
 func (a *Adapter) runSignals() {
 	done := false
 	defer func() {
-		if !done { // the node has ended this goroutine
+		if !done { // the node has ended this goroutine with runtime.Goexit
 			go a.runSignals()
 			return
 		}

@@ -31,7 +31,7 @@ var (
 	errMoved  = errors.New("a subscription ended: Redis moved its slot")
 )
 
-// topic is a channel or pattern that a link subscribes to. hear must not block.
+// topic is a channel or pattern that a link subscribes to. receive must not block.
 type topic struct {
 	name    string
 	pattern bool
@@ -58,9 +58,9 @@ type link struct {
 	changed chan struct{} // topics were added
 	arrived chan struct{} // a probe came back
 
-	mu     sync.Mutex // guards topics
-	topics []*topic   // to subscribe to, in this order
-	routes atomic.Pointer[map[string]*topic]
+	mu     sync.Mutex                        // guards topics
+	topics []*topic                          // to subscribe to, in this order
+	routes atomic.Pointer[map[string]*topic] // topics by name; add replaces the map
 }
 
 func newLink() *link {
@@ -230,6 +230,7 @@ func (s *session) message(m rueidis.PubSubMessage) {
 	}
 }
 
+// close makes the session drop all later messages.
 func (s *session) close() {
 	s.receiving.Lock()
 	defer s.receiving.Unlock()

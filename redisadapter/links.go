@@ -9,13 +9,13 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// linkSet are the links of a node.
+// linkSet holds the links of a node.
 type linkSet struct {
-	mu      sync.Mutex // guards the rest
-	open    func(first *topic) *link
+	mu      sync.Mutex               // guards the rest
+	open    func(first *topic) *link // nil before start; returns nil if the adapter is closed
 	bySlot  bool
-	links   map[uint16]*link
-	waiting []*topic // added before there was a client
+	links   map[uint16]*link // by slot; without bySlot only one, at 0
+	waiting []*topic         // added before there was a client
 }
 
 // start opens the links of the topics that were added before.

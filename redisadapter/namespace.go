@@ -32,8 +32,8 @@ type incoming struct {
 	channel, msg string
 }
 
-// push is called by the connections' readers. When the queue is full it drops the
-// message.
+// push is called by the connections' readers. It drops the message if the queue is full or
+// the message is too large.
 func (ns *namespace) push(in incoming) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()

@@ -45,7 +45,8 @@ type Options struct {
 	Name string
 
 	// RequestTimeout is how long the adapter waits for other nodes' answers when it
-	// requests their sockets, and for acks when the caller's ctx has no deadline.
+	// requests their sockets, and for acks when the caller's ctx has no deadline. It also
+	// bounds the answer to another node's request that gives no time of its own.
 	// Defaults to 5 s.
 	RequestTimeout time.Duration
 	// MaxMessage is the maximum size of a message in bytes, in both directions.

@@ -14,7 +14,7 @@ import (
 
 // The operations of a notice.
 const (
-	opHello  = "hello"  // the node has started; the others send a heartbeat
+	opHello  = "hello"  // the node has started, or receives again; the others send a heartbeat
 	opBeat   = "beat"   // a heartbeat
 	opBye    = "bye"    // the node has closed
 	opLost   = "lost"   // messages of the node were not published
@@ -31,6 +31,7 @@ type notice struct {
 	Ago     int64  `json:"ago,omitempty"` // ns, with opLost: when the first message was lost
 }
 
+// The version and limits of notices, and the maximum number of peers.
 const (
 	noticeVersion = 1
 	noticeBytes   = 1 << 10
@@ -40,7 +41,7 @@ const (
 
 // peers holds the Go nodes whose last heartbeat is recent.
 type peers struct {
-	mu   sync.Mutex // guards the rest
+	mu   sync.Mutex // guards the rest, and every peer
 	seen map[string]*peer
 	dead map[string]time.Time // nodes that stopped without opBye, and when that was detected
 }

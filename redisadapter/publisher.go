@@ -35,8 +35,8 @@ type outgoing struct {
 type publisher struct {
 	client  func() rueidis.Client // returns nil while there is none
 	sharded bool
-	failed  func(lost int, err error) // messages were lost
-	healed  func(lost int)            // the first success after that
+	failed  func(lost int, err error) // called when the first messages are lost
+	healed  func(lost int)            // called at the first success after that
 
 	maxMessages, maxBytes int
 
@@ -47,11 +47,11 @@ type publisher struct {
 	queue   []outgoing
 	bytes   int
 	running bool
-	lost    int
+	lost    int           // messages lost since the last success
 	idle    chan struct{} // closed when all messages have been sent; nil: nobody waits
 }
 
-// push queues a message.
+// push queues a message. It does not wait.
 func (p *publisher) push(o outgoing) error {
 	if p.client() == nil {
 		return errNotConnected
@@ -172,7 +172,8 @@ func (p *publisher) fail(batch []outgoing, err error) {
 	p.account(len(batch), false, err)
 }
 
-// account calls failed when the first message is lost, and healed at the next success.
+// account calls failed when sending loses a message and none was lost before, not even by
+// push. It calls healed at the next success.
 func (p *publisher) account(lost int, sent bool, err error) {
 	p.mu.Lock()
 	before := p.lost

@@ -117,9 +117,9 @@ func newRequest(asks bool, namespace string, known []realtime.Peer, ghosts int, 
 
 // responder holds the answers of one node, or of all nodes that send no id.
 type responder struct {
-	answers     int // to the request itself
-	asked, acks int
-	done        bool
+	answers     int  // to the request itself
+	asked, acks int  // of an Ask: sockets that received the event, and their acks
+	done        bool // AskDone has arrived
 }
 
 // complete returns how many nodes have given their last answer.
@@ -215,6 +215,7 @@ func (q *request) missingLocked() (nodes, others int) {
 	return min(nodes, unanswered), others
 }
 
+// checkLocked closes done if no answer is missing.
 func (q *request) checkLocked() {
 	if q.ended || q.reached < 0 {
 		return
@@ -252,7 +253,8 @@ func (q *request) end(err error) error {
 	return silent
 }
 
-// fail ends a request that could not be sent.
+// fail ends a request for which Request returns an error of its own. Later answers are
+// dropped.
 func (q *request) fail() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -260,7 +262,8 @@ func (q *request) fail() {
 }
 
 // Request implements realtime.Adapter. It waits at most Options.RequestTimeout for
-// sockets, and until ctx ends for acks. A *SilentError names the nodes that have not
+// sockets. It waits for acks until ctx ends, or, if ctx has no deadline, at most
+// Options.RequestTimeout. A *SilentError names the nodes that have not
 // answered.
 func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
 	if err := a.state(); err != nil {

@@ -31,9 +31,9 @@ func Address(r *http.Request, trusted []netip.Prefix) (from netip.Addr, known, f
 	return addr, true, false
 }
 
-// client reads X-Forwarded-For from right to left, from the proxy that connected to the
-// first address that is not a trusted proxy. What a client wrote itself stands further
-// left and is never used.
+// client returns the client's address. It reads X-Forwarded-For from right to left and
+// stops at the first address that is not a trusted proxy, or before one that is not valid.
+// What a client itself wrote stands further left and is never used.
 func client(headers []string, trusted []netip.Prefix, peer netip.Addr) netip.Addr {
 	for _, line := range slices.Backward(headers) {
 		for more := line != ""; more; {
@@ -53,7 +53,8 @@ func client(headers []string, trusted []netip.Prefix, peer netip.Addr) netip.Add
 	return peer
 }
 
-// parse reads an address with or without a port.
+// parse reads an address with or without a port. It returns an IPv4 address that is written
+// as an IPv6 one (mapped, or by NAT64) as IPv4.
 func parse(s string) (netip.Addr, bool) {
 	if len(s) > 64 {
 		return netip.Addr{}, false

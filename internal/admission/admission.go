@@ -54,7 +54,8 @@ const (
 	// maxIdle is the maximum number of addresses that are remembered without a
 	// connection, because their handshake rate has not refilled yet.
 	maxIdle = 1 << 16
-	// siteDivisor: at most 1/siteDivisor of Config.Unauthenticated belongs to one site.
+	// siteDivisor: one site has at most 1/siteDivisor of Config.Unauthenticated, or
+	// Config.UnauthenticatedPerIP if that is more.
 	siteDivisor = 8
 	// timeToConnect is how long a new connection is not evicted if another one can be: a
 	// client needs this time to send its CONNECT.
@@ -67,11 +68,11 @@ const (
 // Control counts the connections. Its methods may be called concurrently.
 type Control struct {
 	cfg       Config
-	perSite   int
+	perSite   int // maximum number of unauthenticated connections of one site; negative: no limit
 	handshake ratelimit.Quota
 	connect   ratelimit.Quota
 	start     time.Time
-	warn      sync.Once
+	warn      sync.Once // calls Config.UnnamedProxy
 
 	mu              sync.Mutex // guards the fields below, and all fields of every address, site, Conn and evictable, but for those of Conn that never change
 	connections     int
@@ -79,7 +80,7 @@ type Control struct {
 	addresses       map[Network]*address // those with a connection, and the idle ones
 	sites           map[Network]*site    // those with an evictable connection
 	unknown         site                 // the evictable connections whose address is unknown
-	busiest         [kinds]ranking       // all sites, unknown included
+	busiest         [kinds]ranking       // of the sites with an evictable connection, unknown included
 	idle            idleList
 }
 
@@ -89,13 +90,14 @@ type Control struct {
 // netip.Addr is larger, and a pointer to the table's entry is work for the collector.
 type Conn struct {
 	addr      [16]byte   // see netip.Addr.As16; zero when unknown
-	evictable *evictable // nil while the connection has a user, and after Release
+	evictable *evictable // nil while the connection has a user, unless it was evicted; nil after Release
 	connects  ratelimit.Bucket
 	users     uint16 // the number of its sockets with a user
 	anonymous uint16 // the number of its other sockets
 	deciding  uint16 // the number of its handshakes in progress
 	overRate  uint8  // CONNECTs beyond the rate, or released
-	// The limits per address count it. Like addr it never changes, and is read without mu.
+	// The limits per address count it. Like addr it does not change after Admit, and is read
+	// without mu.
 	countsForAddress bool
 }
 
@@ -192,9 +194,9 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 // above reports whether n has reached a limit.
 func above(n, limit int) bool { return limit >= 0 && n >= limit }
 
-// Opened sets end, the function that closes an admitted connection when it is evicted. Of the
-// ends that Opened and Left get for a connection, one is called, at most once, on any
-// goroutine, and possibly before Opened or Left returns.
+// Opened sets end, the function that closes an admitted connection when it is evicted. Opened
+// and Left may set several such functions for a connection, but only one of them is called:
+// once, on any goroutine, and possibly before Opened or Left returns.
 func (a *Control) Opened(c *Conn, end func()) {
 	a.mu.Lock()
 	s := c.evictable
@@ -272,7 +274,7 @@ func (a *Control) Joined(c *Conn, user bool) {
 }
 
 // Left records that a socket has been removed, for which Joined was called. If the connection
-// has no user now, it may be evicted from now on: end closes it, as that of Opened. Left
+// has no user now, it may be evicted from now on: end closes it then, see Opened. Left
 // returns the limit that the connection has reached, if any: then it or another one was
 // evicted.
 func (a *Control) Left(c *Conn, user bool, end func()) Limit {

@@ -19,7 +19,7 @@ type evictable struct {
 // States of an evictable connection. Its site has a queue for each of them.
 const (
 	stateNone      = iota // it is in no queue
-	stateWaiting          // unauthenticated, without a handshake in progress; it is in all queues
+	stateWaiting          // unauthenticated, without a handshake in progress; in the queues of all three levels
 	stateDeciding         // unauthenticated, with a handshake in progress
 	stateAnonymous        // anonymous
 	states

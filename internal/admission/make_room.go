@@ -118,7 +118,7 @@ func (r *ranking) change(s *site, by int) {
 		r.add(s)
 	}
 	if r.top > 0 && r.of[r.top].first == nil {
-		r.top-- // the site is there now, or the number is 0
+		r.top-- // the site has the next lower number now, or top becomes 0
 	}
 }
 

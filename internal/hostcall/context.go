@@ -1,4 +1,4 @@
-// The context of a call. Its timer exists only once its Done or Err is used.
+// The context of a call. Its timer exists only once Done, Err or AfterFunc is used.
 
 package hostcall
 
@@ -9,7 +9,8 @@ import (
 )
 
 // Context is a context.Context with a deadline. It creates its timer on the first use
-// of Done or Err, because most of the thousands of handler calls a second use neither.
+// of Done, Err or AfterFunc, because most of the thousands of handler calls a second use
+// none of them.
 // A zero Context is usable after Start or StartWithoutDeadline. Afterwards its methods
 // may be called concurrently.
 type Context struct {
@@ -21,7 +22,7 @@ type Context struct {
 	cancel context.CancelFunc
 	over   bool // End was called
 
-	inherits bool // its deadline is its parent's; set by Start
+	inherits bool // it has its parent's deadline, or none; set by the Start methods
 }
 
 // Start sets the context's parent and its deadline. An earlier deadline of the parent

@@ -18,12 +18,14 @@ type Limits struct {
 	// Running is the maximum number of calls that run at once; others wait for a slot.
 	Running int
 	// Abandoned is the maximum number of abandoned calls; at that number no new call
-	// starts. An abandoned call gives its slot to another call, so at most
-	// Running+Abandoned calls exist at a time.
+	// starts. An abandoned call gives its slot to another call. So at most
+	// Running+Abandoned calls run at once, abandoned ones included, unless Again raises
+	// the maximum.
 	Abandoned int
-	// Again, when positive, is how long after the last call was abandoned the maximum is
-	// raised by Abandoned, if it was reached. So calls that never return do not end the
-	// calls of a kind forever. The time doubles with each raise.
+	// Again, when positive, raises a maximum of abandoned calls that was reached: by
+	// Abandoned, when no call was abandoned for this time. So calls that never return do
+	// not stop a kind forever. The time doubles with each raise. The raises end when fewer
+	// than Abandoned calls are abandoned.
 	Again time.Duration
 	// PerSource, when positive, is the maximum number of calls for one source that run
 	// or are abandoned. PerGroup is the same for a group of sources.
@@ -41,18 +43,18 @@ type Kind struct {
 	limits Limits
 	slots  chan struct{} // holds one element for each call that runs and is not abandoned
 
-	mu         sync.Mutex // guards the fields below, and the fields of tickets and shares
+	mu         sync.Mutex // guards the fields below, tickets except names, and shares except slots
 	abandoned  int
-	raised     int           // how often Limits.Again raised the limit of abandoned calls
-	lastLate   time.Time     // when a call was last abandoned
-	unfinished int           // calls that have not returned, abandoned ones included
-	idle       chan struct{} // closed when unfinished becomes 0; nil unless Wait waits for that
-	shares     [levels]map[any]*share
+	raised     int                    // how often Limits.Again raised the limit of abandoned calls
+	lastLate   time.Time              // when a call was last abandoned
+	unfinished int                    // calls that have not returned, abandoned ones included
+	idle       chan struct{}          // closed when unfinished becomes 0; nil unless Wait waits for that
+	shares     [levels]map[any]*share // by source, and by group
 }
 
 // ticket is the accounting of one call.
 type ticket struct {
-	names     [levels]any    // of its source and its group; nil when it has none
+	names     [levels]any    // of its source and its group; nil when it has none; not used by other goroutines
 	shares    [levels]*share // nil where names are
 	running   bool           // it has a slot, or had one when it was abandoned
 	abandoned bool
@@ -64,8 +66,9 @@ func NewKind(l Limits) *Kind {
 }
 
 // Do calls f on a goroutine of its own and waits until f returns, ctx ends or
-// Limits.Timeout passes. When ctx ends first, the call keeps its slot until
-// Limits.Timeout has passed and is abandoned then. A panic or runtime.Goexit in f is
+// Limits.Timeout passes. When ctx ends first, the ctx of f ends too; if f still runs when
+// Limits.Timeout has passed, the call is abandoned then. Without a timeout it is abandoned
+// at once. A panic or runtime.Goexit in f is
 // returned as a *PanicError. f is not called when ctx has already ended.
 //
 // The source, if not nil, is the map key under which Limits.PerSource counts the call,
@@ -95,7 +98,7 @@ func Run(ctx context.Context, k *Kind, f func(ctx context.Context) error) error 
 }
 
 // Finish is Run for clean-up that must be called even when ctx has ended. f gets ctx.
-// Finish waits until ctx ends, but at least for grace.
+// Finish stops waiting for f when ctx has ended and grace has passed since Finish began.
 func Finish(ctx context.Context, k *Kind, grace time.Duration, f func(ctx context.Context) error) error {
 	graceCtx, stop := context.WithTimeout(context.WithoutCancel(ctx), grace)
 	defer stop()
@@ -121,7 +124,7 @@ type call[T any] struct {
 	ticket ticket
 	timer  *time.Timer
 
-	finished atomic.Bool   // the goroutine that sets it also sets the fields below
+	finished atomic.Bool   // the goroutine that sets it also sets v and err and closes done
 	done     chan struct{} // closed when v and err are set
 	v        T
 	err      error
@@ -187,7 +190,8 @@ func (c *call[T]) finish(v T, err error) {
 	close(c.done)
 }
 
-// timeOut abandons the call if it runs; otherwise it never got a slot.
+// timeOut abandons the call if it runs. Otherwise the call has no slot yet and ends with
+// ErrBusy.
 func (c *call[T]) timeOut() {
 	err := ErrTimeout
 	if !c.kind.abandon(&c.ticket) {
@@ -206,7 +210,7 @@ func (c *call[T]) cancel() {
 	}
 }
 
-// enter waits for a slot until ctx ends.
+// enter waits until ctx ends for a slot of each of the call's shares, and then of the kind.
 func (k *Kind) enter(ctx *Context, t *ticket) error {
 	t.names = k.limits.names(t.names[bySource])
 	k.mu.Lock()
@@ -218,7 +222,7 @@ func (k *Kind) enter(ctx *Context, t *ticket) error {
 	}
 	k.unfinished++
 	k.mu.Unlock()
-	held := 0 // of the slots of its shares, which come first
+	held := 0 // the number of shares of which it has a slot
 	for held < levels && t.shares[held].acquire(ctx) {
 		held++
 	}

@@ -53,8 +53,8 @@ type Inspector struct {
 	Find func(error) error
 }
 
-// Inspect returns a *Failure for an error of the host's, and nil or an error of this
-// package unchanged.
+// Inspect returns a *Failure for an error of the host's. It returns nil, an error of this
+// package and an error in Known unchanged.
 func (i *Inspector) Inspect(err error) error {
 	if err == nil || i.isOurs(err) {
 		return err

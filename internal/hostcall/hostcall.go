@@ -1,7 +1,7 @@
 // Package hostcall is the only way to call the host's code: its hooks, repositories
-// and services. Whatever that code does (panic, end its goroutine with runtime.Goexit,
-// never return), the caller gets an error within a bounded time, and the number of
-// goroutines in the process stays bounded.
+// and services. That code may panic, end its goroutine with runtime.Goexit, or never
+// return. A panic becomes an error, no caller of Do or Lookup waits after the timeout or
+// the end of its ctx, and the number of goroutines in the process stays bounded.
 //
 //   - Do calls a function and waits for its result, up to a timeout. Lookup does so
 //     for rows: concurrent lookups of one id share a call, and rows are cached.
@@ -9,6 +9,8 @@
 //     are too many and too short for a goroutine and a timer each.
 //   - Queue calls functions one after another without a caller that waits: hooks that
 //     only observe.
+//   - Notices informs the host of changes with Do, and tries again later if no call could
+//     start.
 //
 // A call that exceeded its time and still runs is abandoned. Go cannot stop a
 // goroutine, so its result is dropped and it is counted until it returns. When too

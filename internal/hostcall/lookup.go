@@ -18,12 +18,12 @@ type LookupConfig[T any] struct {
 	Cacheable func(row T) bool                                // reports whether a row may be cached; called under a lock
 	Cache     time.Duration                                   // how long a row is cached; not positive: no cache
 	Limits    Limits                                          // of the calls of Find
-	Wheel     *timingwheel.Wheel
+	Wheel     *timingwheel.Wheel                              // for the timer that drops the cache
 }
 
 // Lookup finds rows in a repository. A Find that begins after a Reset returns only what
 // was read after it: a handshake after a revocation must not see the row from before.
-// golang.org/x/sync/singleflight cannot promise that. Its methods may be called
+// golang.org/x/sync/singleflight cannot promise that. The methods of Lookup may be called
 // concurrently.
 type Lookup[T any] struct {
 	cfg   LookupConfig[T]

@@ -29,7 +29,7 @@ type NoticesConfig[K comparable] struct {
 	// there are many.
 	Matters func(subject K) bool
 	// Failed is called with the error of a call. After ErrBusy and ErrAbandoned the notice
-	// is given later.
+	// is given later; if these occur again then, Failed is not called again.
 	Failed func(subject K, err error)
 }
 

@@ -12,12 +12,13 @@ import (
 type QueueConfig struct {
 	Size    int           // maximum number of waiting calls; more are dropped
 	Timeout time.Duration // a call that runs for one to two Timeouts is abandoned, and the next one starts
-	// Abandoned is the maximum number of abandoned calls. At that number calls are dropped
-	// until one returns; or until 60 Timeouts have passed, when one more is abandoned, and
+	// Abandoned is the maximum number of abandoned calls. At that number the queue does not
+	// abandon a further call that is overdue: it drops new calls until that call or an
+	// abandoned one returns. After 60 Timeouts it abandons the call all the same, and waits
 	// twice as long for each further one.
 	Abandoned int
 	// Failed is called after a panic, after runtime.Goexit, and with ErrTimeout when a
-	// call is abandoned. It may be called concurrently.
+	// call is overdue. It may be called concurrently.
 	Failed func(err error)
 	// Dropped is called with the number of calls dropped since its last call, at most
 	// once per Timeout.
@@ -36,7 +37,7 @@ type Queue struct {
 	working     bool          // there is such a goroutine
 	made        uint64        // calls started
 	madeAtCheck uint64        // value of made when checkOverdue was scheduled
-	slow        chan struct{} // closed when a call is overdue, replaced when a later one returns in time
+	slow        chan struct{} // closed when a call is overdue, replaced when one returns that is not abandoned
 	stalled     bool          // the running call is overdue, and no more calls may be abandoned
 	stalledAt   time.Time     // since when
 	abandoned   int
@@ -52,7 +53,7 @@ const stallFactor = 60
 func NewQueue(cfg QueueConfig) *Queue { return &Queue{cfg: cfg, slow: make(chan struct{})} }
 
 // AddAndWait is Add, and waits until f has returned. It stops waiting when a call is overdue.
-// From then on it does not wait at all, until a later call has returned in time.
+// From then on it does not wait at all, until a call has returned that is not abandoned.
 func (q *Queue) AddAndWait(f func()) bool {
 	done := make(chan struct{})
 	q.mu.Lock()
@@ -203,7 +204,7 @@ func (q *Queue) watchLocked() {
 }
 
 // checkOverdue abandons the running call if it was already running at the previous
-// check, and reports dropped calls.
+// check, or stalls the queue if too many are abandoned. It also reports dropped calls.
 func (q *Queue) checkOverdue() {
 	q.mu.Lock()
 	q.timerArmed = false

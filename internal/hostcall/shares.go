@@ -13,11 +13,11 @@ const (
 )
 
 // share counts the calls of a kind that are made for one source, or for one group. It
-// exists while there are any.
+// exists while there are any. Kind.mu guards its numbers.
 type share struct {
 	slots     chan struct{} // holds one element for each call that runs or is abandoned
 	abandoned int
-	tickets   int // calls that run or wait for a slot
+	tickets   int // calls that wait for a slot, run or are abandoned
 }
 
 // perShare returns the maximum number of calls of each share.

@@ -18,7 +18,7 @@ const shards = 16
 type WatchdogConfig struct {
 	Wheel   *timingwheel.Wheel
 	Parent  context.Context //nolint:containedctx // the parent of all calls' contexts; it has no deadline
-	Timeout time.Duration   // deadline of a call's context; a call that runs for twice that is abandoned
+	Timeout time.Duration   // deadline of a call's context; a call that runs for two to three Timeouts is abandoned
 	// Calls is the maximum number of calls that run at once, PerHandler that of one
 	// handler. An abandoned call counts until it returns. Not positive means no limit.
 	Calls, PerHandler int
@@ -32,7 +32,7 @@ type Watchdog struct {
 	running  atomic.Int64
 	watching atomic.Bool // the timer is armed, or about to be
 	timer    timingwheel.Timer
-	next     atomic.Uint32 // counts the calls of Shard
+	next     atomic.Uint32 // how often the method Shard was called
 	shards   [shards]shard
 }
 
@@ -47,8 +47,8 @@ type Handler struct{ running atomic.Int32 }
 
 // Owner answers for a call that was abandoned.
 type Owner interface {
-	// Abandoned is called once, on another goroutine, when the call has run for twice
-	// its Timeout.
+	// Abandoned is called once, on another goroutine, when the call has run for two to
+	// three times WatchdogConfig.Timeout.
 	Abandoned(took time.Duration)
 }
 
@@ -61,7 +61,7 @@ type Call struct {
 	finished atomic.Bool // returned or abandoned, whichever came first
 	shard    uint8
 
-	prev, next *Call
+	prev, next *Call // the neighbors in its shard; the shard's mu guards them
 }
 
 // Start configures the watchdog. It is called once, before any other method.
@@ -128,7 +128,7 @@ func (w *Watchdog) watch() {
 	}
 }
 
-// checkOverdue abandons the calls that have run for twice the timeout.
+// checkOverdue abandons the calls that have run for at least twice the timeout.
 func (w *Watchdog) checkOverdue() {
 	w.watching.Store(false) // first: a call that begins from here on is seen below, or arms the timer
 	now := time.Now()

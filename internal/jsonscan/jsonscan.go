@@ -1,6 +1,6 @@
-// Package jsonscan checks and splits JSON text from untrusted peers. It builds no
-// values and allocates nothing. Every inbound packet passes through it once, before any
-// other code reads the payload.
+// Package jsonscan checks and splits JSON text from untrusted peers, and decodes objects
+// into a few Go types. The scanner builds no values and allocates nothing. Every inbound
+// packet passes through it once, before any other code reads the payload.
 //
 // It accepts exactly RFC 8259 in valid UTF-8. The first half of this file is the API,
 // the second half the grammar. All functions may be called concurrently.

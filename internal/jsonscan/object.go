@@ -32,7 +32,8 @@ type NullSetter interface {
 
 // Decode reads the fields of a JSON object; null counts as an object without members.
 // It skips members that are not in fields. If a name occurs more than once, the last
-// value counts. A value of the wrong type is a *json.UnmarshalTypeError with its Field,
+// value counts. Decode does not check what follows the object: b must be known to be one
+// valid JSON text. A value of the wrong type is a *json.UnmarshalTypeError with its Field,
 // as in encoding/json.
 //
 // Unlike encoding/json it compares names exactly ("LAT" is not "lat"), and it takes a

@@ -223,8 +223,8 @@ func (h *Handler) Flush(ctx context.Context) {
 	}
 }
 
-// Clip returns the first MaxString bytes of s, with characters escaped that are not
-// printable and could forge a log line.
+// Clip returns the first MaxString bytes of s, and the length of s if it is longer. It
+// escapes characters that are not printable, which could forge a log line.
 func Clip(s string) string { return clip(s, MaxString) }
 
 func clip(s string, most int) string {

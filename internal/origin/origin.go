@@ -30,7 +30,8 @@ type Policy struct {
 
 // New returns the policy that admits the listed origins, or any origin if "*" is among
 // them. Entries that Canonical does not accept are ignored. credentials lets browsers
-// send cookies; required refuses requests without an Origin.
+// send cookies, but not if any origin is admitted; required refuses requests without an
+// Origin.
 func New(allowed []string, credentials, required bool) *Policy {
 	p := &Policy{credentials: credentials, required: required, any: slices.Contains(allowed, "*")}
 	for _, origin := range allowed {

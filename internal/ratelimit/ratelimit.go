@@ -26,7 +26,7 @@ type Limit struct {
 // Socket.
 type Limiter struct {
 	events map[string]*quota
-	others quota
+	others quota // of an event that is not in events
 	user   quota
 	breach Quota
 	start  time.Time
@@ -79,8 +79,8 @@ func New(c Config) *Limiter {
 
 func (l Limit) quota() quota { return quota{l.Quota(), l.Name} }
 
-// Allow charges an event to the socket's bucket of that name and, unless user is empty,
-// to the user's bucket. limit is the name of the limit that refused it. The caller passes
+// Allow charges an event to the socket's bucket of that name and, if that allows it and user
+// is not empty, to the user's bucket. limit is the name of the limit that refused it. The caller passes
 // one name for all events that the host does not handle, because each name costs memory.
 func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string) {
 	now := time.Since(l.start)

@@ -19,7 +19,7 @@ type users struct {
 type userBucket struct {
 	Bucket
 	id          string
-	left, right *userBucket
+	left, right *userBucket // the neighbors in the ring
 }
 
 func (u *users) allow(q Quota, id string, now time.Duration) bool {

@@ -18,7 +18,8 @@ const WriteTimeout = 2 * time.Second
 // notification of a new master may be lost, and the old one still answers.
 const topologyInterval = 5 * time.Second
 
-// CheckURL returns an error, without the URL, unless rueidis takes the URL.
+// CheckURL returns an error if rueidis does not accept the URL. The error does not contain
+// the URL.
 func CheckURL(url string) error {
 	_, err := rueidis.ParseURL(url)
 	return withoutURL(err)
@@ -39,11 +40,11 @@ func Dial(url string, adjust func(*rueidis.ClientOption)) (rueidis.Client, error
 	if err != nil {
 		return nil, withoutURL(err)
 	}
-	c.DisableCache = true // nothing is cached; and some servers have no tracking
+	c.DisableCache = true // nothing is cached, and some servers do not support client-side caching
 	c.PipelineMultiplex = -1
 	c.ConnWriteTimeout = WriteTimeout
 	c.Dialer.Timeout = WriteTimeout
-	if c.DialCtxFn == nil { // else it is no TCP
+	if c.DialCtxFn == nil { // otherwise it is not TCP, but a Unix socket
 		c.DialCtxFn = dialAbrupt
 	}
 	if c.ClientName == "" {

@@ -1,6 +1,6 @@
-// Package roster stores which users have a socket on which other node. When a node dies, it
-// says which of the remaining nodes publishes that a user of the dead node is disconnected.
-// It is pure: it knows no sockets, messages or clock.
+// Package roster stores which users have a socket on which other node. When a node dies, the
+// roster decides for each user of that node which of the remaining nodes publishes that the
+// user is disconnected. The package is pure: it knows no sockets, messages or clock.
 package roster
 
 import (
@@ -21,7 +21,8 @@ type Roster struct {
 	gone  map[string]bool  // the peer ids of forgotten nodes, from which a late message may still arrive
 }
 
-// maxGone is how many forgotten nodes a roster remembers.
+// maxGone is the maximum number of ids of forgotten nodes that a roster keeps. At that number
+// it drops all of them.
 const maxGone = 1024
 
 // node is another node.
@@ -76,7 +77,7 @@ func (r *Roster) forgetLocked(peer string) {
 	r.gone[peer] = true
 }
 
-// Clear removes the users of a node in a namespace, since the node is about to send all.
+// Clear removes the users of a node in a namespace. The node sends all of them afterwards.
 func (r *Roster) Clear(peer, namespace string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

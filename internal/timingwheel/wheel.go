@@ -27,7 +27,7 @@ type Wheel struct {
 	tick  time.Duration
 	start time.Time
 
-	mu          sync.Mutex // guards the fields below and the links of every Timer
+	mu          sync.Mutex // guards the fields below, and prev, next and at of every Timer
 	closed      bool
 	lastRun     int64 // last tick whose slot was run
 	timerSetFor int64 // tick that the runtime timer is set for; 0 while it is not set
@@ -36,7 +36,7 @@ type Wheel struct {
 	slot        [slots]*Timer
 	due         *Timer // timers taken out of their slots, to be fired one by one
 	visited     int    // number of timers that runSlotLocked visited, for the tests
-	fire        func()
+	fire        func() // the method run; made once, so that setLocked does not allocate
 }
 
 // Timer is one timeout. A struct that needs a timeout embeds a Timer, so that arming it

@@ -338,7 +338,8 @@ func firstOf(a Args) Args {
 	return Args{Values: a.Values[:1], Attachments: a.Attachments}
 }
 
-// appendAck writes packet, with the first argument, and args, if there is not exactly one.
+// appendAck writes the member packet with the first argument. If there is not exactly one
+// argument, it also writes the member args with all of them.
 func appendAck(b []byte, a Args, l Limits) ([]byte, error) {
 	first, err := appendArgs(nil, firstOf(a), l)
 	if err != nil {
@@ -392,5 +393,5 @@ func fit(b []byte, l Limits) ([]byte, error) {
 	return b, nil
 }
 
-// isJSON distinguishes the two encodings as Node does.
+// isJSON reports whether a message is JSON and not MessagePack. It decides as Node does.
 func isJSON(msg string) bool { return msg != "" && msg[0] == '{' }

@@ -1,6 +1,6 @@
 // Package wire encodes and decodes the messages that Socket.IO nodes exchange over Redis:
 // those of @socket.io/redis-adapter's createAdapter (Classic) and createShardedAdapter
-// (Sharded). It uses no Redis client and nothing of the rest of the library.
+// (Sharded). It uses no Redis client, and of the library only internal/jsonscan.
 //
 // A process that can publish on the Redis server can send any bytes. So every decoder
 // takes Limits, allocates in proportion to its input, recurses at most Limits.Depth deep,

@@ -29,7 +29,7 @@ const (
 // token is a value, or the head of an array or map.
 type token struct {
 	kind kind
-	n    int    // elements of an array, pairs of a map; bool; type of an ext
+	n    int    // elements of an array, pairs of a map; 1 for true; type of an ext
 	u    uint64 // the bits of an int, uint, or float64
 	s    string // a string's, binary's or ext's content
 	date time.Time
@@ -171,7 +171,8 @@ const (
 	extTimestamp = -1 // the standard's timestamp
 )
 
-// ext reads the type and content of an extension of n bytes.
+// ext reads the type and content of an extension of n bytes. fixed: the length follows from
+// the extension's first byte.
 func (r *reader) ext(n int, fixed bool) token {
 	typ := int8(r.uint(1))
 	s, ok := r.take(n)
@@ -327,7 +328,7 @@ func (r *reader) boolean() bool {
 	return false
 }
 
-// integer reads a number.
+// integer reads an integer.
 func (r *reader) integer() int {
 	switch t := r.token(); t.kind {
 	case kindInt, kindUint:

@@ -250,7 +250,7 @@ func (s *shardedMessage) member(r *reader, key string) {
 
 // finish sets the message's kind, and returns an error if a required member is missing.
 func (s *shardedMessage) finish(l Limits) (err error) {
-	answer := false
+	answer := false // the message is an answer, or requires one, so it must have a request id
 	if s.typ >= shardedBroadcast && s.typ <= shardedFetch && !s.opts {
 		return ErrMalformed
 	}
