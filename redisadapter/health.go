@@ -37,9 +37,8 @@ func (a *Adapter) Check(context.Context) error {
 
 // gaps stores since when messages may be lost.
 type gaps struct {
-	mu      sync.Mutex          // guards the fields below
-	since   map[*link]time.Time // when each link that does not receive failed
-	failing time.Time           // when publishing began to fail
+	mu    sync.Mutex          // guards the fields below
+	since map[*link]time.Time // when each link that does not receive failed
 }
 
 // signals are calls of the node about this adapter and the other nodes. They are made one
@@ -108,18 +107,13 @@ func (a *Adapter) linkUp(l *link) {
 
 // publishFailed is called by the publisher when the first message is lost.
 func (a *Adapter) publishFailed(lost int, err error) {
-	a.gaps.mu.Lock()
-	a.gaps.failing = time.Now()
-	a.gaps.mu.Unlock()
 	a.log.Error("redisadapter: messages to other nodes are lost", "messages", lost, "error", err)
 }
 
 // publishHealed is called by the publisher when it succeeds again. It notifies the other
 // nodes that messages of this node were lost.
-func (a *Adapter) publishHealed(lost int) {
-	a.gaps.mu.Lock()
-	ago := time.Since(a.gaps.failing) + writeTimeout
-	a.gaps.mu.Unlock()
+func (a *Adapter) publishHealed(lost int, since time.Time) {
+	ago := time.Since(since) + writeTimeout
 	a.log.Info("redisadapter: publishing to other nodes works again", "lost", lost)
 	a.notify(notice{Op: opLost, Ago: int64(ago)})
 }

@@ -35,8 +35,8 @@ type outgoing struct {
 type publisher struct {
 	client  func() rueidis.Client // returns nil while there is none
 	sharded bool
-	failed  func(lost int, err error) // called when the first messages are lost
-	healed  func(lost int)            // called at the first success after that
+	failed  func(lost int, err error)       // called when Redis does not take the first messages
+	healed  func(lost int, since time.Time) // called at the first success after a loss
 
 	maxMessages, maxBytes int
 
@@ -48,6 +48,7 @@ type publisher struct {
 	bytes   int
 	running bool
 	lost    int           // messages lost since the last success
+	since   time.Time     // when the first of them was lost
 	idle    chan struct{} // closed when all messages have been sent; nil: nobody waits
 }
 
@@ -59,7 +60,7 @@ func (p *publisher) push(o outgoing) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if len(p.queue) >= p.maxMessages || p.bytes+len(o.payload) > p.maxBytes && len(p.queue) > 0 {
-		p.lost++
+		p.loseLocked(1)
 		return errQueueFull
 	}
 	p.queue = append(p.queue, o)
@@ -172,12 +173,21 @@ func (p *publisher) fail(batch []outgoing, err error) {
 	p.account(len(batch), false, err)
 }
 
+// loseLocked counts lost messages.
+func (p *publisher) loseLocked(lost int) {
+	if p.lost == 0 && lost > 0 {
+		p.since = time.Now()
+	}
+	p.lost += lost
+}
+
 // account calls failed when sending loses a message and none was lost before, not even by
-// push. It calls healed at the next success.
+// push, whose caller has the error. It calls healed at the next success.
 func (p *publisher) account(lost int, sent bool, err error) {
 	p.mu.Lock()
 	before := p.lost
-	p.lost += lost
+	p.loseLocked(lost)
+	since := p.since
 	healed := sent && lost == 0 && p.lost > 0
 	if healed {
 		p.lost = 0
@@ -187,7 +197,7 @@ func (p *publisher) account(lost int, sent bool, err error) {
 	case lost > 0 && before == 0:
 		p.failed(lost, err)
 	case healed:
-		p.healed(before)
+		p.healed(before, since)
 	}
 }
 
