@@ -105,6 +105,27 @@ func (h *holdingAdapter) Publish(ctx context.Context, m realtime.ClusterMessage)
 	return h.Adapter.Publish(ctx, m)
 }
 
+// begin holds messages back from now on; those of the time before are dropped.
+func (h *holdingAdapter) begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hold, h.held = true, nil
+}
+
+// only says which messages begin holds back.
+func (h *holdingAdapter) only(some func(m realtime.ClusterMessage) bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.some = some
+}
+
+// drop ends begin without its messages.
+func (h *holdingAdapter) drop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hold, h.held = false, nil
+}
+
 func (h *holdingAdapter) release(t *testing.T) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -123,7 +144,7 @@ func TestCluster_SocketConnectsBetweenTwoMessages(t *testing.T) {
 		a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
 		b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 
-		slow.hold = true
+		slow.begin()
 		a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 		synctest.Wait()
 		driver, passenger := b.Driver(t, "d1"), b.Passenger(t, "p1")
@@ -131,7 +152,7 @@ func TestCluster_SocketConnectsBetweenTwoMessages(t *testing.T) {
 		synctest.Wait()
 		requireFollows(t, driver, "t1", 1, all(passenger))
 
-		slow.hold, slow.held = true, nil
+		slow.begin()
 		a.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
 		synctest.Wait()
 		late, watcher := b.Driver(t, "d1"), b.Passenger(t, "p1")
@@ -160,8 +181,8 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 				require.NoError(t, err)
 				room := a.Realtime.Of(name).To(realtime.TripRoom("t1"))
 
-				slow.some = func(m realtime.ClusterMessage) bool { return m.Namespace != name }
-				slow.hold = true
+				slow.only(func(m realtime.ClusterMessage) bool { return m.Namespace != name })
+				slow.begin()
 				a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
 				require.NoError(t, wireNote.Emit(room, "first"))
 				synctest.Wait()
@@ -169,8 +190,8 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 				slow.release(t)
 				synctest.Wait()
 
-				slow.some = func(m realtime.ClusterMessage) bool { return m.Namespace == name }
-				slow.hold, slow.held = true, nil
+				slow.only(func(m realtime.ClusterMessage) bool { return m.Namespace == name })
+				slow.begin()
 				require.NoError(t, wireNote.Emit(room, "last"))
 				a.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
 				synctest.Wait()

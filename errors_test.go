@@ -255,6 +255,7 @@ func TestError_WithoutCode(t *testing.T) {
 		require.ErrorAs(t, err, &refusal)
 		require.Equal(t, realtimetest.ConnectError{Code: realtime.CodeInternal, Message: "not here"}, *refusal)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Equal(t, realtime.CodeInternal, handled)
 		require.Equal(t, realtime.CodeInternal, refused)
 		require.Equal(t, realtime.CodeInternal, realtime.CodeOf(&realtime.Error{Message: "no luck"}))

@@ -184,7 +184,7 @@ func TestPublisher_EventBetweenTwoNamespaces(t *testing.T) {
 		time.Sleep(time.Minute)
 		hub := realtimetest.NewHub()
 		slow := &holdingAdapter{Adapter: hub.Node(), hold: true}
-		slow.some = func(m realtime.ClusterMessage) bool { return m.Namespace == realtime.NamespacePassengers }
+		slow.only(func(m realtime.ClusterMessage) bool { return m.Namespace == realtime.NamespacePassengers })
 		other := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = slow })
 		node := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
 		node.Driver(t, "d1")

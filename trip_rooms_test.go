@@ -178,13 +178,11 @@ func TestTripRooms_NodeThatMissedTheNews(t *testing.T) {
 				driver, passenger := missed.Driver(t, "d1"), missed.Passenger(t, "p1")
 				passengerThere := knows.Passenger(t, "p1")
 				begun := time.Now()
-				cut.hold = true // for ever
+				cut.begin() // forever
 				deliver(t, knows, "e1", begun, began)
 				deliver(t, knows, "e2", begun.Add(time.Second), news)
 				synctest.Wait()
-				cut.mu.Lock()
-				cut.hold, cut.held = false, nil
-				cut.mu.Unlock()
+				cut.drop()
 				deliver(t, missed, "e3", begun, began)
 				requireFollows(t, driver, "", 1, nil, passenger, passengerThere)
 			})
