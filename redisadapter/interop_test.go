@@ -308,6 +308,8 @@ func TestInterop_FetchedSockets(t *testing.T) {
 		for _, s := range seen {
 			if s.ID == m.d1.ID() {
 				require.ElementsMatch(t, []string{"driver:1", "session:" + realtimetest.SessionID("1")}, s.Rooms)
+				require.NotEmpty(t, s.Data["at"], "when it connected")
+				delete(s.Data, "at")
 				require.Equal(t, map[string]any{"userId": "1", "userType": "driver", "sid": realtimetest.SessionID("1")}, s.Data)
 				require.Empty(t, s.Auth)
 				require.Empty(t, s.Headers)
