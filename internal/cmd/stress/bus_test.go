@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
 )
 
 // A server publishes an event again whose publishing took too long, under the same id.
@@ -63,3 +64,35 @@ func TestBus_DeliversToOneNodeWhileItsKeyMoves(t *testing.T) {
 		require.EqualValues(t, 200, handled.Load())
 	})
 }
+
+// What a node sends while it is alone never arrives, so nobody may wait for it.
+func TestWire_SettlesAfterMessagesToNobody(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{count: newCounts()}
+		w.host = newHost(w)
+		hub := realtimetest.NewHub()
+		ws := newWires(w, hub)
+		for i := range ws {
+			require.NoError(t, ws[i].Start(t.Context(), idleNode{}))
+			require.NoError(t, ws[0].Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: lab}))
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began := time.Now()
+		require.NoError(t, ws[0].settle(ctx))
+		require.NoError(t, ws[1].settle(ctx))
+		require.Zero(t, time.Since(began))
+		require.Equal(t, map[string]int{lab: 1}, ws[0].sent)
+		for i := range ws {
+			require.NoError(t, ws[i].Close(ctx))
+		}
+	})
+}
+
+// idleNode is a node that does nothing with what it receives.
+type idleNode struct{ realtime.Node }
+
+func (idleNode) Deliver(realtime.ClusterMessage) {}
+func (idleNode) PeerJoined(realtime.Peer)        {}
+func (idleNode) PeerLost(realtime.Peer, bool)    {}
