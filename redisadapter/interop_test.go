@@ -28,7 +28,7 @@ func TestRealRedis_Conforms(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			r := startReal(t)
+			r := redistest.StartProcess(t)
 			n := 0
 			realtimetest.TestAdapter(t, func(t *testing.T, nodes int) []realtime.Adapter {
 				n++
@@ -44,7 +44,7 @@ func TestRealRedis_Conforms(t *testing.T) {
 // its own subscribers.
 func TestRealCluster_Conforms(t *testing.T) {
 	t.Parallel()
-	url := startRealCluster(t)
+	url := redistest.StartCluster(t)
 	for _, protocol := range protocols {
 		n := 0
 		t.Run(protocol, func(t *testing.T) {
@@ -59,7 +59,7 @@ func TestRealCluster_Conforms(t *testing.T) {
 // TestRealCluster_WithNode: the same cluster, and a Node server in it.
 func TestRealCluster_WithNode(t *testing.T) {
 	t.Parallel()
-	url := startRealCluster(t)
+	url := redistest.StartCluster(t)
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
@@ -105,7 +105,7 @@ func goServer(t *testing.T, url, protocol string) *realtimetest.Server {
 
 func startMixed(t *testing.T, protocol string) *mixed {
 	t.Helper()
-	m := &mixed{redis: startReal(t)}
+	m := &mixed{redis: redistest.StartProcess(t)}
 	m.node = startNode(t, m.redis.URL(), protocol)
 	m.one, m.two = goServer(t, m.redis.URL(), protocol), goServer(t, m.redis.URL(), protocol)
 	m.d1, m.d2, m.d1b = m.one.Driver(t, "1"), m.one.Driver(t, "2"), m.two.Driver(t, "1")
@@ -388,7 +388,7 @@ func TestInterop_BroadcastAcks(t *testing.T) {
 // TestInterop_NodeAnswersOnItsChannel: Node's option publishOnSpecificResponseChannel.
 func TestInterop_NodeAnswersOnItsChannel(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	n := startNode(t, r.URL(), "classic", "SPECIFIC=1")
 	n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
 	s := goServer(t, r.URL(), "classic")
@@ -425,7 +425,7 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			r := startReal(t)
+			r := redistest.StartProcess(t)
 			n := startNode(t, r.URL(), protocol)
 			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
 			s := goServer(t, r.URL(), protocol)
@@ -444,7 +444,7 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 // crash it.
 func TestInterop_GarbageHarmsNoGoServer(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	one, two := goServer(t, r.URL(), "classic"), goServer(t, r.URL(), "classic")
 	c := two.Driver(t, "1")
 	client := realClient(t, r)

@@ -24,28 +24,6 @@ import (
 	"github.com/rodando/realtime/internal/redistest"
 )
 
-// startReal starts a redis-server for one test.
-func startReal(t *testing.T, flags ...string) *redistest.Process {
-	t.Helper()
-	r, err := redistest.StartProcess(t.TempDir(), flags...)
-	require.NoError(t, err)
-	t.Cleanup(r.Kill)
-	return r
-}
-
-// startRealCluster starts a cluster of three masters and returns its URL.
-func startRealCluster(t *testing.T) (url string) {
-	t.Helper()
-	nodes, err := redistest.StartCluster([3]string{t.TempDir(), t.TempDir(), t.TempDir()})
-	for _, p := range nodes {
-		if p != nil {
-			t.Cleanup(p.Kill)
-		}
-	}
-	require.NoError(t, err)
-	return nodes[0].URL()
-}
-
 // realClient returns a Redis client for the test itself.
 func realClient(t *testing.T, r *redistest.Process) rueidis.Client {
 	t.Helper()

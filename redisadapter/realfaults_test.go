@@ -7,10 +7,8 @@ package redisadapter_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"testing"
 	"time"
 
@@ -68,7 +66,7 @@ func healsWithin(t *testing.T, limit time.Duration, a, b *peer) {
 
 func TestRealRedis_KilledAndRestarted(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
 	node := startNode(t, r.URL(), "classic")
 	node.do("client", fields{"name": "n1", "rooms": []string{room}})
@@ -91,7 +89,7 @@ func TestRealRedis_KilledAndRestarted(t *testing.T) {
 
 func TestRealRedis_Stopped(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
 	requireReaches(t, a, b)
 	require.NoError(t, r.Pause())
@@ -106,8 +104,8 @@ func TestRealRedis_Stopped(t *testing.T) {
 // TestRealRedis_PathGoesSilent: the connections stay open, but nothing arrives.
 func TestRealRedis_PathGoesSilent(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
-	p := startPath(t, r.Addr())
+	r := redistest.StartProcess(t)
+	p := redistest.StartPath(t, r.Addr())
 	a, b := startOn(t, r.URL(), "classic"), startOn(t, p.URL(), "classic")
 	requireReaches(t, a, b)
 	p.Silence(true)
@@ -128,7 +126,7 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			t.Parallel()
-			r := startReal(t)
+			r := redistest.StartProcess(t)
 			a, b := startOn(t, r.URL(), protocol), startOn(t, r.URL(), protocol)
 			requireReaches(t, a, b)
 			c := realClient(t, r)
@@ -141,19 +139,10 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 
 func TestRealRedis_NodeIsKilled(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	a := startOn(t, r.URL(), "classic")
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"="+r.URL())
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	defer func() {
-		_ = child.Process.Kill()
-		_ = child.Wait()
-	}()
-	_, err = io.ReadFull(out, make([]byte, len("ready\n")))
-	require.NoError(t, err)
+	child := redistest.StartChild(t, childEnv+"="+r.URL())
+	child.Expect(t, "ready\n")
 	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
 	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	found := func() (n int, took time.Duration) {
@@ -163,20 +152,11 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	}
 	n, _ := found()
 	require.Equal(t, 1, n)
-	require.NoError(t, child.Process.Kill())
-	_ = child.Wait()
+	child.Kill()
 	killed := time.Now()
 	n, took := found()
 	require.Zero(t, n)
 	require.Less(t, took, 2*time.Second, "it is waited for")
 	testkit.Eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
 	require.Less(t, time.Since(killed), 10*time.Second)
-}
-
-func startPath(t *testing.T, target string) *redistest.Path {
-	t.Helper()
-	p, err := redistest.StartPath(target)
-	require.NoError(t, err)
-	t.Cleanup(p.Close)
-	return p
 }

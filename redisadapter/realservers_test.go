@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
@@ -29,7 +30,7 @@ func inTripRoom(t *testing.T, ns *realtime.Namespace, trip string) bool {
 func TestRealRedis_ServersRepairTheirState(t *testing.T) {
 	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
-			r := startReal(t)
+			r := redistest.StartProcess(t)
 			var servers []*realtimetest.Server
 			for range 2 {
 				adapter := newAdapter(t, redisadapter.Options{URL: r.URL(), Sharded: protocol == "sharded", Logger: slog.New(slog.DiscardHandler)})

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/redisbus"
 )
 
@@ -96,7 +97,7 @@ func TestBus_Publish_TooLarge(t *testing.T) {
 func TestBus_Publish_ReturnsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	path := startPath(t, r.Addr())
+	path := redistest.StartPath(t, r.Addr())
 	b := newBus(t, path.URL(), nil)
 	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
 	path.Silence(true)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisbus"
 )
@@ -26,7 +27,7 @@ func TestBus_NodesConform(t *testing.T) {
 func newNodes(t *testing.T, addr string, n int, change func(*redisbus.Options)) (nodes []realtimetest.BusNode) {
 	t.Helper()
 	for range n {
-		path := startPath(t, addr)
+		path := redistest.StartPath(t, addr)
 		b := newBus(t, path.URL(), change)
 		b.Hurry(2*quick, 2*short)
 		nodes = append(nodes, realtimetest.BusNode{EventBus: b, Crash: path.Cut})

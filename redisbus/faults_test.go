@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/redisbus"
 )
 
@@ -242,7 +243,7 @@ func TestBus_Refused_GoesOnAfterwards(t *testing.T) {
 func TestBus_ConnectionsBreak_NothingIsLostOrOvertaken(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	path := startPath(t, r.Addr())
+	path := redistest.StartPath(t, r.Addr())
 	publisher, b := newBus(t, r.url(), nil), newBus(t, path.URL(), nil)
 	var got recorder
 	subscribe(t, b, got.handle)
@@ -323,7 +324,7 @@ func TestSession_LeaseLost_IsHandedNothing(t *testing.T) {
 func TestSession_CutOff_BeginsNothingAfterItsLease(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	path := startPath(t, r.Addr())
+	path := redistest.StartPath(t, r.Addr())
 	b, other := newBus(t, path.URL(), nil), newBus(t, r.url(), nil)
 	b.Hurry(quick, short)
 	leaveWaiting(t, other, "a", 20)
@@ -352,7 +353,7 @@ func TestSession_CutOff_BeginsNothingAfterItsLease(t *testing.T) {
 func TestBus_Slow(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	path := startPath(t, r.Addr())
+	path := redistest.StartPath(t, r.Addr())
 	b := newBus(t, path.URL(), nil)
 	b.Hurry(4*quick, 2*short)
 	path.Delay(50 * time.Millisecond)

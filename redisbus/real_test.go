@@ -10,35 +10,11 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisbus"
 )
-
-// startReal starts a redis-server for one test.
-func startReal(t *testing.T, flags ...string) *redistest.Process {
-	t.Helper()
-	r, err := redistest.StartProcess(t.TempDir(), flags...)
-	require.NoError(t, err)
-	t.Cleanup(r.Kill)
-	return r
-}
-
-// startRealCluster starts a cluster of three masters and returns its URL.
-func startRealCluster(t *testing.T) (url string) {
-	t.Helper()
-	nodes, err := redistest.StartCluster([3]string{t.TempDir(), t.TempDir(), t.TempDir()})
-	for _, p := range nodes {
-		if p != nil {
-			t.Cleanup(p.Kill)
-		}
-	}
-	require.NoError(t, err)
-	return nodes[0].URL()
-}
 
 // numbered returns a change of the options that gives each bus keys of its own.
 func numbered(n *atomic.Int64) func(*redisbus.Options) {
@@ -48,7 +24,7 @@ func numbered(n *atomic.Int64) func(*redisbus.Options) {
 
 func TestRealRedis_Conforms(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	var n atomic.Int64
 	realtimetest.TestEventBus(t, func(t *testing.T) realtime.EventBus { return newBus(t, r.URL(), numbered(&n)) })
 	realtimetest.TestEventBusNodes(t, func(t *testing.T, nodes int) []realtimetest.BusNode {
@@ -58,7 +34,7 @@ func TestRealRedis_Conforms(t *testing.T) {
 
 func TestRealRedis_Cluster(t *testing.T) {
 	t.Parallel()
-	url := startRealCluster(t)
+	url := redistest.StartCluster(t)
 	var n atomic.Int64
 	realtimetest.TestEventBus(t, func(t *testing.T) realtime.EventBus { return newBus(t, url, numbered(&n)) })
 }

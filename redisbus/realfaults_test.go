@@ -6,10 +6,8 @@ package redisbus_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"sync"
@@ -147,7 +145,7 @@ func waitFor(t *testing.T, what string, ok func() bool) {
 // With its data on disk Redis forgets nothing that Publish returned nil for.
 func TestRealRedis_KilledAndRestarted_NothingIsLost(t *testing.T) {
 	t.Parallel()
-	r := startReal(t, "--appendonly", "yes", "--appendfsync", "always")
+	r := redistest.StartProcess(t, "--appendonly", "yes", "--appendfsync", "always")
 	l := &load{t: t, bus: realBus(t, r.URL(), nil), keys: 20, each: 200}
 	nodes := []*redisbus.Bus{realBus(t, r.URL(), nil), realBus(t, r.URL(), nil)}
 	for _, b := range nodes {
@@ -170,7 +168,7 @@ func TestRealRedis_KilledAndRestarted_NothingIsLost(t *testing.T) {
 // Without, it forgets; the bus goes on and tells.
 func TestRealRedis_KilledAndEmpty_GoesOn(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	var host told
 	b, publisher := realBus(t, r.URL(), host.listen), realBus(t, r.URL(), nil)
 	var got recorder
@@ -193,7 +191,7 @@ func TestRealRedis_KilledAndEmpty_GoesOn(t *testing.T) {
 
 func TestRealRedis_Stopped(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	l := &load{t: t, bus: realBus(t, r.URL(), nil), keys: 20, each: 100}
 	nodes := []*redisbus.Bus{realBus(t, r.URL(), nil), realBus(t, r.URL(), nil)}
 	for _, b := range nodes {
@@ -224,8 +222,8 @@ func TestRealRedis_Stopped(t *testing.T) {
 // others, and takes its share again.
 func TestRealRedis_PathGoesSilent(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
-	path := startPath(t, r.Addr())
+	r := redistest.StartProcess(t)
+	path := redistest.StartPath(t, r.Addr())
 	l := &load{t: t, bus: realBus(t, r.URL(), nil), keys: 20, each: 600}
 	cut, other := realBus(t, path.URL(), nil), realBus(t, r.URL(), nil)
 	var mu sync.Mutex
@@ -266,7 +264,7 @@ func TestRealRedis_PathGoesSilent(t *testing.T) {
 // node that has to take the partitions over, and set aside.
 func TestRealRedis_MemoryFull(t *testing.T) {
 	t.Parallel()
-	r := startReal(t, "--maxmemory-policy", "noeviction")
+	r := redistest.StartProcess(t, "--maxmemory-policy", "noeviction")
 	publisher := realBus(t, r.URL(), nil)
 	first := realBus(t, r.URL(), nil)
 	cancel := subscribe(t, first, new(recorder).handle)
@@ -302,7 +300,7 @@ func setMaxMemory(t *testing.T, r *redistest.Process, bytes string) {
 // Redis.
 func TestRealRedis_StreamsAreBounded(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	var host told
 	b := realBus(t, r.URL(), func(o *redisbus.Options) { o.MaxWaiting = 1000; host.listen(o) })
 	b.Hurry(quick, long)
@@ -335,35 +333,20 @@ func TestRealRedis_StreamsAreBounded(t *testing.T) {
 // of its key before.
 func TestRealRedis_NodeIsKilled(t *testing.T) {
 	t.Parallel()
-	r := startReal(t)
+	r := redistest.StartProcess(t)
 	publisher := realBus(t, r.URL(), nil)
-	child := exec.Command(os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"="+r.URL())
-	out, err := child.StdoutPipe()
-	require.NoError(t, err)
-	require.NoError(t, child.Start())
-	defer func() {
-		_ = child.Process.Kill()
-		_ = child.Wait()
-	}()
-	expect := func(line string) {
-		b := make([]byte, len(line))
-		_, err := io.ReadFull(out, b)
-		require.NoError(t, err)
-		require.Equal(t, line, string(b))
-	}
-	expect("ready\n")
+	child := redistest.StartChild(t, childEnv+"="+r.URL())
+	child.Expect(t, "ready\n")
 	for n := range 4 {
 		require.NoError(t, publisher.Publish(t.Context(), event("a", n)))
 	}
-	expect("a/0\na/1\n")
+	child.Expect(t, "a/0\na/1\n")
 	b := realBus(t, r.URL(), nil)
 	var got recorder
 	subscribe(t, b, got.handle)
 	time.Sleep(time.Second)
 	require.Empty(t, got.all())
-	require.NoError(t, child.Process.Kill())
-	_ = child.Wait()
+	child.Kill()
 	killed := time.Now()
 	eventually(t, "another node handles the rest", func() bool { return len(got.all()) == 3 })
 	require.Less(t, time.Since(killed), 10*time.Second)

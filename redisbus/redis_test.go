@@ -20,7 +20,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
-	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisbus"
 )
@@ -122,14 +121,6 @@ func client(t *testing.T, addr string) rueidis.Client {
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return c
-}
-
-func startPath(t *testing.T, target string) *redistest.Path {
-	t.Helper()
-	p, err := redistest.StartPath(target)
-	require.NoError(t, err)
-	t.Cleanup(p.Close)
-	return p
 }
 
 // recorder is a handler that remembers what it was called with.

@@ -5,6 +5,7 @@ package redistest
 import (
 	"net"
 	"sync"
+	"testing"
 	"time"
 )
 
@@ -22,23 +23,25 @@ type Path struct {
 	conns  map[net.Conn]bool
 }
 
-// StartPath starts a path to an address.
-func StartPath(target string) (*Path, error) {
+// StartPath starts a path to an address, which is closed when the test ends.
+func StartPath(t testing.TB, target string) *Path {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
 	p := &Path{listener: l, target: target, conns: map[net.Conn]bool{}}
 	p.loud = sync.NewCond(&p.mu)
 	p.running.Go(p.accept)
-	return p, nil
+	t.Cleanup(p.Close)
+	return p
 }
 
-// URL is where the path begins.
+// URL returns the URL by which clients reach the server over the path.
 func (p *Path) URL() string { return "redis://" + p.listener.Addr().String() }
 
-// Silence makes the path keep what it is to carry, without closing anything, until it
-// is not silent any more.
+// Silence(true) makes the path hold all data back, with its connections open, until
+// Silence(false).
 func (p *Path) Silence(silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -64,7 +67,7 @@ func (p *Path) Cut() {
 	p.Reset()
 }
 
-// Delay makes everything take that long in each direction.
+// Delay delays all data by d in each direction.
 func (p *Path) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,7 +6,6 @@ package redistest
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 	"time"
 )
 
@@ -26,65 +26,61 @@ type Process struct {
 	cmd   *exec.Cmd
 }
 
-// StartProcess starts a redis-server with a working directory and further flags.
-func StartProcess(dir string, flags ...string) (*Process, error) {
-	p := &Process{dir: dir, flags: flags}
+// StartProcess starts a redis-server with further flags, which is killed when the test ends.
+func StartProcess(t testing.TB, flags ...string) *Process {
+	t.Helper()
+	p := &Process{dir: t.TempDir(), flags: flags}
 	for try := 0; ; try++ {
-		var err error
-		if p.port, err = FreePort(); err != nil {
-			return nil, err
-		}
-		if err = p.Start(); err == nil {
-			return p, nil
+		p.port = freePort(t)
+		err := p.Start()
+		if err == nil {
+			t.Cleanup(p.Kill)
+			return p
 		}
 		if try == 5 { // somebody else takes the port each time
-			return nil, err
+			t.Fatal(err)
 		}
 	}
 }
 
-// StartCluster starts a cluster of three masters, each with a directory, and waits until
-// it works.
-func StartCluster(dirs [3]string) (nodes [3]*Process, err error) {
+// StartCluster starts a cluster of three masters, waits until it works, and returns its URL.
+func StartCluster(t testing.TB) (url string) {
+	t.Helper()
 	create := []string{"--cluster", "create", "--cluster-yes"}
+	var nodes [3]*Process
 	for i := range nodes {
-		bus, err := FreePort()
-		if err != nil {
-			return nodes, err
-		}
-		nodes[i], err = StartProcess(dirs[i], "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
-		if err != nil {
-			return nodes, err
-		}
+		bus := strconv.Itoa(freePort(t))
+		nodes[i] = StartProcess(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "5000")
 		create = append(create, nodes[i].Addr())
 	}
 	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil { //nolint:noctx // it ends by itself
-		return nodes, fmt.Errorf("redis-cli: %w: %s", err, out)
+		t.Fatalf("redis-cli: %v: %s", err, out)
 	}
 	for _, p := range nodes {
 		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.ask("CLUSTER INFO"), "cluster_state:ok"); time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				return nodes, errors.New("the cluster does not come up")
+				t.Fatal("the cluster does not come up")
 			}
 		}
 	}
-	return nodes, nil
+	return nodes[0].URL()
 }
 
-// FreePort returns a port of the loopback interface that nobody uses just now.
-func FreePort() (int, error) {
+// freePort returns a port of the loopback interface that nobody uses just now.
+func freePort(t testing.TB) int {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
 	if err != nil {
-		return 0, err
+		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck,forcetypeassert // it is TCP
+	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is TCP
 }
 
-// Addr is where the server is, after a restart too.
+// Addr returns the server's address, which a restart keeps.
 func (p *Process) Addr() string { return "127.0.0.1:" + strconv.Itoa(p.port) }
 
-// URL is Addr as a URL.
+// URL returns Addr as a URL.
 func (p *Process) URL() string { return "redis://" + p.Addr() }
 
 // Start starts the server again after Kill, and waits until it answers.

@@ -1,7 +1,8 @@
-// Package redistest is the pub/sub of a Redis server in memory, for tests that
-// need one which fails on demand. It keeps the order that Redis keeps: what is
-// published comes to every connection in one order, whether by channel or by
-// pattern.
+// Package redistest holds what the tests of the Redis packages share: a server in memory, a
+// redis-server process, a path to either, and a child process. Only tests import it.
+//
+// The server in memory has pub/sub alone, and fails on demand. As with Redis, every connection
+// receives the messages in the order in which they were published, by channel and by pattern.
 package redistest
 
 import (
@@ -49,7 +50,7 @@ func Start() (*Server, error) {
 	return s, s.Restart()
 }
 
-// Addr is where the server is, after a restart too.
+// Addr returns the server's address, which Restart keeps.
 func (s *Server) Addr() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,8 +95,7 @@ func (s *Server) Cut() {
 	}
 }
 
-// CutAfter closes all connections in the middle of what they are sent next:
-// that many bytes of it get through.
+// CutAfter sends the first n bytes of a message to each subscriber, and closes its connection.
 func (s *Server) CutAfter(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,16 +109,15 @@ func (s *Server) CutAfter(n int) {
 	}
 }
 
-// LoseAnswer makes the server do what the next n publishes ask for and close
-// their connections without an answer.
+// LoseAnswer makes the server execute the next n publishes, and close their connections without
+// an answer.
 func (s *Server) LoseAnswer(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.losing = n
 }
 
-// Deafen makes the server answer everything and deliver nothing, as one does
-// that is not the master any more.
+// Deafen makes the server answer commands and deliver no messages, as a former master does.
 func (s *Server) Deafen(deaf bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
