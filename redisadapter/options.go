@@ -83,15 +83,8 @@ const (
 func (o Options) complete() (Options, error) {
 	var errs []error
 	mistake := func(format string, args ...any) { errs = append(errs, fmt.Errorf("redisadapter: "+format, args...)) }
-	switch {
-	case o.URL == "" && o.Client == nil:
-		mistake("set Options.URL or Options.Client")
-	case o.URL != "" && o.Client != nil:
-		mistake("set Options.URL or Options.Client, not both")
-	case o.URL != "":
-		if err := redisclient.CheckURL(o.URL); err != nil {
-			mistake("Options.URL: %w", err)
-		}
+	if err := redisclient.CheckOptions(o.URL, o.Client); err != nil {
+		mistake("%w", err)
 	}
 	for _, ns := range o.Namespaces {
 		if !strings.HasPrefix(ns, "/") {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -18,11 +19,21 @@ const WriteTimeout = 2 * time.Second
 // notification of a new master may be lost, and the old one still answers.
 const topologyInterval = 5 * time.Second
 
-// CheckURL returns an error if rueidis does not accept the URL. The error does not contain
-// the URL.
-func CheckURL(url string) error {
-	_, err := rueidis.ParseURL(url)
-	return withoutURL(err)
+// CheckOptions returns an error unless the host has set one of Options.URL and Options.Client, and
+// rueidis accepts the URL. The error does not contain the URL.
+func CheckOptions(url string, client rueidis.Client) error {
+	switch {
+	case url == "" && client == nil:
+		return errors.New("set Options.URL or Options.Client")
+	case url != "" && client != nil:
+		return errors.New("set Options.URL or Options.Client, not both")
+	case url == "":
+		return nil
+	}
+	if _, err := rueidis.ParseURL(url); err != nil {
+		return fmt.Errorf("Options.URL: %w", withoutURL(err)) //nolint:staticcheck // it begins with a name; the caller adds the package
+	}
+	return nil
 }
 
 // withoutURL keeps a password that is in the URL out of errors.
