@@ -20,6 +20,9 @@ func (b *Bus) Hurry(beat, lease time.Duration) {
 	b.timing.trim, b.timing.retry, b.timing.grace = 20*beat, min(beat, 10*time.Millisecond), 4*beat
 }
 
+// CallTimeout sets the timeout of calls to Redis.
+func (b *Bus) CallTimeout(d time.Duration) { b.timing.call = d }
+
 // StreamOf returns the stream that events of a key are in.
 func (b *Bus) StreamOf(key string) string { return b.keys.of(key).stream }
 

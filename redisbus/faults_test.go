@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
@@ -347,6 +348,38 @@ func TestSession_CutOff_BeginsNothingAfterItsLease(t *testing.T) {
 	time.Sleep(5 * quick)
 	require.Equal(t, []string{"a/0"}, cut.ids())
 	require.Equal(t, "a/0", rest.ids()[0], "with the same id")
+}
+
+// The ctx of a running handler ends with the lease, although the call that renews it still waits for
+// Redis.
+func TestSession_CutOff_EndsTheHandlersContextWithItsLease(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	path := redistest.StartPath(t, r.Addr())
+	o, err := rueidis.ParseURL(path.URL())
+	require.NoError(t, err)
+	o.DisableCache, o.ConnWriteTimeout = true, time.Hour
+	patient, err := rueidis.NewClient(o)
+	require.NoError(t, err)
+	t.Cleanup(patient.Close)
+	b := newBus(t, "", func(o *redisbus.Options) { o.Client, o.HandlerTimeout = patient, time.Hour })
+	b.Hurry(quick, short)
+	b.CallTimeout(time.Hour)
+	entered := make(chan context.Context, 1)
+	subscribe(t, b, func(ctx context.Context, _ realtime.Envelope) error {
+		entered <- ctx
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	require.NoError(t, newBus(t, r.url(), nil).Publish(t.Context(), event("a", 1)))
+	handling := <-entered
+	path.Silence(true)
+	defer path.Silence(false)
+	select {
+	case <-handling.Done():
+	case <-time.After(patience):
+		t.Fatal("the handler's ctx does not end")
+	}
 }
 
 // Redis may be slow, as long as it is not slower than the lease.

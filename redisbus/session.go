@@ -35,8 +35,9 @@ type session struct {
 	detach   func() bool   // from the member's ctx
 	done     chan struct{} // closed when the node no longer owns the partition
 
-	mu    sync.Mutex // guards until
-	until time.Time  // when the lease ends
+	mu     sync.Mutex  // guards until
+	until  time.Time   // when the lease ends
+	expiry *time.Timer // calls lose then
 
 	acks acker
 
@@ -56,6 +57,7 @@ func newSession(m *member, client rueidis.Client, p *partition, token string, as
 	s.going, s.release = context.WithCancel(s.handling)
 	s.detach = context.AfterFunc(m.ctx, s.release)
 	s.acks.send = s.acknowledge
+	s.expiry = time.AfterFunc(m.b.timing.lease, s.lose)
 	s.extend(asked)
 	go s.run()
 	return s
@@ -72,14 +74,17 @@ func (s *session) ended() bool {
 	}
 }
 
+// extend stores that the lease was begun or renewed, at the request of the time asked. Redis began
+// to count later, so it does not give the partition to another node before until.
 func (s *session) extend(asked time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.until = asked.Add(s.b.timing.lease)
+	s.expiry.Reset(time.Until(s.until))
 }
 
-// owns reports whether the lease has not ended. It also compares the wall clock, because the
-// monotonic clock may stop while the machine sleeps.
+// owns reports whether the lease has not ended. It does not rely on expiry, which may fire late. It
+// also compares the wall clock, because the monotonic clock may stop while the machine sleeps.
 func (s *session) owns() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,6 +106,7 @@ func (s *session) run() {
 	keeping.Wait()
 	s.giveBack()
 	s.lose()
+	s.expiry.Stop()
 	s.detach()
 }
 
