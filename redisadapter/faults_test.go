@@ -359,3 +359,24 @@ func TestAdapter_SignalThatDoesNotReturn(t *testing.T) {
 		})
 	}
 }
+
+// A Deliver that panics or ends the goroutine loses its message and no later one.
+func TestAdapter_DeliverThatDoesNotReturn(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(){"panic": func() { panic("planned") }, "exit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			var calls atomic.Int32
+			a, b := start(t, s, nil), start(t, s, func(_ *redisadapter.Options, r *recorder) {
+				r.deliver = func(realtime.ClusterMessage) {
+					if calls.Add(1) == 1 {
+						do()
+					}
+				}
+			})
+			requireReaches(t, a, b)
+			require.Greater(t, calls.Load(), int32(1))
+		})
+	}
+}

@@ -52,7 +52,14 @@ func (ns *namespace) push(in incoming) {
 
 // run handles the queued messages. It ends when the queue is empty or the adapter closes.
 func (ns *namespace) run() {
-	defer ns.a.leave()
+	done := false
+	defer func() {
+		if !done { // the node has ended this goroutine with runtime.Goexit
+			go ns.run()
+			return
+		}
+		ns.a.leave()
+	}()
 	for {
 		ns.mu.Lock()
 		if len(ns.queue) == 0 || ns.a.isClosed() {
@@ -63,6 +70,7 @@ func (ns *namespace) run() {
 			if dropped > 0 {
 				ns.a.overflowed(ns.name, dropped)
 			}
+			done = true
 			return
 		}
 		in := ns.queue[0]
