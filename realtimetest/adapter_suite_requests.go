@@ -254,7 +254,7 @@ func testAdapterPeers(t *testing.T, c *cluster) {
 	for _, i := range []int{1, 2} {
 		eventually(t, "the node has left", func() bool { return len(c.nodes[i].peersIn(peerLeft)) == 1 })
 		if left := c.nodes[i].peersIn(peerLeft); left[0] != first {
-			t.Errorf("node %d was told that %q has left, not %q", i, left[0], first)
+			t.Errorf("node %d: %q has left, not %q", i, left[0], first)
 		}
 		if len(c.nodes[i].peersIn(peerPresent)) != 1 {
 			t.Errorf("node %d does not know the remaining node", i)

@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The gap that the other nodes are told of begins with the first loss, also if that is a
-// queue that was full, and also if an earlier failure is long over.
+// The gap that is reported to the other nodes begins with the first lost message, also if it was
+// lost because the queue was full, and also after an earlier failure.
 func TestPublisher_LossesBeginWithTheFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

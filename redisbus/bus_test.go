@@ -92,8 +92,7 @@ func TestBus_Publish_TooLarge(t *testing.T) {
 	require.NoError(t, b.Publish(t.Context(), event("a", 2)))
 }
 
-// A frozen server, or a client that does not come to an end, does not hold up a
-// publisher beyond its ctx.
+// Publish returns when its ctx ends, also if the server is frozen or the client still connects.
 func TestBus_Publish_ReturnsWithItsContext(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -160,7 +159,7 @@ func TestBus_Close_WaitsForHandlersWithinContext(t *testing.T) {
 	require.Empty(t, got.all(), "nothing overtakes an event whose handler still runs")
 	close(release)
 	closeBus(t, b)
-	eventually(t, "the next node goes on behind it", func() bool { return len(got.all()) > 0 })
+	eventually(t, "the next node handles the next event", func() bool { return len(got.all()) > 0 })
 	require.Equal(t, []string{"a/2"}, got.ids())
 }
 

@@ -62,7 +62,7 @@ func TestBus_StreamOrGroupDeleted(t *testing.T) {
 			for n, id := range got.ids() {
 				require.Equal(t, event("a", n).ID, id)
 			}
-			eventually(t, "the gap is told", func() bool { return name == "scripts" || host.gapCount() > 0 })
+			eventually(t, "the gap is reported", func() bool { return name == "scripts" || host.gapCount() > 0 })
 			eventually(t, "the bus is well", func() bool { return b.Check(t.Context()) == nil })
 		})
 	}
@@ -103,7 +103,7 @@ func forgetScripts(t *testing.T, addr string) {
 	require.NoError(t, c.Do(t.Context(), c.B().ScriptFlush().Build()).Error())
 }
 
-func TestBus_MaxWaiting_RemovesTheOldestAndTells(t *testing.T) {
+func TestBus_MaxWaiting_RemovesTheOldestAndReportsIt(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	var host told
@@ -131,7 +131,7 @@ func TestBus_MaxWaiting_RemovesTheOldestAndTells(t *testing.T) {
 }
 
 // An event that was read and removed before it was handled cannot be handled.
-func TestBus_PendingEventRemoved_IsToldAsGap(t *testing.T) {
+func TestBus_PendingEventRemoved_IsReportedAsGap(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
 	var host told
@@ -240,7 +240,7 @@ func TestBus_Refused_GoesOnAfterwards(t *testing.T) {
 	}
 }
 
-// Connections that break all the time cost nothing but time.
+// While connections break all the time, no event is lost, repeated or overtaken.
 func TestBus_ConnectionsBreak_NothingIsLostOrOvertaken(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -270,7 +270,7 @@ func TestBus_ConnectionsBreak_NothingIsLostOrOvertaken(t *testing.T) {
 	}
 }
 
-// Somebody else has the lease, because this node was silent: it stops, at once.
+// A node whose lease another one has got cancels its handlers' ctx and calls no further handler.
 func TestSession_LeaseLost_BeginsNothingMore(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
@@ -302,7 +302,7 @@ func TestSession_LeaseLost_BeginsNothingMore(t *testing.T) {
 	eventually(t, "the rest follows when the partition is free", func() bool { return slices.Contains(got.ids(), "a/2") })
 }
 
-// Redis hands nothing to a former owner, even if that does not know yet.
+// Redis returns no events to a former owner, also if that has not detected the loss of its lease.
 func TestSession_LeaseLost_IsHandedNothing(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)

@@ -209,7 +209,7 @@ func TestBus_Garbage_IsSetAside(t *testing.T) {
 	require.Equal(t, "yesterday", fields(stored[2])["at"])
 }
 
-// handOut hands the events of a key to a consumer that dies with them.
+// handOut lets a consumer read n events of a key, which it does not acknowledge.
 func (r *fakeRedis) handOut(t *testing.T, b *redisbus.Bus, key string, n int) {
 	t.Helper()
 	c := client(t, r.Addr())

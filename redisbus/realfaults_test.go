@@ -47,7 +47,7 @@ func init() { //nolint:gochecknoinits // before TestMain and its leak check
 	select {}
 }
 
-// realBus returns a bus with the timing of life.
+// realBus returns a bus with the default timing.
 func realBus(t *testing.T, url string, change func(*redisbus.Options)) *redisbus.Bus {
 	t.Helper()
 	o := redisbus.Options{URL: url, Name: "test", Logger: quiet}
@@ -60,19 +60,19 @@ func realBus(t *testing.T, url string, change func(*redisbus.Options)) *redisbus
 	return b
 }
 
-// load publishes events of some keys, an event again with the same id until Publish
-// succeeds, and remembers what is handled.
+// load publishes events of some keys, and records which are handled. It publishes each event, with
+// the same id, until Publish succeeds.
 type load struct {
 	t    *testing.T
 	bus  *redisbus.Bus
 	keys int
 	each int
 
-	mu   sync.Mutex // guards next and seen
+	mu   sync.Mutex // guards seen
 	seen map[string][]int
 }
 
-// handle is a handler that checks order: an event may come again, but none may be left out.
+// handle is a handler that records the events' numbers.
 func (l *load) handle(_ context.Context, e realtime.Envelope) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -120,8 +120,8 @@ func (l *load) done() bool {
 	return true
 }
 
-// checkOrder checks that each key's events were handled in order and none was left out.
-// One that comes again may only be the one before: Publish was repeated, or a node ended.
+// checkOrder checks that each key's events were handled in order and none was left out. Only the
+// last ones, as many as again, may be handled again: Publish was repeated, or a node ended.
 func (l *load) checkOrder(again int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -165,7 +165,7 @@ func TestRealRedis_KilledAndRestarted_NothingIsLost(t *testing.T) {
 	eventually(t, "the buses are well", func() bool { return nodes[0].Check(t.Context()) == nil && nodes[1].Check(t.Context()) == nil })
 }
 
-// Without, it forgets; the bus goes on and tells.
+// Without its data on disk Redis forgets everything; the bus continues, and reports the gap.
 func TestRealRedis_KilledAndEmpty_GoesOn(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartProcess(t)

@@ -164,7 +164,7 @@ func TestBus_HandlerHangs_CloseReturns(t *testing.T) {
 	}
 }
 
-// What tells the host may hang: it delays a partition once.
+// OnSetAside and OnGap may hang: that delays a partition once.
 func TestBus_NoticesHang_EventsGoOn(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
