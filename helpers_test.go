@@ -4,7 +4,6 @@
 package realtime_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -30,22 +29,7 @@ import (
 var inBubble = testkit.Bubble
 
 // logBuffer is a log that a test reads.
-type logBuffer struct {
-	mu sync.Mutex // guards the fields below
-	b  bytes.Buffer
-}
-
-func (l *logBuffer) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *logBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
+type logBuffer = testkit.Log
 
 // logTo makes a server log into l.
 func logTo(l *logBuffer) func(o *realtime.Options) {

@@ -186,9 +186,9 @@ func TestAdapter_DoesNotDecodeForOthers(t *testing.T) {
 	b := start(t, s, nil)
 	require.NoError(t, b.Publish(t.Context(), delivered))
 	testkit.Eventually(t, "what came behind it", func() bool { return a.node.count() == 1 })
-	require.Zero(t, a.log.times("dropped"))
+	require.Zero(t, a.log.Times("dropped"))
 	s.Publish("socket.io#/drivers#driver:1#", "\x93\xc1")
-	testkit.Eventually(t, "of a room that is here it is", func() bool { return a.log.times("dropped") == 1 })
+	testkit.Eventually(t, "of a room that is here it is", func() bool { return a.log.Times("dropped") == 1 })
 }
 
 // TestAdapter_IgnoresItself: a node ignores its own messages, however late they arrive.
@@ -255,9 +255,9 @@ func TestAdapter_Garbage(t *testing.T) {
 			requireReaches(t, b, a)
 			requireReaches(t, a, b)
 			require.NoError(t, a.Check(t.Context()))
-			require.Zero(t, a.log.times("panic"))
-			require.Positive(t, a.log.times("dropped"))
-			require.LessOrEqual(t, a.log.times("dropped"), 2, "each is not worth a line")
+			require.Zero(t, a.log.Times("panic"))
+			require.Positive(t, a.log.Times("dropped"))
+			require.LessOrEqual(t, a.log.Times("dropped"), 2, "each is not worth a line")
 			var found int
 			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) { found++ }))
 			require.Zero(t, found)

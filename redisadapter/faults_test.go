@@ -66,8 +66,8 @@ func TestAdapter_DetectsSilence(t *testing.T) {
 				testkit.Eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
 				require.Less(t, time.Since(healed), 5*time.Second)
 				testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() > 0 })
-				require.Equal(t, 1, b.log.times("not receiving"), "one line")
-				require.Equal(t, 1, b.log.times("nodes again"))
+				require.Equal(t, 1, b.log.Times("not receiving"), "one line")
+				require.Equal(t, 1, b.log.Times("nodes again"))
 			})
 		}
 	}
@@ -322,10 +322,10 @@ func TestAdapter_WarnsOfStreams(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := start(t, s, nil)
-	require.Zero(t, a.log.times("same prefix"))
+	require.Zero(t, a.log.Times("same prefix"))
 	subscriber(t, s, "socket.io#/drivers#")
 	b := start(t, s, nil)
-	require.Equal(t, 1, b.log.times("same prefix"))
+	require.Equal(t, 1, b.log.Times("same prefix"))
 }
 
 // textlessError is a panic value whose text never comes.

@@ -43,7 +43,7 @@ func init() { //nolint:gochecknoinits // before TestMain and its leak check
 // startOn starts a node with the default timing.
 func startOn(t *testing.T, url string, protocol string) *peer {
 	t.Helper()
-	p := &peer{node: &recorder{sockets: []realtime.RemoteSocket{someSocket}}, log: &log{}}
+	p := &peer{node: &recorder{sockets: []realtime.RemoteSocket{someSocket}}, log: &testkit.Log{}}
 	p.Adapter = newAdapter(t, redisadapter.Options{
 		URL: url, Sharded: protocol == "sharded", Namespaces: []string{ns}, Logger: slog.New(slog.NewTextHandler(p.log, nil)),
 	})
@@ -131,7 +131,7 @@ func TestRealRedis_SubscribersAreKicked(t *testing.T) {
 			requireReaches(t, a, b)
 			c := realClient(t, r)
 			require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("CLIENT", "KILL", "TYPE", "pubsub").Build()).Error())
-			testkit.Eventually(t, "it is noticed", func() bool { return a.log.times("not receiving") > 0 && b.log.times("not receiving") > 0 })
+			testkit.Eventually(t, "it is noticed", func() bool { return a.log.Times("not receiving") > 0 && b.log.Times("not receiving") > 0 })
 			healsWithin(t, 5*time.Second, a, b)
 		})
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,24 +77,6 @@ func (r *recorder) all() []realtime.ClusterMessage {
 
 func (r *recorder) count() int { return len(r.all()) }
 
-// log records an adapter's log.
-type log struct {
-	mu   sync.Mutex // guards text
-	text strings.Builder
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *log) times(s string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), s)
-}
-
 // Receiving, Gap, PeerJoined and PeerLost record what the adapter reports.
 func (r *recorder) Receiving(err error) {
 	r.mu.Lock()
@@ -142,7 +123,7 @@ func (r *recorder) health() []bool {
 type peer struct {
 	*redisadapter.Adapter
 	node *recorder
-	log  *log
+	log  *testkit.Log
 }
 
 func (p *peer) gaps() []realtime.Gap {
@@ -169,7 +150,7 @@ func start(t *testing.T, s *redistest.Server, change func(*redisadapter.Options,
 // startAt is start with that interval of probes.
 func startAt(t *testing.T, s *redistest.Server, every time.Duration, change func(*redisadapter.Options, *recorder)) *peer {
 	t.Helper()
-	p := &peer{node: &recorder{}, log: &log{}}
+	p := &peer{node: &recorder{}, log: &testkit.Log{}}
 	o := redisadapter.Options{URL: s.URL(), Name: "test", Namespaces: []string{ns}, Logger: slog.New(slog.NewTextHandler(p.log, nil))}
 	if change != nil {
 		change(&o, p.node)

@@ -46,7 +46,7 @@ func TestBus_StreamOrGroupDeleted(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := startRedis(t)
-			var host told
+			var host hostRecorder
 			b := newBus(t, r.url(), host.listen)
 			var got recorder
 			subscribe(t, b, got.handle)
@@ -106,7 +106,7 @@ func forgetScripts(t *testing.T, addr string) {
 func TestBus_MaxWaiting_RemovesTheOldestAndReportsIt(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	var host told
+	var host hostRecorder
 	b := newBus(t, r.url(), func(o *redisbus.Options) { o.MaxWaiting = 5; host.listen(o) })
 	var got recorder
 	cancel := subscribe(t, b, got.handle)
@@ -127,14 +127,14 @@ func TestBus_MaxWaiting_RemovesTheOldestAndReportsIt(t *testing.T) {
 	eventually(t, "the newest are handled", func() bool { return len(got.all()) == 9 })
 	require.Equal(t, []string{"a/15", "a/16", "a/17", "a/18", "a/19"}, got.ids()[4:])
 	require.Equal(t, 1, host.gapCount())
-	require.Equal(t, 1, host.logged("redisbus: events may have been lost"))
+	require.Equal(t, 1, host.log.Times("redisbus: events may have been lost"))
 }
 
 // An event that was read and removed before it was handled cannot be handled.
 func TestBus_PendingEventRemoved_IsReportedAsGap(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	var host told
+	var host hostRecorder
 	b := newBus(t, r.url(), host.listen)
 	leaveWaiting(t, b, "a", 3)
 	r.handOut(t, b, "a", 2)
@@ -212,7 +212,7 @@ func TestBus_Refused_GoesOnAfterwards(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := startRedis(t)
-			var host told
+			var host hostRecorder
 			b := newBus(t, r.url(), host.listen)
 			b.Hurry(quick, short)
 			var got recorder
@@ -234,8 +234,8 @@ func TestBus_Refused_GoesOnAfterwards(t *testing.T) {
 			eventually(t, "it is handled", func() bool { return len(got.all()) == 2 })
 			eventually(t, "the bus is green", func() bool { return b.Check(t.Context()) == nil })
 			require.Equal(t, []string{"a/1", "a/2"}, got.ids())
-			require.Equal(t, 1, host.logged("not all events of this node's share are handled"), "it is logged once")
-			require.Equal(t, 1, host.logged("are handled again"))
+			require.Equal(t, 1, host.log.Times("not all events of this node's share are handled"), "it is logged once")
+			require.Equal(t, 1, host.log.Times("are handled again"))
 		})
 	}
 }

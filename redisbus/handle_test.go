@@ -17,26 +17,22 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisbus"
 )
 
-// told records the calls of OnSetAside and OnGap, and the log.
-type told struct {
+// hostRecorder records the calls of OnSetAside and OnGap, and the log.
+type hostRecorder struct {
+	log testkit.Log
+
 	mu    sync.Mutex // guards the rest
 	aside []redisbus.SetAside
 	gaps  []redisbus.Gap
-	log   strings.Builder
 }
 
-func (h *told) Write(b []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.log.Write(b)
-}
-
-// listen makes a bus tell h.
-func (h *told) listen(o *redisbus.Options) {
-	o.Logger = slog.New(slog.NewTextHandler(h, nil))
+// listen makes a bus report to h.
+func (h *hostRecorder) listen(o *redisbus.Options) {
+	o.Logger = slog.New(slog.NewTextHandler(&h.log, nil))
 	o.OnSetAside = func(s redisbus.SetAside) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -49,22 +45,16 @@ func (h *told) listen(o *redisbus.Options) {
 	}
 }
 
-func (h *told) setAside() []redisbus.SetAside {
+func (h *hostRecorder) setAside() []redisbus.SetAside {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return append([]redisbus.SetAside(nil), h.aside...)
 }
 
-func (h *told) gapCount() int {
+func (h *hostRecorder) gapCount() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.gaps)
-}
-
-func (h *told) logged(s string) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return strings.Count(h.log.String(), s)
 }
 
 // fields returns the fields of an entry.
@@ -135,7 +125,7 @@ func TestBus_HandlerKeepsFailing_EventIsSetAside(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := startRedis(t)
-			var host told
+			var host hostRecorder
 			b := newBus(t, r.url(), func(o *redisbus.Options) { o.Attempts = 3; host.listen(o) })
 			var got recorder
 			subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
@@ -153,7 +143,7 @@ func TestBus_HandlerKeepsFailing_EventIsSetAside(t *testing.T) {
 			aside := host.setAside()[0]
 			require.Equal(t, event("a", 1), aside.Event)
 			require.ErrorContains(t, aside.Reason, fail.reason)
-			require.Equal(t, 1, host.logged("redisbus: event set aside"))
+			require.Equal(t, 1, host.log.Times("redisbus: event set aside"))
 			stored, err := r.Stream(b.AsideKey())
 			require.NoError(t, err)
 			require.Len(t, stored, 1)
@@ -173,7 +163,7 @@ func TestBus_HandlerKeepsFailing_EventIsSetAside(t *testing.T) {
 func TestBus_Garbage_IsSetAside(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	var host told
+	var host hostRecorder
 	b := newBus(t, r.url(), func(o *redisbus.Options) { o.MaxEvent = 1000; host.listen(o) })
 	var got recorder
 	subscribe(t, b, got.handle)
@@ -249,7 +239,7 @@ func TestBus_DeadConsumer_ItsEventsComeFirst(t *testing.T) {
 func TestBus_EventEndsItsProcesses_IsSetAside(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	var host told
+	var host hostRecorder
 	b := newBus(t, r.url(), func(o *redisbus.Options) { o.Attempts = 2; host.listen(o) })
 	leaveWaiting(t, b, "a", 3)
 	r.handOut(t, b, "a", 2)

@@ -169,7 +169,7 @@ func TestRealRedis_KilledAndRestarted_NothingIsLost(t *testing.T) {
 func TestRealRedis_KilledAndEmpty_GoesOn(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartProcess(t)
-	var host told
+	var host hostRecorder
 	b, publisher := realBus(t, r.URL(), host.listen), realBus(t, r.URL(), nil)
 	var got recorder
 	subscribe(t, b, got.handle)
@@ -278,7 +278,7 @@ func TestRealRedis_MemoryFull(t *testing.T) {
 	setMaxMemory(t, r, "1")
 	require.ErrorContains(t, publisher.Publish(t.Context(), event("a", 10)), "OOM")
 	forgetScripts(t, r.Addr())
-	var host told
+	var host hostRecorder
 	b := realBus(t, r.URL(), host.listen)
 	var got recorder
 	subscribe(t, b, got.handle)
@@ -301,7 +301,7 @@ func setMaxMemory(t *testing.T, r *redistest.Process, bytes string) {
 func TestRealRedis_StreamsAreBounded(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartProcess(t)
-	var host told
+	var host hostRecorder
 	b := realBus(t, r.URL(), func(o *redisbus.Options) { o.MaxWaiting = 1000; host.listen(o) })
 	b.Hurry(quick, long)
 	var got recorder

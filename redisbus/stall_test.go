@@ -24,7 +24,7 @@ func hasty(o *redisbus.Options) { o.HandlerTimeout = 100 * time.Millisecond }
 func TestBus_HandlerHangs_OthersGoOn(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)
-	var host told
+	var host hostRecorder
 	b := newBus(t, r.url(), func(o *redisbus.Options) { hasty(o); host.listen(o) })
 	release := make(chan struct{})
 	defer close(release)
@@ -77,7 +77,7 @@ func TestBus_HandlerHangs_FewCallsAreAbandoned(t *testing.T) {
 // A handler whose call was abandoned is called again when that has returned.
 func TestBus_AbandonedHandlerReturns_IsCalledAgain(t *testing.T) {
 	t.Parallel()
-	var host told
+	var host hostRecorder
 	b := newBus(t, startRedis(t).url(), func(o *redisbus.Options) { hasty(o); host.listen(o) })
 	release := make(chan struct{})
 	var got recorder
@@ -103,7 +103,7 @@ func TestBus_AbandonedHandlerReturns_IsCalledAgain(t *testing.T) {
 // event is not given that event again.
 func TestBus_HandlerTimeout_EndsItsContext(t *testing.T) {
 	t.Parallel()
-	var host told
+	var host hostRecorder
 	b := newBus(t, startRedis(t).url(), func(o *redisbus.Options) { hasty(o); host.listen(o) })
 	var server, slow recorder
 	subscribe(t, b, server.handle)
@@ -124,7 +124,7 @@ func TestBus_HandlerTimeout_EndsItsContext(t *testing.T) {
 // A handler that fails is called again as often as ever, though another one hangs.
 func TestBus_HandlerHangs_OthersHaveTheirAttempts(t *testing.T) {
 	t.Parallel()
-	var host told
+	var host hostRecorder
 	b := newBus(t, startRedis(t).url(), func(o *redisbus.Options) { o.HandlerTimeout = time.Second; host.listen(o) })
 	release := make(chan struct{})
 	defer close(release)
@@ -170,7 +170,7 @@ func TestBus_NoticesHang_EventsGoOn(t *testing.T) {
 	r := startRedis(t)
 	release := make(chan struct{})
 	defer close(release)
-	var host told
+	var host hostRecorder
 	var calls sync.Map
 	b := newBus(t, r.url(), func(o *redisbus.Options) {
 		hasty(o)
@@ -194,7 +194,7 @@ func TestBus_NoticesHang_EventsGoOn(t *testing.T) {
 	eventually(t, "what is not called is logged", func() bool {
 		_, err := r.XAdd(b.StreamOf("a"), "*", []string{"no", "event"})
 		require.NoError(t, err)
-		return host.logged("not called, as earlier calls take too long") > 0
+		return host.log.Times("not called, as earlier calls take too long") > 0
 	})
 	n := 0
 	calls.Range(func(any, any) bool { n++; return true })

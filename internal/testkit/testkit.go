@@ -4,6 +4,7 @@ package testkit
 import (
 	"context"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -39,6 +40,29 @@ func Within(d time.Duration, holds func() bool) bool {
 	}
 	return true
 }
+
+// Log is a log that a test reads. Its methods may be called concurrently.
+type Log struct {
+	mu   sync.Mutex // guards text
+	text strings.Builder
+}
+
+// Write implements io.Writer, for a slog.Handler.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String returns what was written.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// Times returns how often the log contains s.
+func (l *Log) Times(s string) int { return strings.Count(l.String(), s) }
 
 // PipeListener is a net.Listener whose connections are those of net.Pipe: they work in a
 // bubble, and a write blocks until the other end reads.
