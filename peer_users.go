@@ -108,7 +108,7 @@ func (u *peerUsers) init(rt *Server) {
 
 // joined records that another node is connected, and sends all users of this node.
 func (u *peerUsers) joined(peer string) {
-	if u.roster.Joined(peer) { // it does not know that it was taken for dead
+	if u.roster.Joined(peer) { // it may not know that it was taken for dead
 		u.request(time.Now())
 	}
 	u.mu.Lock()

@@ -18,12 +18,13 @@ type Roster struct {
 	mu    sync.Mutex       // guards the fields below, and all nodes
 	nodes map[string]*node // by the id of the peer
 	users int              // the number of users of all nodes
-	gone  map[string]bool  // the peer ids of forgotten nodes, from which a late message may still arrive
+	// forgotten has the peer ids of forgotten nodes, from which a late message may still arrive.
+	forgotten map[string]bool
 }
 
-// maxGone is the maximum number of ids of forgotten nodes that a roster keeps. At that number
-// it drops all of them.
-const maxGone = 1024
+// maxForgotten is the maximum number of ids of forgotten nodes that a roster keeps. At that
+// number it drops all of them.
+const maxForgotten = 1024
 
 // node is another node.
 type node struct {
@@ -35,24 +36,26 @@ type node struct {
 // New returns an empty roster for at most that many users on all nodes together. Further users
 // are not recorded.
 func New(users int) *Roster {
-	return &Roster{max: users, nodes: map[string]*node{}, gone: map[string]bool{}}
+	return &Roster{max: users, nodes: map[string]*node{}, forgotten: map[string]bool{}}
 }
 
-// Joined records that a node is connected. peer identifies the node on this node only. Joined
-// reports whether the node was forgotten: its users are then unknown.
-func (r *Roster) Joined(peer string) (forgotten bool) {
+// Joined records that a node is connected. peer identifies the node on this node only. again
+// reports whether it was lost or forgotten: some of its users may then be missing.
+func (r *Roster) Joined(peer string) (again bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	forgotten = r.gone[peer]
-	delete(r.gone, peer)
-	r.nodeLocked(peer).lost = false
-	return forgotten
+	forgotten := r.forgotten[peer]
+	delete(r.forgotten, peer)
+	n := r.nodeLocked(peer)
+	again = forgotten || n.lost
+	n.lost = false
+	return again
 }
 
 // nodeLocked returns a node, a new one if it is not known, or nil if it was forgotten.
 func (r *Roster) nodeLocked(peer string) *node {
 	n := r.nodes[peer]
-	if n == nil && !r.gone[peer] {
+	if n == nil && !r.forgotten[peer] {
 		n = &node{users: map[User]string{}}
 		r.nodes[peer] = n
 	}
@@ -71,10 +74,10 @@ func (r *Roster) forgetLocked(peer string) {
 		r.users -= len(n.users)
 		delete(r.nodes, peer)
 	}
-	if len(r.gone) >= maxGone {
-		clear(r.gone)
+	if len(r.forgotten) >= maxForgotten {
+		clear(r.forgotten)
 	}
-	r.gone[peer] = true
+	r.forgotten[peer] = true
 }
 
 // Clear removes the users of a node in a namespace. The node sends all of them afterwards.

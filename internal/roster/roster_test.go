@@ -136,3 +136,21 @@ func TestRoster_ForgottenNode(t *testing.T) {
 		require.False(t, r.Lost(fmt.Sprint("other", n)))
 	}
 }
+
+// Of a node that was lost and is found again, the users that were taken meanwhile are missing.
+func TestRoster_JoinedAgain(t *testing.T) {
+	t.Parallel()
+	r := roster.New(1000)
+	require.False(t, r.Joined("b"))
+	r.Joined("c")
+	r.Named("c", "c")
+	for n := range 100 {
+		r.Add("b", "b", user(n), "driver")
+	}
+	require.False(t, r.Joined("b"), "nothing is missing")
+	require.True(t, r.Lost("b"))
+	_, more := r.Orphans("b", "a", 0, nobody)
+	require.True(t, more)
+	require.True(t, r.Joined("b"))
+	require.False(t, r.Joined("b"))
+}
