@@ -151,7 +151,7 @@ func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
 	if over {
 		return
 	}
-	orphans, more := u.roster.Orphans(peer, u.id, place, u.rt.presence.has)
+	orphans, more := u.roster.Orphans(peer, u.id, place)
 	u.rt.presence.orphaned(orphans, w.reason, w.at)
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -298,15 +298,6 @@ func (p *presence) publishAgain(ns *Namespace) {
 	}
 }
 
-// has reports whether a user has a socket here, or the grace time runs.
-func (p *presence) has(u roster.User) bool {
-	key := presenceKey{p.rt.lookup(u.Namespace), u.ID}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	_, known := p.users[key]
-	return known
-}
-
 // hasSocket reports whether a user has a socket here.
 func (p *presence) hasSocket(key presenceKey) bool {
 	p.mu.Lock()
@@ -326,11 +317,14 @@ func (p *presence) all() map[presenceKey]userChange {
 }
 
 // orphaned publishes that users of a node that has left or died are disconnected, unless
-// they have connected to another one.
+// they have connected to another one, or have a socket or a grace time here.
 func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, o := range orphans {
+		if _, here := p.users[presenceKey{p.rt.lookup(o.Namespace), o.ID}]; here {
+			continue
+		}
 		p.publishLocked(PresenceDisconnected{Presence{
 			UserID: o.ID, UserType: UserType(o.Type), Namespace: o.Namespace, Reason: reason, At: at,
 		}})

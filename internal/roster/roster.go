@@ -3,10 +3,7 @@
 // user is disconnected. The package is pure: it knows no sockets, messages or clock.
 package roster
 
-import (
-	"slices"
-	"sync"
-)
+import "sync"
 
 // User is a user in a namespace.
 type User struct{ Namespace, ID string }
@@ -192,14 +189,14 @@ type Orphan struct {
 // which is the same on all nodes that know the same nodes; a user is returned if self has
 // that place in the order, or an earlier one. The first place is 0.
 //
-// Users whom another node has are removed and not returned, and neither are those for whom
-// here reports that this node has them. here is called without the lock. more reports whether
-// the lost node still has users. A node without users is forgotten.
-func (r *Roster) Orphans(peer, self string, place int, here func(User) bool) (orphans []Orphan, more bool) {
+// Users whom another node has are removed and not returned. The roster does not know whom this
+// node has. more reports whether the lost node still has users. A node without users is
+// forgotten.
+func (r *Roster) Orphans(peer, self string, place int) (orphans []Orphan, more bool) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	n := r.nodes[peer]
 	if n == nil || !n.lost {
-		r.mu.Unlock()
 		return nil, false
 	}
 	names := []string{self}
@@ -208,21 +205,19 @@ func (r *Roster) Orphans(peer, self string, place int, here func(User) bool) (or
 			names = append(names, other.name)
 		}
 	}
-	var found []Orphan
 	for u, userType := range n.users {
 		switch {
 		case r.elsewhereLocked(u):
 			r.removeLocked(n, u)
 		case placeOf(self, names, u) <= place:
 			r.removeLocked(n, u)
-			found = append(found, Orphan{u, userType})
+			orphans = append(orphans, Orphan{u, userType})
 		}
 	}
 	if more = len(n.users) > 0; !more {
 		r.forgetLocked(peer)
 	}
-	r.mu.Unlock()
-	return slices.DeleteFunc(found, func(o Orphan) bool { return here(o.User) }), more
+	return orphans, more
 }
 
 // placeOf returns the place of a name in the order that the names have for a user.
