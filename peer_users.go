@@ -258,7 +258,7 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 		if userType != string(e.Type) { // otherwise users share the text
 			userType = string(e.Type)
 		}
-		u.roster.Add(peer, s.Node, roster.User{Namespace: ns.name, ID: e.ID}, userType)
+		u.roster.Add(peer, roster.User{Namespace: ns.name, ID: e.ID}, userType)
 		if key := (presenceKey{ns, e.ID}); u.rt.presence.hasSocket(key) {
 			u.rt.userLimit.check(key)
 		}

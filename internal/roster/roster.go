@@ -92,16 +92,14 @@ func (r *Roster) Clear(peer, namespace string) {
 	}
 }
 
-// Add records that a node has a user, unless the roster is full. name identifies the node on
-// all nodes.
-func (r *Roster) Add(peer, name string, u User, userType string) {
+// Add records that a node has a user, unless the roster is full.
+func (r *Roster) Add(peer string, u User, userType string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.nodeLocked(peer)
 	if n == nil {
 		return
 	}
-	n.name = name
 	if _, ok := n.users[u]; !ok {
 		if r.users >= r.max {
 			return

@@ -29,7 +29,7 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 			}
 		}
 		for n := range users {
-			r.Add("dead", "dead", user(n), "driver")
+			r.Add("dead", user(n), "driver")
 		}
 		require.True(t, r.Lost("dead"))
 		rosters[self] = r
@@ -72,9 +72,9 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 func TestRoster_OrphansWhoAreElsewhere(t *testing.T) {
 	t.Parallel()
 	r := roster.New(100)
-	r.Add("b", "b", user(1), "driver")
-	r.Add("b", "b", user(2), "driver")
-	r.Add("c", "c", user(2), "driver")
+	r.Add("b", user(1), "driver")
+	r.Add("b", user(2), "driver")
+	r.Add("c", user(2), "driver")
 	require.True(t, r.Elsewhere(user(1)))
 	require.True(t, r.Lost("b"))
 	require.False(t, r.Elsewhere(user(1)))
@@ -102,12 +102,12 @@ func TestRoster_IsBounded(t *testing.T) {
 	t.Parallel()
 	r := roster.New(10)
 	for n := range 100 {
-		r.Add("b", "b", user(n), "driver")
+		r.Add("b", user(n), "driver")
 	}
 	require.Equal(t, 10, r.Len())
 	r.Remove("b", user(0))
 	r.Remove("b", user(0))
-	r.Add("b", "b", user(50), "driver")
+	r.Add("b", user(50), "driver")
 	require.Equal(t, 10, r.Len())
 }
 
@@ -119,12 +119,12 @@ func TestRoster_ForgottenNode(t *testing.T) {
 	require.False(t, r.Lost("b"), "it had no users")
 	r.Named("b", "b")
 	r.Clear("b", "/drivers")
-	r.Add("b", "b", user(1), "driver")
+	r.Add("b", user(1), "driver")
 	require.Zero(t, r.Len())
 	require.False(t, r.Elsewhere(user(1)))
 	require.True(t, r.Joined("b"), "it was there all the time")
 	require.False(t, r.Joined("b"))
-	r.Add("b", "b", user(1), "driver")
+	r.Add("b", user(1), "driver")
 	require.True(t, r.Elsewhere(user(1)))
 	r.Forget("b")
 	require.Zero(t, r.Len())
@@ -142,7 +142,7 @@ func TestRoster_JoinedAgain(t *testing.T) {
 	r.Joined("c")
 	r.Named("c", "c")
 	for n := range 100 {
-		r.Add("b", "b", user(n), "driver")
+		r.Add("b", user(n), "driver")
 	}
 	require.False(t, r.Joined("b"), "nothing is missing")
 	require.True(t, r.Lost("b"))
