@@ -167,9 +167,12 @@ func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
 // change records that a user has their first socket on this node, or no longer a socket or
 // grace time.
 func (u *peerUsers) change(key presenceKey, userType UserType, here bool) {
+	if !u.rt.clustered {
+		return
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.peers) == 0 || key.ns == nil {
+	if len(u.peers) == 0 {
 		return
 	}
 	u.changed[key] = userChange{userType, here}

@@ -73,9 +73,13 @@ func (p *presence) init(rt *Server) {
 	p.users = map[presenceKey]presenceState{}
 }
 
-func (p *presence) keyOf(s *Socket) (presenceKey, Identity, bool) {
-	id := s.Identity()
-	return presenceKey{s.ns, id.UserID}, id, id.UserID != "" && p.counts
+// keyOf returns the user of a socket. ok is false if the user is not counted.
+func (p *presence) keyOf(s *Socket) (key presenceKey, id Identity, ok bool) {
+	if !p.counts {
+		return key, id, false
+	}
+	id = s.Identity()
+	return presenceKey{s.ns, id.UserID}, id, id.UserID != ""
 }
 
 // socketConnected counts a new socket.

@@ -36,16 +36,20 @@ type userLimit struct {
 
 func (l *userLimit) init(rt *Server) { l.rt, l.due = rt, map[presenceKey]bool{} }
 
-// elsewhere reports whether another node is known to have sockets of the user.
-func (l *userLimit) elsewhere(key presenceKey) bool {
-	return l.rt.clustered && l.rt.opts.Limits.SocketsPerUser >= 0 && key.user != "" &&
-		l.rt.peerUsers.roster.Elsewhere(roster.User{Namespace: key.ns.name, ID: key.user})
+// elsewhere returns the user of a socket. ok reports whether another node is known to have
+// sockets of the user too.
+func (l *userLimit) elsewhere(s *Socket) (key presenceKey, ok bool) {
+	if !l.rt.clustered || l.rt.opts.Limits.SocketsPerUser < 0 {
+		return key, false
+	}
+	key = presenceKey{s.ns, s.Identity().UserID}
+	return key, key.user != "" && l.rt.peerUsers.roster.Elsewhere(roster.User{Namespace: s.ns.name, ID: key.user})
 }
 
 // connected is called when a socket has connected. It counts the user's sockets soon, if
 // another node is known to have some too. It does not block.
 func (l *userLimit) connected(s *Socket) {
-	if key := (presenceKey{s.ns, s.Identity().UserID}); l.elsewhere(key) {
+	if key, ok := l.elsewhere(s); ok {
 		l.check(key)
 	}
 }
@@ -145,8 +149,8 @@ func (l *userLimit) enforce(ns *Namespace, users []string) {
 // is known to have sockets of its user, it returns false at once. Otherwise it waits for the
 // other nodes, within ctx and userLimitTimeout.
 func (l *userLimit) refuses(ctx context.Context, s *Socket) bool {
-	key := presenceKey{s.ns, s.Identity().UserID}
-	if !l.elsewhere(key) {
+	key, ok := l.elsewhere(s)
+	if !ok {
 		return false
 	}
 	sockets := l.socketsOf(ctx, s.ns, key.user)[key.user]
