@@ -120,12 +120,13 @@ func (l *userLimit) socketsOf(ctx context.Context, ns *Namespace, users ...strin
 }
 
 // enforce disconnects the oldest sockets of users who have too many on all nodes, or the
-// newest if extra sockets are refused.
+// newest if extra sockets are refused. A socket whose handshake is in progress does not count:
+// its user is counted again when it has connected, and until then it could only be refused.
 func (l *userLimit) enforce(ns *Namespace, users []string) {
 	limit := l.rt.opts.Limits.SocketsPerUser
 	by := l.socketsOf(l.rt.ctx, ns, users...)
 	for _, user := range users {
-		sockets := by[user]
+		sockets := slices.DeleteFunc(by[user], func(s RemoteSocket) bool { return s.Connecting })
 		if len(sockets) <= limit {
 			continue
 		}

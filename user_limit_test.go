@@ -90,6 +90,53 @@ func TestLimits_RefuseExtraSocketsOnAllNodes(t *testing.T) {
 	})
 }
 
+// A socket whose handshake takes long is not refused with a code that logs its user out. Once it
+// has connected it is disconnected as any other, if it is beyond the limit.
+func TestLimits_SocketsPerUserDuringAHandshake(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		t.Run(fmt.Sprint("refuse ", refuse), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				slow := &realtimetest.Trips{}
+				started := 0
+				nodes := realtimetest.NewCluster(t, 3, withUserLimit(2, refuse), func(o *realtime.Options) {
+					o.Trips = nil
+					if started++; started == 1 {
+						o.Trips = slow
+					}
+				})
+				token := realtimetest.Token(nodes[0].Login("d1", realtime.UserDriver))
+				entered, release := slow.Block()
+				client, result := (*realtimetest.Client)(nil), make(chan error)
+				connect := func() {
+					go func() {
+						var err error
+						client, err = nodes[0].Dial(t.Context(), realtime.NamespaceDrivers, token)
+						result <- err
+					}()
+					<-entered
+				}
+				if !refuse { // the oldest is disconnected
+					connect()
+					time.Sleep(time.Millisecond)
+				}
+				others := all(nodes[1].Driver(t, "d1"), nodes[2].Driver(t, "d1"))
+				if refuse { // the newest is
+					time.Sleep(time.Millisecond)
+					connect()
+				}
+				time.Sleep(500 * time.Millisecond) // the other nodes learn of each other's sockets, and count
+				release()
+				require.NoError(t, <-result)
+				soon()
+				require.Equal(t, realtimetest.ReasonServer, client.Disconnected(t))
+				for _, c := range others {
+					require.True(t, c.Connected())
+				}
+			})
+		})
+	}
+}
+
 // The other nodes are asked only about users whom one of them has too.
 func TestLimits_SocketsPerUserAsksSeldom(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
