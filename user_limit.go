@@ -79,9 +79,13 @@ func (l *userLimit) run() {
 			if ns == nil {
 				ns = key.ns
 			}
-			if key.ns == ns && len(users) < userLimitBatch {
-				users = append(users, key.user)
-				delete(l.due, key)
+			if key.ns != ns {
+				continue
+			}
+			users = append(users, key.user)
+			delete(l.due, key)
+			if len(users) == userLimitBatch {
+				break
 			}
 		}
 		if ns == nil {
