@@ -152,6 +152,8 @@ func (ns *Namespace) loadUser(ctx context.Context, userID string, h *handshake) 
 		return User{}, undecided{step: stepUser, err: errAnotherRow}
 	case len(ns.opts.UserTypes) > 0 && !slices.Contains(ns.opts.UserTypes, user.Type):
 		return User{}, connectErrorBecause(CodeWrongUserType, "the user is a "+string(user.Type))
+	case !user.Type.valid():
+		return User{}, undecided{step: stepUser, err: errUserType}
 	case !user.Active:
 		return User{}, connectError(CodeUserInactive)
 	}
@@ -202,6 +204,7 @@ const (
 
 var (
 	errAnotherRow  = errors.New("the repository returned a row with a different id")
+	errUserType    = errors.New("the user has " + invalidTypeText)
 	errRepoTimeout = errors.New("no answer within Options.Timeouts.Repo")
 )
 

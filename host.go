@@ -31,7 +31,8 @@ type Claims struct {
 	ExpiresAt time.Time // claim "exp"; required
 }
 
-// UserType decides which namespaces a user may enter.
+// UserType decides which namespaces a user may enter. It is UTF-8 without NUL, of at most 64
+// bytes.
 type UserType string
 
 // The user types of the three namespaces.

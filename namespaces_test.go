@@ -601,3 +601,22 @@ func TestServer_NamespaceMadeTwiceAtOnce(t *testing.T) {
 	made.Wait()
 	require.Len(t, slices.DeleteFunc(errs, func(err error) bool { return err != nil }), 1)
 }
+
+// A user type that other nodes would not accept is an error of the repository: the nodes exchange
+// users in batches, and one such user would cost a whole batch.
+func TestUserType_Invalid(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const lab = "/lab"
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Compat.RefuseUnavailable = true
+			o.Namespaces = map[string]realtime.NamespaceOptions{lab: {}}
+		})
+		long := realtime.UserType(strings.Repeat("x", 65))
+		for i, typ := range []realtime.UserType{long, "a\x00b", "\xff"} {
+			_, err := srv.Dial(t.Context(), lab, realtimetest.Token(srv.Login(fmt.Sprint("u", i), typ)))
+			requireRefused(t, err, realtime.CodeUnavailable, "Service unavailable")
+		}
+		_, err := srv.Dial(t.Context(), lab, realtimetest.Token(srv.Login("u9", long[:64])))
+		require.NoError(t, err)
+	})
+}

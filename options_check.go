@@ -262,6 +262,7 @@ func (o Options) checkNamespaces(m *mistakes) map[string]bool {
 		m.addf(builtinByName(name) == nil, "Options.UserTypes: %q is not one of %s, %s, %s; set NamespaceOptions.UserTypes of other namespaces",
 			name, NamespaceDrivers, NamespacePassengers, NamespaceAdmin)
 		m.addf(slices.Contains(o.UserTypes[name], ""), "Options.UserTypes: %q has an empty type", name)
+		m.addf(slices.ContainsFunc(o.UserTypes[name], invalidType), "Options.UserTypes: %q has %s", name, invalidTypeText)
 	}
 	return namespaces
 }
@@ -331,11 +332,16 @@ func checkNamespace(name string, o NamespaceOptions) error {
 	m.addf(o.Anonymous && len(o.UserTypes) > 0,
 		"namespace %q: UserTypes needs an identity, and clients have none if Anonymous is set; leave out one of the two", name)
 	m.addf(slices.Contains(o.UserTypes, ""), "namespace %q: UserTypes has an empty type", name)
+	m.addf(slices.ContainsFunc(o.UserTypes, invalidType), "namespace %q: UserTypes has %s", name, invalidTypeText)
 	for n, i := range o.Interceptors {
 		m.addf(i == nil, "namespace %q: Interceptors[%d] is nil", name, n)
 	}
 	return errors.Join(m...)
 }
+
+func invalidType(t UserType) bool { return !t.valid() }
+
+const invalidTypeText = "a type that is longer than 64 bytes, or contains NUL or invalid UTF-8"
 
 // checkEventName returns an error if an event cannot have this name on the wire. The error
 // has no "realtime: " prefix.

@@ -84,6 +84,19 @@ func TestNew_Mistakes(t *testing.T) {
 			func(o *realtime.Options) { o.UserTypes = map[string][]realtime.UserType{"/drivers": {"courier", ""}} },
 			`Options.UserTypes: "/drivers" has an empty type`,
 		},
+		"a type that is too long": {
+			func(o *realtime.Options) {
+				long := realtime.UserType(strings.Repeat("x", 65))
+				o.UserTypes = map[string][]realtime.UserType{"/drivers": {long[:64], long}}
+			},
+			`Options.UserTypes: "/drivers" has a type that is longer than 64 bytes, or contains NUL or invalid UTF-8`,
+		},
+		"a type that is no text": {
+			func(o *realtime.Options) {
+				o.Namespaces = map[string]realtime.NamespaceOptions{"/lab": {UserTypes: []realtime.UserType{"\xff"}}}
+			},
+			`namespace "/lab": UserTypes has a type that is longer than 64 bytes, or contains NUL or invalid UTF-8`,
+		},
 
 		"path": {
 			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://app.example.com/"} },

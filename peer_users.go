@@ -246,7 +246,7 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 	if len(s.Here) > usersBatch || len(s.Gone) > usersBatch || !validID(s.Node) || !validIDs(s.Gone...) {
 		return false
 	}
-	if slices.ContainsFunc(s.Here, func(e sharedUser) bool { return !validID(e.ID) || len(e.Type) > maxUserType }) {
+	if slices.ContainsFunc(s.Here, func(e sharedUser) bool { return !validID(e.ID) || !e.Type.valid() }) {
 		return false
 	}
 	if peer == "" {
@@ -271,9 +271,6 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 	}
 	return true
 }
-
-// maxUserType is the maximum length of a user type that another node sends.
-const maxUserType = 64
 
 // request asks the other nodes for their users, and for those whom they have published as
 // disconnected since then. It also sends all users of this node.
@@ -339,7 +336,7 @@ func (u *peerUsers) published(ns *Namespace, lefts []sharedLeft) {
 // applyLefts handles users whom another node has published as disconnected. It reports
 // whether the message is valid.
 func (u *peerUsers) applyLefts(ns *Namespace, s *sharedLefts) bool {
-	if len(s.Users) > usersBatch || slices.ContainsFunc(s.Users, func(l sharedLeft) bool { return !validID(l.ID) || l.AgoMS < 0 || len(l.Type) > maxUserType }) {
+	if len(s.Users) > usersBatch || slices.ContainsFunc(s.Users, func(l sharedLeft) bool { return !validID(l.ID) || l.AgoMS < 0 || !l.Type.valid() }) {
 		return false
 	}
 	if s.For != "" && s.For != u.id {

@@ -21,6 +21,9 @@ func validID(id string) bool {
 	return id != "" && len(id) <= maxID && isText(id)
 }
 
+// valid reports whether other nodes accept the type. An empty one is valid.
+func (t UserType) valid() bool { return len(t) <= maxUserType && isText(string(t)) }
+
 // isText reports whether a name arrives at other nodes as it is: JSON replaces invalid UTF-8,
 // which would make one name of two.
 func isText(name string) bool { return strings.IndexByte(name, 0) < 0 && utf8.ValidString(name) }

@@ -10,6 +10,7 @@ import (
 
 const (
 	maxID         = 256            // the maximum length of an id, in bytes
+	maxUserType   = 64             // the maximum length of a user type, in bytes
 	maxReason     = 200            // the maximum length of a reason, in characters
 	maxClockError = 24 * time.Hour // the maximum difference of a client's time from now
 )
