@@ -26,6 +26,9 @@ const (
 	usersBatch = 256
 	// usersDelay is how long a node collects changes, and requests for its users.
 	usersDelay = 50 * time.Millisecond
+	// gapSlack is how much earlier than the gap a user may have been published whom the other
+	// node missed: the first lost message and the request were under way for some time.
+	gapSlack = 5 * time.Second
 	// orphanStep is how long a node waits for the node before it. For each user of a dead
 	// node the other nodes have an order: the first one publishes that the user is
 	// disconnected, and each next one does so orphanStep later if nobody has.
@@ -292,7 +295,8 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.shareAllLocked()
-	since := time.Now().Add(-min(time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond, 24*time.Hour))
+	ago := min(time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond, 24*time.Hour)
+	since := time.Now().Add(-ago - gapSlack)
 	incomplete := len(u.lefts) == maxLefts && u.lefts[u.next].at.After(since)
 	var users []sharedLeft
 	for _, l := range u.lefts {

@@ -3,6 +3,7 @@
 package realtime_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -187,4 +188,49 @@ func TestGap_Presence(t *testing.T) {
 			})
 		})
 	}
+}
+
+// lateGaps reports gaps as if they had begun later, as an adapter does that measures when it
+// missed a message and not when the message was sent.
+type lateGaps struct {
+	realtime.Adapter
+	by time.Duration
+}
+
+func (l lateGaps) Start(ctx context.Context, n realtime.Node) error {
+	return l.Adapter.Start(ctx, lateNode{n, l.by})
+}
+
+type lateNode struct {
+	realtime.Node
+	by time.Duration
+}
+
+func (n lateNode) Gap(g realtime.Gap) {
+	g.Since = g.Since.Add(n.by)
+	n.Node.Gap(g)
+}
+
+// A user who was published as disconnected shortly before the gap began is not forgotten: the
+// message about them may have been under way.
+func TestGap_PresenceShortlyBefore(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		link := hub.Node()
+		a := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = lateGaps{link, grace + time.Second} })
+		h := &presenceReader{servers: []*realtimetest.Server{a, b}}
+		here := a.Driver(t, "d1")
+		b.Driver(t, "d1")
+		time.Sleep(time.Second)
+		require.Len(t, h.take(t), 2)
+		link.Cut()
+		here.Close()
+		waitFor(grace)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+		time.Sleep(3 * time.Second)
+		link.Heal()
+		soon()
+		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+	})
 }
