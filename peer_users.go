@@ -24,6 +24,9 @@ const (
 	maxLefts = 1 << 15
 	// usersBatch is the maximum number of users in a message.
 	usersBatch = 256
+	// usersPause is the time between two messages, so that a revocation does not wait for
+	// all users of a large node.
+	usersPause = 5 * time.Millisecond
 	// usersDelay is how long a node collects changes, and requests for its users.
 	usersDelay = 50 * time.Millisecond
 	// gapSlack is how much earlier than the gap a user may have been published whom the other
@@ -240,6 +243,9 @@ func (u *peerUsers) send(changed map[presenceKey]userChange, all bool) {
 			s.Here, s.Gone = s.Here[len(here):], s.Gone[len(gone):]
 			u.rt.shareState(ns.name, stateContent{Users: &sharedUsers{u.id, first, here, gone}})
 			first = false
+			if len(s.Here)+len(s.Gone) > 0 && !u.rt.pause(usersPause) {
+				return
+			}
 		}
 	}
 }
@@ -308,7 +314,7 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 		return true
 	}
 	go func() { // not here: the adapter waits for the return of Deliver
-		for first := true; first || len(users) > 0; first = false {
+		for first := true; first || len(users) > 0 && u.rt.pause(usersPause); first = false {
 			batch := users[:min(len(users), usersBatch)]
 			users = users[len(batch):]
 			u.rt.shareState(ns.name, stateContent{Lefts: &sharedLefts{For: r.Node, Users: batch, Incomplete: incomplete && first}})

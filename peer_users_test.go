@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -232,5 +233,47 @@ func TestGap_PresenceShortlyBefore(t *testing.T) {
 		link.Heal()
 		soon()
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+	})
+}
+
+// stateTimes records when messages of a node about its own state are published.
+type stateTimes struct {
+	realtime.Adapter
+	mu *sync.Mutex // guards at
+	at *[]time.Time
+}
+
+func (s stateTimes) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+	if m.Op == realtime.OpState && m.Namespace == realtime.NamespaceDrivers {
+		s.mu.Lock()
+		*s.at = append(*s.at, time.Now())
+		s.mu.Unlock()
+	}
+	return s.Adapter.Publish(ctx, m)
+}
+
+// A node with many users does not send all of them at once: what is published meanwhile, a
+// revocation for instance, would wait for them on the other nodes.
+func TestPresence_UsersAreSentInPieces(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		sent := stateTimes{hub.Node(), &sync.Mutex{}, &[]time.Time{}}
+		a := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = sent })
+		for n := range 600 {
+			a.Driver(t, fmt.Sprint("d", n))
+		}
+		time.Sleep(time.Second)
+		sent.mu.Lock()
+		*sent.at = nil
+		sent.mu.Unlock()
+		realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		soon()
+		sent.mu.Lock()
+		defer sent.mu.Unlock()
+		times := *sent.at
+		require.GreaterOrEqual(t, len(times), 3)
+		for i := range times[1:] {
+			require.GreaterOrEqual(t, times[i+1].Sub(times[i]), 5*time.Millisecond)
+		}
 	})
 }
