@@ -139,10 +139,9 @@ func (d *driverSearches) currentTrips(driverID string, s *driverSearch) []string
 func (d *driverSearches) tripLearned(tripID string) {
 	driverID := d.p.trips.Known(tripID).Driver
 	d.mu.Lock()
-	s := d.drivers[driverID]
-	d.mu.Unlock()
-	if s != nil {
-		d.finish(driverID, s, []string{tripID})
+	defer d.mu.Unlock()
+	if s := d.drivers[driverID]; s != nil && s.latest != nil {
+		go d.finish(driverID, s, []string{tripID}) // not here: the adapter waits for the return of Deliver
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -92,6 +93,19 @@ func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 			realtimetest.Expect(t, later, realtime.EventTripDriverLocation)
 		})
 	})
+	t.Run("another node knows, and Publish waits for Deliver", func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
+			hub := realtimetest.NewHub()
+			a := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+			passenger := a.Passenger(t, "p1")
+			a.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
+			adapter := oneAtATime{hub.Node(), make(chan struct{}, 1), &atomic.Int64{}}
+			b := realtimetest.NewServer(t, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = adapter })
+			b.Publish(t, position("d1", 1))
+			realtimetest.Expect(t, passenger, realtime.EventTripDriverLocation)
+			require.Zero(t, time.Duration(adapter.delivered.Load()), "Deliver does not block")
+		})
+	})
 	t.Run("the lookup hangs", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			srv := realtimetest.NewServer(t)
@@ -111,6 +125,36 @@ func TestPositions_TripThatTheNodeHasNotSeen(t *testing.T) {
 			realtimetest.ExpectNone(t, passenger, realtime.EventTripDriverLocation)
 		})
 	})
+}
+
+// oneAtATime is an adapter whose Publish waits until Deliver has returned.
+type oneAtATime struct {
+	realtime.Adapter
+	turn      chan struct{}
+	delivered *atomic.Int64 // the time that all calls of Deliver took
+}
+
+func (o oneAtATime) Start(ctx context.Context, n realtime.Node) error {
+	return o.Adapter.Start(ctx, oneAtATimeNode{n, o})
+}
+
+func (o oneAtATime) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+	o.turn <- struct{}{}
+	defer func() { <-o.turn }()
+	return o.Adapter.Publish(ctx, m)
+}
+
+type oneAtATimeNode struct {
+	realtime.Node
+	of oneAtATime
+}
+
+func (n oneAtATimeNode) Deliver(m realtime.ClusterMessage) {
+	n.of.turn <- struct{}{}
+	began := time.Now()
+	n.Node.Deliver(m)
+	n.of.delivered.Add(int64(time.Since(began)))
+	<-n.of.turn
 }
 
 // manyTrips is a TripLookup that is asked for many users at once.
