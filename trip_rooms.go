@@ -132,7 +132,8 @@ func validState(s triptable.State) bool {
 	if !validID(s.Trip) || !validIDs(s.Passenger) {
 		return false
 	}
-	return !slices.ContainsFunc(slices.Concat(s.Assigns, s.Releases), func(f triptable.Fact) bool { return !validIDs(f.Driver, f.Assignment) })
+	invalid := func(f triptable.Fact) bool { return !validIDs(f.Driver, f.Assignment) }
+	return !slices.ContainsFunc(s.Assigns, invalid) && !slices.ContainsFunc(s.Releases, invalid)
 }
 
 // validIDs reports whether every id is valid or empty.

@@ -202,3 +202,22 @@ func TestExchange_Pages(t *testing.T) {
 		require.Equal(t, (trips+triptable.MaxPage-1)/triptable.MaxPage > 1, last.After != "")
 	}
 }
+
+// Of a state with more facts than a table keeps, as a forged message may have, the newest count,
+// and the others cost nothing.
+func TestTable_MergeOfTooManyFacts(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.assign("t1", "d0", "p1", w.now)
+	s := triptable.State{Trip: "t1"}
+	for n := range 5000 {
+		s.Releases = append(s.Releases, triptable.Fact{At: w.at(n + 1).UnixMicro(), Driver: fmt.Sprint("x", n), Assignment: fmt.Sprint("a", n)})
+	}
+	s.Releases = append(s.Releases, triptable.Fact{At: w.at(6000).UnixMicro(), Driver: "d0"})
+	w.now = w.at(6001)
+	w.Merge(s)
+	require.Equal(t, triptable.Parties{Passenger: "p1"}, w.Known("t1"))
+	state, ok := w.State("t1")
+	require.True(t, ok)
+	require.Len(t, state.Releases, 32)
+}

@@ -59,6 +59,8 @@ func (t *Table) Merge(s State) Result {
 		}
 		return at
 	}
+	// Tables hardly keep more. Of a longer list, which may be forged, the newest facts count.
+	s.Assigns, s.Releases = last(s.Assigns, maxAssigns), last(s.Releases, maxReleases)
 	s.PassengerAt, s.Opened, s.Suspended = clamp(s.PassengerAt), clamp(s.Opened), clamp(s.Suspended)
 	r := t.trips[s.Trip]
 	if r == nil {
@@ -70,12 +72,12 @@ func (t *Table) Merge(s State) Result {
 	before, suspended := r.view(), r.suspended
 	changed := r.setPassenger(s.Passenger, s.PassengerAt)
 	r.opened, r.suspended = max(r.opened, s.Opened), max(r.suspended, s.Suspended)
-	for _, f := range s.Assigns[:min(len(s.Assigns), maxAssigns)] {
+	for _, f := range s.Assigns {
 		f.At = clamp(f.At)
 		changed = r.record(&r.assigns, f) || changed
 	}
 	left := false
-	for _, f := range s.Releases[:min(len(s.Releases), maxReleases)] {
+	for _, f := range s.Releases {
 		f.At = clamp(f.At)
 		left = r.record(&r.releases, f) || left
 	}
@@ -92,6 +94,9 @@ func (t *Table) Merge(s State) Result {
 	res.Moves = r.allMoves()
 	return res
 }
+
+// last returns the last n facts, or all if there are fewer.
+func last(fs []Fact, n int) []Fact { return fs[max(0, len(fs)-n):] }
 
 // knowsMoreThan reports whether a state that was just merged lacks something: alone it leads
 // to other people, or it has no fact as new as the trip's.
