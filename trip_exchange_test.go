@@ -85,8 +85,12 @@ func TestGap_TripsThatChanged(t *testing.T) {
 				soon()
 				requireInTripRoom(t, s.b, "t1", c.driver, c.passenger)
 				// Sockets that connect later follow too.
-				s.b.Driver(t, "d1").Close()
-				s.b.Passenger(t, "p1").Close()
+				drivers, passengers := s.b.Realtime.Drivers(), s.b.Realtime.Passengers()
+				d, p := len(usersInTripRoom(t, drivers, "t1")), len(usersInTripRoom(t, passengers, "t1"))
+				s.b.Driver(t, "d1")
+				s.b.Passenger(t, "p1")
+				require.Len(t, usersInTripRoom(t, drivers, "t1"), 2*d)
+				require.Len(t, usersInTripRoom(t, passengers, "t1"), 2*p)
 			})
 		})
 	}
