@@ -36,6 +36,8 @@ const (
 	// node the other nodes have an order: the first one publishes that the user is
 	// disconnected, and each next one does so orphanStep later if nobody has.
 	orphanStep = 10 * time.Second
+	// orphanPause is how long users of a dead node wait if the queue for the bus has no space.
+	orphanPause = 100 * time.Millisecond
 )
 
 // sharedUsers are users of the sender in the message's namespace, all of them or those that
@@ -102,7 +104,7 @@ type leftUser struct {
 // orphanWatch waits for the users of a dead node to connect to other nodes.
 type orphanWatch struct {
 	timer  timingwheel.Timer
-	place  int // this node publishes the users in whose order it has this place or an earlier one
+	place  int // only publishOrphans uses it: this node publishes the users in whose order it has this place or an earlier one
 	reason DisconnectReason
 	at     time.Time // when the node was lost
 }
@@ -149,16 +151,19 @@ func (u *peerUsers) lost(peer string, reason DisconnectReason) {
 // publishOrphans publishes that those users of a dead node are disconnected in whose order it
 // is this node's turn.
 func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
-	u.mu.Lock()
-	over := u.watches[peer] != w || u.rt.stopping.Load()
-	place := w.place
-	w.place++
-	u.mu.Unlock()
-	if over {
+	if !u.watched(peer, w) {
 		return
 	}
-	orphans, more := u.roster.Orphans(peer, u.id, place)
-	u.rt.presence.orphaned(orphans, w.reason, w.at)
+	orphans, more := u.roster.Orphans(peer, u.id, w.place)
+	w.place++
+	for {
+		if orphans = u.rt.presence.orphaned(orphans, w.reason, w.at); len(orphans) == 0 {
+			break
+		}
+		if !u.rt.pause(orphanPause) || !u.watched(peer, w) {
+			return
+		}
+	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	switch {
@@ -168,6 +173,13 @@ func (u *peerUsers) publishOrphans(peer string, w *orphanWatch) {
 	default:
 		delete(u.watches, peer)
 	}
+}
+
+// watched reports whether the node is still lost, and this one does not shut down.
+func (u *peerUsers) watched(peer string, w *orphanWatch) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.watches[peer] == w && !u.rt.stopping.Load()
 }
 
 // change records that a user has their first socket on this node, or no longer a socket or

@@ -321,11 +321,15 @@ func (p *presence) all() map[presenceKey]userChange {
 }
 
 // orphaned publishes that users of a node that has left or died are disconnected, unless
-// they have connected to another one, or have a socket or a grace time here.
-func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at time.Time) {
+// they have connected to another one, or have a socket or a grace time here. It leaves half of
+// the queue to other events, and returns the users who have no space.
+func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at time.Time) (rest []roster.Orphan) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, o := range orphans {
+	for i, o := range orphans {
+		if len(p.queue) >= p.max/2 {
+			return orphans[i:]
+		}
 		if _, here := p.users[presenceKey{p.rt.lookup(o.Namespace), o.ID}]; here {
 			continue
 		}
@@ -333,6 +337,7 @@ func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at
 			UserID: o.ID, UserType: UserType(o.Type), Namespace: o.Namespace, Reason: reason, At: at,
 		}})
 	}
+	return nil
 }
 
 // stop waits, within ctx, until the queued events are published. Later events are dropped, and

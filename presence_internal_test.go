@@ -3,8 +3,12 @@
 package realtime
 
 import (
+	"context"
+	"log/slog"
 	"strconv"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -41,4 +45,52 @@ func TestPresence_OrphanWhoIsHere(t *testing.T) {
 	p.orphaned(orphans, DisconnectNodeLost, time.Now())
 	require.Len(t, p.queue, 1)
 	require.Equal(t, "d3", p.queue[0].EventKey())
+}
+
+// slowEvents is a slow bus that records which users were published as disconnected.
+type slowEvents struct {
+	startupEvents
+	mu           sync.Mutex // guards disconnected
+	disconnected map[string]int
+}
+
+func (b *slowEvents) Publish(_ context.Context, env Envelope) error {
+	time.Sleep(10 * time.Millisecond)
+	if env.Name == (PresenceDisconnected{}).EventName() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.disconnected[env.Key]++
+	}
+	return nil
+}
+
+// The users of a dead node are published, however many they are and however slow the bus is.
+func TestPresence_MoreOrphansThanTheQueueHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const users = 100
+		host := &startupBus{during: func(*Server) {}}
+		bus := &slowEvents{startupEvents: startupEvents{host}, disconnected: map[string]int{}}
+		rt, err := New(Options{
+			Tokens: host, Users: host, Sessions: host, Bus: bus, Cluster: Cluster{Adapter: host}, Logger: slog.New(slog.DiscardHandler),
+		})
+		require.NoError(t, err)
+		defer func() { require.NoError(t, rt.Shutdown(t.Context())) }()
+		rt.presence.max = 8
+		peer := Peer{ID: "b"}
+		node{rt}.PeerJoined(peer)
+		s := &sharedUsers{Node: "b"}
+		for n := range users {
+			s.Here = append(s.Here, sharedUser{strconv.Itoa(n), UserDriver})
+		}
+		require.True(t, rt.peerUsers.apply(rt.Drivers(), peer.ID, s))
+		node{rt}.PeerLost(peer, true)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		bus.mu.Lock()
+		defer bus.mu.Unlock()
+		require.Len(t, bus.disconnected, users)
+		for id, times := range bus.disconnected {
+			require.Equal(t, 1, times, id)
+		}
+	})
 }
