@@ -102,15 +102,15 @@ func (l *userLimit) run() {
 }
 
 // socketsOf returns the sockets of users on all nodes, by user id. The oldest come first.
-func (l *userLimit) socketsOf(ctx context.Context, ns *Namespace, users ...string) map[string][]RemoteSocket {
+func (l *userLimit) socketsOf(parent context.Context, ns *Namespace, users ...string) map[string][]RemoteSocket {
 	rooms := make([]Room, len(users))
 	for i, user := range users {
 		rooms[i] = ownRoom(ns.name, user)
 	}
-	ctx, cancel := context.WithTimeout(ctx, userLimitTimeout)
+	ctx, cancel := context.WithTimeout(parent, userLimitTimeout)
 	defer cancel()
 	sockets, err := ns.To(rooms...).Sockets(ctx)
-	if err != nil && l.rt.ctx.Err() == nil {
+	if err != nil && parent.Err() == nil { // otherwise the client has disconnected, or the server ends
 		l.rt.log.Warn("realtime: Limits.SocketsPerUser without the sockets of some nodes", "error", err)
 	}
 	slices.SortFunc(sockets, func(a, b RemoteSocket) int {
