@@ -18,15 +18,15 @@ type NodeState struct{ content stateContent }
 // stateContent is the content of a NodeState. One of its fields is set, and Last may be set
 // with it. A node drops a state that has no field that it knows.
 type stateContent struct {
-	Trip    *triptable.Event  `json:"trip,omitempty"`    // an event of a trip that the sender knows
-	Known   *triptable.State  `json:"known,omitempty"`   // everything that the sender knows of a trip
-	Trips   []triptable.State `json:"trips,omitempty"`   // the same of several trips, as an answer to Compare
-	Last    bool              `json:"last,omitempty"`    // with Known and Trips: the receiver does not answer
-	Compare *triptable.Page   `json:"compare,omitempty"` // digests of what the sender knows of trips: nodes that know something else answer with Trips
-	TripsOf string            `json:"tripsOf,omitempty"` // a driver's id: nodes that know trips of the driver answer with Known
-	Lefts   *sharedLefts      `json:"lefts,omitempty"`   // the sender has published that these users are disconnected
-	Users   *sharedUsers      `json:"users,omitempty"`   // users of the sender
-	UsersOf *usersRequest     `json:"usersOf,omitempty"` // nodes answer with Users and Lefts
+	Trip        *triptable.Event   `json:"trip,omitempty"`        // an event of a trip that the sender knows
+	Known       *triptable.State   `json:"known,omitempty"`       // everything that the sender knows of a trip
+	Trips       []triptable.State  `json:"trips,omitempty"`       // the same of several trips, as an answer to Compare
+	Last        bool               `json:"last,omitempty"`        // with Known and Trips: the receiver does not answer
+	Compare     *triptable.Page    `json:"compare,omitempty"`     // digests of what the sender knows of trips: nodes that know something else answer with Trips
+	TripsOf     string             `json:"tripsOf,omitempty"`     // a driver's id: nodes that know trips of the driver answer with Known
+	Disconnects *sharedDisconnects `json:"disconnects,omitempty"` // the sender has published that these users are disconnected
+	Users       *sharedUsers       `json:"users,omitempty"`       // users of the sender
+	UsersOf     *usersRequest      `json:"usersOf,omitempty"`     // nodes answer with Users and Disconnects
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
@@ -71,8 +71,8 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 		return p.exchange.applyPage(*s.Compare)
 	case s.TripsOf != "":
 		p.positions.answer(s.TripsOf)
-	case s.Lefts != nil:
-		return ns.rt.peerUsers.applyLefts(ns, s.Lefts)
+	case s.Disconnects != nil:
+		return ns.rt.peerUsers.applyDisconnects(ns, s.Disconnects)
 	case s.Users != nil:
 		return ns.rt.peerUsers.apply(ns, from, s.Users)
 	case s.UsersOf != nil:

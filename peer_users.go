@@ -19,9 +19,9 @@ const (
 	// maxPeerUsers is the maximum number of users of other nodes that a node remembers.
 	// Each takes about 100 bytes.
 	maxPeerUsers = 1 << 20
-	// maxLefts is how many of the users that it has published as disconnected a node
+	// maxDisconnects is how many of the users that it has published as disconnected a node
 	// remembers.
-	maxLefts = 1 << 15
+	maxDisconnects = 1 << 15
 	// usersBatch is the maximum number of users in a message.
 	usersBatch = 256
 	// usersPause is the time between two messages, so that a revocation does not wait for
@@ -43,10 +43,10 @@ const (
 // sharedUsers are users of the sender in the message's namespace, all of them or those that
 // have changed.
 type sharedUsers struct {
-	Node  string       `json:"node"`            // the sender's peerUsers.id
-	First bool         `json:"first,omitempty"` // the first message with all users: the receiver drops the users that it knows
-	Here  []sharedUser `json:"here,omitempty"`  // they have a socket on the sender, or their grace time runs there
-	Gone  []string     `json:"gone,omitempty"`  // the ids of users who no longer have a socket or a grace time on the sender
+	Node    string       `json:"node"`              // the sender's peerUsers.id
+	First   bool         `json:"first,omitempty"`   // the first message with all users: the receiver drops the users that it knows
+	Added   []sharedUser `json:"added,omitempty"`   // they have a socket on the sender, or their grace time runs there
+	Removed []string     `json:"removed,omitempty"` // the ids of users who no longer have a socket or a grace time on the sender
 }
 
 type sharedUser struct {
@@ -61,14 +61,14 @@ type usersRequest struct {
 	AgoMS int64  `json:"agoMs"` // how long ago the gap began, in milliseconds
 }
 
-// sharedLefts are users whom the sender has published as disconnected.
-type sharedLefts struct {
-	For        string       `json:"for,omitempty"` // the peerUsers.id of the only receiver; empty: all nodes
-	Users      []sharedLeft `json:"users,omitempty"`
-	Incomplete bool         `json:"incomplete,omitempty"` // the sender has forgotten some
+// sharedDisconnects are users whom the sender has published as disconnected.
+type sharedDisconnects struct {
+	For        string             `json:"for,omitempty"` // the peerUsers.id of the only receiver; empty: all nodes
+	Users      []sharedDisconnect `json:"users,omitempty"`
+	Incomplete bool               `json:"incomplete,omitempty"` // the sender has forgotten some
 }
 
-type sharedLeft struct {
+type sharedDisconnect struct {
 	sharedUser
 	AgoMS int64 `json:"agoMs,omitempty"` // how long ago it was published, in milliseconds
 }
@@ -80,14 +80,14 @@ type peerUsers struct {
 	id     string // of this node, for the other nodes of this library
 	roster *roster.Roster
 
-	mu      sync.Mutex                 // guards the fields below
-	peers   map[string]bool            // the ids of the Peers that are connected
-	changed map[presenceKey]userChange // since they were shared last
-	all     bool                       // all users are to be shared
-	sharing bool                       // the sharing goroutine exists
-	lefts   []leftUser                 // a ring of maxLefts
-	next    int
-	watches map[string]*orphanWatch // by the id of the dead node's Peer
+	mu          sync.Mutex                 // guards the fields below
+	peers       map[string]bool            // the ids of the Peers that are connected
+	changed     map[presenceKey]userChange // since they were shared last
+	all         bool                       // all users are to be shared
+	sharing     bool                       // the sharing goroutine exists
+	disconnects []disconnectedUser         // a ring of maxDisconnects
+	next        int                        // the index of the oldest, once the ring is full
+	watches     map[string]*orphanWatch    // by the id of the dead node's Peer
 }
 
 type userChange struct {
@@ -95,7 +95,7 @@ type userChange struct {
 	here     bool
 }
 
-type leftUser struct {
+type disconnectedUser struct {
 	key      presenceKey
 	userType UserType
 	at       time.Time
@@ -243,19 +243,19 @@ func (u *peerUsers) send(changed map[presenceKey]userChange, all bool) {
 			by[key.ns] = s
 		}
 		if c.here {
-			s.Here = append(s.Here, sharedUser{key.user, c.userType})
+			s.Added = append(s.Added, sharedUser{key.user, c.userType})
 		} else {
-			s.Gone = append(s.Gone, key.user)
+			s.Removed = append(s.Removed, key.user)
 		}
 	}
 	for ns, s := range by {
 		first := all
-		for first || len(s.Here)+len(s.Gone) > 0 {
-			here, gone := s.Here[:min(len(s.Here), usersBatch)], s.Gone[:min(len(s.Gone), usersBatch)]
-			s.Here, s.Gone = s.Here[len(here):], s.Gone[len(gone):]
-			u.rt.shareState(ns.name, stateContent{Users: &sharedUsers{u.id, first, here, gone}})
+		for first || len(s.Added)+len(s.Removed) > 0 {
+			added, removed := s.Added[:min(len(s.Added), usersBatch)], s.Removed[:min(len(s.Removed), usersBatch)]
+			s.Added, s.Removed = s.Added[len(added):], s.Removed[len(removed):]
+			u.rt.shareState(ns.name, stateContent{Users: &sharedUsers{u.id, first, added, removed}})
 			first = false
-			if len(s.Here)+len(s.Gone) > 0 && !u.rt.pause(usersPause) {
+			if len(s.Added)+len(s.Removed) > 0 && !u.rt.pause(usersPause) {
 				return
 			}
 		}
@@ -264,10 +264,10 @@ func (u *peerUsers) send(changed map[presenceKey]userChange, all bool) {
 
 // apply records the users of another node. It reports whether the message is valid.
 func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
-	if len(s.Here) > usersBatch || len(s.Gone) > usersBatch || !validID(s.Node) || !validIDs(s.Gone...) {
+	if len(s.Added) > usersBatch || len(s.Removed) > usersBatch || !validID(s.Node) || !validIDs(s.Removed...) {
 		return false
 	}
-	if slices.ContainsFunc(s.Here, func(e sharedUser) bool { return !validID(e.ID) || !e.Type.valid() }) {
+	if slices.ContainsFunc(s.Added, func(e sharedUser) bool { return !validID(e.ID) || !e.Type.valid() }) {
 		return false
 	}
 	if peer == "" {
@@ -278,7 +278,7 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 		u.roster.Clear(peer, ns.name)
 	}
 	userType := ""
-	for _, e := range s.Here {
+	for _, e := range s.Added {
 		if userType != string(e.Type) { // otherwise users share the text
 			userType = string(e.Type)
 		}
@@ -287,7 +287,7 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 			u.rt.userLimit.check(key)
 		}
 	}
-	for _, id := range s.Gone {
+	for _, id := range s.Removed {
 		u.roster.Remove(peer, roster.User{Namespace: ns.name, ID: id})
 	}
 	return true
@@ -315,11 +315,11 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 	u.shareAllLocked()
 	ago := min(time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond, 24*time.Hour)
 	since := time.Now().Add(-ago - gapSlack)
-	incomplete := len(u.lefts) == maxLefts && u.lefts[u.next].at.After(since)
-	var users []sharedLeft
-	for _, l := range u.lefts {
+	incomplete := len(u.disconnects) == maxDisconnects && u.disconnects[u.next].at.After(since)
+	var users []sharedDisconnect
+	for _, l := range u.disconnects {
 		if l.key.ns == ns && !l.at.Before(since) {
-			users = append(users, sharedLeft{sharedUser{l.key.user, l.userType}, time.Since(l.at).Milliseconds()})
+			users = append(users, sharedDisconnect{sharedUser{l.key.user, l.userType}, time.Since(l.at).Milliseconds()})
 		}
 	}
 	if len(users) == 0 && !incomplete {
@@ -329,7 +329,7 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 		for first := true; first || len(users) > 0 && u.rt.pause(usersPause); first = false {
 			batch := users[:min(len(users), usersBatch)]
 			users = users[len(batch):]
-			u.rt.shareState(ns.name, stateContent{Lefts: &sharedLefts{For: r.Node, Users: batch, Incomplete: incomplete && first}})
+			u.rt.shareState(ns.name, stateContent{Disconnects: &sharedDisconnects{For: r.Node, Users: batch, Incomplete: incomplete && first}})
 		}
 	}()
 	return true
@@ -337,28 +337,28 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 
 // published records users whom this node has published as disconnected, and sends them to the
 // other nodes.
-func (u *peerUsers) published(ns *Namespace, lefts []sharedLeft) {
+func (u *peerUsers) published(ns *Namespace, disconnects []sharedDisconnect) {
 	now := time.Now()
 	u.mu.Lock()
-	for _, l := range lefts {
-		left := leftUser{presenceKey{ns, l.ID}, l.Type, now}
-		if len(u.lefts) < maxLefts {
-			u.lefts = append(u.lefts, left)
+	for _, l := range disconnects {
+		left := disconnectedUser{presenceKey{ns, l.ID}, l.Type, now}
+		if len(u.disconnects) < maxDisconnects {
+			u.disconnects = append(u.disconnects, left)
 			continue
 		}
-		u.lefts[u.next] = left
-		u.next = (u.next + 1) % maxLefts
+		u.disconnects[u.next] = left
+		u.next = (u.next + 1) % maxDisconnects
 	}
 	u.mu.Unlock()
-	for batch := range slices.Chunk(lefts, usersBatch) {
-		u.rt.shareState(ns.name, stateContent{Lefts: &sharedLefts{Users: batch}})
+	for batch := range slices.Chunk(disconnects, usersBatch) {
+		u.rt.shareState(ns.name, stateContent{Disconnects: &sharedDisconnects{Users: batch}})
 	}
 }
 
-// applyLefts handles users whom another node has published as disconnected. It reports
+// applyDisconnects handles users whom another node has published as disconnected. It reports
 // whether the message is valid.
-func (u *peerUsers) applyLefts(ns *Namespace, s *sharedLefts) bool {
-	if len(s.Users) > usersBatch || slices.ContainsFunc(s.Users, func(l sharedLeft) bool { return !validID(l.ID) || l.AgoMS < 0 || !l.Type.valid() }) {
+func (u *peerUsers) applyDisconnects(ns *Namespace, s *sharedDisconnects) bool {
+	if len(s.Users) > usersBatch || slices.ContainsFunc(s.Users, func(l sharedDisconnect) bool { return !validID(l.ID) || l.AgoMS < 0 || !l.Type.valid() }) {
 		return false
 	}
 	if s.For != "" && s.For != u.id {
@@ -367,7 +367,7 @@ func (u *peerUsers) applyLefts(ns *Namespace, s *sharedLefts) bool {
 	now := time.Now()
 	for _, l := range s.Users {
 		if s.For == "" {
-			u.roster.Gone(roster.User{Namespace: ns.name, ID: l.ID})
+			u.roster.Disconnected(roster.User{Namespace: ns.name, ID: l.ID})
 		}
 		ago := time.Duration(min(l.AgoMS, 1<<40)) * time.Millisecond
 		u.rt.presence.onPeerDisconnected(presenceKey{ns, l.ID}, l.Type, now.Add(-ago))

@@ -190,7 +190,7 @@ func (p *presence) run() {
 
 func (p *presence) publishAll(batch []DomainEvent) {
 	onOtherNodes := p.onOtherNodes(batch)
-	lefts := map[*Namespace][]sharedLeft{}
+	disconnects := map[*Namespace][]sharedDisconnect{}
 	for _, e := range batch {
 		left, leaves := e.(PresenceDisconnected)
 		if !leaves {
@@ -199,11 +199,11 @@ func (p *presence) publishAll(batch []DomainEvent) {
 		}
 		ns := p.rt.lookup(left.Namespace)
 		if !onOtherNodes[presenceKey{ns, left.UserID}] && p.publish(e) {
-			lefts[ns] = append(lefts[ns], sharedLeft{sharedUser: sharedUser{left.UserID, left.UserType}})
+			disconnects[ns] = append(disconnects[ns], sharedDisconnect{sharedUser: sharedUser{left.UserID, left.UserType}})
 		}
 	}
 	if p.rt.clustered {
-		for ns, users := range lefts {
+		for ns, users := range disconnects {
 			p.rt.peerUsers.published(ns, users)
 		}
 	}

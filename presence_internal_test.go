@@ -80,7 +80,7 @@ func TestPresence_MoreOrphansThanTheQueueHolds(t *testing.T) {
 		node{rt}.PeerJoined(peer)
 		s := &sharedUsers{Node: "b"}
 		for n := range users {
-			s.Here = append(s.Here, sharedUser{strconv.Itoa(n), UserDriver})
+			s.Added = append(s.Added, sharedUser{strconv.Itoa(n), UserDriver})
 		}
 		require.True(t, rt.peerUsers.apply(rt.Drivers(), peer.ID, s))
 		node{rt}.PeerLost(peer, true)

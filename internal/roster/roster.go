@@ -164,9 +164,9 @@ func (r *Roster) Lost(peer string) (hadUsers bool) {
 	return true
 }
 
-// Gone removes a user from all lost nodes, because a node has published that the user is
+// Disconnected removes a user from all lost nodes, because a node has published that the user is
 // disconnected.
-func (r *Roster) Gone(u User) {
+func (r *Roster) Disconnected(u User) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range r.nodes {

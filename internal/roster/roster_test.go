@@ -44,7 +44,7 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 			taken[o.User]++
 			if self != "d" { // whose messages nobody hears
 				for _, r := range rosters {
-					r.Gone(o.User)
+					r.Disconnected(o.User)
 				}
 			}
 		}
@@ -58,7 +58,7 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 			for _, o := range orphans {
 				taken[o.User]++
 				for _, r := range rosters {
-					r.Gone(o.User)
+					r.Disconnected(o.User)
 				}
 			}
 		}
