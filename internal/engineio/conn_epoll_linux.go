@@ -81,6 +81,14 @@ func (l *epollLink) start(early []byte) {
 	}
 	if l.e.epollCtl(syscall.EPOLL_CTL_ADD, l, readInterest) != nil {
 		l.c.onConnError(ReasonTransportError)
+		return
+	}
+	s := l.c.s
+	s.mu.Lock()
+	blocked := l.c.blocked // a write before ADD, as by Shutdown: its setInterest had no effect
+	s.mu.Unlock()
+	if blocked {
+		l.wake()
 	}
 }
 
@@ -109,7 +117,8 @@ func (l *epollLink) ready(events uint32) {
 // setInterest changes the events that the loop waits for.
 func (l *epollLink) setInterest(events uint32) {
 	if l.acquire() {
-		// Cannot fail: refs keeps fd open, and start has added it to the epoll set.
+		// refs keeps fd open. It fails only before start has added fd to the epoll set;
+		// then start flushes again.
 		_ = l.e.epollCtl(syscall.EPOLL_CTL_MOD, l, events)
 		l.release()
 	}
