@@ -107,9 +107,13 @@ func (o *outbox) overLimit(c *Config) bool {
 	return o.bytes > c.MaxOutboxBytes || o.len() > c.MaxOutboxMessages
 }
 
-// wouldExceed reports whether m would put the outbox over its limit.
-func (o *outbox) wouldExceed(c *Config, m *Message) bool {
-	return o.bytes+len(m.frame) > c.MaxOutboxBytes || o.len() >= c.MaxOutboxMessages
+// wouldExceed reports whether ms would put the outbox over its limit.
+func (o *outbox) wouldExceed(c *Config, ms []*Message) bool {
+	bytes := o.bytes
+	for _, m := range ms {
+		bytes += len(m.frame)
+	}
+	return bytes > c.MaxOutboxBytes || o.len()+len(ms) > c.MaxOutboxMessages
 }
 
 func (o *outbox) clear() {

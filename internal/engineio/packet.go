@@ -34,7 +34,8 @@ type Message struct {
 	// Volatile messages are dropped if the session is not writable.
 	Volatile bool
 	// Key makes the message replace an unsent message of the same key if the session is
-	// not writable. Empty: it replaces none.
+	// not writable. Empty: it replaces none. A message that others belong to, as an event
+	// with attachments, has none: it would be replaced without them.
 	Key string
 }
 

@@ -73,6 +73,36 @@ func TestSession_SendThatOverflowsCallsNobody(t *testing.T) {
 	require.Empty(t, h.closed)
 }
 
+// The messages of one Send are queued, dropped or replaced together.
+func TestSession_SendVolatileAndKeyedWithAttachments(t *testing.T) {
+	t.Parallel()
+	event := func(volatile bool, key string) []*Message {
+		m := textOf("event")
+		m.Volatile, m.Key = volatile, key
+		return []*Message{m, BinaryMessage([]byte("attachment"))}
+	}
+	ss, _ := lockedSession(t)
+	ss.pollSeen = time.Now().Add(-2 * pollGap) // not writable
+	require.True(t, ss.Send(event(false, "k")[0]))
+	require.True(t, ss.Send(event(false, "k")...))
+	require.Equal(t, 3, ss.out.len(), "it replaces no message, because its attachment would be lost")
+	require.True(t, ss.Send(event(true, "")...))
+	require.Equal(t, 3, ss.out.len())
+
+	ss.pollSeen = time.Now()
+	ss.srv.cfg.MaxOutboxMessages = 4
+	require.True(t, ss.Send(event(true, "")...))
+	require.Equal(t, 3, ss.out.len(), "one place is not enough for two messages")
+	ss.srv.cfg.MaxOutboxMessages = 5
+	require.True(t, ss.Send(event(true, "")...))
+	require.Equal(t, 5, ss.out.len())
+
+	ss.srv.cfg.MaxOutboxMessages, ss.srv.cfg.MaxOutboxBytes = 100, ss.out.bytes+10
+	require.True(t, ss.Send(event(true, "")...))
+	require.Equal(t, 5, ss.out.len(), "there is space for the first of the two")
+	ss.abort(ReasonForcedClose)
+}
+
 // Nor does a timer callback wait for the handler, because all timers wait for it.
 func TestSession_TimerCallsNobody(t *testing.T) {
 	t.Parallel()

@@ -170,18 +170,19 @@ func (s *Session) sendAndUnlock(ms []*Message) bool {
 	return true
 }
 
-// dropOrReplaceLocked drops a volatile message, or replaces an unsent one of the same
-// key, if the client is not writable, and reports whether it did. It also drops such a
-// message if it would overfill the outbox. The first of ms decides for all of them.
+// dropOrReplaceLocked drops volatile messages, or replaces an unsent message of the same
+// key, if the client is not writable, and reports whether it did. It also drops such
+// messages if they would overfill the outbox. The first of ms decides for all of them.
 func (s *Session) dropOrReplaceLocked(ms []*Message) bool {
 	if len(ms) == 0 {
 		return true
 	}
 	m := ms[0]
-	if !m.Volatile && m.Key == "" {
+	keyed := m.Key != "" && len(ms) == 1
+	if !m.Volatile && !keyed {
 		return false
 	}
-	return s.blockedLocked() && (m.Volatile || s.out.replace(m)) || s.out.wouldExceed(&s.srv.cfg, m)
+	return s.blockedLocked() && (m.Volatile || s.out.replace(m)) || s.out.wouldExceed(&s.srv.cfg, ms)
 }
 
 // unlockAndWake arranges a flush of the outbox, or wakes the open poll, unless a flush is
