@@ -169,8 +169,8 @@ type ClusterAnswer struct {
 	Count int `json:"count,omitempty"`
 	// Ack is a client's answer to OpAsk. It is nil in the answer that has Asked.
 	Ack *Raw `json:"ack,omitempty"`
-	// Asked is the number of sockets to which a node emits the event of OpAsk. The node
-	// sends this answer first, then the acks.
+	// Asked is the number of sockets that a node has selected for OpAsk. The node sends this
+	// answer first, then the acks; one is missing for each socket that does not answer.
 	Asked int `json:"asked,omitempty"`
 }
 

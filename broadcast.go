@@ -377,20 +377,26 @@ func (b Broadcast) askLocal(
 	answer(ClusterAnswer{Asked: len(sockets)})
 	id := b.ns.inner.NextID()
 	replies := make(chan socketio.Reply, len(sockets))
-	for _, s := range sockets {
-		s.Expect(id, func(r socketio.Reply) { replies <- r })
-	}
 	ms := socketio.EventMessages(b.ns.name, id, event, args, attachments)
-	b.ns.traceEmitted(event, b.ns.inner.Emit(b.target(), ms...), ms)
-	for n := len(sockets); n > 0; n-- {
+	asked, receivers := 0, 0
+	for _, s := range sockets {
+		switch failed := s.Expect(id, func(r socketio.Reply) { replies <- r }); {
+		case failed == nil:
+			asked++
+			if s.Send(ms...) { // otherwise the socket is closed, or about to be, and the reply is ErrClosed
+				receivers++
+			}
+		case errors.Is(failed, socketio.ErrTooManyAcks):
+			err = failed
+		}
+	}
+	b.ns.traceEmitted(event, receivers, ms)
+	for n := asked; n > 0; n-- {
 		select {
 		case r := <-replies:
-			switch {
-			case r.Err == nil:
+			if r.Err == nil {
 				ack := rawOf(r.Args, r.Attachments)
 				answer(ClusterAnswer{Ack: &ack})
-			case errors.Is(r.Err, socketio.ErrTooManyAcks):
-				err = r.Err
 			}
 		case <-ctx.Done():
 			for _, s := range sockets {

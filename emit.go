@@ -52,10 +52,8 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 	}
 	ctx, cancel := s.ns.rt.ackContext(ctx)
 	defer cancel()
-	r, err := s.inner.Ask(ctx, func(id int64) []*socketio.Message {
-		ms := []*socketio.Message{socketio.EventMessage(s.ns.name, id, q.name, arg)}
-		s.traceEmitted(q.name, ms)
-		return ms
+	r, err := s.inner.Ask(ctx, func(id int64) bool {
+		return s.send(q.name, socketio.EventMessage(s.ns.name, id, q.name, arg)) == nil
 	})
 	if err != nil {
 		return out, askError(err)

@@ -224,7 +224,7 @@ func TestLimits_PendingAcks(t *testing.T) {
 			o.Limits.PendingAcks, o.Timeouts.Ack = 2, 3*time.Second
 		})
 		question := realtime.NewQuery[realtime.None, realtime.None]("question")
-		srv.Driver(t, "d1") // and never answers
+		driver := srv.Driver(t, "d1") // and never answers
 		to := srv.Realtime.Drivers().To(realtime.DriverRoom("d1"))
 		var asking sync.WaitGroup
 		start := time.Now()
@@ -240,6 +240,13 @@ func TestLimits_PendingAcks(t *testing.T) {
 		require.Equal(t, []realtime.Limit{realtime.LimitPendingAcks}, l.take())
 		asking.Wait()
 		require.Equal(t, 3*time.Second, time.Since(start))
+		asked := 0
+		for _, e := range driver.Received() {
+			if e.Event == question.Name() {
+				asked++
+			}
+		}
+		require.Equal(t, 2, asked, "nobody waits for the ack of a third")
 	})
 }
 

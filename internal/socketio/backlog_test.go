@@ -23,9 +23,7 @@ import (
 func ask(sock *Socket) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	r, err := sock.Ask(ctx, func(id int64) []*engineio.Message {
-		return []*engineio.Message{EventMessage("/", id, "ask")}
-	})
+	r, err := sock.Ask(ctx, func(id int64) bool { return sock.Send(EventMessage("/", id, "ask")) })
 	return string(joinArgs(r.Args)), err
 }
 
@@ -75,7 +73,7 @@ func TestConn_AckAfterWaitingEvents(t *testing.T) {
 		go c.text(append(packets, `31["late"]`)...)
 		require.InDelta(t, 10, waiting(sock).events, 1)
 		require.True(t, waiting(sock).paused)
-		sock.Expect(1, func(r Reply) { l.addf("%s", joinArgs(r.Args)) })
+		require.NoError(t, sock.Expect(1, func(r Reply) { l.addf("%s", joinArgs(r.Args)) }))
 		require.Equal(t, []string{"0", `"late"`}, l.take())
 		require.Equal(t, 40, waiting(sock).events)
 		require.True(t, waiting(sock).paused, "no ack is awaited any more")
@@ -142,7 +140,7 @@ func TestConn_BacklogEndsWithTheSocket(t *testing.T) {
 		s.namespace("/b", Hooks{})
 		c, sockets := s.join(transport, "/", "/b")
 		for range 3 {
-			sockets[0].Expect(sockets[0].Namespace().NextID(), func(Reply) {})
+			require.NoError(t, sockets[0].Expect(sockets[0].Namespace().NextID(), func(Reply) {}))
 		}
 		go c.text(strings.Split(strings.Repeat(`2["x"]|`, 20), "|")[:20]...)
 		require.Equal(t, 3, waiting(sockets[0]).awaitedAcks)

@@ -207,7 +207,7 @@ func TestSocket_HoldsMessagesUntilOpen(t *testing.T) {
 		n.Emit(Target{Rooms: []string{"r"}}, msg("/", "early"))
 		require.True(t, sock.Send(EventMessages("/", NoID, "bin", [][]byte{[]byte(`{"_placeholder":true,"num":0}`)}, [][]byte{[]byte("b")})...))
 		var replied log
-		sock.Expect(7, func(r Reply) { replied.addf("%s %v", r.Args, r.Err) })
+		require.NoError(t, sock.Expect(7, func(r Reply) { replied.addf("%s %v", r.Args, r.Err) }))
 		require.True(t, sock.Send(EventMessage("/", 7, "ask")))
 		c.expectNone()
 		close(open)
@@ -608,8 +608,8 @@ func TestHooks_Panic(t *testing.T) {
 				}
 				sock := <-s.opened
 				c.next()
-				sock.Expect(1, func(Reply) { fail("ack") })
-				sock.Expect(2, func(Reply) { fail("ack failed") })
+				require.NoError(t, sock.Expect(1, func(Reply) { fail("ack") }))
+				require.NoError(t, sock.Expect(2, func(Reply) { fail("ack failed") }))
 				c.text(`2["x"]`, `31[]`, `1`)
 				switch where {
 				case "room": // filled and emptied: both steps of a panicking hook were completed

@@ -213,7 +213,7 @@ func (n *Namespace) Emit(t Target, ms ...*Message) (receivers int) {
 	found := selections.Get().(*[]*Socket) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	*found = n.appendSelected((*found)[:0], t)
 	for _, s := range *found {
-		if s.deliver(ms) {
+		if s.Send(ms...) {
 			receivers++
 		}
 	}

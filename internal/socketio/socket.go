@@ -62,7 +62,7 @@ type Socket struct {
 }
 
 // Reply is a client's answer to an emit with ack. Err is ErrClosed if the socket closed
-// first, or ErrTooManyAcks if the event was not sent.
+// first.
 type Reply struct {
 	Args        [][]byte
 	Attachments [][]byte
@@ -384,9 +384,7 @@ func (s *Socket) roomLocked(name string) int {
 
 // Send queues messages for the client, together and in order. It returns false if the
 // socket is pending or closed.
-func (s *Socket) Send(ms ...*Message) bool { return s.deliver(ms) }
-
-func (s *Socket) deliver(ms []*Message) bool {
+func (s *Socket) Send(ms ...*Message) bool {
 	switch s.state.Load() {
 	case socketAdmitted, socketOpen:
 		return s.conn.session.SendThrough(&s.gate, ms...)
@@ -395,23 +393,18 @@ func (s *Socket) deliver(ms []*Message) bool {
 }
 
 // Expect registers f for the ack with an id of Namespace.NextID. f is called once, on any
-// goroutine, unless Forget unregisters it first. It must not block.
-func (s *Socket) Expect(id int64, f func(Reply)) {
+// goroutine, unless Forget unregisters it first. It must not block. Expect returns
+// ErrClosed or ErrTooManyAcks if it does not register f; then the event must not be sent.
+func (s *Socket) Expect(id int64, f func(Reply)) error {
 	s.mu.Lock()
-	var err error
 	switch {
 	case s.Closed():
-		err = ErrClosed
-	case len(s.acks) >= s.conn.srv.cfg.PendingAcks:
-		err = ErrTooManyAcks
-	}
-	if err != nil {
 		s.mu.Unlock()
-		if errors.Is(err, ErrTooManyAcks) {
-			s.conn.limited(s, LimitPendingAcks)
-		}
-		s.callReply(f, Reply{Err: err})
-		return
+		return ErrClosed
+	case len(s.acks) >= s.conn.srv.cfg.PendingAcks:
+		s.mu.Unlock()
+		s.conn.limited(s, LimitPendingAcks)
+		return ErrTooManyAcks
 	}
 	if s.acks == nil {
 		s.acks = map[int64]func(Reply){}
@@ -422,6 +415,7 @@ func (s *Socket) Expect(id int64, f func(Reply)) {
 	if unsettled {
 		s.conn.settle()
 	}
+	return nil
 }
 
 // Forget stops awaiting an ack.
@@ -455,17 +449,15 @@ func (s *Socket) callReply(f func(Reply), r Reply) {
 	f(r)
 }
 
-// Ask emits an event with an ack and waits for the ack until ctx ends.
-func (s *Socket) Ask(ctx context.Context, event func(id int64) []*Message) (Reply, error) {
+// Ask waits until ctx ends for the ack of an event, which send sends with that id. send
+// reports false if the socket is closed.
+func (s *Socket) Ask(ctx context.Context, send func(id int64) bool) (Reply, error) {
 	id := s.ns.NextID()
 	answer := make(chan Reply, 1)
-	s.Expect(id, func(r Reply) { answer <- r })
-	select {
-	case r := <-answer: // it was not registered
-		return r, r.Err
-	default:
+	if err := s.Expect(id, func(r Reply) { answer <- r }); err != nil {
+		return Reply{}, err
 	}
-	if !s.deliver(event(id)) {
+	if !send(id) {
 		s.Forget(id)
 		return Reply{}, ErrClosed
 	}
