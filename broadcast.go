@@ -62,8 +62,11 @@ func (b Broadcast) Except(rooms ...Room) Broadcast {
 	return b
 }
 
-// ExceptSocket leaves out one socket.
+// ExceptSocket leaves out one socket. It panics if s is nil.
 func (b Broadcast) ExceptSocket(s *Socket) Broadcast {
+	if s == nil {
+		panicNoSocket("ExceptSocket")
+	}
 	b.except = append(slices.Clip(b.except), s.ID())
 	return b
 }

@@ -16,15 +16,21 @@ type Emitter interface {
 	emit(event string, arg []byte) error
 }
 
+// panicNoSocket panics because the socket that a method was called with is nil.
+func panicNoSocket(method string) { panic("realtime: " + method + ": the socket is nil") }
+
 var errUndeclared = errors.New("realtime: the event has no name; declare it with NewEvent or NewQuery")
 
 // Emit sends the event to a socket, or to the sockets that a broadcast selects, without
 // waiting for the network. It returns ErrClosed if the socket has closed, and an error if
 // the payload does not marshal or NewEvent did not declare the event. A nil error does not
-// mean that the client receives the event.
+// mean that the client receives the event. Emit panics if to is nil.
 func (e Event[T]) Emit(to Emitter, payload T) error {
 	if e.name == "" {
 		return errUndeclared
+	}
+	if s, one := to.(*Socket); to == nil || one && s == nil {
+		panicNoSocket("Emit of " + e.name)
 	}
 	arg, err := json.Marshal(payload)
 	if err != nil {
@@ -37,11 +43,14 @@ func (e Event[T]) Emit(to Emitter, payload T) error {
 // argument is decoded into Out. It may be called from the socket's own handler. It returns
 // ErrAckTimeout if ctx ends before the ack, or if Timeouts.Ack passes and ctx has no
 // deadline. It returns ErrClosed if the socket closes, and ErrTooManyAcks if too many earlier
-// acks of the socket are pending.
+// acks of the socket are pending. It panics if s is nil.
 func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) {
 	var out Out
 	if q.name == "" {
 		return out, errUndeclared
+	}
+	if s == nil {
+		panicNoSocket("Ask of " + q.name)
 	}
 	arg, err := json.Marshal(in)
 	if err != nil {

@@ -96,11 +96,11 @@ func (c Call[In, Out]) Result(out Out) (Raw, error) { return success(out) }
 // Use adds interceptors to the namespace, inside those that it has. The order from the
 // outside is Options.Interceptors, NamespaceOptions.Interceptors, then those of Use in the
 // order in which they were added. A call that is running passes through them only if it has
-// not reached its handler yet. Use panics if an interceptor is nil or returns nil.
+// not reached its handler yet. Use panics if ns or an interceptor is nil, or if one returns
+// nil; then it adds none.
 func (ns *Namespace) Use(all ...Interceptor) {
-	for _, i := range all {
-		ns.interceptors.add(i)
-	}
+	ns.mustExist("Use")
+	ns.interceptors.add(all...)
 }
 
 // interceptors is the list of a namespace's interceptors, the outermost first. Its methods
@@ -134,23 +134,29 @@ func (i *interceptorNode) callNext(ctx context.Context, r *CallRequest) (Raw, er
 	return r.handle(ctx)
 }
 
-// add appends an interceptor to the list.
-func (i *interceptors) add(wrap Interceptor) {
-	if wrap == nil {
-		panic("realtime: an interceptor is nil")
-	}
-	added := &interceptorNode{}
-	if added.run = wrap(added.callNext); added.run == nil {
-		panic("realtime: an interceptor returned nil")
+// add appends interceptors to the list.
+func (i *interceptors) add(all ...Interceptor) {
+	added := make([]*interceptorNode, len(all))
+	for n, wrap := range all {
+		if wrap == nil {
+			panic("realtime: an interceptor is nil")
+		}
+		node := &interceptorNode{}
+		if node.run = wrap(node.callNext); node.run == nil {
+			panic("realtime: an interceptor returned nil")
+		}
+		added[n] = node
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	if i.last == nil {
-		i.first.Store(added)
-	} else {
-		i.last.next.Store(added)
+	for _, node := range added {
+		if i.last == nil {
+			i.first.Store(node)
+		} else {
+			i.last.next.Store(node)
+		}
+		i.last = node
 	}
-	i.last = added
 }
 
 // interceptorsOf returns the interceptors of each namespace that New creates, by the
@@ -178,9 +184,7 @@ func interceptorsOf(o *Options) (map[string]*interceptors, error) {
 func newInterceptors(server, own []Interceptor) (*interceptors, error) {
 	all := &interceptors{}
 	err := hostcall.Guard(func() error {
-		for _, i := range slices.Concat(server, own) {
-			all.add(i)
-		}
+		all.add(slices.Concat(server, own)...)
 		return nil
 	}, func(error) {})
 	if err != nil {

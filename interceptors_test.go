@@ -82,11 +82,13 @@ func TestInterceptor_Order(t *testing.T) {
 		did.take()
 		rawAck(t, c, rawCall, `1`)
 		require.Equal(t, []string{"s1", "s2", "n1", "n2", "u1", "u2", "late", "handler"}, did.take()[:8])
+		require.PanicsWithValue(t, "realtime: an interceptor is nil", func() { ns.Use(did.around("beside a nil"), nil) })
+		did.take()
 		require.Contains(t, rawAck(t, c, "nobody's", `1`), "not_found")
 		require.Empty(t, did.take(), "of what nobody handles they hear nothing")
 		require.NoError(t, c.Emit("fare", fare{"t1"}))
 		synctest.Wait()
-		require.Len(t, did.take(), 15, "without an ack too")
+		require.Len(t, did.take(), 15, "without an ack too, and without the interceptor beside the nil one")
 	})
 }
 

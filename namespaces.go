@@ -139,9 +139,10 @@ func (ns *Namespace) Name() string { return ns.name }
 // before any of its events. Several functions run in the order in which they were added.
 // Their emits arrive after hello. The first error or panic disconnects the socket, and the
 // later functions are not called. A function may block, within ctx, which ends after
-// Timeouts.Handler. It is called concurrently for different sockets. OnConnect panics if f is
-// nil.
+// Timeouts.Handler. It is called concurrently for different sockets. OnConnect panics if ns or
+// f is nil.
 func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
+	ns.mustExist("OnConnect")
 	if f == nil {
 		panic("realtime: OnConnect: the function is nil")
 	}
@@ -152,15 +153,16 @@ func (ns *Namespace) OnConnect(f func(ctx context.Context, s *Socket) error) {
 
 // OnDisconnect adds a function that the server calls once for each socket that was
 // connected and has closed, after the last of its events, with the reason. Several
-// functions run in the order in which they were added; an error or a panic of one does not
-// prevent the next. Socket.Rooms still returns the rooms that the socket was in.
+// functions run in the order in which they were added; a panic of one does not prevent the
+// next. Socket.Rooms still returns the rooms that the socket was in.
 //
 // A function may block, within ctx, which ends after twice Timeouts.Handler. It is called
 // concurrently for different sockets: at most 256 calls of f run at once, others wait. A
 // call that has not returned when ctx ends is abandoned. While 256 calls of f are
-// abandoned, the server skips further calls and logs an error. OnDisconnect panics if f is
-// nil.
+// abandoned, the server skips further calls and logs an error. OnDisconnect panics if ns or f
+// is nil.
 func (ns *Namespace) OnDisconnect(f func(ctx context.Context, s *Socket, reason DisconnectReason)) {
+	ns.mustExist("OnDisconnect")
 	if f == nil {
 		panic("realtime: OnDisconnect: the function is nil")
 	}
@@ -228,8 +230,9 @@ func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Sock
 // listeners of a namespace are called one at a time, in the order of the events. A call
 // that does not return within about twice Timeouts.Handler is abandoned. While 4096 events
 // wait in a namespace, the server drops further ones and logs an error. OnServerEmit panics
-// if f is nil, and if the name is one that ServerEmit refuses.
+// if ns or f is nil, and if the name is one that ServerEmit refuses.
 func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
+	ns.mustExist("OnServerEmit")
 	if f == nil {
 		panic("realtime: OnServerEmit: the function is nil")
 	}
@@ -245,8 +248,9 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 // receives it, nor does this node. It waits until the adapter has accepted the event, and
 // does not use ctx. The server logs an error of the adapter; the returned error says that an
 // argument does not marshal, that the adapter's queue is full, or that the name is empty or
-// reserved by Socket.IO for nodes: connect, connection, new_namespace.
+// reserved by Socket.IO for nodes: connect, connection, new_namespace. It panics if ns is nil.
 func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
+	ns.mustExist("ServerEmit")
 	if err := checkServerEvent(event); err != nil {
 		return errorf("ServerEmit: %w", err)
 	}
@@ -261,13 +265,22 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: packEvent(event, raw, nil)})
 }
 
+const noNamespace = "the namespace is nil; Server.Of returns nil for one that does not exist"
+
+// mustExist panics if the namespace is nil.
+func (ns *Namespace) mustExist(method string) {
+	if ns == nil {
+		panic("realtime: " + method + ": " + noNamespace)
+	}
+}
+
 // mustHandle panics if a handler cannot be registered or no client could reach it; the
 // methods that register handlers return no error.
 func (ns *Namespace) mustHandle(method, event string, given bool) {
 	var problem string
 	switch err := checkEventName(event); {
 	case ns == nil:
-		problem = "the namespace is nil; Server.Of returns nil for one that does not exist"
+		problem = noNamespace
 	case !given:
 		problem = "the handler is nil"
 	case err != nil:

@@ -433,6 +433,11 @@ func TestHandle_PanicsWhenNothingCanBeHandled(t *testing.T) {
 		`realtime: HandleRaw of "connect": an event cannot be called "connect": Socket.IO reserves that name; choose another`: func() { drivers.HandleRaw("connect", raw) },
 		`realtime: HandleRaw of "chat": the namespace is nil; Server.Of returns nil for one that does not exist`:              func() { rt.Of("/lab").HandleRaw("chat", raw) },
 		`realtime: OnServerEmit: the function is nil`:                                                                         func() { drivers.OnServerEmit("chat", nil) },
+		`realtime: OnServerEmit: the namespace is nil; Server.Of returns nil for one that does not exist`:                     func() { rt.Of("/lab").OnServerEmit("chat", func(realtime.Raw) {}) },
+		`realtime: OnConnect: the namespace is nil; Server.Of returns nil for one that does not exist`:                        func() { rt.Of("/lab").OnConnect(nil) },
+		`realtime: OnDisconnect: the namespace is nil; Server.Of returns nil for one that does not exist`:                     func() { rt.Of("/lab").OnDisconnect(nil) },
+		`realtime: Use: the namespace is nil; Server.Of returns nil for one that does not exist`:                              func() { rt.Of("/lab").Use() },
+		`realtime: ServerEmit: the namespace is nil; Server.Of returns nil for one that does not exist`:                       func() { _ = rt.Of("/lab").ServerEmit(t.Context(), "chat") },
 		`realtime: OnServerEmit: an event's name is empty`:                                                                    func() { drivers.OnServerEmit("", func(realtime.Raw) {}) },
 		`realtime: OnServerEmit: an event between nodes cannot be called "connection": Socket.IO reserves that name; choose another`: func() {
 			drivers.OnServerEmit("connection", func(realtime.Raw) {})
@@ -440,6 +445,20 @@ func TestHandle_PanicsWhenNothingCanBeHandled(t *testing.T) {
 	} {
 		require.PanicsWithValue(t, why, f)
 	}
+}
+
+func TestEmit_PanicsWithoutASocket(t *testing.T) {
+	t.Parallel()
+	event, query := realtime.NewEvent[int]("note"), realtime.NewQuery[int, int]("question")
+	var none *realtime.Socket
+	for why, f := range map[string]func(){
+		"realtime: Emit of note: the socket is nil":    func() { _ = event.Emit(none, 1) },
+		"realtime: Ask of question: the socket is nil": func() { _, _ = query.Ask(t.Context(), none, 1) },
+		"realtime: ExceptSocket: the socket is nil":    func() { realtime.Broadcast{}.ExceptSocket(none) },
+	} {
+		require.PanicsWithValue(t, why, f)
+	}
+	require.PanicsWithValue(t, "realtime: Emit of note: the socket is nil", func() { _ = event.Emit(nil, 1) })
 }
 
 // An emit has an error to return.
