@@ -291,6 +291,9 @@ func TestNewDomainEvent_Mistakes(t *testing.T) {
 		`Options.Events[0] is the zero value; use NewDomainEvent`:       {{}},
 		`the type must be a struct`:                                     {realtime.NewDomainEvent("A pointer.", &invalidEvent{})},
 		`domain event "shift.started": NewDomainEvent needs an example`: {realtime.NewDomainEvent[shiftStarted]("No example.")},
+		`domain event "shift.started": NewDomainEvent needs a sentence that says what happened`: {
+			realtime.NewDomainEvent(" \n", exampleShift()),
+		},
 		`domain event "shift.started": the example is not valid: shift.started: invalid domain event: driverId is missing`: {
 			realtime.NewDomainEvent("Invalid.", shiftStarted{}),
 		},

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/rodando/realtime/internal/hostcall"
 )
@@ -55,11 +56,15 @@ type DomainEventType struct {
 // NewDomainEvent declares a domain event of the host's own, for Options.Events. doc is a
 // sentence that says what happened. The documentation of the server's events contains doc
 // and the examples. Pass one example for each audience that the event may have: New calls
-// their Deliveries and returns an error if one is invalid.
+// their Deliveries. New returns an error if doc is empty, or an example is missing or invalid.
 func NewDomainEvent[E HostEvent](doc string, examples ...E) DomainEventType {
 	t := newDomainType(doc, func(e E) builtin { return hosted[E]{e} }, examples)
 	t.hosts = true
-	if t.err == nil && len(examples) == 0 {
+	switch {
+	case t.err != nil:
+	case strings.TrimSpace(doc) == "":
+		t.err = fmt.Errorf("realtime: domain event %q: NewDomainEvent needs a sentence that says what happened", t.name)
+	case len(examples) == 0:
 		t.err = fmt.Errorf("realtime: domain event %q: NewDomainEvent needs an example", t.name)
 	}
 	return t

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -181,10 +182,10 @@ func (p *page) direction(title string, all []realtime.EventDoc, fromClient bool)
 func (p *page) event(d realtime.EventDoc) {
 	p.linef("\n#### `%s`\n", d.Event)
 	if d.Doc != "" {
-		p.linef("%s\n", d.Doc)
+		p.linef("%s\n", oneLine(d.Doc))
 	}
 	if d.Audience != "" {
-		to := "To: " + d.Audience + "."
+		to := "To: " + oneLine(d.Audience) + "."
 		if d.NewestOnly {
 			to += " A slow receiver gets the newest only."
 		}
@@ -274,10 +275,14 @@ func notes(f Field) (notes []string) {
 		notes = append(notes, "null: "+f.Null)
 	}
 	for i, n := range notes {
-		notes[i] = strings.ReplaceAll(n, "|", `\|`)
+		notes[i] = strings.ReplaceAll(oneLine(n), "|", `\|`)
 	}
 	return notes
 }
+
+// oneLine returns the words of a host's text on one line. A line break would end the row of a
+// table, or begin a heading or a list.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func (p *page) example(example json.RawMessage) {
 	if len(example) == 0 {
@@ -325,21 +330,11 @@ func (p *page) objects() {
 	p.linef("\n## Objects")
 	done := map[string]bool{}
 	for len(done) < len(p.structs) {
-		for _, name := range slices.Sorted(keys(p.structs)) {
+		for _, name := range slices.Sorted(maps.Keys(p.structs)) {
 			if !done[name] {
 				done[name] = true
 				p.linef("\n### %s\n", name)
 				p.fields(p.structs[name])
-			}
-		}
-	}
-}
-
-func keys[V any](m map[string]V) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
 			}
 		}
 	}

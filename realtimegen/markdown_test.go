@@ -42,3 +42,19 @@ func TestMarkdown_StructsWithOneName(t *testing.T) {
 	}
 	require.NotContains(t, page.String(), "### Room")
 }
+
+// The host's texts may have line breaks, as raw strings do.
+func TestMarkdown_TextsWithLineBreaks(t *testing.T) {
+	t.Parallel()
+	type moved struct {
+		Floor int `json:"floor" doc:"the number\nof the floor" null:"it is\nin the lift"`
+	}
+	var page strings.Builder
+	require.NoError(t, realtimegen.Markdown(&page, realtime.Catalog{
+		Namespaces: []string{"/lab"}, Events: []realtime.EventDoc{{
+			Namespace: "/lab", Event: "moved", Payload: reflect.TypeFor[moved](), Doc: "It moved.\n# Up\n", Audience: "the people\n- inside",
+		}},
+	}))
+	require.Contains(t, page.String(), "\nIt moved. # Up\n\nTo: the people - inside.\n")
+	require.Contains(t, page.String(), "| `floor` | integer or null | the number of the floor; null: it is in the lift |\n")
+}
