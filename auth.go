@@ -92,22 +92,35 @@ const maxReads = 4
 var errGaps = errors.New("messages between the nodes were lost repeatedly during the handshake")
 
 // checkAgain checks the rows of an admitted socket again if there was a gap since they were
-// read, because a revocation may have been lost. For a later gap, the sweep checks the socket.
+// read. For a later gap, the sweep checks the socket.
 func (ns *Namespace) checkAgain(ctx context.Context, h *handshake) error {
-	s := h.s
-	for reads := 1; h.gaps != ns.rt.pending.gaps.Load(); reads++ {
-		if reads == maxReads {
-			return undecided{step: stepSession, err: errGaps}
-		}
-		id, expiresAt := s.Identity(), s.ExpiresAt()
-		id, expiresAt, err := ns.checkRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h)
-		if err != nil {
-			return err
-		}
-		s.setIdentity(id, expiresAt)
+	if !ns.gapSince(h) {
+		return nil
 	}
-	return nil
+	id, expiresAt, err := ns.checkRowsAgain(ctx, h.s.Identity(), h.s.ExpiresAt(), h)
+	if err == nil {
+		h.s.setIdentity(id, expiresAt)
+	}
+	return err
 }
+
+// checkRowsAgain calls checkRows until there was no gap since the rows were read, because in
+// a gap a revocation may have been lost.
+func (ns *Namespace) checkRowsAgain(ctx context.Context, id Identity, expiresAt time.Time, h *handshake) (Identity, time.Time, error) {
+	for reads := 1; ns.gapSince(h); reads++ {
+		if reads == maxReads {
+			return id, expiresAt, undecided{step: stepSession, err: errGaps}
+		}
+		var err error
+		if id, expiresAt, err = ns.checkRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h); err != nil {
+			return id, expiresAt, err
+		}
+	}
+	return id, expiresAt, nil
+}
+
+// gapSince reports whether there was a gap since the handshake read its rows.
+func (ns *Namespace) gapSince(h *handshake) bool { return h.gaps != ns.rt.pending.gaps.Load() }
 
 // verifyToken calls the TokenVerifier and returns the claims of a valid token.
 func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake) (Claims, error) {
@@ -347,12 +360,8 @@ func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (R
 	defer ns.rt.pending.done(h)
 	was := s.Identity()
 	id, expiresAt, err := ns.authenticate(ctx, stripBearer(in.Token), h)
-	for reads := 1; err == nil && h.gaps != ns.rt.pending.gaps.Load(); reads++ {
-		if reads == maxReads {
-			err = undecided{step: stepSession, err: errGaps}
-			break
-		}
-		id, expiresAt, err = ns.checkRows(ctx, Claims{Subject: id.UserID, SessionID: id.SessionID, ExpiresAt: expiresAt}, h)
+	if err == nil {
+		id, expiresAt, err = ns.checkRowsAgain(ctx, id, expiresAt, h)
 	}
 	refused, ok := asError(err)
 	switch {
@@ -378,7 +387,7 @@ func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (R
 		s.inner.Leave(SessionRoom(was.SessionID).name)
 	}
 	s.renew(id, expiresAt)
-	if h.gaps != ns.rt.pending.gaps.Load() {
+	if ns.gapSince(h) {
 		ns.rt.sweep.now() // the sweep of the gap may have checked the old session
 	}
 	return Refreshed{ExpiresAt: Time{expiresAt}}, nil

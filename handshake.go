@@ -101,8 +101,9 @@ func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, 
 
 // hello returns the first event of a socket.
 func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
+	id := s.Identity()
 	arg, err := json.Marshal(HelloPayload{
-		OK: true, Namespace: ns.name, SessionID: s.identity.SessionID, UserID: s.identity.UserID, ServerTime: Time{time.Now()},
+		OK: true, Namespace: ns.name, SessionID: id.SessionID, UserID: id.UserID, ServerTime: Time{time.Now()},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding hello: %w", err)
