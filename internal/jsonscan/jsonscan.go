@@ -69,8 +69,6 @@ func String(b []byte) (s []byte, ok bool) {
 const (
 	placeholderKey = "_placeholder"
 	numKey         = "num"
-	// longestKey is placeholderKey with every letter written as \u00xx.
-	longestKey = 6 * len(placeholderKey)
 )
 
 // Flags that Placeholders keeps for an open object.
@@ -122,12 +120,12 @@ func Placeholders(b []byte, count int) (found int, err error) {
 			}
 			// A flag is set or cleared, so that the last of equal names wins.
 			switch rest := b[i:]; {
-			case nameIs(raw, placeholderKey):
+			case named(raw, placeholderKey):
 				stack[top] &^= isPlaceholder
 				if literal(rest, 0, "true") > 0 {
 					stack[top] |= isPlaceholder
 				}
-			case nameIs(raw, numKey):
+			case named(raw, numKey):
 				stack[top] &^= hasIndex
 				if isIndex(rest, count) {
 					stack[top] |= hasIndex
@@ -143,16 +141,17 @@ func Placeholders(b []byte, count int) (found int, err error) {
 	return found, nil
 }
 
-// nameIs reports whether the raw content of a string equals name once its escapes are
+// named reports whether the raw content of a string equals name once its escapes are
 // resolved.
-func nameIs(raw []byte, name string) bool {
-	if len(raw) < len(name) || len(raw) > longestKey {
+func named(raw []byte, name string) bool {
+	const longest = len(`\u0000`) // of the escapes of a letter
+	if len(raw) < len(name) || len(raw) > longest*len(name) {
 		return false
 	}
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return string(raw) == name
 	}
-	var buf [longestKey]byte
+	var buf [longest * len(placeholderKey)]byte // the content of a longer one is allocated
 	return string(unescape(buf[:0], raw)) == name
 }
 

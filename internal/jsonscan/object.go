@@ -84,15 +84,6 @@ func Decode(b []byte, fields ...Field) error {
 	}
 }
 
-// named reports whether the raw content of a string equals name once its escapes are
-// resolved.
-func named(raw []byte, name string) bool {
-	if bytes.IndexByte(raw, '\\') < 0 {
-		return string(raw) == name
-	}
-	return len(raw) <= len(name)*len(`\u0000`) && string(unescape(make([]byte, 0, len(raw)), raw)) == name
-}
-
 // assign stores a JSON value and reports whether it has the right type.
 func assign(to any, value []byte) bool {
 	if string(value) == "null" {

@@ -161,7 +161,8 @@ func isHostname(host string) bool {
 	name := strings.TrimSuffix(host, ".")
 	last := name[strings.LastIndexByte(name, '.')+1:]
 	digits, hex := strings.CutPrefix(last, "0x")
-	if number := strings.Trim(last, "0123456789") == "" || hex && strings.Trim(digits, "0123456789abcdef") == ""; !number && !strings.Contains(host, ":") {
+	number := strings.Trim(last, "0123456789") == "" || hex && strings.Trim(digits, "0123456789abcdef") == ""
+	if !number && !strings.Contains(host, ":") {
 		return true
 	}
 	addr, err := netip.ParseAddr(host)
