@@ -116,27 +116,3 @@ func assign(to any, value []byte) bool {
 	}
 	return false
 }
-
-// Crowded reports whether b, valid JSON or not, has more array elements and object
-// members than limit. Once split, a megabyte of tiny elements would take many times
-// that in memory. Crowded counts commas; it skips those inside strings only when the
-// total reaches the limit.
-func Crowded(b []byte, limit int) bool {
-	if bytes.Count(b, []byte{','}) < limit {
-		return false
-	}
-	commas := 0
-	for i := 0; i < len(b); i++ {
-		switch b[i] {
-		case ',':
-			commas++
-		case '"':
-			for i++; i < len(b) && b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-		}
-	}
-	return commas >= limit
-}
