@@ -48,7 +48,7 @@ func (s *Server) protocolOf(q url.Values) int {
 // the unsent one in the outbox.
 var pongEIO3 = func() *Message {
 	m := control(string(packetPong))
-	m.Key = "\x00pong"
+	m.Key = keyPong
 	return m
 }()
 

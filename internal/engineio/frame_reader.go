@@ -199,5 +199,5 @@ func (c *wsConn) answerPingFrame(data []byte) bool {
 	}
 	// If the client does not read, only the newest pong stays in the outbox, as RFC
 	// 6455, section 5.5.3, allows.
-	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Key: "\x00pong"})
+	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Key: keyPongFrame})
 }

@@ -21,6 +21,13 @@ const (
 // separator separates the packets of a polling payload.
 const separator = '\x1e'
 
+// Keys of the engine's own messages: see Message.Key. Those of the layer above begin with no
+// NUL.
+const (
+	keyPong      = "\x00pong" // the packet, for EIO3
+	keyPongFrame = "\x00pong frame"
+)
+
 // headroom is the maximum size of an unmasked websocket frame header.
 const headroom = 10
 

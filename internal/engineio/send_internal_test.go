@@ -103,6 +103,21 @@ func TestSession_SendVolatileAndKeyedWithAttachments(t *testing.T) {
 	ss.abort(ReasonForcedClose)
 }
 
+// The pong packet of EIO3 and the pong frame of a websocket do not replace each other.
+func TestSession_PongsOfTwoKinds(t *testing.T) {
+	t.Parallel()
+	ss, _ := lockedSession(t)
+	c := &wsConn{s: ss, blocked: true}
+	ss.ws, ss.flushPending = c, true
+	for range 3 {
+		require.True(t, ss.Send(pongEIO3))
+		require.True(t, c.answerPingFrame([]byte("ping")))
+	}
+	require.Equal(t, 2, ss.out.len())
+	ss.ws = nil
+	ss.abort(ReasonForcedClose)
+}
+
 // Nor does a timer callback wait for the handler, because all timers wait for it.
 func TestSession_TimerCallsNobody(t *testing.T) {
 	t.Parallel()
