@@ -29,8 +29,11 @@ type requestData struct {
 }
 
 // connOf returns the state of a connection.
-func connOf(c *socketio.Conn) *connState {
-	return c.Data.(*connState) //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+func connOf(c *socketio.Conn) *connState { return stateOf(c.Data) }
+
+// stateOf returns the state of a connection from the Data of its socketio.Conn.
+func stateOf(data any) *connState {
+	return data.(*connState) //nolint:errcheck,forcetypeassert // accept returns nothing else
 }
 
 func (c *connState) token() string {

@@ -153,14 +153,13 @@ type SessionRevoked struct {
 
 // EventName implements DomainEvent.
 func (SessionRevoked) EventName() string { return "auth.session.revoked" }
-func (e SessionRevoked) check() error    { return missing(e.EventName(), "sid", e.SessionID) }
-func (e SessionRevoked) about() subject {
-	return subject{at: e.At, userID: e.UserID, sessionID: e.SessionID, access: revokesSession, reason: e.Reason}
-}
 
 // EventKey implements DomainEvent.
-func (e SessionRevoked) EventKey() string {
-	return AccessKey(cmp.Or(e.UserID, e.SessionID))
+func (e SessionRevoked) EventKey() string { return AccessKey(cmp.Or(e.UserID, e.SessionID)) }
+
+func (e SessionRevoked) check() error { return missing(e.EventName(), "sid", e.SessionID) }
+func (e SessionRevoked) about() subject {
+	return subject{at: e.At, userID: e.UserID, sessionID: e.SessionID, access: revokesSession, reason: e.Reason}
 }
 
 // EventSessionRevoked is sent to the sockets of the session and of the user, in every

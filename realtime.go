@@ -167,12 +167,13 @@ func (rt *Server) startEngine() {
 		Limited:         rt.exceeded,
 		UpgradeFailed:   rt.upgradeFailed,
 		Accept:          rt.accept,
-		Opened:          func(data any, end func()) { rt.admission.Opened(&data.(*connState).Conn, end) }, //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+		Opened:          func(data any, end func()) { rt.admission.Opened(&stateOf(data).Conn, end) },
 		Left:            rt.socketLeft,
 		Refused:         rt.connectRefused,
 		Closed: func(data any) {
-			rt.pending.disconnected(data.(*connState))    //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
-			rt.admission.Release(&data.(*connState).Conn) //nolint:errcheck,forcetypeassert // the Data of a Conn is always a *connState
+			c := stateOf(data)
+			rt.pending.disconnected(c)
+			rt.admission.Release(&c.Conn)
 		},
 		Engine: socketio.EngineConfig{
 			PingInterval:      o.Timeouts.PingInterval,

@@ -266,15 +266,10 @@ func (l *rawConn) response() (status int, body string) {
 func (l *rawConn) waitForClose() {
 	l.t.Helper()
 	_, err := io.Copy(io.Discard, l.in)
-	var timeout net.Error
-	if err != nil {
-		require.False(l.t, asTimeout(err, &timeout), "the server keeps the connection open")
+	if failed, ok := errors.AsType[net.Error](err); ok {
+		require.False(l.t, failed.Timeout(), "the server keeps the connection open")
 	}
 	_ = l.Close()
-}
-
-func asTimeout(err error, as *net.Error) bool {
-	return errors.As(err, as) && (*as).Timeout()
 }
 
 // get returns the bytes of a GET request.

@@ -68,8 +68,8 @@ func NewKind(l Limits) *Kind {
 // Do calls f on a goroutine of its own and waits until f returns, ctx ends or
 // Limits.Timeout passes. When ctx ends first, the ctx of f ends too; if f still runs when
 // Limits.Timeout has passed, the call is abandoned then. Without a timeout it is abandoned
-// at once. A panic or runtime.Goexit in f is
-// returned as a *PanicError. f is not called when ctx has already ended.
+// at once. A panic or runtime.Goexit in f is returned as a *PanicError. f is not called when
+// ctx has already ended.
 //
 // The source, if not nil, is the map key under which Limits.PerSource counts the call,
 // and from which Limits.Group makes the one for Limits.PerGroup.

@@ -87,10 +87,12 @@ func (k *Kind) closedLocked() bool {
 		k.raised = 0
 		return false
 	}
-	if k.limits.Again <= 0 || k.abandoned < (k.raised+1)*k.limits.Abandoned {
-		return k.limits.Again <= 0
-	}
-	if time.Since(k.lastLate) < doubled(k.limits.Again, k.raised) {
+	switch {
+	case k.limits.Again <= 0:
+		return true
+	case k.abandoned < (k.raised+1)*k.limits.Abandoned: // the raised limit
+		return false
+	case time.Since(k.lastLate) < doubled(k.limits.Again, k.raised):
 		return true
 	}
 	k.raised++

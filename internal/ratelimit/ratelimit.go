@@ -80,8 +80,9 @@ func New(c Config) *Limiter {
 func (l Limit) quota() quota { return quota{l.Quota(), l.Name} }
 
 // Allow charges an event to the socket's bucket of that name and, if that allows it and user
-// is not empty, to the user's bucket. limit is the name of the limit that refused it. The caller passes
-// one name for all events that the host does not handle, because each name costs memory.
+// is not empty, to the user's bucket. limit is the name of the limit that refused it. The
+// caller passes one name for all events that the host does not handle, because each name costs
+// memory.
 func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string) {
 	now := time.Since(l.start)
 	if s.state == nil {

@@ -7,7 +7,7 @@
 // The protocol: https://socket.io/docs/v4/socket-io-protocol/
 //
 // One way in: engineio -> Conn.Message -> Socket's queue -> Hooks.Event. One way out:
-// Namespace.Emit -> rooms -> Socket.deliver -> engineio.Session.
+// Namespace.Emit -> rooms -> Socket.Send -> engineio.Session.
 //
 // Locks are taken in this order: Socket.mu, then Conn.mu or the lock of a shard, then
 // those of the layer below. No lock is held while a hook is called.
