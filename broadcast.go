@@ -129,7 +129,7 @@ func (b Broadcast) emptyLocal() bool {
 		return false
 	}
 	for _, name := range b.rooms {
-		if b.ns.inner.HasRoom(name) || b.ns.inner.Socket(name) != nil {
+		if b.ns.inner.Has(name) {
 			return false
 		}
 	}

@@ -88,7 +88,7 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 // HasRoom implements Node. A socket's id is a room too.
 func (n node) HasRoom(namespace, room string) bool {
 	ns := n.rt.lookup(namespace)
-	return ns != nil && (ns.inner.HasRoom(room) || ns.inner.Socket(room) != nil)
+	return ns != nil && ns.inner.Has(room)
 }
 
 // namespaceOf returns the namespace of a message. It drops a message of another version or

@@ -177,6 +177,15 @@ func (n *Namespace) HasRoom(name string) bool {
 	return sh.rooms[name] != nil
 }
 
+// Has reports whether a name selects a socket of this node: it is the name of a room or the
+// id of a socket.
+func (n *Namespace) Has(name string) bool {
+	sh := n.shardOf(name)
+	sh.mu.RLock()
+	defer sh.mu.RUnlock()
+	return sh.rooms[name] != nil || sh.sockets[name] != nil
+}
+
 // RoomLen returns the number of sockets in a room on this node.
 func (n *Namespace) RoomLen(name string) int {
 	sh := n.shardOf(name)

@@ -97,12 +97,16 @@ func TestSocket_Rooms(t *testing.T) {
 		require.True(t, a.In("q"))
 		require.False(t, b.In("q"))
 		require.True(t, n.HasRoom("q"))
+		require.True(t, n.Has("q"))
+		require.True(t, n.Has(a.ID()))
+		require.False(t, n.HasRoom(a.ID()), "an id selects a socket and is no room")
 		require.Equal(t, []string{"x", "all", "r", "q"}, a.AppendRooms([]string{"x"}))
 
 		a.Leave("q", "r", "never in")
 		require.Equal(t, []string{"q"}, changes.take())
 		require.Equal(t, []string{"all"}, a.Rooms())
 		require.False(t, n.HasRoom("q"))
+		require.False(t, n.Has("q"))
 		require.True(t, n.HasRoom("r"))
 
 		c.text("1")
