@@ -125,15 +125,7 @@ func (b Broadcast) emptyLocal() bool {
 	if b.ns == nil {
 		return true
 	}
-	if b.all {
-		return false
-	}
-	for _, name := range b.rooms {
-		if b.ns.inner.Has(name) {
-			return false
-		}
-	}
-	return true
+	return !b.all && !slices.ContainsFunc(b.rooms, b.ns.inner.Has)
 }
 
 // emitLocal encodes the event once and queues it on each socket of this node.

@@ -41,7 +41,12 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 		time.Sleep(upgradeGrace)
 		s.mu.Lock()
 	}
-	if s.ws != nil || s.state == stateClosed {
+	if s.state == stateClosed { // it is about to be removed
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errSession, FailedSession)
+		return
+	}
+	if s.ws != nil {
 		s.mu.Unlock()
 		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return
@@ -188,7 +193,12 @@ func (s *Session) limitWrite(w http.ResponseWriter) {
 // poll for the remaining messages. A second POST at the same time ends the session.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if s.ws != nil || s.state == stateClosed {
+	if s.state == stateClosed { // it is about to be removed
+		s.mu.Unlock()
+		s.srv.refuse(w, r, errSession, FailedSession)
+		return
+	}
+	if s.ws != nil {
 		s.mu.Unlock()
 		s.srv.refuse(w, r, errRequest, FailedRequest)
 		return

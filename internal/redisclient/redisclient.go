@@ -31,7 +31,7 @@ func CheckOptions(url string, client rueidis.Client) error {
 		return nil
 	}
 	if _, err := rueidis.ParseURL(url); err != nil {
-		return fmt.Errorf("Options.URL: %w", withoutURL(err)) //nolint:staticcheck // it begins with a name; the caller adds the package
+		return fmt.Errorf("Options.URL: %w", withoutURL(err))
 	}
 	return nil
 }

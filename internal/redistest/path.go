@@ -40,8 +40,7 @@ func StartPath(t testing.TB, target string) *Path {
 // URL returns the URL by which clients reach the server over the path.
 func (p *Path) URL() string { return "redis://" + p.listener.Addr().String() }
 
-// Silence(true) makes the path hold all data back, with its connections open, until
-// Silence(false).
+// Silence makes the path hold all data back, with its connections open, until Silence(false).
 func (p *Path) Silence(silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

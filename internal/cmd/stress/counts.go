@@ -18,10 +18,12 @@ type counts struct {
 
 func newCounts() *counts { return &counts{n: map[string]int{}} }
 
-func (c *counts) add(name string, n int) {
+// add adds n to a number and returns the sum.
+func (c *counts) add(name string, n int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.n[name] += n
+	return c.n[name]
 }
 
 // of returns the number.

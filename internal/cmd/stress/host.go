@@ -69,9 +69,7 @@ func (h *host) panicIn(hook string) {
 	if !h.w.has(panics) {
 		return
 	}
-	n := h.calls.Add(1)
-	h.w.count.add("panics: "+hook, 1)
-	if n%4 == 0 {
+	if h.w.count.add("panics: "+hook, 1)%4 == 0 { // each hook counts for itself, so that each panics
 		runtime.Goexit()
 	}
 	h.ledger.fired(hook)
