@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rodando/realtime/internal/stackroom"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -170,6 +171,7 @@ func NewServer(cfg Config) *Server {
 // ServeHTTP implements http.Handler. It makes its checks in the order of the reference
 // implementation. A repeated query key is ambiguous and counts as absent.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	stackroom.Reserve()
 	q := r.URL.Query()
 	transport := singleValue(q["transport"])
 	if (transport != "polling" || s.cfg.NoPolling) && (transport != "websocket" || s.cfg.NoWebSocket) {

@@ -47,8 +47,16 @@ func (c *Context) Deadline() (time.Time, bool) { return c.deadline, !c.deadline.
 // Done implements context.Context.
 func (c *Context) Done() <-chan struct{} { return c.context().Done() }
 
-// Err implements context.Context.
-func (c *Context) Err() error { return c.context().Err() }
+// Err implements context.Context. It makes no real context as long as there is no error, because
+// a verifier that asks before it begins would pay for a timer.
+func (c *Context) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.real == nil && !c.over && c.parent.Err() == nil && (c.inherits || time.Now().Before(c.deadline)) {
+		return nil
+	}
+	return c.contextLocked().Err()
+}
 
 // Value implements context.Context. Package context finds the real context here, also
 // through a context.WithValue in between, and needs no goroutine to cancel derived contexts.
@@ -72,6 +80,10 @@ func (c *Context) AfterFunc(f func()) (stop func() bool) {
 func (c *Context) context() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.contextLocked()
+}
+
+func (c *Context) contextLocked() context.Context {
 	if c.real == nil {
 		if c.inherits { // a timer of its own could fire before the parent's
 			c.real, c.cancel = context.WithCancel(c.parent)

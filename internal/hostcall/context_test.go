@@ -31,6 +31,14 @@ func TestContext_Ends(t *testing.T) {
 		c = newContext(t.Context(), time.Second)
 		c.End()
 		require.ErrorIs(t, c.Err(), context.Canceled, "though it was not used before End")
+		time.Sleep(time.Second)
+		require.ErrorIs(t, c.Err(), context.Canceled, "an error stays")
+
+		c = newContext(t.Context(), time.Second)
+		time.Sleep(time.Second)
+		require.ErrorIs(t, c.Err(), context.DeadlineExceeded, "though nobody waits for it")
+		c.End()
+		require.ErrorIs(t, c.Err(), context.DeadlineExceeded)
 
 		parent, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
@@ -39,6 +47,12 @@ func TestContext_Ends(t *testing.T) {
 		earlier, _ := parent.Deadline()
 		require.Equal(t, earlier, deadline)
 	})
+}
+
+// A verifier that asks whether the context has ended, and no more, pays for no timer.
+func TestContext_ErrAllocatesNothing(t *testing.T) {
+	c := newContext(t.Context(), time.Hour)
+	require.Zero(t, testing.AllocsPerRun(100, func() { _ = c.Err() }))
 }
 
 // A derived context costs no goroutine and ends with its parent. database/sql derives

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rodando/realtime/internal/stackroom"
 )
 
 // Limits bounds the calls of one kind.
@@ -144,6 +146,7 @@ func (c *call[T]) start(ctx context.Context, source any) {
 }
 
 func (c *call[T]) run() {
+	stackroom.Reserve() // the host decodes JSON, speaks to a database
 	var v T
 	err := c.kind.enter(&c.ctx, &c.ticket)
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/stackroom"
 )
 
 // States of a socket. It is pending while the layer above decides. When admitted, it is
@@ -95,6 +96,7 @@ func (s *Socket) Closed() bool { return s.state.Load() == socketClosed }
 func (s *Socket) connect(payload []byte) {
 	defer s.conn.srv.running.Done()
 	defer s.ns.recoverPanic(s)
+	stackroom.Reserve()
 	s.ns.hooks.Connect(s, payload)
 }
 
