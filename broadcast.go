@@ -94,12 +94,24 @@ func (b Broadcast) Local() Broadcast {
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the network.
 // The caller must not change args afterwards. It returns an error for a name for which NewEvent
-// panics; nil does not mean that a client receives the event.
+// panics, and if an argument is not JSON or has a placeholder without attachment; nil does not
+// mean that a client receives the event.
 func (b Broadcast) EmitRaw(event string, args Raw) error {
+	if err := checkRaw(event, args); err != nil {
+		return err
+	}
+	b.send(event, args.Args, args.Attachments)
+	return nil
+}
+
+// checkRaw returns an error unless an event can be emitted by EmitRaw.
+func checkRaw(event string, args Raw) error {
 	if err := checkEventName(event); err != nil {
 		return errorf("EmitRaw: %w", err)
 	}
-	b.send(event, args.Args, args.Attachments)
+	if err := args.check(); err != nil {
+		return errorf("EmitRaw of %s: %w", event, err)
+	}
 	return nil
 }
 

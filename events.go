@@ -7,7 +7,10 @@ package realtime
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
+
+	"github.com/rodando/realtime/internal/jsonscan"
 )
 
 // Event describes an event that the server sends without an ack.
@@ -84,6 +87,22 @@ type None struct{}
 type Raw struct {
 	Args        []json.RawMessage
 	Attachments [][]byte
+}
+
+// check returns an error if clients could not decode the arguments: they would disconnect.
+func (r Raw) check() error {
+	for i, arg := range r.Args {
+		if err := jsonscan.Valid(arg, jsonscan.MaxDepth); err != nil {
+			return fmt.Errorf("argument %d: %w", i, err)
+		}
+		if len(r.Attachments) == 0 {
+			continue // {"_placeholder":true} is an ordinary object
+		}
+		if _, err := jsonscan.Placeholders(arg, len(r.Attachments)); err != nil {
+			return fmt.Errorf("argument %d: %w", i, err)
+		}
+	}
+	return nil
 }
 
 // Time is a time that clients receive in ISO 8601, UTC, with milliseconds.

@@ -64,7 +64,9 @@ func (r *CallRequest) handle(ctx context.Context) (ack Raw, err error) {
 	return ack, err
 }
 
-// CallFunc handles an event. It returns the ack's arguments in wire format, or an error.
+// CallFunc handles an event. It returns the ack's arguments in wire format, or an error. For
+// arguments that are not JSON, or have a placeholder without attachment, the client gets
+// CodeInternal.
 type CallFunc func(ctx context.Context, r *CallRequest) (Raw, error)
 
 // Interceptor wraps the calls of clients: it returns a function that runs in place of
@@ -120,10 +122,15 @@ type interceptorNode struct {
 
 // call calls the first interceptor, or the handler if there is none.
 func (i *interceptors) call(ctx context.Context, r *CallRequest) (Raw, error) {
-	if first := i.first.Load(); first != nil {
-		return first.run(ctx, r)
+	first := i.first.Load()
+	if first == nil {
+		return r.route.handle(ctx, r)
 	}
-	return r.route.handle(ctx, r)
+	ack, err := first.run(ctx, r)
+	if err == nil { // the ack may be the interceptor's
+		err = ack.check()
+	}
+	return ack, err
 }
 
 // callNext is the function that the interceptor gets as next.

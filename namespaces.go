@@ -218,12 +218,19 @@ func (c Call[In, Out]) handle(ns *Namespace, h func(ctx context.Context, r *Call
 
 // HandleRaw registers h as the handler of an event without a Go type: h gets the event's
 // arguments as they are on the wire, binary ones included, and may keep them. It returns
-// the ack's arguments, without the {ok} envelope; an error is acknowledged as for a Call.
+// the ack's arguments, without the {ok} envelope; an error is acknowledged as for a Call, and
+// arguments that are not JSON, or have a placeholder without attachment, as CodeInternal.
 // Prefer Call.Handle where the payload has a type. HandleRaw panics if ns or h is nil, if
 // the name is one that NewEvent refuses, and if it is longer than Limits.EventName.
 func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Socket, args Raw) (Raw, error)) {
 	ns.mustHandle("HandleRaw", event, h != nil)
-	ns.handle(event, nil, func(ctx context.Context, r *CallRequest) (Raw, error) { return h(ctx, r.socket, r.Args()) })
+	ns.handle(event, nil, func(ctx context.Context, r *CallRequest) (Raw, error) {
+		ack, err := h(ctx, r.socket, r.Args())
+		if err == nil {
+			err = ack.check()
+		}
+		return ack, err
+	})
 }
 
 // OnServerEmit adds a listener for the events that other nodes send with ServerEmit. The

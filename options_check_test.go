@@ -4,6 +4,7 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"math"
 	"net/netip"
@@ -461,6 +462,16 @@ func TestEmit_PanicsWithoutASocket(t *testing.T) {
 	require.PanicsWithValue(t, "realtime: Emit of note: the socket is nil", func() { _ = event.Emit(nil, 1) })
 }
 
+// badRaws are arguments that no client could decode.
+var badRaws = []realtime.Raw{
+	{Args: []json.RawMessage{nil}},
+	{Args: []json.RawMessage{[]byte(`1`), []byte(`{"a":`)}},
+	{Args: []json.RawMessage{[]byte(`1,2`)}},
+	{Args: []json.RawMessage{[]byte("\"\xff\"")}},
+	{Args: []json.RawMessage{[]byte(`{"_placeholder":true,"num":1}`)}, Attachments: [][]byte{{1}}},
+	{Args: []json.RawMessage{[]byte(`[{"_placeholder":true}]`)}, Attachments: [][]byte{{1}}},
+}
+
 // An emit has an error to return.
 func TestEmit_RefusesWhatNobodyDeclared(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -476,6 +487,14 @@ func TestEmit_RefusesWhatNobodyDeclared(t *testing.T) {
 			require.EqualError(t, s.EmitRaw(name, realtime.Raw{}), why)
 			require.EqualError(t, all.EmitRaw(name, realtime.Raw{}), why)
 		}
+		for _, bad := range badRaws {
+			require.ErrorContains(t, s.EmitRaw("note", bad), "realtime: EmitRaw of note: argument ")
+			require.ErrorContains(t, all.EmitRaw("note", bad), "realtime: EmitRaw of note: argument ")
+		}
+		require.NoError(t, all.EmitRaw("note", realtime.Raw{Args: []json.RawMessage{[]byte(`{"_placeholder":true,"num":7}`)}}), "an ordinary object")
+		_, err := driver.NextRaw(t.Context(), "note")
+		require.NoError(t, err)
+		realtimetest.ExpectNone(t, driver)
 		require.EqualError(t, srv.Realtime.Drivers().ServerEmit(t.Context(), ""), "realtime: ServerEmit: an event's name is empty")
 		require.ErrorContains(t, srv.Realtime.Drivers().ServerEmit(t.Context(), "new_namespace"), "realtime: ServerEmit: an event between nodes cannot be called")
 
@@ -484,7 +503,7 @@ func TestEmit_RefusesWhatNobodyDeclared(t *testing.T) {
 		var query realtime.Query[string, string]
 		require.EqualError(t, event.Emit(s, "x"), undeclared)
 		require.EqualError(t, event.Emit(all, "x"), undeclared)
-		_, err := query.Ask(t.Context(), s, "x")
+		_, err = query.Ask(t.Context(), s, "x")
 		require.EqualError(t, err, undeclared)
 		_, err = query.AskAll(t.Context(), all, "x")
 		require.EqualError(t, err, undeclared)

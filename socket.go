@@ -137,10 +137,11 @@ func (s *Socket) Close() {
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the
 // network. It returns ErrClosed if the socket has closed, and an error for a name for which
-// NewEvent panics. A nil error does not mean that the client receives the event.
+// NewEvent panics, and if an argument is not JSON or has a placeholder without attachment. A
+// nil error does not mean that the client receives the event.
 func (s *Socket) EmitRaw(event string, args Raw) error {
-	if err := checkEventName(event); err != nil {
-		return errorf("EmitRaw: %w", err)
+	if err := checkRaw(event, args); err != nil {
+		return err
 	}
 	if s.inner == nil {
 		return ErrClosed
