@@ -6,7 +6,8 @@
 // Every run has a fresh server, on core 0, with the generator on core 1; peers take
 // turns within each mode and repeat, so that whatever else the machine does hits all
 // of them alike. Nothing listens or connects beyond the loopback interface. It needs
-// Linux, Node with npm, and taskset.
+// Linux, Node with npm, redis-server, and taskset. The exit status is 1 if anything was
+// lost or went wrong in a run.
 package main
 
 import (
@@ -102,7 +103,13 @@ func compare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	return write(*out, report{results: res, machine: describe(ctx), quick: *quick, pinned: *pin, at: time.Now()})
+	if err := write(*out, report{results: res, machine: describe(ctx), quick: *quick, pinned: *pin, at: time.Now()}); err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(res, func(x run) bool { return !x.OK }); i >= 0 {
+		return fmt.Errorf("%s with %s: %s", res[i].Label, res[i].Name, strings.Join(res[i].Notes, "; "))
+	}
+	return nil
 }
 
 // moduleRoot is the folder bench/ itself, wherever in it the command is started.

@@ -35,7 +35,7 @@ var (
 
 var peers = []peer{
 	{name: node, about: "socket.io 4.8.4", cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node",
-		modes: also(basic, "check-polling", "polling", "slow")},
+		modes: also(basic, "check-polling", "polling", "slow", "cluster")},
 	{name: tuned, about: "the same, set up for memory, with a KeyObject for the tokens' secret",
 		cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node", env: []string{"TUNED=1"},
 		modes: []string{"check", "connect", "pings", "idle"}},
@@ -56,7 +56,7 @@ var peers = []peer{
 	{name: "bare-gobwas", about: "gobwas/ws v1.5.0 and nothing else", cmd: []string{"out/bin/peers/baregobwas"},
 		modes: []string{"check", "idle"}},
 	{name: ours, about: "this library", cmd: server,
-		modes: also(also(basic, growth...), "check-polling", "polling", "slow")},
+		modes: also(also(basic, growth...), "check-polling", "polling", "slow", "cluster")},
 	{name: conns, about: "this library on connections that are not plain TCP to it", cmd: server, env: []string{"NETCONN=1"},
 		modes: []string{"check", "connect", "pings", "fanout", "unicast", "idle", "churn"}},
 	{name: procs1, about: "this library, GOMAXPROCS=1", cmd: server, env: []string{"GOMAXPROCS=1"},
@@ -79,6 +79,7 @@ type mode struct {
 	args  []string
 	quick []string // added for a quick run; of two equal flags the later one counts
 	env   []string // settings of the server
+	nodes int      // more than one: so many servers and a Redis, which they share
 	once  bool     // one repeat says enough
 	calm  bool     // what else the machine does shows in its figures
 }
@@ -104,6 +105,7 @@ var modes = []mode{
 		quick: f("-c", "1000", "-settle", "2s")},
 	{label: "churn", args: f("churn", "-c", "1000", "-conc", "128", "-t", "36s", "-settle", "2s"), once: true,
 		quick: f("-c", "300", "-t", "3s", "-settle", "500ms")},
+	{label: "cluster", calm: true, nodes: 3, args: f("cluster", "-t", "5s", "-warm", "2s"), quick: short},
 }
 
 var short = f("-t", "1s", "-warm", "500ms")
@@ -141,6 +143,13 @@ var figures = []figure{
 	{"broadcast to 2,000, bursts of 50", "CPU µs per delivery", "fanout", "burst_cpu_us_per_delivery", node, 0.16, ours},
 	{"emit to 2,000 rooms of one", "CPU µs per emit", "unicast", "cpu_us_per_emit", node, 0.18, ours},
 	{"ping over long-polling", "CPU µs", "polling", "cpu_us_per_ack", node, 1, ours},
+	{"emit on one node of three, 2,000/s, sender", "CPU µs per emit", "cluster", "rate_sender_cpu_us", node, 0.35, ours},
+	{"the same, node with the room", "CPU µs per emit", "cluster", "rate_with_room_cpu_us", node, 0.35, ours},
+	{"the same, node without it", "CPU µs per emit", "cluster", "rate_without_room_cpu_us", node, 0.35, ours},
+	{"the same, from node to client, p99", "ms", "cluster", "rate_p99_ms", node, 1, ours},
+	{"emit in bursts of 50, sender", "CPU µs per emit", "cluster", "burst_sender_cpu_us", node, 0.35, ours},
+	{"the same, node with the room", "CPU µs per emit", "cluster", "burst_with_room_cpu_us", node, 0.35, ours},
+	{"the same, node without it", "CPU µs per emit", "cluster", "burst_without_room_cpu_us", node, 0.35, ours},
 	{"idle socket in two rooms", "bytes PSS", "idle", "pss_per_socket", node, 0.20, ours},
 	{"the same, not plain TCP on Linux", "bytes PSS", "idle", "pss_per_socket", node, 0.40, conns},
 }

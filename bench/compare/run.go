@@ -168,20 +168,16 @@ func (r *runner) one(ctx context.Context, p peer, m mode) (run, error) {
 	if err := os.RemoveAll(found); err != nil {
 		return run{}, err
 	}
-	port, err := r.freePort()
-	if err != nil {
-		return run{}, err
-	}
-	srv, err := r.start(ctx, p, m, port)
-	if err != nil {
-		return run{}, err
-	}
+	nodes, end, err := r.startNodes(ctx, p, m, max(m.nodes, 1))
 	defer func() {
-		cancel() // ends it
-		_ = srv.Wait()
+		cancel() // ends them
+		end()
 	}()
-	args := append(slices.Clone(m.args), "-server", "http://127.0.0.1:"+strconv.Itoa(port), "-pid", strconv.Itoa(srv.Process.Pid),
-		"-secret", secret, "-json", found, "-name", p.name, "-label", m.label)
+	if err != nil {
+		return run{}, err
+	}
+	args := append(slices.Clone(m.args), nodes.flags()...)
+	args = append(args, "-secret", secret, "-json", found, "-name", p.name, "-label", m.label)
 	args = append(args, p.gen...)
 	if r.quick {
 		args = append(args, m.quick...)
@@ -193,8 +189,9 @@ func (r *runner) one(ctx context.Context, p peer, m mode) (run, error) {
 	return run{}, fmt.Errorf("no result: %v: %s", err, strings.Join(strings.Fields(string(out[max(0, len(out)-300):])), " "))
 }
 
-// start starts a server and waits until it listens.
-func (r *runner) start(ctx context.Context, p peer, m mode, port int) (*exec.Cmd, error) {
+// start starts a server and waits until it listens. redis is the address of what several
+// of them share, or "".
+func (r *runner) start(ctx context.Context, p peer, m mode, name, redis string, port int) (*exec.Cmd, error) {
 	program := p.cmd[0]
 	if strings.Contains(program, "/") {
 		program = r.path(program)
@@ -210,27 +207,35 @@ func (r *runner) start(ctx context.Context, p peer, m mode, port int) (*exec.Cmd
 	cmd.Dir = r.path(p.dir)
 	cmd.Env = append(os.Environ(), "PORT="+strconv.Itoa(port), "JWT_SECRET="+secret, "NODE_ENV=production")
 	cmd.Env = append(append(cmd.Env, p.env...), m.env...)
-	logFile, err := os.Create(r.path("out/logs/" + p.name + ".log"))
+	if redis != "" {
+		cmd.Env = append(cmd.Env, "REDIS_URL="+redis)
+	}
+	return cmd, r.listening(cmd, name, port)
+}
+
+// listening starts a program with a log of its own, and waits until it listens.
+func (r *runner) listening(cmd *exec.Cmd, name string, port int) error {
+	logFile, err := os.Create(r.path("out/logs/" + name + ".log"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer logFile.Close() // the server has its own copy
 	cmd.Stdout, cmd.Stderr = logFile, logFile
 	// It ends with this program, however that ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return err
 	}
 	for end := time.Now().Add(startTime); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		if c, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(port)); err == nil {
 			_ = c.Close()
 			time.Sleep(300 * time.Millisecond) // for whatever it still does
-			return cmd, nil
+			return nil
 		}
 	}
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	return nil, fmt.Errorf("the server did not come up, see out/logs/%s.log", p.name)
+	return fmt.Errorf("it did not come up, see out/logs/%s.log", name)
 }
 
 // command runs a program on some cores, on all unless pinned.

@@ -14,7 +14,8 @@ import (
 // A bench is one run of one mode.
 type bench struct {
 	cfg  config
-	kind kind // of the sockets
+	kind kind      // of the sockets
+	rest []*target // the servers after the first
 	l    *loop
 	pids []int
 	toks *tokens
@@ -46,7 +47,7 @@ func roleOf(nsp string) *role {
 }
 
 func (b *bench) newConn(r *role, user int) *conn {
-	return &conn{kind: b.kind, role: r, user: user, lastSeq: -1}
+	return &conn{kind: b.kind, to: r.to, role: r, user: user, lastSeq: -1}
 }
 
 // connectAll brings up n sockets of a role, at most conc handshakes at a time,
@@ -186,6 +187,16 @@ func (b *bench) emit(posts **conn, nsp string, n int, rooms []string, limit time
 	} else {
 		body = []byte(strings.Join(rooms, "\n"))
 	}
+	return b.post(posts, path, body, limit, done)
+}
+
+// stream makes the server emit n events to a room at a rate, and waits as emit does.
+func (b *bench) stream(posts **conn, nsp, room string, n int, rate float64, limit time.Duration, done func() bool) bool {
+	path := fmt.Sprintf("/bench/stream?ns=%s&event=%s&n=%d&room=%s&rate=%g", nsp, evTrip, n, room, rate)
+	return b.post(posts, path, nil, limit, done)
+}
+
+func (b *bench) post(posts **conn, path string, body []byte, limit time.Duration, done func() bool) bool {
 	status := 0
 	if err := b.l.postTo(posts, path, body, func(s int, _ []byte) { status = s }); err != nil {
 		b.res.bad("emit: %v", err)

@@ -17,8 +17,8 @@ type centrifuge struct {
 
 func (d *centrifuge) name() string { return "centrifuge-json" }
 
-func (d *centrifuge) upgrade(l *loop, _ *conn) []byte {
-	return fmt.Appendf(nil, "GET /connection/websocket HTTP/1.1\r\nHost: %s\r\n%s", l.host, upgradeHeader)
+func (d *centrifuge) upgrade(l *loop, c *conn) []byte {
+	return fmt.Appendf(nil, "GET /connection/websocket HTTP/1.1\r\nHost: %s\r\n%s", l.target(c).host, upgradeHeader)
 }
 
 func (d *centrifuge) upgraded(l *loop, c *conn) {

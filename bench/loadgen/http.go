@@ -9,9 +9,9 @@ import (
 	"strconv"
 )
 
-// request sends req on *c, which it opens or reopens as needed; fn gets the
+// request sends req on *c, which it opens to a server or reopens as needed; fn gets the
 // answer, or statusLost. The answer's body is valid during the call.
-func (l *loop) request(c **conn, req []byte, fn func(status int, body []byte)) error {
+func (l *loop) request(c **conn, to *target, req []byte, fn func(status int, body []byte)) error {
 	if k := *c; k != nil && k.state != stClosed {
 		if k.answer != nil {
 			return errors.New("a request is already under way")
@@ -24,17 +24,17 @@ func (l *loop) request(c **conn, req []byte, fn func(status int, body []byte)) e
 			return nil
 		}
 	}
-	*c = &conn{kind: kindRequest, request: bytes.Clone(req), answer: fn}
+	*c = &conn{kind: kindRequest, to: to, request: bytes.Clone(req), answer: fn}
 	return l.open(*c)
 }
 
-// postTo sends a POST.
+// postTo sends a POST to the first server.
 func (l *loop) postTo(c **conn, path string, body []byte, fn func(status int, body []byte)) error {
-	return l.request(c, l.appendPost(nil, path, body), fn)
+	return l.request(c, nil, appendPost(nil, l.first, path, body), fn)
 }
 
-func (l *loop) appendPost(b []byte, path string, body []byte) []byte {
-	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: %d\r\n\r\n", path, l.host, len(body))
+func appendPost(b []byte, to *target, path string, body []byte) []byte {
+	b = fmt.Appendf(b, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain;charset=UTF-8\r\nContent-Length: %d\r\n\r\n", path, to.host, len(body))
 	return append(b, body...)
 }
 

@@ -42,9 +42,16 @@ func (s state) String() string {
 // statusLost is the status of a request whose connection was lost.
 const statusLost = -1
 
+// A target is a server.
+type target struct {
+	addr *net.TCPAddr
+	host string // the Host header
+}
+
 // A conn is one connection.
 type conn struct {
 	fd     int
+	to     *target // nil: the first server
 	kind   kind
 	state  state
 	wantW  bool // waiting for room to write
@@ -71,7 +78,8 @@ type conn struct {
 
 // A role is who connects where.
 type role struct {
-	nsp      string // "/drivers"
+	to       *target // nil: the first server
+	nsp      string  // "/drivers"
 	userType string
 	sub, sid func(i int) string
 }
@@ -90,8 +98,7 @@ type loop struct {
 	events  []syscall.EpollEvent
 	scratch []byte
 	frames  []byte // reused for each frame sent
-	addr    *net.TCPAddr
-	host    string // the Host header
+	first   *target
 	dial    dialect
 	h       handler
 	now     int64
@@ -104,13 +111,13 @@ type loop struct {
 	failures map[string]int
 }
 
-func newLoop(addr *net.TCPAddr, d dialect, srcIPs int) (*loop, error) {
+func newLoop(first *target, d dialect, srcIPs int) (*loop, error) {
 	ep, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
 	return &loop{
-		epfd: ep, addr: addr, host: addr.String(), dial: d, srcIPs: srcIPs, now: nanos(),
+		epfd: ep, first: first, dial: d, srcIPs: srcIPs, now: nanos(),
 		events: make([]syscall.EpollEvent, 4096), scratch: make([]byte, 256<<10), failures: map[string]int{},
 	}, nil
 }
@@ -127,6 +134,14 @@ func rawRead(fd int, b []byte) (int, syscall.Errno) {
 func rawWrite(fd int, b []byte) (int, syscall.Errno) {
 	n, _, e := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)))
 	return int(n), e
+}
+
+// target is the server of a connection.
+func (l *loop) target(c *conn) *target {
+	if c.to != nil {
+		return c.to
+	}
+	return l.first
 }
 
 // open starts a connection, which goes on by itself as its kind demands.
@@ -152,7 +167,8 @@ func (l *loop) open(c *conn) error {
 		}
 	}
 	c.fd, c.state, c.started = fd, stTCP, nanos()
-	err = syscall.Connect(fd, &syscall.SockaddrInet4{Port: l.addr.Port, Addr: [4]byte(l.addr.IP.To4())})
+	to := l.target(c).addr
+	err = syscall.Connect(fd, &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())})
 	if err != nil && !errors.Is(err, syscall.EINPROGRESS) {
 		_ = syscall.Close(fd)
 		return err

@@ -22,7 +22,7 @@ import (
 
 // config is what the flags say.
 type config struct {
-	server, secret, proto, transport, ns string
+	server, others, secret, proto, transport, ns string
 
 	eio, srcIPs  int
 	conns, conc  int
@@ -41,6 +41,7 @@ type config struct {
 type mode struct {
 	run         func(*bench)
 	conns, n    int
+	rate        float64
 	dur, settle time.Duration
 }
 
@@ -52,6 +53,7 @@ var modes = map[string]mode{
 	"fanout":  {run: (*bench).fanout, conns: 2000, n: 30},
 	"unicast": {run: (*bench).unicast, conns: 2000, n: 20},
 	"slow":    {run: (*bench).slow, conns: 2000, n: 30},
+	"cluster": {run: (*bench).cluster, conns: 1, rate: 2000, dur: 5 * time.Second},
 	"churn":   {run: (*bench).churn, conns: 1000, dur: 15 * time.Second, settle: 3 * time.Second},
 }
 
@@ -64,7 +66,8 @@ func main() {
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&cfg.server, "server", "http://127.0.0.1:3000", "base address of the server, on the loopback interface")
-	fs.StringVar(&pid, "pid", "", "the server's process id, or several by comma")
+	fs.StringVar(&cfg.others, "others", "", "cluster, hold: base addresses of the other nodes, by comma")
+	fs.StringVar(&pid, "pid", "", "the server's process id, or several by comma; cluster: those of the nodes in order, then that of Redis")
 	fs.StringVar(&cfg.secret, "secret", "bench-secret", "HS256 secret of the tokens")
 	fs.StringVar(&cfg.proto, "proto", "sio", "sio or centrifuge")
 	fs.StringVar(&cfg.transport, "transport", "websocket", "websocket or polling")
@@ -73,12 +76,12 @@ func main() {
 	fs.IntVar(&cfg.conns, "c", 0, "sockets (0: the mode's own number)")
 	fs.IntVar(&cfg.conc, "conc", 64, "handshakes at a time; churn: sockets at a time")
 	fs.IntVar(&cfg.n, "n", 0, "fanout, slow: paced broadcasts; unicast: emits to each room (0: the mode's own number)")
-	fs.IntVar(&cfg.burst, "burst", 50, "fanout: broadcasts in a burst (0: no burst)")
+	fs.IntVar(&cfg.burst, "burst", 50, "fanout, cluster: broadcasts in a burst (0: no burst)")
 	fs.IntVar(&cfg.bursts, "bursts", 1, "fanout: bursts, one after the other")
 	fs.IntVar(&cfg.admins, "admins", 0, "pings: admins who watch")
-	fs.Float64Var(&cfg.rate, "rate", 0, "pings: pings a second in all (0: closed loop, one in flight per driver)")
-	fs.DurationVar(&cfg.dur, "t", 0, "pings, churn: how long (0: the mode's own time)")
-	fs.DurationVar(&cfg.warm, "warm", 2*time.Second, "pings: warm-up")
+	fs.Float64Var(&cfg.rate, "rate", 0, "pings: pings a second in all (0: closed loop, one in flight per driver); cluster: emits a second (0: 2000)")
+	fs.DurationVar(&cfg.dur, "t", 0, "pings, churn, cluster: how long (0: the mode's own time)")
+	fs.DurationVar(&cfg.warm, "warm", 2*time.Second, "pings, cluster: warm-up")
 	fs.DurationVar(&cfg.settle, "settle", 0, "idle, churn: wait before measuring (0: the mode's own time)")
 	fs.IntVar(&cfg.warmConns, "warm-conns", 500, "connect, idle, churn: sockets opened and closed first")
 	fs.DurationVar(&cfg.hold, "hold", 20*time.Millisecond, "churn: how long a socket stays")
@@ -145,6 +148,9 @@ func (cfg config) with(m mode) config {
 	if cfg.dur == 0 {
 		cfg.dur = m.dur
 	}
+	if cfg.rate == 0 {
+		cfg.rate = m.rate
+	}
 	if cfg.settle == 0 {
 		cfg.settle = m.settle
 	}
@@ -152,18 +158,19 @@ func (cfg config) with(m mode) config {
 }
 
 func newBench(cfg config, pids []int) (*bench, error) {
-	u, err := url.Parse(cfg.server)
+	first, err := newTarget(cfg.server)
 	if err != nil {
 		return nil, err
 	}
-	addr, err := net.ResolveTCPAddr("tcp4", u.Host)
-	if err != nil {
-		return nil, fmt.Errorf("-server: %w", err)
+	var rest []*target
+	for _, address := range addresses(cfg.others) {
+		t, err := newTarget(address)
+		if err != nil {
+			return nil, err
+		}
+		rest = append(rest, t)
 	}
-	if !addr.IP.IsLoopback() {
-		return nil, fmt.Errorf("-server: %s is not on the loopback interface", addr)
-	}
-	b := &bench{cfg: cfg, pids: pids, toks: &tokens{s: newSigner(cfg.secret), cache: map[*role][]string{}}}
+	b := &bench{rest: rest, cfg: cfg, pids: pids, toks: &tokens{s: newSigner(cfg.secret), cache: map[*role][]string{}}}
 	b.res.ok = true
 	var d dialect
 	switch cfg.proto {
@@ -185,12 +192,27 @@ func newBench(cfg config, pids []int) (*bench, error) {
 	default:
 		return nil, fmt.Errorf("unknown -transport %q", cfg.transport)
 	}
-	b.l, err = newLoop(addr, d, cfg.srcIPs)
+	b.l, err = newLoop(first, d, cfg.srcIPs)
 	if err != nil {
 		return nil, err
 	}
 	b.l.busy = cfg.busy
 	return b, nil
+}
+
+func newTarget(base string) (*target, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	addr, err := net.ResolveTCPAddr("tcp4", u.Host)
+	if err != nil {
+		return nil, fmt.Errorf("server %q: %w", base, err)
+	}
+	if !addr.IP.IsLoopback() {
+		return nil, fmt.Errorf("server %q is not on the loopback interface", base)
+	}
+	return &target{addr, addr.String()}, nil
 }
 
 func pids(list string) (ids []int) {

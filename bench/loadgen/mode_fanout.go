@@ -28,6 +28,7 @@ type audience struct {
 	size     int   // bytes of the last event's data
 	emitted  int64 // ns: when the broadcast under way began; 0: not timed
 	lat      []int64
+	clocked  bool // the events say when they were emitted
 }
 
 func (b *bench) newAudience(nsp string, rooms []string, members []*conn) *audience {
@@ -50,7 +51,10 @@ func (a *audience) event(c *conn, name string, data []byte) {
 		a.disorder++
 	}
 	c.lastSeq = seq
-	if a.emitted > 0 {
+	switch {
+	case a.clocked:
+		a.lat = append(a.lat, a.b.l.now+sinceBoot-clockOf(data))
+	case a.emitted > 0:
 		a.lat = append(a.lat, a.b.l.now-a.emitted)
 	}
 }

@@ -45,7 +45,7 @@ func (l *loop) startPolling(c *conn) {
 func (l *loop) get(c *conn) {
 	p := c.polling
 	if p.get == nil {
-		p.get = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", p.path, l.host)
+		p.get = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nHost: %s\r\n\r\n", p.path, l.target(c).host)
 	}
 	l.write(c, p.get)
 }
@@ -90,10 +90,10 @@ func (l *loop) post(c *conn, packet string) {
 
 func (l *loop) flushPosts(c *conn) {
 	p := c.polling
-	l.frames = l.appendPost(l.frames[:0], p.path, p.queue)
+	l.frames = appendPost(l.frames[:0], l.target(c), p.path, p.queue)
 	p.queue = p.queue[:0]
 	p.posting = true
-	if err := l.request(&p.posts, l.frames, p.posted); err != nil {
+	if err := l.request(&p.posts, c.to, l.frames, p.posted); err != nil {
 		l.drop(c, "POST: "+err.Error())
 	}
 }

@@ -119,8 +119,8 @@ func (l *loop) sendQueue(c *conn) (bytes int64, up bool) {
 		return 0, false
 	}
 	own := sa.(*syscall.SockaddrInet4)
-	server := l.addr.IP.To4()
-	local := hexAddr([4]byte(server), l.addr.Port)
+	server := l.target(c).addr.IP.To4()
+	local := hexAddr([4]byte(server), l.target(c).addr.Port)
 	remote := hexAddr(own.Addr, own.Port)
 	// A server that listens on both families has its IPv4 connections in the
 	// second table.

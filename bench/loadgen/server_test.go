@@ -6,8 +6,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/alicebob/miniredis/v2"
 )
 
 // TestServer runs each mode, as small as it gets, against the library's server: the
@@ -44,8 +47,36 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// TestServer_AsNodesOfACluster runs cluster, as small as it gets, against three nodes of
+// the library.
+func TestServer_AsNodesOfACluster(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "server")
+	if out, err := exec.Command("go", "build", "-o", program, "../server").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	redis := "REDIS_URL=redis://" + miniredis.RunT(t).Addr()
+	cfg := config{
+		server: "http://" + serve(t, program, redis), others: "http://" + serve(t, program, redis) + ",http://" + serve(t, program, redis),
+		secret: "bench-secret", proto: "sio", transport: "websocket", eio: 4, srcIPs: 4,
+		conns: 2, conc: 8, burst: 5, rate: 1000, handshake: 10 * time.Second, dur: 90 * time.Millisecond, warm: 20 * time.Millisecond,
+	}
+	b, err := newBench(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cluster()
+	if !b.res.ok {
+		t.Error(b.res.notes)
+	}
+	for _, m := range b.res.metrics {
+		if strings.HasSuffix(m.key, "_ms") && (m.val <= 0 || m.val > 60_000) {
+			t.Errorf("%s is %v: the clocks of server and generator differ", m.key, m.val)
+		}
+	}
+}
+
 // serve starts the server on a free port and returns its address.
-func serve(t *testing.T, program string) string {
+func serve(t *testing.T, program string, env ...string) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +85,7 @@ func serve(t *testing.T, program string) string {
 	_ = l.Close()
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command(program)
-	cmd.Env = append(os.Environ(), "PORT="+port, "JWT_SECRET=bench-secret")
+	cmd.Env = append(append(os.Environ(), "PORT="+port, "JWT_SECRET=bench-secret"), env...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -40,7 +40,7 @@ func (d *sio) upgrade(l *loop, c *conn) []byte {
 	if d.eio == 3 {
 		token = "&token=" + d.toks.of(c)
 	}
-	return fmt.Appendf(nil, "GET %s?EIO=%d&transport=websocket%s HTTP/1.1\r\nHost: %s\r\n%s", socketPath, d.eio, token, l.host, upgradeHeader)
+	return fmt.Appendf(nil, "GET %s?EIO=%d&transport=websocket%s HTTP/1.1\r\nHost: %s\r\n%s", socketPath, d.eio, token, l.target(c).host, upgradeHeader)
 }
 
 func (d *sio) upgraded(*loop, *conn) {}

@@ -2,6 +2,8 @@
 // repositories in memory, typed events, rooms, acks and the bus; sizes are limited
 // as by default, rates and numbers are not. It keeps the contract in ../README.md.
 //
+// REDIS_URL makes it a node of a cluster.
+//
 // NETCONN=1 hides that connections are plain TCP, so that the library treats them
 // as it treats TLS, and any connection on systems without epoll.
 package main
@@ -20,9 +22,12 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisadapter"
 )
 
 // repo reads a user's type off the id, and a session's owner off the session's.
@@ -60,6 +65,7 @@ type trip struct {
 	Status string `json:"status"`
 	Driver driver `json:"driver"`
 	At     string `json:"at"`
+	Clock  int64  `json:"clock,omitempty"` // ns of CLOCK_MONOTONIC, which all processes share
 }
 
 type driver struct {
@@ -87,6 +93,11 @@ func main() {
 	if ms, err := strconv.Atoi(os.Getenv("PING_INTERVAL")); err == nil {
 		o.Timeouts.PingInterval = time.Duration(ms) * time.Millisecond
 	}
+	if url := os.Getenv("REDIS_URL"); url != "" {
+		if o.Cluster.Adapter, err = redisadapter.New(redisadapter.Options{URL: url, Name: strconv.Itoa(port)}); err != nil {
+			log.Fatal(err)
+		}
+	}
 	rt, err := realtime.New(o)
 	if err != nil {
 		log.Fatal(err)
@@ -94,6 +105,7 @@ func main() {
 	mux := http.NewServeMux()
 	mux.Handle(realtime.Path, rt)
 	mux.HandleFunc("POST /bench/emit", func(w http.ResponseWriter, r *http.Request) { emit(rt, w, r) })
+	mux.HandleFunc("POST /bench/stream", func(w http.ResponseWriter, r *http.Request) { stream(rt, w, r) })
 	mux.HandleFunc("GET /bench/stats", stats)
 	if os.Getenv("PPROF") != "" {
 		go func() { log.Print(http.ListenAndServe("127.0.0.1:"+strconv.Itoa(port+1000), nil)) }()
@@ -116,33 +128,88 @@ func (h hidden) Accept() (net.Conn, error) {
 	return struct{ net.Conn }{c}, err
 }
 
-func emit(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
+// An emission is what /bench/emit and /bench/stream are to send.
+type emission struct {
+	ns    *realtime.Namespace
+	event realtime.Event[trip]
+	n     int
+}
+
+// newEmission answers the request if it cannot be met, and returns nil then.
+func newEmission(rt *realtime.Server, w http.ResponseWriter, r *http.Request) *emission {
 	q := r.URL.Query()
 	ns := map[string]*realtime.Namespace{
 		realtime.NamespaceDrivers: rt.Drivers(), realtime.NamespacePassengers: rt.Passengers(), realtime.NamespaceAdmin: rt.Admin(),
 	}[q.Get("ns")]
 	if ns == nil {
 		http.Error(w, "no such namespace", http.StatusBadRequest)
-		return
+		return nil
 	}
 	n, _ := strconv.Atoi(q.Get("n"))
-	event := realtime.NewEvent[trip](q.Get("event"))
+	return &emission{ns, realtime.NewEvent[trip](q.Get("event")), max(n, 1)}
+}
+
+// send emits the event of number i; to all sockets of the namespace where no room is
+// named.
+func (e *emission) send(i int, clock int64, to ...realtime.Room) {
+	b := e.ns.All()
+	if len(to) > 0 {
+		b = e.ns.To(to...)
+	}
+	p := trip{i, "trip-000000000042", "started", driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z", clock}
+	if err := e.event.Emit(b, p); err != nil {
+		log.Print(err)
+	}
+}
+
+func emit(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
+	e := newEmission(rt, w, r)
+	if e == nil {
+		return
+	}
 	var rooms []realtime.Room
 	lines := bufio.NewScanner(r.Body)
 	for lines.Scan() {
 		rooms = append(rooms, room(lines.Text()))
 	}
 	if len(rooms) == 0 {
-		rooms = append(rooms, room(q.Get("room")))
+		rooms = append(rooms, room(r.URL.Query().Get("room")))
 	}
-	for i := range max(n, 1) {
-		p := trip{i, "trip-000000000042", "started", driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z"}
+	for i := range e.n {
 		for _, to := range rooms {
-			if err := event.Emit(ns.To(to), p); err != nil {
-				log.Print(err)
-			}
+			e.send(i, 0, to)
 		}
 	}
+}
+
+// stream emits at a set rate, each millisecond what is due, and says when.
+func stream(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
+	e := newEmission(rt, w, r)
+	if e == nil {
+		return
+	}
+	var to []realtime.Room
+	if name := r.URL.Query().Get("room"); name != "" {
+		to = append(to, room(name))
+	}
+	rate, _ := strconv.ParseFloat(r.URL.Query().Get("rate"), 64)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for i, began := 0, time.Now(); i < e.n; {
+		for due := min(e.n, int(time.Since(began).Seconds()*rate)+1); i < due; i++ {
+			e.send(i, monotonic(), to...)
+		}
+		if i < e.n {
+			<-tick.C
+		}
+	}
+}
+
+func monotonic() int64 {
+	const clockMonotonic = 1
+	var ts syscall.Timespec
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
 }
 
 func room(name string) (r realtime.Room) {

@@ -1,11 +1,13 @@
 'use strict';
 // Node's socket.io under the load generator's contract (../../README.md).
-// TUNED=1 is what its documentation advises for memory, and a KeyObject for the
+// REDIS_URL makes it a node of a cluster. TUNED=1 is what its documentation advises for memory, and a KeyObject for the
 // secret: with a string, jsonwebtoken first tries to read a public key from it.
 
 const crypto = require('crypto');
 const http = require('http');
 const jwt = require('jsonwebtoken');
+const { createAdapter } = require('@socket.io/redis-adapter');
+const { createClient } = require('redis');
 const { Server } = require('socket.io');
 
 const tuned = Boolean(process.env.TUNED);
@@ -20,6 +22,9 @@ const server = http.createServer((req, res) => {
       emit(url.searchParams, body);
       answer(res, 200, 'ok');
     });
+  } else if (url.pathname === '/bench/stream' && req.method === 'POST') {
+    req.resume();
+    stream(url.searchParams, () => answer(res, 200, 'ok'));
   } else if (url.pathname === '/bench/stats') {
     answer(res, 200, stats(url.searchParams.get('gc')));
   } else {
@@ -40,13 +45,32 @@ function emit(query, body) {
   for (let i = 0; i < n; i++) for (const room of rooms) ns.to(room).emit(event, trip(i));
 }
 
-function trip(i) {
+// At a set rate: each millisecond what is due. Without a room it is for everybody.
+function stream(query, done) {
+  const ns = io.of(query.get('ns'));
+  const room = query.get('room');
+  const event = query.get('event');
+  const n = Number(query.get('n') || 1);
+  const rate = Number(query.get('rate'));
+  const began = performance.now();
+  let i = 0;
+  const step = () => {
+    const due = Math.min(n, Math.floor(((performance.now() - began) / 1000) * rate) + 1);
+    for (; i < due; i++) (room ? ns.to(room) : ns).emit(event, trip(i, Number(process.hrtime.bigint())));
+    if (i < n) setTimeout(step, 1);
+    else done();
+  };
+  step();
+}
+
+function trip(i, clock) {
   return {
     seq: i,
     tripId: 'trip-000000000042',
     status: 'started',
     driver: { id: 'drv-1', name: 'Ana Maria', plate: 'P123456' },
     at: '2026-11-22T19:00:00.000Z',
+    clock,
   };
 }
 
@@ -115,4 +139,14 @@ admin.on('connection', (socket) => {
   socket.emit('hello', { ok: true, nsp: '/admin' });
 });
 
-server.listen(Number(process.env.PORT), '127.0.0.1');
+async function listen() {
+  if (process.env.REDIS_URL) {
+    const publisher = createClient({ url: process.env.REDIS_URL });
+    const subscriber = publisher.duplicate();
+    await Promise.all([publisher.connect(), subscriber.connect()]);
+    io.adapter(createAdapter(publisher, subscriber));
+  }
+  server.listen(Number(process.env.PORT), '127.0.0.1');
+}
+
+listen();
