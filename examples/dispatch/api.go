@@ -30,7 +30,7 @@ func (a *app) routes(mux *http.ServeMux) {
 	}
 	for _, do := range []step{stepArriving, stepArrived, stepStart, stepComplete} {
 		mux.HandleFunc("POST /api/trips/{id}/"+string(do), a.by(func(r *http.Request, c caller) (any, error) {
-			return a.store.advance(c.user.ID, r.PathValue("id"), do)
+			return a.store.advance(r.Context(), c.user.ID, r.PathValue("id"), do)
 		}, driver))
 	}
 	mux.HandleFunc("POST /api/trips/{id}/cancel", a.by(a.cancelTrip, driver, passenger, admin))
@@ -177,29 +177,30 @@ func (a *app) requestTrip(r *http.Request, c caller) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := a.store.request(c.user.ID, pickup, dropoff)
+	t, err := a.store.request(r.Context(), c.user.ID, pickup, dropoff)
 	if err != nil {
 		return nil, err
 	}
-	a.matcher.match(t.TripID)
+	a.matcher.match()
 	return created{t}, nil
 }
 
-func (a *app) currentTrip(_ *http.Request, c caller) (any, error) {
+func (a *app) currentTrip(r *http.Request, c caller) (any, error) {
 	var out struct {
 		Trip  *tripView  `json:"trip"`
 		Offer *offerView `json:"offer"`
 	}
-	out.Trip, out.Offer = a.store.current(c.user.ID)
-	return out, nil
+	var err error
+	out.Trip, out.Offer, err = a.store.current(r.Context(), c.user.ID)
+	return out, err
 }
 
 func (a *app) showTrip(r *http.Request, c caller) (any, error) {
-	return a.store.trip(c.user, r.PathValue("id"))
+	return a.store.trip(r.Context(), c.user, r.PathValue("id"))
 }
 
 func (a *app) acceptOffer(r *http.Request, c caller) (any, error) {
-	return a.store.accept(c.user.ID, r.PathValue("assignment"), r.PathValue("id"))
+	return a.store.accept(r.Context(), c.user.ID, r.PathValue("assignment"), r.PathValue("id"))
 }
 
 func (a *app) rejectOffer(r *http.Request, c caller) (any, error) {
@@ -207,7 +208,7 @@ func (a *app) rejectOffer(r *http.Request, c caller) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.store.reject(c.user.ID, r.PathValue("assignment"), r.PathValue("id"), reason)
+	return a.store.reject(r.Context(), c.user.ID, r.PathValue("assignment"), r.PathValue("id"), reason)
 }
 
 func (a *app) cancelTrip(r *http.Request, c caller) (any, error) {
@@ -215,11 +216,12 @@ func (a *app) cancelTrip(r *http.Request, c caller) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.store.cancel(c.user, r.PathValue("id"), reason)
+	return a.store.cancel(r.Context(), c.user, r.PathValue("id"), reason)
 }
 
-func (a *app) listTrips(*http.Request, caller) (any, error) {
-	return map[string]any{"trips": a.store.runningTrips()}, nil
+func (a *app) listTrips(r *http.Request, _ caller) (any, error) {
+	found, err := a.store.runningTrips(r.Context())
+	return map[string]any{"trips": found}, err
 }
 
 func (a *app) sendMessage(r *http.Request, c caller) (any, error) {
@@ -239,7 +241,7 @@ func (a *app) sendMessage(r *http.Request, c caller) (any, error) {
 		return nil, invalid("message", "is required")
 	}
 	id := r.PathValue("id")
-	return map[string]string{"tripId": id}, a.store.message(c.user.ID, id, in.To, in.Message)
+	return map[string]string{"tripId": id}, a.store.message(r.Context(), c.user.ID, id, in.To, in.Message)
 }
 
 func (a *app) setStatus(status userStatus) func(r *http.Request, c caller) (any, error) {
@@ -249,7 +251,7 @@ func (a *app) setStatus(status userStatus) func(r *http.Request, c caller) (any,
 			return nil, err
 		}
 		id := r.PathValue("id")
-		return map[string]any{"userId": id, "status": status}, a.store.setStatus(id, status, reason)
+		return map[string]any{"userId": id, "status": status}, a.store.setStatus(r.Context(), id, status, reason)
 	}
 }
 
@@ -259,5 +261,5 @@ func (a *app) revokeSession(r *http.Request, _ caller) (any, error) {
 		return nil, err
 	}
 	sid := r.PathValue("sid")
-	return map[string]string{"sid": sid}, a.store.revoke(sid, reason)
+	return map[string]string{"sid": sid}, a.store.revoke(r.Context(), sid, reason)
 }

@@ -164,14 +164,15 @@ func TestRefresh(t *testing.T) {
 	require.NoError(t, driver.emit("auth:refresh", map[string]any{"token": fresh["token"]}))
 	driver.goOnline(23.1, -82.3) // a socket's events are handled in order: the session is the new one from here on
 
-	row, _ := s.store.session(old["sid"].(string))
+	row, err := s.store.session(t.Context(), old["sid"].(string))
+	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(refreshGrace), *row.AccessTokenExpiresAt, 5*time.Second)
 	s.connect(t, "/drivers", old["token"].(string)) // valid during refreshGrace
 
 	// The socket is in the new session now: revoking that disconnects it.
 	s.post(t, "/api/logout", fresh["token"].(string), nil)
 	driver.expect("auth:session_revoked")
-	_, _, err := driver.next()
+	_, _, err = driver.next()
 	require.ErrorIs(t, err, errDisconnected)
 }
 
@@ -249,12 +250,15 @@ func TestOrigins(t *testing.T) {
 func TestCars(t *testing.T) {
 	t.Parallel()
 	s := start(t, func(c *config) { c.cars, c.noRateLimit = 1, true }) // so that the car may act often
-	stop := s.startCars(s.url, 10*time.Millisecond)
+	cars, err := s.createCars(t.Context())
+	require.NoError(t, err)
+	stop := startCars(cars, s.url, 10*time.Millisecond, quiet)
 	defer stop()
 	token := s.login(t, "passenger-1")
 	passenger := s.connect(t, "/passengers", token)
 	require.Eventually(t, func() bool {
-		a, _ := s.store.drivers.Snapshot("car-1")
+		a, err := s.store.snapshot(t.Context(), "car-1")
+		require.NoError(t, err)
 		return a.IsAvailableForTrips && a.LastLocation != nil
 	}, 10*time.Second, 10*time.Millisecond)
 	for range 2 { // the driver is free again after the first
@@ -264,7 +268,8 @@ func TestCars(t *testing.T) {
 		passenger.expect("trip:driver_arrived_pickup")
 		passenger.expect("trip:completed")
 		require.Eventually(t, func() bool {
-			a, _ := s.store.drivers.Snapshot("car-1")
+			a, err := s.store.snapshot(t.Context(), "car-1")
+			require.NoError(t, err)
 			return a.IsAvailableForTrips
 		}, 10*time.Second, 10*time.Millisecond)
 	}
@@ -294,7 +299,7 @@ func TestPage(t *testing.T) {
 // Events that were added before run's ctx ended are published in order.
 func TestOutbox(t *testing.T) {
 	t.Parallel()
-	o := demoStore().events
+	o := newOutbox(quiet)
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	for _, id := range []string{"a", "b", "c"} {

@@ -105,21 +105,25 @@ func (a *app) caller(r *http.Request, late bool) (caller, error) {
 	if err != nil {
 		return caller{}, err
 	}
-	u, ok := a.store.user(userID)
+	u, err := a.store.user(r.Context(), userID)
 	switch {
-	case !ok:
+	case err != nil:
+		return caller{}, err
+	case u == nil:
 		return caller{}, realtime.Errorf(realtime.CodeUserNotFound, "User not found")
 	case u.Status != active:
 		return caller{}, realtime.Errorf(realtime.CodeUserInactive, "User inactive")
 	}
-	row, ok := a.store.session(sid)
+	row, err := a.store.session(r.Context(), sid)
 	switch {
-	case !ok || row.UserID != userID || row.Revoked:
+	case err != nil:
+		return caller{}, err
+	case row == nil || row.UserID != userID || row.Revoked:
 		return caller{}, realtime.Errorf(realtime.CodeInvalidSession, "Invalid session")
 	case !row.usable():
 		return caller{}, realtime.Errorf(realtime.CodeAccessExpired, "Access expired")
 	}
-	return caller{u, sid}, nil
+	return caller{*u, sid}, nil
 }
 
 // credentials is the answer to a login or refresh.
@@ -165,7 +169,7 @@ func (a *app) login(r *http.Request) (any, error) {
 	if in.DeviceInfo == nil {
 		in.DeviceInfo = map[string]any{"userAgent": r.UserAgent()}
 	}
-	u, sid, err := a.store.login(in.UserID, in.DeviceInfo)
+	u, sid, err := a.store.login(r.Context(), in.UserID, in.DeviceInfo)
 	if err != nil {
 		return nil, err
 	}
@@ -178,15 +182,15 @@ func (a *app) refresh(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	sid, err := a.store.refresh(c.user.ID, c.sid)
+	sid, err := a.store.refresh(r.Context(), c.user.ID, c.sid)
 	if err != nil {
 		return nil, err
 	}
 	return a.newLogin(c.user, sid)
 }
 
-func (a *app) logout(_ *http.Request, c caller) (any, error) {
-	if err := a.store.revoke(c.sid, "logout"); err != nil {
+func (a *app) logout(r *http.Request, c caller) (any, error) {
+	if err := a.store.revoke(r.Context(), c.sid, "logout"); err != nil {
 		return nil, err
 	}
 	return map[string]string{"sid": c.sid}, nil

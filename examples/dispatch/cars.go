@@ -9,26 +9,28 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/rodando/realtime"
 )
 
-// startCars starts the configured number of cars, each of which acts once a tick. stop
+// startCars starts a car for each of the users, each of which acts once a tick. stop
 // stops them and waits until they have ended; it may be called more than once.
-func (a *app) startCars(server string, tick time.Duration) (stop func()) {
+func startCars(users []string, server string, tick time.Duration, log *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var cars sync.WaitGroup
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 10 * time.Second}
-	for _, id := range a.carUsers() {
+	for _, id := range users {
 		c := &car{
 			id: id, server: server, tick: tick, http: client,
 			at: realtime.Position{Lat: 23.12 + spread(0.02), Lng: -82.38 + spread(0.02)},
 		}
-		cars.Go(func() { c.drive(ctx, a) })
+		cars.Go(func() { c.drive(ctx, log) })
 	}
 	return func() {
 		cancel()
@@ -37,23 +39,47 @@ func (a *app) startCars(server string, tick time.Duration) (stop func()) {
 	}
 }
 
-// carUsers returns the ids of the cars' users: new users, or with a seed file some of its
+// createCars returns the ids of the cars' users: new users, or with a seed file some of its
 // drivers.
-func (a *app) carUsers() (ids []string) {
-	if a.cfg.seedFile != "" {
-		for _, u := range a.store.usersOf(realtime.UserDriver) {
-			if len(ids) < a.cfg.cars {
-				ids = append(ids, u.ID)
-			}
-		}
-		return ids
+func (a *app) createCars(ctx context.Context) (ids []string, err error) {
+	if a.cfg.seedFile == "" {
+		return a.store.createCars(ctx, a.cfg.cars)
 	}
-	for i := range a.cfg.cars {
+	for _, u := range a.seed.Users {
+		if u.Type == realtime.UserDriver && u.Status == active && len(ids) < a.cfg.cars {
+			ids = append(ids, u.ID)
+		}
+	}
+	return ids, nil
+}
+
+// createCars creates the users car-1 to car-n.
+func (s *store) createCars(ctx context.Context, n int) (ids []string, err error) {
+	var cars seed
+	for i := range n {
 		u := userRow{ID: fmt.Sprintf("car-%d", i+1), Type: realtime.UserDriver, Status: active, Name: fmt.Sprintf("Car %d", i+1)}
-		a.store.addUser(u)
+		cars.Users = append(cars.Users, u)
 		ids = append(ids, u.ID)
 	}
-	return ids
+	return ids, s.createSeed(ctx, cars)
+}
+
+// simulate drives cars at a server, until ctx ends.
+func simulate(ctx context.Context, cfg config, log *slog.Logger) error {
+	client, err := dialRedis(cfg.redisURL)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	cars, err := newStore(newRedisDatabase(client, nil, log), 0).createCars(ctx, cfg.cars)
+	if err != nil {
+		return err
+	}
+	log.Info("driving", "cars", len(cars), "at", cfg.simulate)
+	stop := startCars(cars, strings.TrimSuffix(cfg.simulate, "/"), time.Second, log)
+	defer stop()
+	<-ctx.Done()
+	return nil
 }
 
 // car is one simulated driver. It belongs to one goroutine.
@@ -68,13 +94,13 @@ type car struct {
 }
 
 // drive connects again and again until ctx ends or the server disconnects the car.
-func (c *car) drive(ctx context.Context, a *app) {
+func (c *car) drive(ctx context.Context, log *slog.Logger) {
 	for ctx.Err() == nil {
 		err := c.shift(ctx)
 		if ctx.Err() != nil {
 			return
 		}
-		a.log.Info("car disconnected", "driver", c.id, "error", err)
+		log.Info("car disconnected", "driver", c.id, "error", err)
 		if errors.Is(err, errDisconnected) {
 			return
 		}

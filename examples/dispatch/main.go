@@ -1,10 +1,14 @@
 // Command dispatch is a small ride-hailing backend on one http.ServeMux: users,
-// login sessions and trips in memory, a REST API, a matcher that offers each
-// trip to the nearest available drivers one after another, simulated drivers,
+// login sessions and trips in memory or in Redis, a REST API, a matcher that offers
+// each trip to the nearest available drivers one after another, simulated drivers,
 // and at / a page that plays driver, passenger and admin side by side.
 //
 //	go run ./examples/dispatch
 //	go run ./examples/dispatch -seed users.json -offer-ttl 5s -echo
+//	make cluster
+//
+// With REDIS_URL it runs as several instances behind a load balancer, any of which serves any
+// request; see README.md.
 //
 // -h lists the flags. Once it listens it prints its URL and one line for each
 // user:
@@ -22,10 +26,25 @@
 //	JWT_ISSUER      claim "iss" of the tokens; unset: not written, not checked
 //	WS_CORS_ORIGIN  origins, separated by commas, that may connect, with
 //	                credentials; * is any origin, without
+//	REDIS_URL       such as redis://localhost:6379; where the instances keep their data
+//	                and exchange messages. It needs JWT_SECRET. Unset: one instance, in
+//	                memory
+//	TRUSTED_PROXIES addresses or prefixes, separated by commas, of load balancers, whose
+//	                X-Forwarded-For is believed
 //
 // Every token signed with JWT_SECRET is valid if its sub and sid name a user and one of
 // their sessions. Audiences are not checked. The origins apply to sockets; the REST API
 // has no CORS.
+//
+// # For a load balancer
+//
+//	GET /healthz    200 while the process runs
+//	GET /readyz     200 while the instance takes clients and receives messages from the
+//	                others, otherwise 503
+//
+// SIGTERM drains the instance: /readyz turns to 503, after -drain-delay new connections get
+// 503, all sockets are closed, so that their clients reconnect to another instance, and the
+// process ends. A second one ends it at once.
 //
 // # REST
 //
@@ -98,11 +117,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -135,7 +156,12 @@ type config struct {
 	origins  []string
 	seedFile string // empty: the demo's users
 	cars     int
+	simulate string // URL of the server at which the cars drive; empty: this one
 	echo     bool
+
+	redisURL   string // empty: one instance, in memory
+	proxies    []netip.Prefix
+	drainDelay time.Duration
 
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
@@ -156,18 +182,22 @@ func (c config) isLocal() bool {
 }
 
 func configure(args []string, env func(string) string) (config, error) {
-	c := config{host: env("HOST"), port: env("PORT"), password: env("LOGIN_PASSWORD"), secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER")}
-	if c.port == "" {
-		c.port = "3000"
+	c := config{
+		host: env("HOST"), port: cmp.Or(env("PORT"), "3000"), password: env("LOGIN_PASSWORD"),
+		secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER"), redisURL: env("REDIS_URL"), origins: list(env("WS_CORS_ORIGIN")),
 	}
-	for origin := range strings.SplitSeq(env("WS_CORS_ORIGIN"), ",") {
-		if origin = strings.TrimSpace(origin); origin != "" {
-			c.origins = append(c.origins, origin)
+	for _, proxy := range list(env("TRUSTED_PROXIES")) {
+		prefix, err := parsePrefix(proxy)
+		if err != nil {
+			return c, fmt.Errorf("TRUSTED_PROXIES: %w", err)
 		}
+		c.proxies = append(c.proxies, prefix)
 	}
 	f := flag.NewFlagSet("dispatch", flag.ContinueOnError)
 	f.StringVar(&c.seedFile, "seed", "", "JSON `file` of the users and sessions; exactly those exist then")
-	f.IntVar(&c.cars, "cars", -1, "simulated drivers; default 3, with -seed 0. With -seed they drive as the file's active drivers")
+	f.IntVar(&c.cars, "cars", -1, "simulated drivers; default 3, with -seed or REDIS_URL 0. With -seed they drive as the file's active drivers")
+	f.StringVar(&c.simulate, "simulate", "", "serve nothing; drive the cars at the server, or the load balancer, with this `URL`. It needs REDIS_URL, to create their users")
+	f.DurationVar(&c.drainDelay, "drain-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
 	f.BoolVar(&c.echo, "echo", false, "answer conformance:echo on /drivers with its own arguments")
 	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
 	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")
@@ -177,28 +207,76 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "admit socket.io-client 1.x and 2.x")
 	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "accept the token of such a client in the URL")
 	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
+	f.Usage = func() { usage(f) }
 	if err := f.Parse(args); err != nil {
 		return c, err
 	}
 	switch {
+	case c.redisURL != "" && c.secret == "":
+		return c, errors.New("JWT_SECRET must be set with REDIS_URL, the same for all instances")
+	case c.simulate != "" && (c.redisURL == "" || c.cars < 1):
+		return c, errors.New("-simulate needs REDIS_URL and -cars")
 	case f.NArg() > 0:
 		return c, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case c.offerTTL <= 0 || c.tokenTTL <= 0:
 		return c, errors.New("-offer-ttl and -token-ttl must be positive")
-	case c.cars < 0 && c.seedFile == "":
+	case c.cars < 0 && c.seedFile == "" && c.redisURL == "":
 		c.cars = 3
 	}
 	return c, nil
 }
 
+// list returns the parts of a text between commas.
+func list(text string) (parts []string) {
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return parts
+}
+
+// parsePrefix reads an address or a prefix.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
+}
+
+func usage(f *flag.FlagSet) {
+	fmt.Fprint(f.Output(), `dispatch is the example of github.com/rodando/realtime: a small ride-hailing backend.
+
+Environment:
+  HOST             address to listen on (default 127.0.0.1)
+  PORT             port to listen on, 0 for any (default 3000)
+  LOGIN_PASSWORD   password of all users; without it they log in from this machine only
+  JWT_SECRET       HS256 key of the tokens, 32 bytes or more (default: a random one)
+  JWT_ISSUER       claim "iss" of the tokens
+  WS_CORS_ORIGIN   origins that may connect, separated by commas, or *
+  REDIS_URL        Redis of several instances that act as one; needs JWT_SECRET (default: one, in memory)
+  TRUSTED_PROXIES  addresses or prefixes of load balancers, separated by commas
+
+Flags:
+`)
+	f.PrintDefaults()
+}
+
 // run serves until ctx ends, and then shuts down.
 func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	log := slog.Default()
+	if cfg.simulate != "" {
+		return simulate(ctx, cfg, log)
+	}
 	a, err := newApp(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer a.close()
+	cars, err := a.createCars(ctx)
+	if err != nil {
+		return err
+	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", cfg.address())
 	if err != nil {
@@ -212,13 +290,13 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	if !ok {
 		return errors.Join(fmt.Errorf("%v is not a TCP address", listener.Addr()), server.Close())
 	}
-	if err := a.greet(stdout, at.Port); err != nil {
+	if err := a.greet(ctx, stdout, at.Port); err != nil {
 		return errors.Join(err, server.Close())
 	}
 	if at.IP.IsUnspecified() {
 		at.IP = net.ParseIP(loopback)
 	}
-	stopCars := a.startCars("http://"+at.String(), time.Second)
+	stopCars := startCars(cars, "http://"+at.String(), time.Second, log)
 	defer stopCars()
 
 	select {
@@ -227,6 +305,8 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	case <-ctx.Done():
 	}
 	log.Info("shutting down")
+	a.draining.Store(true)
+	time.Sleep(cfg.drainDelay)
 	stopCars()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
@@ -241,23 +321,24 @@ func newServer(h http.Handler) *http.Server {
 
 // app is the whole program except its listener.
 type app struct {
-	cfg     config
-	log     *slog.Logger
-	seed    seed
-	store   *store
-	tokens  *tokens
-	matcher *matcher
-	rt      *realtime.Server
-	mux     *http.ServeMux
+	cfg      config
+	log      *slog.Logger
+	seed     seed
+	store    *store
+	tokens   *tokens
+	matcher  *matcher
+	cluster  *cluster // nil: this instance is alone
+	rt       *realtime.Server
+	mux      *http.ServeMux
+	draining atomic.Bool
 
 	// end stops the background goroutines and waits for them.
 	end func()
 }
 
-func newApp(cfg config, log *slog.Logger) (*app, error) {
-	a := &app{cfg: cfg, log: log, seed: demoSeed()}
+func newApp(cfg config, log *slog.Logger) (a *app, err error) {
+	a = &app{cfg: cfg, log: log, seed: demoSeed(), end: func() {}}
 	if cfg.seedFile != "" {
-		var err error
 		if a.seed, err = readSeed(cfg.seedFile); err != nil {
 			return nil, err
 		}
@@ -269,13 +350,34 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 	if cfg.password == "" && !cfg.isLocal() {
 		log.Warn("LOGIN_PASSWORD is not set: login is off, because HOST is not a loopback address")
 	}
-	events := newOutbox(log)
-	a.store = newStore(a.seed, events)
-	var err error
 	if a.tokens, err = newTokens([]byte(cfg.secret), cfg.issuer, cfg.tokenTTL); err != nil {
 		return nil, err
 	}
-	a.rt, err = realtime.New(realtime.Options{
+	var db database = newMemory(log)
+	if cfg.redisURL != "" {
+		if a.cluster, err = joinCluster(cfg.redisURL, log); err != nil {
+			return nil, err
+		}
+		db = a.cluster.db
+	}
+	// A token can be refreshed until the window ends; after that nobody needs its session.
+	a.store = newStore(db, cfg.tokenTTL+refreshWindow)
+	if err := a.serve(); err != nil {
+		if a.cluster != nil {
+			err = errors.Join(err, a.cluster.close(context.Background()))
+		}
+		return nil, err
+	}
+	return a, nil
+}
+
+// serve creates the server and its routes, and starts what runs in the background.
+func (a *app) serve() (err error) {
+	cfg := a.cfg
+	if err := a.store.createSeed(context.Background(), a.seed); err != nil {
+		return err
+	}
+	o := realtime.Options{
 		Tokens:   a.tokens.verifier,
 		Users:    a.store,
 		Sessions: a.store,
@@ -288,39 +390,39 @@ func newApp(cfg config, log *slog.Logger) (*app, error) {
 		Timeouts: realtime.Timeouts{
 			PingInterval: cfg.pingInterval, PingTimeout: cfg.pingTimeout, Connect: cfg.connectTimeout, RefreshGrace: refreshGrace,
 		},
-		Unlimited: cfg.noRateLimit,
-		Logger:    log,
-	})
-	if err != nil {
-		return nil, err
+		TrustedProxies: cfg.proxies,
+		Unlimited:      cfg.noRateLimit,
+		Logger:         a.log,
+	}
+	if a.cluster != nil {
+		a.cluster.options(&o)
+	}
+	if a.rt, err = realtime.New(o); err != nil {
+		return err
 	}
 	if cfg.echo {
 		a.rt.Drivers().HandleRaw("conformance:echo", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
 			return args, nil
 		})
 	}
-	a.matcher = newMatcher(a.store, cfg.offerTTL, log, a.connected)
+	a.matcher = newMatcher(a.store, cfg.offerTTL, a.log, a.connected)
 
 	relaying, stopRelay := context.WithCancel(context.Background())
 	var relay sync.WaitGroup
-	relay.Go(func() { events.run(relaying, a.rt.Publish) })
+	relay.Go(func() { a.store.db.relay(relaying, a.rt) })
 	a.end = func() { stopRelay(); relay.Wait() }
 
 	a.mux = http.NewServeMux()
 	a.mux.Handle(realtime.Path, a.rt)
 	a.routes(a.mux)
+	a.health(a.mux)
 	a.mux.Handle("/", a.page())
-	return a, nil
-}
-
-// connected reports whether a driver has a socket.
-func (a *app) connected(ctx context.Context, driverID string) bool {
-	sockets, err := a.rt.Drivers().To(realtime.DriverRoom(driverID)).Sockets(ctx)
-	return err == nil && len(sockets) > 0
+	return nil
 }
 
 // shutdown publishes what has happened so far and disconnects all clients.
 func (a *app) shutdown(ctx context.Context) error {
+	a.draining.Store(true)
 	a.end()
 	return a.rt.Shutdown(ctx)
 }
@@ -330,14 +432,25 @@ func (a *app) close() {
 	a.end()
 	a.matcher.close()
 	_ = a.rt.Shutdown(context.Background()) // returns at once if shutdown has completed
+	if a.cluster != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := a.cluster.close(ctx); err != nil {
+			a.log.Warn("cluster not left", "error", err)
+		}
+	}
 }
 
 // greet prints the URL and one line with a token for each user.
-func (a *app) greet(w io.Writer, port int) error {
+func (a *app) greet(ctx context.Context, w io.Writer, port int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "listening on http://localhost:%d\n", port)
 	for _, u := range a.seed.Users {
-		token, _, err := a.tokens.mint(u, a.store.sessionOf(u.ID))
+		sid, err := a.store.sessionFor(ctx, u.ID, a.seed)
+		if err != nil {
+			return err
+		}
+		token, _, err := a.tokens.mint(u, sid)
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,7 +43,7 @@ func start(t *testing.T, change ...func(*config)) *server {
 	for _, f := range change {
 		f(&cfg)
 	}
-	a, err := newApp(cfg, slog.New(slog.DiscardHandler))
+	a, err := newApp(cfg, quiet)
 	require.NoError(t, err)
 	h := httptest.NewServer(a.mux)
 	s := &server{app: a, url: h.URL, client: h.Client()}
@@ -164,6 +164,24 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", cars: 3, offerTTL: 20 * time.Second, tokenTTL: time.Hour}, c)
 
+	c, err = configure([]string{"-drain-delay", "2s"}, env(map[string]string{
+		"REDIS_URL": "redis://r", "JWT_SECRET": "s", "TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8, ::1",
+	}))
+	require.NoError(t, err)
+	require.Equal(t, config{
+		port: "3000", secret: "s", redisURL: "redis://r", cars: -1, drainDelay: 2 * time.Second, offerTTL: 20 * time.Second, tokenTTL: time.Hour,
+		proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
+	}, c)
+
+	for name, mistake := range map[string]map[string]string{
+		"JWT_SECRET":      {"REDIS_URL": "redis://r"},
+		"TRUSTED_PROXIES": {"TRUSTED_PROXIES": "nginx"},
+	} {
+		_, err = configure(nil, env(mistake))
+		require.ErrorContains(t, err, name)
+	}
+	_, err = configure([]string{"-simulate", "http://localhost", "-cars", "2"}, env(nil))
+	require.ErrorContains(t, err, "REDIS_URL")
 	_, err = configure([]string{"-offer-ttl", "0"}, env(nil))
 	require.Error(t, err)
 	_, err = configure([]string{"what"}, env(nil))
@@ -268,7 +286,9 @@ func TestSeedFile(t *testing.T) {
 		_, err := dial(t.Context(), s.url, namespace, token)
 		require.ErrorContains(t, err, code, "the socket's check")
 	}
-	require.Empty(t, s.carUsers())
+	cars, err := s.createCars(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, cars)
 }
 
 func TestSeedFileMistakes(t *testing.T) {

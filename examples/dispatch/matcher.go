@@ -9,99 +9,187 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime"
 )
 
 // matcher offers each trip to one driver after another, each of whom has ttl to answer.
-// It runs one goroutine for each trip without a driver.
+// It looks at the trips that are due in the database. All instances do so, and any of them may
+// take the next step of a trip: the transactions of the store see to it that only one does.
 type matcher struct {
 	store *store
 	ttl   time.Duration
 	log   *slog.Logger
-	// connected reports whether a driver has a socket now.
-	connected func(ctx context.Context, driverID string) bool
+	// connected returns those of the drivers who have a socket now.
+	connected func(ctx context.Context, driverIDs []string) map[string]bool
 
+	wake   chan struct{}   // holds one element when a trip may be due
 	ctx    context.Context // of the searches; ends with close
 	cancel context.CancelFunc
-	trips  sync.WaitGroup
+	ended  sync.WaitGroup
 }
 
-func newMatcher(s *store, ttl time.Duration, log *slog.Logger, connected func(context.Context, string) bool) *matcher {
-	m := &matcher{store: s, ttl: ttl, log: log, connected: connected}
+// newMatcher starts a matcher.
+func newMatcher(s *store, ttl time.Duration, log *slog.Logger, connected func(context.Context, []string) map[string]bool) *matcher {
+	m := &matcher{store: s, ttl: ttl, log: log, connected: connected, wake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	s.changed = m.match
+	m.ended.Go(m.run)
 	return m
 }
 
-// match begins the search for a driver and returns at once.
-func (m *matcher) match(tripID string) {
-	m.trips.Go(func() { m.search(tripID) })
+// match makes the matcher look at the trips that are due, and returns at once.
+func (m *matcher) match() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
 }
 
 // close stops the searches and waits for them. Trips without a driver stay unchanged.
 func (m *matcher) close() {
 	m.cancel()
-	m.trips.Wait()
+	m.ended.Wait()
 }
 
-func (m *matcher) search(tripID string) {
-	pickup, ok := m.store.assigning(tripID)
-	for ok && m.ctx.Err() == nil {
-		// Computed again for each offer, since drivers connect, leave and move.
-		o := m.store.offerTo(tripID, m.candidates(pickup), m.ttl)
-		if o == nil {
-			return
+// atOnce is how many trips an instance takes a step further at a time.
+const atOnce = 16
+
+func (m *matcher) run() {
+	for m.ctx.Err() == nil {
+		wait := time.NewTimer(m.round())
+		select {
+		case <-m.wake:
+		case <-wait.C:
+		case <-m.ctx.Done():
 		}
-		m.log.Info("trip offered", "trip", tripID, "driver", o.driverID)
-		m.wait(o)
+		wait.Stop()
 	}
 }
 
-// wait waits until the offer is answered, or expires it in time.
-func (m *matcher) wait(o *offer) {
-	timeout := time.NewTimer(time.Until(o.expiresAt))
-	defer timeout.Stop()
-	select {
-	case <-o.answered:
-	case <-timeout.C:
-		m.store.expire(o)
-	case <-m.ctx.Done():
+// round takes the trips that are due a step further, and returns how long to wait.
+func (m *matcher) round() time.Duration {
+	const pause = 250 * time.Millisecond // after a failure
+	trips, err := m.store.db.lowest(m.ctx, due, atOnce)
+	if err != nil {
+		m.warn("trips not matched", err)
+		return pause
+	}
+	wait := m.store.db.poll()
+	var steps sync.WaitGroup
+	var failed atomic.Bool
+	for _, t := range trips {
+		if left := time.Until(time.UnixMicro(int64(t.score))); left > 0 {
+			wait = min(wait, left)
+			break
+		}
+		steps.Go(func() {
+			if err := m.step(t.id); err != nil {
+				failed.Store(true)
+				m.warn("trip not matched", err, "trip", t.id)
+			}
+		})
+		wait = 0 // there may be more, and those have offers now that expire
+	}
+	steps.Wait()
+	if failed.Load() {
+		return pause
+	}
+	return wait
+}
+
+func (m *matcher) warn(text string, err error, args ...any) {
+	if m.ctx.Err() == nil {
+		m.log.Warn(text, append(args, "error", err)...)
 	}
 }
+
+// step makes the trip's next offer, if it needs one.
+func (m *matcher) step(tripID string) error {
+	trip, err := m.store.assigning(m.ctx, tripID, time.Now())
+	if trip == nil || err != nil {
+		return err
+	}
+	drivers, err := m.candidates(trip)
+	if err != nil {
+		return err
+	}
+	o, err := m.store.offerTo(m.ctx, tripID, drivers, m.ttl)
+	if o != nil {
+		m.log.Info("trip offered", "trip", tripID, "driver", o.DriverID)
+	}
+	return err
+}
+
+// nearest is how many of the nearest drivers are candidates.
+const nearest = 20
 
 // candidates returns the available drivers in the order in which to offer them a trip:
-// connected drivers first, then by distance, and unknown positions last.
-func (m *matcher) candidates(pickup *realtime.Place) []string {
+// of the nearest ones the connected ones first, then by distance, and unknown positions last.
+// It is computed again for each offer, since drivers connect, leave and move.
+func (m *matcher) candidates(trip *tripRow) ([]string, error) {
+	members, err := m.store.db.lowest(m.ctx, available, 10_000)
+	if err != nil {
+		return nil, err
+	}
 	type candidate struct {
-		id        string
-		connected bool
-		meters    float64
+		id     string
+		meters float64
 	}
 	var found []candidate
-	for _, u := range m.store.usersOf(realtime.UserDriver) {
-		a, known := m.store.drivers.Snapshot(u.ID)
-		if !known || !a.IsAvailableForTrips {
-			continue
-		}
-		c := candidate{id: u.ID, connected: m.connected(m.ctx, u.ID), meters: math.Inf(1)}
-		if pickup != nil && a.LastLocation != nil {
-			c.meters = meters(*a.LastLocation, position(pickup))
-		}
-		found = append(found, c)
-	}
-	slices.SortStableFunc(found, func(a, b candidate) int {
-		if a.connected != b.connected {
-			if a.connected {
-				return -1
+	err = m.store.db.view(m.ctx, func(t *tx) error {
+		positions.load(t, ids(members))
+		open.load(t, ids(members))
+		for _, driver := range members {
+			if trip.offerTo(driver.id) != nil || open.get(t, driver.id) != nil {
+				continue
 			}
-			return 1
+			c := candidate{driver.id, math.Inf(1)}
+			if p := positions.get(t, driver.id); p != nil && trip.Pickup != nil {
+				c.meters = meters(p.Location, position(trip.Pickup))
+			}
+			found = append(found, c)
 		}
-		return cmp.Compare(a.meters, b.meters)
+		return nil
 	})
-	ids := make([]string, len(found))
-	for i, c := range found {
-		ids[i] = c.id
+	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.meters, b.meters) })
+	drivers := make([]string, 0, nearest)
+	for _, c := range found[:min(nearest, len(found))] {
+		drivers = append(drivers, c.id)
 	}
-	return ids
+	connected := m.connected(m.ctx, drivers)
+	slices.SortStableFunc(drivers, func(a, b string) int { return cmp.Compare(rank(connected[a]), rank(connected[b])) })
+	return drivers, err
+}
+
+func rank(connected bool) int {
+	if connected {
+		return 0
+	}
+	return 1
+}
+
+// connected returns those of the drivers who have a socket on any instance. An instance that
+// does not answer in time has none.
+func (a *app) connected(ctx context.Context, driverIDs []string) map[string]bool {
+	found := map[string]bool{}
+	if len(driverIDs) == 0 {
+		return found
+	}
+	rooms := make([]realtime.Room, len(driverIDs))
+	for i, id := range driverIDs {
+		rooms[i] = realtime.DriverRoom(id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	sockets, err := a.rt.Drivers().To(rooms...).Sockets(ctx)
+	if err != nil {
+		a.log.Info("not all instances say which drivers are connected", "error", err)
+	}
+	for _, s := range sockets {
+		found[s.Identity.UserID] = true
+	}
+	return found
 }

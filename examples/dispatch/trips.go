@@ -1,5 +1,5 @@
 // Trips and offers, and their rules. Each method changes rows and adds the resulting
-// domain events under one lock, so that a trip's events are in the order of its changes.
+// domain events in one transaction, so that a trip's events are in the order of its changes.
 // Refusals are *realtime.Error, which both socket and REST send to the client.
 
 package main
@@ -22,25 +22,26 @@ const statusNoDrivers realtime.TripStatus = "no_drivers_found"
 
 const currency = "CUP"
 
-// trip is a row; the store's lock guards it.
-type trip struct {
-	id, passengerID string
-	driverID        string // empty until a driver has accepted
-	status          realtime.TripStatus
-	pickup, dropoff *realtime.Place
-	fare            *float64
-	requestedAt     time.Time
-	arrived         bool
-	asked           map[string]*offer // by driver; no driver receives a second offer
+// tripRow is a trip with its offers.
+type tripRow struct {
+	ID          string              `json:"id"`
+	PassengerID string              `json:"passengerId"`
+	DriverID    string              `json:"driverId"` // empty until a driver has accepted
+	Status      realtime.TripStatus `json:"status"`
+	Pickup      *realtime.Place     `json:"pickup"`
+	Dropoff     *realtime.Place     `json:"dropoff"`
+	Fare        *float64            `json:"fare"`
+	RequestedAt time.Time           `json:"requestedAt"`
+	Arrived     bool                `json:"arrived"`
+	Offers      []offerRow          `json:"offers"` // in their order; no driver receives a second one
 }
 
-// offer is an assignment of a trip that a driver may accept.
-type offer struct {
-	id, driverID string
-	trip         *trip
-	state        offerState
-	expiresAt    time.Time
-	answered     chan struct{} // closed when state is no longer open
+// offerRow is an assignment of a trip that a driver may accept.
+type offerRow struct {
+	ID        string     `json:"id"`
+	DriverID  string     `json:"driverId"`
+	State     offerState `json:"state"`
+	ExpiresAt time.Time  `json:"expiresAt"`
 }
 
 type offerState int
@@ -53,159 +54,224 @@ const (
 	offerCancelled
 )
 
-// request begins a trip.
-func (s *store) request(passengerID string, pickup, dropoff *realtime.Place) (tripView, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if t := s.running[passengerID]; t != nil {
-		return tripView{}, realtime.Errorf(realtime.CodeConflict, "trip %s is still running", t.id)
+// keptFor is how long a trip that has ended, and an offer, can still be looked up.
+const keptFor = 24 * time.Hour
+
+// tripOf returns the trip whose id a table has, or nil.
+func tripOf(t *tx, tb table[string], id string) *tripRow {
+	if tripID := tb.get(t, id); tripID != nil {
+		return trips.get(t, *tripID)
 	}
-	t := &trip{
-		id: uuid.NewString(), passengerID: passengerID, status: realtime.TripStatusPending,
-		pickup: pickup, dropoff: dropoff, requestedAt: time.Now(), asked: map[string]*offer{},
-	}
-	if pickup != nil && dropoff != nil {
-		t.fare = new(math.Round(100 + 0.05*meters(position(pickup), position(dropoff))))
-	}
-	s.trips[t.id], s.running[passengerID] = t, t
-	s.events.add(realtime.TripRequested{
-		TripID: t.id, PassengerID: passengerID, Pickup: pickup, FareEstimatedTotal: t.fare, FareFinalCurrency: currency, At: t.requestedAt,
-	})
-	return s.view(t), nil
+	return nil
 }
 
-// assigning starts the search for a driver. ok is false when the trip has already ended.
-func (s *store) assigning(tripID string) (pickup *realtime.Place, ok bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.trips[tripID]
-	if t.status != realtime.TripStatusPending {
-		return nil, false
+// save stores a trip that runs.
+func (trip *tripRow) save(t *tx) { trips.put(t, trip.ID, *trip, 0) }
+
+// offerTo returns the offer to a driver, or nil.
+func (trip *tripRow) offerTo(driverID string) *offerRow {
+	for i := range trip.Offers {
+		if trip.Offers[i].DriverID == driverID {
+			return &trip.Offers[i]
+		}
 	}
-	t.status = realtime.TripStatusAssigning
-	s.events.add(realtime.TripAssigningStarted{TripID: t.id, PassengerID: t.passengerID})
-	return t.pickup, true
+	return nil
+}
+
+// open returns the offer that waits for an answer, or nil.
+func (trip *tripRow) open() *offerRow {
+	for i := range trip.Offers {
+		if trip.Offers[i].State == offerOpen {
+			return &trip.Offers[i]
+		}
+	}
+	return nil
+}
+
+// answer ends an open offer.
+func (o *offerRow) answer(t *tx, state offerState) {
+	o.State = state
+	open.remove(t, o.DriverID)
+}
+
+// request begins a trip.
+func (s *store) request(ctx context.Context, passengerID string, pickup, dropoff *realtime.Place) (v tripView, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		if id := running.get(t, passengerID); id != nil {
+			return realtime.Errorf(realtime.CodeConflict, "trip %s is still running", *id)
+		}
+		trip := &tripRow{
+			ID: uuid.NewString(), PassengerID: passengerID, Status: realtime.TripStatusPending,
+			Pickup: pickup, Dropoff: dropoff, RequestedAt: time.Now(),
+		}
+		if pickup != nil && dropoff != nil {
+			trip.Fare = new(math.Round(100 + 0.05*meters(position(pickup), position(dropoff))))
+		}
+		trip.save(t)
+		running.put(t, passengerID, trip.ID, 0)
+		unended.set(t, trip.ID, score(trip.RequestedAt))
+		due.set(t, trip.ID, score(trip.RequestedAt))
+		t.add(realtime.TripRequested{
+			TripID: trip.ID, PassengerID: passengerID, Pickup: pickup, FareEstimatedTotal: trip.Fare, FareFinalCurrency: currency, At: trip.RequestedAt,
+		})
+		v = viewOf(t, trip)
+		return nil
+	})
+	return v, err
+}
+
+// assigning starts the search for a driver, or ends the trip's offer if it was not answered before
+// now. It returns the trip if it needs an offer, and nil if it has one, or needs none.
+// All instances may call it at once.
+func (s *store) assigning(ctx context.Context, tripID string, now time.Time) (needs *tripRow, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		needs = nil
+		trip := trips.get(t, tripID)
+		if trip == nil || (trip.Status != realtime.TripStatusPending && trip.Status != realtime.TripStatusAssigning) {
+			due.remove(t, tripID)
+			return nil
+		}
+		if trip.Status == realtime.TripStatusPending {
+			trip.Status = realtime.TripStatusAssigning
+			trip.save(t)
+			t.add(realtime.TripAssigningStarted{TripID: trip.ID, PassengerID: trip.PassengerID})
+		}
+		if o := trip.open(); o != nil {
+			if now.Before(o.ExpiresAt) {
+				return nil
+			}
+			o.answer(t, offerExpired)
+			trip.save(t)
+			t.add(realtime.AssignmentExpired{
+				TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID),
+			})
+		}
+		needs = trip
+		return nil
+	})
+	return needs, err
 }
 
 // offerTo offers the trip to the first of the drivers who is free and has not received an offer
-// before. If there is none, the trip ends. It returns the offer to wait for, or nil if
-// there is none or the trip no longer needs a driver.
-func (s *store) offerTo(tripID string, drivers []string, ttl time.Duration) *offer {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.trips[tripID]
-	if t.status != realtime.TripStatusAssigning {
+// before. If there is none, the trip ends. It returns the offer, or nil if there is none, or if
+// the trip no longer needs one.
+func (s *store) offerTo(ctx context.Context, tripID string, drivers []string, ttl time.Duration) (made *offerRow, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		made = nil
+		trip := trips.get(t, tripID)
+		if trip == nil || trip.Status != realtime.TripStatusAssigning || trip.open() != nil {
+			return nil
+		}
+		i := slices.IndexFunc(drivers, func(id string) bool {
+			if trip.offerTo(id) != nil || running.get(t, id) != nil || open.get(t, id) != nil {
+				return false
+			}
+			u := users.get(t, id)
+			return u != nil && u.Status == active
+		})
+		if i < 0 {
+			t.add(realtime.NoDriversFound{TripID: trip.ID, PassengerID: trip.PassengerID, Reason: "no driver available"})
+			trip.end(t, statusNoDrivers)
+			return nil
+		}
+		now := time.Now()
+		o := offerRow{ID: uuid.NewString(), DriverID: drivers[i], ExpiresAt: now.Add(ttl)}
+		trip.Offers = append(trip.Offers, o)
+		trip.save(t)
+		offers.put(t, o.ID, trip.ID, keptFor)
+		open.put(t, o.DriverID, trip.ID, 0)
+		due.set(t, trip.ID, score(o.ExpiresAt))
+		t.add(realtime.AssignmentOffered{
+			TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID),
+			ExpiresAt: o.ExpiresAt, At: now, Pickup: trip.Pickup, DestinationHint: coarse(trip.Dropoff), PriceEstimate: trip.Fare, Currency: currency,
+		})
+		made = &o
 		return nil
-	}
-	i := slices.IndexFunc(drivers, func(id string) bool {
-		u := s.users[id]
-		return u != nil && u.Status == active && s.running[id] == nil && s.open[id] == nil && t.asked[id] == nil
 	})
-	if i < 0 {
-		t.status = statusNoDrivers
-		delete(s.running, t.passengerID)
-		s.events.add(realtime.NoDriversFound{TripID: t.id, PassengerID: t.passengerID, Reason: "no driver available"})
-		return nil
-	}
-	now := time.Now()
-	o := &offer{id: uuid.NewString(), driverID: drivers[i], trip: t, expiresAt: now.Add(ttl), answered: make(chan struct{})}
-	s.offers[o.id], s.open[o.driverID], t.asked[o.driverID] = o, o, o
-	s.events.add(realtime.AssignmentOffered{
-		TripID: t.id, AssignmentID: o.id, PassengerID: t.passengerID, DriverID: o.driverID, VehicleID: vehicleID(o.driverID),
-		ExpiresAt: o.expiresAt, At: now, Pickup: t.pickup, DestinationHint: coarse(t.dropoff), PriceEstimate: t.fare, Currency: currency,
-	})
-	return o
+	return made, err
 }
 
-// answer ends an open offer. It is called with s.mu held.
-func (s *store) answer(o *offer, state offerState) {
-	o.state = state
-	delete(s.open, o.driverID)
-	close(o.answered)
-}
-
-// expire ends an offer that was not answered in time.
-func (s *store) expire(o *offer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if o.state != offerOpen {
-		return
+// find returns a driver's offer, by its own id or by its trip's, with the trip.
+func find(t *tx, driverID, assignmentID, tripID string) (*tripRow, *offerRow, error) {
+	trip := trips.get(t, tripID)
+	if tripID == "" {
+		trip = tripOf(t, offers, assignmentID)
 	}
-	s.answer(o, offerExpired)
-	s.events.add(realtime.AssignmentExpired{
-		TripID: o.trip.id, AssignmentID: o.id, PassengerID: o.trip.passengerID, DriverID: o.driverID, VehicleID: vehicleID(o.driverID),
-	})
-}
-
-var errNoOffer = realtime.Errorf(realtime.CodeNotFound, "no such offer")
-
-// find returns a driver's offer by its own id or by its trip's. It is called
-// with s.mu held.
-func (s *store) find(driverID, assignmentID, tripID string) (*offer, error) {
-	o := s.offers[assignmentID]
-	if t := s.trips[tripID]; t != nil {
-		o = t.asked[driverID]
+	if trip != nil {
+		if o := trip.offerTo(driverID); o != nil && (tripID != "" || o.ID == assignmentID) {
+			return trip, o, nil
+		}
 	}
-	if o == nil || o.driverID != driverID {
-		return nil, errNoOffer
-	}
-	return o, nil
+	return nil, nil, realtime.Errorf(realtime.CodeNotFound, "no such offer")
 }
 
 // accept assigns a driver to the trip of an offer, which is named by its own id or its
 // trip's. A second call has the same result, since the first answer may have been lost.
-func (s *store) accept(driverID, assignmentID, tripID string) (realtime.OfferAccepted, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	o, err := s.find(driverID, assignmentID, tripID)
+func (s *store) accept(ctx context.Context, driverID, assignmentID, tripID string) (accepted realtime.OfferAccepted, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		trip, o, err := find(t, driverID, assignmentID, tripID)
+		if err != nil {
+			return err
+		}
+		accepted = realtime.OfferAccepted{AssignmentID: o.ID, TripID: trip.ID}
+		switch {
+		case o.State == offerAccepted:
+			return nil
+		case o.State != offerOpen || !time.Now().Before(o.ExpiresAt):
+			return realtime.Errorf(realtime.CodeConflict, "the offer is no longer open")
+		}
+		o.answer(t, offerAccepted)
+		trip.DriverID, trip.Status = driverID, realtime.TripStatusAccepted
+		trip.save(t)
+		running.put(t, driverID, trip.ID, 0)
+		due.remove(t, trip.ID)
+		driver, vehicle := driverCard(t, driverID), vehicleCard(driverID)
+		t.add(
+			realtime.AssignmentAccepted{
+				TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: driverID, VehicleID: vehicle.ID,
+				Driver: driver, Vehicle: vehicle,
+			},
+			realtime.DriverAssigned{
+				TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: driverID, VehicleID: vehicle.ID,
+				Driver: driver, Vehicle: vehicle, Passenger: passengerCard(t, trip.PassengerID),
+			},
+		)
+		publishTrip(t, driverID, trip.ID)
+		return nil
+	})
 	if err != nil {
 		return realtime.OfferAccepted{}, err
 	}
-	t := o.trip
-	accepted := realtime.OfferAccepted{AssignmentID: o.id, TripID: t.id}
-	switch {
-	case o.state == offerAccepted:
-		return accepted, nil
-	case o.state != offerOpen || !time.Now().Before(o.expiresAt):
-		return realtime.OfferAccepted{}, realtime.Errorf(realtime.CodeConflict, "the offer is no longer open")
-	}
-	s.answer(o, offerAccepted)
-	t.driverID, t.status = driverID, realtime.TripStatusAccepted
-	s.running[driverID] = t
-	driver, vehicle := s.driverCard(driverID), vehicleCard(driverID)
-	s.events.add(
-		realtime.AssignmentAccepted{
-			TripID: t.id, AssignmentID: o.id, PassengerID: t.passengerID, DriverID: driverID, VehicleID: vehicle.ID,
-			Driver: driver, Vehicle: vehicle,
-		},
-		realtime.DriverAssigned{
-			TripID: t.id, PassengerID: t.passengerID, DriverID: driverID, VehicleID: vehicle.ID,
-			Driver: driver, Vehicle: vehicle, Passenger: s.passengerCard(t.passengerID),
-		},
-	)
-	s.setDriversTrip(driverID, t.id)
 	return accepted, nil
 }
 
 // reject declines an offer. A second call has the same result.
-func (s *store) reject(driverID, assignmentID, tripID, reason string) (realtime.OfferRejected, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	o, err := s.find(driverID, assignmentID, tripID)
+func (s *store) reject(ctx context.Context, driverID, assignmentID, tripID, reason string) (rejected realtime.OfferRejected, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		trip, o, err := find(t, driverID, assignmentID, tripID)
+		if err != nil {
+			return err
+		}
+		rejected = realtime.OfferRejected{AssignmentID: o.ID}
+		switch o.State {
+		case offerOpen:
+			o.answer(t, offerRejected)
+			trip.save(t)
+			due.set(t, trip.ID, score(time.Now()))
+			t.add(realtime.AssignmentRejected{
+				TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: driverID, VehicleID: vehicleID(driverID), Reason: reason,
+			})
+		case offerRejected:
+		default:
+			return realtime.Errorf(realtime.CodeConflict, "the offer is no longer open")
+		}
+		return nil
+	})
 	if err != nil {
 		return realtime.OfferRejected{}, err
 	}
-	switch o.state {
-	case offerOpen:
-		s.answer(o, offerRejected)
-		s.events.add(realtime.AssignmentRejected{
-			TripID: o.trip.id, AssignmentID: o.id, PassengerID: o.trip.passengerID, DriverID: driverID, VehicleID: vehicleID(driverID), Reason: reason,
-		})
-	case offerRejected:
-	default:
-		return realtime.OfferRejected{}, realtime.Errorf(realtime.CodeConflict, "the offer is no longer open")
-	}
-	return realtime.OfferRejected{AssignmentID: o.id}, nil
+	s.changed()
+	return rejected, nil
 }
 
 // step is a step that a driver takes on their trip.
@@ -219,141 +285,142 @@ const (
 )
 
 // advance takes a trip one step further.
-func (s *store) advance(driverID, tripID string, do step) (tripView, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.trips[tripID]
-	switch {
-	case t == nil:
-		return tripView{}, errNoTrip
-	case t.driverID != driverID:
-		return tripView{}, realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
-	}
-	id, pid := t.id, t.passengerID
-	switch {
-	case do == stepArriving && t.status == realtime.TripStatusAccepted:
-		t.status = realtime.TripStatusArriving
-		from, eta := s.enRoute(t)
-		s.events.add(
-			realtime.ArrivingStarted{TripID: id, PassengerID: pid, DriverID: driverID},
-			realtime.DriverEnRoute{TripID: id, PassengerID: pid, DriverID: driverID, DriverPosition: from, ETAMinutes: eta},
-		)
-	case do == stepArrived && t.status == realtime.TripStatusArriving && !t.arrived:
-		t.arrived = true
-		s.events.add(realtime.DriverArrivedPickup{TripID: id, PassengerID: pid, DriverID: driverID})
-	case do == stepStart && t.status == realtime.TripStatusArriving && t.arrived:
-		t.status = realtime.TripStatusInProgress
-		s.events.add(realtime.TripStarted{TripID: id, PassengerID: pid, DriverID: driverID})
-	case do == stepComplete && t.status == realtime.TripStatusInProgress:
-		s.events.add(realtime.TripCompleted{TripID: id, PassengerID: pid, DriverID: driverID, FareTotal: t.fareTotal(), Currency: currency})
-		s.end(t, realtime.TripStatusCompleted)
-	default:
-		return tripView{}, realtime.Errorf(realtime.CodeConflict, "%s is not possible while the trip is %s", do, t.state())
-	}
-	return s.view(t), nil
+func (s *store) advance(ctx context.Context, driverID, tripID string, do step) (v tripView, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		trip := trips.get(t, tripID)
+		switch {
+		case trip == nil:
+			return errNoTrip
+		case trip.DriverID != driverID:
+			return realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
+		}
+		id, pid := trip.ID, trip.PassengerID
+		switch {
+		case do == stepArriving && trip.Status == realtime.TripStatusAccepted:
+			trip.Status = realtime.TripStatusArriving
+			from, eta := enRoute(t, trip)
+			t.add(
+				realtime.ArrivingStarted{TripID: id, PassengerID: pid, DriverID: driverID},
+				realtime.DriverEnRoute{TripID: id, PassengerID: pid, DriverID: driverID, DriverPosition: from, ETAMinutes: eta},
+			)
+		case do == stepArrived && trip.Status == realtime.TripStatusArriving && !trip.Arrived:
+			trip.Arrived = true
+			t.add(realtime.DriverArrivedPickup{TripID: id, PassengerID: pid, DriverID: driverID})
+		case do == stepStart && trip.Status == realtime.TripStatusArriving && trip.Arrived:
+			trip.Status = realtime.TripStatusInProgress
+			t.add(realtime.TripStarted{TripID: id, PassengerID: pid, DriverID: driverID})
+		case do == stepComplete && trip.Status == realtime.TripStatusInProgress:
+			t.add(realtime.TripCompleted{TripID: id, PassengerID: pid, DriverID: driverID, FareTotal: trip.fareTotal(), Currency: currency})
+		default:
+			return realtime.Errorf(realtime.CodeConflict, "%s is not possible while the trip is %s", do, trip.state())
+		}
+		if do == stepComplete {
+			trip.end(t, realtime.TripStatusCompleted)
+		} else {
+			trip.save(t)
+		}
+		v = viewOf(t, trip)
+		return nil
+	})
+	return v, err
 }
 
 var errNoTrip = realtime.Errorf(realtime.CodeNotFound, "no such trip")
 
 // cancel ends a trip early. Its open offer is withdrawn first.
-func (s *store) cancel(by userRow, tripID, reason string) (tripView, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.trips[tripID]
-	switch {
-	case t == nil:
-		return tripView{}, errNoTrip
-	case !t.concerns(by):
-		return tripView{}, realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
-	case s.running[t.passengerID] != t:
-		return tripView{}, realtime.Errorf(realtime.CodeConflict, "the trip is %s", t.state())
-	}
-	if by.Type == realtime.UserAdmin {
-		s.events.add(realtime.AdminTripAction{
-			TripID: t.id, PassengerID: t.passengerID, DriverID: t.driverID, AdminID: by.ID, Action: "cancel", Reason: reason,
-		})
-	}
-	for driver, o := range t.asked {
-		if o.state == offerOpen {
-			s.answer(o, offerCancelled)
-			s.events.add(realtime.AssignmentCancelled{
-				TripID: t.id, AssignmentID: o.id, PassengerID: t.passengerID, DriverID: driver, VehicleID: vehicleID(driver), Reason: "trip canceled",
+func (s *store) cancel(ctx context.Context, by userRow, tripID, reason string) (v tripView, err error) {
+	err = s.db.change(ctx, func(t *tx) error {
+		trip := trips.get(t, tripID)
+		switch {
+		case trip == nil:
+			return errNoTrip
+		case !trip.concerns(by):
+			return realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
+		case trip.ended():
+			return realtime.Errorf(realtime.CodeConflict, "the trip is %s", trip.state())
+		}
+		if by.Type == realtime.UserAdmin {
+			t.add(realtime.AdminTripAction{
+				TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, AdminID: by.ID, Action: "cancel", Reason: reason,
 			})
 		}
-	}
-	s.events.add(realtime.TripCancelled{
-		TripID: t.id, PassengerID: t.passengerID, DriverID: t.driverID, CancelledBy: realtime.CancelledBy(by.Type), Reason: reason,
+		if o := trip.open(); o != nil {
+			o.answer(t, offerCancelled)
+			t.add(realtime.AssignmentCancelled{
+				TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID), Reason: "trip canceled",
+			})
+		}
+		t.add(realtime.TripCancelled{
+			TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, CancelledBy: realtime.CancelledBy(by.Type), Reason: reason,
+		})
+		trip.end(t, realtime.TripStatusCancelled)
+		v = viewOf(t, trip)
+		return nil
 	})
-	s.end(t, realtime.TripStatusCancelled)
-	return s.view(t), nil
+	return v, err
 }
 
-// end is called with s.mu held.
-func (s *store) end(t *trip, status realtime.TripStatus) {
-	t.status = status
-	delete(s.running, t.passengerID)
-	if t.driverID != "" {
-		delete(s.running, t.driverID)
-		s.setDriversTrip(t.driverID, "")
+// end stores the trip as one that has ended.
+func (trip *tripRow) end(t *tx, status realtime.TripStatus) {
+	trip.Status = status
+	trips.put(t, trip.ID, *trip, keptFor)
+	due.remove(t, trip.ID)
+	unended.remove(t, trip.ID)
+	running.remove(t, trip.PassengerID)
+	if trip.DriverID != "" {
+		running.remove(t, trip.DriverID)
+		publishTrip(t, trip.DriverID, "")
 	}
 }
 
-// setDriversTrip sets or clears the trip in the driver's snapshot, and publishes that: the
-// change did not come over the driver's socket. It is called with s.mu held, so that
-// snapshot and trip change together.
-func (s *store) setDriversTrip(driverID, tripID string) {
-	a, err := s.drivers.SetTrip(context.Background(), driverID, tripID)
-	if err != nil { // cannot happen: MemoryDrivers refuses nothing here
-		return
-	}
-	s.events.add(realtime.DriverTripChanged{DriverTrip: realtime.DriverTrip{
-		DriverID: driverID, CurrentTripID: a.CurrentTripID, AvailabilityReason: a.AvailabilityReason, IsAvailableForTrips: a.IsAvailableForTrips,
-	}})
+func (trip *tripRow) ended() bool {
+	return trip.Status == realtime.TripStatusCompleted || trip.Status == realtime.TripStatusCancelled || trip.Status == statusNoDrivers
 }
 
 // message sends an admin's words to the people of a trip.
-func (s *store) message(adminID, tripID string, to realtime.MessageTo, text string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.trips[tripID]
-	if t == nil {
-		return errNoTrip
-	}
-	s.events.add(realtime.AdminTripMessage{
-		TripID: t.id, PassengerID: t.passengerID, DriverID: t.driverID, AdminID: adminID, To: to, Message: text,
+func (s *store) message(ctx context.Context, adminID, tripID string, to realtime.MessageTo, text string) error {
+	return s.db.change(ctx, func(t *tx) error {
+		trip := trips.get(t, tripID)
+		if trip == nil {
+			return errNoTrip
+		}
+		t.add(realtime.AdminTripMessage{
+			TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, AdminID: adminID, To: to, Message: text,
+		})
+		return nil
 	})
-	return nil
 }
 
 // concerns reports whether a user may see and cancel the trip.
-func (t *trip) concerns(u userRow) bool {
-	return u.Type == realtime.UserAdmin || u.ID == t.passengerID || u.ID == t.driverID
+func (trip *tripRow) concerns(u userRow) bool {
+	return u.Type == realtime.UserAdmin || u.ID == trip.PassengerID || u.ID == trip.DriverID
 }
 
 // state returns the status for error messages.
-func (t *trip) state() string {
-	if t.status == realtime.TripStatusArriving && t.arrived {
+func (trip *tripRow) state() string {
+	if trip.Status == realtime.TripStatusArriving && trip.Arrived {
 		return "arriving, the driver at the pickup"
 	}
-	return strings.ReplaceAll(string(t.status), "_", " ")
+	return strings.ReplaceAll(string(trip.Status), "_", " ")
 }
 
-func (t *trip) fareTotal() float64 {
-	if t.fare == nil {
+func (trip *tripRow) fareTotal() float64 {
+	if trip.Fare == nil {
 		return 100
 	}
-	return *t.fare
+	return *trip.Fare
 }
 
 // enRoute returns the position of the trip's driver, and the estimated minutes to the
 // pickup; either is nil if it is not known.
-func (s *store) enRoute(t *trip) (from *realtime.Position, eta *float64) {
-	if a, known := s.drivers.Snapshot(t.driverID); known {
-		from = a.LastLocation
+func enRoute(t *tx, trip *tripRow) (from *realtime.Position, eta *float64) {
+	p := positions.get(t, trip.DriverID)
+	if p == nil {
+		return nil, nil
 	}
-	if from == nil || t.pickup == nil {
-		return from, nil
+	if trip.Pickup == nil {
+		return &p.Location, nil
 	}
 	const metersPerMinute = 500
-	return from, new(math.Ceil(meters(*from, position(t.pickup)) / metersPerMinute))
+	return &p.Location, new(math.Ceil(meters(p.Location, position(trip.Pickup)) / metersPerMinute))
 }

@@ -3,8 +3,8 @@
 package main
 
 import (
+	"context"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/rodando/realtime"
@@ -40,75 +40,86 @@ type offerView struct {
 }
 
 // current returns a user's running trip and open offer; either may be nil.
-func (s *store) current(userID string) (*tripView, *offerView) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	var running *tripView
-	if t := s.running[userID]; t != nil {
-		running = new(s.view(t))
-	}
-	o := s.open[userID]
-	if o == nil || !time.Now().Before(o.expiresAt) {
-		return running, nil
-	}
-	return running, &offerView{
-		AssignmentID: o.id, TripID: o.trip.id, ExpiresAt: realtime.Time{Time: o.expiresAt},
-		Pickup: o.trip.pickup, Dropoff: coarse(o.trip.dropoff), PriceEstimate: o.trip.fare, Currency: currency,
-	}
+func (s *store) current(ctx context.Context, userID string) (trip *tripView, offer *offerView, err error) {
+	err = s.db.view(ctx, func(t *tx) error {
+		if row := tripOf(t, running, userID); row != nil {
+			trip = new(viewOf(t, row))
+		}
+		row := tripOf(t, open, userID)
+		if row == nil {
+			return nil
+		}
+		o := row.offerTo(userID)
+		if o == nil || o.State != offerOpen || !time.Now().Before(o.ExpiresAt) {
+			return nil
+		}
+		offer = &offerView{
+			AssignmentID: o.ID, TripID: row.ID, ExpiresAt: realtime.Time{Time: o.ExpiresAt},
+			Pickup: row.Pickup, Dropoff: coarse(row.Dropoff), PriceEstimate: row.Fare, Currency: currency,
+		}
+		return nil
+	})
+	return trip, offer, err
 }
 
 // trip returns a trip if it concerns the user.
-func (s *store) trip(by userRow, tripID string) (tripView, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	t := s.trips[tripID]
-	switch {
-	case t == nil:
-		return tripView{}, errNoTrip
-	case !t.concerns(by):
-		return tripView{}, realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
-	}
-	return s.view(t), nil
-}
-
-// runningTrips returns the running trips, the oldest first.
-func (s *store) runningTrips() []tripView {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	found := []tripView{}
-	for id, t := range s.running {
-		if id == t.passengerID {
-			found = append(found, s.view(t))
+func (s *store) trip(ctx context.Context, by userRow, tripID string) (v tripView, err error) {
+	err = s.db.view(ctx, func(t *tx) error {
+		trip := trips.get(t, tripID)
+		switch {
+		case trip == nil:
+			return errNoTrip
+		case !trip.concerns(by):
+			return realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
 		}
-	}
-	slices.SortFunc(found, func(a, b tripView) int { return a.RequestedAt.Compare(b.RequestedAt.Time) })
-	return found
+		v = viewOf(t, trip)
+		return nil
+	})
+	return v, err
 }
 
-// view is called with s.mu held.
-func (s *store) view(t *trip) tripView {
-	v := tripView{
-		TripID: t.id, Status: t.status, PassengerID: t.passengerID, Pickup: t.pickup, Dropoff: t.dropoff,
-		FareEstimatedTotal: t.fare, Currency: currency, RequestedAt: realtime.Time{Time: t.requestedAt}, Arrived: t.arrived,
-		Passenger: s.passengerCard(t.passengerID),
+// runningTrips returns the running trips, the oldest first, at most a thousand.
+func (s *store) runningTrips(ctx context.Context) ([]tripView, error) {
+	found := []tripView{}
+	members, err := s.db.lowest(ctx, unended, 1000)
+	if err != nil {
+		return nil, err
 	}
-	if t.driverID != "" {
-		v.DriverID, v.Driver, v.Vehicle = &t.driverID, s.driverCard(t.driverID), vehicleCard(t.driverID)
+	err = s.db.view(ctx, func(t *tx) error {
+		trips.load(t, ids(members))
+		for _, m := range members {
+			if trip := trips.get(t, m.id); trip != nil && !trip.ended() {
+				found = append(found, viewOf(t, trip))
+			}
+		}
+		return nil
+	})
+	return found, err
+}
+
+func viewOf(t *tx, trip *tripRow) tripView {
+	v := tripView{
+		TripID: trip.ID, Status: trip.Status, PassengerID: trip.PassengerID, Pickup: trip.Pickup, Dropoff: trip.Dropoff,
+		FareEstimatedTotal: trip.Fare, Currency: currency, RequestedAt: realtime.Time{Time: trip.RequestedAt}, Arrived: trip.Arrived,
+		Passenger: passengerCard(t, trip.PassengerID),
+	}
+	if trip.DriverID != "" {
+		v.DriverID, v.Driver, v.Vehicle = &trip.DriverID, driverCard(t, trip.DriverID), vehicleCard(trip.DriverID)
 		v.VehicleID = &v.Vehicle.ID
 	}
 	return v
 }
 
-func (s *store) driverCard(id string) *realtime.DriverCard {
-	return &realtime.DriverCard{ID: id, Name: s.name(id), PhoneMasked: new("+53 ••• ••123"), RatingAvg: new(4.8), RatingCount: new(57)}
+func driverCard(t *tx, id string) *realtime.DriverCard {
+	return &realtime.DriverCard{ID: id, Name: nameOf(t, id), PhoneMasked: new("+53 ••• ••123"), RatingAvg: new(4.8), RatingCount: new(57)}
 }
 
-func (s *store) passengerCard(id string) *realtime.PassengerCard {
-	return &realtime.PassengerCard{ID: id, Name: s.name(id), PhoneMasked: new("+53 ••• ••456")}
+func passengerCard(t *tx, id string) *realtime.PassengerCard {
+	return &realtime.PassengerCard{ID: id, Name: nameOf(t, id), PhoneMasked: new("+53 ••• ••456")}
 }
 
-func (s *store) name(userID string) *string {
-	if u := s.users[userID]; u != nil && u.Name != "" {
+func nameOf(t *tx, userID string) *string {
+	if u := users.get(t, userID); u != nil && u.Name != "" {
 		return &u.Name
 	}
 	return nil

@@ -49,7 +49,10 @@ var allowed = map[string][]string{
 	"./redisadapter/internal/wire": {"./internal/jsonscan"},
 	"./redisbus":                   {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/redisclient"},
 	// Programs import the public packages, and what they are the test of.
-	"./examples/dispatch":           {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "."},
+	"./examples/dispatch": {
+		"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "github.com/redis/rueidis",
+		".", "./redisadapter", "./redisbus",
+	},
 	"./examples/quickstart":         {"github.com/golang-jwt/jwt/v5", "."},
 	"./internal/cmd/eventdocs":      {".", "./realtimegen"},
 	"./internal/cmd/protocolserver": {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
