@@ -62,8 +62,14 @@ fuzz: ## every fuzz target, FUZZTIME each
 	done
 
 .PHONY: stress
-stress: ## nodes and unruly clients against an oracle: SEED, for STRESS
+stress: ## nodes and unruly clients, then a cluster that fails, against an oracle: SEED, for STRESS
 	go run -race ./internal/cmd/stress -seed $(SEED) -for $(STRESS)
+	@if command -v redis-server >/dev/null || [ -n "$${CI:-}" ]; then \
+		echo "go run -race ./internal/cmd/stresscluster -seed $(SEED) -for $(STRESS)"; \
+		go run -race ./internal/cmd/stresscluster -seed $(SEED) -for $(STRESS); \
+	else \
+		echo "without redis-server there is no stress of a cluster; on Debian: apt-get install redis-server"; \
+	fi
 
 .PHONY: e2e
 e2e: ## stock clients from npm, and a browser, against the example

@@ -17,7 +17,8 @@ type Path struct {
 
 	mu     sync.Mutex // guards the rest
 	silent bool
-	cut    bool
+	cut    bool // closed for good
+	refuse bool
 	delay  time.Duration
 	loud   *sync.Cond // silent or cut has changed
 	conns  map[net.Conn]bool
@@ -26,15 +27,24 @@ type Path struct {
 // StartPath starts a path to an address, which is closed when the test ends.
 func StartPath(t testing.TB, target string) *Path {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
+	p, err := OpenPath(target)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// OpenPath is StartPath for programs: the caller closes the path.
+func OpenPath(target string) (*Path, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
+	if err != nil {
+		return nil, err
 	}
 	p := &Path{listener: l, target: target, conns: map[net.Conn]bool{}}
 	p.loud = sync.NewCond(&p.mu)
 	p.running.Go(p.accept)
-	t.Cleanup(p.Close)
-	return p
+	return p, nil
 }
 
 // URL returns the URL by which clients reach the server over the path.
@@ -54,6 +64,17 @@ func (p *Path) Reset() {
 	defer p.mu.Unlock()
 	for c := range p.conns {
 		_ = c.Close()
+	}
+}
+
+// Refuse closes all connections, and new ones until Refuse(false).
+func (p *Path) Refuse(refuse bool) {
+	p.mu.Lock()
+	p.refuse = refuse
+	p.loud.Broadcast()
+	p.mu.Unlock()
+	if refuse {
+		p.Reset()
 	}
 }
 
@@ -99,18 +120,19 @@ func (p *Path) accept() {
 	}
 }
 
-// keep remembers connections, so that they can be cut. A cut path closes them at once.
+// keep remembers connections, so that they can be cut. A path that is cut or refuses closes
+// them at once.
 func (p *Path) keep(conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range conns {
-		if p.cut {
+		if p.cut || p.refuse {
 			_ = c.Close()
 		} else {
 			p.conns[c] = true
 		}
 	}
-	return !p.cut
+	return !p.cut && !p.refuse
 }
 
 // copy carries one direction until either end closes.

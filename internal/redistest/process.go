@@ -29,16 +29,26 @@ type Process struct {
 // StartProcess starts a redis-server with further flags, which is killed when the test ends.
 func StartProcess(t testing.TB, flags ...string) *Process {
 	t.Helper()
-	p := &Process{dir: t.TempDir(), flags: flags}
+	p, err := NewProcess(t.TempDir(), flags...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Kill)
+	return p
+}
+
+// NewProcess is StartProcess for programs: the caller kills the server and removes its
+// directory.
+func NewProcess(dir string, flags ...string) (*Process, error) {
+	p := &Process{dir: dir, flags: flags}
 	for try := 0; ; try++ {
-		p.port = freePort(t)
-		err := p.Start()
-		if err == nil {
-			t.Cleanup(p.Kill)
-			return p
+		port, err := freePort()
+		if err != nil {
+			return nil, err
 		}
-		if try == 5 { // somebody else takes the port each time
-			t.Fatal(err)
+		p.port = port
+		if err = p.Start(); err == nil || try == 5 { // somebody else takes the port each time
+			return p, err
 		}
 	}
 }
@@ -49,8 +59,11 @@ func StartCluster(t testing.TB) (url string) {
 	create := []string{"--cluster", "create", "--cluster-yes"}
 	var nodes [3]*Process
 	for i := range nodes {
-		bus := strconv.Itoa(freePort(t))
-		nodes[i] = StartProcess(t, "--cluster-enabled", "yes", "--cluster-port", bus, "--cluster-node-timeout", "5000")
+		bus, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes[i] = StartProcess(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
 		create = append(create, nodes[i].Addr())
 	}
 	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil { //nolint:noctx // it ends by itself
@@ -67,14 +80,13 @@ func StartCluster(t testing.TB) (url string) {
 }
 
 // freePort returns a port of the loopback interface that nobody uses just now.
-func freePort(t testing.TB) int {
-	t.Helper()
+func freePort() (int, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
 	if err != nil {
-		t.Fatal(err)
+		return 0, err
 	}
 	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is TCP
+	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck,forcetypeassert // it is TCP
 }
 
 // Addr returns the server's address, which a restart keeps.

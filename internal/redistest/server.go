@@ -1,5 +1,5 @@
 // Package redistest holds what the tests of the Redis packages share: a server in memory, a
-// redis-server process, a path to either, and a child process. Only tests import it.
+// redis-server process, a path to either, and a child process. Tests and internal/cmd/stresscluster import it.
 //
 // The server in memory has pub/sub alone, and fails on demand. As with Redis, every connection
 // receives the messages in the order in which they were published, by channel and by pattern.

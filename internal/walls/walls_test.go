@@ -56,6 +56,8 @@ var allowed = map[string][]string{
 	"./examples/quickstart":         {"github.com/golang-jwt/jwt/v5", "."},
 	"./internal/cmd/eventdocs":      {".", "./realtimegen"},
 	"./internal/cmd/protocolserver": {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
+	"./internal/cmd/internal/rides": {"."},
+	"./internal/cmd/stresscluster":  {".", "./internal/cmd/internal/rides", "./internal/redistest", "./realtimetest", "./redisadapter", "./redisbus"},
 	"./internal/cmd/stress":         {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", ".", "./realtimetest"},
 }
 

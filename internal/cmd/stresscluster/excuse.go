@@ -1,0 +1,126 @@
+//go:build unix
+
+// Excuses: when an event may be missing, come twice or come late.
+
+package main
+
+import "time"
+
+const (
+	// settling is how long an event may be under way, from the node that emits it to the
+	// client.
+	settling = 1500 * time.Millisecond
+	// slack is how inexact the times of reports and of gaps are.
+	slack = 300 * time.Millisecond
+	// unsent is how long before its death a node may have emitted an event that it did not
+	// publish, and reported nothing.
+	unsent = 2500 * time.Millisecond
+)
+
+// hard are the troubles that may take messages with them. A node that leaves does not.
+func (s span) hard() bool { return s.what != leaveNode && s.what != delayPath }
+
+// spansOfLocked returns the troubles of a node: its own, those of its path, and those of Redis.
+func (o *oracle) spansOfLocked(l *life) []span {
+	all := append([]span(nil), o.redis...)
+	if l != nil {
+		all = append(append(all, l.bad...), l.place.bad...)
+	}
+	return all
+}
+
+// troubledLocked returns the trouble of a node that overlaps a period, or an empty span.
+func (o *oracle) troubledLocked(l *life, from, to time.Time) (s span, ok bool) {
+	for _, s := range o.spansOfLocked(l) {
+		if s.hard() && s.meets(from, to) {
+			return s, true
+		}
+	}
+	return s, false
+}
+
+// handlingsLocked returns when an event was emitted. If nobody reported it although it arrived,
+// it was a node that died.
+func (o *oracle) handlingsLocked(f *fact) []handling {
+	if len(f.handled) == 0 && !f.first.IsZero() {
+		return []handling{{at: f.first}}
+	}
+	var emitted []handling
+	for _, h := range f.handled {
+		if !h.outdated {
+			emitted = append(emitted, h)
+		}
+	}
+	return emitted
+}
+
+// whyMissingLocked returns why a connection may miss an event that was emitted, or an empty text.
+// due is false if it ended before the event had to arrive.
+func (o *oracle) whyMissingLocked(h handling, c *connection) (why string, due bool) {
+	if h.at.Add(settling + o.lag.since(h.at)).After(c.end) {
+		return "", false
+	}
+	// Something held the event back until the connection ended.
+	for _, l := range []*life{h.by, c.life} {
+		for _, s := range o.spansOfLocked(l) {
+			if s.meets(h.at.Add(-settling), c.end) && (s.to.IsZero() || s.to.Add(settling).After(c.end)) {
+				return "", false
+			}
+		}
+	}
+	for _, g := range c.life.gaps {
+		if !h.at.Before(g.Since.Add(-slack)) && !h.at.After(g.Until.Add(slack)) {
+			return "in a gap of the node", true
+		}
+	}
+	if why := o.whyUnsentLocked(h); why != "" {
+		return why, true
+	}
+	// A node that ended while it was in trouble has reported no gap.
+	if s, bad := o.troubledLocked(c.life, h.at.Add(-slack), h.at.Add(slack)); bad && !c.life.over.IsZero() && c.life.over.Before(s.to.Add(healing)) {
+		return "the client's node ended before it could report a gap", true
+	}
+	return "", true
+}
+
+// whyUnsentLocked returns why an emit may not have left its node.
+func (o *oracle) whyUnsentLocked(h handling) string {
+	if h.by == nil {
+		if o.diedLocked(h.at.Add(-slack), h.at.Add(unsent)) != nil {
+			return "the node that emitted it died"
+		}
+		return ""
+	}
+	if !h.by.killed {
+		return ""
+	}
+	if h.by.over.Before(h.at.Add(unsent)) {
+		return "the node that emitted it died"
+	}
+	if s, bad := o.troubledLocked(h.by, h.at.Add(-slack), h.at.Add(slack)); bad && h.by.over.Before(s.to.Add(healing)) {
+		return "the node that emitted it died while it could not publish"
+	}
+	return ""
+}
+
+// whyTwiceLocked returns why an event may have come again: another node has handled it too,
+// because the first one could not acknowledge it.
+func (o *oracle) whyTwiceLocked(f *fact, first, again time.Time) string {
+	for i, h := range f.handled {
+		for _, later := range f.handled[i+1:] {
+			if later.by == h.by {
+				continue
+			}
+			if s, bad := o.troubledLocked(h.by, h.at.Add(-settling), later.at); bad {
+				return "because of " + s.what
+			}
+			if s, bad := o.troubledLocked(later.by, h.at.Add(-settling), later.at); bad {
+				return "because of " + s.what
+			}
+		}
+	}
+	if o.diedLocked(first.Add(-settling), again) != nil {
+		return "because of " + killNode
+	}
+	return ""
+}

@@ -1,0 +1,491 @@
+//go:build unix
+
+// The oracle finds what is wrong, and nothing else: one that can't fail proves nothing.
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// noon is when the connection of these tests said hello.
+var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+
+func at(seconds float64) time.Time { return noon.Add(time.Duration(seconds * float64(time.Second))) }
+
+// scenario is an oracle that knows of one trip, of p1 with d1, of which an event was published
+// and handled each second from 1 s to 4 s, and of a trip of p2; and what p1 received on the node
+// n0, from 0 s to 60 s. The node n1 handled the events.
+type scenario struct {
+	*oracle
+	n0, n1   *life
+	c        *connection
+	received []arrival
+	strays   int
+}
+
+func newScenario() *scenario {
+	s := &scenario{oracle: newOracle(1, newCounts(), &lag{})}
+	s.began = noon
+	p0, p1 := &place{name: "n0"}, &place{name: "n1"}
+	s.n0, s.n1 = &life{place: p0, name: "n0.1"}, &life{place: p1, name: "n1.2"}
+	s.lives = []*life{s.n0, s.n1}
+	pass1, pass2, admin := rides.Audience{Namespace: realtime.NamespacePassengers, User: "p1"}, rides.Audience{Namespace: realtime.NamespacePassengers, User: "p2"}, rides.Audience{Namespace: realtime.NamespaceAdmin}
+	publish := func(trip string, when float64, hears map[rides.Audience]string) {
+		f := s.facts[s.publishing(trip, hears)]
+		f.at, f.taken, f.first = at(when), at(when), at(when)
+		f.handled = []handling{{by: s.n1, at: at(when)}}
+	}
+	for i, name := range []string{"trip:requested", "trip:assigning_started", "trip:driver_assigned", "trip:started"} {
+		publish("t1", float64(i+1), map[rides.Audience]string{pass1: name, admin: name})
+	}
+	publish("t2", 2, map[rides.Audience]string{pass2: "trip:requested", admin: "trip:requested"})
+	s.assign("t1", "p1", "d1")
+	s.assign("t2", "p2", "d2")
+	s.c = &connection{
+		life: s.n0, namespace: realtime.NamespacePassengers, user: "p1", sid: "p1/1", hello: noon, end: at(60), joined: map[string]bool{},
+	}
+	s.received = []arrival{
+		{name: "hello", at: at(0), payload: payload{UserID: "p1", SID: "p1/1"}},
+		ofTrip(1, "trip:requested", "t1", 0),
+		ofTrip(2, "trip:assigning_started", "t1", 1),
+		ofTrip(3, "trip:driver_assigned", "t1", 2),
+		position(3, "t1", "d1", 1),
+		position(4, "t1", "d1", 1),
+		ofTrip(4, "trip:started", "t1", 3),
+		{name: "stress:probe", at: at(5), payload: payload{TripID: "t1", Probe: "probe 1"}},
+	}
+	return s
+}
+
+func (s *scenario) judgeIt() (n int, first []string) {
+	s.mu.Lock()
+	s.judgeLocked(s.c, s.received, s.strays)
+	s.mu.Unlock()
+	return s.verdict()
+}
+
+func (s *scenario) add(a arrival) { s.received = append(s.received, a) }
+
+func (s *scenario) remove(i int) { s.received = append(s.received[:i], s.received[i+1:]...) }
+
+// bad is a trouble that has ended.
+func bad(what string, from, to float64) span { return span{at(from), at(to), what} }
+
+func ofTrip(when float64, event, trip string, seq int) arrival {
+	return arrival{name: event, at: at(when), payload: payload{EventID: fmt.Sprintf("%s/%d", trip, seq), TripID: trip}}
+}
+
+func position(when float64, trip, driver string, epoch float64) arrival {
+	return arrival{name: "trip:driver_location", at: at(when), payload: payload{
+		EventID: fmt.Sprint("l", when, epoch), TripID: trip, DriverID: driver, LastLocationTimestamp: at(when), Speed: epoch,
+	}}
+}
+
+func TestOracle_FindsFaults(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault func(*scenario)
+		want  string
+	}{
+		"a duplicate":                  {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 3)) }, "trip:started t1/3 came twice"},
+		"out of order":                 {func(s *scenario) { s.received[1], s.received[2] = s.received[2], s.received[1] }, "t1/0 arrived after t1/1"},
+		"an event of a stranger":       {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
+		"an event under another name":  {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
+		"an event of nobody":           {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
+		"an event of another trip":     {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
+		"an event that can't be read":  {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
+		"a missing event":              {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
+		"a missing event at the end":   {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
+		"a missing event at the start": {func(s *scenario) { s.remove(1) }, "trip:requested t1/0 was lost"},
+		"a loss outside of the gap": {func(s *scenario) {
+			s.remove(2)
+			s.n0.gaps = []report{{Since: at(2.5), Until: at(9)}}
+		}, "was lost"},
+		"a loss in the gap of another node": {func(s *scenario) {
+			s.remove(2)
+			s.n1.gaps = []report{{Since: at(1), Until: at(9)}}
+		}, "was lost"},
+		"a loss in a trouble without a gap": {func(s *scenario) {
+			s.remove(2)
+			s.n0.place.bad = []span{bad(silence, 1, 9)}
+		}, "was lost"},
+		"a loss long before a death": {func(s *scenario) {
+			s.remove(2)
+			s.n1.killed, s.n1.over = true, at(5)
+		}, "was lost"},
+		"a loss while its node leaves": {func(s *scenario) {
+			s.remove(2)
+			s.n1.leaving, s.n1.over, s.n1.bad = true, at(2.1), []span{bad(leaveNode, 1, 9)}
+		}, "was lost"},
+		"a repeat by another node without trouble": {func(s *scenario) {
+			s.add(ofTrip(5, "trip:started", "t1", 3))
+			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n0, at: at(5)})
+		}, "came twice"},
+		"a repeat by the same node in trouble": {func(s *scenario) {
+			s.add(ofTrip(5, "trip:started", "t1", 3))
+			s.redis = []span{bad(killRedis, 4, 5)}
+			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n1, at: at(5)})
+		}, "came twice"},
+		"no hello":                       {func(s *scenario) { s.remove(0) }, "no hello"},
+		"hello twice":                    {func(s *scenario) { s.add(s.received[0]) }, "hello came twice"},
+		"another's hello":                {func(s *scenario) { s.received[0].UserID = "p2" }, "not for this client"},
+		"another session's hello":        {func(s *scenario) { s.received[0].SID = "p1/2" }, "not for this client"},
+		"a position of a strange driver": {func(s *scenario) { s.add(position(5, "t1", "d2", 1)) }, "not for this client"},
+		"a position of another's trip":   {func(s *scenario) { s.add(position(5, "t2", "d2", 1)) }, "not for this client"},
+		"positions that go back":         {func(s *scenario) { s.received[4], s.received[5] = s.received[5], s.received[4] }, "older than the one before"},
+		"a drain that is none":           {func(s *scenario) { s.add(arrival{name: "server:drain", at: at(5)}) }, "not for this client"},
+		"another's revocation": {func(s *scenario) {
+			s.add(arrival{name: "auth:session_revoked", at: at(5), payload: payload{SID: "p2/1"}})
+		}, "not for this client"},
+		"a driver's status": {func(s *scenario) {
+			s.add(arrival{name: "driver:availability:update", at: at(5), payload: payload{DriverID: "p1"}})
+		}, "not for this client"},
+		"an admin's event": {func(s *scenario) {
+			s.add(arrival{name: "admin:driver:location:update", at: at(5), payload: payload{DriverID: "d1"}})
+		}, "not for this client"},
+		"another's probe": {func(s *scenario) {
+			s.add(arrival{name: "stress:probe", at: at(5), payload: payload{TripID: "t2", Probe: "p"}})
+		}, "not for this client"},
+		"a probe twice":                   {func(s *scenario) { s.add(s.received[7]) }, "probe 1 came twice"},
+		"an ack too many":                 {func(s *scenario) { s.strays = 1 }, "1 packets that nobody asked for"},
+		"an event after a revocation":     {func(s *scenario) { s.revoked["p1/1"] = at(-7) }, "came 1s after the revoked session had to end"},
+		"a connection after a revocation": {func(s *scenario) { s.revoked["p1/1"] = at(45) }, "still connected 5s after it had to end"},
+		"a revocation long after the storm": {func(s *scenario) {
+			s.revoked["p1/1"] = at(10)
+			s.redis = []span{bad(killRedis, 5, 40)}
+		}, "still connected 10s after it had to end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			c.fault(s)
+			n, first := s.judgeIt()
+			require.NotZero(t, n)
+			require.Contains(t, fmt.Sprint(first), c.want)
+			require.Contains(t, first[0], "seed 1, ")
+			require.Contains(t, first[0], "p1 in /passengers on n0.1")
+		})
+	}
+}
+
+func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
+	t.Parallel()
+	for name, allowed := range map[string]func(*scenario){
+		"all of it": func(*scenario) {},
+		"what was published before hello": func(s *scenario) {
+			s.remove(1)
+			s.received[0].at, s.c.hello = at(1.5), at(1.5)
+		},
+		"what was under way at the end": func(s *scenario) {
+			s.remove(6)
+			s.c.end = at(4.5)
+		},
+		"what a trouble held back until the end": func(s *scenario) {
+			s.remove(6)
+			s.redis, s.c.end = []span{bad(pauseRedis, 4, 9)}, at(8)
+		},
+		"what nobody has handled yet": func(s *scenario) {
+			s.remove(6)
+			s.facts["t1/3"].handled, s.facts["t1/3"].first = nil, time.Time{}
+		},
+		"what was outdated": func(s *scenario) {
+			s.remove(6)
+			s.facts["t1/3"].handled[0].outdated = true
+		},
+		"a loss in a gap": func(s *scenario) {
+			s.remove(2)
+			s.n0.gaps = []report{{Since: at(1.5), Until: at(9)}}
+		},
+		"a loss with the node that emitted it": func(s *scenario) {
+			s.remove(2)
+			s.n1.killed, s.n1.over = true, at(3)
+		},
+		"a loss with a node that died before it reported": func(s *scenario) {
+			s.remove(2)
+			s.n1.killed, s.n1.over, s.facts["t1/1"].handled = true, at(3), nil
+		},
+		"a loss with a node that was cut off and killed": func(s *scenario) {
+			s.remove(2)
+			s.n1.killed, s.n1.over, s.n1.place.bad = true, at(8), []span{bad(cutPath, 1, 9)}
+		},
+		"a loss on a node that died before it could report the gap": func(s *scenario) {
+			s.remove(2)
+			s.n0.killed, s.n0.over, s.n0.place.bad, s.c.end = true, at(50), []span{bad(silence, 1, 45)}, at(50)
+		},
+		"a repeat by a node that took over": func(s *scenario) {
+			s.add(ofTrip(9, "trip:started", "t1", 3))
+			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n0, at: at(9)})
+			s.n1.bad = []span{bad(stopNode, 4, 12)}
+		},
+		"a repeat after a death": func(s *scenario) {
+			s.add(ofTrip(9, "trip:started", "t1", 3))
+			s.n1.killed, s.n1.over = true, at(4)
+		},
+		"a revocation in time": func(s *scenario) { s.revoked["p1/1"] = at(55) },
+		"a revocation in a storm": func(s *scenario) {
+			s.revoked["p1/1"] = at(10)
+			s.redis = []span{bad(killRedis, 5, 40)}
+			s.n0.bad = []span{bad(stopNode, 45, 51)}
+		},
+		"a trouble that goes on": func(s *scenario) {
+			s.revoked["p1/1"] = at(10)
+			s.redis = []span{{from: at(15)}}
+		},
+		"the revocation of another device": func(s *scenario) {
+			s.add(arrival{name: "auth:session_revoked", at: at(5), payload: payload{SID: "p1/9"}})
+		},
+		"a drain": func(s *scenario) {
+			s.n0.leaving = true
+			s.add(arrival{name: "server:drain", at: at(5)})
+		},
+		"an event of a trip that is forgotten": func(s *scenario) {
+			s.forgotten["t0"] = true
+			s.add(ofTrip(5, "trip:started", "t0", 3))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			allowed(s)
+			n, first := s.judgeIt()
+			require.Zero(t, n, "%v", first)
+		})
+	}
+}
+
+func TestOracle_CheckHandled(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		taken  time.Duration // ago
+		change func(*scenario, *fact)
+		want   int
+	}{
+		"nobody has handled it":    {time.Minute, func(*scenario, *fact) {}, 1},
+		"it is new":                {time.Second, func(*scenario, *fact) {}, 0},
+		"somebody has received it": {time.Minute, func(_ *scenario, f *fact) { f.first = time.Now() }, 0},
+		"somebody has handled it":  {time.Minute, func(s *scenario, f *fact) { f.handled = []handling{{by: s.n1}} }, 0},
+		"the bus did not take it":  {time.Minute, func(_ *scenario, f *fact) { f.taken = time.Time{} }, 0},
+		"a node died with it": {time.Minute, func(s *scenario, f *fact) {
+			s.n1.killed, s.n1.over = true, f.taken.Add(time.Second)
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			f := s.facts["t2/0"]
+			f.handled, f.first, f.taken = nil, time.Time{}, time.Now().Add(-c.taken)
+			c.change(s, f)
+			s.judge()
+			s.judge()
+			n, first := s.verdict()
+			require.Equal(t, c.want, n, "%v", first)
+		})
+	}
+}
+
+func TestOracle_Reports(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		r    report
+		want string
+	}{
+		"handled":     {report{Kind: reportHandled, ID: "t1/1"}, ""},
+		"a gap":       {report{Kind: reportGap, Text: "why"}, ""},
+		"deaf":        {report{Kind: reportReceiving}, ""},
+		"a lost peer": {report{Kind: reportPeer}, ""},
+		"an error":    {report{Kind: reportLog, Text: "not connected"}, ""},
+		"its end":     {report{Kind: reportEnded}, ""},
+		"unaddressed": {report{Kind: reportUnaddress, ID: "t1/1", Text: "driver"}, "does not know the driver of t1/1"},
+		"dropped":     {report{Kind: reportDropped, Text: "x"}, "dropped a message"},
+		"bus gap":     {report{Kind: reportBusGap, Text: "3: trimmed"}, "the bus lost events: 3: trimmed"},
+		"set aside":   {report{Kind: reportSetAside, ID: "t1/1"}, "gave up on t1/1"},
+		"trace":       {report{Kind: reportTrace}, "calls of Trace were dropped"},
+		"failed":      {report{Kind: reportFailed, Text: "no port"}, "failed: no port"},
+		"a panic":     {report{Kind: reportLog, Text: "x panicked: runtime error: nil"}, "panicked"},
+		"goroutines":  {report{Kind: reportEnded, Goroutines: 2}, "left 2 goroutines"},
+		"memory":      {report{Kind: reportEnded, Heap: 99 << 20}, "left 99 MiB"},
+		"nonsense":    {report{Kind: "x"}, `reported "x"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.reported(s.n0, c.r)
+			n, first := s.verdict()
+			if c.want == "" {
+				require.Zero(t, n, "%v", first)
+				return
+			}
+			require.Equal(t, 1, n)
+			require.Contains(t, first[0], "node n0.1")
+			require.Contains(t, first[0], c.want)
+		})
+	}
+}
+
+func TestOracle_Ends(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*life)
+		err    error
+		want   string
+	}{
+		"by itself":          {func(*life) {}, nil, "ended by itself"},
+		"killed":             {func(l *life) { l.killed = true }, errors.New("killed"), ""},
+		"left":               {func(l *life) { l.leaving, l.clean = true, true }, nil, ""},
+		"left with an error": {func(l *life) { l.leaving, l.clean = true, true }, errors.New("exit status 1"), "exit status 1"},
+		"left in the middle": {func(l *life) { l.leaving = true }, nil, "did not report its end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			c.change(s.n0)
+			s.ends(s.n0, c.err)
+			n, first := s.verdict()
+			require.Equal(t, c.want != "", n == 1, "%v", first)
+			require.Contains(t, fmt.Sprint(first), c.want)
+		})
+	}
+}
+
+func TestOracle_CheckProbes(t *testing.T) {
+	t.Parallel()
+	probes := map[string]string{"probe 1": "t1", "probe 2": "t2"}
+	for name, c := range map[string]struct {
+		got    []string
+		change func(*scenario)
+		want   string
+	}{
+		"its own":             {[]string{"probe 1"}, func(*scenario) {}, ""},
+		"none":                {nil, func(*scenario) {}, "is not in the room of trip t1"},
+		"one of an old trip":  {[]string{"probe 1", "probe 9"}, func(*scenario) {}, "its trip has ended"},
+		"it has disconnected": {nil, func(s *scenario) { s.c.end = at(99) }, ""},
+		"it is new":           {nil, func(s *scenario) { s.c.hello = at(99.5) }, ""},
+		"it is an admin":      {nil, func(s *scenario) { s.c.namespace = realtime.NamespaceAdmin }, ""},
+		"it is on no trip":    {nil, func(s *scenario) { s.c.user = "p7" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.c.end = time.Time{}
+			c.change(s)
+			got := map[string]bool{}
+			for _, id := range c.got {
+				got[id] = true
+			}
+			s.checkProbesOf(s.c, got, probes, at(100))
+			n, first := s.verdict()
+			require.Equal(t, c.want != "", n == 1, "%v", first)
+			require.Contains(t, fmt.Sprint(first), c.want)
+		})
+	}
+}
+
+func TestWorld_CheckPresence(t *testing.T) {
+	t.Parallel()
+	key := userKey{realtime.NamespacePassengers, "p1"}
+	for name, c := range map[string]struct {
+		connected bool
+		ago       time.Duration // since it connected or disconnected
+		said      bool
+		trouble   time.Duration // how long ago one ended; 0: none
+		want      bool
+	}{
+		"connected, and said so":        {true, time.Minute, true, 0, false},
+		"connected, but not said":       {true, time.Minute, false, 0, true},
+		"connected just now":            {true, time.Second, false, 0, false},
+		"disconnected, and said so":     {false, time.Minute, false, 0, false},
+		"disconnected, but not said":    {false, time.Minute, true, 0, true},
+		"disconnected just now":         {false, 10 * time.Second, true, 0, false},
+		"not said, soon after trouble":  {true, time.Minute, false, time.Second, false},
+		"not said, long after trouble":  {true, time.Minute, false, 20 * time.Second, true},
+		"disconnected in the last calm": {false, time.Minute, true, 20 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			now := time.Now()
+			s.began = now.Add(-time.Hour)
+			if c.trouble > 0 {
+				s.redis = []span{{now.Add(-time.Minute), now.Add(-c.trouble), killRedis}}
+			}
+			if c.connected {
+				s.c.hello = now.Add(-c.ago)
+				s.connected(s.c)
+			} else {
+				s.left[key] = now.Add(-c.ago)
+			}
+			w := &world{oracle: s.oracle, count: s.count, lag: s.lag, online: newOnline()}
+			w.online.last[key] = presence{here: c.said}
+			w.checkPresence()
+			n, first := s.verdict()
+			require.Equal(t, c.want, n == 1, "%v", first)
+		})
+	}
+}
+
+func TestOracle_Forget(t *testing.T) {
+	t.Parallel()
+	s := newScenario()
+	s.connected(s.c)
+	s.forget(at(100))
+	require.Len(t, s.facts, 5, "a connection is open that may have received them")
+	s.ended(s.c, at(60))
+	s.closed = nil
+	s.forget(at(3))
+	require.Len(t, s.facts, 4)
+	s.forget(at(100))
+	require.Empty(t, s.facts)
+	require.Empty(t, s.trips)
+	for who, facts := range s.heard {
+		require.Empty(t, facts, who)
+	}
+	require.True(t, s.forgotLocked("t1"))
+}
+
+func TestOracle_CountsBreaches(t *testing.T) {
+	t.Parallel()
+	o := newOracle(1, newCounts(), &lag{})
+	for i := range maxAlike + 5 {
+		o.breachf("no %d", i)
+	}
+	o.breachf("another")
+	n, first := o.verdict()
+	require.Equal(t, maxAlike+6, n)
+	require.Len(t, first, maxAlike+1)
+}
+
+func TestNodeOutput_FindsCrashes(t *testing.T) {
+	t.Parallel()
+	var found []string
+	n := &nodeOutput{breach: func(line string) { found = append(found, line) }}
+	for _, part := range []string{"level=INFO msg=a panic: is no\npan", "ic: nil\nx\nWARNING: DATA", " RACE\nfatal error: all\n", "goroutine profile: total 3\n"} {
+		_, err := n.Write([]byte(part))
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"panic: nil", "WARNING: DATA RACE", "fatal error: all", "goroutine profile: total 3"}, found)
+}
+
+func TestArrivals(t *testing.T) {
+	t.Parallel()
+	raw := func(args ...string) realtimetest.Received {
+		r := realtimetest.Received{Event: "x", At: noon}
+		for _, a := range args {
+			r.Args = append(r.Args, []byte(a))
+		}
+		return r
+	}
+	all := arrivals([]realtimetest.Received{raw(`{"eventId":"e","tripId":"t"}`), raw(), raw(`[]`)})
+	require.Equal(t, arrival{name: "x", at: noon, payload: payload{EventID: "e", TripID: "t"}}, all[0])
+	require.Contains(t, all[1].broken, "0 arguments")
+	require.Contains(t, all[2].broken, "can't be read")
+}

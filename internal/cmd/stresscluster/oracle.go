@@ -1,0 +1,385 @@
+//go:build unix
+
+// The oracle: what was published, what the nodes reported, when what was in trouble, and all
+// breaches.
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+const (
+	// maxBreaches is how many breaches are kept in words, and maxAlike how many that
+	// begin alike; the others are counted.
+	maxBreaches = 60
+	maxAlike    = 4
+	// recentNotes is how many faults a breach names.
+	recentNotes = 6
+	// healing is how long the cluster has, after a fault was repaired, to repair its state.
+	healing = 10 * time.Second
+	// heapGrowth is how many bytes of garbage-free heap a node may leave behind.
+	heapGrowth = 24 << 20
+)
+
+// fact is a published event of a trip.
+type fact struct {
+	id      string
+	trip    *trip
+	seq     int                       // within the trip, from 0
+	at      time.Time                 // before it was published
+	taken   time.Time                 // when the bus had accepted it; zero until then
+	hears   map[rides.Audience]string // under which name
+	handled []handling                // in the order of the reports
+	first   time.Time                 // when the first client received it; zero: nobody did
+	missed  bool                      // reported as not handled
+}
+
+// handling is a report of a node that it has emitted an event.
+type handling struct {
+	by       *life // nil: unknown, because the node was killed before it could report
+	at       time.Time
+	outdated bool // it was not emitted, because the node knew something newer
+}
+
+// trip is what the oracle knows about a trip. oracle.mu guards it.
+type trip struct {
+	id                string
+	passenger, driver string // the driver once one is assigned
+	facts             []*fact
+}
+
+// connection is a client, from its hello to its end. oracle.mu guards end and joined.
+type connection struct {
+	*realtimetest.Client
+	life                 *life
+	namespace, user, sid string
+	hello                time.Time
+	end                  time.Time // zero while it is connected
+	joined               map[string]bool
+	epoch                int // which of the user's connections it is
+}
+
+// oracle knows what each client should receive. All methods may be called concurrently.
+type oracle struct {
+	seed  uint64
+	count *counts
+	lag   *lag
+	began time.Time
+
+	mu        sync.Mutex // guards the fields below, and the reports of every life
+	lives     []*life
+	redis     []span // when Redis was in trouble
+	facts     map[string]*fact
+	trips     map[string]*trip
+	heard     map[rides.Audience][]*fact // in the order of publishing
+	revoked   map[string]time.Time       // by session: when its end was published
+	open      map[*connection]bool
+	closed    []*connection         // that have ended and were not judged yet
+	forgotten map[string]bool       // trips
+	left      map[userKey]time.Time // when each user's last connection ended
+	latency   [2][]time.Duration
+	notes     []string
+	breaches  []string
+	alike     map[string]int // how many begin so
+	broken    int
+}
+
+func newOracle(seed uint64, c *counts, l *lag) *oracle {
+	return &oracle{
+		seed: seed, count: c, lag: l, began: time.Now(),
+		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
+		revoked: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]time.Time{}, open: map[*connection]bool{}, alike: map[string]int{},
+	}
+}
+
+// publishing records an event that is about to be published, and returns its id.
+func (o *oracle) publishing(tripID string, hears map[rides.Audience]string) (id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := o.trips[tripID]
+	if t == nil {
+		t = &trip{id: tripID}
+		o.trips[tripID] = t
+	}
+	f := &fact{id: fmt.Sprintf("%s/%d", tripID, len(t.facts)), trip: t, seq: len(t.facts), at: time.Now(), hears: hears}
+	t.facts = append(t.facts, f)
+	o.facts[f.id] = f
+	for h := range hears {
+		o.heard[h] = append(o.heard[h], f)
+	}
+	return f.id
+}
+
+// published records that the bus has accepted an event.
+func (o *oracle) published(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.facts[id].taken = time.Now()
+}
+
+// assign records who takes part in a trip, before that is published.
+func (o *oracle) assign(tripID, passenger, driver string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	t := o.trips[tripID]
+	t.passenger, t.driver = passenger, driver
+}
+
+// revoke records that the end of a session was published.
+func (o *oracle) revoke(sid string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.revoked[sid] = time.Now()
+}
+
+// deadline returns when a revoked session must be served no more: when the cluster was without
+// trouble for healing since the revocation. ok is false if that is not known yet, or if the
+// session is not revoked.
+func (o *oracle) deadline(sid string) (by time.Time, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.deadlineLocked(sid)
+}
+
+func (o *oracle) deadlineLocked(sid string) (by time.Time, ok bool) {
+	at, ok := o.revoked[sid]
+	if !ok {
+		return at, false
+	}
+	by = at.Add(healing)
+	for again := true; again; {
+		again = false
+		for _, s := range o.spansLocked() {
+			if !s.meets(at, by) {
+				continue
+			}
+			if s.to.IsZero() {
+				return at, false
+			}
+			if later := s.to.Add(healing); later.After(by) {
+				by, again = later, true
+			}
+		}
+	}
+	return by, true
+}
+
+// spansLocked returns all troubles.
+func (o *oracle) spansLocked() []span {
+	all := slices.Clone(o.redis)
+	paths := map[*place]bool{}
+	for _, l := range o.lives {
+		all = append(all, l.bad...)
+		if !paths[l.place] {
+			all, paths[l.place] = append(all, l.place.bad...), true
+		}
+	}
+	return all
+}
+
+// connected records a connection.
+func (o *oracle) connected(c *connection) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.open[c] = true
+}
+
+// ended records the end of a connection.
+func (o *oracle) ended(c *connection, at time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.end = at
+	delete(o.open, c)
+	o.left[userKey{c.namespace, c.user}] = at
+	o.closed = append(o.closed, c)
+}
+
+// join records that an admin is about to join the room of a trip.
+func (o *oracle) join(c *connection, trip string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	c.joined[trip] = true
+}
+
+// begins records a new process of a node.
+func (o *oracle) begins(l *life) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.lives = append(o.lives, l)
+}
+
+// killing records that the parent kills a process.
+func (o *oracle) killing(l *life) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.killed = true
+}
+
+// wasKilled reports whether the parent has killed a process.
+func (o *oracle) wasKilled(l *life) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return l.killed
+}
+
+// leaves records that the parent asks a process to end.
+func (o *oracle) leaves(l *life) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.leaving = true
+}
+
+// ends records the end of a process. It is a breach if nobody wanted it.
+func (o *oracle) ends(l *life, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	l.over = time.Now()
+	switch {
+	case l.killed:
+	case !l.leaving:
+		o.breachLocked(fmt.Sprintf("node %s ended by itself: %v", l.name, err))
+	case err != nil:
+		o.breachLocked(fmt.Sprintf("node %s ended after SIGTERM with: %v", l.name, err))
+	case !l.clean:
+		o.breachLocked(fmt.Sprintf("node %s did not report its end", l.name))
+	}
+}
+
+// trouble records that a process, or Redis if l is nil, is in trouble, until over is called.
+func (o *oracle) trouble(l *life, what string) (over func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	spans := &o.redis
+	if l != nil {
+		spans = &l.bad
+	}
+	return o.troubleLocked(spans, what)
+}
+
+func (o *oracle) troubleLocked(spans *[]span, what string) (over func()) {
+	i := len(*spans)
+	*spans = append(*spans, span{from: time.Now(), what: what})
+	return func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		(*spans)[i].to = time.Now()
+	}
+}
+
+// troubleAt records that the path of a place is in trouble: for the process that runs there, and
+// for those that start meanwhile.
+func (o *oracle) troubleAt(p *place, what string) (over func()) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.troubleLocked(&p.bad, what)
+}
+
+// note records what the program does, and returns it with the time.
+func (o *oracle) note(text string) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	text = fmt.Sprintf("%7.2fs %s", time.Since(o.began).Seconds(), text)
+	o.notes = append(o.notes, text)
+	if len(o.notes) > recentNotes {
+		o.notes = o.notes[1:]
+	}
+	return text
+}
+
+// reported takes a report of a node.
+func (o *oracle) reported(l *life, r report) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	breach := func(format string, args ...any) {
+		o.breachLocked(fmt.Sprintf("node %s: ", l.name) + fmt.Sprintf(format, args...))
+	}
+	switch r.Kind {
+	case reportHandled:
+		o.count.add("events handled", 1)
+		if f := o.facts[r.ID]; f != nil {
+			f.handled = append(f.handled, handling{by: l, at: r.At, outdated: r.Text != ""})
+		}
+	case reportGap:
+		o.count.add("gaps: "+r.Text, 1)
+		l.gaps = append(l.gaps, r)
+	case reportReceiving:
+		if !r.Fine {
+			o.count.add("times a node did not receive", 1)
+		}
+	case reportPeer:
+		if !r.Fine {
+			o.count.add("times a node lost another", 1)
+		}
+	case reportUnaddress:
+		breach("does not know the %s of %s", r.Text, r.ID)
+	case reportDropped:
+		breach("dropped a message of another node: %s", r.Text)
+	case reportBusGap:
+		breach("the bus lost events: %s", r.Text)
+	case reportSetAside:
+		breach("the bus gave up on %s: %s", r.ID, r.Text)
+	case reportTrace:
+		breach("calls of Trace were dropped")
+	case reportFailed:
+		breach("failed: %s", r.Text)
+	case reportLog:
+		o.count.add("errors that nodes logged", 1)
+		if strings.Contains(r.Text, "panic") || strings.Contains(r.Text, "runtime error") {
+			breach("logged %.500s", r.Text)
+		}
+	case reportEnded:
+		l.clean = true
+		o.count.add("nodes that shut down", 1)
+		o.count.most("most heap that a node left, KiB", int(r.Heap>>10))
+		if r.Goroutines > 0 {
+			breach("left %d goroutines", r.Goroutines)
+		}
+		if r.Heap > heapGrowth {
+			breach("left %d MiB", r.Heap>>20)
+		}
+	default:
+		breach("reported %q", r.Kind)
+	}
+}
+
+// breachf records a breach.
+func (o *oracle) breachf(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.breachLocked(fmt.Sprintf(format, args...))
+}
+
+func (o *oracle) breachLocked(text string) {
+	o.broken++
+	kind := beginning(text)
+	if o.alike[kind]++; o.alike[kind] <= maxAlike && len(o.breaches) < maxBreaches {
+		o.breaches = append(o.breaches, fmt.Sprintf("seed %d, %.2fs: %s\n        after: %s",
+			o.seed, time.Since(o.began).Seconds(), text, strings.Join(o.notes, "; ")))
+	}
+}
+
+// beginning returns a breach's text without its numbers and ids, to count similar ones.
+func beginning(text string) string {
+	words := strings.Fields(strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, text))
+	return strings.Join(words[:min(8, len(words))], " ")
+}
+
+// verdict returns how many breaches there were, and the first of them.
+func (o *oracle) verdict() (n int, first []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.broken, slices.Clone(o.breaches)
+}
