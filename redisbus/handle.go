@@ -9,6 +9,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/logsample"
 )
 
 // handleEntry delivers an entry until it was handled or set aside. With an error it is neither:
@@ -57,22 +58,30 @@ func (s *session) again(e entry) error {
 		MinIdleTime("0").Id(e.id.String()).Retrycount(int64(e.begun+1)).Justid().Build()).Error()
 }
 
+// maxAsideFields is how many fields of an entry are kept when it is set aside. A script can pass
+// only some thousand values to one command of Redis.
+const maxAsideFields = 1000
+
 // setAside moves an entry to the stream of entries that are not delivered again.
 func (s *session) setAside(e entry, env realtime.Envelope, reason error) error {
-	args := append([]string{strconv.Itoa(s.b.opts.MaxSetAside)}, e.fields[:len(e.fields)&^1]...) // without a field that has no value
+	kept := min(len(e.fields)&^1, 2*maxAsideFields) // without a field that has no value
+	args := append([]string{strconv.Itoa(s.b.opts.MaxSetAside)}, e.fields[:kept]...)
 	args = append(args, "reason", clip(reason.Error()), "partition", s.part.name, "entry", e.id.String())
 	for wait := s.b.timing.retry; ; wait = min(2*wait, s.b.timing.beat) {
 		err := s.addAside(args)
 		if err == nil {
 			break
 		}
+		err = fmt.Errorf("setting event %s aside: %w", e.id, err)
 		if s.going.Err() != nil || !s.owns() {
 			return err
 		}
+		s.m.note(s.part.index, err) // the partition's events wait
 		sleep(s.going, wait)
 	}
+	s.m.note(s.part.index, nil)
 	s.handled(e.id)
-	s.b.log.Error("redisbus: event set aside", "event", env.Name, "id", env.ID, "partition", s.part.name, "entry", e.id, "error", reason)
+	s.b.log.Error("redisbus: event set aside", "event", logsample.Clip(env.Name), "id", logsample.Clip(env.ID), "partition", s.part.name, "entry", e.id, "error", reason)
 	if f := s.b.opts.OnSetAside; f != nil {
 		s.b.notices.AddAndWait(func() { f(SetAside{Event: env, Partition: s.part.name, Entry: e.id.String(), Reason: reason}) })
 	}

@@ -331,3 +331,62 @@ func TestBus_Subscribe_WhatHasWaitedIsForAll(t *testing.T) {
 	require.Equal(t, []string{"a/0", "a/1", "a/2", "a/3"}, first.ids())
 	require.Equal(t, []string{"a/1", "a/3"}, second.ids(), "a/2 was published before, while the first was there")
 }
+
+// Lua passes no more than about 8000 values to a command. An entry with more fields stopped its
+// partition for good.
+func TestBus_EntryWithManyFields_IsSetAside(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	entryWithManyFieldsIsSetAside(t, r.Addr())
+}
+
+// entryWithManyFieldsIsSetAside is a test on any Redis.
+func entryWithManyFieldsIsSetAside(t *testing.T, addr string) {
+	t.Helper()
+	var host hostRecorder
+	b := newBus(t, "redis://"+addr, host.listen)
+	var got recorder
+	subscribe(t, b, got.handle)
+	var garbage []string
+	for n := range 10000 {
+		garbage = append(garbage, fmt.Sprint("field ", n), "")
+	}
+	c := client(t, addr)
+	require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("XADD").Keys(b.StreamOf("a")).Args("*").Args(garbage...).Build()).Error())
+	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
+	eventually(t, "the next event is handled", func() bool { return len(got.all()) == 1 })
+	require.Len(t, host.setAside(), 1)
+	stored, err := c.Do(t.Context(), c.B().Xrange().Key(b.AsideKey()).Start("-").End("+").Build()).AsXRange()
+	require.NoError(t, err)
+	require.Len(t, stored, 1)
+	require.Equal(t, "the event has no name", stored[0].FieldValues["reason"])
+	require.Len(t, stored[0].FieldValues, 1003, "its first fields, and the three of the bus")
+}
+
+// While an event cannot be set aside, the events of its partition wait, and Check says so.
+func TestBus_CannotSetAside_CheckFails(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	var host hostRecorder
+	b := newBus(t, r.url(), func(o *redisbus.Options) { o.Attempts = 1; host.listen(o) })
+	require.NoError(t, r.Set(b.AsideKey(), "not a stream"))
+	var got recorder
+	subscribe(t, b, func(ctx context.Context, e realtime.Envelope) error {
+		_ = got.handle(ctx, e)
+		if e.ID == "a/1" {
+			return errors.New("a planned failure")
+		}
+		return nil
+	})
+	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
+	require.NoError(t, b.Publish(t.Context(), event("a", 2)))
+	eventually(t, "Check fails", func() bool { return b.Check(t.Context()) != nil })
+	require.ErrorContains(t, b.Check(t.Context()), "setting event")
+	eventually(t, "it is logged", func() bool {
+		return host.log.Times("redisbus: not all events of this node's share are handled") == 1
+	})
+	r.Del(b.AsideKey())
+	eventually(t, "the next event is handled", func() bool { return len(got.all()) == 2 })
+	eventually(t, "the bus is well", func() bool { return b.Check(t.Context()) == nil })
+	require.Len(t, host.setAside(), 1)
+}

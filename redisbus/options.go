@@ -89,7 +89,7 @@ type Options struct {
 
 // SetAside is an event that is not delivered again: its handler failed too often, its process
 // ended too often, or it cannot be read. It is kept in the stream "{Key}:aside:Group", with
-// the same fields and the fields reason, partition and entry.
+// the same fields, at most the first 1000, and the fields reason, partition and entry.
 type SetAside struct {
 	// Event has the fields that could be read.
 	Event     realtime.Envelope

@@ -32,6 +32,11 @@ func TestRealRedis_Conforms(t *testing.T) {
 	})
 }
 
+func TestRealRedis_EntryWithManyFields_IsSetAside(t *testing.T) {
+	t.Parallel()
+	entryWithManyFieldsIsSetAside(t, redistest.StartProcess(t).Addr())
+}
+
 func TestRealRedis_Cluster(t *testing.T) {
 	t.Parallel()
 	url := redistest.StartCluster(t)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -59,4 +60,24 @@ func TestMember_TakesItsShare(t *testing.T) {
 	require.NoError(t, err)
 	want([]int{4}, []int{2})
 	cancel()
+}
+
+// A member or an owner that stays much longer than any node asks for, because the clock of Redis
+// was set back or somebody wrote it, keeps no partition from the nodes.
+func TestMember_TakesPartitionsOfGhosts(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	hour := float64(time.Now().Add(time.Hour).UnixMilli())
+	for n := range 5 {
+		_, err := r.ZAdd("{realtime}:members:realtime", hour, fmt.Sprint("ghost-", n))
+		require.NoError(t, err)
+	}
+	require.NoError(t, r.Set("{realtime:0}:owner:realtime", "ghost:1"))
+	require.NoError(t, r.Set("{realtime:1}:owner:realtime", "ghost:2"))
+	r.SetTTL("{realtime:1}:owner:realtime", time.Hour)
+	b := newBus(t, r.url(), nil)
+	subscribe(t, b, new(recorder).handle)
+	eventually(t, "the node owns all partitions", func() bool {
+		return slices.Equal(r.owned(false), []int{4}) && slices.Equal(r.owned(true), []int{2})
+	})
 }

@@ -47,7 +47,7 @@ var allowed = map[string][]string{
 	"./realtimetest":               {"."},
 	"./redisadapter":               {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/redisclient", "./redisadapter/internal/wire"},
 	"./redisadapter/internal/wire": {"./internal/jsonscan"},
-	"./redisbus":                   {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/redisclient"},
+	"./redisbus":                   {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/logsample", "./internal/redisclient"},
 	// Programs import the public packages, and what they are the test of.
 	"./examples/dispatch": {
 		"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "github.com/redis/rueidis",
