@@ -317,7 +317,7 @@ func (a *Adapter) namespace(name string) *namespace {
 	if ns, ok := a.namespaces.Load(name); ok {
 		return ns.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
 	}
-	ns := &namespace{a: a, name: name}
+	ns := &namespace{a: a, name: name, prefix: a.protocol.prefix(name)}
 	var topics []*topic
 	add := func(name string, pattern bool, from source) {
 		topics = append(topics, newTopic(name, pattern, func(channel, msg string) { ns.push(incoming{from, channel, msg}) }))

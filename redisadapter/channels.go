@@ -37,6 +37,10 @@ type protocol interface {
 	// message is not for this node: it is its own, for another namespace, or for a room
 	// that this node does not have. It may return a message of this node's own.
 	decode(ns *namespace, from source, channel, msg string) (*wire.Message, error)
+	// prefix begins the names of a namespace's channels of broadcasts.
+	prefix(namespace string) string
+	// own reports whether a broadcast is this node's own, where that can be seen at once.
+	own(msg string) bool
 }
 
 // classic is the protocol of createAdapter.
@@ -46,6 +50,8 @@ type classic struct {
 }
 
 func (c classic) prefix(namespace string) string { return c.key + "#" + namespace + "#" }
+
+func (c classic) own(msg string) bool { return c.Sender(msg) == c.uid }
 
 func (c classic) requests(namespace string) string { return c.key + "-request#" + namespace + "#" }
 
@@ -77,11 +83,7 @@ func (c classic) channel(m *wire.Message, asker string) string {
 func (c classic) decode(ns *namespace, from source, channel, msg string) (m *wire.Message, err error) {
 	switch from {
 	case fromBroadcasts:
-		room := strings.TrimPrefix(channel, c.prefix(ns.name))
-		if room != "" {
-			room = room[:len(room)-1]
-		}
-		if room != "" && !ns.hasRoom(room) || c.Sender(msg) == c.uid {
+		if ns.lacks(channel) || c.own(msg) {
 			return nil, nil
 		}
 		if m, err = c.Broadcast(msg); err == nil && m.Namespace != ns.name {
@@ -106,6 +108,9 @@ type sharded struct {
 }
 
 func (s sharded) prefix(namespace string) string { return s.key + "#" + namespace + "#" }
+
+// own is false: broadcasts share the channel of the requests, and decode reads whose they are.
+func (s sharded) own(string) bool { return false }
 
 func (s sharded) subscriptions(ns string) []subscription {
 	return []subscription{

@@ -6,16 +6,19 @@ package redisadapter
 import (
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/stackroom"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
 // namespace is one namespace's queue of received messages.
 type namespace struct {
-	a    *Adapter
-	name string
+	a      *Adapter
+	name   string
+	prefix string // of the channels of broadcasts
 	// subscribed are closed when the namespace's channels are subscribed to.
 	subscribed []<-chan struct{}
 
@@ -35,6 +38,9 @@ type incoming struct {
 // push is called by the connections' readers. It drops the message if the queue is full or
 // the message is too large.
 func (ns *namespace) push(in incoming) {
+	if in.from == fromBroadcasts && ns.drops(in) {
+		return
+	}
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
 	o := &ns.a.opts
@@ -50,8 +56,29 @@ func (ns *namespace) push(in incoming) {
 	}
 }
 
+// drops reports whether a broadcast is not for this node, as far as that can be seen without
+// decoding it. A queued message may be a join to the room, so that only an empty queue lets it
+// ask for rooms.
+func (ns *namespace) drops(in incoming) bool {
+	if ns.a.protocol.own(in.msg) {
+		return true
+	}
+	ns.mu.Lock()
+	idle := !ns.running
+	ns.mu.Unlock()
+	return idle && ns.lacks(in.channel)
+}
+
+// lacks reports whether a channel of broadcasts is that of one room, which this node does not
+// have.
+func (ns *namespace) lacks(channel string) bool {
+	room := strings.TrimPrefix(channel, ns.prefix)
+	return room != "" && !ns.hasRoom(room[:len(room)-1])
+}
+
 // run handles the queued messages. It ends when the queue is empty or the adapter closes.
 func (ns *namespace) run() {
+	stackroom.Reserve() // the server encodes and delivers
 	done := false
 	defer func() {
 		if !done { // the node has ended this goroutine with runtime.Goexit

@@ -5,10 +5,13 @@ package redisadapter
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/rodando/realtime/internal/stackroom"
 )
 
 // batchMessages is the maximum number of messages in a batch.
@@ -45,6 +48,7 @@ type publisher struct {
 
 	mu      sync.Mutex // guards the rest
 	queue   []outgoing
+	spare   []outgoing // the storage of a batch that was sent, empty
 	bytes   int
 	running bool
 	lost    int           // messages lost since the last success
@@ -74,27 +78,44 @@ func (p *publisher) push(o outgoing) error {
 
 // run sends until the queue is empty.
 func (p *publisher) run() {
-	for {
-		p.mu.Lock()
-		n := min(len(p.queue), batchMessages)
-		if n == 0 {
-			p.queue = nil
-			p.running = false
-			if p.idle != nil {
-				close(p.idle)
-				p.idle = nil
-			}
-			p.mu.Unlock()
-			return
-		}
-		batch := p.queue[:n:n]
-		p.queue = p.queue[n:]
-		for _, o := range batch {
-			p.bytes -= len(o.payload)
-		}
-		p.mu.Unlock()
+	stackroom.Reserve() // the client's calls are deep
+	// A goroutine that has just pushed often pushes more: one write then carries all of it, and
+	// each receiver, which Redis writes to as often, wakes once.
+	runtime.Gosched()
+	for batch := p.take(nil); batch != nil; batch = p.take(batch) {
 		p.send(batch)
 	}
+}
+
+// take returns the next batch, or nil when the queue is empty: then run ends. sent is the
+// batch before.
+func (p *publisher) take(sent []outgoing) []outgoing {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if cap(sent) <= batchMessages {
+		clear(sent)
+		p.spare = sent[:0]
+	}
+	n := min(len(p.queue), batchMessages)
+	if n == 0 {
+		p.running = false
+		if p.idle != nil {
+			close(p.idle)
+			p.idle = nil
+		}
+		return nil
+	}
+	batch := p.queue[:n:n]
+	if n == len(p.queue) {
+		batch = p.queue // with its storage, which becomes the spare
+		p.queue, p.spare = p.spare, nil
+	} else {
+		p.queue = p.queue[n:]
+	}
+	for _, o := range batch {
+		p.bytes -= len(o.payload)
+	}
+	return batch
 }
 
 func (p *publisher) send(batch []outgoing) {

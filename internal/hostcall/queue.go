@@ -6,6 +6,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/rodando/realtime/internal/stackroom"
 )
 
 // QueueConfig configures a Queue. All fields are required.
@@ -123,6 +125,7 @@ func (q *Queue) startLocked() {
 
 // work makes the queued calls until there are none or one of them was abandoned.
 func (q *Queue) work(worker uint64) {
+	stackroom.Reserve()
 	for {
 		f, ok := q.take(worker)
 		if !ok || !q.call(worker, f) {

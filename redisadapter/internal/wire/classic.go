@@ -2,7 +2,10 @@
 
 package wire
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Classic is the protocol of createAdapter in @socket.io/redis-adapter.
 type Classic struct{ Limits Limits }
@@ -53,7 +56,7 @@ func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 	var err error
 	switch m.Kind {
 	case Broadcast:
-		b = appendString(appendArrayHead(b, 3), m.UID)
+		b = appendString(appendArrayHead(slices.Grow(b, broadcastSize(m)), 3), m.UID)
 		if b, err = appendPacket(b, m, c.Limits); err != nil {
 			return nil, err
 		}
@@ -129,6 +132,24 @@ func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 		return nil, ErrMalformed
 	}
 	return marshal(b, j, c.Limits)
+}
+
+// broadcastSize is about the length of an encoded broadcast, rather more than less. MessagePack
+// takes less room than JSON.
+func broadcastSize(m *Message) int {
+	n := 128 + len(m.UID) + len(m.Namespace) + len(m.Latest)
+	for _, list := range [...][]string{m.Rooms, m.Except} {
+		for _, s := range list {
+			n += len(s) + 5
+		}
+	}
+	for _, v := range m.Args.Values {
+		n += len(v)
+	}
+	for _, v := range m.Args.Attachments {
+		n += len(v) + 5
+	}
+	return n
 }
 
 func (c Classic) appendAsk(b []byte, m *Message) ([]byte, error) {
