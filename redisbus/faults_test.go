@@ -289,6 +289,7 @@ func TestSession_LeaseLost_BeginsNothingMore(t *testing.T) {
 	require.NoError(t, b.Publish(t.Context(), event("a", 2)))
 	lease := strings.TrimSuffix(b.StreamOf("a"), "events") + "owner:realtime"
 	require.NoError(t, r.Set(lease, "another"))
+	r.SetTTL(lease, long)
 	select {
 	case <-handling.Done():
 	case <-time.After(patience):
@@ -314,6 +315,7 @@ func TestSession_LeaseLost_IsHandedNothing(t *testing.T) {
 	eventually(t, "it is handled", func() bool { return len(got.all()) == 1 && len(r.pending(t, b, "a")) == 0 })
 	lease := strings.TrimSuffix(b.StreamOf("a"), "events") + "owner:realtime"
 	require.NoError(t, r.Set(lease, "another"))
+	r.SetTTL(lease, long)
 	require.NoError(t, publisher.Publish(t.Context(), event("a", 2)))
 	time.Sleep(5 * quick)
 	require.Len(t, got.all(), 1)
