@@ -43,8 +43,9 @@ const (
 	// FailureHijack: the http.ResponseWriter cannot be hijacked, which a websocket needs.
 	// Usually a middleware has wrapped it in a type without a method Unwrap.
 	FailureHijack RequestFailure = "hijack"
-	// FailureHandshake: the websocket handshake is malformed, or the response to it could
-	// not be written.
+	// FailureHandshake: the websocket handshake is malformed, or the connection failed
+	// during it. If the client does not read the response, a connection that began with a
+	// websocket ends as a slow consumer instead.
 	FailureHandshake RequestFailure = "handshake"
 	// FailureUpgrade: an upgrade from polling to a websocket did not complete within
 	// Timeouts.Upgrade. The connection continues with polling.

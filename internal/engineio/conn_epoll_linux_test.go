@@ -36,7 +36,7 @@ func TestAdopt_BlockingDescriptor(t *testing.T) {
 	f := file(t, conn)
 	require.True(t, isBlocking(t, int(f.Fd())), "the test makes no blocking connection")
 	ss, _ := s.newSession(nil, false, false)
-	c := s.newConn(conn, ss)
+	c := s.newConn(hijacked{conn: conn}, ss)
 	ss.ws = c
 	require.True(t, s.add(ss))
 	l := c.link.(*epollLink)

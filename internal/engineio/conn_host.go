@@ -55,16 +55,48 @@ func (s *Server) guardedConn(f func() error) {
 	returned = true
 }
 
-// hijacker is an http.ResponseWriter that records the connection that Hijack returns.
+// hijacker is an http.ResponseWriter whose connection has already been taken over. It collects
+// the response to a websocket's handshake.
 type hijacker struct {
 	http.ResponseWriter
-	conn net.Conn // nil before Hijack
+	conn     net.Conn // nil if Hijack failed
+	rw       *bufio.ReadWriter
+	err      error
+	response collector // of what is written to rw
 }
 
-func (h *hijacker) Hijack() (conn net.Conn, rw *bufio.ReadWriter, err error) {
-	conn, rw, err = http.NewResponseController(h.ResponseWriter).Hijack()
-	h.conn = conn
-	return conn, rw, err
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.conn, h.rw, h.err }
+
+// take takes over the connection. It reports whether h.response collects what is written to
+// h.rw: not if the host has left bytes in its buffer, which must be written first.
+func (h *hijacker) take() (collects bool) {
+	h.conn, h.rw, h.err = http.NewResponseController(h.ResponseWriter).Hijack()
+	if h.err != nil || h.rw.Writer.Buffered() > 0 {
+		return false
+	}
+	h.rw.Writer.Reset(&h.response)
+	return true
+}
+
+// collector is an io.Writer that keeps what is written to it.
+type collector []byte
+
+func (c *collector) Write(b []byte) (int, error) {
+	*c = append(*c, b...)
+	return len(b), nil
+}
+
+// writeResponse writes the response to a websocket's handshake to a connection that has no
+// link. A method of the connection may panic.
+func (s *Server) writeResponse(conn net.Conn, response []byte) error {
+	if len(response) == 0 {
+		return nil
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)) // not every connection has deadlines
+	if _, err := conn.Write(response); err != nil {
+		return err
+	}
+	return conn.SetWriteDeadline(time.Time{})
 }
 
 // connPanicked logs a panic of a method of a connection. v is the recovered value; nil means

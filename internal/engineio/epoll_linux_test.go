@@ -28,7 +28,7 @@ func pair(t testing.TB) (server, client *net.TCPConn) {
 func adopted(t testing.TB, s *Server) (*epollLink, *net.TCPConn) {
 	conn, client := pair(t)
 	ss, _ := s.newSession(nil, false, false)
-	c := s.newConn(conn, ss)
+	c := s.newConn(hijacked{conn: conn}, ss)
 	require.NotNil(t, c)
 	ss.ws = c
 	require.True(t, s.add(ss))
@@ -118,7 +118,7 @@ func TestEventLoop_ClosedAdoptsNothing(t *testing.T) {
 	s.loop.close()
 	conn, _ := pair(t)
 	ss, _ := s.newSession(nil, false, false)
-	c := s.newConn(conn, ss)
+	c := s.newConn(hijacked{conn: conn}, ss)
 	require.IsType(t, &netLink{}, c.link)
 	c.link.close() // never started
 	c.link.start(nil)

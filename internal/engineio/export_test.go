@@ -48,6 +48,14 @@ func (s *Session) Queued() (messages, bytes int) {
 	return s.out.len(), s.out.bytes
 }
 
+// written reports whether everything that was queued has been written, if the transport is a
+// websocket.
+func (s *Session) written() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ws == nil || s.out.len() == 0 && !s.ws.writing
+}
+
 // Probing reports whether an upgrade has begun and is not complete.
 func (s *Session) Probing() bool {
 	s.mu.Lock()

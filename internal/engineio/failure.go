@@ -113,7 +113,7 @@ func (s *Server) handshakeFailed(r *http.Request, hijacked bool, err error) {
 		s.failed(r, FailedHijack, http.StatusInternalServerError)
 	case errors.As(err, &refused):
 		s.failed(r, FailedHandshake, refused.StatusCode())
-	default: // the answer could not be written
+	default: // the response could not be written, or a method of the connection panicked
 		s.failed(r, FailedHandshake, http.StatusSwitchingProtocols)
 	}
 }

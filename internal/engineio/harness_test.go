@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -102,6 +103,7 @@ type server struct {
 	wheel *timingwheel.Wheel
 
 	sessions chan *handler // the handler of each new session
+	handling atomic.Int32  // requests that are being handled
 }
 
 // setup is what a test may change before a server starts.
@@ -113,6 +115,8 @@ type setup struct {
 	serve   func(h *handler)
 	// admit returns the reason to refuse a request; nil: admit all.
 	admit func(r *http.Request) *engineio.Busy
+	// wrap is what a middleware of the host's makes of a ResponseWriter; nil: nothing.
+	wrap func(http.ResponseWriter) http.ResponseWriter
 	// sendBuffer is the size of the kernel's send buffer of each connection; 0: the
 	// default.
 	sendBuffer int
@@ -245,7 +249,14 @@ func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, erro
 	}
 	s.Server = engineio.NewServer(set.engine)
 	if set.host.Handler == nil {
-		set.host.Handler = s.Server
+		set.host.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			s.handling.Add(1)
+			defer s.handling.Add(-1)
+			if set.wrap != nil {
+				w = set.wrap(w)
+			}
+			s.ServeHTTP(w, r)
+		})
 	}
 	s.host = &set.host
 	s.host.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // tests break off handshakes on purpose

@@ -235,7 +235,7 @@ func (s *Server) openPolling(ss *Session, w http.ResponseWriter, r *http.Request
 	answered := false
 	defer func() { ss.abortUnless(answered) }()
 	ss.handler.Opened()
-	if err := ss.writePayload(w, pollAnswer{body: ss.singlePacketPayload(ss.openPacket(!s.cfg.NoWebSocket))}); err != nil {
+	if err := ss.writePayload(w, pollAnswer{body: ss.singlePacketPayload(ss.openMessage(!s.cfg.NoWebSocket).payload())}); err != nil {
 		ss.abort(ReasonTransportError)
 	}
 	answered = true
@@ -245,31 +245,36 @@ func (s *Server) openPolling(ss *Session, w http.ResponseWriter, r *http.Request
 func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Request) {
 	opened := false
 	defer func() { ss.abortUnless(opened) }()
-	conn, early, ok := s.hijack(w, r)
+	h, ok := s.hijack(w, r, false)
 	if !ok {
 		ss.abort(ReasonTransportError)
 		return
 	}
-	c := s.newConn(conn, ss)
-	if c == nil {
-		ss.abort(ReasonShuttingDown)
-		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
-		return
-	}
-	ss.mu.Lock()
-	ss.ws = c
-	ss.out.push(control(string(ss.openPacket(false))))
-	ss.mu.Unlock()
-	if !s.add(ss) {
+	c := s.newConn(h, ss)
+	if c == nil || !s.addWebSocket(c) {
 		ss.abort(ReasonShuttingDown)
 		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
 		return
 	}
 	opened = true
-	c.link.start(early)
+	c.link.start(h.early)
 	ss.handler.Opened()
+	c.link.flush()
+}
+
+// addWebSocket registers a session whose first transport is c, and queues its open packet. It
+// returns false if the server is closed; then the response to the handshake is written.
+func (s *Server) addWebSocket(c *wsConn) bool {
+	ss := c.s
 	ss.mu.Lock()
-	ss.unlockAndWake()
+	ss.ws = c
+	ss.out.push(ss.openMessage(false))
+	ss.mu.Unlock()
+	if s.add(ss) {
+		return true
+	}
+	_, _ = c.link.write(c.unwritten) // nothing else writes: nobody knows the session
+	return false
 }
 
 func (s *Server) newSession(r *http.Request, eio3, b64 bool) (*Session, *Busy) {

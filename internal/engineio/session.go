@@ -69,18 +69,18 @@ func (s *Session) Transport() string {
 	return "polling"
 }
 
-// openPacket returns the open packet, the first packet that a client gets.
-func (s *Session) openPacket(upgrades bool) []byte {
+// openMessage returns the open packet, the first packet that a client gets.
+func (s *Session) openMessage(upgrades bool) *Message {
 	tail := s.srv.open[0]
 	if upgrades {
 		tail = s.srv.open[1]
 	}
-	b := make([]byte, 0, len(tail)+len(s.id)+12)
+	b := make([]byte, headroom, headroom+len(tail)+len(s.id)+12)
 	b = append(b, packetOpen)
 	b = append(b, `{"sid":"`...)
 	b = append(b, s.id...)
 	b = append(b, `",`...)
-	return append(b, tail...)
+	return newMessage(append(b, tail...), false)
 }
 
 // start starts the heartbeat of a session that was just added to the server.

@@ -70,7 +70,7 @@ type wsConn struct {
 	writing       bool   // a goroutine writes; remains set after an error
 	blocked       bool   // the last write would have blocked
 	closeSent     bool   // the close frame was sent
-	unwritten     []byte // bytes that the last write did not write
+	unwritten     []byte // bytes that the last write did not write; before the first one, the response to the handshake
 }
 
 // isUpgrade reports whether r asks for a websocket.
@@ -80,10 +80,19 @@ func isUpgrade(r *http.Request) bool {
 	return len(h) == len("websocket") && strings.EqualFold(h, "websocket")
 }
 
-// hijack answers the websocket handshake and takes over the connection. It also returns
-// the bytes that the client sent after the handshake. If a method of the connection panics
-// after the takeover, hijack closes the connection. An earlier panic is left to net/http.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (conn net.Conn, early []byte, ok bool) {
+// hijacked is the connection of a websocket handshake that has been accepted.
+type hijacked struct {
+	conn     net.Conn
+	early    []byte // what the client sent after the handshake
+	response []byte // the response to the handshake, unless it has been written
+}
+
+// hijack takes over the connection of a websocket handshake and, if the handshake is
+// malformed, refuses it. Otherwise it writes the response with atOnce; without that it leaves
+// the response to the caller, so that it leaves together with the first packet. If a method of
+// the connection panics after the takeover, hijack closes the connection. An earlier panic is
+// left to net/http.
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, atOnce bool) (got hijacked, ok bool) {
 	h, returned := &hijacker{ResponseWriter: w}, false
 	defer func() {
 		if returned {
@@ -91,51 +100,64 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request) (conn net.Conn, 
 		}
 		if h.conn != nil {
 			s.connPanicked(recover())
-			conn, early, ok = nil, nil, false
+			got, ok = hijacked{}, false
 			s.guardedConn(h.conn.Close)
 		}
 		s.handshakeFailed(r, h.conn != nil, errConn)
 	}()
-	conn, early, ok = s.tryHijack(h, r)
+	got, ok = s.tryHijack(h, r, atOnce)
 	returned = true
-	return conn, early, ok
+	return got, ok
 }
 
-func (s *Server) tryHijack(w http.ResponseWriter, r *http.Request) (net.Conn, []byte, bool) {
-	up := ws.HTTPUpgrader{Timeout: s.cfg.WriteTimeout}
-	if h := w.Header(); len(h) > 0 {
-		up.Header = h
+func (s *Server) tryHijack(h *hijacker, r *http.Request, atOnce bool) (hijacked, bool) {
+	var up ws.HTTPUpgrader
+	if !h.take() {
+		up.Timeout = s.cfg.WriteTimeout
 	}
-	conn, rw, _, err := up.Upgrade(r, w)
+	if header := h.Header(); len(header) > 0 {
+		up.Header = header
+	}
+	conn, rw, _, err := up.Upgrade(r, h)
+	if atOnce || err != nil {
+		if failed := s.writeResponse(conn, h.response); err == nil {
+			err = failed
+		}
+		h.response = nil
+	}
 	if err != nil {
 		if conn != nil {
 			s.guardedConn(conn.Close)
 		}
 		s.handshakeFailed(r, conn != nil, err)
-		return nil, nil, false
+		return hijacked{}, false
 	}
 	early, _ := rw.Peek(rw.Reader.Buffered()) // cannot fail: the bytes are buffered
-	return conn, bytes.Clone(early), true
+	return hijacked{conn: conn, early: bytes.Clone(early), response: h.response}, true
 }
 
-// newConn makes a websocket of a connection. It returns nil if the server is closed.
-func (s *Server) newConn(conn net.Conn, ss *Session) *wsConn {
+// newConn makes a websocket of a connection. Its first write begins with the response. newConn
+// returns nil if the server is closed.
+func (s *Server) newConn(h hijacked, ss *Session) *wsConn {
 	if !s.addRunning() {
-		s.guardedConn(conn.Close)
+		s.guardedConn(func() error {
+			defer s.guardedConn(h.conn.Close)
+			return s.writeResponse(h.conn, h.response)
+		})
 		return nil
 	}
-	c := &wsConn{s: ss}
-	c.link = s.newLink(conn, c)
+	c := &wsConn{s: ss, unwritten: h.response}
+	c.link = s.newLink(h.conn, c)
 	return c
 }
 
 // serveUpgrade starts the upgrade of a polling session to a websocket.
 func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Request) {
-	conn, early, ok := s.hijack(w, r)
+	h, ok := s.hijack(w, r, true)
 	if !ok {
 		return
 	}
-	c := s.newConn(conn, ss)
+	c := s.newConn(h, ss)
 	if c == nil {
 		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
 		return
@@ -151,7 +173,7 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 	c.upgradeTimer = &timingwheel.Timer{F: func() { go c.dropProbe() }}
 	s.cfg.Wheel.Arm(c.upgradeTimer, s.cfg.UpgradeTimeout)
 	ss.mu.Unlock()
-	c.link.start(early)
+	c.link.start(h.early)
 }
 
 // dropProbe ends an upgrade that is not complete; the session continues on polling. It
@@ -329,23 +351,23 @@ func (c *wsConn) flush() {
 
 // gatherLocked returns the bytes of the next write: the unwritten rest of the last one,
 // a single message without a copy, or several messages joined in a pooled buffer, which
-// it returns as free. b is nil if nothing is queued.
+// it returns as free. b is nil if nothing is queued. Messages stay in the outbox while the
+// client does not read; so only the response to the handshake is joined with them, not a rest.
 func (c *wsConn) gatherLocked() (b []byte, free *[chunk]byte) {
-	out := &c.s.out
-	if c.unwritten != nil {
-		b, c.unwritten = c.unwritten, nil
-		return b, nil
-	}
+	out, rest := &c.s.out, c.unwritten
+	c.unwritten = nil
 	m := out.first()
-	if m == nil {
+	switch {
+	case rest != nil && (m == nil || c.blocked || len(rest)+len(m.frame) > chunk):
+		return rest, nil
+	case m == nil:
 		return nil, nil
-	}
-	if out.len() == 1 || len(m.frame) >= chunk {
+	case rest == nil && (out.len() == 1 || len(m.frame) >= chunk):
 		out.shift()
 		return m.frame, nil
 	}
 	free = buffers.Get().(*[chunk]byte) //nolint:errcheck,forcetypeassert // the pool holds nothing else
-	b = free[:0]
+	b = free[:copy(free[:], rest)]
 	for ; m != nil && len(b)+len(m.frame) <= chunk; m = out.first() {
 		b = append(b, m.frame...)
 		out.shift()
