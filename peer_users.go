@@ -294,14 +294,17 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 }
 
 // request asks the other nodes for their users, and for those whom they have published as
-// disconnected since then. It also sends all users of this node.
+// disconnected since then. It also sends all users of this node, and those whom it has published:
+// the others may have missed them, and this node their requests.
 func (u *peerUsers) request(since time.Time) {
 	ago := max(0, time.Since(since))
 	u.mu.Lock()
-	u.shareAllLocked() // they may have missed this node's too
+	u.shareAllLocked()
 	u.mu.Unlock()
 	go u.rt.each(func(ns *Namespace) { // not here: Gap does not block
 		u.rt.shareState(ns.name, stateContent{UsersOf: &usersRequest{u.id, ago.Milliseconds()}})
+		users, incomplete := u.disconnectsSince(ns, ago)
+		u.shareDisconnects(ns, "", users, incomplete)
 	})
 }
 
@@ -311,28 +314,35 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 		return false
 	}
 	u.mu.Lock()
-	defer u.mu.Unlock()
 	u.shareAllLocked()
-	ago := min(time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond, 24*time.Hour)
-	since := time.Now().Add(-ago - gapSlack)
-	incomplete := len(u.disconnects) == maxDisconnects && u.disconnects[u.next].at.After(since)
-	var users []sharedDisconnect
+	u.mu.Unlock()
+	users, incomplete := u.disconnectsSince(ns, time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond)
+	go u.shareDisconnects(ns, r.Node, users, incomplete) // not here: the adapter waits for the return of Deliver
+	return true
+}
+
+// disconnectsSince returns the users of a namespace whom this node has published as disconnected
+// since a gap began. incomplete says that it has forgotten some.
+func (u *peerUsers) disconnectsSince(ns *Namespace, ago time.Duration) (users []sharedDisconnect, incomplete bool) {
+	since := time.Now().Add(-min(ago, 24*time.Hour) - gapSlack)
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	for _, l := range u.disconnects {
 		if l.key.ns == ns && !l.at.Before(since) {
 			users = append(users, sharedDisconnect{sharedUser{l.key.user, l.userType}, time.Since(l.at).Milliseconds()})
 		}
 	}
-	if len(users) == 0 && !incomplete {
-		return true
+	return users, len(u.disconnects) == maxDisconnects && u.disconnects[u.next].at.After(since)
+}
+
+// shareDisconnects sends users whom this node has published as disconnected, if there are any,
+// to the node with that peerUsers.id, or to all nodes if it is empty.
+func (u *peerUsers) shareDisconnects(ns *Namespace, to string, users []sharedDisconnect, incomplete bool) {
+	for first := true; first && incomplete || len(users) > 0 && (first || u.rt.pause(usersPause)); first = false {
+		batch := users[:min(len(users), usersBatch)]
+		users = users[len(batch):]
+		u.rt.shareState(ns.name, stateContent{Disconnects: &sharedDisconnects{For: to, Users: batch, Incomplete: incomplete && first}})
 	}
-	go func() { // not here: the adapter waits for the return of Deliver
-		for first := true; first || len(users) > 0 && u.rt.pause(usersPause); first = false {
-			batch := users[:min(len(users), usersBatch)]
-			users = users[len(batch):]
-			u.rt.shareState(ns.name, stateContent{Disconnects: &sharedDisconnects{For: r.Node, Users: batch, Incomplete: incomplete && first}})
-		}
-	}()
-	return true
 }
 
 // published records users whom this node has published as disconnected, and sends them to the

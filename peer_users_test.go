@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -234,6 +235,78 @@ func TestGap_PresenceShortlyBefore(t *testing.T) {
 		soon()
 		require.Equal(t, []string{"+/drivers d1"}, h.take(t))
 	})
+}
+
+// deafAdapter is an adapter whose node receives nothing while it is deaf.
+type deafAdapter struct {
+	realtime.Adapter
+	deaf *atomic.Bool
+	node realtime.Node
+}
+
+func (a *deafAdapter) Start(ctx context.Context, n realtime.Node) error {
+	a.node = n
+	return a.Adapter.Start(ctx, deafNode{n, a.deaf})
+}
+
+// hearAgain ends the gap that began some time ago.
+func (a *deafAdapter) hearAgain(ago time.Duration) {
+	a.deaf.Store(false)
+	a.node.Gap(realtime.Gap{Since: time.Now().Add(-ago), Until: time.Now(), Reason: "deaf"})
+}
+
+type deafNode struct {
+	realtime.Node
+	deaf *atomic.Bool
+}
+
+func (n deafNode) Deliver(m realtime.ClusterMessage) {
+	if !n.deaf.Load() {
+		n.Node.Deliver(m)
+	}
+}
+
+func (n deafNode) Answer(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+	if !n.deaf.Load() {
+		n.Node.Answer(ctx, m, answer)
+	}
+}
+
+// Two nodes receive nothing, and one of them publishes that a user is disconnected who is
+// connected to the other. It is corrected, whichever of them receives again first: the second one
+// misses the question of the first.
+func TestGap_PresenceOfTwoNodes(t *testing.T) {
+	for name, order := range map[string][]int{"the publisher receives first": {0, 1}, "the other one receives first": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				hub, h := realtimetest.NewHub(), &presenceReader{}
+				var adapters []*deafAdapter
+				for range 2 {
+					a := &deafAdapter{Adapter: hub.Node(), deaf: &atomic.Bool{}}
+					adapters = append(adapters, a)
+					h.servers = append(h.servers, realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = a }))
+				}
+				here := h.servers[0].Driver(t, "d1")
+				h.servers[1].Driver(t, "d1")
+				time.Sleep(time.Second)
+				require.Len(t, h.take(t), 2)
+				for _, a := range adapters {
+					a.deaf.Store(true)
+				}
+				here.Close()
+				waitFor(grace)
+				require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+				for _, i := range order {
+					time.Sleep(time.Second)
+					adapters[i].hearAgain(grace + 5*time.Second)
+				}
+				soon()
+				require.Equal(t, []string{"+/drivers d1"}, h.take(t))
+				time.Sleep(30 * time.Minute)
+				require.Empty(t, h.take(t))
+			})
+		})
+	}
 }
 
 // stateTimes records when messages of a node about its own state are published.
