@@ -4,6 +4,7 @@ package redisadapter_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -379,4 +380,17 @@ func TestAdapter_DeliverThatDoesNotReturn(t *testing.T) {
 			require.Greater(t, calls.Load(), int32(1))
 		})
 	}
+}
+
+// Whoever invents nodes that die does not fill the log.
+func TestAdapter_InventedNodes_DoNotFillTheLog(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := startAt(t, s, quick, nil)
+	const invented = 1000
+	for n := range invented {
+		s.Publish(redisadapter.NodesChannel("socket.io"), fmt.Sprintf(`{"v":1,"uid":"invented-%d","op":"beat"}`, n))
+	}
+	testkit.Eventually(t, "they have died", func() bool { return len(a.node.peerChanges()) == 2*invented })
+	require.Less(t, a.log.Times("a node stopped sending heartbeats"), invented/2)
 }

@@ -169,13 +169,14 @@ func encodeState(uid string, m realtime.ClusterMessage) ([]byte, error) {
 	return json.Marshal(state{stateVersion, uid, m}) //nolint:musttag // ClusterMessage has Go's names, and only Go reads it
 }
 
-// decodeState refuses messages of another version, and messages that are not about state.
+// decodeState refuses messages of another version, messages that are not about state, and those
+// whose sender's id no node can have: the server stores it.
 func decodeState(msg string) (uid string, m realtime.ClusterMessage, err error) {
 	var s state
 	if err := json.Unmarshal([]byte(msg), &s); err != nil { //nolint:musttag // as above
 		return "", m, err
 	}
-	if s.Version != stateVersion || !isState(s.Message) {
+	if s.Version != stateVersion || !isState(s.Message) || !isUID(s.UID) {
 		return "", m, wire.ErrMalformed
 	}
 	return s.UID, s.Message, nil

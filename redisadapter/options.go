@@ -13,6 +13,7 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/logsample"
 	"github.com/rodando/realtime/internal/redisclient"
 )
 
@@ -127,5 +128,6 @@ func (o Options) complete() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
+	o.Logger = slog.New(logsample.New(o.Logger.Handler())) // other nodes can cause records too
 	return o, errors.Join(errs...)
 }

@@ -91,23 +91,30 @@ const countedTime = 10 * time.Minute
 func (p *peers) deadButCounted(now time.Time) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forgetDeadLocked(now)
+	return len(p.dead)
+}
+
+func (p *peers) forgetDeadLocked(now time.Time) {
 	for id, since := range p.dead {
 		if now.Sub(since) > countedTime {
 			delete(p.dead, id)
 		}
 	}
-	return len(p.dead)
 }
 
 // silent removes and returns the nodes without a heartbeat since that time.
 func (p *peers) silent(since, now time.Time) (removed []realtime.Peer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.forgetDeadLocked(now)
 	for id, known := range p.seen {
 		if known.last.Before(since) {
 			removed = append(removed, known.Peer)
 			delete(p.seen, id)
-			p.dead[id] = now
+			if len(p.dead) < maxPeers {
+				p.dead[id] = now
+			}
 		}
 	}
 	return removed

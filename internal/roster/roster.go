@@ -15,6 +15,9 @@ type Roster struct {
 	mu    sync.Mutex       // guards the fields below, and all nodes
 	nodes map[string]*node // by the id of the peer
 	users int              // the number of users of all nodes
+	early map[string]bool  // the peer ids in nodes from which messages came before Joined
+	// overflowed says that early was full once: of any node that joins later, users may be missing.
+	overflowed bool
 	// forgotten has the peer ids of forgotten nodes, from which a late message may still arrive.
 	forgotten map[string]bool
 }
@@ -22,6 +25,10 @@ type Roster struct {
 // maxForgotten is the maximum number of ids of forgotten nodes that a roster keeps. At that
 // number it drops all of them.
 const maxForgotten = 1024
+
+// maxEarly is the maximum number of nodes of which the roster stores something before Joined: the
+// ids may be invented. A further one makes it forget them all.
+const maxEarly = 64
 
 // node is another node.
 type node struct {
@@ -33,7 +40,7 @@ type node struct {
 // New returns an empty roster for at most that many users on all nodes together. Further users
 // are not recorded.
 func New(users int) *Roster {
-	return &Roster{max: users, nodes: map[string]*node{}, forgotten: map[string]bool{}}
+	return &Roster{max: users, nodes: map[string]*node{}, early: map[string]bool{}, forgotten: map[string]bool{}}
 }
 
 // Joined records that a node is connected. peer identifies the node on this node only. again
@@ -43,8 +50,10 @@ func (r *Roster) Joined(peer string) (again bool) {
 	defer r.mu.Unlock()
 	forgotten := r.forgotten[peer]
 	delete(r.forgotten, peer)
+	missed := r.overflowed && r.nodes[peer] == nil
 	n := r.nodeLocked(peer)
-	again = forgotten || n.lost
+	delete(r.early, peer)
+	again = forgotten || missed || n.lost
 	n.lost = false
 	return again
 }
@@ -53,8 +62,15 @@ func (r *Roster) Joined(peer string) (again bool) {
 func (r *Roster) nodeLocked(peer string) *node {
 	n := r.nodes[peer]
 	if n == nil && !r.forgotten[peer] {
+		if len(r.early) >= maxEarly {
+			for other := range r.early {
+				r.forgetLocked(other)
+			}
+			r.overflowed = true
+		}
 		n = &node{users: map[User]string{}}
 		r.nodes[peer] = n
+		r.early[peer] = true
 	}
 	return n
 }
@@ -70,6 +86,7 @@ func (r *Roster) forgetLocked(peer string) {
 	if n := r.nodes[peer]; n != nil {
 		r.users -= len(n.users)
 		delete(r.nodes, peer)
+		delete(r.early, peer)
 	}
 	if len(r.forgotten) >= maxForgotten {
 		clear(r.forgotten)

@@ -111,6 +111,29 @@ func TestRoster_IsBounded(t *testing.T) {
 	require.Equal(t, 10, r.Len())
 }
 
+// Whoever sends messages in the names of nodes that do not exist fills no memory, and makes the
+// roster forget no node that does.
+func TestRoster_InventedNodes(t *testing.T) {
+	t.Parallel()
+	r := roster.New(1 << 20)
+	r.Joined("b")
+	r.Named("b", "b")
+	r.Add("b", user(1), "driver")
+	r.Add("early", user(2), "driver")
+	for n := range 10000 {
+		id := fmt.Sprint("invented ", n)
+		r.Named(id, id)
+		r.Add(id, user(n+10), "driver")
+	}
+	require.LessOrEqual(t, r.Len(), 100)
+	require.True(t, r.Elsewhere(user(1)))
+	require.True(t, r.Joined("early"), "it is asked for its users again")
+	require.False(t, r.Joined("early"))
+	require.False(t, r.Elsewhere(user(2)))
+	r.Add("early", user(2), "driver")
+	require.True(t, r.Elsewhere(user(2)))
+}
+
 // A message of a node that arrives after the node was forgotten does not bring it back.
 func TestRoster_ForgottenNode(t *testing.T) {
 	t.Parallel()
