@@ -71,6 +71,31 @@ func TestBus_StartAlone_JoinsLater(t *testing.T) {
 	eventually(t, "the event is handled", func() bool { return len(got.all()) > 0 })
 }
 
+// What is published after Subscribe is handled, also if Redis answered before the bus joined; what
+// was published long before is not.
+func TestBus_StartAlone_HandlesWhatIsPublishedBeforeItJoins(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	publisher := newBus(t, r.url(), nil)
+	_, err := r.XAdd(publisher.StreamOf("a"), "1000-0", redisbus.FieldsOf(event("a", 0)))
+	require.NoError(t, err)
+	r.setRefuse(func(command string, _ ...string) string {
+		if strings.HasPrefix(command, "EVAL") {
+			return "LOADING Redis is loading the dataset in memory"
+		}
+		return ""
+	})
+	b := newBus(t, r.url(), func(o *redisbus.Options) { o.StartAlone = true })
+	var got recorder
+	subscribe(t, b, got.handle)
+	for n := 1; n < 4; n++ {
+		require.NoError(t, publisher.Publish(t.Context(), event("a", n)))
+	}
+	r.setRefuse(nil)
+	eventually(t, "the events are handled", func() bool { return len(got.all()) >= 3 })
+	require.Equal(t, []string{"a/1", "a/2", "a/3"}, got.ids())
+}
+
 func TestBus_Partitions_DoNotChangeInPlace(t *testing.T) {
 	t.Parallel()
 	r := startRedis(t)

@@ -20,6 +20,7 @@ import (
 // member exists while the bus has subscriptions.
 type member struct {
 	b     *Bus
+	asked time.Time       // when the host called Subscribe
 	ctx   context.Context // ends when the node leaves the group
 	leave context.CancelFunc
 
@@ -32,8 +33,8 @@ type member struct {
 	troubles map[int]error // the present errors, by the partition's index; ofBeat for the heartbeat
 }
 
-func newMember(b *Bus, began []entryID) *member {
-	m := &member{b: b, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}}
+func newMember(b *Bus, began []entryID, asked time.Time) *member {
+	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}}
 	m.ctx, m.leave = context.WithCancel(b.handling)
 	return m
 }
@@ -161,7 +162,8 @@ func share(all, nodes, before int) int {
 	return n
 }
 
-// enter creates the streams and the group, if Subscribe could not because Redis did not answer.
+// enter creates the streams and the group, if Subscribe could not because Redis did not answer. A
+// new group begins with what was published since Subscribe.
 func (m *member) enter() error {
 	m.mu.Lock()
 	known := m.began != nil
@@ -169,7 +171,8 @@ func (m *member) enter() error {
 	if known {
 		return nil
 	}
-	ends, err := m.b.enter(m.ctx)
+	ago := time.Since(m.asked) + m.b.timing.call // the call may take as long
+	ends, err := m.b.enter(m.ctx, "ago", ms(ago))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/hostcall"
@@ -47,7 +48,8 @@ func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) e
 	if handler == nil {
 		return nil, errors.New("redisbus: Subscribe: the handler is nil")
 	}
-	ends, err := b.enter(b.handling)
+	asked := time.Now()
+	ends, err := b.enter(b.handling, "$")
 	switch {
 	case err == nil:
 	case errors.Is(err, realtime.ErrClosed):
@@ -71,7 +73,7 @@ func (b *Bus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) e
 	if b.member != nil {
 		s.after = ends
 	} else {
-		b.member = newMember(b, ends)
+		b.member = newMember(b, ends, asked)
 		b.running.Go(b.member.run)
 	}
 	return func() { b.unsubscribe(s) }, nil
@@ -96,9 +98,9 @@ func (b *Bus) leaveLocked() {
 	}
 }
 
-// enter creates the streams and the group where they do not exist, and returns the id of each
-// partition's last entry.
-func (b *Bus) enter(ctx context.Context) (ends []entryID, err error) {
+// enter creates the streams and the group where they do not exist, at a position of the script,
+// and returns the id of each partition's last entry.
+func (b *Bus) enter(ctx context.Context, position ...string) (ends []entryID, err error) {
 	ctx, cancel := within(ctx, 2*b.timing.call)
 	defer cancel()
 	client, err := b.connections.get(ctx)
@@ -110,7 +112,7 @@ func (b *Bus) enter(ctx context.Context) (ends []entryID, err error) {
 	var calls sync.WaitGroup
 	for i, p := range b.keys.all {
 		calls.Go(func() {
-			last, err := enterScript.Exec(ctx, client, []string{p.stream}, []string{b.opts.Group, "$"}).ToString()
+			last, err := enterScript.Exec(ctx, client, []string{p.stream}, append([]string{b.opts.Group}, position...)).ToString()
 			if err == nil {
 				ends[i], err = parseID(last)
 			}
