@@ -18,20 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
-
-	"github.com/rodando/realtime/internal/redistest"
 )
-
-// realClient returns a Redis client for the test itself.
-func realClient(t *testing.T, r *redistest.Process) rueidis.Client {
-	t.Helper()
-	c, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	return c
-}
 
 // nodeServer is a process of e2e/lib/redispeer.js.
 type nodeServer struct {

@@ -1,7 +1,6 @@
 //go:build e2e
 
-// Faults of a real redis-server, which is killed, stopped or cut off, and of a Go node,
-// which is killed.
+// A Go node that is killed beside others on a real redis-server, and a Node server whose Redis is.
 
 package redisadapter_test
 
@@ -52,89 +51,21 @@ func startOn(t *testing.T, url string, protocol string) *peer {
 	return p
 }
 
-// healsWithin checks that after a fault has ended both nodes receive again within limit,
-// and that the gap is reported.
-func healsWithin(t *testing.T, limit time.Duration, a, b *peer) {
-	t.Helper()
-	healed := time.Now()
-	requireReaches(t, a, b)
-	requireReaches(t, b, a)
-	testkit.Eventually(t, "health is green", func() bool { return a.Check(t.Context()) == nil && b.Check(t.Context()) == nil })
-	require.Less(t, time.Since(healed), limit)
-	testkit.Eventually(t, "the gap is reported", func() bool { return a.gapCount() > 0 && b.gapCount() > 0 })
-}
-
-func TestRealRedis_KilledAndRestarted(t *testing.T) {
+// TestRealRedis_KilledAndRestarted_NodeToo: a Node server receives again as well.
+func TestRealRedis_KilledAndRestarted_NodeToo(t *testing.T) {
 	t.Parallel()
 	r := redistest.StartProcess(t)
-	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
+	a := startOn(t, r.URL(), "classic")
 	node := startNode(t, r.URL(), "classic")
 	node.do("client", fields{"name": "n1", "rooms": []string{room}})
-	requireReaches(t, a, b)
 	r.Kill()
-	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
-	for n := range 1000 {
-		took := time.Now()
-		_ = a.Publish(t.Context(), event(n))
-		require.Less(t, time.Since(took), 200*time.Millisecond)
-	}
+	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil })
 	require.NoError(t, r.Start())
-	healsWithin(t, 5*time.Second, a, b)
 	before := len(node.receivedBy("n1"))
-	testkit.Eventually(t, "Node receives it too", func() bool {
-		require.NoError(t, a.Publish(t.Context(), event(-1)))
+	testkit.Eventually(t, "Node receives", func() bool {
+		_ = a.Publish(t.Context(), event(-1)) // it may not be connected yet
 		return len(node.receivedBy("n1")) > before
 	})
-}
-
-func TestRealRedis_Stopped(t *testing.T) {
-	t.Parallel()
-	r := redistest.StartProcess(t)
-	a, b := startOn(t, r.URL(), "classic"), startOn(t, r.URL(), "classic")
-	requireReaches(t, a, b)
-	require.NoError(t, r.Pause())
-	stopped := time.Now()
-	testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
-	require.Less(t, time.Since(stopped), 5*time.Second)
-	time.Sleep(10*time.Second - time.Since(stopped))
-	require.NoError(t, r.Resume())
-	healsWithin(t, 5*time.Second, a, b)
-}
-
-// TestRealRedis_PathGoesSilent: the connections stay open, but nothing arrives.
-func TestRealRedis_PathGoesSilent(t *testing.T) {
-	t.Parallel()
-	r := redistest.StartProcess(t)
-	p := redistest.StartPath(t, r.Addr())
-	a, b := startOn(t, r.URL(), "classic"), startOn(t, p.URL(), "classic")
-	requireReaches(t, a, b)
-	p.Silence(true)
-	began := time.Now()
-	testkit.Eventually(t, "health is red", func() bool { return b.Check(t.Context()) != nil })
-	require.Less(t, time.Since(began), 5*time.Second)
-	require.NoError(t, a.Check(t.Context()))
-	p.Silence(false)
-	healed := time.Now()
-	requireReaches(t, a, b)
-	requireReaches(t, b, a)
-	require.Less(t, time.Since(healed), 5*time.Second)
-	testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() > 0 })
-}
-
-func TestRealRedis_SubscribersAreKicked(t *testing.T) {
-	t.Parallel()
-	for _, protocol := range protocols {
-		t.Run(protocol, func(t *testing.T) {
-			t.Parallel()
-			r := redistest.StartProcess(t)
-			a, b := startOn(t, r.URL(), protocol), startOn(t, r.URL(), protocol)
-			requireReaches(t, a, b)
-			c := realClient(t, r)
-			require.NoError(t, c.Do(t.Context(), c.B().Arbitrary("CLIENT", "KILL", "TYPE", "pubsub").Build()).Error())
-			testkit.Eventually(t, "it is noticed", func() bool { return a.log.Times("not receiving") > 0 && b.log.Times("not receiving") > 0 })
-			healsWithin(t, 5*time.Second, a, b)
-		})
-	}
 }
 
 func TestRealRedis_NodeIsKilled(t *testing.T) {

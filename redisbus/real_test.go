@@ -39,7 +39,7 @@ func TestRealRedis_EntryWithManyFields_IsSetAside(t *testing.T) {
 
 func TestRealRedis_Cluster(t *testing.T) {
 	t.Parallel()
-	url := redistest.StartCluster(t)
+	url := redistest.StartCluster(t).URL()
 	var n atomic.Int64
 	realtimetest.TestEventBus(t, func(t *testing.T) realtime.EventBus { return newBus(t, url, numbered(&n)) })
 }

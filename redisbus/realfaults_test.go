@@ -68,8 +68,10 @@ type load struct {
 	keys int
 	each int
 
-	mu   sync.Mutex // guards seen
-	seen map[string][]int
+	mu      sync.Mutex // guards the rest
+	seen    map[string][]int
+	stored  int           // events for which Publish has returned nil
+	longest time.Duration // of a call of Publish
 }
 
 // handle is a handler that records the events' numbers.
@@ -93,9 +95,9 @@ func (l *load) run(pause time.Duration) {
 		publishing.Go(func() {
 			for n := range l.each {
 				for {
-					ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
-					err := l.bus.Publish(ctx, event(strconv.Itoa(key), n))
-					cancel()
+					began := time.Now()
+					err := l.bus.Publish(context.Background(), event(strconv.Itoa(key), n))
+					l.took(time.Since(began), err == nil)
 					if err == nil {
 						break
 					}
@@ -106,6 +108,33 @@ func (l *load) run(pause time.Duration) {
 		})
 	}
 	publishing.Wait()
+}
+
+func (l *load) took(d time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.longest = max(l.longest, d)
+	if ok {
+		l.stored++
+	}
+}
+
+// goesOn waits until a further event is stored.
+func (l *load) goesOn() {
+	count := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.stored
+	}
+	before := count()
+	waitFor(l.t, "events are stored again", func() bool { return count() > before })
+}
+
+// began reports whether an event was handled.
+func (l *load) began() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.seen) > 0
 }
 
 // done reports whether the last event of each key was handled.
@@ -121,10 +150,12 @@ func (l *load) done() bool {
 }
 
 // checkOrder checks that each key's events were handled in order and none was left out. Only the
-// last ones, as many as again, may be handled again: Publish was repeated, or a node ended.
+// last ones, as many as again, may be handled again: Publish was repeated, or a node ended. It
+// also checks that no call of Publish, whose ctx has no deadline, hung.
 func (l *load) checkOrder(again int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	require.Less(l.t, l.longest, patience, "Publish hangs")
 	for key, ns := range l.seen {
 		reached := -1
 		for _, n := range ns {

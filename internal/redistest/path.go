@@ -19,6 +19,7 @@ type Path struct {
 	silent bool
 	cut    bool // closed for good
 	refuse bool
+	torn   map[Direction]bool
 	delay  time.Duration
 	loud   *sync.Cond // silent or cut has changed
 	conns  map[net.Conn]bool
@@ -41,7 +42,7 @@ func OpenPath(target string) (*Path, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Path{listener: l, target: target, conns: map[net.Conn]bool{}}
+	p := &Path{listener: l, target: target, conns: map[net.Conn]bool{}, torn: map[Direction]bool{}}
 	p.loud = sync.NewCond(&p.mu)
 	p.running.Go(p.accept)
 	return p, nil
@@ -76,6 +77,23 @@ func (p *Path) Refuse(refuse bool) {
 	if refuse {
 		p.Reset()
 	}
+}
+
+// Direction is a direction of a path.
+type Direction bool
+
+// The directions of a path.
+const (
+	ToServer   Direction = true
+	FromServer Direction = false
+)
+
+// Tear makes the path forward only the first half of what it carries next in a direction, and
+// then close that connection: a command, or a message, is cut in the middle.
+func (p *Path) Tear(d Direction) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.torn[d] = true
 }
 
 // Cut closes all connections, and new ones, for good.
@@ -115,8 +133,8 @@ func (p *Path) accept() {
 		if !p.keep(from, to) {
 			continue
 		}
-		p.running.Go(func() { p.copy(from, to) })
-		p.running.Go(func() { p.copy(to, from) })
+		p.running.Go(func() { p.copy(from, to, FromServer) })
+		p.running.Go(func() { p.copy(to, from, ToServer) })
 	}
 }
 
@@ -136,7 +154,7 @@ func (p *Path) keep(conns ...net.Conn) bool {
 }
 
 // copy carries one direction until either end closes.
-func (p *Path) copy(to, from net.Conn) {
+func (p *Path) copy(to, from net.Conn, d Direction) {
 	defer func() {
 		_, _ = to.Close(), from.Close()
 		p.mu.Lock()
@@ -150,7 +168,11 @@ func (p *Path) copy(to, from net.Conn) {
 		for p.silent && !p.cut {
 			p.loud.Wait()
 		}
-		delay := p.delay
+		delay, torn := p.delay, p.torn[d] && n > 1
+		if torn {
+			n /= 2
+			p.torn[d] = false
+		}
 		p.mu.Unlock()
 		time.Sleep(delay)
 		if n > 0 {
@@ -158,7 +180,7 @@ func (p *Path) copy(to, from net.Conn) {
 				return
 			}
 		}
-		if err != nil {
+		if err != nil || torn {
 			return
 		}
 	}

@@ -1,14 +1,16 @@
 //go:build unix
 
-// A redis-server process, for tests on the real thing.
+// A process of redis-server or valkey-server, for tests on the real thing.
 
 package redistest
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -17,11 +19,12 @@ import (
 	"time"
 )
 
-// Process is a redis-server on a port of the loopback interface, which keeps nothing on
-// disk.
+// Process is a redis-server, or with E2E_VALKEY=1 a valkey-server, on a port of the loopback
+// interface. It keeps nothing on disk.
 type Process struct {
 	port  int
 	dir   string
+	conf  string // a configuration file; empty: none
 	flags []string
 	cmd   *exec.Cmd
 }
@@ -40,7 +43,11 @@ func StartProcess(t testing.TB, flags ...string) *Process {
 // NewProcess is StartProcess for programs: the caller kills the server and removes its
 // directory.
 func NewProcess(dir string, flags ...string) (*Process, error) {
-	p := &Process{dir: dir, flags: flags}
+	return newProcess(dir, "", flags...)
+}
+
+func newProcess(dir, conf string, flags ...string) (*Process, error) {
+	p := &Process{dir: dir, conf: conf, flags: flags}
 	for try := 0; ; try++ {
 		port, err := freePort()
 		if err != nil {
@@ -51,32 +58,6 @@ func NewProcess(dir string, flags ...string) (*Process, error) {
 			return p, err
 		}
 	}
-}
-
-// StartCluster starts a cluster of three masters, waits until it works, and returns its URL.
-func StartCluster(t testing.TB) (url string) {
-	t.Helper()
-	create := []string{"--cluster", "create", "--cluster-yes"}
-	var nodes [3]*Process
-	for i := range nodes {
-		bus, err := freePort()
-		if err != nil {
-			t.Fatal(err)
-		}
-		nodes[i] = StartProcess(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "5000")
-		create = append(create, nodes[i].Addr())
-	}
-	if out, err := exec.Command("redis-cli", create...).CombinedOutput(); err != nil { //nolint:noctx // it ends by itself
-		t.Fatalf("redis-cli: %v: %s", err, out)
-	}
-	for _, p := range nodes {
-		for deadline := time.Now().Add(20 * time.Second); !strings.Contains(p.ask("CLUSTER INFO"), "cluster_state:ok"); time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatal("the cluster does not come up")
-			}
-		}
-	}
-	return nodes[0].URL()
 }
 
 // freePort returns a port of the loopback interface that nobody uses just now.
@@ -98,9 +79,12 @@ func (p *Process) URL() string { return "redis://" + p.Addr() }
 // Start starts the server again after Kill, and waits until it answers.
 func (p *Process) Start() error {
 	args := []string{"--port", strconv.Itoa(p.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", p.dir}
-	p.cmd = exec.Command("redis-server", append(args, p.flags...)...) //nolint:gosec,noctx // it runs until Kill
+	if p.conf != "" {
+		args = append([]string{p.conf}, args...)
+	}
+	p.cmd = exec.Command(program("server"), append(args, p.flags...)...) //nolint:gosec,noctx // it runs until Kill
 	if err := p.cmd.Start(); err != nil {
-		return fmt.Errorf("redis-server, which these tests need: %w", err)
+		return fmt.Errorf("%s, which these tests need: %w", program("server"), err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		if p.answers() {
@@ -111,31 +95,82 @@ func (p *Process) Start() error {
 		}
 	}
 	p.Kill()
-	return fmt.Errorf("redis-server does not come up on port %d", p.port)
+	return fmt.Errorf("%s does not come up on port %d", program("server"), p.port)
+}
+
+// program returns the name of a program, such as redis-server. With E2E_VALKEY=1 it is Valkey's.
+func program(name string) string {
+	if os.Getenv("E2E_VALKEY") == "1" {
+		return "valkey-" + name
+	}
+	return "redis-" + name
 }
 
 // answers reports whether it is this process that listens on the port.
 func (p *Process) answers() bool {
-	return strings.Contains(p.ask("INFO server"), fmt.Sprintf("process_id:%d\r", p.cmd.Process.Pid))
+	return strings.Contains(p.ask("INFO", "server"), fmt.Sprintf("process_id:%d\r", p.cmd.Process.Pid))
 }
 
 // ask sends a command and returns the answer, or nothing if there is none.
-func (p *Process) ask(command string) string {
+func (p *Process) ask(args ...string) string {
+	answer, _ := p.try(args...) // the server may be starting
+	return answer
+}
+
+// Do sends a command and returns the answer, the parts of a list as lines. An error fails the test.
+func (p *Process) Do(t testing.TB, args ...string) string {
+	t.Helper()
+	answer, err := p.try(args...)
+	if err != nil {
+		t.Fatalf("%s: %v", strings.Join(args[:min(len(args), 2)], " "), err)
+	}
+	return answer
+}
+
+func (p *Process) try(args ...string) (string, error) {
 	c, err := net.Dial("tcp", p.Addr()) //nolint:noctx // it is the loopback interface
 	if err != nil {
-		return ""
+		return "", err
 	}
 	defer func() { _ = c.Close() }()
-	_ = c.SetDeadline(time.Now().Add(time.Second))
-	_, _ = io.WriteString(c, command+"\r\n")
-	r := bufio.NewReader(c)
-	size, err := number(r, '$')
-	if err != nil {
-		return ""
+	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	b := fmt.Appendf(nil, "*%d\r\n", len(args))
+	for _, arg := range args {
+		b = fmt.Appendf(b, "$%d\r\n%s\r\n", len(arg), arg)
 	}
-	b := make([]byte, size)
-	n, _ := io.ReadFull(r, b)
-	return string(b[:n])
+	if _, err := c.Write(b); err != nil {
+		return "", err
+	}
+	return reply(bufio.NewReader(c))
+}
+
+// reply reads an answer.
+func reply(r *bufio.Reader) (string, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return "", err
+	}
+	text := strings.TrimRight(line[1:], "\r\n")
+	n, _ := strconv.Atoi(text)
+	switch line[0] {
+	case '+', ':':
+		return text, nil
+	case '$':
+		b := make([]byte, max(n, 0)+2)
+		if n >= 0 {
+			_, err = io.ReadFull(r, b)
+		}
+		return string(b[:len(b)-2]), err
+	case '*':
+		parts := make([]string, max(n, 0))
+		for i := range parts {
+			if parts[i], err = reply(r); err != nil {
+				return "", err
+			}
+		}
+		return strings.Join(parts, "\n"), nil
+	}
+	return "", errors.New(text)
 }
 
 // Kill ends the process at once.
