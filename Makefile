@@ -11,6 +11,8 @@ GOVULNCHECK   ?= go run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SEED     ?= 1
 STRESS   ?= 60s
 FUZZTIME ?= 20s
+PORT     ?= 8080
+CARS     ?= 20
 
 .PHONY: help
 help: ## list the targets
@@ -76,6 +78,10 @@ e2e: ## stock clients from npm, and a browser, against the example
 	e2e/run
 	E2E_RACE=1 E2E_FILES=test/legacyload.test.js e2e/run
 	E2E_FILES=browser/browser.test.js e2e/run
+
+.PHONY: cluster
+cluster: ## three instances of the example behind nginx, Redis and simulated cars: PORT, CARS
+	@PORT=$(PORT) CARS=$(CARS) examples/dispatch/deploy/cluster
 
 .PHONY: bench
 bench: ## the benchmarks of the packages, once each; bench/ compares with peers

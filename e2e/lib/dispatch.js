@@ -148,7 +148,7 @@ export class Dispatch {
 }
 
 /** Processes that must not outlive this one. */
-const running = new Set();
+export const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
 /**
@@ -156,7 +156,7 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
  * connections: a server that restarts finds it free again, and no client that
  * tries in between gets connected to itself.
  */
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
     const server = createServer().listen(port);

@@ -1,0 +1,174 @@
+// Several instances of examples/dispatch on one Redis, with a Node server beside them and a
+// load balancer before them that has one of the files in examples/dispatch/deploy.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { Agent } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { Dispatch, freePort, running } from './dispatch.js';
+
+const deploy = (file) => fileURLToPath(new URL(`../../examples/dispatch/deploy/${file}`, import.meta.url));
+
+/** The load balancers: the file of each, and the arguments with which it is started. */
+export const balancers = {
+  nginx: { file: 'nginx.conf', args: (dir, file) => ['-p', dir, '-c', file] },
+  haproxy: { file: 'haproxy.cfg', args: (dir, file) => ['-db', '-f', file] },
+};
+
+/**
+ * A process that must not outlive this one; `output` has what it writes. It is ended by SIGTERM:
+ * nginx ends its workers with itself.
+ */
+function start(program, args) {
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+  const killed = { kill: () => child.kill('SIGTERM') };
+  running.add(killed);
+  child.output = '';
+  child.ended = once(child, 'close').then(() => running.delete(killed));
+  child.stderr.setEncoding('utf8').on('data', (text) => { child.output += text; });
+  child.once('error', (err) => { child.output += String(err); });
+  return child;
+}
+
+async function end(child) {
+  child?.kill('SIGTERM');
+  await child?.ended;
+}
+
+/** Waits until something listens on a port of this machine. */
+async function listening(child, port) {
+  for (let i = 0; i < 200; i++) {
+    const socket = connect(port, '127.0.0.1');
+    const up = await new Promise((resolve) => socket.once('connect', () => resolve(true)).once('error', () => resolve(false)));
+    socket.destroy();
+    if (up) return;
+    if (child.exitCode !== null) break;
+    await sleep(100);
+  }
+  throw new Error(`${child.spawnargs.join(' ')} does not listen: ${child.output}`);
+}
+
+export class Cluster {
+  /** The instances; one that was stopped can start again, on its port. */
+  nodes = [];
+
+  static async start(balancer, seed, n = 3) {
+    const c = new Cluster();
+    try {
+      await c.#start(balancers[balancer], balancer, seed, n);
+    } catch (err) {
+      await c.close();
+      throw err;
+    }
+    return c;
+  }
+
+  async #start({ file, args }, program, seed, n) {
+    this.dir = await mkdtemp(join(tmpdir(), 'e2e-'));
+    await chmod(this.dir, 0o755); // nginx' workers may be another user
+    const redis = await freePort();
+    this.redis = start('redis-server', ['--port', redis, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.dir]);
+    this.redis.stdout.resume();
+    await listening(this.redis, redis);
+    const url = `redis://127.0.0.1:${redis}`;
+
+    for (let i = 0; i < n; i++) {
+      this.nodes.push(await Dispatch.start(seed, ['-offer-ttl', '60s'], { REDIS_URL: url, TRUSTED_PROXIES: '127.0.0.1' }));
+    }
+    this.node = await NodeServer.start(url);
+
+    this.port = await freePort();
+    let conf = await readFile(deploy(file), 'utf8');
+    for (const [i, node] of this.nodes.entries()) conf = conf.replaceAll(`127.0.0.1:${3001 + i}`, `127.0.0.1:${node.port}`);
+    conf = conf.replaceAll('127.0.0.1:8080', `127.0.0.1:${this.port}`);
+    const path = join(this.dir, file);
+    await writeFile(path, conf);
+    this.balancer = start(program, args(this.dir, path));
+    this.balancer.stdout.setEncoding('utf8').on('data', (text) => { this.balancer.output += text; });
+    await listening(this.balancer, this.port);
+  }
+
+  /** Of the load balancer. */
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** What everybody has said, for a test that failed. */
+  get said() {
+    return [...this.nodes.map((n, i) => `instance ${i}:\n${n.said}`), `balancer:\n${this.balancer?.output}`, `Node:\n${this.node?.child.output}`].join('\n');
+  }
+
+  /** Makes a REST request through the load balancer. */
+  rest = Dispatch.prototype.rest;
+
+  /**
+   * POSTs until an instance has answered: one that dies in the middle of it leaves a 502, or
+   * a connection that ends.
+   */
+  async persist(path, token, body) {
+    for (let i = 0; i < 100; i++) {
+      const answer = await this.rest('POST', path, token, body).catch((err) => ({ status: 0, body: err }));
+      if (answer.status !== 0 && ![502, 503, 504].includes(answer.status)) return answer;
+      await sleep(100);
+    }
+    throw new Error(`POST ${path}: no instance answers`);
+  }
+
+  post = Dispatch.prototype.post;
+
+  get = Dispatch.prototype.get;
+
+  /** Ends everything and returns what is wrong with what the instances have logged. */
+  async close() {
+    const wrong = [];
+    await end(this.balancer);
+    await end(this.node?.child);
+    for (const node of this.nodes) wrong.push(...await node.close());
+    await end(this.redis);
+    if (this.dir) await rm(this.dir, { recursive: true });
+    return wrong;
+  }
+}
+
+/** A connection of its own, from an address of its own: the balancers tell clients apart by it. */
+export const agentOf = (i) => new Agent({ localAddress: `127.0.1.${i + 1}` });
+
+/** A Socket.IO server of Node in the same cluster, see redispeer.js. */
+class NodeServer {
+  #answers = new Map();
+
+  /** What its clients have received: `{client, args}`. */
+  received = [];
+
+  static async start(url) {
+    const s = new NodeServer();
+    const child = start(process.execPath, [fileURLToPath(new URL('redispeer.js', import.meta.url)), url, 'classic', 'socket.io']);
+    s.child = child;
+    await new Promise((resolve, reject) => {
+      createInterface({ input: child.stdout }).on('line', (line) => {
+        const said = JSON.parse(line);
+        if (said.ready) resolve();
+        if (said.client) s.received.push(said);
+        if (said.id) s.#answers.get(said.id)(said);
+      });
+      child.ended.then(() => reject(new Error(`the Node server ended: ${child.output}`)));
+    });
+    return s;
+  }
+
+  /** Gives it a command and returns the result. */
+  async do(command, more = {}) {
+    const id = this.#answers.size + 1;
+    const answer = new Promise((resolve) => { this.#answers.set(id, resolve); });
+    this.child.stdin.write(`${JSON.stringify({ id, command, ...more })}\n`);
+    const { result, error } = await answer;
+    if (error) throw new Error(`the Node server: ${command}: ${error}`);
+    return result;
+  }
+}
