@@ -43,29 +43,36 @@ type publisher struct {
 
 	maxMessages, maxBytes int
 
-	address string // of the cluster's server that is published on; only run uses it
-	failing bool   // that server has failed; only run uses it
+	address string    // of the cluster's server that is published on; only run uses it
+	failing bool      // that server has failed; only run uses it
+	pushed  time.Time // when the first message of the batch was pushed; only run uses it
 
 	mu      sync.Mutex // guards the rest
 	queue   []outgoing
+	oldest  time.Time  // when the first message was pushed into the empty queue
 	spare   []outgoing // the storage of a batch that was sent, empty
 	bytes   int
 	running bool
 	lost    int           // messages lost since the last success
-	since   time.Time     // when the first of them was lost
+	since   time.Time     // when the first of them was pushed
 	idle    chan struct{} // closed when all messages have been sent; nil: nobody waits
 }
 
 // push queues a message. It does not wait.
 func (p *publisher) push(o outgoing) error {
-	if p.client() == nil {
-		return errNotConnected
-	}
+	connected := p.client() != nil
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !connected {
+		p.loseLocked(1, time.Now())
+		return errNotConnected
+	}
 	if len(p.queue) >= p.maxMessages || p.bytes+len(o.payload) > p.maxBytes && len(p.queue) > 0 {
-		p.loseLocked(1)
+		p.loseLocked(1, time.Now())
 		return errQueueFull
+	}
+	if len(p.queue) == 0 {
+		p.oldest = time.Now()
 	}
 	p.queue = append(p.queue, o)
 	p.bytes += len(o.payload)
@@ -105,6 +112,7 @@ func (p *publisher) take(sent []outgoing) []outgoing {
 		}
 		return nil
 	}
+	p.pushed = p.oldest // later batches may be younger: a gap that begins too early costs little
 	batch := p.queue[:n:n]
 	if n == len(p.queue) {
 		batch = p.queue // with its storage, which becomes the spare
@@ -161,7 +169,7 @@ func (p *publisher) send(batch []outgoing) {
 		}
 	}
 	p.failing = !sent
-	p.account(lost, sent, failure)
+	p.account(lost, p.pushed, sent, failure)
 }
 
 // numsub counts a channel's subscribers.
@@ -191,23 +199,24 @@ func (p *publisher) fail(batch []outgoing, err error) {
 			o.done(0, 0, err)
 		}
 	}
-	p.account(len(batch), false, err)
+	p.account(len(batch), p.pushed, false, err)
 }
 
-// loseLocked counts lost messages.
-func (p *publisher) loseLocked(lost int) {
+// loseLocked counts lost messages, the first of which was pushed at that time.
+func (p *publisher) loseLocked(lost int, pushed time.Time) {
 	if p.lost == 0 && lost > 0 {
-		p.since = time.Now()
+		p.since = pushed
 	}
 	p.lost += lost
 }
 
 // account calls failed when sending loses a message and none was lost before, not even by
-// push, whose caller has the error. It calls healed at the next success.
-func (p *publisher) account(lost int, sent bool, err error) {
+// push, whose caller has the error. It calls healed at the next success. pushed is when the
+// first message of the batch was.
+func (p *publisher) account(lost int, pushed time.Time, sent bool, err error) {
 	p.mu.Lock()
 	before := p.lost
-	p.loseLocked(lost)
+	p.loseLocked(lost, pushed)
 	since := p.since
 	healed := sent && lost == 0 && p.lost > 0
 	if healed {

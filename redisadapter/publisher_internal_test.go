@@ -3,6 +3,7 @@
 package redisadapter
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"testing/synctest"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/redis/rueidis"
 	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/redistest"
 )
 
 // The gap that is reported to the other nodes begins with the first lost message, also if it was
@@ -27,11 +30,56 @@ func TestPublisher_LossesBeginWithTheFirst(t *testing.T) {
 			first := time.Now()
 			require.ErrorIs(t, p.push(outgoing{}), errQueueFull) // maxMessages is 0
 			time.Sleep(time.Minute)
-			p.account(3, false, errors.New("down"))
+			p.account(3, time.Now(), false, errors.New("down"))
 			time.Sleep(time.Minute)
-			p.account(0, true, nil)
+			p.account(0, time.Now(), true, nil)
 			require.Equal(t, first, began)
 			time.Sleep(time.Hour)
 		}
 	})
+}
+
+// slowClient is a client whose publishes fail after a while.
+type slowClient struct {
+	rueidis.Client
+	after time.Duration
+}
+
+func (c slowClient) DoMulti(_ context.Context, cmds ...rueidis.Completed) []rueidis.RedisResult {
+	time.Sleep(c.after)
+	return make([]rueidis.RedisResult, len(cmds)) // none is an answer of Redis
+}
+
+// The gap begins when the message was pushed: the nodes compare it with what happened then, and
+// it may take seconds until its publish fails.
+func TestPublisher_LossesBeginWithThePush(t *testing.T) {
+	t.Parallel()
+	r, err := redistest.Start()
+	require.NoError(t, err)
+	defer r.Stop()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	defer client.Close()
+	p := &publisher{
+		client:      func() rueidis.Client { return slowClient{client, 200 * time.Millisecond} },
+		failed:      func(int, error) {},
+		maxMessages: 10, maxBytes: 1000,
+	}
+	require.NoError(t, p.push(outgoing{channel: "c"})) // it holds the next one back
+	require.NoError(t, p.push(outgoing{channel: "c"}))
+	pushed := time.Now()
+	require.NoError(t, p.flush(t.Context()))
+	require.Equal(t, 2, p.lost)
+	require.False(t, p.since.After(pushed), "the gap begins %v after the message", p.since.Sub(pushed))
+}
+
+// Messages are also lost while there is no client: it is closed when its connections do not work.
+func TestPublisher_LosesWithoutAClient(t *testing.T) {
+	t.Parallel()
+	var healed int
+	p := &publisher{client: func() rueidis.Client { return nil }, healed: func(lost int, _ time.Time) { healed = lost }, maxMessages: 10, maxBytes: 1000}
+	require.ErrorIs(t, p.push(outgoing{}), errNotConnected)
+	require.ErrorIs(t, p.push(outgoing{}), errNotConnected)
+	p.account(0, time.Now(), true, nil)
+	require.Equal(t, 2, healed)
 }
