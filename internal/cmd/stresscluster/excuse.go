@@ -104,12 +104,16 @@ func (o *oracle) whyUnsentLocked(h handling) string {
 }
 
 // whyTwiceLocked returns why an event may have come again: another node has handled it too,
-// because the first one could not acknowledge it.
+// because the first one could not acknowledge it, or because the bus has it twice. A node
+// recognizes what it has handled itself.
 func (o *oracle) whyTwiceLocked(f *fact, first, again time.Time) string {
 	for i, h := range f.handled {
 		for _, later := range f.handled[i+1:] {
 			if later.by == h.by {
 				continue
+			}
+			if f.again {
+				return "because it was published again"
 			}
 			if s, bad := o.troubledLocked(h.by, h.at.Add(-settling), later.at); bad {
 				return "because of " + s.what

@@ -39,6 +39,7 @@ type fact struct {
 	hears   map[rides.Audience]string // under which name
 	handled []handling                // in the order of the reports
 	first   time.Time                 // when the first client received it; zero: nobody did
+	again   bool                      // published again with the same id, because nobody knew whether the bus had accepted it
 	missed  bool                      // reported as not handled
 }
 
@@ -123,6 +124,15 @@ func (o *oracle) published(id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.facts[id].taken = time.Now()
+}
+
+// publishesAgain records that an event is published again.
+func (o *oracle) publishesAgain(id string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if f := o.facts[id]; f != nil {
+		f.again = true
+	}
 }
 
 // assign records who takes part in a trip, before that is published.

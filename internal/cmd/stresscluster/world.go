@@ -181,6 +181,7 @@ func (w *world) publish(ctx context.Context, rng *rand.Rand, id string, e realti
 			return true
 		}
 		w.count.add("publishes: repeated", 1)
+		w.oracle.publishesAgain(env.ID)
 		if !sleep(ctx, 100*time.Millisecond) {
 			return false
 		}
