@@ -49,6 +49,7 @@ func compare(ctx context.Context, args []string) error {
 	build := fs.Bool("build", true, "build the servers first")
 	keep := fs.Bool("keep", false, "add to the results of the last run instead of starting anew")
 	render := fs.Bool("render", false, "measure nothing, write the report of the results that are there")
+	scaling := fs.String("scaling", "", "write what several nodes cost into this file, ../docs/scaling.md, between its two marks")
 	out := fs.String("out", "", `the report, "-" for standard output (default ../docs/benchmarks.md for a whole run, else "-")`)
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -103,7 +104,13 @@ func compare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := write(*out, report{results: res, machine: describe(ctx), quick: *quick, pinned: *pin, at: time.Now()}); err != nil {
+	rep := report{results: res, machine: describe(ctx), quick: *quick, pinned: *pin, at: time.Now()}
+	if *scaling != "" {
+		err = rep.writeScaling(*scaling)
+	} else {
+		err = write(*out, rep)
+	}
+	if err != nil {
 		return err
 	}
 	if i := slices.IndexFunc(res, func(x run) bool { return !x.OK }); i >= 0 {

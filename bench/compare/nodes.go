@@ -12,15 +12,16 @@ import (
 
 // A member is a server that runs.
 type member struct {
-	cmd  *exec.Cmd
-	port int
+	cmd   *exec.Cmd
+	port  int
+	start func() (*exec.Cmd, error)
 }
 
-func (m member) url() string { return "http://127.0.0.1:" + strconv.Itoa(m.port) }
+func (m *member) url() string { return "http://127.0.0.1:" + strconv.Itoa(m.port) }
 
 // nodes are the servers of a run; where they are several, Redis' process is the last one.
 type nodes struct {
-	servers []member
+	servers []*member
 	redis   *exec.Cmd
 }
 
@@ -67,11 +68,12 @@ func (r *runner) startNodes(ctx context.Context, p peer, m mode, count int) (ns 
 		if err != nil {
 			return ns, end, err
 		}
-		cmd, err := r.start(ctx, p, m, name, url, port)
+		start := func() (*exec.Cmd, error) { return r.start(ctx, p, m, name, url, port) }
+		cmd, err := start()
 		if err != nil {
 			return ns, end, err
 		}
-		ns.servers = append(ns.servers, member{cmd, port})
+		ns.servers = append(ns.servers, &member{cmd, port, start})
 	}
 	return ns, end, nil
 }

@@ -2,6 +2,8 @@
 
 package main
 
+import "context"
+
 // A peer is a server that keeps the generator's contract.
 type peer struct {
 	name  string
@@ -35,7 +37,7 @@ var (
 
 var peers = []peer{
 	{name: node, about: "socket.io 4.8.4", cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node",
-		modes: also(basic, "check-polling", "polling", "slow", "cluster")},
+		modes: also(basic, "check-polling", "polling", "slow", "cluster", "cluster-pings")},
 	{name: tuned, about: "the same, set up for memory, with a KeyObject for the tokens' secret",
 		cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node", env: []string{"TUNED=1"},
 		modes: []string{"check", "connect", "pings", "idle"}},
@@ -56,7 +58,7 @@ var peers = []peer{
 	{name: "bare-gobwas", about: "gobwas/ws v1.5.0 and nothing else", cmd: []string{"out/bin/peers/baregobwas"},
 		modes: []string{"check", "idle"}},
 	{name: ours, about: "this library", cmd: server,
-		modes: also(also(basic, growth...), "check-polling", "polling", "slow", "cluster")},
+		modes: also(also(basic, growth...), "check-polling", "polling", "slow", "cluster", "cluster-pings", "scale", "scale-spread")},
 	{name: conns, about: "this library on connections that are not plain TCP to it", cmd: server, env: []string{"NETCONN=1"},
 		modes: []string{"check", "connect", "pings", "fanout", "unicast", "idle", "churn"}},
 	{name: procs1, about: "this library, GOMAXPROCS=1", cmd: server, env: []string{"GOMAXPROCS=1"},
@@ -73,6 +75,9 @@ func also(list []string, more ...string) []string {
 	return append(append([]string{}, list...), more...)
 }
 
+// A runMode measures one server in one mode.
+type runMode func(r *runner, ctx context.Context, p peer, m mode) (run, error)
+
 // A mode is one run of the generator.
 type mode struct {
 	label string
@@ -81,6 +86,7 @@ type mode struct {
 	env   []string // settings of the server
 	nodes int      // more than one: so many servers and a Redis, which they share
 	once  bool     // one repeat says enough
+	run   runMode  // nil: one generator says everything
 	calm  bool     // what else the machine does shows in its figures
 }
 
@@ -106,6 +112,9 @@ var modes = []mode{
 	{label: "churn", args: f("churn", "-c", "1000", "-conc", "128", "-t", "36s", "-settle", "2s"), once: true,
 		quick: f("-c", "300", "-t", "3s", "-settle", "500ms")},
 	{label: "cluster", calm: true, nodes: 3, args: f("cluster", "-t", "5s", "-warm", "2s"), quick: short},
+	{label: "cluster-pings", calm: true, nodes: 3, args: f(pings("600"), "-rate", "2000", "-admins", "1"), quick: short},
+	{label: "scale", nodes: 5, once: true, run: (*runner).scale, args: f("hold", "-c", "19000"), quick: f("-c", "500")},
+	{label: "scale-spread", nodes: 5, once: true, run: (*runner).scaleSpread, args: f("hold", "-c", "15000"), quick: f("-c", "500")},
 }
 
 var short = f("-t", "1s", "-warm", "500ms")

@@ -93,15 +93,21 @@ func (p printer) table(heads []string, rows [][]string) {
 	p("\n")
 }
 
+var goalHeads = []string{"", "Node", "this library", "ratio", "goal", "met"}
+
+func (r report) goalRow(fg figure) []string {
+	g := fg.goalOf(r.results)
+	return []string{
+		fg.name + ", " + fg.unit, r.of(fg.label, fg.base, fg.key).String(), r.of(fg.label, fg.server, fg.key).String(),
+		g.value(), fmt.Sprintf("≤ %.2f", fg.goal), g.verdict(),
+	}
+}
+
 func (r report) goals(p printer) {
 	met, measured := 0, 0
 	var rows [][]string
 	for _, fg := range figures {
-		g := fg.goalOf(r.results)
-		rows = append(rows, []string{
-			fg.name + ", " + fg.unit, r.of(fg.label, fg.base, fg.key).String(), r.of(fg.label, fg.server, fg.key).String(),
-			g.value(), fmt.Sprintf("≤ %.2f", fg.goal), g.verdict(),
-		})
+		rows = append(rows, r.goalRow(fg))
 	}
 	var rest [][]string
 	for i, g := range r.allGoals() {
@@ -116,7 +122,7 @@ func (r report) goals(p printer) {
 		}
 	}
 	p("## Goals\n\n%d of %d measured goals are met. Node is socket.io 4.8.4, as a cluster with @socket.io/redis-adapter 8.3.0 and redis 5.12.1; for the handshake it has a KeyObject, without which it is slower.\n\n", met, measured)
-	p.table([]string{"", "Node", "this library", "ratio", "goal", "met"}, rows)
+	p.table(goalHeads, rows)
 	p.table([]string{"", "found", "goal", "met"}, rest)
 }
 
@@ -274,24 +280,6 @@ func (r report) churnTable(p printer) {
 		rows = append(rows, append(row, short3(r.of("churn", pe.name, "pss_before_mib").median())+" → "+short3(r.of("churn", pe.name, "pss_after3_mib").median())))
 	}
 	p.table([]string{"server", "sockets", "CPU µs each", "heap", "goroutines", "descriptors", "PSS MiB"}, rows)
-}
-
-// nodesTable shows what several nodes and their Redis take for each emit on one of them.
-func (r report) nodesTable(p printer) {
-	p("## Several nodes\n\nThree nodes on one core, Redis on the generator's. An emit on the first node reaches one socket, on the second; ")
-	p("the third has no socket in the room. At 2,000 a second (two each millisecond), and in bursts of 50, each when the last has arrived. ")
-	p("CPU is in µs for each emit, of each process.\n\n")
-	var rows [][]string
-	for _, pe := range r.measured("cluster") {
-		for _, prefix := range []struct{ key, name string }{{"rate_", "2,000/s"}, {"burst_", "bursts"}} {
-			row := []string{pe.name, prefix.name}
-			for _, key := range []string{"sender_cpu_us", "with_room_cpu_us", "without_room_cpu_us", "redis_cpu_us", "p50_ms", "p99_ms", "emits_per_s"} {
-				row = append(row, r.of("cluster", pe.name, prefix.key+key).String())
-			}
-			rows = append(rows, row)
-		}
-	}
-	p.table([]string{"server", "", "sender", "with the room", "without it", "Redis", "p50 ms", "p99 ms", "emits/s"}, rows)
 }
 
 // surroundings are what one needs to judge the figures and to repeat them.

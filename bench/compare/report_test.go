@@ -2,6 +2,8 @@ package main
 
 import (
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -86,6 +88,43 @@ func TestReport(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("the report lacks %q:\n%s", want, text)
 		}
+	}
+}
+
+func TestScalingIsWritten(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "scaling.md")
+	r := report{at: time.Unix(0, 0), machine: []string{"a machine"}, results: results{
+		{Name: node, Label: "cluster", OK: true, V: map[string]float64{"rate_sender_cpu_us": 50, "rate_noise_pct": 3}},
+		{Name: ours, Label: "cluster", OK: true, V: map[string]float64{"rate_sender_cpu_us": 10}},
+		{Name: ours, Label: "scale", OK: true, V: map[string]float64{"sockets": 95000, "back_last_s": 7}},
+		{Name: ours, Label: "scale-spread", OK: false, Notes: []string{"got 1 of 2"}, V: map[string]float64{"sockets": 75000}},
+	}}
+	if r.writeScaling(file) == nil {
+		t.Error("a file that is not there was written")
+	}
+	if err := os.WriteFile(file, []byte("before\n"+scalingStart+"\nold\n"+scalingEnd+"\nafter\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the marks stay
+		if err := r.writeScaling(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, _ := os.ReadFile(file)
+	for _, want := range []string{
+		"before\n" + scalingStart + "\n\nOn 1 January 1970, on a machine.", scalingEnd + "\nafter\n", "at most 3.0 %",
+		"sender, CPU µs per emit | 50.0 | 10.0 | ×0.2 | ≤ 0.35 | yes |",
+		"| sockets | 95,000 |  |", "| the last one | 7.00 |  |", "scale-spread realtime: got 1 of 2",
+	} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the section lacks %q:\n%s", want, text)
+		}
+	}
+	if strings.Contains(string(text), "old") {
+		t.Error("what was measured before is still there")
+	}
+	if err := os.WriteFile(file, []byte("no marks"), 0o600); err != nil || r.writeScaling(file) == nil {
+		t.Error("a file without the marks was written")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -23,7 +24,7 @@ type bench struct {
 }
 
 // runID makes the users of this run different from those of any other.
-var runID = strconv.FormatInt(time.Now().UnixMilli()%1e7, 36)
+var runID = strconv.FormatInt(time.Now().UnixMilli()%1e7, 36) + strconv.FormatInt(int64(os.Getpid()), 36)
 
 func newRole(nsp, userType, sub, sid string) *role {
 	id := func(prefix string) func(int) string {
@@ -47,7 +48,11 @@ func roleOf(nsp string) *role {
 }
 
 func (b *bench) newConn(r *role, user int) *conn {
-	return &conn{kind: b.kind, to: r.to, role: r, user: user, lastSeq: -1}
+	c := &conn{kind: b.kind, to: r.to, role: r, user: user, lastSeq: -1}
+	if i := user % (1 + len(b.rest)); r.spread && i > 0 {
+		c.to = b.rest[i-1]
+	}
+	return c
 }
 
 // connectAll brings up n sockets of a role, at most conc handshakes at a time,

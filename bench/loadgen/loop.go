@@ -79,6 +79,7 @@ type conn struct {
 // A role is who connects where.
 type role struct {
 	to       *target // nil: the first server
+	spread   bool    // over all servers
 	nsp      string  // "/drivers"
 	userType string
 	sub, sid func(i int) string

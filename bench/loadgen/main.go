@@ -54,6 +54,7 @@ var modes = map[string]mode{
 	"unicast": {run: (*bench).unicast, conns: 2000, n: 20},
 	"slow":    {run: (*bench).slow, conns: 2000, n: 30},
 	"cluster": {run: (*bench).cluster, conns: 1, rate: 2000, dur: 5 * time.Second},
+	"hold":    {run: (*bench).hold, conns: 5000},
 	"churn":   {run: (*bench).churn, conns: 1000, dur: 15 * time.Second, settle: 3 * time.Second},
 }
 
@@ -66,7 +67,7 @@ func main() {
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&cfg.server, "server", "http://127.0.0.1:3000", "base address of the server, on the loopback interface")
-	fs.StringVar(&cfg.others, "others", "", "cluster, hold: base addresses of the other nodes, by comma")
+	fs.StringVar(&cfg.others, "others", "", "cluster, pings: base addresses of the other nodes, by comma; hold: of those where closed sockets come back")
 	fs.StringVar(&pid, "pid", "", "the server's process id, or several by comma; cluster: those of the nodes in order, then that of Redis")
 	fs.StringVar(&cfg.secret, "secret", "bench-secret", "HS256 secret of the tokens")
 	fs.StringVar(&cfg.proto, "proto", "sio", "sio or centrifuge")
@@ -101,7 +102,7 @@ func main() {
 	if err != nil {
 		die("%v", err)
 	}
-	if len(b.pids) == 0 && what != "check" {
+	if len(b.pids) == 0 && what != "check" && what != "hold" {
 		fmt.Fprintln(os.Stderr, "no -pid: the server's CPU and memory will read 0")
 	}
 
@@ -110,6 +111,9 @@ func main() {
 	runtime.LockOSThread()
 	debug.SetGCPercent(400)
 	m.run(b)
+	if what == "hold" { // it has said everything
+		return
+	}
 
 	fmt.Printf("%s %s %s\n", what, b.l.dial.name(), name)
 	b.res.print(os.Stdout)

@@ -13,7 +13,10 @@ import (
 )
 
 // clusterParts are the processes whose CPU is told apart, in the order of -pid.
-var clusterParts = []string{"sender", "with_room", "without_room", "redis"}
+var (
+	clusterParts = []string{"sender", "with_room", "without_room", "redis"}
+	pingParts    = []string{"first_node", "second_node", "third_node", "redis"}
+)
 
 func (b *bench) cluster() {
 	if len(b.rest) != 2 {
@@ -40,7 +43,7 @@ func (b *bench) cluster() {
 	w, parts := b.begin(), b.cpuParts()
 	got := a.stream(n)
 	s := b.end(w)
-	b.addParts("rate_", parts, n)
+	b.addParts("rate_", clusterParts, parts, n)
 	b.res.add("offered_per_s", b.cfg.rate, "/s")
 	b.res.add("rate_emits_per_s", float64(n)/s.wall, "/s")
 	b.res.latencies("rate_", a.lat)
@@ -54,7 +57,7 @@ func (b *bench) cluster() {
 		w, parts = b.begin(), b.cpuParts()
 		n, got = a.bursts(b.cfg.dur)
 		s = b.end(w)
-		b.addParts("burst_", parts, n)
+		b.addParts("burst_", clusterParts, parts, n)
 		b.res.add("burst_emits_per_s", float64(n)/s.wall, "/s")
 		b.res.usage("burst_", s)
 		a.verify("bursts", got, int64(n*len(receivers)))
@@ -100,10 +103,10 @@ func (b *bench) cpuParts() []int64 {
 }
 
 // addParts adds the CPU that each process took for each of n emits since before.
-func (b *bench) addParts(prefix string, before []int64, n int) {
+func (b *bench) addParts(prefix string, names []string, before []int64, n int) {
 	for i, now := range b.cpuParts() {
-		if i < len(clusterParts) {
-			b.res.add(prefix+clusterParts[i]+"_cpu_us", per(float64(now-before[i])/1e3, int64(n)), "us")
+		if i < len(names) {
+			b.res.add(prefix+names[i]+"_cpu_us", per(float64(now-before[i])/1e3, int64(n)), "us")
 		}
 	}
 }

@@ -9,7 +9,9 @@ import (
 )
 
 func (b *bench) pings() {
-	drivers := b.crowd(driverRole(), b.cfg.conns)
+	r := driverRole()
+	r.spread = true // with -others; the admins are on the first node
+	drivers := b.crowd(r, b.cfg.conns)
 	var admins []*conn
 	if b.cfg.admins > 0 {
 		admins = b.crowd(adminRole(), b.cfg.admins)
@@ -74,7 +76,7 @@ func (b *bench) pings() {
 	}
 	measuring = true
 	before := acks
-	w := b.begin()
+	w, parts := b.begin(), b.cpuParts()
 	// A machine that has no time for either side makes it longer.
 	for end := nanos() + int64(b.cfg.dur); nanos() < end || acks == before && nanos() < end+int64(20*time.Second); {
 		step()
@@ -82,6 +84,9 @@ func (b *bench) pings() {
 	s := b.end(w)
 	measuring, again = false, false
 	n := acks - before
+	if len(b.rest) > 0 {
+		b.addParts("", pingParts, parts, int(n))
+	}
 	wantAdmin := func() int64 { return sent * int64(len(admins)) }
 	drained := b.until(10*time.Second, func() bool {
 		return acks+badAcks >= sent && ownUpdates >= sent && adminUpdates >= wantAdmin()

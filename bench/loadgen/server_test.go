@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,10 +20,7 @@ import (
 // TestServer runs each mode, as small as it gets, against the library's server: the
 // two must not drift apart. What it costs is of no interest here.
 func TestServer(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "server")
-	if out, err := exec.Command("go", "build", "-o", program, "../server").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := build(t)
 	url := "http://" + serve(t, program)
 	base := config{
 		server: url, secret: "bench-secret", proto: "sio", transport: "websocket", ns: "/drivers", eio: 4, srcIPs: 4,
@@ -50,10 +51,7 @@ func TestServer(t *testing.T) {
 // TestServer_AsNodesOfACluster runs cluster, as small as it gets, against three nodes of
 // the library.
 func TestServer_AsNodesOfACluster(t *testing.T) {
-	program := filepath.Join(t.TempDir(), "server")
-	if out, err := exec.Command("go", "build", "-o", program, "../server").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	program := build(t)
 	redis := "REDIS_URL=redis://" + miniredis.RunT(t).Addr()
 	cfg := config{
 		server: "http://" + serve(t, program, redis), others: "http://" + serve(t, program, redis) + ",http://" + serve(t, program, redis),
@@ -75,33 +73,97 @@ func TestServer_AsNodesOfACluster(t *testing.T) {
 	}
 }
 
+// TestServer_KilledAndStartedAgain runs hold: a broadcast reaches all sockets, and all come back
+// after the server was killed.
+func TestServer_KilledAndStartedAgain(t *testing.T) {
+	program := build(t)
+	addr := freeAddress(t)
+	kill := start(t, program, addr)
+	b, err := newBench(config{
+		server: "http://" + addr, secret: "bench-secret", proto: "sio", transport: "websocket", eio: 4, srcIPs: 4,
+		conns: 10, conc: 8, handshake: 10 * time.Second,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, end := io.Pipe()
+	lines, out := io.Pipe()
+	go func() {
+		b.holdUntil(in, out)
+		_ = out.Close()
+	}()
+	said := bufio.NewScanner(lines)
+	next := func(what string) {
+		t.Helper()
+		want := fmt.Sprintf(`{"what":%q,"count":10`, what)
+		if !said.Scan() || !strings.HasPrefix(said.Text(), want) {
+			t.Fatalf("got %q, want %s", said.Text(), want)
+		}
+	}
+	next("in")
+	for range 2 {
+		resp, err := http.Post("http://"+addr+"/bench/stream?ns=/drivers&room=&event=trip:started&n=1&rate=1", "text/plain", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		next("broadcast")
+		kill()
+		kill = start(t, program, addr)
+		next("back")
+	}
+	_ = end.Close()
+	if said.Scan() {
+		t.Errorf("then %q", said.Text())
+	}
+}
+
+func build(t *testing.T) (program string) {
+	program = filepath.Join(t.TempDir(), "server")
+	if out, err := exec.Command("go", "build", "-o", program, "../server").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return program
+}
+
 // serve starts the server on a free port and returns its address.
 func serve(t *testing.T, program string, env ...string) string {
+	addr := freeAddress(t)
+	start(t, program, addr, env...)
+	return addr
+}
+
+func freeAddress(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// start starts the server and waits until it listens.
+func start(t *testing.T, program, addr string, env ...string) (kill func()) {
 	_, port, _ := net.SplitHostPort(addr)
 	cmd := exec.Command(program)
 	cmd.Env = append(append(os.Environ(), "PORT="+port, "JWT_SECRET=bench-secret"), env...)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	kill = func() {
 		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for range 200 {
+		_ = cmd.Wait() // an error, from the second time on too
+	}
+	t.Cleanup(kill)
+	for range 400 {
 		if c, err := net.Dial("tcp", addr); err == nil {
 			_ = c.Close()
-			return addr
+			return kill
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 	t.Fatal("the server does not listen on " + strconv.Quote(addr))
-	return ""
+	return nil
 }
 
 func TestLoopbackOnly(t *testing.T) {
