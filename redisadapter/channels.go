@@ -39,7 +39,7 @@ type protocol interface {
 	decode(ns *namespace, from source, channel, msg string) (*wire.Message, error)
 	// prefix begins the names of a namespace's channels of broadcasts.
 	prefix(namespace string) string
-	// own reports whether a broadcast is this node's own, where that can be seen at once.
+	// own reports whether a message is this node's own, where that can be seen at once.
 	own(msg string) bool
 }
 
@@ -109,8 +109,11 @@ type sharded struct {
 
 func (s sharded) prefix(namespace string) string { return s.key + "#" + namespace + "#" }
 
-// own is false: broadcasts share the channel of the requests, and decode reads whose they are.
-func (s sharded) own(string) bool { return false }
+// own reports whether a message in JSON begins with this node's id, as Append and Node write it.
+func (s sharded) own(msg string) bool {
+	rest, ok := strings.CutPrefix(msg, `{"uid":"`)
+	return ok && strings.HasPrefix(rest, s.uid) && strings.HasPrefix(rest[len(s.uid):], `"`)
+}
 
 func (s sharded) subscriptions(ns string) []subscription {
 	return []subscription{

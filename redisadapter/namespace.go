@@ -38,7 +38,7 @@ type incoming struct {
 // push is called by the connections' readers. It drops the message if the queue is full or
 // the message is too large.
 func (ns *namespace) push(in incoming) {
-	if in.from == fromBroadcasts && ns.drops(in) {
+	if in.from != fromState && ns.drops(in) {
 		return
 	}
 	ns.mu.Lock()
@@ -56,12 +56,15 @@ func (ns *namespace) push(in incoming) {
 	}
 }
 
-// drops reports whether a broadcast is not for this node, as far as that can be seen without
-// decoding it. A queued message may be a join to the room, so that only an empty queue lets it
-// ask for rooms.
+// drops reports whether a message is not for this node, as far as that can be seen without
+// decoding it. A queued message may be a join to the room of a broadcast, so that only an empty
+// queue lets it ask for rooms.
 func (ns *namespace) drops(in incoming) bool {
 	if ns.a.protocol.own(in.msg) {
 		return true
+	}
+	if in.from != fromBroadcasts {
+		return false
 	}
 	ns.mu.Lock()
 	idle := !ns.running

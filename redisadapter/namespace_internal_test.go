@@ -41,9 +41,9 @@ func (n *roomsNode) Deliver(m realtime.ClusterMessage) {
 	n.delivered <- m
 }
 
-func newRoomsNode(tb testing.TB) (*namespace, *roomsNode) {
+func newRoomsNode(tb testing.TB, sharded bool) (*namespace, *roomsNode) {
 	tb.Helper()
-	a, err := New(Options{URL: "redis://127.0.0.1:1", Logger: slog.New(slog.DiscardHandler)})
+	a, err := New(Options{Sharded: sharded, URL: "redis://127.0.0.1:1", Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(tb, err)
 	n := &roomsNode{joining: make(chan struct{}), delivered: make(chan realtime.ClusterMessage, 8), rooms: map[string]bool{}}
 	a.node = n
@@ -62,7 +62,7 @@ func broadcastFrom(tb testing.TB, ns *namespace, uid string) incoming {
 // A message without a receiver here takes no goroutine and no place in the queue: in a cluster
 // most messages are such.
 func TestNamespace_DropsAtOnceWhatHasNoReceiver(t *testing.T) { // not parallel: it counts allocations
-	ns, n := newRoomsNode(t)
+	ns, n := newRoomsNode(t, false)
 	elsewhere, own := broadcastFrom(t, ns, "realtime-other"), broadcastFrom(t, ns, ns.a.uid)
 	for name, in := range map[string]incoming{"another node's, without the room": elsewhere, "its own": own} {
 		ns.push(in)
@@ -77,10 +77,24 @@ func TestNamespace_DropsAtOnceWhatHasNoReceiver(t *testing.T) { // not parallel:
 	ns.a.running.wait(t.Context(), time.Minute)
 }
 
+// A sharded node's own messages return to it on the channel of all messages.
+func TestNamespace_DropsItsOwnAtOnceWhenSharded(t *testing.T) {
+	t.Parallel()
+	ns, n := newRoomsNode(t, true)
+	n.rooms["trip:1"] = true
+	own, longer := broadcastFrom(t, ns, ns.a.uid), broadcastFrom(t, ns, ns.a.uid+"x")
+	own.from, longer.from = fromRequests, fromRequests
+	ns.push(own)
+	require.False(t, ns.running)
+	ns.push(longer)
+	require.Equal(t, []string{"trip:1"}, (<-n.delivered).Rooms)
+	ns.a.running.wait(t.Context(), time.Minute)
+}
+
 // A broadcast may only be dropped at once when no join that came before it is still waiting.
 func TestNamespace_DropsNothingAfterAQueuedJoin(t *testing.T) {
 	t.Parallel()
-	ns, n := newRoomsNode(t)
+	ns, n := newRoomsNode(t, false)
 	join := wire.Message{Kind: wire.Join, UID: "realtime-other", Namespace: ns.name, Rooms: []string{"driver:1"}, Targets: []string{"trip:1"}}
 	payload, err := ns.a.protocol.Append(nil, &join)
 	require.NoError(t, err)
@@ -98,7 +112,7 @@ func TestNamespace_DropsNothingAfterAQueuedJoin(t *testing.T) {
 }
 
 func BenchmarkNamespace_push(b *testing.B) {
-	ns, _ := newRoomsNode(b)
+	ns, _ := newRoomsNode(b, false)
 	in := broadcastFrom(b, ns, "realtime-other")
 	b.ReportAllocs()
 	for b.Loop() {

@@ -198,7 +198,8 @@ func decodeArgs(s string, l Limits) (Args, error) {
 	if r.err == nil && head.kind != kindArray {
 		return Args{}, ErrMalformed
 	}
-	d := decoder{r: r, l: l}
+	// JSON takes more room than MessagePack: quotes, commas, and the digits of numbers.
+	d := decoder{r: r, l: l, b: make([]byte, 0, len(s)+len(s)/4+16)}
 	values := make([]json.RawMessage, 0, min(head.n, 16))
 	for range head.n {
 		v := d.text()
