@@ -80,6 +80,12 @@ type Node interface {
 	PeerJoined(p Peer)
 	// PeerLost reports that another node has left or, with died, that it no longer answers.
 	PeerLost(p Peer, died bool)
+	// OnlyPeers reports with true that every node that receives messages of this one is a Peer
+	// that PeerJoined has reported, and with false that there may be others, such as those of
+	// another system. The node then publishes events that may be lost, drivers' positions and
+	// volatile broadcasts, only if a peer has announced one of their rooms. Before the first call
+	// there may be others.
+	OnlyPeers(only bool)
 }
 
 // Gap is a period in which messages from other nodes may have been lost.

@@ -72,7 +72,8 @@ func (b Broadcast) ExceptSocket(s *Socket) Broadcast {
 }
 
 // Volatile drops the event for each socket whose connection is not writable, that is, when a
-// write to it would block.
+// write to it would block. A socket of another node that has joined the room a moment ago may
+// also miss it: nodes announce their rooms to each other, usually within 0.1 s.
 func (b Broadcast) Volatile() Broadcast {
 	b.volatile = true
 	return b
@@ -124,7 +125,7 @@ func (b Broadcast) emit(event string, arg []byte) error {
 // send emits to this node's sockets, then to the other nodes.
 func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) {
 	b.emitLocal(event, args, attachments)
-	if b.remote() {
+	if b.remote() && (!b.volatile || b.elsewhere()) {
 		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, attachments)})
 	}
 }
@@ -171,6 +172,9 @@ func (b Broadcast) selectLocal() []*socketio.Socket {
 // remote reports whether other nodes may have selected sockets.
 func (b Broadcast) remote() bool { return !b.local && !b.nobody() && b.ns.rt.clustered }
 
+// elsewhere reports whether another node may have selected sockets.
+func (b Broadcast) elsewhere() bool { return b.all || b.ns.rt.peerRooms.elsewhere(b.ns, b.rooms) }
+
 // publish sends a message for the selected sockets to the other nodes. It also does so
 // while the server shuts down, so that messages sent during the shutdown get out.
 func (b Broadcast) publish(m ClusterMessage) {
@@ -201,6 +205,9 @@ func (b Broadcast) move(op ClusterOp, targets []string) {
 }
 
 func (b Broadcast) moveLocal(op ClusterOp, targets []string) {
+	if op == OpJoin && b.ns != nil {
+		b.ns.rt.peerRooms.expect(b.ns, targets)
+	}
 	for _, s := range b.selectLocal() {
 		if op == OpJoin {
 			s.Join(targets...)

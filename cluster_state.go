@@ -19,6 +19,11 @@ type clusterState struct {
 
 // Receiving implements Node.
 func (n node) Receiving(err error) {
+	if err != nil {
+		n.rt.peerRooms.missed("")
+	} else {
+		n.rt.peerRooms.await(false)
+	}
 	c := &n.rt.cluster
 	c.mu.Lock()
 	changed := c.disconnected != (err != nil)
@@ -45,6 +50,7 @@ func (n node) Receiving(err error) {
 // the trips and the users with those of the other nodes.
 func (n node) Gap(g Gap) {
 	rt := n.rt
+	rt.peerRooms.missed(g.Peer)
 	if rt.stopping.Load() {
 		return
 	}
@@ -59,10 +65,12 @@ func (n node) Gap(g Gap) {
 	rt.sweep.now()
 	rt.publisher.exchange.compare()
 	rt.peerUsers.request(g.Since)
+	rt.peerRooms.request()
 }
 
-// PeerJoined implements Node. The new node is sent the users of this one.
+// PeerJoined implements Node. The new node is sent the users and the rooms of this one.
 func (n node) PeerJoined(p Peer) {
+	n.rt.peerRooms.joined(p.ID)
 	n.rt.peerUsers.joined(p.ID)
 	if f := n.rt.opts.Trace.PeerJoined; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerInfo{p})
@@ -75,11 +83,15 @@ func (n node) PeerLost(p Peer, died bool) {
 	if died {
 		reason = DisconnectNodeLost
 	}
+	n.rt.peerRooms.table.Left(p.ID)
 	n.rt.peerUsers.lost(p.ID, reason)
 	if f := n.rt.opts.Trace.PeerLost; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerLostInfo{p, died})
 	}
 }
+
+// OnlyPeers implements Node.
+func (n node) OnlyPeers(only bool) { n.rt.peerRooms.table.SetOnly(only) }
 
 // pause waits for d, or until the server ends. It reports whether the server still runs.
 func (rt *Server) pause(d time.Duration) bool {

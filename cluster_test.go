@@ -466,6 +466,7 @@ func (idleNode) Receiving(error)                                                
 func (idleNode) Gap(realtime.Gap)                                                              {}
 func (idleNode) PeerJoined(realtime.Peer)                                                      {}
 func (idleNode) PeerLost(realtime.Peer, bool)                                                  {}
+func (idleNode) OnlyPeers(bool)                                                                {}
 func (idleNode) Answer(context.Context, realtime.ClusterMessage, func(realtime.ClusterAnswer)) {}
 
 func TestCluster_NodeCutOff(t *testing.T) {

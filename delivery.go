@@ -17,6 +17,8 @@ type Delivery struct {
 	to      []Audience
 	latest  string // the key of Latest; empty: none
 	again   bool   // the payload is the same as in the previous delivery
+	// momentary says that a socket of another node that has joined a moment ago may miss the event.
+	momentary bool
 }
 
 // Deliver returns a delivery of the event to audiences. Each of their sockets receives it

@@ -87,7 +87,7 @@ func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Deli
 	p := LocationPayload{eventID, v}
 	out := deliverTwice(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
 	for i := range out {
-		out[i].latest = v.DriverID
+		out[i].latest, out[i].momentary = v.DriverID, true
 	}
 	return append(out, tripPositions(v, eventID, trips)...)
 }
@@ -95,8 +95,10 @@ func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Deli
 // tripPositions returns the deliveries of a driver's position to the rooms of trips.
 func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Delivery) {
 	for _, trip := range trips {
-		out = append(out, EventTripDriverLocation.Deliver(TripLocationPayload{LocationPayload{eventID, v}, trip},
-			ToRoom(NamespacePassengers, TripRoom(trip)), ToRoom(NamespaceAdmin, TripRoom(trip))).Latest(v.DriverID))
+		d := EventTripDriverLocation.Deliver(TripLocationPayload{LocationPayload{eventID, v}, trip},
+			ToRoom(NamespacePassengers, TripRoom(trip)), ToRoom(NamespaceAdmin, TripRoom(trip))).Latest(v.DriverID)
+		d.momentary = true
+		out = append(out, d)
 	}
 	return out
 }

@@ -8,3 +8,7 @@ func (rt *Server) SetMaxQueued(n int) { rt.publisher.parties.max = n }
 // FireExpiry calls the function of the socket's expiry timer, as if the timer had fired just
 // before the socket was renewed.
 func (s *Socket) FireExpiry() { s.expired() }
+
+// SetMaxOwnRooms sets the number of rooms above which the node announces every room. Call it
+// before other nodes start.
+func (rt *Server) SetMaxOwnRooms(n int) { rt.peerRooms.max = n }

@@ -1,6 +1,6 @@
-// Node state: what nodes send each other about running trips, presence and replaced sessions.
-// Each node applies it to its own sockets and users. The contents are in trip_rooms.go,
-// trip_exchange.go and peer_users.go.
+// Node state: what nodes send each other about running trips, presence, replaced sessions and
+// their rooms. Each node applies it to its own sockets and users. The contents are in
+// trip_rooms.go, trip_exchange.go, peer_users.go and peer_rooms.go.
 
 package realtime
 
@@ -27,6 +27,8 @@ type stateContent struct {
 	Disconnects *sharedDisconnects `json:"disconnects,omitempty"` // the sender has published that these users are disconnected
 	Users       *sharedUsers       `json:"users,omitempty"`       // users of the sender
 	UsersOf     *usersRequest      `json:"usersOf,omitempty"`     // nodes answer with Users and Disconnects
+	Rooms       *sharedRooms       `json:"rooms,omitempty"`       // rooms of the sender
+	RoomsOf     *roomsRequest      `json:"roomsOf,omitempty"`     // nodes answer with Rooms
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
@@ -77,6 +79,10 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 		return ns.rt.peerUsers.apply(ns, from, s.Users)
 	case s.UsersOf != nil:
 		return ns.rt.peerUsers.answer(ns, s.UsersOf)
+	case s.Rooms != nil:
+		return ns.rt.peerRooms.apply(from, s.Rooms)
+	case s.RoomsOf != nil:
+		ns.rt.peerRooms.shareAll()
 	case validID(s.Replaced):
 		p.expireHereLater(s.Replaced)
 	default:

@@ -62,6 +62,7 @@ type Server struct {
 	sweep       sweep
 	presence    presence
 	peerUsers   peerUsers
+	peerRooms   peerRooms
 	userLimit   userLimit
 	pending     pendingHandshakes
 	events      *registry
@@ -126,6 +127,7 @@ func New(o Options) (*Server, error) {
 	})
 	rt.presence.init(rt)
 	rt.peerUsers.init(rt)
+	rt.peerRooms.init(rt)
 	rt.userLimit.init(rt)
 	rt.sweep.init(rt)
 	for _, b := range builtinNamespaces {
@@ -263,8 +265,13 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Room: func(string) {}, Panic: ns.onPanic}
-	if rooms := rt.host.rooms; rooms != nil {
-		hooks.Room = func(room string) { rooms.Give(watchedRoom{name, room}) }
+	if rooms := rt.host.rooms; rt.clustered {
+		hooks.Room = func(room string) {
+			rt.peerRooms.change(ns, room)
+			if rooms != nil {
+				rooms.Give(watchedRoom{name, room})
+			}
+		}
 	}
 	ns.inner = rt.sio.Namespace(name, hooks)
 	if !o.Anonymous {

@@ -50,7 +50,7 @@ func PassengerRoom(passengerID string) Room { return roomOf("passenger:", passen
 func AdminUserRoom(userID string) Room { return roomOf("admin:user:", userID) }
 
 // SessionRoom holds every socket of one login session, in each namespace.
-func SessionRoom(sessionID string) Room { return roomOf("session:", sessionID) }
+func SessionRoom(sessionID string) Room { return roomOf(sessionPrefix, sessionID) }
 
 // TripRoom holds, in each namespace, the sockets that follow one trip: its
 // driver, its passenger, and the admins who joined it.
@@ -131,7 +131,10 @@ func names(rooms []Room) []string {
 	return out
 }
 
-const tripPrefix = "trip:"
+const (
+	tripPrefix    = "trip:"
+	sessionPrefix = "session:"
+)
 
 // tripOf returns the trip's id from the name of a trip room. ok is false for other rooms.
 func tripOf(room string) (tripID string, ok bool) { return strings.CutPrefix(room, tripPrefix) }

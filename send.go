@@ -95,10 +95,17 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 		rt.log.Error("realtime: event not emitted: no such namespace", "namespace", a.namespace, "event", d.event)
 		return arg
 	}
-	if (local || !rt.clustered) && ns.empty(a) {
+	empty := ns.empty(a)
+	if (local || !rt.clustered) && empty {
 		return arg
 	}
 	b := Broadcast{ns: ns, local: local, rooms: names(append([]Room{a.room}, a.more...))}
+	if d.momentary && b.remote() && !b.elsewhere() {
+		if empty {
+			return arg
+		}
+		b.local = true
+	}
 	if d.latest != "" {
 		b.key = d.event + " " + d.latest + " " + b.rooms[0]
 	}

@@ -101,7 +101,7 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 	r.got = append(r.got, m)
 }
 
-// Receiving and Gap implement realtime.Node: an adapter may call them at any time.
+// Receiving, Gap and OnlyPeers implement realtime.Node: an adapter may call them at any time.
 func (r *recorder) Receiving(error) {}
 
 // Gap implements realtime.Node.
@@ -127,6 +127,9 @@ func (r *recorder) PeerLost(p realtime.Peer, died bool) {
 	}
 	r.peers[p.ID] = map[bool]peerState{true: peerDied, false: peerLeft}[died]
 }
+
+// OnlyPeers implements realtime.Node.
+func (r *recorder) OnlyPeers(bool) {}
 
 // peerState is what a node knows about another one.
 type peerState string

@@ -18,14 +18,15 @@ import (
 var news = realtime.NewEvent[string]("test:news")
 
 // awaitRoute waits until broadcasts from one node to a room reach the clients in it, on
-// whatever node they are: an adapter may take time to subscribe to a room.
+// whatever node they are: an adapter may take time to subscribe to a room, and the nodes to
+// announce it, which a volatile event needs.
 func awaitRoute(t *testing.T, from *realtime.Namespace, room realtime.Room, clients ...*Client) {
 	t.Helper()
 	warm := realtime.NewEvent[realtime.None](warmUp)
 	for _, c := range clients {
 		arrived := false
 		for deadline := time.Now().Add(patience); !arrived; {
-			if err := warm.Emit(from.To(room), realtime.None{}); err != nil {
+			if err := warm.Emit(from.To(room).Volatile(), realtime.None{}); err != nil {
 				t.Fatal(err)
 			}
 			_, err := Next(t.Context(), c.Within(20*time.Millisecond), warm)

@@ -28,6 +28,7 @@ type Hub struct {
 	errs    []error
 	named   int            // nodes that were given a name
 	lost    map[route]bool // routes, with an empty namespace, on which messages were lost
+	only    bool           // see SetOnlyPeers
 }
 
 // route is the path on which messages keep their order.
@@ -129,16 +130,32 @@ func (n *HubNode) Start(_ context.Context, node realtime.Node) error {
 	n.node = node
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for _, other := range n.hub.nodes {
-		n.signalLocked(other, func(node realtime.Node) { node.PeerJoined(n.peer) })
-		other.signalLocked(n, func(node realtime.Node) { node.PeerJoined(other.peer) })
+		other.signalLocked(func(node realtime.Node) { node.PeerJoined(n.peer) })
+		n.signalLocked(func(node realtime.Node) { node.PeerJoined(other.peer) })
+	}
+	if n.hub.only {
+		n.signalLocked(func(node realtime.Node) { node.OnlyPeers(true) })
 	}
 	n.hub.nodes = append(n.hub.nodes, n)
 	return nil
 }
 
-// signalLocked queues a call of another node, or of the same one.
-func (n *HubNode) signalLocked(to *HubNode, call func(node realtime.Node)) {
-	n.hub.sendLocked(route{from: n, to: to}, parcel{signal: call})
+// signalLocked queues a call of the node. The calls of a node keep their order.
+func (n *HubNode) signalLocked(call func(node realtime.Node)) {
+	n.hub.sendLocked(route{from: n, to: n}, parcel{signal: call})
+}
+
+// SetOnlyPeers says whether the nodes may rely on knowing all nodes, as in a cluster without
+// Node servers. They then publish drivers' positions and volatile broadcasts only for rooms that
+// another node has announced, and a test has to wait, for about 0.1 s, until what its clients have
+// joined is announced. Defaults to false: they publish everything.
+func (h *Hub) SetOnlyPeers(only bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.only = only
+	for _, n := range h.nodes {
+		n.signalLocked(func(node realtime.Node) { node.OnlyPeers(only) })
+	}
 }
 
 // Peer returns the node as the others know it.
@@ -154,7 +171,7 @@ func (n *HubNode) Cut() {
 	}
 	n.cut, n.since = true, time.Now()
 	if n.node != nil && !n.closed {
-		n.signalLocked(n, func(node realtime.Node) { node.Receiving(errCut) })
+		n.signalLocked(func(node realtime.Node) { node.Receiving(errCut) })
 	}
 }
 
@@ -171,7 +188,7 @@ func (n *HubNode) Heal() {
 		return
 	}
 	gap := realtime.Gap{Since: n.since, Until: time.Now(), Reason: errCut.Error()}
-	n.signalLocked(n, func(node realtime.Node) {
+	n.signalLocked(func(node realtime.Node) {
 		node.Receiving(nil)
 		node.Gap(gap)
 	})
@@ -180,7 +197,7 @@ func (n *HubNode) Heal() {
 			delete(n.hub.lost, way)
 			lost := gap
 			lost.Peer = n.peer.ID
-			n.signalLocked(to, func(node realtime.Node) { node.Gap(lost) })
+			to.signalLocked(func(node realtime.Node) { node.Gap(lost) })
 		}
 	}
 }
@@ -202,7 +219,7 @@ func (n *HubNode) Kill() {
 func (n *HubNode) leaveLocked(died bool) {
 	n.hub.nodes = slices.DeleteFunc(n.hub.nodes, func(o *HubNode) bool { return o == n })
 	for _, other := range n.hub.nodes {
-		n.signalLocked(other, func(node realtime.Node) { node.PeerLost(n.peer, died) })
+		other.signalLocked(func(node realtime.Node) { node.PeerLost(n.peer, died) })
 	}
 }
 

@@ -40,6 +40,7 @@ type recorder struct {
 	gaps      []realtime.Gap
 	receiving []bool
 	peers     []string
+	only      []bool
 }
 
 func (r *recorder) Deliver(m realtime.ClusterMessage) {
@@ -97,6 +98,20 @@ func (r *recorder) PeerJoined(p realtime.Peer) { r.peerChanged("joined " + p.ID)
 
 func (r *recorder) PeerLost(p realtime.Peer, died bool) {
 	r.peerChanged(map[bool]string{true: "died ", false: "left "}[died] + p.ID)
+}
+
+// OnlyPeers records what the adapter reports.
+func (r *recorder) OnlyPeers(only bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.only = append(r.only, only)
+}
+
+// onlyPeers returns what the adapter has reported last.
+func (r *recorder) onlyPeers() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.only) > 0 && r.only[len(r.only)-1]
 }
 
 func (r *recorder) peerChanged(what string) {

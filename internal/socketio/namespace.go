@@ -4,6 +4,7 @@ package socketio
 
 import (
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -184,6 +185,32 @@ func (n *Namespace) Has(name string) bool {
 	sh.mu.RLock()
 	defer sh.mu.RUnlock()
 	return sh.rooms[name] != nil || sh.sockets[name] != nil
+}
+
+// EachRoom calls f for each room with a socket on this node.
+func (n *Namespace) EachRoom(f func(name string)) {
+	var names []string
+	for i := range n.shard {
+		sh := &n.shard[i]
+		sh.mu.RLock()
+		names = slices.AppendSeq(names[:0], maps.Keys(sh.rooms))
+		sh.mu.RUnlock()
+		for _, name := range names {
+			f(name)
+		}
+	}
+}
+
+// Rooms returns the number of rooms with a socket on this node. It visits every shard.
+func (n *Namespace) Rooms() int {
+	count := 0
+	for i := range n.shard {
+		sh := &n.shard[i]
+		sh.mu.RLock()
+		count += len(sh.rooms)
+		sh.mu.RUnlock()
+	}
+	return count
 }
 
 // RoomLen returns the number of sockets in a room on this node.

@@ -101,6 +101,10 @@ func TestSocket_Rooms(t *testing.T) {
 		require.True(t, n.Has(a.ID()))
 		require.False(t, n.HasRoom(a.ID()), "an id selects a socket and is no room")
 		require.Equal(t, []string{"x", "all", "r", "q"}, a.AppendRooms([]string{"x"}))
+		var rooms []string
+		n.EachRoom(func(name string) { rooms = append(rooms, name) })
+		require.ElementsMatch(t, []string{"all", "r", "q"}, rooms)
+		require.Equal(t, 3, n.Rooms())
 
 		a.Leave("q", "r", "never in")
 		require.Equal(t, []string{"q"}, changes.take())

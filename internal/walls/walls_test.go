@@ -24,7 +24,7 @@ var allowed = map[string][]string{
 	".": {
 		"github.com/golang-jwt/jwt/v5", "github.com/google/uuid",
 		"./internal/admission", "./internal/hostcall", "./internal/jsonscan", "./internal/logsample", "./internal/origin",
-		"./internal/ratelimit", "./internal/roster", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
+		"./internal/peerrooms", "./internal/ratelimit", "./internal/roster", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
 	},
 	"./internal/admission":         {"./internal/ratelimit"},
 	"./internal/engineio":          {"github.com/gobwas/ws", "./internal/hostcall", "./internal/stackroom", "./internal/timingwheel"},
@@ -34,6 +34,7 @@ var allowed = map[string][]string{
 	"./internal/lockcheck":         {},
 	"./internal/logsample":         {"./internal/ratelimit"},
 	"./internal/origin":            {},
+	"./internal/peerrooms":         {},
 	"./internal/ratelimit":         {},
 	"./internal/redisclient":       {"github.com/redis/rueidis"},
 	"./internal/redistest":         {},

@@ -96,3 +96,4 @@ type idleNode struct{ realtime.Node }
 func (idleNode) Deliver(realtime.ClusterMessage) {}
 func (idleNode) PeerJoined(realtime.Peer)        {}
 func (idleNode) PeerLost(realtime.Peer, bool)    {}
+func (idleNode) OnlyPeers(bool)                  {}
