@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { access, mkdtemp, rm, symlink } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { it } from 'node:test';
@@ -69,6 +70,16 @@ it('make cluster: a car drives a trip while an instance is killed, and Ctrl-C en
     r.child.kill('SIGINT');
     await r.exit;
   }
+});
+
+it('make cluster says that its port is in use', async () => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await once(other, 'listening');
+  const r = run({ PORT: String(other.address().port), CARS: '1' });
+  assert.equal(await r.exit, 1, r.output);
+  assert.match(r.output, /Port \d+ is in use. Choose another one: make cluster PORT=/);
+  for (const [, pid] of r.output.matchAll(/process (\d+)$/gm)) assert.ok(!alive(Number(pid)), 'everything has ended');
+  other.close();
 });
 
 it('make cluster says what is missing', async () => {

@@ -155,6 +155,9 @@ func (tb table[T]) get(t *tx, id string) *T {
 	return row
 }
 
+// sameTTL keeps the time after which a row ceases to exist.
+const sameTTL time.Duration = -1
+
 // put stores a row. It ceases to exist after ttl; 0 means never.
 func (tb table[T]) put(t *tx, id string, row T, ttl time.Duration) {
 	data, err := json.Marshal(row)

@@ -42,6 +42,8 @@ func dialRedis(url string) (rueidis.Client, error) {
 	}
 	o.DisableCache = true
 	o.ConnWriteTimeout = 2 * time.Second // a dead connection is detected sooner than with the default of 10 s
+	o.BlockingPoolSize = 64              // transactions at once; each has a connection of its own
+	o.ReadBufferEachConn, o.WriteBufferEachConn = 32<<10, 32<<10
 	client, err := rueidis.NewClient(o)
 	if err != nil {
 		return nil, fmt.Errorf("connecting to REDIS_URL: %w", err)
@@ -122,6 +124,8 @@ func (r *redisDatabase) commands(b rueidis.Builder, t *tx) (commands rueidis.Com
 			commands = append(commands, b.Del().Key(key).Build())
 		case w.key != "" && w.ttl > 0:
 			commands = append(commands, b.Set().Key(key).Value(rueidis.BinaryString(w.row)).Px(w.ttl).Build())
+		case w.key != "" && w.ttl == sameTTL:
+			commands = append(commands, b.Set().Key(key).Value(rueidis.BinaryString(w.row)).Keepttl().Build())
 		case w.key != "":
 			commands = append(commands, b.Set().Key(key).Value(rueidis.BinaryString(w.row)).Build())
 		case w.set:

@@ -161,6 +161,22 @@ func TestStore_SeedKeepsWhatIsThere(t *testing.T) {
 	})
 }
 
+// A session of the seed never ceases to exist: an instance that starts again would create it anew,
+// not revoked.
+func TestRedisDatabase_RevokedSessionOfTheSeed(t *testing.T) {
+	t.Parallel()
+	m := startRedis(t)
+	s := storesOn(t, m, 1)[0]
+	seed := seed{Sessions: []sessionRow{{SessionID: "s", UserID: diego.ID}}}
+	require.NoError(t, s.createSeed(t.Context(), seed))
+	require.NoError(t, s.revoke(t.Context(), "s", ""))
+	m.FastForward(1000 * time.Hour)
+	require.NoError(t, s.createSeed(t.Context(), seed))
+	found, err := s.FindSession(t.Context(), "s")
+	require.NoError(t, err)
+	require.True(t, found.Revoked)
+}
+
 // Two drivers cannot have one trip, one driver not two, and a passenger not two.
 func TestRedisDatabase_ConcurrentRequests(t *testing.T) {
 	t.Parallel()

@@ -167,7 +167,7 @@ func (s *store) refresh(ctx context.Context, userID, oldSessionID string) (sid s
 		if old.AccessTokenExpiresAt == nil || old.AccessTokenExpiresAt.After(end) {
 			old.AccessTokenExpiresAt = &end
 		}
-		sessions.put(t, oldSessionID, *old, s.sessionTTL)
+		sessions.put(t, oldSessionID, *old, sameTTL)
 		t.add(realtime.SessionRefreshed{UserID: userID, OldSessionID: oldSessionID, NewSessionID: sid})
 		return nil
 	})
@@ -188,7 +188,7 @@ func (s *store) revoke(ctx context.Context, sid, reason string) error {
 		}
 		if !row.Revoked {
 			row.Revoked = true
-			sessions.put(t, sid, *row, s.sessionTTL)
+			sessions.put(t, sid, *row, sameTTL) // one of the seed's stays revoked forever
 			t.add(realtime.SessionRevoked{SessionID: sid, UserID: row.UserID, Reason: reason})
 		}
 		return nil
