@@ -9,17 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadme_Compiles keeps the README's programs the same as the files
+// TestReadme_Compiles keeps the programs in the documentation the same as the files
 // that they are copies of.
 func TestReadme_Compiles(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)<!-- ([a-z/_.]+) -->\n```[a-z]+\n(.*?)```\n<!-- end -->").FindAllStringSubmatch(string(readme), -1)
-	require.Len(t, blocks, 3)
-	for _, b := range blocks {
-		file, err := os.ReadFile(b[1])
+	for doc, programs := range map[string]int{"README.md": 3, "docs/events-in.md": 3} {
+		text, err := os.ReadFile(doc)
 		require.NoError(t, err)
-		require.Equal(t, strings.TrimSpace(string(file)), strings.TrimSpace(b[2]), "README.md shows another %s", b[1])
+		blocks := regexp.MustCompile("(?s)<!-- ([a-z/_.]+) -->\n```[a-z]+\n(.*?)```\n<!-- end -->").FindAllStringSubmatch(string(text), -1)
+		require.Len(t, blocks, programs, doc)
+		for _, b := range blocks {
+			file, err := os.ReadFile(b[1])
+			require.NoError(t, err)
+			require.Equal(t, strings.TrimSpace(string(file)), strings.TrimSpace(b[2]), "%s shows another %s", doc, b[1])
+		}
 	}
 }

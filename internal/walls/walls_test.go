@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -126,6 +127,9 @@ func imports(t *testing.T, root string) map[string]map[string]string {
 		}
 		name := d.Name()
 		if d.IsDir() {
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil && path != root {
+				return filepath.SkipDir // a module of its own
+			}
 			if skipped := name == "testdata" || name == "node_modules" || name == "bench" || name == "e2e" || name == "docs" || strings.HasPrefix(name, ".") && len(name) > 2; skipped {
 				return filepath.SkipDir
 			}
