@@ -40,7 +40,7 @@ func TestDecodeState_RefusesIDsThatNoNodeHas(t *testing.T) {
 	for uid, ok := range map[string]bool{
 		nodePrefix + "abcdefgh": true, "": false, "emitter": false, strings.Repeat("a", 65): false, "with space": false, "with#": false,
 	} {
-		msg, err := json.Marshal(state{stateVersion, uid, realtime.ClusterMessage{Op: realtime.OpState}}) //nolint:musttag // as in encodeState
+		msg, err := json.Marshal(state{stateVersion, uid, realtime.ClusterMessage{Op: realtime.OpState}})
 		require.NoError(t, err)
 		_, _, err = decodeState(string(msg))
 		require.Equal(t, ok, err == nil, uid)
