@@ -57,6 +57,7 @@ type Adapter struct {
 	closed  bool
 	stopped bool            // no further call of node may start
 	health  map[*link]error // why a link does not receive; nil if it does
+	late    error           // errLate, or nil
 	opened  bool            // the links of Start exist
 	joined  bool            // all of them have received at the same time
 	badLog  time.Time       // when malformed messages were last logged

@@ -27,7 +27,9 @@
 // other nodes and the host's repositories; realtime.Trace.Gap is called.
 //
 // Each second a node publishes a probe to itself. When three probes in a row have not
-// arrived, Check returns an error and the node connects again.
+// arrived, Check returns an error and the node connects again. Check also returns an error while
+// messages that have arrived wait for more than ten seconds, because others publish more than the
+// server can handle.
 //
 // # Redis
 //
@@ -36,4 +38,8 @@
 // publish on the Redis server can act as a node, so only your servers may have access; the
 // adapter still checks and bounds every message. Node's streams adapter must not use the
 // same prefix: its messages would crash other Node processes.
+//
+// Redis disconnects a node that reads too slowly: by default one for which 32 MB wait, or 8 MB
+// for a minute (client-output-buffer-limit pubsub). The node then connects again, as after
+// any failure. Raise the limit if your messages are large.
 package redisadapter

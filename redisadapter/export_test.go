@@ -10,7 +10,7 @@ import (
 
 // Hurry makes an adapter send probes and heartbeats every d.
 func (a *Adapter) Hurry(d time.Duration) {
-	a.timing = timing{probe: d, subscribe: 10 * d, beat: d, forget: 4 * d}
+	a.timing = timing{probe: d, subscribe: 10 * d, beat: d, forget: 4 * d, late: 10 * d}
 }
 
 // Gap reports a gap.

@@ -394,3 +394,31 @@ func TestAdapter_InventedNodes_DoNotFillTheLog(t *testing.T) {
 	testkit.Eventually(t, "they have died", func() bool { return len(a.node.peerChanges()) == 2*invented })
 	require.Less(t, a.log.Times("a node stopped sending heartbeats"), invented/2)
 }
+
+// While received messages wait too long, the node is as good as disconnected.
+func TestAdapter_MessagesWait_CheckFails(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := startAt(t, s, quick, nil)
+	release := make(chan struct{})
+	var blocked atomic.Bool
+	b := startAt(t, s, quick, func(_ *redisadapter.Options, r *recorder) {
+		r.deliver = func(realtime.ClusterMessage) {
+			blocked.Store(true)
+			<-release
+		}
+	})
+	waitForPeers(t, a, b)
+	require.NoError(t, a.Publish(t.Context(), event(0)))
+	testkit.Eventually(t, "the host blocks", blocked.Load)
+	require.NoError(t, a.Publish(t.Context(), event(1)))
+	testkit.Eventually(t, "Check fails", func() bool { return b.Check(t.Context()) != nil })
+	require.ErrorContains(t, b.Check(t.Context()), "messages arrive faster")
+	testkit.Eventually(t, "the node is told", func() bool { return slices.Equal(b.node.health(), []bool{false}) })
+	require.Len(t, b.Peers(), 1, "heartbeats arrive")
+	close(release)
+	testkit.Eventually(t, "the node is told", func() bool { return slices.Equal(b.node.health(), []bool{false, true}) })
+	require.NoError(t, b.Check(t.Context()))
+	require.Equal(t, 1, b.log.Times("messages of other nodes wait to be handled"))
+	require.Equal(t, 1, b.log.Times("handled in time again"))
+}

@@ -14,9 +14,19 @@ import (
 )
 
 // Check implements realtime.AdapterChecker. It returns nil while the node receives
-// messages: each second the node publishes a probe and must receive it. Check does not
-// block.
+// messages: each second the node publishes a probe and must receive it, and no message waits
+// for more than ten seconds to be handled. Check does not block.
 func (a *Adapter) Check(context.Context) error {
+	if err := a.connected(); err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.late
+}
+
+// connected returns an error unless probes arrive.
+func (a *Adapter) connected() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
@@ -33,6 +43,36 @@ func (a *Adapter) Check(context.Context) error {
 		}
 	}
 	return nil
+}
+
+// errLate is the error of Check while received messages wait too long.
+var errLate = errors.New("redisadapter: messages arrive faster than the server handles them")
+
+// checkDelays sets whether the received messages of a namespace wait too long.
+func (a *Adapter) checkDelays(now time.Time) {
+	var longest time.Duration
+	a.namespaces.Range(func(_, ns any) bool {
+		longest = max(longest, ns.(*namespace).delay(now)) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
+		return true
+	})
+	a.mu.Lock()
+	before := a.late
+	a.late = nil
+	if longest > a.timing.late {
+		a.late = errLate
+	}
+	late := a.late
+	a.mu.Unlock()
+	switch {
+	case late != nil && before == nil:
+		a.log.Error("redisadapter: messages of other nodes wait to be handled", "for", longest)
+		a.receiving(late)
+	case late == nil && before != nil:
+		a.log.Info("redisadapter: messages of other nodes are handled in time again")
+		if a.connected() == nil {
+			a.receiving(nil)
+		}
+	}
 }
 
 // gaps stores since when messages may be lost.

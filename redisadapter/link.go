@@ -19,9 +19,10 @@ type timing struct {
 	subscribe time.Duration // timeout of a subscription's confirmation
 	beat      time.Duration // interval of a node's heartbeats
 	forget    time.Duration // time without a heartbeat after which a node counts as dead
+	late      time.Duration // time that a received message may wait
 }
 
-var defaultTiming = timing{probe: time.Second, subscribe: 3 * time.Second, beat: 2 * time.Second, forget: 7 * time.Second}
+var defaultTiming = timing{probe: time.Second, subscribe: 3 * time.Second, beat: 2 * time.Second, forget: 7 * time.Second, late: 10 * time.Second}
 
 // missedProbes is how many probes in a row may be missing until a link fails.
 const missedProbes = 3

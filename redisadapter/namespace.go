@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/stackroom"
@@ -27,6 +28,11 @@ type namespace struct {
 	bytes   int
 	running bool
 	dropped int
+
+	pushed, handled uint64        // messages that were queued, and that left the queue
+	mark            uint64        // pushed at the time marked
+	marked          time.Time     // zero: never
+	waited          time.Duration // how long the last message before that waited
 }
 
 // incoming is a message that has not been decoded.
@@ -50,10 +56,30 @@ func (ns *namespace) push(in incoming) {
 	}
 	ns.queue = append(ns.queue, in)
 	ns.bytes += len(in.msg)
+	ns.pushed++
 	if !ns.running && ns.a.enter() {
 		ns.running = true
 		go ns.run()
 	}
+}
+
+// delay returns about how long queued messages wait. It is called regularly. No message has a time:
+// the one that is the last in the queue at a call is timed until a call finds that it has left.
+func (ns *namespace) delay(now time.Time) time.Duration {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	if ns.marked.IsZero() {
+		ns.marked = now
+	}
+	waits := now.Sub(ns.marked)
+	if ns.handled < ns.mark {
+		return max(waits, ns.waited)
+	}
+	ns.mark, ns.marked, ns.waited = ns.pushed, now, waits
+	if len(ns.queue) == 0 {
+		ns.waited = 0
+	}
+	return ns.waited
 }
 
 // drops reports whether a message is not for this node, as far as that can be seen without
@@ -93,7 +119,7 @@ func (ns *namespace) run() {
 	for {
 		ns.mu.Lock()
 		if len(ns.queue) == 0 || ns.a.isClosed() {
-			ns.queue, ns.bytes, ns.running = nil, 0, false
+			ns.queue, ns.bytes, ns.running, ns.handled = nil, 0, false, ns.pushed
 			dropped := ns.dropped
 			ns.dropped = 0
 			ns.mu.Unlock()
@@ -107,6 +133,7 @@ func (ns *namespace) run() {
 		ns.queue[0] = incoming{}
 		ns.queue = ns.queue[1:]
 		ns.bytes -= len(in.msg)
+		ns.handled++
 		ns.mu.Unlock()
 		ns.handle(in)
 	}

@@ -119,3 +119,32 @@ func BenchmarkNamespace_push(b *testing.B) {
 		ns.push(in)
 	}
 }
+
+func TestNamespace_Delay(t *testing.T) {
+	t.Parallel()
+	var ns namespace
+	now := time.Now()
+	at := func(d time.Duration) time.Duration { return ns.delay(now.Add(d)) }
+	push := func(n uint64) {
+		ns.pushed += n
+		ns.queue = append(ns.queue, make([]incoming, n)...)
+	}
+	handle := func(n uint64) {
+		ns.handled += n
+		ns.queue = ns.queue[n:]
+	}
+	push(10)
+	require.Zero(t, at(time.Hour), "the first call")
+	require.Equal(t, time.Second, at(time.Hour+time.Second))
+	handle(9)
+	require.Equal(t, 5*time.Second, at(time.Hour+5*time.Second))
+	push(100)
+	handle(1)
+	require.Equal(t, 6*time.Second, at(time.Hour+6*time.Second), "the tenth has waited so long")
+	require.Equal(t, 6*time.Second, at(time.Hour+7*time.Second), "and the next is no better as far as is known")
+	handle(100)
+	require.Zero(t, at(time.Hour+8*time.Second))
+	push(1)
+	handle(1)
+	require.Zero(t, at(2*time.Hour), "an idle time is no delay")
+}

@@ -204,7 +204,8 @@ func (a *Adapter) exchangeHeartbeats() {
 			a.notify(notice{Op: opBeat})
 		}
 		now := time.Now()
-		if a.Check(a.ctx) != nil {
+		a.checkDelays(now)
+		if a.connected() != nil {
 			a.peers.refresh(now)
 			continue
 		}
