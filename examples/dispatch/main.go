@@ -93,8 +93,8 @@
 //
 // # Choices
 //
-// Drivers are available if their snapshot says so. Connected drivers come first, then
-// nearer ones. No driver is offered a trip twice, or two trips at once. When no driver is
+// Drivers are available if their snapshot says so. Of the 20 nearest the connected ones come
+// first, then nearer ones. No driver is offered a trip twice, or two trips at once. When no driver is
 // left the trip ends as no_drivers_found.
 //
 // A driver's snapshot has the trip from acceptance until the trip ends; then the driver
@@ -107,7 +107,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -117,7 +116,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"slices"
@@ -144,122 +142,6 @@ func main() {
 		fmt.Fprintln(os.Stderr, "dispatch:", err)
 		os.Exit(1)
 	}
-}
-
-// config is the configuration from flags and environment.
-type config struct {
-	host     string // empty: 127.0.0.1
-	port     string
-	password string // of every user; empty: none is needed on a loopback address, and no login elsewhere
-	secret   string // empty: a random one
-	issuer   string
-	origins  []string
-	seedFile string // empty: the demo's users
-	cars     int
-	simulate string // URL of the server at which the cars drive; empty: this one
-	echo     bool
-
-	redisURL   string // empty: one instance, in memory
-	proxies    []netip.Prefix
-	drainDelay time.Duration
-
-	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
-	offerTTL, tokenTTL                        time.Duration
-	noRateLimit                               bool
-	allowEIO3, legacyQueryToken               bool
-}
-
-// loopback is the default address, because the demo's users are not protected.
-const loopback = "127.0.0.1"
-
-// address returns the address to listen on.
-func (c config) address() string { return net.JoinHostPort(cmp.Or(c.host, loopback), c.port) }
-
-// isLocal reports whether only this machine can connect.
-func (c config) isLocal() bool {
-	ip := net.ParseIP(c.host)
-	return c.host == "" || c.host == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-func configure(args []string, env func(string) string) (config, error) {
-	c := config{
-		host: env("HOST"), port: cmp.Or(env("PORT"), "3000"), password: env("LOGIN_PASSWORD"),
-		secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER"), redisURL: env("REDIS_URL"), origins: list(env("WS_CORS_ORIGIN")),
-	}
-	for _, proxy := range list(env("TRUSTED_PROXIES")) {
-		prefix, err := parsePrefix(proxy)
-		if err != nil {
-			return c, fmt.Errorf("TRUSTED_PROXIES: %w", err)
-		}
-		c.proxies = append(c.proxies, prefix)
-	}
-	f := flag.NewFlagSet("dispatch", flag.ContinueOnError)
-	f.StringVar(&c.seedFile, "seed", "", "JSON `file` of the users and sessions; exactly those exist then")
-	f.IntVar(&c.cars, "cars", -1, "simulated drivers; default 3, with -seed or REDIS_URL 0. With -seed they drive as the file's active drivers")
-	f.StringVar(&c.simulate, "simulate", "", "serve nothing; drive the cars at the server, or the load balancer, with this `URL`. It needs REDIS_URL, to create their users")
-	f.DurationVar(&c.drainDelay, "drain-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
-	f.BoolVar(&c.echo, "echo", false, "answer conformance:echo on /drivers with its own arguments")
-	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
-	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")
-	f.DurationVar(&c.connectTimeout, "connect-timeout", 0, "for a connection that enters no namespace (default 15s)")
-	f.DurationVar(&c.offerTTL, "offer-ttl", 20*time.Second, "how long an offer is open")
-	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "lifetime of an access token")
-	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "admit socket.io-client 1.x and 2.x")
-	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "accept the token of such a client in the URL")
-	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
-	f.Usage = func() { usage(f) }
-	if err := f.Parse(args); err != nil {
-		return c, err
-	}
-	switch {
-	case c.redisURL != "" && c.secret == "":
-		return c, errors.New("JWT_SECRET must be set with REDIS_URL, the same for all instances")
-	case c.simulate != "" && (c.redisURL == "" || c.cars < 1):
-		return c, errors.New("-simulate needs REDIS_URL and -cars")
-	case f.NArg() > 0:
-		return c, fmt.Errorf("unexpected argument %q", f.Arg(0))
-	case c.offerTTL <= 0 || c.tokenTTL <= 0:
-		return c, errors.New("-offer-ttl and -token-ttl must be positive")
-	case c.cars < 0 && c.seedFile == "" && c.redisURL == "":
-		c.cars = 3
-	}
-	return c, nil
-}
-
-// list returns the parts of a text between commas.
-func list(text string) (parts []string) {
-	for part := range strings.SplitSeq(text, ",") {
-		if part = strings.TrimSpace(part); part != "" {
-			parts = append(parts, part)
-		}
-	}
-	return parts
-}
-
-// parsePrefix reads an address or a prefix.
-func parsePrefix(text string) (netip.Prefix, error) {
-	if addr, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(addr, addr.BitLen()), nil
-	}
-	return netip.ParsePrefix(text)
-}
-
-func usage(f *flag.FlagSet) {
-	fmt.Fprint(f.Output(), `dispatch is the example of github.com/rodando/realtime: a small ride-hailing backend.
-
-Environment:
-  HOST             address to listen on (default 127.0.0.1)
-  PORT             port to listen on, 0 for any (default 3000)
-  LOGIN_PASSWORD   password of all users; without it they log in from this machine only
-  JWT_SECRET       HS256 key of the tokens, 32 bytes or more (default: a random one)
-  JWT_ISSUER       claim "iss" of the tokens
-  WS_CORS_ORIGIN   origins that may connect, separated by commas, or *
-  REDIS_URL        Redis of several instances that act as one; needs JWT_SECRET (default: one, in memory)
-  TRUSTED_PROXIES  addresses or prefixes of load balancers, separated by commas
-
-Flags:
-`)
-	f.PrintDefaults()
 }
 
 // run serves until ctx ends, and then shuts down.

@@ -8,7 +8,6 @@ import (
 	"context"
 	"math"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,78 +20,6 @@ import (
 const statusNoDrivers realtime.TripStatus = "no_drivers_found"
 
 const currency = "CUP"
-
-// tripRow is a trip with its offers.
-type tripRow struct {
-	ID          string              `json:"id"`
-	PassengerID string              `json:"passengerId"`
-	DriverID    string              `json:"driverId"` // empty until a driver has accepted
-	Status      realtime.TripStatus `json:"status"`
-	Pickup      *realtime.Place     `json:"pickup"`
-	Dropoff     *realtime.Place     `json:"dropoff"`
-	Fare        *float64            `json:"fare"`
-	RequestedAt time.Time           `json:"requestedAt"`
-	Arrived     bool                `json:"arrived"`
-	Offers      []offerRow          `json:"offers"` // in their order; no driver receives a second one
-}
-
-// offerRow is an assignment of a trip that a driver may accept.
-type offerRow struct {
-	ID        string     `json:"id"`
-	DriverID  string     `json:"driverId"`
-	State     offerState `json:"state"`
-	ExpiresAt time.Time  `json:"expiresAt"`
-}
-
-type offerState int
-
-const (
-	offerOpen offerState = iota
-	offerAccepted
-	offerRejected
-	offerExpired
-	offerCancelled
-)
-
-// keptFor is how long a trip that has ended, and an offer, can still be looked up.
-const keptFor = 24 * time.Hour
-
-// tripOf returns the trip whose id a table has, or nil.
-func tripOf(t *tx, tb table[string], id string) *tripRow {
-	if tripID := tb.get(t, id); tripID != nil {
-		return trips.get(t, *tripID)
-	}
-	return nil
-}
-
-// save stores a trip that runs.
-func (trip *tripRow) save(t *tx) { trips.put(t, trip.ID, *trip, 0) }
-
-// offerTo returns the offer to a driver, or nil.
-func (trip *tripRow) offerTo(driverID string) *offerRow {
-	for i := range trip.Offers {
-		if trip.Offers[i].DriverID == driverID {
-			return &trip.Offers[i]
-		}
-	}
-	return nil
-}
-
-// open returns the offer that waits for an answer, or nil.
-func (trip *tripRow) open() *offerRow {
-	for i := range trip.Offers {
-		if trip.Offers[i].State == offerOpen {
-			return &trip.Offers[i]
-		}
-	}
-	return nil
-}
-
-// answer ends an open offer.
-func (o *offerRow) answer(t *tx, state offerState) {
-	o.State = state
-	open.remove(t, o.DriverID)
-}
 
 // request begins a trip.
 func (s *store) request(ctx context.Context, passengerID string, pickup, dropoff *realtime.Place) (v tripView, err error) {
@@ -373,10 +300,6 @@ func (trip *tripRow) end(t *tx, status realtime.TripStatus) {
 	}
 }
 
-func (trip *tripRow) ended() bool {
-	return trip.Status == realtime.TripStatusCompleted || trip.Status == realtime.TripStatusCancelled || trip.Status == statusNoDrivers
-}
-
 // message sends an admin's words to the people of a trip.
 func (s *store) message(ctx context.Context, adminID, tripID string, to realtime.MessageTo, text string) error {
 	return s.db.change(ctx, func(t *tx) error {
@@ -389,26 +312,6 @@ func (s *store) message(ctx context.Context, adminID, tripID string, to realtime
 		})
 		return nil
 	})
-}
-
-// concerns reports whether a user may see and cancel the trip.
-func (trip *tripRow) concerns(u userRow) bool {
-	return u.Type == realtime.UserAdmin || u.ID == trip.PassengerID || u.ID == trip.DriverID
-}
-
-// state returns the status for error messages.
-func (trip *tripRow) state() string {
-	if trip.Status == realtime.TripStatusArriving && trip.Arrived {
-		return "arriving, the driver at the pickup"
-	}
-	return strings.ReplaceAll(string(trip.Status), "_", " ")
-}
-
-func (trip *tripRow) fareTotal() float64 {
-	if trip.Fare == nil {
-		return 100
-	}
-	return *trip.Fare
 }
 
 // enRoute returns the position of the trip's driver, and the estimated minutes to the
