@@ -136,6 +136,11 @@ func TestOracle_FindsFaults(t *testing.T) {
 			s.redis = []span{bad(killRedis, 4, 5)}
 			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n1, at: at(5)})
 		}, "came twice"},
+		"a repeat by the same node of what was published again": {func(s *scenario) {
+			s.add(ofTrip(5, "trip:started", "t1", 3))
+			s.facts["t1/3"].again = true
+			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n1, at: at(5)})
+		}, "came twice"},
 		"no hello":                       {func(s *scenario) { s.remove(0) }, "no hello"},
 		"hello twice":                    {func(s *scenario) { s.add(s.received[0]) }, "hello came twice"},
 		"another's hello":                {func(s *scenario) { s.received[0].UserID = "p2" }, "not for this client"},
@@ -226,6 +231,11 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 			s.add(ofTrip(9, "trip:started", "t1", 3))
 			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n0, at: at(9)})
 			s.n1.bad = []span{bad(stopNode, 4, 12)}
+		},
+		"a repeat of what was published again": func(s *scenario) {
+			s.add(ofTrip(9, "trip:started", "t1", 3))
+			f := s.facts["t1/3"]
+			f.again, f.handled = true, append(f.handled, handling{by: s.n0, at: at(9)})
 		},
 		"a repeat after a death": func(s *scenario) {
 			s.add(ofTrip(9, "trip:started", "t1", 3))
