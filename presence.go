@@ -18,7 +18,8 @@ import (
 const (
 	// presenceQueue is the maximum number of events that wait for the bus.
 	presenceQueue = 1 << 16
-	// presenceTries is how many times the server tries to publish an event.
+	// presenceTries is how many times the server tries to publish an event before it publishes
+	// the next one. See presence_again.go.
 	presenceTries = 3
 	// presenceBatch is the maximum number of users in one request to the other nodes.
 	presenceBatch = 256
@@ -42,8 +43,9 @@ type presence struct {
 	stopped bool
 	users   map[presenceKey]presenceState
 	queue   []DomainEvent
-	running bool          // the publishing goroutine exists
-	dropped int           // events that did not fit into the queue
+	running bool // the publishing goroutine exists
+	dropped int  // events that did not fit into the queue
+	failed  failedPresence
 	idle    chan struct{} // closed when the queue is empty, once stopped
 }
 
@@ -198,7 +200,9 @@ func (p *presence) publishAll(batch []DomainEvent) {
 			continue
 		}
 		ns := p.rt.lookup(left.Namespace)
-		if !onOtherNodes[presenceKey{ns, left.UserID}] && p.publish(e) {
+		if onOtherNodes[presenceKey{ns, left.UserID}] {
+			p.succeeded(e)
+		} else if p.publish(e) {
 			disconnects[ns] = append(disconnects[ns], sharedDisconnect{sharedUser: sharedUser{left.UserID, left.UserType}})
 		}
 	}
@@ -215,6 +219,7 @@ func (p *presence) publish(e DomainEvent) bool {
 	for try := 1; err == nil; try++ {
 		err = hostcall.Run(p.rt.ctx, p.rt.host.presence, func(ctx context.Context) error { return p.rt.opts.Bus.Publish(ctx, env) })
 		if err == nil {
+			p.succeeded(e)
 			return true
 		}
 		if try == presenceTries {
@@ -226,7 +231,9 @@ func (p *presence) publish(e DomainEvent) bool {
 		case <-p.rt.ctx.Done():
 		}
 	}
-	p.rt.log.Error("realtime: presence not published", withStack(err, "event", e.EventName(), "user", e.EventKey(), "error", err)...)
+	if p.failedOnce(e) {
+		p.rt.log.Error("realtime: presence not published", withStack(err, "event", e.EventName(), "user", e.EventKey(), "error", err)...)
+	}
 	return false
 }
 

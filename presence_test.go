@@ -240,7 +240,7 @@ func TestPresence_Off(t *testing.T) {
 }
 
 // The server tries again when the bus fails. An event that the bus does not accept is logged
-// once, and does not delay other events.
+// once, does not delay other events, and is published later.
 func TestPresence_OnABusThatFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -259,7 +259,7 @@ func TestPresence_OnABusThatFails(t *testing.T) {
 		time.Sleep(time.Second)
 		srv.Bus.Fail(nil)
 		srv.Driver(t, "d3")
-		time.Sleep(time.Second)
+		time.Sleep(100 * time.Millisecond)
 		require.Equal(t, []string{"+/drivers d3"}, h.take(t))
 		lines := logs.lines(t, "realtime: presence not published")
 		require.Len(t, lines, 1)
@@ -272,7 +272,43 @@ func TestPresence_OnABusThatFails(t *testing.T) {
 		require.True(t, one.Connected())
 		require.Equal(t, `{"ok":true}`, ackOf(t, two, "driver:location:ping", `{"lat":1,"lng":2}`))
 		release()
-		require.Equal(t, []string{"+/drivers d4"}, h.take(t))
+		time.Sleep(2 * time.Second)
+		require.ElementsMatch(t, []string{"+/drivers d2", "+/drivers d4"}, h.take(t))
+	})
+}
+
+// After the bus was away for long, the events say who is connected, and each user's last event is
+// published once.
+func TestPresence_AfterTheBusWasAway(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, withPresence)
+		h := &presenceReader{servers: []*realtimetest.Server{srv}}
+		gone, back := srv.Driver(t, "gone"), srv.Driver(t, "back")
+		srv.Passenger(t, "stays")
+		time.Sleep(time.Second)
+		require.Len(t, h.take(t), 3)
+		srv.Bus.Fail(errors.New("away"))
+		srv.Driver(t, "came")
+		srv.Driver(t, "came and left").Close()
+		gone.Close()
+		back.Close()
+		waitFor(2 * grace)
+		srv.Driver(t, "back")
+		time.Sleep(10 * time.Minute)
+		require.Empty(t, h.take(t))
+		require.Len(t, logs.lines(t, "realtime: presence not published"), 4, "one for each user")
+		srv.Bus.Fail(nil)
+		time.Sleep(time.Minute)
+		require.ElementsMatch(t, []string{
+			"+/drivers came", "-/drivers came and left client namespace disconnect", "-/drivers gone client namespace disconnect", "+/drivers back",
+		}, h.take(t))
+		time.Sleep(30 * time.Minute)
+		require.Empty(t, h.take(t))
+		srv.Bus.Fail(errors.New("away again"))
+		srv.Driver(t, "last")
+		time.Sleep(time.Minute)
+		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
 	})
 }
 
