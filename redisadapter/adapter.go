@@ -138,6 +138,7 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 		return errors.Join(fmt.Errorf("redisadapter: %w", err), a.Close(context.WithoutCancel(ctx)))
 	}
 	a.linking.start(a.exchangeHeartbeats)
+	a.linking.start(a.watchOthers)
 	if err != nil {
 		a.log.Error("redisadapter: starting alone", "error", err)
 		a.receiving(err)

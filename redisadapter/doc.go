@@ -16,6 +16,11 @@
 // connecting. They send no token, header or phone number,
 // and drop those that Node sends.
 //
+// A driver's position and a volatile broadcast are published only if another node may have a
+// receiver: Go nodes announce their rooms to each other. While a Node server is in the cluster,
+// all of them are published. The adapter detects one each second, by counting the subscribers
+// of the namespaces' requests. A process that only subscribes to broadcasts is not detected.
+//
 // Numbers keep their value between nodes, but not their form: 1e3 arrives as 1000.
 //
 // # Delivery

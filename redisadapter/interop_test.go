@@ -439,3 +439,35 @@ func TestInterop_GoServerLeaves(t *testing.T) {
 		})
 	}
 }
+
+// TestInterop_PositionsCross: while a Node server is in the cluster, positions cross, whatever the
+// Go nodes have announced. Without one they cross only to receivers.
+func TestInterop_PositionsCross(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			r := redistest.StartProcess(t)
+			watcher := &recorder{} // a Go node that says whether there are others
+			w := newAdapter(t, redisadapter.Options{URL: r.URL(), Sharded: protocol == "sharded", Namespaces: []string{ns}})
+			require.NoError(t, w.Start(t.Context(), watcher))
+			t.Cleanup(func() { require.NoError(t, w.Close(context.Background())) })
+			s := goServer(t, r.URL(), protocol)
+			driver := s.Driver(t, "1")
+			testkit.Eventually(t, "the Go nodes are alone", watcher.onlyPeers)
+			n := startNode(t, r.URL(), protocol)
+			n.do("client", fields{"name": "n1", "rooms": []string{"driver:1"}})
+			testkit.Eventually(t, "there is a Node server", func() bool { return !watcher.onlyPeers() })
+			testkit.Eventually(t, "its client receives a position", func() bool {
+				in := realtime.LocationPing{Position: &realtime.Position{Lat: 23.1, Lng: -82.4}}
+				_, err := realtimetest.Call(t.Context(), driver, realtime.DriverLocationPing, in)
+				require.NoError(t, err)
+				time.Sleep(100 * time.Millisecond)
+				return len(n.receivedBy("n1")) > 0
+			})
+			require.Contains(t, n.receivedBy("n1")[0], "driver:location:update")
+			n.end()
+			testkit.Eventually(t, "the Node server has ended", watcher.onlyPeers)
+		})
+	}
+}

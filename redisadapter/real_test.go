@@ -26,6 +26,7 @@ type nodeServer struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	in  io.WriteCloser
+	end func() // ends the process
 
 	mu       sync.Mutex // guards the rest
 	next     int
@@ -67,11 +68,12 @@ func startNode(t *testing.T, url, protocol string, env ...string) *nodeServer {
 		defer close(done)
 		n.read(out, ready)
 	}()
-	t.Cleanup(func() {
+	n.end = sync.OnceFunc(func() {
 		_ = n.in.Close()
 		<-done
 		_ = n.cmd.Wait()
 	})
+	t.Cleanup(n.end)
 	select {
 	case <-ready:
 	case <-done:
