@@ -34,6 +34,7 @@ type Adapter struct {
 	requests  requests
 	answering answering
 	peers     peers
+	twins     twins
 	gaps      gaps
 	signals   signals
 
@@ -100,15 +101,20 @@ func New(o Options) (*Adapter, error) {
 	}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.linked, a.unlink = context.WithCancel(context.Background())
-	a.protocol = classic{wire.Classic{Limits: a.limits}, o.Key, a.uid}
-	if o.Sharded {
-		a.protocol = sharded{wire.Sharded{Limits: a.limits}, o.Key, a.uid}
-	}
+	a.protocol = protocolOf(o, a.limits, a.uid)
 	a.publisher = publisher{
 		client: a.current, sharded: o.Sharded, failed: a.publishFailed, healed: a.publishHealed,
 		maxMessages: o.QueuedMessages, maxBytes: o.QueuedBytes,
 	}
 	return a, nil
+}
+
+// protocolOf returns the protocol of a node with that id.
+func protocolOf(o Options, limits wire.Limits, uid string) protocol {
+	if o.Sharded {
+		return sharded{wire.Sharded{Limits: limits}, o.Key, uid}
+	}
+	return classic{wire.Classic{Limits: limits}, o.Key, uid}
 }
 
 // randomName returns n random letters and digits.

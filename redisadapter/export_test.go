@@ -19,6 +19,12 @@ func (a *Adapter) Gap(g realtime.Gap) { a.gap(g) }
 // UID returns the adapter's id.
 func (a *Adapter) UID() string { return a.uid }
 
+// SetUID gives an adapter the id of another one, as a copy of its process has.
+func (a *Adapter) SetUID(uid string) {
+	a.uid = uid
+	a.protocol = protocolOf(a.opts, a.limits, uid)
+}
+
 // Slot exports slot.
 var Slot = slot
 

@@ -18,6 +18,7 @@ import (
 	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisadapter"
+	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
 func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
@@ -228,6 +229,53 @@ func TestAdapter_ForgetsDeadNodes(t *testing.T) {
 	require.Less(t, time.Since(began), 10*quick)
 	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	require.NoError(t, a.Request(t.Context(), fetch, func(realtime.ClusterAnswer) {}))
+}
+
+// TestAdapter_ForgottenNodeReturns: a node that was taken for dead is known again when it sends a
+// heartbeat, and its messages count all the time.
+func TestAdapter_ForgottenNodeReturns(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := startAt(t, s, quick, nil)
+	const stale = "realtime-0123456789abcdef"
+	beat := func() { s.Publish(redisadapter.NodesChannel("socket.io"), `{"v":1,"uid":"`+stale+`","op":"beat"}`) }
+	beat()
+	testkit.Eventually(t, "it is forgotten", func() bool { return slices.Equal(a.node.peerChanges(), []string{"joined " + stale, "died " + stale}) })
+	publishAsNode(t, s, "socket.io#/drivers#driver:1#", wire.Message{Kind: wire.Broadcast, UID: stale, Namespace: ns, Rooms: []string{room}, Args: text(`"test"`, `7`)})
+	testkit.Eventually(t, "its message arrives", func() bool { return a.node.count() == 1 })
+	beat()
+	testkit.Eventually(t, "it is known again", func() bool {
+		return slices.Equal(a.node.peerChanges(), []string{"joined " + stale, "died " + stale, "joined " + stale})
+	})
+	require.NoError(t, a.Check(t.Context()))
+}
+
+// TestAdapter_SameIDTwice: two copies of one process drop each other's messages as their own, so
+// both say so, and the one that remains has a gap.
+func TestAdapter_SameIDTwice(t *testing.T) {
+	t.Parallel()
+	for name, change := range bothProtocol {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			a, other := startAt(t, s, quick, change), startAt(t, s, quick, change)
+			waitForPeers(t, a, other)
+			b := &peer{node: &recorder{}, log: &testkit.Log{}}
+			b.Adapter = newAdapter(t, redisadapter.Options{URL: s.URL(), Namespaces: []string{ns}, StartAlone: true, Sharded: name == "sharded"})
+			b.SetUID(a.UID())
+			b.Hurry(quick)
+			require.NoError(t, b.Start(t.Context(), b.node))
+			testkit.Eventually(t, "both are red", func() bool { return a.Check(t.Context()) != nil && b.Check(t.Context()) != nil })
+			require.ErrorContains(t, a.Check(t.Context()), "another process has this node's id")
+			require.NoError(t, other.Check(t.Context()))
+			testkit.Eventually(t, "the host knows", func() bool { return slices.Equal(a.node.health(), []bool{false}) })
+			b.close(t)
+			testkit.Eventually(t, "the other one is green", func() bool { return a.Check(t.Context()) == nil })
+			testkit.Eventually(t, "the gap is reported", func() bool { return a.gapCount() == 1 && slices.Equal(a.node.health(), []bool{false, true}) })
+			require.Equal(t, 1, a.log.Times("another process has this node's id"))
+			requireReaches(t, other, a)
+		})
+	}
 }
 
 // TestAdapter_Close: Redis and the other nodes forget the node at once, so that no request

@@ -25,6 +25,7 @@ const (
 type notice struct {
 	Version int    `json:"v"`
 	UID     string `json:"uid"`
+	Process string `json:"process,omitempty"` // see twins
 	Name    string `json:"name,omitempty"`
 	Op      string `json:"op"`
 	ID      string `json:"id,omitempty"`
@@ -147,7 +148,7 @@ func (a *Adapter) Peers() []realtime.Peer { return a.peers.list() }
 
 // notify publishes a notice.
 func (a *Adapter) notify(n notice) {
-	n.Version, n.UID, n.Name = noticeVersion, a.uid, a.opts.Name
+	n.Version, n.UID, n.Name, n.Process = noticeVersion, a.uid, a.opts.Name, a.twins.mark(time.Now(), a.timing.beat)
 	payload, err := json.Marshal(n)
 	if err != nil {
 		panic(err) // cannot happen: strings and numbers marshal
@@ -163,6 +164,9 @@ func (a *Adapter) receiveNotice(_, msg string) {
 		return
 	}
 	if n.UID == a.uid {
+		if !a.twins.isMark(n.Process) {
+			a.twinFound(time.Now())
+		}
 		return
 	}
 	if len(n.Name) > nameBytes {
@@ -194,6 +198,7 @@ func (a *Adapter) receiveNotice(_, msg string) {
 func (a *Adapter) exchangeHeartbeats() {
 	tick := time.NewTicker(a.timing.beat / 2)
 	defer tick.Stop()
+	ran := time.Now()
 	for n := 1; ; n++ {
 		select {
 		case <-a.closing:
@@ -205,7 +210,11 @@ func (a *Adapter) exchangeHeartbeats() {
 		}
 		now := time.Now()
 		a.checkDelays(now)
-		if a.connected() != nil {
+		a.twinEnded(now)
+		// After this process was stopped, the heartbeats of that time have yet to be read.
+		stopped := now.Sub(ran) > a.timing.forget/2
+		ran = now
+		if stopped || a.connected() != nil {
 			a.peers.refresh(now)
 			continue
 		}

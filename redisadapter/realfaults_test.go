@@ -29,7 +29,11 @@ func init() { //nolint:gochecknoinits // before TestMain and its leak check
 	}
 	a, err := redisadapter.New(redisadapter.Options{URL: url, Name: "the child", Namespaces: []string{ns}, Logger: quiet})
 	if err == nil {
-		err = a.Start(context.Background(), &recorder{sockets: []realtime.RemoteSocket{someSocket}})
+		err = a.Start(context.Background(), &recorder{sockets: []realtime.RemoteSocket{someSocket}, changed: func(what string) {
+			_, _ = os.Stdout.WriteString(what + "\n")
+		}, deliver: func(m realtime.ClusterMessage) {
+			_, _ = os.Stdout.Write(append(m.Event.Args[1], '\n'))
+		}})
 	}
 	if err != nil {
 		slog.Error("the child does not start", "error", err)
@@ -73,7 +77,8 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	r := redistest.StartProcess(t)
 	a := startOn(t, r.URL(), "classic")
 	child := redistest.StartChild(t, childEnv+"="+r.URL())
-	child.Expect(t, "ready\n")
+	known := child.Line(t) // the order of the two lines is not known
+	require.ElementsMatch(t, []string{"ready", "joined " + a.UID()}, []string{known, child.Line(t)})
 	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
 	fetch := realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}
 	found := func() (n int, took time.Duration) {
@@ -90,4 +95,24 @@ func TestRealRedis_NodeIsKilled(t *testing.T) {
 	require.Less(t, took, 2*time.Second, "it is waited for")
 	testkit.Eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
 	require.Less(t, time.Since(killed), 10*time.Second)
+}
+
+// TestRealRedis_NodeIsStopped: a node that is stopped until the others have forgotten it, and
+// continues as if nothing had happened, is known again, takes nobody for dead, and receives what
+// Redis has kept for it.
+func TestRealRedis_NodeIsStopped(t *testing.T) {
+	t.Parallel()
+	r := redistest.StartProcess(t)
+	a := startOn(t, r.URL(), "classic")
+	child := redistest.StartChild(t, childEnv+"="+r.URL())
+	known := child.Line(t)
+	require.ElementsMatch(t, []string{"ready", "joined " + a.UID()}, []string{known, child.Line(t)})
+	testkit.Eventually(t, "it is known", func() bool { return len(a.Peers()) == 1 })
+	require.NoError(t, child.Pause())
+	testkit.Eventually(t, "it is forgotten", func() bool { return len(a.Peers()) == 0 })
+	require.NoError(t, a.Publish(t.Context(), event(1)))
+	require.NoError(t, child.Resume())
+	testkit.Eventually(t, "it is known again", func() bool { return len(a.Peers()) == 1 })
+	require.NoError(t, a.Publish(t.Context(), event(2)))
+	child.Expect(t, "1\n2\n")
 }

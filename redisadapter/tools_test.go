@@ -34,6 +34,7 @@ type recorder struct {
 	deliver func(m realtime.ClusterMessage)
 	sockets []realtime.RemoteSocket
 	onGap   func()
+	changed func(what string) // called with each change of the other nodes
 
 	mu        sync.Mutex // guards the fields below
 	got       []realtime.ClusterMessage
@@ -115,6 +116,9 @@ func (r *recorder) onlyPeers() bool {
 }
 
 func (r *recorder) peerChanged(what string) {
+	if r.changed != nil {
+		r.changed(what)
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.peers = append(r.peers, what)

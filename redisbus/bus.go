@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -50,7 +49,6 @@ type Bus struct {
 	handling context.Context // of handlers; ends when Close stops waiting for them
 	cancel   context.CancelFunc
 	running  sync.WaitGroup // members; grows only while not closed
-	tokens   atomic.Uint64  // numbers the leases of this node
 
 	mu            sync.Mutex // guards the rest, and ended of each subscription
 	subscriptions []*subscription

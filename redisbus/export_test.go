@@ -23,6 +23,9 @@ func (b *Bus) Hurry(beat, lease time.Duration) {
 // CallTimeout sets the timeout of calls to Redis.
 func (b *Bus) CallTimeout(d time.Duration) { b.timing.call = d }
 
+// SetName gives a bus the name of another one, as a copy of its process has.
+func (b *Bus) SetName(name string) { b.name = name }
+
 // StreamOf returns the stream that events of a key are in.
 func (b *Bus) StreamOf(key string) string { return b.keys.of(key).stream }
 

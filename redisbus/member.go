@@ -5,10 +5,11 @@ package redisbus
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
+	random "math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
@@ -195,7 +196,7 @@ func (m *member) balance(client rueidis.Client, all []partition, share int) (err
 			}
 		}
 	}
-	for _, i := range rand.Perm(len(all)) { // a random order, so that nodes do not all try the same partition first
+	for _, i := range random.Perm(len(all)) { // a random order, so that nodes do not all try the same partition first
 		p := &all[i]
 		if owned >= share || ctx.Err() != nil {
 			break
@@ -218,7 +219,7 @@ func (m *member) balance(client rueidis.Client, all []partition, share int) (err
 // acquire begins a session if the partition has no owner, and returns nil if it has one.
 func (m *member) acquire(ctx context.Context, client rueidis.Client, p *partition) (*session, error) {
 	if m.tokens[p.index] == "" {
-		m.tokens[p.index] = m.b.name + ":" + strconv.FormatUint(m.b.tokens.Add(1), 10)
+		m.tokens[p.index] = m.b.name + ":" + rand.Text() // not a counter: a copy of this process would count alike
 	}
 	token, asked := m.tokens[p.index], time.Now()
 	ok, err := acquireScript.Exec(ctx, client, []string{p.owner}, []string{token, ms(m.b.timing.lease)}).AsInt64()

@@ -81,3 +81,30 @@ func TestMember_TakesPartitionsOfGhosts(t *testing.T) {
 		return slices.Equal(r.owned(false), []int{4}) && slices.Equal(r.owned(true), []int{2})
 	})
 }
+
+// Two nodes with one name, as copies of one process have, share the partitions by their leases.
+func TestMember_SameNameTwice_EachEventIsHandledOnce(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	publisher := newBus(t, r.url(), nil)
+	var got recorder
+	for range 2 {
+		b := newBus(t, r.url(), nil)
+		b.SetName("twin")
+		subscribe(t, b, got.handle)
+	}
+	eventually(t, "all partitions have owners", func() bool { return len(r.owned(false)) > 0 && len(r.owned(true)) > 0 })
+	const each = 30
+	for n := range each {
+		for key := range 10 {
+			require.NoError(t, publisher.Publish(t.Context(), event(string(rune('a'+key)), n)))
+		}
+	}
+	eventually(t, "all are handled", func() bool { return len(got.all()) >= 10*each })
+	time.Sleep(5 * quick) // for repeats
+	next := map[string]int{}
+	for _, e := range got.all() {
+		require.Equal(t, event(e.Key, next[e.Key]).ID, e.ID)
+		next[e.Key]++
+	}
+}
