@@ -68,8 +68,11 @@ func TestAdapter_DetectsSilence(t *testing.T) {
 				testkit.Eventually(t, "health is green", func() bool { return b.Check(t.Context()) == nil && a.Check(t.Context()) == nil })
 				require.Less(t, time.Since(healed), 5*time.Second)
 				testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() > 0 })
-				require.Equal(t, 1, b.log.Times("not receiving"), "one line")
-				require.Equal(t, 1, b.log.Times("nodes again"))
+				// On a busy machine it may look as if it was silent once more.
+				testkit.Eventually(t, "one line each time", func() bool {
+					changes := b.node.health()
+					return len(changes)%2 == 0 && b.log.Times("not receiving") == len(changes)/2 && b.log.Times("nodes again") == len(changes)/2
+				})
 			})
 		}
 	}
