@@ -143,7 +143,8 @@ func (e SessionRefreshed) deliver(f facts) []Delivery {
 
 // SessionRevoked says that a login session ended. The sockets of the session and the other
 // sockets of the user receive it, in every namespace. Then the server disconnects the
-// sockets of the session, and refuses its pending handshakes.
+// sockets of the session, and refuses its pending handshakes. Store the revocation before you
+// publish it: a handshake that begins later reads the session's row.
 type SessionRevoked struct {
 	SessionID string    `json:"sid"`
 	UserID    string    `json:"userId,omitempty"` // empty: only the session's sockets receive it
@@ -192,7 +193,8 @@ const (
 
 // UserAccessChanged says that a user was banned, deactivated or given another type. The
 // user's sockets in every namespace receive auth:session_revoked and are then disconnected.
-// The user's pending handshakes are refused.
+// The user's pending handshakes are refused. Store the change before you publish it: a
+// handshake that begins later reads the user's row.
 type UserAccessChanged struct {
 	UserID string       `json:"userId"`
 	Change AccessChange `json:"change,omitempty"`

@@ -121,10 +121,10 @@ func TestInterceptor_ShortCircuit(t *testing.T) {
 		"refuses": {func() (realtime.Raw, error) {
 			return realtime.Raw{}, realtime.Errorf(realtime.CodeForbidden, "not yours")
 		}, `{"ok":false,"error":{"code":"forbidden","message":"not yours"}}`, ""},
-		"fails":    {func() (realtime.Raw, error) { return realtime.Raw{}, errors.New("disk full") }, `{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "disk full"},
-		"panics":   {func() (realtime.Raw, error) { panic("nil map") }, `{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "panic: nil map"},
-		"exits":    {func() (realtime.Raw, error) { runtime.Goexit(); return realtime.Raw{}, nil }, `{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "runtime.Goexit"},
-		"answers":  {func() (realtime.Raw, error) { return fareCall.Result(9) }, `{"ok":true,"data":9}`, ""},
+		"fails":   {func() (realtime.Raw, error) { return realtime.Raw{}, errors.New("disk full") }, `{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "disk full"},
+		"panics":  {func() (realtime.Raw, error) { panic("nil map") }, `{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "panic: nil map"},
+		"exits":   {func() (realtime.Raw, error) { runtime.Goexit(); return realtime.Raw{}, nil }, `{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "runtime.Goexit"},
+		"answers": {func() (realtime.Raw, error) { return fareCall.Result(9) }, `{"ok":true,"data":9}`, ""},
 		"answers with no JSON": {func() (realtime.Raw, error) { return realtime.Raw{Args: []json.RawMessage{[]byte(`{"a":`)}}, nil },
 			`{"ok":false,"error":{"code":"internal","message":"internal error"}}`, "argument 0: json: invalid syntax"},
 		"deadline": {func() (realtime.Raw, error) { return realtime.Raw{}, context.DeadlineExceeded }, `{"ok":false,"error":{"code":"unavailable","message":"not available, try again"}}`, "deadline"},

@@ -141,7 +141,7 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	}
 	err := a.connect(ctx)
 	if err != nil && !a.opts.StartAlone {
-		return errors.Join(fmt.Errorf("redisadapter: %w", err), a.Close(context.WithoutCancel(ctx)))
+		return errors.Join(err, a.Close(context.WithoutCancel(ctx)))
 	}
 	a.linking.start(a.exchangeHeartbeats)
 	a.linking.start(a.watchOthers)
@@ -163,7 +163,7 @@ func (a *Adapter) connect(ctx context.Context) error {
 		if a.opts.StartAlone {
 			a.linking.start(a.connectLater)
 		}
-		return err
+		return fmt.Errorf("redisadapter: %w", err)
 	}
 	a.startLinks(client)
 	a.warnOfStreams(ctx, client)

@@ -13,8 +13,13 @@
 // PUBLISH can emit to the clients of both. Go nodes exchange the running trips and
 // presence on channels of their own. They describe a socket to other nodes by its id,
 // rooms, user id, user type and session id, when it was admitted, and whether it is still
-// connecting. They send no token, header or phone number,
-// and drop those that Node sends.
+// connecting. They send no token, header or phone number, and drop those that Node sends.
+//
+// Node servers take part in events and revocations if they use the same rooms, such as
+// driver:{userId}, session:{sid} and trip:{tripId}. They must also set socket.data.userId: Go
+// nodes publish a user as disconnected when the last socket on a Go node ends, unless a Node
+// server has a socket with that id. A Node server receives a revocation as disconnectSockets
+// of the user's or the session's room. Go nodes answer its serverSideEmitWithAck with null.
 //
 // A driver's position and a volatile broadcast are published only if another node may have a
 // receiver: Go nodes announce their rooms to each other. While a Node server is in the cluster,
@@ -41,7 +46,9 @@
 // The adapter needs Redis 7, or Valkey 7 or 8. Pub/sub ignores database numbers: give
 // each environment that shares a Redis server a Key of its own. Any process that can
 // publish on the Redis server can act as a node, so only your servers may have access; the
-// adapter still checks and bounds every message. Node's streams adapter must not use the
+// adapter still checks and bounds every message. With an ACL, allow the channels Key* and
+// realtime:{Key*, and, because Redis compares patterns literally, the pattern of each
+// namespace, such as Key#/drivers#*. Node's streams adapter must not use the
 // same prefix: its messages would crash other Node processes.
 //
 // Redis disconnects a node that reads too slowly: by default one for which 32 MB wait, or 8 MB

@@ -26,7 +26,9 @@ func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
 	s := startRedis(t)
 	s.Stop()
 	a := newAdapter(t, redisadapter.Options{URL: s.URL()})
-	require.ErrorContains(t, a.Start(t.Context(), &recorder{}), "redisadapter: ")
+	err := a.Start(t.Context(), &recorder{})
+	require.ErrorContains(t, err, "redisadapter: ")
+	require.NotContains(t, err.Error(), "redisadapter: redisadapter: ")
 	require.ErrorIs(t, a.Publish(t.Context(), event(0)), realtime.ErrClosed)
 
 	alone := start(t, s, func(o *redisadapter.Options, _ *recorder) { o.StartAlone = true })
@@ -475,4 +477,16 @@ func TestAdapter_MessagesWait_CheckFails(t *testing.T) {
 	require.NoError(t, b.Check(t.Context()))
 	require.Equal(t, 1, b.log.Times("messages of other nodes wait to be handled"))
 	require.Equal(t, 1, b.log.Times("handled in time again"))
+}
+
+// A Redis that answers, but delivers no messages.
+func TestAdapter_RedisIsDeafAtTheStart(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	s.Deafen(true)
+	a := newAdapter(t, redisadapter.Options{URL: s.URL()})
+	a.Hurry(quick)
+	err := a.Start(t.Context(), &recorder{})
+	require.ErrorContains(t, err, "redisadapter: ")
+	require.NotContains(t, err.Error(), "redisadapter: redisadapter: ")
 }

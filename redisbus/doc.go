@@ -52,9 +52,11 @@
 // not received everything, events may be lost, and two nodes may handle events of one
 // partition for about a second.
 //
-// The keys in Redis begin with Options.Key: "{Key:P}:events" is the stream of partition P,
-// "{Key:P}:owner:Group" the lease of the node that handles it. An entry has the fields
-// id, name, key, at (RFC 3339) and data (JSON).
+// The keys in Redis begin with "{" and Options.Key: "{Key:P}:events" is the stream of partition
+// P, "{Key:P}:owner:Group" the lease of the node that handles it. P is the 32-bit FNV-1a hash of
+// the event's key, modulo Options.Partitions; for keys that begin with "access:" it is access0 or
+// access1, by the hash modulo 2. An entry has the fields id, name, key, at (RFC 3339) and data
+// (JSON).
 //
 // # Changing the number of partitions
 //

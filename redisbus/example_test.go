@@ -52,11 +52,12 @@ func ExampleBus_Publish() { //nolint:testableexamples // it needs a Redis
 	if err != nil {
 		log.Fatal(err)
 	}
-	err = bus.Publish(context.Background(), realtime.Envelope{
-		ID: "9b2f6b1e-8f1c-4a3e-9d52-0c1a7f3f4b11", Name: "trip.started", Key: "trip-1", // the trip's id
-		At: time.Now(), Data: []byte(`{"tripId":"trip-1"}`),
-	})
-	if err != nil { // Redis may have it nevertheless: to try again, keep the ID
+	event, err := realtime.NewEnvelope(realtime.TripStarted{TripID: "trip-1", PassengerID: "ana", DriverID: "bob"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = bus.Publish(context.Background(), event)
+	if err != nil { // Redis may have it nevertheless: to try again, publish the same event with its ID
 		log.Print(err)
 	}
 }
