@@ -53,7 +53,7 @@ type handshake struct {
 	began     uint64        // the number of the last revocation before it
 	verifying *list.Element // nil once its token is verified
 	userID    string
-	listedIn  []string // the keys of pendingHandshakes.byRoom
+	listedIn  [2]string // the keys of pendingHandshakes.byRoom: the user's and the session's; empty before identify
 }
 
 // decide reports whether the caller decides how the handshake ends: only the first caller
@@ -110,12 +110,12 @@ func (p *pendingHandshakes) identify(h *handshake, namespace string, c Claims) b
 	if p.byRoom == nil {
 		p.byRoom = map[string][]*handshake{}
 	}
-	for _, r := range [...]Room{ownRoom(namespace, c.Subject), SessionRoom(c.SessionID)} {
+	for i, r := range [...]Room{ownRoom(namespace, c.Subject), SessionRoom(c.SessionID)} {
 		key := handshakeKey(namespace, r.name)
 		if p.revoked[key] > h.began {
 			h.revoked.Store(true)
 		}
-		h.listedIn = append(h.listedIn, key)
+		h.listedIn[i] = key
 		p.byRoom[key] = append(p.byRoom[key], h)
 	}
 	p.verifiedLocked(h)
@@ -160,7 +160,7 @@ func (p *pendingHandshakes) done(h *handshake) {
 	for _, key := range h.listedIn {
 		removeHandshake(p.byRoom, key, h)
 	}
-	h.listedIn = nil
+	h.listedIn = [2]string{}
 	if !h.refreshes() {
 		h.cancel()
 		removeHandshake(p.byConn, h.conn(), h)

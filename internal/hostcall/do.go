@@ -52,6 +52,7 @@ type Kind struct {
 	unfinished int                    // calls that have not returned, abandoned ones included
 	idle       chan struct{}          // closed when unfinished becomes 0; nil unless Wait waits for that
 	shares     [levels]map[any]*share // by source, and by group
+	spare      [levels][]*share       // shares without calls, for the next sources and groups
 }
 
 // ticket is the accounting of one call.
@@ -79,7 +80,7 @@ func Do[T any](ctx context.Context, k *Kind, source any, f func(ctx context.Cont
 	if err := ctx.Err(); err != nil {
 		return v, err
 	}
-	c := &call[T]{kind: k, f: f}
+	c := &call[T]{kind: k, work: function[T](f)}
 	c.start(ctx, source)
 	select {
 	case <-c.done:
@@ -117,12 +118,26 @@ func Finish(ctx context.Context, k *Kind, grace time.Duration, f func(ctx contex
 	return err
 }
 
+// work is what a call does. It is an interface and not functions, which would be two
+// allocations for each call.
+type work[T any] interface {
+	do(ctx context.Context) (T, error)
+	// then is called when the call finishes, before done is closed.
+	then(v T, err error)
+}
+
+// function is the work of Do.
+type function[T any] func(ctx context.Context) (T, error)
+
+func (f function[T]) do(ctx context.Context) (T, error) { return f(ctx) }
+
+func (function[T]) then(T, error) {}
+
 // call is one call, from before it has a slot until it is finished.
 type call[T any] struct {
 	ctx    Context
 	kind   *Kind
-	f      func(ctx context.Context) (T, error)
-	then   func(v T, err error) // called when the call finishes, before done is closed; may be nil
+	work   work[T]
 	ticket ticket
 	timer  *time.Timer
 
@@ -163,7 +178,7 @@ func (c *call[T]) run() {
 		c.returned(v, err)
 	}()
 	err = caught(func() (err error) {
-		if v, err = c.f(&c.ctx); err != nil && c.kind.limits.Inspect != nil {
+		if v, err = c.work.do(&c.ctx); err != nil && c.kind.limits.Inspect != nil {
 			err = c.kind.limits.Inspect(err)
 		}
 		return err
@@ -187,9 +202,7 @@ func (c *call[T]) finish(v T, err error) {
 		return
 	}
 	c.v, c.err = v, err
-	if c.then != nil {
-		c.then(v, err)
-	}
+	c.work.then(v, err)
 	close(c.done)
 }
 

@@ -183,6 +183,39 @@ func TestDo_PerSource(t *testing.T) {
 	})
 }
 
+// A share that another source had before limits the calls of the next one alike, whether the
+// calls of the other one returned or were abandoned.
+func TestDo_PerSourceOneAfterTheOther(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{Timeout: time.Second, Running: 1000, Abandoned: 1000, PerSource: 2})
+		for round := range 6 {
+			hold := make(chan struct{})
+			var running atomic.Int64
+			var all sync.WaitGroup
+			for source := range 50 {
+				for range 4 {
+					all.Go(func() {
+						_, _ = hostcall.Do(t.Context(), k, 100*round+source, func(context.Context) (int, error) {
+							running.Add(1)
+							<-hold
+							return 0, nil
+						})
+					})
+				}
+			}
+			synctest.Wait()
+			require.EqualValues(t, 100, running.Load())
+			if round%2 == 0 {
+				time.Sleep(2 * time.Second) // they are abandoned, and those that wait give up
+				require.Equal(t, 100, k.Abandoned())
+			}
+			close(hold)
+			all.Wait()
+			require.NoError(t, k.Wait(t.Context()))
+		}
+	})
+}
+
 // The calls of the sources of one group leave the other groups their share, running and
 // abandoned, and get theirs back.
 func TestDo_PerGroup(t *testing.T) {

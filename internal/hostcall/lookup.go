@@ -43,8 +43,14 @@ type Lookup[T any] struct {
 // stops waiting.
 type flight[T any] struct {
 	call[T]
+	lookup  *Lookup[T]
+	id      string
 	waiting int
 }
+
+func (f *flight[T]) do(ctx context.Context) (T, error) { return f.lookup.cfg.Find(ctx, f.id) }
+
+func (f *flight[T]) then(row T, err error) { f.lookup.end(f, row, err) }
 
 // cachedRows is the size of the cache. A node that restarts may look up more rows than
 // this within a second; then rows replace each other early, which bounds the memory.
@@ -135,10 +141,8 @@ func (l *Lookup[T]) placeLocked(id string) *cached[T] {
 // beginLocked starts a call that others may join. The call's ctx has the values of the
 // first caller's ctx, but not its cancellation.
 func (l *Lookup[T]) beginLocked(ctx context.Context, id string) *flight[T] {
-	f := &flight[T]{}
-	f.kind = l.kind
-	f.f = func(ctx context.Context) (T, error) { return l.cfg.Find(ctx, id) }
-	f.then = func(row T, err error) { l.end(id, f, row, err) }
+	f := &flight[T]{lookup: l, id: id}
+	f.kind, f.work = l.kind, f
 	if l.flights == nil {
 		l.flights = map[string]*flight[T]{}
 	}
@@ -149,13 +153,13 @@ func (l *Lookup[T]) beginLocked(ctx context.Context, id string) *flight[T] {
 
 // end is called when a call has finished, before its waiters get the row. It caches the
 // row, unless there was a Reset since the call started.
-func (l *Lookup[T]) end(id string, f *flight[T], row T, err error) {
+func (l *Lookup[T]) end(f *flight[T], row T, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.flights[id] != f {
+	if l.flights[f.id] != f {
 		return
 	}
-	delete(l.flights, id)
+	delete(l.flights, f.id)
 	if err != nil || l.cfg.Cache <= 0 || !l.cfg.Cacheable(row) {
 		return
 	}
@@ -164,7 +168,7 @@ func (l *Lookup[T]) end(id string, f *flight[T], row T, err error) {
 		l.cfg.Wheel.Arm(&l.evictTimer, l.cfg.Cache)
 	}
 	l.last = time.Since(l.epoch)
-	*l.placeLocked(id) = cached[T]{id, row, l.last, l.generation}
+	*l.placeLocked(f.id) = cached[T]{f.id, row, l.last, l.generation}
 }
 
 // evict drops the cache when every row in it has expired.

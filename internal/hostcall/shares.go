@@ -12,6 +12,10 @@ const (
 	levels
 )
 
+// maxSpare is how many shares without calls are kept of each level. Otherwise nearly each call of
+// a handshake would make a share of its own.
+const maxSpare = 32
+
 // share counts the calls of a kind that are made for one source, or for one group. It
 // exists while there are any. Kind.mu guards its numbers.
 type share struct {
@@ -50,7 +54,7 @@ func (k *Kind) shareLocked(t *ticket) {
 			if k.shares[i] == nil {
 				k.shares[i] = map[any]*share{}
 			}
-			s = &share{slots: make(chan struct{}, k.limits.perShare()[i])}
+			s = k.newShareLocked(i)
 			k.shares[i][name] = s
 		}
 		s.tickets++
@@ -58,14 +62,29 @@ func (k *Kind) shareLocked(t *ticket) {
 	}
 }
 
-// forgetLocked removes a call from its shares. It drops shares without calls.
+// newShareLocked returns a share of a level, without calls.
+func (k *Kind) newShareLocked(level int) *share {
+	n := len(k.spare[level])
+	if n == 0 {
+		return &share{slots: make(chan struct{}, k.limits.perShare()[level])}
+	}
+	s := k.spare[level][n-1]
+	k.spare[level] = k.spare[level][:n-1]
+	return s
+}
+
+// forgetLocked removes a call from its shares. A share without calls has no name any more.
 func (k *Kind) forgetLocked(t *ticket) {
 	for i, s := range t.shares {
 		if s == nil {
 			continue
 		}
-		if s.tickets--; s.tickets == 0 {
-			delete(k.shares[i], t.names[i])
+		if s.tickets--; s.tickets > 0 {
+			continue
+		}
+		delete(k.shares[i], t.names[i])
+		if len(k.spare[i]) < maxSpare {
+			k.spare[i] = append(k.spare[i], s)
 		}
 	}
 }
