@@ -149,7 +149,9 @@ func (s *Socket) open(running bool, ms []*Message) bool {
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	s.mu.Unlock()
 	// If the client has disconnected, Conn.Closed is about to end the socket.
+	s.conn.Cork() // so that Uncork writes on this goroutine and starts none
 	s.conn.session.OpenGate(&s.gate, append([]*Message{s.conn.connectMessage(s)}, ms...)...)
+	s.conn.Uncork()
 	return true
 }
 
