@@ -49,9 +49,10 @@ type Adapter struct {
 	links   linkSet
 	client  atomic.Pointer[rueidis.Client] // nil: not connected
 
-	namespaces sync.Map // name to *namespace
-	running    group    // calls of node; none starts once stopped is set
-	linking    group    // the links' goroutines
+	namespaces sync.Map                              // name to *namespace
+	patterns   atomic.Pointer[map[string]*namespace] // by the pattern of its broadcasts; filterNamespace replaces it
+	running    group                                 // calls of node; none starts once stopped is set
+	linking    group                                 // the links' goroutines
 
 	mu      sync.Mutex // guards the rest
 	started bool
@@ -219,7 +220,7 @@ func (a *Adapter) dial() (rueidis.Client, error) {
 	c := a.opts.Client
 	if c == nil {
 		var err error
-		if c, err = redisclient.Dial(a.opts.URL, nil); err != nil {
+		if c, err = redisclient.Dial(a.opts.URL, a.filterMessages); err != nil {
 			return nil, err
 		}
 	}
@@ -325,7 +326,7 @@ func (a *Adapter) namespace(name string) *namespace {
 	if ns, ok := a.namespaces.Load(name); ok {
 		return ns.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
 	}
-	ns := &namespace{a: a, name: name, prefix: a.protocol.prefix(name)}
+	ns := newNamespace(a, name)
 	var topics []*topic
 	add := func(name string, pattern bool, from source) {
 		topics = append(topics, newTopic(name, pattern, func(channel, msg string) { ns.push(incoming{from, channel, msg}) }))
@@ -341,6 +342,7 @@ func (a *Adapter) namespace(name string) *namespace {
 	if other, loaded := a.namespaces.LoadOrStore(name, ns); loaded {
 		return other.(*namespace) //nolint:errcheck,forcetypeassert // as above
 	}
+	a.filterNamespace(ns)
 	a.links.add(topics)
 	return ns
 }

@@ -41,10 +41,14 @@ type incoming struct {
 	channel, msg string
 }
 
+func newNamespace(a *Adapter, name string) *namespace {
+	return &namespace{a: a, name: name, prefix: a.protocol.prefix(name)}
+}
+
 // push is called by the connections' readers. It drops the message if the queue is full or
 // the message is too large.
 func (ns *namespace) push(in incoming) {
-	if in.from != fromState && ns.drops(in) {
+	if in.from != fromState && ns.drops(in.from, in.channel, in.msg) {
 		return
 	}
 	ns.mu.Lock()
@@ -84,18 +88,18 @@ func (ns *namespace) delay(now time.Time) time.Duration {
 
 // drops reports whether a message is not for this node, as far as that can be seen without
 // decoding it. A queued message may be a join to the room of a broadcast, so that only an empty
-// queue lets it ask for rooms.
-func (ns *namespace) drops(in incoming) bool {
-	if ns.a.protocol.own(in.msg) {
+// queue lets it ask for rooms. msg may be the beginning of the message.
+func (ns *namespace) drops(from source, channel, msg string) bool {
+	if ns.a.protocol.own(msg) {
 		return true
 	}
-	if in.from != fromBroadcasts {
+	if from != fromBroadcasts {
 		return false
 	}
 	ns.mu.Lock()
 	idle := !ns.running
 	ns.mu.Unlock()
-	return idle && ns.lacks(in.channel)
+	return idle && ns.lacks(channel)
 }
 
 // lacks reports whether a channel of broadcasts is that of one room, which this node does not
