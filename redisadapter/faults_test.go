@@ -103,6 +103,33 @@ func TestAdapter_ReportsToItsNode(t *testing.T) {
 	testkit.Eventually(t, "it receives again", func() bool { return slices.Equal(a.node.health(), []bool{false, true}) })
 }
 
+// If two nodes do not receive at the same time, what the first one asks when it receives again does
+// not reach the other: it asks once more when the other one receives again.
+func TestAdapter_AsksAgain(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := start(t, s, nil)
+	const other = "realtime-0123456789abcdef"
+	hello := func(ago time.Duration) {
+		s.Publish(redisadapter.NodesChannel("socket.io"), fmt.Sprintf(`{"v":1,"uid":%q,"op":"hello","ago":%d}`, other, ago))
+	}
+	hello(time.Minute)
+	testkit.Eventually(t, "the other node is known", func() bool { return len(a.node.peerChanges()) == 1 })
+	require.Empty(t, a.gaps(), "it had none itself")
+	s.Cut()
+	testkit.Eventually(t, "a gap", func() bool { return len(a.gaps()) == 1 })
+	first := a.gaps()[0]
+	hello(0) // it has started, and knows nothing
+	hello(time.Nanosecond)
+	hello(time.Minute)
+	testkit.Eventually(t, "the gap again", func() bool { return len(a.gaps()) >= 2 })
+	again := a.gaps()
+	require.Len(t, again, 2)
+	require.Equal(t, other, again[1].Peer)
+	require.Equal(t, first.Since, again[1].Since)
+	require.Equal(t, first.Until, again[1].Until)
+}
+
 func TestAdapter_RedisRestarts(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)

@@ -79,6 +79,8 @@ func (a *Adapter) checkDelays(now time.Time) {
 type gaps struct {
 	mu    sync.Mutex          // guards the fields below
 	since map[*link]time.Time // when each link that does not receive failed
+	last  realtime.Gap        // the last one that was reported
+	said  time.Time           // when it was
 }
 
 // signals are calls of the node about this adapter and the other nodes. They are made one
@@ -139,10 +141,23 @@ func (a *Adapter) linkUp(l *link) {
 	}
 	now := time.Now()
 	a.peers.refresh(now)
-	a.notify(notice{Op: opHello})
 	a.log.Info("redisadapter: receiving from other nodes again", "after", now.Sub(since))
-	// Messages were also lost before the failure was detected.
-	a.gap(realtime.Gap{Since: since.Add(-(missedProbes + 1) * a.timing.probe), Until: now, Reason: "not connected to Redis"})
+	since = since.Add(-(missedProbes + 1) * a.timing.probe) // messages were also lost before the failure was detected
+	a.notify(notice{Op: opHello, Ago: int64(now.Sub(since))})
+	a.gap(realtime.Gap{Since: since, Until: now, Reason: "not connected to Redis"})
+}
+
+// heardAgain is called when another node receives again, which it did not for a while. If this
+// node had a gap meanwhile, what it then asked the other node has not arrived: the gap is reported
+// once more, so that this node asks again.
+func (a *Adapter) heardAgain(peer string, ago time.Duration, now time.Time) {
+	a.gaps.mu.Lock()
+	last, said := a.gaps.last, a.gaps.said
+	a.gaps.mu.Unlock()
+	if !said.IsZero() && now.Sub(said) <= ago {
+		last.Peer, last.Reason = peer, "another node has not received what this one asked it"
+		a.gap(last)
+	}
 }
 
 // publishFailed is called by the publisher when the first message is lost.
@@ -166,6 +181,9 @@ func (a *Adapter) overflowed(namespace string, lost int) {
 
 // gap reports a gap to the node.
 func (a *Adapter) gap(g realtime.Gap) {
+	a.gaps.mu.Lock()
+	a.gaps.last, a.gaps.said = g, time.Now()
+	a.gaps.mu.Unlock()
 	a.signals.mu.Lock()
 	defer a.signals.mu.Unlock()
 	if a.signals.gaps >= maxGaps {

@@ -29,7 +29,7 @@ type notice struct {
 	Name    string `json:"name,omitempty"`
 	Op      string `json:"op"`
 	ID      string `json:"id,omitempty"`
-	Ago     int64  `json:"ago,omitempty"` // ns, with opLost: when the first message was lost
+	Ago     int64  `json:"ago,omitempty"` // ns; with opLost: when the first message was lost; with opHello: when the node stopped receiving
 }
 
 // The version and limits of notices, and the maximum number of peers.
@@ -186,6 +186,7 @@ func (a *Adapter) receiveNotice(_, msg string) {
 	switch n.Op {
 	case opHello:
 		a.notify(notice{Op: opBeat})
+		a.heardAgain(n.UID, time.Duration(n.Ago), now)
 	case opLost:
 		a.gap(realtime.Gap{Since: now.Add(-max(time.Duration(n.Ago), 0)), Until: now, Peer: n.UID, Reason: "the node could not publish"})
 	case opCancel:
