@@ -103,11 +103,29 @@ func (d *dialer) dial(ctx context.Context, network, addr string) (net.Conn, erro
 	defer d.mu.Unlock()
 	if d.isCut {
 		_ = c.Close()
-		return nil, errors.New("the connection is cut")
+		return nil, errCut
 	}
 	d.conns = append(d.conns, c)
-	return c, nil
+	return &cuttable{Conn: c, d: d}, nil
 }
+
+// cuttable sends nothing once its dialer has cut: no connection works a little longer than another.
+type cuttable struct {
+	net.Conn
+
+	d *dialer
+}
+
+func (c *cuttable) Write(b []byte) (int, error) {
+	c.d.mu.Lock()
+	defer c.d.mu.Unlock()
+	if c.d.isCut {
+		return 0, errCut
+	}
+	return c.Conn.Write(b)
+}
+
+var errCut = errors.New("the connection is cut")
 
 func (d *dialer) cut() {
 	d.mu.Lock()
