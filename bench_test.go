@@ -69,11 +69,12 @@ type benchConn struct {
 }
 
 // benchServer is a server without limits that a benchmark would hit.
-func benchServer(b *testing.B) *realtimetest.Server {
-	return realtimetest.NewServer(b, func(o *realtime.Options) {
+func benchServer(b *testing.B, configure ...func(o *realtime.Options)) *realtimetest.Server {
+	b.Helper()
+	return realtimetest.NewServer(b, append(configure, func(o *realtime.Options) {
 		o.Logger = slog.New(slog.DiscardHandler)
 		o.Limits.OutboxMessages, o.Limits.OutboxBytes = 1<<30, 1<<30
-	})
+	})...)
 }
 
 // benchDriver connects a driver and reads their hello.
@@ -170,8 +171,60 @@ func BenchmarkEmitTo1000(b *testing.B) { benchEmit(b, 1000, 4) }
 
 // BenchmarkPingToAck is a driver's position: read, stored, sent to their sockets,
 // acknowledged.
-func BenchmarkPingToAck(b *testing.B) {
-	srv := benchServer(b)
+func BenchmarkPingToAck(b *testing.B) { benchPositions(b, benchServer(b)) }
+
+// BenchmarkPingToAckInCluster is the same on a node of a cluster. Its adapter encodes what it
+// publishes, and another node has no receiver, or an admin.
+func BenchmarkPingToAckInCluster(b *testing.B) {
+	for _, c := range []struct {
+		name            string
+		only, connected bool
+	}{{"no receiver elsewhere", true, false}, {"an admin elsewhere", true, true}, {"perhaps Node servers", false, false}} {
+		b.Run(c.name, func(b *testing.B) {
+			hub := realtimetest.NewHub()
+			hub.SetOnlyPeers(c.only)
+			join := func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() }
+			srv, other := benchServer(b, join), benchServer(b, join)
+			if c.connected {
+				other.Admin(b, "a1")
+			}
+			time.Sleep(200 * time.Millisecond) // until the rooms are announced
+			benchPositions(b, srv)
+		})
+	}
+}
+
+// BenchmarkJoin is a socket that joins a room and leaves it, alone and in a cluster, where both are
+// announced.
+func BenchmarkJoin(b *testing.B) {
+	for nodes := 1; nodes <= 2; nodes++ {
+		b.Run(fmt.Sprint(nodes, " nodes"), func(b *testing.B) {
+			var join []func(o *realtime.Options)
+			if nodes > 1 {
+				hub := realtimetest.NewHub() // its adapter watches rooms; the struct hides that
+				join = append(join, func(o *realtime.Options) { o.Cluster.Adapter = struct{ realtime.Adapter }{hub.Node()} })
+				benchServer(b, join...)
+			}
+			srv := benchServer(b, join...)
+			w := benchDriver(b, srv, "d1")
+			to, rooms := srv.Realtime.Drivers().To(realtime.DriverRoom("d1")).Local(), make([]realtime.Room, 1000)
+			for n := range rooms {
+				rooms[n] = realtime.NewRoom("zone", fmt.Sprint(n))
+			}
+			time.Sleep(200 * time.Millisecond)
+			b.ReportAllocs()
+			for n := 0; b.Loop(); n++ {
+				to.Join(rooms[n%len(rooms)])
+				to.Leave(rooms[n%len(rooms)])
+			}
+			_ = w.rwc.Close() // the server sees it
+		})
+	}
+}
+
+// benchPositions reports positions of a driver, each after the ack of the previous one.
+func benchPositions(b *testing.B, srv *realtimetest.Server) {
+	b.Helper()
 	w := benchDriver(b, srv, "d1")
 	ping := fmt.Sprintf(`42/drivers,17["driver:location:ping",{"lat":23.1136,"lng":-82.3666,"heading":90.5,"speed":12.5,"lastLocationTimestamp":%q}]`,
 		time.Now().UTC().Format(time.RFC3339))

@@ -39,7 +39,8 @@ const (
 	// maxUnjoined is the maximum number of nodes that have sent their rooms and have not joined
 	// yet. At that number they are forgotten.
 	maxUnjoined = 16
-	// maxExpected is the maximum number of expected rooms. At that number every room is expected.
+	// maxExpected is the maximum number of expected rooms. If half of them are expected at once, every
+	// room is.
 	maxExpected = 4096
 )
 
@@ -254,11 +255,13 @@ func (t *Table) Expect(room uint64, until time.Time) {
 				delete(t.expected, r)
 			}
 		}
-		t.sweepAt = min(max(64, 2*len(t.expected)), maxExpected)
-	}
-	if _, ok := t.expected[room]; !ok && len(t.expected) >= maxExpected {
-		t.expectedEvery = until
-		return
+		if len(t.expected) > maxExpected/2 {
+			clear(t.expected)
+			if t.expectedEvery.Before(until) {
+				t.expectedEvery = until
+			}
+		}
+		t.sweepAt = max(64, 2*len(t.expected))
 	}
 	t.expected[room] = until
 }
@@ -289,7 +292,7 @@ func (t *Table) Elsewhere(namespace string, rooms []string) bool {
 				return true
 			}
 		}
-		if len(t.expected) > 0 && t.expectedLocked(room) {
+		if (len(t.expected) > 0 || !t.expectedEvery.IsZero()) && t.expectedLocked(room) {
 			return true
 		}
 	}
