@@ -34,7 +34,8 @@ func TestRealCluster_SlotMovesAndMasterFails(t *testing.T) {
 		f.heals(t)
 	}
 	c.AddReplica(t, slot)
-	c.FailMaster(t, slot)
+	c.KillMaster(t, slot)
+	c.AwaitTakeover(t, slot)
 	for _, f := range flows {
 		f.heals(t)
 	}

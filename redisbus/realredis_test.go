@@ -139,7 +139,10 @@ func TestRealCluster_SlotsMoveAndMasterFails(t *testing.T) {
 	})
 	c.AddReplica(t, slot)
 	more, moreNodes := realBus(t, c.URL(), group("more")), []*redisbus.Bus{realBus(t, c.URL(), group("more")), realBus(t, c.URL(), group("more"))}
-	underLoad(t, more, moreNodes, func(*load) { c.FailMaster(t, slot) })
+	underLoad(t, more, moreNodes, func(l *load) {
+		l.hold(func() { c.KillMaster(t, slot) })
+		c.AwaitTakeover(t, slot)
+	})
 }
 
 // group makes a bus one of another group, with keys of its own.
@@ -163,7 +166,11 @@ func TestRealSentinel_ReplacesTheMaster(t *testing.T) {
 			s := redistest.StartSentinel(t)
 			nodes := []*redisbus.Bus{realBus(t, s.URL(), nil), realBus(t, s.URL(), nil)}
 			underLoad(t, realBus(t, s.URL(), nil), nodes, func(l *load) {
-				back := fail(t, s)
+				var back func() error
+				l.hold(func() {
+					s.AwaitSynced(t)
+					back = fail(t, s)
+				})
 				s.AwaitFailover(t)
 				l.goesOn() // on the new master, so the publisher has left the former one
 				require.NoError(t, back())

@@ -158,13 +158,36 @@ func (c *Cluster) Move(t testing.TB, slot uint16) {
 	}
 }
 
-// FailMaster kills the slot's master, and waits until its replica has taken over.
-func (c *Cluster) FailMaster(t testing.TB, slot uint16) {
+// KillMaster kills a slot's master when its replica has what the master has now.
+func (c *Cluster) KillMaster(t testing.TB, slot uint16) {
 	t.Helper()
-	c.MasterOf(t, slot).Kill()
+	master := c.MasterOf(t, slot)
+	awaitSynced(t, master, c.replica)
+	master.Kill()
+}
+
+// AwaitTakeover waits until the replica has a slot.
+func (c *Cluster) AwaitTakeover(t testing.TB, slot uint16) {
+	t.Helper()
 	Await(t, "the replica takes over", func() bool {
 		return c.replica.has(slot) && strings.Contains(c.replica.ask("CLUSTER", "INFO"), "cluster_state:ok")
 	})
+}
+
+// awaitSynced waits until a replica has what its master has now.
+func awaitSynced(t testing.TB, master, replica *Process) {
+	t.Helper()
+	has := offset(master, "master_repl_offset")
+	Await(t, "the replica has everything", func() bool { return has > 0 && offset(replica, "slave_repl_offset") >= has })
+}
+
+func offset(p *Process, field string) (n int) {
+	for line := range strings.SplitSeq(p.ask("INFO", "replication"), "\r\n") {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			n, _ = strconv.Atoi(value)
+		}
+	}
+	return n
 }
 
 func id(t testing.TB, p *Process) string { return p.Do(t, "CLUSTER", "MYID") }

@@ -47,6 +47,12 @@ sentinel failover-timeout main 5000
 // URL returns the URL by which clients find the master.
 func (s *Sentinel) URL() string { return s.watcher.URL() + "?master_set=main" }
 
+// AwaitSynced waits until the replica has what the master has now.
+func (s *Sentinel) AwaitSynced(t testing.TB) {
+	t.Helper()
+	awaitSynced(t, s.Master, s.Replica)
+}
+
 // AwaitFailover waits until the replica is the master.
 func (s *Sentinel) AwaitFailover(t testing.TB) {
 	t.Helper()
