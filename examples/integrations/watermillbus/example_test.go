@@ -77,7 +77,7 @@ func overRabbitMQ(url string) (*watermillbus.Bus, error) {
 }
 
 // overPostgres: tables, each with one row in flight. Subscribing takes a connection of the pool
-// for each of them.
+// for each of them, and each looks for rows ten times a second.
 func overPostgres(pool *pgxpool.Pool) (*watermillbus.Bus, error) {
 	// With a larger batch, rows would be acked that no handler has seen.
 	schema := sql.PostgreSQLQueueSchema{SubscribeBatchSize: 1}
@@ -89,12 +89,12 @@ func overPostgres(pool *pgxpool.Pool) (*watermillbus.Bus, error) {
 	}
 	subscriber, err := sql.NewSubscriber(sql.BeginnerFromPgx(pool), sql.SubscriberConfig{
 		SchemaAdapter: schema, OffsetsAdapter: sql.PostgreSQLQueueOffsetsAdapter{DeleteOnAck: true}, InitializeSchema: true,
-		PollInterval: 50 * time.Millisecond, ResendInterval: 50 * time.Millisecond,
+		PollInterval: 100 * time.Millisecond, ResendInterval: 100 * time.Millisecond,
 	}, nil)
 	if err != nil {
 		return nil, err
 	}
-	return watermillbus.New(watermillbus.Config{Publisher: publisher, Subscriber: subscriber, Partitions: 8})
+	return watermillbus.New(watermillbus.Config{Publisher: publisher, Subscriber: subscriber, Partitions: 4})
 }
 
 // A server on any of them.
