@@ -1,0 +1,244 @@
+//go:build unix
+
+// The other checks of the oracle: of reports, ends, rooms, presence and output.
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+func TestOracle_CheckHandled(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		taken  time.Duration // ago
+		change func(*scenario, *fact)
+		want   int
+	}{
+		"nobody has handled it":    {time.Minute, func(*scenario, *fact) {}, 1},
+		"it is new":                {time.Second, func(*scenario, *fact) {}, 0},
+		"somebody has received it": {time.Minute, func(_ *scenario, f *fact) { f.first = time.Now() }, 0},
+		"somebody has handled it":  {time.Minute, func(s *scenario, f *fact) { f.handled = []handling{{by: s.n1}} }, 0},
+		"the bus did not take it":  {time.Minute, func(_ *scenario, f *fact) { f.taken = time.Time{} }, 0},
+		"a node died with it": {time.Minute, func(s *scenario, f *fact) {
+			s.n1.killed, s.n1.over = true, f.taken.Add(time.Second)
+		}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			f := s.facts["t2/0"]
+			f.handled, f.first, f.taken = nil, time.Time{}, time.Now().Add(-c.taken)
+			c.change(s, f)
+			s.judge()
+			s.judge()
+			n, first := s.verdict()
+			require.Equal(t, c.want, n, "%v", first)
+		})
+	}
+}
+
+func TestOracle_Reports(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		r    report
+		want string
+	}{
+		"handled":     {report{Kind: reportHandled, ID: "t1/1"}, ""},
+		"a gap":       {report{Kind: reportGap, Text: "why"}, ""},
+		"deaf":        {report{Kind: reportReceiving}, ""},
+		"a lost peer": {report{Kind: reportPeer}, ""},
+		"an error":    {report{Kind: reportLog, Text: "not connected"}, ""},
+		"its end":     {report{Kind: reportEnded}, ""},
+		"unaddressed": {report{Kind: reportUnaddress, ID: "t1/1", Text: "driver"}, "does not know the driver of t1/1"},
+		"dropped":     {report{Kind: reportDropped, Text: "x"}, "dropped a message"},
+		"bus gap":     {report{Kind: reportBusGap, Text: "3: trimmed"}, "the bus lost events: 3: trimmed"},
+		"set aside":   {report{Kind: reportSetAside, ID: "t1/1"}, "gave up on t1/1"},
+		"trace":       {report{Kind: reportTrace}, "calls of Trace were dropped"},
+		"failed":      {report{Kind: reportFailed, Text: "no port"}, "failed: no port"},
+		"a panic":     {report{Kind: reportLog, Text: "x panicked: runtime error: nil"}, "panicked"},
+		"goroutines":  {report{Kind: reportEnded, Goroutines: 2}, "left 2 goroutines"},
+		"memory":      {report{Kind: reportEnded, Heap: 99 << 20}, "left 99 MiB"},
+		"nonsense":    {report{Kind: "x"}, `reported "x"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.reported(s.n0, c.r)
+			n, first := s.verdict()
+			if c.want == "" {
+				require.Zero(t, n, "%v", first)
+				return
+			}
+			require.Equal(t, 1, n)
+			require.Contains(t, first[0], "node n0.1")
+			require.Contains(t, first[0], c.want)
+		})
+	}
+}
+
+func TestOracle_Ends(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*life)
+		err    error
+		want   string
+	}{
+		"by itself":          {func(*life) {}, nil, "ended by itself"},
+		"killed":             {func(l *life) { l.killed = true }, errors.New("killed"), ""},
+		"left":               {func(l *life) { l.leaving, l.clean = true, true }, nil, ""},
+		"left with an error": {func(l *life) { l.leaving, l.clean = true, true }, errors.New("exit status 1"), "exit status 1"},
+		"left in the middle": {func(l *life) { l.leaving = true }, nil, "did not report its end"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			c.change(s.n0)
+			s.ends(s.n0, c.err)
+			n, first := s.verdict()
+			require.Equal(t, c.want != "", n == 1, "%v", first)
+			require.Contains(t, fmt.Sprint(first), c.want)
+		})
+	}
+}
+
+func TestOracle_CheckProbes(t *testing.T) {
+	t.Parallel()
+	probes := map[string]string{"probe 1": "t1", "probe 2": "t2"}
+	for name, c := range map[string]struct {
+		got    []string
+		change func(*scenario)
+		want   string
+	}{
+		"its own":             {[]string{"probe 1"}, func(*scenario) {}, ""},
+		"none":                {nil, func(*scenario) {}, "is not in the room of trip t1"},
+		"one of an old trip":  {[]string{"probe 1", "probe 9"}, func(*scenario) {}, "its trip has ended"},
+		"it has disconnected": {nil, func(s *scenario) { s.c.end = at(99) }, ""},
+		"it is new":           {nil, func(s *scenario) { s.c.hello = at(99.5) }, ""},
+		"it is an admin":      {nil, func(s *scenario) { s.c.namespace = realtime.NamespaceAdmin }, ""},
+		"it is on no trip":    {nil, func(s *scenario) { s.c.user = "p7" }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.c.end = time.Time{}
+			c.change(s)
+			got := map[string]bool{}
+			for _, id := range c.got {
+				got[id] = true
+			}
+			s.checkProbesOf(s.c, got, probes, at(100))
+			n, first := s.verdict()
+			require.Equal(t, c.want != "", n == 1, "%v", first)
+			require.Contains(t, fmt.Sprint(first), c.want)
+		})
+	}
+}
+
+func TestWorld_CheckPresence(t *testing.T) {
+	t.Parallel()
+	key := userKey{realtime.NamespacePassengers, "p1"}
+	for name, c := range map[string]struct {
+		connected bool
+		ago       time.Duration // since it connected or disconnected
+		said      bool
+		trouble   time.Duration // how long ago one ended; 0: none
+		want      bool
+	}{
+		"connected, and said so":        {true, time.Minute, true, 0, false},
+		"connected, but not said":       {true, time.Minute, false, 0, true},
+		"connected just now":            {true, time.Second, false, 0, false},
+		"disconnected, and said so":     {false, time.Minute, false, 0, false},
+		"disconnected, but not said":    {false, time.Minute, true, 0, true},
+		"disconnected just now":         {false, 10 * time.Second, true, 0, false},
+		"not said, soon after trouble":  {true, time.Minute, false, time.Second, false},
+		"not said, long after trouble":  {true, time.Minute, false, 20 * time.Second, true},
+		"disconnected in the last calm": {false, time.Minute, true, 20 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			now := time.Now()
+			s.began = now.Add(-time.Hour)
+			if c.trouble > 0 {
+				s.redis = []span{{now.Add(-time.Minute), now.Add(-c.trouble), killRedis}}
+			}
+			if c.connected {
+				s.c.hello = now.Add(-c.ago)
+				s.connected(s.c)
+			} else {
+				s.left[key] = now.Add(-c.ago)
+			}
+			w := &world{oracle: s.oracle, count: s.count, lag: s.lag, online: newOnline()}
+			w.online.last[key] = presence{here: c.said}
+			w.checkPresence()
+			n, first := s.verdict()
+			require.Equal(t, c.want, n == 1, "%v", first)
+		})
+	}
+}
+
+func TestOracle_Forget(t *testing.T) {
+	t.Parallel()
+	s := newScenario()
+	s.connected(s.c)
+	s.forget(at(100))
+	require.Len(t, s.facts, 5, "a connection is open that may have received them")
+	s.ended(s.c, at(60))
+	s.closed = nil
+	s.forget(at(3))
+	require.Len(t, s.facts, 4)
+	s.forget(at(100))
+	require.Empty(t, s.facts)
+	require.Empty(t, s.trips)
+	for who, facts := range s.heard {
+		require.Empty(t, facts, who)
+	}
+	require.True(t, s.forgotLocked("t1"))
+}
+
+func TestOracle_CountsBreaches(t *testing.T) {
+	t.Parallel()
+	o := newOracle(1, newCounts(), &lag{})
+	for i := range maxAlike + 5 {
+		o.breachf("no %d", i)
+	}
+	o.breachf("another")
+	n, first := o.verdict()
+	require.Equal(t, maxAlike+6, n)
+	require.Len(t, first, maxAlike+1)
+}
+
+func TestNodeOutput_FindsCrashes(t *testing.T) {
+	t.Parallel()
+	var found []string
+	n := &nodeOutput{breach: func(line string) { found = append(found, line) }}
+	for _, part := range []string{"level=INFO msg=a panic: is no\npan", "ic: nil\nx\nWARNING: DATA", " RACE\nfatal error: all\n", "goroutine profile: total 3\n"} {
+		_, err := n.Write([]byte(part))
+		require.NoError(t, err)
+	}
+	require.Equal(t, []string{"panic: nil", "WARNING: DATA RACE", "fatal error: all", "goroutine profile: total 3"}, found)
+}
+
+func TestArrivals(t *testing.T) {
+	t.Parallel()
+	raw := func(args ...string) realtimetest.Received {
+		r := realtimetest.Received{Event: "x", At: noon}
+		for _, a := range args {
+			r.Args = append(r.Args, []byte(a))
+		}
+		return r
+	}
+	all := arrivals([]realtimetest.Received{raw(`{"eventId":"e","tripId":"t"}`), raw(), raw(`[]`)})
+	require.Equal(t, arrival{name: "x", at: noon, payload: payload{EventID: "e", TripID: "t"}}, all[0])
+	require.Contains(t, all[1].broken, "0 arguments")
+	require.Contains(t, all[2].broken, "can't be read")
+}
