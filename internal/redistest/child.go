@@ -73,7 +73,20 @@ func (c *Child) read(t testing.TB, n int) string {
 }
 
 // Pause stops the child without closing anything.
-func (c *Child) Pause() error { return c.cmd.Process.Signal(syscall.SIGSTOP) }
+func (c *Child) Pause() error { return stop(c.cmd.Process.Pid) }
+
+// stop stops a child process and waits until all its threads are: on a busy machine that takes time.
+func stop(pid int) error {
+	err := syscall.Kill(pid, syscall.SIGSTOP)
+	if err == nil {
+		for {
+			if _, err = syscall.Wait4(pid, nil, syscall.WUNTRACED, nil); err != syscall.EINTR { //nolint:errorlint // it is a number
+				break
+			}
+		}
+	}
+	return err
+}
 
 // Resume lets a paused child go on.
 func (c *Child) Resume() error { return c.cmd.Process.Signal(syscall.SIGCONT) }

@@ -180,7 +180,7 @@ func (p *Process) Kill() {
 }
 
 // Pause stops the process without closing anything.
-func (p *Process) Pause() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+func (p *Process) Pause() error { return stop(p.cmd.Process.Pid) }
 
 // Resume lets a paused process go on.
 func (p *Process) Resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
