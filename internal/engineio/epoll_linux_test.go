@@ -11,19 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pair returns both ends of a TCP connection.
-func pair(t testing.TB) (server, client *net.TCPConn) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer func() { _ = l.Close() }()
-	c, err := net.Dial("tcp", l.Addr().String())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = c.Close() })
-	s, err := l.Accept()
-	require.NoError(t, err)
-	return s.(*net.TCPConn), c.(*net.TCPConn)
-}
-
 // adopted returns a link that the event loop has adopted, and the client's end.
 func adopted(t testing.TB, s *Server) (*epollLink, *net.TCPConn) {
 	conn, client := pair(t)

@@ -14,6 +14,19 @@ import (
 
 const response = "HTTP/1.1 101 Switching Protocols\r\n\r\n"
 
+// pair returns both ends of a TCP connection.
+func pair(t testing.TB) (server, client *net.TCPConn) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	s, err := l.Accept()
+	require.NoError(t, err)
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
 // onEachLink runs a test with each kind of link. The connection has a response that is not yet
 // written; in returns everything that the client has received when the connection has ended.
 func onEachLink(t *testing.T, f func(t *testing.T, s *Server, c *wsConn, client net.Conn)) {
