@@ -80,7 +80,7 @@ func stop(pid int) error {
 	err := syscall.Kill(pid, syscall.SIGSTOP)
 	if err == nil {
 		for {
-			if _, err = syscall.Wait4(pid, nil, syscall.WUNTRACED, nil); err != syscall.EINTR { //nolint:errorlint // it is a number
+			if _, err = syscall.Wait4(pid, nil, syscall.WUNTRACED, nil); err != syscall.EINTR {
 				break
 			}
 		}
