@@ -118,7 +118,6 @@ func (o *outbox) wouldExceed(c *Config, ms []*Message) bool {
 
 func (o *outbox) clear() {
 	if o.q != nil {
-		clear(o.q.ms[o.q.head:])
 		o.release()
 	}
 }
@@ -126,9 +125,14 @@ func (o *outbox) clear() {
 func (o *outbox) release() {
 	q := o.q
 	o.q, o.bytes = nil, 0
-	q.keys, q.removed = nil, 0
 	if cap(q.ms) <= maxPooledQueue {
-		q.ms, q.head = q.ms[:0], 0
+		q.reset()
 		queues.Put(q)
 	}
+}
+
+// reset empties the queue, which then refers to no message.
+func (q *queue) reset() {
+	clear(q.ms[q.head:])
+	q.ms, q.head, q.keys, q.removed = q.ms[:0], 0, nil, 0
 }
