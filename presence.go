@@ -200,9 +200,10 @@ func (p *presence) publishAll(batch []DomainEvent) {
 			continue
 		}
 		ns := p.rt.lookup(left.Namespace)
-		if onOtherNodes[presenceKey{ns, left.UserID}] {
-			p.succeeded(e)
-		} else if p.publish(e) {
+		// The bus may have accepted an event that failed, even after the user has connected to
+		// another node; that node then publishes them as connected again.
+		published := onOtherNodes[presenceKey{ns, left.UserID}] && p.succeeded(e)
+		if published || !onOtherNodes[presenceKey{ns, left.UserID}] && p.publish(e) {
 			disconnects[ns] = append(disconnects[ns], sharedDisconnect{sharedUser: sharedUser{left.UserID, left.UserType}})
 		}
 	}

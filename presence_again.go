@@ -41,12 +41,15 @@ func (p *presence) keyOfEvent(e DomainEvent) presenceKey {
 }
 
 // succeeded records that an event was published, or need not be: an earlier one of the user is
-// outdated.
-func (p *presence) succeeded(e DomainEvent) {
+// outdated. It reports whether one had failed before.
+func (p *presence) succeeded(e DomainEvent) (again bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.failed.last, p.keyOfEvent(e))
+	key := p.keyOfEvent(e)
+	_, again = p.failed.last[key]
+	delete(p.failed.last, key)
 	p.failed.pause = 0
+	return again
 }
 
 // failedOnce records that the bus did not accept an event, and has it published again later. It
@@ -72,13 +75,15 @@ func (p *presence) failedOnce(e DomainEvent) (first bool) {
 	return !known
 }
 
-// queueFailed queues the events that failed again.
+// queueFailed queues the events that failed again. An event that the user's next one makes
+// outdated, which is in the queue, would follow it: it waits for what becomes of that one.
 func (p *presence) queueFailed() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed.armed = false
 	for key, f := range p.failed.last {
-		if !f.queued && len(p.queue) < p.max {
+		_, leaves := f.event.(PresenceDisconnected)
+		if _, here := p.users[key]; !f.queued && leaves != here && len(p.queue) < p.max {
 			p.failed.last[key] = failedEvent{f.event, true}
 			p.publishLocked(f.event)
 		}

@@ -47,6 +47,29 @@ func TestPresence_OrphanWhoIsHere(t *testing.T) {
 	require.Equal(t, "d3", p.queue[0].EventKey())
 }
 
+// An event that failed does not follow the user's next one, which is in the queue already.
+func TestPresence_OutdatedEventsAreNotQueuedAgain(t *testing.T) {
+	t.Parallel()
+	drivers := &Namespace{name: NamespaceDrivers}
+	connected := func(id string) DomainEvent {
+		return PresenceConnected{Presence{UserID: id, Namespace: NamespaceDrivers}}
+	}
+	disconnected := func(id string) DomainEvent {
+		return PresenceDisconnected{Presence{UserID: id, Namespace: NamespaceDrivers}}
+	}
+	p := &presence{
+		publishes: true, max: 4, running: true, // the bus is busy with others
+		users: map[presenceKey]presenceState{{drivers, "came"}: {sockets: 1}, {drivers, "came back"}: {sockets: 1}},
+	}
+	p.failed.last = map[presenceKey]failedEvent{
+		{drivers, "came"}: {event: connected("came")}, {drivers, "came back"}: {event: disconnected("came back")},
+		{drivers, "left"}: {event: disconnected("left")}, {drivers, "left again"}: {event: connected("left again")},
+	}
+	p.queueFailed()
+	require.ElementsMatch(t, []DomainEvent{connected("came"), disconnected("left")}, p.queue)
+	require.Len(t, p.failed.last, 4)
+}
+
 // slowEvents is a slow bus that records which users were published as disconnected.
 type slowEvents struct {
 	startupEvents

@@ -414,6 +414,42 @@ func (b slowBus) Publish(ctx context.Context, e realtime.Envelope) error {
 	return b.Bus.Publish(ctx, e)
 }
 
+// lateBus is a bus that fails for events of one name, and accepts them later all the same.
+type lateBus struct {
+	*realtimetest.Bus
+	name string
+	late chan realtime.Envelope
+}
+
+func (b lateBus) Publish(ctx context.Context, e realtime.Envelope) error {
+	if e.Name == b.name {
+		select {
+		case b.late <- e:
+		default:
+		}
+		return errors.New("no answer")
+	}
+	return b.Bus.Publish(ctx, e)
+}
+
+// An event whose publishing failed may be on the bus all the same, and after the user has
+// connected to another node. That node then publishes them as connected again.
+func TestPresence_AcceptedAfterItFailed(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus, late := realtimetest.NewBus(), make(chan realtime.Envelope, 1)
+		nodes := realtimetest.NewCluster(t, 2, withPresence, func(o *realtime.Options) { o.Bus = lateBus{bus, "presence.disconnected", late} })
+		nodes[0].Driver(t, "d1").Close()
+		time.Sleep(grace + 200*time.Millisecond)
+		nodes[1].Driver(t, "d1")
+		synctest.Wait()
+		require.NoError(t, bus.Publish(t.Context(), <-late))
+		time.Sleep(time.Minute)
+		published := bus.Published()
+		require.Equal(t, "presence.connected", published[len(published)-1].Name)
+		require.Len(t, published, 4)
+	})
+}
+
 // If a user connects to another node while the first node publishes that they are
 // disconnected, the other node publishes them as connected after that.
 func TestPresence_Contradicted(t *testing.T) {
