@@ -251,6 +251,7 @@ func TestSocket_Emit(t *testing.T) {
 		require.ErrorIs(t, wireNote.Emit(s, "too late"), realtime.ErrClosed)
 		require.False(t, s.Join(zone))
 		require.False(t, s.Connected())
+		synctest.Wait() // the socket leaves its rooms after the client has received DISCONNECT
 		require.Empty(t, s.Rooms())
 		s.Leave(zone)
 		s.Disconnect()
