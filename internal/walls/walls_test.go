@@ -61,7 +61,7 @@ var allowed = map[string][]string{
 	"./internal/cmd/protocolserver": {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
 	"./internal/cmd/internal/rides": {"."},
 	"./internal/cmd/stresscluster":  {".", "./internal/cmd/internal/rides", "./internal/redistest", "./realtimetest", "./redisadapter", "./redisbus"},
-	"./internal/cmd/stress":         {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", ".", "./realtimetest"},
+	"./internal/cmd/stress":         {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "./internal/cmd/internal/rides", ".", "./realtimetest"},
 }
 
 // TestImports_PointDownwards compares the imports of every file that is no test with

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -45,7 +46,7 @@ func (o *oracle) judge(t transcript) (deliveries int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	j := &judgement{
-		o: o, t: &t, who: audienceOf(t.namespace, t.user), barred: o.barred[t.sid],
+		o: o, t: &t, who: rides.AudienceOf(t.namespace, t.user), barred: o.barred[t.sid],
 		seen: map[string]bool{}, last: map[*trip]int{}, positions: map[string]time.Time{},
 	}
 	for _, r := range t.received {
@@ -59,7 +60,7 @@ func (o *oracle) judge(t transcript) (deliveries int) {
 type judgement struct {
 	o         *oracle
 	t         *transcript
-	who       audience
+	who       rides.Audience
 	barred    time.Time            // zero: never
 	hello     time.Time            // zero before it came
 	seen      map[string]bool      // event ids, with the name they came under
@@ -191,7 +192,7 @@ func (j *judgement) ofTrip(event string, p payload) {
 }
 
 // key is what an event is seen under by a hearer.
-func (f *fact) key(who audience) string { return f.hears[who] + " " + f.trip.id + " " + f.id }
+func (f *fact) key(who rides.Audience) string { return f.hears[who] + " " + f.trip.id + " " + f.id }
 
 // position checks a driver's position: its audience, that it was sent during the trip
 // and the session, and that it is newer than the previous one of the same connection.

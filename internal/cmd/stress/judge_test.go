@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -27,15 +28,15 @@ func newScenario() (*oracle, *transcript) {
 	o := newOracle()
 	o.opened("s1", "p1")
 	o.opened("s2", "p2")
-	p1, p2, admin := audience{realtime.NamespacePassengers, "p1"}, audience{realtime.NamespacePassengers, "p2"}, audience{namespace: realtime.NamespaceAdmin}
-	publish := func(trip string, when int, hears map[audience]string) {
+	p1, p2, admin := rides.AudienceOf(realtime.NamespacePassengers, "p1"), rides.AudienceOf(realtime.NamespacePassengers, "p2"), rides.Audience{Namespace: realtime.NamespaceAdmin}
+	publish := func(trip string, when int, hears map[rides.Audience]string) {
 		f := o.facts[o.publishing(trip, hears)]
 		f.at, f.taken = at(when), at(when)
 	}
 	for i, name := range []string{"trip:requested", "trip:assigning_started", "trip:driver_assigned", "trip:started"} {
-		publish("t1", i+1, map[audience]string{p1: name, admin: name})
+		publish("t1", i+1, map[rides.Audience]string{p1: name, admin: name})
 	}
-	publish("t2", 2, map[audience]string{p2: "trip:requested", admin: "trip:requested"})
+	publish("t2", 2, map[rides.Audience]string{p2: "trip:requested", admin: "trip:requested"})
 	o.assign("t1", "p1", "d1")
 	o.assign("t2", "p2", "d2")
 	return o, &transcript{

@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
 )
 
 const (
@@ -21,25 +21,14 @@ const (
 	maxAlike    = 3
 )
 
-// audience is a user in their namespace, or, without a user, the whole namespace.
-type audience struct{ namespace, user string }
-
-// audienceOf returns the audience of trip events to which a user belongs.
-func audienceOf(namespace, user string) audience {
-	if namespace == realtime.NamespaceAdmin {
-		return audience{namespace: namespace}
-	}
-	return audience{namespace, user}
-}
-
 // fact is a published event of a trip.
 type fact struct {
 	id    string
 	trip  *trip
-	seq   int                 // within the trip, from 0
-	at    time.Time           // before it was published
-	taken time.Time           // when the bus had taken it; zero until then
-	hears map[audience]string // under which name
+	seq   int                       // within the trip, from 0
+	at    time.Time                 // before it was published
+	taken time.Time                 // when the bus had taken it; zero until then
+	hears map[rides.Audience]string // under which name
 }
 
 // trip is what the oracle knows about a trip. oracle.mu guards it.
@@ -58,9 +47,9 @@ type oracle struct {
 	mu       sync.Mutex // guards the fields below
 	facts    map[string]*fact
 	trips    map[string]*trip
-	heard    map[audience][]*fact // in the order of publishing
-	sessions map[string]string    // the user of each login session
-	barred   map[string]time.Time // by session: when its end was handled everywhere
+	heard    map[rides.Audience][]*fact // in the order of publishing
+	sessions map[string]string          // the user of each login session
+	barred   map[string]time.Time       // by session: when its end was handled everywhere
 	breaches []string
 	alike    map[string]int // how many begin so
 	broken   int
@@ -70,13 +59,13 @@ func newOracle() *oracle {
 	serving, cease := context.WithCancel(context.Background())
 	return &oracle{
 		serving: serving, cease: cease,
-		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[audience][]*fact{},
+		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
 		sessions: map[string]string{}, barred: map[string]time.Time{}, alike: map[string]int{},
 	}
 }
 
 // publishing records an event that is about to be published, and returns its id.
-func (o *oracle) publishing(tripID string, hears map[audience]string) (id string) {
+func (o *oracle) publishing(tripID string, hears map[rides.Audience]string) (id string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	t := o.trips[tripID]

@@ -235,7 +235,7 @@ func (w *world) newActors(clients int) []*actor {
 		if i%2 == 1 {
 			namespace, user, typ, free = realtime.NamespaceDrivers, fmt.Sprint("d", i/2), realtime.UserDriver, &w.drivers
 		}
-		free.give(user)
+		free.Give(user)
 		a := device(namespace, user, typ)
 		switch i / 2 % 8 {
 		case 3:

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -100,7 +101,7 @@ type world struct {
 	drops    idSet // what is lost between the nodes: messages that name any of these
 	nodes    []*node
 
-	passengers, drivers pool // who are on no trip
+	passengers, drivers rides.Pool // who are on no trip
 	running             idSet
 }
 

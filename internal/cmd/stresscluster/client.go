@@ -57,7 +57,7 @@ func (w *world) newActors(clients int) []*actor {
 		if i%2 == 1 {
 			namespace, user, typ, free = realtime.NamespaceDrivers, fmt.Sprint("d", i/2), realtime.UserDriver, &w.drivers
 		}
-		free.give(user)
+		free.Give(user)
 		a := device(namespace, user, typ)
 		if i/2%5 == 3 && len(actors) < clients {
 			a.alone = false

@@ -14,32 +14,6 @@ import (
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
 )
 
-// pool holds the users who are on no trip. All methods may be called concurrently.
-type pool struct {
-	mu   sync.Mutex // guards free
-	free []string
-}
-
-// take removes and returns a random user, or "" if there is none.
-func (p *pool) take(rng *rand.Rand) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.free) == 0 {
-		return ""
-	}
-	i := rng.IntN(len(p.free))
-	user := p.free[i]
-	p.free[i] = p.free[len(p.free)-1]
-	p.free = p.free[:len(p.free)-1]
-	return user
-}
-
-func (p *pool) give(users ...string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.free = append(p.free, users...)
-}
-
 // tripSet knows the trips with a driver, and the last ones that have ended. All methods may be
 // called concurrently.
 type tripSet struct {
@@ -99,10 +73,10 @@ func (s *tripSet) pick(rng *rand.Rand) string {
 func (w *world) dispatch(ctx context.Context, number int) {
 	rng := w.rng(dispatcherStream, number)
 	for n := 0; sleep(ctx, between(rng, 0, time.Second)); n++ {
-		passenger := w.passengers.take(rng)
+		passenger := w.passengers.Take(rng)
 		var drivers []string
 		for range 1 + rng.IntN(3) {
-			if d := w.drivers.take(rng); d != "" {
+			if d := w.drivers.Take(rng); d != "" {
 				drivers = append(drivers, d)
 			}
 		}
@@ -110,9 +84,9 @@ func (w *world) dispatch(ctx context.Context, number int) {
 			id := fmt.Sprintf("t%d-%d", number, n)
 			w.trip(ctx, rng, id, passenger, drivers, rng.IntN(10) == 0)
 		}
-		w.drivers.give(drivers...)
+		w.drivers.Give(drivers...)
 		if passenger != "" {
-			w.passengers.give(passenger)
+			w.passengers.Give(passenger)
 		}
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/redisbus"
 )
@@ -55,7 +56,7 @@ type world struct {
 	running sync.WaitGroup // readers of processes
 	frozen  sync.RWMutex   // held while trips must not change; dispatchers hold it for reading
 
-	passengers, drivers pool // who are on no trip
+	passengers, drivers rides.Pool // who are on no trip
 	trips               tripSet
 }
 
