@@ -131,6 +131,8 @@ func (l *netLink) connRead(b []byte) (n int, err error) {
 	return n, err
 }
 
+// connWrite writes within a deadline, which does not remain after a write that succeeds: a
+// connection such as that of TLS also writes by itself, within Read, and would fail then.
 func (l *netLink) connWrite(b []byte, deadline time.Time) (n int, err error) {
 	err = l.guarded(func() error {
 		if err := l.conn.SetWriteDeadline(deadline); err != nil {
@@ -141,6 +143,9 @@ func (l *netLink) connWrite(b []byte, deadline time.Time) (n int, err error) {
 			return errConnCount
 		}
 		n = wrote
+		if err == nil && !l.plain {
+			_ = l.conn.SetWriteDeadline(time.Time{}) // all of b was written; the next write finds what fails
+		}
 		return err
 	})
 	return n, err

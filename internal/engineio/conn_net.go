@@ -50,11 +50,16 @@ type netLink struct {
 	idleBuf []byte
 	reading bool  // input is still handled; otherwise it is discarded
 	empty   uint8 // reads in a row that returned nothing
+
+	plain bool // conn is plain TCP, which writes only what it is given
 }
 
 // newNetLink returns a link that takes over a connection. It calls no method of it: it
 // runs on a goroutine of the host's.
-func newNetLink(conn net.Conn, c *wsConn) *netLink { return &netLink{c: c, conn: conn} }
+func newNetLink(conn net.Conn, c *wsConn) *netLink {
+	_, plain := conn.(*net.TCPConn)
+	return &netLink{c: c, conn: conn, plain: plain}
+}
 
 func (l *netLink) start(early []byte) {
 	if l.state.CompareAndSwap(connNew, connStarted) {
