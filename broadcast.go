@@ -267,18 +267,26 @@ func (b Broadcast) SocketsPage(ctx context.Context, after string, n int) ([]Remo
 	return b.sockets(ctx, after, n)
 }
 
+// pageSlack is how many more sockets than a page has are collected before the page is cut.
+const pageSlack = 1024
+
 func (b Broadcast) sockets(ctx context.Context, after string, n int) ([]RemoteSocket, error) {
+	id := func(s RemoteSocket) string { return s.ID }
 	found := b.socketsLocal(after, n)
 	if !b.remote() {
 		return found, nil
 	}
 	m := b.message(ClusterMessage{Op: OpFetchSockets, After: after, Limit: n})
 	err := b.ns.rt.clusterRequest(ctx, m, func(a ClusterAnswer) {
-		if a.Socket != nil {
-			found = append(found, *a.Socket)
+		if a.Socket == nil {
+			return
+		}
+		found = append(found, *a.Socket)
+		if n > 0 && len(found)-n > max(n, pageSlack) { // a node may answer with more than n
+			found = page(found, id, after, n)
 		}
 	})
-	return page(found, func(s RemoteSocket) string { return s.ID }, after, n), prefixed(err)
+	return page(found, id, after, n), prefixed(err)
 }
 
 // socketsLocal describes the selected sockets of this node, or one page of them if n > 0.

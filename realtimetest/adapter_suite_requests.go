@@ -88,6 +88,57 @@ func testAdapterRequest(t *testing.T, c *cluster) {
 	}
 }
 
+// An adapter hands OpCount to the nodes of this library, so that an answer is a number. It may
+// leave out After and Limit.
+func testAdapterCounts(t *testing.T, c *cluster) {
+	var asked sync.Map // realtime.ClusterMessage by node
+	for i, n := range c.nodes {
+		n.onAnswer(func(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+			asked.Store(i, m)
+			if m.Op == realtime.OpCount {
+				answer(realtime.ClusterAnswer{Count: 1000 * i})
+				return
+			}
+			sent := 0
+			for n := range 5 {
+				id := fmt.Sprintf("%d-%d", n, i)
+				if id > m.After && (m.Limit == 0 || sent < m.Limit) {
+					answer(found(id))
+					sent++
+				}
+			}
+		})
+	}
+	count := fetch("x")
+	count.Op = realtime.OpCount
+	total := 0
+	for _, a := range c.request(t, count) {
+		if a.Socket != nil {
+			t.Error("a count was answered with a socket")
+		}
+		total += a.Count
+	}
+	if total != 3000 {
+		t.Errorf("counted %d sockets, want 1000 of node 1 and 2000 of node 2", total)
+	}
+	page := fetch("x")
+	page.After, page.Limit = "1-1", 2
+	got := ids(c.request(t, page))
+	for _, want := range []string{"2-1", "3-1", "1-2", "2-2"} {
+		if !slices.Contains(got, want) {
+			t.Errorf("a page after 1-1 of two sockets has %v, without %s", got, want)
+		}
+	}
+	for i := 1; i < len(c.nodes); i++ {
+		v, _ := asked.Load(i)
+		m, _ := v.(realtime.ClusterMessage)
+		m.After, m.Limit = page.After, page.Limit
+		if got, want := asJSON(t, m), asJSON(t, page); got != want {
+			t.Errorf("node %d was asked %s, want %s", i, got, want)
+		}
+	}
+}
+
 func testAdapterRequestOrder(t *testing.T, c *cluster) {
 	c.nodes[1].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
 		answer(found(strconv.Itoa(c.nodes[1].count())))

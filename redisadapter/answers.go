@@ -94,8 +94,10 @@ func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
 	default: // ListRooms: all sockets
 	}
 	var sockets []wire.Socket
+	count := 0
 	a.guard("a request", func() {
 		a.node.Answer(ctx, query, func(r realtime.ClusterAnswer) {
+			count += r.Count
 			if r.Socket != nil {
 				sockets = append(sockets, toSocket(*r.Socket))
 			}
@@ -103,7 +105,7 @@ func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
 	})
 	switch m.Kind {
 	case wire.Fetch:
-		a.reply(m, wire.Message{Kind: wire.Fetched, Sockets: sockets})
+		a.reply(m, wire.Message{Kind: wire.Fetched, Sockets: sockets, Counts: m.Counts, Count: count})
 	case wire.ListIDs:
 		var names []string
 		for _, s := range sockets {

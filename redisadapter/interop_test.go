@@ -296,6 +296,12 @@ func TestInterop_FetchedSockets(t *testing.T) {
 		require.NoError(t, err)
 		require.NotContains(t, string(text), "secret")
 		require.NotContains(t, string(text), "+53")
+		n, err := m.one.Realtime.Drivers().To(driver1).Count(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 3, n, "the sockets of the Node server are counted")
+		page, err := m.one.Realtime.Drivers().To(driver1).SocketsPage(ctx, "", 2)
+		require.NoError(t, err)
+		require.Len(t, page, 2)
 
 		var seen []struct {
 			ID            string

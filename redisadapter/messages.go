@@ -35,7 +35,7 @@ var ops = func() map[wire.Kind]realtime.ClusterOp {
 }()
 
 // kindOf returns an operation's kind on the wire. Node handles a revocation as a
-// disconnection. A count is a request for the sockets.
+// disconnection. A count is a request for the sockets, which Go nodes answer with a number.
 func kindOf(op realtime.ClusterOp) (wire.Kind, bool) {
 	switch op {
 	case realtime.OpRevoke:
@@ -80,6 +80,8 @@ func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 			return wire.Message{}, errEvent
 		}
 		w.Args = toArgs(*m.Event)
+	case wire.Fetch:
+		w.After, w.Limit, w.Counts = m.After, max(m.Limit, 0), m.Op == realtime.OpCount
 	default: // without an event
 	}
 	return w, nil
@@ -98,6 +100,11 @@ func fromWire(w *wire.Message) realtime.ClusterMessage {
 	case wire.Disconnect:
 		if w.Revoke != nil {
 			m.Op, m.Revoke = realtime.OpRevoke, &realtime.Revocation{UserID: w.Revoke.UserID, SessionID: w.Revoke.SessionID}
+		}
+	case wire.Fetch:
+		m.After, m.Limit = w.After, w.Limit
+		if w.Counts {
+			m.Op = realtime.OpCount
 		}
 	default: // without an event
 	}

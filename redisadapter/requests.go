@@ -92,6 +92,7 @@ func (r *requests) nodeLeft(uid string) {
 type request struct {
 	namespace string
 	asks      bool // an Ask, else a Fetch
+	counts    bool // a Fetch that wants only the number of sockets
 	answer    func(realtime.ClusterAnswer)
 	done      chan struct{} // closed when no answer is missing
 
@@ -104,9 +105,9 @@ type request struct {
 	ended          bool
 }
 
-func newRequest(asks bool, namespace string, known []realtime.Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
+func newRequest(w *wire.Message, known []realtime.Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
 	q := &request{
-		namespace: namespace, asks: asks, answer: answer, done: make(chan struct{}),
+		namespace: w.Namespace, asks: w.Kind == wire.Ask, counts: w.Counts, answer: answer, done: make(chan struct{}),
 		responders: map[string]*responder{}, reached: -1, alive: map[string]realtime.Peer{}, deadButCounted: ghosts,
 	}
 	for _, p := range known {
@@ -152,9 +153,7 @@ func (q *request) add(m *wire.Message) {
 	switch m.Kind {
 	case wire.Fetched:
 		r.answers++
-		for _, s := range m.Sockets {
-			q.answer(realtime.ClusterAnswer{Socket: fromSocket(q.namespace, s)})
-		}
+		q.fetchedLocked(m)
 	case wire.Asked:
 		r.answers++
 		r.asked += m.Count
@@ -170,6 +169,21 @@ func (q *request) add(m *wire.Message) {
 		return
 	}
 	q.checkLocked()
+}
+
+// fetchedLocked passes the answer to a Fetch on. A node that does not know how to answer with a
+// number has sent its sockets.
+func (q *request) fetchedLocked(m *wire.Message) {
+	switch {
+	case q.counts && m.Counts:
+		q.answer(realtime.ClusterAnswer{Count: m.Count})
+	case q.counts:
+		q.answer(realtime.ClusterAnswer{Count: len(m.Sockets)})
+	default:
+		for _, s := range m.Sockets {
+			q.answer(realtime.ClusterAnswer{Socket: fromSocket(q.namespace, s)})
+		}
+	}
 }
 
 // reach records how many subscribers have received the request, and how many of them are
@@ -277,13 +291,6 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		return err
 	case w.Kind != wire.Fetch && w.Kind != wire.Ask:
 		return errOp
-	case m.Op == realtime.OpCount:
-		answerCount := answer
-		answer = func(a realtime.ClusterAnswer) {
-			if a.Socket != nil {
-				answerCount(realtime.ClusterAnswer{Count: 1})
-			}
-		}
 	}
 	if _, limited := ctx.Deadline(); !limited || w.Kind == wire.Fetch {
 		var cancel context.CancelFunc
@@ -306,7 +313,7 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		return err
 	}
 	known, ghosts := a.peers.list(), a.peers.deadButCounted(time.Now())
-	q := newRequest(w.Kind == wire.Ask, m.Namespace, known, ghosts, answer)
+	q := newRequest(&w, known, ghosts, answer)
 	a.requests.add(w.RequestID, q)
 	defer a.requests.remove(w.RequestID)
 	channel, state := a.protocol.channel(&w, ""), stateChannel(a.opts.Key, m.Namespace)

@@ -34,7 +34,8 @@ type recorder struct {
 	deliver func(m realtime.ClusterMessage)
 	sockets []realtime.RemoteSocket
 	onGap   func()
-	changed func(what string) // called with each change of the other nodes
+	changed func(what string)                                        // called with each change of the other nodes
+	answer  func(m realtime.ClusterMessage) []realtime.ClusterAnswer // nil: with sockets
 
 	mu        sync.Mutex // guards the fields below
 	got       []realtime.ClusterMessage
@@ -54,6 +55,12 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 }
 
 func (r *recorder) Answer(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+	if r.answer != nil {
+		for _, a := range r.answer(m) {
+			answer(a)
+		}
+		return
+	}
 	if len(r.sockets) == 0 {
 		return
 	}

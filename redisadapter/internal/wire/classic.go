@@ -30,8 +30,8 @@ var classicTypes = map[Kind]int{
 	Asked: classicAsked, Acked: classicAcked, Emitted: classicServerEmit,
 }
 
-// classicJSON has the fields of all JSON messages of the protocol. Node ignores Done, and
-// the UID of an answer; Go nodes use them.
+// classicJSON has the fields of all JSON messages of the protocol. Node ignores Done, Count,
+// and the UID of an answer; Go nodes use them.
 type classicJSON struct {
 	UID       string          `json:"uid,omitempty"`
 	RequestID string          `json:"requestId,omitempty"`
@@ -49,6 +49,7 @@ type classicJSON struct {
 	ClientCount *int               `json:"clientCount,omitempty"`
 	Args        *[]json.RawMessage `json:"args,omitempty"`
 	Done        bool               `json:"done,omitempty"`
+	Count       *int               `json:"count,omitempty"`
 }
 
 // Append appends the encoded message to b.
@@ -106,6 +107,9 @@ func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 			return nil, err
 		}
 		j.Sockets = &list
+		if m.Counts {
+			j.Count = &m.Count
+		}
 	case ListedIDs:
 		list := make([]json.RawMessage, 0, len(m.Names))
 		for _, id := range m.Names {
@@ -360,7 +364,9 @@ func (c Classic) Answer(msg string) (*Message, error) {
 			break
 		}
 		m.Kind = Fetched
-		m.Sockets, err = socketsOf(list)
+		if m.Sockets, err = socketsOf(list); err == nil {
+			err = m.number(j.Count)
+		}
 	case j.Rooms != nil:
 		m.Kind, m.Names = ListedRooms, *j.Rooms
 	default:

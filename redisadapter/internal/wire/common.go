@@ -21,6 +21,9 @@ type selection struct {
 	Flags  *flags  `json:"flags,omitempty"`
 	Latest string  `json:"latest,omitempty"` // between Go nodes; Node ignores it
 	Revoke *Revoke `json:"revoke,omitempty"` // between Go nodes
+	After  string  `json:"after,omitempty"`  // of a Fetch, between Go nodes, as the next two
+	Limit  int     `json:"limit,omitempty"`
+	Counts bool    `json:"count,omitempty"`
 }
 
 type flags struct {
@@ -29,7 +32,9 @@ type flags struct {
 }
 
 func selectionOf(m *Message) *selection {
-	return &selection{Rooms: names(m.Rooms), Except: names(m.Except), Revoke: m.Revoke}
+	return &selection{
+		Rooms: names(m.Rooms), Except: names(m.Except), Revoke: m.Revoke, After: m.After, Limit: m.Limit, Counts: m.Counts,
+	}
 }
 
 // broadcastOptions returns the selection and the options of an event.
@@ -48,6 +53,7 @@ func (s *selection) apply(m *Message) error {
 		return ErrMalformed
 	}
 	m.Rooms, m.Except, m.Latest, m.Revoke = s.Rooms, s.Except, s.Latest, s.Revoke
+	m.After, m.Limit, m.Counts = s.After, max(s.Limit, 0), s.Counts
 	if s.Flags != nil {
 		m.Volatile = s.Flags.Volatile
 		if f, err := strconv.ParseFloat(string(s.Flags.Timeout), 64); err == nil {
@@ -368,6 +374,18 @@ func withBuffers(a Args, l Limits) ([]json.RawMessage, error) {
 		values = append(values, d.text())
 	}
 	return values, r.done()
+}
+
+// number reads the number of sockets of a Fetched answer. Node and earlier Go nodes send none.
+func (m *Message) number(count *int) error {
+	switch {
+	case count == nil:
+		return nil
+	case *count < 0 || *count > math.MaxInt32:
+		return ErrMalformed
+	}
+	m.Counts, m.Count = true, *count
+	return nil
 }
 
 func unmarshal(msg string, v any) error {

@@ -86,6 +86,12 @@ type Message struct {
 	Revoke   *Revoke // of Disconnect, between Go nodes: the reason is a revocation
 	Latest   string  // between Go nodes: the event replaces an unsent one with this key
 	Native   bool    // the sender is a Go node, which understands AskDone
+	// Of a Fetch, between Go nodes: only the sockets with the Limit lowest ids after After; 0: all.
+	After string
+	Limit int
+	// Counts is, between Go nodes, of a Fetch: the sender wants only the number of sockets; of a
+	// Fetched: Count is that number, and Sockets is empty.
+	Counts bool
 	// Legacy marks a Join, Leave or Disconnect of one socket by its id, as socket.io-redis
 	// sends it. The node that has the socket answers Applied.
 	Legacy bool
@@ -96,7 +102,7 @@ type Message struct {
 
 	Sockets []Socket // of a Fetched answer
 	Names   []string // of ListedIDs and ListedRooms
-	Count   int      // of an Asked
+	Count   int      // of an Asked, or of a Fetched with Counts
 }
 
 // Socket describes a socket. Node servers send more, which is dropped: headers, tokens,

@@ -155,12 +155,16 @@ func TestMessages_RoundTrip(t *testing.T) {
 		{Kind: wire.ServerEmit, Args: args(`"e"`, `1`)},
 		{Kind: wire.ServerEmit, RequestID: "r", Args: args(`"e"`)},
 		{Kind: wire.Fetch, RequestID: "r", Rooms: rooms, Except: except},
+		{Kind: wire.Fetch, RequestID: "r", After: "sid", Limit: 100},
+		{Kind: wire.Fetch, RequestID: "r", Rooms: rooms, Counts: true},
 		{Kind: wire.Ask, RequestID: "r", Native: true, Timeout: 1500, Volatile: true, Rooms: rooms, Except: except, Args: args(`"e"`)},
 		{Kind: wire.Ask, RequestID: "r", Rooms: rooms, Args: binary},
 		{Kind: wire.ListIDs, RequestID: "r", Rooms: rooms},
 		{Kind: wire.ListRooms, RequestID: "r"},
 		{Kind: wire.Fetched, RequestID: "r", Sockets: []wire.Socket{socket, {ID: "other"}}},
 		{Kind: wire.Fetched, RequestID: "r"},
+		{Kind: wire.Fetched, RequestID: "r", Counts: true, Count: 3},
+		{Kind: wire.Fetched, RequestID: "r", Counts: true},
 		{Kind: wire.Asked, RequestID: "r", Count: 3},
 		{Kind: wire.Asked, RequestID: "r"},
 		{Kind: wire.Acked, RequestID: "r", Args: args(`1`)},
@@ -266,13 +270,13 @@ func TestMessages_RefuseTheHostile(t *testing.T) {
 		_, err = sharded.Message(text)
 		require.Error(t, err, short)
 	}
-	for _, text := range []string{`{"requestId":""}`, `{"sockets":[]}`, `{"requestId":"r","type":8}`, `{"requestId":"r","type":8,"clientCount":-1}`, `{"requestId":"r","sockets":[{}]}`, `{"requestId":"r","sockets":[1]}`, "\x81\xa4type\x09"} {
+	for _, text := range []string{`{"requestId":""}`, `{"sockets":[]}`, `{"requestId":"r","type":8}`, `{"requestId":"r","type":8,"clientCount":-1}`, `{"requestId":"r","sockets":[{}]}`, `{"requestId":"r","sockets":[1]}`, `{"requestId":"r","sockets":[],"count":-1}`, `{"requestId":"r","sockets":[],"count":9007199254740991}`, "\x81\xa4type\x09"} {
 		_, err := classic.Answer(text)
 		require.Error(t, err, text)
 	}
 	for _, text := range []string{
 		`{"uid":"u","nsp":"/","type":3}`, `{"uid":"u","nsp":"/","type":3,"data":{"packet":{}}}`, `{"uid":"u","nsp":"/","type":7,"data":{"opts":{}}}`,
-		`{"uid":"u","nsp":"/","type":8,"data":{"requestId":"r"}}`, `{"uid":"u","nsp":"/","type":9,"data":{"packet":1}}`, `{"uid":"u","nsp":"/","type":11,"data":{"requestId":"r"}}`,
+		`{"uid":"u","nsp":"/","type":8,"data":{"requestId":"r"}}`, `{"uid":"u","nsp":"/","type":8,"data":{"requestId":"r","sockets":[],"count":-1}}`, `{"uid":"u","nsp":"/","type":9,"data":{"packet":1}}`, `{"uid":"u","nsp":"/","type":11,"data":{"requestId":"r"}}`,
 	} {
 		_, err := sharded.Message(text)
 		require.Error(t, err, text)

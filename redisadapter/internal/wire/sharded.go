@@ -39,7 +39,7 @@ type envelope struct {
 	Data *envelopeData `json:"data,omitempty"`
 }
 
-// envelopeData has the fields of all messages. Only Go nodes use Args and Realtime.
+// envelopeData has the fields of all messages. Only Go nodes use Args, Realtime and Count.
 type envelopeData struct {
 	Opts        *selection         `json:"opts,omitempty"`
 	Packet      json.RawMessage    `json:"packet,omitempty"`
@@ -50,6 +50,7 @@ type envelopeData struct {
 	ClientCount *int               `json:"clientCount,omitempty"`
 	Args        *[]json.RawMessage `json:"args,omitempty"`
 	Realtime    bool               `json:"realtime,omitempty"`
+	Count       *int               `json:"count,omitempty"`
 }
 
 // Append appends the encoded message to b.
@@ -80,6 +81,9 @@ func (c Sharded) Append(b []byte, m *Message) ([]byte, error) {
 		var list []json.RawMessage
 		list, err = jsonSockets(m.Sockets)
 		d.Sockets = &list
+		if m.Counts {
+			d.Count = &m.Count
+		}
 	case ServerEmit:
 		d.Packet, err = json.Marshal(values)
 	case Emitted, Acked:
@@ -197,7 +201,9 @@ func (s *shardedMessage) json(msg string) (err error) {
 	}
 	if d.Sockets != nil {
 		s.sockets = true
-		s.Sockets, err = socketsOf(*d.Sockets)
+		if s.Sockets, err = socketsOf(*d.Sockets); err == nil {
+			err = s.number(d.Count)
+		}
 	}
 	return err
 }
