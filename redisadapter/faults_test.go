@@ -32,7 +32,9 @@ func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
 	require.NotContains(t, err.Error(), "redisadapter: redisadapter: ")
 	require.ErrorIs(t, a.Publish(t.Context(), event(0)), realtime.ErrClosed)
 
+	began := time.Now()
 	alone := start(t, s, func(o *redisadapter.Options, _ *recorder) { o.StartAlone = true })
+	started := time.Now()
 	require.Error(t, alone.Check(t.Context()))
 	require.Error(t, alone.Publish(t.Context(), event(0)))
 	require.Error(t, alone.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, nil))
@@ -42,6 +44,7 @@ func TestAdapter_RedisIsAwayAtTheStart(t *testing.T) {
 	requireReaches(t, b, alone)
 	requireReaches(t, alone, b)
 	testkit.Eventually(t, "the gap is reported", func() bool { return alone.gapCount() == 1 })
+	require.WithinRange(t, alone.gaps()[0].Since, began, started)
 }
 
 // TestAdapter_DetectsSilence: a Redis that answers commands but delivers no messages, and
@@ -121,7 +124,6 @@ func TestAdapter_AsksAgain(t *testing.T) {
 	testkit.Eventually(t, "a gap", func() bool { return len(a.gaps()) == 1 })
 	first := a.gaps()[0]
 	hello(0) // it has started, and knows nothing
-	hello(time.Nanosecond)
 	hello(time.Minute)
 	testkit.Eventually(t, "the gap again", func() bool { return len(a.gaps()) >= 2 })
 	again := a.gaps()
@@ -230,6 +232,7 @@ func TestAdapter_SlowHost(t *testing.T) {
 	})
 	require.NoError(t, a.Publish(t.Context(), event(0)))
 	testkit.Eventually(t, "the host blocks", blocked.Load)
+	overflowed := time.Now()
 	for n := range 200 {
 		require.NoError(t, a.Publish(t.Context(), event(n+1)))
 	}
@@ -240,6 +243,7 @@ func TestAdapter_SlowHost(t *testing.T) {
 	require.NoError(t, b.Check(t.Context()))
 	close(release)
 	testkit.Eventually(t, "the gap is reported", func() bool { return b.gapCount() == 1 })
+	require.False(t, b.gaps()[0].Since.After(overflowed), "it begins with the first lost message")
 	require.Equal(t, 2+50, b.node.count())
 	for n, m := range b.node.all()[1:] {
 		require.Equal(t, n, number(t, m))
@@ -434,7 +438,7 @@ func TestAdapter_SignalThatDoesNotReturn(t *testing.T) {
 			t.Parallel()
 			var calls atomic.Int32
 			a := start(t, startRedis(t), func(_ *redisadapter.Options, r *recorder) {
-				r.onGap = func() {
+				r.onGap = func(realtime.Gap) {
 					if calls.Add(1) <= 2 {
 						do()
 					}
@@ -511,6 +515,40 @@ func TestAdapter_MessagesWait_CheckFails(t *testing.T) {
 	require.NoError(t, b.Check(t.Context()))
 	require.Equal(t, 1, b.log.Times("messages of other nodes wait to be handled"))
 	require.Equal(t, 1, b.log.Times("handled in time again"))
+}
+
+// A failure that is noticed late, as by a process that was stopped: the gap begins when the node
+// still received, and not shortly before it noticed.
+func TestAdapter_NoticesAFailureLate(t *testing.T) {
+	t.Parallel()
+	for protocol, change := range bothProtocol {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			a := startAt(t, s, quick, change)
+			s.Freeze(true)
+			frozen := time.Now()
+			a.RoomChanged("/new", "room") // the link waits longer for the subscription than for probes
+			testkit.Eventually(t, "health is red", func() bool { return a.Check(t.Context()) != nil })
+			s.Freeze(false)
+			testkit.Eventually(t, "the gap is reported", func() bool { return a.gapCount() > 0 })
+			require.False(t, a.gaps()[0].Since.After(frozen), "what was lost meanwhile is in no gap")
+		})
+	}
+}
+
+// A node that could connect, but received nothing, when it started alone.
+func TestAdapter_StartsAlone_RedisIsDeaf(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	s.Deafen(true)
+	began := time.Now()
+	a := startAt(t, s, quick, func(o *redisadapter.Options, _ *recorder) { o.StartAlone = true })
+	started := time.Now()
+	require.Error(t, a.Check(t.Context()))
+	s.Deafen(false)
+	testkit.Eventually(t, "the gap is reported", func() bool { return a.gapCount() == 1 })
+	require.WithinRange(t, a.gaps()[0].Since, began, started)
 }
 
 // A Redis that answers, but delivers no messages.

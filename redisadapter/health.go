@@ -78,7 +78,7 @@ func (a *Adapter) checkDelays(now time.Time) {
 // gaps stores since when messages may be lost.
 type gaps struct {
 	mu    sync.Mutex          // guards the fields below
-	since map[*link]time.Time // when each link that does not receive failed
+	since map[*link]time.Time // since when each link that does not receive may have lost messages
 	last  realtime.Gap        // the last one that was reported
 	said  time.Time           // when it was
 }
@@ -95,6 +95,20 @@ type signals struct {
 
 // maxGaps is the maximum number of gaps that wait: a further one adds nothing.
 const maxGaps = 16
+
+// underWay is how long a message may be under way from the node that emits it to Redis: the
+// connection of that node fails then.
+const underWay = writeTimeout
+
+// lostSince returns since when messages may be lost that were to be received after all that
+// reached Redis before received, if that is detected now.
+func (a *Adapter) lostSince(received, now time.Time) time.Time {
+	since, detected := received.Add(-underWay), now.Add(-(missedProbes+1)*a.timing.probe)
+	if detected.Before(since) {
+		return detected
+	}
+	return since
+}
 
 // checkJoinedLocked sets joined once all links of Start receive.
 func (a *Adapter) checkJoinedLocked() {
@@ -116,7 +130,7 @@ func (a *Adapter) linkDown(l *link, err error) {
 		if a.gaps.since == nil {
 			a.gaps.since = map[*link]time.Time{}
 		}
-		a.gaps.since[l] = time.Now()
+		a.gaps.since[l] = a.lostSince(l.receivedUntil(), time.Now())
 		a.gaps.mu.Unlock()
 		a.receiving(err)
 		a.log.Error("redisadapter: not receiving from other nodes", "error", err)
@@ -142,19 +156,18 @@ func (a *Adapter) linkUp(l *link) {
 	now := time.Now()
 	a.peers.refresh(now)
 	a.log.Info("redisadapter: receiving from other nodes again", "after", now.Sub(since))
-	since = since.Add(-(missedProbes + 1) * a.timing.probe) // messages were also lost before the failure was detected
 	a.notify(notice{Op: opHello, Ago: int64(now.Sub(since))})
 	a.gap(realtime.Gap{Since: since, Until: now, Reason: "not connected to Redis"})
 }
 
-// heardAgain is called when another node receives again, which it did not for a while. If this
+// heardAgain is called when another node receives again, which it did not since that time. If this
 // node had a gap meanwhile, what it then asked the other node has not arrived: the gap is reported
 // once more, so that this node asks again.
-func (a *Adapter) heardAgain(peer string, ago time.Duration, now time.Time) {
+func (a *Adapter) heardAgain(peer string, since time.Time) {
 	a.gaps.mu.Lock()
 	last, said := a.gaps.last, a.gaps.said
 	a.gaps.mu.Unlock()
-	if !said.IsZero() && now.Sub(said) <= ago {
+	if !said.IsZero() && !said.Before(since) {
 		last.Peer, last.Reason = peer, "another node has not received what this one asked it"
 		a.gap(last)
 	}
@@ -173,10 +186,11 @@ func (a *Adapter) publishHealed(lost int, since time.Time) {
 	a.notify(notice{Op: opLost, Ago: int64(ago)})
 }
 
-// overflowed is called when a namespace's queue was full.
-func (a *Adapter) overflowed(namespace string, lost int) {
+// overflowed is called when a namespace's queue was full. The first lost message reached Redis at
+// since or later.
+func (a *Adapter) overflowed(namespace string, lost int, since time.Time) {
 	a.log.Error("redisadapter: queue of received messages overflowed", "namespace", namespace, "lost", lost)
-	a.gap(realtime.Gap{Since: time.Now(), Until: time.Now(), Reason: "messages arrived faster than the server handled them"})
+	a.gap(realtime.Gap{Since: since.Add(-underWay), Until: time.Now(), Reason: "messages arrived faster than the server handled them"})
 }
 
 // gap reports a gap to the node.

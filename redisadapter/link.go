@@ -4,8 +4,10 @@ package redisadapter
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,14 +38,16 @@ var (
 type topic struct {
 	name    string
 	pattern bool
-	receive func(channel, msg string)
+	// receive is called with each message. It reached Redis at since or later, however late it
+	// is read.
+	receive func(channel, msg string, since time.Time)
 	// confirmed is closed when Redis has first confirmed the subscription.
 	confirmed     chan struct{}
 	confirmedOnce sync.Once
 }
 
-func newTopic(name string, pattern bool, hear func(channel, msg string)) *topic {
-	return &topic{name: name, pattern: pattern, receive: hear, confirmed: make(chan struct{})}
+func newTopic(name string, pattern bool, receive func(channel, msg string, since time.Time)) *topic {
+	return &topic{name: name, pattern: pattern, receive: receive, confirmed: make(chan struct{})}
 }
 
 // link keeps a connection with its subscriptions, and reconnects it, while it runs.
@@ -59,13 +63,14 @@ type link struct {
 	changed chan struct{} // topics were added
 	arrived chan struct{} // a probe came back
 
-	mu     sync.Mutex                        // guards topics
-	topics []*topic                          // to subscribe to, in this order
-	routes atomic.Pointer[map[string]*topic] // topics by name; add replaces the map
+	mu       sync.Mutex                        // guards topics and complete
+	topics   []*topic                          // to subscribe to, in this order
+	complete time.Time                         // all messages that reached Redis before then were received
+	routes   atomic.Pointer[map[string]*topic] // topics by name; add replaces the map
 }
 
 func newLink() *link {
-	l := &link{changed: make(chan struct{}, 1), arrived: make(chan struct{}, 1)}
+	l := &link{changed: make(chan struct{}, 1), arrived: make(chan struct{}, 1), complete: time.Now()}
 	l.routes.Store(&map[string]*topic{})
 	return l
 }
@@ -84,6 +89,15 @@ func (l *link) add(topics ...*topic) {
 	case l.changed <- struct{}{}:
 	default:
 	}
+}
+
+// receivedUntil returns the time before which messages had to reach Redis to be certain to be
+// received, and not dropped with a connection: when the last probe that came back was published.
+// When it came back does not count: a process that was stopped reads it late.
+func (l *link) receivedUntil() time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.complete
 }
 
 // run keeps the link connected until ctx ends.
@@ -115,8 +129,10 @@ type session struct {
 	subscribed map[string]bool
 	moved      chan struct{}
 
-	receiving sync.Mutex // guards closing, and is held while a topic receives
-	closing   bool       // drop later messages: they are older than those of the next connection
+	receiving sync.Mutex           // guards the rest, and is held while a topic receives
+	closing   bool                 // drop later messages: they are older than those of the next connection
+	since     time.Time            // what arrives reached Redis at that time or later
+	sent      map[string]time.Time // when each probe that is under way was published
 }
 
 // serve connects, subscribes, and sends probes until the connection fails or ctx ends.
@@ -127,7 +143,10 @@ func (l *link) serve(ctx context.Context) error {
 	}
 	conn, cancel := client.Dedicate()
 	defer cancel()
-	s := &session{link: l, conn: conn, client: client, subscribed: map[string]bool{}, moved: make(chan struct{}, 1)}
+	s := &session{
+		link: l, conn: conn, client: client, subscribed: map[string]bool{}, moved: make(chan struct{}, 1),
+		since: time.Now(), sent: map[string]time.Time{},
+	}
 	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: s.message, OnSubscription: s.subscription})
 	defer conn.Close()
 	if err := s.subscribe(ctx, s.probes, false); err != nil {
@@ -203,12 +222,34 @@ func (s *session) watch(ctx context.Context, broken <-chan error) error {
 func (s *session) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, missedProbes*s.timing.probe)
 	defer cancel()
-	b := s.client.B()
+	b, mark := s.client.B(), rand.Text() // not a number: a copy of this process would count alike
+	s.receiving.Lock()
+	s.sent[mark] = time.Now()
+	s.receiving.Unlock()
 	if s.sharded {
-		s.client.Do(ctx, b.Spublish().Channel(s.probes).Message("").Build())
+		s.client.Do(ctx, b.Spublish().Channel(s.probes).Message(mark).Build())
 		return
 	}
-	s.client.Do(ctx, b.Publish().Channel(s.probes).Message("").Build())
+	s.client.Do(ctx, b.Publish().Channel(s.probes).Message(mark).Build())
+}
+
+// returned is called when a probe has come back. One of an earlier connection shows nothing.
+func (s *session) returned(mark string) {
+	s.receiving.Lock()
+	defer s.receiving.Unlock()
+	published, known := s.sent[mark]
+	if !known || s.closing {
+		return
+	}
+	maps.DeleteFunc(s.sent, func(_ string, at time.Time) bool { return !at.After(published) })
+	s.since = published
+	s.mu.Lock()
+	s.complete = published
+	s.mu.Unlock()
+	select {
+	case s.arrived <- struct{}{}:
+	default:
+	}
 }
 
 // message is called by the connection's reader.
@@ -218,16 +259,13 @@ func (s *session) message(m rueidis.PubSubMessage) {
 		name = m.Pattern
 	}
 	if name == s.probes {
-		select {
-		case s.arrived <- struct{}{}:
-		default:
-		}
+		s.returned(m.Message)
 		return
 	}
 	s.receiving.Lock()
 	defer s.receiving.Unlock()
 	if t := (*s.routes.Load())[name]; t != nil && !s.closing {
-		t.receive(m.Channel, m.Message)
+		t.receive(m.Channel, m.Message, s.since)
 	}
 }
 

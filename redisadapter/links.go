@@ -5,6 +5,7 @@ package redisadapter
 
 import (
 	"sync"
+	"time"
 
 	"github.com/redis/rueidis"
 )
@@ -50,6 +51,27 @@ func (s *linkSet) add(topics []*topic) {
 		}
 		l.add(t)
 	}
+}
+
+// receivedUntil returns the time before which messages had to reach Redis to be certain to be
+// received, on any link.
+func (s *linkSet) receivedUntil() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := time.Now()
+	for _, l := range s.links {
+		if until := l.receivedUntil(); until.Before(first) {
+			first = until
+		}
+	}
+	return first
+}
+
+// opened reports whether start was called.
+func (s *linkSet) opened() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open != nil
 }
 
 // startLinks is called once, when there is a client.

@@ -28,6 +28,7 @@ type namespace struct {
 	bytes   int
 	running bool
 	dropped int
+	lost    time.Time // the first dropped message reached Redis then or later
 
 	pushed, handled uint64        // messages that were queued, and that left the queue
 	mark            uint64        // pushed at the time marked
@@ -45,9 +46,9 @@ func newNamespace(a *Adapter, name string) *namespace {
 	return &namespace{a: a, name: name, prefix: a.protocol.prefix(name)}
 }
 
-// push is called by the connections' readers. It drops the message if the queue is full or
-// the message is too large.
-func (ns *namespace) push(in incoming) {
+// push is called by the connections' readers with a message that reached Redis at since or later.
+// It drops the message if the queue is full or the message is too large.
+func (ns *namespace) push(in incoming, since time.Time) {
 	if in.from != fromState && ns.drops(in.from, in.channel, in.msg) {
 		return
 	}
@@ -55,6 +56,9 @@ func (ns *namespace) push(in incoming) {
 	defer ns.mu.Unlock()
 	o := &ns.a.opts
 	if len(in.msg) > o.MaxMessage || len(ns.queue) >= o.QueuedMessages || ns.bytes+len(in.msg) > o.QueuedBytes && len(ns.queue) > 0 {
+		if ns.dropped == 0 {
+			ns.lost = since
+		}
 		ns.dropped++
 		return
 	}
@@ -124,11 +128,11 @@ func (ns *namespace) run() {
 		ns.mu.Lock()
 		if len(ns.queue) == 0 || ns.a.isClosed() {
 			ns.queue, ns.bytes, ns.running, ns.handled = nil, 0, false, ns.pushed
-			dropped := ns.dropped
+			dropped, lost := ns.dropped, ns.lost
 			ns.dropped = 0
 			ns.mu.Unlock()
 			if dropped > 0 {
-				ns.a.overflowed(ns.name, dropped)
+				ns.a.overflowed(ns.name, dropped, lost)
 			}
 			done = true
 			return

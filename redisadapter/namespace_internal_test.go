@@ -65,14 +65,14 @@ func TestNamespace_DropsAtOnceWhatHasNoReceiver(t *testing.T) { // not parallel:
 	ns, n := newRoomsNode(t, false)
 	elsewhere, own := broadcastFrom(t, ns, "realtime-other"), broadcastFrom(t, ns, ns.a.uid)
 	for name, in := range map[string]incoming{"another node's, without the room": elsewhere, "its own": own} {
-		ns.push(in)
+		ns.push(in, time.Time{})
 		require.False(t, ns.running, name)
-		require.Zero(t, testing.AllocsPerRun(100, func() { ns.push(in) }), name)
+		require.Zero(t, testing.AllocsPerRun(100, func() { ns.push(in, time.Time{}) }), name)
 	}
 	n.rooms["trip:1"] = true
-	ns.push(own)
+	ns.push(own, time.Time{})
 	require.False(t, ns.running, "its own, with the room")
-	ns.push(elsewhere)
+	ns.push(elsewhere, time.Time{})
 	require.Equal(t, []string{"trip:1"}, (<-n.delivered).Rooms)
 	ns.a.running.wait(t.Context(), time.Minute)
 }
@@ -84,9 +84,9 @@ func TestNamespace_DropsItsOwnAtOnceWhenSharded(t *testing.T) {
 	n.rooms["trip:1"] = true
 	own, longer := broadcastFrom(t, ns, ns.a.uid), broadcastFrom(t, ns, ns.a.uid+"x")
 	own.from, longer.from = fromRequests, fromRequests
-	ns.push(own)
+	ns.push(own, time.Time{})
 	require.False(t, ns.running)
-	ns.push(longer)
+	ns.push(longer, time.Time{})
 	require.Equal(t, []string{"trip:1"}, (<-n.delivered).Rooms)
 	ns.a.running.wait(t.Context(), time.Minute)
 }
@@ -98,8 +98,8 @@ func TestNamespace_DropsNothingAfterAQueuedJoin(t *testing.T) {
 	join := wire.Message{Kind: wire.Join, UID: "realtime-other", Namespace: ns.name, Rooms: []string{"driver:1"}, Targets: []string{"trip:1"}}
 	payload, err := ns.a.protocol.Append(nil, &join)
 	require.NoError(t, err)
-	ns.push(incoming{fromRequests, ns.a.protocol.channel(&join, ""), string(payload)})
-	ns.push(broadcastFrom(t, ns, "realtime-other"))
+	ns.push(incoming{fromRequests, ns.a.protocol.channel(&join, ""), string(payload)}, time.Time{})
+	ns.push(broadcastFrom(t, ns, "realtime-other"), time.Time{})
 	close(n.joining)
 	require.Equal(t, realtime.OpJoin, (<-n.delivered).Op)
 	select {
@@ -116,7 +116,7 @@ func BenchmarkNamespace_push(b *testing.B) {
 	in := broadcastFrom(b, ns, "realtime-other")
 	b.ReportAllocs()
 	for b.Loop() {
-		ns.push(in)
+		ns.push(in, time.Time{})
 	}
 }
 

@@ -29,7 +29,7 @@ type notice struct {
 	Name    string `json:"name,omitempty"`
 	Op      string `json:"op"`
 	ID      string `json:"id,omitempty"`
-	Ago     int64  `json:"ago,omitempty"` // ns; with opLost: when the first message was lost; with opHello: when the node stopped receiving
+	Ago     int64  `json:"ago,omitempty"` // ns; with opLost: when the first message was lost; with opHello: since when the node may have lost messages
 }
 
 // The version and limits of notices, and the maximum number of peers.
@@ -156,8 +156,8 @@ func (a *Adapter) notify(n notice) {
 	_ = a.publisher.push(outgoing{channel: nodesChannel(a.opts.Key), payload: payload}) // the next notice may succeed
 }
 
-// receiveNotice is called by a reader.
-func (a *Adapter) receiveNotice(_, msg string) {
+// receiveNotice is called by a reader with a notice that reached Redis at since or later.
+func (a *Adapter) receiveNotice(_, msg string, since time.Time) {
 	var n notice
 	if len(msg) > noticeBytes || json.Unmarshal([]byte(msg), &n) != nil || n.Version != noticeVersion || !isUID(n.UID) {
 		a.malformed("", errNotice)
@@ -186,9 +186,11 @@ func (a *Adapter) receiveNotice(_, msg string) {
 	switch n.Op {
 	case opHello:
 		a.notify(notice{Op: opBeat})
-		a.heardAgain(n.UID, time.Duration(n.Ago), now)
+		if n.Ago > 0 {
+			a.heardAgain(n.UID, since.Add(-time.Duration(n.Ago)))
+		}
 	case opLost:
-		a.gap(realtime.Gap{Since: now.Add(-max(time.Duration(n.Ago), 0)), Until: now, Peer: n.UID, Reason: "the node could not publish"})
+		a.gap(realtime.Gap{Since: since.Add(-max(time.Duration(n.Ago), 0)), Until: now, Peer: n.UID, Reason: "the node could not publish"})
 	case opCancel:
 		a.answering.cancel(n.UID + " " + n.ID)
 	}
@@ -199,7 +201,6 @@ func (a *Adapter) receiveNotice(_, msg string) {
 func (a *Adapter) exchangeHeartbeats() {
 	tick := time.NewTicker(a.timing.beat / 2)
 	defer tick.Stop()
-	ran := time.Now()
 	for n := 1; ; n++ {
 		select {
 		case <-a.closing:
@@ -212,14 +213,13 @@ func (a *Adapter) exchangeHeartbeats() {
 		now := time.Now()
 		a.checkDelays(now)
 		a.twinEnded(now)
-		// After this process was stopped, the heartbeats of that time have yet to be read.
-		stopped := now.Sub(ran) > a.timing.forget/2
-		ran = now
-		if stopped || a.connected() != nil {
+		if a.connected() != nil {
 			a.peers.refresh(now)
 			continue
 		}
-		for _, dead := range a.peers.silent(now.Add(-a.timing.forget), now) {
+		// Not until now: after this process was stopped, heartbeats have yet to be read.
+		received := a.links.receivedUntil()
+		for _, dead := range a.peers.silent(received.Add(-a.timing.forget), now) {
 			a.log.Warn("redisadapter: a node stopped sending heartbeats", "node", dead.String())
 			a.requests.nodeLeft(dead.ID)
 			a.signal(func() { a.node.PeerLost(dead, true) })

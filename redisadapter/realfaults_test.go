@@ -6,8 +6,11 @@ package redisadapter_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,6 +34,8 @@ func init() { //nolint:gochecknoinits // before TestMain and its leak check
 	if err == nil {
 		err = a.Start(context.Background(), &recorder{sockets: []realtime.RemoteSocket{someSocket}, changed: func(what string) {
 			_, _ = os.Stdout.WriteString(what + "\n")
+		}, onGap: func(g realtime.Gap) {
+			_, _ = fmt.Println("gap", g.Since.UnixNano())
 		}, deliver: func(m realtime.ClusterMessage) {
 			_, _ = os.Stdout.Write(append(m.Event.Args[1], '\n'))
 		}})
@@ -115,4 +120,31 @@ func TestRealRedis_NodeIsStopped(t *testing.T) {
 	testkit.Eventually(t, "it is known again", func() bool { return len(a.Peers()) == 1 })
 	require.NoError(t, a.Publish(t.Context(), event(2)))
 	child.Expect(t, "1\n2\n")
+}
+
+// TestRealRedis_NodeIsStopped_ItsConnectionBreaks: what Redis had sent to it is lost, from the time
+// when it was stopped.
+func TestRealRedis_NodeIsStopped_ItsConnectionBreaks(t *testing.T) {
+	t.Parallel()
+	r := redistest.StartProcess(t)
+	path := redistest.StartPath(t, r.Addr())
+	child := redistest.StartChild(t, childEnv+"="+path.URL())
+	child.Expect(t, "ready\n")
+	require.NoError(t, child.Pause())
+	paused := time.Now()
+	time.Sleep(6 * time.Second) // longer than a node takes to notice that it does not receive
+	path.Reset()
+	require.NoError(t, child.Resume())
+	var since int64
+	for { // it may have looked as if it was disconnected before
+		text, is := strings.CutPrefix(child.Line(t), "gap ")
+		if !is {
+			continue
+		}
+		var err error
+		since, err = strconv.ParseInt(text, 10, 64)
+		require.NoError(t, err)
+		break
+	}
+	require.LessOrEqual(t, since, paused.UnixNano())
 }

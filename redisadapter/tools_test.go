@@ -33,7 +33,7 @@ const patience = 20 * time.Second
 type recorder struct {
 	deliver func(m realtime.ClusterMessage)
 	sockets []realtime.RemoteSocket
-	onGap   func()
+	onGap   func(g realtime.Gap)
 	changed func(what string)                                        // called with each change of the other nodes
 	answer  func(m realtime.ClusterMessage) []realtime.ClusterAnswer // nil: with sockets
 
@@ -95,7 +95,7 @@ func (r *recorder) Receiving(err error) {
 
 func (r *recorder) Gap(g realtime.Gap) {
 	if r.onGap != nil {
-		r.onGap()
+		r.onGap(g)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
