@@ -25,7 +25,8 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Bus carries domain events between the host's services and the server. Defaults
 	// to a MemoryBus, which Shutdown closes.
 	Bus EventBus
-	// Drivers executes what the events of drivers request. Defaults to NewMemoryDrivers.
+	// Drivers executes what the events of drivers request. Defaults to NewMemoryDrivers,
+	// which is for one node.
 	Drivers DriverService
 	// Offers handles a driver's answers to trip offers. Defaults to a service without
 	// offers, which answers CodeNotFound.
@@ -96,7 +97,8 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Defaults to false.
 	Unlimited bool
 
-	// Logger receives the server's log. Defaults to slog.Default.
+	// Logger receives the server's log; docs/log.md explains its lines. Of each kind of line
+	// it receives at most 10 a second, and 100 at once. Defaults to slog.Default.
 	Logger *slog.Logger
 	// Trace has the functions that the server calls for metrics and tracing. Defaults to
 	// none.

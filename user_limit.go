@@ -111,7 +111,7 @@ func (l *userLimit) socketsOf(parent context.Context, ns *Namespace, users ...st
 	defer cancel()
 	sockets, err := ns.To(rooms...).Sockets(ctx)
 	if err != nil && parent.Err() == nil { // otherwise the client has disconnected, or the server ends
-		l.rt.log.Warn("realtime: Limits.SocketsPerUser without the sockets of some nodes", "error", err)
+		l.rt.log.Warn("realtime: Limits.SocketsPerUser does not count the sockets of some nodes", "error", err)
 	}
 	slices.SortFunc(sockets, func(a, b RemoteSocket) int {
 		return cmp.Or(cmp.Compare(a.ConnectedAt, b.ConnectedAt), cmp.Compare(a.ID, b.ID))

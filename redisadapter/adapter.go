@@ -137,6 +137,7 @@ func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	began := time.Now()
 	a.node = node
 	a.mu.Unlock()
+	a.log.Info("redisadapter: starting", "node", realtime.Peer{ID: a.uid, Name: a.opts.Name}.String()) // other nodes log it so
 	for _, name := range a.opts.Namespaces {
 		a.namespace(name)
 	}

@@ -168,7 +168,7 @@ func (a *Adapter) heardAgain(peer string, since time.Time) {
 	last, said := a.gaps.last, a.gaps.said
 	a.gaps.mu.Unlock()
 	if !said.IsZero() && !said.Before(since) {
-		last.Peer, last.Reason = peer, "another node has not received what this one asked it"
+		last.Peer, last.Reason = peer, "another node did not receive a request of this node"
 		a.gap(last)
 	}
 }
