@@ -145,7 +145,7 @@ type PartyLookup interface {
 }
 
 // DriverService executes a driver's inbound events. The default, NewMemoryDrivers, has the
-// rules of a driver's status and loses its state on restart.
+// rules of a driver's status, is for one node and loses its state on restart.
 //
 // Its methods may block, within ctx, and are called concurrently for different sockets; a
 // driver with two phones has two sockets. They return an *Error to refuse the event. Their
