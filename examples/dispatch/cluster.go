@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 
 	"github.com/redis/rueidis"
 
@@ -30,11 +31,13 @@ func joinCluster(url string, log *slog.Logger) (*cluster, error) {
 		return nil, err
 	}
 	c := &cluster{client: client}
-	if c.bus, err = redisbus.New(redisbus.Options{URL: url, Logger: log}); err != nil {
+	host, _ := os.Hostname()                        // it may be empty: the name is for the log only
+	name := fmt.Sprintf("%s/%d", host, os.Getpid()) // several instances may run on one machine
+	if c.bus, err = redisbus.New(redisbus.Options{URL: url, Name: name, Logger: log}); err != nil {
 		client.Close()
 		return nil, err
 	}
-	if c.adapter, err = redisadapter.New(redisadapter.Options{URL: url, Logger: log}); err != nil {
+	if c.adapter, err = redisadapter.New(redisadapter.Options{URL: url, Name: name, Logger: log}); err != nil {
 		client.Close()
 		return nil, err
 	}
