@@ -152,12 +152,21 @@ func (l *userLimit) enforce(ns *Namespace, users []string) {
 
 // refuses reports whether a connecting socket exceeds the limit, on all nodes. If no other node
 // is known to have sockets of its user, it returns false at once. Otherwise it waits for the
-// other nodes, within ctx and userLimitTimeout.
+// other nodes, within ctx and userLimitTimeout. Of the sockets that are connecting too only the
+// older ones count, so that not all of them are refused.
 func (l *userLimit) refuses(ctx context.Context, s *Socket) bool {
 	key, ok := l.elsewhere(s)
 	if !ok {
 		return false
 	}
-	sockets := l.socketsOf(ctx, s.ns, key.user)[key.user]
-	return slices.IndexFunc(sockets, func(r RemoteSocket) bool { return r.ID == s.ID() }) >= l.rt.opts.Limits.SocketsPerUser
+	others, found := 0, false
+	for _, r := range l.socketsOf(ctx, s.ns, key.user)[key.user] {
+		switch {
+		case r.ID == s.ID():
+			found = true
+		case !found || !r.Connecting: // whatever the clock of its node says, it has connected before
+			others++
+		}
+	}
+	return found && others >= l.rt.opts.Limits.SocketsPerUser
 }
