@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rodando/realtime/internal/rawsocket"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -144,7 +145,7 @@ func (l *epollLink) read(early []byte) {
 			l.startReader(nil)
 			break
 		}
-		n, err := rawRead(l.fd, r.buf[:])
+		n, err := rawsocket.Read(l.fd, r.buf[:])
 		switch {
 		case n > 0:
 			res := l.feed(r, r.buf[:n])
@@ -152,9 +153,9 @@ func (l *epollLink) read(early []byte) {
 			if !more || n == len(r.buf) || l.peerClosed.Load() {
 				continue
 			}
-		case err == syscall.EINTR: //nolint:errorlint // rawRead returns a syscall.Errno
+		case err == syscall.EINTR: //nolint:errorlint // Read returns a syscall.Errno
 			continue
-		case err != syscall.EAGAIN: //nolint:errorlint // rawRead returns a syscall.Errno
+		case err != syscall.EAGAIN: //nolint:errorlint // Read returns a syscall.Errno
 			reason := ReasonTransportClose
 			if n < 0 {
 				reason = ReasonTransportError
@@ -208,12 +209,12 @@ func (l *epollLink) write(b []byte) (int, error) {
 	}
 	defer l.release()
 	for done := 0; ; {
-		n, err := rawWrite(l.fd, b[done:])
+		n, err := rawsocket.Write(l.fd, b[done:])
 		done += max(n, 0)
 		switch {
-		case done == len(b) || err == syscall.EAGAIN: //nolint:errorlint // rawWrite returns a syscall.Errno
+		case done == len(b) || err == syscall.EAGAIN: //nolint:errorlint // Write returns a syscall.Errno
 			return done, nil
-		case err != nil && err != syscall.EINTR: //nolint:errorlint // rawWrite returns a syscall.Errno
+		case err != nil && err != syscall.EINTR: //nolint:errorlint // Write returns a syscall.Errno
 			return done, err
 		}
 	}

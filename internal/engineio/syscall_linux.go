@@ -1,10 +1,4 @@
-// System calls that never block, issued with RawSyscall, which does not call
-// entersyscall and exitsyscall. With these, the scheduler takes the processor away
-// whenever a call takes 20 µs, as a write on the loopback interface can, and starts
-// another thread: in a broadcast to 10,000 clients that costs a third of the writes
-// again. The garbage collector waits for a raw call to return. Therefore a call that
-// can block must not be raw. A non-blocking descriptor is not enough: other holders of
-// the connection, by net.TCPConn.File, can make it blocking at any time.
+// A system call that never blocks, issued as those of package rawsocket, for their reasons.
 
 package engineio
 

@@ -23,7 +23,7 @@ const (
 var rules = Rules{
 	Wheel: module + "/internal/timingwheel.Timer",
 	Outward: []string{
-		"net.*", "net/http.*", "syscall.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait", "github.com/redis/rueidis.*",
+		"net.*", "net/http.*", "syscall.*", module + "/internal/rawsocket.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait", "github.com/redis/rueidis.*",
 		session + "Send", session + "SendThrough", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
 	},
 	Harmless: []string{"error", "context.Context", "context.CancelFunc", "func() time.Time", "slices.*", "maps.*", "sort.*", "strings.*"},

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/rueidis"
+
+	"github.com/rodando/realtime/internal/rawsocket"
 )
 
 // WriteTimeout is how long Redis may take to answer before the connection is closed.
@@ -72,21 +74,41 @@ func Dial(url string, adjust func(*rueidis.ClientOption)) (rueidis.Client, error
 
 // dialAbrupt makes connections that discard unsent data when they close: once the
 // network recovers, it would arrive after what the next connection has sent.
-func dialAbrupt(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (c net.Conn, err error) {
-	if secure == nil {
-		c, err = d.DialContext(ctx, "tcp", address)
-	} else {
-		c, err = (&tls.Dialer{NetDialer: d, Config: secure}).DialContext(ctx, "tcp", address)
-	}
+func dialAbrupt(ctx context.Context, address string, d *net.Dialer, secure *tls.Config) (net.Conn, error) {
+	c, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	raw := c
-	if s, ok := c.(*tls.Conn); ok {
-		raw = s.NetConn()
+	if t, ok := c.(*net.TCPConn); ok {
+		if err := t.SetLinger(0); err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		c = rawsocket.Conn(t) // rueidis has one reader and one writer
 	}
-	if t, ok := raw.(*net.TCPConn); ok {
-		err = t.SetLinger(0)
+	if secure == nil {
+		return c, nil
 	}
-	return c, err
+	return handshake(ctx, c, address, secure)
+}
+
+// handshake does what tls.Dialer does.
+func handshake(ctx context.Context, c net.Conn, address string, secure *tls.Config) (net.Conn, error) {
+	if secure.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		secure = secure.Clone()
+		secure.ServerName = host
+	}
+	ctx, cancel := context.WithTimeout(ctx, WriteTimeout)
+	defer cancel()
+	s := tls.Client(c, secure)
+	if err := s.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return s, nil
 }
