@@ -83,7 +83,7 @@ func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, 
 			return nil, err
 		}
 		s.setIdentity(id, expiresAt)
-		rooms = connectRooms(ns.name, id)
+		rooms = connectRooms(ns.name, h.own)
 	}
 	ns.rt.admission.Joined(&from.Conn, !ns.opts.Anonymous)
 	if !s.inner.Admit(rooms...) {

@@ -5,10 +5,8 @@
 package realtime
 
 import (
-	"container/list"
 	"context"
 	"encoding/json"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,19 +19,22 @@ type pendingHandshakes struct {
 
 	mu sync.Mutex // guards the fields below, and the last fields of every handshake
 
-	byConn map[*connState][]*handshake
-	byRoom map[string][]*handshake
+	byConn map[*connState]*handshake    // the first of a list, by handshake.next[ofConn]
+	byRoom map[handshakeRoom]*handshake // the first of a list, by handshake.next[ofUser] or next[ofSession]
 	// The rooms of a handshake are unknown until its token is verified. The table
 	// therefore keeps the revocations that come meanwhile: each has a number, and is
 	// dropped when every handshake that began before it has verified its token.
-	verifying   list.List         // of *handshake, in the order in which they began
-	number      uint64            // of the last revocation
-	revoked     map[string]uint64 // the number of the last revocation of a room
-	revocations []revokedRoom     // the entries of revoked, in order
+	oldest, newest *handshake               // those that verify their token, in the order in which they began
+	number         uint64                   // of the last revocation
+	revoked        map[handshakeRoom]uint64 // the number of the last revocation of a room
+	revocations    []revokedRoom            // the entries of revoked, in order
 }
 
+// handshakeRoom is a room that a handshake would join.
+type handshakeRoom struct{ namespace, room string }
+
 type revokedRoom struct {
-	key    string
+	key    handshakeRoom
 	number uint64
 }
 
@@ -48,13 +49,23 @@ type handshake struct {
 	decided atomic.Bool        // see decide
 	cancel  context.CancelFunc // cancels its calls of the host; nil for auth:refresh
 	gaps    uint64             // pendingHandshakes.gaps before its rows were read; used only by the goroutine of the handshake
+	own     [2]Room            // the user's and the session's, once the token is verified; likewise
 
 	// pendingHandshakes.mu guards these.
-	began     uint64        // the number of the last revocation before it
-	verifying *list.Element // nil once its token is verified
-	userID    string
-	listedIn  [2]string // the keys of pendingHandshakes.byRoom: the user's and the session's; empty before identify
+	began        uint64     // the number of the last revocation before it
+	verifying    bool       // between oldest and newest of pendingHandshakes
+	older, newer *handshake // its neighbors there
+	userID       string
+	rooms        [2]handshakeRoom // the user's and the session's, in which it is listed; zero before identify
+	next         [3]*handshake    // in the lists that it is in
 }
+
+// The lists that a handshake is in: indexes of handshake.next, and the first two of handshake.rooms.
+const (
+	ofUser = iota
+	ofSession
+	ofConn
+)
 
 // decide reports whether the caller decides how the handshake ends: only the first caller
 // does.
@@ -65,10 +76,11 @@ func (p *pendingHandshakes) open(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.byConn == nil {
-		p.byConn = map[*connState][]*handshake{}
+		p.byConn = map[*connState]*handshake{}
 	}
 	c := h.conn()
-	p.byConn[c] = append(p.byConn[c], h)
+	h.next[ofConn] = p.byConn[c]
+	p.byConn[c] = h
 }
 
 func (h *handshake) conn() *connState { return h.s.conn() }
@@ -88,7 +100,7 @@ func (h *handshake) socket() *Socket {
 func (p *pendingHandshakes) disconnected(c *connState) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, h := range p.byConn[c] {
+	for h := p.byConn[c]; h != nil; h = h.next[ofConn] {
 		h.cancel()
 	}
 }
@@ -97,42 +109,68 @@ func (p *pendingHandshakes) disconnected(c *connState) {
 func (p *pendingHandshakes) begin(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h.began = p.number
-	h.verifying = p.verifying.PushBack(h)
+	h.began, h.verifying, h.older = p.number, true, p.newest
+	if p.newest == nil {
+		p.oldest = h
+	} else {
+		p.newest.newer = h
+	}
+	p.newest = h
 }
 
-// identify adds the handshake to those of its user's and its session's room. It reports
-// false if one of them was revoked after begin.
+// identify adds the handshake to those that would join the user's and the session's room. It
+// reports false if one of them was revoked after begin.
 func (p *pendingHandshakes) identify(h *handshake, namespace string, c Claims) bool {
+	h.own = [2]Room{ownRoom(namespace, c.Subject), SessionRoom(c.SessionID)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h.userID = c.Subject
 	if p.byRoom == nil {
-		p.byRoom = map[string][]*handshake{}
+		p.byRoom = map[handshakeRoom]*handshake{}
 	}
-	for i, r := range [...]Room{ownRoom(namespace, c.Subject), SessionRoom(c.SessionID)} {
-		key := handshakeKey(namespace, r.name)
+	for i, r := range h.own {
+		if r.name == "" {
+			continue
+		}
+		key := handshakeRoom{namespace, r.name}
 		if p.revoked[key] > h.began {
 			h.revoked.Store(true)
 		}
-		h.listedIn[i] = key
-		p.byRoom[key] = append(p.byRoom[key], h)
+		h.rooms[i], h.next[i] = key, p.byRoom[key]
+		p.byRoom[key] = h
 	}
 	p.verifiedLocked(h)
 	return !h.revoked.Load()
 }
 
-// verifiedLocked removes a handshake from verifying, and the revocations that no other
-// handshake needs.
+// slot returns the index in h.next of the list of a room that h is in.
+func (h *handshake) slot(key handshakeRoom) int {
+	if h.rooms[ofUser] == key {
+		return ofUser
+	}
+	return ofSession
+}
+
+// verifiedLocked removes a handshake from those that verify their token, and the revocations
+// that no other handshake needs.
 func (p *pendingHandshakes) verifiedLocked(h *handshake) {
-	if h.verifying == nil {
+	if !h.verifying {
 		return
 	}
-	p.verifying.Remove(h.verifying)
-	h.verifying = nil
+	if h.older == nil {
+		p.oldest = h.newer
+	} else {
+		h.older.newer = h.newer
+	}
+	if h.newer == nil {
+		p.newest = h.older
+	} else {
+		h.newer.older = h.older
+	}
+	h.verifying, h.older, h.newer = false, nil, nil
 	oldest := p.number
-	if first := p.verifying.Front(); first != nil {
-		oldest = first.Value.(*handshake).began //nolint:errcheck,forcetypeassert // the list holds *handshake only
+	if p.oldest != nil {
+		oldest = p.oldest.began
 	}
 	n := 0
 	for ; n < len(p.revocations) && p.revocations[n].number <= oldest; n++ {
@@ -157,22 +195,33 @@ func (p *pendingHandshakes) done(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.verifiedLocked(h)
-	for _, key := range h.listedIn {
-		removeHandshake(p.byRoom, key, h)
+	for i, key := range h.rooms {
+		if key == (handshakeRoom{}) {
+			continue
+		}
+		removeHandshake(p.byRoom, key, h, i)
+		h.rooms[i] = handshakeRoom{}
 	}
-	h.listedIn = [2]string{}
 	if !h.refreshes() {
 		h.cancel()
-		removeHandshake(p.byConn, h.conn(), h)
+		removeHandshake(p.byConn, h.conn(), h, ofConn)
 	}
 }
 
-func removeHandshake[K comparable](from map[K][]*handshake, key K, h *handshake) {
-	rest := slices.DeleteFunc(from[key], func(o *handshake) bool { return o == h })
-	if len(rest) == 0 {
+// removeHandshake removes a handshake from the list of a key, which is linked by next[slot].
+func removeHandshake[K comparable](from map[K]*handshake, key K, h *handshake, slot int) {
+	first := from[key]
+	for at := &first; *at != nil; at = &(*at).next[slot] {
+		if *at == h {
+			*at = h.next[slot]
+			h.next[slot] = nil
+			break
+		}
+	}
+	if first == nil {
 		delete(from, key)
 	} else {
-		from[key] = rest
+		from[key] = first
 	}
 }
 
@@ -190,19 +239,18 @@ func (p *pendingHandshakes) markRevoked(namespace, room string) []*handshake {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.number++
-	key := handshakeKey(namespace, room)
-	if p.verifying.Len() > 0 {
+	key := handshakeRoom{namespace, room}
+	if p.oldest != nil {
 		if p.revoked == nil {
-			p.revoked = map[string]uint64{}
+			p.revoked = map[handshakeRoom]uint64{}
 		}
 		p.revoked[key] = p.number
 		p.revocations = append(p.revocations, revokedRoom{key, p.number})
 	}
-	found := slices.Clone(p.byRoom[key])
-	for _, h := range found {
+	var found []*handshake
+	for h := p.byRoom[key]; h != nil; h = h.next[h.slot(key)] {
 		h.revoked.Store(true)
+		found = append(found, h)
 	}
 	return found
 }
-
-func handshakeKey(namespace, room string) string { return namespace + "\x00" + room }

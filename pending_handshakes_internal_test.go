@@ -47,3 +47,38 @@ func TestPendingHandshakes_ForgetsRevocations(t *testing.T) {
 	require.Empty(t, p.revocations)
 	require.Empty(t, p.byRoom)
 }
+
+// Several handshakes of one user, some of them with the same session: a revocation finds those
+// that are still in progress, in whatever order the others have ended.
+func TestPendingHandshakes_OfOneUser(t *testing.T) {
+	t.Parallel()
+	p := &pendingHandshakes{}
+	list := func(sid string) *handshake {
+		h := &handshake{}
+		p.begin(h)
+		require.True(t, p.identify(h, "/drivers", Claims{Subject: "d1", SessionID: sid}))
+		return h
+	}
+	first, second, third, fourth := list("s1"), list("s2"), list("s1"), list("s1")
+	other := &handshake{}
+	p.begin(other)
+	require.True(t, p.identify(other, "/drivers", Claims{Subject: "d2", SessionID: "s3"}))
+
+	user, session := DriverRoom("d1").name, SessionRoom("s1").name
+	require.ElementsMatch(t, []*handshake{first, second, third, fourth}, p.markRevoked("/drivers", user))
+	require.ElementsMatch(t, []*handshake{first, third, fourth}, p.markRevoked("/drivers", session))
+	require.Empty(t, p.markRevoked("/passengers", session))
+	p.done(third) // in the middle of both lists
+	require.ElementsMatch(t, []*handshake{first, second, fourth}, p.markRevoked("/drivers", user))
+	p.done(fourth)
+	p.done(fourth)
+	p.done(first) // the ends
+	require.ElementsMatch(t, []*handshake{second}, p.markRevoked("/drivers", user))
+	require.Empty(t, p.markRevoked("/drivers", session))
+	p.done(second)
+	require.False(t, other.revoked.Load())
+	p.done(other)
+	require.Empty(t, p.byRoom)
+	require.Nil(t, p.oldest)
+	require.Nil(t, p.newest)
+}

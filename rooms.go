@@ -4,7 +4,6 @@ package realtime
 
 import (
 	"errors"
-	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -121,14 +120,15 @@ func roomsNamed(names []string) []Room {
 }
 
 // names returns the names of the rooms, without zero Rooms.
-func names(rooms []Room) []string {
-	out := make([]string, 0, len(rooms))
+func names(rooms []Room) []string { return appendNames(make([]string, 0, len(rooms)), rooms) }
+
+func appendNames(to []string, rooms []Room) []string {
 	for _, r := range rooms {
 		if r.name != "" {
-			out = append(out, r.name)
+			to = append(to, r.name)
 		}
 	}
-	return out
+	return to
 }
 
 const (
@@ -147,11 +147,13 @@ func ownRoom(namespace, userID string) Room {
 	return UserRoom(userID)
 }
 
-// connectRooms returns the names of the rooms that a socket joins when it connects.
-func connectRooms(namespace string, id Identity) []string {
+// connectRooms returns the names of the rooms that a socket joins when it connects. own are the
+// user's and the session's.
+func connectRooms(namespace string, own [2]Room) []string {
 	var common []Room
 	if b := builtinByName(namespace); b != nil {
 		common = b.common
 	}
-	return names(append(slices.Clip(common), ownRoom(namespace, id.UserID), SessionRoom(id.SessionID)))
+	rooms := make([]string, 0, len(common)+len(own))
+	return appendNames(appendNames(rooms, common), own[:])
 }

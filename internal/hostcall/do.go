@@ -42,8 +42,9 @@ type Limits struct {
 // Kind is a group of calls that share Limits. Its methods may be called
 // concurrently.
 type Kind struct {
-	limits Limits
-	slots  chan struct{} // holds one element for each call that runs and is not abandoned
+	limits   Limits
+	slots    chan struct{} // holds one element for each call that runs and is not abandoned
+	timeouts timeouts
 
 	mu         sync.Mutex // guards the fields below, tickets except names, and shares except slots
 	abandoned  int
@@ -139,7 +140,7 @@ type call[T any] struct {
 	kind   *Kind
 	work   work[T]
 	ticket ticket
-	timer  *time.Timer
+	due    due
 
 	finished atomic.Bool   // the goroutine that sets it also sets v and err and closes done
 	done     chan struct{} // closed when v and err are set
@@ -152,8 +153,9 @@ func (c *call[T]) start(ctx context.Context, source any) {
 	c.done = make(chan struct{})
 	c.ticket.names[bySource] = source
 	if d := c.kind.limits.Timeout; d > 0 {
-		c.ctx.Start(ctx, time.Now().Add(d))
-		c.timer = time.AfterFunc(d, c.timeOut)
+		c.due.at, c.due.call = time.Now().Add(d), c
+		c.ctx.Start(ctx, c.due.at)
+		c.kind.timeouts.add(&c.due)
 	} else {
 		c.ctx.StartWithoutDeadline(ctx)
 	}
@@ -186,16 +188,15 @@ func (c *call[T]) run() {
 	returned = true
 }
 
-// returned finishes a call that returned or never ran, and stops its timer.
+// returned finishes a call that returned or never ran.
 func (c *call[T]) returned(v T, err error) {
-	if c.timer != nil {
-		c.timer.Stop()
+	if c.kind.limits.Timeout > 0 {
+		c.kind.timeouts.remove(&c.due)
 	}
 	c.finish(v, err)
 }
 
-// finish sets the result and wakes the waiters. Only the first call has an effect. The
-// timer may fire, and call finish, before start has assigned c.timer.
+// finish sets the result and wakes the waiters. Only the first call has an effect.
 func (c *call[T]) finish(v T, err error) {
 	c.ctx.End()
 	if !c.finished.CompareAndSwap(false, true) {
@@ -221,7 +222,7 @@ func (c *call[T]) timeOut() {
 // call is abandoned only when that passes; without one, at once.
 func (c *call[T]) cancel() {
 	c.ctx.End()
-	if c.timer == nil {
+	if c.kind.limits.Timeout <= 0 {
 		c.kind.abandon(&c.ticket)
 	}
 }

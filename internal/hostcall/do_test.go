@@ -324,3 +324,52 @@ func TestDo_CallsAgain(t *testing.T) {
 		close(hold)
 	})
 }
+
+// One timer serves all calls of a kind: each call times out at its own time, whatever became of
+// those before it.
+func TestDo_TimesOutEachAtItsTime(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		k := hostcall.NewKind(hostcall.Limits{Timeout: 10 * time.Second, Running: 10, Abandoned: 10})
+		began, release := time.Now(), make(chan struct{})
+		type end struct {
+			after time.Duration
+			err   error
+		}
+		ends := make([]end, 6)
+		var calls sync.WaitGroup
+		for i := range ends {
+			calls.Go(func() {
+				err := hostcall.Run(t.Context(), k, func(context.Context) error {
+					if i%2 == 0 {
+						time.Sleep(3 * time.Second)
+						return nil
+					}
+					<-release
+					return nil
+				})
+				ends[i] = end{time.Since(began), err}
+			})
+			time.Sleep(time.Second)
+		}
+		calls.Wait()
+		close(release)
+		require.Equal(t, []end{
+			{3 * time.Second, nil},
+			{11 * time.Second, hostcall.ErrTimeout},
+			{5 * time.Second, nil},
+			{13 * time.Second, hostcall.ErrTimeout},
+			{7 * time.Second, nil},
+			{15 * time.Second, hostcall.ErrTimeout},
+		}, ends)
+		time.Sleep(time.Minute) // the timer has ended, and starts again
+		require.NoError(t, k.Wait(t.Context()))
+		began = time.Now()
+		require.ErrorIs(t, hostcall.Run(t.Context(), k, func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Second)
+			return nil
+		}), hostcall.ErrTimeout)
+		require.Equal(t, 10*time.Second, time.Since(began))
+		require.NoError(t, k.Wait(t.Context()))
+	})
+}

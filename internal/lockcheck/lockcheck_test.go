@@ -40,7 +40,6 @@ var rules = Rules{
 		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                            "only compares fields",
 		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "only describes types",
 		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "only collects answers, under a lock of this request alone",
-		"realtime.ownRoom: realtime.pendingHandshakes.mu: func ownRoom":                         "only joins strings",
 		"triptable.facts.drop: triptable.Table.mu: func needed":                                 "only compares facts",
 	},
 }

@@ -173,7 +173,6 @@ func TestConn_QueuedBytesAreMemory(t *testing.T) {
 				},
 				Event:      func(*Socket, *Event) { <-block },
 				Disconnect: func(*Socket, string) {},
-				Room:       func(string) {},
 			})
 			c := q.conn()
 			release := sync.OnceFunc(func() {

@@ -23,7 +23,6 @@ func openMany(b *testing.B, n int, event func(*Socket, *Event)) (*quiet, []*Sock
 		},
 		Event:      event,
 		Disconnect: func(*Socket, string) {},
-		Room:       func(string) {},
 	})
 	b.Cleanup(q.close)
 	var sockets []*Socket
@@ -102,7 +101,7 @@ func BenchmarkJoinLeave(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
-			ns := newNamespace("/", Hooks{Room: func(string) {}})
+			ns := newNamespace("/", Hooks{})
 			for range n {
 				ns.join(&Socket{ns: ns}, "r")
 			}

@@ -75,7 +75,6 @@ func fuzzConn(t *testing.T, in []byte) {
 			}
 		},
 		Disconnect: func(*Socket, string) { closed.Add(1) },
-		Room:       func(string) {},
 	}
 	q := newQuiet(Config{
 		Limits: Limits{Attachments: 5, Depth: 8, Values: 50, EventName: 24, Namespace: 24}, AttachmentBytes: 100,

@@ -146,7 +146,10 @@ func (n *Namespace) leave(m *member) (emptied bool) {
 	return false
 }
 
-// notifyRooms calls the Room hook for each room.
+// watched reports whether somebody wants to know which rooms became empty, or no longer are.
+func (n *Namespace) watched() bool { return n.hooks.Room != nil }
+
+// notifyRooms calls the Room hook for each room. There are none unless the namespace is watched.
 func (n *Namespace) notifyRooms(rooms []string) {
 	for _, name := range rooms {
 		func() {

@@ -85,7 +85,8 @@ type Hooks struct {
 	// Socket.Rooms still returns the rooms that the socket was in.
 	Disconnect func(s *Socket, reason string)
 	// Room is called when a room got its first socket or lost its last one. Calls may
-	// be late and out of order: HasRoom returns the current state. It must not block.
+	// be late and out of order: HasRoom returns the current state. It must not block. It may
+	// be nil.
 	Room func(room string)
 	// Panic is called with the panic of another hook, or of a function passed to
 	// Expect, while its stack still exists. Then the connection is closed, because its

@@ -310,7 +310,8 @@ func (s *Socket) Join(rooms ...string) bool {
 	return true
 }
 
-// joinLocked adds the socket to rooms, and returns those that had no socket before.
+// joinLocked adds the socket to rooms. If the namespace is watched, it returns those that had no
+// socket before.
 func (s *Socket) joinLocked(rooms []string) (filled []string) {
 	s.rooms = slices.Grow(s.rooms, len(rooms))
 	for _, name := range rooms {
@@ -319,7 +320,7 @@ func (s *Socket) joinLocked(rooms []string) (filled []string) {
 		}
 		m, first := s.ns.join(s, name)
 		s.rooms = append(s.rooms, m)
-		if first {
+		if first && s.ns.watched() {
 			filled = append(filled, name)
 		}
 	}
@@ -340,10 +341,11 @@ func (s *Socket) Leave(rooms ...string) {
 	s.ns.notifyRooms(emptied)
 }
 
-// leaveRoomsLocked ends memberships, and returns the rooms that have no socket now.
+// leaveRoomsLocked ends memberships. If the namespace is watched, it returns the rooms that have no
+// socket now.
 func (s *Socket) leaveRoomsLocked(ms []*member) (emptied []string) {
 	for _, m := range ms {
-		if s.ns.leave(m) {
+		if s.ns.leave(m) && s.ns.watched() {
 			emptied = append(emptied, m.room.name)
 		}
 	}

@@ -52,7 +52,7 @@ func handler() http.Handler {
 		Accept:          func(*http.Request, int) (any, *socketio.Busy) { return nil, nil },
 		Closed:          func(any) {},
 	})
-	hooks := socketio.Hooks{Connect: connect, Event: event, Disconnect: func(*socketio.Socket, string) {}, Room: func(string) {}}
+	hooks := socketio.Hooks{Connect: connect, Event: event, Disconnect: func(*socketio.Socket, string) {}}
 	sio.Namespace("/", hooks)
 	sio.Namespace("/custom", hooks)
 
