@@ -21,6 +21,7 @@ type clusterState struct {
 func (n node) Receiving(err error) {
 	if err != nil {
 		n.rt.peerRooms.missed("")
+		n.rt.publisher.parties.learn()
 	} else {
 		n.rt.peerRooms.await(false)
 	}
@@ -63,6 +64,7 @@ func (n node) Gap(g Gap) {
 	rt.forgetRows()
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()
+	rt.publisher.parties.learn()
 	rt.publisher.exchange.compare()
 	rt.peerUsers.request(g.Since)
 	rt.peerRooms.request()

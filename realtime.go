@@ -209,6 +209,7 @@ func (rt *Server) subscribe() error {
 		rt.ownBus = NewMemoryBus()
 		rt.opts.Bus = rt.ownBus
 	}
+	rt.publisher.parties.learn()
 	unsubscribe, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
 		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
 			return bus.subscribe(&subscription{handler: rt.publisher.handle, server: true})

@@ -139,6 +139,7 @@ func (x *tripExchange) applyStates(namespace string, states []triptable.State, l
 		x.p.move(s.Trip, res, namespace)
 		if namespace == everyShareNamespace {
 			x.p.positions.tripLearned(s.Trip)
+			x.p.parties.learned(s.Trip)
 			if due {
 				x.answer()
 			}

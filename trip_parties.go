@@ -1,5 +1,6 @@
 // Trip parties: an event of a trip whose passenger or driver is unknown waits for
-// Options.Parties in a queue of its trip. The other events on the bus do not wait for it.
+// Options.Parties, or for the other nodes, in a queue of its trip. The other events on the bus do
+// not wait for it.
 
 package realtime
 
@@ -8,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
@@ -37,6 +39,9 @@ type partyQueues struct {
 	cancel context.CancelFunc
 	max    int // maxQueued, or less in a test
 
+	began    time.Time
+	learning atomic.Int64 // until when learn applies, in nanoseconds since began; 0: it does not
+
 	mu       sync.Mutex // guards the fields below, and the events of every partyQueue
 	queues   map[string]*partyQueue
 	queued   int // the number of queued events
@@ -51,6 +56,8 @@ type partyQueue struct {
 	events []queuedEvent
 	ctx    context.Context
 	cancel context.CancelFunc // cancels the running lookup and prevents further ones
+	// learned receives when another node has said what it knows of the trip.
+	learned chan struct{}
 }
 
 type queuedEvent struct {
@@ -66,7 +73,7 @@ type backoff struct {
 }
 
 func (q *partyQueues) init(p *publisher) {
-	q.p, q.max = p, maxQueued
+	q.p, q.max, q.began = p, maxQueued, time.Now()
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
@@ -86,7 +93,7 @@ func (q *partyQueues) publishInOrder(ctx context.Context, r *received) {
 	ev := queuedEvent{r, context.WithoutCancel(ctx), make(chan struct{})}
 	q.queued++
 	if queue == nil {
-		queue = &partyQueue{events: []queuedEvent{ev}}
+		queue = &partyQueue{events: []queuedEvent{ev}, learned: make(chan struct{}, 1)}
 		queue.ctx, queue.cancel = context.WithCancel(q.ctx)
 		q.queues[id] = queue
 		go q.run(id, queue)
@@ -126,9 +133,10 @@ func (q *partyQueues) waitBriefly(ctx context.Context, ev queuedEvent) {
 }
 
 // needsLookupLocked reports whether an event needs a party that is unknown, and a lookup
-// is possible now.
+// is possible now, or other nodes may know the party.
 func (q *partyQueues) needsLookupLocked(r *received) bool {
-	if q.p.rt.opts.Parties == nil || r.err != nil {
+	asksPeers := q.p.rt.opts.Parties == nil
+	if r.err != nil || asksPeers && q.learns() == 0 {
 		return false
 	}
 	known := q.p.trips.Known(r.about.tripID)
@@ -136,8 +144,10 @@ func (q *partyQueues) needsLookupLocked(r *received) bool {
 	if r.about.parties.PassengerID == "" && known.Passenger == "" {
 		unknown |= itsPassenger
 	}
-	// The driver of an event that assigns the trip is a new one, not the known one.
-	if r.about.parties.DriverID == "" && (known.Driver == "" || r.about.does == triptable.Assigns) {
+	// The driver of an event that assigns the trip is a new one, not the known one, and no other
+	// node knows them yet.
+	assigns := r.about.does == triptable.Assigns
+	if r.about.parties.DriverID == "" && (known.Driver == "" && !assigns || assigns && !asksPeers) {
 		unknown |= itsDriver | itsDriverIfAny
 	}
 	return r.about.needs&unknown != 0 && !time.Now().Before(q.backoffs[r.about.tripID].until)
@@ -183,8 +193,11 @@ func (q *partyQueues) send(queue *partyQueue, ev queuedEvent, lookUp bool) {
 		close(ev.done)
 	}()
 	var found TripParties
-	if lookUp {
+	switch {
+	case lookUp && q.p.rt.opts.Parties != nil:
 		found = q.lookUp(queue, ev)
+	case lookUp:
+		q.awaitPeers(queue, ev)
 	}
 	q.p.publish(ev.received, found)
 }

@@ -102,7 +102,11 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 		}
 		return true
 	}
-	if namespace == everyShareNamespace && e.Kind == triptable.Assigns {
+	if namespace != everyShareNamespace {
+		return true
+	}
+	p.parties.learned(e.Trip)
+	if e.Kind == triptable.Assigns {
 		p.positions.tripLearned(e.Trip)
 	}
 	return true
@@ -121,6 +125,7 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 		return true
 	}
 	p.positions.tripLearned(s.Trip)
+	p.parties.learned(s.Trip)
 	if res.Outdated && !last {
 		go p.shareAll(s.Trip, true) // not here: the adapter waits for the return of Deliver
 	}
