@@ -48,8 +48,8 @@
 // publish on the Redis server can act as a node, so only your servers may have access; the
 // adapter still checks and bounds every message. With an ACL, allow the channels Key* and
 // realtime:{Key*, and, because Redis compares patterns literally, the pattern of each
-// namespace, such as Key#/drivers#*. Node's streams adapter must not use the
-// same prefix: its messages would crash other Node processes.
+// namespace, such as Key#/drivers#*; docs/redis.md has a complete line. Node's streams
+// adapter must not use the same prefix: its messages would crash other Node processes.
 //
 // Redis disconnects a node that reads too slowly: by default one for which 32 MB wait, or 8 MB
 // for a minute (client-output-buffer-limit pubsub). The node then connects again, as after

@@ -1,0 +1,67 @@
+//go:build e2e
+
+// The ACL that docs/redis.md gives: a node needs nothing beyond it.
+
+package redisadapter_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
+	"github.com/rodando/realtime/internal/testkit"
+	"github.com/rodando/realtime/realtimetest"
+	"github.com/rodando/realtime/redisadapter"
+	"github.com/rodando/realtime/redisbus"
+)
+
+// documentedACL returns the rules of the user node in docs/redis.md.
+func documentedACL(t *testing.T) []string {
+	t.Helper()
+	doc, err := os.ReadFile("../docs/redis.md")
+	require.NoError(t, err)
+	line := regexp.MustCompile("(?m)^user node (.+)$").FindSubmatch(doc)
+	require.NotNil(t, line)
+	return strings.Fields(string(line[1]))
+}
+
+func TestRealRedis_DocumentedACL(t *testing.T) {
+	for _, protocol := range protocols {
+		t.Run(protocol, func(t *testing.T) {
+			r := redistest.StartProcess(t)
+			r.Do(t, append([]string{"ACL", "SETUSER", "node"}, documentedACL(t)...)...)
+			url := "redis://node:password@" + r.Addr()
+			lines := &testkit.Log{}
+			log := slog.New(slog.NewTextHandler(lines, nil))
+			var servers []*realtimetest.Server
+			for range 2 {
+				adapter := newAdapter(t, redisadapter.Options{URL: url, Sharded: protocol == "sharded", Logger: log})
+				bus, err := redisbus.New(redisbus.Options{URL: url, Logger: log})
+				require.NoError(t, err)
+				t.Cleanup(func() {
+					ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+					defer cancel()
+					require.NoError(t, bus.Close(ctx))
+				})
+				servers = append(servers, realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, adapter }))
+			}
+			passenger, driver := servers[0].Passenger(t, "p1").Within(20*time.Second), servers[1].Driver(t, "d1").Within(20*time.Second)
+			require.NoError(t, servers[0].Realtime.Publish(t.Context(), realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}))
+			realtimetest.Expect(t, passenger, realtime.EventDriverAssigned)
+			realtimetest.Expect(t, driver, realtime.EventDriverAssignedToDriver)
+			sockets, err := servers[0].Realtime.Drivers().All().Sockets(t.Context()) // asks the other node
+			require.NoError(t, err)
+			require.Len(t, sockets, 1)
+			require.Zero(t, lines.Times("NOPERM"))
+			require.Empty(t, r.Do(t, "ACL", "LOG"), "Redis refused something")
+		})
+	}
+}
