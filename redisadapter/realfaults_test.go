@@ -35,7 +35,7 @@ func init() { //nolint:gochecknoinits // before TestMain and its leak check
 		err = a.Start(context.Background(), &recorder{sockets: []realtime.RemoteSocket{someSocket}, changed: func(what string) {
 			_, _ = os.Stdout.WriteString(what + "\n")
 		}, onGap: func(g realtime.Gap) {
-			_, _ = fmt.Println("gap", g.Since.UnixNano())
+			_, _ = fmt.Fprintln(os.Stdout, "gap", g.Since.UnixNano())
 		}, deliver: func(m realtime.ClusterMessage) {
 			_, _ = os.Stdout.Write(append(m.Event.Args[1], '\n'))
 		}})
