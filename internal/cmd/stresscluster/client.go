@@ -99,6 +99,8 @@ func (a *actor) connect(ctx context.Context) *connection {
 	switch {
 	case err == nil:
 		return c
+	case errors.As(err, &refusal) && refusal.Code == realtime.CodeInvalidSession && a.w.oracle.banArrives(a.user, began):
+		a.w.count.add("logins refused by a ban that came late", 1)
 	case errors.As(err, &refusal):
 		a.w.oracle.breachf("%s in %s was refused with %s", a.user, a.namespace, refusal.Code)
 	case ctx.Err() == nil:
@@ -206,6 +208,9 @@ func (a *actor) act(c *connection) {
 			a.w.oracle.breachf("%s in %s on %s: an acknowledgment answers another call", a.user, a.namespace, c.life.name)
 		}
 	}
+	if errors.Is(err, realtime.ErrAckTimeout) {
+		a.w.oracle.giveUp(c)
+	}
 	if err != nil && c.Connected() && !a.w.oracle.stopped(c.life, began) {
 		a.w.oracle.breachf("%s in %s on %s: a call fails: %v", a.user, a.namespace, c.life.name, err)
 	}
@@ -242,6 +247,9 @@ func (a *actor) endAccess(ctx context.Context, c *connection, e realtime.DomainE
 		return
 	}
 	a.w.oracle.revoke(a.sid)
+	if want == realtime.CodeUserInactive {
+		a.w.oracle.ban(a.user)
+	}
 	if !a.awaitEnd(ctx, c) {
 		return
 	}
@@ -252,7 +260,7 @@ func (a *actor) endAccess(ctx context.Context, c *connection, e realtime.DomainE
 		a.w.count.add("logins with a revoked session that were accepted at first", 1)
 		a.awaitEnd(ctx, late) // the judge finds it if that takes too long
 		late.Drop()
-	case errors.As(err, &refusal) && refusal.Code != want:
+	case errors.As(err, &refusal) && refusal.Code != want && refusal.Code != realtime.CodeInvalidSession: // revoked during the handshake
 		a.w.oracle.breachf("%s in %s was refused with %s instead of %s", a.user, a.namespace, refusal.Code, want)
 	}
 }

@@ -159,10 +159,11 @@ func TestOracle_FindsFaults(t *testing.T) {
 		"another's probe": {func(s *scenario) {
 			s.add(arrival{name: "stress:probe", at: at(5), payload: payload{TripID: "t2", Probe: "p"}})
 		}, "not for this client"},
-		"a probe twice":                   {func(s *scenario) { s.add(s.received[7]) }, "probe 1 came twice"},
-		"an ack too many":                 {func(s *scenario) { s.strays = 1 }, "1 packets that nobody asked for"},
-		"an event after a revocation":     {func(s *scenario) { s.revoked["p1/1"] = at(-7) }, "came 1s after the revoked session had to end"},
-		"a connection after a revocation": {func(s *scenario) { s.revoked["p1/1"] = at(45) }, "still connected 5s after it had to end"},
+		"a probe twice":                    {func(s *scenario) { s.add(s.received[7]) }, "probe 1 came twice"},
+		"an ack too many":                  {func(s *scenario) { s.strays = 1 }, "1 packets that nobody asked for"},
+		"one besides those that came late": {func(s *scenario) { s.strays, s.c.gaveUp = 3, 2 }, "1 packets that nobody asked for"},
+		"an event after a revocation":      {func(s *scenario) { s.revoked["p1/1"] = at(-7) }, "came 1s after the revoked session had to end"},
+		"a connection after a revocation":  {func(s *scenario) { s.revoked["p1/1"] = at(45) }, "still connected 5s after it had to end"},
 		"a revocation long after the storm": {func(s *scenario) {
 			s.revoked["p1/1"] = at(10)
 			s.redis = []span{bad(killRedis, 5, 40)}
@@ -252,6 +253,7 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 		"the revocation of another device": func(s *scenario) {
 			s.add(arrival{name: "auth:session_revoked", at: at(5), payload: payload{SID: "p1/9"}})
 		},
+		"acks that came late": func(s *scenario) { s.strays, s.c.gaveUp = 2, 2 },
 		"a drain": func(s *scenario) {
 			s.n0.leaving = true
 			s.add(arrival{name: "server:drain", at: at(5)})

@@ -57,7 +57,7 @@ type trip struct {
 	facts             []*fact
 }
 
-// connection is a client, from its hello to its end. oracle.mu guards end and joined.
+// connection is a client, from its hello to its end. oracle.mu guards end, joined and gaveUp.
 type connection struct {
 	*realtimetest.Client
 	life                 *life
@@ -65,6 +65,7 @@ type connection struct {
 	hello                time.Time
 	end                  time.Time // zero while it is connected
 	joined               map[string]bool
+	gaveUp               int // calls that have ended without an acknowledgment: it may still come
 	epoch                int // which of the user's connections it is
 }
 
@@ -82,6 +83,7 @@ type oracle struct {
 	trips     map[string]*trip
 	heard     map[rides.Audience][]*fact // in the order of publishing
 	revoked   map[string]time.Time       // by session: when its end was published
+	bans      map[string]time.Time       // by user: when their last ban was published
 	open      map[*connection]bool
 	closed    []*connection         // that have ended and were not judged yet
 	forgotten map[string]bool       // trips
@@ -97,7 +99,7 @@ func newOracle(seed uint64, c *counts, l *lag) *oracle {
 	return &oracle{
 		seed: seed, count: c, lag: l, began: time.Now(),
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
-		revoked: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]time.Time{}, open: map[*connection]bool{}, alike: map[string]int{},
+		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]time.Time{}, open: map[*connection]bool{}, alike: map[string]int{},
 	}
 }
 
@@ -143,43 +145,11 @@ func (o *oracle) assign(tripID, passenger, driver string) {
 	t.passenger, t.driver = passenger, driver
 }
 
-// revoke records that the end of a session was published.
-func (o *oracle) revoke(sid string) {
+// giveUp records that a call has ended without an acknowledgment.
+func (o *oracle) giveUp(c *connection) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.revoked[sid] = time.Now()
-}
-
-// deadline returns when a revoked session must be served no more: when the cluster was without
-// trouble for healing since the revocation. ok is false if that is not known yet, or if the
-// session is not revoked.
-func (o *oracle) deadline(sid string) (by time.Time, ok bool) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.deadlineLocked(sid)
-}
-
-func (o *oracle) deadlineLocked(sid string) (by time.Time, ok bool) {
-	at, ok := o.revoked[sid]
-	if !ok {
-		return at, false
-	}
-	by = at.Add(healing)
-	for again := true; again; {
-		again = false
-		for _, s := range o.spansLocked() {
-			if !s.meets(at, by) {
-				continue
-			}
-			if s.to.IsZero() {
-				return at, false
-			}
-			if later := s.to.Add(healing); later.After(by) {
-				by, again = later, true
-			}
-		}
-	}
-	return by, true
+	c.gaveUp++
 }
 
 // spansLocked returns all troubles.

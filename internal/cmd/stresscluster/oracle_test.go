@@ -85,6 +85,22 @@ func TestOracle_Reports(t *testing.T) {
 	}
 }
 
+// A ban takes effect on a node that was stopped meanwhile when the user is admitted again.
+func TestOracle_BanArrives(t *testing.T) {
+	t.Parallel()
+	s := newScenario()
+	require.False(t, s.banArrives("p1", at(9)), "never banned")
+	s.bans["p1"] = at(10)
+	require.False(t, s.banArrives("p2", at(12)), "of another user")
+	require.True(t, s.banArrives("p1", at(12)))
+	require.False(t, s.banArrives("p1", at(21)), "nothing was in trouble")
+	s.n1.bad = []span{bad(stopNode, 9, 22)}
+	require.True(t, s.banArrives("p1", at(31)))
+	require.False(t, s.banArrives("p1", at(33)))
+	s.n1.bad[0].to = time.Time{}
+	require.True(t, s.banArrives("p1", at(99)))
+}
+
 func TestOracle_Ends(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
