@@ -74,7 +74,8 @@ var escapeKind = strings.NewReplacer("%", "%25", ":", "%3A")
 // NewRoom returns a room of the host's own, such as NewRoom("zone", "havana"). Different
 // pairs of kind and id are always different rooms, and a room of the host is never one of
 // the library, so kind and id may come from untrusted input. Like an id, a kind must not
-// be empty, longer than 256 bytes, or contain NUL or invalid UTF-8.
+// be empty, longer than 256 bytes, or contain NUL or invalid UTF-8; NewRoom then returns the
+// zero Room.
 func NewRoom(kind, id string) Room {
 	if !validID(kind) {
 		return Room{}
