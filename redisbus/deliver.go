@@ -52,8 +52,8 @@ func (s *session) attempt(e realtime.Envelope, to *subscription) error {
 		switch {
 		case err == nil:
 			return nil
-		case err == errNobody || s.handling.Err() != nil: //nolint:errorlint // as in deliver
-			return errStopped
+		case err == errNobody || s.handling.Err() != nil || !s.owns(): //nolint:errorlint // as in deliver
+			return errStopped // also if the process was stopped: the event is another node's now
 		case err == errLate, err == errStuck, n >= s.b.opts.Attempts, time.Since(began) >= s.b.opts.HandlerTimeout: //nolint:errorlint // as in deliver
 			return err
 		}

@@ -15,6 +15,9 @@ import (
 // handleEntry delivers an entry until it was handled or set aside. With an error it is neither:
 // the session has ended, or must read the entry again.
 func (s *session) handleEntry(e entry) error {
+	if !s.owns() {
+		return errStopped
+	}
 	env, err := e.event()
 	if err != nil {
 		return s.setAside(e, env, err)

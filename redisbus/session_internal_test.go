@@ -1,0 +1,75 @@
+// A session whose process was stopped: its lease has ended, and its timers have yet to fire.
+
+package redisbus
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/hostcall"
+)
+
+// stoppedIn returns a session whose lease ends while its handler runs, and of which nothing has
+// noticed that. It has no client: a call to Redis would panic.
+func stoppedIn(t *testing.T, handler func(context.Context, realtime.Envelope) error) *session {
+	t.Helper()
+	b, err := New(Options{URL: "redis://127.0.0.1:1", Attempts: 1, HandlerTimeout: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	s := &session{
+		b: b, m: newMember(b, make([]entryID, len(b.keys.all)), time.Now()), part: &b.keys.all[0],
+		owning: t.Context(), handling: t.Context(), going: t.Context(), until: time.Now().Add(time.Hour),
+	}
+	b.subscriptions = []*subscription{{
+		handler: func(ctx context.Context, e realtime.Envelope) error {
+			s.mu.Lock()
+			s.until = time.Now()
+			s.mu.Unlock()
+			return handler(ctx, e)
+		},
+		calls: hostcall.NewKind(hostcall.Limits{Timeout: 20 * time.Millisecond, Running: 1, Abandoned: 1, PerSource: 1}),
+	}}
+	return s
+}
+
+// Another node handles the event that this one was handling when it was stopped: it is not this
+// one's to set aside, however its handler ends.
+func TestSession_LeaseLost_SetsNothingAside(t *testing.T) {
+	t.Parallel()
+	for name, handler := range map[string]func(context.Context, realtime.Envelope) error{
+		"the handler fails": func(context.Context, realtime.Envelope) error { return errors.New("failed") },
+		"the handler is late": func(ctx context.Context, _ realtime.Envelope) error {
+			<-ctx.Done()
+			time.Sleep(100 * time.Millisecond)
+			return nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := stoppedIn(t, handler)
+			fields := fieldsOf(realtime.Envelope{ID: "1", Name: "trip.started", Key: "t1", At: time.Now(), Data: []byte("{}")})
+			require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{1, 0}, fields: fields}))
+			require.Empty(t, s.acks.ids)
+			require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{2, 0}, begun: 1, fields: fields}), "nor is one begun again")
+			require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{3, 0}, err: errTooLarge}), "or set aside unread")
+			s.b.subscriptions[0].running.Wait()
+		})
+	}
+}
+
+// What the handler has done is acknowledged: another node need not repeat it, if it has not yet.
+func TestSession_LeaseLost_AcknowledgesWhatIsDone(t *testing.T) {
+	t.Parallel()
+	s := stoppedIn(t, func(context.Context, realtime.Envelope) error { return nil })
+	acknowledged := make(chan []string, 1)
+	s.acks.send = func(ids []string) error { acknowledged <- ids; return nil }
+	fields := fieldsOf(realtime.Envelope{ID: "1", Name: "trip.started", Key: "t1", At: time.Now(), Data: []byte("{}")})
+	require.NoError(t, s.handleEntry(entry{id: entryID{1, 0}, fields: fields}))
+	require.NoError(t, s.acks.flush())
+	require.Equal(t, []string{"1-0"}, <-acknowledged)
+}
