@@ -143,17 +143,17 @@ func (o *oracle) clients() (all []*connection) {
 // connections are judged; that nobody has received one of an ended trip, here.
 func (o *oracle) checkProbes(probes map[string]string, before []*connection, began time.Time) {
 	for _, c := range before {
-		got := map[string]bool{}
+		got := map[string]string{} // trips by probe
 		for _, a := range arrivals(c.Received()) {
 			if a.name == probe.Name() && !a.at.Before(began) {
-				got[a.Probe] = true
+				got[a.Probe] = a.TripID
 			}
 		}
 		o.checkProbesOf(c, got, probes, began)
 	}
 }
 
-func (o *oracle) checkProbesOf(c *connection, got map[string]bool, probes map[string]string, began time.Time) {
+func (o *oracle) checkProbesOf(c *connection, got, probes map[string]string, began time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	breach := func(format string, args ...any) {
@@ -161,7 +161,7 @@ func (o *oracle) checkProbesOf(c *connection, got map[string]bool, probes map[st
 	}
 	for id := range got {
 		if probes[id] == "" {
-			breach("%s came, but its trip has ended", id)
+			breach("%s came, but its trip %s has ended; %s", id, got[id], o.lastOfLocked(got[id]))
 		}
 	}
 	if !c.end.IsZero() || c.namespace == realtime.NamespaceAdmin || began.Sub(c.hello) < settling {
@@ -173,7 +173,7 @@ func (o *oracle) checkProbesOf(c *connection, got map[string]bool, probes map[st
 			continue
 		}
 		o.count.add("probes that had to arrive", 1)
-		if !got[id] {
+		if got[id] == "" {
 			breach("is not in the room of trip %s, of %s and %s: a probe did not come", trip, t.passenger, t.driver)
 		}
 	}

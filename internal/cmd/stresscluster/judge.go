@@ -310,6 +310,27 @@ func (o *oracle) historyLocked(f *fact) string {
 	return string(text)
 }
 
+// tripHistoryLocked says what is known about the events of a trip up to one of them, for a breach.
+func (o *oracle) tripHistoryLocked(until *fact) string {
+	if until == nil {
+		return "of an unknown trip"
+	}
+	var all []string
+	for _, f := range until.trip.facts[:until.seq+1] {
+		all = append(all, o.historyLocked(f))
+	}
+	return strings.Join(all, "; ")
+}
+
+// lastOfLocked is tripHistoryLocked up to a trip's last event.
+func (o *oracle) lastOfLocked(trip string) string {
+	t := o.trips[trip]
+	if t == nil {
+		return "of an unknown trip"
+	}
+	return o.historyLocked(t.facts[len(t.facts)-1])
+}
+
 // forget drops what no connection that is judged later can have received.
 func (o *oracle) forget(before time.Time) {
 	o.mu.Lock()

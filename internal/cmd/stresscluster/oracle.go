@@ -299,7 +299,7 @@ func (o *oracle) reported(l *life, r report) {
 			o.count.add("times a node lost another", 1)
 		}
 	case reportUnaddress:
-		breach("does not know the %s of %s", r.Text, r.ID)
+		breach("does not know the %s of %s; %s", r.Text, r.ID, o.tripHistoryLocked(o.facts[r.ID]))
 	case reportDropped:
 		breach("dropped a message of another node: %s", r.Text)
 	case reportBusGap:

@@ -136,7 +136,7 @@ func TestOracle_CheckProbes(t *testing.T) {
 	}{
 		"its own":             {[]string{"probe 1"}, func(*scenario) {}, ""},
 		"none":                {nil, func(*scenario) {}, "is not in the room of trip t1"},
-		"one of an old trip":  {[]string{"probe 1", "probe 9"}, func(*scenario) {}, "its trip has ended"},
+		"one of an old trip":  {[]string{"probe 1", "probe 9"}, func(*scenario) {}, "its trip t1 has ended"},
 		"it has disconnected": {nil, func(s *scenario) { s.c.end = at(99) }, ""},
 		"it is new":           {nil, func(s *scenario) { s.c.hello = at(99.5) }, ""},
 		"it is an admin":      {nil, func(s *scenario) { s.c.namespace = realtime.NamespaceAdmin }, ""},
@@ -147,9 +147,9 @@ func TestOracle_CheckProbes(t *testing.T) {
 			s := newScenario()
 			s.c.end = time.Time{}
 			c.change(s)
-			got := map[string]bool{}
+			got := map[string]string{}
 			for _, id := range c.got {
-				got[id] = true
+				got[id] = "t1"
 			}
 			s.checkProbesOf(s.c, got, probes, at(100))
 			n, first := s.verdict()
