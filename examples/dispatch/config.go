@@ -26,9 +26,9 @@ type config struct {
 	simulate string // URL of the server at which the cars drive; empty: this one
 	echo     bool
 
-	redisURL   string // empty: one instance, in memory
-	proxies    []netip.Prefix
-	drainDelay time.Duration
+	redisURL      string // empty: one instance, in memory
+	proxies       []netip.Prefix
+	shutdownDelay time.Duration
 
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
@@ -62,9 +62,9 @@ func configure(args []string, env func(string) string) (config, error) {
 	}
 	f := flag.NewFlagSet("dispatch", flag.ContinueOnError)
 	f.StringVar(&c.seedFile, "seed", "", "JSON `file` of the users and sessions; exactly those exist then")
-	f.IntVar(&c.cars, "cars", -1, "simulated drivers; default 3, with -seed or REDIS_URL 0. With -seed they drive as the file's active drivers")
+	f.IntVar(&c.cars, "cars", -1, "simulated drivers; -1: 3 of them, or none with -seed or REDIS_URL. With -seed they drive as the file's active drivers")
 	f.StringVar(&c.simulate, "simulate", "", "serve nothing; drive the cars at the server, or the load balancer, with this `URL`. It needs REDIS_URL, to create their users")
-	f.DurationVar(&c.drainDelay, "drain-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
+	f.DurationVar(&c.shutdownDelay, "shutdown-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
 	f.BoolVar(&c.echo, "echo", false, "answer conformance:echo on /drivers with its own arguments")
 	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
 	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")

@@ -42,7 +42,7 @@
 //	GET /readyz     200 while the instance takes clients and receives messages from the
 //	                others, otherwise 503
 //
-// SIGTERM drains the instance: /readyz turns to 503, after -drain-delay new connections get
+// SIGTERM drains the instance: /readyz turns to 503, after -shutdown-delay new connections get
 // 503, all sockets are closed, so that their clients reconnect to another instance, and the
 // process ends. A second one ends it at once.
 //
@@ -188,7 +188,7 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	}
 	log.Info("shutting down")
 	a.draining.Store(true)
-	time.Sleep(cfg.drainDelay)
+	time.Sleep(cfg.shutdownDelay)
 	stopCars()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()

@@ -164,12 +164,12 @@ func TestConfigure(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", cars: 3, offerTTL: 20 * time.Second, tokenTTL: time.Hour}, c)
 
-	c, err = configure([]string{"-drain-delay", "2s"}, env(map[string]string{
+	c, err = configure([]string{"-shutdown-delay", "2s"}, env(map[string]string{
 		"REDIS_URL": "redis://r", "JWT_SECRET": "s", "TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8, ::1",
 	}))
 	require.NoError(t, err)
 	require.Equal(t, config{
-		port: "3000", secret: "s", redisURL: "redis://r", cars: -1, drainDelay: 2 * time.Second, offerTTL: 20 * time.Second, tokenTTL: time.Hour,
+		port: "3000", secret: "s", redisURL: "redis://r", cars: -1, shutdownDelay: 2 * time.Second, offerTTL: 20 * time.Second, tokenTTL: time.Hour,
 		proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}, c)
 
