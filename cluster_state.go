@@ -66,7 +66,7 @@ func (n node) Gap(g Gap) {
 	rt.sweep.now()
 	rt.publisher.parties.learn()
 	rt.publisher.exchange.compare()
-	rt.peerUsers.request(g.Since)
+	rt.peerUsers.missed(g)
 	rt.peerRooms.request()
 }
 

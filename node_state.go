@@ -1,6 +1,6 @@
 // Node state: what nodes send each other about running trips, presence, replaced sessions and
 // their rooms. Each node applies it to its own sockets and users. The contents are in
-// trip_rooms.go, trip_exchange.go, peer_users.go and peer_rooms.go.
+// trip_rooms.go, trip_exchange.go, peer_users.go, peer_disconnects.go and peer_rooms.go.
 
 package realtime
 
@@ -74,7 +74,7 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case s.TripsOf != "":
 		p.positions.answer(s.TripsOf)
 	case s.Disconnects != nil:
-		return ns.rt.peerUsers.applyDisconnects(ns, s.Disconnects)
+		return ns.rt.peerUsers.disconnects.apply(ns, from, s.Disconnects)
 	case s.Users != nil:
 		return ns.rt.peerUsers.apply(ns, from, s.Users)
 	case s.UsersOf != nil:

@@ -1,10 +1,11 @@
 // The users of other nodes: nodes tell each other which users they have, so that a node can
-// publish that the users of a node that has died are disconnected, and can correct what was
-// published while messages between the nodes were lost.
+// publish that the users of a node that has died are disconnected. peer_disconnects.go corrects
+// what was published while messages between the nodes were lost.
 
 package realtime
 
 import (
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -19,9 +20,6 @@ const (
 	// maxPeerUsers is the maximum number of users of other nodes that a node remembers.
 	// Each takes about 100 bytes.
 	maxPeerUsers = 1 << 20
-	// maxDisconnects is how many of the users that it has published as disconnected a node
-	// remembers.
-	maxDisconnects = 1 << 15
 	// usersBatch is the maximum number of users in a message.
 	usersBatch = 256
 	// usersPause is the time between two messages, so that a revocation does not wait for
@@ -29,9 +27,6 @@ const (
 	usersPause = 5 * time.Millisecond
 	// usersDelay is how long a node collects changes, and requests for its users.
 	usersDelay = 50 * time.Millisecond
-	// gapSlack is how much earlier than the gap a user may have been published whom the other
-	// node missed: the first lost message and the request were under way for some time.
-	gapSlack = 5 * time.Second
 	// orphanStep is how long a node waits for the node before it. For each user of a dead
 	// node the other nodes have an order: the first one publishes that the user is
 	// disconnected, and each next one does so orphanStep later if nobody has.
@@ -54,25 +49,6 @@ type sharedUser struct {
 	Type UserType `json:"type,omitempty"`
 }
 
-// usersRequest asks the other nodes for all of their users, and for those in the message's
-// namespace whom they have published as disconnected lately.
-type usersRequest struct {
-	Node  string `json:"node"`  // the sender's peerUsers.id
-	AgoMS int64  `json:"agoMs"` // how long ago the gap began, in milliseconds
-}
-
-// sharedDisconnects are users whom the sender has published as disconnected.
-type sharedDisconnects struct {
-	For        string             `json:"for,omitempty"` // the peerUsers.id of the only receiver; empty: all nodes
-	Users      []sharedDisconnect `json:"users,omitempty"`
-	Incomplete bool               `json:"incomplete,omitempty"` // the sender has forgotten some
-}
-
-type sharedDisconnect struct {
-	sharedUser
-	AgoMS int64 `json:"agoMs,omitempty"` // how long ago it was published, in milliseconds
-}
-
 // peerUsers exchanges users with the other nodes. Its methods may be called concurrently and
 // do not block.
 type peerUsers struct {
@@ -85,20 +61,13 @@ type peerUsers struct {
 	changed     map[presenceKey]userChange // since they were shared last
 	all         bool                       // all users are to be shared
 	sharing     bool                       // the sharing goroutine exists
-	disconnects []disconnectedUser         // a ring of maxDisconnects
-	next        int                        // the index of the oldest, once the ring is full
+	disconnects disconnects                // see peer_disconnects.go
 	watches     map[string]*orphanWatch    // by the id of the dead node's Peer
 }
 
 type userChange struct {
 	userType UserType
 	here     bool
-}
-
-type disconnectedUser struct {
-	key      presenceKey
-	userType UserType
-	at       time.Time
 }
 
 // orphanWatch waits for the users of a dead node to connect to other nodes.
@@ -112,12 +81,13 @@ type orphanWatch struct {
 func (u *peerUsers) init(rt *Server) {
 	u.rt, u.id, u.roster = rt, uuid.NewString(), roster.New(maxPeerUsers)
 	u.peers, u.changed, u.watches = map[string]bool{}, map[presenceKey]userChange{}, map[string]*orphanWatch{}
+	u.disconnects.init(u)
 }
 
 // joined records that another node is connected, and sends all users of this node.
 func (u *peerUsers) joined(peer string) {
 	if u.roster.Joined(peer) { // it may not know that it was taken for dead
-		u.request(time.Now())
+		u.request()
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -132,6 +102,7 @@ func (u *peerUsers) joined(peer string) {
 // lost waits for PresenceGrace, so that the users of a node that has left or died can connect
 // to other nodes.
 func (u *peerUsers) lost(peer string, reason DisconnectReason) {
+	u.disconnects.lost(peer)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.peers, peer)
@@ -195,6 +166,12 @@ func (u *peerUsers) change(key presenceKey, userType UserType, here bool) {
 	}
 	u.changed[key] = userChange{userType, here}
 	u.shareLocked()
+}
+
+func (u *peerUsers) shareAll() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.shareAllLocked()
 }
 
 func (u *peerUsers) shareAllLocked() {
@@ -293,19 +270,20 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 	return true
 }
 
-// request asks the other nodes for their users, and for those whom they have published as
-// disconnected since then. It also sends all users of this node, and those whom it has published:
-// the others may have missed them, and this node their requests.
-func (u *peerUsers) request(since time.Time) {
-	ago := max(0, time.Since(since))
+// request asks the other nodes for their users, and sends those of this node: the others may have
+// missed them.
+func (u *peerUsers) request() {
+	u.shareAll()
+	go u.disconnects.request(usersRequest{Node: u.id}, time.Now()) // not here: Node's methods do not block
+}
+
+// missed asks the other nodes after a gap.
+func (u *peerUsers) missed(g Gap) {
 	u.mu.Lock()
-	u.shareAllLocked()
+	peers := slices.Collect(maps.Keys(u.peers))
 	u.mu.Unlock()
-	go u.rt.each(func(ns *Namespace) { // not here: Gap does not block
-		u.rt.shareState(ns.name, stateContent{UsersOf: &usersRequest{u.id, ago.Milliseconds()}})
-		users, incomplete := u.disconnectsSince(ns, ago)
-		u.shareDisconnects(ns, "", users, incomplete)
-	})
+	u.shareAll()
+	u.disconnects.missed(g, peers)
 }
 
 // answer answers a request of another node. It reports whether the request is valid.
@@ -313,77 +291,9 @@ func (u *peerUsers) answer(ns *Namespace, r *usersRequest) bool {
 	if !validID(r.Node) || r.AgoMS < 0 {
 		return false
 	}
-	u.mu.Lock()
-	u.shareAllLocked()
-	u.mu.Unlock()
-	users, incomplete := u.disconnectsSince(ns, time.Duration(min(r.AgoMS, 1<<40))*time.Millisecond)
-	go u.shareDisconnects(ns, r.Node, users, incomplete) // not here: the adapter waits for the return of Deliver
-	return true
-}
-
-// disconnectsSince returns the users of a namespace whom this node has published as disconnected
-// since a gap began. incomplete says that it has forgotten some.
-func (u *peerUsers) disconnectsSince(ns *Namespace, ago time.Duration) (users []sharedDisconnect, incomplete bool) {
-	since := time.Now().Add(-min(ago, 24*time.Hour) - gapSlack)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	for _, l := range u.disconnects {
-		if l.key.ns == ns && !l.at.Before(since) {
-			users = append(users, sharedDisconnect{sharedUser{l.key.user, l.userType}, time.Since(l.at).Milliseconds()})
-		}
+	if !r.Again {
+		u.shareAll()
 	}
-	return users, len(u.disconnects) == maxDisconnects && u.disconnects[u.next].at.After(since)
-}
-
-// shareDisconnects sends users whom this node has published as disconnected, if there are any,
-// to the node with that peerUsers.id, or to all nodes if it is empty.
-func (u *peerUsers) shareDisconnects(ns *Namespace, to string, users []sharedDisconnect, incomplete bool) {
-	for first := true; first && incomplete || len(users) > 0 && (first || u.rt.pause(usersPause)); first = false {
-		batch := users[:min(len(users), usersBatch)]
-		users = users[len(batch):]
-		u.rt.shareState(ns.name, stateContent{Disconnects: &sharedDisconnects{For: to, Users: batch, Incomplete: incomplete && first}})
-	}
-}
-
-// published records users whom this node has published as disconnected, and sends them to the
-// other nodes.
-func (u *peerUsers) published(ns *Namespace, disconnects []sharedDisconnect) {
-	now := time.Now()
-	u.mu.Lock()
-	for _, l := range disconnects {
-		left := disconnectedUser{presenceKey{ns, l.ID}, l.Type, now}
-		if len(u.disconnects) < maxDisconnects {
-			u.disconnects = append(u.disconnects, left)
-			continue
-		}
-		u.disconnects[u.next] = left
-		u.next = (u.next + 1) % maxDisconnects
-	}
-	u.mu.Unlock()
-	for batch := range slices.Chunk(disconnects, usersBatch) {
-		u.rt.shareState(ns.name, stateContent{Disconnects: &sharedDisconnects{Users: batch}})
-	}
-}
-
-// applyDisconnects handles users whom another node has published as disconnected. It reports
-// whether the message is valid.
-func (u *peerUsers) applyDisconnects(ns *Namespace, s *sharedDisconnects) bool {
-	if len(s.Users) > usersBatch || slices.ContainsFunc(s.Users, func(l sharedDisconnect) bool { return !validID(l.ID) || l.AgoMS < 0 || !l.Type.valid() }) {
-		return false
-	}
-	if s.For != "" && s.For != u.id {
-		return true
-	}
-	now := time.Now()
-	for _, l := range s.Users {
-		if s.For == "" {
-			u.roster.Disconnected(roster.User{Namespace: ns.name, ID: l.ID})
-		}
-		ago := time.Duration(min(l.AgoMS, 1<<40)) * time.Millisecond
-		u.rt.presence.onPeerDisconnected(presenceKey{ns, l.ID}, l.Type, now.Add(-ago))
-	}
-	if s.Incomplete {
-		u.rt.presence.publishAgain(ns)
-	}
+	u.disconnects.answer(ns, r)
 	return true
 }

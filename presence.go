@@ -4,7 +4,6 @@
 package realtime
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"sync"
@@ -59,6 +58,7 @@ type presenceState struct {
 	userType UserType
 	came     int64         // when the user's first socket connected, or was published again; microseconds since 1970
 	leave    *pendingLeave // set while the user has no socket and the grace time runs
+	again    bool          // with leave: the user's next socket is published, see publishAgain
 }
 
 // pendingLeave is the event that is published if the user does not reconnect within the
@@ -99,11 +99,15 @@ func (p *presence) socketConnected(s *Socket) {
 		state.leave = nil
 	}
 	if !known {
-		state.userType, state.came = id.UserType, time.Now().UnixMicro()
+		state.userType = id.UserType
 		p.rt.peerUsers.change(key, id.UserType, true)
 	}
+	publish := !known || state.again
+	if publish {
+		state.came, state.again = time.Now().UnixMicro(), false
+	}
 	p.users[key] = state
-	if !known {
+	if publish {
 		p.publishLocked(PresenceConnected{Presence{
 			UserID: id.UserID, UserType: id.UserType, Namespace: s.ns.name, Sockets: 1, At: time.Now().UTC(),
 		}})
@@ -209,7 +213,7 @@ func (p *presence) publishAll(batch []DomainEvent) {
 	}
 	if p.rt.clustered {
 		for ns, users := range disconnects {
-			p.rt.peerUsers.published(ns, users)
+			p.rt.peerUsers.disconnects.published(ns, users)
 		}
 	}
 }
@@ -286,27 +290,6 @@ func (p *presence) onPeerDisconnected(key presenceKey, userType UserType, at tim
 		p.rt.peerUsers.change(key, "", false)
 	default:
 		p.publishAgainLocked(key, state, userType)
-	}
-}
-
-// publishAgainLocked publishes that a user is connected, because another node may have
-// published that they are disconnected.
-func (p *presence) publishAgainLocked(key presenceKey, state presenceState, userType UserType) {
-	state.came = time.Now().UnixMicro()
-	p.users[key] = state
-	p.publishLocked(PresenceConnected{Presence{
-		UserID: key.user, UserType: cmp.Or(state.userType, userType), Namespace: key.ns.name, Sockets: 1, At: time.Now().UTC(),
-	}})
-}
-
-// publishAgain publishes that every user who has a socket here is connected.
-func (p *presence) publishAgain(ns *Namespace) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for key, state := range p.users {
-		if key.ns == ns && state.leave == nil {
-			p.publishAgainLocked(key, state, "")
-		}
 	}
 }
 

@@ -1,9 +1,11 @@
-// Presence that the bus did not accept: the last such event of each user is published again
-// later, so that the host knows who is connected after the bus was away.
+// Presence that is published again: events that the bus did not accept, so that the host knows who
+// is connected after the bus was away, and users whom another node has published, or may have
+// published, as disconnected.
 
 package realtime
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/rodando/realtime/internal/timingwheel"
@@ -88,4 +90,50 @@ func (p *presence) queueFailed() {
 			p.publishLocked(f.event)
 		}
 	}
+}
+
+// publishAgainLocked publishes that a user is connected, because another node may have
+// published that they are disconnected.
+func (p *presence) publishAgainLocked(key presenceKey, state presenceState, userType UserType) {
+	state.came = time.Now().UnixMicro()
+	p.users[key] = state
+	p.publishLocked(PresenceConnected{Presence{
+		UserID: key.user, UserType: cmp.Or(state.userType, userType), Namespace: key.ns.name, Sockets: 1, At: time.Now().UTC(),
+	}})
+}
+
+// publishAgain publishes that every user who has a socket here is connected, and after that those
+// whose grace time runs and who connect again. It leaves half of the queue to other events: users
+// who have no space are published later.
+func (p *presence) publishAgain(ns *Namespace) {
+	until := time.Now().UnixMicro()
+	if all := p.publishSomeAgain(ns, until); !all {
+		go func() {
+			for !all && p.rt.pause(orphanPause) {
+				all = p.publishSomeAgain(ns, until)
+			}
+		}()
+	}
+}
+
+// publishSomeAgain is publishAgain for users who were published until then last, as many as
+// have space in the queue. It reports whether all have.
+func (p *presence) publishSomeAgain(ns *Namespace, until int64) (all bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, state := range p.users {
+		switch {
+		case p.stopped:
+			return true
+		case key.ns != ns || state.came > until:
+		case state.leave != nil:
+			state.again = true
+			p.users[key] = state
+		case len(p.queue) >= p.max/2:
+			return false
+		default:
+			p.publishAgainLocked(key, state, "")
+		}
+	}
+	return true
 }

@@ -144,7 +144,7 @@ func New(o Options) (*Server, error) {
 	rt.sweep.start()
 	if rt.clustered { // this node knows no trip and no user of the others yet
 		rt.publisher.exchange.compare()
-		rt.peerUsers.request(time.Now())
+		rt.peerUsers.request()
 	}
 	return rt, nil
 }
