@@ -21,7 +21,6 @@ type clusterState struct {
 func (n node) Receiving(err error) {
 	if err != nil {
 		n.rt.peerRooms.missed("")
-		n.rt.publisher.parties.learn()
 	} else {
 		n.rt.peerRooms.await(false)
 	}
@@ -41,6 +40,8 @@ func (n node) Receiving(err error) {
 	if !changed {
 		return
 	}
+	n.rt.publisher.parties.learning.deaf.Store(err != nil)
+	n.rt.publisher.parties.learn()
 	if f := n.rt.opts.Trace.AdapterChanged; f != nil {
 		callTrace(n.rt, context.Background(), f, i)
 	}

@@ -5,73 +5,117 @@
 package realtime
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/triptable"
 )
 
-// learnTime is how long after its start, after it has stopped receiving, and after a gap a node asks
-// the others for the people of trips. Events wait no longer than that.
-const learnTime = 500 * time.Millisecond
+const (
+	// learnTime is how long after its start and after a gap a node asks the others for the people
+	// of trips. While it receives nothing, each event waits as long for the end of that.
+	learnTime = 2 * time.Second
+	// maxLearnTime is how long an event waits at most, if there is a gap after the other.
+	maxLearnTime = 10 * time.Second
+)
 
-// learn makes events wait for what other nodes know. They do not with Cluster.BusFanOut: nodes
-// then do not share trips.
-func (q *partyQueues) learn() {
-	if rt := q.p.rt; rt.clustered && rt.opts.Parties == nil && !rt.opts.Cluster.BusFanOut {
-		q.learning.Store(int64(time.Since(q.began) + learnTime))
-	}
+// tripLearning says whether a node may lack what other nodes know of trips. Its methods may be
+// called concurrently.
+type tripLearning struct {
+	began time.Time
+	until atomic.Int64 // in nanoseconds since began, anew with each gap; 0: the node knows all trips
+	deaf  atomic.Bool  // the adapter reports that the node receives nothing from the others
 }
 
-// learns returns how long events may still wait for what other nodes know.
-func (q *partyQueues) learns() time.Duration {
-	until := q.learning.Load()
-	if until == 0 {
+// start begins the time in which the node asks.
+func (l *tripLearning) start() { l.until.Store(int64(time.Since(l.began) + learnTime)) }
+
+// left returns how long an event may wait.
+func (l *tripLearning) left() time.Duration {
+	until := l.until.Load()
+	switch left := time.Duration(until) - time.Since(l.began); {
+	case until == 0:
 		return 0
+	case l.deaf.Load():
+		return learnTime
+	case left > 0:
+		return left
 	}
-	left := time.Duration(until) - time.Since(q.began)
-	if left <= 0 {
-		q.learning.CompareAndSwap(until, 0)
-		return 0
+	l.until.CompareAndSwap(until, 0)
+	return 0
+}
+
+// learn makes events wait for what other nodes know: the node has just started, or may have missed
+// something. They do not wait with Cluster.BusFanOut: nodes then do not share trips.
+func (q *partyQueues) learn() {
+	rt := q.p.rt
+	if !rt.clustered || rt.opts.Parties != nil || rt.opts.Cluster.BusFanOut {
+		return
 	}
-	return left
+	q.learning.start()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, queue := range q.queues {
+		queue.wake()
+	}
 }
 
 // learned is called when another node has said what it knows of a trip. An event that waits for
 // that is sent if its people are known now.
 func (q *partyQueues) learned(tripID string) {
-	if q.learning.Load() == 0 {
+	if q.learning.until.Load() == 0 {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if queue := q.queues[tripID]; queue != nil {
-		select {
-		case queue.learned <- struct{}{}:
-		default:
-		}
+		queue.wake()
+	}
+}
+
+func (queue *partyQueue) wake() {
+	select {
+	case queue.learned <- struct{}{}:
+	default:
 	}
 }
 
 // awaitPeers asks the other nodes for a trip, and waits until the people whom an event needs are
-// known, or until all that other nodes know must have arrived.
+// known, or until all that other nodes know must have arrived. It does not wait again for later
+// events in the queue.
 func (q *partyQueues) awaitPeers(queue *partyQueue, ev queuedEvent) {
-	id := ev.about.tripID
-	state, ok := q.p.trips.State(id)
-	if !ok {
-		state = triptable.State{Trip: id}
+	asked := q.learning.until.Load()
+	if queue.vain == asked {
+		return
 	}
-	q.p.rt.shareState(everyShareNamespace, stateContent{Known: &state}) // who knows more answers
-	timer := time.NewTimer(q.learns())
+	q.askPeers(ev.about.tripID)
+	last := time.Now().Add(maxLearnTime)
+	timer := time.NewTimer(q.learning.left())
 	defer timer.Stop()
 	for q.needsLookup(ev.received) {
 		select {
 		case <-queue.learned:
+			if now := q.learning.until.Load(); now != asked && now != 0 { // they have not received it, or the answer is lost
+				asked = now
+				q.askPeers(ev.about.tripID)
+				timer.Reset(min(q.learning.left(), time.Until(last)))
+			}
 		case <-timer.C:
+			queue.vain = asked
 			return
 		case <-queue.ctx.Done():
 			return
 		}
 	}
+}
+
+// askPeers sends what this node knows of a trip: nodes that know more answer.
+func (q *partyQueues) askPeers(id string) {
+	state, ok := q.p.trips.State(id)
+	if !ok {
+		state = triptable.State{Trip: id}
+	}
+	q.p.rt.shareState(everyShareNamespace, stateContent{Known: &state})
 }
 
 func (q *partyQueues) needsLookup(r *received) bool {

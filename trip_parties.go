@@ -9,7 +9,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
@@ -39,8 +38,7 @@ type partyQueues struct {
 	cancel context.CancelFunc
 	max    int // maxQueued, or less in a test
 
-	began    time.Time
-	learning atomic.Int64 // until when learn applies, in nanoseconds since began; 0: it does not
+	learning tripLearning
 
 	mu       sync.Mutex // guards the fields below, and the events of every partyQueue
 	queues   map[string]*partyQueue
@@ -53,11 +51,11 @@ type partyQueues struct {
 // partyQueue holds the events of one trip, in order. One goroutine sends them, and ends
 // when the queue is empty.
 type partyQueue struct {
-	events []queuedEvent
-	ctx    context.Context
-	cancel context.CancelFunc // cancels the running lookup and prevents further ones
-	// learned receives when another node has said what it knows of the trip.
-	learned chan struct{}
+	events  []queuedEvent
+	ctx     context.Context
+	cancel  context.CancelFunc // cancels the running lookup and prevents further ones
+	learned chan struct{}      // receives when another node has said what it knows of the trip
+	vain    int64              // tripLearning.until when it was last waited for in vain; used by the goroutine alone
 }
 
 type queuedEvent struct {
@@ -73,7 +71,7 @@ type backoff struct {
 }
 
 func (q *partyQueues) init(p *publisher) {
-	q.p, q.max, q.began = p, maxQueued, time.Now()
+	q.p, q.max, q.learning.began = p, maxQueued, time.Now()
 	q.ctx, q.cancel = context.WithCancel(context.Background())
 	q.queues, q.backoffs = map[string]*partyQueue{}, map[string]backoff{}
 }
@@ -136,7 +134,7 @@ func (q *partyQueues) waitBriefly(ctx context.Context, ev queuedEvent) {
 // is possible now, or other nodes may know the party.
 func (q *partyQueues) needsLookupLocked(r *received) bool {
 	asksPeers := q.p.rt.opts.Parties == nil
-	if r.err != nil || asksPeers && q.learns() == 0 {
+	if r.err != nil || asksPeers && q.learning.left() == 0 {
 		return false
 	}
 	known := q.p.trips.Known(r.about.tripID)
