@@ -30,7 +30,7 @@ import (
 //
 // All methods may be called concurrently. If an adapter implements RoomWatcher, the server
 // calls it when a room begins or ends on its node. If it implements AdapterChecker,
-// Server.Check calls it.
+// Server.Check calls it. If it implements DirectPublisher, an emit costs less.
 type Adapter interface {
 	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error
@@ -44,6 +44,16 @@ type Adapter interface {
 	Request(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error
 	// Close stops receiving and releases the resources of Start. It is idempotent.
 	Close(ctx context.Context) error
+}
+
+// DirectPublisher is implemented by adapters whose Publish always returns at once, whatever the
+// network does: it encodes the message and queues it. The server calls their Publish on the
+// goroutine that emits. It calls that of other adapters on a goroutine of its own, and waits at most
+// a few seconds for it. A type that embeds such an adapter is one too, also with a Publish of its own.
+type DirectPublisher interface {
+	Adapter
+	// PublishesDirectly is never called.
+	PublishesDirectly()
 }
 
 // RoomWatcher is implemented by adapters that subscribe to rooms one by one.

@@ -38,6 +38,8 @@ const (
 	// adapterTimeout is the timeout of Adapter.Publish, RoomWatcher.RoomChanged and
 	// AdapterChecker.Check, which must not block.
 	adapterTimeout = time.Second
+	// publishCall names the calls of Adapter.Publish in the log.
+	publishCall = "Adapter.Publish"
 	// connContextTimeout is the timeout of Options.ConnContext, which must not block.
 	connContextTimeout = time.Second
 	// abandonAgain is how long after the last abandoned call more calls may be abandoned, for
@@ -66,6 +68,7 @@ type hostCalls struct {
 	trace   *hostcall.Queue // functions of Options.Trace
 	dropped droppedTrace
 	cluster *hostcall.Queue // messages for the adapter
+	direct  bool            // they need no queue: it is a DirectPublisher
 }
 
 // sweepCalls has the kinds of calls of the sweep. Each repository has its own, so one that
@@ -109,7 +112,8 @@ func (h *hostCalls) init(rt *Server) {
 	h.setup = hostcall.NewKind(hostcall.Limits{Timeout: setupFactor * o.Timeouts.Repo, Running: 2, Abandoned: 2, Inspect: inspect})
 	h.shutdown = untimed(8, 8)
 	h.trace = rt.queue(traceQueue, time.Second, "Trace", rt.traceDropped)
-	h.cluster = rt.queue(1<<14, adapterTimeout, "Adapter.Publish", nil)
+	h.cluster = rt.queue(1<<14, adapterTimeout, publishCall, nil)
+	_, h.direct = rt.adapter.(DirectPublisher)
 }
 
 // queue returns a queue of calls without a caller that waits. what names them in the log.
@@ -203,15 +207,23 @@ func withStack(err error, attrs ...any) []any {
 // adapter's error. It returns an error if the queue of messages is full or stalled.
 func (rt *Server) clusterPublish(m ClusterMessage) error {
 	m.Version = ClusterVersion
-	queued := rt.host.cluster.AddAndWait(func() {
-		if err := rt.adapter.Publish(context.Background(), m); err != nil {
-			rt.adapterFailed(inspect(err), "namespace", m.Namespace, "op", m.Op)
+	if rt.host.direct {
+		failed := func(err error) { rt.hostFailed(publishCall, err) }
+		if err := hostcall.Guard(func() error { rt.adapterPublish(m); return nil }, failed); err != nil {
+			failed(err)
 		}
-	})
-	if !queued { // the queue logs the dropped message
+		return nil
+	}
+	if !rt.host.cluster.AddAndWait(func() { rt.adapterPublish(m) }) { // the queue logs the dropped message
 		return errorf("adapter: %w", ErrUnavailable)
 	}
 	return nil
+}
+
+func (rt *Server) adapterPublish(m ClusterMessage) {
+	if err := rt.adapter.Publish(context.Background(), m); err != nil {
+		rt.adapterFailed(inspect(err), "namespace", m.Namespace, "op", m.Op)
+	}
 }
 
 // adapterFailed logs an error of the adapter. After Shutdown has closed the adapter, an error is

@@ -66,9 +66,9 @@ type Adapter struct {
 }
 
 var (
-	_ realtime.Adapter        = (*Adapter)(nil)
-	_ realtime.AdapterChecker = (*Adapter)(nil)
-	_ realtime.RoomWatcher    = (*Adapter)(nil)
+	_ realtime.DirectPublisher = (*Adapter)(nil)
+	_ realtime.AdapterChecker  = (*Adapter)(nil)
+	_ realtime.RoomWatcher     = (*Adapter)(nil)
 )
 
 var (
@@ -199,6 +199,9 @@ func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 	}
 	return a.publisher.push(outgoing{channel: a.protocol.channel(&w, ""), payload: payload})
 }
+
+// PublishesDirectly implements realtime.DirectPublisher.
+func (a *Adapter) PublishesDirectly() {}
 
 // RoomChanged implements realtime.RoomWatcher. The adapter asks the
 // server for rooms when a message arrives; here it only subscribes to the namespace.
