@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"math"
 	"slices"
 	"sync"
 
@@ -191,29 +192,47 @@ func (m ClusterMessage) selection(ns *Namespace) Broadcast {
 	return Broadcast{ns: ns, all: m.All, rooms: m.Rooms, except: m.Except, volatile: m.Volatile, key: m.Key, local: true}
 }
 
-// Join puts the selected sockets into rooms, on all nodes.
+// maxRemoteRooms is the maximum number of rooms of a socket into which messages of other nodes put
+// it. Whoever can publish as a node could otherwise fill the memory.
+const maxRemoteRooms = 4096
+
+// Join puts the selected sockets into rooms, on all nodes. A socket of another node that is in 4096
+// rooms joins no further ones; on this node there is no such limit.
 func (b Broadcast) Join(rooms ...Room) { b.move(OpJoin, names(rooms)) }
 
 // Leave takes the selected sockets out of rooms, on all nodes.
 func (b Broadcast) Leave(rooms ...Room) { b.move(OpLeave, names(rooms)) }
 
 func (b Broadcast) move(op ClusterOp, targets []string) {
-	b.moveLocal(op, targets)
+	if op == OpJoin {
+		b.joinLocal(targets, math.MaxInt)
+	} else {
+		b.leaveLocal(targets)
+	}
 	if b.remote() {
 		b.publish(ClusterMessage{Op: op, Targets: targets})
 	}
 }
 
-func (b Broadcast) moveLocal(op ClusterOp, targets []string) {
-	if op == OpJoin && b.ns != nil {
+// joinLocal puts the selected sockets of this node into rooms, up to that many rooms of a socket. It
+// reports whether it has left out any.
+func (b Broadcast) joinLocal(targets []string, limit int) (refused bool) {
+	if b.ns != nil {
 		b.ns.rt.peerRooms.expect(b.ns, targets)
 	}
 	for _, s := range b.selectLocal() {
-		if op == OpJoin {
+		if limit == math.MaxInt {
 			s.Join(targets...)
-		} else {
-			s.Leave(targets...)
+		} else if s.JoinUpTo(limit, targets...) {
+			refused = true
 		}
+	}
+	return refused
+}
+
+func (b Broadcast) leaveLocal(targets []string) {
+	for _, s := range b.selectLocal() {
+		s.Leave(targets...)
 	}
 }
 

@@ -32,7 +32,11 @@ func (n node) Deliver(m ClusterMessage) {
 		if len(targets) < len(m.Targets) {
 			n.drop(m, DropMalformed)
 		}
-		b.moveLocal(m.Op, targets)
+		if m.Op == OpLeave {
+			b.leaveLocal(targets)
+		} else if b.joinLocal(targets, maxRemoteRooms) {
+			n.drop(m, DropLimit)
+		}
 	case OpDisconnect:
 		if m.Close {
 			b.closeLocal()

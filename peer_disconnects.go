@@ -61,7 +61,24 @@ type disconnects struct {
 	lostPeer time.Time // when the last peer was lost
 	number   int64     // of the last request whose answers are due
 	gap      openGap
+	asked    time.Time // when the peers were last asked
+	answers  map[*Namespace]*usersAnswer
 }
+
+// usersAnswer collapses the requests about the users of a namespace.
+type usersAnswer struct {
+	answering, again collapsed
+	due              map[string]dueAnswer // by the peerUsers.id of the node that asks; disconnects.mu guards it
+}
+
+type dueAnswer struct {
+	number int64
+	since  time.Time // when the gap began
+}
+
+// maxDueAnswers is the maximum number of nodes that wait for an answer. Further ones, which are
+// probably inventions, are not answered and ask again.
+const maxDueAnswers = 1024
 
 type disconnectedUser struct {
 	key      presenceKey
@@ -82,7 +99,7 @@ type openGap struct {
 }
 
 func (d *disconnects) init(u *peerUsers) {
-	d.rt, d.id, d.gap.due = u.rt, u.id, map[string]bool{}
+	d.rt, d.id, d.gap.due, d.answers = u.rt, u.id, map[string]bool{}, map[*Namespace]*usersAnswer{}
 	d.gap.timer.F = func() { go d.ask() } // it takes milliseconds for many users
 }
 
@@ -92,7 +109,7 @@ func (d *disconnects) missed(g Gap, peers []string) {
 	defer d.mu.Unlock()
 	if !d.gap.open || d.gap.asked > 0 { // otherwise it is about to ask
 		d.gap.asked = 0
-		d.rt.wheel.Arm(&d.gap.timer, usersDelay)
+		d.rt.wheel.Arm(&d.gap.timer, max(usersDelay, answerEvery-time.Since(d.asked)))
 	}
 	if !d.gap.open || g.Since.Before(d.gap.since) {
 		d.gap.open, d.gap.since = true, g.Since
@@ -125,6 +142,7 @@ func (d *disconnects) ask() {
 		return
 	}
 	d.gap.asked++
+	d.asked = time.Now()
 	d.number++
 	r, since := usersRequest{Node: d.id, Number: d.number, Again: d.gap.asked > 1}, d.gap.since
 	d.rt.wheel.Arm(&d.gap.timer, answerTime)
@@ -186,22 +204,70 @@ func (d *disconnects) closeGapLocked() (unknown bool) {
 func (d *disconnects) publishAgain(unknown bool) {
 	if unknown {
 		d.rt.log.Warn("realtime: presence of all users published again: a node cannot be asked whom it published as disconnected")
-		d.rt.each(d.rt.presence.publishAgain)
+		d.rt.each(d.publishAgainIn)
 	}
 }
 
-// answer answers a request of another node, always in one namespace, otherwise if there is
-// anything to say. It does not wait for the adapter.
-func (d *disconnects) answer(ns *Namespace, r *usersRequest) {
-	ago := time.Duration(min(r.AgoMS, 1<<40)) * time.Millisecond
-	users, incomplete := d.since(ns, ago)
-	s := sharedDisconnects{For: r.Node}
-	if ns.name == everyShareNamespace {
-		d.mu.Lock()
-		s.Answers, s.Incomplete, s.LostPeer = r.Number, incomplete, time.Since(d.lostPeer) < ago
-		d.mu.Unlock()
+// publishAgainIn publishes that the users of a namespace are connected, at most once in againEvery.
+func (d *disconnects) publishAgainIn(ns *Namespace) {
+	d.answerIn(ns).again.soon(d.rt, 0, againEvery, func() { d.rt.presence.publishAgain(ns) })
+}
+
+func (d *disconnects) answerIn(ns *Namespace) *usersAnswer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	a := d.answers[ns]
+	if a == nil {
+		a = &usersAnswer{due: map[string]dueAnswer{}}
+		d.answers[ns] = a
 	}
-	go d.share(ns, s, users) // not here: the adapter waits for the return of Deliver
+	return a
+}
+
+// answer answers a request of another node, at most once in answerEvery together with those of
+// other nodes. It does not wait for the adapter.
+func (d *disconnects) answer(ns *Namespace, r *usersRequest) {
+	a := d.answerIn(ns)
+	due := dueAnswer{r.Number, time.Now().Add(-time.Duration(min(r.AgoMS, 1<<40)) * time.Millisecond)}
+	d.mu.Lock()
+	before, again := a.due[r.Node]
+	if again && before.since.Before(due.since) {
+		due.since = before.since
+	}
+	if again || len(a.due) < maxDueAnswers {
+		a.due[r.Node] = due
+	}
+	d.mu.Unlock()
+	a.answering.soon(d.rt, 0, answerEvery, func() { d.sendAnswers(ns, a) })
+}
+
+// sendAnswers answers the nodes that have asked, always in one namespace, otherwise if there is
+// anything to say. If several have, the users are sent to all nodes.
+func (d *disconnects) sendAnswers(ns *Namespace, a *usersAnswer) {
+	d.mu.Lock()
+	due := a.due
+	a.due = map[string]dueAnswer{}
+	d.mu.Unlock()
+	first := time.Now()
+	for _, one := range due {
+		if one.since.Before(first) {
+			first = one.since
+		}
+	}
+	users, incomplete := d.since(ns, time.Since(first))
+	if len(due) > 1 {
+		d.share(ns, sharedDisconnects{}, users)
+		users = nil
+	}
+	for node, one := range due {
+		s := sharedDisconnects{For: node}
+		if ns.name == everyShareNamespace {
+			d.mu.Lock()
+			s.Answers, s.Incomplete, s.LostPeer = one.number, incomplete, d.lostPeer.After(one.since)
+			d.mu.Unlock()
+		}
+		d.share(ns, s, users)
+	}
 }
 
 // since returns the users of a namespace whom this node has published as disconnected since a gap
@@ -273,7 +339,7 @@ func (d *disconnects) apply(ns *Namespace, from string, s *sharedDisconnects) bo
 	case s.For != "":
 		d.answered(from, s)
 	case s.Incomplete:
-		d.rt.presence.publishAgain(ns)
+		d.publishAgainIn(ns)
 	}
 	return true
 }

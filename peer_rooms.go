@@ -58,11 +58,12 @@ type peerRooms struct {
 
 	mu      sync.Mutex // guards the fields below
 	changed map[changedRoom]struct{}
-	all     bool // all rooms are to be shared
-	sharing bool // the sharing goroutine exists
-	asks    int  // how often the other nodes may still be asked
-	asking  bool // the asking goroutine exists
-	askSoon bool // the other nodes will be asked in roomsDelay
+	all     bool      // all rooms are to be shared
+	sharing bool      // the sharing goroutine exists
+	asks    int       // how often the other nodes may still be asked
+	asking  bool      // the asking goroutine exists
+	askSoon bool      // the other nodes will be asked soon
+	asked   time.Time // when they were last asked
 
 	// Only the sharing goroutine uses these.
 	number uint64    // of the next message
@@ -136,7 +137,7 @@ func (u *peerRooms) await(now bool) {
 	u.asks = roomsAsks
 	if now && !u.askSoon {
 		u.askSoon = true
-		go u.ask(roomsDelay) // further gaps until then are answered too
+		go u.ask(max(roomsDelay, roomsEvery-time.Since(u.asked))) // further gaps until then are answered too
 	}
 	if !u.asking {
 		u.asking = true
@@ -148,7 +149,7 @@ func (u *peerRooms) await(now bool) {
 func (u *peerRooms) ask(after time.Duration) {
 	running := u.rt.pause(after)
 	u.mu.Lock()
-	u.askSoon = false
+	u.askSoon, u.asked = false, time.Now()
 	u.mu.Unlock()
 	if running {
 		u.rt.shareState(everyShareNamespace, stateContent{RoomsOf: &roomsRequest{}})

@@ -63,6 +63,9 @@ type peerUsers struct {
 	sharing     bool                       // the sharing goroutine exists
 	disconnects disconnects                // see peer_disconnects.go
 	watches     map[string]*orphanWatch    // by the id of the dead node's Peer
+
+	requesting collapsed
+	listed     time.Time // when all users were last shared; only the sharing goroutine uses it
 }
 
 type userChange struct {
@@ -186,17 +189,21 @@ func (u *peerUsers) shareLocked() {
 	}
 }
 
-// share sends the changes, or all users, until there is nothing to send.
+// share sends the changes, or all users, until there is nothing to send. All users are sent at
+// most once in answerEvery.
 func (u *peerUsers) share() {
 	for u.rt.pause(usersDelay) {
 		u.mu.Lock()
-		changed, all := u.changed, u.all
-		if len(changed) == 0 && !all {
+		changed, all := u.changed, u.all && time.Since(u.listed) >= answerEvery
+		if len(changed) == 0 && !u.all {
 			u.sharing = false
 			u.mu.Unlock()
 			return
 		}
-		u.changed, u.all = map[presenceKey]userChange{}, false
+		u.changed = map[presenceKey]userChange{}
+		if all {
+			u.all, u.listed = false, time.Now()
+		}
 		u.mu.Unlock()
 		if all {
 			changed = u.rt.presence.all() // what has changed since then is sent after it
@@ -274,7 +281,7 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 // missed them.
 func (u *peerUsers) request() {
 	u.shareAll()
-	go u.disconnects.request(usersRequest{Node: u.id}, time.Now()) // not here: Node's methods do not block
+	u.requesting.soon(u.rt, 0, answerEvery, func() { u.disconnects.request(usersRequest{Node: u.id}, time.Now()) })
 }
 
 // missed asks the other nodes after a gap.

@@ -196,6 +196,7 @@ const (
 	DropUnknownOp        DropReason = "unknown op"        // its Op is unknown
 	DropUnknownNamespace DropReason = "unknown namespace" // this node has no such namespace
 	DropMalformed        DropReason = "malformed"         // a field that its Op needs is missing or invalid
+	DropLimit            DropReason = "limit"             // a part of it: a socket is in as many rooms as other nodes may put it into
 )
 
 // AdapterChangedInfo describes a change of the adapter's connection to the other nodes.

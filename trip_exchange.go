@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/triptable"
 )
 
@@ -21,6 +22,9 @@ const (
 	// exchangeEvery is the minimum time between two comparisons: gaps that are reported
 	// meanwhile share the next one.
 	exchangeEvery = time.Second
+	// sharesPerSecond and sharesBurst limit how many states of trips a node sends by themselves. Further ones are sent
+	// together, with the next answer.
+	sharesPerSecond, sharesBurst = 500, 1000
 	// answerDelay is the maximum of the random time after which a node answers. It does
 	// not repeat what another node has sent by then.
 	answerDelay = 200 * time.Millisecond
@@ -36,9 +40,33 @@ type tripExchange struct {
 	due       bool       // a comparison is to be made
 	comparing bool       // the comparing goroutine exists
 	answering bool       // the answering goroutine exists
+	answered  time.Time  // when it has begun to answer last
+	shares    ratelimit.Bucket
+
+	start time.Time // the beginning of shares' clock
+	quota ratelimit.Quota
 }
 
-func (x *tripExchange) init(p *publisher) { x.p, x.trips = p, triptable.NewExchange(p.trips) }
+func (x *tripExchange) init(p *publisher) {
+	x.p, x.trips = p, triptable.NewExchange(p.trips)
+	x.start, x.quota = time.Now(), ratelimit.Rate{PerSecond: sharesPerSecond, Burst: sharesBurst}.Quota()
+}
+
+// share sends everything that this node knows of a trip to the other nodes, at once or, if it has
+// sent many, with the next answer. It does not block: the adapter waits for the return of Deliver.
+func (x *tripExchange) share(tripID string, last bool) {
+	if x.p.rt.opts.Cluster.BusFanOut {
+		return
+	}
+	x.mu.Lock()
+	allowed := x.shares.Allow(x.quota, time.Since(x.start))
+	x.mu.Unlock()
+	if allowed {
+		go x.p.shareAll(tripID, last)
+	} else if x.trips.Add(tripID, last) {
+		x.answer()
+	}
+}
 
 // compare sends the digests of this node's trips to the other nodes, which answer with the
 // trips that they know differently. It does nothing with Cluster.BusFanOut: every node then
@@ -91,35 +119,55 @@ func (x *tripExchange) applyPage(page triptable.Page) bool {
 	return valid
 }
 
-// answer starts the goroutine that sends the trips that are due, after a random delay.
+// answer starts the goroutine that sends the trips that are due, after a random delay and at
+// least answerEvery after it has begun to do so last.
 func (x *tripExchange) answer() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.answering {
 		x.answering = true
-		go x.runAnswering()
+		go x.runAnswering(max(rand.N(answerDelay), answerEvery-time.Since(x.answered)))
 	}
 }
 
-func (x *tripExchange) runAnswering() {
-	wait := rand.N(answerDelay)
+func (x *tripExchange) runAnswering(wait time.Duration) {
 	for x.p.rt.pause(wait) {
 		x.mu.Lock()
-		states, last := x.trips.Take(exchangeBatch)
-		if len(states) == 0 {
+		due := x.trips.Due()
+		if due == 0 {
 			x.answering = false
 			x.mu.Unlock()
 			return
 		}
+		x.answered = time.Now()
 		x.mu.Unlock()
-		for _, ns := range builtinNamespaces {
-			x.p.rt.shareState(ns.name, stateContent{Trips: states, Last: last})
+		if !x.sendDue(due) {
+			break
 		}
-		wait = exchangePause
+		wait = max(exchangePause, answerEvery-time.Since(x.answered)) // only this goroutine sets it
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.answering = false
+}
+
+// sendDue sends at most n of the trips that are due. Those that become due meanwhile, perhaps
+// again, wait for the next time. It reports whether the server still runs.
+func (x *tripExchange) sendDue(n int) bool {
+	for n > 0 {
+		states, last := x.trips.Take(min(n, exchangeBatch))
+		if len(states) == 0 {
+			return true
+		}
+		n -= len(states)
+		for _, ns := range builtinNamespaces {
+			x.p.rt.shareState(ns.name, stateContent{Trips: states, Last: last})
+		}
+		if n > 0 && !x.p.rt.pause(exchangePause) {
+			return false
+		}
+	}
+	return true
 }
 
 // applyStates applies what another node knows of several trips, and moves this node's

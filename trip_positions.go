@@ -161,6 +161,6 @@ func (d *driverSearches) forget(driverID string) {
 // answer sends the known trips of a driver to the other nodes, for a search of one of them.
 func (d *driverSearches) answer(driverID string) {
 	for _, id := range d.p.trips.TripsOf(triptable.Person{Driver: true, ID: driverID}, time.Time{}) {
-		go d.p.shareAll(id, false) // not here: the adapter waits for the return of Deliver
+		d.p.exchange.share(id, false)
 	}
 }

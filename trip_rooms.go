@@ -93,12 +93,12 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 	if !validID(e.Trip) || !validIDs(e.Passenger, e.Driver, e.Assignment) {
 		return false
 	}
-	res := p.trips.Apply(e)
+	res := p.trips.Learn(e)
 	// Also for an outdated event: newer events may have moved only the sockets of other people.
 	p.move(e.Trip, res, namespace)
 	if res.Outdated {
 		if namespace == everyShareNamespace {
-			go p.shareAll(e.Trip, false) // not here: the adapter waits for the return of Deliver
+			p.exchange.share(e.Trip, false)
 		}
 		return true
 	}
@@ -127,7 +127,7 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 	p.positions.tripLearned(s.Trip)
 	p.parties.learned(s.Trip)
 	if res.Outdated && !last {
-		go p.shareAll(s.Trip, true) // not here: the adapter waits for the return of Deliver
+		p.exchange.share(s.Trip, true)
 	}
 	return true
 }
@@ -169,7 +169,7 @@ func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
 	in := func(room Room) Broadcast { return p.rt.lookup(namespace).To(room).Local() }
 	replaceWith := func(room Room) {
 		in(trip).Except(room).Leave(trip)
-		in(room).Join(trip)
+		in(room).joinLocal([]string{trip.name}, maxRemoteRooms) // the trip may be an invention of another node
 	}
 	switch {
 	case m.Everybody || m.People && namespace != NamespaceAdmin:

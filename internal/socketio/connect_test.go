@@ -623,3 +623,23 @@ func TestHooks_Panic(t *testing.T) {
 		})
 	}
 }
+
+func TestSocket_JoinUpTo(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		s.namespace("/", Hooks{})
+		_, sockets := s.join(transport, "/")
+		sock := sockets[0]
+		in := len(sock.Rooms())
+		require.False(t, sock.JoinUpTo(in+2, "a", "a", "b", "b"))
+		require.False(t, sock.JoinUpTo(in+2, "b", "a"), "it is in them")
+		require.True(t, sock.JoinUpTo(in+3, "a", "c", "d", "c"))
+		require.Len(t, sock.Rooms(), in+3)
+		require.True(t, sock.In("c"))
+		require.False(t, sock.In("d"))
+		require.True(t, sock.JoinUpTo(1, "e"))
+		require.True(t, sock.Join("e"), "Join has no limit")
+		sock.Leave("a", "b")
+		require.False(t, sock.JoinUpTo(in+3, "d"))
+	})
+}

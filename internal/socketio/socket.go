@@ -297,50 +297,6 @@ func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
 	}
 }
 
-// Join adds the socket to rooms. It returns false if the socket is closed.
-func (s *Socket) Join(rooms ...string) bool {
-	s.mu.Lock()
-	if s.Closed() {
-		s.mu.Unlock()
-		return false
-	}
-	filled := s.joinLocked(rooms)
-	s.mu.Unlock()
-	s.ns.notifyRooms(filled)
-	return true
-}
-
-// joinLocked adds the socket to rooms. If the namespace is watched, it returns those that had no
-// socket before.
-func (s *Socket) joinLocked(rooms []string) (filled []string) {
-	s.rooms = slices.Grow(s.rooms, len(rooms))
-	for _, name := range rooms {
-		if s.roomLocked(name) >= 0 {
-			continue
-		}
-		m, first := s.ns.join(s, name)
-		s.rooms = append(s.rooms, m)
-		if first && s.ns.watched() {
-			filled = append(filled, name)
-		}
-	}
-	return filled
-}
-
-// Leave removes the socket from rooms.
-func (s *Socket) Leave(rooms ...string) {
-	var emptied []string
-	s.mu.Lock()
-	for _, name := range rooms {
-		if i := s.roomLocked(name); i >= 0 && !s.Closed() {
-			emptied = append(emptied, s.leaveRoomsLocked(s.rooms[i:i+1])...)
-			s.rooms = slices.Delete(s.rooms, i, i+1)
-		}
-	}
-	s.mu.Unlock()
-	s.ns.notifyRooms(emptied)
-}
-
 // leaveRoomsLocked ends memberships. If the namespace is watched, it returns the rooms that have no
 // socket now.
 func (s *Socket) leaveRoomsLocked(ms []*member) (emptied []string) {

@@ -187,6 +187,25 @@ func (x *Exchange) Merge(s State, last bool) (res Result, due bool) {
 	return res, len(x.due) > 0
 }
 
+// Add makes a trip due. last says that the receivers do not answer. It reports whether any trip is
+// due.
+func (x *Exchange) Add(trip string, last bool) (due bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if final, ok := x.due[trip]; ok && last && !final || !ok && len(x.due) >= maxDue {
+		return true
+	}
+	x.due[trip] = last
+	return true
+}
+
+// Due returns the number of trips that are due.
+func (x *Exchange) Due() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.due)
+}
+
 // Take returns what the table knows of at most n of the trips that are due, which are then no
 // longer due. last says that the receivers do not answer. It returns no states only if no
 // trip is due.

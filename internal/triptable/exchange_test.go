@@ -221,3 +221,48 @@ func TestTable_MergeOfTooManyFacts(t *testing.T) {
 	require.True(t, ok)
 	require.Len(t, state.Releases, 32)
 }
+
+// Other tables, or whoever speaks for them, fill a table only up to a limit. What this node itself
+// receives, and what is known already, always counts; a sweep makes space.
+func TestTable_LearnsABoundedNumberOfTrips(t *testing.T) {
+	w := newWorld()
+	table := w.Table
+	const limit = 3000
+	table.SetMaxLearned(limit)
+	trip := func(i int) triptable.Event {
+		return triptable.Event{Kind: triptable.Assigns, Trip: fmt.Sprint("t", i), At: w.now, Passenger: fmt.Sprint("p", i), Driver: fmt.Sprint("d", i)}
+	}
+	table.Apply(trip(-1))
+	for i := range limit + 10 {
+		if i%2 == 0 {
+			table.Learn(trip(i))
+		} else {
+			table.Merge(triptable.State{Trip: fmt.Sprint("t", i), Opened: w.now.UnixMicro()})
+		}
+	}
+	require.Equal(t, limit, table.Len())
+	require.Zero(t, table.Learn(trip(limit+1)))
+	require.Zero(t, table.Merge(triptable.State{Trip: "new", Opened: w.now.UnixMicro()}))
+	require.True(t, table.Apply(trip(limit+2)).Changed, "an event of this node")
+	require.True(t, table.Learn(triptable.Event{Kind: triptable.Ends, Trip: "t-1", At: w.now}).Moves.Everybody, "the end of a known trip")
+	require.True(t, table.Merge(triptable.State{Trip: "t0", Ended: true}).Changed)
+	require.True(t, table.Merge(triptable.State{Trip: "t2", Suspended: w.now.UnixMicro()}).Changed, "news of a known trip")
+	w.now = w.now.Add(triptable.Memory + time.Hour)
+	require.True(t, table.Learn(trip(limit+3)).Changed, "there is space again")
+	require.Less(t, table.Len(), limit)
+}
+
+// A person to whom other tables assign countless trips slows the table down only up to a limit.
+func TestTable_ListsABoundedNumberOfTripsOfAPerson(t *testing.T) {
+	w := newWorld()
+	for i := range 5000 {
+		w.assign(fmt.Sprint("t", i), "d1", "p1", w.now)
+	}
+	require.Len(t, w.TripsOf(driver("d1"), time.Time{}), 4096)
+	for i := range 5000 {
+		w.Apply(triptable.Event{Kind: triptable.Ends, Trip: fmt.Sprint("t", i), At: w.now})
+	}
+	require.Empty(t, w.TripsOf(driver("d1"), time.Time{}))
+	w.assign("t9999", "d1", "p1", w.now)
+	require.Equal(t, []string{"t9999"}, w.TripsOf(driver("d1"), time.Time{}))
+}

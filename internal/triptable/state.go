@@ -38,7 +38,8 @@ func (t *Table) State(id string) (s State, ok bool) {
 	return State{}, false
 }
 
-// Merge adds the state of another table to this one. The result is outdated if this table
+// Merge adds the state of another table to this one. It adds no trip to a table with MaxLearned
+// trips. The result is outdated if this table
 // knows more than the state. Its Moves bring the trip's people to where they belong in any
 // case.
 func (t *Table) Merge(s State) Result {
@@ -64,6 +65,9 @@ func (t *Table) Merge(s State) Result {
 	s.PassengerAt, s.Opened, s.Suspended = clamp(s.PassengerAt), clamp(s.Opened), clamp(s.Suspended)
 	r := t.trips[s.Trip]
 	if r == nil {
+		if t.fullLocked(now) {
+			return Result{}
+		}
 		r = t.addLocked(s.Trip, closedUntil, now)
 	}
 	r.dropAside(now)

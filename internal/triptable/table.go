@@ -34,9 +34,16 @@ const (
 	// earlier events of the host may arrive later.
 	AsideMemory = 10 * time.Minute
 
-	maxClosed  = 1 << 19   // ends per generation; each takes 16 bytes and the map's overhead
-	sweepFrom  = 1024      // number of trips from which each addition may sweep
-	sweepEvery = time.Hour // with fewer trips, an addition sweeps so often
+	maxClosed = 1 << 19 // ends per generation; each takes 16 bytes and the map's overhead
+	// MaxLearned is the number of trips from which the table adds none that only other tables know.
+	MaxLearned = 1 << 18
+	// maxPerPerson is the maximum number of trips of a person that are found by the person. Nobody has
+	// as many: the bound is for forged ones, because each change of a trip searches the list.
+	maxPerPerson = 4096
+	sweepFrom    = 1024      // number of trips from which each addition may sweep
+	sweepEvery   = time.Hour // with fewer trips, an addition sweeps so often
+	// fullSweepEvery is how often a table with MaxLearned trips sweeps.
+	fullSweepEvery = time.Minute
 )
 
 // Kind says what an event does to a trip.
@@ -102,8 +109,9 @@ type Result struct {
 
 // Table is a table of trips. Its methods may be called concurrently.
 type Table struct {
-	now  func() time.Time
-	seed maphash.Seed
+	now        func() time.Time
+	seed       maphash.Seed
+	maxLearned int // MaxLearned, or less in a test
 
 	mu       sync.Mutex // guards the fields below and all trips
 	trips    map[string]*trip
@@ -154,7 +162,7 @@ type trip struct {
 
 // New returns an empty table.
 func New(now func() time.Time) *Table {
-	return &Table{now: now, seed: maphash.MakeSeed(), trips: map[string]*trip{}, byPerson: map[Person][]string{}, sweepAt: sweepFrom, swept: now()}
+	return &Table{now: now, seed: maphash.MakeSeed(), maxLearned: MaxLearned, trips: map[string]*trip{}, byPerson: map[Person][]string{}, sweepAt: sweepFrom, swept: now()}
 }
 
 // Time returns the time that counts for an event that happened at at: the current time
@@ -175,7 +183,13 @@ func (t *Table) Len() int {
 
 // Apply records an event, unless it is outdated. Applying the same event again changes
 // nothing and returns the same Moves, as long as nothing newer is known.
-func (t *Table) Apply(e Event) Result {
+func (t *Table) Apply(e Event) Result { return t.apply(e, false) }
+
+// Learn is Apply for an event that another table has received. It adds no trip to a table with
+// MaxLearned trips: the event may be forged.
+func (t *Table) Learn(e Event) Result { return t.apply(e, true) }
+
+func (t *Table) apply(e Event, learned bool) Result {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.now()
@@ -192,6 +206,8 @@ func (t *Table) Apply(e Event) Result {
 	case e.Kind == Assigns && e.At.Before(now.Add(-Memory)) && (r == nil || !r.assigns.contain(f)):
 		return Result{Outdated: true, Parties: r.parties(now)}
 	case r == nil && e.Passenger == "" && e.Kind < Assigns && closedUntil == 0:
+		return Result{}
+	case r == nil && learned && t.fullLocked(now):
 		return Result{}
 	}
 	if r == nil {
@@ -343,6 +359,14 @@ func (t *Table) addLocked(id string, suspended int64, now time.Time) *trip {
 	return r
 }
 
+// fullLocked reports whether there is no space for a trip that only other tables know.
+func (t *Table) fullLocked(now time.Time) bool {
+	if len(t.trips) >= t.maxLearned && now.Sub(t.swept) >= fullSweepEvery {
+		t.sweepLocked(now)
+	}
+	return len(t.trips) >= t.maxLearned
+}
+
 // sweepLocked drops trips that had no event for Memory, or IdleMemory without a driver.
 func (t *Table) sweepLocked(now time.Time) {
 	maps.DeleteFunc(t.trips, func(id string, r *trip) bool {
@@ -359,7 +383,9 @@ func (t *Table) sweepLocked(now time.Time) {
 // listLocked enters an assigned trip in byPerson.
 func (t *Table) listLocked(id string, r *trip) {
 	for _, who := range r.people() {
-		t.byPerson[who] = append(t.byPerson[who], id)
+		if len(t.byPerson[who]) < maxPerPerson {
+			t.byPerson[who] = append(t.byPerson[who], id)
+		}
 	}
 }
 
