@@ -17,13 +17,13 @@ func ExampleNew_mistakes() {
 	_, err := realtime.New(realtime.Options{
 		Users:    &realtimetest.Users{},
 		Sessions: &realtimetest.Sessions{},
-		Origins:  realtime.Origins{Allowed: []string{"wss://app.example.com"}},
+		Origins:  realtime.Origins{Allowed: []string{"https://app.example.com/map"}},
 		Timeouts: realtime.Timeouts{PingInterval: 25},
 	})
 	fmt.Println(err)
 	// Output:
 	// realtime: Options.Tokens is required; NewJWTVerifier returns one
-	// realtime: Options.Origins.Allowed: no page has the origin "wss://app.example.com": the origin of a page that opens a websocket is http or https
+	// realtime: Options.Origins.Allowed: no page has the origin "https://app.example.com/map": it must be scheme://host or scheme://host:port, in ASCII, without a path
 	// realtime: Options.Timeouts.PingInterval is 25ns; write 25 * time.Second if seconds are meant
 }
 

@@ -61,12 +61,16 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 // checkOrigin reports whether the request may go on. Otherwise it has written the response:
 // that of a CORS preflight, or a refusal.
 func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) {
-	switch rt.origins.Check(w, r) { //nolint:exhaustive // Check has written the response to a preflight
+	own := origin.Host{Name: r.Host}
+	if admission.ByProxy(r, rt.opts.TrustedProxies) {
+		own = origin.Forwarded(r)
+	}
+	switch rt.origins.Check(w, r, own) { //nolint:exhaustive // Check has written the response to a preflight
 	case origin.Pass:
 		return true
 	case origin.Refuse:
 		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed",
-			"origin", strings.Join(r.Header["Origin"], ", "), "host", r.Host)
+			"origin", strings.Join(r.Header["Origin"], ", "), "host", own.String())
 		socketio.Forbidden(w)
 		rt.requestFailed(r, FailureOrigin, http.StatusForbidden)
 	}

@@ -110,13 +110,25 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 // Required is set.
 type Origins struct {
 	// Allowed lists origins, such as "https://app.example.com"; "*" admits all,
-	// without credentials. Defaults to none.
+	// without credentials. A first label "*" stands for any one label, as in
+	// "https://*.example.com", and a port "*" for any port of localhost, as in
+	// "http://localhost:*". "capacitor://localhost" and other schemes of apps, "file://" and
+	// "null" can be listed too: WebViewOrigins has the usual ones. A page in a sandbox of any
+	// web page has the origin "null". ws and wss count as http and https, and a default port
+	// as none. Defaults to none.
 	Allowed []string
 	// Credentials allows pages of the listed origins to send cookies and HTTP
 	// authentication. Defaults to false.
 	Credentials bool
 	// Required refuses clients that send no Origin. Defaults to false.
 	Required bool
+}
+
+// WebViewOrigins returns the origins of pages inside apps that are made with Capacitor, Ionic and
+// Cordova, for Origins.Allowed. The origin "null", which some old web views send, is not among
+// them: any web page can have it.
+func WebViewOrigins() []string {
+	return []string{"capacitor://localhost", "ionic://localhost", "app://localhost", "http://localhost", "https://localhost", "file://"}
 }
 
 // Transport is how packets travel between client and server.

@@ -273,6 +273,8 @@ func (o Options) checkClients(m *mistakes) {
 		if allowed != "*" {
 			problem := origin.Problem(allowed)
 			m.addf(problem != "", "Options.Origins.Allowed: no page has the origin %q: %s", allowed, problem)
+			m.addf(problem == "" && o.Origins.Credentials && origin.AnyPage(allowed),
+				"Options.Origins.Allowed: %q can't go with Credentials: any file, or any page in a sandbox, has that origin", allowed)
 		}
 	}
 	m.addf(o.Origins.Credentials && slices.Contains(o.Origins.Allowed, "*"),

@@ -100,12 +100,12 @@ func TestNew_Mistakes(t *testing.T) {
 		},
 
 		"path": {
-			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://app.example.com/"} },
-			`Options.Origins.Allowed: no page has the origin "https://app.example.com/": it must be scheme://host or scheme://host:port, in ASCII, without a path`,
+			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://app.example.com/map"} },
+			`Options.Origins.Allowed: no page has the origin "https://app.example.com/map": it must be scheme://host or scheme://host:port, in ASCII, without a path`,
 		},
 		"pattern": {
-			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://*.example.com"} },
-			`Options.Origins.Allowed: no page has the origin "https://*.example.com": there are no patterns; list each origin, or "*" for all`,
+			func(o *realtime.Options) { o.Origins.Allowed = []string{"https://*.com"} },
+			`Options.Origins.Allowed: no page has the origin "https://*.com": two labels must follow a *, or anybody's domain would match`,
 		},
 		"an address that browsers write in another way": {
 			func(o *realtime.Options) { o.Origins.Allowed = []string{"http://127.1:3000"} },
@@ -114,6 +114,12 @@ func TestNew_Mistakes(t *testing.T) {
 		"credentials for all": {
 			func(o *realtime.Options) { o.Origins = realtime.Origins{Allowed: []string{"*"}, Credentials: true} },
 			`Options.Origins.Allowed "*" can't go with Credentials: browsers refuse it; list the origins`,
+		},
+		"credentials for files": {
+			func(o *realtime.Options) {
+				o.Origins = realtime.Origins{Allowed: realtime.WebViewOrigins(), Credentials: true}
+			},
+			`Options.Origins.Allowed: "file://" can't go with Credentials: any file, or any page in a sandbox, has that origin`,
 		},
 		"credentials for none": {
 			func(o *realtime.Options) { o.Origins.Credentials = true },
@@ -306,7 +312,7 @@ func TestNew_MistakesInOrder(t *testing.T) {
 	o := realtime.Options{
 		Namespaces: map[string]realtime.NamespaceOptions{"a": {}, "b": {}, "c": {Anonymous: true, Authorize: func(context.Context, realtime.AuthorizeRequest) error { return nil }}},
 		UserTypes:  map[string][]realtime.UserType{"/x": nil, "/y": nil, "/z": nil},
-		Origins:    realtime.Origins{Allowed: []string{"null", "wss://app.example.com"}},
+		Origins:    realtime.Origins{Allowed: []string{"NULL", "wss://*.com"}},
 		Timeouts:   realtime.Timeouts{PingInterval: 1, PingTimeout: -1, Upgrade: 1, Connect: -1, Ack: 1, PresenceGrace: 1},
 		Limits:     realtime.Limits{MaxPayload: 1, Depth: -1, Values: 1, QueuedEvents: -1},
 		Rates: realtime.Rates{
@@ -320,7 +326,7 @@ func TestNew_MistakesInOrder(t *testing.T) {
 	}
 	require.Len(t, first, 3+4+3+2+6+4+2+4)
 	var at int
-	for _, part := range []string{"Tokens", "Users", `"a"`, `"b"`, `"c"`, `"/x"`, `"/y"`, `"/z"`, "null", "wss:", "PingInterval", "Upgrade", "Ack", "MaxPayload", "Values", "Location", "Handshake", `"a"`, `"b"`, `"connect"`} {
+	for _, part := range []string{"Tokens", "Users", `"a"`, `"b"`, `"c"`, `"/x"`, `"/y"`, `"/z"`, "NULL", "wss:", "PingInterval", "Upgrade", "Ack", "MaxPayload", "Values", "Location", "Handshake", `"a"`, `"b"`, `"connect"`} {
 		for at < len(first) && !strings.Contains(first[at], part) {
 			at++
 		}

@@ -233,6 +233,8 @@ func TestOrigins(t *testing.T) {
 		{"https://app.test", "https://app.test", "https://app.test", "true"},
 		{"https://app.test", "https://evil.test", "", ""},
 		{"*", "https://any.test", "*", ""},
+		{"capacitor://localhost", "capacitor://localhost", "capacitor://localhost", "true"},
+		{"null", "null", "null", ""},
 	} {
 		s := start(t, func(cfg *config) { cfg.origins = []string{c.configured} })
 		req, err := http.NewRequest(http.MethodOptions, s.url+"/socket.io/?EIO=4&transport=polling", nil)

@@ -48,10 +48,18 @@ func (c config) isLocal() bool {
 	return c.host == "" || c.host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+// anybodys reports whether pages of anybody have an origin, so that they get no credentials.
+func anybodys(origin string) bool {
+	return origin == "*" || origin == "null" || strings.HasPrefix(origin, "file:")
+}
+
 func configure(args []string, env func(string) string) (config, error) {
 	c := config{
 		host: env("HOST"), port: cmp.Or(env("PORT"), "3000"), password: env("LOGIN_PASSWORD"),
 		secret: env("JWT_SECRET"), issuer: env("JWT_ISSUER"), redisURL: env("REDIS_URL"), origins: list(env("WS_CORS_ORIGIN")),
+	}
+	if len(c.origins) == 0 {
+		c.origins = []string{"*"} // as in the NestJS system; the library's default is the server's own host
 	}
 	for _, proxy := range list(env("TRUSTED_PROXIES")) {
 		prefix, err := parsePrefix(proxy)
@@ -120,7 +128,7 @@ Environment:
   LOGIN_PASSWORD   password of all users; without it they log in from this machine only
   JWT_SECRET       HS256 key of the tokens, 32 bytes or more (default: a random one)
   JWT_ISSUER       claim "iss" of the tokens
-  WS_CORS_ORIGIN   origins that may connect, separated by commas, or *
+  WS_CORS_ORIGIN   origins that may connect, separated by commas; unset: *, any
   REDIS_URL        Redis of several instances that act as one; needs JWT_SECRET (default: one, in memory)
   TRUSTED_PROXIES  addresses or prefixes of load balancers, separated by commas
 

@@ -25,7 +25,7 @@
 //	JWT_SECRET      HS256 key of the tokens, 32 bytes or more; unset: a random one
 //	JWT_ISSUER      claim "iss" of the tokens; unset: not written, not checked
 //	WS_CORS_ORIGIN  origins, separated by commas, that may connect, with
-//	                credentials; * is any origin, without
+//	                credentials; * is any origin, without; unset: *
 //	REDIS_URL       such as redis://localhost:6379; where the instances keep their data
 //	                and exchange messages. It needs JWT_SECRET. Unset: one instance, in
 //	                memory
@@ -267,7 +267,7 @@ func (a *app) serve() (err error) {
 		Offers:   a.store,
 		Trips:    a.store,
 		Parties:  a.store,
-		Origins:  realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.Contains(cfg.origins, "*")},
+		Origins:  realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
 		Compat:   realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken},
 		Timeouts: realtime.Timeouts{
 			PingInterval: cfg.pingInterval, PingTimeout: cfg.pingTimeout, Connect: cfg.connectTimeout, RefreshGrace: refreshGrace,

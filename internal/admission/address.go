@@ -31,6 +31,12 @@ func Address(r *http.Request, trusted []netip.Prefix) (from netip.Addr, known, f
 	return addr, true, false
 }
 
+// ByProxy reports whether a request comes from a trusted proxy.
+func ByProxy(r *http.Request, trusted []netip.Prefix) bool {
+	addr, ok := parse(r.RemoteAddr)
+	return ok && contains(trusted, addr)
+}
+
 // client returns the client's address. It reads X-Forwarded-For from right to left and
 // stops at the first address that is not a trusted proxy, or before one that is not valid.
 // What a client itself wrote stands further left and is never used.
