@@ -160,7 +160,7 @@ func (o *oracle) checkProbesOf(c *connection, got, probes map[string]string, beg
 		o.breachLocked(fmt.Sprintf("%s in %s on %s: ", c.user, c.namespace, c.life.name) + fmt.Sprintf(format, args...))
 	}
 	for id := range got {
-		if probes[id] == "" {
+		if probes[id] == "" && !o.endMaybeUnknownLocked(got[id]) {
 			breach("%s came, but its trip %s has ended; %s", id, got[id], o.lastOfLocked(got[id]))
 		}
 	}

@@ -4,7 +4,10 @@
 
 package main
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// settling is how long an event may be under way, from the node that emits it to the
@@ -39,6 +42,47 @@ func (o *oracle) troubledLocked(l *life, from, to time.Time) (s span, ok bool) {
 	return s, false
 }
 
+// relearning is how long after a trouble a node may not know what others know: it connects again,
+// and asks them.
+const relearning = 4 * time.Second
+
+// maybeUnknownLocked reports whether a node may not have known the people of a trip, whom the event
+// does not name. Without a PartyLookup it knows them from the nodes that have handled earlier events
+// of the trip: not if these have died, or could not be asked shortly before.
+func (o *oracle) maybeUnknownLocked(l *life, f *fact, at time.Time) bool {
+	if o.seed%2 == 1 { // there is a PartyLookup
+		return false
+	}
+	if _, bad := o.troubledLocked(l, at.Add(-relearning), at); bad {
+		return true
+	}
+	for _, earlier := range f.trip.facts[:f.seq] {
+		for _, h := range earlier.handled {
+			if _, bad := o.troubledLocked(h.by, at.Add(-relearning), at); !bad && h.by.over.IsZero() {
+				return false
+			}
+		}
+	}
+	return f.seq > 0
+}
+
+// endMaybeUnknownLocked reports whether other nodes may not know that a trip has ended: without a
+// TripLookup they know it from those that have handled the event, which have died before all
+// others could hear of it.
+func (o *oracle) endMaybeUnknownLocked(trip string) bool {
+	t := o.trips[trip]
+	if t == nil || o.seed%2 == 1 {
+		return false
+	}
+	handled := t.facts[len(t.facts)-1].handled
+	for _, h := range handled {
+		if h.by == nil || !h.by.killed || h.by.over.After(h.at.Add(2*healing)) {
+			return false
+		}
+	}
+	return len(handled) > 0
+}
+
 // handlingsLocked returns when an event was emitted. If nobody reported it although it arrived,
 // it was a node that died.
 func (o *oracle) handlingsLocked(f *fact) []handling {
@@ -56,7 +100,7 @@ func (o *oracle) handlingsLocked(f *fact) []handling {
 
 // whyMissingLocked returns why a connection may miss an event that was emitted, or an empty text.
 // due is false if it ended before the event had to arrive.
-func (o *oracle) whyMissingLocked(h handling, c *connection) (why string, due bool) {
+func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection) (why string, due bool) {
 	if h.at.Add(settling + o.lag.since(h.at)).After(c.end) {
 		return "", false
 	}
@@ -72,6 +116,9 @@ func (o *oracle) whyMissingLocked(h handling, c *connection) (why string, due bo
 		if !h.at.Before(g.Since.Add(-slack)) && !h.at.After(g.Until.Add(slack)) {
 			return "in a gap of the node", true
 		}
+	}
+	if slices.Contains(f.unaddressed, c.namespace) {
+		return "its people were not known", true
 	}
 	if why := o.whyUnsentLocked(h); why != "" {
 		return why, true

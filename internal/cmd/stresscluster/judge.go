@@ -260,7 +260,7 @@ func (j *judgement) complete() {
 			continue
 		}
 		for _, h := range j.o.handlingsLocked(f) {
-			why, due := j.o.whyMissingLocked(h, j.c)
+			why, due := j.o.whyMissingLocked(f, h, j.c)
 			switch {
 			case !due:
 			case why != "":

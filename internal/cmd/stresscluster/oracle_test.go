@@ -85,6 +85,49 @@ func TestOracle_Reports(t *testing.T) {
 	}
 }
 
+// Without a PartyLookup, which the servers have with odd seeds, who does not know a trip asks those
+// who do: not those that are cut off or have died.
+func TestOracle_MaybeUnknown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*scenario)
+		want   bool
+	}{
+		"others know it":                  {func(*scenario) {}, false},
+		"it was cut off":                  {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, 1, 2)} }, true},
+		"it was cut off long ago":         {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, -9, -1)} }, false},
+		"who knew it was stopped":         {func(s *scenario) { s.n1.bad = []span{bad(stopNode, 1, 2)} }, true},
+		"who knew it has died":            {func(s *scenario) { s.n1.killed, s.n1.over = true, at(3) }, true},
+		"but there is a PartyLookup":      {func(s *scenario) { s.seed, s.n1.killed, s.n1.over = 3, true, at(3) }, false},
+		"one who knew it died, not other": {func(s *scenario) { s.n1.over = at(3); s.facts["t1/1"].handled[0].by = &life{place: s.n1.place} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.seed = 2
+			c.change(s)
+			s.reported(s.n0, report{Kind: reportUnaddress, At: at(4), ID: "t1/3", Text: "passenger"})
+			s.remove(6) // the passenger does not receive it
+			n, first := s.judgeIt()
+			require.Equal(t, c.want, n == 0, "%v", first)
+		})
+	}
+}
+
+func TestOracle_EndMaybeUnknown(t *testing.T) {
+	t.Parallel()
+	s := newScenario()
+	s.seed = 2
+	require.False(t, s.endMaybeUnknownLocked("t1"), "who handled its end lives")
+	require.False(t, s.endMaybeUnknownLocked("t9"), "no such trip")
+	s.n1.killed, s.n1.over = true, at(9)
+	require.True(t, s.endMaybeUnknownLocked("t1"))
+	s.n1.over = at(99)
+	require.False(t, s.endMaybeUnknownLocked("t1"), "long after it")
+	s.n1.over, s.seed = at(9), 3
+	require.False(t, s.endMaybeUnknownLocked("t1"), "there is a TripLookup")
+}
+
 // A ban takes effect on a node that was stopped meanwhile when the user is admitted again.
 func TestOracle_BanArrives(t *testing.T) {
 	t.Parallel()
