@@ -41,7 +41,7 @@ var refusalRows = []struct {
 		"issuer":        func(a *attempt) { a.claims["iss"] = "another" },
 		"no issuer":     func(a *attempt) { delete(a.claims, "iss") },
 		"audience":      func(a *attempt) { a.claims["aud"] = "passengers" },
-		"not yet valid": func(a *attempt) { a.claims["nbf"] = time.Now().Add(time.Second) },
+		"not yet valid": func(a *attempt) { a.claims["nbf"] = time.Now().Add(time.Minute) },
 		"too long":      func(a *attempt) { a.claims["x"] = strings.Repeat("x", 8<<10) },
 		"no exp":        func(a *attempt) { delete(a.claims, "exp") },
 	}},

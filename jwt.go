@@ -37,8 +37,9 @@ type JWTOptions struct {
 	// same key. In any case a token is invalid if its claim "typ", "type", "token_type" or
 	// "token_use" is "refresh".
 	Claims map[string]string
-	// Leeway is how far the issuer's clock may be ahead when "nbf" and "iat" are checked,
-	// at most one minute. It does not extend "exp". Defaults to 0.
+	// Leeway is how far the issuer's clock may be ahead when "nbf" is checked, at most one
+	// minute. It does not extend "exp", and "iat" is not checked. Negative: none. Defaults
+	// to 5 s.
 	Leeway time.Duration
 	// MaxLength is the maximum length of a token in bytes. A longer token is invalid and is
 	// not parsed. A Server also refuses every token longer than 8192 bytes. Defaults to
@@ -85,7 +86,7 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 		issuer:    o.Issuer,
 		audiences: maps.Clone(o.Audiences),
 		claims:    maps.Clone(o.Claims),
-		leeway:    o.Leeway,
+		leeway:    max(0, cmp.Or(o.Leeway, defaultLeeway)),
 		maxLength: cmp.Or(o.MaxLength, defaultMaxTokenLength),
 		// VerifyToken checks the claims. The parser's own check would accept a missing
 		// "exp", ignore fractions of seconds, and apply the leeway to "exp" too.
@@ -101,7 +102,7 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 
 // VerifyToken implements TokenVerifier. The token must be signed with the key and one of the
 // methods, and must fit issuer, audience and claims. Its "exp" is required and must be in the
-// future; its "nbf" and "iat" must not be. It returns ErrTokenExpired if only "exp" is
+// future; its "nbf" must not be, apart from JWTOptions.Leeway. It returns ErrTokenExpired if only "exp" is
 // not in the future.
 //
 // Claim names are case-sensitive. "sub" and "sid" are not required here: if one is missing or
@@ -131,11 +132,9 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 	if !v.isAccess(claims) {
 		return Claims{}, errTokenUse
 	}
-	for _, name := range [...]string{"nbf", "iat"} {
-		if begin, given := claims[name]; given {
-			if at, ok := numericDate(begin); !ok || now.Add(v.leeway).Before(at) {
-				return Claims{}, errTokenEarly
-			}
+	if begin, given := claims["nbf"]; given {
+		if at, ok := numericDate(begin); !ok || now.Add(v.leeway).Before(at) {
+			return Claims{}, errTokenEarly
 		}
 	}
 	exp, ok := numericDate(claims["exp"])
@@ -153,6 +152,7 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 const (
 	defaultMaxTokenLength = 8192
 	minMaxTokenLength     = 100 // a signed token with sub, sid and exp is longer
+	defaultLeeway         = 5 * time.Second
 	maxLeeway             = time.Minute
 )
 
@@ -167,7 +167,7 @@ var (
 	errTokenIssuer    = fmt.Errorf("%w: wrong issuer", ErrTokenInvalid)
 	errTokenAudience  = fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
 	errTokenUse       = fmt.Errorf("%w: not an access token", ErrTokenInvalid)
-	errTokenEarly     = fmt.Errorf("%w: nbf or iat is in the future, or no number", ErrTokenInvalid)
+	errTokenEarly     = fmt.Errorf("%w: nbf is in the future, or no number", ErrTokenInvalid)
 	errTokenNoExpiry  = fmt.Errorf("%w: no exp", ErrTokenInvalid)
 )
 
@@ -287,8 +287,8 @@ func optionMistakes(o JWTOptions) (mistakes []error) {
 	if o.Leeway > 0 && o.Leeway < time.Millisecond {
 		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway %s", tooShort(o.Leeway, time.Millisecond)))
 	}
-	if o.Leeway < 0 || o.Leeway > maxLeeway {
-		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway is %v; it must be from 0 to %v", o.Leeway, maxLeeway))
+	if o.Leeway > maxLeeway {
+		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.Leeway is %v; it must be %v or less", o.Leeway, maxLeeway))
 	}
 	if o.MaxLength != 0 && o.MaxLength < minMaxTokenLength {
 		mistakes = append(mistakes, fmt.Errorf("realtime: JWTOptions.MaxLength is %d; no token is shorter than %d bytes", o.MaxLength, minMaxTokenLength))

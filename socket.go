@@ -209,15 +209,32 @@ func (s *Socket) setIdentityLocked(id Identity, expiresAt time.Time) {
 // expired sends auth:expired and closes the connection, so that the client reconnects with
 // a new token.
 func (s *Socket) expired() {
-	s.mu.Lock()
-	at, renewed := s.expiresAtLocked(), s.ns.rt.wheel.Armed(&s.expiry)
-	s.mu.Unlock()
-	if renewed {
-		return // renewed after the timer had fired
+	at, due := s.expiryDue()
+	if !due {
+		return
 	}
 	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err == nil {
 		s.Close() // on an error the socket has closed; its connection may carry other namespaces
 	}
+}
+
+// expiryDue reports whether the socket has expired, and when. If the timer fired a tick too early,
+// as timers of the wheel do, it arms it again: before its expiry the old token still admits the
+// client that would come back.
+func (s *Socket) expiryDue() (at time.Time, due bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at = s.expiresAtLocked()
+	if s.ns.rt.wheel.Armed(&s.expiry) {
+		return at, false // renewed after the timer had fired
+	}
+	if early := time.Until(at); early > 0 {
+		if !s.inner.Closed() {
+			s.ns.rt.wheel.Arm(&s.expiry, early)
+		}
+		return at, false
+	}
+	return at, true
 }
 
 // revoke sends auth:session_revoked and disconnects the socket, or refuses it if its

@@ -104,6 +104,8 @@ scenario('the token, where a client may put it', async (world) => {
     { auth: { token: '' }, extraHeaders: { Authorization: `Bearer ${token}` } },
     { auth: { token: null }, extraHeaders: { Authorization: `Bearer ${token}` } },
     { auth: { token }, extraHeaders: { Authorization: bad } },
+    // Issued by a clock that is ahead.
+    { auth: { token: tokenOf('diego', { iat: inSeconds(600), nbf: inSeconds(2) }) } },
   ]) {
     const c = world.client('/drivers', options);
     like(await c.hello(), hello('/drivers', 'diego', 'diego/a'), 'hello');
