@@ -66,10 +66,12 @@ func (r report) scaling() string {
 	return b.String()
 }
 
-// nodesTable shows what several nodes and their Redis take for each emit on one of them.
+// nodesTable shows what several nodes and their Redis take for each emit on one of them, and for
+// each ping. What full nodes take is in docs/scaling.md.
 func (r report) nodesTable(p printer) {
 	p("## Several nodes\n\n")
 	r.nodesRows(p)
+	r.pingsTable(p)
 }
 
 func (r report) nodesRows(p printer) {
