@@ -86,6 +86,9 @@ func (n node) PeerLost(p Peer, died bool) {
 	if died {
 		reason = DisconnectNodeLost
 	}
+	if died {
+		n.rt.peerRooms.died.Store(true)
+	}
 	n.rt.peerRooms.table.Left(p.ID)
 	n.rt.peerUsers.lost(p.ID, reason)
 	if f := n.rt.opts.Trace.PeerLost; f != nil {

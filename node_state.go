@@ -82,7 +82,7 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case s.Rooms != nil:
 		return ns.rt.peerRooms.apply(from, s.Rooms)
 	case s.RoomsOf != nil:
-		ns.rt.peerRooms.shareAll()
+		return ns.rt.peerRooms.asksFor(s.RoomsOf)
 	case validID(s.Replaced):
 		p.expireHereLater(s.Replaced)
 	default:

@@ -5,9 +5,14 @@ package realtime
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/peerrooms"
 )
@@ -39,31 +44,43 @@ const (
 // sharedRooms has rooms of the sender, in all namespaces: all of them or those that have changed.
 // A room is a peerrooms.Hash of 8 bytes, big endian.
 type sharedRooms struct {
-	Number  uint64 `json:"n"` // one more than in the previous message
-	First   bool   `json:"first,omitempty"`
-	Last    bool   `json:"last,omitempty"`
-	Every   bool   `json:"every,omitempty"`
-	Added   []byte `json:"added,omitempty"`
-	Removed []byte `json:"removed,omitempty"`
+	Number uint64 `json:"n"` // one more than in the previous message
+	First  bool   `json:"first,omitempty"`
+	Last   bool   `json:"last,omitempty"`
+	// With First: the ids of requests that the list answers.
+	Answers []string `json:"answers,omitempty"`
+	Every   bool     `json:"every,omitempty"`
+	Added   []byte   `json:"added,omitempty"`
+	Removed []byte   `json:"removed,omitempty"`
 }
 
 // roomsRequest asks the other nodes for all of their rooms.
-type roomsRequest struct{}
+type roomsRequest struct {
+	ID string `json:"id,omitempty"` // new after each gap
+}
+
+// maxRoomsRequests is the maximum number of requests that a list answers.
+const maxRoomsRequests = 256
 
 // peerRooms exchanges rooms with the other nodes. Its methods may be called concurrently and do
 // not block.
 type peerRooms struct {
 	rt    *Server
 	table *peerrooms.Table
+	// died says that another node was taken for dead. It may live and still know this one, also
+	// when no other node is known here.
+	died atomic.Bool
 
 	mu      sync.Mutex // guards the fields below
 	changed map[changedRoom]struct{}
-	all     bool      // all rooms are to be shared
-	sharing bool      // the sharing goroutine exists
-	asks    int       // how often the other nodes may still be asked
-	asking  bool      // the asking goroutine exists
-	askSoon bool      // the other nodes will be asked soon
-	asked   time.Time // when they were last asked
+	all     bool                // all rooms are to be shared
+	sharing bool                // the sharing goroutine exists
+	asks    int                 // how often the other nodes may still be asked
+	asking  bool                // the asking goroutine exists
+	askSoon bool                // the other nodes will be asked soon
+	asked   time.Time           // when they were last asked
+	id      string              // of this node's requests
+	answers map[string]struct{} // the ids of the requests since the last list
 
 	// Only the sharing goroutine uses these.
 	number uint64    // of the next message
@@ -79,7 +96,7 @@ type changedRoom struct {
 
 func (u *peerRooms) init(rt *Server) {
 	u.rt, u.table, u.max = rt, peerrooms.New(maxPeerRooms), maxOwnRooms
-	u.changed = map[changedRoom]struct{}{}
+	u.changed, u.answers = map[changedRoom]struct{}{}, map[string]struct{}{}
 }
 
 // announced reports whether nodes announce a room of that name. Nothing that may be lost is sent
@@ -115,11 +132,35 @@ func (u *peerRooms) expect(ns *Namespace, rooms []string) {
 func (u *peerRooms) joined(peer string) {
 	u.table.Joined(peer)
 	u.shareAll()
-	u.await(false)
+	u.mu.Lock()
+	gap := u.id != "" // its list, which it sends by itself, does not count
+	u.mu.Unlock()
+	u.await(gap)
 }
 
-// missed records that announcements of a node may be missing, or of all nodes if peer is empty.
-func (u *peerRooms) missed(peer string) { u.table.Missed(peer) }
+// missed records that announcements of a node may be missing, or of all nodes if peer is empty. A
+// list that does not answer a later request may have been sent before the missing ones.
+func (u *peerRooms) missed(peer string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.id = uuid.NewString()
+	u.table.Missed(peer)
+}
+
+// asksFor records a request of another node, which the next list answers.
+func (u *peerRooms) asksFor(r *roomsRequest) bool {
+	if r.ID != "" && !validID(r.ID) {
+		return false
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if r.ID != "" && len(u.answers) < maxRoomsRequests {
+		u.answers[r.ID] = struct{}{}
+	}
+	u.all = true
+	u.shareLocked()
+	return true
+}
 
 // request asks the other nodes for their rooms, and sends all rooms of this node.
 func (u *peerRooms) request() {
@@ -150,9 +191,10 @@ func (u *peerRooms) ask(after time.Duration) {
 	running := u.rt.pause(after)
 	u.mu.Lock()
 	u.askSoon, u.asked = false, time.Now()
+	id := u.id
 	u.mu.Unlock()
 	if running {
-		u.rt.shareState(everyShareNamespace, stateContent{RoomsOf: &roomsRequest{}})
+		u.rt.shareState(everyShareNamespace, stateContent{RoomsOf: &roomsRequest{id}})
 	}
 }
 
@@ -176,7 +218,7 @@ func (u *peerRooms) runAsking() {
 
 // change records that a room may have begun or ended on this node.
 func (u *peerRooms) change(ns *Namespace, room string) {
-	if !announced(room) || u.table.Alone() {
+	if !announced(room) || u.table.Alone() && !u.died.Load() {
 		return
 	}
 	u.mu.Lock()
@@ -235,9 +277,9 @@ func (u *peerRooms) send(changed map[changedRoom]struct{}, all bool) bool {
 			return true
 		}
 		u.every, u.listed = true, time.Now()
-		return u.publish(sharedRooms{First: true, Last: true, Every: true})
+		return u.publish(sharedRooms{First: true, Last: true, Every: true, Answers: u.answered()})
 	case u.every && count > u.max/2:
-		return !all || u.publish(sharedRooms{First: true, Last: true, Every: true})
+		return !all || u.publish(sharedRooms{First: true, Last: true, Every: true, Answers: u.answered()})
 	case all:
 		u.every, u.listed = false, time.Now()
 		return u.sendList()
@@ -262,7 +304,17 @@ func (u *peerRooms) send(changed map[changedRoom]struct{}, all bool) bool {
 	return len(s.Added)+len(s.Removed) == 0 || u.publish(s)
 }
 
+// answered returns the ids of the requests that a list answers which begins now.
+func (u *peerRooms) answered() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	ids := slices.Collect(maps.Keys(u.answers))
+	clear(u.answers)
+	return ids
+}
+
 func (u *peerRooms) sendList() bool {
+	answers := u.answered()
 	var rooms []byte // what changes from now on is sent afterwards
 	u.rt.each(func(ns *Namespace) {
 		ns.inner.EachRoom(func(name string) {
@@ -275,9 +327,10 @@ func (u *peerRooms) sendList() bool {
 		batch := rooms[:min(len(rooms), 8*roomsBatch)]
 		rooms = rooms[len(batch):]
 		last := len(rooms) == 0
-		if !u.publish(sharedRooms{First: first, Last: last, Added: batch}) {
+		if !u.publish(sharedRooms{First: first, Last: last, Added: batch, Answers: answers}) {
 			return false
 		}
+		answers = nil
 		if last {
 			return true
 		}
@@ -296,13 +349,18 @@ func (u *peerRooms) publish(s sharedRooms) (sent bool) {
 func (u *peerRooms) apply(peer string, s *sharedRooms) bool {
 	added, ok := numbersOf(s.Added)
 	removed, valid := numbersOf(s.Removed)
-	if !ok || !valid {
+	if !ok || !valid || len(s.Answers) > maxRoomsRequests {
 		return false
 	}
 	if peer == "" {
 		return true // the adapter does not report other nodes
 	}
-	if u.table.Apply(peer, peerrooms.Update{Number: s.Number, First: s.First, Last: s.Last, Every: s.Every, Added: added, Removed: removed}) {
+	update := peerrooms.Update{Number: s.Number, First: s.First, Last: s.Last, Every: s.Every, Added: added, Removed: removed}
+	u.mu.Lock() // so that no gap comes between
+	update.Fresh = slices.Contains(s.Answers, u.id)
+	missing := u.table.Apply(peer, update)
+	u.mu.Unlock()
+	if missing {
 		u.await(true)
 	}
 	return true

@@ -47,9 +47,11 @@ const (
 // Update is a message of a node about its rooms. A list of all of them is one or several
 // updates; the first has First set and the last has Last. Later updates have what has changed.
 type Update struct {
-	Number         uint64 // one more than in the node's previous update
-	First, Last    bool
-	Every          bool // the node has too many rooms for a list: it may have every room
+	Number      uint64 // one more than in the node's previous update
+	First, Last bool
+	Every       bool // the node has too many rooms for a list: it may have every room
+	// Fresh says, with First, that the list answers a request that was made after the last Missed.
+	Fresh          bool
 	Added, Removed []uint64
 }
 
@@ -58,10 +60,11 @@ type Update struct {
 type Table struct {
 	max int
 
-	mu    sync.RWMutex // guards the fields below, and every node
-	only  bool         // all other nodes have joined
-	nodes map[string]*node
-	rooms int // of all nodes
+	mu     sync.RWMutex // guards the fields below, and every node
+	only   bool         // all other nodes have joined
+	nodes  map[string]*node
+	rooms  int  // of all nodes
+	missed bool // Missed was called: the messages of a node that joins again may be older than that
 	// Expected rooms, and until when.
 	expected      map[uint64]time.Time
 	expectedEvery time.Time // until when every room is expected
@@ -77,6 +80,9 @@ type node struct {
 	list   map[uint64]struct{} // the part of a list that has been received; nil: no list is under way
 	next   uint64              // the number of the next update
 	lost   bool                // an update is missing: wait for a list
+	// stale says that updates are missing at a place that is not known. A list may be older than
+	// they are, if it was received and not applied yet: wait for one that is Fresh.
+	stale bool
 }
 
 // New returns a table for at most that many rooms of all nodes together. A node for whose rooms
@@ -99,7 +105,7 @@ func (t *Table) Joined(peer string) {
 	defer t.mu.Unlock()
 	n := t.nodes[peer]
 	if n == nil {
-		n = &node{lost: true}
+		n = &node{lost: true, stale: t.missed}
 		t.nodes[peer] = n
 	}
 	n.joined = true
@@ -114,13 +120,15 @@ func (t *Table) Left(peer string) {
 }
 
 // Missed records that updates of a node may be missing, or of all nodes if peer is empty. They may
-// have every room until they have sent a list.
+// have every room until they have sent a list that is Fresh.
 func (t *Table) Missed(peer string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.missed = true
 	for id, n := range t.nodes {
 		if peer == "" || id == peer {
 			t.forgetLocked(n)
+			n.stale = true
 		}
 	}
 }
@@ -169,11 +177,17 @@ func (t *Table) Apply(peer string, u Update) (missing bool) {
 			return false // a late update of a node that has left
 		}
 		t.forgetUnjoinedLocked()
-		n = &node{}
+		n = &node{lost: true, stale: t.missed}
 		t.nodes[peer] = n
 	}
 	switch {
+	case u.First && n.stale && !u.Fresh:
+		return false
 	case u.First:
+		if u.Number != n.next {
+			t.forgetLocked(n) // the previous list lacks something: it does not do until this one is complete
+		}
+		n.stale = false
 		t.rooms -= len(n.list)
 		n.list, n.lost = map[uint64]struct{}{}, false
 	case n.lost || u.Number < n.next:

@@ -24,6 +24,13 @@ func list(number uint64, rooms ...string) peerrooms.Update {
 	return peerrooms.Update{Number: number, First: true, Last: true, Added: hashes(rooms...)}
 }
 
+// fresh is a list that answers a request made after the last Missed.
+func fresh(number uint64, rooms ...string) peerrooms.Update {
+	u := list(number, rooms...)
+	u.Fresh = true
+	return u
+}
+
 // known returns a table of two nodes with the rooms a and b.
 func known(t *testing.T) *peerrooms.Table {
 	t.Helper()
@@ -112,14 +119,22 @@ func TestTable_Missed(t *testing.T) {
 	require.False(t, table.Complete())
 	require.False(t, table.Apply("1", peerrooms.Update{Number: 8, Added: hashes("c")}), "changes do not make it complete")
 	requireRooms(t, table, every)
-	table.Apply("1", list(9, "c"))
+	require.False(t, table.Apply("1", list(9, "c")))
+	requireRooms(t, table, every, "the list may be older than what is missing")
+	table.Apply("1", fresh(10, "c"))
 	requireRooms(t, table, "bc")
 	table.Missed("")
-	table.Apply("1", list(10, "c"))
+	table.Apply("1", fresh(11, "c"))
 	requireRooms(t, table, every, "the other one, too")
-	table.Apply("2", list(10))
+	table.Apply("2", fresh(11))
 	requireRooms(t, table, "c")
 	table.Missed("unknown")
+	requireRooms(t, table, "c")
+	table.Left("1")
+	table.Apply("1", list(3, "a"))
+	table.Joined("1")
+	requireRooms(t, table, every, "what it has sent before it left may be older, too")
+	table.Apply("1", fresh(12, "c"))
 	requireRooms(t, table, "c")
 }
 
@@ -266,7 +281,7 @@ func TestTable_AgreesWithAModel(t *testing.T) {
 				}
 			}
 			if r.IntN(5) == 0 {
-				u.First, u.Last, u.Added, u.Removed = true, true, nil, nil
+				u.First, u.Last, u.Fresh, u.Added, u.Removed = true, true, true, nil, nil
 				for name, has := range rooms {
 					if has {
 						u.Added = append(u.Added, peerrooms.Hash("/n", name))
