@@ -87,7 +87,7 @@ func (p *Process) Start() error {
 		return fmt.Errorf("%s, which these tests need: %w", program("server"), err)
 	}
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		if p.answers() {
+		if p.Answers() {
 			return nil
 		}
 		if p.cmd.ProcessState != nil {
@@ -106,8 +106,8 @@ func program(name string) string {
 	return "redis-" + name
 }
 
-// answers reports whether it is this process that listens on the port.
-func (p *Process) answers() bool {
+// Answers reports whether it is this process that listens on the port.
+func (p *Process) Answers() bool {
 	return strings.Contains(p.ask("INFO", "server"), fmt.Sprintf("process_id:%d\r", p.cmd.Process.Pid))
 }
 

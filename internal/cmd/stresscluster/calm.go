@@ -61,6 +61,7 @@ func (w *world) calm(ctx context.Context, number int) {
 	began := time.Now()
 	w.notef("calm")
 	rng := w.rng(probeStream, number)
+	w.checkRedis()
 	w.checkNodes(began)
 	sleep(ctx, healing-time.Since(began)+w.lag.since(began))
 	w.probeTrips(rng, number)
@@ -69,6 +70,15 @@ func (w *world) calm(ctx context.Context, number int) {
 	w.oracle.judge()
 	w.oracle.forget(time.Now().Add(-5 * time.Minute))
 	w.count.add("calms", 1)
+}
+
+// checkRedis starts Redis again if it has ended although nobody here has killed it.
+func (w *world) checkRedis() {
+	if w.redis.Answers() {
+		return
+	}
+	w.redis.Kill()
+	w.oracle.breachf("Redis has ended by itself, or was killed by somebody else; starting it again: %v", w.redis.Start())
 }
 
 // checkNodes waits until every node is well.
