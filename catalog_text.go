@@ -25,7 +25,7 @@ var refusalDocs = []RefusalDoc{
 var endingDocs = []EndingDoc{
 	{"The login session was revoked, or the user was banned, deactivated or given another type", "`auth:session_revoked`",
 		"DISCONNECT (`io server disconnect`) of every socket of the session, or of the user", "does not reconnect: log out"},
-	{"The token or the login session expired and was not renewed; or a socket of the old session did not send `auth:refresh` in time after `auth:session_refreshed`", "`auth:expired`",
+	{"The token or the login session expired and was not renewed; or a socket of the old session did not send `auth:refresh` in time after `auth:session_refreshed`; or the login session does not exist any more, because another one has replaced it", "`auth:expired`",
 		"the connection is closed", "reconnects by itself: send a new token with each attempt"},
 	{"A CONNECT was refused", "-", "CONNECT_ERROR with a code, see above", "does not reconnect until the app connects again"},
 	{"The server cannot make the checks of a CONNECT, for instance because a database does not answer", "-", "the connection is closed after some seconds", "reconnects by itself"},

@@ -91,7 +91,7 @@ const (
 	leavesAccess    access = iota
 	revokesSession         // the sockets of sessionID are disconnected
 	revokesUser            // the sockets of userID are disconnected
-	replacesSession        // the sockets of sessionID are closed, unless they refresh in time
+	replacesSession        // the sockets of sessionID are carried over, or closed unless they refresh in time
 )
 
 // people is the set of people that an event of a trip must reach.

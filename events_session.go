@@ -16,7 +16,7 @@ import (
 var sessionEvents = []DomainEventType{
 	domainType("The user opened a login session.",
 		exampleLogin(exampleDriver, UserDriver), exampleLogin(examplePassenger, UserPassenger), exampleLogin(exampleAdmin, UserAdmin)),
-	domainType("The login session `oldSid` was replaced by `newSid`. If `oldSid` is this socket's, send `auth:refresh` with a token of the new session: the server closes a socket that is still in the old session after `Options.Timeouts.RefreshGrace`, by default 10 s.",
+	domainType("The login session `oldSid` was replaced by `newSid`. If `oldSid` is this socket's, send `auth:refresh` with a token of the new session: the server closes a socket that is still in the old session after `Options.Timeouts.RefreshGrace`, by default 10 s, unless the backend has set the new session's expiry, with which the server moves the socket itself.",
 		SessionRefreshed{UserID: exampleDriver, OldSessionID: exampleSession, NewSessionID: "session-2", At: exampleTime}),
 	domainType("The login session `sid` ended, or, if `sid` is null, the user's access did. If it is this socket's session, or null, log out: the server then sends the socket a DISCONNECT. Otherwise it was another device that was logged out, and this socket stays connected.",
 		SessionRevoked{SessionID: exampleSession, UserID: exampleDriver, Reason: "stolen phone", At: exampleTime}),
@@ -100,11 +100,16 @@ func (e UserLoggedIn) deliver(f facts) []Delivery {
 
 // SessionRefreshed says that a login session was replaced by a new one. The user's sockets in
 // every namespace receive it. After Timeouts.RefreshGrace the server sends auth:expired to
-// those that are still in the old session, and closes their connections.
+// those that are still in the old session, and closes their connections; meanwhile a sweep leaves
+// them as they are, also if the row of the old session is revoked or does not exist any more.
+//
+// With ExpiresAt the sockets need not send auth:refresh: the server moves them to the new session,
+// and they expire then. If both sessions are the same, their sockets expire then if that is later.
 type SessionRefreshed struct {
 	UserID       string    `json:"userId"`
 	OldSessionID string    `json:"oldSid"`
 	NewSessionID string    `json:"newSid"`
+	ExpiresAt    time.Time `json:"expiresAt,omitzero"` // when the access token of the new session expires; zero: each socket must send auth:refresh
 	At           time.Time `json:"at,omitzero"`
 }
 
@@ -116,7 +121,7 @@ func (e SessionRefreshed) EventKey() string { return AccessKey(e.UserID) }
 
 func (e SessionRefreshed) about() subject {
 	s := subject{at: e.At, userID: e.UserID, sessionID: e.OldSessionID}
-	if e.OldSessionID != e.NewSessionID {
+	if e.OldSessionID != e.NewSessionID || !e.ExpiresAt.IsZero() {
 		s.access = replacesSession
 	}
 	return s

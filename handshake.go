@@ -41,7 +41,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		return
 	}
 	opened := inner.OpenThen(func() {
-		s.renew(s.Identity(), s.ExpiresAt())
+		s.opened()
 		ns.rt.presence.socketConnected(s)
 		ns.connected(s)
 	}, hello)

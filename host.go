@@ -84,6 +84,10 @@ type Session struct {
 // FindSession may block, within ctx, and is called concurrently. It returns ErrNotFound if the
 // session does not exist. With any other error the handshake cannot be decided
 // (CodeUnavailable).
+//
+// A sweep tells a session that is Revoked from one that does not exist: the sockets of the first
+// get auth:session_revoked and do not come back; those of the second, which another session may
+// have replaced, get auth:expired and come back to a handshake, with what token they have then.
 type SessionRepo interface {
 	FindSession(ctx context.Context, sessionID string) (Session, error)
 }

@@ -32,6 +32,9 @@ type stateContent struct {
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
+	// Carried is a login session that was replaced: each node carries its sockets in the message's
+	// namespace over to the new one.
+	Carried *carriedSession `json:"carried,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
@@ -84,7 +87,9 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case s.RoomsOf != nil:
 		return ns.rt.peerRooms.asksFor(s.RoomsOf)
 	case validID(s.Replaced):
-		p.expireHereLater(s.Replaced)
+		ns.rt.replaced.expireHereLater(s.Replaced)
+	case s.Carried != nil && s.Carried.valid():
+		ns.rt.replaced.carryHere(ns, *s.Carried)
 	default:
 		return false
 	}

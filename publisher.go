@@ -16,7 +16,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/timingwheel"
 	"github.com/rodando/realtime/internal/triptable"
 )
 
@@ -134,7 +133,12 @@ func (p *publisher) publishOther(r *received) {
 		p.rt.auditLog.Info("realtime: user access changed, disconnecting the user's sockets", "user", about.userID, "change", about.change, "reason", about.reason)
 		p.rt.revoke(Revocation{UserID: about.userID}, p.rt.opts.Cluster.BusFanOut)
 	case replacesSession:
-		p.expireLater(about.sessionID)
+		switch e, ok := r.event.(SessionRefreshed); {
+		case ok && r.err == nil && !e.ExpiresAt.IsZero():
+			p.rt.replaced.carry(carriedSession{e.UserID, e.OldSessionID, e.NewSessionID, e.ExpiresAt})
+		default:
+			p.rt.replaced.expireLater(about.sessionID)
+		}
 	}
 	if r.err == nil {
 		p.traceDelivered(r)
@@ -248,28 +252,6 @@ func (p *publisher) emit(r *received, parties TripParties) {
 	p.rt.sendEncoded(ds, p.rt.opts.Cluster.BusFanOut, func(payload any) ([]byte, error) {
 		return hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) ([]byte, error) { return json.Marshal(payload) })
 	})
-}
-
-// expireLater closes the sockets that are still in a replaced session after
-// Timeouts.RefreshGrace. Each node does so for its own sockets, so that it happens even if the
-// node that handled the event stops meanwhile.
-func (p *publisher) expireLater(sessionID string) {
-	if p.rt.clustered && !p.rt.opts.Cluster.BusFanOut {
-		p.rt.shareState(everyShareNamespace, stateContent{Replaced: sessionID})
-	}
-	p.expireHereLater(sessionID)
-}
-
-// expireHereLater is expireLater for the sockets of this node.
-func (p *publisher) expireHereLater(sessionID string) {
-	expire := func() {
-		p.rt.each(func(ns *Namespace) {
-			b := ns.To(SessionRoom(sessionID)).Local()
-			_ = EventAuthExpired.Emit(b, AuthExpiredPayload{At: Time{time.Now()}}) // marshals
-			b.Close()
-		})
-	}
-	p.rt.wheel.Arm(&timingwheel.Timer{F: func() { go expire() }}, p.rt.opts.Timeouts.RefreshGrace)
 }
 
 // recentIDs remembers the last event ids, so that the publisher can drop repeats. Its methods

@@ -60,6 +60,7 @@ type Server struct {
 	users       *hostcall.Lookup[User]
 	sessions    *hostcall.Lookup[Session]
 	sweep       sweep
+	replaced    replacedSessions
 	presence    presence
 	peerUsers   peerUsers
 	peerRooms   peerRooms
@@ -130,6 +131,7 @@ func New(o Options) (*Server, error) {
 	rt.peerRooms.init(rt)
 	rt.userLimit.init(rt)
 	rt.sweep.init(rt)
+	rt.replaced.rt = rt
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
 	}

@@ -249,16 +249,21 @@ func checkUser(s *Socket, u *User, _ time.Time) bool {
 	return false
 }
 
-// checkSession disconnects a socket whose session does not exist, is revoked or belongs to
-// another user, and closes one whose session has expired. It reports whether it did. It does
-// nothing if the socket has changed its session by auth:refresh meanwhile. expiresAt is when
-// the socket was to expire before the row was read.
+// checkSession disconnects a socket whose session is revoked or belongs to another user, and
+// closes one whose session has expired, or does not exist: it may have been replaced, and the
+// client comes back to a handshake that decides. It reports whether it did. It does nothing if the
+// socket has changed its session meanwhile, or if the grace time of a replaced session runs.
+// expiresAt is when the socket was to expire before the row was read.
 func checkSession(s *Socket, row *Session, expiresAt time.Time) bool {
 	id := s.Identity()
 	switch {
 	case row != nil && row.ID != id.SessionID:
 		return false
-	case row == nil || row.Revoked || row.UserID != id.UserID:
+	case s.ns.rt.replaced.inGrace(id.SessionID):
+		return false
+	case row == nil:
+		return s.expireMissing(id.SessionID)
+	case row.Revoked || row.UserID != id.UserID:
 		return s.revoke(CodeInvalidSession, &id.SessionID)
 	case row.AccessTokenExpiresAt.IsZero():
 		return false

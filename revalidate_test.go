@@ -37,7 +37,6 @@ func TestSweep_EndsWhatIsRevoked(t *testing.T) {
 			srv.Users.Set(realtime.User{ID: "d1", Type: realtime.UserAdmin, Active: true})
 		}, nil, "wrong_user_type"},
 		"session revoked":   {func(srv *realtimetest.Server) { srv.Sessions.Revoke(sid) }, &sid, "invalid_session"},
-		"session deleted":   {func(srv *realtimetest.Server) { srv.Sessions.Delete(sid) }, &sid, "invalid_session"},
 		"session another's": {func(srv *realtimetest.Server) { srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d2"}) }, &sid, "invalid_session"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -63,6 +62,71 @@ func TestSweep_EndsWhatIsRevoked(t *testing.T) {
 					require.True(t, client.Connected())
 					realtimetest.ExpectNone(t, client, realtime.EventSessionRevoked)
 				}
+			})
+		})
+	}
+}
+
+// A session whose row is missing may have been replaced: the clients come back, and the handshake
+// decides.
+func TestSweep_ClosesWhatIsMissing(t *testing.T) {
+	for name, over := range map[string][]realtimetest.Option{"websocket": nil, "polling": {realtimetest.Polling()}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t)
+				phone, other := srv.Driver(t, "d1", over...), srv.Driver(t, "d2")
+				srv.Sessions.Delete(realtimetest.SessionID("d1"))
+				waitForSweep()
+				require.Equal(t, realtimetest.ReasonTransportClose, phone.Disconnected(t), "a stock client comes back")
+				realtimetest.Expect(t, phone, realtime.EventAuthExpired)
+				realtimetest.ExpectNone(t, phone)
+				require.True(t, other.Connected())
+				realtimetest.ExpectNone(t, other)
+				_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Tokens.Mint("d1", realtimetest.SessionID("d1"), time.Hour)))
+				requireRefused(t, err, realtime.CodeInvalidSession, "Invalid session")
+			})
+		})
+	}
+}
+
+// A sweep leaves the sockets of a replaced session alone until their grace time ends, on every
+// node and whatever the host has done to the row.
+func TestSweep_MindsTheGraceTime(t *testing.T) {
+	sid := realtimetest.SessionID("d1")
+	for name, replace := range map[string]func(rows *realtimetest.Sessions){
+		"deleted": func(rows *realtimetest.Sessions) { rows.Delete(sid) },
+		"revoked": func(rows *realtimetest.Sessions) { rows.Revoke(sid) },
+		"expired": func(rows *realtimetest.Sessions) {
+			rows.Set(realtime.Session{ID: sid, UserID: "d1", AccessTokenExpiresAt: time.Now()})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				const grace = 10*time.Minute + 7*time.Second // no multiple of the heartbeat
+				nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Timeouts.RefreshGrace = grace })
+				idle := []*realtimetest.Client{nodes[0].Driver(t, "d1"), nodes[1].Driver(t, "d1", realtimetest.Polling())}
+				renews := nodes[1].Driver(t, "d1")
+				replace(nodes[0].Sessions)
+				nodes[0].Sessions.Set(realtime.Session{ID: "new", UserID: "d1"})
+				publish(t, nodes[0], realtime.SessionRefreshed{UserID: "d1", OldSessionID: sid, NewSessionID: "new"})
+				start := time.Now()
+				refresh(t, renews, refreshWith(nodes[0].Tokens.Mint("d1", "new", time.Hour)))
+				time.Sleep(grace - time.Second) // several sweeps
+				for _, c := range idle {
+					require.True(t, c.Connected())
+				}
+				for _, c := range idle {
+					require.Equal(t, realtimetest.ReasonTransportClose, c.Within(time.Minute).Disconnected(t))
+					realtimetest.Expect(t, c, realtime.EventSessionRefreshed)
+					realtimetest.Expect(t, c, realtime.EventAuthExpired)
+					realtimetest.ExpectNone(t, c)
+				}
+				require.GreaterOrEqual(t, time.Since(start), grace-time.Second)
+				time.Sleep(5 * time.Minute)
+				require.True(t, renews.Connected())
+				nodes[0].Sessions.Revoke("new")
+				waitForSweep()
+				require.Equal(t, realtimetest.ReasonServer, renews.Disconnected(t))
 			})
 		})
 	}

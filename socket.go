@@ -175,6 +175,13 @@ func (s *Socket) trips() (ids []string) {
 	return ids
 }
 
+// opened arms the expiry timer of a socket that has just been opened.
+func (s *Socket) opened() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.renewLocked(s.identity, s.expiresAtLocked())
+}
+
 // renew stores the identity and arms the expiry timer.
 func (s *Socket) renew(id Identity, expiresAt time.Time) {
 	s.mu.Lock()
@@ -213,9 +220,23 @@ func (s *Socket) expired() {
 	if !due {
 		return
 	}
-	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err == nil {
-		s.Close() // on an error the socket has closed; its connection may carry other namespaces
+	s.expire(at)
+}
+
+// expire sends auth:expired and closes the connection. It reports whether the socket had not
+// closed before.
+func (s *Socket) expire(at time.Time) bool {
+	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err != nil {
+		return false // the socket has closed; its connection may carry other namespaces
 	}
+	s.Close()
+	return true
+}
+
+// expireMissing expires a socket whose session does not exist, if it is still in that session. It
+// reports whether it did. A handshake in progress ends with the connection too.
+func (s *Socket) expireMissing(sessionID string) bool {
+	return !s.inner.Closed() && s.Identity().SessionID == sessionID && s.expire(time.Now())
 }
 
 // expiryDue reports whether the socket has expired, and when. If the timer fired a tick too early,
