@@ -175,3 +175,29 @@ func (o *oracle) whyTwiceLocked(f *fact, first, again time.Time) string {
 	}
 	return ""
 }
+
+// whyLateLocked returns why an event may have arrived after a later one of its trip. Receivers send
+// an event of another node as it comes: they do not look into it. It is no excuse that a receiver was
+// in trouble, or that one node emitted both once: it keeps the order.
+func (o *oracle) whyLateLocked(f, later *fact) string {
+	for i, h := range f.handled {
+		overtaken := func(l handling) bool { return l.at.After(h.at) }
+		byAnother := func(l handling) bool { return l.by != h.by }
+		switch {
+		case h.outdated || h.by == nil:
+			continue
+		// A silent path held what the publisher then published again elsewhere. It reaches the bus once
+		// the path works, and then a node that does not know it.
+		case f.again && slices.ContainsFunc(later.handled, overtaken) && slices.ContainsFunc(f.handled[i+1:], byAnother):
+			return "because it was published again"
+		}
+		// The node that emitted it was stopped, or its path broken or silent, and another one, which took
+		// over the trip, emitted the later event. The first arrives once the path works.
+		for _, s := range slices.Concat(h.by.bad, h.by.place.bad) {
+			if s.hard() && s.meets(h.at.Add(-slack), h.at.Add(settling)) && slices.ContainsFunc(later.handled, byAnother) {
+				return "because of " + s.what + " of the node that emitted it"
+			}
+		}
+	}
+	return ""
+}

@@ -244,7 +244,11 @@ func (j *judgement) ofTrip(a arrival) {
 	j.o.tookLocked(f, a.at)
 	if f.seq < j.last[f.trip] {
 		later := f.trip.facts[j.last[f.trip]-1]
-		j.breachf("%s %s arrived after %s; %s; %s", a.name, f.id, later.id, j.o.historyLocked(f), j.o.historyLocked(later))
+		if why := j.o.whyLateLocked(f, later); why != "" {
+			j.o.count.add("excused: late, "+why, 1)
+		} else {
+			j.breachf("%s %s arrived after %s; %s; %s", a.name, f.id, later.id, j.o.historyLocked(f), j.o.historyLocked(later))
+		}
 		return
 	}
 	j.last[f.trip] = f.seq + 1

@@ -76,6 +76,13 @@ func (s *scenario) add(a arrival) { s.received = append(s.received, a) }
 
 func (s *scenario) remove(i int) { s.received = append(s.received[:i], s.received[i+1:]...) }
 
+// emittedLate makes t1/0, of n1 with these troubles of its path, arrive after t1/1, of another node.
+func (s *scenario) emittedLate(troubles []span) {
+	s.received[1], s.received[2] = s.received[2], s.received[1]
+	s.facts["t1/1"].handled[0].by = &life{place: &place{name: "n2"}, name: "n2.3"}
+	s.n1.place.bad = troubles
+}
+
 // bad is a trouble that has ended.
 func bad(what string, from, to float64) span { return span{at(from), at(to), what} }
 
@@ -95,16 +102,34 @@ func TestOracle_FindsFaults(t *testing.T) {
 		fault func(*scenario)
 		want  string
 	}{
-		"a duplicate":                  {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 3)) }, "trip:started t1/3 came twice"},
-		"out of order":                 {func(s *scenario) { s.received[1], s.received[2] = s.received[2], s.received[1] }, "t1/0 arrived after t1/1"},
-		"an event of a stranger":       {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
-		"an event under another name":  {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
-		"an event of nobody":           {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
-		"an event of another trip":     {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
-		"an event that can't be read":  {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
-		"a missing event":              {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
-		"a missing event at the end":   {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
-		"a missing event at the start": {func(s *scenario) { s.remove(1) }, "trip:requested t1/0 was lost"},
+		"a duplicate":  {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 3)) }, "trip:started t1/3 came twice"},
+		"out of order": {func(s *scenario) { s.received[1], s.received[2] = s.received[2], s.received[1] }, "t1/0 arrived after t1/1"},
+		"out of order by a node whose path was silent": {func(s *scenario) {
+			s.received[1], s.received[2] = s.received[2], s.received[1]
+			s.n1.place.bad = []span{bad(silence, 0.5, 9)} // it has emitted both
+		}, "t1/0 arrived after t1/1"},
+		"out of order as it was published again, but not handled again": {func(s *scenario) {
+			s.emittedLate(nil)
+			s.facts["t1/0"].again = true
+		}, "t1/0 arrived after t1/1"},
+		"out of order as it was handled again, but not published again": {func(s *scenario) {
+			s.emittedLate(nil)
+			s.facts["t1/0"].handled = append(s.facts["t1/0"].handled, handling{by: s.n0, at: at(2.5)})
+		}, "t1/0 arrived after t1/1"},
+		"out of order on a node in trouble": {func(s *scenario) {
+			s.emittedLate(nil)
+			s.n0.place.bad, s.redis = []span{bad(silence, 0.5, 9)}, []span{bad(pauseRedis, 0.5, 9)}
+		}, "t1/0 arrived after t1/1"},
+		"out of order long before a trouble": {func(s *scenario) { s.emittedLate([]span{bad(silence, 4, 9)}) }, "t1/0 arrived after t1/1"},
+		"out of order over a slow path":      {func(s *scenario) { s.emittedLate([]span{bad(delayPath, 0.5, 9)}) }, "t1/0 arrived after t1/1"},
+		"an event of a stranger":             {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
+		"an event under another name":        {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
+		"an event of nobody":                 {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
+		"an event of another trip":           {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
+		"an event that can't be read":        {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
+		"a missing event":                    {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
+		"a missing event at the end":         {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
+		"a missing event at the start":       {func(s *scenario) { s.remove(1) }, "trip:requested t1/0 was lost"},
 		"a loss outside of the gap": {func(s *scenario) {
 			s.remove(2)
 			s.n0.gaps = []report{{Since: at(2.5), Until: at(9)}}
@@ -239,6 +264,14 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 		"a repeat after a death": func(s *scenario) {
 			s.add(ofTrip(9, "trip:started", "t1", 3))
 			s.n1.killed, s.n1.over = true, at(4)
+		},
+		"an event that was published again, and came to another node after the later one": func(s *scenario) {
+			s.emittedLate(nil)
+			s.facts["t1/0"].again = true
+			s.facts["t1/0"].handled = append(s.facts["t1/0"].handled, handling{by: s.n0, at: at(2.5)})
+		},
+		"an event that a silent path held while another node took over": func(s *scenario) {
+			s.emittedLate([]span{bad(silence, 0.5, 9)})
 		},
 		"a revocation in time": func(s *scenario) { s.revoked["p1/1"] = at(55) },
 		"a revocation in a storm": func(s *scenario) {
