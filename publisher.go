@@ -28,6 +28,7 @@ type publisher struct {
 	parties   partyQueues
 	positions driverSearches
 	exchange  tripExchange
+	late      lateMoves
 }
 
 func newPublisher(rt *Server) *publisher {
@@ -35,6 +36,7 @@ func newPublisher(rt *Server) *publisher {
 	p.parties.init(p)
 	p.positions.init(p)
 	p.exchange.init(p)
+	p.late.init(p)
 	p.seen.size = rt.opts.Limits.RememberedEvents
 	return p
 }

@@ -149,17 +149,19 @@ func validIDs(ids ...string) bool {
 // move makes this node's sockets in the namespaces join and leave the trip's room, as res
 // says. Several goroutines may call it at once, each after its own change of the table, so the
 // moves of a newer change may have come before these. Therefore, if the trip has changed
-// since res, move also makes the moves for the current state.
+// since res, or if messages with earlier moves were lost, move also makes the moves for the current
+// state.
 func (p *publisher) move(tripID string, res triptable.Result, namespaces ...string) {
+	all := p.late.made(tripID, res, namespaces)
 	for m, version := res.Moves, res.Version; ; {
 		for _, ns := range namespaces {
 			p.moveIn(ns, tripID, m)
 		}
 		now, latest := p.trips.Current(tripID, m)
-		if latest == version {
+		if latest == version && !all {
 			return
 		}
-		m, version = now, latest
+		m, version, all = now, latest, false
 	}
 }
 
