@@ -142,9 +142,8 @@ func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	}
 }
 
-// refuseHandshake ends a handshake that failed: it sends a CONNECT_ERROR. If the handshake
-// could not be decided it closes the transport after a delay instead, so that stock clients
-// try again.
+// refuseHandshake ends a handshake that failed: it sends a CONNECT_ERROR, or closes the transport
+// after a delay instead, so that stock clients try again.
 func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	rt, s := ns.rt, h.s
 	e := connectError(CodeUnavailable)
@@ -166,7 +165,7 @@ func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	ns.traceRefused(h, e.Code)
 	conn := s.inner.Conn()
 	switch {
-	case e.Code == CodeUnavailable && !rt.opts.Compat.RefuseUnavailable:
+	case rt.opts.Compat.retries(e.Code):
 		s.inner.Drop() // leaves its rooms, if it had joined any
 		delay := rt.opts.Timeouts.UnavailableDelay
 		delay = delay/5 + rand.N(delay-delay/5+1)
@@ -175,6 +174,17 @@ func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	default:
 		s.inner.Refuse(encodeConnectError(e), rt.opts.Compat.DisconnectRefused)
 	}
+}
+
+// retries reports whether a client whose CONNECT is refused with the code is to try again by itself.
+func (c *Compat) retries(code Code) bool {
+	switch code { //nolint:exhaustive // the others refuse
+	case CodeUnavailable:
+		return !c.RefuseUnavailable
+	case CodeTokenExpired, CodeAccessExpired:
+		return c.RetryExpired
+	}
+	return false
 }
 
 // refuse refuses a socket whose handshake is in progress, and reports whether it did.

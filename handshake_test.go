@@ -296,6 +296,54 @@ func TestUndecided_IsTriedAgain(t *testing.T) {
 	})
 }
 
+// TestCompat_RetryExpired: with the option an expired token or session closes the transport within
+// UnavailableDelay, and everything else is refused as without it.
+func TestCompat_RetryExpired(t *testing.T) {
+	sid := realtimetest.SessionID("d1")
+	expired := func(srv *realtimetest.Server) {
+		srv.Sessions.Set(realtime.Session{ID: sid, UserID: "d1", AccessTokenExpiresAt: time.Now()})
+	}
+	for name, test := range map[string]struct {
+		ttl    time.Duration
+		change func(srv *realtimetest.Server)
+		code   realtime.Code
+		closed bool
+	}{
+		"token expired":   {0, func(*realtimetest.Server) {}, realtime.CodeTokenExpired, true},
+		"session expired": {time.Hour, expired, realtime.CodeAccessExpired, true},
+		"session revoked": {time.Hour, func(srv *realtimetest.Server) { srv.Sessions.Revoke(sid) }, realtime.CodeInvalidSession, false},
+		"session missing": {time.Hour, func(srv *realtimetest.Server) { srv.Sessions.Delete(sid) }, realtime.CodeInvalidSession, false},
+		"user deleted":    {time.Hour, func(srv *realtimetest.Server) { srv.Users.Delete("d1") }, realtime.CodeUserNotFound, false},
+	} {
+		for _, original := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, the original's way %t", name, original), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					logs, withLogs := recordLogs(t)
+					srv := realtimetest.NewServer(t, withLogs, func(o *realtime.Options) {
+						o.Compat.RetryExpired, o.Compat.RefuseAfterConnect, o.Compat.RefuseUnavailable = true, original, true
+						o.Timeouts.UnavailableDelay = 10 * time.Second
+					})
+					srv.Login("d1", realtime.UserDriver)
+					token := srv.Tokens.Mint("d1", sid, test.ttl)
+					test.change(srv)
+					conn := openRaw(t, srv)
+					got := conn.send(t, connectPacket(realtime.NamespaceDrivers, token))
+					require.Equal(t, []string{"/drivers " + string(test.code)}, logs.refusals())
+					if !test.closed {
+						require.NotEmpty(t, got)
+						return
+					}
+					require.Empty(t, got)
+					after := conn.closedAfter(t, 11*time.Second)
+					require.GreaterOrEqual(t, after, 2*time.Second-tick)
+					require.LessOrEqual(t, after, 10*time.Second+time.Second)
+					require.Empty(t, conn.received())
+				})
+			})
+		}
+	}
+}
+
 // TestCompat_RefuseUnavailable: the option that sends the CONNECT_ERROR.
 func TestCompat_RefuseUnavailable(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -168,6 +168,13 @@ type Compat struct {
 	// connection, within Timeouts.UnavailableDelay, so that clients try again by
 	// themselves.
 	RefuseUnavailable bool
+	// RetryExpired closes the connection, within Timeouts.UnavailableDelay, when a token or
+	// a login session has expired at its CONNECT, so that clients try again by themselves. It is
+	// for apps that renew their token when their client reconnects, such as those of the
+	// original; an app that never renews it tries again for ever. Defaults to CONNECT_ERROR
+	// token_expired or access_expired, after which clients of Socket.IO 4 do not try again
+	// by themselves.
+	RetryExpired bool
 }
 
 // Cluster connects this node to other nodes.
@@ -215,9 +222,10 @@ type Timeouts struct {
 	// the domain event auth.session.refreshed. Defaults to 10 s.
 	RefreshGrace time.Duration
 	// UnavailableDelay is the maximum time until the server closes the connection of a
-	// handshake that cannot be decided, because a call of the host's code failed. The time
-	// is random for each handshake, between a fifth of UnavailableDelay and all of it. It
-	// cannot go with Compat.RefuseUnavailable. Defaults to 5 s.
+	// handshake that cannot be decided, because a call of the host's code failed, or that
+	// Compat.RetryExpired is for. The time is random for each handshake, between a fifth of
+	// UnavailableDelay and all of it. It cannot go with Compat.RefuseUnavailable, unless
+	// Compat.RetryExpired is set. Defaults to 5 s.
 	UnavailableDelay time.Duration
 	// DrainDelay is the maximum of the random time that server:drain asks a client to
 	// wait before it reconnects. Stock clients ignore it; docs/events.md shows how an app

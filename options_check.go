@@ -289,7 +289,7 @@ func (o Options) checkClients(m *mistakes) {
 		m.addf(slices.Contains(o.Transports[:i], t), "Options.Transports: %q is listed twice", t)
 	}
 	m.addf(o.Compat.LegacyQueryToken && !o.Compat.AllowEIO3, "Options.Compat.LegacyQueryToken requires AllowEIO3; only EIO3 clients use it")
-	m.addf(o.Compat.RefuseUnavailable && o.Timeouts.UnavailableDelay != 0,
+	m.addf(o.Compat.RefuseUnavailable && !o.Compat.RetryExpired && o.Timeouts.UnavailableDelay != 0,
 		"Options.Timeouts.UnavailableDelay is set and Compat.RefuseUnavailable closes no transport after it; leave out one of the two")
 }
 

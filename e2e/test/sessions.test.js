@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { sessionEvents } from '../lib/contract.js';
 import { like, text, time } from '../lib/like.js';
-import { scenario, tokenOf } from '../lib/scenario.js';
+import { outsiders, scenario, tokenOf } from '../lib/scenario.js';
 import { claimsOf, inSeconds } from '../lib/token.js';
 import { goOnline } from '../lib/trip.js';
 
@@ -110,6 +110,20 @@ scenario('a token that runs out ends the socket, and a fresh one brings it back'
   const old = world.as('diego', { token: first });
   assert.deepEqual((await old.refused()).data, { code: 'token_expired' });
 }, { waits: true });
+
+scenario('an app that renews its token when it reconnects comes back, where the server lets it', async (world) => {
+  // As the apps of the NestJS system do: the token of the first attempt is an old one.
+  for (const old of [tokenOf('diego', { exp: inSeconds(-5) }), tokenOf('diego', { sid: 'diego/expired' })]) {
+    const c = world.as('diego', { token: old });
+    c.socket.io.on('reconnect_attempt', () => { c.socket.auth = { token: tokenOf('diego') }; });
+    await c.hello();
+    assert.deepEqual(c.log.filter((e) => e.kind === 'refused'), []);
+    c.close();
+  }
+  // Who may not come in is refused as ever.
+  const revoked = world.as('diego', { token: tokenOf('diego', { sid: 'diego/revoked' }) });
+  assert.deepEqual((await revoked.refused()).data, { code: 'invalid_session' });
+}, { waits: true, flags: ['-retry-expired'], seed: outsiders });
 
 scenario('a session that runs out ends the socket before its token does', async (world) => {
   const { sid, accessTokenExpiresAt } = world.short;

@@ -33,7 +33,7 @@ type config struct {
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
 	noRateLimit                               bool
-	allowEIO3, legacyQueryToken               bool
+	allowEIO3, legacyQueryToken, retryExpired bool
 }
 
 // loopback is the default address, because the demo's users are not protected.
@@ -81,6 +81,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "lifetime of an access token")
 	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "admit socket.io-client 1.x and 2.x")
 	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "accept the token of such a client in the URL")
+	f.BoolVar(&c.retryExpired, "retry-expired", false, "close the connection of an expired token instead of refusing it, for apps that renew the token when they reconnect")
 	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
 	f.Usage = func() { usage(f) }
 	if err := f.Parse(args); err != nil {

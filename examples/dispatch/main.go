@@ -268,7 +268,7 @@ func (a *app) serve() (err error) {
 		Trips:    a.store,
 		Parties:  a.store,
 		Origins:  realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
-		Compat:   realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken},
+		Compat:   realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken, RetryExpired: cfg.retryExpired},
 		Timeouts: realtime.Timeouts{
 			PingInterval: cfg.pingInterval, PingTimeout: cfg.pingTimeout, Connect: cfg.connectTimeout, RefreshGrace: refreshGrace,
 		},
