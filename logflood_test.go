@@ -107,6 +107,7 @@ func TestServer_LogsAbandonedHandlersSampled(t *testing.T) {
 		synctest.Wait()
 		require.EqualValues(t, each*len(events), inside.Load())
 		time.Sleep(time.Minute)
+		synctest.Wait() // the lines are written by other goroutines
 		require.Contains(t, log.last, "does not return")
 		require.LessOrEqual(t, log.lines, 100*len(events)+10)
 	})
