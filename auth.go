@@ -134,6 +134,9 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 	claims, err := callHost(ctx, ns.rt.host.verify, h.source(), h, func(ctx context.Context) (Claims, error) {
 		return ns.rt.opts.Tokens.VerifyToken(ctx, token, ns.name)
 	})
+	if ns.rt.opts.TokenSessions {
+		claims.SessionID = tokenSession(claims, token)
+	}
 	switch {
 	case errors.Is(err, ErrTokenInvalid):
 		return Claims{}, connectErrorBecause(CodeInvalidToken, tokenCause(err, token))
@@ -175,6 +178,9 @@ func (ns *Namespace) loadUser(ctx context.Context, userID string, h *handshake) 
 
 // loadSession returns the login session of a token, or an error if the session has ended.
 func (ns *Namespace) loadSession(ctx context.Context, claims Claims, h *handshake) (Session, error) {
+	if ns.rt.opts.TokenSessions {
+		return Session{ID: claims.SessionID, UserID: claims.Subject}, nil
+	}
 	session, err := load(ctx, ns.rt.sessions, claims.SessionID, h)
 	switch {
 	case errors.Is(err, ErrNotFound):

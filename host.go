@@ -29,6 +29,7 @@ type Claims struct {
 	Subject   string    // the user's id, claim "sub"
 	SessionID string    // the login session's id, claim "sid"
 	ExpiresAt time.Time // claim "exp"; required
+	TokenID   string    // claim "jti"; only Options.TokenSessions uses it
 }
 
 // UserType decides which namespaces a user may enter. It is UTF-8 without NUL, of at most 64

@@ -105,8 +105,8 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 // future; its "nbf" must not be, apart from JWTOptions.Leeway. It returns ErrTokenExpired if only "exp" is
 // not in the future.
 //
-// Claim names are case-sensitive. "sub" and "sid" are not required here: if one is missing or
-// not a string, its field in Claims is empty. No error contains any part of the token, unless
+// Claim names are case-sensitive. "sub", "sid" and "jti" are not required here: if one is missing
+// or not a string, its field in Claims is empty. No error contains any part of the token, unless
 // a Keyfunc returns an error that wraps ErrUnavailable and contains one.
 func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) (Claims, error) {
 	if len(token) > v.maxLength {
@@ -146,7 +146,8 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 	}
 	sub, _ := claims["sub"].(string)
 	sid, _ := claims["sid"].(string)
-	return Claims{Subject: sub, SessionID: sid, ExpiresAt: exp}, nil
+	jti, _ := claims["jti"].(string)
+	return Claims{Subject: sub, SessionID: sid, ExpiresAt: exp, TokenID: jti}, nil
 }
 
 const (

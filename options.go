@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Options configures a Server. Tokens, Users and Sessions are required. For every
+// Options configures a Server. Tokens, Users, and Sessions or TokenSessions, are required. For every
 // other field the zero value means the default, which the field's comment gives in its
 // last sentence. A negative value is an error unless the comment says what it means.
 type Options struct { //nolint:recvcheck // defaults and checks work on a copy
@@ -19,8 +19,15 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	Tokens TokenVerifier
 	// Users finds users. Required.
 	Users UserRepo
-	// Sessions finds login sessions. Required.
+	// Sessions finds login sessions. Required; TokenSessions does without it.
 	Sessions SessionRepo
+	// TokenSessions is for a host that has no login sessions: its tokens have no claim "sid",
+	// and Sessions must be nil. The login session is then the token itself: its SessionID if it
+	// has one, or else its TokenID, or else a hash of it. It lasts as long as the token, and
+	// auth:refresh replaces it by that of the new token. SessionRevoked and DisconnectSession
+	// disconnect its sockets, but cannot keep the token from connecting again: for that, the
+	// TokenVerifier refuses it, or the user becomes inactive. Defaults to false.
+	TokenSessions bool
 
 	// Bus carries domain events between the host's services and the server. Defaults
 	// to a MemoryBus, which Shutdown closes.

@@ -237,7 +237,8 @@ func (o Options) checkHost(m *mistakes) {
 	}
 	m.addf(o.Tokens == nil, "Options.Tokens is required; NewJWTVerifier returns one")
 	m.addf(o.Users == nil, "Options.Users is required")
-	m.addf(o.Sessions == nil, "Options.Sessions is required")
+	m.addf(o.Sessions == nil && !o.TokenSessions, "Options.Sessions is required; set TokenSessions if there are no login sessions")
+	m.addf(o.Sessions != nil && o.TokenSessions, "Options.TokenSessions is set and does not use Sessions; leave out one of the two")
 	m.addf(o.Cluster.BusFanOut && o.Bus == nil, "Options.Cluster.BusFanOut requires Options.Bus, which is not set")
 }
 

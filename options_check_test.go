@@ -45,8 +45,12 @@ func TestNew_Mistakes(t *testing.T) {
 	}{
 		"no tokens":   {func(o *realtime.Options) { o.Tokens = nil }, "Options.Tokens is required; NewJWTVerifier returns one"},
 		"no users":    {func(o *realtime.Options) { o.Users = nil }, "Options.Users is required"},
-		"no sessions": {func(o *realtime.Options) { o.Sessions = nil }, "Options.Sessions is required"},
-		"typed nil":   {func(o *realtime.Options) { o.Bus = bus }, "Options.Bus is a nil *realtime.MemoryBus; leave it out or set it"},
+		"no sessions": {func(o *realtime.Options) { o.Sessions = nil }, "Options.Sessions is required; set TokenSessions if there are no login sessions"},
+		"both kinds of sessions": {
+			func(o *realtime.Options) { o.TokenSessions = true },
+			"Options.TokenSessions is set and does not use Sessions; leave out one of the two",
+		},
+		"typed nil": {func(o *realtime.Options) { o.Bus = bus }, "Options.Bus is a nil *realtime.MemoryBus; leave it out or set it"},
 		"the error of NewJWTVerifier was ignored": {
 			func(o *realtime.Options) { o.Tokens = (*realtime.JWTVerifier)(nil) },
 			"Options.Tokens is a nil *realtime.JWTVerifier; leave it out or set it",

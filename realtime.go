@@ -108,6 +108,10 @@ func New(o Options) (*Server, error) {
 	if o.Drivers == nil {
 		rt.opts.Drivers = NewMemoryDrivers()
 	}
+	if o.TokenSessions {
+		o.Sessions = noSessions{}
+		rt.opts.Sessions = o.Sessions
+	}
 	rt.admission = rt.newAdmission()
 	rt.limiter = newLimiter(&rt.opts)
 	rt.host.init(rt)

@@ -158,7 +158,9 @@ func (w *sweep) round(ctx context.Context, urgent bool) (complete bool) {
 			if s, ok := socketOf(inner); ok {
 				id := s.Identity()
 				users[id.UserID] = append(users[id.UserID], s)
-				sessions[id.SessionID] = append(sessions[id.SessionID], s)
+				if !w.rt.opts.TokenSessions {
+					sessions[id.SessionID] = append(sessions[id.SessionID], s)
+				}
 			}
 		}
 	})
