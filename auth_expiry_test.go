@@ -257,11 +257,15 @@ func TestUserAccessChanged(t *testing.T) {
 	}
 }
 
+// endOfTransport are the reasons of a client whose transport was closed: over polling it finds
+// its session unknown, which is an error to it.
+var endOfTransport = []string{realtimetest.ReasonTransportClose, realtimetest.ReasonTransportError}
+
 // requireExpired checks that a client got auth:expired with a time, at that time, and that its transport was closed within a second.
 func requireExpired(t *testing.T, c *realtimetest.Client, at time.Time) {
 	t.Helper()
 	c = c.Within(time.Until(at) + 2*time.Second)
-	require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
+	require.Contains(t, endOfTransport, c.Disconnected(t))
 	require.LessOrEqual(t, time.Since(at), time.Second)
 	received, err := c.NextRaw(t.Context(), realtime.EventAuthExpired.Name())
 	require.NoError(t, err)
@@ -380,7 +384,7 @@ func TestExpiry_DuringTheHandshake(t *testing.T) {
 		<-entered
 		time.Sleep(2 * time.Second)
 		release()
-		require.LessOrEqual(t, conn.closedAfter(t, 2*time.Second), 2*tick)
+		require.LessOrEqual(t, conn.closedAfter(t, 2*time.Second), settleTime+2*tick)
 		got := conn.received()
 		require.Contains(t, got[len(got)-1], "auth:expired")
 	})
@@ -713,7 +717,7 @@ func TestSessionRefreshed(t *testing.T) {
 				for _, c := range []*realtimetest.Client{sleeps, far, support} {
 					received := realtimetest.Expect(t, c, realtime.EventAuthExpired)
 					require.WithinDuration(t, at.Add(grace), received.At.Time, tick)
-					require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
+					require.Contains(t, endOfTransport, c.Disconnected(t))
 					require.LessOrEqual(t, time.Since(at), grace+time.Second)
 				}
 				require.Equal(t, realtimetest.ReasonTransportClose, supported.Disconnected(t), "it falls with the connection")

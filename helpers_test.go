@@ -221,6 +221,12 @@ func (c *rawConn) closed() bool {
 	}
 }
 
+// closedSoon is closed once a close by the server has had its time.
+func (c *rawConn) closedSoon() bool {
+	time.Sleep(1100 * time.Millisecond)
+	return c.closed()
+}
+
 // closedAfter waits until the server closes the connection, at most limit, and
 // returns how long that took.
 func (c *rawConn) closedAfter(t *testing.T, limit time.Duration) time.Duration {
@@ -233,6 +239,10 @@ func (c *rawConn) closedAfter(t *testing.T, limit time.Duration) time.Duration {
 	}
 	return c.ended.Sub(start)
 }
+
+// settleTime is the time from the last packet to a client that is to come back to the end of
+// its connection.
+const settleTime = 200 * time.Millisecond
 
 // tick is how much too early a timer may be, and a little more.
 const tick = 60 * time.Millisecond

@@ -75,7 +75,7 @@ func TestTrace_LimitedNamespace(t *testing.T) {
 		conn := openRaw(t, realtimetest.NewServer(t, l.options))
 		conn.send(t, "40/"+strings.Repeat("n", 300)+",")
 		require.Equal(t, []realtime.Limit{realtime.LimitNamespaceName}, l.take())
-		require.True(t, conn.closed())
+		require.True(t, conn.closedSoon())
 	})
 }
 
@@ -92,7 +92,7 @@ func TestTrace_LimitedAttachments(t *testing.T) {
 			require.NoError(t, wsutil.WriteClientBinary(conn.body, make([]byte, 600)))
 		}
 		require.Equal(t, []realtime.Limit{realtime.LimitMaxPayload}, l.take())
-		require.True(t, conn.closed())
+		require.True(t, conn.closedSoon())
 	})
 }
 

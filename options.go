@@ -199,8 +199,8 @@ type Cluster struct {
 type Timeouts struct {
 	// PingInterval is the time between two heartbeats. Defaults to 25 s.
 	PingInterval time.Duration
-	// PingTimeout is how long a client may take to answer a heartbeat. Defaults to
-	// 20 s.
+	// PingTimeout is how long a client may take to answer a heartbeat; any packet is an
+	// answer. Defaults to 20 s.
 	PingTimeout time.Duration
 	// Upgrade is how long an upgrade to WebSocket may take. Defaults to 10 s.
 	Upgrade time.Duration
@@ -209,7 +209,9 @@ type Timeouts struct {
 	// 15 s.
 	Connect time.Duration
 	// Close is how long the server tries to send the remaining packets before it closes a
-	// connection. Defaults to 1 s.
+	// connection. For a polling client that has logged in, and polled within PingTimeout, it
+	// is PingTimeout. When the packets are sent, the client has this time, at most a second,
+	// to close a websocket itself. Defaults to 1 s.
 	Close time.Duration
 	// Write is how long one write to a client may take. Defaults to 10 s.
 	Write time.Duration

@@ -266,7 +266,7 @@ func TestTrace_LimitedSizes(t *testing.T) {
 				conn := openRaw(t, srv)
 				conn.send(t, packets...)
 				require.Equal(t, []realtime.Limit{realtime.Limit(limit)}, l.take())
-				require.True(t, conn.closed())
+				require.True(t, conn.closedSoon())
 			})
 		})
 	}

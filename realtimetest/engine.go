@@ -21,8 +21,8 @@ import (
 const (
 	ReasonServer         = "io server disconnect"                    // the server disconnected the socket
 	ReasonClient         = "io client disconnect"                    // Client.Close
-	ReasonTransportClose = string(realtime.DisconnectTransportClose) // the server closed the connection
-	ReasonTransportError = string(realtime.DisconnectTransportError) // the connection broke; Client.Drop
+	ReasonTransportClose = string(realtime.DisconnectTransportClose) // the server closed the websocket
+	ReasonTransportError = string(realtime.DisconnectTransportError) // the connection broke; Client.Drop; the server closed a polling session
 	ReasonPingTimeout    = string(realtime.DisconnectPingTimeout)    // the server sent no ping in time
 	ReasonParseError     = string(realtime.DisconnectParseError)     // the server sent an invalid packet
 )

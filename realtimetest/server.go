@@ -142,7 +142,8 @@ func (s *Server) shutdown(t testing.TB) {
 		closing.Go(c.Close)
 	}
 	closing.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	// Longer than Timeouts.PingTimeout: for so long a polling client that a test has left is awaited.
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	if err := s.Realtime.Shutdown(ctx); err != nil {
 		t.Errorf("closing the realtime server: %v", err)

@@ -104,7 +104,7 @@ func TestSession_PauseEndsWithTheSession(t *testing.T) {
 		for name, end := range map[string]func(c *wsClient){
 			"server closes": func(c *wsClient) {
 				c.h.Close(engineio.ReasonForcedClose)
-				c.expectClose(1000)
+				c.expectEOF()
 				require.NoError(t, c.conn.Close())
 			},
 			"slow consumer": func(c *wsClient) {
@@ -161,7 +161,7 @@ func TestSession_PauseDuringUpgrade(t *testing.T) {
 			ws = p.probe()
 			p.h.Close(engineio.ReasonForcedClose)
 			ws.send("5")
-			ws.expectClose(1000)
+			ws.expectEOF()
 		}
 	})
 }
@@ -287,7 +287,7 @@ func TestSession_PauseInTheMiddleOfABody(t *testing.T) {
 		go p.post(joined("4pause", "4d"))
 		synctest.Wait()
 		p.h.Close(engineio.ReasonForcedClose)
-		p.expect("1")
+		p.expectGone()
 		synctest.Wait()
 		require.Len(t, p.h.in, 3)
 	})

@@ -17,31 +17,81 @@ const (
 	stateClosed
 )
 
+// Phases of a close over a websocket. In all of them input is read: frames are parsed,
+// messages dropped. A close by the client ends every phase but the first and the last.
+const (
+	phaseDeliver    = iota // what is queued is being sent
+	phaseSettle            // all was sent; for settleTime the client can read it before it finds the end
+	phaseAwait             // all was sent, a DISCONNECT last; for lingerTime the client may close by itself
+	phaseCloseFrame        // the close frame is being sent
+	phaseDiscard           // the write direction is closed; for lingerTime input is discarded until the client closes
+)
+
+// What a client is to do after a close. Stock clients differ in what they make of the end of
+// a websocket: after a close frame 1000 some come back late or never, and some read the end of
+// the stream before the data in front of it.
+const (
+	endComeBack = iota // it reconnects by itself: no close frame, but phaseSettle
+	endStayAway        // it has got a DISCONNECT: phaseAwait, then a close frame
+	endNow             // it has closed, or broken the protocol: the close frame is in the outbox
+)
+
+const (
+	settleTime = 200 * time.Millisecond
+	lingerTime = time.Second // or CloseTimeout, if that is shorter
+)
+
 // pollGrace is how long the handling of a close packet waits for a poll that the client
 // sent at the same time.
 const pollGrace = 25 * time.Millisecond
 
-// Close closes the session if it is open. Queued messages are still delivered, until the
-// close timeout. Handler.Closed is called before Close returns.
-func (s *Session) Close(reason Reason) { s.closeWith(reason, ws.StatusNormalClosure, false) }
-
-// closeWith is Close with the status of the websocket close frame. discard drops the
-// queued messages, for a client that no longer reads.
-func (s *Session) closeWith(reason Reason, status ws.StatusCode, discard bool) {
+// Close closes the session if it is open, so that a stock client reconnects by itself. Queued
+// messages are still delivered, until the close timeout. Handler.Closed is called before Close
+// returns.
+func (s *Session) Close(reason Reason) {
 	s.mu.Lock()
+	s.closeAndUnlock(reason, endComeBack)
+}
+
+// Dismiss is Close for a client that has got a DISCONNECT, which is queued, and is to stay
+// away. The client may close the connection itself.
+func (s *Session) Dismiss(reason Reason) {
+	s.mu.Lock()
+	s.closeAndUnlock(reason, endStayAway)
+}
+
+// closeByClient closes a websocket session because of what its client has sent, with the
+// status of the close frame. discard drops the queued messages, for a client that no longer
+// reads. If the session is closing already, the close frame ends the wait for the client.
+func (s *Session) closeByClient(reason Reason, status ws.StatusCode, discard bool) {
+	s.mu.Lock()
+	if s.state == stateClosing {
+		s.sendCloseFrameAndUnlock(status)
+		return
+	}
+	if s.state == stateOpen {
+		if discard {
+			s.out.clear()
+		}
+		s.out.push(closeFrame(status))
+	}
+	s.closeAndUnlock(reason, endNow)
+}
+
+// closeAndUnlock begins the close of an open session. It unlocks s.mu.
+func (s *Session) closeAndUnlock(reason Reason, ending uint8) {
 	if s.state != stateOpen {
 		s.mu.Unlock()
 		return
 	}
-	s.state = stateClosing
-	s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
+	s.state, s.phase, s.ending = stateClosing, phaseDeliver, ending
+	wait := s.srv.cfg.CloseTimeout
+	// Not for those who have never logged in: nothing limits how many such sessions close.
+	if s.ws == nil && s.wasKnown && (s.poll != nil || time.Since(s.pollSeen) < s.srv.cfg.PingTimeout) {
+		wait = max(wait, s.srv.cfg.PingTimeout) // it polls, or an answer is on its way to it
+	}
+	s.srv.cfg.Wheel.Arm(&s.timer, wait)
 	s.unblockLocked()
-	if discard {
-		s.out.clear()
-	}
-	if s.ws != nil {
-		s.out.push(closeFrame(status))
-	}
 	// A client whose probe was answered may read on the new websocket only, so that
 	// upgrade continues.
 	var probe *wsConn
@@ -57,8 +107,74 @@ func (s *Session) closeWith(reason Reason, status ws.StatusCode, discard bool) {
 	s.handler.Closed(reason)
 }
 
+// sendCloseFrameAndUnlock ends the wait for the client of a closing websocket session with a
+// close frame. It unlocks s.mu.
+func (s *Session) sendCloseFrameAndUnlock(status ws.StatusCode) {
+	switch {
+	case s.ws == nil || s.ending == endNow || s.phase >= phaseCloseFrame:
+		s.mu.Unlock()
+		return
+	case s.phase > phaseDeliver:
+		s.phase = phaseCloseFrame
+		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
+	}
+	s.ending = endNow
+	s.out.push(closeFrame(status))
+	s.unlockAndWake()
+}
+
+// flushedLocked is called when everything that was queued on a websocket has been written.
+// It begins the next phase of a close, and reports whether the write direction is to be
+// closed now.
+func (s *Session) flushedLocked() (finish bool) {
+	switch {
+	case s.state != stateClosing || s.phase == phaseDiscard:
+	case s.ending == endNow:
+		s.phase = phaseDiscard
+		s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
+		return true
+	case s.phase == phaseDeliver && s.ending == endComeBack:
+		s.phase = phaseSettle
+		s.srv.cfg.Wheel.Arm(&s.timer, settleTime)
+	case s.phase == phaseDeliver:
+		s.phase = phaseAwait
+		s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
+	}
+	return false
+}
+
+// closeFrameSent reports whether the client of a closing session has got a close frame.
+func (s *Session) closeFrameSent() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ending == endNow
+}
+
+func (s *Session) lingerTime() time.Duration { return min(lingerTime, s.srv.cfg.CloseTimeout) }
+
+// phaseEndedAndUnlock is onTimer for a session that is not open. It unlocks s.mu.
+func (s *Session) phaseEndedAndUnlock() {
+	if s.state == stateClosing && s.ws != nil {
+		switch s.phase {
+		case phaseSettle:
+			s.phase = phaseDiscard
+			s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
+			link := s.ws.link
+			s.mu.Unlock()
+			go link.finish() // it may block
+			return
+		case phaseAwait:
+			s.sendCloseFrameAndUnlock(ws.StatusNormalClosure)
+			return
+		}
+	}
+	s.countCutLocked()
+	s.abortSoonLocked(ReasonForcedClose)
+	s.mu.Unlock()
+}
+
 // closeFromClient handles the close packet of a client. It ends the session and drops the
-// messages that are still queued; only a websocket gets a close frame. An open poll
+// messages that are still queued, unless the session is closing already; only a websocket gets a close frame. An open poll
 // returns. A polling client sends its poll and its close packet on two connections at the
 // same time, so the poll may arrive later. Therefore closeFromClient, and with it the
 // answer to the POST, waits for the poll, at most for pollGrace.
@@ -66,11 +182,11 @@ func (s *Session) closeFromClient() {
 	s.mu.Lock()
 	if s.ws != nil {
 		s.mu.Unlock()
-		s.closeWith(ReasonTransportClose, ws.StatusNormalClosure, true)
+		s.closeByClient(ReasonTransportClose, ws.StatusNormalClosure, true)
 		return
 	}
 	s.clientClosed = true
-	if s.poll == nil && s.state == stateOpen {
+	if s.poll == nil && s.state != stateClosed {
 		polled := make(chan struct{})
 		s.pollArrived = polled
 		s.mu.Unlock()
@@ -109,7 +225,7 @@ func (s *Session) abortUnless(done bool) {
 func (s *Session) countCutLocked() {
 	unsent := s.out.len() > 0
 	if s.ws != nil {
-		unsent = !s.ws.closeSent // it is set after the last message was sent
+		unsent = s.phase == phaseDeliver
 	}
 	if unsent && s.state != stateClosed {
 		s.srv.cut.Add(1)

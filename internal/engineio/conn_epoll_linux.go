@@ -161,6 +161,7 @@ func (l *epollLink) read(early []byte) {
 				reason = ReasonTransportError
 			}
 			l.c.onConnError(reason)
+			more = false // what is queued may still be sent; then the link is not closed yet
 			continue
 		}
 		if l.reading.CompareAndSwap(readBusy, readIdle) {

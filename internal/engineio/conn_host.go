@@ -151,11 +151,10 @@ func (l *netLink) connWrite(b []byte, deadline time.Time) (n int, err error) {
 	return n, err
 }
 
-// closeWrite closes the write direction, if the connection can do that.
-func (l *netLink) closeWrite() {
-	if half, ok := l.conn.(interface{ CloseWrite() error }); ok {
-		_ = l.guarded(half.CloseWrite)
-	}
+// closeWrite closes the write direction. It reports false if the connection cannot do that.
+func (l *netLink) closeWrite() bool {
+	half, ok := l.conn.(interface{ CloseWrite() error })
+	return ok && l.guarded(half.CloseWrite) == nil
 }
 
 func (l *netLink) setReadDeadline(t time.Time) {

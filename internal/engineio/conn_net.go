@@ -173,9 +173,11 @@ func (l *netLink) stalled() bool {
 func (l *netLink) resume() {} // the reader waits in waitResumed
 
 func (l *netLink) finish() {
-	// A connection without CloseWrite is closed by the client or by the deadline.
-	l.closeWrite()
-	l.setReadDeadline(time.Now().Add(l.c.s.srv.cfg.CloseTimeout))
+	if !l.closeWrite() && !l.c.s.closeFrameSent() {
+		l.c.onConnError(ReasonTransportClose) // nothing else tells the client to close
+		return
+	}
+	l.setReadDeadline(time.Now().Add(l.c.s.lingerTime()))
 }
 
 func (l *netLink) close() {

@@ -52,16 +52,6 @@ var pongEIO3 = func() *Message {
 	return m
 }()
 
-// pingFromClient handles the ping of an EIO3 client.
-func (s *Session) pingFromClient() {
-	s.mu.Lock()
-	if s.state == stateOpen {
-		s.armLocked(s.srv.cfg.PingInterval + s.srv.cfg.PingTimeout)
-	}
-	s.mu.Unlock()
-	s.Send(pongEIO3)
-}
-
 // encodeBinaryEIO3 returns messages in the form of the client's protocol. Only binary
 // messages of EIO3 clients differ.
 func (s *Session) encodeBinaryEIO3(ms []*Message) []*Message {

@@ -178,7 +178,7 @@ func TestEIO3_WebSocket(t *testing.T) {
 		ws.send("2", "2with data")
 		ws.expect("3", "3")
 		ws.h.Close(engineio.ReasonForcedClose)
-		ws.expectClose(1000)
+		ws.expectEOF()
 	})
 }
 

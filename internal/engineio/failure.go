@@ -58,10 +58,14 @@ var (
 func Forbidden(w http.ResponseWriter) { errForbidden.write(w, http.StatusForbidden) }
 
 func (p problem) write(w http.ResponseWriter, status int) {
-	b, _ := json.Marshal(p) //nolint:errchkjson // cannot fail: a number and a string
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(b) // fails only if the client has disconnected
+	_, _ = w.Write(p.body()) // fails only if the client has disconnected
+}
+
+func (p problem) body() []byte {
+	b, _ := json.Marshal(p) //nolint:errchkjson // cannot fail: a number and a string
+	return b
 }
 
 func (b *Busy) write(w http.ResponseWriter) {

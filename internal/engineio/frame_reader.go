@@ -199,5 +199,6 @@ func (c *wsConn) answerPingFrame(data []byte) bool {
 	}
 	// If the client does not read, only the newest pong stays in the outbox, as RFC
 	// 6455, section 5.5.3, allows.
-	return c.s.Send(&Message{frame: b[headroom-n:], head: n, Key: keyPongFrame})
+	c.s.Send(&Message{frame: b[headroom-n:], head: n, Key: keyPongFrame})
+	return !c.s.isClosed() // a closing session does not answer, but reads
 }

@@ -18,7 +18,7 @@ type Gate struct {
 type heldMessages struct {
 	messages []*Message
 	last     []*Message // the last messages of a CloseGate before OpenGate
-	end      Reason     // the reason to close the session with after them; "" to keep it open
+	end      Reason     // the reason to dismiss the client with after them; "" to keep it
 }
 
 const (
@@ -49,7 +49,7 @@ func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
 
 // OpenGate sends messages, and after them the messages that were held back. If CloseGate
 // came first, the held messages were dropped: OpenGate sends its own messages, then those
-// of CloseGate, and closes the session if CloseGate asked for that. It does nothing if
+// of CloseGate, and dismisses the client if CloseGate asked for that. It does nothing if
 // the gate is open or closed.
 func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	ms = s.encodeBinaryEIO3(ms)
@@ -61,7 +61,7 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 		g.state = gateClosed
 		s.sendAndUnlock(slices.Concat(ms, h.last))
 		if h.end != "" {
-			s.Close(h.end)
+			s.Dismiss(h.end)
 		}
 	case g.state != gateHolds:
 		s.mu.Unlock()
@@ -74,7 +74,7 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	}
 }
 
-// CloseGate sends messages as the last ones through the gate. Then it closes the session
+// CloseGate sends messages as the last ones through the gate. Then it dismisses the client
 // with the reason end, unless end is "". opens says that OpenGate has been called or will
 // be: its messages are then sent first. Held messages are dropped.
 func (s *Session) CloseGate(g *Gate, opens bool, end Reason, last ...*Message) {
@@ -88,6 +88,6 @@ func (s *Session) CloseGate(g *Gate, opens bool, end Reason, last ...*Message) {
 	g.state, g.held = gateClosed, nil
 	s.sendAndUnlock(last)
 	if end != "" {
-		s.Close(end)
+		s.Dismiss(end)
 	}
 }

@@ -374,6 +374,14 @@ func (p *poller) expect(packets ...string) {
 	require.Equal(p.s.t, packets, got)
 }
 
+// expectGone makes a poll, which finds that the server has closed the session.
+func (p *poller) expectGone() {
+	p.s.t.Helper()
+	status, body := p.poll()
+	require.Equal(p.s.t, unknownSession, body)
+	require.Equal(p.s.t, http.StatusBadRequest, status)
+}
+
 // answer is the result of a request.
 type answer struct {
 	status int
@@ -579,6 +587,7 @@ func (c *wsClient) expectClose(status int) {
 // expectEOF reads the orderly end of the stream. The end of a pipe is never orderly.
 func (c *wsClient) expectEOF() {
 	c.t.Helper()
+	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	b, err := io.ReadAll(c.in)
 	require.NoError(c.t, err)
 	require.Empty(c.t, b)
@@ -647,5 +656,7 @@ func (c *wsClient) skipResponse() {
 	require.Equal(c.t, http.StatusSwitchingProtocols, resp.StatusCode)
 }
 
-// shortClose shortens the close timeout, for clients that do not close.
-func shortClose(set *setup) { set.engine.CloseTimeout = 200 * time.Millisecond }
+// shortClose shortens the close timeouts, for clients that do not close, or do not poll.
+func shortClose(set *setup) {
+	set.engine.CloseTimeout, set.engine.PingTimeout = 200*time.Millisecond, 200*time.Millisecond
+}

@@ -136,6 +136,9 @@ func (s *Session) SetKnown(known bool) {
 		in.releaseLocked(e)
 	}
 	s.known = known
+	s.mu.Lock()
+	s.wasKnown = s.wasKnown || known
+	s.mu.Unlock()
 	if e != nil {
 		to := in.groupOf(s)
 		in.sessions[s] = to.order.PushBack(&reservation{s, held})

@@ -37,7 +37,7 @@ func TestPost_BodyEndsWithItsSession(t *testing.T) {
 			"second POST":  func(p *poller) { p.post("4x") },
 			"close": func(p *poller) {
 				p.h.Close(engineio.ReasonForcedClose)
-				p.expect("1")
+				p.expectGone()
 			},
 		} {
 			p := s.polling()

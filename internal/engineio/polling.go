@@ -106,21 +106,25 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 type pollAnswer struct {
 	body   []byte // nil: nothing to answer yet
 	binary bool   // the body is not text
-	last   bool   // the body is the close packet
+	last   bool   // it is the last answer of the session
+	status int    // of an answer that is no payload; 0: 200
 }
 
 // answerLocked returns the answer to the open poll. The close packet is never in one
-// payload with data: a client that closes when it reads the packet would lose the data.
+// payload with data: a client that closes when it reads the packet would lose the data. A
+// client that is to come back finds its session unknown instead, because the Python one never
+// comes back after a close packet. Clients of EIO3 do, but report an unknown session to the app
+// as the error that a refusal is.
 func (s *Session) answerLocked() pollAnswer {
 	switch {
 	case s.ws != nil || s.state == stateClosed && s.clientClosed:
 		return s.controlPayload(packetNoop)
-	case s.state == stateClosed:
-		return s.controlPayload(packetClose)
-	case s.out.len() > 0:
+	case s.out.len() > 0: // not when it is closed
 		return s.payloadLocked()
-	case s.state == stateClosing:
+	case s.state != stateOpen && (s.ending == endStayAway || s.eio3):
 		return s.controlPayload(packetClose)
+	case s.state != stateOpen:
+		return pollAnswer{body: errSession.body(), last: true, status: http.StatusBadRequest}
 	case s.probe != nil && s.probe.probeAnswered: // so that the client can stop polling
 		return s.controlPayload(packetNoop)
 	}
@@ -165,12 +169,19 @@ func (s *Session) payloadLocked() pollAnswer {
 func (s *Session) writePayload(w http.ResponseWriter, a pollAnswer) error {
 	s.limitWrite(w)
 	h := w.Header()
-	h.Set("Content-Type", "text/plain; charset=UTF-8")
-	if a.binary {
+	switch {
+	case a.status != 0:
+		h.Set("Content-Type", "application/json")
+	case a.binary:
 		h.Set("Content-Type", "application/octet-stream")
+	default:
+		h.Set("Content-Type", "text/plain; charset=UTF-8")
 	}
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(a.body)))
+	if a.status != 0 {
+		w.WriteHeader(a.status)
+	}
 	if _, err := w.Write(a.body); err != nil {
 		return err
 	}

@@ -104,8 +104,8 @@ func TestSession_SecondPollEndsIt(t *testing.T) {
 		require.Equal(t, badRequest, body)
 		got := receive(t, first)
 		require.NoError(t, got.err)
-		require.Equal(t, http.StatusOK, got.status)
-		require.Equal(t, "1", got.body)
+		require.Equal(t, http.StatusBadRequest, got.status)
+		require.Equal(t, unknownSession, got.body)
 		require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
 		p.expectUnknown()
 	})
@@ -127,7 +127,7 @@ func TestSession_SecondPostEndsIt(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, status)
 		require.Equal(t, badRequest, got)
 		require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
-		require.Equal(t, "1", receive(t, poll).body)
+		require.Equal(t, unknownSession, receive(t, poll).body)
 
 		_, _ = io.WriteString(more, "4first") // the server may have closed the connection
 		_ = more.Close()
@@ -230,7 +230,7 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			p := s.polling()
 			poll := p.open()
 			p.h.Close(engineio.ReasonForcedClose)
-			require.Equal(t, "1", receive(t, poll).body)
+			require.Equal(t, answer{http.StatusBadRequest, unknownSession, nil}, receive(t, poll))
 			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
 			require.False(t, p.h.Send(text("too late")))
 			require.False(t, p.h.Writable())
@@ -247,7 +247,7 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			p.h.Uncork()
 			require.Equal(t, joined("4sent", "4first"), receive(t, poll).body)
 			require.Equal(t, engineio.ReasonForcedClose, p.h.ended(t))
-			p.expect("1")
+			p.expectGone()
 			testkit.Eventually(t, "the session is still known", func() bool { return s.Len() == 0 })
 			p.expectUnknown()
 		})
@@ -256,7 +256,8 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			p.h.Send(text("sent first"))
 			p.h.Close(engineio.ReasonForcedClose)
 			p.postOK("4a client that is refused would not poll again")
-			p.expect("4sent first", "1")
+			p.expect("4sent first")
+			p.expectGone()
 			require.Empty(t, p.h.in)
 		})
 		t.Run("in the middle of a body", func(t *testing.T) {
@@ -269,28 +270,44 @@ func TestSession_ServerClosesPolling(t *testing.T) {
 			})
 			p := s.polling()
 			p.postOK(joined("4a", "4b"))
-			p.expect("4a", "1")
+			p.expect("4a")
+			p.expectGone()
 		})
 	})
 }
 
-// The close packet waits a second for a poll, then the session is removed.
+// A close waits for a poll: up to a heartbeat if the client polled within one, so that an
+// answer may be on its way to it, and otherwise a second. Then the session is removed.
 func TestSession_CloseWithoutAPoll(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		s := startInMemory(t)
-		p := s.polling()
-		p.h.Send(text("a"))
-		p.h.Close(engineio.ReasonForcedClose)
-		synctest.Wait()
-		require.Equal(t, engineio.ReasonForcedClose, <-p.h.closed)
-		time.Sleep(900 * time.Millisecond)
-		require.Equal(t, 1, s.Len())
-		time.Sleep(101 * time.Millisecond)
-		synctest.Wait()
-		require.Zero(t, s.Len())
-		p.expectUnknown()
-	})
+	for _, tc := range []struct {
+		silent, wait time.Duration
+		known        bool
+	}{
+		{0, pingTimeout, true},
+		{pingTimeout - time.Second, pingTimeout, true},
+		{pingTimeout + time.Second, time.Second, true},
+		{0, time.Second, false}, // nothing limits how many such sessions close
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := startInMemory(t)
+			p := s.polling()
+			p.h.SetKnown(tc.known)
+			p.h.SetKnown(false) // the last socket has left
+			time.Sleep(tc.silent)
+			p.h.Send(text("a"))
+			p.h.Close(engineio.ReasonForcedClose)
+			synctest.Wait()
+			require.Equal(t, engineio.ReasonForcedClose, <-p.h.closed)
+			time.Sleep(tc.wait - 2*tick)
+			require.Equal(t, 1, s.Len())
+			time.Sleep(2*tick + 1)
+			synctest.Wait()
+			require.Zero(t, s.Len())
+			require.Equal(t, 1, s.Cut())
+			p.expectUnknown()
+		})
+	}
 }
 
 func TestSession_MalformedPolling(t *testing.T) {
@@ -334,7 +351,7 @@ func TestSession_MalformedPolling(t *testing.T) {
 			status, got := p.post(body)
 			require.Equal(t, http.StatusBadRequest, status)
 			require.Equal(t, badRequest, got)
-			require.Equal(t, "1", receive(t, poll).body)
+			require.Equal(t, unknownSession, receive(t, poll).body)
 			require.Equal(t, engineio.ReasonParseError, p.h.ended(t))
 			p.expectUnknown()
 		})
@@ -364,7 +381,7 @@ func TestPost_BodyOverMaxPayload(t *testing.T) {
 			require.NoError(t, err, name)
 			require.Equal(t, http.StatusRequestEntityTooLarge, status, name)
 			require.Equal(t, badRequest, got)
-			require.Equal(t, "1", receive(t, poll).body)
+			require.Equal(t, unknownSession, receive(t, poll).body)
 			require.Equal(t, engineio.ReasonTransportError, p.h.ended(t))
 			require.Empty(t, p.h.in)
 			p.expectUnknown()
@@ -496,7 +513,7 @@ func TestSession_PostWaitsForHandlers(t *testing.T) {
 		receive(t, p.h.in)
 		p.h.Close(engineio.ReasonForcedClose)
 		require.Equal(t, answer{http.StatusOK, "ok", nil}, receive(t, posted))
-		p.expect("1")
+		p.expectGone()
 	})
 }
 

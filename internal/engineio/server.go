@@ -31,7 +31,7 @@ import (
 // a default, and the booleans.
 type Config struct {
 	PingInterval   time.Duration // from a pong to the next ping
-	PingTimeout    time.Duration // from a ping to its pong
+	PingTimeout    time.Duration // from a ping to the next packet of the client
 	UpgradeTimeout time.Duration // from the WebSocket handshake of an upgrade to its upgrade packet
 	CloseTimeout   time.Duration // for messages queued before a close to reach the client
 	WriteTimeout   time.Duration // for one write to a client

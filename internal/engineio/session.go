@@ -32,10 +32,13 @@ type Session struct {
 	eio3       bool       // the client speaks EIO3; set before the session is shared, as b64 is
 	b64        bool       // the client wants binary messages as base64
 	known      bool       // see SetKnown; guarded by incoming.mu
+	wasKnown   bool       // known has been true; guarded by mu
 
 	mu           sync.Mutex // guards the fields below
 	out          outbox
 	state        uint8
+	phase        uint8             // of a close
+	ending       uint8             // what the client is to do after a close
 	flushPending bool              // a flush of the outbox has been arranged, or Uncork will flush it
 	pinged       bool              // a ping is unanswered
 	paused       bool              // the handler wants no more messages for now
@@ -48,7 +51,7 @@ type Session struct {
 	poll         chan struct{}     // wakes the open poll; nil when none is open
 	pollArrived  chan struct{}     // closed when a poll arrives; nil unless a close waits for one
 	post         *post             // the POST that is being read
-	timer        timingwheel.Timer // heartbeat; in stateClosing the close timeout
+	timer        timingwheel.Timer // heartbeat; in stateClosing the end of the phase
 }
 
 // Protocol returns the protocol that the client speaks, 4 or 3.
@@ -103,7 +106,7 @@ func (s *Session) start() {
 }
 
 // onTimer is the callback of the session's timer: a ping is due, a pong is overdue, or a
-// close took too long. The other timers of the wheel wait until it returns, so it neither
+// phase of a close ends. The other timers of the wheel wait until it returns, so it neither
 // calls the layer above nor waits for the network.
 func (s *Session) onTimer() {
 	s.mu.Lock()
@@ -118,8 +121,8 @@ func (s *Session) onTimer() {
 	case s.state == stateOpen:
 		s.abortSoonLocked(ReasonPingTimeout)
 	default:
-		s.countCutLocked()
-		s.abortSoonLocked(ReasonForcedClose)
+		s.phaseEndedAndUnlock()
+		return
 	}
 	s.mu.Unlock()
 	if ping {
@@ -244,11 +247,19 @@ func (s *Session) blockedLocked() bool {
 	return s.poll == nil && time.Since(s.pollSeen) > pollGap
 }
 
-// receiveLocked handles one packet of the client. Text must be valid UTF-8. It reports
-// whether the session accepts more packets. Its caller holds s.recv.
+// receiveLocked handles one packet of the client. Text must be valid UTF-8. While the
+// session is closing it drops all packets but the close packet. It reports whether the
+// session accepts more packets. Its caller holds s.recv.
 func (s *Session) receiveLocked(packet []byte, binary bool) bool {
-	if !s.isOpen() {
+	switch s.arrived() {
+	case stateClosed:
 		return false
+	case stateClosing:
+		if !binary && len(packet) == 1 && packet[0] == packetClose {
+			s.closeFromClient()
+			return false
+		}
+		return true
 	}
 	ok := true
 	if s.eio3 {
@@ -265,13 +276,10 @@ func (s *Session) receiveLocked(packet []byte, binary bool) bool {
 	switch kind := packet[0]; {
 	case kind == packetMessage:
 		return s.handleMessageLocked(packet[1:], false)
-	case kind == packetPong && !s.eio3:
-		s.pongFromClient()
+	case kind == packetPong && !s.eio3, kind == packetNoop:
 		return true
 	case kind == packetPing && s.eio3:
-		s.pingFromClient()
-		return true
-	case kind == packetNoop:
+		s.Send(pongEIO3)
 		return true
 	case kind == packetClose:
 		s.closeFromClient()
@@ -294,7 +302,7 @@ func (s *Session) malformed() bool {
 	if s.Transport() == "polling" {
 		s.abort(ReasonParseError)
 	} else {
-		s.closeWith(ReasonParseError, ws.StatusProtocolError, false)
+		s.closeByClient(ReasonParseError, ws.StatusProtocolError, false)
 	}
 	return false
 }
@@ -310,25 +318,26 @@ func (s *Session) unlockRecv() {
 	}
 }
 
-func (s *Session) isOpen() bool {
+// arrived is called for each packet, and returns the state. Any packet proves that the
+// client lives, whatever it sent first: on a slow line the pong may stand behind events.
+func (s *Session) arrived() uint8 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state == stateOpen
+	switch {
+	case s.state != stateOpen || !s.pinged:
+	case s.eio3: // a ping of the client is always awaited
+		s.armLocked(s.srv.cfg.PingInterval + s.srv.cfg.PingTimeout)
+	default:
+		s.pinged = false
+		s.armLocked(s.srv.cfg.PingInterval)
+	}
+	return s.state
 }
 
 func (s *Session) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state == stateClosed
-}
-
-func (s *Session) pongFromClient() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.state == stateOpen && s.pinged {
-		s.pinged = false
-		s.armLocked(s.srv.cfg.PingInterval)
-	}
 }
 
 // Pause makes the transports stop reading messages until Resume, because too many wait

@@ -69,7 +69,7 @@ type wsConn struct {
 	probeAnswered bool   // the upgrade probe of the client was answered; only the reader sets it, and reads it without the lock
 	writing       bool   // a goroutine writes; remains set after an error
 	blocked       bool   // the last write would have blocked
-	closeSent     bool   // the close frame was sent
+	eof           bool   // the client has closed, while what is queued was still being sent
 	unwritten     []byte // bytes that the last write did not write; before the first one, the response to the handshake
 }
 
@@ -232,7 +232,7 @@ func (c *wsConn) handleUpgradePacket(packet []byte) bool {
 		s.takeProbeLocked()
 		s.ws, s.flushPending = c, false
 		if s.state == stateClosing {
-			s.out.push(closeFrame(ws.StatusNormalClosure))
+			s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
 		}
 		s.wakePollLocked()
 		s.unlockAndWake()
@@ -268,21 +268,29 @@ func (c *wsConn) fail(status ws.StatusCode) bool {
 	switch {
 	case c.dropProbe():
 	case status == 0:
-		c.s.closeWith(ReasonTransportClose, ws.StatusNormalClosure, true)
+		c.s.closeByClient(ReasonTransportClose, ws.StatusNormalClosure, true)
 	default:
-		c.s.closeWith(ReasonParseError, status, false)
+		c.s.closeByClient(ReasonParseError, status, false)
 	}
 	return false
 }
 
-// onConnError is called by the link when the connection failed or the client closed it.
+// onConnError is called by the link when the connection failed or the client closed it. The
+// link reads no more. If the client of a closing session has closed properly, what is queued is
+// still sent: the client may have closed the write direction only.
 func (c *wsConn) onConnError(reason Reason) {
 	if !c.dropProbe() {
-		c.s.mu.Lock()
-		current := c.s.ws == c
-		c.s.mu.Unlock()
+		s := c.s
+		s.mu.Lock()
+		current := s.ws == c
+		if current && reason == ReasonTransportClose && s.state == stateClosing && (s.phase == phaseDeliver || s.phase == phaseCloseFrame) {
+			c.eof = true
+			s.mu.Unlock()
+			return
+		}
+		s.mu.Unlock()
 		if current {
-			c.s.abort(reason)
+			s.abort(reason)
 		}
 	}
 	c.link.close()
@@ -338,13 +346,12 @@ func (c *wsConn) flush() {
 		c.blocked = false
 	}
 	c.writing, s.flushPending = false, false
-	finish := s.state == stateClosing && !c.closeSent
-	if finish {
-		c.closeSent = true
-		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
-	}
+	finish, eof := s.flushedLocked(), c.eof
 	s.mu.Unlock()
-	if finish {
+	switch {
+	case eof:
+		c.onConnError(ReasonTransportError) // nothing is left to send
+	case finish:
 		c.link.finish()
 	}
 }

@@ -431,6 +431,12 @@ func (c *client) expectNone() {
 	}
 }
 
+// isClosedSoon is isClosed once a close by the server has had its time.
+func (c *client) isClosedSoon() bool {
+	time.Sleep(1100 * time.Millisecond)
+	return c.isClosed()
+}
+
 // isClosed waits until all goroutines are blocked, and reports whether the connection
 // is closed.
 func (c *client) isClosed() bool {
