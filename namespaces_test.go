@@ -366,6 +366,7 @@ func TestSocket_OrderOfHooksAndEvents(t *testing.T) {
 			return realtime.None{}, nil
 		})
 		client := srv.Passenger(t, "p1")
+		synctest.Wait() // OnConnect has emitted, and sleeps
 		require.NoError(t, client.Emit("say", "a"))
 		require.NoError(t, client.Emit("say", "b"))
 		srv.Publish(t, realtime.TripRequested{TripID: "t1", PassengerID: "p1"})
