@@ -312,10 +312,15 @@ func (ns *Namespace) route(event string) *route {
 	return ns.handlers[event]
 }
 
-// overflow is socketio's Hooks.Overflow: it answers an event that the queue has no memory for.
+// overflow is socketio's Hooks.Overflow: it answers an event that the queue has no memory for,
+// or that has arrived too late at a drain.
 func (ns *Namespace) overflow(_ *socketio.Socket, e *socketio.Event) {
+	err := errTooOften
+	if ns.rt.stopping.Load() {
+		err = errUnavailable
+	}
 	if e.WantsAck() {
-		e.Ack(nil, failure(errTooOften).bytes()...)
+		e.Ack(nil, failure(err).bytes()...)
 	}
 }
 

@@ -19,8 +19,10 @@ import (
 //   - new connections get 503 with Retry-After;
 //   - the domain events that were published before are delivered, and the subscription to
 //     the bus ends; this takes at most half of the time until the deadline of ctx;
-//   - every socket gets server:drain, and its connection is closed after that was sent, at
-//     the rate of Limits.DrainRate;
+//   - each connection takes no more events; when the handlers of those it has taken have
+//     returned and their acks are sent, at most two seconds later, every socket gets
+//     server:drain, and the connection is closed after that was sent. This goes on at the rate
+//     of Limits.DrainRate;
 //   - running handlers have two seconds before their ctx ends;
 //   - the adapter is closed.
 //
@@ -57,13 +59,14 @@ func (rt *Server) end(ctx context.Context) error {
 	rt.sio.Stop()
 	cut := rt.sio.Cut()
 	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.stopBus(ctx)}
+	began := time.Now()
 	rt.drain(ctx)
 	errs = append(errs, unfinished("connections cut off", rt.await(ctx, rt.sio.Shutdown)))
 	if cut = rt.sio.Cut() - cut; cut > 0 {
 		rt.log.Warn("realtime: connections were cut off before server:drain was sent", "connections", cut)
 	}
 	rt.cancel()
-	finish, stop := context.WithTimeout(ctx, handlersFinish)
+	finish, stop := context.WithDeadline(ctx, began.Add(handlersFinish)) // a connection's last handlers have had their time in drain
 	_ = rt.waitForHooks(finish) // the call below returns the error
 	stop()
 	rt.cancelHandlers()
@@ -165,17 +168,39 @@ func (rt *Server) drainConns(ctx context.Context, conns []*socketio.Conn) {
 		pauses := max(1, int(time.Until(deadline)*4/5/drainPause))
 		batch = max(batch, (len(conns)+pauses-1)/pauses)
 	}
+	busy := map[*socketio.Conn]time.Time{} // until when handlers are awaited
 	for some := range slices.Chunk(conns, batch) {
 		for _, c := range some {
-			rt.closeForShutdown(c)
+			c.Drain()
+			busy[c] = time.Now().Add(handlersFinish)
 		}
-		if len(some) < batch {
-			return
-		}
-		select {
-		case <-time.After(drainPause):
-		case <-ctx.Done():
+		rt.closeIdle(busy)
+		if len(some) == batch && !pauseDrain(ctx) {
 			return // the engine closes the remaining connections
+		}
+	}
+	for len(busy) > 0 && pauseDrain(ctx) {
+		rt.closeIdle(busy)
+	}
+}
+
+// pauseDrain waits for drainPause. It returns false if ctx ended.
+func pauseDrain(ctx context.Context) bool {
+	select {
+	case <-time.After(drainPause):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// closeIdle closes those connections whose handlers have returned or had their time, and
+// removes them from busy.
+func (rt *Server) closeIdle(busy map[*socketio.Conn]time.Time) {
+	for c, until := range busy {
+		if !c.Busy() || time.Now().After(until) {
+			delete(busy, c)
+			rt.closeForShutdown(c)
 		}
 	}
 }

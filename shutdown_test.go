@@ -4,6 +4,7 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -90,6 +91,37 @@ func TestServer_ShutdownSpreadsClients(t *testing.T) {
 			moments[at]++
 		}
 		require.Len(t, moments, n/10)
+	})
+}
+
+// A call that is in flight at a drain, or waits behind another, gets its ack before
+// server:drain; one that arrives later is not handled.
+func TestServer_ShutdownAcksCallsInFlight(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		handled := 0
+		srv.Realtime.Drivers().HandleRaw("work", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			time.Sleep(500 * time.Millisecond)
+			handled++
+			return realtime.Raw{Args: []json.RawMessage{json.RawMessage("1")}}, nil
+		})
+		conn := openRaw(t, srv)
+		requireEntered(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))),
+			realtime.NamespaceDrivers, "d1", realtimetest.SessionID("d1"))
+		conn.send(t, `42/drivers,1["work"]`, `42/drivers,2["work"]`)
+		done := make(chan error, 1)
+		go func() { done <- srv.Realtime.Shutdown(t.Context()) }()
+		synctest.Wait()
+		late := conn.send(t, `42/drivers,3["work"]`)
+		require.Len(t, late, 1)
+		require.Contains(t, late[0], "unavailable")
+		conn.closedAfter(t, time.Minute)
+		require.NoError(t, <-done)
+		got := conn.received()
+		require.Contains(t, got[len(got)-3], "43/drivers,1[")
+		require.Contains(t, got[len(got)-2], "43/drivers,2[")
+		require.Contains(t, got[len(got)-1], "server:drain")
+		require.Equal(t, 2, handled)
 	})
 }
 

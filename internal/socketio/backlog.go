@@ -51,6 +51,9 @@ func (c *Conn) countIn(s *Socket, size int, idle bool) (took, unsettled bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b := &c.backlog
+	if c.draining {
+		return false, b.unsettled()
+	}
 	if b.awaitedAcks > 0 && b.events > 0 && b.bytes+size > c.srv.cfg.QueuedBytes {
 		if !b.refusing {
 			b.refusing = true

@@ -27,6 +27,7 @@ type Conn struct {
 
 	mu               sync.Mutex // guards the fields below
 	closed           bool
+	draining         bool         // see Drain
 	known            int16        // number of admitted and open sockets whose namespace is not anonymous
 	sockets          []*Socket    // pending, admitted or open; one per namespace at most
 	formerNamespaces []*Namespace // namespaces that it has left
@@ -216,6 +217,27 @@ func (c *Conn) onConnectRefused(unknown bool) {
 // timeout of the engine. A stock client reconnects after ReasonForcedClose.
 func (c *Conn) Close(reason Reason) { c.session.Close(reason) }
 
+// Drain makes the connection drop the events and CONNECTs that arrive from now on. Acks are
+// still handled, because a running handler may wait for one. The caller closes the connection
+// when it is no longer Busy, so that what was taken gets its ack.
+func (c *Conn) Drain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.draining = true
+}
+
+// Busy reports whether an event of the connection is being handled or waits for its handler.
+func (c *Conn) Busy() bool {
+	c.mu.Lock()
+	sockets := slices.Clone(c.sockets)
+	c.mu.Unlock()
+	return slices.ContainsFunc(sockets, func(s *Socket) bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.running && !s.abandoned.Load()
+	})
+}
+
 // Cork makes messages gather until Uncork, which writes them together. The time
 // between the two must be short, without calls to the host.
 func (c *Conn) Cork() { c.session.Cork() }
@@ -238,7 +260,7 @@ func (c *Conn) addSocket(n *Namespace) (*Socket, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.closed:
+	case c.closed, c.draining:
 		return nil, nil
 	case c.socketLocked([]byte(n.name)) != nil:
 		return nil, errNamespaceUp

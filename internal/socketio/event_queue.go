@@ -3,7 +3,8 @@
 
 package socketio
 
-// enqueue appends an event to the queue. It drops events for a closed or abandoned socket.
+// enqueue appends an event to the queue. It drops events for a closed or abandoned socket; one
+// that a draining connection does not take goes to overflow.
 func (s *Socket) enqueue(e *Event) {
 	s.mu.Lock()
 	if s.Closed() || s.abandoned.Load() {
