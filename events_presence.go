@@ -44,7 +44,8 @@ func (PresenceConnected) deliver(facts) []Delivery { return nil }
 // sockets were on two nodes, it may be published twice. If it was published although the user
 // still had a socket on a node that did not answer, that node publishes PresenceConnected again
 // once it receives messages from the others, or, if the others cannot be asked any more, for all
-// of its users.
+// of its users. The same holds if the bus hands PresenceDisconnected out after the user's next
+// event, provided that it hands it to one of the servers too.
 //
 // A node that shuts down or dies publishes no PresenceDisconnected for its users. If the adapter
 // reports its peers, another node publishes it for those users who do not connect to another

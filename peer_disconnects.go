@@ -46,7 +46,8 @@ type sharedDisconnects struct {
 
 type sharedDisconnect struct {
 	sharedUser
-	AgoMS int64 `json:"agoMs,omitempty"` // how long ago it was published, in milliseconds
+	AgoMS   int64 `json:"agoMs,omitempty"`   // how long ago it was published, in milliseconds
+	Handled bool  `json:"handled,omitempty"` // the sender has not published it, but has handled it then, see presenceCheck
 }
 
 // disconnects holds whom this node has published as disconnected, and whom it asks after a gap.
@@ -84,6 +85,7 @@ type disconnectedUser struct {
 	key      presenceKey
 	userType UserType
 	at       time.Time
+	handled  bool
 }
 
 // openGap is a gap about which peers are still to be asked, or have to answer. disconnects.mu
@@ -271,14 +273,23 @@ func (d *disconnects) sendAnswers(ns *Namespace, a *usersAnswer) {
 }
 
 // since returns the users of a namespace whom this node has published as disconnected since a gap
-// began. incomplete says that it has forgotten some.
+// began, each once, although it may also have handled the event. incomplete says that it has
+// forgotten some.
 func (d *disconnects) since(ns *Namespace, ago time.Duration) (users []sharedDisconnect, incomplete bool) {
 	since := time.Now().Add(-min(ago, 24*time.Hour) - gapSlack)
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	index := map[string]int{} // in users
 	for _, l := range d.ring {
-		if l.key.ns == ns && !l.at.Before(since) {
-			users = append(users, sharedDisconnect{sharedUser{l.key.user, l.userType}, time.Since(l.at).Milliseconds()})
+		if l.key.ns != ns || l.at.Before(since) {
+			continue
+		}
+		ago := time.Since(l.at).Milliseconds()
+		if i, ok := index[l.key.user]; ok {
+			users[i].AgoMS, users[i].Handled = min(users[i].AgoMS, ago), users[i].Handled || l.handled
+		} else {
+			index[l.key.user] = len(users)
+			users = append(users, sharedDisconnect{sharedUser{l.key.user, l.userType}, ago, l.handled})
 		}
 	}
 	return users, len(d.ring) == maxDisconnects && d.ring[d.next].at.After(since)
@@ -304,7 +315,7 @@ func (d *disconnects) published(ns *Namespace, users []sharedDisconnect) {
 	now := time.Now()
 	d.mu.Lock()
 	for _, l := range users {
-		left := disconnectedUser{presenceKey{ns, l.ID}, l.Type, now}
+		left := disconnectedUser{presenceKey{ns, l.ID}, l.Type, now.Add(-time.Duration(l.AgoMS) * time.Millisecond), l.Handled}
 		if len(d.ring) < maxDisconnects {
 			d.ring = append(d.ring, left)
 			continue
@@ -333,7 +344,11 @@ func (d *disconnects) apply(ns *Namespace, from string, s *sharedDisconnects) bo
 			d.rt.peerUsers.roster.Disconnected(roster.User{Namespace: ns.name, ID: l.ID})
 		}
 		ago := time.Duration(min(l.AgoMS, 1<<40)) * time.Millisecond
-		d.rt.presence.onPeerDisconnected(presenceKey{ns, l.ID}, l.Type, now.Add(-ago))
+		on := d.rt.presence.onPeerDisconnected
+		if l.Handled {
+			on = d.rt.presence.onDisconnectHandled
+		}
+		on(presenceKey{ns, l.ID}, l.Type, now.Add(-ago))
 	}
 	switch {
 	case s.For != "":

@@ -202,6 +202,7 @@ func TestGap_PresenceOfAPublisherThatDidNotReceive(t *testing.T) {
 		here.Close()
 		waitFor(grace)
 		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, h.take(t))
+		time.Sleep(time.Second)
 		adapters[1].hearAgain(grace + 5*time.Second)
 		soon()
 		require.Empty(t, h.take(t))

@@ -274,6 +274,24 @@ func (p *presence) onOtherNodes(batch []DomainEvent) map[presenceKey]bool {
 	return found
 }
 
+// onDisconnectHandled is called when a node has handled, at that time, an event that says that the
+// user is disconnected. It publishes a user who is here again, unless they were published after
+// that. Of a user whose grace time runs it publishes the next socket: their connecting may
+// still be handled after that event, so the grace time ends with an event as always.
+func (p *presence) onDisconnectHandled(key presenceKey, userType UserType, at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	state, known := p.users[key]
+	switch {
+	case !known || !p.publishes || state.came >= at.UnixMicro():
+	case state.leave != nil:
+		state.again = true
+		p.users[key] = state
+	default:
+		p.publishAgainLocked(key, state, userType)
+	}
+}
+
 // onPeerDisconnected is called when another node has published, at that time, that a user is
 // disconnected. If the user has a socket here, it publishes presence.connected, so that this
 // is the last event. If the user's grace time runs here, it ends the grace time without an

@@ -72,6 +72,7 @@ func (p *publisher) subscription(ctx context.Context, env Envelope) error {
 // delivers one event after the other, the next event may be a revocation.
 func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if isPresence(env.Name) { // presence events are published by servers and never sent to clients
+		p.rt.presenceCheck.handled(env)
 		return nil
 	}
 	if env.event == nil && !p.seen.add(env.ID) { // env.event comes from a MemoryBus, which does not repeat events

@@ -53,24 +53,25 @@ type Server struct {
 	handlerCtx     context.Context //nolint:containedctx // the lifetime of handlers
 	cancelHandlers context.CancelFunc
 
-	admission   *admission.Control
-	limiter     *ratelimit.Limiter // limits events; nil: no limits
-	host        hostCalls
-	watchdog    hostcall.Watchdog // abandons handlers that do not return
-	users       *hostcall.Lookup[User]
-	sessions    *hostcall.Lookup[Session]
-	sweep       sweep
-	replaced    replacedSessions
-	presence    presence
-	peerUsers   peerUsers
-	peerRooms   peerRooms
-	userLimit   userLimit
-	pending     pendingHandshakes
-	events      *registry
-	publisher   *publisher
-	cluster     clusterState
-	unsubscribe func()     // ends the subscription to the bus
-	ownBus      *MemoryBus // set if Options.Bus is nil
+	admission     *admission.Control
+	limiter       *ratelimit.Limiter // limits events; nil: no limits
+	host          hostCalls
+	watchdog      hostcall.Watchdog // abandons handlers that do not return
+	users         *hostcall.Lookup[User]
+	sessions      *hostcall.Lookup[Session]
+	sweep         sweep
+	replaced      replacedSessions
+	presence      presence
+	presenceCheck presenceCheck
+	peerUsers     peerUsers
+	peerRooms     peerRooms
+	userLimit     userLimit
+	pending       pendingHandshakes
+	events        *registry
+	publisher     *publisher
+	cluster       clusterState
+	unsubscribe   func()     // ends the subscription to the bus
+	ownBus        *MemoryBus // set if Options.Bus is nil
 
 	shutdownOnce sync.Once
 	shutdownDone chan struct{} // closed when the first call of Shutdown has returned
@@ -131,6 +132,7 @@ func New(o Options) (*Server, error) {
 		Cache: o.Timeouts.RepoCache, Limits: o.repoLimits(), Wheel: rt.wheel,
 	})
 	rt.presence.init(rt)
+	rt.presenceCheck.init(rt)
 	rt.peerUsers.init(rt)
 	rt.peerRooms.init(rt)
 	rt.userLimit.init(rt)
