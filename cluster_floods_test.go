@@ -193,7 +193,7 @@ func TestCluster_FloodOfGapsInRooms(t *testing.T) {
 			time.Sleep(2 * time.Millisecond)
 		}
 		synctest.Wait()
-		require.LessOrEqual(t, f.sent.take("roomsOf"), 2*12)
+		require.LessOrEqual(t, f.sent.take("roomsOf"), 2*15)
 	})
 }
 
