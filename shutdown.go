@@ -67,7 +67,7 @@ func (rt *Server) end(ctx context.Context) error {
 	}
 	rt.cancel()
 	finish, stop := context.WithDeadline(ctx, began.Add(handlersFinish)) // a connection's last handlers have had their time in drain
-	_ = rt.waitForHooks(finish) // the call below returns the error
+	_ = rt.waitForHooks(finish)                                          // the call below returns the error
 	stop()
 	rt.cancelHandlers()
 	errs = append(errs, rt.waitForHooks(ctx))
