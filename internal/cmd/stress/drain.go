@@ -41,7 +41,7 @@ type crowd struct {
 	mu      sync.Mutex // guards what follows
 	waits   map[int64]bool
 	drained int // clients that were sent server:drain
-	closed  int // with a close frame, behind it
+	closed  int // by the end of the stream, behind it
 	failed  []error
 }
 
@@ -148,7 +148,7 @@ func (c *crowd) live(n int) (took time.Duration, shutdownErr, err error) {
 	return took, shutdownErr, err
 }
 
-// listen connects one client and reads up to its close frame.
+// listen connects one client and reads up to the end of the stream.
 func (c *crowd) listen(dial func() (net.Conn, error), token string, entered func()) error {
 	conn, err := dial()
 	if err != nil {
@@ -165,9 +165,8 @@ func (c *crowd) listen(dial func() (net.Conn, error), token string, entered func
 			io.Reader
 			io.Writer
 		}{in, conn})
-		var closed wsutil.ClosedError
 		switch packet := string(b); {
-		case errors.As(err, &closed) && drained:
+		case errors.Is(err, io.EOF) && drained:
 			c.mu.Lock()
 			c.closed++
 			c.mu.Unlock()

@@ -33,9 +33,16 @@ func (a *actor) park(c *connection) {
 		return
 	}
 	a.w.count.add("drained", 1)
-	if flushed && (!c.hasReceived(realtime.EventServerDrain.Name()) || c.Reason() != realtimetest.ReasonTransportClose && !c.cutOff()) {
+	if flushed && (!c.hasReceived(realtime.EventServerDrain.Name()) || !c.closedToComeBack() && !c.cutOff()) {
 		a.breachf("shut down by %q, server:drain received: %v", c.Reason(), c.hasReceived(realtime.EventServerDrain.Name()))
 	}
+}
+
+// closedToComeBack reports whether the connection ended so that a stock client comes back: over
+// polling by a refused request.
+func (c *connection) closedToComeBack() bool {
+	reason := c.Reason()
+	return reason == realtimetest.ReasonTransportClose || reason == realtimetest.ReasonTransportError && c.Transport() == "polling"
 }
 
 // revoke revokes the client's session. The client must receive an event and be
