@@ -184,13 +184,7 @@ func TestGap_PresenceIsNotPublishedWithoutNeed(t *testing.T) {
 // A peer that does not receive the question of a node that had a gap is asked again.
 func TestGap_PresenceOfAPublisherThatDidNotReceive(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		hub, h := realtimetest.NewHub(), &presenceReader{}
-		var adapters []*deafAdapter
-		for range 2 {
-			a := &deafAdapter{Adapter: hub.Node(), deaf: &atomic.Bool{}}
-			adapters = append(adapters, a)
-			h.servers = append(h.servers, realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = a }))
-		}
+		adapters, h := newDeafPair(t)
 		here := h.servers[0].Driver(t, "d1")
 		h.servers[1].Driver(t, "d1")
 		h.servers[1].Driver(t, "d2")

@@ -272,6 +272,19 @@ func (n deafNode) Answer(ctx context.Context, m realtime.ClusterMessage, answer 
 	}
 }
 
+// newDeafPair starts two nodes that can be made deaf, and a reader of their presence events.
+func newDeafPair(t *testing.T) (adapters []*deafAdapter, heard *presenceReader) {
+	t.Helper()
+	hub := realtimetest.NewHub()
+	heard = &presenceReader{}
+	for range 2 {
+		a := &deafAdapter{Adapter: hub.Node(), deaf: &atomic.Bool{}}
+		adapters = append(adapters, a)
+		heard.servers = append(heard.servers, realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = a }))
+	}
+	return adapters, heard
+}
+
 // Two nodes receive nothing, and one of them publishes that a user is disconnected who is
 // connected to the other. It is corrected, whichever of them receives again first: the second one
 // misses the question of the first.
@@ -279,13 +292,7 @@ func TestGap_PresenceOfTwoNodes(t *testing.T) {
 	for name, order := range map[string][]int{"the publisher receives first": {0, 1}, "the other one receives first": {1, 0}} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				hub, h := realtimetest.NewHub(), &presenceReader{}
-				var adapters []*deafAdapter
-				for range 2 {
-					a := &deafAdapter{Adapter: hub.Node(), deaf: &atomic.Bool{}}
-					adapters = append(adapters, a)
-					h.servers = append(h.servers, realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Cluster.Adapter = a }))
-				}
+				adapters, h := newDeafPair(t)
 				here := h.servers[0].Driver(t, "d1")
 				h.servers[1].Driver(t, "d1")
 				time.Sleep(time.Second)
