@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/rodando/realtime/internal/chain"
 )
 
 // pendingHandshakes is the table of handshakes in progress. Its methods may be called
@@ -24,10 +26,10 @@ type pendingHandshakes struct {
 	// The rooms of a handshake are unknown until its token is verified. The table
 	// therefore keeps the revocations that come meanwhile: each has a number, and is
 	// dropped when every handshake that began before it has verified its token.
-	oldest, newest *handshake               // those that verify their token, in the order in which they began
-	number         uint64                   // of the last revocation
-	revoked        map[handshakeRoom]uint64 // the number of the last revocation of a room
-	revocations    []revokedRoom            // the entries of revoked, in order
+	verifying   chain.List[*handshake]   // those that verify their token, in the order in which they began
+	number      uint64                   // of the last revocation
+	revoked     map[handshakeRoom]uint64 // the number of the last revocation of a room
+	revocations []revokedRoom            // the entries of revoked, in order
 }
 
 // handshakeRoom is a room that a handshake would join.
@@ -52,12 +54,11 @@ type handshake struct {
 	own     [2]Room            // the user's and the session's, once the token is verified; likewise
 
 	// pendingHandshakes.mu guards these.
-	began        uint64     // the number of the last revocation before it
-	verifying    bool       // between oldest and newest of pendingHandshakes
-	older, newer *handshake // its neighbors there
-	userID       string
-	rooms        [2]handshakeRoom // the user's and the session's, in which it is listed; zero before identify
-	next         [3]*handshake    // in the lists that it is in
+	began     uint64                 // the number of the last revocation before it
+	verifying chain.Node[*handshake] // in pendingHandshakes.verifying
+	userID    string
+	rooms     [2]handshakeRoom // the user's and the session's, in which it is listed; zero before identify
+	next      [3]*handshake    // in the lists that it is in
 }
 
 // The lists that a handshake is in: indexes of handshake.next, and the first two of handshake.rooms.
@@ -109,13 +110,8 @@ func (p *pendingHandshakes) disconnected(c *connState) {
 func (p *pendingHandshakes) begin(h *handshake) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h.began, h.verifying, h.older = p.number, true, p.newest
-	if p.newest == nil {
-		p.oldest = h
-	} else {
-		p.newest.newer = h
-	}
-	p.newest = h
+	h.began, h.verifying.Value = p.number, h
+	p.verifying.Push(&h.verifying)
 }
 
 // identify adds the handshake to those that would join the user's and the session's room. It
@@ -154,23 +150,12 @@ func (h *handshake) slot(key handshakeRoom) int {
 // verifiedLocked removes a handshake from those that verify their token, and the revocations
 // that no other handshake needs.
 func (p *pendingHandshakes) verifiedLocked(h *handshake) {
-	if !h.verifying {
+	if !p.verifying.Remove(&h.verifying) {
 		return
 	}
-	if h.older == nil {
-		p.oldest = h.newer
-	} else {
-		h.older.newer = h.newer
-	}
-	if h.newer == nil {
-		p.newest = h.older
-	} else {
-		h.newer.older = h.older
-	}
-	h.verifying, h.older, h.newer = false, nil, nil
 	oldest := p.number
-	if p.oldest != nil {
-		oldest = p.oldest.began
+	if first := p.verifying.Oldest(); first != nil {
+		oldest = first.Value.began
 	}
 	n := 0
 	for ; n < len(p.revocations) && p.revocations[n].number <= oldest; n++ {
@@ -240,7 +225,7 @@ func (p *pendingHandshakes) markRevoked(namespace, room string) []*handshake {
 	defer p.mu.Unlock()
 	p.number++
 	key := handshakeRoom{namespace, room}
-	if p.oldest != nil {
+	if p.verifying.Oldest() != nil {
 		if p.revoked == nil {
 			p.revoked = map[handshakeRoom]uint64{}
 		}

@@ -79,6 +79,5 @@ func TestPendingHandshakes_OfOneUser(t *testing.T) {
 	require.False(t, other.revoked.Load())
 	p.done(other)
 	require.Empty(t, p.byRoom)
-	require.Nil(t, p.oldest)
-	require.Nil(t, p.newest)
+	require.Nil(t, p.verifying.Oldest())
 }
