@@ -357,6 +357,7 @@ func (c *client) dialPolling(s *server) {
 		}
 	})
 	c.t.Cleanup(func() {
+		c.post("1") // a server that is shut down waits for a client that has just polled
 		cancel()
 		polling.Wait()
 		tr.CloseIdleConnections()
