@@ -54,6 +54,17 @@ func (s *Socket) runGuarded(abandoned bool) {
 	returned = true
 }
 
+// rest ends the running of a queue in which nothing waits, and reports whether it did.
+func (s *Socket) rest() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.first != nil || s.disconnectDue || s.abandoned.Load() {
+		return false
+	}
+	s.running = false
+	return true
+}
+
 // runQueue handles events until none waits or Abandon was called meanwhile.
 func (s *Socket) runQueue(abandoned bool) {
 	for {

@@ -130,7 +130,11 @@ func (s *Socket) Open(ms ...*Message) bool { return s.open(false, ms) }
 func (s *Socket) OpenThen(first func(), ms ...*Message) bool {
 	ok := s.open(true, ms)
 	if ok {
-		defer func() { go s.runGuarded(false) }()
+		defer func() {
+			if !s.rest() {
+				go s.runGuarded(false)
+			}
+		}()
 		first()
 	}
 	return ok
