@@ -50,6 +50,16 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 	for event, rate := range r.Events {
 		events[event] = ratelimit.Limit{Rate: ratelimit.Rate(rate), Name: string(LimitRateEvents)}
 	}
+	// A dashboard joins and leaves all of its trips at once, in each of its windows.
+	for _, event := range []string{AdminTripJoin.name, AdminTripLeave.name} {
+		limit, given := events[event]
+		if !given {
+			limit = ratelimit.Limit{Rate: ratelimit.Rate(r.Event), Name: string(LimitRateEvent)}
+			limit.Burst = max(limit.Burst, o.Limits.RoomsPerSocket)
+		}
+		limit.Own = true
+		events[event] = limit
+	}
 	return ratelimit.New(ratelimit.Config{
 		Default: ratelimit.Limit{Rate: ratelimit.Rate(r.Event), Name: string(LimitRateEvent)},
 		Events:  events,

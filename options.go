@@ -371,13 +371,14 @@ type Rates struct {
 	// second, 10 at once.
 	Location Rate
 	// Event is the rate of every other event except auth:refresh, for each socket and
-	// event. Defaults to 10 a second, 20 at once.
+	// event. admin:trip:join and admin:trip:leave have it too, but Limits.RoomsPerSocket at
+	// once if that is more. Defaults to 10 a second, 20 at once.
 	Event Rate
 	// Events overrides Location and Event for single events, by name. Defaults to
 	// auth:refresh once in 10 s, 5 at once.
 	Events map[string]Rate
-	// User is the rate of all events of one user on this node. Defaults to 50 a second,
-	// 200 at once.
+	// User is the rate of all events of one user on this node, but for admin:trip:join and
+	// admin:trip:leave. Defaults to 50 a second, 200 at once.
 	User Rate
 	// Breach is the rate of refused events beyond which the server disconnects the
 	// socket. Defaults to 1 a second, 100 at once.

@@ -115,6 +115,7 @@ func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
 			grouped(l.Values) + ", " + grouped(l.Depth) + ", " + grouped(l.EventName) + " bytes, " + grouped(l.Attachments),
 		"a driver's positions":                           perSecond(r.Location),
 		"every other event, each event separately":       perSecond(r.Event),
+		"`admin:trip:join`, `admin:trip:leave`":          perSecond(Rate{r.Event.PerSecond, l.RoomsPerSocket}) + ", for up to " + grouped(l.RoomsPerSocket) + " trips of a socket",
 		"`auth:refresh`":                                 "one in " + strconv.Itoa(int(1/refreshRate.PerSecond)) + " seconds, " + strconv.Itoa(refreshRate.Burst) + " at once",
 		"all events of a user on a node":                 perSecond(r.User),
 		"refused events":                                 perSecond(r.Breach),

@@ -11,7 +11,7 @@ import (
 type Config struct {
 	Default Limit            // of an event that is not in Events
 	Events  map[string]Limit // by event name
-	User    Limit            // of all events of one user
+	User    Limit            // of all events of one user, but for those with Limit.Own
 	// Breach is the rate of refused events above which a socket is abusive.
 	Breach Rate
 }
@@ -20,6 +20,7 @@ type Config struct {
 type Limit struct {
 	Rate
 	Name string
+	Own  bool // its events do not count for Config.User
 }
 
 // Limiter limits events. Its methods may be called concurrently, but not for the same
@@ -37,6 +38,7 @@ type Limiter struct {
 type quota struct {
 	Quota
 	name string
+	own  bool
 }
 
 // Socket holds the buckets of one socket. Its zero value has full buckets. It is not
@@ -77,10 +79,10 @@ func New(c Config) *Limiter {
 	return l
 }
 
-func (l Limit) quota() quota { return quota{l.Quota(), l.Name} }
+func (l Limit) quota() quota { return quota{l.Quota(), l.Name, l.Own} }
 
-// Allow charges an event to the socket's bucket of that name and, if that allows it and user
-// is not empty, to the user's bucket. limit is the name of the limit that refused it. The
+// Allow charges an event to the socket's bucket of that name and, if that allows it, user is
+// not empty and the event counts for Config.User, to the user's bucket. limit is the name of the limit that refused it. The
 // caller passes one name for all events that the host does not handle, because each name costs
 // memory.
 func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string) {
@@ -92,7 +94,7 @@ func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string)
 	switch {
 	case !b.Allow(b.quota.Quota, now):
 		limit = b.quota.name
-	case user != "" && !l.allowUser(user, now):
+	case user != "" && !b.quota.own && !l.allowUser(user, now):
 		limit = l.user.name
 	default:
 		return Pass, ""

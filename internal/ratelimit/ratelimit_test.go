@@ -85,9 +85,9 @@ func (l *tested) allow(s *Socket, user, event string) (v Verdict) {
 func TestLimiter_Allow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := tested{Limiter: New(Config{
-			Default: Limit{Rate{1, 2}, "other"},
-			Events:  map[string]Limit{"ping": {Rate{1, 1}, "ping"}},
-			User:    Limit{Rate{1, 4}, "user"},
+			Default: Limit{Rate{1, 2}, "other", false},
+			Events:  map[string]Limit{"ping": {Rate{1, 1}, "ping", false}},
+			User:    Limit{Rate{1, 4}, "user", false},
 			Breach:  Rate{1, 2},
 		})}
 		var s, other Socket
@@ -107,10 +107,34 @@ func TestLimiter_Allow(t *testing.T) {
 	})
 }
 
+// Events with a budget of their own take nothing from the user's.
+func TestLimiter_OwnBudget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := tested{Limiter: New(Config{
+			Default: Limit{Rate: Rate{1, 3}, Name: "other"},
+			Events:  map[string]Limit{"join": {Rate{1, 5}, "join", true}},
+			User:    Limit{Rate: Rate{1, 2}, Name: "user"},
+			Breach:  Rate{1, 10},
+		})}
+		var s, other Socket
+		for _, s := range []*Socket{&s, &other} {
+			for range 5 {
+				require.Equal(t, Pass, l.allow(s, "u", "join"))
+			}
+			require.Equal(t, Refuse, l.allow(s, "u", "join"))
+			require.Equal(t, "join", l.limit)
+		}
+		require.Equal(t, Pass, l.allow(&s, "u", "x"))
+		require.Equal(t, Pass, l.allow(&s, "u", "x"))
+		require.Equal(t, Refuse, l.allow(&s, "u", "x"))
+		require.Equal(t, "user", l.limit)
+	})
+}
+
 // Full buckets are dropped, and a bucket that still limits its user is not.
 func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := tested{Limiter: New(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user"}})}
+		l := tested{Limiter: New(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user", false}})}
 		buckets := func() (n int) {
 			for i := range l.users {
 				n += len(l.users[i].buckets)
@@ -142,7 +166,7 @@ func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 
 func BenchmarkAllow(b *testing.B) {
 	l := tested{Limiter: New(Config{
-		Events: map[string]Limit{"ping": {Rate{1e9, 1e9}, "ping"}}, User: Limit{Rate{1e9, 1e9}, "user"},
+		Events: map[string]Limit{"ping": {Rate{1e9, 1e9}, "ping", false}}, User: Limit{Rate{1e9, 1e9}, "user", false},
 	})}
 	var s Socket
 	b.ReportAllocs()
