@@ -623,6 +623,17 @@ func TestDeliveries_Location(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, `{"eventId":"e1","driverId":"d1","lastLocation":{"lat":0,"lng":0},"lastLocationTimestamp":"2026-05-04T10:20:30.123Z"}`,
 		string(payload), "heading and speed are left out")
+
+	// As a phone reported it to the host's own API.
+	v := testLocation()
+	v.Heading, v.Speed = new(360.5), new(-1.0)
+	for _, d := range locationDeliveries(v, "e1", []string{"t1"}) {
+		payload, err := json.Marshal(d.payload)
+		require.NoError(t, err)
+		require.Contains(t, string(payload), `"heading":0.5`)
+		require.NotContains(t, string(payload), `speed`)
+	}
+	require.Equal(t, 360.5, *v.Heading, "the host's number is unchanged")
 }
 
 func TestDeliveries_StatusOfANewDriver(t *testing.T) {

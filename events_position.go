@@ -30,8 +30,45 @@ type LocationUpdate struct {
 	DriverID              string   `json:"driverId"`
 	LastLocation          Position `json:"lastLocation"`
 	LastLocationTimestamp Time     `json:"lastLocationTimestamp" doc:"when the position was taken"`
-	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360"`
-	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
+	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360; absent: not known"`
+	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second; absent: not known"`
+}
+
+// known returns the update without the numbers that a phone does not know, as they reach it
+// through a host's own API, and with its heading within a full turn. It does not change what
+// the pointers of v point to: that is the host's.
+func (v LocationUpdate) known() LocationUpdate {
+	if v.Heading != nil {
+		v.Heading = knownHeading(new(*v.Heading))
+	}
+	if v.Speed != nil {
+		v.Speed = known(new(*v.Speed))
+	}
+	return v
+}
+
+// unknown is what a phone sends for a heading, a speed or an accuracy that it does not know:
+// iOS reports -1 while it stands still.
+const unknown = -1
+
+// known returns nil for a number that is not known. It may change *n.
+func known(n *float64) *float64 {
+	switch {
+	case n == nil || *n == unknown:
+		return nil
+	case *n == 0:
+		*n = 0 // it may be -0
+	}
+	return n
+}
+
+// knownHeading is known for a heading. What a rounding error has moved past a full turn begins
+// the next one.
+func knownHeading(n *float64) *float64 {
+	if n = known(n); n != nil && *n > 360 && *n < 361 {
+		*n -= 360
+	}
+	return n
 }
 
 // DriverLocationChanged says that a driver moved, according to the host's services. For
@@ -84,6 +121,7 @@ func (e DriverLocationChanged) deliver(f facts) []Delivery {
 // locationDeliveries returns the deliveries of a driver's position. trips has the ids of the
 // driver's running trips: the passengers and admins in their rooms receive the position.
 func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Delivery {
+	v = v.known()
 	p := LocationPayload{eventID, v}
 	out := deliverTwice(p, EventDriverLocation, ToDriver(v.DriverID), EventAdminDriverLocation, ToDriverWatchers())
 	for i := range out {
@@ -94,6 +132,7 @@ func locationDeliveries(v LocationUpdate, eventID string, trips []string) []Deli
 
 // tripPositions returns the deliveries of a driver's position to the rooms of trips.
 func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Delivery) {
+	v = v.known()
 	for _, trip := range trips {
 		d := EventTripDriverLocation.Deliver(TripLocationPayload{LocationPayload{eventID, v}, trip},
 			ToRoom(NamespacePassengers, TripRoom(trip)), ToRoom(NamespaceAdmin, TripRoom(trip))).Latest(v.DriverID)
@@ -115,32 +154,27 @@ var DriverLocationPing = NewCall[LocationPing, None]("driver:location:ping").Doc
 // not nil, so ping.Lat and ping.Lng can be read.
 type LocationPing struct {
 	*Position                      // required
-	LastLocationTimestamp Time     `json:"lastLocationTimestamp,omitzero" doc:"when the position was taken; absent: now"`
-	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360"`
-	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second"`
-	AccuracyMeters        *float64 `json:"accuracyMeters,omitempty" doc:"meters"`
+	LastLocationTimestamp Time     `json:"lastLocationTimestamp,omitzero" doc:"when the position was taken, in ISO 8601 with any zone, or none for UTC, or as a number of milliseconds since 1970; absent: now"`
+	Heading               *float64 `json:"heading,omitempty" doc:"degrees clockwise from north, 0 to 360; absent or -1: not known"`
+	Speed                 *float64 `json:"speed,omitempty" doc:"meters per second; absent or -1: not known"`
+	AccuracyMeters        *float64 `json:"accuracyMeters,omitempty" doc:"meters; absent or -1: not known"`
 }
 
-// UnmarshalJSON implements json.Unmarshaler.
+// UnmarshalJSON implements json.Unmarshaler. It sets to nil what is -1, which is how phones say
+// that they do not know a heading, a speed or an accuracy; and a heading of less than a degree
+// past 360 begins a new turn.
 func (p *LocationPing) UnmarshalJSON(b []byte) error {
 	// NaN stands for a missing number: no JSON number is NaN, and Validate refuses it.
 	*p = LocationPing{Position: &Position{math.NaN(), math.NaN()}}
-	return jsonscan.Decode(b, jsonscan.Field{Name: "lat", To: &p.Lat}, jsonscan.Field{Name: "lng", To: &p.Lng}, jsonscan.Field{Name: "lastLocationTimestamp", To: timeField{&p.LastLocationTimestamp}},
+	err := jsonscan.Decode(b, jsonscan.Field{Name: "lat", To: &p.Lat}, jsonscan.Field{Name: "lng", To: &p.Lng}, jsonscan.Field{Name: "lastLocationTimestamp", To: timeField{&p.LastLocationTimestamp}},
 		jsonscan.Field{Name: "heading", To: &p.Heading}, jsonscan.Field{Name: "speed", To: &p.Speed}, jsonscan.Field{Name: "accuracyMeters", To: &p.AccuracyMeters})
-}
-
-// timeField decodes a time.
-type timeField struct{ to *Time }
-
-func (f timeField) SetJSON(value []byte) bool {
-	text, ok := jsonscan.String(value)
-	at, err := time.Parse(time.RFC3339, string(text))
-	*f.to = Time{at}
-	return ok && err == nil
+	p.Heading, p.Speed, p.AccuracyMeters = knownHeading(p.Heading), known(p.Speed), known(p.AccuracyMeters)
+	return err
 }
 
 // Validate returns an *Error, which names the fields, if the position is missing or a number
-// is out of range, or if the time is more than 24 hours from now.
+// is out of range, or if the time is more than 24 hours from now. -1 is in the range of a
+// heading, a speed and an accuracy.
 func (p LocationPing) Validate() error {
 	var bad problems
 	if p.Position == nil || !within(p.Lat, -90, 90) {
@@ -152,16 +186,26 @@ func (p LocationPing) Validate() error {
 	if !p.LastLocationTimestamp.IsZero() && time.Since(p.LastLocationTimestamp.Time).Abs() > maxClockError {
 		bad.add("must be within 24 hours of now", "lastLocationTimestamp")
 	}
-	if p.Heading != nil && !within(*p.Heading, 0, 360) {
-		bad.add("must be a number from 0 to 360", "heading")
+	if !isHeading(p.Heading) {
+		bad.add("must be a number from 0 to 360, or -1", "heading")
 	}
-	if p.Speed != nil && !within(*p.Speed, 0, math.MaxFloat64) {
-		bad.add("must not be negative", "speed")
+	if !isPositive(p.Speed) {
+		bad.add("must not be negative, except -1", "speed")
 	}
-	if p.AccuracyMeters != nil && !within(*p.AccuracyMeters, 0, math.MaxFloat64) {
-		bad.add("must not be negative", "accuracyMeters")
+	if !isPositive(p.AccuracyMeters) {
+		bad.add("must not be negative, except -1", "accuracyMeters")
 	}
 	return bad.err()
+}
+
+// isHeading reports whether n is a heading, or absent or not known.
+func isHeading(n *float64) bool {
+	return n == nil || *n == unknown || *n >= 0 && *n < 361
+}
+
+// isPositive reports whether n is finite and not negative, or absent or not known.
+func isPositive(n *float64) bool {
+	return n == nil || *n == unknown || within(*n, 0, math.MaxFloat64)
 }
 
 // updateLocation handles driver:location:ping.

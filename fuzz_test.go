@@ -20,6 +20,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -221,7 +222,9 @@ func FuzzInbound(f *testing.F) {
 		`{"lat":23.1,"lng":-82.3,"lastLocationTimestamp":"` + now + `","heading":0,"speed":1.5,"accuracyMeters":5}`,
 		`{"lat":90.0000001,"lng":1}`, `{"lat":1e999,"lng":1}`, `{"lat":NaN,"lng":1}`, `{"lat":"1","lng":1}`, `{"lat":null,"lng":1}`, `{"LAT":1,"LNG":2}`,
 		`{"lat":1,"lng":1,"lastLocationTimestamp":"2000-01-01T00:00:00Z"}`, `{"lat":1,"lng":1,"lastLocationTimestamp":1}`, `{"lat":1,"lng":1,"lastLocationTimestamp":"yesterday"}`,
-		`{"lat":1,"lng":1,"speed":-1,"heading":361,"accuracyMeters":-0.1}`, `{"lat":1,"lat":91,"lng":1}`, `{"lat":1,"lng":1,"heading":null}`, `{"lat":-0,"lng":1e-400}`,
+		`{"lat":1,"lng":1,"speed":-1,"heading":-1,"accuracyMeters":-1}`, `{"lat":1,"lng":1,"speed":-2,"heading":360.5,"accuracyMeters":-0.1}`, `{"lat":1,"lng":1,"heading":-0.0}`,
+		`{"lat":1,"lng":1,"lastLocationTimestamp":"` + now[:19] + `"}`, `{"lat":1,"lng":1,"lastLocationTimestamp":"` + now[:19] + `+0000"}`, `{"lat":1,"lng":1,"lastLocationTimestamp":` + strconv.FormatInt(time.Now().UnixMilli(), 10) + `}`,
+		`{"lat":1,"lat":91,"lng":1}`, `{"lat":1,"lng":1,"heading":null}`, `{"lat":-0,"lng":1e-400}`,
 		`{"lat":[1],"lng":{"lat":1}}`, `{"\u006cat":1,"lng":2}`, `{"__proto__":{"lat":1},"constructor":1,"lat":1,"lng":1}`,
 		`{"isOnline":true,"isAvailableForTrips":true,"availabilityReason":null}`, `{"isOnline":false,"isAvailableForTrips":true}`, `{"isOnline":"true"}`, `{"isOnline":1}`,
 		`{"availabilityReason":"OFFLINE"}`, `{"availabilityReason":"offline"}`, `{"availabilityReason":""}`, `{"availabilityReason":"OFFLINE","isOnline":true}`, `{"availabilityReason":1}`,
@@ -322,6 +325,32 @@ func members(body []byte) (known map[string]json.RawMessage, ok bool) {
 	return known, true
 }
 
+// clientTime reads the time of a client by trying every layout.
+func clientTime(raw json.RawMessage) (time.Time, bool) {
+	var millis float64
+	if json.Unmarshal(raw, &millis) == nil {
+		return time.UnixMicro(int64(math.Round(millis * 1000))), math.Abs(millis) < 253402300800000
+	}
+	var text string
+	if json.Unmarshal(raw, &text) != nil || len(text) > 64 {
+		return time.Time{}, false
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return at, !at.IsZero()
+	}
+	text = string(bytes.ToUpper([]byte(text)))
+	for _, zone := range []string{"", "Z07", "Z0700", "Z07:00"} {
+		for _, clock := range []string{"T15:04", "T15:04:05", " 15:04", " 15:04:05"} {
+			for _, space := range []string{"", " "} {
+				if at, err := time.Parse("2006-01-02"+clock+space+zone, text); err == nil {
+					return at, !at.IsZero()
+				}
+			}
+		}
+	}
+	return time.Time{}, false
+}
+
 // isGood says of the members of a body what the contract says.
 func isGood(value any, known map[string]json.RawMessage) bool {
 	given := func(name string) bool { return known[name] != nil && string(known[name]) != "null" }
@@ -351,18 +380,17 @@ func isGood(value any, known map[string]json.RawMessage) bool {
 	switch value.(type) {
 	case LocationPing:
 		if given("lastLocationTimestamp") {
-			var s string
-			at, err := time.Time{}, json.Unmarshal(known["lastLocationTimestamp"], &s)
-			if err == nil {
-				at, err = time.Parse(time.RFC3339, s)
-			}
-			if err != nil || !at.IsZero() && time.Since(at).Abs() > 24*time.Hour {
+			at, ok := clientTime(known["lastLocationTimestamp"])
+			if !ok || time.Since(at).Abs() > 24*time.Hour {
 				return false
 			}
 		}
 		const most = math.MaxFloat64
-		return number("lat", -90, 90, true) && number("lng", -180, 180, true) && number("heading", 0, 360, false) &&
-			number("speed", 0, most, false) && number("accuracyMeters", 0, most, false)
+		orUnknown := func(name string, high float64) bool {
+			return number(name, 0, high, false) || number(name, -1, -1, false)
+		}
+		return number("lat", -90, 90, true) && number("lng", -180, 180, true) && orUnknown("heading", math.Nextafter(361, 0)) &&
+			orUnknown("speed", most) && orUnknown("accuracyMeters", most)
 	case StatusUpdate:
 		for _, name := range []string{"isOnline", "isAvailableForTrips"} {
 			if given(name) && string(known[name]) != "true" && string(known[name]) != "false" {

@@ -108,11 +108,11 @@ func TestCall_InvalidPayloads(t *testing.T) {
 			{`{"lat":91,"lng":181}`, "lat lng"},
 			{`{"lat":1e999,"lng":1}`, "lat"},
 			{`{` + at + `"heading":-0.1}`, "heading"},
-			{`{` + at + `"heading":360.1}`, "heading"},
+			{`{` + at + `"heading":361}`, "heading"},
 			{`{` + at + `"heading":"NaN"}`, "heading"},
-			{`{` + at + `"speed":-1}`, "speed"},
+			{`{` + at + `"speed":-1.5}`, "speed"},
 			{`{` + at + `"speed":"10"}`, "speed"},
-			{`{` + at + `"accuracyMeters":-1}`, "accuracyMeters"},
+			{`{` + at + `"accuracyMeters":-2}`, "accuracyMeters"},
 			{`{` + at + `"accuracyMeters":[1]}`, "accuracyMeters"},
 			{`{` + at + `"lastLocationTimestamp":"yesterday"}`, "lastLocationTimestamp"},
 			{`{` + at + `"lastLocationTimestamp":""}`, "lastLocationTimestamp"},
@@ -315,6 +315,14 @@ func TestDriverLocationPing(t *testing.T) {
 		ping(`{"lat":1,"lng":1,"lastLocationTimestamp":"1999-12-31T01:00:00Z"}`, "")
 		ping(`{"lat":2,"lng":2,"heading":null,"speed":null,"lastLocationTimestamp":"2000-01-01T00:30:30.500Z"}`,
 			`{"driverId":"d1","lastLocation":{"lat":2,"lng":2},"lastLocationTimestamp":"2000-01-01T00:30:30.500Z"}`)
+
+		// What a phone does not know is absent, a heading begins a new turn, and a time may have no zone.
+		ping(`{"lat":2,"lng":2,"heading":-1,"speed":-1,"accuracyMeters":-1,"lastLocationTimestamp":"2000-01-01T00:30:30.5"}`,
+			`{"driverId":"d1","lastLocation":{"lat":2,"lng":2},"lastLocationTimestamp":"2000-01-01T00:30:30.500Z"}`)
+		ping(`{"lat":2,"lng":2,"heading":360.25,"speed":-0.0,"lastLocationTimestamp":"2000-01-01T02:30:30.5+0200"}`,
+			`{"driverId":"d1","lastLocation":{"lat":2,"lng":2},"lastLocationTimestamp":"2000-01-01T00:30:30.500Z","heading":0.25,"speed":0}`)
+		ping(`{"lat":2,"lng":2,"heading":-0.0,"lastLocationTimestamp":946686630500}`,
+			`{"driverId":"d1","lastLocation":{"lat":2,"lng":2},"lastLocationTimestamp":"2000-01-01T00:30:30.500Z","heading":0}`)
 
 		snapshot, err := realtimetest.Call(t.Context(), driver, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
 		require.NoError(t, err)

@@ -71,15 +71,16 @@ func TestLocationPing_Body(t *testing.T) {
 		{`{"lat":null,"lng":2}`, []string{"lat"}},
 		{`{"LAT":1,"Lng":2}`, []string{"lat", "lng"}},
 		{`{"lat":90.0001,"lng":-180.0001}`, []string{"lat", "lng"}},
-		{`{"lat":1,"lng":2,"heading":-0.1,"speed":-1,"accuracyMeters":-1}`, []string{"heading", "speed", "accuracyMeters"}},
-		{`{"lat":1,"lng":2,"heading":360.5}`, []string{"heading"}},
+		{`{"lat":1,"lng":2,"heading":-0.1,"speed":-1.5,"accuracyMeters":-0.5}`, []string{"heading", "speed", "accuracyMeters"}},
+		{`{"lat":1,"lng":2,"heading":-2,"speed":-2,"accuracyMeters":-2}`, []string{"heading", "speed", "accuracyMeters"}},
+		{`{"lat":1,"lng":2,"heading":361}`, []string{"heading"}},
 		{`{"lat":"1","lng":2}`, []string{"lat"}},
 		{`{"lat":1,"lng":true}`, []string{"lng"}},
 		{`{"lat":1e400,"lng":2}`, []string{"lat"}},
 		{`{"lat":1,"lng":2,"speed":"fast"}`, []string{"speed"}},
 		{`{"lat":1,"lng":2,"heading":{}}`, []string{"heading"}},
 		{`{"lat":1,"lng":2,"accuracyMeters":[]}`, []string{"accuracyMeters"}},
-		{`{"lat":1,"lng":2,"lastLocationTimestamp":1700000000000}`, []string{"lastLocationTimestamp"}},
+		{`{"lat":1,"lng":2,"lastLocationTimestamp":1700000000000}`, []string{"lastLocationTimestamp"}}, // years ago
 		{`{"lat":1,"lng":2,"lastLocationTimestamp":"yesterday"}`, []string{"lastLocationTimestamp"}},
 		{`{"lat":1,"lng":2,"lastLocationTimestamp":""}`, []string{"lastLocationTimestamp"}},
 		{`[]`, []string{""}},
@@ -103,6 +104,71 @@ func TestLocationPing_Body(t *testing.T) {
 	for _, f := range []float64{math.NaN(), math.Inf(1), math.Inf(-1)} {
 		ping := realtime.LocationPing{Position: &realtime.Position{Lat: f, Lng: f}, Heading: &f, Speed: &f, AccuracyMeters: &f}
 		require.Equal(t, []string{"lat", "lng", "heading", "speed", "accuracyMeters"}, fieldsOf(t, ping.Validate()))
+	}
+}
+
+// Phones say -1 for what they do not know, and rounding moves a heading past a full turn.
+func TestLocationPing_Unknown(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]realtime.LocationPing{
+		`"heading":-1,"speed":-1,"accuracyMeters":-1`: {},
+		`"heading":-1.0,"speed":-1e0`:                 {},
+		`"heading":360`:                               {Heading: new(360.0)},
+		`"heading":360.25,"speed":0`:                  {Heading: new(0.25), Speed: new(0.0)},
+		`"heading":-0.0,"speed":-0.0`:                 {Heading: new(0.0), Speed: new(0.0)},
+	} {
+		var ping realtime.LocationPing
+		require.NoError(t, json.Unmarshal([]byte(`{"lat":0,"lng":0,`+text+`}`), &ping))
+		require.NoError(t, ping.Validate(), text)
+		want.Position = new(realtime.Position)
+		require.Equal(t, want, ping, text)
+		for _, n := range []*float64{ping.Heading, ping.Speed} {
+			require.False(t, n != nil && math.Signbit(*n), text)
+		}
+	}
+	unknown := -1.0
+	require.NoError(t, realtime.LocationPing{Position: new(realtime.Position), Heading: &unknown, Speed: &unknown, AccuracyMeters: &unknown}.Validate())
+}
+
+func TestLocationPing_TimeTexts(t *testing.T) {
+	t.Parallel()
+	whole := time.Date(2024, 5, 6, 7, 8, 9, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		`"2024-05-06T07:08:09Z"`:             whole,
+		`"2024-05-06T07:08:09"`:              whole,
+		`"2024-05-06 07:08:09"`:              whole,
+		`"2024-05-06T07:08:09+0000"`:         whole,
+		`"2024-05-06T07:08:09+00:00"`:        whole,
+		`"2024-05-06T07:08:09-00"`:           whole,
+		`"2024-05-06T09:08:09+0200"`:         whole,
+		`"2024-05-06T03:08:09-04"`:           whole,
+		`"2024-05-06T12:53:09+05:45"`:        whole,
+		`"2024-05-06 07:08:09 +0000"`:        whole, // Swift's description of a Date
+		`"2024-05-06t07:08:09z"`:             whole,
+		`"2024-05-06T07:08Z"`:                whole.Add(-9 * time.Second),
+		`"2024-05-06T07:08"`:                 whole.Add(-9 * time.Second),
+		`"2024-05-06T07:08:09.5"`:            whole.Add(time.Second / 2),
+		`"2024-05-06T07:08:09,5+0000"`:       whole.Add(time.Second / 2),
+		`"2024-05-06T07:08:09.123456789"`:    whole.Add(123456789),
+		`"2024-05-06T09:08:09.123456+02:00"`: whole.Add(123456 * time.Microsecond),
+		`1714979289000`:                      whole,
+		`1714979289123`:                      whole.Add(123 * time.Millisecond),
+		`1714979289123.25`:                   whole.Add(123250 * time.Microsecond),
+		`1.714979289e12`:                     whole,
+		`0`:                                  time.Unix(0, 0),
+		`-1000`:                              time.Unix(-1, 0),
+	} {
+		var ping realtime.LocationPing
+		require.NoError(t, json.Unmarshal([]byte(`{"lastLocationTimestamp":`+text+`}`), &ping), text)
+		require.True(t, want.Equal(ping.LastLocationTimestamp.Time), "%s: %s", text, ping.LastLocationTimestamp)
+	}
+	for _, text := range []string{
+		`"2024-05-06"`, `"07:08:09"`, `"2024-13-06T07:08:09"`, `"2024-05-06T25:08:09"`, `"2024-05-06T07:08:09X"`, `"2024-05-06T07:08:09+2"`, `"2024-05-06T07"`,
+		`"2024-05-06T07:08:09Z tomorrow"`, `"2024-05-06T07:08:09+00:00:00"`, `"Mon May 06 2024 07:08:09 GMT+0000"`, `"1714979289000"`, `" "`, `"           "`,
+		`"` + strings.Repeat("2024-05-06T07:08:09.0", 50) + `"`, `true`, `{}`, `[1714979289000]`, `1e300`, `-1e300`, `1e400`,
+		`"0001-01-01T00:00:00Z"`, `-62135596800000`, // the zero time of .NET and Go, which is no position's
+	} {
+		require.Equal(t, []string{"lastLocationTimestamp"}, faults(t, new(realtime.LocationPing), `{"lat":1,"lng":2,"lastLocationTimestamp":`+text+`}`), text)
 	}
 }
 

@@ -31,8 +31,8 @@ scenario('invalid payloads name their fields', async (world) => {
     [driver, 'driver:location:ping', { lat: '1', lng: 2 }, 'lat'],
     [driver, 'driver:location:ping', { lat: NaN, lng: 2 }, 'lat'], // null in JSON
     [driver, 'driver:location:ping', { ...here, heading: 361 }, 'heading'],
-    [driver, 'driver:location:ping', { ...here, speed: -1 }, 'speed'],
-    [driver, 'driver:location:ping', { ...here, accuracyMeters: -1, heading: -1 }, 'heading', 'accuracyMeters'],
+    [driver, 'driver:location:ping', { ...here, speed: -2 }, 'speed'],
+    [driver, 'driver:location:ping', { ...here, accuracyMeters: -0.5, heading: -90 }, 'heading', 'accuracyMeters'],
     [driver, 'driver:location:ping', { ...here, lastLocationTimestamp: 'yesterday' }, 'lastLocationTimestamp'],
     [driver, 'driver:location:ping', { ...here, lastLocationTimestamp: new Date(Date.now() - day - 60_000).toISOString() }, 'lastLocationTimestamp'],
     [driver, 'driver:location:ping', { ...here, lastLocationTimestamp: new Date(Date.now() + day + 60_000).toISOString() }, 'lastLocationTimestamp'],
@@ -58,6 +58,31 @@ scenario('invalid payloads name their fields', async (world) => {
   for (const c of [driver, admin]) {
     await c.roundTrip();
     assert.deepEqual(c.heard(), []);
+  }
+});
+
+scenario('a position is read as phones write it', async (world) => {
+  const [driver, admin] = await world.connect('diego', 'ana');
+  const lastLocation = { lat: 23.1, lng: -82.4 };
+  const at = Math.floor(Date.now() / 1000) * 1000;
+  const positions = [
+    // An iPhone that stands still does not know these.
+    [{ heading: -1, speed: -1, accuracyMeters: -1 }],
+    [{ heading: 360.25, speed: -0.0 }, 0.25, 0],
+    [{ lastLocationTimestamp: at }],
+    [{ lastLocationTimestamp: new Date(at).toISOString().replace('Z', '') }],
+    [{ lastLocationTimestamp: new Date(at).toISOString().replace('Z', '+0000') }],
+    [{ lastLocationTimestamp: new Date(at + 3600_000).toISOString().replace('.000Z', '+01') }],
+  ];
+  for (const [i, [sent, heading, speed]] of positions.entries()) {
+    const ack = await driver.call('driver:location:ping', { ...lastLocation, lastLocationTimestamp: at, ...sent });
+    assert.deepEqual(ack, { ok: true }, JSON.stringify(sent));
+    for (const [c, name] of [[driver, 'driver:location:update'], [admin, 'admin:driver:location:update']]) {
+      const { eventId, driverId, ...shown } = await c.event(name, i + 1);
+      assert.deepEqual(shown, {
+        lastLocation, lastLocationTimestamp: new Date(at).toISOString(), ...(heading !== undefined && { heading, speed }),
+      }, JSON.stringify(sent));
+    }
   }
 });
 
