@@ -130,6 +130,14 @@ const (
 	logFailed    = "realtime: handler failed"
 )
 
+// The messages of what fails below CONNECT.
+const (
+	logRequestFailed = "realtime: request failed"
+	logLimit         = "realtime: limit reached"
+	logOrigin        = "realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed"
+	logCallFailed    = "realtime: call of the host's code failed"
+)
+
 // rawConn is a websocket on which a test sends any packet, also invalid ones.
 type rawConn struct {
 	body  io.ReadWriteCloser

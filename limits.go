@@ -82,7 +82,7 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) 
 		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed",
 			"origin", strings.Join(r.Header["Origin"], ", "), "host", own.String())
 		socketio.Forbidden(w)
-		rt.requestFailed(r, FailureOrigin, http.StatusForbidden)
+		rt.requestFailed(r, FailureOrigin, http.StatusForbidden, "")
 	}
 	return false
 }

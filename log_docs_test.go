@@ -21,7 +21,7 @@ import (
 func loggedLines(t *testing.T) map[string]string {
 	t.Helper()
 	lines := map[string]string{"realtime: log lines were suppressed": "that of `line`"} // internal/logsample
-	levels := map[string]string{"Info": "INFO", "Warn": "WARN", "Error": "ERROR", "Log": "ERROR"}
+	levels := map[string]string{"Info": "INFO", "Warn": "WARN", "Error": "ERROR", "Log": "ERROR", "Debug": "DEBUG", "logRemedy": "varies"}
 	message := regexp.MustCompile(`^(realtime|redisadapter|redisbus|engineio|socketio): `)
 	read := func(path string) {
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)

@@ -29,8 +29,6 @@ func TestTrace_NilCostsNothing(t *testing.T) {
 		s.traceAbandoned("x", 0)
 		s.traceEmitted("x", ms)
 		ns.traceEmitted("x", 1, ms)
-		s.limited(LimitRateEvent, "x")
-		rt.exceeded(nil, nil, socketio.Exceeded{Limit: socketio.LimitPayload})
 		p.traceDelivered(r)
 	}))
 }

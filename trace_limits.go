@@ -55,7 +55,7 @@ const (
 )
 
 // LimitInfo describes a limit that was reached. Fields that do not apply are empty: a limit
-// of a connection has no SocketID.
+// of a connection has no SocketID, and as UserID that of its oldest socket with a user.
 type LimitInfo struct {
 	SocketInfo
 	Limit Limit
@@ -103,29 +103,38 @@ func (rt *Server) exceeded(c *socketio.Conn, inner *socketio.Socket, e socketio.
 	rt.connLimited(c, i)
 }
 
-// connLimited calls Trace.Limited for a limit of a connection.
+// connLimited logs a limit of a connection, and calls Trace.Limited.
 func (rt *Server) connLimited(c *socketio.Conn, i LimitInfo) {
-	if f := rt.opts.Trace.Limited; f != nil {
-		if i.SocketID == "" {
-			i.SocketInfo = connTraceInfo(c)
+	if i.SocketID == "" {
+		i.SocketInfo = connTraceInfo(c)
+		for _, inner := range c.Sockets() {
+			if s, ok := socketOf(inner); ok && i.UserID == "" {
+				i.UserID = s.Identity().UserID
+			}
 		}
+	}
+	rt.logLimit(i)
+	if f := rt.opts.Trace.Limited; f != nil {
 		callTrace(rt, connTraceContext(c), f, i)
 	}
 }
 
-// limited calls Trace.Limited for a limit of a socket. event is the name of an event that
+// limited logs a limit of a socket, and calls Trace.Limited. event is the name of an event that
 // has a handler, or empty.
 func (s *Socket) limited(l Limit, event string) {
+	i := LimitInfo{SocketInfo: s.traceInfo(), Limit: l, Event: event}
+	s.ns.rt.logLimit(i)
 	if f := s.ns.rt.opts.Trace.Limited; f != nil {
-		callTrace(s.ns.rt, s.traceContext(), f, LimitInfo{SocketInfo: s.traceInfo(), Limit: l, Event: event})
+		callTrace(s.ns.rt, s.traceContext(), f, i)
 	}
 }
 
-// requestLimited calls Trace.Limited for a limit that a request for a new connection has
-// reached.
+// requestLimited logs a limit that a request for a new connection has reached, and calls
+// Trace.Limited.
 func (rt *Server) requestLimited(r *http.Request, c *connState, l Limit) {
+	i := LimitInfo{SocketInfo: SocketInfo{Transport: requestedTransport(r), RemoteAddr: c.Addr()}, Limit: l}
+	rt.logLimit(i)
 	if f := rt.opts.Trace.Limited; f != nil {
-		i := SocketInfo{Transport: requestedTransport(r), RemoteAddr: c.Addr()}
-		callTrace(rt, r.Context(), f, LimitInfo{SocketInfo: i, Limit: l})
+		callTrace(rt, r.Context(), f, i)
 	}
 }

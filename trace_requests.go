@@ -88,19 +88,20 @@ func (rt *Server) engineFailed(r *http.Request, f socketio.Failure) {
 	if f.Reason == socketio.FailedBusy && f.Status == http.StatusInternalServerError {
 		reason = FailureConnContext // accept has refused the request with this status
 	}
-	rt.requestFailed(r, reason, f.Status)
+	rt.requestFailed(r, reason, f.Status, f.Detail)
 }
 
-// requestFailed calls Trace.RequestFailed.
-func (rt *Server) requestFailed(r *http.Request, reason RequestFailure, status int) {
-	f := rt.opts.Trace.RequestFailed
-	if f == nil {
-		return
-	}
+// requestFailed logs a request that failed, and calls Trace.RequestFailed. detail is more about
+// the reason, or empty.
+func (rt *Server) requestFailed(r *http.Request, reason RequestFailure, status int, detail string) {
 	addr, _, _ := admission.Address(r, rt.opts.TrustedProxies)
-	callTrace(rt, r.Context(), f, RequestFailedInfo{
+	i := RequestFailedInfo{
 		Reason: reason, Status: status, Method: knownMethod(r.Method), Transport: requestedTransport(r), RemoteAddr: addr,
-	})
+	}
+	rt.logRequestFailure(i, r, detail)
+	if f := rt.opts.Trace.RequestFailed; f != nil {
+		callTrace(rt, r.Context(), f, i)
+	}
 }
 
 // requestedTransport returns the transport that a request names, or "" if it is unknown.
@@ -112,13 +113,16 @@ func requestedTransport(r *http.Request) Transport {
 	return ""
 }
 
-// upgradeFailed is socketio's Config.UpgradeFailed. It calls Trace.RequestFailed.
+// upgradeFailed is socketio's Config.UpgradeFailed. It logs the failure, and calls
+// Trace.RequestFailed.
 func (rt *Server) upgradeFailed(c *socketio.Conn) {
+	i := RequestFailedInfo{
+		Reason: FailureUpgrade, Status: http.StatusSwitchingProtocols, Method: http.MethodGet, Transport: TransportWebSocket,
+		RemoteAddr: connOf(c).Addr(),
+	}
+	rt.logRequestFailure(i, nil, "")
 	if f := rt.opts.Trace.RequestFailed; f != nil {
-		callTrace(rt, connTraceContext(c), f, RequestFailedInfo{
-			Reason: FailureUpgrade, Status: http.StatusSwitchingProtocols, Method: http.MethodGet, Transport: TransportWebSocket,
-			RemoteAddr: connOf(c).Addr(),
-		})
+		callTrace(rt, connTraceContext(c), f, i)
 	}
 }
 

@@ -3,6 +3,7 @@
 package realtime_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"go/ast"
@@ -83,7 +84,7 @@ func (f failureRecorder) options(o *realtime.Options) {
 	o.Trace = &realtime.Trace{RequestFailed: func(_ context.Context, i realtime.RequestFailedInfo) { f <- i }}
 }
 
-// Each reason has a way to come about here.
+// Each reason has a way to come about here. Each has one line in the log, with what to do.
 func TestTrace_RequestFailed(t *testing.T) {
 	upgrade := []string{
 		"Connection", "Upgrade", "Upgrade", "websocket", "Sec-WebSocket-Version", "13", "Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==",
@@ -100,29 +101,31 @@ func TestTrace_RequestFailed(t *testing.T) {
 		before    func(t *testing.T, srv *realtimetest.Server)
 		status    int
 		transport realtime.Transport
+		line      string // the message of the line, if it is another one
+		detail    string
 	}{
-		realtime.FailureTransport:     {request: request{query: "EIO=4&transport=pigeon"}, status: 400},
-		realtime.FailureSession:       {request: request{query: "EIO=4&transport=polling&sid=x"}, status: 400, transport: polling},
+		realtime.FailureTransport:     {request: request{query: "EIO=4&transport=pigeon"}, status: 400, detail: "Transport unknown"},
+		realtime.FailureSession:       {request: request{query: "EIO=4&transport=polling&sid=x"}, status: 400, transport: polling, detail: "Session ID unknown"},
 		realtime.FailureMethod:        {request: request{method: "PUT", query: "EIO=4&transport=polling"}, status: 400, transport: polling},
 		realtime.FailureUpgradeHeader: {request: request{query: "EIO=4&transport=websocket"}, status: 400, transport: websocket},
 		realtime.FailureRequest: {
 			request: request{query: "EIO=3&j=0&transport=polling"},
 			set:     func(o *realtime.Options) { o.Compat.AllowEIO3 = true }, status: 400, transport: polling,
 		},
-		realtime.FailureProtocol: {request: request{query: "EIO=3&transport=polling"}, status: 400, transport: polling},
+		realtime.FailureProtocol: {request: request{query: "EIO=3&transport=polling"}, status: 400, transport: polling, detail: "Unsupported protocol version"},
 		realtime.FailureOrigin: {
-			request: request{query: "EIO=4&transport=polling", header: []string{"Origin", "https://evil.example"}}, status: 403, transport: polling,
+			request: request{query: "EIO=4&transport=polling", header: []string{"Origin", "https://evil.example"}}, status: 403, transport: polling, line: logOrigin,
 		},
 		realtime.FailureLimit: {
 			request: request{query: "EIO=4&transport=polling"},
 			set:     func(o *realtime.Options) { o.Unlimited, o.Limits.Connections = false, 1 },
-			before:  func(t *testing.T, srv *realtimetest.Server) { srv.Driver(t, "d1") }, status: 503, transport: polling,
+			before:  func(t *testing.T, srv *realtimetest.Server) { srv.Driver(t, "d1") }, status: 503, transport: polling, line: logLimit,
 		},
 		realtime.FailureConnContext: {
 			request: request{query: "EIO=4&transport=polling"},
 			set: func(o *realtime.Options) {
 				o.ConnContext = func(context.Context, *http.Request) context.Context { panic("planned") }
-			}, status: 500, transport: polling,
+			}, status: 500, transport: polling, line: logCallFailed,
 		},
 		realtime.FailureShutdown: {
 			request: request{query: "EIO=4&transport=polling", recorded: true},
@@ -132,13 +135,15 @@ func TestTrace_RequestFailed(t *testing.T) {
 		},
 		realtime.FailureBody: {
 			request: request{method: "POST", query: "EIO=4&transport=polling&sid=$SID", body: strings.Repeat("x", 2000)},
-			set:     func(o *realtime.Options) { o.Limits.MaxPayload = 1000 }, status: 413, transport: polling,
+			set:     func(o *realtime.Options) { o.Limits.MaxPayload = 1000 }, status: 413, transport: polling, line: logLimit,
 		},
 		realtime.FailureHijack: {
 			request: request{query: "EIO=4&transport=websocket", header: upgrade, recorded: true}, status: 500, transport: websocket,
+			detail: "*httptest.ResponseRecorder",
 		},
 		realtime.FailureHandshake: {
 			request: request{query: "EIO=4&transport=websocket", header: upgrade[:6]}, status: 400, transport: websocket,
+			detail: `handshake error: bad "Sec-WebSocket-Key" header`,
 		},
 		realtime.FailureUpgrade: {
 			request: request{query: "EIO=4&transport=websocket&sid=$SID", header: upgrade}, status: 101, transport: websocket,
@@ -154,7 +159,8 @@ func TestTrace_RequestFailed(t *testing.T) {
 				if set == nil {
 					set = func(*realtime.Options) {}
 				}
-				srv := realtimetest.NewServer(t, failed.options, set)
+				logs, log := recordLogs(t)
+				srv := realtimetest.NewServer(t, log, failed.options, set)
 				query := row.query
 				if strings.Contains(query, "$SID") {
 					_, sid := originClient{srv: srv}.session(t, true)
@@ -196,6 +202,24 @@ func TestTrace_RequestFailed(t *testing.T) {
 				require.Equal(t, realtime.RequestFailedInfo{
 					Reason: realtime.RequestFailure(why), Status: status, Method: method, Transport: row.transport,
 				}, got)
+
+				line := logs.lines(t, cmp.Or(row.line, logRequestFailed))
+				require.Len(t, line, 1)
+				if row.line == "" {
+					require.Equal(t, why, line[0]["reason"])
+					require.InEpsilon(t, float64(status), line[0]["status"], 0)
+				}
+				if detail := row.detail; detail != "" {
+					require.Equal(t, detail, line[0]["detail"])
+				}
+				if row.line != logOrigin && row.line != logCallFailed { // their message, and the host's error, say it
+					require.NotEmpty(t, line[0]["remedy"])
+				}
+				warned := 0
+				for _, level := range []string{"WARN", "ERROR", "INFO"} {
+					warned += strings.Count(logs.log.String(), `"level":"`+level+`"`)
+				}
+				require.Equal(t, 1, warned, "one line in all: %s", logs.log.String())
 			})
 		})
 	}

@@ -5,6 +5,7 @@ package engineio
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -16,6 +17,9 @@ import (
 type Failure struct {
 	Reason FailureReason
 	Status int // of the answer
+	// Detail is the message of the answer; for FailedHijack the type that cannot be hijacked, and
+	// for FailedHandshake what is wrong. It has nothing that the client chose.
+	Detail string
 }
 
 // FailureReason says why a request failed.
@@ -74,20 +78,20 @@ func (b *Busy) write(w http.ResponseWriter) {
 }
 
 // failed reports a request that has been answered with an error.
-func (s *Server) failed(r *http.Request, why FailureReason, status int) {
+func (s *Server) failed(r *http.Request, why FailureReason, status int, detail string) {
 	if s.cfg.Failed != nil {
-		s.cfg.Failed(r, Failure{Reason: why, Status: status})
+		s.cfg.Failed(r, Failure{why, status, detail})
 	}
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p problem, why FailureReason) {
 	p.write(w, http.StatusBadRequest)
-	s.failed(r, why, http.StatusBadRequest)
+	s.failed(r, why, http.StatusBadRequest, p.Message)
 }
 
 func (s *Server) refuseBusy(w http.ResponseWriter, r *http.Request, busy *Busy, why FailureReason) {
 	busy.write(w)
-	s.failed(r, why, busy.Status)
+	s.failed(r, why, busy.Status, "")
 }
 
 func (s *Server) refuseClosed(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +105,7 @@ func (s *Session) refusePost(w http.ResponseWriter, r *http.Request, err error) 
 	case errors.As(err, &tooLarge):
 		s.reportLimit(LimitPayload)
 		errRequest.write(w, http.StatusRequestEntityTooLarge)
-		s.srv.failed(r, FailedBody, http.StatusRequestEntityTooLarge)
+		s.srv.failed(r, FailedBody, http.StatusRequestEntityTooLarge, "")
 	case errors.Is(err, errIncoming):
 		s.srv.refuseBusy(w, r, &Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.srv.cfg.RetryAfter}, FailedBody)
 	default:
@@ -109,17 +113,34 @@ func (s *Session) refusePost(w http.ResponseWriter, r *http.Request, err error) 
 	}
 }
 
-// handshakeFailed reports a websocket handshake that failed.
-func (s *Server) handshakeFailed(r *http.Request, hijacked bool, err error) {
+// handshakeFailed reports a websocket handshake that failed. w is the request's
+// http.ResponseWriter, or nil if a method of it panicked.
+func (s *Server) handshakeFailed(r *http.Request, w http.ResponseWriter, hijacked bool, err error) {
 	var refused *ws.ConnectionRejectedError
 	switch {
 	case !hijacked:
-		s.failed(r, FailedHijack, http.StatusInternalServerError)
+		s.failed(r, FailedHijack, http.StatusInternalServerError, typeWithoutHijack(w))
 	case errors.As(err, &refused):
-		s.failed(r, FailedHandshake, refused.StatusCode())
+		s.failed(r, FailedHandshake, refused.StatusCode(), refused.Error())
 	default: // the response could not be written, or a method of the connection panicked
-		s.failed(r, FailedHandshake, http.StatusSwitchingProtocols)
+		s.failed(r, FailedHandshake, http.StatusSwitchingProtocols, "the connection failed")
 	}
+}
+
+// typeWithoutHijack returns the type of the http.ResponseWriter that has neither Hijack nor
+// Unwrap, so that a websocket is not possible. It is w, or one that w wraps.
+func typeWithoutHijack(w http.ResponseWriter) string {
+	for {
+		u, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			break
+		}
+		w = u.Unwrap()
+	}
+	if w == nil {
+		return ""
+	}
+	return fmt.Sprintf("%T", w)
 }
 
 // reportUpgrade reports an upgrade that was not completed, on a goroutine of its own, because

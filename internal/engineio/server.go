@@ -253,7 +253,7 @@ func (s *Server) openWebSocket(ss *Session, w http.ResponseWriter, r *http.Reque
 	c := s.newConn(h, ss)
 	if c == nil || !s.addWebSocket(c) {
 		ss.abort(ReasonShuttingDown)
-		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
+		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols, "")
 		return
 	}
 	opened = true

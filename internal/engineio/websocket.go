@@ -103,7 +103,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, atOnce bool) (go
 			got, ok = hijacked{}, false
 			s.guardedConn(h.conn.Close)
 		}
-		s.handshakeFailed(r, h.conn != nil, errConn)
+		s.handshakeFailed(r, nil, h.conn != nil, errConn)
 	}()
 	got, ok = s.tryHijack(h, r, atOnce)
 	returned = true
@@ -129,7 +129,7 @@ func (s *Server) tryHijack(h *hijacker, r *http.Request, atOnce bool) (hijacked,
 		if conn != nil {
 			s.guardedConn(conn.Close)
 		}
-		s.handshakeFailed(r, conn != nil, err)
+		s.handshakeFailed(r, h.ResponseWriter, conn != nil, err)
 		return hijacked{}, false
 	}
 	early, _ := rw.Peek(rw.Reader.Buffered()) // cannot fail: the bytes are buffered
@@ -159,14 +159,14 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 	}
 	c := s.newConn(h, ss)
 	if c == nil {
-		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols)
+		s.failed(r, FailedShutdown, http.StatusSwitchingProtocols, "")
 		return
 	}
 	ss.mu.Lock()
 	if ss.ws != nil || ss.probe != nil || ss.state != stateOpen {
 		ss.mu.Unlock()
 		c.link.close()
-		s.failed(r, FailedUpgrade, http.StatusSwitchingProtocols)
+		s.failed(r, FailedUpgrade, http.StatusSwitchingProtocols, "it has a websocket already, or is closing")
 		return
 	}
 	ss.probe = c

@@ -37,6 +37,9 @@ const perKindAtLeast = time.Second
 var (
 	// PerKind limits the lines of one kind: 10 a second, 100 at once.
 	PerKind = ratelimit.Rate{PerSecond: 10, Burst: 100}
+	// WithRemedy limits the lines of one kind that have a remedy: one in 10 seconds, 10 at
+	// once. More of them do not say more about what to do.
+	WithRemedy = ratelimit.Rate{PerSecond: 0.1, Burst: 10}
 	// InAll limits the lines of all kinds together: 50 a second, 500 at once. One line
 	// a second of each kind passes all the same.
 	InAll = ratelimit.Rate{PerSecond: 50, Burst: 500}
@@ -46,6 +49,9 @@ var (
 // same kind since the last one that passed.
 const Suppressed = "suppressed"
 
+// Remedy is the key of the attribute that says what to do.
+const Remedy = "remedy"
+
 // flushed is the message of the lines that Flush logs.
 const flushed = "realtime: log lines were suppressed"
 
@@ -53,8 +59,8 @@ const flushed = "realtime: log lines were suppressed"
 const stack = "stack"
 
 // Handler is a slog.Handler that limits lines by kind. The kind of a line is its level,
-// its message, and its values of "namespace", "event", "code" and "call". Its methods
-// may be called concurrently.
+// its message, and its values of "namespace", "event", "code", "call", "reason" and "limit". Its
+// methods may be called concurrently.
 type Handler struct {
 	next slog.Handler
 	*sampler
@@ -62,8 +68,8 @@ type Handler struct {
 
 // sampler is the state that a Handler shares with those derived from it.
 type sampler struct {
-	quota, inAll ratelimit.Quota
-	start        time.Time
+	quota, remedy, inAll ratelimit.Quota
+	start                time.Time
 
 	mu    sync.Mutex // guards the fields below, and all lines
 	all   ratelimit.Bucket
@@ -71,8 +77,9 @@ type sampler struct {
 }
 
 type kind struct {
-	level                                 slog.Level
-	message, namespace, event, code, call string
+	level                                                slog.Level
+	message, namespace, event, code, call, reason, limit string
+	remedy                                               bool // it has one
 }
 
 // lines counts the lines of one kind.
@@ -84,7 +91,9 @@ type lines struct {
 
 // New returns a handler that passes lines on to next.
 func New(next slog.Handler) *Handler {
-	return &Handler{next, &sampler{quota: PerKind.Quota(), inAll: InAll.Quota(), start: time.Now(), kinds: map[kind]*lines{}}}
+	return &Handler{next, &sampler{
+		quota: PerKind.Quota(), remedy: WithRemedy.Quota(), inAll: InAll.Quota(), start: time.Now(), kinds: map[kind]*lines{},
+	}}
 }
 
 // Enabled implements slog.Handler.
@@ -120,6 +129,12 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 				k.code = Clip(a.Value.String())
 			case "call":
 				k.call = Clip(a.Value.String())
+			case "reason":
+				k.reason = Clip(a.Value.String())
+			case "limit":
+				k.limit = Clip(a.Value.String())
+			case Remedy:
+				k.remedy = true
 			}
 		}
 		return true
@@ -187,7 +202,11 @@ func (s *sampler) take(k kind) (suppressed int, ok bool) {
 	}
 	now := time.Since(s.start) + 1 // never 0
 	due := l.passed == 0 || now-l.passed >= perKindAtLeast
-	if !l.bucket.Allow(s.quota, now) || !s.all.Allow(s.inAll, now) && !due {
+	quota := s.quota
+	if k.remedy {
+		quota = s.remedy
+	}
+	if !l.bucket.Allow(quota, now) || !s.all.Allow(s.inAll, now) && !due {
 		l.suppressed++
 		return 0, false
 	}
@@ -206,7 +225,7 @@ func (h *Handler) Flush(ctx context.Context) {
 		}
 		r := slog.NewRecord(time.Now(), k.level, flushed, 0)
 		r.AddAttrs(slog.String("line", k.message))
-		for _, a := range []slog.Attr{slog.String("namespace", k.namespace), slog.String("event", k.event), slog.String("code", k.code), slog.String("call", k.call)} {
+		for _, a := range []slog.Attr{slog.String("namespace", k.namespace), slog.String("event", k.event), slog.String("code", k.code), slog.String("call", k.call), slog.String("reason", k.reason), slog.String("limit", k.limit)} {
 			if a.Value.String() != "" {
 				r.AddAttrs(a)
 			}

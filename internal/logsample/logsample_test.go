@@ -112,6 +112,36 @@ func TestHandler_KindsDoNotCrowdEachOtherOut(t *testing.T) {
 	})
 }
 
+// What to do about something is the same each time: lines that say it are few.
+func TestHandler_FewLinesWithARemedy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, h, lines := open()
+		for range 100 {
+			for _, reason := range []string{"session", "hijack"} {
+				log.Warn("request failed", "reason", reason, "remedy", "as "+reason+" needs")
+			}
+			log.Warn("request failed", "limit", "Connections", "remedy", "raise it")
+			log.Warn("request failed", "reason", "session")
+		}
+		got := lines(t)
+		n, _ := count(got)
+		require.Equal(t, 3*10+100, n)
+		time.Sleep(10*time.Second + time.Millisecond)
+		for range 2 {
+			log.Warn("request failed", "reason", "hijack", "remedy", "another")
+		}
+		got = lines(t)
+		require.Len(t, got, 1)
+		require.InEpsilon(t, 90, got[0]["suppressed"], 0)
+		h.Flush(t.Context())
+		left := map[any]any{}
+		for _, line := range lines(t) {
+			left[fmt.Sprint(line["reason"], line["limit"])] = line["suppressed"]
+		}
+		require.Equal(t, map[any]any{"session<nil>": 90.0, "hijack<nil>": 1.0, "<nil>Connections": 90.0}, left)
+	})
+}
+
 // All kinds together are limited, and a line of each kind still passes once a second.
 func TestHandler_BoundsAllKindsTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -1,0 +1,188 @@
+// What fails below CONNECT, as a host and its operators meet it: the log says what to do.
+
+package realtime_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// statusRecorder is what a host's middleware wraps an http.ResponseWriter in.
+type statusRecorder struct{ http.ResponseWriter }
+
+// outerRecorder is such a type that says what it wraps.
+type outerRecorder struct{ http.ResponseWriter }
+
+func (o outerRecorder) Unwrap() http.ResponseWriter { return o.ResponseWriter }
+
+// oneLine returns the only log record with a message, and checks its level and remedy.
+func oneLine(t *testing.T, logs *logRecorder, message, level, remedy string) map[string]any {
+	t.Helper()
+	synctest.Wait()
+	lines := logs.lines(t, message)
+	require.Len(t, lines, 1, logs.log.String())
+	require.Equal(t, level, lines[0]["level"])
+	require.Contains(t, lines[0]["remedy"], remedy)
+	return lines[0]
+}
+
+func TestLog_TypeThatHidesHijack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, realtime.Path+"?EIO=4&transport=websocket&token="+logs.secret("secret-token"), nil)
+		r.RemoteAddr = "203.0.113.7:4242"
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		r.Header.Set("Sec-WebSocket-Version", "13")
+		r.Header.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+		r.Header.Set("User-Agent", "rider/2.1")
+		w := httptest.NewRecorder()
+		srv.Realtime.ServeHTTP(outerRecorder{&statusRecorder{w}}, r)
+		require.Equal(t, http.StatusInternalServerError, w.Code)
+		line := oneLine(t, logs, logRequestFailed, "ERROR", "Unwrap() http.ResponseWriter")
+		require.Equal(t, "*realtime_test.statusRecorder", line["detail"], "not the one that has Unwrap")
+		require.Equal(t, "hijack", line["reason"])
+		require.Equal(t, "203.0.113.7", line["address"])
+		require.Equal(t, "rider/2.1", line["userAgent"])
+	})
+}
+
+// A proxy that does not pass on Upgrade, or only one of the two headers, or that adds it to
+// every request.
+func TestLog_ProxyThatChangesUpgrade(t *testing.T) {
+	for name, c := range map[string]struct {
+		transport, upgrade, connection string
+		reason, level, remedy          string
+	}{
+		"neither":         {"websocket", "", "close", "upgrade header", "WARN", "pass on the headers Upgrade and Connection"},
+		"only Upgrade":    {"websocket", "websocket", "close", "handshake", "INFO", "pass on the headers Connection, Upgrade"},
+		"always Upgrade":  {"polling", "websocket", "Upgrade", "upgrade header", "WARN", "must not add the header Upgrade"},
+		"only Connection": {"websocket", "", "Upgrade", "upgrade header", "WARN", "pass on the headers Upgrade and Connection"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				logs, log := recordLogs(t)
+				srv := realtimetest.NewServer(t, log)
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport="+c.transport, nil)
+				require.NoError(t, err)
+				r.Header.Set("Sec-WebSocket-Version", "13")
+				r.Header.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+				r.Header.Set("Connection", c.connection)
+				if c.upgrade != "" {
+					r.Header.Set("Upgrade", c.upgrade)
+				}
+				res, err := srv.HTTPClient().Do(r)
+				require.NoError(t, err)
+				require.NoError(t, res.Body.Close())
+				require.Equal(t, http.StatusBadRequest, res.StatusCode)
+				require.Equal(t, c.reason, oneLine(t, logs, logRequestFailed, c.level, c.remedy)["reason"])
+			})
+		})
+	}
+}
+
+// Many failures are a few lines, with the number of the others.
+func TestLog_FailedRequestsAreFewLines(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		failed := 0
+		srv := realtimetest.NewServer(t, log, func(o *realtime.Options) {
+			o.Trace = &realtime.Trace{RequestFailed: func(context.Context, realtime.RequestFailedInfo) { failed++ }}
+		})
+		sid := logs.secret(strings.Repeat("S", 20))
+		const requests = 1000
+		for range requests {
+			w := httptest.NewRecorder()
+			srv.Realtime.ServeHTTP(w, httptest.NewRequest(http.MethodGet, realtime.Path+"?EIO=4&transport=polling&sid="+sid, nil))
+			require.Equal(t, http.StatusBadRequest, w.Code)
+		}
+		synctest.Wait()
+		require.Equal(t, requests, failed)
+		require.Len(t, logs.lines(t, logRequestFailed), 10)
+		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+		left := logs.lines(t, "realtime: log lines were suppressed")
+		require.Len(t, left, 1)
+		require.Equal(t, logRequestFailed, left[0]["line"])
+		require.Equal(t, "session", left[0]["reason"])
+		require.InEpsilon(t, requests-10, left[0]["suppressed"], 0)
+	})
+}
+
+func TestLog_AddressWithTooManyConnections(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log, func(o *realtime.Options) { o.Unlimited, o.Limits.ConnectionsPerIP = false, 1 })
+		openRaw(t, srv)
+		status, _ := openSession(t, srv, "polling")
+		require.Equal(t, http.StatusTooManyRequests, status)
+		line := oneLine(t, logs, logLimit, "WARN", "Options.TrustedProxies")
+		require.Equal(t, "ConnectionsPerIP", line["limit"])
+		require.NotEmpty(t, line["address"])
+		require.Empty(t, logs.lines(t, logRequestFailed), "one line")
+	})
+}
+
+func TestLog_SlowConsumer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log, func(o *realtime.Options) { o.Limits.OutboxMessages = 20 })
+		admin := srv.Admin(t, "a1")
+		admin.Stall()
+		for range 2000 {
+			require.NoError(t, memo.Emit(srv.Realtime.Admin().To(realtime.AdminUserRoom("a1")), strings.Repeat("x", 10_000)))
+		}
+		line := oneLine(t, logs, logLimit, "WARN", "Options.Limits.OutboxBytes")
+		require.Equal(t, "Outbox", line["limit"])
+		require.InEpsilon(t, 21, line["messages"], 0)
+		require.Greater(t, line["bytes"], 210_000.0)
+		require.Equal(t, "a1", line["user"])
+		admin.Resume()
+		admin.Disconnected(t)
+	})
+}
+
+// A limit below what every client sends: nobody gets in, and no client knows why.
+func TestLog_LimitThatNobodyMeets(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
+		conn := openRaw(t, srv)
+		require.Empty(t, conn.send(t, connectPacket(realtime.NamespaceDrivers, strings.Repeat("t", 1200))))
+		line := oneLine(t, logs, logLimit, "WARN", "Options.Limits.MaxPayload")
+		require.Equal(t, "MaxPayload", line["limit"])
+		require.True(t, conn.closedSoon())
+	})
+}
+
+// A limit whose client gets a code is information: the log of a busy server is not full of it.
+func TestLog_LimitThatTheClientIsToldOf(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log, func(o *realtime.Options) { o.Unlimited, o.Rates.Event = false, realtime.Rate{PerSecond: 1, Burst: 1} })
+		srv.Realtime.Drivers().HandleRaw("note", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			return realtime.Raw{}, nil
+		})
+		driver := srv.Driver(t, "d1")
+		for range 2 {
+			_, err := driver.CallRaw(t.Context(), "note", realtime.Raw{})
+			if err != nil {
+				require.Equal(t, "rate_limited", codeOf(err))
+			}
+		}
+		line := oneLine(t, logs, logLimit, "INFO", "raise Options.Rates.Event")
+		require.Equal(t, "note", line["event"])
+		require.Equal(t, "d1", line["user"])
+		time.Sleep(time.Second)
+	})
+}
