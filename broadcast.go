@@ -91,14 +91,13 @@ func (b Broadcast) Local() Broadcast {
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the network.
 // The caller must not change args afterwards. It returns an error for a name for which NewEvent
-// panics, and if an argument is not JSON or has a placeholder without attachment; nil does not
-// mean that a client receives the event.
+// panics, if an argument is not JSON or has a placeholder without attachment, and if the event
+// exceeds Limits.OutboxBytes by itself; nil does not mean that a client receives the event.
 func (b Broadcast) EmitRaw(event string, args Raw) error {
 	if err := checkRaw(event, args); err != nil {
 		return err
 	}
-	b.send(event, args.Args, args.Attachments)
-	return nil
+	return b.send(event, args.Args, args.Attachments)
 }
 
 // checkRaw returns an error unless an event can be emitted by EmitRaw.
@@ -114,16 +113,27 @@ func checkRaw(event string, args Raw) error {
 
 // emit is EmitRaw with one argument.
 func (b Broadcast) emit(event string, arg []byte) error {
-	b.send(event, []json.RawMessage{arg}, nil)
-	return nil
+	return b.send(event, []json.RawMessage{arg}, nil)
 }
 
 // send emits to this node's sockets, then to the other nodes.
-func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) {
+func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) error {
+	if err := b.fits(event, args, attachments); err != nil {
+		return err
+	}
 	b.emitLocal(event, args, attachments)
 	if b.remote() && (!b.volatile || b.elsewhere()) {
 		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, attachments)})
 	}
+	return nil
+}
+
+// fits is sendable for an event to the selected sockets.
+func (b Broadcast) fits(event string, args []json.RawMessage, attachments [][]byte) error {
+	if b.ns == nil {
+		return nil
+	}
+	return sendable(b.ns.rt, event, args, attachments)
 }
 
 // nobody reports whether the broadcast can select no socket on any node.

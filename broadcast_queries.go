@@ -123,6 +123,10 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 	if b.nobody() {
 		return nil, nil
 	}
+	args := []json.RawMessage{arg}
+	if err := b.fits(event, args, nil); err != nil {
+		return nil, err
+	}
 	ctx, cancel := b.ns.rt.ackContext(ctx)
 	defer cancel()
 	var mu sync.Mutex // guards acks
@@ -134,7 +138,6 @@ func (b Broadcast) ask(ctx context.Context, event string, arg []byte) ([]Raw, er
 			mu.Unlock()
 		}
 	}
-	args := []json.RawMessage{arg}
 	var asking sync.WaitGroup
 	var remoteErr error
 	if b.remote() {

@@ -26,6 +26,10 @@ func (n node) Deliver(m ClusterMessage) {
 			n.drop(m, DropMalformed)
 			return
 		}
+		if err := b.fits(name, args, m.Event.Attachments); err != nil { // a node with a higher limit has sent it
+			n.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", name, "error", err)
+			return
+		}
 		b.emitLocal(name, args, m.Event.Attachments)
 	case OpJoin, OpLeave:
 		targets := slices.DeleteFunc(slices.Clone(m.Targets), func(name string) bool { return !validRoomName(name) })
@@ -81,6 +85,10 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 		name, args, ok := unpackEvent(m.Event)
 		if !ok {
 			n.drop(m, DropMalformed)
+			return
+		}
+		if err := b.fits(name, args, m.Event.Attachments); err != nil {
+			n.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", name, "error", err)
 			return
 		}
 		b.askLocal(ctx, name, args, m.Event.Attachments, answer) //nolint:errcheck // the asking node counts the missing acks

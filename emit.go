@@ -4,6 +4,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,7 +24,8 @@ var errUndeclared = errors.New("realtime: the event has no name; declare it with
 
 // Emit sends the event to a socket, or to the sockets that a broadcast selects, without
 // waiting for the network. It returns ErrClosed if the socket has closed, and an error if
-// the payload does not marshal or NewEvent did not declare the event. A nil error does not
+// the payload does not marshal or exceeds Limits.OutboxBytes by itself, or NewEvent did not
+// declare the event. A nil error does not
 // mean that the client receives the event. Emit panics if to is nil.
 func (e Event[T]) Emit(to Emitter, payload T) error {
 	if e.name == "" {
@@ -59,6 +61,9 @@ func (q Query[In, Out]) Ask(ctx context.Context, s *Socket, in In) (Out, error) 
 	if s.inner == nil {
 		return out, ErrClosed
 	}
+	if err := sendable(s.ns.rt, q.name, [][]byte{arg}, nil); err != nil {
+		return out, err
+	}
 	ctx, cancel := s.ns.rt.ackContext(ctx)
 	defer cancel()
 	r, err := s.inner.Ask(ctx, func(id int64) bool {
@@ -93,6 +98,29 @@ func (q Query[In, Out]) AskAll(ctx context.Context, to Broadcast, in In) ([]Out,
 		outs = append(outs, out)
 	}
 	return outs, err
+}
+
+// packetOverhead is more than what a packet has besides its name and arguments, or its attachment:
+// the namespace, the numbers, and the header of its frame.
+const packetOverhead = 384
+
+// sendable returns an error for an event, or an ack without a name, that exceeds Limits.OutboxBytes or
+// OutboxMessages by itself: each of its receivers would be closed as a slow consumer.
+func sendable[A ~[]byte](rt *Server, event string, args []A, attachments [][]byte) error {
+	size := len(event)
+	for _, a := range args {
+		size += len(a) + 1
+	}
+	for _, a := range attachments {
+		size += len(a) + packetOverhead
+	}
+	if size += packetOverhead; size > rt.opts.Limits.OutboxBytes {
+		return errorf("%s: %d bytes for one client, more than Options.Limits.OutboxBytes", cmp.Or(event, "ack"), size)
+	}
+	if len(attachments) >= rt.opts.Limits.OutboxMessages {
+		return errorf("%s: %d attachments for one client, more than Options.Limits.OutboxMessages", cmp.Or(event, "ack"), len(attachments))
+	}
+	return nil
 }
 
 // ackContext returns ctx, with the timeout Timeouts.Ack if it has no deadline.

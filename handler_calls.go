@@ -203,6 +203,11 @@ func (a answer) reply(c *call, ack Raw, err error) {
 	ackBytes := 0
 	if a.event.WantsAck() {
 		args := ack.bytes()
+		if err := sendable(rt, "", args, ack.Attachments); err != nil {
+			clientErr = rt.clientError(err, ns.name, a.name(), s)
+			code, ack = clientErr.Code, failure(clientErr)
+			args = ack.bytes()
+		}
 		ackBytes = rt.tracedBytes(args, ack.Attachments)
 		a.event.Ack(ack.Attachments, args...)
 	}

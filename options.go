@@ -300,7 +300,8 @@ type Limits struct {
 	// handlers. Defaults to 256.
 	QueuedEvents int
 	// OutboxBytes is the maximum size of a connection's unsent messages, in bytes, at
-	// least 16,384. A client beyond it is closed as a slow consumer. Defaults to 4,194,304.
+	// least 16,384. A client beyond it is closed as a slow consumer; an emit of an event that
+	// is larger by itself returns an error. Defaults to 4,194,304.
 	OutboxBytes int
 	// OutboxMessages is the maximum number of a connection's unsent messages, at least
 	// 16. A client beyond it is closed as a slow consumer. Defaults to 10,000.

@@ -186,3 +186,70 @@ func TestLog_LimitThatTheClientIsToldOf(t *testing.T) {
 		time.Sleep(time.Second)
 	})
 }
+
+// An event that no client can ever receive is the emitter's error: it disconnects nobody, here or
+// on another node.
+func TestEmit_EventThatNoClientCanReceive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		nodes := realtimetest.NewCluster(t, 2, log, func(o *realtime.Options) {
+			o.Limits.OutboxBytes, o.Limits.OutboxMessages = 20_000, 16
+		})
+		sockets := make(chan *realtime.Socket, 1)
+		srv := nodes[0]
+		big, many := strings.Repeat("x", 20_000), realtime.Raw{Attachments: make([][]byte, 16)}
+		answers := realtime.NewCall[string, string]("answers")
+		answers.Handle(srv.Realtime.Drivers(), func(_ context.Context, s *realtime.Socket, _ string) (string, error) {
+			sockets <- s
+			return big, nil
+		})
+		d1, d2 := srv.Driver(t, "d1"), nodes[1].Driver(t, "d2")
+		synctest.Wait()
+
+		_, err := realtimetest.Call(t.Context(), d1, answers, "")
+		require.Equal(t, "internal", codeOf(err), "its ack says that there is none")
+		require.Contains(t, logs.lines(t, logFailed)[0]["error"], "Options.Limits.OutboxBytes")
+		s, all := <-sockets, srv.Realtime.Drivers().All()
+		for _, to := range []realtime.Emitter{s, all, all.Local()} {
+			require.ErrorContains(t, wireNote.Emit(to, big), "Options.Limits.OutboxBytes")
+		}
+		require.ErrorContains(t, s.EmitRaw("x", many), "Options.Limits.OutboxMessages")
+		require.ErrorContains(t, all.EmitRaw("x", many), "Options.Limits.OutboxMessages")
+		_, err = whereAreYou.Ask(t.Context(), s, big)
+		require.ErrorContains(t, err, "Options.Limits.OutboxBytes")
+		_, err = whereAreYou.AskAll(t.Context(), all, big)
+		require.ErrorContains(t, err, "Options.Limits.OutboxBytes")
+		srv.Publish(t, realtime.TripCancelled{TripID: "t1", DriverID: "d1", PassengerID: "p1", CancelledBy: realtime.CancelledBySystem, Reason: big})
+		synctest.Wait()
+		require.Contains(t, logs.lines(t, "realtime: event not emitted")[0]["error"], "Options.Limits.OutboxBytes")
+
+		synctest.Wait()
+		require.True(t, d1.Connected())
+		require.True(t, d2.Connected())
+		require.NoError(t, wireNote.Emit(all, "small"))
+		realtimetest.Expect(t, d1, wireNote)
+		realtimetest.Expect(t, d2, wireNote)
+	})
+}
+
+// A node with a lower limit than the emitter's drops the event, and disconnects nobody.
+func TestEmit_EventThatNoClientOfAnotherNodeCanReceive(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		hub := realtimetest.NewHub()
+		a := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		b := realtimetest.NewServer(t, log, func(o *realtime.Options) {
+			o.Cluster.Adapter, o.Limits.OutboxBytes = hub.Node(), 20_000
+		})
+		driver := b.Driver(t, "d1")
+		synctest.Wait()
+		all := a.Realtime.Drivers().All()
+		require.NoError(t, wireNote.Emit(all, strings.Repeat("x", 20_000)))
+		answers, err := whereAreYou.AskAll(t.Context(), all, strings.Repeat("x", 20_000))
+		require.NoError(t, err)
+		require.Empty(t, answers)
+		synctest.Wait()
+		require.Len(t, logs.lines(t, "realtime: event not emitted"), 2)
+		require.True(t, driver.Connected())
+	})
+}

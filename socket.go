@@ -137,8 +137,8 @@ func (s *Socket) Close() {
 
 // EmitRaw emits an event with its arguments in wire format, without waiting for the
 // network. It returns ErrClosed if the socket has closed, and an error for a name for which
-// NewEvent panics, and if an argument is not JSON or has a placeholder without attachment. A
-// nil error does not mean that the client receives the event.
+// NewEvent panics, if an argument is not JSON or has a placeholder without attachment, and if the
+// event exceeds Limits.OutboxBytes by itself. A nil error does not mean that the client receives the event.
 func (s *Socket) EmitRaw(event string, args Raw) error {
 	if err := checkRaw(event, args); err != nil {
 		return err
@@ -146,12 +146,18 @@ func (s *Socket) EmitRaw(event string, args Raw) error {
 	if s.inner == nil {
 		return ErrClosed
 	}
+	if err := sendable(s.ns.rt, event, args.Args, args.Attachments); err != nil {
+		return err
+	}
 	return s.send(event, socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
 }
 
 func (s *Socket) emit(event string, arg []byte) error {
 	if s.inner == nil {
 		return ErrClosed
+	}
+	if err := sendable(s.ns.rt, event, [][]byte{arg}, nil); err != nil {
+		return err
 	}
 	return s.send(event, socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
 }
