@@ -33,6 +33,8 @@ var requestAdvice = map[RequestFailure]advice{
 	FailureBody:          {slog.LevelInfo, "nothing if the client's network is bad; a proxy must pass on the whole body"},
 	FailureHijack:        {slog.LevelError, "a websocket needs HTTP/1.1 and the net/http connection: give the type in detail, of a middleware, a method Unwrap() http.ResponseWriter"},
 	FailureHandshake:     {slog.LevelInfo, "let the proxy pass on the headers Connection, Upgrade and Sec-WebSocket-* (docs/scaling.md)"},
+	FailureConnect:       {slog.LevelInfo, "connect to a namespace, with a Socket.IO client, within Options.Timeouts.Connect; a plain WebSocket or Engine.IO client sends no CONNECT"},
+	FailurePacket:        {slog.LevelInfo, "use a Socket.IO client; a proxy must not change what it passes on"},
 	FailureUpgrade:       {slog.LevelInfo, "nothing, as the client goes on with polling; if all clients do, look for a proxy that stops websockets"},
 }
 

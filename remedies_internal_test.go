@@ -3,9 +3,11 @@
 package realtime
 
 import (
+	"maps"
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -33,7 +35,8 @@ func TestRemedies_OfRequests(t *testing.T) {
 	t.Parallel()
 	b, err := os.ReadFile("docs/log.md")
 	require.NoError(t, err)
-	for _, reason := range requestFailures {
+	reasons := slices.Collect(maps.Values(requestFailures))
+	for _, reason := range append(reasons, FailureConnect, FailurePacket) {
 		if reason == FailureLimit {
 			continue
 		}

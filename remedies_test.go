@@ -92,6 +92,80 @@ func TestLog_ProxyThatChangesUpgrade(t *testing.T) {
 	}
 }
 
+// A name of the client's is in the line as far as somebody would read it.
+func TestLog_UnknownNamespace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log)
+		conn := openRaw(t, srv)
+		conn.send(t, "40/driver,")
+		line := oneLine(t, logs, "realtime: CONNECT to a namespace that does not exist", "INFO", "Options.Namespaces")
+		require.Equal(t, "/driver", line["name"])
+		require.NotEmpty(t, line["address"])
+		time.Sleep(17 * time.Second)
+		require.True(t, conn.closed())
+		require.Empty(t, logs.lines(t, logRequestFailed), "it has sent a CONNECT")
+	})
+}
+
+// What a client sends that breaks the protocol is one failure, and one line, wherever it is
+// noticed.
+func TestLog_MalformedPackets(t *testing.T) {
+	for name, c := range map[string]struct {
+		polling bool
+		before  string // a packet that is right
+		packet  string
+		detail  string
+		limit   string // the limit that it exceeds, if it is another kind of line
+	}{
+		"engine, websocket":           {false, "", "x", "a malformed packet or frame", ""},
+		"engine, polling":             {true, "", "x", "a malformed packet or frame", ""},
+		"no UTF-8":                    {false, "", "4\xff", "a malformed packet or frame", ""},
+		"packet, websocket":           {false, "", "4x", "invalid packet: unknown type", ""},
+		"packet, polling":             {true, "", "4x", "invalid packet: unknown type", ""},
+		"not joined":                  {false, "", `42/drivers,["x"]`, "packet for a namespace never joined", ""},
+		"after a CONNECT":             {false, "/drivers", `40/drivers,`, "second connect of a namespace", ""},
+		"too large":                   {false, "", "4" + strings.Repeat("x", 2000), "", "MaxPayload"},
+		"long name of a namespace":    {false, "", "40/" + strings.Repeat("x", 300) + ",", "", "NamespaceName"},
+		"plain text of another thing": {false, "", "hello", "a malformed packet or frame", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				logs, log := recordLogs(t)
+				failed := make(chan realtime.RequestFailure, 10)
+				srv := realtimetest.NewServer(t, log, func(o *realtime.Options) {
+					o.Limits.MaxPayload = 1000
+					o.Trace = &realtime.Trace{RequestFailed: func(_ context.Context, i realtime.RequestFailedInfo) { failed <- i.Reason }}
+				})
+				if c.polling {
+					client := originClient{srv: srv}
+					_, sid := client.session(t, true)
+					res, _ := client.request(t, true, http.MethodPost, overPolling+sid, c.packet)
+					require.Equal(t, http.StatusBadRequest, res.StatusCode)
+				} else {
+					conn := openRaw(t, srv)
+					if c.before != "" {
+						conn.send(t, connectPacket(c.before, srv.Login("d1", realtime.UserDriver)))
+					}
+					conn.send(t, c.packet)
+					require.True(t, conn.closedSoon())
+				}
+				synctest.Wait()
+				if c.limit != "" {
+					require.Equal(t, c.limit, oneLine(t, logs, logLimit, "WARN", "")["limit"])
+					require.Empty(t, logs.lines(t, logRequestFailed))
+					return
+				}
+				line := oneLine(t, logs, logRequestFailed, "INFO", "Socket.IO client")
+				require.Equal(t, "packet", line["reason"])
+				require.Equal(t, c.detail, line["detail"])
+				require.NotEmpty(t, line["address"])
+				require.Equal(t, realtime.FailurePacket, <-failed)
+			})
+		})
+	}
+}
+
 // Many failures are a few lines, with the number of the others.
 func TestLog_FailedRequestsAreFewLines(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -28,7 +28,8 @@ import (
 // span.
 type Trace struct {
 	// RequestFailed is called when an HTTP request was refused, or its websocket or upgrade
-	// failed. The ctx is the request's.
+	// failed. The ctx is the request's. It is also called when a connection was closed because
+	// its client sent no CONNECT, or broke the protocol.
 	RequestFailed func(ctx context.Context, i RequestFailedInfo)
 	// Connected is called when a socket has connected: its handshake succeeded.
 	Connected func(ctx context.Context, i ConnectedInfo)

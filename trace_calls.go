@@ -92,7 +92,11 @@ func (ns *Namespace) traceRefused(h *handshake, code Code) {
 // connectRefused is socketio's Config.Refused: package socketio has refused a CONNECT before
 // its handshake. unknown says that the namespace does not exist; otherwise the connection
 // has too many namespaces. It reports whether the connection may stay open.
-func (rt *Server) connectRefused(c *socketio.Conn, unknown bool) (keep bool) {
+func (rt *Server) connectRefused(c *socketio.Conn, name string, unknown bool) (keep bool) {
+	if unknown { // otherwise there is the line of the limit
+		rt.log.Info("realtime: CONNECT to a namespace that does not exist", "name", name, "address", connOf(c).Addr(),
+			"remedy", "correct it in the app, or add it to Options.Namespaces")
+	}
 	if f := rt.opts.Trace.Refused; f != nil {
 		code := CodeRateLimited
 		if unknown {

@@ -50,13 +50,19 @@ const (
 	// FailureUpgrade: an upgrade from polling to a websocket did not complete within
 	// Timeouts.Upgrade. The connection continues with polling.
 	FailureUpgrade RequestFailure = "upgrade"
+	// FailureConnect: a connection was closed because its client sent no CONNECT within
+	// Timeouts.Connect.
+	FailureConnect RequestFailure = "connect"
+	// FailurePacket: a connection was closed because its client broke the protocol, before or
+	// after its CONNECT. The log says how.
+	FailurePacket RequestFailure = "packet"
 )
 
 // RequestFailedInfo describes a request that failed.
 type RequestFailedInfo struct {
 	Reason RequestFailure
 	// Status is the status code of the response; 101 for a websocket that failed after its
-	// handshake.
+	// handshake, and 200 for a polling connection that failed later.
 	Status int
 	// Method is the request's method; empty if it is not one of the usual ones.
 	Method string
@@ -113,14 +119,29 @@ func requestedTransport(r *http.Request) Transport {
 	return ""
 }
 
-// upgradeFailed is socketio's Config.UpgradeFailed. It logs the failure, and calls
-// Trace.RequestFailed.
+// upgradeFailed is socketio's Config.UpgradeFailed.
 func (rt *Server) upgradeFailed(c *socketio.Conn) {
-	i := RequestFailedInfo{
-		Reason: FailureUpgrade, Status: http.StatusSwitchingProtocols, Method: http.MethodGet, Transport: TransportWebSocket,
-		RemoteAddr: connOf(c).Addr(),
+	rt.connFailed(c, RequestFailedInfo{Reason: FailureUpgrade, Method: http.MethodGet, Transport: TransportWebSocket}, "")
+}
+
+// connectionFailed is socketio's Config.Failed: a connection is closed because its client has
+// sent no CONNECT in time or, with an error, because it has broken the protocol.
+func (rt *Server) connectionFailed(c *socketio.Conn, broken error) {
+	i := RequestFailedInfo{Reason: FailureConnect, Method: http.MethodGet, Transport: Transport(c.Transport())}
+	detail := "no CONNECT arrived"
+	if broken != nil {
+		i.Reason, detail = FailurePacket, broken.Error()
 	}
-	rt.logRequestFailure(i, nil, "")
+	rt.connFailed(c, i, detail)
+}
+
+// connFailed logs the failure of a connection, and calls Trace.RequestFailed.
+func (rt *Server) connFailed(c *socketio.Conn, i RequestFailedInfo, detail string) {
+	i.Status, i.RemoteAddr = http.StatusOK, connOf(c).Addr()
+	if i.Transport == TransportWebSocket {
+		i.Status = http.StatusSwitchingProtocols
+	}
+	rt.logRequestFailure(i, nil, detail)
 	if f := rt.opts.Trace.RequestFailed; f != nil {
 		callTrace(rt, connTraceContext(c), f, i)
 	}

@@ -101,6 +101,7 @@ func TestTrace_RequestFailed(t *testing.T) {
 		before    func(t *testing.T, srv *realtimetest.Server)
 		status    int
 		transport realtime.Transport
+		silent    bool   // the client sends nothing
 		line      string // the message of the line, if it is another one
 		detail    string
 	}{
@@ -145,6 +146,14 @@ func TestTrace_RequestFailed(t *testing.T) {
 			request: request{query: "EIO=4&transport=websocket", header: upgrade[:6]}, status: 400, transport: websocket,
 			detail: `handshake error: bad "Sec-WebSocket-Key" header`,
 		},
+		realtime.FailureConnect: {
+			request: request{query: "EIO=4&transport=websocket", header: upgrade}, silent: true, status: 101, transport: websocket,
+			detail: "no CONNECT arrived",
+		},
+		realtime.FailurePacket: {
+			request: request{query: "EIO=4&transport=websocket", header: upgrade}, status: 101, transport: websocket,
+			detail: "invalid packet: unknown type",
+		},
 		realtime.FailureUpgrade: {
 			request: request{query: "EIO=4&transport=websocket&sid=$SID", header: upgrade}, status: 101, transport: websocket,
 		},
@@ -187,9 +196,14 @@ func TestTrace_RequestFailed(t *testing.T) {
 					res, err := srv.HTTPClient().Do(r)
 					require.NoError(t, err)
 					status = res.StatusCode
-					if status == http.StatusSwitchingProtocols {
+					switch {
+					case row.silent:
+						conn := readRaw(t, res)
+						time.Sleep(17 * time.Second)
+						require.True(t, conn.closed())
+					case status == http.StatusSwitchingProtocols:
 						require.NoError(t, wsutil.WriteClientText(readRaw(t, res).body, []byte("4no probe")))
-					} else {
+					default:
 						require.NoError(t, res.Body.Close())
 					}
 				}

@@ -154,8 +154,18 @@ func (s *Session) reportUpgrade() {
 	}
 }
 
+// Limited reports whether Config.Limited was called for the session, or is about to be.
+func (s *Session) Limited() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.limited
+}
+
 // reportLimit reports a limit that the session has reached, on a goroutine of its own.
 func (s *Session) reportLimit(l Limit) {
+	s.mu.Lock()
+	s.limited = true
+	s.mu.Unlock()
 	if s.srv.cfg.Limited != nil && s.srv.addRunning() {
 		go func() {
 			defer s.srv.running.Done()

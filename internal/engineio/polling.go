@@ -245,7 +245,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	s.limitWrite(w)
 	if aborted {
-		s.srv.refuse(w, r, errRequest, FailedRequest)
+		errRequest.write(w, http.StatusBadRequest) // the end of the session is reported, not this
 		return
 	}
 	h := w.Header()

@@ -44,6 +44,7 @@ type Session struct {
 	paused       bool              // the handler wants no more messages for now
 	unread       bool              // reading was paused since the timer was armed
 	clientClosed bool              // the client sent a close packet
+	limited      bool              // it has reached a limit, which was reported
 	pollSeen     time.Time         // when the last poll was answered; first, when the session was added
 	resume       chan struct{}     // closed when the pause ends or the session closes; nil unless a goroutine waits for that
 	ws           *wsConn           // nil while polling is the transport

@@ -23,7 +23,7 @@ type Conn struct {
 	srv     *Server
 	session *engineio.Session
 	partial *partialPacket // an incomplete binary packet; used by Message only, whose calls come one at a time
-	entered atomic.Bool    // it has been in a namespace
+	past    atomic.Uint32  // pastConnect, pastEntered and pastFailed
 
 	mu               sync.Mutex // guards the fields below
 	closed           bool
@@ -35,6 +35,13 @@ type Conn struct {
 	backlog          backlog
 	timer            timingwheel.Timer // connect timeout
 }
+
+// What has happened to a connection, as bits of Conn.past.
+const (
+	pastConnect = 1 << iota // a CONNECT has arrived
+	pastEntered             // it has been in a namespace
+	pastFailed              // Config.Failed or Config.Limited says why it ends
+)
 
 // partialPacket is a binary packet whose attachments are still arriving.
 type partialPacket struct {
@@ -54,10 +61,23 @@ var (
 	errNotJoined   = errors.New("packet for a namespace never joined")
 	errIncoming    = errors.New("too much of incomplete packets")
 	errNamespaces  = errors.New("too many namespaces")
+	errMalformed   = errors.New("a malformed packet or frame")
 )
 
 // Message implements engineio.Handler.
 func (c *Conn) Message(data []byte, binary bool) error {
+	err := c.message(data, binary)
+	if err != nil {
+		broken := err
+		if limitOf(err) != 0 || errors.Is(err, errTooLarge) || errors.Is(err, errIncoming) {
+			broken = nil // the limit is reported
+		}
+		c.fail(broken)
+	}
+	return err
+}
+
+func (c *Conn) message(data []byte, binary bool) error {
 	if binary {
 		return c.handleAttachment(data)
 	}
@@ -181,10 +201,11 @@ func (c *Conn) receiver(p *Packet) (s *Socket, stale bool, err error) {
 
 // connect starts the handshake of a namespace.
 func (c *Conn) connect(name string, payload []byte) error {
+	c.past.Or(pastConnect)
 	n := c.srv.Lookup(name)
 	if n == nil {
 		c.session.Send(connectErrorMessage(name, []byte(`{"message":"Invalid namespace"}`)))
-		c.onConnectRefused(true)
+		c.onConnectRefused(name, true)
 		return nil
 	}
 	s, err := c.addSocket(n)
@@ -192,7 +213,7 @@ func (c *Conn) connect(name string, payload []byte) error {
 	case errors.Is(err, errNamespaces):
 		c.session.Send(connectErrorMessage(name, []byte(`{"message":"Too many namespaces","data":{"code":"rate_limited"}}`)))
 		c.limited(nil, LimitNamespaces)
-		c.onConnectRefused(false)
+		c.onConnectRefused(name, false)
 		return nil
 	case s == nil:
 		return err
@@ -203,8 +224,8 @@ func (c *Conn) connect(name string, payload []byte) error {
 
 // onConnectRefused is called after the answer to a CONNECT that was refused before
 // Hooks.Connect.
-func (c *Conn) onConnectRefused(unknown bool) {
-	if f := c.srv.cfg.Refused; f != nil && !f(c, unknown) {
+func (c *Conn) onConnectRefused(name string, unknown bool) {
+	if f := c.srv.cfg.Refused; f != nil && !f(c, name, unknown) {
 		c.end()
 		return
 	}
@@ -338,7 +359,7 @@ func (c *Conn) countKnown(n int16) {
 func (c *Conn) awaitConnectLocked() {
 	switch {
 	case c.closed || len(c.sockets) > 0:
-	case c.entered.Load():
+	case c.past.Load()&pastEntered != 0:
 		c.srv.cfg.Wheel.Arm(&c.timer, c.srv.cfg.ConnectTimeout)
 	case !c.srv.cfg.Wheel.Armed(&c.timer): // it fired during a handshake, when it closed nothing
 		c.srv.cfg.Wheel.Arm(&c.timer, 0)
@@ -349,6 +370,10 @@ func (c *Conn) awaitConnectLocked() {
 func (c *Conn) onConnectTimeout() {
 	c.mu.Lock()
 	n := len(c.sockets)
+	if f := c.srv.cfg.Failed; f != nil && n == 0 && c.past.Load()&pastConnect == 0 && !c.closed {
+		c.past.Or(pastFailed)
+		c.srv.running.Go(func() { f(c, nil) })
+	}
 	c.mu.Unlock()
 	if n == 0 {
 		c.end()
@@ -378,6 +403,9 @@ func (c *Conn) Serve() {
 func (c *Conn) Closed(reason engineio.Reason) {
 	c.mu.Lock()
 	sockets := slices.Clone(c.sockets) // each removes itself from the list
+	if reason == engineio.ReasonParseError && !c.session.Limited() {
+		c.failLocked(errMalformed)
+	}
 	c.closed = true
 	c.srv.cfg.Wheel.Stop(&c.timer)
 	c.mu.Unlock()
@@ -389,19 +417,4 @@ func (c *Conn) Closed(reason engineio.Reason) {
 		})
 	}
 	c.srv.cfg.Closed(c.Data)
-}
-
-// limited reports a limit that the connection exceeded, or one of its sockets.
-func (c *Conn) limited(s *Socket, l Limit) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.limitedLocked(s, l)
-}
-
-// limitedLocked reports a limit on a goroutine of its own, because its callers hold
-// locks.
-func (c *Conn) limitedLocked(s *Socket, l Limit) {
-	if f := c.srv.cfg.Limited; f != nil && !c.closed {
-		c.srv.running.Go(func() { f(c, s, Exceeded{Limit: l}) })
-	}
 }

@@ -50,10 +50,14 @@ type Config struct {
 	// connection that stays open, once. It must not block. If nil, it is not called.
 	Left func(s *Socket)
 	// Refused is called when a CONNECT was refused before Hooks.Connect, and reports
-	// whether the connection may stay open. unknown says that there is no such
-	// namespace; otherwise the connection has too many. It must not block. If nil, the
+	// whether the connection may stay open. unknown says that there is no namespace of that
+	// name; otherwise the connection has too many. It must not block. If nil, the
 	// connection stays open.
-	Refused func(c *Conn, unknown bool) bool
+	Refused func(c *Conn, namespace string, unknown bool) bool
+	// Failed is called when a connection is closed because its client has sent no CONNECT
+	// in time, or with an error because it has broken the protocol and no limit was
+	// reported. It must not block. If nil, it is not called.
+	Failed func(c *Conn, broken error)
 	// Limited is called when a connection exceeds a limit, its own or one of the engine,
 	// with the socket if it is the limit of a socket. It must not block. If nil, limits
 	// are not reported.
@@ -106,7 +110,7 @@ const (
 type Server struct {
 	cfg     Config
 	engine  *engineio.Server
-	running sync.WaitGroup // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited
+	running sync.WaitGroup // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited and Config.Failed
 
 	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace

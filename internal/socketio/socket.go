@@ -148,7 +148,7 @@ func (s *Socket) open(running bool, ms []*Message) bool {
 		return false
 	}
 	s.state.Store(socketOpen)
-	s.conn.entered.Store(true)
+	s.conn.past.Or(pastEntered)
 	s.running = running
 	s.conn.srv.running.Add(1) // until the Disconnect hook returns
 	s.mu.Unlock()
