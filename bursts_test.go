@@ -4,10 +4,15 @@ package realtime_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/json"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/gobwas/ws/wsutil"
@@ -123,6 +128,280 @@ func TestRates_TripsOfADashboard_Options(t *testing.T) {
 				}
 				require.Equal(t, c.want, joined)
 				require.False(t, w.closed())
+			})
+		})
+	}
+}
+
+// line returns n positions of a driver who moves, as a client sends them that has kept them. The
+// last one is at latitude n-1 thousandths.
+func line(first, n int) []string {
+	var packets []string
+	for i := range n {
+		packets = append(packets, fmt.Sprintf(`42/drivers,%d["driver:location:ping",{"lat":%g,"lng":2}]`, first+i, float64(i)/1000))
+	}
+	return packets
+}
+
+// latitudes returns the latitudes that the client has received since the last call, in
+// thousandths.
+func latitudes(c *realtimetest.Client, since *int) (all []int) {
+	received := c.Received()
+	for _, e := range received[*since:] {
+		if e.Event == realtime.EventAdminDriverLocation.Name() {
+			var p realtime.LocationPayload
+			if err := json.Unmarshal(e.Args[0], &p); err != nil {
+				panic(err)
+			}
+			all = append(all, int(p.LastLocation.Lat*1000+0.5))
+		}
+	}
+	*since = len(received)
+	return all
+}
+
+const okAck = `[{"ok":true}]`
+
+// A driver was in a tunnel, and the client sends at once what it has kept: of the positions the
+// newest is stored and emitted, all are acknowledged, and the event behind them is handled after
+// them.
+func TestBurst_Tunnel(t *testing.T) {
+	for _, n := range []int{2, 11, 150, 3000} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limitRecorder{}
+				srv := realtimetest.NewServer(t, l.options)
+				admin := srv.Admin(t, "a1")
+				seen := 0
+				driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+				driver.sendAtOnce(t, append(line(0, n), `42/drivers,9999["driver:status:update",{"isOnline":true,"isAvailableForTrips":true}]`)...)
+				packets := driver.received()
+				require.Equal(t, n, acksOf(packets)[okAck])
+				status := slices.IndexFunc(packets, func(p string) bool { return strings.HasPrefix(p, "43/drivers,9999[") })
+				require.Equal(t, len(packets)-1, status, "the status comes after the positions")
+				require.Contains(t, packets[status], fmt.Sprintf(`"lastLocation":{"lat":%g,`, float64(n-1)/1000))
+				synctest.Wait()
+				require.Equal(t, []int{n - 1}, latitudes(admin, &seen))
+				time.Sleep(time.Second)
+				require.Empty(t, latitudes(admin, &seen))
+				require.Empty(t, l.take())
+				require.False(t, driver.closed())
+			})
+		})
+	}
+}
+
+// Nothing comes behind the positions, they arrive in pieces, and the client wants no acks.
+func TestBurst_InPieces(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limitRecorder{}
+		srv := realtimetest.NewServer(t, l.options)
+		admin := srv.Admin(t, "a1")
+		seen := 0
+		driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+		kept := line(0, 300)
+		for i := range kept {
+			kept[i] = strings.Replace(kept[i], kept[i][:strings.IndexByte(kept[i], '[')], "42/drivers,", 1)
+		}
+		for piece := range slices.Chunk(kept, 50) {
+			driver.sendAtOnce(t, piece...)
+			require.Empty(t, driver.received())
+			time.Sleep(40 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		require.Equal(t, []int{299}, latitudes(admin, &seen))
+		// What comes later is not delayed.
+		require.Equal(t, okAck, firstAck(driver.send(t, line(0, 1)...)))
+		require.Equal(t, []int{0}, latitudes(admin, &seen))
+		// A slow line: the burst seems to end, and goes on.
+		for piece := range slices.Chunk(line(1, 300), 30) {
+			driver.sendAtOnce(t, piece...)
+			time.Sleep(600 * time.Millisecond)
+		}
+		require.Equal(t, map[string]int{okAck: 300}, acksOf(driver.received()))
+		all := latitudes(admin, &seen)
+		require.True(t, slices.IsSorted(all))
+		require.Equal(t, 299, all[len(all)-1])
+		require.LessOrEqual(t, len(all), 30)
+		require.Empty(t, l.take())
+		require.False(t, driver.closed())
+	})
+}
+
+func firstAck(packets []string) string {
+	for _, p := range packets {
+		if strings.HasPrefix(p, "43") {
+			return p[strings.IndexByte(p, '['):]
+		}
+	}
+	return ""
+}
+
+// Positions that cannot be stored are acknowledged with what is wrong with them, and take no
+// other's place.
+func TestBurst_InvalidPositions(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, (&limitRecorder{}).options)
+		admin := srv.Admin(t, "a1")
+		seen := 0
+		driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+		driver.sendAtOnce(t, append(line(0, 20), `42/drivers,20["driver:location:ping",{"lat":91,"lng":2}]`, `42/drivers,21["driver:location:ping"]`)...)
+		time.Sleep(time.Second)
+		acks := acksOf(driver.received())
+		require.Equal(t, 20, acks[okAck])
+		require.Equal(t, 1, acks[`[{"ok":false,"error":{"code":"invalid_payload","message":"lat: must be a number from -90 to 90","fields":["lat"]}}]`], acks)
+		require.Len(t, acks, 3)
+		require.Equal(t, []int{19}, latitudes(admin, &seen))
+	})
+}
+
+// Of other events those within their rate are handled, and the others are refused: that is no
+// breach either.
+func TestBurst_OtherEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limitRecorder{}
+		srv := realtimetest.NewServer(t, l.options)
+		driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+		driver.sendAtOnce(t, append(calls("/drivers", "driver:trip:set", `{}`, 0, 400), calls("/drivers", "auth:refresh", `{"token":"x"}`, 400, 200)...)...)
+		acks := acksOf(driver.received())
+		require.Equal(t, 380+195, acks["["+tooOften+"]"])
+		require.Equal(t, []realtime.Limit{realtime.LimitRateEvent, realtime.LimitRateEvents}, l.take())
+		require.False(t, driver.closed())
+	})
+}
+
+// Also without a connect a line may be stalled, and then carry many positions at once: the newest
+// is stored and emitted, as soon as the rate allows it.
+func TestBurst_StalledLine(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limitRecorder{}
+		srv := realtimetest.NewServer(t, l.options)
+		admin := srv.Admin(t, "a1")
+		seen := 0
+		driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+		driver.send(t, line(0, 1)...)
+		time.Sleep(time.Minute)
+		require.Equal(t, []int{0}, latitudes(admin, &seen))
+		driver.received()
+		driver.sendAtOnce(t, append(line(0, 45), `42/drivers,45["driver:status:update",{"isOnline":true}]`)...)
+		acks := acksOf(driver.received())
+		require.Equal(t, 10, acks[okAck])
+		require.Equal(t, 34, acks["["+tooOften+"]"])
+		require.Len(t, acks, 3, "the status does not wait for the position")
+		require.Equal(t, []realtime.Limit{realtime.LimitRateLocation}, l.take())
+		require.Equal(t, []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}, latitudes(admin, &seen))
+		time.Sleep(600 * time.Millisecond)
+		require.Equal(t, map[string]int{okAck: 1}, acksOf(driver.received()))
+		require.Equal(t, []int{44}, latitudes(admin, &seen))
+		require.False(t, driver.closed())
+	})
+}
+
+// A position that waits is handled before its socket ends, whatever ends it.
+func TestBurst_HeldPositionAtTheEnd(t *testing.T) {
+	const leaves = "41/drivers,"
+	for name, end := range map[string]func(t *testing.T, srv *realtimetest.Server, driver *rawConn){
+		"the client leaves the namespace": func(t *testing.T, _ *realtimetest.Server, driver *rawConn) { driver.send(t, leaves) },
+		"in one write": func(t *testing.T, _ *realtimetest.Server, driver *rawConn) {
+			driver.sendAtOnce(t, append(line(0, 30), leaves)...)
+		},
+		"the line is cut": func(t *testing.T, _ *realtimetest.Server, driver *rawConn) { require.NoError(t, driver.body.Close()) },
+		"the server shuts down": func(t *testing.T, srv *realtimetest.Server, driver *rawConn) {
+			require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+			packets := driver.received()
+			ack := slices.Index(packets, "43/drivers,29"+okAck)
+			require.GreaterOrEqual(t, ack, 0, packets)
+			require.Less(t, ack, slices.IndexFunc(packets, func(p string) bool { return strings.Contains(p, "server:drain") }))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				drivers := realtime.NewMemoryDrivers()
+				srv := realtimetest.NewServer(t, (&limitRecorder{}).options, func(o *realtime.Options) { o.Drivers = drivers })
+				driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+				if name != "in one write" {
+					driver.sendAtOnce(t, line(0, 30)...)
+					require.Equal(t, map[string]int{okAck: 29}, acksOf(driver.received()), "the last one waits for a newer one")
+				}
+				end(t, srv, driver)
+				synctest.Wait()
+				a, ok := drivers.Snapshot("d1")
+				require.True(t, ok)
+				require.InDelta(t, 0.029, a.LastLocation.Lat, 1e-9)
+			})
+		})
+	}
+}
+
+// However the handler of the position ends that was held, the event behind it is handled, or the
+// connection is closed and OnDisconnect called once.
+func TestBurst_HandlerFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault  func(ctx context.Context)
+		closes bool
+	}{
+		"exits":  {func(context.Context) { runtime.Goexit() }, false},
+		"panics": {func(context.Context) { panic("planted") }, false},
+		"hangs":  {nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				release := make(chan struct{})
+				defer close(release)
+				srv := realtimetest.NewServer(t, (&limitRecorder{}).options, func(o *realtime.Options) {
+					o.Timeouts.Handler = time.Second
+					o.Interceptors = []realtime.Interceptor{func(next realtime.CallFunc) realtime.CallFunc {
+						return func(ctx context.Context, r *realtime.CallRequest) (realtime.Raw, error) {
+							if r.Event() == realtime.DriverLocationPing.Name() {
+								if c.fault == nil {
+									<-release
+								} else {
+									c.fault(ctx)
+								}
+							}
+							return next(ctx, r)
+						}
+					}}
+				})
+				var ended atomic.Int32
+				srv.Realtime.Drivers().OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { ended.Add(1) })
+				driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+				driver.sendAtOnce(t, append(line(0, 30), calls("/drivers", "driver:trip:set", `{}`, 30, 1)...)...)
+				time.Sleep(5 * time.Second)
+				acks := acksOf(driver.received())
+				require.Equal(t, 29, acks[okAck])
+				if c.closes {
+					require.Equal(t, 1, acks[`[{"ok":false,"error":{"code":"unavailable","message":"not available, try again"}}]`], acks)
+					require.Len(t, acks, 2, "what is queued behind it is dropped")
+					require.True(t, driver.closed())
+					require.EqualValues(t, 1, ended.Load())
+					return
+				}
+				require.Equal(t, 1, acks[`[{"ok":false,"error":{"code":"internal","message":"internal error"}}]`], acks)
+				require.Len(t, acks, 3)
+				require.False(t, driver.closed())
+			})
+		})
+	}
+}
+
+// A host that wants every position sets no rate for them.
+func TestBurst_WithoutARate(t *testing.T) {
+	for name, set := range map[string]func(r *realtime.Rates){
+		"Location": func(r *realtime.Rates) { r.Location.PerSecond = -1 },
+		"Events":   func(r *realtime.Rates) { r.Events = map[string]realtime.Rate{"driver:location:ping": {PerSecond: -1}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limitRecorder{}
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { set(&o.Rates) })
+				admin := srv.Admin(t, "a1")
+				seen := 0
+				driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+				driver.sendAtOnce(t, line(0, 100)...)
+				require.Equal(t, map[string]int{okAck: 100}, acksOf(driver.received()))
+				require.Len(t, latitudes(admin, &seen), 100)
+				require.Empty(t, l.take())
 			})
 		})
 	}

@@ -21,8 +21,8 @@ const (
 	// Broadcast.Disconnect, an OnConnect that failed, or one of these:
 	//   - the session was revoked, the user banned, deactivated or given another type,
 	//     and the client got auth:session_revoked;
-	//   - Rates.Breach: the client went on sending events that were acknowledged as
-	//     rate_limited;
+	//   - Rates.Breach, repeated: the user's client went on sending events that were
+	//     acknowledged as rate_limited, and had done so some minutes before;
 	//   - Limits.SocketsPerUser: the user has opened newer sockets.
 	//
 	// The client does not reconnect by itself.
@@ -31,9 +31,9 @@ const (
 	// client does not reconnect until the app connects again.
 	DisconnectByClient = DisconnectReason(socketio.ReasonClient)
 	// DisconnectForcedClose, "forced close": the server closed the connection. That is
-	// Socket.Close, Broadcast.Close, a handler that was abandoned, or a token or login
-	// session that has expired, and the client got auth:expired. The client reconnects by
-	// itself; after auth:expired it needs a new token.
+	// Socket.Close, Broadcast.Close, a handler that was abandoned, Rates.Breach, or a token
+	// or login session that has expired, and the client got auth:expired. The client
+	// reconnects by itself; after auth:expired it needs a new token.
 	DisconnectForcedClose = DisconnectReason(socketio.ReasonForcedClose)
 	// DisconnectShutdown, "server shutting down": Server.Shutdown; the client got
 	// server:drain. It reconnects by itself, to another node.

@@ -126,6 +126,7 @@ func (rt *Server) handleBuiltins() {
 	drivers, admin := rt.Drivers(), rt.Admin()
 	DriverStatusUpdate.handle(drivers, rt.updateStatus)
 	DriverLocationPing.handle(drivers, rt.updateLocation)
+	drivers.route(DriverLocationPing.name).newest = true
 	DriverTripSet.handle(drivers, rt.setTrip)
 	DriverOfferAccept.Handle(drivers, rt.acceptOffer)
 	DriverOfferReject.Handle(drivers, rt.rejectOffer)

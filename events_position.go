@@ -144,7 +144,7 @@ func tripPositions(v LocationUpdate, eventID string, trips []string) (out []Deli
 
 // DriverLocationPing reports a position, in /drivers.
 var DriverLocationPing = NewCall[LocationPing, None]("driver:location:ping").Documented(CallDoc[LocationPing, None]{
-	Does: "Reports the driver's position, also while the driver is offline. A position that is older than the last one is acknowledged, but not sent to anybody.",
+	Does: "Reports the driver's position, also while the driver is offline. A position that is older than the last one is acknowledged, but not sent to anybody. So are the older ones of those that an app sends at once after it was offline.",
 	In: LocationPing{
 		Position: examplePosition, LastLocationTimestamp: Time{exampleTime}, Heading: new(90.0), Speed: new(12.5), AccuracyMeters: new(5.0),
 	},

@@ -399,11 +399,19 @@ var conversations = map[string]scenario{
 			o.Rates.Event, o.Rates.Breach = realtime.Rate{PerSecond: 1, Burst: 1}, realtime.Rate{PerSecond: 1, Burst: 2}
 		},
 		talk: func(c *conversation) {
-			k := c.enter()
-			for id := range 4 {
-				k.send(fmt.Sprintf(`42/drivers,%d["driver:trip:set",{}]`, id))
+			flood := func() {
+				k := c.enter()
+				k.send(`42/drivers,0["driver:trip:set",{}]`)
+				c.notef("# ten seconds later: the following is no burst that the client has kept while it was offline")
+				time.Sleep(10 * time.Second)
+				for id := range 4 {
+					k.send(fmt.Sprintf(`42/drivers,%d["driver:trip:set",{}]`, id+1))
+				}
+				k.waitForEnd()
 			}
-			k.waitForEnd()
+			flood()
+			c.notef("# the client is back, and goes on")
+			flood()
 		},
 	},
 	"ending-sockets-per-user": {

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/ratelimit"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -103,7 +102,7 @@ func (ns *Namespace) runConnectHook(s *Socket, h *connectHook) bool {
 }
 
 // dispatch is socketio's Hooks.Event. It handles one inbound event, or refuses it if it
-// exceeds a rate limit or has no handler.
+// exceeds a rate limit or has no handler. bursts.go has the rates.
 func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	s, ok := socketOf(inner)
 	if !ok {
@@ -111,31 +110,19 @@ func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 	}
 	a := answer{socket: s, event: e, route: ns.route(e.Name), start: time.Now()}
 	a.bytes = ns.rt.tracedBytes(e.Args, e.Attachments) // before the handler, which may change them
-	verdict := ratelimit.Pass
-	if limiter := ns.rt.limiter; limiter != nil {
-		var limit string
-		if verdict, limit = limiter.Allow(&s.rates, s.Identity().UserID, a.name()); verdict != ratelimit.Pass {
-			s.limited(Limit(limit), a.name())
-		}
-	}
 	switch {
-	case verdict != ratelimit.Pass:
-		a.reply(nil, Raw{}, errTooOften)
-		if verdict == ratelimit.Abuse {
-			ns.disconnectAbuser(s, a.name())
-		}
-	case a.route == nil:
-		a.reply(nil, Raw{}, errNoEvent)
+	case ns.rt.limiter == nil:
+		a.serve()
+	case s.ended:
+		a.reply(nil, Raw{}, errTooOften) // the connection is being closed
+	case a.route != nil && a.route.newest:
+		a.servePosition()
+	case s.mayRelease():
+		inner.Unread(e) // first, so that it is handled however the position's handler ends
+		s.release()
 	default:
-		a.run()
+		a.serveWithin()
 	}
-}
-
-// disconnectAbuser disconnects a socket that has exceeded Rates.Breach.
-func (ns *Namespace) disconnectAbuser(s *Socket, event string) {
-	s.limited(LimitRateBreach, event)
-	ns.rt.log.Warn("realtime: socket disconnected by Rates.Breach", "namespace", ns.name, "event", event, "socket", s.ID(), "user", s.Identity().UserID)
-	s.Disconnect()
 }
 
 // answer is an inbound event until its ack is sent.
@@ -154,6 +141,15 @@ func (a answer) name() string {
 		return ""
 	}
 	return a.event.Name
+}
+
+// serve handles the event, unless it has no handler.
+func (a answer) serve() {
+	if a.route == nil {
+		a.reply(nil, Raw{}, errNoEvent)
+		return
+	}
+	a.run()
 }
 
 // run calls the interceptors and the event's handler, and replies.

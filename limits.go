@@ -65,6 +65,9 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 		Events:  events,
 		User:    ratelimit.Limit{Rate: ratelimit.Rate(r.User), Name: string(LimitRateUser)},
 		Breach:  ratelimit.Rate(r.Breach),
+		Repeat:  breachMemory,
+		Burst:   connectBurst,
+		Backlog: backlogRate,
 	})
 }
 

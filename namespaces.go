@@ -129,6 +129,7 @@ type disconnectHook struct {
 type route struct {
 	handle   CallFunc
 	describe func() EventDoc // nil for HandleRaw
+	newest   bool            // beyond the rate only the newest event is handled, see bursts.go
 	calls    hostcall.Handler
 }
 

@@ -367,9 +367,16 @@ type Rate struct {
 // Rates bounds how often a client may do something. An event beyond its rate is
 // acknowledged with CodeRateLimited and has no effect. The server reports each refusal to
 // Trace.Limited, with "Rates." and the name of the field.
+//
+// A client that was offline sends at once what it has kept. That does not count for Breach in the
+// ten seconds from the first event of a socket, as long as a user has not more than 20,000
+// such events beyond their rates, and 10 more a second. Of the positions the newest is handled
+// then, and the older ones are acknowledged with success.
 type Rates struct {
-	// Location is the rate of driver:location:ping, for each socket. Defaults to 2 a
-	// second, 10 at once.
+	// Location is the rate of driver:location:ping, for each socket. Beyond it the newest
+	// position waits until the rate allows it, and takes the place of the one that waited,
+	// which is refused. Events that come after it do not wait for it. Defaults to 2 a second,
+	// 10 at once.
 	Location Rate
 	// Event is the rate of every other event except auth:refresh, for each socket and
 	// event. admin:trip:join and admin:trip:leave have it too, but Limits.RoomsPerSocket at
@@ -381,8 +388,11 @@ type Rates struct {
 	// User is the rate of all events of one user on this node, but for admin:trip:join and
 	// admin:trip:leave. Defaults to 50 a second, 200 at once.
 	User Rate
-	// Breach is the rate of refused events beyond which the server disconnects the
-	// socket. Defaults to 1 a second, 100 at once.
+	// Breach is the rate of refused events, for each socket, beyond which the server closes
+	// the connection, so that the client reconnects. If that happens to the user again within
+	// 5 minutes on this node, the server disconnects the socket instead, and the client stays
+	// away. Clients without a user are one user if they have the same address. Defaults to 1
+	// a second, 100 at once.
 	Breach Rate
 	// Connect is the rate at which one connection may send CONNECT, refused ones
 	// included. The server refuses ten CONNECTs beyond it, then closes the connection.

@@ -58,22 +58,35 @@ func burst(t *testing.T, c *realtimetest.Client, event, body string, n int) (han
 	return handled
 }
 
+// settle sends an event and waits until what the client sends is no longer a burst behind its
+// connect.
+func settle(t *testing.T, c *realtimetest.Client) {
+	t.Helper()
+	burst(t, c, "driver:trip:set", `{}`, 1)
+	time.Sleep(10 * time.Second)
+}
+
+// A position beyond the rate waits until the rate allows it: a client that waits for its acks is
+// slowed down.
 func TestRates_Location(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options)
 		driver, admin := srv.Driver(t, "d1"), srv.Admin(t, "a1")
+		settle(t, driver)
 		ping := func(n int) int { return burst(t, driver, "driver:location:ping", `{"lat":1,"lng":2}`, n) }
-		require.Equal(t, 10, ping(12))
-		require.Equal(t, []realtime.Limit{realtime.LimitRateLocation}, l.take())
-		time.Sleep(time.Second)
-		require.Equal(t, 2, ping(3))
+		start := time.Now()
+		require.Equal(t, 10, ping(10))
+		require.Zero(t, time.Since(start))
+		require.Equal(t, 2, ping(2))
+		require.InDelta(t, time.Second, time.Since(start), float64(100*time.Millisecond))
 		for range 12 {
 			realtimetest.Expect(t, admin, realtime.EventAdminDriverLocation)
 		}
 		realtimetest.ExpectNone(t, admin, realtime.EventAdminDriverLocation)
 		require.True(t, driver.Connected())
-		require.Equal(t, 20, burst(t, driver, "driver:trip:set", `{}`, 20), "another event has a bucket of its own")
+		require.Empty(t, l.take())
+		require.Equal(t, 19, burst(t, driver, "driver:trip:set", `{}`, 19), "another event has a bucket of its own")
 	})
 }
 
@@ -116,20 +129,96 @@ func TestRates_User(t *testing.T) {
 	})
 }
 
-// A client that goes on after refusals is disconnected, after an ack with the reason.
+// The connection of a client that goes on after refusals is closed, after an ack with the reason.
+// If that happens to the user again within minutes, the client gets a DISCONNECT.
 func TestRates_Breach(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
 			o.Rates.Breach = realtime.Rate{PerSecond: 1, Burst: 5}
 		})
-		flood, calm := srv.Driver(t, "d1"), srv.Driver(t, "d2")
-		require.Equal(t, 20, burst(t, flood, "driver:trip:set", `{}`, 25))
-		require.True(t, flood.Connected())
-		require.Equal(t, tooOften, ackOf(t, flood, "driver:trip:set", `{}`))
-		require.Equal(t, realtimetest.ReasonServer, flood.Disconnected(t))
-		require.Equal(t, []realtime.Limit{realtime.LimitRateBreach, realtime.LimitRateEvent}, l.take())
+		calm := srv.Driver(t, "d2")
+		flood := func() (reason string) {
+			c := srv.Driver(t, "d1")
+			settle(t, c)
+			l.take()
+			require.Equal(t, 20, burst(t, c, "driver:trip:set", `{}`, 25))
+			require.True(t, c.Connected())
+			require.Equal(t, tooOften, ackOf(t, c, "driver:trip:set", `{}`))
+			reason = c.Disconnected(t)
+			require.Equal(t, []realtime.Limit{realtime.LimitRateBreach, realtime.LimitRateEvent}, l.take())
+			return reason
+		}
+		require.Equal(t, realtimetest.ReasonTransportClose, flood(), "it comes back")
+		require.Equal(t, realtimetest.ReasonServer, flood(), "it stays away")
+		time.Sleep(5 * time.Minute)
+		require.Equal(t, realtimetest.ReasonTransportClose, flood())
 		require.Equal(t, 1, burst(t, calm, "driver:trip:set", `{}`, 1))
+	})
+}
+
+// So do positions that come much faster than their rate.
+func TestRates_BreachByPositions(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limitRecorder{}
+		srv := realtimetest.NewServer(t, l.options)
+		for _, disconnects := range []bool{false, true} {
+			driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+			driver.send(t, line(0, 1)...)
+			time.Sleep(10 * time.Second)
+			driver.received()
+			var packets []string
+			for range 200 { // ten a second
+				if driver.closed() {
+					break
+				}
+				packets = append(packets, driver.send(t, line(0, 1)...)...)
+				time.Sleep(100 * time.Millisecond)
+			}
+			require.True(t, driver.closedSoon())
+			packets = append(packets, driver.received()...)
+			require.Equal(t, disconnects, slices.Contains(packets, "41/drivers,"))
+			acks := acksOf(packets)
+			require.Greater(t, acks[okAck], 20)
+			require.Greater(t, acks["["+tooOften+"]"], 100)
+			require.Equal(t, []realtime.Limit{realtime.LimitRateBreach, realtime.LimitRateLocation}, l.take())
+		}
+	})
+}
+
+// A breach in one namespace is no repeated one because of the events of another that arrived with
+// it, and what is queued is not handled any more.
+func TestRates_BreachEndsTheQueue(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, (&limitRecorder{}).options)
+		driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+		driver.send(t, calls("/drivers", "driver:trip:set", `{}`, 0, 1)...)
+		time.Sleep(10 * time.Second)
+		flood := calls("/drivers", "driver:trip:set", `{"currentTripId":null}`, 0, 300)
+		driver.sendAtOnce(t, append(flood, calls("/drivers", "driver:offer:accept", `{"assignmentId":"x"}`, 300, 1)...)...)
+		packets := driver.received()
+		require.True(t, driver.closedSoon())
+		require.NotContains(t, append(packets, driver.received()...), "41/drivers,")
+		require.NotContains(t, acksOf(packets), `[{"ok":false,"error":{"code":"not_found"`)
+	})
+}
+
+// Clients without a user are one if they have one address.
+func TestRates_BreachWithoutUser(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, (&limitRecorder{}).options)
+		addNamespace(t, srv, "/support", realtime.NamespaceOptions{Anonymous: true})
+		for _, disconnects := range []bool{false, true} {
+			conn := openRaw(t, srv)
+			require.Len(t, conn.send(t, "40/support,"), 2)
+			conn.sendAtOnce(t, calls("/support", "x", `{}`, 0, 1000)...)
+			require.Equal(t, 980, acksOf(conn.received())["["+tooOften+"]"])
+			time.Sleep(10 * time.Second)
+			conn.sendAtOnce(t, calls("/support", "x", `{}`, 0, 200)...)
+			packets := conn.received()
+			require.True(t, conn.closedSoon())
+			require.Equal(t, disconnects, slices.Contains(append(packets, conn.received()...), "41/support,"))
+		}
 	})
 }
 

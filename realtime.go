@@ -274,7 +274,7 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
 	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
-	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Overflow: ns.overflow, Disconnect: ns.disconnected, Panic: ns.onPanic}
+	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Wake: ns.woken, Overflow: ns.overflow, Disconnect: ns.disconnected, Panic: ns.onPanic}
 	if rooms := rt.host.rooms; rt.clustered {
 		hooks.Room = func(room string) {
 			rt.peerRooms.change(ns, room)

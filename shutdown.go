@@ -172,6 +172,7 @@ func (rt *Server) drainConns(ctx context.Context, conns []*socketio.Conn) {
 	for some := range slices.Chunk(conns, batch) {
 		for _, c := range some {
 			c.Drain()
+			wakeHeld(c)
 			busy[c] = time.Now().Add(handlersFinish)
 		}
 		rt.closeIdle(busy)

@@ -5,6 +5,7 @@ package realtime
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/rodando/realtime/internal/ratelimit"
@@ -22,8 +23,15 @@ import (
 type Socket struct {
 	inner *socketio.Socket // nil only in a zero Socket, as is ns
 	ns    *Namespace
-	shard uint8            // the watchdog's shard for this socket's calls
-	rates ratelimit.Socket // only dispatch uses it, for one event at a time
+	shard uint8 // the watchdog's shard for this socket's calls
+
+	// The state for the rate limits, see bursts.go. Only the goroutine that runs the socket's
+	// queue uses it, but for holds.
+	settled bool          // the positions that the client had kept when it connected are handled
+	ended   bool          // the socket was ended by Rates.Breach
+	holds   atomic.Bool   // a position is held
+	held    *heldPosition // nil until a position was held
+	rates   ratelimit.Socket
 
 	mu       sync.Mutex // guards the fields below
 	identity Identity

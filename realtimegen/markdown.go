@@ -99,8 +99,8 @@ func (p *page) connecting(namespaces []string) {
 		"The exception is the message `Invalid namespace`: there is no such namespace, and the client does not try again.")
 	p.linef("- Where the table below says that the connection is closed, `disconnect` has the reason `transport close` or `transport error`; " +
 		"where it says DISCONNECT, the reason is `io server disconnect`.")
-	p.linef("- A client keeps what the app emits while it is not connected, and sends all of it after the next connect, where it may exceed the rate limits. " +
-		"Send positions with `socket.volatile.emit`, which drops them instead.")
+	p.linef("- A client keeps what the app emits while it is not connected, and sends all of it after the next connect, in one go. That is not held against it, but events beyond their rate are refused as `rate_limited`; of positions the newest is sent on, and the others are acknowledged. " +
+		"What `socket.volatile.emit` sends is not kept.")
 	p.linef("- No ack comes if the connection is closed before: use `socket.timeout(5000).emitWithAck(...)`.")
 }
 

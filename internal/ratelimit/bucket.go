@@ -57,5 +57,13 @@ func (b *Bucket) Allow(q Quota, now time.Duration) bool {
 	return true
 }
 
+// Wait returns the time until Allow allows again, 0 if it would now.
+func (b *Bucket) Wait(q Quota, now time.Duration) time.Duration {
+	if q.burst == 0 {
+		return 0
+	}
+	return max(0, max(b.full, now)+q.each-now-q.burst)
+}
+
 // Full reports whether the bucket is full, so that it equals a new one.
 func (b *Bucket) Full(now time.Duration) bool { return b.full <= now }

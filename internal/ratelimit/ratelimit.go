@@ -12,8 +12,14 @@ type Config struct {
 	Default Limit            // of an event that is not in Events
 	Events  map[string]Limit // by event name
 	User    Limit            // of all events of one user, but for those with Limit.Own
-	// Breach is the rate of refused events above which a socket is abusive.
+	// Breach is the rate of events beyond their rates above which a socket is abusive.
 	Breach Rate
+	// Repeat is how long a user's breach is remembered.
+	Repeat time.Duration
+	// Burst is how long after its first event a socket may send what the client has kept while
+	// it was offline, and Backlog the rate of such events of one user that are no breach.
+	Burst   time.Duration
+	Backlog Rate
 }
 
 // Limit is a rate and the name that Allow returns when it refuses.
@@ -26,13 +32,16 @@ type Limit struct {
 // Limiter limits events. Its methods may be called concurrently, but not for the same
 // Socket.
 type Limiter struct {
-	events map[string]*quota
-	others quota // of an event that is not in events
-	user   quota
-	breach Quota
-	start  time.Time
-	seed   maphash.Seed
-	users  [16]users
+	events  map[string]*quota
+	others  quota // of an event that is not in events
+	user    quota
+	breach  Quota
+	backlog Quota
+	repeat  time.Duration
+	burst   time.Duration
+	start   time.Time
+	seed    maphash.Seed
+	users   [16]users
 }
 
 type quota struct {
@@ -48,6 +57,7 @@ type Socket struct{ state *socketState }
 type socketState struct {
 	events []eventBucket // one per handled event that the socket has sent; unknown events share one
 	breach Bucket
+	began  time.Duration // its first event, since the start
 }
 
 type eventBucket struct {
@@ -56,21 +66,11 @@ type eventBucket struct {
 	Bucket
 }
 
-// Verdict says what to do with an event.
-type Verdict uint8
-
-// The verdicts.
-const (
-	Pass   Verdict = iota // handle it
-	Refuse                // refuse it
-	Abuse                 // refuse it and disconnect the socket
-)
-
 // New returns a Limiter.
 func New(c Config) *Limiter {
 	l := &Limiter{
 		events: make(map[string]*quota, len(c.Events)), others: c.Default.quota(), user: c.User.quota(), breach: c.Breach.Quota(),
-		start: time.Now(), seed: maphash.MakeSeed(),
+		backlog: c.Backlog.Quota(), repeat: c.Repeat, burst: c.Burst, start: time.Now(), seed: maphash.MakeSeed(),
 	}
 	for event, limit := range c.Events {
 		q := limit.quota()
@@ -82,27 +82,67 @@ func New(c Config) *Limiter {
 func (l Limit) quota() quota { return quota{l.Quota(), l.Name, l.Own} }
 
 // Allow charges an event to the socket's bucket of that name and, if that allows it, user is
-// not empty and the event counts for Config.User, to the user's bucket. limit is the name of the limit that refused it. The
-// caller passes one name for all events that the host does not handle, because each name costs
-// memory.
-func (l *Limiter) Allow(s *Socket, user, event string) (v Verdict, limit string) {
+// not empty and the event counts for Config.User, to the user's bucket. If it does not allow the
+// event, limit is the name of the limit. The caller passes one name for all events that the host
+// does not handle, because each name costs memory.
+func (l *Limiter) Allow(s *Socket, user, event string) (ok bool, limit string) {
 	now := time.Since(l.start)
-	if s.state == nil {
-		s.state = &socketState{}
-	}
-	b := s.state.bucket(l, event)
+	b := s.use(now).bucket(l, event)
 	switch {
 	case !b.Allow(b.quota.Quota, now):
-		limit = b.quota.name
+		return false, b.quota.name
 	case user != "" && !b.quota.own && !l.allowUser(user, now):
-		limit = l.user.name
-	default:
-		return Pass, ""
+		return false, l.user.name
 	}
-	if s.state.breach.Allow(l.breach, now) {
-		return Refuse, limit
+	return true, ""
+}
+
+// Wait returns the time until the socket's bucket of the event's name has a token.
+func (l *Limiter) Wait(s *Socket, event string) time.Duration {
+	now := time.Since(l.start)
+	b := s.use(now).bucket(l, event)
+	return b.Wait(b.quota.Quota, now)
+}
+
+// Limits returns the limit of the event's name, and whether there is any.
+func (l *Limiter) Limits(event string) (limit string, ok bool) {
+	q := l.quotaOf(event)
+	return q.name, q.burst > 0
+}
+
+// Begins reports whether the socket's first event came less than Config.Burst ago, or comes now.
+func (l *Limiter) Begins(s *Socket) bool {
+	now := time.Since(l.start)
+	return now-s.use(now).began < l.burst
+}
+
+// Kept reports whether an event of the socket that Allow has not allowed may have been kept while
+// the client was offline: Begins is true, and Config.Backlog of the user allows it. Without a user
+// it is false.
+func (l *Limiter) Kept(s *Socket, user string) bool {
+	return user != "" && l.Begins(s) && l.takeBacklog(user, time.Since(l.start))
+}
+
+// Breach charges an event that Allow has not allowed, and that was not Kept. It reports whether
+// the socket is abusive.
+func (l *Limiter) Breach(s *Socket) bool {
+	now := time.Since(l.start)
+	return !s.use(now).breach.Allow(l.breach, now)
+}
+
+// use returns the state of the socket, which it creates for the first event.
+func (s *Socket) use(now time.Duration) *socketState {
+	if s.state == nil {
+		s.state = &socketState{began: now}
 	}
-	return Abuse, limit
+	return s.state
+}
+
+func (l *Limiter) quotaOf(event string) *quota {
+	if q := l.events[event]; q != nil {
+		return q
+	}
+	return &l.others
 }
 
 func (s *socketState) bucket(l *Limiter, event string) *eventBucket {
@@ -111,17 +151,6 @@ func (s *socketState) bucket(l *Limiter, event string) *eventBucket {
 			return &s.events[i]
 		}
 	}
-	q := l.events[event]
-	if q == nil {
-		q = &l.others
-	}
-	s.events = append(s.events, eventBucket{event: event, quota: q})
+	s.events = append(s.events, eventBucket{event: event, quota: l.quotaOf(event)})
 	return &s.events[len(s.events)-1]
-}
-
-func (l *Limiter) allowUser(id string, now time.Duration) bool {
-	if l.user.burst == 0 {
-		return true
-	}
-	return l.users[maphash.String(l.seed, id)%uint64(len(l.users))].allow(l.user.Quota, id, now)
 }

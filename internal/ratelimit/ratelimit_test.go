@@ -71,15 +71,33 @@ func TestBucket_WithoutALimitAllowsEverything(t *testing.T) {
 	}
 }
 
+// verdict is what becomes of an event.
+type verdict string
+
+const (
+	Pass   verdict = "handled"
+	Refuse verdict = "refused"
+	Kept   verdict = "refused, but kept"
+	Abuse  verdict = "refused, and the socket is abusive"
+)
+
 // tested is a Limiter that keeps the name which Allow returned last.
 type tested struct {
 	*Limiter
 	limit string
 }
 
-func (l *tested) allow(s *Socket, user, event string) (v Verdict) {
-	v, l.limit = l.Allow(s, user, event)
-	return v
+func (l *tested) allow(s *Socket, user, event string) verdict {
+	var ok bool
+	switch ok, l.limit = l.Allow(s, user, event); {
+	case ok:
+		return Pass
+	case l.Kept(s, user):
+		return Kept
+	case l.Breach(s):
+		return Abuse
+	}
+	return Refuse
 }
 
 func TestLimiter_Allow(t *testing.T) {
@@ -131,10 +149,91 @@ func TestLimiter_OwnBudget(t *testing.T) {
 	})
 }
 
+// What a client has kept is no breach: the events of a socket's first ten seconds, up to the
+// backlog of its user.
+func TestLimiter_Kept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := tested{Limiter: New(Config{
+			Default: Limit{Rate{1, 1}, "other", false}, User: Limit{Rate: Rate{PerSecond: -1}}, Breach: Rate{1, 2},
+			Burst: 10 * time.Second, Backlog: Rate{10, 500},
+		})}
+		var s, again, other, nobody Socket
+		time.Sleep(time.Minute) // the burst begins with the first event
+		require.True(t, l.Begins(&s))
+		require.Equal(t, Pass, l.allow(&s, "u", "x"))
+		for range 300 {
+			require.Equal(t, Kept, l.allow(&s, "u", "x"))
+		}
+		time.Sleep(10*time.Second - 1)
+		require.Equal(t, Pass, l.allow(&s, "u", "x"))
+		require.Equal(t, Kept, l.allow(&s, "u", "x"))
+		time.Sleep(time.Nanosecond)
+		require.False(t, l.Begins(&s))
+		for _, want := range []verdict{Refuse, Refuse, Abuse} {
+			require.Equal(t, want, l.allow(&s, "u", "x"))
+		}
+		require.Equal(t, Pass, l.allow(&again, "u", "x"))
+		for range 500 - 301 + 100 {
+			require.Equal(t, Kept, l.allow(&again, "u", "x"), "the user's backlog is shared by the sockets, and returns")
+		}
+		for _, want := range []verdict{Refuse, Refuse, Abuse} {
+			require.Equal(t, want, l.allow(&again, "u", "x"))
+		}
+		require.Equal(t, Pass, l.allow(&other, "other", "x"))
+		require.Equal(t, Kept, l.allow(&other, "other", "x"))
+		require.Equal(t, Pass, l.allow(&nobody, "", "x"))
+		require.Equal(t, Refuse, l.allow(&nobody, "", "x"), "without a user each socket would have a backlog of its own")
+	})
+}
+
+func TestLimiter_Repeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Repeat: 5 * time.Minute})
+		require.False(t, l.Repeated("u"))
+		time.Sleep(sameBreach)
+		require.False(t, l.Repeated("u"), "another socket, at the same time")
+		require.False(t, l.Repeated("other"))
+		require.False(t, l.Repeated(""))
+		time.Sleep(2 * time.Minute)
+		require.True(t, l.Repeated("u"))
+		require.False(t, l.Repeated(""))
+		time.Sleep(3*time.Minute - sameBreach)
+		require.False(t, l.Repeated("u"))
+		time.Sleep(5*time.Minute - 1)
+		require.True(t, l.Repeated("u"))
+	})
+}
+
+func TestLimiter_Wait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := New(Config{Default: Limit{Rate{2, 3}, "other", false}, User: Limit{Rate: Rate{PerSecond: -1}}, Events: map[string]Limit{"free": {Rate: Rate{PerSecond: -1}, Name: "free"}}})
+		var s Socket
+		for range 3 {
+			require.Zero(t, l.Wait(&s, "x"))
+			ok, _ := l.Allow(&s, "u", "x")
+			require.True(t, ok)
+		}
+		require.Equal(t, time.Second/2, l.Wait(&s, "x"))
+		time.Sleep(time.Second / 4)
+		require.Equal(t, time.Second/4, l.Wait(&s, "x"))
+		ok, _ := l.Allow(&s, "u", "x")
+		require.False(t, ok)
+		time.Sleep(l.Wait(&s, "x"))
+		ok, _ = l.Allow(&s, "u", "x")
+		require.True(t, ok)
+		require.Zero(t, l.Wait(&s, "free"))
+		name, limits := l.Limits("free")
+		require.Equal(t, "free", name)
+		require.False(t, limits)
+		_, limits = l.Limits("x")
+		require.True(t, limits)
+	})
+}
+
 // Full buckets are dropped, and a bucket that still limits its user is not.
 func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := tested{Limiter: New(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user", false}})}
+		l := tested{Limiter: New(Config{Default: Limit{Rate: Rate{PerSecond: -1}}, User: Limit{Rate{1, 2}, "user", false}, Repeat: 5 * time.Minute})}
 		buckets := func() (n int) {
 			for i := range l.users {
 				n += len(l.users[i].buckets)
@@ -155,12 +254,14 @@ func TestLimiter_ForgetsUsersWhoseBucketIsFull(t *testing.T) {
 			l.allow(&s, "busy", "x")
 		}
 		require.LessOrEqual(t, buckets(), 5000)
+		require.False(t, l.Repeated("abusive"))
 		time.Sleep(time.Minute)
 		for i := range 5000 {
 			l.allow(&s, fmt.Sprint("late", i), "x")
 			time.Sleep(time.Millisecond)
 		}
 		require.LessOrEqual(t, buckets(), 2500, "at most twice those of the last second")
+		require.True(t, l.Repeated("abusive"))
 	})
 }
 

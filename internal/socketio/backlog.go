@@ -76,6 +76,14 @@ func (c *Conn) countOut(size int) (unsettled bool) {
 	return c.backlog.unsettled()
 }
 
+// countBack counts an event in again, which Socket.Unread has put back.
+func (c *Conn) countBack(size int) (unsettled bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.addLocked(1, size)
+	return c.backlog.unsettled()
+}
+
 // countPartial adds bytes of an incomplete packet to the backlog, or subtracts them.
 func (c *Conn) countPartial(size int) {
 	c.mu.Lock()

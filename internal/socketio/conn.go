@@ -247,7 +247,15 @@ func (c *Conn) Drain() {
 	c.draining = true
 }
 
-// Busy reports whether an event of the connection is being handled or waits for its handler.
+// Draining reports whether Drain was called.
+func (c *Conn) Draining() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.draining
+}
+
+// Busy reports whether an event of the connection is being handled or waits for its handler, or
+// its sockets' Wake hook does.
 func (c *Conn) Busy() bool {
 	c.mu.Lock()
 	sockets := slices.Clone(c.sockets)

@@ -75,9 +75,10 @@ func (s *Socket) runQueue(abandoned bool) {
 			return
 		}
 		e, unsettled := s.takeLocked()
-		due := s.disconnectDue
+		due, wake := s.disconnectDue, false
 		if e == nil {
-			s.running = due // the Disconnect hook is the last one
+			wake, s.wakeDue = s.wakeDue, false
+			s.running = due || wake // the Disconnect hook is the last one
 		}
 		s.mu.Unlock()
 		if unsettled {
@@ -86,12 +87,44 @@ func (s *Socket) runQueue(abandoned bool) {
 		switch {
 		case e != nil:
 			s.handle(e)
+		case wake:
+			s.wake()
 		case due:
 			s.runDisconnect()
 			return
 		default:
 			return
 		}
+	}
+}
+
+// Wake has the Wake hook called once the queued events are handled. It does nothing if the socket
+// is closed.
+func (s *Socket) Wake() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.Closed() || s.abandoned.Load() {
+		return
+	}
+	s.wakeDue = true
+	if !s.running {
+		s.running = true
+		go s.run()
+	}
+}
+
+// Unread puts an event back, which is then the next one to be handled. Only the Event hook may
+// call it, with its event.
+func (s *Socket) Unread(e *Event) {
+	s.mu.Lock()
+	if e.next = s.first; s.first == nil {
+		s.last = e
+	}
+	s.first = e
+	unsettled := s.conn.countBack(e.size)
+	s.mu.Unlock()
+	if unsettled {
+		s.conn.settle()
 	}
 }
 
@@ -129,8 +162,9 @@ func (s *Socket) takeLocked() (e *Event, unsettled bool) {
 	return e, s.conn.countOut(e.size)
 }
 
-// dropLocked drops all queued events.
+// dropLocked drops all queued events, and a call of the Wake hook that is due.
 func (s *Socket) dropLocked() (unsettled bool) {
+	s.wakeDue = false
 	for {
 		e, u := s.takeLocked()
 		if e == nil {
@@ -143,6 +177,11 @@ func (s *Socket) dropLocked() (unsettled bool) {
 func (s *Socket) handle(e *Event) {
 	defer s.ns.recoverPanic(s)
 	s.ns.hooks.Event(s, e)
+}
+
+func (s *Socket) wake() {
+	defer s.ns.recoverPanic(s)
+	s.ns.hooks.Wake(s)
 }
 
 func (s *Socket) runDisconnect() {

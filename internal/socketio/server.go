@@ -85,6 +85,10 @@ type Hooks struct {
 	// ack the event, and must not block. Calls come one at a time, but concurrently
 	// with Event. If nil, such events are dropped.
 	Overflow func(s *Socket, e *Event)
+	// Wake is called after Socket.Wake, and before Disconnect unless the server has
+	// disconnected the socket, or abandoned it. Like Event it may block; the two are called
+	// one at a time. It may be nil if Socket.Wake is not called.
+	Wake func(s *Socket)
 	// Disconnect is called once for each opened socket, after its last Event.
 	// Socket.Rooms still returns the rooms that the socket was in.
 	Disconnect func(s *Socket, reason string)

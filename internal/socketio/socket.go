@@ -58,6 +58,7 @@ type Socket struct {
 	acks          map[int64]func(Reply)
 	running       bool // a goroutine runs the queue, or the socket is on the ready list
 	disconnectDue bool // the Disconnect hook must be called after the queued events
+	wakeDue       bool // the Wake hook must be called after the queued events
 	reason        string
 }
 
@@ -274,6 +275,8 @@ func (s *Socket) closeLocked(reason string) closing {
 		if reason == ReasonServer || reason == string(ReasonForcedClose) {
 			// The server disconnects this client: its queued events are dropped.
 			c.unsettled = s.dropLocked() || c.unsettled
+		} else {
+			s.wakeDue = s.ns.hooks.Wake != nil && !s.abandoned.Load()
 		}
 		s.disconnectDue, s.reason = true, reason
 		c.run = !s.running || s.abandoned.Load()

@@ -170,7 +170,8 @@ func (a *actor) flood(c *connection) {
 	if most := 21 + int(10*time.Since(began).Seconds()); passed > most || limited == 0 && cut == 0 {
 		a.breachf("of a flood of %d events %d passed, %d were refused", n, passed, limited)
 	}
-	if !c.Connected() && c.Reason() != realtimetest.ReasonServer || c.Connected() && cut > 0 {
+	ended := c.Reason() == realtimetest.ReasonServer || c.Reason() == realtimetest.ReasonTransportClose || c.Reason() == realtimetest.ReasonTransportError
+	if !c.Connected() && !ended || c.Connected() && cut > 0 {
 		a.breachf("a flood ended by %q with %d events unanswered", c.Reason(), cut)
 	}
 	if !c.Connected() {
