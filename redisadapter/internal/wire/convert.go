@@ -247,7 +247,7 @@ func (d *decoder) text() json.RawMessage {
 func (d *decoder) value(depth int) {
 	t := d.r.token()
 	switch t.kind {
-	case kindNil, kindUndefined:
+	case kindNil, kindUndefined, kindNoDate:
 		d.b = append(d.b, "null"...)
 	case kindBool:
 		d.b = strconv.AppendBool(d.b, t.n == 1)
@@ -262,7 +262,7 @@ func (d *decoder) value(depth int) {
 	case kindBinary:
 		d.binary(t.s)
 	case kindDate:
-		d.b = appendDate(d.b, t)
+		d.b = appendDate(d.b, int64(t.u))
 	case kindExt:
 		d.b = append(d.b, '[')
 		d.b = strconv.AppendInt(d.b, int64(t.n), 10)

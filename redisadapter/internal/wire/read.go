@@ -5,7 +5,6 @@ package wire
 import (
 	"math"
 	"strconv"
-	"time"
 	"unicode/utf8"
 )
 
@@ -23,6 +22,7 @@ const (
 	kindArray
 	kindMap
 	kindDate
+	kindNoDate // a date outside of JavaScript's range
 	kindExt
 )
 
@@ -30,11 +30,8 @@ const (
 type token struct {
 	kind kind
 	n    int    // elements of an array, pairs of a map; 1 for true; type of an ext
-	u    uint64 // the bits of an int, uint, or float64
+	u    uint64 // the bits of an int, uint, or float64; of a date the milliseconds since 1970, an int
 	s    string // a string's, binary's or ext's content
-	date time.Time
-	// invalid marks a date outside of JavaScript's range.
-	invalid bool
 }
 
 // reader reads MessagePack. After the first error every token is nil and every array or
@@ -205,14 +202,14 @@ const jsDateRange = 8_640_000_000_000_000
 func dateOf(ms, ns int64) token {
 	ms += ns / 1_000_000
 	if ms < -jsDateRange || ms > jsDateRange {
-		return token{kind: kindDate, invalid: true}
+		return token{kind: kindNoDate}
 	}
-	return token{kind: kindDate, date: time.UnixMilli(ms).UTC()}
+	return token{kind: kindDate, u: uint64(ms)}
 }
 
 func dateOfSeconds(s, ns int64) token {
 	if s < -jsDateRange/1000-1 || s > jsDateRange/1000 {
-		return token{kind: kindDate, invalid: true}
+		return token{kind: kindNoDate}
 	}
 	return dateOf(s*1000, ns)
 }
@@ -220,6 +217,9 @@ func dateOfSeconds(s, ns int64) token {
 // skip skips one value of any depth, without recursion.
 func (r *reader) skip() {
 	for need := 1; need > 0 && r.err == nil; need-- {
+		if r.short() {
+			continue
+		}
 		switch t := r.token(); t.kind {
 		case kindArray:
 			need += t.n
@@ -228,6 +228,27 @@ func (r *reader) skip() {
 		default: // the token is the whole value
 		}
 	}
+}
+
+// short skips one value if it is a small integer or a short string, as most are, and reports
+// whether it did.
+func (r *reader) short() bool {
+	if r.rest() == 0 {
+		return false
+	}
+	n := 1
+	switch c := r.s[r.i]; {
+	case c < 0x80 || c >= 0xe0:
+	case c >= 0xa0 && c < 0xc0:
+		n += int(c & 0x1f)
+	default:
+		return false
+	}
+	if n > r.rest() {
+		return false
+	}
+	r.i += n
+	return true
 }
 
 // value skips one value and returns its bytes.

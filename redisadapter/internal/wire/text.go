@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -67,12 +68,10 @@ func appendJSONString(b []byte, s string) []byte {
 }
 
 // appendDate writes a date as Date.toJSON does.
-func appendDate(b []byte, t token) []byte {
-	if t.invalid {
-		return append(b, "null"...)
-	}
+func appendDate(b []byte, ms int64) []byte {
+	date := time.UnixMilli(ms).UTC()
 	b = append(b, '"')
-	switch y := t.date.Year(); {
+	switch y := date.Year(); {
 	case y < 0:
 		b = fmt.Appendf(b, "-%06d", -y)
 	case y > 9999:
@@ -80,6 +79,6 @@ func appendDate(b []byte, t token) []byte {
 	default:
 		b = fmt.Appendf(b, "%04d", y)
 	}
-	b = t.date.AppendFormat(b, "-01-02T15:04:05.000")
+	b = date.AppendFormat(b, "-01-02T15:04:05.000")
 	return append(b, 'Z', '"')
 }
