@@ -7,6 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+
+	"github.com/rodando/realtime/internal/jsonscan"
+	"github.com/rodando/realtime/internal/socketio"
 )
 
 // node is the server as its adapter sees it.
@@ -146,14 +149,19 @@ func (ns *Namespace) listen(e *Raw) bool {
 
 // packEvent returns an event with its name as first argument.
 func packEvent(name string, args []json.RawMessage, attachments [][]byte) *Raw {
-	quoted, _ := json.Marshal(name) //nolint:errchkjson // a string marshals
-	return &Raw{Args: append([]json.RawMessage{quoted}, args...), Attachments: attachments}
+	e := &struct {
+		raw  Raw
+		args [2]json.RawMessage // most events have one argument
+	}{}
+	e.raw = Raw{Args: append(append(e.args[:0], socketio.JSONString(name)), args...), Attachments: attachments}
+	return &e.raw
 }
 
 // unpackEvent returns the name and the arguments of an event that packEvent packed.
 func unpackEvent(e *Raw) (name string, args []json.RawMessage, ok bool) {
-	if e == nil || len(e.Args) == 0 || json.Unmarshal(e.Args[0], &name) != nil {
+	if e == nil || len(e.Args) == 0 {
 		return "", nil, false
 	}
-	return name, e.Args[1:], true
+	text, ok := jsonscan.String(e.Args[0])
+	return string(text), e.Args[1:], ok
 }

@@ -208,12 +208,20 @@ func withStack(err error, attrs ...any) []any {
 func (rt *Server) clusterPublish(m ClusterMessage) error {
 	m.Version = ClusterVersion
 	if rt.host.direct {
-		failed := func(err error) { rt.hostFailed(publishCall, err) }
-		if err := hostcall.Guard(func() error { rt.adapterPublish(m); return nil }, failed); err != nil {
-			failed(err)
-		}
+		rt.publishDirectly(m)
 		return nil
 	}
+	return rt.publishInOrder(m)
+}
+
+func (rt *Server) publishDirectly(m ClusterMessage) {
+	failed := func(err error) { rt.hostFailed(publishCall, err) }
+	if err := hostcall.Guard(func() error { rt.adapterPublish(m); return nil }, failed); err != nil {
+		failed(err)
+	}
+}
+
+func (rt *Server) publishInOrder(m ClusterMessage) error {
 	if !rt.host.cluster.AddAndWait(func() { rt.adapterPublish(m) }) { // the queue logs the dropped message
 		return errorf("adapter: %w", ErrUnavailable)
 	}

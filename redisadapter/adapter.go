@@ -25,6 +25,7 @@ type Adapter struct {
 	opts     Options
 	log      *slog.Logger
 	uid      string
+	head     []byte // of every broadcast of this node's, unless Options.Sharded is set
 	limits   wire.Limits
 	protocol protocol
 	timing   timing
@@ -102,6 +103,7 @@ func New(o Options) (*Adapter, error) {
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.linked, a.unlink = context.WithCancel(context.Background())
 	a.protocol = protocolOf(o, a.limits, a.uid)
+	a.head = wire.Classic{}.Head(a.uid)
 	a.publisher = publisher{
 		client: a.current, sharded: o.Sharded, failed: a.publishFailed, healed: a.publishHealed,
 		maxMessages: o.QueuedMessages, maxBytes: o.QueuedBytes,
@@ -183,7 +185,13 @@ func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 		}
 		return a.publisher.push(outgoing{channel: stateChannel(a.opts.Key, m.Namespace), payload: payload})
 	}
-	w, err := toWire(m)
+	w := messages.Get().(*wire.Message) //nolint:errcheck,forcetypeassert // messages holds nothing else
+	defer func() {
+		*w = wire.Message{}
+		messages.Put(w)
+	}()
+	var err error
+	*w, err = toWire(m)
 	switch {
 	case errors.Is(err, errNoReceivers):
 		return nil
@@ -193,12 +201,15 @@ func (a *Adapter) Publish(_ context.Context, m realtime.ClusterMessage) error {
 		return errOp
 	}
 	w.UID = a.uid
-	payload, err := a.protocol.Append(nil, &w)
+	payload, err := a.protocol.Append(a.publisher.buffer(), w)
 	if err != nil {
 		return fmt.Errorf("redisadapter: encoding: %w", err)
 	}
-	return a.publisher.push(outgoing{channel: a.protocol.channel(&w, ""), payload: payload})
+	return a.publisher.push(outgoing{channel: a.protocol.channel(w, ""), payload: payload})
 }
+
+// messages are for Publish, which would allocate one for each call.
+var messages = sync.Pool{New: func() any { return new(wire.Message) }}
 
 // PublishesDirectly implements realtime.DirectPublisher.
 func (a *Adapter) PublishesDirectly() {}

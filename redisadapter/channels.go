@@ -69,7 +69,7 @@ func (c classic) subscriptions(ns string) []subscription {
 func (c classic) channel(m *wire.Message, asker string) string {
 	switch {
 	case m.Kind == wire.Broadcast && len(m.Rooms) == 1:
-		return c.prefix(m.Namespace) + m.Rooms[0] + "#"
+		return c.key + "#" + m.Namespace + "#" + m.Rooms[0] + "#"
 	case m.Kind == wire.Broadcast:
 		return c.prefix(m.Namespace)
 	case m.Kind < wire.Fetched:

@@ -4,6 +4,7 @@
 package redisadapter
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"maps"
@@ -58,5 +59,8 @@ func (a *Adapter) filters(pattern, channel, head []byte) bool {
 		return false
 	}
 	ns := (*patterns)[string(pattern)]
-	return ns != nil && ns.drops(fromBroadcasts, string(channel), string(head))
+	if ns == nil {
+		return false
+	}
+	return bytes.HasPrefix(head, a.head) || ns.idle() && ns.lacks(string(channel))
 }

@@ -97,13 +97,14 @@ func (ns *namespace) drops(from source, channel, msg string) bool {
 	if ns.a.protocol.own(msg) {
 		return true
 	}
-	if from != fromBroadcasts {
-		return false
-	}
+	return from == fromBroadcasts && ns.idle() && ns.lacks(channel)
+}
+
+// idle reports whether no message is queued or handled.
+func (ns *namespace) idle() bool {
 	ns.mu.Lock()
-	idle := !ns.running
-	ns.mu.Unlock()
-	return idle && ns.lacks(channel)
+	defer ns.mu.Unlock()
+	return !ns.running
 }
 
 // lacks reports whether a channel of broadcasts is that of one room, which this node does not

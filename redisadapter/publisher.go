@@ -25,7 +25,7 @@ var (
 // outgoing is one PUBLISH.
 type outgoing struct {
 	channel string
-	payload []byte
+	payload []byte // of this message alone: see reuse
 	// count is a channel whose subscribers are counted before the PUBLISH; empty: none.
 	count string
 	// done, if not nil, receives the numbers of subscribers. It must not block.
@@ -51,11 +51,44 @@ type publisher struct {
 	queue   []outgoing
 	oldest  time.Time  // when the first message was pushed into the empty queue
 	spare   []outgoing // the storage of a batch that was sent, empty
+	buffers [][]byte   // of payloads that were sent, empty
 	bytes   int
 	running bool
 	lost    int           // messages lost since the last success
 	since   time.Time     // when the first of them was pushed
 	idle    chan struct{} // closed when all messages have been sent; nil: nobody waits
+}
+
+// Bounds of the buffers that wait for the next payloads.
+const (
+	maxBuffers     = 64
+	maxBufferBytes = 4 << 10
+)
+
+// buffer returns an empty buffer for a payload, or nil.
+func (p *publisher) buffer() []byte {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.buffers) - 1
+	if last < 0 {
+		return nil
+	}
+	b := p.buffers[last]
+	p.buffers[last] = nil
+	p.buffers = p.buffers[:last]
+	return b
+}
+
+// reuse keeps the buffers of a batch that Redis has taken, all of it: the client does not read
+// them any more.
+func (p *publisher) reuse(batch []outgoing) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, o := range batch {
+		if len(p.buffers) < maxBuffers && cap(o.payload) <= maxBufferBytes {
+			p.buffers = append(p.buffers, o.payload[:0])
+		}
+	}
 }
 
 // push queues a message. It does not wait.
@@ -169,6 +202,9 @@ func (p *publisher) send(batch []outgoing) {
 		}
 	}
 	p.failing = !sent
+	if lost == 0 {
+		p.reuse(batch)
+	}
 	p.account(lost, p.pushed, sent, failure)
 }
 

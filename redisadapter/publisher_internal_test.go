@@ -83,3 +83,43 @@ func TestPublisher_LosesWithoutAClient(t *testing.T) {
 	p.account(0, time.Now(), true, nil)
 	require.Equal(t, 2, healed)
 }
+
+// A buffer is used again when Redis has taken its payload. After a failure the client's writer may
+// still read it.
+func TestPublisher_ReusesBuffers(t *testing.T) {
+	t.Parallel()
+	r, err := redistest.Start()
+	require.NoError(t, err)
+	defer r.Stop()
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	defer client.Close()
+	fails := false
+	p := &publisher{
+		client: func() rueidis.Client {
+			if fails {
+				return slowClient{client, 0}
+			}
+			return client
+		},
+		failed:      func(int, error) {},
+		maxMessages: 1000, maxBytes: 1e6,
+	}
+	push := func(size int) {
+		require.NoError(t, p.push(outgoing{channel: "c", payload: append(p.buffer(), make([]byte, size)...)}))
+		require.NoError(t, p.flush(t.Context()))
+	}
+	require.Nil(t, p.buffer())
+	push(100)
+	b := p.buffer()
+	require.Empty(t, b)
+	require.GreaterOrEqual(t, cap(b), 100)
+	require.Nil(t, p.buffer())
+	push(maxBufferBytes + 1)
+	require.Nil(t, p.buffer(), "a large one")
+	fails = true
+	push(100)
+	require.Nil(t, p.buffer(), "one that was not taken")
+	p.reuse(make([]outgoing, maxBuffers+1))
+	require.Len(t, p.buffers, maxBuffers)
+}

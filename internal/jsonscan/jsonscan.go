@@ -72,6 +72,10 @@ func Crowded(b []byte, limit int) bool {
 	return commas >= limit
 }
 
+// Plain returns the position of the first byte of b, from i on, that does not stand for itself in
+// a string of ASCII characters: its closing quote, unless there is an escape or another alphabet.
+func Plain(b []byte, i int) int { return skipPlain(b, i) }
+
 // String returns the content of the JSON string b. It aliases b unless there are
 // escapes to resolve. An unpaired surrogate becomes U+FFFD. ok is false when b is
 // anything else than one string without whitespace around it.

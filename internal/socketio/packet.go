@@ -402,6 +402,9 @@ func appendArg(dst, arg []byte) []byte {
 	return append(dst, arg...)
 }
 
+// JSONString returns s as a JSON string.
+func JSONString(s string) []byte { return appendString(make([]byte, 0, len(s)+2), s) }
+
 // appendString appends s as a JSON string. Control characters are escaped, which also
 // keeps the separator of polling payloads out of the text.
 func appendString(dst []byte, s string) []byte {

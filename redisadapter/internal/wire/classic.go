@@ -175,6 +175,9 @@ func (c Classic) appendAsk(b []byte, m *Message) ([]byte, error) {
 	return fit(b, c.Limits)
 }
 
+// Head returns the beginning of all broadcasts that a node encodes with Append.
+func (Classic) Head(uid string) []byte { return appendString(appendArrayHead(nil, 3), uid) }
+
 // Sender returns the UID of a broadcast without decoding the rest.
 func (Classic) Sender(msg string) string {
 	r := &reader{s: msg}

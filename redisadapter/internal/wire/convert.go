@@ -150,6 +150,10 @@ func (e *encoder) object() {
 func (e *encoder) string() []byte {
 	e.space()
 	start := e.i
+	if end := jsonscan.Plain(e.json, start+1); e.json[end] == '"' {
+		e.i = end + 1
+		return e.json[start+1 : end]
+	}
 	for e.i++; e.json[e.i] != '"'; e.i++ {
 		if e.json[e.i] == '\\' {
 			e.i++
