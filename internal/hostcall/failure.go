@@ -119,8 +119,8 @@ func newPanicError(value any) *PanicError {
 }
 
 // panicTexts bounds the calls of PanicText. Abandoned ones are those of a value whose
-// methods hang.
-var panicTexts = NewKind(Limits{Timeout: time.Second, Running: 16, Abandoned: 16})
+// methods hang. It has no timeout, whose timer would be shared by tests with clocks of their own.
+var panicTexts = NewKind(Limits{Running: 16, Abandoned: 16})
 
 // PanicText returns the text of a value that was recovered outside of a host call. The
 // value's methods are the host's code, so they are called on another goroutine, for at
@@ -132,7 +132,9 @@ func PanicText(v any) string {
 	case string:
 		return cut(v, maxText)
 	}
-	s, err := Do(context.Background(), panicTexts, nil, func(context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	s, err := Do(ctx, panicTexts, nil, func(context.Context) (string, error) {
 		return text(func() string { return fmt.Sprint(v) }), nil
 	})
 	if err != nil {
