@@ -329,8 +329,10 @@ func TestCluster_InboundEvents(t *testing.T) {
 					realtimetest.Expect(t, c, realtime.EventDriverAvailability)
 					realtimetest.Expect(t, c, realtime.EventDriverLocation)
 					realtimetest.Expect(t, c, realtime.EventDriverTrip)
+					realtimetest.Expect(t, c, realtime.EventDriverAvailability)
 					realtimetest.ExpectNone(t, c)
 				}
+				realtimetest.Expect(t, admin, realtime.EventAdminDriverAvailability)
 				realtimetest.Expect(t, admin, realtime.EventAdminDriverAvailability)
 				realtimetest.Expect(t, admin, realtime.EventAdminDriverLocation)
 				realtimetest.Expect(t, admin, realtime.EventAdminDriverTrip)

@@ -99,7 +99,7 @@ func statusDeliveries(v Availability, eventID string) []Delivery {
 
 // DriverStatusUpdate sets whether the driver is online and available, in /drivers.
 var DriverStatusUpdate = NewCall[StatusUpdate, Availability]("driver:status:update").Documented(CallDoc[StatusUpdate, Availability]{
-	Does:  "Sets whether the driver is online, and available for trips. At least one field is required. The ack's data is the state after the change.",
+	Does:  "Sets whether the driver is online, and available for trips. At least one field is required. Online alone, without a reason, makes the driver available: at once, or when the trip ends. The ack's data is the state after the change.",
 	Codes: []Code{CodeConflict, CodeForbidden},
 	In:    StatusUpdate{IsOnline: new(true)},
 	Out:   exampleAvailability,
@@ -217,7 +217,7 @@ func tripUpdateDeliveries(v DriverTrip, eventID string) []Delivery {
 
 // DriverTripSet sets or clears the driver's current trip, in /drivers.
 var DriverTripSet = NewCall[SetTrip, Availability]("driver:trip:set").Documented(CallDoc[SetTrip, Availability]{
-	Does:  "Sets or clears the driver's current trip. It does not change who receives the trip's events.",
+	Does:  "Sets or clears the driver's current trip. A driver who was available before the trip is available again when it is cleared, or when the trip ends. It does not change who receives the trip's events.",
 	Codes: []Code{CodeForbidden, CodeConflict},
 	In:    SetTrip{CurrentTripID: new(exampleTrip)},
 	Out:   exampleOnTrip,
@@ -250,7 +250,8 @@ func (rt *Server) setTrip(ctx context.Context, r *CallRequest, in SetTrip) (Avai
 		trip = *in.CurrentTripID
 	}
 	driver := r.socket.Identity().UserID
-	a, err := rt.opts.Drivers.SetTrip(ctx, driver, trip)
+	availability := true // has changed
+	a, err := rt.opts.Drivers.SetTrip(context.WithValue(ctx, availabilityKey{}, &availability), driver, trip)
 	if err = checkDriverID(driver, a.DriverID, err); err != nil {
 		return a, err
 	}
@@ -258,7 +259,46 @@ func (rt *Server) setTrip(ctx context.Context, r *CallRequest, in SetTrip) (Avai
 		DriverID: a.DriverID, CurrentTripID: a.CurrentTripID,
 		AvailabilityReason: a.AvailabilityReason, IsAvailableForTrips: a.IsAvailableForTrips,
 	}, newEventID())
+	if availability {
+		r.emissions = append(r.emissions, statusDeliveries(a, newEventID())...)
+	}
 	return a, nil
+}
+
+// availabilityKey is the key of a *bool in the ctx of DriverService.SetTrip.
+type availabilityKey struct{}
+
+// sameAvailability says, within DriverService.SetTrip, that the driver's availability is what
+// it was. A result can't say it: it is a row without its past.
+func sameAvailability(ctx context.Context) {
+	if changed, ok := ctx.Value(availabilityKey{}).(*bool); ok {
+		*changed = false
+	}
+}
+
+// tripEnder is MemoryDrivers, or a type that embeds it. A host with another DriverService
+// changes its rows where it ends the trip, and publishes the change.
+type tripEnder interface {
+	// endTrip clears the driver's current trip, and does nothing if ok is false: tripID is not the
+	// driver's current trip. availability says whether the driver's availability changed.
+	endTrip(driverID, tripID string) (next DriverState, availability, ok bool)
+}
+
+// endDriverTrip clears the current trip of a driver that has ended, and sends the change.
+func (rt *Server) endDriverTrip(driverID, tripID string) {
+	drivers, ok := rt.opts.Drivers.(tripEnder)
+	if !ok || driverID == "" {
+		return
+	}
+	next, availability, ok := drivers.endTrip(driverID, tripID)
+	if !ok {
+		return
+	}
+	out := tripUpdateDeliveries(next.Trip(driverID), newEventID())
+	if availability {
+		out = append(out, statusDeliveries(next.Availability(driverID), newEventID())...)
+	}
+	rt.send(out, false) // other nodes do not know it, whatever bus there is
 }
 
 // checkDriverID returns an error if the result of a DriverService is about another driver:

@@ -25,6 +25,9 @@ type Position struct {
 	Lng float64 `json:"lng" doc:"degrees, -180 to 180"`
 }
 
+// valid reports whether the point is on earth.
+func (p *Position) valid() bool { return within(p.Lat, -90, 90) && within(p.Lng, -180, 180) }
+
 // LocationUpdate is a driver's new position.
 type LocationUpdate struct {
 	DriverID              string   `json:"driverId"`

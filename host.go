@@ -149,13 +149,17 @@ type PartyLookup interface {
 	FindParties(ctx context.Context, tripID string) (TripParties, error)
 }
 
-// DriverService executes a driver's inbound events. The default, NewMemoryDrivers, has the
-// rules of a driver's status, is for one node and loses its state on restart.
+// DriverService executes a driver's inbound events. The default, NewMemoryDrivers, is for one
+// node and loses its state on restart. DriverState has the rules of a driver's status, for a
+// service that stores rows.
 //
 // Its methods may block, within ctx, and are called concurrently for different sockets; a
 // driver with two phones has two sockets. They return an *Error to refuse the event. Their
 // results must have the same driver id as the call: a result with another driver's id is
 // discarded and the event fails with CodeInternal.
+//
+// A service of the host's changes its rows also when a trip ends, where the host ends it, and the
+// host publishes a DriverTripChanged and, if the availability has changed, a DriverStatusChanged.
 type DriverService interface {
 	// UpdateStatus applies a status change and returns the driver's state after it.
 	UpdateStatus(ctx context.Context, driverID string, in StatusUpdate) (Availability, error)
@@ -163,7 +167,8 @@ type DriverService interface {
 	// already: the server then acknowledges the ping and emits no event.
 	UpdateLocation(ctx context.Context, driverID string, in LocationPing) (out LocationUpdate, fresh bool, err error)
 	// SetTrip sets the driver's current trip, or clears it if tripID is empty, and returns
-	// the driver's state after it. It does not move sockets into the trip's room; domain
+	// the driver's state after it, which the server sends as driver:trip:update and
+	// driver:availability:update. It does not move sockets into the trip's room; domain
 	// events do.
 	SetTrip(ctx context.Context, driverID, tripID string) (Availability, error)
 }

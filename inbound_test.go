@@ -177,13 +177,16 @@ func TestDriverStatusUpdate(t *testing.T) {
 		unavailable = "online=true available=false reason=UNAVAILABLE"
 		onTrip      = "online=true available=false reason=ON_TRIP"
 	)
-	goOnline, goFree, goTrip := `{"isOnline":true}`, `{"isAvailableForTrips":true}`, `{"currentTripId":"t1"}`
+	goOnline, goPause, goFree, goTrip := `{"isOnline":true}`, `{"isOnline":true,"isAvailableForTrips":false}`, `{"isAvailableForTrips":true}`, `{"currentTripId":"t1"}`
 	for name, c := range map[string]struct {
 		before []string // status updates, and trips set where they have an id
 		body   string
 		want   string // the status, else a code
 	}{
-		"goes online":                        {nil, goOnline, unavailable},
+		"goes online":                        {nil, goOnline, free},
+		"online again after a pause":         {[]string{goPause}, goOnline, free},
+		"online, and null is no reason":      {[]string{goPause}, `{"isOnline":true,"availabilityReason":null}`, free},
+		"goes online on a trip":              {[]string{goTrip}, goOnline, onTrip + " trip=t1"},
 		"goes online for trips":              {nil, `{"isOnline":true,"isAvailableForTrips":true}`, free},
 		"is available, so online":            {nil, goFree, free},
 		"available has no reason":            {nil, `{"isAvailableForTrips":true,"availabilityReason":null}`, free},
@@ -194,7 +197,7 @@ func TestDriverStatusUpdate(t *testing.T) {
 		"offline says so":                    {[]string{goFree}, `{"isOnline":false,"availabilityReason":"OFFLINE"}`, offline},
 		"offline of itself":                  {nil, `{"isOnline":false}`, offline},
 		"offline, null is no reason":         {[]string{goFree}, `{"isOnline":false,"availabilityReason":null}`, offline},
-		"null alone is implied anew":         {[]string{goOnline}, `{"availabilityReason":null}`, unavailable},
+		"null alone is implied anew":         {[]string{goFree, `{"isAvailableForTrips":false,"availabilityReason":"ON_TRIP"}`}, `{"availabilityReason":null}`, unavailable},
 		"on a trip, not available":           {[]string{goOnline, goTrip}, `{"isAvailableForTrips":false}`, onTrip + " trip=t1"},
 		"on a trip, available":               {[]string{goOnline, goTrip}, goFree, "conflict"},
 		"on a trip, goes offline":            {[]string{goOnline, goTrip}, `{"isOnline":false}`, offline + " trip=t1"},
@@ -202,7 +205,7 @@ func TestDriverStatusUpdate(t *testing.T) {
 		"offline, another reason":            {nil, `{"availabilityReason":"UNAVAILABLE"}`, "conflict"},
 		"free, a reason":                     {[]string{goFree}, `{"availabilityReason":"UNAVAILABLE"}`, "conflict"},
 		"online, OFFLINE":                    {[]string{goOnline}, `{"availabilityReason":"OFFLINE"}`, "conflict"},
-		"unknown fields do not count":        {nil, `{"isOnline":true,"vehicle":{"id":[1]},"IsOnline":"x"}`, unavailable},
+		"unknown fields do not count":        {nil, `{"isOnline":true,"vehicle":{"id":[1]},"IsOnline":"x"}`, free},
 		"not available, and nothing further": {[]string{goFree}, `{"isAvailableForTrips":false}`, unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -327,7 +330,7 @@ func TestDriverLocationPing(t *testing.T) {
 		snapshot, err := realtimetest.Call(t.Context(), driver, realtime.DriverStatusUpdate, realtime.StatusUpdate{IsOnline: new(true)})
 		require.NoError(t, err)
 		require.Equal(t, &realtime.Position{Lat: 2, Lng: 2}, snapshot.LastLocation)
-		require.Equal(t, "online=true available=false reason=UNAVAILABLE", status(snapshot), "a ping changes no status")
+		require.Equal(t, "online=true available=true reason=", status(snapshot), "a ping changes no status")
 	})
 }
 
@@ -336,7 +339,7 @@ func TestDriverTripSet(t *testing.T) {
 		srv := realtimetest.NewServer(t)
 		driver, other, admin, away := srv.Driver(t, "d1"), srv.Driver(t, "d2"), srv.Admin(t, "a1"), srv.Admin(t, "a2")
 		require.JSONEq(t, `{"ok":true}`, ackOf(t, away, "admin:drivers:leave"))
-		set := func(body, want string, reason realtime.AvailabilityReason, trip *string) {
+		set := func(body, want string, reason realtime.AvailabilityReason, trip *string, changed bool) {
 			t.Helper()
 			var args []string
 			if body != "" {
@@ -347,20 +350,36 @@ func TestDriverTripSet(t *testing.T) {
 			require.Equal(t, want, status(answer.Data))
 			payload := realtimetest.Expect(t, driver, realtime.EventDriverTrip)
 			require.Len(t, payload.EventID, 36)
-			require.Equal(t, realtime.DriverTrip{DriverID: "d1", CurrentTripID: trip, AvailabilityReason: reason}, payload.DriverTrip)
+			require.Equal(t, realtime.DriverTrip{
+				DriverID: "d1", CurrentTripID: trip, AvailabilityReason: reason, IsAvailableForTrips: answer.Data.IsAvailableForTrips,
+			}, payload.DriverTrip)
 			require.Equal(t, payload, realtimetest.Expect(t, admin, realtime.EventAdminDriverTrip))
+			if changed {
+				snapshot := realtimetest.Expect(t, driver, realtime.EventDriverAvailability)
+				require.Equal(t, want, status(snapshot.Availability))
+				require.NotEqual(t, payload.EventID, snapshot.EventID)
+				require.Equal(t, snapshot, realtimetest.Expect(t, admin, realtime.EventAdminDriverAvailability))
+			}
 			for _, c := range all(driver, other, admin, away) {
 				realtimetest.ExpectNone(t, c)
 			}
 		}
-		set(`{"currentTripId":"t1"}`, "online=false available=false reason=OFFLINE trip=t1", realtime.ReasonOffline, new("t1"))
-		set(`{}`, "online=false available=false reason=OFFLINE", realtime.ReasonOffline, nil)
-		require.Contains(t, ackOf(t, driver, "driver:status:update", `{"isAvailableForTrips":true}`), `"ok":true`)
-		realtimetest.Expect(t, driver, realtime.EventDriverAvailability)
-		realtimetest.Expect(t, admin, realtime.EventAdminDriverAvailability)
-		set(`{"currentTripId":"t2","note":1}`, "online=true available=false reason=ON_TRIP trip=t2", realtime.ReasonOnTrip, new("t2"))
-		set(`{"currentTripId":null}`, "online=true available=false reason=UNAVAILABLE", realtime.ReasonUnavailable, nil)
-		set(``, "online=true available=false reason=UNAVAILABLE", realtime.ReasonUnavailable, nil)
+		is := func(body, want string) {
+			t.Helper()
+			require.Contains(t, ackOf(t, driver, "driver:status:update", body), `"ok":true`)
+			require.Equal(t, want, status(realtimetest.Expect(t, driver, realtime.EventDriverAvailability).Availability))
+			realtimetest.Expect(t, admin, realtime.EventAdminDriverAvailability)
+		}
+		set(`{"currentTripId":"t1"}`, "online=false available=false reason=OFFLINE trip=t1", realtime.ReasonOffline, new("t1"), false)
+		set(`{}`, "online=false available=false reason=OFFLINE", realtime.ReasonOffline, nil, false)
+		is(`{"isOnline":true}`, "online=true available=true reason=")
+		set(`{"currentTripId":"t2","note":1}`, "online=true available=false reason=ON_TRIP trip=t2", realtime.ReasonOnTrip, new("t2"), true)
+		set(`{"currentTripId":"t3"}`, "online=true available=false reason=ON_TRIP trip=t3", realtime.ReasonOnTrip, new("t3"), false)
+		set(`{"currentTripId":null}`, "online=true available=true reason=", "", nil, true)
+		set(``, "online=true available=true reason=", "", nil, false)
+		is(`{"isAvailableForTrips":false}`, "online=true available=false reason=UNAVAILABLE")
+		set(`{"currentTripId":"t4"}`, "online=true available=false reason=ON_TRIP trip=t4", realtime.ReasonOnTrip, new("t4"), true)
+		set(`{}`, "online=true available=false reason=UNAVAILABLE", realtime.ReasonUnavailable, nil, true)
 	})
 }
 

@@ -378,7 +378,7 @@ func TestMemoryDrivers_Status(t *testing.T) {
 	}{
 		{name: "unknown"},
 		{name: "offline", setup: []realtime.StatusUpdate{{IsOnline: on}, {IsOnline: off}}},
-		{name: "online", setup: []realtime.StatusUpdate{{IsOnline: on}}},
+		{name: "online", setup: []realtime.StatusUpdate{{IsOnline: on, IsAvailableForTrips: off}}},
 		{name: "online for a reason", setup: []realtime.StatusUpdate{{IsOnline: on, AvailabilityReason: new(realtime.ReasonOnTrip)}}},
 		{name: "available", setup: []realtime.StatusUpdate{{IsAvailableForTrips: on}}},
 		{name: "on a trip", trip: "t", setup: []realtime.StatusUpdate{{IsOnline: on}}},
@@ -445,7 +445,8 @@ func TestMemoryDrivers_Status(t *testing.T) {
 						require.Equal(t, before.IsOnline || available == on, got.IsOnline, name)
 					}
 					if available == nil {
-						require.Equal(t, before.IsAvailableForTrips && online != off, got.IsAvailableForTrips, name)
+						alone := online == on && state.trip == "" && (reason == nil || *reason == none)
+						require.Equal(t, before.IsAvailableForTrips && online != off || alone, got.IsAvailableForTrips, name)
 					}
 					require.Equal(t, state.trip, deref(got.CurrentTripID), name)
 					// The rules hold.
@@ -472,7 +473,7 @@ func TestMemoryDrivers_Status(t *testing.T) {
 // Of the table above, the refusals that it only classifies.
 func TestMemoryDrivers_Conflicts(t *testing.T) {
 	t.Parallel()
-	const online, available, trip = `{"isOnline":true}`, `{"isAvailableForTrips":true}`, "trip"
+	const online, available, trip = `{"isOnline":true,"isAvailableForTrips":false}`, `{"isAvailableForTrips":true}`, "trip"
 	tests := []struct {
 		setup []string
 		body  string
@@ -486,6 +487,7 @@ func TestMemoryDrivers_Conflicts(t *testing.T) {
 		{[]string{online}, `{"availabilityReason":"ON_TRIP"}`, ""},
 		{[]string{available}, `{"availabilityReason":"UNAVAILABLE"}`, realtime.CodeConflict},
 		{[]string{available}, `{"isAvailableForTrips":false,"availabilityReason":"UNAVAILABLE"}`, ""},
+		{[]string{available}, `{"isOnline":false,"availabilityReason":"OFFLINE"}`, ""},
 		{[]string{online, trip}, `{"isAvailableForTrips":true}`, realtime.CodeConflict},
 		{[]string{online, trip}, `{"isOnline":true,"isAvailableForTrips":true}`, realtime.CodeConflict},
 		{[]string{trip}, `{"isAvailableForTrips":true}`, realtime.CodeConflict},
@@ -522,21 +524,20 @@ func TestMemoryDrivers_Conflicts(t *testing.T) {
 
 func TestMemoryDrivers_Trip(t *testing.T) {
 	t.Parallel()
+	const paused = `{"isOnline":true,"isAvailableForTrips":false}`
 	tests := []struct {
 		status      string
-		during, end realtime.AvailabilityReason
-		available   bool // after setting and clearing
+		during, end realtime.AvailabilityReason // with the trip, and after it
 	}{
-		{`{"isOnline":false}`, realtime.ReasonOffline, realtime.ReasonOffline, false},
-		{`{"isOnline":true}`, realtime.ReasonOnTrip, realtime.ReasonUnavailable, false},
-		{`{"isAvailableForTrips":true}`, realtime.ReasonOnTrip, realtime.ReasonUnavailable, false},
+		{`{"isOnline":false}`, realtime.ReasonOffline, realtime.ReasonOffline},
+		{paused, realtime.ReasonOnTrip, realtime.ReasonUnavailable},
+		{`{"isOnline":true,"availabilityReason":"UNAVAILABLE"}`, realtime.ReasonOnTrip, realtime.ReasonUnavailable},
+		{`{"isOnline":true}`, realtime.ReasonOnTrip, ""},
+		{`{"isAvailableForTrips":true}`, realtime.ReasonOnTrip, ""},
 	}
 	for _, tt := range tests {
 		m := realtime.NewMemoryDrivers()
-		var in realtime.StatusUpdate
-		require.NoError(t, json.Unmarshal([]byte(tt.status), &in))
-		before, err := m.UpdateStatus(t.Context(), "d", in)
-		require.NoError(t, err)
+		before := updateDriver(t, m, tt.status)
 
 		got, err := m.SetTrip(t.Context(), "d", "")
 		require.NoError(t, err)
@@ -552,11 +553,13 @@ func TestMemoryDrivers_Trip(t *testing.T) {
 			require.Equal(t, tt.during, got.AvailabilityReason)
 		}
 
-		got, err = m.SetTrip(t.Context(), "d", "")
-		require.NoError(t, err)
-		require.Nil(t, got.CurrentTripID)
-		require.False(t, got.IsAvailableForTrips)
-		require.Equal(t, tt.end, got.AvailabilityReason)
+		for range 2 { // the second one changes nothing
+			got, err = m.SetTrip(t.Context(), "d", "")
+			require.NoError(t, err)
+			require.Nil(t, got.CurrentTripID)
+			require.Equal(t, before.IsAvailableForTrips, got.IsAvailableForTrips, tt.status)
+			require.Equal(t, tt.end, got.AvailabilityReason, tt.status)
+		}
 	}
 }
 

@@ -162,6 +162,7 @@ func (p *publisher) publishTrip(r *received, found TripParties) {
 	}
 	change := p.changeOf(r, found)
 	res := p.trips.Apply(change)
+	defer p.freeDriver(about, cmp.Or(about.parties.DriverID, res.Parties.Driver, found.DriverID))
 	apply := func() {
 		// Sockets move here before the event is shared: another node may answer with
 		// something newer, which moves sockets too.
@@ -196,6 +197,20 @@ func (p *publisher) publishTrip(r *received, found TripParties) {
 	}
 	p.emit(r, parties)
 	p.traceDelivered(r)
+}
+
+// freeDriver clears the current trip of the driver whose trip has ended, or of the one of an
+// assignment that has ended, if that was what the driver had of the trip.
+func (p *publisher) freeDriver(about subject, driver string) {
+	switch about.does { //nolint:exhaustive // the others free no driver
+	case triptable.Ends:
+		p.rt.endDriverTrip(driver, about.tripID)
+	case triptable.Releases:
+		driver = about.offeredTo
+		if !slices.Contains(p.trips.TripsOf(triptable.Person{Driver: true, ID: driver}, time.Time{}), about.tripID) {
+			p.rt.endDriverTrip(driver, about.tripID)
+		}
+	}
 }
 
 // outdated reports an event that is not sent, or only to admins, because the trip table knows

@@ -80,11 +80,11 @@ export async function wholeTrip(world) {
   await drive({ lat: pickup.lat - 0.01, lng: pickup.lng, heading: 0, speed: 0 });
   await drive({ lat: pickup.lat - 0.02, lng: pickup.lng });
   await act('complete', 'trip:completed');
-  await driver.event('driver:trip:update', 2);
+  await driver.event('driver:availability:update', 3);
 
   // The driver's further positions are not the passenger's.
-  await tablet.event('driver:trip:update', 2);
-  for (const c of [admin, axel]) await c.event('admin:driver:trip:update', 2);
+  await tablet.event('driver:availability:update', 3);
+  for (const c of [admin, axel]) await c.event('admin:driver:availability:update', 3);
   await report({ lat: 23, lng: -82 });
   for (const c of Object.values(everybody)) await c.roundTrip();
 
@@ -96,8 +96,8 @@ export async function wholeTrip(world) {
   for (const c of [driver, tablet]) {
     assert.deepEqual(heard(c, ofTrip), ['trip:assignment:offered', 'trip:assignment:accepted', 'trip:driver_assigned', ...course], `${c}`);
     assert.deepEqual(heard(c, ofDriver), [
-      'driver:availability:update', 'driver:location:update', 'driver:trip:update', ...Array(4).fill('driver:location:update'),
-      'driver:trip:update', 'driver:location:update',
+      'driver:availability:update', 'driver:location:update', 'driver:trip:update', 'driver:availability:update',
+      ...Array(4).fill('driver:location:update'), 'driver:trip:update', 'driver:availability:update', 'driver:location:update',
     ], `${c}`);
   }
   assert.deepEqual(heard(passenger), [
@@ -107,8 +107,8 @@ export async function wholeTrip(world) {
   assert.deepEqual(heard(axel, ofTrip), [...adminsTrip, ...course], 'the admin who did not join');
   for (const c of [admin, axel]) {
     assert.deepEqual(heard(c, ofDriver), [
-      'admin:driver:availability:update', 'admin:driver:location:update', 'admin:driver:trip:update',
-      ...Array(4).fill('admin:driver:location:update'), 'admin:driver:trip:update', 'admin:driver:location:update',
+      'admin:driver:availability:update', 'admin:driver:location:update', 'admin:driver:trip:update', 'admin:driver:availability:update',
+      ...Array(4).fill('admin:driver:location:update'), 'admin:driver:trip:update', 'admin:driver:availability:update', 'admin:driver:location:update',
     ]);
   }
   assert.deepEqual(heard(dora), [], 'another driver');
@@ -143,6 +143,9 @@ export async function wholeTrip(world) {
 
   const [taken, free] = driver.payloads('driver:trip:update');
   like(taken, { ...driverEvents('diego')['driver:trip:update'], currentTripId: tripId, availabilityReason: 'ON_TRIP', isAvailableForTrips: false });
-  like(free, { ...driverEvents('diego')['driver:trip:update'], currentTripId: null, availabilityReason: 'UNAVAILABLE', isAvailableForTrips: false });
+  like(free, { ...driverEvents('diego')['driver:trip:update'], currentTripId: null, availabilityReason: null, isAvailableForTrips: true });
+  const [, busy, again] = driver.payloads('driver:availability:update');
+  like(busy, { ...driverEvents('diego')['driver:availability:update'], currentTripId: tripId, availabilityReason: 'ON_TRIP', isAvailableForTrips: false });
+  like(again, { ...driverEvents('diego')['driver:availability:update'], currentTripId: null, availabilityReason: null, isAvailableForTrips: true });
   assert.equal((await server.get('/api/trips/current', login.paula.token)).trip, null);
 }

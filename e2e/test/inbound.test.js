@@ -111,7 +111,7 @@ scenario("a driver's status, position and trip", async (world) => {
   const status = async (body, known) => {
     like(await driver.must('driver:status:update', body), snapshot('diego', known), JSON.stringify(body));
   };
-  await status({ isOnline: true }, { isOnline: true, isAvailableForTrips: false, availabilityReason: 'UNAVAILABLE', currentTripId: null });
+  await status({ isOnline: true }, { isOnline: true, isAvailableForTrips: true, availabilityReason: null, currentTripId: null });
   await status({ isAvailableForTrips: true, unknown: [1] }, { isOnline: true, isAvailableForTrips: true, availabilityReason: null });
   await status({ isOnline: false }, { isOnline: false, isAvailableForTrips: false, availabilityReason: 'OFFLINE' });
   await status({ isOnline: true, availabilityReason: 'UNAVAILABLE' }, { isOnline: true, isAvailableForTrips: false, availabilityReason: 'UNAVAILABLE' });

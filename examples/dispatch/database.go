@@ -33,14 +33,14 @@ type database interface {
 type table[T any] string
 
 const (
-	users     table[userRow]     = "user"
-	sessions  table[sessionRow]  = "session"
-	trips     table[tripRow]     = "trip"
-	offers    table[string]      = "offer"    // the trip's id, by assignment
-	running   table[string]      = "running"  // the running trip's id, by its passenger and its driver
-	open      table[string]      = "open"     // the trip's id, by the driver who has an open offer for it
-	states    table[driverRow]   = "driver"   // by driver
-	positions table[positionRow] = "position" // by driver
+	users     table[userRow]              = "user"
+	sessions  table[sessionRow]           = "session"
+	trips     table[tripRow]              = "trip"
+	offers    table[string]               = "offer"    // the trip's id, by assignment
+	running   table[string]               = "running"  // the running trip's id, by its passenger and its driver
+	open      table[string]               = "open"     // the trip's id, by the driver who has an open offer for it
+	states    table[realtime.DriverState] = "driver"   // by driver
+	positions table[positionRow]          = "position" // by driver
 )
 
 // index is a set of ids, each with a score.

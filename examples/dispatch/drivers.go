@@ -1,4 +1,4 @@
-// Drivers: their availability and position, with the rules of realtime.MemoryDrivers but in
+// Drivers: their availability and position, with the rules of realtime.DriverState on rows of
 // the database; and the store as realtime.DriverService and realtime.OfferService, whose
 // methods the library calls for the events that drivers' sockets send.
 
@@ -11,19 +11,8 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// driverRow is the state of a driver.
-type driverRow struct {
-	Online    bool                        `json:"online"`
-	Available bool                        `json:"available"` // never if offline or on a trip
-	Reason    realtime.AvailabilityReason `json:"reason"`
-	TripID    string                      `json:"tripId"`
-
-	LastOnline time.Time `json:"lastOnline"`
-	Updated    time.Time `json:"updated"`
-}
-
-// positionRow is the last position of a driver. It has a row of its own, so that the changes of a
-// trip, which are about the state, do not run again when a position arrives meanwhile.
+// positionRow is the last position of a driver. It has a row of its own, so that the many
+// positions do not write the state.
 type positionRow struct {
 	Location realtime.Position `json:"location"`
 	At       time.Time         `json:"at"`
@@ -42,42 +31,20 @@ func (s *store) RejectOffer(ctx context.Context, driverID, assignmentID, reason 
 	return err
 }
 
-// UpdateStatus implements realtime.DriverService with the rules of MemoryDrivers, except
-// that the running trip, not the snapshot, decides whether the driver is on a trip.
+// UpdateStatus implements realtime.DriverService. The running trip, and not only the snapshot,
+// decides whether the driver is on a trip.
 func (s *store) UpdateStatus(ctx context.Context, driverID string, in realtime.StatusUpdate) (a realtime.Availability, err error) {
-	if err := in.Validate(); err != nil {
-		return a, err
-	}
 	err = s.db.change(ctx, func(t *tx) error {
 		d := driverOf(t, driverID)
-		online, free := d.Online, d.Available
-		if in.IsAvailableForTrips != nil {
-			free = *in.IsAvailableForTrips
-			online = online || free
+		if own := running.get(t, driverID); own != nil {
+			d.TripID = *own
 		}
-		if in.IsOnline != nil {
-			online = *in.IsOnline
-			free = free && online
+		d, err := d.WithStatus(in, time.Now())
+		if err != nil {
+			return err
 		}
-		var reason realtime.AvailabilityReason
-		if in.AvailabilityReason != nil {
-			reason = *in.AvailabilityReason
-		}
-		switch {
-		case free && (d.TripID != "" || running.get(t, driverID) != nil):
-			return realtime.Errorf(realtime.CodeConflict, "not available while on a trip")
-		case reason == "":
-			reason = impliedReason(online, free, d.TripID)
-		case free || online == (reason == realtime.ReasonOffline):
-			return realtime.Errorf(realtime.CodeConflict, "the reason does not fit the driver's status")
-		}
-		now := time.Now()
-		if d.Online || online {
-			d.LastOnline = now
-		}
-		d.Online, d.Available, d.Reason, d.Updated = online, free, reason, now
 		putDriver(t, driverID, d)
-		a = d.snapshot(t, driverID)
+		a = snapshotOf(t, driverID, d)
 		return nil
 	})
 	return a, err
@@ -88,17 +55,15 @@ func (s *store) UpdateLocation(ctx context.Context, driverID string, in realtime
 	if err := in.Validate(); err != nil {
 		return out, false, err
 	}
-	now := time.Now()
-	at := in.LastLocationTimestamp.Time
-	if at.IsZero() {
-		at = now
-	}
+	var at time.Time
 	err = s.db.change(ctx, func(t *tx) error {
-		old := positions.get(t, driverID)
-		// A time far ahead came from a wrong clock; any ping replaces it.
-		fresh = old == nil || !at.Before(old.At) || old.At.After(now.Add(time.Minute))
-		if fresh {
-			positions.put(t, driverID, positionRow{*in.Position, at, now}, 0)
+		var d realtime.DriverState
+		if old := positions.get(t, driverID); old != nil {
+			d.LocatedAt = old.At
+		}
+		if d, fresh = d.WithPosition(in, time.Now()); fresh {
+			at = d.LocatedAt
+			positions.put(t, driverID, positionRow{*d.Location, at, d.Updated}, 0)
 		}
 		return nil
 	})
@@ -110,13 +75,20 @@ func (s *store) UpdateLocation(ctx context.Context, driverID string, in realtime
 	}, true, nil
 }
 
-// SetTrip implements realtime.DriverService. A driver can only set their own trip.
+// SetTrip implements realtime.DriverService. A driver can only set their own trip. One who
+// clears it while it runs is not available before it ends.
 func (s *store) SetTrip(ctx context.Context, driverID, tripID string) (a realtime.Availability, err error) {
 	err = s.db.change(ctx, func(t *tx) error {
-		if own := running.get(t, driverID); tripID != "" && (own == nil || *own != tripID) {
+		own := running.get(t, driverID)
+		if tripID != "" && (own == nil || *own != tripID) {
 			return realtime.Errorf(realtime.CodeForbidden, "the trip is not yours")
 		}
-		a = setTrip(t, driverID, tripID).snapshot(t, driverID)
+		d := driverOf(t, driverID).WithTrip(tripID, time.Now())
+		if own != nil && tripID == "" && d.Online {
+			d.Available, d.AvailableAfterTrip, d.Reason = false, d.Available, realtime.ReasonOnTrip
+		}
+		putDriver(t, driverID, d)
+		a = snapshotOf(t, driverID, d)
 		return nil
 	})
 	return a, err
@@ -124,19 +96,19 @@ func (s *store) SetTrip(ctx context.Context, driverID, tripID string) (a realtim
 
 // snapshot returns the state of a driver.
 func (s *store) snapshot(ctx context.Context, driverID string) (a realtime.Availability, err error) {
-	err = s.db.view(ctx, func(t *tx) error { a = driverOf(t, driverID).snapshot(t, driverID); return nil })
+	err = s.db.view(ctx, func(t *tx) error { a = snapshotOf(t, driverID, driverOf(t, driverID)); return nil })
 	return a, err
 }
 
-// driverOf returns the state of a driver, who is offline at first.
-func driverOf(t *tx, driverID string) driverRow {
+// driverOf returns the state of a driver, without the position. The driver is offline at first.
+func driverOf(t *tx, driverID string) realtime.DriverState {
 	if d := states.get(t, driverID); d != nil {
 		return *d
 	}
-	return driverRow{Reason: realtime.ReasonOffline}
+	return realtime.DriverState{Reason: realtime.ReasonOffline}
 }
 
-func putDriver(t *tx, driverID string, d driverRow) {
+func putDriver(t *tx, driverID string, d realtime.DriverState) {
 	states.put(t, driverID, d, 0)
 	if d.Available {
 		available.set(t, driverID, 0)
@@ -145,53 +117,26 @@ func putDriver(t *tx, driverID string, d driverRow) {
 	}
 }
 
-func setTrip(t *tx, driverID, tripID string) driverRow {
-	d := driverOf(t, driverID)
-	d.TripID = tripID
-	d.Available = d.Available && tripID == ""
-	d.Reason = impliedReason(d.Online, d.Available, tripID)
-	d.Updated = time.Now()
-	putDriver(t, driverID, d)
-	return d
-}
-
 // publishTrip sets or clears the trip in the driver's snapshot, and publishes that: the
-// change did not come over the driver's socket.
+// change did not come over the driver's socket. A driver who was available before the trip is
+// available again when it is cleared.
 func publishTrip(t *tx, driverID, tripID string) {
-	d := setTrip(t, driverID, tripID)
-	e := realtime.DriverTrip{DriverID: driverID, AvailabilityReason: d.Reason, IsAvailableForTrips: d.Available}
-	if tripID != "" {
-		e.CurrentTripID = &tripID
+	before := driverOf(t, driverID)
+	d := before.WithTrip(tripID, time.Now())
+	putDriver(t, driverID, d)
+	t.add(realtime.DriverTripChanged{DriverTrip: d.Trip(driverID)})
+	if d.AvailabilityChanged(before) {
+		t.add(realtime.DriverStatusChanged{Availability: snapshotOf(t, driverID, d)})
 	}
-	t.add(realtime.DriverTripChanged{DriverTrip: e})
 }
 
-func (d driverRow) snapshot(t *tx, driverID string) realtime.Availability {
-	a := realtime.Availability{
-		DriverID: driverID, IsOnline: d.Online, IsAvailableForTrips: d.Available, AvailabilityReason: d.Reason,
-		LastOnlineTimestamp: realtime.Time{Time: d.LastOnline}, UpdatedAt: realtime.Time{Time: d.Updated},
-	}
-	if d.TripID != "" {
-		a.CurrentTripID = &d.TripID
-	}
+// snapshotOf returns the state of a driver as clients receive it.
+func snapshotOf(t *tx, driverID string, d realtime.DriverState) realtime.Availability {
 	if p := positions.get(t, driverID); p != nil {
-		a.LastLocation, a.LastLocationTimestamp = &p.Location, realtime.Time{Time: p.At}
+		d.Location, d.LocatedAt = &p.Location, p.At
 		if p.Stored.After(d.Updated) {
-			a.UpdatedAt = realtime.Time{Time: p.Stored}
+			d.Updated = p.Stored
 		}
 	}
-	return a
-}
-
-// impliedReason returns the default reason of a status.
-func impliedReason(online, free bool, tripID string) realtime.AvailabilityReason {
-	switch {
-	case !online:
-		return realtime.ReasonOffline
-	case free:
-		return ""
-	case tripID != "":
-		return realtime.ReasonOnTrip
-	}
-	return realtime.ReasonUnavailable
+	return d.Availability(driverID)
 }

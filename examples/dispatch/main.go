@@ -97,9 +97,10 @@
 // first, then nearer ones. No driver is offered a trip twice, or two trips at once. When no driver is
 // left the trip ends as no_drivers_found.
 //
-// A driver's snapshot has the trip from acceptance until the trip ends; then the driver
-// is UNAVAILABLE, by the rules of MemoryDrivers, until they send a status update. Both
-// changes are published as driver_availability.trip_updated.
+// A driver's snapshot has the trip from acceptance until the trip ends; then a driver who was
+// available is available again, by the rules of realtime.DriverState. Both changes are
+// published as driver_availability.trip_updated and, if the availability has changed,
+// driver_availability.status_updated.
 //
 // An admin who cancels a trip also publishes admin.trip.action_issued, before
 // trip.cancelled. trip.arriving.started is followed by trip.driver.en_route,

@@ -209,10 +209,63 @@ func TestStore_DriverRules(t *testing.T) {
 		require.Equal(t, realtime.ReasonOnTrip, a.AvailabilityReason)
 		_, err = s.SetTrip(t.Context(), diego.ID, "another")
 		requireCode(t, realtime.CodeForbidden, err)
-		_, err = s.SetTrip(t.Context(), diego.ID, "")
+		a, err = s.SetTrip(t.Context(), diego.ID, "")
 		require.NoError(t, err, "the snapshot is the driver's")
+		require.Nil(t, a.CurrentTripID)
+		require.Equal(t, realtime.ReasonOnTrip, a.AvailabilityReason, "the trip runs on")
 		_, err = s.UpdateStatus(t.Context(), diego.ID, available)
 		requireCode(t, realtime.CodeConflict, err)
+		a, err = s.UpdateStatus(t.Context(), diego.ID, realtime.StatusUpdate{IsOnline: new(true)})
+		require.NoError(t, err)
+		require.False(t, a.IsAvailableForTrips)
+		require.Equal(t, &trip, a.CurrentTripID, "a phone that starts again")
+	})
+}
+
+// A driver who was available before a trip is available after it, and that is published.
+func TestStore_DriverIsAvailableAfterATrip(t *testing.T) {
+	t.Parallel()
+	both := []string{"driver_availability.trip_updated", "driver_availability.status_updated"}
+	onEach(t, func(t *testing.T, s *store) {
+		_, err := s.UpdateStatus(t.Context(), diego.ID, realtime.StatusUpdate{IsOnline: new(true)})
+		require.NoError(t, err)
+		for _, end := range []func(trip string) error{
+			func(trip string) error {
+				for _, do := range []step{stepArriving, stepArrived, stepStart, stepComplete} {
+					if _, err := s.advance(t.Context(), diego.ID, trip, do); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+			func(trip string) error { _, err := s.cancel(t.Context(), paula, trip, ""); return err },
+			func(trip string) error { // the app clears its trip too early
+				_, err := s.SetTrip(t.Context(), diego.ID, "")
+				require.NoError(t, err)
+				_, err = s.cancel(t.Context(), diego, trip, "")
+				return err
+			},
+		} {
+			trip, o := offered(t, s)
+			_, err = s.AcceptOffer(t.Context(), diego.ID, o.ID)
+			require.NoError(t, err)
+			a, err := s.snapshot(t.Context(), diego.ID)
+			require.NoError(t, err)
+			require.Equal(t, realtime.ReasonOnTrip, a.AvailabilityReason)
+			happened := s.happened(t)
+			require.Equal(t, both, happened[len(happened)-2:])
+
+			require.NoError(t, end(trip))
+			a, err = s.snapshot(t.Context(), diego.ID)
+			require.NoError(t, err)
+			require.True(t, a.IsAvailableForTrips)
+			require.Empty(t, a.AvailabilityReason)
+			happened = s.happened(t)
+			require.Equal(t, both, happened[len(happened)-2:])
+			members, err := s.db.lowest(t.Context(), available, 10)
+			require.NoError(t, err)
+			require.Equal(t, []string{diego.ID}, ids(members), "the matcher finds the driver")
+		}
 	})
 }
 
@@ -298,7 +351,8 @@ func TestMatcher_OffersToOneDriverAfterAnother(t *testing.T) {
 			"trip.requested", "trip.assigning.started",
 			"trip.assignment.offered", "trip.assignment.rejected",
 			"trip.assignment.offered", "trip.assignment.expired",
-			"trip.assignment.offered", "trip.assignment.accepted", "trip.driver.assigned", "driver_availability.trip_updated",
+			"trip.assignment.offered", "trip.assignment.accepted", "trip.driver.assigned",
+			"driver_availability.trip_updated", "driver_availability.status_updated",
 		}, s.happened(t))
 	})
 }
