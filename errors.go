@@ -104,8 +104,8 @@ var (
 	ErrTokenInvalid = errors.New("realtime: token invalid")
 	// ErrTokenExpired says that a token is valid, but has expired.
 	ErrTokenExpired = errors.New("realtime: token expired")
-	// ErrClosed is returned by a Server after Shutdown, by a Socket that has closed, and by
-	// an EventBus after Close.
+	// ErrClosed is returned by a Server after Shutdown (by Publish only if the bus is the
+	// server's own), by a Socket that has closed, and by an EventBus after Close.
 	ErrClosed = errors.New("realtime: closed")
 	// ErrAckTimeout is returned by Query.Ask and Query.AskAll if a client did not
 	// acknowledge in time.

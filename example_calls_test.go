@@ -47,12 +47,11 @@ func (b *backend) connect(opts ...realtimetest.Option) *realtimetest.Client {
 	return c
 }
 
-// stop ends the server and then its listener.
+// stop ends the server.
 func (b *backend) stop() {
-	if err := b.rt.Shutdown(context.Background()); err != nil {
+	if err := realtime.Shutdown(context.Background(), b.http, b.rt); err != nil {
 		fmt.Println(err)
 	}
-	_ = b.http.Close()
 }
 
 // Tip is what a driver asks about; TipShare is what the driver gets.

@@ -73,10 +73,10 @@ func ExampleNewDomainEvent() {
 	fmt.Println(surge.Zone, surge.Factor, len(surge.EventID), err)
 
 	driver.Close()
-	fmt.Println(rt.Shutdown(ctx), server.Close())
+	fmt.Println(realtime.Shutdown(ctx, server, rt))
 	// Output:
 	// havana 1.6 36 <nil>
-	// <nil> <nil>
+	// <nil>
 }
 
 // The deliveries of an event can be tested without a server.

@@ -50,10 +50,10 @@ func Example() {
 	hello, err := realtimetest.Next(ctx, app, realtime.EventHello)
 	fmt.Println(hello.Namespace, hello.UserID, err)
 
-	fmt.Println(rt.Shutdown(ctx), server.Close()) // in this order
+	fmt.Println(realtime.Shutdown(ctx, server, rt))
 	// Output:
 	// /drivers ana <nil>
-	// <nil> <nil>
+	// <nil>
 }
 
 // The host publishes what has happened once; the server decides who receives it.

@@ -177,9 +177,10 @@ type subscription struct {
 // busEvent is a published event, which all subscriptions share. MemoryBus.mu guards left.
 type busEvent struct {
 	Envelope
-	ctx   context.Context
-	left  int           // the number of subscribers that have not handled it yet
-	slots chan struct{} // the channel in which it holds a slot; nil: none
+	passed chan<- struct{} // of flush, which is no event: receives in its turn
+	ctx    context.Context
+	left   int           // the number of subscribers that have not handled it yet
+	slots  chan struct{} // the channel in which it holds a slot; nil: none
 
 	encoding sync.Once
 	encoded  Envelope // set by encoding, as is err
@@ -259,6 +260,27 @@ func (b *MemoryBus) enqueue(ev *busEvent) bool {
 	return true
 }
 
+// flush waits, within ctx, until a subscription has handled the events that were published before.
+func (b *MemoryBus) flush(ctx context.Context, s *subscription) error {
+	passed, n := make(chan struct{}, len(s.queues)), 0
+	b.mu.Lock()
+	for i := range s.queues {
+		if q := &s.queues[i]; q.active {
+			q.events = append(q.events, &busEvent{passed: passed})
+			n++
+		}
+	}
+	b.mu.Unlock()
+	for range n {
+		select {
+		case <-passed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
 // run handles the events of a queue, and ends when the queue is empty.
 func (b *MemoryBus) run(s *subscription, q *busQueue) {
 	empty := false
@@ -269,11 +291,15 @@ func (b *MemoryBus) run(s *subscription, q *busQueue) {
 	}()
 	for {
 		ev, ok := b.next(q)
-		if !ok {
+		switch {
+		case !ok:
 			empty = true
 			return
+		case ev.passed != nil:
+			ev.passed <- struct{}{} // has space
+		default:
+			b.deliver(s, ev)
 		}
-		b.deliver(s, ev)
 	}
 }
 

@@ -30,7 +30,7 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	TokenSessions bool
 
 	// Bus carries domain events between the host's services and the server. Defaults
-	// to a MemoryBus, which Shutdown closes.
+	// to a MemoryBus, which Shutdown closes when it is about to end.
 	Bus EventBus
 	// Drivers executes what the events of drivers request. Defaults to NewMemoryDrivers,
 	// which is for one node.

@@ -32,7 +32,7 @@ const Path = "/socket.io/"
 // not usable. All methods may be called concurrently. They may also be called after
 // Shutdown; ServeHTTP then answers 503.
 type Server struct {
-	opts     Options      // New sets this field and those before shutdownOnce; they do not change later
+	opts     Options      // New sets this field and those before ending; they do not change later
 	log      *slog.Logger // drops repeated lines: clients can cause most of them
 	auditLog *slog.Logger // writes every line to the host's logger
 	sampled  *logsample.Handler
@@ -46,7 +46,7 @@ type Server struct {
 
 	wheel  *timingwheel.Wheel
 	sio    *socketio.Server
-	ctx    context.Context //nolint:containedctx // the server's lifetime: it ends with the last connection
+	ctx    context.Context //nolint:containedctx // the server's lifetime: it ends before the adapter is closed
 	cancel context.CancelFunc
 	// handlerCtx is the parent of all handler contexts. It is canceled up to two seconds
 	// after the last connection closed, so that running handlers can finish.
@@ -70,11 +70,11 @@ type Server struct {
 	events        *registry
 	publisher     *publisher
 	cluster       clusterState
-	unsubscribe   func()     // ends the subscription to the bus
-	ownBus        *MemoryBus // set if Options.Bus is nil
+	unsubscribe   func()        // ends the subscription to the bus
+	subscription  *subscription // if the bus is a MemoryBus
+	ownBus        *MemoryBus    // set if Options.Bus is nil
 
-	shutdownOnce sync.Once
-	shutdownDone chan struct{} // closed when the first call of Shutdown has returned
+	ending ending
 
 	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace
@@ -96,7 +96,7 @@ func New(o Options) (*Server, error) {
 	rt := &Server{
 		opts: o, auditLog: o.Logger, sampled: logsample.New(o.Logger.Handler()), adapter: o.Cluster.Adapter,
 		origins:    origin.New(o.Origins.Allowed, o.Origins.Credentials, o.Origins.Required),
-		namespaces: map[string]*Namespace{}, shutdownDone: make(chan struct{}), events: newRegistry(o.Events),
+		namespaces: map[string]*Namespace{}, ending: ending{done: make(chan struct{})}, events: newRegistry(o.Events),
 	}
 	rt.log = slog.New(rt.sampled)
 	rt.ctx, rt.cancel = context.WithCancel(context.Background())
@@ -210,7 +210,7 @@ func (rt *Server) startEngine() {
 
 // subscribe connects the server to the bus and to the other nodes.
 func (rt *Server) subscribe() error {
-	// The adapter gets rt.ctx, which ends with the last connection; the call itself has the timeout of setup.
+	// The adapter gets rt.ctx, which ends before it is closed; the call itself has the timeout of setup.
 	if err := hostcall.Run(rt.ctx, rt.host.setup, func(context.Context) error { return rt.adapter.Start(rt.ctx, node{rt}) }); err != nil {
 		return errorf("starting the adapter: %w", hostcall.Original(err))
 	}
@@ -221,7 +221,8 @@ func (rt *Server) subscribe() error {
 	rt.publisher.parties.learn()
 	unsubscribe, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
 		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
-			return bus.subscribe(&subscription{handler: rt.publisher.handle, server: true})
+			rt.subscription = &subscription{handler: rt.publisher.handle, server: true}
+			return bus.subscribe(rt.subscription)
 		}
 		return rt.opts.Bus.Subscribe(rt.publisher.subscription)
 	})

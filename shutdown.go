@@ -1,85 +1,154 @@
-// Shutdown: the order in which the parts of a server stop, and how its clients are asked
-// to reconnect to another node.
+// Shutdown: the order in which the parts of a server stop, and the host's HTTP server with them.
 
 package realtime
 
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"slices"
+	"net/http"
+	"sync"
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/socketio"
 )
 
-// Shutdown ends the server, in this order:
+// Shutdown ends the server, and the host's http.Server on which it is mounted, in the order in
+// which no event is lost:
 //
 //   - new connections get 503 with Retry-After;
-//   - the domain events that were published before are delivered, and the subscription to
-//     the bus ends; this takes at most half of the time until the deadline of ctx;
+//   - the domain events that were published before are delivered;
 //   - each connection takes no more events; when the handlers of those it has taken have
 //     returned and their acks are sent, at most two seconds later, every socket gets
-//     server:drain, and the connection is closed after that was sent. This goes on at the rate
-//     of Limits.DrainRate;
-//   - running handlers have two seconds before their ctx ends;
+//     server:drain, and the connection is closed after that was sent. Polling clients, whose
+//     requests are open, come first. This goes on at the rate of Limits.DrainRate;
+//   - httpServer.Shutdown waits for the other requests, which may still publish, and handlers
+//     and OnDisconnect return. The ctx of handlers ends two seconds after the drain has begun;
+//   - the events that were published meanwhile are delivered, the other nodes receive them too,
+//     and the subscription to the bus ends. Publish on the server's own bus returns ErrClosed
+//     from now on, and not earlier;
 //   - the adapter is closed.
 //
-// It returns when no connection is left and every handler and OnDisconnect has returned.
-// If ctx ends first, the remaining connections are closed at once, and the error says what
-// could not be finished. The log has the number of connections that were closed before
-// server:drain was sent to them, because the client read nothing for Timeouts.Close or
-// because ctx ended.
+// No step uses up the time: the second one takes at most half of the time until the deadline of
+// ctx, and each other one leaves 1.5 seconds to the later ones, or a fifth of the time if that is
+// less. Connections that remain then are closed at once. The error says all that could not be
+// finished. The log has the number of connections that were closed before server:drain was sent
+// to them, because the client read nothing for Timeouts.Close or because time was up.
 //
-// Call Shutdown before http.Server.Shutdown, which does not wait for WebSocket
-// connections, and never from a handler. It may be called several times: a later call
-// waits, within its ctx, for the first one, and only the first one returns the errors.
-func (rt *Server) Shutdown(ctx context.Context) (err error) {
+// Never call Shutdown from a handler or from an HTTP request. Shutdown may be called several
+// times and concurrently, and so may Server.Shutdown: a later call waits, within its ctx, for the
+// first one, and returns the same error. httpServer may be nil; a host with several of them
+// passes the one whose requests publish, and shuts the others down after that. Close a bus of
+// yours, and what your services use, after Shutdown.
+func Shutdown(ctx context.Context, httpServer *http.Server, rt *Server) error {
 	first := false
-	rt.shutdownOnce.Do(func() { first = true })
+	rt.ending.once.Do(func() { first = true })
 	if first {
-		defer close(rt.shutdownDone)
-		return rt.end(ctx)
+		defer close(rt.ending.done)
+		rt.ending.http = httpServer
+		rt.ending.err = rt.end(ctx)
+		return rt.ending.err
 	}
 	select {
-	case <-rt.shutdownDone:
-		return nil
-	case <-ctx.Done():
-		return unfinished("another call is under way", ctx.Err())
+	case <-rt.ending.done:
+	default:
+		select {
+		case <-rt.ending.done:
+		case <-ctx.Done():
+			return unfinished("another call is under way", ctx.Err())
+		}
 	}
+	if httpServer == nil || httpServer == rt.ending.http {
+		return rt.ending.err
+	}
+	return errors.Join(rt.ending.err, rt.stopHTTP(ctx, httpServer)(ctx))
 }
 
-// handlersFinish is how long running handlers may go on after the connections are closed.
-const handlersFinish = 2 * time.Second
+// Shutdown is the function Shutdown without an http.Server: call http.Server.Shutdown when it has
+// returned. A request that publishes later than that gets ErrClosed, unless the bus is the
+// host's.
+func (rt *Server) Shutdown(ctx context.Context) error { return Shutdown(ctx, nil, rt) }
+
+// ending is the state of Shutdown. The first call sets http and err before it closes done.
+type ending struct {
+	once sync.Once
+	done chan struct{}
+	http *http.Server
+	err  error
+}
 
 // end runs the steps of Shutdown. No step waits longer than ctx for the host's code.
 func (rt *Server) end(ctx context.Context) error {
 	rt.stopping.Store(true)
 	rt.sio.Stop()
 	cut := rt.sio.Cut()
-	errs := []error{unfinished("sweep still runs", rt.sweep.stop(ctx)), rt.stopBus(ctx)}
+	most := func(f func(ctx context.Context) error) error { return step(ctx, mostOf, f) }
+	errs := []error{step(ctx, halfOf, rt.deliverPublished)}
 	began := time.Now()
-	rt.drain(ctx)
-	errs = append(errs, unfinished("connections cut off", rt.await(ctx, rt.sio.Shutdown)))
+	errs = append(errs, most(func(most context.Context) error {
+		rt.drain(most)
+		return unfinished("connections cut off", rt.await(ctx, func(context.Context) error { return rt.sio.Shutdown(most) }))
+	}))
 	if cut = rt.sio.Cut() - cut; cut > 0 {
 		rt.log.Warn("realtime: connections were cut off before server:drain was sent", "connections", cut)
 	}
-	rt.cancel()
-	finish, stop := context.WithDeadline(ctx, began.Add(handlersFinish)) // a connection's last handlers have had their time in drain
-	_ = rt.waitForHooks(finish)                                          // the call below returns the error
-	stop()
+	requests := rt.stopHTTP(ctx, rt.ending.http)
+	_ = most(requests) // the calls below return the errors of these three
+	_ = most(func(ctx context.Context) error {
+		ctx, cancel := context.WithDeadline(ctx, began.Add(handlersFinish)) // a connection's last handlers have had their time in drain
+		defer cancel()
+		return rt.waitForHooks(ctx)
+	})
 	rt.cancelHandlers()
-	errs = append(errs, rt.waitForHooks(ctx))
-	if err := rt.host.cluster.Wait(ctx); err != nil {
-		errs = append(errs, unfinished("messages not handed to the adapter", err))
-	}
+	_ = most(rt.waitForHooks)
+	errs = append(errs, most(rt.stopBus), most(requests), most(rt.waitForHooks))
+	rt.cancel()
+	errs = append(errs, unfinished("messages not handed to the adapter", rt.host.cluster.Wait(ctx)))
 	rt.adapterClosed.Store(true)
 	errs = append(errs, unfinished("adapter not closed", rt.await(ctx, rt.adapter.Close)))
 	_ = rt.host.trace.Wait(ctx) // the queue logs the calls that it drops
 	rt.wheel.Close()
 	rt.sampled.Flush(ctx)
 	return errors.Join(errs...)
+}
+
+// reserve is what most steps of Shutdown leave to the later ones, or a fifth of the time that is
+// left if that is less.
+const reserve = 1500 * time.Millisecond
+
+// halfOf and mostOf return how much of the time that is left a step may take.
+func halfOf(left time.Duration) time.Duration { return left / 2 }
+func mostOf(left time.Duration) time.Duration { return left - min(left/5, reserve) }
+
+// step calls f with a ctx that ends after the given part of the time until the deadline of ctx.
+func step(ctx context.Context, part func(left time.Duration) time.Duration, f func(ctx context.Context) error) error {
+	if deadline, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, part(time.Until(deadline)))
+		defer cancel()
+	}
+	return f(ctx)
+}
+
+// stopHTTP closes the listeners of an http.Server, which may be nil, and begins to wait, within
+// ctx, for its requests. wait waits for that, within its own ctx.
+func (rt *Server) stopHTTP(ctx context.Context, s *http.Server) (wait func(ctx context.Context) error) {
+	if s == nil {
+		return func(context.Context) error { return nil }
+	}
+	ended := make(chan struct{})
+	var err error
+	go func() {
+		defer close(ended)
+		err = rt.await(ctx, s.Shutdown) // only once: it calls the functions of http.Server.RegisterOnShutdown each time
+	}()
+	return func(ctx context.Context) error {
+		select {
+		case <-ended:
+			return unfinished("http.Server.Shutdown", err)
+		case <-ctx.Done():
+			return unfinished("http.Server.Shutdown", ctx.Err())
+		}
+	}
 }
 
 // waitForHooks waits, within ctx, until every handler, OnDisconnect and listener has returned.
@@ -95,16 +164,29 @@ func (rt *Server) waitForHooks(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// stopBus waits until the events that were published before are delivered, and ends the
-// subscription. It uses at most half of the remaining time, so that a bus that hangs
-// leaves enough for the drain.
-func (rt *Server) stopBus(ctx context.Context) error {
-	if deadline, ok := ctx.Deadline(); ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/2)
-		defer cancel()
+// deliverPublished ends the sweep and the presence of users, and waits, within ctx, until the
+// domain events are delivered that were published before and are in this process.
+func (rt *Server) deliverPublished(ctx context.Context) error {
+	return errors.Join(
+		unfinished("sweep still runs", step(ctx, halfOf, rt.sweep.stop)),
+		unfinished("presence not published", step(ctx, halfOf, rt.presence.stop)),
+		unfinished("domain events not delivered", step(ctx, halfOf, rt.flushBus)),
+		unfinished("domain events wait for Options.Parties", rt.publisher.parties.flush(ctx)),
+	)
+}
+
+// flushBus waits, within ctx, until the events that a MemoryBus holds are handled. Another bus
+// keeps its events until it has handed them out.
+func (rt *Server) flushBus(ctx context.Context) error {
+	if bus, ok := rt.opts.Bus.(*MemoryBus); ok && rt.subscription != nil {
+		return bus.flush(ctx, rt.subscription)
 	}
-	errs := []error{unfinished("presence not published", rt.presence.stop(ctx))}
+	return nil
+}
+
+// stopBus delivers the events that were published meanwhile, and ends the subscription.
+func (rt *Server) stopBus(ctx context.Context) error {
+	errs := []error{unfinished("domain events not delivered", rt.flushBus(ctx))}
 	if rt.ownBus != nil {
 		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
 	}
@@ -130,89 +212,4 @@ func unfinished(what string, err error) error {
 		return nil
 	}
 	return errorf("shutdown: %s: %w", what, hostcall.Original(err))
-}
-
-// drainPause is the time between two batches of connections.
-const drainPause = 20 * time.Millisecond
-
-// drain sends server:drain to every socket and closes its connection, at the rate of
-// Limits.DrainRate, or faster if ctx has a deadline that the rate would miss.
-func (rt *Server) drain(ctx context.Context) {
-	seen := map[*socketio.Conn]bool{}
-	// A handshake that was in progress may have connected a new socket meanwhile.
-	for conns := rt.newConns(seen); len(conns) > 0; conns = rt.newConns(seen) {
-		rt.drainConns(ctx, conns)
-		if ctx.Err() != nil {
-			return
-		}
-	}
-}
-
-// newConns returns the connections that have a socket and are not in seen, and adds them to
-// seen.
-func (rt *Server) newConns(seen map[*socketio.Conn]bool) (conns []*socketio.Conn) {
-	rt.each(func(ns *Namespace) {
-		for _, s := range ns.inner.Select(socketio.Target{All: true}) {
-			if c := s.Conn(); !seen[c] && s.Opened() {
-				seen[c] = true
-				conns = append(conns, c)
-			}
-		}
-	})
-	return conns
-}
-
-func (rt *Server) drainConns(ctx context.Context, conns []*socketio.Conn) {
-	batch := max(1, int(float64(rt.opts.Limits.DrainRate)*drainPause.Seconds()))
-	if deadline, ok := ctx.Deadline(); ok {
-		pauses := max(1, int(time.Until(deadline)*4/5/drainPause))
-		batch = max(batch, (len(conns)+pauses-1)/pauses)
-	}
-	busy := map[*socketio.Conn]time.Time{} // until when handlers are awaited
-	for some := range slices.Chunk(conns, batch) {
-		for _, c := range some {
-			c.Drain()
-			wakeHeld(c)
-			busy[c] = time.Now().Add(handlersFinish)
-		}
-		rt.closeIdle(busy)
-		if len(some) == batch && !pauseDrain(ctx) {
-			return // the engine closes the remaining connections
-		}
-	}
-	for len(busy) > 0 && pauseDrain(ctx) {
-		rt.closeIdle(busy)
-	}
-}
-
-// pauseDrain waits for drainPause. It returns false if ctx ended.
-func pauseDrain(ctx context.Context) bool {
-	select {
-	case <-time.After(drainPause):
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// closeIdle closes those connections whose handlers have returned or had their time, and
-// removes them from busy.
-func (rt *Server) closeIdle(busy map[*socketio.Conn]time.Time) {
-	for c, until := range busy {
-		if !c.Busy() || time.Now().After(until) {
-			delete(busy, c)
-			rt.closeForShutdown(c)
-		}
-	}
-}
-
-// closeForShutdown sends server:drain to all sockets of a connection, then closes it.
-func (rt *Server) closeForShutdown(c *socketio.Conn) {
-	wait := rand.Int64N(rt.opts.Timeouts.DrainDelay.Milliseconds() + 1)
-	for _, inner := range c.Sockets() {
-		if s, ok := socketOf(inner); ok {
-			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // it fails if the socket has closed
-		}
-	}
-	c.Close(socketio.ReasonShuttingDown)
 }

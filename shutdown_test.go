@@ -298,3 +298,82 @@ func TestServer_ShutdownCountsConnectionsCutOff(t *testing.T) {
 		})
 	}
 }
+
+// With little time clients are closed faster than Limits.DrainRate, and early enough: those that
+// do not close by themselves take a second more.
+func TestShutdown_LeavesTimeToClose(t *testing.T) {
+	for _, limit := range []time.Duration{3 * time.Second, 4 * time.Second, 6 * time.Second} {
+		t.Run(limit.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.DrainRate = 1 })
+				var conns []*rawConn
+				for i := range 300 {
+					id := fmt.Sprint("d", i)
+					c := openRaw(t, srv)
+					requireEntered(t, c.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login(id, realtime.UserDriver))),
+						realtime.NamespaceDrivers, id, realtimetest.SessionID(id))
+					conns = append(conns, c)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				begun := time.Now()
+				require.NoError(t, srv.Realtime.Shutdown(ctx))
+				require.GreaterOrEqual(t, time.Since(begun), limit/2, "spread")
+				for _, c := range conns {
+					got := c.received()
+					require.Contains(t, got[len(got)-1], "server:drain")
+				}
+			})
+		})
+	}
+}
+
+// A client whose handler hangs gets server:drain all the same, however short the time is.
+func TestShutdown_HandlerThatHangsKeepsNoDrain(t *testing.T) {
+	for _, limit := range []time.Duration{time.Second, 2 * time.Second, 10 * time.Second} {
+		t.Run(limit.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				adapter := &stuckAdapter{}
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = adapter })
+				release := make(chan struct{})
+				srv.Realtime.Drivers().HandleRaw("work", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+					<-release
+					return realtime.Raw{}, nil
+				})
+				driver := srv.Driver(t, "d1")
+				require.NoError(t, driver.Emit("work"))
+				synctest.Wait()
+				ctx, cancel := context.WithTimeout(t.Context(), limit)
+				defer cancel()
+				err := srv.Realtime.Shutdown(ctx)
+				require.EqualError(t, err, "realtime: shutdown: handlers still run: context deadline exceeded\n"+
+					"realtime: shutdown: adapter not closed: "+errStuckAdapter.Error())
+				realtimetest.Expect(t, driver, realtime.EventServerDrain)
+				close(release)
+			})
+		})
+	}
+}
+
+// Polling clients, whose requests are open, are drained before the others.
+func TestShutdown_PollingClientsFirst(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var closed []string
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Limits.DrainRate = 50 // one at a time
+			o.Trace = &realtime.Trace{Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) {
+				mu.Lock()
+				defer mu.Unlock()
+				closed = append(closed, i.UserID)
+			}}
+		})
+		for i := range 30 {
+			srv.Driver(t, fmt.Sprint("d", i))
+		}
+		srv.Driver(t, "polling", realtimetest.Polling())
+		require.NoError(t, srv.Realtime.Shutdown(t.Context()))
+		require.Equal(t, "polling", closed[0])
+		require.Len(t, closed, 31)
+	})
+}

@@ -8,6 +8,8 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,7 +47,6 @@ type partyQueues struct {
 	queued   int // the number of queued events
 	slow     int // the number of queued events that have waited longer than partyWait
 	backoffs map[string]backoff
-	idle     chan struct{} // closed when the last queue has ended; nil if stop does not wait
 }
 
 // partyQueue holds the events of one trip, in order. One goroutine sends them, and ends
@@ -54,6 +55,7 @@ type partyQueue struct {
 	events  []queuedEvent
 	ctx     context.Context
 	cancel  context.CancelFunc // cancels the running lookup and prevents further ones
+	ended   chan struct{}      // closed when the last event has been sent
 	learned chan struct{}      // receives when another node has said what it knows of the trip
 	vain    int64              // tripLearning.until when it was last waited for in vain; used by the goroutine alone
 }
@@ -91,7 +93,7 @@ func (q *partyQueues) publishInOrder(ctx context.Context, r *received) {
 	ev := queuedEvent{r, context.WithoutCancel(ctx), make(chan struct{})}
 	q.queued++
 	if queue == nil {
-		queue = &partyQueue{events: []queuedEvent{ev}, learned: make(chan struct{}, 1)}
+		queue = &partyQueue{events: []queuedEvent{ev}, ended: make(chan struct{}), learned: make(chan struct{}, 1)}
 		queue.ctx, queue.cancel = context.WithCancel(q.ctx)
 		q.queues[id] = queue
 		go q.run(id, queue)
@@ -166,11 +168,8 @@ func (q *partyQueues) run(id string, queue *partyQueue) {
 		if len(queue.events) == 0 {
 			empty = true
 			delete(q.queues, id)
-			if len(q.queues) == 0 && q.idle != nil {
-				close(q.idle)
-				q.idle = nil
-			}
 			q.mu.Unlock()
+			close(queue.ended)
 			return
 		}
 		ev := queue.events[0]
@@ -252,24 +251,36 @@ func (q *partyQueues) setBackoff(id string, timedOut bool) {
 	q.backoffs[id] = backoff{time.Now().Add(next), next}
 }
 
-// stop waits, within ctx, until all queued events have been sent. It then cancels the
-// running lookups: events that are still queued are sent to the parties that are known.
-func (q *partyQueues) stop(ctx context.Context) error {
-	defer q.cancel()
+// flush waits, within ctx, until the queues that exist now are empty. If ctx ends first, it cancels
+// their lookups, and waits a moment until what is queued has been sent to the parties that are known.
+func (q *partyQueues) flush(ctx context.Context) error {
 	q.mu.Lock()
-	if len(q.queues) == 0 {
-		q.mu.Unlock()
-		return nil
-	}
-	if q.idle == nil {
-		q.idle = make(chan struct{})
-	}
-	idle := q.idle
+	queues := slices.Collect(maps.Values(q.queues))
 	q.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
+	for i, queue := range queues {
+		select {
+		case <-queue.ended:
+			continue
+		case <-ctx.Done():
+		}
+		for _, queue := range queues[i:] {
+			queue.cancel()
+		}
+		moment := time.After(shutdownGrace)
+		for _, queue := range queues[i:] {
+			select {
+			case <-queue.ended:
+			case <-moment:
+				return ctx.Err()
+			}
+		}
 		return ctx.Err()
 	}
+	return nil
+}
+
+// stop is flush, after which there are no more lookups.
+func (q *partyQueues) stop(ctx context.Context) error {
+	defer q.cancel()
+	return q.flush(ctx)
 }

@@ -5,7 +5,7 @@
 //	...
 //	rt, err := realtime.New(realtime.Options{Bus: bus, Cluster: realtime.Cluster{Adapter: adapter}, ...})
 //	...
-//	err = bus.Close(ctx) // after rt.Shutdown
+//	err = bus.Close(ctx) // after realtime.Shutdown
 //
 // # How nodes share the events
 //

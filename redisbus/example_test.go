@@ -35,10 +35,11 @@ func Example() { //nolint:testableexamples // it needs a Redis
 		log.Fatal(err)
 	}
 	http.Handle(realtime.Path, rt)
+	server := &http.Server{Addr: ":3000", ReadHeaderTimeout: 10 * time.Second}
 	// ... serve, until the process is asked to end.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := rt.Shutdown(ctx); err != nil {
+	if err := realtime.Shutdown(ctx, server, rt); err != nil {
 		log.Print(err)
 	}
 	if err := bus.Close(ctx); err != nil { // its partitions are free for the other nodes at once

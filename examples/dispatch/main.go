@@ -193,8 +193,7 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	stopCars()
 	shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	// The sockets are closed first: http.Server.Shutdown does not close websockets.
-	return errors.Join(a.shutdown(shutdown), server.Shutdown(shutdown))
+	return a.shutdown(shutdown, server)
 }
 
 // newServer returns a server that closes connections on which no request arrives.
@@ -303,18 +302,19 @@ func (a *app) serve() (err error) {
 	return nil
 }
 
-// shutdown publishes what has happened so far and disconnects all clients.
-func (a *app) shutdown(ctx context.Context) error {
+// shutdown disconnects all clients and ends the server, which may be nil, when the requests that
+// are under way have published what they have to.
+func (a *app) shutdown(ctx context.Context, server *http.Server) error {
 	a.draining.Store(true)
-	a.end()
-	return a.rt.Shutdown(ctx)
+	defer a.end() // not before: it ends what publishes
+	return realtime.Shutdown(ctx, server, a.rt)
 }
 
 // close ends all remaining work, including what a request has started meanwhile.
 func (a *app) close() {
 	a.end()
 	a.matcher.close()
-	_ = a.rt.Shutdown(context.Background()) // returns at once if shutdown has completed
+	_ = a.rt.Shutdown(context.Background()) // returns at once if shutdown has completed, with the same error
 	if a.cluster != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()

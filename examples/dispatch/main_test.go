@@ -48,7 +48,7 @@ func start(t *testing.T, change ...func(*config)) *server {
 	h := httptest.NewServer(a.mux)
 	s := &server{app: a, url: h.URL, client: h.Client()}
 	t.Cleanup(func() {
-		require.NoError(t, a.shutdown(context.Background()))
+		require.NoError(t, a.shutdown(context.Background(), h.Config))
 		h.Close()
 		a.close()
 	})

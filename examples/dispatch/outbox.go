@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 
@@ -46,7 +47,8 @@ func (o *outbox) run(ctx context.Context, publish func(context.Context, realtime
 			ended = true
 		}
 		for _, e := range o.take() {
-			if err := publish(context.WithoutCancel(ctx), e); err != nil {
+			// When the server has ended, nobody is connected who would receive it.
+			if err := publish(context.WithoutCancel(ctx), e); err != nil && !errors.Is(err, realtime.ErrClosed) {
 				o.log.Error("domain event not published", "event", e.EventName(), "error", err)
 			}
 		}

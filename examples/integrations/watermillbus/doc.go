@@ -5,7 +5,7 @@
 //	...
 //	rt, err := realtime.New(realtime.Options{Bus: bus, ...})
 //	...
-//	err = bus.Close(ctx) // after rt.Shutdown; then close subscriber and publisher
+//	err = bus.Close(ctx) // after realtime.Shutdown; then close subscriber and publisher
 //
 // # Messages
 //

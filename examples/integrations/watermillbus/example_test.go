@@ -110,10 +110,11 @@ func ExampleNew() { //nolint:testableexamples // it needs a broker
 		log.Fatal(err)
 	}
 	http.Handle(realtime.Path, rt)
+	server := &http.Server{Addr: ":3000", ReadHeaderTimeout: 10 * time.Second}
 	// ... serve, until the process is asked to end.
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	if err := rt.Shutdown(ctx); err != nil {
+	if err := realtime.Shutdown(ctx, server, rt); err != nil {
 		log.Print(err)
 	}
 	if err := bus.Close(ctx); err != nil {

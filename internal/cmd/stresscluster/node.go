@@ -215,7 +215,7 @@ func (m *member) start() (err error) {
 func (m *member) stop() error {
 	ctx, cancel := context.WithTimeout(context.Background(), nodeShutdown)
 	defer cancel()
-	err := errors.Join(m.rt.Shutdown(ctx), m.bus.Close(ctx), m.http.Close())
+	err := errors.Join(realtime.Shutdown(ctx, m.http, m.rt), m.bus.Close(ctx), m.http.Close())
 	<-m.over
 	return err
 }
