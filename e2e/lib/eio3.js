@@ -2,6 +2,12 @@
 // have to read. Lengths of text are in UTF-16 code units, those of a binary
 // payload in bytes.
 
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+
+/** What the old clients read payloads with. */
+const parsers = ['1', '2'].map((v) => createRequire(new URL(`../node_modules/socket.io-client-${v}/package.json`, import.meta.url))('engine.io-parser'));
+
 /** Joins packets, each a string or a Buffer of a message's data, the way of clients without binary. */
 export const encode = (...packets) => packets.map((p) => {
   const text = typeof p === 'string' ? p : `b4${p.toString('base64')}`;
@@ -36,6 +42,13 @@ function decodeBinary(bytes) {
     if (data.length !== n || bytes[i] > 1 || (bytes[i] === 1 && data[0] !== 4)) throw new Error(`no payload: ${bytes.toString('hex')}`);
     packets.push(bytes[i] === 0 ? data.toString() : Buffer.from(data.subarray(1)));
     i = end + 1 + n;
+  }
+  for (const parser of parsers) {
+    const read = [];
+    parser.decodePayload(bytes, 'nodebuffer', ({ type, data = '' }) => {
+      read.push(typeof data === 'string' ? `${parser.packets[type]}${data}` : Buffer.from(data));
+    });
+    assert.deepEqual(read, packets);
   }
   return packets;
 }

@@ -171,37 +171,55 @@ func splitBinaryPayload(b []byte) payloadPacket {
 	return payloadPacket{data: b[:n], binary: binary, rest: b[n:], ok: binary || utf8.Valid(b[:n])}
 }
 
-// payloadEIO3Locked is payloadLocked for EIO3. Text and binary packets go into separate
-// payloads, each in its own form.
+// payloadEIO3Locked is payloadLocked for EIO3. A payload with a binary packet is binary, its
+// text included.
 func (s *Session) payloadEIO3Locked() pollAnswer {
 	var a pollAnswer
-	first := s.out.first()
-	a.binary = first.binary
-	for m := first; m != nil && m.binary == a.binary; m = s.out.first() {
-		b := m.appendEIO3(a.body, s.srv.cfg.DoubleUTF8)
-		if len(a.body) > 0 && len(b) > s.srv.cfg.MaxPayload {
+	var taken [maxPolled]*Message
+	m := s.out.first()
+	for n := 0; m != nil && n < maxPolled; n++ {
+		b := a.body
+		if m.binary && !a.binary { // the text before it again, in the form of a binary payload
+			b = nil
+			for _, t := range taken[:n] {
+				b = t.appendOctetsEIO3(b)
+			}
+		}
+		if m.binary || a.binary {
+			b = m.appendOctetsEIO3(b)
+		} else {
+			b = m.appendTextEIO3(b, s.srv.cfg.DoubleUTF8)
+		}
+		if n > 0 && len(b) > s.srv.cfg.MaxPayload {
 			break
 		}
-		a.body = b
+		a.body, a.binary, taken[n] = b, m.binary || a.binary, m
 		s.out.shift()
+		m = s.out.first()
 	}
 	return a
 }
 
-// appendEIO3 appends the packet in the form of an EIO3 payload. ascii escapes non-ASCII
-// text.
-func (m *Message) appendEIO3(dst []byte, ascii bool) []byte {
+// appendOctetsEIO3 appends the packet in the form of a binary payload.
+func (m *Message) appendOctetsEIO3(dst []byte) []byte {
 	packet := m.payload()
+	kind := byte(0)
 	if m.binary {
-		dst = append(dst, 1)
-		start := len(dst)
-		dst = strconv.AppendInt(dst, int64(len(packet)), 10)
-		for i := start; i < len(dst); i++ {
-			dst[i] -= '0'
-		}
-		dst = append(dst, lengthEnd)
-		return append(dst, packet...)
+		kind = 1
 	}
+	dst = append(dst, kind)
+	start := len(dst)
+	dst = strconv.AppendInt(dst, int64(len(packet)), 10)
+	for i := start; i < len(dst); i++ {
+		dst[i] -= '0'
+	}
+	return append(append(dst, lengthEnd), packet...)
+}
+
+// appendTextEIO3 appends the packet in the form of a text payload. ascii escapes non-ASCII
+// text.
+func (m *Message) appendTextEIO3(dst []byte, ascii bool) []byte {
+	packet := m.payload()
 	if ascii {
 		packet = escapeNonASCII(packet)
 	}

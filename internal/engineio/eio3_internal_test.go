@@ -3,7 +3,6 @@ package engineio
 import (
 	"bytes"
 	"fmt"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -135,16 +134,12 @@ func FuzzEIO3(f *testing.F) {
 			p := ss.splitPayloadEIO3(rest, binaryBody)
 			require.True(t, p.ok)
 			rest, more = p.rest, len(p.rest) > 0
-			if binaryBody && !p.binary {
-				again = append(again, 0)
-				for _, digit := range strconv.Itoa(len(p.data)) {
-					again = append(again, byte(digit-'0'))
-				}
-				again = append(append(again, lengthEnd), p.data...)
-				continue
-			}
 			m := newMessage(append(make([]byte, headroom), p.data...), p.binary)
-			again = m.appendEIO3(again, false)
+			if binaryBody {
+				again = m.appendOctetsEIO3(again)
+			} else {
+				again = m.appendTextEIO3(again, false)
+			}
 		}
 		_, second := run(again, binaryBody, b64)
 		require.Equal(t, lines, second)

@@ -132,13 +132,11 @@ func TestEIO3_Polling(t *testing.T) {
 		p.h.Send(text("hö"), text("😀"), engineio.BinaryMessage([]byte{0, 255}), engineio.BinaryMessage(nil), text("end"))
 		status, body, contentType := p.do(http.MethodGet, "", "")
 		require.Equal(t, http.StatusOK, status)
-		require.Equal(t, "3:4hö3:4😀", body)
-		require.Equal(t, textType, contentType)
-		_, body, contentType = p.do(http.MethodGet, "", "")
-		require.Equal(t, binaryPayload("\x04\x00\xff", "\x04"), body)
+		require.Equal(t, binaryPayload("4hö", "4😀", "\x04\x00\xff", "\x04", "4end"), body)
 		require.Equal(t, octetType, contentType)
+		p.h.Send(text("hö"), text("😀"))
 		_, body, contentType = p.do(http.MethodGet, "", "")
-		require.Equal(t, "4:4end", body)
+		require.Equal(t, "3:4hö3:4😀", body)
 		require.Equal(t, textType, contentType)
 
 		poll := p.open()
@@ -310,6 +308,30 @@ func TestConfig_DoubleUTF8(t *testing.T) {
 		p.do(http.MethodPost, octetType, binaryPayload("4hÃ¶"))
 		require.Equal(t, message{"hÃ¶", false}, receive(t, p.h.in))
 	})
+}
+
+// A payload that would be too long in its binary form ends before the binary packet.
+func TestEIO3_BinaryPayloadsAreSplit(t *testing.T) {
+	t.Parallel()
+	s := start(t, tcp, allowEIO3, func(set *setup) { set.engine.MaxPayload, set.engine.DoubleUTF8 = 100, true })
+	p := s.pollingEIO3("")
+	for _, tc := range []struct {
+		sent string // after a text of 60 bytes
+		want []string
+	}{
+		{strings.Repeat("a", 31), []string{binaryPayload("4"+large(59), "\x04"+strings.Repeat("a", 31))}},
+		{strings.Repeat("a", 32), []string{lengths("4" + large(59)), binaryPayload("\x04" + strings.Repeat("a", 32))}},
+	} {
+		p.h.Send(text(large(59)), engineio.BinaryMessage([]byte(tc.sent)))
+		for _, want := range tc.want {
+			_, body := p.poll()
+			require.Equal(t, want, body)
+		}
+	}
+	// Clients of Socket.IO 1 too decode the text in a binary payload once.
+	p.h.Send(text(`"hö"`), engineio.BinaryMessage(nil))
+	_, body := p.poll()
+	require.Equal(t, binaryPayload(`4"hö"`, "\x04"), body)
 }
 
 func TestEIO3_PayloadsAreSplit(t *testing.T) {

@@ -18,6 +18,10 @@ import (
 // packet. A client that has finished its upgrade sent that packet before the poll.
 const upgradeGrace = 10 * time.Millisecond
 
+// maxPolled is the maximum number of packets in an answer to a poll. Python's client refuses
+// more.
+const maxPolled = 16
+
 // servePolling answers a polling request of an existing session.
 func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 	switch r.Method {
@@ -145,14 +149,15 @@ func (s *Session) singlePacketPayload(packet []byte) []byte {
 }
 
 // payloadLocked takes messages from the outbox: at least one, and as many as fit into a
-// payload.
+// payload, which has at most maxPolled packets.
 func (s *Session) payloadLocked() pollAnswer {
 	if s.eio3 {
 		return s.payloadEIO3Locked()
 	}
 	var b []byte
-	for m := s.out.first(); m != nil; m = s.out.first() {
-		if len(b) > 0 {
+	m := s.out.first()
+	for n := 0; m != nil && n < maxPolled; n++ {
+		if n > 0 {
 			if len(b)+1+m.polledLen() > s.srv.cfg.MaxPayload {
 				break
 			}
@@ -160,6 +165,7 @@ func (s *Session) payloadLocked() pollAnswer {
 		}
 		b = m.appendPolled(b)
 		s.out.shift()
+		m = s.out.first()
 	}
 	return pollAnswer{body: b}
 }
