@@ -104,7 +104,8 @@ func (s *Session) refusePost(w http.ResponseWriter, r *http.Request, err error) 
 	switch {
 	case errors.As(err, &tooLarge):
 		s.reportLimit(LimitPayload)
-		errRequest.write(w, http.StatusRequestEntityTooLarge)
+		w.Header().Set("Content-Length", "0")
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
 		s.srv.failed(r, FailedBody, http.StatusRequestEntityTooLarge, "")
 	case errors.Is(err, errIncoming):
 		s.srv.refuseBusy(w, r, &Busy{Status: http.StatusServiceUnavailable, RetryAfter: s.srv.cfg.RetryAfter}, FailedBody)

@@ -4,6 +4,7 @@ package engineio
 
 import (
 	"bytes"
+	"encoding/binary"
 	"sync"
 	"unicode/utf8"
 
@@ -141,11 +142,8 @@ func (c *wsConn) checkHeaderLocked(h ws.Header) ws.StatusCode {
 	if ws.CheckHeader(h, state) != nil {
 		return ws.StatusProtocolError
 	}
-	if h.Length > int64(c.s.srv.cfg.MaxPayload) || !h.OpCode.IsControl() && have+int(h.Length) > c.s.srv.cfg.MaxPayload {
+	if h.Length > int64(c.s.srv.cfg.MaxPayload) || !h.OpCode.IsControl() && have+int(h.Length) > c.s.srv.cfg.MaxPayload || frames >= maxFragments {
 		return ws.StatusMessageTooBig
-	}
-	if frames >= maxFragments {
-		return ws.StatusPolicyViolation
 	}
 	return 0
 }
@@ -155,7 +153,7 @@ func (c *wsConn) checkHeaderLocked(h ws.Header) ws.StatusCode {
 func (c *wsConn) handleFrameLocked(h ws.Header, payload []byte) bool {
 	switch {
 	case h.OpCode == ws.OpClose:
-		return c.fail(0)
+		return c.handleCloseFrame(payload)
 	case h.OpCode == ws.OpPing:
 		return c.answerPingFrame(payload)
 	case h.OpCode == ws.OpPong:
@@ -175,18 +173,45 @@ func (c *wsConn) handleFrameLocked(h ws.Header, payload []byte) bool {
 		c.unfinished.message, c.unfinished.op, c.unfinished.frames = bytes.Clone(payload), h.OpCode, 1
 		return true
 	}
-	binary := h.OpCode == ws.OpBinary
-	if !binary && !utf8.Valid(payload) {
+	isBinary := h.OpCode == ws.OpBinary
+	if !isBinary && !utf8.Valid(payload) {
 		return c.fail(ws.StatusInvalidFramePayloadData)
 	}
 	if c.isProbe() {
-		if binary {
+		if isBinary {
 			c.dropProbe()
 			return false
 		}
 		return c.handleUpgradePacket(payload)
 	}
-	return c.s.receiveLocked(payload, binary)
+	return c.s.receiveLocked(payload, isBinary)
+}
+
+// handleCloseFrame handles a close frame, which must be as RFC 6455, sections 5.5.1 and 7.4,
+// says: empty, or a status and text. It always returns false.
+func (c *wsConn) handleCloseFrame(payload []byte) bool {
+	answer, reason := ws.StatusNormalClosure, ReasonTransportClose
+	switch {
+	case len(payload) == 0:
+	case len(payload) == 1 || !sentStatus(binary.BigEndian.Uint16(payload)):
+		answer, reason = ws.StatusProtocolError, ReasonParseError
+	case !utf8.Valid(payload[2:]):
+		answer, reason = ws.StatusInvalidFramePayloadData, ReasonParseError
+	}
+	if !c.dropProbe() {
+		c.s.closeByClient(reason, answer, true)
+	}
+	return false
+}
+
+// sentStatus reports whether a close frame may have a status. 1004 to 1006 and 1015 are
+// reserved, and others below 3000 have no meaning yet.
+func sentStatus(status uint16) bool {
+	switch {
+	case status < 1000, status >= 1004 && status <= 1006, status >= 1015 && status < 3000, status >= 5000:
+		return false
+	}
+	return true
 }
 
 // answerPingFrame answers a websocket ping. The pong is sent after the messages that are

@@ -97,6 +97,9 @@ func putHeader(b []byte, op byte, n int) int {
 	}
 }
 
+// isPong reports whether the message answers a ping of the client.
+func (m *Message) isPong() bool { return m.Key == keyPong || m.Key == keyPongFrame }
+
 // Size returns the number of bytes of the content.
 func (m *Message) Size() int { return len(m.frame) - m.head }
 

@@ -235,8 +235,11 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	body, err := p.readBody(w, r)
 	if err != nil {
 		p.release()
-		s.abort(ReasonTransportError)
+		// Before the session ends: the client would take the answer to its poll for the cause.
+		s.limitWrite(w)
 		s.refusePost(w, r, err)
+		_ = http.NewResponseController(w).Flush() // not supported where there is no connection
+		s.abort(ReasonTransportError)
 		return
 	}
 	if s.receivePayload(body, r.Header.Get("Content-Type") == "application/octet-stream") {

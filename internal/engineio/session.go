@@ -165,7 +165,7 @@ func (s *Session) sendAndUnlock(ms []*Message) bool {
 	for _, m := range ms {
 		s.out.push(m)
 	}
-	if s.out.overLimit(&s.srv.cfg) {
+	if s.out.overLimit(&s.srv.cfg) && !ms[0].isPong() {
 		s.abortSoonLocked(ReasonSlowConsumer)
 		s.mu.Unlock()
 		return false
@@ -176,17 +176,24 @@ func (s *Session) sendAndUnlock(ms []*Message) bool {
 
 // dropOrReplaceLocked drops volatile messages, or replaces an unsent message of the same
 // key, if the client is not writable, and reports whether it did. It also drops such
-// messages if they would overfill the outbox. The first of ms decides for all of them.
+// messages if they would overfill the outbox, but not a pong: one of each kind may exceed the
+// limit, because a client without an answer to its ping closes the connection. The first of ms
+// decides for all of them.
 func (s *Session) dropOrReplaceLocked(ms []*Message) bool {
 	if len(ms) == 0 {
 		return true
 	}
 	m := ms[0]
 	keyed := m.Key != "" && len(ms) == 1
-	if !m.Volatile && !keyed {
+	switch {
+	case !m.Volatile && !keyed:
+		return false
+	case s.blockedLocked() && (m.Volatile || s.out.replace(m)):
+		return true
+	case !s.out.wouldExceed(&s.srv.cfg, ms):
 		return false
 	}
-	return s.blockedLocked() && (m.Volatile || s.out.replace(m)) || s.out.wouldExceed(&s.srv.cfg, ms)
+	return !m.isPong() || s.out.replace(m)
 }
 
 // unlockAndWake arranges a flush of the outbox, or wakes the open poll, unless a flush is

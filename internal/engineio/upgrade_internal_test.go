@@ -24,8 +24,10 @@ func TestIsUpgrade(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]bool{
 		"websocket": true, "WebSocket": true, "": false, "h2c": false, "websockets": false,
+		"h2c, WebSocket": true, "websocket,h2c": true, "h2c,": false, "websocket/13": false,
 		"websoc\u212aet": false, "web\u017focket": false, "web\u017foc\u212aet": false,
 	} {
 		require.Equal(t, want, isUpgrade(&http.Request{Header: http.Header{"Upgrade": {value}}}), value)
+		require.Equal(t, want, isUpgrade(&http.Request{Header: http.Header{"Upgrade": {"h2c", value}}}), value)
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 	"sync"
 
 	"github.com/gobwas/ws"
@@ -73,13 +72,6 @@ type wsConn struct {
 	unwritten     []byte // bytes that the last write did not write; before the first one, the response to the handshake
 }
 
-// isUpgrade reports whether r asks for a websocket.
-func isUpgrade(r *http.Request) bool {
-	h := r.Header.Get("Upgrade")
-	// The length in bytes must match: EqualFold takes the Kelvin sign for a k.
-	return len(h) == len("websocket") && strings.EqualFold(h, "websocket")
-}
-
 // hijacked is the connection of a websocket handshake that has been accepted.
 type hijacked struct {
 	conn     net.Conn
@@ -111,14 +103,14 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, atOnce bool) (go
 }
 
 func (s *Server) tryHijack(h *hijacker, r *http.Request, atOnce bool) (hijacked, bool) {
-	var up ws.HTTPUpgrader
+	up := ws.HTTPUpgrader{Protocol: func(string) bool { return true }}
 	if !h.take() {
 		up.Timeout = s.cfg.WriteTimeout
 	}
 	if header := h.Header(); len(header) > 0 {
 		up.Header = header
 	}
-	conn, rw, _, err := up.Upgrade(r, h)
+	conn, rw, _, err := up.Upgrade(plainHandshake(r, len(h.Header()[headerProtocol]) > 0), h)
 	if atOnce || err != nil {
 		if failed := s.writeResponse(conn, h.response); err == nil {
 			err = failed
@@ -262,14 +254,9 @@ func (c *wsConn) isProbe() bool {
 	return c.s.ws != c
 }
 
-// fail ends the websocket because of a frame of the client: a protocol error with its
-// status, or a close frame with status 0. It always returns false.
+// fail ends the websocket because of an invalid frame of the client. It always returns false.
 func (c *wsConn) fail(status ws.StatusCode) bool {
-	switch {
-	case c.dropProbe():
-	case status == 0:
-		c.s.closeByClient(ReasonTransportClose, ws.StatusNormalClosure, true)
-	default:
+	if !c.dropProbe() {
 		c.s.closeByClient(ReasonParseError, status, false)
 	}
 	return false
