@@ -52,43 +52,48 @@ var pongEIO3 = func() *Message {
 	return m
 }()
 
-// encodeBinaryEIO3 returns messages in the form of the client's protocol. Only binary
-// messages of EIO3 clients differ.
-func (s *Session) encodeBinaryEIO3(ms []*Message) []*Message {
-	if !s.eio3 {
+// encodeBinary returns messages in the form that the client reads. Only binary messages may
+// differ, for EIO3 and for clients that want base64.
+func (s *Session) encodeBinary(ms []*Message) []*Message {
+	if !slices.ContainsFunc(ms, isBinary) {
 		return ms
 	}
-	shared := true
+	s.mu.Lock()
+	b64 := s.b64
+	s.mu.Unlock()
+	if !s.eio3 && !b64 {
+		return ms
+	}
+	ms = slices.Clone(ms)
 	for i, m := range ms {
-		if !m.binary {
-			continue
+		if m.binary {
+			ms[i] = m.encodeBinary(s.eio3, b64)
 		}
-		if shared {
-			ms = slices.Clone(ms)
-			shared = false
-		}
-		ms[i] = m.encodeBinaryEIO3(s.b64)
 	}
 	return ms
 }
 
-// encodeBinaryEIO3 returns a binary message with its type, as base64 if the client
-// asked for that.
-func (m *Message) encodeBinaryEIO3(b64 bool) *Message {
+func isBinary(m *Message) bool { return m.binary }
+
+// encodeBinary returns a binary message with its type for EIO3, as base64 if the client asked
+// for that. On polling, base64 is the form of any binary message of EIO4: see appendPolled.
+func (m *Message) encodeBinary(eio3, b64 bool) *Message {
 	data := m.payload()
-	var t *Message
-	if b64 {
-		b := append(make([]byte, headroom, headroom+2+base64.StdEncoding.EncodedLen(len(data))), 'b', packetMessage)
-		t = newMessage(base64.StdEncoding.AppendEncode(b, data), false)
-	} else {
-		b := append(make([]byte, headroom, headroom+1+len(data)), binaryMessageType)
-		t = newMessage(append(b, data...), true)
+	b := make([]byte, headroom, headroom+2+base64.StdEncoding.EncodedLen(len(data)))
+	switch {
+	case !b64:
+		b = append(append(b, binaryMessageType), data...)
+	case eio3:
+		b = base64.StdEncoding.AppendEncode(append(b, 'b', packetMessage), data)
+	default:
+		b = base64.StdEncoding.AppendEncode(append(b, 'b'), data)
 	}
+	t := newMessage(b, !b64)
 	t.Volatile, t.Key = m.Volatile, m.Key
 	return t
 }
 
-// decodeBinaryEIO3 is the inverse of encodeBinaryEIO3, for a packet of a client. It
+// decodeBinaryEIO3 is the inverse of encodeBinary, for a packet of a client. It
 // returns other packets unchanged. ok is false for a malformed binary message.
 func decodeBinaryEIO3(packet []byte, binary bool) (data []byte, isBinary, ok bool) {
 	switch {

@@ -30,7 +30,7 @@ const (
 
 // SendThrough is Send through a gate. It returns false if the gate is closed.
 func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
-	ms = s.encodeBinaryEIO3(ms)
+	ms = s.encodeBinary(ms)
 	s.mu.Lock()
 	switch g.state {
 	case gateOpen:
@@ -52,7 +52,7 @@ func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
 // of CloseGate, and dismisses the client if CloseGate asked for that. It does nothing if
 // the gate is open or closed.
 func (s *Session) OpenGate(g *Gate, ms ...*Message) {
-	ms = s.encodeBinaryEIO3(ms)
+	ms = s.encodeBinary(ms)
 	s.mu.Lock()
 	h := g.held
 	g.held = nil
@@ -78,7 +78,7 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 // with the reason end, unless end is "". opens says that OpenGate has been called or will
 // be: its messages are then sent first. Held messages are dropped.
 func (s *Session) CloseGate(g *Gate, opens bool, end Reason, last ...*Message) {
-	last = s.encodeBinaryEIO3(last)
+	last = s.encodeBinary(last)
 	s.mu.Lock()
 	if g.state == gateHolds && opens {
 		g.state, g.held = gateClosing, &heldMessages{last: last, end: end}

@@ -345,7 +345,13 @@ type poller struct {
 
 func (s *server) polling() *poller {
 	s.t.Helper()
-	status, body, err := s.request(context.Background(), http.MethodGet, "EIO=4&transport=polling", nil)
+	return s.pollingWith("EIO=4")
+}
+
+// pollingWith opens a session on long-polling with a query.
+func (s *server) pollingWith(query string) *poller {
+	s.t.Helper()
+	status, body, err := s.request(context.Background(), http.MethodGet, query+"&transport=polling", nil)
 	require.NoError(s.t, err)
 	require.Equal(s.t, http.StatusOK, status)
 	sid := parseOpen(s.t, body).SID

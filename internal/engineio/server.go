@@ -187,7 +187,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case websocket != isUpgrade(r):
 			s.refuse(w, r, errRequest, FailedUpgradeHeader)
 		case websocket:
-			s.serveUpgrade(ss, w, r)
+			s.serveUpgrade(ss, w, r, q.Get("b64") != "")
 		default:
 			ss.servePolling(w, r)
 		}

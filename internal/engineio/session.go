@@ -29,8 +29,8 @@ type Session struct {
 
 	recv       sync.Mutex // guards needsServe, and fields of wsConn
 	needsServe bool       // messages were passed to the handler since the last Serve
-	eio3       bool       // the client speaks EIO3; set before the session is shared, as b64 is
-	b64        bool       // the client wants binary messages as base64
+	eio3       bool       // the client speaks EIO3; set before the session is shared
+	b64        bool       // the client wants binary messages as base64; guarded by mu
 	known      bool       // see SetKnown; guarded by incoming.mu
 	wasKnown   bool       // known has been true; guarded by mu
 
@@ -146,7 +146,7 @@ var pingMessage = control(string(packetPing))
 // whose outbox is full is ended with ReasonSlowConsumer, so that no message is lost
 // silently; Handler.Closed is then called on another goroutine.
 func (s *Session) Send(ms ...*Message) bool {
-	ms = s.encodeBinaryEIO3(ms)
+	ms = s.encodeBinary(ms)
 	s.mu.Lock()
 	return s.sendAndUnlock(ms)
 }
@@ -270,8 +270,11 @@ func (s *Session) receiveLocked(packet []byte, binary bool) bool {
 		return true
 	}
 	ok := true
-	if s.eio3 {
+	switch {
+	case s.eio3:
 		packet, binary, ok = decodeBinaryEIO3(packet, binary)
+	case !binary && len(packet) > 0 && packet[0] == 'b': // on a websocket, with the option forceBase64
+		packet, binary, ok = decodeBase64(packet[1:])
 	}
 	switch {
 	case !ok:

@@ -66,6 +66,7 @@ type wsConn struct {
 	// Guarded by Session.mu.
 	upgradeTimer  *timingwheel.Timer
 	probeAnswered bool   // the upgrade probe of the client was answered; only the reader sets it, and reads it without the lock
+	b64           bool   // of an upgrade: see Session.b64
 	writing       bool   // a goroutine writes; remains set after an error
 	blocked       bool   // the last write would have blocked
 	eof           bool   // the client has closed, while what is queued was still being sent
@@ -143,8 +144,9 @@ func (s *Server) newConn(h hijacked, ss *Session) *wsConn {
 	return c
 }
 
-// serveUpgrade starts the upgrade of a polling session to a websocket.
-func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Request) {
+// serveUpgrade starts the upgrade of a polling session to a websocket, whose client wants
+// binary messages as base64 if b64 is set.
+func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Request, b64 bool) {
 	h, ok := s.hijack(w, r, true)
 	if !ok {
 		return
@@ -161,7 +163,7 @@ func (s *Server) serveUpgrade(ss *Session, w http.ResponseWriter, r *http.Reques
 		s.failed(r, FailedUpgrade, http.StatusSwitchingProtocols, "it has a websocket already, or is closing")
 		return
 	}
-	ss.probe = c
+	ss.probe, c.b64 = c, b64
 	c.upgradeTimer = &timingwheel.Timer{F: func() { go c.dropProbe() }}
 	s.cfg.Wheel.Arm(c.upgradeTimer, s.cfg.UpgradeTimeout)
 	ss.mu.Unlock()
@@ -222,7 +224,7 @@ func (c *wsConn) handleUpgradePacket(packet []byte) bool {
 			return false
 		}
 		s.takeProbeLocked()
-		s.ws, s.flushPending = c, false
+		s.ws, s.b64, s.flushPending = c, c.b64, false
 		if s.state == stateClosing {
 			s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
 		}

@@ -235,15 +235,15 @@ func TestSession_MalformedPackets(t *testing.T) {
 			}
 		})
 		for name, packet := range map[string]string{
-			"empty":               "",
-			"unknown type":        "7",
-			"no type":             "abc",
-			"open":                "0{}",
-			"ping":                "2",
-			"upgrade":             "5",
-			"base64 on websocket": "bAQID",
-			"NUL":                 "\x00",
-			"handler's verdict":   "4refuse me",
+			"empty":             "",
+			"unknown type":      "7",
+			"no type":           "abc",
+			"open":              "0{}",
+			"ping":              "2",
+			"upgrade":           "5",
+			"malformed base64":  "bAQI",
+			"NUL":               "\x00",
+			"handler's verdict": "4refuse me",
 		} {
 			t.Run(name, func(t *testing.T) {
 				ws := s.websocket()
