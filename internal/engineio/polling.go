@@ -14,10 +14,6 @@ import (
 	"unicode/utf8"
 )
 
-// upgradeGrace is how long a poll that arrives during an upgrade waits for the upgrade
-// packet. A client that has finished its upgrade sent that packet before the poll.
-const upgradeGrace = 10 * time.Millisecond
-
 // maxPolled is the maximum number of packets in an answer to a poll. Python's client refuses
 // more.
 const maxPolled = 16
@@ -38,13 +34,6 @@ func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 // is open ends the session.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if s.probe != nil && s.probe.probeAnswered {
-		// The upgrade packet may have arrived on the other connection, but is not read
-		// yet.
-		s.mu.Unlock()
-		time.Sleep(upgradeGrace)
-		s.mu.Lock()
-	}
 	if s.state == stateClosed { // it is about to be removed
 		s.mu.Unlock()
 		s.srv.refuse(w, r, errSession, FailedSession)

@@ -67,6 +67,30 @@ func TestSession_UpgradeAnswersTheOpenPoll(t *testing.T) {
 	})
 }
 
+// The stock client polls again if its poll was answered before it knew that the probe was, and
+// sends no upgrade packet before that poll is answered: any wait would delay the app's first
+// events.
+func TestSession_UpgradeDelaysNoPoll(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		p := s.polling()
+		began := time.Now()
+		ws := p.probe()
+		for _, want := range []string{"4data", "6", "6"} {
+			if want == "4data" {
+				p.h.Send(text("data"))
+			}
+			_, body := p.poll()
+			require.Equal(t, want, body)
+		}
+		ws.send("5", "4a")
+		ws.expect("4a")
+		require.Zero(t, time.Since(began))
+		require.NoError(t, ws.conn.Close())
+	})
+}
+
 // While packets flow in both directions, a client upgrades as the stock client does: it
 // waits for its poll and its POST before it sends the upgrade packet.
 func TestSession_UpgradeLosesAndReordersNothing(t *testing.T) {
