@@ -295,6 +295,122 @@ func TestRates_Handshake(t *testing.T) {
 	})
 }
 
+// Whoever logs in does not count for the rate of those who do not. Options.Rates.Handshake counts
+// all.
+func TestRates_Unauthenticated(t *testing.T) {
+	for name, c := range map[string]struct {
+		set     func(r *realtime.Rates)
+		limit   realtime.Limit
+		drivers int // that log in before the first refusal
+	}{
+		"Unauthenticated": {func(r *realtime.Rates) { r.Unauthenticated = realtime.Rate{PerSecond: 1, Burst: 3} }, realtime.LimitRateUnauthenticated, 10},
+		"Handshake":       {func(r *realtime.Rates) { r.Handshake = realtime.Rate{PerSecond: 1, Burst: 3} }, realtime.LimitRateHandshake, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limitRecorder{}
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { c.set(&o.Rates) })
+				for i := range c.drivers {
+					srv.Driver(t, fmt.Sprint("d", i))
+				}
+				for range 3 {
+					openRaw(t, srv)
+				}
+				status, wait := openSession(t, srv, "websocket")
+				require.Equal(t, http.StatusTooManyRequests, status)
+				require.GreaterOrEqual(t, wait, 1)
+				require.Equal(t, []realtime.Limit{c.limit}, l.take())
+				time.Sleep(time.Second)
+				srv.Driver(t, "d1")
+				if c.drivers > 0 {
+					srv.Driver(t, "d1")
+				}
+				require.Empty(t, l.take())
+			})
+		})
+	}
+}
+
+// The phones of one carrier have one address. By default all of them are let in once they have
+// logged in, and those that have not are limited.
+func TestLimits_OneAddress(t *testing.T) {
+	const peer = "203.0.113.7:1234"
+	for name, c := range map[string]struct {
+		set    func(o *realtime.Options)
+		phones int // of 1500 that are let in
+	}{
+		"default":          {func(*realtime.Options) {}, 1500},
+		"ConnectionsPerIP": {func(o *realtime.Options) { o.Limits.ConnectionsPerIP = 1200 }, 1200},
+		"Handshake":        {func(o *realtime.Options) { o.Rates.Handshake = realtime.Rate{PerSecond: 1, Burst: 1300} }, 1300},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limitRecorder{}
+				srv := realtimetest.NewServer(t, l.options, c.set)
+				a := &attacker{srv: srv}
+				in := 0
+				for wave := range 3 { // after a restart they come together
+					opened := 0
+					for range 500 {
+						if a.open(peer) {
+							opened++
+						}
+					}
+					for i, sid := range a.sids[in : in+opened] {
+						_, sid, _ := strings.Cut(sid, " ")
+						token := srv.Login(fmt.Sprint("d", wave, "-", i), realtime.UserDriver)
+						require.Equal(t, http.StatusOK, a.request(http.MethodPost, peer, "&sid="+sid, connectPacket(realtime.NamespaceDrivers, token)).Code)
+					}
+					in += opened
+					synctest.Wait()
+				}
+				require.Equal(t, c.phones, in)
+				count, err := srv.Realtime.Drivers().All().Count(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, in, count)
+				if name != "default" {
+					return
+				}
+				require.Empty(t, l.take())
+				strangers := 0
+				for a.open(peer) {
+					strangers++
+				}
+				require.Equal(t, 1000, strangers)
+				require.Equal(t, []realtime.Limit{realtime.LimitRateUnauthenticated}, l.take())
+				time.Sleep(time.Second)
+				require.True(t, a.open(peer), "the oldest stranger makes room")
+				require.Equal(t, []realtime.Limit{realtime.LimitUnauthenticatedPerIP}, l.take())
+				count, err = srv.Realtime.Drivers().All().Count(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, in, count)
+			})
+		})
+	}
+}
+
+// With a small number of unauthenticated connections one address has no more than a part of them
+// by default.
+func TestLimits_UnauthenticatedPerIPFollows(t *testing.T) {
+	for total, most := range map[int]int{5000: 500, 300: 100, 50_000: 1000, -1: 1000} {
+		t.Run(fmt.Sprint(total), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				l := &limitRecorder{}
+				srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+					o.Limits.Unauthenticated, o.Rates.Unauthenticated.PerSecond = total, -1
+				})
+				a := &attacker{srv: srv}
+				for range most {
+					require.True(t, a.open("203.0.113.7:1234"))
+				}
+				require.Empty(t, l.take())
+				require.True(t, a.open("203.0.113.7:1234"))
+				require.Equal(t, []realtime.Limit{realtime.LimitUnauthenticatedPerIP}, l.take())
+			})
+		})
+	}
+}
+
 // The client's address behind proxies: of two requests with the same one the second is refused.
 func TestServer_Addresses(t *testing.T) {
 	for name, c := range map[string]struct {

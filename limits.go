@@ -29,6 +29,7 @@ func (rt *Server) newAdmission() *admission.Control {
 		Unauthenticated:      l.Unauthenticated,
 		UnauthenticatedPerIP: l.UnauthenticatedPerIP,
 		Handshake:            ratelimit.Rate(r.Handshake),
+		UnauthenticatedRate:  ratelimit.Rate(r.Unauthenticated),
 		Connect:              ratelimit.Rate(r.Connect),
 		TrustedProxies:       rt.opts.TrustedProxies,
 		UnnamedProxy: func() {

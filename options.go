@@ -336,8 +336,9 @@ type Limits struct {
 	// Connections is the maximum number of connections. Negative: no limit. Defaults to
 	// 200,000.
 	Connections int
-	// ConnectionsPerIP is the maximum number of connections of one address. It cannot go
-	// above a Connections that is set. Negative: no limit. Defaults to 200.
+	// ConnectionsPerIP is the maximum number of connections of one address, those that have
+	// logged in included: a carrier can have thousands of phones behind one address. It cannot
+	// go above a Connections that is set. Negative: no limit. Defaults to no limit.
 	ConnectionsPerIP int
 	// Unauthenticated is the maximum number of connections that have no socket. The
 	// maximum for one IPv6 /48 or IPv4 /24 is an eighth of it, or UnauthenticatedPerIP if
@@ -345,7 +346,8 @@ type Limits struct {
 	Unauthenticated int
 	// UnauthenticatedPerIP is the maximum number of such connections of one address. It
 	// cannot go above an Unauthenticated that is set. Above ConnectionsPerIP it only raises
-	// the maximum of a /48 or /24. Negative: no limit. Defaults to 100.
+	// the maximum of a /48 or /24. If only Unauthenticated is set, it is a tenth of that, from
+	// 100 to 1000. Negative: no limit. Defaults to 1000.
 	UnauthenticatedPerIP int
 	// SocketsPerUser is the maximum number of sockets of one user in one namespace, on all
 	// nodes if the adapter reports its peers, otherwise on each. Negative: no limit. Defaults
@@ -398,7 +400,11 @@ type Rates struct {
 	// included. The server refuses ten CONNECTs beyond it, then closes the connection.
 	// Defaults to 1 a second, 10 at once.
 	Connect Rate
-	// Handshake is the rate at which one address may open connections. Defaults to 50 a
-	// second, 200 at once.
+	// Unauthenticated is the rate at which one address may open connections that do not log
+	// in. A new connection counts until it has a socket with a user. Defaults to 50 a second,
+	// 1000 at once.
+	Unauthenticated Rate
+	// Handshake is the rate at which one address may open connections, those that log in
+	// included. Defaults to no limit.
 	Handshake Rate
 }

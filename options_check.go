@@ -94,9 +94,9 @@ func (l *Limits) settings() []setting[int] {
 func (l *Limits) numbers() []setting[int] {
 	return []setting[int]{
 		{"Connections", &l.Connections, 200_000, 1, true},
-		{"ConnectionsPerIP", &l.ConnectionsPerIP, 200, 1, true},
+		{"ConnectionsPerIP", &l.ConnectionsPerIP, -1, 1, true},
 		{"Unauthenticated", &l.Unauthenticated, 10_000, 1, true},
-		{"UnauthenticatedPerIP", &l.UnauthenticatedPerIP, 100, 1, true},
+		{"UnauthenticatedPerIP", &l.UnauthenticatedPerIP, 1000, 1, true},
 		{"SocketsPerUser", &l.SocketsPerUser, 10, 1, true},
 	}
 }
@@ -125,7 +125,8 @@ func (r *Rates) settings() []rateSetting {
 		{"User", &r.User, Rate{50, 200}},
 		{"Breach", &r.Breach, Rate{1, 100}},
 		{"Connect", &r.Connect, Rate{1, 10}},
-		{"Handshake", &r.Handshake, Rate{50, 200}},
+		{"Unauthenticated", &r.Unauthenticated, Rate{50, 1000}},
+		{"Handshake", &r.Handshake, Rate{PerSecond: -1}},
 	}
 }
 
@@ -138,6 +139,9 @@ func (o Options) defaults() Options {
 	}
 	for _, s := range o.Timeouts.settings() {
 		*s.at = cmp.Or(*s.at, s.fallback)
+	}
+	if n := o.Limits.Unauthenticated; n > 0 && o.Limits.UnauthenticatedPerIP == 0 {
+		o.Limits.UnauthenticatedPerIP = min(max(n/10, 100), 1000) // of a small number no address has most
 	}
 	for _, s := range o.Limits.settings() {
 		*s.at = cmp.Or(*s.at, s.fallback)

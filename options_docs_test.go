@@ -40,6 +40,9 @@ func optionComments(t *testing.T) map[string]string {
 
 // grouped writes a number with commas from 10,000 on, as the documentation does.
 func grouped(n int) string {
+	if n < 0 {
+		return "no limit"
+	}
 	s := strconv.Itoa(n)
 	if n < 10_000 {
 		return s
@@ -53,6 +56,9 @@ func grouped(n int) string {
 func seconds(d time.Duration) string { return strconv.Itoa(int(d.Seconds())) + " s" }
 
 func perSecond(r Rate) string {
+	if r.PerSecond < 0 {
+		return "no limit"
+	}
 	return strconv.FormatFloat(r.PerSecond, 'g', -1, 64) + " a second, " + strconv.Itoa(r.Burst) + " at once"
 }
 
@@ -89,7 +95,7 @@ func TestOptions_CommentsSayTheDefaults(t *testing.T) {
 		last := comment[strings.LastIndex(comment, ". ")+1:]
 		require.Regexp(t, "Defaults to |Each field has its own default|^$", last, "%s: the default is the last sentence of %q", name, comment)
 	}
-	rates, timeouts := 6, 15
+	rates, timeouts := 7, 15
 	require.Equal(t, timeouts+len(o.Limits.settings())+rates, seen)
 	for group, n := range map[string]int{"Timeouts": timeouts, "Limits": len(o.Limits.settings()) + 1, "Rates": rates + 1} { // RefuseExtraSockets, Events
 		fields := 0
@@ -123,12 +129,12 @@ func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
 		"unsent messages to a client":                    strconv.Itoa(l.OutboxBytes>>20) + " MiB, " + grouped(l.OutboxMessages) + " messages",
 		"sockets of a user in a namespace, on all nodes": grouped(l.SocketsPerUser),
 		"CONNECTs of a connection":                       perSecond(r.Connect),
-		"connections of one address":                     grouped(l.ConnectionsPerIP) + ", half of them not logged in; " + strconv.Itoa(int(r.Handshake.PerSecond)) + " new ones a second, " + strconv.Itoa(r.Handshake.Burst) + " at once",
+		"connections of one address":                     grouped(l.ConnectionsPerIP) + "; " + grouped(l.UnauthenticatedPerIP) + " not logged in",
+		"new connections of one address":                 perSecond(r.Handshake) + "; " + perSecond(r.Unauthenticated) + ", that do not log in",
 		"all connections":                                grouped(l.Connections) + "; " + grouped(l.Unauthenticated) + " not logged in",
 	} {
 		require.Contains(t, string(readme), "| "+what+" | "+is+" |")
 	}
-	require.Equal(t, l.ConnectionsPerIP, 2*l.UnauthenticatedPerIP, "half of them")
 }
 
 // The least name is that of the longest event that a client of the contract sends.

@@ -98,7 +98,7 @@ func limitAdvice(l Limit) advice {
 	switch l { //nolint:exhaustive // of the others the client may send less
 	case LimitConnections, LimitUnauthenticated:
 		a.remedy = "more nodes, or raise Options.Limits." + string(l)
-	case LimitConnectionsPerIP, LimitUnauthenticatedPerIP, LimitRateHandshake:
+	case LimitConnectionsPerIP, LimitUnauthenticatedPerIP, LimitRateHandshake, LimitRateUnauthenticated:
 		a.remedy = "if the address is a proxy of yours, add it to Options.TrustedProxies; if many clients share it, " + strings.TrimPrefix(a.remedy, "if the clients are right, ")
 	case LimitHandlers, LimitHandlersPerEvent:
 		a.remedy = "make the handlers return sooner, or raise Options.Limits." + string(l)

@@ -38,7 +38,7 @@ func TestTrace_NamesAllOfTheLowerLayers(t *testing.T) {
 	for l := socketio.LimitPayload; l <= socketio.LimitNamespaceName; l++ {
 		require.NotEmpty(t, protocolLimits[l], l)
 	}
-	for l := admission.NoLimit + 1; l <= admission.LimitHandshake; l++ {
+	for l := admission.NoLimit + 1; l <= admission.LimitUnauthenticatedRate; l++ {
 		require.NotEmpty(t, admissionLimits[l], l)
 	}
 	for f := socketio.FailedTransport; f <= socketio.FailedUpgrade; f++ {

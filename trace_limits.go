@@ -43,6 +43,8 @@ const (
 	LimitRateConnect   Limit = "Rates.Connect"
 	LimitRateHandshake Limit = "Rates.Handshake"
 
+	LimitRateUnauthenticated Limit = "Rates.Unauthenticated"
+
 	// LimitOutbox is the limit of a slow consumer: OutboxBytes, OutboxMessages or
 	// Timeouts.Write.
 	LimitOutbox Limit = "Outbox"
@@ -89,6 +91,7 @@ var admissionLimits = map[admission.Limit]Limit{
 	admission.LimitUnauthenticated:      LimitUnauthenticated,
 	admission.LimitUnauthenticatedPerIP: LimitUnauthenticatedPerIP,
 	admission.LimitHandshake:            LimitRateHandshake,
+	admission.LimitUnauthenticatedRate:  LimitRateUnauthenticated,
 }
 
 // exceeded is socketio's Config.Limited: a connection has reached a limit of package

@@ -1,5 +1,5 @@
-// The table of addresses: those with a connection, and idle ones whose handshake rate
-// has not refilled yet.
+// The table of addresses: those with a connection, and idle ones whose rates have
+// not refilled yet.
 
 package admission
 
@@ -16,7 +16,8 @@ type address struct {
 	connections     int
 	unauthenticated group
 	handshakes      ratelimit.Bucket
-	prev, next      *address // links of the idle list, while connections is 0
+	withoutLogin    ratelimit.Bucket // of Config.UnauthenticatedRate
+	prev, next      *address         // links of the idle list, while connections is 0
 }
 
 // idleList holds the addresses without a connection, the longest idle first.
@@ -52,7 +53,7 @@ func (a *Control) idleLocked(from *address) {
 func (a *Control) forgetLocked(now time.Duration) {
 	for range 2 {
 		from := a.idle.first
-		if from == nil || !from.handshakes.Full(now) {
+		if from == nil || !from.handshakes.Full(now) || !from.withoutLogin.Full(now) {
 			return
 		}
 		a.dropLocked(from)

@@ -23,12 +23,13 @@ import (
 // Config configures a Control. A negative number means no limit.
 type Config struct {
 	Connections          int // in all
-	ConnectionsPerIP     int // of one address
+	ConnectionsPerIP     int // of one address, with a user or without
 	Unauthenticated      int // unauthenticated ones, in all; anonymous ones do not count
 	UnauthenticatedPerIP int // unauthenticated ones of one address
 
-	Handshake ratelimit.Rate // new connections of one address
-	Connect   ratelimit.Rate // CONNECTs of one connection
+	Handshake           ratelimit.Rate // new connections of one address
+	UnauthenticatedRate ratelimit.Rate // those of them that have not had a user
+	Connect             ratelimit.Rate // CONNECTs of one connection
 
 	TrustedProxies []netip.Prefix
 
@@ -48,11 +49,12 @@ const (
 	LimitUnauthenticated
 	LimitUnauthenticatedPerIP
 	LimitHandshake
+	LimitUnauthenticatedRate
 )
 
 const (
 	// maxIdle is the maximum number of addresses that are remembered without a
-	// connection, because their handshake rate has not refilled yet.
+	// connection, because their rates have not refilled yet.
 	maxIdle = 1 << 16
 	// siteDivisor: one site has at most 1/siteDivisor of Config.Unauthenticated, or
 	// Config.UnauthenticatedPerIP if that is more.
@@ -67,12 +69,13 @@ const (
 
 // Control counts the connections. Its methods may be called concurrently.
 type Control struct {
-	cfg       Config
-	perSite   int // maximum number of unauthenticated connections of one site; negative: no limit
-	handshake ratelimit.Quota
-	connect   ratelimit.Quota
-	start     time.Time
-	warn      sync.Once // calls Config.UnnamedProxy
+	cfg          Config
+	perSite      int // maximum number of unauthenticated connections of one site; negative: no limit
+	handshake    ratelimit.Quota
+	withoutLogin ratelimit.Quota // of Config.UnauthenticatedRate
+	connect      ratelimit.Quota
+	start        time.Time
+	warn         sync.Once // calls Config.UnnamedProxy
 
 	mu              sync.Mutex // guards the fields below, and all fields of every address, site, Conn and evictable, but for those of Conn that never change
 	connections     int
@@ -125,7 +128,7 @@ func (c *Conn) Network() (n Network, ok bool) {
 // New returns a Control.
 func New(c Config) *Control {
 	a := &Control{
-		cfg: c, perSite: -1, handshake: c.Handshake.Quota(), connect: c.Connect.Quota(), start: time.Now(),
+		cfg: c, perSite: -1, handshake: c.Handshake.Quota(), withoutLogin: c.UnauthenticatedRate.Quota(), connect: c.Connect.Quota(), start: time.Now(),
 		addresses: map[Network]*address{}, sites: map[Network]*site{},
 	}
 	for kind := range a.busiest {
@@ -177,12 +180,14 @@ func (a *Control) admitLocked(c *Conn, addr netip.Addr, known bool, now time.Dur
 		return reached, status, nil
 	case from != nil && !from.handshakes.Allow(a.handshake, now):
 		return LimitHandshake, http.StatusTooManyRequests, nil
+	case from != nil && !from.withoutLogin.Allow(a.withoutLogin, now):
+		return LimitUnauthenticatedRate, http.StatusTooManyRequests, nil
 	case status != 0:
 		return reached, status, nil
 	}
 	closeEvicted = a.evictLocked(evicted)
 	a.connections++
-	*c = Conn{evictable: &evictable{from: from, site: at}}
+	*c = Conn{evictable: &evictable{from: from, site: at, charged: true}}
 	if from != nil {
 		c.countsForAddress = true
 		a.useLocked(from, now)

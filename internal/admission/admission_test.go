@@ -24,7 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func defaults() Config {
 	return Config{
 		Connections: 200_000, ConnectionsPerIP: 200, Unauthenticated: 10_000, UnauthenticatedPerIP: 100,
-		Handshake: ratelimit.Rate{PerSecond: 50, Burst: 200}, Connect: ratelimit.Rate{PerSecond: 1, Burst: 10},
+		Handshake: ratelimit.Rate{PerSecond: 50, Burst: 200}, UnauthenticatedRate: ratelimit.Rate{PerSecond: 50, Burst: 1000}, Connect: ratelimit.Rate{PerSecond: 1, Burst: 10},
 		UnnamedProxy: func() {},
 	}
 }
@@ -196,6 +196,63 @@ func TestControl_IdleAddressesAreBounded(t *testing.T) {
 	require.Equal(t, []Limit{LimitHandshake}, d.reached())
 }
 
+// A connection that gets a user does not count for the rate of those that do not, once: whoever
+// leaves and joins again takes nothing off it.
+func TestControl_UnauthenticatedRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := defaults()
+		c.Handshake.PerSecond, c.ConnectionsPerIP, c.UnauthenticatedPerIP = -1, -1, -1
+		c.UnauthenticatedRate = ratelimit.Rate{PerSecond: 1, Burst: 3}
+		d := newControl(c)
+		open := func() *connection {
+			g, status := d.open(v4(0))
+			require.Zero(t, status)
+			return g
+		}
+		refused := func() {
+			t.Helper()
+			_, status := d.open(v4(0))
+			require.Equal(t, http.StatusTooManyRequests, status)
+			require.Equal(t, []Limit{LimitUnauthenticatedRate}, d.reached())
+		}
+		var phones []*connection
+		for range 100 {
+			phone := open()
+			d.Begin(&phone.Conn)
+			d.Joined(&phone.Conn, true)
+			d.Decided(&phone.Conn)
+			phones = append(phones, phone)
+		}
+		waiting, anonymous, gone := open(), open(), open()
+		d.Joined(&anonymous.Conn, false)
+		d.close(gone)
+		refused()
+		d.Left(&phones[0].Conn, true, func() {})
+		d.Joined(&phones[0].Conn, true)
+		d.Joined(&phones[1].Conn, true)
+		refused()
+		d.Joined(&waiting.Conn, true)
+		d.close(open())
+		refused()
+		d.Joined(&anonymous.Conn, true)
+		d.close(open())
+		refused()
+		_, status := d.open(v4(1))
+		require.Zero(t, status, "another address")
+		time.Sleep(time.Second)
+		open()
+		refused()
+		for _, g := range phones {
+			d.close(g)
+		}
+		time.Sleep(3 * time.Second)
+		for range 3 {
+			open()
+		}
+		refused()
+	})
+}
+
 // A client that fills the limit of unauthenticated connections, from a /48, a /24 or many networks, does
 // not keep others out: its oldest ones are evicted.
 func TestControl_EvictsUnauthenticated(t *testing.T) {
@@ -215,7 +272,7 @@ func TestControl_EvictsUnauthenticated(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			config := defaults()
-			config.Handshake.PerSecond = -1
+			config.Handshake.PerSecond, config.UnauthenticatedRate.PerSecond = -1, -1
 			config.ConnectionsPerIP = 300
 			d := newControl(config)
 			var attackers []*connection

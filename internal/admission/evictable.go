@@ -13,6 +13,7 @@ type evictable struct {
 	since   time.Duration // when it was queued; negative: its handshake was refused
 	state   uint8
 	evicted bool
+	charged bool // the connection is new, and was charged to Config.UnauthenticatedRate of its address
 	links   [levels]struct{ prev, next *evictable }
 }
 
@@ -110,6 +111,9 @@ func (a *Control) updateLocked(c *Conn, decided bool, now time.Duration) {
 	}
 	a.moveLocked(s, stateNone, false)
 	if state == stateNone {
+		if s.charged && s.from != nil && c.users > 0 {
+			s.from.withoutLogin.Return(a.withoutLogin)
+		}
 		c.evictable = nil
 		return
 	}

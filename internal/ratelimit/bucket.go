@@ -57,6 +57,9 @@ func (b *Bucket) Allow(q Quota, now time.Duration) bool {
 	return true
 }
 
+// Return gives a token back that Allow has taken.
+func (b *Bucket) Return(q Quota) { b.full -= q.each }
+
 // Wait returns the time until Allow allows again, 0 if it would now.
 func (b *Bucket) Wait(q Quota, now time.Duration) time.Duration {
 	if q.burst == 0 {
