@@ -139,15 +139,15 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 	}
 	switch {
 	case errors.Is(err, ErrTokenInvalid):
-		return Claims{}, connectErrorBecause(CodeInvalidToken, tokenCause(err, token))
+		return Claims{}, connectErrorBecause(CodeInvalidToken, tokenCause(err, ErrTokenInvalid, token))
 	case errors.Is(err, ErrTokenExpired):
-		return Claims{}, connectError(CodeTokenExpired)
+		return Claims{}, connectErrorBecause(CodeTokenExpired, tokenCause(err, ErrTokenExpired, token))
 	case err != nil:
 		return Claims{}, undecided{step: stepToken, err: err, secret: token}
 	case claims.ExpiresAt.IsZero():
 		return Claims{}, connectErrorBecause(CodeInvalidToken, "no exp")
 	case !claims.ExpiresAt.After(time.Now()):
-		return Claims{}, connectError(CodeTokenExpired)
+		return Claims{}, connectErrorBecause(CodeTokenExpired, ago(claims.ExpiresAt))
 	case !validID(claims.Subject):
 		return Claims{}, connectErrorBecause(CodeMissingClaims, "no sub")
 	case !validID(claims.SessionID):
@@ -194,7 +194,7 @@ func (ns *Namespace) loadSession(ctx context.Context, claims Claims, h *handshak
 	case session.Revoked:
 		return Session{}, connectErrorBecause(CodeInvalidSession, "the session is revoked")
 	case !session.AccessTokenExpiresAt.IsZero() && !session.AccessTokenExpiresAt.After(time.Now()):
-		return Session{}, connectError(CodeAccessExpired)
+		return Session{}, connectErrorBecause(CodeAccessExpired, "the session's AccessTokenExpiresAt: "+ago(session.AccessTokenExpiresAt))
 	}
 	return session, nil
 }
@@ -299,10 +299,15 @@ func (ns *Namespace) credentials(h *handshake, payload []byte) (token string, er
 			return "", Errorf(CodeInvalidPayload, "auth is too large")
 		}
 	}
-	if h.s.inner.Conn().Protocol() < 4 && !ns.rt.opts.Compat.LegacyQueryToken {
-		inAuth = nil // for EIO3 the payload was made from the namespace's query string
+	m := missingToken{eio3: h.s.inner.Conn().Protocol() < 4, auth: len(payload) > 0, request: h.conn().request}
+	if m.eio3 && !ns.rt.opts.Compat.LegacyQueryToken {
+		m.inQuery, inAuth = len(inAuth) > 0, nil // for EIO3 the payload was made from the namespace's query string
 	}
-	return connectToken(inAuth, h.conn().token())
+	token, err = connectToken(inAuth, h.conn().token())
+	if err == nil && token == "" {
+		err = connectErrorBecause(CodeMissingToken, m.cause())
+	}
+	return token, err
 }
 
 // splitAuth returns the token of a CONNECT's auth object, and the object's other members.
@@ -372,10 +377,12 @@ func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (R
 	refused, ok := asError(err)
 	switch {
 	case ok:
+		ns.logRefresh(s, refused.Code, causeOf(err))
 		return Refreshed{}, &Error{Code: CodeUnauthorized, Message: refused.Message}
 	case err != nil:
 		return Refreshed{}, errors.Join(ErrUnavailable, err)
 	case id.UserID != was.UserID || id.UserType != was.UserType:
+		ns.logRefresh(s, CodeForbidden, "the token belongs to another user")
 		return Refreshed{}, Errorf(CodeForbidden, "the token belongs to another user")
 	}
 	// The socket joins the new session's room before the check, so that a later revocation
@@ -387,6 +394,7 @@ func (ns *Namespace) refresh(ctx context.Context, s *Socket, in TokenRefresh) (R
 		if moves {
 			s.inner.Leave(SessionRoom(id.SessionID).name)
 		}
+		ns.logRefresh(s, CodeInvalidSession, "revoked meanwhile")
 		return Refreshed{}, &Error{Code: CodeUnauthorized, Message: connectMessages[CodeInvalidSession]}
 	}
 	if moves {

@@ -662,8 +662,8 @@ func TestRevocation_FindsASocketThatIsRenewed(t *testing.T) {
 		// A second handshake of the session, whose refusal is the moment between.
 		pending := openRaw(t, srv)
 		require.Empty(t, pending.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver))))
-		logs.hook = func(line map[string]any) {
-			if line["msg"] == logRefused {
+		logs.hook = func(message string) {
+			if message == logRefused {
 				release()
 				asking.Wait()
 			}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/rodando/realtime/internal/admission"
@@ -19,13 +20,16 @@ import (
 // admission changes its part after the connection was accepted.
 type connState struct {
 	admission.Conn
-	request *requestData // nil if the request has neither a token nor values
+	request *requestData // nil if the request has nothing of it
 }
 
 // requestData is what the server keeps of the request that opened a connection.
 type requestData struct {
 	token  string          // of the Authorization header, or of the query if Compat allows it
 	values context.Context //nolint:containedctx // the result of Options.ConnContext, for its values; nil if unset
+
+	// Without a token, for the log: where there may be one that is not read.
+	otherScheme, inQuery bool
 }
 
 // connOf returns the state of a connection.
@@ -93,6 +97,9 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	b.token = bearer(r.Header.Get("Authorization"))
 	if b.token == "" && protocol < 4 && rt.opts.Compat.LegacyQueryToken {
 		b.token = copyToken(stripBearer(r.URL.Query().Get("token")))
+	}
+	if b.token == "" {
+		b.otherScheme, b.inQuery = r.Header.Get("Authorization") != "", strings.Contains(r.URL.RawQuery, "token=")
 	}
 	var err error
 	if b.values, err = rt.connValues(r, c); err != nil {

@@ -42,7 +42,7 @@ func ExampleNewJWTVerifier() {
 	fmt.Println(err, errors.Is(err, realtime.ErrTokenInvalid))
 	// Output:
 	// ana s1 <nil>
-	// realtime: token invalid: algorithm not accepted or signature wrong true
+	// realtime: token invalid: bad signature true
 }
 
 // A secret that can be guessed is refused, unless the host says that it is meant.

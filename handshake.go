@@ -151,12 +151,7 @@ func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 		e = refused
 	}
 	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
-	if addr := s.RemoteAddr(); addr.IsValid() {
-		attrs = append(attrs, "address", addr.String())
-	}
-	if cause := causeOf(err); cause != "" {
-		attrs = append(attrs, "cause", cause)
-	}
+	attrs = withCause(attrs, s, causeOf(err))
 	if e.Code == CodeUnavailable {
 		rt.log.Error("realtime: handshake not decided", withStack(err, append(attrs, "error", err)...)...)
 	} else {

@@ -40,29 +40,28 @@ func logTo(l *logBuffer) func(o *realtime.Options) {
 type logRecorder struct {
 	log logBuffer
 
-	mu      sync.Mutex                // guards the fields below
-	hook    func(line map[string]any) // called for each record, without the lock
-	refused []string                  // namespace and code
-	entered []string                  // namespaces
+	mu      sync.Mutex           // guards the fields below
+	hook    func(message string) // called before each record is written
+	refused []string             // namespace and code
+	entered []string             // namespaces
 	tokens  []string
 }
 
-// Write takes one record, as JSON.
-func (r *logRecorder) Write(b []byte) (int, error) {
-	r.mu.Lock()
-	hook := r.hook
-	r.mu.Unlock()
-	if n, err := r.log.Write(b); err != nil {
-		return n, err
-	}
+// recorderHandler is the slog.Handler of a logRecorder. It calls the hook without a lock, so that
+// something that is logged too may happen meanwhile.
+type recorderHandler struct {
+	slog.Handler
+	r *logRecorder
+}
+
+func (h recorderHandler) Handle(ctx context.Context, line slog.Record) error {
+	h.r.mu.Lock()
+	hook := h.r.hook
+	h.r.mu.Unlock()
 	if hook != nil {
-		var line map[string]any
-		if err := json.Unmarshal(b, &line); err != nil {
-			return 0, err
-		}
-		hook(line)
+		hook(line.Message)
 	}
-	return len(b), nil
+	return h.Handler.Handle(ctx, line)
 }
 
 // recordLogs returns a recorder, and an option that makes a server write to it. When the
@@ -77,7 +76,7 @@ func recordLogs(t *testing.T) (*logRecorder, func(o *realtime.Options)) {
 		}
 	})
 	return r, func(o *realtime.Options) {
-		o.Logger = slog.New(slog.NewJSONHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		o.Logger = slog.New(recorderHandler{slog.NewJSONHandler(&r.log, &slog.HandlerOptions{Level: slog.LevelDebug}), r})
 		o.Trace = &realtime.Trace{
 			Refused: func(_ context.Context, i realtime.RefusedInfo) {
 				r.mu.Lock()

@@ -59,6 +59,7 @@ type JWTOptions struct {
 type JWTVerifier struct {
 	keyfunc   func(ctx context.Context) jwt.Keyfunc
 	parser    *jwt.Parser
+	methods   []string
 	issuer    string
 	audiences map[string]string
 	claims    map[string]string
@@ -83,6 +84,7 @@ var _ TokenVerifier = (*JWTVerifier)(nil)
 // returns later does not fit the token's algorithm, the token is invalid.
 func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 	v := &JWTVerifier{
+		methods:   slices.Clone(o.Methods),
 		issuer:    o.Issuer,
 		audiences: maps.Clone(o.Audiences),
 		claims:    maps.Clone(o.Claims),
@@ -102,12 +104,12 @@ func NewJWTVerifier(key any, o JWTOptions) (*JWTVerifier, error) {
 
 // VerifyToken implements TokenVerifier. The token must be signed with the key and one of the
 // methods, and must fit issuer, audience and claims. Its "exp" is required and must be in the
-// future; its "nbf" must not be, apart from JWTOptions.Leeway. It returns ErrTokenExpired if only "exp" is
-// not in the future.
+// future; its "nbf" must not be, apart from JWTOptions.Leeway. Its error wraps ErrTokenInvalid and
+// says what is wrong, or wraps ErrTokenExpired if only "exp" is not in the future.
 //
 // Claim names are case-sensitive. "sub", "sid" and "jti" are not required here: if one is missing
-// or not a string, its field in Claims is empty. No error contains any part of the token, unless
-// a Keyfunc returns an error that wraps ErrUnavailable and contains one.
+// or not a string, its field in Claims is empty. No error contains any part of the token but the
+// name of its algorithm, unless a Keyfunc returns an error that wraps ErrUnavailable and contains one.
 func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) (Claims, error) {
 	if len(token) > v.maxLength {
 		return Claims{}, errTokenTooLong
@@ -116,11 +118,11 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 		return Claims{}, errorf("verifying the token: %w", err) // the caller has stopped waiting: do not spend time on the signature
 	}
 	claims := jwt.MapClaims{}
-	if _, err := v.parser.ParseWithClaims(token, claims, v.keyfunc(ctx)); err != nil {
+	if parsed, err := v.parser.ParseWithClaims(token, claims, v.keyfunc(ctx)); err != nil {
 		if ended := ctx.Err(); ended != nil && errors.Is(err, jwt.ErrTokenUnverifiable) {
 			return Claims{}, errorf("finding the token's key: %w", ended)
 		}
-		return Claims{}, tokenError(err)
+		return Claims{}, v.tokenError(parsed, err)
 	}
 	now := time.Now()
 	if v.issuer != "" && claims["iss"] != v.issuer {
@@ -129,8 +131,8 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 	if want, checked := v.audiences[namespace]; checked && !isAudience(claims["aud"], want) {
 		return Claims{}, errTokenAudience
 	}
-	if !v.isAccess(claims) {
-		return Claims{}, errTokenUse
+	if err := v.checkUse(claims); err != nil {
+		return Claims{}, err
 	}
 	if begin, given := claims["nbf"]; given {
 		if at, ok := numericDate(begin); !ok || now.Add(v.leeway).Before(at) {
@@ -138,11 +140,13 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 		}
 	}
 	exp, ok := numericDate(claims["exp"])
-	if !ok {
+	switch {
+	case claims["exp"] == nil:
 		return Claims{}, errTokenNoExpiry
-	}
-	if !now.Before(exp) {
-		return Claims{}, ErrTokenExpired
+	case !ok:
+		return Claims{}, errTokenExpiry
+	case !now.Before(exp):
+		return Claims{}, fmt.Errorf("%w %v ago", ErrTokenExpired, now.Sub(exp).Round(time.Second))
 	}
 	sub, _ := claims["sub"].(string)
 	sid, _ := claims["sid"].(string)
@@ -155,21 +159,6 @@ const (
 	minMaxTokenLength     = 100 // a signed token with sub, sid and exp is longer
 	defaultLeeway         = 5 * time.Second
 	maxLeeway             = time.Minute
-)
-
-// Built once, so that a flood of invalid tokens is cheap to refuse.
-var (
-	errTokenTooLong   = fmt.Errorf("%w: too long", ErrTokenInvalid)
-	errTokenMalformed = fmt.Errorf("%w: malformed", ErrTokenInvalid)
-	errTokenSignature = fmt.Errorf("%w: algorithm not accepted or signature wrong", ErrTokenInvalid)
-	errTokenNoKey     = fmt.Errorf("%w: no key for the token", ErrTokenInvalid)
-	errTokenShort     = fmt.Errorf("%w: the Keyfunc returned a secret that is shorter than the algorithm's hash; see JWTOptions.AllowShortSecret", ErrTokenInvalid)
-	errTokenCritical  = fmt.Errorf("%w: critical header extension", ErrTokenInvalid)
-	errTokenIssuer    = fmt.Errorf("%w: wrong issuer", ErrTokenInvalid)
-	errTokenAudience  = fmt.Errorf("%w: wrong audience", ErrTokenInvalid)
-	errTokenUse       = fmt.Errorf("%w: not an access token", ErrTokenInvalid)
-	errTokenEarly     = fmt.Errorf("%w: nbf is in the future, or no number", ErrTokenInvalid)
-	errTokenNoExpiry  = fmt.Errorf("%w: no exp", ErrTokenInvalid)
 )
 
 // keySource returns the parser's Keyfunc for the key that the host passed, and the mistakes
@@ -369,37 +358,20 @@ func isPEM(secret []byte) bool {
 	return bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN "))
 }
 
-// tokenError replaces the parser's error, because its text may contain parts of the token.
-func tokenError(err error) error {
-	switch {
-	case errors.Is(err, ErrUnavailable):
-		return errorf("finding the token's key: %w", err)
-	case errors.Is(err, errTokenCritical):
-		return errTokenCritical
-	case errors.Is(err, errTokenShort):
-		return errTokenShort
-	case errors.Is(err, jwt.ErrTokenMalformed):
-		return errTokenMalformed
-	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		return errTokenNoKey
-	}
-	return errTokenSignature
-}
-
-// isAccess reports whether a token is an access token: it is not a refresh token, and has the
-// claims of JWTOptions.Claims.
-func (v *JWTVerifier) isAccess(claims jwt.MapClaims) bool {
+// checkUse returns an error unless a token is an access token: it is not a refresh token, and has
+// the claims of JWTOptions.Claims.
+func (v *JWTVerifier) checkUse(claims jwt.MapClaims) error {
 	for _, name := range [...]string{"typ", "type", "token_type", "token_use"} {
 		if use, ok := claims[name].(string); ok && strings.EqualFold(use, "refresh") {
-			return false
+			return errTokenRefresh
 		}
 	}
 	for name, want := range v.claims {
 		if claims[name] != want {
-			return false
+			return fmt.Errorf("%w: wrong claim %q", ErrTokenInvalid, name)
 		}
 	}
-	return true
+	return nil
 }
 
 // isAudience reports whether the claim "aud", a string or an array, names want.

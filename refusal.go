@@ -5,7 +5,9 @@ package realtime
 
 import (
 	"errors"
+	"fmt"
 	"strings"
+	"time"
 )
 
 // refusal is an error that refuses a CONNECT, with a cause for the log.
@@ -31,13 +33,63 @@ func causeOf(err error) string {
 	return ""
 }
 
+// withCause returns the attributes of a log line with the address of a socket, and a cause if there
+// is one.
+func withCause(attrs []any, s *Socket, cause string) []any {
+	if addr := s.RemoteAddr(); addr.IsValid() {
+		attrs = append(attrs, "address", addr.String())
+	}
+	if cause != "" {
+		attrs = append(attrs, "cause", cause)
+	}
+	return attrs
+}
+
+// logRefresh logs that an auth:refresh of a socket was refused.
+func (ns *Namespace) logRefresh(s *Socket, code Code, cause string) {
+	attrs := []any{"namespace", ns.name, "event", AuthRefresh.name, "code", code, "socket", s.ID(), "user", s.Identity().UserID}
+	ns.rt.log.Info("realtime: auth:refresh refused", withCause(attrs, s, cause)...)
+}
+
+// ago says how long ago something expired.
+func ago(at time.Time) string { return fmt.Sprintf("%v ago", time.Since(at).Round(time.Second)) }
+
+// missingToken is what is known of a CONNECT that came without a token.
+type missingToken struct {
+	eio3    bool
+	auth    bool         // it has an auth object
+	inQuery bool         // of the namespace, which only EIO3 has
+	request *requestData // of the connection; may be nil
+}
+
+// cause says where the client may have put the token, for the log.
+func (m missingToken) cause() string {
+	if m.request != nil {
+		m.inQuery = m.inQuery || m.request.inQuery
+	}
+	switch {
+	case m.request != nil && m.request.otherScheme:
+		return "the Authorization header is not a Bearer token"
+	case m.inQuery && m.eio3:
+		return "it is in the query: set Options.Compat.LegacyQueryToken"
+	case m.inQuery:
+		return "it is in the query: send it as auth.token"
+	case m.eio3:
+		return "no Authorization header"
+	case m.auth:
+		return "auth has no token, and there is no Authorization header"
+	}
+	return "no auth, and no Authorization header"
+}
+
 // maxCause is the maximum length of a verifier's error text in the log, in bytes.
 const maxCause = 150
 
-// tokenCause returns the text of a verifier's error, without any part of the token.
-func tokenCause(err error, token string) string {
-	text := strings.TrimPrefix(err.Error(), ErrTokenInvalid.Error())
-	text = withoutToken(strings.TrimPrefix(text, ": "), token)
+// tokenCause returns the text of a verifier's error, which wraps kind, without any part of the
+// token.
+func tokenCause(err, kind error, token string) string {
+	text := strings.TrimPrefix(err.Error(), kind.Error())
+	text = withoutToken(strings.TrimLeft(text, ": "), token)
 	if len(text) > maxCause {
 		text = strings.ToValidUTF8(text[:maxCause], "") + "..."
 	}
