@@ -124,40 +124,48 @@ func missing(event string, fields ...string) error {
 	return fmt.Errorf("%s: %w: missing %s", event, errInvalidEvent, strings.Join(names, ", "))
 }
 
-// number is a field to check with finite. For several fields it may have their sum, which is
-// finite only if all of them are.
+// number is a field to check with finite: a number, or a point on earth.
 type number struct {
 	field string
 	value float64
+	wrong string // what is wrong with it; empty: only what finite finds
 }
 
 func optional(field string, n *float64) number {
 	if n == nil {
-		return number{field, 0}
+		return number{field: field}
 	}
-	return number{field, *n}
+	return number{field: field, value: *n}
 }
 
 func (p *Place) number(field string) number {
 	if p == nil {
-		return number{field, 0}
+		return number{field: field}
 	}
-	return number{field, p.Lat + p.Lng}
+	return (&Position{p.Lat, p.Lng}).number(field)
 }
 
 func (p *Position) number(field string) number {
-	if p == nil {
-		return number{field, 0}
+	n := number{field: field}
+	if p != nil {
+		n.value = p.Lat + p.Lng // finite only if both are
+		if !p.valid() {
+			n.wrong = "is not on earth: a latitude is from -90 to 90, a longitude from -180 to 180"
+		}
 	}
-	return number{field, p.Lat + p.Lng}
+	return n
 }
 
-// finite returns an error for the first number that is NaN or infinite: JSON cannot encode
-// it.
+// finite returns an error for the first number that is NaN or infinite, because JSON cannot
+// encode it, or wrong otherwise. The error does not have the number.
 func finite(event string, numbers ...number) error {
 	for _, n := range numbers {
+		wrong := n.wrong
 		if math.IsNaN(n.value) || math.IsInf(n.value, 0) {
-			return fmt.Errorf("%s: %w: %s is not a finite number", event, errInvalidEvent, n.field)
+			wrong = "is not a finite number"
+		}
+		if wrong != "" {
+			return fmt.Errorf("%s: %w: %s %s", event, errInvalidEvent, n.field, wrong)
 		}
 	}
 	return nil

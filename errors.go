@@ -23,8 +23,8 @@ const (
 	CodeNotFound       Code = "not_found"       // what the event names does not exist, or the event has no handler
 	CodeConflict       Code = "conflict"        // not possible in the current state
 	CodeRateLimited    Code = "rate_limited"    // too many events; send less
-	CodeUnavailable    Code = "unavailable"     // a service of the host did not answer, or the server is overloaded; try again
-	CodeInternal       Code = "internal"        // a fault of the server; its log has the cause
+	CodeUnavailable    Code = "unavailable"     // the handler or a service of the host did not answer in time, or the server is overloaded; try again
+	CodeInternal       Code = "internal"        // any other fault of the server; its log has the cause
 )
 
 // Codes of a refused CONNECT, `{message, data:{code}}`, in the order in which
@@ -42,8 +42,9 @@ const (
 )
 
 // Error is an error that the client receives. A handler or a service of the host returns it
-// when the client may know the reason. Any other error is logged, and the client receives
-// CodeInternal without its text.
+// when the client may know the reason. Any other error is logged, and the client receives,
+// without its text, CodeUnavailable for ErrUnavailable and context.DeadlineExceeded, and
+// otherwise CodeInternal.
 //
 // Its text is "code: message", without the prefix "realtime: " that the other errors of this
 // package have: it is the answer to a client, most often the host's own, and also what

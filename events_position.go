@@ -87,7 +87,14 @@ func (DriverLocationChanged) EventName() string { return "driver_availability.lo
 func (e DriverLocationChanged) EventKey() string { return e.DriverID }
 
 func (e DriverLocationChanged) check() error {
-	return cmp.Or(missing(e.EventName(), "driverId", e.DriverID), finite(e.EventName(), e.LastLocation.number("lastLocation"), optional("heading", e.Heading), optional("speed", e.Speed)))
+	heading, speed := optional("heading", e.Heading), optional("speed", e.Speed)
+	if !isHeading(e.Heading) {
+		heading.wrong = "is not from 0 to 360, or -1"
+	}
+	if !isPositive(e.Speed) {
+		speed.wrong = "is negative"
+	}
+	return cmp.Or(missing(e.EventName(), "driverId", e.DriverID), finite(e.EventName(), e.LastLocation.number("lastLocation"), heading, speed))
 }
 func (e DriverLocationChanged) about() subject {
 	return subject{userID: e.DriverID, moved: &e.LocationUpdate}

@@ -196,7 +196,7 @@ func (TripCompleted) EventName() string { return "trip.completed" }
 func (e TripCompleted) EventKey() string { return e.TripID }
 
 func (e TripCompleted) check() error {
-	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), number{"fareTotal", e.FareTotal}))
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID, "currency", e.Currency), finite(e.EventName(), number{field: "fareTotal", value: e.FareTotal}))
 }
 func (e TripCompleted) about() subject {
 	return aboutTrip(triptable.Ends, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)
@@ -301,7 +301,8 @@ func (WaitingSurchargeApplied) EventName() string { return "trip.waiting_surchar
 func (e WaitingSurchargeApplied) EventKey() string { return e.TripID }
 
 func (e WaitingSurchargeApplied) check() error {
-	return cmp.Or(missing(e.EventName(), "tripId", e.TripID), finite(e.EventName(), number{"waitingMinutes", e.WaitingMinutes}, number{"amount", e.Amount}))
+	return cmp.Or(missing(e.EventName(), "tripId", e.TripID, "currency", e.Currency),
+		finite(e.EventName(), number{field: "waitingMinutes", value: e.WaitingMinutes}, number{field: "amount", value: e.Amount}))
 }
 func (e WaitingSurchargeApplied) about() subject {
 	return aboutTrip(triptable.Notes, e.TripID, e.PassengerID, e.DriverID, e.At, itsPassenger|itsDriver)

@@ -142,9 +142,10 @@ func (e AdminTripMessage) deliver(f facts) []Delivery {
 
 // AdminTripJoin puts an admin's socket into the room of one trip, in /admin.
 var AdminTripJoin = NewCall[TripRef, TripRef]("admin:trip:join").Documented(CallDoc[TripRef, TripRef]{
-	Does: "Follows one trip: its events, and its driver's position.",
-	In:   TripRef{TripID: exampleTrip},
-	Out:  TripRef{TripID: exampleTrip},
+	Does:  "Follows one trip: its events, and its driver's position. A trip that is known to be over is `not_found`.",
+	Codes: []Code{CodeNotFound},
+	In:    TripRef{TripID: exampleTrip},
+	Out:   TripRef{TripID: exampleTrip},
 })
 
 // AdminTripLeave takes an admin's socket out of the room of a trip, in /admin.
@@ -174,6 +175,9 @@ func (r TripRef) Validate() error {
 
 // joinTrip handles admin:trip:join.
 func (rt *Server) joinTrip(_ context.Context, s *Socket, in TripRef) (TripRef, error) {
+	if rt.publisher.trips.Ended(in.TripID) {
+		return TripRef{}, Errorf(CodeNotFound, "the trip is over")
+	}
 	if len(s.trips()) >= rt.opts.Limits.RoomsPerSocket && !s.inner.In(TripRoom(in.TripID).name) {
 		s.limited(LimitRoomsPerSocket, AdminTripJoin.name)
 		return TripRef{}, Errorf(CodeRateLimited, "too many trips at once; leave some")

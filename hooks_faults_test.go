@@ -165,7 +165,7 @@ func hookRows() map[string]hookRow {
 		}, want: done},
 		"Trace.Delivered": {trigger: publishOutcome(realtime.SessionRevoked{SessionID: "s9"}), want: done},
 		"Trace.Outdated": {trigger: publishOutcome(
-			realtime.TripCompleted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old.Add(time.Minute)},
+			realtime.TripCompleted{TripID: "t9", PassengerID: "p9", DriverID: "d9", Currency: "CUP", At: old.Add(time.Minute)},
 			realtime.TripStarted{TripID: "t9", PassengerID: "p9", DriverID: "d9", At: old}), want: done},
 		"Trace.Unknown": {trigger: func(t *testing.T, s hookSite) string {
 			return codeOf(s.srv.Bus.Publish(t.Context(), realtime.Envelope{ID: "1", Name: "from.elsewhere", Key: "k", Data: []byte("{}")}))

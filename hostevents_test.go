@@ -492,9 +492,9 @@ func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
 			"driver":             realtime.DriverAssigned{TripID: "t1", Driver: &realtime.DriverCard{RatingAvg: &nan}},
 			"etaMinutes":         realtime.DriverEnRoute{TripID: "t1", ETAMinutes: &infinite},
 			"driverPosition":     realtime.DriverEnRoute{TripID: "t1", DriverPosition: &realtime.Position{Lng: nan}},
-			"fareTotal":          realtime.TripCompleted{TripID: "t1", FareTotal: nan},
-			"waitingMinutes":     realtime.WaitingSurchargeApplied{TripID: "t1", WaitingMinutes: nan},
-			"amount":             realtime.WaitingSurchargeApplied{TripID: "t1", Amount: -infinite},
+			"fareTotal":          realtime.TripCompleted{TripID: "t1", FareTotal: nan, Currency: "CUP"},
+			"waitingMinutes":     realtime.WaitingSurchargeApplied{TripID: "t1", WaitingMinutes: nan, Currency: "CUP"},
+			"amount":             realtime.WaitingSurchargeApplied{TripID: "t1", Amount: -infinite, Currency: "CUP"},
 			"lastLocation":       realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", LastLocation: realtime.Position{Lat: nan}}},
 			"speed":              realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Speed: &nan}},
 			"heading":            realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Heading: &nan}},
@@ -507,6 +507,37 @@ func TestPublish_RefusesNumbersThatAreNone(t *testing.T) {
 			require.ErrorContains(t, err, strings.TrimSpace(want))
 		}
 	}
+}
+
+// What no app could show is refused: an amount without its currency, and a place that is not on
+// earth.
+func TestPublish_RefusesValuesOutOfRange(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		passenger := srv.Passenger(t, "p1")
+		far, position := &realtime.Place{Lat: 1000}, realtime.Position{Lng: -180.5}
+		for want, e := range map[string]realtime.DomainEvent{
+			"missing currency":       realtime.TripCompleted{TripID: "t1", PassengerID: "p1", FareTotal: 5},
+			"missing currency ":      realtime.WaitingSurchargeApplied{TripID: "t1", PassengerID: "p1", Amount: 5},
+			"pickup is not":          realtime.TripRequested{TripID: "t1", PassengerID: "p1", Pickup: far},
+			"pickup is not ":         realtime.AssignmentOffered{TripID: "t1", PassengerID: "p1", AssignmentID: "a1", DriverID: "d1", TTLSec: 1, Pickup: far},
+			"destinationHint is not": realtime.AssignmentOffered{TripID: "t1", PassengerID: "p1", AssignmentID: "a1", DriverID: "d1", TTLSec: 1, DestinationHint: far},
+			"driverPosition is not":  realtime.DriverEnRoute{TripID: "t1", PassengerID: "p1", DriverPosition: &position},
+			"lastLocation is not":    realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", LastLocation: position}},
+			"lastLocation is not ":   realtime.DriverStatusChanged{Availability: realtime.Availability{DriverID: "d1", LastLocation: &position}},
+			"heading is not":         realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Heading: new(400.0)}},
+			"speed is negative":      realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{DriverID: "d1", Speed: new(-5.0)}},
+		} {
+			err := srv.Realtime.Publish(t.Context(), e)
+			require.ErrorContains(t, err, "invalid domain event: "+strings.TrimSpace(want), "%T", e)
+			require.NotContains(t, err.Error(), "1000", "a coordinate is not for the log")
+		}
+		realtimetest.ExpectNone(t, passenger)
+		// What a phone says when it does not know is no mistake of the host's.
+		require.NoError(t, srv.Realtime.Publish(t.Context(), realtime.DriverLocationChanged{LocationUpdate: realtime.LocationUpdate{
+			DriverID: "d1", LastLocation: realtime.Position{Lat: -90, Lng: 180}, Heading: new(-1.0), Speed: new(-1.0),
+		}}))
+	})
 }
 
 // duplicateEvent is another type with the name of costlyEvent.

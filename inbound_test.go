@@ -526,6 +526,13 @@ func TestAdminTripJoin(t *testing.T) {
 		require.NoError(t, admin.Emit("admin:trip:leave", realtime.TripRef{TripID: "t1"}))
 		synctest.Wait()
 		requireFollows(t, driver, "", 6, nil, admin)
+
+		// A trip that is over has nothing to follow, and its room would never be left.
+		require.NoError(t, admin.Emit("admin:trip:join", realtime.TripRef{TripID: "t1"}))
+		srv.Publish(t, realtime.TripCompleted{TripID: "t1", Currency: "CUP"})
+		require.Equal(t, realtime.CodeNotFound, refusalOf(t, ackOf(t, admin, "admin:trip:join", `{"tripId":"t1"}`)).Error.Code)
+		require.Zero(t, inTripRoom(t, srv.Realtime.Admin(), "t1"))
+		require.JSONEq(t, `{"ok":true,"data":{"tripId":"t1"}}`, ackOf(t, admin, "admin:trip:leave", `{"tripId":"t1"}`))
 	})
 }
 

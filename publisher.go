@@ -130,7 +130,8 @@ func (p *publisher) publishOther(r *received) {
 	}
 	switch about := r.about; about.access { //nolint:exhaustive // leavesAccess has no effect
 	case revokesSession:
-		p.rt.auditLog.Info("realtime: session revoked, disconnecting its sockets", "user", about.userID, "reason", about.reason)
+		p.rt.auditLog.Info("realtime: session revoked, disconnecting its sockets",
+			"sid", about.sessionID, "user", cmp.Or(about.userID, p.rt.userOfSession(about.sessionID)), "reason", about.reason)
 		p.rt.revoke(Revocation{SessionID: about.sessionID}, p.rt.opts.Cluster.BusFanOut)
 	case revokesUser:
 		p.rt.auditLog.Info("realtime: user access changed, disconnecting the user's sockets", "user", about.userID, "change", about.change, "reason", about.reason)

@@ -39,3 +39,15 @@ func (ns *Namespace) revokeLocal(r Revocation) {
 	ns.rt.pending.revoke(ns.name, room.name)
 	ns.To(room).disconnectLocal()
 }
+
+// userOfSession returns the user of a login session that has a socket on this node, or "".
+func (rt *Server) userOfSession(sessionID string) (userID string) {
+	rt.each(func(ns *Namespace) {
+		for _, inner := range ns.To(SessionRoom(sessionID)).selectLocal() {
+			if s, ok := socketOf(inner); ok && userID == "" {
+				userID = s.Identity().UserID
+			}
+		}
+	})
+	return userID
+}

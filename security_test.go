@@ -18,7 +18,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// The log has the actions of admins: who did what to which trip. It has no session id.
+// The log has the actions of admins: who did what to which trip. A revocation names the session
+// and its user.
 func TestServer_AuditsAdmins(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		logs, withLogs := recordLogs(t)
@@ -38,7 +39,6 @@ func TestServer_AuditsAdmins(t *testing.T) {
 			require.Equal(t, i < 2, lines[i]["trip"] == "t1")
 		}
 
-		logs.secret(realtimetest.SessionID("d1"))
 		require.NoError(t, srv.Realtime.DisconnectSession(t.Context(), realtimetest.SessionID("d1"), "stolen"))
 		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d1", "banned by a1"))
 		synctest.Wait()
@@ -46,6 +46,8 @@ func TestServer_AuditsAdmins(t *testing.T) {
 		lines = logs.lines(t, "realtime: session revoked, disconnecting its sockets")
 		require.Len(t, lines, 1)
 		require.Equal(t, "stolen", lines[0]["reason"])
+		require.Equal(t, realtimetest.SessionID("d1"), lines[0]["sid"])
+		require.Equal(t, "d1", lines[0]["user"], "of the socket, as the event has none")
 		lines = logs.lines(t, "realtime: user access changed, disconnecting the user's sockets")
 		require.Len(t, lines, 2)
 		require.Equal(t, "d1", lines[0]["user"])

@@ -137,7 +137,7 @@ func TestServer_TripWithGoogollee(t *testing.T) {
 			require.Equal(t, "t1", passenger.expect("trip:driver_location")["tripId"])
 			for _, e := range []realtime.DomainEvent{
 				realtime.ArrivingStarted{TripID: "t1"}, realtime.DriverEnRoute{TripID: "t1"}, realtime.DriverArrivedPickup{TripID: "t1"},
-				realtime.TripStarted{TripID: "t1"}, realtime.TripCompleted{TripID: "t1"},
+				realtime.TripStarted{TripID: "t1"}, realtime.TripCompleted{TripID: "t1", Currency: "CUP"},
 			} {
 				publish(e)
 			}

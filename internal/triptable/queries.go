@@ -74,6 +74,13 @@ func (t *Table) TripsOf(who Person, since time.Time) []string {
 	return slices.DeleteFunc(trips, func(id string) bool { return t.trips[id].changed.Before(since) })
 }
 
+// Ended reports whether the table knows that a trip has ended for good.
+func (t *Table) Ended(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.closedLocked(id) == ended
+}
+
 // HasLeft reports whether a person is not on a trip, according to what the table has learned
 // at since or later, by this node's clock: the trip has ended, has found no driver, has
 // another driver or passenger, or its driver was released.
