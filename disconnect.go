@@ -31,7 +31,8 @@ const (
 	// client does not reconnect until the app connects again.
 	DisconnectByClient = DisconnectReason(socketio.ReasonClient)
 	// DisconnectForcedClose, "forced close": the server closed the connection. That is
-	// Socket.Close, Broadcast.Close, a handler that was abandoned, Rates.Breach, or a token
+	// Socket.Close, Broadcast.Close, a handler that was abandoned, Rates.Breach,
+	// Limits.RefuseExtraSockets after connects to several nodes at the same moment, or a token
 	// or login session that has expired, and the client got auth:expired. The client
 	// reconnects by itself; after auth:expired it needs a new token.
 	DisconnectForcedClose = DisconnectReason(socketio.ReasonForcedClose)

@@ -354,7 +354,8 @@ type Limits struct {
 	// to 10.
 	SocketsPerUser int
 	// RefuseExtraSockets refuses a user's socket beyond SocketsPerUser with
-	// CodeRateLimited. Defaults to false: the server connects the new socket and
+	// CodeRateLimited. If the user connects to several nodes at the same moment, the connection
+	// of the newest may be closed a moment later. Defaults to false: the server connects the new socket and
 	// disconnects the user's oldest one in the namespace.
 	RefuseExtraSockets bool
 }

@@ -123,8 +123,8 @@ func (l *userLimit) socketsOf(parent context.Context, ns *Namespace, users ...st
 	return by
 }
 
-// enforce disconnects the oldest sockets of users who have too many on all nodes, or the
-// newest if extra sockets are refused. A socket whose handshake is in progress does not count:
+// enforce disconnects the oldest sockets of users who have too many on all nodes, or closes the
+// connections of the newest if extra sockets are refused. A socket whose handshake is in progress does not count:
 // its user is counted again when it has connected, and until then it could only be refused.
 func (l *userLimit) enforce(ns *Namespace, users []string) {
 	limit := l.rt.opts.Limits.SocketsPerUser
@@ -146,7 +146,11 @@ func (l *userLimit) enforce(ns *Namespace, users []string) {
 			i := LimitInfo{SocketInfo: SocketInfo{Namespace: ns.name, UserID: user}, Limit: LimitSocketsPerUser}
 			callTrace(l.rt, context.Background(), f, i)
 		}
-		ended.Disconnect()
+		if l.rt.opts.Limits.RefuseExtraSockets {
+			ended.Close() // its client tries again, as one that is refused may, and is then refused
+		} else {
+			ended.Disconnect()
+		}
 	}
 }
 

@@ -129,8 +129,13 @@ func testUserLimitAtRandom(t *testing.T, refuse, dies bool, seed uint64) {
 		connected := 0
 		for _, of := range clients[user][:alive] {
 			for _, c := range of {
-				if c.Connected() {
+				switch {
+				case c.Connected():
 					connected++
+				case refuse: // it was in before the nodes knew of each other's sockets: its client tries again, and is refused
+					require.Contains(t, endOfTransport, c.Disconnected(t))
+				default:
+					require.Equal(t, realtimetest.ReasonServer, c.Disconnected(t))
 				}
 			}
 		}
