@@ -93,3 +93,21 @@ func TestOrigins_NoneCanBeRefused(t *testing.T) {
 	rt.ServeHTTP(w, r)
 	require.Equal(t, http.StatusOK, w.Code)
 }
+
+// Swift's client waits for the end of the connection when its websocket is refused.
+func TestOrigins_RefusedWebSocketEnds(t *testing.T) {
+	t.Parallel()
+	rt, _ := corsServer(t, realtime.Options{})
+	for transport, connection := range map[string]string{"websocket": "close", "polling": ""} {
+		r := httptest.NewRequest(http.MethodGet, "http://api.example.com/socket.io/?EIO=4&transport="+transport, nil)
+		r.Header.Set("Origin", "https://elsewhere.example.com")
+		if transport == "websocket" {
+			r.Header.Set("Connection", "Upgrade")
+			r.Header.Set("Upgrade", "websocket")
+		}
+		w := httptest.NewRecorder()
+		rt.ServeHTTP(w, r)
+		require.Equal(t, http.StatusForbidden, w.Code)
+		require.Equal(t, connection, w.Header().Get("Connection"), transport)
+	}
+}

@@ -85,7 +85,7 @@ func (rt *Server) checkOrigin(w http.ResponseWriter, r *http.Request) (ok bool) 
 	case origin.Refuse:
 		rt.log.Warn("realtime: origin not allowed; if it should be, add it to Options.Origins.Allowed",
 			"origin", strings.Join(r.Header["Origin"], ", "), "host", own.String())
-		socketio.Forbidden(w)
+		socketio.Forbidden(w, r)
 		rt.requestFailed(r, FailureOrigin, http.StatusForbidden, "")
 	}
 	return false

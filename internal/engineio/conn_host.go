@@ -71,7 +71,11 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return h.conn
 // h.rw: not if the host has left bytes in its buffer, which must be written first.
 func (h *hijacker) take() (collects bool) {
 	h.conn, h.rw, h.err = http.NewResponseController(h.ResponseWriter).Hijack()
-	if h.err != nil || h.rw.Writer.Buffered() > 0 {
+	switch {
+	case h.err != nil:
+		h.Header().Set(headerConnection, "close") // of the answer, which refuses the websocket
+		return false
+	case h.rw.Writer.Buffered() > 0:
 		return false
 	}
 	h.rw.Writer.Reset(&h.response)

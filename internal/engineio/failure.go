@@ -59,9 +59,20 @@ var (
 
 // Forbidden answers a request that the host does not admit, such as one from a foreign
 // origin.
-func Forbidden(w http.ResponseWriter) { errForbidden.write(w, http.StatusForbidden) }
+func Forbidden(w http.ResponseWriter, r *http.Request) {
+	errForbidden.write(w, r, http.StatusForbidden)
+}
 
-func (p problem) write(w http.ResponseWriter, status int) {
+// endIfUpgrade makes the connection of a request end with its answer if the request asks for a
+// websocket, which is refused: Swift's client waits for that.
+func endIfUpgrade(w http.ResponseWriter, r *http.Request) {
+	if isUpgrade(r) {
+		w.Header().Set(headerConnection, "close")
+	}
+}
+
+func (p problem) write(w http.ResponseWriter, r *http.Request, status int) {
+	endIfUpgrade(w, r)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_, _ = w.Write(p.body()) // fails only if the client has disconnected
@@ -72,7 +83,8 @@ func (p problem) body() []byte {
 	return b
 }
 
-func (b *Busy) write(w http.ResponseWriter) {
+func (b *Busy) write(w http.ResponseWriter, r *http.Request) {
+	endIfUpgrade(w, r)
 	w.Header().Set("Retry-After", strconv.FormatInt(int64(max(1, math.Ceil(b.RetryAfter.Seconds()))), 10))
 	http.Error(w, http.StatusText(b.Status), b.Status)
 }
@@ -85,12 +97,12 @@ func (s *Server) failed(r *http.Request, why FailureReason, status int, detail s
 }
 
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, p problem, why FailureReason) {
-	p.write(w, http.StatusBadRequest)
+	p.write(w, r, http.StatusBadRequest)
 	s.failed(r, why, http.StatusBadRequest, p.Message)
 }
 
 func (s *Server) refuseBusy(w http.ResponseWriter, r *http.Request, busy *Busy, why FailureReason) {
-	busy.write(w)
+	busy.write(w, r)
 	s.failed(r, why, busy.Status, "")
 }
 

@@ -100,7 +100,6 @@ func TestServer_Refusals(t *testing.T) {
 		{name: "transport as array", query: "EIO=4&transport[]=polling", body: unknownTransport},
 		{name: "broken escape", query: "EIO=4&transport=%zz", body: unknownTransport},
 		{name: "unknown sid", query: open + "T&sid=unknown", body: unknownSession},
-		{name: "empty sid", query: open + "T&sid=", body: unknownSession},
 		{name: "sid repeated", query: open + "T&sid=" + sid + "&sid=" + sid, body: unknownSession},
 		{name: "prototype sid", query: open + "T&sid=__proto__", body: unknownSession},
 		{name: "no version", query: "transport=T", body: badVersion},
@@ -162,7 +161,7 @@ func TestServer_Refusals(t *testing.T) {
 	t.Run("forbidden", func(t *testing.T) {
 		t.Parallel()
 		w := httptest.NewRecorder()
-		engineio.Forbidden(w)
+		engineio.Forbidden(w, httptest.NewRequest(http.MethodGet, "/", nil))
 		require.Equal(t, http.StatusForbidden, w.Code)
 		require.Equal(t, problem(4, "Forbidden"), w.Body.String())
 	})

@@ -243,7 +243,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	s.limitWrite(w)
 	if aborted {
-		errRequest.write(w, http.StatusBadRequest) // the end of the session is reported, not this
+		errRequest.write(w, r, http.StatusBadRequest) // the end of the session is reported, not this
 		return
 	}
 	h := w.Header()

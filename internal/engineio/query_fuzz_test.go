@@ -151,7 +151,7 @@ func FuzzQuery(f *testing.F) {
 		is := func(key, value string) bool { return len(q[key]) == 1 && q[key][0] == value }
 		asksFor := slices.ContainsFunc(strings.Split(upgrade, ","), func(v string) bool { return strings.EqualFold(strings.Trim(v, " \t"), "websocket") })
 		fits := is("transport", "websocket") && asksFor || is("transport", "polling") && !asksFor
-		_, named := q["sid"]
+		named := len(q["sid"]) > 0 && !is("sid", "")
 		whole := fits && method == http.MethodGet && (is("EIO", "4") || eio3 && is("EIO", "3") && !q.Has("j")) && !named
 
 		refusal, refused := numbered[answer]

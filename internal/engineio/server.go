@@ -179,7 +179,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	websocket := transport == "websocket"
-	if sid, ok := q["sid"]; ok {
+	if sid := q["sid"]; len(sid) > 1 || len(sid) == 1 && sid[0] != "" { // an empty one counts as none
 		ss := s.session(singleValue(sid))
 		switch {
 		case ss == nil:

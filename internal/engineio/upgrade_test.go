@@ -197,7 +197,6 @@ func TestSession_FailedUpgrade(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
 		s := start(t, c)
 		for name, fail := range map[string]func(c *wsClient){
-			"upgrade without a probe": func(c *wsClient) { c.send("5") },
 			"message without a probe": func(c *wsClient) { c.send("4a") },
 			"another probe":           func(c *wsClient) { c.send("2prob") },
 			"empty packet":            func(c *wsClient) { c.send("") },

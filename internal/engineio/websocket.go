@@ -217,7 +217,7 @@ func (c *wsConn) handleUpgradePacket(packet []byte) bool {
 		s.wakePollLocked() // the answered poll lets the client stop polling
 		s.mu.Unlock()
 		return true
-	case c.probeAnswered && string(packet) == "5":
+	case string(packet) == "5": // also without a probe, as .NET's client does by default
 		s.mu.Lock()
 		if s.probe != c {
 			s.mu.Unlock()

@@ -76,4 +76,4 @@ const (
 
 // Forbidden answers a request that the host does not admit, such as one from a
 // foreign origin.
-func Forbidden(w http.ResponseWriter) { engineio.Forbidden(w) }
+func Forbidden(w http.ResponseWriter, r *http.Request) { engineio.Forbidden(w, r) }
