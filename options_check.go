@@ -332,8 +332,8 @@ const maxNamespace, maxDeclaredName = 256, 256
 // checkNamespace returns what is wrong with a namespace of the host's own.
 func checkNamespace(name string, o NamespaceOptions) error {
 	var m mistakes
-	m.addf(len(name) < 2 || len(name) > maxNamespace || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?") || !utf8.ValidString(name),
-		"namespace %q: a name must be UTF-8, begin with a slash, contain no comma or question mark, and have 2 to %d bytes", name, maxNamespace)
+	m.addf(len(name) > maxNamespace || !strings.HasPrefix(name, "/") || strings.ContainsAny(name, ",?") || !utf8.ValidString(name),
+		"namespace %q: a name must be UTF-8, begin with a slash, contain no comma or question mark, and have at most %d bytes", name, maxNamespace)
 	m.addf(o.Anonymous && o.Authorize != nil,
 		"namespace %q: Authorize needs an identity, and clients have none if Anonymous is set; leave out one of the two", name)
 	m.addf(o.Anonymous && len(o.UserTypes) > 0,

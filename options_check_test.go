@@ -63,7 +63,7 @@ func TestNew_Mistakes(t *testing.T) {
 
 		"namespace's name": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"lab": {}} },
-			`namespace "lab": a name must be UTF-8, begin with a slash, contain no comma or question mark, and have 2 to 256 bytes`,
+			`namespace "lab": a name must be UTF-8, begin with a slash, contain no comma or question mark, and have at most 256 bytes`,
 		},
 		"namespace twice": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/admin": {}} },
@@ -142,7 +142,7 @@ func TestNew_Mistakes(t *testing.T) {
 		"zero logger": {func(o *realtime.Options) { o.Logger = &slog.Logger{} }, "Options.Logger is the zero value; slog.New returns a logger"},
 		"namespace of no text": {
 			func(o *realtime.Options) { o.Namespaces = map[string]realtime.NamespaceOptions{"/\xff": {}} },
-			`namespace "/\xff": a name must be UTF-8, begin with a slash, contain no comma or question mark, and have 2 to 256 bytes`,
+			`namespace "/\xff": a name must be UTF-8, begin with a slash, contain no comma or question mark, and have at most 256 bytes`,
 		},
 		"transport": {
 			func(o *realtime.Options) { o.Transports = []realtime.Transport{"Polling"} },
@@ -401,7 +401,7 @@ func TestNamespace_Mistakes(t *testing.T) {
 	require.Error(t, err)
 	require.Len(t, strings.Split(err.Error(), "\n"), 4, "all at once")
 	_, err = rt.Namespace("/"+strings.Repeat("x", 256), realtime.NamespaceOptions{})
-	require.ErrorContains(t, err, "2 to 256 bytes", "no client could name it")
+	require.ErrorContains(t, err, "at most 256 bytes", "no client could name it")
 }
 
 // A declaration has nobody to return an error to.

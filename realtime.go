@@ -252,7 +252,8 @@ func (rt *Server) lookup(name string) *Namespace {
 func (rt *Server) Of(name string) *Namespace { return rt.lookup(name) }
 
 // Namespace adds a namespace of the host's own and returns it. New adds the namespaces of
-// Options.Namespaces. Unless the namespace is anonymous, its sockets join the UserRoom and the
+// Options.Namespaces. "/" is the one that some clients, such as the C++ one, always join: make it
+// anonymous for them. Unless the namespace is anonymous, its sockets join the UserRoom and the
 // SessionRoom of their user. The error says what is wrong with the name or the options,
 // or that the namespace exists already.
 func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error) {
