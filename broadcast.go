@@ -97,7 +97,8 @@ func (b Broadcast) EmitRaw(event string, args Raw) error {
 	if err := checkRaw(event, args); err != nil {
 		return err
 	}
-	return b.send(event, args.Args, args.Attachments)
+	_, err := b.send(event, args.Args, args.Attachments)
+	return err
 }
 
 // checkRaw returns an error unless an event can be emitted by EmitRaw.
@@ -113,19 +114,21 @@ func checkRaw(event string, args Raw) error {
 
 // emit is EmitRaw with one argument.
 func (b Broadcast) emit(event string, arg []byte) error {
-	return b.send(event, []json.RawMessage{arg}, nil)
+	_, err := b.send(event, []json.RawMessage{arg}, nil)
+	return err
 }
 
-// send emits to this node's sockets, then to the other nodes.
-func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) error {
+// send emits to this node's sockets, then to the other nodes. It returns the number of receivers on
+// this node.
+func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]byte) (receivers int, err error) {
 	if err := b.fits(event, args, attachments); err != nil {
-		return err
+		return 0, err
 	}
-	b.emitLocal(event, args, attachments)
+	receivers = b.emitLocal(event, args, attachments)
 	if b.remote() && (!b.volatile || b.elsewhere()) {
 		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, attachments)})
 	}
-	return nil
+	return receivers, nil
 }
 
 // fits is sendable for an event to the selected sockets.
@@ -147,10 +150,10 @@ func (b Broadcast) emptyLocal() bool {
 	return !b.all && !slices.ContainsFunc(b.rooms, b.ns.inner.Has)
 }
 
-// emitLocal encodes the event once and queues it on each socket of this node.
-func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [][]byte) {
+// emitLocal encodes the event once, queues it on each socket of this node, and returns their number.
+func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [][]byte) (receivers int) {
 	if b.emptyLocal() {
-		return
+		return 0
 	}
 	var one [1]*socketio.Message
 	ms := socketio.AppendEventMessages(one[:0], b.ns.name, socketio.NoID, event, args, attachments)
@@ -160,7 +163,9 @@ func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [
 	if b.key != "" && len(ms) == 1 {
 		ms[0].Key = b.ns.name + " " + b.key // a connection carries other namespaces too
 	}
-	b.ns.traceEmitted(event, b.ns.inner.Emit(b.target(), ms...), ms)
+	receivers = b.ns.inner.Emit(b.target(), ms...)
+	b.ns.traceEmitted(event, receivers, ms)
+	return receivers
 }
 
 func (b Broadcast) target() socketio.Target {

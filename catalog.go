@@ -155,6 +155,8 @@ func (rt *Server) sentDocs(namespaces []string) (docs []EventDoc) {
 // words describes the audience in words.
 func (a Audience) words() string {
 	switch {
+	case a.all:
+		return "everybody in the namespace"
 	case a.session != "" && a.user != "":
 		return "the sockets of the login session, and the other sockets of the user"
 	case a.session != "":

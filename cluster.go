@@ -6,6 +6,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"slices"
 
 	"github.com/rodando/realtime/internal/jsonscan"
@@ -33,7 +34,10 @@ func (n node) Deliver(m ClusterMessage) {
 			n.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", name, "error", err)
 			return
 		}
-		b.emitLocal(name, args, m.Event.Attachments)
+		receivers := b.emitLocal(name, args, m.Event.Attachments)
+		if n.rt.log.Enabled(context.Background(), slog.LevelDebug) {
+			n.rt.log.Debug("realtime: event of another node emitted", "namespace", ns.name, "event", name, "rooms", m.Rooms, "all", m.All, "receivers", receivers)
+		}
 	case OpJoin, OpLeave:
 		targets := slices.DeleteFunc(slices.Clone(m.Targets), func(name string) bool { return !validRoomName(name) })
 		if len(targets) < len(m.Targets) {

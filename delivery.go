@@ -60,13 +60,14 @@ func (d Delivery) Audiences() []Audience {
 	return to
 }
 
-// Audience selects sockets: those that are in any of some rooms of one namespace, or those of
-// a user or a login session in every namespace. It is an immutable value. A namespace with
+// Audience selects sockets: those that are in any of some rooms of one namespace, all of a
+// namespace, or those of a user or a login session in every namespace. It is an immutable value. A namespace with
 // NamespaceOptions.Anonymous has no users, so "every namespace" does not include it.
 type Audience struct {
 	namespace string // empty: every namespace that is not anonymous
 	room      Room
 	more      []Room // further rooms
+	all       bool   // every socket of the namespace
 	// Only if namespace is empty:
 	session, user string
 }
@@ -100,14 +101,21 @@ func ToRoom(namespace string, room Room, more ...Room) Audience {
 	return Audience{namespace: namespace, room: room, more: more}
 }
 
-// String returns the namespace and the rooms, such as "/drivers driver:42". It returns
-// "nobody" for an empty audience.
+// ToAll is every socket of a namespace. In /drivers and /passengers use it only for what every user
+// may know.
+func ToAll(namespace string) Audience { return Audience{namespace: namespace, all: true} }
+
+// String returns the namespace and the rooms, such as "/drivers driver:42", or "/drivers
+// everybody". It returns "nobody" for an empty audience.
 func (a Audience) String() string {
 	if a.nobody() {
 		return "nobody"
 	}
 	if a.namespace == "" {
 		a.namespace, a.room, a.more = "every namespace", SessionRoom(a.session), []Room{UserRoom(a.user)}
+	}
+	if a.all {
+		return a.namespace + " everybody"
 	}
 	words := []string{a.namespace}
 	for _, r := range append([]Room{a.room}, a.more...) {
@@ -123,7 +131,7 @@ func (a Audience) nobody() bool {
 	if a.namespace == "" {
 		return a.session == "" && a.user == ""
 	}
-	return a.room == Room{} && len(names(a.more)) == 0
+	return !a.all && a.room == Room{} && len(names(a.more)) == 0
 }
 
 // in returns the audience of those sockets of a that are in one namespace. a must be an

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"log/slog"
 	"reflect"
 	"slices"
 	"sync"
@@ -54,6 +55,8 @@ type received struct {
 	// former says that the event shows the trip with a driver who has left it since. It is
 	// sent to admins only.
 	former bool
+	// heard is what each audience has received, if somebody wants to know.
+	heard *[]AudienceInfo
 }
 
 // subscription is the handler that a bus of the host's calls. It returns nil also for an event
@@ -247,6 +250,9 @@ func (p *publisher) unaddressed(r *received, known TripParties) {
 
 // emit sends an event to its audiences.
 func (p *publisher) emit(r *received, parties TripParties) {
+	if p.rt.opts.Trace.Delivered != nil || p.rt.log.Enabled(r.ctx, slog.LevelDebug) {
+		r.heard = new([]AudienceInfo)
+	}
 	f := factsOf(r.about, r.env.ID, r.env.At, parties, p.rt.opts.AdminTripsByRoom)
 	if r.about.moved != nil {
 		f.trips = p.positions.tripsOf(*r.about.moved, r.env.ID)
@@ -258,7 +264,7 @@ func (p *publisher) emit(r *received, parties TripParties) {
 				ds[i].to = slices.DeleteFunc(ds[i].to, func(a Audience) bool { return a.namespace != NamespaceAdmin })
 			}
 		}
-		p.rt.send(ds, p.rt.opts.Cluster.BusFanOut)
+		p.rt.sendEncoded(ds, p.rt.opts.Cluster.BusFanOut, marshal, r.heard)
 		return
 	}
 	// All calls of the event's methods share one timeout.
@@ -270,7 +276,7 @@ func (p *publisher) emit(r *received, parties TripParties) {
 	}
 	p.rt.sendEncoded(ds, p.rt.opts.Cluster.BusFanOut, func(payload any) ([]byte, error) {
 		return hostcall.Do(ctx, p.rt.host.events, nil, func(context.Context) ([]byte, error) { return json.Marshal(payload) })
-	})
+	}, r.heard)
 }
 
 // recentIDs remembers the last event ids, so that the publisher can drop repeats. Its methods

@@ -12,10 +12,11 @@ import (
 
 // send emits deliveries to the sockets of all nodes, or only of this node if local is true. It
 // encodes each payload once, or not at all if no socket receives it.
-func (rt *Server) send(ds []Delivery, local bool) { rt.sendEncoded(ds, local, marshal) }
+func (rt *Server) send(ds []Delivery, local bool) { rt.sendEncoded(ds, local, marshal, nil) }
 
-// sendEncoded is send with another way to encode a payload.
-func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any) ([]byte, error)) {
+// sendEncoded is send with another way to encode a payload. heard, if not nil, receives what each
+// audience has received.
+func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any) ([]byte, error), heard *[]AudienceInfo) {
 	var arg []byte
 	for i := range ds {
 		d := &ds[i]
@@ -28,10 +29,10 @@ func (rt *Server) sendEncoded(ds []Delivery, local bool, encode func(payload any
 		}
 		for _, a := range to {
 			if a.namespace != "" {
-				arg = rt.sendTo(d, a, arg, local, encode)
+				arg = rt.sendTo(d, a, arg, local, encode, heard)
 				continue
 			}
-			rt.eachPart(a, func(part Audience) { arg = rt.sendTo(d, part, arg, local, encode) })
+			rt.eachPart(a, func(part Audience) { arg = rt.sendTo(d, part, arg, local, encode, heard) })
 		}
 	}
 }
@@ -64,6 +65,7 @@ func (rt *Server) perNamespace(all []Audience) []Audience {
 				union = append(union, part)
 				return
 			}
+			union[i].all = union[i].all || part.all
 			union[i].more = append(append(union[i].more, part.room), part.more...)
 		})
 	}
@@ -82,7 +84,7 @@ func marshal(payload any) (data []byte, err error) {
 
 // sendTo emits a delivery to one audience. arg is the encoded payload, or nil; sendTo returns
 // it, encoded if it was needed.
-func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode func(payload any) ([]byte, error)) []byte {
+func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode func(payload any) ([]byte, error), heard *[]AudienceInfo) []byte {
 	if a.nobody() {
 		return arg
 	}
@@ -96,34 +98,51 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 		return arg
 	}
 	empty := ns.empty(a)
-	if (local || !rt.clustered) && empty {
-		return arg
+	b := Broadcast{ns: ns, local: local, all: a.all}
+	if !a.all {
+		b.rooms = names(append([]Room{a.room}, a.more...))
 	}
-	b := Broadcast{ns: ns, local: local, rooms: names(append([]Room{a.room}, a.more...))}
 	if d.momentary && b.remote() && !b.elsewhere() {
-		if empty {
-			return arg
-		}
 		b.local = true
 	}
-	if d.latest != "" {
-		b.key = d.event + " " + d.latest + " " + b.rooms[0]
+	receivers := 0
+	if remote := b.remote(); !empty || remote {
+		if d.latest != "" {
+			b.key = d.event + " " + d.latest + " " + a.key()
+		}
+		var err error
+		if arg == nil {
+			arg, err = encode(d.payload)
+		}
+		if err == nil {
+			receivers, err = b.send(d.event, []json.RawMessage{arg}, nil)
+		}
+		if err != nil {
+			rt.log.Error("realtime: event not emitted", "namespace", a.namespace, "event", d.event, "error", err)
+		}
 	}
-	var err error
-	if arg == nil {
-		arg, err = encode(d.payload)
-	}
-	if err == nil {
-		err = b.emit(d.event, arg)
-	}
-	if err != nil {
-		rt.log.Error("realtime: event not emitted", "namespace", a.namespace, "event", d.event, "error", err)
+	if heard != nil {
+		*heard = append(*heard, AudienceInfo{Event: d.event, Audience: a.String(), Receivers: receivers, OtherNodes: b.remote()})
 	}
 	return arg
 }
 
-// empty reports whether the audience's rooms have no socket on this node.
+// key returns what tells the audience from others in the key of Delivery.Latest.
+func (a Audience) key() string {
+	if a.all {
+		return "*"
+	}
+	if rooms := names(append([]Room{a.room}, a.more...)); len(rooms) > 0 {
+		return rooms[0]
+	}
+	return ""
+}
+
+// empty reports whether the audience has no socket on this node.
 func (ns *Namespace) empty(a Audience) bool {
+	if a.all {
+		return ns.inner.Len() == 0
+	}
 	for _, r := range a.more {
 		if ns.inner.HasRoom(r.name) {
 			return false

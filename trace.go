@@ -162,6 +162,20 @@ type DomainInfo struct {
 type DeliveredInfo struct {
 	DomainInfo
 	Age time.Duration // since it was published
+	// Audiences has the audiences in the order of the deliveries, also those in which nobody
+	// was. The trips of a position that are found later are not among them.
+	Audiences []AudienceInfo
+}
+
+// AudienceInfo says how many sockets a domain event was emitted to in one audience.
+type AudienceInfo struct {
+	Event    string // the name of the event that clients receive
+	Audience string // as Audience.String returns it; audiences that overlap are one
+	// Receivers is the number of sockets of this node, as in EmittedInfo.
+	Receivers int
+	// OtherNodes says that the event was also sent to the other nodes, whose Trace.Emitted
+	// reports their receivers.
+	OtherNodes bool
 }
 
 // UnknownInfo describes an event on the bus that is not declared.

@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -169,8 +170,18 @@ func (ns *Namespace) traceDisconnected(s *Socket, reason DisconnectReason) {
 	}
 }
 
+// traceDelivered calls Trace.Delivered, and logs at Debug how many received the event.
 func (p *publisher) traceDelivered(r *received) {
+	if r.heard == nil {
+		return
+	}
 	if f := p.rt.opts.Trace.Delivered; f != nil {
-		callTrace(p.rt, r.ctx, f, DeliveredInfo{DomainInfo: r.traceInfo(), Age: time.Since(r.env.At)})
+		callTrace(p.rt, r.ctx, f, DeliveredInfo{DomainInfo: r.traceInfo(), Age: time.Since(r.env.At), Audiences: *r.heard})
+	}
+	if p.rt.log.Enabled(r.ctx, slog.LevelDebug) {
+		for _, a := range *r.heard {
+			p.rt.log.Debug("realtime: domain event emitted", "event", r.env.Name, "id", r.env.ID,
+				"emitted", a.Event, "to", a.Audience, "receivers", a.Receivers, "otherNodes", a.OtherNodes)
+		}
 	}
 }
