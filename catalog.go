@@ -19,8 +19,11 @@ import (
 type Catalog struct {
 	Namespaces []string   // the built-in ones, then the host's own
 	Events     []EventDoc // by namespace; in each, the events that clients send come first
-	Refusals   []RefusalDoc
-	Endings    []EndingDoc
+	// DomainEvents has the names of all domain events that the server knows, also of those for which it
+	// sends nothing: the library's, then the host's own.
+	DomainEvents []string
+	Refusals     []RefusalDoc
+	Endings      []EndingDoc
 }
 
 // EventDoc describes an event in one namespace.
@@ -89,6 +92,9 @@ func (rt *Server) Catalog() Catalog {
 		if builtinByName(name) == nil {
 			c.Namespaces = append(c.Namespaces, name)
 		}
+	}
+	for _, t := range rt.events.all {
+		c.DomainEvents = append(c.DomainEvents, t.name)
 	}
 	sent := rt.sentDocs(c.Namespaces)
 	for _, name := range c.Namespaces {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -142,6 +143,8 @@ type rawConn struct {
 	body  io.ReadWriteCloser
 	done  chan struct{} // closed with the connection
 	ended time.Time     // when that was, once it is done
+	// silent keeps it from answering pings, which are frames then.
+	silent atomic.Bool
 
 	mu     sync.Mutex // guards frames
 	frames []string   // but for the open packet and pings
@@ -184,7 +187,7 @@ func readRaw(t *testing.T, res *http.Response) *rawConn {
 func (c *rawConn) read() {
 	for {
 		b, err := wsutil.ReadServerText(c.body)
-		if err == nil && string(b) == "2" {
+		if err == nil && string(b) == "2" && !c.silent.Load() {
 			err = wsutil.WriteClientText(c.body, []byte("3"))
 		} else if err == nil {
 			c.mu.Lock()

@@ -149,6 +149,7 @@ func hookRows() map[string]hookRow {
 			return "done"
 		}, want: done},
 		"Trace.Disconnected": {trigger: connectOutcome("/drivers"), want: unharmed},
+		"Trace.Heartbeat":    {trigger: sweepOutcome, want: unharmed},
 		"Trace.Handled":      {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: done},
 		"Trace.RequestFailed": {trigger: func(_ *testing.T, s hookSite) string {
 			r := httptest.NewRequest(http.MethodGet, realtime.Path+"?EIO=4&transport=polling", nil)
@@ -286,6 +287,7 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 			Connected:     func(context.Context, realtime.ConnectedInfo) { h.at("Trace.Connected") },
 			Refused:       func(context.Context, realtime.RefusedInfo) { h.at("Trace.Refused") },
 			Disconnected:  func(context.Context, realtime.DisconnectedInfo) { h.at("Trace.Disconnected") },
+			Heartbeat:     func(context.Context, realtime.HeartbeatInfo) { h.at("Trace.Heartbeat") },
 			Handled:       func(context.Context, realtime.HandledInfo) { h.at("Trace.Handled") },
 			Limited:       func(context.Context, realtime.LimitInfo) { h.at("Trace.Limited") },
 			Delivered:     func(context.Context, realtime.DeliveredInfo) { h.at("Trace.Delivered") },

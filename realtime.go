@@ -176,6 +176,7 @@ func (rt *Server) startEngine() {
 		Wheel:           rt.wheel,
 		Limited:         rt.exceeded,
 		UpgradeFailed:   rt.upgradeFailed,
+		Heartbeat:       rt.heartbeat(),
 		Failed:          rt.connectionFailed,
 		Accept:          rt.accept,
 		Opened:          func(data any, end func()) { rt.admission.Opened(&stateOf(data).Conn, end) },

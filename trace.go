@@ -37,6 +37,10 @@ type Trace struct {
 	Refused func(ctx context.Context, i RefusedInfo)
 	// Disconnected is called when a connected socket has disconnected.
 	Disconnected func(ctx context.Context, i DisconnectedInfo)
+	// Heartbeat is called when a client has answered a ping, about once per
+	// Timeouts.PingInterval and connection. Clients with Compat.AllowEIO3 send the pings
+	// themselves, so it is not called for them.
+	Heartbeat func(ctx context.Context, i HeartbeatInfo)
 	// Handled is called when an inbound event has been answered: by its handler, or by the
 	// server if the event was refused or its handler was abandoned.
 	Handled func(ctx context.Context, i HandledInfo)
@@ -120,6 +124,15 @@ type RefusedInfo struct {
 type DisconnectedInfo struct {
 	SocketInfo
 	Reason DisconnectReason
+}
+
+// HeartbeatInfo describes a ping that the client has answered. It concerns a connection: Namespace,
+// SocketID and UserID are empty.
+type HeartbeatInfo struct {
+	SocketInfo
+	// RoundTrip is the time from the ping to the client's pong. It includes the time that they
+	// wait behind other messages, in both directions.
+	RoundTrip time.Duration
 }
 
 // HandledInfo describes an inbound event that has been answered.

@@ -112,6 +112,17 @@ func (rt *Server) connectRefused(c *socketio.Conn, name string, unknown bool) (k
 	return v != admission.End
 }
 
+// heartbeat returns socketio's Config.Heartbeat, or nil if Trace.Heartbeat is nil.
+func (rt *Server) heartbeat() func(c *socketio.Conn, roundTrip time.Duration) {
+	f := rt.opts.Trace.Heartbeat
+	if f == nil {
+		return nil
+	}
+	return func(c *socketio.Conn, roundTrip time.Duration) {
+		callTrace(rt, connTraceContext(c), f, HeartbeatInfo{SocketInfo: connTraceInfo(c), RoundTrip: roundTrip})
+	}
+}
+
 // traceHandled calls Trace.Handled.
 func (s *Socket) traceHandled(event string, took time.Duration, code Code, bytes, ackBytes int) {
 	if f := s.ns.rt.opts.Trace.Handled; f != nil {

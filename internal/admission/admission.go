@@ -342,3 +342,10 @@ func (a *Control) Release(c *Conn) {
 		}
 	}
 }
+
+// Unauthenticated returns the number of unauthenticated connections.
+func (a *Control) Unauthenticated() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.unauthenticated.n
+}

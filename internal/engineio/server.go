@@ -69,6 +69,9 @@ type Config struct {
 	// UpgradeFailed is called on a goroutine of its own when an upgrade of the session of
 	// a handler was begun and not completed. If nil, it is not called.
 	UpgradeFailed func(h Handler)
+	// Heartbeat is called when the client of a handler has answered a ping, with the time that
+	// passed between. It must not block. If nil, it is not called and nothing is measured.
+	Heartbeat func(h Handler, roundTrip time.Duration)
 	// Logger logs panics of Handler.Message and of the methods of connections. Defaults
 	// to slog.Default().
 	Logger *slog.Logger
@@ -140,7 +143,10 @@ type Server struct {
 	loop eventLoop
 
 	incoming incoming
-	cut      atomic.Int64 // sessions that were ended before the messages queued for them were sent
+	started  time.Time // see Session.pingedAt
+	dropped  atomic.Uint64
+	replaced atomic.Uint64 // these two: see Stats
+	cut      atomic.Int64  // sessions that were ended before the messages queued for them were sent
 
 	mu         sync.Mutex // guards sessions and closed
 	sessions   map[string]*Session
@@ -154,7 +160,7 @@ type Server struct {
 // NewServer returns a server. It starts no goroutine; goroutines exist only while there
 // are sessions.
 func NewServer(cfg Config) *Server {
-	s := &Server{cfg: cfg, sessions: map[string]*Session{}, drained: make(chan struct{}), finished: make(chan struct{})}
+	s := &Server{cfg: cfg, started: time.Now(), sessions: map[string]*Session{}, drained: make(chan struct{}), finished: make(chan struct{})}
 	s.incoming.limit = cmp.Or(cfg.MaxIncomingBytes, defaultIncoming)
 	for i, upgrades := range [][]string{{}, {"websocket"}} {
 		b, _ := json.Marshal(struct { //nolint:errchkjson // cannot fail: strings and numbers

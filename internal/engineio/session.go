@@ -45,6 +45,7 @@ type Session struct {
 	unread       bool              // reading was paused since the timer was armed
 	clientClosed bool              // the client sent a close packet
 	limited      bool              // it has reached a limit, which was reported
+	pingedAt     uint32            // see heartbeat.go; 0: no pong is to be measured
 	pollSeen     time.Time         // when the last poll was answered; first, when the session was added
 	resume       chan struct{}     // closed when the pause ends or the session closes; nil unless a goroutine waits for that
 	ws           *wsConn           // nil while polling is the transport
@@ -115,7 +116,7 @@ func (s *Session) onTimer() {
 	switch {
 	case s.srv.cfg.Wheel.Armed(&s.timer): // a pong or a close armed it again meanwhile
 	case s.state == stateOpen && !s.pinged:
-		s.pinged, ping = true, true
+		s.pinged, ping, s.pingedAt = true, true, s.srv.pingTime()
 		s.armLocked(s.srv.cfg.PingTimeout)
 	case s.state == stateOpen && s.unread: // the pong may have arrived without being read
 		s.armLocked(s.srv.cfg.PingTimeout)
@@ -188,12 +189,21 @@ func (s *Session) dropOrReplaceLocked(ms []*Message) bool {
 	switch {
 	case !m.Volatile && !keyed:
 		return false
-	case s.blockedLocked() && (m.Volatile || s.out.replace(m)):
+	case s.blockedLocked() && m.Volatile:
+		s.srv.dropped.Add(uint64(len(ms)))
+		return true
+	case s.blockedLocked() && s.out.replace(m):
+		if !m.isPong() {
+			s.srv.replaced.Add(1)
+		}
 		return true
 	case !s.out.wouldExceed(&s.srv.cfg, ms):
 		return false
+	case m.isPong():
+		return s.out.replace(m)
 	}
-	return !m.isPong() || s.out.replace(m)
+	s.srv.dropped.Add(uint64(len(ms)))
+	return true
 }
 
 // unlockAndWake arranges a flush of the outbox, or wakes the open poll, unless a flush is
@@ -287,7 +297,10 @@ func (s *Session) receiveLocked(packet []byte, binary bool) bool {
 	switch kind := packet[0]; {
 	case kind == packetMessage:
 		return s.handleMessageLocked(packet[1:], false)
-	case kind == packetPong && !s.eio3, kind == packetNoop:
+	case kind == packetPong && !s.eio3:
+		s.ponged()
+		return true
+	case kind == packetNoop:
 		return true
 	case kind == packetPing && s.eio3:
 		s.Send(pongEIO3)

@@ -97,6 +97,20 @@ func (q *Queue) addLocked(f func()) {
 	}
 }
 
+// Abandoned returns how many calls are abandoned now.
+func (q *Queue) Abandoned() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.abandoned
+}
+
+// Len returns how many calls wait.
+func (q *Queue) Len() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.calls) - q.head
+}
+
 // Wait waits until the calls that were added before it have returned or were
 // abandoned, or until ctx ends; then it returns ctx.Err().
 func (q *Queue) Wait(ctx context.Context) error {

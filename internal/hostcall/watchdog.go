@@ -161,3 +161,18 @@ func (w *Watchdog) checkOverdue() {
 func (w *Watchdog) took(c *Call, now time.Time) time.Duration {
 	return now.Sub(c.deadline) + w.cfg.Timeout
 }
+
+// Abandoned returns how many calls are abandoned now.
+func (w *Watchdog) Abandoned() (n int) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		for c := s.first; c != nil; c = c.next {
+			if c.finished.Load() { // End removes a call before it sets this
+				n++
+			}
+		}
+		s.mu.Unlock()
+	}
+	return n
+}

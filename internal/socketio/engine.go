@@ -21,6 +21,8 @@ type (
 	Limit = engineio.Limit
 	// Exceeded is a limit that was exceeded.
 	Exceeded = engineio.Exceeded
+	// Stats describes the connections at one time.
+	Stats = engineio.Stats
 	// Failure describes a request that failed.
 	Failure = engineio.Failure
 	// FailureReason says why a request failed.

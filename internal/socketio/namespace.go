@@ -86,6 +86,21 @@ func (n *Namespace) Len() int {
 	return count
 }
 
+// Count returns the number of open sockets by the transport of their connection. It visits every
+// socket.
+func (n *Namespace) Count() (polling, websocket int) {
+	for _, s := range n.Select(Target{All: true}) {
+		switch {
+		case !s.Opened():
+		case s.conn.Transport() == "polling":
+			polling++
+		default:
+			websocket++
+		}
+	}
+	return polling, websocket
+}
+
 // NextID returns an ack id that no other emit of the namespace uses.
 func (n *Namespace) NextID() int64 { return n.ids.Add(1) - 1 }
 

@@ -35,7 +35,7 @@ type Config struct {
 	PendingAcks     int           // maximum awaited acks of a socket
 	EIO3Query       int           // maximum bytes of the query in an EIO3 client's CONNECT, in addition to Limits.Namespace
 	Wheel           *timingwheel.Wheel
-	Engine          EngineConfig // New sets its Wheel, Accept, Limited and UpgradeFailed
+	Engine          EngineConfig // New sets its Wheel, Accept, Limited, UpgradeFailed and Heartbeat
 
 	// Accept returns the data that the layer above keeps for a new connection, or the
 	// reason to refuse it; protocol is the Engine.IO protocol of the client, 4 or 3.
@@ -65,6 +65,9 @@ type Config struct {
 	// UpgradeFailed is called when the upgrade of a connection was begun and not
 	// completed. It must not block. If nil, it is not called.
 	UpgradeFailed func(c *Conn)
+	// Heartbeat is called when a client has answered a ping, with the time that passed between.
+	// It must not block. If nil, it is not called and nothing is measured.
+	Heartbeat func(c *Conn, roundTrip time.Duration)
 }
 
 // Hooks is what the layer above does in one namespace. Connect, Event, Disconnect and
@@ -139,6 +142,13 @@ func New(cfg Config) *Server {
 			}
 		}
 	}
+	if cfg.Heartbeat != nil {
+		ec.Heartbeat = func(h engineio.Handler, roundTrip time.Duration) {
+			if c, ok := h.(*Conn); ok {
+				cfg.Heartbeat(c, roundTrip)
+			}
+		}
+	}
 	s.engine = engineio.NewServer(ec)
 	return s
 }
@@ -163,6 +173,9 @@ func (s *Server) Shutdown(ctx context.Context) error { return s.engine.Shutdown(
 // Cut returns how many connections were ended before the messages queued for them were
 // sent, because of the close timeout or the ctx of Shutdown.
 func (s *Server) Cut() int { return s.engine.Cut() }
+
+// Stats describes the connections at one time. It visits every connection.
+func (s *Server) Stats() Stats { return s.engine.Stats() }
 
 // Namespace makes a namespace. Its name begins with a slash and must be new.
 func (s *Server) Namespace(name string, h Hooks) *Namespace {

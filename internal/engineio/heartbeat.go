@@ -1,0 +1,31 @@
+// The measurement of heartbeats: the time from a ping to its pong.
+
+package engineio
+
+import "time"
+
+// pingTime returns the time of a ping that is sent now: microseconds since Server.started, modulo
+// 2^32, which is more than an hour. It is four bytes, because each session has one, and 0 if nobody
+// wants to know.
+func (s *Server) pingTime() uint32 {
+	if s.cfg.Heartbeat == nil {
+		return 0
+	}
+	return max(1, uint32(time.Since(s.started).Microseconds()))
+}
+
+// ponged passes the time since the last ping to Config.Heartbeat, once per ping: a client may send
+// any number of pongs. Other packets answer a ping too, but may have been sent before it.
+func (s *Session) ponged() {
+	f := s.srv.cfg.Heartbeat
+	if f == nil {
+		return
+	}
+	s.mu.Lock()
+	at := s.pingedAt
+	s.pingedAt = 0
+	s.mu.Unlock()
+	if at != 0 {
+		f(s.handler, time.Duration(s.srv.pingTime()-at)*time.Microsecond)
+	}
+}
