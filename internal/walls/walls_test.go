@@ -48,6 +48,7 @@ var allowed = map[string][]string{
 	"./internal/timingwheel":       {},
 	"./internal/triptable":         {},
 	"./realtimegen":                {"."},
+	"./realtimeprom":               {"github.com/prometheus/client_golang/prometheus", "."},
 	"./realtimetest":               {"."},
 	"./redisadapter":               {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/logsample", "./internal/redisclient", "./internal/stackroom", "./redisadapter/internal/sift", "./redisadapter/internal/wire"},
 	"./redisadapter/internal/sift": {},
