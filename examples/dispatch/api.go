@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -30,12 +31,22 @@ func (a *app) routes(mux *http.ServeMux) {
 	}
 	for _, do := range []step{stepArriving, stepArrived, stepStart, stepComplete} {
 		mux.HandleFunc("POST /api/trips/{id}/"+string(do), a.by(func(r *http.Request, c caller) (any, error) {
-			return a.store.advance(r.Context(), c.user.ID, r.PathValue("id"), do)
+			var in struct {
+				Waited float64 `json:"waitingTimeMinutes"`
+			}
+			if err := decode(r, &in); err != nil {
+				return nil, err
+			}
+			if in.Waited < 0 || in.Waited > 24*60 {
+				return nil, invalid("waitingTimeMinutes", "must be from 0 to 1440")
+			}
+			return a.store.advance(r.Context(), c.user.ID, r.PathValue("id"), do, in.Waited)
 		}, driver))
 	}
 	mux.HandleFunc("POST /api/trips/{id}/cancel", a.by(a.cancelTrip, driver, passenger, admin))
 
-	mux.HandleFunc("GET /api/admin/trips", a.by(a.listTrips, admin))
+	a.dashboardRoutes(mux)
+	a.availabilityRoutes(mux)
 	mux.HandleFunc("POST /api/admin/trips/{id}/message", a.by(a.sendMessage, admin))
 	mux.HandleFunc("POST /api/admin/users/{id}/ban", a.by(a.setStatus(banned), admin))
 	mux.HandleFunc("POST /api/admin/users/{id}/deactivate", a.by(a.setStatus(inactive), admin))
@@ -66,7 +77,7 @@ func (a *app) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 				a.log.Error("request failed", "method", r.Method, "route", r.Pattern, "error", err)
 				e = realtime.Errorf(realtime.CodeInternal, "internal error")
 			}
-			status, body = httpStatus(e.Code), map[string]any{"error": e}
+			status, body = httpStatus(e.Code), map[string]any{"success": false, "message": e.Message, "error": e}
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
@@ -114,6 +125,11 @@ func decode(r *http.Request, into any) error {
 	if len(data) == 0 {
 		return nil
 	}
+	return unmarshal(data, into)
+}
+
+// unmarshal decodes a JSON object of a client.
+func unmarshal(data []byte, into any) error {
 	if err := json.Unmarshal(data, into); err != nil {
 		var t *json.UnmarshalTypeError
 		if errors.As(err, &t) && t.Field != "" {
@@ -219,19 +235,16 @@ func (a *app) cancelTrip(r *http.Request, c caller) (any, error) {
 	return a.store.cancel(r.Context(), c.user, r.PathValue("id"), reason)
 }
 
-func (a *app) listTrips(r *http.Request, _ caller) (any, error) {
-	found, err := a.store.runningTrips(r.Context())
-	return map[string]any{"trips": found}, err
-}
-
 func (a *app) sendMessage(r *http.Request, c caller) (any, error) {
 	var in struct {
 		To      realtime.MessageTo `json:"to"`
+		Target  realtime.MessageTo `json:"target"` // the dashboard's name of it
 		Message string             `json:"message"`
 	}
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
+	in.To = cmp.Or(in.To, in.Target)
 	switch in.To {
 	case realtime.MessageToDriver, realtime.MessageToPassenger, realtime.MessageToBoth:
 	default:

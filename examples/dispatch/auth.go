@@ -190,7 +190,7 @@ func (a *app) refresh(r *http.Request) (any, error) {
 }
 
 func (a *app) logout(r *http.Request, c caller) (any, error) {
-	if err := a.store.revoke(r.Context(), c.sid, "logout"); err != nil {
+	if err := a.store.logout(r.Context(), c); err != nil {
 		return nil, err
 	}
 	return map[string]string{"sid": c.sid}, nil

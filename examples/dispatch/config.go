@@ -32,9 +32,18 @@ type config struct {
 
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
+	radius                                    float64       // meters from a pickup to the drivers who get an offer
+	maxAge                                    time.Duration // of the position of such a driver
 	noRateLimit                               bool
 	allowEIO3, legacyQueryToken, retryExpired bool
 }
+
+// The defaults of the matching. A driver who stands still reports a position all the same, in the
+// existing apps every 45 s.
+const (
+	defaultRadius = 10_000
+	defaultMaxAge = 5 * time.Minute
+)
 
 // loopback is the default address, because the demo's users are not protected.
 const loopback = "127.0.0.1"
@@ -78,6 +87,8 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")
 	f.DurationVar(&c.connectTimeout, "connect-timeout", 0, "for a connection that enters no namespace (default 15s)")
 	f.DurationVar(&c.offerTTL, "offer-ttl", 20*time.Second, "how long an offer is open")
+	f.Float64Var(&c.radius, "match-radius", defaultRadius, "`meters` from a pickup within which drivers get an offer")
+	f.DurationVar(&c.maxAge, "position-max-age", defaultMaxAge, "a driver whose position is older gets no offer")
 	f.DurationVar(&c.tokenTTL, "token-ttl", time.Hour, "lifetime of an access token")
 	f.BoolVar(&c.allowEIO3, "allow-eio3", false, "admit socket.io-client 1.x and 2.x")
 	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "accept the token of such a client in the URL")
@@ -96,6 +107,8 @@ func configure(args []string, env func(string) string) (config, error) {
 		return c, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case c.offerTTL <= 0 || c.tokenTTL <= 0:
 		return c, errors.New("-offer-ttl and -token-ttl must be positive")
+	case !(c.radius > 0) || c.maxAge <= 0:
+		return c, errors.New("-match-radius and -position-max-age must be positive")
 	case c.cars < 0 && c.seedFile == "" && c.redisURL == "":
 		c.cars = 3
 	}

@@ -41,6 +41,7 @@ const (
 	open      table[string]               = "open"     // the trip's id, by the driver who has an open offer for it
 	states    table[realtime.DriverState] = "driver"   // by driver
 	positions table[positionRow]          = "position" // by driver
+	timelines table[[]timelineRow]        = "timeline" // by trip
 )
 
 // index is a set of ids, each with a score.
@@ -49,6 +50,7 @@ type index string
 const (
 	available index = "available" // drivers
 	unended   index = "unended"   // trips, by the time of the request
+	newest    index = "newest"    // trips of which some may have expired, the newest request first
 	due       index = "due"       // trips without a driver, by the time when the matcher must look at them again
 )
 
@@ -119,8 +121,13 @@ func (t *tx) fail(err error) {
 	}
 }
 
-// add appends events to the outbox.
-func (t *tx) add(events ...realtime.DomainEvent) { t.events = append(t.events, events...) }
+// add appends events to the outbox, and those of a trip to its timeline.
+func (t *tx) add(events ...realtime.DomainEvent) {
+	t.events = append(t.events, events...)
+	for _, e := range events {
+		record(t, e)
+	}
+}
 
 // end returns the error of a transaction whose function has returned err.
 func (t *tx) end(err error) error {

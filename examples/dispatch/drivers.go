@@ -31,9 +31,9 @@ func (s *store) RejectOffer(ctx context.Context, driverID, assignmentID, reason 
 	return err
 }
 
-// UpdateStatus implements realtime.DriverService. The running trip, and not only the snapshot,
-// decides whether the driver is on a trip.
-func (s *store) UpdateStatus(ctx context.Context, driverID string, in realtime.StatusUpdate) (a realtime.Availability, err error) {
+// changeStatus changes a driver's status, and publishes it if the server does not. The running
+// trip, and not only the snapshot, decides whether the driver is on a trip.
+func (s *store) changeStatus(ctx context.Context, driverID string, in realtime.StatusUpdate, publish bool) (a realtime.Availability, err error) {
 	err = s.db.change(ctx, func(t *tx) error {
 		d := driverOf(t, driverID)
 		if own := running.get(t, driverID); own != nil {
@@ -45,34 +45,12 @@ func (s *store) UpdateStatus(ctx context.Context, driverID string, in realtime.S
 		}
 		putDriver(t, driverID, d)
 		a = snapshotOf(t, driverID, d)
+		if publish {
+			t.add(realtime.DriverStatusChanged{Availability: a})
+		}
 		return nil
 	})
 	return a, err
-}
-
-// UpdateLocation implements realtime.DriverService.
-func (s *store) UpdateLocation(ctx context.Context, driverID string, in realtime.LocationPing) (out realtime.LocationUpdate, fresh bool, err error) {
-	if err := in.Validate(); err != nil {
-		return out, false, err
-	}
-	var at time.Time
-	err = s.db.change(ctx, func(t *tx) error {
-		var d realtime.DriverState
-		if old := positions.get(t, driverID); old != nil {
-			d.LocatedAt = old.At
-		}
-		if d, fresh = d.WithPosition(in, time.Now()); fresh {
-			at = d.LocatedAt
-			positions.put(t, driverID, positionRow{*d.Location, at, d.Updated}, 0)
-		}
-		return nil
-	})
-	if err != nil || !fresh {
-		return out, false, err
-	}
-	return realtime.LocationUpdate{
-		DriverID: driverID, LastLocation: *in.Position, LastLocationTimestamp: realtime.Time{Time: at}, Heading: in.Heading, Speed: in.Speed,
-	}, true, nil
 }
 
 // SetTrip implements realtime.DriverService. A driver can only set their own trip. One who

@@ -78,3 +78,50 @@ func TestStore_DriversLikeMemoryDrivers(t *testing.T) {
 		require.Positive(t, refused)
 	})
 }
+
+// A driver who was available before a trip is available after it, and that is published.
+func TestStore_DriverIsAvailableAfterATrip(t *testing.T) {
+	t.Parallel()
+	both := []string{"driver_availability.trip_updated", "driver_availability.status_updated"}
+	onEach(t, func(t *testing.T, s *store) {
+		_, err := s.UpdateStatus(t.Context(), diego.ID, realtime.StatusUpdate{IsOnline: new(true)})
+		require.NoError(t, err)
+		for _, end := range []func(trip string) error{
+			func(trip string) error {
+				for _, do := range []step{stepArriving, stepArrived, stepStart, stepComplete} {
+					if _, err := s.advance(t.Context(), diego.ID, trip, do, 0); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+			func(trip string) error { _, err := s.cancel(t.Context(), paula, trip, ""); return err },
+			func(trip string) error { // the app clears its trip too early
+				_, err := s.SetTrip(t.Context(), diego.ID, "")
+				require.NoError(t, err)
+				_, err = s.cancel(t.Context(), diego, trip, "")
+				return err
+			},
+		} {
+			trip, o := offered(t, s)
+			_, err = s.AcceptOffer(t.Context(), diego.ID, o.ID)
+			require.NoError(t, err)
+			a, err := s.snapshot(t.Context(), diego.ID)
+			require.NoError(t, err)
+			require.Equal(t, realtime.ReasonOnTrip, a.AvailabilityReason)
+			happened := s.happened(t)
+			require.Equal(t, both, happened[len(happened)-2:])
+
+			require.NoError(t, end(trip))
+			a, err = s.snapshot(t.Context(), diego.ID)
+			require.NoError(t, err)
+			require.True(t, a.IsAvailableForTrips)
+			require.Empty(t, a.AvailabilityReason)
+			happened = s.happened(t)
+			require.Equal(t, both, happened[len(happened)-2:])
+			members, err := s.db.lowest(t.Context(), available, 10)
+			require.NoError(t, err)
+			require.Equal(t, []string{diego.ID}, ids(members), "the matcher finds the driver")
+		}
+	})
+}

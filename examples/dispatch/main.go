@@ -77,12 +77,32 @@
 //
 // and for admins
 //
-//	GET  /api/admin/trips                          {trips:[trip]}, those that run
+//	GET  /api/admin/trips                          see below; also {trips:[trip]}, those that run
 //	POST /api/admin/trips/{id}/message {to, message}  {tripId}; to is driver, passenger or both
 //	POST /api/admin/users/{id}/ban {reason?}       {userId, status}; disconnects the user
 //	POST /api/admin/users/{id}/deactivate          {userId, status}; disconnects the user
 //	POST /api/admin/users/{id}/activate            {userId, status}
 //	POST /api/admin/sessions/{sid}/revoke {reason?} {sid}
+//
+// The dashboard and the drivers' app of the NestJS system call these. Every answer is
+// {success, message, data, meta?}, and a failure has success and message beside error.
+//
+//	GET   /api/admin/trips             the trips of the last day, the newest first. Query: q, passengerId, driverId,
+//	                                   vehicleId, status, paymentMode, requestedFrom, requestedTo, onlyActive,
+//	                                   onlyStuck, page, limit; meta has total, page, limit, pageCount, ...
+//	GET   /api/admin/trips/{id}        a trip in the dashboard's form
+//	GET   /api/admin/trips/{id}/events its timeline: [{id, tripId, eventType, occurredAt, metadata}]
+//	POST  /api/admin/trips/{id}/actions/retry-matching {reason, searchRadiusMeters?, maxCandidates?, offerTtlSeconds?}
+//	POST  /api/admin/trips/{id}/actions/mark-no-drivers {reason}
+//	POST  /api/admin/trips/{id}/actions/override-status {targetStatus, reason, fareTotal?}
+//	POST  /api/admin/trips/{id}/actions/cancel {reason}
+//	POST  /api/admin/trips/{id}/actions/send-message {target, message}
+//	GET   /api/driver-availability/driver-auth           the driver's own snapshot
+//	GET   /api/driver-availability/by-driver/{driverId}  for the driver and admins
+//	PATCH /api/driver-availability/status-by-driver      the body of driver:status:update; the snapshot
+//	PATCH /api/driver-availability/{driverId}/status     the same, for the driver and admins
+//	POST  /api/driver-availability/ping-location         {lat?, lng?, accuracyMeters?, reportedAt?}; the snapshot.
+//	                                                     Without a position it is a sign of life
 //
 // A trip is {tripId, status, passengerId, driverId, vehicleId, pickup, dropoff,
 // fareEstimatedTotal, currency, requestedAt, arrived, driver, vehicle,
@@ -93,9 +113,17 @@
 //
 // # Choices
 //
-// Drivers are available if their snapshot says so. Of the 20 nearest the connected ones come
-// first, then nearer ones. No driver is offered a trip twice, or two trips at once. When no driver is
-// left the trip ends as no_drivers_found.
+// Drivers are available if their snapshot says so, and candidates for a trip if their position is
+// not older than -position-max-age and within -match-radius of the pickup. Of the 20 nearest the
+// connected ones come first, then nearer ones. No driver is offered a trip twice, or two trips at
+// once. When no driver is left the trip ends as no_drivers_found; an admin can retry the matching,
+// which finds drivers who have not had the trip.
+//
+// Waiting at the pickup is free for 3 minutes. What a driver waits longer, until the start or
+// according to waitingTimeMinutes of the completion, is published as
+// trip.waiting_surcharge.applied and is part of the fare.
+//
+// A driver who logs out, or is banned or deactivated, goes offline.
 //
 // A driver's snapshot has the trip from acceptance until the trip ends; then a driver who was
 // available is available again, by the rules of realtime.DriverState. Both changes are
@@ -287,7 +315,7 @@ func (a *app) serve() (err error) {
 			return args, nil
 		})
 	}
-	a.matcher = newMatcher(a.store, cfg.offerTTL, a.log, a.connected)
+	a.matcher = newMatcher(a.store, cfg, a.log, a.connected)
 
 	relaying, stopRelay := context.WithCancel(context.Background())
 	var relay sync.WaitGroup

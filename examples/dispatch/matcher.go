@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -19,9 +18,11 @@ import (
 // It looks at the trips that are due in the database. All instances do so, and any of them may
 // take the next step of a trip: the transactions of the store see to it that only one does.
 type matcher struct {
-	store *store
-	ttl   time.Duration
-	log   *slog.Logger
+	store  *store
+	ttl    time.Duration
+	radius float64       // meters from the pickup to a candidate
+	maxAge time.Duration // of a candidate's position
+	log    *slog.Logger
 	// connected returns those of the drivers who have a socket now.
 	connected func(ctx context.Context, driverIDs []string) map[string]bool
 
@@ -32,8 +33,8 @@ type matcher struct {
 }
 
 // newMatcher starts a matcher.
-func newMatcher(s *store, ttl time.Duration, log *slog.Logger, connected func(context.Context, []string) map[string]bool) *matcher {
-	m := &matcher{store: s, ttl: ttl, log: log, connected: connected, wake: make(chan struct{}, 1)}
+func newMatcher(s *store, cfg config, log *slog.Logger, connected func(context.Context, []string) map[string]bool) *matcher {
+	m := &matcher{store: s, ttl: cfg.offerTTL, radius: cfg.radius, maxAge: cfg.maxAge, log: log, connected: connected, wake: make(chan struct{}, 1)}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	s.changed = m.match
 	m.ended.Go(m.run)
@@ -126,8 +127,9 @@ func (m *matcher) step(tripID string) error {
 // nearest is how many of the nearest drivers are candidates.
 const nearest = 20
 
-// candidates returns the available drivers in the order in which to offer them a trip:
-// of the nearest ones the connected ones first, then by distance, and unknown positions last.
+// candidates returns the available drivers in the order in which to offer them a trip: of the
+// nearest ones the connected ones first, then by distance. A driver whose position is not known,
+// too old or too far from the pickup is none.
 // It is computed again for each offer, since drivers connect, leave and move.
 func (m *matcher) candidates(trip *tripRow) ([]string, error) {
 	members, err := m.store.db.lowest(m.ctx, available, 10_000)
@@ -139,6 +141,13 @@ func (m *matcher) candidates(trip *tripRow) ([]string, error) {
 		meters float64
 	}
 	var found []candidate
+	radius, most := m.radius, nearest
+	if trip.Search.Radius > 0 {
+		radius = trip.Search.Radius
+	}
+	if trip.Search.Candidates > 0 {
+		most = trip.Search.Candidates
+	}
 	err = m.store.db.view(m.ctx, func(t *tx) error {
 		positions.load(t, ids(members))
 		open.load(t, ids(members))
@@ -146,17 +155,23 @@ func (m *matcher) candidates(trip *tripRow) ([]string, error) {
 			if trip.offerTo(driver.id) != nil || open.get(t, driver.id) != nil {
 				continue
 			}
-			c := candidate{driver.id, math.Inf(1)}
-			if p := positions.get(t, driver.id); p != nil && trip.Pickup != nil {
-				c.meters = meters(p.Location, position(trip.Pickup))
+			c := candidate{id: driver.id}
+			if trip.Pickup != nil {
+				p := positions.get(t, driver.id)
+				if p == nil || time.Since(p.At) > m.maxAge {
+					continue
+				}
+				if c.meters = meters(p.Location, position(trip.Pickup)); c.meters > radius {
+					continue
+				}
 			}
 			found = append(found, c)
 		}
 		return nil
 	})
 	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.meters, b.meters) })
-	drivers := make([]string, 0, nearest)
-	for _, c := range found[:min(nearest, len(found))] {
+	drivers := make([]string, 0, min(most, len(found)))
+	for _, c := range found[:min(most, len(found))] {
 		drivers = append(drivers, c.id)
 	}
 	connected := m.connected(m.ctx, drivers)

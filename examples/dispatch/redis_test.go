@@ -109,7 +109,7 @@ func TestRedisDatabase_AnyInstanceServesAnyRequest(t *testing.T) {
 		running, err := s[i%3].runningTrips(t.Context())
 		require.NoError(t, err)
 		require.Len(t, running, 1)
-		_, err = s[(i+1)%3].advance(t.Context(), diego.ID, trip, do)
+		_, err = s[(i+1)%3].advance(t.Context(), diego.ID, trip, do, 0)
 		require.NoError(t, err)
 	}
 	running, err := s[0].runningTrips(t.Context())
@@ -226,11 +226,13 @@ func TestMatcher_SeveralInstances(t *testing.T) {
 		addDriver(t, s[0], id, active)
 		_, err := s[0].UpdateStatus(t.Context(), id, realtime.StatusUpdate{IsAvailableForTrips: new(true)})
 		require.NoError(t, err)
+		_, _, err = s[0].UpdateLocation(t.Context(), id, realtime.LocationPing{Position: new(position(capitol))})
+		require.NoError(t, err)
 	}
 	v, err := s[0].request(t.Context(), paula.ID, capitol, plaza) // this instance has no matcher
 	require.NoError(t, err)
 	for _, other := range s[1:] {
-		m := newMatcher(other, 300*time.Millisecond, quiet, connectedIf(everybody))
+		m := newMatcher(other, config{offerTTL: 300 * time.Millisecond, radius: defaultRadius, maxAge: defaultMaxAge}, quiet, connectedIf(everybody))
 		defer m.close()
 	}
 	require.Eventually(t, func() bool {

@@ -181,18 +181,44 @@ const refreshGrace = 10 * time.Second
 // is published, so that a socket that connects in between is refused, and one that
 // connected before is disconnected.
 func (s *store) revoke(ctx context.Context, sid, reason string) error {
+	return s.db.change(ctx, func(t *tx) error { return revoke(t, sid, reason) })
+}
+
+func revoke(t *tx, sid, reason string) error {
+	row := sessions.get(t, sid)
+	if row == nil {
+		return realtime.Errorf(realtime.CodeNotFound, "no such session")
+	}
+	if !row.Revoked {
+		row.Revoked = true
+		sessions.put(t, sid, *row, sameTTL) // one of the seed's stays revoked forever
+		t.add(realtime.SessionRevoked{SessionID: sid, UserID: row.UserID, Reason: reason})
+	}
+	return nil
+}
+
+// logout ends the caller's session. A driver goes offline.
+func (s *store) logout(ctx context.Context, c caller) error {
 	return s.db.change(ctx, func(t *tx) error {
-		row := sessions.get(t, sid)
-		if row == nil {
-			return realtime.Errorf(realtime.CodeNotFound, "no such session")
+		if err := revoke(t, c.sid, "logout"); err != nil {
+			return err
 		}
-		if !row.Revoked {
-			row.Revoked = true
-			sessions.put(t, sid, *row, sameTTL) // one of the seed's stays revoked forever
-			t.add(realtime.SessionRevoked{SessionID: sid, UserID: row.UserID, Reason: reason})
-		}
-		return nil
+		return goOffline(t, c.user)
 	})
+}
+
+// goOffline takes a driver offline, and publishes that; it does nothing for others.
+func goOffline(t *tx, u userRow) error {
+	if u.Type != realtime.UserDriver {
+		return nil
+	}
+	before := driverOf(t, u.ID)
+	d, err := before.WithStatus(realtime.StatusUpdate{IsOnline: new(false)}, time.Now())
+	if err == nil && d.AvailabilityChanged(before) {
+		putDriver(t, u.ID, d)
+		t.add(realtime.DriverStatusChanged{Availability: snapshotOf(t, u.ID, d)})
+	}
+	return err
 }
 
 // setStatus changes a user's status.
@@ -204,12 +230,14 @@ func (s *store) setStatus(ctx context.Context, userID string, status userStatus,
 		}
 		u.Status = status
 		users.put(t, userID, *u, 0)
-		switch status { //nolint:exhaustive // activation ends no socket, so it has no event
+		switch status {
 		case banned:
 			t.add(realtime.UserAccessChanged{UserID: userID, Change: realtime.AccessBanned, Reason: reason})
 		case inactive:
 			t.add(realtime.UserAccessChanged{UserID: userID, Change: realtime.AccessDeactivated, Reason: reason})
+		default: // activation ends no socket, so it has no event
+			return nil
 		}
-		return nil
+		return goOffline(t, *u)
 	})
 }

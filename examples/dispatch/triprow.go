@@ -20,7 +20,21 @@ type tripRow struct {
 	Fare        *float64            `json:"fare"`
 	RequestedAt time.Time           `json:"requestedAt"`
 	Arrived     bool                `json:"arrived"`
+	AcceptedAt  time.Time           `json:"acceptedAt"` // zero until then, as the next three
+	ArrivedAt   time.Time           `json:"arrivedAt"`
+	StartedAt   time.Time           `json:"startedAt"`
+	EndedAt     time.Time           `json:"endedAt"`
+	Waiting     float64             `json:"waiting"` // the surcharge for waiting at the pickup, in the currency
+	Search      search              `json:"search"`
 	Offers      []offerRow          `json:"offers"` // in their order; no driver receives a second one
+}
+
+// search is how drivers are found for a trip; zero values are the configuration's. An admin who
+// retries the matching sets it.
+type search struct {
+	Radius     float64       `json:"radius"`     // meters
+	Candidates int           `json:"candidates"` // how many of the nearest drivers
+	OfferTTL   time.Duration `json:"offerTtl"`
 }
 
 // offerRow is an assignment of a trip that a driver may accept.
@@ -96,9 +110,9 @@ func (trip *tripRow) state() string {
 
 func (trip *tripRow) fareTotal() float64 {
 	if trip.Fare == nil {
-		return 100
+		return 100 + trip.Waiting
 	}
-	return *trip.Fare
+	return *trip.Fare + trip.Waiting
 }
 
 func (trip *tripRow) ended() bool {

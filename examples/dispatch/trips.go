@@ -38,6 +38,7 @@ func (s *store) request(ctx context.Context, passengerID string, pickup, dropoff
 		running.put(t, passengerID, trip.ID, 0)
 		unended.set(t, trip.ID, score(trip.RequestedAt))
 		due.set(t, trip.ID, score(trip.RequestedAt))
+		newest.set(t, trip.ID, -score(trip.RequestedAt))
 		t.add(realtime.TripRequested{
 			TripID: trip.ID, PassengerID: passengerID, Pickup: pickup, FareEstimatedTotal: trip.Fare, FareFinalCurrency: currency, At: trip.RequestedAt,
 		})
@@ -102,6 +103,9 @@ func (s *store) offerTo(ctx context.Context, tripID string, drivers []string, tt
 			return nil
 		}
 		now := time.Now()
+		if trip.Search.OfferTTL > 0 {
+			ttl = trip.Search.OfferTTL
+		}
 		o := offerRow{ID: uuid.NewString(), DriverID: drivers[i], ExpiresAt: now.Add(ttl)}
 		trip.Offers = append(trip.Offers, o)
 		trip.save(t)
@@ -148,7 +152,7 @@ func (s *store) accept(ctx context.Context, driverID, assignmentID, tripID strin
 			return realtime.Errorf(realtime.CodeConflict, "the offer is no longer open")
 		}
 		o.answer(t, offerAccepted)
-		trip.DriverID, trip.Status = driverID, realtime.TripStatusAccepted
+		trip.DriverID, trip.Status, trip.AcceptedAt = driverID, realtime.TripStatusAccepted, time.Now()
 		trip.save(t)
 		running.put(t, driverID, trip.ID, 0)
 		due.remove(t, trip.ID)
@@ -211,8 +215,27 @@ const (
 	stepComplete step = "complete"
 )
 
-// advance takes a trip one step further.
-func (s *store) advance(ctx context.Context, driverID, tripID string, do step) (v tripView, err error) {
+// Waiting at the pickup is free for freeWaiting, and then costs waitingPrice for each minute that
+// has begun.
+const (
+	freeWaiting  = 3 * time.Minute
+	waitingPrice = 5
+)
+
+// charge adds the surcharge for waiting at the pickup, and publishes it. minutes is how long the
+// driver has waited in all.
+func (trip *tripRow) charge(t *tx, minutes float64) {
+	if billed := math.Ceil(minutes - freeWaiting.Minutes()); billed > 0 && trip.Waiting == 0 {
+		trip.Waiting = billed * waitingPrice
+		t.add(realtime.WaitingSurchargeApplied{
+			TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, WaitingMinutes: billed, Amount: trip.Waiting, Currency: currency,
+		})
+	}
+}
+
+// advance takes a trip one step further. waited is how many minutes the driver has waited
+// according to their app, when the trip is complete.
+func (s *store) advance(ctx context.Context, driverID, tripID string, do step, waited float64) (v tripView, err error) {
 	err = s.db.change(ctx, func(t *tx) error {
 		trip := trips.get(t, tripID)
 		switch {
@@ -231,12 +254,14 @@ func (s *store) advance(ctx context.Context, driverID, tripID string, do step) (
 				realtime.DriverEnRoute{TripID: id, PassengerID: pid, DriverID: driverID, DriverPosition: from, ETAMinutes: eta},
 			)
 		case do == stepArrived && trip.Status == realtime.TripStatusArriving && !trip.Arrived:
-			trip.Arrived = true
+			trip.Arrived, trip.ArrivedAt = true, time.Now()
 			t.add(realtime.DriverArrivedPickup{TripID: id, PassengerID: pid, DriverID: driverID})
 		case do == stepStart && trip.Status == realtime.TripStatusArriving && trip.Arrived:
-			trip.Status = realtime.TripStatusInProgress
+			trip.Status, trip.StartedAt = realtime.TripStatusInProgress, time.Now()
+			trip.charge(t, time.Since(trip.ArrivedAt).Minutes())
 			t.add(realtime.TripStarted{TripID: id, PassengerID: pid, DriverID: driverID})
 		case do == stepComplete && trip.Status == realtime.TripStatusInProgress:
+			trip.charge(t, waited)
 			t.add(realtime.TripCompleted{TripID: id, PassengerID: pid, DriverID: driverID, FareTotal: trip.fareTotal(), Currency: currency})
 		default:
 			return realtime.Errorf(realtime.CodeConflict, "%s is not possible while the trip is %s", do, trip.state())
@@ -267,29 +292,37 @@ func (s *store) cancel(ctx context.Context, by userRow, tripID, reason string) (
 			return realtime.Errorf(realtime.CodeConflict, "the trip is %s", trip.state())
 		}
 		if by.Type == realtime.UserAdmin {
-			t.add(realtime.AdminTripAction{
-				TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, AdminID: by.ID, Action: "cancel", Reason: reason,
-			})
+			trip.issued(t, by.ID, "cancel", reason)
 		}
-		if o := trip.open(); o != nil {
-			o.answer(t, offerCancelled)
-			t.add(realtime.AssignmentCancelled{
-				TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID), Reason: "trip canceled",
-			})
-		}
-		t.add(realtime.TripCancelled{
-			TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, CancelledBy: realtime.CancelledBy(by.Type), Reason: reason,
-		})
-		trip.end(t, realtime.TripStatusCancelled)
+		trip.cancel(t, by.Type, reason)
 		v = viewOf(t, trip)
 		return nil
 	})
 	return v, err
 }
 
+// cancel withdraws the open offer and ends the trip.
+func (trip *tripRow) cancel(t *tx, by realtime.UserType, reason string) {
+	trip.withdraw(t, "trip canceled")
+	t.add(realtime.TripCancelled{
+		TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, CancelledBy: realtime.CancelledBy(by), Reason: reason,
+	})
+	trip.end(t, realtime.TripStatusCancelled)
+}
+
+// withdraw ends the trip's open offer, if there is one.
+func (trip *tripRow) withdraw(t *tx, reason string) {
+	if o := trip.open(); o != nil {
+		o.answer(t, offerCancelled)
+		t.add(realtime.AssignmentCancelled{
+			TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID), Reason: reason,
+		})
+	}
+}
+
 // end stores the trip as one that has ended.
 func (trip *tripRow) end(t *tx, status realtime.TripStatus) {
-	trip.Status = status
+	trip.Status, trip.EndedAt = status, time.Now()
 	trips.put(t, trip.ID, *trip, keptFor)
 	due.remove(t, trip.ID)
 	unended.remove(t, trip.ID)

@@ -102,7 +102,7 @@ func TestStore_WholeTrip(t *testing.T) {
 
 		_, err := s.accept(t.Context(), "driver-2", o.ID, "")
 		requireCode(t, realtime.CodeNotFound, err)
-		_, err = s.advance(t.Context(), diego.ID, trip, stepArriving)
+		_, err = s.advance(t.Context(), diego.ID, trip, stepArriving, 0)
 		requireCode(t, realtime.CodeForbidden, err)
 		for range 2 {
 			accepted, err := s.accept(t.Context(), diego.ID, "", trip)
@@ -129,13 +129,13 @@ func TestStore_WholeTrip(t *testing.T) {
 		for i, now := range all {
 			for _, other := range all {
 				if other != now {
-					_, err := s.advance(t.Context(), diego.ID, trip, other)
+					_, err := s.advance(t.Context(), diego.ID, trip, other, 0)
 					requireCode(t, realtime.CodeConflict, err)
 				}
 			}
-			_, err := s.advance(t.Context(), "driver-2", trip, now)
+			_, err := s.advance(t.Context(), "driver-2", trip, now, 0)
 			requireCode(t, realtime.CodeForbidden, err)
-			_, err = s.advance(t.Context(), diego.ID, trip, now)
+			_, err = s.advance(t.Context(), diego.ID, trip, now, 0)
 			require.NoError(t, err)
 			require.Equal(t, events[i], s.happened(t))
 		}
@@ -222,53 +222,6 @@ func TestStore_DriverRules(t *testing.T) {
 	})
 }
 
-// A driver who was available before a trip is available after it, and that is published.
-func TestStore_DriverIsAvailableAfterATrip(t *testing.T) {
-	t.Parallel()
-	both := []string{"driver_availability.trip_updated", "driver_availability.status_updated"}
-	onEach(t, func(t *testing.T, s *store) {
-		_, err := s.UpdateStatus(t.Context(), diego.ID, realtime.StatusUpdate{IsOnline: new(true)})
-		require.NoError(t, err)
-		for _, end := range []func(trip string) error{
-			func(trip string) error {
-				for _, do := range []step{stepArriving, stepArrived, stepStart, stepComplete} {
-					if _, err := s.advance(t.Context(), diego.ID, trip, do); err != nil {
-						return err
-					}
-				}
-				return nil
-			},
-			func(trip string) error { _, err := s.cancel(t.Context(), paula, trip, ""); return err },
-			func(trip string) error { // the app clears its trip too early
-				_, err := s.SetTrip(t.Context(), diego.ID, "")
-				require.NoError(t, err)
-				_, err = s.cancel(t.Context(), diego, trip, "")
-				return err
-			},
-		} {
-			trip, o := offered(t, s)
-			_, err = s.AcceptOffer(t.Context(), diego.ID, o.ID)
-			require.NoError(t, err)
-			a, err := s.snapshot(t.Context(), diego.ID)
-			require.NoError(t, err)
-			require.Equal(t, realtime.ReasonOnTrip, a.AvailabilityReason)
-			happened := s.happened(t)
-			require.Equal(t, both, happened[len(happened)-2:])
-
-			require.NoError(t, end(trip))
-			a, err = s.snapshot(t.Context(), diego.ID)
-			require.NoError(t, err)
-			require.True(t, a.IsAvailableForTrips)
-			require.Empty(t, a.AvailabilityReason)
-			happened = s.happened(t)
-			require.Equal(t, both, happened[len(happened)-2:])
-			members, err := s.db.lowest(t.Context(), available, 10)
-			require.NoError(t, err)
-			require.Equal(t, []string{diego.ID}, ids(members), "the matcher finds the driver")
-		}
-	})
-}
-
 // matching runs a matcher in fake time over drivers at the given distances from
 // the pickup, in thousandths of a degree.
 func matching(t *testing.T, distances map[string]float64, connected func(string) bool, body func(s *store, tripID string)) {
@@ -283,7 +236,7 @@ func matching(t *testing.T, distances map[string]float64, connected func(string)
 			})
 			require.NoError(t, err)
 		}
-		m := newMatcher(s, 5*time.Second, quiet, connectedIf(connected))
+		m := newMatcher(s, config{offerTTL: 5 * time.Second, radius: defaultRadius, maxAge: defaultMaxAge}, quiet, connectedIf(connected))
 		defer m.close()
 		v, err := s.request(t.Context(), paula.ID, capitol, plaza)
 		require.NoError(t, err)

@@ -209,11 +209,16 @@ class Client {
   }
 
   async available() {
-    await this.send('driver:location:ping', { lat: pickup.lat + 0.002, lng: pickup.lng });
+    const here = { lat: pickup.lat + 0.002, lng: pickup.lng };
+    await this.send('driver:location:ping', here);
+    // A position that is too old is as good as none, also of a driver who stands still.
+    clearInterval(this.standing);
+    this.standing = setInterval(() => this.socket?.connected && this.socket.emit('driver:location:ping', here), 45_000);
     await this.send('driver:status:update', { isOnline: true, isAvailableForTrips: true });
   }
 
   offline() {
+    clearInterval(this.standing);
     return this.send('driver:status:update', { isOnline: false });
   }
 
