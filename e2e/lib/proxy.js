@@ -8,13 +8,18 @@ export class Proxy {
   #pairs = new Set();
   #port;
   #state = 'up'; // or cut, or frozen
+  #line; // what makes it slow
   /** How many connections clients have made, refused ones included. */
   accepted = 0;
 
-  /** Starts a proxy before the server at `port` of this machine. */
-  static async start(port) {
+  /**
+   * Starts a proxy before the server at `port` of this machine. Its line takes `delay` ms each
+   * way, and `uplink` bytes a second from the client. A slow line cannot be frozen.
+   */
+  static async start(port, { delay = 0, uplink = Infinity } = {}) {
     const proxy = new Proxy();
     proxy.#port = port;
+    if (delay > 0 || uplink < Infinity) proxy.#line = { delay, uplink };
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
@@ -76,7 +81,31 @@ export class Proxy {
         this.#pairs.delete(pair);
         to.destroySoon();
       });
-      if (this.#state === 'up') from.pipe(to);
+      if (this.#line) slowly(from, to, this.#line.delay, from === client ? this.#line.uplink : Infinity);
+      else if (this.#state === 'up') from.pipe(to);
     }
   }
+}
+
+/** Passes on what `from` receives, in order, with a delay and at a rate. */
+function slowly(from, to, delay, rate) {
+  const waiting = [];
+  let free = 0; // when the line has sent all that waits
+  const send = () => {
+    while (waiting[0]?.at <= Date.now()) {
+      const { part } = waiting.shift();
+      if (!part) to.end();
+      else if (!to.destroyed) to.write(part);
+    }
+    if (waiting.length > 0) setTimeout(send, 5);
+  };
+  const add = (part) => {
+    free = Math.max(free, Date.now()) + 1000 * (part?.length ?? 0) / rate;
+    waiting.push({ part, at: free + delay });
+    if (waiting.length === 1) send();
+  };
+  from.on('data', (data) => {
+    for (let i = 0; i < data.length; i += 1024) add(data.subarray(i, i + 1024));
+  });
+  from.on('end', () => add(null));
 }
