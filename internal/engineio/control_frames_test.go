@@ -1,7 +1,6 @@
 package engineio_test
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -11,43 +10,6 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/testkit"
 )
-
-// RFC 6455, section 7.4, says which statuses a close frame may have, and 5.5.1 that its reason
-// is text.
-func TestWSConn_CloseFrames(t *testing.T) {
-	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c)
-		answers := map[string]int{
-			"x":                             1002,
-			"\x03\xe8\xff":                  1007,
-			"\x03\xe8abc\xed\xa0\x80":       1007, // a surrogate
-			"\x03\xe9" + "a reason: \u2603": 1000,
-			"\x03\xec\xff":                  1002, // of two faults the first
-			"\x03\xe8" + large(123):         1000,
-		}
-		status := func(n int) string { return string(binary.BigEndian.AppendUint16(nil, uint16(n))) }
-		for _, n := range []int{1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 3999, 4000, 4999} {
-			answers[status(n)] = 1000
-		}
-		for _, n := range []int{0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535} {
-			answers[status(n)] = 1002
-		}
-		for payload, want := range answers {
-			ws := s.websocket()
-			ws.write(append(frameBytes(0x80|opClose, payload), frameBytes(0x80|opText, "4after")...))
-			op, answer, err := ws.frame()
-			require.NoError(t, err)
-			require.EqualValues(t, opClose, op)
-			require.EqualValues(t, want, binary.BigEndian.Uint16(answer), "%x", payload)
-			ws.expectEOF()
-			reason := engineio.ReasonTransportClose
-			if want != 1000 {
-				reason = engineio.ReasonParseError
-			}
-			require.Equal(t, reason, ws.h.ended(t), "%x", payload)
-		}
-	})
-}
 
 // While the server waits for the client to close, an invalid close frame is one too.
 func TestWSConn_CloseFrameWhileClosing(t *testing.T) {

@@ -113,10 +113,12 @@ func readHeader(r *frameReader, b []byte) (h ws.Header, n int, err error) {
 		return h, 0, nil
 	}
 	n = 2
-	switch b[1] & 0x7f {
-	case 126:
+	switch length := b[1] & 0x7f; {
+	case length > ws.MaxControlFramePayloadSize && ws.OpCode(b[0]&0xf).IsControl(): // or a length of two or eight bytes
+		return h, n, ws.ErrProtocolControlPayloadOverflow
+	case length == 126:
 		n += 2
-	case 127:
+	case length == 127:
 		n += 8
 	}
 	if b[1]&0x80 != 0 {

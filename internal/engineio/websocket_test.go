@@ -2,12 +2,10 @@ package engineio_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -49,68 +47,6 @@ func TestWSConn_Sizes(t *testing.T) {
 	})
 }
 
-// fragments splits a message into n frames, each followed by between.
-func fragments(op byte, data string, n int, between []byte) []byte {
-	var all []byte
-	for i := range n {
-		first := byte(opContinuation)
-		if i == 0 {
-			first = op
-		}
-		if i == n-1 {
-			first |= 0x80
-		}
-		all = append(all, frameBytes(first, data[i*len(data)/n:(i+1)*len(data)/n])...)
-		if i < n-1 {
-			all = append(all, between...)
-		}
-	}
-	return all
-}
-
-func TestWSConn_Fragments(t *testing.T) {
-	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c)
-		ws := s.websocket()
-		data := "4" + large(9000) + "é☃" + large(9000)
-		for _, n := range []int{2, 3, 100, 4096} {
-			ws.write(fragments(opText, data, n, nil))
-			ws.expect(data)
-			ws.write(fragments(opBinary, data, n, nil))
-			ws.expectBinary(data)
-		}
-		ws.write(fragments(opText, "4a", 50, nil)) // most of them empty
-		ws.expect("4a")
-
-		// Control frames may come between fragments, and are answered at once.
-		ws.write(fragments(opText, "4abc", 4, append(frameBytes(0x80|opPing, "p"), frameBytes(0x80|opPong, "q")...)))
-		for range 3 {
-			op, payload, err := ws.frame()
-			require.NoError(t, err)
-			require.EqualValues(t, opPong, op)
-			require.Equal(t, "p", string(payload))
-		}
-		ws.expect("4abc")
-	})
-}
-
-func TestWSConn_PingFrames(t *testing.T) {
-	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c)
-		ws := s.websocket()
-		for _, data := range []string{"", "ping", strings.Repeat("x", 125)} {
-			ws.write(frameBytes(0x80|opPing, data))
-			op, payload, err := ws.frame()
-			require.NoError(t, err)
-			require.EqualValues(t, opPong, op)
-			require.Equal(t, data, string(payload))
-		}
-		ws.write(frameBytes(0x80|opPong, "unasked"))
-		ws.send("4a")
-		ws.expect("4a")
-	})
-}
-
 // However the bytes are split, the messages are the same.
 func TestWSConn_ArbitrarySegments(t *testing.T) {
 	onEach(t, func(t *testing.T, c carrier) {
@@ -147,77 +83,6 @@ func TestWSConn_ArbitrarySegments(t *testing.T) {
 				}()
 				ws.expect(want...)
 				require.Empty(t, ws.h.closed)
-			})
-		}
-	})
-}
-
-// A violation of the websocket protocol closes the connection with the status of RFC
-// 6455; the messages before it are delivered.
-func TestWSConn_InvalidFrames(t *testing.T) {
-	onEach(t, func(t *testing.T, c carrier) {
-		s := start(t, c)
-		const (
-			protocolError = 1002
-			invalidData   = 1007
-			tooBig        = 1009
-		)
-		length := func(first byte, n uint64) []byte {
-			return append(binary.BigEndian.AppendUint64([]byte{first, 0xff}, n), "mask"...)
-		}
-		cases := map[string]struct {
-			input  []byte
-			status int
-		}{
-			"first reserved bit":       {frameBytes(0xc0|opText, "4a"), protocolError},
-			"second reserved bit":      {frameBytes(0xa0|opText, "4a"), protocolError},
-			"third reserved bit":       {frameBytes(0x90|opText, "4a"), protocolError},
-			"all reserved bits":        {frameBytes(0xf0|opBinary, "4a"), protocolError},
-			"reserved bit of a ping":   {frameBytes(0xc0|opPing, ""), protocolError},
-			"unmasked":                 {[]byte("\x81\x024a"), protocolError},
-			"unmasked and empty":       {[]byte{0x81, 0}, protocolError},
-			"unmasked close":           {[]byte{0x88, 0}, protocolError},
-			"length MSB":               {length(0x82, 0x8000000000000001), protocolError},
-			"length all ones":          {length(0x82, 1<<64-1), protocolError},
-			"length MSB, 15 bytes":     {append(length(0x82, 0x8000000000000001), 0), protocolError},
-			"largest length":           {length(0x82, 1<<63-1), tooBig},
-			"256 MB from header alone": {length(0x82, 256<<20), tooBig},
-			"one over from the header": {length(0x82, 1_000_001), tooBig},
-			"ping of 126":              {frameBytes(0x80|opPing, large(126)), protocolError},
-			"close of 126":             {frameBytes(0x80|opClose, large(126)), protocolError},
-			"fragmented ping":          {frameBytes(opPing, "p"), protocolError},
-			"fragmented close":         {frameBytes(opClose, ""), protocolError},
-			"continuation of nothing":  {frameBytes(0x80|opContinuation, "4a"), protocolError},
-			"unfinished continuation":  {frameBytes(opContinuation, "4a"), protocolError},
-			"text within a message":    {append(frameBytes(opText, "4a"), frameBytes(0x80|opText, "4b")...), protocolError},
-			"binary within a message":  {append(frameBytes(opBinary, "4a"), frameBytes(opBinary, "4b")...), protocolError},
-			"invalid UTF-8":            {frameBytes(0x80|opText, "4\xc3\x28"), invalidData},
-			"UTF-8 cut short":          {frameBytes(0x80|opText, "4\xe2\x98"), invalidData},
-			"UTF-8 surrogate":          {frameBytes(0x80|opText, "4\xed\xa0\x80"), invalidData},
-			"invalid over fragments":   {fragments(opText, "4abc\xff\xffdef", 5, nil), invalidData},
-			"too many fragments":       {fragments(opText, "4"+large(5000), 4098, nil), tooBig},
-			"too many empty fragments": {fragments(opText, "4", 5000, nil), tooBig},
-			"too large in fragments":   {fragments(opText, "4"+large(1_000_000), 10, nil), tooBig},
-			"too large in a thousand":  {fragments(opBinary, large(1_000_001), 1000, nil), tooBig},
-		}
-		for op := range byte(16) {
-			if op >= 3 && op <= 7 || op >= 11 {
-				cases["opcode "+string('a'+rune(op))] = struct {
-					input  []byte
-					status int
-				}{frameBytes(0x80|op, "4a"), protocolError}
-			}
-		}
-		for name, tc := range cases {
-			t.Run(name, func(t *testing.T) {
-				ws := s.websocket()
-				// More input follows: it is discarded, and does not cause a reset.
-				go func() {
-					_, _ = ws.conn.Write(append(append(frameBytes(0x80|opText, "4before"), tc.input...), frameBytes(0x80|opText, "4after")...))
-				}()
-				ws.expect("4before")
-				ws.expectClose(tc.status)
-				require.Equal(t, engineio.ReasonParseError, ws.h.ended(t))
 			})
 		}
 	})
