@@ -20,13 +20,18 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// withServer runs a test against the program in a synctest bubble.
+// withServer runs a test against the program, without flags, in a synctest bubble.
 func withServer(t *testing.T, f func(t *testing.T, s *server)) {
+	t.Helper()
+	withSettings(t, defaults, f)
+}
+
+func withSettings(t *testing.T, set settings, f func(t *testing.T, s *server)) {
 	t.Helper()
 	testkit.Bubble(t, func(t *testing.T) {
 		p := testkit.NewPipeListener()
 		s := &server{dial: p.DialContext, web: &http.Client{Transport: &http.Transport{DialContext: p.DialContext}}}
-		hs := &httptest.Server{Listener: p, Config: &http.Server{Handler: handler()}}
+		hs := &httptest.Server{Listener: p, Config: &http.Server{Handler: handler(set)}}
 		hs.Start()
 		t.Cleanup(func() {
 			time.Sleep(time.Second) // sessions whose clients no longer poll end
@@ -53,7 +58,10 @@ type socket struct {
 func (s *server) open(t *testing.T, path string) (*socket, string) {
 	t.Helper()
 	d := ws.Dialer{NetDial: s.dial}
-	conn, br, _, err := d.Dial(t.Context(), "ws://test"+path+"?EIO=4&transport=websocket")
+	if !strings.Contains(path, "?") {
+		path += "?"
+	}
+	conn, br, _, err := d.Dial(t.Context(), "ws://test"+path+"EIO=4&transport=websocket")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	c := &socket{t, conn}
