@@ -34,6 +34,7 @@ lint: ## formatting, modules, vet on three systems and 32 bits, golangci-lint
 	cd bench && go vet ./...
 	cd examples/integrations && go mod tidy -diff && go vet -tags e2e ./...
 	cd bench/peers/go && go vet ./...
+	cd e2e/clients/go && go mod tidy -diff && go vet ./...
 	$(GOLANGCI_LINT) run
 	$(GOLANGCI_LINT) run --build-tags e2e ./redisadapter/... ./redisbus/...
 	cd examples/integrations && $(GOLANGCI_LINT) run --build-tags e2e
@@ -76,7 +77,7 @@ stress-cluster: ## a cluster on a real Redis that fails, against an oracle: SEED
 	go run -race ./internal/cmd/stresscluster -seed $(SEED) -for $(STRESS)
 
 .PHONY: e2e
-e2e: ## stock clients from npm, and a browser, against the example
+e2e: ## stock clients from npm, of Python and Go, and a browser, against the example
 	e2e/run
 	E2E_RACE=1 E2E_FILES=test/legacyload.test.js e2e/run
 	E2E_FILES=browser/browser.test.js e2e/run

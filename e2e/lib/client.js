@@ -1,6 +1,7 @@
 // A stock socket.io-client that writes down everything that happens to it.
 
 import assert from 'node:assert/strict';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import * as sio3 from 'sio3';
 import * as sio4 from 'sio4';
@@ -204,11 +205,19 @@ export class Client {
    */
   async roundTrip() {
     const ack = await this.call('e2e:round-trip');
-    assert.ok(isDeepStrictEqual(Object.keys(ack), ['ok', 'error']) && ack.error.code === 'not_found', `${this}: ack of an unknown event is ${JSON.stringify(ack)}`);
+    assert.ok(isDeepStrictEqual(Object.keys(ack).sort(), ['error', 'ok']) && ack.error.code === 'not_found', `${this}: ack of an unknown event is ${JSON.stringify(ack)}`);
   }
 
   /** Waits until the connection is on the transport where it is to end up. */
   async settled() {
+    if (this.setting.foreign) {
+      const deadline = Date.now() + patience;
+      for (let name; name !== this.setting.ends; name = await this.socket.transport()) {
+        assert.ok(Date.now() < deadline, `${this}: still on ${name}`);
+        await sleep(20);
+      }
+      return;
+    }
     const { engine } = this.socket.io;
     if (engine.transport.name !== this.setting.ends) {
       await new Promise((resolve, reject) => {
