@@ -1,9 +1,9 @@
 // The catalog: a description of a server's events, of refusals, and of how connections end.
-// Package realtimegen generates documentation from it. It only reads what was registered.
+// Package realtimegen generates documentation and typed clients from it. It only reads what was registered.
 
 package realtime
 
-//go:generate go run ./internal/cmd/eventdocs docs/events.md
+//go:generate go run ./internal/cmd/generate docs/events.md clients/typescript/events.ts
 
 import (
 	"encoding/json"
@@ -51,6 +51,7 @@ type EventDoc struct {
 	AckData    reflect.Type // of an event that a client sends; nil: none
 	AckExample json.RawMessage
 	Codes      []Code // of a failed ack
+	Untyped    bool   // the arguments and the ack of an event that a client sends have no type: Namespace.HandleRaw
 }
 
 // RefusalDoc describes a code of a refused CONNECT.
@@ -204,7 +205,7 @@ func (ns *Namespace) callDocs() (docs []EventDoc) {
 	ns.mu.RLock()
 	defer ns.mu.RUnlock()
 	for _, event := range slices.Sorted(maps.Keys(ns.handlers)) {
-		d := EventDoc{Doc: "Its arguments have no type."}
+		d := EventDoc{Doc: "Its arguments have no type.", Untyped: true}
 		if describe := ns.handlers[event].describe; describe != nil {
 			d = describe()
 		}

@@ -65,7 +65,7 @@
 //
 // A host's own domain events implement [HostEvent]; [NewDomainEvent] declares each of
 // them for Options.Events. [Server.Catalog] describes every event in both directions,
-// and package realtimegen writes that as documentation for app developers.
+// and package realtimegen writes that as documentation and typed clients for app developers.
 //
 // # Order and delivery
 //

@@ -17,6 +17,7 @@ type Field struct {
 	Type     string       // string, time, number, integer, boolean, object, any, a Go struct's name, or one of these followed by []
 	Struct   reflect.Type // of an object whose members are known; of a list: of its elements
 	Values   []string     // of a string that takes only these
+	Enum     reflect.Type // the type of such a string
 	Optional bool         // may be left out
 	Nullable bool
 	Null     string // when it is null
@@ -97,7 +98,7 @@ func deref(t reflect.Type) reflect.Type {
 func describe(t reflect.Type) Field {
 	t = deref(t)
 	if v, ok := reflect.TypeAssert[interface{ Values() []string }](reflect.Zero(t)); ok {
-		return Field{Type: "string", Values: v.Values()}
+		return Field{Type: "string", Values: v.Values(), Enum: t}
 	}
 	switch {
 	case isText(t):

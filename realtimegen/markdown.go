@@ -1,5 +1,7 @@
-// Package realtimegen writes a reference of the wire protocol for app developers. It reads
-// Server.Catalog, so that the host's own events are included.
+// Package realtimegen writes what app developers need: a reference of the wire protocol
+// (Markdown), and a typed client (TypeScript). It reads Server.Catalog, so that
+// the host's own events are included. Main is a program for go:generate, and CheckFiles a
+// test that its files are current.
 package realtimegen
 
 import (
@@ -75,13 +77,16 @@ func (p *page) intro() {
 	p.linef("- Every event that an app sends is acknowledged: `{ok: true, data?}`, or `{ok: false, error: {code, message, fields?}}`. " +
 		"Branch on the code; the message is for people; the fields are those at fault.\n")
 	p.linef("| code of a failed ack | means |\n|---|---|")
-	for _, c := range [][2]string{
-		{"invalid_payload", "a wrong type, a missing field, or a value out of range"}, {"unauthorized", "the token or the identity is not valid"},
-		{"forbidden", "not allowed to do this"}, {"not_found", "no such thing, or no such event"}, {"conflict", "not possible in the present state"},
-		{"rate_limited", "too many events: send less"}, {"unavailable", "a service did not answer, or the server is overloaded: try again"}, {"internal", "a fault of the server"},
-	} {
+	for _, c := range ackCodes {
 		p.linef("| `%s` | %s |", c[0], c[1])
 	}
+}
+
+// ackCodes are the codes of a failed ack, and what they mean.
+var ackCodes = [][2]string{
+	{"invalid_payload", "a wrong type, a missing field, or a value out of range"}, {"unauthorized", "the token or the identity is not valid"},
+	{"forbidden", "not allowed to do this"}, {"not_found", "no such thing, or no such event"}, {"conflict", "not possible in the present state"},
+	{"rate_limited", "too many events: send less"}, {"unavailable", "a service did not answer, or the server is overloaded: try again"}, {"internal", "a fault of the server"},
 }
 
 // connecting shows a complete client. The app's part is what a stock client does not do itself.

@@ -60,7 +60,7 @@ var allowed = map[string][]string{
 		".", "./redisadapter", "./redisbus",
 	},
 	"./examples/quickstart":         {"github.com/golang-jwt/jwt/v5", "."},
-	"./internal/cmd/eventdocs":      {".", "./realtimegen"},
+	"./internal/cmd/generate":       {".", "./realtimegen"},
 	"./internal/cmd/protocolserver": {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
 	"./internal/cmd/internal/rides": {"."},
 	"./internal/cmd/stresscluster":  {".", "./internal/cmd/internal/rides", "./internal/redistest", "./realtimetest", "./redisadapter", "./redisbus"},
