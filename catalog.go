@@ -3,7 +3,7 @@
 
 package realtime
 
-//go:generate go run ./internal/cmd/generate docs/events.md clients/typescript/events.ts
+//go:generate go run ./internal/cmd/generate docs/events.md docs/asyncapi.yaml clients/typescript/events.ts
 
 import (
 	"encoding/json"

@@ -28,6 +28,7 @@ func TestGeneratedFiles_AreCurrent(t *testing.T) {
 		line, _, _ = strings.Cut(line, "\n")
 		files := strings.Fields(line)
 		require.Contains(t, files, "docs/events.md")
+		require.Contains(t, files, "docs/asyncapi.yaml")
 		require.Contains(t, files, "clients/typescript/events.ts")
 		require.NoError(t, realtimegen.CheckFiles(catalogOf(t), files...))
 	})

@@ -1,5 +1,5 @@
 // Package realtimegen writes what app developers need: a reference of the wire protocol
-// (Markdown), and a typed client (TypeScript). It reads Server.Catalog, so that
+// (Markdown, AsyncAPI), and a typed client (TypeScript). It reads Server.Catalog, so that
 // the host's own events are included. Main is a program for go:generate, and CheckFiles a
 // test that its files are current.
 package realtimegen

@@ -1,10 +1,12 @@
-// The generated module for TypeScript: it compiles, and its helper does what every app must.
+// The generated files: the module for TypeScript compiles, and its helper does what every app
+// must; the AsyncAPI document is valid.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
+import { Parser } from '@asyncapi/parser';
 import ts from 'typescript';
 import { outsiders, tokenOf, World } from '../lib/scenario.js';
 import { inSeconds } from '../lib/token.js';
@@ -14,6 +16,13 @@ const file = (path) => new URL(`../${path}`, import.meta.url);
 it('clients/typescript compiles under tsc --strict', async () => {
   const run = promisify(execFile)(process.execPath, [file('node_modules/typescript/bin/tsc').pathname, '-p', file('clients').pathname]);
   await run.catch((err) => assert.fail(err.stdout));
+});
+
+it('docs/asyncapi.yaml is valid', async () => {
+  const { document, diagnostics } = await new Parser().parse(await readFile(file('../docs/asyncapi.yaml'), 'utf8'));
+  // A newer version of AsyncAPI is no fault.
+  assert.deepEqual(diagnostics.filter((d) => d.code !== 'asyncapi-latest-version').map((d) => `${d.range.start.line}: ${d.message}`), []);
+  assert.deepEqual(document.channels().all().map((c) => c.address()), ['/drivers', '/passengers', '/admin']);
 });
 
 describe('connect of clients/typescript', { concurrency: 4 }, () => {
