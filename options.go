@@ -280,78 +280,77 @@ type Timeouts struct {
 // log in is closed in favor of the new one, or else one whose sockets are all anonymous, of
 // the /48 or /24 that has the most of those.
 type Limits struct {
-	// MaxPayload is the maximum size of a WebSocket message or of a polling body, in
-	// bytes, at least 1000. Defaults to 1,000,000.
+	// MaxPayload is the maximum size of a WebSocket message or of a polling body, at least 1000
+	// bytes. Defaults to 1,000,000 bytes.
 	MaxPayload int
-	// PacketsPerBody is the maximum number of packets in a polling body. Defaults to 1000.
+	// PacketsPerBody is the maximum number of packets in a polling body. Defaults to 1000 packets.
 	PacketsPerBody int
-	// Attachments is the maximum number of binary attachments of an event. Defaults to 10.
+	// Attachments is the maximum number of binary attachments of an event. Defaults to 10
+	// attachments.
 	Attachments int
-	// EventName is the maximum length of an event's name, in bytes, at least that of the
-	// longest built-in one, 20. Defaults to 128.
+	// EventName is the maximum length of an event's name, at least 20 bytes: the longest built-in
+	// name. Defaults to 128 bytes.
 	EventName int
-	// Depth is the maximum nesting of arrays and objects in an event, at least 4. Defaults
-	// to 32.
+	// Depth is the maximum nesting of arrays and objects in an event, at least 4 levels. Defaults
+	// to 32 levels.
 	Depth int
-	// Values is the maximum number of array elements and object members in an event, or
-	// in the auth object of a CONNECT, at least 32. Defaults to 10,000.
+	// Values is the maximum number of array elements and object members in an event, or in the auth
+	// object of a CONNECT, at least 32 values. Defaults to 10,000 values.
 	Values int
-	// QueuedEvents is the maximum number of a connection's events that wait for their
-	// handlers. Defaults to 256.
+	// QueuedEvents is the maximum number of a connection's events that wait for their handlers.
+	// Defaults to 256 events.
 	QueuedEvents int
-	// OutboxBytes is the maximum size of a connection's unsent messages, in bytes, at
-	// least 16,384. A client beyond it is closed as a slow consumer; an emit of an event that
-	// is larger by itself returns an error. Defaults to 4,194,304.
+	// OutboxBytes is the maximum size of a connection's unsent messages, at least 16,384 bytes. A
+	// client beyond it is closed as a slow consumer; an emit of an event that is larger by itself
+	// returns an error. Defaults to 4,194,304 bytes.
 	OutboxBytes int
-	// OutboxMessages is the maximum number of a connection's unsent messages, at least
-	// 16. A client beyond it is closed as a slow consumer. Defaults to 10,000.
+	// OutboxMessages is the maximum number of a connection's unsent messages, at least 16 messages.
+	// A client beyond it is closed as a slow consumer. Defaults to 10,000 messages.
 	OutboxMessages int
-	// RoomsPerSocket is the maximum number of rooms that a client can join with its own
-	// events. Defaults to 100.
+	// RoomsPerSocket is the maximum number of rooms that a client can join with its own events.
+	// Defaults to 100 rooms.
 	RoomsPerSocket int
-	// Namespaces is the maximum number of namespaces that a connection is in. Defaults to
-	// 8.
+	// Namespaces is the maximum number of namespaces that a connection is in. Defaults to 8
+	// namespaces.
 	Namespaces int
-	// PendingAcks is the maximum number of emits to one socket that wait for their ack.
-	// Defaults to 1000.
+	// PendingAcks is the maximum number of emits to one socket that wait for their ack. Defaults to
+	// 1000 emits.
 	PendingAcks int
-	// Handlers is the maximum number of running calls of handlers and OnConnect. Events
-	// beyond it are acknowledged with CodeUnavailable. Negative: no limit. Defaults to
-	// 50,000.
+	// Handlers is the maximum number of running calls of handlers and OnConnect. Events beyond it
+	// are acknowledged with CodeUnavailable. Negative: no limit. Defaults to 50,000 calls.
 	Handlers int
-	// HandlersPerEvent is the same for one event in one namespace. An abandoned handler
-	// counts until it returns, in both. It cannot go above a Handlers that is set.
-	// Negative: no limit. Defaults to 25,000.
+	// HandlersPerEvent is the same for one event in one namespace. An abandoned handler counts
+	// until it returns, in both. It cannot go above a Handlers that is set. Negative: no limit.
+	// Defaults to 25,000 calls.
 	HandlersPerEvent int
-	// RememberedEvents is how many event ids the server remembers in order to drop
-	// repeats from the bus. Negative: none. Defaults to 8192.
+	// RememberedEvents is how many event ids the server remembers in order to drop repeats from the
+	// bus. Negative: none. Defaults to 8192 ids.
 	RememberedEvents int
-	// RepoConcurrency is the maximum number of concurrent calls of Users, and of
-	// Sessions. Further calls wait, at most Timeouts.Repo. Defaults to 64.
+	// RepoConcurrency is the maximum number of concurrent calls of Users, and of Sessions. Further
+	// calls wait, at most Timeouts.Repo. Defaults to 64 calls.
 	RepoConcurrency int
-	// DrainRate is how many connections Shutdown closes per second, so that not all
-	// clients reconnect at once. Defaults to 2500.
+	// DrainRate is how many connections Shutdown closes per second, so that not all clients
+	// reconnect at once. Defaults to 2500 connections a second.
 	DrainRate int
 
-	// Connections is the maximum number of connections. Negative: no limit. Defaults to
-	// 200,000.
+	// Connections is the maximum number of connections. Negative: no limit. Defaults to 200,000
+	// connections.
 	Connections int
-	// ConnectionsPerIP is the maximum number of connections of one address, those that have
-	// logged in included: a carrier can have thousands of phones behind one address. It cannot
-	// go above a Connections that is set. Negative: no limit. Defaults to no limit.
+	// ConnectionsPerIP is the maximum number of connections of one address, those that have logged
+	// in included: a carrier can have thousands of phones behind one address. It cannot go above a
+	// Connections that is set. Negative: no limit. Defaults to no limit.
 	ConnectionsPerIP int
-	// Unauthenticated is the maximum number of connections that have no socket. The
-	// maximum for one IPv6 /48 or IPv4 /24 is an eighth of it, or UnauthenticatedPerIP if
-	// that is more. Negative: no limit. Defaults to 10,000.
+	// Unauthenticated is the maximum number of connections that have no socket. The maximum for one
+	// IPv6 /48 or IPv4 /24 is an eighth of it, or UnauthenticatedPerIP if that is more. Negative:
+	// no limit. Defaults to 10,000 connections.
 	Unauthenticated int
-	// UnauthenticatedPerIP is the maximum number of such connections of one address. It
-	// cannot go above an Unauthenticated that is set. Above ConnectionsPerIP it only raises
-	// the maximum of a /48 or /24. If only Unauthenticated is set, it is a tenth of that, from
-	// 100 to 1000. Negative: no limit. Defaults to 1000.
+	// UnauthenticatedPerIP is the maximum number of such connections of one address. It cannot go
+	// above an Unauthenticated that is set. Above ConnectionsPerIP it only raises the maximum of a
+	// /48 or /24. If only Unauthenticated is set, it is a tenth of that, from 100 to 1000.
+	// Negative: no limit. Defaults to 1000 connections.
 	UnauthenticatedPerIP int
-	// SocketsPerUser is the maximum number of sockets of one user in one namespace, on all
-	// nodes if the adapter reports its peers, otherwise on each. Negative: no limit. Defaults
-	// to 10.
+	// SocketsPerUser is the maximum number of sockets of one user in one namespace, on all nodes if
+	// the adapter reports its peers, otherwise on each. Negative: no limit. Defaults to 10 sockets.
 	SocketsPerUser int
 	// RefuseExtraSockets refuses a user's socket beyond SocketsPerUser with
 	// CodeRateLimited. If the user connects to several nodes at the same moment, the connection
@@ -363,8 +362,8 @@ type Limits struct {
 // Rate is a token bucket: PerSecond on average, Burst at once. The zero Rate means the
 // default, a negative PerSecond means no limit.
 type Rate struct {
-	PerSecond float64
-	Burst     int
+	PerSecond float64 // what is counted, such as events, in a second on average
+	Burst     int     // the same, at once
 }
 
 // Rates bounds how often a client may do something. An event beyond its rate is

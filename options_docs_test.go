@@ -62,6 +62,32 @@ func perSecond(r Rate) string {
 	return strconv.FormatFloat(r.PerSecond, 'g', -1, 64) + " a second, " + strconv.Itoa(r.Burst) + " at once"
 }
 
+// limitUnits is what each number of Limits counts; a size is in bytes.
+var limitUnits = map[string]string{
+	"MaxPayload":           "bytes",
+	"PacketsPerBody":       "packets",
+	"Attachments":          "attachments",
+	"EventName":            "bytes",
+	"Depth":                "levels",
+	"Values":               "values",
+	"QueuedEvents":         "events",
+	"OutboxBytes":          "bytes",
+	"OutboxMessages":       "messages",
+	"RoomsPerSocket":       "rooms",
+	"Namespaces":           "namespaces",
+	"PendingAcks":          "emits",
+	"Handlers":             "calls",
+	"HandlersPerEvent":     "calls",
+	"RememberedEvents":     "ids",
+	"RepoConcurrency":      "calls",
+	"DrainRate":            "connections a second",
+	"Connections":          "connections",
+	"ConnectionsPerIP":     "connections",
+	"Unauthenticated":      "connections",
+	"UnauthenticatedPerIP": "connections",
+	"SocketsPerUser":       "sockets",
+}
+
 // Every comment ends with the default, that of the table, and says what else the table
 // says: the least value, and that a negative one has a meaning.
 func TestOptions_CommentsSayTheDefaults(t *testing.T) {
@@ -83,7 +109,16 @@ func TestOptions_CommentsSayTheDefaults(t *testing.T) {
 		says("Timeouts."+s.name, seconds(s.fallback), 1, s.negative)
 	}
 	for _, s := range o.Limits.settings() {
-		says("Limits."+s.name, grouped(s.fallback), s.least, s.negative)
+		unit := limitUnits[s.name]
+		require.NotEmpty(t, unit, s.name)
+		fallback := grouped(s.fallback)
+		if s.fallback > 0 {
+			fallback += " " + unit
+		}
+		says("Limits."+s.name, fallback, s.least, s.negative)
+		if s.least > 1 {
+			require.Contains(t, comments["Limits."+s.name], "at least "+grouped(s.least)+" "+unit, s.name)
+		}
 	}
 	for _, s := range o.Rates.settings() {
 		says("Rates."+s.name, perSecond(s.fallback), 1, false)
