@@ -17,8 +17,9 @@ const (
 	// connectBurst is how long after its first event a socket may send what its client has kept.
 	// A slow line needs that time for some thousand events.
 	connectBurst = 10 * time.Second
-	// burstPause is how long no position comes after those that the client has kept, and
-	// burstHeld the most that a position waits for a newer one of them.
+	// burstPause is how long a position waits during that time for a newer one, and burstHeld the
+	// most that one of them waits if they come all the time. A client that polls sends its first
+	// event alone, and the others when that is answered: so one pause does not end the burst.
 	burstPause = 100 * time.Millisecond
 	burstHeld  = time.Second
 	// breachMemory is how long a breach of a user is remembered: another one is a repeated one.
@@ -225,7 +226,6 @@ func (ns *Namespace) woken(inner *socketio.Socket) {
 	if !ok || s.ended || !s.holds.Load() {
 		return
 	}
-	s.settled = true
 	if s.mayRelease() || inner.Closed() || inner.Conn().Draining() {
 		s.release()
 	} else {

@@ -27,7 +27,7 @@ type Socket struct {
 
 	// The state for the rate limits, see bursts.go. Only the goroutine that runs the socket's
 	// queue uses it, but for holds.
-	settled bool          // the positions that the client had kept when it connected are handled
+	settled bool          // positions do not wait for newer ones any more, as they do after the connect
 	ended   bool          // the socket was ended by Rates.Breach
 	holds   atomic.Bool   // a position is held
 	held    *heldPosition // nil until a position was held
