@@ -30,7 +30,7 @@ import (
 //
 // All methods may be called concurrently. If an adapter implements RoomWatcher, the server
 // calls it when a room begins or ends on its node. If it implements AdapterChecker,
-// Server.Check calls it. If it implements DirectPublisher, an emit costs less.
+// Server.Check calls it, and if it implements AdapterReporter, Server.Stats does. If it implements DirectPublisher, an emit costs less.
 type Adapter interface {
 	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error

@@ -141,6 +141,12 @@ func hookRows() map[string]hookRow {
 		"AdapterChecker.Check": {trigger: func(t *testing.T, s hookSite) string {
 			return codeOf(s.srv.Realtime.Check(t.Context()))
 		}, want: []string{"error"}},
+		"AdapterReporter.AdapterStats": {trigger: func(_ *testing.T, s hookSite) string {
+			if st := s.srv.Realtime.Stats(); st.Adapter != nil {
+				return fmt.Sprint(*st.Adapter)
+			}
+			return "none"
+		}, want: []string{"none"}},
 		"RoomWatcher.RoomChanged": {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Connected":         {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Refused": {trigger: func(t *testing.T, s hookSite) string {
@@ -480,6 +486,7 @@ func TestHooks_EachHasARow(t *testing.T) {
 	methods(reflect.TypeFor[realtime.TripBatchLookup]())
 	methods(reflect.TypeFor[realtime.RoomWatcher]())
 	methods(reflect.TypeFor[realtime.AdapterChecker]())
+	methods(reflect.TypeFor[realtime.AdapterReporter]())
 	namespace := reflect.TypeFor[*realtime.Namespace]()
 	for m := range namespace.Methods() {
 		for in := range m.Type.Ins() {

@@ -300,6 +300,11 @@ func (h hookedAdapter) Check(ctx context.Context) error {
 	return h.HubNode.Check(ctx)
 }
 
+func (h hookedAdapter) AdapterStats() realtime.AdapterStats {
+	h.at("AdapterReporter.AdapterStats")
+	return realtime.AdapterStats{Outgoing: 1}
+}
+
 func (h hookedAdapter) RoomChanged(ns, room string) {
 	h.at("RoomWatcher.RoomChanged")
 	h.HubNode.RoomChanged(ns, room)

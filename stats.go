@@ -4,8 +4,12 @@
 package realtime
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // Stats describes a server at one time: this node alone, not the cluster. Its parts are read one
@@ -30,6 +34,8 @@ type Stats struct {
 	// Abandoned has, for each HostCall, the number of calls that are abandoned: they have exceeded
 	// their time and still run.
 	Abandoned map[HostCall]int
+	// Adapter is what the adapter reports; nil without an AdapterReporter, and if it did not answer.
+	Adapter *AdapterStats
 	// TraceQueue is the number of calls of Trace that wait. At 65,536 further ones are dropped.
 	TraceQueue int
 }
@@ -55,6 +61,31 @@ type OutboxStats struct {
 	Replaced uint64
 }
 
+// AdapterReporter may be implemented by an Adapter that knows how far its node is behind the
+// others.
+type AdapterReporter interface {
+	// AdapterStats returns numbers about the adapter. It must not wait for the network. It is
+	// called concurrently.
+	AdapterStats() AdapterStats
+}
+
+// AdapterStats describes an adapter at one time.
+type AdapterStats struct {
+	// ProbeAge is how long ago the newest message was published that has certainly arrived, with
+	// all before it. In health it is at most the interval of the adapter's probes, one second with
+	// redisadapter.
+	ProbeAge time.Duration
+	// Wait is about how long a received message waits until the server handles it.
+	Wait time.Duration
+	// Incoming messages were received and wait for the server; outgoing ones wait until they are
+	// sent.
+	Incoming, IncomingBytes int
+	Outgoing, OutgoingBytes int
+	// Lost is the number of messages of this node, since the adapter was created, that were not
+	// sent to the other nodes.
+	Lost uint64
+}
+
 // HostCall names a kind of calls of the host's code.
 type HostCall string
 
@@ -71,14 +102,15 @@ const (
 	HostCallParties    HostCall = "parties"    // PartyLookup
 	HostCallEvents     HostCall = "events"     // the methods of domain events in Options.Events
 	HostCallBus        HostCall = "bus"        // EventBus
-	HostCallAdapter    HostCall = "adapter"    // Adapter, RoomWatcher and AdapterChecker
+	HostCallAdapter    HostCall = "adapter"    // Adapter, RoomWatcher, AdapterChecker and AdapterReporter
 	HostCallRequest    HostCall = "request"    // Options.ConnContext
 	HostCallTrace      HostCall = "trace"      // Trace
 )
 
 // Stats returns numbers about the server. It visits every connection and every socket, which
 // takes some tens of milliseconds for 100,000 of them: call it every few seconds, not for each
-// event. It waits for nothing, and may be called concurrently.
+// event. It waits for nothing but an AdapterReporter, at most one second, and may be called
+// concurrently.
 func (rt *Server) Stats() Stats {
 	engine := rt.sio.Stats()
 	st := Stats{
@@ -106,6 +138,16 @@ func (rt *Server) Stats() Stats {
 			st.Abandoned[HostCallDisconnect] += h.calls.Abandoned()
 		}
 	})
+	if reporter, ok := rt.adapter.(AdapterReporter); ok {
+		report, err := hostcall.Do(context.Background(), rt.host.check, nil, func(context.Context) (AdapterStats, error) {
+			return reporter.AdapterStats(), nil
+		})
+		if err == nil {
+			st.Adapter = &report
+		} else {
+			rt.hostFailed("Adapter.AdapterStats", err)
+		}
+	}
 	slices.SortFunc(st.Namespaces, func(a, b NamespaceStats) int { return strings.Compare(a.Name, b.Name) })
 	return st
 }

@@ -10,7 +10,8 @@
 //
 // # Metrics
 //
-// Those without a type are gauges that are read from Server.Stats at each scrape.
+// Those without a type are gauges that are read from Server.Stats at each scrape. Those of the adapter
+// need one that is a realtime.AdapterReporter, such as redisadapter.
 //
 //	realtime_ready                            1 while Server.Check returns nil
 //	realtime_connections                      by transport
@@ -46,6 +47,13 @@
 //	realtime_unaddressed_domain_events_total  counter, by event, receiver
 //
 //	realtime_adapter_receiving                gauge: 0 while the adapter receives nothing from other nodes
+//	realtime_adapter_probe_age_seconds        how old what this node knows of the others is, at most
+//	realtime_adapter_wait_seconds             how long received messages wait for the server, about
+//	realtime_adapter_incoming_messages        those that wait for the server
+//	realtime_adapter_incoming_bytes           likewise
+//	realtime_adapter_outgoing_messages        those that wait to be sent to other nodes
+//	realtime_adapter_outgoing_bytes           likewise
+//	realtime_adapter_lost_messages_total      counter: messages that were not sent to other nodes
 //	realtime_gaps_total                       counter: messages of other nodes may have been lost
 //	realtime_gap_seconds_total                counter: the length of these periods
 //	realtime_nodes_joined_total               counter

@@ -133,6 +133,34 @@ func TestMetrics_Scraped(t *testing.T) {
 	})
 }
 
+// reporter is an adapter that reports.
+type reporter struct{ *realtimetest.HubNode }
+
+func (reporter) AdapterStats() realtime.AdapterStats {
+	return realtime.AdapterStats{
+		ProbeAge: 1500 * time.Millisecond, Wait: 250 * time.Millisecond, Incoming: 1, IncomingBytes: 2, Outgoing: 3, OutgoingBytes: 4, Lost: 5,
+	}
+}
+
+func TestMetrics_Adapter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, registry := watched(t, realtimeprom.Options{}, func(o *realtime.Options) {
+			o.Cluster.Adapter = reporter{realtimetest.NewHub().Node()}
+		})
+		got := scrape(t, registry)
+		for _, line := range []string{
+			"probe_age_seconds 1.5", "wait_seconds 0.25", "incoming_messages 1", "incoming_bytes 2", "outgoing_messages 3", "outgoing_bytes 4",
+			"lost_messages_total 5",
+		} {
+			require.Contains(t, "\n"+got+"\n", "\nrealtime_adapter_"+line+"\n")
+		}
+		problems, err := testutil.GatherAndLint(registry)
+		require.NoError(t, err)
+		require.Empty(t, problems)
+	})
+}
+
 // Two nodes: what concerns the other one.
 func TestMetrics_Cluster(t *testing.T) {
 	t.Parallel()
@@ -291,7 +319,7 @@ func TestDoc_ListsTheMetrics(t *testing.T) {
 		described[n] = true
 		require.Contains(t, listed, n)
 		require.Equal(t, strings.HasSuffix(n, "_total"), listed[n] == "counter", n)
-		histogram := strings.HasSuffix(n, "_seconds")
+		histogram := strings.HasSuffix(n, "_seconds") && !strings.HasPrefix(n, "realtime_adapter_")
 		require.Equal(t, histogram, listed[n] == "histogram", n)
 	}
 	for n := range listed {

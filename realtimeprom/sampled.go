@@ -27,9 +27,18 @@ var (
 	descDropped         = desc("dropped_messages_total", "Volatile messages, and those of a Latest, that were dropped.")
 	descReplaced        = desc("replaced_messages_total", "Unsent messages that a newer one of the same key has replaced.")
 
+	descProbeAge        = desc("adapter_probe_age_seconds", "Time since the newest message was published that has certainly arrived, with all before it.")
+	descWait            = desc("adapter_wait_seconds", "About how long a received message of another node waits for the server.")
+	descIncomingCluster = desc("adapter_incoming_messages", "Messages of other nodes that wait for the server.")
+	descIncomingBytes   = desc("adapter_incoming_bytes", "Size of the messages of other nodes that wait for the server.")
+	descOutgoingCluster = desc("adapter_outgoing_messages", "Messages that wait to be sent to the other nodes.")
+	descOutgoingBytes   = desc("adapter_outgoing_bytes", "Size of the messages that wait to be sent to the other nodes.")
+	descLost            = desc("adapter_lost_messages_total", "Messages that were not sent to the other nodes.")
+
 	sampled = []*prometheus.Desc{
 		descReady, descConnections, descUnauthenticated, descHandshakes, descSockets, descRooms, descOutboxMessages, descOutboxBytes,
 		descLargestOutbox, descIncoming, descAbandoned, descTraceQueue, descDropped, descReplaced,
+		descProbeAge, descWait, descIncomingCluster, descIncomingBytes, descOutgoingCluster, descOutgoingBytes, descLost,
 	}
 )
 
@@ -72,4 +81,13 @@ func sample(rt *realtime.Server, ch chan<- prometheus.Metric) {
 	gauge(descTraceQueue, st.TraceQueue)
 	count(descDropped, st.Outbox.Dropped)
 	count(descReplaced, st.Outbox.Replaced)
+	if a := st.Adapter; a != nil {
+		ch <- prometheus.MustNewConstMetric(descProbeAge, prometheus.GaugeValue, a.ProbeAge.Seconds())
+		ch <- prometheus.MustNewConstMetric(descWait, prometheus.GaugeValue, a.Wait.Seconds())
+		gauge(descIncomingCluster, a.Incoming)
+		gauge(descIncomingBytes, a.IncomingBytes)
+		gauge(descOutgoingCluster, a.Outgoing)
+		gauge(descOutgoingBytes, a.OutgoingBytes)
+		count(descLost, a.Lost)
+	}
 }

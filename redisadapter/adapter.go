@@ -69,6 +69,7 @@ type Adapter struct {
 var (
 	_ realtime.DirectPublisher = (*Adapter)(nil)
 	_ realtime.AdapterChecker  = (*Adapter)(nil)
+	_ realtime.AdapterReporter = (*Adapter)(nil)
 	_ realtime.RoomWatcher     = (*Adapter)(nil)
 )
 

@@ -508,13 +508,56 @@ func TestAdapter_MessagesWait_CheckFails(t *testing.T) {
 	require.NoError(t, a.Publish(t.Context(), event(1)))
 	testkit.Eventually(t, "Check fails", func() bool { return b.Check(t.Context()) != nil })
 	require.ErrorContains(t, b.Check(t.Context()), "messages arrive faster")
+	st := b.AdapterStats()
+	require.Equal(t, 1, st.Incoming)
+	require.Positive(t, st.IncomingBytes)
+	require.Positive(t, st.Wait)
 	testkit.Eventually(t, "the node is told", func() bool { return slices.Equal(b.node.health(), []bool{false}) })
 	require.Len(t, b.Peers(), 1, "heartbeats arrive")
 	close(release)
 	testkit.Eventually(t, "the node is told", func() bool { return slices.Equal(b.node.health(), []bool{false, true}) })
 	require.NoError(t, b.Check(t.Context()))
+	testkit.Eventually(t, "nothing waits", func() bool { return b.AdapterStats().Incoming == 0 && b.AdapterStats().Wait == 0 })
 	require.Equal(t, 1, b.log.Times("messages of other nodes wait to be handled"))
 	require.Equal(t, 1, b.log.Times("handled in time again"))
+}
+
+// While no probe comes back their age grows, and while Redis takes no message, messages wait and are
+// then lost.
+func TestAdapter_Stats(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := startAt(t, s, quick, nil), startAt(t, s, quick, nil)
+	requireReaches(t, a, b)
+	testkit.Eventually(t, "a probe has just come back", func() bool { return b.AdapterStats().ProbeAge < 10*quick })
+	st := b.AdapterStats()
+	require.Zero(t, st.Lost)
+	s.Deafen(true)
+	testkit.Eventually(t, "no probe comes back", func() bool { return b.AdapterStats().ProbeAge > 20*quick })
+	s.Deafen(false)
+	testkit.Eventually(t, "probes come back", func() bool { return b.AdapterStats().ProbeAge < 10*quick })
+
+	testkit.Eventually(t, "messages wait", func() bool {
+		if a.Check(t.Context()) != nil { // not connected again: it queues nothing
+			return false
+		}
+		s.Freeze(true)
+		defer s.Freeze(false)
+		for range 100 { // the first batch is under way, and the next ones wait
+			_ = a.Publish(t.Context(), event(0))
+			if st := a.AdapterStats(); st.Outgoing > 0 && st.OutgoingBytes > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	testkit.Eventually(t, "they were sent or lost", func() bool { return a.AdapterStats().Outgoing == 0 })
+	before := a.AdapterStats().Lost
+	s.Stop()
+	testkit.Eventually(t, "messages are lost", func() bool {
+		_ = a.Publish(t.Context(), event(0))
+		return a.AdapterStats().Lost > before
+	})
 }
 
 // A failure that is noticed late, as by a process that was stopped: the gap begins when the node

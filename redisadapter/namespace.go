@@ -79,13 +79,23 @@ func (ns *namespace) delay(now time.Time) time.Duration {
 	if ns.marked.IsZero() {
 		ns.marked = now
 	}
-	waits := now.Sub(ns.marked)
-	if ns.handled < ns.mark {
-		return max(waits, ns.waited)
+	if ns.handled >= ns.mark {
+		ns.mark, ns.marked, ns.waited = ns.pushed, now, now.Sub(ns.marked)
+		if len(ns.queue) == 0 {
+			ns.waited = 0
+		}
+		return ns.waited
 	}
-	ns.mark, ns.marked, ns.waited = ns.pushed, now, waits
-	if len(ns.queue) == 0 {
-		ns.waited = 0
+	return ns.waitLocked(now)
+}
+
+// waitLocked returns about how long queued messages wait, as delay does.
+func (ns *namespace) waitLocked(now time.Time) time.Duration {
+	switch {
+	case ns.handled < ns.mark:
+		return max(now.Sub(ns.marked), ns.waited)
+	case len(ns.queue) == 0:
+		return 0
 	}
 	return ns.waited
 }

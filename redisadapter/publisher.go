@@ -55,6 +55,7 @@ type publisher struct {
 	bytes   int
 	running bool
 	lost    int           // messages lost since the last success
+	lostAll uint64        // messages lost ever
 	since   time.Time     // when the first of them was pushed
 	idle    chan struct{} // closed when all messages have been sent; nil: nobody waits
 }
@@ -244,6 +245,7 @@ func (p *publisher) loseLocked(lost int, pushed time.Time) {
 		p.since = pushed
 	}
 	p.lost += lost
+	p.lostAll += uint64(lost)
 }
 
 // account calls failed when sending loses a message and none was lost before, not even by
