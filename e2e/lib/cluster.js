@@ -54,6 +54,44 @@ async function listening(child, port) {
   throw new Error(`${child.spawnargs.join(' ')} does not listen: ${child.output}`);
 }
 
+/** A load balancer with one of those files, before one to three instances. */
+export class Balancer {
+  static async start(program, ports) {
+    const { file, args } = balancers[program];
+    const b = new Balancer();
+    b.dir = await mkdtemp(join(tmpdir(), 'e2e-'));
+    await chmod(b.dir, 0o755); // nginx' workers may be another user
+    b.port = await freePort();
+    const before = await readFile(deploy(file), 'utf8');
+    // In one step: a port that was put in may begin with another one of the file.
+    const conf = before.replace(/127\.0\.0\.1:(300[123]|8080)\b/g, (_, port) => `127.0.0.1:${port === '8080' ? b.port : ports[(port - 3001) % ports.length]}`);
+    const path = join(b.dir, file);
+    await writeFile(path, conf);
+    b.child = start(program, args(b.dir, path));
+    b.child.stdout.setEncoding('utf8').on('data', (text) => { b.child.output += text; });
+    try {
+      await listening(b.child, b.port);
+    } catch (err) {
+      await b.close();
+      throw err;
+    }
+    return b;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  get said() {
+    return this.child.output;
+  }
+
+  async close() {
+    await end(this.child);
+    await rm(this.dir, { recursive: true });
+  }
+}
+
 export class Cluster {
   /** The instances; one that was stopped can start again, on its port. */
   nodes = [];
@@ -61,7 +99,7 @@ export class Cluster {
   static async start(balancer, seed, n = 3) {
     const c = new Cluster();
     try {
-      await c.#start(balancers[balancer], balancer, seed, n);
+      await c.#start(balancer, seed, n);
     } catch (err) {
       await c.close();
       throw err;
@@ -69,9 +107,8 @@ export class Cluster {
     return c;
   }
 
-  async #start({ file, args }, program, seed, n) {
+  async #start(program, seed, n) {
     this.dir = await mkdtemp(join(tmpdir(), 'e2e-'));
-    await chmod(this.dir, 0o755); // nginx' workers may be another user
     const redis = await freePort();
     this.redis = start('redis-server', ['--port', redis, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.dir]);
     this.redis.stdout.resume();
@@ -83,25 +120,17 @@ export class Cluster {
     }
     this.node = await NodeServer.start(url);
 
-    this.port = await freePort();
-    let conf = await readFile(deploy(file), 'utf8');
-    for (const [i, node] of this.nodes.entries()) conf = conf.replaceAll(`127.0.0.1:${3001 + i}`, `127.0.0.1:${node.port}`);
-    conf = conf.replaceAll('127.0.0.1:8080', `127.0.0.1:${this.port}`);
-    const path = join(this.dir, file);
-    await writeFile(path, conf);
-    this.balancer = start(program, args(this.dir, path));
-    this.balancer.stdout.setEncoding('utf8').on('data', (text) => { this.balancer.output += text; });
-    await listening(this.balancer, this.port);
+    this.balancer = await Balancer.start(program, this.nodes.map((node) => node.port));
   }
 
   /** Of the load balancer. */
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return this.balancer.url;
   }
 
   /** What everybody has said, for a test that failed. */
   get said() {
-    return [...this.nodes.map((n, i) => `instance ${i}:\n${n.said}`), `balancer:\n${this.balancer?.output}`, `Node:\n${this.node?.child.output}`].join('\n');
+    return [...this.nodes.map((n, i) => `instance ${i}:\n${n.said}`), `balancer:\n${this.balancer?.said}`, `Node:\n${this.node?.child.output}`].join('\n');
   }
 
   /** Makes a REST request through the load balancer. */
@@ -127,7 +156,7 @@ export class Cluster {
   /** Ends everything and returns what is wrong with what the instances have logged. */
   async close() {
     const wrong = [];
-    await end(this.balancer);
+    await this.balancer?.close();
     await end(this.node?.child);
     for (const node of this.nodes) wrong.push(...await node.close());
     await end(this.redis);

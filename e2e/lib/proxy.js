@@ -14,12 +14,13 @@ export class Proxy {
 
   /**
    * Starts a proxy before the server at `port` of this machine. Its line takes `delay` ms each
-   * way, and `uplink` bytes a second from the client. A slow line cannot be frozen.
+   * way, and `uplink` bytes a second from the client, `downlink` to it. A slow line cannot be
+   * frozen.
    */
-  static async start(port, { delay = 0, uplink = Infinity } = {}) {
+  static async start(port, { delay = 0, uplink = Infinity, downlink = Infinity } = {}) {
     const proxy = new Proxy();
     proxy.#port = port;
-    if (delay > 0 || uplink < Infinity) proxy.#line = { delay, uplink };
+    if (delay > 0 || uplink < Infinity || downlink < Infinity) proxy.#line = { delay, uplink, downlink };
     proxy.#server.listen(0, '127.0.0.1');
     await once(proxy.#server, 'listening');
     return proxy;
@@ -81,7 +82,7 @@ export class Proxy {
         this.#pairs.delete(pair);
         to.destroySoon();
       });
-      if (this.#line) slowly(from, to, this.#line.delay, from === client ? this.#line.uplink : Infinity);
+      if (this.#line) slowly(from, to, this.#line.delay, this.#line[from === client ? 'uplink' : 'downlink']);
       else if (this.#state === 'up') from.pipe(to);
     }
   }

@@ -85,9 +85,9 @@ export class World {
     return clients;
   }
 
-  /** A network between clients and the server, as something with a URL; `line` may make it slow. */
-  async network(line) {
-    const proxy = await Proxy.start(this.server.port, line);
+  /** A network between clients and the server, or another port, as something with a URL; `line` may make it slow. */
+  async network({ port = this.server.port, ...line } = {}) {
+    const proxy = await Proxy.start(port, line);
     this.#open.push(proxy);
     return proxy;
   }
