@@ -115,7 +115,7 @@ func (ns *Namespace) dispatch(inner *socketio.Socket, e *socketio.Event) {
 		a.serve()
 	case s.ended:
 		a.reply(nil, Raw{}, errTooOften) // the connection is being closed
-	case a.route != nil && a.route.newest:
+	case a.route != nil && a.route.newest && e.Over == 0:
 		a.servePosition()
 	case s.mayRelease():
 		inner.Unread(e) // first, so that it is handled however the position's handler ends
@@ -143,13 +143,16 @@ func (a answer) name() string {
 	return a.event.Name
 }
 
-// serve handles the event, unless it has no handler.
+// serve handles the event, unless it exceeds a limit or has no handler.
 func (a answer) serve() {
-	if a.route == nil {
+	switch {
+	case a.event.Over != 0:
+		a.reply(nil, Raw{}, Errorf(CodeInvalidPayload, "exceeds Limits.%s", protocolLimits[a.event.Over]))
+	case a.route == nil:
 		a.reply(nil, Raw{}, errNoEvent)
-		return
+	default:
+		a.run()
 	}
-	a.run()
 }
 
 // run calls the interceptors and the event's handler, and replies.

@@ -166,8 +166,8 @@ func hookRows() map[string]hookRow {
 		"Trace.Limited": {trigger: func(t *testing.T, s hookSite) string {
 			c, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
 			require.NoError(t, err)
-			_ = c.Emit(strings.Repeat("x", 200))
-			c.Disconnected(t)
+			_, err = c.CallRaw(t.Context(), strings.Repeat("x", 200), realtime.Raw{})
+			require.NoError(t, err)
 			return "done"
 		}, want: done},
 		"Trace.Delivered": {trigger: publishOutcome(realtime.SessionRevoked{SessionID: "s9"}), want: done},

@@ -4,9 +4,11 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,8 +23,8 @@ import (
 	"github.com/rodando/realtime/realtimetest"
 )
 
-// A polling body of too many packets is answered with 400, by default from the
-// thousand and first on; one that is too large with 413.
+// A polling body may have what a client has emitted while it was offline. One of too many packets
+// is answered with 400, one that is too large with 413.
 func TestLimits_PollingBody(t *testing.T) {
 	event := `42/drivers,["x"]`
 	body := func(packets int) string { return strings.TrimSuffix(strings.Repeat(event+"\x1e", packets), "\x1e") }
@@ -31,9 +33,9 @@ func TestLimits_PollingBody(t *testing.T) {
 		status int
 		limit  []realtime.Limit
 	}{
-		"a thousand packets": {body(1000), http.StatusOK, nil},
-		"one more":           {body(1001), http.StatusBadRequest, []realtime.Limit{realtime.LimitPacketsPerBody}},
-		"a megabyte":         {`42/drivers,["x","` + strings.Repeat("x", 1e6-len(`42/drivers,["x",""]`)) + `"]`, http.StatusOK, nil},
+		"a megabyte of packets": {body(1_000_000 / (len(event) + 1)), http.StatusOK, nil},
+		"more than the limit":   {strings.TrimSuffix(strings.Repeat("6\x1e", 100_001), "\x1e"), http.StatusBadRequest, []realtime.Limit{realtime.LimitPacketsPerBody}},
+		"a megabyte":            {`42/drivers,["x","` + strings.Repeat("x", 1e6-len(`42/drivers,["x",""]`)) + `"]`, http.StatusOK, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -79,11 +81,82 @@ func TestTrace_LimitedNamespace(t *testing.T) {
 	})
 }
 
-// Attachments may be no more in all than a message.
+// An event that is whole, but exceeds a limit on what it contains, gets an ack with the name of
+// the limit, within the rates of its event. The connection lives.
+func TestLimits_OfAnEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limitRecorder{}
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) {
+			o.Limits.Values = 100
+			o.Limits.MaxPayload, o.Limits.AttachmentBytes = 1000, 1500
+			o.Rates.Events = map[string]realtime.Rate{"photos": {PerSecond: 0.1, Burst: 10}}
+		})
+		srv.Realtime.Drivers().HandleRaw("photos", func(_ context.Context, _ *realtime.Socket, r realtime.Raw) (realtime.Raw, error) {
+			return realtime.Raw{Args: []json.RawMessage{json.RawMessage(strconv.Itoa(len(r.Attachments)))}}, nil
+		})
+		conn := openRaw(t, srv)
+		conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
+		binary := func(sizes ...int) {
+			for _, n := range sizes {
+				require.NoError(t, wsutil.WriteClientBinary(conn.body, make([]byte, n)))
+			}
+		}
+		two := `452-/drivers,7["photos",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`
+		for _, tc := range []struct {
+			limit  realtime.Limit
+			packet string
+			sizes  []int
+		}{
+			{"", two, []int{700, 700}},
+			{realtime.LimitAttachmentBytes, two, []int{800, 800}},
+			{realtime.LimitAttachments, `4511-/drivers,7["photos"]`, []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}},
+			{realtime.LimitValues, `42/drivers,7["photos"` + strings.Repeat(",1", 200) + `]`, nil},
+			{realtime.LimitDepth, `42/drivers,7["photos",` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `]`, nil},
+			{realtime.LimitDepth, `42/drivers,7["driver:location:ping",` + strings.Repeat("[", 40) + strings.Repeat("]", 40) + `]`, nil},
+			{realtime.LimitEventName, `42/drivers,7["` + strings.Repeat("n", 200) + `"]`, nil},
+			{"", two, []int{700, 700}},
+		} {
+			got := conn.send(t, tc.packet)
+			binary(tc.sizes...)
+			got = append(got, conn.received()...)
+			want, limits := `43/drivers,7[2]`, []realtime.Limit(nil)
+			if tc.limit != "" {
+				want = `43/drivers,7[{"ok":false,"error":{"code":"invalid_payload","message":"exceeds Limits.` + string(tc.limit) + `"}}]`
+				limits = []realtime.Limit{tc.limit}
+			}
+			require.Equal(t, []string{want}, got)
+			require.Equal(t, limits, l.take())
+		}
+		for range 4 {
+			require.Contains(t, conn.send(t, `42/drivers,7["photos"`+strings.Repeat(",1", 200)+`]`)[0], "invalid_payload")
+		}
+		require.Contains(t, conn.send(t, `42/drivers,7["photos"`+strings.Repeat(",1", 200)+`]`)[0], "rate_limited")
+		require.False(t, conn.closed())
+	})
+}
+
+// By default an app may send a track of 4000 points, and two photos of 600 kB.
+func TestLimits_LargeEvents(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		srv.Realtime.Drivers().HandleRaw("echo", func(_ context.Context, _ *realtime.Socket, r realtime.Raw) (realtime.Raw, error) { return r, nil })
+		d := srv.Driver(t, "d1")
+		track := `[` + strings.TrimSuffix(strings.Repeat(`{"lat":23.1,"lng":-82.4,"t":1},`, 4000), ",") + `]`
+		require.JSONEq(t, track, rawAck(t, d, "echo", track))
+		photo := make([]byte, 600_000)
+		ack, err := d.CallRaw(t.Context(), "echo", realtime.Raw{
+			Args:        []json.RawMessage{json.RawMessage(`{"_placeholder":true,"num":0}`), json.RawMessage(`{"_placeholder":true,"num":1}`)},
+			Attachments: [][]byte{photo, photo},
+		})
+		require.NoError(t, err)
+		require.Equal(t, [][]byte{photo, photo}, ack.Attachments)
+	})
+}
+
 func TestTrace_LimitedAttachments(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		l := &limitRecorder{}
-		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload = 1000 })
+		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.MaxPayload, o.Limits.AttachmentBytes = 1000, 1000 })
 		conn := openRaw(t, srv)
 		conn.send(t, connectPacket(realtime.NamespaceDrivers, srv.Login("d1", realtime.UserDriver)))
 		conn.send(t, `452-/drivers,["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]`)
@@ -91,8 +164,8 @@ func TestTrace_LimitedAttachments(t *testing.T) {
 			require.False(t, conn.closed())
 			require.NoError(t, wsutil.WriteClientBinary(conn.body, make([]byte, 600)))
 		}
-		require.Equal(t, []realtime.Limit{realtime.LimitMaxPayload}, l.take())
-		require.True(t, conn.closedSoon())
+		require.Equal(t, []realtime.Limit{realtime.LimitAttachmentBytes}, l.take())
+		require.False(t, conn.closed())
 	})
 }
 

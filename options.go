@@ -259,6 +259,10 @@ type Timeouts struct {
 // Limits bounds what clients can cost. No number may be above 1,073,741,824. The server
 // reports each refusal to Trace.Limited, with the name of the field.
 //
+// An event that exceeds Attachments, AttachmentBytes, EventName, Depth or Values is acknowledged
+// with CodeInvalidPayload and the name of the limit; an ack that does so is ignored. A message
+// beyond MaxPayload closes the connection.
+//
 // Events wait for their handlers in a queue of the connection. The server stops reading
 // the connection while the queue has more than QueuedEvents events, or uses more memory
 // than twice MaxPayload. It goes on reading while it waits for an ack of the client,
@@ -283,11 +287,17 @@ type Limits struct {
 	// MaxPayload is the maximum size of a WebSocket message or of a polling body, at least 1000
 	// bytes. Defaults to 1,000,000 bytes.
 	MaxPayload int
-	// PacketsPerBody is the maximum number of packets in a polling body. Defaults to 1000 packets.
+	// PacketsPerBody is the maximum number of packets in a polling body. A stock client puts
+	// all that its app has emitted while it was offline into one, up to MaxPayload. Defaults to
+	// 100,000 packets.
 	PacketsPerBody int
 	// Attachments is the maximum number of binary attachments of an event. Defaults to 10
 	// attachments.
 	Attachments int
+	// AttachmentBytes is the maximum size of the attachments of an event together, at least 1000
+	// bytes, or MaxPayload if that is more. MaxPayload is the maximum of each. Defaults to
+	// 4,000,000 bytes.
+	AttachmentBytes int
 	// EventName is the maximum length of an event's name, at least 20 bytes: the longest built-in
 	// name. Defaults to 128 bytes.
 	EventName int
@@ -295,7 +305,7 @@ type Limits struct {
 	// to 32 levels.
 	Depth int
 	// Values is the maximum number of array elements and object members in an event, or in the auth
-	// object of a CONNECT, at least 32 values. Defaults to 10,000 values.
+	// object of a CONNECT, at least 32 values. Defaults to 100,000 values.
 	Values int
 	// QueuedEvents is the maximum number of a connection's events that wait for their handlers.
 	// Defaults to 256 events.

@@ -71,11 +71,12 @@ func (t *Timeouts) settings() []setting[time.Duration] {
 func (l *Limits) settings() []setting[int] {
 	return append([]setting[int]{
 		{"MaxPayload", &l.MaxPayload, 1e6, 1000, false},
-		{"PacketsPerBody", &l.PacketsPerBody, 1000, 1, false},
+		{"PacketsPerBody", &l.PacketsPerBody, 100_000, 1, false},
 		{"Attachments", &l.Attachments, 10, 1, false},
+		{"AttachmentBytes", &l.AttachmentBytes, 4_000_000, 1000, false},
 		{"EventName", &l.EventName, 128, len(DriverLocationPing.name), false},
 		{"Depth", &l.Depth, 32, 4, false},
-		{"Values", &l.Values, 10_000, 32, false},
+		{"Values", &l.Values, 100_000, 32, false},
 		{"QueuedEvents", &l.QueuedEvents, 256, 1, false},
 		{"OutboxBytes", &l.OutboxBytes, 4 << 20, 16 << 10, false},
 		{"OutboxMessages", &l.OutboxMessages, 10_000, 16, false},

@@ -64,7 +64,7 @@ func perSecond(r Rate) string {
 
 // limitUnits is what each number of Limits counts; a size is in bytes.
 var limitUnits = map[string]string{
-	"MaxPayload":           "bytes",
+	"MaxPayload": "bytes", "AttachmentBytes": "bytes",
 	"PacketsPerBody":       "packets",
 	"Attachments":          "attachments",
 	"EventName":            "bytes",
@@ -152,8 +152,9 @@ func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
 	l, r := o.Limits, o.Rates
 	for what, is := range map[string]string{
 		"a message or a polling body": strconv.Itoa(l.MaxPayload/1e6) + " MB",
-		"packets in a polling body; values, depth, name and attachments of an event": grouped(l.PacketsPerBody) + "; " +
-			grouped(l.Values) + ", " + grouped(l.Depth) + ", " + grouped(l.EventName) + " bytes, " + grouped(l.Attachments),
+		"packets in a polling body":   grouped(l.PacketsPerBody),
+		"values, depth, name, number of attachments and their bytes together, of an event": grouped(l.Values) + ", " + grouped(l.Depth) + ", " +
+			grouped(l.EventName) + " bytes, " + grouped(l.Attachments) + ", " + strconv.Itoa(l.AttachmentBytes/1e6) + " MB",
 		"a driver's positions":                           perSecond(r.Location),
 		"every other event, each event separately":       perSecond(r.Event),
 		"`admin:trip:join`, `admin:trip:leave`":          perSecond(Rate{r.Event.PerSecond, l.RoomsPerSocket}) + ", for up to " + grouped(l.RoomsPerSocket) + " trips of a socket",

@@ -166,7 +166,7 @@ func (rt *Server) startEngine() {
 		Limits: socketio.Limits{
 			Attachments: o.Limits.Attachments, Depth: o.Limits.Depth, Values: o.Limits.Values, EventName: o.Limits.EventName, Namespace: 256,
 		},
-		AttachmentBytes: o.Limits.MaxPayload,
+		AttachmentBytes: max(o.Limits.AttachmentBytes, o.Limits.MaxPayload),
 		ConnectTimeout:  o.Timeouts.Connect,
 		QueuedEvents:    o.Limits.QueuedEvents,
 		QueuedBytes:     2 * o.Limits.MaxPayload,
@@ -195,7 +195,7 @@ func (rt *Server) startEngine() {
 			WriteTimeout:      o.Timeouts.Write,
 			MaxPayload:        o.Limits.MaxPayload,
 			MaxPackets:        o.Limits.PacketsPerBody,
-			MaxIncomingBytes:  max(64<<20, 8*o.Limits.MaxPayload), // space for a few messages of the maximum size
+			MaxIncomingBytes:  max(64<<20, 8*max(o.Limits.MaxPayload, o.Limits.AttachmentBytes)), // space for a few messages of the maximum size
 			MaxOutboxBytes:    o.Limits.OutboxBytes,
 			MaxOutboxMessages: o.Limits.OutboxMessages,
 			NoPolling:         !slices.Contains(o.Transports, TransportPolling),

@@ -19,6 +19,7 @@ const (
 	LimitMaxPayload       Limit = "MaxPayload"
 	LimitPacketsPerBody   Limit = "PacketsPerBody"
 	LimitAttachments      Limit = "Attachments"
+	LimitAttachmentBytes  Limit = "AttachmentBytes"
 	LimitEventName        Limit = "EventName"
 	LimitDepth            Limit = "Depth"
 	LimitValues           Limit = "Values"
@@ -51,7 +52,7 @@ const (
 	// LimitNamespaceName is the maximum length of a namespace's name in a packet: 256 bytes.
 	LimitNamespaceName Limit = "NamespaceName"
 	// LimitIncomingBytes is the maximum size of the incomplete messages of all connections
-	// together: 64 MiB, or eight times MaxPayload if that is more. The connection with the
+	// together: 64 MiB, or eight times MaxPayload or AttachmentBytes if that is more. The connection with the
 	// oldest incomplete message was closed.
 	LimitIncomingBytes Limit = "IncomingBytes"
 )
@@ -70,18 +71,19 @@ type LimitInfo struct {
 
 // protocolLimits maps the limits of package socketio to their names.
 var protocolLimits = map[socketio.Limit]Limit{
-	socketio.LimitPayload:       LimitMaxPayload,
-	socketio.LimitPackets:       LimitPacketsPerBody,
-	socketio.LimitIncomingBytes: LimitIncomingBytes,
-	socketio.LimitOutbox:        LimitOutbox,
-	socketio.LimitNamespaces:    LimitNamespaces,
-	socketio.LimitPendingAcks:   LimitPendingAcks,
-	socketio.LimitQueuedEvents:  LimitQueuedEvents,
-	socketio.LimitAttachments:   LimitAttachments,
-	socketio.LimitDepth:         LimitDepth,
-	socketio.LimitValues:        LimitValues,
-	socketio.LimitEventName:     LimitEventName,
-	socketio.LimitNamespaceName: LimitNamespaceName,
+	socketio.LimitPayload:         LimitMaxPayload,
+	socketio.LimitPackets:         LimitPacketsPerBody,
+	socketio.LimitIncomingBytes:   LimitIncomingBytes,
+	socketio.LimitOutbox:          LimitOutbox,
+	socketio.LimitNamespaces:      LimitNamespaces,
+	socketio.LimitPendingAcks:     LimitPendingAcks,
+	socketio.LimitQueuedEvents:    LimitQueuedEvents,
+	socketio.LimitAttachments:     LimitAttachments,
+	socketio.LimitAttachmentBytes: LimitAttachmentBytes,
+	socketio.LimitDepth:           LimitDepth,
+	socketio.LimitValues:          LimitValues,
+	socketio.LimitEventName:       LimitEventName,
+	socketio.LimitNamespaceName:   LimitNamespaceName,
 }
 
 // admissionLimits maps the limits of package admission to their names.

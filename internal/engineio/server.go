@@ -111,7 +111,7 @@ type Handler interface {
 	Opened()
 	// Message handles one message. Calls for one session come one at a time and in
 	// order. It must not keep data or block. An error ends the session with
-	// ReasonParseError.
+	// ReasonParseError; ErrTooBig also tells a websocket client what was wrong.
 	Message(data []byte, binary bool) error
 	// Serve runs the work that the messages since the last Serve asked for. It may
 	// block, and may run concurrently with Message and with itself.
@@ -120,6 +120,9 @@ type Handler interface {
 	// running. It must not block.
 	Closed(reason Reason)
 }
+
+// ErrTooBig is the error of Handler.Message for a message that exceeds a limit.
+var ErrTooBig = errors.New("message too big")
 
 // Reason says why a session ended.
 type Reason string

@@ -314,19 +314,26 @@ func (s *Session) receiveLocked(packet []byte, binary bool) bool {
 
 func (s *Session) handleMessageLocked(data []byte, binary bool) bool {
 	s.needsServe = true
-	if err := s.handler.Message(data, binary); err != nil {
-		return s.malformed()
+	switch err := s.handler.Message(data, binary); err {
+	case nil:
+		return true
+	case ErrTooBig: //nolint:errorlint // the layer above wraps none
+		return s.invalid(ws.StatusMessageTooBig)
 	}
-	return true
+	return s.malformed()
 }
 
-// malformed ends the session because of invalid input. It always returns false. The open
-// poll of a polling client gets the close packet, and its POST an error.
-func (s *Session) malformed() bool {
+// malformed ends the session because of malformed input. It always returns false.
+func (s *Session) malformed() bool { return s.invalid(ws.StatusProtocolError) }
+
+// invalid ends the session because of invalid input, over a websocket with this status. It
+// always returns false. The open poll of a polling client finds its session unknown, and its
+// POST gets an error.
+func (s *Session) invalid(status ws.StatusCode) bool {
 	if s.Transport() == "polling" {
 		s.abort(ReasonParseError)
 	} else {
-		s.closeByClient(ReasonParseError, ws.StatusProtocolError, false)
+		s.closeByClient(ReasonParseError, status, false)
 	}
 	return false
 }

@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -191,6 +192,7 @@ type client struct {
 	t      *testing.T
 	in     chan packet
 	closed chan struct{}
+	status ws.StatusCode // of the close frame; set before closed is closed
 	silent atomic.Bool   // does not answer pings
 	sid    string        // of the engine's session; set before the first packet
 	read   chan struct{} // holds a token; a test that takes it stops the reading
@@ -275,6 +277,9 @@ func (c *client) dialWebSocket(s *server, protocol string) {
 		for {
 			data, op, err := wsutil.ReadServerData(rw)
 			if err != nil {
+				var end wsutil.ClosedError
+				errors.As(err, &end)
+				c.status = end.Code
 				return
 			}
 			c.read <- <-c.read

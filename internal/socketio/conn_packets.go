@@ -10,20 +10,20 @@ import (
 	"github.com/rodando/realtime/internal/engineio"
 )
 
-// partialPacket is a binary packet whose attachments are still arriving.
+// partialPacket is a binary packet whose attachments are still arriving. Nothing is kept of one
+// whose event exceeds a limit.
 type partialPacket struct {
 	packet   Packet
 	event    *Event
 	arrived  int  // number of attachments that have arrived
 	bytes    int  // of the attachments that have arrived
 	reserved int  // bytes reserved in the engine for incomplete messages
-	ignored  bool // the client has left the namespace: nothing is kept
+	ignored  bool // the client has left the namespace, or it is an ack that exceeds a limit: nothing is kept
 }
 
 var (
 	errBinary      = errors.New("binary data that nothing announced")
 	errExpected    = errors.New("text where an attachment is due")
-	errTooLarge    = errors.New("attachments too large")
 	errNamespaceUp = errors.New("second connect of a namespace")
 	errNotJoined   = errors.New("packet for a namespace never joined")
 	errIncoming    = errors.New("too much of incomplete packets")
@@ -36,8 +36,11 @@ func (c *Conn) Message(data []byte, binary bool) error {
 	err := c.message(data, binary)
 	if err != nil {
 		broken := err
-		if limitOf(err) != 0 || errors.Is(err, errTooLarge) || errors.Is(err, errIncoming) {
-			broken = nil // the limit is reported
+		switch {
+		case limitOf(err) != 0:
+			broken, err = nil, engineio.ErrTooBig // the limit is reported
+		case errors.Is(err, errIncoming):
+			broken = nil // likewise
 		}
 		c.fail(broken)
 	}
@@ -63,10 +66,15 @@ func (c *Conn) message(data []byte, binary bool) error {
 		if l := limitOf(err); l != 0 {
 			c.limited(nil, l)
 		}
-		return err
+		over := p.overLimit(err)
+		if over == 0 {
+			return err
+		}
+		p.exceed(over, e, string(p.Name))
+	} else {
+		e.id, e.Args, e.Name = p.ID, p.Args, string(p.Name)
+		e.size = sizeOf(e, packet)
 	}
-	e.id, e.Args, e.Name = p.ID, p.Args, string(p.Name)
-	e.size = sizeOf(e, packet)
 	if p.Attachments == 0 {
 		return c.dispatch(&p, e)
 	}
@@ -74,9 +82,9 @@ func (c *Conn) message(data []byte, binary bool) error {
 	if err != nil {
 		return err // before anything is kept for a client that has not logged in
 	}
-	in := &partialPacket{packet: p, event: e, ignored: stale}
+	in := &partialPacket{packet: p, event: e, ignored: stale || e.Over != 0 && p.Type == PacketBinaryAck}
 	c.partial = in
-	if stale {
+	if in.ignored {
 		in.packet, in.event = Packet{Attachments: p.Attachments}, nil
 		return nil
 	}
@@ -101,9 +109,9 @@ func (c *Conn) handleAttachment(data []byte) error {
 	if in == nil {
 		return errBinary
 	}
-	if in.bytes += len(data); in.bytes > c.srv.cfg.AttachmentBytes {
-		c.limited(nil, LimitPayload)
-		return errTooLarge
+	if in.bytes += len(data); in.bytes > c.srv.cfg.AttachmentBytes && !in.ignored && in.event.Over == 0 {
+		c.limited(nil, LimitAttachmentBytes)
+		c.exceed(in)
 	}
 	in.arrived++
 	complete := in.arrived == in.packet.Attachments
@@ -113,7 +121,10 @@ func (c *Conn) handleAttachment(data []byte) error {
 	if in.ignored {
 		return nil
 	}
-	added := in.event.attach(bytes.Clone(data))
+	added := 0
+	if in.event.Over == 0 {
+		added = in.event.attach(bytes.Clone(data))
+	}
 	if !complete {
 		c.countPartial(added)
 		return c.reserve(in)
@@ -123,6 +134,32 @@ func (c *Conn) handleAttachment(data []byte) error {
 	}
 	c.countPartial(added - in.event.size) // from now on it counts as a queued event
 	return c.dispatch(&in.packet, in.event)
+}
+
+// exceed drops what p contains, and makes e its event, because it exceeds a limit. e.size counts
+// the bytes that they still refer to.
+func (p *Packet) exceed(over Limit, e *Event, name string) {
+	namespace := bytes.Clone(p.Namespace)
+	*p = Packet{Type: p.Type, Namespace: namespace, ID: p.ID, Attachments: p.Attachments}
+	*e = Event{id: p.ID, Name: name, Over: over}
+	e.size = sizeOf(e, namespace)
+}
+
+// exceed drops what is kept of an incomplete packet, whose attachments are too large together.
+// Its event is refused when all of them have arrived.
+func (c *Conn) exceed(in *partialPacket) {
+	if in.reserved > 0 {
+		c.session.Reserve(-in.reserved)
+		in.reserved = 0
+	}
+	e := &Event{}
+	in.packet.exceed(LimitAttachmentBytes, e, in.event.Name)
+	c.countPartial(e.size - in.event.size)
+	in.event = e
+	in.ignored = in.packet.Type == PacketBinaryAck
+	if in.ignored {
+		c.countPartial(-e.size)
+	}
 }
 
 // dispatch handles a complete packet. Its arguments and attachments are in e.
@@ -144,7 +181,9 @@ func (c *Conn) dispatch(p *Packet, e *Event) error {
 		e.socket = s
 		s.enqueue(e)
 	case PacketAck, PacketBinaryAck:
-		s.handleAck(e)
+		if e.Over == 0 { // otherwise the query ends as if there were no ack
+			s.handleAck(e)
+		}
 	default: // CONNECT was handled above, and Parse accepts no CONNECT_ERROR
 	}
 	return nil

@@ -42,7 +42,7 @@ const (
 
 // Limits of the engine.
 const (
-	LimitPayload       = engineio.LimitPayload // of attachments too: Config.AttachmentBytes
+	LimitPayload       = engineio.LimitPayload
 	LimitPackets       = engineio.LimitPackets
 	LimitIncomingBytes = engineio.LimitIncomingBytes
 	LimitOutbox        = engineio.LimitOutbox
@@ -58,6 +58,7 @@ const (
 	LimitValues
 	LimitEventName
 	LimitNamespaceName
+	LimitAttachmentBytes // Config.AttachmentBytes
 )
 
 // Why requests fail.

@@ -7,6 +7,7 @@ type Event struct {
 	Name        string
 	Args        [][]byte // raw JSON
 	Attachments [][]byte // the binary data that placeholders in Args stand for
+	Over        Limit    // the limit that the event exceeds, or 0; then it has neither, and may have no name
 
 	socket  *Socket
 	id      int64     // ack id, or NoID

@@ -128,11 +128,9 @@ func TestConn_BinarySize(t *testing.T) {
 			c.expectBinary(half, half)
 		}
 		c.text(text)
-		c.binary(half)
+		c.binary(half, half+"y")
+		c.expect1(`2["a"]`) // without its content: see TestConn_EventsOverALimit
 		require.False(t, c.isClosed())
-		c.binary(half + "y")
-		require.True(t, c.isClosed())
-		require.Equal(t, []string{"/ parse error"}, s.reasons.take())
 	})
 }
 
@@ -173,13 +171,10 @@ func TestConn_InvalidPackets(t *testing.T) {
 		{"event without a name", []string{`2[]`}},
 		{"cut json", []string{`2["a`}},
 		{"trailing json", []string{`2["a"]]`}},
-		{"too deep", []string{`2["a",` + strings.Repeat("[", 32) + strings.Repeat("]", 32) + `]`}},
-		{"far too deep", []string{`2` + strings.Repeat("[", 50_000)}},
 		{"numeric name", []string{`2[1]`}},
 		{"object for a name", []string{`2[{"toString":"foo"}]`}},
 		{"null for a name", []string{`2[null]`}},
 		{"placeholder for a name", []string{`51-[` + one + `]`}},
-		{"long name", []string{`2["` + strings.Repeat("n", 65) + `"]`}},
 		{"connect", []string{`2["connect"]`}},
 		{"connect, escaped", []string{`2["\u0063onnect"]`}},
 		{"connect_error", []string{`2["connect_error",{}]`}},
@@ -202,12 +197,10 @@ func TestConn_InvalidPackets(t *testing.T) {
 		{"placeholder huge", []string{`51-["a",{"_placeholder":true,"num":9999}]`}},
 		{"placeholder that is a word", []string{`51-["a",{"_placeholder":true,"num":"length"}]`}},
 		{"placeholder without number", []string{`51-["a",{"_placeholder":true}]`}},
-		{"too many attachments", []string{`511-["a"]`}},
 		{"far too many attachments", []string{`5` + strings.Repeat("9", 90_000) + `-["a"]`}},
 		{"attachment count missing", []string{`5-["a"]`}},
 		{"attachment count without end", []string{`51["a"]`}},
 		{"attachment count negative", []string{`5-1-["a"]`}},
-		{"attachments too large", []string{`52-["a"]`, "b:" + strings.Repeat("x", 60_000), "b:" + strings.Repeat("x", 60_000)}},
 		{"text where an attachment is due", []string{`51-["a",` + one + `]`, `2["a"]`}},
 		{"connect where an attachment is due", []string{`51-["a",` + one + `]`, `0/a,`}},
 		{"binary that nothing announced", []string{`b:x`}},

@@ -116,8 +116,45 @@ const (
 var root = []byte("/")
 
 // Parse parses one text packet of a client into p. It reuses the backing array of
-// p.Args. After an error the content of p is undefined.
+// p.Args. After an error the content of p is undefined, except that of a packet that overLimit
+// returns a limit for.
 func (p *Packet) Parse(b []byte, lim Limits) error {
+	err := p.parse(b, lim)
+	if p.overLimit(err) != 0 {
+		p.Args, p.Name = nil, peekName(p.Data, lim.EventName)
+	}
+	return err
+}
+
+// overLimit returns the limit that an error of Parse is about if the packet is an event or an
+// ack, whose content exceeds it, or 0. Such a packet has its header, and its Name if that can
+// be told.
+func (p *Packet) overLimit(err error) Limit {
+	l := limitOf(err)
+	if l == LimitNamespaceName || p.Type == PacketConnect {
+		return 0
+	}
+	return l
+}
+
+// peekName returns the name of an event whose arguments are not parsed, or nil.
+func peekName(b []byte, maxLen int) []byte {
+	b = bytes.TrimLeft(b, " \t\r\n")
+	if len(b) == 0 || b[0] != '[' {
+		return nil
+	}
+	b = bytes.TrimLeft(b[1:], " \t\r\n")
+	if len(b) == 0 || b[0] != '"' {
+		return nil
+	}
+	end := jsonscan.Plain(b, 1) // a name with escapes is not one of the server's
+	if end == len(b) || b[end] != '"' || end-1 > maxLen || Reserved(string(b[1:end])) {
+		return nil
+	}
+	return b[1:end]
+}
+
+func (p *Packet) parse(b []byte, lim Limits) error {
 	args := p.Args[:0]
 	if cap(args) > keepArgs {
 		args = nil
@@ -129,6 +166,9 @@ func (p *Packet) Parse(b []byte, lim Limits) error {
 	}
 	if len(rest) > 0 {
 		p.Data = rest
+	}
+	if p.Attachments > lim.Attachments {
+		return errTooMany
 	}
 	switch p.Type {
 	case PacketConnect:
@@ -168,9 +208,6 @@ func (p *Packet) parseHeader(b []byte, lim Limits) (rest []byte, err error) {
 		n, width := parseDigits(b, maxCountDigits)
 		if width == 0 || width > maxCountDigits || width == len(b) || b[width] != '-' {
 			return nil, errAttachments
-		}
-		if n > int64(lim.Attachments) {
-			return nil, errTooMany
 		}
 		b = b[width+1:]
 		p.Attachments = int(n)
