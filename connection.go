@@ -115,6 +115,22 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	return c, nil
 }
 
+// connectTimeout is socketio's Config.FirstTimeout: it grows where connections have ended without
+// a CONNECT. Such a connection says nothing of its user, so an address is all that it can count for.
+func (rt *Server) connectTimeout(data any) time.Duration {
+	if place, ok := stateOf(data).Network(); ok {
+		return rt.comebacks.Timeout(uint64(place))
+	}
+	return rt.opts.Timeouts.Connect
+}
+
+// welcome forgets the connections that have ended without a CONNECT at the address of this one.
+func (rt *Server) welcome(c *connState) {
+	if place, ok := c.Network(); ok {
+		rt.comebacks.Welcome(uint64(place))
+	}
+}
+
 // socketLeft is socketio's Config.Left: a socket has left its connection, which may be evicted
 // if it has no user now.
 func (rt *Server) socketLeft(inner *socketio.Socket) {

@@ -46,6 +46,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		ns.connected(s)
 	}, hello)
 	if opened {
+		ns.rt.welcome(s.conn())
 		ns.rt.userLimit.connected(s)
 		ns.traceConnected(s, h.start)
 	} else if h.revoked.Load() {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -428,12 +429,15 @@ func TestCompat_DisconnectRefused(t *testing.T) {
 
 // TestTimeouts_Connect: a connection that enters no namespace is closed after 15 s,
 // whatever it tries, and one that has been in one no sooner than 15 s after the last
-// refusal or DISCONNECT.
+// refusal or DISCONNECT. One that sends no CONNECT makes the next one of its address wait longer.
 func TestTimeouts_Connect(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 3 * time.Second} {
 		t.Run(timeout.String(), func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
-				srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Timeouts.Connect = timeout })
+				srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+					o.Timeouts.Connect = timeout
+					o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+				})
 				limit := timeout
 				if limit == 0 {
 					limit = 15 * time.Second
@@ -445,8 +449,6 @@ func TestTimeouts_Connect(t *testing.T) {
 					took := conn.closedAfter(t, time.Minute)
 					require.InDelta(t, limit.Seconds(), took.Seconds(), 2*tick.Seconds())
 				}
-				idle(openRaw(t, srv)) // without a word
-
 				refused := []string{"40/drivers,", "40/nowhere,", connectPacket(realtime.NamespaceDrivers, "bad"), "40"}
 				conn := openRaw(t, srv)
 				start := time.Now()
@@ -485,6 +487,16 @@ func TestTimeouts_Connect(t *testing.T) {
 				time.Sleep(4 * time.Second)
 				release()
 				require.Len(t, conn.received(), 2)
+
+				// Without a word. The next one has more time, but not at another address.
+				for _, n := range []float64{1, 2, 4} {
+					took := openRaw(t, srv).closedAfter(t, 10*time.Minute)
+					require.InDelta(t, n*(limit-settleTime).Seconds()+settleTime.Seconds(), took.Seconds(), 2*tick.Seconds())
+				}
+				other := openRaw(t, srv, "X-Forwarded-For", "203.0.113.9")
+				idle(other)
+				require.Len(t, openRaw(t, srv).send(t, connectPacket(realtime.NamespaceDrivers, token)), 2)
+				idle(openRaw(t, srv))
 			})
 		})
 	}

@@ -205,8 +205,10 @@ type Timeouts struct {
 	// Upgrade is how long an upgrade to WebSocket may take. Defaults to 10 s.
 	Upgrade time.Duration
 	// Connect is how long a connection may be in no namespace, both after it opened and
-	// after it left its last namespace. A refused CONNECT does not extend it. Defaults to
-	// 15 s.
+	// after it left its last namespace. A refused CONNECT does not extend it. It doubles for a
+	// new connection, up to 5 minutes, each time that one of its address ended without a
+	// CONNECT, until one logs in: some clients that were disconnected for good come back so.
+	// Defaults to 15 s.
 	Connect time.Duration
 	// Close is how long the server tries to send the remaining packets before it closes a
 	// connection. For a polling client that has logged in, and polled within PingTimeout, it

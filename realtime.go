@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/admission"
+	"github.com/rodando/realtime/internal/comebacks"
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/logsample"
 	"github.com/rodando/realtime/internal/origin"
@@ -54,6 +55,7 @@ type Server struct {
 	cancelHandlers context.CancelFunc
 
 	admission     *admission.Control
+	comebacks     *comebacks.Table
 	limiter       *ratelimit.Limiter // limits events; nil: no limits
 	host          hostCalls
 	watchdog      hostcall.Watchdog // abandons handlers that do not return
@@ -114,6 +116,7 @@ func New(o Options) (*Server, error) {
 		rt.opts.Sessions = o.Sessions
 	}
 	rt.admission = rt.newAdmission()
+	rt.comebacks = comebacks.New(o.Timeouts.Connect)
 	rt.limiter = newLimiter(&rt.opts)
 	rt.host.init(rt)
 	rt.startEngine()
@@ -168,6 +171,7 @@ func (rt *Server) startEngine() {
 		},
 		AttachmentBytes: max(o.Limits.AttachmentBytes, o.Limits.MaxPayload),
 		ConnectTimeout:  o.Timeouts.Connect,
+		FirstTimeout:    rt.connectTimeout,
 		QueuedEvents:    o.Limits.QueuedEvents,
 		QueuedBytes:     2 * o.Limits.MaxPayload,
 		Namespaces:      o.Limits.Namespaces,

@@ -131,6 +131,8 @@ func (rt *Server) connectionFailed(c *socketio.Conn, broken error) {
 	detail := "no CONNECT arrived"
 	if broken != nil {
 		i.Reason, detail = FailurePacket, broken.Error()
+	} else if place, ok := connOf(c).Network(); ok {
+		rt.comebacks.Ended(uint64(place))
 	}
 	rt.connFailed(c, i, detail)
 }

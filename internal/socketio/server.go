@@ -29,13 +29,16 @@ type Config struct {
 	Limits          Limits
 	AttachmentBytes int           // maximum bytes of all attachments of one packet
 	ConnectTimeout  time.Duration // until a connection is in a namespace, and after it has left all of them
-	QueuedEvents    int           // events of a connection that wait for handlers; above it reading pauses
-	QueuedBytes     int           // likewise, bytes of memory
-	Namespaces      int           // maximum sockets of a connection at the same time
-	PendingAcks     int           // maximum awaited acks of a socket
-	EIO3Query       int           // maximum bytes of the query in an EIO3 client's CONNECT, in addition to Limits.Namespace
-	Wheel           *timingwheel.Wheel
-	Engine          EngineConfig // New sets its Wheel, Accept, Limited, UpgradeFailed and Heartbeat
+	// FirstTimeout returns how long a new connection may be in no namespace. It must not block.
+	// Defaults to ConnectTimeout.
+	FirstTimeout func(data any) time.Duration
+	QueuedEvents int // events of a connection that wait for handlers; above it reading pauses
+	QueuedBytes  int // likewise, bytes of memory
+	Namespaces   int // maximum sockets of a connection at the same time
+	PendingAcks  int // maximum awaited acks of a socket
+	EIO3Query    int // maximum bytes of the query in an EIO3 client's CONNECT, in addition to Limits.Namespace
+	Wheel        *timingwheel.Wheel
+	Engine       EngineConfig // New sets its Wheel, Accept, Limited, UpgradeFailed and Heartbeat
 
 	// Accept returns the data that the layer above keeps for a new connection, or the
 	// reason to refuse it; protocol is the Engine.IO protocol of the client, 4 or 3.
@@ -204,6 +207,10 @@ func (s *Server) accept(es *engineio.Session, r *http.Request) (engineio.Handler
 	}
 	c := &Conn{srv: s, session: es, Data: data}
 	c.timer.F = c.onConnectTimeout
-	s.cfg.Wheel.Arm(&c.timer, s.cfg.ConnectTimeout)
+	wait := s.cfg.ConnectTimeout
+	if f := s.cfg.FirstTimeout; f != nil {
+		wait = f(data)
+	}
+	s.cfg.Wheel.Arm(&c.timer, wait)
 	return c, nil
 }

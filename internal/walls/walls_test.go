@@ -24,11 +24,12 @@ const module = "github.com/rodando/realtime"
 var allowed = map[string][]string{
 	".": {
 		"github.com/golang-jwt/jwt/v5", "github.com/google/uuid",
-		"./internal/admission", "./internal/chain", "./internal/hostcall", "./internal/jsonscan", "./internal/logsample", "./internal/origin",
+		"./internal/admission", "./internal/chain", "./internal/comebacks", "./internal/hostcall", "./internal/jsonscan", "./internal/logsample", "./internal/origin",
 		"./internal/peerrooms", "./internal/ratelimit", "./internal/roster", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
 	},
 	"./internal/admission":         {"./internal/ratelimit"},
 	"./internal/chain":             {},
+	"./internal/comebacks":         {"./internal/chain"},
 	"./internal/engineio":          {"github.com/gobwas/ws", "./internal/hostcall", "./internal/rawsocket", "./internal/stackroom", "./internal/timingwheel"},
 	"./internal/faulttest":         {},
 	"./internal/hostcall":          {"./internal/chain", "./internal/stackroom", "./internal/timingwheel"},
