@@ -40,6 +40,7 @@ func TestServer_AuditsAdmins(t *testing.T) {
 		}
 
 		require.NoError(t, srv.Realtime.DisconnectSession(t.Context(), realtimetest.SessionID("d1"), "stolen"))
+		synctest.Wait() // else the next call may end the socket first
 		require.NoError(t, srv.Realtime.DisconnectUser(t.Context(), "d1", "banned by a1"))
 		synctest.Wait()
 		publish(t, srv, realtime.UserAccessChanged{UserID: "d2", Change: realtime.AccessRoleChanged})
