@@ -85,7 +85,7 @@ func TestMetrics_Scraped(t *testing.T) {
 		srv.Publish(t, realtime.TripCompleted{TripID: "t1", PassengerID: "p1", DriverID: "d1", Currency: "CUP", At: time.Now().Add(time.Second)})
 		srv.Publish(t, trip)
 		require.NoError(t, srv.Bus.Publish(t.Context(), realtime.Envelope{ID: "e1", Name: "unheard of", Key: "k", Data: []byte("{}")}))
-		require.NoError(t, driver.Emit(strings.Repeat("x", 200)))
+		require.NoError(t, driver.Emit("x", strings.Repeat("x", 1_000_000)))
 		driver.Disconnected(t)
 		w := httptest.NewRecorder()
 		srv.Realtime.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, realtime.Path+"?EIO=4&transport=pigeon", nil))
@@ -111,7 +111,7 @@ func TestMetrics_Scraped(t *testing.T) {
 			`realtime_handshake_duration_seconds_count{namespace="/drivers",result="ok"} 1`,
 			`realtime_heartbeat_round_trip_seconds_count{transport="polling"} 2`,
 			`realtime_heartbeat_round_trip_seconds_count{transport="websocket"} 2`,
-			`realtime_limited_total{limit="EventName"} 1`,
+			`realtime_limited_total{limit="MaxPayload"} 1`,
 			`realtime_outdated_domain_events_total{event="trip.started"} 1`,
 			`realtime_ready 1`,
 			`realtime_request_failures_total{reason="transport"} 1`,

@@ -128,7 +128,6 @@ func badRequests() map[string]badRequest {
 		"EIO twice":                              {upgrade("EIO=4&EIO=3&transport=websocket"), bad},
 		"sid twice":                              {upgrade(overWebSocket + "&sid=a&sid=b"), bad},
 		"sid unknown":                            {upgrade(overWebSocket + "&sid=AAAAAAAAAAAAAAAAAAAAAA"), bad},
-		"sid empty":                              {upgrade(overWebSocket + "&sid="), bad},
 		"sid of a MB":                            {upgrade(overWebSocket + "&sid=" + strings.Repeat("a", 900_000)), bad},
 		"sid named like a property":              {upgrade(overWebSocket + "&sid=__proto__"), bad},
 		"POST without a session":                 {request(http.MethodPost, "EIO=4&transport=polling", "40"), bad},
