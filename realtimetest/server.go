@@ -157,6 +157,9 @@ func (s *Server) shutdown(t testing.TB) {
 			t.Errorf("the hub: %v", err)
 		}
 	}
+	answered, stopWaiting := context.WithTimeout(ctx, time.Second)
+	defer stopWaiting()
+	_ = s.http.Shutdown(answered) // a client may have left before the answer to its last request
 	if err := s.http.Close(); err != nil {
 		t.Errorf("closing the http server: %v", err)
 	}
