@@ -181,15 +181,15 @@ func CountedSize(capacity int) int {
 // reserveLocked reserves the memory of the unfinished message and reports whether it
 // may be kept. Session.recv is held.
 func (c *wsConn) reserveLocked() bool {
-	n := 0
+	n, filled := 0, 0
 	if p := c.unfinished; p != nil {
-		n = CountedSize(cap(p.raw) + cap(p.message))
+		n, filled = CountedSize(cap(p.raw)+cap(p.message)), CountedSize(len(p.raw)+len(p.message))
 	}
 	switch {
+	case filled > 0 && c.isProbe(): // no packet of an upgrade is that large, whatever room its pieces take
+		c.dropProbe()
 	case n == c.reserved:
 		return true
-	case n > c.reserved && c.isProbe(): // no packet of an upgrade is that large
-		c.dropProbe()
 	case c.s.srv.incoming.reserve(c.s, n-c.reserved):
 		c.reserved = n
 		return true

@@ -161,7 +161,8 @@ func (c *connection) follow() {
 	} else {
 		c.says.joined[trip] = true
 	}
-	if err := c.ask(call, map[string]string{"tripId": trip}); err != nil {
+	err := c.ask(call, map[string]string{"tripId": trip})
+	if err != nil && (err.Code != realtime.CodeNotFound || c.actor.w.running.has(trip)) { // it may be over
 		c.actor.breachf("%s is answered with %s", call, err.Code)
 	}
 }

@@ -38,6 +38,7 @@ func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, 
 	driver := drivers[len(drivers)-1]
 	for _, s := range rides.Plan(rng, id, passenger, drivers, driverless) {
 		if s.Ends {
+			w.running.remove(id) // before any node knows: see follow
 			w.trips.Set(passenger)
 			w.trips.Set(driver)
 		}
@@ -54,7 +55,6 @@ func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, 
 		w.oracle.published(eventID)
 		w.count.add("trip events", 1)
 		if s.Ends {
-			w.running.remove(id)
 			if w.settle() {
 				w.oracle.ended(id)
 			}

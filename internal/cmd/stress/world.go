@@ -299,6 +299,12 @@ func (s *idSet) within(f func(id string) bool) bool {
 	return false
 }
 
+func (s *idSet) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ids[id]
+}
+
 func (s *idSet) remove(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
