@@ -118,7 +118,7 @@ func FuzzForwarded(f *testing.F) {
 		}
 	}
 	c := defaults()
-	c.TrustedProxies, c.ConnectionsPerIP, c.Handshake.PerSecond = trusted, 1, -1
+	c.TrustedProxies, c.ConnectionsPerIP, c.Handshake.PerSecond, c.UnauthenticatedRate.PerSecond = trusted, 1, -1, -1
 	a := New(c)
 	f.Fuzz(func(t *testing.T, peer, header string) {
 		ask := func(lines ...string) (Network, bool) {
