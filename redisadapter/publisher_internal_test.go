@@ -50,16 +50,23 @@ func (c slowClient) DoMulti(_ context.Context, cmds ...rueidis.Completed) []ruei
 	return make([]rueidis.RedisResult, len(cmds)) // none is an answer of Redis
 }
 
+// newClient returns a client of a Redis of its own.
+func newClient(t *testing.T) rueidis.Client {
+	t.Helper()
+	r, err := redistest.Start()
+	require.NoError(t, err)
+	t.Cleanup(r.Stop)
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
 // The gap begins when the message was pushed: the nodes compare it with what happened then, and
 // it may take seconds until its publish fails.
 func TestPublisher_LossesBeginWithThePush(t *testing.T) {
 	t.Parallel()
-	r, err := redistest.Start()
-	require.NoError(t, err)
-	defer r.Stop()
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
-	require.NoError(t, err)
-	defer client.Close()
+	client := newClient(t)
 	p := &publisher{
 		client:      func() rueidis.Client { return slowClient{client, 200 * time.Millisecond} },
 		failed:      func(int, error) {},
@@ -88,12 +95,7 @@ func TestPublisher_LosesWithoutAClient(t *testing.T) {
 // still read it.
 func TestPublisher_ReusesBuffers(t *testing.T) {
 	t.Parallel()
-	r, err := redistest.Start()
-	require.NoError(t, err)
-	defer r.Stop()
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{r.Addr()}, DisableCache: true, ForceSingleClient: true})
-	require.NoError(t, err)
-	defer client.Close()
+	client := newClient(t)
 	fails := false
 	p := &publisher{
 		client: func() rueidis.Client {
