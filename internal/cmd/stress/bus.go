@@ -86,6 +86,7 @@ func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope
 		for _, e := range es {
 			errs = append(errs, handler(ctx, e))
 		}
+		b.remember(e)
 		return errors.Join(errs...)
 	})
 }
@@ -101,11 +102,16 @@ func (b nodeBus) Publish(ctx context.Context, e realtime.Envelope) error {
 // repeats is how many events are remembered that may come again.
 const repeats = 100
 
-// repeat returns earlier events of this node that the bus delivers again after e: the
-// server must recognize their ids. It returns none with fan-out, where the other node
-// may not have received them yet, and none of scenes, whose keys move between nodes.
+// repeatable reports whether the bus delivers an event again now and then: none with fan-out, where
+// the other node may not have received it yet, and none of scenes, whose keys move between nodes.
+func (b nodeBus) repeatable(e realtime.Envelope) bool {
+	return b.w.has(redeliver) && !b.fanOut && !strings.HasPrefix(e.Key, sceneTrip)
+}
+
+// repeat returns events of this node that the bus delivers again after e, which are e itself or have
+// been handled: the server must recognize their ids.
 func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
-	if !b.w.has(redeliver) || b.fanOut || strings.HasPrefix(e.Key, sceneTrip) {
+	if !b.repeatable(e) {
 		return nil
 	}
 	b.mu.Lock()
@@ -120,13 +126,23 @@ func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
 			again = append(again, old)
 		}
 	}
-	if b.recent = append(b.recent, e); len(b.recent) > repeats {
-		b.recent = b.recent[1:]
-	}
 	if len(again) > 0 {
 		b.w.count.add("bus events delivered again", len(again))
 	}
 	return again
+}
+
+// remember records an event that has been handled. One that is still being handled must not come
+// again at the same time: no bus hands out two events of a key at once.
+func (b nodeBus) remember(e realtime.Envelope) {
+	if !b.repeatable(e) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.recent = append(b.recent, e); len(b.recent) > repeats {
+		b.recent = b.recent[1:]
+	}
 }
 
 // delay delays some keys, so that events of other keys overtake them.
