@@ -37,6 +37,7 @@ type Queue struct {
 	head        int
 	worker      uint64        // the number of the goroutine that makes the calls
 	working     bool          // there is such a goroutine
+	calling     bool          // it makes a call now
 	made        uint64        // calls started
 	madeAtCheck uint64        // value of made when checkOverdue was scheduled
 	slow        chan struct{} // closed when a call is overdue, replaced when one returns that is not abandoned
@@ -141,22 +142,17 @@ func (q *Queue) startLocked() {
 func (q *Queue) work(worker uint64) {
 	stackroom.Reserve()
 	for {
-		f, ok := q.take(worker)
+		f, ok := q.take()
 		if !ok || !q.call(worker, f) {
 			return
 		}
 	}
 }
 
-// take returns the next call. ok is false when there is none, or when this worker was
-// replaced.
-func (q *Queue) take(worker uint64) (f func(), ok bool) {
+// take returns the next call. ok is false when there is none.
+func (q *Queue) take() (f func(), ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.worker != worker { // replaced by checkOverdue before it took a call
-		q.abandoned--
-		return nil, false
-	}
 	if q.head == len(q.calls) {
 		q.calls, q.head, q.working = nil, 0, false
 		return nil, false
@@ -165,6 +161,7 @@ func (q *Queue) take(worker uint64) (f func(), ok bool) {
 	q.calls[q.head] = nil
 	q.head++
 	q.made++
+	q.calling = true
 	return f, true
 }
 
@@ -182,10 +179,11 @@ func (q *Queue) call(worker uint64, f func()) (goOn bool) {
 			q.abandoned--
 			q.stalled = false
 		case !returned: // runtime.Goexit ends this goroutine
-			q.stalled = false
+			q.stalled, q.calling = false, false
 			q.startLocked()
 		default:
-			if q.stalled = false; q.isSlowLocked() {
+			q.stalled, q.calling = false, false
+			if q.isSlowLocked() {
 				q.slow = make(chan struct{})
 			}
 			goOn = true
@@ -227,7 +225,7 @@ func (q *Queue) checkOverdue() {
 	q.timerArmed = false
 	dropped := q.dropped
 	q.dropped = 0
-	overdue := q.working && q.made == q.madeAtCheck && q.made > 0
+	overdue := q.calling && q.made == q.madeAtCheck
 	failed := false
 	if overdue && !q.stalled {
 		failed = true
@@ -236,13 +234,14 @@ func (q *Queue) checkOverdue() {
 		}
 		if q.abandoned < q.cfg.Abandoned {
 			q.abandoned++
+			q.calling = false
 			q.startLocked()
 		} else {
 			q.stalled, q.stalledAt = true, time.Now()
 		}
 	}
 	if overdue && q.stalled && time.Since(q.stalledAt) >= doubled(stallFactor*q.cfg.Timeout, q.abandoned-q.cfg.Abandoned) {
-		q.stalled = false
+		q.stalled, q.calling = false, false
 		q.abandoned++
 		q.startLocked()
 	}

@@ -130,6 +130,20 @@ func TestQueue_Abandons(t *testing.T) {
 	})
 }
 
+// A call that has not begun when the queue looks is not overdue: the queue was idle before.
+func TestQueue_CallAfterAPauseIsNotOverdue(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		q := newQueue(10, 3)
+		for range 2000 { // the order of what happens at one time is random
+			q.Add(func() { time.Sleep(1500 * time.Millisecond) })
+			time.Sleep(2 * time.Second)
+			q.AddAndWait(func() {})
+			time.Sleep(3 * time.Second)
+		}
+		require.Empty(t, q.failures())
+	})
+}
+
 func TestQueue_Overflow(t *testing.T) {
 	testkit.Bubble(t, func(t *testing.T) {
 		q := newQueue(2, 1)
