@@ -40,8 +40,8 @@ const (
 type sharedUsers struct {
 	Node    string       `json:"node"`              // the sender's peerUsers.id
 	First   bool         `json:"first,omitempty"`   // the first message with all users: the receiver drops the users that it knows
-	Added   []sharedUser `json:"added,omitempty"`   // they have a socket on the sender, or their grace time runs there
-	Removed []string     `json:"removed,omitempty"` // the ids of users who no longer have a socket or a grace time on the sender
+	Added   []sharedUser `json:"added,omitempty"`   // they have a socket on the sender, their grace time runs there, or it has not published yet that they have left
+	Removed []string     `json:"removed,omitempty"` // the ids of those to whom nothing of that applies any more
 }
 
 type sharedUser struct {
@@ -156,8 +156,7 @@ func (u *peerUsers) watched(peer string, w *orphanWatch) bool {
 	return u.watches[peer] == w && !u.rt.stopping.Load()
 }
 
-// change records that a user has their first socket on this node, or no longer a socket or
-// grace time.
+// change records that a user has their first socket on this node, or is not here any more.
 func (u *peerUsers) change(key presenceKey, userType UserType, here bool) {
 	if !u.rt.clustered {
 		return

@@ -63,6 +63,32 @@ func TestPresence_OfADeadNode(t *testing.T) {
 	})
 }
 
+// A node that could not publish that its users have left, and dies before it can, has told the
+// others who they are.
+func TestPresence_OfADeadNodeWhoseBusWasAway(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newPresenceCluster(t, 2)
+		gone, back := c.nodes[0].Driver(t, "gone"), c.nodes[0].Driver(t, "back")
+		time.Sleep(time.Second)
+		require.Len(t, c.heard.take(t), 2)
+		c.nodes[0].Bus.Fail(errors.New("away"))
+		gone.Close()
+		back.Close()
+		time.Sleep(2 * grace)
+		c.nodes[1].Driver(t, "back")
+		c.nodes[0].Driver(t, "came").Close() // whose presence.connected was not published either
+		time.Sleep(2 * grace)
+		// Once for the connect, and once more because the event that failed may have been accepted.
+		require.Equal(t, []string{"+/drivers back", "+/drivers back"}, c.heard.take(t))
+		c.links[0].Kill()
+		c.heard.servers = c.nodes[1:]
+		time.Sleep(grace + time.Second)
+		require.ElementsMatch(t, []string{"-/drivers gone node lost", "-/drivers came node lost"}, c.heard.take(t))
+		time.Sleep(30 * time.Minute)
+		require.Empty(t, c.heard.take(t))
+	})
+}
+
 // A node that shuts down does not publish its users as disconnected. Another node publishes
 // those who do not reconnect.
 func TestPresence_OfANodeThatLeaves(t *testing.T) {

@@ -41,6 +41,7 @@ type presence struct {
 	mu      sync.Mutex
 	stopped bool
 	users   map[presenceKey]presenceState
+	leaving map[presenceKey]UserType // users whose grace time is over and whose event is not published yet: if this node dies, another one publishes it
 	queue   []DomainEvent
 	running bool // the publishing goroutine exists
 	dropped int  // events that did not fit into the queue
@@ -72,7 +73,7 @@ func (p *presence) init(rt *Server) {
 	p.rt, p.max = rt, presenceQueue
 	p.publishes = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // a nil Bus is replaced later by a bus that the host cannot read
 	p.counts = p.publishes || rt.clustered
-	p.users = map[presenceKey]presenceState{}
+	p.users, p.leaving = map[presenceKey]presenceState{}, map[presenceKey]UserType{}
 }
 
 // keyOf returns the user of a socket. ok is false if the user is not counted.
@@ -99,6 +100,7 @@ func (p *presence) socketConnected(s *Socket) {
 		state.leave = nil
 	}
 	if !known {
+		delete(p.leaving, key)
 		state.userType = id.UserType
 		p.rt.peerUsers.change(key, id.UserType, true)
 	}
@@ -151,23 +153,39 @@ func (p *presence) graceOver(key presenceKey, leave *pendingLeave) {
 		return // the user has reconnected, or Shutdown has begun
 	}
 	delete(p.users, key)
-	p.rt.peerUsers.change(key, "", false)
-	p.publishLocked(leave.last)
+	if p.publishLocked(leave.last) && len(p.leaving) < p.max {
+		p.leaving[key] = leave.last.UserType
+	} else {
+		p.rt.peerUsers.change(key, "", false)
+	}
 }
 
-func (p *presence) publishLocked(e DomainEvent) {
+// left tells the other nodes that a user is not here any more: the event is published, or need not
+// be.
+func (p *presence) left(key presenceKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, leaving := p.leaving[key]; leaving {
+		delete(p.leaving, key)
+		p.rt.peerUsers.change(key, "", false)
+	}
+}
+
+// publishLocked queues an event, and reports whether it has.
+func (p *presence) publishLocked(e DomainEvent) bool {
 	if p.stopped || !p.publishes {
-		return
+		return false
 	}
 	if len(p.queue) >= p.max {
 		p.dropped++
-		return
+		return false
 	}
 	p.queue = append(p.queue, e)
 	if !p.running {
 		p.running = true
 		go p.run()
 	}
+	return true
 }
 
 // run publishes the queued events in batches: each batch needs one request to the other
@@ -204,11 +222,16 @@ func (p *presence) publishAll(batch []DomainEvent) {
 			continue
 		}
 		ns := p.rt.lookup(left.Namespace)
+		key := presenceKey{ns, left.UserID}
 		// The bus may have accepted an event that failed, even after the user has connected to
 		// another node; that node then publishes them as connected again.
-		published := onOtherNodes[presenceKey{ns, left.UserID}] && p.succeeded(e)
-		if published || !onOtherNodes[presenceKey{ns, left.UserID}] && p.publish(e) {
+		published := onOtherNodes[key] && p.succeeded(e)
+		if published || !onOtherNodes[key] && p.publish(e) {
 			disconnects[ns] = append(disconnects[ns], sharedDisconnect{sharedUser: sharedUser{left.UserID, left.UserType}})
+			published = true
+		}
+		if published || onOtherNodes[key] {
+			p.left(key)
 		}
 	}
 	if p.rt.clustered {
@@ -318,13 +341,16 @@ func (p *presence) hasSocket(key presenceKey) bool {
 	return p.users[key].sockets > 0
 }
 
-// all returns every user who has a socket here or whose grace time runs.
+// all returns every user who has a socket here, whose grace time runs, or who is leaving.
 func (p *presence) all() map[presenceKey]userChange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := make(map[presenceKey]userChange, len(p.users))
 	for key, state := range p.users {
 		all[key] = userChange{state.userType, true}
+	}
+	for key, userType := range p.leaving {
+		all[key] = userChange{userType, true}
 	}
 	return all
 }
