@@ -203,6 +203,8 @@ func (w *world) checkPresence() {
 		switch {
 		case here && (now.Sub(s.since) < bound || now.Sub(calm) < bound):
 		case !here && (now.Sub(s.since) < presenceTime || now.Sub(calm) < healing):
+		case said.here && !here && w.oracle.nobodyKnows(key):
+			w.count.add("excused: a node died with a user of whom no other could know", 1)
 		case said.here != here:
 			w.oracle.breachf("%s in %s: connected %v since %.2fs, but presence says %v since %.2fs (%s)", key.user, key.namespace,
 				here, s.since.Sub(w.oracle.began).Seconds(), said.here, said.at.Sub(w.oracle.began).Seconds(), said.why)
@@ -226,8 +228,8 @@ func (o *oracle) usersSince() map[userKey]stay {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	users := map[userKey]stay{}
-	for key, at := range o.left {
-		users[key] = stay{since: at}
+	for key, d := range o.left {
+		users[key] = stay{since: d.at}
 	}
 	for c := range o.open {
 		key := userKey{c.namespace, c.user}

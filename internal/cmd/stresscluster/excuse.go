@@ -6,6 +6,7 @@ package main
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -200,4 +201,48 @@ func (o *oracle) whyLateLocked(f, later *fact) string {
 		}
 	}
 	return ""
+}
+
+// whyOldLocked returns why a position may have arrived after a newer one: some path, or the process
+// that sent it, held it. Receivers do not look into what other nodes send.
+func (o *oracle) whyOldLocked(at, arrived time.Time) string {
+	for _, s := range o.spansLocked() {
+		if s.hard() && s.meets(at.Add(-slack), at.Add(settling)) && (s.to.IsZero() || arrived.Before(s.to.Add(settling))) {
+			return "because of " + s.what
+		}
+	}
+	return ""
+}
+
+// couldNotTellLocked reports whether a failure is that of a node that was shut down while it could
+// not publish: it says so, and the other nodes publish its users.
+func (o *oracle) couldNotTellLocked(l *life, r report) bool {
+	_, bad := o.troubledLocked(l, r.At.Add(-nodeShutdown), r.At)
+	return l.leaving && bad && strings.HasPrefix(r.Text, shuttingDown) && strings.Contains(r.Text, "presence not published")
+}
+
+// nobodyKnows reports whether a user, who is away, was connected last to a node that was killed while
+// each other one was in trouble, or had been shortly before, for as long as the user was there: then
+// nobody is left who knows that they were, and must not be any more.
+func (o *oracle) nobodyKnows(key userKey) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.left[key]
+	if d.from == nil || !d.from.killed {
+		return false
+	}
+	died := d.from.over
+	known := died.Add(presenceGrace + healing) // until then whoever knows must live
+	for _, l := range o.lives {
+		gone := !l.over.IsZero() && l.over.Before(known)
+		if l == d.from || gone || l.began.After(died.Add(-relearning)) {
+			continue
+		}
+		_, atFirst := o.troubledLocked(l, d.hello.Add(-relearning), d.hello.Add(settling))
+		_, atLast := o.troubledLocked(l, died.Add(-relearning), died)
+		if !atFirst && died.After(d.hello.Add(settling)) && l.began.Before(d.hello) || !atLast {
+			return false
+		}
+	}
+	return true
 }

@@ -208,11 +208,16 @@ func (j *judgement) position(a arrival, driver, admin bool) {
 			(t.passenger == j.c.user && j.c.namespace == realtime.NamespacePassengers || admin && j.c.joined[a.TripID]))
 	}
 	key := fmt.Sprint(a.name, " ", a.TripID, " ", a.DriverID, " ", a.Speed)
-	if at := a.LastLocationTimestamp; at.Before(j.positions[key]) {
-		j.breachf("%s of %s is older than the one before", a.name, a.DriverID)
-	} else {
+	at, before := a.LastLocationTimestamp, j.positions[key]
+	if !at.Before(before) {
 		j.positions[key] = at
+		return
 	}
+	if why := j.o.whyOldLocked(at, a.at); why != "" {
+		j.o.count.add("excused: an old position, "+why, 1)
+		return
+	}
+	j.breachf("%s of %s is %v older than the one before, and came %v after it was sent", a.name, a.DriverID, before.Sub(at), a.at.Sub(at))
 }
 
 // ofTrip checks an event of a trip: its audience and name, that it came once and in order, and

@@ -295,6 +295,10 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 			s.forgotten["t0"] = true
 			s.add(ofTrip(5, "trip:started", "t0", 3))
 		},
+		"a position that a silent path held": func(s *scenario) {
+			s.received[4], s.received[5] = s.received[5], s.received[4]
+			s.n1.place.bad = []span{bad(silence, 2.5, 9)}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -78,6 +78,9 @@ const (
 	reportEnded     = "ended"
 )
 
+// shuttingDown is how the report begins that a node could not do everything when it shut down.
+const shuttingDown = "shutting down: "
+
 // report is a line that a node writes to its standard output.
 type report struct {
 	Kind       string    `json:"kind"`
@@ -142,7 +145,7 @@ func runNode(settings string) int {
 	reports.say(report{Kind: reportReady, URL: m.url})
 	<-end
 	if err := m.stop(); err != nil {
-		reports.say(report{Kind: reportFailed, Text: "shutting down: " + err.Error()})
+		reports.say(report{Kind: reportFailed, Text: shuttingDown + err.Error()})
 	}
 	http.DefaultClient.CloseIdleConnections()
 	for deadline := time.Now().Add(nodeLeak); runtime.NumGoroutine() > before && time.Now().Before(deadline); {

@@ -71,6 +71,13 @@ type connection struct {
 	epoch                int // which of the user's connections it is
 }
 
+// departure is the end of a user's last connection.
+type departure struct {
+	at    time.Time
+	from  *life
+	hello time.Time // of that connection
+}
+
 // oracle knows what each client should receive. All methods may be called concurrently.
 type oracle struct {
 	seed  uint64
@@ -89,7 +96,7 @@ type oracle struct {
 	open      map[*connection]bool
 	closed    []*connection         // that have ended and were not judged yet
 	forgotten map[string]bool       // trips
-	left      map[userKey]time.Time // when each user's last connection ended
+	left      map[userKey]departure // how each user's last connection ended
 	latency   [2][]time.Duration
 	notes     []string
 	breaches  []string
@@ -101,7 +108,7 @@ func newOracle(seed uint64, c *counts, l *lag) *oracle {
 	return &oracle{
 		seed: seed, count: c, lag: l, began: time.Now(),
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
-		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]time.Time{}, open: map[*connection]bool{}, alike: map[string]int{},
+		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]departure{}, open: map[*connection]bool{}, alike: map[string]int{},
 	}
 }
 
@@ -180,7 +187,7 @@ func (o *oracle) ended(c *connection, at time.Time) {
 	defer o.mu.Unlock()
 	c.end = at
 	delete(o.open, c)
-	o.left[userKey{c.namespace, c.user}] = at
+	o.left[userKey{c.namespace, c.user}] = departure{at: at, from: c.life, hello: c.hello}
 	o.closed = append(o.closed, c)
 }
 
@@ -317,6 +324,10 @@ func (o *oracle) reported(l *life, r report) {
 	case reportTrace:
 		breach("calls of Trace were dropped")
 	case reportFailed:
+		if o.couldNotTellLocked(l, r) {
+			o.count.add("excused: a node that shut down could not publish presence", 1)
+			break
+		}
 		breach("failed: %s", r.Text)
 	case reportLog:
 		o.count.add("errors that nodes logged", 1)

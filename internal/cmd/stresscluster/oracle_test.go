@@ -234,13 +234,73 @@ func TestWorld_CheckPresence(t *testing.T) {
 				s.c.hello = now.Add(-c.ago)
 				s.connected(s.c)
 			} else {
-				s.left[key] = now.Add(-c.ago)
+				s.left[key] = departure{at: now.Add(-c.ago), from: s.n0, hello: now.Add(-c.ago - time.Minute)}
 			}
 			w := &world{oracle: s.oracle, count: s.count, lag: s.lag, online: newOnline()}
 			w.online.last[key] = presence{here: c.said}
 			w.checkPresence()
 			n, first := s.verdict()
 			require.Equal(t, c.want, n == 1, "%v", first)
+		})
+	}
+}
+
+// A user of whom nobody can know any more is excused, and nobody else.
+func TestOracle_NobodyKnows(t *testing.T) {
+	t.Parallel()
+	key := userKey{realtime.NamespacePassengers, "p1"}
+	for name, c := range map[string]struct {
+		change func(*scenario)
+		want   bool
+	}{
+		"the other node is well":              {func(*scenario) {}, false},
+		"the node was not killed":             {func(s *scenario) { s.n0.killed = false; s.n1.place.bad = []span{bad(cutPath, -2, 20)} }, false},
+		"the other node was deaf":             {func(s *scenario) { s.n1.place.bad = []span{bad(cutPath, -2, 20)} }, true},
+		"the other node asks after deafness":  {func(s *scenario) { s.n1.place.bad = []span{bad(cutPath, -9, 9)} }, true},
+		"it was deaf long before the death":   {func(s *scenario) { s.n1.place.bad = []span{bad(cutPath, -9, 3)} }, false},
+		"it was deaf only after the connect":  {func(s *scenario) { s.n1.place.bad = []span{bad(cutPath, 4, 20)} }, false},
+		"it has started too late":             {func(s *scenario) { s.n1.began = at(9) }, true},
+		"it died too, before it could tell":   {func(s *scenario) { s.n1.killed, s.n1.over = true, at(13) }, true},
+		"it died long after it had to tell":   {func(s *scenario) { s.n1.killed, s.n1.over = true, at(60) }, false},
+		"its path was slow, which is no harm": {func(s *scenario) { s.n1.place.bad = []span{bad(delayPath, -2, 20)} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.n0.killed, s.n0.over = true, at(10)
+			s.n0.began, s.n1.began = at(-60), at(-60)
+			s.left[key] = departure{at: at(10), from: s.n0, hello: at(0)}
+			c.change(s)
+			require.Equal(t, c.want, s.nobodyKnows(key))
+		})
+	}
+}
+
+func TestOracle_CouldNotTell(t *testing.T) {
+	t.Parallel()
+	failed := func(text string) report {
+		return report{Kind: reportFailed, At: at(20), Text: text}
+	}
+	const presenceText = shuttingDown + "realtime: shutdown: presence not published: context deadline exceeded"
+	for name, c := range map[string]struct {
+		leaving  bool
+		troubles []span
+		r        report
+		want     bool
+	}{
+		"Redis was stopped":     {true, []span{bad(pauseRedis, 12, 19)}, failed(presenceText), true},
+		"nothing was wrong":     {true, nil, failed(presenceText), false},
+		"long before":           {true, []span{bad(pauseRedis, 1, 9)}, failed(presenceText), false},
+		"it does not shut down": {false, []span{bad(pauseRedis, 12, 19)}, failed(presenceText), false},
+		"something else":        {true, []span{bad(pauseRedis, 12, 19)}, failed(shuttingDown + "goroutines"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScenario()
+			s.n0.leaving, s.redis = c.leaving, c.troubles
+			s.reported(s.n0, c.r)
+			n, first := s.verdict()
+			require.Equal(t, c.want, n == 0, "%v", first)
 		})
 	}
 }
