@@ -193,6 +193,10 @@ type Envelope struct {
 	Key  string    `json:"key"`  // events of one key are delivered in order; see DomainEvent.EventKey
 	At   time.Time `json:"at"`   // when it was published
 	Data []byte    `json:"data"` // JSON of the event's struct, such as TripRequested
+	// Headers are for the host's services and its tracing, such as "traceparent"; nil for none.
+	// A bus carries them with the event. The server does not read them, and clients do not
+	// receive them.
+	Headers map[string]string `json:"headers,omitempty"`
 
 	// event replaces Data on the way from a server through a MemoryBus to a server, so that
 	// the event need not be encoded.
@@ -243,6 +247,34 @@ func (e Envelope) encoded() (Envelope, error) {
 type EventBus interface {
 	Publish(ctx context.Context, e Envelope) error
 	Subscribe(handler func(ctx context.Context, e Envelope) error) (cancel func(), err error)
+}
+
+// BusWrapper may be implemented by an EventBus that passes everything on to another bus, as one
+// that traces does. The server then knows a MemoryBus in it: what it publishes through the
+// wrapper may have no Data, it subscribes to the MemoryBus itself, and Shutdown waits for the
+// events that the MemoryBus holds.
+type BusWrapper interface {
+	EventBus
+	// Unwrap returns the other bus. It must not block.
+	Unwrap() EventBus
+}
+
+// maxWrappers is how many BusWrappers may be around a MemoryBus.
+const maxWrappers = 16
+
+// memoryBusIn returns the MemoryBus that b is or wraps, or nil.
+func memoryBusIn(b EventBus) *MemoryBus {
+	for range maxWrappers {
+		switch bus := b.(type) {
+		case *MemoryBus:
+			return bus
+		case BusWrapper:
+			b = bus.Unwrap()
+		default:
+			return nil
+		}
+	}
+	return nil
 }
 
 // Identity is the user and the login session of a socket. The user does not change; auth:refresh

@@ -49,6 +49,7 @@ type received struct {
 	env   Envelope
 	about subject
 	at    time.Time // when it happened
+	begun time.Time // when the server received it
 	// err says why the event is invalid. It is then not sent, but it still ends a trip, an
 	// assignment or a user's access.
 	err error
@@ -82,7 +83,8 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		return nil
 	}
 	// A bus of the host's may omit them, but the payloads have both.
-	env.ID, env.At = cmp.Or(env.ID, newEventID()), cmp.Or(env.At, time.Now())
+	now := time.Now()
+	env.ID, env.At = cmp.Or(env.ID, newEventID()), cmp.Or(env.At, now)
 	t := p.rt.events.byName[env.Name]
 	if t == nil {
 		if f := p.rt.opts.Trace.Unknown; f != nil {
@@ -97,7 +99,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 	if e == nil {
 		return nil
 	}
-	r := &received{ctx: ctx, event: e, env: env, about: e.about(), err: err}
+	r := &received{ctx: ctx, event: e, env: env, about: e.about(), begun: now, err: err}
 	r.at = cmp.Or(r.about.at, env.At)
 	if r.about.tripID != "" || r.about.hosts && env.Key != "" {
 		p.parties.publishInOrder(ctx, r)

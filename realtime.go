@@ -73,7 +73,8 @@ type Server struct {
 	publisher     *publisher
 	cluster       clusterState
 	unsubscribe   func()        // ends the subscription to the bus
-	subscription  *subscription // if the bus is a MemoryBus
+	memoryBus     *MemoryBus    // the one that the bus is or wraps; nil: none
+	subscription  *subscription // if there is a memoryBus
 	ownBus        *MemoryBus    // set if Options.Bus is nil
 
 	ending ending
@@ -225,9 +226,9 @@ func (rt *Server) subscribe() error {
 	}
 	rt.publisher.parties.learn()
 	unsubscribe, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
-		if bus, ok := rt.opts.Bus.(*MemoryBus); ok {
+		if rt.memoryBus = memoryBusIn(rt.opts.Bus); rt.memoryBus != nil {
 			rt.subscription = &subscription{handler: rt.publisher.handle, server: true}
-			return bus.subscribe(rt.subscription)
+			return rt.memoryBus.subscribe(rt.subscription)
 		}
 		return rt.opts.Bus.Subscribe(rt.publisher.subscription)
 	})
@@ -338,7 +339,8 @@ func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	if err != nil {
 		return prefixed(err)
 	}
-	bus, inProcess := rt.opts.Bus.(*MemoryBus)
+	bus, direct := rt.opts.Bus.(*MemoryBus)
+	inProcess := rt.memoryBus != nil
 	var env Envelope
 	if v.about().hosts { // its methods are the host's code
 		env, err = hostcall.Do(ctx, rt.host.events, nil, func(context.Context) (Envelope, error) { return packed(v, inProcess) })
@@ -348,7 +350,7 @@ func (rt *Server) Publish(ctx context.Context, e DomainEvent) error {
 	switch {
 	case err != nil:
 		return prefixed(err)
-	case inProcess:
+	case direct:
 		return bus.Publish(ctx, env)
 	}
 	return prefixed(hostcall.Run(ctx, rt.host.bus, func(ctx context.Context) error { return rt.opts.Bus.Publish(ctx, env) }))

@@ -178,8 +178,8 @@ func (rt *Server) deliverPublished(ctx context.Context) error {
 // flushBus waits, within ctx, until the events that a MemoryBus holds are handled. Another bus
 // keeps its events until it has handed them out.
 func (rt *Server) flushBus(ctx context.Context) error {
-	if bus, ok := rt.opts.Bus.(*MemoryBus); ok && rt.subscription != nil {
-		return bus.flush(ctx, rt.subscription)
+	if rt.memoryBus != nil && rt.subscription != nil {
+		return rt.memoryBus.flush(ctx, rt.subscription)
 	}
 	return nil
 }

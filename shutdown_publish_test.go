@@ -66,12 +66,14 @@ func (s *restServer) post(t *testing.T) <-chan int {
 	return status
 }
 
-// withBus runs a test with the server's own bus, and with a MemoryBus of the host's.
+// withBus runs a test with the server's own bus, with a MemoryBus of the host's, and with one in
+// other buses.
 func withBus(t *testing.T, test func(t *testing.T, bus func(o *realtime.Options))) {
 	t.Helper()
 	for name, bus := range map[string]func() realtime.EventBus{
 		"own bus":    func() realtime.EventBus { return nil },
 		"host's bus": func() realtime.EventBus { return realtime.NewMemoryBus() },
+		"wrapped":    func() realtime.EventBus { return wrapper{wrapper{realtime.NewMemoryBus(), nil}, nil} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) { test(t, func(o *realtime.Options) { o.Bus = bus() }) })

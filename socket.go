@@ -94,6 +94,9 @@ func (s *Socket) Transport() Transport {
 	return Transport(s.inner.Conn().Transport())
 }
 
+// since returns when the socket was admitted to its namespace, which is about when it connected.
+func (s *Socket) since() time.Time { return time.UnixMicro(int64(s.inner.Order())) }
+
 func (s *Socket) conn() *connState { return connOf(s.inner.Conn()) }
 
 // socketOf returns the Socket of a socket of package socketio. ok is false until the handshake

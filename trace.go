@@ -123,7 +123,9 @@ type RefusedInfo struct {
 // DisconnectedInfo describes a socket that has disconnected.
 type DisconnectedInfo struct {
 	SocketInfo
-	Reason DisconnectReason
+	Time     time.Time     // when it connected
+	Duration time.Duration // for how long it was connected
+	Reason   DisconnectReason
 }
 
 // HeartbeatInfo describes a ping that the client has answered. It concerns a connection: Namespace,
@@ -174,7 +176,9 @@ type DomainInfo struct {
 // DeliveredInfo describes a domain event that was emitted.
 type DeliveredInfo struct {
 	DomainInfo
-	Age time.Duration // since it was published
+	Age      time.Duration // since it was published
+	Time     time.Time     // when the server received it from the bus
+	Duration time.Duration // from then until it was emitted, with the wait for PartyLookup
 	// Audiences has the audiences in the order of the deliveries, also those in which nobody
 	// was. The trips of a position that are found later are not among them.
 	Audiences []AudienceInfo

@@ -177,7 +177,8 @@ func (rt *Server) tracedBytes(args, attachments [][]byte) (n int) {
 
 func (ns *Namespace) traceDisconnected(s *Socket, reason DisconnectReason) {
 	if f := ns.rt.opts.Trace.Disconnected; f != nil {
-		callTrace(ns.rt, s.traceContext(), f, DisconnectedInfo{SocketInfo: s.traceInfo(), Reason: reason})
+		since := s.since()
+		callTrace(ns.rt, s.traceContext(), f, DisconnectedInfo{SocketInfo: s.traceInfo(), Time: since, Duration: time.Since(since), Reason: reason})
 	}
 }
 
@@ -187,7 +188,9 @@ func (p *publisher) traceDelivered(r *received) {
 		return
 	}
 	if f := p.rt.opts.Trace.Delivered; f != nil {
-		callTrace(p.rt, r.ctx, f, DeliveredInfo{DomainInfo: r.traceInfo(), Age: time.Since(r.env.At), Audiences: *r.heard})
+		callTrace(p.rt, r.ctx, f, DeliveredInfo{
+			DomainInfo: r.traceInfo(), Age: time.Since(r.env.At), Time: r.begun, Duration: time.Since(r.begun), Audiences: *r.heard,
+		})
 	}
 	if p.rt.log.Enabled(r.ctx, slog.LevelDebug) {
 		for _, a := range *r.heard {

@@ -365,6 +365,40 @@ func TestTrace_Context(t *testing.T) {
 	})
 }
 
+// What Trace says about time: how long a socket was connected, and how long a domain event waited
+// on the bus and in the server.
+func TestTrace_Times(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		disconnected, delivered := make(chan realtime.DisconnectedInfo, 1), make(chan realtime.DeliveredInfo, 1)
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Trace = &realtime.Trace{
+				Disconnected: func(_ context.Context, i realtime.DisconnectedInfo) { disconnected <- i },
+				Delivered:    func(_ context.Context, i realtime.DeliveredInfo) { delivered <- i },
+			}
+		})
+		start := time.Now()
+		driver := srv.Driver(t, "d1")
+		time.Sleep(time.Hour)
+		driver.Close()
+		d := <-disconnected
+		require.WithinDuration(t, start, d.Time, time.Millisecond)
+		require.InDelta(t, time.Hour, d.Duration, float64(time.Second))
+
+		_, release := srv.Parties.Block()
+		now := time.Now()
+		e, err := realtime.NewEnvelope(realtime.TripStarted{TripID: "t1"})
+		require.NoError(t, err)
+		e.At = now.Add(-time.Minute)
+		require.NoError(t, srv.Bus.Publish(t.Context(), e))
+		time.Sleep(2 * time.Second)
+		release()
+		i := <-delivered
+		require.Equal(t, now, i.Time)
+		require.Equal(t, 2*time.Second, i.Duration)
+		require.Equal(t, time.Minute+2*time.Second, i.Age)
+	})
+}
+
 // Every call is made or counted, however long there was no room.
 func TestTrace_Dropped(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

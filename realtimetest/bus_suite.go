@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -128,7 +129,9 @@ func testBusDelivers(t *testing.T, b realtime.EventBus) {
 	odd := event("clé \u0000 \"'\\ 🚕", 1)
 	odd.Name, odd.Data = "host.élan", []byte("{\"a\": \"\\u00e9 🚕\",\n \"b\":1e400}")
 	keyless := event("", 1)
-	sent := []realtime.Envelope{event("a", 1), large, odd, keyless}
+	traced := event("traced", 1)
+	traced.Headers = map[string]string{"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", "tracestate": "a=\"b\",\n🚕%", "empty": ""}
+	sent := []realtime.Envelope{event("a", 1), large, odd, keyless, traced}
 	publish(t, b, sent...)
 	for name, r := range map[string]*busRecorder{"first": &one, "second": &two} {
 		eventually(t, "the "+name+" subscriber gets everything", func() bool { return len(r.all()) >= len(sent) })
@@ -138,7 +141,7 @@ func testBusDelivers(t *testing.T, b realtime.EventBus) {
 				t.Fatalf("the %s subscriber got %q, which was not published", name, got.ID)
 			}
 			want := sent[i]
-			if got.Name != want.Name || got.Key != want.Key || !got.At.Equal(want.At) || !bytes.Equal(got.Data, want.Data) {
+			if got.Name != want.Name || got.Key != want.Key || !got.At.Equal(want.At) || !bytes.Equal(got.Data, want.Data) || !maps.Equal(got.Headers, want.Headers) {
 				t.Errorf("the %s subscriber got\n%q, want\n%q", name, clipped(got), clipped(want))
 			}
 		}
@@ -146,7 +149,7 @@ func testBusDelivers(t *testing.T, b realtime.EventBus) {
 }
 
 func clipped(e realtime.Envelope) string {
-	return fmt.Sprintf("%.300s", fmt.Sprintf("%s %s %s %s %s", e.ID, e.Name, e.Key, e.At, e.Data))
+	return fmt.Sprintf("%.300s", fmt.Sprintf("%s %s %s %s %q %s", e.ID, e.Name, e.Key, e.At, e.Headers, e.Data))
 }
 
 func testBusOrder(t *testing.T, b realtime.EventBus) {

@@ -56,7 +56,7 @@
 // P, "{Key:P}:owner:Group" the lease of the node that handles it. P is the 32-bit FNV-1a hash of
 // the event's key, modulo Options.Partitions; for keys that begin with "access:" it is access0 or
 // access1, by the hash modulo 2. An entry has the fields id, name, key, at (RFC 3339) and data
-// (JSON).
+// (JSON), and for each header one whose name begins with "header.".
 //
 // # Changing the number of partitions
 //

@@ -6,6 +6,8 @@ package redisbus
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +25,9 @@ const (
 	fieldKey  = "key"
 	fieldAt   = "at" // RFC 3339
 	fieldData = "data"
+
+	// headerPrefix begins the names of the fields that have the event's headers.
+	headerPrefix = "header."
 )
 
 var (
@@ -33,10 +38,14 @@ var (
 
 // fieldsOf returns the event as fields and values.
 func fieldsOf(e realtime.Envelope) []string {
-	return []string{
+	fields := []string{
 		fieldID, e.ID, fieldName, e.Name, fieldKey, e.Key,
 		fieldAt, e.At.Format(time.RFC3339Nano), fieldData, string(e.Data),
 	}
+	for _, name := range slices.Sorted(maps.Keys(e.Headers)) {
+		fields = append(fields, headerPrefix+name, e.Headers[name])
+	}
+	return fields
 }
 
 // sizeOf returns the bytes of fields and values.
@@ -80,6 +89,13 @@ func (e entry) event() (env realtime.Envelope, err error) {
 			at = value
 		case fieldData:
 			env.Data = []byte(value)
+		default:
+			if name, ok := strings.CutPrefix(e.fields[i], headerPrefix); ok {
+				if env.Headers == nil {
+					env.Headers = map[string]string{}
+				}
+				env.Headers[name] = value
+			}
 		}
 	}
 	if env.Name == "" {

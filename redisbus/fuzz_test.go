@@ -16,6 +16,7 @@ func FuzzEntry(f *testing.F) {
 	f.Add(strings.Join(redisbus.FieldsOf(event("a", 1)), "\n"))
 	f.Add("name\ntest\nat\n2026-05-04T10:20:30.5+02:00\nname")
 	f.Add("at\n\nname")
+	f.Add("name\ntest\nat\n2026-05-04T10:20:30Z\nheader.traceparent\n00-1-2-01\nheader.\nx")
 	f.Fuzz(func(t *testing.T, text string) {
 		e, err := redisbus.EventOf(strings.Split(text, "\n"))
 		if err != nil {

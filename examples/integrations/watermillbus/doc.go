@@ -10,8 +10,9 @@
 // # Messages
 //
 // An event is one message. Its UUID is the event's id, its payload the JSON of the event, and
-// its metadata has event_name, event_key and event_at (RFC 3339). Name and key are
-// percent-encoded as in the path of a URL, so that brokers whose headers are ASCII carry them.
+// its metadata has event_name, event_key, event_at (RFC 3339) and, with the prefix "header.", its
+// headers. Name, key and headers are percent-encoded as in the path of a URL, so that brokers
+// whose headers are ASCII carry them.
 // Any process may publish such messages.
 //
 // # Order

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -21,6 +22,8 @@ const (
 	metaKey  = "event_key"
 	metaAt   = "event_at" // RFC 3339
 	metaID   = "event_id" // only if the message's UUID cannot be the event's id
+
+	metaHeader = "header." // and the name of a header
 
 	metaBus    = "bus"     // the Bus that published the message
 	metaNumber = "bus_seq" // the number of the message among those of that Bus
@@ -44,6 +47,9 @@ func encode(e realtime.Envelope) *message.Message {
 	msg.Metadata.Set(metaName, url.PathEscape(e.Name))
 	msg.Metadata.Set(metaKey, url.PathEscape(e.Key))
 	msg.Metadata.Set(metaAt, e.At.Format(time.RFC3339Nano))
+	for name, value := range e.Headers {
+		msg.Metadata.Set(metaHeader+url.PathEscape(name), url.PathEscape(value))
+	}
 	return msg
 }
 
@@ -67,7 +73,30 @@ func decode(msg *message.Message) (e realtime.Envelope, err error) {
 	if e.At, err = time.Parse(time.RFC3339Nano, msg.Metadata.Get(metaAt)); err != nil {
 		return e, errors.New("the message has no valid " + metaAt)
 	}
+	e.Headers = headersOf(msg)
 	return e, nil
+}
+
+// headersOf returns the headers of a message's event. It leaves out one that it cannot read: an
+// event is worth more than its trace.
+func headersOf(msg *message.Message) map[string]string {
+	var headers map[string]string
+	for key, escaped := range msg.Metadata {
+		name, ok := strings.CutPrefix(key, metaHeader)
+		if !ok {
+			continue
+		}
+		name, err := url.PathUnescape(name)
+		value, err2 := url.PathUnescape(escaped)
+		if err != nil || err2 != nil {
+			continue
+		}
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		headers[name] = value
+	}
+	return headers
 }
 
 // stamp stores which Bus publishes a message, and its number.
