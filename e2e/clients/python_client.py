@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 
+import engineio
 import socketio
 
 out = threading.Lock()
@@ -29,16 +30,28 @@ class Everything(socketio.ClientNamespace):
             say(kind='event', name=event, args=list(args))
 
 
+class Reader(engineio.Client):
+    """Handles messages as they are read. The stock client does so on a thread each, in any order."""
+
+    def _trigger_event(self, event, *args, run_async=False):
+        return super()._trigger_event(event, *args, run_async=False)
+
+
+class InOrder(socketio.Client):
+    def _engineio_client_class(self):
+        return Reader
+
+
 class Client:
-    def __init__(self, url, namespace, token, transports, delay):
+    def __init__(self, url, namespace, token, transports, delay, wait, ordered):
         self.token = token
         self.namespace = namespace
-        self.sio = socketio.Client(
+        self.sio = (InOrder if ordered else socketio.Client)(
             reconnection_delay=delay, reconnection_delay_max=10 * delay, randomization_factor=0, handle_sigint=False)
         self.sio.register_namespace(Everything(namespace))
         self.target = {
             'url': url, 'auth': lambda: {'token': self.token}, 'transports': transports,
-            'namespaces': [namespace], 'wait_timeout': 20,
+            'namespaces': [namespace], 'wait_timeout': wait,
         }
 
     def connect(self):

@@ -46,7 +46,7 @@ export class Client {
    * What happened, in order: `{kind, name, args}` with kind `event` (name is
    * the event's), `connect`, `disconnect` (name is the reason) or `refused`
    * (args holds the error). Old clients tell a connection that failed from
-   * that: `failed`.
+   * that: `failed`; so do those in other languages, and what else fails there.
    */
   log = [];
   #waiting = new Set();
@@ -74,6 +74,7 @@ export class Client {
     }
     this.socket.onAny((name, ...args) => this.#note('event', name, args));
     this.socket.on('connect_error', (err) => this.#note('refused', err.message, [err]));
+    if (setting.foreign) this.socket.on('failed', (what) => this.#note('failed', what));
   }
 
   /** An ERROR packet and a transport's error are one event there, and nothing hears all events. */

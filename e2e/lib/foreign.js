@@ -14,7 +14,11 @@ class ForeignSocket extends EventEmitter {
   #transports = [];
   #listeners = [];
 
-  constructor(command, url, { auth, transports, reconnectionDelay }) {
+  /**
+   * Beside the options of `io` there are two for Python: `wait` is how many seconds the first
+   * connect waits for the server, and with `ordered` events come in their order.
+   */
+  constructor(command, url, { auth, transports, reconnectionDelay, wait = 20, ordered = false }) {
     super();
     const { origin, pathname } = new URL(url);
     this.#child = spawn(command[0], command.slice(1), { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -22,7 +26,7 @@ class ForeignSocket extends EventEmitter {
     this.#child.on('close', () => running.delete(this.#child));
     this.#child.stdin.on('error', () => {}); // it has ended already
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.#report(JSON.parse(line)));
-    this.#tell({ do: 'create', url: origin, namespace: pathname, token: auth.token, transports: transports ?? ['polling', 'websocket'], delay: reconnectionDelay / 1000 });
+    this.#tell({ do: 'create', url: origin, namespace: pathname, token: auth.token, transports: transports ?? ['polling', 'websocket'], delay: reconnectionDelay / 1000, wait, ordered });
     this.connect();
     this.io = { reconnection: () => {} };
   }
@@ -35,6 +39,7 @@ class ForeignSocket extends EventEmitter {
     if (kind === 'event') this.#listeners.forEach((f) => f(name, ...args));
     else if (kind === 'connect' || kind === 'disconnect') super.emit(kind, name);
     else if (kind === 'refused') super.emit('connect_error', Object.assign(new Error(args[0]?.message), args[0]));
+    else if (kind === 'failed' && name) super.emit('failed', name); // without a name it is an attempt to connect, which is followed by another one
     else if (kind === 'ack') this.#acks.get(id)(...args);
     else if (kind === 'transport') this.#transports.shift()(name);
   }
@@ -85,6 +90,9 @@ const ways = ({ version, command }) => ['websocket', 'polling', 'default'].map((
   ends: way === 'polling' ? 'polling' : 'websocket',
   current: settings.find((s) => s.version === '4.8.4' && s.ends === 'websocket'),
 }));
+
+/** Flags of a server for them: on long-polling the Go client sends nothing while its poll is open; a heartbeat ends one. */
+export const heartbeats = ['-ping-interval', '500ms', '-ping-timeout', '10s'];
 
 /** The ways in which these clients are set up. */
 export const foreignSettings = [

@@ -4,15 +4,12 @@
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sessionEvents } from '../lib/contract.js';
-import { foreignSettings } from '../lib/foreign.js';
+import { foreignSettings, heartbeats } from '../lib/foreign.js';
 import { like } from '../lib/like.js';
 import { outsiders, scenario as each, tokenOf } from '../lib/scenario.js';
 import { inSeconds } from '../lib/token.js';
 import { goOnline } from '../lib/trip.js';
 import { wholeTrip } from '../lib/wholetrip.js';
-
-// On long-polling the Go client sends nothing while its poll is open; a heartbeat ends one.
-const heartbeats = ['-ping-interval', '500ms', '-ping-timeout', '10s'];
 
 const scenario = (name, body, { flags = [], ...options } = {}) => each(`other languages: ${name}`, body, {
   among: foreignSettings, waits: true, flags: [...heartbeats, ...flags], ...options,
@@ -28,7 +25,9 @@ async function staysAway(c) {
   assert.equal(c.count('connect'), 1, `${c} came back:\n${c.story()}`);
 }
 
-scenario('a whole trip', wholeTrip);
+scenario('a whole trip', wholeTrip, {
+  among: foreignSettings.map((s) => ({ ...s, io: (url, options) => s.io(url, { ...options, ordered: true }) })),
+});
 
 scenario('who is revoked or banned is told why, and stays away', async (world) => {
   const { server } = world;
@@ -42,11 +41,11 @@ scenario('who is revoked or banned is told why, and stays away', async (world) =
 });
 
 scenario('whose token runs out is told, and comes back with a fresh one', async (world) => {
-  const exp = inSeconds(3);
-  const c = world.as('diego', { token: tokenOf('diego', { exp }) });
+  const c = world.as('diego');
   await c.hello();
   await c.settled();
-  c.token = tokenOf('diego');
+  const exp = inSeconds(3);
+  await c.must('auth:refresh', { token: tokenOf('diego', { exp }) });
   await c.disconnected();
   assert.deepEqual(c.payloads('auth:expired'), [{ at: new Date(exp * 1000).toISOString() }]);
   await c.hello(2);
