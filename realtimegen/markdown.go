@@ -159,6 +159,10 @@ func (p *page) endings(all []realtime.EndingDoc) {
 	for _, e := range all {
 		p.linef("| %s | %s | %s | %s |", e.Cause, e.First, e.Then, e.Do)
 	}
+	p.linef("\nPython's client, python-socketio 5.7, differs:\n")
+	p.linef("- Its first `connect` waits for the namespace for `wait_timeout`, by default one second, and then raises an error and does not try again. " +
+		"A server that cannot make the checks closes the connection one to five seconds later. So pass at least 10, and call `connect` again when it raises. Once connected it tries again by itself.")
+	p.linef("- It hands each event to a thread of its own, so that they come in any order. Its `disconnect` has no reason.")
 }
 
 func (p *page) events(title string, all []realtime.EventDoc) {

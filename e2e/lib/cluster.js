@@ -1,17 +1,16 @@
 // Several instances of examples/dispatch on one Redis, with a Node server beside them and a
 // load balancer before them that has one of the files in examples/dispatch/deploy.
 
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { Agent } from 'node:http';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { Dispatch, freePort, running } from './dispatch.js';
+import { Dispatch, freePort } from './dispatch.js';
+import { end, listening, start } from './process.js';
+import { Redis } from './redis.js';
 
 const deploy = (file) => fileURLToPath(new URL(`../../examples/dispatch/deploy/${file}`, import.meta.url));
 
@@ -20,39 +19,6 @@ export const balancers = {
   nginx: { file: 'nginx.conf', args: (dir, file) => ['-p', dir, '-c', file] },
   haproxy: { file: 'haproxy.cfg', args: (dir, file) => ['-db', '-f', file] },
 };
-
-/**
- * A process that must not outlive this one; `output` has what it writes. It is ended by SIGTERM:
- * nginx ends its workers with itself.
- */
-function start(program, args) {
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-  const killed = { kill: () => child.kill('SIGTERM') };
-  running.add(killed);
-  child.output = '';
-  child.ended = once(child, 'close').then(() => running.delete(killed));
-  child.stderr.setEncoding('utf8').on('data', (text) => { child.output += text; });
-  child.once('error', (err) => { child.output += String(err); });
-  return child;
-}
-
-async function end(child) {
-  child?.kill('SIGTERM');
-  await child?.ended;
-}
-
-/** Waits until something listens on a port of this machine. */
-async function listening(child, port) {
-  for (let i = 0; i < 200; i++) {
-    const socket = connect(port, '127.0.0.1');
-    const up = await new Promise((resolve) => socket.once('connect', () => resolve(true)).once('error', () => resolve(false)));
-    socket.destroy();
-    if (up) return;
-    if (child.exitCode !== null) break;
-    await sleep(100);
-  }
-  throw new Error(`${child.spawnargs.join(' ')} does not listen: ${child.output}`);
-}
 
 /** A load balancer with one of those files, before one to three instances. */
 export class Balancer {
@@ -108,12 +74,8 @@ export class Cluster {
   }
 
   async #start(program, seed, n) {
-    this.dir = await mkdtemp(join(tmpdir(), 'e2e-'));
-    const redis = await freePort();
-    this.redis = start('redis-server', ['--port', redis, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', this.dir]);
-    this.redis.stdout.resume();
-    await listening(this.redis, redis);
-    const url = `redis://127.0.0.1:${redis}`;
+    this.redis = await Redis.start();
+    const { url } = this.redis;
 
     for (let i = 0; i < n; i++) {
       this.nodes.push(await Dispatch.start(seed, ['-offer-ttl', '60s'], { REDIS_URL: url, TRUSTED_PROXIES: '127.0.0.1' }));
@@ -159,8 +121,7 @@ export class Cluster {
     await this.balancer?.close();
     await end(this.node?.child);
     for (const node of this.nodes) wrong.push(...await node.close());
-    await end(this.redis);
-    if (this.dir) await rm(this.dir, { recursive: true });
+    await this.redis?.close();
     return wrong;
   }
 }

@@ -5,6 +5,7 @@ import { describe, it } from 'node:test';
 import { Client, settings } from './client.js';
 import { Dispatch } from './dispatch.js';
 import { Proxy } from './proxy.js';
+import { Redis } from './redis.js';
 import { sign } from './token.js';
 
 const user = (id, type, name, status = 'active') => ({ id, type, status, name });
@@ -48,14 +49,15 @@ const namespaces = { diego: '/drivers', dora: '/drivers', paula: '/passengers', 
 export class World {
   #open = [];
 
-  static async create(setting, { flags, env, seed = () => ({}) } = {}) {
+  static async create(setting, { flags, env, redis = false, seed = () => ({}) } = {}) {
     const world = new World();
+    if (redis) world.redis = await Redis.start();
     const { users, sessions } = people();
     const more = seed(world);
     world.setting = setting;
     world.server = await Dispatch.start(
       { users: [...users, ...(more.users ?? [])], sessions: [...sessions, ...(more.sessions ?? [])] },
-      flags, env,
+      flags, { ...env, ...(redis && { REDIS_URL: world.redis.url }) },
     );
     return world;
   }
@@ -92,9 +94,12 @@ export class World {
     return proxy;
   }
 
-  async close() {
+  /** Ends everything and returns what is wrong with what was logged, but for the lines that `logs` allows. */
+  async close(logs) {
     this.#open.forEach((o) => o.close());
-    return this.server.close();
+    const wrong = await this.server.close(logs);
+    await this.redis?.close();
+    return wrong;
   }
 }
 
@@ -103,12 +108,13 @@ export class World {
  *
  * @param {string} name
  * @param {(world: World, setting: object) => Promise<void>} body
- * @param {{flags?: string[], env?: object, seed?: (world: World) => object, among?: object[], waits?: boolean}} [options]
- *   of the server; `seed` returns users and sessions beside the usual ones.
+ * @param {{flags?: string[], env?: object, redis?: boolean, logs?: RegExp, seed?: (world: World) => object, among?: object[], waits?: boolean}} [options]
+ *   of the server; `seed` returns users and sessions beside the usual ones. With `redis` its
+ *   data is in a Redis, as `world.redis`. Lines that match `logs` are no fault in its log.
  *   `among` limits the settings; `waits` says that the test mostly waits for
  *   time to pass, so that all of its settings may run at once
  */
-export function scenario(name, body, { among = settings, waits = false, ...options } = {}) {
+export function scenario(name, body, { among = settings, waits = false, logs, ...options } = {}) {
   describe(name, { concurrency: waits ? among.length : 3 }, () => {
     for (const setting of among) {
       it(setting.name, async () => {
@@ -119,7 +125,7 @@ export function scenario(name, body, { among = settings, waits = false, ...optio
         } catch (err) {
           failure = err;
         }
-        const wrong = await world.close();
+        const wrong = await world.close(logs);
         if (failure) {
           failure.message += `\nThe server said:\n${world.server.said}`;
           throw failure;
