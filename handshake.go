@@ -46,6 +46,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		ns.connected(s)
 	}, hello)
 	if opened {
+		ns.rt.undecided.decided()
 		ns.rt.welcome(s.conn())
 		ns.rt.userLimit.connected(s)
 		ns.traceConnected(s, h.start)
@@ -151,8 +152,10 @@ func (ns *Namespace) refuseHandshake(h *handshake, err error) {
 	if refused, ok := asError(err); ok {
 		e = refused
 	}
-	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", rt.pending.user(h)}
+	user := rt.pending.user(h)
+	attrs := []any{"namespace", ns.name, "event", "connect", "code", e.Code, "socket", s.ID(), "user", user}
 	attrs = withCause(attrs, s, causeOf(err))
+	rt.undecided.refused(e.Code, user, s)
 	if e.Code == CodeUnavailable {
 		rt.log.Error("realtime: handshake not decided", withStack(err, append(attrs, "error", err)...)...)
 	} else {

@@ -49,6 +49,44 @@ func TestServer_CheckOfAnAdapterWithoutCheck(t *testing.T) {
 	})
 }
 
+// A node whose repository fails gets no new clients, until a handshake is decided or no client has
+// come for a while. One user's row that fails is not that.
+func TestServer_CheckOfUndecidedHandshakes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		check := func() error { return srv.Realtime.Check(t.Context()) }
+		fail := func(user string) {
+			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login(user, realtime.UserDriver)))
+			require.Error(t, err)
+		}
+		srv.Sessions.Fail(errors.New("the database is away"))
+		for range 20 {
+			fail("alone")
+		}
+		require.NoError(t, check())
+		for _, user := range []string{"b", "c", "d"} {
+			fail(user)
+		}
+		require.NoError(t, check())
+		fail("e")
+		require.EqualError(t, check(), "realtime: handshakes can't be decided: unavailable")
+		require.ErrorIs(t, check(), realtime.ErrUnavailable)
+		_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token("forged"))
+		require.Error(t, err)
+		require.Error(t, check(), "a forged token proves nothing of the database")
+		srv.Sessions.Fail(nil)
+		srv.Driver(t, "f")
+		require.NoError(t, check())
+		srv.Sessions.Fail(errors.New("the database is away"))
+		for _, user := range []string{"b", "c", "d", "e", "f"} {
+			fail(user)
+		}
+		require.Error(t, check())
+		time.Sleep(16 * time.Second)
+		require.NoError(t, check(), "a client must come to show that the database is back")
+	})
+}
+
 // A load balancer must not send clients to a server that is about to close their
 // connections.
 func TestServer_CheckAtShutdown(t *testing.T) {

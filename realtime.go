@@ -69,6 +69,7 @@ type Server struct {
 	peerRooms     peerRooms
 	userLimit     userLimit
 	pending       pendingHandshakes
+	undecided     undecidedHandshakes
 	events        *registry
 	publisher     *publisher
 	cluster       clusterState
