@@ -5,11 +5,13 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"slices"
+	"time"
 	"unicode/utf8"
 
 	"github.com/rodando/realtime"
@@ -61,13 +63,19 @@ func (a *app) routes(mux *http.ServeMux) {
 // created is an answer with status 201.
 type created struct{ body any }
 
+// requestTime is how long a request may take. The client of Redis repeats what reads for as long
+// as its ctx lasts.
+const requestTime = 5 * time.Second
+
 // answer turns a function of a request into a handler that writes its result or error as
 // JSON.
 func (a *app) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
+		defer cancel()
 		status := http.StatusOK
-		body, err := f(r)
+		body, err := f(r.WithContext(ctx))
 		if c, ok := body.(created); ok {
 			status, body = http.StatusCreated, c.body
 		}
@@ -76,6 +84,9 @@ func (a *app) answer(f func(r *http.Request) (any, error)) http.HandlerFunc {
 			if !errors.As(err, &e) {
 				a.log.Error("request failed", "method", r.Method, "route", r.Pattern, "error", err)
 				e = realtime.Errorf(realtime.CodeInternal, "internal error")
+				if errors.Is(err, realtime.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
+					e = realtime.Errorf(realtime.CodeUnavailable, "try again later")
+				}
 			}
 			status, body = httpStatus(e.Code), map[string]any{"success": false, "message": e.Message, "error": e}
 		}
@@ -110,6 +121,8 @@ func httpStatus(code realtime.Code) int {
 		return http.StatusNotFound
 	case realtime.CodeConflict:
 		return http.StatusConflict
+	case realtime.CodeUnavailable:
+		return http.StatusServiceUnavailable
 	case realtime.CodeInternal:
 		return http.StatusInternalServerError
 	}

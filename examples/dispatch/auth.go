@@ -65,8 +65,10 @@ func (t *tokens) verify(ctx context.Context, token string, late bool) (userID, s
 	switch {
 	case errors.Is(err, realtime.ErrTokenExpired):
 		return "", "", realtime.Errorf(realtime.CodeTokenExpired, "Access token expired")
-	case err != nil:
+	case errors.Is(err, realtime.ErrTokenInvalid):
 		return "", "", realtime.Errorf(realtime.CodeInvalidToken, "Invalid token")
+	case err != nil:
+		return "", "", err
 	case c.Subject == "" || c.SessionID == "":
 		return "", "", realtime.Errorf(realtime.CodeMissingClaims, "Missing sub/sid")
 	}

@@ -3,11 +3,15 @@
 package main
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
 )
 
 // status asks a route of a load balancer.
@@ -64,6 +68,30 @@ func TestHealth(t *testing.T) {
 	require.NoError(t, s.rt.Shutdown(t.Context()))
 	require.Equal(t, http.StatusServiceUnavailable, s.status(t, "/readyz"), "the library's own check")
 	require.Equal(t, http.StatusOK, s.status(t, "/healthz"), "the process runs")
+}
+
+// While Redis is away a request is answered in a moment, with what makes an app try again: with 401
+// it would log the user out.
+func TestCluster_RedisIsAway(t *testing.T) {
+	t.Parallel()
+	redis := startRedis(t)
+	s := start(t, func(c *config) { c.redisURL = "redis://" + redis.Addr() })
+	token := s.login(t, "driver-1")
+	redis.Close()
+	s.client.Timeout = patience
+	for _, r := range []struct{ method, path, token string }{
+		{"GET", "/api/trips/current", token}, {"POST", "/api/login", ""}, {"POST", "/api/logout", token},
+	} {
+		status, code := s.refused(t, r.method, r.path, r.token, map[string]any{"userId": "driver-1"})
+		require.Equal(t, http.StatusServiceUnavailable, status, r.path)
+		require.Equal(t, "unavailable", code, r.path)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	_, err := s.store.UpdateStatus(ctx, "driver-1", realtime.StatusUpdate{IsOnline: new(true)})
+	require.ErrorIs(t, err, realtime.ErrUnavailable, "the ack of the socket")
+	require.NoError(t, redis.Restart())
+	redis.Server().SetPreHook(scriptsWithoutFlags())
 }
 
 // An instance that cannot reach Redis does not start, and says why without the password.

@@ -60,6 +60,15 @@ const (
 // errBusy means that a transaction met another one each time.
 var errBusy = errors.New("too many concurrent changes of the same rows")
 
+// unanswered returns an error of Redis as one of a service that cannot answer now, so that apps
+// try again; nil stays nil.
+func unanswered(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", realtime.ErrUnavailable, err)
+}
+
 func (r *redisDatabase) change(ctx context.Context, f func(t *tx) error) error {
 	for try := range 100 {
 		committed, err := r.attempt(ctx, f)
@@ -69,10 +78,10 @@ func (r *redisDatabase) change(ctx context.Context, f func(t *tx) error) error {
 		select {
 		case <-time.After(rand.N(time.Duration(min(try+1, 20)) * time.Millisecond)):
 		case <-ctx.Done():
-			return ctx.Err()
+			return unanswered(ctx.Err())
 		}
 	}
-	return errBusy
+	return unanswered(errBusy)
 }
 
 // attempt runs a transaction once. It reports whether it took place: with its writes, or with
@@ -84,7 +93,7 @@ func (r *redisDatabase) attempt(ctx context.Context, f func(t *tx) error) (commi
 		full := prefixed(keys)
 		results := c.DoMulti(ctx, c.B().Watch().Key(full...).Build(), c.B().Mget().Key(full...).Build())
 		if err := results[0].Error(); err != nil {
-			return nil, err
+			return nil, unanswered(err)
 		}
 		return rowsOf(results[1])
 	})
@@ -105,11 +114,11 @@ func (r *redisDatabase) attempt(ctx context.Context, f func(t *tx) error) (commi
 		return false, nil
 	case err != nil:
 		c.Close()
-		return false, err
+		return false, unanswered(err)
 	}
 	for _, a := range answers {
 		if err := a.Error(); err != nil {
-			return false, err
+			return false, unanswered(err)
 		}
 	}
 	return true, refused
@@ -167,7 +176,7 @@ func prefixed(keys []string) []string {
 func rowsOf(result rueidis.RedisResult) ([][]byte, error) {
 	values, err := result.ToArray()
 	if err != nil {
-		return nil, err
+		return nil, unanswered(err)
 	}
 	rows := make([][]byte, len(values))
 	for i := range values {
@@ -187,7 +196,7 @@ func (r *redisDatabase) lowest(ctx context.Context, in index, limit int) ([]memb
 	for i, z := range found {
 		members[i] = member{z.Member, z.Score}
 	}
-	return members, err
+	return members, unanswered(err)
 }
 
 // poll is how late an instance may look at a trip that another one has left behind.

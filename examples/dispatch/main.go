@@ -53,7 +53,8 @@
 // {error:{code, message, fields?}}, with the codes of the socket: 400
 // invalid_payload, 401 missing_token, invalid_token, token_expired,
 // missing_claims, user_not_found, invalid_session or access_expired, 403
-// user_inactive or forbidden, 404 not_found, 409 conflict.
+// user_inactive or forbidden, 404 not_found, 409 conflict, 500 internal, 503
+// unavailable: Redis does not answer, try again.
 //
 //	POST /api/login {userId, deviceInfo?, password?}  {token, sid, userId, type, expiresAt}; the password is LOGIN_PASSWORD, if there is one
 //	POST /api/refresh                         the same, in a new session. The old one lasts 10 s more. A token that
