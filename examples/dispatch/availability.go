@@ -17,33 +17,33 @@ func (a *app) availabilityRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET "+base+"driver-auth", a.by(enveloped(func(r *http.Request, c caller) (any, error) {
 		return a.store.snapshot(r.Context(), c.user.ID)
 	}), driver))
-	mux.HandleFunc("GET "+base+"by-driver/{driver}", a.by(enveloped(ofDriver(func(r *http.Request, driverID string) (any, error) {
+	mux.HandleFunc("GET "+base+"by-driver/{driver}", a.by(enveloped(a.ofDriver(func(r *http.Request, driverID string) (any, error) {
 		return a.store.snapshot(r.Context(), driverID)
 	})), driver, admin))
 	mux.HandleFunc("PATCH "+base+"status-by-driver", a.by(enveloped(func(r *http.Request, c caller) (any, error) {
 		return a.putStatus(r, c.user.ID)
 	}), driver))
-	mux.HandleFunc("PATCH "+base+"{driver}/status", a.by(enveloped(ofDriver(a.putStatus)), driver, admin))
+	mux.HandleFunc("PATCH "+base+"{driver}/status", a.by(enveloped(a.ofDriver(a.putStatus)), driver, admin))
 	mux.HandleFunc("POST "+base+"ping-location", a.by(enveloped(a.pingLocation), driver))
 }
 
 // ofDriver is for routes that name a driver: a driver can only name themself.
-func ofDriver(f func(r *http.Request, driverID string) (any, error)) func(r *http.Request, c caller) (any, error) {
+func (a *app) ofDriver(f func(r *http.Request, driverID string) (any, error)) func(r *http.Request, c caller) (any, error) {
 	return func(r *http.Request, c caller) (any, error) {
 		id := r.PathValue("driver")
 		if c.user.Type == realtime.UserDriver && c.user.ID != id {
 			return nil, realtime.Errorf(realtime.CodeForbidden, "another driver")
+		}
+		if u, err := a.store.user(r.Context(), id); err != nil {
+			return nil, err
+		} else if u == nil || u.Type != realtime.UserDriver {
+			return nil, realtime.Errorf(realtime.CodeNotFound, "no such driver")
 		}
 		return f(r, id)
 	}
 }
 
 func (a *app) putStatus(r *http.Request, driverID string) (any, error) {
-	if u, err := a.store.user(r.Context(), driverID); err != nil {
-		return nil, err
-	} else if u == nil || u.Type != realtime.UserDriver {
-		return nil, realtime.Errorf(realtime.CodeNotFound, "no such driver")
-	}
 	var in realtime.StatusUpdate
 	if err := decode(r, &in); err != nil {
 		return nil, err

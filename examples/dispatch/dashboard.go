@@ -101,6 +101,9 @@ func parseFilter(q url.Values) (f tripFilter, err error) {
 		status: realtime.TripStatus(q.Get("status")), from: day("requestedFrom"), to: day("requestedTo"), paymentMode: q.Get("paymentMode"),
 		onlyActive: flag("onlyActive"), onlyStuck: flag("onlyStuck"), page: number("page", 1, 1_000_000), limit: number("limit", 10, 100),
 	}
+	if known := append(f.status.Values(), "", string(statusNoDrivers)); !slices.Contains(known, string(f.status)) {
+		err = cmp.Or(err, invalid("status", "must be the status of a trip"))
+	}
 	return f, err
 }
 

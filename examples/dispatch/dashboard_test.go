@@ -160,8 +160,14 @@ func TestDashboard_Actions(t *testing.T) {
 	act("override-status", override("assigning"))
 	require.Equal(t, trip, passenger.expect("trip:no_drivers_found")["tripId"])
 
+	// A message reaches those who are there.
+	_, code := s.refused(t, "POST", "/api/admin/trips/"+trip+"/actions/send-message", adminToken, map[string]any{"target": "driver", "message": "hello"})
+	require.Equal(t, "conflict", code, "the trip has no driver now")
+	s.data(t, "POST", "/api/admin/trips/"+trip+"/actions/send-message", adminToken, map[string]any{"target": "both", "message": "hello"})
+	require.Equal(t, "hello", passenger.expect("admin:trip:message_sent")["message"])
+
 	// A driver who logs out goes offline; nobody else may say that.
-	_, code := s.refused(t, "PATCH", "/api/driver-availability/driver-2/status", driverToken, map[string]any{"isOnline": true})
+	_, code = s.refused(t, "PATCH", "/api/driver-availability/driver-2/status", driverToken, map[string]any{"isOnline": true})
 	require.Equal(t, "forbidden", code)
 	s.post(t, "/api/logout", driverToken, nil)
 	v = s.data(t, "GET", "/api/driver-availability/by-driver/driver-1", adminToken, nil).(map[string]any)

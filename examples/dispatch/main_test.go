@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m,
-		// The cluster client of rueidis ends these up to 6 s after it was closed.
+		// rueidis sleeps for seconds after it has looked at a cluster, closed or not.
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*clusterClient)._refresh.func2"),
 		goleak.IgnoreAnyFunction("github.com/redis/rueidis.(*call).DelayDo.func1"))
 }

@@ -340,6 +340,13 @@ func (s *store) message(ctx context.Context, adminID, tripID string, to realtime
 		if trip == nil {
 			return errNoTrip
 		}
+		switch {
+		case trip.DriverID != "":
+		case to == realtime.MessageToDriver:
+			return realtime.Errorf(realtime.CodeConflict, "the trip has no driver")
+		default:
+			to = realtime.MessageToPassenger
+		}
 		t.add(realtime.AdminTripMessage{
 			TripID: trip.ID, PassengerID: trip.PassengerID, DriverID: trip.DriverID, AdminID: adminID, To: to, Message: text,
 		})
