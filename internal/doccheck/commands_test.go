@@ -20,9 +20,10 @@ func ranBy(file, text string) proof { return proof{file: file, text: text} }
 func notRun(why string) proof       { return proof{why: why} }
 
 var (
-	benchmark = notRun("it measures, for minutes, and needs an idle machine; .ci/run vets and tests the program")
-	byHand    = notRun("the same by hand as make cluster, which e2e/test/makecluster.test.js runs")
-	operator  = notRun("for an operator, on their own Redis; redisbus/keys_docs_test.go holds the names of the keys")
+	benchmark    = notRun("it measures, for minutes, and needs an idle machine; .ci/run vets and tests the program")
+	byHand       = notRun("the same by hand as make cluster, which e2e/test/makecluster.test.js runs")
+	dispatchREST = notRun("examples/dispatch/api_test.go makes these requests, on a port that is free")
+	operator     = notRun("for an operator, on their own Redis; redisbus/keys_docs_test.go holds the names of the keys")
 )
 
 // commands has every command of the documentation.
@@ -42,6 +43,11 @@ var commands = map[string]proof{
 	"for port in 3001 3002 3003; do PORT=$port /tmp/dispatch & done":                                       byHand,
 	"haproxy -f examples/dispatch/deploy/haproxy.cfg &":                                                    ranBy("e2e/lib/cluster.js", "haproxy.cfg"),
 	"/tmp/dispatch -simulate http://localhost:8080 -cars 10":                                               byHand,
+
+	"url=http://localhost:3000": notRun("a step of the next lines"),
+	`token=$(curl -s $url/api/login -d '{"userId":"passenger-1"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')`:   dispatchREST,
+	`curl -s $url/api/trips -H "Authorization: Bearer $token" -d '{"pickup":{"lat":23.135,"lng":-82.359}}'`: dispatchREST,
+	`curl -s $url/api/trips/current -H "Authorization: Bearer $token"`:                                      dispatchREST,
 
 	"cd bench":                notRun("a step of the next line"),
 	"go run ./compare":        benchmark,
