@@ -41,6 +41,18 @@ const (
 	CodeAccessExpired  Code = "access_expired"
 )
 
+// Known reports whether c is one of the constants above. A handler may return an *Error with another
+// code, even with a text of a client's, so only a known one is fit for the label of a metric.
+func (c Code) Known() bool {
+	switch c {
+	case CodeInvalidPayload, CodeUnauthorized, CodeForbidden, CodeNotFound, CodeConflict, CodeRateLimited, CodeUnavailable, CodeInternal,
+		CodeMissingToken, CodeInvalidToken, CodeTokenExpired, CodeMissingClaims, CodeUserNotFound, CodeWrongUserType, CodeUserInactive,
+		CodeInvalidSession, CodeAccessExpired:
+		return true
+	}
+	return false
+}
+
 // Error is an error that the client receives. A handler or a service of the host returns it
 // when the client may know the reason. Any other error is logged, and the client receives,
 // without its text, CodeUnavailable for ErrUnavailable and context.DeadlineExceeded, and

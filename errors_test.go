@@ -198,6 +198,16 @@ func TestErrors_BeginWithTheirPackageOnce(t *testing.T) {
 	})
 }
 
+// Every constant is known, and nothing else is.
+func TestCode_Known(t *testing.T) {
+	t.Parallel()
+	for name, code := range constantsOf(t, "errors.go", "Code") {
+		require.True(t, realtime.Code(code).Known(), name)
+	}
+	require.False(t, realtime.Code("").Known())
+	require.False(t, realtime.Code("invented").Known())
+}
+
 // TestError_HasNoPrefix holds the exception: what a client may read is no fault of a package.
 func TestError_HasNoPrefix(t *testing.T) {
 	t.Parallel()

@@ -161,12 +161,3 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		sample(rt, ch)
 	}
 }
-
-// codes are the codes that are a label: a host may invent others, even with what a client has sent.
-var codes = map[realtime.Code]bool{
-	realtime.CodeInvalidPayload: true, realtime.CodeUnauthorized: true, realtime.CodeForbidden: true, realtime.CodeNotFound: true,
-	realtime.CodeConflict: true, realtime.CodeRateLimited: true, realtime.CodeUnavailable: true, realtime.CodeInternal: true,
-	realtime.CodeMissingToken: true, realtime.CodeInvalidToken: true, realtime.CodeTokenExpired: true, realtime.CodeMissingClaims: true,
-	realtime.CodeUserNotFound: true, realtime.CodeWrongUserType: true, realtime.CodeUserInactive: true, realtime.CodeInvalidSession: true,
-	realtime.CodeAccessExpired: true,
-}

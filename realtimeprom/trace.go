@@ -99,7 +99,7 @@ func resultOf(c realtime.Code) string {
 	switch {
 	case c == "":
 		return "ok"
-	case codes[c]:
+	case c.Known():
 		return string(c)
 	}
 	return other

@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"./internal/timingwheel":       {},
 	"./internal/triptable":         {},
 	"./realtimegen":                {"."},
+	"./realtimeotel":               {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace", "."},
 	"./realtimeprom":               {"github.com/prometheus/client_golang/prometheus", "."},
 	"./realtimetest":               {"."},
 	"./redisadapter":               {"github.com/redis/rueidis", ".", "./internal/hostcall", "./internal/logsample", "./internal/redisclient", "./internal/stackroom", "./redisadapter/internal/sift", "./redisadapter/internal/wire"},
