@@ -3,7 +3,7 @@
 
 package realtime
 
-//go:generate go run ./internal/cmd/generate docs/events.md docs/asyncapi.yaml clients/typescript/events.ts
+//go:generate go run ./internal/cmd/generate docs/events.md docs/asyncapi.yaml clients/typescript/events.ts clients/dart/events.dart clients/kotlin/Events.kt clients/swift/Events.swift
 
 import (
 	"encoding/json"

@@ -20,14 +20,18 @@ import (
 
 // writers are the forms in which a catalog is written, by a file's extension.
 var writers = map[string]func(io.Writer, realtime.Catalog) error{
-	".md":   Markdown,
-	".ts":   TypeScript,
-	".yaml": AsyncAPI,
+	".dart":  Dart,
+	".kt":    Kotlin,
+	".md":    Markdown,
+	".swift": Swift,
+	".ts":    TypeScript,
+	".yaml":  AsyncAPI,
 }
 
 // Main is the main function of a program for go:generate. It writes the files that the
-// arguments name, each in the form that its extension stands for: .md is Markdown, .ts
-// TypeScript, .yaml AsyncAPI. When something fails it prints the error and ends the process with status 1.
+// arguments name, each in the form that its extension stands for: .dart is Dart, .kt Kotlin, .md
+// Markdown, .swift Swift, .ts TypeScript, .yaml AsyncAPI. When something fails it prints the error and
+// ends the process with status 1.
 //
 // The parameters are the results of Catalog, so that the program of a host is one line:
 //

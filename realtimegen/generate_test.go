@@ -19,7 +19,7 @@ import (
 // The program of a host, for instance in internal/cmd/generate/main.go. A line in another file
 // runs it with the files to write:
 //
-//	//go:generate go run ./internal/cmd/generate docs/events.md clients/events.ts
+//	//go:generate go run ./internal/cmd/generate docs/events.md clients/events.ts clients/Events.kt clients/Events.swift
 func ExampleMain() {
 	saveNote := realtime.NewCall[string, string]("driver:note:save")
 	register := func(rt *realtime.Server) { // what the host calls after realtime.New, too
@@ -80,6 +80,6 @@ func TestFiles_AreWrittenAndChecked(t *testing.T) {
 	require.ErrorContains(t, realtimegen.CheckFiles(lab, files...), "is not current from line")
 
 	for _, err := range []error{realtimegen.WriteFiles(lab, "events.doc"), realtimegen.CheckFiles(lab, "events.doc")} {
-		require.ErrorContains(t, err, "realtimegen: events.doc: the extension must be one of .md")
+		require.ErrorContains(t, err, "realtimegen: events.doc: the extension must be one of .dart, .kt, .md, .swift, .ts, .yaml")
 	}
 }

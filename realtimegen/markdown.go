@@ -1,6 +1,6 @@
 // Package realtimegen writes what app developers need: a reference of the wire protocol
-// (Markdown, AsyncAPI), and a typed client (TypeScript). It reads Server.Catalog, so that
-// the host's own events are included. Main is a program for go:generate, and CheckFiles a
+// (Markdown, AsyncAPI), a typed client (TypeScript), and the types for other clients (Dart, Kotlin,
+// Swift). It reads Server.Catalog, so that the host's own events are included. Main is a program for go:generate, and CheckFiles a
 // test that its files are current.
 package realtimegen
 

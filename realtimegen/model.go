@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -46,21 +47,31 @@ type goType struct {
 
 // names are the identifiers of Go's types in the code of a client.
 type names struct {
-	of    map[reflect.Type]string
-	taken map[string]bool
-	all   []goType
+	of       map[reflect.Type]string
+	taken    map[string]bool
+	reserved map[string]bool // of the language, and of the client's own code
+	all      []goType
 }
 
-// newModel returns the model of a catalog. No type gets one of the reserved names.
-func newModel(c realtime.Catalog, reserved ...string) (*model, *names) {
-	n := &names{of: map[reflect.Type]string{}, taken: map[string]bool{}}
-	for _, name := range reserved {
-		n.taken[name] = true
+// newModel returns the model of a catalog. No type gets one of the reserved names, which have spaces
+// between them, or a name that begins with a namespace's and ends with one of the endings.
+func newModel(c realtime.Catalog, reserved string, endings ...string) (*model, *names) {
+	n := &names{of: map[reflect.Type]string{}, taken: map[string]bool{}, reserved: map[string]bool{}}
+	for name := range strings.FieldsSeq(reserved) {
+		n.reserved[name] = true
 	}
 	m := &model{refusals: c.Refusals}
 	idents := map[string]bool{}
 	for _, ns := range c.Namespaces {
 		s := space{name: ns, ident: unique(cmp.Or(pascal(ns), "Root"), idents)}
+		for _, end := range endings {
+			n.reserved[s.ident+end] = true
+		}
+		m.spaces = append(m.spaces, s)
+	}
+	maps.Copy(n.taken, n.reserved)
+	for i, ns := range c.Namespaces {
+		s := &m.spaces[i]
 		for _, d := range c.Events {
 			if d.Namespace != ns {
 				continue
@@ -82,13 +93,13 @@ func newModel(c realtime.Catalog, reserved ...string) (*model, *names) {
 			n.add(d.Payload, pascal(d.Event)+kind)
 			n.add(d.AckData, pascal(d.Event)+"Data")
 		}
-		m.spaces = append(m.spaces, s)
 	}
 	m.types = slices.SortedFunc(slices.Values(n.all), func(a, b goType) int { return cmp.Compare(a.name, b.name) })
 	return m, n
 }
 
-// add names a type and those of its fields. A type without a name in Go gets the other one.
+// add names a type and those of its fields. A type without a name in Go gets the other one, and so
+// does one whose name is reserved.
 func (n *names) add(t reflect.Type, otherwise string) {
 	if t == nil {
 		return
@@ -101,7 +112,11 @@ func (n *names) add(t reflect.Type, otherwise string) {
 	if named.t == nil || n.of[named.t] != "" {
 		return
 	}
-	named.name = unique(cmp.Or(pascal(unqualified(named.t.Name())), otherwise), n.taken)
+	name := pascal(unqualified(named.t.Name()))
+	if name == "" || n.reserved[name] {
+		name = otherwise
+	}
+	named.name = unique(name, n.taken)
 	n.of[named.t] = named.name
 	n.all = append(n.all, named)
 	if named.values != nil {

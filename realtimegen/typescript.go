@@ -22,11 +22,9 @@ var connectTS string
 // it asks for a token before each attempt, renews it before it expires, and does what is right
 // on each kind of ending. It compiles under tsc --strict.
 func TypeScript(w io.Writer, c realtime.Catalog) error {
-	m, n := newModel(c, "Ack", "AckError", "App", "Connection", "Ended", "OwnCalls", "OwnEvents", "ErrorCode", "RefusalCode", "ISOTime", "Namespace", "ClientToServerEvents", "ServerToClientEvents",
-		"ManagerOptions", "Socket", "SocketOptions", "Record", "Array", "Promise", "Date", "Error", "Object", "String", "Number", "Boolean", "Symbol", "Map", "Set", "Partial", "Omit")
-	for _, s := range m.spaces {
-		n.taken[s.ident+"ServerToClientEvents"], n.taken[s.ident+"ClientToServerEvents"] = true, true
-	}
+	m, n := newModel(c, "Ack AckError App Connection Ended OwnCalls OwnEvents ErrorCode RefusalCode ISOTime Namespace ClientToServerEvents "+
+		"ServerToClientEvents ManagerOptions Socket SocketOptions Record Array Promise Date Error Object String Number Boolean Symbol "+
+		"Map Set Partial Omit", "ServerToClientEvents", "ClientToServerEvents")
 	t := &typescript{model: m, names: n}
 	t.head()
 	for _, typ := range m.types {

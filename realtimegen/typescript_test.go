@@ -31,6 +31,20 @@ type (
 		At      realtime.Time  `json:"at"`
 		Numbers [][]float64    `json:"numbers,omitempty"`
 	}
+	// odd has fields whose names are words of a language, or of the generated code.
+	odd struct {
+		In      string         `json:"in"`
+		Default *int           `json:"default"`
+		JSON    string         `json:"json"`
+		E       []color        `json:"e"`
+		This    *color         `json:"this,omitempty" null:"none"`
+		Self    [][]Place      `json:"self,omitempty"`
+		Cost    bool           `json:"a$b"`
+		Time    *realtime.Time `json:"time"`
+		Value   *struct{}      `json:"value"`
+		Map     map[string]any `json:"map,omitempty"`
+		List    []any          `json:"list"`
+	}
 )
 
 // lab is the catalog of a host with all sorts of types.
@@ -45,6 +59,8 @@ var lab = realtime.Catalog{
 		{Namespace: "/lab", Event: "it's", Payload: reflect.TypeFor[[]Place]()},
 		{Namespace: "/lab", Event: "1st:color", Payload: reflect.TypeFor[struct{ Color color }]()},
 		{Namespace: "/lab-2", Event: "nothing"},
+		{Namespace: "/lab-2", Event: "class", Payload: reflect.TypeFor[odd]()},
+		{Namespace: "/lab-2", Event: "cost:\"$5\u0007", Payload: reflect.TypeFor[[]string]()},
 	},
 }
 
@@ -56,18 +72,18 @@ func TestTypeScript_OfAHost(t *testing.T) {
 	for _, want := range []string{
 		"export type RefusalCode =\n  /** It is Sunday. The app is to wait. */\n  | 'closed_today';\n",
 		"\nexport interface PagePlace {\n  items: Place[] | null;\n  next?: number;\n}\n",
-		"\nexport interface Ack2 {\n  /** ends * / here */\n  place: Place;\n  ours?: Place2[];\n  Inside: Ack2Inside;\n  /** null: none */\n  color: Color | null;\n" +
+		"\nexport interface ItSPayload {\n  /** ends * / here */\n  place: Place;\n  ours?: Place2[];\n  Inside: ItSPayloadInside;\n  /** null: none */\n  color: Color | null;\n" +
 			"  'extra-data': Record<string, unknown> | null;\n  raw: unknown;\n  at: ISOTime;\n  numbers?: number[][];\n}\n",
-		"\nexport interface Ack2Inside {\n  Floor: number;\n}\n",
+		"\nexport interface ItSPayloadInside {\n  Floor: number;\n}\n",
 		"\nexport type Color = 'red' | 'blue';\n",
 		"\nexport interface N1stColorPayload {\n  Color: Color;\n}\n",
 		"\nexport interface Place {\n  street: string;\n}\n",
 		"export interface LabServerToClientEvents {\n  /** One. Of two. */\n",
-		"  'it\\'s': (payload: Ack2 | Place[]) => void;\n",
+		"  'it\\'s': (payload: ItSPayload | Place[]) => void;\n",
 		"  'lab:list': (body: string, ack: (ack: Ack<PagePlace>) => void) => void;\n",
 		"  'lab:raw': (...args: any[]) => void;\n",
 		"  'lab:close': (ack: (ack: Ack) => void) => void;\n",
-		"export interface Lab2ServerToClientEvents {\n  nothing: () => void;\n}\n",
+		"export interface Lab2ServerToClientEvents {\n  nothing: () => void;\n  class: (payload: Odd) => void;\n  'cost:\"$5\\u0007': (payload: string[]) => void;\n}\n",
 		"  '/lab-2': Lab2ServerToClientEvents;\n  '/': RootServerToClientEvents;\n",
 	} {
 		require.Contains(t, module, want)
