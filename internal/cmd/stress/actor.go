@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -69,13 +70,13 @@ type connection struct {
 func (a *actor) run(ctx context.Context) {
 	defer a.settled()
 	a.login()
-	for sleep(ctx, between(a.rng, 0, 1500*time.Millisecond)) {
+	for stresskit.Sleep(ctx, stresskit.Between(a.rng, 0, 1500*time.Millisecond)) {
 		if a.rng.IntN(25) == 0 {
 			a.connectWithInvalidToken()
 		}
 		if c := a.connect(ctx); c != nil {
 			a.live(ctx, c)
-			a.w.count.add("deliveries checked", a.w.oracle.judge(c.transcript()))
+			a.w.count.Add("deliveries checked", a.w.oracle.judge(c.transcript()))
 		}
 	}
 }
@@ -132,7 +133,7 @@ func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client,
 			time.Since(began) > excused(a.w.bound(loginWithin), a.w.lag.since(began)) {
 			return c, n, how, err
 		}
-		a.w.count.add("logins tried again", 1)
+		a.w.count.Add("logins tried again", 1)
 		time.Sleep(loginAgain)
 	}
 }
@@ -153,13 +154,13 @@ func (a *actor) connect(ctx context.Context) *connection {
 	if _, err := client.Within(a.w.patience()).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
 		a.breachf("no hello: %v", err)
 	}
-	a.w.count.add("connects", 1)
-	a.w.count.add("connects: "+how, 1)
+	a.w.count.Add("connects", 1)
+	a.w.count.Add("connects: "+how, 1)
 	if a.arrived {
-		a.w.count.add("reconnects", 1)
+		a.w.count.Add("reconnects", 1)
 	}
 	a.arrived = true
-	if how == "polling, then websocket" && sleep(ctx, between(a.rng, 0, 300*time.Millisecond)) {
+	if how == "polling, then websocket" && stresskit.Sleep(ctx, stresskit.Between(a.rng, 0, 300*time.Millisecond)) {
 		c.upgrade()
 	}
 	return c
@@ -185,7 +186,7 @@ func (c *connection) upgrade() {
 		}
 		return
 	}
-	c.actor.w.count.add("upgrades while connected", 1)
+	c.actor.w.count.Add("upgrades while connected", 1)
 }
 
 // transcript returns what the connection received.
@@ -232,7 +233,7 @@ func (a *actor) refused(c *realtimetest.Client, how string, err error, want real
 	case refusal.Code != want:
 		a.breachf("was refused with %s over %s instead of %s", refusal.Code, how, want)
 	default:
-		a.w.count.add("refused", 1)
+		a.w.count.Add("refused", 1)
 	}
 }
 
@@ -246,12 +247,12 @@ func (c *connection) ask(call string, body any) *realtime.Error {
 		c.actor.breachf("%s is not acknowledged: %v", call, err)
 	}
 	if refusal != nil && refusal.Code == realtime.CodeRateLimited {
-		c.actor.w.count.add("rate-limited", 1)
+		c.actor.w.count.Add("rate-limited", 1)
 		if !c.actor.floods {
 			c.actor.breachf("%s is rate-limited, but only other clients sent too much", call)
 		}
 	}
-	c.actor.w.count.add("acks", 1)
+	c.actor.w.count.Add("acks", 1)
 	return refusal
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -71,7 +72,7 @@ var bombHooks = []string{
 // triggerHooks makes each of the host's hooks panic, in turn, until ctx ends.
 func (w *world) triggerHooks(ctx context.Context) {
 	rng := w.rng(bombStream, 0)
-	for i := 0; sleep(ctx, between(rng, 20*time.Millisecond, 120*time.Millisecond)) && w.calm(ctx); i++ {
+	for i := 0; stresskit.Sleep(ctx, stresskit.Between(rng, 20*time.Millisecond, 120*time.Millisecond)) && w.calm(ctx); i++ {
 		w.triggerHook(ctx, w.nodes[i/len(bombHooks)%2], bombHooks[i%len(bombHooks)], i)
 	}
 }
@@ -170,7 +171,7 @@ func (w *world) requireAnswered(ctx context.Context, hook string, c *realtimetes
 func (w *world) queryBehindFullQueue(ctx context.Context) {
 	var c *realtimetest.Client
 	asked, sent := make(chan struct{}, 1), make(chan struct{}, 1)
-	for i := 0; sleep(ctx, 2500*time.Millisecond); i++ {
+	for i := 0; stresskit.Sleep(ctx, 2500*time.Millisecond); i++ {
 		if c == nil || !c.Connected() {
 			if c = w.enter(ctx, w.nodes[i%2], "qz", realtime.UserPassenger); c == nil {
 				continue
@@ -211,7 +212,7 @@ func (w *world) queryBehindFullQueue(ctx context.Context) {
 		if err != nil {
 			w.oracle.breachf("a query to the calling client, with %d events queued: %v; connected: %v", queuedEvents+30, err, c.Connected())
 		}
-		w.count.add("quizzes", 1)
+		w.count.Add("quizzes", 1)
 	}
 	if c != nil {
 		c.Close()

@@ -127,7 +127,7 @@ func (b nodeBus) repeat(e realtime.Envelope) []realtime.Envelope {
 		}
 	}
 	if len(again) > 0 {
-		b.w.count.add("bus events delivered again", len(again))
+		b.w.count.Add("bus events delivered again", len(again))
 	}
 	return again
 }
@@ -148,14 +148,14 @@ func (b nodeBus) remember(e realtime.Envelope) {
 // delay delays some keys, so that events of other keys overtake them.
 func (b nodeBus) delay(e realtime.Envelope) {
 	if chosen := hashOf(fmt.Sprint(e.ID, b.w.seed, b.node)); b.w.has(reorder) && chosen%8 == 0 {
-		b.w.count.add("bus events delayed", 1)
+		b.w.count.Add("bus events delayed", 1)
 		time.Sleep(time.Duration(chosen>>3%30) * time.Millisecond)
 	}
 }
 
 // redeliver delivers an event to a node again.
 func (b *bus) redeliver(ctx context.Context, node int, e realtime.Envelope) {
-	b.w.count.add("bus events delivered again", 1)
+	b.w.count.Add("bus events delivered again", 1)
 	if err := b.handlers[node](ctx, e); err != nil {
 		b.w.oracle.breachf("%s was delivered again, and failed: %v", e.Name, err)
 	}
@@ -332,7 +332,7 @@ func (w *wire) lost(m realtime.ClusterMessage) bool {
 		return strings.Contains(text, id)
 	})
 	if lost {
-		w.w.count.add("messages lost between the nodes", 1)
+		w.w.count.Add("messages lost between the nodes", 1)
 	}
 	return lost
 }

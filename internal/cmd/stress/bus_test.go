@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -69,7 +70,7 @@ func TestBus_DeliversToOneNodeWhileItsKeyMoves(t *testing.T) {
 func TestWire_SettlesAfterMessagesToNobody(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{count: newCounts()}
+		w := &world{count: &stresskit.Counts{}}
 		w.host = newHost(w)
 		hub := realtimetest.NewHub()
 		ws := newWires(w, hub)

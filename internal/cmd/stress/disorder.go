@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // deliverAgain delivers events of a trip again after its end, as a bus does that does
@@ -105,11 +106,11 @@ func (w *world) lateAssignment(ctx context.Context, s *scene) {
 // lateEnd ends a trip in the host's database long before the bus delivers the end, as
 // when a queue is long. The people of the trip must still receive the end.
 func (w *world) lateEnd(ctx context.Context, s *scene) {
-	if !s.begin(ctx) || !sleep(ctx, settleWithin) {
+	if !s.begin(ctx) || !stresskit.Sleep(ctx, settleWithin) {
 		return
 	}
 	s.assigned(false)
-	if !sleep(ctx, 2*sweepInterval) {
+	if !stresskit.Sleep(ctx, 2*sweepInterval) {
 		return
 	}
 	s.complete()

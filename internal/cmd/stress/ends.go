@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -32,7 +33,7 @@ func (a *actor) park(c *connection) {
 		a.breachf("still connected after the shutdown")
 		return
 	}
-	a.w.count.add("drained", 1)
+	a.w.count.Add("drained", 1)
 	if flushed && (!c.hasReceived(realtime.EventServerDrain.Name()) || !c.closedToComeBack() && !c.cutOff()) {
 		a.breachf("shut down by %q, server:drain received: %v", c.Reason(), c.hasReceived(realtime.EventServerDrain.Name()))
 	}
@@ -56,7 +57,7 @@ func (a *actor) revoke(c *connection) {
 		b := *a // with randomness of its own, since it runs beside
 		b.rng = a.w.rng(racerStream, a.rng.IntN(1<<30))
 		go func() { racer <- b.race() }()
-		time.Sleep(between(a.rng, 0, 15*time.Millisecond))
+		time.Sleep(stresskit.Between(a.rng, 0, 15*time.Millisecond))
 	} else {
 		racer <- nil
 	}
@@ -70,7 +71,7 @@ func (a *actor) revoke(c *connection) {
 	}
 	late, _, how, err := a.dial(context.Background(), a.token)
 	a.refused(late, how, err, realtime.CodeInvalidSession)
-	a.w.count.add("revocations", 1)
+	a.w.count.Add("revocations", 1)
 	a.login()
 }
 
@@ -102,7 +103,7 @@ func (a *actor) ban(c *connection) {
 	user.Active = true
 	a.w.users.Set(user)
 	time.Sleep(1500 * time.Millisecond) // what was looked up in the meantime is over
-	a.w.count.add("bans", 1)
+	a.w.count.Add("bans", 1)
 	a.login()
 }
 
@@ -157,9 +158,9 @@ func (a *actor) flood(c *connection) {
 		})
 	}
 	flooding.Wait()
-	a.w.count.add("floods", 1)
-	a.w.count.add("acks", passed+limited)
-	a.w.count.add("rate-limited", limited)
+	a.w.count.Add("floods", 1)
+	a.w.count.Add("acks", passed+limited)
+	a.w.count.Add("rate-limited", limited)
 	if a.w.oracle.isDraining() {
 		return
 	}
@@ -175,7 +176,7 @@ func (a *actor) flood(c *connection) {
 		a.breachf("a flood ended by %q with %d events unanswered", c.Reason(), cut)
 	}
 	if !c.Connected() {
-		a.w.count.add("disconnected for abuse", 1)
+		a.w.count.Add("disconnected for abuse", 1)
 		return
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -189,7 +190,7 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 		return
 	}
 	c.Stall()
-	a.w.count.add("stalls", 1)
+	a.w.count.Add("stalls", 1)
 	filled := a.rng.IntN(3) > 0
 	room := c.room(c.node).Local()
 	began, sent := time.Now(), 0
@@ -208,7 +209,7 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 				a.breachf("emitting: %v", err)
 			}
 		}
-		if !sleep(ctx, 20*time.Millisecond) {
+		if !stresskit.Sleep(ctx, 20*time.Millisecond) {
 			break
 		}
 	}

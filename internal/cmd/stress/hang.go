@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 const (
@@ -39,7 +40,7 @@ func (w *world) crowds(ctx context.Context) {
 	rng := w.rng(crowdStream, 0)
 	for round := 0; ctx.Err() == nil; round++ {
 		w.crowd(ctx, rng, round)
-		sleep(ctx, time.Second)
+		stresskit.Sleep(ctx, time.Second)
 	}
 }
 
@@ -63,9 +64,9 @@ func (w *world) crowd(ctx context.Context, rng *rand.Rand, round int) {
 		}[rng.IntN(3)]
 		_ = c.send("3", call) // who is closed meanwhile is closed
 	}
-	w.count.add("crowds", 1)
-	for i := 0; i < 5 && sleep(ctx, time.Second); i++ {
-		w.count.most("services' calls that hang, at most", int(w.host.hanging.Load()))
+	w.count.Add("crowds", 1)
+	for i := 0; i < 5 && stresskit.Sleep(ctx, time.Second); i++ {
+		w.count.Most("services' calls that hang, at most", int(w.host.hanging.Load()))
 	}
 	for _, c := range all {
 		_ = c.Close()
@@ -89,7 +90,7 @@ func (w *world) gather(ctx context.Context, n *node, name string, number int) (a
 		}
 		c, err := webSocket(n, honest(int(w.guests.Add(1))))
 		if err != nil {
-			sleep(ctx, 10*time.Millisecond)
+			stresskit.Sleep(ctx, 10*time.Millisecond)
 			continue
 		}
 		all = append(all, c)
@@ -104,7 +105,7 @@ func (w *world) gather(ctx context.Context, n *node, name string, number int) (a
 // loginsThatHang tries to log in users for whom a repository hangs.
 func (w *world) loginsThatHang(ctx context.Context, number int) {
 	rng := w.rng(vainStream, number)
-	for i := 0; sleep(ctx, between(rng, 100*time.Millisecond, 1500*time.Millisecond)) && w.calm(ctx); i++ {
+	for i := 0; stresskit.Sleep(ctx, stresskit.Between(rng, 100*time.Millisecond, 1500*time.Millisecond)) && w.calm(ctx); i++ {
 		user := fmt.Sprintf("%s%c%d-%d", hungLookup, "ust"[rng.IntN(3)], number, i)
 		w.users.Set(realtime.User{ID: user, Type: realtime.UserPassenger, Active: true})
 		_, token := w.login(user, i)
@@ -113,7 +114,7 @@ func (w *world) loginsThatHang(ctx context.Context, number int) {
 			continue
 		}
 		_ = c.send(connectPacket(realtime.NamespacePassengers, token))
-		_ = c.SetReadDeadline(time.Now().Add(between(rng, 100*time.Millisecond, 5*time.Second)))
+		_ = c.SetReadDeadline(time.Now().Add(stresskit.Between(rng, 100*time.Millisecond, 5*time.Second)))
 		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
 		_ = c.until("4") // as long as it likes to wait
 		stop()
@@ -125,7 +126,7 @@ func (w *world) loginsThatHang(ctx context.Context, number int) {
 // time.
 func (w *world) bans(ctx context.Context) {
 	rng := w.rng(banStream, 0)
-	for i := 0; sleep(ctx, between(rng, 300*time.Millisecond, 2*time.Second)) && w.calm(ctx); i++ {
+	for i := 0; stresskit.Sleep(ctx, stresskit.Between(rng, 300*time.Millisecond, 2*time.Second)) && w.calm(ctx); i++ {
 		typ := realtime.UserPassenger
 		if i%3 == 2 {
 			typ = realtime.UserAdmin
@@ -143,7 +144,7 @@ func (w *world) bans(ctx context.Context) {
 		} else { // a listener of the node that the user is on
 			_ = w.nodes[1-i%2].namespace(namespaceOf(typ)).ServerEmit(ctx, "stress:hang") // an adapter's error is the log's
 		}
-		sleep(ctx, between(rng, 50*time.Millisecond, 400*time.Millisecond))
+		stresskit.Sleep(ctx, stresskit.Between(rng, 50*time.Millisecond, 400*time.Millisecond))
 		w.users.Set(realtime.User{ID: user, Type: typ})
 		began := time.Now()
 		w.publish("", realtime.UserAccessChanged{UserID: user, Change: realtime.AccessBanned})
@@ -151,7 +152,7 @@ func (w *world) bans(ctx context.Context) {
 		if ctx.Err() == nil && !w.oracle.isDraining() {
 			w.late("the ban of "+user+", while others hang,", began, banWithin)
 			if waited {
-				w.count.add("bans while others hang", 1)
+				w.count.Add("bans while others hang", 1)
 			}
 		}
 		c.Drop()

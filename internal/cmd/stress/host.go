@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -46,11 +47,11 @@ func (h *host) hang(ctx context.Context, service string) error {
 	case "VerifyToken":
 		longest = 30 * time.Second
 	}
-	t := time.NewTimer(between(rng, longest/3, longest))
+	t := time.NewTimer(stresskit.Between(rng, longest/3, longest))
 	defer t.Stop()
 	h.hanging.Add(1)
 	defer h.hanging.Add(-1)
-	h.w.count.add("hung: "+service, 1)
+	h.w.count.Add("hung: "+service, 1)
 	heeded := ctx.Done()
 	if n%2 == 0 || service == "VerifyToken" {
 		heeded = nil
@@ -69,7 +70,7 @@ func (h *host) panicIn(hook string) {
 	if !h.w.has(panics) {
 		return
 	}
-	if h.w.count.add("panics: "+hook, 1)%4 == 0 { // each hook counts for itself, so that each panics
+	if h.w.count.Add("panics: "+hook, 1)%4 == 0 { // each hook counts for itself, so that each panics
 		runtime.Goexit()
 	}
 	h.ledger.fired(hook)
@@ -359,7 +360,7 @@ func (h *host) trace() *realtime.Trace {
 	var calls atomic.Uint64
 	called := func(hook, what string) {
 		if what != "" {
-			w.count.add(what, 1)
+			w.count.Add(what, 1)
 		}
 		if n := calls.Add(1); w.has(panics) && hashOf(fmt.Sprint(w.seed, n))%64 == 0 {
 			h.panicIn("Trace." + hook)
@@ -380,7 +381,7 @@ func (h *host) trace() *realtime.Trace {
 		Emitted:   func(context.Context, realtime.EmittedInfo) { called("Emitted", "") },
 		Abandoned: func(context.Context, realtime.AbandonedInfo) { called("Abandoned", "handlers abandoned") },
 		TraceDropped: func(_ context.Context, i realtime.TraceDroppedInfo) {
-			w.count.add("calls of Trace dropped", i.Calls)
+			w.count.Add("calls of Trace dropped", i.Calls)
 			called("TraceDropped", "")
 		},
 	}

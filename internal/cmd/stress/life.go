@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -15,9 +16,9 @@ import (
 func (a *actor) live(ctx context.Context, c *connection) {
 	defer c.Drop() // whatever is left of it
 	how := a.fate()
-	life, stop := context.WithTimeout(ctx, between(a.rng, 300*time.Millisecond, 8*time.Second))
+	life, stop := context.WithTimeout(ctx, stresskit.Between(a.rng, 300*time.Millisecond, 8*time.Second))
 	defer stop()
-	for sleep(life, between(a.rng, 50*time.Millisecond, 700*time.Millisecond)) {
+	for stresskit.Sleep(life, stresskit.Between(a.rng, 50*time.Millisecond, 700*time.Millisecond)) {
 		if !c.healthy("its life") {
 			return
 		}
@@ -37,7 +38,7 @@ func (a *actor) live(ctx context.Context, c *connection) {
 			c.flush()
 		}
 		c.Drop()
-		a.w.count.add("drops", 1)
+		a.w.count.Add("drops", 1)
 	case stalls:
 		a.stall(ctx, c)
 	case floods:
@@ -49,7 +50,7 @@ func (a *actor) live(ctx context.Context, c *connection) {
 	default:
 		c.flush()
 		c.Close()
-		a.w.count.add("closes", 1)
+		a.w.count.Add("closes", 1)
 	}
 }
 
@@ -86,11 +87,11 @@ func (c *connection) echo() bool {
 	ctx, cancel := context.WithTimeout(context.Background(), c.actor.w.patience())
 	defer cancel()
 	got, err := realtimetest.Call(ctx, c.Within(c.actor.w.patience()), echo, c.asked)
-	c.actor.w.count.add("acks", 1)
+	c.actor.w.count.Add("acks", 1)
 	var refusal *realtime.Error
 	switch {
 	case errors.As(err, &refusal) && refusal.Code == realtime.CodeRateLimited && c.actor.floods:
-		c.actor.w.count.add("rate-limited", 1)
+		c.actor.w.count.Add("rate-limited", 1)
 	case err != nil:
 		if c.healthy("a round trip") {
 			c.actor.breachf("a round trip failed: %v", err)
@@ -122,7 +123,7 @@ func (c *connection) series(n int) {
 			c.actor.breachf("emitting: %v", err)
 		}
 	}
-	c.actor.w.count.add("series", 1)
+	c.actor.w.count.Add("series", 1)
 }
 
 // updateStatus makes a driver go online or offline.
@@ -130,7 +131,7 @@ func (c *connection) updateStatus() {
 	online := c.actor.rng.IntN(2) == 0
 	if c.ask(realtime.DriverStatusUpdate.Name(), realtime.StatusUpdate{IsOnline: &online}) == nil && c.Connected() {
 		c.statuses++
-		c.actor.w.count.add("status updates", 1)
+		c.actor.w.count.Add("status updates", 1)
 	}
 }
 
@@ -146,7 +147,7 @@ func (c *connection) ping() {
 		Position:              &realtime.Position{Lat: 90 * c.actor.rng.Float64(), Lng: 180 * c.actor.rng.Float64()},
 		LastLocationTimestamp: realtime.Time{Time: c.pinged}, Speed: &epoch,
 	}) == nil {
-		c.actor.w.count.add("positions", 1)
+		c.actor.w.count.Add("positions", 1)
 	}
 }
 

@@ -12,13 +12,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
-)
-
-const (
-	// maxBreaches is how many breaches are kept in words, and maxAlike how many that
-	// begin alike; the others are counted.
-	maxBreaches = 60
-	maxAlike    = 3
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // fact is a published event of a trip.
@@ -50,9 +44,7 @@ type oracle struct {
 	heard    map[rides.Audience][]*fact // in the order of publishing
 	sessions map[string]string          // the user of each login session
 	barred   map[string]time.Time       // by session: when its end was handled everywhere
-	breaches []string
-	alike    map[string]int // how many begin so
-	broken   int
+	breaches stresskit.Breaches
 }
 
 func newOracle() *oracle {
@@ -60,7 +52,7 @@ func newOracle() *oracle {
 	return &oracle{
 		serving: serving, cease: cease,
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
-		sessions: map[string]string{}, barred: map[string]time.Time{}, alike: map[string]int{},
+		sessions: map[string]string{}, barred: map[string]time.Time{},
 	}
 }
 
@@ -133,11 +125,7 @@ func (o *oracle) breachf(format string, args ...any) {
 }
 
 func (o *oracle) breachLocked(text string) {
-	o.broken++
-	kind := beginning(text)
-	if o.alike[kind]++; o.alike[kind] <= maxAlike && len(o.breaches) < maxBreaches {
-		o.breaches = append(o.breaches, text)
-	}
+	o.breaches.Add(text, nil)
 }
 
 // has reports whether there are breaches that say all of that.
@@ -147,22 +135,11 @@ func (o *oracle) has(texts []string) bool {
 	return !slices.ContainsFunc(texts, func(text string) bool { return !strings.Contains(all, text) })
 }
 
-// beginning returns a breach's text without its numbers and ids, to count similar ones.
-func beginning(text string) string {
-	words := strings.Fields(strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, text))
-	return strings.Join(words[:min(8, len(words))], " ")
-}
-
 // verdict returns how many breaches there were, and the first of them.
 func (o *oracle) verdict() (n int, first []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.broken, slices.Clone(o.breaches)
+	return o.breaches.Count, slices.Clone(o.breaches.First)
 }
 
 // forget drops the history, so that the memory that is left is the servers'.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 const (
@@ -92,7 +93,7 @@ func run(cfg config) (breaches int) {
 	}
 
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
-	w.count.print(cfg.out)
+	w.count.Print(cfg.out)
 	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest recent lag: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
 	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most (%.1f of it the oracle's records), %.1f after\n",
 		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(records), mib(heap()))
@@ -109,8 +110,8 @@ func (w *world) live(cfg config) {
 	defer cancel()
 	if len(cfg.enough) > 0 || cfg.seen != "" {
 		go func() {
-			for wait := max(cfg.least, 50*time.Millisecond); sleep(ctx, wait); wait = 50 * time.Millisecond {
-				if w.oracle.has(cfg.enough) && (cfg.seen == "" || w.count.of(cfg.seen) > 0) {
+			for wait := max(cfg.least, 50*time.Millisecond); stresskit.Sleep(ctx, wait); wait = 50 * time.Millisecond {
+				if w.oracle.has(cfg.enough) && (cfg.seen == "" || w.count.Of(cfg.seen) > 0) {
 					cancel()
 				}
 			}
@@ -179,7 +180,7 @@ func (w *world) shutDown() {
 // endOverdueRun ends a program that takes too long.
 func (w *world) endOverdueRun(cfg config) {
 	n, first := w.oracle.verdict()
-	w.count.print(cfg.out)
+	w.count.Print(cfg.out)
 	for _, b := range first {
 		fmt.Fprintln(cfg.out, "breach:", b)
 	}

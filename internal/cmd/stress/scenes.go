@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -38,7 +39,7 @@ func (w *world) play(ctx context.Context, stream int, stage func(ctx context.Con
 	for k := range 2 {
 		w.scenes.Go(func() {
 			rng := w.rng(stream, k)
-			for turn := k; sleep(ctx, between(rng, 50*time.Millisecond, 400*time.Millisecond)); turn++ {
+			for turn := k; stresskit.Sleep(ctx, stresskit.Between(rng, 50*time.Millisecond, 400*time.Millisecond)); turn++ {
 				s := w.scene(ctx, rng, fmt.Sprintf("%d-%d-%d", stream, k, turn))
 				if s.p != nil && s.d != nil {
 					stage(ctx, s, turn)
@@ -125,7 +126,7 @@ func (s *scene) requireReceived(ctx context.Context, who string, c *realtimetest
 	case !ok:
 		s.w.oracle.breachf("%s of trip %s did not receive %s; connected: %v", who, s.trip, event, c.Connected())
 	default:
-		s.w.count.add("scenes: events received", 1)
+		s.w.count.Add("scenes: events received", 1)
 	}
 }
 
@@ -176,7 +177,7 @@ func (s *scene) follows(ctx context.Context, after string) {
 		s.w.oracle.breachf("the passenger of %s does not receive the driver's position within %v of %s; in the room: %v", s.trip, hearWithin, after, s.inRoom(ctx))
 		return
 	}
-	s.w.count.add("scenes: passengers who see the driver", 1)
+	s.w.count.Add("scenes: passengers who see the driver", 1)
 }
 
 // inRoom returns the users in the trip's room.
@@ -217,7 +218,7 @@ func (s *scene) ended(ctx context.Context, after string) {
 	s.w.settle()
 	a := aftermath{trip: s.trip, after: after, inRoom: s.inRoom(ctx)}
 	number := s.move(ctx)
-	sleep(ctx, 50*time.Millisecond)
+	stresskit.Sleep(ctx, 50*time.Millisecond)
 	s.w.settle()
 	asking, cancel := context.WithTimeout(ctx, s.w.patience())
 	defer cancel()
@@ -225,7 +226,7 @@ func (s *scene) ended(ctx context.Context, after string) {
 	a.positions = number != 0 && s.sees(number)
 	if !s.cannotJudge(ctx) {
 		a.judge(s.w.oracle)
-		s.w.count.add("scenes: ended trips", 1)
+		s.w.count.Add("scenes: ended trips", 1)
 	}
 }
 

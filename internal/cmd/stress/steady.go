@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -34,7 +35,7 @@ func (w *world) steadyListener(ctx context.Context, n *node, user string) {
 		_, token := w.login(user, turn)
 		c, err := webSocket(n, honest(int(w.guests.Add(1))))
 		if err != nil { // how long that may go on, the doorman judges
-			sleep(ctx, loginAgain)
+			stresskit.Sleep(ctx, loginAgain)
 			continue
 		}
 		stop := context.AfterFunc(ctx, func() { _ = c.Close() })
@@ -56,7 +57,7 @@ func (w *world) heartbeats(ctx context.Context, c *raw, token string) error {
 	if c.send(connectPacket(realtime.NamespacePassengers, token)) != nil || c.until("40") != nil {
 		return nil
 	}
-	w.count.add("steady clients", 1)
+	w.count.Add("steady clients", 1)
 	for {
 		left := excused(pingInterval+heartbeatWithin, w.lag.since(began)) - time.Since(began)
 		_ = c.SetReadDeadline(time.Now().Add(max(left, lagStep)))
@@ -75,7 +76,7 @@ func (w *world) heartbeats(ctx context.Context, c *raw, token string) error {
 		case err != nil || opcode == 8:
 			return errors.Join(errors.New("disconnected, by no fault of its own"), err)
 		case string(payload) == "2":
-			w.count.add("heartbeats in time", 1)
+			w.count.Add("heartbeats in time", 1)
 			began = time.Now()
 			if err := c.send("3"); err != nil {
 				return fmt.Errorf("disconnected, by no fault of its own: %w", err)
@@ -100,11 +101,11 @@ func (w *world) steadyDriver(ctx context.Context, n *node, user string) {
 	for ctx.Err() == nil {
 		c := w.enter(ctx, n, user, realtime.UserDriver)
 		if c == nil {
-			sleep(ctx, loginAgain)
+			stresskit.Sleep(ctx, loginAgain)
 			continue
 		}
 		for ok := true; ok; {
-			ok = sleep(ctx, 400*time.Millisecond) && w.driverActs(ctx, c, user)
+			ok = stresskit.Sleep(ctx, 400*time.Millisecond) && w.driverActs(ctx, c, user)
 		}
 		c.Close()
 	}
@@ -127,16 +128,16 @@ func (w *world) driverActs(ctx context.Context, c *realtimetest.Client, user str
 		w.oracle.breachf("%s's status update: %v; connected: %v %s", user, err, c.Connected(), c.Reason())
 		return false
 	}
-	w.count.add("status updates in time", 1)
+	w.count.Add("status updates in time", 1)
 	return true
 }
 
 // loginAgainAndAgain logs in new users; each login must succeed in time.
 func (w *world) loginAgainAndAgain(ctx context.Context) {
-	for i := 0; sleep(ctx, 300*time.Millisecond); i++ {
+	for i := 0; stresskit.Sleep(ctx, 300*time.Millisecond); i++ {
 		user, typ := fmt.Sprint("qn", i%50), realtime.UserPassenger
 		if c := w.enter(ctx, w.nodes[i%len(w.nodes)], user, typ); c != nil {
-			w.count.add("logins in time", 1)
+			w.count.Add("logins in time", 1)
 			c.Close()
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 const (
@@ -42,9 +43,9 @@ func (w *world) flood(ctx context.Context) {
 		for k, n := range w.nodes {
 			w.scenes.Go(func() {
 				rng := w.rng(strangerStream, 2*i+k)
-				for sleep(ctx, between(rng, 20*time.Millisecond, 200*time.Millisecond)) && w.calm(ctx) {
+				for stresskit.Sleep(ctx, stresskit.Between(rng, 20*time.Millisecond, 200*time.Millisecond)) && w.calm(ctx) {
 					kind(ctx, w, rng, n)
-					w.count.add("strangers: "+strangerNames[i], 1)
+					w.count.Add("strangers: "+strangerNames[i], 1)
 				}
 			})
 		}
@@ -104,7 +105,7 @@ func (w *world) keepConnectionsOpen(ctx context.Context, rng *rand.Rand, n *node
 					c, err := webSocket(n, strangerAddress(r))
 					if err != nil {
 						c = nil
-						w.count.add("strangers: refused", 1)
+						w.count.Add("strangers: refused", 1)
 					}
 					mu.Lock()
 					all[i] = c
@@ -113,8 +114,8 @@ func (w *world) keepConnectionsOpen(ctx context.Context, rng *rand.Rand, n *node
 			})
 		}
 		dialing.Wait()
-		w.count.add("strangers: rounds of open connections", 1)
-		sleep(ctx, loiterStep-time.Since(round))
+		w.count.Add("strangers: rounds of open connections", 1)
+		stresskit.Sleep(ctx, loiterStep-time.Since(round))
 	}
 }
 
@@ -143,7 +144,7 @@ func floodConnects(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 				return
 			}
 		}
-		sleep(ctx, 100*time.Millisecond)
+		stresskit.Sleep(ctx, 100*time.Millisecond)
 	})
 }
 
@@ -155,7 +156,7 @@ func unknownNamespaces(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
 				return
 			}
 		}
-		sleep(ctx, 100*time.Millisecond)
+		stresskit.Sleep(ctx, 100*time.Millisecond)
 	})
 }
 
@@ -179,7 +180,7 @@ func garbage(ctx context.Context, _ *world, rng *rand.Rand, n *node) {
 		case 4:
 			_, _ = c.Write(frame(byte(rng.IntN(16)), "4"+string(b)))
 		}
-		sleep(ctx, 20*time.Millisecond)
+		stresskit.Sleep(ctx, 20*time.Millisecond)
 	})
 }
 
@@ -212,7 +213,7 @@ func manyAddresses(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 		if c.post(sid, "1") != nil {
 			return
 		}
-		w.count.add("strangers: addresses", 1)
+		w.count.Add("strangers: addresses", 1)
 	}
 }
 
@@ -238,7 +239,7 @@ func floodNamespaces(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 			break
 		}
 	}
-	sleep(ctx, connectTimeout)
+	stresskit.Sleep(ctx, connectTimeout)
 }
 
 // bodies is how many bodies that do not end each node is sent at most, so that the
@@ -275,7 +276,7 @@ func endlessBody(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 // unknownKeys sends tokens whose keys cannot be looked up: the verifier hangs.
 func unknownKeys(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 	if !w.has(hang) {
-		sleep(ctx, time.Second)
+		stresskit.Sleep(ctx, time.Second)
 		return
 	}
 	var all []*raw
@@ -287,7 +288,7 @@ func unknownKeys(ctx context.Context, w *world, _ *rand.Rand, n *node) {
 		all = append(all, c)
 		_ = c.send(connectPacket(realtime.NamespacePassengers, fmt.Sprint("kid", w.guests.Add(1)))) // a refusal is as good
 	}
-	sleep(ctx, repoTimeout)
+	stresskit.Sleep(ctx, repoTimeout)
 	for _, c := range all {
 		_ = c.Close()
 	}

@@ -4,33 +4,19 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // dispatch runs trips one after another until ctx ends.
 func (w *world) dispatch(ctx context.Context, number int) {
 	rng := w.rng(dispatcherStream, number)
-	for n := 0; sleep(ctx, between(rng, 0, 300*time.Millisecond)); n++ {
-		passenger := w.passengers.Take(rng)
-		var drivers []string
-		for range 1 + rng.IntN(3) {
-			if d := w.drivers.Take(rng); d != "" {
-				drivers = append(drivers, d)
-			}
-		}
-		if passenger != "" && len(drivers) > 0 {
-			id := fmt.Sprintf("t%d-%d", number, n)
-			w.trip(ctx, rng, id, passenger, drivers, rng.IntN(10) == 0)
-		}
-		w.drivers.Give(drivers...)
-		if passenger != "" {
-			w.passengers.Give(passenger)
-		}
-	}
+	rides.Dispatch(ctx, rng, number, 300*time.Millisecond, &w.passengers, &w.drivers, func(id, passenger string, drivers []string, driverless bool) {
+		w.trip(ctx, rng, id, passenger, drivers, driverless)
+	})
 }
 
 // trip runs one trip.
@@ -53,15 +39,15 @@ func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, 
 			return
 		}
 		w.oracle.published(eventID)
-		w.count.add("trip events", 1)
+		w.count.Add("trip events", 1)
 		if s.Ends {
 			if w.settle() {
 				w.oracle.ended(id)
 			}
-			w.count.add("trips", 1)
+			w.count.Add("trips", 1)
 			return
 		}
-		if !sleep(ctx, between(rng, 10*time.Millisecond, 400*time.Millisecond)) {
+		if !stresskit.Sleep(ctx, stresskit.Between(rng, 10*time.Millisecond, 400*time.Millisecond)) {
 			return
 		}
 	}

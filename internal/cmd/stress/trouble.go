@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -95,7 +96,7 @@ func (w *world) late(what string, began time.Time, bound time.Duration) {
 	bound = w.bound(bound)
 	took, lag := time.Since(began), w.lag.since(began)
 	if lag > tooBusy {
-		w.count.add("times not judged, the machine being too busy", 1)
+		w.count.Add("times not judged, the machine being too busy", 1)
 		return
 	}
 	w.oracle.tookTooLong(what, took, bound, lag)
@@ -112,8 +113,8 @@ func (w *world) bound(d time.Duration) time.Duration {
 // calm waits until the machine does not lag, and returns false if ctx ends first.
 func (w *world) calm(ctx context.Context) bool {
 	for w.lag.since(time.Now().Add(-time.Second)) > calmLag {
-		w.count.add("times that trouble held back", 1)
-		if !sleep(ctx, 100*time.Millisecond) {
+		w.count.Add("times that trouble held back", 1)
+		if !stresskit.Sleep(ctx, 100*time.Millisecond) {
 			return false
 		}
 	}
@@ -126,7 +127,7 @@ func (w *world) busy(began time.Time) bool {
 	if w.lag.since(began) < busyLag {
 		return false
 	}
-	w.count.add("times not judged, the machine being too busy", 1)
+	w.count.Add("times not judged, the machine being too busy", 1)
 	return true
 }
 
@@ -152,7 +153,7 @@ func (w *world) allowed(bound time.Duration) (context.Context, context.CancelFun
 	began := time.Now()
 	go func() {
 		defer cancel()
-		for left := bound; left > 0 && sleep(ctx, left); {
+		for left := bound; left > 0 && stresskit.Sleep(ctx, left); {
 			left = excused(bound, w.lag.since(began)) - time.Since(began)
 		}
 	}()
@@ -181,7 +182,7 @@ func (w *world) eventually(ctx context.Context, bound time.Duration, f func() bo
 		if time.Since(began) > excused(bound, lag) {
 			return lag > tooBusy || w.oracle.isDraining()
 		}
-		if !sleep(ctx, 15*time.Millisecond) {
+		if !stresskit.Sleep(ctx, 15*time.Millisecond) {
 			return true
 		}
 	}
@@ -225,8 +226,8 @@ func (w *world) again(ctx context.Context, n *node, user, namespace, token strin
 			}
 			return nil
 		}
-		w.count.add("logins tried again", 1)
-		if !sleep(ctx, loginAgain) {
+		w.count.Add("logins tried again", 1)
+		if !stresskit.Sleep(ctx, loginAgain) {
 			return nil
 		}
 	}

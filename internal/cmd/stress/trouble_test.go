@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -111,7 +112,7 @@ func TestLedger_SuppressedLines(t *testing.T) {
 		"Adapter.Request": "none", // its caller gets the error
 	} {
 		for kind, suppress := range kinds {
-			w := &world{oracle: newOracle(), count: newCounts(), config: config{troubles: troubles{panics: true, hang: true}}, lag: &lag{}}
+			w := &world{oracle: newOracle(), count: &stresskit.Counts{}, config: config{troubles: troubles{panics: true, hang: true}}, lag: &lag{}}
 			w.host = newHost(w)
 			suppress(slog.New(&logHandler{Handler: slog.DiscardHandler, w: w}))
 			w.host.ledger.fired(hook)
@@ -223,7 +224,7 @@ func TestLag_Since(t *testing.T) {
 
 func TestLogHandler_SeesEveryLine(t *testing.T) {
 	t.Parallel()
-	w := &world{oracle: newOracle(), count: newCounts(), config: config{troubles: troubles{}}, lag: &lag{}}
+	w := &world{oracle: newOracle(), count: &stresskit.Counts{}, config: config{troubles: troubles{}}, lag: &lag{}}
 	w.host = &host{w: w}
 	log := slog.New(&logHandler{Handler: slog.DiscardHandler, w: w})
 	log.Error("realtime: nobody expects this")
@@ -237,7 +238,7 @@ func TestLogHandler_Excused(t *testing.T) {
 	busy.live.Store(time.Now().Add(-busyLag - time.Second).UnixNano())
 	excused := func(l *lag, text string) bool {
 		on := troubles{hang: true, panics: true}
-		return (&logHandler{w: &world{oracle: newOracle(), count: newCounts(), config: config{troubles: on}, lag: l}}).excused(text)
+		return (&logHandler{w: &world{oracle: newOracle(), count: &stresskit.Counts{}, config: config{troubles: on}, lag: l}}).excused(text)
 	}
 	const noAnswer = "no answer within Options.Timeouts.Repo"
 	for text, want := range map[string]struct{ quiet, busy bool }{

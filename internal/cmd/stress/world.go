@@ -20,6 +20,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -82,7 +83,7 @@ type world struct {
 	config  config
 	seed    uint64
 	oracle  *oracle
-	count   *counts
+	count   *stresskit.Counts
 	host    *host
 	lag     *lag
 	meter   meter
@@ -124,7 +125,7 @@ func (w *world) rng(stream, number int) *rand.Rand {
 // node, with an odd one to one node. Half of the seeds have a TripLookup, half of these
 // with batches.
 func newWorld(cfg config) (*world, error) {
-	w := &world{config: cfg, seed: cfg.seed, oracle: newOracle(), count: newCounts(), looksUp: cfg.seed%4 == 1 || cfg.seed%4 == 2}
+	w := &world{config: cfg, seed: cfg.seed, oracle: newOracle(), count: &stresskit.Counts{}, looksUp: cfg.seed%4 == 1 || cfg.seed%4 == 2}
 	w.looksUpMany = w.looksUp && cfg.seed%8 < 4
 	w.host = newHost(w)
 	lag, err := newLag()
@@ -324,23 +325,6 @@ func (s *idSet) pick(rng *rand.Rand) string {
 	}
 	slices.Sort(ids) // a map's order is not the seed's
 	return ids[rng.IntN(len(ids))]
-}
-
-// between returns a random time from low up to high.
-func between(rng *rand.Rand, low, high time.Duration) time.Duration {
-	return low + time.Duration(rng.Int64N(int64(high-low)))
-}
-
-// sleep returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // login opens a login session for a user, and returns its id and a token.

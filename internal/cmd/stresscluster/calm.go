@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 const (
@@ -63,13 +64,13 @@ func (w *world) calm(ctx context.Context, number int) {
 	rng := w.rng(probeStream, number)
 	w.checkRedis()
 	w.checkNodes(began)
-	sleep(ctx, healing-time.Since(began)+w.lag.since(began))
+	stresskit.Sleep(ctx, healing-time.Since(began)+w.lag.since(began))
 	w.probeTrips(rng, number)
-	sleep(ctx, strictTime)
+	stresskit.Sleep(ctx, strictTime)
 	w.checkPresence()
 	w.oracle.judge()
 	w.oracle.forget(time.Now().Add(-5 * time.Minute))
-	w.count.add("calms", 1)
+	w.count.Add("calms", 1)
 }
 
 // checkRedis starts Redis again if it has ended although nobody here has killed it.
@@ -96,7 +97,7 @@ func (w *world) checkNodes(began time.Time) {
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
-	w.count.most("slowest recovery of all nodes, ms", int(time.Since(began).Milliseconds()))
+	w.count.Most("slowest recovery of all nodes, ms", int(time.Since(began).Milliseconds()))
 }
 
 func (w *world) checkNode(p *place) error {
@@ -132,7 +133,7 @@ func (w *world) probeTrips(rng *rand.Rand, number int) {
 		if i < len(running) {
 			probes[id] = trip
 		}
-		w.count.add("probes", 1)
+		w.count.Add("probes", 1)
 	}
 	time.Sleep(probeTime + w.lag.since(began))
 	w.oracle.checkProbes(probes, before, began)
@@ -182,7 +183,7 @@ func (o *oracle) checkProbesOf(c *connection, got, probes map[string]string, beg
 		if c.user != t.passenger && c.user != t.driver {
 			continue
 		}
-		o.count.add("probes that had to arrive", 1)
+		o.count.Add("probes that had to arrive", 1)
 		if got[id] == "" {
 			breach("is not in the room of trip %s, of %s and %s: a probe did not come", trip, t.passenger, t.driver)
 		}
@@ -204,14 +205,14 @@ func (w *world) checkPresence() {
 		case here && (now.Sub(s.since) < bound || now.Sub(calm) < bound):
 		case !here && (now.Sub(s.since) < presenceTime || now.Sub(calm) < healing):
 		case said.here && !here && w.oracle.nobodyKnows(key):
-			w.count.add("excused: a node died with a user of whom no other could know", 1)
+			w.count.Add("excused: a node died with a user of whom no other could know", 1)
 		case said.here != here:
 			w.oracle.breachf("%s in %s: connected %v since %.2fs, but presence says %v since %.2fs (%s)", key.user, key.namespace,
 				here, s.since.Sub(w.oracle.began).Seconds(), said.here, said.at.Sub(w.oracle.began).Seconds(), said.why)
 		default:
-			w.count.add("presence checked", 1)
+			w.count.Add("presence checked", 1)
 			if !here {
-				w.count.add("presence checked: of who is away", 1)
+				w.count.Add("presence checked: of who is away", 1)
 			}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
@@ -70,16 +71,16 @@ func (w *world) newActors(clients int) []*actor {
 // run connects again and again until ctx ends.
 func (a *actor) run(ctx context.Context) {
 	a.login()
-	for wait := between(a.rng, 0, time.Second); sleep(ctx, wait); {
+	for wait := stresskit.Between(a.rng, 0, time.Second); stresskit.Sleep(ctx, wait); {
 		c := a.connect(ctx)
 		if c == nil {
-			wait = between(a.rng, 50*time.Millisecond, 300*time.Millisecond)
+			wait = stresskit.Between(a.rng, 50*time.Millisecond, 300*time.Millisecond)
 			continue
 		}
 		a.live(ctx, c)
-		wait = between(a.rng, 0, 1500*time.Millisecond)
+		wait = stresskit.Between(a.rng, 0, 1500*time.Millisecond)
 		if a.rng.IntN(12) == 0 {
-			wait = between(a.rng, 10*time.Second, 60*time.Second)
+			wait = stresskit.Between(a.rng, 10*time.Second, 60*time.Second)
 		}
 	}
 }
@@ -100,11 +101,11 @@ func (a *actor) connect(ctx context.Context) *connection {
 	case err == nil:
 		return c
 	case errors.As(err, &refusal) && refusal.Code == realtime.CodeInvalidSession && a.w.oracle.banArrives(a.user, began):
-		a.w.count.add("logins refused by a ban that came late", 1)
+		a.w.count.Add("logins refused by a ban that came late", 1)
 	case errors.As(err, &refusal):
 		a.w.oracle.breachf("%s in %s was refused with %s", a.user, a.namespace, refusal.Code)
 	case ctx.Err() == nil:
-		a.w.count.add("logins that failed", 1)
+		a.w.count.Add("logins that failed", 1)
 		if calm := a.w.oracle.calmSince(); !calm.IsZero() && began.After(calm.Add(healing)) {
 			a.w.oracle.breachf("%s in %s can't connect, though nothing is in trouble: %v", a.user, a.namespace, err)
 		}
@@ -141,13 +142,13 @@ func (a *actor) dial(ctx context.Context) (*connection, error) {
 	}
 	c.hello = hello.At
 	a.w.oracle.connected(c)
-	a.w.count.add("connects", 1)
-	a.w.count.most("slowest login, ms", int(time.Since(began).Milliseconds()))
+	a.w.count.Add("connects", 1)
+	a.w.count.Most("slowest login, ms", int(time.Since(began).Milliseconds()))
 	a.w.running.Go(func() {
 		_, _ = client.Within(24*time.Hour).NextRaw(context.Background(), "stress:never") // it returns when the client is disconnected
 		a.w.oracle.ended(c, time.Now())
 		if client.Reason() != realtimetest.ReasonClient {
-			a.w.count.add("disconnects: "+client.Reason(), 1)
+			a.w.count.Add("disconnects: "+client.Reason(), 1)
 		}
 	})
 	return c, nil
@@ -156,9 +157,9 @@ func (a *actor) dial(ctx context.Context) (*connection, error) {
 // live acts on a connection until its end.
 func (a *actor) live(ctx context.Context, c *connection) {
 	defer c.Drop() // whatever is left of it
-	life, stop := context.WithTimeout(ctx, between(a.rng, time.Second, 45*time.Second))
+	life, stop := context.WithTimeout(ctx, stresskit.Between(a.rng, time.Second, 45*time.Second))
 	defer stop()
-	for sleep(life, between(a.rng, 100*time.Millisecond, 1200*time.Millisecond)) {
+	for stresskit.Sleep(life, stresskit.Between(a.rng, 100*time.Millisecond, 1200*time.Millisecond)) {
 		if !c.Connected() {
 			return
 		}
@@ -170,13 +171,13 @@ func (a *actor) live(ctx context.Context, c *connection) {
 	}
 	switch n := a.rng.IntN(100); {
 	case n < 25:
-		a.w.count.add("drops", 1)
+		a.w.count.Add("drops", 1)
 	case n < 45:
 		a.revoke(ctx, c)
 	case n < 50 && a.alone && a.typ != realtime.UserAdmin:
 		a.ban(ctx, c)
 	default:
-		a.w.count.add("closes", 1)
+		a.w.count.Add("closes", 1)
 		c.Close()
 	}
 }
@@ -192,7 +193,7 @@ func (a *actor) act(c *connection) {
 			Position:              &realtime.Position{Lat: 90 * a.rng.Float64(), Lng: 180 * a.rng.Float64()},
 			LastLocationTimestamp: realtime.Time{Time: began}, Speed: &epoch,
 		})
-		a.w.count.add("positions", 1)
+		a.w.count.Add("positions", 1)
 	case a.typ == realtime.UserAdmin && a.rng.IntN(3) == 0:
 		trip := a.w.trips.pick(a.rng)
 		if trip == "" {
@@ -214,7 +215,7 @@ func (a *actor) act(c *connection) {
 	if err != nil && c.Connected() && !a.w.oracle.stopped(c.life, began) {
 		a.w.oracle.breachf("%s in %s on %s: a call fails: %v", a.user, a.namespace, c.life.name, err)
 	}
-	a.w.count.add("calls", 1)
+	a.w.count.Add("calls", 1)
 }
 
 func (a *actor) patience(began time.Time) time.Duration {
@@ -226,7 +227,7 @@ func (a *actor) patience(began time.Time) time.Duration {
 func (a *actor) revoke(ctx context.Context, c *connection) {
 	a.w.rows.setSession(realtime.Session{ID: a.sid, UserID: a.user, Revoked: true})
 	a.endAccess(ctx, c, realtime.SessionRevoked{SessionID: a.sid, UserID: a.user, Reason: "stress"}, realtime.CodeInvalidSession)
-	a.w.count.add("revocations", 1)
+	a.w.count.Add("revocations", 1)
 	a.login()
 }
 
@@ -234,7 +235,7 @@ func (a *actor) revoke(ctx context.Context, c *connection) {
 func (a *actor) ban(ctx context.Context, c *connection) {
 	a.w.rows.setUser(realtime.User{ID: a.user, Type: a.typ})
 	a.endAccess(ctx, c, realtime.UserAccessChanged{UserID: a.user, Change: realtime.AccessBanned}, realtime.CodeUserInactive)
-	a.w.count.add("bans", 1)
+	a.w.count.Add("bans", 1)
 	a.w.rows.setUser(realtime.User{ID: a.user, Type: a.typ, Active: true})
 	time.Sleep(1500 * time.Millisecond) // rows that were read before are forgotten
 	a.login()
@@ -257,7 +258,7 @@ func (a *actor) endAccess(ctx context.Context, c *connection, e realtime.DomainE
 	var refusal *realtimetest.ConnectError
 	switch {
 	case err == nil:
-		a.w.count.add("logins with a revoked session that were accepted at first", 1)
+		a.w.count.Add("logins with a revoked session that were accepted at first", 1)
 		a.awaitEnd(ctx, late) // the judge finds it if that takes too long
 		late.Drop()
 	case errors.As(err, &refusal) && refusal.Code != want && refusal.Code != realtime.CodeInvalidSession: // revoked during the handshake
@@ -272,7 +273,7 @@ func (a *actor) awaitEnd(ctx context.Context, c *connection) bool {
 		if by, ok := a.w.oracle.deadline(a.sid); ok && time.Since(by) > 2*settling+a.w.lag.since(by) {
 			return false
 		}
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !stresskit.Sleep(ctx, 100*time.Millisecond) {
 			return false
 		}
 	}

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // The kinds of faults.
@@ -76,7 +78,7 @@ func (w *world) storm(ctx context.Context, number int, length time.Duration) {
 	defer cancel()
 	s := &storm{w: w, busy: map[string]bool{}, touched: map[string]bool{}}
 	names := w.config.faults.names()
-	for n := 0; sleep(ctx, between(rng, 500*time.Millisecond, 9*time.Second)); n++ {
+	for n := 0; stresskit.Sleep(ctx, stresskit.Between(rng, 500*time.Millisecond, 9*time.Second)); n++ {
 		kind, at := names[rng.IntN(len(names))], w.places[rng.IntN(nodes)]
 		of := w.rng(faultStream, number<<12|n)
 		s.parts.Go(func() { s.fault(ctx, of, kind, at) })
@@ -141,14 +143,14 @@ func (s *storm) process(ctx context.Context, rng *rand.Rand, kind string, p *pla
 	if l == nil {
 		return
 	}
-	w.count.add("faults: "+kind, 1)
+	w.count.Add("faults: "+kind, 1)
 	switch kind {
 	case stopNode:
-		d := between(rng, 500*time.Millisecond, 13*time.Second)
+		d := stresskit.Between(rng, 500*time.Millisecond, 13*time.Second)
 		over := w.oracle.trouble(l, kind)
 		w.notef("%s is stopped for %v", l.name, d)
 		l.signal(syscall.SIGSTOP)
-		sleep(ctx, d)
+		stresskit.Sleep(ctx, d)
 		l.signal(syscall.SIGCONT)
 		w.notef("%s goes on", l.name)
 		over()
@@ -166,7 +168,7 @@ func (s *storm) process(ctx context.Context, rng *rand.Rand, kind string, p *pla
 		w.leave(l)
 		defer over()
 	}
-	sleep(ctx, between(rng, 0, 8*time.Second))
+	stresskit.Sleep(ctx, stresskit.Between(rng, 0, 8*time.Second))
 	w.notef("%s is started again", p.name)
 	next, err := w.launch(p)
 	if err != nil {
@@ -190,7 +192,7 @@ func (w *world) leave(l *life) {
 	l.signal(syscall.SIGTERM)
 	select {
 	case <-l.ended:
-		w.count.most("slowest shutdown of a node, ms", int(time.Since(began).Milliseconds()))
+		w.count.Most("slowest shutdown of a node, ms", int(time.Since(began).Milliseconds()))
 	case <-time.After(leaveTime + w.lag.since(began)):
 		w.oracle.breachf("node %s has not ended %v after SIGTERM", l.name, leaveTime)
 		l.signal(syscall.SIGQUIT) // it prints its goroutines
@@ -201,16 +203,16 @@ func (w *world) leave(l *life) {
 // redis is a fault of Redis.
 func (s *storm) redis(ctx context.Context, rng *rand.Rand, kind string) {
 	w := s.w
-	w.count.add("faults: "+kind, 1)
+	w.count.Add("faults: "+kind, 1)
 	over := w.oracle.trouble(nil, kind)
 	defer over()
 	if kind == pauseRedis {
-		d := between(rng, 500*time.Millisecond, 10*time.Second)
+		d := stresskit.Between(rng, 500*time.Millisecond, 10*time.Second)
 		w.notef("Redis is stopped for %v", d)
 		if err := w.redis.Pause(); err != nil {
 			w.oracle.breachf("Redis can't be stopped: %v", err)
 		}
-		sleep(ctx, d)
+		stresskit.Sleep(ctx, d)
 		if err := w.redis.Resume(); err != nil {
 			w.oracle.breachf("Redis does not go on: %v", err)
 		}
@@ -219,7 +221,7 @@ func (s *storm) redis(ctx context.Context, rng *rand.Rand, kind string) {
 	}
 	w.notef("Redis is killed")
 	w.redis.Kill()
-	sleep(ctx, between(rng, 0, 8*time.Second))
+	stresskit.Sleep(ctx, stresskit.Between(rng, 0, 8*time.Second))
 	if err := w.redis.Start(); err != nil {
 		w.oracle.breachf("Redis can't be started again: %v", err)
 	}
@@ -232,25 +234,25 @@ func (s *storm) path(ctx context.Context, rng *rand.Rand, kind string, p *place)
 	if l == nil {
 		return
 	}
-	w.count.add("faults: "+kind, 1)
+	w.count.Add("faults: "+kind, 1)
 	over := w.oracle.troubleAt(p, kind)
 	defer over()
-	d := between(rng, 300*time.Millisecond, 11*time.Second)
+	d := stresskit.Between(rng, 300*time.Millisecond, 11*time.Second)
 	w.notef("the path of %s: %s for %v", p.name, kind, d)
 	switch kind {
 	case silence:
 		p.path.Silence(true)
-		sleep(ctx, d)
+		stresskit.Sleep(ctx, d)
 		p.path.Silence(false)
 	case cutPath:
 		p.path.Refuse(true)
-		sleep(ctx, d)
+		stresskit.Sleep(ctx, d)
 		p.path.Refuse(false)
 	case resetPath:
 		p.path.Reset()
 	case delayPath:
-		p.path.Delay(between(rng, 10*time.Millisecond, maxDelay))
-		sleep(ctx, d)
+		p.path.Delay(stresskit.Between(rng, 10*time.Millisecond, maxDelay))
+		stresskit.Sleep(ctx, d)
 		p.path.Delay(0)
 	}
 	w.notef("the path of %s works again", p.name)

@@ -97,7 +97,7 @@ func (o *oracle) checkHandledLocked() {
 		}
 		f.missed = true
 		if l := o.diedLocked(f.taken, f.taken.Add(2*healing)); l != nil {
-			o.count.add("excused: nobody received it, and a node died", 1)
+			o.count.Add("excused: nobody received it, and a node died", 1)
 			continue
 		}
 		o.breachLocked(fmt.Sprintf("%s was published %.2fs after the start, and no node has handled it", f.id, f.taken.Sub(o.began).Seconds()))
@@ -137,8 +137,8 @@ func (o *oracle) judgeLocked(c *connection, received []arrival, strays int) {
 		j.event(a)
 	}
 	j.complete()
-	o.count.add("connections judged", 1)
-	o.count.add("deliveries judged", len(received))
+	o.count.Add("connections judged", 1)
+	o.count.Add("deliveries judged", len(received))
 	if strays > c.gaveUp { // an acknowledgment that comes late counts as one
 		j.breachf("%d packets that nobody asked for", strays-c.gaveUp)
 	}
@@ -214,7 +214,7 @@ func (j *judgement) position(a arrival, driver, admin bool) {
 		return
 	}
 	if why := j.o.whyOldLocked(at, a.at); why != "" {
-		j.o.count.add("excused: an old position, "+why, 1)
+		j.o.count.Add("excused: an old position, "+why, 1)
 		return
 	}
 	j.breachf("%s of %s is %v older than the one before, and came %v after it was sent", a.name, a.DriverID, before.Sub(at), a.at.Sub(at))
@@ -226,7 +226,7 @@ func (j *judgement) ofTrip(a arrival) {
 	f := j.o.facts[a.EventID]
 	switch {
 	case f == nil && j.o.forgotLocked(a.TripID):
-		j.o.count.add("events of trips that are forgotten", 1)
+		j.o.count.Add("events of trips that are forgotten", 1)
 		return
 	case f == nil:
 		j.breachf("%s has id %q, which nobody published", a.name, a.EventID)
@@ -239,7 +239,7 @@ func (j *judgement) ofTrip(a arrival) {
 	}
 	if before, again := j.seen[f.id]; again {
 		if why := j.o.whyTwiceLocked(f, before, a.at); why != "" {
-			j.o.count.add("excused: repeated, "+why, 1)
+			j.o.count.Add("excused: repeated, "+why, 1)
 		} else {
 			j.breachf("%s %s came twice, %v apart; %s", a.name, f.id, a.at.Sub(before), j.o.historyLocked(f))
 		}
@@ -250,7 +250,7 @@ func (j *judgement) ofTrip(a arrival) {
 	if f.seq < j.last[f.trip] {
 		later := f.trip.facts[j.last[f.trip]-1]
 		if why := j.o.whyLateLocked(f, later); why != "" {
-			j.o.count.add("excused: late, "+why, 1)
+			j.o.count.Add("excused: late, "+why, 1)
 		} else {
 			j.breachf("%s %s arrived after %s; %s; %s", a.name, f.id, later.id, j.o.historyLocked(f), j.o.historyLocked(later))
 		}
@@ -273,7 +273,7 @@ func (j *judgement) complete() {
 			switch {
 			case !due:
 			case why != "":
-				j.o.count.add("excused: lost, "+why, 1)
+				j.o.count.Add("excused: lost, "+why, 1)
 			default:
 				j.breachf("%s %s was lost: emitted %.2fs after hello, %.2fs before the end; %s",
 					f.hears[j.who], f.id, h.at.Sub(j.c.hello).Seconds(), j.c.end.Sub(h.at).Seconds(), j.o.historyLocked(f))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // noon is when the connection of these tests said hello.
@@ -32,7 +33,7 @@ type scenario struct {
 }
 
 func newScenario() *scenario {
-	s := &scenario{oracle: newOracle(1, newCounts(), &lag{})}
+	s := &scenario{oracle: newOracle(1, &stresskit.Counts{}, &lag{})}
 	s.began = noon
 	p0, p1 := &place{name: "n0"}, &place{name: "n1"}
 	s.n0, s.n1 = &life{place: p0, name: "n0.1"}, &life{place: p1, name: "n1.2"}

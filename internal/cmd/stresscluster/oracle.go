@@ -13,14 +13,11 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
 
 const (
-	// maxBreaches is how many breaches are kept in words, and maxAlike how many that
-	// begin alike; the others are counted.
-	maxBreaches = 60
-	maxAlike    = 4
 	// recentNotes is how many faults a breach names.
 	recentNotes = 6
 	// healing is how long the cluster has, after a fault was repaired, to repair its state.
@@ -81,7 +78,7 @@ type departure struct {
 // oracle knows what each client should receive. All methods may be called concurrently.
 type oracle struct {
 	seed  uint64
-	count *counts
+	count *stresskit.Counts
 	lag   *lag
 	began time.Time
 
@@ -99,16 +96,14 @@ type oracle struct {
 	left      map[userKey]departure // how each user's last connection ended
 	latency   [2][]time.Duration
 	notes     []string
-	breaches  []string
-	alike     map[string]int // how many begin so
-	broken    int
+	breaches  stresskit.Breaches
 }
 
-func newOracle(seed uint64, c *counts, l *lag) *oracle {
+func newOracle(seed uint64, c *stresskit.Counts, l *lag) *oracle {
 	return &oracle{
 		seed: seed, count: c, lag: l, began: time.Now(),
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
-		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]departure{}, open: map[*connection]bool{}, alike: map[string]int{},
+		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]departure{}, open: map[*connection]bool{},
 	}
 }
 
@@ -292,26 +287,26 @@ func (o *oracle) reported(l *life, r report) {
 	}
 	switch r.Kind {
 	case reportHandled:
-		o.count.add("events handled", 1)
+		o.count.Add("events handled", 1)
 		if f := o.facts[r.ID]; f != nil {
 			f.handled = append(f.handled, handling{by: l, at: r.At, outdated: r.Text != ""})
 		}
 	case reportGap:
-		o.count.add("gaps: "+r.Text, 1)
+		o.count.Add("gaps: "+r.Text, 1)
 		l.gaps = append(l.gaps, r)
 	case reportReceiving:
 		if !r.Fine {
-			o.count.add("times a node did not receive", 1)
+			o.count.Add("times a node did not receive", 1)
 		}
 	case reportPeer:
 		if !r.Fine {
-			o.count.add("times a node lost another", 1)
+			o.count.Add("times a node lost another", 1)
 		}
 	case reportUnaddress:
 		f := o.facts[r.ID]
 		if f != nil && o.maybeUnknownLocked(l, f, r.At) {
 			f.unaddressed = append(f.unaddressed, "/"+r.Text+"s")
-			o.count.add("excused: the people of a trip were not known", 1)
+			o.count.Add("excused: the people of a trip were not known", 1)
 			break
 		}
 		breach("does not know the %s of %s; %s", r.Text, r.ID, o.tripHistoryLocked(f))
@@ -325,19 +320,19 @@ func (o *oracle) reported(l *life, r report) {
 		breach("calls of Trace were dropped")
 	case reportFailed:
 		if o.couldNotTellLocked(l, r) {
-			o.count.add("excused: a node that shut down could not publish presence", 1)
+			o.count.Add("excused: a node that shut down could not publish presence", 1)
 			break
 		}
 		breach("failed: %s", r.Text)
 	case reportLog:
-		o.count.add("errors that nodes logged", 1)
+		o.count.Add("errors that nodes logged", 1)
 		if strings.Contains(r.Text, "panic") || strings.Contains(r.Text, "runtime error") {
 			breach("logged %.500s", r.Text)
 		}
 	case reportEnded:
 		l.clean = true
-		o.count.add("nodes that shut down", 1)
-		o.count.most("most heap that a node left, KiB", int(r.Heap>>10))
+		o.count.Add("nodes that shut down", 1)
+		o.count.Most("most heap that a node left, KiB", int(r.Heap>>10))
 		if r.Goroutines > 0 {
 			breach("left %d goroutines", r.Goroutines)
 		}
@@ -357,28 +352,14 @@ func (o *oracle) breachf(format string, args ...any) {
 }
 
 func (o *oracle) breachLocked(text string) {
-	o.broken++
-	kind := beginning(text)
-	if o.alike[kind]++; o.alike[kind] <= maxAlike && len(o.breaches) < maxBreaches {
-		o.breaches = append(o.breaches, fmt.Sprintf("seed %d, %.2fs: %s\n        after: %s",
-			o.seed, time.Since(o.began).Seconds(), text, strings.Join(o.notes, "; ")))
-	}
-}
-
-// beginning returns a breach's text without its numbers and ids, to count similar ones.
-func beginning(text string) string {
-	words := strings.Fields(strings.Map(func(r rune) rune {
-		if r >= '0' && r <= '9' {
-			return -1
-		}
-		return r
-	}, text))
-	return strings.Join(words[:min(8, len(words))], " ")
+	o.breaches.Add(text, func(text string) string {
+		return fmt.Sprintf("seed %d, %.2fs: %s\n        after: %s", o.seed, time.Since(o.began).Seconds(), text, strings.Join(o.notes, "; "))
+	})
 }
 
 // verdict returns how many breaches there were, and the first of them.
 func (o *oracle) verdict() (n int, first []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.broken, slices.Clone(o.breaches)
+	return o.breaches.Count, slices.Clone(o.breaches.First)
 }

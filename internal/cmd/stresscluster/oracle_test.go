@@ -324,18 +324,6 @@ func TestOracle_Forget(t *testing.T) {
 	require.True(t, s.forgotLocked("t1"))
 }
 
-func TestOracle_CountsBreaches(t *testing.T) {
-	t.Parallel()
-	o := newOracle(1, newCounts(), &lag{})
-	for i := range maxAlike + 5 {
-		o.breachf("no %d", i)
-	}
-	o.breachf("another")
-	n, first := o.verdict()
-	require.Equal(t, maxAlike+6, n)
-	require.Len(t, first, maxAlike+1)
-}
-
 func TestNodeOutput_FindsCrashes(t *testing.T) {
 	t.Parallel()
 	var found []string

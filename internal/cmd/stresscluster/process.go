@@ -77,7 +77,7 @@ func (w *world) launch(p *place) (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	number := w.count.add("nodes started", 1)
+	number := w.count.Add("nodes started", 1)
 	l := &life{place: p, name: fmt.Sprintf("%s.%d", p.name, number), began: time.Now(), ready: make(chan struct{}), ended: make(chan struct{})}
 	self, err := os.Executable()
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 const (
@@ -73,10 +75,10 @@ func (w *world) live(cfg config) {
 	for i := range max(1, cfg.clients/5) {
 		dispatching.Go(func() { w.dispatch(dispatched, i) })
 	}
-	sleep(ctx, quiet)
+	stresskit.Sleep(ctx, quiet)
 	rng := w.rng(stormStream, -1)
 	for n := 0; ; n++ {
-		length := between(rng, 12*time.Second, 40*time.Second)
+		length := stresskit.Between(rng, 12*time.Second, 40*time.Second)
 		if left := time.Until(end) - windUp; left < length {
 			length = left
 		}
@@ -107,8 +109,8 @@ func (w *world) print(began time.Time) int {
 	out := w.config.out
 	n, first := w.oracle.verdict()
 	fmt.Fprintf(out, "seed %d, %d nodes, %d clients for %v; took %v\n\n", w.config.seed, nodes, w.config.clients, w.config.length, time.Since(began).Round(time.Millisecond))
-	w.count.add("presence events", w.online.count())
-	w.count.print(out)
+	w.count.Add("presence events", w.online.count())
+	w.count.Print(out)
 	w.oracle.printLatency(out)
 	fmt.Fprintf(out, "the machine's longest lag: %v; heap of this process %.1f MiB\n", w.lag.longest().Round(time.Millisecond), float64(heap())/(1<<20))
 	fmt.Fprintf(out, "breaches %d\n", n)

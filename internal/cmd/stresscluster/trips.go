@@ -6,12 +6,12 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // tripSet knows the trips with a driver, and the last ones that have ended. All methods may be
@@ -72,23 +72,9 @@ func (s *tripSet) pick(rng *rand.Rand) string {
 // dispatch runs trips one after another until ctx ends.
 func (w *world) dispatch(ctx context.Context, number int) {
 	rng := w.rng(dispatcherStream, number)
-	for n := 0; sleep(ctx, between(rng, 0, time.Second)); n++ {
-		passenger := w.passengers.Take(rng)
-		var drivers []string
-		for range 1 + rng.IntN(3) {
-			if d := w.drivers.Take(rng); d != "" {
-				drivers = append(drivers, d)
-			}
-		}
-		if passenger != "" && len(drivers) > 0 {
-			id := fmt.Sprintf("t%d-%d", number, n)
-			w.trip(ctx, rng, id, passenger, drivers, rng.IntN(10) == 0)
-		}
-		w.drivers.Give(drivers...)
-		if passenger != "" {
-			w.passengers.Give(passenger)
-		}
-	}
+	rides.Dispatch(ctx, rng, number, time.Second, &w.passengers, &w.drivers, func(id, passenger string, drivers []string, driverless bool) {
+		w.trip(ctx, rng, id, passenger, drivers, driverless)
+	})
 }
 
 // trip runs one trip.
@@ -100,11 +86,11 @@ func (w *world) trip(ctx context.Context, rng *rand.Rand, id, passenger string, 
 		ok := w.step(ctx, rng, id, passenger, driver, s)
 		w.frozen.RUnlock()
 		// Now and then a step takes as long as a storm.
-		pause := between(rng, 50*time.Millisecond, 1500*time.Millisecond)
+		pause := stresskit.Between(rng, 50*time.Millisecond, 1500*time.Millisecond)
 		if rng.IntN(12) == 0 {
-			pause = between(rng, time.Second, 15*time.Second)
+			pause = stresskit.Between(rng, time.Second, 15*time.Second)
 		}
-		if !ok || s.Ends || !sleep(ctx, pause) {
+		if !ok || s.Ends || !stresskit.Sleep(ctx, pause) {
 			return
 		}
 	}
@@ -129,13 +115,13 @@ func (w *world) step(ctx context.Context, rng *rand.Rand, id, passenger, driver 
 		return false
 	}
 	w.oracle.published(event)
-	w.count.add("trip events", 1)
+	w.count.Add("trip events", 1)
 	if s.Assigns {
 		w.trips.begin(id)
 	}
 	if s.Ends {
 		w.rows.forgetParties(w.trips.end(id))
-		w.count.add("trips", 1)
+		w.count.Add("trips", 1)
 	}
 	return true
 }

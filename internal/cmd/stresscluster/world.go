@@ -19,6 +19,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/redisbus"
 )
@@ -43,7 +44,7 @@ const publishTime = 3 * time.Second
 type world struct {
 	config config
 	oracle *oracle
-	count  *counts
+	count  *stresskit.Counts
 	lag    *lag
 	rows   *database
 	redis  *redistest.Process
@@ -66,7 +67,7 @@ func (w *world) rng(stream, number int) *rand.Rand {
 
 // newWorld starts Redis and the nodes.
 func newWorld(cfg config) (w *world, err error) {
-	w = &world{config: cfg, count: newCounts(), lag: newLag(), online: newOnline()}
+	w = &world{config: cfg, count: &stresskit.Counts{}, lag: newLag(), online: newOnline()}
 	w.oracle = newOracle(cfg.seed, w.count, w.lag)
 	defer func() {
 		if err != nil {
@@ -181,9 +182,9 @@ func (w *world) publish(ctx context.Context, rng *rand.Rand, id string, e realti
 		if err == nil {
 			return true
 		}
-		w.count.add("publishes: repeated", 1)
+		w.count.Add("publishes: repeated", 1)
 		w.oracle.publishesAgain(env.ID)
-		if !sleep(ctx, 100*time.Millisecond) {
+		if !stresskit.Sleep(ctx, 100*time.Millisecond) {
 			return false
 		}
 	}
@@ -194,10 +195,10 @@ func (w *world) publishOnce(rng *rand.Rand, env realtime.Envelope) error {
 	defer cancel()
 	l := w.ready(rng)
 	if l == nil || rng.IntN(2) == 0 {
-		w.count.add("publishes: by a process that is no node", 1)
+		w.count.Add("publishes: by a process that is no node", 1)
 		return w.bus.Publish(ctx, env)
 	}
-	w.count.add("publishes: by a node", 1)
+	w.count.Add("publishes: by a node", 1)
 	deadline, _ := ctx.Deadline()
 	return post(ctx, l.url+"/publish", map[string]any{"event": env, "deadline": deadline})
 }
@@ -227,21 +228,4 @@ func ask(ctx context.Context, method, url string, body io.Reader) error {
 		err = errors.New(string(bytes.TrimSpace(text)))
 	}
 	return err
-}
-
-// between returns a random time from low up to high.
-func between(rng *rand.Rand, low, high time.Duration) time.Duration {
-	return low + time.Duration(rng.Int64N(int64(high-low)))
-}
-
-// sleep returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
-	}
 }

@@ -1,10 +1,15 @@
-// Who is on no trip.
+// Who is on no trip, and the dispatcher who takes them.
 
 package rides
 
 import (
+	"context"
+	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // Pool holds the users who are on no trip. All methods may be called concurrently.
@@ -32,4 +37,28 @@ func (p *Pool) Give(users ...string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.free = append(p.free, users...)
+}
+
+// Dispatch runs trips one after another until ctx ends: each has a passenger, and up to three drivers,
+// who are on no other trip meanwhile. Between two trips it pauses for up to pause. number is in the ids
+// of its trips.
+func Dispatch(ctx context.Context, rng *rand.Rand, number int, pause time.Duration, passengers, drivers *Pool,
+	trip func(id, passenger string, drivers []string, driverless bool),
+) {
+	for n := 0; stresskit.Sleep(ctx, stresskit.Between(rng, 0, pause)); n++ {
+		passenger := passengers.Take(rng)
+		var offered []string
+		for range 1 + rng.IntN(3) {
+			if d := drivers.Take(rng); d != "" {
+				offered = append(offered, d)
+			}
+		}
+		if passenger != "" && len(offered) > 0 {
+			trip(fmt.Sprintf("t%d-%d", number, n), passenger, offered, rng.IntN(10) == 0)
+		}
+		drivers.Give(offered...)
+		if passenger != "" {
+			passengers.Give(passenger)
+		}
+	}
 }
