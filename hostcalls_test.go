@@ -138,7 +138,7 @@ func TestOnDisconnect_Bounded(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		begun := time.Now()
-		require.ErrorContains(t, srv.Realtime.Shutdown(ctx), "OnDisconnect still runs")
+		require.ErrorContains(t, srv.Realtime.Shutdown(ctx), "OnDisconnect of /drivers still runs")
 		require.LessOrEqual(t, time.Since(begun), 4*time.Second)
 		close(release)
 	})

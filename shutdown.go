@@ -3,9 +3,14 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,8 +36,9 @@ import (
 // No step uses up the time: the second one takes at most half of the time until the deadline of
 // ctx, and each other one leaves 1.5 seconds to the later ones, or a fifth of the time if that is
 // less. Connections that remain then are closed at once. The error says all that could not be
-// finished. The log has the number of connections that were closed before server:drain was sent
-// to them, because the client read nothing for Timeouts.Close or because time was up.
+// finished, and names the events whose handlers still run. The log has the number of connections
+// that were closed before server:drain was sent to them, because the client read nothing for
+// Timeouts.Close or because time was up.
 //
 // Never call Shutdown from a handler or from an HTTP request. Shutdown may be called several
 // times and concurrently, and so may Server.Shutdown: a later call waits, within its ctx, for the
@@ -154,14 +160,41 @@ func (rt *Server) stopHTTP(ctx context.Context, s *http.Server) (wait func(ctx c
 // waitForHooks waits, within ctx, until every handler, OnDisconnect and listener has returned.
 func (rt *Server) waitForHooks(ctx context.Context) error {
 	err := rt.await(ctx, func(context.Context) error { rt.sio.Wait(); return nil })
-	errs := []error{unfinished("handlers still run", err)}
+	errs := []error{unfinished("handlers still run"+rt.runningHandlers(), err)}
 	rt.each(func(ns *Namespace) {
 		for _, h := range ns.disconnectHooks() {
-			errs = append(errs, unfinished("OnDisconnect still runs", h.calls.Wait(ctx)))
+			errs = append(errs, unfinished("OnDisconnect of "+ns.name+" still runs", h.calls.Wait(ctx)))
 		}
-		errs = append(errs, unfinished("OnServerEmit still runs", ns.listening.Wait(ctx)))
+		errs = append(errs, unfinished("OnServerEmit of "+ns.name+" still runs", ns.listening.Wait(ctx)))
 	})
 	return errors.Join(errs...)
+}
+
+// maxNamed is how many events runningHandlers names.
+const maxNamed = 10
+
+// runningHandlers names the events whose handlers run, those with the most calls first.
+func (rt *Server) runningHandlers() string {
+	calls := map[string]int{}
+	for _, o := range rt.watchdog.Running() {
+		if c, ok := o.(*call); ok {
+			calls[c.socket.ns.name+" "+c.Event()]++
+		}
+	}
+	if len(calls) == 0 {
+		return ""
+	}
+	names := slices.SortedFunc(maps.Keys(calls), func(a, b string) int {
+		return cmp.Or(cmp.Compare(calls[b], calls[a]), cmp.Compare(a, b))
+	})
+	list := make([]string, 0, min(len(names), maxNamed)+1)
+	for _, name := range names[:min(len(names), maxNamed)] {
+		list = append(list, fmt.Sprintf("%d of %s", calls[name], name))
+	}
+	if len(names) > maxNamed {
+		list = append(list, "...")
+	}
+	return " (" + strings.Join(list, ", ") + ")"
 }
 
 // deliverPublished ends the sweep and the presence of users, and waits, within ctx, until the

@@ -346,13 +346,42 @@ func TestShutdown_HandlerThatHangsKeepsNoDrain(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), limit)
 				defer cancel()
 				err := srv.Realtime.Shutdown(ctx)
-				require.EqualError(t, err, "realtime: shutdown: handlers still run: context deadline exceeded\n"+
+				require.EqualError(t, err, "realtime: shutdown: handlers still run (1 of /drivers work): context deadline exceeded\n"+
 					"realtime: shutdown: adapter not closed: "+errStuckAdapter.Error())
 				realtimetest.Expect(t, driver, realtime.EventServerDrain)
 				close(release)
 			})
 		})
 	}
+}
+
+// The error names the events whose handlers still run, those with the most calls first, and not
+// more of them than fit into a line.
+func TestShutdown_NamesTheHandlersThatRun(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t)
+		release := make(chan struct{})
+		hang := func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			<-release
+			return realtime.Raw{}, nil
+		}
+		for n := range 12 {
+			event := fmt.Sprintf("pay%02d", n)
+			srv.Realtime.Passengers().HandleRaw(event, hang)
+			require.NoError(t, srv.Passenger(t, fmt.Sprint("p", n)).Emit(event))
+		}
+		srv.Realtime.Drivers().HandleRaw("work", hang)
+		for _, id := range []string{"d1", "d2"} {
+			require.NoError(t, srv.Driver(t, id).Emit("work"))
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		require.EqualError(t, srv.Realtime.Shutdown(ctx), "realtime: shutdown: handlers still run (2 of /drivers work, 1 of /passengers pay00, "+
+			"1 of /passengers pay01, 1 of /passengers pay02, 1 of /passengers pay03, 1 of /passengers pay04, 1 of /passengers pay05, "+
+			"1 of /passengers pay06, 1 of /passengers pay07, 1 of /passengers pay08, ...): context deadline exceeded")
+		close(release)
+	})
 }
 
 // Polling clients, whose requests are open, are drained before the others.

@@ -162,6 +162,19 @@ func (w *Watchdog) took(c *Call, now time.Time) time.Duration {
 	return now.Sub(c.deadline) + w.cfg.Timeout
 }
 
+// Running returns the owners of the calls that run, abandoned ones included.
+func (w *Watchdog) Running() (owners []Owner) {
+	for i := range w.shards {
+		s := &w.shards[i]
+		s.mu.Lock()
+		for c := s.first; c != nil; c = c.next {
+			owners = append(owners, c.owner)
+		}
+		s.mu.Unlock()
+	}
+	return owners
+}
+
 // Abandoned returns how many calls are abandoned now.
 func (w *Watchdog) Abandoned() (n int) {
 	for i := range w.shards {
