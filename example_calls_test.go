@@ -79,7 +79,8 @@ func shareOf(_ context.Context, _ *realtime.Socket, in Tip) (TipShare, error) {
 func ExampleCall_Handle() {
 	b := start(realtime.Options{})
 	defer b.stop()
-	TipCall.Handle(b.rt.Drivers(), shareOf)
+	rt := b.rt
+	TipCall.Handle(rt.Drivers(), shareOf)
 
 	ana := b.connect()
 	fmt.Println(realtimetest.Call(context.Background(), ana, TipCall, Tip{Amount: 10}))

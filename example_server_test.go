@@ -61,15 +61,15 @@ func ExampleServer_Publish() {
 	ctx := context.Background()
 	b := start(realtime.Options{})
 	defer b.stop()
-	ana := b.connect()
+	rt, ana := b.rt, b.connect()
 
-	err := b.rt.Publish(ctx, realtime.DriverAssigned{TripID: "t1", PassengerID: "ben", DriverID: "ana"})
+	err := rt.Publish(ctx, realtime.DriverAssigned{TripID: "t1", PassengerID: "ben", DriverID: "ana"})
 	fmt.Println(err)
 	assigned, err := realtimetest.Next(ctx, ana, realtime.EventDriverAssigned)
 	fmt.Println(assigned.TripID, err)
-	fmt.Println(b.rt.Drivers().To(realtime.TripRoom("t1")).Count(ctx)) // she follows the trip now
+	fmt.Println(rt.Drivers().To(realtime.TripRoom("t1")).Count(ctx)) // her socket is in the trip's room now
 
-	fmt.Println(b.rt.Publish(ctx, realtime.DriverAssigned{DriverID: "ana"}))
+	fmt.Println(rt.Publish(ctx, realtime.DriverAssigned{DriverID: "ana"}))
 	// Output:
 	// <nil>
 	// t1 <nil>
@@ -87,7 +87,8 @@ func ExampleQuery() {
 	defer b.stop()
 	realtimetest.Answer(b.connect(), MoreHours, func(string) bool { return true }) // the app's code
 
-	answers, err := MoreHours.AskAll(ctx, b.rt.Drivers().All(), "until midnight?")
+	rt := b.rt
+	answers, err := MoreHours.AskAll(ctx, rt.Drivers().All(), "until midnight?")
 	fmt.Println(answers, err)
 	// Output:
 	// [true] <nil>

@@ -37,16 +37,17 @@ func tokens(t *testing.T, name, source string) string {
 	}
 }
 
-// isExample reports whether a file is meant to be read: an Example, or a program under examples/.
-func isExample(name string) bool {
-	return strings.HasPrefix(path.Base(name), "example") || strings.HasPrefix(name, "examples/")
+// isExample reports whether a file is meant to be read: it has an Example, or belongs to one, or is a
+// program under examples/.
+func isExample(name, source string) bool {
+	return strings.HasPrefix(path.Base(name), "example") || strings.HasPrefix(name, "examples/") || strings.Contains(source, "\nfunc Example")
 }
 
 func TestSnippets_AreCompiled(t *testing.T) {
 	t.Parallel()
 	compiled := map[string]string{}
 	for name, source := range tree(t, ".go") {
-		if isExample(name) {
+		if isExample(name, source) {
 			compiled[name] = tokens(t, name, source)
 		}
 	}

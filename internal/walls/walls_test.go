@@ -61,6 +61,7 @@ var allowed = map[string][]string{
 		"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "github.com/redis/rueidis",
 		".", "./redisadapter", "./redisbus",
 	},
+	"./examples/jwks":                   {"github.com/golang-jwt/jwt/v5", "."},
 	"./examples/quickstart":             {"github.com/golang-jwt/jwt/v5", "."},
 	"./internal/cmd/generate":           {".", "./realtimegen"},
 	"./internal/cmd/protocolserver":     {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
