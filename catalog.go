@@ -48,7 +48,9 @@ type EventDoc struct {
 	Payload reflect.Type    // nil: none
 	Example json.RawMessage // of the payload
 
-	AckData    reflect.Type // of an event that a client sends; nil: none
+	// Query says that the server asks, and a client answers with its ack: DescribeQuery.
+	Query      bool
+	AckData    reflect.Type // of an event that a client sends: the data of its ack; of a query: the argument of the client's ack; nil: none
 	AckExample json.RawMessage
 	Codes      []Code // of a failed ack
 	Untyped    bool   // the arguments and the ack of an event that a client sends have no type: Namespace.HandleRaw
@@ -79,8 +81,24 @@ func DescribeEvent[T any](e Event[T], namespace, audience, doc string, example T
 	}
 }
 
+// DescribeQuery returns the description of a query, with an example of its payload and of the answer. The
+// host adds it to Catalog.Events: a server does not know a query before it asks it. The ack's
+// argument is an Out; an In that is None is an empty object.
+func DescribeQuery[In, Out any](q Query[In, Out], namespace, audience, doc string, in In, out Out) EventDoc {
+	d := EventDoc{
+		Namespace: namespace, Event: q.name, Doc: doc, Audience: audience, Query: true,
+		Payload: reflect.TypeFor[In](), Example: exampleJSON(in),
+		AckData: payloadType(reflect.TypeFor[Out]()), AckExample: exampleJSON(out),
+	}
+	if d.Example == nil && payloadType(d.Payload) == nil {
+		d.Example = json.RawMessage("{}")
+	}
+	return d
+}
+
 // Catalog returns a description of the server's events: those of the library, those of the
-// host's domain events, and every call that has a handler now. It calls Deliveries of the
+// host's domain events, and every call that has a handler now. Events and queries that the host emits
+// by itself are not among them: DescribeEvent, DescribeQuery. It calls Deliveries of the
 // examples in Options.Events. It may be called concurrently.
 func (rt *Server) Catalog() Catalog {
 	c := Catalog{Refusals: slices.Clone(refusalDocs), Endings: slices.Clone(endingDocs)}

@@ -123,6 +123,10 @@ func TestCatalog_OfAHost(t *testing.T) {
 			return realtime.Raw{}, nil
 		})
 		c := srv.Realtime.Catalog()
+		where := realtime.NewQuery[realtime.None, question]("support:where")
+		c.Events = append(c.Events, realtime.DescribeQuery(where, "/support", "the passenger", "Asks where they are.", realtime.None{}, question{"Here."}))
+		here := realtime.NewQuery[question, realtime.None]("support:here")
+		c.Events = append(c.Events, realtime.DescribeQuery(here, "/support", "the passenger", "Asks whether they are there.", question{"Hello?"}, realtime.None{}))
 		c.Events = append(c.Events, realtime.DescribeEvent(realtime.NewEvent[question]("support:said"), "/support", "the passenger", "An answer.", question{"Soon."}))
 
 		found := map[string]realtime.EventDoc{}
@@ -144,5 +148,8 @@ func TestCatalog_OfAHost(t *testing.T) {
 		require.NoError(t, realtimegen.Markdown(&page, c))
 		require.Contains(t, page.String(), "## `/support`\n\n### The app sends\n\n#### `support:ask`\n\nAsks the support team.\n\n"+
 			"| field | type | |\n|---|---|---|\n| `text` | string | at most 500 characters |\n\n```json\n{\"text\": \"Where is my driver?\"}\n```\n")
+		require.Contains(t, page.String(), "#### `support:where`\n\nAsks where they are.\n\nTo: the passenger.\n\nAn empty object.\n\n```json\n{}\n```\n\n"+
+			"The app answers: the argument of its ack is\n\n| field | type | |\n|---|---|---|\n| `text` | string | at most 500 characters |\n\n```json\n{\"text\": \"Here.\"}\n```\n")
+		require.Contains(t, page.String(), "{\"text\": \"Hello?\"}\n```\n\nThe app acknowledges it, without an argument.\n")
 	})
 }

@@ -182,3 +182,19 @@ func ExampleSocketKey() {
 	// Output:
 	// a phone <nil>
 }
+
+// A query of the host's in the documentation of its events.
+func ExampleDescribeQuery() {
+	type Question struct {
+		Text string `json:"text" doc:"for people"`
+	}
+	type Answer struct {
+		Yes bool `json:"yes"`
+	}
+	confirm := realtime.NewQuery[Question, Answer]("confirm")
+	doc := realtime.DescribeQuery(confirm, realtime.NamespaceDrivers, "the driver", "Asks whether the driver is still there.",
+		Question{"Still there?"}, Answer{true})
+	// In the program for go:generate: catalog.Events = append(catalog.Events, doc)
+	fmt.Println(doc.Event, string(doc.Example), string(doc.AckExample))
+	// Output: confirm {"text":"Still there?"} {"yes":true}
+}

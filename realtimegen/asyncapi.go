@@ -12,7 +12,8 @@ import (
 )
 
 // AsyncAPI writes an AsyncAPI 3 document of the server. Each namespace is a channel. An event
-// that clients send is an operation of the action receive, whose reply is the ack.
+// that clients send is an operation of the action receive, whose reply is the ack; so is a query,
+// which the server sends.
 func AsyncAPI(w io.Writer, c realtime.Catalog) error {
 	m, n := newModel(c, "AckError")
 	a := &asyncAPI{model: m, names: n}
@@ -49,7 +50,12 @@ func (a *asyncAPI) channels() (channels object) {
 			for _, d := range e.docs {
 				key := unique(camel(e.name), taken)
 				messages = append(messages, member{key, a.message(d, d.Payload, d.Example)})
-				a.operation(s, key, "send", d, "")
+				answer := ""
+				if d.Query {
+					answer = unique(key+"Ack", taken)
+					messages = append(messages, member{answer, a.ack(d)})
+				}
+				a.operation(s, key, "send", d, answer)
 			}
 		}
 		for _, e := range s.calls {
@@ -96,11 +102,15 @@ func (a *asyncAPI) message(d realtime.EventDoc, payload reflect.Type, example js
 	return m
 }
 
-// ack returns the message that acknowledges an event.
+// ack returns the message that acknowledges an event: of a query an app sends it.
 func (a *asyncAPI) ack(d realtime.EventDoc) object {
 	m := object{{"name", d.Event + " ack"}, {"title", "the ack of " + d.Event}}
 	if d.Untyped {
 		return m
+	}
+	if d.Query {
+		answer := a.message(d, d.AckData, d.AckExample)
+		return append(m, answer[2:]...) // without its name and title
 	}
 	ok, required := object{{"ok", object{{"const", true}}}}, list{"ok"}
 	if d.AckData != nil {

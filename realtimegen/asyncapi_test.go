@@ -26,6 +26,9 @@ func TestAsyncAPI_OfAHost(t *testing.T) {
 		"  lab.labList:\n    action: receive\n    channel:\n      $ref: \"#/channels/Lab\"\n    summary: Lists.\n    description: \"May fail with internal.\"\n    messages:\n      - $ref: \"#/channels/Lab/messages/labList\"\n" +
 			"    reply:\n      channel:\n        $ref: \"#/channels/Lab\"\n      messages:\n        - $ref: \"#/channels/Lab/messages/labListAck\"\n",
 		"  lab2.nothing:\n    action: send\n",
+		"      labWhereAck:\n        name: \"lab:where ack\"\n        title: \"the ack of lab:where\"\n        payload:\n          $ref: \"#/components/schemas/PagePlace\"\n        examples:\n          - payload: {\"items\": null}\n",
+		"      - $ref: \"#/channels/Lab2/messages/labWhere\"\n    reply:\n      channel:\n        $ref: \"#/channels/Lab2\"\n      messages:\n        - $ref: \"#/channels/Lab2/messages/labWhereAck\"\n",
+		"      labStillAck:\n        name: \"lab:still ack\"\n        title: \"the ack of lab:still\"\n        summary: \"No payload.\"\n",
 		"        color:\n          description: \"null: none\"\n          oneOf:\n            - $ref: \"#/components/schemas/Color\"\n            - type: \"null\"\n",
 		"        extra-data:\n          type:\n            - object\n            - \"null\"\n",
 		"        raw: {}\n        at:\n          type: string\n          format: date-time\n",

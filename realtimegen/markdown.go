@@ -42,7 +42,7 @@ var blankLines = regexp.MustCompile(`\n{3,}`)
 // everywhere parts the events that are the same in every namespace from the others.
 func everywhere(c realtime.Catalog) (common, rest []realtime.EventDoc) {
 	key := func(d realtime.EventDoc) string {
-		return fmt.Sprint(d.FromClient, d.Event, d.Payload, d.AckData, d.Audience, d.Doc, d.DomainEvents)
+		return fmt.Sprint(d.FromClient, d.Event, d.Payload, d.AckData, d.Audience, d.Doc, d.DomainEvents, d.Query)
 	}
 	seen := map[string]int{}
 	for _, d := range c.Events {
@@ -209,6 +209,14 @@ func (p *page) event(d realtime.EventDoc) {
 		p.fields(d.Payload)
 		p.example(d.Example)
 	}
+	switch {
+	case d.Query && d.AckData == nil:
+		p.linef("The app acknowledges it, without an argument.\n")
+	case d.Query:
+		p.linef("The app answers: the argument of its ack is\n")
+		p.fields(d.AckData)
+		p.example(d.AckExample)
+	}
 	if !d.FromClient {
 		return
 	}
@@ -228,7 +236,12 @@ func (p *page) event(d realtime.EventDoc) {
 
 func (p *page) fields(t reflect.Type) {
 	fields := Fields(t)
-	if len(fields) == 0 {
+	switch {
+	case len(fields) > 0:
+	case describe(t).Struct != nil:
+		p.linef("An empty object.\n")
+		return
+	default:
 		p.linef("A JSON %s.\n", cmp.Or(describe(t).Type, "value"))
 		return
 	}

@@ -56,6 +56,15 @@ func carried(e event, typeOf func(Field) string) string {
 	if e.docs[0].FromClient {
 		text += " The ack's data: " + name(e.docs[0].AckData) + "."
 	}
+	var answers []string
+	for _, d := range e.docs {
+		if a := name(d.AckData); d.Query && !slices.Contains(answers, a) {
+			answers = append(answers, a)
+		}
+	}
+	if len(answers) > 0 {
+		text += " The app answers; its ack's argument: " + strings.Join(answers, " or ") + "."
+	}
 	return text
 }
 

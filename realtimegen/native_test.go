@@ -322,6 +322,8 @@ func TestNative_OfAHost(t *testing.T) {
 			"  /// The server sends it. Payload: ItSPayload or List<Place>.\n  /// One. Of two.\n  static const itS = 'it\\'s';\n",
 			"  static const class_ = 'class';\n", "  static const cost5 = 'cost:\"\\$5\\u{7}';\n", "  static const n1stColor = '1st:color';\n",
 			"  /// It is Sunday.\n  /// The app is to wait.\n  static const closedToday = 'closed_today';\n",
+			"  /// The server sends it. Payload: Place. The app answers; its ack's argument: PagePlace.\n  /// Where is it?\n  /// To: the assistant.\n  static const labWhere = 'lab:where';\n",
+			"  /// The server sends it. Payload: None. The app answers; its ack's argument: none.\n",
 			"extension type const Color(String value) {\n  static const red = Color('red');\n  static const blue = Color('blue');\n}\n",
 			"        in_: json['in'] as String,\n        default_: json['default'] == null ? null : (json['default'] as num).toInt(),\n        json: json['json'] as String,\n" +
 				"        e_: json['e'] == null ? null : [for (final e in json['e'] as List) Color(e as String)],\n" +

@@ -9,6 +9,7 @@ import (
 	"io"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/rodando/realtime"
@@ -151,7 +152,7 @@ func (t *typescript) space(s space) {
 				all = append(all, t.payload(d.Payload))
 			}
 		}
-		arg := ""
+		arg, answer := "", t.answer(e)
 		switch len(all) {
 		case 0:
 		case len(e.docs):
@@ -159,7 +160,10 @@ func (t *typescript) space(s space) {
 		default: // or none
 			arg = "payload?: " + strings.Join(all, " | ")
 		}
-		t.linef("  %s: (%s) => void;", keyTS(e.name), arg)
+		if answer != "" && arg != "" {
+			arg += ", "
+		}
+		t.linef("  %s: (%s) => void;", keyTS(e.name), arg+answer)
 	}
 	t.linef("}")
 	t.linef("\n/** What an app sends in `%s`. Every event is acknowledged. */", s.name)
@@ -181,6 +185,34 @@ func (t *typescript) space(s space) {
 		t.linef("  %s: (%sack: (ack: %s) => void) => void;", keyTS(e.name), arg, ack)
 	}
 	t.linef("}")
+}
+
+// answer returns the parameter with which an app answers a query.
+func (t *typescript) answer(e event) string {
+	var all []string
+	none := false
+	for _, d := range e.docs {
+		switch {
+		case d.Query && d.AckData == nil:
+			none = true
+		case d.Query:
+			all = append(all, t.payload(d.AckData))
+		}
+	}
+	optional := ""
+	if slices.ContainsFunc(e.docs, func(d realtime.EventDoc) bool { return !d.Query }) {
+		optional = "?"
+	}
+	switch argument := strings.Join(all, " | "); {
+	case argument == "" && !none:
+		return ""
+	case argument == "":
+		return "ack" + optional + ": () => void"
+	case none:
+		return "ack" + optional + ": (answer?: " + argument + ") => void"
+	default:
+		return "ack" + optional + ": (answer: " + argument + ") => void"
+	}
 }
 
 func (t *typescript) docs(e event) {

@@ -59,6 +59,8 @@ var lab = realtime.Catalog{
 		{Namespace: "/lab", Event: "it's", Payload: reflect.TypeFor[[]Place]()},
 		{Namespace: "/lab", Event: "1st:color", Payload: reflect.TypeFor[struct{ Color color }]()},
 		{Namespace: "/lab-2", Event: "nothing"},
+		realtime.DescribeQuery(realtime.NewQuery[Place, page[Place]]("lab:where"), "/lab-2", "the assistant", "Where is it?", Place{"Calle 23"}, page[Place]{}),
+		realtime.DescribeQuery(realtime.NewQuery[realtime.None, realtime.None]("lab:still"), "/lab-2", "the assistant", "Are you there?", realtime.None{}, realtime.None{}),
 		{Namespace: "/lab-2", Event: "class", Payload: reflect.TypeFor[odd]()},
 		{Namespace: "/lab-2", Event: "cost:\"$5\u0007", Payload: reflect.TypeFor[[]string]()},
 	},
@@ -83,7 +85,9 @@ func TestTypeScript_OfAHost(t *testing.T) {
 		"  'lab:list': (body: string, ack: (ack: Ack<PagePlace>) => void) => void;\n",
 		"  'lab:raw': (...args: any[]) => void;\n",
 		"  'lab:close': (ack: (ack: Ack) => void) => void;\n",
-		"export interface Lab2ServerToClientEvents {\n  nothing: () => void;\n  class: (payload: Odd) => void;\n  'cost:\"$5\\u0007': (payload: string[]) => void;\n}\n",
+		"export interface Lab2ServerToClientEvents {\n  nothing: () => void;\n" +
+			"  /**\n   * Where is it?\n   * To: the assistant.\n   */\n  'lab:where': (payload: Place, ack: (answer: PagePlace) => void) => void;\n" +
+			"  /**\n   * Are you there?\n   * To: the assistant.\n   */\n  'lab:still': (payload: None, ack: () => void) => void;\n  class: (payload: Odd) => void;\n  'cost:\"$5\\u0007': (payload: string[]) => void;\n}\n",
 		"  '/lab-2': Lab2ServerToClientEvents;\n  '/': RootServerToClientEvents;\n",
 	} {
 		require.Contains(t, module, want)
