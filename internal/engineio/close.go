@@ -17,14 +17,14 @@ const (
 	stateClosed
 )
 
-// Phases of a close over a websocket. In all of them input is read: frames are parsed,
-// messages dropped. A close by the client ends every phase but the first and the last.
+// Phases of a close. In all of them input is read: frames and bodies are parsed, messages
+// dropped. A close by the client ends every phase but the first and, on a websocket, the last.
 const (
-	phaseDeliver    = iota // what is queued is being sent
-	phaseSettle            // all was sent; for settleTime the client can read it before it finds the end
-	phaseAwait             // all was sent, a DISCONNECT last; for lingerTime the client may close by itself
-	phaseCloseFrame        // the close frame is being sent
-	phaseDiscard           // the write direction is closed; for lingerTime input is discarded until the client closes
+	phaseDeliver = iota // what is queued is being sent
+	phaseSettle         // all was sent; for settleTime the client can read it before it finds the end
+	phaseAwait          // all was sent, a DISCONNECT last; for lingerTime the client may close by itself
+	phaseEnd            // the close frame, or the last answer to a poll, is being sent
+	phaseDiscard        // the client can read the end; for lingerTime input is discarded until the client closes
 )
 
 // What a client is to do after a close. Stock clients differ in what they make of the end of
@@ -111,11 +111,11 @@ func (s *Session) closeAndUnlock(reason Reason, ending uint8) {
 // close frame. It unlocks s.mu.
 func (s *Session) sendCloseFrameAndUnlock(status ws.StatusCode) {
 	switch {
-	case s.ws == nil || s.ending == endNow || s.phase >= phaseCloseFrame:
+	case s.ws == nil || s.ending == endNow || s.phase >= phaseEnd:
 		s.mu.Unlock()
 		return
 	case s.phase > phaseDeliver:
-		s.phase = phaseCloseFrame
+		s.phase = phaseEnd
 		s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
 	}
 	s.ending = endNow
@@ -133,14 +133,21 @@ func (s *Session) flushedLocked() (finish bool) {
 		s.phase = phaseDiscard
 		s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
 		return true
-	case s.phase == phaseDeliver && s.ending == endComeBack:
-		s.phase = phaseSettle
-		s.srv.cfg.Wheel.Arm(&s.timer, settleTime)
 	case s.phase == phaseDeliver:
-		s.phase = phaseAwait
-		s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
+		s.sentLocked()
 	}
 	return false
+}
+
+// sentLocked begins the phase after phaseDeliver.
+func (s *Session) sentLocked() {
+	if s.ending == endComeBack {
+		s.phase = phaseSettle
+		s.srv.cfg.Wheel.Arm(&s.timer, settleTime)
+		return
+	}
+	s.phase = phaseAwait
+	s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
 }
 
 // closeFrameSent reports whether the client of a closing session has got a close frame.
@@ -154,16 +161,23 @@ func (s *Session) lingerTime() time.Duration { return min(lingerTime, s.srv.cfg.
 
 // phaseEndedAndUnlock is onTimer for a session that is not open. It unlocks s.mu.
 func (s *Session) phaseEndedAndUnlock() {
-	if s.state == stateClosing && s.ws != nil {
-		switch s.phase {
-		case phaseSettle:
+	if s.state == stateClosing {
+		switch {
+		case s.ws == nil && (s.phase == phaseSettle || s.phase == phaseAwait): // a poll is open
+			s.phase = phaseEnd
+			s.srv.cfg.Wheel.Arm(&s.timer, s.srv.cfg.CloseTimeout)
+			s.wakePollLocked()
+			s.mu.Unlock()
+			return
+		case s.ws == nil:
+		case s.phase == phaseSettle:
 			s.phase = phaseDiscard
 			s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
 			link := s.ws.link
 			s.mu.Unlock()
 			go link.finish() // it may block
 			return
-		case phaseAwait:
+		case s.phase == phaseAwait:
 			s.sendCloseFrameAndUnlock(ws.StatusNormalClosure)
 			return
 		}
@@ -171,6 +185,17 @@ func (s *Session) phaseEndedAndUnlock() {
 	s.countCutLocked()
 	s.abortSoonLocked(ReasonForcedClose)
 	s.mu.Unlock()
+}
+
+// polledLast is called when the last answer to a poll was written. The client may still send: it
+// has not read that answer yet, or is Python's; see breakOff.
+func (s *Session) polledLast() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == stateClosing && s.ws == nil {
+		s.phase = phaseDiscard
+		s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
+	}
 }
 
 // closeFromClient handles the close packet of a client. It ends the session and drops the

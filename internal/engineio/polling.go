@@ -34,7 +34,7 @@ func (s *Session) servePolling(w http.ResponseWriter, r *http.Request) {
 // is open ends the session.
 func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
-	if s.state == stateClosed { // it is about to be removed
+	if s.state == stateClosed || s.phase == phaseDiscard && s.ws == nil { // it is about to be removed
 		s.mu.Unlock()
 		s.srv.refuse(w, r, errSession, FailedSession)
 		return
@@ -85,12 +85,12 @@ func (s *Session) servePoll(w http.ResponseWriter, r *http.Request) {
 		err = s.writePayload(w, a)
 	}
 	switch {
-	case a.last:
-		s.abort(ReasonForcedClose)
 	case errors.Is(err, context.Canceled): // the client canceled the request
 		s.abort(ReasonTransportClose)
 	case err != nil:
 		s.abort(ReasonTransportError)
+	case a.last:
+		s.polledLast()
 	}
 	answered = true
 }
@@ -114,6 +114,11 @@ func (s *Session) answerLocked() pollAnswer {
 		return s.controlPayload(packetNoop)
 	case s.out.len() > 0: // not when it is closed
 		return s.payloadLocked()
+	case s.state == stateClosing && s.phase < phaseEnd:
+		if s.phase == phaseDeliver {
+			s.sentLocked()
+		}
+		return pollAnswer{}
 	case s.state != stateOpen && (s.ending == endStayAway || s.eio3):
 		return s.controlPayload(packetClose)
 	case s.state != stateOpen:
@@ -196,7 +201,7 @@ func (s *Session) limitWrite(w http.ResponseWriter) {
 // servePost handles the messages of a POST. It answers after all of them were passed to
 // the handler, so that a client cannot send faster than its handlers work. While the
 // session is closing, messages are read and dropped: a client whose POST fails would not
-// poll for the remaining messages. A second POST at the same time ends the session.
+// poll for the remaining messages. When it can have read the end, the answer breaks off. A second POST at the same time ends the session.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.state == stateClosed { // it is about to be removed
@@ -217,6 +222,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	}
 	p := &post{s: s}
 	s.post = p
+	over := s.phase == phaseDiscard && s.ending == endComeBack && !s.eio3
 	s.mu.Unlock()
 
 	answered := false
@@ -240,6 +246,7 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.post = nil
 	aborted := s.state == stateClosed && !s.clientClosed
+	over = over && !s.clientClosed
 	s.mu.Unlock()
 	s.limitWrite(w)
 	if aborted {
@@ -248,9 +255,28 @@ func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html")
-	h.Set("Content-Length", "2")
+	if !over {
+		h.Set("Content-Length", "2")
+	}
 	_, _ = io.WriteString(w, "ok") // fails only if the client has disconnected; its polls fail too
+	if over {
+		s.breakOff(w)
+	}
 	answered = true
+}
+
+// breakOff ends the connection of a POST in the middle of the answer: its session has ended, and
+// the client is to come back. Python's sends as long as that succeeds, even if its poll has failed,
+// and stops for good when an answer has another status than 200. Most proxies pass this on, while
+// they answer themselves for a connection without an answer.
+func (s *Session) breakOff(w http.ResponseWriter) {
+	rc := http.NewResponseController(w)
+	if rc.Flush() != nil {
+		return
+	}
+	if conn, _, err := rc.Hijack(); err == nil {
+		s.srv.guardedConn(conn.Close)
+	}
 }
 
 // receivePayload passes on the packets of a polling body, up to one that ends the

@@ -272,7 +272,7 @@ func (c *wsConn) onConnError(reason Reason) {
 		s := c.s
 		s.mu.Lock()
 		current := s.ws == c
-		if current && reason == ReasonTransportClose && s.state == stateClosing && (s.phase == phaseDeliver || s.phase == phaseCloseFrame) {
+		if current && reason == ReasonTransportClose && s.state == stateClosing && (s.phase == phaseDeliver || s.phase == phaseEnd) {
 			c.eof = true
 			s.mu.Unlock()
 			return
