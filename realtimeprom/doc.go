@@ -68,4 +68,9 @@
 // exist, an event that is neither in Server.Catalog nor in Options.Events, and a code that is not a
 // constant. So the number of series does not depend on what clients send. No label has an id or
 // an address.
+//
+// Counters of what happens rarely are 0 from the beginning for each value, so that a query sees the
+// first time too.
+//
+// docs/grafana-dashboard.json, in the repository, is a dashboard for Grafana with all of them.
 package realtimeprom

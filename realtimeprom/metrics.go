@@ -87,6 +87,7 @@ func New(o Options) *Metrics {
 	m.receiving.Set(1)
 	m.traced = append(m.traced, m.receiving)
 	m.setNames(realtime.Catalog{})
+	m.zero()
 	return m
 }
 
@@ -114,7 +115,9 @@ func (m *Metrics) histogram(name, help string, labels ...string) *prometheus.His
 // have their names as labels. Call it after the host has registered its handlers, and before the
 // server is mounted.
 func (m *Metrics) Watch(rt *realtime.Server) {
-	m.setNames(rt.Catalog())
+	c := rt.Catalog()
+	m.setNames(c)
+	m.zeroNames(c)
 	m.server.Store(rt)
 }
 

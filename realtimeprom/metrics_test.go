@@ -273,27 +273,62 @@ func TestMetrics_DomainEventWithoutDeliveries(t *testing.T) {
 	})
 }
 
+// constants returns the values of a string type's constants in a file of package realtime.
+func constants(t *testing.T, file, typ string) (values []string) {
+	t.Helper()
+	f, err := parser.ParseFile(token.NewFileSet(), "../"+file, nil, 0)
+	require.NoError(t, err)
+	ast.Inspect(f, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok {
+			if id, ok := spec.Type.(*ast.Ident); ok && id.Name == typ {
+				value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				values = append(values, value)
+			}
+		}
+		return true
+	})
+	require.GreaterOrEqual(t, len(values), 5, typ)
+	return values
+}
+
+// What happens rarely is 0 before it happens: every constant, and every name that is registered.
+func TestMetrics_ZeroAtFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		_, registry := watched(t, realtimeprom.Options{})
+		got := "\n" + scrape(t, registry)
+		for metric, values := range map[string][]string{
+			"realtime_request_failures_total{reason=":         constants(t, "trace_requests.go", "RequestFailure"),
+			"realtime_limited_total{limit=":                   constants(t, "trace_limits.go", "Limit"),
+			"realtime_cluster_dropped_messages_total{reason=": constants(t, "trace.go", "DropReason"),
+			"realtime_nodes_lost_total{end=":                  {"left", "died"},
+		} {
+			for _, v := range values {
+				require.Contains(t, got, "\n"+metric+strconv.Quote(v)+"} 0\n")
+			}
+			require.Equal(t, len(values), strings.Count(got, "\n"+metric), metric)
+		}
+		for _, line := range []string{
+			`realtime_abandoned_handlers_total{event="driver:location:ping",namespace="/drivers"} 0`,
+			`realtime_abandoned_handlers_total{event="connect",namespace="/admin"} 0`,
+			`realtime_abandoned_handlers_total{event="disconnect",namespace="/passengers"} 0`,
+			`realtime_outdated_domain_events_total{event="trip.started"} 0`,
+			`realtime_unaddressed_domain_events_total{event="trip.started",receiver="passenger"} 0`,
+			`realtime_unaddressed_domain_events_total{event="trip.started",receiver="driver"} 0`,
+		} {
+			require.Contains(t, got, "\n"+line+"\n")
+		}
+	})
+}
+
 // Every code of package realtime is a label.
 func TestMetrics_Codes(t *testing.T) {
 	t.Parallel()
 	m := realtimeprom.New(realtimeprom.Options{})
 	registry := prometheus.NewPedanticRegistry()
 	require.NoError(t, registry.Register(m))
-	f, err := parser.ParseFile(token.NewFileSet(), "../errors.go", nil, 0)
-	require.NoError(t, err)
-	var codes []string
-	ast.Inspect(f, func(n ast.Node) bool {
-		if spec, ok := n.(*ast.ValueSpec); ok {
-			if id, ok := spec.Type.(*ast.Ident); ok && id.Name == "Code" {
-				code, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-				require.NoError(t, err)
-				codes = append(codes, code)
-			}
-		}
-		return true
-	})
-	require.Greater(t, len(codes), 10)
-	for _, code := range codes {
+	for _, code := range constants(t, "errors.go", "Code") {
 		m.Trace().Refused(t.Context(), realtime.RefusedInfo{Code: realtime.Code(code)})
 		require.Contains(t, scrape(t, registry), `{namespace="other",result="`+code+`"} 1`)
 	}

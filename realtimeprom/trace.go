@@ -71,9 +71,9 @@ func (m *Metrics) Trace() *realtime.Trace {
 		},
 		PeerJoined: func(context.Context, realtime.PeerInfo) { m.nodesJoined.Inc() },
 		PeerLost: func(_ context.Context, i realtime.PeerLostInfo) {
-			end := "left"
+			end := left
 			if i.Died {
-				end = "died"
+				end = died
 			}
 			m.nodesLost.WithLabelValues(end).Inc()
 		},

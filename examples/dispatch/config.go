@@ -29,6 +29,7 @@ type config struct {
 	redisURL      string // empty: one instance, in memory
 	proxies       []netip.Prefix
 	shutdownDelay time.Duration
+	metrics       string // the address of the metrics; empty: none
 
 	pingInterval, pingTimeout, connectTimeout time.Duration // 0: the library's
 	offerTTL, tokenTTL                        time.Duration
@@ -82,6 +83,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.IntVar(&c.cars, "cars", -1, "simulated drivers; -1: 3 of them, or none with -seed or REDIS_URL. With -seed they drive as the file's active drivers")
 	f.StringVar(&c.simulate, "simulate", "", "serve nothing; drive the cars at the server, or the load balancer, with this `URL`. It needs REDIS_URL, to create their users")
 	f.DurationVar(&c.shutdownDelay, "shutdown-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
+	f.StringVar(&c.metrics, "metrics", "", "`address` that serves /metrics for Prometheus, such as 127.0.0.1:9100; it has no login")
 	f.BoolVar(&c.echo, "echo", false, "answer conformance:echo on /drivers with its own arguments")
 	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
 	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")

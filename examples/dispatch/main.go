@@ -42,6 +42,10 @@
 //	GET /readyz     200 while the instance takes clients and receives messages from the
 //	                others, otherwise 503
 //
+// With -metrics 127.0.0.1:9100, say, a Prometheus finds the metrics at
+// http://127.0.0.1:9100/metrics; docs/grafana-dashboard.json shows them. The address is not that of the
+// clients, because it has no login.
+//
 // SIGTERM drains the instance: /readyz turns to 503, after -shutdown-delay new connections get
 // 503, all sockets are closed, so that their clients reconnect to another instance, and the
 // process ends. A second one ends it at once.
@@ -155,7 +159,10 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimeprom"
 )
 
 func main() {
@@ -208,6 +215,13 @@ func run(ctx context.Context, cfg config, stdout io.Writer) error {
 	if at.IP.IsUnspecified() {
 		at.IP = net.ParseIP(loopback)
 	}
+	if cfg.metrics != "" {
+		stopMetrics, err := serveMetrics(ctx, cfg.metrics, a.registry, stdout)
+		if err != nil {
+			return errors.Join(err, server.Close())
+		}
+		defer stopMetrics() // last: the shutdown is counted too
+	}
 	stopCars := startCars(cars, "http://"+at.String(), time.Second, log)
 	defer stopCars()
 
@@ -246,6 +260,7 @@ type app struct {
 	cluster  *cluster // nil: this instance is alone
 	rt       *realtime.Server
 	mux      *http.ServeMux
+	registry *prometheus.Registry // nil without -metrics
 	draining atomic.Bool
 
 	// end stops the background goroutines and waits for them.
@@ -313,6 +328,11 @@ func (a *app) serve() (err error) {
 	if a.cluster != nil {
 		a.cluster.options(&o)
 	}
+	var metrics *realtimeprom.Metrics
+	if cfg.metrics != "" {
+		metrics, a.registry = newMetrics()
+		o.Trace = realtime.JoinTraces(o.Trace, metrics.Trace())
+	}
 	if a.rt, err = realtime.New(o); err != nil {
 		return err
 	}
@@ -320,6 +340,9 @@ func (a *app) serve() (err error) {
 		a.rt.Drivers().HandleRaw("conformance:echo", func(_ context.Context, _ *realtime.Socket, args realtime.Raw) (realtime.Raw, error) {
 			return args, nil
 		})
+	}
+	if metrics != nil {
+		metrics.Watch(a.rt) // all handlers are registered
 	}
 	a.matcher = newMatcher(a.store, cfg, a.log, a.connected)
 

@@ -59,7 +59,8 @@ var allowed = map[string][]string{
 	// Programs import the public packages, and what they are the test of.
 	"./examples/dispatch": {
 		"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "github.com/redis/rueidis",
-		".", "./redisadapter", "./redisbus",
+		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp",
+		".", "./realtimeprom", "./redisadapter", "./redisbus",
 	},
 	"./examples/jwks":                   {"github.com/golang-jwt/jwt/v5", "."},
 	"./examples/quickstart":             {"github.com/golang-jwt/jwt/v5", "."},
