@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,8 +33,8 @@ func (rt *Server) newAdmission() *admission.Control {
 		UnauthenticatedRate:  ratelimit.Rate(r.Unauthenticated),
 		Connect:              ratelimit.Rate(r.Connect),
 		TrustedProxies:       rt.opts.TrustedProxies,
-		UnnamedProxy: func() {
-			rt.log.Warn("realtime: requests come through a proxy that is not in Options.TrustedProxies; limits per address do not apply")
+		UnnamedProxy: func(proxy netip.Addr) {
+			rt.log.Warn("realtime: requests come through a proxy that is not in Options.TrustedProxies; limits per address do not apply", "address", proxy.String())
 		},
 	})
 }

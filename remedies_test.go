@@ -92,6 +92,19 @@ func TestLog_ProxyThatChangesUpgrade(t *testing.T) {
 	}
 }
 
+// The line about a proxy that is not trusted has the address to add.
+func TestLog_ProxyThatIsNotTrusted(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, realtime.Path+"?EIO=4&transport=polling", nil)
+		r.RemoteAddr = "10.1.2.3:40000"
+		r.Header.Set("X-Forwarded-For", "203.0.113.7")
+		srv.Realtime.ServeHTTP(httptest.NewRecorder(), r)
+		require.Contains(t, logs.log.String(), `limits per address do not apply","address":"10.1.2.3"`)
+	})
+}
+
 // A name of the client's is in the line as far as somebody would read it.
 func TestLog_UnknownNamespace(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -20,7 +20,7 @@ func TestAddress_PrivateNetworksAreUnlimited(t *testing.T) {
 	c := defaults()
 	c.ConnectionsPerIP = 1
 	warned := 0
-	c.UnnamedProxy = func() { warned++ }
+	c.UnnamedProxy = func(netip.Addr) { warned++ }
 	c.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("10.9.0.0/16")}
 	a := New(c)
 	peers := []string{
@@ -50,17 +50,17 @@ func TestAddress_PrivateNetworksAreUnlimited(t *testing.T) {
 func TestAddress_WarnsOnceOfAnUntrustedProxy(t *testing.T) {
 	t.Parallel()
 	c := defaults()
-	warned := 0
-	c.UnnamedProxy = func() { warned++ }
+	var warned []netip.Addr
+	c.UnnamedProxy = func(proxy netip.Addr) { warned = append(warned, proxy) }
 	a := New(c)
 	require.Zero(t, statusOf(a.Admit(new(Conn), from("100.64.0.1:1"))))
-	require.Zero(t, warned, "the request was not forwarded")
+	require.Empty(t, warned, "the request was not forwarded")
 	for range 3 {
 		r := from("100.64.0.1:1")
 		r.Header.Set("X-Forwarded-For", "203.0.113.7")
 		require.Zero(t, statusOf(a.Admit(new(Conn), r)))
 	}
-	require.Equal(t, 1, warned)
+	require.Equal(t, []netip.Addr{netip.MustParseAddr("100.64.0.1")}, warned)
 	require.Empty(t, a.addresses)
 }
 

@@ -34,8 +34,8 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 
 	// UnnamedProxy is called once, when a request was forwarded by a proxy on a private
-	// address that is not in TrustedProxies.
-	UnnamedProxy func()
+	// address that is not in TrustedProxies, with that address.
+	UnnamedProxy func(proxy netip.Addr)
 }
 
 // Limit names a limit of Config.
@@ -147,7 +147,7 @@ func New(c Config) *Control {
 func (a *Control) Admit(c *Conn, r *http.Request) (status int, reached Limit) {
 	addr, known, forwarded := Address(r, a.cfg.TrustedProxies)
 	if forwarded {
-		a.warn.Do(a.cfg.UnnamedProxy)
+		a.warn.Do(func() { a.cfg.UnnamedProxy(addr) })
 	}
 	a.mu.Lock()
 	reached, status, closeEvicted := a.admitLocked(c, addr, known, time.Since(a.start))

@@ -25,7 +25,7 @@ func defaults() Config {
 	return Config{
 		Connections: 200_000, ConnectionsPerIP: 200, Unauthenticated: 10_000, UnauthenticatedPerIP: 100,
 		Handshake: ratelimit.Rate{PerSecond: 50, Burst: 200}, UnauthenticatedRate: ratelimit.Rate{PerSecond: 50, Burst: 1000}, Connect: ratelimit.Rate{PerSecond: 1, Burst: 10},
-		UnnamedProxy: func() {},
+		UnnamedProxy: func(netip.Addr) {},
 	}
 }
 
