@@ -149,11 +149,20 @@ func (ns *Namespace) verifyToken(ctx context.Context, token string, h *handshake
 	case !claims.ExpiresAt.After(time.Now()):
 		return Claims{}, connectErrorBecause(CodeTokenExpired, ago(claims.ExpiresAt))
 	case !validID(claims.Subject):
-		return Claims{}, connectErrorBecause(CodeMissingClaims, "no sub")
+		return Claims{}, connectErrorBecause(CodeMissingClaims, missingClaim("sub", claims.Subject, ""))
 	case !validID(claims.SessionID):
-		return Claims{}, connectErrorBecause(CodeMissingClaims, "no sid")
+		return Claims{}, connectErrorBecause(CodeMissingClaims, missingClaim("sid", claims.SessionID, "; a host without login sessions sets Options.TokenSessions"))
 	}
 	return claims, nil
+}
+
+// missingClaim says why a claim is no id. A JWTVerifier leaves a claim empty that is not a string,
+// as numeric ids of users often are.
+func missingClaim(name, value, advice string) string {
+	if value == "" {
+		return name + " is missing or not a string" + advice
+	}
+	return fmt.Sprintf("%s is longer than %d bytes, or contains NUL or invalid UTF-8", name, maxID)
 }
 
 // loadUser returns the user, or an error if the user may not connect to the namespace.

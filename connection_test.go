@@ -328,7 +328,7 @@ func TestRefusal_Logged(t *testing.T) {
 			{map[string]any{"token": "no-exp"}, realtime.CodeInvalidToken, "no exp"},
 			{map[string]any{"token": strings.Repeat("x", 9<<10)}, realtime.CodeInvalidToken, "the token is too long"},
 			{map[string]any{"token": 7}, realtime.CodeInvalidToken, "auth.token is not a string"},
-			{map[string]any{"token": "no-sub"}, realtime.CodeMissingClaims, "no sub"},
+			{map[string]any{"token": "no-sub"}, realtime.CodeMissingClaims, "sub is missing or not a string"},
 			{map[string]any{}, realtime.CodeMissingToken, "auth has no token, and there is no Authorization header"},
 		} {
 			_, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Auth(c.auth), realtimetest.Header("X-Forwarded-For", "203.0.113.7"))

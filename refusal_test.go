@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -70,8 +71,11 @@ func TestRefusal_CauseOfABadToken(t *testing.T) {
 			{good, claimsOf(map[string]any{"nbf": time.Now().Add(time.Minute).Unix()}), realtime.CodeInvalidToken, "nbf is in the future, or no number"},
 			{good, claimsOf(map[string]any{"typ": "refresh"}), realtime.CodeInvalidToken, "a refresh token"},
 			{good, claimsOf(map[string]any{"token_use": "id"}), realtime.CodeInvalidToken, `wrong claim "token_use"`},
-			{good, claimsOf(map[string]any{"sub": nil}), realtime.CodeMissingClaims, "no sub"},
-			{good, claimsOf(map[string]any{"sid": nil}), realtime.CodeMissingClaims, "no sid"},
+			{good, claimsOf(map[string]any{"sub": nil}), realtime.CodeMissingClaims, "sub is missing or not a string"},
+			{good, claimsOf(map[string]any{"sid": nil}), realtime.CodeMissingClaims, "sid is missing or not a string; a host without login sessions sets Options.TokenSessions"},
+			{good, claimsOf(map[string]any{"sub": 42}), realtime.CodeMissingClaims, "sub is missing or not a string"},
+			{good, claimsOf(map[string]any{"sub": strings.Repeat("x", 257)}), realtime.CodeMissingClaims, "sub is longer than 256 bytes, or contains NUL or invalid UTF-8"},
+			{good, claimsOf(map[string]any{"sid": "a\x00b"}), realtime.CodeMissingClaims, "sid is longer than 256 bytes, or contains NUL or invalid UTF-8"},
 			{`{"alg":"HS256","kid":"k2"}`, claimsOf(nil), realtime.CodeInvalidToken, "unknown kid"},
 			{`{"alg":"HS256"}`, claimsOf(nil), realtime.CodeInvalidToken, "no kid, and no key without one"},
 			{`{"alg":"HS256","kid":"ed"}`, claimsOf(nil), realtime.CodeInvalidToken, "the Keyfunc returned no key for the token's algorithm"},
