@@ -31,8 +31,10 @@ type Call[In, Out any] struct {
 }
 
 // NewCall declares a client-to-server event. The server decodes In from the first argument and
-// then calls its method Validate() error, if it has one. Out is the ack's data. NewCall panics
-// for the names for which NewEvent panics.
+// then calls its method Validate() error, if it has one. The client gets an *Error that Validate
+// returns, such as Errorf(CodeInvalidPayload, "amount must be positive"); for any other error it
+// gets CodeInvalidPayload without the error's text, which is not logged either. Out is the ack's
+// data. NewCall panics for the names for which NewEvent panics.
 func NewCall[In, Out any](name string) Call[In, Out] {
 	return Call[In, Out]{name: declared("NewCall", name)}
 }

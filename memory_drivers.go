@@ -13,9 +13,11 @@ import (
 )
 
 // MemoryDrivers is a DriverService in memory, with the rules of DriverState. It is for one
-// node, for development and for tests. A driver that it does not know is offline. When a domain
-// event ends a driver's current trip, the server clears it and sends the change, as for
-// driver:trip:set. NewMemoryDrivers returns one; the zero value is not usable.
+// node, for development and for tests. A driver that it does not know is offline. A driver's
+// current trip is the one that the app has sent with driver:trip:set, or the host has passed to
+// SetTrip: DriverAssigned does not set it. When a domain event ends that trip, the server clears
+// it and sends the change, as for driver:trip:set. NewMemoryDrivers returns one; the zero value is
+// not usable.
 //
 // Its methods may be called concurrently and do not block. UpdateStatus and UpdateLocation
 // validate their input. The caller may change what the methods return. The memory grows with the

@@ -274,7 +274,7 @@ type Timeouts struct {
 // The fields from Connections to UnauthenticatedPerIP count on this node only. A request beyond
 // the total is answered with 503, one beyond the limit of its address with 429. Both have
 // a Retry-After header, and stock clients try again later. IPv6 addresses are counted by
-// their /64.
+// their /64. A private address that is not in Options.TrustedProxies has no limit of its own.
 //
 // When there are too many unauthenticated connections, the server closes an older one in
 // favor of the new one: one whose CONNECT was refused, or the one that has waited longest.
