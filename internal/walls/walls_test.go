@@ -63,6 +63,7 @@ var allowed = map[string][]string{
 		".", "./realtimeprom", "./redisadapter", "./redisbus",
 	},
 	"./examples/jwks":                   {"github.com/golang-jwt/jwt/v5", "."},
+	"./examples/production":             {"."},
 	"./examples/quickstart":             {"github.com/golang-jwt/jwt/v5", "."},
 	"./internal/cmd/generate":           {".", "./realtimegen"},
 	"./internal/cmd/protocolserver":     {"./internal/engineio", "./internal/socketio", "./internal/timingwheel"},
