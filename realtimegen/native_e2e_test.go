@@ -23,6 +23,60 @@ import (
 	"github.com/rodando/realtime/realtimegen"
 )
 
+// clientJava has the signatures of socket.io-client-java 2.1.2 that docs/clients.md uses. Kotlin reads sources of Java.
+var clientJava = map[string]string{
+	"io/socket/emitter/Emitter.java": `package io.socket.emitter;
+public class Emitter {
+	public interface Listener { void call(Object... args); }
+	public Emitter on(String event, Listener fn) { return this; }
+	public Emitter emit(String event, Object... args) { return this; }
+}`,
+	"io/socket/client/Ack.java": `package io.socket.client;
+public interface Ack { void call(Object... args); }`,
+	"io/socket/client/AckWithTimeout.java": `package io.socket.client;
+public abstract class AckWithTimeout implements Ack {
+	public AckWithTimeout(long timeout) {}
+	public final void call(Object... args) {}
+	public abstract void onSuccess(Object... args);
+	public abstract void onTimeout();
+}`,
+	"io/socket/client/Socket.java": `package io.socket.client;
+public class Socket extends io.socket.emitter.Emitter {
+	public static final String EVENT_CONNECT = "connect", EVENT_DISCONNECT = "disconnect", EVENT_CONNECT_ERROR = "connect_error";
+	public io.socket.emitter.Emitter emit(String event, Object[] args, Ack ack) { return this; }
+	public Socket connect() { return this; }
+	public Socket disconnect() { return this; }
+	public boolean connected() { return false; }
+	public Manager io() { return null; }
+}`,
+	"io/socket/client/Manager.java": `package io.socket.client;
+public class Manager extends io.socket.emitter.Emitter {
+	public static class Options extends io.socket.engineio.client.Socket.Options { public java.util.Map<String, String> auth; }
+	public Manager reconnectionDelay(long v) { return this; }
+	public Manager reconnectionDelayMax(long v) { return this; }
+}`,
+	"io/socket/client/IO.java": `package io.socket.client;
+public class IO {
+	public static class Options extends Manager.Options {}
+	public static Socket socket(String uri, Options opts) throws java.net.URISyntaxException { return null; }
+}`,
+	"io/socket/engineio/client/Socket.java": `package io.socket.engineio.client;
+public class Socket extends io.socket.emitter.Emitter {
+	public static class Options { public String[] transports; }
+}`,
+	"io/socket/engineio/client/transports/WebSocket.java": `package io.socket.engineio.client.transports;
+public class WebSocket { public static final String NAME = "websocket"; }`,
+}
+
+// appKt is what is an app's own in docs/clients.md.
+const appKt = `class App {
+    fun freshToken(): String = "token"
+    fun renewIn(): Long = 60_000
+    fun loadState() = Unit
+    fun logOut() = Unit
+}
+`
+
 const (
 	orgJSON      = "/usr/share/java/com.android.json.jar" // Debian's libandroid-json-java
 	kotlinStdlib = "/usr/share/java/kotlin-stdlib.jar"
@@ -53,7 +107,7 @@ fun main() {
 `
 
 // The code compiles without a warning, and what it reads it writes again: every example of
-// docs/events.md, and the types of a host.
+// docs/events.md, and the types of a host. So does the code in docs/clients.md.
 func TestKotlin_ReadsAndWritesTheExamples(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -93,9 +147,15 @@ func TestKotlin_ReadsAndWritesTheExamples(t *testing.T) {
 	files := map[string]string{
 		"Events.kt": events,
 		"Lab.kt":    strings.Replace(kotlin.text(t, lab), "\npackage realtime\n", "\npackage lab\n", 1),
+		"Page.kt":   snippet(t, "kotlin") + appKt,
 		"Main.kt":   fmt.Sprintf(mainKt, strings.Join(slices.Sorted(maps.Values(cases)), "")),
 	}
-	args := []string{"-Werror", "-cp", orgJSON, "-d", filepath.Join(dir, "check.jar")}
+	for name, text := range clientJava {
+		file := filepath.Join(dir, "java", filepath.FromSlash(name))
+		require.NoError(t, os.MkdirAll(filepath.Dir(file), 0o700))
+		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+	}
+	args := []string{"-Werror", "-cp", orgJSON, "-d", filepath.Join(dir, "check.jar"), filepath.Join(dir, "java")}
 	for name, text := range files {
 		file := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
@@ -133,6 +193,7 @@ func TestDartAndSwift_Parse(t *testing.T) {
 		host := n.text(t, lab)
 		write("library"+n.extension, n.text(t, library))
 		write("host"+n.extension, host)
+		write("page"+n.extension, snippet(t, strings.TrimPrefix(n.extension, ".")))
 		for i, f := range faults {
 			require.Contains(t, host, f[0])
 			write(fmt.Sprint("broken", i, n.extension), strings.Replace(host, f[0], f[1], 1))

@@ -18,6 +18,28 @@ it('clients/typescript compiles under tsc --strict', async () => {
   await run.catch((err) => assert.fail(err.stdout));
 });
 
+it('the code of docs/clients.md compiles under tsc --strict', async () => {
+  const page = await readFile(file('../docs/clients.md'), 'utf8');
+  const code = page.match(/\n```ts\n([^]*?)\n```\n/)[1];
+  const dir = file('node_modules/.cache/page/');
+  await mkdir(dir, { recursive: true });
+  const events = file('../clients/typescript/events').pathname;
+  await writeFile(new URL('page.ts', dir), `import type { AssignmentOfferedPayload, Ended, ErrorCode } from '${events}';
+${code.replace("'./events'", `'${events}'`)}
+declare const app: {
+  freshToken: (renew: boolean) => Promise<string | null>;
+  loadState: () => void;
+  logOut: () => void;
+  showEnded: (why: Ended) => void;
+  showOffer: (offer: AssignmentOfferedPayload) => void;
+  showError: (code: ErrorCode) => void;
+};
+`);
+  await writeFile(new URL('tsconfig.json', dir), JSON.stringify({ extends: file('clients/tsconfig.json').pathname, files: ['page.ts'] }));
+  const run = promisify(execFile)(process.execPath, [file('node_modules/typescript/bin/tsc').pathname, '-p', dir.pathname]);
+  await run.catch((err) => assert.fail(err.stdout));
+});
+
 it('docs/asyncapi.yaml is valid', async () => {
   const { document, diagnostics } = await new Parser().parse(await readFile(file('../docs/asyncapi.yaml'), 'utf8'));
   // A newer version of AsyncAPI is no fault.
