@@ -1,16 +1,14 @@
 // Pages in a real browser: what only a browser does is cross-origin requests and
-// their preflights, text and octets in long-polling as XMLHttpRequest has them, and
-// the page of examples/dispatch. Needs a Chromium; E2E_BROWSER names one that is not
-// called chromium.
+// their preflights, and text and octets in long-polling as XMLHttpRequest has them. Needs a
+// Chromium; E2E_BROWSER names one that is not called chromium.
 
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { createServer } from 'node:http';
 import { readFile } from 'node:fs/promises';
 import { after, before, describe, it } from 'node:test';
-import puppeteer from 'puppeteer-core';
 import { Dispatch } from '../lib/dispatch.js';
 import { people, tokenOf } from '../lib/scenario.js';
+import { launch } from './launch.js';
 
 const modules = new URL('../node_modules/', import.meta.url);
 const clients = {
@@ -61,10 +59,9 @@ describe('in a browser', () => {
   let app, stranger, server, browser;
 
   before(async () => {
-    const executablePath = process.env.E2E_BROWSER ?? execFileSync('which', ['chromium'], { encoding: 'utf8' }).trim();
     [app, stranger] = [await site(), await site()];
     server = await Dispatch.start(people(), ['-allow-eio3', '-legacy-query-token', '-echo', '-ping-interval', '700ms', '-ping-timeout', '700ms'], { WS_CORS_ORIGIN: app.origin });
-    browser = await puppeteer.launch({ executablePath, args: ['--no-sandbox'] });
+    browser = await launch();
   });
 
   after(async () => {
@@ -96,34 +93,4 @@ describe('in a browser', () => {
       });
     }
   }
-
-  // A whole trip by clicking, as a person would.
-  it('the page of examples/dispatch', async () => {
-    const page = await browser.newPage();
-    const foreign = [], errors = [];
-    page.on('request', (r) => { if (!r.url().startsWith(server.url) && !r.url().startsWith('data:')) foreign.push(r.url()); });
-    page.on('pageerror', (e) => errors.push(e.message));
-    await page.goto(server.url);
-    const click = (who, name) => page.click(`#${who} button[name=${name}]`);
-    const sees = (who, event) => page.waitForFunction(
-      (id, text) => document.querySelector(`${id} .log`).textContent.includes(text), { timeout: 10_000 }, `#${who}`, event,
-    ).catch(() => assert.fail(`${who} does not see ${event}`));
-    for (const who of ['passenger', 'driver', 'admin']) {
-      await click(who, 'login');
-      await sees(who, 'hello');
-    }
-    await click('driver', 'available');
-    await sees('driver', 'driver:availability:update');
-    await click('passenger', 'request');
-    await sees('driver', 'trip:assignment:offered');
-    await click('driver', 'accept');
-    await sees('passenger', 'trip:driver_assigned');
-    for (const [step, event] of [['arriving', 'trip:arriving_started'], ['arrived', 'trip:driver_arrived_pickup'], ['start', 'trip:started'], ['complete', 'trip:completed']]) {
-      await click('driver', step);
-      for (const who of ['passenger', 'driver', 'admin']) await sees(who, event);
-    }
-    assert.deepEqual(errors, []);
-    assert.deepEqual(foreign, []);
-    await page.close();
-  });
 });

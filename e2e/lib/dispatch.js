@@ -25,9 +25,10 @@ export class Dispatch {
   #exited;
 
   /**
-   * Starts the program on a free port, with a seed and further flags.
+   * Starts the program on a free port, with a seed and further flags; without a seed as a newcomer
+   * does.
    *
-   * @param {{users: object[], sessions: object[]}} seed
+   * @param {{users: object[], sessions: object[]} | null} seed
    * @param {string[]} [flags]
    * @param {Record<string, string>} [env]
    */
@@ -37,7 +38,7 @@ export class Dispatch {
     d.#dir = await mkdtemp(join(tmpdir(), 'e2e-'));
     const file = join(d.#dir, 'seed.json');
     await writeFile(file, JSON.stringify(seed));
-    d.#args = ['-seed', file, '-no-rate-limit', ...flags];
+    d.#args = [...(seed ? ['-seed', file, '-no-rate-limit'] : []), ...flags];
     d.#env = { PATH: process.env.PATH, JWT_SECRET: secret, ...env };
     try {
       await d.start();

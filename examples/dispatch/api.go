@@ -20,6 +20,7 @@ import (
 func (a *app) routes(mux *http.ServeMux) {
 	const driver, passenger, admin = realtime.UserDriver, realtime.UserPassenger, realtime.UserAdmin
 
+	mux.HandleFunc("GET /api/people", a.answer(a.people))
 	mux.HandleFunc("POST /api/login", a.answer(a.login))
 	mux.HandleFunc("POST /api/refresh", a.answer(a.refresh))
 	mux.HandleFunc("POST /api/logout", a.by(a.logout, driver, passenger, admin))
@@ -54,6 +55,7 @@ func (a *app) routes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /api/admin/users/{id}/deactivate", a.by(a.setStatus(inactive), admin))
 	mux.HandleFunc("POST /api/admin/users/{id}/activate", a.by(a.setStatus(active), admin))
 	mux.HandleFunc("POST /api/admin/sessions/{sid}/revoke", a.by(a.revokeSession, admin))
+	mux.HandleFunc("POST /api/admin/drain", a.by(a.drain, admin))
 
 	mux.HandleFunc("/api/", a.answer(func(*http.Request) (any, error) {
 		return nil, realtime.Errorf(realtime.CodeNotFound, "no such route")
@@ -194,6 +196,7 @@ func (a *app) requestTrip(r *http.Request, c caller) (any, error) {
 	var in struct {
 		Pickup  *place `json:"pickup"`
 		Dropoff *place `json:"dropoff"`
+		Driver  string `json:"driverId"`
 	}
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -206,7 +209,7 @@ func (a *app) requestTrip(r *http.Request, c caller) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := a.store.request(r.Context(), c.user.ID, pickup, dropoff)
+	t, err := a.store.request(r.Context(), c.user.ID, pickup, dropoff, in.Driver)
 	if err != nil {
 		return nil, err
 	}

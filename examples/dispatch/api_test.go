@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -278,27 +277,6 @@ func TestCars(t *testing.T) {
 			require.NoError(t, err)
 			return a.IsAvailableForTrips
 		}, 10*time.Second, 10*time.Millisecond)
-	}
-}
-
-func TestPage(t *testing.T) {
-	t.Parallel()
-	s := start(t)
-	for path, contains := range map[string]string{
-		"/":                 `<option value="driver-1">`,
-		"/page.js":          "io(this.namespace",
-		"/style.css":        "body",
-		"/socket.io.min.js": "Released under the MIT License",
-	} {
-		resp, err := s.client.Get(s.url + path)
-		require.NoError(t, err)
-		var body bytes.Buffer
-		_, err = body.ReadFrom(resp.Body)
-		require.NoError(t, err)
-		require.NoError(t, resp.Body.Close())
-		require.Equal(t, http.StatusOK, resp.StatusCode, path)
-		require.Contains(t, body.String(), contains)
-		require.Contains(t, resp.Header.Get("Content-Security-Policy"), "default-src 'self'")
 	}
 }
 

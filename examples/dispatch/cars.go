@@ -28,7 +28,7 @@ func startCars(users []string, server string, tick time.Duration, log *slog.Logg
 	for _, id := range users {
 		c := &car{
 			id: id, server: server, tick: tick, http: client,
-			at: realtime.Position{Lat: 23.12 + spread(0.02), Lng: -82.38 + spread(0.02)},
+			at: puertoClaro.someCorner(),
 		}
 		cars.Go(func() { c.drive(ctx, log) })
 	}
@@ -89,8 +89,11 @@ type car struct {
 	http       *http.Client
 	token      string
 
-	at   realtime.Position
-	trip *tripView // the running trip, or nil
+	at      point2
+	way     []point2 // what is left of the way along the streets
+	heading float64
+	speed   float64   // meters a second, in the last tick
+	trip    *tripView // the running trip, or nil
 }
 
 // drive connects again and again until ctx ends or the server disconnects the car.
@@ -201,7 +204,7 @@ func (c *car) catchUp(ctx context.Context, socket *client) error {
 	if err := c.request(ctx, "GET", "/api/trips/current", nil, &current); err != nil {
 		return err
 	}
-	c.trip = current.Trip
+	c.trip, c.way = current.Trip, nil
 	if c.trip != nil {
 		return nil
 	}
@@ -212,8 +215,7 @@ func (c *car) catchUp(ctx context.Context, socket *client) error {
 // act takes the next step: it cruises, or advances the trip.
 func (c *car) act(ctx context.Context, socket *client) error {
 	if c.trip == nil {
-		c.at.Lat += spread(0.0005)
-		c.at.Lng += spread(0.0005)
+		c.move(cruising, puertoClaro.someCorner)
 		return nil
 	}
 	var do step
@@ -237,26 +239,52 @@ func (c *car) act(ctx context.Context, socket *client) error {
 }
 
 func (c *car) ping(socket *client) error {
-	at := c.at
-	return socket.emit(realtime.DriverLocationPing.Name(), realtime.LocationPing{Position: &at})
+	at := puertoClaro.position(c.at)
+	return socket.emit(realtime.DriverLocationPing.Name(), realtime.LocationPing{Position: &at, Heading: &c.heading, Speed: &c.speed})
 }
+
+// Meters per tick, which is a second.
+const (
+	cruising = 12.0
+	hurrying = 25.0 // to a passenger, and with one
+)
 
 // driveTo moves the car for a tick and reports whether it has arrived.
 func (c *car) driveTo(to *realtime.Place) bool {
 	if to == nil {
 		return true
 	}
-	const perTick = 300.0 // meters
-	target := position(to)
-	left := meters(c.at, target)
-	if left <= perTick {
-		c.at = target
+	target := puertoClaro.point(position(to))
+	if c.at.distance(target) < 1 {
+		c.way, c.speed = nil, 0
 		return true
 	}
-	part := max(perTick/left, 0.2)
-	c.at.Lat += part * (target.Lat - c.at.Lat)
-	c.at.Lng += part * (target.Lng - c.at.Lng)
+	c.move(hurrying, func() point2 { return target })
 	return false
+}
+
+// move drives some meters along the way, or along a new one to a destination if there is none. On
+// a long leg, which leads out of the town, it drives further.
+func (c *car) move(distance float64, destination func() point2) {
+	if len(c.way) == 0 {
+		c.way = puertoClaro.route(c.at, destination())
+	}
+	from := c.at
+	for len(c.way) > 0 && distance > 0 {
+		leg := c.at.distance(c.way[0])
+		if leg > 1 {
+			c.heading = c.at.heading(c.way[0])
+		}
+		if leg > 400 {
+			distance = max(distance, leg/5)
+		}
+		if leg > distance {
+			c.at = c.at.toward(c.way[0], distance/leg)
+			break
+		}
+		c.at, c.way, distance = c.way[0], c.way[1:], distance-leg
+	}
+	c.speed = from.distance(c.at) / c.tick.Seconds()
 }
 
 // request calls the REST API.
@@ -280,6 +308,3 @@ func (c *car) request(ctx context.Context, method, path string, body, answer any
 	}
 	return json.NewDecoder(resp.Body).Decode(answer)
 }
-
-// spread returns a random number from -by to by.
-func spread(by float64) float64 { return (2*rand.Float64() - 1) * by }

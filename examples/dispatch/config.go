@@ -80,7 +80,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	}
 	f := flag.NewFlagSet("dispatch", flag.ContinueOnError)
 	f.StringVar(&c.seedFile, "seed", "", "JSON `file` of the users and sessions; exactly those exist then")
-	f.IntVar(&c.cars, "cars", -1, "simulated drivers; -1: 3 of them, or none with -seed or REDIS_URL. With -seed they drive as the file's active drivers")
+	f.IntVar(&c.cars, "cars", -1, "simulated drivers; -1: 12 of them, or none with -seed or REDIS_URL. With -seed they drive as the file's active drivers")
 	f.StringVar(&c.simulate, "simulate", "", "serve nothing; drive the cars at the server, or the load balancer, with this `URL`. It needs REDIS_URL, to create their users")
 	f.DurationVar(&c.shutdownDelay, "shutdown-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
 	f.StringVar(&c.metrics, "metrics", "", "`address` that serves /metrics for Prometheus, such as 127.0.0.1:9100; it has no login")
@@ -112,7 +112,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	case !(c.radius > 0) || c.maxAge <= 0:
 		return c, errors.New("-match-radius and -position-max-age must be positive")
 	case c.cars < 0 && c.seedFile == "" && c.redisURL == "":
-		c.cars = 3
+		c.cars = 12
 	}
 	return c, nil
 }

@@ -205,7 +205,7 @@ func TestMatcher_RadiusAndFreshness(t *testing.T) {
 		place("near", 0.08, true) // 8.9 km
 		m := newMatcher(s, config{offerTTL: 5 * time.Second, radius: defaultRadius, maxAge: defaultMaxAge}, quiet, connectedIf(everybody))
 		defer m.close()
-		v, err := s.request(t.Context(), paula.ID, capitol, plaza)
+		v, err := s.request(t.Context(), paula.ID, capitol, plaza, "")
 		require.NoError(t, err)
 		m.match()
 		synctest.Wait()

@@ -1,7 +1,7 @@
 // Command dispatch is a small ride-hailing backend on one http.ServeMux: users,
 // login sessions and trips in memory or in Redis, a REST API, a matcher that offers
 // each trip to the nearest available drivers one after another, simulated drivers,
-// and at / a page that plays driver, passenger and admin side by side.
+// and at / a page with the town, a passenger's and a driver's phone, and a guided tour.
 //
 //	go run ./examples/dispatch
 //	go run ./examples/dispatch -seed users.json -offer-ttl 5s -echo
@@ -11,10 +11,12 @@
 // request; see README.md.
 //
 // -h lists the flags. Once it listens it prints its URL and one line for each
-// user:
+// user, and then where to look:
 //
 //	listening on http://localhost:3000
 //	user <id> <type> <token>
+//
+//	open http://localhost:3000
 //
 // # Environment
 //
@@ -52,7 +54,7 @@
 //
 // # REST
 //
-// Bodies are JSON both ways, and an absent one is {}. All routes but the login require
+// Bodies are JSON both ways, and an absent one is {}. All routes but the login and the list of people require
 // "Authorization: Bearer <token>". A failure is
 // {error:{code, message, fields?}}, with the codes of the socket: 400
 // invalid_payload, 401 missing_token, invalid_token, token_expired,
@@ -60,6 +62,7 @@
 // user_inactive or forbidden, 404 not_found, 409 conflict, 500 internal, 503
 // unavailable: Redis does not answer, try again.
 //
+//	GET  /api/people                          {people:[{id, type, name}]}, whom the page can play. No token is needed
 //	POST /api/login {userId, deviceInfo?, password?}  {token, sid, userId, type, expiresAt}; the password is LOGIN_PASSWORD, if there is one
 //	POST /api/refresh                         the same, in a new session. The old one lasts 10 s more. A token that
 //	                                          expired less than a day ago is accepted
@@ -67,8 +70,8 @@
 //
 //	GET  /api/trips/current                   {trip, offer}, for driver and passenger: their running trip or null, the
 //	                                          driver's open offer or null
-//	POST /api/trips {pickup?, dropoff?}       201 and the trip; places are {lat, lng, address?}. By a passenger, who
-//	                                          can have one trip at a time
+//	POST /api/trips {pickup?, dropoff?, driverId?}  201 and the trip; places are {lat, lng, address?}. By a passenger, who
+//	                                          can have one trip at a time. It is offered to that driver first
 //	GET  /api/trips/{id}                      the trip, for its people and admins
 //	POST /api/trips/{id}/accept               {assignmentId, tripId}, by the driver to whom it is offered; again is
 //	POST /api/offers/{assignmentId}/accept    the same success
@@ -88,6 +91,9 @@
 //	POST /api/admin/users/{id}/deactivate          {userId, status}; disconnects the user
 //	POST /api/admin/users/{id}/activate            {userId, status}
 //	POST /api/admin/sessions/{sid}/revoke {reason?} {sid}
+//	POST /api/admin/drain                          {closed}; closes this instance's connections as a shutdown does, and goes on
+//
+// An admin who emits demo:watch receives demo:report, from which the page at / knows who received what.
 //
 // The dashboard and the drivers' app of the NestJS system call these. Every answer is
 // {success, message, data, meta?}, and a failure has success and message beside error.
@@ -257,6 +263,7 @@ type app struct {
 	store    *store
 	tokens   *tokens
 	matcher  *matcher
+	watch    *watch
 	cluster  *cluster // nil: this instance is alone
 	rt       *realtime.Server
 	mux      *http.ServeMux
@@ -268,7 +275,7 @@ type app struct {
 }
 
 func newApp(cfg config, log *slog.Logger) (a *app, err error) {
-	a = &app{cfg: cfg, log: log, seed: demoSeed(), end: func() {}}
+	a = &app{cfg: cfg, log: log, seed: demoSeed(), watch: newWatch(), end: func() {}}
 	if cfg.seedFile != "" {
 		if a.seed, err = readSeed(cfg.seedFile); err != nil {
 			return nil, err
@@ -324,6 +331,7 @@ func (a *app) serve() (err error) {
 		TrustedProxies: cfg.proxies,
 		Unlimited:      cfg.noRateLimit,
 		Logger:         a.log,
+		Trace:          a.watch.trace(),
 	}
 	if a.cluster != nil {
 		a.cluster.options(&o)
@@ -341,15 +349,17 @@ func (a *app) serve() (err error) {
 			return args, nil
 		})
 	}
+	a.watch.handle(a.rt)
 	if metrics != nil {
 		metrics.Watch(a.rt) // all handlers are registered
 	}
 	a.matcher = newMatcher(a.store, cfg, a.log, a.connected)
 
-	relaying, stopRelay := context.WithCancel(context.Background())
-	var relay sync.WaitGroup
-	relay.Go(func() { a.store.db.relay(relaying, a.rt) })
-	a.end = func() { stopRelay(); relay.Wait() }
+	running, stop := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { a.store.db.relay(running, a.rt) })
+	background.Go(func() { a.watch.report(running, a.rt) })
+	a.end = func() { stop(); background.Wait() }
 
 	a.mux = http.NewServeMux()
 	a.mux.Handle(realtime.Path, a.rt)
@@ -396,6 +406,7 @@ func (a *app) greet(ctx context.Context, w io.Writer, port int) error {
 		}
 		fmt.Fprintf(&b, "user %s %s %s\n", u.ID, u.Type, token)
 	}
+	fmt.Fprintf(&b, "\nopen http://localhost:%d\n", port)
 	_, err := io.WriteString(w, b.String())
 	return err
 }

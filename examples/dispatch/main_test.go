@@ -152,7 +152,7 @@ func TestConfigure(t *testing.T) {
 
 	c, err := configure(nil, env(nil))
 	require.NoError(t, err)
-	require.Equal(t, config{port: "3000", origins: []string{"*"}, cars: 3, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
+	require.Equal(t, config{port: "3000", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
 
 	c, err = configure(
 		strings.Fields("-seed f -ping-interval 1500ms -ping-timeout 1s -connect-timeout 2s -offer-ttl 300ms -token-ttl 1m -echo -no-rate-limit -allow-eio3 -legacy-query-token -retry-expired"),
@@ -167,7 +167,7 @@ func TestConfigure(t *testing.T) {
 
 	c, err = configure(nil, env(map[string]string{"HOST": "0.0.0.0", "LOGIN_PASSWORD": "p"}))
 	require.NoError(t, err)
-	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", origins: []string{"*"}, cars: 3, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
+	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
 
 	c, err = configure([]string{"-shutdown-delay", "2s"}, env(map[string]string{
 		"REDIS_URL": "redis://r", "JWT_SECRET": "s", "TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8, ::1",

@@ -128,7 +128,7 @@ func (m *matcher) step(tripID string) error {
 const nearest = 20
 
 // candidates returns the available drivers in the order in which to offer them a trip: of the
-// nearest ones the connected ones first, then by distance. A driver whose position is not known,
+// nearest ones the connected ones first, then the one whom the passenger asks for, then by distance. A driver whose position is not known,
 // too old or too far from the pickup is none.
 // It is computed again for each offer, since drivers connect, leave and move.
 func (m *matcher) candidates(trip *tripRow) ([]string, error) {
@@ -169,7 +169,9 @@ func (m *matcher) candidates(trip *tripRow) ([]string, error) {
 		}
 		return nil
 	})
-	slices.SortStableFunc(found, func(a, b candidate) int { return cmp.Compare(a.meters, b.meters) })
+	slices.SortStableFunc(found, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(rank(a.id == trip.Search.First), rank(b.id == trip.Search.First)), cmp.Compare(a.meters, b.meters))
+	})
 	drivers := make([]string, 0, min(most, len(found)))
 	for _, c := range found[:min(most, len(found))] {
 		drivers = append(drivers, c.id)
@@ -179,8 +181,9 @@ func (m *matcher) candidates(trip *tripRow) ([]string, error) {
 	return drivers, err
 }
 
-func rank(connected bool) int {
-	if connected {
+// rank is 0 for those who come first.
+func rank(first bool) int {
+	if first {
 		return 0
 	}
 	return 1

@@ -28,7 +28,7 @@ func (s *store) retryMatching(ctx context.Context, adminID, tripID string, in ac
 			return realtime.Errorf(realtime.CodeConflict, "the trip is %s", trip.state())
 		}
 		trip.issued(t, adminID, "retry_matching", in.Reason)
-		trip.Search = search{in.SearchRadiusMeters, in.MaxCandidates, time.Duration(in.OfferTTLSeconds * float64(time.Second))}
+		trip.Search = search{in.SearchRadiusMeters, in.MaxCandidates, time.Duration(in.OfferTTLSeconds * float64(time.Second)), trip.Search.First}
 		return trip.searchAgain(t)
 	})
 }

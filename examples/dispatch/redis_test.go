@@ -186,7 +186,7 @@ func TestRedisDatabase_ConcurrentRequests(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 6 {
 			wg.Go(func() {
-				if v, err := s[i%3].request(t.Context(), paula.ID, capitol, plaza); err == nil {
+				if v, err := s[i%3].request(t.Context(), paula.ID, capitol, plaza, ""); err == nil {
 					made.Store(v.TripID, true)
 				}
 			})
@@ -229,7 +229,7 @@ func TestMatcher_SeveralInstances(t *testing.T) {
 		_, _, err = s[0].UpdateLocation(t.Context(), id, realtime.LocationPing{Position: new(position(capitol))})
 		require.NoError(t, err)
 	}
-	v, err := s[0].request(t.Context(), paula.ID, capitol, plaza) // this instance has no matcher
+	v, err := s[0].request(t.Context(), paula.ID, capitol, plaza, "") // this instance has no matcher
 	require.NoError(t, err)
 	for _, other := range s[1:] {
 		m := newMatcher(other, config{offerTTL: 300 * time.Millisecond, radius: defaultRadius, maxAge: defaultMaxAge}, quiet, connectedIf(everybody))
@@ -369,13 +369,13 @@ func TestRedisDatabase_Failures(t *testing.T) {
 	m := startRedis(t)
 	s := storesOn(t, m, 1)[0]
 	m.SetError("READONLY You can't write against a read only replica.")
-	_, err := s.request(t.Context(), paula.ID, nil, nil)
+	_, err := s.request(t.Context(), paula.ID, nil, nil, "")
 	require.ErrorContains(t, err, "READONLY")
 	_, err = s.FindUser(t.Context(), paula.ID)
 	require.ErrorContains(t, err, "READONLY")
 	require.NotErrorIs(t, err, realtime.ErrNotFound)
 	m.SetError("")
-	_, err = s.request(t.Context(), paula.ID, nil, nil)
+	_, err = s.request(t.Context(), paula.ID, nil, nil, "")
 	require.NoError(t, err)
 	require.NoError(t, m.Set(redisPrefix+users.key("broken"), "{"))
 	_, err = s.FindUser(t.Context(), "broken")

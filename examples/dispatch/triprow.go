@@ -35,6 +35,7 @@ type search struct {
 	Radius     float64       `json:"radius"`     // meters
 	Candidates int           `json:"candidates"` // how many of the nearest drivers
 	OfferTTL   time.Duration `json:"offerTtl"`
+	First      string        `json:"first"` // the driver whom the passenger asks for
 }
 
 // offerRow is an assignment of a trip that a driver may accept.

@@ -21,15 +21,16 @@ const statusNoDrivers realtime.TripStatus = "no_drivers_found"
 
 const currency = "CUP"
 
-// request begins a trip.
-func (s *store) request(ctx context.Context, passengerID string, pickup, dropoff *realtime.Place) (v tripView, err error) {
+// request begins a trip. It is offered first to the driver whom the passenger asks for, who may be
+// empty, if they are a candidate.
+func (s *store) request(ctx context.Context, passengerID string, pickup, dropoff *realtime.Place, driverID string) (v tripView, err error) {
 	err = s.db.change(ctx, func(t *tx) error {
 		if id := running.get(t, passengerID); id != nil {
 			return realtime.Errorf(realtime.CodeConflict, "trip %s is still running", *id)
 		}
 		trip := &tripRow{
 			ID: uuid.NewString(), PassengerID: passengerID, Status: realtime.TripStatusPending,
-			Pickup: pickup, Dropoff: dropoff, RequestedAt: time.Now(),
+			Pickup: pickup, Dropoff: dropoff, RequestedAt: time.Now(), Search: search{First: driverID},
 		}
 		if pickup != nil && dropoff != nil {
 			trip.Fare = new(math.Round(100 + 0.05*meters(position(pickup), position(dropoff))))

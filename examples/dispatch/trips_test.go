@@ -76,7 +76,7 @@ func assigning(t *testing.T, s *store, tripID string) {
 // offered returns a trip that is offered to driver-1.
 func offered(t *testing.T, s *store) (tripID string, o *offerRow) {
 	t.Helper()
-	v, err := s.request(t.Context(), paula.ID, capitol, plaza)
+	v, err := s.request(t.Context(), paula.ID, capitol, plaza, "")
 	require.NoError(t, err)
 	assigning(t, s, v.TripID)
 	o, err = s.offerTo(t.Context(), v.TripID, []string{diego.ID, "driver-2"}, time.Minute)
@@ -144,7 +144,7 @@ func TestStore_WholeTrip(t *testing.T) {
 		running, open := currentOf(t, s, diego.ID)
 		require.Nil(t, running)
 		require.Nil(t, open)
-		_, err = s.request(t.Context(), paula.ID, nil, nil)
+		_, err = s.request(t.Context(), paula.ID, nil, nil, "")
 		require.NoError(t, err, "the next trip")
 	})
 }
@@ -238,7 +238,7 @@ func matching(t *testing.T, distances map[string]float64, connected func(string)
 		}
 		m := newMatcher(s, config{offerTTL: 5 * time.Second, radius: defaultRadius, maxAge: defaultMaxAge}, quiet, connectedIf(connected))
 		defer m.close()
-		v, err := s.request(t.Context(), paula.ID, capitol, plaza)
+		v, err := s.request(t.Context(), paula.ID, capitol, plaza, "")
 		require.NoError(t, err)
 		m.match()
 		synctest.Wait()
@@ -317,7 +317,7 @@ func TestMatcher_NoDriver(t *testing.T) {
 		v, err := s.trip(t.Context(), paula, trip)
 		require.NoError(t, err)
 		require.Equal(t, statusNoDrivers, v.Status)
-		_, err = s.request(t.Context(), paula.ID, nil, nil)
+		_, err = s.request(t.Context(), paula.ID, nil, nil, "")
 		require.NoError(t, err, "the passenger may try again")
 	})
 }
@@ -348,7 +348,7 @@ func TestMatcher_SkipsBusyAndInactiveDrivers(t *testing.T) {
 	t.Parallel()
 	matching(t, map[string]float64{"a": 1}, everybody, func(s *store, _ string) {
 		require.NotNil(t, openOffer(t, s, "a"))
-		v, err := s.request(t.Context(), pedro.ID, capitol, nil)
+		v, err := s.request(t.Context(), pedro.ID, capitol, nil, "")
 		require.NoError(t, err)
 		assigning(t, s, v.TripID)
 		addDriver(t, s, "bad", banned)
