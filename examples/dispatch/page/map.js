@@ -4,6 +4,9 @@
 import { distance, toward } from './town.js';
 
 const margin = 26; // pixels around the town
+const kinds = ['free', 'busy', 'silent'];
+const turns = 90; // directions in which a car is drawn
+const cell = 28; // pixels of the square of a car
 
 export class TownMap {
   /** What is drawn above the ground: {me, pickup, dropoff, way}; points of the town. */
@@ -47,7 +50,7 @@ export class TownMap {
     this.center = { x: (left + right) / 2, y: (low + high) / 2 };
     Object.assign(this, { width, height, ratio });
     this.#drawGround();
-    this.sprites = { free: this.#sprite('free'), busy: this.#sprite('busy'), silent: this.#sprite('silent') };
+    this.sprites = this.#drawSprites();
   }
 
   #pixel(p) {
@@ -134,15 +137,28 @@ export class TownMap {
     ctx.fillText(text, x, y);
   }
 
-  /** A car that looks north. */
-  #sprite(name) {
+  // The cars in each direction, drawn once: to copy is faster than to turn. A row has one kind, of
+  // the usual size or larger.
+  #drawSprites() {
     const canvas = document.createElement('canvas');
-    const size = 26;
-    canvas.width = canvas.height = size * this.ratio;
+    canvas.width = turns * cell * this.ratio;
+    canvas.height = kinds.length * 2 * cell * this.ratio;
     const ctx = canvas.getContext('2d');
-    ctx.scale(this.ratio, this.ratio);
-    ctx.translate(size / 2, size / 2);
-    ctx.fillStyle = this.color(name);
+    for (const [row, name] of [...kinds, ...kinds].entries()) {
+      for (let n = 0; n < turns; n++) {
+        ctx.setTransform(this.ratio, 0, 0, this.ratio, (n + 0.5) * cell * this.ratio, (row + 0.5) * cell * this.ratio);
+        ctx.rotate((n * 2 * Math.PI) / turns);
+        const size = row < kinds.length ? 1.1 : 1.5;
+        ctx.scale(size, size);
+        this.#drawSprite(ctx, this.color(name));
+      }
+    }
+    return canvas;
+  }
+
+  /** A car that looks north. */
+  #drawSprite(ctx, color) {
+    ctx.fillStyle = color;
     ctx.strokeStyle = this.color('rim');
     ctx.lineWidth = 1.2;
     ctx.beginPath();
@@ -151,12 +167,11 @@ export class TownMap {
     ctx.stroke();
     ctx.fillStyle = this.color('rim');
     ctx.fillRect(-2.4, -3.6, 4.8, 2.6); // the windshield
-    return Object.assign(canvas, { size });
   }
 
   #draw(now) {
-    const { ratio, sprites, trip } = this;
-    if (!sprites) return;
+    const { ratio, trip } = this;
+    if (!this.sprites) return;
     const ctx = this.traffic.getContext('2d');
     ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.clearRect(0, 0, this.width, this.height);
@@ -167,29 +182,27 @@ export class TownMap {
         mine = [car, p, angle, silent];
         return;
       }
-      this.#drawCar(ctx, car, p, angle, silent, 1.1);
+      this.#drawCar(ctx, car, p, angle, silent, false);
     });
     if (!mine) return;
     const [x, y] = this.#pixel(mine[1]);
-    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
     ctx.globalAlpha = 0.25;
     ctx.fillStyle = this.color(mine[3] ? 'silent' : 'mine');
     ctx.beginPath();
     ctx.arc(x, y, 18, 0, 7);
     ctx.fill();
     ctx.globalAlpha = 1;
-    this.#drawCar(ctx, ...mine, 1.45);
-    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.#drawCar(ctx, ...mine, true);
     this.#label(ctx, mine[3] ? `${trip.name}: no signal` : trip.name, x, y - 25, mine[3] ? 'silent' : 'mine', '700 12px system-ui, sans-serif');
   }
 
-  #drawCar(ctx, car, p, angle, silent, bigger) {
-    const sprite = this.sprites[silent ? 'silent' : car.busy ? 'busy' : 'free'];
-    const [x, y] = this.#pixel(p);
-    const rad = (angle * Math.PI) / 180;
-    const [cos, sin] = [Math.cos(rad) * this.ratio, Math.sin(rad) * this.ratio];
-    ctx.setTransform(cos * bigger, sin * bigger, -sin * bigger, cos * bigger, x * this.ratio, y * this.ratio);
-    ctx.drawImage(sprite, -sprite.size / 2, -sprite.size / 2, sprite.size, sprite.size);
+  #drawCar(ctx, car, p, angle, silent, larger) {
+    const row = kinds.indexOf(silent ? 'silent' : car.busy ? 'busy' : 'free') + (larger ? kinds.length : 0);
+    const turn = ((Math.round((angle * turns) / 360) % turns) + turns) % turns;
+    const side = cell * this.ratio;
+    const x = this.width / 2 + (p.x - this.center.x) * this.scale - cell / 2;
+    const y = this.height / 2 - (p.y - this.center.y) * this.scale - cell / 2;
+    ctx.drawImage(this.sprites, turn * side, row * side, side, side, x, y, cell, cell);
   }
 
   #drawTrip(ctx, now) {
