@@ -207,7 +207,7 @@ type sweepResult struct {
 // they are. Every id in sockets has at least one socket.
 func checkBatches[T any](
 	ctx context.Context, pause time.Duration, sockets map[string][]*Socket, res *sweepResult,
-	from repoReader[T], check func(s *Socket, row *T, expiresAt time.Time) (ended bool),
+	from repoReader[T], check func(s *Socket, id string, row *T, expiresAt time.Time) (ended bool),
 ) {
 	// The chunks share a new slice, because an abandoned call may still read its chunk.
 	for ids := range slices.Chunk(slices.Collect(maps.Keys(sockets)), sweepBatch) {
@@ -224,7 +224,7 @@ func checkBatches[T any](
 		}
 		for id, row := range rows {
 			for _, s := range sockets[id] {
-				if check(s, row, expires[s]) {
+				if check(s, id, row, expires[s]) {
 					res.ended++
 				}
 			}
@@ -239,7 +239,7 @@ func checkBatches[T any](
 
 // checkUser disconnects a socket whose user does not exist, is inactive or has another type
 // than at its handshake. It reports whether it did.
-func checkUser(s *Socket, u *User, _ time.Time) bool {
+func checkUser(s *Socket, _ string, u *User, _ time.Time) bool {
 	switch {
 	case u == nil:
 		return s.revoke(CodeUserNotFound, nil)
@@ -255,20 +255,17 @@ func checkUser(s *Socket, u *User, _ time.Time) bool {
 // closes one whose session has expired, or does not exist: it may have been replaced, and the
 // client comes back to a handshake that decides. It reports whether it did. It does nothing if the
 // socket has changed its session meanwhile, or if the grace time of a replaced session runs.
-// expiresAt is when the socket was to expire before the row was read.
-func checkSession(s *Socket, row *Session, expiresAt time.Time) bool {
-	id := s.Identity()
+// sessionID is the row that was read, and expiresAt when the socket was to expire before that.
+func checkSession(s *Socket, sessionID string, row *Session, expiresAt time.Time) bool {
 	switch {
-	case row != nil && row.ID != id.SessionID:
-		return false
-	case s.ns.rt.replaced.inGrace(id.SessionID):
+	case s.ns.rt.replaced.inGrace(sessionID):
 		return false
 	case row == nil:
-		return s.expireMissing(id.SessionID)
-	case row.Revoked || row.UserID != id.UserID:
-		return s.revoke(CodeInvalidSession, &id.SessionID)
+		return s.expireMissing(sessionID)
+	case row.Revoked || row.UserID != s.Identity().UserID:
+		return s.revoke(CodeInvalidSession, &sessionID)
 	case row.AccessTokenExpiresAt.IsZero():
 		return false
 	}
-	return s.expireBy(row.ID, expiresAt, row.AccessTokenExpiresAt)
+	return s.expireBy(sessionID, expiresAt, row.AccessTokenExpiresAt)
 }

@@ -296,27 +296,49 @@ func (o singleUsers) FindUser(ctx context.Context, id string) (realtime.User, er
 	return o.batchUsers.FindUser(ctx, id)
 }
 
-// A socket that has moved to another session is not ended with the old one.
+// A socket that has moved to another session, by itself or by the server, is not ended with the
+// old one, whatever the sweep has read of that.
 func TestSweep_MindsARefresh(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		repo := &blockedSessions{Sessions: &realtimetest.Sessions{}, asked: make(chan []string), answer: make(chan []realtime.Session)}
-		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Sessions = repo })
-		old := realtimetest.SessionID("d1")
-		repo.Set(realtime.Session{ID: old, UserID: "d1"})
-		repo.Set(realtime.Session{ID: "new", UserID: "d1"})
-		driver, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Login("d1", realtime.UserDriver)))
-		require.NoError(t, err)
-		require.Equal(t, []string{old}, <-repo.asked)
-		_, err = realtimetest.Call(t.Context(), driver, realtime.AuthRefresh,
-			realtime.TokenRefresh{Token: srv.Tokens.Mint("d1", "new", time.Hour)})
-		require.NoError(t, err)
-		repo.answer <- []realtime.Session{{ID: old, UserID: "d1", Revoked: true}}
-		require.Equal(t, []string{"new"}, <-repo.asked)
-		require.True(t, driver.Connected())
-		repo.answer <- []realtime.Session{{ID: "new", UserID: "d1", Revoked: true}}
-		realtimetest.Expect(t, driver, realtime.EventSessionRevoked)
-		require.Equal(t, realtimetest.ReasonServer, driver.Disconnected(t))
-	})
+	const old = "old"
+	moves := map[string]func(t *testing.T, srv *realtimetest.Server, c *realtimetest.Client){
+		"auth:refresh": func(t *testing.T, srv *realtimetest.Server, c *realtimetest.Client) {
+			refresh(t, c, refreshWith(srv.Tokens.Mint("d1", "new", time.Hour)))
+		},
+		"carried over": func(t *testing.T, srv *realtimetest.Server, c *realtimetest.Client) {
+			publish(t, srv, realtime.SessionRefreshed{UserID: "d1", OldSessionID: old, NewSessionID: "new", ExpiresAt: time.Now().Add(time.Hour)})
+			realtimetest.Expect(t, c, realtime.EventSessionRefreshed)
+		},
+	}
+	for how, move := range moves {
+		for what, rows := range map[string][]realtime.Session{
+			"revoked":        {{ID: old, UserID: "d1", Revoked: true}},
+			"expired":        {{ID: old, UserID: "d1", AccessTokenExpiresAt: time.Now().Add(-time.Hour)}},
+			"another user's": {{ID: old, UserID: "d2"}},
+			"missing":        nil,
+		} {
+			t.Run(how+", "+what, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					repo := &blockedSessions{Sessions: &realtimetest.Sessions{}, asked: make(chan []string), answer: make(chan []realtime.Session)}
+					srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Sessions = repo })
+					repo.Set(realtime.Session{ID: old, UserID: "d1"})
+					repo.Set(realtime.Session{ID: "new", UserID: "d1"})
+					srv.Login("d1", realtime.UserDriver)
+					driver, err := srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(srv.Tokens.Mint("d1", old, time.Hour)))
+					require.NoError(t, err)
+					require.Equal(t, []string{old}, <-repo.asked)
+					move(t, srv, driver)
+					repo.answer <- rows
+					time.Sleep(time.Second)
+					require.True(t, driver.Connected())
+					require.Equal(t, []string{"new"}, <-repo.asked)
+					realtimetest.ExpectNone(t, driver, realtime.EventAuthExpired)
+					repo.answer <- []realtime.Session{{ID: "new", UserID: "d1", Revoked: true}}
+					realtimetest.Expect(t, driver, realtime.EventSessionRevoked)
+					require.Equal(t, realtimetest.ReasonServer, driver.Disconnected(t))
+				})
+			})
+		}
+	}
 }
 
 // Shutdown does not wait for a sweep, whatever its repository does.

@@ -58,7 +58,7 @@ func (w *sweep) checkTrips(ctx context.Context, pause time.Duration, sockets map
 		from.many = func(ctx context.Context, ids []string) ([]activeTrips, error) { return activeTripsOf(ctx, many, ids) }
 	}
 	corrected := 0
-	checkBatches(ctx, pause, sockets, res, from, func(s *Socket, a *activeTrips, _ time.Time) bool {
+	checkBatches(ctx, pause, sockets, res, from, func(s *Socket, _ string, a *activeTrips, _ time.Time) bool {
 		if a != nil && w.rt.correctTrips(s, *a) {
 			corrected++
 		}
