@@ -320,7 +320,8 @@ func (rt *Server) each(f func(ns *Namespace)) {
 	}
 }
 
-// ServeHTTP implements http.Handler. Mount it at Path.
+// ServeHTTP implements http.Handler. Mount it at Path, and not inside an http.TimeoutHandler, which
+// ends polls and permits no websocket. The timeouts of an http.Server do no harm.
 func (rt *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if rt.checkOrigin(w, r) {
 		rt.sio.ServeHTTP(w, r)

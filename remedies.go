@@ -48,6 +48,9 @@ func (rt *Server) logRequestFailure(i RequestFailedInfo, r *http.Request, detail
 	if i.Reason == FailureUpgradeHeader && i.Transport == TransportPolling {
 		a.remedy = "a proxy must not add the header Upgrade: websocket to requests that have none (docs/scaling.md)"
 	}
+	if i.Reason == FailureHijack && detail == "*http.timeoutWriter" {
+		a.remedy = "mount the server outside of the http.TimeoutHandler, which ends polls too"
+	}
 	attrs := []any{"reason", i.Reason, "status", i.Status}
 	if detail != "" {
 		attrs = append(attrs, "detail", detail)

@@ -58,6 +58,23 @@ func TestLog_TypeThatHidesHijack(t *testing.T) {
 	})
 }
 
+// http.TimeoutHandler cannot be given a method.
+func TestLog_TimeoutHandler(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		logs, log := recordLogs(t)
+		srv := realtimetest.NewServer(t, log)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, realtime.Path+"?EIO=4&transport=websocket", nil)
+		r.Header.Set("Connection", "Upgrade")
+		r.Header.Set("Upgrade", "websocket")
+		r.Header.Set("Sec-WebSocket-Version", "13")
+		r.Header.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+		w := httptest.NewRecorder()
+		http.TimeoutHandler(srv.Realtime, time.Minute, "").ServeHTTP(w, r)
+		require.Equal(t, http.StatusInternalServerError, w.Code)
+		oneLine(t, logs, logRequestFailed, "ERROR", "mount the server outside of the http.TimeoutHandler")
+	})
+}
+
 // A proxy that does not pass on Upgrade, or only one of the two headers, or that adds it to
 // every request.
 func TestLog_ProxyThatChangesUpgrade(t *testing.T) {
