@@ -71,6 +71,12 @@ type AdapterReporter interface {
 
 // AdapterStats describes an adapter at one time.
 type AdapterStats struct {
+	// Node is this node as the others know it; zero if the adapter does not call Node.PeerJoined.
+	Node Peer
+	// Peers are the other nodes that the adapter knows, sorted by id: those of Node.PeerJoined that
+	// Node.PeerLost has not reported.
+	Peers []Peer
+
 	// ProbeAge is how long ago the newest message was published that has certainly arrived, with
 	// all before it. In health it is at most the interval of the adapter's probes, one second with
 	// redisadapter.

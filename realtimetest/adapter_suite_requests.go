@@ -284,6 +284,20 @@ func testAdapterPeers(t *testing.T, c *cluster) {
 	for i, n := range c.nodes {
 		eventually(t, fmt.Sprintf("node %d knows the others", i), func() bool { return len(n.peersIn(peerPresent)) == len(c.nodes)-1 })
 	}
+	for i, a := range c.adapters {
+		reporter, ok := a.(realtime.AdapterReporter)
+		if !ok {
+			continue
+		}
+		st := reporter.AdapterStats()
+		present := c.nodes[i].peersIn(peerPresent)
+		if len(st.Peers) != len(present) || slices.ContainsFunc(st.Peers, func(p realtime.Peer) bool { return !slices.Contains(present, p.ID) }) {
+			t.Errorf("node %d: AdapterStats reports the peers %v, PeerJoined %v", i, st.Peers, present)
+		}
+		if other := (i + 1) % len(c.nodes); !slices.Contains(c.nodes[other].peersIn(peerPresent), st.Node.ID) {
+			t.Errorf("node %d: AdapterStats reports itself as %q, which no other node knows", i, st.Node.ID)
+		}
+	}
 	var from sync.Map
 	for _, i := range []int{1, 2} {
 		c.nodes[i].onDeliver(func(m realtime.ClusterMessage) { from.Store(i, m.From) })

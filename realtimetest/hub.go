@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -106,9 +107,10 @@ type HubNode struct {
 }
 
 var (
-	_ realtime.Adapter        = (*HubNode)(nil)
-	_ realtime.AdapterChecker = (*HubNode)(nil)
-	_ realtime.RoomWatcher    = (*HubNode)(nil)
+	_ realtime.Adapter         = (*HubNode)(nil)
+	_ realtime.AdapterChecker  = (*HubNode)(nil)
+	_ realtime.AdapterReporter = (*HubNode)(nil)
+	_ realtime.RoomWatcher     = (*HubNode)(nil)
 )
 
 var (
@@ -242,6 +244,24 @@ func (n *HubNode) Check(context.Context) error {
 		return err
 	}
 	return errCut
+}
+
+// AdapterStats implements realtime.AdapterReporter. It reports the nodes alone. A node that was
+// cut off keeps its peers.
+func (n *HubNode) AdapterStats() realtime.AdapterStats {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	st := realtime.AdapterStats{Node: n.peer}
+	if n.node == nil || n.closed {
+		return st
+	}
+	for _, other := range n.hub.nodes {
+		if other != n {
+			st.Peers = append(st.Peers, other.peer)
+		}
+	}
+	slices.SortFunc(st.Peers, func(a, b realtime.Peer) int { return strings.Compare(a.ID, b.ID) })
+	return st
 }
 
 // Publish implements realtime.Adapter. It queues the message for each node.

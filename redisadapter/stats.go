@@ -1,4 +1,4 @@
-// Stats: how far the node is behind the others, for metrics.
+// Stats: the nodes, and how far this one is behind the others, for metrics.
 
 package redisadapter
 
@@ -11,6 +11,7 @@ import (
 // AdapterStats implements realtime.AdapterReporter. It does not block.
 func (a *Adapter) AdapterStats() (st realtime.AdapterStats) {
 	now := time.Now()
+	st.Node, st.Peers = realtime.Peer{ID: a.uid, Name: a.opts.Name}, a.Peers()
 	a.mu.Lock()
 	links := make([]*link, 0, len(a.health))
 	for l := range a.health {
