@@ -164,7 +164,7 @@ func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [
 		ms[0].Key = b.ns.name + " " + b.key // a connection carries other namespaces too
 	}
 	receivers = b.ns.inner.Emit(b.target(), ms...)
-	b.ns.traceEmitted(event, receivers, ms)
+	b.traceEmitted(event, receivers, ms)
 	return receivers
 }
 

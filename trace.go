@@ -160,6 +160,9 @@ type AbandonedInfo struct {
 type EmittedInfo struct {
 	SocketInfo
 	Event string
+	// Audience is what a broadcast selects, without what it leaves out (Except); empty for an
+	// emission to one socket. Its text is that of AudienceInfo, also on the other nodes.
+	Audience Audience
 	// Receivers is the number of sockets of this node that the event was queued for. It
 	// includes sockets for which a volatile event was dropped or an older one replaced.
 	Receivers int

@@ -147,11 +147,18 @@ func (s *Socket) traceEmitted(event string, ms []*socketio.Message) {
 }
 
 // traceEmitted calls Trace.Emitted for a broadcast.
-func (ns *Namespace) traceEmitted(event string, receivers int, ms []*socketio.Message) {
-	if f := ns.rt.opts.Trace.Emitted; f != nil && receivers > 0 {
-		i := EmittedInfo{SocketInfo: SocketInfo{Namespace: ns.name}, Event: event, Receivers: receivers, Bytes: sizeOf(ms)}
-		callTrace(ns.rt, context.Background(), f, i)
+func (b Broadcast) traceEmitted(event string, receivers int, ms []*socketio.Message) {
+	f := b.ns.rt.opts.Trace.Emitted
+	if f == nil || receivers == 0 {
+		return
 	}
+	to := Audience{namespace: b.ns.name, all: b.all}
+	if len(b.rooms) > 0 {
+		to.room, to.more = Room{b.rooms[0]}, roomsNamed(b.rooms[1:])
+	}
+	callTrace(b.ns.rt, context.Background(), f, EmittedInfo{
+		SocketInfo: SocketInfo{Namespace: b.ns.name}, Event: event, Audience: to, Receivers: receivers, Bytes: sizeOf(ms),
+	})
 }
 
 func sizeOf(ms []*socketio.Message) (n int) {

@@ -17,6 +17,7 @@ import (
 func TestTrace_NilCostsNothing(t *testing.T) {
 	rt := &Server{opts: Options{Trace: &Trace{}}}
 	ns := &Namespace{rt: rt}
+	b := Broadcast{ns: ns, rooms: []string{"x", "y"}}
 	s := &Socket{ns: ns}
 	ms := []*socketio.Message{socketio.EventMessage("/", socketio.NoID, "x")}
 	args := [][]byte{[]byte("1")}
@@ -29,7 +30,7 @@ func TestTrace_NilCostsNothing(t *testing.T) {
 		s.traceHandled("x", 0, "", rt.tracedBytes(args, nil), 0)
 		s.traceAbandoned("x", 0)
 		s.traceEmitted("x", ms)
-		ns.traceEmitted("x", 1, ms)
+		b.traceEmitted("x", 1, ms)
 		p.traceDelivered(r)
 	}))
 }

@@ -289,10 +289,11 @@ func TestTrace_Emitted(t *testing.T) {
 		var got []string
 		for i := range emitted {
 			require.Equal(t, len(`42/drivers,["test:note","x"]`), i.Bytes)
-			got = append(got, fmt.Sprint(i.Namespace, " ", i.UserID, " ", i.Event, " ", i.Receivers))
+			got = append(got, fmt.Sprint(i.Namespace, " ", i.UserID, " ", i.Event, " ", i.Receivers, " ", i.Audience))
 		}
 		slices.Sort(got)
-		require.Equal(t, []string{"/drivers  test:note 1", "/drivers  test:note 2", "/drivers d4 test:note 1"}, got)
+		const rooms = "/drivers driver:d1 driver:d2 driver:d3"
+		require.Equal(t, []string{"/drivers  test:note 1 " + rooms, "/drivers  test:note 2 " + rooms, "/drivers d4 test:note 1 nobody"}, got)
 	})
 }
 
