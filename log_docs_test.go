@@ -22,7 +22,7 @@ func loggedLines(t *testing.T) map[string]string {
 	t.Helper()
 	lines := map[string]string{"realtime: log lines were suppressed": "that of `line`"} // internal/logsample
 	levels := map[string]string{"Info": "INFO", "Warn": "WARN", "Error": "ERROR", "Log": "ERROR", "Debug": "DEBUG", "logRemedy": "varies"}
-	message := regexp.MustCompile(`^(realtime|redisadapter|redisbus|engineio|socketio): `)
+	message := regexp.MustCompile(`^(realtime|realtimeadmin|redisadapter|redisbus|engineio|socketio): `)
 	read := func(path string) {
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
 		require.NoError(t, err)
@@ -48,7 +48,7 @@ func loggedLines(t *testing.T) map[string]string {
 			return true
 		})
 	}
-	for _, dir := range []string{".", "redisadapter", "redisbus", "internal"} {
+	for _, dir := range []string{".", "realtimeadmin", "redisadapter", "redisbus", "internal"} {
 		require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 			switch {
 			case err != nil:

@@ -25,6 +25,7 @@ type config struct {
 	cars     int
 	simulate string // URL of the server at which the cars drive; empty: this one
 	echo     bool
+	admin    bool // the operators' view
 
 	redisURL      string // empty: one instance, in memory
 	proxies       []netip.Prefix
@@ -85,6 +86,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.DurationVar(&c.shutdownDelay, "shutdown-delay", 0, "after SIGTERM, how long /readyz is red before the clients are disconnected; for balancers that only ask from time to time")
 	f.StringVar(&c.metrics, "metrics", "", "`address` that serves /metrics for Prometheus, such as 127.0.0.1:9100; it has no login")
 	f.BoolVar(&c.echo, "echo", false, "answer conformance:echo on /drivers with its own arguments")
+	f.BoolVar(&c.admin, "admin-view", false, "serve the operators' view at /operators/, to this machine only; its token is printed once")
 	f.DurationVar(&c.pingInterval, "ping-interval", 0, "heartbeat (default 25s)")
 	f.DurationVar(&c.pingTimeout, "ping-timeout", 0, "for the answer to a heartbeat (default 20s)")
 	f.DurationVar(&c.connectTimeout, "connect-timeout", 0, "for a connection that enters no namespace (default 15s)")
@@ -105,6 +107,8 @@ func configure(args []string, env func(string) string) (config, error) {
 		return c, errors.New("JWT_SECRET must be set with REDIS_URL, the same for all instances")
 	case c.simulate != "" && (c.redisURL == "" || c.cars < 1):
 		return c, errors.New("-simulate needs REDIS_URL and -cars")
+	case c.admin && !c.isLocal():
+		return c, errors.New("-admin-view needs a HOST that is a loopback address")
 	case f.NArg() > 0:
 		return c, fmt.Errorf("unexpected argument %q", f.Arg(0))
 	case c.offerTTL <= 0 || c.tokenTTL <= 0:

@@ -269,6 +269,8 @@ type app struct {
 	mux      *http.ServeMux
 	registry *prometheus.Registry // nil without -metrics
 	draining atomic.Bool
+	// operators is nil without -admin-view.
+	operators *operators
 
 	// end stops the background goroutines and waits for them.
 	end func()
@@ -341,6 +343,11 @@ func (a *app) serve() (err error) {
 		metrics, a.registry = newMetrics()
 		o.Trace = realtime.JoinTraces(o.Trace, metrics.Trace())
 	}
+	if cfg.admin {
+		if a.operators, err = a.newOperators(&o); err != nil {
+			return err
+		}
+	}
 	if a.rt, err = realtime.New(o); err != nil {
 		return err
 	}
@@ -365,6 +372,9 @@ func (a *app) serve() (err error) {
 	a.mux.Handle(realtime.Path, a.rt)
 	a.routes(a.mux)
 	a.health(a.mux)
+	if a.operators != nil {
+		a.operators.mount(a.mux, a.rt)
+	}
 	a.mux.Handle("/", a.page())
 	return nil
 }
@@ -395,6 +405,9 @@ func (a *app) close() {
 func (a *app) greet(ctx context.Context, w io.Writer, port int) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "listening on http://localhost:%d\n", port)
+	if a.operators != nil {
+		fmt.Fprintf(&b, "operators: http://localhost:%d/operators/ %s\n", port, a.operators.token)
+	}
 	for _, u := range a.seed.Users {
 		sid, err := a.store.sessionFor(ctx, u.ID, a.seed)
 		if err != nil {

@@ -48,6 +48,7 @@ var allowed = map[string][]string{
 	"./internal/testkit":           {},
 	"./internal/timingwheel":       {},
 	"./internal/triptable":         {},
+	"./realtimeadmin":              {".", "./internal/admission", "./internal/logsample", "./internal/ratelimit"},
 	"./realtimegen":                {"."},
 	"./realtimeotel":               {"go.opentelemetry.io/otel", "go.opentelemetry.io/otel/attribute", "go.opentelemetry.io/otel/codes", "go.opentelemetry.io/otel/metric", "go.opentelemetry.io/otel/propagation", "go.opentelemetry.io/otel/trace", "."},
 	"./realtimeprom":               {"github.com/prometheus/client_golang/prometheus", "."},
@@ -60,7 +61,7 @@ var allowed = map[string][]string{
 	"./examples/dispatch": {
 		"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "github.com/golang-jwt/jwt/v5", "github.com/google/uuid", "github.com/redis/rueidis",
 		"github.com/prometheus/client_golang/prometheus", "github.com/prometheus/client_golang/prometheus/collectors", "github.com/prometheus/client_golang/prometheus/promhttp",
-		".", "./realtimeprom", "./redisadapter", "./redisbus",
+		".", "./realtimeadmin", "./realtimeprom", "./redisadapter", "./redisbus",
 	},
 	"./examples/jwks":                   {"github.com/golang-jwt/jwt/v5", "."},
 	"./examples/production":             {"."},
