@@ -80,7 +80,7 @@ stress-cluster: ## a cluster on a real Redis that fails, against an oracle: SEED
 e2e: ## stock clients from npm, of Python and Go, and a browser, against the example
 	e2e/run
 	E2E_RACE=1 E2E_FILES=test/legacyload.test.js e2e/run
-	E2E_FILES='browser/browser.test.js browser/demo.test.js' e2e/run
+	E2E_FILES='browser/browser.test.js browser/demo.test.js browser/operators.test.js' e2e/run
 
 .PHONY: cluster
 cluster: ## three instances of the example behind nginx, Redis and simulated cars: PORT, CARS

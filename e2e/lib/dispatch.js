@@ -15,7 +15,7 @@ export class Dispatch {
 
   /** The end of that, without the tokens that it offers at its start. */
   get said() {
-    return this.output.replace(/^user .*\n/gm, '').slice(-5000);
+    return this.output.replace(/^(user |operators:).*\n/gm, '').slice(-5000);
   }
 
   #dir;
