@@ -159,10 +159,11 @@ func (p *page) endings(all []realtime.EndingDoc) {
 	for _, e := range all {
 		p.linef("| %s | %s | %s | %s |", e.Cause, e.First, e.Then, e.Do)
 	}
-	p.linef("\nPython's client, python-socketio 5.7, differs:\n")
-	p.linef("- Its first `connect` waits for the namespace for `wait_timeout`, by default one second, and then raises an error and does not try again. " +
+	p.linef("\nSome clients differ:\n")
+	p.linef("- In Python (python-socketio 5.7) the first `connect` waits for the namespace for `wait_timeout`, by default one second, and then raises an error and does not try again. " +
 		"A server that cannot make the checks closes the connection one to five seconds later. So pass at least 10, and call `connect` again when it raises. Once connected it tries again by itself.")
-	p.linef("- It hands each event to a thread of its own, so that they come in any order. Its `disconnect` has no reason.")
+	p.linef("- In Python each event is handled on a thread of its own, so that they come in any order. The handler of `disconnect` gets no reason.")
+	p.linef("- In Go (github.com/zishang520/socket.io 3.0) the first `Connect` may send its CONNECT twice. The server closes such a connection, as Node's does, and the client reconnects by itself.")
 }
 
 func (p *page) events(title string, all []realtime.EventDoc) {

@@ -107,7 +107,10 @@ func (c *client) obey(do command) error {
 	case "token":
 		c.auth["token"] = do.Token
 	case "connect":
-		c.Connect()
+		// Connect opens the connection, and may send a second CONNECT when that is open at once. The
+		// server ends such a connection, as Node's does.
+		_ = c.Io().Once("open", func(...any) { c.Connect() })
+		c.Io().Open(nil)
 	case "disconnect":
 		c.Disconnect()
 	case "transport":
