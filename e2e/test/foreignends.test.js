@@ -1,17 +1,22 @@
 // Clients that are not in JavaScript, and the endings that take their time: a handshake that
-// cannot be decided, a client that sends too much, one that sends while its connection ends.
+// cannot be decided, a client that sends too much, one that sends while its connection ends, and a
+// login session that is replaced.
 
 import assert from 'node:assert/strict';
 import { describe } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { settings } from '../lib/client.js';
+import { sessionEvents } from '../lib/contract.js';
 import { foreignSettings, heartbeats } from '../lib/foreign.js';
+import { like, time } from '../lib/like.js';
 import { scenario as each, tokenOf } from '../lib/scenario.js';
 import { inSeconds } from '../lib/token.js';
 
 const scenario = (name, body, { flags = [], ...options } = {}) => each(name, body, {
   among: foreignSettings, waits: true, flags: [...heartbeats, ...flags], ...options,
 });
+
+const all = [...settings, ...foreignSettings];
 
 /** Longer than these clients need to come back. */
 const later = 1000;
@@ -41,8 +46,26 @@ async function attempts(server, user, n) {
 /** The database answers no reads from now on, or does again. */
 const database = { fails: 'ACL SETUSER default -mget', heals: 'ACL SETUSER default +mget' };
 
-// All at once: they mostly wait.
-describe('other languages, at length', { concurrency: true }, () => {
+// Several at once: they mostly wait.
+describe('other languages, at length', { concurrency: 4 }, () => {
+  scenario('who goes on sending too much comes back once, and then stays away', async (world) => {
+    const c = world.as('diego');
+    for (const [i, reason] of [[1, closed], [2, dismissed]]) {
+      await c.hello(i);
+      await c.settled();
+      await c.roundTrip();
+      await sleep(10_500); // what it sends now is no burst behind a connect
+      const codes = await Promise.all(Array.from({ length: 100 }, () => c.call('driver:trip:set', {}))).then((acks) => acks.map((a) => a.error?.code));
+      assert.deepEqual(new Set(codes), new Set([undefined, 'rate_limited']));
+      for (let n = 0; n < 200; n++) c.socket.emit('driver:trip:set', {});
+      assertReason(c, await c.disconnected(i), reason);
+    }
+    await sleep(later);
+    assert.equal(c.count('connect'), 2);
+    c.socket.connect(); // the app tries again
+    await c.hello(3);
+  }, { flags: ['-no-rate-limit=false'] });
+
   scenario('a handshake that cannot be decided is tried again until it can', async (world) => {
     const { redis, server } = world;
     const network = await world.network();
@@ -66,7 +89,7 @@ describe('other languages, at length', { concurrency: true }, () => {
       assert.deepEqual(c.log.filter((e) => e.kind === 'refused' && e.args[0].data), []);
       assert.deepEqual(c.heard(), []);
     }
-  }, { among: [...settings, ...foreignSettings], redis: true, logs: undecided });
+  }, { among: all, redis: true, logs: undecided });
 
   scenario("Python's first connect gives up before the server ends such a handshake, unless it waits longer", async (world) => {
     const { redis, server } = world;
@@ -84,26 +107,6 @@ describe('other languages, at length', { concurrency: true }, () => {
     await hasty.roundTrip();
   }, { among: foreignSettings.filter((s) => s.version === 'python-socketio'), redis: true, logs: undecided });
 
-  scenario('who goes on sending too much comes back once, and then stays away', async (world) => {
-    const c = world.as('diego');
-    for (const [i, reason] of [[1, closed], [2, dismissed]]) {
-      await c.hello(i);
-      await c.settled();
-      await c.roundTrip();
-      await sleep(10_500); // what it sends now is no burst behind a connect
-      const acks = {};
-      for (let n = 0; n < 400; n++) {
-        c.socket.emit('driver:trip:set', {}, ({ ok, error }) => { acks[ok || error.code] = (acks[ok || error.code] ?? 0) + 1; });
-      }
-      assertReason(c, await c.disconnected(i), reason);
-      assert.ok(acks.rate_limited > 0, `acks: ${JSON.stringify(acks)}`);
-    }
-    await sleep(later);
-    assert.equal(c.count('connect'), 2);
-    c.socket.connect(); // the app tries again
-    await c.hello(3);
-  }, { flags: ['-no-rate-limit=false'] });
-
   // Python's client stops for good, without a word, when one of its POSTs fails.
   scenario('who sends while the connection ends comes back', async (world) => {
     const network = await world.network({ delay: 150 });
@@ -115,7 +118,7 @@ describe('other languages, at length', { concurrency: true }, () => {
       for (const i of [1, 2]) {
         await c.must('auth:refresh', { token: tokenOf('diego', { exp: inSeconds(3) }) });
         await c.disconnected(i);
-        assert.equal(c.count('event', 'auth:expired'), i);
+        await c.event('auth:expired', i);
         await c.hello(i + 1);
       }
     } finally {
@@ -123,4 +126,51 @@ describe('other languages, at length', { concurrency: true }, () => {
     }
     await c.roundTrip();
   }, { among: foreignSettings.filter((s) => s.ends === 'polling') });
+
+  scenario('of a session that is replaced, who renews stays, and who does not comes back', async (world) => {
+    const [renews, idle] = await world.connect('diego', 'paula');
+    const fresh = new Map();
+    for (const [id, c] of [['diego', renews], ['paula', idle]]) {
+      fresh.set(c, await world.server.post('/api/refresh', tokenOf(id)));
+      like(await c.event('auth:session_refreshed'), sessionEvents.refreshed(`${id}/a`, fresh.get(c).sid));
+    }
+    await renews.must('auth:refresh', { token: fresh.get(renews).token });
+    idle.token = fresh.get(idle).token;
+    assertReason(idle, await idle.disconnected(), closed); // after the grace time, 10 s
+    like(await idle.event('auth:expired'), { at: time });
+    assert.equal((await idle.hello(2)).sid, fresh.get(idle).sid);
+    for (const c of [renews, idle]) await c.roundTrip();
+    assert.equal(renews.count('disconnect'), 0);
+    assert.deepEqual(renews.heard(), ['auth:session_refreshed']);
+    assert.deepEqual(idle.heard(), []);
+  });
+
+  scenario('a session that is carried over goes on in the new one', async (world) => {
+    const [c] = await world.connect('diego');
+    await c.must('auth:refresh', { token: tokenOf('diego', { exp: inSeconds(4) }) });
+    const { sid, token } = await world.server.post('/api/refresh', tokenOf('diego'));
+    like(await c.event('auth:session_refreshed'), sessionEvents.refreshed('diego/a', sid));
+    await sleep(11_500); // beyond the old token, and the grace time of 10 s
+    await c.roundTrip();
+    assert.deepEqual(c.heard(), ['auth:session_refreshed']);
+    assert.equal(c.count('disconnect'), 0);
+
+    await world.server.post('/api/logout', token);
+    assertReason(c, await c.disconnected(), dismissed);
+    like(await c.event('auth:session_revoked'), sessionEvents.revoked(sid));
+    await sleep(later);
+    assert.equal(c.count('connect'), 1);
+  }, { among: all, flags: ['-carry-sessions'] });
+
+  scenario('a session that is carried over ends with the new token', async (world) => {
+    const [c] = await world.connect('diego');
+    const { sid, expiresAt } = await world.server.post('/api/refresh', tokenOf('diego'));
+    like(await c.event('auth:session_refreshed'), sessionEvents.refreshed('diego/a', sid));
+    c.token = tokenOf('diego', { sid });
+    assertReason(c, await c.disconnected(), closed);
+    assert.deepEqual(await c.event('auth:expired'), { at: expiresAt });
+    assert.equal((await c.hello(2)).sid, sid);
+    await c.roundTrip();
+    assert.deepEqual(c.heard(), []);
+  }, { among: all, flags: ['-carry-sessions', '-token-ttl', '4s'] });
 });

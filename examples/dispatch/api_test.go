@@ -153,6 +153,22 @@ func TestBan(t *testing.T) {
 	s.connect(t, "/passengers", token)
 }
 
+// With -carry-sessions a socket need not send auth:refresh.
+func TestRefresh_CarriesSockets(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(c *config) { c.carrySessions = true })
+	old := s.post(t, "/api/login", "", map[string]any{"userId": "driver-1"})
+	driver := s.connect(t, "/drivers", old["token"].(string))
+	fresh := s.post(t, "/api/refresh", old["token"].(string), nil)
+	driver.expect("auth:session_refreshed")
+	driver.goOnline(23.1, -82.3) // the socket has moved meanwhile
+
+	s.post(t, "/api/logout", fresh["token"].(string), nil)
+	require.Equal(t, fresh["sid"], driver.expect("auth:session_revoked")["sid"])
+	_, _, err := driver.next()
+	require.ErrorIs(t, err, errDisconnected)
+}
+
 func TestRefresh(t *testing.T) {
 	t.Parallel()
 	s := start(t)

@@ -32,23 +32,24 @@ func newTokens(secret []byte, issuer string, ttl time.Duration) (*tokens, error)
 	return &tokens{secret, issuer, ttl, verifier}, err
 }
 
+// expiry returns when a token that is signed now expires.
+func (t *tokens) expiry() time.Time { return time.Now().Add(t.ttl).Truncate(time.Millisecond) }
+
 // mint returns a token for a user's session. The claim userType is for people who read the
 // token; no check uses it.
-func (t *tokens) mint(u userRow, sid string) (token string, expiresAt time.Time, err error) {
-	now := time.Now()
-	expiresAt = now.Add(t.ttl).Truncate(time.Millisecond)
+func (t *tokens) mint(u userRow, sid string, expiresAt time.Time) (token string, err error) {
 	claims := jwt.MapClaims{
 		"sub": u.ID, "sid": sid, "userType": u.Type,
-		"iat": now.Unix(), "exp": float64(expiresAt.UnixMilli()) / 1000,
+		"iat": time.Now().Unix(), "exp": float64(expiresAt.UnixMilli()) / 1000,
 	}
 	if t.issuer != "" {
 		claims["iss"] = t.issuer
 	}
 	token, err = jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString(t.secret)
 	if err != nil {
-		return "", time.Time{}, fmt.Errorf("signing a token: %w", err)
+		return "", fmt.Errorf("signing a token: %w", err)
 	}
-	return token, expiresAt, nil
+	return token, nil
 }
 
 // refreshWindow is how long after its expiry a token can still be exchanged for a new one, if
@@ -137,8 +138,8 @@ type credentials struct {
 	ExpiresAt realtime.Time     `json:"expiresAt"`
 }
 
-func (a *app) newLogin(u userRow, sid string) (credentials, error) {
-	token, expiresAt, err := a.tokens.mint(u, sid)
+func (a *app) newLogin(u userRow, sid string, expiresAt time.Time) (credentials, error) {
+	token, err := a.tokens.mint(u, sid, expiresAt)
 	return credentials{token, sid, u.ID, u.Type, realtime.Time{Time: expiresAt}}, err
 }
 
@@ -175,20 +176,26 @@ func (a *app) login(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a.newLogin(u, sid)
+	return a.newLogin(u, sid, a.tokens.expiry())
 }
 
-// refresh moves the caller to a new session; their sockets move with auth:refresh.
+// refresh moves the caller to a new session. Their sockets move with auth:refresh, or, with
+// -carry-sessions, by themselves.
 func (a *app) refresh(r *http.Request) (any, error) {
 	c, err := a.caller(r, true)
 	if err != nil {
 		return nil, err
 	}
-	sid, err := a.store.refresh(r.Context(), c.user.ID, c.sid)
+	expiresAt := a.tokens.expiry()
+	var carried time.Time
+	if a.cfg.carrySessions {
+		carried = expiresAt
+	}
+	sid, err := a.store.refresh(r.Context(), c.user.ID, c.sid, carried)
 	if err != nil {
 		return nil, err
 	}
-	return a.newLogin(c.user, sid)
+	return a.newLogin(c.user, sid, expiresAt)
 }
 
 func (a *app) logout(r *http.Request, c caller) (any, error) {

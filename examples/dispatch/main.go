@@ -65,7 +65,8 @@
 //	GET  /api/people                          {people:[{id, type, name}]}, whom the page can play. No token is needed
 //	POST /api/login {userId, deviceInfo?, password?}  {token, sid, userId, type, expiresAt}; the password is LOGIN_PASSWORD, if there is one
 //	POST /api/refresh                         the same, in a new session. The old one lasts 10 s more. A token that
-//	                                          expired less than a day ago is accepted
+//	                                          expired less than a day ago is accepted. With -carry-sessions the
+//	                                          sockets move to the new session by themselves
 //	POST /api/logout                          {sid}; the session is revoked
 //
 //	GET  /api/trips/current                   {trip, offer}, for driver and passenger: their running trip or null, the
@@ -413,7 +414,7 @@ func (a *app) greet(ctx context.Context, w io.Writer, port int) error {
 		if err != nil {
 			return err
 		}
-		token, _, err := a.tokens.mint(u, sid)
+		token, err := a.tokens.mint(u, sid, a.tokens.expiry())
 		if err != nil {
 			return err
 		}

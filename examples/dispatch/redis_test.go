@@ -127,7 +127,7 @@ func TestRedisDatabase_Sessions(t *testing.T) {
 	_, sid, err := s[0].login(t.Context(), diego.ID, nil)
 	require.NoError(t, err)
 	require.Equal(t, time.Hour, m.TTL(redisPrefix+sessions.key(sid)))
-	fresh, err := s[1].refresh(t.Context(), diego.ID, sid)
+	fresh, err := s[1].refresh(t.Context(), diego.ID, sid, time.Time{})
 	require.NoError(t, err)
 	require.NoError(t, s[0].revoke(t.Context(), fresh, "logout"))
 	found, err := s[1].FindSession(t.Context(), fresh)

@@ -155,8 +155,9 @@ func (s *store) login(ctx context.Context, userID string, device map[string]any)
 }
 
 // refresh replaces a session by a new one. The old one stays valid for refreshGrace, for
-// a client that reconnects before it has received the new one.
-func (s *store) refresh(ctx context.Context, userID, oldSessionID string) (sid string, err error) {
+// a client that reconnects before it has received the new one. With a carried time the sockets
+// of the old session are carried over, and expire then.
+func (s *store) refresh(ctx context.Context, userID, oldSessionID string, carried time.Time) (sid string, err error) {
 	err = s.db.change(ctx, func(t *tx) error {
 		old := sessions.get(t, oldSessionID)
 		if old == nil || !old.usable() { // ended since the caller's token was checked
@@ -168,7 +169,7 @@ func (s *store) refresh(ctx context.Context, userID, oldSessionID string) (sid s
 			old.AccessTokenExpiresAt = &end
 		}
 		sessions.put(t, oldSessionID, *old, sameTTL)
-		t.add(realtime.SessionRefreshed{UserID: userID, OldSessionID: oldSessionID, NewSessionID: sid})
+		t.add(realtime.SessionRefreshed{UserID: userID, OldSessionID: oldSessionID, NewSessionID: sid, ExpiresAt: carried})
 		return nil
 	})
 	return sid, err
