@@ -203,7 +203,7 @@ func (w *world) checkPresence() {
 		bound := settling + presenceGrace + w.lag.since(now.Add(-healing))
 		switch {
 		case here && (now.Sub(s.since) < bound || now.Sub(calm) < bound):
-		case !here && (now.Sub(s.since) < presenceTime || now.Sub(calm) < healing):
+		case !here && (now.Sub(s.since) < presenceTime+w.oracle.lateFor(key) || now.Sub(calm) < healing):
 		case said.here && !here && w.oracle.nobodyKnows(key):
 			w.count.Add("excused: a node died with a user of whom no other could know", 1)
 		case said.here != here:

@@ -58,7 +58,18 @@ func (o *oracle) maybeUnknownLocked(l *life, f *fact, at time.Time) bool {
 		return true
 	}
 	for _, earlier := range f.trip.facts[:f.seq] {
+		if !earlier.namesPassenger() {
+			continue
+		}
 		for _, h := range earlier.handled {
+			if h.by == l {
+				return false
+			}
+			_, badThere := o.troubledLocked(h.by, h.at.Add(-relearning), h.at.Add(settling))
+			_, badHere := o.troubledLocked(l, h.at.Add(-relearning), h.at.Add(settling))
+			if !badThere && !badHere && l.began.Before(h.at) && (h.by.over.IsZero() || h.by.over.After(h.at.Add(settling))) {
+				return false // it was told at once
+			}
 			if _, bad := o.troubledLocked(h.by, at.Add(-relearning), at); !bad && h.by.over.IsZero() {
 				return false
 			}
@@ -67,9 +78,19 @@ func (o *oracle) maybeUnknownLocked(l *life, f *fact, at time.Time) bool {
 	return f.seq > 0
 }
 
+// namesPassenger reports whether the event itself says who the passenger is.
+func (f *fact) namesPassenger() bool {
+	for _, name := range f.hears {
+		if name == "trip:requested" || name == "trip:driver_accepted" || name == "trip:driver_assigned" {
+			return true
+		}
+	}
+	return false
+}
+
 // endMaybeUnknownLocked reports whether other nodes may not know that a trip has ended: without a
 // TripLookup they know it from those that have handled the event, which have died before all
-// others could hear of it.
+// others could hear of it, or have left while some could not.
 func (o *oracle) endMaybeUnknownLocked(trip string) bool {
 	t := o.trips[trip]
 	if t == nil || o.seed%2 == 1 {
@@ -77,7 +98,12 @@ func (o *oracle) endMaybeUnknownLocked(trip string) bool {
 	}
 	handled := t.facts[len(t.facts)-1].handled
 	for _, h := range handled {
-		if h.by == nil || !h.by.killed || h.by.over.After(h.at.Add(2*healing)) {
+		if h.by == nil || h.by.over.IsZero() || h.by.over.After(h.at.Add(2*healing)) {
+			return false
+		}
+		if !h.by.killed && !slices.ContainsFunc(o.spansLocked(), func(s span) bool {
+			return s.hard() && s.meets(h.at.Add(-relearning), h.by.over)
+		}) {
 			return false
 		}
 	}
@@ -219,6 +245,25 @@ func (o *oracle) whyOldLocked(at, arrived time.Time) string {
 func (o *oracle) couldNotTellLocked(l *life, r report) bool {
 	_, bad := o.troubledLocked(l, r.At.Add(-nodeShutdown), r.At)
 	return l.leaving && bad && strings.HasPrefix(r.Text, shuttingDown) && strings.Contains(r.Text, "presence not published")
+}
+
+// lateFor returns how much later than the user's end the other nodes may have found that the node
+// which they were connected to has ended: while Redis was away it could say nothing, and they could
+// hear nothing.
+func (o *oracle) lateFor(key userKey) time.Duration {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	d := o.left[key]
+	if d.from == nil || d.from.over.IsZero() || d.from.over.After(d.at.Add(2*healing)) {
+		return 0
+	}
+	late := time.Duration(0)
+	for _, s := range o.redis {
+		if s.meets(d.at.Add(-slack), d.from.over.Add(slack)) && !s.to.IsZero() {
+			late = max(late, s.to.Sub(d.at))
+		}
+	}
+	return late
 }
 
 // nobodyKnows reports whether a user, who is away, was connected last to a node that was killed while

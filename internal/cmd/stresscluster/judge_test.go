@@ -171,8 +171,16 @@ func TestOracle_FindsFaults(t *testing.T) {
 		"another session's hello":        {func(s *scenario) { s.received[0].SID = "p1/2" }, "not for this client"},
 		"a position of a strange driver": {func(s *scenario) { s.add(position(5, "t1", "d2", 1)) }, "not for this client"},
 		"a position of another's trip":   {func(s *scenario) { s.add(position(5, "t2", "d2", 1)) }, "not for this client"},
-		"positions that go back":         {func(s *scenario) { s.received[4], s.received[5] = s.received[5], s.received[4] }, "older than the one before"},
-		"a drain that is none":           {func(s *scenario) { s.add(arrival{name: "server:drain", at: at(5)}) }, "not for this client"},
+		"a position of a trip that has ended long ago": {func(s *scenario) {
+			s.forgotten["t0"] = forgotten{"p1", "d7", false}
+			s.add(position(20, "t0", "d7", 1))
+		}, "is not for this client"},
+		"a position of a stranger's trip": {func(s *scenario) {
+			s.forgotten["t0"] = forgotten{"p2", "d7", true}
+			s.add(position(20, "t0", "d7", 1))
+		}, "is not for this client"},
+		"positions that go back": {func(s *scenario) { s.received[4], s.received[5] = s.received[5], s.received[4] }, "older than the one before"},
+		"a drain that is none":   {func(s *scenario) { s.add(arrival{name: "server:drain", at: at(5)}) }, "not for this client"},
 		"another's revocation": {func(s *scenario) {
 			s.add(arrival{name: "auth:session_revoked", at: at(5), payload: payload{SID: "p2/1"}})
 		}, "not for this client"},
@@ -293,8 +301,12 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 			s.add(arrival{name: "server:drain", at: at(5)})
 		},
 		"an event of a trip that is forgotten": func(s *scenario) {
-			s.forgotten["t0"] = true
+			s.forgotten["t0"] = forgotten{}
 			s.add(ofTrip(5, "trip:started", "t0", 3))
+		},
+		"a position of a trip whose end no node knows": func(s *scenario) {
+			s.forgotten["t0"] = forgotten{"p1", "d7", true}
+			s.add(position(20, "t0", "d7", 1))
 		},
 		"a position that a silent path held": func(s *scenario) {
 			s.received[4], s.received[5] = s.received[5], s.received[4]

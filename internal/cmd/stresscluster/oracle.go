@@ -68,6 +68,12 @@ type connection struct {
 	epoch                int // which of the user's connections it is
 }
 
+// forgotten is what the oracle keeps of a trip that has ended long ago.
+type forgotten struct {
+	passenger, driver string
+	runsOn            bool // some nodes may not know that it has ended
+}
+
 // departure is the end of a user's last connection.
 type departure struct {
 	at    time.Time
@@ -91,8 +97,8 @@ type oracle struct {
 	revoked   map[string]time.Time       // by session: when its end was published
 	bans      map[string]time.Time       // by user: when their last ban was published
 	open      map[*connection]bool
-	closed    []*connection         // that have ended and were not judged yet
-	forgotten map[string]bool       // trips
+	closed    []*connection // that have ended and were not judged yet
+	forgotten map[string]forgotten
 	left      map[userKey]departure // how each user's last connection ended
 	latency   [2][]time.Duration
 	notes     []string
@@ -103,7 +109,7 @@ func newOracle(seed uint64, c *stresskit.Counts, l *lag) *oracle {
 	return &oracle{
 		seed: seed, count: c, lag: l, began: time.Now(),
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
-		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]bool{}, left: map[userKey]departure{}, open: map[*connection]bool{},
+		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]forgotten{}, left: map[userKey]departure{}, open: map[*connection]bool{},
 	}
 }
 

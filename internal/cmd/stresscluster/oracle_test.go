@@ -97,7 +97,8 @@ func TestOracle_MaybeUnknown(t *testing.T) {
 		"it was cut off":                  {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, 1, 2)} }, true},
 		"it was cut off long ago":         {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, -9, -1)} }, false},
 		"who knew it was stopped":         {func(s *scenario) { s.n1.bad = []span{bad(stopNode, 1, 2)} }, true},
-		"who knew it has died":            {func(s *scenario) { s.n1.killed, s.n1.over = true, at(3) }, true},
+		"who knew it has died":            {func(s *scenario) { s.n1.killed, s.n1.over = true, at(2); s.facts["t1/2"].handled = nil }, true},
+		"who knew it died after telling":  {func(s *scenario) { s.n1.killed, s.n1.over = true, at(3.5) }, false},
 		"but there is a PartyLookup":      {func(s *scenario) { s.seed, s.n1.killed, s.n1.over = 3, true, at(3) }, false},
 		"one who knew it died, not other": {func(s *scenario) { s.n1.over = at(3); s.facts["t1/1"].handled[0].by = &life{place: s.n1.place} }, false},
 	} {
@@ -124,6 +125,11 @@ func TestOracle_EndMaybeUnknown(t *testing.T) {
 	require.True(t, s.endMaybeUnknownLocked("t1"))
 	s.n1.over = at(99)
 	require.False(t, s.endMaybeUnknownLocked("t1"), "long after it")
+	s.n1.killed, s.n1.over = false, at(9)
+	require.False(t, s.endMaybeUnknownLocked("t1"), "it left, and all could hear it")
+	s.n0.place.bad = []span{bad(cutPath, 3, 8)}
+	require.True(t, s.endMaybeUnknownLocked("t1"), "it left while another one was cut off")
+	s.n0.place.bad, s.n1.killed = nil, true
 	s.n1.over, s.seed = at(9), 3
 	require.False(t, s.endMaybeUnknownLocked("t1"), "there is a TripLookup")
 }
@@ -274,6 +280,21 @@ func TestOracle_NobodyKnows(t *testing.T) {
 			require.Equal(t, c.want, s.nobodyKnows(key))
 		})
 	}
+}
+
+// A node that ends while Redis is away is missed later.
+func TestOracle_LateFor(t *testing.T) {
+	t.Parallel()
+	key := userKey{realtime.NamespacePassengers, "p1"}
+	s := newScenario()
+	s.left[key] = departure{at: at(10), from: s.n0, hello: at(0)}
+	require.Zero(t, s.lateFor(key), "the node lives")
+	s.n0.over = at(11)
+	require.Zero(t, s.lateFor(key), "Redis was there")
+	s.redis = []span{bad(killRedis, 9, 15)}
+	require.Equal(t, 5*time.Second, s.lateFor(key))
+	s.n0.over = at(60)
+	require.Zero(t, s.lateFor(key), "it ended long after the user")
 }
 
 func TestOracle_CouldNotTell(t *testing.T) {

@@ -7,6 +7,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +58,13 @@ func (s *tripSet) all() (running, ended []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.running...), append([]string(nil), s.ended[max(0, len(s.ended)-probedEnded):]...)
+}
+
+// runs reports whether a trip has not ended.
+func (s *tripSet) runs(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.running, id)
 }
 
 // pick returns a random running trip, or "".
