@@ -538,7 +538,7 @@ public enum OrNull<Value: Codable & Hashable & Sendable>: Codable, Hashable, Sen
 
     public init(from decoder: Decoder) throws {
         let container = try decoder.singleValueContainer()
-        self = container.decodeNil() ? .null : .value(try container.decode(Value.self))
+        self = try container.decodeNil() ? .null : .value(container.decode(Value.self))
     }
 
     public func encode(to encoder: Encoder) throws {
