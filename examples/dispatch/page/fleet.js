@@ -3,7 +3,7 @@
 
 import { distance, heading, toward } from './town.js';
 
-const silentAfter = 4_000; // milliseconds without a position
+const silentAfter = 2_500; // milliseconds without a position
 const forgottenAfter = 120_000;
 
 export class Fleet {

@@ -55,12 +55,14 @@ export class Log {
     name.scope = 'row';
     const button = document.createElement('button');
     button.setAttribute('aria-expanded', 'false');
-    name.append(button);
+    const rooms = document.createElement('div');
+    rooms.className = 'rooms';
+    name.append(button, rooms);
     tr.append(name);
     const bytes = tr.insertCell();
     bytes.className = 'bytes';
     const cells = new Map(this.people.map((p) => [p.id, tr.insertCell()]));
-    const line = { tr, time, button, bytes, cells };
+    const line = { tr, time, button, rooms, bytes, cells };
     button.onclick = () => this.#toggle(line, row);
     return line;
   }
@@ -69,10 +71,13 @@ export class Log {
     line.pending = false;
     line.time.textContent = clock(row.at ?? row.published ?? row.seen);
     line.button.textContent = row.event;
+    line.rooms.textContent = row.audiences.map((a) => roomsOf(a.audience)).join(' · ');
     line.bytes.textContent = row.bytes ? size(row.bytes) : '';
     for (const { id, name } of this.people) {
       const cell = line.cells.get(id);
-      if (row.kind === 'call') {
+      if (row.kind === 'end') {
+        if (row.by === id) [cell.className, cell.textContent] = ['refused', 'ended'];
+      } else if (row.kind === 'call') {
         if (row.by !== id) continue;
         cell.className = row.error ? 'refused' : 'called';
         cell.textContent = row.error ? row.error.code.replaceAll('_', ' ') : `ack ${millis(row.ms)}`;
@@ -106,6 +111,9 @@ export class Log {
     this.#fill(line, row);
   }
 }
+
+/** The rooms of an audience, without the namespace that their names begin with, and with short ids. */
+const roomsOf = (audience) => audience.replace(/^\/(passenger|driver|admin)s? (?=\1:)/, '').replace(/([0-9a-f]{8})(-[0-9a-f]{4}){3}-[0-9a-f]{12}/g, '$1');
 
 /** What the server says about the row, and what it carries. */
 function detail(row) {

@@ -53,6 +53,7 @@ async function start() {
     switch (event) {
       case 'demo:report':
         payload.deliveries?.forEach((d) => records.delivered(d));
+        payload.ends?.forEach(({ userId, reason }) => { if (shown.some((p) => p.id === userId)) records.ended(userId, reason); });
         if (payload.counters) counters.report(payload.node, payload.counters);
         break;
       case 'admin:driver:location:update':

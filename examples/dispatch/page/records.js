@@ -59,6 +59,13 @@ export class Records {
     this.#changed(row);
   }
 
+  /** A socket has ended, as the server says. */
+  ended(userId, reason) {
+    const row = this.#row(`end ${userId} ${Date.now()} ${this.rows.length}`, 'end', `disconnected: ${reason}`);
+    row.by = userId;
+    this.#changed(row);
+  }
+
   /** A client has called the server, and has an answer. */
   answered(person, event, body, answer, ms) {
     const row = this.#row(`${event} ${person.id} ${Date.now()}`, 'call', event);
