@@ -77,3 +77,28 @@ func TestLog_DocsExplainEveryLine(t *testing.T) {
 	require.Greater(t, len(lines), 50, "the test does not find the lines")
 	require.Equal(t, lines, explained)
 }
+
+// The lines, reasons and codes that docs/troubleshooting.md names exist.
+func TestLog_TroubleshootingNamesLines(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("docs/troubleshooting.md")
+	require.NoError(t, err)
+	lines, found := loggedLines(t), 0
+	for _, m := range regexp.MustCompile("`((?:realtime|redisadapter|redisbus): [^`]+)`").FindAllStringSubmatch(string(doc), -1) {
+		require.Contains(t, lines, m[1])
+		found++
+	}
+	require.Greater(t, found, 10)
+	log, err := os.ReadFile("docs/log.md")
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile("reason `([a-z ]+)`").FindAllStringSubmatch(string(doc), -1) {
+		require.Contains(t, string(log), "\n| `"+m[1]+"` |")
+	}
+	_, refused, _ := strings.Cut(string(doc), "## The client is refused")
+	refused, _, _ = strings.Cut(refused, "## ")
+	events, err := os.ReadFile("docs/events.md")
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)`").FindAllStringSubmatch(refused, -1) {
+		require.Contains(t, string(events), "\n| `"+m[1]+"` |")
+	}
+}
