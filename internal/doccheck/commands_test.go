@@ -46,9 +46,9 @@ var commands = map[string]proof{
 	"/tmp/dispatch -simulate http://localhost:8080 -cars 10":                                               byHand,
 
 	"url=http://localhost:3000": notRun("a step of the next lines"),
-	`token=$(curl -s $url/api/login -d '{"userId":"passenger-1"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')`:   dispatchREST,
-	`curl -s $url/api/trips -H "Authorization: Bearer $token" -d '{"pickup":{"lat":23.135,"lng":-82.359}}'`: dispatchREST,
-	`curl -s $url/api/trips/current -H "Authorization: Bearer $token"`:                                      dispatchREST,
+	`token=$(curl -s $url/api/login -d '{"userId":"passenger-1"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')`: dispatchREST,
+	`curl -s $url/api/trips -H "Authorization: Bearer $token" -d '{"pickup":{"lat":23.12,"lng":-82.38}}'`: dispatchREST,
+	`curl -s $url/api/trips/current -H "Authorization: Bearer $token"`:                                    dispatchREST,
 
 	"cd bench":                notRun("a step of the next line"),
 	"go run ./compare":        benchmark,
