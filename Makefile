@@ -40,7 +40,7 @@ lint: ## formatting, modules, vet on three systems and 32 bits, golangci-lint
 	cd examples/integrations && $(GOLANGCI_LINT) run --build-tags e2e
 
 .PHONY: test
-test: ## the tests, as the README gives them
+test: ## the tests, as docs/testing.md gives them
 	go test ./...
 
 .PHONY: test-more

@@ -143,10 +143,10 @@ func TestOptions_CommentsSayTheDefaults(t *testing.T) {
 	}
 }
 
-// The README's table of limits says what a server does that is configured with nothing.
-func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
+// The table of docs/limits.md says what a server does that is configured with nothing.
+func TestOptions_PageSaysTheDefaults(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("README.md")
+	page, err := os.ReadFile("docs/limits.md")
 	require.NoError(t, err)
 	o := Options{}.defaults()
 	l, r := o.Limits, o.Rates
@@ -169,7 +169,7 @@ func TestOptions_ReadmeSaysTheDefaults(t *testing.T) {
 		"new connections of one address":                 perSecond(r.Handshake) + "; " + perSecond(r.Unauthenticated) + ", that do not log in",
 		"all connections":                                grouped(l.Connections) + "; " + grouped(l.Unauthenticated) + " not logged in",
 	} {
-		require.Contains(t, string(readme), "| "+what+" | "+is+" |")
+		require.Contains(t, string(page), "| "+what+" | "+is+" |")
 	}
 }
 

@@ -1,7 +1,7 @@
 // npm install socket.io-client@4, then: node client.mjs
 import { io } from 'socket.io-client';
 
-const url = 'http://127.0.0.1:3000';
+const url = process.env.URL ?? 'http://127.0.0.1:3000';
 const freshToken = async () => (await fetch(`${url}/login`, { method: 'POST' })).text();
 
 const socket = io(`${url}/drivers`, {

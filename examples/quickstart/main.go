@@ -3,10 +3,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -46,8 +48,9 @@ func main() {
 		}
 		fmt.Fprint(w, token)
 	})
-	server := &http.Server{Addr: "127.0.0.1:3000", ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	fmt.Println("listening on http://127.0.0.1:3000")
+	addr := cmp.Or(os.Getenv("ADDR"), "127.0.0.1:3000")
+	server := &http.Server{Addr: addr, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	fmt.Println("listening on http://" + addr)
 	log.Fatal(server.ListenAndServe())
 }
 

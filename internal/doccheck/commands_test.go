@@ -29,10 +29,10 @@ var (
 // commands has every command of the documentation.
 var commands = map[string]proof{
 	"go get github.com/rodando/realtime":                 notRun("the module must be published first"),
-	"go run ./examples/quickstart":                       notRun("it takes a port that may be in use; TestReadme_Compiles holds its text"),
+	"go run ./examples/quickstart":                       ranBy("e2e/test/quickstart.test.js", "'./examples/quickstart'"),
 	"cd examples/quickstart":                             notRun("a step of the next line"),
 	"npm install socket.io-client@4":                     ranBy("e2e/package.json", `npm:socket.io-client@4`),
-	"node client.mjs":                                    notRun("see go run ./examples/quickstart"),
+	"node client.mjs":                                    ranBy("e2e/test/quickstart.test.js", "client.mjs"),
 	"go run ./examples/dispatch":                         ranBy("e2e/run", "go build ${E2E_RACE:+-race} -o \"$tmp/dispatch\" ./examples/dispatch"),
 	"go run ./examples/dispatch -h":                      ranBy("examples/dispatch/usage_test.go", `"-h"`),
 	"go run ./examples/dispatch -metrics 127.0.0.1:9100": ranBy("e2e/test/dashboard.test.js", "'-metrics', `127.0.0.1:"),

@@ -63,7 +63,7 @@ func TestSnippets_AreCompiled(t *testing.T) {
 					break
 				}
 			}
-			if in == "" && !unmended[name] {
+			if in == "" {
 				t.Errorf("%s: no Example and no program under examples/ has this:\n%s", name, snippet)
 			}
 		}
@@ -71,8 +71,23 @@ func TestSnippets_AreCompiled(t *testing.T) {
 	require.Greater(t, found, 10)
 }
 
-// unmended are the pages whose snippets are not held yet.
-var unmended = map[string]bool{"README.md": true}
+// README's JavaScript is a part of the client of the quickstart.
+func TestSnippets_JavaScriptOfReadme(t *testing.T) {
+	t.Parallel()
+	words := func(source string) string { return strings.Join(strings.Fields(source), " ") }
+	client := words(tree(t, ".mjs")["examples/quickstart/client.mjs"])
+	snippets := blocks(pages(t)["README.md"], "js")
+	require.NotEmpty(t, snippets)
+	for _, snippet := range snippets {
+		require.Contains(t, client, words(snippet))
+	}
+}
+
+// README is what convinces and starts a reader. Everything else has a page.
+func TestReadme_IsShort(t *testing.T) {
+	t.Parallel()
+	require.LessOrEqual(t, strings.Count(pages(t)["README.md"], "\n"), 200)
+}
 
 // A snippet is found however it is indented, and only as a whole.
 func TestTokens(t *testing.T) {
