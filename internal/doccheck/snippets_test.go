@@ -83,6 +83,32 @@ func TestSnippets_JavaScriptOfReadme(t *testing.T) {
 	}
 }
 
+// The lines of the snippets for nginx and HAProxy are those of the files that the end-to-end tests run,
+// but for addresses and for what is left out.
+func TestSnippets_OfProxies(t *testing.T) {
+	t.Parallel()
+	var files strings.Builder
+	for name, text := range tree(t, ".conf", ".cfg") {
+		if strings.HasPrefix(name, "examples/dispatch/deploy/") {
+			files.WriteString(text)
+		}
+	}
+	known, found := strings.Join(strings.Fields(files.String()), " "), 0
+	for name, page := range pages(t) {
+		for _, snippet := range append(blocks(page, "nginx"), blocks(page, "haproxy")...) {
+			for line := range strings.Lines(snippet) {
+				line = strings.Join(strings.Fields(line), " ")
+				if strings.Contains(line, "...") || strings.Contains(line, "10.0.0.") || strings.Contains(line, "allbackups") || strings.HasSuffix(line, "}") && len(line) > 1 {
+					continue
+				}
+				found++
+				require.True(t, strings.Contains(known, line), "%s: no file has the line %q", name, line) //nolint:testifylint // its message would be the files
+			}
+		}
+	}
+	require.Greater(t, found, 10)
+}
+
 // README is what convinces and starts a reader. Everything else has a page.
 func TestReadme_IsShort(t *testing.T) {
 	t.Parallel()
