@@ -80,6 +80,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		return nil
 	}
 	if env.event == nil && !p.seen.add(env.ID) { // env.event comes from a MemoryBus, which does not repeat events
+		p.rt.log.Debug("realtime: domain event not emitted again", "event", env.Name, "id", env.ID)
 		return nil
 	}
 	// A bus of the host's may omit them, but the payloads have both.
@@ -90,6 +91,7 @@ func (p *publisher) handle(ctx context.Context, env Envelope) error {
 		if f := p.rt.opts.Trace.Unknown; f != nil {
 			callTrace(p.rt, ctx, f, UnknownInfo{DomainInfo{Event: env.Name, ID: env.ID, Key: env.Key}})
 		}
+		p.rt.log.Debug("realtime: event of the bus is not registered", "event", env.Name, "id", env.ID)
 		return nil
 	}
 	e, err := p.read(ctx, t, env)

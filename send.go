@@ -12,7 +12,17 @@ import (
 
 // send emits deliveries to the sockets of all nodes, or only of this node if local is true. It
 // encodes each payload once, or not at all if no socket receives it.
-func (rt *Server) send(ds []Delivery, local bool) { rt.sendEncoded(ds, local, marshal, nil) }
+func (rt *Server) send(ds []Delivery, local bool) {
+	if !rt.debugs() {
+		rt.sendEncoded(ds, local, marshal, nil)
+		return
+	}
+	var heard []AudienceInfo
+	rt.sendEncoded(ds, local, marshal, &heard)
+	for _, a := range heard {
+		rt.log.Debug("realtime: event emitted", "emitted", a.Event, "to", a.Audience, "receivers", a.Receivers, "otherNodes", a.OtherNodes)
+	}
+}
 
 // sendEncoded is send with another way to encode a payload. heard, if not nil, receives what each
 // audience has received.

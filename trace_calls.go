@@ -74,7 +74,16 @@ func (r *received) traceInfo() DomainInfo {
 	return DomainInfo{Event: r.env.Name, ID: r.env.ID, Key: r.env.Key}
 }
 
+// debugs reports whether lines at Debug are logged.
+func (rt *Server) debugs() bool { return rt.log.Enabled(context.Background(), slog.LevelDebug) }
+
+// traceConnected calls Trace.Connected, and logs at Debug who has connected.
 func (ns *Namespace) traceConnected(s *Socket, start time.Time) {
+	if ns.rt.debugs() {
+		i := s.traceInfo()
+		ns.rt.log.Debug("realtime: socket connected", "namespace", i.Namespace, "socket", i.SocketID, "user", i.UserID,
+			"sid", s.Identity().SessionID, "address", i.RemoteAddr, "transport", i.Transport, "took", time.Since(start))
+	}
 	if f := ns.rt.opts.Trace.Connected; f != nil {
 		callTrace(ns.rt, s.traceContext(), f, ConnectedInfo{SocketInfo: s.traceInfo(), Time: start, Duration: time.Since(start)})
 	}
@@ -182,7 +191,13 @@ func (rt *Server) tracedBytes(args, attachments [][]byte) (n int) {
 	return n
 }
 
+// traceDisconnected calls Trace.Disconnected, and logs at Debug who has disconnected and why.
 func (ns *Namespace) traceDisconnected(s *Socket, reason DisconnectReason) {
+	if ns.rt.debugs() {
+		i := s.traceInfo()
+		ns.rt.log.Debug("realtime: socket disconnected", "namespace", i.Namespace, "socket", i.SocketID, "user", i.UserID,
+			"sid", s.Identity().SessionID, "address", i.RemoteAddr, "transport", i.Transport, "reason", reason, "after", time.Since(s.since()))
+	}
 	if f := ns.rt.opts.Trace.Disconnected; f != nil {
 		since := s.since()
 		callTrace(ns.rt, s.traceContext(), f, DisconnectedInfo{SocketInfo: s.traceInfo(), Time: since, Duration: time.Since(since), Reason: reason})

@@ -59,7 +59,8 @@ const flushed = "realtime: log lines were suppressed"
 const stack = "stack"
 
 // Handler is a slog.Handler that limits lines by kind. The kind of a line is its level,
-// its message, and its values of "namespace", "event", "code", "call", "reason" and "limit". Its
+// its message, and its values of "namespace", "event", "code", "call", "reason" and "limit". Lines
+// below slog.LevelInfo are not limited, only clipped: a host that asks for them asks for each. Its
 // methods may be called concurrently.
 type Handler struct {
 	next slog.Handler
@@ -139,7 +140,10 @@ func (h *Handler) Handle(ctx context.Context, r slog.Record) error {
 		}
 		return true
 	})
-	suppressed, ok := h.take(k)
+	suppressed, ok := 0, r.Level < slog.LevelInfo
+	if !ok {
+		suppressed, ok = h.take(k)
+	}
 	if !ok {
 		return nil
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -47,6 +48,27 @@ func count(lines []map[string]any) (n, suppressed int) {
 		}
 	}
 	return len(lines), suppressed
+}
+
+// At Debug the host asks for every line. They take nothing from the others.
+func TestHandler_DebugIsNotLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		log := slog.New(logsample.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		for range 10_000 {
+			log.Debug("emitted", "event", strings.Repeat("x", 1000))
+		}
+		require.Equal(t, 10_000, strings.Count(b.String(), "msg=emitted"))
+		require.NotContains(t, b.String(), strings.Repeat("x", 500))
+		for i := range 500 {
+			log.Info("refused", "code", i)
+		}
+		require.Equal(t, 100, strings.Count(b.String(), "msg=refused"))
+		for i := range 400 {
+			log.Info("refused", "code", strconv.Itoa(i))
+		}
+		require.Equal(t, 500, strings.Count(b.String(), "msg=refused"), "Debug has taken nothing of the limit of all kinds")
+	})
 }
 
 func TestHandler_CountsSuppressedLines(t *testing.T) {
