@@ -150,6 +150,13 @@ func (s *Session) sentLocked() {
 	s.srv.cfg.Wheel.Arm(&s.timer, s.lingerTime())
 }
 
+// canReadEnd reports whether nothing is left to do for the session but to discard input.
+func (s *Session) canReadEnd() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == stateClosed || s.phase == phaseDiscard
+}
+
 // closeFrameSent reports whether the client of a closing session has got a close frame.
 func (s *Session) closeFrameSent() bool {
 	s.mu.Lock()

@@ -4,6 +4,7 @@
 package engineio_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -100,6 +101,24 @@ func TestSession_PollingClientSendsWhileItEnds(t *testing.T) {
 			p.postOK("1")
 			require.Zero(t, s.Len(), name)
 		}
+		require.Zero(t, s.Cut())
+	})
+}
+
+// A connection whose client can read the end is not cut off when the time of Shutdown is over.
+func TestServer_ShutdownInTheLastPhase(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := startInMemory(t)
+		p := s.polling()
+		poll := p.open()
+		ctx, cancel := context.WithTimeout(t.Context(), settleTime+lingerTime/2)
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- s.Shutdown(ctx) }()
+		require.Equal(t, unknownSession, receive(t, poll).body)
+		require.NoError(t, receive(t, done))
+		require.Zero(t, s.Len())
 		require.Zero(t, s.Cut())
 	})
 }

@@ -378,7 +378,7 @@ const unwindTime = 100 * time.Millisecond
 
 // Shutdown closes every session and waits until all are removed and no connection is
 // left. When ctx ends first, it aborts the remaining sessions, and returns an error
-// that says how many there were. It returns soon after ctx ends even if a connection of
+// that says of how many the clients cannot have read the end. It returns soon after ctx ends even if a connection of
 // the host or a callback blocks. It does not wait for Handler.Serve. It is idempotent.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
@@ -396,7 +396,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 	var err error
 	if left := s.allSessions(); len(left) > 0 {
-		err = fmt.Errorf("%d connections were cut off: %w", len(left), ctx.Err())
+		cut := 0
+		for _, ss := range left {
+			if !ss.canReadEnd() {
+				cut++
+			}
+		}
+		if cut > 0 {
+			err = fmt.Errorf("%d connections were cut off: %w", cut, ctx.Err())
+		}
 		go func() {
 			for _, ss := range left {
 				ss.cutOff()
