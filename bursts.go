@@ -34,6 +34,7 @@ var backlogRate = ratelimit.Rate{PerSecond: 10, Burst: 20_000}
 // a newer one. It is made for the socket's first position that waits.
 type heldPosition struct {
 	answer
+	taken time.Time // when the position was taken; zero: the client does not say
 	since time.Time // when the first of these positions began to wait
 	timer timingwheel.Timer
 }
@@ -96,8 +97,8 @@ func (s *Socket) endAbusive(event string) {
 }
 
 // servePosition handles a driver's position if its rates allow it, or else holds it until they do.
-// A newer position takes the place of the one that is held. While the client sends what it had
-// kept, each position waits for a newer one.
+// A newer position takes the place of the one that is held; without times, the one that comes later
+// is newer. While the client sends what it had kept, each position waits for a newer one.
 func (a answer) servePosition() {
 	s := a.socket
 	l := s.ns.rt.limiter
@@ -114,7 +115,8 @@ func (a answer) servePosition() {
 			return
 		}
 	}
-	if !a.isPosition() {
+	taken, valid := a.takenAt()
+	if !valid {
 		if settling {
 			allowed, limit = a.allow()
 		}
@@ -125,6 +127,9 @@ func (a answer) servePosition() {
 		}
 		return
 	}
+	if s.holds.Load() && !taken.IsZero() && taken.Before(s.held.taken) {
+		a, taken = s.exchangeHeld(a)
+	}
 	s.supersede()
 	switch {
 	case s.ended:
@@ -133,15 +138,27 @@ func (a answer) servePosition() {
 		s.ns.rt.wheel.Stop(&s.held.timer)
 		a.serve()
 	default:
-		s.hold(a, settling)
+		s.hold(a, taken, settling)
 	}
 }
 
-// isPosition reports whether the event has a position that can be stored: another one takes no
-// position's place.
-func (a answer) isPosition() bool {
+// takenAt returns when the event's position was taken, zero if the client does not say. ok is
+// false if the position cannot be stored: it takes no other's place.
+func (a answer) takenAt() (at time.Time, ok bool) {
 	var in LocationPing
-	return decodeBody(a.event, &in) == nil
+	if decodeBody(a.event, &in) != nil {
+		return at, false
+	}
+	return in.LastLocationTimestamp.Time, true
+}
+
+// exchangeHeld puts a, which has just come, in the place of the position that is held, and returns
+// that one as if it had come now.
+func (s *Socket) exchangeHeld(a answer) (newer answer, taken time.Time) {
+	h := s.held
+	newer, h.answer = h.answer, a
+	newer.start = a.start
+	return newer, h.taken
 }
 
 // supersede acknowledges the position that is held, if any, because a newer one has come. As long
@@ -174,13 +191,13 @@ func (s *Socket) takeHeld() answer {
 }
 
 // hold holds a position.
-func (s *Socket) hold(a answer, settling bool) {
+func (s *Socket) hold(a answer, taken time.Time, settling bool) {
 	h, wheel := s.held, s.ns.rt.wheel
 	if h == nil {
 		h = &heldPosition{timer: timingwheel.Timer{F: s.inner.Wake}}
 		s.held = h
 	}
-	h.answer = a
+	h.answer, h.taken = a, taken
 	if !wheel.Armed(&h.timer) {
 		h.since = a.start
 	}

@@ -228,6 +228,64 @@ func TestBurst_InPieces(t *testing.T) {
 	})
 }
 
+// Of the positions that wait the newest is the one that was taken last, in whatever order a client
+// sends what it has kept. If a client does not say when, it is the one that comes last.
+func TestBurst_NewestByTime(t *testing.T) {
+	const all, few = 150, 80 // so many are a breach, and so few are none
+	for name, c := range map[string]struct {
+		age     func(i int) int // seconds; negative: not given
+		newest  int
+		settled bool
+	}{
+		"the newest first": {age: func(i int) int { return i }, newest: 0},
+		"in any order":     {age: func(i int) int { return (i*67 + 10) % all }, newest: 20},
+		"in order":         {age: func(i int) int { return all - i }, newest: all - 1},
+		"the same time":    {age: func(int) int { return 5 }, newest: all - 1},
+		"no times":         {age: func(int) int { return -1 }, newest: all - 1},
+		"a last one without": {age: func(i int) int {
+			if i == all-1 {
+				return -1
+			}
+			return i
+		}, newest: all - 1},
+		"long after the connect": {age: func(i int) int { return (i*67 + 10) % few }, newest: 50, settled: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				srv := realtimetest.NewServer(t, (&limitRecorder{}).options)
+				admin := srv.Admin(t, "a1")
+				seen, n := 0, all
+				driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+				if c.settled {
+					n = few
+					driver.send(t, `42/drivers,["driver:location:ping",{"lat":5,"lng":2}]`)
+					time.Sleep(15 * time.Second)
+					require.Equal(t, []int{5000}, latitudes(admin, &seen))
+				}
+				packets, now := line(0, n), time.Now()
+				for i, p := range packets {
+					if age := c.age(i); age >= 0 {
+						packets[i] = strings.TrimSuffix(p, "}]") + fmt.Sprintf(`,"lastLocationTimestamp":%d}]`, now.Add(-time.Duration(age)*time.Second).UnixMilli())
+					}
+				}
+				driver.sendAtOnce(t, packets...)
+				time.Sleep(5 * time.Second)
+				acks := 0
+				for _, times := range acksOf(driver.received()) {
+					acks += times
+				}
+				require.Equal(t, n, acks)
+				emitted := latitudes(admin, &seen)
+				require.Equal(t, c.newest, emitted[len(emitted)-1])
+				if !c.settled {
+					require.Len(t, emitted, 1)
+				}
+				require.False(t, driver.closed())
+			})
+		})
+	}
+}
+
 // A client that polls sends its first event alone, and the others when that is answered.
 func TestBurst_FirstAlone(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
