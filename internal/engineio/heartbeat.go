@@ -1,8 +1,19 @@
-// The measurement of heartbeats: the time from a ping to its pong.
+// Pings, and the measurement of heartbeats: the time from a ping to its pong.
 
 package engineio
 
 import "time"
+
+var pingMessage = control(string(packetPing))
+
+// pingAndUnlock sends a ping, in front of what waits: a client closes the connection if no ping
+// comes in time, and on a slow line what waits can take longer. It unlocks s.mu.
+func (s *Session) pingAndUnlock() {
+	if s.out.first() != pingMessage { // another one has not been sent yet
+		s.out.pushFirst(pingMessage)
+	}
+	s.unlockAndWake()
+}
 
 // pingTime returns the time of a ping that is sent now: microseconds since Server.started, modulo
 // 2^32, which is more than an hour. It is four bytes, because each session has one, and 0 if nobody

@@ -3,6 +3,9 @@ package engineio_test
 import (
 	"io"
 	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/testkit"
 )
 
 const (
@@ -231,5 +235,65 @@ func TestSession_PingFromTheClient(t *testing.T) {
 			require.Equal(t, 400, status)
 			require.Equal(t, engineio.ReasonParseError, <-p.h.closed)
 		}
+	})
+}
+
+// A ping overtakes the messages that wait: a client closes the connection if no ping comes within
+// interval and timeout, and a poll of a slow line takes 16 of thousands.
+func TestSession_PingOvertakesWhatWaits(t *testing.T) {
+	t.Run("polling", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			s := startInMemory(t, recordMessages)
+			p := s.polling()
+			const n = 16 * 500 // at two polls a second it takes some minutes
+			for i := range n {
+				require.True(t, p.h.Send(text(strconv.Itoa(i))))
+			}
+			began, pings, next := time.Now(), 0, 0
+			last := began
+			for next < n {
+				time.Sleep(time.Second / 2)
+				_, body := p.poll()
+				for packet := range strings.SplitSeq(body, "\x1e") {
+					if packet == "2" {
+						require.Less(t, time.Since(last), pingInterval+pingTimeout/2)
+						pings, last = pings+1, time.Now()
+						p.postOK("3")
+						continue
+					}
+					require.Equal(t, "4"+strconv.Itoa(next), packet)
+					next++
+				}
+			}
+			require.InDelta(t, time.Since(began).Seconds()/pingInterval.Seconds(), pings, 2)
+		})
+	})
+	// What the kernel has comes first.
+	onEach(t, func(t *testing.T, c carrier) {
+		s := start(t, c, smallBuffers, recordMessages, func(set *setup) { set.engine.PingInterval = 2 * time.Second })
+		ws, sent := s.stall()
+		for _, packet := range numbered("4", 1000) {
+			require.True(t, ws.h.Send(text(packet[1:])))
+		}
+		before, _ := ws.h.Queued()
+		testkit.Eventually(t, "no ping", func() bool {
+			messages, _ := ws.h.Queued()
+			return messages > before
+		})
+		want := slices.Concat(sent, numbered("4", 1000))
+		ping := -1
+		for next := 0; next < len(want); {
+			_, payload, err := ws.frame()
+			require.NoError(t, err)
+			if string(payload) == "2" {
+				ping = next
+				continue
+			}
+			require.Equal(t, want[next], string(payload))
+			next++
+		}
+		require.GreaterOrEqual(t, ping, 0)
+		require.LessOrEqual(t, ping, len(sent))
 	})
 }

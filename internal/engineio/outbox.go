@@ -2,7 +2,10 @@
 
 package engineio
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // outbox is a session's queue of unsent messages. Session.mu guards it. An empty outbox
 // holds no memory.
@@ -47,6 +50,22 @@ func (o *outbox) push(m *Message) {
 		q.keys[m.Key] = q.removed + len(q.ms)
 	}
 	q.ms = append(q.ms, m)
+	o.bytes += len(m.frame)
+}
+
+// pushFirst adds a message without a key in front of the others.
+func (o *outbox) pushFirst(m *Message) {
+	if o.len() == 0 {
+		o.push(m)
+		return
+	}
+	q := o.q
+	if q.head == 0 {
+		q.ms = slices.Insert(q.ms, 0, nil)
+		q.head, q.removed = 1, q.removed-1
+	}
+	q.head--
+	q.ms[q.head] = m
 	o.bytes += len(m.frame)
 }
 

@@ -40,6 +40,46 @@ func TestOutbox_HoldsOnlyUnsentMessages(t *testing.T) {
 	o.clear()
 }
 
+// A message that is put in front comes first, and those with keys are still replaced where they are.
+func TestOutbox_PushFirst(t *testing.T) {
+	t.Parallel()
+	keyed := func(key, data string) *Message {
+		m := textOf(data)
+		m.Key = key
+		return m
+	}
+	for taken := range 3 {
+		var o outbox
+		o.pushFirst(textOf("taken"))
+		for range taken {
+			o.push(textOf("taken"))
+		}
+		o.push(keyed("a", "old a"))
+		o.push(textOf("x"))
+		o.push(keyed("b", "old b"))
+		for range taken + 1 {
+			o.shift()
+		}
+		require.True(t, o.replace(keyed("a", "a")))
+		o.pushFirst(textOf("2"))
+		o.pushFirst(textOf("1"))
+		require.True(t, o.replace(keyed("b", "b")))
+		require.True(t, o.replace(keyed("a", "newer a")))
+		o.push(keyed("c", "c"))
+		require.True(t, o.replace(keyed("c", "newer c")))
+		bytes := 0
+		for _, want := range []string{"1", "2", "newer a", "x", "b", "newer c"} {
+			bytes += len(textOf(want).frame)
+		}
+		require.Equal(t, bytes, o.bytes)
+		for _, want := range []string{"1", "2", "newer a", "x", "b", "newer c"} {
+			require.Equal(t, want, string(o.first().payload()[1:]))
+			o.shift()
+		}
+		require.Equal(t, outbox{}, o)
+	}
+}
+
 // A queue that goes back to the pool no longer refers to its messages.
 func TestQueue_Reset(t *testing.T) {
 	t.Parallel()

@@ -126,10 +126,11 @@ func (s *Session) onTimer() {
 		s.phaseEndedAndUnlock()
 		return
 	}
-	s.mu.Unlock()
 	if ping {
-		s.Send(pingMessage)
+		s.pingAndUnlock()
+		return
 	}
+	s.mu.Unlock()
 }
 
 // armLocked starts the next heartbeat timeout. It sets unread during a pause, so that a
@@ -138,8 +139,6 @@ func (s *Session) armLocked(d time.Duration) {
 	s.unread = s.paused
 	s.srv.cfg.Wheel.Arm(&s.timer, d)
 }
-
-var pingMessage = control(string(packetPing))
 
 // Send queues messages, together and in order, and reports whether the session accepted
 // them. A volatile message that is dropped counts as accepted. Send does not block and
