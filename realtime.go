@@ -274,7 +274,7 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
 	if rt.namespaces[name] != nil {
-		return nil, fmt.Errorf("realtime: namespace %q exists", name)
+		return nil, fmt.Errorf("realtime: namespace %q exists; Of returns it", name)
 	}
 	return rt.addLocked(name, o, around), nil
 }

@@ -112,11 +112,16 @@ func (p *page) connecting(namespaces []string) {
 // client is a client in JavaScript that does what is right on each ending.
 const client = `// freshToken, loadState and logOut are the app's own.
 const socket = io('https://api.example.com/drivers', {
-  // Called before each attempt. A token that has expired is renewed first.
-  auth: (send) => freshToken().then((token) => send({ token })),
+  // Called before each attempt. A token that has expired is renewed first. Without a token the
+  // connection is closed, and the client tries again.
+  auth: (send) => freshToken().then((token) => send({ token }), () => socket.io.engine.close()),
 });
+const delay = socket.io.reconnectionDelay();
 let sid; // the login session of the socket
-socket.on('hello', (hello) => (sid = hello.sid));
+socket.on('hello', (hello) => {
+  sid = hello.sid;
+  socket.io.reconnectionDelay(delay); // a drain had changed it
+});
 // Also after each reconnect: what was sent in between is not sent again.
 socket.on('connect', loadState);
 socket.on('connect_error', (err) => {
