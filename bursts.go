@@ -14,9 +14,12 @@ import (
 )
 
 const (
-	// connectBurst is how long after its first event a socket may send what its client has kept.
-	// A slow line needs that time for some thousand events.
+	// connectBurst is how long after its first event a socket may send what its client has kept. On a
+	// slow line it takes longer: as long as the next event follows within connectPause, up to
+	// connectLong.
 	connectBurst = 10 * time.Second
+	connectPause = 2 * time.Second
+	connectLong  = 2 * time.Minute
 	// burstPause is how long a position waits during that time for a newer one, and burstHeld the
 	// most that one of them waits if they come all the time. A client that polls sends its first
 	// event alone, and the others when that is answered: so one pause does not end the burst.

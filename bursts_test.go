@@ -228,6 +228,27 @@ func TestBurst_InPieces(t *testing.T) {
 	})
 }
 
+// A slow line carries what a client has kept for a minute: all are acknowledged, and the status behind
+// them is handled.
+func TestBurst_SlowLine(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		l := &limitRecorder{}
+		srv := realtimetest.NewServer(t, l.options)
+		driver := entered(t, srv, realtime.NamespaceDrivers, "d1", realtime.UserDriver)
+		for piece := range slices.Chunk(line(0, 1400), 25) {
+			driver.sendAtOnce(t, piece...)
+			time.Sleep(time.Second)
+		}
+		driver.sendAtOnce(t, `42/drivers,9999["driver:status:update",{"isOnline":true,"isAvailableForTrips":true}]`)
+		time.Sleep(time.Second)
+		packets := driver.received()
+		require.Equal(t, 1400, acksOf(packets)[okAck])
+		require.Contains(t, packets[len(packets)-1], `"lastLocation":{"lat":1.399,`)
+		require.Empty(t, l.take())
+		require.False(t, driver.closed())
+	})
+}
+
 // Of the positions that wait the newest is the one that was taken last, in whatever order a client
 // sends what it has kept. If a client does not say when, it is the one that comes last.
 func TestBurst_NewestByTime(t *testing.T) {

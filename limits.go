@@ -68,7 +68,7 @@ func newLimiter(o *Options) *ratelimit.Limiter {
 		User:    ratelimit.Limit{Rate: ratelimit.Rate(r.User), Name: string(LimitRateUser)},
 		Breach:  ratelimit.Rate(r.Breach),
 		Repeat:  breachMemory,
-		Burst:   connectBurst,
+		Burst:   connectBurst, Pause: connectPause, LongBurst: connectLong,
 		Backlog: backlogRate,
 	})
 }

@@ -383,7 +383,8 @@ type Rate struct {
 // Trace.Limited, with "Rates." and the name of the field.
 //
 // A client that was offline sends at once what it has kept. That does not count for Breach in the
-// ten seconds from the first event of a socket, as long as a user has not more than 20,000
+// ten seconds from the first event of a socket, and on a slow line as long as such events follow each
+// other within two seconds, for two minutes at most, as long as a user has not more than 20,000
 // such events beyond their rates, and 10 more a second. Of the positions the newest is handled
 // then, and the older ones are acknowledged with success.
 type Rates struct {

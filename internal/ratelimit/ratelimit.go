@@ -17,9 +17,10 @@ type Config struct {
 	// Repeat is how long a user's breach is remembered.
 	Repeat time.Duration
 	// Burst is how long after its first event a socket may send what the client has kept while
-	// it was offline, and Backlog the rate of such events of one user that are no breach.
-	Burst   time.Duration
-	Backlog Rate
+	// it was offline. Each such event extends that to Pause after it, up to LongBurst. Backlog is
+	// the rate of such events of one user that are no breach.
+	Burst, Pause, LongBurst time.Duration
+	Backlog                 Rate
 }
 
 // Limit is a rate and the name that Allow returns when it refuses.
@@ -39,6 +40,8 @@ type Limiter struct {
 	backlog Quota
 	repeat  time.Duration
 	burst   time.Duration
+	pause   time.Duration
+	long    time.Duration
 	start   time.Time
 	seed    maphash.Seed
 	users   [16]users
@@ -58,6 +61,7 @@ type socketState struct {
 	events []eventBucket // one per handled event that the socket has sent; unknown events share one
 	breach Bucket
 	began  time.Duration // its first event, since the start
+	kept   time.Duration // until when it may send what its client has kept, if that is later than Config.Burst after began; likewise
 }
 
 type eventBucket struct {
@@ -70,7 +74,7 @@ type eventBucket struct {
 func New(c Config) *Limiter {
 	l := &Limiter{
 		events: make(map[string]*quota, len(c.Events)), others: c.Default.quota(), user: c.User.quota(), breach: c.Breach.Quota(),
-		backlog: c.Backlog.Quota(), repeat: c.Repeat, burst: c.Burst, start: time.Now(), seed: maphash.MakeSeed(),
+		backlog: c.Backlog.Quota(), repeat: c.Repeat, burst: c.Burst, pause: c.Pause, long: c.LongBurst, start: time.Now(), seed: maphash.MakeSeed(),
 	}
 	for event, limit := range c.Events {
 		q := limit.quota()
@@ -110,17 +114,24 @@ func (l *Limiter) Limits(event string) (limit string, ok bool) {
 	return q.name, q.burst > 0
 }
 
-// Begins reports whether the socket's first event came less than Config.Burst ago, or comes now.
+// Begins reports whether the socket may still send what its client has kept: its first event came less
+// than Config.Burst ago, or comes now, or Kept has extended that.
 func (l *Limiter) Begins(s *Socket) bool {
 	now := time.Since(l.start)
-	return now-s.use(now).began < l.burst
+	state := s.use(now)
+	return now-state.began < l.burst || now < state.kept
 }
 
 // Kept reports whether an event of the socket that Allow has not allowed may have been kept while
 // the client was offline: Begins is true, and Config.Backlog of the user allows it. Without a user
 // it is false.
 func (l *Limiter) Kept(s *Socket, user string) bool {
-	return user != "" && l.Begins(s) && l.takeBacklog(user, time.Since(l.start))
+	now := time.Since(l.start)
+	if user == "" || !l.Begins(s) || !l.takeBacklog(user, now) {
+		return false
+	}
+	s.state.kept = min(now+l.pause, s.state.began+l.long)
+	return true
 }
 
 // Breach charges an event that Allow has not allowed, and that was not Kept. It reports whether

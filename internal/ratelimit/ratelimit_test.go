@@ -186,6 +186,35 @@ func TestLimiter_Kept(t *testing.T) {
 	})
 }
 
+// On a slow line what was kept comes for longer than Config.Burst: as long as it does not pause, and
+// not for ever.
+func TestLimiter_KeptOnASlowLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := tested{Limiter: New(Config{
+			Default: Limit{Rate{0.001, 1}, "other", false}, User: Limit{Rate: Rate{PerSecond: -1}}, Breach: Rate{1, 2},
+			Burst: 10 * time.Second, Pause: 2 * time.Second, LongBurst: time.Minute, Backlog: Rate{10, 500},
+		})}
+		var s, pauses Socket
+		require.Equal(t, Pass, l.allow(&s, "u", "x"))
+		for range 59 {
+			time.Sleep(time.Second)
+			require.Equal(t, Kept, l.allow(&s, "u", "x"))
+		}
+		time.Sleep(time.Second)
+		require.False(t, l.Begins(&s))
+		require.Equal(t, Refuse, l.allow(&s, "u", "x"))
+
+		require.Equal(t, Pass, l.allow(&pauses, "v", "x"))
+		time.Sleep(9 * time.Second)
+		require.Equal(t, Kept, l.allow(&pauses, "v", "x"))
+		time.Sleep(2*time.Second - 1)
+		require.True(t, l.Begins(&pauses))
+		time.Sleep(time.Nanosecond)
+		require.False(t, l.Begins(&pauses))
+		require.Equal(t, Refuse, l.allow(&pauses, "v", "x"))
+	})
+}
+
 func TestLimiter_Repeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := New(Config{Repeat: 5 * time.Minute})
