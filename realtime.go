@@ -226,18 +226,27 @@ func (rt *Server) subscribe() error {
 		rt.opts.Bus = rt.ownBus
 	}
 	rt.publisher.parties.learn()
-	unsubscribe, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (func(), error) {
-		if rt.memoryBus = memoryBusIn(rt.opts.Bus); rt.memoryBus != nil {
-			rt.subscription = &subscription{handler: rt.publisher.handle, server: true}
-			return rt.memoryBus.subscribe(rt.subscription)
+	to, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (to busSubscription, err error) { // a call that is abandoned changes nothing of rt
+		if to.memory = memoryBusIn(rt.opts.Bus); to.memory == nil {
+			to.cancel, err = rt.opts.Bus.Subscribe(rt.publisher.subscription)
+			return to, err
 		}
-		return rt.opts.Bus.Subscribe(rt.publisher.subscription)
+		to.subscription = &subscription{handler: rt.publisher.handle, server: true}
+		to.cancel, err = to.memory.subscribe(to.subscription)
+		return to, err
 	})
 	if err != nil {
 		return errorf("subscribing to the bus: %w", hostcall.Original(err))
 	}
-	rt.unsubscribe = unsubscribe
+	rt.memoryBus, rt.subscription, rt.unsubscribe = to.memory, to.subscription, to.cancel
 	return nil
+}
+
+// busSubscription is the server's subscription to its bus.
+type busSubscription struct {
+	memory       *MemoryBus    // the one that the bus is or wraps; nil: none
+	subscription *subscription // if there is one
+	cancel       func()
 }
 
 // Drivers returns the namespace /drivers.
