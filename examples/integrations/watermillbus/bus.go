@@ -98,6 +98,8 @@ type Bus struct {
 	reader        *reader              // nil while nobody subscribes
 	queues        map[string]*keyQueue // of the keys with an event that is handled
 	failures      map[string]int       // by event id: how often a handler has failed
+	handled       map[string]bool      // by event id: the last ones that were handled
+	handledOrder  []string             // their ids, the oldest first
 	running       sync.WaitGroup       // readers, queues and calls of Publish; grows only while not closed, or while it is not zero
 }
 
@@ -111,7 +113,7 @@ func New(c Config) (*Bus, error) {
 	}
 	b := &Bus{
 		cfg: c, id: uuid.NewString(), publishing: make(chan struct{}, c.MaxPublishing),
-		queues: map[string]*keyQueue{}, failures: map[string]int{},
+		queues: map[string]*keyQueue{}, failures: map[string]int{}, handled: map[string]bool{},
 	}
 	b.ctx, b.stop = context.WithCancel(context.Background())
 	return b, nil

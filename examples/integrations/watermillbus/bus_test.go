@@ -235,6 +235,26 @@ func TestBus_FailedEventIsNackedThenPoison(t *testing.T) {
 	}
 }
 
+// A Pub/Sub that could not store that a message was handled delivers it again: it is acknowledged, and
+// not handled again.
+func TestBus_HandledEventIsNotHandledAgain(t *testing.T) {
+	t.Parallel()
+	p := newPubSub()
+	b := newBus(t, watermillbus.Config{Publisher: p, Subscriber: p})
+	var ids []string
+	_, err := b.Subscribe(func(_ context.Context, e realtime.Envelope) error {
+		ids = append(ids, e.ID)
+		return nil
+	})
+	require.NoError(t, err)
+	for _, n := range []int{1, 1, 2, 1, 3} {
+		msg := newMessage(t, event("t1", n))
+		p.messages <- msg
+		require.Equal(t, "ack", answer(t, msg))
+	}
+	require.Equal(t, []string{event("t1", 1).ID, event("t1", 2).ID, event("t1", 3).ID}, ids)
+}
+
 // A message of somebody else's does not stop the topic.
 func TestBus_UnreadableMessageIsPoison(t *testing.T) {
 	t.Parallel()

@@ -49,6 +49,9 @@ type received struct {
 // further one receives what is published after its Subscribe, and possibly what another process
 // has published shortly before.
 //
+// An event that this process has handled, and that comes again because the Pub/Sub could not store that,
+// is not handled again: the last 4,096 are remembered.
+//
 // The ctx of a call ends when the Pub/Sub gives the message up. If the handler returns an error
 // or panics, the event is delivered again, to all handlers. It must not change e.Data. cancel
 // waits for running calls of the handler, so a handler that ends its own subscription must do it
@@ -205,6 +208,9 @@ func (b *Bus) handle(msg *message.Message) bool {
 	if err != nil {
 		return b.poison(msg, e, err)
 	}
+	if b.knows(e.ID) { // the Pub/Sub could not store that it was handled
+		return true
+	}
 	handled := false
 	for _, s := range b.recipients(msg) {
 		called, failure := b.call(msg.Context(), s, e)
@@ -214,7 +220,7 @@ func (b *Bus) handle(msg *message.Message) bool {
 	case !handled:
 		return false
 	case err == nil:
-		b.forget(e.ID)
+		b.remember(e.ID)
 		return true
 	case b.failed(e.ID) < b.cfg.Attempts:
 		b.cfg.Logger.Warn("watermillbus: event is delivered again", "event", e.Name, "id", e.ID, "error", err)
@@ -269,6 +275,32 @@ func (b *Bus) failed(id string) int {
 	}
 	b.failures[id]++
 	return b.failures[id]
+}
+
+// maxHandled is how many events that were handled are remembered.
+const maxHandled = 4096
+
+// remember records that an event was handled.
+func (b *Bus) remember(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.failures, id)
+	if id == "" || b.handled[id] {
+		return
+	}
+	if len(b.handledOrder) == maxHandled {
+		delete(b.handled, b.handledOrder[0])
+		b.handledOrder = b.handledOrder[1:]
+	}
+	b.handled[id] = true
+	b.handledOrder = append(b.handledOrder, id)
+}
+
+// knows reports whether an event was handled in this process.
+func (b *Bus) knows(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.handled[id]
 }
 
 func (b *Bus) forget(id string) {
