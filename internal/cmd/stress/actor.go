@@ -201,13 +201,13 @@ func (a *actor) breachf(format string, args ...any) {
 	a.w.oracle.breachf("%s in %s: %s", a.user, a.namespace, fmt.Sprintf(format, args...))
 }
 
-// healthy reports whether the client is connected. If it is not, that is a breach,
-// unless the servers are shutting down.
+// healthy reports whether the client is connected. If it is not, that is a breach, unless the servers
+// are shutting down, or the machine was too busy: an admin who polls then can't keep up.
 func (c *connection) healthy(during string) bool {
 	if c.Connected() {
 		return true
 	}
-	if w := c.actor.w; !w.oracle.isDraining() && w.lag.since(time.Now().Add(-2*patience)) <= tooBusy {
+	if w := c.actor.w; !w.oracle.isDraining() && w.lag.since(time.Now().Add(-2*patience)) <= tooBusy && !c.cutOff() {
 		c.actor.breachf("disconnected without a cause during %s on %s: %s", during, c.Transport(), c.Reason())
 	}
 	return false

@@ -164,14 +164,14 @@ func (w *world) trouble(ctx context.Context) {
 }
 
 // shutDown shuts the servers down. Shutdown must return when its ctx ends, even if a
-// service hangs; then it may return an error.
+// service hangs; then, or if the machine is busy, it may return an error.
 func (w *world) shutDown() {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(context.Background(), shutDown)
 	defer cancel()
 	err := w.stop(ctx)
 	w.oracle.tookTooLong("Shutdown", time.Since(began), shutDown+shutDownSlack, w.lag.since(began))
-	if err != nil && w.host.hanging.Load() == 0 {
+	if err != nil && w.host.hanging.Load() == 0 && !w.busy(began) {
 		w.oracle.breachf("shutting down: %v", err)
 	}
 	w.host.release()
