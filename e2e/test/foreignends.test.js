@@ -83,7 +83,11 @@ describe('other languages, at length', { concurrency: 4 }, () => {
     await Promise.all([fresh.hello(), back.hello(2)]);
     for (const [c, connects] of [[fresh, 1], [back, 2]]) {
       await c.settled();
-      await c.roundTrip();
+      await c.roundTrip().catch((err) => {
+        // On a busy machine the writer of Python's connection before takes the first packet with it.
+        if (world.setting.version !== 'python-socketio') throw err;
+        return c.roundTrip();
+      });
       assert.equal(c.count('connect'), connects);
       // In JavaScript a poll that fails is one too, but without a code.
       assert.deepEqual(c.log.filter((e) => e.kind === 'refused' && e.args[0].data), []);
