@@ -201,7 +201,8 @@ func (s *Session) limitWrite(w http.ResponseWriter) {
 // servePost handles the messages of a POST. It answers after all of them were passed to
 // the handler, so that a client cannot send faster than its handlers work. While the
 // session is closing, messages are read and dropped: a client whose POST fails would not
-// poll for the remaining messages. When it can have read the end, the answer breaks off. A second POST at the same time ends the session.
+// poll for the remaining messages. Once it can have read the end, the answer breaks off: see breakOff.
+// A second POST at the same time ends the session.
 func (s *Session) servePost(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	if s.state == stateClosed { // it is about to be removed

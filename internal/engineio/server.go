@@ -377,8 +377,8 @@ func (s *Server) Stop() {
 const unwindTime = 100 * time.Millisecond
 
 // Shutdown closes every session and waits until all are removed and no connection is
-// left. When ctx ends first, it aborts the remaining sessions, and returns an error
-// that says of how many the clients cannot have read the end. It returns soon after ctx ends even if a connection of
+// left. When ctx ends first, it aborts the remaining sessions. If some of their clients cannot have
+// read the end, it returns an error with their number. It returns soon after ctx ends even if a connection of
 // the host or a callback blocks. It does not wait for Handler.Serve. It is idempotent.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.Stop()
