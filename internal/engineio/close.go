@@ -85,6 +85,7 @@ func (s *Session) closeAndUnlock(reason Reason, ending uint8) {
 		return
 	}
 	s.state, s.phase, s.ending = stateClosing, phaseDeliver, ending
+	s.receipts = nil // pongs are dropped from now on
 	wait := s.srv.cfg.CloseTimeout
 	// Not for those who have never logged in: nothing limits how many such sessions close.
 	if s.ws == nil && s.wasKnown && (s.poll != nil || time.Since(s.pollSeen) < s.srv.cfg.PingTimeout) {
@@ -300,7 +301,7 @@ func (s *Session) abortLocked() (r teardown, ok bool) {
 		return r, false
 	}
 	r.wasOpen = s.state == stateOpen
-	s.state = stateClosed
+	s.state, s.receipts = stateClosed, nil
 	s.srv.cfg.Wheel.Stop(&s.timer)
 	s.unblockLocked()
 	r.unsent = Exceeded{Limit: LimitOutbox, OutboxMessages: s.out.len(), OutboxBytes: s.out.bytes}

@@ -11,6 +11,7 @@ var pingMessage = control(string(packetPing))
 func (s *Session) pingAndUnlock() {
 	if s.out.first() != pingMessage { // another one has not been sent yet
 		s.out.pushFirst(pingMessage)
+		s.pingQueuedLocked()
 	}
 	s.unlockAndWake()
 }
@@ -25,18 +26,21 @@ func (s *Server) pingTime() uint32 {
 	return max(1, uint32(time.Since(s.started).Microseconds()))
 }
 
-// ponged passes the time since the last ping to Config.Heartbeat, once per ping: a client may send
-// any number of pongs. Other packets answer a ping too, but may have been sent before it.
+// ponged handles a pong. It passes the time since the last ping of the heartbeat to Config.Heartbeat,
+// once per ping: a client may send any number of pongs. Other packets answer a ping too, but may have
+// been sent before it.
 func (s *Session) ponged() {
-	f := s.srv.cfg.Heartbeat
-	if f == nil {
-		return
-	}
 	s.mu.Lock()
-	at := s.pingedAt
-	s.pingedAt = 0
+	received, ofHeartbeat := s.pongLocked()
+	at := uint32(0)
+	if ofHeartbeat {
+		at, s.pingedAt = s.pingedAt, 0
+	}
 	s.mu.Unlock()
-	if at != 0 {
+	if f := s.srv.cfg.Heartbeat; f != nil && at != 0 {
 		f(s.handler, time.Duration(s.srv.pingTime()-at)*time.Microsecond)
+	}
+	if received != nil {
+		received()
 	}
 }

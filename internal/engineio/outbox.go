@@ -18,6 +18,7 @@ type queue struct {
 	ms      []*Message
 	head    int            // number of messages in ms that were taken
 	removed int            // number of taken messages that were removed from ms
+	pings   int            // number of messages that are a receiptPing
 	keys    map[string]int // position of the newest message of a key, counted from the first message ever pushed; nil until replace needs it
 }
 
@@ -51,6 +52,17 @@ func (o *outbox) push(m *Message) {
 	}
 	q.ms = append(q.ms, m)
 	o.bytes += len(m.frame)
+	if m.receipt {
+		q.pings++
+	}
+}
+
+// receipts returns the number of pings that are receipts.
+func (o *outbox) receipts() int {
+	if o.q == nil {
+		return 0
+	}
+	return o.q.pings
 }
 
 // pushFirst adds a message without a key in front of the others.
@@ -82,6 +94,9 @@ func (o *outbox) shift() {
 	q := o.q
 	m := q.ms[q.head]
 	o.bytes -= len(m.frame)
+	if m.receipt {
+		q.pings--
+	}
 	if q.keys != nil && m.Key != "" && q.keys[m.Key] == q.removed+q.head {
 		delete(q.keys, m.Key)
 	}
@@ -153,5 +168,5 @@ func (o *outbox) release() {
 // reset empties the queue, which then refers to no message.
 func (q *queue) reset() {
 	clear(q.ms[q.head:])
-	q.ms, q.head, q.keys, q.removed = q.ms[:0], 0, nil, 0
+	q.ms, q.head, q.keys, q.removed, q.pings = q.ms[:0], 0, nil, 0, 0
 }

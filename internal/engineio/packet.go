@@ -37,6 +37,8 @@ type Message struct {
 	frame  []byte // the websocket frame: header and payload
 	head   int    // length of the frame header
 	binary bool
+	// receipt says that it is a receiptPing.
+	receipt bool
 
 	// Volatile messages are dropped if the session is not writable.
 	Volatile bool

@@ -45,6 +45,7 @@ type Session struct {
 	unread       bool              // reading was paused since the timer was armed
 	clientClosed bool              // the client sent a close packet
 	limited      bool              // it has reached a limit, which was reported
+	unanswered   uint8             // pings that were queued and not answered, at most maxPings; unused if there are receipts
 	pingedAt     uint32            // see heartbeat.go; 0: no pong is to be measured
 	pollSeen     time.Time         // when the last poll was answered; first, when the session was added
 	resume       chan struct{}     // closed when the pause ends or the session closes; nil unless a goroutine waits for that
@@ -53,6 +54,7 @@ type Session struct {
 	poll         chan struct{}     // wakes the open poll; nil when none is open
 	pollArrived  chan struct{}     // closed when a poll arrives; nil unless a close waits for one
 	post         *post             // the POST that is being read
+	receipts     *receipts         // nil if none is awaited
 	timer        timingwheel.Timer // heartbeat; in stateClosing the end of the phase
 }
 

@@ -24,7 +24,7 @@ var rules = Rules{
 	Wheel: module + "/internal/timingwheel.Timer",
 	Outward: []string{
 		"net.*", "net/http.*", "syscall.*", module + "/internal/rawsocket.*", "os.*", "(*log/slog.Logger).*", "time.Sleep", "(*sync.WaitGroup).Wait", "github.com/redis/rueidis.*",
-		session + "Send", session + "SendThrough", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
+		session + "Send", session + "SendThrough", session + "SendReceipted", session + "OpenGate", session + "CloseGate", session + "Close", session + "Pause", session + "Resume", session + "Cork", session + "Uncork",
 	},
 	Harmless: []string{"error", "context.Context", "context.CancelFunc", "func() time.Time", "slices.*", "maps.*", "sort.*", "strings.*"},
 	// recv serializes the messages of a session, and only the reader takes it.

@@ -12,10 +12,25 @@ type Reply struct {
 	Err         error
 }
 
+// pendingAck is an ack that has not come. waited says that a caller waits for it: then reading does
+// not pause, see backlog.
+type pendingAck struct {
+	f      func(Reply)
+	waited bool
+}
+
 // Expect registers f for the ack with an id of Namespace.NextID. f is called once, on any
 // goroutine, unless Forget unregisters it first. It must not block. Expect returns
 // ErrClosed or ErrTooManyAcks if it does not register f; then the event must not be sent.
 func (s *Socket) Expect(id int64, f func(Reply)) error {
+	err := s.expect(id, pendingAck{f, true})
+	if err == ErrTooManyAcks { //nolint:errorlint // expect wraps none
+		s.conn.limited(s, LimitPendingAcks)
+	}
+	return err
+}
+
+func (s *Socket) expect(id int64, a pendingAck) error {
 	s.mu.Lock()
 	switch {
 	case s.Closed():
@@ -23,14 +38,13 @@ func (s *Socket) Expect(id int64, f func(Reply)) error {
 		return ErrClosed
 	case len(s.acks) >= s.conn.srv.cfg.PendingAcks:
 		s.mu.Unlock()
-		s.conn.limited(s, LimitPendingAcks)
 		return ErrTooManyAcks
 	}
 	if s.acks == nil {
-		s.acks = map[int64]func(Reply){}
+		s.acks = map[int64]pendingAck{}
 	}
-	s.acks[id] = f
-	unsettled := s.conn.countAwaited(1)
+	s.acks[id] = a
+	unsettled := a.waited && s.conn.countAwaited(1)
 	s.mu.Unlock()
 	if unsettled {
 		s.conn.settle()
@@ -44,17 +58,17 @@ func (s *Socket) Forget(id int64) { s.takeAck(id) }
 // takeAck unregisters and returns the function that awaits an ack, or nil.
 func (s *Socket) takeAck(id int64) func(Reply) {
 	s.mu.Lock()
-	f, ok := s.acks[id]
+	a, ok := s.acks[id]
 	unsettled := false
 	if ok {
 		delete(s.acks, id)
-		unsettled = s.conn.countAwaited(-1)
+		unsettled = a.waited && s.conn.countAwaited(-1)
 	}
 	s.mu.Unlock()
 	if unsettled {
 		s.conn.settle()
 	}
-	return f
+	return a.f
 }
 
 // handleAck handles a client's ack, which is an Event without a name.
@@ -88,4 +102,14 @@ func (s *Socket) Ask(ctx context.Context, send func(id int64) bool) (Reply, erro
 		s.Forget(id)
 		return Reply{}, ctx.Err()
 	}
+}
+
+// waited returns the number of acks that a caller waits for.
+func waited(acks map[int64]pendingAck) (n int) {
+	for _, a := range acks {
+		if a.waited {
+			n++
+		}
+	}
+	return n
 }

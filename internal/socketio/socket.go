@@ -55,7 +55,7 @@ type Socket struct {
 	mu            sync.Mutex // guards the fields below, and changes of state
 	rooms         []*member
 	first, last   *Event // the event queue
-	acks          map[int64]func(Reply)
+	acks          map[int64]pendingAck
 	running       bool // a goroutine runs the queue, or the socket is on the ready list
 	disconnectDue bool // the Disconnect hook must be called after the queued events
 	wakeDue       bool // the Wake hook must be called after the queued events
@@ -247,7 +247,7 @@ type closing struct {
 	left      bool     // Config.Left must be called, unless the connection is closed
 	others    int      // sockets left on the connection
 	emptied   []string // rooms without a socket now
-	acks      map[int64]func(Reply)
+	acks      map[int64]pendingAck
 	unsettled bool // Conn.settle must be called
 	run       bool // the queue must be run, up to the Disconnect hook
 }
@@ -270,7 +270,7 @@ func (s *Socket) closeLocked(reason string) closing {
 	if !c.wasOpen {
 		s.rooms = nil // otherwise the Disconnect hook reads them, and forgetRooms drops them
 	}
-	c.unsettled = s.conn.countAwaited(-len(c.acks))
+	c.unsettled = s.conn.countAwaited(-waited(c.acks))
 	if c.wasOpen {
 		if reason == ReasonServer || reason == string(ReasonForcedClose) {
 			// The server disconnects this client: its queued events are dropped.
@@ -296,8 +296,8 @@ func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
 		s.conn.settle()
 	}
 	s.ns.notifyRooms(c.emptied)
-	for _, f := range c.acks {
-		s.callReply(f, Reply{Err: ErrClosed})
+	for _, a := range c.acks {
+		s.callReply(a.f, Reply{Err: ErrClosed})
 	}
 	if c.run {
 		go s.run()
