@@ -45,11 +45,13 @@ func compare(ctx context.Context, args []string) error {
 	onlyPeers := fs.String("peers", "", "only these, by comma: "+names(peers, func(p peer) string { return p.name }))
 	onlyModes := fs.String("modes", "", "only these, by comma: "+names(modes, func(m mode) string { return m.label }))
 	quick := fs.Bool("quick", false, "few sockets for a short time: shows that everything works, the figures are rough")
+	seed := fs.Uint64("seed", 1, "of drops: who is cut when, for how long and how")
 	pin := fs.Bool("pin", true, "server and generator on a core each")
 	build := fs.Bool("build", true, "build the servers first")
 	keep := fs.Bool("keep", false, "add to the results of the last run instead of starting anew")
 	render := fs.Bool("render", false, "measure nothing, write the report of the results that are there")
 	scaling := fs.String("scaling", "", "write what several nodes cost into this file, ../docs/scaling.md, between its two marks")
+	dropsOut := fs.String("drops", "", "write what became of connections that ended into this file, ../docs/benchmarks.md, between its two marks")
 	out := fs.String("out", "", `the report, "-" for standard output (default ../docs/benchmarks.md for a whole run, else "-")`)
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -78,7 +80,7 @@ func compare(ctx context.Context, args []string) error {
 		fmt.Fprintln(os.Stderr, "one core only: server and generator share it")
 		*pin = false
 	}
-	r := &runner{root: root, repeats: *repeats, quick: *quick, pin: *pin, log: os.Stderr}
+	r := &runner{root: root, repeats: *repeats, quick: *quick, pin: *pin, seed: *seed, log: os.Stderr}
 	if r.peers, err = choose(peers, *onlyPeers, func(p peer) string { return p.name }); err != nil {
 		return err
 	}
@@ -105,9 +107,12 @@ func compare(ctx context.Context, args []string) error {
 		return err
 	}
 	rep := report{results: res, machine: describe(ctx), quick: *quick, pinned: *pin, at: time.Now()}
-	if *scaling != "" {
+	switch {
+	case *scaling != "":
 		err = rep.writeScaling(*scaling)
-	} else {
+	case *dropsOut != "":
+		err = rep.writeDrops(*dropsOut)
+	default:
 		err = write(*out, rep)
 	}
 	if err != nil {

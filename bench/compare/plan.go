@@ -32,19 +32,25 @@ const (
 var (
 	server = []string{"out/bin/server"}
 	basic  = []string{"check", "connect", "pings", "pings-admin", "pings-rate4000", "fanout", "unicast", "idle", "churn"}
+	drops  = []string{"drops", "drops-faults", "drops-nodes"}
+	storms = []string{"storm", "storm-spread"}
 	growth = []string{"rooms-100", "rooms-1000", "rooms-10000", "drivers-100", "drivers-1000", "drivers-10000"}
 )
 
 var peers = []peer{
 	{name: node, about: "socket.io 4.8.4", cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node",
-		modes: also(basic, "check-polling", "polling", "slow", "cluster", "cluster-pings")},
+		modes: also(basic, "check-polling", "polling", "slow", "cluster", "cluster-pings", drops, storms)},
+	{name: "node-recovery", about: "the same with its connection state recovery; over Redis with @socket.io/redis-streams-adapter 0.3.1",
+		cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node", env: []string{"RECOVERY=1"}, modes: drops},
 	{name: tuned, about: "the same, set up for memory, with a KeyObject for the tokens' secret",
 		cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node", env: []string{"TUNED=1"},
 		modes: []string{"check", "connect", "pings", "idle"}},
 	{name: "googollee", about: "go-socket.io v1.7.0, which speaks Socket.IO 2", cmd: []string{"out/bin/peers/googollee"}, gen: []string{"-eio", "3"},
 		modes: []string{"connect", "pings", "fanout", "unicast", "idle"}},
 	{name: "centrifuge", about: "v0.40.1, its own JSON protocol", cmd: []string{"out/bin/peers/centrifuge"}, gen: []string{"-proto", "centrifuge"},
-		modes: basic},
+		modes: also(basic, storms)},
+	{name: "centrifuge-recovery", about: "the same with history and recovery", cmd: []string{"out/bin/peers/centrifuge"},
+		gen: []string{"-proto", "centrifuge"}, env: []string{"RECOVERY=1"}, modes: drops},
 	{name: "centrifuge-lowmem", about: "the same, set up for memory", cmd: []string{"out/bin/peers/centrifuge"}, gen: []string{"-proto", "centrifuge"},
 		env: []string{"LOWMEM=1"}, modes: []string{"check", "pings", "idle"}},
 	{name: "bare-gws", about: "gws v1.9.1 and nothing else", cmd: []string{"out/bin/peers/baregws"},
@@ -52,13 +58,13 @@ var peers = []peer{
 	{name: "bare-gws-coalesced", about: "the same, with what is queued joined into one write", cmd: []string{"out/bin/peers/baregws"},
 		env: []string{"COALESCE=1"}, modes: []string{"check", "pings", "pings-admin", "fanout", "unicast"}},
 	{name: epoll, about: "system calls and nothing else, coalesced", cmd: []string{"out/bin/peers/bareepoll"},
-		env: []string{"COALESCE=1"}, modes: also(basic, growth...)},
+		env: []string{"COALESCE=1"}, modes: also(basic, growth)},
 	{name: "bare-nbio", about: "nbio v1.6.5 and nothing else", cmd: []string{"out/bin/peers/barenbio"},
 		modes: []string{"check", "idle"}},
 	{name: "bare-gobwas", about: "gobwas/ws v1.5.0 and nothing else", cmd: []string{"out/bin/peers/baregobwas"},
 		modes: []string{"check", "idle"}},
 	{name: ours, about: "this library", cmd: server,
-		modes: also(also(basic, growth...), "check-polling", "polling", "slow", "cluster", "cluster-pings", "scale", "scale-spread")},
+		modes: also(basic, growth, "check-polling", "polling", "slow", "cluster", "cluster-pings", "scale", "scale-spread", drops, storms)},
 	{name: conns, about: "this library on connections that are not plain TCP to it", cmd: server, env: []string{"NETCONN=1"},
 		modes: []string{"check", "connect", "pings", "fanout", "unicast", "idle", "churn"}},
 	{name: procs1, about: "this library, GOMAXPROCS=1", cmd: server, env: []string{"GOMAXPROCS=1"},
@@ -71,9 +77,8 @@ var peers = []peer{
 		modes: []string{"pings", "fanout"}},
 }
 
-func also(list []string, more ...string) []string {
-	return append(append([]string{}, list...), more...)
-}
+// also joins words and lists of words.
+func also(parts ...any) []string { return f(parts...) }
 
 // A runMode measures one server in one mode.
 type runMode func(r *runner, ctx context.Context, p peer, m mode) (run, error)
@@ -115,7 +120,20 @@ var modes = []mode{
 	{label: "cluster-pings", calm: true, nodes: 3, args: f(pings("600"), "-rate", "2000", "-admins", "1"), quick: short},
 	{label: "scale", nodes: 5, once: true, run: (*runner).scale, args: f("hold", "-c", "19000"), quick: f("-c", "500")},
 	{label: "scale-spread", nodes: 5, once: true, run: (*runner).scaleSpread, args: f("hold", "-c", "15000"), quick: f("-c", "500")},
+	{label: "drops", once: true, run: (*runner).drops, args: f("drops"), quick: fewDrops},
+	{label: "drops-faults", once: true, run: (*runner).drops, args: f("drops", "-faults"), quick: fewDrops},
+	{label: "drops-nodes", nodes: 2, once: true, run: (*runner).drops, args: f("drops", "-faults"), quick: fewDrops},
+	{label: "storm", once: true, run: (*runner).storm, args: storm("10000"), env: broadcasts, quick: f("-c", "500")},
+	{label: "storm-spread", nodes: 2, once: true, run: (*runner).stormSpread, args: storm("9500"), env: broadcasts, quick: f("-c", "500")},
 }
+
+// storm is so many sockets for each server; nothing holds them back when they return.
+func storm(sockets string) []string { return f("hold", "-c", sockets, "-conc", "1000") }
+
+// broadcasts make a server ready for an event to all, where that takes something.
+var broadcasts = []string{"BROADCAST=1"}
+
+var fewDrops = f("-c", "20", "-t", "10s", "-rate", "50", "-up", "3s", "-cut", "3s")
 
 var short = f("-t", "1s", "-warm", "500ms")
 

@@ -74,6 +74,7 @@ func (r report) markdown(hand string) string {
 	r.slowTable(p)
 	r.churnTable(p)
 	r.nodesTable(p)
+	r.dropsSection(p)
 	r.surroundings(p)
 	return b.String()
 }

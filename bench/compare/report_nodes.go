@@ -17,16 +17,21 @@ const (
 
 // writeScaling replaces what a file has between the two marks.
 func (r report) writeScaling(file string) error {
+	return replace(file, scalingStart, scalingEnd, r.scaling())
+}
+
+// replace writes text between two lines of a file.
+func replace(file, start, end, text string) error {
 	old, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	before, rest, ok := strings.Cut(string(old), scalingStart+"\n")
-	_, after, closed := strings.Cut(rest, scalingEnd)
+	before, rest, ok := strings.Cut(string(old), start+"\n")
+	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		return fmt.Errorf("%s lacks the marks %q and %q", file, scalingStart, scalingEnd)
+		return fmt.Errorf("%s lacks the marks %q and %q", file, start, end)
 	}
-	return os.WriteFile(file, []byte(before+scalingStart+"\n"+r.scaling()+scalingEnd+after), 0o644)
+	return os.WriteFile(file, []byte(before+start+"\n"+text+end+after), 0o644)
 }
 
 // scaling is what docs/scaling.md has between its marks.

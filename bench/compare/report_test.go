@@ -152,3 +152,40 @@ func TestChoose(t *testing.T) {
 		t.Error("nothing chosen is not all")
 	}
 }
+
+func TestDropsAreWritten(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "benchmarks.md")
+	r := report{at: time.Unix(0, 0), machine: []string{"a machine"}, results: results{
+		{Name: node, Label: "drops", OK: true, V: map[string]float64{"delivered_pct": 99.999, "lost_cut_seen": 1, "published": 6000, "caught_up_pct": 50, "caught_up_p50_ms": 7}},
+		{Name: node, Label: "drops", OK: true, V: map[string]float64{"delivered_pct": 98, "lost_cut_seen": 3, "published": 6000, "caught_up_pct": 50, "caught_up_p50_ms": 8}},
+		{Name: ours, Label: "drops", OK: true, V: map[string]float64{"delivered_pct": 100, "published": 6000, "caught_up_pct": 100}},
+		{Name: ours, Label: "drops-nodes", OK: true, V: map[string]float64{"delivered_pct": 100}},
+		{Name: ours, Label: "storm", OK: true, V: map[string]float64{"killed_sockets": 10000, "all_back_s": 7.5}},
+		{Name: ours, Label: "storm-spread", OK: false, Notes: []string{"got 1 of 2"}, V: map[string]float64{"all_back_s": 3}},
+	}}
+	if err := os.WriteFile(file, []byte("before\n"+dropsStart+"\nold\n"+dropsEnd+"\nafter\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the marks stay
+		if err := r.writeDrops(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, _ := os.ReadFile(file)
+	whole := r.markdown("")
+	for _, want := range []string{
+		"| node | 98.99 % [98.00–99.99] |  |  |", "| realtime | 100 % |  | 100 % |",
+		"| node | drops only | 6,000 | 1–3 |", "| 50.00 % | 7.50 [7.00–8.00] |",
+		"| realtime | started again | 10,000 |  |  |  | 7.50 |", "storm-spread realtime: got 1 of 2",
+	} {
+		if !strings.Contains(string(b), want) || !strings.Contains(whole, want) {
+			t.Errorf("%q is lacking in\n%s", want, b)
+		}
+	}
+	if text := string(b); strings.Contains(text, "old") || !strings.HasPrefix(text, "before\n") || !strings.HasSuffix(text, dropsEnd+"\nafter\n") {
+		t.Errorf("what is not between the marks is not kept:\n%s", text)
+	}
+	if r.writeDrops(filepath.Join(t.TempDir(), "none")) == nil {
+		t.Error("a file that is not there was written")
+	}
+}

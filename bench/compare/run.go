@@ -35,6 +35,7 @@ type runner struct {
 	repeats int
 	quick   bool
 	pin     bool
+	seed    uint64 // of drops
 	log     io.Writer
 	port    int
 }
@@ -179,17 +180,23 @@ func (r *runner) one(ctx context.Context, p peer, m mode) (run, error) {
 	if err != nil {
 		return run{}, err
 	}
-	args := append(slices.Clone(m.args), nodes.flags()...)
-	args = append(args, "-secret", secret, "-json", found, "-name", p.name, "-label", m.label)
-	args = append(args, p.gen...)
-	if r.quick {
-		args = append(args, m.quick...)
-	}
+	args := r.generatorArgs(p, m, nodes, found)
 	out, err := r.command(ctx, "1", r.path("out/bin/loadgen"), args...).CombinedOutput()
 	if list, e := load(found); e == nil && len(list) == 1 {
 		return list[0], nil
 	}
 	return run{}, fmt.Errorf("no result: %v: %s", err, strings.Join(strings.Fields(string(out[max(0, len(out)-300):])), " "))
+}
+
+// generatorArgs are the arguments of the generator for a run.
+func (r *runner) generatorArgs(p peer, m mode, ns nodes, found string) []string {
+	args := append(slices.Clone(m.args), ns.flags()...)
+	args = append(args, "-secret", secret, "-json", found, "-name", p.name, "-label", m.label)
+	args = append(args, p.gen...)
+	if r.quick {
+		args = append(args, m.quick...)
+	}
+	return args
 }
 
 // start starts a server and waits until it listens. redis is the address of what several

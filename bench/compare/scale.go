@@ -25,17 +25,18 @@ const (
 	atRest      = 20 * time.Second // over which CPU at rest is measured
 	atRestQuick = time.Second
 	downTime    = time.Second // until a supervisor starts the killed node again
-	victim      = 1           // which node is killed; the first one broadcasts
 )
 
 // scale starts the killed node again after a second; its sockets come back to it.
 func (r *runner) scale(ctx context.Context, p peer, m mode) (run, error) {
-	return r.scaled(ctx, p, m, true)
+	s := &scaling{victim: 1, again: true}
+	return r.scaled(ctx, p, m, s, s.takeIn, s.rest, s.broadcast, s.kill, s.broadcast)
 }
 
 // scaleSpread does not; its sockets go to the other nodes.
 func (r *runner) scaleSpread(ctx context.Context, p peer, m mode) (run, error) {
-	return r.scaled(ctx, p, m, false)
+	s := &scaling{victim: 1}
+	return r.scaled(ctx, p, m, s, s.takeIn, s.rest, s.broadcast, s.kill, s.broadcast)
 }
 
 // A generator is a process of loadgen hold.
@@ -66,9 +67,10 @@ func (g *generator) next(what string) (h heard, err error) {
 	return h, nil
 }
 
-func (r *runner) scaled(ctx context.Context, p peer, m mode, again bool) (run, error) {
+// scaled starts the servers and takes the steps.
+func (r *runner) scaled(ctx context.Context, p peer, m mode, s *scaling, steps ...func(context.Context) error) (run, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	ns, end, err := r.startNodes(ctx, p, m, m.nodes)
+	ns, end, err := r.startNodes(ctx, p, m, max(m.nodes, 1))
 	defer func() {
 		cancel()
 		end()
@@ -76,14 +78,14 @@ func (r *runner) scaled(ctx context.Context, p peer, m mode, again bool) (run, e
 	if err != nil {
 		return run{}, err
 	}
-	s := &scaling{r: r, m: m, ns: ns, again: again, found: run{Name: p.name, Label: m.label, OK: true, V: map[string]float64{}}}
+	s.r, s.p, s.m, s.ns, s.found = r, p, m, ns, run{Name: p.name, Label: m.label, OK: true, V: map[string]float64{}}
 	defer func() {
 		for _, g := range s.generators {
 			_ = g.in.Close()
 			_ = g.cmd.Wait()
 		}
 	}()
-	for _, step := range []func(context.Context) error{s.takeIn, s.rest, s.broadcast, s.kill, s.broadcast} {
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return s.found, err
 		}
@@ -91,12 +93,14 @@ func (r *runner) scaled(ctx context.Context, p peer, m mode, again bool) (run, e
 	return s.found, nil
 }
 
-// scaling is a run of scale.
+// scaling is a run of scale or storm.
 type scaling struct {
+	victim     int  // which node is killed; the first one broadcasts
+	again      bool // it is started again
 	r          *runner
+	p          peer
 	m          mode
 	ns         nodes
-	again      bool
 	generators []*generator
 	sockets    float64
 	killed     bool
@@ -125,11 +129,12 @@ func (s *scaling) takeIn(ctx context.Context) error {
 		// Without -again the sockets of the killed node come back to the others.
 		var others []string
 		for j, other := range s.ns.servers {
-			if j != victim && !s.again {
+			if j != s.victim && !s.again {
 				others = append(others, other.url())
 			}
 		}
 		args := append(f(s.m.args), "-server", node.url(), "-others", strings.Join(others, ","), "-secret", secret)
+		args = append(args, s.p.gen...)
 		if s.r.quick {
 			args = append(args, s.m.quick...)
 		}
@@ -214,21 +219,29 @@ func (s *scaling) broadcast(context.Context) error {
 
 // kill ends a node without a word and waits until its sockets are back.
 func (s *scaling) kill(context.Context) error {
+	if err := s.end(); err != nil {
+		return err
+	}
+	return s.wait()
+}
+
+// end kills a node, and starts it again if that is wanted.
+func (s *scaling) end() error {
 	s.killed = true
-	dead := s.ns.servers[victim]
+	dead := s.ns.servers[s.victim]
+	if s.again {
+		return dead.again(syscall.SIGKILL)
+	}
 	if err := dead.cmd.Process.Kill(); err != nil {
 		return err
 	}
 	_ = dead.cmd.Wait()
-	if s.again {
-		time.Sleep(downTime)
-		cmd, err := dead.start()
-		if err != nil {
-			return err
-		}
-		dead.cmd = cmd
-	}
-	h, err := s.generators[victim].next("back")
+	return nil
+}
+
+// wait waits until the sockets of the killed node are back.
+func (s *scaling) wait() error {
+	h, err := s.generators[s.victim].next("back")
 	if err != nil {
 		return err
 	}
@@ -242,7 +255,7 @@ func (s *scaling) kill(context.Context) error {
 // living are the ids of the servers' processes.
 func (s *scaling) living() (pids []int) {
 	for i, n := range s.ns.servers {
-		if i != victim || !s.killed || s.again {
+		if i != s.victim || !s.killed || s.again {
 			pids = append(pids, n.cmd.Process.Pid)
 		}
 	}
@@ -250,8 +263,10 @@ func (s *scaling) living() (pids []int) {
 }
 
 // cpu is the servers' CPU time in seconds.
-func (s *scaling) cpu() (sum float64) {
-	for _, pid := range s.living() {
+func (s *scaling) cpu() float64 { return cpuOf(s.living()) }
+
+func cpuOf(pids []int) (sum float64) {
+	for _, pid := range pids {
 		const schedClock = 2 // the precise one of a process's clocks
 		clock := int32(^pid<<3 | schedClock)
 		var ts syscall.Timespec

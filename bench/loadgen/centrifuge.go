@@ -24,7 +24,11 @@ func (d *centrifuge) upgrade(l *loop, c *conn) []byte {
 func (d *centrifuge) upgraded(l *loop, c *conn) {
 	c.state = stNSP
 	c.ackID = 1
-	l.text(c, `{"id":1,"connect":{"token":"`+d.toks.of(c)+`","name":"`+c.role.nsp+`"}}`)
+	resume := ""
+	if c.kept != nil {
+		resume = c.kept.resume()
+	}
+	l.text(c, `{"id":1,"connect":{"token":"`+d.toks.of(c)+`","name":"`+c.role.nsp+`"`+resume+`}}`)
 }
 
 func (d *centrifuge) message(l *loop, c *conn, p []byte) {
@@ -50,12 +54,18 @@ func (d *centrifuge) one(l *loop, c *conn, p []byte) {
 		switch {
 		case bytes.Contains(p, []byte(`"error":{`)):
 			l.drop(c, "error reply: "+string(p))
-		case c.state == stNSP:
-			c.state = stHello
 		case id == 1: // the reply to connect may come after the hello
+			if c.state == stNSP {
+				c.state = stHello
+			}
+			if c.kept != nil {
+				d.connectedTo(l, c, p)
+			}
 		case l.h.ack != nil:
 			l.h.ack(c, id, rest)
 		}
+	case bytes.Contains(p, []byte(`"pub":{`)) && c.kept != nil:
+		d.pushed(l, c, p)
 	case bytes.Contains(p, []byte(`"pub":{`)):
 		name := evTrip
 		if bytes.Contains(p, []byte(`"lastLocation"`)) {

@@ -66,6 +66,7 @@ type conn struct {
 	request []byte                        // kindRequest: what to send first
 	answer  func(status int, body []byte) // kindRequest: set while a request is under way
 	polling *polling                      // kindPoll
+	kept    *kept                         // drops: what its user's client keeps
 
 	started  int64 // ns: when connect(2) began
 	sent     int64 // ns: when the last ping was sent, or due

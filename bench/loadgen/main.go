@@ -33,8 +33,11 @@ type config struct {
 	admins       int
 	rate, abrupt float64
 	busy         bool
+	seed         uint64
+	unseen       float64
+	faults       bool
 
-	dur, warm, settle, hold, handshake time.Duration
+	dur, warm, settle, hold, handshake, up, cut time.Duration
 }
 
 // A mode is one thing to measure, with its own values for flags left at zero.
@@ -54,6 +57,7 @@ var modes = map[string]mode{
 	"unicast": {run: (*bench).unicast, conns: 2000, n: 20},
 	"slow":    {run: (*bench).slow, conns: 2000, n: 30},
 	"cluster": {run: (*bench).cluster, conns: 1, rate: 2000, dur: 5 * time.Second},
+	"drops":   {run: (*bench).drops, conns: 500, rate: 100, dur: time.Minute},
 	"hold":    {run: (*bench).hold, conns: 5000},
 	"churn":   {run: (*bench).churn, conns: 1000, dur: 15 * time.Second, settle: 3 * time.Second},
 }
@@ -67,7 +71,7 @@ func main() {
 		fs.PrintDefaults()
 	}
 	fs.StringVar(&cfg.server, "server", "http://127.0.0.1:3000", "base address of the server, on the loopback interface")
-	fs.StringVar(&cfg.others, "others", "", "cluster, pings: base addresses of the other nodes, by comma; hold: of those where closed sockets come back")
+	fs.StringVar(&cfg.others, "others", "", "cluster, pings, drops: base addresses of the other nodes, by comma; hold: of those where closed sockets come back")
 	fs.StringVar(&pid, "pid", "", "the server's process id, or several by comma; cluster: those of the nodes in order, then that of Redis")
 	fs.StringVar(&cfg.secret, "secret", "bench-secret", "HS256 secret of the tokens")
 	fs.StringVar(&cfg.proto, "proto", "sio", "sio or centrifuge")
@@ -80,8 +84,13 @@ func main() {
 	fs.IntVar(&cfg.burst, "burst", 50, "fanout, cluster: broadcasts in a burst (0: no burst)")
 	fs.IntVar(&cfg.bursts, "bursts", 1, "fanout: bursts, one after the other")
 	fs.IntVar(&cfg.admins, "admins", 0, "pings: admins who watch")
-	fs.Float64Var(&cfg.rate, "rate", 0, "pings: pings a second in all (0: closed loop, one in flight per driver); cluster: emits a second (0: 2000)")
-	fs.DurationVar(&cfg.dur, "t", 0, "pings, churn, cluster: how long (0: the mode's own time)")
+	fs.Float64Var(&cfg.rate, "rate", 0, "pings: pings a second in all (0: closed loop, one in flight per driver); cluster: emits a second (0: 2000); drops: events a second (0: 100)")
+	fs.Uint64Var(&cfg.seed, "seed", 1, "drops: says who gets which event, and who is cut when, for how long and how")
+	fs.DurationVar(&cfg.up, "up", 12*time.Second, "drops: how long a client is connected between two cuts, ± half")
+	fs.DurationVar(&cfg.cut, "cut", 10*time.Second, "drops: the longest cut; the shortest is a tenth of it")
+	fs.Float64Var(&cfg.unseen, "unseen", 0.5, "drops: share of the cuts of which the server sees nothing, as when a phone loses its network")
+	fs.BoolVar(&cfg.faults, "faults", false, "drops: ask for a restart of a server and for a kill, on standard output")
+	fs.DurationVar(&cfg.dur, "t", 0, "pings, churn, cluster, drops: how long (0: the mode's own time)")
 	fs.DurationVar(&cfg.warm, "warm", 2*time.Second, "pings, cluster: warm-up")
 	fs.DurationVar(&cfg.settle, "settle", 0, "idle, churn: wait before measuring (0: the mode's own time)")
 	fs.IntVar(&cfg.warmConns, "warm-conns", 500, "connect, idle, churn: sockets opened and closed first")

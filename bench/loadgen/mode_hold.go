@@ -15,10 +15,15 @@ import (
 const (
 	holdStep   = 20 * time.Millisecond
 	quietAfter = 15 * time.Second // after which what is missing of a broadcast is lost
-	// The delays of socket.io-client between attempts, each ± half.
 	firstDelay = time.Second
 	mostDelay  = 5 * time.Second
 )
+
+// backoff is what socket.io-client waits before it connects again, in ns: a second, doubled by each
+// attempt that failed, ± half, at most five. random is from 0 to 1.
+func backoff(failed int, random float64) int64 {
+	return int64(min(float64(firstDelay<<min(failed, 8))*(0.5+random), float64(mostDelay)))
+}
 
 // A holder keeps the sockets.
 type holder struct {
@@ -29,6 +34,8 @@ type holder struct {
 	got     int     // copies of the broadcast under way
 	lat     []int64 // their latencies
 	gotLast int64
+
+	looked int64 // when it looked for handshakes that take too long
 
 	wait []waiting // those that are to connect again
 	lost int       // sockets closed since all were ready
@@ -108,16 +115,16 @@ func (b *bench) holdUntil(in io.Reader, out io.Writer) {
 
 // again makes a user connect again after the delay of a stock client.
 func (h *holder) again(w waiting) {
-	delay := min(firstDelay<<min(w.attempt, 8), mostDelay)
+	w.due = h.b.l.now + backoff(w.attempt, rand.Float64())
 	w.attempt++
-	w.due = h.b.l.now + int64(float64(delay)*(0.5+rand.Float64()))
 	h.wait = append(h.wait, w)
 }
 
 // connectDue opens the connections that are due, each time to another of the servers.
 func (h *holder) connectDue(r *role, pending map[*conn]waiting) {
-	kept := h.wait[:0]
 	now := nanos()
+	h.dropSlow(pending, now)
+	kept := h.wait[:0]
 	due := h.wait
 	h.wait = nil
 	for _, w := range due {
@@ -136,6 +143,19 @@ func (h *holder) connectDue(r *role, pending map[*conn]waiting) {
 		}
 	}
 	h.wait = append(kept, h.wait...)
+}
+
+// dropSlow ends handshakes that take too long, as a client does.
+func (h *holder) dropSlow(pending map[*conn]waiting, now int64) {
+	if now-h.looked < int64(time.Second) {
+		return
+	}
+	h.looked = now
+	for c := range pending {
+		if now-c.started > int64(h.b.cfg.handshake) {
+			h.b.l.drop(c, "handshake timed out")
+		}
+	}
 }
 
 // report says what is complete.

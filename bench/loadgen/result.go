@@ -57,7 +57,7 @@ func (r *result) print(w io.Writer) {
 		fmt.Fprintln(w, "  note:", n)
 	}
 	if r.ok {
-		fmt.Fprintln(w, "  OK: nothing lost")
+		fmt.Fprintln(w, "  OK")
 	} else {
 		fmt.Fprintln(w, "  NOT OK")
 	}

@@ -47,9 +47,12 @@ func (d *sio) upgraded(*loop, *conn) {}
 
 func (d *sio) connect(l *loop, c *conn) {
 	c.state = stNSP
-	if d.eio == 4 {
+	switch {
+	case c.kept != nil:
+		l.text(c, "40"+c.role.nsp+","+c.kept.auth(d.toks.of(c)))
+	case d.eio == 4:
 		l.text(c, "40"+c.role.nsp+`,{"token":"`+d.toks.of(c)+`"}`)
-	} else {
+	default:
 		l.text(c, "40"+c.role.nsp)
 	}
 }
@@ -87,11 +90,18 @@ func (d *sio) packet(l *loop, c *conn, typ byte, p []byte) {
 			d.connect(l, c)
 		} else if string(nsp) == c.role.nsp && c.state == stNSP {
 			c.state = stHello
+			if c.kept != nil {
+				d.connectedOf(l, c, p)
+			}
 		}
 	case '1':
 		l.drop(c, "namespace disconnect")
 	case '2':
-		d.event(l, c, p)
+		if c.kept != nil {
+			d.eventOf(l, c, p)
+		} else {
+			d.event(l, c, p)
+		}
 	case '3':
 		id, rest := number(p)
 		if len(rest) < len(p) && l.h.ack != nil {

@@ -2,7 +2,7 @@
 // repositories in memory, typed events, rooms, acks and the bus; sizes are limited
 // as by default, rates and numbers are not. It keeps the contract in ../README.md.
 //
-// REDIS_URL makes it a node of a cluster.
+// REDIS_URL makes it a node of a cluster. SIGTERM shuts it down in order.
 //
 // NETCONN=1 hides that connections are plain TCP, so that the library treats them
 // as it treats TLS, and any connection on systems without epoll.
@@ -12,11 +12,13 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"log"
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on the default mux, which only PPROF serves
 	"os"
+	"os/signal"
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
@@ -117,7 +119,25 @@ func main() {
 	if os.Getenv("NETCONN") != "" {
 		l = hidden{l}
 	}
-	log.Fatal((&http.Server{Handler: mux}).Serve(l))
+	srv := &http.Server{Handler: mux}
+	ended := make(chan error)
+	go func() { ended <- endInOrder(srv, rt) }()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		log.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		log.Fatal(err)
+	}
+}
+
+// endInOrder waits for SIGTERM and shuts the server down.
+func endInOrder(srv *http.Server, rt *realtime.Server) error {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	<-stop
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	return realtime.Shutdown(ctx, srv, rt)
 }
 
 // hidden is a listener whose connections are any net.Conn, as those of TLS are.
@@ -130,9 +150,9 @@ func (h hidden) Accept() (net.Conn, error) {
 
 // An emission is what /bench/emit and /bench/stream are to send.
 type emission struct {
-	ns    *realtime.Namespace
-	event realtime.Event[trip]
-	n     int
+	ns       *realtime.Namespace
+	event    realtime.Event[trip]
+	first, n int
 }
 
 // newEmission answers the request if it cannot be met, and returns nil then.
@@ -146,20 +166,22 @@ func newEmission(rt *realtime.Server, w http.ResponseWriter, r *http.Request) *e
 		return nil
 	}
 	n, _ := strconv.Atoi(q.Get("n"))
-	return &emission{ns, realtime.NewEvent[trip](q.Get("event")), max(n, 1)}
+	first, _ := strconv.Atoi(q.Get("first"))
+	return &emission{ns, realtime.NewEvent[trip](q.Get("event")), first, max(n, 1)}
 }
 
-// send emits the event of number i; to all sockets of the namespace where no room is
-// named.
-func (e *emission) send(i int, clock int64, to ...realtime.Room) {
+// send emits the i-th event; to all sockets of the namespace where no room is named.
+func (e *emission) send(i int, clock int64, to ...realtime.Room) error {
 	b := e.ns.All()
 	if len(to) > 0 {
 		b = e.ns.To(to...)
 	}
-	p := trip{i, "trip-000000000042", "started", driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z", clock}
-	if err := e.event.Emit(b, p); err != nil {
+	p := trip{e.first + i, "trip-000000000042", "started", driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z", clock}
+	err := e.event.Emit(b, p)
+	if err != nil {
 		log.Print(err)
 	}
+	return err
 }
 
 func emit(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
@@ -177,7 +199,10 @@ func emit(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
 	}
 	for i := range e.n {
 		for _, to := range rooms {
-			e.send(i, 0, to)
+			if err := e.send(i, 0, to); err != nil {
+				http.Error(w, "not emitted", http.StatusServiceUnavailable)
+				return
+			}
 		}
 	}
 }
@@ -197,7 +222,10 @@ func stream(rt *realtime.Server, w http.ResponseWriter, r *http.Request) {
 	defer tick.Stop()
 	for i, began := 0, time.Now(); i < e.n; {
 		for due := min(e.n, int(time.Since(began).Seconds()*rate)+1); i < due; i++ {
-			e.send(i, monotonic(), to...)
+			if err := e.send(i, monotonic(), to...); err != nil {
+				http.Error(w, "not emitted", http.StatusServiceUnavailable)
+				return
+			}
 		}
 		if i < e.n {
 			<-tick.C

@@ -56,6 +56,7 @@ var commands = map[string]proof{
 	"go run ./compare -h":     benchmark,
 	"go run ./compare -peers node,realtime -modes pings,fanout":                                                         benchmark,
 	"go run ./compare -peers node,realtime -modes cluster,cluster-pings,scale,scale-spread -scaling ../docs/scaling.md": benchmark,
+	"go run ./compare -modes drops,drops-faults,drops-nodes,storm,storm-spread -drops ../docs/benchmarks.md":            benchmark,
 	"go build -o out/bin/ ./loadgen ./server":                                                                           benchmark,
 	"PORT=3000 JWT_SECRET=bench-secret taskset -c 0 out/bin/server &":                                                   benchmark,
 	"taskset -c 1 out/bin/loadgen pings -c 500 -t 4s -server http://127.0.0.1:3000 -pid $!":                             benchmark,

@@ -1,16 +1,19 @@
 'use strict';
 // Node's socket.io under the load generator's contract (../../README.md).
 // REDIS_URL makes it a node of a cluster. TUNED=1 is what its documentation advises for memory, and a KeyObject for the
-// secret: with a string, jsonwebtoken first tries to read a public key from it.
+// secret: with a string, jsonwebtoken first tries to read a public key from it. RECOVERY=1 is its connection state
+// recovery, in memory or, in a cluster, with the adapter over Redis' streams. SIGTERM shuts it down in order.
 
 const crypto = require('crypto');
 const http = require('http');
 const jwt = require('jsonwebtoken');
 const { createAdapter } = require('@socket.io/redis-adapter');
+const streams = require('@socket.io/redis-streams-adapter');
 const { createClient } = require('redis');
 const { Server } = require('socket.io');
 
 const tuned = Boolean(process.env.TUNED);
+const recovery = Boolean(process.env.RECOVERY);
 const secret = tuned ? crypto.createSecretKey(Buffer.from(process.env.JWT_SECRET)) : process.env.JWT_SECRET;
 
 const server = http.createServer((req, res) => {
@@ -40,9 +43,10 @@ function answer(res, status, body) {
 function emit(query, body) {
   const ns = io.of(query.get('ns'));
   const event = query.get('event');
+  const first = Number(query.get('first') || 0);
   const n = Number(query.get('n') || 1);
   const rooms = body ? body.split('\n').filter(Boolean) : [query.get('room')];
-  for (let i = 0; i < n; i++) for (const room of rooms) ns.to(room).emit(event, trip(i));
+  for (let i = 0; i < n; i++) for (const room of rooms) ns.to(room).emit(event, trip(first + i));
 }
 
 // At a set rate: each millisecond what is due. Without a room it is for everybody.
@@ -88,6 +92,7 @@ if (tuned) {
   options.transports = ['websocket'];
   options.serveClient = false;
 }
+if (recovery) options.connectionStateRecovery = {};
 const io = new Server(server, options);
 if (tuned) {
   io.engine.on('connection', (raw) => {
@@ -144,8 +149,13 @@ async function listen() {
     const publisher = createClient({ url: process.env.REDIS_URL });
     const subscriber = publisher.duplicate();
     await Promise.all([publisher.connect(), subscriber.connect()]);
-    io.adapter(createAdapter(publisher, subscriber));
+    io.adapter(recovery ? streams.createAdapter(publisher) : createAdapter(publisher, subscriber));
   }
+  // Clients whose network has gone would keep the server from closing for half a minute, and Redis' connections for good.
+  process.once('SIGTERM', () => {
+    io.close();
+    setTimeout(() => process.exit(0), 1000);
+  });
   server.listen(Number(process.env.PORT), '127.0.0.1');
 }
 

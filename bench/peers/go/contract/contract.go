@@ -15,7 +15,9 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -86,6 +88,7 @@ type Trip struct {
 	Status string `json:"status"`
 	Driver Driver `json:"driver"`
 	At     string `json:"at"`
+	Clock  int64  `json:"clock,omitempty"` // ns of CLOCK_MONOTONIC, which all processes share
 }
 
 // A Driver is a part of Trip.
@@ -97,7 +100,7 @@ type Driver struct {
 
 // NewTrip makes the i-th.
 func NewTrip(i int) *Trip {
-	return &Trip{i, "trip-000000000042", "started", Driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z"}
+	return &Trip{i, "trip-000000000042", "started", Driver{"drv-1", "Ana Maria", "P123456"}, "2026-11-22T19:00:00.000Z", 0}
 }
 
 // A Position is the body of driver:location:ping.
@@ -129,6 +132,7 @@ func Emit(r *http.Request, emit Emitter) {
 	body, _ := io.ReadAll(r.Body) // of the generator: complete, or nobody waits
 	q := r.URL.Query()
 	n, _ := strconv.Atoi(q.Get("n"))
+	first, _ := strconv.Atoi(q.Get("first"))
 	rooms := []string{q.Get("room")}
 	if len(body) > 0 {
 		rooms = strings.Fields(string(body))
@@ -136,9 +140,36 @@ func Emit(r *http.Request, emit Emitter) {
 	nsp, event := q.Get("ns"), q.Get("event")
 	for i := range max(n, 1) {
 		for _, room := range rooms {
-			emit(nsp, room, event, i)
+			emit(nsp, room, event, first+i)
 		}
 	}
+}
+
+// Stream handles a request to /bench/stream: it emits at a set rate, each millisecond
+// what is due, and says when.
+func Stream(r *http.Request, emit func(nsp, room string, t *Trip)) {
+	q := r.URL.Query()
+	n, _ := strconv.Atoi(q.Get("n"))
+	rate, _ := strconv.ParseFloat(q.Get("rate"), 64)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for i, began := 0, time.Now(); i < n; {
+		for due := min(n, int(time.Since(began).Seconds()*rate)+1); i < due; i++ {
+			t := NewTrip(i)
+			t.Clock = monotonic()
+			emit(q.Get("ns"), q.Get("room"), t)
+		}
+		if i < n {
+			<-tick.C
+		}
+	}
+}
+
+func monotonic() int64 {
+	const clockMonotonic = 1
+	var ts syscall.Timespec
+	syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockMonotonic, uintptr(unsafe.Pointer(&ts)), 0)
+	return ts.Nano()
 }
 
 // Mount adds the endpoints under /bench/ to mux; done, unless nil, is called
