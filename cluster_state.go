@@ -17,6 +17,12 @@ type clusterState struct {
 	since        time.Time  // when it stopped receiving
 }
 
+func (c *clusterState) receiving() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !c.disconnected
+}
+
 // Receiving implements Node.
 func (n node) Receiving(err error) {
 	if err != nil {
@@ -54,6 +60,7 @@ func (n node) Gap(g Gap) {
 	rt := n.rt
 	rt.peerRooms.missed(g.Peer)
 	if rt.stopping.Load() {
+		rt.peerUsers.shareAll()
 		return
 	}
 	rt.log.Warn("realtime: messages of other nodes may have been lost; a sweep starts", "since", g.Since, "until", g.Until, "peer", g.Peer, "reason", g.Reason)

@@ -47,11 +47,13 @@ func (PresenceConnected) deliver(facts) []Delivery { return nil }
 // of its users. The same holds if the bus hands PresenceDisconnected out after the user's next
 // event, provided that it hands it to one of the servers too.
 //
-// A node that shuts down or dies publishes no PresenceDisconnected for its users. If the adapter
-// reports its peers, another node publishes it for those users who do not connect to another
-// node within Timeouts.PresenceGrace, with the reason DisconnectShutdown or DisconnectNodeLost.
-// No node publishes it for the users of the only node, or of nodes that die together: the host
-// must find them itself, for instance by the time of the driver's last position.
+// If the adapter reports its peers, another node publishes it for those users of a node that shuts
+// down or dies who do not connect to another node within Timeouts.PresenceGrace, with the reason
+// DisconnectShutdown or DisconnectNodeLost. A node of a cluster that shuts down while no other one
+// answers publishes it itself, without that time, for all users who are not known to be elsewhere;
+// another node may publish it again. No node publishes it for the users of a server without
+// Cluster.Adapter, or of nodes that die together: the host must find them itself, for instance by
+// the time of the driver's last position.
 type PresenceDisconnected struct{ Presence }
 
 // EventName implements DomainEvent.

@@ -340,15 +340,15 @@ func (d *disconnects) apply(ns *Namespace, from string, s *sharedDisconnects) bo
 	}
 	now := time.Now()
 	for _, l := range s.Users {
+		at := now.Add(-time.Duration(min(l.AgoMS, 1<<40)) * time.Millisecond)
 		if s.For == "" {
-			d.rt.peerUsers.roster.Disconnected(roster.User{Namespace: ns.name, ID: l.ID})
+			d.rt.peerUsers.roster.Disconnected(roster.User{Namespace: ns.name, ID: l.ID}, at)
 		}
-		ago := time.Duration(min(l.AgoMS, 1<<40)) * time.Millisecond
 		on := d.rt.presence.onPeerDisconnected
 		if l.Handled {
 			on = d.rt.presence.onDisconnectHandled
 		}
-		on(presenceKey{ns, l.ID}, l.Type, now.Add(-ago))
+		on(presenceKey{ns, l.ID}, l.Type, at)
 	}
 	switch {
 	case s.For != "":

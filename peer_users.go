@@ -113,10 +113,10 @@ func (u *peerUsers) lost(peer string, reason DisconnectReason) {
 		u.roster.Forget(peer)
 		return
 	}
-	if !u.roster.Lost(peer) || u.watches[peer] != nil {
+	w := &orphanWatch{reason: reason, at: time.Now().UTC()}
+	if !u.roster.Lost(peer, w.at) || u.watches[peer] != nil {
 		return
 	}
-	w := &orphanWatch{reason: reason, at: time.Now().UTC()}
 	w.timer.F = func() { go u.publishOrphans(peer, w) } // it takes milliseconds for many users
 	u.watches[peer] = w
 	u.rt.wheel.Arm(&w.timer, u.rt.opts.Timeouts.PresenceGrace)

@@ -42,6 +42,7 @@ type presence struct {
 	stopped bool
 	users   map[presenceKey]presenceState
 	leaving map[presenceKey]UserType // users whose grace time is over and whose event is not published yet: if this node dies, another one publishes it
+	orphans map[presenceKey]UserType // once stopped: users whom another node has to publish, see presence_handover.go
 	queue   []DomainEvent
 	running bool // the publishing goroutine exists
 	dropped int  // events that did not fit into the queue
@@ -73,7 +74,7 @@ func (p *presence) init(rt *Server) {
 	p.rt, p.max = rt, presenceQueue
 	p.publishes = rt.opts.Timeouts.PresenceGrace >= 0 && rt.opts.Bus != nil // a nil Bus is replaced later by a bus that the host cannot read
 	p.counts = p.publishes || rt.clustered
-	p.users, p.leaving = map[presenceKey]presenceState{}, map[presenceKey]UserType{}
+	p.users, p.leaving, p.orphans = map[presenceKey]presenceState{}, map[presenceKey]UserType{}, map[presenceKey]UserType{}
 }
 
 // keyOf returns the user of a socket. ok is false if the user is not counted.
@@ -101,6 +102,7 @@ func (p *presence) socketConnected(s *Socket) {
 	}
 	if !known {
 		delete(p.leaving, key)
+		delete(p.orphans, key)
 		state.userType = id.UserType
 		p.rt.peerUsers.change(key, id.UserType, true)
 	}
@@ -130,7 +132,7 @@ func (p *presence) socketDisconnected(s *Socket, reason DisconnectReason) {
 	case state.sockets > 0:
 		p.users[key] = state
 	case p.stopped: // the other nodes wait for the user, who is about to connect to one of them
-		delete(p.users, key)
+		p.orphanLocked(key, state.userType)
 	case !p.publishes:
 		delete(p.users, key)
 		p.rt.peerUsers.change(key, "", false)
@@ -176,6 +178,10 @@ func (p *presence) publishLocked(e DomainEvent) bool {
 	if p.stopped || !p.publishes {
 		return false
 	}
+	return p.queueLocked(e)
+}
+
+func (p *presence) queueLocked(e DomainEvent) bool {
 	if len(p.queue) >= p.max {
 		p.dropped++
 		return false
@@ -201,7 +207,9 @@ func (p *presence) run() {
 			p.rt.log.Error("realtime: presence events dropped: the bus is too slow", "dropped", dropped)
 		}
 		for batch := range slices.Chunk(queue, presenceBatch) {
-			p.publishAll(batch)
+			if p.rt.ctx.Err() == nil { // otherwise Shutdown has said that they are not published
+				p.publishAll(batch)
+			}
 		}
 		p.mu.Lock()
 	}
@@ -341,15 +349,23 @@ func (p *presence) hasSocket(key presenceKey) bool {
 	return p.users[key].sockets > 0
 }
 
-// all returns every user who has a socket here, whose grace time runs, or who is leaving.
+// all returns every user who has a socket here, whose grace time runs, or who is leaving, and
+// those whom another node has to publish because this one shuts down.
 func (p *presence) all() map[presenceKey]userChange {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.allLocked()
+}
+
+func (p *presence) allLocked() map[presenceKey]userChange {
 	all := make(map[presenceKey]userChange, len(p.users))
 	for key, state := range p.users {
 		all[key] = userChange{state.userType, true}
 	}
 	for key, userType := range p.leaving {
+		all[key] = userChange{userType, true}
+	}
+	for key, userType := range p.orphans {
 		all[key] = userChange{userType, true}
 	}
 	return all
@@ -365,40 +381,19 @@ func (p *presence) orphaned(orphans []roster.Orphan, reason DisconnectReason, at
 		if len(p.queue) >= p.max/2 {
 			return orphans[i:]
 		}
-		if _, here := p.users[presenceKey{p.rt.lookup(o.Namespace), o.ID}]; here {
+		key := presenceKey{p.rt.lookup(o.Namespace), o.ID}
+		if _, here := p.users[key]; here {
 			continue
 		}
-		p.publishLocked(PresenceDisconnected{Presence{
+		published := p.publishLocked(PresenceDisconnected{Presence{
 			UserID: o.ID, UserType: UserType(o.Type), Namespace: o.Namespace, Reason: reason, At: at,
 		}})
-	}
-	return nil
-}
-
-// stop waits, within ctx, until the queued events are published. Later events are dropped, and
-// so are those of users whose grace time runs: the other nodes publish them.
-func (p *presence) stop(ctx context.Context) error {
-	p.mu.Lock()
-	p.stopped = true
-	for key, state := range p.users {
-		if state.leave != nil {
-			p.rt.wheel.Stop(&state.leave.timer)
-			delete(p.users, key)
+		switch {
+		case p.stopped:
+			p.orphanLocked(key, UserType(o.Type))
+		case published && len(p.leaving) < p.max:
+			p.leaving[key] = UserType(o.Type)
 		}
 	}
-	var idle chan struct{}
-	if p.running {
-		idle = make(chan struct{})
-		p.idle = idle
-	}
-	p.mu.Unlock()
-	if idle == nil {
-		return nil
-	}
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return nil
 }

@@ -36,7 +36,8 @@ func TestPresence_OrphanWhoIsHere(t *testing.T) {
 	p := &presence{
 		rt:        &Server{namespaces: map[string]*Namespace{NamespaceDrivers: drivers}},
 		publishes: true, max: 4, running: true, // the bus is busy with others
-		users: map[presenceKey]presenceState{{drivers, "d1"}: {sockets: 1}, {drivers, "d2"}: {leave: &pendingLeave{}}},
+		users:   map[presenceKey]presenceState{{drivers, "d1"}: {sockets: 1}, {drivers, "d2"}: {leave: &pendingLeave{}}},
+		leaving: map[presenceKey]UserType{},
 	}
 	var orphans []roster.Orphan
 	for _, id := range []string{"d1", "d2", "d3"} {

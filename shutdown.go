@@ -31,6 +31,9 @@ import (
 //   - the events that were published meanwhile are delivered, the other nodes receive them too,
 //     and the subscription to the bus ends. Publish on the server's own bus returns ErrClosed
 //     from now on, and not earlier;
+//   - another node confirms that it knows the users of this one, whom it publishes as disconnected
+//     if they do not come back. While none answers, because Redis is away for instance, this takes
+//     up to 10 seconds; then this node publishes them itself;
 //   - the adapter is closed.
 //
 // No step uses up the time: the second one takes at most half of the time until the deadline of
@@ -107,6 +110,7 @@ func (rt *Server) end(ctx context.Context) error {
 	rt.cancelHandlers()
 	_ = most(rt.waitForHooks)
 	errs = append(errs, most(rt.stopBus), most(requests), most(rt.waitForHooks))
+	errs = append(errs, unfinished("presence not published", most(rt.handOver))) // without a subscription: what another node handles it can correct
 	rt.cancel()
 	errs = append(errs, unfinished("messages not handed to the adapter", rt.host.cluster.Wait(ctx)))
 	rt.adapterClosed.Store(true)

@@ -3,7 +3,10 @@
 // user is disconnected. The package is pure: it knows no sockets, messages or clock.
 package roster
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // User is a user in a namespace.
 type User struct{ Namespace, ID string }
@@ -15,6 +18,7 @@ type Roster struct {
 	mu    sync.Mutex       // guards the fields below, and all nodes
 	nodes map[string]*node // by the id of the peer
 	users int              // the number of users of all nodes
+	news  uint64           // counts the calls of Joined, Named and Add
 	early map[string]bool  // the peer ids in nodes from which messages came before Joined
 	// overflowed says that early was full once: of any node that joins later, users may be missing.
 	overflowed bool
@@ -32,9 +36,12 @@ const maxEarly = 64
 
 // node is another node.
 type node struct {
-	name  string          // the same on all nodes; empty: not known yet
-	users map[User]string // the type of each user
-	lost  bool            // it has left or died
+	name   string          // the same on all nodes; empty: not known yet
+	users  map[User]string // the type of each user
+	lost   bool            // it has left or died
+	lostAt time.Time       // with lost: when
+	joined uint64          // Roster.news when it joined last
+	heard  uint64          // Roster.news when it last said something of its users
 }
 
 // New returns an empty roster for at most that many users on all nodes together. Further users
@@ -55,6 +62,8 @@ func (r *Roster) Joined(peer string) (again bool) {
 	delete(r.early, peer)
 	again = forgotten || missed || n.lost
 	n.lost = false
+	r.news++
+	n.joined = r.news
 	return again
 }
 
@@ -124,6 +133,7 @@ func (r *Roster) Add(peer string, u User, userType string) {
 		r.users++
 	}
 	n.users[u] = userType
+	r.heardLocked(n)
 }
 
 // Named records the name that identifies a node on all nodes.
@@ -132,7 +142,13 @@ func (r *Roster) Named(peer, name string) {
 	defer r.mu.Unlock()
 	if n := r.nodeLocked(peer); n != nil {
 		n.name = name
+		r.heardLocked(n)
 	}
+}
+
+func (r *Roster) heardLocked(n *node) {
+	r.news++
+	n.heard = r.news
 }
 
 // Remove records that a node no longer has a user.
@@ -167,27 +183,28 @@ func (r *Roster) elsewhereLocked(u User) bool {
 	return false
 }
 
-// Lost records that a node has left or died, and reports whether it had users. A node
-// without users is forgotten.
-func (r *Roster) Lost(peer string) (hadUsers bool) {
+// Lost records that a node has left or died at that time, and reports whether it is known. A node
+// without users is known too, until Orphans: the last message with its users may still arrive.
+func (r *Roster) Lost(peer string, at time.Time) (known bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := r.nodes[peer]
-	if n == nil || len(n.users) == 0 {
+	if n == nil {
 		r.forgetLocked(peer)
 		return false
 	}
-	n.lost = true
+	n.lost, n.lostAt = true, at
 	return true
 }
 
-// Disconnected removes a user from all lost nodes, because a node has published that the user is
-// disconnected.
-func (r *Roster) Disconnected(u User) {
+// Disconnected removes a user from all nodes that were lost at that time, because a node has then
+// published that the user is disconnected. If that was earlier, the user may have come to the lost
+// node after it.
+func (r *Roster) Disconnected(u User, at time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range r.nodes {
-		if n.lost {
+		if n.lost && !n.lostAt.After(at) {
 			r.removeLocked(n, u)
 		}
 	}
@@ -202,9 +219,11 @@ type Orphan struct {
 // Orphans removes from a lost node the users whom this node, named self, is to publish as
 // disconnected, and returns them. For each user the nodes that are not lost have an order,
 // which is the same on all nodes that know the same nodes; a user is returned if self has
-// that place in the order, or an earlier one. The first place is 0.
+// that place in the order, or an earlier one. The first place is 0. A node that has joined after
+// the lost one last said something has no place: it may not know the user.
 //
-// Users whom another node has are removed and not returned. The roster does not know whom this
+// Users whom another node has are removed and not returned; those who are returned are removed from
+// the other lost nodes too. The roster does not know whom this
 // node has. more reports whether the lost node still has users. A node without users is
 // forgotten.
 func (r *Roster) Orphans(peer, self string, place int) (orphans []Orphan, more bool) {
@@ -216,7 +235,7 @@ func (r *Roster) Orphans(peer, self string, place int) (orphans []Orphan, more b
 	}
 	names := []string{self}
 	for _, other := range r.nodes {
-		if !other.lost && other.name != "" {
+		if !other.lost && other.name != "" && other.joined < n.heard {
 			names = append(names, other.name)
 		}
 	}
@@ -225,14 +244,35 @@ func (r *Roster) Orphans(peer, self string, place int) (orphans []Orphan, more b
 		case r.elsewhereLocked(u):
 			r.removeLocked(n, u)
 		case placeOf(self, names, u) <= place:
-			r.removeLocked(n, u)
 			orphans = append(orphans, Orphan{u, userType})
+			for _, other := range r.nodes {
+				if other.lost {
+					r.removeLocked(other, u)
+				}
+			}
 		}
 	}
 	if more = len(n.users) > 0; !more {
 		r.forgetLocked(peer)
 	}
 	return orphans, more
+}
+
+// AllOrphans returns the users of all lost nodes, except those whom another node has.
+func (r *Roster) AllOrphans() (orphans []Orphan) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.nodes {
+		if !n.lost {
+			continue
+		}
+		for u, userType := range n.users {
+			if !r.elsewhereLocked(u) {
+				orphans = append(orphans, Orphan{u, userType})
+			}
+		}
+	}
+	return orphans
 }
 
 // placeOf returns the place of a name in the order that the names have for a user.

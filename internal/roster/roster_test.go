@@ -5,11 +5,15 @@ package roster_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime/internal/roster"
 )
+
+// now is when everything happens.
+var now = time.Unix(1_000_000, 0)
 
 func user(n int) roster.User { return roster.User{Namespace: "/drivers", ID: fmt.Sprint("d", n)} }
 
@@ -31,7 +35,7 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 		for n := range users {
 			r.Add("dead", user(n), "driver")
 		}
-		require.True(t, r.Lost("dead"))
+		require.True(t, r.Lost("dead", now))
 		rosters[self] = r
 	}
 	taken := map[roster.User]int{}
@@ -44,7 +48,7 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 			taken[o.User]++
 			if self != "d" { // whose messages nobody hears
 				for _, r := range rosters {
-					r.Disconnected(o.User)
+					r.Disconnected(o.User, now)
 				}
 			}
 		}
@@ -58,7 +62,7 @@ func TestRoster_OneSpeaksForEachOrphan(t *testing.T) {
 			for _, o := range orphans {
 				taken[o.User]++
 				for _, r := range rosters {
-					r.Disconnected(o.User)
+					r.Disconnected(o.User, now)
 				}
 			}
 		}
@@ -76,17 +80,17 @@ func TestRoster_OrphansWhoAreElsewhere(t *testing.T) {
 	r.Add("b", user(2), "driver")
 	r.Add("c", user(2), "driver")
 	require.True(t, r.Elsewhere(user(1)))
-	require.True(t, r.Lost("b"))
+	require.True(t, r.Lost("b", now))
 	require.False(t, r.Elsewhere(user(1)))
 	require.True(t, r.Elsewhere(user(2)))
 	orphans, more := r.Orphans("b", "a", 1)
 	require.Equal(t, []roster.Orphan{{User: user(1), Type: "driver"}}, orphans)
 	require.False(t, more)
 	require.Equal(t, 1, r.Len(), "that of c")
-	require.False(t, r.Lost("b"), "it is forgotten")
+	require.False(t, r.Lost("b", now), "it is forgotten")
 
 	// A node that was lost and is found again has its users still.
-	require.True(t, r.Lost("c"))
+	require.True(t, r.Lost("c", now))
 	r.Joined("c")
 	require.True(t, r.Elsewhere(user(2)))
 	orphans, more = r.Orphans("c", "a", 9)
@@ -139,7 +143,7 @@ func TestRoster_ForgottenNode(t *testing.T) {
 	t.Parallel()
 	r := roster.New(10)
 	r.Joined("b")
-	require.False(t, r.Lost("b"), "it had no users")
+	r.Forget("b")
 	r.Named("b", "b")
 	r.Clear("b", "/drivers")
 	r.Add("b", user(1), "driver")
@@ -153,7 +157,7 @@ func TestRoster_ForgottenNode(t *testing.T) {
 	require.Zero(t, r.Len())
 	require.False(t, r.Elsewhere(user(1)))
 	for n := range 5000 {
-		require.False(t, r.Lost(fmt.Sprint("other", n)))
+		require.False(t, r.Lost(fmt.Sprint("other", n), now))
 	}
 }
 
@@ -168,9 +172,94 @@ func TestRoster_JoinedAgain(t *testing.T) {
 		r.Add("b", user(n), "driver")
 	}
 	require.False(t, r.Joined("b"), "nothing is missing")
-	require.True(t, r.Lost("b"))
+	require.True(t, r.Lost("b", now))
 	_, more := r.Orphans("b", "a", 0)
 	require.True(t, more)
 	require.True(t, r.Joined("b"))
 	require.False(t, r.Joined("b"))
+}
+
+// The last message with the users of a node may arrive after the message that the node has left.
+func TestRoster_LateUsersOfALostNode(t *testing.T) {
+	t.Parallel()
+	r := roster.New(10)
+	r.Joined("b")
+	require.True(t, r.Lost("b", now))
+	r.Named("b", "b")
+	r.Clear("b", "/drivers")
+	r.Add("b", user(1), "driver")
+	require.False(t, r.Elsewhere(user(1)))
+	orphans, more := r.Orphans("b", "a", 0)
+	require.Equal(t, []roster.Orphan{{User: user(1), Type: "driver"}}, orphans)
+	require.False(t, more)
+	r.Add("b", user(1), "driver")
+	require.Zero(t, r.Len(), "it is forgotten")
+}
+
+// A user who was published as disconnected before a node was lost may have come to that node later.
+func TestRoster_DisconnectedBefore(t *testing.T) {
+	t.Parallel()
+	r := roster.New(10)
+	r.Add("b", user(1), "driver")
+	r.Add("b", user(2), "driver")
+	require.True(t, r.Lost("b", now))
+	r.Disconnected(user(1), now.Add(-time.Second))
+	r.Disconnected(user(2), now)
+	orphans, _ := r.Orphans("b", "a", 0)
+	require.Equal(t, []roster.Orphan{{User: user(1), Type: "driver"}}, orphans)
+}
+
+// A node that has joined after the lost node last said something may know none of its users: nobody
+// waits for it.
+func TestRoster_NewNodesHaveNoPlace(t *testing.T) {
+	t.Parallel()
+	const users = 100
+	r := roster.New(1000)
+	join := func(name string) {
+		r.Joined(name)
+		r.Named(name, name)
+	}
+	join("b")
+	for n := range users {
+		r.Add("b", user(n), "driver")
+	}
+	for n := range 10 {
+		join(fmt.Sprint("new", n))
+	}
+	require.True(t, r.Lost("b", now))
+	orphans, more := r.Orphans("b", "a", 0)
+	require.Len(t, orphans, users)
+	require.False(t, more)
+
+	join("c")
+	join("later")
+	for n := range users {
+		r.Add("c", user(n), "driver") // as c does when another node joins
+	}
+	require.True(t, r.Lost("c", now))
+	orphans, _ = r.Orphans("c", "a", 0)
+	require.Less(t, len(orphans), users, "the others know them too")
+}
+
+// A user of two lost nodes is taken once.
+func TestRoster_AllOrphans(t *testing.T) {
+	t.Parallel()
+	r := roster.New(10)
+	for _, peer := range []string{"b", "c"} {
+		r.Add(peer, user(1), "driver")
+		r.Add(peer, user(2), "driver")
+		require.Empty(t, r.AllOrphans())
+	}
+	r.Add("d", user(2), "driver")
+	require.True(t, r.Lost("b", now))
+	require.Empty(t, r.AllOrphans(), "c has them")
+	require.True(t, r.Lost("c", now))
+	all := r.AllOrphans()
+	require.Contains(t, all, roster.Orphan{User: user(1), Type: "driver"})
+	require.NotContains(t, all, roster.Orphan{User: user(2), Type: "driver"}, "d has them")
+	orphans, _ := r.Orphans("b", "a", 9)
+	require.Len(t, orphans, 1)
+	orphans, _ = r.Orphans("c", "a", 9)
+	require.Empty(t, orphans)
+	require.Empty(t, r.AllOrphans())
 }
