@@ -42,7 +42,7 @@ type presence struct {
 	stopped bool
 	users   map[presenceKey]presenceState
 	leaving map[presenceKey]UserType // users whose grace time is over and whose event is not published yet: if this node dies, another one publishes it
-	orphans map[presenceKey]UserType // once stopped: users whom another node has to publish, see presence_handover.go
+	orphans map[presenceKey]UserType // once stopped: users whom another node has to publish, see handover.go
 	queue   []DomainEvent
 	running bool // the publishing goroutine exists
 	dropped int  // events that did not fit into the queue

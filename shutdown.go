@@ -32,8 +32,9 @@ import (
 //     and the subscription to the bus ends. Publish on the server's own bus returns ErrClosed
 //     from now on, and not earlier;
 //   - another node confirms that it knows the users of this one, whom it publishes as disconnected
-//     if they do not come back. While none answers, because Redis is away for instance, this takes
-//     up to 10 seconds; then this node publishes them itself;
+//     if they do not come back, and the trips of which this one has handled events. While none
+//     answers, because Redis is away for instance, this takes up to 10 seconds; then this node
+//     publishes the users itself;
 //   - the adapter is closed.
 //
 // No step uses up the time: the second one takes at most half of the time until the deadline of

@@ -25,6 +25,10 @@ const (
 	// sharesPerSecond and sharesBurst limit how many states of trips a node sends by themselves. Further ones are sent
 	// together, with the next answer.
 	sharesPerSecond, sharesBurst = 500, 1000
+	// recentTrips is the maximum number of trips whose last events a node that shuts down sends
+	// again, and recentTime how old these events are at most.
+	recentTrips = 4096
+	recentTime  = time.Minute
 	// answerDelay is the maximum of the random time after which a node answers. It does
 	// not repeat what another node has sent by then.
 	answerDelay = 200 * time.Millisecond
@@ -42,9 +46,17 @@ type tripExchange struct {
 	answering bool       // the answering goroutine exists
 	answered  time.Time  // when it has begun to answer last
 	shares    ratelimit.Bucket
+	recent    []recentTrip // of which this node has handled events; the oldest is at next once there are recentTrips
+	next      int
 
 	start time.Time // the beginning of shares' clock
 	quota ratelimit.Quota
+}
+
+// recentTrip is a trip of which this node has handled an event.
+type recentTrip struct {
+	id string
+	at time.Time
 }
 
 func (x *tripExchange) init(p *publisher) {
@@ -194,4 +206,40 @@ func (x *tripExchange) applyStates(namespace string, states []triptable.State, l
 		}
 	}
 	return valid
+}
+
+// handled records that this node has shared an event of a trip.
+func (x *tripExchange) handled(tripID string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	r := recentTrip{tripID, time.Now()}
+	if len(x.recent) < recentTrips {
+		x.recent = append(x.recent, r)
+		return
+	}
+	x.recent[x.next] = r
+	x.next = (x.next + 1) % recentTrips
+}
+
+func (r recentTrip) isRecent() bool { return time.Since(r.at) < recentTime }
+
+// hasRecent reports whether this node has handled events of trips lately.
+func (x *tripExchange) hasRecent() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return slices.ContainsFunc(x.recent, recentTrip.isRecent)
+}
+
+// handOver sends what this node knows of the trips of which it has handled events lately. The other
+// nodes do not answer.
+func (x *tripExchange) handOver() {
+	x.mu.Lock()
+	recent := slices.Clone(x.recent)
+	x.mu.Unlock()
+	for _, r := range recent {
+		if r.isRecent() {
+			x.trips.Add(r.id, true)
+		}
+	}
+	x.sendDue(x.trips.Due())
 }

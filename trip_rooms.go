@@ -58,6 +58,7 @@ func (p *publisher) share(e triptable.Event) {
 	if !p.rt.clustered || p.rt.opts.Cluster.BusFanOut {
 		return
 	}
+	p.exchange.handled(e.Trip)
 	if e.Kind >= triptable.Assigns {
 		p.rt.shareState(NamespaceDrivers, stateContent{Trip: &e})
 	}

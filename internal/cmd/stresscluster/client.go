@@ -127,7 +127,7 @@ func (a *actor) dial(ctx context.Context) (*connection, error) {
 	case k < 4:
 		opts = append(opts, realtimetest.Upgrade())
 	}
-	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	ctx, cancel := a.within(ctx, dialTime)
 	defer cancel()
 	client, err := realtimetest.Dial(ctx, l.url, a.namespace, opts...)
 	if err != nil {
@@ -135,7 +135,7 @@ func (a *actor) dial(ctx context.Context) (*connection, error) {
 	}
 	a.epoch++
 	c := &connection{Client: client, life: l, namespace: a.namespace, user: a.user, sid: a.sid, epoch: a.epoch, joined: map[string]bool{}}
-	hello, err := client.Within(ackTime).NextRaw(context.Background(), realtime.EventHello.Name())
+	hello, err := client.Within(a.patience(began)).NextRaw(context.Background(), realtime.EventHello.Name())
 	if err != nil {
 		client.Drop()
 		return nil, fmt.Errorf("no hello: %w", err)
@@ -219,6 +219,14 @@ func (a *actor) act(c *connection) {
 		a.w.oracle.breachf("%s in %s on %s: a call fails: %v", a.user, a.namespace, c.life.name, err)
 	}
 	a.w.count.Add("calls", 1)
+}
+
+// within returns a context that ends after d, and later if the machine lags meanwhile.
+func (a *actor) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	began := time.Now()
+	time.AfterFunc(d, func() { time.AfterFunc(a.w.lag.since(began), cancel) })
+	return ctx, cancel
 }
 
 func (a *actor) patience(began time.Time) time.Duration {

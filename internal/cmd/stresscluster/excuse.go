@@ -90,7 +90,8 @@ func (f *fact) namesPassenger() bool {
 
 // endMaybeUnknownLocked reports whether other nodes may not know that a trip has ended: without a
 // TripLookup they know it from those that have handled the event, which have died before all
-// others could hear of it, or have left while some could not.
+// others could hear of it, or have left while some could not: until shortly before its end a node that
+// leaves hands over what others have missed.
 func (o *oracle) endMaybeUnknownLocked(trip string) bool {
 	t := o.trips[trip]
 	if t == nil || o.seed%2 == 1 {
@@ -102,7 +103,7 @@ func (o *oracle) endMaybeUnknownLocked(trip string) bool {
 			return false
 		}
 		if !h.by.killed && !slices.ContainsFunc(o.spansLocked(), func(s span) bool {
-			return s.hard() && s.meets(h.at.Add(-relearning), h.by.over)
+			return s.hard() && s.meets(h.by.over.Add(-relearning), h.by.over)
 		}) {
 			return false
 		}

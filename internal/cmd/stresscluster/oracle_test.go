@@ -127,6 +127,8 @@ func TestOracle_EndMaybeUnknown(t *testing.T) {
 	require.False(t, s.endMaybeUnknownLocked("t1"), "long after it")
 	s.n1.killed, s.n1.over = false, at(9)
 	require.False(t, s.endMaybeUnknownLocked("t1"), "it left, and all could hear it")
+	s.n0.place.bad = []span{bad(cutPath, 3, 4.5)}
+	require.False(t, s.endMaybeUnknownLocked("t1"), "it left long after another one was cut off")
 	s.n0.place.bad = []span{bad(cutPath, 3, 8)}
 	require.True(t, s.endMaybeUnknownLocked("t1"), "it left while another one was cut off")
 	s.n0.place.bad, s.n1.killed = nil, true

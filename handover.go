@@ -1,5 +1,5 @@
-// Handing presence over: a node that shuts down makes sure that another one publishes those of its
-// users who do not come back.
+// Handing over: a node that shuts down makes sure that another one publishes those of its users who
+// do not come back, and knows the trips whose events it has handled.
 
 package realtime
 
@@ -76,38 +76,41 @@ func (p *presence) takeOver(orphans []roster.Orphan) {
 	}
 }
 
-// handOver makes sure, within ctx, that the users of this node who do not come back are published
-// as disconnected. The other nodes do that, if at least one of them confirms that it receives
-// messages of this node, after it was sent all users: it may have missed some while messages were
-// lost. Otherwise this node publishes them itself, now, except those who are known to be on another
-// node. It returns an error if neither is possible.
+// handOver makes sure, within ctx, that another node knows the users of this one, whom it publishes
+// as disconnected if they do not come back, and the last events of trips that this one has handled: it
+// may have missed them while messages were lost. If no other node answers, this one publishes its
+// users itself, now, except those who are known to be on another node. It returns an error if that is
+// not possible.
 func (rt *Server) handOver(ctx context.Context) error {
-	p, u := &rt.presence, &rt.peerUsers
-	if !p.publishes || !rt.clustered {
+	if !rt.clustered {
 		return nil
 	}
-	p.takeOver(u.roster.AllOrphans())
-	if len(p.all()) == 0 {
+	p := &rt.presence
+	if p.publishes {
+		p.takeOver(rt.peerUsers.roster.AllOrphans())
+	}
+	users := p.publishes && len(p.all()) > 0
+	if !users && !rt.publisher.exchange.hasRecent() {
 		return nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	if step(waiting, mostOf, u.handOver) == nil {
+	if step(waiting, mostOf, rt.awaitConfirmed) == nil || !users {
 		return nil
 	}
 	p.publishOrphans()
 	return p.publishQueued(ctx)
 }
 
-// handOver sends all users to the other nodes until one of them answers. It returns an error if
-// none does before ctx ends, or if there is none.
-func (u *peerUsers) handOver(ctx context.Context) error {
+// awaitConfirmed sends users and trips to the other nodes until one of them answers. It returns an
+// error if none does before ctx ends, or if there is none.
+func (rt *Server) awaitConfirmed(ctx context.Context) error {
 	for {
-		receiving := u.rt.cluster.receiving()
-		if receiving && !u.hasPeers() {
+		receiving := rt.cluster.receiving()
+		if receiving && !rt.peerUsers.hasPeers() {
 			return ErrUnavailable
 		}
-		if receiving && u.confirmed(ctx) {
+		if receiving && rt.confirmed(ctx) {
 			return nil
 		}
 		select {
@@ -124,16 +127,19 @@ func (u *peerUsers) hasPeers() bool {
 	return len(u.peers) > 0
 }
 
-// confirmed sends all users to the other nodes, and reports whether one of them has answered a
+// confirmed sends users and trips to the other nodes, and reports whether one of them has answered a
 // request that was sent after that.
-func (u *peerUsers) confirmed(ctx context.Context) (ok bool) {
+func (rt *Server) confirmed(ctx context.Context) (ok bool) {
 	ctx, cancel := context.WithTimeout(ctx, handOverTry)
 	defer cancel()
-	u.send(u.rt.presence.all(), true)
-	ns := u.rt.lookup(everyShareNamespace)
-	m := ns.To(ownRoom(ns.name, u.id)).message(ClusterMessage{Op: OpCount}) // nobody is in that room
-	err := u.rt.clusterRequest(ctx, m, func(ClusterAnswer) { ok = true })
-	return ok || err == nil && u.hasPeers()
+	if rt.presence.publishes {
+		rt.peerUsers.send(rt.presence.all(), true)
+	}
+	rt.publisher.exchange.handOver()
+	ns := rt.lookup(everyShareNamespace)
+	m := ns.To(ownRoom(ns.name, rt.peerUsers.id)).message(ClusterMessage{Op: OpCount}) // nobody is in that room
+	err := rt.clusterRequest(ctx, m, func(ClusterAnswer) { ok = true })
+	return ok || err == nil && rt.peerUsers.hasPeers()
 }
 
 // publishOrphans queues the disconnects of all users, of whom no other node knows.

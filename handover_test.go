@@ -157,3 +157,39 @@ func TestShutdown_PresenceThatCannotBePublished(t *testing.T) {
 		n.nodes[0].Bus.Fail(errors.New("away"))
 	})
 }
+
+// A node handles an event of a trip while it is cut off, and shuts down when that is just over, or
+// before.
+func TestShutdown_HandsOverTrips(t *testing.T) {
+	assigned := realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}
+	completed := realtime.TripCompleted{TripID: "t1", Currency: "CUP"}
+	for name, heal := range map[string]func(link *realtimetest.HubNode){
+		"at once": func(link *realtimetest.HubNode) { link.Heal() },
+		"later":   func(link *realtimetest.HubNode) { time.AfterFunc(3*time.Second, link.Heal) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				s := newGapSite(t, withoutLookup)
+				s.b.Publish(t, realtime.DriverAssigned{TripID: "t2", PassengerID: "p2", DriverID: "d2"})
+				s.a.Driver(t, "d1")
+				s.a.Passenger(t, "p1")
+				s.a.Driver(t, "d2")
+				time.Sleep(time.Second)
+				requireInTripRoom(t, s.a, "t2", true, false)
+				s.cut.Cut()
+				s.b.Publish(t, assigned)
+				s.b.Publish(t, realtime.TripCompleted{TripID: "t2", Currency: "CUP"})
+				time.Sleep(time.Second)
+				requireInTripRoom(t, s.a, "t1", false, false)
+				heal(s.cut)
+				require.NoError(t, shutDown(t, s.b))
+				time.Sleep(time.Second)
+				requireInTripRoom(t, s.a, "t1", true, true)
+				requireInTripRoom(t, s.a, "t2", false, false)
+				s.a.Publish(t, completed)
+				time.Sleep(time.Second)
+				requireInTripRoom(t, s.a, "t1", false, false)
+			})
+		})
+	}
+}
