@@ -6,6 +6,7 @@ package realtime_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,7 +50,8 @@ func TestShutdown_HandsOverUsersOfAGap(t *testing.T) {
 					require.Equal(t, []string{"+/drivers d2"}, n.heard.take(t))
 				}
 				time.Sleep(grace + 11*time.Second)
-				require.ElementsMatch(t, gone, n.heard.take(t))
+				again := func(e string) bool { return e == "+/drivers d2" } // a node whose question was not answered
+				require.ElementsMatch(t, gone, slices.DeleteFunc(n.heard.take(t), again))
 				time.Sleep(30 * time.Minute)
 				require.Empty(t, n.heard.take(t))
 			})
