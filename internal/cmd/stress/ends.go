@@ -180,7 +180,6 @@ func (a *actor) flood(c *connection) {
 		return
 	}
 	time.Sleep(300 * time.Millisecond)
-	c.Close()
 }
 
 // stall stops reading, with or without much to read. The server must disconnect the
@@ -190,6 +189,7 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 		return
 	}
 	c.Stall()
+	defer c.vanish()
 	a.w.count.Add("stalls", 1)
 	filled := a.rng.IntN(3) > 0
 	room := c.room(c.node).Local()

@@ -155,6 +155,6 @@ func (w *world) bans(ctx context.Context) {
 				w.count.Add("bans while others hang", 1)
 			}
 		}
-		c.Drop()
+		c.Close()
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 // live acts on a connection until its end.
 func (a *actor) live(ctx context.Context, c *connection) {
-	defer c.Drop() // whatever is left of it
+	defer c.Close() // whatever is left of it
 	how := a.fate()
 	life, stop := context.WithTimeout(ctx, stresskit.Between(a.rng, 300*time.Millisecond, 8*time.Second))
 	defer stop()
@@ -37,7 +37,7 @@ func (a *actor) live(ctx context.Context, c *connection) {
 		if a.rng.IntN(2) == 0 {
 			c.flush()
 		}
-		c.Drop()
+		c.vanish()
 		a.w.count.Add("drops", 1)
 	case stalls:
 		a.stall(ctx, c)
@@ -184,6 +184,14 @@ func (c *connection) ended(why, want string) {
 		c.actor.breachf("still connected after %v: %s", patience, why)
 	case c.Reason() != want && !c.cutOff():
 		c.actor.breachf("%s: ended by %q, not %q", why, c.Reason(), want)
+	}
+	c.Close()
+}
+
+// vanish ends the connection as a lost network does.
+func (c *connection) vanish() {
+	if c.Transport() == "polling" {
+		c.actor.w.vanished()
 	}
 	c.Drop()
 }

@@ -35,13 +35,13 @@ import (
 )
 
 // grace is how much longer than -for a run may take.
-const grace = 10 * time.Second
+const grace = 18 * time.Second
 
 func main() {
 	cfg := config{out: os.Stdout, troubles: troubles{}}
 	_ = cfg.troubles.Set("all") // they exist
 	flag.Uint64Var(&cfg.seed, "seed", 1, "seed of all random choices; with an odd one the bus delivers each event to one node, with an even one to all nodes")
-	flag.DurationVar(&cfg.length, "for", time.Minute, "how long the clients run; the program ends at most 10s later")
+	flag.DurationVar(&cfg.length, "for", time.Minute, fmt.Sprintf("how long the clients run; the program ends at most %v later", grace))
 	flag.IntVar(&cfg.clients, "clients", 300, "number of clients")
 	flag.Var(cfg.troubles, "trouble", "kinds of faults, separated by commas: hang, redeliver, reorder, lose, panic, strangers; all or none")
 	flag.IntVar(&cfg.crowd, "crowd", 4500, "number of drivers whose events wait for a hanging service at the same time")

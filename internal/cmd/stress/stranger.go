@@ -227,7 +227,7 @@ func floodNamespaces(ctx context.Context, w *world, rng *rand.Rand, n *node) {
 	if err != nil {
 		return
 	}
-	defer func() { _ = c.Close() }()
+	defer func() { w.vanished(); _ = c.Close() }()
 	sid, err := c.open()
 	if err != nil || c.post(sid, connectPacket(realtime.NamespaceDrivers, token)+"\x1e"+connectPacket(lab, token)) != nil {
 		return

@@ -48,6 +48,7 @@ const settleTimeout = 20 * time.Second
 // sweeps and deadlines is found within the run, so small that limits are reached.
 const (
 	pingInterval    = 4 * time.Second
+	pingTimeout     = 7 * time.Second
 	sweepInterval   = 2 * time.Second
 	connectTimeout  = 3 * time.Second
 	handlerTimeout  = 3 * time.Second
@@ -90,6 +91,8 @@ type world struct {
 	scenes  sync.WaitGroup // what troubles run
 	guests  atomic.Int64   // numbers what needs a number of its own
 	looksUp bool           // there is a TripLookup
+
+	vanishedAt atomic.Int64 // see vanished; in nanoseconds
 
 	looksUpMany bool // which is asked for many users at once
 
@@ -154,7 +157,7 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 		Bus: nodeBus{w.bus, i}, Cluster: realtime.Cluster{BusFanOut: w.bus.fanOut, Adapter: w.wires[i]},
 		Logger: slog.New(&logHandler{Handler: slog.DiscardHandler, w: w}), Trace: h.trace(),
 		Timeouts: realtime.Timeouts{
-			PingInterval: pingInterval, PingTimeout: 7 * time.Second, SweepInterval: sweepInterval, PresenceGrace: 2 * time.Second,
+			PingInterval: pingInterval, PingTimeout: pingTimeout, SweepInterval: sweepInterval, PresenceGrace: 2 * time.Second,
 			Connect: connectTimeout, Handler: handlerTimeout, Repo: repoTimeout,
 			UnavailableDelay: 500 * time.Millisecond, DrainDelay: time.Second,
 		},
