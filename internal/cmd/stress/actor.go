@@ -108,9 +108,9 @@ func (a *actor) fate() fate {
 	return closes
 }
 
-// dial connects to a random node by a random transport. While strangers take all places
-// or services hang it tries again, as stock clients do, for as long as an honest client
-// may need.
+// dial connects to a random node by a random transport. While strangers take all places,
+// services hang or the machine is busy, it tries again, as stock clients do, for as long as an
+// honest client may need.
 func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client, n *node, how string, err error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, a.w.patience())
@@ -129,7 +129,7 @@ func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client,
 	for {
 		c, err = realtimetest.Dial(ctx, n.url, a.namespace, opts...)
 		var refusal *realtimetest.ConnectError
-		if err == nil || errors.As(err, &refusal) || len(a.w.config.troubles) == 0 || a.w.oracle.isDraining() ||
+		if err == nil || errors.As(err, &refusal) || a.w.oracle.isDraining() || len(a.w.config.troubles) == 0 && !a.w.busy(began) ||
 			time.Since(began) > excused(a.w.bound(loginWithin), a.w.lag.since(began)) {
 			return c, n, how, err
 		}
