@@ -107,13 +107,16 @@ func (n node) PeerLost(p Peer, died bool) {
 func (n node) OnlyPeers(only bool) { n.rt.peerRooms.table.SetOnly(only) }
 
 // pause waits for d, or until the server ends. It reports whether the server still runs.
-func (rt *Server) pause(d time.Duration) bool {
+func (rt *Server) pause(d time.Duration) bool { return pauseIn(rt.ctx, d) }
+
+// pauseIn waits for d, or until ctx ends. It reports whether ctx has not ended.
+func pauseIn(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-rt.ctx.Done():
+	case <-ctx.Done():
 		return false
 	}
 }

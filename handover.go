@@ -16,7 +16,7 @@ const (
 	handOverTime = 10 * time.Second
 	// handOverTry is how long it waits for an answer until it tries again.
 	handOverTry = time.Second
-	// handOverPause is the time between two attempts.
+	// handOverPause is the time between the first two attempts. It doubles, up to handOverTry.
 	handOverPause = 100 * time.Millisecond
 )
 
@@ -63,17 +63,23 @@ func (p *presence) orphanLocked(key presenceKey, userType UserType) {
 	}
 }
 
-// takeOver records users of nodes that have left or died, whom this node would have published if it
-// did not shut down.
-func (p *presence) takeOver(orphans []roster.Orphan) {
+// takeOver records users of nodes that have left, leave or have died, whom this node would publish if
+// it did not shut down. It reports whether any are new.
+func (p *presence) takeOver() (more bool) {
+	if !p.publishes {
+		return false
+	}
+	all := p.rt.peerUsers.roster.AllOrphans()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, o := range orphans {
+	before := len(p.orphans)
+	for _, o := range all {
 		key := presenceKey{p.rt.lookup(o.Namespace), o.ID}
 		if _, here := p.users[key]; !here && key.ns != nil {
 			p.orphans[key] = UserType(o.Type)
 		}
 	}
+	return len(p.orphans) > before
 }
 
 // handOver makes sure, within ctx, that another node knows the users of this one, whom it publishes
@@ -86,9 +92,7 @@ func (rt *Server) handOver(ctx context.Context) error {
 		return nil
 	}
 	p := &rt.presence
-	if p.publishes {
-		p.takeOver(rt.peerUsers.roster.AllOrphans())
-	}
+	p.takeOver()
 	users := p.publishes && len(p.all()) > 0
 	if !users && !rt.publisher.exchange.hasRecent() {
 		return nil
@@ -102,47 +106,42 @@ func (rt *Server) handOver(ctx context.Context) error {
 	return p.publishQueued(ctx)
 }
 
-// awaitConfirmed sends users and trips to the other nodes until one of them answers. It returns an
-// error if none does before ctx ends, or if there is none.
+// awaitConfirmed sends users and trips to the other nodes until one of them answers that does not shut
+// down too. It returns an error if none does before ctx ends, or if there is none.
 func (rt *Server) awaitConfirmed(ctx context.Context) error {
-	for {
+	for wait := handOverPause; ; wait = min(2*wait, handOverTry) {
 		receiving := rt.cluster.receiving()
-		if receiving && !rt.peerUsers.hasPeers() {
+		if receiving && !rt.peerUsers.roster.Others() {
+			rt.presence.takeOver()
 			return ErrUnavailable
 		}
 		if receiving && rt.confirmed(ctx) {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !pauseIn(ctx, wait) {
 			return ctx.Err()
-		case <-time.After(handOverPause):
 		}
 	}
-}
-
-func (u *peerUsers) hasPeers() bool {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.peers) > 0
 }
 
 // confirmed sends users and trips to the other nodes, and reports whether one of them has answered a
 // request that was sent after that.
 func (rt *Server) confirmed(ctx context.Context) (ok bool) {
-	ctx, cancel := context.WithTimeout(ctx, handOverTry)
-	defer cancel()
 	if rt.presence.publishes {
-		rt.peerUsers.send(rt.presence.all(), true)
+		rt.presence.takeOver()
+		rt.peerUsers.send(ctx, rt.presence.all(), true, true)
 	}
 	rt.publisher.exchange.handOver()
 	ns := rt.lookup(everyShareNamespace)
 	m := ns.To(ownRoom(ns.name, rt.peerUsers.id)).message(ClusterMessage{Op: OpCount}) // nobody is in that room
-	err := rt.clusterRequest(ctx, m, func(ClusterAnswer) { ok = true })
-	return ok || err == nil && rt.peerUsers.hasPeers()
+	ctx, cancel := context.WithTimeout(ctx, handOverTry)
+	defer cancel()
+	_ = rt.clusterRequest(ctx, m, func(ClusterAnswer) { ok = true }) // some nodes may answer, others not
+	return ok && rt.peerUsers.roster.Others() && !rt.presence.takeOver()
 }
 
-// publishOrphans queues the disconnects of all users, of whom no other node knows.
+// publishOrphans queues the disconnects of all users, of whom no other node knows, however many they
+// are.
 func (p *presence) publishOrphans() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

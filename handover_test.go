@@ -95,6 +95,33 @@ func TestShutdown_OfTheOnlyNode(t *testing.T) {
 	})
 }
 
+// Nodes that shut down together do not rely on each other.
+func TestShutdown_OfAllNodesAtOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		n := newPresenceCluster(t, 3)
+		n.nodes[0].Driver(t, "d1")
+		n.nodes[1].Driver(t, "d2")
+		n.nodes[2].Driver(t, "d3")
+		for _, srv := range n.nodes {
+			srv.Driver(t, "d4")
+		}
+		time.Sleep(time.Second)
+		require.Len(t, n.heard.take(t), 6)
+		ended := make(chan error)
+		for _, srv := range n.nodes {
+			go func() { ended <- shutDown(t, srv) }()
+		}
+		for range n.nodes {
+			require.NoError(t, <-ended)
+		}
+		events := n.heard.take(t)
+		slices.Sort(events)
+		require.Equal(t, []string{
+			"-/drivers d1 server shutting down", "-/drivers d2 server shutting down", "-/drivers d3 server shutting down", "-/drivers d4 server shutting down",
+		}, slices.Compact(events))
+	})
+}
+
 // A node that shuts down before it has published the users of a node that has died hands them over
 // with its own: no other node may know them.
 func TestShutdown_HandsOverUsersOfADeadNode(t *testing.T) {

@@ -5,6 +5,7 @@
 package realtime
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -40,6 +41,7 @@ const (
 type sharedUsers struct {
 	Node    string       `json:"node"`              // the sender's peerUsers.id
 	First   bool         `json:"first,omitempty"`   // the first message with all users: the receiver drops the users that it knows
+	Leaves  bool         `json:"leaves,omitempty"`  // the sender shuts down, and nobody is connected to it any more
 	Added   []sharedUser `json:"added,omitempty"`   // they have a socket on the sender, their grace time runs there, or it has not published yet that they have left
 	Removed []string     `json:"removed,omitempty"` // the ids of those to whom nothing of that applies any more
 }
@@ -207,14 +209,15 @@ func (u *peerUsers) share() {
 		if all {
 			changed = u.rt.presence.all() // what has changed since then is sent after it
 		}
-		u.send(changed, all)
+		u.send(u.rt.ctx, changed, all, false)
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.sharing = false
 }
 
-func (u *peerUsers) send(changed map[presenceKey]userChange, all bool) {
+// send sends changes, or all users, until ctx ends.
+func (u *peerUsers) send(ctx context.Context, changed map[presenceKey]userChange, all, leaves bool) {
 	by := map[*Namespace]*sharedUsers{}
 	if all {
 		u.rt.each(func(ns *Namespace) { by[ns] = &sharedUsers{} })
@@ -236,9 +239,9 @@ func (u *peerUsers) send(changed map[presenceKey]userChange, all bool) {
 		for first || len(s.Added)+len(s.Removed) > 0 {
 			added, removed := s.Added[:min(len(s.Added), usersBatch)], s.Removed[:min(len(s.Removed), usersBatch)]
 			s.Added, s.Removed = s.Added[len(added):], s.Removed[len(removed):]
-			u.rt.shareState(ns.name, stateContent{Users: &sharedUsers{u.id, first, added, removed}})
+			u.rt.shareState(ns.name, stateContent{Users: &sharedUsers{u.id, first, leaves, added, removed}})
 			first = false
-			if len(s.Added)+len(s.Removed) > 0 && !u.rt.pause(usersPause) {
+			if len(s.Added)+len(s.Removed) > 0 && !pauseIn(ctx, usersPause) {
 				return
 			}
 		}
@@ -257,6 +260,9 @@ func (u *peerUsers) apply(ns *Namespace, peer string, s *sharedUsers) bool {
 		return true // the adapter does not report when a node dies
 	}
 	u.roster.Named(peer, s.Node)
+	if s.Leaves {
+		u.roster.Leaves(peer)
+	}
 	if s.First {
 		u.roster.Clear(peer, ns.name)
 	}

@@ -178,20 +178,20 @@ func (p *presence) publishLocked(e DomainEvent) bool {
 	if p.stopped || !p.publishes {
 		return false
 	}
-	return p.queueLocked(e)
-}
-
-func (p *presence) queueLocked(e DomainEvent) bool {
 	if len(p.queue) >= p.max {
 		p.dropped++
 		return false
 	}
+	p.queueLocked(e)
+	return true
+}
+
+func (p *presence) queueLocked(e DomainEvent) {
 	p.queue = append(p.queue, e)
 	if !p.running {
 		p.running = true
 		go p.run()
 	}
-	return true
 }
 
 // run publishes the queued events in batches: each batch needs one request to the other

@@ -40,6 +40,7 @@ type node struct {
 	users  map[User]string // the type of each user
 	lost   bool            // it has left or died
 	lostAt time.Time       // with lost: when
+	leaves bool            // it has sent its users for the last time
 	joined uint64          // Roster.news when it joined last
 	heard  uint64          // Roster.news when it last said something of its users
 }
@@ -61,7 +62,7 @@ func (r *Roster) Joined(peer string) (again bool) {
 	n := r.nodeLocked(peer)
 	delete(r.early, peer)
 	again = forgotten || missed || n.lost
-	n.lost = false
+	n.lost, n.leaves = false, false
 	r.news++
 	n.joined = r.news
 	return again
@@ -167,7 +168,31 @@ func (r *Roster) removeLocked(n *node, u User) {
 	}
 }
 
-// Elsewhere reports whether a node that is not lost has the user.
+// Leaves records that a node shuts down: it publishes no user any more.
+func (r *Roster) Leaves(peer string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if n := r.nodeLocked(peer); n != nil {
+		n.leaves = true
+	}
+}
+
+// stays reports whether the node is there, and does not shut down.
+func (n *node) stays() bool { return !n.lost && !n.leaves }
+
+// Others reports whether there is another node that does not shut down.
+func (r *Roster) Others() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, n := range r.nodes {
+		if n.joined > 0 && n.stays() {
+			return true
+		}
+	}
+	return false
+}
+
+// Elsewhere reports whether a node that does not shut down, and is not lost, has the user.
 func (r *Roster) Elsewhere(u User) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -176,7 +201,7 @@ func (r *Roster) Elsewhere(u User) bool {
 
 func (r *Roster) elsewhereLocked(u User) bool {
 	for _, n := range r.nodes {
-		if _, ok := n.users[u]; ok && !n.lost {
+		if _, ok := n.users[u]; ok && n.stays() {
 			return true
 		}
 	}
@@ -217,7 +242,7 @@ type Orphan struct {
 }
 
 // Orphans removes from a lost node the users whom this node, named self, is to publish as
-// disconnected, and returns them. For each user the nodes that are not lost have an order,
+// disconnected, and returns them. For each user the nodes that stay have an order,
 // which is the same on all nodes that know the same nodes; a user is returned if self has
 // that place in the order, or an earlier one. The first place is 0. A node that has joined after
 // the lost one last said something has no place: it may not know the user.
@@ -235,7 +260,7 @@ func (r *Roster) Orphans(peer, self string, place int) (orphans []Orphan, more b
 	}
 	names := []string{self}
 	for _, other := range r.nodes {
-		if !other.lost && other.name != "" && other.joined < n.heard {
+		if other.stays() && other.name != "" && other.joined > 0 && other.joined < n.heard {
 			names = append(names, other.name)
 		}
 	}
@@ -258,12 +283,13 @@ func (r *Roster) Orphans(peer, self string, place int) (orphans []Orphan, more b
 	return orphans, more
 }
 
-// AllOrphans returns the users of all lost nodes, except those whom another node has.
+// AllOrphans returns the users of all nodes that are lost or shut down, except those whom another
+// node has.
 func (r *Roster) AllOrphans() (orphans []Orphan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range r.nodes {
-		if !n.lost {
+		if n.stays() {
 			continue
 		}
 		for u, userType := range n.users {

@@ -263,3 +263,31 @@ func TestRoster_AllOrphans(t *testing.T) {
 	require.Empty(t, orphans)
 	require.Empty(t, r.AllOrphans())
 }
+
+// A node that shuts down has sent its users for the last time: another one publishes them.
+func TestRoster_Leaves(t *testing.T) {
+	t.Parallel()
+	r := roster.New(10)
+	require.False(t, r.Others())
+	r.Named("early", "early")
+	require.False(t, r.Others(), "it has not joined")
+	r.Joined("b")
+	r.Named("b", "b")
+	r.Add("b", user(1), "driver")
+	require.True(t, r.Others())
+	require.Empty(t, r.AllOrphans())
+	r.Leaves("b")
+	require.False(t, r.Others())
+	require.False(t, r.Elsewhere(user(1)))
+	require.Equal(t, []roster.Orphan{{User: user(1), Type: "driver"}}, r.AllOrphans())
+
+	r.Joined("c")
+	for n := range 10 {
+		r.Add("c", user(n), "driver")
+	}
+	require.True(t, r.Lost("c", now))
+	_, more := r.Orphans("c", "a", 0)
+	require.False(t, more, "b takes none of them")
+	r.Joined("b")
+	require.True(t, r.Others(), "it is there after all")
+}
