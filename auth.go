@@ -228,6 +228,7 @@ const (
 	stepSession   = "finding the session"
 	stepAuthorize = "authorizing"
 	stepTrips     = "finding the trips"
+	stepSnapshot  = "finding the snapshot"
 )
 
 var (

@@ -30,7 +30,8 @@ type Catalog struct {
 //
 // Struct tags document the fields of Payload and AckData: doc:"..." has the meaning and the
 // unit, null:"..." says what null means. A nil pointer, slice or map is null, unless the
-// field has omitempty. A string type with a method Values() []string has only these values.
+// field has omitempty; null:"-" says that it never is. A string type with a method Values() []string
+// has only these values.
 type EventDoc struct {
 	Namespace  string
 	Event      string
@@ -119,6 +120,7 @@ func (rt *Server) Catalog() Catalog {
 	for _, name := range c.Namespaces {
 		c.Events = append(c.Events, byName[name].callDocs()...)
 		c.Events = append(c.Events, connectionDocs(name)...)
+		c.Events = append(c.Events, snapshotDocs(name)...)
 		for _, d := range sent {
 			if d.Namespace == name {
 				c.Events = append(c.Events, d)
@@ -282,4 +284,25 @@ func connectionDocs(namespace string) []EventDoc {
 		DescribeEvent(EventException, namespace, "the socket whose event failed, with `Options.Compat.EmitExceptions` only",
 			"An event of the client has failed.", Exception{"error", "no such offer"}),
 	}
+}
+
+// snapshotDocs describes what a socket of the namespace receives behind hello.
+func snapshotDocs(namespace string) []EventDoc {
+	who, ok := personOf(namespace, examplePassenger)
+	if !ok {
+		return nil
+	}
+	example := Snapshot{Trips: []TripSnapshot{{
+		TripID: exampleTrip, Status: TripStatusArriving, At: exampleTime, PassengerID: examplePassenger, DriverID: exampleDriver, VehicleID: exampleVehicle,
+		RequestedAt: exampleTime, Pickup: examplePlace, FareEstimatedTotal: new(350.5), Currency: "CUP", ETAMinutes: new(4.0), DriverPosition: examplePosition,
+		Driver: exampleDriverCard, Vehicle: exampleVehicleCard, Passenger: examplePassengerCard,
+	}}}
+	also := ""
+	if who.Driver {
+		example.Offers = []AssignmentOffered{{TripID: "trip-2", AssignmentID: exampleAssignment, TTLSec: 20, Pickup: examplePlace, PriceEstimate: new(350.5), Currency: "CUP", At: exampleTime}}
+		also = " `driver:availability:update` follows it."
+	}
+	return []EventDoc{DescribeEvent(EventTripSync, namespace, "the socket that connected, with `Options.Snapshots` only",
+		"What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later."+also+
+			" An event that it contains already may still come.", example.payload(namespace, exampleTime))}
 }

@@ -66,6 +66,7 @@ func TestEvents_AreDeclaredAndSent(t *testing.T) {
 	}
 	for _, k := range []kind{
 		{"hello", "HelloPayload"},
+		{"trip:sync", "TripSyncPayload"},
 		{"auth:expired", "AuthExpiredPayload"},
 		{"server:drain", "ServerDrainPayload"},
 		{"exception", "Exception"},

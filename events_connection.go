@@ -15,6 +15,39 @@ type HelloPayload struct {
 	ServerTime Time   `json:"serverTime" doc:"the server's clock"`
 }
 
+// EventTripSync is sent to a socket that connected, behind EventHello, if there is an
+// Options.Snapshots.
+var EventTripSync = NewEvent[TripSyncPayload]("trip:sync")
+
+// TripSyncPayload is what EventTripSync carries.
+type TripSyncPayload struct {
+	Trips      []SyncedTrip `json:"trips" doc:"the user's running trips" null:"-"`
+	Offers     []Offer      `json:"offers" doc:"the driver's open offers; none in /passengers" null:"-"`
+	ServerTime Time         `json:"serverTime" doc:"the server's clock"`
+}
+
+// SyncedTrip is the state of a trip in TripSyncPayload.
+type SyncedTrip struct {
+	TripID             string         `json:"tripId"`
+	CurrentStatus      TripStatus     `json:"currentStatus"`
+	At                 Time           `json:"at" doc:"since when it has the status" null:"not known"`
+	PassengerID        *string        `json:"passengerId" null:"not supplied"`
+	DriverID           *string        `json:"driverId" null:"none yet"`
+	VehicleID          *string        `json:"vehicleId" null:"none yet"`
+	RequestedAt        Time           `json:"requestedAt" null:"not supplied"`
+	ArrivedAt          Time           `json:"arrivedAt" doc:"when the driver arrived at the pickup" null:"not yet"`
+	Pickup             *Place         `json:"pickup" null:"not supplied"`
+	Destination        *Place         `json:"destination" null:"not supplied"`
+	FareEstimatedTotal *float64       `json:"fareEstimatedTotal" doc:"in units of currency" null:"not supplied"`
+	Currency           *string        `json:"currency" doc:"ISO 4217" null:"not supplied"`
+	ETAMinutes         *float64       `json:"etaMinutes" doc:"minutes until the driver arrives" null:"not known"`
+	DriverPosition     *Position      `json:"driverPosition" null:"not known"`
+	Driver             *DriverCard    `json:"driver" null:"none yet, and for the driver"`
+	Vehicle            *VehicleCard   `json:"vehicle" null:"none yet, and for the driver"`
+	Passenger          *PassengerCard `json:"passenger" null:"for the passenger"`
+	Details            map[string]any `json:"details" doc:"what the host supplied, unchanged" null:"not supplied"`
+}
+
 // EventAuthExpired says that the token or the login session of the socket has expired. The
 // server then closes the connection, with its sockets in other namespaces.
 var EventAuthExpired = NewEvent[AuthExpiredPayload]("auth:expired")

@@ -105,10 +105,15 @@ var EventAssignmentOffered = NewEvent[AssignmentOfferedPayload]("trip:assignment
 // EventAssignmentOfferedToAdmin is sent to the admins.
 var EventAssignmentOfferedToAdmin = NewEvent[AssignmentOfferedToAdminPayload]("trip:assignment:offered")
 
-// AssignmentOfferedPayload is an offer, as the driver receives it. The fields after ExpiresAt
-// are left out if the host has not supplied them.
+// AssignmentOfferedPayload is an offer, as the driver receives it.
 type AssignmentOfferedPayload struct {
-	EventID         string   `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	EventID string `json:"eventId" doc:"a UUID, the same in every repeat of the event"`
+	Offer
+}
+
+// Offer is a trip that a driver may accept. The fields after ExpiresAt are left out if the host has
+// not supplied them.
+type Offer struct {
 	AssignmentID    string   `json:"assignmentId" doc:"for driver:offer:accept and driver:offer:reject"`
 	TripID          string   `json:"tripId"`
 	TTLSec          int      `json:"ttlSec" doc:"seconds from the offer to expiresAt"`
@@ -127,16 +132,16 @@ type AssignmentOfferedToAdminPayload struct {
 	VehicleID *string `json:"vehicleId" null:"not known"`
 }
 
-func (e AssignmentOffered) deliver(f facts) []Delivery {
+// offer returns the offer as the driver sees it. It was made at that time.
+func (e AssignmentOffered) offer(at time.Time) Offer {
 	ttl, expires := e.TTLSec, e.ExpiresAt
 	if expires.IsZero() {
-		expires = f.at.Add(time.Duration(ttl) * time.Second)
+		expires = at.Add(time.Duration(ttl) * time.Second)
 	}
 	if ttl <= 0 {
-		ttl = max(0, int(math.Round(expires.Sub(f.at).Seconds())))
+		ttl = max(0, int(math.Round(expires.Sub(at).Seconds())))
 	}
-	v := AssignmentOfferedPayload{
-		EventID:         f.eventID,
+	return Offer{
 		AssignmentID:    e.AssignmentID,
 		TripID:          e.TripID,
 		TTLSec:          ttl,
@@ -147,6 +152,10 @@ func (e AssignmentOffered) deliver(f facts) []Delivery {
 		PriceEstimate:   e.PriceEstimate,
 		Currency:        e.Currency,
 	}
+}
+
+func (e AssignmentOffered) deliver(f facts) []Delivery {
+	v := AssignmentOfferedPayload{f.eventID, e.offer(f.at)}
 	return []Delivery{
 		EventAssignmentOffered.Deliver(v, ToDriver(e.DriverID)),
 		EventAssignmentOfferedToAdmin.Deliver(AssignmentOfferedToAdminPayload{v, orNull(e.DriverID), orNull(e.VehicleID)}, f.admins()),

@@ -26,7 +26,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	h := &handshake{s: s, start: time.Now(), cancel: cancel}
 	ns.rt.pending.open(h)
 	defer ns.rt.pending.done(h)
-	hello, err := ns.checkAndJoin(ctx, s, h, payload)
+	first, err := ns.checkAndJoin(ctx, s, h, payload)
 	if err == nil && !ns.opts.Anonymous {
 		err = ns.checkAgain(ctx, h)
 	}
@@ -44,7 +44,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		s.opened()
 		ns.rt.presence.socketConnected(s)
 		ns.connected(s)
-	}, hello)
+	}, first...)
 	if opened {
 		ns.rt.undecided.decided()
 		ns.rt.welcome(s.conn())
@@ -60,8 +60,8 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConnect)+", repeatedly")
 
 // checkAndJoin runs the checks and puts the socket into its rooms. Events for the socket are held
-// until it is opened. It returns hello, the socket's first event.
-func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, payload []byte) (hello *socketio.Message, err error) {
+// until it is opened. It returns the socket's first messages.
+func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, payload []byte) (first []*socketio.Message, err error) {
 	var rooms []string
 	from := s.conn()
 	switch ns.rt.admission.Begin(&from.Conn) { //nolint:exhaustive // Pass goes on below
@@ -98,7 +98,21 @@ func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, 
 	if err := ns.joinTrips(ctx, s, h); err != nil {
 		return nil, undecided{step: stepTrips, err: err}
 	}
-	return ns.hello(s)
+	return ns.firstMessages(ctx, s, h)
+}
+
+// firstMessages returns what a socket receives first: hello, and then what its user must know. The
+// socket must be in its rooms, so that it receives what happens meanwhile behind them.
+func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake) ([]*socketio.Message, error) {
+	snapshot, err := ns.snapshot(ctx, s, h)
+	if err != nil {
+		return nil, err
+	}
+	hello, err := ns.hello(s)
+	if err != nil {
+		return nil, err
+	}
+	return append([]*socketio.Message{hello}, snapshot...), nil
 }
 
 // hello returns the first event of a socket.

@@ -116,6 +116,7 @@ func hookRows() map[string]hookRow {
 		"UserRepo.FindUser":             {trigger: connectOutcome("/drivers"), want: refused},
 		"SessionRepo.FindSession":       {trigger: connectOutcome("/drivers"), want: refused},
 		"TripLookup.ActiveTrips":        {trigger: connectOutcome("/drivers"), want: refused},
+		"SnapshotLookup.FindSnapshot":   {trigger: connectOutcome("/drivers"), want: refused},
 		"NamespaceOptions.Authorize":    {trigger: connectOutcome("/support"), want: refused},
 		"UserBatchRepo.FindUsers":       {trigger: sweepOutcome, want: unharmed},
 		"SessionBatchRepo.FindSessions": {trigger: sweepOutcome, want: unharmed},
@@ -279,6 +280,7 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 	return func(o *realtime.Options) {
 		o.Tokens, o.Users, o.Sessions = hookedTokens{o.Tokens, h}, hookedUsers{o.Users, h}, hookedSessions{o.Sessions, h}
 		o.Trips, o.Parties, o.Bus = hookedTrips{o.Trips, h}, hookedParties{o.Parties, h}, hookedBus{o.Bus, h}
+		o.Snapshots = hookedSnapshots{h}
 		o.Drivers, o.Offers = hookedDrivers{realtime.NewMemoryDrivers(), h}, hookedOffers{h}
 		o.Cluster.Adapter = hookedAdapter{adapter, h}
 		o.Logger = slog.New(hookedLog{slog.NewTextHandler(h, nil), h})

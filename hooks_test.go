@@ -120,7 +120,8 @@ type (
 		realtime.TripLookup
 		*hooks
 	}
-	hookedParties struct {
+	hookedSnapshots struct{ *hooks }
+	hookedParties   struct {
 		realtime.PartyLookup
 		*hooks
 	}
@@ -197,6 +198,10 @@ func (h hookedTrips) ActiveTrips(ctx context.Context, user string) ([]string, er
 		return nil, err
 	}
 	return h.TripLookup.ActiveTrips(ctx, user)
+}
+
+func (h hookedSnapshots) FindSnapshot(context.Context, string, realtime.Identity) (realtime.Snapshot, error) {
+	return realtime.Snapshot{}, h.fails("SnapshotLookup.FindSnapshot")
 }
 
 func (h hookedTrips) ActiveTripsOf(ctx context.Context, users []string) (map[string][]string, error) {

@@ -25,7 +25,7 @@ const (
 	// included, of the kinds whose argument the client chooses, such as its token.
 	callsPerSource = 32
 	// callsPerRow is the maximum number of calls for one row of Users or Sessions, or for the
-	// trips of one user or the parties of one trip, abandoned ones included. There are several
+	// trips or the snapshot of one user, or the parties of one trip, abandoned ones included. There are several
 	// at once only after revocations, or if a user connects several times at once.
 	callsPerRow = 8
 	// siteShare: at most 1/siteShare of these calls are for one site.
@@ -54,6 +54,7 @@ const (
 // without one.
 type hostCalls struct {
 	verify, trips, parties *hostcall.Kind // TokenVerifier, TripLookup for a handshake, PartyLookup
+	snapshots              *hostcall.Kind // SnapshotLookup
 	positions              *hostcall.Kind // TripLookup, for a position
 	events                 *hostcall.Kind // the methods of the host's own events
 	sweep                  sweepCalls
@@ -95,7 +96,7 @@ func (h *hostCalls) init(rt *Server) {
 	limits := o.repoLimits()
 	h.positions = hostcall.NewKind(limits)
 	limits.Running = many
-	h.trips, h.parties = hostcall.NewKind(limits), hostcall.NewKind(limits)
+	h.trips, h.parties, h.snapshots = hostcall.NewKind(limits), hostcall.NewKind(limits), hostcall.NewKind(limits)
 	h.connContext = hostcall.NewKind(o.clientCallLimits(connContextTimeout))
 	for _, s := range []*sweepCall{&h.sweep.users, &h.sweep.sessions, &h.sweep.trips} {
 		s.batch, s.row = few(1, 1), few(sweepConcurrency, abandonedRows)
@@ -131,7 +132,7 @@ func (rt *Server) queue(size int, timeout time.Duration, what string, dropped fu
 	})
 }
 
-// repoLimits returns the limits of the calls of Users, Sessions, Trips and Parties. Their source
+// repoLimits returns the limits of the calls of Users, Sessions, Trips, Parties and Snapshots. Their source
 // is the id that is looked up: a row whose calls never return, because of a lock for instance,
 // must not use up the calls of the others, however often its user tries to connect. Where there
 // are many such rows, the others are read again after abandonAgain.

@@ -57,8 +57,8 @@ func TestLookup_RowsThatHangKeepNobodyOut(t *testing.T) {
 	})
 }
 
-// hungLookup is a UserRepo, a TripLookup and a PartyLookup whose calls for ids that begin with x
-// never return.
+// hungLookup is a UserRepo, a TripLookup, a PartyLookup and a SnapshotLookup whose calls for ids that
+// begin with x never return.
 type hungLookup struct {
 	realtime.UserRepo
 	trips   realtimetest.Trips
@@ -88,6 +88,11 @@ func (l *hungLookup) ActiveTrips(ctx context.Context, userID string) ([]string, 
 	return l.trips.ActiveTrips(ctx, userID)
 }
 
+func (l *hungLookup) FindSnapshot(_ context.Context, _ string, id realtime.Identity) (realtime.Snapshot, error) {
+	l.hang(id.UserID)
+	return realtime.Snapshot{}, nil
+}
+
 func (l *hungLookup) FindParties(ctx context.Context, tripID string) (realtime.TripParties, error) {
 	l.hang(tripID)
 	return l.parties.FindParties(ctx, tripID)
@@ -107,8 +112,9 @@ func TestLookup_IDsThatHang(t *testing.T) {
 		hang  func(t *testing.T, srv *realtimetest.Server, id string)
 		work  func(t *testing.T, srv *realtimetest.Server) // a lookup that does not hang has its effect
 	}{
-		"row of a user":   {time.Second, refused, connects},
-		"trips of a user": {time.Second, refused, connects},
+		"row of a user":      {time.Second, refused, connects},
+		"trips of a user":    {time.Second, refused, connects},
+		"snapshot of a user": {time.Second, refused, connects},
 		"parties of a trip": {
 			6 * time.Minute,
 			func(t *testing.T, srv *realtimetest.Server, id string) {
@@ -138,9 +144,12 @@ func TestLookup_IDsThatHang(t *testing.T) {
 					srv := realtimetest.NewServer(t, func(o *realtime.Options) {
 						o.Limits.RepoConcurrency, o.Compat.RefuseUnavailable = 4, true
 						o.Logger = discarded()
-						if kind == "row of a user" {
+						switch kind {
+						case "row of a user":
 							lookup.UserRepo, o.Users = o.Users, lookup
-						} else {
+						case "snapshot of a user":
+							o.Snapshots = lookup
+						default:
 							o.Trips, o.Parties = lookup, lookup
 						}
 					})

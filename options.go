@@ -44,6 +44,10 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Parties finds the passenger and the driver of a trip. Defaults to those that the
 	// trip's events contain.
 	Parties PartyLookup
+	// Snapshots finds what a user must know when a socket connects: the running trips, the open
+	// offers, a driver's availability. Each socket of /drivers and /passengers receives it behind
+	// hello. Defaults to none: apps ask the host's REST API.
+	Snapshots SnapshotLookup
 	// Events are the host's own domain events; NewDomainEvent declares one. Defaults
 	// to none.
 	Events []DomainEventType
@@ -217,7 +221,7 @@ type Timeouts struct {
 	Close time.Duration
 	// Write is how long one write to a client may take. Defaults to 10 s.
 	Write time.Duration
-	// Repo is the timeout of each call of Tokens, Users, Sessions, Trips and Parties.
+	// Repo is the timeout of each call of Tokens, Users, Sessions, Trips, Parties and Snapshots.
 	// Defaults to 5 s.
 	Repo time.Duration
 	// Handler is the deadline of a handler's ctx. A call of a handler or of OnConnect

@@ -236,7 +236,7 @@ func (o Options) checkHost(m *mistakes) {
 		v    any
 	}{
 		{"Tokens", o.Tokens}, {"Users", o.Users}, {"Sessions", o.Sessions}, {"Bus", o.Bus}, {"Drivers", o.Drivers},
-		{"Offers", o.Offers}, {"Trips", o.Trips}, {"Parties", o.Parties}, {"Cluster.Adapter", o.Cluster.Adapter},
+		{"Offers", o.Offers}, {"Trips", o.Trips}, {"Parties", o.Parties}, {"Snapshots", o.Snapshots}, {"Cluster.Adapter", o.Cluster.Adapter},
 	} {
 		m.addf(isTypedNil(part.v), "Options.%s is a nil %T; leave it out or set it", part.name, part.v)
 	}

@@ -48,11 +48,17 @@ func Fields(t reflect.Type) []Field {
 			d.Nullable = !d.Optional
 		default: // a value of these kinds is never null
 		}
+		if d.Null == neverNull {
+			d.Null, d.Nullable = "", false
+		}
 		d.Nullable = d.Nullable || d.Null != ""
 		fields = append(fields, d)
 	}
 	return fields
 }
+
+// neverNull is the tag null of a slice or map that is never nil.
+const neverNull = "-"
 
 // hidden reports whether a struct on the way to an embedded field has a name in JSON
 // of its own, or is a time, so that the field is not a member of this object.

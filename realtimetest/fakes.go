@@ -225,6 +225,27 @@ func (l *Trips) ActiveTrips(ctx context.Context, userID string) ([]string, error
 	return slices.Clone(ids), err
 }
 
+// Snapshots is a SnapshotLookup with a map. Its zero value is empty. A server has none unless a
+// configure function sets one. All methods may be called concurrently.
+type Snapshots struct {
+	Faults
+	snapshots rows[realtime.Snapshot]
+}
+
+// Set sets the snapshot of a user; that of any other user is zero. Do not change it afterwards.
+func (l *Snapshots) Set(userID string, snapshot realtime.Snapshot) {
+	l.snapshots.set(userID, snapshot)
+}
+
+// FindSnapshot implements realtime.SnapshotLookup.
+func (l *Snapshots) FindSnapshot(ctx context.Context, _ string, id realtime.Identity) (realtime.Snapshot, error) {
+	found, err := find(ctx, &l.Faults, &l.snapshots, id.UserID)
+	if errors.Is(err, realtime.ErrNotFound) {
+		return realtime.Snapshot{}, nil
+	}
+	return found, err
+}
+
 // Parties is a PartyLookup with a map. Its zero value is empty. All methods may be
 // called concurrently.
 type Parties struct {

@@ -56,6 +56,11 @@ abstract final class DriversEvents {
   /// To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
   static const exception = 'exception';
 
+  /// The server sends it. Payload: TripSyncPayload.
+  /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
+  /// To: the socket that connected, with `Options.Snapshots` only.
+  static const tripSync = 'trip:sync';
+
   /// The server sends it. Payload: DriverAssignedToDriverPayload.
   /// The trip has a driver.
   /// To: the driver.
@@ -180,6 +185,11 @@ abstract final class PassengersEvents {
   /// An event of the client has failed.
   /// To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
   static const exception = 'exception';
+
+  /// The server sends it. Payload: TripSyncPayload.
+  /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
+  /// To: the socket that connected, with `Options.Snapshots` only.
+  static const tripSync = 'trip:sync';
 
   /// The server sends it. Payload: TripRequestedPayload.
   /// A passenger asked for a ride.
@@ -1656,6 +1666,68 @@ final class NoDriversFoundPayload {
   final String? reason;
 }
 
+final class Offer {
+  const Offer({
+    required this.assignmentId,
+    required this.tripId,
+    required this.ttlSec,
+    required this.expiresAt,
+    this.pickup,
+    this.destinationHint,
+    this.stopsCount,
+    this.priceEstimate,
+    this.currency,
+  });
+
+  factory Offer.fromJson(dynamic json) => Offer(
+        assignmentId: json['assignmentId'] as String,
+        tripId: json['tripId'] as String,
+        ttlSec: (json['ttlSec'] as num).toInt(),
+        expiresAt: DateTime.parse(json['expiresAt'] as String),
+        pickup: json['pickup'] == null ? null : Place.fromJson(json['pickup']),
+        destinationHint: json['destinationHint'] == null ? null : Place.fromJson(json['destinationHint']),
+        stopsCount: json['stopsCount'] == null ? null : (json['stopsCount'] as num).toInt(),
+        priceEstimate: json['priceEstimate'] == null ? null : (json['priceEstimate'] as num).toDouble(),
+        currency: json['currency'] == null ? null : json['currency'] as String,
+      );
+
+  Map<String, dynamic> toJson() => {
+        'assignmentId': assignmentId,
+        'tripId': tripId,
+        'ttlSec': ttlSec,
+        'expiresAt': expiresAt.toUtc().toIso8601String(),
+        if (pickup != null) 'pickup': pickup!.toJson(),
+        if (destinationHint != null) 'destinationHint': destinationHint!.toJson(),
+        if (stopsCount != null) 'stopsCount': stopsCount,
+        if (priceEstimate != null) 'priceEstimate': priceEstimate,
+        if (currency != null) 'currency': currency,
+      };
+
+  /// for driver:offer:accept and driver:offer:reject
+  final String assignmentId;
+
+  final String tripId;
+
+  /// seconds from the offer to expiresAt
+  final int ttlSec;
+
+  final DateTime expiresAt;
+
+  final Place? pickup;
+
+  /// may be imprecise
+  final Place? destinationHint;
+
+  /// the number of stops
+  final int? stopsCount;
+
+  /// in units of currency
+  final double? priceEstimate;
+
+  /// ISO 4217
+  final String? currency;
+}
+
 final class OfferAccept {
   const OfferAccept({
     required this.assignmentId,
@@ -1961,6 +2033,123 @@ final class StatusUpdate {
 
   /// null: set the reason that follows from the other fields
   final OrNull<AvailabilityReason>? availabilityReason;
+}
+
+final class SyncedTrip {
+  const SyncedTrip({
+    required this.tripId,
+    required this.currentStatus,
+    this.at,
+    this.passengerId,
+    this.driverId,
+    this.vehicleId,
+    this.requestedAt,
+    this.arrivedAt,
+    this.pickup,
+    this.destination,
+    this.fareEstimatedTotal,
+    this.currency,
+    this.etaMinutes,
+    this.driverPosition,
+    this.driver,
+    this.vehicle,
+    this.passenger,
+    this.details,
+  });
+
+  factory SyncedTrip.fromJson(dynamic json) => SyncedTrip(
+        tripId: json['tripId'] as String,
+        currentStatus: TripStatus(json['currentStatus'] as String),
+        at: json['at'] == null ? null : DateTime.parse(json['at'] as String),
+        passengerId: json['passengerId'] == null ? null : json['passengerId'] as String,
+        driverId: json['driverId'] == null ? null : json['driverId'] as String,
+        vehicleId: json['vehicleId'] == null ? null : json['vehicleId'] as String,
+        requestedAt: json['requestedAt'] == null ? null : DateTime.parse(json['requestedAt'] as String),
+        arrivedAt: json['arrivedAt'] == null ? null : DateTime.parse(json['arrivedAt'] as String),
+        pickup: json['pickup'] == null ? null : Place.fromJson(json['pickup']),
+        destination: json['destination'] == null ? null : Place.fromJson(json['destination']),
+        fareEstimatedTotal: json['fareEstimatedTotal'] == null ? null : (json['fareEstimatedTotal'] as num).toDouble(),
+        currency: json['currency'] == null ? null : json['currency'] as String,
+        etaMinutes: json['etaMinutes'] == null ? null : (json['etaMinutes'] as num).toDouble(),
+        driverPosition: json['driverPosition'] == null ? null : Position.fromJson(json['driverPosition']),
+        driver: json['driver'] == null ? null : DriverCard.fromJson(json['driver']),
+        vehicle: json['vehicle'] == null ? null : VehicleCard.fromJson(json['vehicle']),
+        passenger: json['passenger'] == null ? null : PassengerCard.fromJson(json['passenger']),
+        details: json['details'] == null ? null : Map<String, dynamic>.from(json['details'] as Map),
+      );
+
+  Map<String, dynamic> toJson() => {
+        'tripId': tripId,
+        'currentStatus': currentStatus.value,
+        'at': at == null ? null : at!.toUtc().toIso8601String(),
+        'passengerId': passengerId,
+        'driverId': driverId,
+        'vehicleId': vehicleId,
+        'requestedAt': requestedAt == null ? null : requestedAt!.toUtc().toIso8601String(),
+        'arrivedAt': arrivedAt == null ? null : arrivedAt!.toUtc().toIso8601String(),
+        'pickup': pickup == null ? null : pickup!.toJson(),
+        'destination': destination == null ? null : destination!.toJson(),
+        'fareEstimatedTotal': fareEstimatedTotal,
+        'currency': currency,
+        'etaMinutes': etaMinutes,
+        'driverPosition': driverPosition == null ? null : driverPosition!.toJson(),
+        'driver': driver == null ? null : driver!.toJson(),
+        'vehicle': vehicle == null ? null : vehicle!.toJson(),
+        'passenger': passenger == null ? null : passenger!.toJson(),
+        'details': details,
+      };
+
+  final String tripId;
+
+  final TripStatus currentStatus;
+
+  /// since when it has the status; null: not known
+  final DateTime? at;
+
+  /// null: not supplied
+  final String? passengerId;
+
+  /// null: none yet
+  final String? driverId;
+
+  /// null: none yet
+  final String? vehicleId;
+
+  /// null: not supplied
+  final DateTime? requestedAt;
+
+  /// when the driver arrived at the pickup; null: not yet
+  final DateTime? arrivedAt;
+
+  /// null: not supplied
+  final Place? pickup;
+
+  /// null: not supplied
+  final Place? destination;
+
+  /// in units of currency; null: not supplied
+  final double? fareEstimatedTotal;
+
+  /// ISO 4217; null: not supplied
+  final String? currency;
+
+  /// minutes until the driver arrives; null: not known
+  final double? etaMinutes;
+
+  /// null: not known
+  final Position? driverPosition;
+
+  /// null: none yet, and for the driver
+  final DriverCard? driver;
+
+  /// null: none yet, and for the driver
+  final VehicleCard? vehicle;
+
+  /// null: for the passenger
+  final PassengerCard? passenger;
+
+  /// what the host supplied, unchanged; null: not supplied
+  final Map<String, dynamic>? details;
 }
 
 final class TokenRefresh {
@@ -2279,6 +2468,35 @@ final class TripStatusToAdminPayload {
 
   /// null: not known
   final String? driverId;
+}
+
+final class TripSyncPayload {
+  const TripSyncPayload({
+    required this.trips,
+    required this.offers,
+    required this.serverTime,
+  });
+
+  factory TripSyncPayload.fromJson(dynamic json) => TripSyncPayload(
+        trips: [for (final e in json['trips'] as List) SyncedTrip.fromJson(e)],
+        offers: [for (final e in json['offers'] as List) Offer.fromJson(e)],
+        serverTime: DateTime.parse(json['serverTime'] as String),
+      );
+
+  Map<String, dynamic> toJson() => {
+        'trips': [for (final e in trips) e.toJson()],
+        'offers': [for (final e in offers) e.toJson()],
+        'serverTime': serverTime.toUtc().toIso8601String(),
+      };
+
+  /// the user's running trips
+  final List<SyncedTrip> trips;
+
+  /// the driver's open offers; none in /passengers
+  final List<Offer> offers;
+
+  /// the server's clock
+  final DateTime serverTime;
 }
 
 final class TripTransitionPayload {

@@ -85,6 +85,13 @@ object DriversEvents {
     const val EXCEPTION = "exception"
 
     /**
+     * The server sends it. Payload: TripSyncPayload.
+     * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
+     * To: the socket that connected, with `Options.Snapshots` only.
+     */
+    const val TRIP_SYNC = "trip:sync"
+
+    /**
      * The server sends it. Payload: DriverAssignedToDriverPayload.
      * The trip has a driver.
      * To: the driver.
@@ -256,6 +263,13 @@ object PassengersEvents {
      * To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
      */
     const val EXCEPTION = "exception"
+
+    /**
+     * The server sends it. Payload: TripSyncPayload.
+     * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
+     * To: the socket that connected, with `Options.Snapshots` only.
+     */
+    const val TRIP_SYNC = "trip:sync"
 
     /**
      * The server sends it. Payload: TripRequestedPayload.
@@ -1617,6 +1631,52 @@ data class NoDriversFoundPayload(
     }
 }
 
+data class Offer(
+    /** for driver:offer:accept and driver:offer:reject */
+    val assignmentId: String,
+    val tripId: String,
+    /** seconds from the offer to expiresAt */
+    val ttlSec: Long,
+    val expiresAt: ISOTime,
+    val pickup: Place? = null,
+    /** may be imprecise */
+    val destinationHint: Place? = null,
+    /** the number of stops */
+    val stopsCount: Long? = null,
+    /** in units of currency */
+    val priceEstimate: Double? = null,
+    /** ISO 4217 */
+    val currency: String? = null
+) {
+    fun toJson(): JSONObject {
+        val json = JSONObject()
+        json.put("assignmentId", this.assignmentId)
+        json.put("tripId", this.tripId)
+        json.put("ttlSec", this.ttlSec)
+        json.put("expiresAt", this.expiresAt)
+        if (this.pickup != null) json.put("pickup", this.pickup.toJson())
+        if (this.destinationHint != null) json.put("destinationHint", this.destinationHint.toJson())
+        if (this.stopsCount != null) json.put("stopsCount", this.stopsCount)
+        if (this.priceEstimate != null) json.put("priceEstimate", this.priceEstimate)
+        if (this.currency != null) json.put("currency", this.currency)
+        return json
+    }
+
+    companion object {
+        fun fromJson(json: JSONObject): Offer = Offer(
+            assignmentId = json.getString("assignmentId"),
+            tripId = json.getString("tripId"),
+            ttlSec = json.getLong("ttlSec"),
+            expiresAt = json.getString("expiresAt"),
+            pickup = if (json.isNull("pickup")) null else Place.fromJson(json.getJSONObject("pickup")),
+            destinationHint = if (json.isNull("destinationHint")) null else Place.fromJson(json.getJSONObject("destinationHint")),
+            stopsCount = if (json.isNull("stopsCount")) null else json.getLong("stopsCount"),
+            priceEstimate = if (json.isNull("priceEstimate")) null else json.getDouble("priceEstimate"),
+            currency = if (json.isNull("currency")) null else json.getString("currency")
+        )
+    }
+}
+
 data class OfferAccept(
     val assignmentId: String
 ) {
@@ -1892,6 +1952,89 @@ data class StatusUpdate(
     }
 }
 
+data class SyncedTrip(
+    val tripId: String,
+    val currentStatus: TripStatus,
+    /** since when it has the status; null: not known */
+    val at: ISOTime? = null,
+    /** null: not supplied */
+    val passengerId: String? = null,
+    /** null: none yet */
+    val driverId: String? = null,
+    /** null: none yet */
+    val vehicleId: String? = null,
+    /** null: not supplied */
+    val requestedAt: ISOTime? = null,
+    /** when the driver arrived at the pickup; null: not yet */
+    val arrivedAt: ISOTime? = null,
+    /** null: not supplied */
+    val pickup: Place? = null,
+    /** null: not supplied */
+    val destination: Place? = null,
+    /** in units of currency; null: not supplied */
+    val fareEstimatedTotal: Double? = null,
+    /** ISO 4217; null: not supplied */
+    val currency: String? = null,
+    /** minutes until the driver arrives; null: not known */
+    val etaMinutes: Double? = null,
+    /** null: not known */
+    val driverPosition: Position? = null,
+    /** null: none yet, and for the driver */
+    val driver: DriverCard? = null,
+    /** null: none yet, and for the driver */
+    val vehicle: VehicleCard? = null,
+    /** null: for the passenger */
+    val passenger: PassengerCard? = null,
+    /** what the host supplied, unchanged; null: not supplied */
+    val details: JSONObject? = null
+) {
+    fun toJson(): JSONObject {
+        val json = JSONObject()
+        json.put("tripId", this.tripId)
+        json.put("currentStatus", this.currentStatus.value)
+        json.put("at", if (this.at == null) JSONObject.NULL else this.at)
+        json.put("passengerId", if (this.passengerId == null) JSONObject.NULL else this.passengerId)
+        json.put("driverId", if (this.driverId == null) JSONObject.NULL else this.driverId)
+        json.put("vehicleId", if (this.vehicleId == null) JSONObject.NULL else this.vehicleId)
+        json.put("requestedAt", if (this.requestedAt == null) JSONObject.NULL else this.requestedAt)
+        json.put("arrivedAt", if (this.arrivedAt == null) JSONObject.NULL else this.arrivedAt)
+        json.put("pickup", if (this.pickup == null) JSONObject.NULL else this.pickup.toJson())
+        json.put("destination", if (this.destination == null) JSONObject.NULL else this.destination.toJson())
+        json.put("fareEstimatedTotal", if (this.fareEstimatedTotal == null) JSONObject.NULL else this.fareEstimatedTotal)
+        json.put("currency", if (this.currency == null) JSONObject.NULL else this.currency)
+        json.put("etaMinutes", if (this.etaMinutes == null) JSONObject.NULL else this.etaMinutes)
+        json.put("driverPosition", if (this.driverPosition == null) JSONObject.NULL else this.driverPosition.toJson())
+        json.put("driver", if (this.driver == null) JSONObject.NULL else this.driver.toJson())
+        json.put("vehicle", if (this.vehicle == null) JSONObject.NULL else this.vehicle.toJson())
+        json.put("passenger", if (this.passenger == null) JSONObject.NULL else this.passenger.toJson())
+        json.put("details", if (this.details == null) JSONObject.NULL else this.details)
+        return json
+    }
+
+    companion object {
+        fun fromJson(json: JSONObject): SyncedTrip = SyncedTrip(
+            tripId = json.getString("tripId"),
+            currentStatus = TripStatus(json.getString("currentStatus")),
+            at = if (json.isNull("at")) null else json.getString("at"),
+            passengerId = if (json.isNull("passengerId")) null else json.getString("passengerId"),
+            driverId = if (json.isNull("driverId")) null else json.getString("driverId"),
+            vehicleId = if (json.isNull("vehicleId")) null else json.getString("vehicleId"),
+            requestedAt = if (json.isNull("requestedAt")) null else json.getString("requestedAt"),
+            arrivedAt = if (json.isNull("arrivedAt")) null else json.getString("arrivedAt"),
+            pickup = if (json.isNull("pickup")) null else Place.fromJson(json.getJSONObject("pickup")),
+            destination = if (json.isNull("destination")) null else Place.fromJson(json.getJSONObject("destination")),
+            fareEstimatedTotal = if (json.isNull("fareEstimatedTotal")) null else json.getDouble("fareEstimatedTotal"),
+            currency = if (json.isNull("currency")) null else json.getString("currency"),
+            etaMinutes = if (json.isNull("etaMinutes")) null else json.getDouble("etaMinutes"),
+            driverPosition = if (json.isNull("driverPosition")) null else Position.fromJson(json.getJSONObject("driverPosition")),
+            driver = if (json.isNull("driver")) null else DriverCard.fromJson(json.getJSONObject("driver")),
+            vehicle = if (json.isNull("vehicle")) null else VehicleCard.fromJson(json.getJSONObject("vehicle")),
+            passenger = if (json.isNull("passenger")) null else PassengerCard.fromJson(json.getJSONObject("passenger")),
+            details = if (json.isNull("details")) null else json.getJSONObject("details")
+        )
+    }
+}
+
 data class TokenRefresh(
     /** a new access token of the same user */
     val token: String
@@ -2146,6 +2289,31 @@ data class TripStatusToAdminPayload(
             at = json.getString("at"),
             currentStatus = TripStatus(json.getString("currentStatus")),
             driverId = if (json.isNull("driverId")) null else json.getString("driverId")
+        )
+    }
+}
+
+data class TripSyncPayload(
+    /** the user's running trips */
+    val trips: List<SyncedTrip>,
+    /** the driver's open offers; none in /passengers */
+    val offers: List<Offer>,
+    /** the server's clock */
+    val serverTime: ISOTime
+) {
+    fun toJson(): JSONObject {
+        val json = JSONObject()
+        json.put("trips", JSONArray(this.trips.map { e -> e.toJson() }))
+        json.put("offers", JSONArray(this.offers.map { e -> e.toJson() }))
+        json.put("serverTime", this.serverTime)
+        return json
+    }
+
+    companion object {
+        fun fromJson(json: JSONObject): TripSyncPayload = TripSyncPayload(
+            trips = json.getJSONArray("trips").let { a -> List(a.length()) { i -> SyncedTrip.fromJson(a.getJSONObject(i)) } },
+            offers = json.getJSONArray("offers").let { a -> List(a.length()) { i -> Offer.fromJson(a.getJSONObject(i)) } },
+            serverTime = json.getString("serverTime")
         )
     }
 }

@@ -61,6 +61,11 @@ public enum DriversEvents {
     /// To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
     public static let exception = "exception"
 
+    /// The server sends it. Payload: TripSyncPayload.
+    /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
+    /// To: the socket that connected, with `Options.Snapshots` only.
+    public static let tripSync = "trip:sync"
+
     /// The server sends it. Payload: DriverAssignedToDriverPayload.
     /// The trip has a driver.
     /// To: the driver.
@@ -185,6 +190,11 @@ public enum PassengersEvents {
     /// An event of the client has failed.
     /// To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
     public static let exception = "exception"
+
+    /// The server sends it. Payload: TripSyncPayload.
+    /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
+    /// To: the socket that connected, with `Options.Snapshots` only.
+    public static let tripSync = "trip:sync"
 
     /// The server sends it. Payload: TripRequestedPayload.
     /// A passenger asked for a ride.
@@ -1182,6 +1192,36 @@ public struct NoDriversFoundPayload: Codable, Hashable, Sendable {
     }
 }
 
+public struct Offer: Codable, Hashable, Sendable {
+    /// for driver:offer:accept and driver:offer:reject
+    public var assignmentId: String
+    public var tripId: String
+    /// seconds from the offer to expiresAt
+    public var ttlSec: Int
+    public var expiresAt: ISOTime
+    public var pickup: Place?
+    /// may be imprecise
+    public var destinationHint: Place?
+    /// the number of stops
+    public var stopsCount: Int?
+    /// in units of currency
+    public var priceEstimate: Double?
+    /// ISO 4217
+    public var currency: String?
+
+    public init(assignmentId: String, tripId: String, ttlSec: Int, expiresAt: ISOTime, pickup: Place? = nil, destinationHint: Place? = nil, stopsCount: Int? = nil, priceEstimate: Double? = nil, currency: String? = nil) {
+        self.assignmentId = assignmentId
+        self.tripId = tripId
+        self.ttlSec = ttlSec
+        self.expiresAt = expiresAt
+        self.pickup = pickup
+        self.destinationHint = destinationHint
+        self.stopsCount = stopsCount
+        self.priceEstimate = priceEstimate
+        self.currency = currency
+    }
+}
+
 public struct OfferAccept: Codable, Hashable, Sendable {
     public var assignmentId: String
 
@@ -1334,6 +1374,64 @@ public struct StatusUpdate: Codable, Hashable, Sendable {
         self.isOnline = isOnline
         self.isAvailableForTrips = isAvailableForTrips
         self.availabilityReason = availabilityReason
+    }
+}
+
+public struct SyncedTrip: Codable, Hashable, Sendable {
+    public var tripId: String
+    public var currentStatus: TripStatus
+    /// since when it has the status; null: not known
+    public var at: ISOTime?
+    /// null: not supplied
+    public var passengerId: String?
+    /// null: none yet
+    public var driverId: String?
+    /// null: none yet
+    public var vehicleId: String?
+    /// null: not supplied
+    public var requestedAt: ISOTime?
+    /// when the driver arrived at the pickup; null: not yet
+    public var arrivedAt: ISOTime?
+    /// null: not supplied
+    public var pickup: Place?
+    /// null: not supplied
+    public var destination: Place?
+    /// in units of currency; null: not supplied
+    public var fareEstimatedTotal: Double?
+    /// ISO 4217; null: not supplied
+    public var currency: String?
+    /// minutes until the driver arrives; null: not known
+    public var etaMinutes: Double?
+    /// null: not known
+    public var driverPosition: Position?
+    /// null: none yet, and for the driver
+    public var driver: DriverCard?
+    /// null: none yet, and for the driver
+    public var vehicle: VehicleCard?
+    /// null: for the passenger
+    public var passenger: PassengerCard?
+    /// what the host supplied, unchanged; null: not supplied
+    public var details: [String: JSONValue]?
+
+    public init(tripId: String, currentStatus: TripStatus, at: ISOTime? = nil, passengerId: String? = nil, driverId: String? = nil, vehicleId: String? = nil, requestedAt: ISOTime? = nil, arrivedAt: ISOTime? = nil, pickup: Place? = nil, destination: Place? = nil, fareEstimatedTotal: Double? = nil, currency: String? = nil, etaMinutes: Double? = nil, driverPosition: Position? = nil, driver: DriverCard? = nil, vehicle: VehicleCard? = nil, passenger: PassengerCard? = nil, details: [String: JSONValue]? = nil) {
+        self.tripId = tripId
+        self.currentStatus = currentStatus
+        self.at = at
+        self.passengerId = passengerId
+        self.driverId = driverId
+        self.vehicleId = vehicleId
+        self.requestedAt = requestedAt
+        self.arrivedAt = arrivedAt
+        self.pickup = pickup
+        self.destination = destination
+        self.fareEstimatedTotal = fareEstimatedTotal
+        self.currency = currency
+        self.etaMinutes = etaMinutes
+        self.driverPosition = driverPosition
+        self.driver = driver
+        self.vehicle = vehicle
+        self.passenger = passenger
+        self.details = details
     }
 }
 
@@ -1501,6 +1599,21 @@ public struct TripStatusToAdminPayload: Codable, Hashable, Sendable {
         self.at = at
         self.currentStatus = currentStatus
         self.driverId = driverId
+    }
+}
+
+public struct TripSyncPayload: Codable, Hashable, Sendable {
+    /// the user's running trips
+    public var trips: [SyncedTrip]
+    /// the driver's open offers; none in /passengers
+    public var offers: [Offer]
+    /// the server's clock
+    public var serverTime: ISOTime
+
+    public init(trips: [SyncedTrip], offers: [Offer], serverTime: ISOTime) {
+        self.trips = trips
+        self.offers = offers
+        self.serverTime = serverTime
     }
 }
 

@@ -388,6 +388,24 @@ export interface NoDriversFoundPayload {
   reason: string | null;
 }
 
+export interface Offer {
+  /** for driver:offer:accept and driver:offer:reject */
+  assignmentId: string;
+  tripId: string;
+  /** seconds from the offer to expiresAt */
+  ttlSec: number;
+  expiresAt: ISOTime;
+  pickup?: Place;
+  /** may be imprecise */
+  destinationHint?: Place;
+  /** the number of stops */
+  stopsCount?: number;
+  /** in units of currency */
+  priceEstimate?: number;
+  /** ISO 4217 */
+  currency?: string;
+}
+
 export interface OfferAccept {
   assignmentId: string;
 }
@@ -473,6 +491,43 @@ export interface StatusUpdate {
   isAvailableForTrips?: boolean;
   /** null: set the reason that follows from the other fields */
   availabilityReason?: AvailabilityReason | null;
+}
+
+export interface SyncedTrip {
+  tripId: string;
+  currentStatus: TripStatus;
+  /** since when it has the status; null: not known */
+  at: ISOTime | null;
+  /** null: not supplied */
+  passengerId: string | null;
+  /** null: none yet */
+  driverId: string | null;
+  /** null: none yet */
+  vehicleId: string | null;
+  /** null: not supplied */
+  requestedAt: ISOTime | null;
+  /** when the driver arrived at the pickup; null: not yet */
+  arrivedAt: ISOTime | null;
+  /** null: not supplied */
+  pickup: Place | null;
+  /** null: not supplied */
+  destination: Place | null;
+  /** in units of currency; null: not supplied */
+  fareEstimatedTotal: number | null;
+  /** ISO 4217; null: not supplied */
+  currency: string | null;
+  /** minutes until the driver arrives; null: not known */
+  etaMinutes: number | null;
+  /** null: not known */
+  driverPosition: Position | null;
+  /** null: none yet, and for the driver */
+  driver: DriverCard | null;
+  /** null: none yet, and for the driver */
+  vehicle: VehicleCard | null;
+  /** null: for the passenger */
+  passenger: PassengerCard | null;
+  /** what the host supplied, unchanged; null: not supplied */
+  details: Record<string, unknown> | null;
 }
 
 export interface TokenRefresh {
@@ -564,6 +619,15 @@ export interface TripStatusToAdminPayload {
   driverId: string | null;
 }
 
+export interface TripSyncPayload {
+  /** the user's running trips */
+  trips: SyncedTrip[];
+  /** the driver's open offers; none in /passengers */
+  offers: Offer[];
+  /** the server's clock */
+  serverTime: ISOTime;
+}
+
 export interface TripTransitionPayload {
   /** a UUID, the same in every repeat of the event */
   eventId: string;
@@ -637,6 +701,11 @@ export interface DriversServerToClientEvents {
    * To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
    */
   exception: (payload: Exception) => void;
+  /**
+   * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
+   * To: the socket that connected, with `Options.Snapshots` only.
+   */
+  'trip:sync': (payload: TripSyncPayload) => void;
   /**
    * The trip has a driver.
    * To: the driver.
@@ -790,6 +859,11 @@ export interface PassengersServerToClientEvents {
    * To: the socket whose event failed, with `Options.Compat.EmitExceptions` only.
    */
   exception: (payload: Exception) => void;
+  /**
+   * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
+   * To: the socket that connected, with `Options.Snapshots` only.
+   */
+  'trip:sync': (payload: TripSyncPayload) => void;
   /**
    * A passenger asked for a ride.
    * To: the passenger.

@@ -49,6 +49,13 @@ export class Client {
    * that: `failed`; so do those in other languages, and what else fails there.
    */
   log = [];
+  /**
+   * What the server has sent behind each hello, `{sync, availability}` or, to a passenger, `{sync}`. It is
+   * not in the log.
+   */
+  snapshots = [];
+  #synced = false; // the last event was trip:sync
+  #known = false; // since the last disconnect an availability was taken for the snapshot's
   #waiting = new Set();
 
   /**
@@ -100,8 +107,24 @@ export class Client {
   }
 
   #note(kind, name = '', args = []) {
-    this.log.push({ kind, name, args });
+    if (!this.#noteSnapshot(kind, name, args)) this.log.push({ kind, name, args });
     for (const check of [...this.#waiting]) check();
+  }
+
+  /** Keeps an event of a snapshot. In Python, unless it is `ordered`, its parts come in any order. */
+  #noteSnapshot(kind, name, args) {
+    const behind = this.#synced;
+    this.#synced = kind === 'event' && name === 'trip:sync';
+    if (this.#synced) {
+      if (!this.setting.foreign) assert.deepEqual(this.log.at(-1)?.name, 'hello', `${this}: what is before trip:sync`);
+      this.snapshots.push({ sync: args[0] });
+      return true;
+    }
+    if (kind === 'disconnect') this.#known = false;
+    if (kind !== 'event' || name !== 'driver:availability:update' || !(behind || (this.setting.foreign && !this.#known))) return false;
+    this.#known = true;
+    if (behind) this.snapshots.at(-1).availability = args[0];
+    return true;
   }
 
   /** Waits until `probe()` is neither false nor undefined, and returns it. */

@@ -131,4 +131,4 @@ scenario('300 old clients that come and go', async (world) => {
   assert.ok(stacks.length > 0, 'stacks of goroutines');
   const busy = stacks.filter((s) => /net\/http\.\(\*conn\)\.serve|engineio\.\(\*(Session|wsConn)\)|socketio\.\(\*(Conn|Socket)\)/.test(s));
   assert.deepEqual(busy, [], 'goroutines that are left');
-}, { among: legacySettings.slice(0, 1), flags: ['-allow-eio3', '-echo', '-ping-interval', '1s', '-ping-timeout', '1s'], seed });
+}, { among: legacySettings.slice(0, 1), flags: ['-allow-eio3', '-echo', '-ping-interval', '2s', '-ping-timeout', '2s'], seed });

@@ -125,6 +125,9 @@
 //
 // # Choices
 //
+// A driver or passenger who connects receives trip:sync behind hello: their running trip, the open offer,
+// and a driver also driver:availability:update. So an app that was away need not ask.
+//
 // Drivers are available if their snapshot says so, and candidates for a trip if their position is
 // not older than -position-max-age and within -match-radius of the pickup. Of the 20 nearest the
 // connected ones come first, then nearer ones. No driver is offered a trip twice, or two trips at
@@ -319,15 +322,16 @@ func (a *app) serve() (err error) {
 		return err
 	}
 	o := realtime.Options{
-		Tokens:   a.tokens.verifier,
-		Users:    a.store,
-		Sessions: a.store,
-		Drivers:  a.store,
-		Offers:   a.store,
-		Trips:    a.store,
-		Parties:  a.store,
-		Origins:  realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
-		Compat:   realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken, RetryExpired: cfg.retryExpired},
+		Tokens:    a.tokens.verifier,
+		Users:     a.store,
+		Sessions:  a.store,
+		Drivers:   a.store,
+		Offers:    a.store,
+		Trips:     a.store,
+		Parties:   a.store,
+		Snapshots: a.store,
+		Origins:   realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
+		Compat:    realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken, RetryExpired: cfg.retryExpired},
 		Timeouts: realtime.Timeouts{
 			PingInterval: cfg.pingInterval, PingTimeout: cfg.pingTimeout, Connect: cfg.connectTimeout, RefreshGrace: refreshGrace,
 		},

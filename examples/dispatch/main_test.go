@@ -119,6 +119,12 @@ func (s *server) connect(t *testing.T, namespace, token string) socket {
 	t.Cleanup(func() { _ = c.close() })
 	sock := socket{t, c}
 	sock.expect("hello")
+	if namespace != realtime.NamespaceAdmin {
+		sock.expect("trip:sync")
+	}
+	if namespace == realtime.NamespaceDrivers {
+		sock.expect("driver:availability:update")
+	}
 	return sock
 }
 

@@ -43,6 +43,7 @@ type offerRow struct {
 	ID        string     `json:"id"`
 	DriverID  string     `json:"driverId"`
 	State     offerState `json:"state"`
+	MadeAt    time.Time  `json:"madeAt"`
 	ExpiresAt time.Time  `json:"expiresAt"`
 }
 

@@ -107,20 +107,25 @@ func (s *store) offerTo(ctx context.Context, tripID string, drivers []string, tt
 		if trip.Search.OfferTTL > 0 {
 			ttl = trip.Search.OfferTTL
 		}
-		o := offerRow{ID: uuid.NewString(), DriverID: drivers[i], ExpiresAt: now.Add(ttl)}
+		o := offerRow{ID: uuid.NewString(), DriverID: drivers[i], MadeAt: now, ExpiresAt: now.Add(ttl)}
 		trip.Offers = append(trip.Offers, o)
 		trip.save(t)
 		offers.put(t, o.ID, trip.ID, keptFor)
 		open.put(t, o.DriverID, trip.ID, 0)
 		due.set(t, trip.ID, score(o.ExpiresAt))
-		t.add(realtime.AssignmentOffered{
-			TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID),
-			ExpiresAt: o.ExpiresAt, At: now, Pickup: trip.Pickup, DestinationHint: coarse(trip.Dropoff), PriceEstimate: trip.Fare, Currency: currency,
-		})
+		t.add(trip.offered(&o))
 		made = &o
 		return nil
 	})
 	return made, err
+}
+
+// offered returns an offer of the trip as its driver learns of it.
+func (trip *tripRow) offered(o *offerRow) realtime.AssignmentOffered {
+	return realtime.AssignmentOffered{
+		TripID: trip.ID, AssignmentID: o.ID, PassengerID: trip.PassengerID, DriverID: o.DriverID, VehicleID: vehicleID(o.DriverID),
+		ExpiresAt: o.ExpiresAt, At: o.MadeAt, Pickup: trip.Pickup, DestinationHint: coarse(trip.Dropoff), PriceEstimate: trip.Fare, Currency: currency,
+	}
 }
 
 // find returns a driver's offer, by its own id or by its trip's, with the trip.

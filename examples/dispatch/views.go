@@ -62,6 +62,46 @@ func (s *store) current(ctx context.Context, userID string) (trip *tripView, off
 	return trip, offer, err
 }
 
+// FindSnapshot implements realtime.SnapshotLookup. What changes after it has read the rows is
+// published after that, and reaches the socket as an event.
+func (s *store) FindSnapshot(ctx context.Context, namespace string, id realtime.Identity) (found realtime.Snapshot, err error) {
+	err = s.db.view(ctx, func(t *tx) error {
+		found = realtime.Snapshot{}
+		if trip := tripOf(t, running, id.UserID); trip != nil && !trip.ended() {
+			found.Trips = []realtime.TripSnapshot{snapshotOfTrip(t, trip)}
+		}
+		if namespace != realtime.NamespaceDrivers {
+			return nil
+		}
+		found.Availability = new(snapshotOf(t, id.UserID, driverOf(t, id.UserID)))
+		trip := tripOf(t, open, id.UserID)
+		if trip == nil {
+			return nil
+		}
+		if o := trip.offerTo(id.UserID); o != nil && o.State == offerOpen {
+			found.Offers = []realtime.AssignmentOffered{trip.offered(o)}
+		}
+		return nil
+	})
+	return found, err
+}
+
+func snapshotOfTrip(t *tx, trip *tripRow) realtime.TripSnapshot {
+	v := viewOf(t, trip)
+	found := realtime.TripSnapshot{
+		TripID: trip.ID, Status: trip.Status, PassengerID: trip.PassengerID, DriverID: trip.DriverID,
+		RequestedAt: trip.RequestedAt, ArrivedAt: trip.ArrivedAt, Pickup: trip.Pickup, Destination: trip.Dropoff,
+		FareEstimatedTotal: trip.Fare, Currency: currency, Driver: v.Driver, Vehicle: v.Vehicle, Passenger: v.Passenger,
+	}
+	if v.VehicleID != nil {
+		found.VehicleID = *v.VehicleID
+	}
+	if trip.Status == realtime.TripStatusArriving {
+		found.DriverPosition, found.ETAMinutes = enRoute(t, trip)
+	}
+	return found
+}
+
 // trip returns a trip if it concerns the user.
 func (s *store) trip(ctx context.Context, by userRow, tripID string) (v tripView, err error) {
 	err = s.db.view(ctx, func(t *tx) error {

@@ -43,8 +43,8 @@ export class DriverPhone extends Phone {
       client.api('GET', '/api/driver-availability/driver-auth'),
       client.api('GET', '/api/trips/current'),
     ]);
-    const first = !this.status;
-    this.status = data;
+    const first = !this.caughtUp;
+    Object.assign(this, { status: data, caughtUp: true });
     if (first && data.lastLocation) this.at = this.town.point(data.lastLocation);
     this.#setTrip(trip);
     this.offer = offer;
