@@ -124,11 +124,11 @@ var modes = []mode{
 	{label: "drops-faults", once: true, run: (*runner).drops, args: f("drops", "-faults"), quick: fewDrops},
 	{label: "drops-nodes", nodes: 2, once: true, run: (*runner).drops, args: f("drops", "-faults"), quick: fewDrops},
 	{label: "storm", once: true, run: (*runner).storm, args: storm("10000"), env: broadcasts, quick: f("-c", "500")},
-	{label: "storm-spread", nodes: 2, once: true, run: (*runner).stormSpread, args: storm("9500"), env: broadcasts, quick: f("-c", "500")},
+	{label: "storm-spread", nodes: 2, once: true, run: (*runner).stormSpread, args: storm("5000"), env: broadcasts, quick: f("-c", "500")},
 }
 
 // storm is so many sockets for each server; nothing holds them back when they return.
-func storm(sockets string) []string { return f("hold", "-c", sockets, "-conc", "1000") }
+func storm(sockets string) []string { return f("hold", "-c", sockets, "-returns", sockets) }
 
 // broadcasts make a server ready for an event to all, where that takes something.
 var broadcasts = []string{"BROADCAST=1"}

@@ -104,6 +104,7 @@ type scaling struct {
 	generators []*generator
 	sockets    float64
 	killed     bool
+	at         time.Time // of the kill
 	found      run
 }
 
@@ -154,8 +155,15 @@ func (s *scaling) takeIn(ctx context.Context) error {
 		}
 		s.generators = append(s.generators, &generator{cmd, in, bufio.NewScanner(out)})
 	}
-	if err := s.all("in", func(h heard) { s.sockets += float64(h.Count) }); err != nil {
+	failed := 0
+	if err := s.all("in", func(h heard) {
+		s.sockets += float64(h.Count)
+		failed += h.Failed
+	}); err != nil {
 		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d sockets could not connect at the start", failed)
 	}
 	s.add("sockets", s.sockets)
 	s.add("take_in_s", time.Since(began).Seconds())
@@ -227,7 +235,7 @@ func (s *scaling) kill(context.Context) error {
 
 // end kills a node, and starts it again if that is wanted.
 func (s *scaling) end() error {
-	s.killed = true
+	s.killed, s.at = true, time.Now()
 	dead := s.ns.servers[s.victim]
 	if s.again {
 		return dead.again(syscall.SIGKILL)
@@ -244,6 +252,9 @@ func (s *scaling) wait() error {
 	h, err := s.generators[s.victim].next("back")
 	if err != nil {
 		return err
+	}
+	if h.Failed > 0 {
+		return fmt.Errorf("of %d sockets %d are not back after %.0f s, half of the others are after %.1f s", h.Count, h.Failed, time.Since(s.at).Seconds(), h.P50/1e3)
 	}
 	s.add("killed_sockets", float64(h.Count))
 	s.add("back_p50_s", h.P50/1e3)

@@ -27,6 +27,7 @@ type config struct {
 	eio, srcIPs  int
 	conns, conc  int
 	warmConns    int
+	returns      int
 	n            int
 	burst        int
 	bursts       int
@@ -37,7 +38,7 @@ type config struct {
 	unseen       float64
 	faults       bool
 
-	dur, warm, settle, hold, handshake, up, cut time.Duration
+	dur, warm, settle, hold, handshake, up, cut, within time.Duration
 }
 
 // A mode is one thing to measure, with its own values for flags left at zero.
@@ -80,6 +81,8 @@ func main() {
 	fs.StringVar(&cfg.ns, "ns", "/drivers", "connect, idle, churn: the namespace")
 	fs.IntVar(&cfg.conns, "c", 0, "sockets (0: the mode's own number)")
 	fs.IntVar(&cfg.conc, "conc", 64, "handshakes at a time; churn: sockets at a time")
+	fs.IntVar(&cfg.returns, "returns", 1024, "hold: handshakes at a time of sockets that come back")
+	fs.DurationVar(&cfg.within, "within", 2*time.Minute, "hold: how long sockets may take to come back")
 	fs.IntVar(&cfg.n, "n", 0, "fanout, slow: paced broadcasts; unicast: emits to each room (0: the mode's own number)")
 	fs.IntVar(&cfg.burst, "burst", 50, "fanout, cluster: broadcasts in a burst (0: no burst)")
 	fs.IntVar(&cfg.bursts, "bursts", 1, "fanout: bursts, one after the other")

@@ -39,6 +39,7 @@ type holder struct {
 
 	wait []waiting // those that are to connect again
 	lost int       // sockets closed since all were ready
+	from int64     // when the first of them was closed
 	back []int64   // ns from the loss of each one until it was ready again
 }
 
@@ -95,6 +96,9 @@ func (b *bench) holdUntil(in io.Reader, out io.Writer) {
 			delete(pending, c)
 			if !again {
 				h.ready--
+				if h.lost == 0 {
+					h.from = b.l.now
+				}
 				h.lost++
 				w = waiting{user: c.user, lost: b.l.now}
 			}
@@ -128,7 +132,7 @@ func (h *holder) connectDue(r *role, pending map[*conn]waiting) {
 	due := h.wait
 	h.wait = nil
 	for _, w := range due {
-		if w.due > now || len(pending) >= h.b.cfg.conc*16 {
+		if w.due > now || len(pending) >= h.b.cfg.returns {
 			kept = append(kept, w)
 			continue
 		}
@@ -165,8 +169,8 @@ func (h *holder) report() {
 		h.say(said{What: "broadcast", Count: h.got, P50: quantile(h.lat, .5), P99: quantile(h.lat, .99), Max: quantile(h.lat, 1)})
 		h.got, h.lat = 0, nil
 	}
-	if h.lost > 0 && h.ready == h.b.cfg.conns {
-		h.say(said{What: "back", Count: h.lost, P50: quantile(h.back, .5), P99: quantile(h.back, .99), Max: quantile(h.back, 1)})
+	if h.lost > 0 && (h.ready == h.b.cfg.conns || now-h.from > int64(h.b.cfg.within)) {
+		h.say(said{What: "back", Count: h.lost, Failed: h.b.cfg.conns - h.ready, P50: quantile(h.back, .5), P99: quantile(h.back, .99), Max: quantile(h.back, 1)})
 		h.lost, h.back = 0, nil
 	}
 }

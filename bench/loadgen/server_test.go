@@ -81,7 +81,7 @@ func TestServer_KilledAndStartedAgain(t *testing.T) {
 	kill := start(t, program, addr)
 	b, err := newBench(config{
 		server: "http://" + addr, secret: "bench-secret", proto: "sio", transport: "websocket", eio: 4, srcIPs: 4,
-		conns: 10, conc: 8, handshake: 10 * time.Second,
+		conns: 10, conc: 8, returns: 8, within: time.Minute, handshake: 10 * time.Second,
 	}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +116,33 @@ func TestServer_KilledAndStartedAgain(t *testing.T) {
 	if said.Scan() {
 		t.Errorf("then %q", said.Text())
 	}
+}
+
+// TestServer_KilledForGood runs hold against a server that does not come back: it says so.
+func TestServer_KilledForGood(t *testing.T) {
+	addr := freeAddress(t)
+	kill := start(t, build(t), addr)
+	b, err := newBench(config{
+		server: "http://" + addr, secret: "bench-secret", proto: "sio", transport: "websocket", eio: 4, srcIPs: 4,
+		conns: 5, conc: 8, returns: 8, within: 100 * time.Millisecond, handshake: 10 * time.Second,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, end := io.Pipe()
+	lines, out := io.Pipe()
+	go func() {
+		b.holdUntil(in, out)
+		_ = out.Close()
+	}()
+	said := bufio.NewScanner(lines)
+	for _, want := range []string{`{"what":"in","count":5,"max"`, `{"what":"back","count":5,"failed":5`} {
+		if !said.Scan() || !strings.HasPrefix(said.Text(), want) {
+			t.Fatalf("got %q, want %s", said.Text(), want)
+		}
+		kill()
+	}
+	_ = end.Close()
 }
 
 func build(t *testing.T) (program string) {
