@@ -25,7 +25,8 @@ import (
 //   - each connection takes no more events; when the handlers of those it has taken have
 //     returned and their acks are sent, at most two seconds later, every socket gets
 //     server:drain, and the connection is closed after that was sent. Polling clients, whose
-//     requests are open, come first. This goes on at the rate of Limits.DrainRate;
+//     requests are open, come first; one that has lost its network is awaited for
+//     Timeouts.PingTimeout. This goes on at the rate of Limits.DrainRate;
 //   - httpServer.Shutdown waits for the other requests, which may still publish, and handlers
 //     and OnDisconnect return. The ctx of handlers ends two seconds after the drain has begun;
 //   - the events that were published meanwhile are delivered, the other nodes receive them too,

@@ -35,7 +35,7 @@ func (c *config) flags(f *flag.FlagSet) {
 	f.StringVar(&c.key, "key", "", "PEM `file` with its key")
 	f.StringVar(&c.proxy, "proxy", "", "network of the load balancers, such as 10.0.0.0/8, whose X-Forwarded-For is believed")
 	f.DurationVar(&c.delay, "delay", 5*time.Second, "after SIGTERM, how long /readyz is red before the clients are sent away")
-	f.DurationVar(&c.drain, "drain", 20*time.Second, "how long sending them away may take")
+	f.DurationVar(&c.drain, "drain", 25*time.Second, "how long sending them away may take; a client that polls and has lost its network is awaited for PingTimeout")
 }
 
 func main() {

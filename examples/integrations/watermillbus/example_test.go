@@ -112,7 +112,7 @@ func ExampleNew() { //nolint:testableexamples // it needs a broker
 	http.Handle(realtime.Path, rt)
 	server := &http.Server{Addr: ":3000", ReadHeaderTimeout: 10 * time.Second}
 	// ... serve, until the process is asked to end.
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
 	defer cancel()
 	if err := realtime.Shutdown(ctx, server, rt); err != nil {
 		log.Print(err)
