@@ -176,6 +176,22 @@ func rows() []row {
 				`{"eventId":"e1","tripId":"t1","assignmentId":"as1","driverId":"d1","vehicleId":"v1","reason":"taken","at":"2026-05-04T10:20:30.123Z"}`),
 		},
 		{
+			"trip.assignment.delivered",
+			AssignmentDelivered{TripID: "t1", AssignmentID: "as1", DriverID: "d1", SocketID: "s1", LatencyMS: 180, By: ReceivedByAck, At: happened},
+			[]emission{{
+				"/admin", tripAdmins, "trip:assignment:delivered",
+				`{"eventId":"e1","tripId":"t1","assignmentId":"as1","driverId":"d1","socketId":"s1","latencyMs":180,"by":"ack","at":"2026-05-04T10:20:30.123Z"}`,
+			}},
+		},
+		{
+			"trip.assignment.undelivered",
+			AssignmentUndelivered{TripID: "t1", AssignmentID: "as1", DriverID: "d1", Reason: UndeliveredNoReceipt, At: happened},
+			[]emission{{
+				"/admin", tripAdmins, "trip:assignment:undelivered",
+				`{"eventId":"e1","tripId":"t1","assignmentId":"as1","driverId":"d1","reason":"no_receipt","at":"2026-05-04T10:20:30.123Z"}`,
+			}},
+		},
+		{
 			"trip.no_drivers_found",
 			NoDriversFound{TripID: "t1", PassengerID: "p1", Reason: "timeout", At: happened},
 			both("/passengers", passengerRoom, "/admin", tripAdmins, "trip:no_drivers_found",

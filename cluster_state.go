@@ -75,13 +75,15 @@ func (n node) Gap(g Gap) {
 	rt.publisher.parties.learn()
 	rt.publisher.exchange.compare()
 	rt.peerUsers.missed(g)
+	rt.offers.missed()
 	rt.peerRooms.request()
 }
 
-// PeerJoined implements Node. The new node is sent the users and the rooms of this one.
+// PeerJoined implements Node. The new node is sent the users, the rooms and the offers of this one.
 func (n node) PeerJoined(p Peer) {
 	n.rt.peerRooms.joined(p.ID)
 	n.rt.peerUsers.joined(p.ID)
+	n.rt.offers.shareAll()
 	if f := n.rt.opts.Trace.PeerJoined; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerInfo{p})
 	}

@@ -19,6 +19,8 @@ type Delivery struct {
 	again   bool   // the payload is the same as in the previous delivery
 	// momentary says that a socket of another node that has joined a moment ago may miss the event.
 	momentary bool
+	// tracked makes the delivery to a driver an offer that is tracked; nil: it is an event like others.
+	tracked *offerFacts
 }
 
 // Deliver returns a delivery of the event to audiences. Each of their sockets receives it

@@ -18,6 +18,7 @@ func TestRegistry_EachEventOnce(t *testing.T) {
 		"trip.requested", "trip.assigning.started",
 		"trip.assignment.offered", "trip.assignment.accepted", "trip.driver.assigned",
 		"trip.assignment.rejected", "trip.assignment.expired", "trip.assignment.cancelled",
+		"trip.assignment.delivered", "trip.assignment.undelivered",
 		"trip.no_drivers_found", "trip.arriving.started", "trip.driver.en_route", "trip.driver.arrived_pickup",
 		"trip.started", "trip.completed", "trip.cancelled", "trip.waiting_surcharge.applied",
 		"admin.trip.action_issued", "admin.trip.message_sent",

@@ -156,8 +156,13 @@ func (e AssignmentOffered) offer(at time.Time) Offer {
 
 func (e AssignmentOffered) deliver(f facts) []Delivery {
 	v := AssignmentOfferedPayload{f.eventID, e.offer(f.at)}
+	toDriver := EventAssignmentOffered.Deliver(v, ToDriver(e.DriverID))
+	toDriver.tracked = &offerFacts{
+		eventID: f.eventID, assignmentID: e.AssignmentID, tripID: e.TripID, driverID: e.DriverID, passengerID: f.passengerID, vehicle: e.VehicleID,
+		expires: v.ExpiresAt.Time,
+	}
 	return []Delivery{
-		EventAssignmentOffered.Deliver(v, ToDriver(e.DriverID)),
+		toDriver,
 		EventAssignmentOfferedToAdmin.Deliver(AssignmentOfferedToAdminPayload{v, orNull(e.DriverID), orNull(e.VehicleID)}, f.admins()),
 	}
 }
@@ -346,9 +351,13 @@ func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (O
 	if rt.opts.Offers == nil {
 		return OfferAccepted{}, errNoOffer
 	}
+	rt.offers.answering(s, in.AssignmentID)
 	trip, err := rt.opts.Offers.AcceptOffer(ctx, s.Identity().UserID, in.AssignmentID)
 	if err == nil && !validID(trip) {
 		err = errBadTrip
+	}
+	if err == nil {
+		rt.offers.answered(s, in.AssignmentID)
 	}
 	return OfferAccepted{AssignmentID: in.AssignmentID, TripID: trip}, offerError(err)
 }
@@ -394,7 +403,11 @@ func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (O
 	if rt.opts.Offers == nil {
 		return OfferRejected{}, errNoOffer
 	}
+	rt.offers.answering(s, in.AssignmentID)
 	err := rt.opts.Offers.RejectOffer(ctx, s.Identity().UserID, in.AssignmentID, in.Reason)
+	if err == nil {
+		rt.offers.answered(s, in.AssignmentID)
+	}
 	return OfferRejected{AssignmentID: in.AssignmentID}, offerError(err)
 }
 

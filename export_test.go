@@ -12,3 +12,6 @@ func (s *Socket) FireExpiry() { s.expired() }
 // SetMaxOwnRooms sets the number of rooms above which the node announces every room. Call it
 // before other nodes start.
 func (rt *Server) SetMaxOwnRooms(n int) { rt.peerRooms.max = n }
+
+// LimitOffers makes a server forget its offers, and track at most that many from now on.
+func LimitOffers(rt *Server, most int) { rt.offers.init(rt, most) }

@@ -41,6 +41,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		return
 	}
 	opened := inner.OpenThen(func() {
+		ns.rt.offers.connected(s)
 		s.opened()
 		ns.rt.presence.socketConnected(s)
 		ns.connected(s)

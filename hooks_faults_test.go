@@ -223,8 +223,14 @@ func hookRows() map[string]hookRow {
 		"Namespace.OnDisconnect": {trigger: connectOutcome("/support"), want: unharmed},
 		"Namespace.OnServerEmit": {trigger: emitOutcome(true), want: done},
 		"Options.ConnContext":    {trigger: connectOutcome("/drivers"), want: []string{"error"}},
-		"Options.Interceptors":   {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
-		"Namespace.Use":          {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"Options.Unreachable": {trigger: func(t *testing.T, s hookSite) string {
+			e := realtime.AssignmentOffered{TripID: "t9", AssignmentID: "as9", DriverID: "nobody", TTLSec: 20, At: time.Now()}
+			require.NoError(t, s.srv.Realtime.Publish(t.Context(), e))
+			time.Sleep(time.Minute)
+			return "done"
+		}, want: done},
+		"Options.Interceptors": {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
+		"Namespace.Use":        {trigger: callOutcome(realtime.DriverTripSet, realtime.SetTrip{}), want: handler},
 		"NamespaceOptions.Interceptors": {
 			trigger: callOutcomeIn("/support", realtime.NewCall[realtime.None, realtime.None]("raw"), realtime.None{}), want: handler,
 		},
@@ -291,6 +297,7 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 			h.at("Options.ConnContext")
 			return ctx
 		}
+		o.Unreachable = func(context.Context, string, realtime.MissedEvent) { h.at("Options.Unreachable") }
 		o.Trace = &realtime.Trace{
 			Connected:     func(context.Context, realtime.ConnectedInfo) { h.at("Trace.Connected") },
 			Refused:       func(context.Context, realtime.RefusedInfo) { h.at("Trace.Refused") },

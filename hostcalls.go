@@ -61,6 +61,7 @@ type hostCalls struct {
 	presence               *hostcall.Kind                 // the bus, for presence
 	bus                    *hostcall.Kind                 // the bus, for Publish
 	connContext            *hostcall.Kind                 // Options.ConnContext
+	unreachable            *hostcall.Kind                 // Options.Unreachable
 	request, roomChanged   *hostcall.Kind                 // the adapter
 	check                  *hostcall.Kind                 // AdapterChecker.Check
 	rooms                  *hostcall.Notices[watchedRoom] // for an adapter that is a RoomWatcher; otherwise nil
@@ -103,6 +104,7 @@ func (h *hostCalls) init(rt *Server) {
 	}
 	h.events = few(many, abandonedEvents)
 	h.presence = few(1, presenceTries)
+	h.unreachable = few(many, abandonedEvents)
 	h.bus = untimed(1<<16, 1024)
 	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})

@@ -1,6 +1,6 @@
-// Node state: what nodes send each other about running trips, presence, replaced sessions and
+// Node state: what nodes send each other about running trips, presence, offers, replaced sessions and
 // their rooms. Each node applies it to its own sockets and users. The contents are in
-// trip_rooms.go, trip_exchange.go, peer_users.go, peer_disconnects.go and peer_rooms.go.
+// trip_rooms.go, trip_exchange.go, offers_cluster.go, peer_users.go, peer_disconnects.go and peer_rooms.go.
 
 package realtime
 
@@ -29,6 +29,8 @@ type stateContent struct {
 	UsersOf     *usersRequest      `json:"usersOf,omitempty"`     // nodes answer with Users and Disconnects
 	Rooms       *sharedRooms       `json:"rooms,omitempty"`       // rooms of the sender
 	RoomsOf     *roomsRequest      `json:"roomsOf,omitempty"`     // nodes answer with Rooms
+	Offer       *sharedOffer       `json:"offer,omitempty"`       // what the sender has learned of an offer
+	OffersOf    bool               `json:"offersOf,omitempty"`    // nodes answer with Offer
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
@@ -86,6 +88,10 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 		return ns.rt.peerRooms.apply(from, s.Rooms)
 	case s.RoomsOf != nil:
 		return ns.rt.peerRooms.asksFor(s.RoomsOf)
+	case s.Offer != nil:
+		return ns.rt.offers.apply(ns, s.Offer)
+	case s.OffersOf:
+		ns.rt.offers.shareAll()
 	case validID(s.Replaced):
 		ns.rt.replaced.expireHereLater(s.Replaced)
 	case s.Carried != nil && s.Carried.valid():

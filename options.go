@@ -38,6 +38,15 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Offers handles a driver's answers to trip offers. Defaults to a service without
 	// offers, which answers CodeNotFound.
 	Offers OfferService
+	// ExpireOffers makes the server publish AssignmentExpired for an offer that ends without an
+	// answer, also if the node that has handled the offer has died meanwhile. It is for a host that
+	// has no timer of its own: with both, clients receive the event twice. Defaults to false.
+	ExpireOffers bool
+	// Unreachable is called for each AssignmentUndelivered, when the server publishes it, so that
+	// the host can send a push notification. It may block, within ctx, which ends after Timeouts.Repo,
+	// and is called concurrently: on one of the nodes, and once, unless that node dies meanwhile.
+	// Defaults to none.
+	Unreachable func(ctx context.Context, userID string, e MissedEvent)
 	// Trips finds a user's running trips. Defaults to the trips that the node knows from
 	// the events on the bus.
 	Trips TripLookup
@@ -233,6 +242,12 @@ type Timeouts struct {
 	// Ack is how long a Query waits for its acks when its ctx has no deadline.
 	// Defaults to 30 s.
 	Ack time.Duration
+	// OfferAgain is the time after which an offer is sent again, once, to a device of the driver
+	// that has not received it. Defaults to 2 s.
+	OfferAgain time.Duration
+	// OfferReceipt is the time after which the server publishes AssignmentUndelivered for an offer
+	// that no device of the driver has received. Defaults to 3 s.
+	OfferReceipt time.Duration
 	// RefreshGrace is how long sockets of an old session have to send auth:refresh after
 	// the domain event auth.session.refreshed. Defaults to 10 s.
 	RefreshGrace time.Duration

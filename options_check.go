@@ -57,6 +57,8 @@ func (t *Timeouts) settings() []setting[time.Duration] {
 		{"Repo", &t.Repo, 5 * time.Second, unit, false},
 		{"Handler", &t.Handler, 10 * time.Second, unit, false},
 		{"Ack", &t.Ack, 30 * time.Second, unit, false},
+		{"OfferAgain", &t.OfferAgain, 2 * time.Second, unit, false},
+		{"OfferReceipt", &t.OfferReceipt, 3 * time.Second, unit, false},
 		{"RefreshGrace", &t.RefreshGrace, 10 * time.Second, unit, false},
 		{"UnavailableDelay", &t.UnavailableDelay, 5 * time.Second, unit, false},
 		{"DrainDelay", &t.DrainDelay, 5 * time.Second, unit, false},

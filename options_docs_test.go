@@ -130,7 +130,7 @@ func TestOptions_CommentsSayTheDefaults(t *testing.T) {
 		last := comment[strings.LastIndex(comment, ". ")+1:]
 		require.Regexp(t, "Defaults to |Each field has its own default|^$", last, "%s: the default is the last sentence of %q", name, comment)
 	}
-	rates, timeouts := 7, 15
+	rates, timeouts := 7, 17
 	require.Equal(t, timeouts+len(o.Limits.settings())+rates, seen)
 	for group, n := range map[string]int{"Timeouts": timeouts, "Limits": len(o.Limits.settings()) + 1, "Rates": rates + 1} { // RefuseExtraSockets, Events
 		fields := 0

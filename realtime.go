@@ -68,6 +68,7 @@ type Server struct {
 	peerUsers     peerUsers
 	peerRooms     peerRooms
 	userLimit     userLimit
+	offers        offers
 	pending       pendingHandshakes
 	undecided     undecidedHandshakes
 	events        *registry
@@ -141,6 +142,7 @@ func New(o Options) (*Server, error) {
 	rt.peerUsers.init(rt)
 	rt.peerRooms.init(rt)
 	rt.userLimit.init(rt)
+	rt.offers.init(rt, maxOffers)
 	rt.sweep.init(rt)
 	rt.replaced.rt = rt
 	for _, b := range builtinNamespaces {
@@ -158,6 +160,7 @@ func New(o Options) (*Server, error) {
 	if rt.clustered { // this node knows no trip and no user of the others yet
 		rt.publisher.exchange.compare()
 		rt.peerUsers.request()
+		rt.offers.missed()
 	}
 	return rt, nil
 }

@@ -281,4 +281,4 @@ func checkExample(e builtin, namespaces map[string]bool) (errs []error) {
 
 // builtins lists the types of the library's own domain events. The list of each family is
 // in its file, events_*.go.
-var builtins = slices.Concat(tripEvents, offerEvents, rideEvents, tripAdminEvents, driverEvents, positionEvents, sessionEvents, presenceEvents)
+var builtins = slices.Concat(tripEvents, offerEvents, receiptEvents, rideEvents, tripAdminEvents, driverEvents, positionEvents, sessionEvents, presenceEvents)

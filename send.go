@@ -116,7 +116,7 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 		b.local = true
 	}
 	receivers := 0
-	if remote := b.remote(); !empty || remote {
+	if remote := b.remote(); !empty || remote || d.tracked != nil {
 		if d.latest != "" {
 			b.key = d.event + " " + d.latest + " " + a.key()
 		}
@@ -124,7 +124,11 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 		if arg == nil {
 			arg, err = encode(d.payload)
 		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case d.tracked != nil:
+			receivers, err = rt.offers.begin(b, d.tracked, d.event, arg)
+		default:
 			receivers, err = b.send(d.event, []json.RawMessage{arg}, nil)
 		}
 		if err != nil {

@@ -157,6 +157,23 @@ func wireRows() []wireRow {
 			want: []wantedEvent{{"D T", "trip:assignment:cancelled", assignment + `,"reason":"taken"}`}},
 		},
 		{
+			name: "trip.assignment.delivered",
+			event: realtime.AssignmentDelivered{
+				TripID: "t1", AssignmentID: "as1", DriverID: "d1", SocketID: "s1", LatencyMS: 180, By: realtime.ReceivedByHeartbeat, At: tripAt,
+			},
+			want: []wantedEvent{{
+				"T", "trip:assignment:delivered",
+				`{` + tripHead + `,"assignmentId":"as1","driverId":"d1","socketId":"s1","latencyMs":180,"by":"heartbeat"}`,
+			}},
+		},
+		{
+			name:  "trip.assignment.undelivered",
+			event: realtime.AssignmentUndelivered{TripID: "t1", AssignmentID: "as1", DriverID: "d1", Reason: realtime.UndeliveredNoDevice, At: tripAt},
+			want: []wantedEvent{{
+				"T", "trip:assignment:undelivered", `{` + tripHead + `,"assignmentId":"as1","driverId":"d1","reason":"no_device"}`,
+			}},
+		},
+		{
 			name:  "trip.no_drivers_found",
 			event: realtime.NoDriversFound{TripID: "t1", PassengerID: "p1", Reason: "timeout", At: tripAt},
 			want:  []wantedEvent{{"P T", "trip:no_drivers_found", `{` + tripHead + `,"reason":"timeout"}`}},
@@ -390,16 +407,27 @@ func (m wireMode) check(t *testing.T, r wireRow) {
 		}
 	}
 	thrown := m.names(r.thrown)
+	delivered := map[string]int{}
 	for _, name := range everybody {
 		var got []string
 		for _, e := range received[name] {
 			require.Len(t, e.Args, 1)
+			if e.Event == "trip:assignment:delivered" && r.name == "trip.assignment.offered" { // the clients answer pings
+				require.Contains(t, m.names("T"), name)
+				delivered[name]++
+				continue
+			}
 			got = append(got, e.Event+" "+sortedJSON(t, string(e.Args[0])))
 		}
 		require.Equal(t, want[name], got, name)
 		require.Equal(t, !slices.Contains(thrown, name), clients[name].Connected(), name)
 		if slices.Contains(thrown, name) {
 			require.Equal(t, realtimetest.ReasonServer, clients[name].Disconnected(t), name)
+		}
+	}
+	if r.name == "trip.assignment.offered" {
+		for _, name := range m.names("T") {
+			require.Equal(t, 1, delivered[name], "%s hears once that the offer was delivered", name)
 		}
 	}
 	if r.closed == "" {
@@ -493,7 +521,7 @@ func lastEventID(t *testing.T, nodes []*realtimetest.Server) string {
 	var at time.Time
 	for _, n := range nodes {
 		for _, e := range n.Bus.Published() {
-			if !e.At.Before(at) {
+			if !e.At.Before(at) && (e.Name != "trip.assignment.delivered" || id == "") { // the offer's own comes after it
 				id, at = e.ID, e.At
 			}
 		}

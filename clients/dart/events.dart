@@ -371,6 +371,16 @@ abstract final class AdminEvents {
   /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
   static const tripAssignmentCancelled = 'trip:assignment:cancelled';
 
+  /// The server sends it. Payload: AssignmentDeliveredPayload.
+  /// A device of the driver has received the offer: the first one. The server publishes it.
+  /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+  static const tripAssignmentDelivered = 'trip:assignment:delivered';
+
+  /// The server sends it. Payload: AssignmentUndeliveredPayload.
+  /// No device of the driver has received the offer in time. The server publishes it.
+  /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+  static const tripAssignmentUndelivered = 'trip:assignment:undelivered';
+
   /// The server sends it. Payload: TripTransitionPayload.
   /// The driver started towards the pickup.
   /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
@@ -643,6 +653,60 @@ final class AdminTripMessagePayload {
   final String message;
 }
 
+final class AssignmentDeliveredPayload {
+  const AssignmentDeliveredPayload({
+    required this.eventId,
+    required this.tripId,
+    required this.at,
+    required this.assignmentId,
+    required this.driverId,
+    required this.socketId,
+    required this.latencyMs,
+    required this.by,
+  });
+
+  factory AssignmentDeliveredPayload.fromJson(dynamic json) => AssignmentDeliveredPayload(
+        eventId: json['eventId'] as String,
+        tripId: json['tripId'] as String,
+        at: DateTime.parse(json['at'] as String),
+        assignmentId: json['assignmentId'] as String,
+        driverId: json['driverId'] as String,
+        socketId: json['socketId'] as String,
+        latencyMs: (json['latencyMs'] as num).toInt(),
+        by: json['by'] as String,
+      );
+
+  Map<String, dynamic> toJson() => {
+        'eventId': eventId,
+        'tripId': tripId,
+        'at': at.toUtc().toIso8601String(),
+        'assignmentId': assignmentId,
+        'driverId': driverId,
+        'socketId': socketId,
+        'latencyMs': latencyMs,
+        'by': by,
+      };
+
+  /// a UUID, the same in every repeat of the event
+  final String eventId;
+
+  final String tripId;
+
+  /// when it happened
+  final DateTime at;
+
+  final String assignmentId;
+
+  final String driverId;
+
+  final String socketId;
+
+  /// milliseconds from the offer to the receipt
+  final int latencyMs;
+
+  final String by;
+}
+
 final class AssignmentEndedPayload {
   const AssignmentEndedPayload({
     required this.eventId,
@@ -885,6 +949,49 @@ final class AssignmentPayload {
 
   /// null: not known
   final String? vehicleId;
+}
+
+final class AssignmentUndeliveredPayload {
+  const AssignmentUndeliveredPayload({
+    required this.eventId,
+    required this.tripId,
+    required this.at,
+    required this.assignmentId,
+    required this.driverId,
+    required this.reason,
+  });
+
+  factory AssignmentUndeliveredPayload.fromJson(dynamic json) => AssignmentUndeliveredPayload(
+        eventId: json['eventId'] as String,
+        tripId: json['tripId'] as String,
+        at: DateTime.parse(json['at'] as String),
+        assignmentId: json['assignmentId'] as String,
+        driverId: json['driverId'] as String,
+        reason: json['reason'] as String,
+      );
+
+  Map<String, dynamic> toJson() => {
+        'eventId': eventId,
+        'tripId': tripId,
+        'at': at.toUtc().toIso8601String(),
+        'assignmentId': assignmentId,
+        'driverId': driverId,
+        'reason': reason,
+      };
+
+  /// a UUID, the same in every repeat of the event
+  final String eventId;
+
+  final String tripId;
+
+  /// when it happened
+  final DateTime at;
+
+  final String assignmentId;
+
+  final String driverId;
+
+  final String reason;
 }
 
 final class AuthExpiredPayload {

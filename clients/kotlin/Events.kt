@@ -522,6 +522,20 @@ object AdminEvents {
     const val TRIP_ASSIGNMENT_CANCELLED = "trip:assignment:cancelled"
 
     /**
+     * The server sends it. Payload: AssignmentDeliveredPayload.
+     * A device of the driver has received the offer: the first one. The server publishes it.
+     * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+     */
+    const val TRIP_ASSIGNMENT_DELIVERED = "trip:assignment:delivered"
+
+    /**
+     * The server sends it. Payload: AssignmentUndeliveredPayload.
+     * No device of the driver has received the offer in time. The server publishes it.
+     * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+     */
+    const val TRIP_ASSIGNMENT_UNDELIVERED = "trip:assignment:undelivered"
+
+    /**
      * The server sends it. Payload: TripTransitionPayload.
      * The driver started towards the pickup.
      * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
@@ -828,6 +842,46 @@ data class AdminTripMessagePayload(
     }
 }
 
+data class AssignmentDeliveredPayload(
+    /** a UUID, the same in every repeat of the event */
+    val eventId: String,
+    val tripId: String,
+    /** when it happened */
+    val at: ISOTime,
+    val assignmentId: String,
+    val driverId: String,
+    val socketId: String,
+    /** milliseconds from the offer to the receipt */
+    val latencyMs: Long,
+    val by: String
+) {
+    fun toJson(): JSONObject {
+        val json = JSONObject()
+        json.put("eventId", this.eventId)
+        json.put("tripId", this.tripId)
+        json.put("at", this.at)
+        json.put("assignmentId", this.assignmentId)
+        json.put("driverId", this.driverId)
+        json.put("socketId", this.socketId)
+        json.put("latencyMs", this.latencyMs)
+        json.put("by", this.by)
+        return json
+    }
+
+    companion object {
+        fun fromJson(json: JSONObject): AssignmentDeliveredPayload = AssignmentDeliveredPayload(
+            eventId = json.getString("eventId"),
+            tripId = json.getString("tripId"),
+            at = json.getString("at"),
+            assignmentId = json.getString("assignmentId"),
+            driverId = json.getString("driverId"),
+            socketId = json.getString("socketId"),
+            latencyMs = json.getLong("latencyMs"),
+            by = json.getString("by")
+        )
+    }
+}
+
 data class AssignmentEndedPayload(
     /** a UUID, the same in every repeat of the event */
     val eventId: String,
@@ -1006,6 +1060,39 @@ data class AssignmentPayload(
             assignmentId = json.getString("assignmentId"),
             driverId = if (json.isNull("driverId")) null else json.getString("driverId"),
             vehicleId = if (json.isNull("vehicleId")) null else json.getString("vehicleId")
+        )
+    }
+}
+
+data class AssignmentUndeliveredPayload(
+    /** a UUID, the same in every repeat of the event */
+    val eventId: String,
+    val tripId: String,
+    /** when it happened */
+    val at: ISOTime,
+    val assignmentId: String,
+    val driverId: String,
+    val reason: String
+) {
+    fun toJson(): JSONObject {
+        val json = JSONObject()
+        json.put("eventId", this.eventId)
+        json.put("tripId", this.tripId)
+        json.put("at", this.at)
+        json.put("assignmentId", this.assignmentId)
+        json.put("driverId", this.driverId)
+        json.put("reason", this.reason)
+        return json
+    }
+
+    companion object {
+        fun fromJson(json: JSONObject): AssignmentUndeliveredPayload = AssignmentUndeliveredPayload(
+            eventId = json.getString("eventId"),
+            tripId = json.getString("tripId"),
+            at = json.getString("at"),
+            assignmentId = json.getString("assignmentId"),
+            driverId = json.getString("driverId"),
+            reason = json.getString("reason")
         )
     }
 }

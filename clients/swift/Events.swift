@@ -376,6 +376,16 @@ public enum AdminEvents {
     /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
     public static let tripAssignmentCancelled = "trip:assignment:cancelled"
 
+    /// The server sends it. Payload: AssignmentDeliveredPayload.
+    /// A device of the driver has received the offer: the first one. The server publishes it.
+    /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+    public static let tripAssignmentDelivered = "trip:assignment:delivered"
+
+    /// The server sends it. Payload: AssignmentUndeliveredPayload.
+    /// No device of the driver has received the offer in time. The server publishes it.
+    /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+    public static let tripAssignmentUndelivered = "trip:assignment:undelivered"
+
     /// The server sends it. Payload: TripTransitionPayload.
     /// The driver started towards the pickup.
     /// To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
@@ -658,6 +668,31 @@ public struct AdminTripMessagePayload: Codable, Hashable, Sendable {
     }
 }
 
+public struct AssignmentDeliveredPayload: Codable, Hashable, Sendable {
+    /// a UUID, the same in every repeat of the event
+    public var eventId: String
+    public var tripId: String
+    /// when it happened
+    public var at: ISOTime
+    public var assignmentId: String
+    public var driverId: String
+    public var socketId: String
+    /// milliseconds from the offer to the receipt
+    public var latencyMs: Int
+    public var by: String
+
+    public init(eventId: String, tripId: String, at: ISOTime, assignmentId: String, driverId: String, socketId: String, latencyMs: Int, by: String) {
+        self.eventId = eventId
+        self.tripId = tripId
+        self.at = at
+        self.assignmentId = assignmentId
+        self.driverId = driverId
+        self.socketId = socketId
+        self.latencyMs = latencyMs
+        self.by = by
+    }
+}
+
 public struct AssignmentEndedPayload: Codable, Hashable, Sendable {
     /// a UUID, the same in every repeat of the event
     public var eventId: String
@@ -774,6 +809,26 @@ public struct AssignmentPayload: Codable, Hashable, Sendable {
         self.assignmentId = assignmentId
         self.driverId = driverId
         self.vehicleId = vehicleId
+    }
+}
+
+public struct AssignmentUndeliveredPayload: Codable, Hashable, Sendable {
+    /// a UUID, the same in every repeat of the event
+    public var eventId: String
+    public var tripId: String
+    /// when it happened
+    public var at: ISOTime
+    public var assignmentId: String
+    public var driverId: String
+    public var reason: String
+
+    public init(eventId: String, tripId: String, at: ISOTime, assignmentId: String, driverId: String, reason: String) {
+        self.eventId = eventId
+        self.tripId = tripId
+        self.at = at
+        self.assignmentId = assignmentId
+        self.driverId = driverId
+        self.reason = reason
     }
 }
 

@@ -85,6 +85,20 @@ export interface AdminTripMessagePayload {
   message: string;
 }
 
+export interface AssignmentDeliveredPayload {
+  /** a UUID, the same in every repeat of the event */
+  eventId: string;
+  tripId: string;
+  /** when it happened */
+  at: ISOTime;
+  assignmentId: string;
+  driverId: string;
+  socketId: string;
+  /** milliseconds from the offer to the receipt */
+  latencyMs: number;
+  by: string;
+}
+
 export interface AssignmentEndedPayload {
   /** a UUID, the same in every repeat of the event */
   eventId: string;
@@ -155,6 +169,17 @@ export interface AssignmentPayload {
   driverId: string | null;
   /** null: not known */
   vehicleId: string | null;
+}
+
+export interface AssignmentUndeliveredPayload {
+  /** a UUID, the same in every repeat of the event */
+  eventId: string;
+  tripId: string;
+  /** when it happened */
+  at: ISOTime;
+  assignmentId: string;
+  driverId: string;
+  reason: string;
 }
 
 export interface AuthExpiredPayload {
@@ -1027,6 +1052,16 @@ export interface AdminServerToClientEvents {
    * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
    */
   'trip:assignment:cancelled': (payload: AssignmentEndedPayload) => void;
+  /**
+   * A device of the driver has received the offer: the first one. The server publishes it.
+   * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+   */
+  'trip:assignment:delivered': (payload: AssignmentDeliveredPayload) => void;
+  /**
+   * No device of the driver has received the offer in time. The server publishes it.
+   * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).
+   */
+  'trip:assignment:undelivered': (payload: AssignmentUndeliveredPayload) => void;
   /**
    * The driver started towards the pickup.
    * To: every admin (with `Options.AdminTripsByRoom`: those who follow the trip).

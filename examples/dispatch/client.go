@@ -110,6 +110,7 @@ func (c *client) next() (event string, arg json.RawMessage, err error) {
 		if !ok {
 			continue
 		}
+		body = bytes.TrimLeft(body, "0123456789") // an ack id: the server would like to know that it has arrived
 		var args []json.RawMessage
 		if err := json.Unmarshal(body, &args); err != nil || len(args) == 0 || json.Unmarshal(args[0], &event) != nil {
 			return "", nil, fmt.Errorf("not an event: %.80s", body)

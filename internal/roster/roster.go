@@ -235,6 +235,20 @@ func (r *Roster) Disconnected(u User, at time.Time) {
 	}
 }
 
+// Place returns the place of this node, named self, in the order that the nodes which stay have for a
+// user. The first place is 0.
+func (r *Roster) Place(self string, u User) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	names := []string{self}
+	for _, other := range r.nodes {
+		if other.stays() && other.name != "" {
+			names = append(names, other.name)
+		}
+	}
+	return placeOf(self, names, u)
+}
+
 // Orphan is a user of a lost node.
 type Orphan struct {
 	User

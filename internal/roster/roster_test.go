@@ -291,3 +291,29 @@ func TestRoster_Leaves(t *testing.T) {
 	r.Joined("b")
 	require.True(t, r.Others(), "it is there after all")
 }
+
+// The nodes that stay have the same order for a user, each another place.
+func TestRoster_Place(t *testing.T) {
+	t.Parallel()
+	names := []string{"a", "b", "c"}
+	u := roster.User{Namespace: "/drivers", ID: "o1"}
+	places := map[int]bool{}
+	for _, self := range names {
+		r := roster.New(10)
+		for _, other := range names {
+			if other != self {
+				r.Joined("peer of " + other)
+				r.Named("peer of "+other, other)
+			}
+		}
+		place := r.Place(self, u)
+		places[place] = true
+		for _, other := range names {
+			if other != self {
+				r.Lost("peer of "+other, time.Now())
+			}
+		}
+		require.Zero(t, r.Place(self, u), "alone")
+	}
+	require.Equal(t, map[int]bool{0: true, 1: true, 2: true}, places)
+}

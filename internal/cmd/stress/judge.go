@@ -101,11 +101,17 @@ func (j *judgement) event(r realtimetest.Received) {
 	case realtime.EventServerDrain.Name():
 		j.own(r.Event, j.o.isDraining())
 		return
+	case realtime.EventAssignmentDelivered.Name(), realtime.EventAssignmentUndelivered.Name(): // of the server's own
+		j.own(r.Event, j.t.namespace == realtime.NamespaceAdmin)
+		return
 	}
 	if j.t.namespace == realtime.NamespaceAdmin && ofTrouble(p.TripID) {
 		return // it may arrive twice or not at all; its scene judges it
 	}
 	key := r.Event + " " + p.TripID + " " + p.EventID
+	if j.seen[key] && r.Event == realtime.EventAssignmentOffered.Name() && j.t.namespace == realtime.NamespaceDrivers {
+		return // sent again: the device was silent for a moment
+	}
 	if p.EventID == "" || j.seen[key] {
 		j.breachf("%s with id %q came twice, or has none", r.Event, p.EventID)
 		return

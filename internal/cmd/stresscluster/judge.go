@@ -176,6 +176,8 @@ func (j *judgement) event(a arrival) {
 		j.own(a.name, j.c.life.leaving)
 	case realtime.EventSessionRevoked.Name():
 		j.own(a.name, a.SID == "" || userOf(a.SID) == j.c.user)
+	case realtime.EventAssignmentDelivered.Name(), realtime.EventAssignmentUndelivered.Name(): // of the server's own
+		j.own(a.name, admin)
 	case realtime.EventDriverAvailability.Name():
 		j.own(a.name, driver && a.DriverID == j.c.user)
 	case realtime.EventAdminDriverAvailability.Name():
@@ -246,7 +248,12 @@ func (j *judgement) ofTrip(a arrival) {
 	case a.TripID != f.trip.id:
 		j.breachf("%s %s names another trip", a.name, f.id)
 	}
+	offer := a.name == realtime.EventAssignmentOffered.Name() && j.c.namespace == realtime.NamespaceDrivers
 	if before, again := j.seen[f.id]; again {
+		if offer {
+			j.o.count.Add("offers sent again", 1)
+			return
+		}
 		if why := j.o.whyTwiceLocked(f, before, a.at); why != "" {
 			j.o.count.Add("excused: repeated, "+why, 1)
 		} else {
@@ -256,6 +263,10 @@ func (j *judgement) ofTrip(a arrival) {
 	}
 	j.seen[f.id] = a.at
 	j.o.tookLocked(f, a.at)
+	if f.seq < j.last[f.trip] && offer {
+		j.o.count.Add("excused: an offer that came late", 1) // its node has missed the end
+		return
+	}
 	if f.seq < j.last[f.trip] {
 		later := f.trip.facts[j.last[f.trip]-1]
 		if why := j.o.whyLateLocked(f, later); why != "" {

@@ -1,0 +1,369 @@
+// Package receipts tracks events until their user has received them: to which devices an event was
+// sent, which of them have received it, when to send it again, and what to report. It is pure: it
+// knows no sockets, messages or bus.
+//
+// Several nodes may track the same event, each for its own devices, and pass each other what they
+// learn. One of them reports at once; each of the others has a delay, after which it reports what
+// nobody has reported by then.
+package receipts
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/timingwheel"
+)
+
+// Config configures a Table. K identifies a device, and V is what the layer above knows of an event.
+type Config[K comparable, V any] struct {
+	Wheel  *timingwheel.Wheel
+	Again  time.Duration // until an event is sent again to a device that has not received it
+	Within time.Duration // until an event that no device has received is reported
+	Max    int           // maximum number of tracked events
+
+	// SendAgain sends an event again to devices. It must not block.
+	SendAgain func(v V, devices []K)
+	// Report reports an event. The calls for one event come one at a time, in order, and may block.
+	Report func(v V, r Report)
+	// Ended is called once with the devices to which an event was sent, when it has ended. It must
+	// not block.
+	Ended func(v V, devices []K)
+}
+
+// Kind is what is reported of an event, each at most once.
+type Kind uint8
+
+// The kinds.
+const (
+	Delivered   Kind = iota // the first device has received it; perhaps after Undelivered
+	Undelivered             // no device has received it within Config.Within
+	Expired                 // it was not ended in time
+	kinds
+)
+
+// Kinds is the number of kinds.
+const Kinds = int(kinds)
+
+// Receipt says which device has received an event, and how.
+type Receipt struct {
+	Device string
+	By     uint8
+}
+
+// Report is a report of an event.
+type Report struct {
+	Kind    Kind
+	Receipt               // with Delivered
+	At      time.Time     // when it came to that
+	Latency time.Duration // with Delivered: since Begin
+	Devices bool          // with Undelivered: it was sent to a device
+}
+
+// Event is an event to track.
+type Event[V any] struct {
+	ID    string
+	Same  string        // another event with the same ID and another Same replaces it
+	User  string        // see Table.Of
+	Group string        // see Table.EndGroup
+	Ago   time.Duration // how long ago it began
+	Left  time.Duration // until it expires
+	Delay time.Duration // this node reports so much later, what no other node has reported by then
+	Value V
+}
+
+// keepEnded is how long the id of an event that has ended is remembered at most, so that a late
+// message does not begin it again.
+const keepEnded = 10 * time.Minute
+
+// maxEarly is the maximum number of receipts of unknown events that are kept, and keepEarly how long.
+const (
+	maxEarly  = 1024
+	keepEarly = 10 * time.Second
+)
+
+type earlyReceipt struct {
+	Receipt
+	at time.Time
+}
+
+// Table holds the tracked events. Its methods may be called concurrently.
+type Table[K comparable, V any] struct {
+	cfg Config[K, V]
+
+	mu      sync.Mutex // guards the fields below, and all entries
+	entries map[string]*entry[K, V]
+	users   map[string][]*entry[K, V] // of those that have not ended, the oldest first
+	groups  map[string][]*entry[K, V] // likewise
+	early   map[string]earlyReceipt   // of events that are not known yet
+}
+
+type entry[K comparable, V any] struct {
+	Event[V]
+	timer     timingwheel.Timer
+	begun     time.Time
+	expires   time.Time
+	devices   map[K]*device
+	sent      bool          // to any device
+	ended     time.Time     // zero: not yet
+	ranOut    bool          // it has ended because it has expired
+	sending   int           // calls of Send that are running
+	idle      chan struct{} // closed when sending is 0; nil unless End waits for that
+	first     Receipt
+	received  time.Time // when the first receipt came; zero: none
+	told      [kinds]bool
+	reports   []Report // to be reported
+	reporting bool
+	local     bool // this node knows something first hand: it reports without a delay, or has a receipt, or has ended it
+}
+
+type device struct {
+	sent     time.Time
+	again    bool // it was sent again
+	received bool
+}
+
+// New returns an empty table.
+func New[K comparable, V any](cfg Config[K, V]) *Table[K, V] {
+	return &Table[K, V]{
+		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{},
+		early: map[string]earlyReceipt{},
+	}
+}
+
+// Begin begins to track an event. It returns false if the event is tracked already or has ended, or
+// with full if too many are tracked.
+func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
+	now := time.Now()
+	t.mu.Lock()
+	old := t.entries[e.ID]
+	switch {
+	case old != nil && old.Same == e.Same:
+		t.mu.Unlock()
+		return false, false
+	case old == nil && len(t.entries) >= t.cfg.Max:
+		t.mu.Unlock()
+		return false, true
+	}
+	var devices []K
+	if old != nil {
+		devices = t.endLocked(old, now)
+		t.removeLocked(old)
+	}
+	n := &entry[K, V]{Event: e, begun: now.Add(-e.Ago), expires: now.Add(e.Left), devices: map[K]*device{}, local: e.Delay == 0}
+	n.timer.F = func() { go t.due(n) }
+	t.entries[e.ID] = n
+	t.users[e.User] = append(t.users[e.User], n)
+	if e.Group != "" {
+		t.groups[e.Group] = append(t.groups[e.Group], n)
+	}
+	if r, ok := t.early[e.ID]; ok {
+		delete(t.early, e.ID)
+		if now.Sub(r.at) < keepEarly {
+			t.receivedLocked(n, r.Receipt, now)
+		}
+	}
+	t.armLocked(n, now)
+	t.mu.Unlock()
+	if old != nil {
+		t.cfg.Ended(old.Value, devices)
+	}
+	return true, false
+}
+
+// Of returns the ids of the user's events that have not ended, the oldest first.
+func (t *Table[K, V]) Of(user string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	all := t.users[user]
+	if len(all) == 0 {
+		return nil
+	}
+	ids := make([]string, len(all))
+	for i, e := range all {
+		ids[i] = e.ID
+	}
+	return ids
+}
+
+// Value returns the event with an id, also if it has ended lately.
+func (t *Table[K, V]) Value(id string) (v V, ok bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[id]
+	if e == nil {
+		return v, false
+	}
+	return e.Value, true
+}
+
+// Send calls send unless the event has ended or was sent to the device. End waits for the call,
+// which must not block; if it returns false, the device is closed.
+func (t *Table[K, V]) Send(id string, to K, send func(v V) bool) {
+	now := time.Now()
+	t.mu.Lock()
+	e := t.entries[id]
+	if e == nil || !e.ended.IsZero() || e.devices[to] != nil {
+		t.mu.Unlock()
+		return
+	}
+	d := &device{sent: now}
+	e.devices[to] = d
+	e.sending++
+	t.armLocked(e, now)
+	t.mu.Unlock()
+	ok := false
+	defer func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if ok {
+			e.sent = true
+		} else if e.devices[to] == d {
+			delete(e.devices, to)
+		}
+		t.sentLocked(e)
+	}()
+	ok = send(e.Value)
+}
+
+func (t *Table[K, V]) sentLocked(e *entry[K, V]) {
+	if e.sending--; e.sending == 0 && e.idle != nil {
+		close(e.idle)
+		e.idle = nil
+	}
+}
+
+// Closed records that a device has closed.
+func (t *Table[K, V]) Closed(id string, d K) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[id]; e != nil {
+		delete(e.devices, d)
+	}
+}
+
+// Received records that a device of this node has received an event that was sent to it. It reports
+// whether that is the device's first receipt.
+func (t *Table[K, V]) Received(id string, from K, r Receipt) bool {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	e := t.entries[id]
+	if e == nil {
+		return false
+	}
+	d := e.devices[from]
+	if d == nil || d.received {
+		return false
+	}
+	d.received, e.local = true, true
+	t.receivedLocked(e, r, now)
+	t.armLocked(e, now)
+	return true
+}
+
+// ReceivedElsewhere records that a device of another node has received an event.
+func (t *Table[K, V]) ReceivedElsewhere(id string, r Receipt) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[id]; e != nil {
+		t.receivedLocked(e, r, now)
+		t.armLocked(e, now)
+		return
+	}
+	if len(t.early) >= maxEarly {
+		clear(t.early)
+	}
+	t.early[id] = earlyReceipt{r, now}
+}
+
+func (t *Table[K, V]) receivedLocked(e *entry[K, V], r Receipt, now time.Time) {
+	if !e.received.IsZero() {
+		return
+	}
+	e.first, e.received = r, now
+	if e.Delay == 0 {
+		t.reportLocked(e, Delivered)
+	}
+}
+
+// Told records that another node has reported an event.
+func (t *Table[K, V]) Told(id string, k Kind) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.entries[id]; e != nil && k < kinds {
+		e.told[k] = true
+	}
+}
+
+// End ends the tracking of an event, and returns when no Send of it is running. here says that this
+// node has learned of it first. It reports whether the event was tracked and had not ended.
+func (t *Table[K, V]) End(id string, here bool) bool {
+	t.mu.Lock()
+	e := t.entries[id]
+	if e == nil || !e.ended.IsZero() {
+		t.mu.Unlock()
+		return false
+	}
+	e.local = e.local || here
+	devices := t.endLocked(e, time.Now())
+	idle := e.idle
+	t.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+	t.cfg.Ended(e.Value, devices)
+	return true
+}
+
+// OfGroup returns the ids of the group's events that have not ended.
+func (t *Table[K, V]) OfGroup(group string) (ids []string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, e := range t.groups[group] {
+		ids = append(ids, e.ID)
+	}
+	return ids
+}
+
+// endLocked ends an event and returns the devices to which it was sent.
+func (t *Table[K, V]) endLocked(e *entry[K, V], now time.Time) (devices []K) {
+	if !e.ended.IsZero() {
+		return nil
+	}
+	e.ended = now
+	for d := range e.devices {
+		devices = append(devices, d)
+	}
+	e.devices = nil
+	if e.sending > 0 {
+		e.idle = make(chan struct{})
+	}
+	forget(t.users, e.User, e)
+	forget(t.groups, e.Group, e)
+	t.armLocked(e, now)
+	return devices
+}
+
+func forget[E comparable](index map[string][]E, key string, e E) {
+	if left := slices.DeleteFunc(index[key], func(o E) bool { return o == e }); len(left) > 0 {
+		index[key] = left
+	} else {
+		delete(index, key)
+	}
+}
+
+func (t *Table[K, V]) removeLocked(e *entry[K, V]) {
+	t.cfg.Wheel.Stop(&e.timer)
+	if t.entries[e.ID] == e {
+		delete(t.entries, e.ID)
+	}
+}
+
+// Len returns the number of events that have not ended, or ended lately.
+func (t *Table[K, V]) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.entries)
+}

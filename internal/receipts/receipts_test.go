@@ -1,0 +1,329 @@
+package receipts_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime/internal/receipts"
+	"github.com/rodando/realtime/internal/timingwheel"
+)
+
+const (
+	tick   = 50 * time.Millisecond
+	again  = 2 * time.Second
+	within = 3 * time.Second
+	ack    = 1
+)
+
+// node is a table, and what it has done since the last look.
+type node struct {
+	*receipts.Table[string, string]
+	t   *testing.T
+	mu  sync.Mutex // guards did
+	did []string
+}
+
+func newNode(t *testing.T, most int) *node {
+	n := &node{t: t}
+	w := timingwheel.New(tick)
+	t.Cleanup(w.Close)
+	n.Table = receipts.New(receipts.Config[string, string]{
+		Wheel: w, Again: again, Within: within, Max: most,
+		SendAgain: func(v string, devices []string) { n.add("again", v, slices.Sorted(slices.Values(devices))) },
+		Report: func(v string, r receipts.Report) {
+			switch r.Kind {
+			case receipts.Delivered:
+				n.add("delivered", v, r.Device, r.By, r.Latency.Round(100*time.Millisecond))
+			case receipts.Undelivered:
+				n.add("undelivered", v, "devices", r.Devices)
+			case receipts.Expired:
+				n.add("expired", v)
+			}
+		},
+		Ended: func(v string, devices []string) { n.add("ended", v, slices.Sorted(slices.Values(devices))) },
+	})
+	return n
+}
+
+func (n *node) add(what ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.did = append(n.did, strings.TrimSuffix(fmt.Sprintln(what...), "\n"))
+}
+
+// expect checks what the table has done since the last call.
+func (n *node) expect(want ...string) {
+	n.t.Helper()
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	require.Equal(n.t, want, n.did)
+	n.did = nil
+}
+
+func (n *node) begin(id string, left, delay time.Duration) {
+	n.t.Helper()
+	ok, full := n.Begin(receipts.Event[string]{ID: id, Same: "1", User: "driver", Group: "trip", Left: left, Delay: delay, Value: id})
+	require.True(n.t, ok)
+	require.False(n.t, full)
+}
+
+// send sends an event to a device, and reports whether it had to.
+func (n *node) send(id, device string) (called bool) {
+	n.Send(id, device, func(v string) bool {
+		require.Equal(n.t, id, v)
+		called = true
+		return true
+	})
+	return called
+}
+
+func received(device string) receipts.Receipt { return receipts.Receipt{Device: device, By: ack} }
+
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	t.Parallel()
+	synctest.Test(t, f)
+}
+
+func TestTable_FirstReceiptIsDeliveredOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", 20*time.Second, 0)
+		require.True(t, n.send("a", "x"))
+		require.False(t, n.send("a", "x"), "a device gets it once")
+		require.True(t, n.send("a", "y"))
+		time.Sleep(time.Second)
+		require.True(t, n.Received("a", "x", received("x")))
+		require.False(t, n.Received("a", "x", received("x")))
+		n.expect("delivered a x 1 1s")
+		time.Sleep(2 * time.Second)
+		n.expect("again a [y]")
+		require.True(t, n.Received("a", "y", received("y")))
+		time.Sleep(10 * time.Second)
+		n.expect()
+		require.True(t, n.End("a", true))
+		n.expect("ended a [x y]")
+		require.False(t, n.End("a", true))
+		time.Sleep(time.Hour)
+		n.expect()
+		require.Zero(t, n.Len())
+	})
+}
+
+func TestTable_UndeliveredOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", 20*time.Second, 0)
+		time.Sleep(within - 2*tick)
+		n.expect()
+		time.Sleep(3 * tick)
+		n.expect("undelivered a devices false")
+		require.True(t, n.send("a", "late"), "a new device gets it at once")
+		time.Sleep(time.Second)
+		require.True(t, n.Received("a", "late", received("late")))
+		n.expect("delivered a late 1 4.1s")
+		time.Sleep(17 * time.Second)
+		n.expect("ended a [late]", "expired a")
+		require.False(t, n.send("a", "later"))
+		require.Empty(t, n.Of("driver"))
+		time.Sleep(time.Minute)
+		n.expect()
+		require.Zero(t, n.Len())
+	})
+}
+
+// A device that does not receive it gets it once again, unless it has closed. The reason tells a
+// driver without a device from one whose device is silent.
+func TestTable_SendsAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", time.Minute, 0)
+		require.True(t, n.send("a", "x"))
+		require.True(t, n.send("a", "closed"))
+		n.Closed("a", "closed")
+		n.Send("a", "refused", func(string) bool { return false })
+		time.Sleep(again + tick)
+		n.expect("again a [x]")
+		time.Sleep(within - again)
+		n.expect("undelivered a devices true")
+		time.Sleep(30 * time.Second)
+		n.expect()
+		require.True(t, n.send("a", "closed"), "it has come back")
+		require.False(t, n.Received("a", "stranger", received("stranger")))
+		n.End("a", true)
+		n.expect("ended a [closed x]")
+		require.False(t, n.Received("a", "x", received("x")))
+		n.expect()
+	})
+}
+
+// After the answer nothing is sent, not even what is about to be: End waits for it.
+func TestTable_NothingIsSentAfterTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", time.Minute, 0)
+		sending, sent := make(chan struct{}), false
+		go n.Send("a", "x", func(string) bool {
+			<-sending
+			sent = true
+			return true
+		})
+		synctest.Wait()
+		ended := make(chan struct{})
+		go func() {
+			n.End("a", true)
+			if !sent {
+				t.Error("it has not waited")
+			}
+			close(ended)
+		}()
+		synctest.Wait()
+		n.expect()
+		close(sending)
+		<-ended
+		n.expect("ended a [x]")
+		require.False(t, n.send("a", "y"))
+		time.Sleep(time.Hour)
+		n.expect()
+	})
+}
+
+// An event that expires before it is undelivered is reported then.
+func TestTable_ShortOffer(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", time.Second, 0)
+		time.Sleep(time.Second + tick)
+		n.expect("ended a []", "undelivered a devices false", "expired a")
+	})
+}
+
+// The same event begins once, also after its end. Another one of that id replaces it.
+func TestTable_BeginsOnce(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 2)
+		n.begin("a", time.Minute, 0)
+		e := receipts.Event[string]{ID: "a", Same: "1", User: "driver", Left: time.Minute, Value: "a"}
+		ok, full := n.Begin(e)
+		require.False(t, ok || full)
+		require.True(t, n.send("a", "x"))
+		e.Same = "2"
+		ok, _ = n.Begin(e)
+		require.True(t, ok)
+		require.True(t, n.send("a", "x"))
+		n.End("a", true)
+		ok, _ = n.Begin(e)
+		require.False(t, ok, "it has ended")
+		n.expect("ended a [x]", "ended a [x]")
+		n.begin("b", time.Minute, 0)
+		_, full = n.Begin(receipts.Event[string]{ID: "c", Left: time.Minute})
+		require.True(t, full)
+		require.Equal(t, []string{"b"}, n.Of("driver"))
+		require.Equal(t, []string{"b"}, n.OfGroup("trip"))
+		n.End("b", true)
+		require.Empty(t, n.OfGroup("trip"))
+		time.Sleep(2 * time.Minute)
+		n.begin("c", time.Minute, 0)
+	})
+}
+
+// Another node reports first; this one does what it has not done.
+func TestTable_OtherNodeReportsInItsPlace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		const delay = 2 * time.Second
+		n := newNode(t, 10)
+		n.begin("told", 20*time.Second, delay)
+		n.begin("silent", 20*time.Second, delay)
+		time.Sleep(within + time.Second)
+		n.Told("told", receipts.Undelivered)
+		n.expect()
+		time.Sleep(delay)
+		n.expect("undelivered silent devices false")
+		n.ReceivedElsewhere("told", received("there"))
+		n.ReceivedElsewhere("silent", received("there"))
+		time.Sleep(time.Second)
+		n.Told("told", receipts.Delivered)
+		n.expect()
+		time.Sleep(delay)
+		n.expect("delivered silent there 1 6s")
+		n.End("silent", false)
+		n.expect("ended silent []")
+		time.Sleep(20*time.Second - 9*time.Second + tick)
+		n.expect("ended told []")
+		time.Sleep(delay)
+		n.expect("expired told")
+	})
+}
+
+// A receipt that another node reports before this one knows the event counts.
+func TestTable_EarlyReceipt(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.ReceivedElsewhere("a", received("there"))
+		n.begin("a", 20*time.Second, 0)
+		n.expect("delivered a there 1 0s")
+		for i := range 3000 {
+			n.ReceivedElsewhere(fmt.Sprint("invented", i), received("x"))
+		}
+		time.Sleep(5 * time.Second)
+		n.expect()
+	})
+}
+
+func TestTable_Local(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("mine", time.Minute, 0)
+		n.begin("theirs", time.Minute, time.Second)
+		n.begin("received", time.Minute, time.Second)
+		n.begin("ended", time.Minute, time.Second)
+		require.True(t, n.send("received", "x"))
+		require.True(t, n.Received("received", "x", received("x")))
+		n.End("ended", true)
+		time.Sleep(1500 * time.Millisecond)
+		all := n.Local()
+		slices.SortFunc(all, func(a, b receipts.State[string]) int { return len(a.ID) - len(b.ID) })
+		require.Equal(t, []string{"mine", "ended", "received"}, []string{all[0].ID, all[1].ID, all[2].ID})
+		require.Equal(t, receipts.State[string]{ID: "mine", Value: "mine", Ago: 1500 * time.Millisecond, Left: time.Minute - 1500*time.Millisecond}, all[0])
+		require.True(t, all[1].Ended)
+		require.Equal(t, received("x"), all[2].First)
+		require.Equal(t, []receipts.Kind{receipts.Delivered}, all[2].Told)
+		n.expect("ended ended []", "delivered received x 1 0s")
+	})
+}
+
+func TestTable_Concurrently(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 100)
+		var all sync.WaitGroup
+		for i := range 50 {
+			all.Go(func() {
+				id := fmt.Sprint(i % 10)
+				n.Begin(receipts.Event[string]{ID: id, Same: "1", User: "driver", Group: "trip", Left: time.Minute, Value: id})
+				n.send(id, fmt.Sprint(i))
+				n.Received(id, fmt.Sprint(i), received("x"))
+				n.ReceivedElsewhere(id, received("y"))
+				n.Of("driver")
+				n.Local()
+				n.Closed(id, fmt.Sprint(i))
+				n.End(id, true)
+			})
+		}
+		all.Wait()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Zero(t, n.Len())
+		require.Empty(t, n.Of("driver"))
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		require.LessOrEqual(t, len(n.did), 20, "ended and delivered once each")
+	})
+}

@@ -1,0 +1,293 @@
+// Offers: each offer is tracked until the driver has received it, has answered it, or it has expired.
+// It is sent to each device with an ack id and a ping behind it, again to devices that are silent, and
+// to those that connect. Package receipts decides; offers_cluster.go tells the other nodes.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/receipts"
+	"github.com/rodando/realtime/internal/socketio"
+	"github.com/rodando/realtime/internal/triptable"
+)
+
+const (
+	// maxOffers is the maximum number of offers that a node tracks: the running ones, and those that
+	// have ended lately. Further ones are sent without tracking.
+	maxOffers = 1 << 16
+	// maxOfferTime is how long an offer is tracked at most.
+	maxOfferTime = 24 * time.Hour
+	// offerTries is how often a report of an offer is published if the bus does not accept it.
+	offerTries = 3
+)
+
+// How a device has received an event, as receipts.Receipt.By.
+const (
+	byAck = iota + 1
+	byHeartbeat
+)
+
+var receivedBy = map[uint8]ReceivedBy{byAck: ReceivedByAck, byHeartbeat: ReceivedByHeartbeat}
+
+// offerFacts are the facts of an offer that is to be tracked; see Delivery.tracked.
+type offerFacts struct {
+	eventID, assignmentID, tripID  string
+	driverID, passengerID, vehicle string
+	expires                        time.Time
+}
+
+// offer is an offer that is tracked on this node.
+type offer struct {
+	offerFacts
+	payload json.RawMessage
+	ackID   int64
+	ms      []*socketio.Message // the event for a device, encoded once
+}
+
+// offers tracks the offers. Its methods may be called concurrently and do not block.
+type offers struct {
+	rt     *Server
+	table  *receipts.Table[*socketio.Socket, *offer]
+	shares collapsed // of everything, with the other nodes
+	asks   collapsed // for everything that they know
+}
+
+func (o *offers) init(rt *Server, most int) {
+	o.rt = rt
+	o.table = receipts.New(receipts.Config[*socketio.Socket, *offer]{
+		Wheel: rt.wheel, Again: rt.opts.Timeouts.OfferAgain, Within: rt.opts.Timeouts.OfferReceipt, Max: most,
+		SendAgain: func(of *offer, devices []*socketio.Socket) {
+			for _, s := range devices {
+				s.Send(of.ms...)
+			}
+		},
+		Report: o.report,
+		Ended: func(of *offer, devices []*socketio.Socket) {
+			for _, s := range devices {
+				s.Forget(of.ackID)
+			}
+		},
+	})
+}
+
+// begin sends an offer to the selected sockets of all nodes, and tracks it. An offer that has expired,
+// or whose ids are invalid, is sent like any event. It returns the number of receivers on this node.
+func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload json.RawMessage) (receivers int, err error) {
+	args := []json.RawMessage{payload}
+	left := min(time.Until(facts.expires), maxOfferTime)
+	if left <= 0 || !validID(facts.eventID) || !validID(facts.assignmentID) || !validID(facts.tripID) || !validID(facts.driverID) || !validIDs(facts.passengerID, facts.vehicle) {
+		return b.send(event, args, nil)
+	}
+	if err := b.fits(event, args, nil); err != nil {
+		return 0, err
+	}
+	of := o.newOffer(*facts, payload)
+	delay := time.Duration(0)
+	if b.local { // every node handles the event: one of them reports
+		delay = o.delay(of.assignmentID, true)
+	}
+	switch ok, full := o.track(of, 0, left, delay); {
+	case full:
+		o.rt.log.Warn("realtime: offer not tracked: too many are", "trip", of.tripID, "assignment", of.assignmentID)
+		return b.send(event, args, nil)
+	case !ok: // a repeat
+		return 0, nil
+	}
+	receivers = o.sendHere(b.ns, of)
+	b.traceEmitted(event, receivers, of.ms)
+	if b.remote() {
+		o.share(of.assignmentID, sharedOffer{Begun: of.begun(0, left)})
+	}
+	return receivers, nil
+}
+
+func (o *offers) newOffer(facts offerFacts, payload json.RawMessage) *offer {
+	ns := o.rt.Drivers()
+	of := &offer{offerFacts: facts, payload: payload, ackID: ns.inner.NextID()}
+	of.ms = []*socketio.Message{socketio.EventMessage(ns.name, of.ackID, EventAssignmentOffered.name, payload)}
+	return of
+}
+
+func (o *offers) track(of *offer, ago, left, delay time.Duration) (ok, full bool) {
+	return o.table.Begin(receipts.Event[*offer]{
+		ID: of.assignmentID, Same: of.eventID, User: of.driverID, Group: of.tripID, Ago: ago, Left: left, Delay: delay, Value: of,
+	})
+}
+
+// sendHere sends an offer to the driver's sockets of this node, except those whose handshake is in
+// progress: they get it when they are connected.
+func (o *offers) sendHere(ns *Namespace, of *offer) (receivers int) {
+	for _, s := range ns.inner.Select(socketio.Target{Rooms: []string{DriverRoom(of.driverID).name}}) {
+		if s.Opened() && o.send(of.assignmentID, s) {
+			receivers++
+		}
+	}
+	return receivers
+}
+
+// connected sends a driver's offers to a socket that has just connected, as its first events after
+// hello.
+func (o *offers) connected(s *Socket) {
+	if s.ns.name != NamespaceDrivers {
+		return
+	}
+	for _, id := range o.table.Of(s.Identity().UserID) {
+		o.send(id, s.inner)
+	}
+}
+
+// send sends an offer to a socket, unless it has got it or the offer has ended.
+func (o *offers) send(id string, s *socketio.Socket) (sent bool) {
+	o.table.Send(id, s, func(of *offer) bool {
+		sent = s.Track(of.ackID, func(r socketio.Receipt) {
+			switch r {
+			case socketio.ReceiptClosed:
+				o.table.Closed(id, s)
+			case socketio.ReceiptAck:
+				o.received(id, s, byAck)
+			case socketio.ReceiptHeartbeat:
+				o.received(id, s, byHeartbeat)
+			}
+		}, of.ms...)
+		return sent
+	})
+	return sent
+}
+
+// received records that a socket of this node has received an offer.
+func (o *offers) received(id string, s *socketio.Socket, by uint8) {
+	r := receipts.Receipt{Device: s.ID(), By: by}
+	if o.table.Received(id, s, r) && o.rt.clustered {
+		go o.share(id, sharedOffer{Received: &sharedReceipt{r.Device, receivedBy[by]}}) // the adapter may be slow
+	}
+}
+
+// answering records that a driver has sent an answer to an offer, so that they have received it.
+func (o *offers) answering(s *Socket, id string) { o.received(id, s.inner, byAck) }
+
+// answered ends an offer that its driver has answered.
+func (o *offers) answered(s *Socket, id string) {
+	if of, ok := o.table.Value(id); ok && of.driverID == s.Identity().UserID {
+		o.end(id)
+	}
+}
+
+// handled ends the offers that a domain event ends, before the event is sent: its own, or all of a trip
+// that is assigned or has ended.
+func (o *offers) handled(name string, about subject) {
+	switch name {
+	case AssignmentAccepted{}.EventName(), AssignmentRejected{}.EventName(), AssignmentExpired{}.EventName(), AssignmentCancelled{}.EventName():
+		o.end(about.assignment)
+	}
+	if about.does == triptable.Ends || about.does == triptable.Assigns { // another offer of the trip is void then
+		for _, id := range o.table.OfGroup(about.tripID) {
+			o.end(id)
+		}
+	}
+}
+
+// heard records a report of an offer that came over the bus: on a bus that every node hears, the
+// others make it no more.
+func (o *offers) heard(e builtin) {
+	switch e := e.(type) {
+	case AssignmentDelivered:
+		if _, known := o.table.Value(e.AssignmentID); !known {
+			return
+		}
+		o.table.ReceivedElsewhere(e.AssignmentID, receipts.Receipt{Device: e.SocketID})
+		o.table.Told(e.AssignmentID, receipts.Delivered)
+	case AssignmentUndelivered:
+		o.table.Told(e.AssignmentID, receipts.Undelivered)
+	}
+}
+
+// end ends an offer on all nodes.
+func (o *offers) end(id string) {
+	_, known := o.table.Value(id)
+	if (o.table.End(id, true) || !known) && o.rt.clustered && validID(id) {
+		o.share(id, sharedOffer{Ended: true})
+	}
+}
+
+// report publishes what has become of an offer. The calls for one offer come one at a time.
+func (o *offers) report(of *offer, r receipts.Report) {
+	at := r.At.UTC()
+	switch r.Kind {
+	case receipts.Delivered:
+		o.publish(of, r.Kind, AssignmentDelivered{
+			TripID: of.tripID, AssignmentID: of.assignmentID, DriverID: of.driverID,
+			SocketID: r.Device, LatencyMS: r.Latency.Milliseconds(), By: receivedBy[r.By], At: at,
+		})
+	case receipts.Undelivered:
+		reason := UndeliveredNoDevice
+		if r.Devices || o.elsewhere(of) {
+			reason = UndeliveredNoReceipt
+		}
+		o.unreachable(of, reason)
+		o.publish(of, r.Kind, AssignmentUndelivered{
+			TripID: of.tripID, AssignmentID: of.assignmentID, DriverID: of.driverID, Reason: reason, At: at,
+		})
+	case receipts.Expired:
+		if o.rt.opts.ExpireOffers {
+			o.publish(of, r.Kind, AssignmentExpired{
+				TripID: of.tripID, AssignmentID: of.assignmentID, PassengerID: of.passengerID, DriverID: of.driverID, VehicleID: of.vehicle, At: at,
+			})
+		}
+	}
+}
+
+// publish publishes a report. Whichever node does so, it has the same id.
+func (o *offers) publish(of *offer, k receipts.Kind, e builtin) {
+	env, err := packed(e, o.rt.memoryBus != nil)
+	env.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(env.Name+" "+of.assignmentID+" "+of.eventID)).String()
+	for try := 1; err == nil; try++ {
+		err = o.publishOnce(env)
+		if err == nil {
+			o.share(of.assignmentID, sharedOffer{Told: []int{int(k)}})
+			return
+		}
+		if try == offerTries || !o.rt.pause(time.Duration(try)*200*time.Millisecond) {
+			break
+		}
+		err = nil
+	}
+	if o.rt.ctx.Err() == nil { // otherwise another node publishes it
+		o.rt.log.Error("realtime: receipt of an offer not published", withStack(err, "event", e.EventName(), "trip", of.tripID, "assignment", of.assignmentID, "error", err)...)
+	}
+}
+
+func (o *offers) publishOnce(env Envelope) error {
+	ctx, cancel := context.WithTimeout(o.rt.ctx, o.rt.opts.Timeouts.Repo)
+	defer cancel()
+	return hostcall.Run(ctx, o.rt.host.bus, func(ctx context.Context) error { return o.rt.opts.Bus.Publish(ctx, env) })
+}
+
+// unreachable calls Options.Unreachable, and does not wait for it.
+func (o *offers) unreachable(of *offer, reason UndeliveredReason) {
+	f := o.rt.opts.Unreachable
+	if f == nil {
+		return
+	}
+	e := MissedEvent{Event: EventAssignmentOffered.name, EventID: of.eventID, Payload: of.payload, Reason: reason, ExpiresAt: of.expires}
+	go func() {
+		err := hostcall.Run(o.rt.ctx, o.rt.host.unreachable, func(ctx context.Context) error { f(ctx, of.driverID, e); return nil })
+		if err != nil && o.rt.ctx.Err() == nil {
+			o.rt.hostFailed("Unreachable", err, "user", of.driverID)
+		}
+	}()
+}
+
+// MissedEvent is an event that no device of its user has received in time.
+type MissedEvent struct {
+	Event     string          // its name on the wire, such as "trip:assignment:offered"
+	EventID   string          // the eventId of its payload
+	Payload   json.RawMessage // the JSON that a device would get
+	Reason    UndeliveredReason
+	ExpiresAt time.Time // until then a device that connects gets the event
+}

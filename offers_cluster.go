@@ -1,0 +1,164 @@
+// Offers of several nodes: the node that handles the offer tells the others, each of which tracks it
+// for its own devices and tells what it learns. That node reports at once. The others know the same,
+// and report what nobody has reported some time later, one after the other: it may have died.
+
+package realtime
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+
+	"github.com/rodando/realtime/internal/jsonscan"
+	"github.com/rodando/realtime/internal/receipts"
+	"github.com/rodando/realtime/internal/roster"
+)
+
+const (
+	// takeOver is how long after the time for a report the next node makes it, and takeOverStep how
+	// much later each further one does.
+	takeOver     = 2 * time.Second
+	takeOverStep = time.Second
+	// maxTakeOver is the maximum delay, in a large cluster.
+	maxTakeOver = 10 * time.Second
+	// offersBatch is how many offers are sent to the other nodes in a row, and offersPause the time
+	// until the next ones.
+	offersBatch = 64
+	offersPause = 5 * time.Millisecond
+)
+
+// sharedOffer is what a node has learned of an offer. A field that is not set says nothing.
+type sharedOffer struct {
+	ID       string         `json:"id"`
+	Begun    *begunOffer    `json:"begun,omitempty"`
+	Received *sharedReceipt `json:"received,omitempty"` // the first receipt that the sender knows
+	Told     []int          `json:"told,omitempty"`     // what has been reported, as receipts.Kind
+	Ended    bool           `json:"ended,omitempty"`    // it was answered or withdrawn
+}
+
+// begunOffer is an offer.
+type begunOffer struct {
+	EventID     string          `json:"eventId"`
+	TripID      string          `json:"tripId"`
+	DriverID    string          `json:"driverId"`
+	PassengerID string          `json:"passengerId,omitempty"`
+	VehicleID   string          `json:"vehicleId,omitempty"`
+	Payload     json.RawMessage `json:"payload"`
+	AgoMS       int64           `json:"agoMs,omitempty"` // how long ago the sender has begun it, in milliseconds
+	LeftMS      int64           `json:"leftMs"`          // until it expires, in milliseconds
+}
+
+type sharedReceipt struct {
+	Socket string     `json:"socket"`
+	By     ReceivedBy `json:"by,omitempty"`
+}
+
+func (of *offer) begun(ago, left time.Duration) *begunOffer {
+	return &begunOffer{of.eventID, of.tripID, of.driverID, of.passengerID, of.vehicle, of.payload, ago.Milliseconds(), max(1, left.Milliseconds())}
+}
+
+// delay returns how much later than the first one this node reports an offer. equal says that no
+// node has begun it before the others.
+func (o *offers) delay(id string, equal bool) time.Duration {
+	place := o.rt.peerUsers.roster.Place(o.rt.peerUsers.id, roster.User{Namespace: NamespaceDrivers, ID: id})
+	if equal && place == 0 {
+		return 0
+	}
+	return min(takeOver+time.Duration(place)*takeOverStep, maxTakeOver)
+}
+
+// elsewhere reports whether another node seems to have a device of the driver.
+func (o *offers) elsewhere(of *offer) bool {
+	b := o.rt.Drivers().To(DriverRoom(of.driverID))
+	return b.remote() && b.elsewhere() && o.rt.peerUsers.roster.Elsewhere(roster.User{Namespace: NamespaceDrivers, ID: of.driverID})
+}
+
+// share tells the other nodes.
+func (o *offers) share(id string, s sharedOffer) {
+	if o.rt.clustered {
+		s.ID = id
+		o.rt.shareState(NamespaceDrivers, stateContent{Offer: &s})
+	}
+}
+
+// shareAll tells the other nodes everything that this one knows first hand, at most once in
+// answerEvery.
+func (o *offers) shareAll() {
+	o.shares.soon(o.rt, usersDelay, answerEvery, func() {
+		for i, s := range o.table.Local() {
+			if i%offersBatch == offersBatch-1 && !o.rt.pause(offersPause) {
+				return
+			}
+			if s.Left <= 0 { // it has ended
+				continue
+			}
+			m := sharedOffer{Begun: s.Value.begun(s.Ago, s.Left), Ended: s.Ended}
+			if s.Received {
+				m.Received = &sharedReceipt{s.First.Device, receivedBy[s.First.By]}
+			}
+			for _, k := range s.Told {
+				m.Told = append(m.Told, int(k))
+			}
+			o.share(s.ID, m)
+		}
+	})
+}
+
+// missed asks the other nodes for their offers after a gap or at the start, and sends those of this one.
+func (o *offers) missed() {
+	o.shareAll()
+	o.asks.soon(o.rt, usersDelay, answerEvery, func() { o.rt.shareState(NamespaceDrivers, stateContent{OffersOf: true}) })
+}
+
+// apply applies what another node has learned of an offer. It reports whether the message is valid.
+func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
+	if ns.name != NamespaceDrivers || !m.valid(o.rt) {
+		return false
+	}
+	if b := m.Begun; b != nil {
+		left := time.Duration(min(b.LeftMS, maxOfferTime.Milliseconds())) * time.Millisecond
+		of := o.newOffer(offerFacts{
+			eventID: b.EventID, assignmentID: m.ID, tripID: b.TripID, driverID: b.DriverID, passengerID: b.PassengerID, vehicle: b.VehicleID,
+			expires: time.Now().Add(left),
+		}, b.Payload)
+		ago := time.Duration(min(b.AgoMS, maxOfferTime.Milliseconds())) * time.Millisecond
+		if ok, _ := o.track(of, ago, left, o.delay(m.ID, false)); ok && !m.Ended {
+			o.sendHere(ns, of)
+		}
+	}
+	if r := m.Received; r != nil {
+		by := uint8(byAck)
+		if r.By == ReceivedByHeartbeat {
+			by = byHeartbeat
+		}
+		o.table.ReceivedElsewhere(m.ID, receipts.Receipt{Device: r.Socket, By: by})
+	}
+	for _, k := range m.Told {
+		o.table.Told(m.ID, receipts.Kind(k))
+	}
+	if m.Ended {
+		o.table.End(m.ID, false)
+	}
+	return true
+}
+
+func (m *sharedOffer) valid(rt *Server) bool {
+	if !validID(m.ID) || m.Begun == nil && m.Received == nil && len(m.Told) == 0 && !m.Ended || len(m.Told) > receipts.Kinds {
+		return false
+	}
+	for _, k := range m.Told {
+		if k < 0 || k >= receipts.Kinds {
+			return false
+		}
+	}
+	if r := m.Received; r != nil && (!validID(r.Socket) || r.By != "" && r.By != ReceivedByAck && r.By != ReceivedByHeartbeat) {
+		return false
+	}
+	b := m.Begun
+	if b == nil {
+		return true
+	}
+	return validID(b.EventID) && validID(b.TripID) && validID(b.DriverID) && validIDs(b.PassengerID, b.VehicleID) && b.AgoMS >= 0 && b.LeftMS > 0 &&
+		bytes.HasPrefix(b.Payload, []byte("{")) && jsonscan.Valid(b.Payload, jsonscan.MaxDepth) == nil &&
+		sendable(rt, EventAssignmentOffered.name, [][]byte{b.Payload}, nil) == nil
+}

@@ -1,0 +1,279 @@
+// Offers on several nodes: the node that handles an offer need not have the driver's devices, and may die.
+
+package realtime_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// offerCluster is a cluster of nodes with a bus each, that can be cut off and killed.
+type offerCluster struct {
+	nodes []*realtimetest.Server
+	links []*realtimetest.HubNode
+	hub   *realtimetest.Hub
+}
+
+func newOfferCluster(t *testing.T, n int, configure ...func(o *realtime.Options)) *offerCluster {
+	t.Helper()
+	c := &offerCluster{hub: realtimetest.NewHub()}
+	for range n {
+		c.add(t, configure...)
+	}
+	synctest.Wait()
+	time.Sleep(time.Second) // they know each other
+	return c
+}
+
+func (c *offerCluster) add(t *testing.T, configure ...func(o *realtime.Options)) *realtimetest.Server {
+	t.Helper()
+	link := c.hub.Node()
+	c.links = append(c.links, link)
+	node := realtimetest.NewServer(t, append(configure, withAnswers, func(o *realtime.Options) { o.Cluster.Adapter = link })...)
+	c.nodes = append(c.nodes, node)
+	return node
+}
+
+// Devices on all nodes receive the offer, and the node that has handled it reports the first receipt.
+func TestOffers_DevicesOnOtherNodes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3)
+		log := readOffers(t, c.nodes...)
+		mine := readOffers(t, c.nodes[0])
+		phone, tablet := c.nodes[1].Driver(t, "d1"), c.nodes[2].Driver(t, "d1")
+		other := c.nodes[1].Driver(t, "d2")
+		tablet.Stall()
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		log.expect("delivered o1 d1 " + phone.ID() + " heartbeat 0s")
+		mine.expect("delivered o1 d1 " + phone.ID() + " heartbeat 0s")
+		time.Sleep(2100 * time.Millisecond)
+		tablet.Resume()
+		require.Equal(t, []string{"o1", "o1"}, []string{gotOffer(t, tablet), gotOffer(t, tablet)}, "again after 2 s")
+		late := c.nodes[2].Driver(t, "d1")
+		require.Equal(t, "o1", gotOffer(t, late))
+		time.Sleep(time.Minute)
+		for _, d := range []*realtimetest.Client{phone, tablet, late, other} {
+			realtimetest.ExpectNone(t, d, realtime.EventAssignmentOffered)
+		}
+		log.expect()
+	})
+}
+
+// A driver without a device on any node is told from one whose device elsewhere is silent.
+func TestOffers_UndeliveredOnOtherNodes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3)
+		log := readOffers(t, c.nodes...)
+		c.nodes[1].Driver(t, "d1").Stall()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		c.nodes[0].Publish(t, offerTo("d1", "silent", 20))
+		c.nodes[2].Publish(t, offerTo("d2", "nobody", 20))
+		time.Sleep(3100 * time.Millisecond)
+		require.ElementsMatch(t, []string{"undelivered silent d1 no_receipt", "undelivered nobody d2 no_device"}, log.take())
+		time.Sleep(5 * time.Second)
+		phone := c.nodes[0].Driver(t, "d2")
+		require.Equal(t, "nobody", gotOffer(t, phone))
+		log.expect("delivered nobody d2 " + phone.ID() + " heartbeat 8.1s")
+		time.Sleep(time.Minute)
+		log.expect()
+	})
+}
+
+// The node that has handled the offer dies: exactly one other node takes over, and the expiry
+// survives.
+func TestOffers_NodeDies(t *testing.T) {
+	for _, died := range []string{"died", "left"} {
+		t.Run(died, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				unreachable := make(chan string, 10)
+				c := newOfferCluster(t, 4, func(o *realtime.Options) {
+					o.ExpireOffers = true
+					o.Unreachable = func(_ context.Context, user string, _ realtime.MissedEvent) { unreachable <- user }
+				})
+				log := readOffers(t, c.nodes[1:]...)
+				c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+				c.nodes[0].Publish(t, offerTo("d2", "o2", 20))
+				synctest.Wait()
+				if died == "died" {
+					c.links[0].Kill()
+				} else {
+					c.nodes[0].Close()
+				}
+				time.Sleep(time.Second)
+				phone := c.nodes[1].Driver(t, "d2") // the receipt comes after the death
+				require.Equal(t, "o2", gotOffer(t, phone))
+				time.Sleep(9 * time.Second)
+				require.ElementsMatch(t, []string{"undelivered o1 d1 no_device", "delivered o2 d2 " + phone.ID() + " heartbeat 1s"}, log.take())
+				if died == "left" {
+					require.Equal(t, "d1", <-unreachable)
+					require.Empty(t, unreachable)
+				}
+				time.Sleep(20 * time.Second)
+				require.ElementsMatch(t, []string{"expired o1 d1", "expired o2 d2"}, log.take())
+				time.Sleep(time.Minute)
+				log.expect()
+			})
+		})
+	}
+}
+
+// A node that joins, or was cut off, learns which offers run, and what has become of them.
+func TestOffers_NodesThatMissedThem(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3)
+		log := readOffers(t, c.nodes...)
+		behind := c.nodes[1].Driver(t, "d1")
+		synctest.Wait()
+		c.links[1].Cut()
+		synctest.Wait()
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		c.nodes[0].Publish(t, offerTo("d1", "ended", 20))
+		synctest.Wait()
+		c.nodes[2].Publish(t, realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "ended", DriverID: "d1"})
+		synctest.Wait()
+		realtimetest.ExpectNone(t, behind, realtime.EventAssignmentOffered)
+		c.links[1].Heal()
+		time.Sleep(1500 * time.Millisecond)
+		require.Equal(t, "o1", gotOffer(t, behind))
+		realtimetest.ExpectNone(t, behind, realtime.EventAssignmentOffered)
+		got := log.take()
+		require.Len(t, got, 1)
+		require.Contains(t, got[0], "delivered o1 d1 "+behind.ID()+" heartbeat ")
+
+		joined := c.add(t)
+		time.Sleep(1500 * time.Millisecond)
+		late := joined.Driver(t, "d1")
+		require.Equal(t, "o1", gotOffer(t, late))
+		realtimetest.ExpectNone(t, late, realtime.EventAssignmentOffered)
+		time.Sleep(time.Minute)
+		log.expect()
+
+		// A receipt that the handling node has missed.
+		c.nodes[0].Publish(t, offerTo("d1", "o2", 20))
+		synctest.Wait()
+		require.Len(t, log.take(), 1)
+		for _, d := range []*realtimetest.Client{behind, late} {
+			require.Equal(t, "o2", gotOffer(t, d))
+			d.Close()
+		}
+		c.nodes[0].Publish(t, offerTo("d1", "o3", 20))
+		synctest.Wait()
+		c.links[0].Cut()
+		phone := c.nodes[2].Driver(t, "d1")
+		require.Equal(t, []string{"o2", "o3"}, []string{gotOffer(t, phone), gotOffer(t, phone)})
+		time.Sleep(time.Second)
+		c.links[0].Heal()
+		time.Sleep(1500 * time.Millisecond)
+		got = log.take()
+		require.Len(t, got, 1)
+		require.Contains(t, got[0], "delivered o3 d1 "+phone.ID()+" heartbeat ")
+		time.Sleep(time.Minute)
+		log.expect()
+	})
+}
+
+// A bus that every node hears: each report is made once.
+func TestOffers_BusFanOut(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus := realtimetest.NewBus()
+		srvs := realtimetest.NewCluster(t, 3, withAnswers, func(o *realtime.Options) { o.Bus, o.Cluster.BusFanOut, o.ExpireOffers = bus, true, true })
+		time.Sleep(time.Second)
+		log, admin := readOffers(t, srvs[0]), srvs[1].Admin(t, "a1")
+		phone := srvs[2].Driver(t, "d1")
+		srvs[0].Publish(t, offerTo("d1", "o1", 20))
+		srvs[0].Publish(t, offerTo("d2", "o2", 20))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		time.Sleep(10 * time.Second)
+		require.ElementsMatch(t, []string{"delivered o1 d1 " + phone.ID() + " heartbeat 0s", "undelivered o2 d2 no_device"}, log.take())
+		realtimetest.Expect(t, admin, realtime.EventAssignmentDelivered)
+		realtimetest.Expect(t, admin, realtime.EventAssignmentUndelivered)
+		realtimetest.ExpectNone(t, admin, realtime.EventAssignmentDelivered, realtime.EventAssignmentUndelivered)
+		late := srvs[0].Driver(t, "d2")
+		require.Equal(t, "o2", gotOffer(t, late))
+		time.Sleep(30 * time.Second)
+		require.ElementsMatch(t, []string{"delivered o2 d2 " + late.ID() + " heartbeat 10s", "expired o1 d1", "expired o2 d2"}, log.take())
+	})
+}
+
+// Whoever can publish as a node can neither make the server send what is no JSON, nor crash it, nor fill
+// its memory.
+func TestOffers_HostileStates(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		dropped := make(chan realtime.DropReason, 1000)
+		c := newOfferCluster(t, 1, func(o *realtime.Options) {
+			o.Trace = &realtime.Trace{ClusterDropped: func(_ context.Context, i realtime.ClusterDroppedInfo) { dropped <- i.Reason }}
+		})
+		phone := c.nodes[0].Driver(t, "d1")
+		other := c.hub.Node()
+		require.NoError(t, other.Start(t.Context(), idleNode{}))
+		defer func() { require.NoError(t, other.Close(t.Context())) }()
+		send := func(namespace, state string) int {
+			s := &realtime.NodeState{}
+			require.NoError(t, s.UnmarshalJSON([]byte(state)), state)
+			require.NoError(t, other.Publish(t.Context(), realtime.ClusterMessage{
+				Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: namespace, State: s,
+			}))
+			synctest.Wait()
+			n := len(dropped)
+			for len(dropped) > 0 {
+				require.Equal(t, realtime.DropMalformed, <-dropped)
+			}
+			return n
+		}
+		begun := func(change string) string {
+			s := `{"offer":{"id":"o1","begun":{"eventId":"e1","tripId":"t1","driverId":"d1","payload":{"assignmentId":"o1"},"leftMs":20000}}}`
+			if from, to, ok := strings.Cut(change, " > "); ok {
+				require.Contains(t, s, from)
+				return strings.Replace(s, from, to, 1)
+			}
+			return s
+		}
+		long := strings.Repeat("x", 1000)
+		for _, bad := range []string{
+			`"o1","begun" > "","begun"`, `"o1","begun" > "` + long + `","begun"`, `"e1" > ""`, `"t1" > ""`, `"d1" > ""`, `"d1" > "a\u0000"`,
+			`"leftMs":20000 > "leftMs":0`, `"leftMs":20000 > "leftMs":-5`, `"leftMs":20000 > "leftMs":20000,"agoMs":-1`,
+			`{"assignmentId":"o1"} > "` + strings.Repeat(long, 5000) + `"`, `"payload":{"assignmentId":"o1"}, > `,
+			`{"assignmentId":"o1"} > ` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000),
+			`"driverId" > "vehicleId":"` + long + `","driverId"`,
+		} {
+			require.Equal(t, 1, send("/drivers", begun(bad)), bad)
+		}
+		for _, bad := range []string{
+			`{"offer":{}}`, `{"offer":{"id":"o1"}}`, `{"offer":{"id":"o1","told":[7]}}`, `{"offer":{"id":"o1","told":[-1]}}`, `{"offer":{"id":"o1","told":[0,1,2,0]}}`,
+			`{"offer":{"id":"o1","received":{}}}`, `{"offer":{"id":"o1","received":{"socket":"s","by":"magic"}}}`,
+		} {
+			require.Equal(t, 1, send("/drivers", bad), bad)
+		}
+		require.Equal(t, 1, send("/admin", begun("")))
+		realtimetest.ExpectNone(t, phone, realtime.EventAssignmentOffered)
+
+		require.Zero(t, send("/drivers", `{"offer":{"id":"unknown","received":{"socket":"s"},"told":[0],"ended":true}}`))
+		require.Zero(t, send("/drivers", begun(`"leftMs":20000 > "leftMs":9223372036854775807,"agoMs":9223372036854775807`)))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		require.Zero(t, send("/drivers", begun("")), "a repeat")
+		realtimetest.ExpectNone(t, phone, realtime.EventAssignmentOffered)
+		for range 100 {
+			require.Zero(t, send("/drivers", `{"offersOf":true}`))
+		}
+		realtime.LimitOffers(c.nodes[0].Realtime, 10)
+		for i := range 20 {
+			s := &realtime.NodeState{}
+			require.NoError(t, s.UnmarshalJSON(fmt.Appendf(nil, `{"offer":{"id":"x%d","begun":{"eventId":"e","tripId":"t","driverId":"x%d","payload":{},"leftMs":1000}}}`, i, i)))
+			require.NoError(t, other.Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: "/drivers", State: s}))
+		}
+		synctest.Wait()
+		c.nodes[0].Publish(t, offerTo("d1", "mine", 20))
+		require.Equal(t, "mine", gotOffer(t, phone), "it is sent without tracking")
+	})
+}
