@@ -91,7 +91,7 @@ func TestCluster_RedisIsAway(t *testing.T) {
 	_, err := s.store.UpdateStatus(ctx, "driver-1", realtime.StatusUpdate{IsOnline: new(true)})
 	require.ErrorIs(t, err, realtime.ErrUnavailable, "the ack of the socket")
 	require.NoError(t, redis.Restart())
-	redis.Server().SetPreHook(scriptsWithoutFlags())
+	likeRedis(redis)
 }
 
 // An instance that cannot reach Redis does not start, and says why without the password.

@@ -4,8 +4,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha1"
-	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,7 +12,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	miniserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
@@ -22,41 +19,6 @@ import (
 
 // patience is how long something may take that is no matter of time.
 const patience = 30 * time.Second
-
-func startRedis(t *testing.T) *miniredis.Miniredis {
-	t.Helper()
-	m := miniredis.NewMiniRedis()
-	require.NoError(t, m.Start())
-	m.Server().SetPreHook(scriptsWithoutFlags())
-	t.Cleanup(m.Close)
-	return m
-}
-
-// scriptsWithoutFlags removes the first line of the bus' scripts, which miniredis does not know.
-func scriptsWithoutFlags() miniserver.Hook {
-	var mu sync.Mutex
-	known := map[string]string{} // the sum of a script without its first line, by its own; mu guards it
-	sum := func(s string) string {
-		h := sha1.Sum([]byte(s))
-		return hex.EncodeToString(h[:])
-	}
-	return func(_ *miniserver.Peer, command string, args ...string) bool {
-		mu.Lock()
-		defer mu.Unlock()
-		switch strings.ToUpper(command) {
-		case "EVAL":
-			if body, ok := strings.CutPrefix(args[0], "#!lua flags=allow-oom\n"); ok {
-				known[sum(args[0])] = sum(body)
-				args[0] = body
-			}
-		case "EVALSHA":
-			if other, ok := known[args[0]]; ok {
-				args[0] = other
-			}
-		}
-		return false
-	}
-}
 
 // storesOn returns stores of n instances on one Redis, with the demo's users.
 func storesOn(t *testing.T, m *miniredis.Miniredis, n int) []*store {
