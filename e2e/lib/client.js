@@ -79,7 +79,8 @@ export class Client {
       this.#listenLegacy();
       return;
     }
-    this.socket.onAny((name, ...args) => this.#note('event', name, args));
+    // Without the function that acks it, which an offer has.
+    this.socket.onAny((name, ...args) => this.#note('event', name, args.filter((arg) => typeof arg !== 'function')));
     this.socket.on('connect_error', (err) => this.#note('refused', err.message, [err]));
     if (setting.foreign) this.socket.on('failed', (what) => this.#note('failed', what));
   }

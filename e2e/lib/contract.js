@@ -98,6 +98,8 @@ export function tripEvents({ tripId, assignmentId, driverId, passengerId, vehicl
     admin: {
       ...all,
       'trip:assignment:offered': { ...offered, driverId, vehicleId },
+      'trip:assignment:delivered': { ...at, assignmentId, driverId, socketId: text, latencyMs: number, by: text },
+      'trip:assignment:undelivered': { ...at, assignmentId, driverId, reason: text },
       'trip:driver_assigned': { ...assigned, passenger: passengerCard(passengerId), passengerId },
       'trip:driver_en_route': { ...enRoute, driverId },
       'trip:driver_arrived_pickup': { ...arrived, driverId },

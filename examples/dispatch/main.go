@@ -322,16 +322,17 @@ func (a *app) serve() (err error) {
 		return err
 	}
 	o := realtime.Options{
-		Tokens:    a.tokens.verifier,
-		Users:     a.store,
-		Sessions:  a.store,
-		Drivers:   a.store,
-		Offers:    a.store,
-		Trips:     a.store,
-		Parties:   a.store,
-		Snapshots: a.store,
-		Origins:   realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
-		Compat:    realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken, RetryExpired: cfg.retryExpired},
+		Tokens:      a.tokens.verifier,
+		Users:       a.store,
+		Sessions:    a.store,
+		Drivers:     a.store,
+		Offers:      a.store,
+		Trips:       a.store,
+		Parties:     a.store,
+		Snapshots:   a.store,
+		Unreachable: a.unreachable,
+		Origins:     realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
+		Compat:      realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken, RetryExpired: cfg.retryExpired},
 		Timeouts: realtime.Timeouts{
 			PingInterval: cfg.pingInterval, PingTimeout: cfg.pingTimeout, Connect: cfg.connectTimeout, RefreshGrace: refreshGrace,
 		},

@@ -5,6 +5,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"slices"
 	"sync"
@@ -179,6 +180,23 @@ func (m *matcher) candidates(trip *tripRow) ([]string, error) {
 	connected := m.connected(m.ctx, drivers)
 	slices.SortStableFunc(drivers, func(a, b string) int { return cmp.Compare(rank(connected[a]), rank(connected[b])) })
 	return drivers, err
+}
+
+// unreachable is Options.Unreachable: the next driver gets the trip at once, and not when the time of
+// the offer is over. A client of Socket.IO 1 or 2 proves by its answer only that it has the offer, so
+// with those a silent driver keeps theirs.
+func (a *app) unreachable(ctx context.Context, driverID string, e realtime.MissedEvent) {
+	if a.cfg.allowEIO3 && e.Reason == realtime.UndeliveredNoReceipt {
+		return
+	}
+	var offer realtime.AssignmentOfferedPayload
+	err := json.Unmarshal(e.Payload, &offer)
+	if err == nil {
+		err = a.store.unreachable(ctx, driverID, offer.AssignmentID)
+	}
+	if err != nil {
+		a.log.Warn("the offer to a driver who is not reached was not ended", "driver", driverID, "error", err)
+	}
 }
 
 // rank is 0 for those who come first.

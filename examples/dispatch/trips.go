@@ -211,6 +211,22 @@ func (s *store) reject(ctx context.Context, driverID, assignmentID, tripID, reas
 	return rejected, nil
 }
 
+// unreachable ends the time of an open offer that no device of the driver has received.
+func (s *store) unreachable(ctx context.Context, driverID, assignmentID string) error {
+	err := s.db.change(ctx, func(t *tx) error {
+		trip, o, err := find(t, driverID, assignmentID, "")
+		if err != nil || o.State != offerOpen {
+			return err
+		}
+		o.ExpiresAt = time.Now()
+		trip.save(t)
+		due.set(t, trip.ID, score(o.ExpiresAt))
+		return nil
+	})
+	s.changed()
+	return err
+}
+
 // step is a step that a driver takes on their trip.
 type step string
 

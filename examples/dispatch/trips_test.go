@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -307,6 +308,33 @@ func TestMatcher_OffersToOneDriverAfterAnother(t *testing.T) {
 			"trip.assignment.offered", "trip.assignment.accepted", "trip.driver.assigned",
 			"driver_availability.trip_updated", "driver_availability.status_updated",
 		}, s.happened(t))
+	})
+}
+
+// The next driver gets the trip as soon as the first one's devices are known not to have the offer.
+func TestMatcher_DriverWhoIsNotReached(t *testing.T) {
+	t.Parallel()
+	matching(t, map[string]float64{"near": 1, "middle": 4}, everybody, func(s *store, _ string) {
+		_, o := currentOf(t, s, "near")
+		require.NotNil(t, o)
+		missed := func(driver string, reason realtime.UndeliveredReason) {
+			payload, err := json.Marshal(realtime.AssignmentOfferedPayload{Offer: realtime.Offer{AssignmentID: o.AssignmentID}})
+			require.NoError(t, err)
+			a := &app{cfg: config{allowEIO3: true}, store: s, log: quiet}
+			a.unreachable(t.Context(), driver, realtime.MissedEvent{Reason: reason, Payload: payload})
+			synctest.Wait()
+		}
+		missed("middle", realtime.UndeliveredNoDevice) // it is not theirs
+		missed("near", realtime.UndeliveredNoReceipt)  // it may have an old client
+		require.NotNil(t, openOffer(t, s, "near"))
+		missed("near", realtime.UndeliveredNoDevice)
+		_, err := s.AcceptOffer(t.Context(), "near", o.AssignmentID)
+		requireCode(t, realtime.CodeConflict, err)
+		_, next := currentOf(t, s, "middle")
+		require.Equal(t, next, openOffer(t, s, "near", "middle"))
+		require.Equal(t, 5*time.Second, time.Until(next.ExpiresAt.Time))
+		missed("near", realtime.UndeliveredNoDevice)
+		require.Equal(t, next, openOffer(t, s, "near", "middle"))
 	})
 }
 
