@@ -40,7 +40,7 @@ var (
 var peers = []peer{
 	{name: node, about: "socket.io 4.8.4", cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node",
 		modes: also(basic, "check-polling", "polling", "slow", "cluster", "cluster-pings", drops, storms)},
-	{name: "node-recovery", about: "the same with its connection state recovery; over Redis with @socket.io/redis-streams-adapter 0.3.1",
+	{name: "node-recovery", about: "socket.io 4.8.4 with its connection state recovery; over Redis with @socket.io/redis-streams-adapter 0.3.1",
 		cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node", env: []string{"RECOVERY=1"}, modes: drops},
 	{name: tuned, about: "the same, set up for memory, with a KeyObject for the tokens' secret",
 		cmd: []string{"node", "--expose-gc", "server.js"}, dir: "peers/node", env: []string{"TUNED=1"},
@@ -49,7 +49,7 @@ var peers = []peer{
 		modes: []string{"connect", "pings", "fanout", "unicast", "idle"}},
 	{name: "centrifuge", about: "v0.40.1, its own JSON protocol", cmd: []string{"out/bin/peers/centrifuge"}, gen: []string{"-proto", "centrifuge"},
 		modes: also(basic, storms)},
-	{name: "centrifuge-recovery", about: "the same with history and recovery", cmd: []string{"out/bin/peers/centrifuge"},
+	{name: "centrifuge-recovery", about: "centrifuge v0.40.1 with history and recovery", cmd: []string{"out/bin/peers/centrifuge"},
 		gen: []string{"-proto", "centrifuge"}, env: []string{"RECOVERY=1"}, modes: drops},
 	{name: "centrifuge-lowmem", about: "the same, set up for memory", cmd: []string{"out/bin/peers/centrifuge"}, gen: []string{"-proto", "centrifuge"},
 		env: []string{"LOWMEM=1"}, modes: []string{"check", "pings", "idle"}},

@@ -28,6 +28,7 @@ func (r report) dropped() string {
 	if r.quick {
 		p("**A quick run, of 20 clients and 500 sockets: its figures are rough.**\n\n")
 	}
+	r.noiseOf(p, slices.Concat(drops, storms))
 	r.deliveredTable(p)
 	r.caughtUpTable(p)
 	// What becomes of offers under the same drops is to stand here.

@@ -40,15 +40,7 @@ func (r report) scaling() string {
 	p := printer(func(format string, args ...any) { fmt.Fprintf(&b, format, args...) })
 	p("\nOn %s, on %s. ", r.at.UTC().Format("2 January 2006"), strings.Join(r.machine, ", "))
 	p("Medians of the repeats, with the least and the greatest in brackets; both sides and all nodes share the machine.\n\n")
-	var noise sample
-	for _, x := range r.results {
-		if x.noise() > 0 {
-			noise = append(noise, x.noise())
-		}
-	}
-	if len(noise) > 0 {
-		p("Noise, the share of the machine that neither servers, Redis nor generator used: median %.1f %%, at most %.1f %%.\n\n", noise.median(), slices.Max(noise))
-	}
+	r.noiseOf(p, nil)
 	if r.quick {
 		p("**A quick run: its figures are rough.**\n\n")
 	}
@@ -69,6 +61,19 @@ func (r report) scaling() string {
 		}
 	}
 	return b.String()
+}
+
+// noiseOf says how much noise there was in some modes, in all for nil.
+func (r report) noiseOf(p printer, labels []string) {
+	var noise sample
+	for _, x := range r.results {
+		if x.noise() > 0 && (labels == nil || slices.Contains(labels, x.Label)) {
+			noise = append(noise, x.noise())
+		}
+	}
+	if len(noise) > 0 {
+		p("Noise, the share of the machine that neither servers, Redis nor generator used: median %.1f %%, at most %.1f %%.\n\n", noise.median(), slices.Max(noise))
+	}
 }
 
 // nodesTable shows what several nodes and their Redis take for each emit on one of them, and for
