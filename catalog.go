@@ -54,7 +54,9 @@ type EventDoc struct {
 	AckData    reflect.Type // of an event that a client sends: the data of its ack; of a query: the argument of the client's ack; nil: none
 	AckExample json.RawMessage
 	Codes      []Code // of a failed ack
-	Untyped    bool   // the arguments and the ack of an event that a client sends have no type: Namespace.HandleRaw
+	// IdempotencyKey says that the event, which a client sends, may have the field idempotencyKey.
+	IdempotencyKey bool
+	Untyped        bool // the arguments and the ack of an event that a client sends have no type: Namespace.HandleRaw
 }
 
 // RefusalDoc describes a code of a refused CONNECT.
@@ -230,6 +232,7 @@ func (ns *Namespace) callDocs() (docs []EventDoc) {
 			d = describe()
 		}
 		d.Namespace, d.Event, d.FromClient = ns.name, event, true
+		d.IdempotencyKey = d.Payload != nil && !ns.opts.Anonymous && !ns.handlers[event].onSocket
 		docs = append(docs, d)
 	}
 	return docs

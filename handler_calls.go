@@ -11,13 +11,15 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/repeats"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
 // call is one call of a handler or of OnConnect. It is also the ctx of that call.
 type call struct {
 	hostcall.Call
-	CallRequest // for OnConnect, only the socket is set
+	CallRequest               // for OnConnect, only the socket is set
+	once        *repeats.Call // nil unless the event has an idempotency key
 }
 
 // Value implements context.Context. The values are those of Options.ConnContext.
@@ -155,12 +157,21 @@ func (a answer) serve() {
 	}
 }
 
-// run calls the interceptors and the event's handler, and replies.
+// run calls the interceptors and the event's handler, and replies. It makes no call for a repeat of an
+// event.
 func (a answer) run() {
 	ns := a.socket.ns
+	key, err := a.key()
+	if err != nil {
+		a.reply(nil, Raw{}, err)
+		return
+	}
 	c, err := ns.begin(CallRequest{socket: a.socket, event: a.event, route: a.route}, &a.route.calls, a.start)
 	if err != nil {
 		a.reply(nil, Raw{}, errUnavailable)
+		return
+	}
+	if key != "" && !a.isFirst(c, key) {
 		return
 	}
 	var ack Raw
@@ -184,6 +195,10 @@ func (a answer) reply(c *call, ack Raw, err error) {
 	}
 	if !inTime {
 		rt.send(c.emissions, false) // the handler's changes are made, and other clients need to know
+		if clientErr != nil {
+			ack = failure(clientErr)
+		}
+		c.remember(ack, code)
 		return
 	}
 	if c != nil && len(c.emissions) > 0 {
@@ -210,6 +225,7 @@ func (a answer) reply(c *call, ack Raw, err error) {
 		ackBytes = rt.tracedBytes(args, ack.Attachments)
 		a.event.Ack(ack.Attachments, args...)
 	}
+	c.remember(ack, code) // not before: no repeat's ack overtakes this one
 	s.traceHandled(a.name(), time.Since(a.start), code, a.bytes, ackBytes)
 }
 

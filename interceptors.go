@@ -77,7 +77,8 @@ type CallFunc func(ctx context.Context, r *CallRequest) (Raw, error)
 // client gets like a handler's. next returns the ack, or the error of the call; CodeOf
 // returns the code that the client gets for it. A panic of the handler is returned as an
 // error too. The function is called concurrently, and Timeouts.Handler applies to it as to
-// a handler. It is not called for events without a handler or that a limit refuses.
+// a handler. It is not called for events without a handler or that a limit refuses, and not for a
+// repeat with an idempotencyKey, which gets the ack that the first one got.
 //
 // An Interceptor itself is called once for each namespace that it is added to, before
 // any event: by New, by Server.Namespace, or by Namespace.Use.

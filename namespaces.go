@@ -129,6 +129,7 @@ type disconnectHook struct {
 type route struct {
 	handle   CallFunc
 	describe func() EventDoc // nil for HandleRaw
+	onSocket bool            // it changes the socket, see repeats.go
 	newest   bool            // beyond the rate only the newest event is handled, see bursts.go
 	calls    hostcall.Handler
 }
@@ -197,6 +198,10 @@ func (ns *Namespace) disconnectHooks() []*disconnectHook {
 // an *Error as {ok:false, error}. Any other error is logged and acknowledged as
 // CodeInternal. Handle panics if ns or h is nil, and if the name is longer than
 // Limits.EventName.
+//
+// If the payload has a field idempotencyKey, a string of at most 128 bytes, h is called once for the
+// user and that key on this node, and a client that repeats the event gets the first ack, for two minutes. An app sends no
+// key with a call whose handler acts on the socket, as Socket.Join does.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
 	ns.mustHandle("Handle", c.name, h != nil)
 	c.handle(ns, func(ctx context.Context, r *CallRequest, in In) (Out, error) { return h(ctx, r.socket, in) })
@@ -304,7 +309,7 @@ func (ns *Namespace) mustHandle(method, event string, given bool) {
 func (ns *Namespace) handle(event string, describe func() EventDoc, h CallFunc) {
 	ns.mu.Lock()
 	defer ns.mu.Unlock()
-	ns.handlers[event] = &route{handle: h, describe: describe}
+	ns.handlers[event] = &route{handle: h, describe: describe, onSocket: actsOnSocket(event)}
 }
 
 func (ns *Namespace) route(event string) *route {

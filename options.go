@@ -357,6 +357,13 @@ type Limits struct {
 	// RememberedEvents is how many event ids the server remembers in order to drop repeats from the
 	// bus. Negative: none. Defaults to 8192 ids.
 	RememberedEvents int
+	// RememberedCalls is how many acks of one user the server remembers, each for 2 minutes: of events with an
+	// idempotencyKey, which it handles once. It remembers no ack with CodeUnavailable, CodeInternal or CodeRateLimited.
+	// Negative: the key has no effect. Defaults to 64 acks.
+	RememberedCalls int
+	// RememberedCallBytes is the maximum size of these acks of all users, at least 1,048,576 bytes. One user has
+	// at most a 64th of it: a larger ack is not remembered. Defaults to 67,108,864 bytes.
+	RememberedCallBytes int
 	// RepoConcurrency is the maximum number of concurrent calls of Users, and of Sessions. Further
 	// calls wait, at most Timeouts.Repo. Defaults to 64 calls.
 	RepoConcurrency int

@@ -88,6 +88,8 @@ func (l *Limits) settings() []setting[int] {
 		{"Handlers", &l.Handlers, 50_000, 1, true},
 		{"HandlersPerEvent", &l.HandlersPerEvent, 25_000, 1, true},
 		{"RememberedEvents", &l.RememberedEvents, 8192, 1, true},
+		{"RememberedCalls", &l.RememberedCalls, 64, 1, true},
+		{"RememberedCallBytes", &l.RememberedCallBytes, 64 << 20, 1 << 20, false},
 		{"RepoConcurrency", &l.RepoConcurrency, 64, 1, false},
 		{"DrainRate", &l.DrainRate, 2500, 1, false},
 	}, l.numbers()...)

@@ -345,7 +345,7 @@ func TestNew_LeastLimitsLetClientsIn(t *testing.T) {
 			o.Limits = realtime.Limits{
 				MaxPayload: 1000, PacketsPerBody: 1, Attachments: 1, EventName: 20, Depth: 4, Values: 32, QueuedEvents: 1,
 				OutboxBytes: 16 << 10, OutboxMessages: 16, RoomsPerSocket: 1, Namespaces: 1, PendingAcks: 1,
-				Handlers: 1, HandlersPerEvent: 1, RememberedEvents: 1, RepoConcurrency: 1, DrainRate: 1,
+				Handlers: 1, HandlersPerEvent: 1, RememberedEvents: 1, RememberedCalls: 1, RememberedCallBytes: 1 << 20, RepoConcurrency: 1, DrainRate: 1,
 				Connections: 1, ConnectionsPerIP: 1, Unauthenticated: 1, UnauthenticatedPerIP: 1, SocketsPerUser: 1,
 			}
 			o.Unlimited = false

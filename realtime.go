@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"github.com/rodando/realtime/internal/logsample"
 	"github.com/rodando/realtime/internal/origin"
 	"github.com/rodando/realtime/internal/ratelimit"
+	"github.com/rodando/realtime/internal/repeats"
 	"github.com/rodando/realtime/internal/socketio"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
@@ -57,6 +59,8 @@ type Server struct {
 	admission     *admission.Control
 	comebacks     *comebacks.Table
 	limiter       *ratelimit.Limiter // limits events; nil: no limits
+	repeats       *repeats.Table     // the acks of events with an idempotency key
+	repeatSeed    maphash.Seed
 	host          hostCalls
 	watchdog      hostcall.Watchdog // abandons handlers that do not return
 	users         *hostcall.Lookup[User]
@@ -123,6 +127,7 @@ func New(o Options) (*Server, error) {
 	rt.limiter = newLimiter(&rt.opts)
 	rt.host.init(rt)
 	rt.startEngine()
+	rt.repeats, rt.repeatSeed = rt.newRepeats(), maphash.MakeSeed()
 	rt.watchdog.Start(hostcall.WatchdogConfig{
 		Wheel: rt.wheel, Parent: rt.handlerCtx, Timeout: o.Timeouts.Handler,
 		Calls: o.Limits.Handlers, PerHandler: o.Limits.HandlersPerEvent,

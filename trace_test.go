@@ -67,7 +67,7 @@ func TestLimit_NamesAField(t *testing.T) {
 	}
 	for _, refusesNobody := range []string{
 		"OutboxBytes", "OutboxMessages", // both are LimitOutbox
-		"RememberedEvents", "RepoConcurrency", "DrainRate", "RefuseExtraSockets",
+		"RememberedEvents", "RememberedCalls", "RememberedCallBytes", "RepoConcurrency", "DrainRate", "RefuseExtraSockets",
 	} {
 		require.True(t, fields[refusesNobody], refusesNobody)
 		named[refusesNobody] = true

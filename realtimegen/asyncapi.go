@@ -94,7 +94,12 @@ func (a *asyncAPI) message(d realtime.EventDoc, payload reflect.Type, example js
 	case payload == nil:
 		m = append(m, member{"summary", "No payload."}, member{"payload", object{{"type", "null"}}})
 	default:
-		m = append(m, member{"payload", a.schema(describe(payload))})
+		schema := a.schema(describe(payload))
+		if d.IdempotencyKey && payload == d.Payload {
+			key := object{{"type", "string"}, {"maxLength", 128}, {"description", "the same in each repeat of the event: the server handles it once, and answers each repeat with the first ack"}}
+			schema = object{{"allOf", list{schema, object{{"properties", object{{"idempotencyKey", key}}}}}}}
+		}
+		m = append(m, member{"payload", schema})
 	}
 	if len(example) > 0 {
 		m = append(m, member{"examples", list{object{{"payload", example}}}})

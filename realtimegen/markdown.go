@@ -75,7 +75,11 @@ func (p *page) intro() {
 	p.linef("- Every field is there, `null` or not, unless it is *optional*. Ignore fields that you do not know.")
 	p.linef("- Events of one trip arrive in the order in which they happened. An event may be repeated: drop one whose `eventId` you have seen.")
 	p.linef("- Every event that an app sends is acknowledged: `{ok: true, data?}`, or `{ok: false, error: {code, message, fields?}}`. " +
-		"Branch on the code; the message is for people; the fields are those at fault.\n")
+		"Branch on the code; the message is for people; the fields are those at fault.")
+	p.linef("- An app that sends an event again, because no ack came, puts the same `idempotencyKey` into its body each time, such as a UUID. " +
+		"The server handles the event once, and answers each repeat with the first ack, also on another connection of the user to the same node, for two minutes. " +
+		"An ack that says `unavailable`, `internal` or `rate_limited` is not remembered: the repeat is tried. " +
+		"A client of socket.io-client 4.6 or later with `retries` and `ackTimeout` sends such an event again by itself; it takes every ack for an answer, so on those codes the app sends it again.\n")
 	p.linef("| code of a failed ack | means |\n|---|---|")
 	for _, c := range ackCodes {
 		p.linef("| `%s` | %s |", c[0], c[1])
@@ -214,6 +218,9 @@ func (p *page) event(d realtime.EventDoc) {
 	} else {
 		p.fields(d.Payload)
 		p.example(d.Example)
+	}
+	if d.IdempotencyKey {
+		p.linef("It may have an `idempotencyKey`.\n")
 	}
 	switch {
 	case d.Query && d.AckData == nil:

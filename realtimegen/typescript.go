@@ -23,7 +23,7 @@ var connectTS string
 // it asks for a token before each attempt, renews it before it expires, and does what is right
 // on each kind of ending. It compiles under tsc --strict.
 func TypeScript(w io.Writer, c realtime.Catalog) error {
-	m, n := newModel(c, "Ack AckError App Connection Ended OwnCalls OwnEvents ErrorCode RefusalCode ISOTime Namespace ClientToServerEvents "+
+	m, n := newModel(c, "Ack AckError Repeatable App Connection Ended OwnCalls OwnEvents ErrorCode RefusalCode ISOTime Namespace ClientToServerEvents "+
 		"ServerToClientEvents ManagerOptions Socket SocketOptions Record Array Promise Date Error Object String Number Boolean Symbol "+
 		"Map Set Partial Omit", "ServerToClientEvents", "ClientToServerEvents")
 	t := &typescript{model: m, names: n}
@@ -73,6 +73,8 @@ func (t *typescript) head() {
 	}
 	t.linef("\n/** Why an event of the app failed. Branch on the code; the message is for people; the fields are those at fault. */")
 	t.linef("export interface AckError {\n  code: ErrorCode;\n  message: string;\n  fields?: string[];\n}")
+	t.linef("\n/** The same key in each repeat of an event, such as a UUID: the server handles the event once, and answers each repeat with the first ack. */")
+	t.linef("export interface Repeatable {\n  idempotencyKey?: string;\n}")
 	t.linef("\n/** What the server answers to an event. */")
 	t.linef("export type Ack<Data = undefined> = ([Data] extends [undefined] ? { ok: true } : { ok: true; data: Data }) | { ok: false; error: AckError };")
 }
@@ -177,6 +179,9 @@ func (t *typescript) space(s space) {
 		}
 		arg, ack := "", "Ack"
 		if body := t.payload(e.docs[0].Payload); body != "" {
+			if e.docs[0].IdempotencyKey {
+				body += " & Repeatable"
+			}
 			arg = "body: " + body + ", "
 		}
 		if data := t.payload(e.docs[0].AckData); data != "" {

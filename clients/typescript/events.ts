@@ -58,6 +58,11 @@ export interface AckError {
   fields?: string[];
 }
 
+/** The same key in each repeat of an event, such as a UUID: the server handles the event once, and answers each repeat with the first ack. */
+export interface Repeatable {
+  idempotencyKey?: string;
+}
+
 /** What the server answers to an event. */
 export type Ack<Data = undefined> = ([Data] extends [undefined] ? { ok: true } : { ok: true; data: Data }) | { ok: false; error: AckError };
 
@@ -839,27 +844,27 @@ export interface DriversClientToServerEvents {
    * Reports the driver's position, also while the driver is offline. A position that is older than the last one is acknowledged, but not sent to anybody. So are the older ones of those that an app sends at once after it was offline.
    * May fail with invalid_payload, rate_limited, unavailable, internal.
    */
-  'driver:location:ping': (body: LocationPing, ack: (ack: Ack) => void) => void;
+  'driver:location:ping': (body: LocationPing & Repeatable, ack: (ack: Ack) => void) => void;
   /**
    * Accepts an offered trip. If the client sends it again, because the ack was lost, the ack is the same.
    * May fail with invalid_payload, not_found, conflict, rate_limited, unavailable, internal.
    */
-  'driver:offer:accept': (body: OfferAccept, ack: (ack: Ack<OfferAccepted>) => void) => void;
+  'driver:offer:accept': (body: OfferAccept & Repeatable, ack: (ack: Ack<OfferAccepted>) => void) => void;
   /**
    * Rejects an offered trip.
    * May fail with invalid_payload, not_found, conflict, rate_limited, unavailable, internal.
    */
-  'driver:offer:reject': (body: OfferReject, ack: (ack: Ack<OfferRejected>) => void) => void;
+  'driver:offer:reject': (body: OfferReject & Repeatable, ack: (ack: Ack<OfferRejected>) => void) => void;
   /**
    * Sets whether the driver is online, and available for trips. At least one field is required. Online alone, without a reason, makes the driver available: at once, or when the trip ends. The ack's data is the state after the change.
    * May fail with invalid_payload, conflict, forbidden, rate_limited, unavailable, internal.
    */
-  'driver:status:update': (body: StatusUpdate, ack: (ack: Ack<Availability>) => void) => void;
+  'driver:status:update': (body: StatusUpdate & Repeatable, ack: (ack: Ack<Availability>) => void) => void;
   /**
    * Sets or clears the driver's current trip. A driver who was available before the trip is available again when it is cleared, or when the trip ends. It does not change who receives the trip's events.
    * May fail with invalid_payload, forbidden, conflict, rate_limited, unavailable, internal.
    */
-  'driver:trip:set': (body: SetTrip, ack: (ack: Ack<Availability>) => void) => void;
+  'driver:trip:set': (body: SetTrip & Repeatable, ack: (ack: Ack<Availability>) => void) => void;
 }
 
 /** What the server sends in `/passengers`. */

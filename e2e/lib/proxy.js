@@ -7,7 +7,7 @@ export class Proxy {
   #server = createServer({ allowHalfOpen: true }, (client) => this.#accept(client));
   #pairs = new Set();
   #port;
-  #state = 'up'; // or cut, or frozen
+  #state = 'up'; // or cut, frozen, deaf
   #line; // what makes it slow
   /** How many connections clients have made, refused ones included. */
   accepted = 0;
@@ -53,6 +53,12 @@ export class Proxy {
     }
   }
 
+  /** Passes nothing to the clients any more, also on new connections until heal; what they send arrives. */
+  deafen() {
+    this.#state = 'deaf';
+    for (const [client, server] of this.#pairs) server.unpipe(client).pause();
+  }
+
   close() {
     this.#server.close();
     this.#drop();
@@ -83,7 +89,7 @@ export class Proxy {
         to.destroySoon();
       });
       if (this.#line) slowly(from, to, this.#line.delay, this.#line[from === client ? 'uplink' : 'downlink']);
-      else if (this.#state === 'up') from.pipe(to);
+      else if (this.#state === 'up' || (this.#state === 'deaf' && from === client)) from.pipe(to);
     }
   }
 }

@@ -25,7 +25,7 @@ var allowed = map[string][]string{
 	".": {
 		"github.com/golang-jwt/jwt/v5", "github.com/google/uuid",
 		"./internal/admission", "./internal/chain", "./internal/comebacks", "./internal/hostcall", "./internal/jsonscan", "./internal/logsample", "./internal/origin",
-		"./internal/peerrooms", "./internal/ratelimit", "./internal/receipts", "./internal/roster", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
+		"./internal/peerrooms", "./internal/ratelimit", "./internal/receipts", "./internal/repeats", "./internal/roster", "./internal/socketio", "./internal/timingwheel", "./internal/triptable",
 	},
 	"./internal/admission":         {"./internal/ratelimit"},
 	"./internal/chain":             {},
@@ -43,6 +43,7 @@ var allowed = map[string][]string{
 	"./internal/receipts":          {"./internal/timingwheel"},
 	"./internal/redisclient":       {"github.com/redis/rueidis", "./internal/rawsocket"},
 	"./internal/redistest":         {},
+	"./internal/repeats":           {"./internal/chain", "./internal/timingwheel"},
 	"./internal/roster":            {},
 	"./internal/socketio":          {"./internal/engineio", "./internal/jsonscan", "./internal/stackroom", "./internal/timingwheel"},
 	"./internal/stackroom":         {},
