@@ -126,4 +126,7 @@ var (
 	// ErrTooManyAcks is returned by Query.Ask and Query.AskAll if a socket already has
 	// Limits.PendingAcks queries without an ack.
 	ErrTooManyAcks = errors.New("realtime: too many acknowledgments pending")
+	// ErrNotReceived is returned by Receipts.Wait if no socket has proved that it has received the
+	// event.
+	ErrNotReceived = errors.New("realtime: no socket has received the event")
 )

@@ -38,7 +38,7 @@ func TestErrors_Sentinels(t *testing.T) {
 	sentinels := map[string]error{
 		"ErrNotFound": realtime.ErrNotFound, "ErrUnavailable": realtime.ErrUnavailable, "ErrTokenInvalid": realtime.ErrTokenInvalid,
 		"ErrTokenExpired": realtime.ErrTokenExpired, "ErrClosed": realtime.ErrClosed, "ErrAckTimeout": realtime.ErrAckTimeout,
-		"ErrTooManyAcks": realtime.ErrTooManyAcks,
+		"ErrTooManyAcks": realtime.ErrTooManyAcks, "ErrNotReceived": realtime.ErrNotReceived,
 	}
 	for name, err := range sentinels {
 		requirePrefix(t, err, name)

@@ -31,6 +31,8 @@ type stateContent struct {
 	RoomsOf     *roomsRequest      `json:"roomsOf,omitempty"`     // nodes answer with Rooms
 	Offer       *sharedOffer       `json:"offer,omitempty"`       // what the sender has learned of an offer
 	OffersOf    bool               `json:"offersOf,omitempty"`    // nodes answer with Offer
+	Tracked     *sharedTracked     `json:"tracked,omitempty"`     // an event of the host's with receipts
+	TrackedBy   *trackedReceipt    `json:"trackedBy,omitempty"`   // a receipt of one
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace.
 	Replaced string `json:"replaced,omitempty"`
@@ -90,6 +92,10 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 		return ns.rt.peerRooms.asksFor(s.RoomsOf)
 	case s.Offer != nil:
 		return ns.rt.offers.apply(ns, s.Offer)
+	case s.Tracked != nil:
+		return ns.rt.tracking.apply(ns, s.Tracked)
+	case s.TrackedBy != nil:
+		return ns.rt.tracking.applyReceipt(s.TrackedBy)
 	case s.OffersOf:
 		ns.rt.offers.shareAll()
 	case validID(s.Replaced):

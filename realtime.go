@@ -73,6 +73,7 @@ type Server struct {
 	peerRooms     peerRooms
 	userLimit     userLimit
 	offers        offers
+	tracking      tracking
 	pending       pendingHandshakes
 	undecided     undecidedHandshakes
 	events        *registry
@@ -148,6 +149,7 @@ func New(o Options) (*Server, error) {
 	rt.peerRooms.init(rt)
 	rt.userLimit.init(rt)
 	rt.offers.init(rt, maxOffers)
+	rt.tracking.rt = rt
 	rt.sweep.init(rt)
 	rt.replaced.rt = rt
 	for _, b := range builtinNamespaces {
