@@ -5,8 +5,11 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -254,6 +257,7 @@ func TestTripPositions_OfAFormerDriver(t *testing.T) {
 			p1 := a.Passenger(t, "p1")
 			b.Publish(t, moved("d1", 0)) // b asks
 			a.Publish(t, realtime.DriverAssigned{TripID: "t1", DriverID: "d1", PassengerID: "p1"})
+			synctest.Wait() // b knows it, and has sent what waited
 			b.Publish(t, moved("d1", 1))
 			for lat := range 2 {
 				require.InDelta(t, lat, realtimetest.Expect(t, p1, realtime.EventTripDriverLocation).LastLocation.Lat, 0)
@@ -266,5 +270,32 @@ func TestTripPositions_OfAFormerDriver(t *testing.T) {
 			b.Publish(t, moved("d1", 2))
 			realtimetest.ExpectNone(t, p1, realtime.EventTripDriverLocation)
 		})
+	})
+}
+
+// A position that has waited until another node said which trip the driver is on is not sent after
+// a newer one.
+func TestTripPositions_KeepTheirOrder(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
+		for i := range 100 { // the two are sent on different goroutines
+			trip, d, p := fmt.Sprint("t", i), fmt.Sprint("d", i), nodes[0].Passenger(t, fmt.Sprint("p", i))
+			nodes[1].Publish(t, moved(d, 0)) // it asks
+			nodes[0].Publish(t, realtime.DriverAssigned{TripID: trip, DriverID: d, PassengerID: fmt.Sprint("p", i)})
+			for lat := range 3 {
+				nodes[1].Publish(t, moved(d, float64(lat+1)))
+			}
+			synctest.Wait()
+			last := -1.0
+			for _, r := range p.Received() {
+				if r.Event == realtime.EventTripDriverLocation.Name() {
+					var at realtime.TripLocationPayload
+					require.NoError(t, json.Unmarshal(r.Args[0], &at))
+					require.Greater(t, at.LastLocation.Lat, last)
+					last = at.LastLocation.Lat
+				}
+			}
+			require.InDelta(t, 3, last, 0)
+		}
 	})
 }

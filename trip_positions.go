@@ -41,9 +41,13 @@ type driverSearches struct {
 type driverSearch struct {
 	began   time.Time
 	trips   []string
-	latest  *LocationUpdate // the newest position that waits for the result; nil: none
+	latest  *LocationUpdate // the newest position that waits, for the result or for sending to end; nil: none
 	eventID string          // of latest
+	sending bool            // a position that has waited is being sent, and newer ones wait until that has ended
 }
+
+// wait makes a position wait, in place of an older one.
+func (s *driverSearch) wait(l LocationUpdate, eventID string) { s.latest, s.eventID = &l, eventID }
 
 func (d *driverSearches) init(p *publisher) {
 	d.p = p
@@ -52,21 +56,30 @@ func (d *driverSearches) init(p *publisher) {
 }
 
 // tripsOf returns the known trips of the driver of a position. If it knows none it starts a
-// search: the newest position is sent to the trips that the search finds.
+// search: the newest position is sent to the trips that the search finds. A position is never sent
+// to a trip after a newer one.
 func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
-	if trips := d.p.trips.TripsOf(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{}); len(trips) > 0 {
-		return trips
-	}
+	known := d.p.trips.TripsOf(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{})
 	rt := d.p.rt
 	if rt.opts.Trips == nil && (!rt.clustered || rt.opts.Cluster.BusFanOut) {
-		return nil
+		return known
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.drivers[l.DriverID]
-	if s != nil && time.Since(s.began) < searchMemory {
+	switch {
+	case s != nil && s.sending:
+		s.wait(l, eventID)
+		return nil
+	case len(known) > 0:
+		if s != nil && s.latest != nil {
+			s.latest = nil // it is older than this one
+			delete(d.drivers, l.DriverID)
+		}
+		return known
+	case s != nil && time.Since(s.began) < searchMemory:
 		if s.latest != nil {
-			*s.latest, s.eventID = l, eventID
+			s.wait(l, eventID)
 			return nil
 		}
 		return d.currentTrips(l.DriverID, s)
@@ -75,8 +88,8 @@ func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 		return nil
 	}
 	d.sweepLocked()
-	latest := l // a copy, so that l itself does not escape to the heap
-	s = &driverSearch{began: time.Now(), latest: &latest, eventID: eventID}
+	s = &driverSearch{began: time.Now()}
+	s.wait(l, eventID)
 	d.drivers[l.DriverID] = s
 	go d.search(l.DriverID, s)
 	return nil
@@ -111,15 +124,28 @@ func (d *driverSearches) search(driverID string, s *driverSearch) {
 	d.finish(driverID, s, trips)
 }
 
-// finish stores the result of a search and sends the waiting position to the trips.
+// finish stores the result of a search and sends the waiting position to the trips, and then those
+// that come meanwhile.
 func (d *driverSearches) finish(driverID string, s *driverSearch, trips []string) {
 	d.mu.Lock()
-	l, eventID := s.latest, s.eventID
-	s.trips, s.latest = trips, nil // *l does not change from now on
-	trips = d.currentTrips(driverID, s)
-	d.mu.Unlock()
-	if l != nil && len(trips) > 0 {
-		d.p.rt.send(tripPositions(*l, eventID, trips), d.p.rt.opts.Cluster.BusFanOut)
+	defer d.mu.Unlock()
+	s.trips = trips
+	if s.sending {
+		return
+	}
+	for first := true; s.latest != nil; first = false {
+		l, eventID := *s.latest, s.eventID
+		trips := d.currentTrips(driverID, s)
+		if known := d.p.trips.TripsOf(triptable.Person{Driver: true, ID: driverID}, time.Time{}); !first && len(known) > 0 {
+			trips = known
+		}
+		s.latest, s.sending = nil, true
+		d.mu.Unlock()
+		if len(trips) > 0 {
+			d.p.rt.send(tripPositions(l, eventID, trips), d.p.rt.opts.Cluster.BusFanOut)
+		}
+		d.mu.Lock()
+		s.sending = false
 	}
 }
 
@@ -153,7 +179,11 @@ func (d *driverSearches) forget(driverID string) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if s := d.drivers[driverID]; s != nil && s.latest == nil {
+	switch s := d.drivers[driverID]; {
+	case s == nil:
+	case s.sending:
+		s.trips, s.began = nil, time.Time{}
+	case s.latest == nil:
 		delete(d.drivers, driverID)
 	}
 }
