@@ -72,14 +72,29 @@ const maxSnapshot = 1000
 var errLongSnapshot = fmt.Errorf("the snapshot has more than %d trips or offers", maxSnapshot)
 
 // snapshot returns the messages with what the user of a connecting socket must know. The socket must
-// be in its rooms: what happens after the lookup has begun is then emitted to it.
+// be in its rooms: what happens after the lookup has begun is then emitted to it. If there was a gap
+// meanwhile, in which an event may have been lost, it looks again.
 func (ns *Namespace) snapshot(ctx context.Context, s *Socket, h *handshake) ([]*socketio.Message, error) {
-	lookup := ns.rt.opts.Snapshots
-	if _, ok := personOf(ns.name, ""); !ok || lookup == nil {
+	if _, ok := personOf(ns.name, ""); !ok || ns.rt.opts.Snapshots == nil {
 		return nil, nil
 	}
-	id := s.Identity()
-	ms, err := callHost(ctx, ns.rt.host.snapshots, id.UserID, h, func(ctx context.Context) ([]*socketio.Message, error) {
+	for reads := 1; reads <= maxReads; reads++ {
+		gaps := ns.rt.pending.gaps.Load()
+		ms, err := ns.findSnapshot(ctx, s.Identity(), h)
+		switch {
+		case err != nil:
+			return nil, undecided{step: stepSnapshot, err: err}
+		case gaps == ns.rt.pending.gaps.Load():
+			return ms, nil
+		}
+	}
+	return nil, undecided{step: stepSnapshot, err: errGaps}
+}
+
+// findSnapshot calls Options.Snapshots.
+func (ns *Namespace) findSnapshot(ctx context.Context, id Identity, h *handshake) ([]*socketio.Message, error) {
+	lookup := ns.rt.opts.Snapshots
+	return callHost(ctx, ns.rt.host.snapshots, id.UserID, h, func(ctx context.Context) ([]*socketio.Message, error) {
 		found, err := lookup.FindSnapshot(ctx, ns.name, id)
 		if err == nil {
 			err = found.check(ns.name, id.UserID)
@@ -89,10 +104,6 @@ func (ns *Namespace) snapshot(ctx context.Context, s *Socket, h *handshake) ([]*
 		}
 		return ns.snapshotMessages(found, time.Now()) // within the call: Details may have methods of the host's
 	})
-	if err != nil {
-		return nil, undecided{step: stepSnapshot, err: err}
-	}
-	return ms, nil
 }
 
 // snapshotMessages encodes a snapshot.

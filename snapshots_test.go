@@ -301,3 +301,38 @@ func TestSnapshots_RevokedMeanwhile(t *testing.T) {
 		require.Empty(t, conn.received())
 	})
 }
+
+// A snapshot that was read before a gap may lack the trip's last step, whose event was lost in the
+// gap: it is read again.
+func TestSnapshots_GapMeanwhile(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		fake := &realtimetest.Snapshots{}
+		steps := 0
+		var site gapSite
+		site = newGapSite(t, func(o *realtime.Options) {
+			o.Snapshots = snapshotFunc(func(ctx context.Context, namespace string, id realtime.Identity) (realtime.Snapshot, error) {
+				found, err := fake.FindSnapshot(ctx, namespace, id)
+				if steps++; steps == 1 {
+					site.cut.Cut()
+					fake.Set("p1", realtime.Snapshot{Trips: []realtime.TripSnapshot{{TripID: "t1", Status: realtime.TripStatusArriving}}})
+					site.a.Publish(t, realtime.ArrivingStarted{TripID: "t1", PassengerID: "p1"})
+					site.cut.Heal()
+					time.Sleep(time.Second)
+				}
+				return found, err
+			})
+		})
+		fake.Set("p1", realtime.Snapshot{Trips: []realtime.TripSnapshot{{TripID: "t1", Status: realtime.TripStatusAccepted}}})
+		c := site.b.Passenger(t, "p1")
+		require.Equal(t, []string{"hello", "trip:sync"}, namesOf(c), "the event was lost")
+		require.Equal(t, realtime.TripStatusArriving, realtimetest.Expect(t, c, realtime.EventTripSync).Trips[0].CurrentStatus)
+		require.Equal(t, 2, steps)
+	})
+}
+
+// snapshotFunc is a SnapshotLookup.
+type snapshotFunc func(ctx context.Context, namespace string, id realtime.Identity) (realtime.Snapshot, error)
+
+func (f snapshotFunc) FindSnapshot(ctx context.Context, namespace string, id realtime.Identity) (realtime.Snapshot, error) {
+	return f(ctx, namespace, id)
+}
