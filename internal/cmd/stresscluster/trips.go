@@ -20,6 +20,7 @@ import (
 type tripSet struct {
 	mu      sync.Mutex // guards the rest
 	running []string
+	ending  map[string]bool // trips in running whose end is being published
 	ended   []string
 }
 
@@ -42,6 +43,7 @@ func (s *tripSet) end(id string) (forgotten string) {
 	defer s.mu.Unlock()
 	for i, x := range s.running {
 		if x == id {
+			delete(s.ending, id)
 			s.running = append(s.running[:i], s.running[i+1:]...)
 			s.ended = append(s.ended, id)
 			break
@@ -60,11 +62,21 @@ func (s *tripSet) all() (running, ended []string) {
 	return append([]string(nil), s.running...), append([]string(nil), s.ended[max(0, len(s.ended)-probedEnded):]...)
 }
 
-// runs reports whether a trip has not ended.
+// ends records that the end of a trip is about to be published: nodes may know it before end.
+func (s *tripSet) ends(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ending == nil {
+		s.ending = map[string]bool{}
+	}
+	s.ending[id] = true
+}
+
+// runs reports whether a trip has not ended, and is not about to.
 func (s *tripSet) runs(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Contains(s.running, id)
+	return slices.Contains(s.running, id) && !s.ending[id]
 }
 
 // pick returns a random running trip, or "".
@@ -118,6 +130,9 @@ func (w *world) step(ctx context.Context, rng *rand.Rand, id, passenger, driver 
 		w.oracle.assign(id, passenger, driver)
 		w.rows.setTrips(passenger, id)
 		w.rows.setTrips(driver, id)
+	}
+	if s.Ends {
+		w.trips.ends(id)
 	}
 	if !w.publish(ctx, rng, event, s.Event) {
 		return false
