@@ -41,7 +41,7 @@ func (PresenceConnected) deliver(facts) []Delivery { return nil }
 
 // PresenceDisconnected says that a user has had no socket in a namespace, on any node that
 // answered, for Timeouts.PresenceGrace. A host may mark a driver offline then. If the user's
-// sockets were on two nodes, it may be published twice. If it was published although the user
+// sockets were on two nodes, or messages between nodes were lost, it may be published twice. If it was published although the user
 // still had a socket on a node that did not answer, that node publishes PresenceConnected again
 // once it receives messages from the others, or, if the others cannot be asked any more, for all
 // of its users. The same holds if the bus hands PresenceDisconnected out after the user's next

@@ -344,11 +344,7 @@ func (d *disconnects) apply(ns *Namespace, from string, s *sharedDisconnects) bo
 		if s.For == "" {
 			d.rt.peerUsers.roster.Disconnected(roster.User{Namespace: ns.name, ID: l.ID}, at)
 		}
-		on := d.rt.presence.onPeerDisconnected
-		if l.Handled {
-			on = d.rt.presence.onDisconnectHandled
-		}
-		on(presenceKey{ns, l.ID}, l.Type, at)
+		d.rt.presence.onPeerDisconnected(presenceKey{ns, l.ID}, l.Type, at, l.Handled)
 	}
 	switch {
 	case s.For != "":

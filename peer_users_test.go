@@ -186,14 +186,17 @@ func TestGap_Presence(t *testing.T) {
 	for name, c := range map[string]struct {
 		far  func(t *testing.T, phone *realtimetest.Client, srv *realtimetest.Server) // what happens on the other node in the gap
 		want []string                                                                 // published after it
+		then []string                                                                 // published later
 	}{
-		"still there":           {func(*testing.T, *realtimetest.Client, *realtimetest.Server) {}, []string{"+/drivers d1"}},
-		"within its grace time": {func(_ *testing.T, phone *realtimetest.Client, _ *realtimetest.Server) { phone.Close() }, nil},
+		"still there": {func(*testing.T, *realtimetest.Client, *realtimetest.Server) {}, []string{"+/drivers d1"}, nil},
+		"within its grace time": {
+			func(_ *testing.T, phone *realtimetest.Client, _ *realtimetest.Server) { phone.Close() }, nil, []string{"-/drivers d1 client namespace disconnect"},
+		},
 		"came later": {func(t *testing.T, phone *realtimetest.Client, srv *realtimetest.Server) {
 			phone.Close()
 			time.Sleep(2 * grace)
 			srv.Driver(t, "d1") // published by its own node, after what the other one said
-		}, nil},
+		}, nil, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
@@ -211,11 +214,38 @@ func TestGap_Presence(t *testing.T) {
 				soon()
 				require.Equal(t, c.want, n.heard.take(t))
 				time.Sleep(30 * time.Minute)
-				require.Empty(t, n.heard.take(t))
+				require.Equal(t, c.then, n.heard.take(t))
 				synctest.Wait()
 			})
 		})
 	}
+}
+
+// A user whom another node has published as disconnected leaves while the bus has not accepted yet that
+// they are here: that event comes last, unless the end of the grace time has its own.
+func TestGap_PresenceOfAUserWhoseConnectingIsPublishedLate(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		n := newPresenceCluster(t, 2)
+		here := n.nodes[0].Driver(t, "d1")
+		time.Sleep(time.Second)
+		require.Len(t, n.heard.take(t), 1)
+		n.links[1].Cut()
+		_, release := n.nodes[1].Bus.Block()
+		there := n.nodes[1].Driver(t, "d1")
+		here.Close()
+		waitFor(grace)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, n.heard.take(t), "the other node does not answer")
+		there.Close()
+		n.links[1].Heal()
+		soon()
+		release()
+		soon()
+		require.Equal(t, []string{"+/drivers d1"}, n.heard.take(t))
+		waitFor(grace)
+		require.Equal(t, []string{"-/drivers d1 client namespace disconnect"}, n.heard.take(t))
+		time.Sleep(30 * time.Minute)
+		require.Empty(t, n.heard.take(t))
+	})
 }
 
 // lateGaps reports gaps as if they had begun later, as an adapter does that measures when it

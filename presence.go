@@ -305,38 +305,20 @@ func (p *presence) onOtherNodes(batch []DomainEvent) map[presenceKey]bool {
 	return found
 }
 
-// onDisconnectHandled is called when a node has handled, at that time, an event that says that the
-// user is disconnected. It publishes a user who is here again, unless they were published after
-// that. Of a user whose grace time runs it publishes the next socket: their connecting may
-// still be handled after that event, so the grace time ends with an event as always.
-func (p *presence) onDisconnectHandled(key presenceKey, userType UserType, at time.Time) {
+// onPeerDisconnected is called when another node has published, or handled says that a node has
+// handled, at that time, an event that says that a user is disconnected. It publishes a user who is here again, so that this is the
+// last event, unless they were published after that. Of a user whose grace time runs it publishes the
+// next socket. The grace time ends with an event as always: their connecting may still be published or
+// handled after the event of the other node, or that event may be an old one whose message comes late.
+func (p *presence) onPeerDisconnected(key presenceKey, userType UserType, at time.Time, handled bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	state, known := p.users[key]
 	switch {
-	case !known || !p.publishes || state.came >= at.UnixMicro():
+	case !known || !p.publishes || state.came > at.UnixMicro() || handled && state.came == at.UnixMicro():
 	case state.leave != nil:
 		state.again = true
 		p.users[key] = state
-	default:
-		p.publishAgainLocked(key, state, userType)
-	}
-}
-
-// onPeerDisconnected is called when another node has published, at that time, that a user is
-// disconnected. If the user has a socket here, it publishes presence.connected, so that this
-// is the last event. If the user's grace time runs here, it ends the grace time without an
-// event. It does nothing if the user connected here after that time.
-func (p *presence) onPeerDisconnected(key presenceKey, userType UserType, at time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	state, known := p.users[key]
-	switch {
-	case !known || !p.publishes || state.came > at.UnixMicro():
-	case state.leave != nil:
-		p.rt.wheel.Stop(&state.leave.timer)
-		delete(p.users, key)
-		p.rt.peerUsers.change(key, "", false)
 	default:
 		p.publishAgainLocked(key, state, userType)
 	}

@@ -74,7 +74,7 @@ func (c *presenceCheck) compare() {
 	c.mu.Unlock()
 	users := map[*Namespace][]sharedDisconnect{}
 	for key, l := range last {
-		c.rt.presence.onDisconnectHandled(key, l.userType, l.at)
+		c.rt.presence.onPeerDisconnected(key, l.userType, l.at, true)
 		users[key.ns] = append(users[key.ns], sharedDisconnect{sharedUser{key.user, l.userType}, time.Since(l.at).Milliseconds(), true})
 	}
 	if !c.rt.clustered || c.rt.opts.Cluster.BusFanOut { // with BusFanOut each node handles the event
