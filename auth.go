@@ -304,6 +304,9 @@ func (ns *Namespace) credentials(h *handshake, payload []byte) (token string, er
 	if err != nil {
 		return "", err
 	}
+	if ns.inner.Recovers() {
+		h.claim = takeClaim(auth)
+	}
 	if ns.opts.Authorize != nil && len(auth) > 0 {
 		if h.auth, err = json.Marshal(auth); err != nil || len(h.auth) > maxAuth {
 			return "", Errorf(CodeInvalidPayload, "auth is too large")

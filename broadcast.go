@@ -142,29 +142,21 @@ func (b Broadcast) fits(event string, args []json.RawMessage, attachments [][]by
 // nobody reports whether the broadcast can select no socket on any node.
 func (b Broadcast) nobody() bool { return b.ns == nil || !b.all && len(b.rooms) == 0 }
 
-// emptyLocal reports whether no socket of this node is in the selected rooms.
-func (b Broadcast) emptyLocal() bool {
-	if b.ns == nil {
-		return true
-	}
-	return !b.all && !slices.ContainsFunc(b.rooms, b.ns.inner.Has)
-}
+// emptyLocal reports whether no socket of this node, and no client that may recover here, is in the
+// selected rooms.
+func (b Broadcast) emptyLocal() bool { return b.ns == nil || !b.ns.inner.Wanted(b.target()) }
 
-// emitLocal encodes the event once, queues it on each socket of this node, and returns their number.
+// emitLocal queues the event on each socket of this node, and returns their number.
 func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [][]byte) (receivers int) {
 	if b.emptyLocal() {
 		return 0
 	}
-	var one [1]*socketio.Message
-	ms := socketio.AppendEventMessages(one[:0], b.ns.name, socketio.NoID, event, args, attachments)
-	for _, m := range ms {
-		m.Volatile = b.volatile
+	out := socketio.Outgoing{Name: event, Args: args, Attachments: attachments, Volatile: b.volatile}
+	if b.key != "" {
+		out.Key = b.ns.name + " " + b.key // a connection carries other namespaces too
 	}
-	if b.key != "" && len(ms) == 1 {
-		ms[0].Key = b.ns.name + " " + b.key // a connection carries other namespaces too
-	}
-	receivers = b.ns.inner.Emit(b.target(), ms...)
-	b.traceEmitted(event, receivers, ms)
+	receivers, size := b.ns.inner.EmitEvent(b.target(), &out)
+	b.traceEmitted(event, receivers, size)
 	return receivers
 }
 

@@ -117,7 +117,7 @@ func TestEvents_AreDeclaredAndSent(t *testing.T) {
 func TestHelloPayload_JSON(t *testing.T) {
 	t.Parallel()
 	for want, v := range map[string]any{
-		`{"ok":true,"nsp":"/drivers","sid":"s1","userId":"u1","serverTime":"2026-05-04T10:20:30.123Z"}`: HelloPayload{true, "/drivers", "s1", "u1", Time{happened}},
+		`{"ok":true,"nsp":"/drivers","sid":"s1","userId":"u1","serverTime":"2026-05-04T10:20:30.123Z"}`: HelloPayload{true, "/drivers", "s1", "u1", Time{happened}, nil, nil},
 		`{"at":"2026-05-04T10:20:30.123Z"}`: AuthExpiredPayload{Time{happened}},
 		`{"reconnectAfterMs":1500}`:         ServerDrainPayload{1500},
 	} {

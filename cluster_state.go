@@ -69,6 +69,7 @@ func (n node) Gap(g Gap) {
 	}
 	// The order matters: a handshake that does not see the new number of gaps either reads
 	// its rows after the cache was emptied, or has an admitted socket, which the sweep checks.
+	rt.sio.Gap()
 	rt.forgetRows()
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()

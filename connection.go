@@ -30,7 +30,12 @@ type requestData struct {
 
 	// Without a token, for the log: where there may be one that is not read.
 	otherScheme, inQuery bool
+
+	offsets bool // its client knows the offsets of recovery
 }
+
+// onlyOffsets is the requestData of all connections that have nothing else of it.
+var onlyOffsets = requestData{offsets: true}
 
 // connOf returns the state of a connection.
 func connOf(c *socketio.Conn) *connState { return stateOf(c.Data) }
@@ -46,6 +51,9 @@ func (c *connState) token() string {
 	}
 	return c.request.token
 }
+
+// knowsOffsets reports whether the client is known to store offsets.
+func (c *connState) knowsOffsets() bool { return c.request != nil && c.request.offsets }
 
 // values returns the result of Options.ConnContext, or nil.
 func (c *connState) values() context.Context {
@@ -93,7 +101,7 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	if status != 0 {
 		return nil, busy(status)
 	}
-	var b requestData
+	b := requestData{offsets: rt.opts.Recovery.Enabled && knowsOffsets(r)}
 	b.token = bearer(r.Header.Get("Authorization"))
 	if b.token == "" && protocol < 4 && rt.opts.Compat.LegacyQueryToken {
 		b.token = copyToken(stripBearer(r.URL.Query().Get("token")))
@@ -109,7 +117,11 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 		}
 		return nil, busy(http.StatusInternalServerError)
 	}
-	if b != (requestData{}) {
+	switch b {
+	case requestData{}:
+	case onlyOffsets:
+		c.request = &onlyOffsets
+	default:
 		c.request = &b
 	}
 	return c, nil

@@ -129,7 +129,7 @@ func (rt *Server) closeForShutdown(c *socketio.Conn) {
 	wait := rand.Int64N(rt.opts.Timeouts.DrainDelay.Milliseconds() + 1)
 	for _, inner := range c.Sockets() {
 		if s, ok := socketOf(inner); ok {
-			_ = EventServerDrain.Emit(s, ServerDrainPayload{ReconnectAfterMS: wait}) // it fails if the socket has closed
+			_ = EventServerDrain.Emit(last{s}, ServerDrainPayload{ReconnectAfterMS: wait}) // it fails if the socket has closed
 		}
 	}
 	c.Close(socketio.ReasonShuttingDown)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"time"
 
@@ -61,7 +60,7 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 var errConnectFlood = connectErrorBecause(CodeRateLimited, string(LimitRateConnect)+", repeatedly")
 
 // checkAndJoin runs the checks and puts the socket into its rooms. Events for the socket are held
-// until it is opened. It returns the socket's first messages.
+// until it is opened. It returns what the socket gets first.
 func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, payload []byte) (first []*socketio.Message, err error) {
 	var rooms []string
 	from := s.conn()
@@ -87,6 +86,7 @@ func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, 
 		}
 		s.setIdentity(id, expiresAt)
 		rooms = connectRooms(ns.name, h.own)
+		ns.recoverable(ctx, s, h)
 	}
 	ns.rt.admission.Joined(&from.Conn, !ns.opts.Anonymous)
 	if !s.inner.Admit(rooms...) {
@@ -102,32 +102,6 @@ func (ns *Namespace) checkAndJoin(ctx context.Context, s *Socket, h *handshake, 
 	return ns.firstMessages(ctx, s, h)
 }
 
-// firstMessages returns what a socket receives first: hello, and then what its user must know. The
-// socket must be in its rooms, so that it receives what happens meanwhile behind them.
-func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake) ([]*socketio.Message, error) {
-	snapshot, err := ns.snapshot(ctx, s, h)
-	if err != nil {
-		return nil, err
-	}
-	hello, err := ns.hello(s)
-	if err != nil {
-		return nil, err
-	}
-	return append([]*socketio.Message{hello}, snapshot...), nil
-}
-
-// hello returns the first event of a socket.
-func (ns *Namespace) hello(s *Socket) (*socketio.Message, error) {
-	id := s.Identity()
-	arg, err := json.Marshal(HelloPayload{
-		OK: true, Namespace: ns.name, SessionID: id.SessionID, UserID: id.UserID, ServerTime: Time{time.Now()},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("encoding hello: %w", err)
-	}
-	return socketio.EventMessage(ns.name, socketio.NoID, EventHello.name, arg), nil
-}
-
 // disconnected is socketio's Hooks.Disconnect: it stops the socket's expiry timer and calls the
 // functions of OnDisconnect in order.
 func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
@@ -135,6 +109,7 @@ func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	if !ok {
 		return
 	}
+	defer func() { inner.Settle(s.Identity()) }()
 	s.mu.Lock()
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()

@@ -222,6 +222,7 @@ func hookRows() map[string]hookRow {
 		"Namespace.OnConnect":    {trigger: connectOutcome("/support"), want: []string{"io server disconnect", "transport close"}},
 		"Namespace.OnDisconnect": {trigger: connectOutcome("/support"), want: unharmed},
 		"Namespace.OnServerEmit": {trigger: emitOutcome(true), want: done},
+		"Recovery.Rooms":         {trigger: recoverOutcome, want: []string{"new"}},
 		"Options.ConnContext":    {trigger: connectOutcome("/drivers"), want: []string{"error"}},
 		"Options.Unreachable": {trigger: func(t *testing.T, s hookSite) string {
 			e := realtime.AssignmentOffered{TripID: "t9", AssignmentID: "as9", DriverID: "nobody", TTLSec: 20, At: time.Now()}
@@ -241,6 +242,23 @@ func hookRows() map[string]hookRow {
 		"Out.MarshalJSON":     {trigger: callOutcome(hookedCall, hookedBody{}), want: handler},
 		"Options.Logger":      {trigger: callOutcome(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
 	}
+}
+
+// recoverOutcome has a client with a room of the host lose its connection and come back.
+func recoverOutcome(t *testing.T, s hookSite) string {
+	former, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+	require.NoError(t, err)
+	s.srv.Realtime.Drivers().To(realtime.DriverRoom("new")).Join(realtime.NewRoom("vip", "1"))
+	synctest.Wait() // it has received what it must have received to recover
+	former.Drop()
+	synctest.Wait()
+	token := realtimetest.Token(s.srv.Login("new", realtime.UserDriver))
+	c, err := s.srv.Dial(t.Context(), realtime.NamespaceDrivers, token, realtimetest.Recover(former))
+	require.NoError(t, err)
+	if c.Recovered() {
+		return "recovered"
+	}
+	return "new"
 }
 
 // emitOutcome emits from one node to the listeners of the other one.
@@ -293,6 +311,9 @@ func (h *hooks) options(adapter *realtimetest.HubNode) func(o *realtime.Options)
 		o.Compat.RefuseUnavailable = true
 		o.Timeouts.SweepInterval = time.Minute
 		o.Interceptors = []realtime.Interceptor{h.interceptor("Options.Interceptors")}
+		o.Recovery = realtime.Recovery{Enabled: true, Rooms: func(_ context.Context, _ *realtime.Socket, then []realtime.Room) ([]realtime.Room, error) {
+			return then, h.fails("Recovery.Rooms")
+		}}
 		o.ConnContext = func(ctx context.Context, _ *http.Request) context.Context {
 			h.at("Options.ConnContext")
 			return ctx

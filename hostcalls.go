@@ -62,6 +62,7 @@ type hostCalls struct {
 	bus                    *hostcall.Kind                 // the bus, for Publish
 	connContext            *hostcall.Kind                 // Options.ConnContext
 	unreachable            *hostcall.Kind                 // Options.Unreachable
+	recovery               *hostcall.Kind                 // Options.Recovery.Rooms
 	request, roomChanged   *hostcall.Kind                 // the adapter
 	check                  *hostcall.Kind                 // AdapterChecker.Check
 	rooms                  *hostcall.Notices[watchedRoom] // for an adapter that is a RoomWatcher; otherwise nil
@@ -94,6 +95,7 @@ func (h *hostCalls) init(rt *Server) {
 		return hostcall.NewKind(hostcall.Limits{Running: running, Abandoned: abandoned, Inspect: inspect})
 	}
 	h.verify = hostcall.NewKind(o.clientCallLimits(o.Timeouts.Repo))
+	h.recovery = hostcall.NewKind(o.clientCallLimits(o.Timeouts.Repo))
 	limits := o.repoLimits()
 	h.positions = hostcall.NewKind(limits)
 	limits.Running = many

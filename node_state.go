@@ -101,6 +101,7 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case validID(s.Replaced):
 		ns.rt.replaced.expireHereLater(s.Replaced)
 	case s.Carried != nil && s.Carried.valid():
+		ns.rt.recovery.replace(s.Carried.Old, s.Carried.New)
 		ns.rt.replaced.carryHere(ns, *s.Carried)
 	default:
 		return false

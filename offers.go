@@ -100,7 +100,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 		return 0, nil
 	}
 	receivers = o.sendHere(b.ns, of)
-	b.traceEmitted(event, receivers, of.ms)
+	b.traceEmitted(event, receivers, sizeOf(of.ms))
 	if b.remote() {
 		o.share(of.assignmentID, sharedOffer{Begun: of.begun(0, left)})
 	}

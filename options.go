@@ -90,6 +90,10 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	// to every admin.
 	AdminTripsByRoom bool
 
+	// Recovery lets a client that has lost its connection get its socket back, with the events
+	// that it missed. Defaults to off.
+	Recovery Recovery
+
 	// Origins says which web pages may connect. Defaults to those of the server's own
 	// host.
 	Origins Origins
@@ -205,6 +209,45 @@ type Cluster struct {
 	// node. Each node then emits to its own sockets only. Defaults to false: the bus
 	// delivers an event to one node, which emits it to the others through the Adapter.
 	BusFanOut bool
+}
+
+// Recovery is connection state recovery, in which clients of Socket.IO 4.6 and later take part by
+// themselves: https://socket.io/docs/v4/connection-state-recovery. A client that reconnects in time
+// passes every check of a handshake again. If it still has the same user and login session, it
+// gets the same socket id, and the events that went to rooms in which its socket was and is now, in
+// their order, then hello, then new events. Otherwise, and if an event is not kept any more, it
+// connects as a new client, and hello says so: it never gets only some of the events.
+//
+// Volatile events are not kept, and of events with a key, such as drivers' positions, only the
+// newest of those that were emitted while the client was away. A query is not sent again.
+//
+// The events are kept in the memory of this node: a client that reconnects to another node, or
+// after a restart, connects as a new one. If the adapter reports a gap, no client that was away
+// then recovers.
+type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
+	// Enabled switches recovery on. Defaults to false.
+	Enabled bool
+	// Window is how long a client may be away, at least one second. Defaults to 2 min.
+	Window time.Duration
+	// Events is the maximum number of events that the node keeps. Defaults to 100,000 events.
+	Events int
+	// Bytes is the maximum size of these events. Defaults to 67,108,864 bytes.
+	Bytes int
+	// Sockets is the maximum number of clients that are away. Each takes about a kilobyte.
+	// Defaults to 100,000 clients.
+	Sockets int
+	// AllClients says that every app has a client of 4.6 or later, or ignores arguments of events
+	// that it does not expect. The offset is then the last argument of each event. Otherwise that is
+	// not so for clients that may be of 3.0 to 4.7 and begin with polling, and for those of Python and Dart, until
+	// they reconnect: these get the offset in an event of its own, realtime:offset, behind
+	// each event, and if the connection breaks between the two they get the event again, with the
+	// same eventId. Defaults to false.
+	AllClients bool
+	// Rooms returns the rooms of the host's own that a recovered socket joins, before it gets
+	// the events that it missed. then has those in which it was. The library's rooms are not
+	// among them: a socket joins these as at each connect. If it returns an error, panics or has
+	// not returned after Timeouts.Repo, the client connects as a new one. Defaults to none.
+	Rooms func(ctx context.Context, s *Socket, then []Room) ([]Room, error)
 }
 
 // Timeouts holds every duration of Options. A duration below one millisecond is an

@@ -145,6 +145,9 @@ func (o Options) defaults() Options {
 	for _, s := range o.Timeouts.settings() {
 		*s.at = cmp.Or(*s.at, s.fallback)
 	}
+	if o.Recovery.Enabled {
+		o.Recovery = o.Recovery.defaults()
+	}
 	if n := o.Limits.Unauthenticated; n > 0 && o.Limits.UnauthenticatedPerIP == 0 {
 		o.Limits.UnauthenticatedPerIP = min(max(n/10, 100), 1000) // of a small number no address has most
 	}
@@ -229,6 +232,7 @@ func (o Options) check() error {
 		m.addf(len(o.Rates.Events) > 0, "Options.Rates.Events is set and Unlimited switches it off; leave out one of the two")
 		m.addf(o.Limits.RefuseExtraSockets, "Options.Limits.RefuseExtraSockets is set and Unlimited switches it off; leave out one of the two")
 	}
+	o.Recovery.check(&m)
 	m.addf(o.Logger != nil && o.Logger.Handler() == nil, "Options.Logger is the zero value; slog.New returns a logger")
 	return errors.Join(m...)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/chain"
+	"github.com/rodando/realtime/internal/socketio"
 )
 
 // pendingHandshakes is the table of handshakes in progress. Its methods may be called
@@ -46,6 +47,8 @@ type handshake struct {
 	s       *Socket         // the connecting socket; nil for auth:refresh
 	renews  *Socket         // the socket that sent auth:refresh, otherwise nil
 	auth    json.RawMessage // AuthorizeRequest.Auth
+	claim   claim           // to a socket that the client had
+	former  *socketio.Away  // that socket, if the client gets it back; used only by the goroutine of the handshake
 	start   time.Time
 	revoked atomic.Bool        // its user or session was revoked meanwhile
 	decided atomic.Bool        // see decide

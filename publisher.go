@@ -144,7 +144,11 @@ func (p *publisher) publishOther(r *received) {
 		p.rt.auditLog.Info("realtime: user access changed, disconnecting the user's sockets", "user", about.userID, "change", about.change, "reason", about.reason)
 		p.rt.revoke(Revocation{UserID: about.userID}, p.rt.opts.Cluster.BusFanOut)
 	case replacesSession:
-		switch e, ok := r.event.(SessionRefreshed); {
+		e, ok := r.event.(SessionRefreshed)
+		if ok && r.err == nil {
+			p.rt.recovery.replace(e.OldSessionID, e.NewSessionID)
+		}
+		switch {
 		case ok && r.err == nil && !e.ExpiresAt.IsZero():
 			p.rt.replaced.carry(carriedSession{e.UserID, e.OldSessionID, e.NewSessionID, e.ExpiresAt})
 		default:

@@ -66,6 +66,7 @@ type Server struct {
 	users         *hostcall.Lookup[User]
 	sessions      *hostcall.Lookup[Session]
 	sweep         sweep
+	recovery      recovery
 	replaced      replacedSessions
 	presence      presence
 	presenceCheck presenceCheck
@@ -152,6 +153,7 @@ func New(o Options) (*Server, error) {
 	rt.tracking.rt = rt
 	rt.sweep.init(rt)
 	rt.replaced.rt = rt
+	rt.recovery.window = o.Recovery.Window
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
 	}
@@ -193,6 +195,7 @@ func (rt *Server) startEngine() {
 		Limited:         rt.exceeded,
 		UpgradeFailed:   rt.upgradeFailed,
 		Heartbeat:       rt.heartbeat(),
+		Recovery:        o.Recovery.config(),
 		Failed:          rt.connectionFailed,
 		Accept:          rt.accept,
 		Opened:          func(data any, end func()) { rt.admission.Opened(&stateOf(data).Conn, end) },

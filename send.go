@@ -107,7 +107,6 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 		rt.log.Error("realtime: event not emitted: no such namespace", "namespace", a.namespace, "event", d.event)
 		return arg
 	}
-	empty := ns.empty(a)
 	b := Broadcast{ns: ns, local: local, all: a.all}
 	if !a.all {
 		b.rooms = names(append([]Room{a.room}, a.more...))
@@ -116,7 +115,7 @@ func (rt *Server) sendTo(d *Delivery, a Audience, arg []byte, local bool, encode
 		b.local = true
 	}
 	receivers := 0
-	if remote := b.remote(); !empty || remote || d.tracked != nil {
+	if remote := b.remote(); remote || !b.emptyLocal() || d.tracked != nil {
 		if d.latest != "" {
 			b.key = d.event + " " + d.latest + " " + a.key()
 		}
@@ -150,17 +149,4 @@ func (a Audience) key() string {
 		return rooms[0]
 	}
 	return ""
-}
-
-// empty reports whether the audience has no socket on this node.
-func (ns *Namespace) empty(a Audience) bool {
-	if a.all {
-		return ns.inner.Len() == 0
-	}
-	for _, r := range a.more {
-		if ns.inner.HasRoom(r.name) {
-			return false
-		}
-	}
-	return !ns.inner.HasRoom(a.room.name)
 }

@@ -9,8 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	"github.com/rodando/realtime/internal/socketio"
 )
 
 // SnapshotLookup finds what a user must know now: the running trips, the open offers, and of a driver
@@ -71,30 +69,30 @@ const maxSnapshot = 1000
 
 var errLongSnapshot = fmt.Errorf("the snapshot has more than %d trips or offers", maxSnapshot)
 
-// snapshot returns the messages with what the user of a connecting socket must know. The socket must
+// snapshot returns the events with what the user of a connecting socket must know. The socket must
 // be in its rooms: what happens after the lookup has begun is then emitted to it. If there was a gap
 // meanwhile, in which an event may have been lost, it looks again.
-func (ns *Namespace) snapshot(ctx context.Context, s *Socket, h *handshake) ([]*socketio.Message, error) {
+func (ns *Namespace) snapshot(ctx context.Context, s *Socket, h *handshake) ([]snapshotEvent, error) {
 	if _, ok := personOf(ns.name, ""); !ok || ns.rt.opts.Snapshots == nil {
 		return nil, nil
 	}
 	for reads := 1; reads <= maxReads; reads++ {
 		gaps := ns.rt.pending.gaps.Load()
-		ms, err := ns.findSnapshot(ctx, s.Identity(), h)
+		events, err := ns.findSnapshot(ctx, s.Identity(), h)
 		switch {
 		case err != nil:
 			return nil, undecided{step: stepSnapshot, err: err}
 		case gaps == ns.rt.pending.gaps.Load():
-			return ms, nil
+			return events, nil
 		}
 	}
 	return nil, undecided{step: stepSnapshot, err: errGaps}
 }
 
 // findSnapshot calls Options.Snapshots.
-func (ns *Namespace) findSnapshot(ctx context.Context, id Identity, h *handshake) ([]*socketio.Message, error) {
+func (ns *Namespace) findSnapshot(ctx context.Context, id Identity, h *handshake) ([]snapshotEvent, error) {
 	lookup := ns.rt.opts.Snapshots
-	return callHost(ctx, ns.rt.host.snapshots, id.UserID, h, func(ctx context.Context) ([]*socketio.Message, error) {
+	return callHost(ctx, ns.rt.host.snapshots, id.UserID, h, func(ctx context.Context) ([]snapshotEvent, error) {
 		found, err := lookup.FindSnapshot(ctx, ns.name, id)
 		if err == nil {
 			err = found.check(ns.name, id.UserID)
@@ -102,12 +100,18 @@ func (ns *Namespace) findSnapshot(ctx context.Context, id Identity, h *handshake
 		if err != nil {
 			return nil, err
 		}
-		return ns.snapshotMessages(found, time.Now()) // within the call: Details may have methods of the host's
+		return ns.snapshotEvents(found, time.Now()) // within the call: Details may have methods of the host's
 	})
 }
 
-// snapshotMessages encodes a snapshot.
-func (ns *Namespace) snapshotMessages(found Snapshot, now time.Time) (ms []*socketio.Message, err error) {
+// snapshotEvent is an event of a snapshot, with its payload.
+type snapshotEvent struct {
+	name string
+	arg  json.RawMessage
+}
+
+// snapshotEvents encodes a snapshot.
+func (ns *Namespace) snapshotEvents(found Snapshot, now time.Time) (events []snapshotEvent, err error) {
 	add := func(name string, payload any) {
 		var arg []byte
 		if err == nil {
@@ -116,13 +120,13 @@ func (ns *Namespace) snapshotMessages(found Snapshot, now time.Time) (ms []*sock
 		if err == nil {
 			err = sendable(ns.rt, name, [][]byte{arg}, nil)
 		}
-		ms = append(ms, socketio.EventMessage(ns.name, socketio.NoID, name, arg))
+		events = append(events, snapshotEvent{name, arg})
 	}
 	add(EventTripSync.name, found.payload(ns.name, now))
 	if a := found.Availability; a != nil && ns.name == NamespaceDrivers {
 		add(EventDriverAvailability.name, AvailabilityPayload{newEventID(), *a})
 	}
-	return ms, err
+	return events, err
 }
 
 // check returns an error if the snapshot cannot be sent to the user.

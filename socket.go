@@ -3,6 +3,7 @@
 package realtime
 
 import (
+	"encoding/json"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ type Socket struct {
 	inner *socketio.Socket // nil only in a zero Socket, as is ns
 	ns    *Namespace
 	shard uint8 // the watchdog's shard for this socket's calls
+
+	recovered bool // see Recovered; set before the socket is open
 
 	// The state for the rate limits, see bursts.go. Only the goroutine that runs the socket's
 	// queue uses it, but for holds.
@@ -94,6 +97,11 @@ func (s *Socket) Transport() Transport {
 	return Transport(s.inner.Conn().Transport())
 }
 
+// Recovered reports whether the client has got this socket back with Options.Recovery: it has the id
+// of a former socket, and the events that it had missed. It is set before OnConnect. The values of
+// SocketKeys are not those of the former socket.
+func (s *Socket) Recovered() bool { return s.recovered }
+
 // since returns when the socket was admitted to its namespace, which is about when it connected.
 func (s *Socket) since() time.Time { return time.UnixMicro(int64(s.inner.Order())) }
 
@@ -160,7 +168,7 @@ func (s *Socket) EmitRaw(event string, args Raw) error {
 	if err := sendable(s.ns.rt, event, args.Args, args.Attachments); err != nil {
 		return err
 	}
-	return s.send(event, socketio.EventMessages(s.ns.name, socketio.NoID, event, args.Args, args.Attachments)...)
+	return s.sendEvent(&socketio.Outgoing{Name: event, Args: args.Args, Attachments: args.Attachments})
 }
 
 func (s *Socket) emit(event string, arg []byte) error {
@@ -170,14 +178,31 @@ func (s *Socket) emit(event string, arg []byte) error {
 	if err := sendable(s.ns.rt, event, [][]byte{arg}, nil); err != nil {
 		return err
 	}
-	return s.send(event, socketio.EventMessage(s.ns.name, socketio.NoID, event, arg))
+	return s.sendEvent(&socketio.Outgoing{Name: event, Args: []json.RawMessage{arg}})
+}
+
+func (s *Socket) sendEvent(e *socketio.Outgoing) error {
+	took, size := s.inner.EmitEvent(e)
+	if !took {
+		return ErrClosed
+	}
+	s.traceEmitted(e.Name, size)
+	return nil
+}
+
+// last is an Emitter for what tells a socket that its connection or its authorization ends: a
+// client that recovers does not get it later.
+type last struct{ s *Socket }
+
+func (l last) emit(event string, arg []byte) error {
+	return l.s.send(event, socketio.EventMessage(l.s.ns.name, socketio.NoID, event, arg))
 }
 
 func (s *Socket) send(event string, ms ...*socketio.Message) error {
 	if !s.inner.Send(ms...) {
 		return ErrClosed
 	}
-	s.traceEmitted(event, ms)
+	s.traceEmitted(event, sizeOf(ms))
 	return nil
 }
 
@@ -243,7 +268,7 @@ func (s *Socket) expired() {
 // expire sends auth:expired and closes the connection. It reports whether the socket had not
 // closed before.
 func (s *Socket) expire(at time.Time) bool {
-	if err := EventAuthExpired.Emit(s, AuthExpiredPayload{At: Time{at}}); err != nil {
+	if err := EventAuthExpired.Emit(last{s}, AuthExpiredPayload{At: Time{at}}); err != nil {
 		return false // the socket has closed; its connection may carry other namespaces
 	}
 	s.Close()
@@ -286,7 +311,7 @@ func (s *Socket) revoke(why Code, sessionID *string) bool {
 		return true
 	}
 	reason := string(why)
-	_ = EventSessionRevoked.Emit(s, SessionRevokedPayload{EventID: newEventID(), SessionID: sessionID, Reason: &reason, At: Time{time.Now()}}) // it fails if the socket has closed
+	_ = EventSessionRevoked.Emit(last{s}, SessionRevokedPayload{EventID: newEventID(), SessionID: sessionID, Reason: &reason, At: Time{time.Now()}}) // it fails if the socket has closed
 	s.Disconnect()
 	return true
 }

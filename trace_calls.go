@@ -149,14 +149,14 @@ func (s *Socket) traceAbandoned(event string, took time.Duration) {
 }
 
 // traceEmitted calls Trace.Emitted for an emission to a socket.
-func (s *Socket) traceEmitted(event string, ms []*socketio.Message) {
+func (s *Socket) traceEmitted(event string, size int) {
 	if f := s.ns.rt.opts.Trace.Emitted; f != nil {
-		callTrace(s.ns.rt, s.traceContext(), f, EmittedInfo{SocketInfo: s.traceInfo(), Event: event, Receivers: 1, Bytes: sizeOf(ms)})
+		callTrace(s.ns.rt, s.traceContext(), f, EmittedInfo{SocketInfo: s.traceInfo(), Event: event, Receivers: 1, Bytes: size})
 	}
 }
 
 // traceEmitted calls Trace.Emitted for a broadcast.
-func (b Broadcast) traceEmitted(event string, receivers int, ms []*socketio.Message) {
+func (b Broadcast) traceEmitted(event string, receivers, size int) {
 	f := b.ns.rt.opts.Trace.Emitted
 	if f == nil || receivers == 0 {
 		return
@@ -166,7 +166,7 @@ func (b Broadcast) traceEmitted(event string, receivers int, ms []*socketio.Mess
 		to.room, to.more = Room{b.rooms[0]}, roomsNamed(b.rooms[1:])
 	}
 	callTrace(b.ns.rt, context.Background(), f, EmittedInfo{
-		SocketInfo: SocketInfo{Namespace: b.ns.name}, Event: event, Audience: to, Receivers: receivers, Bytes: sizeOf(ms),
+		SocketInfo: SocketInfo{Namespace: b.ns.name}, Event: event, Audience: to, Receivers: receivers, Bytes: size,
 	})
 }
 

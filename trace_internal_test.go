@@ -20,7 +20,6 @@ func TestTrace_NilCostsNothing(t *testing.T) {
 	ns := &Namespace{rt: rt}
 	b := Broadcast{ns: ns, rooms: []string{"x", "y"}}
 	s := &Socket{ns: ns}
-	ms := []*socketio.Message{socketio.EventMessage("/", socketio.NoID, "x")}
 	args := [][]byte{[]byte("1")}
 	r, p, h := &received{ctx: context.Background()}, &publisher{rt: rt}, &handshake{s: s}
 	require.Nil(t, rt.heartbeat())
@@ -30,8 +29,8 @@ func TestTrace_NilCostsNothing(t *testing.T) {
 		ns.traceDisconnected(s, DisconnectByServer)
 		s.traceHandled("x", 0, "", rt.tracedBytes(args, nil), 0)
 		s.traceAbandoned("x", 0)
-		s.traceEmitted("x", ms)
-		b.traceEmitted("x", 1, ms)
+		s.traceEmitted("x", 1)
+		b.traceEmitted("x", 1, 1)
 		p.traceDelivered(r)
 	}))
 }

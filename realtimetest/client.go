@@ -54,6 +54,36 @@ func (c *Client) Join(ctx context.Context, namespace string, opts ...Option) (*C
 // ID returns the socket's id, the same as Socket.ID on the server.
 func (c *Client) ID() string { return c.id }
 
+// Recovered reports whether the client has got its former socket back; see the option Recover.
+func (c *Client) Recovered() bool { return c.recovered }
+
+// PID returns the secret with which a stock client gets its socket back, or "" if the server has
+// given it none.
+func (c *Client) PID() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pid
+}
+
+// Offset returns the offset of the newest event that has one, or "".
+func (c *Client) Offset() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset
+}
+
+// claim adds what a stock client sends to get its socket back.
+func (c *Client) claim(payload map[string]string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pid != "" {
+		payload["pid"] = c.pid
+	}
+	if c.offset != "" {
+		payload["offset"] = c.offset
+	}
+}
+
 // Namespace returns the namespace's name.
 func (c *Client) Namespace() string { return c.namespace }
 

@@ -3,6 +3,7 @@
 package realtimetest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,15 @@ func (c *conn) join(ctx context.Context, namespace string, d *dial) (*Client, er
 	if err = errors.Join(refusal, err); err != nil {
 		c.leave(s)
 		return nil, err
+	}
+	if f := d.former; f != nil {
+		f.mu.Lock()
+		s.recovered = f.pid != "" && f.pid == s.pid
+		offset := f.offset
+		f.mu.Unlock()
+		s.mu.Lock()
+		s.offset = cmp.Or(s.offset, offset)
+		s.mu.Unlock()
 	}
 	return &Client{s, Timeout}, nil
 }
@@ -142,18 +152,21 @@ type socket struct {
 	namespace string
 	settled   func(ctx context.Context) error // waits until the server has handled everything; may be nil
 
-	mu       sync.Mutex    // guards the fields below
-	changed  chan struct{} // closed and replaced on any change
-	name     string        // for messages of tests
-	id       string        // once connected
-	refusal  error
-	reason   string // once disconnected
-	received []Received
-	taken    []bool // for each of received, whether Expect has returned it
-	acks     map[int]chan realtime.Raw
-	lastAck  int
-	strays   int
-	answers  map[string]func(realtime.Raw) realtime.Raw
+	mu        sync.Mutex    // guards the fields below
+	changed   chan struct{} // closed and replaced on any change
+	name      string        // for messages of tests
+	id        string        // once connected
+	pid       string        // once connected, if the server has recovery
+	offset    string        // of the newest event that has one
+	recovered bool          // set by join
+	refusal   error
+	reason    string // once disconnected
+	received  []Received
+	taken     []bool // for each of received, whether Expect has returned it
+	acks      map[int]chan realtime.Raw
+	lastAck   int
+	strays    int
+	answers   map[string]func(realtime.Raw) realtime.Raw
 }
 
 // await waits until ok returns true or ctx ends. ok is called with s.mu held.
@@ -201,9 +214,10 @@ func (s *socket) take(in *incoming) {
 	case connectPacket:
 		var answer struct {
 			SID string `json:"sid"`
+			PID string `json:"pid"`
 		}
 		_ = json.Unmarshal(in.data, &answer) // without a valid sid the client is not connected
-		s.id = answer.SID
+		s.id, s.pid = answer.SID, answer.PID
 		if s.name == "" {
 			s.name = s.id
 		}
@@ -214,6 +228,12 @@ func (s *socket) take(in *incoming) {
 			s.reason = ReasonServer
 		}
 	case eventPacket:
+		if s.pid != "" && in.id == noID {
+			s.offset = cmp.Or(offsetOf(in.args.Args), s.offset)
+		}
+		if in.event == offsetEvent {
+			break
+		}
 		s.received = append(s.received, Received{Event: in.event, Raw: in.args, At: time.Now()})
 		s.taken = append(s.taken, false)
 		if f := s.answers[in.event]; f != nil && in.id != noID {
@@ -228,6 +248,17 @@ func (s *socket) take(in *incoming) {
 		}
 	}
 	s.changeLocked()
+}
+
+// offsetEvent has the offset of the event before it, for clients that may not know offsets.
+const offsetEvent = "realtime:offset"
+
+// offsetOf returns the offset of an event: its last argument, if that is a string.
+func offsetOf(args []json.RawMessage) (offset string) {
+	if len(args) > 0 {
+		_ = json.Unmarshal(args[len(args)-1], &offset) // otherwise it has none
+	}
+	return offset
 }
 
 func (s *socket) emit(id int, event string, args realtime.Raw) error {

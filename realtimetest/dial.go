@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/rodando/realtime"
 )
@@ -33,6 +34,7 @@ type dial struct {
 	transport transport
 	sessionID string
 	token     string
+	former    *Client
 	auth      any // the CONNECT payload, if hasAuth
 	hasAuth   bool
 }
@@ -50,6 +52,15 @@ func Token(token string) Option { return func(d *dial) { d.token = token } }
 // Auth sets the whole CONNECT payload in place of the one with the token; nil sends
 // none.
 func Auth(payload any) Option { return func(d *dial) { d.auth, d.hasAuth = payload, true } }
+
+// Query adds parameters to the URL, such as "t=1".
+func Query(query string) Option {
+	return func(d *dial) { d.url.RawQuery = strings.TrimPrefix(d.url.RawQuery+"&"+query, "&") }
+}
+
+// Recover sends the pid and the offset of a client that has lost its connection, as stock clients of
+// Socket.IO 4.6 and later do when they reconnect. It adds them to the payload with the token.
+func Recover(former *Client) Option { return func(d *dial) { d.former = former } }
 
 // Header adds a header to the HTTP requests, such as Authorization or Origin.
 func Header(name, value string) Option { return func(d *dial) { d.header.Add(name, value) } }
@@ -130,7 +141,11 @@ func (d *dial) payload() ([]byte, error) {
 	case d.hasAuth:
 		return json.Marshal(d.auth)
 	}
-	return json.Marshal(map[string]string{"token": d.token})
+	payload := map[string]string{"token": d.token}
+	if d.former != nil {
+		d.former.claim(payload)
+	}
+	return json.Marshal(payload)
 }
 
 // connectError reads the payload of a CONNECT_ERROR.

@@ -1579,6 +1579,8 @@ final class HelloPayload {
     required this.sid,
     required this.userId,
     required this.serverTime,
+    this.recovered,
+    this.missed,
   });
 
   factory HelloPayload.fromJson(dynamic json) => HelloPayload(
@@ -1587,6 +1589,8 @@ final class HelloPayload {
         sid: json['sid'] as String,
         userId: json['userId'] as String,
         serverTime: DateTime.parse(json['serverTime'] as String),
+        recovered: json['recovered'] == null ? null : json['recovered'] as bool,
+        missed: json['missed'] == null ? null : (json['missed'] as num).toInt(),
       );
 
   Map<String, dynamic> toJson() => {
@@ -1595,6 +1599,8 @@ final class HelloPayload {
         'sid': sid,
         'userId': userId,
         'serverTime': serverTime.toUtc().toIso8601String(),
+        if (recovered != null) 'recovered': recovered,
+        if (missed != null) 'missed': missed,
       };
 
   /// always true
@@ -1610,6 +1616,12 @@ final class HelloPayload {
 
   /// the server's clock
   final DateTime serverTime;
+
+  /// with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent
+  final bool? recovered;
+
+  /// if recovered: how many events it had missed
+  final int? missed;
 }
 
 final class LocationPayload {

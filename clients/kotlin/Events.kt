@@ -1562,7 +1562,11 @@ data class HelloPayload(
     val sid: String,
     val userId: String,
     /** the server's clock */
-    val serverTime: ISOTime
+    val serverTime: ISOTime,
+    /** with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent */
+    val recovered: Boolean? = null,
+    /** if recovered: how many events it had missed */
+    val missed: Long? = null
 ) {
     fun toJson(): JSONObject {
         val json = JSONObject()
@@ -1571,6 +1575,8 @@ data class HelloPayload(
         json.put("sid", this.sid)
         json.put("userId", this.userId)
         json.put("serverTime", this.serverTime)
+        if (this.recovered != null) json.put("recovered", this.recovered)
+        if (this.missed != null) json.put("missed", this.missed)
         return json
     }
 
@@ -1580,7 +1586,9 @@ data class HelloPayload(
             nsp = json.getString("nsp"),
             sid = json.getString("sid"),
             userId = json.getString("userId"),
-            serverTime = json.getString("serverTime")
+            serverTime = json.getString("serverTime"),
+            recovered = if (json.isNull("recovered")) null else json.getBoolean("recovered"),
+            missed = if (json.isNull("missed")) null else json.getLong("missed")
         )
     }
 }

@@ -1147,13 +1147,19 @@ public struct HelloPayload: Codable, Hashable, Sendable {
     public var userId: String
     /// the server's clock
     public var serverTime: ISOTime
+    /// with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent
+    public var recovered: Bool?
+    /// if recovered: how many events it had missed
+    public var missed: Int?
 
-    public init(ok: Bool, nsp: String, sid: String, userId: String, serverTime: ISOTime) {
+    public init(ok: Bool, nsp: String, sid: String, userId: String, serverTime: ISOTime, recovered: Bool? = nil, missed: Int? = nil) {
         self.ok = ok
         self.nsp = nsp
         self.sid = sid
         self.userId = userId
         self.serverTime = serverTime
+        self.recovered = recovered
+        self.missed = missed
     }
 }
 

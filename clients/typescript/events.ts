@@ -368,6 +368,10 @@ export interface HelloPayload {
   userId: string;
   /** the server's clock */
   serverTime: ISOTime;
+  /** with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent */
+  recovered?: boolean;
+  /** if recovered: how many events it had missed */
+  missed?: number;
 }
 
 export interface LocationPayload {

@@ -273,6 +273,9 @@ func (s *Session) cutOff() {
 	s.abort(ReasonShuttingDown)
 }
 
+// Abort closes the session at once: what is queued is not sent.
+func (s *Session) Abort(reason Reason) { s.abortSoon(reason) }
+
 // abortSoon is abort for callers that must not call the handler or wait for the
 // network. When it returns, the session is closed; another goroutine does the rest.
 func (s *Session) abortSoon(reason Reason) {

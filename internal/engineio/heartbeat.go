@@ -2,7 +2,10 @@
 
 package engineio
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 var pingMessage = control(string(packetPing))
 
@@ -42,5 +45,38 @@ func (s *Session) ponged() {
 	}
 	if received != nil {
 		received()
+	}
+}
+
+// answerPoll is how often Answers looks whether the client has answered.
+const answerPoll = 10 * time.Millisecond
+
+// Answers sends a ping, unless one is unanswered, and reports whether the client answers within
+// that time. It blocks that long. If ctx ends before that, it reports true.
+func (s *Session) Answers(ctx context.Context, within time.Duration) bool {
+	s.mu.Lock()
+	if s.state == stateOpen && !s.pinged {
+		s.pinged, s.pingedAt = true, s.srv.pingTime()
+		s.armLocked(s.srv.cfg.PingTimeout)
+		s.pingAndUnlock()
+	} else {
+		s.mu.Unlock()
+	}
+	late := time.NewTimer(within)
+	defer late.Stop()
+	for {
+		s.mu.Lock()
+		open, answered := s.state == stateOpen, !s.pinged
+		s.mu.Unlock()
+		if !open || answered {
+			return open
+		}
+		select {
+		case <-late.C:
+			return false
+		case <-ctx.Done():
+			return true
+		case <-time.After(answerPoll):
+		}
 	}
 }

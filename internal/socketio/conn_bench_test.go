@@ -101,7 +101,7 @@ func BenchmarkJoinLeave(b *testing.B) {
 	for _, n := range []int{10, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			b.ReportAllocs()
-			ns := newNamespace("/", Hooks{})
+			ns := newNamespace("/", Hooks{}, nil)
 			for range n {
 				ns.join(&Socket{ns: ns}, "r")
 			}

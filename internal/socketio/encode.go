@@ -26,11 +26,17 @@ func AppendEventMessages[A ~[]byte](dst []*Message, namespace string, id int64, 
 }
 
 func eventMessage[A ~[]byte](namespace string, id int64, attachments int, name string, args []A) *Message {
+	size := sizeHint(namespace, name, args)
+	return engineio.TextMessage(appendEvent(engineio.TextBuffer(size), namespace, id, attachments, name, args))
+}
+
+// sizeHint returns about the length of an event.
+func sizeHint[A ~[]byte](namespace, name string, args []A) int {
 	size := len(namespace) + len(name) + 40
 	for _, a := range args {
 		size += len(a) + 1
 	}
-	return engineio.TextMessage(appendEvent(engineio.TextBuffer(size), namespace, id, attachments, name, args))
+	return size
 }
 
 func ackMessage(namespace string, id int64, attachments int, args [][]byte) *Message {
@@ -56,8 +62,11 @@ func (c *Conn) connectMessage(s *Socket) *Message {
 	if c.isEIO3() {
 		return connectMessageEIO3(s.ns.name)
 	}
-	namespace, id := s.ns.name, s.id
-	return engineio.TextMessage(AppendConnect(engineio.TextBuffer(len(namespace)+len(id)+16), namespace, id))
+	namespace, id, pid := s.ns.name, s.id, ""
+	if s.mem != nil {
+		pid = s.pid()
+	}
+	return engineio.TextMessage(AppendConnect(engineio.TextBuffer(len(namespace)+len(id)+len(pid)+24), namespace, id, pid))
 }
 
 func connectErrorMessage(namespace string, payload []byte) *Message {

@@ -188,7 +188,7 @@ func (s *Socket) runDisconnect() {
 	defer s.conn.srv.running.Done()
 	defer s.forgetRooms()
 	defer s.ns.recoverPanic(s)
-	s.ns.hooks.Disconnect(s, s.reason)
+	s.ns.hooks.Disconnect(s, s.reason.Value())
 }
 
 // forgetRooms drops the names of the rooms that a closed socket was in.

@@ -22,6 +22,7 @@ const shards = 32
 type Namespace struct {
 	name  string
 	hooks Hooks
+	log   *recoveryLog // nil: no recovery
 	seed  maphash.Seed
 	ids   atomic.Int64 // the next ack id
 	// order is that of the socket admitted last.
@@ -50,8 +51,8 @@ type member struct {
 	pos    int // index in room.members; guarded by shard.mu
 }
 
-func newNamespace(name string, h Hooks) *Namespace {
-	n := &Namespace{name: name, hooks: h, seed: maphash.MakeSeed()}
+func newNamespace(name string, h Hooks, log *recoveryLog) *Namespace {
+	n := &Namespace{name: name, hooks: h, log: log, seed: maphash.MakeSeed()}
 	for i := range n.shard {
 		n.shard[i].rooms = map[string]*room{}
 		n.shard[i].sockets = map[string]*Socket{}

@@ -124,7 +124,7 @@ func TestSocket_Rooms(t *testing.T) {
 // Many sockets leave a room in any order, and the room releases its memory.
 func TestNamespace_RoomShrinks(t *testing.T) {
 	t.Parallel()
-	n := newNamespace("/", Hooks{})
+	n := newNamespace("/", Hooks{}, nil)
 	var ms []*member
 	for range 5000 {
 		m, first := n.join(&Socket{ns: n}, "r")

@@ -8,11 +8,16 @@ import (
 	"unicode/utf8"
 )
 
-// AppendConnect appends the answer to a CONNECT, with the id of the socket.
-func AppendConnect(dst []byte, nsp string, sid string) []byte {
+// AppendConnect appends the answer to a CONNECT, with the id of the socket, and its pid unless it is
+// empty.
+func AppendConnect(dst []byte, nsp, sid, pid string) []byte {
 	dst = appendHeader(dst, PacketConnect, nsp, NoID, 0)
 	dst = append(dst, `{"sid":`...)
 	dst = appendString(dst, sid)
+	if pid != "" {
+		dst = append(dst, `,"pid":`...)
+		dst = appendString(dst, pid)
+	}
 	return append(dst, '}')
 }
 

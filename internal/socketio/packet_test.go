@@ -277,8 +277,8 @@ func TestAppend(t *testing.T) {
 		got  []byte
 		want string
 	}{
-		{AppendConnect(nil, "/", "s1"), `0{"sid":"s1"}`},
-		{AppendConnect(nil, "/drivers", `s"1`), `0/drivers,{"sid":"s\"1"}`},
+		{AppendConnect(nil, "/", "s1", ""), `0{"sid":"s1"}`},
+		{AppendConnect(nil, "/drivers", `s"1`, ""), `0/drivers,{"sid":"s\"1"}`},
 		{AppendConnectError(nil, "/", []byte(`{"message":"no"}`)), `4{"message":"no"}`},
 		{AppendConnectError(nil, "/drivers", []byte(`{"message":"no"}`)), `4/drivers,{"message":"no"}`},
 		{AppendDisconnect(nil, "/"), `1`},
@@ -374,7 +374,7 @@ func TestPacket_RoundTrip(t *testing.T) {
 				}
 			}
 		}
-		if got := parse(AppendConnect(nil, nsp, "x")); got != (flat{PacketConnect, nsp, NoID, 0, `{"sid":"x"}`, "", ""}) {
+		if got := parse(AppendConnect(nil, nsp, "x", "")); got != (flat{PacketConnect, nsp, NoID, 0, `{"sid":"x"}`, "", ""}) {
 			t.Errorf("connect: %+v", got)
 		}
 		if got := parse(AppendDisconnect(nil, nsp)); got != (flat{PacketDisconnect, nsp, NoID, 0, "", "", ""}) {

@@ -68,6 +68,9 @@ type Config struct {
 	// UpgradeFailed is called when the upgrade of a connection was begun and not
 	// completed. It must not block. If nil, it is not called.
 	UpgradeFailed func(c *Conn)
+	// Recovery bounds what is kept for clients that have lost their connection. If nil, such a
+	// client gets a new socket, and no event that it has missed.
+	Recovery *RecoveryConfig
 	// Heartbeat is called when a client has answered a ping, with the time that passed between.
 	// It must not block. If nil, it is not called and nothing is measured.
 	Heartbeat func(c *Conn, roundTrip time.Duration)
@@ -120,6 +123,7 @@ const (
 type Server struct {
 	cfg     Config
 	engine  *engineio.Server
+	log     *recoveryLog   // nil: no recovery
 	running sync.WaitGroup // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited and Config.Failed
 
 	mu         sync.RWMutex // guards namespaces
@@ -158,7 +162,7 @@ func New(cfg Config) *Server {
 
 // newServer returns a server without an engine.
 func newServer(cfg Config) *Server {
-	return &Server{cfg: cfg, namespaces: map[string]*Namespace{}}
+	return &Server{cfg: cfg, log: newRecoveryLog(cfg.Recovery, &cfg.Engine), namespaces: map[string]*Namespace{}}
 }
 
 // ServeHTTP implements http.Handler.
@@ -182,7 +186,7 @@ func (s *Server) Stats() Stats { return s.engine.Stats() }
 
 // Namespace makes a namespace. Its name begins with a slash and must be new.
 func (s *Server) Namespace(name string, h Hooks) *Namespace {
-	n := newNamespace(name, h)
+	n := newNamespace(name, h, s.log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.namespaces[name] = n

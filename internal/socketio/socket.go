@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unique"
 
 	"github.com/rodando/realtime/internal/engineio"
 	"github.com/rodando/realtime/internal/stackroom"
@@ -51,15 +52,16 @@ type Socket struct {
 	// changes under mu but may be read without it.
 	abandoned atomic.Bool
 	gate      engineio.Gate
+	mem       *memory // nil if its client cannot recover; set before Admit
 
 	mu            sync.Mutex // guards the fields below, and changes of state
 	rooms         []*member
 	first, last   *Event // the event queue
 	acks          map[int64]pendingAck
-	running       bool // a goroutine runs the queue, or the socket is on the ready list
-	disconnectDue bool // the Disconnect hook must be called after the queued events
-	wakeDue       bool // the Wake hook must be called after the queued events
-	reason        string
+	running       bool                  // a goroutine runs the queue, or the socket is on the ready list
+	disconnectDue bool                  // the Disconnect hook must be called after the queued events
+	wakeDue       bool                  // the Wake hook must be called after the queued events
+	reason        unique.Handle[string] // of the end; it takes half the space of a string
 }
 
 func newSocket(c *Conn, n *Namespace) *Socket {
@@ -259,6 +261,7 @@ func (s *Socket) closeLocked(reason string) closing {
 	// First, so that the client's next packet for the namespace is ignored.
 	var closed bool
 	c.others, closed = s.conn.removeSocket(s, c.wasOpen)
+	s.leaveLocked(c.wasOpen, reason)
 	wasAdmitted := s.state.Swap(socketClosed) != socketPending
 	c.left = wasAdmitted && !closed
 	if wasAdmitted && !s.ns.hooks.Anonymous {
@@ -278,7 +281,7 @@ func (s *Socket) closeLocked(reason string) closing {
 		} else {
 			s.wakeDue = s.ns.hooks.Wake != nil && !s.abandoned.Load()
 		}
-		s.disconnectDue, s.reason = true, reason
+		s.disconnectDue, s.reason = true, unique.Make(reason)
 		c.run = !s.running || s.abandoned.Load()
 		s.running = true
 	}

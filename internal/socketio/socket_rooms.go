@@ -49,6 +49,9 @@ func (s *Socket) joinLocked(rooms []string) (filled []string) {
 		if s.roomLocked(name) >= 0 {
 			continue
 		}
+		if s.mem != nil && s.Opened() {
+			s.mem.joined = s.ns.log.Head()
+		}
 		m, first := s.ns.join(s, name)
 		s.rooms = append(s.rooms, m)
 		if first && s.ns.watched() {

@@ -1,0 +1,295 @@
+// Recovery: a client that has lost its connection gets its socket back after it has passed every
+// check of a handshake again. Package socketio keeps the events; here it is decided who may return.
+
+package realtime
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+// config returns what package socketio needs, or nil if recovery is off.
+func (r *Recovery) config() *socketio.RecoveryConfig {
+	if !r.Enabled {
+		return nil
+	}
+	return &socketio.RecoveryConfig{Window: r.Window, Events: r.Events, Bytes: r.Bytes, Sockets: r.Sockets}
+}
+
+// numbers lists the numbers of Recovery.
+func (r *Recovery) numbers() []setting[int] {
+	return []setting[int]{
+		{"Events", &r.Events, 100_000, 1, false},
+		{"Bytes", &r.Bytes, 64 << 20, 1 << 16, false},
+		{"Sockets", &r.Sockets, 100_000, 1, false},
+	}
+}
+
+const defaultRecoveryWindow = 2 * time.Minute
+
+// defaults returns the options with the defaults in place of zero values.
+func (r Recovery) defaults() Recovery {
+	r.Window = cmp.Or(r.Window, defaultRecoveryWindow)
+	for _, s := range r.numbers() {
+		*s.at = cmp.Or(*s.at, s.fallback)
+	}
+	return r
+}
+
+func (r Recovery) check(m *mistakes) {
+	m.addf(!r.Enabled && (r.Window != 0 || r.Events != 0 || r.Bytes != 0 || r.Sockets != 0 || r.AllClients || r.Rooms != nil), "Options.Recovery has fields that are set, and Enabled is not; set it, or leave out the others")
+	m.addf(r.Window < 0, "Options.Recovery.Window is negative; leave it out for %v", defaultRecoveryWindow)
+	m.addf(r.Window > 0 && r.Window < time.Second, "Options.Recovery.Window %s", tooShort(r.Window, time.Second))
+	m.addf(r.Window > maxTimeout, "Options.Recovery.Window is %v; it must be %v or less", r.Window, maxTimeout)
+	for _, s := range r.numbers() {
+		m.addf(*s.at < 0, "Options.Recovery.%s is negative; leave it out for %d", s.name, s.fallback)
+		m.addf(*s.at > 0 && *s.at < s.least, "Options.Recovery.%s is %d; it must be %d or more", s.name, *s.at, s.least)
+		m.addf(*s.at > maxNumber, "Options.Recovery.%s is %d; it must be %d or less", s.name, *s.at, maxNumber)
+	}
+}
+
+// knowsOffsets reports whether a client is one that stores offsets, as far as its first request tells:
+// it is the JavaScript client of 4.8 or later, whose parameter "t" has a new form, or it begins with a
+// websocket, and is not one of those whose apps break on an argument that they do not expect. Older
+// JavaScript clients that begin with a websocket look the same; their apps ignore the argument.
+func knowsOffsets(r *http.Request) bool {
+	q := r.URL.Query()
+	t := q.Get("t")
+	if q.Get("transport") == string(TransportPolling) {
+		return len(t) == 8 && strings.Trim(t, "0123456789abcdefghijklmnopqrstuvwxyz") == ""
+	}
+	agent := r.UserAgent()
+	return !strings.Contains(t, ".") && !strings.Contains(agent, "Python") && !strings.HasPrefix(agent, "Dart/") // Python's "t" is a decimal number
+}
+
+// claim is what the CONNECT of a client that had a socket contains.
+type claim struct {
+	pid    json.RawMessage // nil if there is none
+	offset json.RawMessage // likewise
+}
+
+// takeClaim removes the claim from the members of an auth object.
+func takeClaim(auth map[string]json.RawMessage) (c claim) {
+	c.pid, c.offset = auth["pid"], auth["offset"]
+	delete(auth, "pid")
+	delete(auth, "offset")
+	return c
+}
+
+// recoverable makes a socket recoverable, whose handshake has passed the checks of the user and the
+// session. If the client has a claim to a socket, the socket becomes that one.
+func (ns *Namespace) recoverable(ctx context.Context, s *Socket, h *handshake) {
+	if !ns.inner.Recovers() || ns.opts.Anonymous || s.inner.Conn().Protocol() < 4 {
+		return
+	}
+	var pid, offset string
+	claims := len(h.claim.pid) > 0 && json.Unmarshal(h.claim.pid, &pid) == nil
+	offsets := socketio.OffsetsBehind
+	if claims || ns.rt.opts.Recovery.AllClients || s.conn().knowsOffsets() {
+		offsets = socketio.OffsetsInside
+	}
+	s.inner.Recoverable(offsets)
+	p, ok := socketio.ParsePID(pid)
+	if !claims || !ok {
+		return
+	}
+	var from *string
+	if len(h.claim.offset) > 0 && !bytes.Equal(h.claim.offset, []byte("null")) {
+		if json.Unmarshal(h.claim.offset, &offset) != nil {
+			return
+		}
+		from = &offset
+	}
+	ctx, cancel := context.WithTimeout(ctx, reclaimTime)
+	defer cancel()
+	for again := true; again; {
+		if h.former, again = ns.reclaim(ctx, s, p, from); again {
+			select {
+			case <-time.After(reclaimPause):
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+const (
+	// reclaimTime is how long a handshake waits for the former socket of its client.
+	reclaimTime = 4 * time.Second
+	// reclaimPause is the time between two looks whether it is free.
+	reclaimPause = 10 * time.Millisecond
+)
+
+// reclaim makes a socket the former one of its client, which it returns, or nil. again says that another
+// handshake of the client has it at present.
+func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, offset *string) (a *socketio.Away, again bool) {
+	if former := ns.inner.Connected(p); former != nil {
+		f, ok := socketOf(former)
+		if !ok || !ns.rt.recovery.same(f.Identity(), s.Identity()) {
+			return nil, false
+		}
+		if !former.Opened() {
+			return nil, true
+		}
+		if !former.Supersede(ctx) && !former.Closed() {
+			return nil, false
+		}
+	}
+	a = ns.inner.Away(ctx, p)
+	if a == nil {
+		return nil, ns.inner.Connected(p) != nil
+	}
+	if owner, ok := a.Owner.(Identity); !ok || !ns.rt.recovery.same(owner, s.Identity()) {
+		return nil, false
+	}
+	ok, taken := s.inner.Resume(a, offset)
+	if !ok {
+		return nil, taken
+	}
+	return a, false
+}
+
+// rejoin puts a resumed socket into those of its former rooms that are neither joined at each connect
+// nor those of running trips: the trips that an admin watches, and rooms of the host.
+func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) error {
+	var own []Room // of the host
+	for _, r := range roomsNamed(h.former.Rooms) {
+		_, trip := tripOf(r.name)
+		switch {
+		case r.name == h.former.Socket:
+		case trip && ns.name == NamespaceAdmin:
+			s.Join(r)
+		case !trip && !ns.isBuiltinRoom(r, s):
+			own = append(own, r)
+		}
+	}
+	if ns.name == NamespaceAdmin && !slices.Contains(h.former.Rooms, AdminDriversRoom.name) {
+		s.Leave(AdminDriversRoom)
+	}
+	if ns.rt.opts.Recovery.Rooms == nil || len(own) == 0 {
+		return nil
+	}
+	rooms, err := callHost(ctx, ns.rt.host.recovery, h.source(), h, func(ctx context.Context) ([]Room, error) {
+		return ns.rt.opts.Recovery.Rooms(ctx, s, own)
+	})
+	if err != nil {
+		return err
+	}
+	s.Join(rooms...)
+	return nil
+}
+
+// isBuiltinRoom reports whether a socket joins a room at each connect, or joined it in an earlier
+// session.
+func (ns *Namespace) isBuiltinRoom(r Room, s *Socket) bool {
+	b := builtinByName(ns.name)
+	return b != nil && slices.Contains(b.common, r) || r == ownRoom(ns.name, s.Identity().UserID) || strings.HasPrefix(r.name, sessionPrefix)
+}
+
+// firstMessages returns what a socket receives first: the events that it has missed and hello if its
+// client recovers, otherwise hello and then what its user must know. The socket must be in its
+// rooms, so that it receives what happens meanwhile behind them.
+func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake) ([]*socketio.Message, error) {
+	id := s.Identity()
+	hello := HelloPayload{OK: true, Namespace: ns.name, SessionID: id.SessionID, UserID: id.UserID, ServerTime: Time{time.Now()}}
+	var first []*socketio.Message
+	if h.former != nil {
+		err := ns.rejoin(ctx, s, h)
+		if err != nil {
+			ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
+		}
+		if missed, n, ok := s.inner.Catch(err == nil); ok {
+			first, hello.Missed, s.recovered = missed, &n, true
+		}
+	}
+	if ns.inner.Recovers() {
+		hello.Recovered = &s.recovered
+	}
+	arg, err := json.Marshal(hello)
+	if err != nil {
+		return nil, errorf("encoding hello: %w", err)
+	}
+	first = append(first, s.inner.First(EventHello.name, arg)...)
+	if s.recovered {
+		return first, nil
+	}
+	snapshot, err := ns.snapshot(ctx, s, h)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range snapshot {
+		first = append(first, s.inner.FirstRequired(e.name, e.arg)...)
+	}
+	return first, nil
+}
+
+// recovery knows which login sessions were replaced lately. Its methods may be called concurrently.
+type recovery struct {
+	window time.Duration
+
+	mu       sync.Mutex // guards the fields below
+	replaced map[string]replacement
+	order    []string // the keys of replaced, and some that are not any more, in the order in which they came
+}
+
+// replacement is the session that has taken the place of another one.
+type replacement struct {
+	by string
+	at time.Time
+}
+
+// maxReplaced is the maximum number of replaced sessions that are known.
+const maxReplaced = 1 << 16
+
+// replace records that a session has taken the place of another one.
+func (r *recovery) replace(old, by string) {
+	if r.window == 0 || old == by {
+		return
+	}
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.order) > 0 && (len(r.order) >= maxReplaced || now.Sub(r.replaced[r.order[0]].at) > r.window) {
+		delete(r.replaced, r.order[0])
+		r.order = r.order[1:]
+	}
+	if r.replaced == nil {
+		r.replaced = map[string]replacement{}
+	}
+	r.replaced[old] = replacement{by, now}
+	r.order = append(r.order, old)
+}
+
+// maxReplacements is how often a session can have been replaced while its client was away.
+const maxReplacements = 8
+
+// same reports whether a user may have the socket of another identity: it is theirs, in the same
+// session or one that was replaced by it.
+func (r *recovery) same(former, now Identity) bool {
+	if former.UserID != now.UserID || former.UserType != now.UserType {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	session := former.SessionID
+	for range maxReplacements {
+		if session == now.SessionID {
+			return true
+		}
+		next, ok := r.replaced[session]
+		if !ok {
+			return false
+		}
+		session = next.by
+	}
+	return false
+}
