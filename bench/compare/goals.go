@@ -89,6 +89,18 @@ func (rs results) churnGoals() (list []goal) {
 	return list
 }
 
+// dropsGoals are that no event is lost, doubled or out of order while clients come and go.
+func (rs results) dropsGoals() (list []goal) {
+	for _, c := range []struct{ key, what string }{{"lost", "lost"}, {"doubled", "delivered twice"}, {"out_of_order", "out of order"}} {
+		g := goal{"events " + c.what + " with recovery, drops only", rs.of("drops", keeps, c.key).median(), 0, ""}
+		if g.measured() {
+			g.detail = group(g.got)
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
 // allGoals are in the order of the report.
 func (rs results) allGoals() (list []goal) {
 	for _, f := range figures {
@@ -103,5 +115,6 @@ func (rs results) allGoals() (list []goal) {
 			list = append(list, f.multicoreGoal(rs, two))
 		}
 	}
-	return append(list, rs.slowGoals()...)
+	list = append(list, rs.slowGoals()...)
+	return append(list, rs.dropsGoals()...)
 }

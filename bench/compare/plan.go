@@ -23,6 +23,7 @@ const (
 	tuned  = "node-tuned"
 	epoll  = "bare-epoll"
 	conns  = "realtime-netconn"
+	keeps  = "realtime-recovery"
 	procs1 = "realtime-procs1"
 	procs2 = "realtime-procs2"
 	wide   = "realtime-procs2-wide"
@@ -65,6 +66,7 @@ var peers = []peer{
 		modes: []string{"check", "idle"}},
 	{name: ours, about: "this library", cmd: server,
 		modes: also(basic, growth, "check-polling", "polling", "slow", "cluster", "cluster-pings", "scale", "scale-spread", drops, storms)},
+	{name: keeps, about: "this library with recovery", cmd: server, env: []string{"RECOVERY=1"}, modes: also("check", drops)},
 	{name: conns, about: "this library on connections that are not plain TCP to it", cmd: server, env: []string{"NETCONN=1"},
 		modes: []string{"check", "connect", "pings", "fanout", "unicast", "idle", "churn"}},
 	{name: procs1, about: "this library, GOMAXPROCS=1", cmd: server, env: []string{"GOMAXPROCS=1"},

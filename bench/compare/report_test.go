@@ -67,6 +67,7 @@ func TestReport(t *testing.T) {
 		{Name: ours, Label: "polling", OK: true, V: map[string]float64{"cpu_us_per_ack": 12}},
 		{Name: node, Label: "polling", OK: true, V: map[string]float64{"cpu_us_per_ack": 10}},
 		{Name: node, Label: "fanout", OK: true, V: map[string]float64{"paced_cpu_us_per_delivery": 10}},
+		{Name: keeps, Label: "drops", OK: true, V: map[string]float64{"lost": 0, "doubled": 2}},
 		{Name: ours, Label: "slow", OK: true, V: map[string]float64{"p99_ratio": 1.1, "slow_heap_peak_mib": 3, "slow_dropped": 0}},
 		{Name: ours, Label: "churn", OK: true, V: map[string]float64{"heap_before": 100, "heap_after3": 104, "goroutines_before": 4, "goroutines_after3": 5}},
 	}
@@ -79,7 +80,9 @@ func TestReport(t *testing.T) {
 		"| a slow reader's memory, MiB, until it is dropped | 3.00 MiB, never dropped | ≤ 4 | **no** |",
 		"| heap after the churn to before | ×1.04 | ≤ 1.05 | yes |",
 		"| goroutines after the churn to before | ×1.25 | ≤ 1 | **no** |",
-		"3 of 6 measured goals are met",
+		"| events lost with recovery, drops only | 0 | ≤ 0 | yes |",
+		"| events delivered twice with recovery, drops only | 2 | ≤ 0 | **no** |",
+		"4 of 8 measured goals are met",
 		"- fanout realtime: got 1 of 2\n",
 		"at most 3.0 %",
 		"- a machine\n",

@@ -43,6 +43,29 @@ func TestCuts_AreOfTheSeed(t *testing.T) {
 	}
 }
 
+// TestServer_DropsWithRecovery: while the server runs, no event is lost, doubled or out of order.
+func TestServer_DropsWithRecovery(t *testing.T) {
+	url := "http://" + serve(t, build(t), "RECOVERY=1")
+	b, err := newBench(config{
+		server: url, secret: "bench-secret", proto: "sio", transport: "websocket", eio: 4, srcIPs: 4, seed: 1,
+		conns: 10, conc: 8, handshake: 10 * time.Second, dur: 5 * time.Second, rate: 200, up: time.Second, cut: time.Second, unseen: .5,
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.dropsTo(io.Discard)
+	v := map[string]float64{}
+	for _, m := range b.res.metrics {
+		v[m.key] = m.val
+	}
+	if !b.res.ok || v["published"] != 1000 || v["delivered_pct"] != 100 || v["doubled"] != 0 || v["out_of_order"] != 0 || v["caught_up_pct"] != 100 {
+		t.Errorf("%v %v", b.res.notes, v)
+	}
+	if v["absences_cut_seen"] == 0 || v["absences_cut_unseen"] == 0 {
+		t.Errorf("nothing happened: %v", v)
+	}
+}
+
 // TestServer_Drops runs drops, as small as it gets, against the library's server, which is killed
 // when the mode asks for it.
 func TestServer_Drops(t *testing.T) {

@@ -2,7 +2,7 @@
 // repositories in memory, typed events, rooms, acks and the bus; sizes are limited
 // as by default, rates and numbers are not. It keeps the contract in ../README.md.
 //
-// REDIS_URL makes it a node of a cluster. SIGTERM shuts it down in order.
+// REDIS_URL makes it a node of a cluster, RECOVERY=1 recovers clients. SIGTERM shuts it down in order.
 //
 // NETCONN=1 hides that connections are plain TCP, so that the library treats them
 // as it treats TLS, and any connection on systems without epoll.
@@ -100,6 +100,7 @@ func main() {
 			log.Fatal(err)
 		}
 	}
+	o.Recovery.Enabled = os.Getenv("RECOVERY") != ""
 	rt, err := realtime.New(o)
 	if err != nil {
 		log.Fatal(err)
