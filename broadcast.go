@@ -151,11 +151,11 @@ func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [
 	if b.emptyLocal() {
 		return 0
 	}
-	out := socketio.Outgoing{Name: event, Args: args, Attachments: attachments, Volatile: b.volatile}
+	out := socketio.Outgoing{Name: event, Attachments: attachments, Volatile: b.volatile}
 	if b.key != "" {
 		out.Key = b.ns.name + " " + b.key // a connection carries other namespaces too
 	}
-	receivers, size := b.ns.inner.EmitEvent(b.target(), &out)
+	receivers, size := b.ns.inner.EmitEvent(b.target(), &out, args)
 	b.traceEmitted(event, receivers, size)
 	return receivers
 }

@@ -168,7 +168,7 @@ func (s *Socket) EmitRaw(event string, args Raw) error {
 	if err := sendable(s.ns.rt, event, args.Args, args.Attachments); err != nil {
 		return err
 	}
-	return s.sendEvent(&socketio.Outgoing{Name: event, Args: args.Args, Attachments: args.Attachments})
+	return s.sendEvent(&socketio.Outgoing{Name: event, Attachments: args.Attachments}, args.Args)
 }
 
 func (s *Socket) emit(event string, arg []byte) error {
@@ -178,11 +178,11 @@ func (s *Socket) emit(event string, arg []byte) error {
 	if err := sendable(s.ns.rt, event, [][]byte{arg}, nil); err != nil {
 		return err
 	}
-	return s.sendEvent(&socketio.Outgoing{Name: event, Args: []json.RawMessage{arg}})
+	return s.sendEvent(&socketio.Outgoing{Name: event}, []json.RawMessage{arg})
 }
 
-func (s *Socket) sendEvent(e *socketio.Outgoing) error {
-	took, size := s.inner.EmitEvent(e)
+func (s *Socket) sendEvent(e *socketio.Outgoing, args []json.RawMessage) error {
+	took, size := s.inner.EmitEvent(e, args)
 	if !took {
 		return ErrClosed
 	}

@@ -3,6 +3,7 @@
 package socketio
 
 import (
+	"bytes"
 	"encoding/json"
 	"slices"
 
@@ -10,10 +11,10 @@ import (
 	"github.com/rodando/realtime/internal/eventlog"
 )
 
-// Outgoing is an event to emit.
+// Outgoing is an event to emit. Its arguments, which are JSON texts and may refer to attachments, are
+// passed beside it: in it the slice would be on the heap, because the key is.
 type Outgoing struct {
 	Name        string
-	Args        []json.RawMessage // JSON texts, which may refer to attachments
 	Attachments [][]byte
 	Volatile    bool
 	Key         string // see Message.Key
@@ -22,19 +23,19 @@ type Outgoing struct {
 // EmitEvent encodes an event and queues it once on every selected socket. If the namespace
 // recovers, the log keeps the event, unless it is volatile. It returns the number of sockets that
 // took it, and the size of what most of them get.
-func (n *Namespace) EmitEvent(t Target, e *Outgoing) (receivers, size int) {
+func (n *Namespace) EmitEvent(t Target, e *Outgoing, args []json.RawMessage) (receivers, size int) {
 	if !t.All && len(t.Rooms) == 0 {
 		return 0, 0
 	}
 	if n.log != nil && !e.Volatile {
 		if to := n.targetOf(t); e.Key == "" || n.log.Awaited(to) {
-			v := n.append(to, e)
+			v := n.append(to, e, args)
 			defer n.log.Done(v.at)
 			return n.emitVersions(t, v), sizeOfAll(v.logged)
 		}
 	}
 	var one [1]*Message
-	ms := e.encode(one[:0], n.name, n.trailer(e))
+	ms := e.encode(one[:0], n.name, n.terminated(args))
 	return n.Emit(t, ms...), sizeOfAll(ms)
 }
 
@@ -73,13 +74,13 @@ func (n *Namespace) Wanted(t Target) bool {
 
 // EmitEvent is EmitEvent of the namespace for one socket. It reports whether the socket took the
 // event, and its size.
-func (s *Socket) EmitEvent(e *Outgoing) (took bool, size int) {
+func (s *Socket) EmitEvent(e *Outgoing, args []json.RawMessage) (took bool, size int) {
 	if s.mem == nil || s.Closed() {
 		var one [1]*Message
-		ms := e.encode(one[:0], s.ns.name, nil)
+		ms := e.encode(one[:0], s.ns.name, args)
 		return s.Send(ms...), sizeOfAll(ms)
 	}
-	v := s.ns.append(eventlog.Target{Namespace: s.ns.name, Rooms: []string{s.ID()}}, e)
+	v := s.ns.append(eventlog.Target{Namespace: s.ns.name, Rooms: []string{s.ID()}}, e, args)
 	defer s.ns.log.Done(v.at)
 	s.ns.log.Selected(v.at)
 	if took = s.Send(v.of(s.mem.offsets)...); !took {
@@ -91,11 +92,11 @@ func (s *Socket) EmitEvent(e *Outgoing) (took bool, size int) {
 // First returns one of the events with which a socket begins, and which the log does not keep. It is
 // called when the socket has joined its rooms, after Catch if it was resumed.
 func (s *Socket) First(name string, arg json.RawMessage) []*Message {
-	e := &Outgoing{Name: name, Args: []json.RawMessage{arg}}
+	e, args := Outgoing{Name: name}, []json.RawMessage{arg}
 	if s.mem == nil {
-		return e.encode(nil, s.ns.name, nil)
+		return e.encode(nil, s.ns.name, args)
 	}
-	v := &versions{n: s.ns, e: e, at: s.ns.log.Mark()}
+	v := &versions{n: s.ns, e: e, args: args, at: s.ns.log.Mark()}
 	v.label()
 	return v.of(s.offsets())
 }
@@ -136,31 +137,33 @@ func (n *Namespace) emitVersions(t Target, v *versions) (receivers int) {
 	return receivers
 }
 
-// trailer returns the last argument of an event without an offset. A client would take a string for
-// an offset.
-func (n *Namespace) trailer(e *Outgoing) json.RawMessage {
-	if n.log != nil && len(e.Args) > 0 && len(e.Args[len(e.Args)-1]) > 0 && e.Args[len(e.Args)-1][0] == '"' {
-		return json.RawMessage("null")
+// terminated returns the arguments of an event without an offset. They do not end in a string, which a
+// client would take for an offset.
+func (n *Namespace) terminated(args []json.RawMessage) []json.RawMessage {
+	if n.log != nil && len(args) > 0 && bytes.HasPrefix(args[len(args)-1], []byte{'"'}) {
+		return append(slices.Clip(args), json.RawMessage("null"))
 	}
-	return nil
+	return args
 }
 
 // versions are the encodings of one event that has a position.
 type versions struct {
 	n      *Namespace
-	e      *Outgoing
+	e      Outgoing
+	args   []json.RawMessage
 	at     uint64
 	logged []*Message // with the offset inside, or of an event with a key without one
 	plain  []*Message // nil until needed
 	behind []*Message // likewise
 }
 
-// append adds an event to the log.
-func (n *Namespace) append(to eventlog.Target, e *Outgoing) *versions {
-	v := &versions{n: n, e: e}
+// append adds an event to the log. It copies what it is given, so that without a log nothing of it is on
+// the heap.
+func (n *Namespace) append(to eventlog.Target, e *Outgoing, args []json.RawMessage) *versions {
+	v := &versions{n: n, e: *e, args: slices.Clone(args)}
 	var digits []byte
 	if e.Key != "" {
-		v.logged = e.encode(nil, n.name, n.trailer(e))
+		v.logged = e.encode(nil, n.name, n.terminated(v.args))
 		v.plain, v.behind = v.logged, v.logged
 	} else {
 		v.logged, digits = v.encodeInside()
@@ -181,9 +184,9 @@ func place(ms []*Message, at uint64) []*Message {
 // encodeInside encodes the event with its offset, and returns where the digits of the position
 // belong.
 func (v *versions) encodeInside() (ms []*Message, digits []byte) {
-	e := v.e
-	b := engineio.TextBuffer(sizeHint(v.n.name, e.Name, e.Args) + offsetLength + len(`,""`))
-	b = appendEvent(b, v.n.name, NoID, len(e.Attachments), e.Name, e.Args)
+	e := &v.e
+	b := engineio.TextBuffer(sizeHint(v.n.name, e.Name, v.args) + offsetLength + len(`,""`))
+	b = appendEvent(b, v.n.name, NoID, len(e.Attachments), e.Name, v.args)
 	b = append(b[:len(b)-1], `,"`...) // without its bracket
 	b = append(b, v.n.log.epoch...)
 	b = append(b, `00000000000"]`...)
@@ -209,7 +212,7 @@ func (v *versions) of(o Offsets) []*Message {
 		return v.logged
 	}
 	if v.plain == nil {
-		v.plain = place(v.e.encode(nil, v.n.name, nil), v.at)
+		v.plain = place(v.e.encode(nil, v.n.name, v.args), v.at)
 	}
 	if o == NoOffsets {
 		return v.plain
@@ -221,12 +224,8 @@ func (v *versions) of(o Offsets) []*Message {
 	return v.behind
 }
 
-// encode returns the messages of an event, with a further argument unless it is nil.
-func (e *Outgoing) encode(dst []*Message, namespace string, last json.RawMessage) []*Message {
-	args := e.Args
-	if last != nil {
-		args = append(slices.Clip(args), last)
-	}
+// encode returns the messages of an event.
+func (e *Outgoing) encode(dst []*Message, namespace string, args []json.RawMessage) []*Message {
 	ms := AppendEventMessages(dst, namespace, NoID, e.Name, args, e.Attachments)
 	for _, m := range ms {
 		m.Volatile = e.Volatile
