@@ -25,6 +25,9 @@ func (n node) Deliver(m ClusterMessage) {
 	b := m.selection(ns)
 	switch m.Op {
 	case OpBroadcast:
+		if slices.Contains(m.Except, trackedMark) {
+			return
+		}
 		name, args, ok := unpackEvent(m.Event)
 		if !ok {
 			n.drop(m, DropMalformed)

@@ -7,6 +7,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,6 +27,10 @@ const (
 	// offerTries is how often a report of an offer is published if the bus does not accept it.
 	offerTries = 3
 )
+
+// trackedMark is the name of no room. A broadcast that excepts it is for nodes of another system, such as
+// Node's: those of this library learn of the offer in another way, and ignore it.
+const trackedMark = "realtime:tracked"
 
 // How a device has received an event, as receipts.Receipt.By.
 const (
@@ -103,6 +108,8 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 	b.traceEmitted(event, receivers, sizeOf(of.ms))
 	if b.remote() {
 		o.share(of.assignmentID, sharedOffer{Begun: of.begun(0, left)})
+		b.except = append(slices.Clip(b.except), trackedMark)
+		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, nil)})
 	}
 	return receivers, nil
 }

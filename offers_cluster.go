@@ -123,7 +123,8 @@ func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
 		}, b.Payload)
 		ago := time.Duration(min(b.AgoMS, maxOfferTime.Milliseconds())) * time.Millisecond
 		if ok, _ := o.track(of, ago, left, o.delay(m.ID, false)); ok && !m.Ended {
-			o.sendHere(ns, of)
+			receivers := o.sendHere(ns, of)
+			ns.To(DriverRoom(of.driverID)).traceEmitted(EventAssignmentOffered.name, receivers, sizeOf(of.ms))
 		}
 	}
 	if r := m.Received; r != nil {

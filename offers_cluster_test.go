@@ -277,3 +277,42 @@ func TestOffers_HostileStates(t *testing.T) {
 		require.Equal(t, "mine", gotOffer(t, phone), "it is sent without tracking")
 	})
 }
+
+// otherSystem is a node of another system: it knows broadcasts only.
+type otherSystem struct {
+	idleNode
+	got chan realtime.ClusterMessage
+}
+
+func (o otherSystem) Deliver(m realtime.ClusterMessage) {
+	if m.Op == realtime.OpBroadcast {
+		o.got <- m
+	}
+}
+
+// A node of another system gets an offer as any event, and the nodes of this library get it once.
+func TestOffers_NodesOfAnotherSystem(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 2)
+		other := otherSystem{got: make(chan realtime.ClusterMessage, 8)}
+		link := c.hub.Node()
+		require.NoError(t, link.Start(t.Context(), other))
+		synctest.Wait()
+		phone := c.nodes[1].Driver(t, "d1")
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		synctest.Wait()
+		realtimetest.ExpectNone(t, phone, realtime.EventAssignmentOffered)
+		var offers []realtime.ClusterMessage
+		for len(other.got) > 0 {
+			if m := <-other.got; m.Namespace == realtime.NamespaceDrivers {
+				offers = append(offers, m)
+			}
+		}
+		require.Len(t, offers, 1)
+		require.Equal(t, []string{"driver:d1"}, offers[0].Rooms)
+		require.JSONEq(t, `"trip:assignment:offered"`, string(offers[0].Event.Args[0]))
+		require.Len(t, offers[0].Event.Args, 2)
+		require.NoError(t, link.Close(t.Context()))
+	})
+}

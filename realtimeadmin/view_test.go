@@ -176,6 +176,7 @@ func TestView_Timeline(t *testing.T) {
 			require.Equal(t, []string{
 				"node-1 delivered trip.requested trip:requested /passengers passenger:p1 * + trip:requested /admin admin:all trip:t1 +",
 				"node-1 delivered trip.assignment.offered trip:assignment:offered /drivers driver:d1 + trip:assignment:offered /admin admin:all trip:t1 +",
+				"node-1 delivered trip.assignment.delivered trip:assignment:delivered /admin admin:all trip:t1 +", // at the same moment as the next one
 				"node-2 emitted trip:assignment:offered trip:assignment:offered /drivers driver:d1 *",
 				"node-2 call driver:offer:accept d1 ok",
 				"node-1 delivered trip.driver.assigned trip:driver_assigned /passengers passenger:p1 * + trip:driver_assigned /drivers driver:d1 + trip:driver_assigned /admin admin:all trip:t1 +",

@@ -41,14 +41,14 @@ func TestQuery_AskedBehindAFullQueue(t *testing.T) {
 			})
 			l := s.enter(t, "d1")
 			l.send(text(`42/drivers,9999["ask"]`))
-			l.until(`42/drivers,0["question"`)
+			id, _, _ := strings.Cut(strings.TrimPrefix(l.until("42/drivers,"), "42/drivers,"), `["question"`)
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
 				for i := range n {
 					l.send(text(fmt.Sprintf(`42/drivers,%d["n",%s]`, i, quote(strings.Repeat("x", size)))))
 				}
-				l.send(text(`43/drivers,0["here"]`))
+				l.send(text(`43/drivers,` + id + `["here"]`))
 			}()
 			refused, asked := 0, ""
 			for range n + 1 {

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,7 +80,8 @@ func newClient(c command) (*client, error) {
 	}
 	s.OnAny(func(args ...any) {
 		name, _ := args[0].(string)
-		say(report{Kind: "event", Name: name, Args: args[1:]})
+		args = slices.DeleteFunc(args[1:], func(a any) bool { return reflect.TypeOf(a) != nil && reflect.TypeOf(a).Kind() == reflect.Func }) // the last one may be that of an ack
+		say(report{Kind: "event", Name: name, Args: args})
 	})
 	var connected atomic.Bool
 	_ = s.On("connect", func(...any) {
