@@ -72,7 +72,8 @@ type Node interface {
 	// Answer handles a request from another node and calls answer for each answer, one at a
 	// time. It blocks until it has called answer for all of them, or until ctx ends.
 	Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer))
-	// HasRoom reports whether a room has a socket on this node.
+	// HasRoom reports whether a room has a socket on this node, or a client that may recover with
+	// Options.Recovery was in it.
 	HasRoom(namespace, room string) bool
 
 	// The methods below report changes of the cluster. An adapter that cannot detect a change

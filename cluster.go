@@ -110,7 +110,7 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 // HasRoom implements Node. A socket's id is a room too.
 func (n node) HasRoom(namespace, room string) bool {
 	ns := n.rt.lookup(namespace)
-	return ns != nil && ns.inner.Has(room)
+	return ns != nil && ns.inner.Wanted(socketio.Target{Rooms: []string{room}})
 }
 
 // namespaceOf returns the namespace of a message. It drops a message of another version or
