@@ -108,7 +108,10 @@ export class Client {
   }
 
   #note(kind, name = '', args = []) {
-    if (!this.#noteSnapshot(kind, name, args)) this.log.push({ kind, name, args });
+    if (name === 'realtime:offset') return; // what clients that may be old get in place of a further argument
+    const offset = kind === 'event' && args.length > 1 && /^[A-Z2-7]{8}[-\w]{11}$/.test(args.at(-1)) ? { offset: args.at(-1) } : {}; // of recovery
+    if (offset.offset) args = args.slice(0, -1);
+    if (!this.#noteSnapshot(kind, name, args)) this.log.push({ kind, name, args, ...offset });
     for (const check of [...this.#waiting]) check();
   }
 

@@ -330,6 +330,7 @@ func (a *app) serve() (err error) {
 		Trips:       a.store,
 		Parties:     a.store,
 		Snapshots:   a.store,
+		Recovery:    realtime.Recovery{Enabled: cfg.recovery},
 		Unreachable: a.unreachable,
 		Origins:     realtime.Origins{Allowed: cfg.origins, Credentials: len(cfg.origins) > 0 && !slices.ContainsFunc(cfg.origins, anybodys)},
 		Compat:      realtime.Compat{AllowEIO3: cfg.allowEIO3, LegacyQueryToken: cfg.legacyQueryToken, RetryExpired: cfg.retryExpired},

@@ -161,14 +161,14 @@ func TestConfigure(t *testing.T) {
 	require.Equal(t, config{port: "3000", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
 
 	c, err = configure(
-		strings.Fields("-seed f -ping-interval 1500ms -ping-timeout 1s -connect-timeout 2s -offer-ttl 300ms -token-ttl 1m -echo -no-rate-limit -allow-eio3 -legacy-query-token -retry-expired -carry-sessions"),
+		strings.Fields("-seed f -ping-interval 1500ms -ping-timeout 1s -connect-timeout 2s -offer-ttl 300ms -token-ttl 1m -echo -no-rate-limit -allow-eio3 -legacy-query-token -retry-expired -carry-sessions -recovery"),
 		env(map[string]string{"PORT": "0", "JWT_SECRET": "s", "JWT_ISSUER": "i", "WS_CORS_ORIGIN": "https://a.test, https://b.test,"}),
 	)
 	require.NoError(t, err)
 	require.Equal(t, config{
 		port: "0", secret: "s", issuer: "i", origins: []string{"https://a.test", "https://b.test"}, seedFile: "f", cars: -1, echo: true,
 		pingInterval: 1500 * time.Millisecond, pingTimeout: time.Second, connectTimeout: 2 * time.Second,
-		offerTTL: 300 * time.Millisecond, tokenTTL: time.Minute, radius: defaultRadius, maxAge: defaultMaxAge, noRateLimit: true, allowEIO3: true, legacyQueryToken: true, retryExpired: true, carrySessions: true,
+		offerTTL: 300 * time.Millisecond, tokenTTL: time.Minute, radius: defaultRadius, maxAge: defaultMaxAge, noRateLimit: true, allowEIO3: true, legacyQueryToken: true, retryExpired: true, carrySessions: true, recovery: true,
 	}, c)
 
 	c, err = configure(nil, env(map[string]string{"HOST": "0.0.0.0", "LOGIN_PASSWORD": "p"}))
