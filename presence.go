@@ -267,7 +267,8 @@ func (p *presence) publish(e DomainEvent) bool {
 		case <-p.rt.ctx.Done():
 		}
 	}
-	if p.failedOnce(e) {
+	// When Shutdown has ended its calls, its error says that presence was not published: not a line for each user.
+	if p.rt.ctx.Err() == nil && p.failedOnce(e) {
 		p.rt.log.Error("realtime: presence not published", withStack(err, "event", e.EventName(), "user", e.EventKey(), "error", err)...)
 	}
 	return false

@@ -342,19 +342,25 @@ func TestPresence_AtShutdown(t *testing.T) {
 	})
 }
 
-// A bus that hangs keeps Shutdown no longer than its ctx.
+// A bus that hangs keeps Shutdown no longer than its ctx, and Shutdown's error alone says what was not
+// published.
 func TestPresence_HoldsUpNoShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		srv := realtimetest.NewServer(t, withPresence, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
+		logs, withLogs := recordLogs(t)
+		srv := realtimetest.NewServer(t, withLogs, withPresence, func(o *realtime.Options) { o.Timeouts.Repo = time.Hour })
 		entered, release := srv.Bus.Block()
 		defer release()
 		srv.Driver(t, "d1")
 		<-entered
+		srv.Driver(t, "d2")
+		srv.Driver(t, "d3")
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 		defer cancel()
 		start := time.Now()
 		require.ErrorContains(t, srv.Realtime.Shutdown(ctx), "presence not published")
 		require.LessOrEqual(t, time.Since(start), 4*time.Second)
+		synctest.Wait()
+		require.Empty(t, logs.lines(t, "realtime: presence not published"))
 	})
 }
 
