@@ -250,7 +250,14 @@ func FuzzDecodeArgs(f *testing.F) {
 		require.Equal(t, a.Attachments, again.Attachments)
 		require.Len(t, again.Values, len(a.Values))
 		for i := range a.Values {
-			require.Equal(t, string(a.Values[i]), string(again.Values[i]))
+			if string(a.Values[i]) == string(again.Values[i]) {
+				continue
+			}
+			// The text of -2^63 as a float is that of no int64, but it is sent as one.
+			var once, twice any
+			require.NoError(t, json.Unmarshal(a.Values[i], &once))
+			require.NoError(t, json.Unmarshal(again.Values[i], &twice))
+			require.Equal(t, once, twice, "%s and %s", a.Values[i], again.Values[i])
 		}
 	})
 }
