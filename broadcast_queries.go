@@ -182,7 +182,7 @@ func (b Broadcast) askLocal(
 			err = failed
 		}
 	}
-	b.traceEmitted(event, receivers, sizeOf(ms))
+	b.traceEmitted(event, receivers, socketio.SizeOf(ms))
 	for n := asked; n > 0; n-- {
 		select {
 		case r := <-replies:

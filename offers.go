@@ -105,7 +105,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 		return 0, nil
 	}
 	receivers = o.sendHere(b.ns, of)
-	b.traceEmitted(event, receivers, sizeOf(of.ms))
+	b.traceEmitted(event, receivers, socketio.SizeOf(of.ms))
 	if b.remote() {
 		o.share(of.assignmentID, sharedOffer{Begun: of.begun(0, left)})
 		b.except = append(slices.Clip(b.except), trackedMark)

@@ -12,6 +12,7 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 	"github.com/rodando/realtime/internal/receipts"
 	"github.com/rodando/realtime/internal/roster"
+	"github.com/rodando/realtime/internal/socketio"
 )
 
 const (
@@ -124,7 +125,7 @@ func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
 		ago := time.Duration(min(b.AgoMS, maxOfferTime.Milliseconds())) * time.Millisecond
 		if ok, _ := o.track(of, ago, left, o.delay(m.ID, false)); ok && !m.Ended {
 			receivers := o.sendHere(ns, of)
-			ns.To(DriverRoom(of.driverID)).traceEmitted(EventAssignmentOffered.name, receivers, sizeOf(of.ms))
+			ns.To(DriverRoom(of.driverID)).traceEmitted(EventAssignmentOffered.name, receivers, socketio.SizeOf(of.ms))
 		}
 	}
 	if r := m.Received; r != nil {

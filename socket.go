@@ -202,7 +202,7 @@ func (s *Socket) send(event string, ms ...*socketio.Message) error {
 	if !s.inner.Send(ms...) {
 		return ErrClosed
 	}
-	s.traceEmitted(event, sizeOf(ms))
+	s.traceEmitted(event, socketio.SizeOf(ms))
 	return nil
 }
 

@@ -170,13 +170,6 @@ func (b Broadcast) traceEmitted(event string, receivers, size int) {
 	})
 }
 
-func sizeOf(ms []*socketio.Message) (n int) {
-	for _, m := range ms {
-		n += m.Size()
-	}
-	return n
-}
-
 // tracedBytes returns the size of an event for Trace.Handled, or 0 if that is nil.
 func (rt *Server) tracedBytes(args, attachments [][]byte) (n int) {
 	if rt.opts.Trace.Handled == nil {

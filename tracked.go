@@ -297,7 +297,7 @@ func (k *tracking) begin(b Broadcast, made trackedEvent, event string, arg json.
 			k.settled(e, s.ID())
 		}
 	}
-	b.traceEmitted(event, sent, sizeOf([]*socketio.Message{m}))
+	b.traceEmitted(event, sent, socketio.SizeOf([]*socketio.Message{m}))
 	e.receipts.sockets = sent
 	k.settled(e, "") // the sending
 	return e

@@ -31,12 +31,12 @@ func (n *Namespace) EmitEvent(t Target, e *Outgoing, args []json.RawMessage) (re
 		if to := n.targetOf(t); e.Key == "" || n.log.Awaited(to) {
 			v := n.append(to, e, args)
 			defer n.log.Done(v.at)
-			return n.emitVersions(t, v), sizeOfAll(v.logged)
+			return n.emitVersions(t, v), SizeOf(v.logged)
 		}
 	}
 	var one [1]*Message
 	ms := e.encode(one[:0], n.name, n.terminated(args))
-	return n.Emit(t, ms...), sizeOfAll(ms)
+	return n.Emit(t, ms...), SizeOf(ms)
 }
 
 func (n *Namespace) targetOf(t Target) eventlog.Target {
@@ -47,7 +47,8 @@ func (n *Namespace) targetOf(t Target) eventlog.Target {
 	return to
 }
 
-func sizeOfAll(ms []*Message) (size int) {
+// SizeOf returns the number of bytes of messages.
+func SizeOf(ms []*Message) (size int) {
 	for _, m := range ms {
 		size += m.Size()
 	}
@@ -78,7 +79,7 @@ func (s *Socket) EmitEvent(e *Outgoing, args []json.RawMessage) (took bool, size
 	if s.mem == nil || s.Closed() {
 		var one [1]*Message
 		ms := e.encode(one[:0], s.ns.name, args)
-		return s.Send(ms...), sizeOfAll(ms)
+		return s.Send(ms...), SizeOf(ms)
 	}
 	v := s.ns.append(eventlog.Target{Namespace: s.ns.name, Rooms: []string{s.ID()}}, e, args)
 	defer s.ns.log.Done(v.at)
@@ -86,7 +87,7 @@ func (s *Socket) EmitEvent(e *Outgoing, args []json.RawMessage) (took bool, size
 	if took = s.Send(v.of(s.mem.offsets)...); !took {
 		s.missed(v.at)
 	}
-	return took, sizeOfAll(v.logged)
+	return took, SizeOf(v.logged)
 }
 
 // First returns one of the events with which a socket begins, and which the log does not keep. It is
@@ -168,7 +169,7 @@ func (n *Namespace) append(to eventlog.Target, e *Outgoing, args []json.RawMessa
 	} else {
 		v.logged, digits = v.encodeInside()
 	}
-	v.at = n.log.Append(to, e.Key, sizeOfAll(v.logged), v.logged, digits)
+	v.at = n.log.Append(to, e.Key, SizeOf(v.logged), v.logged, digits)
 	place(v.logged, v.at)
 	return v
 }
