@@ -3,7 +3,8 @@
 
 package realtime
 
-// EventHello is the first event after a successful connect.
+// EventHello is the first event after a successful connect, but for those that a client that
+// recovers had missed.
 var EventHello = NewEvent[HelloPayload]("hello")
 
 // HelloPayload is what EventHello carries.

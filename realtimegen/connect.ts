@@ -9,8 +9,11 @@ export interface App {
    * is called again later.
    */
   token: (renew: boolean) => string | null | Promise<string | null>;
-  /** Called after each connect, also after a reconnect: load the current state. What the server sent in between is not sent again. */
-  connected?: (hello: { sid: string; userId: string; serverTime: ISOTime }) => void;
+  /**
+   * Called after each connect, also after a reconnect: load the current state, unless `hello.recovered` is
+   * true. Then the app has received all that the server sent in between; otherwise it is not sent again.
+   */
+  connected?: (hello: { sid: string; userId: string; serverTime: ISOTime; recovered?: boolean }) => void;
   /** Called when the connection has ended and does not come back by itself. */
   ended?: (why: Ended) => void;
 }
@@ -42,7 +45,7 @@ export interface Connection<N extends Namespace> {
 
 /** The events of the connection itself. */
 interface OwnEvents {
-  hello: (hello: { sid: string; userId: string; serverTime: ISOTime }) => void;
+  hello: (hello: { sid: string; userId: string; serverTime: ISOTime; recovered?: boolean }) => void;
   'auth:expired': () => void;
   'auth:session_refreshed': (e: { oldSid: string; newSid: string }) => void;
   'auth:session_revoked': (e: { sid: string | null; reason: string | null }) => void;

@@ -85,6 +85,10 @@ func (d *dart) codes() {
 }
 
 const ackDart = `
+/// The payload of an event, if it is an object. A handler gets a list when there is more than the payload: the function
+/// that acks the event, or the offset of a server with recovery.
+dynamic payloadOf(dynamic data) => data is List ? data.first : data;
+
 /// What the server answers to an event.
 final class Ack<T> {
   const Ack._(this.ok, this.data, this.error);

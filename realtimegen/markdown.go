@@ -111,6 +111,8 @@ func (p *page) connecting(namespaces []string) {
 	p.linef("- A client keeps what the app emits while it is not connected, and sends all of it after the next connect, in one go. That is not held against it, but events beyond their rate are refused as `rate_limited`; of positions the newest is sent on, and the others are acknowledged. " +
 		"What `socket.volatile.emit` sends is not kept.")
 	p.linef("- No ack comes if the connection is closed before: use `socket.timeout(5000).emitWithAck(...)`.")
+	p.linef("- If the server has `Options.Recovery`, an offset follows the payload of an event as a further argument, or an event `realtime:offset` follows the event: clients store it, and apps ignore both. " +
+		"A client of 4.6 or later that was away for a moment then receives what it had missed, before `hello`.")
 }
 
 // client is a client in JavaScript that does what is right on each ending.
@@ -125,9 +127,9 @@ let sid; // the login session of the socket
 socket.on('hello', (hello) => {
   sid = hello.sid;
   socket.io.reconnectionDelay(delay); // a drain had changed it
+  // Also after a reconnect. If it is recovered, what was sent in between has arrived; otherwise it is not sent again.
+  if (!hello.recovered) loadState();
 });
-// Also after each reconnect: what was sent in between is not sent again.
-socket.on('connect', loadState);
 socket.on('connect_error', (err) => {
   switch (err.data?.code) {
     case undefined:

@@ -37,7 +37,7 @@ abstract final class DriversEvents {
   static const driverTripSet = 'driver:trip:set';
 
   /// The server sends it. Payload: HelloPayload.
-  /// The first event after a successful connect.
+  /// The first event after a successful connect, but for those that a client that recovers had missed.
   /// To: the socket that connected.
   static const hello = 'hello';
 
@@ -167,7 +167,7 @@ abstract final class PassengersEvents {
   static const authRefresh = 'auth:refresh';
 
   /// The server sends it. Payload: HelloPayload.
-  /// The first event after a successful connect.
+  /// The first event after a successful connect, but for those that a client that recovers had missed.
   /// To: the socket that connected.
   static const hello = 'hello';
 
@@ -307,7 +307,7 @@ abstract final class AdminEvents {
   static const authRefresh = 'auth:refresh';
 
   /// The server sends it. Payload: HelloPayload.
-  /// The first event after a successful connect.
+  /// The first event after a successful connect, but for those that a client that recovers had missed.
   /// To: the socket that connected.
   static const hello = 'hello';
 
@@ -523,6 +523,10 @@ abstract final class RefusalCode {
   /// The app is to connect again.
   static const unavailable = 'unavailable';
 }
+
+/// The payload of an event, if it is an object. A handler gets a list when there is more than the payload: the function
+/// that acks the event, or the offset of a server with recovery.
+dynamic payloadOf(dynamic data) => data is List ? data.first : data;
 
 /// What the server answers to an event.
 final class Ack<T> {

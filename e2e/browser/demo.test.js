@@ -26,15 +26,15 @@ describe('the page of examples/dispatch', () => {
     assert.deepEqual(foreign, [], 'requests to other hosts');
   });
 
-  async function open(options = {}) {
+  async function open(options = {}, { url } = server) {
     const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
     const opened = await context.newPage();
     opened.setDefaultTimeout(patience);
-    opened.on('request', (r) => { if (!/^(http|ws)s?:/.test(r.url()) ? !r.url().startsWith('data:') : new URL(r.url()).host !== new URL(server.url).host) foreign.push(r.url()); });
-    opened.on('websocket', (w) => { if (new URL(w.url()).host !== new URL(server.url).host) foreign.push(w.url()); });
+    opened.on('request', (r) => { if (!/^(http|ws)s?:/.test(r.url()) ? !r.url().startsWith('data:') : new URL(r.url()).host !== new URL(url).host) foreign.push(r.url()); });
+    opened.on('websocket', (w) => { if (new URL(w.url()).host !== new URL(url).host) foreign.push(w.url()); });
     opened.on('pageerror', (e) => errors.push(e.message));
     opened.on('console', (m) => { if (/Content Security Policy|Refused to/.test(m.text())) errors.push(m.text()); });
-    await opened.goto(server.url);
+    await opened.goto(url);
     return opened;
   }
 
@@ -72,8 +72,9 @@ describe('the page of examples/dispatch', () => {
         await says('#driver .title', 'No network');
         assert.deepEqual(await possible('#driver'), []);
       }, async () => {
-        await says('#tour p', 'by itself');
-        await received('admin:trip:message_sent', 'Paula', 'Ana');
+        await says('#tour p', 'that was sent meanwhile, and drives on');
+        await says('#driver .news', 'Is everything all right?');
+        await received('admin:trip:message_sent', 'Paula', 'Diego', 'Ana');
       }],
       ['5 of 6: The session of Diego is revoked', async () => {
         await says('#driver .text', 'The dispatcher has ended this session. Log in to go on.');
@@ -127,6 +128,22 @@ describe('the page of examples/dispatch', () => {
     await page.selectOption('#passenger [name=to]', 'Central Station');
     assert.deepEqual(await possible('#passenger'), [], 'there is no ride to where one is');
     await page.context().close();
+  });
+
+  it('reads the trip after a cut, where the server keeps no events', async () => {
+    const plain = await Dispatch.start(null, ['-recovery=false', '-cars', '0']);
+    try {
+      page = await open({}, plain);
+      for (const [title, seen] of [['1 of 6', 'had the offer'], ['2 of 6', 'knew'], ['3 of 6', 'Three positions reached Paula'], ['4 of 6', 'read the trip from the server']]) {
+        await says('#tour h2', title);
+        await page.click('#tour [name=next]');
+        await says('#tour p', seen);
+      }
+      await received('admin:trip:message_sent', 'Paula', 'Ana');
+      await page.context().close();
+    } finally {
+      assert.deepEqual(await plain.close(), []);
+    }
   });
 
   it('fits on a phone, is dark, and stands still, as the visitor wishes', async () => {

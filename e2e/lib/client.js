@@ -54,6 +54,8 @@ export class Client {
    * not in the log.
    */
   snapshots = [];
+  /** How many events have brought nothing but an offset. They are not in the log. */
+  offsets = 0;
   #synced = false; // the last event was trip:sync
   #known = false; // since the last disconnect an availability was taken for the snapshot's
   #waiting = new Set();
@@ -108,8 +110,11 @@ export class Client {
   }
 
   #note(kind, name = '', args = []) {
-    if (name === 'realtime:offset') return; // what clients that may be old get in place of a further argument
-    const offset = kind === 'event' && args.length > 1 && /^[A-Z2-7]{8}[-\w]{11}$/.test(args.at(-1)) ? { offset: args.at(-1) } : {}; // of recovery
+    if (name === 'realtime:offset') { // what clients that may be old get in place of a further argument
+      this.offsets++;
+      return;
+    }
+    const offset = kind === 'event' && args.length > 1 && /^[-\w]{13,}\*?$/.test(args.at(-1)) ? { offset: args.at(-1) } : {}; // of recovery; every payload here is one argument
     if (offset.offset) args = args.slice(0, -1);
     if (!this.#noteSnapshot(kind, name, args)) this.log.push({ kind, name, args, ...offset });
     for (const check of [...this.#waiting]) check();

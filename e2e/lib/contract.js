@@ -15,8 +15,8 @@ const driverCard = (id) => ({
 const vehicleCard = (id) => ({ id, make: orNull(text), model: orNull(text), color: orNull(text), plateNumber: orNull(text) });
 const passengerCard = (id) => ({ id, name: orNull(text), photoUrl: orNull(text), phoneMasked: orNull(text) });
 
-/** hello, for a user in a namespace. */
-export const hello = (nsp, userId, sid) => ({ ok: true, nsp, sid, userId, serverTime: time });
+/** hello, for a user in a namespace, whose client has no former socket. */
+export const hello = (nsp, userId, sid) => ({ ok: true, nsp, sid, userId, serverTime: time, recovered: false });
 
 /** The snapshot of a driver's availability, as acks carry it. */
 export const snapshot = (driverId, known = {}) => ({

@@ -6,7 +6,7 @@ import { legacySettings, settings } from '../lib/client.js';
 import { scenario, tokenOf } from '../lib/scenario.js';
 import { assign, goOnline } from '../lib/trip.js';
 
-const flags = ['-recovery', '-allow-eio3', '-legacy-query-token', '-ping-interval', '2s', '-ping-timeout', '2s'];
+const flags = ['-allow-eio3', '-legacy-query-token', '-ping-interval', '2s', '-ping-timeout', '2s'];
 const among = [...settings, ...legacySettings];
 
 /** Whether a client stores offsets. */
@@ -15,6 +15,9 @@ const takesPart = ({ version }) => version.startsWith('4.');
 /** Whether its first request looks like that of one that does. */
 const looksLike = (setting) => takesPart(setting) || version3(setting) && setting.options.transports?.[0] === 'websocket';
 const version3 = ({ version }) => version.startsWith('3.');
+
+/** Whether it gets offsets in an event of their own, because it may be one that does. */
+const mayTakePart = (setting) => version3(setting) && !looksLike(setting);
 
 const trip = (c, from) => c.log.slice(from).filter((e) => e.kind === 'event' && (e.name.startsWith('trip:') && e.name !== 'trip:assignment:offered' || e.name === 'hello')).map((e) => e.name);
 
@@ -42,6 +45,7 @@ scenario('recovery: a phone that loses its network in the middle of a trip', asy
       await c.settled();
       await c.roundTrip();
       assert.equal(recovered, takesPart(setting), `${c}: ${c.story()}`);
+      assert.equal(c.snapshots.length, recovered ? 1 : n + 2, `${c}: the state, unless it has what changed it`);
       if (!recovered) {
         assert.deepEqual([missed, trip(c, at)], [undefined, ['hello']]);
         continue;
@@ -61,5 +65,27 @@ scenario('recovery: a phone that loses its network in the middle of a trip', asy
       const has = looksLike(setting) && name !== 'trip:assignment:offered' && !name.endsWith('location:update');
       assert.equal(offset !== undefined, has, `${c}: the offset of ${name}`);
     }
+    assert.equal(c.offsets > 0, mayTakePart(setting), `${c}: ${c.offsets} offsets in events of their own`);
   }
 }, { flags, among });
+
+// Nobody gets a pid or an offset then, and each client the state whenever it comes.
+scenario('a server without recovery', async (world, setting) => {
+  const network = await world.network();
+  const driver = world.as('diego', { url: network.url });
+  for (const n of [1, 2]) {
+    const hello = await driver.hello(n);
+    assert.deepEqual([hello.recovered, hello.missed], [undefined, undefined]);
+    await driver.settled();
+    await driver.roundTrip();
+    assert.equal(driver.snapshots.length, n);
+    assert.ok(!driver.socket.recovered);
+    if (n > 1) break;
+    await goOnline(driver);
+    network.cut();
+    await driver.disconnected();
+    network.heal();
+  }
+  assert.deepEqual(driver.log.filter((e) => e.offset || e.args.length > 1), [], setting.name);
+  assert.equal(driver.offsets, 0, 'events with an offset');
+}, { flags: [...flags, '-recovery=false'], among });

@@ -99,7 +99,7 @@ func configure(args []string, env func(string) string) (config, error) {
 	f.BoolVar(&c.legacyQueryToken, "legacy-query-token", false, "accept the token of such a client in the URL")
 	f.BoolVar(&c.retryExpired, "retry-expired", false, "close the connection of an expired token instead of refusing it, for apps that renew the token when they reconnect")
 	f.BoolVar(&c.carrySessions, "carry-sessions", false, "carry the sockets of a session that is refreshed over to the new one, instead of waiting for their auth:refresh")
-	f.BoolVar(&c.recovery, "recovery", false, "let clients that lost their connection have their socket back, with the events that they missed")
+	f.BoolVar(&c.recovery, "recovery", true, "give clients that lost their connection their socket back, with the events that they missed; -recovery=false: each connects as a new one")
 	f.BoolVar(&c.noRateLimit, "no-rate-limit", false, "switch off every rate limit and connection cap")
 	f.Usage = func() { usage(f) }
 	if err := f.Parse(args); err != nil {

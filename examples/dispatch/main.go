@@ -125,8 +125,10 @@
 //
 // # Choices
 //
-// A driver or passenger who connects receives trip:sync behind hello: their running trip, the open offer,
-// and a driver also driver:availability:update. So an app that was away need not ask.
+// A client that has lost its connection, and is back at the same instance within two minutes, receives what it
+// has missed and then hello, which says so: Options.Recovery, which -recovery=false switches off. Behind each
+// other hello a driver or passenger receives trip:sync: their running trip, the open offer, and a driver also
+// driver:availability:update. So an app that was away need not ask.
 //
 // Drivers are available if their snapshot says so, and candidates for a trip if their position is
 // not older than -position-max-age and within -match-radius of the pickup. Of the 20 nearest the

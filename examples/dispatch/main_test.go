@@ -158,29 +158,29 @@ func TestConfigure(t *testing.T) {
 
 	c, err := configure(nil, env(nil))
 	require.NoError(t, err)
-	require.Equal(t, config{port: "3000", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
+	require.Equal(t, config{port: "3000", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge, recovery: true}, c)
 
 	c, err = configure(
-		strings.Fields("-seed f -ping-interval 1500ms -ping-timeout 1s -connect-timeout 2s -offer-ttl 300ms -token-ttl 1m -echo -no-rate-limit -allow-eio3 -legacy-query-token -retry-expired -carry-sessions -recovery"),
+		strings.Fields("-seed f -ping-interval 1500ms -ping-timeout 1s -connect-timeout 2s -offer-ttl 300ms -token-ttl 1m -echo -no-rate-limit -allow-eio3 -legacy-query-token -retry-expired -carry-sessions -recovery=false"),
 		env(map[string]string{"PORT": "0", "JWT_SECRET": "s", "JWT_ISSUER": "i", "WS_CORS_ORIGIN": "https://a.test, https://b.test,"}),
 	)
 	require.NoError(t, err)
 	require.Equal(t, config{
 		port: "0", secret: "s", issuer: "i", origins: []string{"https://a.test", "https://b.test"}, seedFile: "f", cars: -1, echo: true,
 		pingInterval: 1500 * time.Millisecond, pingTimeout: time.Second, connectTimeout: 2 * time.Second,
-		offerTTL: 300 * time.Millisecond, tokenTTL: time.Minute, radius: defaultRadius, maxAge: defaultMaxAge, noRateLimit: true, allowEIO3: true, legacyQueryToken: true, retryExpired: true, carrySessions: true, recovery: true,
+		offerTTL: 300 * time.Millisecond, tokenTTL: time.Minute, radius: defaultRadius, maxAge: defaultMaxAge, noRateLimit: true, allowEIO3: true, legacyQueryToken: true, retryExpired: true, carrySessions: true,
 	}, c)
 
 	c, err = configure(nil, env(map[string]string{"HOST": "0.0.0.0", "LOGIN_PASSWORD": "p"}))
 	require.NoError(t, err)
-	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge}, c)
+	require.Equal(t, config{host: "0.0.0.0", port: "3000", password: "p", origins: []string{"*"}, cars: 12, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge, recovery: true}, c)
 
 	c, err = configure([]string{"-shutdown-delay", "2s"}, env(map[string]string{
 		"REDIS_URL": "redis://r", "JWT_SECRET": "s", "TRUSTED_PROXIES": "127.0.0.1, 10.0.0.0/8, ::1",
 	}))
 	require.NoError(t, err)
 	require.Equal(t, config{
-		port: "3000", secret: "s", redisURL: "redis://r", origins: []string{"*"}, cars: -1, shutdownDelay: 2 * time.Second, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge,
+		port: "3000", secret: "s", redisURL: "redis://r", origins: []string{"*"}, cars: -1, shutdownDelay: 2 * time.Second, offerTTL: 20 * time.Second, tokenTTL: time.Hour, radius: defaultRadius, maxAge: defaultMaxAge, recovery: true,
 		proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")},
 	}, c)
 
@@ -327,7 +327,7 @@ func TestRun(t *testing.T) {
 	file := writeSeed(t, seedFile)
 	go func() {
 		ended <- run(ctx, config{
-			port: "0", secret: secret, issuer: "dispatch", seedFile: file, cars: 1, offerTTL: time.Second, tokenTTL: time.Minute,
+			port: "0", secret: secret, issuer: "dispatch", seedFile: file, cars: 1, offerTTL: time.Second, tokenTTL: time.Minute, recovery: true,
 		}, stdout)
 	}()
 	lines := bufio.NewScanner(out)

@@ -72,3 +72,12 @@ func blocks(page, language string) []string {
 
 // prose returns a page without its code blocks.
 func prose(page string) string { return fence.ReplaceAllString(page, "") }
+
+// What a merge left behind is in no file.
+func TestTree_NoConflictMarkers(t *testing.T) {
+	t.Parallel()
+	marker := regexp.MustCompile(`(?m)^(<{7}|>{7}) .*$`)
+	for path, text := range tree(t, ".md", ".go", ".js", ".mjs", ".ts", ".html", ".css", ".yaml", ".yml", ".json", ".dart", ".kt", ".swift") {
+		require.Empty(t, marker.FindString(text), path)
+	}
+}

@@ -107,10 +107,13 @@ export class Client {
       socket.io.engine.on('upgrade', () => this.#tell('change'));
     });
     socket.on('connect', () => {
+      // If so, everything that was sent meanwhile comes now, and then hello: what the app knows stays true.
+      this.recovered = Boolean(socket.recovered);
       this.#become('online');
       this.#tell('online');
     });
     socket.on('disconnect', (reason) => {
+      this.hello = undefined;
       if (this.state === 'cut') return;
       if (reason === 'io server disconnect') this.#become('out', this.revoked ?? 'The server has ended this session.');
       else if (reason !== 'io client disconnect') this.#become('connecting', this.drained ? 'The node drains: connecting again…' : 'Connecting again…');
@@ -119,7 +122,7 @@ export class Client {
     socket.on('connect_error', (err) => this.#refused(err));
     socket.onAny((event, payload) => {
       if (event === 'auth:session_revoked') this.revoked = 'The dispatcher has ended this session. Log in to go on.';
-      if (event === 'hello') this.revoked = undefined;
+      if (event === 'hello') Object.assign(this, { hello: payload, revoked: undefined });
       if (event === 'server:drain') this.drained = true;
       this.#tell('event', event, payload, this.#sizes.shift() ?? 0);
     });

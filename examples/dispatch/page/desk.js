@@ -26,11 +26,12 @@ export class Desk {
     setInterval(() => this.draw(), 400);
   }
 
-  // A socket that has come back is in none of the rooms that it had joined.
+  // A socket that has come back is not in the room of the reports, and unless it is recovered in none that
+  // it had joined.
   async #watch() {
     try {
       await this.client.call('demo:watch');
-      if (this.followed) await this.client.call('admin:trip:join', { tripId: this.followed });
+      if (this.followed && !this.client.recovered) await this.client.call('admin:trip:join', { tripId: this.followed });
     } catch (err) {
       this.say(inWords(err));
     }

@@ -15,9 +15,13 @@ export class Phone {
     client.on('change', () => this.draw()).on('online', () => this.#catchUp());
   }
 
+  /** Reads the state, unless the app has it and has received everything since. */
   async #catchUp() {
+    if (this.current && this.client.recovered) return;
+    this.current = false;
     try {
       await this.catchUp();
+      this.current = true;
     } catch (err) {
       this.news(inWords(err), true);
     }

@@ -162,8 +162,10 @@ function stepsOf(demo) {
         const began = Date.now();
         setTimeout(() => desk.message('Is everything all right?').catch(() => {}), cutFor / 2);
         await cut;
-        await until('The driver', () => driver.client.online);
-        return `${wheel} was back after ${seconds(Date.now() - began)} by itself, read the trip from the server, and drives on. The message of meanwhile is not repeated.`;
+        const { recovered, missed } = await until('The driver', () => driver.client.online && driver.client.hello);
+        const back = `${wheel} was back after ${seconds(Date.now() - began)} by itself`;
+        if (!recovered) return `${back}, read the trip from the server, and drives on. The message of meanwhile is not repeated.`;
+        return `${back}, has received ${missed > 1 ? `the ${missed} events that were sent meanwhile, with the message` : 'the message that was sent meanwhile'}, and drives on.`;
       },
     },
     {
