@@ -306,6 +306,9 @@ func (ns *Namespace) credentials(h *handshake, payload []byte) (token string, er
 	}
 	if ns.inner.Recovers() {
 		h.claim = takeClaim(auth)
+		if h.conn().passesLists() && !ns.rt.opts.Recovery.AllClients {
+			h.claim = claim{} // what it has missed would come with offsets
+		}
 	}
 	if ns.opts.Authorize != nil && len(auth) > 0 {
 		if h.auth, err = json.Marshal(auth); err != nil || len(h.auth) > maxAuth {

@@ -32,10 +32,14 @@ type requestData struct {
 	otherScheme, inQuery bool
 
 	offsets bool // its client knows the offsets of recovery
+	lists   bool // see passesLists
 }
 
-// onlyOffsets is the requestData of all connections that have nothing else of it.
-var onlyOffsets = requestData{offsets: true}
+// The requestData of all connections that have nothing else of it.
+var (
+	onlyOffsets = requestData{offsets: true}
+	onlyLists   = requestData{lists: true}
+)
 
 // connOf returns the state of a connection.
 func connOf(c *socketio.Conn) *connState { return stateOf(c.Data) }
@@ -54,6 +58,11 @@ func (c *connState) token() string {
 
 // knowsOffsets reports whether the client is known to store offsets.
 func (c *connState) knowsOffsets() bool { return c.request != nil && c.request.offsets }
+
+// passesLists reports whether the client passes a list to the handler of an event with more than its payload,
+// an offset or the function that acks it, so that apps that expect the payload break: Dart's. In a browser it cannot be told
+// from others.
+func (c *connState) passesLists() bool { return c.request != nil && c.request.lists }
 
 // values returns the result of Options.ConnContext, or nil.
 func (c *connState) values() context.Context {
@@ -101,7 +110,7 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	if status != 0 {
 		return nil, busy(status)
 	}
-	b := requestData{offsets: rt.opts.Recovery.Enabled && knowsOffsets(r)}
+	b := requestData{offsets: rt.opts.Recovery.Enabled && knowsOffsets(r), lists: strings.HasPrefix(r.UserAgent(), "Dart/")}
 	b.token = bearer(r.Header.Get("Authorization"))
 	if b.token == "" && protocol < 4 && rt.opts.Compat.LegacyQueryToken {
 		b.token = copyToken(stripBearer(r.URL.Query().Get("token")))
@@ -121,6 +130,8 @@ func (rt *Server) accept(r *http.Request, protocol int) (any, *socketio.Busy) {
 	case requestData{}:
 	case onlyOffsets:
 		c.request = &onlyOffsets
+	case onlyLists:
+		c.request = &onlyLists
 	default:
 		c.request = &b
 	}

@@ -52,8 +52,29 @@ type offer struct {
 	offerFacts
 	payload json.RawMessage
 	ackID   int64
-	ms      []*socketio.Message // the event for a device, encoded once
+	event   receiptedEvent // for a device
 }
+
+// receiptedEvent is an event whose receipts are awaited, encoded once for all sockets.
+type receiptedEvent struct {
+	asks  *socketio.Message // for an ack
+	plain *socketio.Message
+}
+
+func encodeReceipted(ns *Namespace, ackID int64, event string, arg json.RawMessage) receiptedEvent {
+	return receiptedEvent{socketio.EventMessage(ns.name, ackID, event, arg), socketio.EventMessage(ns.name, socketio.NoID, event, arg)}
+}
+
+// to returns the message for a socket. A client that would pass the function that acks to the app's handler, in a
+// list, is not asked: its answer to the ping behind the event is the receipt.
+func (e receiptedEvent) to(s *socketio.Socket) *socketio.Message {
+	if connOf(s.Conn()).passesLists() {
+		return e.plain
+	}
+	return e.asks
+}
+
+func (e receiptedEvent) size() int { return e.asks.Size() }
 
 // offers tracks the offers. Its methods may be called concurrently and do not block.
 type offers struct {
@@ -69,7 +90,7 @@ func (o *offers) init(rt *Server, most int) {
 		Wheel: rt.wheel, Again: rt.opts.Timeouts.OfferAgain, Within: rt.opts.Timeouts.OfferReceipt, Max: most,
 		SendAgain: func(of *offer, devices []*socketio.Socket) {
 			for _, s := range devices {
-				s.Send(of.ms...)
+				s.Send(of.event.to(s))
 			}
 		},
 		Report: o.report,
@@ -105,7 +126,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 		return 0, nil
 	}
 	receivers = o.sendHere(b.ns, of)
-	b.traceEmitted(event, receivers, socketio.SizeOf(of.ms))
+	b.traceEmitted(event, receivers, of.event.size())
 	if b.remote() {
 		o.share(of.assignmentID, sharedOffer{Begun: of.begun(0, left)})
 		b.except = append(slices.Clip(b.except), trackedMark)
@@ -117,7 +138,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 func (o *offers) newOffer(facts offerFacts, payload json.RawMessage) *offer {
 	ns := o.rt.Drivers()
 	of := &offer{offerFacts: facts, payload: payload, ackID: ns.inner.NextID()}
-	of.ms = []*socketio.Message{socketio.EventMessage(ns.name, of.ackID, EventAssignmentOffered.name, payload)}
+	of.event = encodeReceipted(ns, of.ackID, EventAssignmentOffered.name, payload)
 	return of
 }
 
@@ -161,7 +182,7 @@ func (o *offers) send(id string, s *socketio.Socket) (sent bool) {
 			case socketio.ReceiptHeartbeat:
 				o.received(id, s, byHeartbeat)
 			}
-		}, of.ms...)
+		}, of.event.to(s))
 		return sent
 	})
 	return sent

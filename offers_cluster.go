@@ -12,7 +12,6 @@ import (
 	"github.com/rodando/realtime/internal/jsonscan"
 	"github.com/rodando/realtime/internal/receipts"
 	"github.com/rodando/realtime/internal/roster"
-	"github.com/rodando/realtime/internal/socketio"
 )
 
 const (
@@ -125,7 +124,7 @@ func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
 		ago := time.Duration(min(b.AgoMS, maxOfferTime.Milliseconds())) * time.Millisecond
 		if ok, _ := o.track(of, ago, left, o.delay(m.ID, false)); ok && !m.Ended {
 			receivers := o.sendHere(ns, of)
-			ns.To(DriverRoom(of.driverID)).traceEmitted(EventAssignmentOffered.name, receivers, socketio.SizeOf(of.ms))
+			ns.To(DriverRoom(of.driverID)).traceEmitted(EventAssignmentOffered.name, receivers, of.event.size())
 		}
 	}
 	if r := m.Received; r != nil {

@@ -238,10 +238,11 @@ type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
 	Sockets int
 	// AllClients says that every app has a client of 4.6 or later, or ignores arguments of events
 	// that it does not expect. The offset is then the last argument of each event. Otherwise that is
-	// not so for clients that may be of 3.0 to 4.7 and begin with polling, and for those of Python and Dart, until
-	// they reconnect: these get the offset in an event of its own, realtime:offset, behind
+	// not so for clients that may be of 3.0 to 4.7 and begin with polling, until they reconnect, and for those of
+	// Python and Dart: these get the offset in an event of its own, realtime:offset, behind
 	// each event, and if the connection breaks between the two they get the event again, with the
-	// same eventId. Defaults to false.
+	// same eventId. Dart's client would pass a list to the handler of an event with an offset, so each of its
+	// connects is a new one. Defaults to false.
 	AllClients bool
 	// Rooms returns the rooms of the host's own that a recovered socket joins, before it gets
 	// the events that it missed. then has those in which it was. The library's rooms are not

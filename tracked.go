@@ -288,16 +288,16 @@ func (k *tracking) begin(b Broadcast, made trackedEvent, event string, arg json.
 	k.events[e.id] = e
 	k.mu.Unlock()
 	k.rt.wheel.Arm(&e.timer, limit)
-	m := socketio.EventMessage(b.ns.name, e.ackID, event, arg)
+	m := encodeReceipted(b.ns, e.ackID, event, arg)
 	sent := 0
 	for _, s := range sockets {
-		if s.Track(e.ackID, func(r socketio.Receipt) { k.received(e, b.ns, s, r) }, m) {
+		if s.Track(e.ackID, func(r socketio.Receipt) { k.received(e, b.ns, s, r) }, m.to(s)) {
 			sent++
 		} else {
 			k.settled(e, s.ID())
 		}
 	}
-	b.traceEmitted(event, sent, socketio.SizeOf([]*socketio.Message{m}))
+	b.traceEmitted(event, sent, m.size())
 	e.receipts.sockets = sent
 	k.settled(e, "") // the sending
 	return e
