@@ -68,7 +68,7 @@ describe('connect of clients/typescript', { concurrency: 4 }, () => {
 
   /** An app that writes down what its connection does. tokens returns the next token, and null or a throw. */
   const start = (namespace, token, { url = world.server.url, ...options } = {}) => {
-    const app = { log: [] };
+    const app = { log: [], recovered: [] };
     const changed = new Set();
     const note = (...line) => {
       app.log.push(line.join(' ').trim());
@@ -79,7 +79,10 @@ describe('connect of clients/typescript', { concurrency: 4 }, () => {
         note('token', renew ? 'renew' : '');
         return token(renew);
       },
-      connected: (hello) => note('connected', hello.sid),
+      connected: (hello) => {
+        app.recovered.push(hello.recovered);
+        note('connected', hello.sid);
+      },
       ended: ({ kind, code = '', reason }) => note('ended', kind, code, reason ?? ''),
     }, { forceNew: true, reconnectionDelay: 20, reconnectionDelayMax: 200, ...options }));
     app.socket.on('disconnect', () => note('disconnect'));
@@ -150,6 +153,21 @@ describe('connect of clients/typescript', { concurrency: 4 }, () => {
     given[1](tokenOf('pedro'));
     await app.until('connected pedro/a');
     assert.deepEqual(app.log.filter((l) => l !== 'disconnect'), ['token', 'token', 'connected pedro/a']);
+  });
+
+  it('says whether the app has received what it missed', async () => {
+    const network = await world.network();
+    const received = [];
+    const app = start('/passengers', () => tokenOf('pedro', { sid: 'pedro/b' }), { url: network.url });
+    app.socket.on('auth:logged_in', (e) => received.push([e.sid, app.recovered.length]));
+    await app.until('connected pedro/b');
+    network.cut();
+    await app.until('disconnect');
+    const { sid } = await world.server.post('/api/login', '', { userId: 'pedro' });
+    network.heal();
+    await app.until('connected pedro/b', 2);
+    assert.deepEqual(app.recovered, [false, true]);
+    assert.deepEqual(received.filter(([of]) => of === sid), [[sid, 1]], 'once, and before connected');
   });
 
   it('shares a connection', async () => {
