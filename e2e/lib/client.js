@@ -57,7 +57,7 @@ export class Client {
   /** How many events have brought nothing but an offset. They are not in the log. */
   offsets = 0;
   #synced = false; // the last event was trip:sync
-  #known = false; // since the last disconnect an availability was taken for the snapshot's
+  #known = false; // since the last disconnect an availability was taken for the snapshot's, or none comes
   #waiting = new Set();
 
   /**
@@ -130,6 +130,7 @@ export class Client {
       return true;
     }
     if (kind === 'disconnect') this.#known = false;
+    if (name === 'hello' && args[0].recovered) this.#known = true; // no snapshot comes
     if (kind !== 'event' || name !== 'driver:availability:update' || !(behind || (this.setting.foreign && !this.#known))) return false;
     this.#known = true;
     if (behind) this.snapshots.at(-1).availability = args[0];
