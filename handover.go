@@ -99,7 +99,7 @@ func (rt *Server) handOver(ctx context.Context) error {
 	}
 	waiting, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
-	if step(waiting, mostOf, rt.awaitConfirmed) == nil || !users {
+	if step(waiting, halfOf, rt.awaitConfirmed) == nil || !users {
 		return nil
 	}
 	p.publishOrphans()

@@ -30,6 +30,7 @@ type publisher struct {
 	positions driverSearches
 	exchange  tripExchange
 	late      lateMoves
+	learned   learnedPeople
 }
 
 func newPublisher(rt *Server) *publisher {
@@ -38,6 +39,7 @@ func newPublisher(rt *Server) *publisher {
 	p.positions.init(p)
 	p.exchange.init(p)
 	p.late.init(p)
+	p.learned.rt = rt
 	p.seen.size = rt.opts.Limits.RememberedEvents
 	return p
 }
@@ -152,7 +154,7 @@ func (p *publisher) publishOther(r *received) {
 		case ok && r.err == nil && !e.ExpiresAt.IsZero():
 			p.rt.replaced.carry(carriedSession{e.UserID, e.OldSessionID, e.NewSessionID, e.ExpiresAt})
 		default:
-			p.rt.replaced.expireLater(about.sessionID)
+			p.rt.replaced.expireLater(about.sessionID, e.NewSessionID)
 		}
 	}
 	if r.err == nil {

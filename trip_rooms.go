@@ -121,7 +121,7 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 		return false
 	}
 	res, _ := p.exchange.trips.Merge(s, true)
-	p.move(s.Trip, res, namespace)
+	p.moveLearned(s.Trip, res, namespace)
 	if namespace != everyShareNamespace {
 		return true
 	}
@@ -153,10 +153,15 @@ func validIDs(ids ...string) bool {
 // since res, or if messages with earlier moves were lost, move also makes the moves for the current
 // state.
 func (p *publisher) move(tripID string, res triptable.Result, namespaces ...string) {
+	p.moveAll(tripID, res, true, namespaces)
+}
+
+// moveAll is move. Without joins the sockets only leave.
+func (p *publisher) moveAll(tripID string, res triptable.Result, joins bool, namespaces []string) {
 	all := p.late.made(tripID, res, namespaces)
 	for m, version := res.Moves, res.Version; ; {
 		for _, ns := range namespaces {
-			p.moveIn(ns, tripID, m)
+			p.moveIn(ns, tripID, m, joins)
 		}
 		now, latest := p.trips.Current(tripID, m)
 		if latest == version && !all {
@@ -167,11 +172,14 @@ func (p *publisher) move(tripID string, res triptable.Result, namespaces ...stri
 }
 
 // moveIn moves the sockets of one namespace.
-func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves) {
+func (p *publisher) moveIn(namespace, tripID string, m triptable.Moves, joins bool) {
 	trip := TripRoom(tripID)
 	in := func(room Room) Broadcast { return p.rt.lookup(namespace).To(room).Local() }
 	replaceWith := func(room Room) {
 		in(trip).Except(room).Leave(trip)
+		if !joins {
+			return
+		}
 		in(room).joinLocal([]string{trip.name}, maxRemoteRooms) // the trip may be an invention of another node
 	}
 	switch {

@@ -172,12 +172,12 @@ type view struct {
 
 func (r *trip) view() view { return view{r.passenger, r.driver, r.assigned, r.idle} }
 
-// setChanged records now as the last change of the people, if the view has changed since
+// setChanged records when the people have last changed, if the view has changed since
 // before. left says that a driver was released whom only a lookup named: the view does not
 // show that.
-func (r *trip) setChanged(before view, left bool, now time.Time) {
+func (r *trip) setChanged(before view, left bool, at time.Time) {
 	if left || r.view() != before {
-		r.changed = now
+		r.changed = at
 	}
 }
 

@@ -3,7 +3,10 @@
 
 package triptable
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // State is everything that a table knows of a trip. Nodes exchange it as JSON. Times are in
 // microseconds since 1970; 0 means unknown.
@@ -89,14 +92,30 @@ func (t *Table) Merge(s State) Result {
 	if r.suspended > suspended {
 		t.closeLocked(s.Trip, r.suspended, now)
 	}
-	r.setChanged(before, left && r.driver == "", now)
-	res := Result{Outdated: r.knowsMoreThan(s), Changed: changed || left || r.suspended > suspended || r.view() != before, Parties: r.parties(now)}
+	at, old := now, false
+	if newest := s.newest(); newest > 0 && newest < now.Add(-Settle).UnixMicro() {
+		at, old = time.UnixMicro(newest), true
+		if r.changed.After(at) {
+			at = r.changed
+		}
+	}
+	r.setChanged(before, left && r.driver == "", at)
+	res := Result{Old: old, Outdated: r.knowsMoreThan(s), Changed: changed || left || r.suspended > suspended || r.view() != before, Parties: r.parties(now)}
 	res.Version = t.versionLocked(r, res.Changed)
 	if res.Changed {
 		r.seen = now
 	}
 	res.Moves = r.allMoves()
 	return res
+}
+
+// newest returns when the newest fact happened, 0 if that is unknown.
+func (s *State) newest() int64 {
+	newest := max(s.PassengerAt, s.Opened, s.Suspended)
+	for _, f := range slices.Concat(s.Assigns, s.Releases) {
+		newest = max(newest, f.At)
+	}
+	return newest
 }
 
 // last returns the last n facts, or all if there are fewer.

@@ -98,6 +98,9 @@ type Result struct {
 	Former bool
 	// Changed says that the event changed the table.
 	Changed bool
+	// Old says of a state of another table that everything in it happened more than Settle ago: the
+	// host's lookup knows it.
+	Old bool
 	// Version is the trip's version, or 0 for an outdated event that changed nothing. If
 	// Current returns another version after the caller has made Moves, the caller must make
 	// the moves of Current too.
