@@ -64,6 +64,17 @@ type RoomWatcher interface {
 	RoomChanged(namespace, room string)
 }
 
+// Claimer is implemented by adapters with which the clients of Options.Recovery come back to any
+// node. Such an adapter delivers each OpBroadcast to a node for which Node.HasRoom reports any of its
+// Rooms, whether RoomChanged was called or not, and carries Mark.
+type Claimer interface {
+	// Claim reports whether this call is the first one with that key in the cluster. The key is
+	// forgotten after d, or by Unclaim. Claim may block, within ctx.
+	Claim(ctx context.Context, key string, d time.Duration) (first bool, err error)
+	// Unclaim forgets a key. It may block, within ctx.
+	Unclaim(ctx context.Context, key string) error
+}
+
 // Node is the server of this node, as an adapter uses it. Its methods may be
 // called concurrently; the order of Deliver calls is the order of delivery.
 type Node interface {
@@ -72,8 +83,8 @@ type Node interface {
 	// Answer handles a request from another node and calls answer for each answer, one at a
 	// time. It blocks until it has called answer for all of them, or until ctx ends.
 	Answer(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer))
-	// HasRoom reports whether a room has a socket on this node, or a client that may recover with
-	// Options.Recovery was in it.
+	// HasRoom reports whether a room has a socket on this node, or events to it are kept for
+	// Options.Recovery. With a Claimer the latter is so for every room.
 	HasRoom(namespace, room string) bool
 
 	// The methods below report changes of the cluster. An adapter that cannot detect a change
@@ -164,6 +175,7 @@ type ClusterMessage struct {
 	Event    *Raw        `json:"event,omitempty"`    // the event's name, as first argument, and its arguments
 	Volatile bool        `json:"volatile,omitempty"` // drop it for sockets that are not writable
 	Key      string      `json:"key,omitempty"`      // for such sockets, replace an unsent event with this key
+	Mark     string      `json:"mark,omitempty"`     // which event of its node it is, for Options.Recovery: opaque, of at most 16 letters
 	Targets  []string    `json:"targets,omitempty"`
 	Close    bool        `json:"close,omitempty"`
 	Revoke   *Revocation `json:"revoke,omitempty"`

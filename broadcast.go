@@ -124,11 +124,53 @@ func (b Broadcast) send(event string, args []json.RawMessage, attachments [][]by
 	if err := b.fits(event, args, attachments); err != nil {
 		return 0, err
 	}
-	receivers = b.emitLocal(event, args, attachments)
-	if b.remote() && (!b.volatile || b.elsewhere()) {
+	if b.nobody() {
+		return 0, nil
+	}
+	remote := b.remote() && (!b.volatile || b.elsewhere())
+	if b.keeps() {
+		return b.sendKept(event, args, attachments, remote), nil
+	}
+	out := b.outgoing(event, attachments)
+	receivers = b.emitLocal(&out, args)
+	if remote {
 		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, attachments)})
 	}
 	return receivers, nil
+}
+
+// outgoing returns an event for the sockets of this node.
+func (b Broadcast) outgoing(event string, attachments [][]byte) (out socketio.Outgoing) {
+	out = socketio.Outgoing{Name: event, Attachments: attachments, Volatile: b.volatile}
+	if b.key != "" {
+		out.Key = b.ns.name + " " + b.key // a connection carries other namespaces too
+	}
+	return out
+}
+
+// keeps reports whether every node keeps the event, for clients that have lost their connection.
+func (b Broadcast) keeps() bool {
+	return b.ns != nil && !b.volatile && b.key == "" && b.ns.inner.Keeps()
+}
+
+// sendKept is send for an event that every node keeps. The other nodes get the events of a namespace in
+// the order in which this one has kept them.
+func (b Broadcast) sendKept(event string, args []json.RawMessage, attachments [][]byte, remote bool) (receivers int) {
+	var then func()
+	out := b.outgoing(event, attachments)
+	out.Here = !remote
+	out.Share = func(mark string) {
+		m := b.message(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, attachments), Mark: mark})
+		if !remote {
+			m = m.kept()
+		}
+		then = b.ns.rt.clusterHand(m)
+	}
+	receivers = b.emitLocal(&out, args)
+	if then != nil {
+		then()
+	}
+	return receivers
 }
 
 // fits is sendable for an event to the selected sockets.
@@ -144,19 +186,17 @@ func (b Broadcast) nobody() bool { return b.ns == nil || !b.all && len(b.rooms) 
 
 // emptyLocal reports whether no socket of this node, and no client that may recover here, is in the
 // selected rooms.
-func (b Broadcast) emptyLocal() bool { return b.ns == nil || !b.ns.inner.Wanted(b.target()) }
+func (b Broadcast) emptyLocal() bool {
+	return b.ns == nil || !b.keeps() && !b.ns.inner.Wanted(b.target())
+}
 
 // emitLocal queues the event on each socket of this node, and returns their number.
-func (b Broadcast) emitLocal(event string, args []json.RawMessage, attachments [][]byte) (receivers int) {
+func (b Broadcast) emitLocal(out *socketio.Outgoing, args []json.RawMessage) (receivers int) {
 	if b.emptyLocal() {
 		return 0
 	}
-	out := socketio.Outgoing{Name: event, Attachments: attachments, Volatile: b.volatile}
-	if b.key != "" {
-		out.Key = b.ns.name + " " + b.key // a connection carries other namespaces too
-	}
-	receivers, size := b.ns.inner.EmitEvent(b.target(), &out, args)
-	b.traceEmitted(event, receivers, size)
+	receivers, size := b.ns.inner.EmitEvent(b.target(), out, args)
+	b.traceEmitted(out.Name, receivers, size)
 	return receivers
 }
 

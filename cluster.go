@@ -37,7 +37,9 @@ func (n node) Deliver(m ClusterMessage) {
 			n.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", name, "error", err)
 			return
 		}
-		receivers := b.emitLocal(name, args, m.Event.Attachments)
+		out := b.outgoing(name, m.Event.Attachments)
+		out.Mark, out.Foreign = m.Mark, m.Mark == ""
+		receivers := b.emitLocal(&out, args)
 		if n.rt.log.Enabled(context.Background(), slog.LevelDebug) {
 			n.rt.log.Debug("realtime: event of another node emitted", "namespace", ns.name, "event", name, "rooms", m.Rooms, "all", m.All, "receivers", receivers)
 		}
@@ -110,7 +112,7 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 // HasRoom implements Node. A socket's id is a room too.
 func (n node) HasRoom(namespace, room string) bool {
 	ns := n.rt.lookup(namespace)
-	return ns != nil && ns.inner.Wanted(socketio.Target{Rooms: []string{room}})
+	return ns != nil && (ns.inner.Keeps() || ns.inner.Wanted(socketio.Target{Rooms: []string{room}}))
 }
 
 // namespaceOf returns the namespace of a message. It drops a message of another version or

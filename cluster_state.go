@@ -77,6 +77,7 @@ func (n node) Gap(g Gap) {
 	rt.publisher.exchange.compare()
 	rt.peerUsers.missed(g)
 	rt.offers.missed()
+	rt.peerSockets.missed()
 	rt.peerRooms.request()
 }
 
@@ -85,6 +86,7 @@ func (n node) PeerJoined(p Peer) {
 	n.rt.peerRooms.joined(p.ID)
 	n.rt.peerUsers.joined(p.ID)
 	n.rt.offers.shareAll()
+	n.rt.peerSockets.shareAll()
 	if f := n.rt.opts.Trace.PeerJoined; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerInfo{p})
 	}
@@ -101,6 +103,7 @@ func (n node) PeerLost(p Peer, died bool) {
 	}
 	n.rt.peerRooms.table.Left(p.ID)
 	n.rt.peerUsers.lost(p.ID, reason)
+	n.rt.peerSockets.lost(p.ID)
 	if f := n.rt.opts.Trace.PeerLost; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerLostInfo{p, died})
 	}

@@ -2,6 +2,12 @@
 
 package realtime
 
+import (
+	"encoding/json"
+
+	"github.com/rodando/realtime/internal/socketio"
+)
+
 // SetMaxQueued sets the maximum number of events that wait for Options.Parties.
 func (rt *Server) SetMaxQueued(n int) { rt.publisher.parties.max = n }
 
@@ -15,3 +21,33 @@ func (rt *Server) SetMaxOwnRooms(n int) { rt.peerRooms.max = n }
 
 // LimitOffers makes a server forget its offers, and track at most that many from now on.
 func LimitOffers(rt *Server, most int) { rt.offers.init(rt, most) }
+
+// SharedSockets returns what the node tells the others of its sockets, by id.
+func SharedSockets(rt *Server) map[string]string {
+	all := map[string]string{}
+	rt.each(func(ns *Namespace) {
+		for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
+			s, ok := socketOf(inner)
+			if !ok || !ns.inner.Keeps() {
+				continue
+			}
+			if r, ok := inner.Record(); ok {
+				b, _ := json.Marshal(sharedSocket{r, s.Identity()})
+				all[r.ID] = string(b)
+			}
+		}
+	})
+	return all
+}
+
+// KnownSockets returns what the node knows of the sockets of the others.
+func KnownSockets(rt *Server) map[string]string {
+	p := &rt.peerSockets
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := map[string]string{}
+	for key, s := range p.known {
+		all[key.id.String()] = string(s.record)
+	}
+	return all
+}

@@ -29,6 +29,12 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 	if err == nil && !ns.opts.Anonymous {
 		err = ns.checkAgain(ctx, h)
 	}
+	opened := false
+	defer func() {
+		if h.former != nil && !opened {
+			ns.rt.peerSockets.again(ns, h.former)
+		}
+	}()
 	switch {
 	case !h.decide(), err != nil && (inner.Closed() || ctx.Err() != nil):
 		return // already refused, client disconnected, or the server is shutting down
@@ -39,10 +45,11 @@ func (ns *Namespace) connect(inner *socketio.Socket, payload []byte) {
 		}
 		return
 	}
-	opened := inner.OpenThen(func() {
+	opened = inner.OpenThen(func() {
 		ns.rt.offers.connected(s)
 		s.opened()
 		ns.rt.presence.socketConnected(s)
+		ns.rt.peerSockets.connected(s)
 		ns.connected(s)
 	}, first...)
 	if opened {
@@ -109,7 +116,7 @@ func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	if !ok {
 		return
 	}
-	defer func() { inner.Settle(s.Identity()) }()
+	defer func() { ns.rt.peerSockets.disconnected(s, inner.Settle(s.Identity())) }()
 	s.mu.Lock()
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()

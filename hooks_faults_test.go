@@ -148,6 +148,17 @@ func hookRows() map[string]hookRow {
 			}
 			return "none"
 		}, want: []string{"none"}},
+		"Claimer.Claim": {trigger: recoverOutcome, want: []string{"recovered"}},
+		"Claimer.Unclaim": {trigger: func(t *testing.T, s hookSite) string {
+			former, err := s.dial(t, realtime.NamespaceDrivers, "new", realtime.UserDriver)
+			require.NoError(t, err)
+			former.Drop()
+			synctest.Wait()
+			auth := map[string]any{"token": s.srv.Login("new", realtime.UserDriver), "pid": former.PID(), "offset": "made up"}
+			_, err = s.srv.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Auth(auth))
+			require.NoError(t, err)
+			return "done"
+		}, want: done},
 		"RoomWatcher.RoomChanged": {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Connected":         {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Refused": {trigger: func(t *testing.T, s hookSite) string {
@@ -515,6 +526,7 @@ func TestHooks_EachHasARow(t *testing.T) {
 	methods(reflect.TypeFor[realtime.SessionBatchRepo]())
 	methods(reflect.TypeFor[realtime.TripBatchLookup]())
 	methods(reflect.TypeFor[realtime.RoomWatcher]())
+	methods(reflect.TypeFor[realtime.Claimer]())
 	methods(reflect.TypeFor[realtime.AdapterChecker]())
 	methods(reflect.TypeFor[realtime.AdapterReporter]())
 	namespace := reflect.TypeFor[*realtime.Namespace]()

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/realtimetest"
@@ -308,6 +309,20 @@ func (h hookedAdapter) Check(ctx context.Context) error {
 func (h hookedAdapter) AdapterStats() realtime.AdapterStats {
 	h.at("AdapterReporter.AdapterStats")
 	return realtime.AdapterStats{Outgoing: 1}
+}
+
+func (h hookedAdapter) Claim(ctx context.Context, key string, d time.Duration) (bool, error) {
+	if err := h.fails("Claimer.Claim"); err != nil {
+		return false, err
+	}
+	return h.HubNode.Claim(ctx, key, d)
+}
+
+func (h hookedAdapter) Unclaim(ctx context.Context, key string) error {
+	if err := h.fails("Claimer.Unclaim"); err != nil {
+		return err
+	}
+	return h.HubNode.Unclaim(ctx, key)
 }
 
 func (h hookedAdapter) RoomChanged(ns, room string) {

@@ -64,6 +64,7 @@ type hostCalls struct {
 	unreachable            *hostcall.Kind                 // Options.Unreachable
 	recovery               *hostcall.Kind                 // Options.Recovery.Rooms
 	request, roomChanged   *hostcall.Kind                 // the adapter
+	claims                 *hostcall.Kind                 // Claimer.Claim and Unclaim
 	check                  *hostcall.Kind                 // AdapterChecker.Check
 	rooms                  *hostcall.Notices[watchedRoom] // for an adapter that is a RoomWatcher; otherwise nil
 	setup, shutdown        *hostcall.Kind                 // the adapter and the bus, when the server starts and ends
@@ -109,6 +110,7 @@ func (h *hostCalls) init(rt *Server) {
 	h.unreachable = few(many, abandonedEvents)
 	h.bus = untimed(1<<16, 1024)
 	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
+	h.claims = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		h.rooms = rt.roomNotices(w)
@@ -217,6 +219,29 @@ func (rt *Server) clusterPublish(m ClusterMessage) error {
 		return nil
 	}
 	return rt.publishInOrder(m)
+}
+
+// clusterHand is clusterPublish for a caller that holds a lock: it passes the message on, and does
+// what remains when the caller calls then.
+func (rt *Server) clusterHand(m ClusterMessage) (then func()) {
+	m.Version = ClusterVersion
+	if !rt.host.direct {
+		wait, ok := rt.host.cluster.AddThen(func() { rt.adapterPublish(m) })
+		if !ok {
+			return func() {}
+		}
+		return wait
+	}
+	var failed []error
+	err := hostcall.Guard(func() error { return rt.adapter.Publish(context.Background(), m) }, func(err error) { failed = append(failed, err) })
+	return func() {
+		for _, err := range failed {
+			rt.hostFailed(publishCall, err)
+		}
+		if err != nil {
+			rt.adapterFailed(inspect(err), "namespace", m.Namespace, "op", m.Op)
+		}
+	}
 }
 
 func (rt *Server) publishDirectly(m ClusterMessage) {

@@ -33,21 +33,27 @@ type stateContent struct {
 	OffersOf    bool               `json:"offersOf,omitempty"`    // nodes answer with Offer
 	Tracked     *sharedTracked     `json:"tracked,omitempty"`     // an event of the host's with receipts
 	TrackedBy   *trackedReceipt    `json:"trackedBy,omitempty"`   // a receipt of one
+	Sockets     *sharedSockets     `json:"sockets,omitempty"`     // sockets of the sender in the message's namespace, whose clients may come to another node
+	SocketsOf   bool               `json:"socketsOf,omitempty"`   // nodes answer with Sockets
+	Claim       *socketClaim       `json:"claim,omitempty"`       // the client of a socket has come to the sender
+	Claimed     *socketClaimed     `json:"claimed,omitempty"`     // the answer to Claim
+	Kept        *ClusterMessage    `json:"kept,omitempty"`        // an event for sockets of the sender alone: nodes keep it for clients that come to them
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
-	// that are still in it after Timeouts.RefreshGrace.
-	Replaced string `json:"replaced,omitempty"`
+	// that are still in it after Timeouts.RefreshGrace. ReplacedBy is the new one, if it is known.
+	Replaced   string `json:"replaced,omitempty"`
+	ReplacedBy string `json:"replacedBy,omitempty"`
 	// Carried is a login session that was replaced: each node carries its sockets in the message's
 	// namespace over to the new one.
 	Carried *carriedSession `json:"carried,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
-func (s NodeState) MarshalJSON() ([]byte, error) { return json.Marshal(s.content) }
+func (s NodeState) MarshalJSON() ([]byte, error) { return json.Marshal(s.content) } //nolint:musttag // a kept ClusterMessage has Go's names, and only Go reads it
 
 // UnmarshalJSON implements json.Unmarshaler.
 func (s *NodeState) UnmarshalJSON(data []byte) error {
 	var content stateContent
-	if err := json.Unmarshal(data, &content); err != nil {
+	if err := json.Unmarshal(data, &content); err != nil { //nolint:musttag // as above
 		return fmt.Errorf("realtime: node state: %w", err)
 	}
 	s.content = content
@@ -98,7 +104,20 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 		return ns.rt.tracking.applyReceipt(s.TrackedBy)
 	case s.OffersOf:
 		ns.rt.offers.shareAll()
+	case s.Sockets != nil:
+		return ns.rt.peerSockets.apply(ns, from, s.Sockets)
+	case s.SocketsOf:
+		ns.rt.peerSockets.shareAll()
+	case s.Claim != nil:
+		return ns.rt.peerSockets.claimed(ns, s.Claim)
+	case s.Claimed != nil:
+		return ns.rt.peerSockets.answered(s.Claimed)
+	case s.Kept != nil:
+		return ns.keep(s.Kept)
 	case validID(s.Replaced):
+		if validID(s.ReplacedBy) {
+			ns.rt.recovery.replace(s.Replaced, s.ReplacedBy)
+		}
 		ns.rt.replaced.expireHereLater(s.Replaced)
 	case s.Carried != nil && s.Carried.valid():
 		ns.rt.recovery.replace(s.Carried.Old, s.Carried.New)

@@ -221,20 +221,23 @@ type Cluster struct {
 // Volatile events are not kept, and of events with a key, such as drivers' positions, only the
 // newest of those that were emitted while the client was away. A query is not sent again.
 //
-// The events are kept in the memory of this node: a client that reconnects to another node, or
-// after a restart, connects as a new one. If the adapter reports a gap, no client that was away
+// The events are kept in the memory of each node. If Cluster.Adapter is a Claimer, as that of package
+// redisadapter is, and Cluster.BusFanOut is not set, every node keeps the events of all nodes, and a client may come back to
+// any of them, also when its former node has died. Of events with a key it then gets those that come next. Otherwise a client that
+// reconnects to another node connects as a new one. If the adapter reports a gap, no client that was away
 // then recovers.
 type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Enabled switches recovery on. Defaults to false.
 	Enabled bool
 	// Window is how long a client may be away, at least one second. Defaults to 2 min.
 	Window time.Duration
-	// Events is the maximum number of events that the node keeps. Defaults to 100,000 events.
+	// Events is the maximum number of events that the node keeps in each namespace. Defaults to 100,000 events.
 	Events int
 	// Bytes is the maximum size of these events. Defaults to 67,108,864 bytes.
 	Bytes int
-	// Sockets is the maximum number of clients that are away. Each takes about a kilobyte.
-	// Defaults to 100,000 clients.
+	// Sockets is the maximum number of clients that are away, in each namespace. Each takes about a kilobyte.
+	// It is also the maximum number of sockets of other nodes that the node remembers, in all namespaces. Each
+	// takes about half a kilobyte. Defaults to 100,000.
 	Sockets int
 	// AllClients says that every app has a client of 4.6 or later, or ignores arguments of events
 	// that it does not expect. The offset is then the last argument of each event. Otherwise that is

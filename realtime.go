@@ -67,6 +67,7 @@ type Server struct {
 	sessions      *hostcall.Lookup[Session]
 	sweep         sweep
 	recovery      recovery
+	peerSockets   peerSockets
 	replaced      replacedSessions
 	presence      presence
 	presenceCheck presenceCheck
@@ -154,6 +155,7 @@ func New(o Options) (*Server, error) {
 	rt.sweep.init(rt)
 	rt.replaced.rt = rt
 	rt.recovery.window = o.Recovery.Window
+	rt.peerSockets.init(rt)
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
 	}
@@ -170,6 +172,7 @@ func New(o Options) (*Server, error) {
 		rt.publisher.exchange.compare()
 		rt.peerUsers.request()
 		rt.offers.missed()
+		rt.peerSockets.missed()
 	}
 	return rt, nil
 }
@@ -195,7 +198,7 @@ func (rt *Server) startEngine() {
 		Limited:         rt.exceeded,
 		UpgradeFailed:   rt.upgradeFailed,
 		Heartbeat:       rt.heartbeat(),
-		Recovery:        o.Recovery.config(),
+		Recovery:        o.Recovery.config(claimerOf(o, rt.adapter) != nil),
 		Failed:          rt.connectionFailed,
 		Accept:          rt.accept,
 		Opened:          func(data any, end func()) { rt.admission.Opened(&stateOf(data).Conn, end) },
@@ -306,6 +309,9 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Wake: ns.woken, Overflow: ns.overflow, Disconnect: ns.disconnected, Panic: ns.onPanic}
+	if rt.peerSockets.claimer != nil {
+		hooks.Moved = ns.moved
+	}
 	if rooms := rt.host.rooms; rt.clustered {
 		hooks.Room = func(room string) {
 			rt.peerRooms.change(ns, room)

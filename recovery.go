@@ -17,12 +17,13 @@ import (
 	"github.com/rodando/realtime/internal/socketio"
 )
 
-// config returns what package socketio needs, or nil if recovery is off.
-func (r *Recovery) config() *socketio.RecoveryConfig {
+// config returns what package socketio needs, or nil if recovery is off. everything says that clients of
+// other nodes come here.
+func (r *Recovery) config(everything bool) *socketio.RecoveryConfig {
 	if !r.Enabled {
 		return nil
 	}
-	return &socketio.RecoveryConfig{Window: r.Window, Events: r.Events, Bytes: r.Bytes, Sockets: r.Sockets}
+	return &socketio.RecoveryConfig{Window: r.Window, Events: r.Events, Bytes: r.Bytes, Sockets: r.Sockets, Everything: everything}
 }
 
 // numbers lists the numbers of Recovery.
@@ -111,27 +112,32 @@ func (ns *Namespace) recoverable(ctx context.Context, s *Socket, h *handshake) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reclaimTime)
 	defer cancel()
-	for again := true; again; {
-		if h.former, again = ns.reclaim(ctx, s, p, from); again {
-			select {
-			case <-time.After(reclaimPause):
-			case <-ctx.Done():
-				return
-			}
+	pause := reclaimPause
+	for tries := 1; ; tries++ {
+		var again bool
+		if h.former, again = ns.reclaim(ctx, s, p, from, tries); !again || !pauseIn(ctx, pause) {
+			return
 		}
+		pause = min(2*pause, maxReclaimPause)
 	}
 }
 
 const (
 	// reclaimTime is how long a handshake waits for the former socket of its client.
 	reclaimTime = 4 * time.Second
-	// reclaimPause is the time between two looks whether it is free.
-	reclaimPause = 10 * time.Millisecond
+	// reclaimPause is the time between the first two looks whether it is free. It doubles, up to
+	// maxReclaimPause.
+	reclaimPause    = 10 * time.Millisecond
+	maxReclaimPause = 200 * time.Millisecond
 )
 
+// claimTries is how often a node tries to be the first one that recovers a socket of another node. That it
+// is not may be because the client has tried before, or because this node knows an older state.
+const claimTries = 6
+
 // reclaim makes a socket the former one of its client, which it returns, or nil. again says that another
-// handshake of the client has it at present.
-func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, offset *string) (a *socketio.Away, again bool) {
+// handshake of the client has it at present. tries counts the calls.
+func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, offset *string, tries int) (a *socketio.Away, again bool) {
 	if former := ns.inner.Connected(p); former != nil {
 		f, ok := socketOf(former)
 		if !ok || !ns.rt.recovery.same(f.Identity(), s.Identity()) {
@@ -144,15 +150,24 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 			return nil, false
 		}
 	}
-	a = ns.inner.Away(ctx, p)
+	a = ns.inner.Away(ctx, p.ID(), p.Socket())
 	if a == nil {
-		return nil, ns.inner.Connected(p) != nil
+		if ns.inner.Connected(p) != nil {
+			return nil, true
+		}
+		if a = ns.rt.peerSockets.claim(ctx, s, p, offset); a == nil {
+			return nil, false
+		}
 	}
 	if owner, ok := a.Owner.(Identity); !ok || !ns.rt.recovery.same(owner, s.Identity()) {
 		return nil, false
 	}
-	ok, taken := s.inner.Resume(a, offset)
+	if !ns.rt.peerSockets.first(ctx, ns, a) {
+		return nil, a.Here() || tries < claimTries
+	}
+	ok, taken := s.inner.Resume(a, p, offset)
 	if !ok {
+		ns.rt.peerSockets.again(ns, a)
 		return nil, taken
 	}
 	return a, false
@@ -162,7 +177,11 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 // nor those of running trips: the trips that an admin watches, and rooms of the host.
 func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) error {
 	var own []Room // of the host
-	for _, r := range roomsNamed(h.former.Rooms) {
+	var then []string
+	for _, r := range h.former.Rooms {
+		then = append(then, r.Name)
+	}
+	for _, r := range roomsNamed(then) {
 		_, trip := tripOf(r.name)
 		switch {
 		case r.name == h.former.Socket:
@@ -172,7 +191,7 @@ func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) error 
 			own = append(own, r)
 		}
 	}
-	if ns.name == NamespaceAdmin && !slices.Contains(h.former.Rooms, AdminDriversRoom.name) {
+	if ns.name == NamespaceAdmin && !slices.Contains(then, AdminDriversRoom.name) {
 		s.Leave(AdminDriversRoom)
 	}
 	if ns.rt.opts.Recovery.Rooms == nil || len(own) == 0 {
@@ -226,8 +245,12 @@ func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake)
 	if err != nil {
 		return nil, err
 	}
-	for _, e := range snapshot {
-		first = append(first, s.inner.FirstRequired(e.name, e.arg)...)
+	for i, e := range snapshot {
+		emit := s.inner.First
+		if i == len(snapshot)-1 {
+			emit = s.inner.FirstRequired
+		}
+		first = append(first, emit(e.name, e.arg)...)
 	}
 	return first, nil
 }

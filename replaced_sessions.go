@@ -65,10 +65,10 @@ func (r *replacedSessions) count(sessionID string, n int) {
 }
 
 // expireLater closes the sockets that are still in a replaced session after
-// Timeouts.RefreshGrace, on all nodes.
-func (r *replacedSessions) expireLater(sessionID string) {
+// Timeouts.RefreshGrace, on all nodes. by is the new session, or empty.
+func (r *replacedSessions) expireLater(sessionID, by string) {
 	if r.shares() {
-		r.rt.shareState(everyShareNamespace, stateContent{Replaced: sessionID})
+		r.rt.shareState(everyShareNamespace, stateContent{Replaced: sessionID, ReplacedBy: by})
 	}
 	r.expireHereLater(sessionID)
 }
@@ -80,9 +80,11 @@ func (r *replacedSessions) shares() bool { return r.rt.clustered && !r.rt.opts.C
 func (r *replacedSessions) expireHereLater(sessionID string) {
 	r.during(sessionID, func() {
 		r.rt.each(func(ns *Namespace) {
-			b := ns.To(SessionRoom(sessionID)).Local()
-			_ = EventAuthExpired.Emit(b, AuthExpiredPayload{At: Time{time.Now()}}) // marshals
-			b.Close()
+			for _, inner := range ns.To(SessionRoom(sessionID)).selectLocal() {
+				if s, ok := socketOf(inner); ok {
+					s.expire(time.Now())
+				}
+			}
 		})
 	})
 }

@@ -182,7 +182,18 @@ func (s *Socket) emit(event string, arg []byte) error {
 }
 
 func (s *Socket) sendEvent(e *socketio.Outgoing, args []json.RawMessage) error {
+	var then func()
+	if s.ns.inner.Keeps() { // the client may come back to another node
+		e.Here = true
+		e.Share = func(mark string) {
+			m := ClusterMessage{Op: OpBroadcast, Namespace: s.ns.name, Rooms: []string{s.ID()}, Event: packEvent(e.Name, args, e.Attachments), Mark: mark}
+			then = s.ns.rt.clusterHand(m.kept())
+		}
+	}
 	took, size := s.inner.EmitEvent(e, args)
+	if then != nil {
+		then()
+	}
 	if !took {
 		return ErrClosed
 	}

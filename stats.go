@@ -173,7 +173,7 @@ func (h *hostCalls) abandoned() map[HostCall]int {
 		HostCallParties:  h.parties.Abandoned(),
 		HostCallEvents:   h.events.Abandoned(),
 		HostCallBus:      h.bus.Abandoned() + h.presence.Abandoned(),
-		HostCallAdapter:  h.request.Abandoned() + h.roomChanged.Abandoned() + h.check.Abandoned() + h.cluster.Abandoned(),
+		HostCallAdapter:  h.request.Abandoned() + h.roomChanged.Abandoned() + h.claims.Abandoned() + h.check.Abandoned() + h.cluster.Abandoned(),
 		HostCallRequest:  h.connContext.Abandoned(),
 		HostCallTrace:    h.trace.Abandoned(),
 	}

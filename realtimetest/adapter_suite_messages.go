@@ -39,6 +39,7 @@ func testAdapterDelivers(t *testing.T, c *cluster) {
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{a, b}, Event: raw(`"two"`, `1`, `null`, `[1,[2]]`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, All: true, Except: []string{b}, Event: raw(`"all:but"`, `1e3`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{a, b, s}, Except: []string{"Qm9vbSwgYSBzb2NrZXQ_", "other"}, Event: raw(`"but"`)},
+		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{b}, Mark: "ABCDEF-0123abc", Event: raw(`"marked"`, `1`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{b}, Volatile: true, Key: "driver:location:update1", Event: raw(`"volatile"`, `{"lat":23.13333333333333}`)},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{b}, Event: binary},
 		{Op: realtime.OpBroadcast, Namespace: ns, Rooms: []string{a}, Event: raw(`"large"`, `"`+strings.Repeat("x", 512<<10)+`"`)},

@@ -27,9 +27,10 @@ type Hub struct {
 	pending int
 	idle    chan struct{} // closed when pending becomes 0; nil while nobody waits for that
 	errs    []error
-	named   int            // nodes that were given a name
-	lost    map[route]bool // routes, with an empty namespace, on which messages were lost
-	only    bool           // see SetOnlyPeers
+	named   int                  // nodes that were given a name
+	lost    map[route]bool       // routes, with an empty namespace, on which messages were lost
+	only    bool                 // see SetOnlyPeers
+	claims  map[string]time.Time // when they are forgotten, by key
 }
 
 // route is the path on which messages keep their order.
@@ -47,7 +48,9 @@ type parcel struct {
 }
 
 // NewHub returns a Hub without nodes.
-func NewHub() *Hub { return &Hub{queues: map[route][]parcel{}, lost: map[route]bool{}} }
+func NewHub() *Hub {
+	return &Hub{queues: map[route][]parcel{}, lost: map[route]bool{}, claims: map[string]time.Time{}}
+}
 
 // Node returns a new node's adapter.
 func (h *Hub) Node() *HubNode {
@@ -111,6 +114,7 @@ var (
 	_ realtime.AdapterChecker  = (*HubNode)(nil)
 	_ realtime.AdapterReporter = (*HubNode)(nil)
 	_ realtime.RoomWatcher     = (*HubNode)(nil)
+	_ realtime.Claimer         = (*HubNode)(nil)
 )
 
 var (

@@ -71,6 +71,7 @@ var (
 	_ realtime.AdapterChecker  = (*Adapter)(nil)
 	_ realtime.AdapterReporter = (*Adapter)(nil)
 	_ realtime.RoomWatcher     = (*Adapter)(nil)
+	_ realtime.Claimer         = (*Adapter)(nil)
 )
 
 var (

@@ -69,7 +69,7 @@ func toWire(m realtime.ClusterMessage) (wire.Message, error) {
 	}
 	w := wire.Message{
 		Kind: kind, Namespace: m.Namespace, Rooms: m.Rooms, Except: m.Except, Targets: m.Targets,
-		Close: m.Close, Volatile: m.Volatile, Latest: m.Key,
+		Close: m.Close, Volatile: m.Volatile, Latest: m.Key, Mark: m.Mark,
 	}
 	if m.Op == realtime.OpRevoke && m.Revoke != nil {
 		w.Revoke = &wire.Revoke{UserID: m.Revoke.UserID, SessionID: m.Revoke.SessionID}
@@ -92,7 +92,7 @@ func fromWire(w *wire.Message) realtime.ClusterMessage {
 	m := realtime.ClusterMessage{
 		Version: realtime.ClusterVersion, Op: ops[w.Kind], Namespace: w.Namespace,
 		All: len(w.Rooms) == 0 && w.Kind != wire.ServerEmit, Rooms: w.Rooms, Except: w.Except, Targets: w.Targets,
-		Close: w.Close, Volatile: w.Volatile, Key: w.Latest,
+		Close: w.Close, Volatile: w.Volatile, Key: w.Latest, Mark: w.Mark,
 	}
 	switch w.Kind {
 	case wire.Broadcast, wire.ServerEmit, wire.Ask:

@@ -51,7 +51,7 @@ func TestRealRedis_DocumentedACL(t *testing.T) {
 					defer cancel()
 					require.NoError(t, bus.Close(ctx))
 				})
-				servers = append(servers, realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, adapter }))
+				servers = append(servers, realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter, o.Recovery.Enabled = bus, adapter, true }))
 			}
 			passenger, driver := servers[0].Passenger(t, "p1").Within(20*time.Second), servers[1].Driver(t, "d1").Within(20*time.Second)
 			require.NoError(t, servers[0].Realtime.Publish(t.Context(), realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}))
@@ -60,6 +60,11 @@ func TestRealRedis_DocumentedACL(t *testing.T) {
 			sockets, err := servers[0].Realtime.Drivers().All().Sockets(t.Context()) // asks the other node
 			require.NoError(t, err)
 			require.Len(t, sockets, 1)
+			driver.Drop()
+			time.Sleep(told)
+			back, err := servers[0].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(servers[0].Login("d1", realtime.UserDriver)), realtimetest.Recover(driver))
+			require.NoError(t, err)
+			require.True(t, back.Recovered())
 			require.Zero(t, lines.Times("NOPERM"))
 			require.Empty(t, r.Do(t, "ACL", "LOG"), "Redis refused something")
 		})

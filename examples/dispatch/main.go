@@ -125,7 +125,7 @@
 //
 // # Choices
 //
-// A client that has lost its connection, and is back at the same instance within two minutes, receives what it
+// A client that has lost its connection, and is back within two minutes, receives what it
 // has missed and then hello, which says so: Options.Recovery, which -recovery=false switches off. Behind each
 // other hello a driver or passenger receives trip:sync: their running trip, the open offer, and a driver also
 // driver:availability:update. So an app that was away need not ask.

@@ -89,7 +89,7 @@ func (m *Message) encodeBinary(eio3, b64 bool) *Message {
 		b = base64.StdEncoding.AppendEncode(append(b, 'b'), data)
 	}
 	t := newMessage(b, !b64)
-	t.Volatile, t.Key, t.At = m.Volatile, m.Key, m.At
+	t.Volatile, t.Key = m.Volatile, m.Key
 	return t
 }
 

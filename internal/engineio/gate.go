@@ -10,23 +10,7 @@ import "slices"
 // for use. Session.mu guards its fields.
 type Gate struct {
 	held  *heldMessages
-	trail *Trail // nil: the positions of messages are not remembered
 	state uint8
-}
-
-// Follow makes a trail remember the messages that the gate lets through. It is called before
-// OpenGate.
-func (s *Session) Follow(g *Gate, t *Trail) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	g.trail = t
-}
-
-// SetTrail changes the trail that a gate follows. It is called before OpenGate.
-func (s *Session) SetTrail(g *Gate, t Trail) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	*g.trail = t
 }
 
 // heldMessages are the messages that OpenGate sends after its own. If CloseGate came
@@ -50,15 +34,6 @@ func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
 	s.mu.Lock()
 	switch g.state {
 	case gateOpen:
-		if g.trail != nil && len(ms) > 0 && ms[0].At != 0 {
-			if g.trail.refuses(ms[0].At) {
-				s.mu.Unlock()
-				return true
-			}
-			if s.state == stateOpen {
-				g.trail.passed(ms[0].At)
-			}
-		}
 		return s.sendAndUnlock(ms)
 	case gateHolds:
 		if g.held == nil {
@@ -92,16 +67,8 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 		s.mu.Unlock()
 	default:
 		g.state = gateOpen
-		var held []*Message
 		if h != nil {
-			held = h.messages
-		}
-		if g.trail != nil {
-			held = g.trail.admitted(held)
-		}
-		ms = slices.Concat(ms, held)
-		if g.trail != nil {
-			g.trail.passedAll(ms)
+			ms = slices.Concat(ms, h.messages)
 		}
 		s.sendAndUnlock(ms)
 	}

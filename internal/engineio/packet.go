@@ -46,13 +46,6 @@ type Message struct {
 	// not writable. Empty: it replaces none. A message that others belong to, as an event
 	// with attachments, has none: it would be replaced without them.
 	Key string
-	// At is the position of the message for the trail of a gate, set before it is queued. 0: none.
-	At uint64
-}
-
-// Placed returns the message with another position. The message itself may be queued meanwhile.
-func (m *Message) Placed(at uint64) *Message {
-	return &Message{frame: m.frame, head: m.head, binary: m.binary, Volatile: m.Volatile, Key: m.Key, At: at}
 }
 
 // TextBuffer returns a buffer for TextMessage. The caller appends the data of the

@@ -1,4 +1,5 @@
-// Sockets that are away: they have lost their connection, and their clients may return.
+// Sockets that are away: they have lost their connection, and their clients may return, to this node
+// or to another one.
 
 package eventlog
 
@@ -8,55 +9,57 @@ import (
 	"time"
 )
 
-// ID is the secret by which a client proves that it had a socket.
+// ID names a socket that can be recovered. It follows from the secret of its client.
 type ID [20]byte
 
-// Away is a socket that is away. Log.mu guards the fields that begin with a small letter; the
-// others do not change after Settle.
-type Away struct {
-	ID        ID
-	Namespace string
-	Socket    string   // the id of the socket
-	Rooms     []string // those that it was in
-	Trail     Trail
-	Owner     any // whoever had the socket, for the caller of Find
+// Room is a room that a socket was in when it left.
+type Room struct {
+	Name  string
+	Since Seen   // before that the socket was not in the room, so that events from then are not missed
+	Label string // Since for other nodes
+}
 
-	at         uint64   // the position of the newest event when it left
-	unselected []uint64 // the events whose receivers were not selected then
-	unfinished []uint64 // the events that were not queued on all receivers then
-	missed     []uint64 // see Log.Missed
-	until      time.Time
-	settled    chan struct{}
-	taken      bool
+// Away is a socket that is away. Log.mu guards the fields that begin with a small letter; the
+// others do not change after Leave, but for Owner.
+type Away struct {
+	ID     ID
+	Socket string // the id of the socket
+	Rooms  []Room // also one with the socket's id
+	// Trail says what was queued on the socket, if it was one of this node.
+	Trail Trail
+	// Since is what the client had received when the socket began, and Label is the same for other nodes.
+	Since Seen
+	Label string
+	// Turn is how often the client has returned.
+	Turn int
+	// Least is an event without which the client cannot recover. Zero: there is none.
+	Least Mark
+	// Owner is whoever had the socket: what was passed to Settle, or the caller's.
+	Owner any
+	// Node is the node of the socket. The zero Emitter is this one; Foreign makes the others.
+	Node Emitter
+	// Lost is when that node was last heard. It is zero unless Foreign made the socket.
+	Lost time.Time
+
+	at      uint64 // the position of the newest event when it left
+	until   time.Time
+	settled chan struct{}
+	taken   bool
+	seen    Seen // of Take
 }
 
 // Trail is what is known of the events that were queued on a socket.
 type Trail struct {
-	Start   uint64   // the position at which the socket connected
-	Recent  []uint64 // the positions of the newest of these events, in the order in which they were queued
-	Lates   []Late   // the newest of those that were queued after one with a higher position, in order
-	Dropped uint64   // Late.After of the last one that is not in Lates; 0: all are
-	Least   uint64   // the position of an event without which the client cannot recover; 0: none
-	Joined  uint64   // the position of the newest event when it last joined a room after its connect
+	Base   uint64   // Recent has no events up to this position
+	Recent []uint64 // the positions of the newest of these events
+	More   bool     // there were others before them
 }
 
-// Late is an event that was queued after one with a higher position: when After was the highest
-// position so far.
-type Late struct{ At, After uint64 }
-
-// Leave records a socket that is about to leave its rooms. Until Settle it cannot return.
+// Leave records a socket that is about to leave its rooms. Until Settle it cannot return. It is called
+// between Pause and End.
 func (l *Log[M]) Leave(a *Away) {
 	now := l.cfg.Now()
-	a.settled = make(chan struct{})
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	a.at, a.until = l.head, now.Add(l.cfg.Window)
-	for _, p := range l.pending {
-		a.unfinished = append(a.unfinished, p.at)
-		if !p.selected {
-			a.unselected = append(a.unselected, p.at)
-		}
-	}
+	a.settled, a.at, a.until = make(chan struct{}), l.head, now.Add(l.cfg.Window)
 	l.expireLocked(now)
 	for len(l.away) >= l.cfg.Sockets && len(l.order) > 0 {
 		l.forgetLocked(l.order[0])
@@ -70,25 +73,14 @@ func (l *Log[M]) Leave(a *Away) {
 	l.countLocked(a, 1)
 }
 
-// Missed says that the event at a position could not be queued on a socket that was selected.
-func (l *Log[M]) Missed(a *Away, at uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	a.missed = append(a.missed, at)
-}
-
-// Settle sets the trail and the owner of a socket that is away, and allows it to return. It is
-// called once.
-func (l *Log[M]) Settle(a *Away, t Trail, owner any) {
-	a.Trail, a.Owner = t, owner
+// Settle sets the owner of a socket that is away, and allows it to return. It is called once.
+func (l *Log[M]) Settle(a *Away, owner any) {
+	a.Owner = owner
 	close(a.settled)
 }
 
-// unfinishedPause is the time between two looks whether events are queued.
-const unfinishedPause = time.Millisecond
-
 // Find returns the socket with an id that is away, or nil. It waits, within ctx, until Settle was
-// called for it, and all events are queued that were emitted when it left.
+// called for it.
 func (l *Log[M]) Find(ctx context.Context, id ID) *Away {
 	l.mu.Lock()
 	a := l.away[id]
@@ -98,45 +90,105 @@ func (l *Log[M]) Find(ctx context.Context, id ID) *Away {
 	}
 	select {
 	case <-a.settled:
+		return a
 	case <-ctx.Done():
 		return nil
 	}
-	for l.unfinished(a) {
-		select {
-		case <-time.After(unfinishedPause):
-		case <-ctx.Done():
-			return nil
+}
+
+// Forget ends the absence of a socket whose client has returned to another node for the turn'th time.
+func (l *Log[M]) Forget(id ID, turn int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a := l.away[id]; a != nil && a.Turn < turn {
+		l.forgetLocked(a)
+	}
+}
+
+// Take reserves a socket for the caller, who calls Catch or Return later. offset is the label of the last
+// event that the client has received; nil if there is none. It fails if another one has taken the
+// socket, or it cannot catch up.
+func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if a.Here() {
+		switch {
+		case l.away[a.ID] != a, l.cfg.Now().After(a.until):
+			return false, false
+		case a.taken:
+			return false, true
 		}
 	}
-	return a
-}
-
-func (l *Log[M]) unfinished(a *Away) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.ContainsFunc(a.unfinished, func(at uint64) bool { return l.pendingLocked(at) >= 0 })
-}
-
-// Take reserves a socket that Find has returned for the caller, who calls Catch or Return later. It
-// fails if another one has taken it, or it cannot catch up from that offset.
-func (l *Log[M]) Take(a *Away, offset uint64) (ok, taken bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case l.away[a.ID] != a, l.cfg.Now().After(a.until), offset < a.Trail.Least:
-		return false, false
-	case a.taken:
-		return false, true
+	if a.seen, ok = l.seenLocked(a, offset); ok {
+		_, ok = l.missedLocked(a, a.seen, names(a.Rooms))
 	}
-	_, a.taken = l.missedLocked(a, a.split(offset), a.Rooms)
-	return a.taken, false
+	a.taken = ok
+	return ok, false
 }
 
-// Return gives back a socket that was taken. Its client may try again.
-func (l *Log[M]) Return(a *Away) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	a.taken = false
+// textLocked returns what a client has received as a label for other nodes.
+func (l *Log[M]) textLocked(s Seen) string {
+	own, _ := l.parse(l.labelLocked(s.At))
+	b := l.Mark(s.At).Append(nil)
+	for _, m := range own.and(s).From {
+		b = m.Append(b)
+	}
+	return string(b)
+}
+
+// seenLocked returns what the client of a socket has received. ok is false if that is unknown, or
+// the client cannot recover from there.
+func (l *Log[M]) seenLocked(a *Away, offset *string) (s Seen, ok bool) {
+	if offset != nil {
+		if s, ok = l.parse(*offset); !ok || s.partial || s.At > l.head {
+			return s, false
+		}
+	}
+	if !l.reached(s, a.Least) {
+		return s, false
+	}
+	s = s.and(a.Since)
+	if a.Here() {
+		s.At = a.upTo(s.At)
+	}
+	return s, true
+}
+
+// reached reports whether a client has received an event.
+func (l *Log[M]) reached(s Seen, m Mark) bool {
+	return s.from(m.Emitter) >= m.At || m.Emitter == l.cfg.Emitter && s.At >= m.At
+}
+
+// Here reports whether the socket is one of this node.
+func (a *Away) Here() bool { return a.Node == Emitter{} }
+
+// upTo returns the position up to which the client has every event, if the newest one that it has
+// received is the one at that position.
+func (a *Away) upTo(at uint64) uint64 {
+	t := &a.Trail
+	if at < t.Base || t.More && at < t.Recent[0] {
+		return at
+	}
+	for _, next := range t.Recent {
+		if next > at {
+			return next - 1
+		}
+	}
+	return a.at
+}
+
+// Return gives back a socket that was taken: its client may try again. It is called between Pause and
+// End.
+func (l *Log[M]) Return(a *Away) { a.taken = false }
+
+// Caught is what Catch returns.
+type Caught[M any] struct {
+	Missed []Event[M] // in the order in which they are to be sent
+	Head   uint64     // the position up to which Missed is complete; it and the next one are of no event
+	Seen   Seen       // what the client had received before
+	Label  string     // Seen for other nodes
+	// Ahead has the events that the client has received, and that may still arrive here.
+	Ahead []Mark
 }
 
 // Event is an event that a socket has missed.
@@ -145,138 +197,114 @@ type Event[M any] struct {
 	Event M
 }
 
-// Caught is what Catch returns.
-type Caught[M any] struct {
-	Missed []Event[M] // in the order in which they are to be sent
-	Recent []uint64   // the last events that the client has received, as in Trail.Recent
-	Head   uint64     // the position up to which Missed is complete
-}
-
-// Catch ends the absence of a socket that was taken, and returns the events after an offset that
-// went to rooms in which it was, and is now. It returns false if some of them are not kept any
-// more, or they are too many.
-func (l *Log[M]) Catch(a *Away, offset uint64, now []string) (c Caught[M], ok bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	s := a.split(offset)
-	l.head++ // like Mark
-	c.Head, c.Recent = l.head, s.received
-	if l.away[a.ID] == a {
-		c.Missed, ok = l.missedLocked(a, s, now)
+// Catch ends the absence of a socket that was taken, and returns the events that went to rooms in
+// which it was, and is now, and that its client has not received. ok is false if some of them are
+// not kept any more, or they are too many. now has the socket's id too. Catch is called between Pause and
+// End.
+func (l *Log[M]) Catch(a *Away, now []string) (c Caught[M], ok bool) {
+	l.head += 2 // see Caught.Head
+	c = Caught[M]{Head: l.head - 1, Seen: a.seen}
+	ok = !a.Here() || l.away[a.ID] == a
+	if ok {
+		c.Missed, ok = l.missedLocked(a, a.seen, now)
+	}
+	for _, m := range a.seen.From {
+		if e := l.emitterLocked(m.Emitter); e != l.self && (e == nil || e.At < m.At) {
+			c.Ahead = append(c.Ahead, m)
+		}
+	}
+	if ok {
+		c.Label = l.textLocked(a.seen)
 	}
 	l.forgetLocked(a)
 	return c, ok
 }
 
 // missedLocked returns the events that a socket has missed which is now in those rooms.
-func (l *Log[M]) missedLocked(a *Away, s split, now []string) (missed []Event[M], ok bool) {
-	if !l.canCatchLocked(a, s) {
+func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []Event[M], ok bool) {
+	if !l.completeLocked(a, s) {
 		return nil, false
 	}
-	both := slices.DeleteFunc(slices.Clone(a.Rooms), func(name string) bool { return !slices.Contains(now, name) })
-	// An event that was queued on the socket was for it, whichever rooms it was in then.
+	both := slices.DeleteFunc(slices.Clone(a.Rooms), func(r Room) bool { return !slices.Contains(now, r.Name) })
 	size := 0
-	send := func(at uint64, rooms []string) (fits bool) {
+	for _, at := range l.positionsLocked(both, s.At) {
 		e := l.entryLocked(at)
-		if e == nil || e.empty || !e.to.reaches(a.Namespace, rooms) {
-			return true
-		}
-		size += e.size
-		missed = append(missed, Event[M]{at, e.event})
-		return len(missed) <= l.cfg.CatchEvents && size <= l.cfg.CatchBytes
-	}
-	for _, at := range s.queued {
-		if !send(at, now) {
+		switch {
+		case e == nil, e.empty, s.covers(at, e.Origin.Mark), a.excepted(e.To.Except), !e.to(both):
+			continue
+		case e.Key != "" && (!a.Here() || at <= a.at): // it was kept for another socket, or is not of all nodes
+			continue
+		case e.Origin.Here && e.emitter.Emitter != l.nodeOf(a):
+			continue
+		case e.Origin.Unknown && !a.Here():
 			return nil, false
 		}
-	}
-	found := l.positionsLocked(a.Namespace, both, s.after)
-	found = append(append(append(found, s.lates...), a.missed...), a.unselected...)
-	slices.Sort(found)
-	for _, at := range slices.Compact(found) {
-		e := l.entryLocked(at)
-		if e == nil || e.key != "" && at <= a.at || a.excepted(e.to.Except) || slices.Contains(s.queued, at) {
-			continue
-		}
-		if !send(at, both) {
+		size += e.Size
+		missed = append(missed, Event[M]{at, e.Event})
+		if len(missed) > l.cfg.CatchEvents || size > l.cfg.CatchBytes {
 			return nil, false
 		}
 	}
 	return missed, true
 }
 
-// positionsLocked returns the positions of the events of rooms after one.
-func (l *Log[M]) positionsLocked(namespace string, names []string, after uint64) (found []uint64) {
-	for _, name := range append(slices.Clip(names), "") {
-		list := l.rooms[room{namespace, name}]
+func (l *Log[M]) nodeOf(a *Away) Emitter {
+	if a.Here() {
+		return l.cfg.Emitter
+	}
+	return a.Node
+}
+
+// completeLocked reports whether the log has every event that the client has not received.
+func (l *Log[M]) completeLocked(a *Away, s Seen) bool {
+	switch {
+	case s.At >= l.trimmed:
+		return true
+	case a.Here() && s.At > 0:
+		return false
+	}
+	// What came to a node of which the client has been a while ago, the client has received. Otherwise
+	// its node would have noticed that the connection was broken.
+	received := a.Lost.Add(-unnoticed)
+	return !slices.ContainsFunc(append(slices.Clip(l.others), l.self), func(e *emitter) bool {
+		return e.deafened && !e.last.Before(l.silentSince()) || s.from(e.Emitter) < e.floor && e.floorAt.After(received)
+	})
+}
+
+// positionsLocked returns the positions of the events of rooms after one, in order.
+func (l *Log[M]) positionsLocked(rooms []Room, after uint64) (found []uint64) {
+	for _, name := range append(names(rooms), "") {
+		list := l.rooms[name]
 		first, exact := slices.BinarySearch(list, after)
 		if exact {
 			first++
 		}
 		found = append(found, list[first:]...)
 	}
-	return found
+	slices.Sort(found)
+	return slices.Compact(found)
 }
 
-// split is what an offset says of the events that were queued on a socket.
-type split struct {
-	queued   []uint64 // those that the client has not received, in order, if the trail has all of them
-	lates    []uint64 // those that it has not received with a position up to after
-	after    uint64   // of the further ones it has missed those with a higher position
-	received []uint64 // the last ones that it has received, in order
-	exact    bool     // the trail has all that it has not received
-}
-
-// split divides what was queued on the socket at an offset.
-func (a *Away) split(offset uint64) split {
-	t := &a.Trail
-	offset = max(offset, t.Start) // a lower one is of an earlier socket: the client has received nothing of this one
-	if i := lastIndex(t.Recent, offset); i >= 0 {
-		return split{queued: t.Recent[i+1:], after: a.at, received: t.Recent[:i+1], exact: true}
-	}
-	s := split{after: offset, received: []uint64{offset}}
-	first := 0
-	for i, late := range slices.Backward(t.Lates) {
-		if late.At == offset {
-			first, s.after, s.received = i+1, late.After, []uint64{late.After, offset}
-			break
-		}
-	}
-	for _, late := range t.Lates[first:] {
-		if late.After >= s.after && late.At <= s.after {
-			s.lates = append(s.lates, late.At)
-		}
-	}
-	return s
-}
-
-// canCatchLocked reports whether the log has every event that the socket may have missed.
-func (l *Log[M]) canCatchLocked(a *Away, s split) bool {
-	gone := func(at uint64) bool { return at <= l.trimmed }
-	if s.after > l.head || gone(s.after+1) || slices.ContainsFunc(slices.Concat(s.queued, s.lates, a.missed, a.unselected), gone) {
-		return false
-	}
-	// Otherwise an event that was queued before the socket has joined a room could be taken for a missed one.
-	return s.exact || s.after > a.Trail.Dropped && s.after >= a.Trail.Joined
-}
-
-func lastIndex(list []uint64, x uint64) int {
-	for i, y := range slices.Backward(list) {
-		if x == y {
-			return i
-		}
-	}
-	return -1
+// to reports whether an event went to any of the rooms after the socket had joined it.
+func (e *entry[M]) to(rooms []Room) bool {
+	return e.To.Rooms == nil || slices.ContainsFunc(rooms, func(r Room) bool {
+		return slices.Contains(e.To.Rooms, r.Name) && !r.Since.covers(e.pos, e.Origin.Mark)
+	})
 }
 
 // excepted reports whether an event was not for the socket.
 func (a *Away) excepted(except []string) bool {
-	return slices.ContainsFunc(except, func(name string) bool { return name == a.Socket || slices.Contains(a.Rooms, name) })
+	return slices.ContainsFunc(except, func(name string) bool {
+		return slices.ContainsFunc(a.Rooms, func(r Room) bool { return r.Name == name })
+	})
 }
 
-// reaches reports whether an event went to any of the rooms.
-func (t Target) reaches(namespace string, names []string) bool {
-	return t.Namespace == namespace && (t.Rooms == nil || slices.ContainsFunc(t.Rooms, func(name string) bool { return slices.Contains(names, name) }))
+func names(rooms []Room) []string {
+	all := make([]string, 0, len(rooms)+1)
+	for _, r := range rooms {
+		all = append(all, r.Name)
+	}
+	return all
 }
 
 // forgetLocked ends the absence of a socket.
@@ -300,15 +328,10 @@ func (l *Log[M]) expireLocked(now time.Time) {
 // countLocked counts a socket in the rooms that it was in.
 func (l *Log[M]) countLocked(a *Away, n int) {
 	l.moves.Add(1)
-	count := func(name string) {
-		r := room{a.Namespace, name}
-		if l.awaited[r] += n; l.awaited[r] == 0 {
-			delete(l.awaited, r)
+	for _, name := range append(names(a.Rooms), "") {
+		if l.awaited[name] += n; l.awaited[name] == 0 {
+			delete(l.awaited, name)
 		}
-	}
-	count("")
-	for _, name := range a.Rooms {
-		count(name)
 	}
 	l.none.Store(len(l.away) == 0)
 }

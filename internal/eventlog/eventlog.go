@@ -1,14 +1,14 @@
-// Package eventlog keeps the newest events that were emitted to rooms, and remembers the sockets
-// that have lost their connection, so that a client that reconnects receives what it has missed.
-// The package is pure: it knows no sockets, messages or network.
+// Package eventlog keeps the newest events of a namespace that were emitted to rooms, and remembers
+// the sockets that have lost their connection, so that a client that reconnects receives what it has
+// missed. The package is pure: it knows no sockets, messages or network.
 //
-// Each event has a position, one higher than the event before it. An emitter appends an event,
-// selects the sockets that receive it, calls Selected, queues the event on each of them, reports
-// those on which it could not with Missed, and calls Done. A socket that leaves calls Leave before
-// it leaves its rooms, and one that returns joins its rooms before it calls Catch. So an emitter
-// that does not find the socket has its event in the log; and an emitter that finds it after
-// Catch has an event with a position up to the one that Catch returned, which the socket then
-// drops, or with a higher one.
+// Each event has a position, one higher than the event before it. Between Begin and End an emitter
+// keeps its event, selects the sockets that receive it, queues it on them, and hands it to the other
+// nodes. So all sockets, and all nodes, get the events of a node in the order of their positions, and
+// the position of the last event that a client has received says which others it has.
+//
+// Each node keeps the events of all nodes. A label has the node's position, and the newest event of each
+// other node that came before. So another node knows which of its events a client has not received.
 package eventlog
 
 import (
@@ -21,6 +21,7 @@ import (
 
 // Config bounds a Log. Every field but Now is required.
 type Config struct {
+	Emitter     Emitter       // this node
 	Window      time.Duration // how long a socket can be away
 	Events      int           // the maximum number of events that are kept
 	Bytes       int           // the maximum size of these events
@@ -30,9 +31,14 @@ type Config struct {
 	Now         func() time.Time
 }
 
-// keepLonger is how much longer than Config.Window an event is kept: a connection that breaks
-// without a sign is noticed only after its heartbeat has timed out.
-const keepLonger = time.Minute
+const (
+	// unnoticed is how long it takes at most until a node notices that a connection has broken without a
+	// sign: until its heartbeat has timed out. Events are kept for that much longer than Config.Window.
+	unnoticed = time.Minute
+	// maxEmitters is the maximum number of other nodes that a log knows. Those of which it has heard
+	// nothing for the longest time are forgotten first.
+	maxEmitters = 64
+)
 
 // Log is a ring of events, with an index by room. Its methods may be called concurrently.
 type Log[M any] struct {
@@ -42,57 +48,66 @@ type Log[M any] struct {
 
 	mu      sync.Mutex // guards the fields below, and the fields of every Away that its comment names
 	head    uint64     // the highest position so far
-	trimmed uint64     // the highest one whose event may not be kept any more
+	trimmed uint64     // the highest one whose event is not kept any more
 	entries []entry[M] // in the order of their positions
 	skip    int        // the first entries, which have no events any more
 	bytes   int
-	rooms   map[room][]uint64 // the positions of a room's events
-	keys    map[string]uint64 // the position of the newest event of a key
-	pending []pending         // the events whose emitter has not called Done, in order
+	rooms   map[string][]uint64 // the positions of a room's events; "": of those for every socket
+	keys    map[string]uint64   // the position of the newest event of a key
+	self    *emitter
+	others  []*emitter
 	away    map[ID]*Away
-	order   []*Away      // those in away, and some that are not any more, in the order in which they left
-	awaited map[room]int // how many sockets in away were in a room
+	order   []*Away        // those in away, and some that are not any more, in the order in which they left
+	awaited map[string]int // how many sockets in away were in a room
 }
 
-// pending is an event that is being queued.
-type pending struct {
-	at       uint64
-	selected bool // its receivers are selected
+// emitter is what a log knows of a node.
+type emitter struct {
+	Mark               // the newest event that it has emitted
+	last     time.Time // when that arrived
+	floor    uint64    // its events after this position are all in the log
+	floorAt  time.Time // or those that came later than this; zero: always
+	deafened bool      // since its last event, others may have been lost
 }
 
-// room is a room of a namespace. An empty name stands for every socket of the namespace.
-type room struct{ namespace, name string }
+// Target says who receives an event: the sockets that are in any of Rooms, or all if Rooms is nil,
+// but for those that are in any of Except or have an id in it. The log keeps the slices.
+type Target struct{ Rooms, Except []string }
 
-// Target says who receives an event: the sockets of a namespace that are in any of Rooms, or all
-// if Rooms is nil, but for those that are in any of Except or have an id in it. The log keeps the
-// slices.
-type Target struct {
-	Namespace     string
-	Rooms, Except []string
-}
+var everybody = []string{""}
 
-// appendRooms appends the rooms of the target.
-func (t Target) appendRooms(to []room) []room {
+// rooms returns the names under which the event is found.
+func (t Target) rooms() []string {
 	if t.Rooms == nil {
-		return append(to, room{t.Namespace, ""})
+		return everybody
 	}
-	for _, name := range t.Rooms {
-		to = append(to, room{t.Namespace, name})
-	}
-	return to
+	return t.Rooms
 }
 
-// few is space for the rooms of most targets.
-type few [4]room
+// Origin says where an event comes from. The zero Origin is this node.
+type Origin struct {
+	Mark
+	// Here: it is only for sockets of the node that has emitted it.
+	Here bool
+	// Unknown: nobody has marked it. Another node cannot know whether a client has received it.
+	Unknown bool
+}
+
+// Entry is an event that a log keeps.
+type Entry[M any] struct {
+	Event  M
+	To     Target
+	Key    string // an event with a key takes the place of the one before it
+	Size   int    // in bytes
+	Origin Origin
+}
 
 type entry[M any] struct {
-	pos   uint64
-	event M
-	to    Target
-	key   string
-	size  int
-	at    time.Time
-	empty bool // a newer event of the same key has replaced it
+	Entry[M]
+	pos     uint64
+	emitter *emitter
+	at      time.Time
+	empty   bool // a newer event of the same key has replaced it
 }
 
 // New returns an empty log.
@@ -100,7 +115,10 @@ func New[M any](c Config) *Log[M] {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	l := &Log[M]{cfg: c, rooms: map[room][]uint64{}, keys: map[string]uint64{}, away: map[ID]*Away{}, awaited: map[room]int{}}
+	l := &Log[M]{
+		cfg: c, rooms: map[string][]uint64{}, keys: map[string]uint64{}, away: map[ID]*Away{}, awaited: map[string]int{},
+		self: &emitter{Mark: Mark{Emitter: c.Emitter}},
+	}
 	l.none.Store(true)
 	return l
 }
@@ -112,76 +130,172 @@ func (l *Log[M]) Awaited(t Target) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var space few
-	return slices.ContainsFunc(t.appendRooms(space[:0]), func(r room) bool { return l.awaited[r] > 0 })
+	return l.AwaitedNow(t)
+}
+
+// AwaitedNow is Awaited between Begin and End.
+func (l *Log[M]) AwaitedNow(t Target) bool {
+	return slices.ContainsFunc(t.rooms(), func(name string) bool { return l.awaited[name] > 0 })
 }
 
 // Moves returns a number that changes when a socket leaves or returns.
 func (l *Log[M]) Moves() uint64 { return l.moves.Load() }
 
-// Append appends an event of a size in bytes, and writes its position into digits, which belong to
-// the event, unless they are nil. An event with a key takes the place of the one before it. The
-// caller calls Selected and Done later.
-func (l *Log[M]) Append(to Target, key string, size int, event M, digits []byte) uint64 {
-	now := l.cfg.Now()
+// Begin begins to emit, and returns the position of the event. Until End, no other event is
+// emitted, no socket leaves or returns, and only the methods that say so may be called.
+func (l *Log[M]) Begin() (at uint64) {
+	l.mu.Lock()
+	l.head++
+	return l.head
+}
+
+// Pause is Begin without an event. It returns the position of the newest event.
+func (l *Log[M]) Pause() (at uint64) {
+	l.mu.Lock()
+	return l.head
+}
+
+// End ends what Begin or Pause has begun.
+func (l *Log[M]) End() { l.mu.Unlock() }
+
+// Mark returns the mark of the event at a position of this node.
+func (l *Log[M]) Mark(at uint64) Mark { return Mark{l.cfg.Emitter, at} }
+
+// Hear records the mark of another node. It is called between Begin and End, before AppendLabel.
+func (l *Log[M]) Hear(m Mark) { l.hearLocked(m, m.At-1) }
+
+// HearAll records that a node has emitted the events up to a mark. Those that it emits later arrive
+// here.
+func (l *Log[M]) HearAll(m Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.head++
-	at := l.head
-	if digits != nil {
-		PutPosition(digits, at)
+	l.hearLocked(m, m.At)
+}
+
+// hearLocked records a mark. All events of the node after floor arrive, if it has not been heard before.
+func (l *Log[M]) hearLocked(m Mark, floor uint64) {
+	if m.Emitter == l.cfg.Emitter {
+		return
 	}
-	l.pending = append(l.pending, pending{at: at})
-	if key != "" {
-		if old, ok := l.keys[key]; ok {
-			e := l.entryLocked(old) // it is kept: evicting removes it from keys
-			l.bytes -= e.size
-			var none M
-			e.event, e.size, e.empty = none, 0, true
+	now := l.cfg.Now()
+	e := l.emitterLocked(m.Emitter)
+	if e == nil {
+		if len(l.others) == maxEmitters {
+			oldest := slices.MinFunc(l.others, func(a, b *emitter) int { return a.last.Compare(b.last) })
+			l.others = slices.DeleteFunc(l.others, func(o *emitter) bool { return o == oldest })
 		}
-		l.keys[key] = at
+		e = &emitter{Mark: Mark{Emitter: m.Emitter}, deafened: true}
+		l.others = append(l.others, e)
 	}
-	l.entries = append(l.entries, entry[M]{pos: at, event: event, to: to, key: key, size: size, at: now})
-	l.bytes += size
-	var space few
-	for _, r := range to.appendRooms(space[:0]) {
+	if e.deafened {
+		e.floor, e.floorAt, e.deafened = floor, now, false
+	}
+	e.At, e.last = max(e.At, m.At), now
+}
+
+func (l *Log[M]) emitterLocked(e Emitter) *emitter {
+	if e == l.cfg.Emitter || e == (Emitter{}) {
+		return l.self
+	}
+	if i := slices.IndexFunc(l.others, func(o *emitter) bool { return o.Emitter == e }); i >= 0 {
+		return l.others[i]
+	}
+	return nil
+}
+
+// AppendLabel appends the label of the position that Begin, or Pause, has returned. It is called before End.
+func (l *Log[M]) AppendLabel(b []byte, at uint64) []byte { return l.appendLabelLocked(b, at, nil) }
+
+// Label returns the label of a position: which events were emitted before it.
+func (l *Log[M]) Label(at uint64) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.labelLocked(at)
+}
+
+// labelLocked is Label. Of each node whose events come after the position, the label has what came
+// before the first one.
+func (l *Log[M]) labelLocked(at uint64) string {
+	later := map[*emitter]uint64{}
+	for _, e := range slices.Backward(l.entries[l.skip:]) {
+		if e.pos <= at {
+			break
+		}
+		if e.emitter != l.self {
+			later[e.emitter] = e.Origin.At
+		}
+	}
+	return string(l.appendLabelLocked(nil, at, later))
+}
+
+// silentSince returns a time before which no event of a log came. A node that is silent since then need
+// not be in a label.
+func (l *Log[M]) silentSince() time.Time { return l.cfg.Now().Add(-l.cfg.Window - 2*unnoticed) }
+
+func (l *Log[M]) appendLabelLocked(b []byte, at uint64, later map[*emitter]uint64) []byte {
+	b = l.Mark(at).Append(b)
+	if len(l.others) == 0 {
+		return b
+	}
+	silent, n := l.silentSince(), 0
+	for _, e := range l.others {
+		m := e.Mark
+		if first, ok := later[e]; ok {
+			m.At = min(m.At, first-1)
+		}
+		switch {
+		case e.last.Before(silent):
+		case n == maxMarks:
+			return append(b, incomplete)
+		default:
+			b = m.Append(b)
+			n++
+		}
+	}
+	return b
+}
+
+// Keep adds an event. It is called between Begin and End.
+func (l *Log[M]) Keep(e Entry[M]) {
+	now, at := l.cfg.Now(), l.head
+	by := l.emitterLocked(e.Origin.Emitter)
+	if by == nil { // Hear was not called
+		by, e.Origin.Unknown = l.self, true
+	}
+	if by == l.self {
+		e.Origin.Mark = l.Mark(at)
+		l.self.At = at
+	}
+	if e.Key != "" {
+		if old, ok := l.keys[e.Key]; ok {
+			o := l.entryLocked(old) // it is kept: evicting removes it from keys
+			l.bytes -= o.Size
+			var none M
+			o.Event, o.Size, o.empty = none, 0, true
+		}
+		l.keys[e.Key] = at
+	}
+	l.entries = append(l.entries, entry[M]{Entry: e, pos: at, emitter: by, at: now})
+	l.bytes += e.Size
+	for _, r := range e.To.rooms() {
 		if list := l.rooms[r]; len(list) == 0 || list[len(list)-1] != at { // a room may be named twice
 			l.rooms[r] = append(list, at)
 		}
 	}
-	oldest := now.Add(-l.cfg.Window - keepLonger)
+	oldest := now.Add(-l.cfg.Window - unnoticed)
 	for n := l.lenLocked(); n > 0 && (n > l.cfg.Events || l.bytes > l.cfg.Bytes || l.entries[l.skip].at.Before(oldest)); n-- {
 		l.evictLocked()
 	}
 	l.expireLocked(now)
-	return at
 }
 
-// Selected says that the receivers of the event at a position are selected.
-func (l *Log[M]) Selected(at uint64) {
+// Reserve returns the first of two positions of no events, and its label. Events that are emitted later
+// have higher ones.
+func (l *Log[M]) Reserve() (at uint64, label string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.pending[l.pendingLocked(at)].selected = true
-}
-
-// Done says that the event at a position is queued on its receivers, or reported as missed.
-func (l *Log[M]) Done(at uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	i := l.pendingLocked(at)
-	l.pending = slices.Delete(l.pending, i, i+1)
-}
-
-func (l *Log[M]) pendingLocked(at uint64) int {
-	return slices.IndexFunc(l.pending, func(p pending) bool { return p.at == at })
-}
-
-// Mark returns a position of no event. Events that are appended later have higher ones.
-func (l *Log[M]) Mark() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.head++
-	return l.head
+	l.head += 2
+	return l.head - 1, string(l.AppendLabel(nil, l.head-1))
 }
 
 // Head returns the highest position so far.
@@ -200,6 +314,10 @@ func (l *Log[M]) Gap() {
 	}
 	l.head++ // a socket that is away has missed at least this
 	l.trimmed = l.head
+	l.self.floor, l.self.floorAt = l.head, l.cfg.Now()
+	for _, e := range l.others {
+		e.deafened = true
+	}
 }
 
 func (l *Log[M]) lenLocked() int { return len(l.entries) - l.skip }
@@ -219,12 +337,12 @@ func (l *Log[M]) evictLocked() {
 	e := &l.entries[l.skip]
 	at := e.pos
 	l.trimmed = at
-	l.bytes -= e.size
-	if e.key != "" && l.keys[e.key] == at {
-		delete(l.keys, e.key)
+	l.bytes -= e.Size
+	e.emitter.floor, e.emitter.floorAt = max(e.emitter.floor, e.Origin.At), e.at
+	if e.Key != "" && l.keys[e.Key] == at {
+		delete(l.keys, e.Key)
 	}
-	var space few
-	for _, r := range e.to.appendRooms(space[:0]) {
+	for _, r := range e.To.rooms() {
 		switch list := l.rooms[r]; {
 		case len(list) == 0 || list[0] != at:
 		case len(list) == 1:

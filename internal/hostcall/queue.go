@@ -58,18 +58,28 @@ func NewQueue(cfg QueueConfig) *Queue { return &Queue{cfg: cfg, slow: make(chan 
 // AddAndWait is Add, and waits until f has returned. It stops waiting when a call is overdue.
 // From then on it does not wait at all, until a call has returned that is not abandoned.
 func (q *Queue) AddAndWait(f func()) bool {
+	wait, ok := q.AddThen(f)
+	if ok {
+		wait()
+	}
+	return ok
+}
+
+// AddThen is AddAndWait for a caller that waits later, if ok is true.
+func (q *Queue) AddThen(f func()) (wait func(), ok bool) {
 	done := make(chan struct{})
 	q.mu.Lock()
 	slow := q.slow
 	q.mu.Unlock()
 	if !q.Add(func() { defer close(done); f() }) {
-		return false
+		return nil, false
 	}
-	select {
-	case <-done:
-	case <-slow:
-	}
-	return true
+	return func() {
+		select {
+		case <-done:
+		case <-slow:
+		}
+	}, true
 }
 
 // Add appends f to the queue without blocking. It reports false when the queue is

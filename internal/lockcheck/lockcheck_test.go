@@ -38,9 +38,17 @@ var rules = Rules{
 		"engineio.post.stopRequest: engineio.post.mu: http.ResponseController.SetReadDeadline":  "only the POST and a goroutine of cancel take this lock",
 		"engineio.post.startReading: engineio.post.mu: http.ResponseController.SetReadDeadline": "only the POST and a goroutine of cancel take this lock",
 		"hostcall.Lookup[T].end: hostcall.Lookup.mu: func Cacheable":                            "only compares fields",
-		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":                     "only describes types",
-		"realtime.Server.clusterRequest.func: realtime.mu: func answer":                         "only collects answers, under a lock of this request alone",
-		"triptable.facts.drop: triptable.Table.mu: func needed":                                 "only compares facts",
+		// While an event is queued on its receivers and handed to the other nodes, no other event of the namespace
+		// is: so everybody gets the events in one order.
+		"socketio.Socket.Send: eventlog.Log.mu: engineio.Session.SendThrough": "only queues the event",
+		"socketio.Outgoing.share: eventlog.Log.mu: func Share":                "only queues the event for the adapter, or calls a DirectPublisher, which does",
+		"socketio.Namespace.AtHead: eventlog.Log.mu: func f":                  "the same with a message",
+		"hostcall.Guard.func: eventlog.Log.mu: func exited":                   "only records that a DirectPublisher has ended its goroutine",
+		"hostcall.caught: eventlog.Log.mu: func f":                            "only records the panic of a DirectPublisher",
+		"hostcall.text: eventlog.Log.mu: func f":                              "only after such a panic",
+		"realtime.Namespace.callDocs: realtime.Namespace.mu: func describe":   "only describes types",
+		"realtime.Server.clusterRequest.func: realtime.mu: func answer":       "only collects answers, under a lock of this request alone",
+		"triptable.facts.drop: triptable.Table.mu: func needed":               "only compares facts",
 	},
 }
 

@@ -1,7 +1,7 @@
 // Package redistest holds what the tests of the Redis packages share: a server in memory, a
 // redis-server process, a path to either, and a child process. Tests and internal/cmd/stresscluster import it.
 //
-// The server in memory has pub/sub alone, and fails on demand. As with Redis, every connection
+// The server in memory has pub/sub and keys with SET NX alone, and fails on demand. As with Redis, every connection
 // receives the messages in the order in which they were published, by channel and by pattern.
 package redistest
 
@@ -16,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Server is a server on a port of the loopback interface. All methods may be
@@ -30,6 +31,7 @@ type Server struct {
 	losing   int // publishes whose answers will be lost
 	thawed   *sync.Cond
 	commands map[string]int
+	keys     map[string]time.Time // when they expire
 	said     []Message
 	handlers sync.WaitGroup
 }
@@ -45,7 +47,7 @@ type conn struct {
 
 // Start starts a server.
 func Start() (*Server, error) {
-	s := &Server{conns: map[*conn]bool{}, commands: map[string]int{}, addr: "127.0.0.1:0"}
+	s := &Server{conns: map[*conn]bool{}, commands: map[string]int{}, keys: map[string]time.Time{}, addr: "127.0.0.1:0"}
 	s.thawed = sync.NewCond(&s.mu)
 	return s, s.Restart()
 }
@@ -314,6 +316,21 @@ func (s *Server) handleLocked(c *conn, args []string) {
 	case "SPUBLISH":
 		s.said = append(s.said, Message{args[1], args[2]})
 		c.sayf(":%d\r\n", s.deliverLocked("s", "smessage", args[1], args[2]))
+	case "SET": // key value NX PX milliseconds
+		ms, err := strconv.Atoi(args[len(args)-1])
+		until, taken := s.keys[args[1]]
+		switch {
+		case err != nil || len(args) != 6:
+			c.sayf("-ERR syntax error\r\n")
+		case taken && time.Now().Before(until):
+			c.sayf("_\r\n")
+		default:
+			s.keys[args[1]] = time.Now().Add(time.Duration(ms) * time.Millisecond)
+			c.sayf("+OK\r\n")
+		}
+	case "DEL":
+		delete(s.keys, args[1])
+		c.sayf(":1\r\n")
 	case "PUBSUB":
 		switch sub {
 		case "NUMSUB":

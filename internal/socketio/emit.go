@@ -18,6 +18,23 @@ type Outgoing struct {
 	Attachments [][]byte
 	Volatile    bool
 	Key         string // see Message.Key
+	// Mark is that of an event that another node has emitted. Foreign says that there is none, because
+	// the other node marks no events.
+	Mark    string
+	Foreign bool
+	// Here says that the event is only for the sockets of the node that has emitted it.
+	Here bool
+	// Share hands the event to the other nodes, if it is not nil. It is called once, for an event that the
+	// log keeps with its mark, while no other event of the namespace is emitted. So it must not
+	// block, nor call the namespace.
+	Share func(mark string)
+}
+
+// share calls Share.
+func (e *Outgoing) share(mark string) {
+	if e.Share != nil {
+		e.Share(mark)
+	}
 }
 
 // EmitEvent encodes an event and queues it once on every selected socket. If the namespace
@@ -27,20 +44,22 @@ func (n *Namespace) EmitEvent(t Target, e *Outgoing, args []json.RawMessage) (re
 	if !t.All && len(t.Rooms) == 0 {
 		return 0, 0
 	}
-	if n.log != nil && !e.Volatile {
-		if to := n.targetOf(t); e.Key == "" || n.log.Awaited(to) {
-			v := n.append(to, e, args)
-			defer n.log.Done(v.at)
-			return n.emitVersions(t, v), SizeOf(v.logged)
-		}
+	if n.log == nil || e.Volatile || e.Key != "" && !n.log.Awaited(targetOf(t)) {
+		var one [1]*Message
+		ms := e.encode(one[:0], n.name, n.terminated(args))
+		receivers, size = n.Emit(t, ms...), SizeOf(ms)
+		e.share("")
+		return receivers, size
 	}
-	var one [1]*Message
-	ms := e.encode(one[:0], n.name, n.terminated(args))
-	return n.Emit(t, ms...), SizeOf(ms)
+	v := n.begin(targetOf(t), e, args)
+	defer n.log.End()
+	receivers = n.emitKept(t, v)
+	v.share()
+	return receivers, SizeOf(v.kept)
 }
 
-func (n *Namespace) targetOf(t Target) eventlog.Target {
-	to := eventlog.Target{Namespace: n.name, Rooms: t.Rooms, Except: t.Except}
+func targetOf(t Target) eventlog.Target {
+	to := eventlog.Target{Rooms: t.Rooms, Except: t.Except}
 	if t.All {
 		to.Rooms = nil
 	}
@@ -55,7 +74,7 @@ func SizeOf(ms []*Message) (size int) {
 	return size
 }
 
-// Wanted reports whether a socket of this node, or a client that is away, may receive what is
+// Wanted reports whether a socket of this node, or a client that is away from it, may receive what is
 // emitted to a target.
 func (n *Namespace) Wanted(t Target) bool {
 	if t.All {
@@ -64,7 +83,7 @@ func (n *Namespace) Wanted(t Target) bool {
 	for {
 		moves := n.log.moves()
 		switch {
-		case slices.ContainsFunc(t.Rooms, n.Has), n.log.awaits(n.targetOf(t)):
+		case slices.ContainsFunc(t.Rooms, n.Has), n.log.awaits(targetOf(t)):
 			return true
 		case moves == n.log.moves():
 			return false
@@ -81,61 +100,64 @@ func (s *Socket) EmitEvent(e *Outgoing, args []json.RawMessage) (took bool, size
 		ms := e.encode(one[:0], s.ns.name, args)
 		return s.Send(ms...), SizeOf(ms)
 	}
-	v := s.ns.append(eventlog.Target{Namespace: s.ns.name, Rooms: []string{s.ID()}}, e, args)
-	defer s.ns.log.Done(v.at)
-	s.ns.log.Selected(v.at)
-	if took = s.Send(v.of(s.mem.offsets)...); !took {
-		s.missed(v.at)
-	}
-	return took, SizeOf(v.logged)
+	v := s.ns.begin(eventlog.Target{Rooms: []string{s.ID()}}, e, args)
+	defer s.ns.log.End()
+	took = s.receive(v)
+	v.share()
+	return took, SizeOf(v.kept)
 }
 
 // First returns one of the events with which a socket begins, and which the log does not keep. It is
 // called when the socket has joined its rooms, after Catch if it was resumed.
 func (s *Socket) First(name string, arg json.RawMessage) []*Message {
+	return s.firstAt(name, arg, 0)
+}
+
+// FirstRequired is First for the last one of the events without which the client cannot recover.
+func (s *Socket) FirstRequired(name string, arg json.RawMessage) []*Message {
+	if s.mem != nil {
+		s.mem.require(s.ns.log)
+	}
+	return s.firstAt(name, arg, 1)
+}
+
+func (s *Socket) firstAt(name string, arg json.RawMessage, after uint64) []*Message {
 	e, args := Outgoing{Name: name}, []json.RawMessage{arg}
 	if s.mem == nil {
 		return e.encode(nil, s.ns.name, args)
 	}
-	v := &versions{n: s.ns, e: e, args: args, at: s.ns.log.Mark()}
-	v.label()
-	return v.of(s.offsets())
+	v := &versions{n: s.ns, e: e, args: args, label: s.ns.log.Label(s.mem.start + after)}
+	v.kept = v.inside()
+	return v.of(s.mem.offsets)
 }
 
-// FirstRequired is First for an event without which the client cannot recover.
-func (s *Socket) FirstRequired(name string, arg json.RawMessage) []*Message {
-	ms := s.First(name, arg)
-	if s.mem != nil {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.mem.least = ms[0].At
-	}
-	return ms
-}
-
-func (s *Socket) offsets() Offsets {
-	if s.mem == nil {
-		return NoOffsets
-	}
-	return s.mem.offsets
-}
-
-// emitVersions queues the version of each client once on every selected socket, and returns the number of
+// emitKept queues the version of each client once on every selected socket, and returns the number of
 // sockets that took it.
-func (n *Namespace) emitVersions(t Target, v *versions) (receivers int) {
+func (n *Namespace) emitKept(t Target, v *versions) (receivers int) {
 	found := selections.Get().(*[]*Socket) //nolint:errcheck,forcetypeassert // the pool holds nothing else
 	*found = n.appendSelected((*found)[:0], t)
-	n.log.Selected(v.at)
 	for _, s := range *found {
-		if s.Send(v.of(s.offsets())...) {
+		if s.receive(v) {
 			receivers++
-		} else {
-			s.missed(v.at)
 		}
 	}
 	clear(*found)
 	selections.Put(found)
 	return receivers
+}
+
+// receive queues the version of a socket's client, between begin and the end of an emit.
+func (s *Socket) receive(v *versions) bool {
+	if s.mem == nil {
+		return s.Send(v.of(NoOffsets)...)
+	}
+	switch s.mem.receives(v) {
+	case caught:
+		return true
+	case known:
+		return false
+	}
+	return s.Send(v.of(s.mem.offsets)...)
 }
 
 // terminated returns the arguments of an event without an offset. They do not end in a string, which a
@@ -147,80 +169,79 @@ func (n *Namespace) terminated(args []json.RawMessage) []json.RawMessage {
 	return args
 }
 
-// versions are the encodings of one event that has a position.
+// versions are the encodings of one event that the log keeps, or that has a label.
 type versions struct {
 	n      *Namespace
 	e      Outgoing
 	args   []json.RawMessage
 	at     uint64
-	logged []*Message // with the offset inside, or of an event with a key without one
+	origin eventlog.Origin
+	label  string     // empty for an event with a key, which has no offset
+	kept   []*Message // with the offset inside, or of an event with a key without one
 	plain  []*Message // nil until needed
 	behind []*Message // likewise
 }
 
-// append adds an event to the log. It copies what it is given, so that without a log nothing of it is on
-// the heap.
-func (n *Namespace) append(to eventlog.Target, e *Outgoing, args []json.RawMessage) *versions {
+// begin begins to emit an event: it encodes it, and adds it to the log. The caller calls log.End. It copies what
+// it is given, so that without a log nothing of it is on the heap.
+func (n *Namespace) begin(to eventlog.Target, e *Outgoing, args []json.RawMessage) *versions {
 	v := &versions{n: n, e: *e, args: slices.Clone(args)}
-	var digits []byte
-	if e.Key != "" {
-		v.logged = e.encode(nil, n.name, n.terminated(v.args))
-		v.plain, v.behind = v.logged, v.logged
-	} else {
-		v.logged, digits = v.encodeInside()
+	v.at = n.log.Begin()
+	v.origin = eventlog.Origin{Here: e.Here, Unknown: e.Foreign}
+	if m, ok := eventlog.ParseMark(e.Mark); ok && m.At > 0 {
+		n.log.Hear(m)
+		v.origin.Mark = m
 	}
-	v.at = n.log.Append(to, e.Key, SizeOf(v.logged), v.logged, digits)
-	place(v.logged, v.at)
+	if e.Key != "" {
+		v.kept = e.encode(nil, n.name, n.terminated(v.args))
+		v.plain, v.behind = v.kept, v.kept
+	} else {
+		var space [64]byte
+		v.label = string(n.log.AppendLabel(space[:0], v.at))
+		v.kept = v.inside()
+	}
+	n.log.Keep(eventlog.Entry[[]*Message]{Event: v.kept, To: to, Key: e.Key, Size: SizeOf(v.kept), Origin: v.origin})
 	return v
 }
 
-// place sets the position of messages.
-func place(ms []*Message, at uint64) []*Message {
-	for _, m := range ms {
-		m.At = at
+// share hands an event of this node to the others.
+func (v *versions) share() {
+	mark := ""
+	if v.label != "" {
+		mark = v.n.log.Mark(v.at).String()
 	}
-	return ms
+	v.e.share(mark)
 }
 
-// encodeInside encodes the event with its offset, and returns where the digits of the position
-// belong.
-func (v *versions) encodeInside() (ms []*Message, digits []byte) {
+// inside encodes the event with its label as the last argument.
+func (v *versions) inside() []*Message {
 	e := &v.e
-	b := engineio.TextBuffer(sizeHint(v.n.name, e.Name, v.args) + offsetLength + len(`,""`))
+	b := engineio.TextBuffer(sizeHint(v.n.name, e.Name, v.args) + len(v.label) + len(`,""`))
 	b = appendEvent(b, v.n.name, NoID, len(e.Attachments), e.Name, v.args)
 	b = append(b[:len(b)-1], `,"`...) // without its bracket
-	b = append(b, v.n.log.epoch...)
-	b = append(b, `00000000000"]`...)
-	eventlog.PutPosition(b[len(b)-len(`"]`)-eventlog.Digits:], v.at)
-	ms = make([]*Message, 0, 1+len(e.Attachments))
+	b = append(b, v.label...)
+	b = append(b, `"]`...)
+	ms := make([]*Message, 0, 1+len(e.Attachments))
 	ms = append(ms, engineio.TextMessage(b))
 	for _, a := range e.Attachments {
 		ms = append(ms, engineio.BinaryMessage(a))
 	}
-	end := len(b) - len(`"]`)
-	return ms, b[end-eventlog.Digits : end]
-}
-
-// label encodes an event that the log does not keep.
-func (v *versions) label() {
-	v.logged, _ = v.encodeInside()
-	place(v.logged, v.at)
+	return ms
 }
 
 // of returns the messages for a client.
 func (v *versions) of(o Offsets) []*Message {
 	if o == OffsetsInside {
-		return v.logged
+		return v.kept
 	}
 	if v.plain == nil {
-		v.plain = place(v.e.encode(nil, v.n.name, v.args), v.at)
+		v.plain = v.e.encode(nil, v.n.name, v.args)
 	}
 	if o == NoOffsets {
 		return v.plain
 	}
 	if v.behind == nil {
-		offset := v.n.log.offset(v.at)
-		v.behind = append(slices.Clip(v.plain), place([]*Message{EventMessage(v.n.name, NoID, OffsetEvent, JSONString(offset))}, v.at)...)
+		v.behind = append(slices.Clip(v.plain), EventMessage(v.n.name, NoID, OffsetEvent, JSONString(v.label)))
 	}
 	return v.behind
 }

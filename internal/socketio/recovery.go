@@ -12,6 +12,7 @@ package socketio
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
 	"slices"
@@ -21,12 +22,15 @@ import (
 	"github.com/rodando/realtime/internal/eventlog"
 )
 
-// RecoveryConfig bounds what a server keeps for recovery. Every field is required.
+// RecoveryConfig bounds what each namespace keeps for recovery. Every field is required.
 type RecoveryConfig struct {
 	Window  time.Duration // how long a client can be away
 	Events  int           // the maximum number of events that are kept
 	Bytes   int           // the maximum size of these events
 	Sockets int           // the maximum number of sockets whose clients are away
+	// Everything keeps the events for which nobody of this node waits too, because clients of other
+	// nodes may come.
+	Everything bool
 }
 
 // Offsets is how a client gets the offsets of events.
@@ -49,42 +53,22 @@ const OffsetEvent = "realtime:offset"
 // Away is a socket whose client is away.
 type Away = eventlog.Away
 
-// memory is what a socket remembers for recovery. The first two fields do not change after Admit;
-// Socket.mu guards the others, but for trail, which the session guards.
-type memory struct {
-	secret  eventlog.ID
-	offsets Offsets
-	joined  uint64 // see eventlog.Trail
-	least   uint64 // likewise
-	trail   engineio.Trail
-	passing *passing // nil unless the socket begins or ends
-}
-
-// passing is the part of a memory at the beginning and at the end of a socket.
-type passing struct {
-	resumed *Away    // the socket that this one is, until Catch
-	offset  uint64   // the position of its client's offset
-	own     *Away    // after the end
-	missed  []uint64 // before that: events that could not be queued, because the session had ended
-}
-
-// recoveryLog is the log of a server, with the text that its offsets begin with.
+// recoveryLog is the log of a namespace.
 type recoveryLog struct {
 	*eventlog.Log[[]*Message]
-	epoch string
+	everything bool
 }
 
 // findTimeout is how long a handshake waits for the end of the socket that it takes the place of.
 const findTimeout = 2 * time.Second
 
 func newRecoveryLog(c *RecoveryConfig, e *EngineConfig) *recoveryLog {
-	if c == nil {
-		return nil
-	}
-	return &recoveryLog{eventlog.New[[]*Message](eventlog.Config{
+	cfg := eventlog.Config{
 		Window: c.Window, Events: c.Events, Bytes: c.Bytes, Sockets: c.Sockets,
 		CatchEvents: e.MaxOutboxMessages / 2, CatchBytes: e.MaxOutboxBytes / 2,
-	}), rand.Text()[:epochLength]}
+	}
+	copy(cfg.Emitter[:], rand.Text())
+	return &recoveryLog{eventlog.New[[]*Message](cfg), c.Everything}
 }
 
 // moves returns a number that changes when a socket leaves its rooms, or returns to them.
@@ -100,43 +84,20 @@ func (l *recoveryLog) awaits(to eventlog.Target) bool {
 	return l != nil && len(to.Rooms) > 0 && l.Awaited(to)
 }
 
-// An offset is an epoch, which is of one start of a server, and a position with a fixed number of
-// digits.
-const (
-	epochLength  = 8
-	offsetLength = epochLength + eventlog.Digits
-)
-
-// offset returns the offset of a position.
-func (l *recoveryLog) offset(at uint64) string {
-	var b [offsetLength]byte
-	copy(b[:], l.epoch)
-	eventlog.PutPosition(b[epochLength:], at)
-	return string(b[:])
-}
-
-// position returns the position of an offset, 0 for one of an earlier server. ok is false if the
-// text is no offset.
-func (l *recoveryLog) position(offset string) (at uint64, ok bool) {
-	if len(offset) != offsetLength {
-		return 0, false
-	}
-	if at, ok = eventlog.Position(offset[epochLength:]); !ok {
-		return 0, false
-	}
-	if offset[:epochLength] != l.epoch {
-		return 0, true
-	}
-	return at, true
-}
-
 // Recovers reports whether the server has recovery.
 func (n *Namespace) Recovers() bool { return n.log != nil }
 
+// Keeps reports whether the log keeps all events that are neither volatile nor have a key.
+func (n *Namespace) Keeps() bool { return n.log != nil && n.log.everything }
+
 // Gap says that events of other nodes were lost: no client that is away can recover.
 func (s *Server) Gap() {
-	if s.log != nil {
-		s.log.Gap()
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for _, n := range s.namespaces {
+		if n.log != nil {
+			n.log.Gap()
+		}
 	}
 }
 
@@ -148,7 +109,11 @@ func (s *Socket) Recoverable(o Offsets) {
 	}
 	s.mem = &memory{offsets: o}
 	_, _ = rand.Read(s.mem.secret[:]) // never fails
-	s.conn.session.Follow(&s.gate, &s.mem.trail)
+	at, label := s.ns.log.Reserve()
+	s.mem.start = at
+	if s.ns.Keeps() {
+		s.mem.label = label
+	}
 }
 
 // pid returns the secret of the CONNECT reply: the id of the socket and 160 random bits.
@@ -159,7 +124,7 @@ func (s *Socket) pid() string {
 // PID is the pid of a CONNECT.
 type PID struct {
 	socket string
-	secret eventlog.ID
+	secret [20]byte
 }
 
 // socketIDLength is the length of Socket.ID.
@@ -179,11 +144,32 @@ func ParsePID(text string) (p PID, ok bool) {
 	return p, true
 }
 
+// Socket returns the id of the socket.
+func (p PID) Socket() string { return p.socket }
+
+// ID returns the name under which the nodes know the socket.
+func (p PID) ID() eventlog.ID { return idOf(p.secret) }
+
+func idOf(secret [20]byte) (id eventlog.ID) {
+	sum := sha256.Sum256(secret[:])
+	copy(id[:], sum[:])
+	return id
+}
+
 // Connected returns the socket of a pid if the server has not noticed that the client has left it,
 // or nil.
 func (n *Namespace) Connected(p PID) *Socket {
 	s := n.Socket(p.socket)
 	if s == nil || s.mem == nil || subtle.ConstantTimeCompare(s.mem.secret[:], p.secret[:]) == 0 {
+		return nil
+	}
+	return s
+}
+
+// ConnectedAs is Connected for the id of a pid.
+func (n *Namespace) ConnectedAs(id eventlog.ID, socket string) *Socket {
+	s := n.Socket(socket)
+	if s == nil || s.mem == nil || idOf(s.mem.secret) != id {
 		return nil
 	}
 	return s
@@ -203,12 +189,12 @@ func (s *Socket) Supersede(ctx context.Context) bool {
 	return true
 }
 
-// Away returns the socket of a pid whose client is away, or nil.
-func (n *Namespace) Away(ctx context.Context, p PID) *Away {
+// Away returns the socket whose client is away from this node, or nil.
+func (n *Namespace) Away(ctx context.Context, id eventlog.ID, socket string) *Away {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	a := n.log.Find(ctx, p.secret)
-	if a == nil || a.Socket != p.socket || a.Namespace != n.name {
+	a := n.log.Find(ctx, id)
+	if a == nil || a.Socket != socket {
 		return nil
 	}
 	return a
@@ -217,23 +203,20 @@ func (n *Namespace) Away(ctx context.Context, p PID) *Away {
 // Resume makes a pending socket the one that is away, and reports whether it did, or whether another
 // one has taken it. offset is what the client has sent; nil for none. It is called after
 // Recoverable and before Admit. If the socket ends before Open, its client may try again.
-func (s *Socket) Resume(a *Away, offset *string) (ok, taken bool) {
-	at := uint64(0)
-	if offset != nil {
-		if at, ok = s.ns.log.position(*offset); !ok {
-			return false, false
-		}
-	}
-	if ok, taken = s.ns.log.Take(a, at); !ok {
+func (s *Socket) Resume(a *Away, p PID, offset *string) (ok, taken bool) {
+	if ok, taken = s.ns.log.Take(a, offset); !ok {
 		return false, taken
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.Load() != socketPending {
+		s.ns.log.Pause()
+		defer s.ns.log.End()
 		s.ns.log.Return(a)
 		return false, false
 	}
-	s.id, s.mem.secret, s.mem.passing = a.Socket, a.ID, &passing{resumed: a, offset: at}
+	s.id, s.mem.secret = a.Socket, p.secret
+	s.mem.more = &memories{resumed: a}
 	return true, false
 }
 
@@ -243,90 +226,86 @@ func (s *Socket) Resume(a *Away, offset *string) (ok, taken bool) {
 // want it to recover.
 func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 	s.mu.Lock()
-	a, offset := s.mem.passing.resumed, s.mem.passing.offset
+	a := s.mem.more.resumed
 	rooms := s.roomsLocked()
 	s.mu.Unlock()
-	c, ok := s.ns.log.Catch(a, offset, rooms)
-	ok = ok && wanted
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mem.passing, s.mem.joined, s.mem.least = nil, a.Trail.Joined, a.Trail.Least
-	if slices.ContainsFunc(rooms, func(name string) bool { return !slices.Contains(a.Rooms, name) }) {
-		s.mem.joined = c.Head
-	}
-	if !ok {
-		_, _ = rand.Read(s.mem.secret[:]) // never fails
-		s.mem.joined, s.mem.least = 0, 0
+	s.ns.log.Pause()
+	defer s.ns.log.End()
+	c, ok := s.ns.log.Catch(a, rooms)
+	m, more := s.mem, &memories{}
+	m.start, m.more = c.Head, more
+	if ok = ok && wanted; !ok {
+		_, _ = rand.Read(m.secret[:]) // never fails
 		return nil, 0, false
 	}
-	for _, e := range c.Missed {
-		for _, m := range e.Event {
-			missed = append(missed, m.Placed(e.At))
+	more.turn, more.since, more.ahead = a.Turn+1, c.Seen, c.Ahead
+	if s.ns.Keeps() {
+		m.label = c.Label
+	}
+	for _, name := range rooms {
+		if !slices.ContainsFunc(a.Rooms, func(r eventlog.Room) bool { return r.Name == name }) {
+			s.joins(name, c.Head)
 		}
 	}
-	s.conn.session.SetTrail(&s.gate, engineio.NewTrail(a.Trail.Start, c.Head, c.Recent))
+	for _, e := range c.Missed {
+		missed = append(missed, e.Event...)
+	}
 	return missed, len(c.Missed), true
 }
 
-// roomsLocked returns the names of the rooms, and the socket's id.
-func (s *Socket) roomsLocked() []string {
-	names := make([]string, 0, len(s.rooms)+1)
-	for _, m := range s.rooms {
-		names = append(names, m.room.name)
+// Record describes an open socket for other nodes. ok is false if its client cannot recover there.
+func (s *Socket) Record() (r eventlog.Record, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mem == nil || !s.ns.Keeps() || !s.Opened() {
+		return r, false
 	}
-	return append(names, s.id)
+	rooms := s.roomsLocked()
+	s.ns.log.Pause()
+	defer s.ns.log.End()
+	return s.ns.log.Record(s.away(rooms)), true
+}
+
+// RecoveryID returns the id of the socket for other nodes. ok is false if its client cannot recover.
+func (s *Socket) RecoveryID() (id eventlog.ID, ok bool) {
+	if s.mem == nil {
+		return id, false
+	}
+	return idOf(s.mem.secret), true
 }
 
 // leaveLocked records in the log that the socket is away, before it leaves its rooms, unless it
 // was ended on purpose.
 func (s *Socket) leaveLocked(wasOpen bool, reason string) {
 	m := s.mem
-	switch {
-	case m == nil:
-	case !wasOpen && m.passing != nil:
-		s.ns.log.Return(m.passing.resumed)
-	case wasOpen && reason != ReasonServer && reason != ReasonClient:
-		if m.passing == nil {
-			m.passing = &passing{}
-		}
-		m.passing.own = &Away{ID: m.secret, Namespace: s.ns.name, Socket: s.id, Rooms: s.roomsLocked()}
-		s.ns.log.Leave(m.passing.own)
-		for _, at := range m.passing.missed {
-			s.ns.log.Missed(m.passing.own, at)
-		}
-		m.passing.missed = nil
-	}
-}
-
-// missed records an event that could not be queued, although the socket was selected for it.
-func (s *Socket) missed(at uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.mem
-	switch {
-	case m == nil:
-	case m.passing != nil && m.passing.own != nil:
-		s.ns.log.Missed(m.passing.own, at)
-	case s.Opened():
-		if m.passing == nil {
-			m.passing = &passing{}
-		}
-		m.passing.missed = append(m.passing.missed, at)
-	}
-}
-
-// Settle allows the client of a closed socket to return, with what Away.Owner is to be. Only the
-// Disconnect hook calls it, as the last thing.
-func (s *Socket) Settle(owner any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.mem == nil || s.mem.passing == nil || s.mem.passing.own == nil {
+	if m == nil {
 		return
 	}
-	t := s.conn.session.TrailOf(&s.gate)
-	trail := eventlog.Trail{Start: t.Start, Recent: t.Recent, Dropped: t.Dropped, Joined: s.mem.joined, Least: s.mem.least}
-	for _, late := range t.Lates {
-		trail.Lates = append(trail.Lates, eventlog.Late(late))
+	s.ns.log.Pause()
+	defer s.ns.log.End()
+	switch {
+	case !wasOpen && m.more != nil && m.more.resumed != nil:
+		s.ns.log.Return(m.more.resumed)
+	case wasOpen && reason != ReasonServer && reason != ReasonClient:
+		m.further().left = s.away(s.roomsLocked())
+		s.ns.log.Leave(m.more.left)
 	}
-	s.ns.log.Settle(s.mem.passing.own, trail, owner)
+}
+
+// Settle allows the client of a closed socket to return, with what Away.Owner is to be. It returns nil
+// if the client may not return at all. Only the Disconnect hook calls it, as the last thing.
+func (s *Socket) Settle(owner any) *Away {
+	if s.mem == nil {
+		return nil
+	}
+	s.ns.log.Pause()
+	var left *Away
+	if s.mem.more != nil {
+		left = s.mem.more.left
+	}
+	s.ns.log.End()
+	if left != nil {
+		s.ns.log.Settle(left, owner)
+	}
+	return left
 }

@@ -105,6 +105,9 @@ type Hooks struct {
 	// be late and out of order: HasRoom returns the current state. It must not block. It may
 	// be nil.
 	Room func(room string)
+	// Moved is called when an open socket whose client can recover has joined or left a room. It must
+	// not block. It may be nil.
+	Moved func(s *Socket)
 	// Panic is called with the panic of another hook, or of a function passed to
 	// Expect, while its stack still exists. Then the connection is closed, because its
 	// state is unknown. For a panic of Room, s is nil and no connection is closed. If
@@ -123,7 +126,6 @@ const (
 type Server struct {
 	cfg     Config
 	engine  *engineio.Server
-	log     *recoveryLog   // nil: no recovery
 	running sync.WaitGroup // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited and Config.Failed
 
 	mu         sync.RWMutex // guards namespaces
@@ -162,7 +164,7 @@ func New(cfg Config) *Server {
 
 // newServer returns a server without an engine.
 func newServer(cfg Config) *Server {
-	return &Server{cfg: cfg, log: newRecoveryLog(cfg.Recovery, &cfg.Engine), namespaces: map[string]*Namespace{}}
+	return &Server{cfg: cfg, namespaces: map[string]*Namespace{}}
 }
 
 // ServeHTTP implements http.Handler.
@@ -186,7 +188,11 @@ func (s *Server) Stats() Stats { return s.engine.Stats() }
 
 // Namespace makes a namespace. Its name begins with a slash and must be new.
 func (s *Server) Namespace(name string, h Hooks) *Namespace {
-	n := newNamespace(name, h, s.log)
+	var log *recoveryLog
+	if s.cfg.Recovery != nil && !h.Anonymous {
+		log = newRecoveryLog(s.cfg.Recovery, &s.cfg.Engine)
+	}
+	n := newNamespace(name, h, log)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.namespaces[name] = n

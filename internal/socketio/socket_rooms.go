@@ -14,6 +14,7 @@ func (s *Socket) Join(rooms ...string) bool {
 	filled := s.joinLocked(rooms)
 	s.mu.Unlock()
 	s.ns.notifyRooms(filled)
+	s.moved()
 	return true
 }
 
@@ -38,7 +39,15 @@ func (s *Socket) JoinUpTo(limit int, rooms ...string) (refused bool) {
 	filled := s.joinLocked(fit)
 	s.mu.Unlock()
 	s.ns.notifyRooms(filled)
+	s.moved()
 	return refused
+}
+
+// moved calls the Moved hook.
+func (s *Socket) moved() {
+	if f := s.ns.hooks.Moved; f != nil && s.mem != nil && s.Opened() {
+		f(s)
+	}
 }
 
 // joinLocked adds the socket to rooms. If the namespace is watched, it returns those that had no
@@ -49,9 +58,7 @@ func (s *Socket) joinLocked(rooms []string) (filled []string) {
 		if s.roomLocked(name) >= 0 {
 			continue
 		}
-		if s.mem != nil && s.Opened() {
-			s.mem.joined = s.ns.log.Head()
-		}
+		s.joining(name)
 		m, first := s.ns.join(s, name)
 		s.rooms = append(s.rooms, m)
 		if first && s.ns.watched() {
@@ -73,4 +80,5 @@ func (s *Socket) Leave(rooms ...string) {
 	}
 	s.mu.Unlock()
 	s.ns.notifyRooms(emptied)
+	s.moved()
 }

@@ -141,7 +141,7 @@ func (c Classic) Append(b []byte, m *Message) ([]byte, error) {
 // broadcastSize is about the length of an encoded broadcast, rather more than less. MessagePack
 // takes less room than JSON.
 func broadcastSize(m *Message) int {
-	n := 128 + len(m.UID) + len(m.Namespace) + len(m.Latest)
+	n := 128 + len(m.UID) + len(m.Namespace) + len(m.Latest) + len(m.Mark)
 	for _, list := range [...][]string{m.Rooms, m.Except} {
 		for _, s := range list {
 			n += len(s) + 5

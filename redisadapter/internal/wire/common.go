@@ -20,6 +20,7 @@ type selection struct {
 	Except names   `json:"except"`
 	Flags  *flags  `json:"flags,omitempty"`
 	Latest string  `json:"latest,omitempty"` // between Go nodes; Node ignores it
+	Mark   string  `json:"mark,omitempty"`   // likewise
 	Revoke *Revoke `json:"revoke,omitempty"` // between Go nodes
 	After  string  `json:"after,omitempty"`  // of a Fetch, between Go nodes, as the next two
 	Limit  int     `json:"limit,omitempty"`
@@ -40,7 +41,7 @@ func selectionOf(m *Message) *selection {
 // broadcastOptions returns the selection and the options of an event.
 func broadcastOptions(m *Message) *selection {
 	s := selectionOf(m)
-	s.Flags, s.Latest = &flags{Volatile: m.Volatile}, m.Latest
+	s.Flags, s.Latest, s.Mark = &flags{Volatile: m.Volatile}, m.Latest, m.Mark
 	if m.Timeout > 0 {
 		s.Flags.Timeout = strconv.AppendInt(nil, int64(m.Timeout), 10)
 	}
@@ -52,7 +53,7 @@ func (s *selection) apply(m *Message) error {
 	if s == nil {
 		return ErrMalformed
 	}
-	m.Rooms, m.Except, m.Latest, m.Revoke = s.Rooms, s.Except, s.Latest, s.Revoke
+	m.Rooms, m.Except, m.Latest, m.Mark, m.Revoke = s.Rooms, s.Except, s.Latest, s.Mark, s.Revoke
 	m.After, m.Limit, m.Counts = s.After, max(s.Limit, 0), s.Counts
 	if s.Flags != nil {
 		m.Volatile = s.Flags.Volatile
@@ -77,6 +78,9 @@ func appendOptions(b []byte, m *Message) []byte {
 	if m.Latest != "" {
 		n++
 	}
+	if m.Mark != "" {
+		n++
+	}
 	b = appendMapHead(b, n)
 	b = appendNames(appendString(b, "rooms"), m.Rooms)
 	b = appendNames(appendString(b, "except"), m.Except)
@@ -97,6 +101,9 @@ func appendOptions(b []byte, m *Message) []byte {
 	if m.Latest != "" {
 		b = appendMember(b, "latest", m.Latest)
 	}
+	if m.Mark != "" {
+		b = appendMember(b, "mark", m.Mark)
+	}
 	return b
 }
 
@@ -113,6 +120,8 @@ func (r *reader) options(m *Message) {
 			m.Except = r.names()
 		case "latest":
 			m.Latest = r.stringOrEmpty()
+		case "mark":
+			m.Mark = r.stringOrEmpty()
 		case "flags":
 			r.object(func(key string) {
 				switch key {

@@ -85,6 +85,7 @@ type Message struct {
 	Timeout  int     // of Ask: how long the sender waits for acks, in ms; 0: not given
 	Revoke   *Revoke // of Disconnect, between Go nodes: the reason is a revocation
 	Latest   string  // between Go nodes: the event replaces an unsent one with this key
+	Mark     string  // of a Broadcast, between Go nodes: which event of its node it is
 	Native   bool    // the sender is a Go node, which understands AskDone
 	// Of a Fetch, between Go nodes: only the sockets with the Limit lowest ids after After; 0: all.
 	After string

@@ -146,7 +146,7 @@ func TestMessages_RoundTrip(t *testing.T) {
 	socket := wire.Socket{ID: "sid", Rooms: rooms, UserID: "u", UserType: "driver", SessionID: "s", Connecting: true, ConnectedAt: 1893553445000001}
 	for _, m := range []wire.Message{
 		{Kind: wire.Broadcast, Args: args(`"e"`)},
-		{Kind: wire.Broadcast, Rooms: rooms, Except: except, Volatile: true, Latest: "k", Args: args(`"e"`, `{"a":[1.5,null]}`)},
+		{Kind: wire.Broadcast, Rooms: rooms, Except: except, Volatile: true, Latest: "k", Mark: "ABCDEF-0123abc", Args: args(`"e"`, `{"a":[1.5,null]}`)},
 		{Kind: wire.Broadcast, Rooms: rooms[:1], Latest: "k", Args: binary},
 		{Kind: wire.Join, Rooms: rooms, Except: except, Targets: []string{"t"}},
 		{Kind: wire.Leave, Rooms: rooms, Targets: []string{"t"}},

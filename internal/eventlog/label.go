@@ -1,0 +1,119 @@
+// Labels: the text that says which events a client has received. It is sent with each event, and
+// comes back when the client reconnects, to this node or to another one.
+
+package eventlog
+
+import (
+	"slices"
+	"strings"
+)
+
+// Emitter names one start of a node.
+type Emitter [6]byte
+
+// Mark is the position of an event on the node that has emitted it.
+type Mark struct {
+	Emitter Emitter
+	At      uint64
+}
+
+const (
+	digits     = 7 // of a position; a digit has 6 bits
+	markLength = len(Emitter{}) + digits
+	// maxMarks is the maximum number of nodes in a label. In a larger cluster only the node of a label
+	// knows what it means, which incomplete says.
+	maxMarks   = 16
+	incomplete = '*'
+	alphabet   = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+)
+
+// Append appends the text of the mark, which has a fixed length.
+func (m Mark) Append(b []byte) []byte {
+	b = append(b, m.Emitter[:]...)
+	for i := digits - 1; i >= 0; i-- {
+		b = append(b, alphabet[m.At>>(6*i)&63])
+	}
+	return b
+}
+
+// String returns the text of the mark.
+func (m Mark) String() string { return string(m.Append(nil)) }
+
+// ParseMark reads the text of a mark.
+func ParseMark(text string) (m Mark, ok bool) {
+	if len(text) != markLength {
+		return m, false
+	}
+	for i := range len(text) {
+		d := strings.IndexByte(alphabet, text[i])
+		switch {
+		case d < 0:
+			return m, false
+		case i < len(m.Emitter):
+			m.Emitter[i] = text[i]
+		default:
+			m.At = m.At<<6 | uint64(d)
+		}
+	}
+	return m, true
+}
+
+// Seen says which events a client has received.
+type Seen struct {
+	At      uint64 // all that have a position up to this one on this node
+	From    []Mark // and those that another node has emitted, up to its position
+	partial bool   // there are more nodes than are in From
+}
+
+// Seen reads a label of any node. ok is false if the text is none.
+func (l *Log[M]) Seen(label string) (s Seen, ok bool) { return l.parse(label) }
+
+func (l *Log[M]) parse(label string) (s Seen, ok bool) {
+	if n := len(label); n > 0 && label[n-1] == incomplete {
+		s.partial = true
+		label = label[:n-1]
+	}
+	if len(label) == 0 || len(label)%markLength != 0 || len(label) > (maxMarks+1)*markLength {
+		return s, false
+	}
+	for i := 0; i < len(label); i += markLength {
+		m, ok := ParseMark(label[i : i+markLength])
+		switch {
+		case !ok:
+			return s, false
+		case i == 0 && m.Emitter == l.cfg.Emitter:
+			s.At, s.partial = m.At, false
+		default:
+			s.From = append(s.From, m)
+		}
+	}
+	return s, true
+}
+
+// from returns the position up to which the events of a node were received, 0 for none.
+func (s Seen) from(e Emitter) uint64 {
+	for _, m := range s.From {
+		if m.Emitter == e {
+			return m.At
+		}
+	}
+	return 0
+}
+
+// and returns what a client has seen that has seen both.
+func (s Seen) and(o Seen) Seen {
+	both := Seen{At: max(s.At, o.At), partial: s.partial || o.partial}
+	for _, m := range s.From {
+		m.At = max(m.At, o.from(m.Emitter))
+		both.From = append(both.From, m)
+	}
+	for _, m := range o.From {
+		if !slices.ContainsFunc(s.From, func(k Mark) bool { return k.Emitter == m.Emitter }) {
+			both.From = append(both.From, m)
+		}
+	}
+	return both
+}
+
+// covers reports whether the event at a position of this log, which is m, was received.
+func (s Seen) covers(at uint64, m Mark) bool { return at <= s.At || m.At <= s.from(m.Emitter) }

@@ -1,0 +1,106 @@
+// Records: what a node tells the others of a socket, so that its client can return to one of them.
+
+package eventlog
+
+import (
+	"encoding/base64"
+	"time"
+)
+
+// Record describes a socket for other nodes.
+type Record struct {
+	ID     string         `json:"id"` // an ID in base64
+	Turn   int            `json:"turn,omitempty"`
+	Socket string         `json:"socket"`
+	Rooms  []RecordedRoom `json:"rooms"`
+	Since  string         `json:"since"`           // a label, see Away.Since
+	Least  string         `json:"least,omitempty"` // a mark
+	Node   string         `json:"node"`            // the Emitter of the socket's node
+}
+
+// RecordedRoom is a Room in a Record.
+type RecordedRoom struct {
+	Name  string `json:"name"`
+	Since string `json:"since,omitempty"` // a label
+}
+
+// ParseID reads the ID of a record.
+func ParseID(text string) (id ID, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil || len(b) != len(id) {
+		return id, false
+	}
+	copy(id[:], b)
+	return id, true
+}
+
+// String returns the text of an ID.
+func (id ID) String() string { return base64.RawURLEncoding.EncodeToString(id[:]) }
+
+// ParseEmitter reads the name of a node.
+func ParseEmitter(text string) (e Emitter, ok bool) {
+	if len(text) != len(e) {
+		return e, false
+	}
+	copy(e[:], text)
+	return e, true
+}
+
+// Emitter returns the name of this node.
+func (l *Log[M]) Emitter() Emitter { return l.cfg.Emitter }
+
+// Record describes a socket of this node.
+func (l *Log[M]) Record(a *Away) Record {
+	r := Record{ID: a.ID.String(), Turn: a.Turn, Socket: a.Socket, Since: a.Label, Node: string(l.cfg.Emitter[:])}
+	if a.Least != (Mark{}) {
+		r.Least = a.Least.String()
+	}
+	for _, room := range a.Rooms {
+		r.Rooms = append(r.Rooms, RecordedRoom{room.Name, room.Label})
+	}
+	return r
+}
+
+// Received returns the record of a socket that is away, with what its client has received, whose last
+// event had a label. ok is false if the client cannot recover.
+func (l *Log[M]) Received(a *Away, offset *string) (r Record, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.seenLocked(a, offset)
+	if !ok || a.taken || l.away[a.ID] != a || l.cfg.Now().After(a.until) {
+		return r, false
+	}
+	r = l.Record(a)
+	r.Since, r.Least = l.textLocked(s), ""
+	return r, true
+}
+
+// Foreign returns the socket of a record of another node, which was last heard at a time. ok is false
+// if the record is malformed.
+func (l *Log[M]) Foreign(r Record, lost time.Time, owner any) (a *Away, ok bool) {
+	a = &Away{Turn: r.Turn, Socket: r.Socket, Lost: lost, Owner: owner}
+	if a.ID, ok = ParseID(r.ID); !ok {
+		return nil, false
+	}
+	if a.Node, ok = ParseEmitter(r.Node); !ok || a.Node == l.cfg.Emitter || a.Here() {
+		return nil, false
+	}
+	if a.Since, ok = l.Seen(r.Since); !ok || a.Since.partial {
+		return nil, false
+	}
+	if r.Least != "" {
+		if a.Least, ok = ParseMark(r.Least); !ok {
+			return nil, false
+		}
+	}
+	for _, room := range r.Rooms {
+		var since Seen
+		if room.Since != "" {
+			if since, ok = l.Seen(room.Since); !ok || since.partial {
+				return nil, false
+			}
+		}
+		a.Rooms = append(a.Rooms, Room{Name: room.Name, Since: since})
+	}
+	return a, true
+}

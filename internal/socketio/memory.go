@@ -1,0 +1,153 @@
+// Memory: what a socket remembers for recovery. The namespace's log guards it.
+
+package socketio
+
+import (
+	"slices"
+
+	"github.com/rodando/realtime/internal/eventlog"
+)
+
+// memory is what a socket remembers for recovery. The first fields do not change after Admit; start and
+// those behind it change only while the namespace's log emits nothing.
+type memory struct {
+	secret  [20]byte
+	offsets Offsets
+	start   uint64 // the position of hello; that of the last event without which the client cannot recover is one higher
+	label   string // see eventlog.Away; empty unless the log keeps everything
+	more    *memories
+}
+
+// memories is the part of a memory that a socket without traffic does not have.
+type memories struct {
+	trail    trail
+	joined   map[string]eventlog.Room // the rooms that it has joined since it was opened
+	required bool                     // the client cannot recover without the event behind start
+	turn     int                      // see eventlog.Away
+	since    eventlog.Seen            // likewise, of a socket that was resumed
+	resumed  *Away                    // the socket that this one is, until Catch
+	left     *Away                    // after the end: the socket itself
+	ahead    []eventlog.Mark          // see eventlog.Caught
+}
+
+// trailLength is the number of positions that a trail has.
+const trailLength = 16
+
+// trail has the positions of the newest events that were queued on a socket.
+type trail struct {
+	ring [trailLength]uint64
+	n    int // how many events there were in all
+}
+
+func (t *trail) push(at uint64) {
+	t.ring[t.n%trailLength] = at
+	t.n++
+}
+
+func (t *trail) after(base uint64) eventlog.Trail {
+	n := min(t.n, trailLength)
+	r := eventlog.Trail{Base: base, More: t.n > n, Recent: make([]uint64, 0, n)}
+	for i := t.n - n; i < t.n; i++ {
+		r.Recent = append(r.Recent, t.ring[i%trailLength])
+	}
+	return r
+}
+
+// further returns the part of the memory that is not there at first.
+func (m *memory) further() *memories {
+	if m.more == nil {
+		m.more = &memories{}
+	}
+	return m.more
+}
+
+// What a socket does with an event for which it was selected.
+const (
+	live   = iota // it gets it
+	caught        // Catch returns it
+	known         // its client has received it from another node
+)
+
+// receives returns what the socket does with an event.
+func (m *memory) receives(v *versions) int {
+	if o := m.more; o != nil {
+		switch {
+		case o.resumed != nil:
+			return caught
+		case slices.ContainsFunc(o.ahead, func(k eventlog.Mark) bool { return k.Emitter == v.origin.Emitter && k.At >= v.origin.At }):
+			return known
+		}
+	}
+	if v.label != "" {
+		m.further().trail.push(v.at)
+	}
+	return live
+}
+
+// require says that the client cannot recover without the event behind start.
+func (m *memory) require(l *recoveryLog) {
+	l.Pause()
+	defer l.End()
+	m.further().required = true
+}
+
+// joins records that the socket joins a room after a position. It is called while the log emits
+// nothing.
+func (s *Socket) joins(room string, at uint64) {
+	more := s.mem.further()
+	if more.joined == nil {
+		more.joined = map[string]eventlog.Room{}
+	}
+	r := eventlog.Room{Name: room, Since: eventlog.Seen{At: at}}
+	if s.ns.Keeps() {
+		r.Label = string(s.ns.log.AppendLabel(nil, at))
+	}
+	more.joined[room] = r
+}
+
+// joining is called before the socket joins a room.
+func (s *Socket) joining(room string) {
+	m := s.mem
+	if m == nil {
+		return
+	}
+	at := s.ns.log.Pause()
+	defer s.ns.log.End()
+	if s.Opened() || m.more != nil && m.more.turn > 0 {
+		s.joins(room, at)
+	}
+}
+
+// roomsLocked returns the names of the rooms, and the socket's id.
+func (s *Socket) roomsLocked() []string {
+	names := make([]string, 0, len(s.rooms)+1)
+	for _, m := range s.rooms {
+		names = append(names, m.room.name)
+	}
+	return append(names, s.id)
+}
+
+// away describes the socket, which is in those rooms. It is called while the log emits nothing.
+func (s *Socket) away(rooms []string) *Away {
+	m := s.mem
+	a := &Away{ID: idOf(m.secret), Socket: s.id, Since: eventlog.Seen{At: m.start}, Label: m.label, Trail: eventlog.Trail{Base: m.start}}
+	more := m.more
+	if more == nil {
+		more = &memories{}
+	}
+	a.Turn, a.Trail = more.turn, more.trail.after(m.start)
+	if more.turn > 0 {
+		a.Since = more.since
+	}
+	if more.required {
+		a.Least = s.ns.log.Mark(m.start + 1)
+	}
+	for _, name := range rooms {
+		r, ok := more.joined[name]
+		if !ok {
+			r.Name = name
+		}
+		a.Rooms = append(a.Rooms, r)
+	}
+	return a
+}

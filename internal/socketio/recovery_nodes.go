@@ -1,0 +1,99 @@
+// Recovery across nodes: the sockets of other nodes, whose clients may come here, and what is emitted
+// to them alone.
+
+package socketio
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/eventlog"
+)
+
+// Record describes a socket for other nodes.
+type Record = eventlog.Record
+
+// RecoveryID names a socket for other nodes. Unlike a pid it proves nothing.
+type RecoveryID = eventlog.ID
+
+// ParseRecoveryID reads the text of an id.
+func ParseRecoveryID(text string) (RecoveryID, bool) { return eventlog.ParseID(text) }
+
+// Keep keeps an event of another node for clients that come to this one.
+func (n *Namespace) Keep(t Target, e *Outgoing, args []json.RawMessage) {
+	n.begin(targetOf(t), e, args)
+	n.log.End()
+}
+
+// AtHead calls f with the mark of the newest event of this node, while none is emitted. f must not block,
+// nor call the namespace.
+func (n *Namespace) AtHead(f func(mark string)) {
+	at := n.log.Pause()
+	defer n.log.End()
+	f(n.log.Mark(at).String())
+}
+
+// Heard records that another node has emitted the events up to a mark. Those that it emits later
+// arrive here. It reports whether the mark is valid.
+func (n *Namespace) Heard(mark string) bool {
+	m, ok := eventlog.ParseMark(mark)
+	if ok {
+		n.log.HearAll(m)
+	}
+	return ok
+}
+
+// IsNode reports whether a record with that node is of this one.
+func (n *Namespace) IsNode(node string) bool {
+	e, ok := eventlog.ParseEmitter(node)
+	return ok && e == n.log.Emitter()
+}
+
+// CheckRecord reports whether the record of another node is valid, and returns its id.
+func (n *Namespace) CheckRecord(r *Record) (RecoveryID, bool) {
+	a, ok := n.log.Foreign(*r, time.Time{}, nil)
+	if !ok || len(a.Socket) != socketIDLength {
+		return RecoveryID{}, false
+	}
+	return a.ID, true
+}
+
+// Foreign returns the socket of a valid record, whose node was heard at a time, or nil.
+func (n *Namespace) Foreign(r Record, heard time.Time, owner any) *Away {
+	a, ok := n.log.Foreign(r, heard, owner)
+	if !ok {
+		return nil
+	}
+	return a
+}
+
+// RecordOf describes a socket that is away for other nodes.
+func (n *Namespace) RecordOf(a *Away) Record { return n.log.Record(a) }
+
+// Received returns the record of a socket that is away, with what its client has received. ok is
+// false if the client cannot come back.
+func (n *Namespace) Received(a *Away, offset *string) (r Record, ok bool) {
+	return n.log.Received(a, offset)
+}
+
+// Moved ends a socket of this node whose client has come to another node for the turn'th time.
+func (n *Namespace) Moved(id RecoveryID, socket string, turn int) {
+	n.log.Forget(id, turn)
+	s := n.ConnectedAs(id, socket)
+	if s == nil || !s.Opened() || s.turn() >= turn {
+		return
+	}
+	s.conn.session.Abort(engineio.ReasonTransportClose)
+	s.end(string(engineio.ReasonTransportClose))
+	n.log.Forget(id, turn)
+}
+
+func (s *Socket) turn() int {
+	s.ns.log.Pause()
+	defer s.ns.log.End()
+	if s.mem.more == nil {
+		return 0
+	}
+	return s.mem.more.turn
+}

@@ -1,0 +1,257 @@
+// Recovery across nodes: a client comes back to another node than the one that it was on, which gives its socket
+// up or has died. recovery_share.go has what the nodes tell each other before.
+
+package realtime
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/rodando/realtime/internal/hostcall"
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+const (
+	// claimSign is how long a node waits for the first sign of life of a socket's node, and claimTime
+	// for its answer. That node may first wait whether the former connection still answers.
+	claimSign = 300 * time.Millisecond
+	claimTime = 2500 * time.Millisecond
+	// claimsAtOnce is the maximum number of claims of other nodes that are being answered.
+	claimsAtOnce = 1024
+)
+
+// socketClaim says that the client of a socket has come to the sender.
+type socketClaim struct {
+	Claim  string  `json:"claim"` // an id for the answer
+	Node   string  `json:"node"`  // of the socket
+	ID     string  `json:"id"`
+	Socket string  `json:"socket"`
+	Offset *string `json:"offset,omitempty"`
+}
+
+// socketClaimed answers a socketClaim.
+type socketClaimed struct {
+	Claim string `json:"claim"`
+	// Wait says that the answer follows. Without it and Socket, the claim is refused.
+	Wait   bool          `json:"wait,omitempty"`
+	Socket *sharedSocket `json:"socket,omitempty"`
+}
+
+// peerSockets exchanges sockets with the other nodes, unless the adapter is no Claimer. Its methods may
+// be called concurrently and do not block, but for claim.
+type peerSockets struct {
+	rt      *Server
+	claimer Claimer // nil: clients recover on their own node only
+
+	mu      sync.Mutex // guards the fields below
+	known   map[socketKey]*peerSocket
+	looked  time.Time // when known was last looked through
+	changed map[*Socket]struct{}
+	ended   []endedSocket // in the order in which they have ended
+	all     bool          // all sockets are to be shared
+	sharing bool          // the sharing goroutine exists
+	claims  map[string]chan *socketClaimed
+	running int // claims of other nodes that are being answered
+
+	asks   collapsed
+	listed time.Time // when all sockets were last shared; only the sharing goroutine uses it
+}
+
+type socketKey struct {
+	namespace string
+	id        socketio.RecoveryID
+}
+
+// peerSocket is a socket of another node.
+type peerSocket struct {
+	peer   string // the id of the Peer
+	turn   int
+	record json.RawMessage // a sharedSocket
+	lost   time.Time       // when its node was lost; zero: it was not
+	until  time.Time       // when its client is away for too long; zero: it is not known to be away
+}
+
+func (p *peerSockets) init(rt *Server) {
+	p.rt = rt
+	p.known, p.changed, p.claims = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}, map[string]chan *socketClaimed{}
+	p.claimer = claimerOf(&rt.opts, rt.adapter)
+}
+
+// claimerOf returns the adapter if clients recover on all nodes, or nil.
+func claimerOf(o *Options, a Adapter) Claimer {
+	if !o.Recovery.Enabled || o.Cluster.BusFanOut {
+		return nil
+	}
+	c, _ := a.(Claimer)
+	return c
+}
+
+// claim returns the socket of a pid that another node has or had, if it was the user's, or nil.
+func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, offset *string) *socketio.Away {
+	ns := s.ns
+	if p.claimer == nil {
+		return nil
+	}
+	p.mu.Lock()
+	known := p.known[socketKey{ns.name, pid.ID()}]
+	var k peerSocket
+	if known != nil {
+		k = *known
+	}
+	p.mu.Unlock()
+	var of sharedSocket
+	switch {
+	case known == nil, !k.until.IsZero() && time.Now().After(k.until), json.Unmarshal(k.record, &of) != nil:
+		return nil
+	case of.Socket != pid.Socket(), !p.rt.recovery.same(of.Identity, s.Identity()):
+		return nil
+	}
+	heard := k.lost
+	if heard.IsZero() {
+		heard = time.Now()
+		switch answer, alive := p.ask(ctx, ns, &of, offset); {
+		case !alive:
+		case answer == nil, answer.ID != of.ID, answer.Socket != of.Socket, !p.rt.recovery.same(answer.Identity, s.Identity()):
+			return nil
+		default:
+			of = *answer
+		}
+	}
+	return ns.inner.Foreign(of.Record, heard, of.Identity)
+}
+
+// ask asks the node of a socket to give it up. alive is false if it does not answer.
+func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, offset *string) (answer *sharedSocket, alive bool) {
+	id, answers := uuid.NewString(), make(chan *socketClaimed, 2)
+	p.mu.Lock()
+	p.claims[id] = answers
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.claims, id)
+	}()
+	p.rt.shareState(ns.name, stateContent{Claim: &socketClaim{id, of.Node, of.ID, of.Socket, offset}})
+	timer := time.NewTimer(claimSign)
+	defer timer.Stop()
+	for {
+		select {
+		case a := <-answers:
+			if !a.Wait {
+				return a.Socket, true
+			}
+			alive = true
+			timer.Reset(claimTime)
+		case <-timer.C:
+			return nil, alive
+		case <-ctx.Done():
+			return nil, true
+		}
+	}
+}
+
+// answered passes on the answer to a claim of this node. It reports whether it is valid.
+func (p *peerSockets) answered(a *socketClaimed) bool {
+	if !validID(a.Claim) {
+		return false
+	}
+	p.mu.Lock()
+	answers := p.claims[a.Claim]
+	p.mu.Unlock()
+	select {
+	case answers <- a: // not if it is nil
+	default:
+	}
+	return true
+}
+
+// claimed answers a claim of another node, if the socket is one of this node. It reports whether the claim is
+// valid.
+func (p *peerSockets) claimed(ns *Namespace, c *socketClaim) bool {
+	id, ok := socketio.ParseRecoveryID(c.ID)
+	if !ok || !validID(c.Claim) || len(c.Socket) > maxID {
+		return false
+	}
+	if !ns.inner.Keeps() || !ns.inner.IsNode(c.Node) {
+		return true
+	}
+	answer := func(a socketClaimed) {
+		a.Claim = c.Claim
+		p.rt.shareState(ns.name, stateContent{Claimed: &a})
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running == claimsAtOnce {
+		return true // the other node takes this one for dead
+	}
+	p.running++
+	go func() {
+		defer func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.running--
+		}()
+		answer(socketClaimed{Wait: true})
+		answer(socketClaimed{Socket: p.giveUp(ns, id, c)})
+	}()
+	return true
+}
+
+// giveUp ends a socket whose client has come to another node, and describes it. It returns nil if the
+// client still answers here, or cannot come back.
+func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketClaim) *sharedSocket {
+	ctx, cancel := context.WithTimeout(p.rt.ctx, claimTime)
+	defer cancel()
+	if former := ns.inner.ConnectedAs(id, c.Socket); former != nil && !former.Supersede(ctx) && !former.Closed() {
+		return nil
+	}
+	a := ns.inner.Away(ctx, id, c.Socket)
+	if a == nil {
+		return nil
+	}
+	owner, ok := a.Owner.(Identity)
+	if !ok {
+		return nil
+	}
+	r, ok := ns.inner.Received(a, c.Offset)
+	if !ok {
+		return nil
+	}
+	return &sharedSocket{r, owner}
+}
+
+// first reports whether this node is the first one to recover a socket this time.
+func (p *peerSockets) first(ctx context.Context, ns *Namespace, a *socketio.Away) bool {
+	if p.claimer == nil {
+		return true
+	}
+	first, err := hostcall.Do(ctx, p.rt.host.claims, nil, func(ctx context.Context) (bool, error) {
+		return p.claimer.Claim(ctx, claimKey(ns, a), p.rt.opts.Recovery.Window)
+	})
+	if err != nil {
+		p.rt.hostFailed("Claimer.Claim", err, "namespace", ns.name)
+		return a.Here() // no other node can claim it now either
+	}
+	return first
+}
+
+// again allows another claim of a socket.
+func (p *peerSockets) again(ns *Namespace, a *socketio.Away) {
+	if p.claimer == nil {
+		return
+	}
+	err := hostcall.Run(p.rt.ctx, p.rt.host.claims, func(ctx context.Context) error { return p.claimer.Unclaim(ctx, claimKey(ns, a)) })
+	if err != nil {
+		p.rt.hostFailed("Claimer.Unclaim", err, "namespace", ns.name)
+	}
+}
+
+// claimKey returns the key of one return of a client to its socket.
+func claimKey(ns *Namespace, a *socketio.Away) string {
+	return ns.name + " " + a.ID.String() + " " + strconv.Itoa(a.Turn)
+}
