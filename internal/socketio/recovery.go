@@ -107,13 +107,16 @@ func (s *Socket) Recoverable(o Offsets) {
 	if o == NoOffsets {
 		return
 	}
-	s.mem = &memory{offsets: o}
-	_, _ = rand.Read(s.mem.secret[:]) // never fails
+	m := &memory{offsets: o}
+	_, _ = rand.Read(m.secret[:]) // never fails
 	at, label := s.ns.log.Reserve()
-	s.mem.start = at
+	m.start = at
 	if s.ns.Keeps() {
-		s.mem.label = label
+		m.label = label
 	}
+	s.mu.Lock() // the client may disconnect meanwhile
+	defer s.mu.Unlock()
+	s.mem = m
 }
 
 // pid returns the secret of the CONNECT reply: the id of the socket and 160 random bits.
