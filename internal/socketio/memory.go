@@ -8,8 +8,8 @@ import (
 	"github.com/rodando/realtime/internal/eventlog"
 )
 
-// memory is what a socket remembers for recovery. The first fields do not change after Admit; start and
-// those behind it change only while the namespace's log emits nothing.
+// memory is what a socket remembers for recovery. After Admit it changes only while the namespace's log
+// emits nothing, but for offsets, which does not change.
 type memory struct {
 	secret  [20]byte
 	offsets Offsets

@@ -163,16 +163,27 @@ func idOf(secret [20]byte) (id eventlog.ID) {
 // or nil.
 func (n *Namespace) Connected(p PID) *Socket {
 	s := n.Socket(p.socket)
-	if s == nil || s.mem == nil || subtle.ConstantTimeCompare(s.mem.secret[:], p.secret[:]) == 0 {
+	if s == nil || s.mem == nil {
+		return nil
+	}
+	secret := s.secret()
+	if subtle.ConstantTimeCompare(secret[:], p.secret[:]) == 0 {
 		return nil
 	}
 	return s
 }
 
+// secret returns the secret of the socket's pid, which changes if Catch fails.
+func (s *Socket) secret() [20]byte {
+	s.ns.log.Pause()
+	defer s.ns.log.End()
+	return s.mem.secret
+}
+
 // ConnectedAs is Connected for the id of a pid.
 func (n *Namespace) ConnectedAs(id eventlog.ID, socket string) *Socket {
 	s := n.Socket(socket)
-	if s == nil || s.mem == nil || idOf(s.mem.secret) != id {
+	if s == nil || s.mem == nil || idOf(s.secret()) != id {
 		return nil
 	}
 	return s
@@ -274,7 +285,7 @@ func (s *Socket) RecoveryID() (id eventlog.ID, ok bool) {
 	if s.mem == nil {
 		return id, false
 	}
-	return idOf(s.mem.secret), true
+	return idOf(s.secret()), true
 }
 
 // leaveLocked records in the log that the socket is away, before it leaves its rooms, unless it
