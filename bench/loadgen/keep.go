@@ -14,6 +14,7 @@ type kept struct {
 	// Socket.IO: the private id of the session and the offset of the last event.
 	pid, offset string
 	early       [][]byte // events that came before the CONNECT reply
+	asked       int      // the ack id of the event that is being handled, -1 if it has none
 
 	subs map[string]position // centrifuge, by channel
 
@@ -66,7 +67,11 @@ func (d *sio) eventOf(l *loop, c *conn, p []byte) {
 		c.kept.early = append(c.kept.early, bytes.Clone(p))
 		return
 	}
-	_, list := number(p)
+	id, list := number(p)
+	c.kept.asked = -1
+	if len(list) < len(p) {
+		c.kept.asked = id
+	}
 	var args []json.RawMessage
 	var name string
 	if json.Unmarshal(list, &args) != nil || len(args) == 0 || json.Unmarshal(args[0], &name) != nil {
@@ -84,7 +89,7 @@ func (d *sio) eventOf(l *loop, c *conn, p []byte) {
 		c.state = stReady
 		l.h.ready(c)
 	}
-	c.kept.passed(args, len(list) < len(p))
+	c.kept.passed(args, c.kept.asked >= 0)
 }
 
 // connectedOf takes the CONNECT reply and what came before it.

@@ -37,8 +37,10 @@ type config struct {
 	seed         uint64
 	unseen       float64
 	faults       bool
+	offers       float64
+	store        string
 
-	dur, warm, settle, hold, handshake, up, cut, within time.Duration
+	dur, warm, settle, hold, handshake, up, cut, within, ttl time.Duration
 }
 
 // A mode is one thing to measure, with its own values for flags left at zero.
@@ -93,6 +95,9 @@ func main() {
 	fs.DurationVar(&cfg.cut, "cut", 10*time.Second, "drops: the longest cut; the shortest is a tenth of it")
 	fs.Float64Var(&cfg.unseen, "unseen", 0.5, "drops: share of the cuts of which the server sees nothing, as when a phone loses its network")
 	fs.BoolVar(&cfg.faults, "faults", false, "drops: ask for a restart of a server and for a kill, on standard output")
+	fs.Float64Var(&cfg.offers, "offers", 0, "drops: offers a second, of a server with a STORE")
+	fs.StringVar(&cfg.store, "store", "", "drops: the server's STORE, which says what it has learned of its offers")
+	fs.DurationVar(&cfg.ttl, "ttl", 20*time.Second, "drops: how long an offer runs")
 	fs.DurationVar(&cfg.dur, "t", 0, "pings, churn, cluster, drops: how long (0: the mode's own time)")
 	fs.DurationVar(&cfg.warm, "warm", 2*time.Second, "pings, cluster: warm-up")
 	fs.DurationVar(&cfg.settle, "settle", 0, "idle, churn: wait before measuring (0: the mode's own time)")

@@ -1,10 +1,12 @@
 // drops: clients whose network goes away and comes back at times that a seed says, while events
-// are published, each to one of them. What of it arrives, once and in order, and when?
+// are published, each to one of them, and offers are made. What of it arrives, once and in order,
+// and when?
 
 package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -57,6 +59,7 @@ type dropper struct {
 	clients []*dropped
 	ledger  *ledger
 	pub     *publisher
+	offers  *offers // nil if there are none
 	rnd     *rand.Rand
 	began   int64
 	unseen  []*conn // cut, and open: the server must not see them end
@@ -79,8 +82,8 @@ func (b *bench) dropsTo(out io.Writer) {
 		rnd := rand.New(rand.NewPCG(b.cfg.seed, 2+uint64(i)))
 		d.clients = append(d.clients, &dropped{user: i, cuts: cuts(rnd, b.cfg.dur, b.cfg.up, b.cfg.cut, b.cfg.unseen)})
 	}
-	d.pub = newPublisher(b, d.ledger, d.role, n)
-	b.l.h = handler{event: d.event, ready: d.ready, closed: d.closed}
+	d.publish(n)
+	b.l.h = handler{event: d.event, ack: d.ack, ready: d.ready, closed: d.closed}
 	if !d.connectAll() {
 		b.res.bad("not all of %d connected: %v", b.cfg.conns, b.l.failures)
 		return
@@ -89,7 +92,12 @@ func (b *bench) dropsTo(out io.Writer) {
 	d.began = nanos()
 	d.run()
 	s := b.end(w)
+	b.res.add("clients", float64(b.cfg.conns), "")
+	b.res.add("seconds", b.cfg.dur.Seconds(), "s")
 	d.ledger.report(&b.res)
+	if d.offers != nil {
+		d.offers.report(&b.res)
+	}
 	b.res.add("recovered_pct", 100*per(float64(d.recovered), int64(d.returns)), "%")
 	b.res.add("publish_retries", float64(d.pub.retries), "")
 	b.res.usage("", s)
@@ -105,6 +113,25 @@ func (b *bench) dropsTo(out io.Writer) {
 		}
 	}
 	b.killAll(d.unseen)
+}
+
+// publish prepares to publish n events, and the offers.
+func (d *dropper) publish(n int) {
+	rnd := rand.New(rand.NewPCG(d.b.cfg.seed, 0))
+	d.pub = newPublisher(d.b, d.b.cfg.rate, n)
+	d.pub.next = func(int64) int { return d.ledger.add(rnd.IntN(d.b.cfg.conns)) }
+	d.pub.path = func(n int) string {
+		return fmt.Sprintf("/bench/emit?ns=%s&room=driver:%s&event=%s&first=%d", d.role.nsp, d.role.sub(d.ledger.events[n].user), evTrip, n)
+	}
+	d.pub.published = func(n int, _ int64, how outcome) { d.ledger.published(n, how) }
+	if d.b.cfg.offers == 0 {
+		return
+	}
+	var all [][]cut
+	for _, c := range d.clients {
+		all = append(all, c.cuts)
+	}
+	d.offers = newOffers(d.b, d.role, all)
 }
 
 // connectAll brings all up, some at a time.
@@ -136,6 +163,9 @@ func (d *dropper) run() {
 		faults = nil
 	}
 	limit := d.began + int64(d.b.cfg.dur) + int64(d.b.cfg.cut) + int64(dropsLimit)
+	if d.offers != nil {
+		limit += int64(d.b.cfg.ttl)
+	}
 	for now := nanos(); now < limit; now = nanos() {
 		if len(faults) > 0 && now-d.began >= faults[0].at {
 			_ = d.say.Encode(said{What: faults[0].what}) // compare notices when it does not read it
@@ -147,7 +177,11 @@ func (d *dropper) run() {
 			connected = connected && c.conn != nil && c.conn.state == stReady && len(c.cuts) == 0
 		}
 		d.pub.step(now - d.began)
-		if d.pub.done() && connected && len(faults) == 0 && (d.ledger.complete() || now-d.ledger.touched > int64(dropsQuiet)) {
+		if d.offers != nil {
+			d.offers.pub.step(now - d.began)
+		}
+		if d.pub.done() && connected && len(faults) == 0 && (d.ledger.complete() || now-d.ledger.touched > int64(dropsQuiet)) &&
+			(d.offers == nil || d.offers.done(now)) {
 			return
 		}
 		d.b.l.poll(dropsStep)
@@ -222,6 +256,9 @@ func (d *dropper) ready(k *conn) {
 	}
 	c.wasHere = true
 	d.ledger.returned(c.user, nanos())
+	if d.offers != nil {
+		d.offers.returned(k)
+	}
 }
 
 func (d *dropper) closed(k *conn, why string) {
@@ -237,8 +274,17 @@ func (d *dropper) closed(k *conn, why string) {
 }
 
 func (d *dropper) event(k *conn, name string, data []byte) {
-	if name != evTrip || d.clients[k.user].conn != k {
-		return
+	switch {
+	case d.clients[k.user].conn != k: // it is cut
+	case name == evTrip:
+		d.ledger.received(k.user, sequence(data), nanos())
+	case d.offers != nil:
+		d.offers.event(k, name, data)
 	}
-	d.ledger.received(k.user, sequence(data), nanos())
+}
+
+func (d *dropper) ack(k *conn, id int, data []byte) {
+	if d.clients[k.user].conn == k && d.offers != nil {
+		d.offers.ack(k.user, id, data)
+	}
 }

@@ -4,44 +4,40 @@
 package main
 
 import (
-	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 )
 
-// A publisher publishes an event at a time, to one server until that fails. What is due while
-// no server answers waits.
+// A publisher publishes one thing at a time, to one server until that fails. What is due while no
+// server answers waits.
 type publisher struct {
-	b       *bench
-	ledger  *ledger
-	role    *role
-	servers []*target
-	rnd     *rand.Rand
-	left    int // events that are not due yet
-	due     []int
-	made    int
-	busy    bool
-	pause   int64 // no attempt before that
-	posts   *conn
-	retries int
+	b         *bench
+	servers   []*target
+	rate      float64                            // a second
+	left      int                                // how many are not due yet
+	next      func(at int64) int                 // returns the number of the next one, which is due at, in ns from the start
+	path      func(n int) string                 // of the request
+	published func(n int, at int64, how outcome) // the request began at
+	due       []int
+	made      int
+	busy      bool
+	pause     int64 // no attempt before that
+	posts     *conn
+	retries   int
 }
 
 const publishPause = 100 * time.Millisecond
 
-func newPublisher(b *bench, l *ledger, r *role, n int) *publisher {
-	return &publisher{
-		b: b, ledger: l, role: r, servers: append([]*target{b.l.first}, b.rest...), left: n,
-		rnd: rand.New(rand.NewPCG(b.cfg.seed, 0)),
-	}
+func newPublisher(b *bench, rate float64, n int) *publisher {
+	return &publisher{b: b, servers: append([]*target{b.l.first}, b.rest...), rate: rate, left: n}
 }
 
 func (p *publisher) done() bool { return p.left == 0 && len(p.due) == 0 && !p.busy }
 
 // step makes what is due by now, in ns from the start, and publishes.
 func (p *publisher) step(now int64) {
-	for p.left > 0 && seconds(now)*p.b.cfg.rate > float64(p.made) {
-		p.due = append(p.due, p.ledger.add(p.rnd.IntN(p.b.cfg.conns)))
+	for p.left > 0 && seconds(now)*p.rate > float64(p.made) {
+		p.due = append(p.due, p.next(int64(float64(p.made)/p.rate*1e9)))
 		p.made++
 		p.left--
 	}
@@ -51,21 +47,18 @@ func (p *publisher) step(now int64) {
 }
 
 func (p *publisher) send() {
-	n := p.due[0]
-	to := p.servers[0]
-	room := "driver:" + p.role.sub(p.ledger.events[n].user)
-	path := fmt.Sprintf("/bench/emit?ns=%s&room=%s&event=%s&first=%d", p.role.nsp, room, evTrip, n)
+	n, to, at := p.due[0], p.servers[0], nanos()
 	p.busy = true
-	err := p.b.l.request(&p.posts, to, appendPost(nil, to, path, nil), func(status int, _ []byte) { p.answered(n, status) })
+	err := p.b.l.request(&p.posts, to, appendPost(nil, to, p.path(n), nil), func(status int, _ []byte) { p.answered(n, at, status) })
 	if err != nil {
 		p.again()
 	}
 }
 
-func (p *publisher) answered(n, status int) {
+func (p *publisher) answered(n int, at int64, status int) {
 	switch {
 	case status == 200 || status == 204:
-		p.ledger.published(n, accepted)
+		p.published(n, at, accepted)
 		p.due = p.due[1:]
 		p.busy = false
 		if len(p.due) > 0 {
@@ -74,7 +67,7 @@ func (p *publisher) answered(n, status int) {
 		return
 	case p.posts.request != nil: // it was not sent
 	default:
-		p.ledger.published(n, unanswered)
+		p.published(n, at, unanswered)
 		p.due = p.due[1:]
 	}
 	p.again()

@@ -2,7 +2,8 @@
 // repositories in memory, typed events, rooms, acks and the bus; sizes are limited
 // as by default, rates and numbers are not. It keeps the contract in ../README.md.
 //
-// REDIS_URL makes it a node of a cluster, RECOVERY=1 recovers clients. SIGTERM shuts it down in order.
+// REDIS_URL makes it a node of a cluster, RECOVERY=1 recovers clients. STORE, a folder, gives it a backend
+// with offers. SIGTERM shuts it down in order.
 //
 // NETCONN=1 hides that connections are plain TCP, so that the library treats them
 // as it treats TLS, and any connection on systems without epoll.
@@ -101,11 +102,18 @@ func main() {
 		}
 	}
 	o.Recovery.Enabled = os.Getenv("RECOVERY") != ""
+	mux := http.NewServeMux()
+	if dir := os.Getenv("STORE"); dir != "" {
+		b, err := newBackend(dir, &o)
+		if err != nil {
+			log.Fatal(err)
+		}
+		mux.HandleFunc("POST /bench/offer", b.offer)
+	}
 	rt, err := realtime.New(o)
 	if err != nil {
 		log.Fatal(err)
 	}
-	mux := http.NewServeMux()
 	mux.Handle(realtime.Path, rt)
 	mux.HandleFunc("POST /bench/emit", func(w http.ResponseWriter, r *http.Request) { emit(rt, w, r) })
 	mux.HandleFunc("POST /bench/stream", func(w http.ResponseWriter, r *http.Request) { stream(rt, w, r) })
