@@ -1,5 +1,6 @@
 // drops: clients that come and go while events are published, on one server and on two that share
-// a Redis; where the mode says so, a server is restarted in order, and later one is killed.
+// a Redis; where the mode says so, a server is restarted in order, and later one is killed. Servers
+// that can make offers meanwhile.
 
 package main
 
@@ -7,8 +8,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,6 +27,14 @@ func (r *runner) drops(ctx context.Context, p peer, m mode) (run, error) {
 	if err := os.RemoveAll(found); err != nil {
 		return run{}, err
 	}
+	if p.offer {
+		store := r.path("out/store")
+		if err := errors.Join(os.RemoveAll(store), os.MkdirAll(store, 0o755)); err != nil {
+			return run{}, err
+		}
+		p.env = append(slices.Clone(p.env), "STORE="+store)
+		p.gen = append(slices.Clone(p.gen), "-offers", offersASecond, "-store", store)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	ns, end, err := r.startNodes(ctx, p, m, max(m.nodes, 1))
 	defer func() {
@@ -34,6 +45,9 @@ func (r *runner) drops(ctx context.Context, p peer, m mode) (run, error) {
 		return run{}, err
 	}
 	args := append(r.generatorArgs(p, m, ns, found), "-seed", strconv.FormatUint(r.seed, 10))
+	if r.time > 0 {
+		args = append(args, "-t", r.time.String())
+	}
 	cmd := r.command(ctx, "1", r.path("out/bin/loadgen"), args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var said strings.Builder

@@ -101,6 +101,41 @@ func (rs results) dropsGoals() (list []goal) {
 	return list
 }
 
+// offerGoals are that offers arrive, that the backend is told in time of those that do not, and that
+// none is accepted twice.
+func (rs results) offerGoals() []goal {
+	missed := 100 - rs.of("drops", keeps, "offers_received_pct").median()
+	told := rs.of("drops", keeps, "offers_told_p99_ms").median() / 1e3
+	twice := rs.of("drops", keeps, "offers_accepted_twice").median()
+	list := []goal{
+		{"offers not received within their time, drops only, %", missed, missedGoal, fmt.Sprintf("%.3g %%", missed)},
+		{"from an offer to the report that nobody has received it, drops only, s, p99", told, toldGoal, short3(told) + " s"},
+		{"offers accepted twice, drops only", twice, 0, group(twice)},
+	}
+	for i := range list {
+		if !list[i].measured() {
+			list[i].detail = ""
+		}
+	}
+	return list
+}
+
+// recoveryGoals are what recovery may cost where nothing is to be recovered.
+func (rs results) recoveryGoals() []goal {
+	const burst, heap, stack = "burst_cpu_us_per_delivery", "heap_per_socket_after_gc", "stack_per_socket_after_gc"
+	of := func(peer string) float64 {
+		return rs.of("idle", peer, heap).median() + rs.of("idle", peer, stack).median()
+	}
+	more := goal{what: "bytes of heap and stack that an idle socket takes more with recovery", got: of(keeps) - of(ours), most: socketGoal}
+	if more.measured() {
+		more.detail = fmt.Sprintf("%.0f B", more.got)
+	}
+	return []goal{
+		{"with recovery to without: delivery, bursts of 50", rs.of("fanout", keeps, burst).over(rs.of("fanout", ours, burst)), recoveryGoal, ""},
+		more,
+	}
+}
+
 // allGoals are in the order of the report.
 func (rs results) allGoals() (list []goal) {
 	for _, f := range figures {
@@ -116,5 +151,7 @@ func (rs results) allGoals() (list []goal) {
 		}
 	}
 	list = append(list, rs.slowGoals()...)
-	return append(list, rs.dropsGoals()...)
+	list = append(list, rs.dropsGoals()...)
+	list = append(list, rs.offerGoals()...)
+	return append(list, rs.recoveryGoals()...)
 }

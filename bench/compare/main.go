@@ -49,6 +49,8 @@ func compare(ctx context.Context, args []string) error {
 	pin := fs.Bool("pin", true, "server and generator on a core each")
 	build := fs.Bool("build", true, "build the servers first")
 	keep := fs.Bool("keep", false, "add to the results of the last run instead of starting anew")
+	resume := fs.Bool("resume", false, "make only those runs that the results of the last one lack, because it ended early or they went wrong")
+	dropsTime := fs.Duration("drops-time", 0, "of drops: how long events are published (0: a minute, or 10 s with -quick)")
 	render := fs.Bool("render", false, "measure nothing, write the report of the results that are there")
 	scaling := fs.String("scaling", "", "write what several nodes cost into this file, ../docs/scaling.md, between its two marks")
 	dropsOut := fs.String("drops", "", "write what became of connections that ended into this file, ../docs/benchmarks.md, between its two marks")
@@ -80,7 +82,7 @@ func compare(ctx context.Context, args []string) error {
 		fmt.Fprintln(os.Stderr, "one core only: server and generator share it")
 		*pin = false
 	}
-	r := &runner{root: root, repeats: *repeats, quick: *quick, pin: *pin, seed: *seed, log: os.Stderr}
+	r := &runner{root: root, repeats: *repeats, quick: *quick, pin: *pin, seed: *seed, time: *dropsTime, log: os.Stderr}
 	if r.peers, err = choose(peers, *onlyPeers, func(p peer) string { return p.name }); err != nil {
 		return err
 	}
@@ -98,7 +100,7 @@ func compare(ctx context.Context, args []string) error {
 				return err
 			}
 		}
-		if err := r.run(ctx, *keep); err != nil {
+		if err := r.run(ctx, *keep, *resume); err != nil {
 			return err
 		}
 	}
@@ -118,10 +120,7 @@ func compare(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if i := slices.IndexFunc(res, func(x run) bool { return !x.OK }); i >= 0 {
-		return fmt.Errorf("%s with %s: %s", res[i].Label, res[i].Name, strings.Join(res[i].Notes, "; "))
-	}
-	return nil
+	return res.failed()
 }
 
 // moduleRoot is the folder bench/ itself, wherever in it the command is started.

@@ -15,6 +15,7 @@ type peer struct {
 	modes []string // labels
 	wide  bool     // it may use every core but the generator's, both where there are two
 	many  bool     // only where there are more than two cores
+	offer bool     // it makes offers, in drops
 }
 
 const (
@@ -65,8 +66,8 @@ var peers = []peer{
 	{name: "bare-gobwas", about: "gobwas/ws v1.5.0 and nothing else", cmd: []string{"out/bin/peers/baregobwas"},
 		modes: []string{"check", "idle"}},
 	{name: ours, about: "this library", cmd: server,
-		modes: also(basic, growth, "check-polling", "polling", "slow", "cluster", "cluster-pings", "scale", "scale-spread", drops, storms)},
-	{name: keeps, about: "this library with recovery", cmd: server, env: []string{"RECOVERY=1"}, modes: also("check", drops)},
+		modes: also(basic, growth, "check-polling", "polling", "slow", "cluster", "cluster-pings", "scale", "scale-spread", drops, storms), offer: true},
+	{name: keeps, about: "this library with recovery", cmd: server, env: []string{"RECOVERY=1"}, modes: also("check", "fanout", "idle", drops, storms), offer: true},
 	{name: conns, about: "this library on connections that are not plain TCP to it", cmd: server, env: []string{"NETCONN=1"},
 		modes: []string{"check", "connect", "pings", "fanout", "unicast", "idle", "churn"}},
 	{name: procs1, about: "this library, GOMAXPROCS=1", cmd: server, env: []string{"GOMAXPROCS=1"},
@@ -134,6 +135,9 @@ func storm(sockets string) []string { return f("hold", "-c", sockets, "-returns"
 
 // broadcasts make a server ready for an event to all, where that takes something.
 var broadcasts = []string{"BROADCAST=1"}
+
+// offersASecond are made in drops, by servers that do.
+const offersASecond = "20"
 
 var fewDrops = f("-c", "20", "-t", "10s", "-rate", "50", "-up", "3s", "-cut", "3s")
 
@@ -203,6 +207,11 @@ const (
 	slowGoal  = 1.5  // p99 beside a slow reader to that without one
 	outboxMiB = 4    // Limits.OutboxBytes, as it is by default
 	heapGoal  = 1.05 // heap after the churn to that before
+
+	recoveryGoal = 1.1 // CPU of a delivery in bursts with recovery to that without
+	socketGoal   = 64  // bytes that an idle socket takes more with recovery
+	missedGoal   = 0.1 // percent of the offers that their driver does not receive in time
+	toldGoal     = 3.1 // seconds from an offer to undelivered: the default, and the ticks of the clocks
 )
 
 // multicore are the figures that two cores must not make dearer.

@@ -26,12 +26,12 @@ func (r report) dropped() string {
 	p := printer(func(format string, args ...any) { fmt.Fprintf(&b, format, args...) })
 	p("\nOn %s, on %s.\n\n", r.at.UTC().Format("2 January 2006"), strings.Join(r.machine, ", "))
 	if r.quick {
-		p("**A quick run, of 20 clients and 500 sockets: its figures are rough.**\n\n")
+		p("**A quick run, of few clients and for a short time: its figures are rough.**\n\n")
 	}
 	r.noiseOf(p, slices.Concat(drops, storms))
 	r.deliveredTable(p)
 	r.caughtUpTable(p)
-	// What becomes of offers under the same drops is to stand here.
+	r.offersTable(p)
 	r.stormTable(p)
 	for _, x := range r.results {
 		if !x.OK && (slices.Contains(drops, x.Label) || slices.Contains(storms, x.Label)) {
@@ -49,11 +49,25 @@ func (r report) dropsSection(p printer) {
 // dropsNames say what the modes are, in the order of drops.
 var dropsNames = []string{"drops only", "with a restart and a kill", "the same, two servers and Redis"}
 
+// most is the greatest value of a key in all modes of drops.
+func (r report) most(key string, without float64) string {
+	var all sample
+	for _, label := range drops {
+		for _, pe := range r.measured(label) {
+			all = append(all, r.of(label, pe.name, key)...)
+		}
+	}
+	if len(all) == 0 {
+		return group(without)
+	}
+	return group(slices.Max(all))
+}
+
 func (r report) deliveredTable(p printer) {
-	p("### What arrives\n\n500 clients, each of which is connected for 6 to 18 s and then cut for 1 to 10 s, several times, at times that a seed says, ")
+	p("### What arrives\n\n%s clients, each of which is connected for 6 to 18 s and then cut for 1 to 10 s, several times, at times that a seed says, ", r.most("clients", 500))
 	p("the same for every server. Half of the cuts the server sees; in the other half no packet reaches it any more, as when a phone loses its network. ")
-	p("For a minute 100 events a second are published, each to the room of one client. ")
-	p("With a restart and a kill: after 20 s the server is restarted in order, after 40 s it is killed, and each time it comes up a second later; ")
+	p("For %s s 100 events a second are published, each to the room of one client. ", r.most("seconds", 60))
+	p("With a restart and a kill: after a third of the time the server is restarted in order, after two thirds it is killed, and each time it comes up a second later; ")
 	p("what it had in memory is lost. Of two servers one is restarted and the other is killed. What is due while no server answers is published when one does; ")
 	p("an event counts when a server said that it took it. Share of them that arrived:\n\n")
 	var rows [][]string
@@ -93,6 +107,35 @@ func (r report) caughtUpTable(p printer) {
 	p.table([]string{
 		"server", "", "published", "lost: cut, seen", "cut, unseen", "server ended", "connected", "doubled", "out of order",
 		"caught up", "p50 ms", "p99 ms", "max ms",
+	}, rows)
+}
+
+// offersTable shows what became of the offers.
+func (r report) offersTable(p printer) {
+	p("### Offers\n\nUnder the same drops %s offers a second are made, which run for 20 s, every other one to a driver who is cut at that time. ", offersASecond)
+	p("The apps of half of the drivers acknowledge the event, the others do not, so that the server goes by its ping behind the offer. ")
+	p("A quarter of the offers is accepted, and a quarter twice. The backend has a database that a kill leaves behind, and an `Options.Snapshots` that reads it. ")
+	p("Received is an offer that was at the driver's app within its time; from offer to receipt, of all and of those to a driver who was cut. ")
+	p("`undelivered` is the report that nobody has received an offer, by default after 3 s. Not reported is one that took a second longer, or never came, without that report. ")
+	p("A false receipt is a `delivered` of an offer that the app did not have.\n\n")
+	var rows [][]string
+	for i, label := range drops {
+		for _, pe := range r.measured(label) {
+			if !pe.offer {
+				continue
+			}
+			of := func(key string) sample { return r.of(label, pe.name, "offers"+key) }
+			ms := func(key string) string { return of(key).times(1e-3).String() }
+			rows = append(rows, []string{
+				pe.name, dropsNames[i], counts(of("")), percent(of("_received_pct")), counts(of("_only_synced")), of("_p50_ms").String(), ms("_p99_ms"),
+				ms("_away_p50_ms"), ms("_away_p99_ms"), counts(of("_receipts_ack")) + " / " + counts(of("_receipts_heartbeat")), counts(of("_false_receipts")),
+				counts(of("_told_count")), ms("_told_p50_ms"), ms("_told_p99_ms"), ms("_told_max_ms"), counts(of("_untold")), counts(of("_acceptances")), counts(of("_accepted_twice")),
+			})
+		}
+	}
+	p.table([]string{
+		"server", "", "offers", "received", "only from the snapshot", "p50 ms", "p99 s", "cut: p50 s", "p99 s", "receipts: ack / ping", "false receipts",
+		"undelivered", "p50 s", "p99 s", "max s", "not reported", "accepted", "twice",
 	}, rows)
 }
 

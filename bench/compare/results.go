@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -40,6 +41,17 @@ func load(file string) (results, error) {
 		all = append(all, r)
 	}
 	return all, lines.Err()
+}
+
+// failed lists the runs in which something went wrong.
+func (rs results) failed() error {
+	var errs []error
+	for _, x := range rs {
+		if !x.OK {
+			errs = append(errs, fmt.Errorf("%s with %s: %s", x.Label, x.Name, strings.Join(x.Notes, "; ")))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // noise is the greatest share of the machine that others used in a part of the run,
@@ -86,6 +98,14 @@ func (s sample) String() string {
 		return short3(s[0])
 	}
 	return fmt.Sprintf("%s [%s–%s]", short3(s.median()), short3(slices.Min(s)), short3(slices.Max(s)))
+}
+
+// times are the values, each times f.
+func (s sample) times(f float64) (scaled sample) {
+	for _, v := range s {
+		scaled = append(scaled, v*f)
+	}
+	return scaled
 }
 
 // over is the ratio of two medians, NaN where one is missing.

@@ -35,9 +35,38 @@ type runner struct {
 	repeats int
 	quick   bool
 	pin     bool
-	seed    uint64 // of drops
+	seed    uint64        // of drops
+	time    time.Duration // of drops; 0: the mode's own
 	log     io.Writer
 	port    int
+	broken  map[string]error // by what they are built with: the peers that cannot be
+	logs    []string         // of the servers of the last run
+}
+
+// An order is one run that is to be made.
+type order struct {
+	repeat int
+	mode   mode
+	peer   peer
+}
+
+// orders are all runs: repeat by repeat and mode by mode, with the peers one after the other and each
+// time another one first.
+func (r *runner) orders() (list []order) {
+	for repeat := range r.repeats {
+		for _, m := range r.modes {
+			if m.once && repeat > 0 {
+				continue
+			}
+			for i := range r.peers {
+				p := r.peers[(i+repeat)%len(r.peers)]
+				if slices.Contains(p.modes, m.label) && (!p.many || runtime.NumCPU() > 2) {
+					list = append(list, order{repeat, m, p})
+				}
+			}
+		}
+	}
+	return list
 }
 
 func (r *runner) path(p string) string { return filepath.Join(r.root, filepath.FromSlash(p)) }
@@ -61,69 +90,135 @@ func (r *runner) lock() (*os.File, error) {
 	return f, nil
 }
 
-// build leaves all programs in out/, and Node's packages where npm wants them.
+// Parts of the peers that are built by themselves: bench/ itself, without which nothing works, and
+// two that may fail alone.
+const (
+	ownPart  = "."
+	goPart   = "peers/go"
+	nodePart = "peers/node"
+)
+
+// part says with what a peer is built.
+func (p peer) part() string {
+	switch {
+	case p.cmd[0] == "node":
+		return nodePart
+	case strings.HasPrefix(p.cmd[0], "out/bin/peers/"):
+		return goPart
+	}
+	return ownPart
+}
+
+// build leaves all programs in out/, and Node's packages where npm wants them. What cannot be built is
+// noted in r.broken; an error is that nothing can be measured.
 func (r *runner) build(ctx context.Context) error {
-	steps := []struct {
-		dir string
-		cmd []string
+	r.broken = map[string]error{}
+	for _, s := range []struct {
+		part string
+		cmd  []string
 	}{
-		{".", []string{"go", "build", "-o", "out/bin/", "./loadgen", "./server"}},
-		{"peers/go", []string{"go", "build", "-o", "../../out/bin/peers/", "./..."}},
-	}
-	if slices.ContainsFunc(r.peers, func(p peer) bool { return p.cmd[0] == "node" }) {
-		steps = append(steps, struct {
-			dir string
-			cmd []string
-		}{"peers/node", []string{"npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"}})
-	}
-	for _, s := range steps {
-		fmt.Fprintln(r.log, strings.Join(s.cmd, " "))
+		{ownPart, []string{"go", "build", "-o", "out/bin/", "./loadgen", "./server"}},
+		{goPart, []string{"go", "build", "-o", "../../out/bin/peers/", "./..."}},
+		{nodePart, []string{"npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"}},
+	} {
+		if s.part != ownPart && !slices.ContainsFunc(r.peers, func(p peer) bool { return p.part() == s.part }) {
+			continue
+		}
+		r.say("%s", strings.Join(s.cmd, " "))
 		cmd := exec.CommandContext(ctx, s.cmd[0], s.cmd[1:]...)
-		cmd.Dir = r.path(s.dir)
+		cmd.Dir = r.path(s.part)
 		cmd.Stdout, cmd.Stderr = r.log, r.log
 		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: %w", strings.Join(s.cmd, " "), err)
+			err = fmt.Errorf("%s: %w", strings.Join(s.cmd, " "), err)
+			if s.part == ownPart || ctx.Err() != nil {
+				return err
+			}
+			r.say("%v: its servers are left out", err)
+			r.broken[s.part] = err
 		}
 	}
 	return nil
 }
 
-// run takes every figure, repeat by repeat and mode by mode, with the peers one
-// after the other and each time another one first.
-func (r *runner) run(ctx context.Context, keep bool) error {
-	if !keep {
-		if err := os.RemoveAll(r.resultsFile()); err != nil {
-			return err
+// say prints a line of progress.
+func (r *runner) say(format string, args ...any) {
+	fmt.Fprintf(r.log, time.Now().Format(time.TimeOnly)+" "+format+"\n", args...)
+}
+
+// keepWell leaves in the results of an earlier comparison the runs in which nothing went wrong, and
+// returns how many there are by mode and peer.
+func (r *runner) keepWell() (map[[2]string]int, error) {
+	old, err := load(r.resultsFile())
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(r.resultsFile()); err != nil {
+		return nil, err
+	}
+	have := map[[2]string]int{}
+	for _, x := range old {
+		if x.OK {
+			have[[2]string{x.Label, x.Name}]++
+			if err := r.record(x); err != nil {
+				return nil, err
+			}
 		}
 	}
-	for repeat := range r.repeats {
-		for _, m := range r.modes {
-			if m.once && repeat > 0 {
-				continue
-			}
-			for i := range r.peers {
-				p := r.peers[(i+repeat)%len(r.peers)]
-				if !slices.Contains(p.modes, m.label) || p.many && runtime.NumCPU() <= 2 {
-					continue
-				}
-				began := time.Now()
-				x := r.quietest(ctx, p, m)
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if err := r.record(x); err != nil {
-					return err
-				}
-				outcome := "ok"
-				if !x.OK {
-					outcome = strings.Join(x.Notes, "; ")
-				}
-				fmt.Fprintf(r.log, "%s %d/%d %-15s %-21s %5.1fs %s\n",
-					time.Now().Format(time.TimeOnly), repeat+1, r.repeats, m.label, p.name, time.Since(began).Seconds(), outcome)
-			}
+	return have, nil
+}
+
+// run takes every figure. A run that fails is recorded, with the reason, and the others go on. keep
+// adds to the results that are there, resume makes those runs only which they lack.
+func (r *runner) run(ctx context.Context, keep, resume bool) error {
+	var have map[[2]string]int
+	var err error
+	switch {
+	case resume:
+		have, err = r.keepWell()
+	case !keep:
+		err = os.RemoveAll(r.resultsFile())
+	}
+	if err != nil {
+		return err
+	}
+	list := slices.DeleteFunc(r.orders(), func(o order) bool { return o.repeat < have[[2]string{o.mode.label, o.peer.name}] })
+	began := time.Now()
+	for i, o := range list {
+		what := fmt.Sprintf("%d of %d: %-15s %-21s", i+1, len(list), o.mode.label, o.peer.name)
+		r.say("%s begins", what)
+		since := time.Now()
+		x := r.quietest(ctx, o.peer, o.mode)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w; with -resume it goes on, with -render it writes what there is", ctx.Err())
+		}
+		if err := r.record(x); err != nil {
+			return err
+		}
+		outcome := "ok"
+		if !x.OK {
+			outcome = "FAILED: " + strings.Join(x.Notes, "; ")
+		}
+		left := time.Since(began) / time.Duration(i+1) * time.Duration(len(list)-i-1)
+		r.say("%s %5.1f s, %s; about %.0f min left", what, time.Since(since).Seconds(), outcome, left.Minutes())
+		if !x.OK {
+			r.showLogs()
 		}
 	}
 	return nil
+}
+
+// showLogs prints the last lines that the servers of a run said.
+func (r *runner) showLogs() {
+	const lines = 10
+	for _, file := range r.logs {
+		data, _ := os.ReadFile(file)
+		said := strings.Split(strings.TrimSpace(string(data)), "\n")
+		for _, line := range said[max(0, len(said)-lines):] {
+			if line != "" {
+				fmt.Fprintf(r.log, "    %s: %s\n", filepath.Base(file), line)
+			}
+		}
+	}
 }
 
 // quietest measures one server in one mode, again if the machine was busy with
@@ -163,6 +258,10 @@ func (r *runner) record(x run) error {
 // one measures one server in one mode. The generator says what it found, also when
 // it found fault; an error is that it found nothing.
 func (r *runner) one(ctx context.Context, p peer, m mode) (run, error) {
+	r.logs = nil
+	if err := r.broken[p.part()]; err != nil {
+		return run{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, runLimit)
 	defer cancel()
 	if m.run != nil {
@@ -225,7 +324,12 @@ func (r *runner) start(ctx context.Context, p peer, m mode, name, redis string, 
 
 // listening starts a program with a log of its own, and waits until it listens.
 func (r *runner) listening(cmd *exec.Cmd, name string, port int) error {
-	logFile, err := os.Create(r.path("out/logs/" + name + ".log"))
+	file, flags := r.path("out/logs/"+name+".log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY
+	if !slices.Contains(r.logs, file) { // otherwise it is started again, and goes on in its log
+		r.logs = append(r.logs, file)
+		flags |= os.O_TRUNC
+	}
+	logFile, err := os.OpenFile(file, flags, 0o644)
 	if err != nil {
 		return err
 	}
