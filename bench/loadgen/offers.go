@@ -21,8 +21,8 @@ const (
 	evSync     = "trip:sync"
 
 	// An offer that was not received for so long is one of which the backend must have been told:
-	// the three seconds of the server's default, and what a receipt may be late.
-	mustBeTold = 4 * time.Second
+	// the three seconds of the server's default, and what a busy machine makes a report late.
+	mustBeTold = 5 * time.Second
 	tellLimit  = 15 * time.Second // for reports at the end
 )
 

@@ -165,7 +165,7 @@ func TestOffers_TripSyncHasThem(t *testing.T) {
 }
 
 // TestServer_Offers makes offers under drops: each one arrives, the backend is told of each one that
-// takes longer than three seconds, and none is accepted twice.
+// takes too long, and none is accepted twice.
 func TestServer_Offers(t *testing.T) {
 	store := t.TempDir()
 	url := "http://" + serve(t, build(t), "RECOVERY=1", "STORE="+store)
