@@ -89,6 +89,9 @@ func compare(ctx context.Context, args []string) error {
 	if r.modes, err = choose(modes, *onlyModes, func(m mode) string { return m.label }); err != nil {
 		return err
 	}
+	if err := writable(*scaling, *dropsOut); err != nil {
+		return err
+	}
 	if !*render {
 		lock, err := r.lock()
 		if err != nil {
@@ -121,6 +124,21 @@ func compare(ctx context.Context, args []string) error {
 		return err
 	}
 	return res.failed()
+}
+
+// writable finds before anything is measured that a file lacks the marks between which it is written.
+func writable(scaling, drops string) error {
+	if scaling != "" {
+		if _, _, err := around(scaling, scalingStart, scalingEnd); err != nil {
+			return err
+		}
+	}
+	if drops != "" {
+		if _, _, err := around(drops, dropsStart, dropsEnd); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // moduleRoot is the folder bench/ itself, wherever in it the command is started.

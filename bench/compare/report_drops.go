@@ -117,7 +117,7 @@ func (r report) offersTable(p printer) {
 	p("A quarter of the offers is accepted, and a quarter twice. The backend has a database that a kill leaves behind, and an `Options.Snapshots` that reads it. ")
 	p("Received is an offer that was at the driver's app within its time; from offer to receipt, of all and of those to a driver who was cut. ")
 	p("`undelivered` is the report that nobody has received an offer, by default after 3 s. Not reported is one that took two seconds longer, or never came, without that report. ")
-	p("A false receipt is a `delivered` of an offer that the app did not have.\n\n")
+	p("Where the server that has made the offer dies, another one reports, 2 s later or more. A false receipt is a `delivered` of an offer that the app did not have.\n\n")
 	var rows [][]string
 	for i, label := range drops {
 		for _, pe := range r.measured(label) {

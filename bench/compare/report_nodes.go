@@ -22,16 +22,25 @@ func (r report) writeScaling(file string) error {
 
 // replace writes text between two lines of a file.
 func replace(file, start, end, text string) error {
-	old, err := os.ReadFile(file)
+	before, after, err := around(file, start, end)
 	if err != nil {
 		return err
+	}
+	return os.WriteFile(file, []byte(before+start+"\n"+text+end+after), 0o644)
+}
+
+// around returns what a file has before and after the marks.
+func around(file, start, end string) (before, after string, err error) {
+	old, err := os.ReadFile(file)
+	if err != nil {
+		return "", "", err
 	}
 	before, rest, ok := strings.Cut(string(old), start+"\n")
 	_, after, closed := strings.Cut(rest, end)
 	if !ok || !closed {
-		return fmt.Errorf("%s lacks the marks %q and %q", file, start, end)
+		return "", "", fmt.Errorf("%s lacks the marks %q and %q", file, start, end)
 	}
-	return os.WriteFile(file, []byte(before+start+"\n"+text+end+after), 0o644)
+	return before, after, nil
 }
 
 // scaling is what docs/scaling.md has between its marks.

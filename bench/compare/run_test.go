@@ -118,3 +118,16 @@ func TestPeer_Part(t *testing.T) {
 		}
 	}
 }
+
+func TestWritable(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "report.md")
+	if err := os.WriteFile(file, []byte(dropsStart+"\n"+dropsEnd+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := writable("", file); err != nil {
+		t.Error(err)
+	}
+	if writable(file, "") == nil || writable("", file+"x") == nil {
+		t.Error("a file without the marks is writable")
+	}
+}

@@ -122,6 +122,7 @@ func (o *offers) event(k *conn, name string, data []byte) {
 		AssignmentID, EventID string
 		Offers                []struct{ AssignmentID string }
 	}
+	now := nanos() // before anything is answered, which the server may report at once
 	switch name {
 	case evOffer:
 		if k.kept.asked >= 0 && acknowledges(k.user) {
@@ -136,10 +137,10 @@ func (o *offers) event(k *conn, name string, data []byte) {
 	}
 	switch name {
 	case evOffer:
-		o.arrived(k, p.AssignmentID, false)
+		o.arrived(k, p.AssignmentID, false, now)
 	case evSync:
 		for _, of := range p.Offers {
-			o.arrived(k, of.AssignmentID, true)
+			o.arrived(k, of.AssignmentID, true, now)
 		}
 	case evAccepted:
 		if of, _ := o.find(k.user, p.AssignmentID); of != nil {
@@ -152,7 +153,7 @@ func (o *offers) event(k *conn, name string, data []byte) {
 }
 
 // arrived counts an offer that has arrived, and answers the first copy.
-func (o *offers) arrived(k *conn, id string, sync bool) {
+func (o *offers) arrived(k *conn, id string, sync bool, now int64) {
 	of, n := o.find(k.user, id)
 	if of == nil {
 		return
@@ -166,7 +167,7 @@ func (o *offers) arrived(k *conn, id string, sync bool) {
 	if of.received > 0 {
 		return
 	}
-	of.received, of.synced = nanos(), sync
+	of.received, of.synced = now, sync
 	o.accept(k, n)
 }
 
