@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/comeback"
 	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
@@ -29,8 +30,10 @@ type actor struct {
 	user      string
 	typ       realtime.UserType
 	address   string
-	alone     bool // the user has no other device
-	floods    bool // the device may send too much
+	alone     bool  // the user has no other device
+	floods    bool  // the device may send too much
+	returns   bool  // the device claims a connection that it has lost
+	past      *past // that connection, or nil
 
 	sid, token string
 	logins     int
@@ -64,11 +67,15 @@ type connection struct {
 
 	statuses int // acknowledged status updates
 	numbers  int // sent in series so far
+
+	claim     *comeback.Claim // once the device has lost it
+	recovered bool            // it is the former one
 }
 
 // run connects again and again until ctx ends.
 func (a *actor) run(ctx context.Context) {
 	defer a.settled()
+	defer a.forget()
 	a.login()
 	for stresskit.Sleep(ctx, stresskit.Between(a.rng, 0, 1500*time.Millisecond)) {
 		if a.rng.IntN(25) == 0 {
@@ -76,7 +83,12 @@ func (a *actor) run(ctx context.Context) {
 		}
 		if c := a.connect(ctx); c != nil {
 			a.live(ctx, c)
-			a.w.count.Add("deliveries checked", a.w.oracle.judge(c.transcript()))
+			t := c.transcript()
+			j := a.w.oracle.judge(t)
+			a.remember(c, j)
+			a.w.count.Add("positions that came again with what was missed", j.again)
+			a.w.count.Add("deliveries checked", len(t.received))
+			a.away(ctx)
 		}
 	}
 }
@@ -92,6 +104,8 @@ func (a *actor) login() {
 // fate chooses how the next connection ends.
 func (a *actor) fate() fate {
 	switch n := a.rng.IntN(100); {
+	case n < 40 && a.returns:
+		return drops
 	case n < 40:
 		return closes
 	case n < 60:
@@ -115,8 +129,11 @@ func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client,
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, a.w.patience())
 	defer cancel()
-	n = a.w.nodes[a.rng.IntN(len(a.w.nodes))]
-	opts := []realtimetest.Option{realtimetest.Token(token), realtimetest.Over(dialNarrow), from(a.address)}
+	n, auth := a.claims(a.w.nodes[a.rng.IntN(len(a.w.nodes))], token)
+	opts := []realtimetest.Option{auth, realtimetest.Over(dialNarrow), from(a.address)}
+	if a.returns {
+		opts = append(opts, comeback.KnowsOffsets())
+	}
 	how = "websocket"
 	switch k := a.rng.IntN(100); {
 	case k < 15:
@@ -140,13 +157,15 @@ func (a *actor) dial(ctx context.Context, token string) (c *realtimetest.Client,
 
 // connect connects; a failure is a breach.
 func (a *actor) connect(ctx context.Context) *connection {
-	began := time.Now()
+	began, p := time.Now(), a.past
+	rivals := a.rival(p)
 	client, n, how, err := a.dial(context.Background(), a.token)
 	if err != nil {
 		var refusal *realtimetest.ConnectError
 		if !a.w.oracle.isDraining() && (errors.As(err, &refusal) || !a.w.has(hang) && !a.w.has(strangers) || !a.w.busy(began)) {
 			a.breachf("can't connect by %s: %v", how, err)
 		}
+		rivals(nil)
 		return nil
 	}
 	a.epoch++
@@ -154,6 +173,11 @@ func (a *actor) connect(ctx context.Context) *connection {
 	if _, err := client.Within(a.w.patience()).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
 		a.breachf("no hello: %v", err)
 	}
+	if p != nil {
+		c.comesBack(p)
+		a.forget()
+	}
+	rivals(c)
 	a.w.count.Add("connects", 1)
 	a.w.count.Add("connects: "+how, 1)
 	if a.arrived {
@@ -192,6 +216,9 @@ func (c *connection) upgrade() {
 // transcript returns what the connection received.
 func (c *connection) transcript() transcript {
 	c.says.received, c.says.strays = c.Received(), c.Strays()
+	if c.claim != nil {
+		c.says.received = c.claim.Received
+	}
 	return c.says
 }
 

@@ -189,6 +189,7 @@ func (a *actor) stall(ctx context.Context, c *connection) {
 		return
 	}
 	c.Stall()
+	defer c.lose()
 	defer c.vanish()
 	a.w.count.Add("stalls", 1)
 	filled := a.rng.IntN(3) > 0

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/comeback"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/realtimetest"
 )
@@ -24,6 +25,8 @@ type transcript struct {
 	updates int             // acknowledged status updates, each of which the driver must receive
 	series  int             // numbers that were sent to it, and must have arrived
 	epoch   int             // which of the user's connections it is
+	latest  int             // which is the newest one that the device may have besides; 0: none
+	former  *former         // the connection that it claims; nil: none
 	strays  int             // packets that nobody asked for
 }
 
@@ -40,20 +43,21 @@ type payload struct {
 	Number                int       `json:"number"`
 }
 
-// judge records every breach in a transcript, and returns the number of deliveries that
-// it checked.
-func (o *oracle) judge(t transcript) (deliveries int) {
+// judge records every breach in a transcript. What it returns is for that of the connection with which
+// the client comes back.
+func (o *oracle) judge(t transcript) *judgement {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	j := &judgement{
 		o: o, t: &t, who: rides.AudienceOf(t.namespace, t.user), barred: o.barred[t.sid],
 		seen: map[string]bool{}, last: map[*trip]int{}, positions: map[string]time.Time{},
 	}
+	j.comesBack()
 	for _, r := range t.received {
 		j.event(r)
 	}
 	j.complete()
-	return len(t.received)
+	return j
 }
 
 // judgement is the state of judging one transcript. It is used under oracle.mu.
@@ -63,6 +67,10 @@ type judgement struct {
 	who       rides.Audience
 	barred    time.Time            // zero: never
 	hello     time.Time            // zero before it came
+	since     time.Time            // hello of the first connection that was recovered up to this one
+	recovered bool                 // it is its former connection
+	snapshots int                  // that are due
+	again     int                  // positions that came again with what was missed
 	seen      map[string]bool      // event ids, with the name they came under
 	last      map[*trip]int        // the latest seq of each trip, plus one
 	positions map[string]time.Time // the latest of each driver's connection, by event
@@ -77,11 +85,12 @@ func (j *judgement) breachf(format string, args ...any) {
 // event judges one event.
 func (j *judgement) event(r realtimetest.Received) {
 	var p payload
-	if len(r.Args) != 1 {
+	arg, ok := comeback.Payload(r.Args, j.o.recovery)
+	if !ok {
 		j.breachf("%s has %d arguments", r.Event, len(r.Args))
 		return
 	}
-	if err := json.Unmarshal(r.Args[0], &p); err != nil {
+	if err := json.Unmarshal(arg, &p); err != nil {
 		j.breachf("%s can't be read", r.Event) // without the text, which may hold a position
 		return
 	}
@@ -93,13 +102,17 @@ func (j *judgement) event(r realtimetest.Received) {
 		j.own(r.Event, p.UserID == j.t.user)
 		return
 	case series.Name():
-		j.own(r.Event, p.SID == j.t.sid && p.Connection <= j.t.epoch)
+		j.own(r.Event, p.SID == j.t.sid && p.Connection <= max(j.t.epoch, j.t.latest))
+		j.numberSentAgain(p)
 		if p.Connection == j.t.epoch {
 			j.next(p.Number)
 		} // else it was sent to the connection before, and late
 		return
 	case realtime.EventServerDrain.Name():
 		j.own(r.Event, j.o.isDraining())
+		return
+	case realtime.EventTripSync.Name():
+		j.synced()
 		return
 	case realtime.EventAssignmentDelivered.Name(), realtime.EventAssignmentUndelivered.Name(): // of the server's own
 		j.own(r.Event, j.t.namespace == realtime.NamespaceAdmin)
@@ -109,8 +122,12 @@ func (j *judgement) event(r realtimetest.Received) {
 		return // it may arrive twice or not at all; its scene judges it
 	}
 	key := r.Event + " " + p.TripID + " " + p.EventID
-	if j.seen[key] && r.Event == realtime.EventAssignmentOffered.Name() && j.t.namespace == realtime.NamespaceDrivers {
-		return // sent again: the device was silent for a moment
+	if j.seen[key] && j.isOffer(r.Event) {
+		return // sent again: the device was silent for a moment, or has come back
+	}
+	if j.seen[key] && j.recovered && j.hello.IsZero() && isPosition(r.Event) {
+		j.again++ // positions have no offset, so the server can't know that it came
+		return
 	}
 	if p.EventID == "" || j.seen[key] {
 		j.breachf("%s with id %q came twice, or has none", r.Event, p.EventID)
@@ -127,11 +144,17 @@ func (j *judgement) event(r realtimetest.Received) {
 		j.own(r.Event, j.t.namespace == realtime.NamespaceDrivers && p.DriverID == j.t.user)
 	case realtime.EventAdminDriverAvailability.Name(), realtime.EventAdminDriverTrip.Name():
 		j.own(r.Event, j.t.namespace == realtime.NamespaceAdmin)
-	case realtime.EventDriverLocation.Name(), realtime.EventAdminDriverLocation.Name(), realtime.EventTripDriverLocation.Name():
-		j.position(r.Event, p)
 	default:
-		j.ofTrip(r.Event, p)
+		if isPosition(r.Event) {
+			j.position(r.Event, p)
+		} else {
+			j.ofTrip(r.Event, p)
+		}
 	}
+}
+
+func isPosition(event string) bool {
+	return event == realtime.EventDriverLocation.Name() || event == realtime.EventAdminDriverLocation.Name() || event == realtime.EventTripDriverLocation.Name()
 }
 
 // ofTrouble reports whether a trip belongs to trouble.
@@ -162,7 +185,10 @@ func (j *judgement) greeted(at time.Time, p payload) {
 	if p.UserID != j.t.user || p.SID != j.t.sid {
 		j.breachf("hello names another user or session")
 	}
-	j.hello = at
+	if j.hello = at; j.since.IsZero() {
+		j.since = at
+	}
+	j.caughtUp()
 }
 
 // ofTrip checks an event of a trip: its audience and name, that it came once and in
@@ -183,13 +209,14 @@ func (j *judgement) ofTrip(event string, p payload) {
 	if !j.barred.IsZero() && f.at.After(j.barred) {
 		j.breachf("%s %s was published %v after the session's end", event, f.id, f.at.Sub(j.barred))
 	}
+	j.sentAgain(event, f)
 	last, begun := j.last[f.trip]
 	if begun && f.seq < last {
 		j.breachf("%s %s arrived after a later event of its trip", event, f.id)
 		return
 	}
 	for seq := last; begun && seq < f.seq; seq++ {
-		if missed := f.trip.facts[seq]; missed.hears[j.who] != "" {
+		if missed := f.trip.facts[seq]; missed.hears[j.who] != "" && !j.offered(missed) {
 			j.breachf("%s %s was lost: %s came", missed.hears[j.who], missed.id, f.id)
 			j.seen[missed.key(j.who)] = true // reported once
 		}
@@ -259,8 +286,8 @@ func (j *judgement) complete() {
 		j.breachf("%d numbers of a series of %d arrived", j.number, j.t.series)
 	}
 	for _, f := range j.o.heard[j.who] {
-		due := f.at.After(j.hello) && !f.taken.IsZero() && f.taken.Before(j.t.sure)
-		if due && !j.seen[f.key(j.who)] {
+		due := f.at.After(j.since) && !f.taken.IsZero() && f.taken.Before(j.t.sure)
+		if due && !j.seen[f.key(j.who)] && !j.offered(f) {
 			j.breachf("%s %s was lost, %v after hello, %v before the client asked", f.hears[j.who], f.id, f.at.Sub(j.hello), j.t.sure.Sub(f.taken))
 		}
 	}

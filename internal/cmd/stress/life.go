@@ -14,7 +14,7 @@ import (
 
 // live acts on a connection until its end.
 func (a *actor) live(ctx context.Context, c *connection) {
-	defer c.Close() // whatever is left of it
+	defer c.leave()
 	how := a.fate()
 	life, stop := context.WithTimeout(ctx, stresskit.Between(a.rng, 300*time.Millisecond, 8*time.Second))
 	defer stop()
@@ -37,7 +37,7 @@ func (a *actor) live(ctx context.Context, c *connection) {
 		if a.rng.IntN(2) == 0 {
 			c.flush()
 		}
-		c.vanish()
+		c.disappear()
 		a.w.count.Add("drops", 1)
 	case stalls:
 		a.stall(ctx, c)
@@ -186,6 +186,27 @@ func (c *connection) ended(why, want string) {
 		c.actor.breachf("%s: ended by %q, not %q", why, c.Reason(), want)
 	}
 	c.Close()
+}
+
+// disappear ends the connection as a lost network does, or makes the network silent, so that the server
+// does not notice it at once.
+func (c *connection) disappear() {
+	if c.actor.returns && c.actor.rng.IntN(3) == 0 {
+		c.Stall()
+		c.lose()
+		c.actor.w.count.Add("drops: the network was silent", 1)
+	} else {
+		c.vanish()
+		c.lose()
+	}
+}
+
+// leave closes what is left of the connection, unless its network is silent: then its device forgets it
+// later.
+func (c *connection) leave() {
+	if c.claim == nil {
+		c.Close()
+	}
 }
 
 // vanish ends the connection as a lost network does.

@@ -11,6 +11,12 @@
 // an error, does not shut down in time, or leaks goroutines or memory. After a breach the
 // exit status is 1.
 //
+// Most clients that lose their connection come back with their pid, to the same or the other node, some
+// while the server has not noticed the loss. If hello says that one has recovered, it is a breach if
+// anything is lost, doubled or out of order over all its connections, or comes behind hello that was
+// handled before; otherwise it is one if anything that was missed is sent again. A pid must not serve
+// two devices, a stranger, or somebody who may not connect.
+//
 // Meanwhile faults happen, which -trouble switches on and off: services of the host hang or
 // panic, the bus delivers events again and out of order, messages between the nodes are
 // lost, crowds of strangers connect. The faults have users and trips of their own. It is a
@@ -48,6 +54,7 @@ func main() {
 	flag.IntVar(&cfg.addresses, "addresses", 300, "number of addresses that a stranger uses at the same time")
 	flag.StringVar(&cfg.stranger, "stranger", "", "kind of strangers, as a part of its name in the counts; empty: all")
 	flag.IntVar(&cfg.heap, "heap", 150, "MiB by which the heap may grow, besides what the oracle records and goroutines that have ended")
+	flag.BoolVar(&cfg.recovery, "recovery", true, "servers with recovery, to which most clients come back with their pid")
 	sockets := flag.Int("drain", 10_000, "number of sockets of the server that is shut down at the end; 0: none")
 	flag.BoolVar(&cfg.verbose, "v", false, "print the goroutines that are left")
 	flag.Parse()

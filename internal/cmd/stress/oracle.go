@@ -38,6 +38,8 @@ type oracle struct {
 	serving context.Context // ends when the servers are about to shut down
 	cease   context.CancelFunc
 
+	recovery, snapshots bool // what the servers have; set before the first client
+
 	mu       sync.Mutex // guards the fields below
 	facts    map[string]*fact
 	trips    map[string]*trip

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/comeback"
 	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
@@ -49,6 +50,7 @@ type config struct {
 	addresses int    // that one stranger comes from
 	stranger  string // a part of the names of those strangers who come; all, when empty
 	heap      int    // MiB that it may grow by meanwhile
+	recovery  bool   // the servers have it
 
 	// For tests, which make things go wrong.
 	meddle func(e realtime.Envelope) []realtime.Envelope // what nodes get instead of an event
@@ -94,6 +96,7 @@ func run(cfg config) (breaches int) {
 
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
 	w.count.Print(cfg.out)
+	comeback.Print(cfg.out, w.count)
 	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest recent lag: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
 	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most (%.1f of it the oracle's records), %.1f after\n",
 		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(records), mib(heap()))
@@ -236,7 +239,7 @@ func (w *world) newActors(clients int) []*actor {
 	device := func(namespace, user string, typ realtime.UserType) *actor {
 		a := &actor{
 			w: w, rng: w.rng(actorStream, len(actors)), namespace: namespace, user: user, typ: typ,
-			address: honest(len(actors)), alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
+			address: honest(len(actors)), returns: w.config.recovery && len(actors)%4 != 3, alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
 		}
 		w.users.Set(realtime.User{ID: user, Type: typ, Active: true})
 		actors = append(actors, a)

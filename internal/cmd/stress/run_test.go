@@ -19,7 +19,7 @@ func TestRun(t *testing.T) {
 	for name, seed := range map[string]uint64{"each event to one node": 1, "each event to all": 2} {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
-			require.Zero(t, run(config{seed: seed, length: 3 * time.Second, clients: 40, out: &out}), "%s", &out)
+			require.Zero(t, run(config{seed: seed, length: 4 * time.Second, clients: 40, out: &out, recovery: true}), "%s", &out)
 			for _, want := range []string{"breaches 0", "connects", "trip events", "deliveries checked", "goroutines"} {
 				require.Contains(t, out.String(), want)
 			}
@@ -33,7 +33,7 @@ func TestRun_WithTrouble(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			require.Zero(t, run(config{
-				seed: seed, length: time.Minute, least: 4 * time.Second, seen: "scenes: ended trips", clients: 40, out: &out,
+				seed: seed, length: time.Minute, least: 4 * time.Second, seen: "scenes: ended trips", clients: 40, out: &out, recovery: true,
 				troubles: troubles{redeliver: true, reorder: true, hang: true}, crowd: 100, addresses: 20,
 			}), "%s", &out)
 			for _, want := range []string{"breaches 0", "scenes: ended trips"} {

@@ -124,12 +124,13 @@ func (w *world) rng(stream, number int) *rand.Rand {
 	return rand.New(rand.NewPCG(w.seed, uint64(stream)<<32|uint64(number)))
 }
 
-// newWorld starts the nodes. With an even seed the bus delivers every event to every
+// newWorld starts the nodes. Two thirds of the seeds have snapshots. With an even seed the bus delivers every event to every
 // node, with an odd one to one node. Half of the seeds have a TripLookup, half of these
 // with batches.
 func newWorld(cfg config) (*world, error) {
 	w := &world{config: cfg, seed: cfg.seed, oracle: newOracle(), count: &stresskit.Counts{}, looksUp: cfg.seed%4 == 1 || cfg.seed%4 == 2}
 	w.looksUpMany = w.looksUp && cfg.seed%8 < 4
+	w.oracle.recovery, w.oracle.snapshots = cfg.recovery, cfg.seed%3 > 0
 	w.host = newHost(w)
 	lag, err := newLag()
 	if err != nil {
@@ -168,7 +169,11 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 			OutboxBytes: 256 << 10, SocketsPerUser: 100, Namespaces: 2, QueuedEvents: queuedEvents,
 			Unauthenticated: unauthenticated, UnauthenticatedPerIP: 40, RepoConcurrency: 16,
 		},
-		Rates: realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
+		Recovery: recoveryOptions(w.config.recovery),
+		Rates:    realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
+	}
+	if w.oracle.snapshots {
+		o.Snapshots = snapshots{&w.trips}
 	}
 	switch rows := (trips{&w.trips, h}); {
 	case w.looksUpMany:
