@@ -196,6 +196,9 @@ func (b *bus) Publish(ctx context.Context, e realtime.Envelope) error {
 		b.left[n] = b.nodes
 	}
 	b.mu.Unlock()
+	if b.w.book != nil {
+		b.w.book.Heard(e)
+	}
 	err := b.MemoryBus.Publish(context.WithValue(ctx, ticketKey{}, is), e)
 	if err != nil { // nobody will handle it
 		b.mu.Lock()

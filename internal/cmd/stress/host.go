@@ -43,7 +43,7 @@ func (h *host) hang(ctx context.Context, service string) error {
 	longest := 9 * time.Second
 	switch service {
 	case "FindParties", "a listener":
-		longest = 3 * time.Second // what is behind it on the bus may wait
+		longest = hangsBus // what is behind it on the bus may wait
 	case "VerifyToken":
 		longest = 30 * time.Second
 	}
@@ -64,6 +64,9 @@ func (h *host) hang(ctx context.Context, service string) error {
 	}
 	return nil
 }
+
+// hangsBus is how long a service hangs at most that holds up the bus.
+const hangsBus = 3 * time.Second
 
 // panicIn panics in a hook, or ends the goroutine.
 func (h *host) panicIn(hook string) {
@@ -338,20 +341,6 @@ func (d driverService) SetTrip(ctx context.Context, id, trip string) (realtime.A
 		return realtime.Availability{}, err
 	}
 	return d.DriverService.SetTrip(ctx, id, trip)
-}
-
-// offers is the OfferService. Every offer exists, and belongs to the trip of its name.
-type offers struct{ host *host }
-
-// AcceptOffer implements realtime.OfferService.
-func (o offers) AcceptOffer(ctx context.Context, driver, assignment string) (string, error) {
-	err := o.host.trouble(ctx, "OfferService.AcceptOffer", driver, hungService)
-	return "trip of " + assignment, err
-}
-
-// RejectOffer implements realtime.OfferService.
-func (o offers) RejectOffer(ctx context.Context, driver, _, _ string) error {
-	return o.host.trouble(ctx, "OfferService.RejectOffer", driver, hungService)
 }
 
 // trace counts what a server reports. Sometimes one of the functions panics.

@@ -17,6 +17,11 @@
 // handled before; otherwise it is one if anything that was missed is sent again. A pid must not serve
 // two devices, a stranger, or somebody who may not connect.
 //
+// Offers are made to drivers who are connected, cut, silent or absent, and who answer, answer twice, or
+// not at all. It is a breach if a device that can be reached does not receive its offer, or anybody
+// receives one of others or one that has ended; if the bus hears a receipt that was none, none although
+// there was one, or anything twice; if the host is asked twice for one answer.
+//
 // Meanwhile faults happen, which -trouble switches on and off: services of the host hang or
 // panic, the bus delivers events again and out of order, messages between the nodes are
 // lost, crowds of strangers connect. The faults have users and trips of their own. It is a
@@ -54,12 +59,13 @@ func main() {
 	flag.IntVar(&cfg.addresses, "addresses", 300, "number of addresses that a stranger uses at the same time")
 	flag.StringVar(&cfg.stranger, "stranger", "", "kind of strangers, as a part of its name in the counts; empty: all")
 	flag.IntVar(&cfg.heap, "heap", 150, "MiB by which the heap may grow, besides what the oracle records and goroutines that have ended")
+	flag.IntVar(&cfg.offers, "offers", 40, "number of offers that are made at the same time")
 	flag.BoolVar(&cfg.recovery, "recovery", true, "servers with recovery, to which most clients come back with their pid")
 	sockets := flag.Int("drain", 10_000, "number of sockets of the server that is shut down at the end; 0: none")
 	flag.BoolVar(&cfg.verbose, "v", false, "print the goroutines that are left")
 	flag.Parse()
-	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 4 || *sockets < 0 {
-		fmt.Fprintln(os.Stderr, "stress: -for must be positive, -clients 4 or more, -drain 0 or more, and there are no arguments")
+	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 4 || cfg.offers < 0 || *sockets < 0 {
+		fmt.Fprintln(os.Stderr, "stress: -for must be positive, -clients 4 or more, -offers and -drain 0 or more, and there are no arguments")
 		os.Exit(2)
 	}
 	breaches := run(cfg)

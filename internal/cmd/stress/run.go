@@ -51,6 +51,7 @@ type config struct {
 	stranger  string // a part of the names of those strangers who come; all, when empty
 	heap      int    // MiB that it may grow by meanwhile
 	recovery  bool   // the servers have it
+	offers    int    // that are played at the same time
 
 	// For tests, which make things go wrong.
 	meddle func(e realtime.Envelope) []realtime.Envelope // what nodes get instead of an event
@@ -97,6 +98,7 @@ func run(cfg config) (breaches int) {
 	fmt.Fprintf(cfg.out, "seed %d, %d clients for %v; took %v\n\n", cfg.seed, cfg.clients, cfg.length, time.Since(began).Round(time.Millisecond))
 	w.count.Print(cfg.out)
 	comeback.Print(cfg.out, w.count)
+	w.book.Print(cfg.out)
 	fmt.Fprintf(cfg.out, "\nthe log's most lines in %v: %d; the machine's longest recent lag: %v", logWindow, w.meter.most, held.Round(time.Millisecond))
 	fmt.Fprintf(cfg.out, "\ngoroutines %d before, %d at most, %d after; heap %.1f MiB before, %.1f at most (%.1f of it the oracle's records), %.1f after\n",
 		before, most.goroutines, runtime.NumGoroutine(), mib(heapBefore), mib(most.heap), mib(records), mib(heap()))
@@ -133,6 +135,7 @@ func (w *world) live(cfg config) {
 	quiet, cease := context.WithTimeout(ctx, cfg.length-min(4*time.Second, cfg.length/4))
 	defer cease()
 	w.trouble(quiet)
+	w.playOffers(quiet)
 	<-ctx.Done()
 	w.within(windUp, func() { dispatching.Wait(); settled.Wait(); w.scenes.Wait() })
 	w.oracle.drain()

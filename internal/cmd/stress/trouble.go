@@ -208,11 +208,15 @@ func (w *world) enter(ctx context.Context, n *node, user string, typ realtime.Us
 
 // again connects with a token, and retries within loginWithin.
 func (w *world) again(ctx context.Context, n *node, user, namespace, token string) *realtimetest.Client {
+	return w.dialAgain(ctx, n, user, namespace, realtimetest.Token(token), from(honest(int(w.guests.Add(1)))))
+}
+
+// dialAgain dials until it has connected, or longer than loginWithin.
+func (w *world) dialAgain(ctx context.Context, n *node, user, namespace string, opts ...realtimetest.Option) *realtimetest.Client {
 	began := time.Now()
-	address := honest(int(w.guests.Add(1)))
 	for {
 		dialing, cancel := context.WithTimeout(ctx, loginWithin)
-		c, err := realtimetest.Dial(dialing, n.url, namespace, realtimetest.Token(token), from(address))
+		c, err := realtimetest.Dial(dialing, n.url, namespace, opts...)
 		cancel()
 		switch {
 		case err == nil:

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/offerbook"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
@@ -39,6 +40,7 @@ const (
 	loseStream
 	bombStream
 	strangerStream
+	offerStream
 )
 
 // settleTimeout is how long what was published may take to be handled everywhere.
@@ -102,6 +104,7 @@ type world struct {
 	trips    realtimetest.Trips // who is on which trip, in the host's database
 	bus      *bus
 	wires    [2]*wire
+	book     *offerbook.Book
 	drops    idSet // what is lost between the nodes: messages that name any of these
 	nodes    []*node
 
@@ -137,6 +140,7 @@ func newWorld(cfg config) (*world, error) {
 		return nil, err
 	}
 	w.lag = lag
+	w.book = w.newBook()
 	w.bus = newBus(w, 2, cfg.seed%2 == 0)
 	w.wires = newWires(w, realtimetest.NewHub())
 	drivers := realtime.NewMemoryDrivers()
@@ -169,8 +173,9 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 			OutboxBytes: 256 << 10, SocketsPerUser: 100, Namespaces: 2, QueuedEvents: queuedEvents,
 			Unauthenticated: unauthenticated, UnauthenticatedPerIP: 40, RepoConcurrency: 16,
 		},
-		Recovery: recoveryOptions(w.config.recovery),
-		Rates:    realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
+		ExpireOffers: true,
+		Recovery:     recoveryOptions(w.config.recovery),
+		Rates:        realtime.Rates{Events: map[string]realtime.Rate{chaff.Name(): {PerSecond: -1}}},
 	}
 	if w.oracle.snapshots {
 		o.Snapshots = snapshots{&w.trips}
