@@ -46,6 +46,7 @@ type past struct {
 	*connection
 	claim  comeback.Claim
 	former former
+	raced  bool // two devices have claimed it
 }
 
 // lose records that the device has lost the connection, and takes no notice of what still arrives.
@@ -136,7 +137,9 @@ func (c *connection) comesBack(p *past) {
 	case p.Connected(): // by all that its client knows
 		kind = comeback.Unnoticed
 	}
-	comeback.Count(c.actor.w.count, kind, hello)
+	if !p.raced {
+		comeback.Count(c.actor.w.count, kind, hello)
+	}
 	if c.recovered = comeback.Recovered(hello); !c.recovered {
 		return
 	}
@@ -151,6 +154,7 @@ func (a *actor) rival(p *past) (judge func(first *connection)) {
 	if p == nil || a.rng.IntN(12) > 0 {
 		return func(*connection) {}
 	}
+	p.raced = true
 	b := *a // with randomness of its own, since it runs beside
 	b.rng = a.w.rng(racerStream, a.rng.IntN(1<<30))
 	a.epoch += 2

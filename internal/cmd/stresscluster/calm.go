@@ -155,7 +155,7 @@ func (o *oracle) clients() (all []*connection) {
 func (o *oracle) checkProbes(probes map[string]string, before []*connection, began time.Time) {
 	for _, c := range before {
 		got := map[string]string{} // trips by probe
-		for _, a := range arrivals(c.Received()) {
+		for _, a := range arrivals(c.Received(), o.recovery) {
 			if a.name == probe.Name() && !a.at.Before(began) {
 				got[a.Probe] = a.TripID
 			}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/comeback"
 	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/realtimetest"
 )
@@ -31,7 +32,10 @@ type actor struct {
 	namespace string
 	user      string
 	typ       realtime.UserType
-	alone     bool // the user has no other device
+	alone     bool  // the user has no other device
+	returns   bool  // the device claims a connection that it has lost
+	stranger  bool  // it claims that of somebody else
+	past      *past // that connection, or nil
 
 	sid    string
 	logins int
@@ -44,7 +48,7 @@ func (w *world) newActors(clients int) []*actor {
 	device := func(namespace, user string, typ realtime.UserType) *actor {
 		a := &actor{
 			w: w, rng: w.rng(actorStream, len(actors)), namespace: namespace, user: user, typ: typ,
-			alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
+			returns: w.config.recovery && len(actors)%5 < 4, alone: true, logins: 100_000 * len(actors), epoch: 100_000 * len(actors), // no two devices have the same
 		}
 		w.rows.setUser(realtime.User{ID: user, Type: typ, Active: true})
 		actors = append(actors, a)
@@ -71,6 +75,7 @@ func (w *world) newActors(clients int) []*actor {
 // run connects again and again until ctx ends.
 func (a *actor) run(ctx context.Context) {
 	a.login()
+	defer a.forget()
 	for wait := stresskit.Between(a.rng, 0, time.Second); stresskit.Sleep(ctx, wait); {
 		c := a.connect(ctx)
 		if c == nil {
@@ -78,6 +83,7 @@ func (a *actor) run(ctx context.Context) {
 			continue
 		}
 		a.live(ctx, c)
+		a.away(ctx)
 		wait = stresskit.Between(a.rng, 0, 1500*time.Millisecond)
 		if a.rng.IntN(12) == 0 {
 			wait = stresskit.Between(a.rng, 10*time.Second, 60*time.Second)
@@ -94,11 +100,13 @@ func (a *actor) login() {
 
 // connect connects to a random node, or returns nil. To be refused is a breach.
 func (a *actor) connect(ctx context.Context) *connection {
-	began := time.Now()
+	began, rivals := time.Now(), a.rival(ctx)
 	c, err := a.dial(ctx)
+	rivals(c)
 	var refusal *realtimetest.ConnectError
 	switch {
 	case err == nil:
+		a.forget()
 		return c
 	case errors.As(err, &refusal) && refusal.Code == realtime.CodeInvalidSession && a.w.oracle.banArrives(a.user, began):
 		a.w.count.Add("logins refused by a ban that came late", 1)
@@ -115,12 +123,15 @@ func (a *actor) connect(ctx context.Context) *connection {
 
 // dial connects once.
 func (a *actor) dial(ctx context.Context) (*connection, error) {
-	l := a.w.ready(a.rng)
+	l := a.node()
 	if l == nil {
 		return nil, errors.New("no node is ready")
 	}
 	began := time.Now()
-	opts := []realtimetest.Option{realtimetest.Token(token(a.user, a.sid))}
+	opts := []realtimetest.Option{a.auth()}
+	if a.returns {
+		opts = append(opts, comeback.KnowsOffsets())
+	}
 	switch k := a.rng.IntN(10); {
 	case k == 0:
 		opts = append(opts, realtimetest.Polling())
@@ -141,6 +152,7 @@ func (a *actor) dial(ctx context.Context) (*connection, error) {
 		return nil, fmt.Errorf("no hello: %w", err)
 	}
 	c.hello = hello.At
+	a.comesBack(c)
 	a.w.oracle.connected(c)
 	a.w.count.Add("connects", 1)
 	a.w.count.Most("slowest login, ms", int(time.Since(began).Milliseconds()))
@@ -156,11 +168,16 @@ func (a *actor) dial(ctx context.Context) (*connection, error) {
 
 // live acts on a connection until its end.
 func (a *actor) live(ctx context.Context, c *connection) {
-	defer c.Drop() // whatever is left of it
+	defer func() {
+		if a.past == nil {
+			c.Drop() // whatever is left of it
+		}
+	}()
 	life, stop := context.WithTimeout(ctx, stresskit.Between(a.rng, time.Second, 45*time.Second))
 	defer stop()
 	for stresskit.Sleep(life, stresskit.Between(a.rng, 100*time.Millisecond, 1200*time.Millisecond)) {
 		if !c.Connected() {
+			a.lose(c)
 			return
 		}
 		a.act(c)
@@ -170,7 +187,13 @@ func (a *actor) live(ctx context.Context, c *connection) {
 		return
 	}
 	switch n := a.rng.IntN(100); {
-	case n < 25:
+	case n < 25 || n >= 60 && a.returns:
+		if n%3 == 0 {
+			c.Stall() // the network carries nothing, which the server does not notice at once
+		} else {
+			c.Drop()
+		}
+		a.lose(c)
 		a.w.count.Add("drops", 1)
 	case n < 45:
 		a.revoke(ctx, c)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/comeback"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/realtimetest"
 )
@@ -25,6 +26,8 @@ type payload struct {
 	Probe                 string    `json:"probe"`
 	LastLocationTimestamp time.Time `json:"lastLocationTimestamp"`
 	Speed                 float64   `json:"speed"` // numbers the driver's connection
+	Recovered             *bool     `json:"recovered"`
+	Missed                *int      `json:"missed"`
 }
 
 // arrival is an event that a connection has received.
@@ -35,15 +38,15 @@ type arrival struct {
 	broken string // why it can't be read
 }
 
-// arrivals reads what a connection has received.
-func arrivals(received []realtimetest.Received) []arrival {
+// arrivals reads what a connection has received. With recovery, events may have offsets.
+func arrivals(received []realtimetest.Received, recovery bool) []arrival {
 	all := make([]arrival, 0, len(received))
 	for _, r := range received {
 		a := arrival{name: r.Event, at: r.At}
-		switch {
-		case len(r.Args) != 1:
+		switch arg, ok := comeback.Payload(r.Args, recovery); {
+		case !ok:
 			a.broken = fmt.Sprintf("has %d arguments", len(r.Args))
-		case json.Unmarshal(r.Args[0], &a.payload) != nil:
+		case json.Unmarshal(arg, &a.payload) != nil:
 			a.broken = "can't be read" // without the text, which may hold a position
 		}
 		all = append(all, a)
@@ -64,10 +67,14 @@ func (o *oracle) judge() {
 	o.mu.Unlock()
 	received := make([][]arrival, len(closed), len(closed)+len(open))
 	for i, c := range closed { // without the lock: it takes its time
-		received[i] = arrivals(c.Received())
+		heard := c.cut
+		if heard == nil {
+			heard = c.Received()
+		}
+		received[i] = arrivals(heard, o.recovery)
 	}
 	for _, c := range open {
-		received = append(received, arrivals(c.Received()))
+		received = append(received, arrivals(c.Received(), o.recovery))
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -119,7 +126,10 @@ type judgement struct {
 	o         *oracle
 	c         *connection
 	who       rides.Audience
-	hello     bool
+	hello     bool                 // it has come
+	since     time.Time            // hello of the first connection that was recovered up to this one
+	recovered bool                 // it continues its former connection
+	settled   map[string]bool      // missing events that were judged, by id
 	seen      map[string]time.Time // when each event came, by its id
 	last      map[*trip]int        // the latest seq of each trip, plus one
 	positions map[string]time.Time // the latest of each driver's connection, by event
@@ -131,12 +141,14 @@ type judgement struct {
 func (o *oracle) judgeLocked(c *connection, received []arrival, strays int) {
 	j := &judgement{
 		o: o, c: c, who: rides.AudienceOf(c.namespace, c.user),
-		seen: map[string]time.Time{}, last: map[*trip]int{}, positions: map[string]time.Time{}, probes: map[string]bool{},
+		seen: map[string]time.Time{}, last: map[*trip]int{}, positions: map[string]time.Time{}, probes: map[string]bool{}, settled: map[string]bool{},
 	}
+	j.comesBack(received)
 	for _, a := range received {
 		j.event(a)
 	}
 	j.complete()
+	c.state, c.former = j, nil
 	o.count.Add("connections judged", 1)
 	o.count.Add("deliveries judged", len(received))
 	if strays > c.gaveUp { // an acknowledgment that comes late counts as one
@@ -248,7 +260,7 @@ func (j *judgement) ofTrip(a arrival) {
 	case a.TripID != f.trip.id:
 		j.breachf("%s %s names another trip", a.name, f.id)
 	}
-	offer := a.name == realtime.EventAssignmentOffered.Name() && j.c.namespace == realtime.NamespaceDrivers
+	offer := j.isOffer(a.name)
 	if before, again := j.seen[f.id]; again {
 		if offer {
 			j.o.count.Add("offers sent again", 1)
@@ -262,6 +274,7 @@ func (j *judgement) ofTrip(a arrival) {
 		return
 	}
 	j.seen[f.id] = a.at
+	j.afterHello(a, f)
 	j.o.tookLocked(f, a.at)
 	if f.seq < j.last[f.trip] && offer {
 		j.o.count.Add("excused: an offer that came late", 1) // its node has missed the end
@@ -285,11 +298,17 @@ func (j *judgement) complete() {
 		j.breachf("no hello")
 	}
 	for _, f := range j.o.heard[j.who] {
-		if _, came := j.seen[f.id]; came || f.at.Before(j.c.hello) || f.at.After(j.c.end) {
+		if _, came := j.seen[f.id]; came || j.settled[f.id] || f.at.Before(j.since) || f.at.After(j.c.end) {
+			continue
+		}
+		if j.isOffer(f.hears[j.who]) && f.at.Before(j.c.hello) {
 			continue
 		}
 		for _, h := range j.o.handlingsLocked(f) {
 			why, due := j.o.whyMissingLocked(f, h, j.c)
+			if due {
+				j.settled[f.id] = true
+			}
 			switch {
 			case !due:
 			case why != "":
@@ -322,79 +341,4 @@ func (o *oracle) tookLocked(f *fact, at time.Time) {
 		}
 	}
 	o.latency[which] = append(o.latency[which], at.Sub(f.at))
-}
-
-// historyLocked says what is known about an event, for a breach.
-func (o *oracle) historyLocked(f *fact) string {
-	text := fmt.Appendf(nil, "%s published at %.2fs", f.id, f.at.Sub(o.began).Seconds())
-	for _, h := range f.handled {
-		text = fmt.Appendf(text, ", handled at %.3fs by %s", h.at.Sub(o.began).Seconds(), h.by.name)
-		if h.outdated {
-			text = append(text, " as outdated"...)
-		}
-	}
-	if !f.first.IsZero() {
-		text = fmt.Appendf(text, ", first received at %.3fs", f.first.Sub(o.began).Seconds())
-	}
-	return string(text)
-}
-
-// tripHistoryLocked says what is known about the events of a trip up to one of them, for a breach.
-func (o *oracle) tripHistoryLocked(until *fact) string {
-	if until == nil {
-		return "of an unknown trip"
-	}
-	var all []string
-	for _, f := range until.trip.facts[:until.seq+1] {
-		all = append(all, o.historyLocked(f))
-	}
-	return strings.Join(all, "; ")
-}
-
-// lastOfLocked is tripHistoryLocked up to a trip's last event.
-func (o *oracle) lastOfLocked(trip string) string {
-	t := o.trips[trip]
-	if t == nil {
-		return "of an unknown trip"
-	}
-	return o.historyLocked(t.facts[len(t.facts)-1])
-}
-
-// forget drops what no connection that is judged later can have received.
-func (o *oracle) forget(before time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for c := range o.open {
-		if c.hello.Before(before) {
-			before = c.hello
-		}
-	}
-	for _, c := range o.closed {
-		if c.hello.Before(before) {
-			before = c.hello
-		}
-	}
-	for id, t := range o.trips {
-		if last := t.facts[len(t.facts)-1]; last.at.Before(before) {
-			for _, f := range t.facts {
-				delete(o.facts, f.id)
-			}
-			delete(o.trips, id)
-			o.forgotten[id] = forgotten{t.passenger, t.driver, o.endMaybeUnknownLocked(id)}
-		}
-	}
-	for who, facts := range o.heard {
-		kept := facts[:0:0]
-		for _, f := range facts {
-			if o.facts[f.id] != nil {
-				kept = append(kept, f)
-			}
-		}
-		o.heard[who] = kept
-	}
-}
-
-func (o *oracle) forgotLocked(trip string) bool {
-	_, forgot := o.forgotten[trip]
-	return forgot
 }

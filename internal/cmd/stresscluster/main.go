@@ -18,6 +18,12 @@
 // from who is connected. A breach names the seed, the time, the node and the client. Then the
 // exit status is 1.
 //
+// Most clients that lose their connection, by themselves or with their node, come back with their pid, to
+// their node, another one or the next process. If hello says that one has recovered, it is a breach if
+// anything is lost, doubled or out of order over all its connections, or comes behind hello that was
+// emitted long before; otherwise it is one if anything is sent again. A pid must not serve two devices, or
+// a stranger.
+//
 // Redis writes each command to its disk (appendfsync always), so a kill loses nothing that the
 // bus has accepted.
 //
@@ -43,6 +49,7 @@ func main() {
 	flag.Var(&cfg.faults, "faults", "kinds of faults, separated by commas")
 	flag.BoolVar(&cfg.verbose, "v", false, "print the faults as they happen")
 	flag.StringVar(&cfg.logs, "logs", "", "directory for the logs of the nodes; empty: none are kept")
+	flag.BoolVar(&cfg.recovery, "recovery", true, "servers with recovery, to which most clients come back with their pid")
 	flag.Parse()
 	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 12 {
 		fmt.Fprintln(os.Stderr, "stresscluster: -for must be positive, -clients 12 or more, and there are no arguments")

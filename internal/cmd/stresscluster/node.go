@@ -32,10 +32,11 @@ const nodeEnv = "STRESSCLUSTER_NODE"
 
 // nodeSettings is what a node is given.
 type nodeSettings struct {
-	Name    string `json:"name"`
-	Redis   string `json:"redis"`   // URL
-	Rows    string `json:"rows"`    // URL of the repositories
-	LooksUp bool   `json:"looksUp"` // there are a TripLookup and a PartyLookup
+	Name     string `json:"name"`
+	Redis    string `json:"redis"`   // URL
+	Rows     string `json:"rows"`    // URL of the repositories
+	LooksUp  bool   `json:"looksUp"` // there are a TripLookup and a PartyLookup
+	Recovery bool   `json:"recovery"`
 }
 
 const (
@@ -184,8 +185,9 @@ func (m *member) start() (err error) {
 			PingInterval: pingInterval, PingTimeout: pingTimeout, PresenceGrace: presenceGrace, SweepInterval: 10 * time.Minute,
 			UnavailableDelay: 500 * time.Millisecond, DrainDelay: time.Second,
 		},
-		Limits: realtime.Limits{SocketsPerUser: 50}, // sockets of a stopped node count until it goes on
-		Rates:  realtime.Rates{Handshake: realtime.Rate{PerSecond: -1}},
+		Recovery: recoveryOptions(m.settings.Recovery),
+		Limits:   realtime.Limits{SocketsPerUser: 50}, // sockets of a stopped node count until it goes on
+		Rates:    realtime.Rates{Handshake: realtime.Rate{PerSecond: -1}},
 	}
 	if m.settings.LooksUp {
 		o.Trips, o.Parties = rows, rows

@@ -56,16 +56,21 @@ type trip struct {
 	facts             []*fact
 }
 
-// connection is a client, from its hello to its end. oracle.mu guards end, joined and gaveUp.
+// connection is a client, from its hello to its end. oracle.mu guards the fields from end on.
 type connection struct {
 	*realtimetest.Client
 	life                 *life
 	namespace, user, sid string
 	hello                time.Time
-	end                  time.Time // zero while it is connected
-	joined               map[string]bool
-	gaveUp               int // calls that have ended without an acknowledgment: it may still come
-	epoch                int // which of the user's connections it is
+	recovered            bool // it says that it continues former
+	epoch                int  // which of the user's connections it is
+
+	end    time.Time // zero while it is connected
+	joined map[string]bool
+	gaveUp int                     // calls that have ended without an acknowledgment: it may still come
+	former *connection             // that it claims; nil: none, or it is judged
+	cut    []realtimetest.Received // what it has received, if its device has lost it
+	state  *judgement              // once it is judged
 }
 
 // forgotten is what the oracle keeps of a trip that has ended long ago.
@@ -87,6 +92,8 @@ type oracle struct {
 	count *stresskit.Counts
 	lag   *lag
 	began time.Time
+
+	recovery bool // the servers have it; set before the first client
 
 	mu        sync.Mutex // guards the fields below, and the reports of every life
 	lives     []*life
@@ -186,6 +193,13 @@ func (o *oracle) connected(c *connection) {
 func (o *oracle) ended(c *connection, at time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.endedLocked(c, at)
+}
+
+func (o *oracle) endedLocked(c *connection, at time.Time) {
+	if !c.end.IsZero() {
+		return // its device had lost it before
+	}
 	c.end = at
 	delete(o.open, c)
 	o.left[userKey{c.namespace, c.user}] = departure{at: at, from: c.life, hello: c.hello}

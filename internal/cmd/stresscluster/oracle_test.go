@@ -331,6 +331,7 @@ func TestOracle_CouldNotTell(t *testing.T) {
 func TestOracle_Forget(t *testing.T) {
 	t.Parallel()
 	s := newScenario()
+	s.c.end = time.Time{}
 	s.connected(s.c)
 	s.forget(at(100))
 	require.Len(t, s.facts, 5, "a connection is open that may have received them")
@@ -367,8 +368,10 @@ func TestArrivals(t *testing.T) {
 		}
 		return r
 	}
-	all := arrivals([]realtimetest.Received{raw(`{"eventId":"e","tripId":"t"}`), raw(), raw(`[]`)})
+	all := arrivals([]realtimetest.Received{raw(`{"eventId":"e","tripId":"t"}`), raw(), raw(`[]`), raw(`{}`, `"offset"`)}, false)
 	require.Equal(t, arrival{name: "x", at: noon, payload: payload{EventID: "e", TripID: "t"}}, all[0])
 	require.Contains(t, all[1].broken, "0 arguments")
 	require.Contains(t, all[2].broken, "can't be read")
+	require.Contains(t, all[3].broken, "2 arguments")
+	require.Empty(t, arrivals([]realtimetest.Received{raw(`{}`, `"offset"`)}, true)[0].broken)
 }

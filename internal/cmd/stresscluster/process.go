@@ -73,7 +73,7 @@ func (p *place) current() *life {
 
 // launch starts a process at a place, and does not wait until it is ready.
 func (w *world) launch(p *place) (*life, error) {
-	settings, err := json.Marshal(nodeSettings{Name: p.name, Redis: p.path.URL(), Rows: w.rows.url, LooksUp: w.config.seed%2 == 1})
+	settings, err := json.Marshal(nodeSettings{Name: p.name, Redis: p.path.URL(), Rows: w.rows.url, LooksUp: w.config.seed%2 == 1, Recovery: w.config.recovery})
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/cmd/internal/comeback"
 	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
@@ -35,6 +36,8 @@ type config struct {
 	out     io.Writer
 	verbose bool
 	logs    string
+
+	recovery bool
 }
 
 // run runs the program, prints a summary and returns the number of breaches.
@@ -111,6 +114,7 @@ func (w *world) print(began time.Time) int {
 	fmt.Fprintf(out, "seed %d, %d nodes, %d clients for %v; took %v\n\n", w.config.seed, nodes, w.config.clients, w.config.length, time.Since(began).Round(time.Millisecond))
 	w.count.Add("presence events", w.online.count())
 	w.count.Print(out)
+	comeback.Print(out, w.count)
 	w.oracle.printLatency(out)
 	fmt.Fprintf(out, "the machine's longest lag: %v; heap of this process %.1f MiB\n", w.lag.longest().Round(time.Millisecond), float64(heap())/(1<<20))
 	fmt.Fprintf(out, "breaches %d\n", n)

@@ -69,6 +69,7 @@ func (w *world) rng(stream, number int) *rand.Rand {
 func newWorld(cfg config) (w *world, err error) {
 	w = &world{config: cfg, count: &stresskit.Counts{}, lag: newLag(), online: newOnline()}
 	w.oracle = newOracle(cfg.seed, w.count, w.lag)
+	w.oracle.recovery = cfg.recovery
 	defer func() {
 		if err != nil {
 			w.close()
