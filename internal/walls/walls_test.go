@@ -75,7 +75,7 @@ var allowed = map[string][]string{
 	"./internal/cmd/internal/offerbook": {".", "./internal/cmd/internal/comeback", "./internal/cmd/internal/stresskit", "./realtimetest"},
 	"./internal/cmd/internal/rides":     {".", "./internal/cmd/internal/stresskit"},
 	"./internal/cmd/internal/stresskit": {},
-	"./internal/cmd/stresscluster":      {".", "./internal/cmd/internal/comeback", "./internal/cmd/internal/rides", "./internal/cmd/internal/stresskit", "./internal/redistest", "./realtimetest", "./redisadapter", "./redisbus"},
+	"./internal/cmd/stresscluster":      {".", "./internal/cmd/internal/comeback", "./internal/cmd/internal/offerbook", "./internal/cmd/internal/rides", "./internal/cmd/internal/stresskit", "./internal/redistest", "./realtimetest", "./redisadapter", "./redisbus"},
 	"./internal/cmd/stress":             {"github.com/gobwas/ws", "github.com/gobwas/ws/wsutil", "./internal/cmd/internal/comeback", "./internal/cmd/internal/offerbook", "./internal/cmd/internal/rides", "./internal/cmd/internal/stresskit", ".", "./realtimetest"},
 }
 

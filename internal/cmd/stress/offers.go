@@ -22,7 +22,7 @@ type stage struct{ *world }
 
 // newBook returns the book of a world. A service that hangs holds up what is behind it on the bus.
 func (w *world) newBook() *offerbook.Book {
-	return offerbook.New(w.count, func(text string) { w.oracle.breachf("%s", text) }, func(from, _ time.Time) (late time.Duration, ok bool) {
+	return offerbook.New(w.count, func(text string) { w.oracle.breachf("%s", text) }, func(_, from, _ time.Time) (late time.Duration, ok bool) {
 		lag := w.lag.since(from)
 		if late = 5 * lag; w.has(hang) {
 			late += hangsBus

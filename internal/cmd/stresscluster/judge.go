@@ -247,7 +247,12 @@ func (j *judgement) position(a arrival, driver, admin bool) {
 // that none before it is missing.
 func (j *judgement) ofTrip(a arrival) {
 	f := j.o.facts[a.EventID]
-	switch {
+	switch admin := j.c.namespace == realtime.NamespaceAdmin; {
+	case admin && ofBook(a.TripID):
+		return // whoever plays the offer judges it
+	case f == nil && a.name == realtime.EventAssignmentExpired.Name(): // of the server's own
+		j.own(a.name, admin || j.c.namespace == realtime.NamespaceDrivers && a.DriverID == j.c.user)
+		return
 	case f == nil && j.o.forgotLocked(a.TripID):
 		j.o.count.Add("events of trips that are forgotten", 1)
 		return

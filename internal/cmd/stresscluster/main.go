@@ -24,6 +24,11 @@
 // emitted long before; otherwise it is one if anything is sent again. A pid must not serve two devices, or
 // a stranger.
 //
+// Offers are made to drivers who are connected, cut, silent or absent, and who answer, answer twice, or
+// not at all. What becomes of each is judged, also if nodes die or shut down meanwhile: who receives it, and
+// that the bus hears one receipt, or none in time, one answer, or the end. After other faults only what must
+// not happen at all is judged.
+//
 // Redis writes each command to its disk (appendfsync always), so a kill loses nothing that the
 // bus has accepted.
 //
@@ -50,9 +55,10 @@ func main() {
 	flag.BoolVar(&cfg.verbose, "v", false, "print the faults as they happen")
 	flag.StringVar(&cfg.logs, "logs", "", "directory for the logs of the nodes; empty: none are kept")
 	flag.BoolVar(&cfg.recovery, "recovery", true, "servers with recovery, to which most clients come back with their pid")
+	flag.IntVar(&cfg.offers, "offers", 12, "number of offers that are made at the same time")
 	flag.Parse()
-	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 12 {
-		fmt.Fprintln(os.Stderr, "stresscluster: -for must be positive, -clients 12 or more, and there are no arguments")
+	if flag.NArg() > 0 || cfg.length <= 0 || cfg.clients < 12 || cfg.offers < 0 {
+		fmt.Fprintln(os.Stderr, "stresscluster: -for must be positive, -clients 12 or more, -offers 0 or more, and there are no arguments")
 		os.Exit(2)
 	}
 	if run(cfg) > 0 {

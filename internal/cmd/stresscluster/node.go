@@ -179,7 +179,7 @@ func (m *member) start() (err error) {
 	}
 	rows := &rows{url: m.settings.Rows}
 	o := realtime.Options{
-		Tokens: rows, Users: rows, Sessions: rows, Bus: m.bus, Cluster: realtime.Cluster{Adapter: adapter},
+		Tokens: rows, Users: rows, Sessions: rows, Offers: rows, ExpireOffers: true, Bus: m.bus, Cluster: realtime.Cluster{Adapter: adapter},
 		Logger: logger, Trace: m.trace(),
 		Timeouts: realtime.Timeouts{
 			PingInterval: pingInterval, PingTimeout: pingTimeout, PresenceGrace: presenceGrace, SweepInterval: 10 * time.Minute,

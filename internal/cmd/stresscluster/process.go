@@ -142,6 +142,9 @@ func (w *world) read(l *life, out io.Reader) {
 			ready()
 			continue
 		}
+		if r.Kind == reportHandled {
+			w.book.Handled(r.ID, r.At)
+		}
 		w.oracle.reported(l, r)
 	}
 }

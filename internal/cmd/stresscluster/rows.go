@@ -43,14 +43,17 @@ type database struct {
 	rows map[string]row
 }
 
-// openDatabase starts to serve the rows.
-func openDatabase() (*database, error) {
+// openDatabase starts to serve the rows, and the answers to offers.
+func openDatabase(answer http.HandlerFunc) (*database, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	d := &database{url: "http://" + l.Addr().String(), over: make(chan struct{}), rows: map[string]row{}}
-	d.http = &http.Server{Handler: d, ReadHeaderTimeout: 10 * time.Second}
+	mux := http.NewServeMux()
+	mux.Handle("/", d)
+	mux.HandleFunc("POST /answer", answer)
+	d.http = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() {
 		defer close(d.over)
 		_ = d.http.Serve(l) // it ends with Close

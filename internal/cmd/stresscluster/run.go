@@ -38,6 +38,7 @@ type config struct {
 	logs    string
 
 	recovery bool
+	offers   int // that are made at the same time
 }
 
 // run runs the program, prints a summary and returns the number of breaches.
@@ -78,6 +79,9 @@ func (w *world) live(cfg config) {
 	for i := range max(1, cfg.clients/5) {
 		dispatching.Go(func() { w.dispatch(dispatched, i) })
 	}
+	for i := range cfg.offers {
+		dispatching.Go(func() { w.playOffers(dispatched, i) })
+	}
 	stresskit.Sleep(ctx, quiet)
 	rng := w.rng(stormStream, -1)
 	for n := 0; ; n++ {
@@ -115,6 +119,7 @@ func (w *world) print(began time.Time) int {
 	w.count.Add("presence events", w.online.count())
 	w.count.Print(out)
 	comeback.Print(out, w.count)
+	w.book.Print(out)
 	w.oracle.printLatency(out)
 	fmt.Fprintf(out, "the machine's longest lag: %v; heap of this process %.1f MiB\n", w.lag.longest().Round(time.Millisecond), float64(heap())/(1<<20))
 	fmt.Fprintf(out, "breaches %d\n", n)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/cmd/internal/offerbook"
 	"github.com/rodando/realtime/internal/cmd/internal/rides"
 	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 	"github.com/rodando/realtime/internal/redistest"
@@ -31,6 +32,7 @@ const (
 	stormStream
 	faultStream
 	probeStream
+	offerStream
 )
 
 // nodes is the number of nodes.
@@ -53,6 +55,7 @@ type world struct {
 	bus    *redisbus.Bus // publishes
 	events *redisbus.Bus // receives every event, in a group of its own
 	online *online
+	book   *offerbook.Book
 
 	running sync.WaitGroup // readers of processes
 	frozen  sync.RWMutex   // held while trips must not change; dispatchers hold it for reading
@@ -70,6 +73,7 @@ func newWorld(cfg config) (w *world, err error) {
 	w = &world{config: cfg, count: &stresskit.Counts{}, lag: newLag(), online: newOnline()}
 	w.oracle = newOracle(cfg.seed, w.count, w.lag)
 	w.oracle.recovery = cfg.recovery
+	w.book = offerbook.New(w.count, func(text string) { w.oracle.breachf("%s", text) }, w.oracle.slackOf)
 	defer func() {
 		if err != nil {
 			w.close()
@@ -81,7 +85,7 @@ func newWorld(cfg config) (w *world, err error) {
 	if w.redis, err = redistest.NewProcess(w.dir, "--appendonly", "yes", "--appendfsync", "always"); err != nil {
 		return w, err
 	}
-	if w.rows, err = openDatabase(); err != nil {
+	if w.rows, err = openDatabase(answers(w.answer)); err != nil {
 		return w, err
 	}
 	for i := range w.places {
@@ -98,7 +102,7 @@ func newWorld(cfg config) (w *world, err error) {
 	if w.events, err = redisbus.New(quiet); err != nil {
 		return w, err
 	}
-	if _, err = w.events.Subscribe(w.online.handle); err != nil {
+	if _, err = w.events.Subscribe(w.heard); err != nil {
 		return w, err
 	}
 	for _, p := range w.places {
@@ -107,6 +111,12 @@ func newWorld(cfg config) (w *world, err error) {
 		}
 	}
 	return w, w.awaitNodes(startTime)
+}
+
+// heard is a handler of the bus, which hears every event.
+func (w *world) heard(ctx context.Context, e realtime.Envelope) error {
+	w.book.Heard(e)
+	return w.online.handle(ctx, e)
 }
 
 // awaitNodes waits until every node has started.

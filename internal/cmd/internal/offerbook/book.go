@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,6 +52,8 @@ type Offer struct {
 	state State             // the Book's mu guards it, and the rest
 	calls int               // of AcceptOffer
 	heard map[string]report // what the bus has heard, by name
+
+	handled time.Time // when the first node reported that it has handled it; zero: none, or nodes do not report
 }
 
 // report is an event on the bus.
@@ -79,9 +83,9 @@ type Book struct {
 	took   [2][]time.Duration // from the offer to its receipt: by a device that was connected, and by one that came later
 }
 
-// Slack says by how much later than usual things may have happened within a period. ok is false if
-// there was a fault, so that they need not have happened at all.
-type Slack func(from, to time.Time) (late time.Duration, ok bool)
+// Slack says by how much later than usual things may have happened within a period, to an offer that was
+// handled then (zero: not known). ok is false if there was a fault, so that they need not have happened at all.
+type Slack func(handled, from, to time.Time) (late time.Duration, ok bool)
 
 // New returns an empty book.
 func New(count *stresskit.Counts, breach func(text string), slack Slack) *Book {
@@ -178,6 +182,24 @@ func (b *Book) Heard(e realtime.Envelope) {
 		was.ids = append(was.ids, e.ID)
 	}
 	o.heard[e.Name] = was
+}
+
+// Handled takes a report of a node that it has handled an event.
+func (b *Book) Handled(eventID string, at time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if o := b.offers[strings.Replace(eventID, "offered-", "offer-", 1)]; o != nil && o.EventID == eventID {
+		o.handled = earlier(o.handled, at)
+	}
+}
+
+// snapshot returns a copy of an offer.
+func (b *Book) snapshot(o *Offer) *Offer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := *o
+	c.heard = maps.Clone(o.heard)
+	return &c
 }
 
 // Print writes how long offers took to be received. The counts have the rest.

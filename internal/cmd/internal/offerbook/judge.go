@@ -67,10 +67,10 @@ func (j *judgement) receipts(d *Device) (at []time.Time) {
 	return at
 }
 
-// judgement is the state of judging one offer. It is used under Book.mu.
+// judgement is the state of judging one offer.
 type judgement struct {
 	b     *Book
-	o     *Offer
+	o     *Offer    // a copy
 	first time.Time // when the first device received it; zero: none
 	sure  time.Time // likewise, of those that stayed long enough to say so
 }
@@ -81,14 +81,12 @@ func (j *judgement) breachf(format string, args ...any) {
 
 // late returns by how much later than usual things may have happened.
 func (j *judgement) late(from, to time.Time) (late time.Duration, ok bool) {
-	return j.b.slack(from, to)
+	return j.b.slack(j.o.handled, from, to)
 }
 
 // Judge judges an offer that has ended, some time ago, and whose devices have ended too.
 func (b *Book) Judge(o *Offer, devices []Device) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	j := &judgement{b: b, o: o}
+	j := &judgement{b: b, o: b.snapshot(o)}
 	for i := range devices {
 		j.device(&devices[i])
 	}
@@ -124,14 +122,21 @@ func (j *judgement) device(d *Device) {
 	case last.After(over.Add(underWay + late)):
 		j.breachf("a device received it %v after its end", last.Sub(over))
 	}
-	which := 0
-	if d.Hello.After(j.o.At) {
-		which = 1
-	}
-	j.b.took[which] = append(j.b.took[which], at[0].Sub(j.o.At))
+	j.b.received(d.Hello.After(j.o.At), at[0].Sub(j.o.At))
 	if len(at) > 1 {
 		j.b.count.Add("offers: sent again to a device that had it", len(at)-1)
 	}
+}
+
+// received records how long an offer took to a device.
+func (b *Book) received(later bool, took time.Duration) {
+	which := 0
+	if later {
+		which = 1
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.took[which] = append(b.took[which], took)
 }
 
 // unreached records a breach if a device should have received the offer, which it has not.

@@ -34,7 +34,7 @@ type history struct {
 func newHistory(t *testing.T) *history {
 	t.Helper()
 	h := &history{}
-	h.Book = New(&stresskit.Counts{}, func(text string) { h.texts = append(h.texts, text) }, func(time.Time, time.Time) (time.Duration, bool) { return h.late, !h.fault })
+	h.Book = New(&stresskit.Counts{}, func(text string) { h.texts = append(h.texts, text) }, func(time.Time, time.Time, time.Time) (time.Duration, bool) { return h.late, !h.fault })
 	h.o = h.begin("t1", noon, 5*time.Second)
 	h.o.Taken, h.o.MaxCalls, h.o.Ending, h.o.Ended = at(0.01), 1, at(2), at(2.1)
 	h.o.state, h.o.calls = Accepted, 1
@@ -279,6 +279,16 @@ func TestBook_Heard(t *testing.T) {
 	require.Equal(t, report1{DriverID: "dt2", SocketID: "s2", By: "ack"}, r.report1)
 	h.end(o)
 	require.Len(t, h.offers, 1)
+}
+
+func TestBook_Handled(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t)
+	h.Handled("offered-t1", at(2))
+	h.Handled("offered-t1", at(1))
+	h.Handled("offer-t1", at(0))
+	h.Handled("offered-t9", at(0))
+	require.Equal(t, at(1), h.snapshot(h.o).handled)
 }
 
 func TestBook_Print(t *testing.T) {

@@ -40,7 +40,9 @@ type play struct {
 	rng *rand.Rand
 	o   *Offer
 
-	mu      sync.Mutex // guards devices
+	watching sync.WaitGroup
+
+	mu      sync.Mutex // guards devices, and the field Until of each
 	devices []*device
 }
 
@@ -90,7 +92,7 @@ const (
 // run plays the offer up to its end, and waits until everything about it is known. It returns false if it
 // could not be played.
 func (p *play) run(ctx context.Context) bool {
-	reach, outcome := p.rng.IntN(reaches), p.rng.IntN(outcomes)
+	o, reach, outcome := p.o, p.rng.IntN(reaches), p.rng.IntN(outcomes)
 	var first *device
 	if reach != absent {
 		if first = p.connect(ctx, p.Node(p.rng), nil); first == nil {
@@ -111,31 +113,34 @@ func (p *play) run(ctx context.Context) bool {
 	}
 	var acting sync.WaitGroup
 	defer acting.Wait()
-	if reach == cut {
-		if first.Until.IsZero() {
-			p.drop(first)
-		}
+	switch reach {
+	case cut:
+		p.drop(first)
 		acting.Go(func() { p.comeBack(ctx, first) })
-	} else if reach == silent || reach == absent {
+	case silent, absent:
 		acting.Go(func() { p.comeLate(ctx) })
 	}
-	ttl := time.Until(p.o.Expires)
+	ttl := max(time.Until(o.Expires), slightly) // the bus may have taken long
 	if !stresskit.Sleep(ctx, stresskit.Between(p.rng, ttl/20, ttl*9/10)) {
 		return false
 	}
 	p.finish(ctx, outcome)
 	acting.Wait()
 	if p.rng.IntN(2) == 0 { // it must not be sent to a device that connects after its end
-		if !p.o.Ended.IsZero() || stresskit.Sleep(ctx, time.Until(p.o.Expires.Add(underWay))) {
+		if !o.Ended.IsZero() || stresskit.Sleep(ctx, time.Until(o.Expires.Add(underWay))) {
 			p.connect(ctx, p.Node(p.rng), nil)
 		}
 	}
 	// Until everything must have been reported.
-	known := p.o.At.Add(receiptTime)
-	if p.o.Ended.IsZero() {
-		known = p.o.Expires
+	known := o.At.Add(receiptTime)
+	if o.Ended.IsZero() {
+		known = o.Expires
 	}
-	return stresskit.Sleep(ctx, time.Until(known.Add(takeOver+underWay)))
+	if !stresskit.Sleep(ctx, time.Until(known.Add(takeOver+underWay))) {
+		return false
+	}
+	late, _ := p.b.slack(p.b.snapshot(o).handled, o.At, time.Now())
+	return stresskit.Sleep(ctx, late)
 }
 
 // offer publishes the offer.
@@ -171,9 +176,20 @@ func (p *play) connect(ctx context.Context, node any, claim *comeback.Claim) *de
 	}
 	d.Device.ID, d.Hello = d.Client.ID(), hello.At
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.devices = append(p.devices, d)
+	p.mu.Unlock()
+	p.watching.Go(func() {
+		_, _ = d.Within(24*time.Hour).NextRaw(context.Background(), "stress:never") // it returns when the client is disconnected
+		p.ended(d)
+	})
 	return d
+}
+
+// ended records the end of a device.
+func (p *play) ended(d *device) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	d.Until = earlier(d.Until, time.Now())
 }
 
 // hash is a random number for whoever runs beside the play.
@@ -185,9 +201,10 @@ func (p *play) hash() int {
 	return n & 0xffff
 }
 
+// drop cuts the connection of a device.
 func (p *play) drop(d *device) {
 	d.Drop()
-	d.Until = time.Now()
+	p.ended(d)
 }
 
 // silence makes the network of a device carry nothing.
@@ -236,7 +253,8 @@ func (p *play) finish(ctx context.Context, outcome int) {
 	if outcome == runsOut || outcome != withdraw && len(able) == 0 || time.Until(o.Expires) < 2*slightly {
 		return
 	}
-	began, over := time.Now(), false
+	began := time.Now()
+	var over bool
 	switch outcome {
 	case withdraw:
 		over = p.withdraw(ctx)
@@ -295,7 +313,7 @@ func (p *play) accept(ctx context.Context, from ...*device) bool {
 	}
 	for _, err := range acks {
 		if refusal, ok := errors.AsType[*realtime.Error](err); ok && (refusal.Code != realtime.CodeConflict || p.b.stateOf(o) == Accepted) {
-			if late, fine := p.b.slack(o.At, time.Now()); fine && late < underWay {
+			if late, fine := p.b.slack(p.b.snapshot(o).handled, o.At, time.Now()); fine && late < underWay {
 				p.b.breach(fmt.Sprintf("offer %s: its acceptance is answered with %s", o.ID, refusal.Code))
 			}
 		}
@@ -312,16 +330,16 @@ func (b *Book) stateOf(o *Offer) State {
 
 // leave ends all devices, and returns what they were.
 func (p *play) leave() (all []Device) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, d := range p.devices {
-		if d.Until.IsZero() {
-			if d.Until = time.Now(); d.Silent.IsZero() && d.Connected() {
-				d.Close()
-			} else {
-				d.Drop()
-			}
+		p.ended(d) // it may have ended before
+		if d.Silent.IsZero() && d.Connected() {
+			d.Close()
+		} else {
+			d.Drop()
 		}
+	}
+	p.watching.Wait()
+	for _, d := range p.devices {
 		d.Device.Received = d.Client.Received()
 		all = append(all, d.Device)
 	}
