@@ -82,6 +82,9 @@ func (b nodeBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope
 		}
 		es = append(es, b.repeat(e)...)
 		b.delay(e)
+		if b.w.book != nil {
+			b.w.book.Handled(e.ID, time.Now())
+		}
 		var errs []error
 		for _, e := range es {
 			errs = append(errs, handler(ctx, e))

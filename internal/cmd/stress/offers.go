@@ -22,9 +22,12 @@ type stage struct{ *world }
 
 // newBook returns the book of a world. A service that hangs holds up what is behind it on the bus.
 func (w *world) newBook() *offerbook.Book {
-	return offerbook.New(w.count, func(text string) { w.oracle.breachf("%s", text) }, func(_, from, _ time.Time) (late time.Duration, ok bool) {
+	return offerbook.New(w.count, func(text string) { w.oracle.breachf("%s", text) }, func(handled, from, _ time.Time) (late time.Duration, ok bool) {
 		lag := w.lag.since(from)
-		if late = 5 * lag; w.has(hang) {
+		if late = 5 * lag; !handled.IsZero() {
+			late += max(0, handled.Sub(from))
+		}
+		if w.has(hang) {
 			late += hangsBus
 		}
 		return late, lag <= tooBusy && !w.oracle.isDraining()

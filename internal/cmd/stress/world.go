@@ -170,7 +170,7 @@ func (w *world) start(i int, drivers realtime.DriverService) (*node, error) {
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 		// Devices that vanish between two polls are counted until their heartbeat fails.
 		Limits: realtime.Limits{
-			OutboxBytes: 256 << 10, SocketsPerUser: 100, Namespaces: 2, QueuedEvents: queuedEvents,
+			OutboxBytes: 512 << 10, SocketsPerUser: 100, Namespaces: 2, QueuedEvents: queuedEvents,
 			Unauthenticated: unauthenticated, UnauthenticatedPerIP: 40, RepoConcurrency: 16,
 		},
 		ExpireOffers: true,

@@ -116,7 +116,7 @@ func (a *actor) rival(ctx context.Context) (judge func(first *connection)) {
 		return func(*connection) {}
 	}
 	a.past.raced = true
-	b, second := a.beside(), make(chan *connection, 1)
+	began, b, second := time.Now(), a.beside(), make(chan *connection, 1)
 	a.epoch++
 	go func() {
 		c, err := b.dial(ctx)
@@ -127,7 +127,10 @@ func (a *actor) rival(ctx context.Context) (judge func(first *connection)) {
 	}()
 	return func(first *connection) {
 		if c := <-second; c != nil {
-			a.w.oracle.requireOneWinner(c, first)
+			// A client that does not answer within a second gives way to the other one.
+			if a.w.lag.since(began) < slack && !a.w.oracle.stopped(c.life, began) {
+				a.w.oracle.requireOneWinner(c, first)
+			}
 			a.w.count.Add("pids that two devices claimed", 1)
 			c.Close()
 		}

@@ -81,7 +81,9 @@ func (j *judgement) breachf(format string, args ...any) {
 
 // late returns by how much later than usual things may have happened.
 func (j *judgement) late(from, to time.Time) (late time.Duration, ok bool) {
-	return j.b.slack(j.o.handled, from, to)
+	late, ok = j.b.slack(j.o.handled, from, to)
+	// An offer that has expired before a node handles it is sent like any event.
+	return late, ok && !j.o.handled.After(j.o.Expires.Add(-underWay))
 }
 
 // Judge judges an offer that has ended, some time ago, and whose devices have ended too.
@@ -209,7 +211,9 @@ func (j *judgement) undelivered(r report, devices []Device) {
 	case r.at.After(j.reportAt().Add(takeOver + late)):
 		j.breachf("was reported as undelivered only after %v", r.at.Sub(j.o.At))
 	}
-	throughout := slices.ContainsFunc(devices, func(d Device) bool { return d.Hello.Before(j.o.At) && d.Until.After(r.at) })
+	throughout := late < underWay && slices.ContainsFunc(devices, func(d Device) bool {
+		return d.Hello.Before(j.o.At) && d.Until.After(r.at) && (d.Silent.IsZero() || r.at.Sub(d.Silent) < receiptTime+underWay) // later the server may have noticed
+	})
 	switch {
 	case r.Reason == string(realtime.UndeliveredNoDevice) && throughout:
 		j.breachf("undelivered because of no device, but one was connected")
@@ -228,9 +232,10 @@ func (j *judgement) unreported() {
 		j.b.count.Add("offers: missing reports are not judged, there was a fault", 1)
 		return
 	}
+	known := j.sure.Add(underWay + late) // from then on the server knew that it was received
 	soon := j.reportAt().Add(underWay + late)
 	switch {
-	case !has(delivered) && !j.sure.IsZero():
+	case !has(delivered) && !j.sure.IsZero() && known.Before(earlier(j.o.Ending, j.o.Expires)):
 		j.breachf("a device received it after %v, but it was not reported as delivered", j.sure.Sub(j.o.At))
 	case !has(undelivered) && (j.first.IsZero() || j.first.After(soon)) && (j.o.Ending.IsZero() || j.o.Ending.After(soon)):
 		j.breachf("no device received it within %v, but it was not reported as undelivered", soon.Sub(j.o.At))

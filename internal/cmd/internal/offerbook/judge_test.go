@@ -208,6 +208,12 @@ func TestBook_AllowsCorrectHistories(t *testing.T) {
 			h.quiet(delivered, accepted)
 			h.o.state, h.o.calls, h.devices = Cancelled, 0, nil
 		}, "offers: ended or left before it was reported"},
+		"it was received just before it expired": {func(h *history) {
+			h.opens()
+			h.quiet(delivered)
+			h.hears(undelivered, at(3.1), report1{DriverID: "dt1", Reason: "no_device"})
+			h.devices[0].Dialed, h.devices[0].Hello, h.devices[0].Received = at(4.5), at(4.6), []realtimetest.Received{offered(4.7, "offered-t1")}
+		}, "offers: undelivered, no_device"},
 		"it was received, and the device left at once": {func(h *history) {
 			h.missed("no_receipt", Device{ID: "s1", User: "dt1", Dialed: at(-2), Hello: at(-1), Until: at(0.1), Received: h.devices[0].Received})
 		}, "offers: undelivered, no_receipt"},
@@ -216,6 +222,11 @@ func TestBook_AllowsCorrectHistories(t *testing.T) {
 			h.devices = append(h.devices, Device{ID: "s2", User: "dt1", Hello: at(0.5), Until: at(9)})
 			h.devices[0].Received = append(h.devices[0].Received, offered(4, "offered-t1"))
 		}, "offers: accepted"},
+		"it was handled when it had almost expired": {func(h *history) {
+			h.missed("", Device{ID: "s1", User: "dt1", Hello: at(-1), Until: at(9)})
+			h.quiet(undelivered, expired)
+			h.o.handled = at(4.5)
+		}, "offers: missing reports are not judged, there was a fault"},
 		"there was a fault": {func(h *history) {
 			h.fault = true
 			h.quiet(delivered, accepted)
