@@ -22,7 +22,7 @@ func recoveryOptions(on bool) realtime.Recovery {
 	if !on {
 		return realtime.Recovery{}
 	}
-	return realtime.Recovery{Enabled: true, Window: 12 * time.Second, Events: 20_000, Bytes: 4 << 20}
+	return realtime.Recovery{Enabled: true, Window: 12 * time.Second, Events: 5_000, Bytes: 4 << 20}
 }
 
 // snapshots is the SnapshotLookup: the running trips of a user.
