@@ -40,6 +40,17 @@ func SharedSockets(rt *Server) map[string]string {
 	return all
 }
 
+// HeardNodes returns the number of other nodes whose events the node keeps in each namespace.
+func HeardNodes(rt *Server) (least int) {
+	least = 1 << 30
+	rt.each(func(ns *Namespace) {
+		if ns.inner.Keeps() {
+			least = min(least, len(ns.inner.Heard()))
+		}
+	})
+	return least
+}
+
 // KnownSockets returns what the node knows of the sockets of the others.
 func KnownSockets(rt *Server) map[string]string {
 	p := &rt.peerSockets

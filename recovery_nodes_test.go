@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -41,6 +42,9 @@ func newNodes(t *testing.T, n int, change ...func(o *realtime.Options)) *nodes {
 		c.start(change...)
 	}
 	c.settle()
+	require.Eventually(t, func() bool {
+		return !slices.ContainsFunc(c.servers, func(s *realtimetest.Server) bool { return realtime.HeardNodes(s.Realtime) < n-1 })
+	}, realtimetest.Timeout, time.Millisecond)
 	return c
 }
 
@@ -431,6 +435,23 @@ func TestRecoveryNodes_LateNode(t *testing.T) {
 	c.emit(0, room, 3)
 	client, hello := back(t, c.servers[2], former, "d1")
 	recovers(t, client, hello, former, 3)
+}
+
+// A node that has started later knows from the others what nodes that have died before had emitted.
+func TestRecoveryNodes_FormerNode(t *testing.T) {
+	t.Parallel()
+	c := newNodes(t, 2)
+	room := realtime.DriverRoom("d1")
+	former := c.servers[0].Driver(t, "d1")
+	c.emit(1, room, 1)
+	require.Equal(t, 1, realtimetest.Expect(t, former, note))
+	c.kill(1)
+	c.start()
+	c.settle()
+	c.cut(0, former)
+	c.emit(0, room, 2)
+	client, hello := back(t, c.servers[2], former, "d1")
+	recovers(t, client, hello, former, 2)
 }
 
 // A session that was replaced on another node may have the socket.

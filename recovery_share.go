@@ -24,6 +24,7 @@ const (
 type sharedSockets struct {
 	// Mark is that of the sender's newest event: those that it emits later come after this message.
 	Mark  string            `json:"mark"`
+	Heard []string          `json:"heard,omitempty"` // the marks of third nodes, which may have ended before the receiver has begun
 	First bool              `json:"first,omitempty"` // the first message with all sockets: the receiver drops those that it knows
 	Open  []json.RawMessage `json:"open,omitempty"`  // each a sharedSocket
 	Left  []json.RawMessage `json:"left,omitempty"`  // the same, and they have lost their connection
@@ -147,7 +148,7 @@ func (p *peerSockets) share() {
 
 // shareNamespace sends the sockets of a namespace that have changed, or all of them.
 func (p *peerSockets) shareNamespace(ns *Namespace, changed map[*Socket]struct{}, ended []endedSocket, all bool) {
-	b := &socketBatch{p: p, ns: ns, m: &sharedSockets{First: all}}
+	b := &socketBatch{p: p, ns: ns, m: &sharedSockets{First: all, Heard: ns.inner.Heard()}}
 	for _, e := range ended {
 		switch {
 		case e.ns != ns:
@@ -222,13 +223,13 @@ func encodeSocket(s *sharedSocket) json.RawMessage {
 
 // apply records sockets of another node. It reports whether the message is valid.
 func (p *peerSockets) apply(ns *Namespace, peer string, m *sharedSockets) bool {
-	if len(m.Open)+len(m.Left)+len(m.Gone) > socketsBatch {
+	if len(m.Open)+len(m.Left)+len(m.Gone) > socketsBatch || len(m.Heard) > socketsBatch {
 		return false
 	}
 	if peer == "" || !ns.inner.Keeps() {
 		return true
 	}
-	if !ns.inner.Heard(m.Mark) {
+	if !ns.inner.Hear(m.Mark, m.Heard) {
 		return false
 	}
 	moved, valid := p.applyNow(ns, peer, m)

@@ -258,14 +258,17 @@ func (l *Log[M]) nodeOf(a *Away) Emitter {
 // completeLocked reports whether the log has every event that the client has not received.
 func (l *Log[M]) completeLocked(a *Away, s Seen) bool {
 	switch {
-	case s.At >= l.trimmed:
+	case s.At > 0 && s.At >= l.trimmed:
 		return true
 	case a.Here() && s.At > 0:
 		return false
 	}
 	// What came to a node of which the client has been a while ago, the client has received. Otherwise
 	// its node would have noticed that the connection was broken.
-	received := a.Lost.Add(-unnoticed)
+	received := a.Lost.Add(-l.cfg.Unnoticed)
+	if l.began.After(received) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil }) {
+		return false // that node may have emitted more before this one began
+	}
 	return !slices.ContainsFunc(append(slices.Clip(l.others), l.self), func(e *emitter) bool {
 		return e.deafened && !e.last.Before(l.silentSince()) || s.from(e.Emitter) < e.floor && e.floorAt.After(received)
 	})

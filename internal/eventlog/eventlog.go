@@ -23,6 +23,7 @@ import (
 type Config struct {
 	Emitter     Emitter       // this node
 	Window      time.Duration // how long a socket can be away
+	Unnoticed   time.Duration // how long it takes at most until a node notices that a connection has broken
 	Events      int           // the maximum number of events that are kept
 	Bytes       int           // the maximum size of these events
 	Sockets     int           // the maximum number of sockets that are away
@@ -31,18 +32,14 @@ type Config struct {
 	Now         func() time.Time
 }
 
-const (
-	// unnoticed is how long it takes at most until a node notices that a connection has broken without a
-	// sign: until its heartbeat has timed out. Events are kept for that much longer than Config.Window.
-	unnoticed = time.Minute
-	// maxEmitters is the maximum number of other nodes that a log knows. Those of which it has heard
-	// nothing for the longest time are forgotten first.
-	maxEmitters = 64
-)
+// maxEmitters is the maximum number of other nodes that a log knows. Those of which it has heard
+// nothing for the longest time are forgotten first.
+const maxEmitters = 64
 
 // Log is a ring of events, with an index by room. Its methods may be called concurrently.
 type Log[M any] struct {
 	cfg   Config
+	began time.Time
 	none  atomic.Bool   // no socket is away
 	moves atomic.Uint64 // how many sockets have left or returned
 
@@ -119,6 +116,7 @@ func New[M any](c Config) *Log[M] {
 		cfg: c, rooms: map[string][]uint64{}, keys: map[string]uint64{}, away: map[ID]*Away{}, awaited: map[string]int{},
 		self: &emitter{Mark: Mark{Emitter: c.Emitter}},
 	}
+	l.began = c.Now()
 	l.none.Store(true)
 	return l
 }
@@ -170,6 +168,28 @@ func (l *Log[M]) HearAll(m Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.hearLocked(m, m.At)
+}
+
+// HearOf records that another node has heard of a third one, which may have ended before this one began.
+func (l *Log[M]) HearOf(m Mark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.emitterLocked(m.Emitter) == nil {
+		l.hearLocked(m, m.At)
+	}
+}
+
+// Heard returns the marks of the other nodes that can be in a label.
+func (l *Log[M]) Heard() (all []Mark) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	silent := l.silentSince()
+	for _, e := range l.others {
+		if !e.last.Before(silent) {
+			all = append(all, e.Mark)
+		}
+	}
+	return all
 }
 
 // hearLocked records a mark. All events of the node after floor arrive, if it has not been heard before.
@@ -230,7 +250,7 @@ func (l *Log[M]) labelLocked(at uint64) string {
 
 // silentSince returns a time before which no event of a log came. A node that is silent since then need
 // not be in a label.
-func (l *Log[M]) silentSince() time.Time { return l.cfg.Now().Add(-l.cfg.Window - 2*unnoticed) }
+func (l *Log[M]) silentSince() time.Time { return l.cfg.Now().Add(-l.cfg.Window - 2*l.cfg.Unnoticed) }
 
 func (l *Log[M]) appendLabelLocked(b []byte, at uint64, later map[*emitter]uint64) []byte {
 	b = l.Mark(at).Append(b)
@@ -282,7 +302,7 @@ func (l *Log[M]) Keep(e Entry[M]) {
 			l.rooms[r] = append(list, at)
 		}
 	}
-	oldest := now.Add(-l.cfg.Window - unnoticed)
+	oldest := now.Add(-l.cfg.Window - l.cfg.Unnoticed)
 	for n := l.lenLocked(); n > 0 && (n > l.cfg.Events || l.bytes > l.cfg.Bytes || l.entries[l.skip].at.Before(oldest)); n-- {
 		l.evictLocked()
 	}

@@ -24,7 +24,7 @@ type site struct {
 func newSite(t *testing.T, change ...func(c *eventlog.Config)) *site {
 	t.Helper()
 	s := &site{t: t, now: time.Unix(1e9, 0)}
-	c := eventlog.Config{Emitter: eventlog.Emitter([]byte("MYSELF")), Window: time.Minute, Events: 100, Bytes: 1000, Sockets: 10, CatchEvents: 50, CatchBytes: 500, Now: func() time.Time { return s.now }}
+	c := eventlog.Config{Emitter: eventlog.Emitter([]byte("MYSELF")), Window: time.Minute, Unnoticed: time.Minute, Events: 100, Bytes: 1000, Sockets: 10, CatchEvents: 50, CatchBytes: 500, Now: func() time.Time { return s.now }}
 	for _, f := range change {
 		f(&c)
 	}
@@ -180,6 +180,14 @@ func newCluster(t *testing.T) cluster {
 	return c
 }
 
+// hear makes the nodes know each other.
+func (c cluster) hear() {
+	for i := range c {
+		c[i].HearAll(c[(i+1)%3].Mark(0))
+		c[i].HearAll(c[(i+2)%3].Mark(0))
+	}
+}
+
 // emit emits an event on a node; others get it.
 func (c cluster) emit(node int, event string, others ...int) (label string) {
 	s := c[node]
@@ -196,6 +204,7 @@ func TestLog_Nodes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
+			c.hear()
 			start, since := c[0].Reserve()
 			c.emit(0, "a", 1, 2)
 			label := c.emit(1, "b", 0, 2)
@@ -236,6 +245,7 @@ func TestLog_Nodes(t *testing.T) {
 func TestLog_Ahead(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
+	c.hear()
 	start, since := c[0].Reserve()
 	c.emit(2, "a", 0, 1)
 	c.emit(2, "b", 0)
@@ -281,10 +291,7 @@ func TestLog_NodesIncomplete(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := newCluster(t)
-			for i := range c {
-				c[i].HearAll(c[(i+1)%3].Mark(0))
-				c[i].HearAll(c[(i+2)%3].Mark(0))
-			}
+			c.hear()
 			start, since := c[0].Reserve()
 			c.emit(2, "a", 0, 1)
 			last := c[0].Label(c[0].Head())
@@ -370,6 +377,41 @@ func TestLog_ForgetsOldEvents(t *testing.T) {
 	events, bytes, _ := s.Len()
 	require.Equal(t, 1, events)
 	require.Equal(t, 1, bytes)
+}
+
+// A node that has just begun does not know what came from a node of which it has never heard, unless another one
+// has told.
+func TestLog_NeverHeard(t *testing.T) {
+	t.Parallel()
+	for name, told := range map[string]struct {
+		mark  uint64
+		later time.Duration
+		ok    bool
+	}{
+		"not told":                   {},
+		"told":                       {mark: 1, ok: true},
+		"told of a later event":      {mark: 2},
+		"it has begun long ago":      {later: time.Hour, ok: true},
+		"told of it by an older one": {mark: 1, later: time.Hour, ok: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c[1].HearAll(c[0].Mark(0))
+			start, since := c[0].Reserve()
+			c.emit(2, "a", 0)
+			last := c[0].Label(c[0].Head())
+			a := c[0].leave([]string{"room"}, start)
+			a.Label = since
+			if told.mark > 0 {
+				c[1].HearOf(c[2].Mark(told.mark))
+			}
+			f, ok := c[1].Foreign(c[0].Record(a), c[1].now.Add(told.later), nil)
+			require.True(t, ok)
+			_, ok = c[1].back(f, last, "room")
+			require.Equal(t, told.ok, ok)
+		})
+	}
 }
 
 func FuzzLabel(f *testing.F) {

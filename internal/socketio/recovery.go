@@ -59,12 +59,15 @@ type recoveryLog struct {
 	everything bool
 }
 
+// unnoticedSlack is how much later than its heartbeat times out the end of a connection may be noticed.
+const unnoticedSlack = 5 * time.Second
+
 // findTimeout is how long a handshake waits for the end of the socket that it takes the place of.
 const findTimeout = 2 * time.Second
 
 func newRecoveryLog(c *RecoveryConfig, e *EngineConfig) *recoveryLog {
 	cfg := eventlog.Config{
-		Window: c.Window, Events: c.Events, Bytes: c.Bytes, Sockets: c.Sockets,
+		Window: c.Window, Unnoticed: e.PingInterval + e.PingTimeout + unnoticedSlack, Events: c.Events, Bytes: c.Bytes, Sockets: c.Sockets,
 		CatchEvents: e.MaxOutboxMessages / 2, CatchBytes: e.MaxOutboxBytes / 2,
 	}
 	copy(cfg.Emitter[:], rand.Text())

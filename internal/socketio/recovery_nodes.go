@@ -34,14 +34,30 @@ func (n *Namespace) AtHead(f func(mark string)) {
 	f(n.log.Mark(at).String())
 }
 
-// Heard records that another node has emitted the events up to a mark. Those that it emits later
-// arrive here. It reports whether the mark is valid.
-func (n *Namespace) Heard(mark string) bool {
+// Hear records that another node has emitted the events up to a mark, and which ones of third nodes it has
+// heard. Those that it emits later arrive here. It reports whether the marks are valid.
+func (n *Namespace) Hear(mark string, others []string) bool {
 	m, ok := eventlog.ParseMark(mark)
-	if ok {
-		n.log.HearAll(m)
+	if !ok {
+		return false
 	}
-	return ok
+	n.log.HearAll(m)
+	for _, text := range others {
+		o, ok := eventlog.ParseMark(text)
+		if !ok {
+			return false
+		}
+		n.log.HearOf(o)
+	}
+	return true
+}
+
+// Heard returns the marks of the other nodes, for Hear.
+func (n *Namespace) Heard() (marks []string) {
+	for _, m := range n.log.Heard() {
+		marks = append(marks, m.String())
+	}
+	return marks
 }
 
 // IsNode reports whether a record with that node is of this one.
