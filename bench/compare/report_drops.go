@@ -94,7 +94,7 @@ func (r report) caughtUpTable(p printer) {
 	for i, label := range drops {
 		for _, pe := range r.measured(label) {
 			row := []string{pe.name, dropsNames[i]}
-			for _, key := range []string{"published", "lost_cut_seen", "lost_cut_unseen", "lost_ended", "lost_unbroken", "doubled", "out_of_order"} {
+			for _, key := range []string{"published", "lost_cut_seen", "lost_cut_unseen", "lost_ended", "lost_unbroken", "lost_though_recovered", "doubled", "out_of_order"} {
 				row = append(row, counts(r.of(label, pe.name, key)))
 			}
 			row = append(row, percent(r.of(label, pe.name, "caught_up_pct")))
@@ -105,7 +105,7 @@ func (r report) caughtUpTable(p printer) {
 		}
 	}
 	p.table([]string{
-		"server", "", "published", "lost: cut, seen", "cut, unseen", "server ended", "connected", "doubled", "out of order",
+		"server", "", "published", "lost: cut, seen", "cut, unseen", "server ended", "connected", "though recovered", "doubled", "out of order",
 		"caught up", "p50 ms", "p99 ms", "max ms",
 	}, rows)
 }

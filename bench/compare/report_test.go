@@ -171,7 +171,7 @@ func TestDropsAreWritten(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "benchmarks.md")
 	r := report{at: time.Unix(0, 0), machine: []string{"a machine"}, results: results{
 		{Name: node, Label: "drops", OK: true, V: map[string]float64{"delivered_pct": 99.999, "lost_cut_seen": 1, "published": 6000, "caught_up_pct": 50, "caught_up_p50_ms": 7}},
-		{Name: node, Label: "drops", OK: true, V: map[string]float64{"delivered_pct": 98, "lost_cut_seen": 3, "published": 6000, "caught_up_pct": 50, "caught_up_p50_ms": 8}},
+		{Name: node, Label: "drops", OK: true, V: map[string]float64{"delivered_pct": 98, "lost_cut_seen": 3, "lost_though_recovered": 2, "doubled": 4, "published": 6000, "caught_up_pct": 50, "caught_up_p50_ms": 8}},
 		{Name: ours, Label: "drops", OK: true, V: map[string]float64{
 			"delivered_pct": 100, "published": 6000, "caught_up_pct": 100, "clients": 500, "seconds": 20,
 			"offers": 1200, "offers_received_pct": 99.91, "offers_only_synced": 1, "offers_p50_ms": 250.3, "offers_p99_ms": 7100, "offers_away_p50_ms": 2500,
@@ -196,7 +196,7 @@ func TestDropsAreWritten(t *testing.T) {
 		"500 clients, each", "For 20 s 100 events",
 		"| realtime | drops only | 1,200 | 99.91 % | 1 | 250 | 7.10 | 2.50 | 9.00 | 600 / 590 | 0 | 300 | 3.01 | 3.05 | 3.06 | 2 | 610 | 0 |",
 		"| node | 98.99 % [98.00–99.99] |  |  |", "| realtime | 100 % |  | 100 % |",
-		"| node | drops only | 6,000 | 1–3 |", "| 50.00 % | 7.50 [7.00–8.00] |",
+		"| node | drops only | 6,000 | 1–3 |  |  |  | 2 | 4 |", "| 50.00 % | 7.50 [7.00–8.00] |",
 		"| realtime | started again | 10,000 |  |  |  | 7.50 |", "storm-spread realtime: got 1 of 2",
 	} {
 		if !strings.Contains(string(b), want) || !strings.Contains(whole, want) {

@@ -33,6 +33,7 @@ type entry struct {
 	outcome outcome
 	copies  int
 	missed  cause // why its client did not receive it at once
+	owed    bool  // the server said, when the client was back, that it has recovered
 }
 
 // An absence is one time that a client was away.
@@ -129,9 +130,9 @@ func (l *ledger) left(user int, why cause, since int64) {
 	l.away[user] = &absence{cause: why, since: since}
 }
 
-// returned notes that a client is connected again. What it missed in an earlier absence and
-// did not get then counts no more against this one.
-func (l *ledger) returned(user int, now int64) {
+// returned notes that a client is connected again, and whether the server says that it has recovered.
+// What it missed in an earlier absence and did not get then counts no more against this one.
+func (l *ledger) returned(user int, recovered bool, now int64) {
 	a := l.away[user]
 	if a == nil {
 		return
@@ -140,7 +141,7 @@ func (l *ledger) returned(user int, now int64) {
 	a.back = true
 	for _, n := range l.unread[user] {
 		if e := &l.events[n]; e.missed == unbroken {
-			e.missed = a.cause
+			e.missed, e.owed = a.cause, recovered
 			a.missed = append(a.missed, n)
 		}
 	}
@@ -164,11 +165,15 @@ func (l *ledger) complete() bool {
 func (l *ledger) report(r *result) {
 	var outcomes [3]int
 	var lost [causes]int
+	owed := 0
 	for i := range l.events {
 		e := &l.events[i]
 		outcomes[e.outcome]++
 		if e.outcome == accepted && e.copies == 0 {
 			lost[e.missed]++
+			if e.owed {
+				owed++
+			}
 		}
 	}
 	published, missing := outcomes[accepted], 0
@@ -192,6 +197,7 @@ func (l *ledger) report(r *result) {
 			r.add("absences_"+c.String(), float64(l.absences[c]), "")
 		}
 	}
+	r.add("lost_though_recovered", float64(owed), "")
 	r.add("doubled", float64(l.doubled), "")
 	r.add("out_of_order", float64(l.disordered), "")
 	r.add("caught_up_pct", 100*per(float64(len(l.caughtUp)), int64(away)), "%")

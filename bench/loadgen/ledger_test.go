@@ -90,7 +90,7 @@ func TestLedger_CaughtUpIsWhenTheLastMissedEventIsThere(t *testing.T) {
 	during := accept(l, 0, 2)
 	l.left(0, ended, 150*ms)   // an attempt that failed
 	l.left(0, cutSeen, 200*ms) // the network is away longer
-	l.returned(0, 300*ms)
+	l.returned(0, true, 300*ms)
 	after := accept(l, 0, 1) // not missed: it was connected
 	for i, n := range append(append(before, during...), after...) {
 		if len(l.caughtUp) != 0 && i < 3 {
@@ -99,7 +99,7 @@ func TestLedger_CaughtUpIsWhenTheLastMissedEventIsThere(t *testing.T) {
 		l.received(0, n, int64(310+10*i)*ms)
 	}
 	l.left(1, cutUnseen, 0) // misses nothing
-	l.returned(1, 7*ms)
+	l.returned(1, false, 7*ms)
 	got, _ := figures(l)
 	if got["caught_up_pct"] != 100 || got["caught_up_max_ms"] != 130 || got["caught_up_p50_ms"] != 130 || len(l.caughtUp) != 2 || l.caughtUp[0] != 7*ms {
 		t.Errorf("caught up %v: %v", l.caughtUp, got)
@@ -114,14 +114,14 @@ func TestLedger_WhatIsNeverThereIsLostByItsCause(t *testing.T) {
 	for _, why := range []cause{cutSeen, cutUnseen, ended} {
 		l.left(0, why, 1)
 		accept(l, 0, int(why))
-		l.returned(0, 2)
+		l.returned(0, why == cutUnseen, 2)
 	}
 	l.left(0, ended, 3) // caught up: nothing was published, and what is lost is lost before
-	l.returned(0, 4)
+	l.returned(0, true, 4)
 	accept(l, 0, 4) // while it is connected
 	got, _ := figures(l)
 	for key, want := range map[string]float64{
-		"lost": 10, "lost_cut_seen": 1, "lost_cut_unseen": 2, "lost_ended": 3, "lost_unbroken": 4, "caught_up_pct": 25, "delivered_pct": 0,
+		"lost": 10, "lost_cut_seen": 1, "lost_cut_unseen": 2, "lost_ended": 3, "lost_unbroken": 4, "lost_though_recovered": 2, "caught_up_pct": 25, "delivered_pct": 0,
 	} {
 		if got[key] != want {
 			t.Errorf("%s: %v, want %v", key, got[key], want)

@@ -255,7 +255,7 @@ func (d *dropper) ready(k *conn) {
 		}
 	}
 	c.wasHere = true
-	d.ledger.returned(c.user, nanos())
+	d.ledger.returned(c.user, c.kept.recovered, nanos())
 	if d.offers != nil {
 		d.offers.returned(k)
 	}
