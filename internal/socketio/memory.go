@@ -105,6 +105,19 @@ func (s *Socket) joins(room string, at uint64) {
 	more.joined[room] = r
 }
 
+// leaves is called after the socket has left a room.
+func (s *Socket) leaves(room string) {
+	m := s.mem
+	if m == nil {
+		return
+	}
+	s.ns.log.Pause()
+	defer s.ns.log.End()
+	if m.more != nil {
+		delete(m.more.joined, room)
+	}
+}
+
 // joining is called before the socket joins a room.
 func (s *Socket) joining(room string) {
 	m := s.mem

@@ -76,6 +76,7 @@ func (s *Socket) Leave(rooms ...string) {
 		if i := s.roomLocked(name); i >= 0 && !s.Closed() {
 			emptied = append(emptied, s.leaveRoomsLocked(s.rooms[i:i+1])...)
 			s.rooms = slices.Delete(s.rooms, i, i+1)
+			s.leaves(name)
 		}
 	}
 	s.mu.Unlock()
