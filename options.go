@@ -231,7 +231,7 @@ type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
 	Enabled bool
 	// Window is how long a client may be away, at least one second. Defaults to 2 min.
 	Window time.Duration
-	// Events is the maximum number of events that the node keeps in each namespace. Defaults to 100,000 events.
+	// Events is the maximum number of events that the node keeps. Defaults to 100,000 events.
 	Events int
 	// Bytes is the maximum size of these events. Defaults to 67,108,864 bytes.
 	Bytes int

@@ -17,6 +17,8 @@ import (
 )
 
 const (
+	// claimAgain is the time after which the node of a socket is asked again, until there is a sign of it.
+	claimAgain = 100 * time.Millisecond
 	// claimSign is how long a node waits for the first sign of life of a socket's node, and claimTime
 	// for its answer. That node may first wait whether the former connection still answers.
 	claimSign = 300 * time.Millisecond
@@ -136,9 +138,13 @@ func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, 
 		defer p.mu.Unlock()
 		delete(p.claims, id)
 	}()
-	p.rt.shareState(ns.name, stateContent{Claim: &socketClaim{id, of.Node, of.ID, of.Socket, offset}})
-	timer := time.NewTimer(claimSign)
+	ask := func() {
+		p.rt.shareState(ns.name, stateContent{Claim: &socketClaim{id, of.Node, of.ID, of.Socket, offset}})
+	}
+	ask()
+	timer, again := time.NewTimer(claimSign), time.NewTicker(claimAgain)
 	defer timer.Stop()
+	defer again.Stop()
 	for {
 		select {
 		case a := <-answers:
@@ -147,6 +153,10 @@ func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, 
 			}
 			alive = true
 			timer.Reset(claimTime)
+		case <-again.C:
+			if !alive {
+				ask() // a message may have been lost
+			}
 		case <-timer.C:
 			return nil, alive
 		case <-ctx.Done():

@@ -20,12 +20,11 @@ import (
 )
 
 // Config bounds a Log. Every field but Now is required.
-type Config struct {
+type Config[M any] struct {
 	Emitter     Emitter       // this node
 	Window      time.Duration // how long a socket can be away
 	Unnoticed   time.Duration // how long it takes at most until a node notices that a connection has broken
-	Events      int           // the maximum number of events that are kept
-	Bytes       int           // the maximum size of these events
+	Budget      *Budget[M]    // of the events that are kept
 	Sockets     int           // the maximum number of sockets that are away
 	CatchEvents int           // the maximum number of events that a socket gets at once
 	CatchBytes  int           // the maximum size of these events
@@ -38,10 +37,11 @@ const maxEmitters = 64
 
 // Log is a ring of events, with an index by room. Its methods may be called concurrently.
 type Log[M any] struct {
-	cfg   Config
+	cfg   Config[M]
 	began time.Time
 	none  atomic.Bool   // no socket is away
 	moves atomic.Uint64 // how many sockets have left or returned
+	first atomic.Int64  // when the oldest event came, in nanoseconds since 1970, or noFirst
 
 	mu      sync.Mutex // guards the fields below, and the fields of every Away that its comment names
 	head    uint64     // the highest position so far
@@ -108,7 +108,7 @@ type entry[M any] struct {
 }
 
 // New returns an empty log.
-func New[M any](c Config) *Log[M] {
+func New[M any](c Config[M]) *Log[M] {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -118,6 +118,8 @@ func New[M any](c Config) *Log[M] {
 	}
 	l.began = c.Now()
 	l.none.Store(true)
+	l.first.Store(noFirst)
+	c.Budget.join(l)
 	return l
 }
 
@@ -290,6 +292,7 @@ func (l *Log[M]) Keep(e Entry[M]) {
 		if old, ok := l.keys[e.Key]; ok {
 			o := l.entryLocked(old) // it is kept: evicting removes it from keys
 			l.bytes -= o.Size
+			l.cfg.Budget.add(0, -o.Size)
 			var none M
 			o.Event, o.Size, o.empty = none, 0, true
 		}
@@ -297,15 +300,16 @@ func (l *Log[M]) Keep(e Entry[M]) {
 	}
 	l.entries = append(l.entries, entry[M]{Entry: e, pos: at, emitter: by, at: now})
 	l.bytes += e.Size
+	l.cfg.Budget.add(1, e.Size)
+	if l.lenLocked() == 1 {
+		l.first.Store(now.UnixNano())
+	}
 	for _, r := range e.To.rooms() {
 		if list := l.rooms[r]; len(list) == 0 || list[len(list)-1] != at { // a room may be named twice
 			l.rooms[r] = append(list, at)
 		}
 	}
-	oldest := now.Add(-l.cfg.Window - l.cfg.Unnoticed)
-	for n := l.lenLocked(); n > 0 && (n > l.cfg.Events || l.bytes > l.cfg.Bytes || l.entries[l.skip].at.Before(oldest)); n-- {
-		l.evictLocked()
-	}
+	l.trimLocked(now)
 	l.expireLocked(now)
 }
 
@@ -358,6 +362,7 @@ func (l *Log[M]) evictLocked() {
 	at := e.pos
 	l.trimmed = at
 	l.bytes -= e.Size
+	l.cfg.Budget.add(-1, -e.Size)
 	e.emitter.floor, e.emitter.floorAt = max(e.emitter.floor, e.Origin.At), e.at
 	if e.Key != "" && l.keys[e.Key] == at {
 		delete(l.keys, e.Key)
@@ -376,5 +381,9 @@ func (l *Log[M]) evictLocked() {
 		n := copy(l.entries, l.entries[l.skip:])
 		clear(l.entries[n:])
 		l.entries, l.skip = l.entries[:n], 0
+	}
+	l.first.Store(noFirst)
+	if l.lenLocked() > 0 {
+		l.first.Store(l.entries[l.skip].at.UnixNano())
 	}
 }

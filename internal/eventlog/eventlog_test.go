@@ -21,10 +21,10 @@ type site struct {
 	ids byte
 }
 
-func newSite(t *testing.T, change ...func(c *eventlog.Config)) *site {
+func newSite(t *testing.T, change ...func(c *eventlog.Config[string])) *site {
 	t.Helper()
 	s := &site{t: t, now: time.Unix(1e9, 0)}
-	c := eventlog.Config{Emitter: eventlog.Emitter([]byte("MYSELF")), Window: time.Minute, Unnoticed: time.Minute, Events: 100, Bytes: 1000, Sockets: 10, CatchEvents: 50, CatchBytes: 500, Now: func() time.Time { return s.now }}
+	c := eventlog.Config[string]{Emitter: eventlog.Emitter([]byte("MYSELF")), Window: time.Minute, Unnoticed: time.Minute, Budget: eventlog.NewBudget[string](100, 1000), Sockets: 10, CatchEvents: 50, CatchBytes: 500, Now: func() time.Time { return s.now }}
 	for _, f := range change {
 		f(&c)
 	}
@@ -175,7 +175,7 @@ func newCluster(t *testing.T) cluster {
 	t.Helper()
 	var c cluster
 	for i := range 3 {
-		c = append(c, newSite(t, func(cfg *eventlog.Config) { copy(cfg.Emitter[:], fmt.Sprintf("NODE-%d", i)) }))
+		c = append(c, newSite(t, func(cfg *eventlog.Config[string]) { copy(cfg.Emitter[:], fmt.Sprintf("NODE-%d", i)) }))
 	}
 	return c
 }
@@ -316,14 +316,14 @@ func TestLog_Limits(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		change func(c *eventlog.Config)
+		change func(c *eventlog.Config[string])
 		during func(s *site)
 		ok     bool
 	}{
 		"within them":     {during: many(100), ok: true},
 		"events":          {during: many(101)},
 		"bytes":           {during: func(s *site) { s.emit(string(make([]byte, 600)), "x"); s.emit(string(make([]byte, 600)), "x") }},
-		"events at once":  {change: func(c *eventlog.Config) { c.CatchEvents = 1 }, during: func(s *site) { s.emit("a", "room"); s.emit("b", "room") }},
+		"events at once":  {change: func(c *eventlog.Config[string]) { c.CatchEvents = 1 }, during: func(s *site) { s.emit("a", "room"); s.emit("b", "room") }},
 		"bytes at once":   {during: func(s *site) { s.emit(string(make([]byte, 501)), "room") }},
 		"time":            {during: func(s *site) { s.now = s.now.Add(time.Minute + 1) }},
 		"almost the time": {during: func(s *site) { s.now = s.now.Add(time.Minute) }, ok: true},
@@ -336,7 +336,7 @@ func TestLog_Limits(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, func(cfg *eventlog.Config) {
+			s := newSite(t, func(cfg *eventlog.Config[string]) {
 				if c.change != nil {
 					c.change(cfg)
 				}
@@ -414,11 +414,37 @@ func TestLog_NeverHeard(t *testing.T) {
 	}
 }
 
+// The logs of a node share a budget: the oldest event goes, whichever log has it.
+func TestBudget(t *testing.T) {
+	t.Parallel()
+	b := eventlog.NewBudget[string](4, 1000)
+	now := time.Unix(1e9, 0)
+	var logs []*site
+	for range 2 {
+		s := newSite(t, func(cfg *eventlog.Config[string]) { cfg.Budget, cfg.Now = b, func() time.Time { return now } })
+		logs = append(logs, s)
+	}
+	lens := func() string {
+		first, _, _ := logs[0].Len()
+		second, _, _ := logs[1].Len()
+		return fmt.Sprint(first, second)
+	}
+	for i, want := range []string{"1 0", "2 0", "3 0", "4 0", "3 1", "2 2", "1 3", "0 4", "0 4"} {
+		now = now.Add(time.Second)
+		logs[min(i/4, 1)].emit("x", "room")
+		require.Equal(t, want, lens())
+	}
+	logs[0].emit(string(make([]byte, 999)), "room")
+	require.Equal(t, "1 1", lens())
+	logs[0].emit(string(make([]byte, 2000)), "room")
+	require.Equal(t, "0 1", lens(), "more than the budget by itself")
+}
+
 func FuzzLabel(f *testing.F) {
 	f.Add("NODE-0-------", "NODE-0", uint64(1)<<41)
 	f.Add("NODE-0-------NODE-1------5*", "______", uint64(0))
 	f.Fuzz(func(t *testing.T, text, node string, at uint64) {
-		s := newSite(t, func(cfg *eventlog.Config) { copy(cfg.Emitter[:], "NODE-0") })
+		s := newSite(t, func(cfg *eventlog.Config[string]) { copy(cfg.Emitter[:], "NODE-0") })
 		_, _ = s.Seen(text)
 		m, ok := eventlog.ParseMark(text)
 		if ok {

@@ -22,12 +22,12 @@ import (
 	"github.com/rodando/realtime/internal/eventlog"
 )
 
-// RecoveryConfig bounds what each namespace keeps for recovery. Every field is required.
+// RecoveryConfig bounds what is kept for recovery. Every field is required.
 type RecoveryConfig struct {
 	Window  time.Duration // how long a client can be away
-	Events  int           // the maximum number of events that are kept
+	Events  int           // the maximum number of events that are kept in all namespaces
 	Bytes   int           // the maximum size of these events
-	Sockets int           // the maximum number of sockets whose clients are away
+	Sockets int           // the maximum number of sockets of a namespace whose clients are away
 	// Everything keeps the events for which nobody of this node waits too, because clients of other
 	// nodes may come.
 	Everything bool
@@ -65,9 +65,9 @@ const unnoticedSlack = 5 * time.Second
 // findTimeout is how long a handshake waits for the end of the socket that it takes the place of.
 const findTimeout = 2 * time.Second
 
-func newRecoveryLog(c *RecoveryConfig, e *EngineConfig) *recoveryLog {
-	cfg := eventlog.Config{
-		Window: c.Window, Unnoticed: e.PingInterval + e.PingTimeout + unnoticedSlack, Events: c.Events, Bytes: c.Bytes, Sockets: c.Sockets,
+func newRecoveryLog(c *RecoveryConfig, e *EngineConfig, b *eventlog.Budget[[]*Message]) *recoveryLog {
+	cfg := eventlog.Config[[]*Message]{
+		Window: c.Window, Unnoticed: e.PingInterval + e.PingTimeout + unnoticedSlack, Budget: b, Sockets: c.Sockets,
 		CatchEvents: e.MaxOutboxMessages / 2, CatchBytes: e.MaxOutboxBytes / 2,
 	}
 	copy(cfg.Emitter[:], rand.Text())

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
+	"github.com/rodando/realtime/internal/eventlog"
 	"github.com/rodando/realtime/internal/timingwheel"
 )
 
@@ -126,7 +127,8 @@ const (
 type Server struct {
 	cfg     Config
 	engine  *engineio.Server
-	running sync.WaitGroup // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited and Config.Failed
+	kept    *eventlog.Budget[[]*Message] // nil: no recovery
+	running sync.WaitGroup               // handshakes, open sockets, closing connections, abandoned hooks, and calls of Config.Limited and Config.Failed
 
 	mu         sync.RWMutex // guards namespaces
 	namespaces map[string]*Namespace
@@ -164,7 +166,11 @@ func New(cfg Config) *Server {
 
 // newServer returns a server without an engine.
 func newServer(cfg Config) *Server {
-	return &Server{cfg: cfg, namespaces: map[string]*Namespace{}}
+	s := &Server{cfg: cfg, namespaces: map[string]*Namespace{}}
+	if c := cfg.Recovery; c != nil {
+		s.kept = eventlog.NewBudget[[]*Message](c.Events, c.Bytes)
+	}
+	return s
 }
 
 // ServeHTTP implements http.Handler.
@@ -190,7 +196,7 @@ func (s *Server) Stats() Stats { return s.engine.Stats() }
 func (s *Server) Namespace(name string, h Hooks) *Namespace {
 	var log *recoveryLog
 	if s.cfg.Recovery != nil && !h.Anonymous {
-		log = newRecoveryLog(s.cfg.Recovery, &s.cfg.Engine)
+		log = newRecoveryLog(s.cfg.Recovery, &s.cfg.Engine, s.kept)
 	}
 	n := newNamespace(name, h, log)
 	s.mu.Lock()
