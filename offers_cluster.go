@@ -60,11 +60,16 @@ func (of *offer) begun(ago, left time.Duration) *begunOffer {
 // delay returns how much later than the first one this node reports an offer. equal says that no
 // node has begun it before the others.
 func (o *offers) delay(id string, equal bool) time.Duration {
-	place := o.rt.peerUsers.roster.Place(o.rt.peerUsers.id, roster.User{Namespace: NamespaceDrivers, ID: id})
+	place := o.place(id)
 	if equal && place == 0 {
 		return 0
 	}
 	return min(takeOver+time.Duration(place)*takeOverStep, maxTakeOver)
+}
+
+// place returns the place of this node in an order that the nodes have for an offer.
+func (o *offers) place(id string) int {
+	return o.rt.peerUsers.roster.Place(o.rt.peerUsers.id, roster.User{Namespace: NamespaceDrivers, ID: id})
 }
 
 // elsewhere reports whether another node seems to have a device of the driver.
@@ -82,14 +87,15 @@ func (o *offers) share(id string, s sharedOffer) {
 }
 
 // shareAll tells the other nodes everything that this one knows first hand, at most once in
-// answerEvery.
+// answerEvery. The node that has begun an offer may have left or died. So the first two in the order for the offer,
+// of which one may be the node that asks, tell of it too.
 func (o *offers) shareAll() {
 	o.shares.soon(o.rt, usersDelay, answerEvery, func() {
-		for i, s := range o.table.Local() {
+		for i, s := range o.table.States() {
 			if i%offersBatch == offersBatch-1 && !o.rt.pause(offersPause) {
 				return
 			}
-			if s.Left <= 0 { // it has ended
+			if s.Left <= 0 || !s.Local && o.place(s.ID) > 1 { // it has ended, or others tell
 				continue
 			}
 			m := sharedOffer{Begun: s.Value.begun(s.Ago, s.Left), Ended: s.Ended}

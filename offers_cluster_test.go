@@ -5,6 +5,7 @@ package realtime_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -123,6 +124,36 @@ func TestOffers_NodeDies(t *testing.T) {
 				require.ElementsMatch(t, []string{"expired o1 d1", "expired o2 d2"}, log.take())
 				time.Sleep(time.Minute)
 				log.expect()
+			})
+		})
+	}
+}
+
+// A node that joins learns of the offers of a node that has died or left, and its drivers get them.
+func TestOffers_OfANodeThatIsGone(t *testing.T) {
+	for _, died := range []bool{false, true} {
+		t.Run(fmt.Sprint("died: ", died), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newOfferCluster(t, 4)
+				for i := range 8 {
+					c.nodes[0].Publish(t, offerTo("d1", fmt.Sprint("o", i), 30))
+				}
+				synctest.Wait()
+				if died {
+					c.links[0].Kill()
+				} else {
+					require.NoError(t, c.nodes[0].Realtime.Shutdown(t.Context()))
+				}
+				synctest.Wait()
+				joined := c.add(t)
+				time.Sleep(1500 * time.Millisecond)
+				phone := joined.Driver(t, "d1")
+				var got []string
+				for range 8 {
+					got = append(got, gotOffer(t, phone))
+				}
+				slices.Sort(got)
+				require.Equal(t, []string{"o0", "o1", "o2", "o3", "o4", "o5", "o6", "o7"}, got)
 			})
 		})
 	}

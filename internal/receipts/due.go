@@ -143,6 +143,7 @@ func (t *Table[K, V]) due(e *entry[K, V]) {
 // State is what this node knows of an event, for nodes that have missed it.
 type State[V any] struct {
 	ID        string
+	Local     bool // it knows something first hand: it reports the event without a delay, one of its devices has received it, or it has ended it
 	Value     V
 	Ago, Left time.Duration // as in Event
 	Received  bool
@@ -151,19 +152,18 @@ type State[V any] struct {
 	Told      []Kind
 }
 
-// Local returns the events of which this node knows something first hand: it reports them without a
-// delay, one of its devices has received them, or it has ended them.
-func (t *Table[K, V]) Local() []State[V] {
+// States returns the events that run, and those of which this node knows something first hand.
+func (t *Table[K, V]) States() []State[V] {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []State[V]
 	for _, e := range t.entries {
-		if !e.local || e.ranOut {
+		if e.ranOut || !e.local && !e.ended.IsZero() {
 			continue
 		}
 		s := State[V]{
-			ID: e.ID, Value: e.Value, Ago: now.Sub(e.begun), Left: e.expires.Sub(now),
+			ID: e.ID, Local: e.local, Value: e.Value, Ago: now.Sub(e.begun), Left: e.expires.Sub(now),
 			Received: !e.received.IsZero(), First: e.first, Ended: !e.ended.IsZero(),
 		}
 		for k := range kinds {

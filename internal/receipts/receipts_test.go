@@ -278,7 +278,7 @@ func TestTable_EarlyReceipt(t *testing.T) {
 	})
 }
 
-func TestTable_Local(t *testing.T) {
+func TestTable_States(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, 10)
 		n.begin("mine", time.Minute, 0)
@@ -289,14 +289,20 @@ func TestTable_Local(t *testing.T) {
 		require.True(t, n.Received("received", "x", received("x")))
 		n.End("ended", true)
 		time.Sleep(1500 * time.Millisecond)
-		all := n.Local()
+		n.begin("over", time.Minute, time.Second)
+		n.End("over", false)
+		all := n.States()
 		slices.SortFunc(all, func(a, b receipts.State[string]) int { return len(a.ID) - len(b.ID) })
+		require.Len(t, all, 4)
+		require.Equal(t, "theirs", all[2].ID)
+		require.False(t, all[2].Local)
+		all = slices.Delete(all, 2, 3)
 		require.Equal(t, []string{"mine", "ended", "received"}, []string{all[0].ID, all[1].ID, all[2].ID})
-		require.Equal(t, receipts.State[string]{ID: "mine", Value: "mine", Ago: 1500 * time.Millisecond, Left: time.Minute - 1500*time.Millisecond}, all[0])
+		require.Equal(t, receipts.State[string]{ID: "mine", Local: true, Value: "mine", Ago: 1500 * time.Millisecond, Left: time.Minute - 1500*time.Millisecond}, all[0])
 		require.True(t, all[1].Ended)
 		require.Equal(t, received("x"), all[2].First)
 		require.Equal(t, []receipts.Kind{receipts.Delivered}, all[2].Told)
-		n.expect("ended ended []", "delivered received x 1 0s")
+		n.expect("ended ended []", "delivered received x 1 0s", "ended over []")
 	})
 }
 
@@ -312,7 +318,7 @@ func TestTable_Concurrently(t *testing.T) {
 				n.Received(id, fmt.Sprint(i), received("x"))
 				n.ReceivedElsewhere(id, received("y"))
 				n.Of("driver")
-				n.Local()
+				n.States()
 				n.Closed(id, fmt.Sprint(i))
 				n.End(id, true)
 			})
