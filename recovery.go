@@ -100,7 +100,7 @@ func (ns *Namespace) recoverable(ctx context.Context, s *Socket, h *handshake) {
 	}
 	s.inner.Recoverable(offsets)
 	p, ok := socketio.ParsePID(pid)
-	if !claims || !ok {
+	if !claims || !ok || !ns.rt.hearsAll() {
 		return
 	}
 	var from *string
@@ -121,6 +121,10 @@ func (ns *Namespace) recoverable(ctx context.Context, s *Socket, h *handshake) {
 		pause = min(2*pause, maxReclaimPause)
 	}
 }
+
+// hearsAll reports whether the node receives what other nodes emit, as far as the adapter knows. Otherwise a
+// client would miss it.
+func (rt *Server) hearsAll() bool { return !rt.clustered || rt.cluster.receiving() }
 
 const (
 	// reclaimTime is how long a handshake waits for the former socket of its client.
@@ -226,7 +230,7 @@ func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake)
 		if err != nil {
 			ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
 		}
-		if missed, n, ok := s.inner.Catch(err == nil); ok {
+		if missed, n, ok := s.inner.Catch(err == nil && ns.rt.hearsAll()); ok {
 			first, hello.Missed, s.recovered = missed, &n, true
 		}
 	}

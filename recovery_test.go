@@ -645,13 +645,18 @@ func TestRecovery_Gap(t *testing.T) {
 	c, hello := back(t, s, former, "d1")
 	recovers(t, c, hello, former, 1)
 
-	cut(t, s, c)
-	adapter.Cut()
-	require.NoError(t, note.Emit(other.Realtime.Drivers().To(room), 2))
-	adapter.Heal()
-	require.NoError(t, s.Settle(t.Context()))
-	again, hello := back(t, s, c, "d1")
-	isNew(t, again, hello, c)
+	for _, healed := range []bool{true, false} {
+		cut(t, s, c)
+		adapter.Cut()
+		require.NoError(t, note.Emit(other.Realtime.Drivers().To(room), 2))
+		if healed {
+			adapter.Heal()
+		}
+		require.NoError(t, s.Settle(t.Context()))
+		again, hello := back(t, s, c, "d1")
+		isNew(t, again, hello, c)
+		c = again
+	}
 }
 
 // Domain events are kept too, in the order of their trip.

@@ -22,7 +22,7 @@ const (
 	markLength = len(Emitter{}) + digits
 	// maxMarks is the maximum number of nodes in a label. In a larger cluster only the node of a label
 	// knows what it means, which incomplete says.
-	maxMarks   = 16
+	maxMarks   = 32
 	incomplete = '*'
 	alphabet   = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 )
