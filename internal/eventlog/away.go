@@ -25,8 +25,9 @@ type Away struct {
 	ID     ID
 	Socket string // the id of the socket
 	Rooms  []Room // also one with the socket's id
-	// Trail says what was queued on the socket, if it was one of this node.
+	// Trail says what was queued on the socket, if it was one of this node. It has begun at Base.
 	Trail Trail
+	Base  uint64
 	// Since is what the client had received when the socket began, and Label is the same for other nodes.
 	Since Seen
 	Label string
@@ -48,12 +49,24 @@ type Away struct {
 	seen    Seen // of Take
 }
 
-// Trail is what is known of the events that were queued on a socket.
+// Trail is what is known of the events that were queued on a socket. Whoever queues them calls Queued.
 type Trail struct {
-	Base   uint64   // Recent has no events up to this position
-	Recent []uint64 // the positions of the newest of these events
-	More   bool     // there were others before them
+	last uint64 // the position of the newest one; 0: none yet
+	// The newest one whose next came so late that the log did not keep it any more, and the next.
+	before, next uint64
 }
+
+// Queued records that an event is queued on a socket. It is called between Begin and End, with the
+// position of Begin.
+func (l *Log[M]) Queued(t *Trail, at uint64) {
+	if t.last != 0 && t.last <= l.trimmed {
+		t.before, t.next = t.last, at
+	}
+	t.last = at
+}
+
+// Begin begins a trail after a position: what came before it was not queued.
+func (t *Trail) Begin(at uint64) { *t = Trail{last: at} }
 
 // Leave records a socket that is about to leave its rooms. Until Settle it cannot return. It is called
 // between Pause and End.
@@ -166,15 +179,15 @@ func (a *Away) Here() bool { return a.Node == Emitter{} }
 // received is the one at that position.
 func (a *Away) upTo(at uint64) uint64 {
 	t := &a.Trail
-	if at < t.Base || t.More && at < t.Recent[0] {
+	switch {
+	case at < a.Base:
 		return at
+	case at >= t.last:
+		return a.at
+	case at >= t.before && at < t.next:
+		return t.next - 1
 	}
-	for _, next := range t.Recent {
-		if next > at {
-			return next - 1
-		}
-	}
-	return a.at
+	return at
 }
 
 // Return gives back a socket that was taken: its client may try again. It is called between Pause and

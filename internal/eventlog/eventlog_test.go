@@ -55,11 +55,15 @@ func (s *site) mark() uint64 { at, _ := s.Reserve(); return at }
 // leave has a socket leave that began at a position, and on which events were queued.
 func (s *site) leave(rooms []string, start uint64, recent ...uint64) *eventlog.Away {
 	s.ids++
-	a := &eventlog.Away{ID: eventlog.ID{s.ids}, Socket: fmt.Sprint("s", s.ids), Since: eventlog.Seen{At: start}, Trail: eventlog.Trail{Base: start, Recent: recent}}
+	a := &eventlog.Away{ID: eventlog.ID{s.ids}, Socket: fmt.Sprint("s", s.ids), Since: eventlog.Seen{At: start}, Base: start}
+	a.Trail.Begin(start)
 	for _, name := range rooms {
 		a.Rooms = append(a.Rooms, eventlog.Room{Name: name})
 	}
 	s.Pause()
+	for _, at := range recent {
+		s.Queued(&a.Trail, at)
+	}
 	s.Leave(a)
 	s.End()
 	s.Settle(a, "owner")
@@ -101,24 +105,19 @@ func TestLog_Missed(t *testing.T) {
 	for last, want := range []string{"[a b c d]", "[b c d]", "[c d]", "[d]"} {
 		t.Run(fmt.Sprint(last, " received"), func(t *testing.T) {
 			t.Parallel()
-			for _, more := range []bool{false, true} {
-				s := newSite(t)
-				start := s.mark()
-				positions := []uint64{start}
-				for _, event := range []string{"a", "b", "c"} {
-					positions = append(positions, s.emit(event, "room"))
-					s.emit("x", "another room")
-				}
-				a := s.leave([]string{"room"}, start, positions[1:]...)
-				if more { // the trail begins later
-					a.Trail.More, a.Trail.Recent = true, a.Trail.Recent[1:]
-				}
-				s.emit("d", "room")
+			s := newSite(t)
+			start := s.mark()
+			positions := []uint64{start}
+			for _, event := range []string{"a", "b", "c"} {
+				positions = append(positions, s.emit(event, "room"))
 				s.emit("x", "another room")
-				missed, ok := s.back(a, s.Label(positions[last]), "room")
-				require.True(t, ok)
-				require.Equal(t, want, fmt.Sprint(missed))
 			}
+			a := s.leave([]string{"room"}, start, positions[1:]...)
+			s.emit("d", "room")
+			s.emit("x", "another room")
+			missed, ok := s.back(a, s.Label(positions[last]), "room")
+			require.True(t, ok)
+			require.Equal(t, want, fmt.Sprint(missed))
 		})
 	}
 }
@@ -136,6 +135,31 @@ func TestLog_Quiet(t *testing.T) {
 	missed, ok := s.back(a, s.Label(start), "room")
 	require.True(t, ok)
 	require.Equal(t, []string{"a"}, missed)
+}
+
+// The same, and then events come that do not arrive, before the node notices that the connection is dead.
+func TestLog_QuietAndThenDead(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	start := s.mark()
+	for range 1000 {
+		s.emit("x", "another room")
+	}
+	var queued []uint64
+	for i := range 20 {
+		queued = append(queued, s.emit(fmt.Sprint(i), "room"))
+	}
+	for n, offset := range append([]uint64{start}, queued[:19]...) {
+		a := s.leave([]string{"room"}, start, queued...)
+		missed, ok := s.back(a, s.Label(offset), "room")
+		require.True(t, ok)
+		require.Len(t, missed, 20-n)
+		require.Equal(t, fmt.Sprint(n), missed[0])
+	}
+	a := s.leave([]string{"room"}, start, queued...)
+	missed, ok := s.back(a, s.Label(queued[19]), "room")
+	require.True(t, ok)
+	require.Empty(t, missed)
 }
 
 // Without the required event there is no recovery.
@@ -161,7 +185,9 @@ func TestLog_JoinedLater(t *testing.T) {
 	joined := s.emit("c", "x")
 	s.emit("d", "room")
 	a := s.leave([]string{"room", "other"}, start)
-	a.Trail.More, a.Trail.Recent = true, []uint64{joined + 1}
+	s.Pause()
+	s.Queued(&a.Trail, joined+1)
+	s.End()
 	a.Rooms[0].Since.At = joined
 	missed, ok := s.back(a, s.Label(start), "room", "other")
 	require.True(t, ok)

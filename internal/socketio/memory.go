@@ -13,14 +13,15 @@ import (
 type memory struct {
 	secret  [20]byte
 	offsets Offsets
+	unusual bool   // more says which events it does not get
 	start   uint64 // the position of hello; that of the last event without which the client cannot recover is one higher
-	label   string // see eventlog.Away; empty unless the log keeps everything
+	trail   eventlog.Trail
 	more    *memories
 }
 
-// memories is the part of a memory that a socket without traffic does not have.
+// memories is the part of a memory that most sockets of a single node do not have.
 type memories struct {
-	trail    trail
+	label    string                   // see eventlog.Away; empty unless the log keeps everything
 	joined   map[string]eventlog.Room // the rooms that it has joined since it was opened
 	required bool                     // the client cannot recover without the event behind start
 	turn     int                      // see eventlog.Away
@@ -28,29 +29,6 @@ type memories struct {
 	resumed  *Away                    // the socket that this one is, until Catch
 	left     *Away                    // after the end: the socket itself
 	ahead    []eventlog.Mark          // see eventlog.Caught
-}
-
-// trailLength is the number of positions that a trail has.
-const trailLength = 16
-
-// trail has the positions of the newest events that were queued on a socket.
-type trail struct {
-	ring [trailLength]uint64
-	n    int // how many events there were in all
-}
-
-func (t *trail) push(at uint64) {
-	t.ring[t.n%trailLength] = at
-	t.n++
-}
-
-func (t *trail) after(base uint64) eventlog.Trail {
-	n := min(t.n, trailLength)
-	r := eventlog.Trail{Base: base, More: t.n > n, Recent: make([]uint64, 0, n)}
-	for i := t.n - n; i < t.n; i++ {
-		r.Recent = append(r.Recent, t.ring[i%trailLength])
-	}
-	return r
 }
 
 // further returns the part of the memory that is not there at first.
@@ -70,8 +48,8 @@ const (
 
 // receives returns what the socket does with an event.
 func (m *memory) receives(v *versions) int {
-	if o := m.more; o != nil {
-		switch {
+	if m.unusual {
+		switch o := m.more; {
 		case o.resumed != nil:
 			return caught
 		case slices.ContainsFunc(o.ahead, func(k eventlog.Mark) bool { return k.Emitter == v.origin.Emitter && k.At >= v.origin.At }):
@@ -79,7 +57,7 @@ func (m *memory) receives(v *versions) int {
 		}
 	}
 	if v.label != "" {
-		m.further().trail.push(v.at)
+		v.n.log.Queued(&m.trail, v.at)
 	}
 	return live
 }
@@ -143,12 +121,12 @@ func (s *Socket) roomsLocked() []string {
 // away describes the socket, which is in those rooms. It is called while the log emits nothing.
 func (s *Socket) away(rooms []string) *Away {
 	m := s.mem
-	a := &Away{ID: idOf(m.secret), Socket: s.id, Since: eventlog.Seen{At: m.start}, Label: m.label, Trail: eventlog.Trail{Base: m.start}}
+	a := &Away{ID: idOf(m.secret), Socket: s.id, Since: eventlog.Seen{At: m.start}, Trail: m.trail, Base: m.start}
 	more := m.more
 	if more == nil {
 		more = &memories{}
 	}
-	a.Turn, a.Trail = more.turn, more.trail.after(m.start)
+	a.Turn, a.Label = more.turn, more.label
 	if more.turn > 0 {
 		a.Since = more.since
 	}

@@ -114,8 +114,9 @@ func (s *Socket) Recoverable(o Offsets) {
 	_, _ = rand.Read(m.secret[:]) // never fails
 	at, label := s.ns.log.Reserve()
 	m.start = at
+	m.trail.Begin(at)
 	if s.ns.Keeps() {
-		m.label = label
+		m.more = &memories{label: label}
 	}
 	s.mu.Lock() // the client may disconnect meanwhile
 	defer s.mu.Unlock()
@@ -233,7 +234,7 @@ func (s *Socket) Resume(a *Away, p PID, offset *string) (ok, taken bool) {
 		return false, false
 	}
 	s.id, s.mem.secret = a.Socket, p.secret
-	s.mem.more = &memories{resumed: a}
+	s.mem.further().resumed, s.mem.unusual = a, true
 	return true, false
 }
 
@@ -249,15 +250,18 @@ func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 	s.ns.log.Pause()
 	defer s.ns.log.End()
 	c, ok := s.ns.log.Catch(a, rooms)
-	m, more := s.mem, &memories{}
-	m.start, m.more = c.Head, more
+	m := s.mem
+	more := &memories{label: m.more.label}
+	m.start, m.more, m.unusual = c.Head, more, false
+	m.trail.Begin(c.Head)
 	if ok = ok && wanted; !ok {
 		_, _ = rand.Read(m.secret[:]) // never fails
 		return nil, 0, false
 	}
 	more.turn, more.since, more.ahead = a.Turn+1, c.Seen, c.Ahead
+	m.unusual = len(c.Ahead) > 0
 	if s.ns.Keeps() {
-		m.label = c.Label
+		more.label = c.Label
 	}
 	for _, name := range rooms {
 		if !slices.ContainsFunc(a.Rooms, func(r eventlog.Room) bool { return r.Name == name }) {
