@@ -305,7 +305,7 @@ func snapshotDocs(namespace string) []EventDoc {
 		example.Offers = []AssignmentOffered{{TripID: "trip-2", AssignmentID: exampleAssignment, TTLSec: 20, Pickup: examplePlace, PriceEstimate: new(350.5), Currency: "CUP", At: exampleTime}}
 		also = " `driver:availability:update` follows it."
 	}
-	return []EventDoc{DescribeEvent(EventTripSync, namespace, "the socket that connected, with `Options.Snapshots` only",
+	return []EventDoc{DescribeEvent(EventTripSync, namespace, "the socket that connected, unless it recovers; with `Options.Snapshots` only",
 		"What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later."+also+
 			" An event that it contains already may still come.", example.payload(namespace, exampleTime))}
 }

@@ -36,7 +36,7 @@ type UndeliveredReason string
 
 // The reasons.
 const (
-	UndeliveredNoDevice  UndeliveredReason = "no_device"  // the user had no socket
+	UndeliveredNoDevice  UndeliveredReason = "no_device"  // no node had a socket of the user
 	UndeliveredNoReceipt UndeliveredReason = "no_receipt" // no socket of the user has proved that it has received it
 )
 
@@ -78,7 +78,7 @@ type AssignmentDeliveredPayload struct {
 	DriverID     string     `json:"driverId"`
 	SocketID     string     `json:"socketId"`
 	LatencyMS    int64      `json:"latencyMs" doc:"milliseconds from the offer to the receipt"`
-	By           ReceivedBy `json:"by"`
+	By           ReceivedBy `json:"by" doc:"\"ack\": the app has acknowledged the offer, or has answered it; \"heartbeat\": the client has answered a ping that was sent right behind it"`
 }
 
 func (e AssignmentDelivered) deliver(f facts) []Delivery {
@@ -120,7 +120,7 @@ type AssignmentUndeliveredPayload struct {
 	TripPayload
 	AssignmentID string            `json:"assignmentId"`
 	DriverID     string            `json:"driverId"`
-	Reason       UndeliveredReason `json:"reason"`
+	Reason       UndeliveredReason `json:"reason" doc:"\"no_device\": no node had a socket of the driver; \"no_receipt\": no socket of the driver has proved that it has received the offer"`
 }
 
 func (e AssignmentUndelivered) deliver(f facts) []Delivery {

@@ -2,13 +2,14 @@ package realtime_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/rodando/realtime"
 )
 
-// Recall asks the drivers of a vehicle to bring it in. It must arrive.
+// Recall asks the drivers of a vehicle to bring it in. Its receipts say whether it has arrived.
 var Recall = realtime.NewTracked[string]("vehicle:recall")
 
 // An event with receipts: whoever has not received it gets a call.
@@ -24,7 +25,11 @@ func ExampleTracked_Send() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	for r := range receipts.All(ctx) {
+	r, err := receipts.Wait(ctx)
+	switch {
+	case errors.Is(err, realtime.ErrNotReceived):
+		fmt.Println("nobody has received it: call them")
+	case err == nil:
 		fmt.Println(r.UserID, "has received it, by", r.By)
 	}
 	// Output: ana has received it, by heartbeat

@@ -159,8 +159,7 @@ func (o *offers) sendHere(ns *Namespace, of *offer) (receivers int) {
 	return receivers
 }
 
-// connected sends a driver's offers to a socket that has just connected, as its first events after
-// hello.
+// connected sends a driver's offers to a socket that has just connected, behind hello and the snapshot.
 func (o *offers) connected(s *Socket) {
 	if s.ns.name != NamespaceDrivers {
 		return

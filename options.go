@@ -55,7 +55,7 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	Parties PartyLookup
 	// Snapshots finds what a user must know when a socket connects: the running trips, the open
 	// offers, a driver's availability. Each socket of /drivers and /passengers receives it behind
-	// hello. Defaults to none: apps ask the host's REST API.
+	// hello, unless it recovers. Defaults to none: apps ask the host's REST API.
 	Snapshots SnapshotLookup
 	// Events are the host's own domain events; NewDomainEvent declares one. Defaults
 	// to none.

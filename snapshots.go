@@ -14,7 +14,8 @@ import (
 // SnapshotLookup finds what a user must know now: the running trips, the open offers, and of a driver
 // the availability. It is optional; without one, apps ask the host's REST API when they connect.
 //
-// The server calls it for each socket that connects to /drivers or /passengers, and sends the result to
+// The server calls it for each socket that connects to /drivers or /passengers, unless the socket recovers
+// (Options.Recovery): that one has the events that it missed, and gets no snapshot. The server sends the result to
 // that socket alone, behind hello: trip:sync, and then driver:availability:update if there is an
 // Availability. The socket is in its rooms before the call, and what is emitted to it meanwhile comes
 // behind the snapshot. So no event is missing between the two, if the call sees every change whose event

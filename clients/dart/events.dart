@@ -58,7 +58,7 @@ abstract final class DriversEvents {
 
   /// The server sends it. Payload: TripSyncPayload.
   /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
-  /// To: the socket that connected, with `Options.Snapshots` only.
+  /// To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
   static const tripSync = 'trip:sync';
 
   /// The server sends it. Payload: DriverAssignedToDriverPayload.
@@ -188,7 +188,7 @@ abstract final class PassengersEvents {
 
   /// The server sends it. Payload: TripSyncPayload.
   /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
-  /// To: the socket that connected, with `Options.Snapshots` only.
+  /// To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
   static const tripSync = 'trip:sync';
 
   /// The server sends it. Payload: TripRequestedPayload.
@@ -708,6 +708,7 @@ final class AssignmentDeliveredPayload {
   /// milliseconds from the offer to the receipt
   final int latencyMs;
 
+  /// "ack": the app has acknowledged the offer, or has answered it; "heartbeat": the client has answered a ping that was sent right behind it
   final String by;
 }
 
@@ -995,6 +996,7 @@ final class AssignmentUndeliveredPayload {
 
   final String driverId;
 
+  /// "no_device": no node had a socket of the driver; "no_receipt": no socket of the driver has proved that it has received the offer
   final String reason;
 }
 

@@ -87,7 +87,7 @@ object DriversEvents {
     /**
      * The server sends it. Payload: TripSyncPayload.
      * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
-     * To: the socket that connected, with `Options.Snapshots` only.
+     * To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
      */
     const val TRIP_SYNC = "trip:sync"
 
@@ -267,7 +267,7 @@ object PassengersEvents {
     /**
      * The server sends it. Payload: TripSyncPayload.
      * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
-     * To: the socket that connected, with `Options.Snapshots` only.
+     * To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
      */
     const val TRIP_SYNC = "trip:sync"
 
@@ -853,6 +853,7 @@ data class AssignmentDeliveredPayload(
     val socketId: String,
     /** milliseconds from the offer to the receipt */
     val latencyMs: Long,
+    /** "ack": the app has acknowledged the offer, or has answered it; "heartbeat": the client has answered a ping that was sent right behind it */
     val by: String
 ) {
     fun toJson(): JSONObject {
@@ -1072,6 +1073,7 @@ data class AssignmentUndeliveredPayload(
     val at: ISOTime,
     val assignmentId: String,
     val driverId: String,
+    /** "no_device": no node had a socket of the driver; "no_receipt": no socket of the driver has proved that it has received the offer */
     val reason: String
 ) {
     fun toJson(): JSONObject {

@@ -63,7 +63,7 @@ public enum DriversEvents {
 
     /// The server sends it. Payload: TripSyncPayload.
     /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
-    /// To: the socket that connected, with `Options.Snapshots` only.
+    /// To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
     public static let tripSync = "trip:sync"
 
     /// The server sends it. Payload: DriverAssignedToDriverPayload.
@@ -193,7 +193,7 @@ public enum PassengersEvents {
 
     /// The server sends it. Payload: TripSyncPayload.
     /// What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
-    /// To: the socket that connected, with `Options.Snapshots` only.
+    /// To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
     public static let tripSync = "trip:sync"
 
     /// The server sends it. Payload: TripRequestedPayload.
@@ -679,6 +679,7 @@ public struct AssignmentDeliveredPayload: Codable, Hashable, Sendable {
     public var socketId: String
     /// milliseconds from the offer to the receipt
     public var latencyMs: Int
+    /// "ack": the app has acknowledged the offer, or has answered it; "heartbeat": the client has answered a ping that was sent right behind it
     public var by: String
 
     public init(eventId: String, tripId: String, at: ISOTime, assignmentId: String, driverId: String, socketId: String, latencyMs: Int, by: String) {
@@ -820,6 +821,7 @@ public struct AssignmentUndeliveredPayload: Codable, Hashable, Sendable {
     public var at: ISOTime
     public var assignmentId: String
     public var driverId: String
+    /// "no_device": no node had a socket of the driver; "no_receipt": no socket of the driver has proved that it has received the offer
     public var reason: String
 
     public init(eventId: String, tripId: String, at: ISOTime, assignmentId: String, driverId: String, reason: String) {

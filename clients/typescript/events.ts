@@ -101,6 +101,7 @@ export interface AssignmentDeliveredPayload {
   socketId: string;
   /** milliseconds from the offer to the receipt */
   latencyMs: number;
+  /** "ack": the app has acknowledged the offer, or has answered it; "heartbeat": the client has answered a ping that was sent right behind it */
   by: string;
 }
 
@@ -184,6 +185,7 @@ export interface AssignmentUndeliveredPayload {
   at: ISOTime;
   assignmentId: string;
   driverId: string;
+  /** "no_device": no node had a socket of the driver; "no_receipt": no socket of the driver has proved that it has received the offer */
   reason: string;
 }
 
@@ -737,7 +739,7 @@ export interface DriversServerToClientEvents {
   exception: (payload: Exception) => void;
   /**
    * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. `driver:availability:update` follows it. An event that it contains already may still come.
-   * To: the socket that connected, with `Options.Snapshots` only.
+   * To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
    */
   'trip:sync': (payload: TripSyncPayload) => void;
   /**
@@ -895,7 +897,7 @@ export interface PassengersServerToClientEvents {
   exception: (payload: Exception) => void;
   /**
    * What the user must know now: the app replaces what it knows of its trips and offers. It comes once, behind `hello` and before any event that happened later. An event that it contains already may still come.
-   * To: the socket that connected, with `Options.Snapshots` only.
+   * To: the socket that connected, unless it recovers; with `Options.Snapshots` only.
    */
   'trip:sync': (payload: TripSyncPayload) => void;
   /**
