@@ -278,7 +278,7 @@ func exampleJSON(v any) json.RawMessage {
 func connectionDocs(namespace string) []EventDoc {
 	at := Time{exampleTime}
 	return []EventDoc{
-		DescribeEvent(EventHello, namespace, "the socket that connected", "The first event after a successful connect, but for those that a client that recovers had missed.",
+		DescribeEvent(EventHello, namespace, "the socket that connected", "The first event after a successful connect. Only the events that a recovered client had missed come before it.",
 			HelloPayload{OK: true, Namespace: namespace, SessionID: exampleSession, UserID: "user-1", ServerTime: at}),
 		DescribeEvent(EventAuthExpired, namespace, "the socket that it concerns",
 			"The token or the login session expired. The server then closes the connection.", AuthExpiredPayload{at}),

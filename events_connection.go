@@ -3,8 +3,8 @@
 
 package realtime
 
-// EventHello is the first event after a successful connect, but for those that a client that
-// recovers had missed.
+// EventHello is the first event after a successful connect. Only the events that a recovered client had
+// missed come before it.
 var EventHello = NewEvent[HelloPayload]("hello")
 
 // HelloPayload is what EventHello carries.

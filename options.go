@@ -473,7 +473,7 @@ type Rates struct {
 	// Events overrides Location and Event for single events, by name. Defaults to
 	// auth:refresh once in 10 s, 5 at once.
 	Events map[string]Rate
-	// User is the rate of all events of one user on this node, but for admin:trip:join and
+	// User is the rate of all events of one user on this node, except admin:trip:join and
 	// admin:trip:leave. Defaults to 50 a second, 200 at once.
 	User Rate
 	// Breach is the rate of refused events, for each socket, beyond which the server closes

@@ -37,7 +37,7 @@ abstract final class DriversEvents {
   static const driverTripSet = 'driver:trip:set';
 
   /// The server sends it. Payload: HelloPayload.
-  /// The first event after a successful connect, but for those that a client that recovers had missed.
+  /// The first event after a successful connect. Only the events that a recovered client had missed come before it.
   /// To: the socket that connected.
   static const hello = 'hello';
 
@@ -167,7 +167,7 @@ abstract final class PassengersEvents {
   static const authRefresh = 'auth:refresh';
 
   /// The server sends it. Payload: HelloPayload.
-  /// The first event after a successful connect, but for those that a client that recovers had missed.
+  /// The first event after a successful connect. Only the events that a recovered client had missed come before it.
   /// To: the socket that connected.
   static const hello = 'hello';
 
@@ -307,7 +307,7 @@ abstract final class AdminEvents {
   static const authRefresh = 'auth:refresh';
 
   /// The server sends it. Payload: HelloPayload.
-  /// The first event after a successful connect, but for those that a client that recovers had missed.
+  /// The first event after a successful connect. Only the events that a recovered client had missed come before it.
   /// To: the socket that connected.
   static const hello = 'hello';
 

@@ -58,7 +58,7 @@ object DriversEvents {
 
     /**
      * The server sends it. Payload: HelloPayload.
-     * The first event after a successful connect, but for those that a client that recovers had missed.
+     * The first event after a successful connect. Only the events that a recovered client had missed come before it.
      * To: the socket that connected.
      */
     const val HELLO = "hello"
@@ -238,7 +238,7 @@ object PassengersEvents {
 
     /**
      * The server sends it. Payload: HelloPayload.
-     * The first event after a successful connect, but for those that a client that recovers had missed.
+     * The first event after a successful connect. Only the events that a recovered client had missed come before it.
      * To: the socket that connected.
      */
     const val HELLO = "hello"
@@ -432,7 +432,7 @@ object AdminEvents {
 
     /**
      * The server sends it. Payload: HelloPayload.
-     * The first event after a successful connect, but for those that a client that recovers had missed.
+     * The first event after a successful connect. Only the events that a recovered client had missed come before it.
      * To: the socket that connected.
      */
     const val HELLO = "hello"

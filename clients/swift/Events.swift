@@ -42,7 +42,7 @@ public enum DriversEvents {
     public static let driverTripSet = "driver:trip:set"
 
     /// The server sends it. Payload: HelloPayload.
-    /// The first event after a successful connect, but for those that a client that recovers had missed.
+    /// The first event after a successful connect. Only the events that a recovered client had missed come before it.
     /// To: the socket that connected.
     public static let hello = "hello"
 
@@ -172,7 +172,7 @@ public enum PassengersEvents {
     public static let authRefresh = "auth:refresh"
 
     /// The server sends it. Payload: HelloPayload.
-    /// The first event after a successful connect, but for those that a client that recovers had missed.
+    /// The first event after a successful connect. Only the events that a recovered client had missed come before it.
     /// To: the socket that connected.
     public static let hello = "hello"
 
@@ -312,7 +312,7 @@ public enum AdminEvents {
     public static let authRefresh = "auth:refresh"
 
     /// The server sends it. Payload: HelloPayload.
-    /// The first event after a successful connect, but for those that a client that recovers had missed.
+    /// The first event after a successful connect. Only the events that a recovered client had missed come before it.
     /// To: the socket that connected.
     public static let hello = "hello"
 

@@ -718,7 +718,7 @@ export interface WaitingSurchargePayload {
 /** What the server sends in `/drivers`. */
 export interface DriversServerToClientEvents {
   /**
-   * The first event after a successful connect, but for those that a client that recovers had missed.
+   * The first event after a successful connect. Only the events that a recovered client had missed come before it.
    * To: the socket that connected.
    */
   hello: (payload: HelloPayload) => void;
@@ -876,7 +876,7 @@ export interface DriversClientToServerEvents {
 /** What the server sends in `/passengers`. */
 export interface PassengersServerToClientEvents {
   /**
-   * The first event after a successful connect, but for those that a client that recovers had missed.
+   * The first event after a successful connect. Only the events that a recovered client had missed come before it.
    * To: the socket that connected.
    */
   hello: (payload: HelloPayload) => void;
@@ -999,7 +999,7 @@ export interface PassengersClientToServerEvents {
 /** What the server sends in `/admin`. */
 export interface AdminServerToClientEvents {
   /**
-   * The first event after a successful connect, but for those that a client that recovers had missed.
+   * The first event after a successful connect. Only the events that a recovered client had missed come before it.
    * To: the socket that connected.
    */
   hello: (payload: HelloPayload) => void;
