@@ -86,7 +86,7 @@ func (n node) PeerJoined(p Peer) {
 	n.rt.peerRooms.joined(p.ID)
 	n.rt.peerUsers.joined(p.ID)
 	n.rt.offers.shareAll()
-	n.rt.peerSockets.shareAll()
+	n.rt.peerSockets.joined(p.ID)
 	if f := n.rt.opts.Trace.PeerJoined; f != nil {
 		callTrace(n.rt, context.Background(), f, PeerInfo{p})
 	}

@@ -228,12 +228,16 @@ func (rt *Server) clusterHand(m ClusterMessage) (then func()) {
 	if !rt.host.direct {
 		wait, ok := rt.host.cluster.AddThen(func() { rt.adapterPublish(m) })
 		if !ok {
+			rt.peerSockets.lostMessage()
 			return func() {}
 		}
 		return wait
 	}
 	var failed []error
 	err := hostcall.Guard(func() error { return rt.adapter.Publish(context.Background(), m) }, func(err error) { failed = append(failed, err) })
+	if err != nil || len(failed) > 0 {
+		rt.peerSockets.lostMessage()
+	}
 	return func() {
 		for _, err := range failed {
 			rt.hostFailed(publishCall, err)
@@ -259,7 +263,15 @@ func (rt *Server) publishInOrder(m ClusterMessage) error {
 }
 
 func (rt *Server) adapterPublish(m ClusterMessage) {
-	if err := rt.adapter.Publish(context.Background(), m); err != nil {
+	published := false
+	defer func() { // also after a panic
+		if !published {
+			rt.peerSockets.lostMessage()
+		}
+	}()
+	err := rt.adapter.Publish(context.Background(), m)
+	published = err == nil
+	if err != nil {
 		rt.adapterFailed(inspect(err), "namespace", m.Namespace, "op", m.Op)
 	}
 }

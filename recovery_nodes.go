@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -23,6 +24,8 @@ const (
 	// for its answer. That node may first wait whether the former connection still answers.
 	claimSign = 300 * time.Millisecond
 	claimTime = 2500 * time.Millisecond
+	// unheard is how long it takes at most until a node is taken for dead.
+	unheard = 15 * time.Second
 	// claimsAtOnce is the maximum number of claims of other nodes that are being answered.
 	claimsAtOnce = 1024
 )
@@ -41,6 +44,7 @@ type socketClaimed struct {
 	Claim string `json:"claim"`
 	// Wait says that the answer follows. Without it and Socket, the claim is refused.
 	Wait   bool          `json:"wait,omitempty"`
+	AgoMS  int64         `json:"agoMs,omitempty"` // how long ago the client has left, in milliseconds
 	Socket *sharedSocket `json:"socket,omitempty"`
 }
 
@@ -58,7 +62,10 @@ type peerSockets struct {
 	all     bool          // all sockets are to be shared
 	sharing bool          // the sharing goroutine exists
 	claims  map[string]chan *socketClaimed
-	running int // claims of other nodes that are being answered
+	running int                  // claims of other nodes that are being answered
+	gone    map[string]time.Time // when peers were lost; for Recovery.Window
+
+	unshared atomic.Int64 // when an event was last not taken by the adapter, in nanoseconds since 1970; 0: never
 
 	asks   collapsed
 	listed time.Time // when all sockets were last shared; only the sharing goroutine uses it
@@ -80,6 +87,7 @@ type peerSocket struct {
 
 func (p *peerSockets) init(rt *Server) {
 	p.rt = rt
+	p.gone = map[string]time.Time{}
 	p.known, p.changed, p.claims = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}, map[string]chan *socketClaimed{}
 	p.claimer = claimerOf(&rt.opts, rt.adapter)
 }
@@ -113,22 +121,23 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 	case of.Socket != pid.Socket(), !p.rt.recovery.same(of.Identity, s.Identity()):
 		return nil
 	}
-	heard := k.lost
-	if heard.IsZero() {
-		heard = time.Now()
+	heard := k.until.Add(-p.rt.opts.Recovery.Window) // when the client or the node was lost
+	if k.lost.IsZero() {
 		switch answer, alive := p.ask(ctx, ns, &of, offset); {
+		case !alive && k.until.IsZero():
+			heard = time.Now().Add(-unheard)
 		case !alive:
-		case answer == nil, answer.ID != of.ID, answer.Socket != of.Socket, !p.rt.recovery.same(answer.Identity, s.Identity()):
+		case answer.Socket == nil, answer.Socket.ID != of.ID, answer.Socket.Socket != of.Socket, !p.rt.recovery.same(answer.Socket.Identity, s.Identity()):
 			return nil
 		default:
-			of = *answer
+			of, heard = *answer.Socket, time.Now().Add(-time.Duration(max(0, answer.AgoMS))*time.Millisecond)
 		}
 	}
 	return ns.inner.Foreign(of.Record, heard, of.Identity)
 }
 
 // ask asks the node of a socket to give it up. alive is false if it does not answer.
-func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, offset *string) (answer *sharedSocket, alive bool) {
+func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, offset *string) (answer socketClaimed, alive bool) {
 	id, answers := uuid.NewString(), make(chan *socketClaimed, 2)
 	p.mu.Lock()
 	p.claims[id] = answers
@@ -149,7 +158,7 @@ func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, 
 		select {
 		case a := <-answers:
 			if !a.Wait {
-				return a.Socket, true
+				return *a, true
 			}
 			alive = true
 			timer.Reset(claimTime)
@@ -158,9 +167,9 @@ func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, 
 				ask() // a message may have been lost
 			}
 		case <-timer.C:
-			return nil, alive
+			return socketClaimed{}, alive
 		case <-ctx.Done():
-			return nil, true
+			return socketClaimed{}, true
 		}
 	}
 }
@@ -207,33 +216,40 @@ func (p *peerSockets) claimed(ns *Namespace, c *socketClaim) bool {
 			p.running--
 		}()
 		answer(socketClaimed{Wait: true})
-		answer(socketClaimed{Socket: p.giveUp(ns, id, c)})
+		answer(p.giveUp(ns, id, c))
 	}()
 	return true
 }
 
-// giveUp ends a socket whose client has come to another node, and describes it. It returns nil if the
+// giveUp ends a socket whose client has come to another node, and describes it. It refuses if the
 // client still answers here, or cannot come back.
-func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketClaim) *sharedSocket {
+func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketClaim) (refused socketClaimed) {
+	if at := p.unshared.Load(); at != 0 && time.Since(time.Unix(0, at)) < p.rt.opts.Recovery.Window {
+		return refused // the other nodes do not have every event of this one
+	}
 	ctx, cancel := context.WithTimeout(p.rt.ctx, claimTime)
 	defer cancel()
 	if former := ns.inner.ConnectedAs(id, c.Socket); former != nil && !former.Supersede(ctx) && !former.Closed() {
-		return nil
+		return refused
 	}
 	a := ns.inner.Away(ctx, id, c.Socket)
 	if a == nil {
-		return nil
+		return refused
 	}
 	owner, ok := a.Owner.(Identity)
 	if !ok {
-		return nil
+		return refused
 	}
 	r, ok := ns.inner.Received(a, c.Offset)
 	if !ok {
-		return nil
+		return refused
 	}
-	return &sharedSocket{r, owner}
+	return socketClaimed{Socket: &sharedSocket{r, owner}, AgoMS: ns.inner.Left(a).Milliseconds()}
 }
+
+// lostMessage records that the adapter has not taken a message: the other nodes do not have every event of
+// this one.
+func (p *peerSockets) lostMessage() { p.unshared.Store(time.Now().UnixNano()) }
 
 // first reports whether this node is the first one to recover a socket this time.
 func (p *peerSockets) first(ctx context.Context, ns *Namespace, a *socketio.Away) bool {
@@ -245,7 +261,7 @@ func (p *peerSockets) first(ctx context.Context, ns *Namespace, a *socketio.Away
 	})
 	if err != nil {
 		p.rt.hostFailed("Claimer.Claim", err, "namespace", ns.name)
-		return a.Here() // no other node can claim it now either
+		return false
 	}
 	return first
 }

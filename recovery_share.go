@@ -83,14 +83,36 @@ func (p *peerSockets) lost(peer string) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, s := range p.known {
-		if s.peer == peer && s.lost.IsZero() {
-			s.lost = now
-			if s.until.IsZero() {
-				s.until = now.Add(p.rt.opts.Recovery.Window)
-			}
+	for other, at := range p.gone {
+		if now.Sub(at) > p.rt.opts.Recovery.Window {
+			delete(p.gone, other)
 		}
 	}
+	p.gone[peer] = now
+	for _, s := range p.known {
+		if s.peer == peer {
+			s.losesNode(now, p.rt.opts.Recovery.Window)
+		}
+	}
+}
+
+// losesNode records when the node of a socket was lost.
+func (s *peerSocket) losesNode(at time.Time, window time.Duration) {
+	if !s.lost.IsZero() {
+		return
+	}
+	s.lost = at
+	if s.until.IsZero() {
+		s.until = at.Add(window)
+	}
+}
+
+// joined records that another node is connected, and sends it the sockets of this one.
+func (p *peerSockets) joined(peer string) {
+	p.mu.Lock()
+	delete(p.gone, peer)
+	p.mu.Unlock()
+	p.shareAll()
 }
 
 // missed asks the other nodes for their sockets, and sends those of this one.
@@ -174,6 +196,12 @@ func (p *peerSockets) shareNamespace(ns *Namespace, changed map[*Socket]struct{}
 	for _, inner := range ns.inner.Select(socketio.Target{All: true}) {
 		if s, ok := socketOf(inner); ok {
 			b.open(s)
+		}
+	}
+	for _, a := range ns.inner.AwaySockets() {
+		if owner, ok := a.Owner.(Identity); ok {
+			b.m.Left = append(b.m.Left, encodeSocket(&sharedSocket{ns.inner.RecordOf(a), owner}))
+			b.added()
 		}
 	}
 	b.send()
@@ -282,6 +310,9 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b)}
 		if i >= len(m.Open) {
 			p.known[key].until = now.Add(p.rt.opts.Recovery.Window)
+		}
+		if at, gone := p.gone[peer]; gone {
+			p.known[key].losesNode(at, p.rt.opts.Recovery.Window)
 		}
 	}
 	for _, text := range m.Gone {

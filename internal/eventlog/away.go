@@ -17,6 +17,7 @@ type Room struct {
 	Name  string
 	Since Seen   // before that the socket was not in the room, so that events from then are not missed
 	Label string // Since for other nodes
+	Again bool   // it was in the room earlier too, so that nobody knows of events from before Since
 }
 
 // Away is a socket that is away. Log.mu guards the fields that begin with a small letter; the
@@ -25,6 +26,8 @@ type Away struct {
 	ID     ID
 	Socket string // the id of the socket
 	Rooms  []Room // also one with the socket's id
+	// Former are rooms that it was in before it left.
+	Former []string
 	// Trail says what was queued on the socket, if it was one of this node. It has begun at Base.
 	Trail Trail
 	Base  uint64
@@ -124,6 +127,7 @@ func (l *Log[M]) Forget(id ID, turn int) {
 func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.trimLocked(l.cfg.Now()) // a label may lack nodes that are silent for longer
 	if a.Here() {
 		switch {
 		case l.away[a.ID] != a, l.cfg.Now().After(a.until):
@@ -141,7 +145,10 @@ func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 
 // textLocked returns what a client has received as a label for other nodes.
 func (l *Log[M]) textLocked(s Seen) string {
-	own, _ := l.parse(l.labelLocked(s.At))
+	own := Seen{}
+	if s.At > 0 {
+		own, _ = l.parse(l.labelLocked(s.At))
+	}
 	b := l.Mark(s.At).Append(nil)
 	for _, m := range own.and(s).From {
 		b = m.Append(b)
@@ -243,13 +250,17 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []Event[M],
 	for _, at := range l.positionsLocked(both, s.At) {
 		e := l.entryLocked(at)
 		switch {
-		case e == nil, e.empty, s.covers(at, e.Origin.Mark), a.excepted(e.To.Except), !e.to(both):
+		case e == nil, e.empty, s.covers(at, e.Origin.Mark), e.excepts(a), !e.to(both, false):
 			continue
 		case e.Key != "" && (!a.Here() || at <= a.at): // it was kept for another socket, or is not of all nodes
 			continue
-		case e.Origin.Here && e.emitter.Emitter != l.nodeOf(a):
+		case e.Origin.Here && a.Turn == 0 && e.emitter.Emitter != l.nodeOf(a):
 			continue
+		case e.Origin.Here && a.Turn > 0 && !(a.Here() && e.emitter == l.self && at > a.Base): // was the socket there?
+			return nil, false
 		case e.Origin.Unknown && !a.Here():
+			return nil, false
+		case e.mayExcept(a), !e.to(both, true):
 			return nil, false
 		}
 		size += e.Size
@@ -301,18 +312,25 @@ func (l *Log[M]) positionsLocked(rooms []Room, after uint64) (found []uint64) {
 	return slices.Compact(found)
 }
 
-// to reports whether an event went to any of the rooms after the socket had joined it.
-func (e *entry[M]) to(rooms []Room) bool {
+// to reports whether an event went to any of the rooms after the socket had joined it. Unless surely is set,
+// it counts if it may be so, because the socket was in the room twice.
+func (e *entry[M]) to(rooms []Room, surely bool) bool {
 	return e.To.Rooms == nil || slices.ContainsFunc(rooms, func(r Room) bool {
-		return slices.Contains(e.To.Rooms, r.Name) && !r.Since.covers(e.pos, e.Origin.Mark)
+		return slices.Contains(e.To.Rooms, r.Name) && (!r.Since.covers(e.pos, e.Origin.Mark) || r.Again && !surely)
 	})
 }
 
-// excepted reports whether an event was not for the socket.
-func (a *Away) excepted(except []string) bool {
-	return slices.ContainsFunc(except, func(name string) bool {
-		return slices.ContainsFunc(a.Rooms, func(r Room) bool { return r.Name == name })
+// excepts reports whether an event was not for the socket.
+func (e *entry[M]) excepts(a *Away) bool {
+	return slices.ContainsFunc(e.To.Except, func(name string) bool {
+		return slices.ContainsFunc(a.Rooms, func(r Room) bool { return r.Name == name && !r.Since.covers(e.pos, e.Origin.Mark) })
 	})
+}
+
+// mayExcept reports whether an event may not have been for the socket, because of a room that it has
+// left.
+func (e *entry[M]) mayExcept(a *Away) bool {
+	return slices.ContainsFunc(e.To.Except, func(name string) bool { return slices.Contains(a.Former, name) })
 }
 
 func names(rooms []Room) []string {

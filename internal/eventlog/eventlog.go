@@ -65,6 +65,7 @@ type emitter struct {
 	floor    uint64    // its events after this position are all in the log
 	floorAt  time.Time // or those that came later than this; zero: always
 	deafened bool      // since its last event, others may have been lost
+	relayed  bool      // only other nodes have told of it
 }
 
 // Target says who receives an event: the sockets that are in any of Rooms, or all if Rooms is nil,
@@ -178,6 +179,7 @@ func (l *Log[M]) HearOf(m Mark) {
 	defer l.mu.Unlock()
 	if l.emitterLocked(m.Emitter) == nil {
 		l.hearLocked(m, m.At)
+		l.emitterLocked(m.Emitter).relayed = true
 	}
 }
 
@@ -209,8 +211,8 @@ func (l *Log[M]) hearLocked(m Mark, floor uint64) {
 		e = &emitter{Mark: Mark{Emitter: m.Emitter}, deafened: true}
 		l.others = append(l.others, e)
 	}
-	if e.deafened {
-		e.floor, e.floorAt, e.deafened = floor, now, false
+	if e.deafened || e.relayed {
+		e.floor, e.floorAt, e.deafened, e.relayed = max(floor, e.floor), now, false, false
 	}
 	e.At, e.last = max(e.At, m.At), now
 }
@@ -236,8 +238,11 @@ func (l *Log[M]) Label(at uint64) string {
 }
 
 // labelLocked is Label. Of each node whose events come after the position, the label has what came
-// before the first one.
+// before the first one. If the log does not reach back to the position, it has no other nodes.
 func (l *Log[M]) labelLocked(at uint64) string {
+	if at < l.trimmed {
+		return l.Mark(at).String()
+	}
 	later := map[*emitter]uint64{}
 	for _, e := range slices.Backward(l.entries[l.skip:]) {
 		if e.pos <= at {

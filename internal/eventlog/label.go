@@ -90,6 +90,9 @@ func (l *Log[M]) parse(label string) (s Seen, ok bool) {
 	return s, true
 }
 
+// Zero reports whether nothing was received.
+func (s Seen) Zero() bool { return s.At == 0 && len(s.From) == 0 }
+
 // from returns the position up to which the events of a node were received, 0 for none.
 func (s Seen) from(e Emitter) uint64 {
 	for _, m := range s.From {

@@ -13,6 +13,7 @@ type Record struct {
 	Turn   int            `json:"turn,omitempty"`
 	Socket string         `json:"socket"`
 	Rooms  []RecordedRoom `json:"rooms"`
+	Former []string       `json:"former,omitempty"`
 	Since  string         `json:"since"`           // a label, see Away.Since
 	Least  string         `json:"least,omitempty"` // a mark
 	Node   string         `json:"node"`            // the Emitter of the socket's node
@@ -22,6 +23,7 @@ type Record struct {
 type RecordedRoom struct {
 	Name  string `json:"name"`
 	Since string `json:"since,omitempty"` // a label
+	Again bool   `json:"again,omitempty"`
 }
 
 // ParseID reads the ID of a record.
@@ -51,14 +53,35 @@ func (l *Log[M]) Emitter() Emitter { return l.cfg.Emitter }
 
 // Record describes a socket of this node.
 func (l *Log[M]) Record(a *Away) Record {
-	r := Record{ID: a.ID.String(), Turn: a.Turn, Socket: a.Socket, Since: a.Label, Node: string(l.cfg.Emitter[:])}
+	r := Record{ID: a.ID.String(), Turn: a.Turn, Socket: a.Socket, Former: a.Former, Since: a.Label, Node: string(l.cfg.Emitter[:])}
 	if a.Least != (Mark{}) {
 		r.Least = a.Least.String()
 	}
 	for _, room := range a.Rooms {
-		r.Rooms = append(r.Rooms, RecordedRoom{room.Name, room.Label})
+		r.Rooms = append(r.Rooms, RecordedRoom{room.Name, room.Label, room.Again})
 	}
 	return r
+}
+
+// Left returns how long ago a socket of this node has left.
+func (l *Log[M]) Left(a *Away) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.cfg.Now().Sub(a.until.Add(-l.cfg.Window))
+}
+
+// Each returns the sockets that are away and may return.
+func (l *Log[M]) Each() (all []*Away) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, a := range l.away {
+		select {
+		case <-a.settled:
+			all = append(all, a)
+		default:
+		}
+	}
+	return all
 }
 
 // Received returns the record of a socket that is away, with what its client has received, whose last
@@ -67,7 +90,7 @@ func (l *Log[M]) Received(a *Away, offset *string) (r Record, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, ok := l.seenLocked(a, offset)
-	if !ok || a.taken || l.away[a.ID] != a || l.cfg.Now().After(a.until) {
+	if !ok || s.At > 0 && s.At < l.trimmed || a.taken || l.away[a.ID] != a || l.cfg.Now().After(a.until) {
 		return r, false
 	}
 	r = l.Record(a)
@@ -78,7 +101,7 @@ func (l *Log[M]) Received(a *Away, offset *string) (r Record, ok bool) {
 // Foreign returns the socket of a record of another node, which was last heard at a time. ok is false
 // if the record is malformed.
 func (l *Log[M]) Foreign(r Record, lost time.Time, owner any) (a *Away, ok bool) {
-	a = &Away{Turn: r.Turn, Socket: r.Socket, Lost: lost, Owner: owner}
+	a = &Away{Turn: r.Turn, Socket: r.Socket, Former: r.Former, Lost: lost, Owner: owner}
 	if a.ID, ok = ParseID(r.ID); !ok {
 		return nil, false
 	}
@@ -100,7 +123,7 @@ func (l *Log[M]) Foreign(r Record, lost time.Time, owner any) (a *Away, ok bool)
 				return nil, false
 			}
 		}
-		a.Rooms = append(a.Rooms, Room{Name: room.Name, Since: since})
+		a.Rooms = append(a.Rooms, Room{Name: room.Name, Since: since, Label: room.Since, Again: room.Again})
 	}
 	return a, true
 }

@@ -23,6 +23,7 @@ type memory struct {
 type memories struct {
 	label    string                   // see eventlog.Away; empty unless the log keeps everything
 	joined   map[string]eventlog.Room // the rooms that it has joined since it was opened
+	former   []string                 // rooms that it has left
 	required bool                     // the client cannot recover without the event behind start
 	turn     int                      // see eventlog.Away
 	since    eventlog.Seen            // likewise, of a socket that was resumed
@@ -73,14 +74,20 @@ func (m *memory) require(l *recoveryLog) {
 // nothing.
 func (s *Socket) joins(room string, at uint64) {
 	more := s.mem.further()
-	if more.joined == nil {
-		more.joined = map[string]eventlog.Room{}
-	}
-	r := eventlog.Room{Name: room, Since: eventlog.Seen{At: at}}
+	r := eventlog.Room{Name: room, Since: eventlog.Seen{At: at}, Again: slices.Contains(more.former, room)}
 	if s.ns.Keeps() {
 		r.Label = string(s.ns.log.AppendLabel(nil, at))
 	}
-	more.joined[room] = r
+	s.keepsRoom(r)
+}
+
+// keepsRoom records a room that the socket was in before it was resumed.
+func (s *Socket) keepsRoom(r eventlog.Room) {
+	more := s.mem.further()
+	if more.joined == nil {
+		more.joined = map[string]eventlog.Room{}
+	}
+	more.joined[r.Name] = r
 }
 
 // leaves is called after the socket has left a room.
@@ -91,10 +98,18 @@ func (s *Socket) leaves(room string) {
 	}
 	s.ns.log.Pause()
 	defer s.ns.log.End()
-	if m.more != nil {
-		delete(m.more.joined, room)
+	more := m.further()
+	delete(more.joined, room)
+	if !slices.Contains(more.former, room) {
+		if len(more.former) == maxFormer {
+			more.former = slices.Delete(more.former, 0, 1)
+		}
+		more.former = append(more.former, room)
 	}
 }
+
+// maxFormer is the maximum number of rooms that a socket remembers after it has left them.
+const maxFormer = 64
 
 // joining is called before the socket joins a room.
 func (s *Socket) joining(room string) {
@@ -126,7 +141,7 @@ func (s *Socket) away(rooms []string) *Away {
 	if more == nil {
 		more = &memories{}
 	}
-	a.Turn, a.Label = more.turn, more.label
+	a.Turn, a.Label, a.Former = more.turn, more.label, slices.Clone(more.former)
 	if more.turn > 0 {
 		a.Since = more.since
 	}

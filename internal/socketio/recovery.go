@@ -263,9 +263,13 @@ func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 	if s.ns.Keeps() {
 		more.label = c.Label
 	}
+	more.former = a.Former
 	for _, name := range rooms {
-		if !slices.ContainsFunc(a.Rooms, func(r eventlog.Room) bool { return r.Name == name }) {
+		switch i := slices.IndexFunc(a.Rooms, func(r eventlog.Room) bool { return r.Name == name }); {
+		case i < 0:
 			s.joins(name, c.Head)
+		case !a.Rooms[i].Since.Zero():
+			s.keepsRoom(a.Rooms[i])
 		}
 	}
 	for _, e := range c.Missed {

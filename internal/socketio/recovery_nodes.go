@@ -84,6 +84,12 @@ func (n *Namespace) Foreign(r Record, heard time.Time, owner any) *Away {
 	return a
 }
 
+// AwaySockets returns the sockets whose clients are away from this node.
+func (n *Namespace) AwaySockets() []*Away { return n.log.Each() }
+
+// Left returns how long ago a socket has left this node.
+func (n *Namespace) Left(a *Away) time.Duration { return n.log.Left(a) }
+
 // RecordOf describes a socket that is away for other nodes.
 func (n *Namespace) RecordOf(a *Away) Record { return n.log.Record(a) }
 
