@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -249,26 +250,25 @@ func TestRecoveryNodes_Hostile(t *testing.T) {
 	evil := c.hub.Node()
 	require.NoError(t, evil.Start(t.Context(), nobody{}))
 	t.Cleanup(func() { _ = evil.Close(context.Background()) })
-	var real, id string
+	var valid, id string
 	for i, r := range realtime.SharedSockets(c.servers[0].Realtime) {
-		real, id = r, i
+		valid, id = r, i
 	}
 	big := make([]byte, 1<<20)
 	for i := range big {
 		big[i] = 'A'
 	}
 	var rec map[string]any
-	require.NoError(t, json.Unmarshal([]byte(real), &rec))
+	require.NoError(t, json.Unmarshal([]byte(valid), &rec))
 	mut := func(k string, v any) string {
 		m := map[string]any{}
-		for a, b := range rec {
-			m[a] = b
-		}
+		maps.Copy(m, rec)
 		m[k] = v
-		b, _ := json.Marshal(m)
+		b, err := json.Marshal(m)
+		require.NoError(t, err)
 		return string(b)
 	}
-	recs := []string{real, "null", "1", `"x"`, "{}", "[]", `{"id":null}`}
+	recs := []string{valid, "null", "1", `"x"`, "{}", "[]", `{"id":null}`}
 	for _, k := range []string{"id", "turn", "socket", "rooms", "since", "least", "node", "identity"} {
 		for _, v := range []any{nil, "", "x", string(big), -1, 1 << 62, []any{}, []any{nil}, []any{map[string]any{"name": "", "since": "*"}}, map[string]any{}, "ABCDEFGzzzzzz", "ABCDEFzzzzzzz", "ABCDEF-------", "*", "ABCDEFzzzzzzz*", string(big[:13*17]), string(big[:13*18]), "\x00\x00\x00\x00\x00\x00"} {
 			recs = append(recs, mut(k, v))
@@ -300,7 +300,7 @@ func TestRecoveryNodes_Hostile(t *testing.T) {
 		`{"claim":"y","node":"` + rec["node"].(string) + `","id":"` + id + `","socket":"` + former.ID() + `","offset":"` + string(big) + `"}`} {
 		states = append(states, `{"claim":`+cl+`}`)
 	}
-	for _, cl := range []string{`{}`, `{"claim":"x"}`, `{"claim":"x","wait":true,"socket":` + real + `}`, `{"claim":"x","socket":null}`} {
+	for _, cl := range []string{`{}`, `{"claim":"x"}`, `{"claim":"x","wait":true,"socket":` + valid + `}`, `{"claim":"x","socket":null}`} {
 		states = append(states, `{"claimed":`+cl+`}`)
 	}
 	for _, ns := range []string{realtime.NamespaceDrivers, realtime.NamespaceAdmin, "/none"} {

@@ -207,7 +207,7 @@ func TestRecoveryNodes_ExceptLater(t *testing.T) {
 	}
 }
 
-// and the other way round: left before the end
+// The other way round: it has left the room before the end.
 func TestRecoveryNodes_ExceptLeft(t *testing.T) {
 	t.Parallel()
 	quiet := realtime.NewRoom("quiet", "1")

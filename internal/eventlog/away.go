@@ -256,7 +256,7 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []Event[M],
 			continue
 		case e.Origin.Here && a.Turn == 0 && e.emitter.Emitter != l.nodeOf(a):
 			continue
-		case e.Origin.Here && a.Turn > 0 && !(a.Here() && e.emitter == l.self && at > a.Base): // was the socket there?
+		case e.Origin.Here && a.Turn > 0 && (!a.Here() || e.emitter != l.self || at <= a.Base): // was the socket there?
 			return nil, false
 		case e.Origin.Unknown && !a.Here():
 			return nil, false
