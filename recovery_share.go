@@ -69,7 +69,9 @@ func (p *peerSockets) disconnected(s *Socket, left *socketio.Away) {
 	}
 	e := endedSocket{ns: s.ns, id: id}
 	if left != nil {
-		e.left = &sharedSocket{s.ns.inner.RecordOf(left), s.Identity()}
+		if r, ok := s.ns.inner.RecordOf(left); ok {
+			e.left = &sharedSocket{r, s.Identity()}
+		}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -199,8 +201,9 @@ func (p *peerSockets) shareNamespace(ns *Namespace, changed map[*Socket]struct{}
 		}
 	}
 	for _, a := range ns.inner.AwaySockets() {
-		if owner, ok := a.Owner.(Identity); ok {
-			b.m.Left = append(b.m.Left, encodeSocket(&sharedSocket{ns.inner.RecordOf(a), owner}))
+		r, ok := ns.inner.RecordOf(a)
+		if owner, known := a.Owner.(Identity); ok && known {
+			b.m.Left = append(b.m.Left, encodeSocket(&sharedSocket{r, owner}))
 			b.added()
 		}
 	}

@@ -6,6 +6,7 @@ package eventlog
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,7 +32,8 @@ type Away struct {
 	// Trail says what was queued on the socket, if it was one of this node. It has begun at Base.
 	Trail Trail
 	Base  uint64
-	// Since is what the client had received when the socket began, and Label is the same for other nodes.
+	// Since is what the client had received when the socket began, and Label is the same for other nodes. If
+	// that is empty, the client cannot come to another one.
 	Since Seen
 	Label string
 	// Turn is how often the client has returned.
@@ -143,14 +145,23 @@ func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 	return ok, false
 }
 
-// textLocked returns what a client has received as a label for other nodes.
+// textLocked returns what a client has received as a label for other nodes, or an empty text if that
+// would name too many of them.
 func (l *Log[M]) textLocked(s Seen) string {
 	own := Seen{}
 	if s.At > 0 {
-		own, _ = l.parse(l.labelLocked(s.At))
+		label := l.labelLocked(s.At)
+		if strings.HasSuffix(label, Incomplete) {
+			return ""
+		}
+		own, _ = l.parse(label)
+	}
+	from := own.and(s).From
+	if s.partial || len(from) > maxMarks {
+		return ""
 	}
 	b := l.Mark(s.At).Append(nil)
-	for _, m := range own.and(s).From {
+	for _, m := range from {
 		b = m.Append(b)
 	}
 	return string(b)

@@ -273,7 +273,7 @@ func (l *Log[M]) appendLabelLocked(b []byte, at uint64, later map[*emitter]uint6
 		switch {
 		case e.last.Before(silent):
 		case n == maxMarks:
-			return append(b, incomplete)
+			return append(b, Incomplete...)
 		default:
 			b = m.Append(b)
 			n++

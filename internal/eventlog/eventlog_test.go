@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -438,6 +439,26 @@ func TestLog_NeverHeard(t *testing.T) {
 			require.Equal(t, told.ok, ok)
 		})
 	}
+}
+
+// A label of too many nodes says that it lacks some, and no record is made of it.
+func TestLog_TooManyNodes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	start, since := s.Reserve()
+	require.False(t, strings.HasSuffix(since, eventlog.Incomplete))
+	for i := range 40 {
+		var e eventlog.Emitter
+		copy(e[:], fmt.Sprintf("NODE%02d", i))
+		s.HearAll(eventlog.Mark{Emitter: e, At: 1})
+	}
+	require.True(t, strings.HasSuffix(s.Label(s.Head()), eventlog.Incomplete))
+	a := s.leave([]string{"room"}, start)
+	_, ok := s.Received(a, nil)
+	require.False(t, ok)
+	missed, ok := s.back(a, s.Label(start), "room")
+	require.True(t, ok, "on its own node it recovers")
+	require.Empty(t, missed)
 }
 
 // The logs of a node share a budget: the oldest event goes, whichever log has it.

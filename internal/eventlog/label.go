@@ -21,9 +21,10 @@ const (
 	digits     = 7 // of a position; a digit has 6 bits
 	markLength = len(Emitter{}) + digits
 	// maxMarks is the maximum number of nodes in a label. In a larger cluster only the node of a label
-	// knows what it means, which incomplete says.
-	maxMarks   = 32
-	incomplete = '*'
+	// knows what it means, which Incomplete says.
+	maxMarks = 32
+	// Incomplete is the end of a label that lacks nodes.
+	Incomplete = "*"
 	alphabet   = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 )
 
@@ -69,10 +70,7 @@ type Seen struct {
 func (l *Log[M]) Seen(label string) (s Seen, ok bool) { return l.parse(label) }
 
 func (l *Log[M]) parse(label string) (s Seen, ok bool) {
-	if n := len(label); n > 0 && label[n-1] == incomplete {
-		s.partial = true
-		label = label[:n-1]
-	}
+	label, s.partial = strings.CutSuffix(label, Incomplete)
 	if len(label) == 0 || len(label)%markLength != 0 || len(label) > (maxMarks+1)*markLength {
 		return s, false
 	}

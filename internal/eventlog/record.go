@@ -95,7 +95,7 @@ func (l *Log[M]) Received(a *Away, offset *string) (r Record, ok bool) {
 	}
 	r = l.Record(a)
 	r.Since, r.Least = l.textLocked(s), ""
-	return r, true
+	return r, r.Since != ""
 }
 
 // Foreign returns the socket of a record of another node, which was last heard at a time. ok is false

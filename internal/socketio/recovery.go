@@ -16,6 +16,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/rodando/realtime/internal/engineio"
@@ -278,6 +279,13 @@ func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 	return missed, len(c.Missed), true
 }
 
+// shareable reports whether other nodes understand the record of a socket. With too many nodes they do
+// not.
+func shareable(a *Away) bool {
+	whole := func(label string) bool { return label != "" && !strings.HasSuffix(label, eventlog.Incomplete) }
+	return whole(a.Label) && !slices.ContainsFunc(a.Rooms, func(r eventlog.Room) bool { return r.Label != "" && !whole(r.Label) })
+}
+
 // Record describes an open socket for other nodes. ok is false if its client cannot recover there.
 func (s *Socket) Record() (r eventlog.Record, ok bool) {
 	s.mu.Lock()
@@ -288,7 +296,8 @@ func (s *Socket) Record() (r eventlog.Record, ok bool) {
 	rooms := s.roomsLocked()
 	s.ns.log.Pause()
 	defer s.ns.log.End()
-	return s.ns.log.Record(s.away(rooms)), true
+	a := s.away(rooms)
+	return s.ns.log.Record(a), shareable(a)
 }
 
 // RecoveryID returns the id of the socket for other nodes. ok is false if its client cannot recover.

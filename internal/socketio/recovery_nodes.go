@@ -90,8 +90,8 @@ func (n *Namespace) AwaySockets() []*Away { return n.log.Each() }
 // Left returns how long ago a socket has left this node.
 func (n *Namespace) Left(a *Away) time.Duration { return n.log.Left(a) }
 
-// RecordOf describes a socket that is away for other nodes.
-func (n *Namespace) RecordOf(a *Away) Record { return n.log.Record(a) }
+// RecordOf describes a socket that is away for other nodes. ok is false if its client cannot come to them.
+func (n *Namespace) RecordOf(a *Away) (r Record, ok bool) { return n.log.Record(a), shareable(a) }
 
 // Received returns the record of a socket that is away, with what its client has received. ok is
 // false if the client cannot come back.
