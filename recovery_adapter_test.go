@@ -254,7 +254,7 @@ func TestRecoveryNodes_Hostile(t *testing.T) {
 	for i, r := range realtime.SharedSockets(c.servers[0].Realtime) {
 		valid, id = r, i
 	}
-	big := make([]byte, 1<<20)
+	big := make([]byte, 1<<16)
 	for i := range big {
 		big[i] = 'A'
 	}
