@@ -270,7 +270,7 @@ func TestRecoveryNodes_Hostile(t *testing.T) {
 	}
 	recs := []string{valid, "null", "1", `"x"`, "{}", "[]", `{"id":null}`}
 	for _, k := range []string{"id", "turn", "socket", "rooms", "since", "least", "node", "identity"} {
-		for _, v := range []any{nil, "", "x", string(big), -1, 1 << 62, []any{}, []any{nil}, []any{map[string]any{"name": "", "since": "*"}}, map[string]any{}, "ABCDEFGzzzzzz", "ABCDEFzzzzzzz", "ABCDEF-------", "*", "ABCDEFzzzzzzz*", string(big[:13*17]), string(big[:13*18]), "\x00\x00\x00\x00\x00\x00"} {
+		for _, v := range []any{nil, "", "x", string(big), -1, int64(1) << 62, []any{}, []any{nil}, []any{map[string]any{"name": "", "since": "*"}}, map[string]any{}, "ABCDEFGzzzzzz", "ABCDEFzzzzzzz", "ABCDEF-------", "*", "ABCDEFzzzzzzz*", string(big[:13*17]), string(big[:13*18]), "\x00\x00\x00\x00\x00\x00"} {
 			recs = append(recs, mut(k, v))
 		}
 	}
