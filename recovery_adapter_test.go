@@ -58,13 +58,7 @@ func (a *oddAdapter) Publish(ctx context.Context, m realtime.ClusterMessage) err
 // odd makes the adapter of the next node of a cluster odd.
 func (c *nodes) odd(change ...func(o *realtime.Options)) (*oddAdapter, *realtimetest.Server) {
 	a := &oddAdapter{HubNode: c.hub.Node()}
-	s := recoverySite(c.t, append([]func(o *realtime.Options){func(o *realtime.Options) {
-		o.Cluster.Adapter = a
-		if len(c.servers) > 0 {
-			first := c.servers[0]
-			o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties = first.Tokens, first.Users, first.Sessions, first.Trips, first.Parties
-		}
-	}}, change...)...)
+	s := c.site(a, change...)
 	c.adapters, c.servers = append(c.adapters, a.HubNode), append(c.servers, s)
 	c.settle()
 	return a, s
@@ -131,12 +125,7 @@ func (c *nodes) oddHeld(which func(m realtime.ClusterMessage) bool) (release cha
 		}
 	}
 	a.hold.Store(&f)
-	first := c.servers[0]
-	s = recoverySite(c.t, func(o *realtime.Options) {
-		o.Cluster.Adapter = a
-		o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties = first.Tokens, first.Users, first.Sessions, first.Trips, first.Parties
-	})
-	return release, s
+	return release, c.site(a)
 }
 
 // Publish of one event fails on the node of the client, which lives and answers: the client recovers on another node without it.

@@ -52,15 +52,21 @@ func newNodes(t *testing.T, n int, change ...func(o *realtime.Options)) *nodes {
 func (c *nodes) start(change ...func(o *realtime.Options)) *realtimetest.Server {
 	c.t.Helper()
 	a := c.hub.Node()
-	s := recoverySite(c.t, append([]func(o *realtime.Options){func(o *realtime.Options) {
+	s := c.site(a, change...)
+	c.adapters, c.servers = append(c.adapters, a), append(c.servers, s)
+	return s
+}
+
+// site starts a server with an adapter, and the users of the others.
+func (c *nodes) site(a realtime.Adapter, change ...func(o *realtime.Options)) *realtimetest.Server {
+	c.t.Helper()
+	return recoverySite(c.t, append([]func(o *realtime.Options){func(o *realtime.Options) {
 		o.Cluster.Adapter = a
 		if len(c.servers) > 0 {
 			first := c.servers[0]
 			o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties = first.Tokens, first.Users, first.Sessions, first.Trips, first.Parties
 		}
 	}}, change...)...)
-	c.adapters, c.servers = append(c.adapters, a), append(c.servers, s)
-	return s
 }
 
 // settle waits until the nodes have told each other of their sockets, or of the one with that id.

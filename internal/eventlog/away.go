@@ -214,18 +214,12 @@ func (l *Log[M]) Return(a *Away) { a.taken = false }
 
 // Caught is what Catch returns.
 type Caught[M any] struct {
-	Missed []Event[M] // in the order in which they are to be sent
-	Head   uint64     // the position up to which Missed is complete; it and the next one are of no event
-	Seen   Seen       // what the client had received before
-	Label  string     // Seen for other nodes
+	Missed []M    // in the order in which they are to be sent
+	Head   uint64 // the position up to which Missed is complete; it and the next one are of no event
+	Seen   Seen   // what the client had received before
+	Label  string // Seen for other nodes
 	// Ahead has the events that the client has received, and that may still arrive here.
 	Ahead []Mark
-}
-
-// Event is an event that a socket has missed.
-type Event[M any] struct {
-	At    uint64
-	Event M
 }
 
 // Catch ends the absence of a socket that was taken, and returns the events that went to rooms in
@@ -252,7 +246,7 @@ func (l *Log[M]) Catch(a *Away, now []string) (c Caught[M], ok bool) {
 }
 
 // missedLocked returns the events that a socket has missed which is now in those rooms.
-func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []Event[M], ok bool) {
+func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []M, ok bool) {
 	if !l.completeLocked(a, s) {
 		return nil, false
 	}
@@ -275,7 +269,7 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []Event[M],
 			return nil, false
 		}
 		size += e.Size
-		missed = append(missed, Event[M]{at, e.Event})
+		missed = append(missed, e.Event)
 		if len(missed) > l.cfg.CatchEvents || size > l.cfg.CatchBytes {
 			return nil, false
 		}

@@ -131,11 +131,6 @@ func (l *Log[M]) Awaited(t Target) bool {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.AwaitedNow(t)
-}
-
-// AwaitedNow is Awaited between Begin and End.
-func (l *Log[M]) AwaitedNow(t Target) bool {
 	return slices.ContainsFunc(t.rooms(), func(name string) bool { return l.awaited[name] > 0 })
 }
 

@@ -94,7 +94,7 @@ func (s *site) back(a *eventlog.Away, offset string, rooms ...string) (missed []
 	defer s.End()
 	c, ok := s.Catch(a, rooms)
 	for _, e := range c.Missed {
-		missed = append(missed, e.Event)
+		missed = append(missed, e)
 	}
 	return missed, ok
 }

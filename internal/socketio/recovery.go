@@ -274,7 +274,7 @@ func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 		}
 	}
 	for _, e := range c.Missed {
-		missed = append(missed, e.Event...)
+		missed = append(missed, e...)
 	}
 	return missed, len(c.Missed), true
 }
