@@ -93,10 +93,7 @@ func (s *site) back(a *eventlog.Away, offset string, rooms ...string) (missed []
 	s.Pause()
 	defer s.End()
 	c, ok := s.Catch(a, rooms)
-	for _, e := range c.Missed {
-		missed = append(missed, e)
-	}
-	return missed, ok
+	return c.Missed, ok
 }
 
 // The last label that a client has received says what it has missed: what was queued on its socket after

@@ -273,10 +273,7 @@ func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 			s.keepsRoom(a.Rooms[i])
 		}
 	}
-	for _, e := range c.Missed {
-		missed = append(missed, e...)
-	}
-	return missed, len(c.Missed), true
+	return slices.Concat(c.Missed...), len(c.Missed), true
 }
 
 // shareable reports whether other nodes understand the record of a socket. With too many nodes they do
