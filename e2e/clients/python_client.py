@@ -47,7 +47,7 @@ class Client:
         self.token = token
         self.namespace = namespace
         self.sio = (InOrder if ordered else socketio.Client)(
-            reconnection_delay=delay, reconnection_delay_max=10 * delay, randomization_factor=0, handle_sigint=False)
+            reconnection_delay=delay, reconnection_delay_max=delay, randomization_factor=0, handle_sigint=False)
         self.sio.register_namespace(Everything(namespace))
         self.target = {
             'url': url, 'auth': lambda: {'token': self.token}, 'transports': transports,

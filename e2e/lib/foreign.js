@@ -8,6 +8,13 @@ import { createInterface } from 'node:readline';
 import { running } from './dispatch.js';
 import { settings } from './client.js';
 
+/**
+ * How long these clients wait before they connect again, in milliseconds: the shortest that Python's
+ * waits unless told otherwise. When it comes back at once, the reader of its former connection may
+ * take the new one for its own; two polls at a time end it.
+ */
+const shortestWait = 500;
+
 class ForeignSocket extends EventEmitter {
   #child;
   #acks = new Map();
@@ -26,7 +33,7 @@ class ForeignSocket extends EventEmitter {
     this.#child.on('close', () => running.delete(this.#child));
     this.#child.stdin.on('error', () => {}); // it has ended already
     createInterface({ input: this.#child.stdout }).on('line', (line) => this.#report(JSON.parse(line)));
-    this.#tell({ do: 'create', url: origin, namespace: pathname, token: auth.token, transports: transports ?? ['polling', 'websocket'], delay: reconnectionDelay / 1000, wait, ordered });
+    this.#tell({ do: 'create', url: origin, namespace: pathname, token: auth.token, transports: transports ?? ['polling', 'websocket'], delay: Math.max(reconnectionDelay, shortestWait) / 1000, wait, ordered });
     this.connect();
     this.io = { reconnection: () => {} };
   }

@@ -16,7 +16,7 @@ const scenario = (name, body, { flags = [], ...options } = {}) => each(`other la
 });
 
 /** Longer than these clients need to come back. */
-const later = 1000;
+const later = 2000;
 
 /** Checks that a client is disconnected, and stays so. */
 async function staysAway(c) {

@@ -19,7 +19,7 @@ const scenario = (name, body, { flags = [], ...options } = {}) => each(name, bod
 const all = [...settings, ...foreignSettings];
 
 /** Longer than these clients need to come back. */
-const later = 1000;
+const later = 2000;
 
 /** Checks the reason of a disconnect, where the client knows one. */
 function assertReason({ setting }, reason, wanted) {

@@ -70,7 +70,7 @@ func newClient(c command) (*client, error) {
 	opts.SetForceNew(true)
 	opts.SetAutoConnect(false)
 	opts.SetReconnectionDelay(1000 * c.Delay)
-	opts.SetReconnectionDelayMax(10 * 1000 * c.Delay)
+	opts.SetReconnectionDelayMax(1000 * c.Delay)
 	// The client begins to open before it listens for the end of that, which it may miss on a
 	// fast line. Then it sends nothing, and tries again after this time.
 	opts.SetTimeout(4 * time.Second)
