@@ -37,6 +37,10 @@ type stateContent struct {
 	SocketsOf   bool               `json:"socketsOf,omitempty"`   // nodes answer with Sockets
 	Claim       *socketClaim       `json:"claim,omitempty"`       // the client of a socket has come to the sender
 	Claimed     *socketClaimed     `json:"claimed,omitempty"`     // the answer to Claim
+	Find        *socketFind        `json:"find,omitempty"`        // nodes that know the socket answer with Found
+	Found       *socketFound       `json:"found,omitempty"`       // the answer to Find
+	PartOf      *partRequest       `json:"partOf,omitempty"`      // one node answers with Part
+	Part        *partAnswer        `json:"part,omitempty"`        // events that a client has missed
 	Kept        *ClusterMessage    `json:"kept,omitempty"`        // an event for sockets of the sender alone: nodes keep it for clients that come to them
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace. ReplacedBy is the new one, if it is known.
@@ -111,7 +115,15 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case s.Claim != nil:
 		return ns.rt.peerSockets.claimed(ns, s.Claim)
 	case s.Claimed != nil:
-		return ns.rt.peerSockets.answered(s.Claimed)
+		return ns.rt.peerSockets.claims.answered(s.Claimed.Claim, s.Claimed)
+	case s.Find != nil:
+		return ns.rt.peerSockets.finding(ns, s.Find)
+	case s.Found != nil:
+		return ns.rt.peerSockets.finds.answered(s.Found.Find, s.Found)
+	case s.PartOf != nil:
+		return ns.rt.peerSockets.partOf(ns, s.PartOf)
+	case s.Part != nil:
+		return ns.rt.peerSockets.parts.answered(s.Part.Part, s.Part)
 	case s.Kept != nil:
 		return ns.keep(s.Kept)
 	case validID(s.Replaced):

@@ -172,6 +172,7 @@ func New(o Options) (*Server, error) {
 		rt.publisher.exchange.compare()
 		rt.peerUsers.request()
 		rt.offers.missed()
+		rt.peerSockets.begin()
 		rt.peerSockets.missed()
 	}
 	return rt, nil

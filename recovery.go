@@ -230,7 +230,8 @@ func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake)
 		if err != nil {
 			ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
 		}
-		if missed, n, ok := s.inner.Catch(err == nil && ns.rt.hearsAll()); ok {
+		part, whole := ns.rt.peerSockets.part(ctx, s, h.former)
+		if missed, n, ok := s.inner.Catch(err == nil && whole && ns.rt.hearsAll(), part); ok {
 			first, hello.Missed, s.recovered = missed, &n, true
 		}
 	}

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
 )
@@ -26,8 +24,8 @@ const (
 	claimTime = 2500 * time.Millisecond
 	// unheard is how long it takes at most until a node is taken for dead.
 	unheard = 15 * time.Second
-	// claimsAtOnce is the maximum number of claims of other nodes that are being answered.
-	claimsAtOnce = 1024
+	// servedAtOnce is the maximum number of questions of other nodes that are being answered.
+	servedAtOnce = 1024
 )
 
 // socketClaim says that the client of a socket has come to the sender.
@@ -49,7 +47,7 @@ type socketClaimed struct {
 }
 
 // peerSockets exchanges sockets with the other nodes, unless the adapter is no Claimer. Its methods may
-// be called concurrently and do not block, but for claim.
+// be called concurrently and do not block, but for claim and part.
 type peerSockets struct {
 	rt      *Server
 	claimer Claimer // nil: clients recover on their own node only
@@ -61,11 +59,17 @@ type peerSockets struct {
 	ended   []endedSocket // in the order in which they have ended
 	all     bool          // all sockets are to be shared
 	sharing bool          // the sharing goroutine exists
-	claims  map[string]chan *socketClaimed
-	running int                  // claims of other nodes that are being answered
+	running int           // questions of other nodes that are being answered
+	peers   map[string]struct{}
 	gone    map[string]time.Time // when peers were lost; for Recovery.Window
+	nodes   map[nodeKey]string   // the names that the logs of peers have in records
+	lacks   time.Time            // when this node began, or had its last gap
 
 	unshared atomic.Int64 // when an event was last not taken by the adapter, in nanoseconds since 1970; 0: never
+
+	claims questions[*socketClaimed]
+	finds  questions[*socketFound]
+	parts  questions[*partAnswer]
 
 	asks   collapsed
 	listed time.Time // when all sockets were last shared; only the sharing goroutine uses it
@@ -87,8 +91,8 @@ type peerSocket struct {
 
 func (p *peerSockets) init(rt *Server) {
 	p.rt = rt
-	p.gone = map[string]time.Time{}
-	p.known, p.changed, p.claims = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}, map[string]chan *socketClaimed{}
+	p.peers, p.gone, p.nodes, p.lacks = map[string]struct{}{}, map[string]time.Time{}, map[nodeKey]string{}, time.Now()
+	p.known, p.changed = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}
 	p.claimer = claimerOf(&rt.opts, rt.adapter)
 }
 
@@ -107,16 +111,13 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 	if p.claimer == nil {
 		return nil
 	}
-	p.mu.Lock()
-	known := p.known[socketKey{ns.name, pid.ID()}]
-	var k peerSocket
-	if known != nil {
-		k = *known
+	k, known := p.lookUp(ns, pid.ID())
+	if !known {
+		k, known = p.find(ctx, ns, pid)
 	}
-	p.mu.Unlock()
 	var of sharedSocket
 	switch {
-	case known == nil, !k.until.IsZero() && time.Now().After(k.until), json.Unmarshal(k.record, &of) != nil:
+	case !known, !k.until.IsZero() && time.Now().After(k.until), json.Unmarshal(k.record, &of) != nil:
 		return nil
 	case of.Socket != pid.Socket(), !p.rt.recovery.same(of.Identity, s.Identity()):
 		return nil
@@ -138,15 +139,8 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 
 // ask asks the node of a socket to give it up. alive is false if it does not answer.
 func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, offset *string) (answer socketClaimed, alive bool) {
-	id, answers := uuid.NewString(), make(chan *socketClaimed, 2)
-	p.mu.Lock()
-	p.claims[id] = answers
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.claims, id)
-	}()
+	id, answers, done := p.claims.open(2)
+	defer done()
 	ask := func() {
 		p.rt.shareState(ns.name, stateContent{Claim: &socketClaim{id, of.Node, of.ID, of.Socket, offset}})
 	}
@@ -174,21 +168,6 @@ func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, 
 	}
 }
 
-// answered passes on the answer to a claim of this node. It reports whether it is valid.
-func (p *peerSockets) answered(a *socketClaimed) bool {
-	if !validID(a.Claim) {
-		return false
-	}
-	p.mu.Lock()
-	answers := p.claims[a.Claim]
-	p.mu.Unlock()
-	select {
-	case answers <- a: // not if it is nil
-	default:
-	}
-	return true
-}
-
 // claimed answers a claim of another node, if the socket is one of this node. It reports whether the claim is
 // valid.
 func (p *peerSockets) claimed(ns *Namespace, c *socketClaim) bool {
@@ -203,21 +182,10 @@ func (p *peerSockets) claimed(ns *Namespace, c *socketClaim) bool {
 		a.Claim = c.Claim
 		p.rt.shareState(ns.name, stateContent{Claimed: &a})
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.running == claimsAtOnce {
-		return true // the other node takes this one for dead
-	}
-	p.running++
-	go func() {
-		defer func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			p.running--
-		}()
+	p.serve(func() {
 		answer(socketClaimed{Wait: true})
 		answer(p.giveUp(ns, id, c))
-	}()
+	})
 	return true
 }
 

@@ -369,18 +369,15 @@ func TestRecoveryNodes_Incomplete(t *testing.T) {
 	t.Parallel()
 	room := realtime.DriverRoom("d1")
 	for name, during := range map[string]func(t *testing.T, c *nodes) (node int){
-		"a gap": func(t *testing.T, c *nodes) int {
+		"all nodes had a gap": func(t *testing.T, c *nodes) int {
 			t.Helper()
-			c.adapters[1].Cut()
+			c.gapIn(0, 1, 2)
 			notes(t, c.servers[2], room, 1)
-			time.Sleep(50 * time.Millisecond)
-			c.adapters[1].Heal()
-			c.settle()
 			return 1
 		},
-		"a node that has started later": func(t *testing.T, c *nodes) int {
+		"the others had a gap before this node began": func(t *testing.T, c *nodes) int {
 			t.Helper()
-			c.emit(2, room, 1)
+			c.gapIn(0, 1, 2)
 			c.start()
 			c.settle()
 			return 3
@@ -411,6 +408,18 @@ func TestRecoveryNodes_Incomplete(t *testing.T) {
 			require.Equal(t, 77, realtimetest.Expect(t, client, note))
 		})
 	}
+}
+
+// gapIn cuts nodes off for a moment.
+func (c *nodes) gapIn(which ...int) {
+	for _, i := range which {
+		c.adapters[i].Cut()
+	}
+	time.Sleep(50 * time.Millisecond)
+	for _, i := range which {
+		c.adapters[i].Heal()
+	}
+	c.settle()
 }
 
 type nobody struct{ realtime.Node }
@@ -502,18 +511,29 @@ func TestRecoveryNodes_Admin(t *testing.T) {
 // out of order.
 func TestRecoveryNodes_UnderLoad(t *testing.T) {
 	t.Parallel()
-	c := newNodes(t, 3, func(o *realtime.Options) { o.Recovery.AllClients = true })
+	allClients := func(o *realtime.Options) { o.Recovery.AllClients = true }
+	c := newNodes(t, 3, allClients)
 	const emitters, events = 4, 300
-	var killing sync.RWMutex // held by a client that comes back, and by a kill
-	dead := -1
-	kill := sync.OnceFunc(func() {
-		killing.Lock()
-		defer killing.Unlock()
+	var rolling sync.RWMutex // held by a client that comes back, and while a node gives way to a new one
+	newest := 2
+	roll := func() {
+		rolling.Lock()
+		defer rolling.Unlock()
 		c.settle()
-		c.kill(2)
-		dead = 2
+		c.kill(newest)
+		newest = len(c.servers)
+		c.start(allClients)
+	}
+	var rolls sync.WaitGroup
+	begin := sync.OnceFunc(func() {
+		rolls.Go(func() {
+			for range 4 {
+				time.Sleep(300 * time.Millisecond)
+				roll()
+			}
+		})
 	})
-	begin := sync.OnceFunc(func() { time.AfterFunc(400*time.Millisecond, kill) })
+	t.Cleanup(rolls.Wait)
 	for i, opts := range [][]realtimetest.Option{nil, {realtimetest.Polling()}, {realtimetest.Upgrade()}, nil} {
 		user := fmt.Sprintf("d%d", i)
 		t.Run(user, func(t *testing.T) {
@@ -537,9 +557,9 @@ func TestRecoveryNodes_UnderLoad(t *testing.T) {
 				})
 			}
 			go func() { emitting.Wait(); close(done) }()
-			killing.RLock()
+			rolling.RLock()
 			c.settle(client.ID())
-			killing.RUnlock()
+			rolling.RUnlock()
 			var got []int
 			recovered := 0
 			for over := false; !over; {
@@ -549,14 +569,12 @@ func TestRecoveryNodes_UnderLoad(t *testing.T) {
 				case <-time.After(time.Duration(100+random.IntN(100)) * time.Millisecond):
 				}
 				former := client
-				killing.RLock()
+				rolling.RLock()
 				former.Drop()
 				got = append(got, receivedNotes(t, former)...)
-				if on = random.IntN(3); on == dead {
-					on = 0
-				}
+				on = []int{0, 1, newest}[random.IntN(3)]
 				next, hello := back(t, c.servers[on], former, user, opts...)
-				killing.RUnlock()
+				rolling.RUnlock()
 				require.True(t, *hello.Recovered)
 				recovered++
 				client = next

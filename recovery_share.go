@@ -5,6 +5,7 @@ package realtime
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -91,6 +92,8 @@ func (p *peerSockets) lost(peer string) {
 		}
 	}
 	p.gone[peer] = now
+	delete(p.peers, peer)
+	maps.DeleteFunc(p.nodes, func(k nodeKey, _ string) bool { return k.peer == peer })
 	for _, s := range p.known {
 		if s.peer == peer {
 			s.losesNode(now, p.rt.opts.Recovery.Window)
@@ -113,6 +116,7 @@ func (s *peerSocket) losesNode(at time.Time, window time.Duration) {
 func (p *peerSockets) joined(peer string) {
 	p.mu.Lock()
 	delete(p.gone, peer)
+	p.peers[peer] = struct{}{}
 	p.mu.Unlock()
 	p.shareAll()
 }
@@ -122,8 +126,25 @@ func (p *peerSockets) missed() {
 	if p.claimer == nil {
 		return
 	}
+	p.mu.Lock()
+	p.lacks = time.Now()
+	clear(p.nodes)
+	p.mu.Unlock()
 	p.shareAll()
 	p.asks.soon(p.rt, usersDelay, answerEvery, func() { p.rt.shareState(everyShareNamespace, stateContent{SocketsOf: true}) })
+}
+
+// begin tells the other nodes that this one has emitted nothing yet, so that they know that they get
+// everything.
+func (p *peerSockets) begin() {
+	if p.claimer == nil {
+		return
+	}
+	p.rt.each(func(ns *Namespace) {
+		if ns.inner.Keeps() {
+			(&socketBatch{p: p, ns: ns, m: &sharedSockets{First: true}}).send()
+		}
+	})
 }
 
 func (p *peerSockets) shareAll() {
@@ -284,6 +305,7 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.First {
+		p.nodes[nodeKey{ns.name, peer}] = m.Mark[:len(socketio.RecordNode{})]
 		for key, s := range p.known {
 			if s.peer == peer && key.namespace == ns.name && s.until.IsZero() {
 				delete(p.known, key)

@@ -105,6 +105,14 @@ func (m *Message) isPong() bool { return m.Key == keyPong || m.Key == keyPongFra
 // Size returns the number of bytes of the content.
 func (m *Message) Size() int { return len(m.frame) - m.head }
 
+// Data returns the data of the message, without the packet's type. The caller must not change it.
+func (m *Message) Data() []byte {
+	if m.binary {
+		return m.payload()
+	}
+	return m.payload()[1:]
+}
+
 // payload returns the content of the frame: the packet in text form, or the data of a
 // binary message.
 func (m *Message) payload() []byte { return m.frame[m.head:] }

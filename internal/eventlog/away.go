@@ -40,6 +40,10 @@ type Away struct {
 	Turn int
 	// Least is an event without which the client cannot recover. Zero: there is none.
 	Least Mark
+	// Beyond is what the client has received too, if it has received the event at After, or a later one of
+	// the socket's node.
+	Beyond string // a label
+	After  Mark
 	// Owner is whoever had the socket: what was passed to Settle, or the caller's.
 	Owner any
 	// Node is the node of the socket. The zero Emitter is this one; Foreign makes the others.
@@ -52,6 +56,7 @@ type Away struct {
 	settled chan struct{}
 	taken   bool
 	seen    Seen // of Take
+	lacks   bool // since Take: this node does not have all that the client has missed
 }
 
 // Trail is what is known of the events that were queued on a socket. Whoever queues them calls Queued.
@@ -139,7 +144,11 @@ func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 		}
 	}
 	if a.seen, ok = l.seenLocked(a, offset); ok {
-		_, ok = l.missedLocked(a, a.seen, names(a.Rooms))
+		if a.lacks = !l.completeLocked(a, a.seen); a.lacks {
+			ok = !a.Here() || a.seen.At == 0 // otherwise only this node knows what else was queued
+		} else {
+			_, ok = l.missedLocked(a, a.seen, names(a.Rooms), 0, 0)
+		}
 	}
 	a.taken = ok
 	return ok, false
@@ -177,6 +186,10 @@ func (l *Log[M]) seenLocked(a *Away, offset *string) (s Seen, ok bool) {
 	}
 	if !l.reached(s, a.Least) {
 		return s, false
+	}
+	if a.After != (Mark{}) && l.reached(s, a.After) {
+		beyond, _ := l.parse(a.Beyond)
+		s = s.and(beyond)
 	}
 	s = s.and(a.Since)
 	if a.Here() {
@@ -219,21 +232,37 @@ type Caught[M any] struct {
 	Seen   Seen   // what the client had received before
 	Label  string // Seen for other nodes
 	// Ahead has the events that the client has received, and that may still arrive here.
-	Ahead []Mark
+	Ahead  []Mark
+	Beyond string // see Away
+	After  Mark   // likewise
 }
 
 // Catch ends the absence of a socket that was taken, and returns the events that went to rooms in
-// which it was, and is now, and that its client has not received. ok is false if some of them are
-// not kept any more, or they are too many. now has the socket's id too. Catch is called between Pause and
-// End.
-func (l *Log[M]) Catch(a *Away, now []string) (c Caught[M], ok bool) {
+// which it was, and is now, and that its client has not received: those of the part first, if there is one.
+// ok is false if some of them are not kept any more, or they are too many. now has the socket's id
+// too. Catch is called between Pause and End.
+func (l *Log[M]) Catch(a *Away, now []string, p *Part[M]) (c Caught[M], ok bool) {
 	l.head += 2 // see Caught.Head
 	c = Caught[M]{Head: l.head - 1, Seen: a.seen}
-	ok = !a.Here() || l.away[a.ID] == a
-	if ok {
-		c.Missed, ok = l.missedLocked(a, a.seen, now)
+	s := a.seen
+	if p != nil {
+		upto, _ := l.parse(p.Upto)
+		s = s.and(upto)
+		c.Missed, c.Beyond, c.After = p.Events, p.Upto, l.Mark(c.Head)
 	}
-	for _, m := range a.seen.From {
+	complete := l.completeLocked(a, s)
+	if p != nil {
+		complete = p.fits(a, s, now) && !l.lacksLocked(a, s, Emitter{})
+	}
+	var kept []*entry[M]
+	if ok = complete && (!a.Here() || l.away[a.ID] == a); ok {
+		kept, ok = l.missedLocked(a, s, now, len(c.Missed), p.size())
+	}
+	if p != nil && len(kept) > 0 {
+		c.After = l.Mark(kept[0].pos)
+	}
+	c.Missed = append(slices.Clip(c.Missed), eventsOf(kept)...)
+	for _, m := range s.From {
 		if e := l.emitterLocked(m.Emitter); e != l.self && (e == nil || e.At < m.At) {
 			c.Ahead = append(c.Ahead, m)
 		}
@@ -245,13 +274,18 @@ func (l *Log[M]) Catch(a *Away, now []string) (c Caught[M], ok bool) {
 	return c, ok
 }
 
-// missedLocked returns the events that a socket has missed which is now in those rooms.
-func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []M, ok bool) {
-	if !l.completeLocked(a, s) {
-		return nil, false
+func eventsOf[M any](entries []*entry[M]) []M {
+	events := make([]M, len(entries))
+	for i, e := range entries {
+		events[i] = e.Event
 	}
+	return events
+}
+
+// missedLocked returns the events that a socket has missed which is now in those rooms, as far as they are
+// in the log. Other events come with them: n of them, of a size.
+func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (missed []*entry[M], ok bool) {
 	both := slices.DeleteFunc(slices.Clone(a.Rooms), func(r Room) bool { return !slices.Contains(now, r.Name) })
-	size := 0
 	for _, at := range l.positionsLocked(both, s.At) {
 		e := l.entryLocked(at)
 		switch {
@@ -269,12 +303,12 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string) (missed []M, ok boo
 			return nil, false
 		}
 		size += e.Size
-		missed = append(missed, e.Event)
-		if len(missed) > l.cfg.CatchEvents || size > l.cfg.CatchBytes {
+		missed = append(missed, e)
+		if n+len(missed) > l.cfg.CatchEvents || size > l.cfg.CatchBytes {
 			return nil, false
 		}
 	}
-	return missed, true
+	return missed, n+len(missed) <= l.cfg.CatchEvents && size <= l.cfg.CatchBytes
 }
 
 func (l *Log[M]) nodeOf(a *Away) Emitter {
@@ -292,16 +326,27 @@ func (l *Log[M]) completeLocked(a *Away, s Seen) bool {
 	case a.Here() && s.At > 0:
 		return false
 	}
-	// What came to a node of which the client has been a while ago, the client has received. Otherwise
-	// its node would have noticed that the connection was broken.
-	received := a.Lost.Add(-l.cfg.Unnoticed)
-	if l.began.After(received) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil }) {
-		return false // that node may have emitted more before this one began
-	}
-	return !slices.ContainsFunc(append(slices.Clip(l.others), l.self), func(e *emitter) bool {
-		return e.deafened && !e.last.Before(l.silentSince()) || s.from(e.Emitter) < e.floor && e.floorAt.After(received)
+	return !l.lacksLocked(a, s, Emitter{}) && !l.maybeMoreLocked(a, s)
+}
+
+// maybeMoreLocked reports whether a node, of which the client has received events, may have emitted more before
+// this one began.
+func (l *Log[M]) maybeMoreLocked(a *Away, s Seen) bool {
+	return l.began.After(l.received(a)) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil })
+}
+
+// lacksLocked reports whether the log may not have every event that the client has not received, of the
+// nodes that it knows. It does not count one of them.
+func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
+	received, silent := l.received(a), l.silentSince()
+	return slices.ContainsFunc(append(slices.Clip(l.others), l.self), func(e *emitter) bool {
+		return e.Emitter != butOf && (e.deafened && !e.last.Before(silent) || s.from(e.Emitter) < e.floor && e.floorAt.After(received))
 	})
 }
+
+// received returns a time: what came before it to the node of a socket, the client has received. Otherwise
+// that node would have noticed that the connection was broken.
+func (l *Log[M]) received(a *Away) time.Time { return a.Lost.Add(-l.cfg.Unnoticed) }
 
 // positionsLocked returns the positions of the events of rooms after one, in order.
 func (l *Log[M]) positionsLocked(rooms []Room, after uint64) (found []uint64) {

@@ -157,6 +157,10 @@ func (l *Log[M]) End() { l.mu.Unlock() }
 // Mark returns the mark of the event at a position of this node.
 func (l *Log[M]) Mark(at uint64) Mark { return Mark{l.cfg.Emitter, at} }
 
+// Newest returns the mark of the newest event that this node has emitted; its position is 0 if there is
+// none. It is called between Pause and End.
+func (l *Log[M]) Newest() Mark { return l.self.Mark }
+
 // Hear records the mark of another node. It is called between Begin and End, before AppendLabel.
 func (l *Log[M]) Hear(m Mark) { l.hearLocked(m, m.At-1) }
 
@@ -338,7 +342,7 @@ func (l *Log[M]) Gap() {
 	}
 	l.head++ // a socket that is away has missed at least this
 	l.trimmed = l.head
-	l.self.floor, l.self.floorAt = l.head, l.cfg.Now()
+	l.self.floor, l.self.floorAt = l.self.At, l.cfg.Now()
 	for _, e := range l.others {
 		e.deafened = true
 	}

@@ -92,7 +92,7 @@ func (s *site) back(a *eventlog.Away, offset string, rooms ...string) (missed []
 	}
 	s.Pause()
 	defer s.End()
-	c, ok := s.Catch(a, rooms)
+	c, ok := s.Catch(a, rooms, nil)
 	return c.Missed, ok
 }
 
@@ -282,7 +282,7 @@ func TestLog_Ahead(t *testing.T) {
 	require.True(t, ok)
 	c[1].Pause()
 	defer c[1].End()
-	caught, ok := c[1].Catch(f, []string{"room"})
+	caught, ok := c[1].Catch(f, []string{"room"}, nil)
 	require.True(t, ok)
 	require.Empty(t, caught.Missed)
 	require.Contains(t, caught.Ahead, c[2].Mark(2))
@@ -295,10 +295,16 @@ func TestLog_NodesIncomplete(t *testing.T) {
 		during func(c cluster)
 		ok     bool
 	}{
-		"nothing":                        {func(cluster) {}, true},
-		"a gap":                          {func(c cluster) { c[1].Gap() }, false},
-		"a gap and a later event":        {func(c cluster) { c[1].Gap(); c.emit(2, "x", 1) }, false},
-		"a gap, and its events after it": {func(c cluster) { c[1].Gap(); c[1].HearAll(c[2].Mark(1)); c[1].HearAll(c[0].Mark(1)) }, false},
+		"nothing":                         {func(cluster) {}, true},
+		"a gap":                           {func(c cluster) { c[1].Gap() }, false},
+		"a gap and a later event":         {func(c cluster) { c[1].Gap(); c.emit(2, "x", 1) }, false},
+		"a gap in which nothing was lost": {func(c cluster) { c[1].Gap(); c[1].HearAll(c[2].Mark(1)); c[1].HearAll(c[0].Mark(0)) }, true},
+		"a gap in which an event was lost": {func(c cluster) {
+			c[1].Gap()
+			c.emit(2, "x")
+			c[1].HearAll(c[2].Mark(2))
+			c[1].HearAll(c[0].Mark(0))
+		}, false},
 		"too many events": {func(c cluster) {
 			for range 101 {
 				c.emit(2, "x", 1)
@@ -328,6 +334,111 @@ func TestLog_NodesIncomplete(t *testing.T) {
 			require.Equal(t, prepare.ok, ok)
 		})
 	}
+}
+
+// A node that lacks events gets those of another one. Wherever the connection breaks then, nothing is missing or
+// comes twice.
+func TestLog_Part(t *testing.T) {
+	t.Parallel()
+	room := []string{"room"}
+	c := newCluster(t)
+	c.hear()
+	start, since := c[0].Reserve()
+	c.emit(2, "a", 0, 1)
+	last := c[0].Label(c[0].Head())
+	a := c[0].leave(room, start)
+	a.Label = since
+	labels := []string{last, c.emit(2, "b", 0, 1), c.emit(1, "c", 0, 2)}
+	labels[1], labels[2] = c[2].Label(c[2].Head()-1), c[2].Label(c[2].Head()) // as the node that helps has sent them
+	c[1].Gap()
+	c[1].HearAll(c[2].Mark(2))
+	c[1].HearAll(c[0].Mark(0))
+
+	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+	require.True(t, ok)
+	ok, _ = c[1].Take(f, &last)
+	require.True(t, ok)
+	r, lacks, ok := c[1].Lacks(f)
+	require.True(t, lacks && ok)
+	asked, ok := c[2].OfRecord(r, c[2].now, nil)
+	require.True(t, ok)
+	part, ok := c[2].PartOf(asked, room, eventlog.Emitter([]byte("NODE-1")))
+	require.True(t, ok)
+	require.Equal(t, []string{"b", "c"}, part.Events)
+	part.Rooms, part.Size = room, 2
+	labels = append(labels, c.emit(2, "d", 0, 1)) // meanwhile
+	labels[3] = c[1].Label(c[1].Head())
+
+	caught := func(change func(p *eventlog.Part[string])) (eventlog.Caught[string], bool) {
+		f, _ := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+		ok, _ := c[1].Take(f, &last)
+		require.True(t, ok)
+		p := part
+		change(&p)
+		c[1].Pause()
+		defer c[1].End()
+		return c[1].Catch(f, room, &p)
+	}
+	for name, change := range map[string]func(p *eventlog.Part[string]){
+		"of other rooms":      func(p *eventlog.Part[string]) { p.Rooms = nil },
+		"too large":           func(p *eventlog.Part[string]) { p.Size = 500 },
+		"up to nothing":       func(p *eventlog.Part[string]) { p.Upto = "" },
+		"up to too many":      func(p *eventlog.Part[string]) { p.Upto += eventlog.Incomplete },
+		"of an earlier state": func(p *eventlog.Part[string]) { p.Upto = last },
+	} {
+		_, ok := caught(change)
+		require.False(t, ok, name)
+	}
+	got, ok := caught(func(*eventlog.Part[string]) {})
+	require.True(t, ok)
+	require.Equal(t, []string{"b", "c", "d"}, got.Missed)
+
+	for received, want := range []string{"[b c d]", "[c d]", "[d]", "[]"} {
+		for _, other := range []int{0, 2} {
+			again := c[1].leave(room, got.Head)
+			again.Turn, again.Since, again.Label, again.Beyond, again.After = 1, got.Seen, got.Label, got.Beyond, got.After
+			g, ok := c[other].Foreign(c[1].Record(again), c[other].now, nil)
+			require.True(t, ok)
+			missed, ok := c[other].back(g, labels[received], "room")
+			require.True(t, ok)
+			require.Equal(t, want, fmt.Sprint(missed), "node %d", other)
+		}
+	}
+}
+
+// A node that has begun later asks, and has its own events.
+func TestLog_PartWithoutOwnEvents(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c[0].HearAll(c[2].Mark(0))
+	c[2].HearAll(c[0].Mark(0))
+	start, since := c[0].Reserve()
+	c.emit(2, "a", 0)
+	last := c[0].Label(c[0].Head())
+	a := c[0].leave([]string{"room"}, start)
+	a.Label = since
+	c.emit(1, "own 1")
+	c.emit(1, "own 2", 2) // node 2 knows that it lacks some
+	c.emit(2, "b")
+	c[1].HearAll(c[2].Mark(3))
+	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+	require.True(t, ok)
+	ok, _ = c[1].Take(f, &last)
+	require.True(t, ok)
+	r, _, _ := c[1].Lacks(f)
+	asked, ok := c[2].OfRecord(r, c[2].now, nil)
+	require.True(t, ok)
+	_, ok = c[2].PartOf(asked, []string{"room"}, eventlog.Emitter([]byte("NODE-0")))
+	require.False(t, ok, "for another node")
+	part, ok := c[2].PartOf(asked, []string{"room"}, eventlog.Emitter([]byte("NODE-1")))
+	require.True(t, ok)
+	require.Equal(t, []string{"b"}, part.Events)
+	part.Rooms = []string{"room"}
+	c[1].Pause()
+	defer c[1].End()
+	got, ok := c[1].Catch(f, []string{"room"}, &part)
+	require.True(t, ok)
+	require.Equal(t, []string{"b", "own 1", "own 2"}, got.Missed)
 }
 
 func TestLog_Limits(t *testing.T) {

@@ -91,14 +91,15 @@ func (l *Log[M]) parse(label string) (s Seen, ok bool) {
 // Zero reports whether nothing was received.
 func (s Seen) Zero() bool { return s.At == 0 && len(s.From) == 0 }
 
-// from returns the position up to which the events of a node were received, 0 for none.
-func (s Seen) from(e Emitter) uint64 {
+// from returns the position up to which the events of a node were received, 0 for none. From may have
+// several marks of a node.
+func (s Seen) from(e Emitter) (at uint64) {
 	for _, m := range s.From {
 		if m.Emitter == e {
-			return m.At
+			at = max(at, m.At)
 		}
 	}
-	return 0
+	return at
 }
 
 // and returns what a client has seen that has seen both.

@@ -14,9 +14,11 @@ type Record struct {
 	Socket string         `json:"socket"`
 	Rooms  []RecordedRoom `json:"rooms"`
 	Former []string       `json:"former,omitempty"`
-	Since  string         `json:"since"`           // a label, see Away.Since
-	Least  string         `json:"least,omitempty"` // a mark
-	Node   string         `json:"node"`            // the Emitter of the socket's node
+	Since  string         `json:"since"`            // a label, see Away.Since
+	Least  string         `json:"least,omitempty"`  // a mark
+	Beyond string         `json:"beyond,omitempty"` // a label
+	After  string         `json:"after,omitempty"`  // a mark
+	Node   string         `json:"node"`             // the Emitter of the socket's node
 }
 
 // RecordedRoom is a Room in a Record.
@@ -57,6 +59,9 @@ func (l *Log[M]) Record(a *Away) Record {
 	if a.Least != (Mark{}) {
 		r.Least = a.Least.String()
 	}
+	if a.After != (Mark{}) {
+		r.Beyond, r.After = a.Beyond, a.After.String()
+	}
 	for _, room := range a.Rooms {
 		r.Rooms = append(r.Rooms, RecordedRoom{room.Name, room.Label, room.Again})
 	}
@@ -94,36 +99,53 @@ func (l *Log[M]) Received(a *Away, offset *string) (r Record, ok bool) {
 		return r, false
 	}
 	r = l.Record(a)
-	r.Since, r.Least = l.textLocked(s), ""
+	r.Since, r.Least, r.Beyond, r.After = l.textLocked(s), "", "", ""
 	return r, r.Since != ""
 }
 
 // Foreign returns the socket of a record of another node, which was last heard at a time. ok is false
-// if the record is malformed.
+// if the record is malformed, or of this node.
 func (l *Log[M]) Foreign(r Record, lost time.Time, owner any) (a *Away, ok bool) {
+	a, ok = l.OfRecord(r, lost, owner)
+	return a, ok && a.Node != l.cfg.Emitter
+}
+
+// OfRecord is Foreign for any node.
+func (l *Log[M]) OfRecord(r Record, lost time.Time, owner any) (a *Away, ok bool) {
 	a = &Away{Turn: r.Turn, Socket: r.Socket, Former: r.Former, Lost: lost, Owner: owner}
 	if a.ID, ok = ParseID(r.ID); !ok {
 		return nil, false
 	}
-	if a.Node, ok = ParseEmitter(r.Node); !ok || a.Node == l.cfg.Emitter || a.Here() {
+	if a.Node, ok = ParseEmitter(r.Node); !ok || a.Here() {
 		return nil, false
 	}
 	if a.Since, ok = l.Seen(r.Since); !ok || a.Since.partial {
 		return nil, false
 	}
-	if r.Least != "" {
-		if a.Least, ok = ParseMark(r.Least); !ok {
+	if _, ok = l.labelOr(r.Beyond); !ok {
+		return nil, false
+	}
+	a.Beyond = r.Beyond
+	for text, m := range map[string]*Mark{r.Least: &a.Least, r.After: &a.After} {
+		if *m, ok = ParseMark(text); !ok && text != "" {
 			return nil, false
 		}
 	}
 	for _, room := range r.Rooms {
-		var since Seen
-		if room.Since != "" {
-			if since, ok = l.Seen(room.Since); !ok || since.partial {
-				return nil, false
-			}
+		since, ok := l.labelOr(room.Since)
+		if !ok {
+			return nil, false
 		}
 		a.Rooms = append(a.Rooms, Room{Name: room.Name, Since: since, Label: room.Since, Again: room.Again})
 	}
 	return a, true
+}
+
+// labelOr is Seen for a label that names all nodes, or an empty text.
+func (l *Log[M]) labelOr(text string) (s Seen, ok bool) {
+	if text == "" {
+		return s, true
+	}
+	s, ok = l.Seen(text)
+	return s, ok && !s.partial
 }

@@ -27,6 +27,8 @@ type memories struct {
 	required bool                     // the client cannot recover without the event behind start
 	turn     int                      // see eventlog.Away
 	since    eventlog.Seen            // likewise, of a socket that was resumed
+	beyond   string                   // likewise
+	after    eventlog.Mark            // likewise
 	resumed  *Away                    // the socket that this one is, until Catch
 	left     *Away                    // after the end: the socket itself
 	ahead    []eventlog.Mark          // see eventlog.Caught
@@ -143,7 +145,7 @@ func (s *Socket) away(rooms []string) *Away {
 	}
 	a.Turn, a.Label, a.Former = more.turn, more.label, slices.Clone(more.former)
 	if more.turn > 0 {
-		a.Since = more.since
+		a.Since, a.Beyond, a.After = more.since, more.beyond, more.after
 	}
 	if more.required {
 		a.Least = s.ns.log.Mark(m.start + 1)

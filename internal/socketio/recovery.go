@@ -242,15 +242,15 @@ func (s *Socket) Resume(a *Away, p PID, offset *string) (ok, taken bool) {
 // Catch returns the messages that a resumed socket has missed, and the number of events. It is called
 // when the socket has joined its rooms, before Open. After false the socket is a new one, although
 // with the former id: events are not kept any more, or they are too many, or the caller does not
-// want it to recover.
-func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
+// want it to recover. p is what another node has, if the socket lacks it, otherwise nil.
+func (s *Socket) Catch(wanted bool, p *Part) (missed []*Message, events int, ok bool) {
 	s.mu.Lock()
 	a := s.mem.more.resumed
 	rooms := s.roomsLocked()
 	s.mu.Unlock()
 	s.ns.log.Pause()
 	defer s.ns.log.End()
-	c, ok := s.ns.log.Catch(a, rooms)
+	c, ok := s.ns.log.Catch(a, rooms, p)
 	m := s.mem
 	more := &memories{label: m.more.label}
 	m.start, m.more, m.unusual = c.Head, more, false
@@ -260,6 +260,7 @@ func (s *Socket) Catch(wanted bool) (missed []*Message, events int, ok bool) {
 		return nil, 0, false
 	}
 	more.turn, more.since, more.ahead = a.Turn+1, c.Seen, c.Ahead
+	more.beyond, more.after = c.Beyond, c.After
 	m.unusual = len(c.Ahead) > 0
 	if s.ns.Keeps() {
 		more.label = c.Label

@@ -14,6 +14,9 @@ import (
 // Record describes a socket for other nodes.
 type Record = eventlog.Record
 
+// RecordNode names the node of a record.
+type RecordNode = eventlog.Emitter
+
 // RecoveryID names a socket for other nodes. Unlike a pid it proves nothing.
 type RecoveryID = eventlog.ID
 
@@ -26,12 +29,12 @@ func (n *Namespace) Keep(t Target, e *Outgoing, args []json.RawMessage) {
 	n.log.End()
 }
 
-// AtHead calls f with the mark of the newest event of this node, while none is emitted. f must not block,
-// nor call the namespace.
+// AtHead calls f with the mark of the newest event that this node has emitted, while none is emitted. f must
+// not block, nor call the namespace.
 func (n *Namespace) AtHead(f func(mark string)) {
-	at := n.log.Pause()
+	n.log.Pause()
 	defer n.log.End()
-	f(n.log.Mark(at).String())
+	f(n.log.Newest().String())
 }
 
 // Hear records that another node has emitted the events up to a mark, and which ones of third nodes it has
@@ -58,6 +61,12 @@ func (n *Namespace) Heard() (marks []string) {
 		marks = append(marks, m.String())
 	}
 	return marks
+}
+
+// Node is the node of the namespace's records.
+func (n *Namespace) Node() string {
+	e := n.log.Emitter()
+	return string(e[:])
 }
 
 // IsNode reports whether a record with that node is of this one.
