@@ -292,6 +292,20 @@ func TestRecoveryNodes_Hostile(t *testing.T) {
 	for _, cl := range []string{`{}`, `{"claim":"x"}`, `{"claim":"x","wait":true,"socket":` + valid + `}`, `{"claim":"x","socket":null}`} {
 		states = append(states, `{"claimed":`+cl+`}`)
 	}
+	node := rec["node"].(string)
+	for _, q := range []string{
+		`{"find":null}`, `{"find":{}}`, `{"find":{"find":"x","id":"` + id + `","socket":"` + former.ID() + `"}}`,
+		`{"find":{"find":"x","id":"","socket":""}}`, `{"find":{"find":"x","id":"` + id + `","socket":"` + string(big) + `"}}`,
+		`{"found":{}}`, `{"found":{"find":"x","socket":` + valid + `,"leftMs":-1}}`,
+		`{"part":{}}`, `{"part":{"part":"x","n":-1,"events":[{"Args":null}],"last":true}}`, `{"partOf":{}}`,
+	} {
+		states = append(states, q)
+	}
+	for _, r := range recs {
+		for _, by := range []string{"", "ABCDEF", node} {
+			states = append(states, `{"partOf":{"part":"x","node":"`+node+`","by":"`+by+`","socket":`+r+`,"rooms":["driver:d1","",null],"heardMs":-9223372036854775808}}`)
+		}
+	}
 	for _, ns := range []string{realtime.NamespaceDrivers, realtime.NamespaceAdmin, "/none"} {
 		for _, text := range states {
 			var st realtime.NodeState

@@ -3,9 +3,11 @@
 package realtime_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -145,7 +147,7 @@ func TestRecoveryParts_Gap(t *testing.T) {
 	recovers(t, client, hello, former, 2, 3)
 }
 
-// What another node sends is checked before a client gets it.
+// A part has attachments, and more events than a message.
 func TestRecoveryParts_Attachments(t *testing.T) {
 	t.Parallel()
 	c := newNodes(t, 2)
@@ -170,4 +172,87 @@ func TestRecoveryParts_Attachments(t *testing.T) {
 	i := slices.IndexFunc(client.Received(), func(e realtimetest.Received) bool { return e.Event == "photo" })
 	require.Equal(t, [][]byte{{1, 2, 3}}, client.Received()[i].Attachments)
 	require.JSONEq(t, `"text"`, string(client.Received()[i].Args[1]))
+}
+
+// liar is a node that answers questions of other nodes, wrongly.
+type liar struct {
+	nobody
+	adapter *realtimetest.HubNode
+	record  string // a socket
+	node    string // the name of the liar in records
+	part    func(id string) []string
+}
+
+func (l *liar) say(namespace, state string) {
+	var s realtime.NodeState
+	if json.Unmarshal([]byte(state), &s) == nil {
+		_ = l.adapter.Publish(context.Background(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: namespace, State: &s})
+	}
+}
+
+func (l *liar) Deliver(m realtime.ClusterMessage) {
+	if m.Op != realtime.OpState || m.Namespace != realtime.NamespaceDrivers {
+		return
+	}
+	text, _ := json.Marshal(m.State)
+	var s struct {
+		Sockets *struct{ First bool }
+		Find    *struct{ Find string }
+		PartOf  *struct{ Part string }
+	}
+	switch _ = json.Unmarshal(text, &s); {
+	case s.Sockets != nil && s.Sockets.First:
+		l.say(m.Namespace, `{"sockets":{"mark":"`+l.node+`-------","first":true}}`)
+	case s.Find != nil:
+		l.say(m.Namespace, `{"found":{"find":"`+s.Find.Find+`","socket":`+l.record+`,"lost":true,"leftMs":10}}`)
+	case s.PartOf != nil:
+		for _, answer := range l.part(s.PartOf.Part) {
+			l.say(m.Namespace, `{"part":{"part":"`+s.PartOf.Part+`",`+answer+`}}`)
+		}
+	}
+}
+
+// What another node answers is checked before a client gets it.
+func TestRecoveryParts_Liar(t *testing.T) {
+	t.Parallel()
+	const upto = `"last":true,"upto":"LIAR---------MORE---------"`
+	note := func(args string) string { return `"events":[{"Args":["note",` + args + `]}],` }
+	for name, c := range map[string]struct {
+		answers []string
+		missed  []int // nil: the client is a new one
+	}{
+		"the truth":            {[]string{`"n":0,` + note(`7,"LIAR--------0"`) + upto}, []int{7}},
+		"in two messages":      {[]string{`"n":0,` + note(`7,"LIAR--------0"`) + `"last":false`, `"n":1,` + note(`8,"LIAR--------1"`) + upto}, []int{7, 8}},
+		"in the wrong order":   {[]string{`"n":1,` + note(`7,"LIAR--------0"`) + `"last":false`, `"n":0,` + upto}, nil},
+		"without an end":       {[]string{`"n":0,"last":true`}, nil},
+		"up to a lie":          {[]string{`"n":0,"last":true,"upto":"*"`}, nil},
+		"no offset":            {[]string{`"n":0,` + note(`7`) + upto}, nil},
+		"a text for an offset": {[]string{`"n":0,` + note(`7,"text"`) + upto}, nil},
+		"no arguments":         {[]string{`"n":0,"events":[{"Args":["note"]}],` + upto}, nil},
+		"no name":              {[]string{`"n":0,"events":[{"Args":[]}],` + upto}, nil},
+		"a reserved name":      {[]string{`"n":0,"events":[{"Args":["connect","LIAR--------0"]}],` + upto}, nil},
+		"no attachment":        {[]string{`"n":0,"events":[{"Args":["note",{"_placeholder":true,"num":1},"LIAR--------0"],"Attachments":[""]}],` + upto}, nil},
+		"too large":            {[]string{`"n":0,` + note(`"`+strings.Repeat("x", 3<<20)+`","LIAR--------0"`) + upto}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNodes(t, 1)
+			l := &liar{adapter: n.hub.Node(), node: "LIAR--"}
+			l.part = func(string) []string { return c.answers }
+			former := n.servers[0].Driver(t, "d1")
+			for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
+				break
+			}
+			n.kill(0)
+			require.NoError(t, l.adapter.Start(t.Context(), l))
+			t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
+			client, hello := back(t, n.start(), former, "d1")
+			if c.missed == nil {
+				require.False(t, *hello.Recovered)
+				require.Empty(t, receivedNotes(t, client))
+				return
+			}
+			recovers(t, client, hello, former, c.missed...)
+		})
+	}
 }
