@@ -31,6 +31,7 @@ import (
 // All methods may be called concurrently. If an adapter implements RoomWatcher, the server
 // calls it when a room begins or ends on its node. If it implements AdapterChecker,
 // Server.Check calls it, and if it implements AdapterReporter, Server.Stats does. If it implements DirectPublisher, an emit costs less.
+// With a Claimer clients recover on all nodes, and with a CallKeeper an event with an idempotencyKey is handled once on all of them.
 type Adapter interface {
 	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error
@@ -73,6 +74,23 @@ type Claimer interface {
 	Claim(ctx context.Context, key string, d time.Duration) (first bool, err error)
 	// Unclaim forgets a key. It may block, within ctx.
 	Unclaim(ctx context.Context, key string) error
+}
+
+// CallKeeper is implemented by adapters with which an event that has an idempotencyKey is handled once in
+// the cluster, and not once on each node. They keep a value for a key, which every node sees: that a node
+// handles the event, and later the ack. A key has 43 letters, digits, - and _, and says nothing of the user. A
+// value has at most 8 KiB. The server does not use a slice that it gives or gets again. Every method may block,
+// within ctx; the client waits for ClaimCall, FindCall and ForgetCall.
+type CallKeeper interface {
+	// ClaimCall stores a value for a key, for d, and returns nil if the key had none. Otherwise it changes
+	// nothing and returns the value of the key. Of several nodes one stores its value.
+	ClaimCall(ctx context.Context, key string, value []byte, d time.Duration) (held []byte, err error)
+	// FindCall returns the value of a key, or nil if it has none.
+	FindCall(ctx context.Context, key string) (value []byte, err error)
+	// KeepCall stores a value for a key, for d, whether the key had one or not.
+	KeepCall(ctx context.Context, key string, value []byte, d time.Duration) error
+	// ForgetCall removes the value of a key.
+	ForgetCall(ctx context.Context, key string) error
 }
 
 // Node is the server of this node, as an adapter uses it. Its methods may be

@@ -11,15 +11,14 @@ import (
 	"time"
 
 	"github.com/rodando/realtime/internal/hostcall"
-	"github.com/rodando/realtime/internal/repeats"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
 // call is one call of a handler or of OnConnect. It is also the ctx of that call.
 type call struct {
 	hostcall.Call
-	CallRequest               // for OnConnect, only the socket is set
-	once        *repeats.Call // nil unless the event has an idempotency key
+	CallRequest            // for OnConnect, only the socket is set
+	first       *firstCall // nil unless the event has an idempotency key
 }
 
 // Value implements context.Context. The values are those of Options.ConnContext.
@@ -193,6 +192,7 @@ func (a answer) reply(c *call, ack Raw, err error) {
 		clientErr = rt.clientError(err, ns.name, a.name(), s)
 		code = clientErr.Code
 	}
+	c.release(code)
 	if !inTime {
 		rt.send(c.emissions, false) // the handler's changes are made, and other clients need to know
 		if clientErr != nil {

@@ -4,6 +4,7 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -159,6 +160,20 @@ func hookRows() map[string]hookRow {
 			require.NoError(t, err)
 			return "done"
 		}, want: done},
+		"CallKeeper.ClaimCall":  {trigger: keyedOutcome("raw"), want: done},
+		"CallKeeper.KeepCall":   {trigger: keyedOutcome("raw"), want: done},
+		"CallKeeper.ForgetCall": {trigger: keyedOutcome("fails"), want: []string{"internal"}},
+		"CallKeeper.FindCall": {trigger: func(t *testing.T, s hookSite) string {
+			slow := realtime.NewCall[realtime.None, realtime.None]("raw")
+			slow.Handle(s.other.Realtime.Drivers(), func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
+				time.Sleep(2 * time.Second)
+				return realtime.None{}, nil
+			})
+			c := s.other.Driver(t, "new")
+			require.NoError(t, c.EmitRaw("raw", keyedBody))
+			synctest.Wait()
+			return keyedOutcome("raw")(t, s)
+		}, want: done},
 		"RoomWatcher.RoomChanged": {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Connected":         {trigger: connectOutcome("/drivers"), want: unharmed},
 		"Trace.Refused": {trigger: func(t *testing.T, s hookSite) string {
@@ -253,6 +268,14 @@ func hookRows() map[string]hookRow {
 		"Out.MarshalJSON":     {trigger: callOutcome(hookedCall, hookedBody{}), want: handler},
 		"Options.Logger":      {trigger: callOutcome(realtime.NewCall[realtime.None, realtime.None]("fails"), realtime.None{}), want: []string{"internal"}, faults: []string{"panic"}},
 	}
+}
+
+// keyedBody is a body with an idempotency key.
+var keyedBody = realtime.Raw{Args: []json.RawMessage{json.RawMessage(`{"idempotencyKey":"k1"}`)}}
+
+// keyedOutcome sends a driver's event with an idempotency key, and returns the code of its ack, or "done".
+func keyedOutcome(event string) func(t *testing.T, s hookSite) string {
+	return callOutcome(realtime.NewCall[json.RawMessage, realtime.None](event), keyedBody.Args[0])
 }
 
 // recoverOutcome has a client with a room of the host lose its connection and come back.
@@ -527,6 +550,7 @@ func TestHooks_EachHasARow(t *testing.T) {
 	methods(reflect.TypeFor[realtime.TripBatchLookup]())
 	methods(reflect.TypeFor[realtime.RoomWatcher]())
 	methods(reflect.TypeFor[realtime.Claimer]())
+	methods(reflect.TypeFor[realtime.CallKeeper]())
 	methods(reflect.TypeFor[realtime.AdapterChecker]())
 	methods(reflect.TypeFor[realtime.AdapterReporter]())
 	namespace := reflect.TypeFor[*realtime.Namespace]()

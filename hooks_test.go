@@ -325,6 +325,34 @@ func (h hookedAdapter) Unclaim(ctx context.Context, key string) error {
 	return h.HubNode.Unclaim(ctx, key)
 }
 
+func (h hookedAdapter) ClaimCall(ctx context.Context, key string, value []byte, d time.Duration) ([]byte, error) {
+	if err := h.fails("CallKeeper.ClaimCall"); err != nil {
+		return nil, err
+	}
+	return h.HubNode.ClaimCall(ctx, key, value, d)
+}
+
+func (h hookedAdapter) FindCall(ctx context.Context, key string) ([]byte, error) {
+	if err := h.fails("CallKeeper.FindCall"); err != nil {
+		return nil, err
+	}
+	return h.HubNode.FindCall(ctx, key)
+}
+
+func (h hookedAdapter) KeepCall(ctx context.Context, key string, value []byte, d time.Duration) error {
+	if err := h.fails("CallKeeper.KeepCall"); err != nil {
+		return err
+	}
+	return h.HubNode.KeepCall(ctx, key, value, d)
+}
+
+func (h hookedAdapter) ForgetCall(ctx context.Context, key string) error {
+	if err := h.fails("CallKeeper.ForgetCall"); err != nil {
+		return err
+	}
+	return h.HubNode.ForgetCall(ctx, key)
+}
+
 func (h hookedAdapter) RoomChanged(ns, room string) {
 	h.at("RoomWatcher.RoomChanged")
 	h.HubNode.RoomChanged(ns, room)

@@ -65,6 +65,7 @@ type hostCalls struct {
 	recovery               *hostcall.Kind                 // Options.Recovery.Rooms
 	request, roomChanged   *hostcall.Kind                 // the adapter
 	claims                 *hostcall.Kind                 // Claimer.Claim and Unclaim
+	callAsks, callStores   *hostcall.Kind                 // CallKeeper: what a client may wait for, and the acks
 	check                  *hostcall.Kind                 // AdapterChecker.Check
 	rooms                  *hostcall.Notices[watchedRoom] // for an adapter that is a RoomWatcher; otherwise nil
 	setup, shutdown        *hostcall.Kind                 // the adapter and the bus, when the server starts and ends
@@ -111,6 +112,8 @@ func (h *hostCalls) init(rt *Server) {
 	h.bus = untimed(1<<16, 1024)
 	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.claims = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
+	h.callAsks = hostcall.NewKind(hostcall.Limits{Timeout: callPatience, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
+	h.callStores = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.roomChanged = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	if w, ok := rt.adapter.(RoomWatcher); ok {
 		h.rooms = rt.roomNotices(w)

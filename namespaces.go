@@ -200,7 +200,8 @@ func (ns *Namespace) disconnectHooks() []*disconnectHook {
 // Limits.EventName.
 //
 // If the payload has a field idempotencyKey, a string of at most 128 bytes, h is called once for the
-// user and that key on this node, and a client that repeats the event gets the first ack, for two minutes. An app sends no
+// user and that key, and a client that repeats the event gets the first ack, for two minutes. With several nodes that is
+// so for all of them if Cluster.Adapter is a CallKeeper, and otherwise for each. After a fault of the adapter, or the death of a node, h may be called twice. An app sends no
 // key with a call whose handler acts on the socket, as Socket.Join does.
 func (c Call[In, Out]) Handle(ns *Namespace, h func(ctx context.Context, s *Socket, in In) (Out, error)) {
 	ns.mustHandle("Handle", c.name, h != nil)

@@ -406,6 +406,7 @@ type Limits struct {
 	RememberedEvents int
 	// RememberedCalls is how many acks of one user the server remembers, each for 2 minutes: of events with an
 	// idempotencyKey, which it handles once. It remembers no ack with CodeUnavailable, CodeInternal or CodeRateLimited.
+	// If Cluster.Adapter is a CallKeeper the other nodes have them too, those of up to about 6 KB.
 	// Negative: the key has no effect. Defaults to 64 acks.
 	RememberedCalls int
 	// RememberedCallBytes is the maximum size of these acks of all users, at least 1,048,576 bytes. One user has

@@ -68,6 +68,7 @@ type Server struct {
 	sweep         sweep
 	recovery      recovery
 	peerSockets   peerSockets
+	peerCalls     peerCalls
 	replaced      replacedSessions
 	presence      presence
 	presenceCheck presenceCheck
@@ -156,6 +157,7 @@ func New(o Options) (*Server, error) {
 	rt.replaced.rt = rt
 	rt.recovery.window = o.Recovery.Window
 	rt.peerSockets.init(rt)
+	rt.peerCalls.init(rt)
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
 	}

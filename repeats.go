@@ -1,11 +1,13 @@
 // Repeats: a client that has received no ack sends the event again, on the same socket or on a new one. With an
 // idempotency key in its body such an event is handled once, and each repeat gets the first ack.
+// repeats_nodes.go has the repeats that reach another node.
 
 package realtime
 
 import (
 	"bytes"
 	"encoding/binary"
+	"hash"
 	"hash/maphash"
 	"time"
 
@@ -31,6 +33,12 @@ var (
 	errBadKey    = &Error{Code: CodeInvalidPayload, Message: keyName + ": must be a string of at most 128 bytes", Fields: []string{keyName}}
 	errOtherBody = &Error{Code: CodeConflict, Message: keyName + ": was used with another body", Fields: []string{keyName}}
 )
+
+// firstCall is a call with an idempotency key, which no node has made before.
+type firstCall struct {
+	once  *repeats.Call
+	claim *callClaim // nil: the other nodes do not know of it
+}
 
 func (rt *Server) newRepeats() *repeats.Table {
 	l := &rt.opts.Limits
@@ -68,27 +76,40 @@ func (a answer) keyIn(body []byte) (key string, err error) {
 	return key, nil
 }
 
-// hash returns a hash of what the event carries.
+// hash returns a hash of what the event carries, for this node.
 func (a answer) hash() uint64 {
 	var h maphash.Hash
 	h.SetSeed(a.socket.ns.rt.repeatSeed)
+	a.writeBody(&h)
+	return h.Sum64()
+}
+
+// writeBody writes what the event carries to a hash.
+func (a answer) writeBody(h hash.Hash) {
 	for _, part := range [][][]byte{a.event.Args, a.event.Attachments} {
 		for _, b := range part {
-			_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(b)))) // never fails
-			_, _ = h.Write(b)
+			writePart(h, b)
 		}
 	}
-	return h.Sum64()
+}
+
+// writePart writes one of several parts to a hash, so that no other parts have the same hash.
+func writePart[T string | []byte](h hash.Hash, part T) {
+	_, _ = h.Write(binary.AppendUvarint(nil, uint64(len(part)))) // never fails
+	_, _ = h.Write([]byte(part))
 }
 
 // isFirst reports whether the call is to be made. Otherwise the user has sent the event with this key
 // before, and isFirst has answered it, after the first call has ended.
 func (a answer) isFirst(c *call, key string) bool {
 	s := a.socket
-	once, first, same := s.ns.rt.repeats.Begin(s.Identity().UserID, repeats.ID{Namespace: s.ns.name, Event: a.event.Name, Key: key}, a.hash())
+	user, id := s.Identity().UserID, repeats.ID{Namespace: s.ns.name, Event: a.event.Name, Key: key}
+	once, first, same := s.ns.rt.repeats.Begin(user, id, a.hash())
 	switch {
+	case first && s.ns.rt.peerCalls.keeper != nil:
+		return a.isFirstOfNodes(c, once, callKey(user, id))
 	case first:
-		c.once = once
+		c.first = &firstCall{once: once}
 	case !same:
 		a.reply(c, Raw{}, errOtherBody)
 	default:
@@ -114,11 +135,30 @@ func (a answer) replyAgain(c *call, given repeats.Answer) {
 	a.socket.traceHandled(a.name(), time.Since(a.start), Code(given.Code), a.bytes, ackBytes)
 }
 
-// remember ends the call for its repeats. An answer that says to try again is not remembered.
-func (c *call) remember(ack Raw, code Code) {
-	if c == nil || c.once == nil {
+// isOutcome reports whether an answer with that code is remembered: it does not say to try again.
+func isOutcome(code Code) bool {
+	return code != CodeUnavailable && code != CodeInternal && code != CodeRateLimited
+}
+
+// release lets any node make the call again, if the answer says to try again. It comes before the answer,
+// so that the next try finds the key free.
+func (c *call) release(code Code) {
+	if c == nil || c.first == nil || c.first.claim == nil || isOutcome(code) {
 		return
 	}
-	keep := code != CodeUnavailable && code != CodeInternal && code != CodeRateLimited
-	c.once.End(repeats.Answer{Args: ack.bytes(), Attachments: ack.Attachments, Code: string(code)}, keep)
+	c.socket.ns.rt.peerCalls.release(c.first.claim)
+	c.first.claim = nil
+}
+
+// remember ends the call for its repeats. It comes after the answer.
+func (c *call) remember(ack Raw, code Code) {
+	if c == nil || c.first == nil {
+		return
+	}
+	c.release(code)
+	given := repeats.Answer{Args: ack.bytes(), Attachments: ack.Attachments, Code: string(code)}
+	forgotten := c.first.once.End(given, isOutcome(code))
+	if c.first.claim != nil {
+		c.socket.ns.rt.peerCalls.store(c.first.claim, given, forgotten)
+	}
 }

@@ -112,6 +112,7 @@ func (rt *Server) end(ctx context.Context) error {
 	rt.cancelHandlers()
 	_ = most(rt.waitForHooks)
 	errs = append(errs, most(rt.stopBus), most(requests), most(rt.waitForHooks))
+	errs = append(errs, unfinished("acks not known to the other nodes", most(rt.peerCalls.wait)))
 	errs = append(errs, unfinished("presence not published", most(rt.handOver))) // without a subscription: what another node handles it can correct
 	rt.cancel()
 	errs = append(errs, unfinished("messages not handed to the adapter", rt.host.cluster.Wait(ctx)))

@@ -77,7 +77,7 @@ func (p *page) intro() {
 	p.linef("- Every event that an app sends is acknowledged: `{ok: true, data?}`, or `{ok: false, error: {code, message, fields?}}`. " +
 		"Branch on the code; the message is for people; the fields are those at fault.")
 	p.linef("- An app that sends an event again, because no ack came, puts the same `idempotencyKey` into its body each time, such as a UUID. " +
-		"The server handles the event once, and answers each repeat with the first ack, also on another connection of the user to the same node, for two minutes. " +
+		"The server handles the event once, and answers each repeat with the first ack, also on another connection of the user, for two minutes. With several nodes this needs an adapter that remembers for all of them, as the Redis adapter does. " +
 		"The same key with another body gets `conflict`. Bodies are compared byte for byte: encode once, and send that text again. " +
 		"An ack that says `unavailable`, `internal` or `rate_limited` is not remembered: the repeat is tried. " +
 		"A client of socket.io-client 4.6 or later with `retries` and `ackTimeout` sends such an event again by itself; it takes every ack for an answer, so on those codes the app sends it again.\n")

@@ -40,6 +40,7 @@ func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.A
 		"Check is green until Close":                     {2, testAdapterCheck},
 		"nodes know their peers":                         {3, testAdapterPeers},
 		"one node is first with a claim":                 {3, testAdapterClaim},
+		"all nodes see the value of a call":              {3, testAdapterCalls},
 		"Close ends a node's part":                       {3, testAdapterClose},
 		"Close may come at any moment":                   {3, testAdapterCloseBusy},
 		"rooms may come and go at any moment":            {2, testAdapterRooms},

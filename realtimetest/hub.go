@@ -31,6 +31,7 @@ type Hub struct {
 	lost    map[route]bool       // routes, with an empty namespace, on which messages were lost
 	only    bool                 // see SetOnlyPeers
 	claims  map[string]time.Time // when they are forgotten, by key
+	calls   map[string]hubCall   // by key
 }
 
 // route is the path on which messages keep their order.
@@ -49,7 +50,7 @@ type parcel struct {
 
 // NewHub returns a Hub without nodes.
 func NewHub() *Hub {
-	return &Hub{queues: map[route][]parcel{}, lost: map[route]bool{}, claims: map[string]time.Time{}}
+	return &Hub{queues: map[route][]parcel{}, lost: map[route]bool{}, claims: map[string]time.Time{}, calls: map[string]hubCall{}}
 }
 
 // Node returns a new node's adapter.
@@ -115,6 +116,7 @@ var (
 	_ realtime.AdapterReporter = (*HubNode)(nil)
 	_ realtime.RoomWatcher     = (*HubNode)(nil)
 	_ realtime.Claimer         = (*HubNode)(nil)
+	_ realtime.CallKeeper      = (*HubNode)(nil)
 )
 
 var (

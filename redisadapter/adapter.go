@@ -72,6 +72,7 @@ var (
 	_ realtime.AdapterReporter = (*Adapter)(nil)
 	_ realtime.RoomWatcher     = (*Adapter)(nil)
 	_ realtime.Claimer         = (*Adapter)(nil)
+	_ realtime.CallKeeper      = (*Adapter)(nil)
 )
 
 var (

@@ -4,41 +4,18 @@ package redisadapter
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
-
-	"github.com/redis/rueidis"
 )
 
 // Claim implements realtime.Claimer, with SET NX.
 func (a *Adapter) Claim(ctx context.Context, key string, d time.Duration) (first bool, err error) {
-	client := a.current()
-	if client == nil {
-		return false, errNotConnected
-	}
-	err = client.Do(ctx, client.B().Set().Key(claimKey(a.opts.Key, key)).Value(a.uid).Nx().Px(d).Build()).Error()
-	switch {
-	case err == nil:
-		return true, nil
-	case rueidis.IsRedisNil(err):
-		return false, nil
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return false, err
-	}
-	return false, fmt.Errorf("redisadapter: claim: %w", err)
+	first, err = a.setNew(ctx, claimKey(a.opts.Key, key), a.uid, d)
+	return first, failedCommand("claim", err)
 }
 
 // Unclaim implements realtime.Claimer.
 func (a *Adapter) Unclaim(ctx context.Context, key string) error {
-	client := a.current()
-	if client == nil {
-		return errNotConnected
-	}
-	if err := client.Do(ctx, client.B().Del().Key(claimKey(a.opts.Key, key)).Build()).Error(); err != nil {
-		return fmt.Errorf("redisadapter: claim: %w", err)
-	}
-	return nil
+	return failedCommand("claim", a.del(ctx, claimKey(a.opts.Key, key)))
 }
 
 func claimKey(prefix, key string) string { return prefix + "#claim#" + key }

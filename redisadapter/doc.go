@@ -30,7 +30,7 @@
 //
 // # Delivery
 //
-// A node serves its own sockets first and never waits for Redis. A message reaches each
+// A node serves its own sockets first, and an emit never waits for Redis. A message reaches each
 // other node at most once. The messages of one node in one namespace keep their order. A
 // node that is not connected to Redis misses what others publish meanwhile. When it
 // receives again, the server compares its trips, presence and its users' access with the
@@ -41,13 +41,17 @@
 // messages that have arrived wait for more than ten seconds, because others publish more than the
 // server can handle.
 //
+// An event of a client with an idempotencyKey is handled once on all nodes. Redis keeps its ack for two
+// minutes, and a hash of what the client has sent. Such an event waits for Redis, for at most 300 ms;
+// without an answer it is handled as on one node.
+//
 // # Redis
 //
 // The adapter needs Redis 7, or Valkey 7 or 8. Pub/sub ignores database numbers: give
 // each environment that shares a Redis server a Key of its own. Any process that can
 // publish on the Redis server can act as a node, so only your servers may have access; the
 // adapter still checks and bounds every message. With an ACL, allow the channels Key* and
-// realtime:{Key*, and, because Redis compares patterns literally, the pattern of each
+// realtime:{Key*, the keys Key#claim#* and Key#call#*, and, because Redis compares patterns literally, the pattern of each
 // namespace, such as Key#/drivers#*; docs/redis.md has a complete line. Node's streams
 // adapter must not use the same prefix: its messages would crash other Node processes.
 //

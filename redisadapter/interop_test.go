@@ -135,14 +135,6 @@ func eachProtocol(t *testing.T, test func(t *testing.T, m *mixed)) {
 	}
 }
 
-func raw(values ...string) realtime.Raw {
-	var r realtime.Raw
-	for _, v := range values {
-		r.Args = append(r.Args, json.RawMessage(v))
-	}
-	return r
-}
-
 var driver1, driver2 = realtime.DriverRoom("1"), realtime.DriverRoom("2")
 
 func TestInterop_BroadcastsOfNode(t *testing.T) {

@@ -53,6 +53,11 @@ func TestRealRedis_DocumentedACL(t *testing.T) {
 				})
 				servers = append(servers, realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter, o.Recovery.Enabled = bus, adapter, true }))
 			}
+			for _, s := range servers {
+				s.Realtime.Drivers().HandleRaw("unavailable", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+					return realtime.Raw{}, realtime.ErrUnavailable
+				})
+			}
 			passenger, driver := servers[0].Passenger(t, "p1").Within(20*time.Second), servers[1].Driver(t, "d1").Within(20*time.Second)
 			require.NoError(t, servers[0].Realtime.Publish(t.Context(), realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"}))
 			realtimetest.Expect(t, passenger, realtime.EventDriverAssigned)
@@ -60,6 +65,16 @@ func TestRealRedis_DocumentedACL(t *testing.T) {
 			sockets, err := servers[0].Realtime.Drivers().All().Sockets(t.Context()) // asks the other node
 			require.NoError(t, err)
 			require.Len(t, sockets, 1)
+			const body = `{"isOnline":true,"idempotencyKey":"k1"}`
+			for _, c := range []*realtimetest.Client{driver, servers[0].Driver(t, "d1").Within(20 * time.Second)} {
+				ack, err := c.CallRaw(t.Context(), "driver:status:update", raw(body))
+				require.NoError(t, err)
+				require.Contains(t, string(ack.Args[0]), `"ok":true`)
+			}
+			for range 2 { // an ack that is not remembered: Redis forgets the key
+				_, err := servers[0].Driver(t, "d2").CallRaw(t.Context(), "unavailable", raw(body))
+				require.NoError(t, err)
+			}
 			driver.Drop()
 			time.Sleep(told)
 			back, err := servers[0].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(servers[0].Login("d1", realtime.UserDriver)), realtimetest.Recover(driver))

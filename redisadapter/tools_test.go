@@ -270,6 +270,14 @@ func published(t *testing.T, s *redistest.Server, what string, is func(redistest
 	return found
 }
 
+func raw(values ...string) realtime.Raw {
+	var r realtime.Raw
+	for _, v := range values {
+		r.Args = append(r.Args, json.RawMessage(v))
+	}
+	return r
+}
+
 // subscriber subscribes to a channel and ignores its messages, until then sets a function
 // for them.
 func subscriber(t *testing.T, s *redistest.Server, channel string) (then func(func(msg string))) {

@@ -36,8 +36,9 @@ export class Proxy {
     this.#drop();
   }
 
-  /** Lets new connections through again. Those that froze stay as they are. */
-  heal() {
+  /** Lets new connections through again, to the server at `port` if that is given. Those that froze stay as they are. */
+  heal(port = this.#port) {
+    this.#port = port;
     this.#state = 'up';
   }
 

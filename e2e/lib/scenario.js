@@ -48,6 +48,7 @@ const namespaces = { diego: '/drivers', dora: '/drivers', paula: '/passengers', 
 
 export class World {
   #open = [];
+  #others = [];
 
   static async create(setting, { flags, env, redis = false, seed = () => ({}) } = {}) {
     const world = new World();
@@ -55,11 +56,19 @@ export class World {
     const { users, sessions } = people();
     const more = seed(world);
     world.setting = setting;
-    world.server = await Dispatch.start(
+    world.instance = () => Dispatch.start(
       { users: [...users, ...(more.users ?? [])], sessions: [...sessions, ...(more.sessions ?? [])] },
       flags, { ...env, ...(redis && { REDIS_URL: world.redis.url }) },
     );
+    world.server = await world.instance();
     return world;
+  }
+
+  /** Another instance, on the same Redis. */
+  async another() {
+    const other = await this.instance();
+    this.#others.push(other);
+    return other;
   }
 
   /**
@@ -98,6 +107,7 @@ export class World {
   async close(logs) {
     this.#open.forEach((o) => o.close());
     const wrong = await this.server.close(logs);
+    for (const other of this.#others) wrong.push(...await other.close(logs));
     await this.redis?.close();
     return wrong;
   }

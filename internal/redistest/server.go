@@ -1,7 +1,7 @@
 // Package redistest holds what the tests of the Redis packages share: a server in memory, a
 // redis-server process, a path to either, and a child process. Tests and internal/cmd/stresscluster import it.
 //
-// The server in memory has pub/sub and keys with SET NX alone, and fails on demand. As with Redis, every connection
+// The server in memory has pub/sub and a few commands for keys, and fails on demand. As with Redis, every connection
 // receives the messages in the order in which they were published, by channel and by pattern.
 package redistest
 
@@ -31,9 +31,15 @@ type Server struct {
 	losing   int // publishes whose answers will be lost
 	thawed   *sync.Cond
 	commands map[string]int
-	keys     map[string]time.Time // when they expire
+	keys     map[string]stored
 	said     []Message
 	handlers sync.WaitGroup
+}
+
+// stored is the value of a key.
+type stored struct {
+	value string
+	until time.Time
 }
 
 // conn is a client's connection. Its fields are guarded by Server.mu.
@@ -47,7 +53,7 @@ type conn struct {
 
 // Start starts a server.
 func Start() (*Server, error) {
-	s := &Server{conns: map[*conn]bool{}, commands: map[string]int{}, keys: map[string]time.Time{}, addr: "127.0.0.1:0"}
+	s := &Server{conns: map[*conn]bool{}, commands: map[string]int{}, keys: map[string]stored{}, addr: "127.0.0.1:0"}
 	s.thawed = sync.NewCond(&s.mu)
 	return s, s.Restart()
 }
@@ -316,18 +322,27 @@ func (s *Server) handleLocked(c *conn, args []string) {
 	case "SPUBLISH":
 		s.said = append(s.said, Message{args[1], args[2]})
 		c.sayf(":%d\r\n", s.deliverLocked("s", "smessage", args[1], args[2]))
-	case "SET": // key value NX PX milliseconds
+	case "SET": // key value [NX] PX milliseconds
 		ms, err := strconv.Atoi(args[len(args)-1])
-		until, taken := s.keys[args[1]]
+		onlyNew := len(args) == 6 && strings.EqualFold(args[3], "NX")
 		switch {
-		case err != nil || len(args) != 6:
+		case err != nil || len(args) != 5 && !onlyNew:
 			c.sayf("-ERR syntax error\r\n")
-		case taken && time.Now().Before(until):
+		case onlyNew && s.valueLocked(args[1]) != "":
 			c.sayf("_\r\n")
 		default:
-			s.keys[args[1]] = time.Now().Add(time.Duration(ms) * time.Millisecond)
+			s.keys[args[1]] = stored{args[2], time.Now().Add(time.Duration(ms) * time.Millisecond)}
 			c.sayf("+OK\r\n")
 		}
+	case "GETRANGE": // key 0 end
+		value := s.valueLocked(args[1])
+		end, err := strconv.Atoi(args[3])
+		if err != nil || args[2] != "0" {
+			c.sayf("-ERR value is not an integer or out of range\r\n")
+			return
+		}
+		value = value[:min(len(value), end+1)]
+		c.sayf("$%d\r\n%s\r\n", len(value), value)
 	case "DEL":
 		delete(s.keys, args[1])
 		c.sayf(":1\r\n")
@@ -407,6 +422,14 @@ func (s *Server) deliverLocked(kind, reply, channel, msg string) (n int) {
 		}
 	}
 	return n
+}
+
+// valueLocked returns the value of a key, or "".
+func (s *Server) valueLocked(key string) string {
+	if v := s.keys[key]; time.Now().Before(v.until) {
+		return v.value
+	}
+	return ""
 }
 
 func push(parts ...string) []byte {

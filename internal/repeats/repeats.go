@@ -26,8 +26,9 @@ type ID struct{ Namespace, Event, Key string }
 
 // Answer is what a call is answered with.
 type Answer struct {
-	Args, Attachments [][]byte
-	Code              string
+	Args        [][]byte `json:"args"`
+	Attachments [][]byte `json:"attachments,omitempty"`
+	Code        string   `json:"code,omitempty"`
 }
 
 // overhead is about what a remembered call takes beside its strings and its answer.
@@ -40,7 +41,7 @@ type Table struct {
 	cfg   Config
 	timer timingwheel.Timer
 
-	mu         sync.Mutex // guards the fields below, and every user and Call except Call.body and Call.ended
+	mu         sync.Mutex // guards the fields below, and every user and Call except Call.Key, Call.body and Call.ended
 	users      map[string]*user
 	remembered chain.List[*Call] // by their end
 	bytes      int
@@ -55,6 +56,10 @@ type user struct {
 
 // Call is a call that runs, or is remembered.
 type Call struct {
+	// Key is what End of a later call returns when this one makes room for it, unless it is empty. It is
+	// set before End.
+	Key string
+
 	table  *Table
 	user   string
 	id     ID
@@ -97,25 +102,30 @@ func (t *Table) Begin(name string, id ID, body uint64) (c *Call, first, same boo
 }
 
 // End ends the call with its answer, which those who wait for it receive too. If keep is true it
-// is remembered, as long as there is room.
-func (c *Call) End(a Answer, keep bool) {
+// is remembered, as long as there is room. forgotten has the keys of the calls that have made room for it, or
+// its own if it is too large to be remembered.
+func (c *Call) End(a Answer, keep bool) (forgotten []string) {
 	t := c.table
-	c.size = overhead + 2*len(c.user) + len(c.id.Event) + len(c.id.Key)
+	c.size = overhead + 2*len(c.user) + len(c.id.Event) + len(c.id.Key) + len(c.Key)
 	a.Args, a.Attachments = c.copied(a.Args), c.copied(a.Attachments)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c.answer = a
 	close(c.ended)
 	u := t.users[c.user]
-	if !keep || c.size > t.cfg.Share || c.size > t.cfg.Bytes || t.cfg.PerUser <= 0 {
+	switch {
+	case !keep:
 		t.dropLocked(u, c)
-		return
+		return nil
+	case c.size > t.cfg.Share || c.size > t.cfg.Bytes || t.cfg.PerUser <= 0:
+		t.dropLocked(u, c)
+		return c.appendKey(nil)
 	}
 	for u.count >= t.cfg.PerUser || u.bytes+c.size > t.cfg.Share {
-		t.forgetCallLocked(u.remembered.Oldest().Value)
+		forgotten = t.makeRoomLocked(u.remembered.Oldest().Value, forgotten)
 	}
 	for t.bytes+c.size > t.cfg.Bytes {
-		t.forgetCallLocked(t.remembered.Oldest().Value)
+		forgotten = t.makeRoomLocked(t.remembered.Oldest().Value, forgotten)
 	}
 	c.until = time.Now().Add(t.cfg.Keep)
 	u.remembered.Push(&c.own)
@@ -126,6 +136,20 @@ func (c *Call) End(a Answer, keep bool) {
 		t.cfg.Wheel.Arm(&t.timer, t.cfg.Keep)
 	}
 	t.remembered.Push(&c.all)
+	return forgotten
+}
+
+// makeRoomLocked forgets a call, and adds its key to those that are forgotten.
+func (t *Table) makeRoomLocked(c *Call, forgotten []string) []string {
+	t.forgetCallLocked(c)
+	return c.appendKey(forgotten)
+}
+
+func (c *Call) appendKey(keys []string) []string {
+	if c.Key == "" {
+		return keys
+	}
+	return append(keys, c.Key)
 }
 
 // copied returns a copy of what the host has returned, and counts its size.

@@ -161,6 +161,29 @@ func TestTable_BytesOfAll(t *testing.T) {
 	})
 }
 
+// The keys of the calls that make room are returned, those of a call that ends for another reason not.
+func TestCall_EndReturnsKeys(t *testing.T) {
+	c := roomy
+	c.PerUser = 2
+	bubble(t, c, func(t *testing.T, table *repeats.Table) {
+		end := func(user, key, name, answer string, keep bool) []string {
+			c, first, _ := table.Begin(user, idOf(key), 1)
+			require.True(t, first)
+			c.Key = name
+			return c.End(answered(answer), keep)
+		}
+		require.Empty(t, end("u1", "a", "key a", "x", true))
+		require.Empty(t, end("u1", "b", "", "x", true), "it has none")
+		require.Empty(t, end("u1", "c", "key c", "x", false))
+		require.Equal(t, []string{"key a"}, end("u1", "d", "key d", "x", true))
+		require.Empty(t, end("u1", "e", "key e", "x", true))
+		require.Equal(t, []string{"key d", "key e"}, end("u1", "f", "key f", strings.Repeat("x", 1<<16-500), true))
+		require.Equal(t, []string{"key g"}, end("u1", "g", "key g", strings.Repeat("x", 1<<16), true), "it is too large")
+		time.Sleep(2 * time.Minute)
+		require.Empty(t, end("u1", "h", "key h", "x", true), "what is too old has made no room")
+	})
+}
+
 // Any order of calls, by many at once: each call is made once at a time, and in the end nothing is left.
 func TestTable_AnyOrder(t *testing.T) {
 	c := roomy
