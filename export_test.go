@@ -51,6 +51,12 @@ func HeardNodes(rt *Server) (least int) {
 	return least
 }
 
+// Inheriting reports whether the node still waits for the log of another one.
+func Inheriting(rt *Server) (inheriting bool) {
+	rt.each(func(ns *Namespace) { inheriting = inheriting || ns.inheriting.Load() })
+	return inheriting
+}
+
 // KnownSockets returns what the node knows of the sockets of the others.
 func KnownSockets(rt *Server) map[string]string {
 	p := &rt.peerSockets

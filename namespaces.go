@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/rodando/realtime/internal/hostcall"
 	"github.com/rodando/realtime/internal/socketio"
@@ -104,6 +105,8 @@ type Namespace struct {
 	listening  *hostcall.Queue // calls of listeners
 
 	interceptors *interceptors
+
+	inheriting atomic.Bool // see inherit
 
 	mu           sync.RWMutex // guards the fields below; the slices of the last two are only appended to
 	handlers     map[string]*route

@@ -41,6 +41,8 @@ type stateContent struct {
 	Found       *socketFound       `json:"found,omitempty"`       // the answer to Find
 	PartOf      *partRequest       `json:"partOf,omitempty"`      // one node answers with Part
 	Part        *partAnswer        `json:"part,omitempty"`        // events that a client has missed
+	LogOf       *logRequest        `json:"logOf,omitempty"`       // one node answers with LogPage
+	LogPage     *logPage           `json:"logPage,omitempty"`     // events that the sender keeps
 	Kept        *ClusterMessage    `json:"kept,omitempty"`        // an event for sockets of the sender alone: nodes keep it for clients that come to them
 	// Replaced is the id of a login session that was replaced: each node closes its sockets
 	// that are still in it after Timeouts.RefreshGrace. ReplacedBy is the new one, if it is known.
@@ -124,6 +126,10 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 		return ns.rt.peerSockets.partOf(ns, s.PartOf)
 	case s.Part != nil:
 		return ns.rt.peerSockets.parts.answered(s.Part.Part, s.Part)
+	case s.LogOf != nil:
+		return ns.rt.peerSockets.logOf(ns, s.LogOf)
+	case s.LogPage != nil:
+		return ns.rt.peerSockets.logs.answered(s.LogPage.Log, s.LogPage)
 	case s.Kept != nil:
 		return ns.keep(s.Kept)
 	case validID(s.Replaced):

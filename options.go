@@ -223,9 +223,9 @@ type Cluster struct {
 //
 // The events are kept in the memory of each node. If Cluster.Adapter is a Claimer, as that of package
 // redisadapter is, and Cluster.BusFanOut is not set, every node keeps the events of all nodes, and a client may come back to
-// any of them, also when its former node has died. Of events with a key it then gets those that come next. Otherwise a client that
-// reconnects to another node connects as a new one. If the adapter reports a gap, no client that was away
-// then recovers.
+// any of them, also when its former node has died. Of events with a key it then gets those that come next. A node that starts gets
+// the events that another one keeps. Otherwise a client that reconnects to another node connects as a new one. If the adapter
+// reports a gap, a client that was away then recovers only if another node had none.
 type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Enabled switches recovery on. Defaults to false.
 	Enabled bool

@@ -175,7 +175,7 @@ func New(o Options) (*Server, error) {
 		rt.peerUsers.request()
 		rt.offers.missed()
 		rt.peerSockets.begin()
-		rt.peerSockets.missed()
+		rt.peerSockets.request()
 	}
 	return rt, nil
 }

@@ -159,8 +159,9 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 		if ns.inner.Connected(p) != nil {
 			return nil, true
 		}
-		if a = ns.rt.peerSockets.claim(ctx, s, p, offset); a == nil {
-			return nil, false
+		var stale bool
+		if a, stale = ns.rt.peerSockets.claim(ctx, s, p, offset); a == nil {
+			return nil, stale && tries < claimTries
 		}
 	}
 	if owner, ok := a.Owner.(Identity); !ok || !ns.rt.recovery.same(owner, s.Identity()) {

@@ -293,14 +293,13 @@ func TestRecoveryNodes_Hostile(t *testing.T) {
 		states = append(states, `{"claimed":`+cl+`}`)
 	}
 	node := rec["node"].(string)
-	for _, q := range []string{
-		`{"find":null}`, `{"find":{}}`, `{"find":{"find":"x","id":"` + id + `","socket":"` + former.ID() + `"}}`,
-		`{"find":{"find":"x","id":"","socket":""}}`, `{"find":{"find":"x","id":"` + id + `","socket":"` + string(big) + `"}}`,
-		`{"found":{}}`, `{"found":{"find":"x","socket":` + valid + `,"leftMs":-1}}`,
+	states = append(states,
+		`{"find":null}`, `{"find":{}}`, `{"find":{"find":"x","id":"`+id+`","socket":"`+former.ID()+`"}}`,
+		`{"find":{"find":"x","id":"","socket":""}}`, `{"find":{"find":"x","id":"`+id+`","socket":"`+string(big)+`"}}`,
+		`{"found":{}}`, `{"found":{"find":"x","socket":`+valid+`,"leftMs":-1}}`,
+		`{"logOf":{}}`, `{"logOf":{"log":"x","node":"`+node+`","peers":["",null]}}`, `{"logPage":{}}`, `{"logPage":{"log":"x","state":{"known":[{}]}}}`,
 		`{"part":{}}`, `{"part":{"part":"x","n":-1,"events":[{"Args":null}],"last":true}}`, `{"partOf":{}}`,
-	} {
-		states = append(states, q)
-	}
+	)
 	for _, r := range recs {
 		for _, by := range []string{"", "ABCDEF", node} {
 			states = append(states, `{"partOf":{"part":"x","node":"`+node+`","by":"`+by+`","socket":`+r+`,"rooms":["driver:d1","",null],"heardMs":-9223372036854775808}}`)

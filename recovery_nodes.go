@@ -42,6 +42,7 @@ type socketClaimed struct {
 	Claim string `json:"claim"`
 	// Wait says that the answer follows. Without it and Socket, the claim is refused.
 	Wait   bool          `json:"wait,omitempty"`
+	Gone   bool          `json:"gone,omitempty"`  // refused, because the client has come to another node
 	AgoMS  int64         `json:"agoMs,omitempty"` // how long ago the client has left, in milliseconds
 	Socket *sharedSocket `json:"socket,omitempty"`
 }
@@ -70,6 +71,7 @@ type peerSockets struct {
 	claims questions[*socketClaimed]
 	finds  questions[*socketFound]
 	parts  questions[*partAnswer]
+	logs   questions[*logPage]
 
 	asks   collapsed
 	listed time.Time // when all sockets were last shared; only the sharing goroutine uses it
@@ -105,11 +107,12 @@ func claimerOf(o *Options, a Adapter) Claimer {
 	return c
 }
 
-// claim returns the socket of a pid that another node has or had, if it was the user's, or nil.
-func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, offset *string) *socketio.Away {
+// claim returns the socket of a pid that another node has or had, if it was the user's, or nil. stale says
+// that what this node knows is out of date.
+func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, offset *string) (a *socketio.Away, stale bool) {
 	ns := s.ns
 	if p.claimer == nil {
-		return nil
+		return nil, false
 	}
 	k, known := p.lookUp(ns, pid.ID())
 	if !known {
@@ -118,9 +121,9 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 	var of sharedSocket
 	switch {
 	case !known, !k.until.IsZero() && time.Now().After(k.until), json.Unmarshal(k.record, &of) != nil:
-		return nil
+		return nil, false
 	case of.Socket != pid.Socket(), !p.rt.recovery.same(of.Identity, s.Identity()):
-		return nil
+		return nil, false
 	}
 	heard := k.until.Add(-p.rt.opts.Recovery.Window) // when the client or the node was lost
 	if k.lost.IsZero() {
@@ -129,12 +132,12 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 			heard = time.Now().Add(-unheard)
 		case !alive:
 		case answer.Socket == nil, answer.Socket.ID != of.ID, answer.Socket.Socket != of.Socket, !p.rt.recovery.same(answer.Socket.Identity, s.Identity()):
-			return nil
+			return nil, answer.Gone
 		default:
-			of, heard = *answer.Socket, time.Now().Add(-time.Duration(max(0, answer.AgoMS))*time.Millisecond)
+			of, heard = *answer.Socket, time.Now().Add(-milliseconds(answer.AgoMS))
 		}
 	}
-	return ns.inner.Foreign(of.Record, heard, of.Identity)
+	return ns.inner.Foreign(of.Record, heard, of.Identity), false
 }
 
 // ask asks the node of a socket to give it up. alive is false if it does not answer.
@@ -202,7 +205,7 @@ func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketCla
 	}
 	a := ns.inner.Away(ctx, id, c.Socket)
 	if a == nil {
-		return refused
+		return socketClaimed{Gone: true}
 	}
 	owner, ok := a.Owner.(Identity)
 	if !ok {

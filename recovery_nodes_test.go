@@ -513,43 +513,51 @@ func TestRecoveryNodes_UnderLoad(t *testing.T) {
 	t.Parallel()
 	allClients := func(o *realtime.Options) { o.Recovery.AllClients = true }
 	c := newNodes(t, 3, allClients)
-	const emitters, events = 4, 300
-	var rolling sync.RWMutex // held by a client that comes back, and while a node gives way to a new one
-	newest := 2
+	for node := range c.servers {
+		c.inherits(node)
+	}
+	const emitters, events = 4, 800
+	var rolling sync.RWMutex // held by an emitter, by a client that comes back, and while a node gives way to a new one
+	running := []int{0, 1, 2}
 	roll := func() {
 		rolling.Lock()
 		defer rolling.Unlock()
 		c.settle()
-		c.kill(newest)
-		newest = len(c.servers)
+		c.kill(running[0])
+		running = append(running[1:], len(c.servers))
 		c.start(allClients)
 	}
 	var rolls sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	t.Cleanup(func() { stop(); rolls.Wait() })
 	begin := sync.OnceFunc(func() {
 		rolls.Go(func() {
-			for range 4 {
+			for ctx.Err() == nil {
 				time.Sleep(300 * time.Millisecond)
 				roll()
+				c.inherits(running[2])
 			}
 		})
 	})
-	t.Cleanup(rolls.Wait)
 	for i, opts := range [][]realtimetest.Option{nil, {realtimetest.Polling()}, {realtimetest.Upgrade()}, nil} {
 		user := fmt.Sprintf("d%d", i)
 		t.Run(user, func(t *testing.T) {
 			t.Parallel()
 			random := rand.New(rand.NewPCG(2, uint64(i)))
-			on := i % 2
 			begin()
-			client := c.servers[on].Driver(t, user, opts...)
+			rolling.RLock()
+			client := c.servers[running[i%3]].Driver(t, user, opts...)
+			c.settle(client.ID())
+			rolling.RUnlock()
 			var emitting sync.WaitGroup
 			done := make(chan struct{})
 			for e := range emitters {
 				emitting.Go(func() {
 					rooms := []realtime.Room{realtime.DriverRoom(user), realtime.SessionRoom(realtimetest.SessionID(user))}
-					from := c.servers[e%2].Realtime.Drivers() // not from the one that is killed
 					for n := range events {
-						_ = note.Emit(from.To(rooms[:1+n%2]...), e*events+n)
+						rolling.RLock()
+						_ = note.Emit(c.servers[running[e%3]].Realtime.Drivers().To(rooms[:1+n%2]...), e*events+n)
+						rolling.RUnlock()
 						if n%8 == 0 {
 							time.Sleep(20 * time.Millisecond)
 						}
@@ -557,9 +565,16 @@ func TestRecoveryNodes_UnderLoad(t *testing.T) {
 				})
 			}
 			go func() { emitting.Wait(); close(done) }()
-			rolling.RLock()
-			c.settle(client.ID())
-			rolling.RUnlock()
+			comesBack := func() (former *realtimetest.Client) {
+				rolling.RLock()
+				defer rolling.RUnlock()
+				former = client
+				former.Drop()
+				next, hello := back(t, c.servers[running[random.IntN(3)]], former, user, opts...)
+				require.True(t, *hello.Recovered)
+				client = next
+				return former
+			}
 			var got []int
 			recovered := 0
 			for over := false; !over; {
@@ -568,19 +583,14 @@ func TestRecoveryNodes_UnderLoad(t *testing.T) {
 					over = true
 				case <-time.After(time.Duration(100+random.IntN(100)) * time.Millisecond):
 				}
-				former := client
-				rolling.RLock()
-				former.Drop()
-				got = append(got, receivedNotes(t, former)...)
-				on = []int{0, 1, newest}[random.IntN(3)]
-				next, hello := back(t, c.servers[on], former, user, opts...)
-				rolling.RUnlock()
-				require.True(t, *hello.Recovered)
+				got = append(got, receivedNotes(t, comesBack())...)
 				recovered++
-				client = next
 			}
+			rolling.RLock()
+			defer rolling.RUnlock()
+			got = append(got, receivedNotes(t, comesBack())...)
 			require.NoError(t, c.hub.Wait(t.Context()))
-			require.NoError(t, note.Emit(c.servers[0].Realtime.Drivers().To(realtime.DriverRoom(user)), emitters*events))
+			require.NoError(t, note.Emit(c.servers[running[0]].Realtime.Drivers().To(realtime.DriverRoom(user)), emitters*events))
 			require.Eventually(t, func() bool {
 				last := receivedNotes(t, client)
 				return len(last) > 0 && last[len(last)-1] == emitters*events

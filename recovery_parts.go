@@ -6,6 +6,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,10 +38,46 @@ type socketFind struct {
 
 // socketFound answers a socketFind.
 type socketFound struct {
-	Find   string          `json:"find"`
+	Find string `json:"find"`
+	knownSocket
+}
+
+// knownSocket is what a node knows of a socket of another one.
+type knownSocket struct {
+	Peer   string          `json:"peer,omitempty"`   // the id of that node as a Peer; empty: the sender itself
 	Socket json.RawMessage `json:"socket"`           // a sharedSocket
 	Lost   bool            `json:"lost,omitempty"`   // its node is
 	LeftMS *int64          `json:"leftMs,omitempty"` // how long ago the client or the node was lost, in milliseconds; nil: it was not
+}
+
+// share describes the socket for other nodes.
+func (s *peerSocket) share(window time.Duration) knownSocket {
+	k := knownSocket{Peer: s.peer, Socket: s.record, Lost: !s.lost.IsZero()}
+	if !s.until.IsZero() {
+		left := time.Since(s.until.Add(-window)).Milliseconds()
+		k.LeftMS = &left
+	}
+	return k
+}
+
+// known returns the socket and its id. ok is false if it is malformed.
+func (k knownSocket) known(ns *Namespace, window time.Duration) (id socketio.RecoveryID, s peerSocket, ok bool) {
+	var of sharedSocket
+	if json.Unmarshal(k.Socket, &of) != nil {
+		return id, s, false
+	}
+	if id, ok = ns.inner.CheckRecord(&of.Record); !ok || len(k.Peer) > maxID {
+		return id, s, false
+	}
+	s = peerSocket{peer: k.Peer, turn: of.Turn, record: slices.Clone(k.Socket)}
+	if k.LeftMS != nil {
+		left := time.Now().Add(-milliseconds(*k.LeftMS))
+		s.until = left.Add(window)
+		if k.Lost {
+			s.lost = left
+		}
+	}
+	return id, s, true
 }
 
 // partRequest asks a node for the events that a client has missed.
@@ -151,7 +188,8 @@ func (p *peerSockets) find(ctx context.Context, ns *Namespace, pid socketio.PID)
 	for {
 		select {
 		case a := <-answers:
-			return p.found(ns, pid, a)
+			id, k, ok := a.known(ns, p.rt.opts.Recovery.Window)
+			return k, ok && id == pid.ID()
 		case <-again.C:
 			ask() // a message may have been lost
 		case <-timer.C:
@@ -160,26 +198,6 @@ func (p *peerSockets) find(ctx context.Context, ns *Namespace, pid socketio.PID)
 			return k, false
 		}
 	}
-}
-
-// found returns the socket of an answer, if it is the one of a pid.
-func (p *peerSockets) found(ns *Namespace, pid socketio.PID, a *socketFound) (k peerSocket, ok bool) {
-	var of sharedSocket
-	if json.Unmarshal(a.Socket, &of) != nil {
-		return k, false
-	}
-	if id, ok := ns.inner.CheckRecord(&of.Record); !ok || id != pid.ID() {
-		return k, false
-	}
-	k = peerSocket{turn: of.Turn, record: a.Socket}
-	if a.LeftMS != nil {
-		left := time.Now().Add(-milliseconds(*a.LeftMS))
-		k.until = left.Add(p.rt.opts.Recovery.Window)
-		if a.Lost {
-			k.lost = left
-		}
-	}
-	return k, true
 }
 
 // milliseconds returns a period that another node has sent.
@@ -209,18 +227,12 @@ func (p *peerSockets) finding(ns *Namespace, f *socketFind) bool {
 // client may have come from the other one.
 func (p *peerSockets) findHere(ns *Namespace, id socketio.RecoveryID, socket string) *socketFound {
 	if own := ns.ownSocket(p.rt.ctx, id, socket); own != nil {
-		return &socketFound{Socket: encodeSocket(own)}
+		return &socketFound{knownSocket: knownSocket{Socket: encodeSocket(own)}}
 	}
-	k, ok := p.lookUp(ns, id)
-	if !ok {
-		return nil
+	if k, ok := p.lookUp(ns, id); ok {
+		return &socketFound{knownSocket: k.share(p.rt.opts.Recovery.Window)}
 	}
-	a := &socketFound{Socket: k.record, Lost: !k.lost.IsZero()}
-	if !k.until.IsZero() {
-		left := time.Since(k.until.Add(-p.rt.opts.Recovery.Window)).Milliseconds()
-		a.LeftMS = &left
-	}
-	return a
+	return nil
 }
 
 // ownSocket returns a socket of this node that its client may recover, or nil.

@@ -9,12 +9,61 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/realtimetest"
 )
+
+// What a node inherits is checked before a client gets it.
+func TestRecoveryInherit_Liar(t *testing.T) {
+	t.Parallel()
+	const state = `"state":{"ageMs":60000,"known":[{"mark":"LIAR--------2"}]}`
+	event := func(of string) string {
+		return `"events":[{"event":{"Args":["note",7,"LIAR--------1"]},"mark":"LIAR--------1",` + of + `}],`
+	}
+	for name, c := range map[string]struct {
+		page   string
+		missed []int // nil: the client is a new one
+	}{
+		"the truth":             {event(`"rooms":["driver:d1"]`) + state, []int{7}},
+		"for another room":      {event(`"rooms":["driver:d2"]`) + state, []int{}},
+		"for no room":           {event(`"rooms":[]`) + state, nil},
+		"without a mark":        {event(`"rooms":["driver:d1"],"mark":""`) + state, nil},
+		"without an offset":     {`"events":[{"event":{"Args":["note",7]},"mark":"LIAR--------1","all":true}],` + state, nil},
+		"a reserved name":       {`"events":[{"event":{"Args":["connect","LIAR--------1"]},"mark":"LIAR--------1","all":true}],` + state, nil},
+		"from another system":   {event(`"rooms":["driver:d1"],"unknown":true`) + state, nil},
+		"it lacks events":       {event(`"rooms":["driver:d1"]`) + `"state":{"ageMs":60000,"known":[{"mark":"LIAR--------2","floor":1,"lacks":true}]}`, nil},
+		"it knows no such mark": {event(`"rooms":["driver:d1"]`) + `"state":{"known":[{"mark":"x"}]}`, nil},
+		"too much":              {`"events":[` + strings.Repeat(`{"event":{"Args":["note",7,"LIAR--------1"]},"mark":"LIAR--------1","all":true},`, 200) + `{}],` + state, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := newNodes(t, 1)
+			l := &liar{adapter: n.hub.Node(), node: "LIAR--", emitted: true, log: []string{`"n":0,` + c.page}}
+			l.part = func(string) []string { return []string{`"n":0,"last":true`} }
+			require.NoError(t, l.adapter.Start(t.Context(), l))
+			t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
+			former := n.servers[0].Driver(t, "d1")
+			for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
+				break
+			}
+			n.kill(0)
+			fresh := n.start(func(o *realtime.Options) { o.Recovery.Events = 100 })
+			n.inherits(1)
+			client, hello := back(t, fresh, former, "d1")
+			if c.missed == nil {
+				require.False(t, *hello.Recovered)
+				require.Empty(t, receivedNotes(t, client))
+				return
+			}
+			require.True(t, *hello.Recovered)
+			require.Equal(t, c.missed, append([]int{}, receivedNotes(t, client)...))
+		})
+	}
+}
 
 // A client comes to a node that has begun after its former one had died, and after events that it has missed.
 // From there it goes on as from any node.
@@ -181,6 +230,8 @@ type liar struct {
 	record  string // a socket
 	node    string // the name of the liar in records
 	part    func(id string) []string
+	log     []string // the answers to a request for the log
+	emitted bool     // it has emitted events
 }
 
 func (l *liar) say(namespace, state string) {
@@ -194,17 +245,29 @@ func (l *liar) Deliver(m realtime.ClusterMessage) {
 	if m.Op != realtime.OpState || m.Namespace != realtime.NamespaceDrivers {
 		return
 	}
-	text, _ := json.Marshal(m.State)
+	text, err := json.Marshal(m.State)
+	if err != nil {
+		return
+	}
 	var s struct {
 		Sockets *struct{ First bool }
 		Find    *struct{ Find string }
 		PartOf  *struct{ Part string }
+		LogOf   *struct{ Log string }
 	}
 	switch _ = json.Unmarshal(text, &s); {
 	case s.Sockets != nil && s.Sockets.First:
-		l.say(m.Namespace, `{"sockets":{"mark":"`+l.node+`-------","first":true}}`)
+		position := "-------"
+		if l.emitted {
+			position = "------1"
+		}
+		l.say(m.Namespace, `{"sockets":{"mark":"`+l.node+position+`","first":true}}`)
 	case s.Find != nil:
 		l.say(m.Namespace, `{"found":{"find":"`+s.Find.Find+`","socket":`+l.record+`,"lost":true,"leftMs":10}}`)
+	case s.LogOf != nil:
+		for _, answer := range l.log {
+			l.say(m.Namespace, `{"logPage":{"log":"`+s.LogOf.Log+`",`+answer+`}}`)
+		}
 	case s.PartOf != nil:
 		for _, answer := range l.part(s.PartOf.Part) {
 			l.say(m.Namespace, `{"part":{"part":"`+s.PartOf.Part+`",`+answer+`}}`)
@@ -255,4 +318,53 @@ func TestRecoveryParts_Liar(t *testing.T) {
 			recovers(t, client, hello, former, c.missed...)
 		})
 	}
+}
+
+// A node inherits the events of another one, which is killed then. So a client recovers although each node of
+// before is gone, and so on with the next.
+func TestRecoveryInherit(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		other := realtime.DriverRoom("d2")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(1, room, 0)
+		require.Equal(t, 0, realtimetest.Expect(t, former, note))
+		c.settle()
+		former.Stall()
+		c.emit(0, room, 1)
+		c.emit(1, room, 2)
+		c.emit(1, other, 99)
+		c.kill(0)
+		former.Drop()
+		want := []int{1, 2}
+		for node := 2; node < 5; node++ {
+			c.start()
+			c.emit(node, room, 10*node) // before it has inherited, or after
+			c.inherits(node)
+			c.emit(node-1, room, 10*node+1)
+			c.kill(node - 1)
+			c.emit(node, room, 10*node+2)
+			want = append(want, 10*node, 10*node+1, 10*node+2)
+		}
+		client, hello := back(t, c.servers[4], former, "d1")
+		recovers(t, client, hello, former, want...)
+
+		offsets := append([]string{former.Offset()}, offsetsOf(t, client)...)
+		for received := range offsets {
+			c.start()
+			last := len(c.servers) - 1
+			c.inherits(last)
+			c.settle()
+			c.cut(last-1, client)
+			client, hello = backFrom(t, c.servers[last], client, "d1", offsets[received])
+			recovers(t, client, hello, former, append([]int(nil), want[received:]...)...)
+		}
+	})
+}
+
+// inherits waits until a node has the log of another one.
+func (c *nodes) inherits(node int) {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool { return !realtime.Inheriting(c.servers[node].Realtime) }, 4*realtimetest.Timeout, time.Millisecond)
 }

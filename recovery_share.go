@@ -121,21 +121,26 @@ func (p *peerSockets) joined(peer string) {
 	p.shareAll()
 }
 
-// missed asks the other nodes for their sockets, and sends those of this one.
+// missed is called after messages of other nodes may have been lost.
 func (p *peerSockets) missed() {
-	if p.claimer == nil {
-		return
-	}
 	p.mu.Lock()
 	p.lacks = time.Now()
 	clear(p.nodes)
 	p.mu.Unlock()
+	p.request()
+}
+
+// request asks the other nodes for their sockets, and sends those of this one.
+func (p *peerSockets) request() {
+	if p.claimer == nil {
+		return
+	}
 	p.shareAll()
 	p.asks.soon(p.rt, usersDelay, answerEvery, func() { p.rt.shareState(everyShareNamespace, stateContent{SocketsOf: true}) })
 }
 
 // begin tells the other nodes that this one has emitted nothing yet, so that they know that they get
-// everything.
+// everything. Then it begins to inherit.
 func (p *peerSockets) begin() {
 	if p.claimer == nil {
 		return
@@ -143,6 +148,8 @@ func (p *peerSockets) begin() {
 	p.rt.each(func(ns *Namespace) {
 		if ns.inner.Keeps() {
 			(&socketBatch{p: p, ns: ns, m: &sharedSockets{First: true}}).send()
+			ns.inheriting.Store(true)
+			go p.inherit(ns)
 		}
 	})
 }

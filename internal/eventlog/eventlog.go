@@ -19,13 +19,14 @@ import (
 	"time"
 )
 
-// Config bounds a Log. Every field but Now is required.
+// Config bounds a Log. Every field but First and Now is required.
 type Config[M any] struct {
 	Emitter     Emitter       // this node
 	Window      time.Duration // how long a socket can be away
 	Unnoticed   time.Duration // how long it takes at most until a node notices that a connection has broken
 	Budget      *Budget[M]    // of the events that are kept
 	Sockets     int           // the maximum number of sockets that are away
+	First       uint64        // the highest position before the first event; those up to it are for Inherit
 	CatchEvents int           // the maximum number of events that a socket gets at once
 	CatchBytes  int           // the maximum size of these events
 	Now         func() time.Time
@@ -115,7 +116,7 @@ func New[M any](c Config[M]) *Log[M] {
 	}
 	l := &Log[M]{
 		cfg: c, rooms: map[string][]uint64{}, keys: map[string]uint64{}, away: map[ID]*Away{}, awaited: map[string]int{},
-		self: &emitter{Mark: Mark{Emitter: c.Emitter}},
+		self: &emitter{Mark: Mark{Emitter: c.Emitter}}, head: c.First,
 	}
 	l.began = c.Now()
 	l.none.Store(true)

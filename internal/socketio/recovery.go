@@ -63,6 +63,9 @@ type recoveryLog struct {
 // unnoticedSlack is how much later than its heartbeat times out the end of a connection may be noticed.
 const unnoticedSlack = 5 * time.Second
 
+// firstPosition is eventlog.Config.First, if a node may get the log of another one. A log has fewer events.
+const firstPosition = 1 << 31
+
 // findTimeout is how long a handshake waits for the end of the socket that it takes the place of.
 const findTimeout = 2 * time.Second
 
@@ -72,6 +75,9 @@ func newRecoveryLog(c *RecoveryConfig, e *EngineConfig, b *eventlog.Budget[[]*Me
 		CatchEvents: e.MaxOutboxMessages / 2, CatchBytes: e.MaxOutboxBytes / 2,
 	}
 	copy(cfg.Emitter[:], rand.Text())
+	if c.Everything {
+		cfg.First = firstPosition
+	}
 	return &recoveryLog{eventlog.New[[]*Message](cfg), c.Everything}
 }
 

@@ -86,7 +86,7 @@ func replayed(ms []*Message) (e Replayed) {
 func (n *Namespace) Part(events []Replayed, rooms []string, upto string) *Part {
 	p := &Part{Rooms: rooms, Upto: upto}
 	for _, e := range events {
-		if len(e.Args) == 0 || !n.isLabel(e.Args[len(e.Args)-1]) {
+		if !n.hasLabel(e) {
 			return nil
 		}
 		ms := EventMessages(n.name, NoID, e.Name, e.Args, e.Attachments)
@@ -98,10 +98,10 @@ func (n *Namespace) Part(events []Replayed, rooms []string, upto string) *Part {
 	return p
 }
 
-// isLabel reports whether an argument is an offset.
-func (n *Namespace) isLabel(arg json.RawMessage) bool {
+// hasLabel reports whether the last argument of an event is a label.
+func (n *Namespace) hasLabel(e Replayed) bool {
 	var label string
-	if json.Unmarshal(arg, &label) != nil {
+	if len(e.Args) == 0 || json.Unmarshal(e.Args[len(e.Args)-1], &label) != nil {
 		return false
 	}
 	_, ok := n.log.Seen(label)

@@ -1,0 +1,159 @@
+// Inheritance: a node that begins gets the events that another one keeps, so that it has them when that node
+// is gone.
+
+package eventlog
+
+import (
+	"slices"
+	"time"
+)
+
+// Inherited is an event of another node's log. Its label is in the event.
+type Inherited[M any] struct {
+	Entry[M]
+	Ago time.Duration // how long ago it came
+}
+
+// State is what the log of a node knows, apart from its events.
+type State struct {
+	Age   time.Duration // since when it has been complete
+	Known []Known       // the node itself, too
+}
+
+// Known is what a log knows of a node.
+type Known struct {
+	Mark     Mark
+	Floor    uint64        // see emitter
+	FloorAgo time.Duration // likewise
+	Ago      time.Duration // since it was heard
+	Lacks    bool          // events after Floor may be missing too
+}
+
+// Page returns at most n events after a position, and the position from which the next page goes on. At the
+// end of the log it returns what the log knows, too.
+func (l *Log[M]) Page(after uint64, n int) (events []Inherited[M], next uint64, end *State) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.cfg.Now()
+	for i := range l.entries[l.skip:] {
+		switch e := &l.entries[l.skip+i]; {
+		case e.pos <= after, e.empty, e.Key != "":
+		case len(events) == n:
+			return events, after, nil
+		default:
+			events, after = append(events, Inherited[M]{e.Entry, now.Sub(e.at)}), e.pos
+		}
+	}
+	end = &State{Age: now.Sub(l.began)}
+	for _, e := range append(slices.Clip(l.others), l.self) {
+		k := Known{Mark: e.Mark, Floor: e.floor, FloorAgo: now.Sub(e.floorAt), Lacks: e.deafened}
+		if e == l.self {
+			k.Mark.At = l.head
+		} else {
+			k.Ago = now.Sub(e.last)
+		}
+		end.Known = append(end.Known, k)
+	}
+	return events, after, end
+}
+
+// Inherit adds the events of another log, in their order, before those of this one. It is called at most
+// once, for a log with Config.First. Whoever replays its events sends the inherited ones first, so the events that
+// came meanwhile get new labels: relabel returns an event with another one. ok is false if the events do not
+// fit before those of this log.
+func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label string) M) (ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.cfg.Now()
+	floors := map[Emitter]uint64{} // what this log has by itself begins after these
+	for _, e := range l.others {
+		if !e.relayed {
+			floors[e.Emitter] = e.floor
+		}
+	}
+	events = slices.DeleteFunc(slices.Clone(events), func(e Inherited[M]) bool {
+		floor, heard := floors[e.Origin.Emitter]
+		return e.Origin.Emitter == l.cfg.Emitter || heard && e.Origin.At > floor && !e.Origin.Unknown
+	})
+	if uint64(len(events)) >= l.cfg.First || l.trimmed > 0 {
+		return false
+	}
+	for _, k := range s.Known {
+		l.learnLocked(k, now)
+	}
+	l.began = now.Add(-max(s.Age, now.Sub(l.began)))
+	for i := range l.entries[l.skip:] {
+		e := &l.entries[l.skip+i]
+		e.Event = relabel(e.Event, l.labelAfterLocked(e.pos, floors))
+	}
+	l.prependLocked(events, now)
+	l.trimLocked(now)
+	return true
+}
+
+// learnLocked takes over what another log knows of a node.
+func (l *Log[M]) learnLocked(k Known, now time.Time) {
+	e := l.emitterLocked(k.Mark.Emitter)
+	switch {
+	case e == l.self:
+		return
+	case e == nil && len(l.others) == maxEmitters:
+		return
+	case e == nil:
+		e = &emitter{Mark: Mark{Emitter: k.Mark.Emitter}, relayed: true}
+		l.others = append(l.others, e)
+	}
+	if e.relayed {
+		e.At, e.relayed = max(e.At, k.Mark.At), false
+		e.last, e.deafened = now.Add(-k.Ago), k.Lacks
+		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)
+		return
+	}
+	if !k.Lacks && k.Mark.At >= e.floor { // the other log has what was before this one
+		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)
+	}
+}
+
+// labelAfterLocked is labelLocked for an event that is sent after all inherited ones. floors are the newest
+// of them, of the nodes that this log has heard by itself.
+func (l *Log[M]) labelAfterLocked(at uint64, floors map[Emitter]uint64) string {
+	s, _ := l.parse(l.labelLocked(at))
+	b := l.Mark(at).Append(nil)
+	for _, m := range s.From {
+		m.At = max(m.At, floors[m.Emitter])
+		b = m.Append(b)
+	}
+	if s.partial {
+		b = append(b, Incomplete...)
+	}
+	return string(b)
+}
+
+// prependLocked adds events before those that are in the log.
+func (l *Log[M]) prependLocked(events []Inherited[M], now time.Time) {
+	at := l.cfg.First - uint64(len(events))
+	before := make([]entry[M], 0, len(events)+l.lenLocked())
+	rooms := map[string][]uint64{}
+	for _, in := range events {
+		e := entry[M]{Entry: in.Entry, pos: at, emitter: l.emitterLocked(in.Origin.Emitter), at: now.Add(-in.Ago)}
+		if e.emitter == nil {
+			e.emitter, e.Origin.Unknown = l.self, true
+		}
+		for _, r := range e.To.rooms() {
+			if list := rooms[r]; len(list) == 0 || list[len(list)-1] != at {
+				rooms[r] = append(list, at)
+			}
+		}
+		before = append(before, e)
+		l.bytes += e.Size
+		l.cfg.Budget.add(1, e.Size)
+		at++
+	}
+	for r, list := range rooms {
+		l.rooms[r] = append(list, l.rooms[r]...)
+	}
+	l.entries, l.skip = append(before, l.entries[l.skip:]...), 0
+	if len(l.entries) > 0 {
+		l.first.Store(l.entries[0].at.UnixNano())
+	}
+}

@@ -1,0 +1,94 @@
+// Inheritance: a node that begins gets the log of another one.
+
+package socketio
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/rodando/realtime/internal/eventlog"
+)
+
+// KeptEvent is an event in the log of another node.
+type KeptEvent struct {
+	Replayed
+	To            Target
+	Mark          string
+	Here, Unknown bool // see eventlog.Origin
+	Ago           time.Duration
+}
+
+// LogState is what the log of a node knows, apart from its events. Periods are in milliseconds.
+type LogState struct {
+	AgeMS int64      `json:"ageMs"`
+	Known []LogKnown `json:"known"`
+}
+
+// LogKnown is an eventlog.Known.
+type LogKnown struct {
+	Mark       string `json:"mark"`
+	Floor      uint64 `json:"floor,omitempty"`
+	FloorAgoMS int64  `json:"floorAgoMs,omitempty"`
+	AgoMS      int64  `json:"agoMs,omitempty"`
+	Lacks      bool   `json:"lacks,omitempty"`
+}
+
+// LogPage returns at most n events of the log after a position, and where the next page goes on. end is not
+// nil at the end of the log.
+func (n *Namespace) LogPage(after uint64, limit int) (events []KeptEvent, next uint64, end *LogState) {
+	page, next, state := n.log.Page(after, limit)
+	for _, e := range page {
+		events = append(events, KeptEvent{
+			Replayed: replayed(e.Event), Mark: e.Origin.String(), Here: e.Origin.Here, Unknown: e.Origin.Unknown, Ago: e.Ago,
+			To: Target{All: e.To.Rooms == nil, Rooms: e.To.Rooms, Except: e.To.Except},
+		})
+	}
+	if state == nil {
+		return events, next, nil
+	}
+	end = &LogState{AgeMS: state.Age.Milliseconds()}
+	for _, k := range state.Known {
+		end.Known = append(end.Known, LogKnown{k.Mark.String(), k.Floor, k.FloorAgo.Milliseconds(), k.Ago.Milliseconds(), k.Lacks})
+	}
+	return events, next, end
+}
+
+// Inherit adds the log of another node to this one. It reports whether the log is valid, and fits.
+func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
+	state := eventlog.State{Age: ago(s.AgeMS)}
+	for _, k := range s.Known {
+		m, ok := eventlog.ParseMark(k.Mark)
+		if !ok {
+			return false
+		}
+		state.Known = append(state.Known, eventlog.Known{Mark: m, Floor: k.Floor, FloorAgo: ago(k.FloorAgoMS), Ago: ago(k.AgoMS), Lacks: k.Lacks})
+	}
+	inherited := make([]eventlog.Inherited[[]*Message], 0, len(events))
+	for _, e := range events {
+		m, ok := eventlog.ParseMark(e.Mark)
+		if !ok || !n.hasLabel(e.Replayed) || !e.To.All && len(e.To.Rooms) == 0 {
+			return false
+		}
+		ms := EventMessages(n.name, NoID, e.Name, e.Args, e.Attachments)
+		in := eventlog.Inherited[[]*Message]{Ago: e.Ago}
+		in.Event, in.To, in.Size = ms, targetOf(e.To), SizeOf(ms)
+		in.Origin = eventlog.Origin{Mark: m, Here: e.Here, Unknown: e.Unknown}
+		inherited = append(inherited, in)
+	}
+	return n.log.Inherit(inherited, state, n.relabeled)
+}
+
+// relabeled returns an event of the log with another label.
+func (n *Namespace) relabeled(ms []*Message, label string) []*Message {
+	e := replayed(ms)
+	if len(e.Args) == 0 || !n.hasLabel(e) {
+		return ms // an event with a key
+	}
+	e.Args[len(e.Args)-1] = json.RawMessage(JSONString(label))
+	return EventMessages(n.name, NoID, e.Name, e.Args, e.Attachments)
+}
+
+// ago returns a period that another node has sent.
+func ago(ms int64) time.Duration {
+	return time.Duration(min(max(0, ms), time.Hour.Milliseconds())) * time.Millisecond
+}

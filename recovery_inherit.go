@@ -1,0 +1,217 @@
+// Inheritance: a node that begins gets the events that another one keeps. So a client that comes to it recovers
+// also when the nodes from before are gone, as in a rolling update.
+
+package realtime
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/rodando/realtime/internal/socketio"
+)
+
+const (
+	// inheritTries is how often a node asks the others for a log, inheritPause apart: they may not be
+	// known yet, or have begun as well.
+	inheritTries = 6
+	inheritPause = 500 * time.Millisecond
+	// pageTime is how long a node waits for the next page, pageEvents the maximum number of events in one,
+	// and pageBytes their size. pagesWaiting are the pages that can wait for the node.
+	pageTime     = 3 * time.Second
+	pageEvents   = 128
+	pageBytes    = 64 << 10
+	pagesWaiting = 1024
+)
+
+// logRequest asks a node for the log of a namespace.
+type logRequest struct {
+	Log   string   `json:"log"`             // an id for the answers
+	Node  string   `json:"node"`            // who is asked
+	Peers []string `json:"peers,omitempty"` // which the sender knows: they have told of their sockets
+}
+
+// logPage is one of the answers to a logRequest. The last one has State; without it and anything else, that
+// node has no log yet.
+type logPage struct {
+	Log    string             `json:"log"`
+	N      int                `json:"n"` // how many came before it
+	Lost   []knownSocket      `json:"lost,omitempty"`
+	Events []keptEvent        `json:"events,omitempty"`
+	State  *socketio.LogState `json:"state,omitempty"`
+}
+
+// keptEvent is an event of a log.
+type keptEvent struct {
+	Event   Raw      `json:"event"` // as packEvent makes it, with the offset as the last argument
+	All     bool     `json:"all,omitempty"`
+	Rooms   []string `json:"rooms,omitempty"`
+	Except  []string `json:"except,omitempty"`
+	Mark    string   `json:"mark"`
+	Here    bool     `json:"here,omitempty"`
+	Unknown bool     `json:"unknown,omitempty"`
+	AgoMS   int64    `json:"agoMs"`
+}
+
+// inherit gets the log of another node for a namespace. When it returns, this node answers those that ask
+// it.
+func (p *peerSockets) inherit(ns *Namespace) {
+	defer ns.inheriting.Store(false)
+	pause := usersDelay
+	for range inheritTries {
+		if !p.rt.pause(pause) {
+			return
+		}
+		for _, node := range p.settled(p.rt.ctx, ns) {
+			if p.askLog(p.rt.ctx, ns, node) {
+				return
+			}
+		}
+		pause = inheritPause
+	}
+}
+
+// askLog takes over the log of a node. It reports whether it did.
+func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) bool {
+	id, pages, done := p.logs.open(pagesWaiting)
+	defer done()
+	p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{id, node, p.knownPeers()}})
+	timer := time.NewTimer(pageTime)
+	defer timer.Stop()
+	limits := &p.rt.opts.Recovery
+	var events []socketio.KeptEvent
+	size := 0
+	for n := 0; ; n++ {
+		select {
+		case page := <-pages:
+			more, ok := ns.keptEvents(page.Events)
+			events = append(events, more...)
+			for _, e := range more {
+				size += e.Size()
+			}
+			p.inheritSockets(ns, page.Lost)
+			switch {
+			case !ok, page.N != n, len(events) > limits.Events, size > limits.Bytes, page.State == nil && len(more)+len(page.Lost) == 0:
+				return false
+			case page.State != nil:
+				return ns.inner.Inherit(events, *page.State)
+			}
+			timer.Reset(pageTime)
+		case <-timer.C:
+			return false
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// keptEvents returns the events of a page. ok is false if one cannot be sent.
+func (ns *Namespace) keptEvents(page []keptEvent) (events []socketio.KeptEvent, ok bool) {
+	for _, k := range page {
+		e, ok := ns.replayed([]Raw{k.Event})
+		if !ok {
+			return nil, false
+		}
+		events = append(events, socketio.KeptEvent{
+			Replayed: e[0], To: socketio.Target{All: k.All, Rooms: k.Rooms, Except: k.Except},
+			Mark: k.Mark, Here: k.Here, Unknown: k.Unknown, Ago: milliseconds(k.AgoMS),
+		})
+	}
+	return events, true
+}
+
+// logOf answers a logRequest, if this node is asked. It reports whether the question is valid.
+func (p *peerSockets) logOf(ns *Namespace, q *logRequest) bool {
+	if !validID(q.Log) {
+		return false
+	}
+	if ns.inner.Keeps() && ns.inner.IsNode(q.Node) {
+		p.serve(func() { p.sendLog(ns, q) })
+	}
+	return true
+}
+
+// sendLog sends the sockets of lost nodes, and the log of a namespace, in pages.
+func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
+	page := &logPage{Log: q.Log}
+	send := func() {
+		p.rt.shareState(ns.name, stateContent{LogPage: page})
+		page = &logPage{Log: q.Log, N: page.N + 1}
+	}
+	if ns.inheriting.Load() {
+		send()
+		return
+	}
+	for lost := range slices.Chunk(p.socketsBut(ns, q.Peers), pageEvents) {
+		page.Lost = lost
+		if send(); !p.rt.pause(usersPause) {
+			return
+		}
+	}
+	after := uint64(0)
+	for {
+		events, next, end := ns.inner.LogPage(after, pageEvents)
+		size := 0
+		for _, e := range events {
+			page.Events = append(page.Events, keptEvent{
+				Event: *packEvent(e.Name, e.Args, e.Attachments), All: e.To.All, Rooms: e.To.Rooms, Except: e.To.Except,
+				Mark: e.Mark, Here: e.Here, Unknown: e.Unknown, AgoMS: e.Ago.Milliseconds(),
+			})
+			if size += e.Size(); size >= pageBytes {
+				send()
+				size = 0
+			}
+		}
+		page.State = end
+		if end != nil || len(page.Events) > 0 {
+			send()
+		}
+		if after = next; end != nil || !p.rt.pause(usersPause) {
+			return
+		}
+	}
+}
+
+func (p *peerSockets) knownPeers() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Keys(p.peers))
+}
+
+// socketsBut returns the sockets of other nodes that are known, but for those of some peers.
+func (p *peerSockets) socketsBut(ns *Namespace, peers []string) (all []knownSocket) {
+	but := map[string]bool{}
+	for _, peer := range peers {
+		but[peer] = true
+	}
+	window := p.rt.opts.Recovery.Window
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, s := range p.known {
+		if key.namespace == ns.name && !but[s.peer] {
+			all = append(all, s.share(window))
+		}
+	}
+	return all
+}
+
+// inheritSockets records sockets of peers that are gone.
+func (p *peerSockets) inheritSockets(ns *Namespace, sockets []knownSocket) {
+	window, now := p.rt.opts.Recovery.Window, time.Now()
+	for _, k := range sockets {
+		id, s, ok := k.known(ns, window)
+		if !ok {
+			continue // it is one of this node
+		}
+		p.mu.Lock()
+		if _, runs := p.peers[k.Peer]; !runs && s.until.IsZero() {
+			s.until = now.Add(window)
+		}
+		key := socketKey{ns.name, id}
+		if old := p.known[key]; old == nil && p.spaceLocked(now) || old != nil && old.turn < s.turn {
+			p.known[key] = &s
+		}
+		p.mu.Unlock()
+	}
+}
