@@ -163,8 +163,8 @@ func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, 
 			if !alive {
 				ask() // a message may have been lost
 			}
-		case <-timer.C:
-			return socketClaimed{}, alive
+		case <-timer.C: // it may have died after a sign
+			return socketClaimed{}, false
 		case <-ctx.Done():
 			return socketClaimed{}, true
 		}

@@ -193,6 +193,21 @@ func TestRecoveryNodes_DeadNode(t *testing.T) {
 	}
 }
 
+// A node that dies while it waits whether the former connection still answers is not waited for any longer.
+func TestRecoveryNodes_DiesWhileAsked(t *testing.T) {
+	t.Parallel()
+	c := newNodes(t, 2)
+	room := realtime.DriverRoom("d1")
+	former := c.servers[0].Driver(t, "d1")
+	c.settle()
+	former.Stall()
+	c.emit(1, room, 1)
+	asked := time.AfterFunc(300*time.Millisecond, func() { c.adapters[0].Cut() })
+	defer asked.Stop()
+	client, hello := back(t, c.servers[1], former, "d1")
+	recovers(t, client, hello, former, 1)
+}
+
 // A node that shuts down leaves its clients to the others.
 func TestRecoveryNodes_Shutdown(t *testing.T) {
 	t.Parallel()
