@@ -441,6 +441,60 @@ func TestLog_PartWithoutOwnEvents(t *testing.T) {
 	require.Equal(t, []string{"b", "own 1", "own 2"}, got.Missed)
 }
 
+// A log that has inherited has the events of the other log before its own, and knows what that one knows. Events
+// that came meanwhile get labels that include the inherited ones.
+func TestLog_Inherit(t *testing.T) {
+	t.Parallel()
+	room := []string{"room"}
+	c := newCluster(t)
+	c.hear()
+	start, since := c[0].Reserve()
+	c.emit(2, "a", 0, 1)
+	last := c[0].Label(c[0].Head())
+	a := c[0].leave(room, start)
+	a.Label = since
+	c.emit(0, "b", 1, 2)
+	c.emit(2, "c", 0, 1)
+	old := c[1]
+	fresh := newSite(t, func(cfg *eventlog.Config[string]) {
+		cfg.Emitter, cfg.First = eventlog.Emitter([]byte("NODE-9")), 1000
+	})
+	fresh.HearAll(c[2].Mark(3))
+	fresh.HearAll(old.Mark(0))
+	d := c[2].emit("d", "room")
+	fresh.hear(c[2].Mark(d), "d", "room")
+	old.hear(c[2].Mark(d), "d", "room")
+
+	var events []eventlog.Inherited[string]
+	var end *eventlog.State
+	for after := uint64(0); end == nil; {
+		var page []eventlog.Inherited[string]
+		page, after, end = old.Page(after, 2)
+		require.LessOrEqual(t, len(page), 2)
+		events = append(events, page...)
+	}
+	require.Len(t, events, 4)
+	relabeled := map[string]string{}
+	require.True(t, fresh.Inherit(events, *end, func(e, label string) string { relabeled[e] = label; return e }))
+	require.Len(t, relabeled, 1)
+	require.Equal(t, fresh.Label(1001), relabeled["d"])
+	require.Contains(t, relabeled["d"], c[0].Mark(4).String(), "node 0 has ended, and this one has never heard it")
+
+	f, ok := fresh.Foreign(c[0].Record(a), fresh.now, nil)
+	require.True(t, ok)
+	missed, ok := fresh.back(f, last, "room")
+	require.True(t, ok)
+	require.Equal(t, []string{"b", "c", "d"}, missed)
+	own, _, _ := fresh.Page(1000, 10)
+	require.Len(t, own, 1)
+
+	other := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 3 })
+	require.False(t, other.Inherit(events, *end, nil), "they do not fit")
+	other = newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 1000 })
+	other.Gap()
+	require.False(t, other.Inherit(events, *end, nil), "after a gap")
+}
+
 func TestLog_Limits(t *testing.T) {
 	t.Parallel()
 	many := func(n int) func(s *site) {

@@ -5,6 +5,7 @@ package eventlog
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -117,13 +118,14 @@ func (l *Log[M]) learnLocked(k Known, now time.Time) {
 // labelAfterLocked is labelLocked for an event that is sent after all inherited ones. floors are the newest
 // of them, of the nodes that this log has heard by itself.
 func (l *Log[M]) labelAfterLocked(at uint64, floors map[Emitter]uint64) string {
-	s, _ := l.parse(l.labelLocked(at))
+	label := l.labelLocked(at)
+	s, _ := l.parse(label)
 	b := l.Mark(at).Append(nil)
 	for _, m := range s.From {
 		m.At = max(m.At, floors[m.Emitter])
 		b = m.Append(b)
 	}
-	if s.partial {
+	if strings.HasSuffix(label, Incomplete) {
 		b = append(b, Incomplete...)
 	}
 	return string(b)
