@@ -259,7 +259,34 @@ type BusWrapper interface {
 	Unwrap() EventBus
 }
 
-// maxWrappers is how many BusWrappers may be around a MemoryBus.
+// HandoverBus may be implemented by an EventBus that gives the events of some keys to another node while
+// this one runs, as package redisbus does when a node joins. The order of a trip's events then does not
+// depend on how fast the nodes are: what this node has emitted arrives before what the next one emits.
+type HandoverBus interface {
+	EventBus
+	// BeforeHandover registers a function. The bus calls it when the handlers have handled all events
+	// of some keys that this node gets, and gives no later one to another node until it has returned.
+	// ctx ends after the time for which the later events can wait. f may be called concurrently, and when
+	// the subscription has ended, until cancel is called.
+	BeforeHandover(f func(ctx context.Context)) (cancel func())
+}
+
+// handoverBusIn returns the HandoverBus that b is or wraps, or nil.
+func handoverBusIn(b EventBus) HandoverBus {
+	for range maxWrappers {
+		switch bus := b.(type) {
+		case HandoverBus:
+			return bus
+		case BusWrapper:
+			b = bus.Unwrap()
+		default:
+			return nil
+		}
+	}
+	return nil
+}
+
+// maxWrappers is how many BusWrappers may be around a bus.
 const maxWrappers = 16
 
 // memoryBusIn returns the MemoryBus that b is or wraps, or nil.

@@ -81,6 +81,7 @@ type Server struct {
 	undecided     undecidedHandshakes
 	events        *registry
 	publisher     *publisher
+	busHandover   busHandover
 	cluster       clusterState
 	unsubscribe   func()        // ends the subscription to the bus
 	memoryBus     *MemoryBus    // the one that the bus is or wraps; nil: none
@@ -158,6 +159,7 @@ func New(o Options) (*Server, error) {
 	rt.recovery.window = o.Recovery.Window
 	rt.peerSockets.init(rt)
 	rt.peerCalls.init(rt)
+	rt.busHandover.rt = rt
 	for _, b := range builtinNamespaces {
 		rt.addLocked(b.name, NamespaceOptions{UserTypes: append([]UserType{b.userType}, o.UserTypes[b.name]...)}, around[b.name]) // no lock needed: rt is not shared yet
 	}
@@ -247,7 +249,9 @@ func (rt *Server) subscribe() error {
 	rt.publisher.parties.learn()
 	to, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (to busSubscription, err error) { // a call that is abandoned changes nothing of rt
 		if to.memory = memoryBusIn(rt.opts.Bus); to.memory == nil {
-			to.cancel, err = rt.opts.Bus.Subscribe(rt.publisher.subscription)
+			if to.cancel, err = rt.opts.Bus.Subscribe(rt.publisher.subscription); err == nil {
+				to.unregister = rt.busHandover.register()
+			}
 			return to, err
 		}
 		to.subscription = &subscription{handler: rt.publisher.handle, server: true}
@@ -258,6 +262,9 @@ func (rt *Server) subscribe() error {
 		return errorf("subscribing to the bus: %w", hostcall.Original(err))
 	}
 	rt.memoryBus, rt.subscription, rt.unsubscribe = to.memory, to.subscription, to.cancel
+	if to.unregister != nil {
+		context.AfterFunc(rt.ctx, to.unregister)
+	}
 	return nil
 }
 
@@ -266,6 +273,7 @@ type busSubscription struct {
 	memory       *MemoryBus    // the one that the bus is or wraps; nil: none
 	subscription *subscription // if there is one
 	cancel       func()
+	unregister   func() // from the handovers of a HandoverBus; nil: it is none
 }
 
 // Drivers returns the namespace /drivers.

@@ -279,6 +279,20 @@ func (q *partyQueues) flush(ctx context.Context) error {
 	return nil
 }
 
+// await waits, within ctx, until the queues that exist now are empty.
+func (q *partyQueues) await(ctx context.Context) {
+	q.mu.Lock()
+	queues := slices.Collect(maps.Values(q.queues))
+	q.mu.Unlock()
+	for _, queue := range queues {
+		select {
+		case <-queue.ended:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // stop is flush, after which there are no more lookups.
 func (q *partyQueues) stop(ctx context.Context) error {
 	defer q.cancel()

@@ -22,18 +22,19 @@ import (
 
 // timing holds intervals and timeouts. Tests use shorter ones.
 type timing struct {
-	lease time.Duration // how long an owner that does not renew its lease keeps a partition
-	beat  time.Duration // between two heartbeats of a member, and two renewals of a lease
-	block time.Duration // how long one XREAD waits for an entry
-	call  time.Duration // timeout of a call to Redis
-	trim  time.Duration // between two removals of handled entries
-	retry time.Duration // before a handler is called again; doubles each time
-	grace time.Duration // from the end of a handler's ctx until its call is abandoned
+	lease    time.Duration // how long an owner that does not renew its lease keeps a partition
+	beat     time.Duration // between two heartbeats of a member, and two renewals of a lease
+	block    time.Duration // how long one XREAD waits for an entry
+	call     time.Duration // timeout of a call to Redis
+	trim     time.Duration // between two removals of handled entries
+	retry    time.Duration // before a handler is called again; doubles each time
+	grace    time.Duration // from the end of a handler's ctx until its call is abandoned
+	handover time.Duration // how long the functions of BeforeHandover may take
 }
 
 var defaultTiming = timing{
 	lease: 5 * time.Second, beat: time.Second, block: 2 * time.Second, call: redisclient.WriteTimeout,
-	trim: 5 * time.Second, retry: 100 * time.Millisecond, grace: time.Second,
+	trim: 5 * time.Second, retry: 100 * time.Millisecond, grace: time.Second, handover: 5 * time.Second,
 }
 
 // Bus is a realtime.EventBus over Redis Streams. All methods may be called concurrently.
@@ -52,7 +53,8 @@ type Bus struct {
 
 	mu            sync.Mutex // guards the rest, and ended of each subscription
 	subscriptions []*subscription
-	member        *member       // while there are subscriptions
+	member        *member // while there are subscriptions
+	handovers     []*handover
 	closing       chan struct{} // closed when everything has ended; nil before Close
 }
 

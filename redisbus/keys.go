@@ -20,6 +20,7 @@ type partition struct {
 	name   string // in keys and logs
 	stream string // the key of the events
 	owner  string // the key of the lease of the node that handles them
+	access bool   // the events are those of realtime.AccessKey
 }
 
 // keys holds the names of all keys in Redis. It does not change.
@@ -33,15 +34,15 @@ type keys struct {
 
 func newKeys(o Options) keys {
 	var all []partition
-	add := func(name string) {
+	add := func(name string, access bool) {
 		tag := "{" + o.Key + ":" + name + "}"
-		all = append(all, partition{index: len(all), name: name, stream: tag + ":events", owner: tag + ":owner:" + o.Group})
+		all = append(all, partition{index: len(all), name: name, stream: tag + ":events", owner: tag + ":owner:" + o.Group, access: access})
 	}
 	for i := range o.Partitions {
-		add(strconv.Itoa(i))
+		add(strconv.Itoa(i), false)
 	}
 	for i := range accessPartitions {
-		add("access" + strconv.Itoa(i))
+		add("access"+strconv.Itoa(i), true)
 	}
 	tag := "{" + o.Key + "}"
 	return keys{

@@ -42,9 +42,10 @@ type session struct {
 	acks acker
 
 	// Used by run alone.
-	cursor  entryID   // the last entry that was read
-	drained bool      // the last read returned fewer entries than it could
-	trimmed time.Time // when handled entries were last removed
+	cursor     entryID   // the last entry that was read
+	drained    bool      // the last read returned fewer entries than it could
+	trimmed    time.Time // when handled entries were last removed
+	handledAny bool      // it has handled an event
 }
 
 // newSession begins a session with a lease that was requested at the time asked.
@@ -102,6 +103,7 @@ func (s *session) run() {
 	if err := s.acks.flush(); err != nil {
 		s.b.log.Warn("redisbus: handled events are not acknowledged and will be delivered again", "partition", s.part.name, "error", err)
 	}
+	s.handOver()
 	close(ended)
 	keeping.Wait()
 	s.giveBack()

@@ -1,0 +1,180 @@
+// Before a bus gives events to another node, the other nodes have received what this one has emitted.
+
+package realtime_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// handoverBus is a bus of which a test hands events over.
+type handoverBus struct {
+	realtime.EventBus
+	before func(ctx context.Context)
+}
+
+func (b *handoverBus) BeforeHandover(f func(ctx context.Context)) (cancel func()) {
+	b.before = f
+	return func() { b.before = nil }
+}
+
+// tardyAdapter delivers the broadcasts of a namespace to its node when the test lets it.
+type tardyAdapter struct {
+	realtime.Adapter
+	namespace string
+	pass      chan struct{}
+}
+
+func (a tardyAdapter) Start(ctx context.Context, n realtime.Node) error {
+	return a.Adapter.Start(ctx, tardyNode{n, a})
+}
+
+type tardyNode struct {
+	realtime.Node
+	tardyAdapter
+}
+
+func (n tardyNode) Deliver(m realtime.ClusterMessage) {
+	if m.Op == realtime.OpBroadcast && m.Namespace == n.namespace {
+		<-n.pass
+	}
+	n.Node.Deliver(m)
+}
+
+func TestHandoverBus_OtherNodesHaveReceivedWhatWasEmitted(t *testing.T) {
+	for name, wrap := range map[string]func(realtime.EventBus) realtime.EventBus{
+		"the bus":       func(b realtime.EventBus) realtime.EventBus { return b },
+		"a wrapped bus": func(b realtime.EventBus) realtime.EventBus { return wrapper{b, nil} },
+	} {
+		for _, namespace := range []string{realtime.NamespaceAdmin, realtime.NamespacePassengers} {
+			t.Run(name+" "+namespace, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					hub := realtimetest.NewHub()
+					bus, slow := &handoverBus{EventBus: realtimetest.NewBus()}, tardyAdapter{hub.Node(), namespace, make(chan struct{})}
+					node := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = wrap(bus), hub.Node() })
+					realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = slow })
+					require.NotNil(t, bus.before)
+					require.NoError(t, node.Realtime.Publish(t.Context(), realtime.TripRequested{TripID: "t1", PassengerID: "p1"}))
+					synctest.Wait()
+					done := handOver(t.Context(), bus, 3)
+					time.Sleep(time.Second)
+					synctest.Wait()
+					require.Empty(t, done, "the other node has not received the event")
+					close(slow.pass)
+					synctest.Wait()
+					require.Len(t, done, 3)
+				})
+			})
+		}
+	}
+}
+
+// handOver makes the bus hand over n times at once. It sends to done after each.
+func handOver(ctx context.Context, bus *handoverBus, n int) (done chan struct{}) {
+	done = make(chan struct{}, n)
+	for range n {
+		go func() {
+			bus.before(ctx)
+			done <- struct{}{}
+		}()
+	}
+	return done
+}
+
+// slowParties answers when the test lets it.
+type slowParties chan struct{}
+
+func (p slowParties) FindParties(context.Context, string) (realtime.TripParties, error) {
+	<-p
+	return realtime.TripParties{PassengerID: "p1"}, nil
+}
+
+// An event that waits for Options.Parties is emitted first.
+func TestHandoverBus_EventsThatWaitForTheirPeople(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		bus, answer := &handoverBus{EventBus: realtimetest.NewBus()}, make(slowParties)
+		node := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Bus, o.Cluster.Adapter = bus, hub.Node()
+			o.Parties = answer
+		})
+		realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		require.NoError(t, node.Realtime.Publish(t.Context(), realtime.TripAssigningStarted{TripID: "t1"}))
+		time.Sleep(200 * time.Millisecond)
+		done := handOver(t.Context(), bus, 1)
+		time.Sleep(200 * time.Millisecond)
+		synctest.Wait()
+		require.Empty(t, done)
+		close(answer)
+		synctest.Wait()
+		require.Len(t, done, 1)
+	})
+}
+
+// A node that does not answer holds the events of the others up for no longer than 5 s, and not when
+// the server ends or the bus waits no longer.
+func TestHandoverBus_ANodeThatDoesNotAnswer(t *testing.T) {
+	for name, end := range map[string]func(node *realtimetest.Server, cancel func()){
+		"after 5 s":             func(*realtimetest.Server, func()) { time.Sleep(5 * time.Second) },
+		"the bus gives up":      func(_ *realtimetest.Server, cancel func()) { cancel() },
+		"the server shuts down": func(node *realtimetest.Server, _ func()) { _ = node.Realtime.Shutdown(context.Background()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				hub := realtimetest.NewHub()
+				bus, slow := &handoverBus{EventBus: realtimetest.NewBus()}, tardyAdapter{hub.Node(), realtime.NamespaceAdmin, make(chan struct{})}
+				node := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, hub.Node() })
+				realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = slow })
+				defer close(slow.pass)
+				require.NoError(t, node.Realtime.Publish(t.Context(), realtime.TripRequested{TripID: "t1", PassengerID: "p1"}))
+				synctest.Wait()
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				done := handOver(ctx, bus, 1)
+				time.Sleep(4 * time.Second)
+				synctest.Wait()
+				require.Empty(t, done)
+				end(node, cancel)
+				synctest.Wait()
+				require.Len(t, done, 1)
+			})
+		})
+	}
+}
+
+// Where no other node emits, nothing waits.
+func TestHandoverBus_NotNeeded(t *testing.T) {
+	for name, configure := range map[string]func(o *realtime.Options){
+		"one node": func(*realtime.Options) {},
+		"a bus that every node hears": func(o *realtime.Options) {
+			o.Cluster.Adapter, o.Cluster.BusFanOut = realtimetest.NewHub().Node(), true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				bus := &handoverBus{EventBus: realtimetest.NewBus()}
+				realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = bus }, configure)
+				require.Nil(t, bus.before)
+			})
+		})
+	}
+}
+
+// When the server has ended, the bus does not call it any more.
+func TestHandoverBus_EndsWithTheServer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus := &handoverBus{EventBus: realtimetest.NewBus()}
+		node := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, realtimetest.NewHub().Node() })
+		require.NotNil(t, bus.before)
+		require.NoError(t, node.Realtime.Shutdown(context.Background()))
+		synctest.Wait()
+		require.Nil(t, bus.before)
+	})
+}

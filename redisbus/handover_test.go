@@ -1,0 +1,127 @@
+// What happens before a node gives a partition to another one.
+
+package redisbus_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisbus"
+)
+
+// published publishes an event for each of many keys, and waits until they are handled.
+func published(t *testing.T, b *redisbus.Bus, got *recorder, key func(name string) string) {
+	t.Helper()
+	for n := range 20 {
+		require.NoError(t, b.Publish(t.Context(), event(key(fmt.Sprint("k", n)), 0)))
+	}
+	eventually(t, "the events are handled", func() bool { return len(got.all()) >= 20 })
+}
+
+func plain(name string) string { return name }
+
+// ownedBy returns how many ordinary partitions a node has whose name begins so.
+func (r *fakeRedis) ownedBy(name string) (n int) {
+	for _, key := range r.Keys() {
+		if owner, _ := r.Get(key); strings.Contains(key, ":owner:") && !strings.Contains(key, ":access") && strings.HasPrefix(owner, name) {
+			n++
+		}
+	}
+	return n
+}
+
+// A node that joins gets partitions when the functions have returned. Meanwhile the lease is renewed, and
+// nobody handles the events.
+func TestBus_BeforeHandover_TheNextNodeWaits(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
+	first.HandoverTimeout(time.Minute)
+	calls, pass := make(chan context.Context, 10), make(chan struct{})
+	first.BeforeHandover(func(ctx context.Context) {
+		calls <- ctx
+		<-pass
+	})
+	var got recorder
+	subscribe(t, first, got.handle)
+	published(t, first, &got, plain)
+	subscribe(t, second, got.handle)
+	eventually(t, "two of four partitions are handed over", func() bool { return len(calls) == 2 })
+	time.Sleep(5 * quick)
+	require.NoError(t, (<-calls).Err())
+	require.Zero(t, r.ownedBy("second"), "they still belong to the first node")
+	close(pass)
+	eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
+	require.Len(t, calls, 1)
+}
+
+// Functions that do not return, or panic, hold nobody up for long.
+func TestBus_BeforeHandover_EndsInTime(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	for name, f := range map[string]func(ctx context.Context){
+		"waits for ctx": func(ctx context.Context) { <-ctx.Done() },
+		"hangs":         func(context.Context) { <-hang },
+		"panics":        func(context.Context) { panic("a planned panic") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRedis(t)
+			first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
+			first.HandoverTimeout(quick)
+			var called atomic.Int64
+			first.BeforeHandover(func(ctx context.Context) {
+				called.Add(1)
+				f(ctx)
+			})
+			var got recorder
+			subscribe(t, first, got.handle)
+			published(t, first, &got, plain)
+			subscribe(t, second, got.handle)
+			eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
+			require.EqualValues(t, 2, called.Load())
+		})
+	}
+}
+
+// Where nothing can be out of order, or nothing may wait, the functions are not called.
+func TestBus_BeforeHandover_NotCalled(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		key    func(name string) string // of the events; nil: there are none
+		cancel bool
+	}{
+		"no event was handled":         {nil, false},
+		"events about a user's access": {realtime.AccessKey, false},
+		"it was canceled":              {plain, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRedis(t)
+			b := newBus(t, r.url(), nil)
+			var called atomic.Int64
+			cancel := b.BeforeHandover(func(context.Context) { called.Add(1) })
+			if c.cancel {
+				cancel()
+			}
+			var got recorder
+			leave := subscribe(t, b, got.handle)
+			eventually(t, "it owns all partitions", func() bool { return r.ownedBy("test") == 4 })
+			if c.key != nil {
+				published(t, b, &got, c.key)
+			}
+			leave()
+			eventually(t, "it owns none", func() bool { return r.ownedBy("test") == 0 })
+			closeBus(t, b)
+			require.Zero(t, called.Load())
+		})
+	}
+}
