@@ -89,6 +89,52 @@ func TestPresence_OfADeadNodeWhoseBusWasAway(t *testing.T) {
 	})
 }
 
+// muteAdapter loses what its node publishes, until it is told not to.
+type muteAdapter struct {
+	realtime.Adapter
+	loses *atomic.Bool
+}
+
+func (l muteAdapter) Publish(ctx context.Context, m realtime.ClusterMessage) error {
+	if l.loses.Load() {
+		return errors.New("away")
+	}
+	return l.Adapter.Publish(ctx, m)
+}
+
+// A node that was cut off tells the others who is here before it publishes them as connected: it may die
+// right then.
+func TestPresence_OfANodeThatDiesAfterItWasCutOff(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub, loses := realtimetest.NewHub(), &atomic.Bool{}
+		link := hub.Node()
+		node := realtimetest.NewServer(t, withPresence, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = muteAdapter{link, loses} })
+		other := realtimetest.NewServer(t, withPresence, withoutLookup, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		heard := &presenceReader{servers: []*realtimetest.Server{node, other}}
+		time.Sleep(2 * time.Second)
+		loses.Store(true)
+		node.Bus.Fail(errors.New("away"))
+		node.Driver(t, "d1")
+		left := node.Driver(t, "d2")
+		time.Sleep(time.Second)
+		left.Close()
+		time.Sleep(2 * grace)
+		require.Empty(t, heard.take(t))
+		loses.Store(false)
+		node.Bus.Fail(nil)
+		var got []string
+		for len(got) < 2 {
+			time.Sleep(10 * time.Millisecond)
+			got = append(got, heard.take(t)...)
+		}
+		require.ElementsMatch(t, []string{"+/drivers d1", "-/drivers d2 client namespace disconnect"}, got)
+		link.Kill()
+		heard.servers = heard.servers[1:]
+		time.Sleep(time.Minute)
+		require.Equal(t, []string{"-/drivers d1 node lost"}, heard.take(t))
+	})
+}
+
 // A node that shuts down does not publish its users as disconnected. Another node publishes
 // those who do not reconnect.
 func TestPresence_OfANodeThatLeaves(t *testing.T) {

@@ -221,6 +221,7 @@ func (p *presence) run() {
 }
 
 func (p *presence) publishAll(batch []DomainEvent) {
+	p.tellAgain(batch)
 	onOtherNodes := p.onOtherNodes(batch)
 	disconnects := map[*Namespace][]sharedDisconnect{}
 	for _, e := range batch {

@@ -92,6 +92,25 @@ func (p *presence) queueFailed() {
 	}
 }
 
+// tellAgain tells the other nodes of the users whom this one publishes as connected after that had failed:
+// what they were told before may be lost too. If this node dies, one of them must know whom to publish as
+// disconnected.
+func (p *presence) tellAgain(batch []DomainEvent) {
+	users := map[presenceKey]userChange{}
+	p.mu.Lock()
+	for _, e := range batch {
+		key := p.keyOfEvent(e)
+		_, failed := p.failed.last[key]
+		if state, here := p.users[key]; failed && here {
+			users[key] = userChange{state.userType, true}
+		}
+	}
+	p.mu.Unlock()
+	if p.rt.clustered && len(users) > 0 {
+		p.rt.peerUsers.send(p.rt.ctx, users, false, false)
+	}
+}
+
 // publishAgainLocked publishes that a user is connected, because another node may have
 // published that they are disconnected.
 func (p *presence) publishAgainLocked(key presenceKey, state presenceState, userType UserType) {
