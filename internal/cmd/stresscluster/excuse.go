@@ -268,7 +268,7 @@ func (o *oracle) lateFor(key userKey) time.Duration {
 }
 
 // nobodyKnows reports whether a user, who is away, was connected last to a node that was killed while
-// each other one was in trouble, or had been shortly before, for as long as the user was there: then
+// it, or each other one, was in trouble, or had been shortly before, for as long as the user was there: then
 // nobody is left who knows that they were, and must not be any more.
 func (o *oracle) nobodyKnows(key userKey) bool {
 	o.mu.Lock()
@@ -276,6 +276,9 @@ func (o *oracle) nobodyKnows(key userKey) bool {
 	d := o.left[key]
 	if d.from == nil || !d.from.killed {
 		return false
+	}
+	if o.toldNobodyLocked(d) {
+		return true
 	}
 	died := d.from.over
 	known := died.Add(presenceGrace + healing) // until then whoever knows must live
@@ -291,4 +294,19 @@ func (o *oracle) nobodyKnows(key userKey) bool {
 		}
 	}
 	return true
+}
+
+// toldNobodyLocked reports whether a node was killed before it could tell the others of a user: when they came,
+// or while it was in trouble from then on, or shortly after that.
+func (o *oracle) toldNobodyLocked(d departure) bool {
+	told := d.hello.Add(slack)
+	for again := true; again; {
+		again = false
+		for _, s := range o.spansOfLocked(d.from) {
+			if s.hard() && s.what != killNode && !s.from.After(told) && s.to.Add(relearning).After(told) {
+				told, again = s.to.Add(relearning), true
+			}
+		}
+	}
+	return !d.from.over.After(told)
 }

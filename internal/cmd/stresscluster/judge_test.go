@@ -84,6 +84,14 @@ func (s *scenario) emittedLate(troubles []span) {
 	s.n1.place.bad = troubles
 }
 
+// handledAgain makes another node handle an event later, and report it before the first one does.
+func (s *scenario) handledAgain(id string, by *life, when float64) {
+	first := s.facts[id].handled[0]
+	s.facts[id].handled = nil
+	s.reported(by, report{Kind: reportHandled, ID: id, At: at(when)})
+	s.reported(first.by, report{Kind: reportHandled, ID: id, At: first.at})
+}
+
 // bad is a trouble that has ended.
 func bad(what string, from, to float64) span { return span{at(from), at(to), what} }
 
@@ -154,6 +162,15 @@ func TestOracle_FindsFaults(t *testing.T) {
 		"a repeat by another node without trouble": {func(s *scenario) {
 			s.add(ofTrip(5, "trip:started", "t1", 3))
 			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n0, at: at(5)})
+		}, "came twice"},
+		"a repeat by another node without trouble, reported late": {func(s *scenario) {
+			s.add(ofTrip(5, "trip:started", "t1", 3))
+			s.handledAgain("t1/3", s.n0, 9)
+		}, "came twice"},
+		"a repeat by another node that was stopped later": {func(s *scenario) {
+			s.add(ofTrip(9, "trip:started", "t1", 3))
+			s.handledAgain("t1/3", s.n0, 9)
+			s.n1.bad, s.n0.bad = []span{bad(stopNode, 10, 15)}, []span{bad(stopNode, 10, 15)}
 		}, "came twice"},
 		"a repeat by the same node in trouble": {func(s *scenario) {
 			s.add(ofTrip(5, "trip:started", "t1", 3))
@@ -264,6 +281,11 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 			s.add(ofTrip(9, "trip:started", "t1", 3))
 			s.facts["t1/3"].handled = append(s.facts["t1/3"].handled, handling{by: s.n0, at: at(9)})
 			s.n1.bad = []span{bad(stopNode, 4, 12)}
+		},
+		"a repeat by a node that took over from a stopped one, which reports last": func(s *scenario) {
+			s.add(ofTrip(9, "trip:started", "t1", 3))
+			s.handledAgain("t1/3", s.n0, 9)
+			s.n1.bad = []span{bad(stopNode, 4.005, 12)}
 		},
 		"a repeat of what was published again": func(s *scenario) {
 			s.add(ofTrip(9, "trip:started", "t1", 3))

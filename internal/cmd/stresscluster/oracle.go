@@ -34,7 +34,7 @@ type fact struct {
 	at      time.Time                 // before it was published
 	taken   time.Time                 // when the bus had accepted it; zero until then
 	hears   map[rides.Audience]string // under which name
-	handled []handling                // in the order of the reports
+	handled []handling                // in the order of time
 	first   time.Time                 // when the first client received it; zero: nobody did
 	again   bool                      // published again with the same id, because nobody knew whether the bus had accepted it
 	missed  bool                      // reported as not handled
@@ -47,6 +47,15 @@ type handling struct {
 	by       *life // nil: unknown, because the node was killed before it could report
 	at       time.Time
 	outdated bool // it was not emitted, because the node knew something newer
+}
+
+// handledLocked records a handling. The report of a node that was stopped meanwhile comes after those of later ones.
+func (f *fact) handledLocked(h handling) {
+	i := len(f.handled)
+	for i > 0 && f.handled[i-1].at.After(h.at) {
+		i--
+	}
+	f.handled = slices.Insert(f.handled, i, h)
 }
 
 // trip is what the oracle knows about a trip. oracle.mu guards it.
@@ -309,7 +318,7 @@ func (o *oracle) reported(l *life, r report) {
 	case reportHandled:
 		o.count.Add("events handled", 1)
 		if f := o.facts[r.ID]; f != nil {
-			f.handled = append(f.handled, handling{by: l, at: r.At, outdated: r.Text != ""})
+			f.handledLocked(handling{by: l, at: r.At, outdated: r.Text != ""})
 		}
 	case reportGap:
 		o.count.Add("gaps: "+r.Text, 1)

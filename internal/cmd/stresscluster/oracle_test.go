@@ -271,6 +271,18 @@ func TestOracle_NobodyKnows(t *testing.T) {
 		"it died too, before it could tell":   {func(s *scenario) { s.n1.killed, s.n1.over = true, at(13) }, true},
 		"it died long after it had to tell":   {func(s *scenario) { s.n1.killed, s.n1.over = true, at(60) }, false},
 		"its path was slow, which is no harm": {func(s *scenario) { s.n1.place.bad = []span{bad(delayPath, -2, 20)} }, false},
+		"the node was cut off":                {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, -2, 9)} }, true},
+		"it was cut off, and Redis was away": {func(s *scenario) {
+			s.redis, s.n0.place.bad = []span{bad(killRedis, 4, 9)}, []span{bad(cutPath, -2, 3)}
+		}, true},
+		"it had the time to tell":               {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, -2, 5)} }, false},
+		"it had the time before it was cut off": {func(s *scenario) { s.n0.place.bad = []span{bad(cutPath, 1, 20)} }, false},
+		"it had the time between two troubles": {func(s *scenario) {
+			s.redis, s.n0.place.bad = []span{bad(killRedis, 6, 9)}, []span{bad(cutPath, -2, 1)}
+		}, false},
+		"its own path was slow":            {func(s *scenario) { s.n0.place.bad = []span{bad(delayPath, -2, 20)} }, false},
+		"it died when the user had come":   {func(s *scenario) { s.n0.over = at(0.2) }, true},
+		"it died soon after they had come": {func(s *scenario) { s.n0.over = at(1) }, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
