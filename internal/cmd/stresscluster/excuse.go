@@ -21,6 +21,9 @@ const (
 	unsent = 2500 * time.Millisecond
 )
 
+// handoverWait is how long the next owner of a trip waits for what the former one has emitted: decision 19.
+const handoverWait = 5 * time.Second
+
 // hard are the troubles that may take messages with them. A node that leaves does not.
 func (s span) hard() bool { return s.what != leaveNode && s.what != delayPath }
 
@@ -218,6 +221,13 @@ func (o *oracle) whyLateLocked(f, later *fact) string {
 		// the path works, and then a node that does not know it.
 		case f.again && slices.ContainsFunc(later.handled, overtaken) && slices.ContainsFunc(f.handled[i+1:], byAnother):
 			return "because it was published again"
+		}
+		// Its path was so slow that the next owner of the trip has waited in vain.
+		tooLate := func(l handling) bool { return byAnother(l) && !l.at.Before(h.at.Add(handoverWait)) }
+		for _, s := range h.by.place.bad {
+			if s.what == delayPath && s.meets(h.at.Add(-slack), h.at.Add(handoverWait)) && slices.ContainsFunc(later.handled, tooLate) {
+				return "because of a path that was slow for long"
+			}
 		}
 		// The node that emitted it was stopped, or its path broken or silent, and another one, which took
 		// over the trip, emitted the later event. The first arrives once the path works.

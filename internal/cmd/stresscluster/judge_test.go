@@ -131,14 +131,18 @@ func TestOracle_FindsFaults(t *testing.T) {
 		}, "t1/0 arrived after t1/1"},
 		"out of order long before a trouble": {func(s *scenario) { s.emittedLate([]span{bad(silence, 4, 9)}) }, "t1/0 arrived after t1/1"},
 		"out of order over a slow path":      {func(s *scenario) { s.emittedLate([]span{bad(delayPath, 0.5, 9)}) }, "t1/0 arrived after t1/1"},
-		"an event of a stranger":             {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
-		"an event under another name":        {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
-		"an event of nobody":                 {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
-		"an event of another trip":           {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
-		"an event that can't be read":        {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
-		"a missing event":                    {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
-		"a missing event at the end":         {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
-		"a missing event at the start":       {func(s *scenario) { s.remove(1) }, "trip:requested t1/0 was lost"},
+		"out of order long after, though no path was slow": {func(s *scenario) {
+			s.emittedLate(nil)
+			s.facts["t1/1"].handled[0].at = at(6)
+		}, "t1/0 arrived after t1/1"},
+		"an event of a stranger":       {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
+		"an event under another name":  {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
+		"an event of nobody":           {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
+		"an event of another trip":     {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
+		"an event that can't be read":  {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
+		"a missing event":              {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
+		"a missing event at the end":   {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
+		"a missing event at the start": {func(s *scenario) { s.remove(1) }, "trip:requested t1/0 was lost"},
 		"a loss outside of the gap": {func(s *scenario) {
 			s.remove(2)
 			s.n0.gaps = []report{{Since: at(2.5), Until: at(9)}}
@@ -303,6 +307,10 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 		},
 		"an event that a silent path held while another node took over": func(s *scenario) {
 			s.emittedLate([]span{bad(silence, 0.5, 9)})
+		},
+		"an event that a slow path held for longer than the next owner of the trip waits": func(s *scenario) {
+			s.emittedLate([]span{bad(delayPath, 0.5, 9)})
+			s.facts["t1/1"].handled[0].at = at(6)
 		},
 		"a revocation in time": func(s *scenario) { s.revoked["p1/1"] = at(55) },
 		"a revocation in a storm": func(s *scenario) {
