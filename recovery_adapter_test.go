@@ -409,6 +409,105 @@ func TestRecoveryNodes_FormerGap(t *testing.T) {
 	require.True(t, !*hello.Recovered || len(receivedNotes(t, client)) == 1, "recovered without 1")
 }
 
+// The former node had a gap while the client was connected, and nothing has come since: it does not say that the client
+// has all that came before its end. If the node is dead, another one goes by what the client says.
+func TestRecoveryNodes_GapWhileConnected(t *testing.T) {
+	t.Parallel()
+	room := realtime.DriverRoom("d1")
+	for name, test := range map[string]struct {
+		to    int // the node to which the client comes back
+		since bool
+		died  bool
+	}{
+		"the same node":                  {to: 0},
+		"another node":                   {to: 1},
+		"the same, something came since": {to: 0, since: true},
+		"another, something came since":  {to: 1, since: true},
+		"its node has died":              {to: 1, died: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newNodes(t, 3)
+			former := c.servers[0].Driver(t, "d1")
+			c.emit(1, room, 1)
+			require.Equal(t, 1, realtimetest.Expect(t, former, note))
+			c.settle()
+			c.adapters[0].Cut()
+			c.emit(1, room, 2)
+			c.adapters[0].Heal()
+			require.NoError(t, c.hub.Wait(t.Context()))
+			c.emit(2, realtime.DriverRoom("d2"), 99)
+			if test.since {
+				c.emit(1, room, 3)
+				require.Equal(t, 3, realtimetest.Expect(t, former, note))
+			}
+			c.settle()
+			if test.died {
+				c.kill(0)
+				former.Drop()
+			} else {
+				c.cut(0, former)
+			}
+			client, hello := back(t, c.servers[test.to], former, "d1")
+			switch {
+			case test.died:
+				recovers(t, client, hello, former, 2)
+			case test.since: // the gap is from before its offset
+				recovers(t, client, hello, former)
+			default:
+				isNew(t, client, hello, former)
+			}
+		})
+	}
+}
+
+// A client has come to a node, which has told of it, and answers another one over a slow path: it keeps the socket. If
+// that node says nothing for longer, it is taken for dead.
+func TestRecoveryNodes_SlowAnswer(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		slow  bool
+		rest  time.Duration // before the second device comes
+		keeps bool
+	}{
+		"slow":              {true, 0, true},
+		"it is dead":        {false, 0, false},
+		"slow, a while ago": {true, 2 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newNodes(t, 2)
+				a, far := c.odd()
+				former := c.servers[0].Driver(t, "d1")
+				c.settle()
+				c.cut(0, former)
+				first, hello := back(t, c.servers[1], former, "d1")
+				recovers(t, first, hello, former)
+				c.settle(former.ID())
+				over := make(chan struct{})
+				f := func(m realtime.ClusterMessage) {
+					if m.Op != realtime.OpState || m.From != c.adapters[1].Peer().ID {
+						return
+					}
+					if !test.slow {
+						<-over
+						return
+					}
+					time.Sleep(time.Second)
+				}
+				a.hold.Store(&f)
+				time.Sleep(test.rest)
+				second, hello := back(t, far, former, "d1")
+				close(over)
+				require.Equal(t, test.keeps, !*hello.Recovered)
+				time.Sleep(5 * time.Second)
+				require.Equal(t, test.keeps, first.Connected())
+				second.Close()
+			})
+		})
+	}
+}
+
 // A node that begins while a client is away does not know it.
 func TestRecoveryNodes_NodeBeginsWhileAway(t *testing.T) {
 	t.Parallel()

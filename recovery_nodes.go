@@ -22,6 +22,9 @@ const (
 	// for its answer. That node may first wait whether the former connection still answers.
 	claimSign = 300 * time.Millisecond
 	claimTime = 2500 * time.Millisecond
+	// livesFor is how long a node is not taken for dead after it has told of the open socket. The answer may
+	// take longer than claimSign on a slow path, and a client that has just come to that node would lose it.
+	livesFor = 2 * time.Second
 	// unheard is how long it takes at most until a node is taken for dead.
 	unheard = 15 * time.Second
 	// servedAtOnce is the maximum number of questions of other nodes that are being answered.
@@ -87,6 +90,7 @@ type peerSocket struct {
 	peer   string // the id of the Peer
 	turn   int
 	record json.RawMessage // a sharedSocket
+	told   time.Time       // when its node has told of it; zero: another one has
 	lost   time.Time       // when its node was lost; zero: it was not
 	until  time.Time       // when its client is away for too long; zero: it is not known to be away
 }
@@ -127,7 +131,7 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 	}
 	heard := k.until.Add(-p.rt.opts.Recovery.Window) // when the client or the node was lost
 	if k.lost.IsZero() {
-		switch answer, alive := p.ask(ctx, ns, &of, offset); {
+		switch answer, alive := p.ask(ctx, ns, &of, offset, k.sign(time.Now())); {
 		case !alive && k.until.IsZero():
 			heard = time.Now().Add(-unheard)
 		case !alive:
@@ -140,15 +144,23 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 	return ns.inner.Foreign(of.Record, heard, of.Identity), false
 }
 
-// ask asks the node of a socket to give it up. alive is false if it does not answer.
-func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, offset *string) (answer socketClaimed, alive bool) {
+// sign returns how long its node has for the first sign of life.
+func (s *peerSocket) sign(now time.Time) time.Duration {
+	if !s.until.IsZero() {
+		return claimSign
+	}
+	return max(claimSign, livesFor-now.Sub(s.told))
+}
+
+// ask asks the node of a socket to give it up. alive is false if there is no sign of life within a time.
+func (p *peerSockets) ask(ctx context.Context, ns *Namespace, of *sharedSocket, offset *string, sign time.Duration) (answer socketClaimed, alive bool) {
 	id, answers, done := p.claims.open(2)
 	defer done()
 	ask := func() {
 		p.rt.shareState(ns.name, stateContent{Claim: &socketClaim{id, of.Node, of.ID, of.Socket, offset}})
 	}
 	ask()
-	timer, again := time.NewTimer(claimSign), time.NewTicker(claimAgain)
+	timer, again := time.NewTimer(sign), time.NewTicker(claimAgain)
 	defer timer.Stop()
 	defer again.Stop()
 	for {

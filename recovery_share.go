@@ -339,7 +339,7 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 		if p.known[key] == nil && !p.spaceLocked(now) {
 			continue
 		}
-		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b)}
+		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b), told: now}
 		if i >= len(m.Open) {
 			p.known[key].until = now.Add(p.rt.opts.Recovery.Window)
 		}

@@ -193,7 +193,10 @@ func (l *Log[M]) seenLocked(a *Away, offset *string) (s Seen, ok bool) {
 	}
 	s = s.and(a.Since)
 	if a.Here() {
-		s.At = a.upTo(s.At)
+		// What was not queued may have been lost in a gap.
+		if to := a.upTo(s.At); s.At >= l.gap || to < l.gap {
+			s.At = to
+		}
 	}
 	return s, true
 }

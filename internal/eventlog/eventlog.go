@@ -47,6 +47,7 @@ type Log[M any] struct {
 	mu      sync.Mutex // guards the fields below, and the fields of every Away that its comment names
 	head    uint64     // the highest position so far
 	trimmed uint64     // the highest one whose event is not kept any more
+	gap     uint64     // the one of the last Gap; 0: there was none
 	entries []entry[M] // in the order of their positions
 	skip    int        // the first entries, which have no events any more
 	bytes   int
@@ -334,7 +335,8 @@ func (l *Log[M]) Head() uint64 {
 	return l.head
 }
 
-// Gap says that events are missing from the log: no socket that is away can catch up.
+// Gap says that events are missing from the log: no socket that is away can catch up, and none that has
+// received nothing since.
 func (l *Log[M]) Gap() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -342,7 +344,7 @@ func (l *Log[M]) Gap() {
 		l.evictLocked()
 	}
 	l.head++ // a socket that is away has missed at least this
-	l.trimmed = l.head
+	l.trimmed, l.gap = l.head, l.head
 	l.self.floor, l.self.floorAt = l.self.At, l.cfg.Now()
 	for _, e := range l.others {
 		e.deafened = true

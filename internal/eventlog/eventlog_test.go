@@ -544,6 +544,49 @@ func TestLog_Limits(t *testing.T) {
 	}
 }
 
+// What was lost in a gap was not queued on a socket that was connected then. So its client has all that was not
+// queued only if it has received something since.
+func TestLog_GapWhileConnected(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		last   int    // of the events that were queued before and after the gap, the newest that the client has received
+		queued string // before the gap, "|", and after it
+		ok     bool
+	}{
+		"nothing came since":               {1, "a|", false},
+		"nothing came at all":              {0, "|", false},
+		"what came since was not received": {1, "a|b", false},
+		"something came since":             {2, "a|b", true},
+		"the rest is in the log":           {2, "a|bc", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			start := s.mark()
+			positions := []uint64{start}
+			for _, event := range c.queued {
+				if event == '|' {
+					s.emit("x", "another room")
+					s.Gap()
+					continue
+				}
+				positions = append(positions, s.emit(string(event), "room"))
+			}
+			offset := s.Label(positions[c.last])
+			for range 2 { // for this node, and for another one
+				a := s.leave([]string{"room"}, start, positions[1:]...)
+				_, ok := s.Received(a, &offset)
+				require.Equal(t, c.ok, ok)
+				missed, ok := s.back(a, offset, "room")
+				require.Equal(t, c.ok, ok)
+				if ok {
+					require.Len(t, missed, len(positions)-1-c.last)
+				}
+			}
+		})
+	}
+}
+
 // The memory of what nobody waits for is given back.
 func TestLog_ForgetsOldEvents(t *testing.T) {
 	t.Parallel()

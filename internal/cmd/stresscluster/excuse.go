@@ -129,9 +129,17 @@ func (o *oracle) handlingsLocked(f *fact) []handling {
 	return emitted
 }
 
+// covers reports whether an event that was emitted at a time may have been lost in a gap.
+func (g *report) covers(at time.Time) bool {
+	return !at.Before(g.Since.Add(-slack)) && !at.After(g.Until.Add(slack))
+}
+
+// inGap is an excuse.
+const inGap = "in a gap of the node"
+
 // whyMissingLocked returns why a connection may miss an event that was emitted, or an empty text.
-// due is false if it ended before the event had to arrive.
-func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection) (why string, due bool) {
+// stays are the connections that it continues. due is false if it ended before the event had to arrive.
+func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection, stays []earlier) (why string, due bool) {
 	if h.at.Add(settling + o.lag.since(h.at)).After(c.end) {
 		return "", false
 	}
@@ -144,9 +152,13 @@ func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection) (why strin
 		}
 	}
 	for _, g := range c.life.gaps {
-		if !h.at.Before(g.Since.Add(-slack)) && !h.at.After(g.Until.Add(slack)) {
-			return "in a gap of the node", true
+		// Nobody recovers without what was lost in a gap that the node knows.
+		if g.covers(h.at) && (!h.at.Before(c.hello) || g.At.After(c.hello.Add(-slack))) {
+			return inGap, true
 		}
+	}
+	if slices.ContainsFunc(stays, func(s earlier) bool { return s.lostIn(h) }) {
+		return "in a gap of the node that the client was on", true
 	}
 	if slices.Contains(f.unaddressed, c.namespace) {
 		return "its people were not known", true

@@ -36,13 +36,14 @@ type arrival struct {
 	at   time.Time
 	payload
 	broken string // why it can't be read
+	offset bool   // it has one
 }
 
 // arrivals reads what a connection has received. With recovery, events may have offsets.
 func arrivals(received []realtimetest.Received, recovery bool) []arrival {
 	all := make([]arrival, 0, len(received))
 	for _, r := range received {
-		a := arrival{name: r.Event, at: r.At}
+		a := arrival{name: r.Event, at: r.At, offset: recovery && len(r.Args) == 2}
 		switch arg, ok := comeback.Payload(r.Args, recovery); {
 		case !ok:
 			a.broken = fmt.Sprintf("has %d arguments", len(r.Args))
@@ -129,6 +130,8 @@ type judgement struct {
 	hello     bool                 // it has come
 	since     time.Time            // hello of the first connection that was recovered up to this one
 	recovered bool                 // it continues its former connection
+	stays     []earlier            // its former connections
+	newest    time.Time            // when the newest event with an offset came
 	settled   map[string]bool      // missing events that were judged, by id
 	seen      map[string]time.Time // when each event came, by its id
 	last      map[*trip]int        // the latest seq of each trip, plus one
@@ -145,6 +148,9 @@ func (o *oracle) judgeLocked(c *connection, received []arrival, strays int) {
 	}
 	j.comesBack(received)
 	for _, a := range received {
+		if a.offset {
+			j.newest = a.at
+		}
 		j.event(a)
 	}
 	j.complete()
@@ -310,8 +316,8 @@ func (j *judgement) complete() {
 			continue
 		}
 		for _, h := range j.o.handlingsLocked(f) {
-			why, due := j.o.whyMissingLocked(f, h, j.c)
-			if due {
+			why, due := j.o.whyMissingLocked(f, h, j.c, j.stays)
+			if due && (why != inGap || j.newest.After(h.at)) { // otherwise it must come if the client recovers
 				j.settled[f.id] = true
 			}
 			switch {

@@ -96,7 +96,7 @@ func (s *scenario) handledAgain(id string, by *life, when float64) {
 func bad(what string, from, to float64) span { return span{at(from), at(to), what} }
 
 func ofTrip(when float64, event, trip string, seq int) arrival {
-	return arrival{name: event, at: at(when), payload: payload{EventID: fmt.Sprintf("%s/%d", trip, seq), TripID: trip}}
+	return arrival{name: event, at: at(when), offset: true, payload: payload{EventID: fmt.Sprintf("%s/%d", trip, seq), TripID: trip}}
 }
 
 func position(when float64, trip, driver string, epoch float64) arrival {

@@ -129,7 +129,7 @@ func (a *actor) rival(ctx context.Context) (judge func(first *connection)) {
 		if c := <-second; c != nil {
 			// A client that does not answer within a second gives way to the other one.
 			if a.w.lag.since(began) < slack && !a.w.oracle.stopped(c.life, began) {
-				a.w.oracle.requireOneWinner(c, first)
+				a.w.oracle.requireOneWinner(c, first, began)
 			}
 			a.w.count.Add("pids that two devices claimed", 1)
 			c.Close()

@@ -7,6 +7,7 @@ package main
 
 import (
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/rodando/realtime"
@@ -48,9 +49,19 @@ func (o *oracle) cameBack(former, c *connection) comeback.Kind {
 	return comeback.SameNode
 }
 
-// requireOneWinner records a breach if two devices have got one connection.
-func (o *oracle) requireOneWinner(one, other *connection) {
-	if one.recovered && other != nil && other.recovered {
+// requireOneWinner records a breach if two devices, which began at a time, have got one connection. A node that
+// gives no sign of life is taken for dead: not one whose path is slow.
+func (o *oracle) requireOneWinner(one, other *connection, began time.Time) {
+	if !one.recovered || other == nil || !other.recovered {
+		return
+	}
+	o.mu.Lock()
+	_, bad := o.troubledLocked(one.life, began, time.Now())
+	_, otherBad := o.troubledLocked(other.life, began, time.Now())
+	o.mu.Unlock()
+	if bad || otherBad {
+		o.count.Add("excused: two devices with one connection, as a node gave no sign of life", 1)
+	} else {
 		o.breachf("%s in %s: two devices have recovered one connection, on %s and %s", one.user, one.namespace, one.life.name, other.life.name)
 	}
 }
@@ -61,6 +72,18 @@ func (c *connection) begins() time.Time {
 		return c.former.hello
 	}
 	return c.hello
+}
+
+// earlier is a connection that the judged one continues.
+type earlier struct {
+	on            *life
+	hello, newest time.Time // newest is when the newest event with an offset came
+}
+
+// lostIn reports whether an event may have been lost in a gap while the client was there. Its offset then says
+// that it has what came before: not if nothing with an offset came since.
+func (s earlier) lostIn(h handling) bool {
+	return !h.at.Before(s.hello) && s.newest.After(h.at) && slices.ContainsFunc(s.on.gaps, func(g report) bool { return g.covers(h.at) })
 }
 
 // comesBack judges hello: whether the connection is the former one, and if so, goes on from where that
@@ -90,6 +113,7 @@ func (j *judgement) greeted(before int, hello arrival) {
 		if s := f.state; s != nil {
 			j.since, j.seen, j.last, j.positions = s.since, maps.Clone(s.seen), maps.Clone(s.last), maps.Clone(s.positions)
 			j.probes, j.settled = maps.Clone(s.probes), maps.Clone(s.settled)
+			j.stays = append(slices.Clip(s.stays), earlier{f.life, f.hello, s.newest})
 		}
 	case before > 0 || hello.Missed != nil:
 		j.breachf("%d events came before hello, but it has not recovered", before)

@@ -43,8 +43,17 @@ func (s *comingBack) isNew() {
 	s.received, s.again.recovered = []arrival{greeting(20, false, -1)}, false
 }
 
+// lostInGap makes the client miss t1/1 on n0, which had a gap then, and receive t1/2 there. Something held the former
+// until its end, so that only the last connection is judged. It comes back to n1.
+func (s *comingBack) lostInGap() {
+	s.first, s.received = []arrival{s.first[0], s.first[1], s.received[0]}, []arrival{s.received[1], s.received[2], greeting(20, true, 2)}
+	s.c.end, s.again.life = at(3.2), s.n1
+	s.n0.gaps = []report{{Since: at(1.5), Until: at(2.5), At: at(2.5)}}
+	s.n0.place.bad = []span{bad(cutPath, 1.5, 2.4)}
+}
+
 func greeting(when float64, recovered bool, missed int) arrival {
-	a := arrival{name: "hello", at: at(when), payload: payload{UserID: "p1", SID: "p1/1", Recovered: &recovered}}
+	a := arrival{name: "hello", at: at(when), offset: true, payload: payload{UserID: "p1", SID: "p1/1", Recovered: &recovered}}
 	if missed >= 0 {
 		a.Missed = &missed
 	}
@@ -71,6 +80,31 @@ func TestOracle_FindsFaultsOfRecovery(t *testing.T) {
 		"a missed event comes behind hello": {func(s *comingBack) {
 			s.received = []arrival{s.received[0], s.received[1], greeting(20, true, 2), ofTrip(21, "trip:started", "t1", 3)}
 		}, "t1/3 was emitted 16s before hello, and came behind it"},
+		"a loss in a gap that its node knew": {func(s *comingBack) {
+			s.received = []arrival{s.received[0], s.received[1], greeting(20, true, 2)}
+			s.n0.gaps = []report{{Since: at(3.5), Until: at(10), At: at(10)}}
+		}, "trip:started t1/3 was lost"},
+		"a loss in a gap while it was connected, and nothing came since": {func(s *comingBack) {
+			s.lostInGap()
+			s.first = s.first[:2]
+		}, "trip:assigning_started t1/1 was lost"},
+		"the same, and its connection lasted": {func(s *comingBack) {
+			s.lostInGap()
+			s.first, s.c.end = s.first[:2], at(9)
+			s.n0.place.bad = nil
+		}, "trip:assigning_started t1/1 was lost"},
+		"a loss without a gap, and something came since": {func(s *comingBack) {
+			s.lostInGap()
+			s.n0.gaps = nil
+		}, "trip:assigning_started t1/1 was lost"},
+		"a loss in the gap of a node that it was not on": {func(s *comingBack) {
+			s.lostInGap()
+			s.n1.gaps, s.n0.gaps = s.n0.gaps, nil
+		}, "trip:assigning_started t1/1 was lost"},
+		"a loss in a gap of its node, after its end": {func(s *comingBack) {
+			s.received = []arrival{s.received[0], s.received[1], greeting(20, true, 2)}
+			s.n0.gaps, s.again.life = []report{{Since: at(3.5), Until: at(9), At: at(9)}}, s.n1
+		}, "trip:started t1/3 was lost"},
 		"an event comes again": {func(s *comingBack) {
 			s.received = append([]arrival{s.first[2]}, s.received[0], s.received[1], s.received[2], greeting(20, true, 4))
 		}, "t1/1 came twice"},
@@ -123,15 +157,27 @@ func TestOracle_AllowsCorrectReturns(t *testing.T) {
 		},
 		"a loss in a gap, which its node reported later": func(s *comingBack) {
 			s.received = []arrival{s.received[0], s.received[1], greeting(20, true, 2)}
-			s.n0.gaps = []report{{Since: at(3.5), Until: at(30)}}
+			s.n0.gaps = []report{{Since: at(3.5), Until: at(30), At: at(30)}}
 		},
 		"a loss with the node that emitted it": func(s *comingBack) {
 			s.received = []arrival{s.received[0], s.received[1], greeting(20, true, 2)}
 			s.n1.killed, s.n1.over = true, at(5)
 		},
 		"an event that is excused is excused once": func(s *comingBack) {
-			s.first, s.c.end = s.first[:2], at(4)
-			s.n0.gaps = []report{{Since: at(1.5), Until: at(2.5)}}
+			s.first, s.received = []arrival{s.first[0], s.first[1], s.received[0]}, []arrival{s.received[1], s.received[2], greeting(20, true, 2)}
+			s.c.end = at(3.9)
+			s.n0.gaps = []report{{Since: at(1.5), Until: at(2.5), At: at(2.5)}}
+		},
+		"a loss in a gap while it was connected, and something came since": func(s *comingBack) { s.lostInGap() },
+		"the same, and it came back twice": func(s *comingBack) {
+			s.lostInGap()
+			once := *s.again
+			once.hello, once.end = at(3.5), at(3.6)
+			s.mu.Lock()
+			s.judgeLocked(s.c, s.first, 0)
+			s.judgeLocked(&once, []arrival{greeting(3.5, true, 0)}, 0)
+			s.mu.Unlock()
+			s.again.former = &once
 		},
 		"an event that a silent path held": func(s *comingBack) {
 			s.received = []arrival{s.received[0], s.received[1], greeting(20, true, 2), ofTrip(21, "trip:started", "t1", 3)}
@@ -198,12 +244,18 @@ func TestOracle_OneWinner(t *testing.T) {
 	t.Parallel()
 	s := newScenario()
 	other := &connection{life: s.n1, recovered: true}
-	s.requireOneWinner(s.c, other)
-	s.requireOneWinner(other, nil)
+	s.requireOneWinner(s.c, other, noon)
+	s.requireOneWinner(other, nil, noon)
+	s.c.recovered = true
+	for _, silent := range []*place{s.n0.place, s.n1.place} {
+		silent.bad = []span{bad(silence, -1, 1)}
+		s.requireOneWinner(s.c, other, noon)
+		silent.bad = nil
+	}
 	n, _ := s.verdict()
 	require.Zero(t, n)
-	s.c.recovered = true
-	s.requireOneWinner(s.c, other)
+	s.n0.place.bad, s.n1.place.bad = []span{bad(delayPath, -1, 1)}, []span{bad(silence, -2, -1)}
+	s.requireOneWinner(s.c, other, noon)
 	n, first := s.verdict()
 	require.Equal(t, 1, n)
 	require.Contains(t, first[0], "two devices have recovered one connection, on n0.1 and n1.2")
