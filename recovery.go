@@ -179,10 +179,16 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 }
 
 // rejoin puts a resumed socket into those of its former rooms that are neither joined at each connect
-// nor those of running trips: the trips that an admin watches, and rooms of the host.
-func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) error {
+// nor those of running trips: the trips that an admin watches, and rooms of the host. undo makes it a socket of a
+// new client again.
+func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) (undo func(), err error) {
 	var own []Room // of the host
+	var joined, left []Room
 	var then []string
+	undo = func() {
+		s.Leave(joined...)
+		s.Join(left...)
+	}
 	for _, r := range h.former.Rooms {
 		then = append(then, r.Name)
 	}
@@ -191,25 +197,28 @@ func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) error 
 		switch {
 		case r.name == h.former.Socket:
 		case trip && ns.name == NamespaceAdmin:
-			s.Join(r)
+			joined = append(joined, r)
 		case !trip && !ns.isBuiltinRoom(r, s):
 			own = append(own, r)
 		}
 	}
+	s.Join(joined...)
 	if ns.name == NamespaceAdmin && !slices.Contains(then, AdminDriversRoom.name) {
-		s.Leave(AdminDriversRoom)
+		left = append(left, AdminDriversRoom)
+		s.Leave(left...)
 	}
 	if ns.rt.opts.Recovery.Rooms == nil || len(own) == 0 {
-		return nil
+		return undo, nil
 	}
 	rooms, err := callHost(ctx, ns.rt.host.recovery, h.source(), h, func(ctx context.Context) ([]Room, error) {
 		return ns.rt.opts.Recovery.Rooms(ctx, s, own)
 	})
 	if err != nil {
-		return err
+		return undo, err
 	}
+	joined = append(joined, rooms...)
 	s.Join(rooms...)
-	return nil
+	return undo, nil
 }
 
 // isBuiltinRoom reports whether a socket joins a room at each connect, or joined it in an earlier
@@ -227,14 +236,8 @@ func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake)
 	hello := HelloPayload{OK: true, Namespace: ns.name, SessionID: id.SessionID, UserID: id.UserID, ServerTime: Time{time.Now()}}
 	var first []*socketio.Message
 	if h.former != nil {
-		err := ns.rejoin(ctx, s, h)
-		if err != nil {
-			ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
-		}
-		part, whole := ns.rt.peerSockets.part(ctx, s, h.former)
-		if missed, n, ok := s.inner.Catch(err == nil && whole && ns.rt.hearsAll(), part); ok {
-			first, hello.Missed, s.recovered = missed, &n, true
-		}
+		first, hello.Missed = ns.catchUp(ctx, s, h)
+		s.recovered = hello.Missed != nil
 	}
 	if ns.inner.Recovers() {
 		hello.Recovered = &s.recovered
@@ -259,6 +262,28 @@ func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake)
 		first = append(first, emit(e.name, e.arg)...)
 	}
 	return first, nil
+}
+
+// catchUp returns the events that a resumed socket has missed, and their number, which is nil if its client
+// connects as a new one.
+func (ns *Namespace) catchUp(ctx context.Context, s *Socket, h *handshake) (missed []*socketio.Message, n *int) {
+	undo, err := ns.rejoin(ctx, s, h)
+	if err != nil {
+		ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
+	}
+	part, whole := ns.rt.peerSockets.part(ctx, s, h.former)
+	wanted := err == nil && whole && ns.rt.hearsAll()
+	if !wanted {
+		undo() // before anything else is sent to it
+	}
+	missed, events, ok := s.inner.Catch(wanted, part)
+	if !ok {
+		if wanted {
+			undo()
+		}
+		return nil, nil
+	}
+	return missed, &events
 }
 
 // recovery knows which login sessions were replaced lately. Its methods may be called concurrently.

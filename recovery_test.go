@@ -699,3 +699,47 @@ func TestRecovery_Off(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, r.Args, 1)
 }
+
+// A client that connects as a new one after all, because the host fails to say its rooms or a missed event is gone, is in no room of
+// its former socket.
+func TestRecovery_NewAfterAll(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]struct {
+		fails bool
+		lost  int // events
+	}{"the host fails": {true, 0}, "too much was missed": {false, 100}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			team := realtime.NewRoom("team", "a")
+			var s *realtimetest.Server
+			s = recoverySite(t, func(opts *realtime.Options) {
+				opts.Recovery.Events = 50
+				opts.Recovery.Rooms = func(context.Context, *realtime.Socket, []realtime.Room) ([]realtime.Room, error) {
+					if o.fails {
+						return nil, errors.New("down")
+					}
+					for n := range o.lost { // while it connects
+						_ = note.Emit(s.Realtime.Admin().To(team), n)
+					}
+					return []realtime.Room{team}, nil
+				}
+			})
+			former := s.Admin(t, "a1")
+			_, err := realtimetest.Call(t.Context(), former, realtime.AdminTripJoin, realtime.TripRef{TripID: "t1"})
+			require.NoError(t, err)
+			_, err = realtimetest.Call(t.Context(), former, realtime.AdminDriversLeave, realtime.None{})
+			require.NoError(t, err)
+			s.Realtime.Admin().All().Join(team)
+			require.NoError(t, note.Emit(s.Realtime.Admin().To(team), 0))
+			require.Equal(t, 0, realtimetest.Expect(t, former, note))
+			cut(t, s, former)
+			client, err := s.Dial(t.Context(), realtime.NamespaceAdmin, realtimetest.Token(s.Login("a1", realtime.UserAdmin)), realtimetest.Recover(former))
+			require.NoError(t, err)
+			require.False(t, *realtimetest.Expect(t, client, realtime.EventHello).Recovered)
+			require.NoError(t, note.Emit(s.Realtime.Admin().To(realtime.TripRoom("t1"), team), 1000))
+			require.NoError(t, note.Emit(s.Realtime.Admin().To(realtime.AdminDriversRoom), 1001))
+			require.Eventually(t, func() bool { return slices.Contains(receivedNotes(t, client), 1001) }, realtimetest.Timeout, time.Millisecond)
+			require.NotContains(t, receivedNotes(t, client), 1000)
+		})
+	}
+}

@@ -233,7 +233,7 @@ func (j *judgement) position(a arrival, driver, admin bool) {
 		}
 		mine := passenger == j.c.user && j.c.namespace == realtime.NamespacePassengers || admin && j.c.joined[a.TripID]
 		if driver != a.DriverID || !mine {
-			j.breachf("%s of trip %s, of %q and %q, is not for this client", a.name, a.TripID, passenger, driver)
+			j.breachf("%s of %q of trip %s, of %q and %q, is not for this client, which has joined %v", a.name, a.DriverID, a.TripID, passenger, driver, j.c.joined[a.TripID])
 		}
 	}
 	key := fmt.Sprint(a.name, " ", a.TripID, " ", a.DriverID, " ", a.Speed)
