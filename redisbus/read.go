@@ -48,7 +48,9 @@ func (s *session) fresh() ([]entry, error) {
 func (s *session) await() error {
 	ctx, cancel := within(s.going, s.b.timing.block+s.b.timing.call)
 	defer cancel()
-	read := s.client.B().Xread().Count(1).Block(s.b.timing.block.Milliseconds()).Streams().Key(s.part.stream).Id(s.cursor.String()).Build()
+	// Pin: the client sends it again when the connection breaks, and must not use its memory for another
+	// command then, because the writer of the broken connection may still read it.
+	read := s.client.B().Xread().Count(1).Block(s.b.timing.block.Milliseconds()).Streams().Key(s.part.stream).Id(s.cursor.String()).Build().Pin()
 	err := s.client.Do(ctx, read).Error()
 	if rueidis.IsRedisNil(err) {
 		return nil
