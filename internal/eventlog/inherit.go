@@ -96,7 +96,11 @@ func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label
 func (l *Log[M]) learnLocked(k Known, now time.Time) {
 	e := l.emitterLocked(k.Mark.Emitter)
 	switch {
-	case e == l.self:
+	case e == l.self, e != nil && k.Lacks:
+		return
+	case k.Lacks: // as HearOf
+		l.hearLocked(k.Mark, k.Mark.At)
+		l.emitterLocked(k.Mark.Emitter).relayed = true
 		return
 	case e == nil && len(l.others) == maxEmitters:
 		return
@@ -106,11 +110,11 @@ func (l *Log[M]) learnLocked(k Known, now time.Time) {
 	}
 	if e.relayed {
 		e.At, e.relayed = max(e.At, k.Mark.At), false
-		e.last, e.deafened = now.Add(-k.Ago), k.Lacks
+		e.last, e.deafened = now.Add(-k.Ago), false
 		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)
 		return
 	}
-	if !k.Lacks && k.Mark.At >= e.floor { // the other log has what was before this one
+	if k.Mark.At >= e.floor { // the other log has what was before this one
 		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)
 	}
 }
