@@ -178,17 +178,11 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 	return a, false
 }
 
-// rejoin puts a resumed socket into those of its former rooms that are neither joined at each connect
-// nor those of running trips: the trips that an admin watches, and rooms of the host. undo makes it a socket of a
-// new client again.
-func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) (undo func(), err error) {
+// formerRooms returns those of a resumed socket's former rooms that are neither joined at each connect nor those
+// of running trips: the trips that an admin watches, and rooms of the host. leave are rooms that it had left.
+func (ns *Namespace) formerRooms(ctx context.Context, s *Socket, h *handshake) (join, leave []Room, err error) {
 	var own []Room // of the host
-	var joined, left []Room
 	var then []string
-	undo = func() {
-		s.Leave(joined...)
-		s.Join(left...)
-	}
 	for _, r := range h.former.Rooms {
 		then = append(then, r.Name)
 	}
@@ -197,28 +191,21 @@ func (ns *Namespace) rejoin(ctx context.Context, s *Socket, h *handshake) (undo 
 		switch {
 		case r.name == h.former.Socket:
 		case trip && ns.name == NamespaceAdmin:
-			joined = append(joined, r)
+			join = append(join, r)
 		case !trip && !ns.isBuiltinRoom(r, s):
 			own = append(own, r)
 		}
 	}
-	s.Join(joined...)
 	if ns.name == NamespaceAdmin && !slices.Contains(then, AdminDriversRoom.name) {
-		left = append(left, AdminDriversRoom)
-		s.Leave(left...)
+		leave = []Room{AdminDriversRoom}
 	}
 	if ns.rt.opts.Recovery.Rooms == nil || len(own) == 0 {
-		return undo, nil
+		return join, leave, nil
 	}
 	rooms, err := callHost(ctx, ns.rt.host.recovery, h.source(), h, func(ctx context.Context) ([]Room, error) {
 		return ns.rt.opts.Recovery.Rooms(ctx, s, own)
 	})
-	if err != nil {
-		return undo, err
-	}
-	joined = append(joined, rooms...)
-	s.Join(rooms...)
-	return undo, nil
+	return append(join, rooms...), leave, err
 }
 
 // isBuiltinRoom reports whether a socket joins a room at each connect, or joined it in an earlier
@@ -267,20 +254,22 @@ func (ns *Namespace) firstMessages(ctx context.Context, s *Socket, h *handshake)
 // catchUp returns the events that a resumed socket has missed, and their number, which is nil if its client
 // connects as a new one.
 func (ns *Namespace) catchUp(ctx context.Context, s *Socket, h *handshake) (missed []*socketio.Message, n *int) {
-	undo, err := ns.rejoin(ctx, s, h)
+	join, leave, err := ns.formerRooms(ctx, s, h)
 	if err != nil {
 		ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
 	}
-	part, whole := ns.rt.peerSockets.part(ctx, s, h.former)
-	wanted := err == nil && whole && ns.rt.hearsAll()
-	if !wanted {
-		undo() // before anything else is sent to it
+	part, whole := ns.rt.peerSockets.part(ctx, s, h.former, join)
+	if err != nil || !whole || !ns.rt.hearsAll() {
+		_, _, _ = s.inner.Catch(false, nil)
+		return nil, nil
 	}
-	missed, events, ok := s.inner.Catch(wanted, part)
+	// Not before: a client that connects as a new one would get what is sent to these rooms meanwhile.
+	s.Join(join...)
+	s.Leave(leave...)
+	missed, events, ok := s.inner.Catch(true, part)
 	if !ok {
-		if wanted {
-			undo()
-		}
+		s.Leave(join...)
+		s.Join(leave...)
 		return nil, nil
 	}
 	return missed, &events

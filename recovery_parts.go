@@ -255,10 +255,11 @@ func (ns *Namespace) ownSocket(ctx context.Context, id socketio.RecoveryID, sock
 	return &sharedSocket{r, owner}
 }
 
-// part returns the events that the client of a resumed socket has missed and this node lacks, or nil if it
-// lacks none. ok is false if no other node has them.
-func (p *peerSockets) part(ctx context.Context, s *Socket, former *socketio.Away) (part *socketio.Part, ok bool) {
+// part returns the events that the client of a resumed socket, which is about to join rooms, has missed and this
+// node lacks, or nil if it lacks none. ok is false if no other node has them.
+func (p *peerSockets) part(ctx context.Context, s *Socket, former *socketio.Away, join []Room) (part *socketio.Part, ok bool) {
 	r, rooms, lacks, ok := s.inner.Lacks()
+	rooms = append(rooms, names(join)...)
 	if !lacks || !ok {
 		return nil, ok
 	}

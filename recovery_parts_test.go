@@ -368,3 +368,43 @@ func (c *nodes) inherits(node int) {
 	c.t.Helper()
 	require.Eventually(c.t, func() bool { return !realtime.Inheriting(c.servers[node].Realtime) }, 4*realtimetest.Timeout, time.Millisecond)
 }
+
+// While a node asks for what a client has missed, nothing that is sent to rooms of its former socket is queued for it: it may be a
+// new client in the end.
+func TestRecoveryParts_NewAfterAll(t *testing.T) {
+	t.Parallel()
+	team := realtime.NewRoom("team", "a")
+	back := func(o *realtime.Options) {
+		o.Recovery.Rooms = func(context.Context, *realtime.Socket, []realtime.Room) ([]realtime.Room, error) {
+			return []realtime.Room{team}, nil
+		}
+	}
+	n := newNodes(t, 1, back)
+	former := n.servers[0].Driver(t, "d1")
+	n.servers[0].Realtime.Drivers().To(realtime.DriverRoom("d1")).Join(team)
+	n.settle()
+	l := &liar{adapter: n.hub.Node(), node: "LIAR--"}
+	for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
+		break
+	}
+	n.kill(0)
+	asked := make(chan struct{}, 1)
+	answer := make(chan struct{})
+	l.part = func(string) []string {
+		asked <- struct{}{}
+		<-answer
+		return []string{`"n":0,"last":true`}
+	}
+	require.NoError(t, l.adapter.Start(t.Context(), l))
+	t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
+	fresh := n.start(back)
+	go func() {
+		<-asked
+		_ = note.Emit(fresh.Realtime.Drivers().To(team).Local().Latest("position"), 1)
+		close(answer)
+	}()
+	client, err := fresh.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(fresh.Login("d1", realtime.UserDriver)), realtimetest.Recover(former))
+	require.NoError(t, err)
+	require.False(t, *realtimetest.Expect(t, client, realtime.EventHello).Recovered)
+	realtimetest.ExpectNone(t, client, note)
+}

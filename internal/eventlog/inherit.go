@@ -4,6 +4,7 @@
 package eventlog
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -36,9 +37,11 @@ func (l *Log[M]) Page(after uint64, n int) (events []Inherited[M], next uint64, 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.cfg.Now()
-	for i := range l.entries[l.skip:] {
-		switch e := &l.entries[l.skip+i]; {
-		case e.pos <= after, e.empty, e.Key != "":
+	kept := l.entries[l.skip:]
+	first, _ := slices.BinarySearchFunc(kept, after+1, func(e entry[M], at uint64) int { return cmp.Compare(e.pos, at) })
+	for i := range kept[first:] {
+		switch e := &kept[first+i]; {
+		case e.empty, e.Key != "":
 		case len(events) == n:
 			return events, after, nil
 		default:

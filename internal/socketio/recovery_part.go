@@ -33,8 +33,8 @@ func (e Replayed) Size() int {
 }
 
 // Lacks reports whether a resumed socket needs a Part. It returns the record and the rooms with which
-// another node makes it. ok is false if none can. It is called when the socket has joined its rooms,
-// before Catch.
+// another node makes it. ok is false if none can. It is called when the socket has joined the rooms that
+// each client joins, before Catch.
 func (s *Socket) Lacks() (r Record, rooms []string, lacks, ok bool) {
 	s.mu.Lock()
 	a := s.mem.more.resumed
