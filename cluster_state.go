@@ -69,7 +69,7 @@ func (n node) Gap(g Gap) {
 	}
 	// The order matters: a handshake that does not see the new number of gaps either reads
 	// its rows after the cache was emptied, or has an admitted socket, which the sweep checks.
-	rt.sio.Gap()
+	rt.peerSockets.missed(g)
 	rt.forgetRows()
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()
@@ -77,7 +77,6 @@ func (n node) Gap(g Gap) {
 	rt.publisher.exchange.compare()
 	rt.peerUsers.missed(g)
 	rt.offers.missed()
-	rt.peerSockets.missed()
 	rt.peerRooms.request()
 }
 

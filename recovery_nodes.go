@@ -65,9 +65,10 @@ type peerSockets struct {
 	sharing bool          // the sharing goroutine exists
 	running int           // questions of other nodes that are being answered
 	peers   map[string]struct{}
-	gone    map[string]time.Time // when peers were lost; for Recovery.Window
-	nodes   map[nodeKey]string   // the names that the logs of peers have in records
-	lacks   time.Time            // when this node began, or had its last gap
+	gone    map[string]time.Time  // when peers were lost; for Recovery.Window
+	nodes   map[nodeKey]namedNode // of peers, also those in gone
+	lacks   time.Time             // when this node began, or had its last gap
+	gap     Gap                   // the last one
 
 	unshared atomic.Int64 // when an event was last not taken by the adapter, in nanoseconds since 1970; 0: never
 
@@ -97,7 +98,7 @@ type peerSocket struct {
 
 func (p *peerSockets) init(rt *Server) {
 	p.rt = rt
-	p.peers, p.gone, p.nodes, p.lacks = map[string]struct{}{}, map[string]time.Time{}, map[nodeKey]string{}, time.Now()
+	p.peers, p.gone, p.nodes, p.lacks = map[string]struct{}{}, map[string]time.Time{}, map[nodeKey]namedNode{}, time.Now()
 	p.known, p.changed = map[socketKey]*peerSocket{}, map[*Socket]struct{}{}
 	p.claimer = claimerOf(&rt.opts, rt.adapter)
 }
@@ -207,9 +208,6 @@ func (p *peerSockets) claimed(ns *Namespace, c *socketClaim) bool {
 // giveUp ends a socket whose client has come to another node, and describes it. It refuses if the
 // client still answers here, or cannot come back.
 func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketClaim) (refused socketClaimed) {
-	if at := p.unshared.Load(); at != 0 && time.Since(time.Unix(0, at)) < p.rt.opts.Recovery.Window {
-		return refused // the other nodes do not have every event of this one
-	}
 	ctx, cancel := context.WithTimeout(p.rt.ctx, claimTime)
 	defer cancel()
 	if former := ns.inner.ConnectedAs(id, c.Socket); former != nil && !former.Supersede(ctx) && !former.Closed() {
@@ -223,7 +221,7 @@ func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketCla
 	if !ok {
 		return refused
 	}
-	r, ok := ns.inner.Received(a, c.Offset)
+	r, ok := ns.inner.Received(a, c.Offset, p.lostAt())
 	if !ok {
 		return refused
 	}
@@ -233,6 +231,14 @@ func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketCla
 // lostMessage records that the adapter has not taken a message: the other nodes do not have every event of
 // this one.
 func (p *peerSockets) lostMessage() { p.unshared.Store(time.Now().UnixNano()) }
+
+// lostAt returns when lostMessage was last called, or zero.
+func (p *peerSockets) lostAt() (t time.Time) {
+	if at := p.unshared.Load(); at != 0 {
+		t = time.Unix(0, at)
+	}
+	return t
+}
 
 // first reports whether this node is the first one to recover a socket this time.
 func (p *peerSockets) first(ctx context.Context, ns *Namespace, a *socketio.Away) bool {

@@ -384,15 +384,15 @@ func TestRecoveryNodes_Incomplete(t *testing.T) {
 	t.Parallel()
 	room := realtime.DriverRoom("d1")
 	for name, during := range map[string]func(t *testing.T, c *nodes) (node int){
-		"all nodes had a gap": func(t *testing.T, c *nodes) int {
+		"all nodes lost something": func(t *testing.T, c *nodes) int {
 			t.Helper()
-			c.gapIn(0, 1, 2)
+			c.gapOfAll(0, 2)
 			notes(t, c.servers[2], room, 1)
 			return 1
 		},
-		"the others had a gap before this node began": func(t *testing.T, c *nodes) int {
+		"the others lost something before this node began": func(t *testing.T, c *nodes) int {
 			t.Helper()
-			c.gapIn(0, 1, 2)
+			c.gapOfAll(0, 2)
 			c.start()
 			c.settle()
 			return 3
@@ -418,7 +418,7 @@ func TestRecoveryNodes_Incomplete(t *testing.T) {
 			c.cut(0, former)
 			node := during(t, c)
 			client, hello := back(t, c.servers[node], former, "d1")
-			isNew(t, client, hello, former)
+			isNewAfterAll(t, client, hello)
 			c.emit(2, room, 77)
 			require.Equal(t, 77, realtimetest.Expect(t, client, note))
 		})
@@ -435,6 +435,52 @@ func (c *nodes) gapIn(which ...int) {
 		c.adapters[i].Heal()
 	}
 	c.settle()
+}
+
+// gapOfAll makes all nodes lose what some of them emit to d1 meanwhile.
+func (c *nodes) gapOfAll(emit ...int) {
+	c.t.Helper()
+	for _, a := range c.adapters {
+		a.Cut()
+	}
+	for _, i := range emit {
+		notes(c.t, c.servers[i], realtime.DriverRoom("d1"), 10+i)
+	}
+	require.NoError(c.t, c.hub.Wait(c.t.Context()))
+	for _, a := range c.adapters {
+		a.Heal()
+	}
+	c.settle()
+}
+
+// A gap of all nodes costs nothing if one of them has everything that was emitted.
+func TestRecoveryNodes_GapOfAll(t *testing.T) {
+	t.Parallel()
+	for name, emit := range map[string][]int{"nothing was lost": {}, "the former node has it": {0}, "this one has it": {1}, "another one has it": {2}} {
+		for _, to := range []int{0, 1} {
+			t.Run(fmt.Sprintf("%s, to node %d", name, to), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					c := newNodes(t, 3)
+					room := realtime.DriverRoom("d1")
+					former := c.servers[0].Driver(t, "d1")
+					c.emit(1, room, 1)
+					require.Equal(t, 1, realtimetest.Expect(t, former, note))
+					c.settle()
+					c.cut(0, former)
+					c.emit(1, room, 2)
+					c.gapOfAll(emit...)
+					time.Sleep(2 * time.Second) // each has told what it has emitted
+					c.emit(2, room, 3)
+					missed := []int{2}
+					for _, i := range emit {
+						missed = append(missed, 10+i)
+					}
+					client, hello := back(t, c.servers[to], former, "d1")
+					recovers(t, client, hello, former, append(missed, 3)...)
+				})
+			})
+		}
+	}
 }
 
 type nobody struct{ realtime.Node }

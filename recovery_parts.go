@@ -103,6 +103,12 @@ type partAnswer struct {
 // nodeKey is a peer in a namespace.
 type nodeKey struct{ namespace, peer string }
 
+// namedNode is the name that the log of a peer has in records.
+type namedNode struct {
+	name string
+	told time.Time // when the peer last told of all its sockets
+}
+
 // questions are what a node has asked the others. Its methods may be called concurrently.
 type questions[A any] struct {
 	mu   sync.Mutex
@@ -258,20 +264,20 @@ func (ns *Namespace) ownSocket(ctx context.Context, id socketio.RecoveryID, sock
 // part returns the events that the client of a resumed socket, which is about to join rooms, has missed and this
 // node lacks, or nil if it lacks none. ok is false if no other node has them.
 func (p *peerSockets) part(ctx context.Context, s *Socket, former *socketio.Away, join []Room) (part *socketio.Part, ok bool) {
-	r, rooms, lacks, ok := s.inner.Lacks()
+	var nodes []string
+	if p.claimer != nil {
+		nodes = p.settled(ctx, s.ns) // after a gap this node does not know yet what it lacks
+	}
+	r, rooms, lacks, ok := s.inner.Lacks(p.lostAt())
 	rooms = append(rooms, names(join)...)
 	if !lacks || !ok {
 		return nil, ok
-	}
-	// The other nodes may not have every event of this one.
-	if at := p.unshared.Load(); p.claimer == nil || at != 0 && time.Since(time.Unix(0, at)) < p.rt.opts.Recovery.Window {
-		return nil, false
 	}
 	heard := time.Since(former.Lost)
 	if former.Here() {
 		heard = s.ns.inner.Left(former)
 	}
-	for tries, node := range p.settled(ctx, s.ns) {
+	for tries, node := range nodes {
 		if tries == partTries {
 			break
 		}
@@ -290,8 +296,8 @@ func (p *peerSockets) settled(ctx context.Context, ns *Namespace) (nodes []strin
 		p.mu.Lock()
 		ready := time.Since(p.lacks) > settleTime
 		for peer := range p.peers { // in any order, so that nobody is asked by all
-			if node := p.nodes[nodeKey{ns.name, peer}]; node != "" {
-				nodes = append(nodes, node)
+			if node, ok := p.nodes[nodeKey{ns.name, peer}]; ok && !node.told.Before(p.lacks) {
+				nodes = append(nodes, node.name)
 			}
 		}
 		ready = ready || len(nodes) == len(p.peers)

@@ -83,22 +83,37 @@ func (p *peerSockets) disconnected(s *Socket, left *socketio.Away) {
 
 // lost records that another node has left or died.
 func (p *peerSockets) lost(peer string) {
+	p.eachNode(peer, (*socketio.Namespace).Lost)
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for other, at := range p.gone {
 		if now.Sub(at) > p.rt.opts.Recovery.Window {
 			delete(p.gone, other)
+			maps.DeleteFunc(p.nodes, func(k nodeKey, _ namedNode) bool { return k.peer == other })
 		}
 	}
 	p.gone[peer] = now
 	delete(p.peers, peer)
-	maps.DeleteFunc(p.nodes, func(k nodeKey, _ string) bool { return k.peer == peer })
 	for _, s := range p.known {
 		if s.peer == peer {
 			s.losesNode(now, p.rt.opts.Recovery.Window)
 		}
 	}
+}
+
+// eachNode calls f for each namespace with recovery, with the name that the log of a peer has there, or an
+// empty text if that is unknown.
+func (p *peerSockets) eachNode(peer string, f func(ns *socketio.Namespace, node string)) {
+	p.rt.each(func(ns *Namespace) {
+		if !ns.inner.Recovers() {
+			return
+		}
+		p.mu.Lock()
+		node := p.nodes[nodeKey{ns.name, peer}].name
+		p.mu.Unlock()
+		f(ns.inner, node)
+	})
 }
 
 // losesNode records when the node of a socket was lost.
@@ -114,6 +129,7 @@ func (s *peerSocket) losesNode(at time.Time, window time.Duration) {
 
 // joined records that another node is connected, and sends it the sockets of this one.
 func (p *peerSockets) joined(peer string) {
+	p.eachNode(peer, (*socketio.Namespace).Returned)
 	p.mu.Lock()
 	delete(p.gone, peer)
 	p.peers[peer] = struct{}{}
@@ -121,12 +137,16 @@ func (p *peerSockets) joined(peer string) {
 	p.shareAll()
 }
 
-// missed is called after messages of other nodes may have been lost.
-func (p *peerSockets) missed() {
+// missed is called after messages of other nodes may have been lost. A gap is reported again if a node has not
+// received what this one asked since; then nothing more was lost.
+func (p *peerSockets) missed(g Gap) {
 	p.mu.Lock()
-	p.lacks = time.Now()
-	clear(p.nodes)
+	again := !g.Until.IsZero() && g.Since.Equal(p.gap.Since) && g.Until.Equal(p.gap.Until)
+	p.gap, p.lacks = g, time.Now()
 	p.mu.Unlock()
+	if !again {
+		p.eachNode(g.Peer, (*socketio.Namespace).Gap)
+	}
 	p.request()
 }
 
@@ -312,7 +332,7 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.First {
-		p.nodes[nodeKey{ns.name, peer}] = m.Mark[:len(socketio.RecordNode{})]
+		p.nodes[nodeKey{ns.name, peer}] = namedNode{m.Mark[:len(socketio.RecordNode{})], now}
 		for key, s := range p.known {
 			if s.peer == peer && key.namespace == ns.name && s.until.IsZero() {
 				delete(p.known, key)

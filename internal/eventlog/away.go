@@ -56,7 +56,6 @@ type Away struct {
 	settled chan struct{}
 	taken   bool
 	seen    Seen // of Take
-	lacks   bool // since Take: this node does not have all that the client has missed
 }
 
 // Trail is what is known of the events that were queued on a socket. Whoever queues them calls Queued.
@@ -144,8 +143,8 @@ func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 		}
 	}
 	if a.seen, ok = l.seenLocked(a, offset); ok {
-		if a.lacks = !l.completeLocked(a, a.seen); a.lacks {
-			ok = !a.Here() || a.seen.At == 0 // otherwise only this node knows what else was queued
+		if !l.completeLocked(a, a.seen) { // another node may have the rest
+			ok = !a.Here() || a.seen.At >= l.trimmed // otherwise only this node knew what else was queued
 		} else {
 			_, ok = l.missedLocked(a, a.seen, names(a.Rooms), 0, 0)
 		}
@@ -193,6 +192,9 @@ func (l *Log[M]) seenLocked(a *Away, offset *string) (s Seen, ok bool) {
 	}
 	s = s.and(a.Since)
 	if a.Here() {
+		if since, ok := l.parse(a.Label); ok && !since.partial {
+			s = s.and(since)
+		}
 		// What was not queued may have been lost in a gap.
 		if to := a.upTo(s.At); s.At >= l.gap || to < l.gap {
 			s.At = to
@@ -248,8 +250,9 @@ func (l *Log[M]) Catch(a *Away, now []string, p *Part[M]) (c Caught[M], ok bool)
 	l.head += 2 // see Caught.Head
 	c = Caught[M]{Head: l.head - 1, Seen: a.seen}
 	s := a.seen
+	var upto Seen
 	if p != nil {
-		upto, _ := l.parse(p.Upto)
+		upto, _ = l.parse(p.Upto)
 		s = s.and(upto)
 		c.Missed, c.Beyond, c.After = p.Events, p.Upto, l.Mark(c.Head)
 	}
@@ -260,6 +263,9 @@ func (l *Log[M]) Catch(a *Away, now []string, p *Part[M]) (c Caught[M], ok bool)
 	var kept []*entry[M]
 	if ok = complete && (!a.Here() || l.away[a.ID] == a); ok {
 		kept, ok = l.missedLocked(a, s, now, len(c.Missed), p.size())
+	}
+	if len(c.Missed) > 0 && upto.from(l.cfg.Emitter) == 0 { // nobody knows which of this node's own events came before
+		ok = ok && !slices.ContainsFunc(kept, func(e *entry[M]) bool { return e.emitter == l.self })
 	}
 	if p != nil && len(kept) > 0 {
 		c.After = l.Mark(kept[0].pos)
@@ -324,9 +330,9 @@ func (l *Log[M]) nodeOf(a *Away) Emitter {
 // completeLocked reports whether the log has every event that the client has not received.
 func (l *Log[M]) completeLocked(a *Away, s Seen) bool {
 	switch {
-	case s.At > 0 && s.At >= l.trimmed:
+	case s.At > 0 && s.At >= max(l.trimmed, l.gap):
 		return true
-	case a.Here() && s.At > 0:
+	case a.Here() && (s.At < l.trimmed || !l.cfg.Everything):
 		return false
 	}
 	return !l.lacksLocked(a, s, Emitter{}) && !l.maybeMoreLocked(a, s)
@@ -342,8 +348,17 @@ func (l *Log[M]) maybeMoreLocked(a *Away, s Seen) bool {
 // nodes that it knows. It does not count one of them.
 func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
 	received, silent := l.received(a), l.silentSince()
+	if l.unmarked && s.At < l.deaf.at && l.deaf.when.After(received) {
+		return true
+	}
 	return slices.ContainsFunc(append(slices.Clip(l.others), l.self), func(e *emitter) bool {
-		return e.Emitter != butOf && (e.deafened && !e.last.Before(silent) || s.from(e.Emitter) < e.floor && e.floorAt.After(received))
+		switch {
+		case e.Emitter == butOf, e == l.self && s.At > 0 && s.At >= l.trimmed:
+			return false
+		case e.deafened && e.gone.IsZero() && !e.last.Before(silent), e.deafened && e.gone.After(received):
+			return true
+		}
+		return s.from(e.Emitter) < e.floor && e.floorAt.After(received)
 	})
 }
 

@@ -19,10 +19,11 @@ import (
 	"time"
 )
 
-// Config bounds a Log. Every field but First and Now is required.
+// Config bounds a Log. Every field but Everything, First and Now is required.
 type Config[M any] struct {
 	Emitter     Emitter       // this node
 	Window      time.Duration // how long a socket can be away
+	Everything  bool          // the log gets the events of all other nodes, and their marks
 	Unnoticed   time.Duration // how long it takes at most until a node notices that a connection has broken
 	Budget      *Budget[M]    // of the events that are kept
 	Sockets     int           // the maximum number of sockets that are away
@@ -48,16 +49,25 @@ type Log[M any] struct {
 	head    uint64     // the highest position so far
 	trimmed uint64     // the highest one whose event is not kept any more
 	gap     uint64     // the one of the last Gap; 0: there was none
-	entries []entry[M] // in the order of their positions
-	skip    int        // the first entries, which have no events any more
-	bytes   int
-	rooms   map[string][]uint64 // the positions of a room's events; "": of those for every socket
-	keys    map[string]uint64   // the position of the newest event of a key
-	self    *emitter
-	others  []*emitter
-	away    map[ID]*Away
-	order   []*Away        // those in away, and some that are not any more, in the order in which they left
-	awaited map[string]int // how many sockets in away were in a room
+	deaf    deafness
+	// unmarked: there are nodes whose events have no marks. Nobody knows how many of them were lost in a gap.
+	unmarked bool
+	entries  []entry[M] // in the order of their positions
+	skip     int        // the first entries, which have no events any more
+	bytes    int
+	rooms    map[string][]uint64 // the positions of a room's events; "": of those for every socket
+	keys     map[string]uint64   // the position of the newest event of a key
+	self     *emitter
+	others   []*emitter
+	away     map[ID]*Away
+	order    []*Away        // those in away, and some that are not any more, in the order in which they left
+	awaited  map[string]int // how many sockets in away were in a room
+}
+
+// deafness is the end of the last gap in which events of all other nodes may have been lost.
+type deafness struct {
+	at   uint64 // the position
+	when time.Time
 }
 
 // emitter is what a log knows of a node.
@@ -67,6 +77,7 @@ type emitter struct {
 	floor    uint64    // its events after this position are all in the log
 	floorAt  time.Time // or those that came later than this; zero: always
 	deafened bool      // since its last event, others may have been lost
+	gone     time.Time // when it was known to have ended; zero: it was not
 	relayed  bool      // only other nodes have told of it
 }
 
@@ -212,9 +223,10 @@ func (l *Log[M]) hearLocked(m Mark, floor uint64) {
 		e = &emitter{Mark: Mark{Emitter: m.Emitter}, deafened: true}
 		l.others = append(l.others, e)
 	}
-	if e.deafened || e.relayed {
-		e.floor, e.floorAt, e.deafened, e.relayed = max(floor, e.floor), now, false, false
+	if e.relayed || e.deafened && floor > e.At { // otherwise it has emitted nothing meanwhile
+		e.floor, e.floorAt = max(floor, e.floor), now
 	}
+	e.deafened, e.relayed = false, false
 	e.At, e.last = max(e.At, m.At), now
 }
 
@@ -241,7 +253,7 @@ func (l *Log[M]) Label(at uint64) string {
 // labelLocked is Label. Of each node whose events come after the position, the label has what came
 // before the first one. If the log does not reach back to the position, it has no other nodes.
 func (l *Log[M]) labelLocked(at uint64) string {
-	if at < l.trimmed {
+	if at < max(l.trimmed, l.gap) {
 		return l.Mark(at).String()
 	}
 	later := map[*emitter]uint64{}
@@ -290,6 +302,7 @@ func (l *Log[M]) Keep(e Entry[M]) {
 	if by == nil { // Hear was not called
 		by, e.Origin.Unknown = l.self, true
 	}
+	l.unmarked = l.unmarked || e.Origin.Unknown
 	if by == l.self {
 		e.Origin.Mark = l.Mark(at)
 		l.self.At = at
@@ -335,19 +348,38 @@ func (l *Log[M]) Head() uint64 {
 	return l.head
 }
 
-// Gap says that events are missing from the log: no socket that is away can catch up, and none that has
-// received nothing since.
-func (l *Log[M]) Gap() {
+// Gap says that events of a node, or of all others if it is the zero Emitter, are missing from the log. No
+// socket that is away can catch up without the Part of another node, and none that has received nothing since.
+func (l *Log[M]) Gap(of Emitter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.lenLocked() > 0 {
-		l.evictLocked()
-	}
 	l.head++ // a socket that is away has missed at least this
-	l.trimmed, l.gap = l.head, l.head
-	l.self.floor, l.self.floorAt = l.self.At, l.cfg.Now()
+	l.gap = l.head
+	if of == (Emitter{}) {
+		l.deaf = deafness{l.head, l.cfg.Now()}
+	}
 	for _, e := range l.others {
-		e.deafened = true
+		if e.gone.IsZero() && (of == Emitter{} || of == e.Emitter) {
+			e.deafened = true
+		}
+	}
+}
+
+// Lost records that a node has ended: what it has emitted has arrived, unless there was a gap before.
+func (l *Log[M]) Lost(e Emitter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.emitterLocked(e); o != nil && o != l.self {
+		o.gone = l.cfg.Now()
+	}
+}
+
+// Returned records that a node which was lost has not ended.
+func (l *Log[M]) Returned(e Emitter) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.emitterLocked(e); o != nil && !o.gone.IsZero() {
+		o.gone, o.deafened = time.Time{}, true
 	}
 }
 

@@ -25,7 +25,7 @@ type site struct {
 func newSite(t *testing.T, change ...func(c *eventlog.Config[string])) *site {
 	t.Helper()
 	s := &site{t: t, now: time.Unix(1e9, 0)}
-	c := eventlog.Config[string]{Emitter: eventlog.Emitter([]byte("MYSELF")), Window: time.Minute, Unnoticed: time.Minute, Budget: eventlog.NewBudget[string](100, 1000), Sockets: 10, CatchEvents: 50, CatchBytes: 500, Now: func() time.Time { return s.now }}
+	c := eventlog.Config[string]{Everything: true, Emitter: eventlog.Emitter([]byte("MYSELF")), Window: time.Minute, Unnoticed: time.Minute, Budget: eventlog.NewBudget[string](100, 1000), Sockets: 10, CatchEvents: 50, CatchBytes: 500, Now: func() time.Time { return s.now }}
 	for _, f := range change {
 		f(&c)
 	}
@@ -48,6 +48,13 @@ func (s *site) hear(m eventlog.Mark, event string, rooms ...string) string {
 	s.Hear(m)
 	s.Keep(eventlog.Entry[string]{Event: event, To: eventlog.Target{Rooms: rooms}, Size: len(event), Origin: eventlog.Origin{Mark: m}})
 	return string(s.AppendLabel(nil, at))
+}
+
+// unmarked keeps an event of a node that has no log.
+func (s *site) unmarked(event string, rooms ...string) {
+	s.Begin()
+	defer s.End()
+	s.Keep(eventlog.Entry[string]{Event: event, To: eventlog.Target{Rooms: rooms}, Size: len(event), Origin: eventlog.Origin{Unknown: true}})
 }
 
 // mark returns a position of no event.
@@ -242,7 +249,7 @@ func TestLog_Nodes(t *testing.T) {
 			record := c[0].Record(a)
 			if !dead {
 				var ok bool
-				record, ok = c[0].Received(a, &last)
+				record, ok = c[0].Received(a, &last, time.Time{})
 				require.True(t, ok)
 			}
 			for range 2 { // the first attempt ends early
@@ -296,11 +303,11 @@ func TestLog_NodesIncomplete(t *testing.T) {
 		ok     bool
 	}{
 		"nothing":                         {func(cluster) {}, true},
-		"a gap":                           {func(c cluster) { c[1].Gap() }, false},
-		"a gap and a later event":         {func(c cluster) { c[1].Gap(); c.emit(2, "x", 1) }, false},
-		"a gap in which nothing was lost": {func(c cluster) { c[1].Gap(); c[1].HearAll(c[2].Mark(1)); c[1].HearAll(c[0].Mark(0)) }, true},
+		"a gap":                           {func(c cluster) { c[1].Gap(eventlog.Emitter{}) }, false},
+		"a gap and a later event":         {func(c cluster) { c[1].Gap(eventlog.Emitter{}); c.emit(2, "x", 1) }, false},
+		"a gap in which nothing was lost": {func(c cluster) { c[1].Gap(eventlog.Emitter{}); c[1].HearAll(c[2].Mark(1)); c[1].HearAll(c[0].Mark(0)) }, true},
 		"a gap in which an event was lost": {func(c cluster) {
-			c[1].Gap()
+			c[1].Gap(eventlog.Emitter{})
 			c.emit(2, "x")
 			c[1].HearAll(c[2].Mark(2))
 			c[1].HearAll(c[0].Mark(0))
@@ -348,9 +355,9 @@ func TestLog_Part(t *testing.T) {
 	last := c[0].Label(c[0].Head())
 	a := c[0].leave(room, start)
 	a.Label = since
-	labels := []string{last, c.emit(2, "b", 0, 1), c.emit(1, "c", 0, 2)}
+	c[1].Gap(eventlog.Emitter{})
+	labels := []string{last, c.emit(2, "b", 0), c.emit(1, "c", 0, 2)}
 	labels[1], labels[2] = c[2].Label(c[2].Head()-1), c[2].Label(c[2].Head()) // as the node that helps has sent them
-	c[1].Gap()
 	c[1].HearAll(c[2].Mark(2))
 	c[1].HearAll(c[0].Mark(0))
 
@@ -358,7 +365,7 @@ func TestLog_Part(t *testing.T) {
 	require.True(t, ok)
 	ok, _ = c[1].Take(f, &last)
 	require.True(t, ok)
-	r, lacks, ok := c[1].Lacks(f)
+	r, lacks, ok := c[1].Lacks(f, time.Time{})
 	require.True(t, lacks && ok)
 	asked, ok := c[2].OfRecord(r, c[2].now, nil)
 	require.True(t, ok)
@@ -406,9 +413,29 @@ func TestLog_Part(t *testing.T) {
 	}
 }
 
-// A node that has begun later asks, and has its own events.
+// Another node lacks events of the one that asks. That one has them, but nobody knows their order among those of the part.
 func TestLog_PartWithoutOwnEvents(t *testing.T) {
 	t.Parallel()
+	for name, test := range map[string]struct {
+		other, ok bool
+		missed    string
+	}{
+		"only own events":  {false, true, "[own 1 own 2]"},
+		"events of others": {other: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			missed, ok := partWithoutOwnEvents(t, test.other)
+			require.Equal(t, test.ok, ok)
+			if ok {
+				require.Equal(t, test.missed, fmt.Sprint(missed))
+			}
+		})
+	}
+}
+
+func partWithoutOwnEvents(t *testing.T, other bool) (missed []string, ok bool) {
+	t.Helper()
 	c := newCluster(t)
 	c[0].HearAll(c[2].Mark(0))
 	c[2].HearAll(c[0].Mark(0))
@@ -419,26 +446,29 @@ func TestLog_PartWithoutOwnEvents(t *testing.T) {
 	a.Label = since
 	c.emit(1, "own 1")
 	c.emit(1, "own 2", 2) // node 2 knows that it lacks some
-	c.emit(2, "b")
-	c[1].HearAll(c[2].Mark(3))
+	var want []string
+	if other {
+		c.emit(2, "b")
+		want = []string{"b"}
+	}
+	c[1].HearAll(c[2].Mark(c[2].Head()))
 	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
 	require.True(t, ok)
 	ok, _ = c[1].Take(f, &last)
 	require.True(t, ok)
-	r, _, _ := c[1].Lacks(f)
+	r, _, _ := c[1].Lacks(f, time.Time{})
 	asked, ok := c[2].OfRecord(r, c[2].now, nil)
 	require.True(t, ok)
 	_, ok = c[2].PartOf(asked, []string{"room"}, eventlog.Emitter([]byte("NODE-0")))
 	require.False(t, ok, "for another node")
 	part, ok := c[2].PartOf(asked, []string{"room"}, eventlog.Emitter([]byte("NODE-1")))
 	require.True(t, ok)
-	require.Equal(t, []string{"b"}, part.Events)
+	require.ElementsMatch(t, want, part.Events)
 	part.Rooms = []string{"room"}
 	c[1].Pause()
 	defer c[1].End()
 	got, ok := c[1].Catch(f, []string{"room"}, &part)
-	require.True(t, ok)
-	require.Equal(t, []string{"b", "own 1", "own 2"}, got.Missed)
+	return got.Missed, ok
 }
 
 // A log that has inherited has the events of the other log before its own, and knows what that one knows. Events
@@ -491,7 +521,7 @@ func TestLog_Inherit(t *testing.T) {
 	other := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 3 })
 	require.False(t, other.Inherit(events, *end, nil), "they do not fit")
 	other = newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 1000 })
-	other.Gap()
+	other.Gap(eventlog.Emitter{})
 	require.False(t, other.Inherit(events, *end, nil), "after a gap")
 }
 
@@ -521,7 +551,19 @@ func TestLog_Limits(t *testing.T) {
 				s.leave(nil, 1)
 			}
 		}},
-		"a gap": {during: func(s *site) { s.Gap() }},
+		"a gap in which no node has emitted": {during: func(s *site) { s.Gap(eventlog.Emitter{}) }, ok: true},
+		"a gap of a log that does not get everything": {
+			change: func(c *eventlog.Config[string]) { c.Everything = false },
+			during: func(s *site) { s.Gap(eventlog.Emitter{}) },
+		},
+		"a gap, and there are events without marks": {during: func(s *site) {
+			s.unmarked("x", "another room")
+			s.Gap(eventlog.Emitter{})
+		}},
+		"a gap of one node, and there are events without marks": {during: func(s *site) {
+			s.unmarked("x", "another room")
+			s.Gap(eventlog.Emitter([]byte("NODE-1")))
+		}, ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -548,6 +590,9 @@ func TestLog_Limits(t *testing.T) {
 // queued only if it has received something since.
 func TestLog_GapWhileConnected(t *testing.T) {
 	t.Parallel()
+	other := func(at uint64) eventlog.Mark {
+		return eventlog.Mark{Emitter: eventlog.Emitter([]byte("NODE-1")), At: at}
+	}
 	for name, c := range map[string]struct {
 		last   int    // of the events that were queued before and after the gap, the newest that the client has received
 		queued string // before the gap, "|", and after it
@@ -562,21 +607,27 @@ func TestLog_GapWhileConnected(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newSite(t)
-			start := s.mark()
-			positions := []uint64{start}
+			s.HearAll(other(1))
+			start, since := s.Reserve()
+			positions, labels := []uint64{start}, []string{since}
 			for _, event := range c.queued {
 				if event == '|' {
 					s.emit("x", "another room")
-					s.Gap()
+					s.Gap(eventlog.Emitter{})
+					s.HearAll(other(5))
 					continue
 				}
 				positions = append(positions, s.emit(string(event), "room"))
+				labels = append(labels, s.Label(s.Head()))
 			}
-			offset := s.Label(positions[c.last])
-			for range 2 { // for this node, and for another one
+			offset := labels[c.last]
+			for range 2 {
 				a := s.leave([]string{"room"}, start, positions[1:]...)
-				_, ok := s.Received(a, &offset)
-				require.Equal(t, c.ok, ok)
+				a.Label = since
+				r, ok := s.Received(a, &offset, time.Time{}) // another node may have what was lost
+				require.True(t, ok)
+				require.Equal(t, c.ok, strings.Contains(r.Since, other(5).String()))
+				require.Equal(t, !c.ok, strings.Contains(r.Since, other(1).String()))
 				missed, ok := s.back(a, offset, "room")
 				require.Equal(t, c.ok, ok)
 				if ok {
@@ -646,6 +697,78 @@ func TestLog_NeverHeard(t *testing.T) {
 	}
 }
 
+// A node that has ended before a gap has emitted nothing in it. If it was known only later that it has ended, what
+// it emitted last may be missing.
+func TestLog_GapAfterANodeHasEnded(t *testing.T) {
+	t.Parallel()
+	none, two := eventlog.Emitter{}, eventlog.Emitter([]byte("NODE-2"))
+	for name, test := range map[string]struct {
+		during func(s *site)
+		later  time.Duration // when the client was lost
+		ok     bool
+	}{
+		"it has ended before":                   {during: func(s *site) { s.Lost(two); s.Gap(none) }, ok: true},
+		"it has ended meanwhile":                {during: func(s *site) { s.Gap(none); s.Lost(two) }},
+		"and the client was connected after it": {during: func(s *site) { s.Gap(none); s.Lost(two) }, later: time.Hour, ok: true},
+		"it has not ended":                      {during: func(s *site) { s.Lost(two); s.Returned(two); s.Gap(none) }},
+		"it has not ended, which was not known": {during: func(s *site) { s.Lost(two); s.Gap(none); s.Returned(two) }},
+		"it still runs":                         {during: func(s *site) { s.Returned(two); s.Gap(none) }},
+		"its last event arrives after its end":  {during: func(s *site) { s.Lost(two); s.hear(eventlog.Mark{Emitter: two, At: 2}, "b", "room"); s.Gap(none) }, ok: true},
+		"a gap of this node alone":              {during: func(s *site) { s.Gap(two) }},
+		"a gap of another one": {during: func(s *site) {
+			s.Gap(eventlog.Emitter([]byte("NODE-0")))
+			s.HearAll(eventlog.Mark{Emitter: eventlog.Emitter([]byte("NODE-0"))})
+		}, ok: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			c.emit(2, "a", 0, 1)
+			last := c[0].Label(c[0].Head())
+			a := c[0].leave([]string{"room"}, start)
+			a.Label = since
+			test.during(c[1])
+			c[1].HearAll(c[0].Mark(0))
+			f, ok := c[1].Foreign(c[0].Record(a), c[1].now.Add(test.later), nil)
+			require.True(t, ok)
+			_, ok = c[1].back(f, last, "room")
+			require.Equal(t, test.ok, ok)
+			if !test.ok {
+				c[1].HearAll(c[2].Mark(1)) // it tells that it has emitted nothing
+				f, _ = c[1].Foreign(c[0].Record(a), c[1].now, nil)
+				_, ok = c[1].back(f, last, "room")
+				require.True(t, ok)
+			}
+		})
+	}
+}
+
+// The client of a node whose events did not reach the others comes to one of them only if it has received these.
+func TestLog_Unshared(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	start, since := s.Reserve()
+	before := s.emit("a", "room")
+	s.now = s.now.Add(time.Second)
+	unshared := s.emit("b", "room")
+	lost := s.now
+	s.now = s.now.Add(time.Second)
+	after := s.emit("c", "another room")
+	for _, test := range []struct {
+		received uint64
+		at       time.Time
+		ok       bool
+	}{{start, time.Time{}, true}, {start, lost, false}, {before, lost, false}, {unshared, lost, true}, {after, lost, true}, {before, lost.Add(-1), true}} {
+		offset := s.Label(test.received)
+		a := s.leave([]string{"room"}, start, before, unshared)
+		a.Label = since
+		_, ok := s.Received(a, &offset, test.at)
+		require.Equal(t, test.ok, ok, test)
+	}
+}
+
 // A label of too many nodes says that it lacks some, and no record is made of it.
 func TestLog_TooManyNodes(t *testing.T) {
 	t.Parallel()
@@ -659,7 +782,7 @@ func TestLog_TooManyNodes(t *testing.T) {
 	}
 	require.True(t, strings.HasSuffix(s.Label(s.Head()), eventlog.Incomplete))
 	a := s.leave([]string{"room"}, start)
-	_, ok := s.Received(a, nil)
+	_, ok := s.Received(a, nil, time.Time{})
 	require.False(t, ok)
 	missed, ok := s.back(a, s.Label(start), "room")
 	require.True(t, ok, "on its own node it recovers")

@@ -18,8 +18,9 @@ type Inherited[M any] struct {
 
 // State is what the log of a node knows, apart from its events.
 type State struct {
-	Age   time.Duration // since when it has been complete
-	Known []Known       // the node itself, too
+	Age      time.Duration // since when it has been complete
+	Known    []Known       // the node itself, too
+	Unmarked bool          // see Log
 }
 
 // Known is what a log knows of a node.
@@ -29,6 +30,8 @@ type Known struct {
 	FloorAgo time.Duration // likewise
 	Ago      time.Duration // since it was heard
 	Lacks    bool          // events after Floor may be missing too
+	Gone     bool          // it has ended
+	GoneAgo  time.Duration // when that was known
 }
 
 // Page returns at most n events after a position, and the position from which the next page goes on. At the
@@ -48,13 +51,16 @@ func (l *Log[M]) Page(after uint64, n int) (events []Inherited[M], next uint64, 
 			events, after = append(events, Inherited[M]{e.Entry, now.Sub(e.at)}), e.pos
 		}
 	}
-	end = &State{Age: now.Sub(l.began)}
+	end = &State{Age: now.Sub(l.began), Unmarked: l.unmarked}
 	for _, e := range append(slices.Clip(l.others), l.self) {
 		k := Known{Mark: e.Mark, Floor: e.floor, FloorAgo: now.Sub(e.floorAt), Lacks: e.deafened}
 		if e == l.self {
 			k.Mark.At = l.head
 		} else {
 			k.Ago = now.Sub(e.last)
+		}
+		if k.Gone = !e.gone.IsZero(); k.Gone {
+			k.GoneAgo = now.Sub(e.gone)
 		}
 		end.Known = append(end.Known, k)
 	}
@@ -79,12 +85,13 @@ func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label
 		floor, heard := floors[e.Origin.Emitter]
 		return e.Origin.Emitter == l.cfg.Emitter || heard && e.Origin.At > floor && !e.Origin.Unknown
 	})
-	if uint64(len(events)) >= l.cfg.First || l.trimmed > 0 {
+	if uint64(len(events)) >= l.cfg.First || l.trimmed > 0 || l.gap > 0 {
 		return false
 	}
 	for _, k := range s.Known {
 		l.learnLocked(k, now)
 	}
+	l.unmarked = l.unmarked || s.Unmarked
 	l.began = now.Add(-max(s.Age, now.Sub(l.began)))
 	for i := range l.entries[l.skip:] {
 		e := &l.entries[l.skip+i]
@@ -112,6 +119,9 @@ func (l *Log[M]) learnLocked(k Known, now time.Time) {
 		l.others = append(l.others, e)
 	}
 	if e.relayed {
+		if k.Gone {
+			e.gone = now.Add(-k.GoneAgo)
+		}
 		e.At, e.relayed = max(e.At, k.Mark.At), false
 		e.last, e.deafened = now.Add(-k.Ago), false
 		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)

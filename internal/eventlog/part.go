@@ -6,6 +6,7 @@ package eventlog
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Part is what one node has of the events that a client has missed, for another node that lacks some.
@@ -39,17 +40,32 @@ func (l *Log[M]) PartOf(a *Away, now []string, by Emitter) (p Part[M], ok bool) 
 }
 
 // Lacks reports whether a socket that was taken needs the Part of another node, and returns the record
-// with which that one makes it. ok is false if the record would name too many nodes.
-func (l *Log[M]) Lacks(a *Away) (r Record, lacks, ok bool) {
+// with which that one makes it. ok is false if the record would name too many nodes, or the other nodes lack
+// events. unshared is the last time when an event did not reach them, or zero.
+func (l *Log[M]) Lacks(a *Away, unshared time.Time) (r Record, lacks, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !a.lacks {
+	if l.completeLocked(a, a.seen) {
 		return r, false, true
+	}
+	if !l.sharedLocked(a.seen, unshared) {
+		return r, true, false
 	}
 	r = l.Record(a)
 	node := l.nodeOf(a)
 	r.Node, r.Since, r.Least, r.Beyond, r.After = string(node[:]), l.textLocked(a.seen), "", "", ""
 	return r, true, r.Since != ""
+}
+
+// sharedLocked reports whether a client has received every event that this node has emitted until a time, so that
+// it does not matter which of them other nodes lack.
+func (l *Log[M]) sharedLocked(s Seen, unshared time.Time) bool {
+	for _, e := range slices.Backward(l.entries[l.skip:]) {
+		if e.emitter == l.self && e.Key == "" && !e.at.After(unshared) {
+			return s.covers(e.pos, e.Origin.Mark)
+		}
+	}
+	return true
 }
 
 // fits reports whether the part is of the rooms in which a client is now, and says what the client has

@@ -90,12 +90,12 @@ func (l *Log[M]) Each() (all []*Away) {
 }
 
 // Received returns the record of a socket that is away, with what its client has received, whose last
-// event had a label. ok is false if the client cannot recover.
-func (l *Log[M]) Received(a *Away, offset *string) (r Record, ok bool) {
+// event had a label. ok is false if the client cannot recover. unshared is as for Lacks.
+func (l *Log[M]) Received(a *Away, offset *string, unshared time.Time) (r Record, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, ok := l.seenLocked(a, offset)
-	if !ok || s.At > 0 && s.At < l.trimmed || a.taken || l.away[a.ID] != a || l.cfg.Now().After(a.until) {
+	if !ok || s.At > 0 && s.At < l.trimmed || !l.sharedLocked(s, unshared) || a.taken || l.away[a.ID] != a || l.cfg.Now().After(a.until) {
 		return r, false
 	}
 	r = l.Record(a)

@@ -71,7 +71,7 @@ const findTimeout = 2 * time.Second
 
 func newRecoveryLog(c *RecoveryConfig, e *EngineConfig, b *eventlog.Budget[[]*Message]) *recoveryLog {
 	cfg := eventlog.Config[[]*Message]{
-		Window: c.Window, Unnoticed: e.PingInterval + e.PingTimeout + unnoticedSlack, Budget: b, Sockets: c.Sockets,
+		Window: c.Window, Everything: c.Everything, Unnoticed: e.PingInterval + e.PingTimeout + unnoticedSlack, Budget: b, Sockets: c.Sockets,
 		CatchEvents: e.MaxOutboxMessages / 2, CatchBytes: e.MaxOutboxBytes / 2,
 	}
 	copy(cfg.Emitter[:], rand.Text())
@@ -99,17 +99,6 @@ func (n *Namespace) Recovers() bool { return n.log != nil }
 
 // Keeps reports whether the log keeps all events that are neither volatile nor have a key.
 func (n *Namespace) Keeps() bool { return n.log != nil && n.log.everything }
-
-// Gap says that events of other nodes were lost: no client that is away can recover.
-func (s *Server) Gap() {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	for _, n := range s.namespaces {
-		if n.log != nil {
-			n.log.Gap()
-		}
-	}
-}
 
 // Recoverable gives a pending socket a pid, and says how its client gets offsets. It is called
 // before Admit, if the namespace recovers.

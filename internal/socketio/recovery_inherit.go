@@ -20,8 +20,9 @@ type KeptEvent struct {
 
 // LogState is what the log of a node knows, apart from its events. Periods are in milliseconds.
 type LogState struct {
-	AgeMS int64      `json:"ageMs"`
-	Known []LogKnown `json:"known"`
+	AgeMS    int64      `json:"ageMs"`
+	Known    []LogKnown `json:"known"`
+	Unmarked bool       `json:"unmarked,omitempty"` // see eventlog.State
 }
 
 // LogKnown is an eventlog.Known.
@@ -31,6 +32,8 @@ type LogKnown struct {
 	FloorAgoMS int64  `json:"floorAgoMs,omitempty"`
 	AgoMS      int64  `json:"agoMs,omitempty"`
 	Lacks      bool   `json:"lacks,omitempty"`
+	Gone       bool   `json:"gone,omitempty"`
+	GoneAgoMS  int64  `json:"goneAgoMs,omitempty"`
 }
 
 // LogPage returns at most n events of the log after a position, and where the next page goes on. end is not
@@ -46,22 +49,24 @@ func (n *Namespace) LogPage(after uint64, limit int) (events []KeptEvent, next u
 	if state == nil {
 		return events, next, nil
 	}
-	end = &LogState{AgeMS: state.Age.Milliseconds()}
+	end = &LogState{AgeMS: state.Age.Milliseconds(), Unmarked: state.Unmarked}
 	for _, k := range state.Known {
-		end.Known = append(end.Known, LogKnown{k.Mark.String(), k.Floor, k.FloorAgo.Milliseconds(), k.Ago.Milliseconds(), k.Lacks})
+		end.Known = append(end.Known, LogKnown{k.Mark.String(), k.Floor, k.FloorAgo.Milliseconds(), k.Ago.Milliseconds(), k.Lacks, k.Gone, k.GoneAgo.Milliseconds()})
 	}
 	return events, next, end
 }
 
 // Inherit adds the log of another node to this one. It reports whether the log is valid, and fits.
 func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
-	state := eventlog.State{Age: ago(s.AgeMS)}
+	state := eventlog.State{Age: ago(s.AgeMS), Unmarked: s.Unmarked}
 	for _, k := range s.Known {
 		m, ok := eventlog.ParseMark(k.Mark)
 		if !ok {
 			return false
 		}
-		state.Known = append(state.Known, eventlog.Known{Mark: m, Floor: k.Floor, FloorAgo: ago(k.FloorAgoMS), Ago: ago(k.AgoMS), Lacks: k.Lacks})
+		state.Known = append(state.Known, eventlog.Known{
+			Mark: m, Floor: k.Floor, FloorAgo: ago(k.FloorAgoMS), Ago: ago(k.AgoMS), Lacks: k.Lacks, Gone: k.Gone, GoneAgo: ago(k.GoneAgoMS),
+		})
 	}
 	inherited := make([]eventlog.Inherited[[]*Message], 0, len(events))
 	for _, e := range events {

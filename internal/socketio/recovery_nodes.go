@@ -63,6 +63,27 @@ func (n *Namespace) Heard() (marks []string) {
 	return marks
 }
 
+// Gap says that events of a node were lost, or of all others if the name is empty or unknown: no client that is
+// away can recover without another node.
+func (n *Namespace) Gap(node string) {
+	e, _ := eventlog.ParseEmitter(node)
+	n.log.Gap(e)
+}
+
+// Lost records that another node has ended.
+func (n *Namespace) Lost(node string) {
+	if e, ok := eventlog.ParseEmitter(node); ok {
+		n.log.Lost(e)
+	}
+}
+
+// Returned records that a node which was lost has not ended.
+func (n *Namespace) Returned(node string) {
+	if e, ok := eventlog.ParseEmitter(node); ok {
+		n.log.Returned(e)
+	}
+}
+
 // Node is the node of the namespace's records.
 func (n *Namespace) Node() string {
 	e := n.log.Emitter()
@@ -103,9 +124,10 @@ func (n *Namespace) Left(a *Away) time.Duration { return n.log.Left(a) }
 func (n *Namespace) RecordOf(a *Away) (r Record, ok bool) { return n.log.Record(a), shareable(a) }
 
 // Received returns the record of a socket that is away, with what its client has received. ok is
-// false if the client cannot come back.
-func (n *Namespace) Received(a *Away, offset *string) (r Record, ok bool) {
-	return n.log.Received(a, offset)
+// false if the client cannot come back, or the other nodes lack events. unshared is the last time when an event did
+// not reach them, or zero.
+func (n *Namespace) Received(a *Away, offset *string, unshared time.Time) (r Record, ok bool) {
+	return n.log.Received(a, offset, unshared)
 }
 
 // Moved ends a socket of this node whose client has come to another node for the turn'th time.

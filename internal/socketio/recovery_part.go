@@ -34,13 +34,13 @@ func (e Replayed) Size() int {
 
 // Lacks reports whether a resumed socket needs a Part. It returns the record and the rooms with which
 // another node makes it. ok is false if none can. It is called when the socket has joined the rooms that
-// each client joins, before Catch.
-func (s *Socket) Lacks() (r Record, rooms []string, lacks, ok bool) {
+// each client joins, before Catch. unshared is as for Received.
+func (s *Socket) Lacks(unshared time.Time) (r Record, rooms []string, lacks, ok bool) {
 	s.mu.Lock()
 	a := s.mem.more.resumed
 	rooms = s.roomsLocked()
 	s.mu.Unlock()
-	r, lacks, ok = s.ns.log.Lacks(a)
+	r, lacks, ok = s.ns.log.Lacks(a, unshared)
 	return r, rooms, lacks, ok
 }
 
