@@ -171,6 +171,11 @@ func (a *actor) connect(ctx context.Context) *connection {
 	a.epoch++
 	c := a.connection(client, n)
 	if _, err := client.Within(a.w.patience()).NextRaw(context.Background(), realtime.EventHello.Name()); err != nil && !a.w.oracle.isDraining() {
+		if p != nil && a.w.busy(began) { // too slow for what it has missed; it comes back as if it had received nothing of it
+			client.Close()
+			rivals(nil)
+			return nil
+		}
 		a.breachf("no hello: %v", err)
 	}
 	if p != nil {
