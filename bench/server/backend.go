@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/redisbus"
 )
 
 // The folders of the store, and the file with what the backend has been told, a line of JSON each.
@@ -30,9 +31,14 @@ const (
 
 // A backend makes offers, and knows which of them were accepted.
 type backend struct {
-	bus     *realtime.MemoryBus
+	bus     closableBus
 	store   *os.Root
 	reports *os.File
+}
+
+type closableBus interface {
+	realtime.EventBus
+	Close(ctx context.Context) error
 }
 
 // A report is a line of the reports.
@@ -43,8 +49,17 @@ type report struct {
 	By    realtime.ReceivedBy `json:"by,omitempty"`
 }
 
+// newBus returns the bus of a server, which the nodes that have a Redis share: an event of a node that is
+// killed is handled by another one.
+func newBus(redis string) (closableBus, error) {
+	if redis == "" {
+		return realtime.NewMemoryBus(), nil
+	}
+	return redisbus.New(redisbus.Options{URL: redis})
+}
+
 // newBackend opens the store, and sets the options of a server with offers.
-func newBackend(dir string, o *realtime.Options) (*backend, error) {
+func newBackend(dir, redis string, o *realtime.Options) (*backend, error) {
 	store, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -54,7 +69,11 @@ func newBackend(dir string, o *realtime.Options) (*backend, error) {
 			return nil, err
 		}
 	}
-	b := &backend{bus: realtime.NewMemoryBus(), store: store}
+	bus, err := newBus(redis)
+	if err != nil {
+		return nil, err
+	}
+	b := &backend{bus: bus, store: store}
 	if b.reports, err = store.OpenFile(reportsFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
 		return nil, err
 	}

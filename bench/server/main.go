@@ -3,7 +3,7 @@
 // as by default, rates and numbers are not. It keeps the contract in ../README.md.
 //
 // REDIS_URL makes it a node of a cluster, RECOVERY=1 recovers clients. STORE, a folder, gives it a backend
-// with offers. SIGTERM shuts it down in order.
+// with offers; in a cluster they go over the bus of package redisbus. SIGTERM shuts it down in order.
 //
 // NETCONN=1 hides that connections are plain TCP, so that the library treats them
 // as it treats TLS, and any connection on systems without epoll.
@@ -103,12 +103,14 @@ func main() {
 	}
 	o.Recovery.Enabled = os.Getenv("RECOVERY") != ""
 	mux := http.NewServeMux()
+	closeBus := func(context.Context) error { return nil }
 	if dir := os.Getenv("STORE"); dir != "" {
-		b, err := newBackend(dir, &o)
+		b, err := newBackend(dir, os.Getenv("REDIS_URL"), &o)
 		if err != nil {
 			log.Fatal(err)
 		}
 		mux.HandleFunc("POST /bench/offer", b.offer)
+		closeBus = b.bus.Close
 	}
 	rt, err := realtime.New(o)
 	if err != nil {
@@ -130,7 +132,7 @@ func main() {
 	}
 	srv := &http.Server{Handler: mux}
 	ended := make(chan error)
-	go func() { ended <- endInOrder(srv, rt) }()
+	go func() { ended <- endInOrder(srv, rt, closeBus) }()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 		log.Fatal(err)
 	}
@@ -139,14 +141,14 @@ func main() {
 	}
 }
 
-// endInOrder waits for SIGTERM and shuts the server down.
-func endInOrder(srv *http.Server, rt *realtime.Server) error {
+// endInOrder waits for SIGTERM and shuts the server down, and then the bus.
+func endInOrder(srv *http.Server, rt *realtime.Server, closeBus func(context.Context) error) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
 	<-stop
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	return realtime.Shutdown(ctx, srv, rt)
+	return errors.Join(realtime.Shutdown(ctx, srv, rt), closeBus(ctx))
 }
 
 // hidden is a listener whose connections are any net.Conn, as those of TLS are.
