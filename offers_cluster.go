@@ -25,6 +25,9 @@ const (
 	// until the next ones.
 	offersBatch = 64
 	offersPause = 5 * time.Millisecond
+	// offersTellers is how many nodes tell of an offer that they have from another one. Of these one may be
+	// the node that asks, and others may have died without anybody knowing yet.
+	offersTellers = 4
 )
 
 // sharedOffer is what a node has learned of an offer. A field that is not set says nothing.
@@ -87,15 +90,15 @@ func (o *offers) share(id string, s sharedOffer) {
 }
 
 // shareAll tells the other nodes everything that this one knows first hand, at most once in
-// answerEvery. The node that has begun an offer may have left or died. So the first two in the order for the offer,
-// of which one may be the node that asks, tell of it too.
+// answerEvery. The node that has begun an offer may have left or died. So the first ones in the order for the offer
+// tell of it too.
 func (o *offers) shareAll() {
 	o.shares.soon(o.rt, usersDelay, answerEvery, func() {
 		for i, s := range o.table.States() {
 			if i%offersBatch == offersBatch-1 && !o.rt.pause(offersPause) {
 				return
 			}
-			if s.Left <= 0 || !s.Local && o.place(s.ID) > 1 { // it has ended, or others tell
+			if s.Left <= 0 || !s.Local && o.place(s.ID) >= offersTellers { // it has ended, or others tell
 				continue
 			}
 			m := sharedOffer{Begun: s.Value.begun(s.Ago, s.Left), Ended: s.Ended}

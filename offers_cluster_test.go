@@ -91,6 +91,25 @@ func TestOffers_UndeliveredOnOtherNodes(t *testing.T) {
 	})
 }
 
+// Nodes of whose death nobody knows yet have made offers: a node that begins learns of all of them.
+func TestOffers_NewNodeAfterAnUnknownDeath(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 4)
+		for n := range 40 {
+			c.nodes[n%2].Publish(t, offerTo(fmt.Sprint("d", n), fmt.Sprint("o", n), 20))
+		}
+		synctest.Wait()
+		for _, dead := range c.links[:2] {
+			dead.Cut()
+		}
+		fresh := c.add(t)
+		time.Sleep(2 * time.Second)
+		for n := range 40 {
+			require.Equal(t, fmt.Sprint("o", n), gotOffer(t, fresh.Driver(t, fmt.Sprint("d", n))))
+		}
+	})
+}
+
 // The node that has handled the offer dies: exactly one other node takes over, and the expiry
 // survives.
 func TestOffers_NodeDies(t *testing.T) {
