@@ -35,7 +35,7 @@ var requestAdvice = map[RequestFailure]advice{
 	FailureHandshake:     {slog.LevelInfo, "let the proxy pass on the headers Connection, Upgrade and Sec-WebSocket-* (docs/scaling.md)"},
 	FailureConnect:       {slog.LevelInfo, "connect to a namespace, with a Socket.IO client, within Options.Timeouts.Connect; a plain WebSocket or Engine.IO client sends no CONNECT"},
 	FailurePacket:        {slog.LevelInfo, "use a Socket.IO client; a proxy must not change what it passes on"},
-	FailureUpgrade:       {slog.LevelInfo, "nothing, as the client goes on with polling; if all clients do, look for a proxy that stops websockets"},
+	FailureUpgrade:       {slog.LevelInfo, "nothing: the client goes on with polling, or has gone; if no client gets a websocket, look for a proxy that stops them"},
 }
 
 // logRequestFailure logs a request that failed, if no other line does. detail is more about

@@ -48,7 +48,8 @@ const (
 	// websocket ends as a slow consumer instead.
 	FailureHandshake RequestFailure = "handshake"
 	// FailureUpgrade: an upgrade from polling to a websocket did not complete within
-	// Timeouts.Upgrade. The connection continues with polling.
+	// Timeouts.Upgrade, or the client ended it. The connection continues with polling, unless
+	// the client ends that too, as one does whose CONNECT is refused.
 	FailureUpgrade RequestFailure = "upgrade"
 	// FailureConnect: a connection was closed because its client sent no CONNECT within
 	// Timeouts.Connect.
