@@ -117,7 +117,7 @@ func routes(rt *realtime.Server, draining *atomic.Bool) http.Handler {
 }
 
 // options returns the options of the server: with your users, sessions and keys in the place of
-// these.
+// these. More than one node needs Bus and Cluster.Adapter too: docs/scaling.md.
 func options(c config) (realtime.Options, error) {
 	tokens, err := realtime.NewJWTVerifier([]byte(os.Getenv("JWT_SECRET")), realtime.JWTOptions{Methods: []string{"HS256"}})
 	if err != nil {

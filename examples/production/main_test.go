@@ -163,6 +163,7 @@ func TestKubernetes(t *testing.T) {
 	require.Less(t, stop+c.delay+c.drain, seconds(`terminationGracePeriodSeconds: (\d+)`), "Kubernetes kills the process before it is through")
 	require.Greater(t, c.drain, 20*time.Second+2*time.Second, "shorter than PingTimeout and what the other steps of Shutdown need")
 	require.LessOrEqual(t, 2*seconds(`periodSeconds: (\d+)`), c.delay, "the readiness probe does not see red in time")
+	require.GreaterOrEqual(t, seconds(`minReadySeconds: (\d+)`), 5*time.Second, "the last node that knows what clients missed may end too soon")
 	require.Greater(t, seconds(`proxy-read-timeout: "(\d+)"`), 45*time.Second, "shorter than PingInterval and PingTimeout")
 
 	o, _ := testOptions()
