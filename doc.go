@@ -76,9 +76,12 @@
 // exactly once. Every payload of a domain event has an eventId, with which a client can
 // drop repeats. There is one exception: when a client's connection is not writable, a
 // driver's newest position replaces the unsent older ones. Nothing else is dropped
-// silently: the server disconnects a client that reads too slowly. The client gets the
-// present state after it reconnects, from the host's REST API or from what
-// [Namespace.OnConnect] sends.
+// silently: the server disconnects a client that reads too slowly.
+//
+// A client that was away gets the present state when it connects again: from
+// [Options.Snapshots], from what [Namespace.OnConnect] sends, or from the host's REST API.
+// With [Options.Recovery] a client that comes back in time gets the events that it missed
+// instead.
 //
 // # Several nodes
 //

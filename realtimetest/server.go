@@ -41,7 +41,8 @@ type Server struct {
 // NewServer starts a server that is closed when the test ends. The configure functions
 // change the options, which by default have the fakes, a Logger that writes to the
 // test's log, Unlimited (a test may send as fast as it can), no RepoCache (a change of a
-// fake applies at once) and no presence (the bus records only what the test publishes).
+// fake applies at once) and no presence (the bus records only what the test publishes, and
+// the reports about offers).
 func NewServer(t testing.TB, configure ...func(o *realtime.Options)) *Server {
 	t.Helper()
 	s := &Server{
