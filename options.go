@@ -250,7 +250,8 @@ type Recovery struct { //nolint:recvcheck // defaults and checks work on a copy
 	// Rooms returns the rooms of the host's own that a recovered socket joins, before it gets
 	// the events that it missed. then has those in which it was. The library's rooms are not
 	// among them: a socket joins these as at each connect. If it returns an error, panics or has
-	// not returned after Timeouts.Repo, the client connects as a new one. Defaults to none.
+	// not returned after Timeouts.Repo, the client connects as a new one. Defaults to none: a recovered
+	// socket gets nothing of what went to rooms of the host's own, and the log says so.
 	Rooms func(ctx context.Context, s *Socket, then []Room) ([]Room, error)
 }
 

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rodando/realtime/internal/logsample"
 	"github.com/rodando/realtime/internal/socketio"
 )
 
@@ -199,7 +200,12 @@ func (ns *Namespace) formerRooms(ctx context.Context, s *Socket, h *handshake) (
 	if ns.name == NamespaceAdmin && !slices.Contains(then, AdminDriversRoom.name) {
 		leave = []Room{AdminDriversRoom}
 	}
-	if ns.rt.opts.Recovery.Rooms == nil || len(own) == 0 {
+	if len(own) == 0 {
+		return join, leave, nil
+	}
+	if ns.rt.opts.Recovery.Rooms == nil {
+		ns.rt.log.Info("realtime: events of the host's rooms are not recovered", "namespace", ns.name,
+			logsample.Remedy, "set Options.Recovery.Rooms, unless only volatile events go to these rooms")
 		return join, leave, nil
 	}
 	rooms, err := callHost(ctx, ns.rt.host.recovery, h.source(), h, func(ctx context.Context) ([]Room, error) {

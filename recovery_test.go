@@ -537,6 +537,33 @@ func TestRecovery_Rooms(t *testing.T) {
 	require.Eventually(t, func() bool { return slices.Contains(receivedNotes(t, c), 7) }, realtimetest.Timeout, time.Millisecond)
 }
 
+// Without Recovery.Rooms the events of the host's rooms are missing, and the log says what to do.
+func TestRecovery_RoomsWithoutFunction(t *testing.T) {
+	t.Parallel()
+	logs, log := recordLogs(t)
+	const message = "realtime: events of the host's rooms are not recovered"
+	s := recoverySite(t, log)
+	quiet := s.Driver(t, "d2")
+	cut(t, s, quiet)
+	notes(t, s, realtime.DriverRoom("d2"), 1)
+	c, hello := back(t, s, quiet, "d2")
+	recovers(t, c, hello, quiet, 1)
+	require.Empty(t, logs.lines(t, message), "the socket was in no room of the host")
+
+	former := s.Driver(t, "d1")
+	vip := realtime.NewRoom("vip", "1")
+	s.Realtime.Drivers().To(realtime.DriverRoom("d1")).Join(vip)
+	cut(t, s, former)
+	notes(t, s, vip, 2)
+	notes(t, s, realtime.DriverRoom("d1"), 3)
+	c, hello = back(t, s, former, "d1")
+	recovers(t, c, hello, former, 3)
+	lines := logs.lines(t, message)
+	require.Len(t, lines, 1)
+	require.Equal(t, "/drivers", lines[0]["namespace"])
+	require.Contains(t, lines[0]["remedy"], "Options.Recovery.Rooms")
+}
+
 // A session that was replaced while the client was away may have the socket.
 func TestRecovery_ReplacedSession(t *testing.T) {
 	t.Parallel()
