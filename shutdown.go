@@ -49,7 +49,8 @@ import (
 // times and concurrently, and so may Server.Shutdown: a later call waits, within its ctx, for the
 // first one, and returns the same error. httpServer may be nil; a host with several of them
 // passes the one whose requests publish, and shuts the others down after that. Close a bus of
-// yours, and what your services use, after Shutdown.
+// yours, and what your services use, after Shutdown. A subscription of yours on the server's bus is
+// canceled before it: package redisbus takes an event that this one alone has handled for delivered.
 func Shutdown(ctx context.Context, httpServer *http.Server, rt *Server) error {
 	first := false
 	rt.ending.once.Do(func() { first = true })

@@ -11,9 +11,9 @@
 //
 // The nodes of a group share the work: one of them handles each event, and its server
 // sends it to the sockets of all nodes through the cluster's adapter. Leave
-// realtime.Cluster.BusFanOut false. Processes for another purpose, such as billing, have
-// an Options.Group of their own, which receives every event too. A process that only
-// publishes belongs to no group.
+// realtime.Cluster.BusFanOut false. What has another purpose, such as billing, gets a Bus with an
+// Options.Group of its own, also in the server's process; that group receives every event
+// too. A process that only publishes belongs to no group.
 //
 // Events are spread over partitions by their keys. A partition belongs to one node at a
 // time, which handles its events one after the other, so those of one trip keep their

@@ -41,6 +41,10 @@ var errNobody = errors.New("there is no subscription any more")
 // The next event of a partition waits for all handlers of the Bus. A handler that may be slow
 // delays no other one if it has a Bus with an Options.Group of its own.
 //
+// An event is handled when the handlers that the Bus then has have returned nil. So one that is the only
+// one for a moment, as beside a server before realtime.New or after realtime.Shutdown, takes events
+// from the other. Give it a Bus with an Options.Group of its own, or call its cancel before Shutdown.
+//
 // Subscribe blocks while it connects to Redis, a few seconds at most. After Close it returns
 // realtime.ErrClosed. cancel waits for running calls of the handler, but not for abandoned ones,
 // so a handler that ends its own subscription must do it with `go cancel()`.
