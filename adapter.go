@@ -193,7 +193,7 @@ type ClusterMessage struct {
 	Event    *Raw        `json:"event,omitempty"`    // the event's name, as first argument, and its arguments
 	Volatile bool        `json:"volatile,omitempty"` // drop it for sockets that are not writable
 	Key      string      `json:"key,omitempty"`      // for such sockets, replace an unsent event with this key
-	Mark     string      `json:"mark,omitempty"`     // which event of its node it is, for Options.Recovery: opaque, of at most 16 letters
+	Mark     string      `json:"mark,omitempty"`     // which event of its node it is, for Options.Recovery: opaque, of at most 24 letters
 	Targets  []string    `json:"targets,omitempty"`
 	Close    bool        `json:"close,omitempty"`
 	Revoke   *Revocation `json:"revoke,omitempty"`

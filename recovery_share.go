@@ -141,13 +141,20 @@ func (p *peerSockets) joined(peer string) {
 // received what this one asked since; then nothing more was lost.
 func (p *peerSockets) missed(g Gap) {
 	p.mu.Lock()
-	again := !g.Until.IsZero() && g.Since.Equal(p.gap.Since) && g.Until.Equal(p.gap.Until)
-	p.gap, p.lacks = g, time.Now()
+	again := g.repeats(p.gap)
+	if p.lacks = time.Now(); !again {
+		p.gap = g
+	}
 	p.mu.Unlock()
 	if !again {
-		p.eachNode(g.Peer, (*socketio.Namespace).Gap)
+		p.eachNode(g.Peer, func(ns *socketio.Namespace, node string) { ns.Gap(node, g.Since) })
 	}
 	p.request()
+}
+
+// repeats reports whether a gap is an earlier one, or a part of it.
+func (g *Gap) repeats(earlier Gap) bool {
+	return !g.Until.IsZero() && g.Since.Equal(earlier.Since) && g.Until.Equal(earlier.Until) && (earlier.Peer == "" || earlier.Peer == g.Peer)
 }
 
 // request asks the other nodes for their sockets, and sends those of this one.

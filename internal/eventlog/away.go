@@ -44,6 +44,9 @@ type Away struct {
 	// the socket's node.
 	Beyond string // a label
 	After  Mark
+	// Until the client has received this event, nobody knows what it has received by the time when that came: the socket
+	// has returned, or its node has lost events of other ones while it was connected. Zero: there is none.
+	Sure Mark
 	// Owner is whoever had the socket: what was passed to Settle, or the caller's.
 	Owner any
 	// Node is the node of the socket. The zero Emitter is this one; Foreign makes the others.
@@ -52,6 +55,7 @@ type Away struct {
 	Lost time.Time
 
 	at      uint64 // the position of the newest event when it left
+	gap     uint64 // that of the last gap before
 	until   time.Time
 	settled chan struct{}
 	taken   bool
@@ -81,7 +85,7 @@ func (t *Trail) Begin(at uint64) { *t = Trail{last: at} }
 // between Pause and End.
 func (l *Log[M]) Leave(a *Away) {
 	now := l.cfg.Now()
-	a.settled, a.at, a.until = make(chan struct{}), l.head, now.Add(l.cfg.Window)
+	a.settled, a.at, a.gap, a.until = make(chan struct{}), l.head, l.gap, now.Add(l.cfg.Window)
 	l.expireLocked(now)
 	for len(l.away) >= l.cfg.Sockets && len(l.order) > 0 {
 		l.forgetLocked(l.order[0])
@@ -196,7 +200,7 @@ func (l *Log[M]) seenLocked(a *Away, offset *string) (s Seen, ok bool) {
 			s = s.and(since)
 		}
 		// What was not queued may have been lost in a gap.
-		if to := a.upTo(s.At); s.At >= l.gap || to < l.gap {
+		if to := a.upTo(s.At); s.At >= a.gap || to < a.gap {
 			s.At = to
 		}
 	}
@@ -341,13 +345,13 @@ func (l *Log[M]) completeLocked(a *Away, s Seen) bool {
 // maybeMoreLocked reports whether a node, of which the client has received events, may have emitted more before
 // this one began.
 func (l *Log[M]) maybeMoreLocked(a *Away, s Seen) bool {
-	return l.began.After(l.received(a)) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil })
+	return l.began.After(l.received(a, s)) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil })
 }
 
 // lacksLocked reports whether the log may not have every event that the client has not received, of the
 // nodes that it knows. It does not count one of them.
 func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
-	received, silent := l.received(a), l.silentSince()
+	received, silent := l.received(a, s), l.silentSince()
 	if l.unmarked && s.At < l.deaf.at && l.deaf.when.After(received) {
 		return true
 	}
@@ -355,16 +359,21 @@ func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
 		switch {
 		case e.Emitter == butOf, e == l.self && s.At > 0 && s.At >= l.trimmed:
 			return false
-		case e.deafened && e.gone.IsZero() && !e.last.Before(silent), e.deafened && e.gone.After(received):
+		case !e.deafened.IsZero() && (e.gone.IsZero() && !e.deafened.Before(silent) || e.gone.After(received)):
 			return true
 		}
 		return s.from(e.Emitter) < e.floor && e.floorAt.After(received)
 	})
 }
 
-// received returns a time: what came before it to the node of a socket, the client has received. Otherwise
-// that node would have noticed that the connection was broken.
-func (l *Log[M]) received(a *Away) time.Time { return a.Lost.Add(-l.cfg.Unnoticed) }
+// received returns a time: what came to the node of a socket before it, the client has received. Otherwise that
+// node would have noticed that the connection was broken.
+func (l *Log[M]) received(a *Away, s Seen) (t time.Time) {
+	if !l.reached(s, a.Sure) {
+		return t
+	}
+	return a.Lost.Add(-l.cfg.Unnoticed)
+}
 
 // positionsLocked returns the positions of the events of rooms after one, in order.
 func (l *Log[M]) positionsLocked(rooms []Room, after uint64) (found []uint64) {

@@ -76,7 +76,7 @@ type emitter struct {
 	last     time.Time // when that arrived
 	floor    uint64    // its events after this position are all in the log
 	floorAt  time.Time // or those that came later than this; zero: always
-	deafened bool      // since its last event, others may have been lost
+	deafened time.Time // when it was known that others may have been lost since its last event; zero: it was not
 	gone     time.Time // when it was known to have ended; zero: it was not
 	relayed  bool      // only other nodes have told of it
 }
@@ -174,60 +174,74 @@ func (l *Log[M]) Mark(at uint64) Mark { return Mark{l.cfg.Emitter, at} }
 // none. It is called between Pause and End.
 func (l *Log[M]) Newest() Mark { return l.self.Mark }
 
-// Hear records the mark of another node. It is called between Begin and End, before AppendLabel.
-func (l *Log[M]) Hear(m Mark) { l.hearLocked(m, m.At-1) }
+// Step returns the step of the event at a position of this node. It is called between Begin and Keep.
+func (l *Log[M]) Step(at uint64) Step { return Step{l.Mark(at), l.self.At} }
+
+// Hear records an event of another node. It is called between Begin and End, before AppendLabel.
+func (l *Log[M]) Hear(s Step) {
+	if l.hearLocked(s) {
+		l.gap = l.head
+	}
+}
 
 // HearAll records that a node has emitted the events up to a mark. Those that it emits later arrive
 // here.
 func (l *Log[M]) HearAll(m Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.hearLocked(m, m.At)
+	if l.hearLocked(Step{m, m.At}) {
+		l.head++
+		l.gap = l.head
+	}
 }
 
 // HearOf records that another node has heard of a third one, which may have ended before this one began.
 func (l *Log[M]) HearOf(m Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.emitterLocked(m.Emitter) == nil {
-		l.hearLocked(m, m.At)
+	if e := l.emitterLocked(m.Emitter); e == nil || e.relayed {
+		l.hearLocked(Step{m, m.At})
 		l.emitterLocked(m.Emitter).relayed = true
 	}
 }
 
-// Heard returns the marks of the other nodes that can be in a label.
+// Heard returns the marks of the other nodes that can be in a label, but for those that may have emitted more
+// before they ended.
 func (l *Log[M]) Heard() (all []Mark) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	silent := l.silentSince()
 	for _, e := range l.others {
-		if !e.last.Before(silent) {
+		if !e.last.Before(silent) && e.deafened.IsZero() {
 			all = append(all, e.Mark)
 		}
 	}
 	return all
 }
 
-// hearLocked records a mark. All events of the node after floor arrive, if it has not been heard before.
-func (l *Log[M]) hearLocked(m Mark, floor uint64) {
-	if m.Emitter == l.cfg.Emitter {
-		return
+// hearLocked records a step. It reports whether events were lost before it, and no gap was known.
+func (l *Log[M]) hearLocked(s Step) (lost bool) {
+	if s.Emitter == l.cfg.Emitter {
+		return false
 	}
 	now := l.cfg.Now()
-	e := l.emitterLocked(m.Emitter)
+	e := l.emitterLocked(s.Emitter)
+	known := e != nil && !e.relayed && e.deafened.IsZero()
 	if e == nil {
 		if len(l.others) == maxEmitters {
 			oldest := slices.MinFunc(l.others, func(a, b *emitter) int { return a.last.Compare(b.last) })
 			l.others = slices.DeleteFunc(l.others, func(o *emitter) bool { return o == oldest })
 		}
-		e = &emitter{Mark: Mark{Emitter: m.Emitter}, deafened: true}
+		e = &emitter{Mark: Mark{Emitter: s.Emitter}}
 		l.others = append(l.others, e)
 	}
-	if e.relayed || e.deafened && floor > e.At { // otherwise it has emitted nothing meanwhile
-		e.floor, e.floorAt = max(floor, e.floor), now
+	if s.Before > e.At {
+		lost = known
+		e.floor, e.floorAt = s.Before, now
 	}
-	e.deafened, e.relayed = false, false
-	e.At, e.last = max(e.At, m.At), now
+	e.deafened, e.relayed = time.Time{}, false
+	e.At, e.last = max(e.At, s.At), now
+	return lost
 }
 
 func (l *Log[M]) emitterLocked(e Emitter) *emitter {
@@ -302,10 +316,12 @@ func (l *Log[M]) Keep(e Entry[M]) {
 	if by == nil { // Hear was not called
 		by, e.Origin.Unknown = l.self, true
 	}
-	l.unmarked = l.unmarked || e.Origin.Unknown
+	l.unmarked = l.unmarked || e.Origin.Unknown && e.Key == "" // nobody misses an event with a key
 	if by == l.self {
 		e.Origin.Mark = l.Mark(at)
-		l.self.At = at
+		if !e.Origin.Unknown && e.Key == "" {
+			l.self.At = at
+		}
 	}
 	if e.Key != "" {
 		if old, ok := l.keys[e.Key]; ok {
@@ -348,19 +364,25 @@ func (l *Log[M]) Head() uint64 {
 	return l.head
 }
 
-// Gap says that events of a node, or of all others if it is the zero Emitter, are missing from the log. No
-// socket that is away can catch up without the Part of another node, and none that has received nothing since.
-func (l *Log[M]) Gap(of Emitter) {
+// Gap says that events of a node since a time, or of all others if it is the zero Emitter, may be missing from the
+// log. Until each has told which one is its newest, no socket that is away can catch up without the Part of another
+// node, and none that has received nothing since.
+func (l *Log[M]) Gap(of Emitter, since time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.gapLocked(of, since)
+}
+
+func (l *Log[M]) gapLocked(of Emitter, since time.Time) {
+	now := l.cfg.Now()
 	l.head++ // a socket that is away has missed at least this
 	l.gap = l.head
 	if of == (Emitter{}) {
-		l.deaf = deafness{l.head, l.cfg.Now()}
+		l.deaf = deafness{l.head, now}
 	}
 	for _, e := range l.others {
-		if e.gone.IsZero() && (of == Emitter{} || of == e.Emitter) {
-			e.deafened = true
+		if (of == Emitter{} || of == e.Emitter) && (e.gone.IsZero() || !e.gone.Before(since)) {
+			e.deafened = now
 		}
 	}
 }
@@ -374,12 +396,14 @@ func (l *Log[M]) Lost(e Emitter) {
 	}
 }
 
-// Returned records that a node which was lost has not ended.
+// Returned records that a node which was lost has not ended. What it has emitted meanwhile may be missing.
 func (l *Log[M]) Returned(e Emitter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if o := l.emitterLocked(e); o != nil && !o.gone.IsZero() {
-		o.gone, o.deafened = time.Time{}, true
+		since := o.gone
+		o.gone = time.Time{}
+		l.gapLocked(e, since)
 	}
 }
 
@@ -402,7 +426,9 @@ func (l *Log[M]) evictLocked() {
 	l.trimmed = at
 	l.bytes -= e.Size
 	l.cfg.Budget.add(-1, -e.Size)
-	e.emitter.floor, e.emitter.floorAt = max(e.emitter.floor, e.Origin.At), e.at
+	if e.Origin.At > e.emitter.floor {
+		e.emitter.floor, e.emitter.floorAt = e.Origin.At, e.at
+	}
 	if e.Key != "" && l.keys[e.Key] == at {
 		delete(l.keys, e.Key)
 	}

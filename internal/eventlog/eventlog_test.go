@@ -20,6 +20,8 @@ type site struct {
 	t   *testing.T
 	now time.Time
 	ids byte
+	// last is the step of the newest event.
+	last eventlog.Step
 }
 
 func newSite(t *testing.T, change ...func(c *eventlog.Config[string])) *site {
@@ -37,16 +39,17 @@ func newSite(t *testing.T, change ...func(c *eventlog.Config[string])) *site {
 func (s *site) emit(event string, rooms ...string) uint64 {
 	at := s.Begin()
 	defer s.End()
+	s.last = s.Step(at)
 	s.Keep(eventlog.Entry[string]{Event: event, To: eventlog.Target{Rooms: rooms}, Size: len(event)})
 	return at
 }
 
 // hear keeps an event of another node, and returns its label here.
-func (s *site) hear(m eventlog.Mark, event string, rooms ...string) string {
+func (s *site) hear(step eventlog.Step, event string, rooms ...string) string {
 	at := s.Begin()
 	defer s.End()
-	s.Hear(m)
-	s.Keep(eventlog.Entry[string]{Event: event, To: eventlog.Target{Rooms: rooms}, Size: len(event), Origin: eventlog.Origin{Mark: m}})
+	s.Hear(step)
+	s.Keep(eventlog.Entry[string]{Event: event, To: eventlog.Target{Rooms: rooms}, Size: len(event), Origin: eventlog.Origin{Mark: step.Mark}})
 	return string(s.AppendLabel(nil, at))
 }
 
@@ -224,7 +227,7 @@ func (c cluster) emit(node int, event string, others ...int) (label string) {
 	s := c[node]
 	at := s.emit(event, "room")
 	for _, o := range others {
-		c[o].hear(s.Mark(at), event, "room")
+		c[o].hear(s.last, event, "room")
 	}
 	return s.Label(at)
 }
@@ -302,12 +305,16 @@ func TestLog_NodesIncomplete(t *testing.T) {
 		during func(c cluster)
 		ok     bool
 	}{
-		"nothing":                         {func(cluster) {}, true},
-		"a gap":                           {func(c cluster) { c[1].Gap(eventlog.Emitter{}) }, false},
-		"a gap and a later event":         {func(c cluster) { c[1].Gap(eventlog.Emitter{}); c.emit(2, "x", 1) }, false},
-		"a gap in which nothing was lost": {func(c cluster) { c[1].Gap(eventlog.Emitter{}); c[1].HearAll(c[2].Mark(1)); c[1].HearAll(c[0].Mark(0)) }, true},
+		"nothing":                 {func(cluster) {}, true},
+		"a gap":                   {func(c cluster) { c[1].Gap(eventlog.Emitter{}, c[1].now) }, false},
+		"a gap and a later event": {func(c cluster) { c[1].Gap(eventlog.Emitter{}, c[1].now); c.emit(2, "x", 1) }, false},
+		"a gap in which nothing was lost": {func(c cluster) {
+			c[1].Gap(eventlog.Emitter{}, c[1].now)
+			c[1].HearAll(c[2].Mark(1))
+			c[1].HearAll(c[0].Mark(0))
+		}, true},
 		"a gap in which an event was lost": {func(c cluster) {
-			c[1].Gap(eventlog.Emitter{})
+			c[1].Gap(eventlog.Emitter{}, c[1].now)
 			c.emit(2, "x")
 			c[1].HearAll(c[2].Mark(2))
 			c[1].HearAll(c[0].Mark(0))
@@ -355,7 +362,7 @@ func TestLog_Part(t *testing.T) {
 	last := c[0].Label(c[0].Head())
 	a := c[0].leave(room, start)
 	a.Label = since
-	c[1].Gap(eventlog.Emitter{})
+	c[1].Gap(eventlog.Emitter{}, c[1].now)
 	labels := []string{last, c.emit(2, "b", 0), c.emit(1, "c", 0, 2)}
 	labels[1], labels[2] = c[2].Label(c[2].Head()-1), c[2].Label(c[2].Head()) // as the node that helps has sent them
 	c[1].HearAll(c[2].Mark(2))
@@ -491,9 +498,9 @@ func TestLog_Inherit(t *testing.T) {
 	})
 	fresh.HearAll(c[2].Mark(3))
 	fresh.HearAll(old.Mark(0))
-	d := c[2].emit("d", "room")
-	fresh.hear(c[2].Mark(d), "d", "room")
-	old.hear(c[2].Mark(d), "d", "room")
+	c[2].emit("d", "room")
+	fresh.hear(c[2].last, "d", "room")
+	old.hear(c[2].last, "d", "room")
 
 	var events []eventlog.Inherited[string]
 	var end *eventlog.State
@@ -521,7 +528,7 @@ func TestLog_Inherit(t *testing.T) {
 	other := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 3 })
 	require.False(t, other.Inherit(events, *end, nil), "they do not fit")
 	other = newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 1000 })
-	other.Gap(eventlog.Emitter{})
+	other.Gap(eventlog.Emitter{}, other.now)
 	require.False(t, other.Inherit(events, *end, nil), "after a gap")
 }
 
@@ -551,18 +558,18 @@ func TestLog_Limits(t *testing.T) {
 				s.leave(nil, 1)
 			}
 		}},
-		"a gap in which no node has emitted": {during: func(s *site) { s.Gap(eventlog.Emitter{}) }, ok: true},
+		"a gap in which no node has emitted": {during: func(s *site) { s.Gap(eventlog.Emitter{}, s.now) }, ok: true},
 		"a gap of a log that does not get everything": {
 			change: func(c *eventlog.Config[string]) { c.Everything = false },
-			during: func(s *site) { s.Gap(eventlog.Emitter{}) },
+			during: func(s *site) { s.Gap(eventlog.Emitter{}, s.now) },
 		},
 		"a gap, and there are events without marks": {during: func(s *site) {
 			s.unmarked("x", "another room")
-			s.Gap(eventlog.Emitter{})
+			s.Gap(eventlog.Emitter{}, s.now)
 		}},
 		"a gap of one node, and there are events without marks": {during: func(s *site) {
 			s.unmarked("x", "another room")
-			s.Gap(eventlog.Emitter([]byte("NODE-1")))
+			s.Gap(eventlog.Emitter([]byte("NODE-1")), s.now)
 		}, ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -613,7 +620,7 @@ func TestLog_GapWhileConnected(t *testing.T) {
 			for _, event := range c.queued {
 				if event == '|' {
 					s.emit("x", "another room")
-					s.Gap(eventlog.Emitter{})
+					s.Gap(eventlog.Emitter{}, s.now)
 					s.HearAll(other(5))
 					continue
 				}
@@ -624,6 +631,8 @@ func TestLog_GapWhileConnected(t *testing.T) {
 			for range 2 {
 				a := s.leave([]string{"room"}, start, positions[1:]...)
 				a.Label = since
+				s.Gap(eventlog.Emitter{}, s.now)
+				s.HearAll(other(5))
 				r, ok := s.Received(a, &offset, time.Time{}) // another node may have what was lost
 				require.True(t, ok)
 				require.Equal(t, c.ok, strings.Contains(r.Since, other(5).String()))
@@ -707,16 +716,21 @@ func TestLog_GapAfterANodeHasEnded(t *testing.T) {
 		later  time.Duration // when the client was lost
 		ok     bool
 	}{
-		"it has ended before":                   {during: func(s *site) { s.Lost(two); s.Gap(none) }, ok: true},
-		"it has ended meanwhile":                {during: func(s *site) { s.Gap(none); s.Lost(two) }},
-		"and the client was connected after it": {during: func(s *site) { s.Gap(none); s.Lost(two) }, later: time.Hour, ok: true},
-		"it has not ended":                      {during: func(s *site) { s.Lost(two); s.Returned(two); s.Gap(none) }},
-		"it has not ended, which was not known": {during: func(s *site) { s.Lost(two); s.Gap(none); s.Returned(two) }},
-		"it still runs":                         {during: func(s *site) { s.Returned(two); s.Gap(none) }},
-		"its last event arrives after its end":  {during: func(s *site) { s.Lost(two); s.hear(eventlog.Mark{Emitter: two, At: 2}, "b", "room"); s.Gap(none) }, ok: true},
-		"a gap of this node alone":              {during: func(s *site) { s.Gap(two) }},
+		"it has ended before":                   {during: func(s *site) { s.Lost(two); s.Gap(none, s.now.Add(1)) }, ok: true},
+		"it has ended in it":                    {during: func(s *site) { s.Lost(two); s.Gap(none, s.now) }},
+		"it has ended meanwhile":                {during: func(s *site) { s.Gap(none, s.now); s.Lost(two) }},
+		"and the client was connected after it": {during: func(s *site) { s.Gap(none, s.now); s.Lost(two) }, later: time.Hour, ok: true},
+		"it has not ended":                      {during: func(s *site) { s.Lost(two); s.Returned(two); s.Gap(none, s.now) }},
+		"it has not ended, which was not known": {during: func(s *site) { s.Lost(two); s.Gap(none, s.now); s.Returned(two) }},
+		"it still runs":                         {during: func(s *site) { s.Returned(two); s.Gap(none, s.now) }},
+		"its last event arrives after its end": {during: func(s *site) {
+			s.Lost(two)
+			s.hear(eventlog.Step{Mark: eventlog.Mark{Emitter: two, At: 2}, Before: 1}, "b", "room")
+			s.Gap(none, s.now.Add(1))
+		}, ok: true},
+		"a gap of this node alone": {during: func(s *site) { s.Gap(two, s.now) }},
 		"a gap of another one": {during: func(s *site) {
-			s.Gap(eventlog.Emitter([]byte("NODE-0")))
+			s.Gap(eventlog.Emitter([]byte("NODE-0")), s.now)
 			s.HearAll(eventlog.Mark{Emitter: eventlog.Emitter([]byte("NODE-0"))})
 		}, ok: true},
 	} {
@@ -743,6 +757,222 @@ func TestLog_GapAfterANodeHasEnded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What was lost in a gap stays lost when older events leave the log.
+func TestLog_TrimmedAfterAGap(t *testing.T) {
+	t.Parallel()
+	for name, trim := range map[string]func(c cluster){
+		"too old": func(c cluster) { c[1].now = c[1].now.Add(55 * time.Second); c.emit(0, "x", 1) },
+		"too many": func(c cluster) {
+			for range 99 {
+				c.emit(0, "x", 1)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			c.emit(2, "a", 0, 1)
+			c[1].now = c[1].now.Add(70 * time.Second)
+			c.emit(2, "b", 0, 1)
+			last := c[0].Label(c[0].Head())
+			a := c[0].leave([]string{"room"}, start)
+			a.Label = since
+			c[1].Gap(eventlog.Emitter{}, c[1].now)
+			lost := c[1].now
+			c.emit(2, "c", 0)
+			c[1].HearAll(c[2].Mark(3))
+			c[1].HearAll(c[0].Mark(0))
+			trim(c)
+			f, ok := c[1].Foreign(c[0].Record(a), lost, nil)
+			require.True(t, ok)
+			_, ok = c[1].back(f, last, "room")
+			require.False(t, ok)
+		})
+	}
+}
+
+// A node that had emitted nothing for a long time may emit something in a gap.
+func TestLog_GapAfterSilence(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.hear()
+	for i := range c {
+		c[i].now = c[i].now.Add(time.Hour)
+	}
+	start, since := c[0].Reserve()
+	a := c[0].leave([]string{"room"}, start)
+	a.Label = since
+	c[1].Gap(eventlog.Emitter{}, c[1].now)
+	c.emit(2, "a", 0)
+	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+	require.True(t, ok)
+	_, ok = c[1].back(f, since, "room")
+	require.False(t, ok)
+}
+
+// A node that begins hears of one that has ended from those that do not know its last events, too.
+func TestLog_BeginsAfterAGap(t *testing.T) {
+	t.Parallel()
+	none := eventlog.Emitter{}
+	heardOf := func(s, of *site) {
+		for _, m := range of.Heard() {
+			s.HearOf(m)
+		}
+	}
+	inherits := func(t *testing.T, s, of *site) {
+		t.Helper()
+		events, _, state := of.Page(0, 100)
+		require.True(t, s.Inherit(events, *state, func(e, _ string) string { return e }))
+	}
+	for name, test := range map[string]struct {
+		begin func(t *testing.T, s *site, c cluster)
+		ok    bool
+	}{
+		"it hears of it from one that lacks something": {begin: func(_ *testing.T, s *site, c cluster) { heardOf(s, c[1]) }},
+		"and from one that does not":                   {begin: func(_ *testing.T, s *site, c cluster) { heardOf(s, c[1]); heardOf(s, c[0]) }},
+		"and inherits the log of the first one": {begin: func(t *testing.T, s *site, c cluster) {
+			t.Helper()
+			heardOf(s, c[1])
+			heardOf(s, c[0])
+			inherits(t, s, c[1])
+		}},
+		"it inherits the log of one that lacks something": {begin: func(t *testing.T, s *site, c cluster) { t.Helper(); inherits(t, s, c[1]) }},
+		"it inherits the log of one that does not":        {begin: func(t *testing.T, s *site, c cluster) { t.Helper(); inherits(t, s, c[0]) }, ok: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			c.emit(2, "a", 0, 1)
+			last := c[0].Label(c[0].Head())
+			a := c[0].leave([]string{"room"}, start)
+			a.Label = since
+			c[1].Gap(none, c[1].now)
+			c.emit(2, "b", 0)
+			c[1].Lost(eventlog.Emitter([]byte("NODE-2")))
+			c[1].HearAll(c[0].Mark(0))
+			s := newSite(t, func(cfg *eventlog.Config[string]) { cfg.Emitter, cfg.First = eventlog.Emitter([]byte("NODE-9")), 1000 })
+			s.HearAll(c[0].Mark(0))
+			s.HearAll(c[1].Mark(0))
+			test.begin(t, s, c)
+			f, ok := s.Foreign(c[0].Record(a), s.now, nil)
+			require.True(t, ok)
+			missed, ok := s.back(f, last, "room")
+			require.Equal(t, test.ok, ok)
+			if ok {
+				require.Equal(t, []string{"b"}, missed)
+			}
+		})
+	}
+}
+
+// Nobody knows how many events without marks were lost in a gap, also not who inherits the log.
+func TestLog_InheritAfterAGapWithoutMarks(t *testing.T) {
+	t.Parallel()
+	for _, gap := range []bool{false, true} {
+		c := newCluster(t)
+		c.hear()
+		start, since := c[0].Reserve()
+		a := c[0].leave([]string{"room"}, start)
+		a.Label = since
+		c[1].unmarked("x", "another room")
+		if gap {
+			c[1].Gap(eventlog.Emitter{}, c[1].now)
+			c[1].HearAll(c[0].Mark(0))
+			c[1].HearAll(c[2].Mark(0))
+		}
+		s := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 1000 })
+		events, _, state := c[1].Page(0, 100)
+		require.True(t, s.Inherit(events, *state, func(e, _ string) string { return e }))
+		f, ok := s.Foreign(c[0].Record(a), s.now, nil)
+		require.True(t, ok)
+		_, ok = s.back(f, since, "room")
+		require.Equal(t, !gap, ok)
+	}
+}
+
+// What a node has emitted between its end, which was none, and its return may be missing.
+func TestLog_Returned(t *testing.T) {
+	t.Parallel()
+	two := eventlog.Emitter([]byte("NODE-2"))
+	c := newCluster(t)
+	c.hear()
+	start, since := c[0].Reserve()
+	c.emit(2, "a", 0, 1)
+	last := c[0].Label(c[0].Head())
+	a := c[0].leave([]string{"room"}, start)
+	a.Label = since
+	c[1].Lost(two)
+	c.emit(2, "b", 0)
+	c.emit(2, "c", 0, 1)
+	c[1].Returned(two)
+	c[1].HearAll(c[2].Mark(3))
+	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+	require.True(t, ok)
+	_, ok = c[1].back(f, last, "room")
+	require.False(t, ok)
+}
+
+// A client that has come back may not have received what it had missed, although that is old.
+func TestLog_BreaksAfterReturn(t *testing.T) {
+	t.Parallel()
+	for name, hello := range map[string]bool{"nothing received": false, "hello received": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			room := []string{"room"}
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			a := c[0].leave(room, start)
+			a.Label = since
+			c.emit(0, "a", 1)
+			c[2].Gap(eventlog.Emitter{}, c[2].now)
+			c[2].HearAll(c[0].Mark(c[0].Head()))
+			c[2].HearAll(c[1].Mark(0))
+			lost := c[1].now
+			for i := range c {
+				c[i].now = c[i].now.Add(70 * time.Second)
+			}
+			f, ok := c[1].Foreign(c[0].Record(a), lost, nil)
+			require.True(t, ok)
+			ok, _ = c[1].Take(f, &since)
+			require.True(t, ok)
+			c[1].Pause()
+			got, ok := c[1].Catch(f, room, nil)
+			c[1].End()
+			require.True(t, ok)
+			require.Equal(t, []string{"a"}, got.Missed)
+			offset := since
+			if hello {
+				offset = c[1].Label(got.Head)
+			}
+			again := c[1].leave(room, got.Head)
+			again.Turn, again.Since, again.Label = 1, got.Seen, got.Label
+			g, ok := c[2].Foreign(c[1].Record(again), c[2].now, nil)
+			require.True(t, ok)
+			missed, ok := c[2].back(g, offset, "room")
+			require.Equal(t, hello, ok)
+			require.Empty(t, missed)
+		})
+	}
+}
+
+// The marks of a record may be equal.
+func TestLog_RecordOfEqualMarks(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	start, since := c[0].Reserve()
+	a := c[0].leave(nil, start)
+	a.Turn, a.Label, a.Beyond, a.After = 1, since, since, c[0].Mark(start)
+	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+	require.True(t, ok)
+	require.Equal(t, a.After, f.After)
+	require.Equal(t, a.After, f.Sure)
 }
 
 // The client of a node whose events did not reach the others comes to one of them only if it has received these.
@@ -818,12 +1048,16 @@ func TestBudget(t *testing.T) {
 func FuzzLabel(f *testing.F) {
 	f.Add("NODE-0-------", "NODE-0", uint64(1)<<41)
 	f.Add("NODE-0-------NODE-1------5*", "______", uint64(0))
+	f.Add("NODE-0-----20-----1-", "NODE-0", uint64(0))
 	f.Fuzz(func(t *testing.T, text, node string, at uint64) {
 		s := newSite(t, func(cfg *eventlog.Config[string]) { copy(cfg.Emitter[:], "NODE-0") })
 		_, _ = s.Seen(text)
 		m, ok := eventlog.ParseMark(text)
 		if ok {
 			require.Equal(t, text, m.String())
+		}
+		if step, ok := eventlog.ParseStep(text); ok {
+			require.Equal(t, text, step.String())
 		}
 		if e, ok := eventlog.ParseEmitter(node); ok {
 			m = eventlog.Mark{Emitter: e, At: at % (1 << 42)}

@@ -21,6 +21,7 @@ type State struct {
 	Age      time.Duration // since when it has been complete
 	Known    []Known       // the node itself, too
 	Unmarked bool          // see Log
+	Deaf     time.Duration // since the last gap of all nodes; 0: there was none
 }
 
 // Known is what a log knows of a node.
@@ -29,7 +30,7 @@ type Known struct {
 	Floor    uint64        // see emitter
 	FloorAgo time.Duration // likewise
 	Ago      time.Duration // since it was heard
-	Lacks    bool          // events after Floor may be missing too
+	Lacks    bool          // events after Mark may be missing too
 	Gone     bool          // it has ended
 	GoneAgo  time.Duration // when that was known
 }
@@ -52,8 +53,11 @@ func (l *Log[M]) Page(after uint64, n int) (events []Inherited[M], next uint64, 
 		}
 	}
 	end = &State{Age: now.Sub(l.began), Unmarked: l.unmarked}
+	if !l.deaf.when.IsZero() {
+		end.Deaf = max(now.Sub(l.deaf.when), time.Millisecond)
+	}
 	for _, e := range append(slices.Clip(l.others), l.self) {
-		k := Known{Mark: e.Mark, Floor: e.floor, FloorAgo: now.Sub(e.floorAt), Lacks: e.deafened}
+		k := Known{Mark: e.Mark, Floor: e.floor, FloorAgo: now.Sub(e.floorAt), Lacks: !e.deafened.IsZero()}
 		if e == l.self {
 			k.Mark.At = l.head
 		} else {
@@ -92,6 +96,9 @@ func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label
 		l.learnLocked(k, now)
 	}
 	l.unmarked = l.unmarked || s.Unmarked
+	if s.Deaf > 0 {
+		l.deaf = deafness{l.cfg.First, now.Add(-s.Deaf)}
+	}
 	l.began = now.Add(-max(s.Age, now.Sub(l.began)))
 	for i := range l.entries[l.skip:] {
 		e := &l.entries[l.skip+i]
@@ -106,13 +113,7 @@ func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label
 func (l *Log[M]) learnLocked(k Known, now time.Time) {
 	e := l.emitterLocked(k.Mark.Emitter)
 	switch {
-	case e == l.self, e != nil && k.Lacks:
-		return
-	case k.Lacks: // as HearOf
-		l.hearLocked(k.Mark, k.Mark.At)
-		l.emitterLocked(k.Mark.Emitter).relayed = true
-		return
-	case e == nil && len(l.others) == maxEmitters:
+	case e == l.self, e == nil && len(l.others) == maxEmitters:
 		return
 	case e == nil:
 		e = &emitter{Mark: Mark{Emitter: k.Mark.Emitter}, relayed: true}
@@ -122,10 +123,10 @@ func (l *Log[M]) learnLocked(k Known, now time.Time) {
 		if k.Gone {
 			e.gone = now.Add(-k.GoneAgo)
 		}
-		e.At, e.relayed = max(e.At, k.Mark.At), false
-		e.last, e.deafened = now.Add(-k.Ago), false
-		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)
-		return
+		if k.Lacks {
+			e.deafened = now
+		}
+		e.At, e.last, e.relayed = max(e.At, k.Mark.At), now.Add(-k.Ago), false
 	}
 	if k.Mark.At >= e.floor { // the other log has what was before this one
 		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)

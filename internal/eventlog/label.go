@@ -30,11 +30,25 @@ const (
 
 // Append appends the text of the mark, which has a fixed length.
 func (m Mark) Append(b []byte) []byte {
-	b = append(b, m.Emitter[:]...)
+	return appendPosition(append(b, m.Emitter[:]...), m.At)
+}
+
+func appendPosition(b []byte, at uint64) []byte {
 	for i := digits - 1; i >= 0; i-- {
-		b = append(b, alphabet[m.At>>(6*i)&63])
+		b = append(b, alphabet[at>>(6*i)&63])
 	}
 	return b
+}
+
+func parsePosition(text string) (at uint64, ok bool) {
+	for i := range len(text) {
+		d := strings.IndexByte(alphabet, text[i])
+		if d < 0 {
+			return 0, false
+		}
+		at = at<<6 | uint64(d)
+	}
+	return at, true
 }
 
 // String returns the text of the mark.
@@ -45,18 +59,34 @@ func ParseMark(text string) (m Mark, ok bool) {
 	if len(text) != markLength {
 		return m, false
 	}
-	for i := range len(text) {
-		d := strings.IndexByte(alphabet, text[i])
-		switch {
-		case d < 0:
-			return m, false
-		case i < len(m.Emitter):
-			m.Emitter[i] = text[i]
-		default:
-			m.At = m.At<<6 | uint64(d)
-		}
+	if _, ok = parsePosition(text[:len(m.Emitter)]); !ok { // it has the same letters
+		return m, false
 	}
-	return m, true
+	copy(m.Emitter[:], text)
+	m.At, ok = parsePosition(text[len(m.Emitter):])
+	return m, ok
+}
+
+// Step is the mark of an event, and says which one its node has emitted before it.
+type Step struct {
+	Mark
+	Before uint64 // a position; 0: there is none
+}
+
+// String returns the text of the step.
+func (s Step) String() string {
+	return string(appendPosition(s.Append(nil), s.Before))
+}
+
+// ParseStep reads the text of a step.
+func ParseStep(text string) (s Step, ok bool) {
+	if len(text) != markLength+digits {
+		return s, false
+	}
+	s.Mark, ok = ParseMark(text[:markLength])
+	before, valid := parsePosition(text[markLength:])
+	s.Before = before
+	return s, ok && valid && s.Before < s.At
 }
 
 // Seen says which events a client has received.

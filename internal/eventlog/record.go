@@ -18,6 +18,7 @@ type Record struct {
 	Least  string         `json:"least,omitempty"`  // a mark
 	Beyond string         `json:"beyond,omitempty"` // a label
 	After  string         `json:"after,omitempty"`  // a mark
+	Sure   string         `json:"sure,omitempty"`   // a mark
 	Node   string         `json:"node"`             // the Emitter of the socket's node
 }
 
@@ -53,7 +54,24 @@ func ParseEmitter(text string) (e Emitter, ok bool) {
 // Emitter returns the name of this node.
 func (l *Log[M]) Emitter() Emitter { return l.cfg.Emitter }
 
-// Record describes a socket of this node.
+// sureOf returns Away.Sure of any socket.
+func (l *Log[M]) sureOf(a *Away) Mark {
+	gap := l.gap
+	if !a.until.IsZero() {
+		gap = a.gap
+	}
+	switch {
+	case !a.Here():
+		return a.Sure
+	case gap > a.Base:
+		return l.Mark(gap)
+	case a.Turn > 0:
+		return l.Mark(a.Base)
+	}
+	return Mark{}
+}
+
+// Record describes a socket.
 func (l *Log[M]) Record(a *Away) Record {
 	r := Record{ID: a.ID.String(), Turn: a.Turn, Socket: a.Socket, Former: a.Former, Since: a.Label, Node: string(l.cfg.Emitter[:])}
 	if a.Least != (Mark{}) {
@@ -61,6 +79,9 @@ func (l *Log[M]) Record(a *Away) Record {
 	}
 	if a.After != (Mark{}) {
 		r.Beyond, r.After = a.Beyond, a.After.String()
+	}
+	if sure := l.sureOf(a); sure != (Mark{}) {
+		r.Sure = sure.String()
 	}
 	for _, room := range a.Rooms {
 		r.Rooms = append(r.Rooms, RecordedRoom{room.Name, room.Label, room.Again})
@@ -126,7 +147,7 @@ func (l *Log[M]) OfRecord(r Record, lost time.Time, owner any) (a *Away, ok bool
 		return nil, false
 	}
 	a.Beyond = r.Beyond
-	for text, m := range map[string]*Mark{r.Least: &a.Least, r.After: &a.After} {
+	for m, text := range map[*Mark]string{&a.Least: r.Least, &a.After: r.After, &a.Sure: r.Sure} {
 		if *m, ok = ParseMark(text); !ok && text != "" {
 			return nil, false
 		}

@@ -18,7 +18,7 @@ type Outgoing struct {
 	Attachments [][]byte
 	Volatile    bool
 	Key         string // see Message.Key
-	// Mark is that of an event that another node has emitted. Foreign says that there is none, because
+	// Mark is what Share got on the node that has emitted the event, if it was another one. Foreign says that there is none, because
 	// the other node marks no events.
 	Mark    string
 	Foreign bool
@@ -176,10 +176,11 @@ type versions struct {
 	args   []json.RawMessage
 	at     uint64
 	origin eventlog.Origin
-	label  string     // empty for an event with a key, which has no offset
-	kept   []*Message // with the offset inside, or of an event with a key without one
-	plain  []*Message // nil until needed
-	behind []*Message // likewise
+	step   eventlog.Step // of an event of this node
+	label  string        // empty for an event with a key, which has no offset
+	kept   []*Message    // with the offset inside, or of an event with a key without one
+	plain  []*Message    // nil until needed
+	behind []*Message    // likewise
 }
 
 // begin begins to emit an event: it encodes it, and adds it to the log. The caller calls log.End. It copies what
@@ -187,11 +188,14 @@ type versions struct {
 func (n *Namespace) begin(to eventlog.Target, e *Outgoing, args []json.RawMessage) *versions {
 	v := &versions{n: n, e: *e, args: slices.Clone(args)}
 	v.at = n.log.Begin()
-	v.origin = eventlog.Origin{Here: e.Here, Unknown: e.Foreign}
-	if m, ok := eventlog.ParseMark(e.Mark); ok && m.At > 0 {
-		n.log.Hear(m)
-		v.origin.Mark = m
+	v.origin = eventlog.Origin{Here: e.Here}
+	if step, ok := eventlog.ParseStep(e.Mark); ok {
+		n.log.Hear(step)
+		v.origin.Mark = step.Mark
+	} else {
+		v.origin.Unknown = e.Foreign || e.Mark != ""
 	}
+	v.step = n.log.Step(v.at)
 	if e.Key != "" {
 		v.kept = e.encode(nil, n.name, n.terminated(v.args))
 		v.plain, v.behind = v.kept, v.kept
@@ -208,7 +212,7 @@ func (n *Namespace) begin(to eventlog.Target, e *Outgoing, args []json.RawMessag
 func (v *versions) share() {
 	mark := ""
 	if v.label != "" {
-		mark = v.n.log.Mark(v.at).String()
+		mark = v.step.String()
 	}
 	v.e.share(mark)
 }

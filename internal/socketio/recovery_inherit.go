@@ -23,6 +23,7 @@ type LogState struct {
 	AgeMS    int64      `json:"ageMs"`
 	Known    []LogKnown `json:"known"`
 	Unmarked bool       `json:"unmarked,omitempty"` // see eventlog.State
+	DeafMS   int64      `json:"deafMs,omitempty"`   // likewise
 }
 
 // LogKnown is an eventlog.Known.
@@ -49,7 +50,7 @@ func (n *Namespace) LogPage(after uint64, limit int) (events []KeptEvent, next u
 	if state == nil {
 		return events, next, nil
 	}
-	end = &LogState{AgeMS: state.Age.Milliseconds(), Unmarked: state.Unmarked}
+	end = &LogState{AgeMS: state.Age.Milliseconds(), Unmarked: state.Unmarked, DeafMS: state.Deaf.Milliseconds()}
 	for _, k := range state.Known {
 		end.Known = append(end.Known, LogKnown{k.Mark.String(), k.Floor, k.FloorAgo.Milliseconds(), k.Ago.Milliseconds(), k.Lacks, k.Gone, k.GoneAgo.Milliseconds()})
 	}
@@ -58,7 +59,7 @@ func (n *Namespace) LogPage(after uint64, limit int) (events []KeptEvent, next u
 
 // Inherit adds the log of another node to this one. It reports whether the log is valid, and fits.
 func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
-	state := eventlog.State{Age: ago(s.AgeMS), Unmarked: s.Unmarked}
+	state := eventlog.State{Age: ago(s.AgeMS), Unmarked: s.Unmarked, Deaf: ago(s.DeafMS)}
 	for _, k := range s.Known {
 		m, ok := eventlog.ParseMark(k.Mark)
 		if !ok {

@@ -63,11 +63,11 @@ func (n *Namespace) Heard() (marks []string) {
 	return marks
 }
 
-// Gap says that events of a node were lost, or of all others if the name is empty or unknown: no client that is
-// away can recover without another node.
-func (n *Namespace) Gap(node string) {
+// Gap says that events of a node since a time may be lost, or of all others if the name is empty or unknown: no
+// client that is away can recover until these have told what they have emitted.
+func (n *Namespace) Gap(node string, since time.Time) {
 	e, _ := eventlog.ParseEmitter(node)
-	n.log.Gap(e)
+	n.log.Gap(e, since)
 }
 
 // Lost records that another node has ended.
