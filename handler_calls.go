@@ -184,20 +184,16 @@ func (a answer) run() {
 // reply emits the events that the handler has queued in its call, then sends the ack. If
 // the call was abandoned the ack was sent already. c is nil if no handler was called.
 func (a answer) reply(c *call, ack Raw, err error) {
-	s, ns, rt := a.socket, a.socket.ns, a.socket.ns.rt
+	s, rt := a.socket, a.socket.ns.rt
 	inTime := c == nil || c.end() // first, so that the call ends whatever follows
-	var clientErr *Error
+	ack, clientErr := a.outcome(ack, err, c != nil && c.first != nil)
 	var code Code
-	if err != nil {
-		clientErr = rt.clientError(err, ns.name, a.name(), s)
+	if clientErr != nil {
 		code = clientErr.Code
 	}
 	c.release(code)
 	if !inTime {
 		rt.send(c.emissions, false) // the handler's changes are made, and other clients need to know
-		if clientErr != nil {
-			ack = failure(clientErr)
-		}
 		c.remember(ack, code)
 		return
 	}
@@ -208,25 +204,35 @@ func (a answer) reply(c *call, ack Raw, err error) {
 		defer conn.Uncork()
 		rt.send(c.emissions, false)
 	}
-	if clientErr != nil {
-		ack = failure(clientErr)
-		if a.route != nil && rt.opts.Compat.EmitExceptions {
-			_ = EventException.Emit(s, Exception{Status: "error", Message: clientErr.Message}) // the socket may have closed
-		}
+	if clientErr != nil && a.route != nil && rt.opts.Compat.EmitExceptions {
+		_ = EventException.Emit(s, Exception{Status: "error", Message: clientErr.Message}) // the socket may have closed
 	}
 	ackBytes := 0
 	if a.event.WantsAck() {
 		args := ack.bytes()
-		if err := sendable(rt, "", args, ack.Attachments); err != nil {
-			clientErr = rt.clientError(err, ns.name, a.name(), s)
-			code, ack = clientErr.Code, failure(clientErr)
-			args = ack.bytes()
-		}
 		ackBytes = rt.tracedBytes(args, ack.Attachments)
 		a.event.Ack(ack.Attachments, args...)
 	}
 	c.remember(ack, code) // not before: no repeat's ack overtakes this one
 	s.traceHandled(a.name(), time.Since(a.start), code, a.bytes, ackBytes)
+}
+
+// outcome returns the ack of a call that has returned ack and err, and the error that is in it. An ack that cannot be
+// sent is an error, also if only a repeat of the event may ask for it.
+func (a answer) outcome(ack Raw, err error, repeatable bool) (Raw, *Error) {
+	ns := a.socket.ns
+	var clientErr *Error
+	if err != nil {
+		clientErr = ns.rt.clientError(err, ns.name, a.name(), a.socket)
+		ack = failure(clientErr)
+	}
+	if a.event.WantsAck() || repeatable {
+		if err := sendable(ns.rt, "", ack.Args, ack.Attachments); err != nil {
+			clientErr = ns.rt.clientError(err, ns.name, a.name(), a.socket)
+			ack = failure(clientErr)
+		}
+	}
+	return ack, clientErr
 }
 
 var (

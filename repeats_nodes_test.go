@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -421,6 +422,27 @@ func TestRepeatsNodes_OfFailures(t *testing.T) {
 			require.Equal(t, bought(2), ackOf(t, phones[1], "test:purchase", keyed), "the key was free before the ack came")
 		})
 	})
+	t.Run("the adapter is slow, and the ack cannot be sent", func(t *testing.T) {
+		inBubble(t, func(t *testing.T) {
+			s := newShops(t, 2, func(o *realtime.Options) { o.Limits.OutboxBytes = 1 << 16 })
+			s.adapters[0].fail(func(_ context.Context, method, _ string) error {
+				if method == "forget" {
+					time.Sleep(200 * time.Millisecond)
+				}
+				return nil
+			})
+			size := 1 << 17
+			for _, srv := range s.nodes {
+				srv.Realtime.Drivers().HandleRaw("sized", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+					return realtime.Raw{Args: []json.RawMessage{json.RawMessage(quote(strings.Repeat("x", size)))}}, nil
+				})
+			}
+			phones := []*realtimetest.Client{s.nodes[0].Driver(t, "d1"), s.nodes[1].Driver(t, "d1")}
+			require.Equal(t, realtime.CodeInternal, refusalOf(t, ackOf(t, phones[0], "sized", keyed)).Error.Code)
+			size = 1
+			require.Equal(t, `"x"`, ackOf(t, phones[1], "sized", keyed), "the key was free before the ack came")
+		})
+	})
 	t.Run("while a repeat waits", func(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			s := newShops(t, 2)
@@ -657,12 +679,12 @@ func TestRepeatsNodes_WhatIsKept(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newShops(t, 2)
 		s.buy(t, 0, `{"cents":5,"phone":"+5355512345","idempotencyKey":"secret-key"}`)
-		ackOf(t, s.nodes[0].Driver(t, "d2"), "test:purchase", `{"cents":5,"phone":"+5355512345","idempotencyKey":"secret-key"}`)
+		ackOf(t, s.nodes[0].Driver(t, "somebody"), "test:purchase", `{"cents":5,"phone":"+5355512345","idempotencyKey":"secret-key"}`)
 		synctest.Wait()
 		values := s.adapters[0].values
 		require.Len(t, values, 4)
 		for _, v := range values {
-			for _, secret := range []string{"d1", "d2", "drivers", "purchase", "secret", "55512345", "cents"} {
+			for _, secret := range []string{"d1", "somebody", "drivers", "purchase", "secret", "55512345", "cents"} {
 				require.NotContains(t, strings.ToLower(v), secret)
 			}
 			require.Regexp(t, `^[A-Za-z0-9_-]{43} `, v)
@@ -677,6 +699,91 @@ func TestRepeatsNodes_WhatIsKept(t *testing.T) {
 		require.Equal(t, hashOf(values[0]), hashOf(values[1]))
 		require.NotEqual(t, hashOf(values[0]), hashOf(values[2]), "the same body of another user")
 	})
+}
+
+// Any order of tries, at all nodes and at once, whose handlers take any time, also too long, and fail now and then, while
+// the adapter is slow: a call is not made twice at once, nor after an outcome, and each try gets that outcome or is to be sent again.
+func TestRepeatsNodes_AnyOrder(t *testing.T) {
+	for seed := range uint64(10) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				random := rand.New(rand.NewPCG(seed, 1))
+				var mu sync.Mutex // guards random, the maps and outcomes
+				pick := func(n int) int {
+					mu.Lock()
+					defer mu.Unlock()
+					return random.IntN(n)
+				}
+				running, outcome, made := map[string]bool{}, map[string]string{}, map[string]int{}
+				outcomes := 0
+				s := newShops(t, 3, func(o *realtime.Options) { o.Timeouts.Handler = 4 * time.Second })
+				for _, a := range s.adapters {
+					a.fail(func(context.Context, string, string) error {
+						time.Sleep(time.Duration(pick(60)) * time.Millisecond)
+						return nil
+					})
+				}
+				for _, n := range s.nodes {
+					n.Realtime.Drivers().HandleRaw("any", func(_ context.Context, _ *realtime.Socket, r realtime.Raw) (realtime.Raw, error) {
+						key := string(r.Args[0])
+						mu.Lock()
+						if running[key] || outcome[key] != "" {
+							t.Errorf("%s made again: running %v, outcome %s", key, running[key], outcome[key])
+						}
+						running[key] = true
+						made[key]++
+						n := made[key]
+						takes, how := []int{0, 5, 300, 3000, 3990, 7000, 9000, 20000}[random.IntN(8)], random.IntN(4)
+						mu.Unlock()
+						time.Sleep(time.Duration(takes) * time.Millisecond)
+						mu.Lock()
+						defer mu.Unlock()
+						running[key] = false
+						switch how {
+						case 0:
+							return realtime.Raw{}, errors.New("no")
+						case 1:
+							outcome[key] = fmt.Sprintf("conflict %d", n)
+							return realtime.Raw{}, realtime.Errorf(realtime.CodeConflict, "conflict %d", n)
+						}
+						outcome[key] = fmt.Sprint(n)
+						return realtime.Raw{Args: []json.RawMessage{json.RawMessage(fmt.Sprint(n))}}, nil
+					})
+				}
+				var all sync.WaitGroup
+				for range 6 {
+					all.Go(func() {
+						for range 15 {
+							time.Sleep(time.Duration(pick(4000)) * time.Millisecond)
+							node, body := s.nodes[pick(3)], fmt.Sprintf(`{"idempotencyKey":"k%d"}`, pick(4))
+							c, err := node.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(node.Login("d1", realtime.UserDriver)))
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							ack, err := c.Within(time.Minute).CallRaw(t.Context(), "any", realtime.Raw{Args: []json.RawMessage{json.RawMessage(body)}})
+							c.Close()
+							if err != nil {
+								t.Error(err)
+								return
+							}
+							mu.Lock()
+							switch got := string(ack.Args[0]); {
+							case strings.Contains(got, `"unavailable"`), strings.Contains(got, `"internal"`): // it is to be sent again
+							case outcome[body] == "" || !strings.Contains(got, outcome[body]):
+								t.Errorf("%s: ack %s, outcome %q", body, got, outcome[body])
+							default:
+								outcomes++
+							}
+							mu.Unlock()
+						}
+					})
+				}
+				all.Wait()
+				require.Greater(t, outcomes, 20)
+			})
+		})
+	}
 }
 
 func TestRepeatsNodes_AdapterThatIsNoCallKeeper(t *testing.T) {

@@ -266,3 +266,28 @@ func TestRepeats_SwitchedOff(t *testing.T) {
 		require.EqualValues(t, 2, made.Load())
 	})
 }
+
+// A client that did not ask for an ack may ask for it when it repeats the event. An ack that cannot be sent is then
+// an error as well, and not the end of the connection, each time that the app tries.
+func TestRepeats_OfAnEventWithoutAnAck(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, func(o *realtime.Options) { o.Limits.OutboxBytes = 1 << 16 })
+		size := 1
+		srv.Realtime.Drivers().HandleRaw("sized", func(context.Context, *realtime.Socket, realtime.Raw) (realtime.Raw, error) {
+			return realtime.Raw{Args: []json.RawMessage{json.RawMessage(quote(strings.Repeat("x", size)))}}, nil
+		})
+		phone := srv.Driver(t, "d1")
+		for key, n := range map[string]int{"small": 1, "large": 1 << 17} {
+			size = n
+			body := fmt.Sprintf(`{"idempotencyKey":%q}`, key)
+			require.NoError(t, phone.EmitRaw("sized", realtime.Raw{Args: []json.RawMessage{json.RawMessage(body)}}))
+			ack := ackOf(t, phone, "sized", body)
+			if n == 1 {
+				require.Equal(t, `"x"`, ack)
+			} else {
+				require.Equal(t, realtime.CodeInternal, refusalOf(t, ack).Error.Code)
+			}
+		}
+		require.True(t, phone.Connected())
+	})
+}
