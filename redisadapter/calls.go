@@ -16,22 +16,40 @@ const maxCallValue = 8 << 10
 
 var errCallChanges = errors.New("redisadapter: call: the value of the key comes and goes")
 
-// ClaimCall implements realtime.CallKeeper, with SET NX. If the key has a value it asks for it with a second
-// command.
+// ClaimCall implements realtime.CallKeeper, with SET NX. It asks for the value of the key in the same round trip: a client
+// waits, and a node that has learned that another one has the key must not fail to learn more.
 func (a *Adapter) ClaimCall(ctx context.Context, key string, value []byte, d time.Duration) (held []byte, err error) {
+	client := a.current()
+	if client == nil {
+		return nil, errNotConnected
+	}
+	key = callKey(a.opts.Key, key)
 	for range 3 { // a value may end between the two commands
-		stored, err := a.setNew(ctx, callKey(a.opts.Key, key), rueidis.BinaryString(value), d)
-		if err != nil {
-			return nil, failedCommand("call", err)
-		}
-		if stored {
+		replies := client.DoMulti(ctx,
+			client.B().Set().Key(key).Value(rueidis.BinaryString(value)).Nx().Px(d).Build(),
+			client.B().Getrange().Key(key).Start(0).End(maxCallValue).Build(),
+		)
+		stored := replies[0].Error()
+		if stored == nil {
 			return nil, nil
 		}
-		if held, err := a.FindCall(ctx, key); err != nil || held != nil {
+		if !rueidis.IsRedisNil(stored) {
+			return nil, failedCommand("call", stored)
+		}
+		if held, err := callValue(replies[1]); err != nil || held != nil {
 			return held, err
 		}
 	}
 	return nil, errCallChanges
+}
+
+// callValue returns the value in the reply to GETRANGE, or nil.
+func callValue(reply rueidis.RedisResult) (value []byte, err error) {
+	value, err = reply.AsBytes()
+	if err != nil || len(value) == 0 { // as of a key without a value
+		return nil, failedCommand("call", err)
+	}
+	return value, nil
 }
 
 // FindCall implements realtime.CallKeeper.
@@ -40,11 +58,7 @@ func (a *Adapter) FindCall(ctx context.Context, key string) (value []byte, err e
 	if client == nil {
 		return nil, errNotConnected
 	}
-	value, err = client.Do(ctx, client.B().Getrange().Key(callKey(a.opts.Key, key)).Start(0).End(maxCallValue).Build()).AsBytes()
-	if err != nil || len(value) == 0 { // as of a key without a value
-		return nil, failedCommand("call", err)
-	}
-	return value, nil
+	return callValue(client.Do(ctx, client.B().Getrange().Key(callKey(a.opts.Key, key)).Start(0).End(maxCallValue).Build()))
 }
 
 // KeepCall implements realtime.CallKeeper.

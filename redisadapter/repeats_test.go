@@ -138,3 +138,22 @@ func TestServers_RepeatsOnAnotherNode(t *testing.T) {
 		})
 	}
 }
+
+// On a slow path to Redis a node learns in one round trip what another one has stored.
+func TestAdapter_ClaimCallIsOneRoundTrip(t *testing.T) {
+	t.Parallel()
+	redis := startRedis(t)
+	path := redistest.StartPath(t, redis.Addr())
+	first := start(t, redis, nil)
+	other := start(t, redis, func(o *redisadapter.Options, _ *recorder) { o.URL = path.URL() })
+	held, err := first.ClaimCall(t.Context(), "k", []byte("first"), time.Minute)
+	require.NoError(t, err)
+	require.Nil(t, held)
+	const oneWay = 400 * time.Millisecond
+	path.Delay(oneWay)
+	began := time.Now()
+	held, err = other.ClaimCall(t.Context(), "k", []byte("other"), time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, "first", string(held))
+	require.Less(t, time.Since(began), 4*oneWay, "two round trips")
+}
