@@ -46,6 +46,7 @@ func (n node) Receiving(err error) {
 	if !changed {
 		return
 	}
+	n.rt.offers.receiving(err == nil)
 	n.rt.publisher.parties.learning.deaf.Store(err != nil)
 	n.rt.publisher.parties.learn()
 	if f := n.rt.opts.Trace.AdapterChanged; f != nil {

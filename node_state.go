@@ -103,7 +103,7 @@ func (ns *Namespace) applyState(state *NodeState, from string) bool {
 	case s.RoomsOf != nil:
 		return ns.rt.peerRooms.asksFor(s.RoomsOf)
 	case s.Offer != nil:
-		return ns.rt.offers.apply(ns, s.Offer)
+		return ns.rt.offers.apply(ns, from, s.Offer)
 	case s.Tracked != nil:
 		return ns.rt.tracking.apply(ns, s.Tracked)
 	case s.TrackedBy != nil:

@@ -114,11 +114,13 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 		return 0, err
 	}
 	of := o.newOffer(*facts, payload)
-	delay := time.Duration(0)
+	wait := time.Duration(0)
 	if b.local { // every node handles the event: one of them reports
-		delay = o.delay(of.assignmentID, true)
+		if place := o.place(of.assignmentID, ""); place > 0 {
+			wait = delay(place - 1)
+		}
 	}
-	switch ok, full := o.track(of, 0, left, delay); {
+	switch ok, full := o.track(of, 0, left, wait); {
 	case full:
 		o.rt.log.Warn("realtime: offer not tracked: too many are", "trip", of.tripID, "assignment", of.assignmentID)
 		return b.send(event, args, nil)
@@ -206,15 +208,28 @@ func (o *offers) answered(s *Socket, id string) {
 }
 
 // handled ends the offers that a domain event ends, before the event is sent: its own, or all of a trip
-// that is assigned or has ended.
-func (o *offers) handled(name string, about subject) {
+// that is assigned or has ended, unless the event is outdated: the offers may have been made after it.
+func (o *offers) handled(name string, about subject, outdated bool) {
 	switch name {
 	case AssignmentAccepted{}.EventName(), AssignmentRejected{}.EventName(), AssignmentExpired{}.EventName(), AssignmentCancelled{}.EventName():
 		o.end(about.assignment)
 	}
-	if about.does == triptable.Ends || about.does == triptable.Assigns { // another offer of the trip is void then
+	if !outdated && voidsOffers(about.does) {
 		for _, id := range o.table.OfGroup(about.tripID) {
 			o.end(id)
+		}
+	}
+}
+
+// voidsOffers reports whether the offers of a trip are void after an event of that kind.
+func voidsOffers(k triptable.Kind) bool { return k == triptable.Ends || k == triptable.Assigns }
+
+// learned ends the offers of this node that an event of a trip ends which another node has handled: that node may not
+// have known them yet.
+func (o *offers) learned(e triptable.Event) {
+	if voidsOffers(e.Kind) {
+		for _, id := range o.table.OfGroup(e.Trip) {
+			o.table.End(id, false)
 		}
 	}
 }
@@ -227,8 +242,8 @@ func (o *offers) heard(e builtin) {
 		if _, known := o.table.Value(e.AssignmentID); !known {
 			return
 		}
+		o.table.Told(e.AssignmentID, receipts.Delivered) // first: this node does not report it
 		o.table.ReceivedElsewhere(e.AssignmentID, receipts.Receipt{Device: e.SocketID})
-		o.table.Told(e.AssignmentID, receipts.Delivered)
 	case AssignmentUndelivered:
 		o.table.Told(e.AssignmentID, receipts.Undelivered)
 	}

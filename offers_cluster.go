@@ -21,6 +21,8 @@ const (
 	takeOverStep = time.Second
 	// maxTakeOver is the maximum delay, in a large cluster.
 	maxTakeOver = 10 * time.Second
+	// catchUp is how long the other nodes may take to answer which offers have ended.
+	catchUp = 2 * time.Second
 	// offersBatch is how many offers are sent to the other nodes in a row, and offersPause the time
 	// until the next ones.
 	offersBatch = 64
@@ -60,19 +62,15 @@ func (of *offer) begun(ago, left time.Duration) *begunOffer {
 	return &begunOffer{of.eventID, of.tripID, of.driverID, of.passengerID, of.vehicle, of.payload, ago.Milliseconds(), max(1, left.Milliseconds())}
 }
 
-// delay returns how much later than the first one this node reports an offer. equal says that no
-// node has begun it before the others.
-func (o *offers) delay(id string, equal bool) time.Duration {
-	place := o.place(id)
-	if equal && place == 0 {
-		return 0
-	}
+// delay returns how much later than the first one a node reports an offer that has that place among the others.
+func delay(place int) time.Duration {
 	return min(takeOver+time.Duration(place)*takeOverStep, maxTakeOver)
 }
 
-// place returns the place of this node in an order that the nodes have for an offer.
-func (o *offers) place(id string) int {
-	return o.rt.peerUsers.roster.Place(o.rt.peerUsers.id, roster.User{Namespace: NamespaceDrivers, ID: id})
+// place returns the place of this node in an order that the nodes have for an offer, without the node of the Peer first,
+// which may be empty.
+func (o *offers) place(id, first string) int {
+	return o.rt.peerUsers.roster.Place(o.rt.peerUsers.id, first, roster.User{Namespace: NamespaceDrivers, ID: id})
 }
 
 // elsewhere reports whether another node seems to have a device of the driver.
@@ -98,7 +96,7 @@ func (o *offers) shareAll() {
 			if i%offersBatch == offersBatch-1 && !o.rt.pause(offersPause) {
 				return
 			}
-			if s.Left <= 0 || !s.Local && o.place(s.ID) >= offersTellers { // it has ended, or others tell
+			if s.Left <= 0 && !s.Ended || !s.Local && o.place(s.ID, "") >= offersTellers { // it has expired, or others tell
 				continue
 			}
 			m := sharedOffer{Begun: s.Value.begun(s.Ago, s.Left), Ended: s.Ended}
@@ -115,15 +113,28 @@ func (o *offers) shareAll() {
 
 // missed asks the other nodes for their offers after a gap or at the start, and sends those of this one.
 func (o *offers) missed() {
+	if o.rt.cluster.receiving() {
+		o.table.Hold(time.Now().Add(catchUp))
+	}
 	o.shareAll()
 	o.asks.soon(o.rt, usersDelay, answerEvery, func() { o.rt.shareState(NamespaceDrivers, stateContent{OffersOf: true}) })
 }
 
-// apply applies what another node has learned of an offer. It reports whether the message is valid.
-func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
+// receiving says whether this node hears the others.
+func (o *offers) receiving(hears bool) {
+	most := maxOfferTime
+	if hears {
+		most = catchUp
+	}
+	o.table.Hold(time.Now().Add(most))
+}
+
+// apply applies what another node, the Peer from, has learned of an offer. It reports whether the message is valid.
+func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
 	if ns.name != NamespaceDrivers || !m.valid(o.rt) {
 		return false
 	}
+	ended := m.Ended
 	if b := m.Begun; b != nil {
 		left := time.Duration(min(b.LeftMS, maxOfferTime.Milliseconds())) * time.Millisecond
 		of := o.newOffer(offerFacts{
@@ -131,10 +142,18 @@ func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
 			expires: time.Now().Add(left),
 		}, b.Payload)
 		ago := time.Duration(min(b.AgoMS, maxOfferTime.Milliseconds())) * time.Millisecond
-		if ok, _ := o.track(of, ago, left, o.delay(m.ID, false)); ok && !m.Ended {
-			receivers := o.sendHere(ns, of)
-			ns.To(DriverRoom(of.driverID)).traceEmitted(EventAssignmentOffered.name, receivers, of.event.size())
+		ended = ended || o.table.EndedEarly(m.ID) || o.rt.publisher.trips.Ended(b.TripID) // that was faster than this message
+		to := ns.To(DriverRoom(of.driverID)).Local()
+		switch ok, full := o.track(of, ago, left, delay(o.place(m.ID, from))); {
+		case ended:
+		case ok:
+			to.traceEmitted(EventAssignmentOffered.name, o.sendHere(ns, of), of.event.size())
+		case full && b.AgoMS == 0: // not each time that a node tells of it
+			_, _ = to.send(EventAssignmentOffered.name, []json.RawMessage{b.Payload}, nil)
 		}
+	}
+	for _, k := range m.Told { // first: what was reported is not reported again
+		o.table.Told(m.ID, receipts.Kind(k))
 	}
 	if r := m.Received; r != nil {
 		by := uint8(byAck)
@@ -143,10 +162,7 @@ func (o *offers) apply(ns *Namespace, m *sharedOffer) bool {
 		}
 		o.table.ReceivedElsewhere(m.ID, receipts.Receipt{Device: r.Socket, By: by})
 	}
-	for _, k := range m.Told {
-		o.table.Told(m.ID, receipts.Kind(k))
-	}
-	if m.Ended {
+	if ended {
 		o.table.End(m.ID, false)
 	}
 	return true

@@ -148,6 +148,242 @@ func TestOffers_NodeDies(t *testing.T) {
 	}
 }
 
+// Whichever node has handled an offer and dies: one of the others reports it 5 s after the offer. The order of the others
+// has no place for the one that has died.
+func TestOffers_TakeOverTakesTwoSeconds(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 4)
+		log := readOffers(t, c.nodes[1:]...)
+		var want []string
+		for i := range 20 {
+			c.nodes[0].Publish(t, offerTo("d1", fmt.Sprint("o", i), 20))
+			want = append(want, fmt.Sprintf("undelivered o%d d1 no_device", i))
+		}
+		synctest.Wait()
+		c.links[0].Kill()
+		time.Sleep(4900 * time.Millisecond)
+		log.expect()
+		time.Sleep(300 * time.Millisecond)
+		require.ElementsMatch(t, want, log.take())
+		time.Sleep(10 * time.Second)
+		log.expect()
+	})
+}
+
+// The same on a bus that every node hears.
+func TestOffers_TakeOverOnABusThatAllHear(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus := realtimetest.NewBus()
+		c := newOfferCluster(t, 4, func(o *realtime.Options) { o.Bus, o.Cluster.BusFanOut = bus, true })
+		log := readOffers(t, c.nodes[1])
+		var want []string
+		for i := range 20 {
+			c.nodes[1].Publish(t, offerTo("d1", fmt.Sprint("o", i), 20))
+			want = append(want, fmt.Sprintf("undelivered o%d d1 no_device", i))
+		}
+		synctest.Wait()
+		c.nodes[0].Close()
+		time.Sleep(3200 * time.Millisecond)
+		got := log.take()
+		require.Less(t, len(got), 20, "node 0 would have reported some of them")
+		time.Sleep(1800 * time.Millisecond)
+		require.ElementsMatch(t, want, append(got, log.take()...))
+		time.Sleep(10 * time.Second)
+		log.expect()
+	})
+}
+
+// What another node has reported is not reported again by a node that hears of it and of the receipt together.
+func TestOffers_ToldByAnotherNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 2)
+		log := readOffers(t, c.nodes...)
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 40))
+		synctest.Wait()
+		c.links[0].Cut()
+		phone := c.nodes[1].Driver(t, "d1")
+		require.Equal(t, "o1", gotOffer(t, phone))
+		time.Sleep(8 * time.Second)
+		require.ElementsMatch(t, []string{"undelivered o1 d1 no_device", "delivered o1 d1 " + phone.ID() + " heartbeat 0s"}, log.take())
+		c.links[0].Heal()
+		time.Sleep(5 * time.Second)
+		log.expect()
+	})
+}
+
+// The same on a bus that every node hears, and which says so.
+func TestOffers_ToldOnTheBus(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus := realtimetest.NewBus()
+		c := newOfferCluster(t, 3, func(o *realtime.Options) { o.Bus, o.Cluster.BusFanOut = bus, true })
+		log := readOffers(t, c.nodes[0])
+		phone := c.nodes[1].Driver(t, "d1")
+		synctest.Wait()
+		c.links[1].Cut()
+		for i := range 10 { // some of them are reported by node 1 first, others by one of those that do not hear it
+			c.nodes[0].Publish(t, offerTo("d1", fmt.Sprint("o", i), 40))
+		}
+		time.Sleep(8 * time.Second)
+		var delivered []string
+		for _, r := range log.take() {
+			if strings.HasPrefix(r, "delivered") {
+				delivered = append(delivered, r)
+			}
+		}
+		slices.Sort(delivered)
+		require.Len(t, delivered, 10)
+		for i, r := range delivered {
+			require.Equal(t, fmt.Sprintf("delivered o%d d1 %s heartbeat 0s", i, phone.ID()), r)
+		}
+	})
+}
+
+// A node that does not hear the others may not know that an offer was accepted. It does not report it as expired, and
+// asks when it hears them again.
+func TestOffers_AcceptedWhileANodeIsCutOff(t *testing.T) {
+	for cut := range 3 {
+		t.Run(fmt.Sprint("node ", cut), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newOfferCluster(t, 3, func(o *realtime.Options) { o.ExpireOffers = true })
+				log := readOffers(t, c.nodes...)
+				phone := c.nodes[1].Driver(t, "d1")
+				c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+				require.Equal(t, "o1", gotOffer(t, phone))
+				synctest.Wait()
+				c.links[cut].Cut()
+				time.Sleep(time.Second)
+				_, err := realtimetest.Call(t.Context(), phone, realtime.DriverOfferAccept, realtime.OfferAccept{AssignmentID: "o1"})
+				require.NoError(t, err)
+				c.nodes[(cut+1)%3].Publish(t, realtime.AssignmentAccepted{TripID: "t1", AssignmentID: "o1", DriverID: "d1"})
+				time.Sleep(40 * time.Second)
+				c.links[cut].Heal()
+				time.Sleep(time.Minute)
+				log.expect("delivered o1 d1 " + phone.ID() + " heartbeat 0s")
+			})
+		})
+	}
+}
+
+// The node on which the driver has accepted is heard again right before the expiry.
+func TestOffers_AcceptedOnANodeThatIsHeardAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3, func(o *realtime.Options) { o.ExpireOffers = true })
+		log := readOffers(t, c.nodes...)
+		phone := c.nodes[1].Driver(t, "d1")
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		synctest.Wait()
+		c.links[1].Cut()
+		time.Sleep(time.Second)
+		_, err := realtimetest.Call(t.Context(), phone, realtime.DriverOfferAccept, realtime.OfferAccept{AssignmentID: "o1"})
+		require.NoError(t, err)
+		time.Sleep(18980 * time.Millisecond)
+		c.links[1].Heal()
+		time.Sleep(time.Minute)
+		log.expect("delivered o1 d1 " + phone.ID() + " heartbeat 0s")
+	})
+}
+
+// An offer that nobody has answered while no node heard the others expires all the same: when they hear each other
+// again, or 45 s later.
+func TestOffers_ExpireWhileNoNodeHearsTheOthers(t *testing.T) {
+	for after, want := range map[time.Duration]string{30 * time.Second: "32s", 10 * time.Minute: "1m5s"} {
+		t.Run(after.String(), func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newOfferCluster(t, 3, func(o *realtime.Options) { o.ExpireOffers = true })
+				log := readOffers(t, c.nodes...)
+				c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+				synctest.Wait()
+				for _, l := range c.links {
+					l.Cut()
+				}
+				var expired []string
+				for second := range 20 * 60 {
+					if time.Duration(second)*time.Second == after {
+						for _, l := range c.links {
+							l.Heal()
+						}
+					}
+					time.Sleep(time.Second)
+					for _, r := range log.take() {
+						if r == "expired o1 d1" {
+							expired = append(expired, (time.Duration(second+1) * time.Second).String())
+						}
+					}
+				}
+				require.Len(t, expired, 1)
+				at, err := time.ParseDuration(expired[0])
+				require.NoError(t, err)
+				least, err := time.ParseDuration(want)
+				require.NoError(t, err)
+				require.InDelta(t, least.Seconds(), at.Seconds(), 1)
+			})
+		})
+	}
+}
+
+// The end of an offer may be faster than the offer, which comes from another node.
+func TestOffers_EndComesFirst(t *testing.T) {
+	for name, end := range map[string]realtime.DomainEvent{
+		"cancelled":      realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "o1", DriverID: "d1"},
+		"trip cancelled": realtime.TripCancelled{TripID: "t1", PassengerID: "p1", CancelledBy: realtime.CancelledByPassenger},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newOfferCluster(t, 1)
+				phone := c.nodes[0].Driver(t, "d1")
+				other := c.hub.Node()
+				require.NoError(t, other.Start(t.Context(), idleNode{}))
+				defer func() { require.NoError(t, other.Close(t.Context())) }()
+				c.nodes[0].Publish(t, end)
+				synctest.Wait()
+				s := &realtime.NodeState{}
+				require.NoError(t, s.UnmarshalJSON([]byte(`{"offer":{"id":"o1","begun":{"eventId":"e1","tripId":"t1","driverId":"d1","payload":{"assignmentId":"o1"},"leftMs":20000}}}`)))
+				require.NoError(t, other.Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: "/drivers", State: s}))
+				synctest.Wait()
+				realtimetest.ExpectNone(t, phone, realtime.EventAssignmentOffered)
+				realtimetest.ExpectNone(t, c.nodes[0].Driver(t, "d1"), realtime.EventAssignmentOffered)
+				time.Sleep(3 * time.Second)
+				c.nodes[0].Publish(t, realtime.AssignmentOffered{TripID: "t2", AssignmentID: "o1", DriverID: "d1", TTLSec: 20, At: time.Now()})
+				require.Equal(t, "o1", gotOffer(t, phone), "a new one")
+			})
+		})
+	}
+}
+
+// The trip ends on a node that does not know the offer: the others learn of the trip, and end it.
+func TestOffers_TripEndsWhereTheOfferIsUnknown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 2, func(o *realtime.Options) { o.ExpireOffers = true })
+		log := readOffers(t, c.nodes...)
+		synctest.Wait()
+		realtime.LimitOffers(c.nodes[1].Realtime, 0)
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		synctest.Wait()
+		c.nodes[1].Publish(t, realtime.TripCancelled{TripID: "t1", PassengerID: "p1", CancelledBy: realtime.CancelledByPassenger})
+		synctest.Wait()
+		realtimetest.ExpectNone(t, c.nodes[0].Driver(t, "d1"), realtime.EventAssignmentOffered)
+		time.Sleep(40 * time.Second)
+		log.expect()
+	})
+}
+
+// A node that tracks as many offers as it may sends the others too.
+func TestOffers_TooManyOnAnotherNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 2)
+		synctest.Wait()
+		realtime.LimitOffers(c.nodes[1].Realtime, 0)
+		phone := c.nodes[1].Driver(t, "d1")
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		c.links[1].Cut()
+		c.links[1].Heal()
+		time.Sleep(5 * time.Second)
+		realtimetest.ExpectNone(t, phone, realtime.EventAssignmentOffered)
+	})
+}
+
 // A node that joins learns of the offers of a node that has died or left, and its drivers get them.
 func TestOffers_OfANodeThatIsGone(t *testing.T) {
 	for _, died := range []bool{false, true} {

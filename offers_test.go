@@ -381,6 +381,22 @@ func TestOffers_Again(t *testing.T) {
 	})
 }
 
+// An old event of the trip that the bus delivers again does not end a later offer.
+func TestOffers_OutdatedEvent(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withAnswers)
+		old := realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d9", At: time.Now()}
+		srv.Publish(t, old)
+		time.Sleep(time.Second)
+		srv.Publish(t, realtime.NoDriversFound{TripID: "t1", PassengerID: "p1", At: time.Now()})
+		time.Sleep(time.Second)
+		srv.Publish(t, offerTo("d1", "o1", 20))
+		synctest.Wait()
+		srv.Publish(t, old)
+		require.Equal(t, "o1", gotOffer(t, srv.Driver(t, "d1")))
+	})
+}
+
 // A bus that fails for a moment gets the report all the same.
 func TestOffers_BusFails(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -294,7 +294,8 @@ type Timeouts struct {
 	// that has not received it. Defaults to 2 s.
 	OfferAgain time.Duration
 	// OfferReceipt is the time after which the server publishes AssignmentUndelivered for an offer
-	// that no device of the driver has received. Defaults to 3 s.
+	// that no device of the driver has received. If the node that has handled the offer dies, another one
+	// publishes it 2 s later. Defaults to 3 s.
 	OfferReceipt time.Duration
 	// RefreshGrace is how long sockets of an old session have to send auth:refresh after
 	// the domain event auth.session.refreshed. Defaults to 10 s.

@@ -174,12 +174,12 @@ func (p *publisher) publishTrip(r *received, found TripParties) {
 	if r.err != nil && about.does != triptable.Ends && about.does != triptable.Releases || !validID(about.tripID) {
 		return
 	}
-	p.rt.offers.handled(r.env.Name, about)
 	if r.err == nil {
 		p.rt.offers.heard(r.event)
 	}
 	change := p.changeOf(r, found)
 	res := p.trips.Apply(change)
+	p.rt.offers.handled(r.env.Name, about, res.Outdated)
 	defer p.freeDriver(about, cmp.Or(about.parties.DriverID, res.Parties.Driver, found.DriverID))
 	apply := func() {
 		// Sockets move here before the event is shared: another node may answer with

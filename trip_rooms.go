@@ -107,6 +107,7 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 		return true
 	}
 	p.parties.learned(e.Trip)
+	p.rt.offers.learned(e)
 	if e.Kind == triptable.Assigns {
 		p.positions.tripLearned(e.Trip)
 	}

@@ -36,22 +36,52 @@ func (t *Table[K, V]) report(e *entry[K, V]) {
 	}
 }
 
-// undeliveredAt is when an event is reported as undelivered: at the latest when it expires.
-func (t *Table[K, V]) undeliveredAt(e *entry[K, V]) time.Time {
-	return earlier(e.begun.Add(t.cfg.Within), e.expires).Add(e.Delay)
+// Hold says that this node hears nothing from the others, or is asking them what it has missed, until that time.
+// It may not know that an event has ended or was received. So it reports none as expired until then; and none that
+// another node is to report first as undelivered.
+func (t *Table[K, V]) Hold(until time.Time) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.held = until
+	for _, e := range t.entries {
+		t.armLocked(e, now)
+	}
 }
 
-// removedAt is when an event that has ended is forgotten. A report may be due for some time.
-func (e *entry[K, V]) removedAt() time.Time {
-	at := earlier(e.ended.Add(keepEnded), e.expires)
-	if least := e.ended.Add(time.Minute); at.Before(least) {
-		return least
+// undeliveredAt is when an event is reported as undelivered: at the latest when it expires.
+func (t *Table[K, V]) undeliveredAt(e *entry[K, V]) time.Time {
+	at := earlier(e.begun.Add(t.cfg.Within), e.expires)
+	if e.Delay > 0 {
+		at = later(at, t.held).Add(e.Delay)
 	}
 	return at
 }
 
+// expiredAt is when an event is reported as expired. If this node is the first to report it, nobody else
+// may be there to do so, and it holds it for maxHold only.
+func (t *Table[K, V]) expiredAt(e *entry[K, V]) time.Time {
+	at := later(e.expires, t.held)
+	if e.Delay == 0 {
+		at = earlier(at, e.expires.Add(maxHold))
+	}
+	return at.Add(e.Delay)
+}
+
+// removedAt is when an event that has ended is forgotten. A report may be due until then.
+func (e *entry[K, V]) removedAt() time.Time {
+	return earlier(e.ended.Add(keepEnded), later(e.expires, e.ended).Add(keepExpired))
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
 		return b
 	}
 	return a
@@ -64,9 +94,9 @@ func (t *Table[K, V]) pending(e *entry[K, V], k Kind) (at time.Time, ok bool) {
 	case k == Delivered:
 		return e.received.Add(e.Delay), !e.received.IsZero()
 	case k == Undelivered:
-		return t.undeliveredAt(e), e.received.IsZero() && (e.ended.IsZero() || e.ranOut)
+		return t.undeliveredAt(e), e.received.IsZero() && !e.told[Delivered] && (e.ended.IsZero() || e.ranOut)
 	case k == Expired:
-		return e.expires.Add(e.Delay), e.ranOut
+		return t.expiredAt(e), e.ranOut
 	}
 	return at, false
 }

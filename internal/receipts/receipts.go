@@ -63,7 +63,7 @@ type Report struct {
 // Event is an event to track.
 type Event[V any] struct {
 	ID    string
-	Same  string        // another event with the same ID and another Same replaces it
+	Same  string        // another event with the same ID and another Same replaces it, unless it began earlier
 	User  string        // see Table.Of
 	Group string        // see Table.EndGroup
 	Ago   time.Duration // how long ago it began
@@ -72,14 +72,22 @@ type Event[V any] struct {
 	Value V
 }
 
-// keepEnded is how long the id of an event that has ended is remembered at most, so that a late
-// message does not begin it again.
-const keepEnded = 10 * time.Minute
-
-// maxEarly is the maximum number of receipts of unknown events that are kept, and keepEarly how long.
+// An event that has ended is remembered, so that a late message does not begin it again, and other nodes learn of its
+// end: for keepExpired after it has expired or would have, and at most for keepEnded.
 const (
-	maxEarly  = 1024
-	keepEarly = 10 * time.Second
+	keepEnded   = 10 * time.Minute
+	keepExpired = time.Minute
+)
+
+// maxHold is how long a node that is to report first that an event has expired waits for the other nodes at most.
+const maxHold = 45 * time.Second
+
+// maxEarly is the maximum number of receipts, and of ends, of unknown events that are kept; keepEarly and
+// keepEarlyEnd are how long.
+const (
+	maxEarly     = 1024
+	keepEarly    = 10 * time.Second
+	keepEarlyEnd = 2 * time.Second
 )
 
 type earlyReceipt struct {
@@ -96,6 +104,8 @@ type Table[K comparable, V any] struct {
 	users   map[string][]*entry[K, V] // of those that have not ended, the oldest first
 	groups  map[string][]*entry[K, V] // likewise
 	early   map[string]earlyReceipt   // of events that are not known yet
+	over    map[string]time.Time      // when End was called for such an event
+	held    time.Time                 // see Hold
 }
 
 type entry[K comparable, V any] struct {
@@ -127,18 +137,19 @@ type device struct {
 func New[K comparable, V any](cfg Config[K, V]) *Table[K, V] {
 	return &Table[K, V]{
 		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{},
-		early: map[string]earlyReceipt{},
+		early: map[string]earlyReceipt{}, over: map[string]time.Time{},
 	}
 }
 
-// Begin begins to track an event. It returns false if the event is tracked already or has ended, or
-// with full if too many are tracked.
+// Begin begins to track an event. It returns false if the event is tracked already or has ended, if a later one
+// with that ID is or has, or with full if too many are tracked.
 func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 	now := time.Now()
+	begun := now.Add(-e.Ago)
 	t.mu.Lock()
 	old := t.entries[e.ID]
 	switch {
-	case old != nil && old.Same == e.Same:
+	case old != nil && (old.Same == e.Same || begun.Before(old.begun)):
 		t.mu.Unlock()
 		return false, false
 	case old == nil && len(t.entries) >= t.cfg.Max:
@@ -150,7 +161,7 @@ func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 		devices = t.endLocked(old, now)
 		t.removeLocked(old)
 	}
-	n := &entry[K, V]{Event: e, begun: now.Add(-e.Ago), expires: now.Add(e.Left), devices: map[K]*device{}, local: e.Delay == 0}
+	n := &entry[K, V]{Event: e, begun: begun, expires: now.Add(e.Left), devices: map[K]*device{}, local: e.Delay == 0}
 	n.timer.F = func() { go t.due(n) }
 	t.entries[e.ID] = n
 	t.users[e.User] = append(t.users[e.User], n)
@@ -298,11 +309,17 @@ func (t *Table[K, V]) Told(id string, k Kind) {
 }
 
 // End ends the tracking of an event, and returns when no Send of it is running. here says that this
-// node has learned of it first. It reports whether the event was tracked and had not ended.
+// node has learned of it first. It reports whether the event was tracked and had not ended. One that has expired
+// here, because the end comes a little late, is not reported as expired any more.
 func (t *Table[K, V]) End(id string, here bool) bool {
 	t.mu.Lock()
 	e := t.entries[id]
 	if e == nil || !e.ended.IsZero() {
+		if e == nil {
+			t.endedEarlyLocked(id)
+		} else {
+			e.told[Expired] = true
+		}
 		t.mu.Unlock()
 		return false
 	}
@@ -315,6 +332,21 @@ func (t *Table[K, V]) End(id string, here bool) bool {
 	}
 	t.cfg.Ended(e.Value, devices)
 	return true
+}
+
+func (t *Table[K, V]) endedEarlyLocked(id string) {
+	if len(t.over) >= maxEarly {
+		clear(t.over)
+	}
+	t.over[id] = time.Now()
+}
+
+// EndedEarly reports whether End was called for an event a moment ago, when it was not known.
+func (t *Table[K, V]) EndedEarly(id string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	at, ok := t.over[id]
+	return ok && time.Since(at) < keepEarlyEnd
 }
 
 // OfGroup returns the ids of the group's events that have not ended.

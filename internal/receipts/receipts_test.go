@@ -230,7 +230,9 @@ func TestTable_BeginsOnce(t *testing.T) {
 		require.Equal(t, []string{"b"}, n.OfGroup("trip"))
 		n.End("b", true)
 		require.Empty(t, n.OfGroup("trip"))
-		time.Sleep(2 * time.Minute)
+		time.Sleep(2*time.Minute - tick)
+		require.Equal(t, 2, n.Len(), "other nodes may ask how they have ended, until a minute after the expiry")
+		time.Sleep(2 * tick)
 		n.begin("c", time.Minute, 0)
 	})
 }
@@ -275,6 +277,101 @@ func TestTable_EarlyReceipt(t *testing.T) {
 		}
 		time.Sleep(5 * time.Second)
 		n.expect()
+	})
+}
+
+// An earlier event of that id, which a node that has missed the later one still tracks, does not replace it, also after
+// its end.
+func TestTable_EarlierEventDoesNotReplaceALaterOne(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", time.Minute, 0)
+		require.True(t, n.send("a", "x"))
+		earlier := receipts.Event[string]{ID: "a", Same: "earlier", User: "driver", Ago: time.Second, Left: time.Minute, Value: "a"}
+		ok, full := n.Begin(earlier)
+		require.False(t, ok || full)
+		require.False(t, n.send("a", "x"))
+		n.End("a", true)
+		ok, _ = n.Begin(earlier)
+		require.False(t, ok)
+		require.Empty(t, n.Of("driver"))
+		n.expect("ended a [x]")
+	})
+}
+
+// A node that hears of the report and not of the receipt knows that there is one.
+func TestTable_DeliveredElsewhere(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		for id, delay := range map[string]time.Duration{"first": 0, "next": 2 * time.Second} {
+			n.begin(id, 20*time.Second, delay)
+			n.Told(id, receipts.Delivered)
+		}
+		time.Sleep(10 * time.Second)
+		n.expect()
+	})
+}
+
+// An answer right before the expiry reaches this node right after it.
+func TestTable_EndComesLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", time.Second, 2*time.Second)
+		time.Sleep(time.Second + tick)
+		n.expect("ended a []")
+		require.False(t, n.End("a", false))
+		n.Told("a", receipts.Undelivered)
+		time.Sleep(time.Hour)
+		n.expect()
+	})
+}
+
+// A node that hears nothing of the others does not know what has ended, or was received.
+func TestTable_Hold(t *testing.T) {
+	const delay = 2 * time.Second
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.Hold(time.Now().Add(time.Hour))
+		n.begin("first", 10*time.Second, 0)
+		n.begin("next", 11*time.Second, delay)
+		time.Sleep(9 * time.Second)
+		n.expect("undelivered first devices false")
+		time.Sleep(9 * time.Second)
+		n.expect("ended first []", "ended next []")
+		n.Hold(time.Now().Add(time.Second))
+		time.Sleep(time.Second + tick)
+		n.expect("expired first")
+		time.Sleep(delay)
+		n.expect("undelivered next devices false", "expired next")
+		time.Sleep(time.Hour)
+		n.expect()
+		require.Zero(t, n.Len())
+
+		n.Hold(time.Now().Add(time.Hour))
+		n.begin("first", 10*time.Second, 0)
+		n.begin("next", 11*time.Second, delay)
+		time.Sleep(54 * time.Second)
+		n.expect("undelivered first devices false", "ended first []", "ended next []")
+		time.Sleep(time.Second + tick)
+		n.expect("expired first")
+		time.Sleep(2 * time.Hour)
+		n.expect()
+		require.Zero(t, n.Len())
+	})
+}
+
+func TestTable_EndedEarly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		require.False(t, n.EndedEarly("a"))
+		require.False(t, n.End("a", true))
+		require.True(t, n.EndedEarly("a"))
+		time.Sleep(2 * time.Second)
+		require.False(t, n.EndedEarly("a"))
+		for i := range 3000 {
+			n.End(fmt.Sprint("invented", i), false)
+		}
+		require.False(t, n.EndedEarly("invented0"))
 	})
 }
 

@@ -236,13 +236,13 @@ func (r *Roster) Disconnected(u User, at time.Time) {
 }
 
 // Place returns the place of this node, named self, in the order that the nodes which stay have for a
-// user. The first place is 0.
-func (r *Roster) Place(self string, u User) int {
+// user. The first place is 0. The node of the Peer except, which may be empty, has no place.
+func (r *Roster) Place(self, except string, u User) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	names := []string{self}
-	for _, other := range r.nodes {
-		if other.stays() && other.name != "" {
+	for peer, other := range r.nodes {
+		if other.stays() && other.name != "" && peer != except {
 			names = append(names, other.name)
 		}
 	}

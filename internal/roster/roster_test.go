@@ -306,14 +306,19 @@ func TestRoster_Place(t *testing.T) {
 				r.Named("peer of "+other, other)
 			}
 		}
-		place := r.Place(self, u)
+		place := r.Place(self, "", u)
 		places[place] = true
+		for _, other := range names { // a node has at most one place less without another
+			if other != self {
+				require.Contains(t, []int{place, place - 1}, r.Place(self, "peer of "+other, u))
+			}
+		}
 		for _, other := range names {
 			if other != self {
 				r.Lost("peer of "+other, time.Now())
 			}
 		}
-		require.Zero(t, r.Place(self, u), "alone")
+		require.Zero(t, r.Place(self, "", u), "alone")
 	}
 	require.Equal(t, map[int]bool{0: true, 1: true, 2: true}, places)
 }
