@@ -136,9 +136,9 @@ const (
 	maxReclaimPause = 200 * time.Millisecond
 )
 
-// claimTries is how often a node tries to be the first one that recovers a socket of another node. That it
-// is not may be because the client has tried before, or because this node knows an older state.
-const claimTries = 6
+// claimTries is how often a node tries to be the first one that recovers a socket, in 1.3 s. That it is not may
+// be because the client has tried before, and its handshake is not over, or because this node knows an older state.
+const claimTries = 10
 
 // reclaim makes a socket the former one of its client, which it returns, or nil. again says that another
 // handshake of the client has it at present. tries counts the calls.
@@ -169,7 +169,7 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 		return nil, false
 	}
 	if !ns.rt.peerSockets.first(ctx, ns, a) {
-		return nil, a.Here() || tries < claimTries
+		return nil, tries < claimTries
 	}
 	ok, taken := s.inner.Resume(a, p, offset)
 	if !ok {

@@ -264,9 +264,9 @@ func (o *oracle) whyOldLocked(at, arrived time.Time) string {
 }
 
 // couldNotTellLocked reports whether a failure is that of a node that was shut down while it could
-// not publish: it says so, and the other nodes publish its users.
+// not publish, or while another node could not say that it takes over the users: it says so, and the other nodes publish its users.
 func (o *oracle) couldNotTellLocked(l *life, r report) bool {
-	_, bad := o.troubledLocked(l, r.At.Add(-nodeShutdown), r.At)
+	bad := slices.ContainsFunc(o.spansLocked(), func(s span) bool { return s.hard() && s.meets(r.At.Add(-nodeShutdown), r.At) })
 	return l.leaving && bad && strings.HasPrefix(r.Text, shuttingDown) && strings.Contains(r.Text, "presence not published")
 }
 

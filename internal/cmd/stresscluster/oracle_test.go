@@ -320,19 +320,21 @@ func TestOracle_CouldNotTell(t *testing.T) {
 	for name, c := range map[string]struct {
 		leaving  bool
 		troubles []span
+		other    []span // of the path of another node
 		r        report
 		want     bool
 	}{
-		"Redis was stopped":     {true, []span{bad(pauseRedis, 12, 19)}, failed(presenceText), true},
-		"nothing was wrong":     {true, nil, failed(presenceText), false},
-		"long before":           {true, []span{bad(pauseRedis, 1, 9)}, failed(presenceText), false},
-		"it does not shut down": {false, []span{bad(pauseRedis, 12, 19)}, failed(presenceText), false},
-		"something else":        {true, []span{bad(pauseRedis, 12, 19)}, failed(shuttingDown + "goroutines"), false},
+		"Redis was stopped":      {true, []span{bad(pauseRedis, 12, 19)}, nil, failed(presenceText), true},
+		"another node is silent": {true, nil, []span{bad(silence, 18, 21)}, failed(presenceText), true},
+		"nothing was wrong":      {true, nil, nil, failed(presenceText), false},
+		"long before":            {true, []span{bad(pauseRedis, 1, 9)}, nil, failed(presenceText), false},
+		"it does not shut down":  {false, []span{bad(pauseRedis, 12, 19)}, nil, failed(presenceText), false},
+		"something else":         {true, []span{bad(pauseRedis, 12, 19)}, nil, failed(shuttingDown + "goroutines"), false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newScenario()
-			s.n0.leaving, s.redis = c.leaving, c.troubles
+			s.n0.leaving, s.redis, s.n1.place.bad = c.leaving, c.troubles, c.other
 			s.reported(s.n0, c.r)
 			n, first := s.verdict()
 			require.Equal(t, c.want, n == 0, "%v", first)
