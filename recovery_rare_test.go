@@ -309,3 +309,22 @@ func TestRecoveryNodes_TriesAgain(t *testing.T) {
 	client, hello := back(t, c.servers[1], former, "d1")
 	recovers(t, client, hello, former, 1)
 }
+
+// claimedAdapter says that every socket was claimed before.
+type claimedAdapter struct{ *realtimetest.HubNode }
+
+func (claimedAdapter) Claim(context.Context, string, time.Duration) (bool, error) { return false, nil }
+
+// The claim of a handshake whose node has died blocks nobody for long.
+func TestRecoveryNodes_ClaimedByNobody(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		s := c.site(claimedAdapter{c.hub.Node()})
+		former := s.Driver(t, "d1")
+		cut(t, s, former)
+		began := time.Now()
+		client, hello := back(t, s, former, "d1")
+		isNew(t, client, hello, former)
+		require.Less(t, time.Since(began), 2*time.Second)
+	})
+}
