@@ -32,6 +32,7 @@ const (
 // A backend makes offers, and knows which of them were accepted.
 type backend struct {
 	bus     closableBus
+	hears   closableBus // of told: the same, or one with a group of its own
 	store   *os.Root
 	reports *os.File
 }
@@ -49,13 +50,18 @@ type report struct {
 	By    realtime.ReceivedBy `json:"by,omitempty"`
 }
 
-// newBus returns the bus of a server, which the nodes that have a Redis share: an event of a node that is
-// killed is handled by another one.
-func newBus(redis string) (closableBus, error) {
+// newBuses returns the bus of a server, and the one of the backend. Nodes that have a Redis share them: an event
+// of a node that is killed is handled by another one.
+func newBuses(redis string) (server, backend closableBus, err error) {
 	if redis == "" {
-		return realtime.NewMemoryBus(), nil
+		bus := realtime.NewMemoryBus()
+		return bus, bus, nil
 	}
-	return redisbus.New(redisbus.Options{URL: redis})
+	if server, err = redisbus.New(redisbus.Options{URL: redis}); err != nil {
+		return nil, nil, err
+	}
+	backend, err = redisbus.New(redisbus.Options{URL: redis, Group: "backend"})
+	return server, backend, err
 }
 
 // newBackend opens the store, and sets the options of a server with offers.
@@ -69,19 +75,24 @@ func newBackend(dir, redis string, o *realtime.Options) (*backend, error) {
 			return nil, err
 		}
 	}
-	bus, err := newBus(redis)
+	bus, hears, err := newBuses(redis)
 	if err != nil {
 		return nil, err
 	}
-	b := &backend{bus: bus, store: store}
+	b := &backend{bus: bus, hears: hears, store: store}
 	if b.reports, err = store.OpenFile(reportsFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
 		return nil, err
 	}
-	if _, err := b.bus.Subscribe(b.told); err != nil {
+	if _, err := b.hears.Subscribe(b.told); err != nil {
 		return nil, err
 	}
 	o.Bus, o.Offers, o.Snapshots = b.bus, b, b
 	return b, nil
+}
+
+// close closes the buses.
+func (b *backend) close(ctx context.Context) error {
+	return errors.Join(b.hears.Close(ctx), b.bus.Close(ctx))
 }
 
 // report appends a line, by a single write, so that processes do not mix theirs.

@@ -110,7 +110,7 @@ func main() {
 			log.Fatal(err)
 		}
 		mux.HandleFunc("POST /bench/offer", b.offer)
-		closeBus = b.bus.Close
+		closeBus = b.close
 	}
 	rt, err := realtime.New(o)
 	if err != nil {
