@@ -150,7 +150,7 @@ func (l *Log[M]) Take(a *Away, offset *string) (ok, taken bool) {
 		if !l.completeLocked(a, a.seen) { // another node may have the rest
 			ok = !a.Here() || a.seen.At >= l.trimmed // otherwise only this node knew what else was queued
 		} else {
-			_, ok = l.missedLocked(a, a.seen, names(a.Rooms), 0, 0)
+			_, ok = l.missedLocked(a, a.seen.inOrder(a), names(a.Rooms), 0, 0)
 		}
 	}
 	a.taken = ok
@@ -168,15 +168,11 @@ func (l *Log[M]) textLocked(s Seen) string {
 		}
 		own, _ = l.parse(label)
 	}
-	from := own.and(s).From
-	if s.partial || len(from) > maxMarks {
+	all := own.and(s)
+	if s.partial || len(all.From) > maxMarks {
 		return ""
 	}
-	b := l.Mark(s.At).Append(nil)
-	for _, m := range from {
-		b = m.Append(b)
-	}
-	return string(b)
+	return string(all.append(l.Mark(s.At).Append(nil)))
 }
 
 // seenLocked returns what the client of a socket has received. ok is false if that is unknown, or
@@ -210,6 +206,15 @@ func (l *Log[M]) seenLocked(a *Away, offset *string) (s Seen, ok bool) {
 // reached reports whether a client has received an event.
 func (l *Log[M]) reached(s Seen, m Mark) bool {
 	return s.from(m.Emitter) >= m.At || m.Emitter == l.cfg.Emitter && s.At >= m.At
+}
+
+// inOrder returns what the client of a socket has received. On the node of the socket, what the client has missed came
+// later, also from a node of which events were lost before.
+func (s Seen) inOrder(a *Away) Seen {
+	if a.Here() {
+		s.unsure = nil
+	}
+	return s
 }
 
 // Here reports whether the socket is one of this node.
@@ -253,7 +258,7 @@ type Caught[M any] struct {
 func (l *Log[M]) Catch(a *Away, now []string, p *Part[M]) (c Caught[M], ok bool) {
 	l.head += 2 // see Caught.Head
 	c = Caught[M]{Head: l.head - 1, Seen: a.seen}
-	s := a.seen
+	s := a.seen.inOrder(a)
 	var upto Seen
 	if p != nil {
 		upto, _ = l.parse(p.Upto)
@@ -310,7 +315,7 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (misse
 			continue
 		case e.Origin.Here && a.Turn > 0 && (!a.Here() || e.emitter != l.self || at <= a.Base): // was the socket there?
 			return nil, false
-		case e.Origin.Unknown && !a.Here():
+		case e.Origin.Unknown && !a.Here(), slices.Contains(s.unsure, e.emitter.Emitter):
 			return nil, false
 		case e.mayExcept(a), !e.to(both, true):
 			return nil, false

@@ -297,6 +297,9 @@ func (l *Log[M]) appendLabelLocked(b []byte, at uint64, later map[*emitter]uint6
 		if first, ok := later[e]; ok {
 			m.At = min(m.At, first-1)
 		}
+		if !e.deafened.IsZero() {
+			m.At |= unsure
+		}
 		switch {
 		case e.last.Before(silent):
 		case n == maxMarks:

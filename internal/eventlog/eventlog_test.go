@@ -976,6 +976,61 @@ func TestLog_RecordOfEqualMarks(t *testing.T) {
 	require.Equal(t, a.After, f.Sure)
 }
 
+// A client that was connected in a gap of its node has received what came later. It does not get what was lost
+// before that, on a node that has it: the order would be wrong.
+func TestLog_GapBeforeWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	none := eventlog.Emitter{}
+	for name, test := range map[string]struct {
+		lost  bool            // node 2 emits in the gap of node 0
+		heard func(c cluster) // before the client leaves
+		to    int
+		want  []string // nil: it is new
+	}{
+		"nothing was lost":                    {to: 1, want: []string{"later"}},
+		"the emitter is not heard again":      {lost: true, to: 1},
+		"on its own node":                     {lost: true, to: 0, want: []string{"later"}},
+		"on its own node, it emits once more": {lost: true, to: 0, heard: func(c cluster) { c.emit(1, "more", 0, 2) }, want: []string{"later"}},
+		"the emitter is heard again":          {lost: true, to: 1, heard: func(c cluster) { c[0].HearAll(c[2].Newest()); c.emit(1, "more", 0, 2) }, want: []string{"later"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			room := []string{"room"}
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			c.emit(2, "a", 0, 1)
+			c[0].Gap(none, c[0].now)
+			if test.lost {
+				c.emit(2, "lost", 1)
+			}
+			queued := c[0].Head() + 1
+			c.emit(1, "received", 0, 2)
+			if test.heard != nil {
+				test.heard(c)
+				queued = c[0].Head()
+			}
+			last := c[0].Label(queued)
+			a := c[0].leave(room, start, queued)
+			a.Label = since
+			c.emit(1, "later", 0, 2)
+			if test.to == 0 {
+				c[0].HearAll(c[2].Newest())
+			} else {
+				r, ok := c[0].Received(a, &last, time.Time{})
+				require.True(t, ok)
+				a, ok = c[1].Foreign(r, c[1].now, nil)
+				require.True(t, ok)
+			}
+			missed, ok := c[test.to].back(a, last, "room")
+			require.Equal(t, test.want != nil, ok)
+			if ok {
+				require.Equal(t, test.want, missed)
+			}
+		})
+	}
+}
+
 // The client of a node whose events did not reach the others comes to one of them only if it has received these.
 func TestLog_Unshared(t *testing.T) {
 	t.Parallel()

@@ -23,6 +23,9 @@ const (
 	// maxMarks is the maximum number of nodes in a label. In a larger cluster only the node of a label
 	// knows what it means, which Incomplete says.
 	maxMarks = 32
+	// unsure is added to a node's position in a label if events of that node may have been lost before: a client
+	// with a later event has not received them, and would get them in the wrong order.
+	unsure = 1 << (6*digits - 1)
 	// Incomplete is the end of a label that lacks nodes.
 	Incomplete = "*"
 	alphabet   = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
@@ -91,9 +94,10 @@ func ParseStep(text string) (s Step, ok bool) {
 
 // Seen says which events a client has received.
 type Seen struct {
-	At      uint64 // all that have a position up to this one on this node
-	From    []Mark // and those that another node has emitted, up to its position
-	partial bool   // there are more nodes than are in From
+	At      uint64    // all that have a position up to this one on this node
+	From    []Mark    // and those that another node has emitted, up to its position
+	partial bool      // there are more nodes than are in From
+	unsure  []Emitter // those of From of which it has later ones too, or what other nodes have emitted later
 }
 
 // Seen reads a label of any node. ok is false if the text is none.
@@ -112,10 +116,25 @@ func (l *Log[M]) parse(label string) (s Seen, ok bool) {
 		case i == 0 && m.Emitter == l.cfg.Emitter:
 			s.At, s.partial = m.At, false
 		default:
+			if m.At&unsure != 0 {
+				m.At &^= unsure
+				s.unsure = append(s.unsure, m.Emitter)
+			}
 			s.From = append(s.From, m)
 		}
 	}
 	return s, true
+}
+
+// append appends the marks of From, as they are in a label.
+func (s Seen) append(b []byte) []byte {
+	for _, m := range s.From {
+		if slices.Contains(s.unsure, m.Emitter) {
+			m.At |= unsure
+		}
+		b = m.Append(b)
+	}
+	return b
 }
 
 // Zero reports whether nothing was received.
@@ -144,7 +163,18 @@ func (s Seen) and(o Seen) Seen {
 			both.From = append(both.From, m)
 		}
 	}
+	both.unsure = append(s.unsureBeside(o), o.unsureBeside(s)...)
 	return both
+}
+
+// unsureBeside returns unsure of what a client has received that has also received what the other one says.
+func (s Seen) unsureBeside(o Seen) (still []Emitter) {
+	for _, e := range s.unsure {
+		if o.from(e) <= s.from(e) || slices.Contains(o.unsure, e) {
+			still = append(still, e)
+		}
+	}
+	return still
 }
 
 // covers reports whether the event at a position of this log, which is m, was received.
