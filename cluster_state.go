@@ -60,6 +60,7 @@ func (n node) Receiving(err error) {
 func (n node) Gap(g Gap) {
 	rt := n.rt
 	rt.peerRooms.missed(g.Peer)
+	rt.peerSockets.missed(g)
 	if rt.stopping.Load() {
 		rt.peerUsers.shareAll()
 		return
@@ -70,7 +71,6 @@ func (n node) Gap(g Gap) {
 	}
 	// The order matters: a handshake that does not see the new number of gaps either reads
 	// its rows after the cache was emptied, or has an admitted socket, which the sweep checks.
-	rt.peerSockets.missed(g)
 	rt.forgetRows()
 	rt.pending.gaps.Add(1)
 	rt.sweep.now()

@@ -88,12 +88,13 @@ type gaps struct {
 type signals struct {
 	mu      sync.Mutex // guards the fields below
 	queue   []func()
-	gaps    int  // the number of gaps in queue
-	running bool // a goroutine makes the calls
-	deaf    bool // the last report to Node.Receiving was that the node does not receive
+	gaps    int           // the number of gaps in queue
+	more    *realtime.Gap // those that have no place in it, as one of all nodes; nil: there are none
+	running bool          // a goroutine makes the calls
+	deaf    bool          // the last report to Node.Receiving was that the node does not receive
 }
 
-// maxGaps is the maximum number of gaps that wait: a further one adds nothing.
+// maxGaps is the maximum number of gaps that wait: further ones are reported as one.
 const maxGaps = 16
 
 // underWay is how long a message may be under way from the node that emits it to Redis: the
@@ -200,16 +201,37 @@ func (a *Adapter) gap(g realtime.Gap) {
 	a.gaps.mu.Unlock()
 	a.signals.mu.Lock()
 	defer a.signals.mu.Unlock()
+	a.queueGapLocked(g)
+}
+
+func (a *Adapter) queueGapLocked(g realtime.Gap) {
 	if a.signals.gaps >= maxGaps {
+		a.signals.more = withGap(a.signals.more, g)
 		return
 	}
 	a.signals.gaps++
 	a.signalLocked(func() {
 		a.signals.mu.Lock()
 		a.signals.gaps--
+		if more := a.signals.more; more != nil {
+			a.signals.more = nil
+			a.queueGapLocked(*more)
+		}
 		a.signals.mu.Unlock()
 		a.node.Gap(g)
 	})
+}
+
+// withGap returns a gap of all nodes that covers g and the other one, which may be nil.
+func withGap(other *realtime.Gap, g realtime.Gap) *realtime.Gap {
+	g.Peer = ""
+	if other != nil && other.Since.Before(g.Since) {
+		g.Since = other.Since
+	}
+	if other != nil && other.Until.After(g.Until) {
+		g.Until = other.Until
+	}
+	return &g
 }
 
 // receiving reports to the node that it does not receive, because of err, or that it receives

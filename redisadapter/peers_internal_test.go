@@ -129,3 +129,31 @@ func TestDecodeState_RefusesIDsThatNoNodeHas(t *testing.T) {
 		require.Equal(t, ok, err == nil, uid)
 	}
 }
+
+// A node that is slow gets the gaps for which there is no place as one of all nodes.
+func TestAdapter_ManyGaps(t *testing.T) {
+	t.Parallel()
+	a, err := New(Options{URL: "redis://127.0.0.1:1", Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	n := gapsNode{gaps: make(chan realtime.Gap)}
+	a.node = n
+	began := time.Unix(1e9, 0)
+	gap := func(i int) realtime.Gap {
+		at := began.Add(time.Duration(i) * time.Second)
+		return realtime.Gap{Since: at, Until: at.Add(time.Second), Peer: fmt.Sprint("node ", i)}
+	}
+	const all = 2 * maxGaps
+	for i := range all {
+		a.gap(gap(i))
+	}
+	last := realtime.Gap{Peer: "none"}
+	for timeout := time.After(30 * time.Second); last.Peer != ""; {
+		select {
+		case last = <-n.gaps:
+		case <-timeout:
+			require.Fail(t, "no gap of all nodes")
+		}
+	}
+	require.Equal(t, gap(all-1).Until, last.Until)
+	require.False(t, last.Since.After(gap(maxGaps+1).Since), "it begins with the first that had no place")
+}
