@@ -24,8 +24,8 @@ type busHandover struct {
 
 // register makes the bus call await before it hands events over. It returns nil if that is not needed.
 func (h *busHandover) register() (cancel func()) {
-	bus := handoverBusIn(h.rt.opts.Bus)
-	if bus == nil || !h.rt.clustered || h.rt.opts.Cluster.BusFanOut {
+	bus, ok := busAs[HandoverBus](h.rt.opts.Bus)
+	if !ok || !h.rt.clustered || h.rt.opts.Cluster.BusFanOut {
 		return nil
 	}
 	return bus.BeforeHandover(h.await)

@@ -271,38 +271,33 @@ type HandoverBus interface {
 	BeforeHandover(f func(ctx context.Context)) (cancel func())
 }
 
-// handoverBusIn returns the HandoverBus that b is or wraps, or nil.
-func handoverBusIn(b EventBus) HandoverBus {
+// LeavingBus may be implemented by an EventBus whose nodes share the events, as those of package redisbus do.
+// Shutdown calls Leave before it cancels the server's subscription. Otherwise the host's own subscriptions would be
+// the only ones for a while: what this node takes then would count as handled, and no client would get it.
+type LeavingBus interface {
+	EventBus
+	// Leave makes this node take no more events, and returns when it handles none, or ctx ends. Publish works as
+	// before.
+	Leave(ctx context.Context) error
+}
+
+// busAs returns the bus of a type that b is or wraps. ok is false if there is none.
+func busAs[B EventBus](b EventBus) (bus B, ok bool) {
 	for range maxWrappers {
-		switch bus := b.(type) {
-		case HandoverBus:
-			return bus
-		case BusWrapper:
-			b = bus.Unwrap()
-		default:
-			return nil
+		if bus, ok = b.(B); ok {
+			return bus, true
 		}
+		w, wraps := b.(BusWrapper)
+		if !wraps {
+			return bus, false
+		}
+		b = w.Unwrap()
 	}
-	return nil
+	return bus, false
 }
 
 // maxWrappers is how many BusWrappers may be around a bus.
 const maxWrappers = 16
-
-// memoryBusIn returns the MemoryBus that b is or wraps, or nil.
-func memoryBusIn(b EventBus) *MemoryBus {
-	for range maxWrappers {
-		switch bus := b.(type) {
-		case *MemoryBus:
-			return bus
-		case BusWrapper:
-			b = bus.Unwrap()
-		default:
-			return nil
-		}
-	}
-	return nil
-}
 
 // Identity is the user and the login session of a socket. The user does not change; auth:refresh
 // may replace the session.

@@ -248,7 +248,7 @@ func (rt *Server) subscribe() error {
 	}
 	rt.publisher.parties.learn()
 	to, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (to busSubscription, err error) { // a call that is abandoned changes nothing of rt
-		if to.memory = memoryBusIn(rt.opts.Bus); to.memory == nil {
+		if to.memory, _ = busAs[*MemoryBus](rt.opts.Bus); to.memory == nil {
 			if to.cancel, err = rt.opts.Bus.Subscribe(rt.publisher.subscription); err == nil {
 				to.unregister = rt.busHandover.register()
 			}

@@ -49,8 +49,7 @@ import (
 // times and concurrently, and so may Server.Shutdown: a later call waits, within its ctx, for the
 // first one, and returns the same error. httpServer may be nil; a host with several of them
 // passes the one whose requests publish, and shuts the others down after that. Close a bus of
-// yours, and what your services use, after Shutdown. A subscription of yours on the server's bus is
-// canceled before it: package redisbus takes an event that this one alone has handled for delivered.
+// yours, and what your services use, after Shutdown.
 func Shutdown(ctx context.Context, httpServer *http.Server, rt *Server) error {
 	first := false
 	rt.ending.once.Do(func() { first = true })
@@ -230,6 +229,9 @@ func (rt *Server) stopBus(ctx context.Context) error {
 	errs := []error{unfinished("domain events not delivered", rt.flushBus(ctx))}
 	if rt.ownBus != nil {
 		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
+	}
+	if bus, ok := busAs[LeavingBus](rt.opts.Bus); ok {
+		errs = append(errs, unfinished("the bus still gets events", rt.await(ctx, bus.Leave)))
 	}
 	if rt.unsubscribe != nil {
 		errs = append(errs, unfinished("a domain event is being handled", rt.await(ctx, func(context.Context) error { rt.unsubscribe(); return nil })))

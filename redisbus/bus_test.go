@@ -4,6 +4,7 @@ package redisbus_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -240,4 +241,42 @@ func TestBus_Check_IsRedWhileRedisIsAway(t *testing.T) {
 	eventually(t, "both are green", func() bool { return b.Check(t.Context()) == nil && publisher.Check(t.Context()) == nil })
 	require.NoError(t, publisher.Publish(t.Context(), event("a", 2)))
 	eventually(t, "events are handled again", func() bool { return len(got.all()) == 2 })
+}
+
+// A node that leaves handles no more events, although it has subscriptions: other nodes do, and it still publishes.
+func TestBus_Leave(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	a, b := newBus(t, r.url(), nil), newBus(t, r.url(), nil)
+	require.NoError(t, a.Leave(t.Context()), "it has not joined")
+	var server, host, other recorder
+	begun, hold := make(chan struct{}), make(chan struct{})
+	cancel := subscribe(t, a, func(ctx context.Context, e realtime.Envelope) error {
+		if e.Key == "first" {
+			close(begun)
+			<-hold
+		}
+		return server.handle(ctx, e)
+	})
+	subscribe(t, a, host.handle)
+	require.NoError(t, a.Publish(t.Context(), event("first", 0)))
+	<-begun
+	brief, end := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer end()
+	require.ErrorIs(t, a.Leave(brief), context.DeadlineExceeded, "a handler runs")
+	left := make(chan error, 1)
+	again := subscribe(t, a, host.handle) // it joins again
+	again()
+	go func() { left <- a.Leave(t.Context()) }()
+	close(hold)
+	require.NoError(t, <-left)
+	cancel()
+	before := len(host.all())
+	for n := range 20 {
+		require.NoError(t, a.Publish(t.Context(), event(fmt.Sprint("k", n), 0)))
+	}
+	require.NoError(t, a.Check(t.Context()))
+	subscribe(t, b, other.handle)
+	eventually(t, "the other node handles them", func() bool { return len(other.all()) >= 20 })
+	require.Len(t, host.all(), before)
 }

@@ -11,7 +11,10 @@ import (
 	"github.com/rodando/realtime/internal/hostcall"
 )
 
-var _ realtime.HandoverBus = (*Bus)(nil)
+var (
+	_ realtime.HandoverBus = (*Bus)(nil)
+	_ realtime.LeavingBus  = (*Bus)(nil)
+)
 
 // handover is a function of BeforeHandover.
 type handover struct {

@@ -24,6 +24,7 @@ type member struct {
 	asked time.Time       // when the host called Subscribe
 	ctx   context.Context // ends when the node leaves the group
 	leave context.CancelFunc
+	over  chan struct{} // closed when the node handles no event any more
 
 	sessions map[int]*session // by the partition's index; used by run alone
 	tokens   map[int]string   // by the partition's index: tokens of leases that Redis may have given without an answer; used by run alone
@@ -35,7 +36,7 @@ type member struct {
 }
 
 func newMember(b *Bus, began []entryID, asked time.Time) *member {
-	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}}
+	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}, over: make(chan struct{})}
 	m.ctx, m.leave = context.WithCancel(b.handling)
 	return m
 }
@@ -106,6 +107,7 @@ func (m *member) note(of int, err error) {
 
 // run sends heartbeats until the node leaves the group, then waits until all sessions have ended.
 func (m *member) run() {
+	defer close(m.over)
 	tick := time.NewTicker(m.b.timing.beat)
 	defer tick.Stop()
 	for m.ctx.Err() == nil {

@@ -42,8 +42,8 @@ var errNobody = errors.New("there is no subscription any more")
 // delays no other one if it has a Bus with an Options.Group of its own.
 //
 // An event is handled when the handlers that the Bus then has have returned nil. So one that is the only
-// one for a moment, as beside a server before realtime.New or after realtime.Shutdown, takes events
-// from the other. Give it a Bus with an Options.Group of its own, or call its cancel before Shutdown.
+// one for a moment, as beside a server before realtime.New, takes events from the other. Subscribe it after
+// New, or give it a Bus with an Options.Group of its own.
 //
 // Subscribe blocks while it connects to Redis, a few seconds at most. After Close it returns
 // realtime.ErrClosed. cancel waits for running calls of the handler, but not for abandoned ones,
@@ -92,6 +92,24 @@ func (b *Bus) unsubscribe(s *subscription) {
 	}
 	b.mu.Unlock()
 	s.running.Wait()
+}
+
+// Leave implements realtime.LeavingBus: the node leaves its group, although it has subscriptions. Their handlers
+// get no more events, unless somebody subscribes again. Leave returns when no handler runs, or ctx ends.
+func (b *Bus) Leave(ctx context.Context) error {
+	b.mu.Lock()
+	m := b.member
+	b.leaveLocked()
+	b.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	select {
+	case <-m.over:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("redisbus: handlers still run: %w", ctx.Err())
+	}
 }
 
 // leaveLocked makes the node leave its group.
