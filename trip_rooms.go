@@ -103,11 +103,13 @@ func (p *publisher) applyEvent(namespace string, e triptable.Event) bool {
 		}
 		return true
 	}
+	if namespace == NamespaceDrivers {
+		p.rt.offers.learned(e) // behind the offers that came before, in their namespace
+	}
 	if namespace != everyShareNamespace {
 		return true
 	}
 	p.parties.learned(e.Trip)
-	p.rt.offers.learned(e)
 	if e.Kind == triptable.Assigns {
 		p.positions.tripLearned(e.Trip)
 	}

@@ -71,7 +71,7 @@ func (l *Log[M]) sureOf(a *Away) Mark {
 	return Mark{}
 }
 
-// Record describes a socket.
+// Record describes a socket. It is called between Pause and End.
 func (l *Log[M]) Record(a *Away) Record {
 	r := Record{ID: a.ID.String(), Turn: a.Turn, Socket: a.Socket, Former: a.Former, Since: a.Label, Node: string(l.cfg.Emitter[:])}
 	if a.Least != (Mark{}) {

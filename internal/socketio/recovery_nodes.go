@@ -121,7 +121,11 @@ func (n *Namespace) AwaySockets() []*Away { return n.log.Each() }
 func (n *Namespace) Left(a *Away) time.Duration { return n.log.Left(a) }
 
 // RecordOf describes a socket that is away for other nodes. ok is false if its client cannot come to them.
-func (n *Namespace) RecordOf(a *Away) (r Record, ok bool) { return n.log.Record(a), shareable(a) }
+func (n *Namespace) RecordOf(a *Away) (r Record, ok bool) {
+	n.log.Pause()
+	defer n.log.End()
+	return n.log.Record(a), shareable(a)
+}
 
 // Received returns the record of a socket that is away, with what its client has received. ok is
 // false if the client cannot come back, or the other nodes lack events. unshared is the last time when an event did

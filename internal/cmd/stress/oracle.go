@@ -38,7 +38,8 @@ type oracle struct {
 	serving context.Context // ends when the servers are about to shut down
 	cease   context.CancelFunc
 
-	recovery, snapshots bool // what the servers have; set before the first client
+	recovery, snapshots bool                                // what the servers have; set before the first client
+	lag                 func(since time.Time) time.Duration // of the machine; likewise
 
 	mu       sync.Mutex // guards the fields below
 	facts    map[string]*fact
@@ -52,7 +53,7 @@ type oracle struct {
 func newOracle() *oracle {
 	serving, cease := context.WithCancel(context.Background())
 	return &oracle{
-		serving: serving, cease: cease,
+		serving: serving, cease: cease, lag: func(time.Time) time.Duration { return 0 },
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
 		sessions: map[string]string{}, barred: map[string]time.Time{},
 	}

@@ -86,10 +86,23 @@ func (j *judgement) settledBefore(x *fact) bool {
 	return j.t.former != nil && !x.taken.IsZero() && x.taken.Before(j.t.former.due)
 }
 
-// offered reports whether an event is an offer that the driver may not have received before they came
-// back: offers do not take part in recovery, and come again while they run.
+// offered reports whether an event is an offer that the driver may not have received, because they came
+// back after it: offers do not take part in recovery, and come again while they run. Or it was over before it
+// reached their node.
 func (j *judgement) offered(x *fact) bool {
-	return j.recovered && j.isOffer(x.hears[j.who]) && x.at.Before(j.hello)
+	return j.isOffer(x.hears[j.who]) && (j.recovered && x.at.Before(j.hello) || j.o.overtaken(x))
+}
+
+// onItsWay is how long an event takes at most to another node, on a machine that does not lag.
+const onItsWay = 100 * time.Millisecond
+
+// overtaken reports whether the next event of an offer's trip, which ends the offer, may have been handled before
+// the offer reached all nodes.
+func (o *oracle) overtaken(x *fact) bool {
+	if x.seq+1 >= len(x.trip.facts) {
+		return false
+	}
+	return x.trip.facts[x.seq+1].at.Sub(x.at) <= onItsWay+o.lag(x.at)
 }
 
 func (j *judgement) isOffer(event string) bool {

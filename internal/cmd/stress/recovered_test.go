@@ -179,6 +179,30 @@ func TestOracle_AllowsCorrectReturns(t *testing.T) {
 	}
 }
 
+// An offer that the next event of its trip ends need not reach a node that hears of that first.
+func TestOracle_OffersThatAreOvertaken(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		next, lag time.Duration
+		want      bool
+	}{
+		"at once":            {50 * time.Millisecond, 0, true},
+		"later":              {time.Second, 0, false},
+		"the machine lagged": {time.Second, 2 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOracle()
+			o.lag = func(time.Time) time.Duration { return c.lag }
+			offer, answer := &fact{at: at(1)}, &fact{at: at(1).Add(c.next), seq: 1}
+			offer.trip = &trip{facts: []*fact{offer}}
+			require.False(t, o.overtaken(offer), "it is the last event")
+			offer.trip.facts = append(offer.trip.facts, answer)
+			require.Equal(t, c.want, o.overtaken(offer))
+		})
+	}
+}
+
 // A driver who was away gets a running offer after hello, and no more of one that has ended.
 func TestOracle_OffersDoNotTakePartInRecovery(t *testing.T) {
 	t.Parallel()

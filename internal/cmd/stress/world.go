@@ -140,6 +140,7 @@ func newWorld(cfg config) (*world, error) {
 		return nil, err
 	}
 	w.lag = lag
+	w.oracle.lag = w.lag.since
 	w.book = w.newBook()
 	w.bus = newBus(w, 2, cfg.seed%2 == 0)
 	w.wires = newWires(w, realtimetest.NewHub())
