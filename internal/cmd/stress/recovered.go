@@ -10,6 +10,7 @@ import (
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/cmd/internal/comeback"
+	"github.com/rodando/realtime/internal/cmd/internal/stresskit"
 )
 
 // former is a connection that its device has lost and claims.
@@ -93,16 +94,13 @@ func (j *judgement) offered(x *fact) bool {
 	return j.isOffer(x.hears[j.who]) && (j.recovered && x.at.Before(j.hello) || j.o.overtaken(x))
 }
 
-// onItsWay is how long an event takes at most to another node, on a machine that does not lag.
-const onItsWay = 100 * time.Millisecond
-
 // overtaken reports whether the next event of an offer's trip, which ends the offer, may have been handled before
 // the offer reached all nodes.
 func (o *oracle) overtaken(x *fact) bool {
 	if x.seq+1 >= len(x.trip.facts) {
 		return false
 	}
-	return x.trip.facts[x.seq+1].at.Sub(x.at) <= onItsWay+o.lag(x.at)
+	return x.trip.facts[x.seq+1].at.Sub(x.at) <= stresskit.OnItsWay+o.lag(x.at)
 }
 
 func (j *judgement) isOffer(event string) bool {

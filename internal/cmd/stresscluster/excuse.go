@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/rodando/realtime/internal/cmd/internal/rides"
 )
 
 const (
@@ -170,6 +172,9 @@ func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection, stays []ea
 	if s, bad := o.troubledLocked(c.life, h.at.Add(-slack), h.at.Add(slack)); bad && !c.life.over.IsZero() && c.life.over.Before(s.to.Add(healing)) {
 		return "the client's node ended before it could report a gap", true
 	}
+	if c.isOffer(f.hears[rides.AudienceOf(c.namespace, c.user)]) && o.overtakenLocked(f, h, c.life) {
+		return "it may have been over before it could arrive", true
+	}
 	return "", true
 }
 
@@ -321,14 +326,7 @@ func (o *oracle) nobodyKnows(key userKey) bool {
 // toldNobodyLocked reports whether a node was killed before it could tell the others of a user: when they came,
 // or while it was in trouble from then on, or shortly after that.
 func (o *oracle) toldNobodyLocked(d departure) bool {
-	told := d.hello.Add(slack)
-	for again := true; again; {
-		again = false
-		for _, s := range o.spansOfLocked(d.from) {
-			if s.hard() && s.what != killNode && !s.from.After(told) && s.to.Add(relearning).After(told) {
-				told, again = s.to.Add(relearning), true
-			}
-		}
-	}
+	bad := slices.DeleteFunc(o.spansOfLocked(d.from), func(s span) bool { return !s.hard() || s.what == killNode })
+	told := heldUntil(d.hello.Add(slack), relearning, bad)
 	return !d.from.over.After(told)
 }

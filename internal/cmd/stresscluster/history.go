@@ -25,6 +25,15 @@ func (o *oracle) historyLocked(f *fact) string {
 	return string(text)
 }
 
+// andNextLocked is historyLocked of an event and of the one behind it, which may be why the first did not come.
+func (o *oracle) andNextLocked(f *fact) string {
+	text := o.historyLocked(f)
+	if next := f.seq + 1; next < len(f.trip.facts) {
+		text += "; " + o.historyLocked(f.trip.facts[next])
+	}
+	return text
+}
+
 // tripHistoryLocked says what is known about the events of a trip up to one of them, for a breach.
 func (o *oracle) tripHistoryLocked(until *fact) string {
 	if until == nil {

@@ -271,7 +271,7 @@ func (j *judgement) ofTrip(a arrival) {
 	case a.TripID != f.trip.id:
 		j.breachf("%s %s names another trip", a.name, f.id)
 	}
-	offer := j.isOffer(a.name)
+	offer := j.c.isOffer(a.name)
 	if before, again := j.seen[f.id]; again {
 		if offer {
 			j.o.count.Add("offers sent again", 1)
@@ -312,7 +312,7 @@ func (j *judgement) complete() {
 		if _, came := j.seen[f.id]; came || j.settled[f.id] || f.at.Before(j.since) || f.at.After(j.c.end) {
 			continue
 		}
-		if j.isOffer(f.hears[j.who]) && f.at.Before(j.c.hello) {
+		if j.c.isOffer(f.hears[j.who]) && f.at.Before(j.c.hello) {
 			continue
 		}
 		for _, h := range j.o.handlingsLocked(f) {
@@ -326,7 +326,7 @@ func (j *judgement) complete() {
 				j.o.count.Add("excused: lost, "+why, 1)
 			default:
 				j.breachf("%s %s was lost: emitted %.2fs after hello, %.2fs before the end; %s",
-					f.hears[j.who], f.id, h.at.Sub(j.c.hello).Seconds(), j.c.end.Sub(h.at).Seconds(), j.o.historyLocked(f))
+					f.hears[j.who], f.id, h.at.Sub(j.c.hello).Seconds(), j.c.end.Sub(h.at).Seconds(), j.o.andNextLocked(f))
 			}
 			break // once for each event
 		}

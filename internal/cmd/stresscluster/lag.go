@@ -68,12 +68,15 @@ func (l *lag) add(at time.Time, held time.Duration) {
 
 // since returns by how much a bound is extended that began then: ten times the longest lag,
 // because what is waited for takes several turns of several processes.
-func (l *lag) since(began time.Time) time.Duration {
+func (l *lag) since(began time.Time) time.Duration { return l.between(began, time.Now()) }
+
+// between returns by how much a bound is extended that began then, and is asked for at its end.
+func (l *lag) between(began, end time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var longest time.Duration
 	for _, d := range l.past {
-		if !d.at.Before(began) {
+		if !d.at.Before(began) && !d.at.Add(-d.held).After(end) {
 			longest = max(longest, d.held)
 		}
 	}

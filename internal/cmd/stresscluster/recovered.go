@@ -124,7 +124,7 @@ func (j *judgement) greeted(before int, hello arrival) {
 // handled long before. A client that has recovered gets those before hello, and another one does not
 // get them.
 func (j *judgement) afterHello(a arrival, f *fact) {
-	if !j.hello || j.isOffer(a.name) {
+	if !j.hello || j.c.isOffer(a.name) {
 		return
 	}
 	handled := j.o.handlingsLocked(f)
@@ -147,10 +147,4 @@ func (j *judgement) afterHello(a arrival, f *fact) {
 	} else {
 		j.breachf("%s %s was emitted %v before hello, and came, although it has not recovered; %s", a.name, f.id, ago, j.o.historyLocked(f))
 	}
-}
-
-// isOffer reports whether an event is an offer to a driver: offers do not take part in recovery, and come
-// again while they run.
-func (j *judgement) isOffer(event string) bool {
-	return event == realtime.EventAssignmentOffered.Name() && j.c.namespace == realtime.NamespaceDrivers
 }

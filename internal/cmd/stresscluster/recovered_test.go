@@ -206,19 +206,30 @@ func TestOracle_AllowsCorrectReturns(t *testing.T) {
 // A driver who was away gets a running offer behind hello, and none that has ended.
 func TestOracle_OffersDoNotTakePartInRecovery(t *testing.T) {
 	t.Parallel()
-	for _, comes := range []bool{true, false} {
-		s := newComingBack()
-		f := s.facts[s.publishing("t9", map[rides.Audience]string{{Namespace: realtime.NamespaceDrivers, User: "p1"}: "trip:assignment:offered"})]
-		f.at, f.taken, f.first, f.handled = at(3), at(3), at(3), []handling{{by: s.n1, at: at(3)}}
-		for _, c := range []*connection{s.c, s.again} {
-			c.namespace = realtime.NamespaceDrivers
-		}
-		s.first, s.received = s.first[:1], []arrival{greeting(20, true, 0)}
-		if comes {
-			s.received = append(s.received, ofTrip(20, "trip:assignment:offered", "t9", 0))
-		}
-		n, first := s.judgeIt()
-		require.Zero(t, n, "%v", first)
+	for name, c := range map[string]struct {
+		made     float64
+		comes    bool
+		breaches int
+	}{
+		"it comes behind hello": {3, true, 0},
+		"it does not come":      {3, false, 0},
+		"it came back before":   {21, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newComingBack()
+			f := s.facts[s.publishing("t9", map[rides.Audience]string{{Namespace: realtime.NamespaceDrivers, User: "p1"}: "trip:assignment:offered"})]
+			f.at, f.taken, f.first, f.handled = at(c.made), at(c.made), at(c.made), []handling{{by: s.n1, at: at(c.made)}}
+			for _, c := range []*connection{s.c, s.again} {
+				c.namespace = realtime.NamespaceDrivers
+			}
+			s.first, s.received = s.first[:1], []arrival{greeting(20, true, 0)}
+			if c.comes {
+				s.received = append(s.received, ofTrip(20, "trip:assignment:offered", "t9", 0))
+			}
+			n, first := s.judgeIt()
+			require.Equal(t, c.breaches, n, "%v", first)
+		})
 	}
 }
 

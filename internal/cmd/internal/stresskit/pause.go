@@ -1,4 +1,4 @@
-// Pauses of random lengths.
+// Pauses of random lengths, and how long events take.
 
 package stresskit
 
@@ -7,6 +7,9 @@ import (
 	"math/rand/v2"
 	"time"
 )
+
+// OnItsWay is how long an event takes at most from one node to another, on a machine that does not lag.
+const OnItsWay = 100 * time.Millisecond
 
 // Between returns a random time from low up to high.
 func Between(rng *rand.Rand, low, high time.Duration) time.Duration {
