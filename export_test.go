@@ -22,7 +22,7 @@ func (rt *Server) SetMaxOwnRooms(n int) { rt.peerRooms.max = n }
 // LimitOffers makes a server forget its offers, and track at most that many from now on.
 func LimitOffers(rt *Server, most int) { rt.offers.init(rt, most) }
 
-// SharedSockets returns what the node tells the others of its sockets, by id.
+// SharedSockets returns what the node tells the others of its sockets, by id, without ages.
 func SharedSockets(rt *Server) map[string]string {
 	all := map[string]string{}
 	rt.each(func(ns *Namespace) {
@@ -32,8 +32,7 @@ func SharedSockets(rt *Server) map[string]string {
 				continue
 			}
 			if r, ok := inner.Record(); ok {
-				b, _ := json.Marshal(sharedSocket{r, s.Identity()})
-				all[r.ID] = string(b)
+				all[r.ID] = ageless(sharedSocket{r, s.Identity()})
 			}
 		}
 	})
@@ -57,14 +56,25 @@ func Inheriting(rt *Server) (inheriting bool) {
 	return inheriting
 }
 
-// KnownSockets returns what the node knows of the sockets of the others.
+// KnownSockets returns the same of what the node knows of the sockets of the others.
 func KnownSockets(rt *Server) map[string]string {
 	p := &rt.peerSockets
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	all := map[string]string{}
 	for key, s := range p.known {
-		all[key.id.String()] = string(s.record)
+		var of sharedSocket
+		_ = json.Unmarshal(s.record, &of) // it was checked when it came
+		all[key.id.String()] = ageless(of)
 	}
 	return all
+}
+
+// ageless returns a socket as text, without the ages of its doubts.
+func ageless(s sharedSocket) string {
+	for i := range s.Doubts {
+		s.Doubts[i].AgoMS = min(s.Doubts[i].AgoMS, 1)
+	}
+	b, _ := json.Marshal(s)
+	return string(b)
 }

@@ -91,6 +91,7 @@ type peerSocket struct {
 	peer   string // the id of the Peer
 	turn   int
 	record json.RawMessage // a sharedSocket
+	made   time.Time       // when the record came, or its node had made it
 	told   time.Time       // when its node has told of it; zero: another one has
 	lost   time.Time       // when its node was lost; zero: it was not
 	until  time.Time       // when its client is away for too long; zero: it is not known to be away
@@ -130,6 +131,7 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 	case of.Socket != pid.Socket(), !p.rt.recovery.same(of.Identity, s.Identity()):
 		return nil, false
 	}
+	of.Ages(time.Since(k.made))
 	heard := k.until.Add(-p.rt.opts.Recovery.Window) // when the client or the node was lost
 	if k.lost.IsZero() {
 		switch answer, alive := p.ask(ctx, ns, &of, offset, k.sign(time.Now())); {

@@ -46,13 +46,14 @@ type socketFound struct {
 type knownSocket struct {
 	Peer   string          `json:"peer,omitempty"`   // the id of that node as a Peer; empty: the sender itself
 	Socket json.RawMessage `json:"socket"`           // a sharedSocket
+	AgoMS  int64           `json:"agoMs,omitempty"`  // how long ago that was made, in milliseconds
 	Lost   bool            `json:"lost,omitempty"`   // its node is
 	LeftMS *int64          `json:"leftMs,omitempty"` // how long ago the client or the node was lost, in milliseconds; nil: it was not
 }
 
 // share describes the socket for other nodes.
 func (s *peerSocket) share(window time.Duration) knownSocket {
-	k := knownSocket{Peer: s.peer, Socket: s.record, Lost: !s.lost.IsZero()}
+	k := knownSocket{Peer: s.peer, Socket: s.record, AgoMS: time.Since(s.made).Milliseconds(), Lost: !s.lost.IsZero()}
 	if !s.until.IsZero() {
 		left := time.Since(s.until.Add(-window)).Milliseconds()
 		k.LeftMS = &left
@@ -69,7 +70,7 @@ func (k knownSocket) known(ns *Namespace, window time.Duration) (id socketio.Rec
 	if id, ok = ns.inner.CheckRecord(&of.Record); !ok || len(k.Peer) > maxID {
 		return id, s, false
 	}
-	s = peerSocket{peer: k.Peer, turn: of.Turn, record: slices.Clone(k.Socket)}
+	s = peerSocket{peer: k.Peer, turn: of.Turn, record: slices.Clone(k.Socket), made: time.Now().Add(-milliseconds(k.AgoMS))}
 	if k.LeftMS != nil {
 		left := time.Now().Add(-milliseconds(*k.LeftMS))
 		s.until = left.Add(window)

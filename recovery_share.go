@@ -24,12 +24,12 @@ const (
 // changed.
 type sharedSockets struct {
 	// Mark is that of the sender's newest event: those that it emits later come after this message.
-	Mark  string            `json:"mark"`
-	Heard []string          `json:"heard,omitempty"` // the marks of third nodes, which may have ended before the receiver has begun
-	First bool              `json:"first,omitempty"` // the first message with all sockets: the receiver drops those that it knows
-	Open  []json.RawMessage `json:"open,omitempty"`  // each a sharedSocket
-	Left  []json.RawMessage `json:"left,omitempty"`  // the same, and they have lost their connection
-	Gone  []string          `json:"gone,omitempty"`  // the ids of those whose clients cannot come back
+	Mark  string               `json:"mark"`
+	Heard []socketio.HeardNode `json:"heard,omitempty"` // third nodes, which may have ended before the receiver has begun
+	First bool                 `json:"first,omitempty"` // the first message with all sockets: the receiver drops those that it knows
+	Open  []json.RawMessage    `json:"open,omitempty"`  // each a sharedSocket
+	Left  []json.RawMessage    `json:"left,omitempty"`  // the same, and they have lost their connection
+	Gone  []string             `json:"gone,omitempty"`  // the ids of those whose clients cannot come back
 }
 
 // sharedSocket is a socket for other nodes.
@@ -84,7 +84,12 @@ func (p *peerSockets) disconnected(s *Socket, left *socketio.Away) {
 // lost records that another node has left or died.
 func (p *peerSockets) lost(peer string) {
 	p.eachNode(peer, (*socketio.Namespace).Lost)
-	now := time.Now()
+	p.forgetPeer(peer, time.Now())
+	p.rt.each(p.allTold) // it may be the last one that had not told
+}
+
+// forgetPeer records that a peer was lost.
+func (p *peerSockets) forgetPeer(peer string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for other, at := range p.gone {
@@ -100,6 +105,34 @@ func (p *peerSockets) lost(peer string) {
 			s.losesNode(now, p.rt.opts.Recovery.Window)
 		}
 	}
+}
+
+// allTold tells the log of a namespace which nodes run, if all have told of their sockets since the last gap. A node
+// of which only others have told may have ended before this one began.
+func (p *peerSockets) allTold(ns *Namespace) {
+	if !ns.inner.Keeps() {
+		return
+	}
+	if nodes, at, ok := p.runningNodes(ns); ok {
+		ns.inner.Running(nodes, at.Add(-settleTime))
+	}
+}
+
+// runningNodes returns the nodes that run, and when. ok is false if some have not told of their sockets since the last gap.
+func (p *peerSockets) runningNodes(ns *Namespace) (nodes []string, at time.Time, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for peer := range p.peers {
+		if p.nodes[nodeKey{ns.name, peer}].told.Before(p.lacks) {
+			return nil, at, false
+		}
+	}
+	for k, node := range p.nodes {
+		if _, gone := p.gone[k.peer]; !gone && k.namespace == ns.name {
+			nodes = append(nodes, node.name)
+		}
+	}
+	return nodes, time.Now(), true
 }
 
 // eachNode calls f for each namespace with recovery, with the name that the log of a peer has there, or an
@@ -315,14 +348,29 @@ func (p *peerSockets) apply(ns *Namespace, peer string, m *sharedSockets) bool {
 	if peer == "" || !ns.inner.Keeps() {
 		return true
 	}
-	if !ns.inner.Hear(m.Mark, m.Heard) {
+	if m.First && !p.named(ns, peer, m.Mark) || !ns.inner.Hear(m.Mark, m.Heard) {
 		return false
 	}
 	moved, valid := p.applyNow(ns, peer, m)
+	if m.First {
+		p.allTold(ns)
+	}
 	for _, s := range moved {
 		ns.inner.Moved(s.id, s.socket, s.turn)
 	}
 	return valid
+}
+
+// named records the name of a node that tells of all its sockets, with one of its marks. It reports whether that
+// has a name.
+func (p *peerSockets) named(ns *Namespace, peer, mark string) bool {
+	if len(mark) < len(socketio.RecordNode{}) {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nodes[nodeKey{ns.name, peer}] = namedNode{mark[:len(socketio.RecordNode{})], time.Now()}
+	return true
 }
 
 // movedSocket is a socket to which its client has come back on another node.
@@ -339,7 +387,6 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.First {
-		p.nodes[nodeKey{ns.name, peer}] = namedNode{m.Mark[:len(socketio.RecordNode{})], now}
 		for key, s := range p.known {
 			if s.peer == peer && key.namespace == ns.name && s.until.IsZero() {
 				delete(p.known, key)
@@ -366,7 +413,7 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 		if p.known[key] == nil && !p.spaceLocked(now) {
 			continue
 		}
-		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b), told: now}
+		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b), made: now, told: now}
 		if i >= len(m.Open) {
 			p.known[key].until = now.Add(p.rt.opts.Recovery.Window)
 		}

@@ -44,9 +44,8 @@ type Away struct {
 	// the socket's node.
 	Beyond string // a label
 	After  Mark
-	// Until the client has received this event, nobody knows what it has received by the time when that came: the socket
-	// has returned, or its node has lost events of other ones while it was connected. Zero: there is none.
-	Sure Mark
+	// Doubts are of a socket that has returned, or whose node has lost events of other ones while it was connected.
+	Doubts []Doubt
 	// Owner is whoever had the socket: what was passed to Settle, or the caller's.
 	Owner any
 	// Node is the node of the socket. The zero Emitter is this one; Foreign makes the others.
@@ -85,6 +84,7 @@ func (t *Trail) Begin(at uint64) { *t = Trail{last: at} }
 // between Pause and End.
 func (l *Log[M]) Leave(a *Away) {
 	now := l.cfg.Now()
+	a.Doubts = l.doubtsLocked(a)
 	a.settled, a.at, a.gap, a.until = make(chan struct{}), l.head, l.gap, now.Add(l.cfg.Window)
 	l.expireLocked(now)
 	for len(l.away) >= l.cfg.Sockets && len(l.order) > 0 {
@@ -369,15 +369,6 @@ func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
 		}
 		return s.from(e.Emitter) < e.floor && e.floorAt.After(received)
 	})
-}
-
-// received returns a time: what came to the node of a socket before it, the client has received. Otherwise that
-// node would have noticed that the connection was broken.
-func (l *Log[M]) received(a *Away, s Seen) (t time.Time) {
-	if !l.reached(s, a.Sure) {
-		return t
-	}
-	return a.Lost.Add(-l.cfg.Unnoticed)
 }
 
 // positionsLocked returns the positions of the events of rooms after one, in order.

@@ -33,10 +33,6 @@ type Config[M any] struct {
 	Now         func() time.Time
 }
 
-// maxEmitters is the maximum number of other nodes that a log knows. Those of which it has heard
-// nothing for the longest time are forgotten first.
-const maxEmitters = 64
-
 // Log is a ring of events, with an index by room. Its methods may be called concurrently.
 type Log[M any] struct {
 	cfg   Config[M]
@@ -48,7 +44,8 @@ type Log[M any] struct {
 	mu      sync.Mutex // guards the fields below, and the fields of every Away that its comment names
 	head    uint64     // the highest position so far
 	trimmed uint64     // the highest one whose event is not kept any more
-	gap     uint64     // the one of the last Gap; 0: there was none
+	gap     uint64     // the one of the last gap; 0: there was none
+	gaps    []gap      // the last ones, in their order
 	deaf    deafness
 	// unmarked: there are nodes whose events have no marks. Nobody knows how many of them were lost in a gap.
 	unmarked bool
@@ -62,23 +59,6 @@ type Log[M any] struct {
 	away     map[ID]*Away
 	order    []*Away        // those in away, and some that are not any more, in the order in which they left
 	awaited  map[string]int // how many sockets in away were in a room
-}
-
-// deafness is the end of the last gap in which events of all other nodes may have been lost.
-type deafness struct {
-	at   uint64 // the position
-	when time.Time
-}
-
-// emitter is what a log knows of a node.
-type emitter struct {
-	Mark               // the newest event that it has emitted
-	last     time.Time // when that arrived
-	floor    uint64    // its events after this position are all in the log
-	floorAt  time.Time // or those that came later than this; zero: always
-	deafened time.Time // when it was known that others may have been lost since its last event; zero: it was not
-	gone     time.Time // when it was known to have ended; zero: it was not
-	relayed  bool      // only other nodes have told of it
 }
 
 // Target says who receives an event: the sockets that are in any of Rooms, or all if Rooms is nil,
@@ -177,83 +157,6 @@ func (l *Log[M]) Newest() Mark { return l.self.Mark }
 // Step returns the step of the event at a position of this node. It is called between Begin and Keep.
 func (l *Log[M]) Step(at uint64) Step { return Step{l.Mark(at), l.self.At} }
 
-// Hear records an event of another node. It is called between Begin and End, before AppendLabel.
-func (l *Log[M]) Hear(s Step) {
-	if l.hearLocked(s) {
-		l.gap = l.head
-	}
-}
-
-// HearAll records that a node has emitted the events up to a mark. Those that it emits later arrive
-// here.
-func (l *Log[M]) HearAll(m Mark) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.hearLocked(Step{m, m.At}) {
-		l.head++
-		l.gap = l.head
-	}
-}
-
-// HearOf records that another node has heard of a third one, which may have ended before this one began.
-func (l *Log[M]) HearOf(m Mark) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if e := l.emitterLocked(m.Emitter); e == nil || e.relayed {
-		l.hearLocked(Step{m, m.At})
-		l.emitterLocked(m.Emitter).relayed = true
-	}
-}
-
-// Heard returns the marks of the other nodes that can be in a label, but for those that may have emitted more
-// before they ended.
-func (l *Log[M]) Heard() (all []Mark) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	silent := l.silentSince()
-	for _, e := range l.others {
-		if !e.last.Before(silent) && e.deafened.IsZero() {
-			all = append(all, e.Mark)
-		}
-	}
-	return all
-}
-
-// hearLocked records a step. It reports whether events were lost before it, and no gap was known.
-func (l *Log[M]) hearLocked(s Step) (lost bool) {
-	if s.Emitter == l.cfg.Emitter {
-		return false
-	}
-	now := l.cfg.Now()
-	e := l.emitterLocked(s.Emitter)
-	known := e != nil && !e.relayed && e.deafened.IsZero()
-	if e == nil {
-		if len(l.others) == maxEmitters {
-			oldest := slices.MinFunc(l.others, func(a, b *emitter) int { return a.last.Compare(b.last) })
-			l.others = slices.DeleteFunc(l.others, func(o *emitter) bool { return o == oldest })
-		}
-		e = &emitter{Mark: Mark{Emitter: s.Emitter}}
-		l.others = append(l.others, e)
-	}
-	if s.Before > e.At {
-		lost = known
-		e.floor, e.floorAt = s.Before, now
-	}
-	e.deafened, e.relayed = time.Time{}, false
-	e.At, e.last = max(e.At, s.At), now
-	return lost
-}
-
-func (l *Log[M]) emitterLocked(e Emitter) *emitter {
-	if e == l.cfg.Emitter || e == (Emitter{}) {
-		return l.self
-	}
-	if i := slices.IndexFunc(l.others, func(o *emitter) bool { return o.Emitter == e }); i >= 0 {
-		return l.others[i]
-	}
-	return nil
-}
-
 // AppendLabel appends the label of the position that Begin, or Pause, has returned. It is called before End.
 func (l *Log[M]) AppendLabel(b []byte, at uint64) []byte { return l.appendLabelLocked(b, at, nil) }
 
@@ -281,10 +184,6 @@ func (l *Log[M]) labelLocked(at uint64) string {
 	}
 	return string(l.appendLabelLocked(nil, at, later))
 }
-
-// silentSince returns a time before which no event of a log came. A node that is silent since then need
-// not be in a label.
-func (l *Log[M]) silentSince() time.Time { return l.cfg.Now().Add(-l.cfg.Window - 2*l.cfg.Unnoticed) }
 
 func (l *Log[M]) appendLabelLocked(b []byte, at uint64, later map[*emitter]uint64) []byte {
 	b = l.Mark(at).Append(b)
@@ -365,49 +264,6 @@ func (l *Log[M]) Head() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.head
-}
-
-// Gap says that events of a node since a time, or of all others if it is the zero Emitter, may be missing from the
-// log. Until each has told which one is its newest, no socket that is away can catch up without the Part of another
-// node, and none that has received nothing since.
-func (l *Log[M]) Gap(of Emitter, since time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.gapLocked(of, since)
-}
-
-func (l *Log[M]) gapLocked(of Emitter, since time.Time) {
-	now := l.cfg.Now()
-	l.head++ // a socket that is away has missed at least this
-	l.gap = l.head
-	if of == (Emitter{}) {
-		l.deaf = deafness{l.head, now}
-	}
-	for _, e := range l.others {
-		if (of == Emitter{} || of == e.Emitter) && (e.gone.IsZero() || !e.gone.Before(since)) {
-			e.deafened = now
-		}
-	}
-}
-
-// Lost records that a node has ended: what it has emitted has arrived, unless there was a gap before.
-func (l *Log[M]) Lost(e Emitter) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if o := l.emitterLocked(e); o != nil && o != l.self {
-		o.gone = l.cfg.Now()
-	}
-}
-
-// Returned records that a node which was lost has not ended. What it has emitted meanwhile may be missing.
-func (l *Log[M]) Returned(e Emitter) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if o := l.emitterLocked(e); o != nil && !o.gone.IsZero() {
-		since := o.gone
-		o.gone = time.Time{}
-		l.gapLocked(e, since)
-	}
 }
 
 func (l *Log[M]) lenLocked() int { return len(l.entries) - l.skip }

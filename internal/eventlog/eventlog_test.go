@@ -65,8 +65,13 @@ func (s *site) mark() uint64 { at, _ := s.Reserve(); return at }
 
 // leave has a socket leave that began at a position, and on which events were queued.
 func (s *site) leave(rooms []string, start uint64, recent ...uint64) *eventlog.Away {
+	return s.leaveAgain(0, rooms, start, recent...)
+}
+
+// leaveAgain is leave for a client that has returned that often.
+func (s *site) leaveAgain(turn int, rooms []string, start uint64, recent ...uint64) *eventlog.Away {
 	s.ids++
-	a := &eventlog.Away{ID: eventlog.ID{s.ids}, Socket: fmt.Sprint("s", s.ids), Since: eventlog.Seen{At: start}, Base: start}
+	a := &eventlog.Away{ID: eventlog.ID{s.ids}, Socket: fmt.Sprint("s", s.ids), Since: eventlog.Seen{At: start}, Base: start, Turn: turn}
 	a.Trail.Begin(start)
 	for _, name := range rooms {
 		a.Rooms = append(a.Rooms, eventlog.Room{Name: name})
@@ -409,8 +414,8 @@ func TestLog_Part(t *testing.T) {
 
 	for received, want := range []string{"[b c d]", "[c d]", "[d]", "[]"} {
 		for _, other := range []int{0, 2} {
-			again := c[1].leave(room, got.Head)
-			again.Turn, again.Since, again.Label, again.Beyond, again.After = 1, got.Seen, got.Label, got.Beyond, got.After
+			again := c[1].leaveAgain(1, room, got.Head)
+			again.Since, again.Label, again.Beyond, again.After = got.Seen, got.Label, got.Beyond, got.After
 			g, ok := c[other].Foreign(c[1].Record(again), c[other].now, nil)
 			require.True(t, ok)
 			missed, ok := c[other].back(g, labels[received], "room")
@@ -637,7 +642,8 @@ func TestLog_GapWhileConnected(t *testing.T) {
 				require.True(t, ok)
 				require.Equal(t, c.ok, strings.Contains(r.Since, other(5).String()))
 				require.Equal(t, !c.ok, strings.Contains(r.Since, other(1).String()))
-				require.Equal(t, c.ok && again == 0, r.Since[:len(r.Sure)] >= r.Sure, "the texts of marks have the order of the positions")
+				last := r.Doubts[len(r.Doubts)-1].Until
+				require.Equal(t, c.ok && again == 0, r.Since[:len(last)] >= last, "the texts of marks have the order of the positions")
 				missed, ok := s.back(a, offset, "room")
 				require.Equal(t, c.ok, ok)
 				if ok {
@@ -697,7 +703,7 @@ func TestLog_NeverHeard(t *testing.T) {
 			a := c[0].leave([]string{"room"}, start)
 			a.Label = since
 			if told.mark > 0 {
-				c[1].HearOf(c[2].Mark(told.mark))
+				c[1].HearOf(eventlog.Heard{Mark: c[2].Mark(told.mark)})
 			}
 			f, ok := c[1].Foreign(c[0].Record(a), c[1].now.Add(told.later), nil)
 			require.True(t, ok)
@@ -729,6 +735,20 @@ func TestLog_GapAfterANodeHasEnded(t *testing.T) {
 			s.hear(eventlog.Step{Mark: eventlog.Mark{Emitter: two, At: 2}, Before: 1}, "b", "room")
 			s.Gap(none, s.now.Add(1))
 		}, ok: true},
+		"it does not run any more": {during: func(s *site) { s.Gap(none, s.now); s.Running(nil, s.now.Add(1)) }},
+		"nor when the client was connected": {
+			during: func(s *site) { s.Gap(none, s.now); s.Running(nil, s.now.Add(1)) }, later: time.Hour, ok: true,
+		},
+		"it runs":            {during: func(s *site) { s.Gap(none, s.now); s.Running([]eventlog.Emitter{two}, s.now.Add(1)) }, later: time.Hour},
+		"it was heard since": {during: func(s *site) { s.Gap(none, s.now); s.Running(nil, s.now) }, later: time.Hour},
+		"it runs after all": {
+			during: func(s *site) {
+				s.Running(nil, s.now.Add(1))
+				s.HearAll(eventlog.Mark{Emitter: two, At: 1})
+				s.Gap(none, s.now.Add(1))
+			},
+			later: time.Hour,
+		},
 		"a gap of this node alone": {during: func(s *site) { s.Gap(two, s.now) }},
 		"a gap of another one": {during: func(s *site) {
 			s.Gap(eventlog.Emitter([]byte("NODE-0")), s.now)
@@ -758,6 +778,102 @@ func TestLog_GapAfterANodeHasEnded(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A node that has ended is forgotten, however many nodes tell each other of it.
+func TestLog_HeardOfThirdNodes(t *testing.T) {
+	t.Parallel()
+	dead := eventlog.Mark{Emitter: eventlog.Emitter([]byte("NODE-X")), At: 7}
+	c := newCluster(t)
+	c[0].HearOf(eventlog.Heard{Mark: dead, Ago: time.Minute, Gone: true, GoneAgo: time.Second})
+	tell := func(from, to *site) (n int) {
+		heard := from.Heard()
+		for _, h := range heard {
+			to.HearOf(h)
+		}
+		return len(heard)
+	}
+	require.Equal(t, 1, tell(c[0], c[1]))
+	require.Equal(t, []eventlog.Heard{{Mark: dead, Ago: time.Minute, Gone: true, GoneAgo: time.Second}}, c[1].Heard())
+	for range 3 {
+		for _, s := range c {
+			s.now = s.now.Add(50 * time.Second)
+		}
+		tell(c[0], c[1])
+		tell(c[1], c[0])
+	}
+	require.Zero(t, tell(c[1], c[2]))
+	start, _ := c[1].Reserve()
+	require.Equal(t, c[1].Mark(start).String(), c[1].Label(start))
+}
+
+// A client was connected in a gap of its node, and has received nothing since. What came before the gap it has received.
+func TestLog_LossBeforeTheGap(t *testing.T) {
+	t.Parallel()
+	none := eventlog.Emitter{}
+	for name, test := range map[string]struct {
+		gap time.Duration // when that of node 0 began, after the loss of node 1
+		ok  bool
+	}{
+		"long before": {4 * time.Minute, true},
+		"in it":       {-time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			c.emit(2, "a", 0)
+			c[1].HearAll(c[2].Mark(1)) // "a" is lost
+			loss := c[0].now
+			for _, s := range c {
+				s.now = s.now.Add(5 * time.Minute)
+			}
+			c[0].Gap(none, loss.Add(test.gap))
+			record := func() eventlog.Record {
+				c[0].Pause()
+				defer c[0].End()
+				return c[0].Record(&eventlog.Away{Socket: "s", Base: start, Label: since, Rooms: []eventlog.Room{{Name: "room"}}})
+			}
+			r := record()
+			for _, s := range c {
+				s.now = s.now.Add(time.Minute)
+			}
+			r.Ages(time.Minute)
+			f, ok := c[1].Foreign(r, c[1].now, nil)
+			require.True(t, ok)
+			require.Len(t, f.Doubts, 1)
+			require.Equal(t, loss.Add(test.gap), f.Doubts[0].Since)
+			_, ok = c[1].back(f, since, "room")
+			require.Equal(t, test.ok, ok)
+		})
+	}
+}
+
+// A log remembers when the first of many gaps began, and a record has a few of them.
+func TestLog_ManyGaps(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	start, since := s.Reserve()
+	first := s.now
+	for range 100 {
+		s.Gap(eventlog.Emitter{}, s.now)
+		s.now = s.now.Add(time.Second)
+	}
+	a := s.leave(nil, start)
+	a.Label = since
+	require.Len(t, a.Doubts, 4)
+	require.Equal(t, first, a.Doubts[0].Since)
+	require.Equal(t, s.Mark(s.Head()), a.Doubts[3].Until)
+	s.Pause()
+	defer s.End()
+	r := s.Record(a)
+	r.Doubts = append(r.Doubts, r.Doubts[0])
+	_, ok := s.OfRecord(r, s.now, nil)
+	require.False(t, ok, "too many")
+	r.Doubts = []eventlog.RecordedDoubt{{Until: r.Doubts[0].Until, AgoMS: -1}}
+	_, ok = s.OfRecord(r, s.now, nil)
+	require.False(t, ok, "negative")
 }
 
 // What was lost in a gap stays lost when older events leave the log.
@@ -952,8 +1068,8 @@ func TestLog_BreaksAfterReturn(t *testing.T) {
 			if hello {
 				offset = c[1].Label(got.Head)
 			}
-			again := c[1].leave(room, got.Head)
-			again.Turn, again.Since, again.Label = 1, got.Seen, got.Label
+			again := c[1].leaveAgain(1, room, got.Head)
+			again.Since, again.Label = got.Seen, got.Label
 			g, ok := c[2].Foreign(c[1].Record(again), c[2].now, nil)
 			require.True(t, ok)
 			missed, ok := c[2].back(g, offset, "room")
@@ -968,12 +1084,12 @@ func TestLog_RecordOfEqualMarks(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
 	start, since := c[0].Reserve()
-	a := c[0].leave(nil, start)
-	a.Turn, a.Label, a.Beyond, a.After = 1, since, since, c[0].Mark(start)
+	a := c[0].leaveAgain(1, nil, start)
+	a.Label, a.Beyond, a.After = since, since, c[0].Mark(start)
 	f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
 	require.True(t, ok)
 	require.Equal(t, a.After, f.After)
-	require.Equal(t, a.After, f.Sure)
+	require.Equal(t, []eventlog.Doubt{{Until: a.After}}, f.Doubts)
 }
 
 // A client that was connected in a gap of its node has received what came later. It does not get what was lost

@@ -49,6 +49,7 @@ type modelNode struct {
 	queues    map[*modelNode][]message
 	lostFrom  map[*modelNode]bool // since the cut
 	told      map[*modelNode]bool // since the last gap
+	peers     map[*modelNode]bool // those that it does not know to be dead
 	lost      map[*modelNode]time.Time
 	inherits  bool // it may
 }
@@ -70,6 +71,7 @@ type modelClient struct {
 	a       eventlog.Away // what its socket remembers
 	ahead   []eventlog.Mark
 	record  eventlog.Record // of its socket, when its node died
+	made    time.Time       // when that was
 	left    time.Time       // when it left that node; zero: it was connected then
 	began   int             // the newest event when it connected as a new one
 	before  map[int]bool    // the events that its node had then
@@ -119,7 +121,7 @@ func (w *model) failf(format string, args ...any) {
 func (w *model) node() *modelNode {
 	w.names++
 	n := &modelNode{
-		name: w.names, has: map[int]bool{}, queues: map[*modelNode][]message{}, lostFrom: map[*modelNode]bool{}, told: map[*modelNode]bool{},
+		name: w.names, has: map[int]bool{}, queues: map[*modelNode][]message{}, lostFrom: map[*modelNode]bool{}, told: map[*modelNode]bool{}, peers: map[*modelNode]bool{},
 		lost: map[*modelNode]time.Time{}, inherits: true,
 	}
 	cfg := eventlog.Config[happened]{
@@ -128,6 +130,9 @@ func (w *model) node() *modelNode {
 	}
 	copy(cfg.Emitter[:], fmt.Sprintf("N-%04d", n.name))
 	n.modelLog = eventlog.New[happened](cfg)
+	for _, o := range w.nodes {
+		o.peers[n], n.peers[o] = true, true
+	}
 	w.nodes = append(w.nodes, n)
 	w.logf("%d begins", n.name)
 	w.share(n)
@@ -167,7 +172,20 @@ func (w *model) share(n *modelNode) {
 			to.HearOf(m)
 		}
 		to.told[n] = true
+		w.running(to)
 	})
+}
+
+// running has a node learn which others run, once all that it does not know to be dead have told.
+func (w *model) running(n *modelNode) {
+	var all []eventlog.Emitter
+	for o := range n.peers {
+		if !n.told[o] {
+			return
+		}
+		all = append(all, o.Emitter())
+	}
+	n.Running(all, w.now.Add(-modelSlow))
 }
 
 func (w *model) emit(n *modelNode, room string) {
@@ -327,7 +345,7 @@ func (w *model) kill(n *modelNode) {
 				c.left = time.Time{}
 			}
 			if a != nil {
-				c.record = n.Record(a)
+				c.record, c.made = n.Record(a), w.now
 			}
 			c.node = nil
 		}
@@ -348,6 +366,8 @@ func (w *model) kill(n *modelNode) {
 		to.late = append(to.late, func() {
 			w.logf("%d hears that %d is dead", to.name, n.name)
 			to.Lost(n.Emitter())
+			delete(to.peers, n)
+			w.running(to)
 			to.lost[n] = died
 		})
 	}
@@ -435,7 +455,9 @@ func (w *model) find(c *modelClient, n *modelNode) (a *eventlog.Away, heard time
 		if !c.left.IsZero() && c.left.Before(heard) {
 			heard = c.left
 		}
-		a, _ = n.Foreign(c.record, heard, nil)
+		r := c.record
+		r.Ages(w.now.Sub(c.made))
+		a, _ = n.Foreign(r, heard, nil)
 		return a, heard
 	case f == n:
 		if a = n.Find(w.t.Context(), c.id); a != nil {

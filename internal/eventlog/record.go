@@ -18,8 +18,9 @@ type Record struct {
 	Least  string         `json:"least,omitempty"`  // a mark
 	Beyond string         `json:"beyond,omitempty"` // a label
 	After  string         `json:"after,omitempty"`  // a mark
-	Sure   string         `json:"sure,omitempty"`   // a mark
 	Node   string         `json:"node"`             // the Emitter of the socket's node
+	// Doubts are as in Away.
+	Doubts []RecordedDoubt `json:"doubts,omitempty"`
 }
 
 // RecordedRoom is a Room in a Record.
@@ -54,23 +55,6 @@ func ParseEmitter(text string) (e Emitter, ok bool) {
 // Emitter returns the name of this node.
 func (l *Log[M]) Emitter() Emitter { return l.cfg.Emitter }
 
-// sureOf returns Away.Sure of any socket.
-func (l *Log[M]) sureOf(a *Away) Mark {
-	gap := l.gap
-	if !a.until.IsZero() {
-		gap = a.gap
-	}
-	switch {
-	case !a.Here():
-		return a.Sure
-	case gap > a.Base:
-		return l.Mark(gap)
-	case a.Turn > 0:
-		return l.Mark(a.Base)
-	}
-	return Mark{}
-}
-
 // Record describes a socket. It is called between Pause and End.
 func (l *Log[M]) Record(a *Away) Record {
 	r := Record{ID: a.ID.String(), Turn: a.Turn, Socket: a.Socket, Former: a.Former, Since: a.Label, Node: string(l.cfg.Emitter[:])}
@@ -80,8 +64,12 @@ func (l *Log[M]) Record(a *Away) Record {
 	if a.After != (Mark{}) {
 		r.Beyond, r.After = a.Beyond, a.After.String()
 	}
-	if sure := l.sureOf(a); sure != (Mark{}) {
-		r.Sure = sure.String()
+	for _, d := range l.doubtsLocked(a) {
+		recorded := RecordedDoubt{Until: d.Until.String()}
+		if !d.Since.IsZero() {
+			recorded.AgoMS = max(1, l.cfg.Now().Sub(d.Since).Milliseconds())
+		}
+		r.Doubts = append(r.Doubts, recorded)
 	}
 	for _, room := range a.Rooms {
 		r.Rooms = append(r.Rooms, RecordedRoom{room.Name, room.Label, room.Again})
@@ -147,10 +135,13 @@ func (l *Log[M]) OfRecord(r Record, lost time.Time, owner any) (a *Away, ok bool
 		return nil, false
 	}
 	a.Beyond = r.Beyond
-	for m, text := range map[*Mark]string{&a.Least: r.Least, &a.After: r.After, &a.Sure: r.Sure} {
+	for m, text := range map[*Mark]string{&a.Least: r.Least, &a.After: r.After} {
 		if *m, ok = ParseMark(text); !ok && text != "" {
 			return nil, false
 		}
+	}
+	if a.Doubts, ok = l.doubtsOf(r.Doubts); !ok {
+		return nil, false
 	}
 	for _, room := range r.Rooms {
 		since, ok := l.labelOr(room.Since)

@@ -37,30 +37,54 @@ func (n *Namespace) AtHead(f func(mark string)) {
 	f(n.log.Newest().String())
 }
 
-// Hear records that another node has emitted the events up to a mark, and which ones of third nodes it has
+// HeardNode is what a node has heard of a third one.
+type HeardNode struct {
+	Mark  string `json:"mark"`  // of its newest event
+	AgoMS int64  `json:"agoMs"` // how long ago, in milliseconds
+	// GoneMS is how long ago it was known to have ended, in milliseconds; nil: it was not.
+	GoneMS *int64 `json:"goneMs,omitempty"`
+}
+
+// Hear records that another node has emitted the events up to a mark, and of which third nodes it has
 // heard. Those that it emits later arrive here. It reports whether the marks are valid.
-func (n *Namespace) Hear(mark string, others []string) bool {
+func (n *Namespace) Hear(mark string, others []HeardNode) bool {
 	m, ok := eventlog.ParseMark(mark)
 	if !ok {
 		return false
 	}
 	n.log.HearAll(m)
-	for _, text := range others {
-		o, ok := eventlog.ParseMark(text)
-		if !ok {
+	for _, other := range others {
+		o, ok := eventlog.ParseMark(other.Mark)
+		if !ok || other.AgoMS < 0 || other.GoneMS != nil && *other.GoneMS < 0 {
 			return false
 		}
-		n.log.HearOf(o)
+		h := eventlog.Heard{Mark: o, Ago: heardAgo(other.AgoMS)}
+		if h.Gone = other.GoneMS != nil; h.Gone {
+			h.GoneAgo = heardAgo(*other.GoneMS)
+		}
+		n.log.HearOf(h)
 	}
 	return true
 }
 
-// Heard returns the marks of the other nodes, for Hear.
-func (n *Namespace) Heard() (marks []string) {
-	for _, m := range n.log.Heard() {
-		marks = append(marks, m.String())
+// maxHeardAgo is the maximum age of what another node has heard.
+const maxHeardAgo = 24 * time.Hour
+
+func heardAgo(ms int64) time.Duration {
+	return time.Duration(min(ms, maxHeardAgo.Milliseconds())) * time.Millisecond
+}
+
+// Heard returns the other nodes, for Hear.
+func (n *Namespace) Heard() (others []HeardNode) {
+	for _, h := range n.log.Heard() {
+		other := HeardNode{Mark: h.String(), AgoMS: h.Ago.Milliseconds()}
+		if h.Gone {
+			gone := h.GoneAgo.Milliseconds()
+			other.GoneMS = &gone
+		}
+		others = append(others, other)
 	}
-	return marks
+	return others
 }
 
 // Gap says that events of a node since a time may be lost, or of all others if the name is empty or unknown: no
@@ -68,6 +92,17 @@ func (n *Namespace) Heard() (marks []string) {
 func (n *Namespace) Gap(node string, since time.Time) {
 	e, _ := eventlog.ParseEmitter(node)
 	n.log.Gap(e, since)
+}
+
+// Running records which other nodes ran at a time; the others that were not heard since have ended.
+func (n *Namespace) Running(nodes []string, at time.Time) {
+	var all []eventlog.Emitter
+	for _, node := range nodes {
+		if e, ok := eventlog.ParseEmitter(node); ok {
+			all = append(all, e)
+		}
+	}
+	n.log.Running(all, at)
 }
 
 // Lost records that another node has ended.
