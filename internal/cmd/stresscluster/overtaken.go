@@ -26,7 +26,8 @@ func (o *oracle) overtakenLocked(offer *fact, h handling, node *life) bool {
 		return false
 	}
 	for _, f := range offer.trip.facts[offer.seq+1:] {
-		if over := o.handledSinceLocked(f); f.ends(offer) && !over.After(o.arrivesLocked(h, node, over)) {
+		over := o.handledSinceLocked(f)
+		if f.ends(offer) && f.mayComeFirst(h, over) && !over.After(o.arrivesLocked(h, node, over)) {
 			return true
 		}
 	}
@@ -43,6 +44,17 @@ func (f *fact) ends(offer *fact) bool {
 		return true
 	}
 	return false
+}
+
+// mayComeFirst reports whether an end that was handled at a time may reach a node before the offer. If the node that
+// handled the offer has handled it too, only the end of the trip may: nodes learn of that in all namespaces.
+func (f *fact) mayComeFirst(offer handling, at time.Time) bool {
+	switch f.hears[rides.Audience{Namespace: realtime.NamespaceAdmin}] {
+	case "trip:cancelled", "trip:completed":
+		return true
+	}
+	another := func(l handling) bool { return l.by != offer.by }
+	return len(f.handled) == 0 || at.Before(f.handled[0].at) || slices.ContainsFunc(f.handled, another)
 }
 
 // handledSinceLocked returns since when an event was handled, or may have been: a node that was killed or stopped

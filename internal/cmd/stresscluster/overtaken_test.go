@@ -84,11 +84,15 @@ func TestOracle_OffersThatWereOverBeforeTheyCouldArrive(t *testing.T) {
 		"its answer came late, but the trip was assigned": func(s *offered) {
 			s.n0.bad = []span{bad(stopNode, 9, 13)}
 			s.end.handled[0].at = at(30)
-			s.happens(12, s.n1, map[rides.Audience]string{admins: "trip:driver_assigned"})
+			s.happens(12, s.n2, map[rides.Audience]string{admins: "trip:driver_assigned"})
 		},
-		"accepted":   func(s *offered) { s.is("trip:assignment:accepted"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
-		"expired":    func(s *offered) { s.is("trip:assignment:expired"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
-		"withdrawn":  func(s *offered) { s.is("trip:assignment:cancelled"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
+		"accepted":  func(s *offered) { s.is("trip:assignment:accepted"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
+		"expired":   func(s *offered) { s.is("trip:assignment:expired"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
+		"withdrawn": func(s *offered) { s.is("trip:assignment:cancelled"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
+		"the node that handled it has cancelled the trip": func(s *offered) {
+			s.is("trip:cancelled")
+			s.end.handled[0].by, s.n0.bad = s.n1, []span{bad(stopNode, 9, 13)}
+		},
 		"cancelled":  func(s *offered) { s.is("trip:cancelled"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
 		"completed":  func(s *offered) { s.is("trip:completed"); s.n0.bad = []span{bad(stopNode, 9, 13)} },
 		"it arrived": func(s *offered) { s.add(ofTrip(10, "trip:assignment:offered", "t9", 0)) },
@@ -123,6 +127,9 @@ func TestOracle_OffersThatHadToArrive(t *testing.T) {
 		"a third node died after the end": func(s *offered) { s.end.at, s.n2.bad = at(10.05), []span{bad(killNode, 12.5, 20)} },
 		"the nodes were leaving": func(s *offered) {
 			s.n0.bad, s.n1.bad = []span{bad(leaveNode, 9, 13)}, []span{bad(leaveNode, 9, 13)}
+		},
+		"its node was stopped, and one node handled it and the end": func(s *offered) {
+			s.end.handled[0].by, s.n0.bad = s.n1, []span{bad(stopNode, 9, 13)}
 		},
 		"its node handled it itself": func(s *offered) {
 			s.offer.handled[0].by, s.n0.bad = s.n0, []span{bad(stopNode, 9, 13)}
