@@ -132,9 +132,9 @@ func (n node) namespaceOf(m ClusterMessage) (ns *Namespace, ok bool) {
 // drop reports a message that the node does not apply.
 func (n node) drop(m ClusterMessage, why DropReason) {
 	if f := n.rt.opts.Trace.ClusterDropped; f != nil {
-		callTrace(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, Reason: why})
+		callTrace(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, State: subjectOf(m.State), Reason: why})
 	}
-	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace)
+	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace, "state", subjectOf(m.State))
 }
 
 // listenerQueue is the maximum number of ServerEmit events that wait in a namespace.

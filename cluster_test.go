@@ -5,8 +5,10 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"hash/fnv"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -450,7 +452,13 @@ func TestNode_DropsWhatItDoesNotUnderstand(t *testing.T) {
 			send(c.request, c.m)
 			var want []realtime.ClusterDroppedInfo
 			if c.want != "" {
-				want = []realtime.ClusterDroppedInfo{{Op: c.m.Op, Version: c.m.Version, Namespace: c.m.Namespace, Reason: c.want}}
+				what := ""
+				if c.m.State != nil {
+					b, err := json.Marshal(c.m.State)
+					require.NoError(t, err)
+					what = strings.Trim(strings.Split(string(b), ":")[0], `{}"`)
+				}
+				want = []realtime.ClusterDroppedInfo{{Op: c.m.Op, Version: c.m.Version, Namespace: c.m.Namespace, State: what, Reason: c.want}}
 			}
 			require.Equal(t, want, dropped, "%+v", c.m)
 		}

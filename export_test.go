@@ -75,6 +75,5 @@ func ageless(s sharedSocket) string {
 	for i := range s.Doubts {
 		s.Doubts[i].AgoMS = min(s.Doubts[i].AgoMS, 1)
 	}
-	b, _ := json.Marshal(s)
-	return string(b)
+	return string(encodeSocket(&s))
 }

@@ -7,6 +7,8 @@ package realtime
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
+	"strings"
 
 	"github.com/rodando/realtime/internal/triptable"
 )
@@ -64,6 +66,21 @@ func (s *NodeState) UnmarshalJSON(data []byte) error {
 	}
 	s.content = content
 	return nil
+}
+
+// subjectOf returns the name of the first field that is set, or an empty text.
+func subjectOf(s *NodeState) string {
+	if s == nil {
+		return ""
+	}
+	content := reflect.ValueOf(s.content)
+	for i := range content.NumField() {
+		if !content.Field(i).IsZero() {
+			name, _, _ := strings.Cut(content.Type().Field(i).Tag.Get("json"), ",")
+			return name
+		}
+	}
+	return ""
 }
 
 // shareState sends a state to the other nodes. A state that moves sockets is sent in the

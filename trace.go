@@ -219,6 +219,7 @@ type ClusterDroppedInfo struct {
 	Op        ClusterOp
 	Version   int
 	Namespace string
+	State     string // with OpState: what the state is of, such as "sockets" or "trip"; it may be empty
 	Reason    DropReason
 }
 

@@ -247,7 +247,7 @@ func (m *member) trace() *realtime.Trace {
 			say(report{Kind: reportPeer, Text: fmt.Sprintf("%s, died: %v", i.Name, i.Died)})
 		},
 		ClusterDropped: func(_ context.Context, i realtime.ClusterDroppedInfo) {
-			say(report{Kind: reportDropped, Text: fmt.Sprint(i.Op, " in ", i.Namespace, ": ", i.Reason)})
+			say(report{Kind: reportDropped, Text: fmt.Sprint(i.Op, " ", i.State, " in ", i.Namespace, ": ", i.Reason)})
 		},
 		TraceDropped: func(context.Context, realtime.TraceDroppedInfo) { say(report{Kind: reportTrace}) },
 	}
