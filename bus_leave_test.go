@@ -51,3 +51,21 @@ func TestShutdown_LeavesTheBusFirst(t *testing.T) {
 		})
 	}
 }
+
+// brokenAdapter is an adapter that cannot start.
+type brokenAdapter struct{ realtime.Adapter }
+
+func (brokenAdapter) Start(context.Context, realtime.Node) error { return errors.New("no network") }
+func (brokenAdapter) Close(context.Context) error                { return nil }
+
+// A server that could not begin has no subscription that ends: the others on its bus go on.
+func TestNew_FailsAndDoesNotLeaveTheBus(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus := &leavingBus{EventBus: realtimetest.NewBus(), leave: func(context.Context) error { return nil }}
+		o := validOptions()
+		o.Bus, o.Cluster.Adapter = bus, brokenAdapter{}
+		_, err := realtime.New(o)
+		require.ErrorContains(t, err, "no network")
+		require.Empty(t, bus.did)
+	})
+}

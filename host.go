@@ -273,7 +273,8 @@ type HandoverBus interface {
 
 // LeavingBus may be implemented by an EventBus whose nodes share the events, as those of package redisbus do.
 // Shutdown calls Leave before it cancels the server's subscription. Otherwise the host's own subscriptions would be
-// the only ones for a while: what this node takes then would count as handled, and no client would get it.
+// the only ones for a while: what this node takes then would count as handled, and no client would get it. So each server
+// has a LeavingBus of its own: a second one on the same gets no more events when the first one ends.
 type LeavingBus interface {
 	EventBus
 	// Leave makes this node take no more events, and returns when it handles none, or ctx ends. Publish works as

@@ -230,7 +230,7 @@ func (rt *Server) stopBus(ctx context.Context) error {
 	if rt.ownBus != nil {
 		errs = append(errs, unfinished("bus not drained", rt.ownBus.Close(ctx)))
 	}
-	if bus, ok := busAs[LeavingBus](rt.opts.Bus); ok {
+	if bus, ok := busAs[LeavingBus](rt.opts.Bus); ok && rt.unsubscribe != nil {
 		errs = append(errs, unfinished("the bus still gets events", rt.await(ctx, bus.Leave)))
 	}
 	if rt.unsubscribe != nil {

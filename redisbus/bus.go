@@ -53,7 +53,8 @@ type Bus struct {
 
 	mu            sync.Mutex // guards the rest, and ended of each subscription
 	subscriptions []*subscription
-	member        *member // while there are subscriptions
+	member        *member   // while there are subscriptions, unless Leave was called since the last Subscribe
+	left          []*member // former ones that may still call handlers
 	handovers     []*handover
 	closing       chan struct{} // closed when everything has ended; nil before Close
 }
@@ -106,8 +107,8 @@ func (b *Bus) client(ctx context.Context) (rueidis.Client, error) {
 }
 
 // Check returns nil if Redis answers and, while there are subscriptions, this node handles the
-// events of its partitions. Otherwise the error says why. It blocks within ctx. Check is meant
-// for a health endpoint.
+// events of its partitions. Otherwise the error says why. After Leave the node has no partitions, and only Redis counts.
+// Check blocks within ctx. It is meant for a health endpoint.
 func (b *Bus) Check(ctx context.Context) error {
 	client, err := b.client(ctx)
 	if err != nil {

@@ -280,3 +280,57 @@ func TestBus_Leave(t *testing.T) {
 	eventually(t, "the other node handles them", func() bool { return len(other.all()) >= 20 })
 	require.Len(t, host.all(), before)
 }
+
+// Each call of Leave waits, not only the first one: for handlers, and for the functions of BeforeHandover.
+func TestBus_Leave_Again(t *testing.T) {
+	t.Parallel()
+	b := newBus(t, startRedis(t).url(), nil)
+	b.HandoverTimeout(time.Minute)
+	begun, hold, handing, pass := make(chan struct{}), make(chan struct{}), make(chan struct{}), make(chan struct{})
+	b.BeforeHandover(func(context.Context) {
+		close(handing)
+		<-pass
+	})
+	subscribe(t, b, func(context.Context, realtime.Envelope) error {
+		close(begun)
+		<-hold
+		return nil
+	})
+	require.NoError(t, b.Publish(t.Context(), event("a", 0)))
+	<-begun
+	over, end := context.WithCancel(t.Context())
+	end()
+	for range 3 {
+		require.ErrorIs(t, b.Leave(over), context.Canceled, "the handler runs")
+	}
+	close(hold)
+	<-handing
+	for range 3 {
+		require.ErrorIs(t, b.Leave(over), context.Canceled, "another node must not get the next event yet")
+	}
+	close(pass)
+	require.NoError(t, b.Leave(t.Context()))
+	require.NoError(t, b.Leave(over), "nothing runs any more")
+}
+
+// No handler runs, so there is nothing to wait for, although Redis does not answer.
+func TestBus_Leave_RedisHangs(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	path := redistest.StartPath(t, r.Addr())
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{strings.TrimPrefix(path.URL(), "redis://")}, DisableCache: true, ForceSingleClient: true, ConnWriteTimeout: time.Minute,
+	})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	b := newBus(t, "", func(o *redisbus.Options) { o.Client = c })
+	b.CallTimeout(patience)
+	var got recorder
+	subscribe(t, b, got.handle)
+	eventually(t, "it owns all partitions", func() bool { return r.ownedBy("test") == 4 })
+	path.Silence(true)
+	defer path.Silence(false)
+	ctx, end := context.WithTimeout(t.Context(), patience/2)
+	defer end()
+	require.NoError(t, b.Leave(ctx))
+}

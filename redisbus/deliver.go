@@ -41,11 +41,12 @@ func (s *session) deliver(e realtime.Envelope, to []*subscription) error {
 	return errors.Join(errs...)
 }
 
-// attempt calls a handler until it has handled an event, or must not be called again for it.
+// attempt calls a handler until it has handled an event, or must not be called again for it. When the node leaves, the
+// handlers of an event that was begun are all called: otherwise another node would hand it to all again.
 func (s *session) attempt(e realtime.Envelope, to *subscription) error {
 	began, wait := time.Now(), s.b.timing.retry
 	for n := 1; ; n++ {
-		if s.going.Err() != nil || !s.owns() {
+		if s.handling.Err() != nil || n > 1 && s.going.Err() != nil || !s.owns() {
 			return errStopped
 		}
 		err := s.call(e, to)

@@ -15,7 +15,7 @@ import (
 // handleEntry delivers an entry until it was handled or set aside. With an error it is neither:
 // the session has ended, or must read the entry again.
 func (s *session) handleEntry(e entry) error {
-	if !s.owns() {
+	if s.going.Err() != nil || !s.owns() { // no attempt would be made: it must not count as begun
 		return errStopped
 	}
 	env, err := e.event()

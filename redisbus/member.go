@@ -24,7 +24,7 @@ type member struct {
 	asked time.Time       // when the host called Subscribe
 	ctx   context.Context // ends when the node leaves the group
 	leave context.CancelFunc
-	over  chan struct{} // closed when the node handles no event any more
+	quiet chan struct{} // closed when no session calls a handler, or a function of BeforeHandover, any more
 
 	sessions map[int]*session // by the partition's index; used by run alone
 	tokens   map[int]string   // by the partition's index: tokens of leases that Redis may have given without an answer; used by run alone
@@ -36,7 +36,7 @@ type member struct {
 }
 
 func newMember(b *Bus, began []entryID, asked time.Time) *member {
-	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}, over: make(chan struct{})}
+	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}, quiet: make(chan struct{})}
 	m.ctx, m.leave = context.WithCancel(b.handling)
 	return m
 }
@@ -107,7 +107,6 @@ func (m *member) note(of int, err error) {
 
 // run sends heartbeats until the node leaves the group, then waits until all sessions have ended.
 func (m *member) run() {
-	defer close(m.over)
 	tick := time.NewTicker(m.b.timing.beat)
 	defer tick.Stop()
 	for m.ctx.Err() == nil {
@@ -117,13 +116,31 @@ func (m *member) run() {
 		case <-m.ctx.Done():
 		}
 	}
-	m.resign()
-	m.giveUp()
+	var resigning sync.WaitGroup
+	resigning.Go(func() { // the handlers need not wait for Redis
+		m.resign()
+		m.giveUp()
+	})
 	for _, s := range m.sessions {
 		s.release()
 	}
 	for _, s := range m.sessions {
+		<-s.quiet
+	}
+	close(m.quiet)
+	for _, s := range m.sessions {
 		<-s.done
+	}
+	resigning.Wait()
+}
+
+// isQuiet reports whether quiet is closed.
+func (m *member) isQuiet() bool {
+	select {
+	case <-m.quiet:
+		return true
+	default:
+		return false
 	}
 }
 

@@ -33,6 +33,7 @@ type session struct {
 	going    context.Context // ends with handling, and when the session is to release the partition
 	release  context.CancelFunc
 	detach   func() bool   // from the member's ctx
+	quiet    chan struct{} // closed when it calls no handler, and no function of BeforeHandover, any more
 	done     chan struct{} // closed when the node no longer owns the partition
 
 	mu     sync.Mutex  // guards until
@@ -50,7 +51,7 @@ type session struct {
 
 // newSession begins a session with a lease that was requested at the time asked.
 func newSession(m *member, client rueidis.Client, p *partition, token string, asked time.Time) *session {
-	s := &session{b: m.b, m: m, client: client, part: p, token: token, done: make(chan struct{})}
+	s := &session{b: m.b, m: m, client: client, part: p, token: token, quiet: make(chan struct{}), done: make(chan struct{})}
 	var disown, interrupt context.CancelFunc
 	s.owning, disown = context.WithCancel(context.Background())
 	s.handling, interrupt = context.WithCancel(m.b.handling)
@@ -104,6 +105,7 @@ func (s *session) run() {
 		s.b.log.Warn("redisbus: handled events are not acknowledged and will be delivered again", "partition", s.part.name, "error", err)
 	}
 	s.handOver()
+	close(s.quiet)
 	close(ended)
 	keeping.Wait()
 	s.giveBack()

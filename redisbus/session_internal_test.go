@@ -73,3 +73,37 @@ func TestSession_LeaseLost_AcknowledgesWhatIsDone(t *testing.T) {
 	require.NoError(t, s.acks.flush())
 	require.Equal(t, []string{"1-0"}, <-acknowledged)
 }
+
+// An event that is to be begun again when the node leaves is not begun: it would be set aside after some restarts.
+func TestSession_Leaves_BeginsNothingAgain(t *testing.T) {
+	t.Parallel()
+	s := stoppedIn(t, func(context.Context, realtime.Envelope) error {
+		t.Error("a handler was called")
+		return nil
+	})
+	var leave context.CancelFunc
+	s.going, leave = context.WithCancel(t.Context())
+	leave()
+	fields := fieldsOf(realtime.Envelope{ID: "1", Name: "trip.started", Key: "t1", At: time.Now(), Data: []byte("{}")})
+	require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{1, 0}, begun: 1, fields: fields}))
+	require.Empty(t, s.acks.ids)
+}
+
+// The node leaves when one handler was called for an event: the others are called too, or another node would hand it to all
+// again.
+func TestSession_LeavesDuringDelivery_AllHandlersAreCalled(t *testing.T) {
+	t.Parallel()
+	s := stoppedIn(t, nil)
+	s.b.opts.Attempts, s.b.opts.HandlerTimeout = 2, time.Minute
+	s.b.subscriptions[0].calls = hostcall.NewKind(hostcall.Limits{Timeout: time.Minute, Running: 1, Abandoned: 1, PerSource: 1})
+	calls := 0
+	s.b.subscriptions[0].handler = func(context.Context, realtime.Envelope) error { calls++; return nil }
+	var leave context.CancelFunc
+	s.going, leave = context.WithCancel(t.Context())
+	leave()
+	require.NoError(t, s.deliver(realtime.Envelope{ID: "1"}, s.b.subscriptions))
+	require.Equal(t, 1, calls)
+	s.b.subscriptions[0].handler = func(context.Context, realtime.Envelope) error { calls++; return errors.New("failed") }
+	require.Equal(t, errStopped, s.deliver(realtime.Envelope{ID: "1"}, s.b.subscriptions), "but not again")
+	require.Equal(t, 2, calls)
+}

@@ -95,27 +95,35 @@ func (b *Bus) unsubscribe(s *subscription) {
 }
 
 // Leave implements realtime.LeavingBus: the node leaves its group, although it has subscriptions. Their handlers
-// get no more events, unless somebody subscribes again. Leave returns when no handler runs, or ctx ends.
+// get no more events, unless somebody subscribes again. This holds for all subscriptions of the Bus: a second server that uses it,
+// in the same process, gets none either, so give each server a Bus of its own.
+//
+// Leave returns nil when no handler runs, but for abandoned ones (Options.HandlerTimeout), and the functions of BeforeHandover have
+// returned, also if that was begun by an earlier call. It does not wait until Redis has confirmed it. If ctx ends first, it
+// returns an error, and the node leaves all the same. It must not be called from a handler, which it would wait for.
 func (b *Bus) Leave(ctx context.Context) error {
 	b.mu.Lock()
-	m := b.member
 	b.leaveLocked()
+	left := slices.Clone(b.left)
 	b.mu.Unlock()
-	if m == nil {
-		return nil
+	for _, m := range left {
+		select {
+		case <-m.quiet:
+		case <-ctx.Done():
+			if !m.isQuiet() {
+				return fmt.Errorf("redisbus: events are still handled, or handed over: %w", ctx.Err())
+			}
+		}
 	}
-	select {
-	case <-m.over:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("redisbus: handlers still run: %w", ctx.Err())
-	}
+	return nil
 }
 
 // leaveLocked makes the node leave its group.
 func (b *Bus) leaveLocked() {
+	b.left = slices.DeleteFunc(b.left, (*member).isQuiet)
 	if b.member != nil {
 		b.member.leave()
+		b.left = append(b.left, b.member)
 		b.member = nil
 	}
 }
