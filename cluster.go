@@ -33,8 +33,8 @@ func (n node) Deliver(m ClusterMessage) {
 			n.drop(m, DropMalformed)
 			return
 		}
-		if err := b.fits(name, args, m.Event.Attachments); err != nil { // a node with a higher limit has sent it
-			n.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", name, "error", err)
+		if err := b.fits(name, args, m.Event.Attachments); err != nil {
+			ns.notEmitted(name, err)
 			return
 		}
 		out := b.outgoing(name, m.Event.Attachments)
@@ -100,7 +100,7 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 			return
 		}
 		if err := b.fits(name, args, m.Event.Attachments); err != nil {
-			n.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", name, "error", err)
+			ns.notEmitted(name, err)
 			return
 		}
 		b.askLocal(ctx, name, args, m.Event.Attachments, answer) //nolint:errcheck // the asking node counts the missing acks
@@ -135,6 +135,11 @@ func (n node) drop(m ClusterMessage, why DropReason) {
 		callTrace(n.rt, context.Background(), f, ClusterDroppedInfo{Op: m.Op, Version: m.Version, Namespace: m.Namespace, State: subjectOf(m.State), Reason: why})
 	}
 	n.rt.log.Warn("realtime: message of another node dropped", "reason", why, "op", m.Op, "version", m.Version, "namespace", m.Namespace, "state", subjectOf(m.State))
+}
+
+// notEmitted logs that an event of another node does not fit: a node with a higher limit has sent it.
+func (ns *Namespace) notEmitted(event string, err error) {
+	ns.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", event, "error", err)
 }
 
 // listenerQueue is the maximum number of ServerEmit events that wait in a namespace.

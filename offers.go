@@ -120,7 +120,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 			wait = delay(place - 1)
 		}
 	}
-	switch ok, full := o.track(of, 0, left, wait); {
+	switch ok, full := o.table.Begin(of.tracked(0, left, wait)); {
 	case full:
 		o.rt.log.Warn("realtime: offer not tracked: too many are", "trip", of.tripID, "assignment", of.assignmentID)
 		return b.send(event, args, nil)
@@ -144,10 +144,11 @@ func (o *offers) newOffer(facts offerFacts, payload json.RawMessage) *offer {
 	return of
 }
 
-func (o *offers) track(of *offer, ago, left, delay time.Duration) (ok, full bool) {
-	return o.table.Begin(receipts.Event[*offer]{
+// tracked returns the offer as the table tracks it.
+func (of *offer) tracked(ago, left, delay time.Duration) receipts.Event[*offer] {
+	return receipts.Event[*offer]{
 		ID: of.assignmentID, Same: of.eventID, User: of.driverID, Group: of.tripID, Ago: ago, Left: left, Delay: delay, Value: of,
-	})
+	}
 }
 
 // sendHere sends an offer to the driver's sockets of this node, except those whose handshake is in
@@ -228,9 +229,14 @@ func voidsOffers(k triptable.Kind) bool { return k == triptable.Ends || k == tri
 // have known them yet.
 func (o *offers) learned(e triptable.Event) {
 	if voidsOffers(e.Kind) {
-		for _, id := range o.table.OfGroup(e.Trip) {
-			o.table.End(id, false)
-		}
+		o.void(e.Trip)
+	}
+}
+
+// void ends the offers of this node for a trip of which another node has told.
+func (o *offers) void(tripID string) {
+	for _, id := range o.table.OfGroup(tripID) {
+		o.table.End(id, false)
 	}
 }
 
@@ -243,7 +249,9 @@ func (o *offers) heard(e builtin) {
 			return
 		}
 		o.table.Told(e.AssignmentID, receipts.Delivered) // first: this node does not report it
-		o.table.ReceivedElsewhere(e.AssignmentID, receipts.Receipt{Device: e.SocketID})
+		if r := (sharedReceipt{e.SocketID, e.By}); r.valid() {
+			o.table.ReceivedElsewhere(e.AssignmentID, r.receipt())
+		}
 	case AssignmentUndelivered:
 		o.table.Told(e.AssignmentID, receipts.Undelivered)
 	}
@@ -251,8 +259,11 @@ func (o *offers) heard(e builtin) {
 
 // end ends an offer on all nodes.
 func (o *offers) end(id string) {
+	if !validID(id) {
+		return // nobody tracks it
+	}
 	_, known := o.table.Value(id)
-	if (o.table.End(id, true) || !known) && o.rt.clustered && validID(id) {
+	if (o.table.End(id, true) || !known) && o.rt.clustered {
 		o.share(id, sharedOffer{Ended: true})
 	}
 }

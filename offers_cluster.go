@@ -58,6 +58,17 @@ type sharedReceipt struct {
 	By     ReceivedBy `json:"by,omitempty"`
 }
 
+func (r sharedReceipt) valid() bool {
+	return validID(r.Socket) && (r.By == "" || r.By == ReceivedByAck || r.By == ReceivedByHeartbeat)
+}
+
+func (r sharedReceipt) receipt() receipts.Receipt {
+	if r.By == ReceivedByHeartbeat {
+		return receipts.Receipt{Device: r.Socket, By: byHeartbeat}
+	}
+	return receipts.Receipt{Device: r.Socket, By: byAck}
+}
+
 func (of *offer) begun(ago, left time.Duration) *begunOffer {
 	return &begunOffer{of.eventID, of.tripID, of.driverID, of.passengerID, of.vehicle, of.payload, ago.Milliseconds(), max(1, left.Milliseconds())}
 }
@@ -131,8 +142,14 @@ func (o *offers) receiving(hears bool) {
 
 // apply applies what another node, the Peer from, has learned of an offer. It reports whether the message is valid.
 func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
-	if ns.name != NamespaceDrivers || !m.valid(o.rt) {
+	if ns.name != NamespaceDrivers || !m.valid() {
 		return false
+	}
+	if b := m.Begun; b != nil {
+		if err := sendable(o.rt, EventAssignmentOffered.name, [][]byte{b.Payload}, nil); err != nil {
+			ns.notEmitted(EventAssignmentOffered.name, err)
+			return true
+		}
 	}
 	ended := m.Ended
 	if b := m.Begun; b != nil {
@@ -142,9 +159,12 @@ func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
 			expires: time.Now().Add(left),
 		}, b.Payload)
 		ago := time.Duration(min(b.AgoMS, maxOfferTime.Milliseconds())) * time.Millisecond
-		ended = ended || o.table.EndedEarly(m.ID) || o.rt.publisher.trips.Ended(b.TripID) // that was faster than this message
 		to := ns.To(DriverRoom(of.driverID)).Local()
-		switch ok, full := o.track(of, ago, left, delay(o.place(m.ID, from))); {
+		e := of.tracked(ago, left, delay(o.place(m.ID, from)))
+		e.Ended = ended || o.overtaken(of)
+		ok, full := o.table.Begin(e)
+		ended = ended || o.overtaken(of) // what ends it from now on finds it in the table
+		switch {
 		case ended:
 		case ok:
 			to.traceEmitted(EventAssignmentOffered.name, o.sendHere(ns, of), of.event.size())
@@ -156,11 +176,7 @@ func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
 		o.table.Told(m.ID, receipts.Kind(k))
 	}
 	if r := m.Received; r != nil {
-		by := uint8(byAck)
-		if r.By == ReceivedByHeartbeat {
-			by = byHeartbeat
-		}
-		o.table.ReceivedElsewhere(m.ID, receipts.Receipt{Device: r.Socket, By: by})
+		o.table.ReceivedElsewhere(m.ID, r.receipt())
 	}
 	if ended {
 		o.table.End(m.ID, false)
@@ -168,7 +184,12 @@ func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
 	return true
 }
 
-func (m *sharedOffer) valid(rt *Server) bool {
+// overtaken reports whether the end of an offer was faster than the offer.
+func (o *offers) overtaken(of *offer) bool {
+	return o.table.EndedEarly(of.assignmentID) || o.rt.publisher.trips.Ended(of.tripID)
+}
+
+func (m *sharedOffer) valid() bool {
 	if !validID(m.ID) || m.Begun == nil && m.Received == nil && len(m.Told) == 0 && !m.Ended || len(m.Told) > receipts.Kinds {
 		return false
 	}
@@ -177,7 +198,7 @@ func (m *sharedOffer) valid(rt *Server) bool {
 			return false
 		}
 	}
-	if r := m.Received; r != nil && (!validID(r.Socket) || r.By != "" && r.By != ReceivedByAck && r.By != ReceivedByHeartbeat) {
+	if r := m.Received; r != nil && !r.valid() {
 		return false
 	}
 	b := m.Begun
@@ -185,6 +206,5 @@ func (m *sharedOffer) valid(rt *Server) bool {
 		return true
 	}
 	return validID(b.EventID) && validID(b.TripID) && validID(b.DriverID) && validIDs(b.PassengerID, b.VehicleID) && b.AgoMS >= 0 && b.LeftMS > 0 &&
-		bytes.HasPrefix(b.Payload, []byte("{")) && jsonscan.Valid(b.Payload, jsonscan.MaxDepth) == nil &&
-		sendable(rt, EventAssignmentOffered.name, [][]byte{b.Payload}, nil) == nil
+		bytes.HasPrefix(b.Payload, []byte("{")) && jsonscan.Valid(b.Payload, jsonscan.MaxDepth) == nil
 }

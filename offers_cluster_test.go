@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,9 +40,16 @@ func (c *offerCluster) add(t *testing.T, configure ...func(o *realtime.Options))
 	t.Helper()
 	link := c.hub.Node()
 	c.links = append(c.links, link)
-	node := realtimetest.NewServer(t, append(configure, withAnswers, func(o *realtime.Options) { o.Cluster.Adapter = link })...)
+	node := realtimetest.NewServer(t, slices.Concat([]func(o *realtime.Options){nothingDropped(t)}, configure, []func(o *realtime.Options){withAnswers, func(o *realtime.Options) { o.Cluster.Adapter = link }})...)
 	c.nodes = append(c.nodes, node)
 	return node
+}
+
+// nothingDropped makes it an error of the test if a node refuses what another one of this library has sent.
+func nothingDropped(t *testing.T) func(o *realtime.Options) {
+	return func(o *realtime.Options) {
+		o.Trace = &realtime.Trace{ClusterDropped: func(_ context.Context, i realtime.ClusterDroppedInfo) { t.Errorf("message dropped: %+v", i) }}
+	}
 }
 
 // Devices on all nodes receive the offer, and the node that has handled it reports the first receipt.
@@ -264,6 +272,65 @@ func TestOffers_AcceptedWhileANodeIsCutOff(t *testing.T) {
 	}
 }
 
+// The end of an offer comes when it has expired, and nobody has reported that yet, because the node that would has died
+// or does not hear the others. The other nodes learn of it.
+func TestOffers_EndComesLate(t *testing.T) {
+	for name, end := range map[string]realtime.DomainEvent{
+		"accepted":       realtime.AssignmentAccepted{TripID: "t1", AssignmentID: "o1", DriverID: "d1"},
+		"rejected":       realtime.AssignmentRejected{TripID: "t1", AssignmentID: "o1", DriverID: "d1"},
+		"trip cancelled": realtime.TripCancelled{TripID: "t1", PassengerID: "p1", CancelledBy: realtime.CancelledByPassenger},
+	} {
+		for _, how := range []string{"died", "cut off"} {
+			t.Run(name+", "+how, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					c := newOfferCluster(t, 4, func(o *realtime.Options) { o.ExpireOffers = true })
+					log := readOffers(t, c.nodes...)
+					phone := c.nodes[1].Driver(t, "d1")
+					c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+					require.Equal(t, "o1", gotOffer(t, phone))
+					time.Sleep(time.Second)
+					if how == "died" {
+						c.links[0].Kill()
+						log = readOffers(t, c.nodes[1:]...)
+					} else {
+						c.links[0].Cut()
+					}
+					log.take()
+					time.Sleep(19*time.Second + 500*time.Millisecond)
+					c.nodes[1].Publish(t, end)
+					time.Sleep(5 * time.Second)
+					if how == "cut off" {
+						c.links[0].Heal()
+					}
+					time.Sleep(time.Minute)
+					log.expect()
+				})
+			})
+		}
+	}
+}
+
+// Only the trips that nodes compare after a gap say that the trip has ended, because the node that has handled its end
+// has died.
+func TestOffers_TripHasEndedInAGap(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3, func(o *realtime.Options) { o.ExpireOffers = true })
+		log := readOffers(t, c.nodes[:2]...)
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 30))
+		time.Sleep(4 * time.Second)
+		log.expect("undelivered o1 d1 no_device")
+		c.links[0].Cut()
+		c.nodes[2].Publish(t, realtime.TripCancelled{TripID: "t1", PassengerID: "p1", CancelledBy: realtime.CancelledByPassenger})
+		synctest.Wait()
+		c.links[2].Kill()
+		c.links[0].Heal()
+		time.Sleep(3 * time.Second)
+		realtimetest.ExpectNone(t, c.nodes[0].Driver(t, "d1"), realtime.EventAssignmentOffered)
+		time.Sleep(2 * time.Minute)
+		log.expect()
+	})
+}
+
 // The node on which the driver has accepted is heard again right before the expiry.
 func TestOffers_AcceptedOnANodeThatIsHeardAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -346,6 +413,41 @@ func TestOffers_EndComesFirst(t *testing.T) {
 				time.Sleep(3 * time.Second)
 				c.nodes[0].Publish(t, realtime.AssignmentOffered{TripID: "t2", AssignmentID: "o1", DriverID: "d1", TTLSec: 20, At: time.Now()})
 				require.Equal(t, "o1", gotOffer(t, phone), "a new one")
+			})
+		})
+	}
+}
+
+// What ends an offer comes at the same moment as the offer, from another node: the offer does not run.
+func TestOffers_EndComesAtTheSameTime(t *testing.T) {
+	for name, end := range map[string]func(n int) realtime.DomainEvent{
+		"cancelled": func(n int) realtime.DomainEvent {
+			return realtime.AssignmentCancelled{TripID: fmt.Sprint("t", n), AssignmentID: fmt.Sprint("o", n), DriverID: "d1"}
+		},
+		"trip cancelled": func(n int) realtime.DomainEvent {
+			return realtime.TripCancelled{TripID: fmt.Sprint("t", n), PassengerID: "p1", CancelledBy: realtime.CancelledByPassenger}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newOfferCluster(t, 1)
+				other := c.hub.Node()
+				require.NoError(t, other.Start(t.Context(), idleNode{}))
+				defer func() { require.NoError(t, other.Close(t.Context())) }()
+				for n := range 3000 {
+					s := &realtime.NodeState{}
+					require.NoError(t, s.UnmarshalJSON(fmt.Appendf(nil, `{"offer":{"id":"o%d","begun":{"eventId":"e1","tripId":"t%d","driverId":"d1","payload":{"assignmentId":"o1"},"leftMs":20000}}}`, n, n)))
+					var both sync.WaitGroup
+					both.Go(func() {
+						_ = other.Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: "/drivers", State: s})
+					})
+					env, err := realtime.NewEnvelope(end(n))
+					require.NoError(t, err)
+					both.Go(func() { _ = c.nodes[0].Bus.Publish(t.Context(), env) })
+					both.Wait()
+					synctest.Wait()
+				}
+				realtimetest.ExpectNone(t, c.nodes[0].Driver(t, "d1"), realtime.EventAssignmentOffered)
 			})
 		})
 	}

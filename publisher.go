@@ -150,9 +150,11 @@ func (p *publisher) publishOther(r *received) {
 		if ok && r.err == nil {
 			p.rt.recovery.replace(e.OldSessionID, e.NewSessionID)
 		}
+		carried := carriedSession{e.UserID, e.OldSessionID, e.NewSessionID, e.ExpiresAt}
 		switch {
-		case ok && r.err == nil && !e.ExpiresAt.IsZero():
-			p.rt.replaced.carry(carriedSession{e.UserID, e.OldSessionID, e.NewSessionID, e.ExpiresAt})
+		case ok && r.err == nil && carried.valid():
+			p.rt.replaced.carry(carried)
+		case !validID(about.sessionID) || ok && e.OldSessionID == e.NewSessionID: // no socket is in a session that was replaced
 		default:
 			p.rt.replaced.expireLater(about.sessionID, e.NewSessionID)
 		}

@@ -4,7 +4,7 @@
 package realtime
 
 // room returns the room of the revoked sockets, or the zero Room if the revocation names
-// neither a user nor a session.
+// neither a user nor a session, or one that no socket can have.
 func (r Revocation) room(ns *Namespace) Room {
 	if r.SessionID != "" {
 		return SessionRoom(r.SessionID)
@@ -18,10 +18,13 @@ func (r Revocation) room(ns *Namespace) Room {
 func (rt *Server) revoke(r Revocation, local bool) {
 	rt.forgetRows()
 	rt.each(func(ns *Namespace) {
+		room := r.room(ns)
+		if room == (Room{}) {
+			return // the other nodes would refuse it
+		}
 		ns.revokeLocal(r)
 		if !local && rt.clustered {
-			m := ClusterMessage{Op: OpRevoke, Namespace: ns.name, Rooms: names([]Room{r.room(ns)}), Revoke: &r}
-			_ = rt.clusterPublish(m) // logged
+			_ = rt.clusterPublish(ClusterMessage{Op: OpRevoke, Namespace: ns.name, Rooms: names([]Room{room}), Revoke: &r}) // logged
 		}
 	})
 }

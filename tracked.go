@@ -352,9 +352,12 @@ func (k *tracking) end(e *trackedEvent) {
 
 // apply sends an event of another node. It reports whether the message is valid.
 func (k *tracking) apply(ns *Namespace, m *sharedTracked) bool {
-	if !validID(m.ID) || !validID(m.Node) || m.LeftMS <= 0 || checkEventName(m.Event) != nil ||
-		jsonscan.Valid(m.Arg, jsonscan.MaxDepth) != nil || sendable(k.rt, m.Event, [][]byte{m.Arg}, nil) != nil {
+	if !validID(m.ID) || !validID(m.Node) || m.LeftMS <= 0 || checkEventName(m.Event) != nil || jsonscan.Valid(m.Arg, jsonscan.MaxDepth) != nil {
 		return false
+	}
+	if err := sendable(k.rt, m.Event, [][]byte{m.Arg}, nil); err != nil {
+		ns.notEmitted(m.Event, err)
+		return true
 	}
 	b := Broadcast{ns: ns, all: m.All, rooms: m.Rooms, except: m.Except, local: true}
 	if b.emptyLocal() {

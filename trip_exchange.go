@@ -196,7 +196,7 @@ func (x *tripExchange) applyStates(namespace string, states []triptable.State, l
 			continue
 		}
 		res, due := x.trips.Merge(s, last || namespace != everyShareNamespace)
-		x.p.moveLearned(s.Trip, res, namespace)
+		x.p.stateLearned(s, res, namespace)
 		if namespace == everyShareNamespace {
 			x.p.positions.tripLearned(s.Trip)
 			x.p.parties.learned(s.Trip)

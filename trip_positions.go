@@ -61,7 +61,7 @@ func (d *driverSearches) init(p *publisher) {
 func (d *driverSearches) tripsOf(l LocationUpdate, eventID string) []string {
 	known := d.p.trips.TripsOf(triptable.Person{Driver: true, ID: l.DriverID}, time.Time{})
 	rt := d.p.rt
-	if rt.opts.Trips == nil && (!rt.clustered || rt.opts.Cluster.BusFanOut) {
+	if !validID(l.DriverID) || rt.opts.Trips == nil && (!rt.clustered || rt.opts.Cluster.BusFanOut) {
 		return known
 	}
 	d.mu.Lock()

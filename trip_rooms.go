@@ -124,7 +124,7 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 		return false
 	}
 	res, _ := p.exchange.trips.Merge(s, true)
-	p.moveLearned(s.Trip, res, namespace)
+	p.stateLearned(s, res, namespace)
 	if namespace != everyShareNamespace {
 		return true
 	}
@@ -134,6 +134,15 @@ func (p *publisher) applyTripState(namespace string, s triptable.State, last boo
 		p.exchange.share(s.Trip, true)
 	}
 	return true
+}
+
+// stateLearned moves this node's sockets of a namespace after another node has told what it knows of a trip, and ends the offers
+// of one that has ended.
+func (p *publisher) stateLearned(s triptable.State, res triptable.Result, namespace string) {
+	p.moveLearned(s.Trip, res, namespace)
+	if s.Ended && namespace == NamespaceDrivers {
+		p.rt.offers.void(s.Trip)
+	}
 }
 
 // validState reports whether every id of a state is valid.

@@ -178,22 +178,23 @@ type State[V any] struct {
 	Ago, Left time.Duration // as in Event
 	Received  bool
 	First     Receipt // with Received
-	Ended     bool    // it was ended; it did not expire
+	Ended     bool    // it was ended, perhaps a little after it had expired
 	Told      []Kind
 }
 
-// States returns the events that run, and those of which this node knows something first hand.
+// States returns the events that run, and those of which this node knows something first hand. One that has expired is
+// among them only if it was ended after that.
 func (t *Table[K, V]) States() []State[V] {
-	now := time.Now()
+	now := time.Now() // an event may begin while this waits for the lock
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var all []State[V]
 	for _, e := range t.entries {
-		if e.ranOut || !e.local && !e.ended.IsZero() {
+		if e.ranOut && !e.late || !e.local && !e.ended.IsZero() {
 			continue
 		}
 		s := State[V]{
-			ID: e.ID, Local: e.local, Value: e.Value, Ago: now.Sub(e.begun), Left: e.expires.Sub(now),
+			ID: e.ID, Local: e.local, Value: e.Value, Ago: max(0, now.Sub(e.begun)), Left: e.expires.Sub(now),
 			Received: !e.received.IsZero(), First: e.first, Ended: !e.ended.IsZero(),
 		}
 		for k := range kinds {

@@ -65,10 +65,11 @@ type Event[V any] struct {
 	ID    string
 	Same  string        // another event with the same ID and another Same replaces it, unless it began earlier
 	User  string        // see Table.Of
-	Group string        // see Table.EndGroup
+	Group string        // see Table.OfGroup
 	Ago   time.Duration // how long ago it began
 	Left  time.Duration // until it expires
 	Delay time.Duration // this node reports so much later, what no other node has reported by then
+	Ended bool          // it has ended before: it is only remembered
 	Value V
 }
 
@@ -82,8 +83,8 @@ const (
 // maxHold is how long a node that is to report first that an event has expired waits for the other nodes at most.
 const maxHold = 45 * time.Second
 
-// maxEarly is the maximum number of receipts, and of ends, of unknown events that are kept; keepEarly and
-// keepEarlyEnd are how long.
+// maxEarly is the maximum number of receipts, and of ends, of unknown events that are kept: half as many of the newest ones are in
+// any case. keepEarly and keepEarlyEnd are how long.
 const (
 	maxEarly     = 1024
 	keepEarly    = 10 * time.Second
@@ -95,6 +96,31 @@ type earlyReceipt struct {
 	at time.Time
 }
 
+// newest holds the newest values by an id, as maxEarly says.
+type newest[T any] struct{ now, before map[string]T }
+
+func (n *newest[T]) put(id string, v T) {
+	if n.now == nil || len(n.now) >= maxEarly/2 {
+		n.now, n.before = map[string]T{}, n.now
+	}
+	n.now[id] = v
+}
+
+func (n *newest[T]) get(id string) (v T, ok bool) {
+	if v, ok = n.now[id]; !ok {
+		v, ok = n.before[id]
+	}
+	return v, ok
+}
+
+// take is get for a value that is not needed any more.
+func (n *newest[T]) take(id string) (v T, ok bool) {
+	v, ok = n.get(id)
+	delete(n.now, id)
+	delete(n.before, id)
+	return v, ok
+}
+
 // Table holds the tracked events. Its methods may be called concurrently.
 type Table[K comparable, V any] struct {
 	cfg Config[K, V]
@@ -102,9 +128,9 @@ type Table[K comparable, V any] struct {
 	mu      sync.Mutex // guards the fields below, and all entries
 	entries map[string]*entry[K, V]
 	users   map[string][]*entry[K, V] // of those that have not ended, the oldest first
-	groups  map[string][]*entry[K, V] // likewise
-	early   map[string]earlyReceipt   // of events that are not known yet
-	over    map[string]time.Time      // when End was called for such an event
+	groups  map[string][]*entry[K, V] // of all, the oldest first
+	early   newest[earlyReceipt]      // of events that are not known yet
+	over    newest[time.Time]         // when End was called for such an event
 	held    time.Time                 // see Hold
 }
 
@@ -117,6 +143,7 @@ type entry[K comparable, V any] struct {
 	sent      bool          // to any device
 	ended     time.Time     // zero: not yet
 	ranOut    bool          // it has ended because it has expired
+	late      bool          // End was called after that
 	sending   int           // calls of Send that are running
 	idle      chan struct{} // closed when sending is 0; nil unless End waits for that
 	first     Receipt
@@ -137,12 +164,11 @@ type device struct {
 func New[K comparable, V any](cfg Config[K, V]) *Table[K, V] {
 	return &Table[K, V]{
 		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{},
-		early: map[string]earlyReceipt{}, over: map[string]time.Time{},
 	}
 }
 
 // Begin begins to track an event. It returns false if the event is tracked already or has ended, if a later one
-// with that ID is or has, or with full if too many are tracked.
+// with that ID is or has, or with full if too many are tracked: it must not be sent then, but with full.
 func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 	now := time.Now()
 	begun := now.Add(-e.Ago)
@@ -164,22 +190,23 @@ func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 	n := &entry[K, V]{Event: e, begun: begun, expires: now.Add(e.Left), devices: map[K]*device{}, local: e.Delay == 0}
 	n.timer.F = func() { go t.due(n) }
 	t.entries[e.ID] = n
-	t.users[e.User] = append(t.users[e.User], n)
+	if e.Ended {
+		n.ended = now
+	} else {
+		t.users[e.User] = append(t.users[e.User], n)
+	}
 	if e.Group != "" {
 		t.groups[e.Group] = append(t.groups[e.Group], n)
 	}
-	if r, ok := t.early[e.ID]; ok {
-		delete(t.early, e.ID)
-		if now.Sub(r.at) < keepEarly {
-			t.receivedLocked(n, r.Receipt, now)
-		}
+	if r, ok := t.early.take(e.ID); ok && now.Sub(r.at) < keepEarly {
+		t.receivedLocked(n, r.Receipt, now)
 	}
 	t.armLocked(n, now)
 	t.mu.Unlock()
 	if old != nil {
 		t.cfg.Ended(old.Value, devices)
 	}
-	return true, false
+	return !e.Ended, false
 }
 
 // Of returns the ids of the user's events that have not ended, the oldest first.
@@ -283,10 +310,7 @@ func (t *Table[K, V]) ReceivedElsewhere(id string, r Receipt) {
 		t.armLocked(e, now)
 		return
 	}
-	if len(t.early) >= maxEarly {
-		clear(t.early)
-	}
-	t.early[id] = earlyReceipt{r, now}
+	t.early.put(id, earlyReceipt{r, now})
 }
 
 func (t *Table[K, V]) receivedLocked(e *entry[K, V], r Receipt, now time.Time) {
@@ -309,19 +333,18 @@ func (t *Table[K, V]) Told(id string, k Kind) {
 }
 
 // End ends the tracking of an event, and returns when no Send of it is running. here says that this
-// node has learned of it first. It reports whether the event was tracked and had not ended. One that has expired
-// here, because the end comes a little late, is not reported as expired any more.
+// node has learned of it first. It reports whether that is new: the event was tracked and had not ended, or has expired here and
+// was not reported as expired, because the end comes a little late. It is not reported then.
 func (t *Table[K, V]) End(id string, here bool) bool {
 	t.mu.Lock()
 	e := t.entries[id]
 	if e == nil || !e.ended.IsZero() {
+		defer t.mu.Unlock()
 		if e == nil {
-			t.endedEarlyLocked(id)
-		} else {
-			e.told[Expired] = true
+			t.over.put(id, time.Now())
+			return false
 		}
-		t.mu.Unlock()
-		return false
+		return e.endLate(here)
 	}
 	e.local = e.local || here
 	devices := t.endLocked(e, time.Now())
@@ -334,27 +357,33 @@ func (t *Table[K, V]) End(id string, here bool) bool {
 	return true
 }
 
-func (t *Table[K, V]) endedEarlyLocked(id string) {
-	if len(t.over) >= maxEarly {
-		clear(t.over)
-	}
-	t.over[id] = time.Now()
+// endLate is End for an event that has ended. Table.mu is held.
+func (e *entry[K, V]) endLate(here bool) (news bool) {
+	news = e.expiresSoon()
+	e.told[Expired] = true
+	e.late, e.local = e.late || news, e.local || news && here
+	return news
 }
+
+// expiresSoon reports whether the event has expired and nobody has reported that yet. Table.mu is held.
+func (e *entry[K, V]) expiresSoon() bool { return e.ranOut && !e.told[Expired] }
 
 // EndedEarly reports whether End was called for an event a moment ago, when it was not known.
 func (t *Table[K, V]) EndedEarly(id string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at, ok := t.over[id]
+	at, ok := t.over.get(id)
 	return ok && time.Since(at) < keepEarlyEnd
 }
 
-// OfGroup returns the ids of the group's events that have not ended.
+// OfGroup returns the ids of the group's events that have not ended, or that have expired and are not reported as expired yet.
 func (t *Table[K, V]) OfGroup(group string) (ids []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.groups[group] {
-		ids = append(ids, e.ID)
+		if e.ended.IsZero() || e.expiresSoon() {
+			ids = append(ids, e.ID)
+		}
 	}
 	return ids
 }
@@ -373,7 +402,6 @@ func (t *Table[K, V]) endLocked(e *entry[K, V], now time.Time) (devices []K) {
 		e.idle = make(chan struct{})
 	}
 	forget(t.users, e.User, e)
-	forget(t.groups, e.Group, e)
 	t.armLocked(e, now)
 	return devices
 }
@@ -388,6 +416,7 @@ func forget[E comparable](index map[string][]E, key string, e E) {
 
 func (t *Table[K, V]) removeLocked(e *entry[K, V]) {
 	t.cfg.Wheel.Stop(&e.timer)
+	forget(t.groups, e.Group, e)
 	if t.entries[e.ID] == e {
 		delete(t.entries, e.ID)
 	}

@@ -275,6 +275,8 @@ func TestTable_EarlyReceipt(t *testing.T) {
 		for i := range 3000 {
 			n.ReceivedElsewhere(fmt.Sprint("invented", i), received("x"))
 		}
+		n.begin("invented2500", 20*time.Second, 0)
+		n.expect("delivered invented2500 x 1 0s")
 		time.Sleep(5 * time.Second)
 		n.expect()
 	})
@@ -319,10 +321,59 @@ func TestTable_EndComesLate(t *testing.T) {
 		n.begin("a", time.Second, 2*time.Second)
 		time.Sleep(time.Second + tick)
 		n.expect("ended a []")
-		require.False(t, n.End("a", false))
+		require.Equal(t, []string{"a"}, n.OfGroup("trip"), "the end of the trip would end it too")
+		require.Empty(t, n.States())
+		require.True(t, n.End("a", true), "the other nodes have not heard of it")
+		require.False(t, n.End("a", true))
+		require.Empty(t, n.OfGroup("trip"))
+		states := n.States()
+		require.Len(t, states, 1)
+		require.True(t, states[0].Ended && states[0].Local)
+		require.Equal(t, []receipts.Kind{receipts.Expired}, states[0].Told)
 		n.Told("a", receipts.Undelivered)
 		time.Sleep(time.Hour)
 		n.expect()
+		require.Empty(t, n.OfGroup("trip"))
+		require.Zero(t, n.Len())
+	})
+}
+
+// The answer comes when the expiry was reported: that is over.
+func TestTable_EndComesTooLate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("mine", 10*time.Second, 0)
+		n.begin("theirs", 10*time.Second, 2*time.Second)
+		n.Told("theirs", receipts.Undelivered)
+		time.Sleep(10*time.Second + tick)
+		n.Told("theirs", receipts.Expired)
+		synctest.Wait()
+		require.Empty(t, n.OfGroup("trip"))
+		for _, id := range []string{"mine", "theirs"} {
+			require.False(t, n.End(id, true))
+		}
+		require.Empty(t, n.States())
+	})
+}
+
+// What has ended before is remembered, and never runs.
+func TestTable_BeginsEnded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.ReceivedElsewhere("a", received("there"))
+		ok, full := n.Begin(receipts.Event[string]{ID: "a", Same: "1", User: "driver", Group: "trip", Left: 20 * time.Second, Delay: time.Second, Ended: true, Value: "a"})
+		require.False(t, ok || full)
+		require.False(t, n.send("a", "x"))
+		require.Empty(t, n.Of("driver"))
+		require.Empty(t, n.OfGroup("trip"))
+		require.Empty(t, n.States(), "others tell of it")
+		ok, _ = n.Begin(receipts.Event[string]{ID: "a", Same: "1", User: "driver", Left: 20 * time.Second, Value: "a"})
+		require.False(t, ok, "a late message")
+		time.Sleep(30 * time.Second)
+		n.expect("delivered a there 1 0s")
+		time.Sleep(time.Hour)
+		n.expect()
+		require.Zero(t, n.Len())
 	})
 }
 
@@ -372,6 +423,9 @@ func TestTable_EndedEarly(t *testing.T) {
 			n.End(fmt.Sprint("invented", i), false)
 		}
 		require.False(t, n.EndedEarly("invented0"))
+		for i := range 500 {
+			require.True(t, n.EndedEarly(fmt.Sprint("invented", 2999-i)), "the newest ones are kept")
+		}
 	})
 }
 
@@ -400,6 +454,15 @@ func TestTable_States(t *testing.T) {
 		require.Equal(t, received("x"), all[2].First)
 		require.Equal(t, []receipts.Kind{receipts.Delivered}, all[2].Told)
 		n.expect("ended ended []", "delivered received x 1 0s", "ended over []")
+	})
+}
+
+// An event may begin while States waits for the table.
+func TestTable_StatesOfAnEventThatBeginsMeanwhile(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		_, _ = n.Begin(receipts.Event[string]{ID: "a", Ago: -time.Second, Left: time.Minute})
+		require.Zero(t, n.States()[0].Ago)
 	})
 }
 
