@@ -117,6 +117,9 @@ func (rt *Server) pause(d time.Duration) bool { return pauseIn(rt.ctx, d) }
 
 // pauseIn waits for d, or until ctx ends. It reports whether ctx has not ended.
 func pauseIn(ctx context.Context, d time.Duration) bool {
+	if d <= 0 {
+		return ctx.Err() == nil
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
