@@ -18,7 +18,7 @@ type Gate struct {
 type heldMessages struct {
 	messages []*Message
 	last     []*Message // the last messages of a CloseGate before OpenGate
-	end      Reason     // the reason to dismiss the client with after them; "" to keep it
+	then     func()     // what CloseGate is to call after them
 }
 
 const (
@@ -49,8 +49,7 @@ func (s *Session) SendThrough(g *Gate, ms ...*Message) bool {
 
 // OpenGate sends messages, and after them the messages that were held back. If CloseGate
 // came first, the held messages were dropped: OpenGate sends its own messages, then those
-// of CloseGate, and dismisses the client if CloseGate asked for that. It does nothing if
-// the gate is open or closed.
+// of CloseGate, and calls its then. It does nothing if the gate is open or closed.
 func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	ms = s.encodeBinary(ms)
 	s.mu.Lock()
@@ -60,9 +59,7 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	case g.state == gateClosing:
 		g.state = gateClosed
 		s.sendAndUnlock(slices.Concat(ms, h.last))
-		if h.end != "" {
-			s.Dismiss(h.end)
-		}
+		h.then()
 	case g.state != gateHolds:
 		s.mu.Unlock()
 	default:
@@ -74,20 +71,17 @@ func (s *Session) OpenGate(g *Gate, ms ...*Message) {
 	}
 }
 
-// CloseGate sends messages as the last ones through the gate. Then it dismisses the client
-// with the reason end, unless end is "". opens says that OpenGate has been called or will
-// be: its messages are then sent first. Held messages are dropped.
-func (s *Session) CloseGate(g *Gate, opens bool, end Reason, last ...*Message) {
+// CloseGate sends messages as the last ones through the gate, and then calls then. opens says that OpenGate has been
+// called or will be: its messages are then sent first. Held messages are dropped.
+func (s *Session) CloseGate(g *Gate, opens bool, then func(), last ...*Message) {
 	last = s.encodeBinary(last)
 	s.mu.Lock()
 	if g.state == gateHolds && opens {
-		g.state, g.held = gateClosing, &heldMessages{last: last, end: end}
+		g.state, g.held = gateClosing, &heldMessages{last: last, then: then}
 		s.mu.Unlock()
 		return
 	}
 	g.state, g.held = gateClosed, nil
 	s.sendAndUnlock(last)
-	if end != "" {
-		s.Dismiss(end)
-	}
+	then()
 }

@@ -32,10 +32,10 @@ func TestGate_HoldsUntilOpenAndEndsWithClose(t *testing.T) {
 	ss.OpenGate(&g, said("again"))
 	ss.OpenGate(&other)
 	require.True(t, ss.SendThrough(&g, said("a")))
-	ss.CloseGate(&g, true, "", said("last"))
+	ss.CloseGate(&g, true, func() {}, said("last"))
 	require.False(t, ss.SendThrough(&g, said("late")))
 	ss.OpenGate(&g, said("late"))
-	ss.CloseGate(&g, true, "")
+	ss.CloseGate(&g, true, func() {})
 	require.True(t, ss.SendThrough(&other, said("b")))
 	require.Equal(t, []string{"open", "hello", "held", "held too", "a", "last", "b"}, ss.sent())
 	require.Nil(t, g.held)
@@ -48,7 +48,7 @@ func TestGate_ClosedBeforeItOpens(t *testing.T) {
 		ss, h := lockedSession(t)
 		var g Gate
 		require.True(t, ss.SendThrough(&g, said("held")))
-		ss.CloseGate(&g, opens, ReasonForcedClose, said("last"))
+		ss.CloseGate(&g, opens, func() { ss.Dismiss(ReasonForcedClose) }, said("last"))
 		require.False(t, ss.SendThrough(&g, said("late")))
 		if !opens { // refused
 			require.Equal(t, ReasonForcedClose, <-h.closed)

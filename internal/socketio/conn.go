@@ -27,6 +27,8 @@ type Conn struct {
 	mu               sync.Mutex // guards the fields below
 	closed           bool
 	draining         bool         // see Drain
+	dismiss          bool         // the client is to be dismissed, when leaving is 0
+	leaving          int16        // number of sockets that were removed and whose last messages are not queued yet
 	known            int16        // number of admitted and open sockets whose namespace is not anonymous
 	sockets          []*Socket    // pending, admitted or open; one per namespace at most
 	formerNamespaces []*Namespace // namespaces that it has left
@@ -140,7 +142,7 @@ func (c *Conn) addSocket(n *Namespace) (*Socket, error) {
 		return nil, errNamespaces
 	}
 	s := newSocket(c, n)
-	c.sockets = append(c.sockets, s)
+	c.sockets, c.dismiss = append(c.sockets, s), false
 	c.srv.running.Add(1)
 	return s, nil
 }
@@ -171,16 +173,30 @@ func (c *Conn) Sockets() []*Socket {
 }
 
 // removeSocket removes a socket from the connection, and returns how many are left and
-// whether the connection is closed.
+// whether the connection is closed. saidLast must follow.
 func (c *Conn) removeSocket(s *Socket, wasOpen bool) (others int, closed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.sockets = slices.DeleteFunc(c.sockets, func(o *Socket) bool { return o == s })
+	c.leaving++
 	if wasOpen {
 		c.leaveLocked(s.ns)
 	}
 	c.awaitConnectLocked()
 	return len(c.sockets), c.closed
+}
+
+// saidLast records that the last messages of a removed socket are queued. dismiss says that the client, if it has no
+// socket any more, is to be dismissed. That must not overtake the last messages of a socket that is removed at the same time.
+func (c *Conn) saidLast(dismiss bool) {
+	c.mu.Lock()
+	c.leaving--
+	c.dismiss = c.dismiss || dismiss && len(c.sockets) == 0
+	dismiss = c.dismiss && c.leaving == 0
+	c.mu.Unlock()
+	if dismiss {
+		c.session.Dismiss(ReasonForcedClose)
+	}
 }
 
 // leave records a namespace as left, so that further packets for it are ignored.

@@ -93,3 +93,24 @@ func TestConfig_Left(t *testing.T) {
 		require.Empty(t, left.take())
 	})
 }
+
+// Two sockets of a connection are disconnected at the same time: the connection is not closed before both have sent their
+// DISCONNECT, or one of the clients would come back.
+func TestSocket_Disconnect_OfTwoAtTheSameTime(t *testing.T) {
+	each(t, func(t *testing.T, transport string) {
+		s := serve(t)
+		s.namespace("/a", Hooks{})
+		s.namespace("/b", Hooks{})
+		c, sockets := s.join(transport, "/a", "/b")
+		a, b := sockets[0], sockets[1]
+		a.mu.Lock()
+		closing := a.closeLocked(ReasonServer)
+		a.mu.Unlock()
+		b.Disconnect()
+		c.expect1("1/b,")
+		require.False(t, c.isClosedSoon())
+		a.finishClose(closing, closing.others == 0, disconnectMessage("/a"))
+		c.expect1("1/a,")
+		require.True(t, c.isClosedSoon())
+	})
+}

@@ -191,11 +191,7 @@ func (s *Socket) RefuseOpened() bool {
 	s.conn.leave(s.ns) // the client may send packets until it has read the DISCONNECT
 	c := s.closeLocked("")
 	s.mu.Unlock()
-	var end engineio.Reason
-	if c.others == 0 {
-		end = ReasonForcedClose
-	}
-	s.finishClose(c, end, []*Message{s.conn.connectMessage(s), disconnectMessage(s.ns.name)})
+	s.finishClose(c, c.others == 0, s.conn.connectMessage(s), disconnectMessage(s.ns.name))
 	return true
 }
 
@@ -208,7 +204,7 @@ func (s *Socket) refuse(last []*Message) bool {
 	}
 	c := s.closeLocked("")
 	s.mu.Unlock()
-	s.finishClose(c, "", last)
+	s.finishClose(c, false, last...)
 	return true
 }
 
@@ -223,11 +219,7 @@ func (s *Socket) Disconnect() {
 	}
 	c := s.closeLocked(ReasonServer)
 	s.mu.Unlock()
-	var end engineio.Reason
-	if c.others == 0 {
-		end = ReasonForcedClose
-	}
-	s.finishClose(c, end, []*Message{disconnectMessage(s.ns.name)})
+	s.finishClose(c, c.others == 0, disconnectMessage(s.ns.name))
 }
 
 // end ends the socket in any state, after the client has sent DISCONNECT or the
@@ -240,7 +232,7 @@ func (s *Socket) end(reason string) {
 	}
 	c := s.closeLocked(reason)
 	s.mu.Unlock()
-	s.finishClose(c, "", nil)
+	s.finishClose(c, false)
 }
 
 // closing is the work that remains for a socket that closeLocked has closed.
@@ -288,11 +280,11 @@ func (s *Socket) closeLocked(reason string) closing {
 	return c
 }
 
-// finishClose does the work that remains after closeLocked: it sends the last messages,
-// closes the session if end is a reason, and fails the awaited acks.
-func (s *Socket) finishClose(c closing, end engineio.Reason, last []*Message) {
-	s.conn.session.CloseGate(&s.gate, c.wasOpen, end, last...)
-	if f := s.conn.srv.cfg.Left; f != nil && c.left && end == "" {
+// finishClose does the work that remains after closeLocked: it sends the last messages, dismisses the client if dismiss is
+// true, and fails the awaited acks.
+func (s *Socket) finishClose(c closing, dismiss bool, last ...*Message) {
+	s.conn.session.CloseGate(&s.gate, c.wasOpen, func() { s.conn.saidLast(dismiss) }, last...)
+	if f := s.conn.srv.cfg.Left; f != nil && c.left && !dismiss {
 		f(s)
 	}
 	if c.unsettled {
