@@ -47,6 +47,7 @@ func (n node) Receiving(err error) {
 		return
 	}
 	n.rt.offers.receiving(err == nil)
+	n.rt.peerSockets.receiving(err == nil)
 	n.rt.publisher.parties.learning.deaf.Store(err != nil)
 	n.rt.publisher.parties.learn()
 	if f := n.rt.opts.Trace.AdapterChanged; f != nil {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -81,6 +82,28 @@ func TestRecoveryNodes_NotReceiving(t *testing.T) {
 	c.emit(0, room, 1)
 	client, hello := back(t, s, former, "d1")
 	require.False(t, *hello.Recovered, "got only %v of 1", receivedNotes(t, client))
+}
+
+// The others are told that a client has left while its node received nothing: they do not know what it has received.
+func TestRecoveryNodes_LeavesASilentNode(t *testing.T) {
+	t.Parallel()
+	c := newNodes(t, 1)
+	a, silent := c.odd()
+	client := silent.Driver(t, "d1")
+	c.settle()
+	doubts := func() bool {
+		for _, s := range realtime.KnownSockets(c.servers[0].Realtime) {
+			if strings.Contains(s, `"doubts"`) {
+				return true
+			}
+		}
+		return false
+	}
+	require.False(t, doubts())
+	a.drop.Store(true)
+	a.node.Load().Receiving(errors.New("the subscription is lost"))
+	c.cut(1, client)
+	require.Eventually(t, doubts, 5*time.Second, 5*time.Millisecond)
 }
 
 // A node that begins hears of a third one from a node that is behind.

@@ -18,6 +18,8 @@ const (
 	// expireEvery is the minimum time between two looks for sockets whose clients were away for too
 	// long.
 	expireEvery = time.Second
+	// silenceNoticed is how long it takes at most until an adapter notices that nothing arrives.
+	silenceNoticed = 15 * time.Second
 )
 
 // sharedSockets are sockets of the sender in the message's namespace, all of them or those that have
@@ -183,6 +185,22 @@ func (p *peerSockets) missed(g Gap) {
 		p.eachNode(g.Peer, func(ns *socketio.Namespace, node string) { ns.Gap(node, g.Since) })
 	}
 	p.request()
+}
+
+// receiving records that messages of other nodes arrive, or that the adapter has noticed that they do not.
+func (p *peerSockets) receiving(ok bool) {
+	var silent time.Time
+	if !ok {
+		silent = time.Now().Add(-silenceNoticed)
+	}
+	p.rt.each(func(ns *Namespace) {
+		if ns.inner.Keeps() {
+			ns.inner.Silence(silent)
+		}
+	})
+	if ok {
+		p.shareAll()
+	}
 }
 
 // repeats reports whether a gap is an earlier one, or a part of it.

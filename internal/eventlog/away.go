@@ -44,7 +44,7 @@ type Away struct {
 	// the socket's node.
 	Beyond string // a label
 	After  Mark
-	// Doubts are of a socket that has returned, or whose node has lost events of other ones while it was connected.
+	// Doubts are of a socket of another node: one that has returned, or whose node has lost events while it was connected.
 	Doubts []Doubt
 	// Owner is whoever had the socket: what was passed to Settle, or the caller's.
 	Owner any
@@ -58,7 +58,7 @@ type Away struct {
 	until   time.Time
 	settled chan struct{}
 	taken   bool
-	seen    Seen // of Take
+	seen    Seen // of Take or PartOf: what the client has received
 }
 
 // Trail is what is known of the events that were queued on a socket. Whoever queues them calls Queued.
@@ -84,7 +84,6 @@ func (t *Trail) Begin(at uint64) { *t = Trail{last: at} }
 // between Pause and End.
 func (l *Log[M]) Leave(a *Away) {
 	now := l.cfg.Now()
-	a.Doubts = l.doubtsLocked(a)
 	a.settled, a.at, a.gap, a.until = make(chan struct{}), l.head, l.gap, now.Add(l.cfg.Window)
 	l.expireLocked(now)
 	for len(l.away) >= l.cfg.Sockets && len(l.order) > 0 {
@@ -350,13 +349,13 @@ func (l *Log[M]) completeLocked(a *Away, s Seen) bool {
 // maybeMoreLocked reports whether a node, of which the client has received events, may have emitted more before
 // this one began.
 func (l *Log[M]) maybeMoreLocked(a *Away, s Seen) bool {
-	return l.began.After(l.received(a, s)) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil })
+	return l.began.After(l.received(a)) && slices.ContainsFunc(s.From, func(m Mark) bool { return l.emitterLocked(m.Emitter) == nil })
 }
 
 // lacksLocked reports whether the log may not have every event that the client has not received, of the
 // nodes that it knows. It does not count one of them.
 func (l *Log[M]) lacksLocked(a *Away, s Seen, butOf Emitter) bool {
-	received, silent := l.received(a, s), l.silentSince()
+	received, silent := l.received(a), l.silentSince()
 	if l.unmarked && s.At < l.deaf.at && l.deaf.when.After(received) {
 		return true
 	}

@@ -13,20 +13,27 @@ type Doubt struct {
 	Since time.Time // zero: nor what it has received before
 }
 
+// never is a position that no event has.
+const never = unsure - 1
+
 // maxDoubts is the maximum number of doubts of a socket.
 const maxDoubts = 4
 
-// doubtsLocked returns the doubts of any socket.
+// doubtsLocked returns the doubts of any socket. A gap may be known only when the socket has left.
 func (l *Log[M]) doubtsLocked(a *Away) (all []Doubt) {
-	if !a.Here() || !a.until.IsZero() {
+	if !a.Here() {
 		return a.Doubts
 	}
 	if a.Turn > 0 {
 		all = append(all, Doubt{Until: l.Mark(a.Base)})
 	}
-	for _, g := range l.gaps {
+	gaps := l.gaps
+	if !l.silence.IsZero() {
+		gaps = append(slices.Clip(gaps), gap{never, l.silence})
+	}
+	for _, g := range gaps {
 		switch n := len(all); {
-		case g.at <= a.Base:
+		case g.at <= a.Base, !a.until.IsZero() && g.at > a.at && !g.since.Before(l.leftLocked(a)):
 		case n < maxDoubts:
 			all = append(all, Doubt{l.Mark(g.at), g.since})
 		default:
@@ -38,18 +45,21 @@ func (l *Log[M]) doubtsLocked(a *Away) (all []Doubt) {
 
 // received returns a time: what came to the node of a socket before it, the client has received. Otherwise that
 // node would have noticed that the connection was broken.
-func (l *Log[M]) received(a *Away, s Seen) time.Time {
+func (l *Log[M]) received(a *Away) time.Time {
 	until := a.Lost
 	if a.Here() {
-		until = a.until.Add(-l.cfg.Window)
+		until = l.leftLocked(a)
 	}
-	for _, d := range a.Doubts {
-		if !l.reached(s, d.Until) {
+	for _, d := range l.doubtsLocked(a) {
+		if !l.reached(a.seen, d.Until) {
 			until = earlier(until, d.Since)
 		}
 	}
 	return until.Add(-l.cfg.Unnoticed)
 }
+
+// leftLocked returns when a socket of this node has left.
+func (l *Log[M]) leftLocked(a *Away) time.Time { return a.until.Add(-l.cfg.Window) }
 
 // RecordedDoubt is a Doubt in a Record.
 type RecordedDoubt struct {

@@ -47,6 +47,7 @@ type Log[M any] struct {
 	gap     uint64     // the one of the last gap; 0: there was none
 	gaps    []gap      // the last ones, in their order
 	deaf    deafness
+	silence time.Time // since when nothing may arrive from other nodes; zero: it does
 	// unmarked: there are nodes whose events have no marks. Nobody knows how many of them were lost in a gap.
 	unmarked bool
 	entries  []entry[M] // in the order of their positions

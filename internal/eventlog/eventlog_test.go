@@ -2,6 +2,7 @@ package eventlog_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -704,6 +705,7 @@ func TestLog_NeverHeard(t *testing.T) {
 			a.Label = since
 			if told.mark > 0 {
 				c[1].HearOf(eventlog.Heard{Mark: c[2].Mark(told.mark)})
+				c[1].HearOf(eventlog.Heard{Mark: c[2].Mark(1)}) // another one is behind
 			}
 			f, ok := c[1].Foreign(c[0].Record(a), c[1].now.Add(told.later), nil)
 			require.True(t, ok)
@@ -862,9 +864,10 @@ func TestLog_ManyGaps(t *testing.T) {
 	}
 	a := s.leave(nil, start)
 	a.Label = since
-	require.Len(t, a.Doubts, 4)
-	require.Equal(t, first, a.Doubts[0].Since)
-	require.Equal(t, s.Mark(s.Head()), a.Doubts[3].Until)
+	doubts := s.foreign(a).Doubts
+	require.Len(t, doubts, 4)
+	require.Equal(t, first, doubts[0].Since)
+	require.Equal(t, s.Mark(s.Head()), doubts[3].Until)
 	s.Pause()
 	defer s.End()
 	r := s.Record(a)
@@ -1077,6 +1080,266 @@ func TestLog_BreaksAfterReturn(t *testing.T) {
 			require.Empty(t, missed)
 		})
 	}
+}
+
+// What another node has for a client does not say what the client had received before: it has come back, and not
+// received that yet.
+func TestLog_PartIsNotReceived(t *testing.T) {
+	t.Parallel()
+	for name, hello := range map[string]bool{"nothing received": false, "hello received": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			room := []string{"room"}
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			a := c[0].leave(room, start)
+			a.Label = since
+			c.emit(2, "a", 0, 1)
+			f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+			require.True(t, ok)
+			ok, _ = c[1].Take(f, &since)
+			require.True(t, ok)
+			c[1].Pause()
+			got, ok := c[1].Catch(f, room, nil)
+			c[1].End()
+			require.True(t, ok)
+			require.Equal(t, []string{"a"}, got.Missed)
+			for i := range c {
+				c[i].now = c[i].now.Add(125 * time.Second) // nobody has "a" any more
+			}
+			c.emit(1, "b", 0)
+			c[2].HearAll(c[1].Newest())
+			offset := since
+			if hello {
+				offset = c[1].Label(got.Head)
+			}
+			again := c[1].leaveAgain(1, room, got.Head)
+			again.Since, again.Label = got.Seen, got.Label
+			g, ok := c[2].Foreign(c[1].Record(again), c[2].now, nil)
+			require.True(t, ok)
+			ok, _ = c[2].Take(g, &offset)
+			require.True(t, ok)
+			r, lacks, ok := c[2].Lacks(g, time.Time{})
+			require.True(t, ok)
+			require.True(t, lacks)
+			o, ok := c[0].OfRecord(r, c[0].now, nil)
+			require.True(t, ok)
+			p, ok := c[0].PartOf(o, room, c[2].Emitter())
+			require.True(t, ok)
+			require.Equal(t, []string{"b"}, p.Events)
+			p.Rooms = room
+			c[2].Pause()
+			_, ok = c[2].Catch(g, room, &p)
+			c[2].End()
+			require.Equal(t, hello, ok)
+		})
+	}
+}
+
+// A gap may be known only when a client has left that was connected in it.
+func TestLog_GapKnownLater(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		gap   time.Duration // when it began, after the client had left
+		count int
+	}{"it was connected": {-time.Minute, 1}, "it was not": {0, 0}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			start, since := s.Reserve()
+			s.now = s.now.Add(time.Hour)
+			a := s.leave(nil, start)
+			a.Label = since
+			left := s.now
+			s.now = s.now.Add(time.Second)
+			s.Gap(eventlog.Emitter{}, left.Add(test.gap))
+			f := s.foreign(a)
+			require.Len(t, f.Doubts, test.count)
+			for _, d := range f.Doubts {
+				require.Equal(t, eventlog.Doubt{Until: s.Mark(s.Head()), Since: left.Add(test.gap)}, d)
+			}
+		})
+	}
+}
+
+// foreign returns a socket that is away, as another node knows it.
+func (s *site) foreign(a *eventlog.Away) *eventlog.Away {
+	s.t.Helper()
+	o := newSite(s.t, func(cfg *eventlog.Config[string]) { cfg.Emitter = eventlog.Emitter([]byte("NODE-9")) })
+	o.now = s.now
+	s.Pause()
+	r := s.Record(a)
+	s.End()
+	f, ok := o.Foreign(r, s.now, nil)
+	require.True(s.t, ok)
+	return f
+}
+
+// A gap may have begun before whoever reports it knows: a node had failed to send even earlier.
+func TestLog_GapBeganEarlier(t *testing.T) {
+	t.Parallel()
+	other := func(at uint64) eventlog.Mark {
+		return eventlog.Mark{Emitter: eventlog.Emitter([]byte("NODE-1")), At: at}
+	}
+	for name, test := range map[string]struct {
+		newest uint64
+		early  bool
+	}{"something was lost": {5, true}, "nothing was lost": {1, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			start, since := s.Reserve()
+			s.HearAll(other(1))
+			heard := s.now
+			s.now = s.now.Add(time.Minute)
+			gap := s.now
+			s.Gap(eventlog.Emitter{}, gap)
+			s.HearAll(other(test.newest))
+			s.HearAll(eventlog.Mark{Emitter: eventlog.Emitter([]byte("NODE-2")), At: 3}) // it was not known
+			s.now = s.now.Add(time.Second)
+			a := s.leave(nil, start)
+			a.Label = since
+			f := s.foreign(a)
+			require.Len(t, f.Doubts, 1)
+			require.Equal(t, test.early, f.Doubts[0].Since.Equal(heard))
+			require.Equal(t, !test.early, f.Doubts[0].Since.Equal(gap))
+		})
+	}
+}
+
+// A client leaves, while nothing arrives at its node, or has arrived again.
+func TestLog_Silence(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		silent, after bool
+		received      bool // what came when it had ended
+		ok            bool
+	}{
+		"nothing was lost":          {ok: true},
+		"while it is silent":        {silent: true},
+		"after that":                {silent: true, after: true},
+		"and it has received since": {silent: true, after: true, received: true, ok: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			c.hear()
+			start, since := c[0].Reserve()
+			if test.silent {
+				c[0].Silence(c[0].now)
+			}
+			c.emit(2, "a", 1)
+			for i := range c {
+				c[i].now = c[i].now.Add(125 * time.Second) // nobody has "a" any more
+			}
+			if test.after {
+				c[0].Silence(time.Time{})
+			}
+			last := c.emit(0, "b", 1)
+			a := c[0].leave([]string{"room"}, start, c[0].Head())
+			a.Label = since
+			offset := since
+			if test.received {
+				offset = last
+			}
+			c[0].Pause()
+			r := c[0].Record(a)
+			c[0].End()
+			f, ok := c[1].Foreign(r, c[1].now, nil)
+			require.True(t, ok)
+			_, ok = c[1].back(f, offset, "room")
+			require.Equal(t, test.ok, ok)
+		})
+	}
+}
+
+// What a node has heard by itself, after another one has told of later events, it does not inherit again.
+func TestLog_InheritsWhatItHasHeard(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	s := newSite(t, func(cfg *eventlog.Config[string]) { cfg.Emitter, cfg.First = eventlog.Emitter([]byte("NODE-9")), 1000 })
+	c.emit(2, "a", 0)
+	c.emit(2, "b", 0)
+	step := c[2].last
+	c.emit(2, "c", 0)
+	s.HearOf(eventlog.Heard{Mark: c[2].last.Mark})
+	s.hear(step, "b", "room")
+	s.HearOf(eventlog.Heard{Mark: step.Mark})
+	events, _, state := c[0].Page(0, 100)
+	require.True(t, s.Inherit(events, *state, func(e, _ string) string { return e }))
+	s.hear(c[2].last, "c", "room")
+	events, _, _ = s.Page(0, 100)
+	var all []string
+	for _, e := range events {
+		all = append(all, e.Event)
+	}
+	require.Equal(t, []string{"a", "b", "c"}, all)
+}
+
+// A log that has forgotten a node does not know what it lost of it in a gap.
+func TestLog_ForgetsNodes(t *testing.T) {
+	t.Parallel()
+	mark := func(i int) (m eventlog.Mark) {
+		copy(m.Emitter[:], fmt.Sprintf("NODE%02d", i))
+		return m
+	}
+	for name, test := range map[string]struct {
+		idle time.Duration
+		gap  func(s *site)
+		more int // nodes than are known, when it has told of itself
+		ok   bool
+	}{
+		"no gap":                   {0, func(*site) {}, 1, true},
+		"it is known":              {0, func(s *site) { s.Gap(eventlog.Emitter{}, s.now) }, 0, false},
+		"it was forgotten":         {0, func(s *site) { s.Gap(eventlog.Emitter{}, s.now) }, 1, false},
+		"a gap of it alone":        {0, func(s *site) { s.Gap(mark(0).Emitter, s.now) }, 0, false},
+		"a gap of a forgotten one": {0, func(s *site) { s.HearAll(mark(64)); s.Gap(mark(0).Emitter, s.now) }, 0, false},
+		"others have ended":        {0, func(s *site) { s.Lost(mark(5).Emitter); s.HearAll(mark(64)); s.Gap(mark(0).Emitter, s.now.Add(1)) }, 0, false},
+		"it was silent for long":   {time.Hour, func(s *site) { s.Gap(eventlog.Emitter{}, s.now) }, 1, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t)
+			for i := range 64 {
+				s.HearAll(mark(i))
+				s.now = s.now.Add(time.Second)
+			}
+			s.now = s.now.Add(test.idle)
+			start, _ := s.Reserve()
+			a := s.leave([]string{"room"}, start)
+			test.gap(s)
+			for i := range 63 + test.more {
+				s.HearAll(mark(i + 1))
+				s.now = s.now.Add(time.Millisecond)
+			}
+			_, ok := s.back(a, s.Label(start), "room")
+			require.Equal(t, test.ok, ok)
+		})
+	}
+}
+
+// Of many nodes a log forgets those first that have ended.
+func TestLog_ForgetsEndedNodes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var all []eventlog.Mark
+	for i := range 65 {
+		var m eventlog.Mark
+		copy(m.Emitter[:], fmt.Sprintf("NODE%02d", i))
+		all = append(all, m)
+	}
+	for _, m := range all[:64] {
+		s.HearAll(m)
+		s.now = s.now.Add(time.Millisecond)
+	}
+	s.Lost(all[5].Emitter)
+	s.HearAll(all[64])
+	var heard []eventlog.Mark
+	for _, h := range s.Heard() {
+		heard = append(heard, h.Mark)
+	}
+	require.Equal(t, slices.Delete(all, 5, 6), heard)
 }
 
 // The marks of a record may be equal.

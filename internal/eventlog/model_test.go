@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	modelWindow    = 400 * time.Second
 	modelUnnoticed = 30 * time.Second
 	modelBroken    = 15 * time.Second // a client that receives nothing for so long is away
 	modelSlow      = 8 * time.Second  // a message arrives within this time
@@ -42,14 +41,16 @@ type truth struct {
 type modelNode struct {
 	*modelLog
 	name      int
-	dead, cut bool         // while it is cut, what it sends and what arrives is lost
+	dead      bool
+	cut, mute bool         // while it is cut, what arrives is lost; if it is mute too, also what it sends
 	since     time.Time    // when it was cut
 	late      []func()     // the gaps that it is to be told of
 	has       map[int]bool // the events in its log, and those that have left it
 	queues    map[*modelNode][]message
 	lostFrom  map[*modelNode]bool // since the cut
 	told      map[*modelNode]bool // since the last gap
-	peers     map[*modelNode]bool // those that it does not know to be dead
+	peers     map[*modelNode]bool // those that it knows, and does not know to be dead
+	named     map[*modelNode]bool // those that have told of themselves, and are not known to be dead
 	lost      map[*modelNode]time.Time
 	inherits  bool // it may
 }
@@ -92,6 +93,8 @@ type model struct {
 	t         *testing.T
 	seed      uint64
 	random    *rand.Rand
+	window    time.Duration
+	kept      int // events that a node keeps
 	now       time.Time
 	names     int
 	nodes     []*modelNode
@@ -122,23 +125,22 @@ func (w *model) node() *modelNode {
 	w.names++
 	n := &modelNode{
 		name: w.names, has: map[int]bool{}, queues: map[*modelNode][]message{}, lostFrom: map[*modelNode]bool{}, told: map[*modelNode]bool{}, peers: map[*modelNode]bool{},
-		lost: map[*modelNode]time.Time{}, inherits: true,
+		named: map[*modelNode]bool{}, lost: map[*modelNode]time.Time{}, inherits: true,
 	}
 	cfg := eventlog.Config[happened]{
-		Everything: true, Window: modelWindow, Unnoticed: modelUnnoticed, Budget: eventlog.NewBudget[happened](60, 1<<20), Sockets: 10,
+		Everything: true, Window: w.window, Unnoticed: modelUnnoticed, Budget: eventlog.NewBudget[happened](w.kept, 1<<20), Sockets: 10,
 		First: 1 << 20, CatchEvents: 1000, CatchBytes: 1 << 20, Now: func() time.Time { return w.now },
 	}
 	copy(cfg.Emitter[:], fmt.Sprintf("N-%04d", n.name))
 	n.modelLog = eventlog.New[happened](cfg)
-	for _, o := range w.nodes {
-		o.peers[n], n.peers[o] = true, true
-	}
 	w.nodes = append(w.nodes, n)
 	w.logf("%d begins", n.name)
 	w.share(n)
-	for _, o := range w.others(n) {
-		w.share(o)
-	}
+	w.send(n, 0, func(to *modelNode) {
+		to.peers[n] = true
+		w.beat(to)
+		w.share(to)
+	})
 	return n
 }
 
@@ -151,13 +153,16 @@ func pick[E any](w *model, from []E) E { return from[w.random.IntN(len(from))] }
 // send sends a message to the other nodes.
 func (w *model) send(n *modelNode, event int, apply func(to *modelNode)) {
 	for _, to := range w.others(n) {
-		if m := (message{event, w.now, func() { apply(to) }}); n.cut {
+		if m := (message{event, w.now, func() { apply(to) }}); n.mute {
 			w.lose(to, n, m)
 		} else {
 			to.queues[n] = append(to.queues[n], m)
 		}
 	}
 }
+
+// beat has a node tell the others that it runs.
+func (w *model) beat(n *modelNode) { w.send(n, 0, func(to *modelNode) { to.peers[n] = true }) }
 
 // share has a node tell the others what it has emitted, and of whom it has heard.
 func (w *model) share(n *modelNode) {
@@ -171,7 +176,7 @@ func (w *model) share(n *modelNode) {
 		for _, m := range heard {
 			to.HearOf(m)
 		}
-		to.told[n] = true
+		to.told[n], to.named[n] = true, !n.dead
 		w.running(to)
 	})
 }
@@ -183,6 +188,8 @@ func (w *model) running(n *modelNode) {
 		if !n.told[o] {
 			return
 		}
+	}
+	for o := range n.named {
 		all = append(all, o.Emitter())
 	}
 	n.Running(all, w.now.Add(-modelSlow))
@@ -299,14 +306,16 @@ func (w *model) lose(n, from *modelNode, m message) {
 }
 
 func (w *model) cut(n *modelNode) {
-	w.logf("%d is cut off", n.name)
-	n.cut, n.since = true, w.now
+	n.cut, n.mute, n.since = true, w.chance(2), w.now
+	w.logf("%d is cut off, mute: %v", n.name, n.mute)
+	n.Silence(w.now)
 }
 
 // heal ends a cut.
 func (w *model) heal(n *modelNode) {
 	since := n.since
-	n.cut = false
+	n.cut, n.mute = false, false
+	n.Silence(time.Time{})
 	w.logf("%d is back", n.name)
 	gap := func(of *modelNode, from *modelNode) {
 		of.late = append(of.late, func() {
@@ -317,13 +326,15 @@ func (w *model) heal(n *modelNode) {
 			w.logf("%d hears of its gap", of.name)
 			of.Gap(e, since)
 			clear(of.told)
+			w.beat(of)
 			w.share(of)
 			w.send(of, 0, func(to *modelNode) { w.share(to) })
 		})
 	}
 	gap(n, nil)
+	lost := slices.ContainsFunc(w.others(n), func(o *modelNode) bool { return o.lostFrom[n] })
 	for _, o := range w.others(n) {
-		if o.lostFrom[n] {
+		if lost && !o.cut { // otherwise that is not heard either
 			gap(o, n)
 		}
 		delete(o.lostFrom, n)
@@ -332,6 +343,9 @@ func (w *model) heal(n *modelNode) {
 
 // kill ends a node. The others hear of it after all that it has sent.
 func (w *model) kill(n *modelNode) {
+	for _, hear := range n.late { // otherwise nobody knows of it
+		hear()
+	}
 	w.logf("%d dies", n.name)
 	n.dead = true
 	w.nodes = w.others(n)
@@ -351,7 +365,7 @@ func (w *model) kill(n *modelNode) {
 		}
 	}
 	died := w.now
-	if n.cut { // the others have heard nothing of it since
+	if n.mute { // the others have heard nothing of it since
 		died = n.since
 	}
 	for _, to := range w.nodes {
@@ -367,6 +381,7 @@ func (w *model) kill(n *modelNode) {
 			w.logf("%d hears that %d is dead", to.name, n.name)
 			to.Lost(n.Emitter())
 			delete(to.peers, n)
+			delete(to.named, n)
 			w.running(to)
 			to.lost[n] = died
 		})
@@ -426,6 +441,7 @@ func (w *model) leave(c *modelClient) {
 	c.node.Leave(a)
 	c.node.End()
 	c.node.Settle(a, nil)
+	c.record, c.made = c.node.Record(a), w.now
 	w.logf("client %d leaves %d, got %v", c.name, c.node.name, c.got)
 	c.node, c.left = nil, w.now
 }
@@ -464,6 +480,11 @@ func (w *model) find(c *modelClient, n *modelNode) (a *eventlog.Away, heard time
 			heard = w.now.Add(-n.Left(a))
 		}
 		return a, heard
+	case f.cut && !f.mute && len(f.late) == 0 && w.now.Sub(f.since) > modelSlow: // it does not answer, and has told of the socket
+		r := c.record
+		r.Ages(w.now.Sub(c.made))
+		a, _ = n.Foreign(r, c.left, nil)
+		return a, c.left
 	case f.cut, len(f.late) > 0:
 		return nil, heard
 	}
@@ -550,7 +571,7 @@ func (w *model) complete(c *modelClient, n *modelNode, missed []int) {
 		case id <= c.began, c.excused[id], c.before[id], !slices.Contains(c.rooms, e.room), slices.Contains(c.got, id), slices.Contains(missed, id):
 		case slices.ContainsFunc(n.queues[e.by], func(m message) bool { return m.event == id }): // it still comes
 		case !slices.ContainsFunc(w.nodes, func(o *modelNode) bool { return o.has[id] }): // nobody has it
-		case e.by.cut && !e.by.dead: // nobody knows yet that it cannot be heard
+		case e.by.mute && !e.by.dead: // nobody knows yet that it cannot be heard
 			c.missing[id] = true
 		default:
 			w.failf("client %d does not get %d", c.name, id)
@@ -589,8 +610,9 @@ func (w *model) act() {
 		}
 	case 6:
 		if len(n.late) > 0 {
-			n.late[0]()
-			n.late = n.late[1:]
+			i := w.random.IntN(len(n.late))
+			n.late[i]()
+			n.late = slices.Delete(n.late, i, i+1)
 		}
 	case 7, 8:
 		switch {
@@ -616,6 +638,7 @@ func (w *model) act() {
 		if of := pick(w, w.others(n)); n.inherits && !n.cut && !of.cut && len(of.late) == 0 && !of.inherits && len(n.queues[of]) == 0 {
 			w.inherit(n, of)
 		} else {
+			w.beat(n)
 			w.share(n)
 		}
 	}
@@ -624,6 +647,7 @@ func (w *model) act() {
 func newModel(t *testing.T, seed uint64) *model {
 	t.Helper()
 	w := &model{t: t, seed: seed, random: rand.New(rand.NewPCG(1, seed)), now: time.Unix(1e9, 0), events: []truth{{}}}
+	w.window, w.kept = pick(w, []time.Duration{time.Minute, 400 * time.Second}), pick(w, []int{5, 20, 60})
 	for range modelSize {
 		w.node().inherits = false
 	}

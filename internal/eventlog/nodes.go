@@ -74,6 +74,9 @@ func (l *Log[M]) HearOf(h Heard) {
 	if e != nil && !e.relayed {
 		return
 	}
+	if e != nil {
+		h.At = max(h.At, e.At)
+	}
 	now := l.cfg.Now()
 	l.hearLocked(Step{h.Mark, h.At}, now.Add(-h.Ago))
 	e = l.emitterLocked(h.Emitter)
@@ -109,19 +112,42 @@ func (l *Log[M]) hearLocked(s Step, before time.Time) (since time.Time, lost boo
 	known := e != nil && !e.relayed && e.deafened.IsZero()
 	if e == nil {
 		if len(l.others) == maxEmitters {
-			oldest := slices.MinFunc(l.others, func(a, b *emitter) int { return a.last.Compare(b.last) })
-			l.others = slices.DeleteFunc(l.others, func(o *emitter) bool { return o == oldest })
+			l.forgetOldestLocked()
 		}
 		e = &emitter{Mark: Mark{Emitter: s.Emitter}}
 		l.others = append(l.others, e)
 	}
-	if s.Before > e.At {
+	switch {
+	case s.Before > e.At:
 		since, lost = e.last, known
+		if n := len(l.gaps); n > 0 && !e.deafened.IsZero() && !e.relayed { // the gap that is known may have begun too late
+			l.gaps[n-1].since = earlier(l.gaps[n-1].since, since)
+		}
+		e.floor, e.floorAt = s.Before, before
+	case e.relayed && s.Before < e.floor: // from here on the log has them by itself
 		e.floor, e.floorAt = s.Before, before
 	}
 	e.deafened, e.relayed = time.Time{}, false
 	e.At, e.last = max(e.At, s.At), later(e.last, before)
 	return since, lost
+}
+
+// forgetOldestLocked forgets the node of which the log has heard nothing for the longest time, of those that have ended
+// if there are any. If it may still matter, nobody knows later how many of its events were lost.
+func (l *Log[M]) forgetOldestLocked() {
+	oldest := slices.MinFunc(l.others, func(a, b *emitter) int {
+		switch ended := !a.gone.IsZero(); {
+		case ended == !b.gone.IsZero():
+			return a.last.Compare(b.last)
+		case ended:
+			return -1
+		}
+		return 1
+	})
+	if oldest.gone.IsZero() || !oldest.last.Before(l.silentSince()) {
+		l.unmarked, l.deaf = true, deafness{max(l.deaf.at, l.gap), later(l.deaf.when, later(oldest.deafened, oldest.floorAt))}
+	}
+	l.others = slices.DeleteFunc(l.others, func(o *emitter) bool { return o == oldest })
 }
 
 func (l *Log[M]) emitterLocked(e Emitter) *emitter {
@@ -147,7 +173,22 @@ func (l *Log[M]) Gap(of Emitter, since time.Time) {
 	l.gapLocked(of, since)
 }
 
+// Silence says that since a time nothing may arrive from other nodes, or with the zero time that it arrives again. What
+// was lost meanwhile is a Gap, but a socket may leave, or its node be lost, before that is known.
+func (l *Log[M]) Silence(since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if since.IsZero() && !l.silence.IsZero() {
+		l.head++
+		l.gappedLocked(l.silence)
+	}
+	l.silence = since
+}
+
 func (l *Log[M]) gapLocked(of Emitter, since time.Time) {
+	if l.emitterLocked(of) == nil && len(l.others) == maxEmitters { // it may have been forgotten
+		of = Emitter{}
+	}
 	now := l.cfg.Now()
 	l.head++ // a socket that is away has missed at least this
 	l.gappedLocked(since)

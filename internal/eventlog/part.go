@@ -25,6 +25,7 @@ func (l *Log[M]) PartOf(a *Away, now []string, by Emitter) (p Part[M], ok bool) 
 	defer l.mu.Unlock()
 	l.trimLocked(l.cfg.Now())
 	s, ok := l.seenLocked(a, nil)
+	a.seen = s
 	whole := l.completeLocked(a, s)
 	if !ok || !whole && (l.lacksLocked(a, s, by) || l.maybeMoreLocked(a, s)) {
 		return p, false

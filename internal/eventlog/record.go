@@ -81,7 +81,7 @@ func (l *Log[M]) Record(a *Away) Record {
 func (l *Log[M]) Left(a *Away) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.cfg.Now().Sub(a.until.Add(-l.cfg.Window))
+	return l.cfg.Now().Sub(l.leftLocked(a))
 }
 
 // Each returns the sockets that are away and may return.

@@ -94,6 +94,9 @@ func (n *Namespace) Gap(node string, since time.Time) {
 	n.log.Gap(e, since)
 }
 
+// Silence says that since a time nothing may arrive from other nodes, or with the zero time that it arrives again.
+func (n *Namespace) Silence(since time.Time) { n.log.Silence(since) }
+
 // Running records which other nodes ran at a time; the others that were not heard since have ended.
 func (n *Namespace) Running(nodes []string, at time.Time) {
 	var all []eventlog.Emitter
