@@ -32,7 +32,7 @@ func SharedSockets(rt *Server) map[string]string {
 				continue
 			}
 			if r, ok := inner.Record(); ok {
-				all[r.ID] = ageless(sharedSocket{r, s.Identity()})
+				all[r.ID] = ageless(sharedSocket{Record: r, Identity: s.Identity()})
 			}
 		}
 	})

@@ -481,6 +481,35 @@ func TestRecoveryNodes_GapWhileConnected(t *testing.T) {
 	}
 }
 
+// A client has the same time to come back, also if its former node tells again that it is away, and then dies.
+func TestRecoveryNodes_AwayIsToldAgain(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		rest     time.Duration
+		recovers bool
+	}{
+		"within the window": {10 * time.Second, true},
+		"after it":          {time.Minute, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				c := newNodes(t, 2)
+				former := c.servers[0].Driver(t, "d1")
+				c.settle()
+				c.cut(0, former)
+				time.Sleep(80 * time.Second)
+				c.adapters[0].Cut()
+				c.adapters[0].Heal()
+				time.Sleep(5 * time.Second)
+				c.kill(0)
+				time.Sleep(test.rest)
+				_, hello := back(t, c.servers[1], former, "d1")
+				require.Equal(t, test.recovers, *hello.Recovered)
+			})
+		})
+	}
+}
+
 // A client has come to a node, which has told of it, and answers another one over a slow path: it keeps the socket. If
 // that node says nothing for longer, it is taken for dead.
 func TestRecoveryNodes_SlowAnswer(t *testing.T) {

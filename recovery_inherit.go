@@ -206,7 +206,7 @@ func (p *peerSockets) inheritSockets(ns *Namespace, sockets []knownSocket) {
 		}
 		p.mu.Lock()
 		if _, runs := p.peers[k.Peer]; !runs && s.until.IsZero() {
-			s.until = now.Add(window)
+			s.until, s.heard = now.Add(window), s.made
 		}
 		key := socketKey{ns.name, id}
 		if old := p.known[key]; old == nil && p.spaceLocked(now) || old != nil && old.turn < s.turn {

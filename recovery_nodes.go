@@ -95,6 +95,8 @@ type peerSocket struct {
 	told   time.Time       // when its node has told of it; zero: another one has
 	lost   time.Time       // when its node was lost; zero: it was not
 	until  time.Time       // when its client is away for too long; zero: it is not known to be away
+	// heard is when its node was there for sure, with the client, if the node was lost then; zero: the client has left before.
+	heard time.Time
 }
 
 func (p *peerSockets) init(rt *Server) {
@@ -132,11 +134,14 @@ func (p *peerSockets) claim(ctx context.Context, s *Socket, pid socketio.PID, of
 		return nil, false
 	}
 	of.Ages(time.Since(k.made))
-	heard := k.until.Add(-p.rt.opts.Recovery.Window) // when the client or the node was lost
+	heard := k.until.Add(-p.rt.opts.Recovery.Window) // when the client was lost
+	if !k.heard.IsZero() {
+		heard = ns.inner.HeardSince(of.Node, k.heard)
+	}
 	if k.lost.IsZero() {
 		switch answer, alive := p.ask(ctx, ns, &of, offset, k.sign(time.Now())); {
 		case !alive && k.until.IsZero():
-			heard = time.Now().Add(-unheard)
+			heard = ns.inner.HeardSince(of.Node, p.surelyHeard(&k, time.Now()))
 		case !alive:
 		case answer.Socket == nil, answer.Socket.ID != of.ID, answer.Socket.Socket != of.Socket, !p.rt.recovery.same(answer.Socket.Identity, s.Identity()):
 			return nil, answer.Gone
@@ -227,7 +232,7 @@ func (p *peerSockets) giveUp(ns *Namespace, id socketio.RecoveryID, c *socketCla
 	if !ok {
 		return refused
 	}
-	return socketClaimed{Socket: &sharedSocket{r, owner}, AgoMS: ns.inner.Left(a).Milliseconds()}
+	return socketClaimed{Socket: &sharedSocket{Record: r, Identity: owner}, AgoMS: ns.inner.Left(a).Milliseconds()}
 }
 
 // lostMessage records that the adapter has not taken a message: the other nodes do not have every event of

@@ -49,6 +49,8 @@ type knownSocket struct {
 	AgoMS  int64           `json:"agoMs,omitempty"`  // how long ago that was made, in milliseconds
 	Lost   bool            `json:"lost,omitempty"`   // its node is
 	LeftMS *int64          `json:"leftMs,omitempty"` // how long ago the client or the node was lost, in milliseconds; nil: it was not
+	// HeardMS is how long ago the node was there for sure, with the client, if it was lost then, in milliseconds.
+	HeardMS *int64 `json:"heardMs,omitempty"`
 }
 
 // share describes the socket for other nodes.
@@ -57,6 +59,10 @@ func (s *peerSocket) share(window time.Duration) knownSocket {
 	if !s.until.IsZero() {
 		left := time.Since(s.until.Add(-window)).Milliseconds()
 		k.LeftMS = &left
+	}
+	if !s.heard.IsZero() {
+		heard := time.Since(s.heard).Milliseconds()
+		k.HeardMS = &heard
 	}
 	return k
 }
@@ -77,6 +83,9 @@ func (k knownSocket) known(ns *Namespace, window time.Duration) (id socketio.Rec
 		if k.Lost {
 			s.lost = left
 		}
+	}
+	if k.HeardMS != nil {
+		s.heard = time.Now().Add(-milliseconds(*k.HeardMS))
 	}
 	return id, s, true
 }
@@ -247,7 +256,7 @@ func (ns *Namespace) ownSocket(ctx context.Context, id socketio.RecoveryID, sock
 	if inner := ns.inner.ConnectedAs(id, socket); inner != nil {
 		s, known := socketOf(inner)
 		if r, ok := inner.Record(); ok && known {
-			return &sharedSocket{r, s.Identity()}
+			return &sharedSocket{Record: r, Identity: s.Identity()}
 		}
 	}
 	a := ns.inner.Away(ctx, id, socket)
@@ -259,7 +268,7 @@ func (ns *Namespace) ownSocket(ctx context.Context, id socketio.RecoveryID, sock
 	if !ok || !known {
 		return nil
 	}
-	return &sharedSocket{r, owner}
+	return &sharedSocket{Record: r, Identity: owner}
 }
 
 // part returns the events that the client of a resumed socket, which is about to join rooms, has missed and this

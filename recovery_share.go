@@ -38,12 +38,14 @@ type sharedSockets struct {
 type sharedSocket struct {
 	socketio.Record
 	Identity Identity `json:"identity"`
+	AwayMS   int64    `json:"awayMs,omitempty"` // how long ago its client has left, in milliseconds
 }
 
 type endedSocket struct {
 	ns   *Namespace
 	id   socketio.RecoveryID
 	left *sharedSocket // nil: its client cannot come back
+	at   time.Time
 }
 
 // connected records a socket that was opened or whose rooms have changed.
@@ -70,10 +72,10 @@ func (p *peerSockets) disconnected(s *Socket, left *socketio.Away) {
 	if !ok || !s.ns.inner.Keeps() {
 		return
 	}
-	e := endedSocket{ns: s.ns, id: id}
+	e := endedSocket{ns: s.ns, id: id, at: time.Now()}
 	if left != nil {
 		if r, ok := s.ns.inner.RecordOf(left); ok {
-			e.left = &sharedSocket{r, s.Identity()}
+			e.left = &sharedSocket{Record: r, Identity: s.Identity()}
 		}
 	}
 	p.mu.Lock()
@@ -104,7 +106,7 @@ func (p *peerSockets) forgetPeer(peer string, now time.Time) {
 	delete(p.peers, peer)
 	for _, s := range p.known {
 		if s.peer == peer {
-			s.losesNode(now, p.rt.opts.Recovery.Window)
+			p.losesNodeLocked(s, now)
 		}
 	}
 }
@@ -151,15 +153,30 @@ func (p *peerSockets) eachNode(peer string, f func(ns *socketio.Namespace, node 
 	})
 }
 
-// losesNode records when the node of a socket was lost.
-func (s *peerSocket) losesNode(at time.Time, window time.Duration) {
+// losesNodeLocked records that the node of a socket was lost at a time.
+func (p *peerSockets) losesNodeLocked(s *peerSocket, at time.Time) {
 	if !s.lost.IsZero() {
 		return
 	}
 	s.lost = at
 	if s.until.IsZero() {
-		s.until = at.Add(window)
+		s.until, s.heard = at.Add(p.rt.opts.Recovery.Window), p.surelyHeardLocked(s, at)
 	}
+}
+
+// surelyHeard returns a time when the node of a socket was there for sure, if it does not answer now.
+func (p *peerSockets) surelyHeard(s *peerSocket, now time.Time) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.surelyHeardLocked(s, now)
+}
+
+func (p *peerSockets) surelyHeardLocked(s *peerSocket, now time.Time) time.Time {
+	latest := now.Add(-unheard)
+	if latest.Before(s.made) || !p.lacks.Before(latest) || !p.rt.hearsAll() { // after a gap a node is waited for again
+		return s.made
+	}
+	return latest
 }
 
 // joined records that another node is connected, and sends it the sockets of this one.
@@ -286,6 +303,7 @@ func (p *peerSockets) shareNamespace(ns *Namespace, changed map[*Socket]struct{}
 			b.m.Gone = append(b.m.Gone, e.id.String())
 			b.added()
 		default:
+			e.left.AwayMS = time.Since(e.at).Milliseconds()
 			b.m.Left = append(b.m.Left, encodeSocket(e.left))
 			b.added()
 		}
@@ -309,7 +327,7 @@ func (p *peerSockets) shareNamespace(ns *Namespace, changed map[*Socket]struct{}
 	for _, a := range ns.inner.AwaySockets() {
 		r, ok := ns.inner.RecordOf(a)
 		if owner, known := a.Owner.(Identity); ok && known {
-			b.m.Left = append(b.m.Left, encodeSocket(&sharedSocket{r, owner}))
+			b.m.Left = append(b.m.Left, encodeSocket(&sharedSocket{r, owner, ns.inner.Left(a).Milliseconds()}))
 			b.added()
 		}
 	}
@@ -327,7 +345,7 @@ type socketBatch struct {
 // open adds an open socket.
 func (b *socketBatch) open(s *Socket) {
 	if r, ok := s.inner.Record(); ok {
-		b.m.Open = append(b.m.Open, encodeSocket(&sharedSocket{r, s.Identity()}))
+		b.m.Open = append(b.m.Open, encodeSocket(&sharedSocket{Record: r, Identity: s.Identity()}))
 		b.added()
 	}
 }
@@ -433,10 +451,10 @@ func (p *peerSockets) applyNow(ns *Namespace, peer string, m *sharedSockets) (mo
 		}
 		p.known[key] = &peerSocket{peer: peer, turn: s.Turn, record: slices.Clone(b), made: now, told: now}
 		if i >= len(m.Open) {
-			p.known[key].until = now.Add(p.rt.opts.Recovery.Window)
+			p.known[key].until = now.Add(p.rt.opts.Recovery.Window - milliseconds(s.AwayMS))
 		}
 		if at, gone := p.gone[peer]; gone {
-			p.known[key].losesNode(at, p.rt.opts.Recovery.Window)
+			p.losesNodeLocked(p.known[key], at)
 		}
 	}
 	for _, text := range m.Gone {

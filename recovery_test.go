@@ -138,8 +138,10 @@ func TestRecovery_MissedEvents(t *testing.T) {
 			room := realtime.DriverRoom("d1")
 			former := s.Driver(t, "d1", transport.opts...)
 			other := s.Driver(t, "d2")
+			offset := former.Offset()
 			notes(t, s, room, 1)
 			require.Equal(t, 1, realtimetest.Expect(t, former, note))
+			require.Eventually(t, func() bool { return former.Offset() != offset }, realtimetest.Timeout, time.Millisecond) // it may follow
 			cut(t, s, former)
 			notes(t, s, room, 2, 3)
 			notes(t, s, realtime.DriverRoom("d2"), 100)

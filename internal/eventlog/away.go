@@ -306,17 +306,22 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (misse
 	for _, at := range l.positionsLocked(both, s.At) {
 		e := l.entryLocked(at)
 		switch {
-		case e == nil, e.empty, s.covers(at, e.Origin.Mark), e.excepts(a), !e.to(both, false):
+		case e == nil, e.empty, e.excepts(a), !e.to(both, false):
 			continue
 		case e.Key != "" && (!a.Here() || at <= a.at): // it was kept for another socket, or is not of all nodes
 			continue
 		case e.Origin.Here && a.Turn == 0 && e.emitter.Emitter != l.nodeOf(a):
 			continue
+		case s.covers(at, e.Origin.Mark):
+			if len(missed) > 0 && !a.Here() { // what it has missed came before: its node did not know of that
+				return nil, false
+			}
+			continue
 		case e.Origin.Here && a.Turn > 0 && (!a.Here() || e.emitter != l.self || at <= a.Base): // was the socket there?
 			return nil, false
 		case e.Origin.Unknown && !a.Here(), slices.Contains(s.unsure, e.emitter.Emitter):
 			return nil, false
-		case e.mayExcept(a), !e.to(both, true):
+		case e.mayExcept(a), !e.to(both, true), !a.Here() && l.mayBeLaterLocked(e, s):
 			return nil, false
 		}
 		size += e.Size
@@ -326,6 +331,13 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (misse
 		}
 	}
 	return missed, n+len(missed) <= l.cfg.CatchEvents && size <= l.cfg.CatchBytes
+}
+
+// mayBeLaterLocked reports whether a client may have received an event that came after this one, and that the log lacks.
+func (l *Log[M]) mayBeLaterLocked(e *entry[M], s Seen) bool {
+	return slices.ContainsFunc(l.others, func(o *emitter) bool {
+		return s.from(o.Emitter) > o.loss.after && e.at.Before(o.loss.before)
+	})
 }
 
 func (l *Log[M]) nodeOf(a *Away) Emitter {

@@ -852,6 +852,54 @@ func TestLog_LossBeforeTheGap(t *testing.T) {
 	}
 }
 
+// What a client has missed does not come behind what it has received since, also if the node that it was on did not know
+// that it lacked something.
+func TestLog_MissedBeforeWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		happens func(c cluster, emitA func()) // "a" is missed, and "b" received
+		ok      bool
+	}{
+		"its node never heard of who emitted it": {happens: func(c cluster, emitA func()) { emitA(); c.emit(0, "b", 1) }},
+		"it came later":                          {happens: func(c cluster, emitA func()) { c.emit(0, "b", 1); emitA() }, ok: true},
+		"this node has lost what was received": {happens: func(c cluster, emitA func()) {
+			c[1].HearAll(c[0].Mark(0))
+			emitA()
+			c.emit(0, "b")
+			c[1].now = c[1].now.Add(time.Second)
+			c[1].HearAll(c[0].Mark(c[0].Head()))
+		}},
+		"that was lost before": {happens: func(c cluster, emitA func()) {
+			c[1].HearAll(c[0].Mark(0))
+			c.emit(0, "b")
+			c[1].HearAll(c[0].Mark(c[0].Head()))
+			emitA()
+		}, ok: true},
+		"what was received is on its way": {happens: func(c cluster, emitA func()) {
+			c[1].HearAll(c[0].Mark(0))
+			emitA()
+			c.emit(0, "b")
+		}, ok: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newCluster(t)
+			start, since := c[0].Reserve()
+			test.happens(c, func() { c.emit(2, "a", 1) })
+			offset := c[0].Label(c[0].Head())
+			a := c[0].leave([]string{"room"}, start, c[0].Head())
+			a.Label = since
+			f, ok := c[1].Foreign(c[0].Record(a), c[1].now, nil)
+			require.True(t, ok)
+			missed, ok := c[1].back(f, offset, "room")
+			require.Equal(t, test.ok, ok)
+			if ok {
+				require.Equal(t, []string{"a"}, missed)
+			}
+		})
+	}
+}
+
 // A log remembers when the first of many gaps began, and a record has a few of them.
 func TestLog_ManyGaps(t *testing.T) {
 	t.Parallel()

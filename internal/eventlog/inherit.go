@@ -29,6 +29,8 @@ type Known struct {
 	Mark     Mark
 	Floor    uint64        // see emitter
 	FloorAgo time.Duration // likewise
+	Lost     uint64        // events after this position were lost
+	LostAgo  time.Duration // and came before; 0: none were
 	Ago      time.Duration // since it was heard
 	Lacks    bool          // events after Mark may be missing too
 	Gone     bool          // it has ended
@@ -58,6 +60,9 @@ func (l *Log[M]) Page(after uint64, n int) (events []Inherited[M], next uint64, 
 	}
 	for _, e := range append(slices.Clip(l.others), l.self) {
 		k := Known{Mark: e.Mark, Floor: e.floor, FloorAgo: now.Sub(e.floorAt), Lacks: !e.deafened.IsZero()}
+		if !e.loss.before.IsZero() {
+			k.Lost, k.LostAgo = e.loss.after, max(now.Sub(e.loss.before), time.Millisecond)
+		}
 		if e == l.self {
 			k.Mark.At = l.head
 		} else {
@@ -129,7 +134,10 @@ func (l *Log[M]) learnLocked(k Known, now time.Time) {
 		e.At, e.last, e.relayed = max(e.At, k.Mark.At), now.Add(-k.Ago), false
 	}
 	if k.Mark.At >= e.floor { // the other log has what was before this one
-		e.floor, e.floorAt = k.Floor, now.Add(-k.FloorAgo)
+		e.floor, e.floorAt, e.loss = k.Floor, now.Add(-k.FloorAgo), loss{}
+		if k.LostAgo > 0 {
+			e.loss = loss{k.Lost, now.Add(-k.LostAgo)}
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type truth struct {
 	room string
 	by   *modelNode
 	at   uint64
+	when time.Time
 }
 
 type modelNode struct {
@@ -201,7 +202,7 @@ func (w *model) emit(n *modelNode, room string) {
 	step := n.Step(at)
 	w.keep(n, id, room, at, eventlog.Origin{})
 	n.End()
-	w.events = append(w.events, truth{room, n, at})
+	w.events = append(w.events, truth{room, n, at, w.now})
 	w.logf("%d: %d emits to %s", id, n.name, room)
 	w.deliver(n, id, room, at, step.Mark)
 	w.send(n, id, func(to *modelNode) {
@@ -270,10 +271,15 @@ func (w *model) check(c *modelClient, id int) {
 		w.failf("client %d got %d, which came before it", c.name, id)
 	}
 	for _, other := range c.got {
-		if o := w.events[other]; o.by == e.by && o.at > e.at {
+		if o := w.events[other]; o.by == e.by && o.at > e.at || o.room == e.room && o.when.Sub(e.when) > 3*modelSlow && w.has(other) {
 			w.failf("client %d got %d after %d", c.name, id, other)
 		}
 	}
+}
+
+// has reports whether a node has an event that still runs.
+func (w *model) has(id int) bool {
+	return slices.ContainsFunc(w.nodes, func(n *modelNode) bool { return n.has[id] })
 }
 
 // step delivers a message.
@@ -570,7 +576,7 @@ func (w *model) complete(c *modelClient, n *modelNode, missed []int) {
 		switch {
 		case id <= c.began, c.excused[id], c.before[id], !slices.Contains(c.rooms, e.room), slices.Contains(c.got, id), slices.Contains(missed, id):
 		case slices.ContainsFunc(n.queues[e.by], func(m message) bool { return m.event == id }): // it still comes
-		case !slices.ContainsFunc(w.nodes, func(o *modelNode) bool { return o.has[id] }): // nobody has it
+		case !w.has(id):
 		case e.by.mute && !e.by.dead: // nobody knows yet that it cannot be heard
 			c.missing[id] = true
 		default:

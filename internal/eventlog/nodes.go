@@ -17,9 +17,16 @@ type emitter struct {
 	last     time.Time // when that arrived
 	floor    uint64    // its events after this position are all in the log
 	floorAt  time.Time // or those that came later than this; zero: always
+	loss     loss      // the last one
 	deafened time.Time // when it was known that others may have been lost since its last event; zero: it was not
 	gone     time.Time // when it was known to have ended; zero: it was not
 	relayed  bool      // only other nodes have told of it
+}
+
+// loss says that events of a node after a position did not arrive, which came before a time.
+type loss struct {
+	after  uint64
+	before time.Time
 }
 
 // gap says that events which other nodes have emitted since a time may be missing before a position.
@@ -123,6 +130,7 @@ func (l *Log[M]) hearLocked(s Step, before time.Time) (since time.Time, lost boo
 		if n := len(l.gaps); n > 0 && !e.deafened.IsZero() && !e.relayed { // the gap that is known may have begun too late
 			l.gaps[n-1].since = earlier(l.gaps[n-1].since, since)
 		}
+		e.loss = loss{e.At, before}
 		e.floor, e.floorAt = s.Before, before
 	case e.relayed && s.Before < e.floor: // from here on the log has them by itself
 		e.floor, e.floorAt = s.Before, before
@@ -210,6 +218,16 @@ func (l *Log[M]) gappedLocked(since time.Time) {
 		l.gaps[1].since = earlier(l.gaps[0].since, l.gaps[1].since)
 		l.gaps = slices.Delete(l.gaps, 0, 1)
 	}
+}
+
+// HeardSince returns when something of a node last arrived, if that was after a time.
+func (l *Log[M]) HeardSince(e Emitter, at time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if o := l.emitterLocked(e); o != nil && o != l.self && !o.relayed {
+		return later(at, o.last)
+	}
+	return at
 }
 
 // Lost records that a node has ended: what it has emitted has arrived, unless there was a gap before.

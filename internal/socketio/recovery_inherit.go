@@ -31,6 +31,8 @@ type LogKnown struct {
 	Mark       string `json:"mark"`
 	Floor      uint64 `json:"floor,omitempty"`
 	FloorAgoMS int64  `json:"floorAgoMs,omitempty"`
+	Lost       uint64 `json:"lost,omitempty"`
+	LostAgoMS  int64  `json:"lostAgoMs,omitempty"`
 	AgoMS      int64  `json:"agoMs,omitempty"`
 	Lacks      bool   `json:"lacks,omitempty"`
 	Gone       bool   `json:"gone,omitempty"`
@@ -52,7 +54,7 @@ func (n *Namespace) LogPage(after uint64, limit int) (events []KeptEvent, next u
 	}
 	end = &LogState{AgeMS: state.Age.Milliseconds(), Unmarked: state.Unmarked, DeafMS: state.Deaf.Milliseconds()}
 	for _, k := range state.Known {
-		end.Known = append(end.Known, LogKnown{k.Mark.String(), k.Floor, k.FloorAgo.Milliseconds(), k.Ago.Milliseconds(), k.Lacks, k.Gone, k.GoneAgo.Milliseconds()})
+		end.Known = append(end.Known, LogKnown{k.Mark.String(), k.Floor, k.FloorAgo.Milliseconds(), k.Lost, k.LostAgo.Milliseconds(), k.Ago.Milliseconds(), k.Lacks, k.Gone, k.GoneAgo.Milliseconds()})
 	}
 	return events, next, end
 }
@@ -66,7 +68,7 @@ func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
 			return false
 		}
 		state.Known = append(state.Known, eventlog.Known{
-			Mark: m, Floor: k.Floor, FloorAgo: ago(k.FloorAgoMS), Ago: ago(k.AgoMS), Lacks: k.Lacks, Gone: k.Gone, GoneAgo: ago(k.GoneAgoMS),
+			Mark: m, Floor: k.Floor, FloorAgo: ago(k.FloorAgoMS), Lost: k.Lost, LostAgo: ago(k.LostAgoMS), Ago: ago(k.AgoMS), Lacks: k.Lacks, Gone: k.Gone, GoneAgo: ago(k.GoneAgoMS),
 		})
 	}
 	inherited := make([]eventlog.Inherited[[]*Message], 0, len(events))

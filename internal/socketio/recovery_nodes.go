@@ -108,6 +108,14 @@ func (n *Namespace) Running(nodes []string, at time.Time) {
 	n.log.Running(all, at)
 }
 
+// HeardSince returns when another node was last heard, if that was after a time.
+func (n *Namespace) HeardSince(node string, at time.Time) time.Time {
+	if e, ok := eventlog.ParseEmitter(node); ok {
+		return n.log.HeardSince(e, at)
+	}
+	return at
+}
+
 // Lost records that another node has ended.
 func (n *Namespace) Lost(node string) {
 	if e, ok := eventlog.ParseEmitter(node); ok {
