@@ -313,7 +313,7 @@ func (l *Log[M]) missedLocked(a *Away, s Seen, now []string, n, size int) (misse
 		case e.Origin.Here && a.Turn == 0 && e.emitter.Emitter != l.nodeOf(a):
 			continue
 		case s.covers(at, e.Origin.Mark):
-			if len(missed) > 0 && !a.Here() { // what it has missed came before: its node did not know of that
+			if !a.Here() && slices.ContainsFunc(missed, func(m *entry[M]) bool { return s.lacked(m.emitter.Emitter, e.at.Sub(m.at)) }) {
 				return nil, false
 			}
 			continue

@@ -6,6 +6,7 @@ package eventlog
 import (
 	"slices"
 	"strings"
+	"time"
 )
 
 // Emitter names one start of a node.
@@ -149,6 +150,15 @@ func (s Seen) from(e Emitter) (at uint64) {
 		}
 	}
 	return at
+}
+
+// maxCrossing is how much earlier an event may come to one node than another event, if they come to another one in the other order.
+const maxCrossing = 2 * time.Second
+
+// lacked reports whether an event of a node did not cross another one, which came later and which a client has received, but was
+// lost on the client's node, or that node had not heard of the other one.
+func (s Seen) lacked(of Emitter, later time.Duration) bool {
+	return later > maxCrossing || !slices.ContainsFunc(s.From, func(m Mark) bool { return m.Emitter == of })
 }
 
 // and returns what a client has seen that has seen both.
