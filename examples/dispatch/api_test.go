@@ -215,7 +215,7 @@ func TestRefreshOfAnExpiredToken(t *testing.T) {
 }
 
 // answer returns the text of the next packet that is neither an event nor a ping: the login may be told meanwhile.
-func (s *socket) answer(t *testing.T) string {
+func (s socket) answer(t *testing.T) string {
 	t.Helper()
 	for {
 		text, op, err := wsutil.ReadServerData(s.in)
