@@ -155,8 +155,8 @@ func (s Seen) from(e Emitter) (at uint64) {
 // maxCrossing is how much earlier an event may come to one node than another event, if they come to another one in the other order.
 const maxCrossing = 2 * time.Second
 
-// lacked reports whether an event of a node did not cross another one, which came later and which a client has received, but was
-// lost on the client's node, or that node had not heard of the other one.
+// lacked reports whether the node of a client lacked an event of another node when it sent a later one to the client. If the
+// later one came soon after, the two may just have crossed each other.
 func (s Seen) lacked(of Emitter, later time.Duration) bool {
 	return later > maxCrossing || !slices.ContainsFunc(s.From, func(m Mark) bool { return m.Emitter == of })
 }
