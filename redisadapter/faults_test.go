@@ -113,24 +113,33 @@ func TestAdapter_AsksAgain(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := start(t, s, nil)
-	const other = "realtime-0123456789abcdef"
-	hello := func(ago time.Duration) {
-		s.Publish(redisadapter.NodesChannel("socket.io"), fmt.Sprintf(`{"v":1,"uid":%q,"op":"hello","ago":%d}`, other, ago))
+	const other, third = "realtime-0123456789abcdef", "realtime-fedcba9876543210"
+	hello := func(uid string, ago time.Duration) {
+		s.Publish(redisadapter.NodesChannel("socket.io"), fmt.Sprintf(`{"v":1,"uid":%q,"op":"hello","ago":%d}`, uid, ago))
 	}
-	hello(time.Minute)
-	testkit.Eventually(t, "the other node is known", func() bool { return len(a.node.peerChanges()) == 1 })
-	require.Empty(t, a.gaps(), "it had none itself")
+	handled := func(uid string) { // a notice is lost if the node connects again, as it may on a busy machine
+		testkit.Eventually(t, "the node is known", func() bool {
+			hello(uid, 0)
+			return slices.Contains(a.node.peerChanges(), "joined "+uid)
+		})
+	}
+	asksAgain := func(g realtime.Gap) bool { return g.Peer == other }
+	hello(other, time.Minute)
+	handled(other)
+	require.False(t, slices.ContainsFunc(a.gaps(), asksAgain), "it had no gap itself")
 	s.Cut()
-	testkit.Eventually(t, "a gap", func() bool { return len(a.gaps()) == 1 })
-	first := a.gaps()[0]
-	hello(0) // it has started, and knows nothing
-	hello(time.Minute)
-	testkit.Eventually(t, "the gap again", func() bool { return len(a.gaps()) >= 2 })
-	again := a.gaps()
-	require.Len(t, again, 2)
-	require.Equal(t, other, again[1].Peer)
-	require.Equal(t, first.Since, again[1].Since)
-	require.Equal(t, first.Until, again[1].Until)
+	testkit.Eventually(t, "a gap", func() bool { return a.gapCount() > 0 })
+	hello(other, 0) // it has started, and knows nothing
+	handled(third)
+	require.False(t, slices.ContainsFunc(a.gaps(), asksAgain))
+	testkit.Eventually(t, "the gap again", func() bool {
+		hello(other, time.Minute)
+		return slices.ContainsFunc(a.gaps(), asksAgain)
+	})
+	gaps := a.gaps()
+	again := slices.IndexFunc(gaps, asksAgain)
+	require.Equal(t, gaps[again-1].Since, gaps[again].Since)
+	require.Equal(t, gaps[again-1].Until, gaps[again].Until)
 }
 
 func TestAdapter_RedisRestarts(t *testing.T) {

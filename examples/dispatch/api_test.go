@@ -126,12 +126,11 @@ func TestLogout(t *testing.T) {
 		require.Equal(t, sid, received["sid"])
 		require.Equal(t, "logout", received["reason"])
 	}
-	_, _, err := leaving.next()
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, leaving.end(), errDisconnected)
 	staying.goOnline(0, 0)
 	_, code := s.refused(t, "POST", "/api/logout", token, nil)
 	require.Equal(t, "invalid_session", code)
-	_, err = dial(t.Context(), s.url, "/drivers", token)
+	_, err := dial(t.Context(), s.url, "/drivers", token)
 	require.ErrorContains(t, err, "invalid_session")
 }
 
@@ -144,8 +143,7 @@ func TestBan(t *testing.T) {
 		s.post(t, "/api/admin/users/passenger-1/ban", admin, map[string]any{"reason": "fraud"}))
 	received := passenger.expect("auth:session_revoked")
 	require.Equal(t, "fraud", received["reason"])
-	_, _, err := passenger.next()
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, passenger.end(), errDisconnected)
 	status, code := s.refused(t, "POST", "/api/login", "", map[string]any{"userId": "passenger-1"})
 	require.Equal(t, http.StatusForbidden, status)
 	require.Equal(t, "user_inactive", code)
@@ -165,8 +163,7 @@ func TestRefresh_CarriesSockets(t *testing.T) {
 
 	s.post(t, "/api/logout", fresh["token"].(string), nil)
 	require.Equal(t, fresh["sid"], driver.expect("auth:session_revoked")["sid"])
-	_, _, err := driver.next()
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, driver.end(), errDisconnected)
 }
 
 func TestRefresh(t *testing.T) {
@@ -191,8 +188,7 @@ func TestRefresh(t *testing.T) {
 	// The socket is in the new session now: revoking that disconnects it.
 	s.post(t, "/api/logout", fresh["token"].(string), nil)
 	driver.expect("auth:session_revoked")
-	_, _, err = driver.next()
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, driver.end(), errDisconnected)
 }
 
 func TestRefreshOfAnExpiredToken(t *testing.T) {

@@ -53,8 +53,7 @@ func TestCluster_TripOverThreeInstances(t *testing.T) {
 	}
 	s[0].post(t, "/api/logout", passengerToken, nil) // the socket is at another instance
 	passenger.expect("auth:session_revoked")
-	_, _, err := passenger.next()
-	require.ErrorIs(t, err, errDisconnected)
+	require.ErrorIs(t, passenger.end(), errDisconnected)
 }
 
 func TestHealth(t *testing.T) {

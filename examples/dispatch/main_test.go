@@ -142,6 +142,15 @@ func (s socket) expect(name string) map[string]any {
 	}
 }
 
+// end skips to the end of the socket, and returns its error. What happened a moment before may still be told.
+func (s socket) end() error {
+	for {
+		if _, _, err := s.next(); err != nil {
+			return err
+		}
+	}
+}
+
 // goOnline makes a driver available at a position.
 func (s socket) goOnline(lat, lng float64) {
 	s.t.Helper()

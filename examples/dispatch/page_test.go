@@ -191,8 +191,7 @@ func TestDrain(t *testing.T) {
 	require.EqualValues(t, 2, s.post(t, "/api/admin/drain", token, nil)["closed"])
 	for _, c := range []socket{admin, driver} {
 		c.expect("server:drain")
-		_, _, err := c.next()
-		require.Error(t, err, "closed")
+		require.Error(t, c.end(), "closed")
 	}
 	s.connect(t, "/admin", token)
 }
