@@ -31,7 +31,7 @@ import (
 // All methods may be called concurrently. If an adapter implements RoomWatcher, the server
 // calls it when a room begins or ends on its node. If it implements AdapterChecker,
 // Server.Check calls it, and if it implements AdapterReporter, Server.Stats does. If it implements DirectPublisher, an emit costs less.
-// With a Claimer clients recover on all nodes, and with a CallKeeper an event with an idempotencyKey is handled once on all of them.
+// With a CatchUpAdapter a trip keeps its order on a node that was stopped. With a Claimer clients recover on all nodes, and with a CallKeeper an event with an idempotencyKey is handled once on all of them.
 type Adapter interface {
 	// Start begins receiving: from now on the adapter calls node. It is called once.
 	Start(ctx context.Context, node Node) error
@@ -74,6 +74,16 @@ type Claimer interface {
 	Claim(ctx context.Context, key string, d time.Duration) (first bool, err error)
 	// Unclaim forgets a key. It may block, within ctx.
 	Unclaim(ctx context.Context, key string) error
+}
+
+// CatchUpAdapter is implemented by adapters that know when their node has handled what other nodes have
+// sent. A node that was stopped for a while, or is busy, then handles no events of a trip that another
+// node had before what that one has emitted (HandoverBus).
+type CatchUpAdapter interface {
+	Adapter
+	// CatchUp returns when everything that other nodes have sent before this call was delivered to the node.
+	// It returns an error when ctx ends, and at once when the node is disconnected from the cluster.
+	CatchUp(ctx context.Context) error
 }
 
 // CallKeeper is implemented by adapters with which an event that has an idempotencyKey is handled once in

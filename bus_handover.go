@@ -1,5 +1,6 @@
 // Handover of events: before the bus gives later events of a trip to another node, all nodes have
-// received what this one has emitted. Otherwise a slow path or a slow node would break a trip's order.
+// received what this one has emitted, and before this node handles events that another one had, it has
+// received what that one has emitted. Otherwise a slow path or a slow node would break a trip's order.
 
 package realtime
 
@@ -22,13 +23,23 @@ type busHandover struct {
 	running bool          // the goroutine exists
 }
 
-// register makes the bus call await before it hands events over. It returns nil if that is not needed.
+// register makes the bus call await before it hands events over, and catchUp before it takes them over. It
+// returns nil if that is not needed.
 func (h *busHandover) register() (cancel func()) {
 	bus, ok := busAs[HandoverBus](h.rt.opts.Bus)
 	if !ok || !h.rt.clustered || h.rt.opts.Cluster.BusFanOut {
 		return nil
 	}
-	return bus.BeforeHandover(h.await)
+	handover, takeover := bus.BeforeHandover(h.await), bus.BeforeTakeover(h.catchUp)
+	return func() { handover(); takeover() }
+}
+
+// catchUp waits, within ctx, until this node has received everything that others have emitted for the events
+// that they have handled. A node that was stopped is taken for dead, so that nobody has waited for it.
+func (h *busHandover) catchUp(ctx context.Context) {
+	if a, ok := h.rt.adapter.(CatchUpAdapter); ok {
+		_ = a.CatchUp(ctx) // what is lost in a gap comes in no order
+	}
 }
 
 // await waits, within ctx, until the other nodes have received everything that this one has emitted for

@@ -17,12 +17,17 @@ import (
 // handoverBus is a bus of which a test hands events over.
 type handoverBus struct {
 	realtime.EventBus
-	before func(ctx context.Context)
+	before, takes func(ctx context.Context)
 }
 
 func (b *handoverBus) BeforeHandover(f func(ctx context.Context)) (cancel func()) {
 	b.before = f
 	return func() { b.before = nil }
+}
+
+func (b *handoverBus) BeforeTakeover(f func(ctx context.Context)) (cancel func()) {
+	b.takes = f
+	return func() { b.takes = nil }
 }
 
 // tardyAdapter delivers the broadcasts of a namespace to its node when the test lets it.
@@ -162,9 +167,63 @@ func TestHandoverBus_NotNeeded(t *testing.T) {
 				bus := &handoverBus{EventBus: realtimetest.NewBus()}
 				realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus = bus }, configure)
 				require.Nil(t, bus.before)
+				require.Nil(t, bus.takes)
 			})
 		})
 	}
+}
+
+// busyAdapter has caught up when the test says so.
+type busyAdapter struct {
+	realtime.Adapter
+	caughtUp chan struct{}
+}
+
+func (a busyAdapter) CatchUp(ctx context.Context) error {
+	select {
+	case <-a.caughtUp:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// A node takes events over when it has received what the node that had them before has emitted.
+func TestHandoverBus_TheNextNodeHasCaughtUp(t *testing.T) {
+	for name, pass := range map[string]func(busyAdapter, context.CancelFunc){
+		"it has caught up": func(a busyAdapter, _ context.CancelFunc) { close(a.caughtUp) },
+		"the bus gives up": func(_ busyAdapter, cancel context.CancelFunc) { cancel() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				bus, busy := &handoverBus{EventBus: realtimetest.NewBus()}, busyAdapter{realtimetest.NewHub().Node(), make(chan struct{})}
+				realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, busy })
+				ctx, cancel := context.WithCancel(t.Context())
+				defer cancel()
+				done := make(chan struct{})
+				go func() {
+					bus.takes(ctx)
+					close(done)
+				}()
+				synctest.Wait()
+				select {
+				case <-done:
+					require.Fail(t, "it has not caught up")
+				default:
+				}
+				pass(busy, cancel)
+				<-done
+			})
+		})
+	}
+}
+
+// An adapter that does not know holds nothing up.
+func TestHandoverBus_AnotherAdapter(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		bus := &handoverBus{EventBus: realtimetest.NewBus()}
+		realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, realtimetest.NewHub().Node() })
+		bus.takes(t.Context())
+	})
 }
 
 // When the server has ended, the bus does not call it any more.
@@ -176,5 +235,6 @@ func TestHandoverBus_EndsWithTheServer(t *testing.T) {
 		require.NoError(t, node.Realtime.Shutdown(context.Background()))
 		synctest.Wait()
 		require.Nil(t, bus.before)
+		require.Nil(t, bus.takes)
 	})
 }

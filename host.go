@@ -261,7 +261,7 @@ type BusWrapper interface {
 
 // HandoverBus may be implemented by an EventBus that gives the events of some keys to another node while
 // this one runs, as package redisbus does when a node joins. The order of a trip's events then does not
-// depend on how fast the nodes are: what this node has emitted arrives before what the next one emits.
+// depend on how fast the nodes are: what one node has emitted arrives before what the next one emits.
 type HandoverBus interface {
 	EventBus
 	// BeforeHandover registers a function. The bus calls it when the handlers have handled all events
@@ -269,6 +269,9 @@ type HandoverBus interface {
 	// ctx ends after the time for which the later events can wait. f may be called concurrently, and when
 	// the subscription has ended, until cancel is called.
 	BeforeHandover(f func(ctx context.Context)) (cancel func())
+	// BeforeTakeover registers a function, likewise. The bus calls it when this node gets the events of some
+	// keys, and calls no handler with one of them until it has returned.
+	BeforeTakeover(f func(ctx context.Context)) (cancel func())
 }
 
 // LeavingBus may be implemented by an EventBus whose nodes share the events, as those of package redisbus do.

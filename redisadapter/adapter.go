@@ -73,6 +73,7 @@ var (
 	_ realtime.RoomWatcher     = (*Adapter)(nil)
 	_ realtime.Claimer         = (*Adapter)(nil)
 	_ realtime.CallKeeper      = (*Adapter)(nil)
+	_ realtime.CatchUpAdapter  = (*Adapter)(nil)
 )
 
 var (

@@ -61,6 +61,7 @@ type link struct {
 	probes  string          // the probes' channel
 
 	changed chan struct{} // topics were added
+	asked   chan struct{} // a probe is to be sent at once
 	arrived chan struct{} // a probe came back
 
 	mu       sync.Mutex                        // guards topics and complete
@@ -70,7 +71,7 @@ type link struct {
 }
 
 func newLink() *link {
-	l := &link{changed: make(chan struct{}, 1), arrived: make(chan struct{}, 1), complete: time.Now()}
+	l := &link{changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), arrived: make(chan struct{}, 1), complete: time.Now()}
 	l.routes.Store(&map[string]*topic{})
 	return l
 }
@@ -87,6 +88,14 @@ func (l *link) add(topics ...*topic) {
 	l.mu.Unlock()
 	select {
 	case l.changed <- struct{}{}:
+	default:
+	}
+}
+
+// probeNow makes the link send a probe soon, if it is connected.
+func (l *link) probeNow() {
+	select {
+	case l.asked <- struct{}{}:
 	default:
 	}
 }
@@ -199,6 +208,8 @@ func (s *session) watch(ctx context.Context, broken <-chan error) error {
 			if err := s.subscribeAll(ctx); err != nil {
 				return err
 			}
+		case <-s.asked:
+			go s.probe(probing)
 		case <-s.arrived:
 			missing, missed = false, 0
 			if !up {

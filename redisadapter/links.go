@@ -53,6 +53,15 @@ func (s *linkSet) add(topics []*topic) {
 	}
 }
 
+// probeNow makes all links send a probe.
+func (s *linkSet) probeNow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.links {
+		l.probeNow()
+	}
+}
+
 // receivedUntil returns the time before which messages had to reach Redis to be certain to be
 // received, on any link.
 func (s *linkSet) receivedUntil() time.Time {

@@ -100,6 +100,20 @@ func (ns *namespace) waitLocked(now time.Time) time.Duration {
 	return ns.waited
 }
 
+// queued returns how many messages were queued so far.
+func (ns *namespace) queued() uint64 {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	return ns.pushed
+}
+
+// delivered reports whether the first n messages that were queued have been handled.
+func (ns *namespace) delivered(n uint64) bool {
+	ns.mu.Lock()
+	defer ns.mu.Unlock()
+	return ns.handled > n || !ns.running // the last one that has left the queue may still be under way
+}
+
 // drops reports whether a message is not for this node, as far as that can be seen without
 // decoding it. A queued message may be a join to the room of a broadcast, so that only an empty
 // queue lets it ask for rooms. msg may be the beginning of the message.

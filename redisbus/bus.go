@@ -29,7 +29,7 @@ type timing struct {
 	trim     time.Duration // between two removals of handled entries
 	retry    time.Duration // before a handler is called again; doubles each time
 	grace    time.Duration // from the end of a handler's ctx until its call is abandoned
-	handover time.Duration // how long the functions of BeforeHandover may take
+	handover time.Duration // how long the functions of BeforeHandover and BeforeTakeover may take
 }
 
 var defaultTiming = timing{
@@ -53,9 +53,10 @@ type Bus struct {
 
 	mu            sync.Mutex // guards the rest, and ended of each subscription
 	subscriptions []*subscription
-	member        *member   // while there are subscriptions, unless Leave was called since the last Subscribe
-	left          []*member // former ones that may still call handlers
-	handovers     []*handover
+	member        *member       // while there are subscriptions, unless Leave was called since the last Subscribe
+	left          []*member     // former ones that may still call handlers
+	handovers     handovers     // of BeforeHandover
+	takeovers     handovers     // of BeforeTakeover
 	closing       chan struct{} // closed when everything has ended; nil before Close
 }
 

@@ -32,5 +32,5 @@ func (b *Bus) StreamOf(key string) string { return b.keys.of(key).stream }
 // AsideKey returns the stream of events that were set aside.
 func (b *Bus) AsideKey() string { return b.keys.aside }
 
-// HandoverTimeout sets how long the functions of BeforeHandover may take.
+// HandoverTimeout sets how long the functions of BeforeHandover and BeforeTakeover may take.
 func (b *Bus) HandoverTimeout(d time.Duration) { b.timing.handover = d }

@@ -1,4 +1,4 @@
-// What happens before a node gives a partition to another one.
+// What happens before a node gives a partition to another one, and before that handles its events.
 
 package redisbus_test
 
@@ -124,4 +124,70 @@ func TestBus_BeforeHandover_NotCalled(t *testing.T) {
 			require.Zero(t, called.Load())
 		})
 	}
+}
+
+// A node that has acquired a partition handles its events when the functions have returned, and renews the
+// lease meanwhile.
+func TestBus_BeforeTakeover_TheEventsWait(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	b := newBus(t, r.url(), nil)
+	b.HandoverTimeout(time.Minute)
+	calls, pass := make(chan context.Context, 10), make(chan struct{})
+	b.BeforeTakeover(func(ctx context.Context) {
+		calls <- ctx
+		<-pass
+	})
+	var got recorder
+	subscribe(t, b, got.handle)
+	for n := range 20 {
+		require.NoError(t, b.Publish(t.Context(), event(fmt.Sprint("k", n), 0)))
+		require.NoError(t, b.Publish(t.Context(), event(realtime.AccessKey(fmt.Sprint("u", n)), 0)))
+	}
+	eventually(t, "what is about a user's access does not wait", func() bool { return len(got.all()) == 20 })
+	eventually(t, "all partitions are acquired", func() bool { return len(calls) == 4 && r.ownedBy("test") == 4 })
+	time.Sleep(2 * quick)
+	require.NoError(t, (<-calls).Err())
+	require.Equal(t, 4, r.ownedBy("test"))
+	require.Len(t, got.all(), 20)
+	close(pass)
+	eventually(t, "all are handled", func() bool { return len(got.all()) == 40 })
+}
+
+// Functions that do not return, or panic, hold nothing up for long, and a node that leaves waits for none
+// that minds its ctx.
+func TestBus_BeforeTakeover_EndsInTime(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	for name, f := range map[string]func(ctx context.Context){
+		"waits for ctx": func(ctx context.Context) { <-ctx.Done() },
+		"hangs":         func(context.Context) { <-hang },
+		"panics":        func(context.Context) { panic("a planned panic") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBus(t, startRedis(t).url(), nil)
+			b.HandoverTimeout(quick)
+			b.BeforeTakeover(f)
+			var got recorder
+			subscribe(t, b, got.handle)
+			published(t, b, &got, plain)
+		})
+	}
+	t.Run("the node leaves", func(t *testing.T) {
+		t.Parallel()
+		b := newBus(t, startRedis(t).url(), nil)
+		b.HandoverTimeout(time.Hour)
+		called := make(chan struct{}, 10)
+		b.BeforeTakeover(func(ctx context.Context) {
+			called <- struct{}{}
+			<-ctx.Done()
+		})
+		var got recorder
+		subscribe(t, b, got.handle)
+		<-called
+		require.NoError(t, b.Leave(t.Context()))
+		require.Empty(t, got.all())
+	})
 }

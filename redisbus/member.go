@@ -24,7 +24,7 @@ type member struct {
 	asked time.Time       // when the host called Subscribe
 	ctx   context.Context // ends when the node leaves the group
 	leave context.CancelFunc
-	quiet chan struct{} // closed when no session calls a handler, or a function of BeforeHandover, any more
+	quiet chan struct{} // closed when no session calls a handler, or a function of BeforeHandover or BeforeTakeover, any more
 
 	sessions map[int]*session // by the partition's index; used by run alone
 	tokens   map[int]string   // by the partition's index: tokens of leases that Redis may have given without an answer; used by run alone

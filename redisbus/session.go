@@ -33,7 +33,7 @@ type session struct {
 	going    context.Context // ends with handling, and when the session is to release the partition
 	release  context.CancelFunc
 	detach   func() bool   // from the member's ctx
-	quiet    chan struct{} // closed when it calls no handler, and no function of BeforeHandover, any more
+	quiet    chan struct{} // closed when it calls no handler, and no function of BeforeHandover or BeforeTakeover, any more
 	done     chan struct{} // closed when the node no longer owns the partition
 
 	mu     sync.Mutex  // guards until
@@ -100,6 +100,7 @@ func (s *session) run() {
 	var keeping sync.WaitGroup
 	ended := make(chan struct{})
 	keeping.Go(func() { s.keep(ended) })
+	s.takeOver()
 	s.handle()
 	if err := s.acks.flush(); err != nil {
 		s.b.log.Warn("redisbus: handled events are not acknowledged and will be delivered again", "partition", s.part.name, "error", err)

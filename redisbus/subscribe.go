@@ -98,8 +98,8 @@ func (b *Bus) unsubscribe(s *subscription) {
 // get no more events, unless somebody subscribes again. This holds for all subscriptions of the Bus: a second server that uses it,
 // in the same process, gets none either, so give each server a Bus of its own.
 //
-// Leave returns nil when no handler runs, but for abandoned ones (Options.HandlerTimeout), and the functions of BeforeHandover have
-// returned, also if that was begun by an earlier call. It does not wait until Redis has confirmed it. If ctx ends first, it
+// Leave returns nil when no handler runs, but for abandoned ones (Options.HandlerTimeout), and the functions of BeforeHandover and BeforeTakeover
+// have returned, also if that was begun by an earlier call. It does not wait until Redis has confirmed it. If ctx ends first, it
 // returns an error, and the node leaves all the same. It must not be called from a handler, which it would wait for.
 func (b *Bus) Leave(ctx context.Context) error {
 	b.mu.Lock()

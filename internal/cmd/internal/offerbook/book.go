@@ -43,7 +43,7 @@ type Offer struct {
 	At, Expires                          time.Time // At is before it was published
 
 	// MaxCalls is how often the driver's apps have asked to accept it. A repeat with the same
-	// idempotencyKey does not count, unless there was a fault.
+	// idempotencyKey does not count, unless there was a fault or a device lost its connection meanwhile.
 	MaxCalls int
 	Taken    time.Time // when the bus had accepted it
 	Ending   time.Time // before it was answered or withdrawn; zero: it was not

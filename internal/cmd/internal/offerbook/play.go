@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -192,6 +193,10 @@ func (p *play) ended(d *device) {
 	d.Until = earlier(d.Until, time.Now())
 }
 
+// gone reports whether the device has lost its connection, as it does when its node dies. That node may have
+// asked the host and told nobody of the answer: then another one asks again.
+func (d *device) gone() bool { return !d.Connected() }
+
 // hash is a random number for whoever runs beside the play.
 func (p *play) hash() int {
 	n := len(p.o.ID)
@@ -307,7 +312,7 @@ func (p *play) accept(ctx context.Context, from ...*device) bool {
 		})
 	}
 	sending.Wait()
-	if _, fine := p.b.slack(p.b.snapshot(o).handled, began, time.Now()); key && fine {
+	if _, fine := p.b.slack(p.b.snapshot(o).handled, began, time.Now()); key && fine && !slices.ContainsFunc(from, (*device).gone) {
 		o.MaxCalls = 1 // also of devices on several nodes
 	}
 	for _, err := range acks {

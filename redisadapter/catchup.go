@@ -1,0 +1,56 @@
+// Catching up: waiting until what other nodes have published before was delivered to this node.
+
+package redisadapter
+
+import (
+	"context"
+	"time"
+)
+
+// lookAgain is how often CatchUp looks whether the node has caught up.
+const lookAgain = 5 * time.Millisecond
+
+// CatchUp implements realtime.CatchUpAdapter. It publishes a probe on each connection: Redis delivers it
+// behind what other nodes have published before. On a Redis Cluster without Options.Sharded a node of the
+// cluster may forward it faster than another one forwards those messages.
+func (a *Adapter) CatchUp(ctx context.Context) error {
+	began := time.Now()
+	a.links.probeNow()
+	received := func() bool { return !a.links.receivedUntil().Before(began) }
+	if err := a.until(ctx, received); err != nil {
+		return err
+	}
+	delivered := map[*namespace]uint64{}
+	a.namespaces.Range(func(_, value any) bool {
+		ns := value.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
+		delivered[ns] = ns.queued()
+		return true
+	})
+	return a.until(ctx, func() bool {
+		for ns, upTo := range delivered {
+			if !ns.delivered(upTo) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// until waits until a condition holds. It returns an error when ctx ends, or while the node does not receive.
+func (a *Adapter) until(ctx context.Context, holds func() bool) error {
+	tick := time.NewTicker(lookAgain)
+	defer tick.Stop()
+	for {
+		if err := a.connected(); err != nil {
+			return err
+		}
+		if holds() {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

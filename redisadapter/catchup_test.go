@@ -1,0 +1,93 @@
+// Waiting until what other nodes have published before was delivered.
+
+package redisadapter_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
+	"github.com/rodando/realtime/redisadapter"
+)
+
+// catchesUp makes a node catch up. What it returns reports whether it has.
+func catchesUp(t *testing.T, p *peer) (has func() bool) {
+	t.Helper()
+	caught := make(chan error, 1)
+	go func() { caught <- p.CatchUp(t.Context()) }()
+	return func() bool {
+		select {
+		case err := <-caught:
+			require.NoError(t, err)
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// A message waits to be handled, and another one is in the network.
+func TestAdapter_CatchUp(t *testing.T) {
+	t.Parallel()
+	for protocol, change := range bothProtocol {
+		t.Run(protocol, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			release := make(chan struct{})
+			var began atomic.Int32
+			a := start(t, s, change)
+			b := start(t, s, func(o *redisadapter.Options, r *recorder) {
+				if change != nil {
+					change(o, r)
+				}
+				r.deliver = func(realtime.ClusterMessage) {
+					began.Add(1)
+					<-release
+				}
+			})
+			require.NoError(t, b.CatchUp(t.Context()), "there is nothing")
+
+			require.NoError(t, a.Publish(t.Context(), event(0)))
+			testkit.Eventually(t, "the host is busy", func() bool { return began.Load() == 1 })
+			has := catchesUp(t, b)
+			require.Never(t, has, 100*time.Millisecond, 10*time.Millisecond)
+			release <- struct{}{}
+			testkit.Eventually(t, "it has caught up", has)
+			require.Equal(t, 1, b.node.count())
+
+			close(release)
+			s.Freeze(true)
+			has = catchesUp(t, b)
+			require.Never(t, has, 100*time.Millisecond, 10*time.Millisecond)
+			s.Freeze(false)
+			testkit.Eventually(t, "it has caught up", has)
+		})
+	}
+}
+
+// A node that is disconnected waits for nothing: what it has missed does not come.
+func TestAdapter_CatchUp_Disconnected(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := startAt(t, s, quick, nil)
+	s.Deafen(true)
+	require.Error(t, a.CatchUp(t.Context()), "no probe comes back")
+	require.Error(t, a.Check(t.Context()))
+	require.Error(t, a.CatchUp(t.Context()))
+}
+
+func TestAdapter_CatchUp_CtxEnds(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a := start(t, s, nil)
+	s.Freeze(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	require.ErrorIs(t, a.CatchUp(ctx), context.DeadlineExceeded)
+	s.Freeze(false)
+}
