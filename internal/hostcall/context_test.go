@@ -64,14 +64,14 @@ func TestContext_DerivedCostsNoGoroutine(t *testing.T) {
 		var derived []context.Context
 		type span struct{}
 		for _, parent := range []context.Context{c, context.WithValue(c, span{}, 1)} { // an interceptor's, for instance
-			for range 100 {
+			for range 1000 {
 				ctx, cancel := context.WithCancel(parent)
 				defer cancel()
 				derived = append(derived, ctx)
 			}
 		}
 		synctest.Wait()
-		require.Less(t, runtime.NumGoroutine()-before, 50)
+		require.Less(t, runtime.NumGoroutine()-before, 500) // other tests may have some
 		ended := 0
 		stop := context.AfterFunc(c, func() { ended++ })
 		require.True(t, stop())
