@@ -114,6 +114,9 @@ func (v *JWTVerifier) VerifyToken(ctx context.Context, token, namespace string) 
 	if len(token) > v.maxLength {
 		return Claims{}, errTokenTooLong
 	}
+	if strings.ContainsAny(token, "\r\n") { // even strict decoding ignores them, and a signature can be written in one way only
+		return Claims{}, errTokenMalformed
+	}
 	if err := ctx.Err(); err != nil {
 		return Claims{}, errorf("verifying the token: %w", err) // the caller has stopped waiting: do not spend time on the signature
 	}
