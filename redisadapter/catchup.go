@@ -5,6 +5,8 @@ package redisadapter
 import (
 	"context"
 	"time"
+
+	"github.com/rodando/realtime"
 )
 
 // lookAgain is how often CatchUp looks whether the node has caught up.
@@ -12,21 +14,22 @@ const lookAgain = 5 * time.Millisecond
 
 // CatchUp implements realtime.CatchUpAdapter. It publishes a probe on each connection: Redis delivers it
 // behind what other nodes have published before. On a Redis Cluster without Options.Sharded a node of the
-// cluster may forward it faster than another one forwards those messages.
+// cluster may forward it faster than another one forwards those messages. A connection that has failed gets
+// nothing more, but what it got before may still wait to be handled.
 func (a *Adapter) CatchUp(ctx context.Context) error {
 	began := time.Now()
 	a.links.probeNow()
-	received := func() bool { return !a.links.receivedUntil().Before(began) }
-	if err := a.until(ctx, received); err != nil {
+	if err := a.until(ctx, func() bool { return a.receivedUntil(began) }); err != nil {
 		return err
 	}
+	disconnected := a.connected()
 	delivered := map[*namespace]uint64{}
 	a.namespaces.Range(func(_, value any) bool {
 		ns := value.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
 		delivered[ns] = ns.queued()
 		return true
 	})
-	return a.until(ctx, func() bool {
+	err := a.until(ctx, func() bool {
 		for ns, upTo := range delivered {
 			if !ns.delivered(upTo) {
 				return false
@@ -34,23 +37,36 @@ func (a *Adapter) CatchUp(ctx context.Context) error {
 		}
 		return true
 	})
+	if err != nil {
+		return err
+	}
+	return disconnected
 }
 
-// until waits until a condition holds. It returns an error when ctx ends, or while the node does not receive.
+// receivedUntil reports whether each link that works has received what reached Redis before a time.
+func (a *Adapter) receivedUntil(at time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for l, err := range a.health {
+		if err == nil && l.receivedUntil().Before(at) {
+			return false
+		}
+	}
+	return true
+}
+
+// until waits until a condition holds. It returns an error when ctx ends, or Close begins.
 func (a *Adapter) until(ctx context.Context, holds func() bool) error {
 	tick := time.NewTicker(lookAgain)
 	defer tick.Stop()
-	for {
-		if err := a.connected(); err != nil {
-			return err
-		}
-		if holds() {
-			return nil
-		}
+	for !holds() {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-a.closing:
+			return realtime.ErrClosed
 		}
 	}
+	return nil
 }

@@ -70,6 +70,31 @@ func TestAdapter_CatchUp(t *testing.T) {
 	}
 }
 
+// A node whose connection breaks handles first what it had received until then: that still comes.
+func TestAdapter_CatchUp_DisconnectedWithMessages(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	release := make(chan struct{})
+	a := start(t, s, nil)
+	b := start(t, s, func(_ *redisadapter.Options, r *recorder) { r.deliver = func(realtime.ClusterMessage) { <-release } })
+	for n := range 3 {
+		require.NoError(t, a.Publish(t.Context(), event(n)))
+	}
+	testkit.Eventually(t, "two wait, and one is handled", func() bool { return b.AdapterStats().Incoming == 2 })
+	s.Stop()
+	testkit.Eventually(t, "it is disconnected", func() bool { return b.Check(t.Context()) != nil })
+	caught := make(chan error, 1)
+	go func() { caught <- b.CatchUp(t.Context()) }()
+	select {
+	case <-caught:
+		require.Fail(t, "it has not handled them")
+	case <-time.After(100 * time.Millisecond):
+	}
+	close(release)
+	require.Error(t, <-caught, "the rest is lost")
+	require.Equal(t, 3, b.node.count())
+}
+
 // A node that is disconnected waits for nothing: what it has missed does not come.
 func TestAdapter_CatchUp_Disconnected(t *testing.T) {
 	t.Parallel()
