@@ -23,15 +23,15 @@ type busHandover struct {
 	running bool          // the goroutine exists
 }
 
-// register makes the bus call await before it hands events over, and catchUp before it takes them over. It
-// returns nil if that is not needed.
-func (h *busHandover) register() (cancel func()) {
+// register makes the bus call await before it hands events over, and catchUp before it takes them over,
+// until the server ends. It does nothing if that is not needed.
+func (h *busHandover) register() {
 	bus, ok := busAs[HandoverBus](h.rt.opts.Bus)
 	if !ok || !h.rt.clustered || h.rt.opts.Cluster.BusFanOut {
-		return nil
+		return
 	}
-	handover, takeover := bus.BeforeHandover(h.await), bus.BeforeTakeover(h.catchUp)
-	return func() { handover(); takeover() }
+	context.AfterFunc(h.rt.ctx, bus.BeforeHandover(h.await))
+	context.AfterFunc(h.rt.ctx, bus.BeforeTakeover(h.catchUp))
 }
 
 // catchUp waits, within ctx, until this node has received everything that others have emitted for the events

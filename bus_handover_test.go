@@ -4,6 +4,7 @@ package realtime_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -224,6 +225,44 @@ func TestHandoverBus_AnotherAdapter(t *testing.T) {
 		realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, realtimetest.NewHub().Node() })
 		bus.takes(t.Context())
 	})
+}
+
+// eagerBus gives events to a node as soon as it subscribes, or refuses it.
+type eagerBus struct {
+	*handoverBus
+	err   error
+	known bool // it had the functions then
+}
+
+func (b *eagerBus) Subscribe(handler func(ctx context.Context, e realtime.Envelope) error) (cancel func(), err error) {
+	b.known = b.before != nil && b.takes != nil
+	if b.err != nil {
+		return nil, b.err
+	}
+	return b.handoverBus.Subscribe(handler)
+}
+
+// What the bus gives to a node that has just subscribed does not come before what others have emitted either. A server
+// that could not subscribe is called no more.
+func TestHandoverBus_KnowsTheFunctionsAtSubscribe(t *testing.T) {
+	for name, refused := range map[string]error{"it subscribes": nil, "it could not": errors.New("no connection")} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				bus := &eagerBus{handoverBus: &handoverBus{EventBus: realtimetest.NewBus()}, err: refused}
+				o := validOptions()
+				o.Bus, o.Cluster.Adapter = bus, realtimetest.NewHub().Node()
+				rt, err := realtime.New(o)
+				require.ErrorIs(t, err, refused)
+				require.True(t, bus.known)
+				if err == nil {
+					require.NoError(t, rt.Shutdown(t.Context()))
+				}
+				synctest.Wait()
+				require.Nil(t, bus.before)
+				require.Nil(t, bus.takes)
+			})
+		})
+	}
 }
 
 // When the server has ended, the bus does not call it any more.

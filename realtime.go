@@ -249,9 +249,8 @@ func (rt *Server) subscribe() error {
 	rt.publisher.parties.learn()
 	to, err := hostcall.Do(rt.ctx, rt.host.setup, nil, func(context.Context) (to busSubscription, err error) { // a call that is abandoned changes nothing of rt
 		if to.memory, _ = busAs[*MemoryBus](rt.opts.Bus); to.memory == nil {
-			if to.cancel, err = rt.opts.Bus.Subscribe(rt.publisher.subscription); err == nil {
-				to.unregister = rt.busHandover.register()
-			}
+			rt.busHandover.register() // before Subscribe: the bus may give this node events at once
+			to.cancel, err = rt.opts.Bus.Subscribe(rt.publisher.subscription)
 			return to, err
 		}
 		to.subscription = &subscription{handler: rt.publisher.handle, server: true}
@@ -262,9 +261,6 @@ func (rt *Server) subscribe() error {
 		return errorf("subscribing to the bus: %w", hostcall.Original(err))
 	}
 	rt.memoryBus, rt.subscription, rt.unsubscribe = to.memory, to.subscription, to.cancel
-	if to.unregister != nil {
-		context.AfterFunc(rt.ctx, to.unregister)
-	}
 	return nil
 }
 
@@ -273,7 +269,6 @@ type busSubscription struct {
 	memory       *MemoryBus    // the one that the bus is or wraps; nil: none
 	subscription *subscription // if there is one
 	cancel       func()
-	unregister   func() // from the handovers of a HandoverBus; nil: it is none
 }
 
 // Drivers returns the namespace /drivers.
