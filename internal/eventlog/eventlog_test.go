@@ -686,6 +686,8 @@ func TestLog_NeverHeard(t *testing.T) {
 	for name, told := range map[string]struct {
 		mark  uint64
 		later time.Duration
+		gap   bool // of that node, of which the one that tells has not heard
+		gone  bool
 		ok    bool
 	}{
 		"not told":                   {},
@@ -693,6 +695,8 @@ func TestLog_NeverHeard(t *testing.T) {
 		"told of a later event":      {mark: 2},
 		"it has begun long ago":      {later: time.Hour, ok: true},
 		"told of it by an older one": {mark: 1, later: time.Hour, ok: true},
+		"told again after a gap":     {mark: 1, gap: true},
+		"told of its end":            {mark: 1, gap: true, gone: true, ok: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -705,7 +709,10 @@ func TestLog_NeverHeard(t *testing.T) {
 			a.Label = since
 			if told.mark > 0 {
 				c[1].HearOf(eventlog.Heard{Mark: c[2].Mark(told.mark)})
-				c[1].HearOf(eventlog.Heard{Mark: c[2].Mark(1)}) // another one is behind
+				if told.gap {
+					c[1].Gap(c[2].Emitter(), c[1].now)
+				}
+				c[1].HearOf(eventlog.Heard{Mark: c[2].Mark(1), Gone: told.gone}) // another one is behind
 			}
 			f, ok := c[1].Foreign(c[0].Record(a), c[1].now.Add(told.later), nil)
 			require.True(t, ok)

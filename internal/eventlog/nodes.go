@@ -81,14 +81,17 @@ func (l *Log[M]) HearOf(h Heard) {
 	if e != nil && !e.relayed {
 		return
 	}
+	var deafened time.Time
 	if e != nil {
-		h.At = max(h.At, e.At)
+		h.At, deafened = max(h.At, e.At), e.deafened
 	}
 	now := l.cfg.Now()
 	l.hearLocked(Step{h.Mark, h.At}, now.Add(-h.Ago))
 	e = l.emitterLocked(h.Emitter)
 	if e.relayed = true; h.Gone {
 		e.gone = now.Add(-h.GoneAgo)
+	} else {
+		e.deafened = deafened // whoever tells may not have heard of the gap
 	}
 }
 
