@@ -136,13 +136,26 @@ func (g *report) covers(at time.Time) bool {
 	return !at.Before(g.Since.Add(-slack)) && !at.After(g.Until.Add(slack))
 }
 
+// lateLocked returns by how much a node, which may be nil, was late within a period.
+func (l *life) lateLocked(from, to time.Time) time.Duration {
+	if l == nil {
+		return 0
+	}
+	return longestOf(l.late, from, to)
+}
+
 // inGap is an excuse.
 const inGap = "in a gap of the node"
 
 // whyMissingLocked returns why a connection may miss an event that was emitted, or an empty text.
 // stays are the connections that it continues. due is false if it ended before the event had to arrive.
 func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection, stays []earlier) (why string, due bool) {
-	if h.at.Add(settling + o.lag.since(h.at)).After(c.end) {
+	arrives := h.at.Add(settling + o.lag.since(h.at))
+	if arrives.After(c.end) {
+		return "", false
+	}
+	if late := c.life.lateLocked(h.at, c.end) + h.by.lateLocked(h.at, c.end); arrives.Add(late).After(c.end) {
+		o.count.Add("events under way for longer, as a node was late, when the client left", 1)
 		return "", false
 	}
 	// Something held the event back until the connection ended.

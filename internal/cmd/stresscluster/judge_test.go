@@ -135,13 +135,21 @@ func TestOracle_FindsFaults(t *testing.T) {
 			s.emittedLate(nil)
 			s.facts["t1/1"].handled[0].at = at(6)
 		}, "t1/0 arrived after t1/1"},
-		"an event of a stranger":       {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
-		"an event under another name":  {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
-		"an event of nobody":           {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
-		"an event of another trip":     {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
-		"an event that can't be read":  {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
-		"a missing event":              {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
-		"a missing event at the end":   {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
+		"an event of a stranger":      {func(s *scenario) { s.add(ofTrip(5, "trip:requested", "t2", 0)) }, "not for this client"},
+		"an event under another name": {func(s *scenario) { s.add(ofTrip(5, "trip:completed", "t1", 3)) }, "not for this client"},
+		"an event of nobody":          {func(s *scenario) { s.add(ofTrip(5, "trip:started", "t1", 9)) }, "nobody published"},
+		"an event of another trip":    {func(s *scenario) { s.received[6].TripID = "t2" }, "names another trip"},
+		"an event that can't be read": {func(s *scenario) { s.received[6].broken = "can't be read" }, "can't be read"},
+		"a missing event":             {func(s *scenario) { s.remove(2) }, "trip:assigning_started t1/1 was lost"},
+		"a missing event at the end":  {func(s *scenario) { s.remove(6) }, "trip:started t1/3 was lost"},
+		"a missing event, of a node that was late for less": {func(s *scenario) {
+			s.remove(6)
+			s.n1.late, s.c.end = []delay{{at(5), time.Second}}, at(6.6)
+		}, "trip:started t1/3 was lost"},
+		"a missing event, of a node that was late before and after": {func(s *scenario) {
+			s.remove(6)
+			s.n1.late, s.c.end = []delay{{at(3.9), time.Second}, {at(8), time.Second}}, at(6)
+		}, "trip:started t1/3 was lost"},
 		"a missing event at the start": {func(s *scenario) { s.remove(1) }, "trip:requested t1/0 was lost"},
 		"a loss outside of the gap": {func(s *scenario) {
 			s.remove(2)
@@ -248,6 +256,14 @@ func TestOracle_AllowsCorrectTranscripts(t *testing.T) {
 		"what was under way at the end": func(s *scenario) {
 			s.remove(6)
 			s.c.end = at(4.5)
+		},
+		"what was under way at the end, of a node that was late": func(s *scenario) {
+			s.remove(6)
+			s.n1.late, s.c.end = []delay{{at(5), time.Second}}, at(6)
+		},
+		"what was under way at the end, to a node that was late": func(s *scenario) {
+			s.remove(6)
+			s.n0.late, s.c.end = []delay{{at(5), time.Second}}, at(6)
 		},
 		"what a trouble held back until the end": func(s *scenario) {
 			s.remove(6)

@@ -21,6 +21,16 @@ type delay struct {
 	held time.Duration
 }
 
+// longestOf returns the longest delay of a period.
+func longestOf(all []delay, from, to time.Time) (longest time.Duration) {
+	for _, d := range all {
+		if !d.at.Before(from) && !d.at.Add(-d.held).After(to) {
+			longest = max(longest, d.held)
+		}
+	}
+	return longest
+}
+
 // lag measures by how much longer than asked the program sleeps. All methods may be called
 // concurrently.
 type lag struct {
@@ -74,13 +84,7 @@ func (l *lag) since(began time.Time) time.Duration { return l.between(began, tim
 func (l *lag) between(began, end time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var longest time.Duration
-	for _, d := range l.past {
-		if !d.at.Before(began) && !d.at.Add(-d.held).After(end) {
-			longest = max(longest, d.held)
-		}
-	}
-	return 10 * longest
+	return 10 * longestOf(l.past, began, end)
 }
 
 // longest returns the longest lag of all.

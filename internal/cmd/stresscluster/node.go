@@ -74,7 +74,8 @@ const (
 	reportSetAside  = "setAside"  // the bus gave up on an event
 	reportUnaddress = "unaddressed"
 	reportTrace     = "traceDropped"
-	reportLog       = "log" // an error
+	reportLate      = "late" // the node was late, by so much
+	reportLog       = "log"  // an error
 	reportFailed    = "failed"
 	reportEnded     = "ended"
 )
@@ -93,6 +94,7 @@ type report struct {
 	Text       string    `json:"text,omitempty"`
 	Goroutines int       `json:"goroutines,omitempty"` // that are left
 	Heap       int64     `json:"heap,omitempty"`       // bytes
+	Late       int64     `json:"late,omitempty"`       // ns
 	Fine       bool      `json:"fine,omitempty"`
 }
 
@@ -144,7 +146,7 @@ func runNode(settings string) int {
 		return 1
 	}
 	reports.say(report{Kind: reportReady, URL: m.url})
-	<-end
+	m.watch(end)
 	if err := m.stop(); err != nil {
 		reports.say(report{Kind: reportFailed, Text: shuttingDown + err.Error()})
 	}
@@ -214,6 +216,31 @@ func (m *member) start() (err error) {
 		_ = m.http.Serve(l) // it ends with Close
 	}()
 	return nil
+}
+
+// A node that has much to do, as when another one has started, is late although the machine is not.
+const (
+	lateStep  = 50 * time.Millisecond  // how often it looks
+	lateLeast = 100 * time.Millisecond // what it reports
+	probeStep = time.Second            // the age of the adapter's newest probe when nothing is late
+)
+
+// watch reports by how much the node is late until end: how long messages of other nodes wait, how far behind it
+// reads them, and by how much longer than asked it sleeps.
+func (m *member) watch(end <-chan os.Signal) {
+	for {
+		began := time.Now()
+		select {
+		case <-end:
+			return
+		case <-time.After(lateStep):
+		}
+		slept := time.Since(began)
+		st := m.rt.Stats().Adapter
+		if late := max(slept-lateStep, st.Wait, st.ProbeAge-probeStep); late >= lateLeast {
+			m.reports.say(report{Kind: reportLate, Late: int64(late)})
+		}
+	}
 }
 
 // stop shuts the server down, and then the bus.

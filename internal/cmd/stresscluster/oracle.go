@@ -345,6 +345,12 @@ func (o *oracle) reported(l *life, r report) {
 		breach("the bus lost events: %s", r.Text)
 	case reportSetAside:
 		breach("the bus gave up on %s: %s", r.ID, r.Text)
+	case reportLate:
+		d := delay{at: r.At, held: time.Duration(r.Late)}
+		l.late = append(l.late, d)
+		if _, bad := o.troubledLocked(l, d.at.Add(-d.held-healing), d.at); !bad {
+			o.count.Most("longest time that a node was late without a trouble, ms", int(d.held.Milliseconds()))
+		}
 	case reportTrace:
 		breach("calls of Trace were dropped")
 	case reportFailed:

@@ -51,6 +51,7 @@ type life struct {
 	leaving bool      // the parent has sent SIGTERM
 	clean   bool      // it reported that it ends
 	bad     []span    // when it was in trouble
+	late    []delay   // when it was late
 }
 
 // span is a period. A zero end means that it goes on.
