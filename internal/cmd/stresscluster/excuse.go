@@ -154,10 +154,6 @@ func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection, stays []ea
 	if arrives.After(c.end) {
 		return "", false
 	}
-	if late := c.life.lateLocked(h.at, c.end) + h.by.lateLocked(h.at, c.end); arrives.Add(late).After(c.end) {
-		o.count.Add("events under way for longer, as a node was late, when the client left", 1)
-		return "", false
-	}
 	// Something held the event back until the connection ended.
 	for _, l := range []*life{h.by, c.life} {
 		for _, s := range o.spansOfLocked(l) {
@@ -187,6 +183,10 @@ func (o *oracle) whyMissingLocked(f *fact, h handling, c *connection, stays []ea
 	}
 	if c.isOffer(f.hears[rides.AudienceOf(c.namespace, c.user)]) && o.overtakenLocked(f, h, c.life) {
 		return "it may have been over before it could arrive", true
+	}
+	if late := c.life.lateLocked(h.at, c.end) + h.by.lateLocked(h.at, c.end); arrives.Add(late).After(c.end) {
+		o.count.Add("events under way for longer, as a node was late, when the client left", 1)
+		return "", false
 	}
 	return "", true
 }
