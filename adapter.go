@@ -82,8 +82,8 @@ type Claimer interface {
 type CatchUpAdapter interface {
 	Adapter
 	// CatchUp returns when everything that other nodes have sent before this call was delivered to the node.
-	// It returns an error when ctx ends. If the node is disconnected from the cluster, it waits only for what
-	// has arrived, and returns an error then.
+	// If the node is disconnected from the cluster, it waits until it is connected again. It returns an error
+	// when ctx ends.
 	CatchUp(ctx context.Context) error
 }
 

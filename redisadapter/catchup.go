@@ -14,22 +14,24 @@ const lookAgain = 5 * time.Millisecond
 
 // CatchUp implements realtime.CatchUpAdapter. It publishes a probe on each connection: Redis delivers it
 // behind what other nodes have published before. On a Redis Cluster without Options.Sharded a node of the
-// cluster may forward it faster than another one forwards those messages. A connection that has failed gets
-// nothing more, but what it got before may still wait to be handled.
+// cluster may forward it faster than another one forwards those messages. A connection that has failed is
+// waited for: it may be subscribed again, and messages under way, before its first probe comes back.
 func (a *Adapter) CatchUp(ctx context.Context) error {
-	began := time.Now()
-	a.links.probeNow()
-	if err := a.until(ctx, func() bool { return a.receivedUntil(began) }); err != nil {
+	if err := a.state(); err != nil {
 		return err
 	}
-	disconnected := a.connected()
+	began := time.Now()
+	a.links.probeNow()
+	if err := a.until(ctx, func() bool { return !a.links.receivedUntil().Before(began) }); err != nil {
+		return err
+	}
 	delivered := map[*namespace]uint64{}
 	a.namespaces.Range(func(_, value any) bool {
 		ns := value.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
 		delivered[ns] = ns.queued()
 		return true
 	})
-	err := a.until(ctx, func() bool {
+	return a.until(ctx, func() bool {
 		for ns, upTo := range delivered {
 			if !ns.delivered(upTo) {
 				return false
@@ -37,22 +39,6 @@ func (a *Adapter) CatchUp(ctx context.Context) error {
 		}
 		return true
 	})
-	if err != nil {
-		return err
-	}
-	return disconnected
-}
-
-// receivedUntil reports whether each link that works has received what reached Redis before a time.
-func (a *Adapter) receivedUntil(at time.Time) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for l, err := range a.health {
-		if err == nil && l.receivedUntil().Before(at) {
-			return false
-		}
-	}
-	return true
 }
 
 // until waits until a condition holds. It returns an error when ctx ends, or Close begins.

@@ -70,8 +70,8 @@ func TestAdapter_CatchUp(t *testing.T) {
 	}
 }
 
-// A node whose connection breaks handles first what it had received until then: that still comes.
-func TestAdapter_CatchUp_DisconnectedWithMessages(t *testing.T) {
+// A node whose connection has failed waits for the next one, and for what it had received before.
+func TestAdapter_CatchUp_Disconnected(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	release := make(chan struct{})
@@ -83,27 +83,27 @@ func TestAdapter_CatchUp_DisconnectedWithMessages(t *testing.T) {
 	testkit.Eventually(t, "two wait, and one is handled", func() bool { return b.AdapterStats().Incoming == 2 })
 	s.Stop()
 	testkit.Eventually(t, "it is disconnected", func() bool { return b.Check(t.Context()) != nil })
-	caught := make(chan error, 1)
-	go func() { caught <- b.CatchUp(t.Context()) }()
-	select {
-	case <-caught:
-		require.Fail(t, "it has not handled them")
-	case <-time.After(100 * time.Millisecond):
-	}
+	has := catchesUp(t, b)
+	require.Never(t, has, 100*time.Millisecond, 10*time.Millisecond)
+	require.NoError(t, s.Restart())
+	testkit.Eventually(t, "it is connected", func() bool { return b.Check(t.Context()) == nil })
+	require.False(t, has(), "what it had received before waits")
 	close(release)
-	require.Error(t, <-caught, "the rest is lost")
-	require.Equal(t, 3, b.node.count())
+	testkit.Eventually(t, "it has caught up", has)
+	require.GreaterOrEqual(t, b.node.count(), 3)
 }
 
-// A node that is disconnected waits for nothing: what it has missed does not come.
-func TestAdapter_CatchUp_Disconnected(t *testing.T) {
+// It waits for a connection on which no probe has come back yet.
+func TestAdapter_CatchUp_HearsNothing(t *testing.T) {
 	t.Parallel()
 	s := startRedis(t)
 	a := startAt(t, s, quick, nil)
 	s.Deafen(true)
-	require.Error(t, a.CatchUp(t.Context()), "no probe comes back")
-	require.Error(t, a.Check(t.Context()))
-	require.Error(t, a.CatchUp(t.Context()))
+	testkit.Eventually(t, "its connection has failed", func() bool { return a.Check(t.Context()) != nil })
+	has := catchesUp(t, a)
+	require.Never(t, has, 100*time.Millisecond, 10*time.Millisecond)
+	s.Deafen(false)
+	testkit.Eventually(t, "it has caught up", has)
 }
 
 func TestAdapter_CatchUp_CtxEnds(t *testing.T) {
