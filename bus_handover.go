@@ -38,7 +38,7 @@ func (h *busHandover) register() {
 // that they have handled. A node that was stopped is taken for dead, so that nobody has waited for it.
 func (h *busHandover) catchUp(ctx context.Context) {
 	if a, ok := h.rt.adapter.(CatchUpAdapter); ok {
-		_ = a.CatchUp(ctx) // what is lost in a gap comes in no order
+		_ = a.CatchUp(ctx) // after an error the events wait no longer
 	}
 }
 

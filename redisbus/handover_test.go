@@ -62,16 +62,21 @@ func TestBus_BeforeHandover_TheNextNodeWaits(t *testing.T) {
 	require.Len(t, calls, 1)
 }
 
-// Functions that do not return, or panic, hold nobody up for long.
-func TestBus_BeforeHandover_EndsInTime(t *testing.T) {
-	t.Parallel()
+// troublesome returns functions of a host that do not do what they should.
+func troublesome(t *testing.T) map[string]func(ctx context.Context) {
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })
-	for name, f := range map[string]func(ctx context.Context){
+	return map[string]func(ctx context.Context){
 		"waits for ctx": func(ctx context.Context) { <-ctx.Done() },
 		"hangs":         func(context.Context) { <-hang },
 		"panics":        func(context.Context) { panic("a planned panic") },
-	} {
+	}
+}
+
+// Functions that do not return, or panic, hold nobody up for long.
+func TestBus_BeforeHandover_EndsInTime(t *testing.T) {
+	t.Parallel()
+	for name, f := range troublesome(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := startRedis(t)
@@ -158,13 +163,7 @@ func TestBus_BeforeTakeover_TheEventsWait(t *testing.T) {
 // that minds its ctx.
 func TestBus_BeforeTakeover_EndsInTime(t *testing.T) {
 	t.Parallel()
-	hang := make(chan struct{})
-	t.Cleanup(func() { close(hang) })
-	for name, f := range map[string]func(ctx context.Context){
-		"waits for ctx": func(ctx context.Context) { <-ctx.Done() },
-		"hangs":         func(context.Context) { <-hang },
-		"panics":        func(context.Context) { panic("a planned panic") },
-	} {
+	for name, f := range troublesome(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBus(t, startRedis(t).url(), nil)
