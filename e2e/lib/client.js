@@ -131,7 +131,7 @@ export class Client {
     }
     if (kind === 'disconnect') this.#known = false;
     if (name === 'hello' && args[0].recovered) this.#known = true; // no snapshot comes
-    if (kind !== 'event' || name !== 'driver:availability:update' || !(behind || (this.setting.foreign && !this.#known))) return false;
+    if (kind !== 'event' || name !== 'driver:availability:update' || this.#known || !(behind || this.setting.foreign)) return false;
     this.#known = true;
     if (behind) this.snapshots.at(-1).availability = args[0];
     return true;
