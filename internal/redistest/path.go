@@ -3,13 +3,17 @@
 package redistest
 
 import (
+	"errors"
 	"net"
+	"slices"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
 
-// Path forwards connections to a server. All methods may be called concurrently.
+// Path forwards connections to a server, as a network does: an end that resets its connection takes
+// with it what is under way. All methods may be called concurrently.
 type Path struct {
 	listener net.Listener
 	target   string
@@ -105,7 +109,7 @@ func (p *Path) Cut() {
 	p.Reset()
 }
 
-// Delay delays all data by d in each direction.
+// Delay delays all data by d in each direction. It does not limit how much is under way.
 func (p *Path) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -133,8 +137,8 @@ func (p *Path) accept() {
 		if !p.keep(from, to) {
 			continue
 		}
-		p.running.Go(func() { p.copy(from, to, FromServer) })
-		p.running.Go(func() { p.copy(to, from, ToServer) })
+		p.running.Go(func() { p.carry(from, to, FromServer) })
+		p.running.Go(func() { p.carry(to, from, ToServer) })
 	}
 }
 
@@ -153,35 +157,110 @@ func (p *Path) keep(conns ...net.Conn) bool {
 	return !p.cut && !p.refuse
 }
 
-// copy carries one direction until either end closes.
-func (p *Path) copy(to, from net.Conn, d Direction) {
-	defer func() {
-		_, _ = to.Close(), from.Close()
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.conns, from)
-	}()
+// parcel is what one read of a connection has brought. It is under way until due.
+type parcel struct {
+	b   []byte
+	due time.Time
+}
+
+// maxParcels is how much of a direction is under way at most. Then its sender has to wait.
+const maxParcels = 1024
+
+// lane is one direction of a connection.
+type lane struct {
+	from, to net.Conn
+	way      Direction
+	parcels  chan parcel   // closed when from has ended, and what is under way still arrives
+	reset    chan struct{} // closed when from was reset: what is under way is lost
+	done     chan struct{} // closed when nothing is carried any more
+}
+
+// carry carries one direction until either end closes.
+func (p *Path) carry(to, from net.Conn, d Direction) {
+	l := &lane{from: from, to: to, way: d, parcels: make(chan parcel, maxParcels), reset: make(chan struct{}), done: make(chan struct{})}
+	p.running.Go(func() { p.read(l) })
+	p.deliver(l)
+	close(l.done)
+	_, _ = to.Close(), from.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, from)
+}
+
+// read takes what comes, for deliver. A silent path takes no more of the server, whose buffers fill then; of
+// a client it does, as only then it learns that the client has closed.
+func (p *Path) read(l *lane) {
 	b := make([]byte, 32<<10)
 	for {
-		n, err := from.Read(b)
+		n, err := l.from.Read(b)
 		p.mu.Lock()
-		for p.silent && !p.cut {
+		for p.silent && !p.cut && l.way == FromServer {
 			p.loud.Wait()
 		}
-		delay, torn := p.delay, p.torn[d] && n > 1
-		if torn {
-			n /= 2
-			p.torn[d] = false
-		}
+		due := time.Now().Add(p.delay)
 		p.mu.Unlock()
-		time.Sleep(delay)
 		if n > 0 {
-			if _, err := to.Write(b[:n]); err != nil {
+			select {
+			case l.parcels <- parcel{slices.Clone(b[:n]), due}:
+			case <-l.done:
 				return
 			}
 		}
-		if err != nil || torn {
+		switch {
+		case errors.Is(err, syscall.ECONNRESET):
+			close(l.reset)
+			return
+		case err != nil:
+			close(l.parcels)
 			return
 		}
+	}
+}
+
+// deliver hands over what is due, until an end closes or is reset.
+func (p *Path) deliver(l *lane) {
+	for {
+		select {
+		case <-l.reset:
+			p.abort(l)
+			return
+		case next, ok := <-l.parcels:
+			if !ok || !p.handOver(l, next) {
+				return
+			}
+		}
+	}
+}
+
+// handOver delivers a parcel once it is due. It reports whether the lane goes on.
+func (p *Path) handOver(l *lane, next parcel) bool {
+	select {
+	case <-time.After(time.Until(next.due)):
+	case <-l.reset:
+	}
+	p.mu.Lock()
+	for p.silent && !p.cut {
+		p.loud.Wait()
+	}
+	torn := p.torn[l.way] && len(next.b) > 1
+	if torn {
+		next.b = next.b[:len(next.b)/2]
+		p.torn[l.way] = false
+	}
+	p.mu.Unlock()
+	select {
+	case <-l.reset:
+		p.abort(l)
+		return false
+	default:
+	}
+	_, err := l.to.Write(next.b)
+	return err == nil && !torn
+}
+
+// abort resets the other end of a connection that was reset.
+func (p *Path) abort(l *lane) {
+	if t, ok := l.to.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
 	}
 }
