@@ -18,11 +18,14 @@ const (
 	inheritTries = 6
 	inheritPause = 500 * time.Millisecond
 	// pageTime is how long a node waits for the next page, pageEvents the maximum number of events in one,
-	// and pageBytes their size. pagesWaiting are the pages that can wait for the node.
+	// and pageBytes about their maximum size. pagesWaiting are the pages that can wait for the node.
 	pageTime     = 3 * time.Second
 	pageEvents   = 128
 	pageBytes    = 64 << 10
 	pagesWaiting = 1024
+	// pageRate is how many bytes of a namespace's events are sent in a second at most: each node gets the pages, and
+	// what is emitted meanwhile must not wait behind them.
+	pageRate = 4 << 20
 )
 
 // logRequest asks a node for the log of a namespace.
@@ -135,39 +138,33 @@ func (p *peerSockets) logOf(ns *Namespace, q *logRequest) bool {
 // sendLog sends the sockets of lost nodes, and the log of a namespace, in pages.
 func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 	page := &logPage{Log: q.Log}
-	send := func() {
+	send := func(size int) (goOn bool) {
 		p.rt.shareState(ns.name, stateContent{LogPage: page})
 		page = &logPage{Log: q.Log, N: page.N + 1}
+		return p.rt.pause(max(usersPause, time.Duration(size)*time.Second/pageRate))
 	}
 	if ns.inheriting.Load() {
-		send()
+		send(0)
 		return
 	}
 	for lost := range slices.Chunk(p.socketsBut(ns, q.Peers), pageEvents) {
 		page.Lost = lost
-		if send(); !p.rt.pause(usersPause) {
+		if !send(0) {
 			return
 		}
 	}
-	after := uint64(0)
-	for {
-		events, next, end := ns.inner.LogPage(after, pageEvents)
+	for after := uint64(0); ; {
+		var events []socketio.KeptEvent
+		events, after, page.State = ns.inner.LogPage(after, pageEvents, pageBytes)
 		size := 0
 		for _, e := range events {
 			page.Events = append(page.Events, keptEvent{
 				Event: *packEvent(e.Name, e.Args, e.Attachments), All: e.To.All, Rooms: e.To.Rooms, Except: e.To.Except,
 				Mark: e.Mark, Here: e.Here, Unknown: e.Unknown, AgoMS: e.Ago.Milliseconds(),
 			})
-			if size += e.Size(); size >= pageBytes {
-				send()
-				size = 0
-			}
+			size += e.Size()
 		}
-		page.State = end
-		if end != nil || len(page.Events) > 0 {
-			send()
-		}
-		if after = next; end != nil || !p.rt.pause(usersPause) {
+		if end := page.State != nil; !send(size) || end {
 			return
 		}
 	}

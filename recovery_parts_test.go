@@ -363,6 +363,31 @@ func TestRecoveryInherit(t *testing.T) {
 	})
 }
 
+// What is emitted while a node inherits does not wait behind a large log.
+func TestRecoveryInherit_Pace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		const events, size = 100, 100 << 10
+		text := realtime.NewEvent[string]("text")
+		c := newNodes(t, 1)
+		for range events {
+			require.NoError(t, text.Emit(c.servers[0].Realtime.Drivers().To(realtime.DriverRoom("d2")), strings.Repeat("x", size)))
+		}
+		c.inherits(0) // nothing, from nobody
+		fresh := c.start()
+		began := time.Now()
+		client := fresh.Driver(t, "d1")
+		for n := 0; realtime.Inheriting(fresh.Realtime); n++ {
+			sent := time.Now()
+			c.emit(0, realtime.DriverRoom("d1"), n)
+			require.Equal(t, n, realtimetest.Expect(t, client, note))
+			require.Less(t, time.Since(sent), 10*time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.Greater(t, time.Since(began), 2*time.Second, "10 MB, 4 MB a second")
+		require.Less(t, time.Since(began), 3*time.Second)
+	})
+}
+
 // inherits waits until a node has the log of another one.
 func (c *nodes) inherits(node int) {
 	c.t.Helper()

@@ -512,7 +512,7 @@ func TestLog_Inherit(t *testing.T) {
 	var end *eventlog.State
 	for after := uint64(0); end == nil; {
 		var page []eventlog.Inherited[string]
-		page, after, end = old.Page(after, 2)
+		page, after, end = old.Page(after, 2, 1<<20)
 		require.LessOrEqual(t, len(page), 2)
 		events = append(events, page...)
 	}
@@ -528,7 +528,7 @@ func TestLog_Inherit(t *testing.T) {
 	missed, ok := fresh.back(f, last, "room")
 	require.True(t, ok)
 	require.Equal(t, []string{"b", "c", "d"}, missed)
-	own, _, _ := fresh.Page(1000, 10)
+	own, _, _ := fresh.Page(1000, 10, 1<<20)
 	require.Len(t, own, 1)
 
 	other := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 3 })
@@ -1000,7 +1000,7 @@ func TestLog_BeginsAfterAGap(t *testing.T) {
 	}
 	inherits := func(t *testing.T, s, of *site) {
 		t.Helper()
-		events, _, state := of.Page(0, 100)
+		events, _, state := of.Page(0, 100, 1<<20)
 		require.True(t, s.Inherit(events, *state, func(e, _ string) string { return e }))
 	}
 	for name, test := range map[string]struct {
@@ -1062,7 +1062,7 @@ func TestLog_InheritAfterAGapWithoutMarks(t *testing.T) {
 			c[1].HearAll(c[2].Mark(0))
 		}
 		s := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 1000 })
-		events, _, state := c[1].Page(0, 100)
+		events, _, state := c[1].Page(0, 100, 1<<20)
 		require.True(t, s.Inherit(events, *state, func(e, _ string) string { return e }))
 		f, ok := s.Foreign(c[0].Record(a), s.now, nil)
 		require.True(t, ok)
@@ -1321,10 +1321,10 @@ func TestLog_InheritsWhatItHasHeard(t *testing.T) {
 	s.HearOf(eventlog.Heard{Mark: c[2].last.Mark})
 	s.hear(step, "b", "room")
 	s.HearOf(eventlog.Heard{Mark: step.Mark})
-	events, _, state := c[0].Page(0, 100)
+	events, _, state := c[0].Page(0, 100, 1<<20)
 	require.True(t, s.Inherit(events, *state, func(e, _ string) string { return e }))
 	s.hear(c[2].last, "c", "room")
-	events, _, _ = s.Page(0, 100)
+	events, _, _ = s.Page(0, 100, 1<<20)
 	var all []string
 	for _, e := range events {
 		all = append(all, e.Event)

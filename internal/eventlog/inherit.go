@@ -37,21 +37,23 @@ type Known struct {
 	GoneAgo  time.Duration // when that was known
 }
 
-// Page returns at most n events after a position, and the position from which the next page goes on. At the
-// end of the log it returns what the log knows, too.
-func (l *Log[M]) Page(after uint64, n int) (events []Inherited[M], next uint64, end *State) {
+// Page returns at most n events after a position, of about bytes together, and the position from which the next
+// page goes on. At the end of the log it returns what the log knows, too.
+func (l *Log[M]) Page(after uint64, n, bytes int) (events []Inherited[M], next uint64, end *State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.cfg.Now()
 	kept := l.entries[l.skip:]
 	first, _ := slices.BinarySearchFunc(kept, after+1, func(e entry[M], at uint64) int { return cmp.Compare(e.pos, at) })
+	size := 0
 	for i := range kept[first:] {
 		switch e := &kept[first+i]; {
 		case e.empty, e.Key != "":
-		case len(events) == n:
+		case len(events) == n, size >= bytes:
 			return events, after, nil
 		default:
 			events, after = append(events, Inherited[M]{e.Entry, now.Sub(e.at)}), e.pos
+			size += e.Size
 		}
 	}
 	end = &State{Age: now.Sub(l.began), Unmarked: l.unmarked}

@@ -397,10 +397,10 @@ func (w *model) kill(n *modelNode) {
 // inherit has a node take over the log of another one.
 func (w *model) inherit(n, of *modelNode) {
 	n.inherits = false
-	events, _, state := of.Page(0, 1<<20)
+	events, _, state := of.Page(0, 1<<20, 1<<20)
 	w.logf("%d inherits from %d", n.name, of.name)
 	n.Inherit(events, *state, func(e happened, label string) happened { return happened{e.id, label} })
-	events, _, _ = n.Page(0, 1<<20)
+	events, _, _ = n.Page(0, 1<<20, 1<<20)
 	for _, e := range events {
 		n.has[e.Event.id] = true
 	}

@@ -39,10 +39,10 @@ type LogKnown struct {
 	GoneAgoMS  int64  `json:"goneAgoMs,omitempty"`
 }
 
-// LogPage returns at most n events of the log after a position, and where the next page goes on. end is not
-// nil at the end of the log.
-func (n *Namespace) LogPage(after uint64, limit int) (events []KeptEvent, next uint64, end *LogState) {
-	page, next, state := n.log.Page(after, limit)
+// LogPage returns at most limit events of the log after a position, of about bytes together, and where the next page
+// goes on. end is not nil at the end of the log.
+func (n *Namespace) LogPage(after uint64, limit, bytes int) (events []KeptEvent, next uint64, end *LogState) {
+	page, next, state := n.log.Page(after, limit, bytes)
 	for _, e := range page {
 		events = append(events, KeptEvent{
 			Replayed: replayed(e.Event), Mark: e.Origin.String(), Here: e.Origin.Here, Unknown: e.Origin.Unknown, Ago: e.Ago,
