@@ -8,6 +8,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/rodando/realtime/internal/hostcall"
 )
 
 // busHandoverTime is how long the other nodes have to confirm what they have received.
@@ -30,15 +32,31 @@ func (h *busHandover) register() {
 	if !ok || !h.rt.clustered || h.rt.opts.Cluster.BusFanOut {
 		return
 	}
-	context.AfterFunc(h.rt.ctx, bus.BeforeHandover(h.await))
-	context.AfterFunc(h.rt.ctx, bus.BeforeTakeover(h.catchUp))
+	h.cancelAtEnd("BeforeHandover", bus.BeforeHandover(h.await))
+	h.cancelAtEnd("BeforeTakeover", bus.BeforeTakeover(h.catchUp))
+}
+
+func (h *busHandover) cancelAtEnd(method string, cancel func()) {
+	context.AfterFunc(h.rt.ctx, func() {
+		err := hostcall.Run(context.Background(), h.rt.host.shutdown, func(context.Context) error {
+			cancel()
+			return nil
+		})
+		if err != nil {
+			h.rt.hostFailed("cancel of HandoverBus."+method, err)
+		}
+	})
 }
 
 // catchUp waits, within ctx, until this node has received everything that others have emitted for the events
 // that they have handled. A node that was stopped is taken for dead, so that nobody has waited for it.
 func (h *busHandover) catchUp(ctx context.Context) {
-	if a, ok := h.rt.adapter.(CatchUpAdapter); ok {
-		_ = a.CatchUp(ctx) // after an error the events wait no longer
+	a, ok := h.rt.adapter.(CatchUpAdapter)
+	if !ok {
+		return
+	}
+	if err := hostcall.Run(ctx, h.rt.host.request, a.CatchUp); err != nil && ctx.Err() == nil && h.rt.ctx.Err() == nil {
+		h.rt.hostFailed("CatchUpAdapter.CatchUp", err) // the events wait no longer
 	}
 }
 

@@ -3,8 +3,11 @@
 package realtime_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -276,4 +279,75 @@ func TestHandoverBus_EndsWithTheServer(t *testing.T) {
 		require.Nil(t, bus.before)
 		require.Nil(t, bus.takes)
 	})
+}
+
+// faultyAdapter's CatchUp does what a test says.
+type faultyAdapter struct {
+	realtime.Adapter
+	catchUp func(ctx context.Context) error
+}
+
+func (a faultyAdapter) CatchUp(ctx context.Context) error { return a.catchUp(ctx) }
+
+// misdeeds are what a function of the host may do. The first one ends when the test does.
+func misdeeds(t *testing.T) map[string]func() {
+	hang := make(chan struct{})
+	t.Cleanup(func() { close(hang) })
+	return map[string]func(){
+		"hangs":  func() { <-hang },
+		"panics": func() { panic("a planned panic") },
+		"exits":  runtime.Goexit,
+	}
+}
+
+// An adapter that does not mind its ctx, or panics, costs the bus no more than the time of ctx.
+func TestHandoverBus_AnAdapterMisbehaves(t *testing.T) {
+	for _, name := range []string{"hangs", "panics", "exits"} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				f := misdeeds(t)[name]
+				bus := &handoverBus{EventBus: realtimetest.NewBus()}
+				a := faultyAdapter{realtimetest.NewHub().Node(), func(context.Context) error { f(); return nil }}
+				realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, a })
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				returned := false
+				go func() {
+					bus.takes(ctx)
+					returned = true
+				}()
+				time.Sleep(time.Second)
+				synctest.Wait()
+				require.True(t, returned)
+			})
+		})
+	}
+}
+
+// rudeBus is a bus whose cancel functions do what a test says.
+type rudeBus struct {
+	realtime.EventBus
+	cancel func()
+}
+
+func (b rudeBus) BeforeHandover(func(ctx context.Context)) (cancel func()) { return b.cancel }
+func (b rudeBus) BeforeTakeover(func(ctx context.Context)) (cancel func()) { return b.cancel }
+
+// A cancel that panics does not end the process.
+func TestHandoverBus_ACancelMisbehaves(t *testing.T) {
+	for name, cancel := range map[string]func(){"is nil": nil, "panics": func() { panic("a planned panic") }, "exits": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				var log bytes.Buffer
+				node := realtimetest.NewServer(t, func(o *realtime.Options) {
+					o.Bus, o.Cluster.Adapter = rudeBus{realtimetest.NewBus(), cancel}, realtimetest.NewHub().Node()
+					o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				})
+				require.NoError(t, node.Realtime.Shutdown(context.Background()))
+				synctest.Wait()
+				require.Contains(t, log.String(), `call="cancel of HandoverBus.BeforeHandover"`)
+				require.Contains(t, log.String(), `call="cancel of HandoverBus.BeforeTakeover"`)
+			})
+		})
+	}
 }

@@ -265,7 +265,7 @@ type BusWrapper interface {
 type HandoverBus interface {
 	EventBus
 	// BeforeHandover registers a function. The bus calls it when the handlers have handled all events
-	// of some keys that this node gets, and gives no later one to another node until it has returned.
+	// of some keys that this node gets, or it has stopped in between, and gives no later one to another node until it has returned.
 	// ctx ends after the time for which the later events can wait. f may be called concurrently, and when
 	// the subscription has ended, until cancel is called.
 	BeforeHandover(f func(ctx context.Context)) (cancel func())

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisadapter"
 )
@@ -115,4 +116,23 @@ func TestAdapter_CatchUp_CtxEnds(t *testing.T) {
 	defer cancel()
 	require.ErrorIs(t, a.CatchUp(ctx), context.DeadlineExceeded)
 	s.Freeze(false)
+}
+
+// Over a slow path a connection that was cut receives again after a few times to Redis and back, however many channels
+// it has.
+func TestAdapter_CatchUp_SlowPath(t *testing.T) {
+	t.Parallel()
+	const oneWay = 200 * time.Millisecond
+	s := startRedis(t)
+	p := redistest.StartPath(t, s.Addr())
+	b := start(t, s, func(o *redisadapter.Options, _ *recorder) {
+		o.URL = p.URL()
+		o.Namespaces = []string{realtime.NamespaceDrivers, realtime.NamespacePassengers, realtime.NamespaceAdmin}
+	})
+	p.Delay(oneWay)
+	p.Reset()
+	testkit.Eventually(t, "it is disconnected", func() bool { return b.Check(t.Context()) != nil })
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // one after the other, they take 7 s
+	defer cancel()
+	require.NoError(t, b.CatchUp(ctx))
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,23 +159,27 @@ func (l *link) serve(ctx context.Context) error {
 	}
 	broken := conn.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: s.message, OnSubscription: s.subscription})
 	defer conn.Close()
+	err = s.receive(ctx, broken)
+	s.close()
+	if errors.Is(err, errSilent) {
+		l.renew(client)
+	}
+	return err
+}
+
+// receive subscribes, and sends probes until the connection fails or ctx ends.
+func (s *session) receive(ctx context.Context, broken <-chan error) error {
 	if err := s.subscribe(ctx, s.probes, false); err != nil {
 		return err
 	}
 	select { // subscribeAll covers changes before this
-	case <-l.changed:
+	case <-s.changed:
 	default:
 	}
 	if err := s.subscribeAll(ctx); err != nil {
 		return err
 	}
-	err = s.watch(ctx, broken)
-	if ctx.Err() == nil { // otherwise receive until Redis has confirmed unsubscribe
-		s.close()
-	}
-	if errors.Is(err, errSilent) {
-		l.renew(client)
-	}
+	err := s.watch(ctx, broken)
 	if ctx.Err() != nil {
 		s.unsubscribe()
 	}
@@ -298,38 +303,48 @@ func (s *session) subscription(e rueidis.PubSubSubscription) {
 	}
 }
 
-// subscribeAll subscribes to the topics without a subscription.
+// subscribeAll subscribes to the topics without a subscription, in their order.
 func (s *session) subscribeAll(ctx context.Context) error {
 	s.mu.Lock()
 	topics := s.topics
 	s.mu.Unlock()
-	for _, t := range topics {
-		if s.subscribed[t.name] {
-			continue
+	topics = slices.DeleteFunc(slices.Clone(topics), func(t *topic) bool { return s.subscribed[t.name] })
+	if len(topics) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.timing.subscribe)
+	defer cancel()
+	cmds := make(rueidis.Commands, len(topics))
+	for i, t := range topics {
+		cmds[i] = s.subscribing(t.name, t.pattern)
+	}
+	for i, r := range s.conn.DoMulti(ctx, cmds...) { // one after the other would take seconds over a slow path
+		if err := r.Error(); err != nil {
+			return fmt.Errorf("subscribing: %w", err)
 		}
-		if err := s.subscribe(ctx, t.name, t.pattern); err != nil {
-			return err
-		}
+		t := topics[i]
 		s.subscribed[t.name] = true
 		t.confirmedOnce.Do(func() { close(t.confirmed) })
 	}
 	return nil
 }
 
+// subscribing returns the command that subscribes.
+func (s *session) subscribing(name string, pattern bool) rueidis.Completed {
+	b := s.conn.B()
+	switch {
+	case s.sharded:
+		return b.Ssubscribe().Channel(name).Build()
+	case pattern:
+		return b.Psubscribe().Pattern(name).Build()
+	}
+	return b.Subscribe().Channel(name).Build()
+}
+
 func (s *session) subscribe(ctx context.Context, name string, pattern bool) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timing.subscribe)
 	defer cancel()
-	b := s.conn.B()
-	var cmd rueidis.Completed
-	switch {
-	case s.sharded:
-		cmd = b.Ssubscribe().Channel(name).Build()
-	case pattern:
-		cmd = b.Psubscribe().Pattern(name).Build()
-	default:
-		cmd = b.Subscribe().Channel(name).Build()
-	}
-	if err := s.conn.Do(ctx, cmd).Error(); err != nil {
+	if err := s.conn.Do(ctx, s.subscribing(name, pattern)).Error(); err != nil {
 		return fmt.Errorf("subscribing: %w", err)
 	}
 	return nil

@@ -49,6 +49,7 @@ func (s *session) attempt(e realtime.Envelope, to *subscription) error {
 		if s.handling.Err() != nil || n > 1 && s.going.Err() != nil || !s.owns() {
 			return errStopped
 		}
+		s.m.begin(s.part)
 		err := s.call(e, to)
 		switch {
 		case err == nil:

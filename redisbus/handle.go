@@ -48,7 +48,6 @@ func (s *session) handleEntry(e entry) error {
 
 // handled acknowledges an entry.
 func (s *session) handled(id entryID) {
-	s.handledAny = true
 	s.m.reach(s.part, id)
 	s.acks.add(id.String())
 }

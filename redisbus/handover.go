@@ -6,6 +6,7 @@ package redisbus
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/hostcall"
@@ -25,10 +26,10 @@ type handover struct {
 // handovers are the functions of one kind. Bus.mu guards them.
 type handovers []*handover
 
-// BeforeHandover implements realtime.HandoverBus: f is called when this node gives a partition back of
-// which it has handled an event, and ctx ends after 5 s. It is not called for the partitions of events
-// about a user's access (realtime.AccessKey), which wait for nothing, nor when the node has lost the
-// partition. cancel does not wait for running calls.
+// BeforeHandover implements realtime.HandoverBus: f is called when this node gives a partition back and a
+// handler was called with an event of it, and ctx ends after 5 s. It is not called for the partitions of
+// events about a user's access (realtime.AccessKey), which wait for nothing, nor when the node has lost the
+// partition. Several functions are called at once. cancel does not wait for running calls.
 func (b *Bus) BeforeHandover(f func(ctx context.Context)) (cancel func()) {
 	return b.register(&b.handovers, f)
 }
@@ -56,7 +57,7 @@ func (b *Bus) register(to *handovers, f func(ctx context.Context)) (cancel func(
 
 // handOver calls the functions of BeforeHandover. The session renews its lease meanwhile.
 func (s *session) handOver() {
-	if s.handledAny && s.owns() {
+	if s.owns() && s.m.handsOver(s.part) {
 		s.callAll(s.handling, &s.b.handovers)
 	}
 }
@@ -64,7 +65,7 @@ func (s *session) handOver() {
 // takeOver calls the functions of BeforeTakeover, likewise. A session that ends waits for them no longer.
 func (s *session) takeOver() { s.callAll(s.going, &s.b.takeovers) }
 
-// callAll calls functions, within ctx, unless the partition's events wait for nothing.
+// callAll calls functions, at once and within ctx, unless the partition's events wait for nothing.
 func (s *session) callAll(ctx context.Context, functions *handovers) {
 	if s.part.access {
 		return
@@ -74,13 +75,17 @@ func (s *session) callAll(ctx context.Context, functions *handovers) {
 	s.b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, s.b.timing.handover)
 	defer cancel()
+	var calls sync.WaitGroup
 	for _, h := range all {
-		_, err := hostcall.Do(context.Background(), h.calls, s.part.index, func(context.Context) (struct{}, error) {
-			h.f(ctx)
-			return struct{}{}, nil
+		calls.Go(func() {
+			_, err := hostcall.Do(context.Background(), h.calls, s.part.index, func(context.Context) (struct{}, error) {
+				h.f(ctx)
+				return struct{}{}, nil
+			})
+			if err != nil {
+				s.b.log.Error("redisbus: a function of BeforeHandover or BeforeTakeover failed", "partition", s.part.name, "error", err)
+			}
 		})
-		if err != nil {
-			s.b.log.Error("redisbus: a function of BeforeHandover or BeforeTakeover failed", "partition", s.part.name, "error", err)
-		}
 	}
+	calls.Wait()
 }

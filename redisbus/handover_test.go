@@ -4,6 +4,7 @@ package redisbus_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync/atomic"
@@ -95,6 +96,87 @@ func TestBus_BeforeHandover_EndsInTime(t *testing.T) {
 			require.EqualValues(t, 2, called.Load())
 		})
 	}
+}
+
+// A function that takes all of the time takes nothing from another one, such as the server's.
+func TestBus_BeforeHandover_EachHasItsTime(t *testing.T) {
+	t.Parallel()
+	for name, f := range troublesome(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRedis(t)
+			first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
+			first.HandoverTimeout(quick)
+			errs := make(chan error, 100)
+			for _, register := range []func(func(context.Context)) func(){first.BeforeTakeover, first.BeforeHandover} {
+				register(f)
+				register(func(ctx context.Context) { errs <- ctx.Err() })
+			}
+			var got recorder
+			subscribe(t, first, got.handle)
+			published(t, first, &got, plain)
+			subscribe(t, second, got.handle)
+			eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
+			require.Len(t, errs, 4+2, "it has acquired four, and given back two")
+			for range len(errs) {
+				require.NoError(t, <-errs)
+			}
+		})
+	}
+}
+
+// A handler that was called may have emitted, whatever else became of the event.
+func TestBus_BeforeHandover_AnotherHandlerFails(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
+	var called atomic.Int64
+	first.BeforeHandover(func(context.Context) { called.Add(1) })
+	var server, got recorder
+	fail := make(chan struct{})
+	subscribe(t, first, server.handle)
+	subscribe(t, first, func(context.Context, realtime.Envelope) error {
+		<-fail
+		return errors.New("a planned error")
+	})
+	eventually(t, "it owns all partitions", func() bool { return r.ownedBy("first") == 4 })
+	for n := range 20 {
+		require.NoError(t, first.Publish(t.Context(), event(fmt.Sprint("k", n), 0)))
+	}
+	eventually(t, "one handler has handled the first event of each partition", func() bool { return len(server.all()) == 4 })
+	subscribe(t, second, got.handle)
+	time.Sleep(6 * quick) // two partitions are to be given back
+	close(fail)
+	eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
+	require.EqualValues(t, 2, called.Load())
+}
+
+// A node that has lost a partition, and has got it again, may still have to wait for what it has emitted before.
+func TestBus_BeforeHandover_LostMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
+	var called atomic.Int64
+	first.BeforeHandover(func(context.Context) { called.Add(1) })
+	var got recorder
+	subscribe(t, first, got.handle)
+	published(t, first, &got, plain)
+	for _, key := range r.Keys() {
+		if strings.Contains(key, ":owner:") {
+			require.NoError(t, r.Set(key, "another"))
+		}
+	}
+	time.Sleep(5 * quick) // it finds out
+	for _, key := range r.Keys() {
+		if strings.Contains(key, ":owner:") {
+			r.Del(key)
+		}
+	}
+	eventually(t, "it owns all partitions again", func() bool { return r.ownedBy("first") == 4 })
+	require.Zero(t, called.Load())
+	subscribe(t, second, got.handle)
+	eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
+	require.EqualValues(t, 2, called.Load())
 }
 
 // Where nothing can be out of order, or nothing may wait, the functions are not called.

@@ -32,11 +32,12 @@ type member struct {
 	mu       sync.Mutex    // guards the rest
 	began    []entryID     // by partition: the last entry when the member began; nil: not known yet
 	reached  []entryID     // by partition: the last entry that this node has handled; initially began
+	begun    []bool        // by partition: a handler was called, and since then no function of BeforeHandover
 	troubles map[int]error // the present errors, by the partition's index; ofBeat for the heartbeat
 }
 
 func newMember(b *Bus, began []entryID, asked time.Time) *member {
-	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}, quiet: make(chan struct{})}
+	m := &member{b: b, asked: asked, began: began, reached: slices.Clone(began), begun: make([]bool, len(b.keys.all)), sessions: map[int]*session{}, tokens: map[int]string{}, troubles: map[int]error{}, quiet: make(chan struct{})}
 	m.ctx, m.leave = context.WithCancel(b.handling)
 	return m
 }
@@ -47,6 +48,23 @@ func (m *member) waited(p *partition, id entryID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.began == nil || !id.after(m.began[p.index])
+}
+
+// begin stores that a handler is called with an event of a partition, from which on it may emit.
+func (m *member) begin(p *partition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.begun[p.index] = true
+}
+
+// handsOver reports whether functions of BeforeHandover are to be called for a partition. It is called when
+// they will be.
+func (m *member) handsOver(p *partition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.begun[p.index]
+	m.begun[p.index] = false
+	return was
 }
 
 // reach stores that the node has handled an entry.

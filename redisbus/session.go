@@ -43,10 +43,9 @@ type session struct {
 	acks acker
 
 	// Used by run alone.
-	cursor     entryID   // the last entry that was read
-	drained    bool      // the last read returned fewer entries than it could
-	trimmed    time.Time // when handled entries were last removed
-	handledAny bool      // it has handled an event
+	cursor  entryID   // the last entry that was read
+	drained bool      // the last read returned fewer entries than it could
+	trimmed time.Time // when handled entries were last removed
 }
 
 // newSession begins a session with a lease that was requested at the time asked.
