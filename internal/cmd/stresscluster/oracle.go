@@ -7,6 +7,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -102,7 +103,8 @@ type oracle struct {
 	lag   *lag
 	began time.Time
 
-	recovery bool // the servers have it; set before the first client
+	recovery bool      // the servers have it; set before the first client
+	out      io.Writer // gets each breach at once; likewise
 
 	mu        sync.Mutex // guards the fields below, and the reports of every life
 	lives     []*life
@@ -123,7 +125,7 @@ type oracle struct {
 
 func newOracle(seed uint64, c *stresskit.Counts, l *lag) *oracle {
 	return &oracle{
-		seed: seed, count: c, lag: l, began: time.Now(),
+		seed: seed, count: c, lag: l, began: time.Now(), out: io.Discard,
 		facts: map[string]*fact{}, trips: map[string]*trip{}, heard: map[rides.Audience][]*fact{},
 		revoked: map[string]time.Time{}, bans: map[string]time.Time{}, forgotten: map[string]forgotten{}, left: map[userKey]departure{}, open: map[*connection]bool{},
 	}
@@ -387,6 +389,7 @@ func (o *oracle) breachf(format string, args ...any) {
 }
 
 func (o *oracle) breachLocked(text string) {
+	fmt.Fprintf(o.out, "%7.2fs BREACH %s\n", time.Since(o.began).Seconds(), text)
 	o.breaches.Add(text, func(text string) string {
 		return fmt.Sprintf("seed %d, %.2fs: %s\n        after: %s", o.seed, time.Since(o.began).Seconds(), text, strings.Join(o.notes, "; "))
 	})

@@ -73,6 +73,9 @@ func newWorld(cfg config) (w *world, err error) {
 	w = &world{config: cfg, count: &stresskit.Counts{}, lag: newLag(), online: newOnline()}
 	w.oracle = newOracle(cfg.seed, w.count, w.lag)
 	w.oracle.recovery = cfg.recovery
+	if cfg.verbose {
+		w.oracle.out = cfg.out
+	}
 	w.book = offerbook.New(w.count, func(text string) { w.oracle.breachf("%s", text) }, w.oracle.slackOf)
 	defer func() {
 		if err != nil {
