@@ -55,7 +55,7 @@ func (h *busHandover) catchUp(ctx context.Context) {
 	if !ok {
 		return
 	}
-	if err := hostcall.Run(ctx, h.rt.host.request, a.CatchUp); err != nil && ctx.Err() == nil && h.rt.ctx.Err() == nil {
+	if err := hostcall.Run(ctx, h.rt.host.catchUp, a.CatchUp); err != nil && ctx.Err() == nil && h.rt.ctx.Err() == nil {
 		h.rt.hostFailed("CatchUpAdapter.CatchUp", err) // the events wait no longer
 	}
 }

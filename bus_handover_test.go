@@ -351,3 +351,21 @@ func TestHandoverBus_ACancelMisbehaves(t *testing.T) {
 		})
 	}
 }
+
+// It does not use up the requests of the server either.
+func TestHandoverBus_AnAdapterHangs(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		defer close(hang)
+		bus := &handoverBus{EventBus: realtimetest.NewBus()}
+		a := faultyAdapter{realtimetest.NewHub().Node(), func(context.Context) error { <-hang; return nil }}
+		s := realtimetest.NewServer(t, func(o *realtime.Options) { o.Bus, o.Cluster.Adapter = bus, a })
+		for range 200 {
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+			bus.takes(ctx)
+			cancel()
+		}
+		_, err := s.Realtime.Drivers().All().Sockets(t.Context())
+		require.NoError(t, err)
+	})
+}

@@ -23,9 +23,12 @@ const (
 	pageEvents   = 128
 	pageBytes    = 64 << 10
 	pagesWaiting = 1024
-	// pageRate is how many bytes of a namespace's events are sent in a second at most: each node gets the pages, and
-	// what is emitted meanwhile must not wait behind them.
-	pageRate = 4 << 20
+	// pageRate is how many bytes of events answer a request in a second at most: each node gets the pages, and what is
+	// emitted meanwhile must not wait behind them.
+	pageRate = 12 << 20
+	// logFactor is how much more than Recovery.Events and Recovery.Bytes a log may be that is sent: events come
+	// meanwhile.
+	logFactor = 2
 )
 
 // logRequest asks a node for the log of a namespace.
@@ -82,22 +85,26 @@ func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) bo
 	p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{id, node, p.knownPeers()}})
 	timer := time.NewTimer(pageTime)
 	defer timer.Stop()
-	limits := &p.rt.opts.Recovery
+	began := time.Now()
 	var events []socketio.KeptEvent
 	size := 0
 	for n := 0; ; n++ {
 		select {
 		case page := <-pages:
 			more, ok := ns.keptEvents(page.Events)
-			events = append(events, more...)
 			for _, e := range more {
 				size += e.Size()
+				e.Ago -= time.Since(began)
+				events = append(events, e)
 			}
 			p.inheritSockets(ns, page.Lost)
 			switch {
-			case !ok, page.N != n, len(events) > limits.Events, size > limits.Bytes, page.State == nil && len(more)+len(page.Lost) == 0:
+			case !ok, page.N != n, p.rt.opts.Recovery.exceeded(len(events), size), page.State == nil && len(more)+len(page.Lost) == 0:
 				return false
 			case page.State != nil:
+				for i := range events {
+					events[i].Ago += time.Since(began)
+				}
 				return ns.inner.Inherit(events, *page.State)
 			}
 			timer.Reset(pageTime)
@@ -107,6 +114,11 @@ func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) bo
 			return false
 		}
 	}
+}
+
+// exceeded reports whether these are too many events, or bytes, of a log that is sent.
+func (r *Recovery) exceeded(events, bytes int) bool {
+	return events/logFactor > r.Events || bytes/logFactor > r.Bytes
 }
 
 // keptEvents returns the events of a page. ok is false if one cannot be sent.
@@ -135,13 +147,14 @@ func (p *peerSockets) logOf(ns *Namespace, q *logRequest) bool {
 	return true
 }
 
-// sendLog sends the sockets of lost nodes, and the log of a namespace, in pages.
+// sendLog sends the sockets of lost nodes, and the log of a namespace, in pages. It stops when more comes
+// than it sends.
 func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 	page := &logPage{Log: q.Log}
 	send := func(size int) (goOn bool) {
 		p.rt.shareState(ns.name, stateContent{LogPage: page})
 		page = &logPage{Log: q.Log, N: page.N + 1}
-		return p.rt.pause(max(usersPause, time.Duration(size)*time.Second/pageRate))
+		return p.rt.pause(min(max(usersPause, time.Duration(size)*time.Second/pageRate), pageTime/2))
 	}
 	if ns.inheriting.Load() {
 		send(0)
@@ -153,7 +166,8 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 			return
 		}
 	}
-	for after := uint64(0); ; {
+	after, sent, bytes := uint64(0), 0, 0
+	for !p.rt.opts.Recovery.exceeded(sent, bytes) {
 		var events []socketio.KeptEvent
 		events, after, page.State = ns.inner.LogPage(after, pageEvents, pageBytes)
 		size := 0
@@ -164,6 +178,7 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 			})
 			size += e.Size()
 		}
+		sent, bytes = sent+len(events), bytes+size
 		if end := page.State != nil; !send(size) || end {
 			return
 		}

@@ -329,16 +329,16 @@ func (s *session) subscribeAll(ctx context.Context) error {
 	return nil
 }
 
-// subscribing returns the command that subscribes.
+// subscribing returns the command that subscribes. It is not recycled: DoMulti may send commands again.
 func (s *session) subscribing(name string, pattern bool) rueidis.Completed {
 	b := s.conn.B()
 	switch {
 	case s.sharded:
-		return b.Ssubscribe().Channel(name).Build()
+		return b.Ssubscribe().Channel(name).Build().Pin()
 	case pattern:
-		return b.Psubscribe().Pattern(name).Build()
+		return b.Psubscribe().Pattern(name).Build().Pin()
 	}
-	return b.Subscribe().Channel(name).Build()
+	return b.Subscribe().Channel(name).Build().Pin()
 }
 
 func (s *session) subscribe(ctx context.Context, name string, pattern bool) error {

@@ -57,8 +57,12 @@ func (b *Bus) register(to *handovers, f func(ctx context.Context)) (cancel func(
 
 // handOver calls the functions of BeforeHandover. The session renews its lease meanwhile.
 func (s *session) handOver() {
-	if s.owns() && s.m.handsOver(s.part) {
-		s.callAll(s.handling, &s.b.handovers)
+	if !s.owns() || !s.m.hasBegun(s.part) {
+		return
+	}
+	s.callAll(s.handling, &s.b.handovers)
+	if s.owns() { // otherwise nobody has waited for long enough
+		s.m.handedOver(s.part)
 	}
 }
 

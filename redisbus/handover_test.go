@@ -161,22 +161,57 @@ func TestBus_BeforeHandover_LostMeanwhile(t *testing.T) {
 	var got recorder
 	subscribe(t, first, got.handle)
 	published(t, first, &got, plain)
-	for _, key := range r.Keys() {
-		if strings.Contains(key, ":owner:") {
-			require.NoError(t, r.Set(key, "another"))
-		}
-	}
-	time.Sleep(5 * quick) // it finds out
-	for _, key := range r.Keys() {
-		if strings.Contains(key, ":owner:") {
-			r.Del(key)
-		}
-	}
+	r.takeLeases(t, func() { time.Sleep(5 * quick) }) // it finds out
 	eventually(t, "it owns all partitions again", func() bool { return r.ownedBy("first") == 4 })
 	require.Zero(t, called.Load())
 	subscribe(t, second, got.handle)
 	eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
 	require.EqualValues(t, 2, called.Load())
+}
+
+// takeLeases makes another node the owner of all partitions, until wait has returned.
+func (r *fakeRedis) takeLeases(t *testing.T, wait func()) {
+	t.Helper()
+	var keys []string
+	for _, key := range r.Keys() {
+		if strings.Contains(key, ":owner:") {
+			keys = append(keys, key)
+			require.NoError(t, r.Set(key, "another"))
+		}
+	}
+	wait()
+	for _, key := range keys {
+		r.Del(key)
+	}
+}
+
+// The same, if it loses the partition while the functions are called.
+func TestBus_BeforeHandover_LostDuringIt(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	named := func(name string) *redisbus.Bus {
+		return newBus(t, r.url(), func(o *redisbus.Options) { o.Name = name })
+	}
+	first, second, third := named("first"), named("second"), named("third")
+	first.HandoverTimeout(time.Minute)
+	var called, ended atomic.Int64
+	first.BeforeHandover(func(ctx context.Context) {
+		if called.Add(1) <= 2 {
+			<-ctx.Done()
+			ended.Add(1)
+		}
+	})
+	var got recorder
+	subscribe(t, first, got.handle)
+	published(t, first, &got, plain)
+	leave := subscribe(t, second, got.handle)
+	eventually(t, "two of four partitions are handed over", func() bool { return called.Load() == 2 })
+	leave()
+	r.takeLeases(t, func() { eventually(t, "it has lost them", func() bool { return ended.Load() == 2 }) })
+	eventually(t, "it owns all partitions again", func() bool { return r.ownedBy("first") == 4 })
+	subscribe(t, third, got.handle)
+	eventually(t, "the third node has its share", func() bool { return r.ownedBy("third") == 2 })
+	require.EqualValues(t, 4, called.Load())
 }
 
 // Where nothing can be out of order, or nothing may wait, the functions are not called.

@@ -32,7 +32,7 @@ type member struct {
 	mu       sync.Mutex    // guards the rest
 	began    []entryID     // by partition: the last entry when the member began; nil: not known yet
 	reached  []entryID     // by partition: the last entry that this node has handled; initially began
-	begun    []bool        // by partition: a handler was called, and since then no function of BeforeHandover
+	begun    []bool        // by partition: a handler was called, and since then no functions of BeforeHandover
 	troubles map[int]error // the present errors, by the partition's index; ofBeat for the heartbeat
 }
 
@@ -57,14 +57,18 @@ func (m *member) begin(p *partition) {
 	m.begun[p.index] = true
 }
 
-// handsOver reports whether functions of BeforeHandover are to be called for a partition. It is called when
-// they will be.
-func (m *member) handsOver(p *partition) bool {
+// hasBegun reports whether the functions of BeforeHandover are to be called for a partition.
+func (m *member) hasBegun(p *partition) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	was := m.begun[p.index]
+	return m.begun[p.index]
+}
+
+// handedOver stores that they were.
+func (m *member) handedOver(p *partition) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.begun[p.index] = false
-	return was
 }
 
 // reach stores that the node has handled an entry.

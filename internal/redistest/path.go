@@ -171,7 +171,7 @@ type lane struct {
 	from, to net.Conn
 	way      Direction
 	parcels  chan parcel   // closed when from has ended, and what is under way still arrives
-	reset    chan struct{} // closed when from was reset: what is under way is lost
+	reset    chan struct{} // closed when from was reset, or the path has closed it: what is under way is lost
 	done     chan struct{} // closed when nothing is carried any more
 }
 
@@ -207,7 +207,7 @@ func (p *Path) read(l *lane) {
 			}
 		}
 		switch {
-		case errors.Is(err, syscall.ECONNRESET):
+		case errors.Is(err, syscall.ECONNRESET), errors.Is(err, net.ErrClosed):
 			close(l.reset)
 			return
 		case err != nil:

@@ -95,3 +95,14 @@ func TestPath_CloseDelivers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "held", string(got))
 }
+
+func TestPath_ClosesAtOnce(t *testing.T) {
+	t.Parallel()
+	p, client, server := overPath(t)
+	p.Delay(time.Hour)
+	_, err := client.Write([]byte("held"))
+	require.NoError(t, err)
+	p.Close()
+	_, err = server.Read(make([]byte, 10))
+	require.Error(t, err)
+}

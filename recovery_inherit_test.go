@@ -1,0 +1,168 @@
+// A node inherits a large log, while events come.
+
+package realtime_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/realtimetest"
+)
+
+// fill makes the first node emit events of a size, to a driver who is not there.
+func (c *nodes) fill(events, size int) {
+	c.t.Helper()
+	text := realtime.NewEvent[string]("text")
+	for range events {
+		require.NoError(c.t, text.Emit(c.servers[0].Realtime.Drivers().To(realtime.DriverRoom("d2")), strings.Repeat("x", size)))
+	}
+}
+
+// firstPage is the first page of a log: when it came, and how old it says its first event to be.
+type firstPage struct {
+	at  time.Time
+	age time.Duration
+}
+
+// pageSpy records the pages of the logs of /drivers that it receives. It is read when the nodes are idle.
+type pageSpy struct {
+	nobody
+	onPage func()
+	bytes  int
+	last   time.Time
+	first  []firstPage
+}
+
+// spies adds one to the cluster.
+func (c *nodes) spies(onPage func()) *pageSpy {
+	c.t.Helper()
+	s := &pageSpy{onPage: onPage}
+	a := c.hub.Node()
+	require.NoError(c.t, a.Start(c.t.Context(), s))
+	c.t.Cleanup(func() { _ = a.Close(c.t.Context()) })
+	return s
+}
+
+func (s *pageSpy) Deliver(m realtime.ClusterMessage) {
+	if m.Op != realtime.OpState || m.Namespace != realtime.NamespaceDrivers {
+		return
+	}
+	text, err := json.Marshal(m.State)
+	var page struct {
+		LogPage *struct {
+			N      int
+			Events []struct{ AgoMS int64 }
+		}
+	}
+	if err != nil || json.Unmarshal(text, &page) != nil || page.LogPage == nil {
+		return
+	}
+	s.bytes += len(text)
+	s.last = time.Now()
+	if page.LogPage.N == 0 && len(page.LogPage.Events) > 0 {
+		s.first = append(s.first, firstPage{s.last, time.Duration(page.LogPage.Events[0].AgoMS) * time.Millisecond})
+	}
+	s.onPage()
+}
+
+// What is emitted meanwhile does not wait behind the log.
+func TestRecoveryInherit_Pace(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0) // nothing, from nobody
+		c.fill(100, 100<<10)
+		fresh := c.start()
+		began := time.Now()
+		client := fresh.Driver(t, "d1")
+		for n := 0; realtime.Inheriting(fresh.Realtime); n++ {
+			sent := time.Now()
+			c.emit(0, realtime.DriverRoom("d1"), n)
+			require.Equal(t, n, realtimetest.Expect(t, client, note))
+			require.Less(t, time.Since(sent), 10*time.Millisecond)
+			time.Sleep(10 * time.Millisecond)
+		}
+		require.Greater(t, time.Since(began), 800*time.Millisecond, "10 MB, 12 MB a second")
+		require.Less(t, time.Since(began), 2*time.Second)
+	})
+}
+
+// The log is as full as it may be and events come, or one event is very large.
+func TestRecoveryInherit_Large(t *testing.T) {
+	for name, c := range map[string]struct{ before, size, during int }{
+		"full":             {90, 100 << 10, 0},
+		"full, and events": {90, 100 << 10, 10 << 10},
+		"a large event":    {1, 13 << 20, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				limits := func(o *realtime.Options) {
+					o.Recovery.Bytes, o.Limits.OutboxBytes = max(8<<20, 2*c.size), max(4<<20, 2*c.size)
+				}
+				n := newNodes(t, 1, limits)
+				n.inherits(0)
+				room := realtime.DriverRoom("d1")
+				former := n.servers[0].Driver(t, "d1")
+				n.fill(c.before, c.size)
+				n.emit(0, room, 0)
+				require.Equal(t, 0, realtimetest.Expect(t, former, note))
+				n.settle()
+				former.Stall()
+				n.emit(0, room, 1)
+				fresh := n.start(limits)
+				for realtime.Inheriting(fresh.Realtime) {
+					time.Sleep(20 * time.Millisecond)
+					if c.during > 0 {
+						n.fill(1, c.during)
+					}
+				}
+				n.kill(0)
+				former.Drop()
+				client, hello := back(t, fresh, former, "d1")
+				recovers(t, client, hello, former, 1)
+			})
+		})
+	}
+}
+
+// More is emitted than is sent of the log: the node gives up, and the other one stops.
+func TestRecoveryInherit_TooMuchComes(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		limit := func(o *realtime.Options) { o.Recovery.Bytes = 256 << 10 }
+		c := newNodes(t, 1, limit)
+		c.inherits(0)
+		c.fill(2, 100<<10)
+		s := c.spies(func() { c.fill(2, 100<<10) })
+		c.start(limit)
+		c.inherits(1)
+		gaveUp := time.Now()
+		time.Sleep(10 * time.Second)
+		c.settle()
+		require.Less(t, s.last.Sub(gaveUp), time.Second)
+		require.Less(t, s.bytes, 6<<20, "six tries, each of half a megabyte")
+	})
+}
+
+// An event is as old on the node that inherits it, and on the one that inherits it from there.
+func TestRecoveryInherit_Ages(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		c.fill(60, 100<<10) // half a second of pages
+		emitted := time.Now()
+		s := c.spies(func() {})
+		for node := 1; node < 4; node++ {
+			c.start()
+			c.inherits(node)
+			require.Len(t, s.first, node)
+			first := s.first[node-1]
+			require.InDelta(t, first.at.Sub(emitted), first.age, float64(100*time.Millisecond))
+			c.kill(node - 1)
+			time.Sleep(5 * time.Second)
+		}
+	})
+}
