@@ -264,10 +264,10 @@ type BusWrapper interface {
 // depend on how fast the nodes are: what one node has emitted arrives before what the next one emits.
 type HandoverBus interface {
 	EventBus
-	// BeforeHandover registers a function. The bus calls it when the handlers have handled all events
-	// of some keys that this node gets, or it has stopped in between, and gives no later one to another node until it has returned.
-	// ctx ends after the time for which the later events can wait. f may be called concurrently, and when
-	// the subscription has ended, until cancel is called.
+	// BeforeHandover registers a function. The bus calls it when this node calls no handler with events of some
+	// keys any more, and gives no later one of them to another node until it has returned. ctx ends after the time
+	// for which the later events can wait. f may be called concurrently, and when the subscription has
+	// ended, until cancel is called.
 	BeforeHandover(f func(ctx context.Context)) (cancel func())
 	// BeforeTakeover registers a function, likewise. The bus calls it when this node gets the events of some
 	// keys, and calls no handler with one of them until it has returned.
