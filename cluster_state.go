@@ -62,14 +62,16 @@ func (n node) Gap(g Gap) {
 	rt := n.rt
 	rt.peerRooms.missed(g.Peer)
 	rt.peerSockets.missed(g)
-	if rt.stopping.Load() {
-		rt.peerUsers.shareAll()
-		return
-	}
-	rt.log.Warn("realtime: messages of other nodes may have been lost; a sweep starts", "since", g.Since, "until", g.Until, "peer", g.Peer, "reason", g.Reason)
 	if f := rt.opts.Trace.Gap; f != nil {
 		callTrace(rt, context.Background(), f, GapInfo{g})
 	}
+	about := []any{"since", g.Since, "until", g.Until, "peer", g.Peer, "reason", g.Reason}
+	if rt.stopping.Load() {
+		rt.log.Warn("realtime: messages of other nodes may have been lost; the server shuts down", about...)
+		rt.peerUsers.shareAll()
+		return
+	}
+	rt.log.Warn("realtime: messages of other nodes may have been lost; a sweep starts", about...)
 	// The order matters: a handshake that does not see the new number of gaps either reads
 	// its rows after the cache was emptied, or has an admitted socket, which the sweep checks.
 	rt.forgetRows()

@@ -43,6 +43,33 @@ func soon() {
 	synctest.Wait()
 }
 
+// A node that shuts down still has clients, who may have lost events: it says so.
+func TestGap_WhileTheServerShutsDown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		hub := realtimetest.NewHub()
+		realtimetest.NewServer(t, func(o *realtime.Options) { o.Cluster.Adapter = hub.Node() })
+		leaves := hub.Node()
+		gaps := make(chan realtime.GapInfo, 10)
+		s := realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Cluster.Adapter = leaves
+			o.Trace = &realtime.Trace{Gap: func(_ context.Context, i realtime.GapInfo) { gaps <- i }}
+		})
+		hold := make(chan struct{})
+		s.Realtime.Drivers().OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { <-hold })
+		s.Driver(t, "d1")
+		leaves.Cut()
+		ended := make(chan error, 1)
+		go func() { ended <- s.Realtime.Shutdown(context.Background()) }()
+		time.Sleep(time.Second)
+		require.Empty(t, gaps)
+		leaves.Heal()
+		soon()
+		require.Len(t, gaps, 1)
+		close(hold)
+		require.NoError(t, <-ended)
+	})
+}
+
 func TestGap_RevocationsThatWereLost(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		s := newGapSite(t)

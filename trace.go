@@ -78,7 +78,7 @@ type Trace struct {
 	// other nodes, and when it receives them again. The ctx has no values.
 	AdapterChanged func(ctx context.Context, i AdapterChangedInfo)
 	// Gap is called when messages of other nodes may have been lost. The server repairs its
-	// own state: trip rooms, revocations and presence. Lost events for clients and for
+	// own state: trip rooms, revocations and presence; not if it is shutting down. Lost events for clients and for
 	// OnServerEmit are not sent again: a host that keeps state from ServerEmit must load it
 	// again. The ctx has no values.
 	Gap func(ctx context.Context, i GapInfo)
