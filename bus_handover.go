@@ -36,6 +36,7 @@ func (h *busHandover) register() {
 	h.cancelAtEnd("BeforeTakeover", bus.BeforeTakeover(h.catchUp))
 }
 
+// cancelAtEnd calls cancel, which a method of the host's bus has returned, when the server ends.
 func (h *busHandover) cancelAtEnd(method string, cancel func()) {
 	context.AfterFunc(h.rt.ctx, func() {
 		err := hostcall.Run(context.Background(), h.rt.host.shutdown, func(context.Context) error {

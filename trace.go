@@ -78,9 +78,9 @@ type Trace struct {
 	// other nodes, and when it receives them again. The ctx has no values.
 	AdapterChanged func(ctx context.Context, i AdapterChangedInfo)
 	// Gap is called when messages of other nodes may have been lost. The server repairs its
-	// own state: trip rooms, revocations and presence; not if it is shutting down. Lost events for clients and for
-	// OnServerEmit are not sent again: a host that keeps state from ServerEmit must load it
-	// again. The ctx has no values.
+	// own state: trip rooms, revocations and presence; not while it shuts down. Lost events for
+	// clients and for OnServerEmit are not sent again: a host that keeps state from ServerEmit
+	// must load it again. The ctx has no values.
 	Gap func(ctx context.Context, i GapInfo)
 	// PeerJoined is called when another node was found. The ctx has no values.
 	PeerJoined func(ctx context.Context, i PeerInfo)
