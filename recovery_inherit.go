@@ -7,6 +7,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/rodando/realtime/internal/socketio"
@@ -23,8 +24,8 @@ const (
 	pageEvents   = 128
 	pageBytes    = 64 << 10
 	pagesWaiting = 1024
-	// pageRate is how many bytes of events answer a request in a second at most: each node gets the pages, and what is
-	// emitted meanwhile must not wait behind them.
+	// pageRate is how many bytes of events a node sends in pages in a second at most, of all namespaces and to all that
+	// ask: each node gets the pages, and what is emitted meanwhile must not wait behind them.
 	pageRate = 12 << 20
 	// logFactor is how much more than Recovery.Events and Recovery.Bytes a log may be that is sent: events come
 	// meanwhile.
@@ -46,6 +47,25 @@ type logPage struct {
 	Lost   []knownSocket      `json:"lost,omitempty"`
 	Events []keptEvent        `json:"events,omitempty"`
 	State  *socketio.LogState `json:"state,omitempty"`
+}
+
+// pace says when a node sends the next page, so that all of its pages keep to pageRate together. Its methods may be
+// called concurrently.
+type pace struct {
+	mu   sync.Mutex
+	free time.Time // when what was sent so far has had its time; guarded by mu
+}
+
+// after returns how long whoever has sent a page of a size waits. However much the others have sent, it is short enough that
+// the node which waits for the next page does not give up.
+func (p *pace) after(size int) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	wait := max(0, p.free.Sub(now)) + max(usersPause, time.Duration(size)*time.Second/pageRate)
+	wait = min(wait, pageTime/2)
+	p.free = now.Add(wait)
+	return wait
 }
 
 // keptEvent is an event of a log.
@@ -154,7 +174,7 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 	send := func(size int) (goOn bool) {
 		p.rt.shareState(ns.name, stateContent{LogPage: page})
 		page = &logPage{Log: q.Log, N: page.N + 1}
-		return p.rt.pause(min(max(usersPause, time.Duration(size)*time.Second/pageRate), pageTime/2))
+		return p.rt.pause(p.pace.after(size))
 	}
 	if ns.inheriting.Load() {
 		send(0)

@@ -4,7 +4,9 @@ package realtime_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,9 +19,15 @@ import (
 // fill makes the first node emit events of a size, to a driver who is not there.
 func (c *nodes) fill(events, size int) {
 	c.t.Helper()
+	c.fillIn(c.servers[0].Realtime.Drivers(), events, size)
+}
+
+// fillIn emits events of a size in a namespace, to nobody.
+func (c *nodes) fillIn(ns *realtime.Namespace, events, size int) {
+	c.t.Helper()
 	text := realtime.NewEvent[string]("text")
 	for range events {
-		require.NoError(c.t, text.Emit(c.servers[0].Realtime.Drivers().To(realtime.DriverRoom("d2")), strings.Repeat("x", size)))
+		require.NoError(c.t, text.Emit(ns.To(realtime.DriverRoom("d2")), strings.Repeat("x", size)))
 	}
 }
 
@@ -29,19 +37,26 @@ type firstPage struct {
 	age time.Duration
 }
 
-// pageSpy records the pages of the logs of /drivers that it receives. It is read when the nodes are idle.
+// pageSpy records the pages of the logs of some namespaces that it receives. It is read when the nodes are idle.
 type pageSpy struct {
 	nobody
-	onPage func()
-	bytes  int
-	last   time.Time
-	first  []firstPage
+	namespaces []string
+	onPage     func()
+
+	mu    sync.Mutex // guards the fields below
+	bytes int
+	began time.Time // when the first page came
+	last  time.Time
+	first []firstPage
 }
 
-// spies adds one to the cluster.
-func (c *nodes) spies(onPage func()) *pageSpy {
+// spies adds one to the cluster. Without namespaces it sees those of /drivers.
+func (c *nodes) spies(onPage func(), namespaces ...string) *pageSpy {
 	c.t.Helper()
-	s := &pageSpy{onPage: onPage}
+	if len(namespaces) == 0 {
+		namespaces = []string{realtime.NamespaceDrivers}
+	}
+	s := &pageSpy{onPage: onPage, namespaces: namespaces}
 	a := c.hub.Node()
 	require.NoError(c.t, a.Start(c.t.Context(), s))
 	c.t.Cleanup(func() { _ = a.Close(c.t.Context()) })
@@ -49,7 +64,7 @@ func (c *nodes) spies(onPage func()) *pageSpy {
 }
 
 func (s *pageSpy) Deliver(m realtime.ClusterMessage) {
-	if m.Op != realtime.OpState || m.Namespace != realtime.NamespaceDrivers {
+	if m.Op != realtime.OpState || !slices.Contains(s.namespaces, m.Namespace) {
 		return
 	}
 	text, err := json.Marshal(m.State)
@@ -62,11 +77,16 @@ func (s *pageSpy) Deliver(m realtime.ClusterMessage) {
 	if err != nil || json.Unmarshal(text, &page) != nil || page.LogPage == nil {
 		return
 	}
+	s.mu.Lock()
 	s.bytes += len(text)
 	s.last = time.Now()
+	if s.began.IsZero() {
+		s.began = s.last
+	}
 	if page.LogPage.N == 0 && len(page.LogPage.Events) > 0 {
 		s.first = append(s.first, firstPage{s.last, time.Duration(page.LogPage.Events[0].AgoMS) * time.Millisecond})
 	}
+	s.mu.Unlock()
 	s.onPage()
 }
 
@@ -89,6 +109,37 @@ func TestRecoveryInherit_Pace(t *testing.T) {
 		require.Greater(t, time.Since(began), 800*time.Millisecond, "10 MB, 12 MB a second")
 		require.Less(t, time.Since(began), 2*time.Second)
 	})
+}
+
+// The logs of all namespaces keep to the pace together, also those that go to several nodes.
+func TestRecoveryInherit_PaceOfAll(t *testing.T) {
+	for name, c := range map[string]struct{ namespaces, fresh int }{
+		"three namespaces": {3, 1},
+		"three nodes":      {1, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				n := newNodes(t, 1)
+				n.inherits(0)
+				first := n.servers[0].Realtime
+				for _, ns := range []*realtime.Namespace{first.Drivers(), first.Passengers(), first.Admin()}[:c.namespaces] {
+					n.fillIn(ns, 20, 100<<10)
+				}
+				s := n.spies(func() {}, realtime.NamespaceDrivers, realtime.NamespacePassengers, realtime.NamespaceAdmin)
+				for range c.fresh {
+					n.start()
+				}
+				for node := range n.servers {
+					n.inherits(node)
+				}
+				n.settle()
+				require.Len(t, s.first, 3)
+				require.Greater(t, s.bytes, 60*(100<<10))
+				require.Greater(t, s.last.Sub(s.began), 450*time.Millisecond, "6 MB, 12 MB a second")
+				require.Less(t, s.last.Sub(s.began), time.Second)
+			})
+		})
+	}
 }
 
 // The log is as full as it may be and events come, or one event is very large.

@@ -76,6 +76,7 @@ type peerSockets struct {
 	finds  questions[*socketFound]
 	parts  questions[*partAnswer]
 	logs   questions[*logPage]
+	pace   pace // of the logs that this node sends
 
 	asks   collapsed
 	listed time.Time // when all sockets were last shared; only the sharing goroutine uses it
