@@ -80,8 +80,8 @@ type keptEvent struct {
 	AgoMS   int64    `json:"agoMs"`
 }
 
-// inherit gets the log of another node for a namespace. When it returns, this node answers those that ask
-// it.
+// inherit gets the log of another node for a namespace, as long as this node has a place for it. When it returns, this
+// node answers those that ask it.
 func (p *peerSockets) inherit(ns *Namespace) {
 	defer ns.inheriting.Store(false)
 	pause := usersDelay
@@ -90,7 +90,7 @@ func (p *peerSockets) inherit(ns *Namespace) {
 			return
 		}
 		for _, node := range p.settled(p.rt.ctx, ns) {
-			if p.askLog(p.rt.ctx, ns, node) {
+			if !ns.inner.Inherits() || p.askLog(p.rt.ctx, ns, node) {
 				return
 			}
 		}
@@ -98,8 +98,9 @@ func (p *peerSockets) inherit(ns *Namespace) {
 	}
 }
 
-// askLog takes over the log of a node. It reports whether it did.
-func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) bool {
+// askLog takes over the log of a node. It reports whether that is all: it did, or what this node cannot send, or is too
+// much for it, comes from the other nodes too.
+func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) (over bool) {
 	id, pages, done := p.logs.open(pagesWaiting)
 	defer done()
 	p.rt.shareState(ns.name, stateContent{LogOf: &logRequest{id, node, p.knownPeers()}})
@@ -119,7 +120,9 @@ func (p *peerSockets) askLog(ctx context.Context, ns *Namespace, node string) bo
 			}
 			p.inheritSockets(ns, page.Lost)
 			switch {
-			case !ok, page.N != n, p.rt.opts.Recovery.exceeded(len(events), size), page.State == nil && len(more)+len(page.Lost) == 0:
+			case !ok, p.rt.opts.Recovery.exceeded(len(events), size):
+				return true
+			case page.N != n, !ns.inner.Inherits(), page.State == nil && len(more)+len(page.Lost) == 0:
 				return false
 			case page.State != nil:
 				for i := range events {

@@ -194,8 +194,54 @@ func TestRecoveryInherit_TooMuchComes(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		c.settle()
 		require.Less(t, s.last.Sub(gaveUp), time.Second)
-		require.Less(t, s.bytes, 6<<20, "six tries, each of half a megabyte")
+		require.Less(t, s.bytes, 1<<20, "half a megabyte, once")
 	})
+}
+
+// A node that can take over no log any more, or not this one, does not ask every node for it again and again.
+func TestRecoveryInherit_CannotEver(t *testing.T) {
+	const full = 20 * (100 << 10)
+	none := func(*realtime.Options) {}
+	for name, c := range map[string]struct {
+		limit     func(o *realtime.Options)
+		gap       bool
+		meanwhile bool // the gap
+		most      int
+	}{
+		"a gap before it asks":             {none, true, false, 0},
+		"a gap meanwhile":                  {none, true, true, full + full/10},
+		"an event is too large for it":     {func(o *realtime.Options) { o.Limits.OutboxBytes = 64 << 10 }, false, false, full + full/10},
+		"the log is much too large for it": {func(o *realtime.Options) { o.Recovery.Bytes = 256 << 10 }, false, false, full + full/10},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				n := newNodes(t, 2)
+				n.inherits(0)
+				n.inherits(1)
+				n.fill(20, 100<<10)
+				n.settle()
+				paged := make(chan struct{}, 1)
+				s := n.spies(func() {
+					select {
+					case paged <- struct{}{}:
+					default:
+					}
+				})
+				fresh := n.start(c.limit)
+				if c.meanwhile {
+					<-paged
+				}
+				if c.gap {
+					n.adapters[2].Cut()
+					n.adapters[2].Heal()
+				}
+				time.Sleep(time.Minute)
+				require.NoError(t, n.hub.Wait(t.Context()))
+				require.False(t, realtime.Inheriting(fresh.Realtime))
+				require.LessOrEqual(t, s.bytes, c.most, "%d times the log", s.bytes/full)
+			})
+		})
+	}
 }
 
 // An event is as old on the node that inherits it, and on the one that inherits it from there.

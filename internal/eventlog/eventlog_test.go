@@ -522,6 +522,7 @@ func TestLog_Inherit(t *testing.T) {
 	require.Len(t, relabeled, 1)
 	require.Equal(t, fresh.Label(1001), relabeled["d"])
 	require.Contains(t, relabeled["d"], c[0].Mark(4).String(), "node 0 has ended, and this one has never heard it")
+	require.False(t, old.Inherits(), "without Config.First")
 
 	f, ok := fresh.Foreign(c[0].Record(a), fresh.now, nil)
 	require.True(t, ok)
@@ -534,8 +535,16 @@ func TestLog_Inherit(t *testing.T) {
 	other := newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 3 })
 	require.False(t, other.Inherit(events, *end, nil), "they do not fit")
 	other = newSite(t, func(cfg *eventlog.Config[string]) { cfg.First = 1000 })
+	require.True(t, other.Inherits())
 	other.Gap(eventlog.Emitter{}, other.now)
+	require.False(t, other.Inherits())
 	require.False(t, other.Inherit(events, *end, nil), "after a gap")
+	other = newSite(t, func(cfg *eventlog.Config[string]) { cfg.First, cfg.Budget = 1000, eventlog.NewBudget[string](1, 1000) })
+	other.emit("e", "room")
+	require.True(t, other.Inherits())
+	other.emit("f", "room")
+	require.False(t, other.Inherits())
+	require.False(t, other.Inherit(events, *end, nil), "when it has dropped events")
 }
 
 func TestLog_Limits(t *testing.T) {

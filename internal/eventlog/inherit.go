@@ -78,6 +78,16 @@ func (l *Log[M]) Page(after uint64, n, bytes int) (events []Inherited[M], next u
 	return events, after, end
 }
 
+// Inherits reports whether the log has a place for the events of another one. After a gap, and when it has dropped events
+// itself, it has none any more: they would not come right before its own.
+func (l *Log[M]) Inherits() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.inheritsLocked()
+}
+
+func (l *Log[M]) inheritsLocked() bool { return l.cfg.First > 0 && l.trimmed == 0 && l.gap == 0 }
+
 // Inherit adds the events of another log, in their order, before those of this one. It is called at most
 // once, for a log with Config.First. Whoever replays its events sends the inherited ones first, so the events that
 // came meanwhile get new labels: relabel returns an event with another one. ok is false if the events do not
@@ -96,7 +106,7 @@ func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label
 		floor, heard := floors[e.Origin.Emitter]
 		return e.Origin.Emitter == l.cfg.Emitter || heard && e.Origin.At > floor && !e.Origin.Unknown
 	})
-	if uint64(len(events)) >= l.cfg.First || l.trimmed > 0 || l.gap > 0 {
+	if uint64(len(events)) >= l.cfg.First || !l.inheritsLocked() {
 		return false
 	}
 	for _, k := range s.Known {

@@ -59,6 +59,9 @@ func (n *Namespace) LogPage(after uint64, limit, bytes int) (events []KeptEvent,
 	return events, next, end
 }
 
+// Inherits reports whether Inherit may still succeed.
+func (n *Namespace) Inherits() bool { return n.log.Inherits() }
+
 // Inherit adds the log of another node to this one. It reports whether the log is valid, and fits.
 func (n *Namespace) Inherit(events []KeptEvent, s LogState) bool {
 	state := eventlog.State{Age: ago(s.AgeMS), Unmarked: s.Unmarked, Deaf: ago(s.DeafMS)}
