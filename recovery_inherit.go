@@ -27,6 +27,8 @@ const (
 	// pageRate is how many bytes of events a node sends in pages in a second at most, of all namespaces and to all that
 	// ask: each node gets the pages, and what is emitted meanwhile must not wait behind them.
 	pageRate = 12 << 20
+	// logsTime is how long a node that shuts down goes on with the logs that it sends.
+	logsTime = 10 * time.Second
 	// logFactor is how much more than Recovery.Events and Recovery.Bytes a log may be that is sent: events come
 	// meanwhile.
 	logFactor = 2
@@ -173,6 +175,8 @@ func (p *peerSockets) logOf(ns *Namespace, q *logRequest) bool {
 // sendLog sends the sockets of lost nodes, and the log of a namespace, in pages. It stops when more comes
 // than it sends.
 func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
+	p.sending.Add(1)
+	defer p.sending.Add(-1)
 	page := &logPage{Log: q.Log}
 	send := func(size int) (goOn bool) {
 		p.rt.shareState(ns.name, stateContent{LogPage: page})
@@ -206,6 +210,19 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 			return
 		}
 	}
+}
+
+// logsSent waits, within ctx, until no log is being sent: whoever receives a part of one throws it away, and nobody else may
+// have it.
+func (p *peerSockets) logsSent(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, logsTime)
+	defer cancel()
+	for p.sending.Load() > 0 {
+		if !pauseIn(ctx, settlePause) {
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func (p *peerSockets) knownPeers() []string {

@@ -3,6 +3,7 @@
 package realtime_test
 
 import (
+	"context"
 	"encoding/json"
 	"slices"
 	"strings"
@@ -242,6 +243,49 @@ func TestRecoveryInherit_CannotEver(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A node that shuts down sends its log to the end.
+func TestRecoveryInherit_Shutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(0, room, 0)
+		require.Equal(t, 0, realtimetest.Expect(t, former, note))
+		c.settle()
+		c.cut(0, former)
+		c.emit(0, room, 1)
+		c.fill(100, 100<<10)
+		fresh := c.start()
+		time.Sleep(300 * time.Millisecond)
+		require.True(t, realtime.Inheriting(fresh.Realtime))
+		began := time.Now()
+		require.NoError(t, c.servers[0].Realtime.Shutdown(t.Context()))
+		require.Less(t, time.Since(began), time.Second, "10 MB, 12 MB a second")
+		c.inherits(1)
+		client, hello := back(t, fresh, former, "d1")
+		recovers(t, client, hello, former, 1)
+	})
+}
+
+// It does not wait for longer than it may.
+func TestRecoveryInherit_ShutdownInTime(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		c.fill(100, 100<<10)
+		fresh := c.start()
+		time.Sleep(100 * time.Millisecond)
+		require.True(t, realtime.Inheriting(fresh.Realtime))
+		ctx, cancel := context.WithTimeout(t.Context(), 600*time.Millisecond)
+		defer cancel()
+		began := time.Now()
+		require.EqualError(t, c.servers[0].Realtime.Shutdown(ctx), "realtime: shutdown: a node that has begun lacks events for Recovery: context deadline exceeded")
+		require.LessOrEqual(t, time.Since(began), 600*time.Millisecond)
+		c.inherits(1)
+	})
 }
 
 // An event is as old on the node that inherits it, and on the one that inherits it from there.

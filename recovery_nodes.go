@@ -76,7 +76,9 @@ type peerSockets struct {
 	finds  questions[*socketFound]
 	parts  questions[*partAnswer]
 	logs   questions[*logPage]
-	pace   pace // of the logs that this node sends
+
+	pace    pace         // of the logs that this node sends
+	sending atomic.Int32 // how many these are
 
 	asks   collapsed
 	listed time.Time // when all sockets were last shared; only the sharing goroutine uses it

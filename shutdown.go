@@ -36,6 +36,8 @@ import (
 //     if they do not come back, and the trips of which this one has handled events. While none
 //     answers, because Redis is away for instance, this takes up to 10 seconds; then this node
 //     publishes the users itself;
+//   - a node that has begun lately and gets the events for Options.Recovery from this one gets them
+//     all, which takes up to 10 seconds;
 //   - the adapter is closed.
 //
 // No step uses up the time: the second one takes at most half of the time until the deadline of
@@ -114,6 +116,7 @@ func (rt *Server) end(ctx context.Context) error {
 	errs = append(errs, most(rt.stopBus), most(requests), most(rt.waitForHooks))
 	errs = append(errs, unfinished("acks not known to the other nodes", most(rt.peerCalls.wait)))
 	errs = append(errs, unfinished("presence not published", most(rt.handOver))) // without a subscription: what another node handles it can correct
+	errs = append(errs, unfinished("a node that has begun lacks events for Recovery", most(rt.peerSockets.logsSent)))
 	rt.cancel()
 	errs = append(errs, unfinished("messages not handed to the adapter", rt.host.cluster.Wait(ctx)))
 	rt.adapterClosed.Store(true)
