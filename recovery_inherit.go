@@ -24,7 +24,7 @@ const (
 	pageEvents   = 128
 	pageBytes    = 64 << 10
 	pagesWaiting = 1024
-	// pageRate is how many bytes of events a node sends in pages in a second at most, of all namespaces and to all that
+	// pageRate is how many bytes of events, rooms and sockets a node sends in pages in a second at most, of all namespaces and to all that
 	// ask: each node gets the pages, and what is emitted meanwhile must not wait behind them.
 	pageRate = 12 << 20
 	// logsTime is how long a node that shuts down goes on with the logs that it sends.
@@ -187,9 +187,11 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 		send(0)
 		return
 	}
-	for lost := range slices.Chunk(p.socketsBut(ns, q.Peers), pageEvents) {
-		page.Lost = lost
-		if !send(0) {
+	for lost := p.socketsBut(ns, q.Peers); len(lost) > 0; {
+		var size int
+		page.Lost, size = lostPage(lost)
+		lost = lost[len(page.Lost):]
+		if !send(size) {
 			return
 		}
 	}
@@ -197,15 +199,15 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 	for !p.rt.opts.Recovery.exceeded(sent, bytes) {
 		var events []socketio.KeptEvent
 		events, after, page.State = ns.inner.LogPage(after, pageEvents, pageBytes)
-		size := 0
+		size := 0 // with the rooms, which exceeded does not count
 		for _, e := range events {
 			page.Events = append(page.Events, keptEvent{
 				Event: *packEvent(e.Name, e.Args, e.Attachments), All: e.To.All, Rooms: e.To.Rooms, Except: e.To.Except,
 				Mark: e.Mark, Here: e.Here, Unknown: e.Unknown, AgoMS: e.Ago.Milliseconds(),
 			})
-			size += e.Size()
+			size, bytes = size+e.Sent(), bytes+e.Size()
 		}
-		sent, bytes = sent+len(events), bytes+size
+		sent += len(events)
 		if end := page.State != nil; !send(size) || end {
 			return
 		}
@@ -223,6 +225,17 @@ func (p *peerSockets) logsSent(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lostPage returns those of the sockets that come first, as many as there are in a page, and about their size.
+func lostPage(sockets []knownSocket) (page []knownSocket, size int) {
+	for i, s := range sockets {
+		if i == pageEvents || size >= pageBytes {
+			return sockets[:i], size
+		}
+		size += len(s.Socket)
+	}
+	return sockets, size
 }
 
 func (p *peerSockets) knownPeers() []string {

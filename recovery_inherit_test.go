@@ -4,7 +4,11 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/json"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -32,6 +36,39 @@ func (c *nodes) fillIn(ns *realtime.Namespace, events, size int) {
 	}
 }
 
+// lose makes a node tell of sockets with twenty rooms, and end.
+func (c *nodes) lose(sockets int) {
+	c.t.Helper()
+	c.servers[0].Driver(c.t, "d1")
+	var record map[string]any
+	for _, text := range realtime.SharedSockets(c.servers[0].Realtime) {
+		require.NoError(c.t, json.Unmarshal([]byte(text), &record))
+	}
+	var rooms []map[string]string
+	for n := range 20 {
+		rooms = append(rooms, map[string]string{"name": fmt.Sprintf("team:%060d", n)})
+	}
+	record["node"], record["rooms"] = "OTHER-", rooms
+	other := &liar{adapter: c.hub.Node()}
+	require.NoError(c.t, other.adapter.Start(c.t.Context(), nobody{}))
+	for first := true; sockets > 0; first = false {
+		var open []map[string]any
+		for ; sockets > 0 && len(open) < 64; sockets-- {
+			id := make([]byte, 20)
+			binary.BigEndian.PutUint64(id, uint64(sockets))
+			one := maps.Clone(record)
+			one["id"] = base64.RawURLEncoding.EncodeToString(id)
+			open = append(open, one)
+		}
+		text, err := json.Marshal(map[string]any{"sockets": map[string]any{"mark": "OTHER--------", "first": first, "open": open}})
+		require.NoError(c.t, err)
+		other.say(realtime.NamespaceDrivers, string(text))
+	}
+	require.NoError(c.t, c.hub.Wait(c.t.Context()))
+	require.NoError(c.t, other.adapter.Close(c.t.Context()))
+	require.NoError(c.t, c.hub.Wait(c.t.Context()))
+}
+
 // firstPage is the first page of a log: when it came, and how old it says its first event to be.
 type firstPage struct {
 	at  time.Time
@@ -44,11 +81,12 @@ type pageSpy struct {
 	namespaces []string
 	onPage     func()
 
-	mu    sync.Mutex // guards the fields below
-	bytes int
-	began time.Time // when the first page came
-	last  time.Time
-	first []firstPage
+	mu      sync.Mutex // guards the fields below
+	bytes   int
+	largest int       // the size of the largest page
+	began   time.Time // when the first page came
+	last    time.Time
+	first   []firstPage
 }
 
 // spies adds one to the cluster. Without namespaces it sees those of /drivers.
@@ -80,6 +118,7 @@ func (s *pageSpy) Deliver(m realtime.ClusterMessage) {
 	}
 	s.mu.Lock()
 	s.bytes += len(text)
+	s.largest = max(s.largest, len(text))
 	s.last = time.Now()
 	if s.began.IsZero() {
 		s.began = s.last
@@ -141,6 +180,45 @@ func TestRecoveryInherit_PaceOfAll(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An event is sent with the names of its rooms, which may be larger than the event.
+func TestRecoveryInherit_PaceOfRooms(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		var rooms []realtime.Room
+		for n := range 200 {
+			rooms = append(rooms, realtime.NewRoom("team", fmt.Sprintf("%040d", n)))
+		}
+		for n := range 500 {
+			require.NoError(t, note.Emit(c.servers[0].Realtime.Drivers().To(rooms...), n))
+		}
+		s := c.spies(func() {})
+		c.start()
+		c.inherits(1)
+		c.settle()
+		require.Greater(t, s.bytes, 9<<19)
+		require.Greater(t, s.last.Sub(s.began), 350*time.Millisecond, "4.5 MB, 12 MB a second")
+		require.Less(t, s.largest, 100<<10)
+	})
+}
+
+// The sockets of nodes that are gone, with their rooms, keep to the pace too.
+func TestRecoveryInherit_Sockets(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 1)
+		c.inherits(0)
+		c.lose(2500)
+		s := c.spies(func() {})
+		fresh := c.start()
+		c.inherits(1)
+		c.settle()
+		require.Len(t, realtime.KnownSockets(fresh.Realtime), 2500+1, "and the driver of the first node")
+		require.Greater(t, s.bytes, 4<<20)
+		require.Greater(t, s.last.Sub(s.began), 300*time.Millisecond, "4 MB, 12 MB a second")
+		require.Less(t, s.largest, 100<<10)
+	})
 }
 
 // The log is as full as it may be and events come, or one event is very large.

@@ -76,6 +76,17 @@ func (t Target) rooms() []string {
 	return t.Rooms
 }
 
+// Size returns about how many bytes the names take when they are sent.
+func (t Target) Size() (size int) {
+	const quotes = len(`"",`)
+	for _, names := range [][]string{t.Rooms, t.Except} {
+		for _, name := range names {
+			size += len(name) + quotes
+		}
+	}
+	return size
+}
+
 // Origin says where an event comes from. The zero Origin is this node.
 type Origin struct {
 	Mark

@@ -547,6 +547,23 @@ func TestLog_Inherit(t *testing.T) {
 	require.False(t, other.Inherit(events, *end, nil), "when it has dropped events")
 }
 
+// An event is in a page with the names of its rooms.
+func TestLog_PageCountsRooms(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	rooms := []string{strings.Repeat("a", 40), strings.Repeat("b", 40)}
+	for range 3 {
+		s.emit("x", rooms...)
+	}
+	events, next, end := s.Page(0, 100, 100)
+	require.Len(t, events, 2)
+	require.Nil(t, end)
+	events, _, end = s.Page(next, 100, 100)
+	require.Len(t, events, 1)
+	require.NotNil(t, end)
+	require.Greater(t, eventlog.Target{Rooms: rooms, Except: rooms}.Size(), 160)
+}
+
 func TestLog_Limits(t *testing.T) {
 	t.Parallel()
 	many := func(n int) func(s *site) {

@@ -37,8 +37,8 @@ type Known struct {
 	GoneAgo  time.Duration // when that was known
 }
 
-// Page returns at most n events after a position, of about bytes together, and the position from which the next
-// page goes on. At the end of the log it returns what the log knows, too.
+// Page returns at most n events after a position, of about bytes together with their rooms, and the position from which
+// the next page goes on. At the end of the log it returns what the log knows, too.
 func (l *Log[M]) Page(after uint64, n, bytes int) (events []Inherited[M], next uint64, end *State) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -53,7 +53,7 @@ func (l *Log[M]) Page(after uint64, n, bytes int) (events []Inherited[M], next u
 			return events, after, nil
 		default:
 			events, after = append(events, Inherited[M]{e.Entry, now.Sub(e.at)}), e.pos
-			size += e.Size
+			size += e.Size + e.To.Size()
 		}
 	}
 	end = &State{Age: now.Sub(l.began), Unmarked: l.unmarked}

@@ -18,6 +18,9 @@ type KeptEvent struct {
 	Ago           time.Duration
 }
 
+// Sent returns about how many bytes the event has when it is sent to another node, with its rooms.
+func (e KeptEvent) Sent() int { return e.Size() + targetOf(e.To).Size() }
+
 // LogState is what the log of a node knows, apart from its events. Periods are in milliseconds.
 type LogState struct {
 	AgeMS    int64      `json:"ageMs"`
