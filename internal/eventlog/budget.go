@@ -56,7 +56,7 @@ func (b *Budget[M]) oldest() (oldest *Log[M]) {
 const noFirst = math.MaxInt64
 
 // trimLocked drops the oldest events until all logs are within their budget. If another log has the oldest
-// one, and emits at present, this one drops its own.
+// one, and emits at present, this one drops its own. If that one inherits at present, all are trimmed when it has.
 func (l *Log[M]) trimLocked(now time.Time) {
 	tooOld := now.Add(-l.cfg.Window - l.cfg.Unnoticed)
 	for l.lenLocked() > 0 && l.entries[l.skip].at.Before(tooOld) {
@@ -64,7 +64,7 @@ func (l *Log[M]) trimLocked(now time.Time) {
 	}
 	for b := l.cfg.Budget; b.exceeded(); {
 		switch o := b.oldest(); {
-		case o == nil:
+		case o == nil, o != l && o.grows.Load():
 			return
 		case o != l && o.mu.TryLock():
 			if o.lenLocked() > 0 {

@@ -40,6 +40,7 @@ type Log[M any] struct {
 	none  atomic.Bool   // no socket is away
 	moves atomic.Uint64 // how many sockets have left or returned
 	first atomic.Int64  // when the oldest event came, in nanoseconds since 1970, or noFirst
+	grows atomic.Bool   // Inherit is running
 
 	mu      sync.Mutex // guards the fields below, and the fields of every Away that its comment names
 	head    uint64     // the highest position so far

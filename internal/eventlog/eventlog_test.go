@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -545,6 +546,47 @@ func TestLog_Inherit(t *testing.T) {
 	other.emit("f", "room")
 	require.False(t, other.Inherits())
 	require.False(t, other.Inherit(events, *end, nil), "when it has dropped events")
+}
+
+// While a log inherits more than there is space for, another one drops none of its own events, which are newer.
+func TestLog_InheritsBesideAnother(t *testing.T) {
+	t.Parallel()
+	const space = 50_000
+	for range 3 {
+		budget := eventlog.NewBudget[string](space, 1<<30)
+		site := func() *site {
+			return newSite(t, func(c *eventlog.Config[string]) { c.First, c.Budget, c.Now = 1<<20, budget, time.Now })
+		}
+		fresh, other := site(), site()
+		from := eventlog.Emitter([]byte("NODE-0"))
+		events := make([]eventlog.Inherited[string], 2*space)
+		for i := range events {
+			events[i].To, events[i].Ago = eventlog.Target{Rooms: []string{"room"}}, time.Duration(len(events)-i)*time.Microsecond+time.Second
+			events[i].Origin.Mark = eventlog.Mark{Emitter: from, At: uint64(i + 1)}
+		}
+		state := eventlog.State{Known: []eventlog.Known{{Mark: eventlog.Mark{Emitter: from, At: 2 * space}}}}
+		other.emit("x", "room")
+		own, done := 2, make(chan struct{})
+		var keeping sync.WaitGroup
+		keeping.Go(func() {
+			for ; ; own++ {
+				select {
+				case <-done:
+					return
+				case <-time.After(50 * time.Microsecond):
+					other.emit("x", "room")
+				}
+			}
+		})
+		require.True(t, fresh.Inherit(events, state, func(e, _ string) string { return e }))
+		close(done)
+		keeping.Wait()
+		other.emit("x", "room")
+		kept, _, _ := other.Len()
+		require.Equal(t, own, kept)
+		inherited, _, _ := fresh.Len()
+		require.Equal(t, space, kept+inherited)
+	}
 }
 
 // An event is in a page with the names of its rooms.

@@ -94,6 +94,8 @@ func (l *Log[M]) inheritsLocked() bool { return l.cfg.First > 0 && l.trimmed == 
 // fit before those of this log.
 func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label string) M) (ok bool) {
 	l.mu.Lock()
+	l.grows.Store(true)
+	defer l.grows.Store(false) // when others can lock mu again
 	defer l.mu.Unlock()
 	now := l.cfg.Now()
 	floors := map[Emitter]uint64{} // what this log has by itself begins after these
@@ -171,6 +173,9 @@ func (l *Log[M]) labelAfterLocked(at uint64, floors map[Emitter]uint64) string {
 
 // prependLocked adds events before those that are in the log.
 func (l *Log[M]) prependLocked(events []Inherited[M], now time.Time) {
+	if len(events) > 0 { // before they are too many, so that another log does not take its own events for the oldest ones
+		l.first.Store(now.Add(-events[0].Ago).UnixNano())
+	}
 	at := l.cfg.First - uint64(len(events))
 	before := make([]entry[M], 0, len(events)+l.lenLocked())
 	rooms := map[string][]uint64{}
