@@ -589,6 +589,30 @@ func TestLog_InheritsBesideAnother(t *testing.T) {
 	}
 }
 
+// A log may have very many events of its own when it inherits, and is locked meanwhile.
+func TestLog_InheritsBeforeMany(t *testing.T) {
+	t.Parallel()
+	const own = 30_000
+	s := newSite(t, func(c *eventlog.Config[string]) { c.First, c.Budget = 1<<20, eventlog.NewBudget[string](1<<20, 1<<30) })
+	labels := map[string]string{}
+	from := []eventlog.Mark{{Emitter: eventlog.Emitter([]byte("NODE-0"))}, {Emitter: eventlog.Emitter([]byte("NODE-1"))}}
+	for i := range own {
+		m := &from[i%2]
+		m.At++
+		event := fmt.Sprint(i)
+		labels[event] = s.hear(eventlog.Step{Mark: *m, Before: m.At - 1}, event, "room")
+	}
+	began := time.Now()
+	require.True(t, s.Inherit(nil, eventlog.State{}, func(e, label string) string {
+		if labels[e] == label {
+			delete(labels, e)
+		}
+		return e
+	}))
+	require.Less(t, time.Since(began), 2*time.Second)
+	require.Len(t, labels, 1, "the first one did not know of the other node")
+}
+
 // An event is in a page with the names of its rooms.
 func TestLog_PageCountsRooms(t *testing.T) {
 	t.Parallel()

@@ -119,10 +119,7 @@ func (l *Log[M]) Inherit(events []Inherited[M], s State, relabel func(e M, label
 		l.deaf = deafness{l.cfg.First, now.Add(-s.Deaf)}
 	}
 	l.began = now.Add(-max(s.Age, now.Sub(l.began)))
-	for i := range l.entries[l.skip:] {
-		e := &l.entries[l.skip+i]
-		e.Event = relabel(e.Event, l.labelAfterLocked(e.pos, floors))
-	}
+	l.relabelLocked(relabel, floors)
 	l.prependLocked(events, now)
 	l.trimLocked(now)
 	return true
@@ -155,10 +152,21 @@ func (l *Log[M]) learnLocked(k Known, now time.Time) {
 	}
 }
 
-// labelAfterLocked is labelLocked for an event that is sent after all inherited ones. floors are the newest
-// of them, of the nodes that this log has heard by itself.
-func (l *Log[M]) labelAfterLocked(at uint64, floors map[Emitter]uint64) string {
-	label := l.labelLocked(at)
+// relabelLocked gives the events that the log has by itself the labels of events that are sent after all inherited ones.
+// floors are the newest of them, of the nodes that this log has heard by itself.
+func (l *Log[M]) relabelLocked(relabel func(e M, label string) M, floors map[Emitter]uint64) {
+	own, later := l.entries[l.skip:], map[*emitter]uint64{} // later is as in labelLocked
+	for i := range slices.Backward(own) {
+		e := &own[i]
+		e.Event = relabel(e.Event, l.labelAfterLocked(e.pos, later, floors))
+		if e.emitter != l.self {
+			later[e.emitter] = e.Origin.At
+		}
+	}
+}
+
+func (l *Log[M]) labelAfterLocked(at uint64, later map[*emitter]uint64, floors map[Emitter]uint64) string {
+	label := string(l.appendLabelLocked(nil, at, later))
 	s, _ := l.parse(label)
 	b := l.Mark(at).Append(nil)
 	for _, m := range s.From {
