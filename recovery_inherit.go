@@ -189,7 +189,7 @@ func (p *peerSockets) sendLog(ns *Namespace, q *logRequest) {
 	}
 	for lost := p.socketsBut(ns, q.Peers); len(lost) > 0; {
 		var size int
-		page.Lost, size = lostPage(lost)
+		page.Lost, size = p.lostPage(lost)
 		lost = lost[len(page.Lost):]
 		if !send(size) {
 			return
@@ -227,15 +227,19 @@ func (p *peerSockets) logsSent(ctx context.Context) error {
 	return nil
 }
 
-// lostPage returns those of the sockets that come first, as many as there are in a page, and about their size.
-func lostPage(sockets []knownSocket) (page []knownSocket, size int) {
-	for i, s := range sockets {
-		if i == pageEvents || size >= pageBytes {
-			return sockets[:i], size
+// lostPage describes those of the sockets that come first, as many as there are in a page. size is about their size.
+func (p *peerSockets) lostPage(sockets []*peerSocket) (page []knownSocket, size int) {
+	window := p.rt.opts.Recovery.Window
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, s := range sockets {
+		if len(page) == pageEvents || size >= pageBytes {
+			break
 		}
-		size += len(s.Socket)
+		page = append(page, s.share(window))
+		size += len(s.record)
 	}
-	return sockets, size
+	return page, size
 }
 
 func (p *peerSockets) knownPeers() []string {
@@ -244,18 +248,17 @@ func (p *peerSockets) knownPeers() []string {
 	return slices.Collect(maps.Keys(p.peers))
 }
 
-// socketsBut returns the sockets of other nodes that are known, but for those of some peers.
-func (p *peerSockets) socketsBut(ns *Namespace, peers []string) (all []knownSocket) {
+// socketsBut returns the sockets of other nodes that are known, but for those of some peers. mu guards what they are.
+func (p *peerSockets) socketsBut(ns *Namespace, peers []string) (all []*peerSocket) {
 	but := map[string]bool{}
 	for _, peer := range peers {
 		but[peer] = true
 	}
-	window := p.rt.opts.Recovery.Window
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, s := range p.known {
 		if key.namespace == ns.name && !but[s.peer] {
-			all = append(all, s.share(window))
+			all = append(all, s)
 		}
 	}
 	return all

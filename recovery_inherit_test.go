@@ -87,6 +87,7 @@ type pageSpy struct {
 	began   time.Time // when the first page came
 	last    time.Time
 	first   []firstPage
+	left    []time.Time // when a socket has left, as each page says
 }
 
 // spies adds one to the cluster. Without namespaces it sees those of /drivers.
@@ -110,6 +111,7 @@ func (s *pageSpy) Deliver(m realtime.ClusterMessage) {
 	var page struct {
 		LogPage *struct {
 			N      int
+			Lost   []struct{ LeftMS int64 }
 			Events []struct{ AgoMS int64 }
 		}
 	}
@@ -125,6 +127,9 @@ func (s *pageSpy) Deliver(m realtime.ClusterMessage) {
 	}
 	if page.LogPage.N == 0 && len(page.LogPage.Events) > 0 {
 		s.first = append(s.first, firstPage{s.last, time.Duration(page.LogPage.Events[0].AgoMS) * time.Millisecond})
+	}
+	if n := len(page.LogPage.Lost); n > 0 {
+		s.left = append(s.left, s.last.Add(-time.Duration(page.LogPage.Lost[n-1].LeftMS)*time.Millisecond))
 	}
 	s.mu.Unlock()
 	s.onPage()
@@ -204,12 +209,15 @@ func TestRecoveryInherit_PaceOfRooms(t *testing.T) {
 	})
 }
 
-// The sockets of nodes that are gone, with their rooms, keep to the pace too.
+// The sockets of nodes that are gone, with their rooms, keep to the pace too. They are as old as they are, however many
+// pages come before them.
 func TestRecoveryInherit_Sockets(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newNodes(t, 1)
 		c.inherits(0)
 		c.lose(2500)
+		lost := time.Now()
+		time.Sleep(5 * time.Second)
 		s := c.spies(func() {})
 		fresh := c.start()
 		c.inherits(1)
@@ -218,6 +226,10 @@ func TestRecoveryInherit_Sockets(t *testing.T) {
 		require.Greater(t, s.bytes, 4<<20)
 		require.Greater(t, s.last.Sub(s.began), 300*time.Millisecond, "4 MB, 12 MB a second")
 		require.Less(t, s.largest, 100<<10)
+		require.Greater(t, len(s.left), 50)
+		for _, says := range s.left {
+			require.WithinDuration(t, lost, says, 20*time.Millisecond)
+		}
 	})
 }
 
