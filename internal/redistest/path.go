@@ -194,8 +194,8 @@ func (p *Path) read(l *lane) {
 	for {
 		n, err := l.from.Read(b)
 		p.mu.Lock()
-		for p.silent && !p.cut && l.way == FromServer {
-			p.loud.Wait()
+		if l.way == FromServer {
+			p.awaitLoudLocked()
 		}
 		due := time.Now().Add(p.delay)
 		p.mu.Unlock()
@@ -217,18 +217,37 @@ func (p *Path) read(l *lane) {
 	}
 }
 
-// deliver hands over what is due, until an end closes or is reset.
+// deliver hands over what is due, until an end closes or is reset. While the path is silent, the other end does not learn
+// of that either.
 func (p *Path) deliver(l *lane) {
 	for {
 		select {
 		case <-l.reset:
+			p.awaitLoud()
 			p.abort(l)
 			return
 		case next, ok := <-l.parcels:
-			if !ok || !p.handOver(l, next) {
+			if !ok {
+				p.awaitLoud()
+				return
+			}
+			if !p.handOver(l, next) {
 				return
 			}
 		}
+	}
+}
+
+// awaitLoud waits until the path is not silent.
+func (p *Path) awaitLoud() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.awaitLoudLocked()
+}
+
+func (p *Path) awaitLoudLocked() {
+	for p.silent && !p.cut {
+		p.loud.Wait()
 	}
 }
 
@@ -239,9 +258,7 @@ func (p *Path) handOver(l *lane, next parcel) bool {
 	case <-l.reset:
 	}
 	p.mu.Lock()
-	for p.silent && !p.cut {
-		p.loud.Wait()
-	}
+	p.awaitLoudLocked()
 	torn := p.torn[l.way] && len(next.b) > 1
 	if torn {
 		next.b = next.b[:len(next.b)/2]

@@ -66,22 +66,42 @@ func TestPath_Reset(t *testing.T) {
 	}
 }
 
-func TestPath_ResetWhileSilent(t *testing.T) {
+func TestPath_EndWhileSilent(t *testing.T) {
 	t.Parallel()
-	p, client, server := overPath(t)
-	p.Silence(true)
-	_, err := client.Write([]byte("held"))
-	require.NoError(t, err)
-	require.NoError(t, client.SetLinger(0))
-	require.NoError(t, client.Close())
-	require.NoError(t, server.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
-	_, err = server.Read(make([]byte, 10))
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nothing arrives, not even the end")
-	p.Silence(false)
-	require.NoError(t, server.SetReadDeadline(time.Time{}))
-	n, err := server.Read(make([]byte, 10))
-	require.ErrorIs(t, err, syscall.ECONNRESET)
-	require.Zero(t, n)
+	for name, c := range map[string]struct {
+		held  string
+		reset bool
+		want  error
+	}{
+		"reset, and something is under way": {"held", true, syscall.ECONNRESET},
+		"reset":                             {"", true, syscall.ECONNRESET},
+		"close, and something is under way": {"held", false, nil},
+		"close":                             {"", false, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, client, server := overPath(t)
+			p.Silence(true)
+			_, err := client.Write([]byte(c.held))
+			require.NoError(t, err)
+			if c.reset {
+				require.NoError(t, client.SetLinger(0))
+			}
+			require.NoError(t, client.Close())
+			require.NoError(t, server.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+			_, err = server.Read(make([]byte, 10))
+			require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nothing arrives, not even the end")
+			p.Silence(false)
+			require.NoError(t, server.SetReadDeadline(time.Time{}))
+			got, err := io.ReadAll(server)
+			require.ErrorIs(t, err, c.want)
+			if c.reset {
+				require.Empty(t, got)
+			} else {
+				require.Equal(t, c.held, string(got))
+			}
+		})
+	}
 }
 
 func TestPath_CloseDelivers(t *testing.T) {
