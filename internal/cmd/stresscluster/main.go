@@ -52,7 +52,7 @@ func main() {
 	flag.DurationVar(&cfg.length, "for", time.Minute, "how long it runs; the program ends at most 60s later")
 	flag.IntVar(&cfg.clients, "clients", 90, "number of clients")
 	flag.Var(&cfg.faults, "faults", "kinds of faults, separated by commas")
-	flag.BoolVar(&cfg.verbose, "v", false, "print the faults as they happen")
+	flag.BoolVar(&cfg.verbose, "v", false, "print the faults and the breaches as they happen")
 	flag.StringVar(&cfg.logs, "logs", "", "directory for the logs of the nodes; empty: none are kept")
 	flag.BoolVar(&cfg.recovery, "recovery", true, "servers with recovery, to which most clients come back with their pid")
 	flag.IntVar(&cfg.offers, "offers", 12, "number of offers that are made at the same time")
