@@ -319,8 +319,9 @@ func (l *Log[M]) evictLocked() {
 		clear(l.entries[n:])
 		l.entries, l.skip = l.entries[:n], 0
 	}
-	l.first.Store(noFirst)
+	first := int64(noFirst)
 	if l.lenLocked() > 0 {
-		l.first.Store(l.entries[l.skip].at.UnixNano())
+		first = l.entries[l.skip].at.UnixNano()
 	}
+	l.first.Store(first) // once: Budget.oldest reads it meanwhile
 }

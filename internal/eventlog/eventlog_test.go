@@ -552,7 +552,7 @@ func TestLog_Inherit(t *testing.T) {
 func TestLog_InheritsBesideAnother(t *testing.T) {
 	t.Parallel()
 	const space = 50_000
-	for range 3 {
+	for range 5 {
 		budget := eventlog.NewBudget[string](space, 1<<30)
 		site := func() *site {
 			return newSite(t, func(c *eventlog.Config[string]) { c.First, c.Budget, c.Now = 1<<20, budget, time.Now })
