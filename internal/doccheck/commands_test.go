@@ -129,6 +129,20 @@ func TestCommands_TargetsExist(t *testing.T) {
 	require.Greater(t, found, 5)
 }
 
+// The tools of the checks are listed once, in .ci/tools: a second list would lack some.
+func TestTools_AreListedOnce(t *testing.T) {
+	t.Parallel()
+	files := tree(t, "run", "tools", ".yml")
+	for _, name := range []string{".ci/run", ".github/workflows/ci.yml"} {
+		require.Contains(t, files[name], ".ci/tools\n", name)
+	}
+	for name, text := range files {
+		if strings.Contains(text, "apt-get install") && name != ".ci/tools" {
+			t.Errorf("%s has a list of its own", name)
+		}
+	}
+}
+
 func TestCommandsOf(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"a b", "c '#1' d"}, commandsOf("```sh\n# all\na b   # why\n\nc '#1' \\\n\td\n```\n```go\nx()\n```\n"))
