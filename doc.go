@@ -72,11 +72,14 @@
 // Events of one trip reach each socket in the order in which they were published. The
 // events that one socket sends are handled one at a time, in order.
 //
-// A socket gets each event at most once; while it is connected and reads fast enough,
-// exactly once. Every payload of a domain event has an eventId, with which a client can
-// drop repeats. There is one exception: when a client's connection is not writable, a
-// driver's newest position replaces the unsent older ones. Nothing else is dropped
-// silently: the server disconnects a client that reads too slowly.
+// An emit reaches a socket at most once; exactly once while the client is connected and reads
+// fast enough, and the nodes reach each other. There is one exception: when a client's
+// connection is not writable, a driver's newest position replaces the unsent older ones. Nothing
+// else is dropped silently: the server disconnects a client that reads too slowly.
+//
+// A bus between nodes delivers a domain event at least once: after a fault another node may send
+// it again. A node drops only the repeats of what it has handled itself. Every payload of the
+// library's domain events has an eventId, with which a client drops the others.
 //
 // A client that was away gets the present state when it connects again: from
 // [Options.Snapshots], from what [Namespace.OnConnect] sends, or from the host's REST API.
