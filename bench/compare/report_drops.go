@@ -117,7 +117,7 @@ func (r report) offersTable(p printer) {
 	p("A quarter of the offers is accepted, and a quarter twice. The backend has a database that a kill leaves behind, and an `Options.Snapshots` that reads it. ")
 	p("Received is an offer that was at the driver's app within its time; from offer to receipt, of all and of those to a driver who was cut. ")
 	p("`undelivered` is the report that nobody has received an offer, by default after 3 s. Not reported is one that took two seconds longer, or never came, without that report. ")
-	p("Where the server that has made the offer dies, another one reports, 2 s later or more. A false receipt is a `delivered` of an offer that the app did not have.\n\n")
+	p("Where the server that has handled the offer dies, another one reports, 2 s later. Events that a dead server was to handle wait for about 5 s, until another one takes them over. A false receipt is a `delivered` of an offer that the app did not have.\n\n")
 	var rows [][]string
 	for i, label := range drops {
 		for _, pe := range r.measured(label) {
@@ -144,7 +144,8 @@ var stormNames = []string{"started again", "another one takes its load"}
 func (r report) stormTable(p printer) {
 	p("### All at once\n\nA server is killed, and its sockets come back with the delays of a stock client (1 s, doubling, ± half, at most 5 s): ")
 	p("to the same one, which is started again a second later, or to another one, which has as many sockets of its own and shares a Redis. ")
-	p("The time runs from the kill. CPU and memory are those of the server that they come to: the most over a quarter of a second, all until the end, ")
+	p("The time runs from the kill. When all are back, one broadcast is sent: *all have an event* when the last one has it. ")
+	p("What they missed before that does not count. Recovery is on only where the server's name ends in `-recovery`. CPU and memory are those of the server that they come to: the most over a quarter of a second, all until the end, ")
 	p("and the most that was resident.\n\n")
 	var rows [][]string
 	for i, label := range storms {
