@@ -712,3 +712,17 @@ func TestDeliveries_NoFullPhoneNumber(t *testing.T) {
 	}
 	require.NotNil(t, testDriver.masked().PhoneMasked)
 }
+
+// A full number does not leave the process over a bus either.
+func TestNewEnvelope_NoFullPhoneNumber(t *testing.T) {
+	t.Parallel()
+	accepted := AssignmentAccepted{TripID: "t1", AssignmentID: "as1", Driver: &DriverCard{ID: "d1", PhoneMasked: new("+53 5551 2345")}}
+	assigned := DriverAssigned{TripID: "t1", Driver: accepted.Driver, Passenger: &PassengerCard{ID: "p1", PhoneMasked: new("5551234")}}
+	for _, e := range []DomainEvent{accepted, &accepted, assigned, &assigned} {
+		env, err := NewEnvelope(e)
+		require.NoError(t, err)
+		require.NotContains(t, string(env.Data), "555")
+		require.Contains(t, string(env.Data), `"id":"d1"`)
+	}
+	require.NotNil(t, accepted.Driver.PhoneMasked, "the host's own value stays as it is")
+}

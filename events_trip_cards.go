@@ -48,6 +48,24 @@ func (c *DriverCard) number() number {
 	return optional("driver.ratingAvg", c.RatingAvg)
 }
 
+// masked returns an event as it leaves the process: its cards are without a phone number that is
+// not masked. Any program may read the bus.
+func masked(e DomainEvent) DomainEvent {
+	switch e := e.(type) {
+	case AssignmentAccepted:
+		e.Driver = e.Driver.masked()
+		return e
+	case *AssignmentAccepted:
+		return masked(*e)
+	case DriverAssigned:
+		e.Driver, e.Passenger = e.Driver.masked(), e.Passenger.masked()
+		return e
+	case *DriverAssigned:
+		return masked(*e)
+	}
+	return e
+}
+
 // masked returns the card without a phone number that is not masked.
 func (c *DriverCard) masked() *DriverCard {
 	if c == nil || !showsPhone(c.PhoneMasked) {

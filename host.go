@@ -203,8 +203,9 @@ type Envelope struct {
 	event builtin
 }
 
-// NewEnvelope returns an envelope for a bus, with a new id and the event's JSON. It does
-// not validate the event; the server that receives it does.
+// NewEnvelope returns an envelope for a bus, with a new id and the event's JSON, in which a
+// PhoneMasked with more than six digits is null. It does not validate the event; the server that
+// receives it does.
 func NewEnvelope(e DomainEvent) (Envelope, error) {
 	if e == nil {
 		return Envelope{}, errNilEvent
@@ -212,7 +213,7 @@ func NewEnvelope(e DomainEvent) (Envelope, error) {
 	if v := reflect.ValueOf(e); v.Kind() == reflect.Pointer && v.IsNil() {
 		return Envelope{}, fmt.Errorf("realtime: the domain event is a nil %T", e)
 	}
-	data, err := json.Marshal(e)
+	data, err := json.Marshal(masked(e))
 	if err != nil {
 		return Envelope{}, errorf("encoding %s: %w", e.EventName(), err)
 	}
@@ -224,7 +225,7 @@ func (e Envelope) encoded() (Envelope, error) {
 	if e.event == nil {
 		return e, nil
 	}
-	data, err := json.Marshal(e.event)
+	data, err := json.Marshal(masked(e.event))
 	if err != nil {
 		return e, fmt.Errorf("encoding %s: %w", e.Name, err)
 	}
