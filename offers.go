@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -53,6 +54,7 @@ type offer struct {
 	payload json.RawMessage
 	ackID   int64
 	event   receiptedEvent // for a device
+	missed  atomic.Bool    // Options.Unreachable was called, here or on another node
 }
 
 // receiptedEvent is an event whose receipts are awaited, encoded once for all sockets.
@@ -321,12 +323,14 @@ func (o *offers) publishOnce(env Envelope) error {
 	return hostcall.Run(ctx, o.rt.host.bus, func(ctx context.Context) error { return o.rt.opts.Bus.Publish(ctx, env) })
 }
 
-// unreachable calls Options.Unreachable, and does not wait for it.
+// unreachable calls Options.Unreachable, and does not wait for it, unless it was called before. It tells the other
+// nodes at once: one of them publishes the report too if the bus takes longer than takeOver.
 func (o *offers) unreachable(of *offer, reason UndeliveredReason) {
 	f := o.rt.opts.Unreachable
-	if f == nil {
+	if f == nil || !of.missed.CompareAndSwap(false, true) {
 		return
 	}
+	defer o.share(of.assignmentID, sharedOffer{Missed: true})
 	e := MissedEvent{Event: EventAssignmentOffered.name, EventID: of.eventID, Payload: of.payload, Reason: reason, ExpiresAt: of.expires}
 	go func() {
 		err := hostcall.Run(o.rt.ctx, o.rt.host.unreachable, func(ctx context.Context) error { f(ctx, of.driverID, e); return nil })

@@ -38,6 +38,7 @@ type sharedOffer struct {
 	Begun    *begunOffer    `json:"begun,omitempty"`
 	Received *sharedReceipt `json:"received,omitempty"` // the first receipt that the sender knows
 	Told     []int          `json:"told,omitempty"`     // what has been reported, as receipts.Kind
+	Missed   bool           `json:"missed,omitempty"`   // Options.Unreachable was called
 	Ended    bool           `json:"ended,omitempty"`    // it was answered or withdrawn
 }
 
@@ -110,7 +111,7 @@ func (o *offers) shareAll() {
 			if s.Left <= 0 && !s.Ended || !s.Local && o.place(s.ID, "") >= offersTellers { // it has expired, or others tell
 				continue
 			}
-			m := sharedOffer{Begun: s.Value.begun(s.Ago, s.Left), Ended: s.Ended}
+			m := sharedOffer{Begun: s.Value.begun(s.Ago, s.Left), Missed: s.Value.missed.Load(), Ended: s.Ended}
 			if s.Received {
 				m.Received = &sharedReceipt{s.First.Device, receivedBy[s.First.By]}
 			}
@@ -172,6 +173,9 @@ func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
 			_, _ = to.send(EventAssignmentOffered.name, []json.RawMessage{b.Payload}, nil)
 		}
 	}
+	if of, known := o.table.Value(m.ID); known && m.Missed {
+		of.missed.Store(true)
+	}
 	for _, k := range m.Told { // first: what was reported is not reported again
 		o.table.Told(m.ID, receipts.Kind(k))
 	}
@@ -190,7 +194,7 @@ func (o *offers) overtaken(of *offer) bool {
 }
 
 func (m *sharedOffer) valid() bool {
-	if !validID(m.ID) || m.Begun == nil && m.Received == nil && len(m.Told) == 0 && !m.Ended || len(m.Told) > receipts.Kinds {
+	if !validID(m.ID) || m.Begun == nil && m.Received == nil && len(m.Told) == 0 && !m.Missed && !m.Ended || len(m.Told) > receipts.Kinds {
 		return false
 	}
 	for _, k := range m.Told {

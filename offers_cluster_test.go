@@ -178,6 +178,42 @@ func TestOffers_TakeOverTakesTwoSeconds(t *testing.T) {
 	})
 }
 
+// slowReports is a bus that takes its time for reports of offers.
+type slowReports struct {
+	realtime.EventBus
+	takes time.Duration
+}
+
+func (b slowReports) Publish(ctx context.Context, e realtime.Envelope) error {
+	if strings.HasSuffix(e.Name, ".undelivered") {
+		time.Sleep(b.takes)
+	}
+	return b.EventBus.Publish(ctx, e)
+}
+
+// If the bus is so slow that another node publishes the report too, with the same id, the host's push is
+// sent once all the same.
+func TestOffers_UnreachableOnceOnASlowBus(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		unreachable := make(chan string, 10)
+		counted := func(o *realtime.Options) {
+			o.Unreachable = func(_ context.Context, user string, e realtime.MissedEvent) {
+				unreachable <- user + " " + string(e.Reason)
+			}
+		}
+		c := newOfferCluster(t, 1, counted, func(o *realtime.Options) { o.Bus = slowReports{o.Bus, 4 * time.Second} })
+		c.add(t, counted)
+		c.add(t, counted)
+		time.Sleep(time.Second)
+		log := readOffers(t, c.nodes...)
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 20))
+		time.Sleep(15 * time.Second)
+		require.Equal(t, []string{"undelivered o1 d1 no_device", "undelivered o1 d1 no_device"}, log.take(), "by two nodes")
+		require.Equal(t, "d1 no_device", <-unreachable)
+		require.Empty(t, unreachable)
+	})
+}
+
 // The same on a bus that every node hears.
 func TestOffers_TakeOverOnABusThatAllHear(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
