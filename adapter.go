@@ -39,7 +39,7 @@ type Adapter interface {
 	// network: the caller is on a hot path. The server logs an error and does not publish the
 	// message again. The adapter must not change the slices of m: the server still uses them.
 	Publish(ctx context.Context, m ClusterMessage) error
-	// Request hands OpFetchSockets, OpCount or OpAsk to all other nodes and calls answer
+	// Request hands OpFetchSockets, OpCount, OpAsk or OpServerAsk to all other nodes and calls answer
 	// for each answer, one at a time. It returns when all have answered, or
 	// with an error when ctx ends or a node is known not to answer.
 	Request(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error
@@ -177,6 +177,7 @@ const (
 	OpFetchSockets ClusterOp = "fetch_sockets" // a request: describe the selected sockets, or with Limit the first of them after After
 	OpCount        ClusterOp = "count"         // a request: how many sockets are selected
 	OpAsk          ClusterOp = "ask"           // a request: emit Event with ack to the selected sockets
+	OpServerAsk    ClusterOp = "server_ask"    // a request: hand Event to the host's listeners and its OnServerAsk handler, which answers
 )
 
 // ClusterVersion is the version of the messages that this server sends, and the only
@@ -219,8 +220,8 @@ type Revocation struct {
 	SessionID string `json:"sid,omitempty"`
 }
 
-// ClusterAnswer is one answer to a request: a socket, a number of them, or a client's
-// ack.
+// ClusterAnswer is one answer to a request: a socket, a number of them, a client's ack, or a
+// node's reply.
 type ClusterAnswer struct {
 	Socket *RemoteSocket `json:"socket,omitempty"`
 	// Count is a node's answer to OpCount.
@@ -230,6 +231,9 @@ type ClusterAnswer struct {
 	// Asked is the number of sockets that a node has selected for OpAsk. The node sends this
 	// answer first, then the acks; one is missing for each socket that does not answer.
 	Asked int `json:"asked,omitempty"`
+	// Reply is a node's answer to OpServerAsk, one argument. An adapter may leave it out for a node
+	// of another system that does not answer.
+	Reply *Raw `json:"reply,omitempty"`
 }
 
 // RemoteSocket describes a socket on any node. It carries no token or header.

@@ -104,6 +104,12 @@ func (n node) Answer(ctx context.Context, m ClusterMessage, answer func(ClusterA
 			return
 		}
 		b.askLocal(ctx, name, args, m.Event.Attachments, answer) //nolint:errcheck // the asking node counts the missing acks
+	case OpServerAsk:
+		if !ns.listen(m.Event) {
+			n.drop(m, DropMalformed)
+			return
+		}
+		answer(ClusterAnswer{Reply: ns.answerServer(ctx, m.Event)})
 	default:
 		n.drop(m, DropUnknownOp)
 	}
@@ -140,25 +146,6 @@ func (n node) drop(m ClusterMessage, why DropReason) {
 // notEmitted logs that an event of another node does not fit: a node with a higher limit has sent it.
 func (ns *Namespace) notEmitted(event string, err error) {
 	ns.rt.log.Error("realtime: event not emitted", "namespace", ns.name, "event", event, "error", err)
-}
-
-// listenerQueue is the maximum number of ServerEmit events that wait in a namespace.
-const listenerQueue = 4096
-
-// listen queues an event of another node for the host's listeners. It reports whether the
-// event is well-formed.
-func (ns *Namespace) listen(e *Raw) bool {
-	name, args, ok := unpackEvent(e)
-	if !ok {
-		return false
-	}
-	ns.mu.RLock()
-	listeners := ns.listeners[name]
-	ns.mu.RUnlock()
-	for _, f := range listeners {
-		ns.listening.Add(func() { f(Raw{Args: args, Attachments: e.Attachments}) })
-	}
-	return true
 }
 
 // packEvent returns an event with its name as first argument.

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"hash/fnv"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -208,31 +207,6 @@ func TestTripRooms_InTheOrderOfTheirNamespace(t *testing.T) {
 	}
 }
 
-// The host's ServerEmit cannot change the nodes' own state, whatever the event's name.
-func TestServerEmit_IsTheHostsAlone(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		nodes := realtimetest.NewCluster(t, 2, withoutLookup)
-		var mu sync.Mutex
-		var heard []string
-		for _, name := range []string{"realtime:trip", "realtime:trip:ask", "realtime:presence"} {
-			nodes[1].Realtime.Admin().OnServerEmit(name, func(args realtime.Raw) {
-				mu.Lock()
-				defer mu.Unlock()
-				heard = append(heard, name+" "+string(args.Args[0]))
-			})
-		}
-		driver := nodes[1].Driver(t, "d1")
-		nodes[0].Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1"})
-		synctest.Wait()
-		require.Equal(t, 1, inTripRoom(t, nodes[0].Realtime.Drivers(), "t1"), "the other node has received the state")
-		require.Empty(t, heard)
-		require.NoError(t, nodes[0].Realtime.Admin().ServerEmit(t.Context(), "realtime:trip", 1))
-		synctest.Wait()
-		require.Equal(t, []string{"realtime:trip 1"}, heard)
-		require.True(t, driver.Connected())
-	})
-}
-
 func TestCluster_HandshakeRevokedByAnotherNode(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		nodes := realtimetest.NewCluster(t, 2)
@@ -344,33 +318,6 @@ func TestCluster_InboundEvents(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestNamespace_ServerEmit(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		var log logBuffer
-		nodes := realtimetest.NewCluster(t, 3, logTo(&log))
-		var mu sync.Mutex
-		var heard []string
-		for n, name := range []string{"a", "b", "c"} {
-			nodes[n].Realtime.Drivers().OnServerEmit("cache:drop", func(args realtime.Raw) {
-				mu.Lock()
-				defer mu.Unlock()
-				heard = append(heard, name+string(args.Args[0])+string(args.Args[1]))
-			})
-		}
-		nodes[1].Realtime.Drivers().OnServerEmit("cache:drop", func(realtime.Raw) { panic("listener") })
-		nodes[2].Realtime.Admin().OnServerEmit("cache:drop", func(realtime.Raw) { t.Error("of another namespace") })
-		client := nodes[1].Driver(t, "d1")
-		require.NoError(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "cache:drop", 7, "ñ"))
-		require.NoError(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "cache:keep"))
-		require.Error(t, nodes[0].Realtime.Drivers().ServerEmit(t.Context(), "cache:drop", func() {}))
-		synctest.Wait()
-		slices.Sort(heard)
-		require.Equal(t, []string{`b7"ñ"`, `c7"ñ"`}, heard, "the others, once")
-		require.Contains(t, log.String(), "panic: listener")
-		realtimetest.ExpectNone(t, client)
-	})
 }
 
 // A node drops a message that it does not understand, and reports it.

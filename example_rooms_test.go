@@ -138,8 +138,14 @@ func ExampleAdapter() {
 	second.OnServerEmit("fares:changed", func(args realtime.Raw) { heard <- string(args.Args[0]) })
 	_ = first.ServerEmit(ctx, "fares:changed", "havana")
 	fmt.Println(<-heard)
+
+	// The same with an answer of each other node.
+	second.OnServerAsk("fares:count", func(context.Context, realtime.Raw) (any, error) { return 42, nil })
+	answers, err := first.ServerAsk(ctx, "fares:count")
+	fmt.Println(len(answers), string(answers[0].Args[0]), err)
 	// Output:
 	// sun <nil>
 	// 2 in the cluster, 1 here <nil>
 	// "havana"
+	// 1 42 <nil>
 }

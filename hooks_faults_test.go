@@ -248,8 +248,15 @@ func hookRows() map[string]hookRow {
 		"Namespace.OnConnect":    {trigger: connectOutcome("/support"), want: []string{"io server disconnect", "transport close"}},
 		"Namespace.OnDisconnect": {trigger: connectOutcome("/support"), want: unharmed},
 		"Namespace.OnServerEmit": {trigger: emitOutcome(true), want: done},
-		"Recovery.Rooms":         {trigger: recoverOutcome, want: []string{"new"}},
-		"Options.ConnContext":    {trigger: connectOutcome("/drivers"), want: []string{"error"}},
+		"Namespace.OnServerAsk": {trigger: func(t *testing.T, s hookSite) string {
+			answers, err := s.other.Realtime.Drivers().ServerAsk(t.Context(), "question")
+			if err != nil {
+				return codeOf(err)
+			}
+			return string(answers[0].Args[0])
+		}, want: []string{"null"}},
+		"Recovery.Rooms":      {trigger: recoverOutcome, want: []string{"new"}},
+		"Options.ConnContext": {trigger: connectOutcome("/drivers"), want: []string{"error"}},
 		"Options.Unreachable": {trigger: func(t *testing.T, s hookSite) string {
 			e := realtime.AssignmentOffered{TripID: "t9", AssignmentID: "as9", DriverID: "nobody", TTLSec: 20, At: time.Now()}
 			require.NoError(t, s.srv.Realtime.Publish(t.Context(), e))
@@ -408,6 +415,7 @@ func (h *hooks) register(t *testing.T, rt *realtime.Server) {
 	support.OnDisconnect(func(context.Context, *realtime.Socket, realtime.DisconnectReason) { h.at("Namespace.OnDisconnect") })
 	drivers := rt.Drivers()
 	drivers.OnServerEmit("news", func(realtime.Raw) { h.at("Namespace.OnServerEmit") })
+	drivers.OnServerAsk("question", func(context.Context, realtime.Raw) (any, error) { return "answer", h.fails("Namespace.OnServerAsk") })
 	realtime.NewCall[realtime.None, realtime.None]("raw").Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (realtime.None, error) {
 		return realtime.None{}, h.fails("Namespace.HandleRaw")
 	})

@@ -64,6 +64,7 @@ type hostCalls struct {
 	unreachable            *hostcall.Kind                 // Options.Unreachable
 	recovery               *hostcall.Kind                 // Options.Recovery.Rooms
 	request, roomChanged   *hostcall.Kind                 // the adapter
+	serverAsks             *hostcall.Kind                 // handlers of OnServerAsk
 	catchUp                *hostcall.Kind                 // CatchUpAdapter.CatchUp
 	claims                 *hostcall.Kind                 // Claimer.Claim and Unclaim
 	callAsks, callStores   *hostcall.Kind                 // CallKeeper: what a client may wait for, and the acks
@@ -112,6 +113,7 @@ func (h *hostCalls) init(rt *Server) {
 	h.unreachable = few(many, abandonedEvents)
 	h.bus = untimed(1<<16, 1024)
 	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
+	h.serverAsks = hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Handler, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.catchUp = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.claims = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.callAsks = hostcall.NewKind(hostcall.Limits{Timeout: callPatience, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
@@ -291,6 +293,10 @@ func (rt *Server) adapterFailed(err error, attrs ...any) {
 	rt.log.Log(context.Background(), level, "realtime: adapter failed", append(attrs, "error", err)...)
 }
 
+// requestGrace is how long after the end of its ctx a request waits for the adapter, whose error
+// names the nodes that have not answered.
+const requestGrace = 100 * time.Millisecond
+
 // clusterRequest sends a request to the other nodes, after the messages that were published
 // before. It calls answer for one answer at a time, and not after it has returned.
 func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error {
@@ -300,7 +306,9 @@ func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer f
 	}
 	var mu sync.Mutex // guards returned
 	returned := false
-	err := hostcall.Run(ctx, rt.host.request, func(ctx context.Context) error {
+	later, cancel := endsLater(ctx, requestGrace)
+	defer cancel()
+	err := hostcall.Run(later, rt.host.request, func(context.Context) error {
 		return rt.adapter.Request(ctx, m, func(a ClusterAnswer) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -312,7 +320,20 @@ func (rt *Server) clusterRequest(ctx context.Context, m ClusterMessage, answer f
 	mu.Lock()
 	defer mu.Unlock()
 	returned = true
+	if later.Err() != nil {
+		return ctx.Err()
+	}
 	return err
+}
+
+// endsLater returns a context that ends d after ctx has ended.
+func endsLater(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, cancel) })
+	return later, func() {
+		stop()
+		cancel()
+	}
 }
 
 // watchedRoom is a room whose changes the adapter watches.

@@ -536,6 +536,7 @@ func TestHooks_Nil(t *testing.T) {
 		call.Handle(drivers, func(context.Context, *realtime.Socket, realtime.None) (string, error) { return "kept", nil })
 		for _, register := range []func(){
 			func() { drivers.OnConnect(nil) }, func() { drivers.OnDisconnect(nil) }, func() { drivers.OnServerEmit("news", nil) },
+			func() { drivers.OnServerAsk("news", nil) },
 			func() { drivers.HandleRaw("call", nil) }, func() { call.Handle(drivers, nil) },
 		} {
 			require.Panics(t, register)

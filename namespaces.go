@@ -111,6 +111,7 @@ type Namespace struct {
 	mu           sync.RWMutex // guards the fields below; the slices of the last two are only appended to
 	handlers     map[string]*route
 	listeners    map[string][]func(args Raw)
+	answerers    map[string]func(ctx context.Context, args Raw) (any, error) // of ServerAsk
 	onConnect    []*connectHook
 	onDisconnect []*disconnectHook
 }
@@ -241,45 +242,6 @@ func (ns *Namespace) HandleRaw(event string, h func(ctx context.Context, s *Sock
 		}
 		return ack, err
 	})
-}
-
-// OnServerEmit adds a listener for the events that other nodes send with ServerEmit. The
-// listeners of a namespace are called one at a time, in the order of the events. A call
-// that does not return within about twice Timeouts.Handler is abandoned. While 4096 events
-// wait in a namespace, the server drops further ones and logs an error. OnServerEmit panics
-// if ns or f is nil, and if the name is one that ServerEmit refuses.
-func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
-	ns.mustExist("OnServerEmit")
-	if f == nil {
-		panic("realtime: OnServerEmit: the function is nil")
-	}
-	if err := checkServerEvent(event); err != nil {
-		panic("realtime: OnServerEmit: " + err.Error())
-	}
-	ns.mu.Lock()
-	defer ns.mu.Unlock()
-	ns.listeners[event] = append(ns.listeners[event], f)
-}
-
-// ServerEmit sends an event to the OnServerEmit listeners of the other nodes. No client
-// receives it, nor does this node. It waits until the adapter has accepted the event, and
-// does not use ctx. The server logs an error of the adapter; the returned error says that an
-// argument does not marshal, that the adapter's queue is full, or that the name is empty or
-// reserved by Socket.IO for nodes: connect, connection, new_namespace. It panics if ns is nil.
-func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) error {
-	ns.mustExist("ServerEmit")
-	if err := checkServerEvent(event); err != nil {
-		return errorf("ServerEmit: %w", err)
-	}
-	raw := make([]json.RawMessage, len(args))
-	for i, a := range args {
-		b, err := json.Marshal(a)
-		if err != nil {
-			return errorf("encoding %s: %w", event, err)
-		}
-		raw[i] = b
-	}
-	return ns.rt.clusterPublish(ClusterMessage{Op: OpServerEmit, Namespace: ns.name, Event: packEvent(event, raw, nil)})
 }
 
 const noNamespace = "the namespace is nil; Server.Of returns nil for one that does not exist"

@@ -311,7 +311,9 @@ func (rt *Server) Namespace(name string, o NamespaceOptions) (*Namespace, error)
 }
 
 func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptors) *Namespace {
-	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){}}
+	ns := &Namespace{rt: rt, name: name, opts: o, interceptors: around, handlers: map[string]*route{}, listeners: map[string][]func(Raw){},
+		answerers: map[string]func(context.Context, Raw) (any, error){},
+	}
 	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Wake: ns.woken, Overflow: ns.overflow, Disconnect: ns.disconnected, Panic: ns.onPanic}

@@ -100,7 +100,7 @@ const (
 	HostCallHandler    HostCall = "handler"    // handlers, their interceptors, and OnConnect
 	HostCallDisconnect HostCall = "disconnect" // OnDisconnect
 	HostCallAuthorize  HostCall = "authorize"  // NamespaceOptions.Authorize
-	HostCallListener   HostCall = "listener"   // OnServerEmit
+	HostCallListener   HostCall = "listener"   // OnServerEmit and OnServerAsk
 	HostCallTokens     HostCall = "tokens"     // TokenVerifier
 	HostCallUsers      HostCall = "users"      // UserRepo
 	HostCallSessions   HostCall = "sessions"   // SessionRepo
@@ -165,7 +165,8 @@ func byTransport(polling, websocket int) map[Transport]int {
 // abandoned returns how many calls of h are abandoned. Each HostCall has an entry.
 func (h *hostCalls) abandoned() map[HostCall]int {
 	n := map[HostCall]int{
-		HostCallHandler: 0, HostCallDisconnect: 0, HostCallAuthorize: 0, HostCallListener: 0,
+		HostCallHandler: 0, HostCallDisconnect: 0, HostCallAuthorize: 0,
+		HostCallListener: h.serverAsks.Abandoned(),
 		HostCallTokens:   h.verify.Abandoned(),
 		HostCallUsers:    h.sweep.users.abandoned(),
 		HostCallSessions: h.sweep.sessions.abandoned(),

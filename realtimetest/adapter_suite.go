@@ -33,6 +33,7 @@ func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.A
 		"a node that panics harms no other":              {3, testAdapterPanic},
 		"a request collects the answers of all":          {3, testAdapterRequest},
 		"a count is a number, a page has a limit":        {3, testAdapterCounts},
+		"every other node replies to a server's ask":     {3, testAdapterServerAsk},
 		"a request follows what was published before it": {2, testAdapterRequestOrder},
 		"requests at once keep their answers apart":      {3, testAdapterRequests},
 		"a request ends with its ctx":                    {3, testAdapterRequestTimeout},

@@ -139,6 +139,38 @@ func testAdapterCounts(t *testing.T, c *cluster) {
 	}
 }
 
+// An adapter hands OpServerAsk to every other node, and returns one reply of each.
+func testAdapterServerAsk(t *testing.T, c *cluster) {
+	var asked sync.Map // realtime.ClusterMessage as JSON, by node
+	for i, n := range c.nodes {
+		n.onAnswer(func(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+			asked.Store(i, asJSON(t, m))
+			answer(realtime.ClusterAnswer{Reply: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(fmt.Sprintf(`{"node":%d}`, i))}}})
+		})
+	}
+	m := realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpServerAsk, Namespace: suiteNamespaces[0], Event: broadcast(suiteNamespaces[0], 0, 0).Event}
+	var replies []string
+	for _, a := range c.request(t, m) {
+		if a.Reply == nil {
+			t.Errorf("got the answer %s, want a reply", asJSON(t, a))
+			continue
+		}
+		replies = append(replies, asJSON(t, a.Reply.Args))
+	}
+	slices.Sort(replies)
+	if want := []string{`[{"node":1}]`, `[{"node":2}]`}; !slices.Equal(replies, want) {
+		t.Errorf("got the replies %v, want %v", replies, want)
+	}
+	for i := 1; i < len(c.nodes); i++ {
+		if got, _ := asked.Load(i); got != asJSON(t, m) {
+			t.Errorf("node %d was asked %v, want %s", i, got, asJSON(t, m))
+		}
+	}
+	if _, own := asked.Load(0); own {
+		t.Error("a node was asked by itself")
+	}
+}
+
 func testAdapterRequestOrder(t *testing.T, c *cluster) {
 	c.nodes[1].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
 		answer(found(strconv.Itoa(c.nodes[1].count())))

@@ -76,12 +76,29 @@ func (a *Adapter) answer(m *wire.Message) {
 		defer a.leave()
 		defer cancel()
 		defer a.answering.end(id)
-		if m.Kind == wire.Ask {
+		switch m.Kind {
+		case wire.Ask:
 			a.answerAsk(ctx, m)
-			return
+		case wire.ServerEmit:
+			a.answerServerAsk(ctx, m)
+		default:
+			a.answerFetch(ctx, m)
 		}
-		a.answerFetch(ctx, m)
 	}()
+}
+
+func (a *Adapter) answerServerAsk(ctx context.Context, m *wire.Message) {
+	reply := wire.Message{Kind: wire.Emitted}
+	if len(m.Args.Values) > 0 {
+		a.guard("a request", func() {
+			a.node.Answer(ctx, fromWire(m), func(r realtime.ClusterAnswer) {
+				if r.Reply != nil {
+					reply.Args = toArgs(*r.Reply)
+				}
+			})
+		})
+	}
+	a.reply(m, reply)
 }
 
 func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {

@@ -19,7 +19,8 @@
 // driver:{userId}, session:{sid} and trip:{tripId}. They must also set socket.data.userId: Go
 // nodes publish a user as disconnected when the last socket on a Go node ends, unless a Node
 // server has a socket with that id. A Node server receives a revocation as disconnectSockets
-// of the user's or the session's room. Go nodes answer its serverSideEmitWithAck with null.
+// of the user's or the session's room. Namespace.ServerAsk of a Go node and
+// serverSideEmitWithAck of a Node server ask each other.
 //
 // A driver's position and a volatile broadcast are published only if another node may have a
 // receiver: Go nodes announce their rooms to each other. While a Node server is in the cluster,

@@ -35,13 +35,16 @@ var ops = func() map[wire.Kind]realtime.ClusterOp {
 }()
 
 // kindOf returns an operation's kind on the wire. Node handles a revocation as a
-// disconnection. A count is a request for the sockets, which Go nodes answer with a number.
+// disconnection. A count is a request for the sockets, which Go nodes answer with a number. An
+// event that nodes answer differs from the others by its RequestID.
 func kindOf(op realtime.ClusterOp) (wire.Kind, bool) {
 	switch op {
 	case realtime.OpRevoke:
 		return wire.Disconnect, true
 	case realtime.OpCount:
 		return wire.Fetch, true
+	case realtime.OpServerAsk:
+		return wire.ServerEmit, true
 	default:
 		kind, ok := kinds[op]
 		return kind, ok
@@ -97,6 +100,9 @@ func fromWire(w *wire.Message) realtime.ClusterMessage {
 	switch w.Kind {
 	case wire.Broadcast, wire.ServerEmit, wire.Ask:
 		m.Event = fromArgs(w.Args)
+		if w.Kind == wire.ServerEmit && w.RequestID != "" {
+			m.Op = realtime.OpServerAsk
+		}
 	case wire.Disconnect:
 		if w.Revoke != nil {
 			m.Op, m.Revoke = realtime.OpRevoke, &realtime.Revocation{UserID: w.Revoke.UserID, SessionID: w.Revoke.SessionID}

@@ -230,12 +230,13 @@ func (ns *namespace) apply(m *wire.Message) error {
 			ns.a.reply(m, wire.Message{Kind: wire.Applied})
 		}
 	case wire.ServerEmit:
+		if m.RequestID != "" {
+			ns.a.answer(m)
+			return nil
+		}
 		r := fromWire(m)
 		if len(m.Args.Values) > 0 {
 			ns.a.guard("a server-side emit", func() { ns.a.node.Deliver(r) })
-		}
-		if m.RequestID != "" { // Node waits for an answer; listeners here return nothing
-			ns.a.reply(m, wire.Message{Kind: wire.Emitted})
 		}
 	case wire.Ask:
 		if err := m.Open(ns.a.limits); err != nil {

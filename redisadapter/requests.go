@@ -91,8 +91,8 @@ func (r *requests) nodeLeft(uid string) {
 // Redis may still count a dead node.
 type request struct {
 	namespace string
-	asks      bool // an Ask, else a Fetch
-	counts    bool // a Fetch that wants only the number of sockets
+	kind      wire.Kind // Fetch, Ask or ServerEmit
+	counts    bool      // a Fetch that wants only the number of sockets
 	answer    func(realtime.ClusterAnswer)
 	done      chan struct{} // closed when no answer is missing
 
@@ -107,7 +107,7 @@ type request struct {
 
 func newRequest(w *wire.Message, known []realtime.Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
 	q := &request{
-		namespace: w.Namespace, asks: w.Kind == wire.Ask, counts: w.Counts, answer: answer, done: make(chan struct{}),
+		namespace: w.Namespace, kind: w.Kind, counts: w.Counts, answer: answer, done: make(chan struct{}),
 		responders: map[string]*responder{}, reached: -1, alive: map[string]realtime.Peer{}, deadButCounted: ghosts,
 	}
 	for _, p := range known {
@@ -136,10 +136,24 @@ func (r *responder) complete() int {
 	return r.answers
 }
 
+// requestOf returns the kind of request to which an answer belongs, or 0.
+func requestOf(answer wire.Kind) wire.Kind {
+	switch answer {
+	case wire.Fetched:
+		return wire.Fetch
+	case wire.Asked, wire.Acked, wire.AskDone:
+		return wire.Ask
+	case wire.Emitted:
+		return wire.ServerEmit
+	default: // requests of Node alone
+		return 0
+	}
+}
+
 func (q *request) add(m *wire.Message) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.ended || q.asks == (m.Kind == wire.Fetched) {
+	if q.ended || requestOf(m.Kind) != q.kind {
 		return
 	}
 	r := q.responders[m.UID]
@@ -147,13 +161,16 @@ func (q *request) add(m *wire.Message) {
 		r = &responder{}
 		q.responders[m.UID] = r
 	}
-	if first := m.Kind == wire.Fetched || m.Kind == wire.Asked; first && m.UID != "" && r.answers > 0 {
+	if first := m.Kind == wire.Fetched || m.Kind == wire.Asked || m.Kind == wire.Emitted; first && m.UID != "" && r.answers > 0 {
 		return // a duplicate
 	}
 	switch m.Kind {
 	case wire.Fetched:
 		r.answers++
 		q.fetchedLocked(m)
+	case wire.Emitted:
+		r.answers++
+		q.answer(realtime.ClusterAnswer{Reply: fromArgs(m.Args)})
 	case wire.Asked:
 		r.answers++
 		r.asked += m.Count
@@ -276,7 +293,7 @@ func (q *request) fail() {
 }
 
 // Request implements realtime.Adapter. It waits at most Options.RequestTimeout for
-// sockets. It waits for acks until ctx ends, or, if ctx has no deadline, at most
+// sockets and nodes' replies. It waits for acks until ctx ends, or, if ctx has no deadline, at most
 // Options.RequestTimeout. A *SilentError names the nodes that have not
 // answered.
 func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
@@ -289,10 +306,10 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		return nil
 	case err != nil:
 		return err
-	case w.Kind != wire.Fetch && w.Kind != wire.Ask:
+	case w.Kind != wire.Fetch && w.Kind != wire.Ask && m.Op != realtime.OpServerAsk:
 		return errOp
 	}
-	if _, limited := ctx.Deadline(); !limited || w.Kind == wire.Fetch {
+	if _, limited := ctx.Deadline(); !limited || w.Kind != wire.Ask {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, a.opts.RequestTimeout)
 		defer cancel()
