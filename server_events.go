@@ -83,7 +83,7 @@ func (ns *Namespace) ServerAsk(ctx context.Context, event string, args ...any) (
 
 // only returns the one argument of a node's answer. A Node server whose listener acknowledges
 // without an argument sends none.
-func (r *Raw) only() Raw {
+func (r Raw) only() Raw {
 	if len(r.Args) == 0 {
 		return Raw{Args: []json.RawMessage{json.RawMessage("null")}}
 	}
@@ -128,7 +128,7 @@ func (ns *Namespace) listen(e *Raw) bool {
 // answerServer calls the host's handler of another node's ServerAsk. It always has an answer,
 // so that the other node does not wait for a handler that does not exist or has failed.
 func (ns *Namespace) answerServer(ctx context.Context, e *Raw) *Raw {
-	null := (&Raw{}).only()
+	null := Raw{}.only()
 	name, args, _ := unpackEvent(e)
 	ns.mu.RLock()
 	f := ns.answerers[name]

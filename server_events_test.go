@@ -2,7 +2,6 @@ package realtime_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
@@ -154,12 +153,13 @@ func serverAsk(t *testing.T, from *realtimetest.Server, event string, args ...an
 	return argsOf(answers)
 }
 
-// argsOf returns the one argument of each answer, sorted.
+// argsOf returns the arguments of the answers, sorted.
 func argsOf(answers []realtime.Raw) []string {
 	var all []string
 	for _, a := range answers {
-		b, _ := json.Marshal(a.Args) // they come from JSON
-		all = append(all, string(b[1:len(b)-1]))
+		for _, arg := range a.Args {
+			all = append(all, string(arg))
+		}
 	}
 	slices.Sort(all)
 	return all
