@@ -218,7 +218,7 @@ func (d *deadline) set(s *stream, t time.Time) {
 	defer s.mu.Unlock()
 	d.stop()
 	d.at = t
-	if !t.IsZero() && !s.writerClosed && !s.readerClosed {
+	if time.Now().Before(t) && !s.writerClosed && !s.readerClosed { // those who wait learn of one in the past below
 		d.timer = time.AfterFunc(time.Until(t), func() {
 			s.mu.Lock() // otherwise the broadcast could come between a check and its Wait
 			defer s.mu.Unlock()
