@@ -234,9 +234,11 @@ func (a *Adapter) namespace(name string) *namespace {
 	ns := newNamespace(a, name)
 	var topics []*topic
 	add := func(name string, pattern bool, from source) {
-		topics = append(topics, newTopic(name, pattern, func(channel, msg string, since time.Time) {
+		t := newTopic(name, pattern, func(channel, msg string, since time.Time) {
 			ns.push(incoming{from, channel, msg}, since)
-		}))
+		})
+		t.asks = from == fromRequests
+		topics = append(topics, t)
 	}
 	for _, s := range a.protocol.subscriptions(name) {
 		add(s.name, s.pattern, s.source)

@@ -356,6 +356,39 @@ func TestAdapter_Close(t *testing.T) {
 	}
 }
 
+// TestAdapter_Close_SubscriptionsEndInOrder: a server that asks while another one closes counts it
+// only as long as that one answers, so the subscriptions to requests end first.
+func TestAdapter_Close_SubscriptionsEndInOrder(t *testing.T) {
+	t.Parallel()
+	const other = "/other"
+	for name, change := range bothProtocol {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startRedis(t)
+			a := start(t, s, func(o *redisadapter.Options, r *recorder) {
+				o.Namespaces = []string{ns, other}
+				if change != nil {
+					change(o, r)
+				}
+			})
+			a.close(t)
+			want := []string{"UNSUBSCRIBE", "PUNSUBSCRIBE"} // the first ends all subscriptions but those of patterns at once
+			if name == "sharded" {
+				want = nil
+				for _, channel := range []string{
+					"socket.io#/drivers#", "socket.io#/other#",
+					"socket.io#/drivers#" + a.UID() + "#", redisadapter.StateChannel("socket.io", ns),
+					"socket.io#/other#" + a.UID() + "#", redisadapter.StateChannel("socket.io", other),
+					redisadapter.NodesChannel("socket.io"),
+				} {
+					want = append(want, "SUNSUBSCRIBE "+channel)
+				}
+			}
+			require.Equal(t, want, s.Ended())
+		})
+	}
+}
+
 // TestAdapter_RequestEndsWhenANodeDies: a request stops waiting for a dead node.
 func TestAdapter_RequestEndsWhenANodeDies(t *testing.T) {
 	t.Parallel()

@@ -39,6 +39,7 @@ var (
 type topic struct {
 	name    string
 	pattern bool
+	asks    bool // requests come here: whoever sends one counts its subscribers, and waits for them
 	// receive is called with each message. It reached Redis at since or later, however late it
 	// is read.
 	receive func(channel, msg string, since time.Time)
@@ -350,18 +351,38 @@ func (s *session) subscribe(ctx context.Context, name string, pattern bool) erro
 	return nil
 }
 
-// unsubscribe ends the subscriptions before the connection closes, so that no other node
-// counts this node as a subscriber.
+// unsubscribe ends the subscriptions before the connection closes, so that no other node counts
+// this node as a subscriber. Those of requests are the first to end: what is sent later waits for
+// no answer of this node.
 func (s *session) unsubscribe() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.timing.subscribe)
 	defer cancel()
 	b := s.conn.B()
 	if !s.sharded {
-		s.conn.Do(ctx, b.Unsubscribe().Build())
+		s.conn.Do(ctx, b.Unsubscribe().Build()) // all channels at once
 		s.conn.Do(ctx, b.Punsubscribe().Build())
 		return
 	}
-	for name := range s.subscribed {
-		s.conn.Do(ctx, b.Sunsubscribe().Channel(name).Build())
+	var cmds rueidis.Commands
+	for _, t := range s.leaving() {
+		cmds = append(cmds, b.Sunsubscribe().Channel(t.name).Build().Pin())
 	}
+	if len(cmds) > 0 {
+		s.conn.DoMulti(ctx, cmds...) // one after the other would take seconds over a slow path
+	}
+}
+
+// leaving returns the topics with a subscription in the order in which these end: first the topics
+// of requests, then the rest, both in the order in which the link has subscribed to them.
+func (s *session) leaving() (topics []*topic) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, asks := range []bool{true, false} {
+		for _, t := range s.topics {
+			if t.asks == asks && s.subscribed[t.name] {
+				topics = append(topics, t)
+			}
+		}
+	}
+	return topics
 }

@@ -33,6 +33,7 @@ type Server struct {
 	commands map[string]int
 	keys     map[string]stored
 	said     []Message
+	ended    []string
 	handlers sync.WaitGroup
 }
 
@@ -155,6 +156,13 @@ func (s *Server) Commands(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.commands[name]
+}
+
+// Ended is the commands with which clients have ended subscriptions, in order.
+func (s *Server) Ended() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.ended)
 }
 
 // Publish publishes as a client does that is not under test.
@@ -315,6 +323,7 @@ func (s *Server) handleLocked(c *conn, args []string) {
 			c.out = append(c.out, confirmation(strings.ToLower(name), ch, len(c.subscribed[kind]))...)
 		}
 	case "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE":
+		s.ended = append(s.ended, strings.Join(args, " "))
 		s.unsubscribeLocked(c, strings.ToLower(name), strings.ToLower(strings.TrimSuffix(name, "UNSUBSCRIBE")), args[1:])
 	case "PUBLISH":
 		s.said = append(s.said, Message{args[1], args[2]})
