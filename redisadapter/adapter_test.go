@@ -30,30 +30,23 @@ func TestNew_ReportsEveryMistake(t *testing.T) {
 	require.NotContains(t, err.Error(), "secret")
 }
 
-// TestAdapter_PublishesArraysOfThree: any other message on a channel K#N# crashes Node
-// processes.
-func TestAdapter_PublishesArraysOfThree(t *testing.T) {
-	t.Parallel()
-	s := startRedis(t)
-	a, b := start(t, s, withASocket), start(t, s, withASocket)
-	waitForPeers(t, a, b)
+// sendEveryKind makes a node publish messages of every kind, and then send requests of every kind. It
+// returns the number of the messages.
+func sendEveryKind(t *testing.T, a *peer, answer func(realtime.ClusterAnswer)) (messages int) {
+	t.Helper()
 	binary := event(1)
 	binary.Key, binary.Volatile = "k", true
 	binary.Event.Args[1] = json.RawMessage(`{"_placeholder":true,"num":0}`)
 	binary.Event.Attachments = [][]byte{{1}}
 	all := event(2)
 	all.All, all.Rooms = true, nil
-	nobody := event(5)
-	nobody.Rooms = nil
-	require.NoError(t, a.Publish(t.Context(), nobody), "without rooms it would be everybody's on the wire")
-	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, nil))
 	several := event(3)
 	several.Rooms = []string{room, "other"}
 	state := realtime.ClusterMessage{Op: realtime.OpState, Namespace: ns, State: &realtime.NodeState{}}
 	require.NoError(t, state.State.UnmarshalJSON([]byte(`{"tripsOf":"of-this-driver"}`)))
-	emit := realtime.ClusterMessage{Op: realtime.OpServerEmit, Namespace: ns, Event: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"hello"`)}}}
 	sent := []realtime.ClusterMessage{
-		event(0), binary, all, several, state, emit,
+		event(0), binary, all, several, state,
+		{Op: realtime.OpServerEmit, Namespace: ns, Event: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(`"hello"`)}}},
 		{Op: realtime.OpJoin, Namespace: ns, Rooms: []string{room}, Targets: []string{"t"}},
 		{Op: realtime.OpLeave, Namespace: ns, Rooms: []string{room}, Targets: []string{"t"}},
 		{Op: realtime.OpDisconnect, Namespace: ns, Rooms: []string{room}},
@@ -64,10 +57,27 @@ func TestAdapter_PublishesArraysOfThree(t *testing.T) {
 	}
 	ask := event(4)
 	ask.Op = realtime.OpAsk
-	for _, m := range []realtime.ClusterMessage{ask, {Op: realtime.OpFetchSockets, Namespace: ns, All: true}} {
-		require.NoError(t, a.Request(t.Context(), m, func(realtime.ClusterAnswer) {}))
+	for _, m := range []realtime.ClusterMessage{
+		ask, {Op: realtime.OpFetchSockets, Namespace: ns, All: true}, {Op: realtime.OpCount, Namespace: ns, All: true},
+	} {
+		require.NoError(t, a.Request(t.Context(), m, answer))
 	}
-	require.Equal(t, len(sent), b.node.count())
+	return len(sent)
+}
+
+// TestAdapter_PublishesArraysOfThree: any other message on a channel K#N# crashes Node
+// processes.
+func TestAdapter_PublishesArraysOfThree(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	a, b := start(t, s, withASocket), start(t, s, withASocket)
+	waitForPeers(t, a, b)
+	nobody := event(5)
+	nobody.Rooms = nil
+	require.NoError(t, a.Publish(t.Context(), nobody), "without rooms it would be everybody's on the wire")
+	require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns}, nil))
+	sent := sendEveryKind(t, a, func(realtime.ClusterAnswer) {})
+	require.Equal(t, sent, b.node.count())
 	below := 0
 	for _, m := range s.Published() {
 		if !strings.HasPrefix(m.Channel, "socket.io#/drivers#") {
@@ -198,18 +208,16 @@ func TestAdapter_IgnoresItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := startRedis(t)
-			a := start(t, s, change)
-			for _, m := range []realtime.ClusterMessage{
-				event(0),
-				{Op: realtime.OpJoin, Namespace: ns, Rooms: []string{room}, Targets: []string{"t"}},
-				{Op: realtime.OpDisconnect, Namespace: ns, Rooms: []string{room}},
-				{Op: realtime.OpServerEmit, Namespace: ns, Event: event(0).Event},
-			} {
-				require.NoError(t, a.Publish(t.Context(), m))
-			}
-			require.NoError(t, a.Request(t.Context(), realtime.ClusterMessage{Op: realtime.OpFetchSockets, Namespace: ns, All: true}, func(realtime.ClusterAnswer) {
-				t.Error("it has answered itself")
-			}))
+			a := start(t, s, func(o *redisadapter.Options, r *recorder) {
+				if change != nil {
+					change(o, r)
+				}
+				r.answer = func(m realtime.ClusterMessage) []realtime.ClusterAnswer {
+					t.Errorf("it asks itself: %s", m.Op)
+					return nil
+				}
+			})
+			sendEveryKind(t, a, func(realtime.ClusterAnswer) { t.Error("it has answered itself") })
 			said := s.Published()
 			for _, m := range said { // again, when no request waits for it
 				s.Publish(m.Channel, m.Text)
@@ -218,9 +226,11 @@ func TestAdapter_IgnoresItself(t *testing.T) {
 			require.NoError(t, b.Publish(t.Context(), event(7)))
 			testkit.Eventually(t, "another node's arrives", func() bool { return a.node.count() > 0 })
 			require.Equal(t, 7, number(t, a.node.all()[0]))
+			require.Equal(t, 1, a.node.count())
 			for _, m := range s.Published()[len(said):] {
-				require.NotContains(t, m.Text, "sockets", "it has answered itself")
+				require.NotContains(t, m.Channel, a.UID()+"#", "it has answered itself")
 			}
+			require.NoError(t, a.Check(t.Context()))
 		})
 	}
 }
