@@ -197,6 +197,24 @@ func (m *mixed) sharded() bool {
 	return strings.HasSuffix(m.node.cmd.Args[len(m.node.cmd.Args)-2], "sharded")
 }
 
+// receivedAfterHello returns the names of what a client has received since it connected.
+func receivedAfterHello(c *realtimetest.Client) (names []string) {
+	for _, r := range c.Received() {
+		if r.Event != realtime.EventHello.Name() {
+			names = append(names, r.Event)
+		}
+	}
+	return names
+}
+
+// inRoom returns how many sockets of the cluster are in a room, as Node sees it.
+func (m *mixed) inRoom(t *testing.T, room string) int {
+	t.Helper()
+	var found []any
+	require.NoError(t, json.Unmarshal(m.node.do("fetch", fields{"rooms": []string{room}}), &found))
+	return len(found)
+}
+
 func TestInterop_BroadcastsOfGo(t *testing.T) {
 	eachProtocol(t, func(t *testing.T, m *mixed) {
 		drivers := m.one.Realtime.Drivers()
@@ -214,14 +232,26 @@ func TestInterop_BroadcastsOfGo(t *testing.T) {
 			{"local", drivers.To(driver1).Local(), raw()},
 			{"nobody", drivers.To(realtime.DriverRoom("3")), raw()},
 			{"photo", drivers.To(driver1), photo},
+			{"all", drivers.All(), raw(`1`)},
+			{"all:but:2", drivers.All().Except(driver2), raw()},
+			{"all:but:1", drivers.All().Except(driver1), raw()},
+			{"all:but:both", drivers.All().Except(driver1, driver2), raw()},
+			{"all:local", drivers.All().Local(), raw()},
 			{"last", drivers.To(driver1, driver2), raw()},
 		} {
 			require.NoError(t, e.to.EmitRaw(e.event, e.args))
 		}
 		m.node.wants("n1", `["one",{"ñ":[1.5,null,true,-1,"🚕"]}]`, `["two",1000,"x"]`, `["but"]`, `["latest"]`,
-			`["photo",{"$binary":"AAH/"},{"deep":[{"$binary":""}]}]`, `["last"]`)
-		m.node.wants("n2", `["two",1000,"x"]`, `["last"]`)
-		require.Equal(t, "[]", nextEvent(t, m.d1b, "last"))
+			`["photo",{"$binary":"AAH/"},{"deep":[{"$binary":""}]}]`, `["all",1]`, `["all:but:2"]`, `["last"]`)
+		m.node.wants("n2", `["two",1000,"x"]`, `["all",1]`, `["all:but:1"]`, `["last"]`)
+		for c, want := range map[*realtimetest.Client]string{
+			m.d1:  "one two but latest local photo all all:but:2 all:local last",
+			m.d1b: "one two but latest photo all all:but:2 last",
+			m.d2:  "two all all:but:1 all:local last",
+		} {
+			require.Equal(t, "[]", nextEvent(t, c, "last"))
+			require.Equal(t, want, strings.Join(receivedAfterHello(c), " "), "%s", c)
+		}
 		// Node drops a volatile event while it writes to the client.
 		testkit.Eventually(t, "one of many that are volatile arrives", func() bool {
 			require.NoError(t, drivers.To(driver1).Volatile().EmitRaw("volatile", raw()))
@@ -241,16 +271,16 @@ func TestInterop_RoomsAndDisconnects(t *testing.T) {
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
 			require.Equal(t, "[]", nextEvent(t, c, "by:go"))
 		}
+		require.Equal(t, 3, m.inRoom(t, zone.String()))
 		drivers.To(driver1).Leave(zone)
-		require.NoError(t, drivers.To(zone).EmitRaw("after", raw()))
+		require.NoError(t, drivers.To(zone).EmitRaw("left", raw()))
+		testkit.Eventually(t, "all have left, Node's socket too", func() bool { return m.inRoom(t, zone.String()) == 0 })
 
 		m.node.do("join", fields{"rooms": []string{"driver:1"}, "targets": []string{"fresh"}})
 		m.node.do("emit", fields{"rooms": []string{"fresh"}, "args": []any{"by:node"}})
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
 			require.Equal(t, "[]", nextEvent(t, c, "by:node"))
-			for _, r := range c.Received() {
-				require.NotEqual(t, "after", r.Event)
-			}
+			require.NotContains(t, receivedAfterHello(c), "left")
 		}
 		if m.sharded() {
 			m.node.wants("n1", `["by:go"]`, `["by:node"]`)
@@ -264,10 +294,10 @@ func TestInterop_RoomsAndDisconnects(t *testing.T) {
 		m.node.do("disconnect", fields{"rooms": []string{"driver:1"}, "close": true})
 		for _, c := range []*realtimetest.Client{m.d1, m.d1b} {
 			require.Equal(t, realtimetest.ReasonTransportClose, c.Disconnected(t))
-			for _, r := range c.Received() {
-				require.NotEqual(t, "after", r.Event)
-			}
+			require.NotContains(t, receivedAfterHello(c), "after")
 		}
+		testkit.Eventually(t, "Node's socket ends", func() bool { return strings.Contains(strings.Join(m.node.receivedBy("n1"), " "), `"disconnect"`) })
+		require.NotContains(t, m.node.receivedBy("n1"), `["left"]`)
 	})
 }
 
