@@ -1,14 +1,17 @@
 //go:build e2e
 
-// The ACL that docs/redis.md gives: a node needs nothing beyond it.
+// The ACL that docs/redis.md gives: a node needs nothing beyond it, and the sharded protocol less.
 
 package redisadapter_test
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -84,4 +87,52 @@ func TestRealRedis_DocumentedACL(t *testing.T) {
 			require.Empty(t, r.Do(t, "ACL", "LOG"), "Redis refused something")
 		})
 	}
+}
+
+// TestRealRedis_WithoutPsubscribe: a server that refuses PSUBSCRIBE, as some hosted ones do. The
+// sharded protocol does not need it. With the classic one a node does not start, or is red.
+func TestRealRedis_WithoutPsubscribe(t *testing.T) {
+	t.Parallel()
+	refusing := func(t *testing.T) (r *redistest.Process, url string) {
+		t.Helper()
+		r = redistest.StartProcess(t)
+		r.Do(t, append(append([]string{"ACL", "SETUSER", "node"}, documentedACL(t)...), "-psubscribe")...)
+		return r, "redis://node:password@" + r.Addr()
+	}
+	t.Run("sharded", func(t *testing.T) {
+		t.Parallel()
+		r, url := refusing(t)
+		one, two := goServer(t, url, "sharded"), goServer(t, url, "sharded")
+		here, there := one.Driver(t, "1").Within(patience), two.Driver(t, "1").Within(patience)
+		for i, s := range []*realtimetest.Server{one, two} {
+			require.NoError(t, s.Realtime.Drivers().To(driver1).EmitRaw("room", raw(strconv.Itoa(i))))
+			require.NoError(t, s.Realtime.Drivers().All().EmitRaw("all", raw(strconv.Itoa(i))))
+			for _, c := range []*realtimetest.Client{here, there} {
+				require.Equal(t, fmt.Sprintf("[%d]", i), nextEvent(t, c, "room"))
+				require.Equal(t, fmt.Sprintf("[%d]", i), nextEvent(t, c, "all"))
+			}
+			sockets, err := s.Realtime.Drivers().To(driver1).Sockets(t.Context())
+			require.NoError(t, err)
+			require.Len(t, sockets, 2)
+			require.NoError(t, s.Realtime.Check(t.Context()))
+		}
+		require.Empty(t, r.Do(t, "ACL", "LOG"), "Redis refused something")
+	})
+	t.Run("classic", func(t *testing.T) {
+		t.Parallel()
+		_, url := refusing(t)
+		err := newAdapter(t, redisadapter.Options{URL: url}).Start(t.Context(), &recorder{})
+		require.ErrorContains(t, err, "NOPERM")
+		require.ErrorContains(t, err, "psubscribe")
+
+		alone := &peer{node: &recorder{}}
+		alone.Adapter = newAdapter(t, redisadapter.Options{URL: url, StartAlone: true})
+		require.NoError(t, alone.Start(t.Context(), alone.node))
+		t.Cleanup(func() { alone.close(t) })
+		require.ErrorContains(t, alone.Check(t.Context()), "psubscribe")
+		testkit.Eventually(t, "the server is told", func() bool { return slices.Contains(alone.node.health(), false) })
+		time.Sleep(2 * time.Second) // it tries again meanwhile
+		require.ErrorContains(t, alone.Check(t.Context()), "psubscribe")
+		require.NotContains(t, alone.node.health(), true)
+	})
 }
