@@ -7,8 +7,8 @@ package redisadapter_test
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
@@ -27,6 +28,7 @@ import (
 // flow has two servers, each with a client of the same driver, to whom both servers emit.
 type flow struct {
 	nodes   [2]*flowNode
+	process *redistest.Pulse // of this process: whether it runs at all
 	stop    chan struct{}
 	running sync.WaitGroup
 }
@@ -37,7 +39,17 @@ type flowNode struct {
 	client  *realtimetest.Client
 	log     *testkit.Log
 	emitted atomic.Int64 // the last number
-	gaps    atomic.Int64
+
+	mu   sync.Mutex     // guards the rest
+	at   []time.Time    // when the emit of each number began, from 1 on
+	done []time.Time    // when it returned
+	gaps []realtime.Gap // that were reported to the server
+}
+
+// arrival is an event of a server that a client has received.
+type arrival struct {
+	number int64
+	at     time.Time
 }
 
 // pause is the time between two emits of a server.
@@ -46,7 +58,7 @@ const pause = 10 * time.Millisecond
 // startFlow starts two servers with those URLs of Redis, and their emits.
 func startFlow(t *testing.T, urls [2]string, change func(*redisadapter.Options)) *flow {
 	t.Helper()
-	f := &flow{stop: make(chan struct{})}
+	f := &flow{stop: make(chan struct{}), process: redistest.StartPulse(t, func() bool { return true })}
 	for i := range f.nodes {
 		n := &flowNode{name: string(rune('a' + i)), log: &testkit.Log{}}
 		f.nodes[i] = n
@@ -57,7 +69,7 @@ func startFlow(t *testing.T, urls [2]string, change func(*redisadapter.Options))
 		}
 		n.server = realtimetest.NewServer(t, func(so *realtime.Options) {
 			so.Cluster.Adapter, so.Logger = newAdapter(t, o), log
-			so.Trace = &realtime.Trace{Gap: func(context.Context, realtime.GapInfo) { n.gaps.Add(1) }}
+			so.Trace = &realtime.Trace{Gap: n.addGap}
 		})
 		n.client = n.server.Driver(t, "1")
 	}
@@ -80,8 +92,14 @@ func (f *flow) end() {
 // emit emits the numbers from 1 on.
 func (n *flowNode) emit(stop <-chan struct{}) {
 	for number := int64(1); ; number++ {
+		n.mu.Lock()
+		n.at = append(n.at, time.Now())
+		n.mu.Unlock()
 		// An error says that the other nodes miss it, which the test finds out by itself.
 		_ = n.server.Realtime.Drivers().To(driver1).EmitRaw("flow", raw(strconv.Quote(n.name), strconv.FormatInt(number, 10)))
+		n.mu.Lock()
+		n.done = append(n.done, time.Now())
+		n.mu.Unlock()
 		n.emitted.Store(number)
 		select {
 		case <-stop:
@@ -91,26 +109,67 @@ func (n *flowNode) emit(stop <-chan struct{}) {
 	}
 }
 
-// received returns the numbers of a server's events that this server's client has received.
-func (n *flowNode) received(t *testing.T, from *flowNode) (numbers []int64) {
+// emittedAt returns when the emit of a number began, and when it returned.
+func (n *flowNode) emittedAt(number int64) (began, returned time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.at[number-1], n.done[number-1]
+}
+
+func (n *flowNode) addGap(_ context.Context, i realtime.GapInfo) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.gaps = append(n.gaps, i.Gap)
+}
+
+// reported returns the gaps that were reported to the server.
+func (n *flowNode) reported() []realtime.Gap {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.gaps)
+}
+
+// gapsOver returns the gaps that cover a time.
+func (n *flowNode) gapsOver(at time.Time) []realtime.Gap {
+	return slices.DeleteFunc(n.reported(), func(g realtime.Gap) bool { return at.Before(g.Since) || at.After(g.Until) })
+}
+
+// received returns a server's events that this server's client has received.
+func (n *flowNode) received(t *testing.T, from *flowNode) (all []arrival) {
 	t.Helper()
 	for _, r := range n.client.Received() {
 		if r.Event != "flow" || string(r.Args[0]) != strconv.Quote(from.name) {
 			continue
 		}
-		var number int64
-		require.NoError(t, json.Unmarshal(r.Args[1], &number))
-		numbers = append(numbers, number)
+		number, err := strconv.ParseInt(string(r.Args[1]), 10, 64)
+		require.NoError(t, err)
+		all = append(all, arrival{number, r.At})
 	}
-	return numbers
+	return all
 }
 
 func (n *flowNode) last(t *testing.T, from *flowNode) int64 {
 	t.Helper()
 	if all := n.received(t, from); len(all) > 0 {
-		return all[len(all)-1]
+		return all[len(all)-1].number
 	}
 	return 0
+}
+
+// missed returns when the events of another server were emitted that this server's client has not
+// received. It checks that nothing has come twice or out of order.
+func (n *flowNode) missed(t *testing.T, from *flowNode) (lost []time.Time) {
+	t.Helper()
+	next := int64(1)
+	for _, a := range n.received(t, from) {
+		require.GreaterOrEqual(t, a.number, next, "of the other server")
+		for ; next < a.number; next++ {
+			began, _ := from.emittedAt(next)
+			lost = append(lost, began)
+		}
+		next++
+	}
+	return lost
 }
 
 func (n *flowNode) healthy(t *testing.T) bool { return n.server.Realtime.Check(t.Context()) == nil }
@@ -123,7 +182,8 @@ func wait(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// goesOnHere checks that each server still emits, and that its own client receives that.
+// goesOnHere checks that each server still emits, and that its own client receives that. How soon
+// each event arrives is checked in the end, by servesItself.
 func (f *flow) goesOnHere(t *testing.T) {
 	t.Helper()
 	for _, n := range f.nodes {
@@ -153,9 +213,9 @@ func (f *flow) reached(t *testing.T, server int, after int64) (first int64) {
 	t.Helper()
 	from, to := f.nodes[server], f.nodes[1-server]
 	wait(t, "events cross", func() bool {
-		for _, number := range to.received(t, from) {
-			if number > after {
-				first = number
+		for _, a := range to.received(t, from) {
+			if a.number > after {
+				first = a.number
 				return true
 			}
 		}
@@ -177,30 +237,65 @@ func (f *flow) heals(t *testing.T) {
 	f.crosses(t)
 }
 
-// check ends the flow and checks what each client has received: everything of its own server, and
-// of the other one nothing twice, nothing out of order, and all, unless there was a gap.
-func (f *flow) check(t *testing.T, lossless bool) {
+// localTime is how long an emit, and its way to a client of the same server, may take at most. They
+// take some milliseconds, or if they wait for Redis that fails, seconds.
+const localTime = 2 * time.Second
+
+// servesItself checks that no emit of a server has waited, and that the server's own client has
+// received each event, in order and soon. The time for which this process did not run does not count.
+func (f *flow) servesItself(t *testing.T, n *flowNode) {
+	t.Helper()
+	wait(t, "the rest arrives here", func() bool { return n.last(t, n) == n.emitted.Load() })
+	for i, a := range n.received(t, n) {
+		require.Equal(t, int64(i+1), a.number, "of its own server")
+		began, returned := n.emittedAt(a.number)
+		for what, ended := range map[string]time.Time{"emit": returned, "event": a.at} {
+			if took := ended.Sub(began); took > localTime {
+				require.Less(t, took, localTime+f.process.Longest(began, ended), "an %s of %s takes too long", what, n.name)
+			}
+		}
+	}
+}
+
+// check ends the flow and checks what each client has received: everything of its own server, soon,
+// and of the other one nothing twice, nothing out of order, and all that is in no gap. It returns
+// when the events were emitted that each client has missed.
+func (f *flow) check(t *testing.T) (lost [2][]time.Time) {
 	t.Helper()
 	f.end()
 	for i, n := range f.nodes {
-		wait(t, "the rest arrives here", func() bool { return n.last(t, n) == n.emitted.Load() })
-		for at, number := range n.received(t, n) {
-			require.Equal(t, int64(at+1), number, "of its own server")
-		}
+		f.servesItself(t, n)
 		other := f.nodes[1-i]
 		wait(t, "the rest arrives there", func() bool { return n.last(t, other) == other.emitted.Load() })
-		before, missing := int64(0), int64(0)
-		for _, number := range n.received(t, other) {
-			require.Greater(t, number, before, "of the other server")
-			missing += number - before - 1
-			before = number
-		}
-		if missing > 0 {
-			wait(t, "the gap is reported to "+n.name, func() bool { return n.gaps.Load() > 0 })
-			if lossless { // only a machine that is too busy to answer in time is an excuse
-				require.Regexp(t, "i/o timeout|do not arrive", n.log.String()+other.log.String(), "%s misses events", n.name)
-			}
-		}
+		lost[i] = n.missed(t, other)
+		uncovered := lost[i]
+		testkit.Within(patience, func() bool {
+			uncovered = slices.DeleteFunc(slices.Clone(uncovered), func(at time.Time) bool { return len(n.gapsOver(at)) > 0 })
+			return len(uncovered) == 0
+		})
+		require.Empty(t, uncovered, "%s misses events and has no gap over them: %v\n%s", n.name, n.reported(), n.log)
 		require.Zero(t, strings.Count(n.log.String(), "panic"), n.log)
 	}
+	return lost
+}
+
+// nothingLost checks that what the clients have missed is the fault of a machine that was too busy
+// to answer in time: the gap over each loss has a time without an answer.
+func (f *flow) nothingLost(t *testing.T, lost [2][]time.Time, machine *redistest.Pulse) {
+	t.Helper()
+	for i, n := range f.nodes {
+		for _, at := range lost[i] {
+			excused := slices.ContainsFunc(n.gapsOver(at), func(g realtime.Gap) bool { return machine.Longest(g.Since, g.Until) >= redistest.TooBusy })
+			require.True(t, excused, "%s misses events, and the machine was not busy: %v\n%s", n.name, n.gapsOver(at), n.log)
+		}
+	}
+}
+
+// watch watches what Check of each server says from now on.
+func (f *flow) watch(t *testing.T) (watches [2]*redistest.Watch) {
+	t.Helper()
+	for i, n := range f.nodes {
+		watches[i] = redistest.StartWatch(t, n.server.Realtime.Check)
+	}
+	return watches
 }

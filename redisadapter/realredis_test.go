@@ -30,6 +30,7 @@ type fault struct {
 	hold     time.Duration // at least
 	end      func(t *testing.T, s *scene)
 	red      [2]bool // the servers whose Check must say so meanwhile
+	green    [2]bool // the servers whose Check must not
 	lossless bool
 }
 
@@ -51,13 +52,15 @@ var realFaults = map[string]fault{
 		hold:  6 * time.Second,
 		end:   func(_ *testing.T, s *scene) { s.path.Silence(false) },
 		red:   [2]bool{false, true},
+		green: [2]bool{true, false},
 	},
-	"cut in the middle of a command": {begin: func(_ *testing.T, s *scene) { tear(s, redistest.ToServer) }},
-	"cut in the middle of a message": {begin: func(_ *testing.T, s *scene) { tear(s, redistest.FromServer) }},
+	"cut in the middle of a command": {begin: func(_ *testing.T, s *scene) { tear(s, redistest.ToServer) }, green: [2]bool{true, false}},
+	"cut in the middle of a message": {begin: func(_ *testing.T, s *scene) { tear(s, redistest.FromServer) }, green: [2]bool{true, false}},
 	"slow": {
 		begin:    func(_ *testing.T, s *scene) { s.path.Delay(200 * time.Millisecond) },
 		hold:     3 * time.Second,
 		end:      func(_ *testing.T, s *scene) { s.path.Delay(0) },
+		green:    [2]bool{true, true},
 		lossless: true,
 	},
 	"memory full": {
@@ -65,6 +68,7 @@ var realFaults = map[string]fault{
 		begin:    func(t *testing.T, s *scene) { s.redis.Do(t, "CONFIG", "SET", "maxmemory", "1") },
 		hold:     2 * time.Second,
 		end:      func(t *testing.T, s *scene) { s.redis.Do(t, "CONFIG", "SET", "maxmemory", "0") },
+		green:    [2]bool{true, true},
 		lossless: true,
 	},
 	"kicked for its buffer": {
@@ -92,6 +96,7 @@ var realFaults = map[string]fault{
 				}
 			}
 		},
+		green:    [2]bool{true, true},
 		lossless: true,
 	},
 }
@@ -127,24 +132,40 @@ func TestRealRedis_Faults(t *testing.T) {
 				s.path = redistest.StartPath(t, s.redis.Addr())
 				s.flow = startFlow(t, [2]string{s.redis.URL(), s.path.URL()}, func(o *redisadapter.Options) { o.Sharded = protocol == "sharded" })
 				s.flow.crosses(t)
-				began := time.Now()
-				fault.begin(t, s)
-				s.flow.goesOnHere(t)
-				for i, n := range s.flow.nodes {
-					if fault.red[i] {
-						wait(t, "health is red", func() bool { return !n.healthy(t) })
-					}
-				}
-				time.Sleep(fault.hold - time.Since(began))
-				if fault.lossless {
-					s.flow.crosses(t)
-				}
-				if fault.end != nil {
-					fault.end(t, s)
-				}
-				s.flow.heals(t)
-				s.flow.check(t, fault.lossless)
+				fault.test(t, s)
 			})
+		}
+	}
+}
+
+// test has the fault happen, and checks what the servers and their clients see meanwhile and
+// afterwards.
+func (f fault) test(t *testing.T, s *scene) {
+	t.Helper()
+	machine, watches := s.redis.Pulse(t), s.flow.watch(t)
+	began := time.Now()
+	f.begin(t, s)
+	s.flow.goesOnHere(t)
+	for i, n := range s.flow.nodes {
+		if f.red[i] {
+			wait(t, "health is red", func() bool { return !n.healthy(t) })
+		}
+	}
+	time.Sleep(f.hold - time.Since(began))
+	if f.lossless {
+		s.flow.crosses(t)
+	}
+	if f.end != nil {
+		f.end(t, s)
+	}
+	s.flow.heals(t)
+	lost := s.flow.check(t)
+	if f.lossless {
+		s.flow.nothingLost(t, lost, machine)
+	}
+	for i, w := range watches {
+		if f.green[i] {
+			require.Empty(t, w.Unexcused(machine), "Check of %s was red", s.flow.nodes[i].name)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func TestRealCluster_SlotMovesAndMasterFails(t *testing.T) {
 	}
 	for _, f := range flows {
 		f.goesOnHere(t)
-		f.check(t, false)
+		f.check(t)
 	}
 }
 
@@ -69,7 +69,7 @@ func TestRealSentinel_ReplacesTheMaster(t *testing.T) {
 				require.NoError(t, back())
 				s.AwaitDemoted(t)
 				f.heals(t)
-				f.check(t, false)
+				f.check(t)
 			})
 		}
 	}
@@ -91,7 +91,7 @@ func TestRealRedis_AwayAtTheStart(t *testing.T) {
 			require.False(t, f.nodes[0].healthy(t))
 			require.NoError(t, r.Start())
 			f.heals(t)
-			f.check(t, false)
+			f.check(t)
 		})
 	}
 }

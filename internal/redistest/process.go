@@ -117,6 +117,12 @@ func (p *Process) ask(args ...string) string {
 	return answer
 }
 
+// Pulse starts a Pulse that asks this server.
+func (p *Process) Pulse(t testing.TB) *Pulse {
+	t.Helper()
+	return StartPulse(t, func() bool { return p.ask("PING") == "PONG" })
+}
+
 // Do sends a command and returns the answer, the parts of a list as lines. An error fails the test.
 func (p *Process) Do(t testing.TB, args ...string) string {
 	t.Helper()
