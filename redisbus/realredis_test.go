@@ -21,34 +21,50 @@ import (
 	"github.com/rodando/realtime/redisbus"
 )
 
-// scene is what a fault can act on: Redis, and the path to it of the publisher and of one node.
+// scene is what a fault can act on: Redis, and the path to it of the publisher and of the first node.
 type scene struct {
 	redis *redistest.Process
 	path  *redistest.Path
 	bus   *redisbus.Bus
+	nodes []*redisbus.Bus
 }
 
-var realFaults = map[string]func(t *testing.T, s *scene){
-	"cut in the middle of a command": func(_ *testing.T, s *scene) { tear(s, redistest.ToServer) },
-	"cut in the middle of an answer": func(_ *testing.T, s *scene) { tear(s, redistest.FromServer) },
-	"slow": func(_ *testing.T, s *scene) {
+// aNodeIsRed reports whether Check of a node says that it does not handle its share.
+func (s *scene) aNodeIsRed(t *testing.T) bool {
+	t.Helper()
+	return slices.ContainsFunc(s.nodes, func(b *redisbus.Bus) bool { return b.Check(t.Context()) != nil })
+}
+
+// fault is a fault under load.
+type fault struct {
+	happen func(t *testing.T, s *scene)
+	red    [2]time.Duration // for how long at most Check of each node may be red at a time
+}
+
+// briefly is longer than the time until the next heartbeat: if one fails, the node is red until then.
+const briefly = 2 * time.Second
+
+var realFaults = map[string]fault{
+	"cut in the middle of a command": {func(_ *testing.T, s *scene) { tear(s, redistest.ToServer) }, [2]time.Duration{briefly, 0}},
+	"cut in the middle of an answer": {func(_ *testing.T, s *scene) { tear(s, redistest.FromServer) }, [2]time.Duration{briefly, 0}},
+	"slow": {func(_ *testing.T, s *scene) {
 		s.path.Delay(100 * time.Millisecond)
 		time.Sleep(3 * time.Second)
 		s.path.Delay(0)
-	},
-	"memory full": func(t *testing.T, s *scene) {
+	}, [2]time.Duration{}},
+	"memory full": {func(t *testing.T, s *scene) {
 		s.redis.Do(t, "CONFIG", "SET", "maxmemory", "1")
 		require.ErrorContains(t, s.bus.Publish(t.Context(), event("x", 0)), "OOM")
 		time.Sleep(2 * time.Second)
 		s.redis.Do(t, "CONFIG", "SET", "maxmemory", "0")
-	},
-	"connections are killed": func(t *testing.T, s *scene) {
+	}, [2]time.Duration{}},
+	"connections are killed": {func(t *testing.T, s *scene) {
 		for range 5 {
 			s.redis.Do(t, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
 			time.Sleep(200 * time.Millisecond)
 		}
-	},
-	"garbage in the streams": func(t *testing.T, s *scene) {
+	}, [2]time.Duration{briefly, briefly}},
+	"garbage in the streams": {func(t *testing.T, s *scene) {
 		for range 20 {
 			for _, key := range []string{"0", "1", "2", realtime.AccessKey("u")} {
 				for _, garbage := range [][]string{{"no", "event"}, {"", ""}, {"id", "\xff\x00", "at", "x"}, {"data", strings.Repeat("{", 1<<16)}} {
@@ -56,13 +72,15 @@ var realFaults = map[string]func(t *testing.T, s *scene){
 				}
 			}
 		}
-	},
-	"keys of another kind": func(t *testing.T, s *scene) {
+	}, [2]time.Duration{}},
+	"keys of another kind": {func(t *testing.T, s *scene) {
 		owner := strings.TrimSuffix(s.bus.StreamOf("0"), "events") + "owner:realtime"
 		s.redis.Do(t, "EVAL", "redis.call('DEL', KEYS[1]) return redis.call('RPUSH', KEYS[1], 'no lease')", "1", owner)
+		waitFor(t, "a node is red", func() bool { return s.aNodeIsRed(t) })
 		time.Sleep(2 * time.Second)
+		require.True(t, s.aNodeIsRed(t))
 		s.redis.Do(t, "DEL", owner)
-	},
+	}, [2]time.Duration{time.Hour, time.Hour}},
 }
 
 // tear cuts connections of the path some times.
@@ -81,7 +99,20 @@ func TestRealRedis_Faults(t *testing.T) {
 			s := &scene{redis: redistest.StartProcess(t, "--maxmemory-policy", "noeviction")}
 			s.path = redistest.StartPath(t, s.redis.Addr())
 			s.bus = realBus(t, s.path.URL(), nil)
-			underLoad(t, s.bus, []*redisbus.Bus{realBus(t, s.path.URL(), nil), realBus(t, s.redis.URL(), nil)}, func(*load) { fault(t, s) })
+			s.nodes = []*redisbus.Bus{realBus(t, s.path.URL(), nil), realBus(t, s.redis.URL(), nil)}
+			machine := s.redis.Pulse(t)
+			var watches []*redistest.Watch
+			underLoad(t, s.bus, s.nodes, func(*load) {
+				for _, b := range s.nodes {
+					watches = append(watches, redistest.StartWatch(t, b.Check))
+				}
+				fault.happen(t, s)
+			})
+			for i, w := range watches {
+				for _, red := range w.Unexcused(machine) {
+					require.Less(t, red.To.Sub(red.From), fault.red[i], "Check of node %d was red: %v", i, red.Err)
+				}
+			}
 		})
 	}
 }
