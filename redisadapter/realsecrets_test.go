@@ -5,6 +5,7 @@
 package redisadapter_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
+	"github.com/rodando/realtime/redisbus"
 )
 
 // What the host and its clients have, and nobody may find in Redis.
@@ -154,4 +156,32 @@ func TestRealRedis_NothingSecretIsPublished(t *testing.T) {
 			require.Empty(t, revealing(commands))
 		})
 	}
+}
+
+// TestRealRedis_NothingSecretIsStored: nor is there a secret in what the bus stores. The monitor shows
+// what XRANGE would, and also what was handled and removed meanwhile.
+func TestRealRedis_NothingSecretIsStored(t *testing.T) {
+	t.Parallel()
+	r := redistest.StartProcess(t)
+	monitor := r.Monitor(t)
+	wholeTrip(t, tripServers(t, r.URL(), "classic", func(o *realtime.Options) {
+		bus, err := redisbus.New(redisbus.Options{URL: r.URL(), Logger: quiet})
+		require.NoError(t, err)
+		t.Cleanup(func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			require.NoError(t, bus.Close(ctx))
+		})
+		o.Bus = bus
+	}))
+	var stored []string
+	for _, command := range monitor.Commands(t, 0) {
+		if strings.Contains(command, `"XADD" "{realtime:`) {
+			stored = append(stored, command)
+		}
+	}
+	for _, event := range []string{"trip.driver.assigned", "Ana of the trip", "trip.completed", "presence.connected"} {
+		require.Contains(t, strings.Join(stored, ""), event)
+	}
+	require.Empty(t, revealing(stored))
 }
