@@ -14,27 +14,32 @@ func openMany(b *testing.B, n int, event func(*Socket, *Event)) (*quiet, []*Sock
 	b.Helper()
 	b.ReportAllocs()
 	q := newQuiet(Config{Limits: testLimits, AttachmentBytes: 1e6, QueuedEvents: 1000, QueuedBytes: 1e6})
+	b.Cleanup(q.close)
+	return q, q.openMany(b, n, event, func(s *Socket) bool { return s.Admit("r") && s.Open() })
+}
+
+// openMany opens n connections, each with a socket in namespace "/", which enter admits and opens.
+func (q *quiet) openMany(tb testing.TB, n int, event func(*Socket, *Event), enter func(*Socket) bool) (sockets []*Socket) {
+	tb.Helper()
 	opened := make(chan *Socket)
 	q.sio.Namespace("/", Hooks{
 		Connect: func(s *Socket, _ []byte) {
-			if s.Admit("r") && s.Open() {
+			if enter(s) {
 				opened <- s
 			}
 		},
 		Event:      event,
 		Disconnect: func(*Socket, string) {},
 	})
-	b.Cleanup(q.close)
-	var sockets []*Socket
 	for range n {
 		c := q.conn()
 		if err := c.Message([]byte("0"), false); err != nil {
-			b.Fatal(err)
+			tb.Fatal(err)
 		}
 		sockets = append(sockets, <-opened)
 		q.poll(c)
 	}
-	return q, sockets
+	return sockets
 }
 
 // drainEvery empties the outboxes after every so many iterations, with the timer

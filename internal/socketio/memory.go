@@ -11,27 +11,27 @@ import (
 // memory is what a socket remembers for recovery. After Admit it changes only while the namespace's log
 // emits nothing, but for offsets, which does not change.
 type memory struct {
-	secret  [20]byte
-	offsets Offsets
-	unusual bool   // more says which events it does not get
-	start   uint64 // the position of hello; that of the last event without which the client cannot recover is one higher
-	trail   eventlog.Trail
-	more    *memories
+	secret   [20]byte
+	offsets  Offsets
+	unusual  bool   // more says which events it does not get
+	required bool   // the client cannot recover without the event behind start
+	start    uint64 // the position of hello; that of the last event without which the client cannot recover is one higher
+	trail    eventlog.Trail
+	more     *memories
 }
 
 // memories is the part of a memory that most sockets of a single node do not have.
 type memories struct {
-	label    string                   // see eventlog.Away; empty unless the log keeps everything
-	joined   map[string]eventlog.Room // the rooms that it has joined since it was opened
-	former   []string                 // rooms that it has left
-	required bool                     // the client cannot recover without the event behind start
-	turn     int                      // see eventlog.Away
-	since    eventlog.Seen            // likewise, of a socket that was resumed
-	beyond   string                   // likewise
-	after    eventlog.Mark            // likewise
-	resumed  *Away                    // the socket that this one is, until Catch
-	left     *Away                    // after the end: the socket itself
-	ahead    []eventlog.Mark          // see eventlog.Caught
+	label   string                   // see eventlog.Away; empty unless the log keeps everything
+	joined  map[string]eventlog.Room // the rooms that it has joined since it was opened
+	former  []string                 // rooms that it has left
+	turn    int                      // see eventlog.Away
+	since   eventlog.Seen            // likewise, of a socket that was resumed
+	beyond  string                   // likewise
+	after   eventlog.Mark            // likewise
+	resumed *Away                    // the socket that this one is, until Catch
+	left    *Away                    // after the end: the socket itself
+	ahead   []eventlog.Mark          // see eventlog.Caught
 }
 
 // further returns the part of the memory that is not there at first.
@@ -69,7 +69,7 @@ func (m *memory) receives(v *versions) int {
 func (m *memory) require(l *recoveryLog) {
 	l.Pause()
 	defer l.End()
-	m.further().required = true
+	m.required = true
 }
 
 // joins records that the socket joins a room after a position. It is called while the log emits
@@ -147,7 +147,7 @@ func (s *Socket) away(rooms []string) *Away {
 	if more.turn > 0 {
 		a.Since, a.Beyond, a.After = more.since, more.beyond, more.after
 	}
-	if more.required {
+	if m.required {
 		a.Least = s.ns.log.Mark(m.start + 1)
 	}
 	for _, name := range rooms {
