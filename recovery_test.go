@@ -328,59 +328,6 @@ func TestRecovery_WhoMayNot(t *testing.T) {
 	})
 }
 
-// A client whose connection is dead, which the server has not noticed, takes its place.
-func TestRecovery_DeadConnection(t *testing.T) {
-	t.Parallel()
-	s := recoverySite(t)
-	room := realtime.DriverRoom("d1")
-	former := s.Driver(t, "d1")
-	notes(t, s, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	former.Stall()
-	notes(t, s, room, 2)
-	c, hello := back(t, s, former, "d1")
-	recovers(t, c, hello, former, 2)
-	sockets, err := s.Realtime.Drivers().To(room).Sockets(t.Context())
-	require.NoError(t, err)
-	require.Len(t, sockets, 1)
-}
-
-// A client that loses the connection of its reconnect too, while the server still asks the first one,
-// gets its socket with the next attempt.
-func TestRecovery_SecondAttempt(t *testing.T) {
-	t.Parallel()
-	for _, unseen := range []bool{false, true} {
-		t.Run(fmt.Sprint("unseen: ", unseen), func(t *testing.T) {
-			t.Parallel()
-			s := recoverySite(t)
-			former := s.Driver(t, "d1")
-			former.Stall()
-			notes(t, s, realtime.DriverRoom("d1"), 1)
-			token := realtimetest.Token(s.Login("d1", realtime.UserDriver))
-			first, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			var attempt sync.WaitGroup
-			attempt.Go(func() {
-				c, err := s.Dial(first, realtime.NamespaceDrivers, token, realtimetest.Recover(former))
-				if err == nil {
-					c.Stall() // the server notices nothing
-				}
-			})
-			time.Sleep(100 * time.Millisecond)
-			if !unseen {
-				cancel()
-			}
-			c, hello := back(t, s, former, "d1")
-			if unseen { // the first attempt cannot be told from another client
-				require.True(t, *hello.Recovered || first.Err() == nil)
-			} else {
-				recovers(t, c, hello, former, 1)
-			}
-			attempt.Wait()
-		})
-	}
-}
-
 // Without its events there is no recovery, and never a part of them.
 func TestRecovery_Incomplete(t *testing.T) {
 	t.Parallel()
