@@ -5,6 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import * as sio3 from 'sio3';
 import * as sio4 from 'sio4';
+import * as sio46 from 'sio46';
+import * as sio47 from 'sio47';
 import sio1 from 'socket.io-client-1';
 import sio2 from 'socket.io-client-2';
 
@@ -22,6 +24,12 @@ const ways = ({ version, io, ...more }) => [
 export const settings = [
   { version: '4.8.4', io: sio4.io },
   { version: '3.1.3', io: sio3.io },
+].flatMap(ways);
+
+/** The versions that take part in recovery as the current one, but are not known by their first request. */
+export const recoveringSettings = [
+  { version: '4.7.5', io: sio47.io },
+  { version: '4.6.2', io: sio46.io },
 ].flatMap(ways);
 
 /**
@@ -200,6 +208,13 @@ export class Client {
     const from = this.log.findLastIndex((e) => e.kind === 'event' && e.name === 'hello') + 1;
     const names = this.log.slice(from).filter((e) => e.kind === 'event').map((e) => e.name);
     return names.filter((name) => !/^trip:assignment:(un)?delivered$/.test(name) && passes(name));
+  }
+
+  /** How many events came before the last hello, on its connection: those that a client which recovers had missed. */
+  get before() {
+    const hello = this.log.findLastIndex((e) => e.kind === 'event' && e.name === 'hello');
+    const connect = this.log.findLastIndex((e, i) => i < hello && e.kind === 'connect');
+    return this.log.slice(connect, hello).filter((e) => e.kind === 'event').length;
   }
 
   /** The payloads of all events of that name. */
