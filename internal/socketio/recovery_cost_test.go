@@ -4,7 +4,6 @@ package socketio
 
 import (
 	"encoding/json"
-	"fmt"
 	"testing"
 	"time"
 
@@ -66,7 +65,7 @@ func TestRecovery_Allocations(t *testing.T) { // not parallel: it counts allocat
 				receivers, _ := n.EmitEvent(to, &Outgoing{Name: "moved"}, args)
 				return receivers
 			})
-			require.LessOrEqual(t, got, most, fmt.Sprintf("offsets: %d, sockets: %d", o, sockets))
+			require.LessOrEqual(t, got, most, "offsets: %d, sockets: %d", o, sockets)
 		}
 	}
 }
