@@ -43,7 +43,7 @@ var rules = Rules{
 		"socketio.Socket.Send: eventlog.Log.mu: engineio.Session.SendThrough": "only queues the event",
 		"socketio.Outgoing.share: eventlog.Log.mu: func Share":                "only queues the event for the adapter, or calls a DirectPublisher, which does",
 		"socketio.Namespace.AtHead: eventlog.Log.mu: func f":                  "the same with a message",
-		"eventlog.Log[M].Inherit: eventlog.Log.mu: func relabel":              "only encodes an event",
+		"eventlog.Log[M].relabelLocked: eventlog.Log.mu: func relabel":        "only encodes an event",
 		"hostcall.Guard.func: eventlog.Log.mu: func exited":                   "only records that a DirectPublisher has ended its goroutine",
 		"hostcall.caught: eventlog.Log.mu: func f":                            "only records the panic of a DirectPublisher",
 		"hostcall.text: eventlog.Log.mu: func f":                              "only after such a panic",
