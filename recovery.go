@@ -174,7 +174,7 @@ func (ns *Namespace) reclaim(ctx context.Context, s *Socket, p socketio.PID, off
 	ok, taken := s.inner.Resume(a, p, offset)
 	if !ok {
 		ns.rt.peerSockets.again(ns, a)
-		return nil, taken
+		return nil, taken || ns.inner.Connected(p) != nil // it has become the socket meanwhile
 	}
 	return a, false
 }
