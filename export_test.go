@@ -4,6 +4,7 @@ package realtime
 
 import (
 	"encoding/json"
+	"time"
 
 	"github.com/rodando/realtime/internal/socketio"
 )
@@ -20,7 +21,17 @@ func (s *Socket) FireExpiry() { s.expired() }
 func (rt *Server) SetMaxOwnRooms(n int) { rt.peerRooms.max = n }
 
 // LimitOffers makes a server forget its offers, and track at most that many from now on.
-func LimitOffers(rt *Server, most int) { rt.offers.init(rt, most) }
+func LimitOffers(rt *Server, most int) {
+	shares := &rt.offers.shares // reads the offers that are replaced
+	shares.mu.Lock()
+	defer shares.mu.Unlock()
+	for shares.running {
+		shares.mu.Unlock()
+		time.Sleep(time.Millisecond)
+		shares.mu.Lock()
+	}
+	rt.offers.init(rt, most)
+}
 
 // SharedSockets returns what the node tells the others of its sockets, by id, without ages.
 func SharedSockets(rt *Server) map[string]string {
