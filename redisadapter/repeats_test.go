@@ -151,9 +151,13 @@ func TestAdapter_ClaimCallIsOneRoundTrip(t *testing.T) {
 	require.Nil(t, held)
 	const oneWay = 400 * time.Millisecond
 	path.Delay(oneWay)
-	began := time.Now()
-	held, err = other.ClaimCall(t.Context(), "k", []byte("other"), time.Minute)
-	require.NoError(t, err)
-	require.Equal(t, "first", string(held))
-	require.Less(t, time.Since(began), 4*oneWay, "two round trips")
+	fastest := time.Hour
+	for try := 0; try < 5 && fastest >= 4*oneWay; try++ { // a busy machine takes longer; two round trips never take less
+		began := time.Now()
+		held, err = other.ClaimCall(t.Context(), "k", []byte("other"), time.Minute)
+		require.NoError(t, err)
+		require.Equal(t, "first", string(held))
+		fastest = min(fastest, time.Since(began))
+	}
+	require.Less(t, fastest, 4*oneWay, "two round trips")
 }
