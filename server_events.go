@@ -24,8 +24,9 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 
 // OnServerAsk sets the handler that answers an event that other nodes send with ServerAsk, and
 // Node servers with serverSideEmitWithAck. It replaces a former handler of the event. The
-// result is encoded as JSON; if it does not marshal, or the handler returns an error, panics, or
-// does not return within Timeouts.Handler, the server logs an error and the answer is null.
+// result is encoded as JSON; if it does not marshal or is too large for the adapter, or the handler
+// returns an error, panics, or does not return within Timeouts.Handler, an error is logged and the
+// answer is null.
 // The handler may be called concurrently, and not in the order of the events. OnServerAsk panics
 // if ns or f is nil, and if the name is one that ServerEmit refuses.
 func (ns *Namespace) OnServerAsk(event string, f func(ctx context.Context, args Raw) (any, error)) {

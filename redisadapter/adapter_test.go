@@ -312,6 +312,38 @@ func TestAdapter_NamesSilentNodes(t *testing.T) {
 	}
 }
 
+// A reply that cannot be sent, because it is too large or too deep, arrives as null, so that the node
+// that asks does not wait.
+func TestAdapter_ReplyThatCannotBeSent(t *testing.T) {
+	t.Parallel()
+	replies := map[string]string{
+		"too large": `"` + strings.Repeat("x", 64<<10) + `"`,
+		"too deep":  strings.Repeat("[", 40) + strings.Repeat("]", 40),
+	}
+	for name, change := range bothProtocol {
+		for what, reply := range replies {
+			t.Run(name+" "+what, func(t *testing.T) {
+				t.Parallel()
+				s := startRedis(t)
+				a := start(t, s, change)
+				b := start(t, s, func(o *redisadapter.Options, r *recorder) {
+					o.Sharded, o.MaxMessage, o.MaxDepth = name == "sharded", 64<<10, 32
+					r.answer = func(realtime.ClusterMessage) []realtime.ClusterAnswer {
+						return []realtime.ClusterAnswer{{Reply: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(reply)}}}}
+					}
+				})
+				waitForPeers(t, a, b)
+				ask := event(1)
+				ask.Op, ask.Rooms = realtime.OpServerAsk, nil
+				var got []realtime.ClusterAnswer
+				require.NoError(t, a.Request(t.Context(), ask, func(r realtime.ClusterAnswer) { got = append(got, r) }))
+				require.Equal(t, []realtime.ClusterAnswer{{Reply: &realtime.Raw{Args: []json.RawMessage{json.RawMessage("null")}}}}, got)
+				require.Equal(t, 1, b.log.Times("answer not sent"))
+			})
+		}
+	}
+}
+
 // TestAdapter_WaitsForNode: a request also waits for a server without a name.
 func TestAdapter_WaitsForNode(t *testing.T) {
 	t.Parallel()

@@ -87,6 +87,8 @@ func (a *Adapter) answer(m *wire.Message) {
 	}()
 }
 
+// answerServerAsk replies null if the answer cannot be sent, because it is too large or
+// too deep. Without any reply the other node would wait.
 func (a *Adapter) answerServerAsk(ctx context.Context, m *wire.Message) {
 	reply := wire.Message{Kind: wire.Emitted}
 	if len(m.Args.Values) > 0 {
@@ -98,7 +100,9 @@ func (a *Adapter) answerServerAsk(ctx context.Context, m *wire.Message) {
 			})
 		})
 	}
-	a.reply(m, reply)
+	if !a.reply(m, reply) {
+		a.reply(m, wire.Message{Kind: wire.Emitted})
+	}
 }
 
 func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
@@ -164,8 +168,8 @@ func (a *Adapter) answerAsk(ctx context.Context, m *wire.Message) {
 	}
 }
 
-// reply sends an answer to the node that asked.
-func (a *Adapter) reply(to *wire.Message, m wire.Message) {
+// reply sends an answer to the node that asked. It returns false, and logs why, if it cannot.
+func (a *Adapter) reply(to *wire.Message, m wire.Message) bool {
 	m.UID, m.Namespace, m.RequestID = a.uid, to.Namespace, to.RequestID
 	payload, err := a.protocol.Append(nil, &m)
 	if err == nil {
@@ -174,4 +178,5 @@ func (a *Adapter) reply(to *wire.Message, m wire.Message) {
 	if err != nil {
 		a.log.Error("redisadapter: answer not sent", "namespace", m.Namespace, "error", err)
 	}
+	return err == nil
 }
