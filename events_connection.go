@@ -14,7 +14,7 @@ type HelloPayload struct {
 	SessionID  string `json:"sid" doc:"the login session's id"`
 	UserID     string `json:"userId"`
 	ServerTime Time   `json:"serverTime" doc:"the server's clock"`
-	Recovered  *bool  `json:"recovered,omitempty" doc:"with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent"`
+	Recovered  *bool  `json:"recovered,omitempty" doc:"with Options.Recovery: whether the client has its former socket, and what it had missed came before this event, with the exceptions in docs/clients.md; without it absent"`
 	Missed     *int   `json:"missed,omitempty" doc:"if recovered: how many events it had missed"`
 }
 

@@ -1623,7 +1623,7 @@ final class HelloPayload {
   /// the server's clock
   final DateTime serverTime;
 
-  /// with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent
+  /// with Options.Recovery: whether the client has its former socket, and what it had missed came before this event, with the exceptions in docs/clients.md; without it absent
   final bool? recovered;
 
   /// if recovered: how many events it had missed

@@ -1565,7 +1565,7 @@ data class HelloPayload(
     val userId: String,
     /** the server's clock */
     val serverTime: ISOTime,
-    /** with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent */
+    /** with Options.Recovery: whether the client has its former socket, and what it had missed came before this event, with the exceptions in docs/clients.md; without it absent */
     val recovered: Boolean? = null,
     /** if recovered: how many events it had missed */
     val missed: Long? = null

@@ -1149,7 +1149,7 @@ public struct HelloPayload: Codable, Hashable, Sendable {
     public var userId: String
     /// the server's clock
     public var serverTime: ISOTime
-    /// with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent
+    /// with Options.Recovery: whether the client has its former socket, and what it had missed came before this event, with the exceptions in docs/clients.md; without it absent
     public var recovered: Bool?
     /// if recovered: how many events it had missed
     public var missed: Int?

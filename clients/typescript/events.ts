@@ -370,7 +370,7 @@ export interface HelloPayload {
   userId: string;
   /** the server's clock */
   serverTime: ISOTime;
-  /** with Options.Recovery: whether the client has its former socket, and received before this event all that it had missed; without it absent */
+  /** with Options.Recovery: whether the client has its former socket, and what it had missed came before this event, with the exceptions in docs/clients.md; without it absent */
   recovered?: boolean;
   /** if recovered: how many events it had missed */
   missed?: number;
