@@ -20,20 +20,21 @@ var dart = realtimetest.Header("User-Agent", "Dart/3.5 (dart:io)")
 
 // The client sends a pid when it comes back, as others that know offsets do. Its events have no offset all the same.
 func TestRecovery_DartComesBack(t *testing.T) {
-	t.Parallel()
-	s := recoverySite(t)
-	former := s.Driver(t, "d1", dart)
-	for range 2 {
-		cut(t, s, former)
-		notes(t, s, realtime.DriverRoom("d1"), 1)
-		c, _ := back(t, s, former, "d1", dart)
-		notes(t, s, realtime.DriverRoom("d1"), 2)
-		require.Eventually(t, func() bool { return slices.Contains(receivedNotes(t, c), 2) }, realtimetest.Timeout, time.Millisecond)
-		for _, r := range c.Received() {
-			require.Len(t, r.Args, 1, r.Event)
+	inBubble(t, func(t *testing.T) {
+		s := recoverySite(t)
+		former := s.Driver(t, "d1", dart)
+		for range 2 {
+			cut(t, s, former)
+			notes(t, s, realtime.DriverRoom("d1"), 1)
+			c, _ := back(t, s, former, "d1", dart)
+			notes(t, s, realtime.DriverRoom("d1"), 2)
+			require.Eventually(t, func() bool { return slices.Contains(receivedNotes(t, c), 2) }, realtimetest.Timeout, time.Millisecond)
+			for _, r := range c.Received() {
+				require.Len(t, r.Args, 1, r.Event)
+			}
+			former = c
 		}
-		former = c
-	}
+	})
 }
 
 // An offer asks the client for no ack.

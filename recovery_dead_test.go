@@ -15,19 +15,20 @@ import (
 
 // A client whose connection is dead, which the server has not noticed, takes its place.
 func TestRecovery_DeadConnection(t *testing.T) {
-	t.Parallel()
-	s := recoverySite(t)
-	room := realtime.DriverRoom("d1")
-	former := s.Driver(t, "d1")
-	notes(t, s, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	former.Stall()
-	notes(t, s, room, 2)
-	c, hello := back(t, s, former, "d1")
-	recovers(t, c, hello, former, 2)
-	sockets, err := s.Realtime.Drivers().To(room).Sockets(t.Context())
-	require.NoError(t, err)
-	require.Len(t, sockets, 1)
+	inBubble(t, func(t *testing.T) {
+		s := recoverySite(t)
+		room := realtime.DriverRoom("d1")
+		former := s.Driver(t, "d1")
+		notes(t, s, room, 1)
+		require.Equal(t, 1, realtimetest.Expect(t, former, note))
+		former.Stall()
+		notes(t, s, room, 2)
+		c, hello := back(t, s, former, "d1")
+		recovers(t, c, hello, former, 2)
+		sockets, err := s.Realtime.Drivers().To(room).Sockets(t.Context())
+		require.NoError(t, err)
+		require.Len(t, sockets, 1)
+	})
 }
 
 // A client that loses the connection of its reconnect too gets its socket with the next attempt.

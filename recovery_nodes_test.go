@@ -108,52 +108,53 @@ func (c *nodes) cut(node int, client *realtimetest.Client) {
 }
 
 func TestRecoveryNodes_MissedEvents(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 3)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	other := c.servers[1].Driver(t, "d2")
-	for node := range c.servers {
-		c.emit(node, room, node)
-		require.Equal(t, node, realtimetest.Expect(t, former, note))
-	}
-	c.settle()
-	c.cut(0, former)
-	c.emit(0, room, 10)
-	c.emit(2, room, 12)
-	c.emit(1, room, 11)
-	c.emit(2, realtime.DriverRoom("d2"), 99)
-	client, hello := back(t, c.servers[1], former, "d1")
-	recovers(t, client, hello, former, 10, 12, 11)
-	require.Equal(t, 99, realtimetest.Expect(t, other, note))
-	for node := range c.servers {
-		c.emit(node, room, 20+node)
-	}
-	require.Eventually(t, func() bool { return len(receivedNotes(t, client)) == 6 }, realtimetest.Timeout, time.Millisecond)
-	require.Equal(t, []int{10, 12, 11, 20, 21, 22}, receivedNotes(t, client))
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 3)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		other := c.servers[1].Driver(t, "d2")
+		for node := range c.servers {
+			c.emit(node, room, node)
+			require.Equal(t, node, realtimetest.Expect(t, former, note))
+		}
+		c.settle()
+		c.cut(0, former)
+		c.emit(0, room, 10)
+		c.emit(2, room, 12)
+		c.emit(1, room, 11)
+		c.emit(2, realtime.DriverRoom("d2"), 99)
+		client, hello := back(t, c.servers[1], former, "d1")
+		recovers(t, client, hello, former, 10, 12, 11)
+		require.Equal(t, 99, realtimetest.Expect(t, other, note))
+		for node := range c.servers {
+			c.emit(node, room, 20+node)
+		}
+		require.Eventually(t, func() bool { return len(receivedNotes(t, client)) == 6 }, realtimetest.Timeout, time.Millisecond)
+		require.Equal(t, []int{10, 12, 11, 20, 21, 22}, receivedNotes(t, client))
 
-	// To a third node without an event in between, and home.
-	c.settle()
-	c.cut(1, client)
-	third, hello := back(t, c.servers[2], client, "d1")
-	recovers(t, third, hello, former)
-	c.settle()
-	c.cut(2, third)
-	c.emit(0, room, 30)
-	home, hello := back(t, c.servers[0], third, "d1")
-	recovers(t, home, hello, former, 30)
-	realtimetest.ExpectNone(t, other, note)
-	all, err := c.servers[1].Realtime.Drivers().To(room).Sockets(t.Context())
-	require.NoError(t, err)
-	require.Len(t, all, 1)
+		// To a third node without an event in between, and home.
+		c.settle()
+		c.cut(1, client)
+		third, hello := back(t, c.servers[2], client, "d1")
+		recovers(t, third, hello, former)
+		c.settle()
+		c.cut(2, third)
+		c.emit(0, room, 30)
+		home, hello := back(t, c.servers[0], third, "d1")
+		recovers(t, home, hello, former, 30)
+		realtimetest.ExpectNone(t, other, note)
+		all, err := c.servers[1].Realtime.Drivers().To(room).Sockets(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 1)
 
-	// The first ones are used up.
-	for _, old := range []*realtimetest.Client{former, client, third} {
-		again, hello := back(t, c.servers[1], old, "d1")
-		isNew(t, again, hello, former)
-		again.Close()
-	}
-	require.True(t, home.Connected())
+		// The first ones are used up.
+		for _, old := range []*realtimetest.Client{former, client, third} {
+			again, hello := back(t, c.servers[1], old, "d1")
+			isNew(t, again, hello, former)
+			again.Close()
+		}
+		require.True(t, home.Connected())
+	})
 }
 
 // A node that was killed is not asked, and one that does not answer is not waited for.
@@ -164,89 +165,93 @@ func TestRecoveryNodes_DeadNode(t *testing.T) {
 		"unknown": func(c *nodes) { c.adapters[0].Cut() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := newNodes(t, 3)
-			room := realtime.DriverRoom("d1")
-			former := c.servers[0].Driver(t, "d1")
-			quiet := c.servers[0].Driver(t, "d2")
-			c.emit(1, room, 1)
-			c.emit(0, room, 2)
-			require.Equal(t, 1, realtimetest.Expect(t, former, note))
-			require.Equal(t, 2, realtimetest.Expect(t, former, note))
-			c.settle()
-			former.Stall()
-			c.emit(0, room, 3)
-			c.emit(1, room, 4)
-			kill(c)
-			quiet.Drop()
-			former.Drop()
-			notes(t, c.servers[2], room, 5)
-			notes(t, c.servers[2], realtime.DriverRoom("d2"), 6)
-			time.Sleep(50 * time.Millisecond)
-			client, hello := back(t, c.servers[1], former, "d1")
-			recovers(t, client, hello, former, 3, 4, 5)
-			client, hello = back(t, c.servers[1], quiet, "d2")
-			recovers(t, client, hello, quiet, 6)
-			again, hello := back(t, c.servers[2], former, "d1")
-			isNew(t, again, hello, former)
+			inBubble(t, func(t *testing.T) {
+				c := newNodes(t, 3)
+				room := realtime.DriverRoom("d1")
+				former := c.servers[0].Driver(t, "d1")
+				quiet := c.servers[0].Driver(t, "d2")
+				c.emit(1, room, 1)
+				c.emit(0, room, 2)
+				require.Equal(t, 1, realtimetest.Expect(t, former, note))
+				require.Equal(t, 2, realtimetest.Expect(t, former, note))
+				c.settle()
+				former.Stall()
+				c.emit(0, room, 3)
+				c.emit(1, room, 4)
+				kill(c)
+				quiet.Drop()
+				former.Drop()
+				notes(t, c.servers[2], room, 5)
+				notes(t, c.servers[2], realtime.DriverRoom("d2"), 6)
+				time.Sleep(50 * time.Millisecond)
+				client, hello := back(t, c.servers[1], former, "d1")
+				recovers(t, client, hello, former, 3, 4, 5)
+				client, hello = back(t, c.servers[1], quiet, "d2")
+				recovers(t, client, hello, quiet, 6)
+				again, hello := back(t, c.servers[2], former, "d1")
+				isNew(t, again, hello, former)
+			})
 		})
 	}
 }
 
 // A node that dies while it waits whether the former connection still answers is not waited for any longer.
 func TestRecoveryNodes_DiesWhileAsked(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.settle()
-	former.Stall()
-	c.emit(1, room, 1)
-	asked := time.AfterFunc(300*time.Millisecond, func() { c.adapters[0].Cut() })
-	defer asked.Stop()
-	client, hello := back(t, c.servers[1], former, "d1")
-	recovers(t, client, hello, former, 1)
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.settle()
+		former.Stall()
+		c.emit(1, room, 1)
+		asked := time.AfterFunc(300*time.Millisecond, func() { c.adapters[0].Cut() })
+		defer asked.Stop()
+		client, hello := back(t, c.servers[1], former, "d1")
+		recovers(t, client, hello, former, 1)
+	})
 }
 
 // A node that shuts down leaves its clients to the others.
 func TestRecoveryNodes_Shutdown(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.emit(0, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	c.settle()
-	require.NoError(t, c.servers[0].Realtime.Shutdown(t.Context()))
-	former.Disconnected(t)
-	c.emit(1, room, 2)
-	client, hello := back(t, c.servers[1], former, "d1")
-	recovers(t, client, hello, former, 2)
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(0, room, 1)
+		require.Equal(t, 1, realtimetest.Expect(t, former, note))
+		c.settle()
+		require.NoError(t, c.servers[0].Realtime.Shutdown(t.Context()))
+		former.Disconnected(t)
+		c.emit(1, room, 2)
+		client, hello := back(t, c.servers[1], former, "d1")
+		recovers(t, client, hello, former, 2)
+	})
 }
 
 // A client whose former connection is dead, which its node has not noticed, takes its place. One that
 // still answers keeps it.
 func TestRecoveryNodes_DeadConnection(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.emit(0, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	c.settle()
-	stolen, hello := back(t, c.servers[1], former, "d1")
-	isNew(t, stolen, hello, former)
-	stolen.Close()
-	former.Stall()
-	c.emit(1, room, 2)
-	client, hello := back(t, c.servers[1], former, "d1")
-	recovers(t, client, hello, former, 2)
-	c.settle()
-	for _, s := range c.servers {
-		sockets, err := s.Realtime.Drivers().To(room).Sockets(t.Context())
-		require.NoError(t, err)
-		require.Len(t, sockets, 1)
-	}
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(0, room, 1)
+		require.Equal(t, 1, realtimetest.Expect(t, former, note))
+		c.settle()
+		stolen, hello := back(t, c.servers[1], former, "d1")
+		isNew(t, stolen, hello, former)
+		stolen.Close()
+		former.Stall()
+		c.emit(1, room, 2)
+		client, hello := back(t, c.servers[1], former, "d1")
+		recovers(t, client, hello, former, 2)
+		c.settle()
+		for _, s := range c.servers {
+			sockets, err := s.Realtime.Drivers().To(room).Sockets(t.Context())
+			require.NoError(t, err)
+			require.Len(t, sockets, 1)
+		}
+	})
 }
 
 // Whoever may not connect gets nothing, on whichever node, and of several only one recovers.
@@ -263,54 +268,57 @@ func TestRecoveryNodes_WhoMayNot(t *testing.T) {
 		return c, former
 	}
 	t.Run("a banned user", func(t *testing.T) {
-		t.Parallel()
-		c, former := away(t)
-		token := c.servers[0].Login("d1", realtime.UserDriver)
-		c.servers[0].Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: false})
-		for _, s := range c.servers {
-			_, err := s.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Recover(former))
-			require.ErrorContains(t, err, string(realtime.CodeUserInactive))
-		}
+		inBubble(t, func(t *testing.T) {
+			c, former := away(t)
+			token := c.servers[0].Login("d1", realtime.UserDriver)
+			c.servers[0].Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: false})
+			for _, s := range c.servers {
+				_, err := s.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Recover(former))
+				require.ErrorContains(t, err, string(realtime.CodeUserInactive))
+			}
+		})
 	})
 	t.Run("another user, session and namespace", func(t *testing.T) {
-		t.Parallel()
-		c, former := away(t)
-		s := c.servers[1]
-		client, hello := back(t, s, former, "d2")
-		isNew(t, client, hello, former)
-		s.Sessions.Set(realtime.Session{ID: "other", UserID: "d1"})
-		client, hello = back(t, s, former, "d1", realtimetest.Token(s.Tokens.Mint("d1", "other", time.Hour)))
-		isNew(t, client, hello, former)
-		s.Users.Set(realtime.User{ID: "d1", Type: realtime.UserPassenger, Active: true})
-		p, err := s.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(s.Login("d1", realtime.UserPassenger)), realtimetest.Recover(former))
-		require.NoError(t, err)
-		isNew(t, p, realtimetest.Expect(t, p, realtime.EventHello), former)
-		s.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
-		client, hello = back(t, s, former, "d1")
-		recovers(t, client, hello, former, 1)
+		inBubble(t, func(t *testing.T) {
+			c, former := away(t)
+			s := c.servers[1]
+			client, hello := back(t, s, former, "d2")
+			isNew(t, client, hello, former)
+			s.Sessions.Set(realtime.Session{ID: "other", UserID: "d1"})
+			client, hello = back(t, s, former, "d1", realtimetest.Token(s.Tokens.Mint("d1", "other", time.Hour)))
+			isNew(t, client, hello, former)
+			s.Users.Set(realtime.User{ID: "d1", Type: realtime.UserPassenger, Active: true})
+			p, err := s.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(s.Login("d1", realtime.UserPassenger)), realtimetest.Recover(former))
+			require.NoError(t, err)
+			isNew(t, p, realtimetest.Expect(t, p, realtime.EventHello), former)
+			s.Users.Set(realtime.User{ID: "d1", Type: realtime.UserDriver, Active: true})
+			client, hello = back(t, s, former, "d1")
+			recovers(t, client, hello, former, 1)
+		})
 	})
 	for _, dead := range []bool{false, true} {
 		t.Run(fmt.Sprint("several at once, node dead: ", dead), func(t *testing.T) {
-			t.Parallel()
-			c, former := away(t)
-			servers := c.servers
-			if dead {
-				c.kill(0)
-				servers = servers[1:]
-			}
-			token := c.servers[0].Login("d1", realtime.UserDriver)
-			var won atomic.Int32
-			var all sync.WaitGroup
-			for i := range 9 {
-				all.Go(func() {
-					client, err := servers[i%len(servers)].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Recover(former))
-					if err == nil && client.Recovered() {
-						won.Add(1)
-					}
-				})
-			}
-			all.Wait()
-			require.EqualValues(t, 1, won.Load())
+			inBubble(t, func(t *testing.T) {
+				c, former := away(t)
+				servers := c.servers
+				if dead {
+					c.kill(0)
+					servers = servers[1:]
+				}
+				token := c.servers[0].Login("d1", realtime.UserDriver)
+				var won atomic.Int32
+				var all sync.WaitGroup
+				for i := range 9 {
+					all.Go(func() {
+						client, err := servers[i%len(servers)].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Recover(former))
+						if err == nil && client.Recovered() {
+							won.Add(1)
+						}
+					})
+				}
+				all.Wait()
+				require.EqualValues(t, 1, won.Load())
+			})
 		})
 	}
 }
@@ -320,29 +328,30 @@ func TestRecoveryNodes_LocalEvents(t *testing.T) {
 	t.Parallel()
 	for _, dead := range []bool{false, true} {
 		t.Run(fmt.Sprint("node dead: ", dead), func(t *testing.T) {
-			t.Parallel()
-			c := newNodes(t, 2)
-			room := realtime.DriverRoom("d1")
-			var socket atomic.Pointer[realtime.Socket]
-			c.servers[0].Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error {
-				socket.Store(s)
-				return nil
+			inBubble(t, func(t *testing.T) {
+				c := newNodes(t, 2)
+				room := realtime.DriverRoom("d1")
+				var socket atomic.Pointer[realtime.Socket]
+				c.servers[0].Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error {
+					socket.Store(s)
+					return nil
+				})
+				former := c.servers[0].Driver(t, "d1")
+				require.Eventually(t, func() bool { return socket.Load() != nil }, realtimetest.Timeout, time.Millisecond)
+				c.settle()
+				former.Stall()
+				require.NoError(t, note.Emit(socket.Load(), 1))
+				require.NoError(t, note.Emit(c.servers[0].Realtime.Drivers().To(room).Local(), 2))
+				require.NoError(t, c.hub.Wait(t.Context()))
+				require.NoError(t, note.Emit(c.servers[1].Realtime.Drivers().To(room).Local(), 3))
+				c.emit(1, room, 4)
+				if dead {
+					c.kill(0)
+				}
+				former.Drop()
+				client, hello := back(t, c.servers[1], former, "d1")
+				recovers(t, client, hello, former, 1, 2, 4)
 			})
-			former := c.servers[0].Driver(t, "d1")
-			require.Eventually(t, func() bool { return socket.Load() != nil }, realtimetest.Timeout, time.Millisecond)
-			c.settle()
-			former.Stall()
-			require.NoError(t, note.Emit(socket.Load(), 1))
-			require.NoError(t, note.Emit(c.servers[0].Realtime.Drivers().To(room).Local(), 2))
-			require.NoError(t, c.hub.Wait(t.Context()))
-			require.NoError(t, note.Emit(c.servers[1].Realtime.Drivers().To(room).Local(), 3))
-			c.emit(1, room, 4)
-			if dead {
-				c.kill(0)
-			}
-			former.Drop()
-			client, hello := back(t, c.servers[1], former, "d1")
-			recovers(t, client, hello, former, 1, 2, 4)
 		})
 	}
 }
@@ -352,29 +361,30 @@ func TestRecoveryNodes_Rooms(t *testing.T) {
 	t.Parallel()
 	for _, dead := range []bool{false, true} {
 		t.Run(fmt.Sprint("node dead: ", dead), func(t *testing.T) {
-			t.Parallel()
-			vip, gone := realtime.NewRoom("vip", "1"), realtime.NewRoom("gone", "1")
-			c := newNodes(t, 2, func(o *realtime.Options) {
-				o.Recovery.Rooms = func(context.Context, *realtime.Socket, []realtime.Room) ([]realtime.Room, error) {
-					return []realtime.Room{vip}, nil
+			inBubble(t, func(t *testing.T) {
+				vip, gone := realtime.NewRoom("vip", "1"), realtime.NewRoom("gone", "1")
+				c := newNodes(t, 2, func(o *realtime.Options) {
+					o.Recovery.Rooms = func(context.Context, *realtime.Socket, []realtime.Room) ([]realtime.Room, error) {
+						return []realtime.Room{vip}, nil
+					}
+				})
+				d := c.servers[1].Realtime.Drivers()
+				former := c.servers[0].Driver(t, "d1")
+				former.Stall()
+				c.emit(1, vip, 1) // it is not there yet
+				d.To(realtime.DriverRoom("d1")).Join(vip, gone)
+				require.NoError(t, c.hub.Wait(t.Context()))
+				c.emit(1, vip, 2)
+				c.emit(0, vip, 3)
+				c.emit(0, gone, 4)
+				c.settle()
+				if dead {
+					c.kill(0)
 				}
+				former.Drop()
+				client, hello := back(t, c.servers[1], former, "d1")
+				recovers(t, client, hello, former, 2, 3)
 			})
-			d := c.servers[1].Realtime.Drivers()
-			former := c.servers[0].Driver(t, "d1")
-			former.Stall()
-			c.emit(1, vip, 1) // it is not there yet
-			d.To(realtime.DriverRoom("d1")).Join(vip, gone)
-			require.NoError(t, c.hub.Wait(t.Context()))
-			c.emit(1, vip, 2)
-			c.emit(0, vip, 3)
-			c.emit(0, gone, 4)
-			c.settle()
-			if dead {
-				c.kill(0)
-			}
-			former.Drop()
-			client, hello := back(t, c.servers[1], former, "d1")
-			recovers(t, client, hello, former, 2, 3)
 		})
 	}
 }
@@ -411,16 +421,17 @@ func TestRecoveryNodes_Incomplete(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c := newNodes(t, 3)
-			former := c.servers[0].Driver(t, "d1")
-			c.settle()
-			c.cut(0, former)
-			node := during(t, c)
-			client, hello := back(t, c.servers[node], former, "d1")
-			isNewAfterAll(t, client, hello)
-			c.emit(2, room, 77)
-			require.Equal(t, 77, realtimetest.Expect(t, client, note))
+			inBubble(t, func(t *testing.T) {
+				c := newNodes(t, 3)
+				former := c.servers[0].Driver(t, "d1")
+				c.settle()
+				c.cut(0, former)
+				node := during(t, c)
+				client, hello := back(t, c.servers[node], former, "d1")
+				isNewAfterAll(t, client, hello)
+				c.emit(2, room, 77)
+				require.Equal(t, 77, realtimetest.Expect(t, client, note))
+			})
 		})
 	}
 }
@@ -497,75 +508,79 @@ func (nobody) Answer(context.Context, realtime.ClusterMessage, func(realtime.Clu
 
 // A node that has started later takes the clients that were connected then and had nothing to miss before.
 func TestRecoveryNodes_LateNode(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.emit(1, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	c.start()
-	c.settle()
-	c.emit(1, room, 2)
-	require.Equal(t, 2, realtimetest.Expect(t, former, note))
-	former.Stall()
-	c.emit(0, room, 3)
-	client, hello := back(t, c.servers[2], former, "d1")
-	recovers(t, client, hello, former, 3)
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(1, room, 1)
+		require.Equal(t, 1, realtimetest.Expect(t, former, note))
+		c.start()
+		c.settle()
+		c.emit(1, room, 2)
+		require.Equal(t, 2, realtimetest.Expect(t, former, note))
+		former.Stall()
+		c.emit(0, room, 3)
+		client, hello := back(t, c.servers[2], former, "d1")
+		recovers(t, client, hello, former, 3)
+	})
 }
 
 // A node that has started later knows from the others what nodes that have died before had emitted.
 func TestRecoveryNodes_FormerNode(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.emit(1, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	c.kill(1)
-	c.start()
-	c.settle()
-	c.cut(0, former)
-	c.emit(0, room, 2)
-	client, hello := back(t, c.servers[2], former, "d1")
-	recovers(t, client, hello, former, 2)
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(1, room, 1)
+		require.Equal(t, 1, realtimetest.Expect(t, former, note))
+		c.kill(1)
+		c.start()
+		c.settle()
+		c.cut(0, former)
+		c.emit(0, room, 2)
+		client, hello := back(t, c.servers[2], former, "d1")
+		recovers(t, client, hello, former, 2)
+	})
 }
 
 // A session that was replaced on another node may have the socket.
 func TestRecoveryNodes_ReplacedSession(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	former := c.servers[0].Driver(t, "d1")
-	c.settle()
-	c.cut(0, former)
-	s := c.servers[0]
-	s.Sessions.Set(realtime.Session{ID: "second", UserID: "d1"})
-	s.Publish(t, realtime.SessionRefreshed{UserID: "d1", OldSessionID: realtimetest.SessionID("d1"), NewSessionID: "second"})
-	require.NoError(t, c.hub.Wait(t.Context()))
-	client, hello := back(t, c.servers[1], former, "d1", realtimetest.Token(s.Tokens.Mint("d1", "second", time.Hour)))
-	require.True(t, *hello.Recovered)
-	require.Equal(t, former.ID(), client.ID())
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		former := c.servers[0].Driver(t, "d1")
+		c.settle()
+		c.cut(0, former)
+		s := c.servers[0]
+		s.Sessions.Set(realtime.Session{ID: "second", UserID: "d1"})
+		s.Publish(t, realtime.SessionRefreshed{UserID: "d1", OldSessionID: realtimetest.SessionID("d1"), NewSessionID: "second"})
+		require.NoError(t, c.hub.Wait(t.Context()))
+		client, hello := back(t, c.servers[1], former, "d1", realtimetest.Token(s.Tokens.Mint("d1", "second", time.Hour)))
+		require.True(t, *hello.Recovered)
+		require.Equal(t, former.ID(), client.ID())
+	})
 }
 
 // An admin keeps the trips that they watch.
 func TestRecoveryNodes_Admin(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	former := c.servers[0].Admin(t, "a1")
-	_, err := realtimetest.Call(t.Context(), former, realtime.AdminTripJoin, realtime.TripRef{TripID: "t1"})
-	require.NoError(t, err)
-	c.settle()
-	former.Stall()
-	trip := c.servers[1].Realtime.Admin().To(realtime.TripRoom("t1"))
-	require.NoError(t, note.Emit(trip, 1))
-	require.NoError(t, c.hub.Wait(t.Context()))
-	c.kill(0)
-	former.Drop()
-	client, err := c.servers[1].Dial(t.Context(), realtime.NamespaceAdmin, realtimetest.Token(c.servers[0].Login("a1", realtime.UserAdmin)), realtimetest.Recover(former))
-	require.NoError(t, err)
-	require.True(t, client.Recovered())
-	require.NoError(t, note.Emit(trip, 2))
-	require.Equal(t, 1, realtimetest.Expect(t, client, note))
-	require.Equal(t, 2, realtimetest.Expect(t, client, note))
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		former := c.servers[0].Admin(t, "a1")
+		_, err := realtimetest.Call(t.Context(), former, realtime.AdminTripJoin, realtime.TripRef{TripID: "t1"})
+		require.NoError(t, err)
+		c.settle()
+		former.Stall()
+		trip := c.servers[1].Realtime.Admin().To(realtime.TripRoom("t1"))
+		require.NoError(t, note.Emit(trip, 1))
+		require.NoError(t, c.hub.Wait(t.Context()))
+		c.kill(0)
+		former.Drop()
+		client, err := c.servers[1].Dial(t.Context(), realtime.NamespaceAdmin, realtimetest.Token(c.servers[0].Login("a1", realtime.UserAdmin)), realtimetest.Recover(former))
+		require.NoError(t, err)
+		require.True(t, client.Recovered())
+		require.NoError(t, note.Emit(trip, 2))
+		require.Equal(t, 1, realtimetest.Expect(t, client, note))
+		require.Equal(t, 2, realtimetest.Expect(t, client, note))
+	})
 }
 
 // Emitters on all nodes, clients that come back to any of them, nodes that are killed, and nothing is lost, doubled or

@@ -40,27 +40,28 @@ func TestRecoveryInherit_Liar(t *testing.T) {
 		"too much":              {`"events":[` + strings.Repeat(`{"event":{"Args":["note",7,"LIAR--------1"]},"mark":"LIAR--------1","all":true},`, 300) + `{"event":{"Args":["note",7,"LIAR--------1"]},"mark":"LIAR--------1","all":true}],` + state, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			n := newNodes(t, 1)
-			l := &liar{adapter: n.hub.Node(), node: "LIAR--", emitted: true, log: []string{`"n":0,` + c.page}}
-			l.part = func(string) []string { return []string{`"n":0,"last":true`} }
-			require.NoError(t, l.adapter.Start(t.Context(), l))
-			t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
-			former := n.servers[0].Driver(t, "d1")
-			for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
-				break
-			}
-			n.kill(0)
-			fresh := n.start(func(o *realtime.Options) { o.Recovery.Events = 100 })
-			n.inherits(1)
-			client, hello := back(t, fresh, former, "d1")
-			if c.missed == nil {
-				require.False(t, *hello.Recovered)
-				require.Empty(t, receivedNotes(t, client))
-				return
-			}
-			require.True(t, *hello.Recovered)
-			require.Equal(t, c.missed, append([]int{}, receivedNotes(t, client)...))
+			inBubble(t, func(t *testing.T) {
+				n := newNodes(t, 1)
+				l := &liar{adapter: n.hub.Node(), node: "LIAR--", emitted: true, log: []string{`"n":0,` + c.page}}
+				l.part = func(string) []string { return []string{`"n":0,"last":true`} }
+				require.NoError(t, l.adapter.Start(t.Context(), l))
+				t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
+				former := n.servers[0].Driver(t, "d1")
+				for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
+					break
+				}
+				n.kill(0)
+				fresh := n.start(func(o *realtime.Options) { o.Recovery.Events = 100 })
+				n.inherits(1)
+				client, hello := back(t, fresh, former, "d1")
+				if c.missed == nil {
+					require.False(t, *hello.Recovered)
+					require.Empty(t, receivedNotes(t, client))
+					return
+				}
+				require.True(t, *hello.Recovered)
+				require.Equal(t, c.missed, append([]int{}, receivedNotes(t, client)...))
+			})
 		})
 	}
 }
@@ -68,56 +69,57 @@ func TestRecoveryInherit_Liar(t *testing.T) {
 // A client comes to a node that has begun after its former one had died, and after events that it has missed.
 // From there it goes on as from any node.
 func TestRecoveryParts_NewNode(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 3)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	other := c.servers[1].Driver(t, "d2")
-	for node := range c.servers {
-		c.emit(node, room, node)
-		require.Equal(t, node, realtimetest.Expect(t, former, note))
-	}
-	c.settle()
-	former.Stall()
-	c.emit(0, room, 10)
-	c.emit(1, room, 11)
-	c.kill(0)
-	former.Drop()
-	c.emit(2, room, 12)
-	c.kill(2)
-	c.emit(1, room, 13)
-	c.emit(1, realtime.DriverRoom("d2"), 99)
-	fresh := c.start()
-	client, hello := back(t, fresh, former, "d1")
-	recovers(t, client, hello, former, 10, 11, 12, 13)
-	require.Equal(t, 99, realtimetest.Expect(t, other, note))
-	c.emit(3, room, 20)
-	c.emit(1, room, 21)
-	for _, want := range []int{10, 11, 12, 13, 20, 21} {
-		require.Equal(t, want, realtimetest.Expect(t, client, note))
-	}
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 3)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		other := c.servers[1].Driver(t, "d2")
+		for node := range c.servers {
+			c.emit(node, room, node)
+			require.Equal(t, node, realtimetest.Expect(t, former, note))
+		}
+		c.settle()
+		former.Stall()
+		c.emit(0, room, 10)
+		c.emit(1, room, 11)
+		c.kill(0)
+		former.Drop()
+		c.emit(2, room, 12)
+		c.kill(2)
+		c.emit(1, room, 13)
+		c.emit(1, realtime.DriverRoom("d2"), 99)
+		fresh := c.start()
+		client, hello := back(t, fresh, former, "d1")
+		recovers(t, client, hello, former, 10, 11, 12, 13)
+		require.Equal(t, 99, realtimetest.Expect(t, other, note))
+		c.emit(3, room, 20)
+		c.emit(1, room, 21)
+		for _, want := range []int{10, 11, 12, 13, 20, 21} {
+			require.Equal(t, want, realtimetest.Expect(t, client, note))
+		}
 
-	// To the node that has helped, to another new one, and home.
-	c.settle()
-	c.cut(3, client)
-	c.emit(3, room, 30)
-	second, hello := back(t, c.servers[1], client, "d1")
-	recovers(t, second, hello, former, 30)
-	c.settle()
-	c.cut(1, second)
-	c.emit(3, room, 40)
-	c.emit(1, room, 41)
-	third, hello := back(t, c.start(), second, "d1")
-	recovers(t, third, hello, former, 40, 41)
-	c.settle()
-	c.cut(4, third)
-	c.emit(1, room, 50)
-	home, hello := back(t, c.servers[3], third, "d1")
-	recovers(t, home, hello, former, 50)
-	realtimetest.ExpectNone(t, other, note)
-	all, err := c.servers[1].Realtime.Drivers().To(room).Sockets(t.Context())
-	require.NoError(t, err)
-	require.Len(t, all, 1)
+		// To the node that has helped, to another new one, and home.
+		c.settle()
+		c.cut(3, client)
+		c.emit(3, room, 30)
+		second, hello := back(t, c.servers[1], client, "d1")
+		recovers(t, second, hello, former, 30)
+		c.settle()
+		c.cut(1, second)
+		c.emit(3, room, 40)
+		c.emit(1, room, 41)
+		third, hello := back(t, c.start(), second, "d1")
+		recovers(t, third, hello, former, 40, 41)
+		c.settle()
+		c.cut(4, third)
+		c.emit(1, room, 50)
+		home, hello := back(t, c.servers[3], third, "d1")
+		recovers(t, home, hello, former, 50)
+		realtimetest.ExpectNone(t, other, note)
+		all, err := c.servers[1].Realtime.Drivers().To(room).Sockets(t.Context())
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+	})
 }
 
 // A client that has received a part of a part goes on where it has stopped, on any node.
@@ -126,32 +128,33 @@ func TestRecoveryParts_BreaksAgain(t *testing.T) {
 	for received := range 5 {
 		for _, to := range []string{"the same node", "the node that has helped"} {
 			t.Run(fmt.Sprint(received, " received, to ", to), func(t *testing.T) {
-				t.Parallel()
-				c := newNodes(t, 2)
-				room := realtime.DriverRoom("d1")
-				former := c.servers[0].Driver(t, "d1")
-				c.emit(1, room, 0)
-				require.Equal(t, 0, realtimetest.Expect(t, former, note))
-				c.settle()
-				former.Stall()
-				c.emit(0, room, 1)
-				c.emit(1, room, 2)
-				c.kill(0)
-				former.Drop()
-				fresh := c.start()
-				c.settle()
-				client, hello := back(t, fresh, former, "d1")
-				recovers(t, client, hello, former, 1, 2)
-				c.emit(1, room, 3)
-				c.emit(2, room, 4)
-				for _, want := range []int{1, 2, 3, 4} {
-					require.Equal(t, want, realtimetest.Expect(t, client, note))
-				}
-				c.settle()
-				c.cut(2, client)
-				on := map[string]*realtimetest.Server{"the same node": fresh, "the node that has helped": c.servers[1]}[to]
-				again, hello := backFrom(t, on, client, "d1", append([]string{former.Offset()}, offsetsOf(t, client)...)[received])
-				recovers(t, again, hello, former, append([]int(nil), []int{1, 2, 3, 4}[received:]...)...)
+				inBubble(t, func(t *testing.T) {
+					c := newNodes(t, 2)
+					room := realtime.DriverRoom("d1")
+					former := c.servers[0].Driver(t, "d1")
+					c.emit(1, room, 0)
+					require.Equal(t, 0, realtimetest.Expect(t, former, note))
+					c.settle()
+					former.Stall()
+					c.emit(0, room, 1)
+					c.emit(1, room, 2)
+					c.kill(0)
+					former.Drop()
+					fresh := c.start()
+					c.settle()
+					client, hello := back(t, fresh, former, "d1")
+					recovers(t, client, hello, former, 1, 2)
+					c.emit(1, room, 3)
+					c.emit(2, room, 4)
+					for _, want := range []int{1, 2, 3, 4} {
+						require.Equal(t, want, realtimetest.Expect(t, client, note))
+					}
+					c.settle()
+					c.cut(2, client)
+					on := map[string]*realtimetest.Server{"the same node": fresh, "the node that has helped": c.servers[1]}[to]
+					again, hello := backFrom(t, on, client, "d1", append([]string{former.Offset()}, offsetsOf(t, client)...)[received])
+					recovers(t, again, hello, former, append([]int(nil), []int{1, 2, 3, 4}[received:]...)...)
+				})
 			})
 		}
 	}
@@ -180,47 +183,49 @@ func offsetsOf(t *testing.T, c *realtimetest.Client) (offsets []string) {
 
 // A node that had a gap asks those that had none.
 func TestRecoveryParts_Gap(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 3)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.emit(1, room, 1)
-	require.Equal(t, 1, realtimetest.Expect(t, former, note))
-	c.settle()
-	c.cut(0, former)
-	c.adapters[1].Cut()
-	notes(t, c.servers[2], room, 2)
-	c.gapIn(1)
-	c.emit(0, room, 3)
-	client, hello := back(t, c.servers[1], former, "d1")
-	recovers(t, client, hello, former, 2, 3)
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 3)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.emit(1, room, 1)
+		require.Equal(t, 1, realtimetest.Expect(t, former, note))
+		c.settle()
+		c.cut(0, former)
+		c.adapters[1].Cut()
+		notes(t, c.servers[2], room, 2)
+		c.gapIn(1)
+		c.emit(0, room, 3)
+		client, hello := back(t, c.servers[1], former, "d1")
+		recovers(t, client, hello, former, 2, 3)
+	})
 }
 
 // A part has attachments, and more events than a message.
 func TestRecoveryParts_Attachments(t *testing.T) {
-	t.Parallel()
-	c := newNodes(t, 2)
-	room := realtime.DriverRoom("d1")
-	former := c.servers[0].Driver(t, "d1")
-	c.settle()
-	c.cut(0, former)
-	to := c.servers[1].Realtime.Drivers().To(room)
-	require.NoError(t, to.EmitRaw("photo", realtime.Raw{Args: []json.RawMessage{json.RawMessage(`{"_placeholder":true,"num":0}`), json.RawMessage(`"text"`)}, Attachments: [][]byte{{1, 2, 3}}}))
-	for n := range 600 { // several messages
-		require.NoError(t, note.Emit(to, n))
-	}
-	c.kill(0)
-	client, hello := back(t, c.start(), former, "d1")
-	require.True(t, *hello.Recovered)
-	require.Equal(t, 601, *hello.Missed)
-	numbers := make([]int, 600)
-	for n := range numbers {
-		numbers[n] = n
-	}
-	require.Equal(t, numbers, receivedNotes(t, client))
-	i := slices.IndexFunc(client.Received(), func(e realtimetest.Received) bool { return e.Event == "photo" })
-	require.Equal(t, [][]byte{{1, 2, 3}}, client.Received()[i].Attachments)
-	require.JSONEq(t, `"text"`, string(client.Received()[i].Args[1]))
+	inBubble(t, func(t *testing.T) {
+		c := newNodes(t, 2)
+		room := realtime.DriverRoom("d1")
+		former := c.servers[0].Driver(t, "d1")
+		c.settle()
+		c.cut(0, former)
+		to := c.servers[1].Realtime.Drivers().To(room)
+		require.NoError(t, to.EmitRaw("photo", realtime.Raw{Args: []json.RawMessage{json.RawMessage(`{"_placeholder":true,"num":0}`), json.RawMessage(`"text"`)}, Attachments: [][]byte{{1, 2, 3}}}))
+		for n := range 600 { // several messages
+			require.NoError(t, note.Emit(to, n))
+		}
+		c.kill(0)
+		client, hello := back(t, c.start(), former, "d1")
+		require.True(t, *hello.Recovered)
+		require.Equal(t, 601, *hello.Missed)
+		numbers := make([]int, 600)
+		for n := range numbers {
+			numbers[n] = n
+		}
+		require.Equal(t, numbers, receivedNotes(t, client))
+		i := slices.IndexFunc(client.Received(), func(e realtimetest.Received) bool { return e.Event == "photo" })
+		require.Equal(t, [][]byte{{1, 2, 3}}, client.Received()[i].Attachments)
+		require.JSONEq(t, `"text"`, string(client.Received()[i].Args[1]))
+	})
 }
 
 // liar is a node that answers questions of other nodes, wrongly.
@@ -298,24 +303,25 @@ func TestRecoveryParts_Liar(t *testing.T) {
 		"too large":            {[]string{`"n":0,` + note(`"`+strings.Repeat("x", 3<<20)+`","LIAR--------0"`) + upto}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			n := newNodes(t, 1)
-			l := &liar{adapter: n.hub.Node(), node: "LIAR--"}
-			l.part = func(string) []string { return c.answers }
-			former := n.servers[0].Driver(t, "d1")
-			for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
-				break
-			}
-			n.kill(0)
-			require.NoError(t, l.adapter.Start(t.Context(), l))
-			t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
-			client, hello := back(t, n.start(), former, "d1")
-			if c.missed == nil {
-				require.False(t, *hello.Recovered)
-				require.Empty(t, receivedNotes(t, client))
-				return
-			}
-			recovers(t, client, hello, former, c.missed...)
+			inBubble(t, func(t *testing.T) {
+				n := newNodes(t, 1)
+				l := &liar{adapter: n.hub.Node(), node: "LIAR--"}
+				l.part = func(string) []string { return c.answers }
+				former := n.servers[0].Driver(t, "d1")
+				for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
+					break
+				}
+				n.kill(0)
+				require.NoError(t, l.adapter.Start(t.Context(), l))
+				t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
+				client, hello := back(t, n.start(), former, "d1")
+				if c.missed == nil {
+					require.False(t, *hello.Recovered)
+					require.Empty(t, receivedNotes(t, client))
+					return
+				}
+				recovers(t, client, hello, former, c.missed...)
+			})
 		})
 	}
 }
@@ -372,39 +378,40 @@ func (c *nodes) inherits(node int) {
 // While a node asks for what a client has missed, nothing that is sent to rooms of its former socket is queued for it: it may be a
 // new client in the end.
 func TestRecoveryParts_NewAfterAll(t *testing.T) {
-	t.Parallel()
-	team := realtime.NewRoom("team", "a")
-	back := func(o *realtime.Options) {
-		o.Recovery.Rooms = func(context.Context, *realtime.Socket, []realtime.Room) ([]realtime.Room, error) {
-			return []realtime.Room{team}, nil
+	inBubble(t, func(t *testing.T) {
+		team := realtime.NewRoom("team", "a")
+		back := func(o *realtime.Options) {
+			o.Recovery.Rooms = func(context.Context, *realtime.Socket, []realtime.Room) ([]realtime.Room, error) {
+				return []realtime.Room{team}, nil
+			}
 		}
-	}
-	n := newNodes(t, 1, back)
-	former := n.servers[0].Driver(t, "d1")
-	n.servers[0].Realtime.Drivers().To(realtime.DriverRoom("d1")).Join(team)
-	n.settle()
-	l := &liar{adapter: n.hub.Node(), node: "LIAR--"}
-	for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
-		break
-	}
-	n.kill(0)
-	asked := make(chan struct{}, 1)
-	answer := make(chan struct{})
-	l.part = func(string) []string {
-		asked <- struct{}{}
-		<-answer
-		return []string{`"n":0,"last":true`}
-	}
-	require.NoError(t, l.adapter.Start(t.Context(), l))
-	t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
-	fresh := n.start(back)
-	go func() {
-		<-asked
-		_ = note.Emit(fresh.Realtime.Drivers().To(team).Local().Latest("position"), 1)
-		close(answer)
-	}()
-	client, err := fresh.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(fresh.Login("d1", realtime.UserDriver)), realtimetest.Recover(former))
-	require.NoError(t, err)
-	require.False(t, *realtimetest.Expect(t, client, realtime.EventHello).Recovered)
-	realtimetest.ExpectNone(t, client, note)
+		n := newNodes(t, 1, back)
+		former := n.servers[0].Driver(t, "d1")
+		n.servers[0].Realtime.Drivers().To(realtime.DriverRoom("d1")).Join(team)
+		n.settle()
+		l := &liar{adapter: n.hub.Node(), node: "LIAR--"}
+		for _, l.record = range realtime.SharedSockets(n.servers[0].Realtime) {
+			break
+		}
+		n.kill(0)
+		asked := make(chan struct{}, 1)
+		answer := make(chan struct{})
+		l.part = func(string) []string {
+			asked <- struct{}{}
+			<-answer
+			return []string{`"n":0,"last":true`}
+		}
+		require.NoError(t, l.adapter.Start(t.Context(), l))
+		t.Cleanup(func() { _ = l.adapter.Close(context.Background()) })
+		fresh := n.start(back)
+		go func() {
+			<-asked
+			_ = note.Emit(fresh.Realtime.Drivers().To(team).Local().Latest("position"), 1)
+			close(answer)
+		}()
+		client, err := fresh.Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(fresh.Login("d1", realtime.UserDriver)), realtimetest.Recover(former))
+		require.NoError(t, err)
+		require.False(t, *realtimetest.Expect(t, client, realtime.EventHello).Recovered)
+		realtimetest.ExpectNone(t, client, note)
+	})
 }
