@@ -257,7 +257,7 @@ func TestUndecided_Delay(t *testing.T) {
 		srv.Users.Fail(errors.New("gone"))
 		token := srv.Login("d1", realtime.UserDriver)
 		var conns []*rawConn
-		for range 20 {
+		for range 40 {
 			conns = append(conns, openRaw(t, srv))
 			require.Empty(t, conns[len(conns)-1].send(t, connectPacket(realtime.NamespaceDrivers, token)))
 		}
