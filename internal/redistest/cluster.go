@@ -35,10 +35,11 @@ func StartCluster(t testing.TB) *Cluster {
 // add starts a server that is no member yet.
 func (c *Cluster) add(t testing.TB) *Process {
 	t.Helper()
-	bus, err := freePort()
+	bus, claim, err := freePort()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = claim.Close() })
 	p := StartProcess(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(bus), "--cluster-node-timeout", "3000")
 	c.nodes = append(c.nodes, p)
 	return p

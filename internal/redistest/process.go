@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 // interface. It keeps nothing on disk.
 type Process struct {
 	port  int
+	claim io.Closer // of the port, also while the server is killed
 	dir   string
 	conf  string // a configuration file; empty: none
 	flags []string
@@ -49,25 +51,35 @@ func NewProcess(dir string, flags ...string) (*Process, error) {
 func newProcess(dir, conf string, flags ...string) (*Process, error) {
 	p := &Process{dir: dir, conf: conf, flags: flags}
 	for try := 0; ; try++ {
-		port, err := freePort()
+		port, claim, err := freePort()
 		if err != nil {
 			return nil, err
 		}
-		p.port = port
+		p.port, p.claim = port, claim
 		if err = p.Start(); err == nil || try == 5 { // somebody else takes the port each time
 			return p, err
 		}
+		_ = claim.Close()
 	}
 }
 
-// freePort returns a port of the loopback interface that nobody uses just now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // it does not block
-	if err != nil {
-		return 0, err
+// freePort returns a port of the loopback interface that nobody listens on, below those that the system gives to
+// connections: a server that starts again finds it free. The claim, a UDP socket of the same number, keeps other
+// callers of freePort from it.
+func freePort() (port int, claim io.Closer, err error) {
+	for range 1000 {
+		port = 20_000 + rand.IntN(12_000) //nolint:gosec // it is no secret
+		addr := "127.0.0.1:" + strconv.Itoa(port)
+		if claim, err = net.ListenPacket("udp", addr); err != nil { //nolint:noctx // it does not block
+			continue
+		}
+		var l net.Listener
+		if l, err = net.Listen("tcp", addr); err == nil { //nolint:noctx // it does not block
+			return port, claim, l.Close()
+		}
+		_ = claim.Close()
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port, nil //nolint:errcheck,forcetypeassert // it is TCP
+	return 0, nil, err
 }
 
 // Addr returns the server's address, which a restart keeps.

@@ -44,18 +44,47 @@ func StartPulse(t testing.TB, ask func() bool) *Pulse {
 	return p
 }
 
+// StartOwnPulse starts a pulse of this process: whether it runs at all.
+func StartOwnPulse(t testing.TB) *Pulse {
+	t.Helper()
+	return StartPulse(t, func() bool { return true })
+}
+
 // Longest returns the longest time between two answers, of those that touch the period.
 func (p *Pulse) Longest(from, to time.Time) (longest time.Duration) {
+	for _, pause := range p.pauses(from, to) {
+		longest = max(longest, pause)
+	}
+	return longest
+}
+
+// InTime fails the test if more than a limit has passed since a time, for which long pauses do not count.
+func (p *Pulse) InTime(t testing.TB, since time.Time, limit time.Duration, what string) {
+	t.Helper()
+	now := time.Now()
+	took, paused := now.Sub(since), time.Duration(0)
+	for _, pause := range p.pauses(since, now) {
+		if pause > 4*pulseInterval {
+			paused += pause
+		}
+	}
+	if took > limit+paused {
+		t.Fatalf("%s: it took %v, more than %v, with pauses of %v", what, took, limit, paused)
+	}
+}
+
+// pauses returns the times between two answers that touch the period.
+func (p *Pulse) pauses(from, to time.Time) (pauses []time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := p.beats[0]
 	for _, beat := range append(slices.Clone(p.beats[1:]), time.Now()) {
 		if last.Before(to) && beat.After(from) {
-			longest = max(longest, beat.Sub(last))
+			pauses = append(pauses, beat.Sub(last))
 		}
 		last = beat
 	}
-	return longest
+	return pauses
 }
 
 // Red is a time during which a check returned errors, the first of which is Err.

@@ -19,9 +19,9 @@ func Bubble(t *testing.T, f func(t *testing.T)) {
 }
 
 // patience is how long Eventually waits. A loaded machine is slow.
-const patience = 30 * time.Second
+const patience = 90 * time.Second
 
-// Eventually waits until a condition holds. After 30 seconds it fails the test; what names
+// Eventually waits until a condition holds. After 90 seconds it fails the test; what names
 // the condition, or the fault.
 func Eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
@@ -39,6 +39,15 @@ func Within(d time.Duration, holds func() bool) bool {
 		}
 	}
 	return true
+}
+
+// Pass lets some time pass in many small steps, for what goes on beside the test: while the process does not run, on a
+// machine that is too busy, only a step of it passes.
+func Pass(d time.Duration) {
+	const steps = 50
+	for range steps {
+		time.Sleep(d / steps)
+	}
 }
 
 // Log is a log that a test reads. Its methods may be called concurrently.
