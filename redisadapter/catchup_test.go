@@ -4,6 +4,7 @@ package redisadapter_test
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,14 +17,19 @@ import (
 	"github.com/rodando/realtime/redisadapter"
 )
 
-// catchesUp makes a node catch up. What it returns reports whether it has.
+// catchesUp makes a node catch up. What it returns reports whether it has, however often it is called:
+// require.Never may call it once more when it has returned.
 func catchesUp(t *testing.T, p *peer) (has func() bool) {
 	t.Helper()
-	caught := make(chan error, 1)
-	go func() { caught <- p.CatchUp(t.Context()) }()
+	caught := make(chan struct{})
+	var err error
+	go func() {
+		defer close(caught)
+		err = p.CatchUp(t.Context())
+	}()
 	return func() bool {
 		select {
-		case err := <-caught:
+		case <-caught:
 			require.NoError(t, err)
 			return true
 		default:
@@ -130,9 +136,13 @@ func TestAdapter_CatchUp_SlowPath(t *testing.T) {
 		o.Namespaces = []string{realtime.NamespaceDrivers, realtime.NamespacePassengers, realtime.NamespaceAdmin}
 	})
 	p.Delay(oneWay)
-	p.Reset()
-	testkit.Eventually(t, "it is disconnected", func() bool { return b.Check(t.Context()) != nil })
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // one after the other, they take 7 s
-	defer cancel()
-	require.NoError(t, b.CatchUp(ctx))
+	err := errors.New("not tried")
+	for try := 0; try < 5 && err != nil; try++ { // a busy machine takes longer
+		p.Reset()
+		testkit.Eventually(t, "it is disconnected", func() bool { return b.Check(t.Context()) != nil })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // one after the other, they take 7 s
+		err = b.CatchUp(ctx)
+		cancel()
+	}
+	require.NoError(t, err)
 }

@@ -79,7 +79,7 @@ func TestRealRedis_DocumentedACL(t *testing.T) {
 				require.NoError(t, err)
 			}
 			driver.Drop()
-			time.Sleep(told)
+			testkit.Pass(told)
 			back, err := servers[0].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(servers[0].Login("d1", realtime.UserDriver)), realtimetest.Recover(driver))
 			require.NoError(t, err)
 			require.True(t, back.Recovered())

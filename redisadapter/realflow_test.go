@@ -58,7 +58,7 @@ const pause = 10 * time.Millisecond
 // startFlow starts two servers with those URLs of Redis, and their emits.
 func startFlow(t *testing.T, urls [2]string, change func(*redisadapter.Options)) *flow {
 	t.Helper()
-	f := &flow{stop: make(chan struct{}), process: redistest.StartPulse(t, func() bool { return true })}
+	f := &flow{stop: make(chan struct{}), process: redistest.StartOwnPulse(t)}
 	for i := range f.nodes {
 		n := &flowNode{name: string(rune('a' + i)), log: &testkit.Log{}}
 		f.nodes[i] = n

@@ -7,7 +7,6 @@ package redisadapter_test
 import (
 	"log/slog"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,9 +29,9 @@ func TestRealRedis_RecoveryWithoutMemory(t *testing.T) {
 			logged := func(o *realtime.Options) { o.Logger = slog.New(slog.NewTextHandler(log, nil)) }
 			here := recovering(t, options, nil, logged)
 			there := recovering(t, options, here, logged)
-			time.Sleep(told)
+			testkit.Pass(told)
 			first, second, third := here.Driver(t, "first"), here.Driver(t, "second"), here.Driver(t, "third")
-			time.Sleep(told)
+			testkit.Pass(told)
 			leave(t, here, first)
 			leave(t, here, second)
 

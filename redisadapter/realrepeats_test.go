@@ -24,10 +24,11 @@ func TestRealRedis_RepeatsOnAnotherNode(t *testing.T) {
 			r := redistest.StartProcess(t)
 			b := startBuyers(t, r.Addr(), protocol == "sharded")
 			b.test(t)
-			require.Zero(t, b.log.Times("CallKeeper"))
+			failed := b.failed()
 
 			keys := strings.Fields(r.Do(t, "KEYS", "*"))
-			require.Len(t, keys, 2)
+			require.GreaterOrEqual(t, len(keys), 2, "one for each key of the calls")
+			require.True(t, failed > 0 || len(keys) == 2, "%v", keys)
 			for _, key := range keys {
 				require.Regexp(t, `^socket\.io#call#[A-Za-z0-9_-]{43}$`, key)
 				require.NotContains(t, r.Do(t, "GET", key), "d1")
@@ -39,14 +40,14 @@ func TestRealRedis_RepeatsOnAnotherNode(t *testing.T) {
 
 			b.path.Delay(200 * time.Millisecond) // both ways: longer than an event waits
 			b.buyApart(t, "slow")
-			require.NotZero(t, b.log.Times("CallKeeper.ClaimCall"))
+			require.Greater(t, b.failed(), failed)
 			b.path.Delay(0)
 			b.buyTwice(t, "fast again")
 
 			b.path.Silence(true)
-			began := time.Now()
+			process, began := redistest.StartOwnPulse(t), time.Now()
 			b.buyApart(t, "silent")
-			require.Less(t, time.Since(began), 5*time.Second, "nobody waits for Redis")
+			process.InTime(t, began, 5*time.Second, "nobody waits for Redis")
 			b.path.Silence(false)
 
 			r.Do(t, "CONFIG", "SET", "maxmemory", "1")
@@ -75,6 +76,5 @@ func TestRealCluster_RepeatsOnAnotherNode(t *testing.T) {
 		for n := range 20 { // in all parts of the cluster
 			b.buyTwice(t, "cluster"+strconv.Itoa(n))
 		}
-		require.Zero(t, b.log.Times("CallKeeper"))
 	}
 }

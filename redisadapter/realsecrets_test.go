@@ -107,7 +107,7 @@ func wholeTrip(t *testing.T, servers [2]*realtimetest.Server) (driver *realtimet
 	require.NoError(t, err)
 
 	passenger.Drop()
-	time.Sleep(told)
+	testkit.Pass(told)
 	passenger, err = second.Dial(t.Context(), realtime.NamespacePassengers, realtimetest.Token(passengersToken), header, realtimetest.Recover(passenger))
 	require.NoError(t, err)
 	publish(

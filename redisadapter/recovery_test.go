@@ -125,7 +125,7 @@ func TestServers_Recovery(t *testing.T) {
 			for n := range 3 {
 				require.NoError(t, note.Emit(far, n+1))
 			}
-			time.Sleep(200 * time.Millisecond) // the events arrive while the client is away; later ones would come too
+			testkit.Pass(200 * time.Millisecond) // the events arrive while the client is away; later ones would come too
 			token := servers[0].Login("d1", realtime.UserDriver)
 			c, err := servers[0].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(token), realtimetest.Recover(former))
 			require.NoError(t, err)
@@ -158,14 +158,14 @@ func TestServers_RecoveryOnAnotherNode(t *testing.T) {
 			}
 			back := func(node int, former *realtimetest.Client) *realtimetest.Client {
 				t.Helper()
-				time.Sleep(told)
+				testkit.Pass(told)
 				c, err := servers[node].Dial(t.Context(), realtime.NamespaceDrivers, realtimetest.Token(servers[0].Login("d1", realtime.UserDriver)), realtimetest.Recover(former))
 				require.NoError(t, err)
 				require.True(t, c.Recovered())
 				require.Equal(t, former.ID(), c.ID())
 				return c
 			}
-			time.Sleep(told) // the nodes know each other
+			testkit.Pass(told) // the nodes know each other
 			former := servers[2].Driver(t, "d1")
 			for node := range servers {
 				emit(t, servers[node], node, "d1")
@@ -173,7 +173,7 @@ func TestServers_RecoveryOnAnotherNode(t *testing.T) {
 			}
 			former.Drop()
 			emit(t, servers[1], 11, "d1")
-			time.Sleep(told)
+			testkit.Pass(told)
 			emit(t, servers[2], 12, "d1")
 			c := back(0, former)
 			emit(t, servers[2], 13, "d1")
@@ -183,13 +183,13 @@ func TestServers_RecoveryOnAnotherNode(t *testing.T) {
 			c = back(2, c)
 			emit(t, servers[0], 14, "d1")
 			expect(t, c, 14)
-			time.Sleep(told)
+			testkit.Pass(told)
 
 			t.Cleanup(func() { path.Silence(false) })
 			path.Silence(true) // as if the node had been killed, which nobody knows yet
 			c.Drop()
 			emit(t, servers[0], 15, "d1")
-			time.Sleep(told) // until it has arrived
+			testkit.Pass(told) // until it has arrived
 			emit(t, servers[1], 16, "d1")
 			c = back(1, c)
 			emit(t, servers[0], 17, "d1")
@@ -219,7 +219,7 @@ func TestServers_RecoveryAfterAGap(t *testing.T) {
 					o.Recovery.Enabled = helped // otherwise it only emits
 				})
 				away, early, still, busy := s.Driver(t, "away"), s.Driver(t, "early"), s.Driver(t, "still"), s.Driver(t, "busy")
-				time.Sleep(told)
+				testkit.Pass(told)
 				leave(t, s, away)
 				leave(t, s, early)
 				emit(t, far, 1, "away", "early", "still", "busy")
@@ -234,7 +234,7 @@ func TestServers_RecoveryAfterAGap(t *testing.T) {
 				require.Zero(t, gaps.Load())
 				path.Refuse(false)
 				testkit.Eventually(t, "the gap is over", func() bool { return gaps.Load() > 0 && s.Realtime.Check(t.Context()) == nil })
-				time.Sleep(told)
+				testkit.Pass(told)
 				emit(t, far, 3, "away", "busy")
 				expect(t, busy, 3)
 
