@@ -124,19 +124,26 @@ func TestBus_Publish_ReturnsWithItsContext(t *testing.T) {
 	r := startRedis(t)
 	path := redistest.StartPath(t, r.Addr())
 	b := newBus(t, path.URL(), nil)
-	require.NoError(t, b.Publish(t.Context(), event("a", 1)))
-	path.Silence(true)
 	defer path.Silence(false)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // rueidis would look at the deadline alone
-	time.AfterFunc(20*time.Millisecond, cancel)
-	began := time.Now()
-	require.ErrorIs(t, b.Publish(ctx, event("a", 2)), context.Canceled)
-	require.Less(t, time.Since(began), time.Second)
-	fresh := newBus(t, path.URL(), nil)
-	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	require.ErrorIs(t, fresh.Publish(ctx, event("a", 2)), context.DeadlineExceeded, "while it connects, too")
-	require.Less(t, time.Since(began), time.Second)
+	connected, connecting := time.Hour, time.Hour
+	for try := 0; try < 5 && max(connected, connecting) >= time.Second; try++ { // a busy machine takes longer
+		path.Silence(false)
+		publishing(t, b, event("a", 1))
+		path.Silence(true)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour) // rueidis would look at the deadline alone
+		time.AfterFunc(20*time.Millisecond, cancel)
+		began := time.Now()
+		require.ErrorIs(t, b.Publish(ctx, event("a", 2)), context.Canceled)
+		connected = min(connected, time.Since(began))
+		fresh := newBus(t, path.URL(), nil)
+		ctx, cancel = context.WithTimeout(t.Context(), 20*time.Millisecond)
+		began = time.Now()
+		require.ErrorIs(t, fresh.Publish(ctx, event("a", 2)), context.DeadlineExceeded, "while it connects, too")
+		connecting = min(connecting, time.Since(began))
+		cancel()
+	}
+	require.Less(t, connected, time.Second)
+	require.Less(t, connecting, time.Second)
 }
 
 func TestBus_Close_EndsEverything(t *testing.T) {

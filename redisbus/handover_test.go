@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/rodando/realtime"
+	"github.com/rodando/realtime/internal/testkit"
 	"github.com/rodando/realtime/redisbus"
 )
 
@@ -82,7 +83,7 @@ func TestBus_BeforeHandover_EndsInTime(t *testing.T) {
 			t.Parallel()
 			r := startRedis(t)
 			first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
-			first.HandoverTimeout(quick)
+			first.HandoverTimeout(short)
 			var called atomic.Int64
 			first.BeforeHandover(func(ctx context.Context) {
 				called.Add(1)
@@ -106,7 +107,7 @@ func TestBus_BeforeHandover_EachHasItsTime(t *testing.T) {
 			t.Parallel()
 			r := startRedis(t)
 			first, second := newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "first" }), newBus(t, r.url(), func(o *redisbus.Options) { o.Name = "second" })
-			first.HandoverTimeout(quick)
+			first.HandoverTimeout(2 * short) // a busy machine does not call a function at once
 			errs := make(chan error, 100)
 			for _, register := range []func(func(context.Context)) func(){first.BeforeTakeover, first.BeforeHandover} {
 				register(f)
@@ -145,7 +146,7 @@ func TestBus_BeforeHandover_AnotherHandlerFails(t *testing.T) {
 	}
 	eventually(t, "one handler has handled the first event of each partition", func() bool { return len(server.all()) == 4 })
 	subscribe(t, second, got.handle)
-	time.Sleep(6 * quick) // two partitions are to be given back
+	testkit.Pass(6 * quick) // two partitions are to be given back
 	close(fail)
 	eventually(t, "the second node has its share", func() bool { return r.ownedBy("second") == 2 })
 	require.EqualValues(t, 2, called.Load())

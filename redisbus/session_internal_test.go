@@ -19,7 +19,7 @@ import (
 // noticed that. It has no client: a call to Redis would panic.
 func stoppedIn(t *testing.T, handler func(context.Context, realtime.Envelope) error) *session {
 	t.Helper()
-	b, err := New(Options{URL: "redis://127.0.0.1:1", Attempts: 1, HandlerTimeout: 10 * time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	b, err := New(Options{URL: "redis://127.0.0.1:1", Attempts: 1, HandlerTimeout: time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	s := &session{
 		b: b, m: newMember(b, make([]entryID, len(b.keys.all)), time.Now()), part: &b.keys.all[0],
@@ -32,28 +32,33 @@ func stoppedIn(t *testing.T, handler func(context.Context, realtime.Envelope) er
 			s.mu.Unlock()
 			return handler(ctx, e)
 		},
-		calls: hostcall.NewKind(hostcall.Limits{Timeout: 20 * time.Millisecond, Running: 1, Abandoned: 1, PerSource: 1}),
+		calls: hostcall.NewKind(hostcall.Limits{Timeout: time.Minute, Running: 1, Abandoned: 1, PerSource: 1}),
 	}}
 	return s
+}
+
+// hurry makes a session abandon its handler soon.
+func (s *session) hurry() {
+	s.b.opts.HandlerTimeout = 10 * time.Millisecond
+	s.b.subscriptions[0].calls = hostcall.NewKind(hostcall.Limits{Timeout: 20 * time.Millisecond, Running: 1, Abandoned: 1, PerSource: 1})
 }
 
 // Another node handles the event that this one was handling when it was stopped: it is not this
 // one's to set aside, however its handler ends.
 func TestSession_LeaseLost_SetsNothingAside(t *testing.T) {
 	t.Parallel()
-	for name, handler := range map[string]func(context.Context, realtime.Envelope) error{
-		"the handler fails": func(context.Context, realtime.Envelope) error { return errors.New("failed") },
-		"the handler is late": func(ctx context.Context, _ realtime.Envelope) error {
-			<-ctx.Done()
-			time.Sleep(100 * time.Millisecond)
-			return nil
-		},
+	for name, handler := range map[string]func(abandoned <-chan struct{}) error{
+		"the handler fails":   func(<-chan struct{}) error { return errors.New("failed") },
+		"the handler is late": func(abandoned <-chan struct{}) error { <-abandoned; return nil },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := stoppedIn(t, handler)
+			abandoned := make(chan struct{})
+			s := stoppedIn(t, func(context.Context, realtime.Envelope) error { return handler(abandoned) })
+			s.hurry()
 			fields := fieldsOf(realtime.Envelope{ID: "1", Name: "trip.started", Key: "t1", At: time.Now(), Data: []byte("{}")})
 			require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{1, 0}, fields: fields}))
+			close(abandoned)
 			require.Empty(t, s.acks.ids)
 			require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{2, 0}, begun: 1, fields: fields}), "nor is one begun again")
 			require.Equal(t, errStopped, s.handleEntry(entry{id: entryID{3, 0}, err: errTooLarge}), "or set aside unread")
@@ -94,8 +99,7 @@ func TestSession_Leaves_BeginsNothingAgain(t *testing.T) {
 func TestSession_LeavesDuringDelivery_AllHandlersAreCalled(t *testing.T) {
 	t.Parallel()
 	s := stoppedIn(t, nil)
-	s.b.opts.Attempts, s.b.opts.HandlerTimeout = 2, time.Minute
-	s.b.subscriptions[0].calls = hostcall.NewKind(hostcall.Limits{Timeout: time.Minute, Running: 1, Abandoned: 1, PerSource: 1})
+	s.b.opts.Attempts = 2
 	calls := 0
 	s.b.subscriptions[0].handler = func(context.Context, realtime.Envelope) error { calls++; return nil }
 	var leave context.CancelFunc
