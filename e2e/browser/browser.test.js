@@ -49,7 +49,7 @@ function use({ url, token, old, transports }) {
       const bytes = new Uint8Array([0, 1, 0x1e, 255]);
       socket.emit('conformance:echo', text, bytes.buffer, { deep: text }, (a, b, c) => {
         said.push(a === text && c.deep === text ? 'text' : `text ${a} ${c.deep}`, `bytes ${new Uint8Array(b).join()}`);
-        setTimeout(() => end(socket.connected ? 'still there' : 'gone'), 2_500);
+        setTimeout(() => end(socket.connected ? 'still there' : 'gone'), 4_000); // beyond a heartbeat that was not answered
       });
     });
   });
@@ -60,7 +60,7 @@ describe('in a browser', () => {
 
   before(async () => {
     [app, stranger] = [await site(), await site()];
-    server = await Dispatch.start(people(), ['-allow-eio3', '-legacy-query-token', '-echo', '-ping-interval', '700ms', '-ping-timeout', '700ms'], { WS_CORS_ORIGIN: app.origin });
+    server = await Dispatch.start(people(), ['-allow-eio3', '-legacy-query-token', '-echo', '-ping-interval', '700ms', '-ping-timeout', '2500ms'], { WS_CORS_ORIGIN: app.origin });
     browser = await launch();
   });
 

@@ -1,6 +1,7 @@
 // One running examples/dispatch, and its REST API.
 
 import { spawn } from 'node:child_process';
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
@@ -156,15 +157,23 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 /**
  * A port that nobody listens on, below those that the system gives to outgoing
  * connections: a server that restarts finds it free again, and no client that
- * tries in between gets connected to itself.
+ * tries in between gets connected to itself. Until this process ends, a UDP socket
+ * of the same number keeps other tests from it.
  */
 export async function freePort() {
   for (;;) {
     const port = 20_000 + Math.floor(Math.random() * 12_000);
+    const claim = createSocket('udp4').bind(port, '127.0.0.1').unref();
+    try {
+      await once(claim, 'listening');
+    } catch {
+      continue;
+    }
     const server = createServer().listen(port);
     try {
       await once(server, 'listening');
     } catch {
+      claim.close();
       continue;
     }
     server.close();

@@ -73,7 +73,7 @@ async function wholeTrip(world, { driver, passenger, admin }) {
 }
 
 scenario('the apps come back after an expiry', async (world) => {
-  const exp = inSeconds(3);
+  const exp = inSeconds(6);
   const set = await apps(world, world.server.url, (id) => tokenOf(id, { exp }));
   for (const c of set.all) {
     assert.match(await c.disconnected(), /^transport (close|error)$/);

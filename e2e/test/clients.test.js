@@ -115,7 +115,7 @@ describe('connect of clients/typescript', { concurrency: 4 }, () => {
 
   it('comes back with a new token when the old one has expired all the same', async () => {
     let renewals = 0;
-    const old = tokenOf('dora', { exp: inSeconds(3) });
+    const old = tokenOf('dora', { exp: inSeconds(6) });
     const app = start('/drivers', (renew) => {
       if (!renew) return old;
       if (renewals++ === 0) throw new Error('no network');

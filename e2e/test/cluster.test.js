@@ -156,7 +156,7 @@ class Scene {
 }
 
 /** Longer than instances need to tell each other of their sockets, in milliseconds. */
-const told = 1000;
+const told = 2500;
 
 /** Whether a client can recover. The others are of 3.1.3. */
 const canRecover = (c) => c.setting.version === '4.8.4';

@@ -84,7 +84,7 @@ scenario('one is refused, the others are not', async (world) => {
 });
 
 scenario('one token runs out: all of the connection comes back', async (world) => {
-  let token = tokenOf('paula', { exp: inSeconds(3) });
+  let token = tokenOf('paula', { exp: inSeconds(6) });
   const driver = world.as('diego', { multiplex });
   const passenger = world.as('paula', { multiplex, auth: (send) => send({ token }) });
   await driver.hello();

@@ -11,7 +11,7 @@ const flags = ['-allow-eio3', '-legacy-query-token', '-ping-interval', '2s', '-p
 const among = [...settings, ...recoveringSettings, ...legacySettings];
 
 /** Longer than instances need to tell each other of their sockets, in milliseconds. */
-const told = 1000;
+const told = 2500;
 
 /** Whether a client stores offsets. */
 const takesPart = ({ version }) => version.startsWith('4.');

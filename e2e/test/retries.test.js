@@ -44,7 +44,7 @@ const keyed = () => ({ ...online, idempotencyKey: randomUUID() });
 async function meet(world) {
   const network = await world.network();
   const admin = world.as('ana');
-  const driver = world.as('diego', { url: network.url, retries: 3, ackTimeout: 500 });
+  const driver = world.as('diego', { url: network.url, retries: 20, ackTimeout: 500 });
   for (const c of [admin, driver]) {
     await c.hello();
     await c.settled();
