@@ -104,7 +104,7 @@ func TestNetLink_MethodsThatPanic(t *testing.T) {
 				t.Run(fmt.Sprint(how, " in ", method, ", over another: ", over), func(t *testing.T) {
 					t.Parallel()
 					s, conns := startFaulty(t, over, func(set *setup) {
-						set.engine.PingInterval, set.engine.PingTimeout = 50*time.Millisecond, 2*time.Second
+						set.engine.PingInterval, set.engine.PingTimeout = 50*time.Millisecond, patience
 					})
 					sent, closed, probing := s.websocket(), s.websocket(), s.polling()
 					_, _ = s.dialWebSocket("EIO=4&transport=websocket&sid=" + probing.sid)

@@ -281,6 +281,20 @@ func serve(t testing.TB, set *setup, l net.Listener, dial func() (net.Conn, erro
 	return s
 }
 
+// over returns a ctx whose time is over: no client can have read the end by then, however busy the machine is.
+func over(t *testing.T) context.Context {
+	ctx, cancel := context.WithDeadline(t.Context(), time.Now())
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// shutdown calls Shutdown, which may not return.
+func (s *server) shutdown(ctx context.Context) <-chan error {
+	done := make(chan error, 1)
+	go func() { done <- s.Shutdown(ctx) }()
+	return done
+}
+
 // request makes a polling request and returns status and body.
 func (s *server) request(ctx context.Context, method, query string, body io.Reader) (int, string, error) {
 	r, err := http.NewRequestWithContext(ctx, method, "http://engine.test/?"+query, body)

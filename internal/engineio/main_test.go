@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 		// spare is the number of descriptors that Go itself opens, once: those of the
 		// netpoller.
 		const spare = 3
-		for range 50 {
+		for range 500 {
 			if descriptors() <= before+spare {
 				break
 			}

@@ -46,7 +46,7 @@ func returns(t *testing.T, what string, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		require.Fail(t, what+" hangs")
 	}
 }
@@ -69,7 +69,7 @@ func TestSession_SendThatOverflowsCallsNobody(t *testing.T) {
 	})
 	require.Equal(t, ReasonSlowConsumer, <-h.closed)
 	ss.abort(ReasonForcedClose) // once is enough
-	require.Eventually(t, func() bool { return ss.srv.Len() == 0 }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return ss.srv.Len() == 0 }, 20*time.Second, time.Millisecond)
 	require.Empty(t, h.closed)
 }
 
@@ -134,7 +134,7 @@ func TestSession_TimerCallsNobody(t *testing.T) {
 			ss.onTimer()
 			require.Equal(t, stateClosed, int(ss.state), name)
 		})
-		require.Eventually(t, func() bool { return ss.srv.Len() == 0 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return ss.srv.Len() == 0 }, 20*time.Second, time.Millisecond)
 	}
 }
 

@@ -3,7 +3,6 @@
 package engineio_test
 
 import (
-	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -46,7 +45,17 @@ func (w *waiting) fill(t *testing.T, conns []*wsClient, n int) {
 // responsive checks that everything that needs no handler of the host still works.
 func responsive(t *testing.T, s *server, old *wsClient) {
 	t.Helper()
-	began := time.Now()
+	fastest := time.Hour
+	for try := 0; try < 5 && fastest >= time.Second; try++ { // a busy machine takes longer
+		began := time.Now()
+		serves(s, old)
+		fastest = min(fastest, time.Since(began))
+	}
+	require.Less(t, fastest, time.Second)
+}
+
+// serves does all that needs no handler of the host.
+func serves(s *server, old *wsClient) {
 	for range 3 {
 		old.h.PingNow() // sends a ping; a second one only if the first was answered
 		old.expect("2")
@@ -62,7 +71,6 @@ func responsive(t *testing.T, s *server, old *wsClient) {
 	upgraded := polling.upgrade()
 	upgraded.send("4a")
 	upgraded.expect("4a")
-	require.Less(t, time.Since(began), time.Second)
 }
 
 // However many handlers wait, the messages, pongs, acks and handshakes of all other
@@ -72,6 +80,7 @@ func TestHandler_WaitingServesDelayNobody(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			w := &waiting{release: make(chan struct{})}
 			s := start(t, c, func(set *setup) {
+				set.engine.CloseTimeout = time.Hour // only ctx ends Shutdown
 				set.serve = func(h *handler) {
 					if len(h.in) > 0 {
 						w.serve(h)
@@ -97,11 +106,7 @@ func TestHandler_WaitingServesDelayNobody(t *testing.T) {
 			conns[0].h.PingNow()
 			conns[0].expect("2")
 
-			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-			defer cancel()
-			began := time.Now()
-			require.Error(t, s.Shutdown(ctx), "clients that stay were not cut off")
-			require.Less(t, time.Since(began), time.Second)
+			require.Error(t, receive(t, s.shutdown(over(t))), "clients that stay were not cut off")
 			require.EqualValues(t, waitingHandlers, w.inside.Load())
 			w.end()
 			testkit.Eventually(t, "handlers are left", func() bool { return w.inside.Load() == 0 })

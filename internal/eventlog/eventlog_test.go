@@ -592,7 +592,19 @@ func TestLog_InheritsBesideAnother(t *testing.T) {
 // A log may have very many events of its own when it inherits, and is locked meanwhile.
 func TestLog_InheritsBeforeMany(t *testing.T) {
 	t.Parallel()
+	fastest, heard := time.Hour, time.Duration(0)
+	for try := 0; try < 5 && fastest >= max(2*time.Second, heard); try++ { // a busy machine takes longer
+		hears, inherits := inheritsBeforeMany(t)
+		fastest, heard = min(fastest, inherits), max(heard, hears)
+	}
+	require.Less(t, fastest, max(2*time.Second, heard))
+}
+
+// inheritsBeforeMany returns how long it took a log to hear its own events, and then to inherit.
+func inheritsBeforeMany(t *testing.T) (hears, inherits time.Duration) {
+	t.Helper()
 	const own = 30_000
+	began := time.Now()
 	s := newSite(t, func(c *eventlog.Config[string]) { c.First, c.Budget = 1<<20, eventlog.NewBudget[string](1<<20, 1<<30) })
 	labels := map[string]string{}
 	from := []eventlog.Mark{{Emitter: eventlog.Emitter([]byte("NODE-0"))}, {Emitter: eventlog.Emitter([]byte("NODE-1"))}}
@@ -602,15 +614,17 @@ func TestLog_InheritsBeforeMany(t *testing.T) {
 		event := fmt.Sprint(i)
 		labels[event] = s.hear(eventlog.Step{Mark: *m, Before: m.At - 1}, event, "room")
 	}
-	began := time.Now()
+	hears = time.Since(began)
+	began = time.Now()
 	require.True(t, s.Inherit(nil, eventlog.State{}, func(e, label string) string {
 		if labels[e] == label {
 			delete(labels, e)
 		}
 		return e
 	}))
-	require.Less(t, time.Since(began), 2*time.Second)
+	inherits = time.Since(began)
 	require.Len(t, labels, 1, "the first one did not know of the other node")
+	return hears, inherits
 }
 
 // An event is in a page with the names of its rooms.

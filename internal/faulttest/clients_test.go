@@ -420,7 +420,7 @@ func TestServer_FaultsOfClients(t *testing.T) {
 	s := newTestServer(t, nil, func(o *realtime.Options) {
 		o.Compat.AllowEIO3 = true
 		o.Timeouts.PingInterval, o.Timeouts.PingTimeout = time.Second, 3*time.Second
-		o.Timeouts.Connect, o.Timeouts.Upgrade, o.Timeouts.Close = 3*time.Second, time.Second, 200*time.Millisecond
+		o.Timeouts.Connect, o.Timeouts.Upgrade, o.Timeouts.Close = 3*time.Second, 3*time.Second, 200*time.Millisecond
 	})
 	for name, attack := range attacks() {
 		t.Run(name, func(t *testing.T) {

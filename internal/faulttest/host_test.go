@@ -135,7 +135,10 @@ func newFaultyHost(t *testing.T, stage, mode string, configure ...func(o *realti
 	s := newTestServer(t, nil, append([]func(o *realtime.Options){func(o *realtime.Options) {
 		e.tokens, e.users, e.sessions = o.Tokens.(*realtimetest.Tokens), o.Users.(*realtimetest.Users), o.Sessions.(*realtimetest.Sessions)
 		o.Tokens, o.Users, o.Sessions, o.Trips, o.Parties, o.Drivers, o.Offers = e, e, e, e, e, e, e
-		o.Timeouts.Repo, o.Timeouts.Handler, o.Timeouts.UnavailableDelay = 500*time.Millisecond, time.Second, 50*time.Millisecond
+		o.Timeouts.Repo, o.Timeouts.Handler, o.Timeouts.UnavailableDelay = patience, patience, 50*time.Millisecond
+		if mode == "blocks" {
+			o.Timeouts.Repo, o.Timeouts.Handler = 500*time.Millisecond, time.Second
+		}
 		o.Limits.RepoConcurrency = 4
 		o.Timeouts.SweepInterval = 100 * time.Millisecond
 		o.Timeouts.Close = 200 * time.Millisecond
@@ -281,7 +284,10 @@ func TestServer_FaultsOfHandlers(t *testing.T) {
 			release := make(chan struct{})
 			var calls atomic.Int64
 			s := newTestServer(t, nil, func(o *realtime.Options) {
-				o.Timeouts.Handler = time.Second
+				o.Timeouts.Handler = patience
+				if never {
+					o.Timeouts.Handler = time.Second
+				}
 				o.Timeouts.Close = 200 * time.Millisecond
 				o.Limits.QueuedEvents = 50
 				free := realtime.Rate{PerSecond: -1}

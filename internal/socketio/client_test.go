@@ -399,7 +399,7 @@ func (c *client) next() packet {
 	select {
 	case p := <-c.in:
 		return p
-	case <-time.After(5 * time.Second):
+	case <-time.After(20 * time.Second):
 		require.Fail(c.t, "nothing arrived")
 	}
 	return packet{}

@@ -33,12 +33,12 @@ func TestConn_RefusedConnectThatOverflows(t *testing.T) {
 		}()
 		select {
 		case <-answered:
-		case <-time.After(5 * time.Second):
+		case <-time.After(20 * time.Second):
 			require.FailNow(t, "the POST hangs")
 		}
 		c.read <- struct{}{}
 		<-c.closed
 		<-ended
-		require.Eventually(t, func() bool { return s.live.Load() == 0 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { return s.live.Load() == 0 }, 20*time.Second, time.Millisecond)
 	}
 }

@@ -205,15 +205,19 @@ func TestPacket_ParseStopsEarly(t *testing.T) {
 	for _, head := range []string{"2", "5", "0/", "2/n,"} {
 		b := []byte(head + strings.Repeat("1", 8<<20))
 		var p Packet
-		start := time.Now()
-		for range 1000 {
-			if p.Parse(b, testLimits) == nil {
-				t.Fatal("accepted")
+		fastest := time.Hour
+		for try := 0; try < 10 && fastest > time.Second/10; try++ { // a busy machine takes longer
+			start := time.Now()
+			for range 1000 {
+				if p.Parse(b, testLimits) == nil {
+					t.Fatal("accepted")
+				}
 			}
+			fastest = min(fastest, time.Since(start))
 		}
 		// Reading all of it would take seconds; not reading it takes microseconds.
-		if d := time.Since(start); d > time.Second/10 {
-			t.Errorf("%s...: %v for 1000 packets", head, d)
+		if fastest > time.Second/10 {
+			t.Errorf("%s...: %v for 1000 packets", head, fastest)
 		}
 	}
 }
