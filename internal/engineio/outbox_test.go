@@ -289,8 +289,8 @@ func TestSession_CorkJoinsWrites(t *testing.T) {
 		ws.h.Cork()
 		for i := range 10 {
 			ws.h.Send(text(strconv.Itoa(i)))
+			synctest.Wait() // nothing is being written
 		}
-		synctest.Wait() // nothing is being written
 		ws.h.Uncork()
 		b := make([]byte, 1000)
 		n, err := ws.conn.Read(b) // a pipe returns one write at a time
