@@ -68,7 +68,7 @@ func newProcess(dir, conf string, flags ...string) (*Process, error) {
 // callers of freePort from it.
 func freePort() (port int, claim io.Closer, err error) {
 	for range 1000 {
-		port = 20_000 + rand.IntN(12_000) //nolint:gosec // it is no secret
+		port = 20_000 + rand.IntN(12_000)
 		addr := "127.0.0.1:" + strconv.Itoa(port)
 		if claim, err = net.ListenPacket("udp", addr); err != nil { //nolint:noctx // it does not block
 			continue
