@@ -257,6 +257,7 @@ func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 		l := &limitRecorder{}
 		srv := realtimetest.NewServer(t, l.options, func(o *realtime.Options) { o.Limits.Connections = 1 })
 		for range 5 { // no key: the websocket handshake fails
+			synctest.Wait() // the answer comes before the server has counted it out
 			r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, srv.URL()+realtime.Path+"?EIO=4&transport=websocket", nil)
 			require.NoError(t, err)
 			r.Header.Set("Connection", "Upgrade")
@@ -266,6 +267,7 @@ func TestServer_FailedConnectionsAreCountedOut(t *testing.T) {
 			require.NoError(t, res.Body.Close())
 			require.Equal(t, http.StatusBadRequest, res.StatusCode)
 		}
+		synctest.Wait()
 		status, _ := openSession(t, srv, "polling")
 		require.Equal(t, http.StatusOK, status)
 		time.Sleep(20 * time.Second) // it entered no namespace
