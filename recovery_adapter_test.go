@@ -110,35 +110,34 @@ func TestRecoveryNodes_LeavesASilentNode(t *testing.T) {
 
 // A node that begins hears of a third one from a node that is behind.
 func TestRecoveryNodes_HearOfBehind(t *testing.T) {
-	inBubble(t, func(t *testing.T) {
-		c := newNodes(t, 1)
-		a, slow := c.odd()
-		room := realtime.DriverRoom("d1")
-		former := slow.Driver(t, "d1")
-		c.settle()
-		time.Sleep(1100 * time.Millisecond)
-		// The slow node has not yet handled the next event when the third node begins.
-		hold := make(chan struct{})
-		f := func(m realtime.ClusterMessage) {
-			if m.Op == realtime.OpBroadcast {
-				<-hold
-			}
+	t.Parallel()
+	c := newNodes(t, 1)
+	a, slow := c.odd()
+	room := realtime.DriverRoom("d1")
+	former := slow.Driver(t, "d1")
+	c.settle()
+	time.Sleep(1100 * time.Millisecond)
+	// The slow node has not yet handled the next event when the third node begins.
+	hold := make(chan struct{})
+	f := func(m realtime.ClusterMessage) {
+		if m.Op == realtime.OpBroadcast {
+			<-hold
 		}
-		a.hold.Store(&f)
-		notes(t, c.servers[0], room, 1)
-		// The third node hears of the slow one's state first.
-		b, third := c.oddHeld(func(m realtime.ClusterMessage) bool { return m.From == c.adapters[0].Peer().ID })
-		time.Sleep(1300 * time.Millisecond)
-		close(b)
-		time.Sleep(100 * time.Millisecond)
-		former.Drop()
-		time.Sleep(150 * time.Millisecond)
-		client, hello := back(t, third, former, "d1")
-		close(hold)
-		if *hello.Recovered {
-			require.Equal(t, []int{1}, receivedNotes(t, client), "recovered")
-		}
-	})
+	}
+	a.hold.Store(&f)
+	notes(t, c.servers[0], room, 1)
+	// The third node hears of the slow one's state first.
+	b, third := c.oddHeld(func(m realtime.ClusterMessage) bool { return m.From == c.adapters[0].Peer().ID })
+	time.Sleep(1300 * time.Millisecond)
+	close(b)
+	time.Sleep(100 * time.Millisecond)
+	former.Drop()
+	time.Sleep(150 * time.Millisecond)
+	client, hello := back(t, third, former, "d1")
+	close(hold)
+	if *hello.Recovered {
+		require.Equal(t, []int{1}, receivedNotes(t, client), "recovered")
+	}
 }
 
 // oddHeld starts a node whose messages that which selects wait.
