@@ -265,7 +265,7 @@ func (ns *Namespace) catchUp(ctx context.Context, s *Socket, h *handshake) (miss
 		ns.rt.hostFailed("Options.Recovery.Rooms", err, "namespace", ns.name)
 	}
 	part, whole := ns.rt.peerSockets.part(ctx, s, h.former, join)
-	if err != nil || !whole || !ns.rt.hearsAll() {
+	if err != nil || !whole || !ns.rt.hearsAll() || ns.changedHands(s, h.former) {
 		_, _, _ = s.inner.Catch(false, nil)
 		return nil, nil
 	}
@@ -278,7 +278,36 @@ func (ns *Namespace) catchUp(ctx context.Context, s *Socket, h *handshake) (miss
 		s.Join(leave...)
 		return nil, nil
 	}
+	for _, r := range join {
+		if id, trip := tripOf(r.name); trip && ns.rt.publisher.trips.Ended(id) {
+			s.Leave(r) // its end was among the events that were missed
+		}
+	}
 	return missed, &events
+}
+
+// changedHands reports whether another driver may have had a trip of this one while their client was away. What was
+// sent to the trip's room meanwhile is not for this one.
+func (ns *Namespace) changedHands(s *Socket, former *socketio.Away) bool {
+	if ns.name != NamespaceDrivers {
+		return false
+	}
+	lost := time.Now().Add(-ns.lostFor(former))
+	for _, r := range former.Rooms {
+		id, trip := tripOf(r.Name)
+		if trip && ns.rt.publisher.trips.Interrupted(id, s.Identity().UserID, lost) {
+			return true
+		}
+	}
+	return false
+}
+
+// lostFor returns how long ago a client was lost, or, if its node was, how long ago that was heard.
+func (ns *Namespace) lostFor(former *socketio.Away) time.Duration {
+	if former.Here() {
+		return ns.inner.Left(former)
+	}
+	return time.Since(former.Lost)
 }
 
 // recovery knows which login sessions were replaced lately. Its methods may be called concurrently.

@@ -283,10 +283,7 @@ func (p *peerSockets) part(ctx context.Context, s *Socket, former *socketio.Away
 	if !lacks || !ok {
 		return nil, ok
 	}
-	heard := time.Since(former.Lost)
-	if former.Here() {
-		heard = s.ns.inner.Left(former)
-	}
+	heard := s.ns.lostFor(former)
 	for tries, node := range nodes {
 		if tries == partTries {
 			break

@@ -601,6 +601,63 @@ func TestRecovery_Admin(t *testing.T) {
 	})
 }
 
+// An admin who was away when a trip ended receives that, and is not in its room any more.
+func TestRecovery_AdminOfATripThatEnded(t *testing.T) {
+	t.Parallel()
+	s := recoverySite(t)
+	s.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: "d1", VehicleID: "v", At: time.Now()})
+	former := s.Admin(t, "a1")
+	_, err := realtimetest.Call(t.Context(), former, realtime.AdminTripJoin, realtime.TripRef{TripID: "t1"})
+	require.NoError(t, err)
+	former.Drop()
+	admin := s.Realtime.Admin()
+	require.Eventually(t, func() bool { n, _ := admin.All().Count(t.Context()); return n == 0 }, realtimetest.Timeout, time.Millisecond)
+	s.Publish(t, realtime.TripCompleted{TripID: "t1", PassengerID: "p1", DriverID: "d1", Currency: "USD", At: time.Now()})
+	require.NoError(t, note.Emit(admin.To(realtime.AdminDriversRoom), 1))
+	c, err := s.Dial(t.Context(), realtime.NamespaceAdmin, realtimetest.Token(s.Login("a1", realtime.UserAdmin)), realtimetest.Recover(former))
+	require.NoError(t, err)
+	require.True(t, c.Recovered())
+	require.Equal(t, "t1", realtimetest.Expect(t, c, realtime.EventTripCompleted).TripID)
+	realtimetest.Expect(t, c, realtime.EventHello)
+	require.Eventually(t, func() bool { n, _ := admin.To(realtime.TripRoom("t1")).Count(t.Context()); return n == 0 }, realtimetest.Timeout, time.Millisecond)
+}
+
+// A driver whose trip another driver had while they were away does not get what was sent to that one: the client
+// connects as a new one. If the trip was theirs all the time, it recovers.
+func TestRecovery_TripOfAnotherDriverMeanwhile(t *testing.T) {
+	t.Parallel()
+	assign := func(t *testing.T, s *realtimetest.Server, driver string) {
+		s.Publish(t, realtime.DriverAssigned{TripID: "t1", PassengerID: "p1", DriverID: driver, VehicleID: "v", At: time.Now()})
+	}
+	for name, c := range map[string]struct {
+		meanwhile []string
+		recovers  bool
+	}{
+		"the same driver":           {nil, true},
+		"the same driver, again":    {[]string{"d1"}, true},
+		"another driver, and again": {[]string{"d2", "d1"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := recoverySite(t)
+			former := s.Driver(t, "d1")
+			assign(t, s, "d2")
+			assign(t, s, "d1")
+			realtimetest.Expect(t, former, realtime.EventDriverAssigned)
+			cut(t, s, former)
+			for _, driver := range c.meanwhile {
+				assign(t, s, driver)
+			}
+			notes(t, s, realtime.TripRoom("t1"), 7)
+			client, hello := back(t, s, former, "d1")
+			require.Equal(t, c.recovers, *hello.Recovered)
+			if !c.recovers {
+				realtimetest.ExpectNone(t, client, note)
+			}
+		})
+	}
+}
+
 // A client that was ended on purpose does not get its socket back.
 func TestRecovery_EndedOnPurpose(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

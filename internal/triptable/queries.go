@@ -104,6 +104,20 @@ func (t *Table) HasLeft(id string, who Person, since time.Time) bool {
 	return r.driver == "" && slices.Contains(r.otherDrivers(""), who.ID)
 }
 
+// Interrupted reports whether a driver has not had a trip all the time since then, according to when the events of
+// the trip happened: another driver was assigned, this one was released, or no driver was found.
+func (t *Table) Interrupted(id, driver string, since time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, after := t.trips[id], since.UnixMicro()
+	if r == nil {
+		return false
+	}
+	other := func(f Fact) bool { return f.At > after && f.Driver != driver }
+	released := func(f Fact) bool { return f.At > after && (f.Driver == driver || f.Driver == "") }
+	return r.suspended > after || slices.ContainsFunc(r.assigns, other) || slices.ContainsFunc(r.releases, released)
+}
+
 // SetAside sets a trip's driver aside, because the host's lookup, called shortly after since,
 // does not return the trip for that driver. It does nothing if the trip's people have changed
 // since then. A driver who is set aside does not belong in the trip's room. The driver still

@@ -488,3 +488,30 @@ func TestTable_SameEventSameMoves(t *testing.T) {
 		})
 	}
 }
+
+// TestTable_Interrupted: a driver who has had a trip all the time since then is told from one who has it again.
+func TestTable_Interrupted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		happens func(w *world)
+		want    bool
+	}{
+		"nothing":                   {func(*world) {}, false},
+		"assigned again":            {func(w *world) { w.assign("t1", "d1", "p1", w.at(20)) }, false},
+		"another driver":            {func(w *world) { w.assign("t1", "d2", "p1", w.at(20)) }, true},
+		"another one before":        {func(w *world) { w.assign("t1", "d2", "p1", w.at(9)) }, false},
+		"released":                  {func(w *world) { w.release("t1", "as1", "d1", w.at(20)) }, true},
+		"released, nobody named":    {func(w *world) { w.release("t1", "as1", "", w.at(20)) }, true},
+		"another one released":      {func(w *world) { w.release("t1", "as2", "d2", w.at(20)) }, false},
+		"no driver found":           {func(w *world) { w.say(triptable.Suspends, "t1", "p1", w.at(20)) }, true},
+		"no driver found, before":   {func(w *world) { w.say(triptable.Suspends, "t1", "p1", w.at(4)) }, false},
+		"another event of the trip": {func(w *world) { w.say(triptable.Opens, "t1", "p1", w.at(20)) }, false},
+	} {
+		w := newWorld()
+		w.accept("t1", "as1", "d1", w.at(5))
+		c.happens(w)
+		w.accept("t1", "as3", "d1", w.at(30))
+		require.Equal(t, c.want, w.Interrupted("t1", "d1", w.at(10)), name)
+		require.False(t, w.Interrupted("t2", "d1", w.at(10)), "a trip that nobody knows")
+	}
+}
