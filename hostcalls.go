@@ -64,7 +64,6 @@ type hostCalls struct {
 	unreachable            *hostcall.Kind                 // Options.Unreachable
 	recovery               *hostcall.Kind                 // Options.Recovery.Rooms
 	request, roomChanged   *hostcall.Kind                 // the adapter
-	serverAsks             *hostcall.Kind                 // handlers of OnServerAsk
 	catchUp                *hostcall.Kind                 // CatchUpAdapter.CatchUp
 	claims                 *hostcall.Kind                 // Claimer.Claim and Unclaim
 	callAsks, callStores   *hostcall.Kind                 // CallKeeper: what a client may wait for, and the acks
@@ -113,7 +112,6 @@ func (h *hostCalls) init(rt *Server) {
 	h.unreachable = few(many, abandonedEvents)
 	h.bus = untimed(1<<16, 1024)
 	h.request = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
-	h.serverAsks = hostcall.NewKind(hostcall.Limits{Timeout: o.Timeouts.Handler, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.catchUp = hostcall.NewKind(hostcall.Limits{Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.claims = hostcall.NewKind(hostcall.Limits{Timeout: adapterTimeout, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	h.callAsks = hostcall.NewKind(hostcall.Limits{Timeout: callPatience, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})

@@ -102,6 +102,7 @@ type Namespace struct {
 	inner *socketio.Namespace
 
 	authorizes *hostcall.Kind  // calls of NamespaceOptions.Authorize
+	answering  *hostcall.Kind  // calls of handlers of OnServerAsk
 	listening  *hostcall.Queue // calls of listeners
 
 	interceptors *interceptors

@@ -284,7 +284,9 @@ func (o *offers) report(of *offer, r receipts.Report) {
 		if r.Devices || o.elsewhere(of) {
 			reason = UndeliveredNoReceipt
 		}
-		o.unreachable(of, reason)
+		if !o.unreachable(of, reason) {
+			return // another node does both
+		}
 		o.publish(of, r.Kind, AssignmentUndelivered{
 			TripID: of.tripID, AssignmentID: of.assignmentID, DriverID: of.driverID, Reason: reason, At: at,
 		})
@@ -324,20 +326,31 @@ func (o *offers) publishOnce(env Envelope) error {
 }
 
 // unreachable calls Options.Unreachable, and does not wait for it, unless it was called before. It tells the other
-// nodes at once: one of them publishes the report too if the bus takes longer than takeOver.
-func (o *offers) unreachable(of *offer, reason UndeliveredReason) {
+// nodes at once: one of them publishes the report too if the bus takes longer than takeOver. It returns false if it was
+// not called and this node ends.
+func (o *offers) unreachable(of *offer, reason UndeliveredReason) (ok bool) {
 	f := o.rt.opts.Unreachable
-	if f == nil || !of.missed.CompareAndSwap(false, true) {
-		return
+	if f == nil || of.missed.Load() {
+		return true
+	}
+	release, ok := o.rt.host.unreachable.Hold()
+	if !ok {
+		return false
+	}
+	if !of.missed.CompareAndSwap(false, true) {
+		release()
+		return true
 	}
 	defer o.share(of.assignmentID, sharedOffer{Missed: true})
 	e := MissedEvent{Event: EventAssignmentOffered.name, EventID: of.eventID, Payload: of.payload, Reason: reason, ExpiresAt: of.expires}
 	go func() {
+		defer release()
 		err := hostcall.Run(o.rt.ctx, o.rt.host.unreachable, func(ctx context.Context) error { f(ctx, of.driverID, e); return nil })
 		if err != nil && o.rt.ctx.Err() == nil {
 			o.rt.hostFailed("Unreachable", err, "user", of.driverID)
 		}
 	}()
+	return true
 }
 
 // MissedEvent is an event that no device of its user has received in time.

@@ -116,7 +116,9 @@ func (o *offers) shareAll() {
 				m.Received = &sharedReceipt{s.First.Device, receivedBy[s.First.By]}
 			}
 			for _, k := range s.Told {
-				m.Told = append(m.Told, int(k))
+				if k != receipts.Undelivered || m.Missed || o.rt.opts.Unreachable == nil { // a node that ends leaves it to another one
+					m.Told = append(m.Told, int(k))
+				}
 			}
 			o.share(s.ID, m)
 		}

@@ -315,6 +315,7 @@ func (rt *Server) addLocked(name string, o NamespaceOptions, around *interceptor
 		answerers: map[string]func(context.Context, Raw) (any, error){},
 	}
 	ns.authorizes = hostcall.NewKind(rt.opts.clientCallLimits(rt.opts.Timeouts.Repo))
+	ns.answering = hostcall.NewKind(hostcall.Limits{Timeout: rt.opts.Timeouts.Handler, Running: 1024, Abandoned: 64, Again: abandonAgain, Inspect: inspect})
 	ns.listening = rt.queue(listenerQueue, rt.opts.Timeouts.Handler, "OnServerEmit", nil)
 	hooks := socketio.Hooks{Anonymous: o.Anonymous, Connect: ns.connect, Event: ns.dispatch, Wake: ns.woken, Overflow: ns.overflow, Disconnect: ns.disconnected, Panic: ns.onPanic}
 	if rt.peerSockets.claimer != nil {

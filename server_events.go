@@ -27,7 +27,7 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 // result is encoded as JSON; if it does not marshal or is too large for the adapter, or the handler
 // returns an error, panics, or does not return within Timeouts.Handler, an error is logged and the
 // answer is null.
-// The handler may be called concurrently, and not in the order of the events. OnServerAsk panics
+// The handler may be called concurrently, and not in the order of the events. Shutdown waits for it. OnServerAsk panics
 // if ns or f is nil, and if the name is one that ServerEmit refuses.
 func (ns *Namespace) OnServerAsk(event string, f func(ctx context.Context, args Raw) (any, error)) {
 	ns.mustHear("OnServerAsk", event, f != nil)
@@ -63,7 +63,7 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 
 // ServerAsk sends an event to the other nodes and returns what their OnServerAsk handlers
 // answer, in no order: one Raw with one argument for each node, null for a node without such a
-// handler or whose handler failed. A Node server answers by the ack of its listener. This node
+// handler, whose handler failed, or that is about to end. A Node server answers by the ack of its listener. This node
 // does not ask itself. ServerAsk blocks until every node has answered. If ctx ends before that,
 // or a node cannot answer, it returns the answers so far and an error. The error also says that
 // an argument does not marshal, or what ServerEmit says of the name. It panics if ns is nil.
@@ -137,7 +137,12 @@ func (ns *Namespace) answerServer(ctx context.Context, e *Raw) *Raw {
 	if f == nil {
 		return &null
 	}
-	answer, err := hostcall.Do(ctx, ns.rt.host.serverAsks, nil, func(ctx context.Context) (json.RawMessage, error) {
+	release, ok := ns.answering.Hold()
+	if !ok {
+		return &null
+	}
+	defer release()
+	answer, err := hostcall.Do(ctx, ns.answering, nil, func(ctx context.Context) (json.RawMessage, error) {
 		v, err := f(ctx, Raw{Args: args, Attachments: e.Attachments})
 		if err != nil {
 			return nil, err

@@ -32,6 +32,8 @@ import (
 //   - the events that were published meanwhile are delivered, the other nodes receive them too,
 //     and the subscription to the bus ends. Publish on the server's own bus returns ErrClosed
 //     from now on, and not earlier;
+//   - calls of Options.Unreachable, OnServerAsk and OnServerEmit return. No further ones begin: another node
+//     reports the offers that nobody has received, and answers to ServerAsk are null;
 //   - another node confirms that it knows the users of this one, whom it publishes as disconnected
 //     if they do not come back, and the trips of which this one has handled events. While none
 //     answers, because Redis is away for instance, this takes up to 10 seconds; then this node
@@ -113,7 +115,7 @@ func (rt *Server) end(ctx context.Context) error {
 	})
 	rt.cancelHandlers()
 	_ = most(rt.waitForHooks)
-	errs = append(errs, most(rt.stopBus), most(requests), most(rt.waitForHooks))
+	errs = append(errs, most(rt.stopBus), most(requests), most(rt.lastCalls))
 	errs = append(errs, unfinished("acks not known to the other nodes", most(rt.peerCalls.wait)))
 	errs = append(errs, unfinished("presence not published", most(rt.handOver))) // without a subscription: what another node handles it can correct
 	errs = append(errs, unfinished("a node that has begun lacks events for Recovery", most(rt.peerSockets.logsSent)))
@@ -176,6 +178,21 @@ func (rt *Server) waitForHooks(ctx context.Context) error {
 			errs = append(errs, unfinished("OnDisconnect of "+ns.name+" still runs", h.calls.Wait(ctx)))
 		}
 		errs = append(errs, unfinished("OnServerEmit of "+ns.name+" still runs", ns.listening.Wait(ctx)))
+	})
+	return errors.Join(errs...)
+}
+
+// lastCalls is waitForHooks, and waits for the calls of OnServerAsk and of Options.Unreachable too. Further ones that other
+// nodes or the time of an offer cause do not begin: another node reports the offer.
+func (rt *Server) lastCalls(ctx context.Context) error {
+	rt.host.unreachable.Close()
+	rt.each(func(ns *Namespace) {
+		ns.answering.Close()
+		ns.listening.Close()
+	})
+	errs := []error{rt.waitForHooks(ctx), unfinished("Options.Unreachable still runs", rt.host.unreachable.Wait(ctx))}
+	rt.each(func(ns *Namespace) {
+		errs = append(errs, unfinished("OnServerAsk of "+ns.name+" still runs", ns.answering.Wait(ctx)))
 	})
 	return errors.Join(errs...)
 }

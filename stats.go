@@ -139,7 +139,7 @@ func (rt *Server) Stats() Stats {
 			Name: ns.name, Sockets: byTransport(ns.inner.Count()), Rooms: ns.inner.Rooms(),
 		})
 		st.Abandoned[HostCallAuthorize] += ns.authorizes.Abandoned()
-		st.Abandoned[HostCallListener] += ns.listening.Abandoned()
+		st.Abandoned[HostCallListener] += ns.listening.Abandoned() + ns.answering.Abandoned()
 		for _, h := range ns.disconnectHooks() {
 			st.Abandoned[HostCallDisconnect] += h.calls.Abandoned()
 		}
@@ -165,8 +165,7 @@ func byTransport(polling, websocket int) map[Transport]int {
 // abandoned returns how many calls of h are abandoned. Each HostCall has an entry.
 func (h *hostCalls) abandoned() map[HostCall]int {
 	n := map[HostCall]int{
-		HostCallHandler: 0, HostCallDisconnect: 0, HostCallAuthorize: 0,
-		HostCallListener: h.serverAsks.Abandoned(),
+		HostCallHandler: 0, HostCallDisconnect: 0, HostCallAuthorize: 0, HostCallListener: 0,
 		HostCallTokens:   h.verify.Abandoned(),
 		HostCallUsers:    h.sweep.users.abandoned(),
 		HostCallSessions: h.sweep.sessions.abandoned(),

@@ -50,7 +50,8 @@ type Kind struct {
 	abandoned  int
 	raised     int                    // how often Limits.Again raised the limit of abandoned calls
 	lastLate   time.Time              // when a call was last abandoned
-	unfinished int                    // calls that have not returned, abandoned ones included
+	unfinished int                    // calls that have not returned, abandoned ones included, and holds
+	closed     bool                   // Close was called
 	idle       chan struct{}          // closed when unfinished becomes 0; nil unless Wait waits for that
 	shares     [levels]map[any]*share // by source, and by group
 	spare      [levels][]*share       // shares without calls, for the next sources and groups
@@ -283,6 +284,11 @@ func acquire(ctx *Context, slots chan struct{}) bool {
 // doneLocked removes a call from the counts.
 func (k *Kind) doneLocked(t *ticket) {
 	k.forgetLocked(t)
+	k.finishedLocked()
+}
+
+// finishedLocked counts a call or a hold out.
+func (k *Kind) finishedLocked() {
 	if k.unfinished--; k.unfinished == 0 && k.idle != nil {
 		close(k.idle)
 		k.idle = nil
@@ -328,8 +334,33 @@ func (k *Kind) Abandoned() int {
 	return k.abandoned
 }
 
-// Wait waits until every call has returned, abandoned ones included, or until ctx
-// ends; then it returns ctx.Err().
+// Hold makes Wait wait for a call that is about to begin, until release is called. ok is false after
+// Close: then the call must not begin.
+func (k *Kind) Hold() (release func(), ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return nil, false
+	}
+	k.unfinished++
+	return k.release, true
+}
+
+func (k *Kind) release() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.finishedLocked()
+}
+
+// Close makes Hold return false from now on.
+func (k *Kind) Close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+}
+
+// Wait waits until every call has returned, abandoned ones included, and every hold is released, or
+// until ctx ends; then it returns ctx.Err().
 func (k *Kind) Wait(ctx context.Context) error {
 	k.mu.Lock()
 	if k.unfinished == 0 {

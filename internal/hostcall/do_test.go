@@ -373,3 +373,25 @@ func TestDo_TimesOutEachAtItsTime(t *testing.T) {
 		require.NoError(t, k.Wait(t.Context()))
 	})
 }
+
+// Wait waits for what is held as for a call, and nothing can be held after Close. Calls still can be made.
+func TestKind_Hold(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		k := newKind(1, 1)
+		release, ok := k.Hold()
+		require.True(t, ok)
+		k.Close()
+		_, ok = k.Hold()
+		require.False(t, ok)
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, k.Wait(short), context.DeadlineExceeded)
+		time.AfterFunc(time.Second, func() {
+			require.NoError(t, hostcall.Run(t.Context(), k, func(context.Context) error { return nil }))
+			release()
+		})
+		began := time.Now()
+		require.NoError(t, k.Wait(t.Context()))
+		require.Equal(t, time.Second, time.Since(began))
+	})
+}

@@ -41,6 +41,7 @@ type Queue struct {
 	made        uint64        // calls started
 	madeAtCheck uint64        // value of made when checkOverdue was scheduled
 	slow        chan struct{} // closed when a call is overdue, replaced when one returns that is not abandoned
+	closed      bool          // Close was called
 	stalled     bool          // the running call is overdue, and no more calls may be abandoned
 	stalledAt   time.Time     // since when
 	abandoned   int
@@ -83,10 +84,13 @@ func (q *Queue) AddThen(f func()) (wait func(), ok bool) {
 }
 
 // Add appends f to the queue without blocking. It reports false when the queue is
-// full, or stalled by a call that is overdue: then f is dropped.
+// closed, full, or stalled by a call that is overdue: then f is dropped.
 func (q *Queue) Add(f func()) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if q.closed {
+		return false
+	}
 	if q.stalled || len(q.calls)-q.head >= q.cfg.Size {
 		q.dropped++
 		q.watchLocked()
@@ -120,6 +124,13 @@ func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.calls) - q.head
+}
+
+// Close makes the queue drop, without a report, what is added from now on.
+func (q *Queue) Close() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
 }
 
 // Wait waits until the calls that were added before it have returned or were

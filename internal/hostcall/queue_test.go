@@ -215,3 +215,18 @@ func TestQueue_CallsAgain(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A closed queue makes the calls that it has, and drops further ones without a report.
+func TestQueue_Close(t *testing.T) {
+	testkit.Bubble(t, func(t *testing.T) {
+		q := newQueue(4, 1)
+		made := make(chan int, 4)
+		require.True(t, q.Add(func() { time.Sleep(time.Second / 2); made <- 1 }))
+		q.Close()
+		require.False(t, q.Add(func() { made <- 2 }))
+		require.NoError(t, q.Wait(t.Context()))
+		time.Sleep(3 * time.Second)
+		require.Len(t, made, 1)
+		require.Zero(t, q.drops())
+	})
+}
