@@ -33,7 +33,9 @@ import (
 // Server.Check calls it, and if it implements AdapterReporter, Server.Stats does. If it implements DirectPublisher, an emit costs less.
 // With a CatchUpAdapter a trip keeps its order on a node that was stopped. With a Claimer clients recover on all nodes, and with a CallKeeper an event with an idempotencyKey is handled once on all of them.
 type Adapter interface {
-	// Start begins receiving: from now on the adapter calls node. It is called once.
+	// Start begins receiving: from now on the adapter calls node. A further call returns an error and
+	// changes nothing: two servers were given one adapter. If Start returns an error, it has released
+	// what it had taken, and the server does not call Close.
 	Start(ctx context.Context, node Node) error
 	// Publish hands a message to all other nodes. It must not wait for the
 	// network: the caller is on a hot path. The server logs an error and does not publish the

@@ -41,7 +41,7 @@ type Server struct {
 	sampled  *logsample.Handler
 	origins  *origin.Policy
 	adapter  Adapter
-	// adapterClosed is set before Shutdown closes the adapter.
+	// adapterClosed is set before Shutdown closes the adapter, and if its Start has failed.
 	adapterClosed atomic.Bool
 	stopping      atomic.Bool // set when Shutdown begins
 	// clustered says that there may be other nodes.
@@ -238,8 +238,7 @@ func (rt *Server) startEngine() {
 
 // subscribe connects the server to the bus and to the other nodes.
 func (rt *Server) subscribe() error {
-	// The adapter gets rt.ctx, which ends before it is closed; the call itself has the timeout of setup.
-	if err := hostcall.Run(rt.ctx, rt.host.setup, func(context.Context) error { return rt.adapter.Start(rt.ctx, node{rt}) }); err != nil {
+	if err := hostcall.Run(rt.ctx, rt.host.setup, rt.startAdapter); err != nil {
 		return errorf("starting the adapter: %w", hostcall.Original(err))
 	}
 	if rt.opts.Bus == nil {
@@ -262,6 +261,16 @@ func (rt *Server) subscribe() error {
 	}
 	rt.memoryBus, rt.subscription, rt.unsubscribe = to.memory, to.subscription, to.cancel
 	return nil
+}
+
+// startAdapter starts the adapter with rt.ctx, which ends before the adapter is closed. An adapter that
+// returns an error is not closed: it may be the one of another server.
+func (rt *Server) startAdapter(context.Context) error {
+	err := rt.adapter.Start(rt.ctx, node{rt})
+	if err != nil {
+		rt.adapterClosed.Store(true)
+	}
+	return err
 }
 
 // busSubscription is the server's subscription to its bus.

@@ -121,8 +121,9 @@ func (rt *Server) end(ctx context.Context) error {
 	errs = append(errs, unfinished("a node that has begun lacks events for Recovery", most(rt.peerSockets.logsSent)))
 	rt.cancel()
 	errs = append(errs, unfinished("messages not handed to the adapter", rt.host.cluster.Wait(ctx)))
-	rt.adapterClosed.Store(true)
-	errs = append(errs, unfinished("adapter not closed", rt.await(ctx, rt.adapter.Close)))
+	if !rt.adapterClosed.Swap(true) {
+		errs = append(errs, unfinished("adapter not closed", rt.await(ctx, rt.adapter.Close)))
+	}
 	_ = rt.host.trace.Wait(ctx) // the queue logs the calls that it drops
 	rt.wheel.Close()
 	rt.sampled.Flush(ctx)

@@ -204,6 +204,25 @@ func testAdapterPanic(t *testing.T, c *cluster) {
 	eventually(t, "the other node receives everything", func() bool { return c.nodes[2].count() == 2 })
 }
 
+func testAdapterStart(t *testing.T, c *cluster) {
+	second := &recorder{warmed: map[string]bool{}}
+	if err := c.adapters[0].Start(t.Context(), second); err == nil {
+		t.Fatal("an adapter was started twice")
+	}
+	c.nodes[1].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		answer(found("1"))
+	})
+	if got := ids(c.request(t, fetch("x"))); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("the first server got the answers of %v, want that of node 1", got)
+	}
+	c.publish(t, 1, broadcast("/drivers", 1, 0))
+	eventually(t, "the first server still receives", func() bool { return c.nodes[0].count() == 1 })
+	time.Sleep(settling)
+	if n := second.count(); n > 0 {
+		t.Errorf("a server whose Start was refused received %d messages", n)
+	}
+}
+
 func testAdapterClose(t *testing.T, c *cluster) {
 	for i, n := range c.nodes {
 		n.onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
@@ -217,6 +236,9 @@ func testAdapterClose(t *testing.T, c *cluster) {
 	eventually(t, "the others continue", func() bool { return c.nodes[2].count() == 1 })
 	if got := ids(c.request(t, fetch("x"))); !slices.Equal(got, []string{"2"}) {
 		t.Errorf("got the answers of %v, want that of node 2", got)
+	}
+	if err := c.adapters[1].Start(t.Context(), c.nodes[1]); err == nil {
+		t.Error("a closed adapter was started")
 	}
 	// A closed adapter may return anything for these, but must return.
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

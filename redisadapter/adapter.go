@@ -79,6 +79,7 @@ var (
 var (
 	errStarted    = errors.New("redisadapter: the adapter was started before")
 	errNotStarted = errors.New("redisadapter: the adapter was not started")
+	errUsedUp     = fmt.Errorf("redisadapter: the adapter cannot start again, also after a failed realtime.New; make a new one: %w", realtime.ErrClosed)
 	errConnecting = errors.New("redisadapter: not connected to Redis yet")
 	errBusy       = errors.New("too many requests at once")
 	errNotice     = errors.New("not a node's notice")
@@ -127,14 +128,14 @@ func protocolOf(o Options, limits wire.Limits, uid string) protocol {
 func randomName(n int) string { return strings.ToLower(rand.Text()[:n]) }
 
 // Start implements realtime.Adapter. It returns when the node receives the messages of all
-// Options.Namespaces. If it cannot connect, it returns an error, or nil if
-// Options.StartAlone is set.
+// Options.Namespaces. If it cannot connect, it closes the adapter and returns an error, or nil
+// if Options.StartAlone is set. A host that calls realtime.New again makes a new Adapter for it.
 func (a *Adapter) Start(ctx context.Context, node realtime.Node) error {
 	a.mu.Lock()
 	switch {
 	case a.closed:
 		a.mu.Unlock()
-		return realtime.ErrClosed
+		return errUsedUp
 	case a.started:
 		a.mu.Unlock()
 		return errStarted

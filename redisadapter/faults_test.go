@@ -18,6 +18,7 @@ import (
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/internal/redistest"
 	"github.com/rodando/realtime/internal/testkit"
+	"github.com/rodando/realtime/realtimetest"
 	"github.com/rodando/realtime/redisadapter"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
@@ -372,6 +373,22 @@ func TestAdapter_Close(t *testing.T) {
 			require.ErrorIs(t, b.Start(t.Context(), b.node), realtime.ErrClosed)
 		})
 	}
+}
+
+// A host that calls realtime.New again while Redis is away learns that it needs a new adapter.
+func TestAdapter_NewAgain(t *testing.T) {
+	t.Parallel()
+	s := startRedis(t)
+	s.Stop()
+	o := realtime.Options{
+		Tokens: &realtimetest.Tokens{}, Users: &realtimetest.Users{}, Sessions: &realtimetest.Sessions{}, Logger: quiet,
+		Cluster: realtime.Cluster{Adapter: newAdapter(t, redisadapter.Options{URL: s.URL()})},
+	}
+	_, err := realtime.New(o)
+	require.ErrorContains(t, err, "connection refused")
+	_, err = realtime.New(o)
+	require.EqualError(t, err, "realtime: starting the adapter: redisadapter: the adapter cannot start again, also after a failed realtime.New; make a new one: closed")
+	require.ErrorIs(t, err, realtime.ErrClosed)
 }
 
 // TestAdapter_Close_SubscriptionsEndInOrder: a server that asks while another one closes counts it
