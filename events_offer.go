@@ -62,7 +62,8 @@ func (f facts) assignment(id, driverID, vehicleID string) AssignmentPayload {
 }
 
 // AssignmentOffered says that a trip was offered to a driver. The driver and the admins
-// receive it. TTLSec or ExpiresAt is required; the server computes the other one from At.
+// receive it. TTLSec or ExpiresAt is required; the server computes the other one from At. If both are set, it
+// sends both as they are, and the offer ends at ExpiresAt. An offer that has expired is sent, but not tracked.
 type AssignmentOffered struct {
 	TripID          string    `json:"tripId"`
 	AssignmentID    string    `json:"assignmentId"`

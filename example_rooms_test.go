@@ -2,6 +2,7 @@ package realtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
@@ -142,10 +143,17 @@ func ExampleAdapter() {
 	// The same with an answer of each other node.
 	second.OnServerAsk("fares:count", func(context.Context, realtime.Raw) (any, error) { return 42, nil })
 	answers, err := first.ServerAsk(ctx, "fares:count")
-	fmt.Println(len(answers), string(answers[0].Args[0]), err)
+	for _, a := range answers {
+		var n *int // remains nil at the answer null: no handler there, or it failed
+		if err := json.Unmarshal(a.Args[0], &n); err == nil && n != nil {
+			fmt.Println("fares:", *n)
+		}
+	}
+	fmt.Println(len(answers), err)
 	// Output:
 	// sun <nil>
 	// 2 in the cluster, 1 here <nil>
 	// "havana"
-	// 1 42 <nil>
+	// fares: 42
+	// 1 <nil>
 }

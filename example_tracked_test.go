@@ -22,6 +22,7 @@ func ExampleTracked_Send() {
 	receipts, err := Recall.Send(rt.Drivers().To(realtime.DriverRoom("ana")), "bring the car in")
 	if err != nil {
 		fmt.Println(err)
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()

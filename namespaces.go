@@ -142,8 +142,8 @@ type route struct {
 // Name returns the namespace's name, such as "/drivers".
 func (ns *Namespace) Name() string { return ns.name }
 
-// OnConnect adds a function that the server calls for each new socket, after its hello and
-// before any of its events. Several functions run in the order in which they were added.
+// OnConnect adds a function that the server calls for each new socket, also one with which a client
+// recovers (Socket.Recovered), after its hello and before any of its events. Several functions run in the order in which they were added.
 // Their emits arrive after hello. The first error or panic disconnects the socket, and the
 // later functions are not called. A function may block, within ctx, which ends after
 // Timeouts.Handler. It is called concurrently for different sockets. OnConnect panics if ns or

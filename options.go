@@ -131,7 +131,8 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 }
 
 // Origins says which web pages may connect. A page of the server's own host may always
-// connect. A client that sends no Origin header, such as a native app, may connect unless
+// connect; a proxy in Options.TrustedProxies names that host in X-Forwarded-Host, and its scheme in
+// X-Forwarded-Proto. A client that sends no Origin header, such as a native app, may connect unless
 // Required is set.
 type Origins struct {
 	// Allowed lists origins, such as "https://app.example.com"; "*" admits all,

@@ -65,8 +65,9 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 // answer, in no order: one Raw with one argument for each node, null for a node without such a
 // handler, whose handler failed, or that is about to end. A Node server answers by the ack of its listener. This node
 // does not ask itself. ServerAsk blocks until every node has answered. If ctx ends before that,
-// or a node cannot answer, it returns the answers so far and an error. The error also says that
-// an argument does not marshal, or what ServerEmit says of the name. It panics if ns is nil.
+// or a node cannot answer, it returns the answers so far and an error. A node that has died is asked no
+// more, which is no error. The error also says that an argument does not marshal, or what ServerEmit says
+// of the name. It panics if ns is nil.
 func (ns *Namespace) ServerAsk(ctx context.Context, event string, args ...any) ([]Raw, error) {
 	ns.mustExist("ServerAsk")
 	e, err := packServerEvent("ServerAsk", event, args)

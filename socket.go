@@ -15,8 +15,9 @@ import (
 )
 
 // Socket is one client in one namespace, from hello until it disconnects or its connection
-// closes. A client that reconnects gets a new Socket. Its events are handled one at a time,
-// in the order in which the client sent them, and OnDisconnect runs after the last of them.
+// closes. A client that reconnects gets a new Socket; if it recovers (Options.Recovery), with the id of
+// the former one. A socket's events are handled one at a time, in the order in which the client sent
+// them, and OnDisconnect runs after the last of them.
 //
 // All methods may be called concurrently. After the socket has closed, methods that change
 // or send something have no effect: Join reports false, and emits return ErrClosed. The

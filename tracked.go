@@ -42,7 +42,7 @@ func (e Tracked[T]) Name() string { return e.name }
 // was sent right behind it: its engine has then read the event. Clients of Socket.IO 1 and 2 answer no
 // pings.
 //
-// Send returns ErrClosed if the socket has closed, ErrTooManyAcks if the receipts of 65536 events
+// With an error the receipts are nil. Send returns ErrClosed if the socket has closed, ErrTooManyAcks if the receipts of 65536 events
 // are awaited already, and an error if the payload does not marshal or exceeds Limits.OutboxBytes by
 // itself. It panics if to is nil.
 func (e Tracked[T]) Send(to Emitter, payload T) (*Receipts, error) {
