@@ -352,13 +352,13 @@ func (rt *Server) acceptOffer(ctx context.Context, s *Socket, in OfferAccept) (O
 	if rt.opts.Offers == nil {
 		return OfferAccepted{}, errNoOffer
 	}
-	rt.offers.answering(s, in.AssignmentID)
+	offer := rt.offers.answering(s, in.AssignmentID)
 	trip, err := rt.opts.Offers.AcceptOffer(ctx, s.Identity().UserID, in.AssignmentID)
 	if err == nil && !validID(trip) {
 		err = errBadTrip
 	}
 	if err == nil {
-		rt.offers.answered(s, in.AssignmentID)
+		rt.offers.answered(offer)
 	}
 	return OfferAccepted{AssignmentID: in.AssignmentID, TripID: trip}, offerError(err)
 }
@@ -404,10 +404,10 @@ func (rt *Server) rejectOffer(ctx context.Context, s *Socket, in OfferReject) (O
 	if rt.opts.Offers == nil {
 		return OfferRejected{}, errNoOffer
 	}
-	rt.offers.answering(s, in.AssignmentID)
+	offer := rt.offers.answering(s, in.AssignmentID)
 	err := rt.opts.Offers.RejectOffer(ctx, s.Identity().UserID, in.AssignmentID, in.Reason)
 	if err == nil {
-		rt.offers.answered(s, in.AssignmentID)
+		rt.offers.answered(offer)
 	}
 	return OfferRejected{AssignmentID: in.AssignmentID}, offerError(err)
 }

@@ -5,6 +5,7 @@ package realtime
 import (
 	"encoding/json"
 	"time"
+	"weak"
 
 	"github.com/rodando/realtime/internal/socketio"
 )
@@ -32,6 +33,9 @@ func LimitOffers(rt *Server, most int) {
 	}
 	rt.offers.init(rt, most)
 }
+
+// WeakSocket returns a pointer to what the server knows of a socket. It does not keep that in memory.
+func WeakSocket(s *Socket) weak.Pointer[socketio.Socket] { return weak.Make(s.inner) }
 
 // SharedSockets returns what the node tells the others of its sockets, by id, without ages.
 func SharedSockets(rt *Server) map[string]string {

@@ -120,6 +120,7 @@ func (ns *Namespace) disconnected(inner *socketio.Socket, reason string) {
 	s.mu.Lock()
 	ns.rt.wheel.Stop(&s.expiry)
 	s.mu.Unlock()
+	ns.rt.offers.disconnected(s)
 	ns.rt.presence.socketDisconnected(s, DisconnectReason(reason))
 	ns.traceDisconnected(s, DisconnectReason(reason))
 	for _, h := range ns.disconnectHooks() {

@@ -5,6 +5,7 @@
 package realtime
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"slices"
@@ -46,6 +47,13 @@ type offerFacts struct {
 	eventID, assignmentID, tripID  string
 	driverID, passengerID, vehicle string
 	expires                        time.Time
+}
+
+// ref says which offer it is: a host may offer an assignment again, with another event.
+func (f *offerFacts) ref() receipts.Ref { return receipts.Ref{ID: f.assignmentID, Same: f.eventID} }
+
+func (f *offerFacts) valid() bool {
+	return validID(f.eventID) && validID(f.assignmentID) && validID(f.tripID) && validID(f.driverID) && validIDs(f.passengerID, f.vehicle)
 }
 
 // offer is an offer that is tracked on this node.
@@ -109,7 +117,13 @@ func (o *offers) init(rt *Server, most int) {
 func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload json.RawMessage) (receivers int, err error) {
 	args := []json.RawMessage{payload}
 	left := min(time.Until(facts.expires), maxOfferTime)
-	if left <= 0 || !validID(facts.eventID) || !validID(facts.assignmentID) || !validID(facts.tripID) || !validID(facts.driverID) || !validIDs(facts.passengerID, facts.vehicle) {
+	switch {
+	case !facts.valid():
+		return b.send(event, args, nil)
+	case left <= 0 && o.table.Known(facts.ref()): // a repeat
+		return 0, nil
+	case left <= 0:
+		o.rt.log.Warn("realtime: offer not tracked: it has expired already", "trip", facts.tripID, "assignment", facts.assignmentID, "expired", facts.expires.UTC())
 		return b.send(event, args, nil)
 	}
 	if err := b.fits(event, args, nil); err != nil {
@@ -132,7 +146,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 	receivers = o.sendHere(b.ns, of)
 	b.traceEmitted(event, receivers, of.event.size())
 	if b.remote() {
-		o.share(of.assignmentID, sharedOffer{Begun: of.begun(0, left)})
+		o.share(of.ref(), sharedOffer{Begun: of.begun(0, left)})
 		b.except = append(slices.Clip(b.except), trackedMark)
 		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, nil)})
 	}
@@ -149,7 +163,7 @@ func (o *offers) newOffer(facts offerFacts, payload json.RawMessage) *offer {
 // tracked returns the offer as the table tracks it.
 func (of *offer) tracked(ago, left, delay time.Duration) receipts.Event[*offer] {
 	return receipts.Event[*offer]{
-		ID: of.assignmentID, Same: of.eventID, User: of.driverID, Group: of.tripID, Ago: ago, Left: left, Delay: delay, Value: of,
+		Ref: receipts.Ref{ID: of.assignmentID, Same: of.eventID, User: of.driverID}, Group: of.tripID, Ago: ago, Left: left, Delay: delay, Value: of,
 	}
 }
 
@@ -157,7 +171,7 @@ func (of *offer) tracked(ago, left, delay time.Duration) receipts.Event[*offer] 
 // progress: they get it when they are connected.
 func (o *offers) sendHere(ns *Namespace, of *offer) (receivers int) {
 	for _, s := range ns.inner.Select(socketio.Target{Rooms: []string{DriverRoom(of.driverID).name}}) {
-		if s.Opened() && o.send(of.assignmentID, s) {
+		if s.Opened() && o.send(of.ref(), s) {
 			receivers++
 		}
 	}
@@ -169,22 +183,33 @@ func (o *offers) connected(s *Socket) {
 	if s.ns.name != NamespaceDrivers {
 		return
 	}
-	for _, id := range o.table.Of(s.Identity().UserID) {
-		o.send(id, s.inner)
+	for _, ref := range o.table.Of(s.Identity().UserID) {
+		o.send(ref, s.inner)
+	}
+}
+
+// disconnected forgets a socket that has closed.
+func (o *offers) disconnected(s *Socket) {
+	if s.ns.name != NamespaceDrivers {
+		return
+	}
+	for _, ref := range o.table.Of(s.Identity().UserID) {
+		o.table.Closed(ref, s.inner)
 	}
 }
 
 // send sends an offer to a socket, unless it has got it or the offer has ended.
-func (o *offers) send(id string, s *socketio.Socket) (sent bool) {
-	o.table.Send(id, s, func(of *offer) bool {
+func (o *offers) send(ref receipts.Ref, s *socketio.Socket) (sent bool) {
+	o.table.Send(ref, s, func(of *offer) bool {
 		sent = s.Track(of.ackID, func(r socketio.Receipt) {
 			switch r {
 			case socketio.ReceiptClosed:
-				o.table.Closed(id, s)
+				o.table.Closed(ref, s)
 			case socketio.ReceiptAck:
-				o.received(id, s, byAck)
+				o.received(ref, s, byAck)
 			case socketio.ReceiptHeartbeat:
-				o.received(id, s, byHeartbeat)
+				o.received(ref, s, byHeartbeat)
+				s.Forget(of.ackID) // the ack would say nothing new, and a socket may have so many pending
 			}
 		}, of.event.to(s))
 		return sent
@@ -193,33 +218,42 @@ func (o *offers) send(id string, s *socketio.Socket) (sent bool) {
 }
 
 // received records that a socket of this node has received an offer.
-func (o *offers) received(id string, s *socketio.Socket, by uint8) {
+func (o *offers) received(ref receipts.Ref, s *socketio.Socket, by uint8) {
 	r := receipts.Receipt{Device: s.ID(), By: by}
-	if o.table.Received(id, s, r) && o.rt.clustered {
-		go o.share(id, sharedOffer{Received: &sharedReceipt{r.Device, receivedBy[by]}}) // the adapter may be slow
+	if o.table.Received(ref, s, r) && o.rt.clustered {
+		go o.share(ref, sharedOffer{Received: &sharedReceipt{r.Device, receivedBy[by]}}) // the adapter may be slow
 	}
 }
 
-// answering records that a driver has sent an answer to an offer, so that they have received it.
-func (o *offers) answering(s *Socket, id string) { o.received(id, s.inner, byAck) }
+// answering records that a driver has sent an answer to an offer, so that they have received it. It returns which offer that
+// is: the host may make another one of it before it has taken the answer.
+func (o *offers) answering(s *Socket, id string) receipts.Ref {
+	ref := receipts.Ref{ID: id, User: s.Identity().UserID}
+	if of, ok := o.table.Value(ref); ok {
+		ref = of.ref()
+		o.received(ref, s.inner, byAck)
+	}
+	return ref
+}
 
 // answered ends an offer that its driver has answered.
-func (o *offers) answered(s *Socket, id string) {
-	if of, ok := o.table.Value(id); ok && of.driverID == s.Identity().UserID {
-		o.end(id)
+func (o *offers) answered(ref receipts.Ref) {
+	if _, ok := o.table.Value(ref); ok {
+		o.end(ref)
 	}
 }
 
 // handled ends the offers that a domain event ends, before the event is sent: its own, or all of a trip
-// that is assigned or has ended, unless the event is outdated: the offers may have been made after it.
+// that is assigned or has ended, unless the event is outdated: the offers may have been made after it. An event of one driver
+// does not end a later offer to another one.
 func (o *offers) handled(name string, about subject, outdated bool) {
 	switch name {
 	case AssignmentAccepted{}.EventName(), AssignmentRejected{}.EventName(), AssignmentExpired{}.EventName(), AssignmentCancelled{}.EventName():
-		o.end(about.assignment)
+		o.end(receipts.Ref{ID: about.assignment, User: cmp.Or(about.offeredTo, about.parties.DriverID)})
 	}
 	if !outdated && voidsOffers(about.does) {
-		for _, id := range o.table.OfGroup(about.tripID) {
-			o.end(id)
+		for _, ref := range o.table.OfGroup(about.tripID) {
+			o.end(ref)
 		}
 	}
 }
@@ -237,36 +271,53 @@ func (o *offers) learned(e triptable.Event) {
 
 // void ends the offers of this node for a trip of which another node has told.
 func (o *offers) void(tripID string) {
-	for _, id := range o.table.OfGroup(tripID) {
-		o.table.End(id, false)
+	for _, ref := range o.table.OfGroup(tripID) {
+		o.table.End(ref, false)
 	}
 }
 
-// heard records a report of an offer that came over the bus: on a bus that every node hears, the
-// others make it no more.
-func (o *offers) heard(e builtin) {
+// heard records a report of an offer that came over the bus, with that event id: on a bus that every node hears, the
+// others make it no more. A report of an earlier offer says nothing.
+func (o *offers) heard(e builtin, id string) {
 	switch e := e.(type) {
 	case AssignmentDelivered:
-		if _, known := o.table.Value(e.AssignmentID); !known {
+		of, ok := o.reported(e.EventName(), e.AssignmentID, id)
+		if !ok {
 			return
 		}
-		o.table.Told(e.AssignmentID, receipts.Delivered) // first: this node does not report it
+		o.table.Told(of.ref(), receipts.Delivered) // first: this node does not report it
 		if r := (sharedReceipt{e.SocketID, e.By}); r.valid() {
-			o.table.ReceivedElsewhere(e.AssignmentID, r.receipt())
+			o.table.ReceivedElsewhere(of.ref(), r.receipt())
 		}
 	case AssignmentUndelivered:
-		o.table.Told(e.AssignmentID, receipts.Undelivered)
+		if of, ok := o.reported(e.EventName(), e.AssignmentID, id); ok {
+			o.table.Told(of.ref(), receipts.Undelivered)
+		}
 	}
+}
+
+// reported returns the offer of an assignment if that is the id of the report with that name about it.
+func (o *offers) reported(name, assignmentID, id string) (of *offer, ok bool) {
+	of, ok = o.table.Value(receipts.Ref{ID: assignmentID})
+	return of, ok && of.reportID(name) == id
+}
+
+// reportID returns the event id of a report: the same, whichever node publishes it.
+func (of *offer) reportID(name string) string {
+	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(name+" "+of.assignmentID+" "+of.eventID)).String()
 }
 
 // end ends an offer on all nodes.
-func (o *offers) end(id string) {
-	if !validID(id) {
+func (o *offers) end(ref receipts.Ref) {
+	if !validID(ref.ID) || !validIDs(ref.User) {
 		return // nobody tracks it
 	}
-	_, known := o.table.Value(id)
-	if (o.table.End(id, true) || !known) && o.rt.clustered {
-		o.share(id, sharedOffer{Ended: true})
+	of, known := o.table.Value(ref)
+	if known {
+		ref = of.ref()
+	}
+	if (o.table.End(ref, true) || !known) && o.rt.clustered {
+		o.share(ref, sharedOffer{Ended: true})
 	}
 }
 
@@ -299,14 +350,14 @@ func (o *offers) report(of *offer, r receipts.Report) {
 	}
 }
 
-// publish publishes a report. Whichever node does so, it has the same id.
+// publish publishes a report.
 func (o *offers) publish(of *offer, k receipts.Kind, e builtin) {
 	env, err := packed(e, o.rt.memoryBus != nil)
-	env.ID = uuid.NewSHA1(uuid.NameSpaceOID, []byte(env.Name+" "+of.assignmentID+" "+of.eventID)).String()
+	env.ID = of.reportID(env.Name)
 	for try := 1; err == nil; try++ {
 		err = o.publishOnce(env)
 		if err == nil {
-			o.share(of.assignmentID, sharedOffer{Told: []int{int(k)}})
+			o.share(of.ref(), sharedOffer{Told: []int{int(k)}})
 			return
 		}
 		if try == offerTries || !o.rt.pause(time.Duration(try)*200*time.Millisecond) {
@@ -341,7 +392,7 @@ func (o *offers) unreachable(of *offer, reason UndeliveredReason) (ok bool) {
 		release()
 		return true
 	}
-	defer o.share(of.assignmentID, sharedOffer{Missed: true})
+	defer o.share(of.ref(), sharedOffer{Missed: true})
 	e := MissedEvent{Event: EventAssignmentOffered.name, EventID: of.eventID, Payload: of.payload, Reason: reason, ExpiresAt: of.expires}
 	go func() {
 		defer release()

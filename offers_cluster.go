@@ -32,9 +32,13 @@ const (
 	offersTellers = 4
 )
 
-// sharedOffer is what a node has learned of an offer. A field that is not set says nothing.
+// sharedOffer is what a node has learned of an offer: of the one with the event of Begun, or else with EventID, or else to
+// DriverID, or else of the latest one. Without Begun, nodes of an older version do not say which. A field that is not set
+// says nothing.
 type sharedOffer struct {
-	ID       string         `json:"id"`
+	ID       string         `json:"id"` // the assignment
+	EventID  string         `json:"eventId,omitempty"`
+	DriverID string         `json:"driverId,omitempty"` // if the sender does not know the event
 	Begun    *begunOffer    `json:"begun,omitempty"`
 	Received *sharedReceipt `json:"received,omitempty"` // the first receipt that the sender knows
 	Told     []int          `json:"told,omitempty"`     // what has been reported, as receipts.Kind
@@ -92,9 +96,9 @@ func (o *offers) elsewhere(of *offer) bool {
 }
 
 // share tells the other nodes.
-func (o *offers) share(id string, s sharedOffer) {
+func (o *offers) share(ref receipts.Ref, s sharedOffer) {
 	if o.rt.clustered {
-		s.ID = id
+		s.ID, s.EventID, s.DriverID = ref.ID, ref.Same, ref.User
 		o.rt.shareState(NamespaceDrivers, stateContent{Offer: &s})
 	}
 }
@@ -120,7 +124,7 @@ func (o *offers) shareAll() {
 					m.Told = append(m.Told, int(k))
 				}
 			}
-			o.share(s.ID, m)
+			o.share(s.Ref, m)
 		}
 	})
 }
@@ -175,28 +179,42 @@ func (o *offers) apply(ns *Namespace, from string, m *sharedOffer) bool {
 			_, _ = to.send(EventAssignmentOffered.name, []json.RawMessage{b.Payload}, nil)
 		}
 	}
-	if of, known := o.table.Value(m.ID); known && m.Missed {
+	o.learn(m, ended)
+	return true
+}
+
+// learn records what another node has learned of an offer.
+func (o *offers) learn(m *sharedOffer, ended bool) {
+	ref := m.ref()
+	if of, known := o.table.Value(ref); known && m.Missed {
 		of.missed.Store(true)
 	}
 	for _, k := range m.Told { // first: what was reported is not reported again
-		o.table.Told(m.ID, receipts.Kind(k))
+		o.table.Told(ref, receipts.Kind(k))
 	}
 	if r := m.Received; r != nil {
-		o.table.ReceivedElsewhere(m.ID, r.receipt())
+		o.table.ReceivedElsewhere(ref, r.receipt())
 	}
 	if ended {
-		o.table.End(m.ID, false)
+		o.table.End(ref, false)
 	}
-	return true
+}
+
+// ref says which offer it is about.
+func (m *sharedOffer) ref() receipts.Ref {
+	if m.Begun != nil {
+		return receipts.Ref{ID: m.ID, Same: m.Begun.EventID}
+	}
+	return receipts.Ref{ID: m.ID, Same: m.EventID, User: m.DriverID}
 }
 
 // overtaken reports whether the end of an offer was faster than the offer.
 func (o *offers) overtaken(of *offer) bool {
-	return o.table.EndedEarly(of.assignmentID) || o.rt.publisher.trips.Ended(of.tripID)
+	return o.table.EndedEarly(of.tracked(0, 0, 0)) || o.rt.publisher.trips.Ended(of.tripID)
 }
 
 func (m *sharedOffer) valid() bool {
-	if !validID(m.ID) || m.Begun == nil && m.Received == nil && len(m.Told) == 0 && !m.Missed && !m.Ended || len(m.Told) > receipts.Kinds {
+	if !validID(m.ID) || !validIDs(m.EventID, m.DriverID) || m.Begun == nil && m.Received == nil && len(m.Told) == 0 && !m.Missed && !m.Ended || len(m.Told) > receipts.Kinds {
 		return false
 	}
 	for _, k := range m.Told {

@@ -490,6 +490,123 @@ func TestOffers_EndComesAtTheSameTime(t *testing.T) {
 	}
 }
 
+// A node that was cut off tells the others that an offer has ended. That does not end a later one with its assignment.
+func TestOffers_EndOfAnEarlierOfferAfterAGap(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3)
+		phone := c.nodes[2].Driver(t, "d1")
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 60))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		_, err := realtimetest.Call(t.Context(), phone, realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "o1"})
+		require.NoError(t, err)
+		synctest.Wait()
+		c.links[2].Cut()
+		time.Sleep(time.Second)
+		c.nodes[0].Publish(t, offerTo("d2", "o1", 60))
+		time.Sleep(time.Second)
+		c.links[2].Heal()
+		time.Sleep(10 * time.Second)
+		for _, node := range c.nodes {
+			require.Equal(t, "o1", gotOffer(t, node.Driver(t, "d2")))
+		}
+	})
+}
+
+// What another node has learned of an offer does not touch a later one with that assignment. A node of an older version
+// does not say which one it means.
+func TestOffers_LearnedOfAnEarlierOffer(t *testing.T) {
+	for name, learned := range map[string]string{
+		"received": `"received":{"socket":"s"}`, "told": `"told":[0,1]`, "missed": `"missed":true`, "ended": `"ended":true`,
+	} {
+		for _, which := range []string{`"eventId":"earlier",`, `"driverId":"d1",`, `"eventId":"later",`, `"driverId":"d2",`, ``} {
+			t.Run(name+" "+which, func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					unreachable := make(chan string, 10)
+					c := newOfferCluster(t, 1, func(o *realtime.Options) {
+						o.Unreachable = func(_ context.Context, user string, _ realtime.MissedEvent) { unreachable <- user }
+					})
+					other := c.hub.Node()
+					require.NoError(t, other.Start(t.Context(), idleNode{}))
+					defer func() { require.NoError(t, other.Close(t.Context())) }()
+					publishAs(t, c.nodes[0], "earlier", offerTo("d1", "o1", 60))
+					time.Sleep(time.Second)
+					publishAs(t, c.nodes[0], "later", offerTo("d2", "o1", 60))
+					synctest.Wait()
+					s := &realtime.NodeState{}
+					require.NoError(t, s.UnmarshalJSON(fmt.Appendf(nil, `{"offer":{"id":"o1",%s%s}}`, which, learned)))
+					require.NoError(t, other.Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: "/drivers", State: s}))
+					time.Sleep(5 * time.Second)
+					if earlier := strings.Contains(which, "earlier") || strings.Contains(which, "d1"); earlier {
+						require.Equal(t, "d2", <-unreachable)
+					}
+					require.Empty(t, unreachable)
+				})
+			})
+		}
+	}
+}
+
+// publishAs publishes an event with that id on the bus of a node.
+func publishAs(t *testing.T, node *realtimetest.Server, id string, e realtime.DomainEvent) {
+	t.Helper()
+	env, err := realtime.NewEnvelope(e)
+	require.NoError(t, err)
+	env.ID = id
+	require.NoError(t, node.Bus.Publish(t.Context(), env))
+}
+
+// The bus delivers an offer on another node again when it has ended, was replaced or has expired: the driver does not get it.
+func TestOffers_AgainAfterTheEnd(t *testing.T) {
+	for name, c := range map[string]struct {
+		after time.Duration
+		later bool
+	}{"ended": {after: time.Second}, "replaced": {after: time.Second, later: true}, "expired": {after: 21 * time.Second}, "forgotten": {after: 5 * time.Minute}} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				cluster := newOfferCluster(t, 2)
+				phone, next := cluster.nodes[0].Driver(t, "d1"), cluster.nodes[0].Driver(t, "d2")
+				synctest.Wait()
+				offer := offerTo("d1", "o1", 20)
+				publishAs(t, cluster.nodes[0], "e1", offer)
+				require.Equal(t, "o1", gotOffer(t, phone))
+				_, err := realtimetest.Call(t.Context(), phone, realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "o1"})
+				require.NoError(t, err)
+				if c.later {
+					publishAs(t, cluster.nodes[0], "e2", offerTo("d2", "o1", 20))
+					require.Equal(t, "o1", gotOffer(t, next))
+				}
+				time.Sleep(c.after)
+				publishAs(t, cluster.nodes[1], "e1", offer)
+				synctest.Wait()
+				realtimetest.ExpectNone(t, phone, realtime.EventAssignmentOffered)
+				if c.later {
+					require.Equal(t, "o1", gotOffer(t, cluster.nodes[1].Driver(t, "d2")), "it runs")
+				}
+			})
+		})
+	}
+}
+
+// A node was cut off while a long offer was rejected, for so long that short ones are forgotten.
+func TestOffers_LongOfferEndsInALongGap(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 2)
+		phone := c.nodes[0].Driver(t, "d1")
+		c.nodes[0].Publish(t, offerTo("d1", "o1", 3600))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		synctest.Wait()
+		c.links[1].Cut()
+		_, err := realtimetest.Call(t.Context(), phone, realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "o1"})
+		require.NoError(t, err)
+		time.Sleep(30 * time.Minute)
+		c.links[1].Heal()
+		time.Sleep(10 * time.Second)
+		for _, d := range []*realtimetest.Client{phone, c.nodes[0].Driver(t, "d1"), c.nodes[1].Driver(t, "d1")} {
+			realtimetest.ExpectNone(t, d, realtime.EventAssignmentOffered)
+		}
+	})
+}
+
 // The trip ends on a node that does not know the offer: the others learn of the trip, and end it.
 func TestOffers_TripEndsWhereTheOfferIsUnknown(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
@@ -675,7 +792,7 @@ func TestOffers_HostileStates(t *testing.T) {
 			require.Equal(t, 1, send("/drivers", begun(bad)), bad)
 		}
 		for _, bad := range []string{
-			`{"offer":{}}`, `{"offer":{"id":"o1"}}`, `{"offer":{"id":"o1","told":[7]}}`, `{"offer":{"id":"o1","told":[-1]}}`, `{"offer":{"id":"o1","told":[0,1,2,0]}}`,
+			`{"offer":{}}`, `{"offer":{"id":"o1"}}`, `{"offer":{"id":"o1","eventId":"` + long + `","ended":true}}`, `{"offer":{"id":"o1","driverId":"a\u0000","ended":true}}`, `{"offer":{"id":"o1","told":[7]}}`, `{"offer":{"id":"o1","told":[-1]}}`, `{"offer":{"id":"o1","told":[0,1,2,0]}}`,
 			`{"offer":{"id":"o1","received":{}}}`, `{"offer":{"id":"o1","received":{"socket":"s","by":"magic"}}}`,
 		} {
 			require.Equal(t, 1, send("/drivers", bad), bad)

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -362,6 +363,176 @@ func TestOffers_ExpiredAlready(t *testing.T) {
 		time.Sleep(time.Minute)
 		log.expect()
 	})
+}
+
+// The log says so: the clocks may differ.
+func TestOffers_ExpiredAlreadyIsLogged(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var log logBuffer
+		srv := realtimetest.NewServer(t, withAnswers, logTo(&log))
+		old := offerTo("d1", "o1", 20)
+		old.At = old.At.Add(-21 * time.Second)
+		old.Pickup = &realtime.Place{Lat: 23.1136, Lng: -82.3666}
+		srv.Publish(t, old)
+		synctest.Wait()
+		require.Contains(t, log.String(), `level=WARN msg="realtime: offer not tracked: it has expired already" trip=t1 assignment=o1 expired=`)
+		require.NotContains(t, log.String(), "23.1")
+	})
+}
+
+// A device that has received offers may get as many events with acks as any other.
+func TestOffers_ReceivedOnesHoldNoAcks(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withAnswers, func(o *realtime.Options) { o.Limits.PendingAcks = 10 })
+		var socket *realtime.Socket
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error { socket = s; return nil })
+		srv.Driver(t, "d1")
+		for n := range 10 {
+			srv.Publish(t, offerTo("d1", fmt.Sprint("o", n), 60))
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := realtime.NewQuery[string, string]("are:you:there").Ask(ctx, socket, "x")
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+// The server keeps no socket of a device that has received an offer and has gone.
+func TestOffers_ReceivedOnesHoldNoClosedSockets(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withAnswers)
+		var socket *realtime.Socket
+		srv.Realtime.Drivers().OnConnect(func(_ context.Context, s *realtime.Socket) error { socket = s; return nil })
+		phone := srv.Driver(t, "d1")
+		srv.Publish(t, offerTo("d1", "o1", 3600))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		held := realtime.WeakSocket(socket)
+		socket = nil
+		phone.Close()
+		time.Sleep(time.Minute)
+		runtime.GC()
+		require.Nil(t, held.Value())
+	})
+}
+
+// The pong for an offer is no receipt of a later one with that assignment.
+func TestOffers_PongForAnEarlierOffer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withAnswers)
+		log, c := readOffers(t, srv), openRaw(t, srv)
+		c.send(t, connectPacket("/drivers", srv.Login("d1", realtime.UserDriver)))
+		c.silent.Store(true)
+		for range 2 {
+			srv.Publish(t, offerTo("d1", "o1", 60))
+			log.expect()
+		}
+		c.send(t, "3")
+		log.expect()
+		c.send(t, "3")
+		require.Len(t, log.take(), 1)
+	})
+}
+
+// The bus brings the report of an offer when the host has offered the assignment to another driver. That one's is made too.
+func TestOffers_ReportOfAnEarlierOffer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		unreachable := make(chan string, 10)
+		var srv *realtimetest.Server
+		srv = realtimetest.NewServer(t, withAnswers, func(o *realtime.Options) {
+			o.Bus = slowReports{o.Bus, time.Second}
+			o.Unreachable = func(_ context.Context, user string, _ realtime.MissedEvent) {
+				unreachable <- user
+				if user == "d1" {
+					srv.Publish(t, offerTo("d2", "o1", 60))
+				}
+			}
+		})
+		srv.Publish(t, offerTo("d1", "o1", 60))
+		time.Sleep(20 * time.Second)
+		require.Equal(t, "d1", <-unreachable)
+		require.Equal(t, "d2", <-unreachable)
+		require.Empty(t, unreachable)
+	})
+}
+
+// The late report of a receipt is none of a later offer's either.
+func TestOffers_ReceiptOfAnEarlierOffer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		srv := realtimetest.NewServer(t, withAnswers, func(o *realtime.Options) { o.Bus = lateReceipts{o.Bus} })
+		log, phone := readOffers(t, srv), srv.Driver(t, "d1")
+		srv.Publish(t, offerTo("d1", "o1", 60))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		synctest.Wait()
+		srv.Publish(t, offerTo("d2", "o1", 60))
+		time.Sleep(10 * time.Second)
+		log.ids = map[string]string{} // two offers
+		require.ElementsMatch(t, []string{"delivered o1 d1 " + phone.ID() + " heartbeat 0s", "undelivered o1 d2 no_device"}, log.take())
+	})
+}
+
+// lateReceipts is a bus that is slow with receipts.
+type lateReceipts struct{ realtime.EventBus }
+
+func (b lateReceipts) Publish(ctx context.Context, e realtime.Envelope) error {
+	if strings.HasSuffix(e.Name, ".delivered") {
+		time.Sleep(time.Second)
+	}
+	return b.EventBus.Publish(ctx, e)
+}
+
+// What a driver has done with an offer does not end a later one to another driver.
+func TestOffers_EndOfAnEarlierOffer(t *testing.T) {
+	for name, end := range map[string]realtime.DomainEvent{
+		"rejected":  realtime.AssignmentRejected{TripID: "t1", AssignmentID: "o1", DriverID: "d1"},
+		"expired":   realtime.AssignmentExpired{TripID: "t1", AssignmentID: "o1", DriverID: "d1"},
+		"withdrawn": realtime.AssignmentCancelled{TripID: "t1", AssignmentID: "o1", DriverID: "d1"},
+	} {
+		for _, nodes := range []int{1, 2} {
+			t.Run(fmt.Sprint(name, " with nodes: ", nodes), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					srvs := realtimetest.NewCluster(t, nodes, withAnswers)
+					here, there := srvs[0], srvs[nodes-1]
+					here.Publish(t, offerTo("d1", "o1", 60))
+					synctest.Wait()
+					here.Publish(t, offerTo("d2", "o1", 60))
+					synctest.Wait()
+					there.Publish(t, end)
+					synctest.Wait()
+					for _, srv := range srvs {
+						require.Equal(t, "o1", gotOffer(t, srv.Driver(t, "d2")))
+					}
+				})
+			})
+		}
+	}
+}
+
+// The host offers the assignment to the same driver again before it has taken the answer to the earlier offer.
+func TestOffers_AnswerToAnEarlierOffer(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var srv *realtimetest.Server
+		srv = realtimetest.NewServer(t, func(o *realtime.Options) {
+			o.Offers = rejecting(func() { srv.Publish(t, offerTo("d1", "o1", 60)); time.Sleep(time.Second) })
+		})
+		phone := srv.Driver(t, "d1")
+		srv.Publish(t, offerTo("d1", "o1", 60))
+		require.Equal(t, "o1", gotOffer(t, phone))
+		_, err := realtimetest.Call(t.Context(), phone, realtime.DriverOfferReject, realtime.OfferReject{AssignmentID: "o1"})
+		require.NoError(t, err)
+		require.Equal(t, "o1", gotOffer(t, phone))
+		require.Equal(t, "o1", gotOffer(t, srv.Driver(t, "d1")), "the later one runs")
+	})
+}
+
+// rejecting is an OfferService that calls a function when an offer is rejected.
+type rejecting func()
+
+func (rejecting) AcceptOffer(context.Context, string, string) (string, error) { return "t1", nil }
+
+func (f rejecting) RejectOffer(context.Context, string, string, string) error {
+	f()
+	return nil
 }
 
 // A repeat of the bus sends nothing; a new offer with the same assignment does.

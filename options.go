@@ -44,9 +44,8 @@ type Options struct { //nolint:recvcheck // defaults and checks work on a copy
 	ExpireOffers bool
 	// Unreachable is called for each AssignmentUndelivered, when the server publishes it, so that
 	// the host can send a push notification. It may block, within ctx, which ends after Timeouts.Repo,
-	// and is called concurrently: on one of the nodes, and once, unless that node dies meanwhile. Shutdown
-	// waits for it.
-	// Defaults to none.
+	// and is called concurrently: on one of the nodes, and once, unless that node dies meanwhile. With
+	// Cluster.BusFanOut and without Cluster.Adapter, each node calls it. Shutdown waits for it. Defaults to none.
 	Unreachable func(ctx context.Context, userID string, e MissedEvent)
 	// Trips finds a user's running trips. Defaults to the trips that the node knows from
 	// the events on the bus.

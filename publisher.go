@@ -177,7 +177,7 @@ func (p *publisher) publishTrip(r *received, found TripParties) {
 		return
 	}
 	if r.err == nil {
-		p.rt.offers.heard(r.event)
+		p.rt.offers.heard(r.event, r.env.ID)
 	}
 	change := p.changeOf(r, found)
 	res := p.trips.Apply(change)

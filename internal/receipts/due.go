@@ -172,7 +172,7 @@ func (t *Table[K, V]) due(e *entry[K, V]) {
 
 // State is what this node knows of an event, for nodes that have missed it.
 type State[V any] struct {
-	ID        string
+	Ref
 	Local     bool // it knows something first hand: it reports the event without a delay, one of its devices has received it, or it has ended it
 	Value     V
 	Ago, Left time.Duration // as in Event
@@ -194,7 +194,7 @@ func (t *Table[K, V]) States() []State[V] {
 			continue
 		}
 		s := State[V]{
-			ID: e.ID, Local: e.local, Value: e.Value, Ago: max(0, now.Sub(e.begun)), Left: e.expires.Sub(now),
+			Ref: e.ref(), Local: e.local, Value: e.Value, Ago: max(0, now.Sub(e.begun)), Left: e.expires.Sub(now),
 			Received: !e.received.IsZero(), First: e.first, Ended: !e.ended.IsZero(),
 		}
 		for k := range kinds {

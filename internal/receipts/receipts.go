@@ -8,6 +8,7 @@
 package receipts
 
 import (
+	"container/list"
 	"slices"
 	"sync"
 	"time"
@@ -60,11 +61,17 @@ type Report struct {
 	Devices bool          // with Undelivered: it was sent to a device
 }
 
-// Event is an event to track.
+// Ref says of which event something is known. Several events may have one ID, one after the other, so what is known of an
+// earlier one must not touch a later one. Same and User tell them apart; an empty one fits all.
+type Ref struct {
+	ID   string
+	Same string // what no two events with that ID share
+	User string // see Table.Of
+}
+
+// Event is an event to track. It has an ID and a Same. Another one with its ID replaces it, unless that began earlier.
 type Event[V any] struct {
-	ID    string
-	Same  string        // another event with the same ID and another Same replaces it, unless it began earlier
-	User  string        // see Table.Of
+	Ref
 	Group string        // see Table.OfGroup
 	Ago   time.Duration // how long ago it began
 	Left  time.Duration // until it expires
@@ -73,18 +80,35 @@ type Event[V any] struct {
 	Value V
 }
 
+// fits reports whether the event is one of those that the Ref means.
+func (e *Event[V]) fits(r Ref) bool {
+	return e.ID == r.ID && (r.Same == "" || r.Same == e.Same) && (r.User == "" || r.User == e.User)
+}
+
+// refs returns the Refs that mean the event: everybody knows at most one of Same and User.
+func (e *Event[V]) refs() [3]Ref {
+	return [3]Ref{{ID: e.ID}, {ID: e.ID, Same: e.Same}, {ID: e.ID, User: e.User}}
+}
+
+func (e *Event[V]) ref() Ref { return Ref{ID: e.ID, Same: e.Same} }
+
 // An event that has ended is remembered, so that a late message does not begin it again, and other nodes learn of its
-// end: for keepExpired after it has expired or would have, and at most for keepEnded.
+// end: for keepExpired after it has expired or would have, and at most for keepEnded. When Config.Max events are tracked,
+// one that has ended longer ago than keepCrowded makes room for a new one.
 const (
-	keepEnded   = 10 * time.Minute
+	keepEnded   = 2 * time.Hour
+	keepCrowded = 10 * time.Minute
 	keepExpired = time.Minute
 )
+
+// maxGone bounds how many events that the table does not hold any more are still known as such: half as many of the newest
+// ones are in any case.
+const maxGone = 1 << 14
 
 // maxHold is how long a node that is to report first that an event has expired waits for the other nodes at most.
 const maxHold = 45 * time.Second
 
-// maxEarly is the maximum number of receipts, and of ends, of unknown events that are kept: half as many of the newest ones are in
-// any case. keepEarly and keepEarlyEnd are how long.
+// maxEarly is the maximum number of receipts, and of ends, of unknown events that are kept. keepEarly and keepEarlyEnd are how long.
 const (
 	maxEarly     = 1024
 	keepEarly    = 10 * time.Second
@@ -96,28 +120,31 @@ type earlyReceipt struct {
 	at time.Time
 }
 
-// newest holds the newest values by an id, as maxEarly says.
-type newest[T any] struct{ now, before map[string]T }
-
-func (n *newest[T]) put(id string, v T) {
-	if n.now == nil || len(n.now) >= maxEarly/2 {
-		n.now, n.before = map[string]T{}, n.now
-	}
-	n.now[id] = v
+// newest holds the newest values: at most max, and half as many in any case.
+type newest[T any] struct {
+	max         int
+	now, before map[Ref]T
 }
 
-func (n *newest[T]) get(id string) (v T, ok bool) {
-	if v, ok = n.now[id]; !ok {
-		v, ok = n.before[id]
+func (n *newest[T]) put(r Ref, v T) {
+	if n.now == nil || len(n.now) >= n.max/2 {
+		n.now, n.before = map[Ref]T{}, n.now
+	}
+	n.now[r] = v
+}
+
+func (n *newest[T]) get(r Ref) (v T, ok bool) {
+	if v, ok = n.now[r]; !ok {
+		v, ok = n.before[r]
 	}
 	return v, ok
 }
 
 // take is get for a value that is not needed any more.
-func (n *newest[T]) take(id string) (v T, ok bool) {
-	v, ok = n.get(id)
-	delete(n.now, id)
-	delete(n.before, id)
+func (n *newest[T]) take(r Ref) (v T, ok bool) {
+	v, ok = n.get(r)
+	delete(n.now, r)
+	delete(n.before, r)
 	return v, ok
 }
 
@@ -129,6 +156,8 @@ type Table[K comparable, V any] struct {
 	entries map[string]*entry[K, V]
 	users   map[string][]*entry[K, V] // of those that have not ended, the oldest first
 	groups  map[string][]*entry[K, V] // of all, the oldest first
+	ended   *list.List                // of *entry[K, V]: those of entries that have ended, the first one first
+	gone    newest[struct{}]          // those that were in entries
 	early   newest[earlyReceipt]      // of events that are not known yet
 	over    newest[time.Time]         // when End was called for such an event
 	held    time.Time                 // see Hold
@@ -142,6 +171,7 @@ type entry[K comparable, V any] struct {
 	devices   map[K]*device
 	sent      bool          // to any device
 	ended     time.Time     // zero: not yet
+	inEnded   *list.Element // in Table.ended
 	ranOut    bool          // it has ended because it has expired
 	late      bool          // End was called after that
 	sending   int           // calls of Send that are running
@@ -163,7 +193,8 @@ type device struct {
 // New returns an empty table.
 func New[K comparable, V any](cfg Config[K, V]) *Table[K, V] {
 	return &Table[K, V]{
-		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{},
+		cfg: cfg, entries: map[string]*entry[K, V]{}, users: map[string][]*entry[K, V]{}, groups: map[string][]*entry[K, V]{}, ended: list.New(),
+		early: newest[earlyReceipt]{max: maxEarly}, over: newest[time.Time]{max: maxEarly}, gone: newest[struct{}]{max: maxGone},
 	}
 }
 
@@ -175,10 +206,10 @@ func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 	t.mu.Lock()
 	old := t.entries[e.ID]
 	switch {
-	case old != nil && (old.Same == e.Same || begun.Before(old.begun)):
+	case t.knownLocked(e.ref()), old != nil && begun.Before(old.begun):
 		t.mu.Unlock()
 		return false, false
-	case old == nil && len(t.entries) >= t.cfg.Max:
+	case old == nil && !t.hasRoomLocked(now):
 		t.mu.Unlock()
 		return false, true
 	}
@@ -191,15 +222,17 @@ func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 	n.timer.F = func() { go t.due(n) }
 	t.entries[e.ID] = n
 	if e.Ended {
-		n.ended = now
+		t.markEndedLocked(n, now)
 	} else {
 		t.users[e.User] = append(t.users[e.User], n)
 	}
 	if e.Group != "" {
 		t.groups[e.Group] = append(t.groups[e.Group], n)
 	}
-	if r, ok := t.early.take(e.ID); ok && now.Sub(r.at) < keepEarly {
-		t.receivedLocked(n, r.Receipt, now)
+	for _, ref := range e.refs() {
+		if r, ok := t.early.take(ref); ok && now.Sub(r.at) < keepEarly {
+			t.receivedLocked(n, r.Receipt, now)
+		}
 	}
 	t.armLocked(n, now)
 	t.mu.Unlock()
@@ -209,26 +242,63 @@ func (t *Table[K, V]) Begin(e Event[V]) (ok, full bool) {
 	return !e.Ended, false
 }
 
-// Of returns the ids of the user's events that have not ended, the oldest first.
-func (t *Table[K, V]) Of(user string) []string {
+// hasRoomLocked reports whether one more event can be tracked. It may forget another one for that.
+func (t *Table[K, V]) hasRoomLocked(now time.Time) bool {
+	if len(t.entries) < t.cfg.Max {
+		return true
+	}
+	first := t.ended.Front()
+	if first == nil {
+		return false
+	}
+	e, ok := first.Value.(*entry[K, V])
+	if !ok || now.Sub(e.ended) < keepCrowded {
+		return false
+	}
+	t.removeLocked(e)
+	return true
+}
+
+// Known reports whether the event, of which the Ref has Same, is tracked, or was.
+func (t *Table[K, V]) Known(r Ref) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.knownLocked(r)
+}
+
+func (t *Table[K, V]) knownLocked(r Ref) bool {
+	_, gone := t.gone.get(r)
+	return gone || t.findLocked(r) != nil
+}
+
+// findLocked returns the event that the Ref means, or nil.
+func (t *Table[K, V]) findLocked(r Ref) *entry[K, V] {
+	if e := t.entries[r.ID]; e != nil && e.fits(r) {
+		return e
+	}
+	return nil
+}
+
+// Of returns the user's events that have not ended, the oldest first.
+func (t *Table[K, V]) Of(user string) []Ref {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	all := t.users[user]
 	if len(all) == 0 {
 		return nil
 	}
-	ids := make([]string, len(all))
+	refs := make([]Ref, len(all))
 	for i, e := range all {
-		ids[i] = e.ID
+		refs[i] = e.ref()
 	}
-	return ids
+	return refs
 }
 
-// Value returns the event with an id, also if it has ended lately.
-func (t *Table[K, V]) Value(id string) (v V, ok bool) {
+// Value returns an event, also if it has ended lately.
+func (t *Table[K, V]) Value(r Ref) (v V, ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.entries[id]
+	e := t.findLocked(r)
 	if e == nil {
 		return v, false
 	}
@@ -237,10 +307,10 @@ func (t *Table[K, V]) Value(id string) (v V, ok bool) {
 
 // Send calls send unless the event has ended or was sent to the device. End waits for the call,
 // which must not block; if it returns false, the device is closed.
-func (t *Table[K, V]) Send(id string, to K, send func(v V) bool) {
+func (t *Table[K, V]) Send(r Ref, to K, send func(v V) bool) {
 	now := time.Now()
 	t.mu.Lock()
-	e := t.entries[id]
+	e := t.findLocked(r)
 	if e == nil || !e.ended.IsZero() || e.devices[to] != nil {
 		t.mu.Unlock()
 		return
@@ -272,21 +342,21 @@ func (t *Table[K, V]) sentLocked(e *entry[K, V]) {
 }
 
 // Closed records that a device has closed.
-func (t *Table[K, V]) Closed(id string, d K) {
+func (t *Table[K, V]) Closed(r Ref, d K) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.entries[id]; e != nil {
+	if e := t.findLocked(r); e != nil {
 		delete(e.devices, d)
 	}
 }
 
 // Received records that a device of this node has received an event that was sent to it. It reports
 // whether that is the device's first receipt.
-func (t *Table[K, V]) Received(id string, from K, r Receipt) bool {
+func (t *Table[K, V]) Received(of Ref, from K, r Receipt) bool {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	e := t.entries[id]
+	e := t.findLocked(of)
 	if e == nil {
 		return false
 	}
@@ -301,16 +371,16 @@ func (t *Table[K, V]) Received(id string, from K, r Receipt) bool {
 }
 
 // ReceivedElsewhere records that a device of another node has received an event.
-func (t *Table[K, V]) ReceivedElsewhere(id string, r Receipt) {
+func (t *Table[K, V]) ReceivedElsewhere(of Ref, r Receipt) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.entries[id]; e != nil {
+	if e := t.findLocked(of); e != nil {
 		t.receivedLocked(e, r, now)
 		t.armLocked(e, now)
 		return
 	}
-	t.early.put(id, earlyReceipt{r, now})
+	t.early.put(of, earlyReceipt{r, now})
 }
 
 func (t *Table[K, V]) receivedLocked(e *entry[K, V], r Receipt, now time.Time) {
@@ -324,10 +394,10 @@ func (t *Table[K, V]) receivedLocked(e *entry[K, V], r Receipt, now time.Time) {
 }
 
 // Told records that another node has reported an event.
-func (t *Table[K, V]) Told(id string, k Kind) {
+func (t *Table[K, V]) Told(r Ref, k Kind) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if e := t.entries[id]; e != nil && k < kinds {
+	if e := t.findLocked(r); e != nil && k < kinds {
 		e.told[k] = true
 	}
 }
@@ -335,13 +405,13 @@ func (t *Table[K, V]) Told(id string, k Kind) {
 // End ends the tracking of an event, and returns when no Send of it is running. here says that this
 // node has learned of it first. It reports whether that is new: the event was tracked and had not ended, or has expired here and
 // was not reported as expired, because the end comes a little late. It is not reported then.
-func (t *Table[K, V]) End(id string, here bool) bool {
+func (t *Table[K, V]) End(r Ref, here bool) bool {
 	t.mu.Lock()
-	e := t.entries[id]
+	e := t.findLocked(r)
 	if e == nil || !e.ended.IsZero() {
 		defer t.mu.Unlock()
 		if e == nil {
-			t.over.put(id, time.Now())
+			t.over.put(r, time.Now())
 			return false
 		}
 		return e.endLate(here)
@@ -369,23 +439,27 @@ func (e *entry[K, V]) endLate(here bool) (news bool) {
 func (e *entry[K, V]) expiresSoon() bool { return e.ranOut && !e.told[Expired] }
 
 // EndedEarly reports whether End was called for an event a moment ago, when it was not known.
-func (t *Table[K, V]) EndedEarly(id string) bool {
+func (t *Table[K, V]) EndedEarly(e Event[V]) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	at, ok := t.over.get(id)
-	return ok && time.Since(at) < keepEarlyEnd
+	for _, r := range e.refs() {
+		if at, ok := t.over.get(r); ok && time.Since(at) < keepEarlyEnd {
+			return true
+		}
+	}
+	return false
 }
 
-// OfGroup returns the ids of the group's events that have not ended, or that have expired and are not reported as expired yet.
-func (t *Table[K, V]) OfGroup(group string) (ids []string) {
+// OfGroup returns the group's events that have not ended, or that have expired and are not reported as expired yet.
+func (t *Table[K, V]) OfGroup(group string) (refs []Ref) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, e := range t.groups[group] {
 		if e.ended.IsZero() || e.expiresSoon() {
-			ids = append(ids, e.ID)
+			refs = append(refs, e.ref())
 		}
 	}
-	return ids
+	return refs
 }
 
 // endLocked ends an event and returns the devices to which it was sent.
@@ -393,7 +467,7 @@ func (t *Table[K, V]) endLocked(e *entry[K, V], now time.Time) (devices []K) {
 	if !e.ended.IsZero() {
 		return nil
 	}
-	e.ended = now
+	t.markEndedLocked(e, now)
 	for d := range e.devices {
 		devices = append(devices, d)
 	}
@@ -406,6 +480,10 @@ func (t *Table[K, V]) endLocked(e *entry[K, V], now time.Time) (devices []K) {
 	return devices
 }
 
+func (t *Table[K, V]) markEndedLocked(e *entry[K, V], now time.Time) {
+	e.ended, e.inEnded = now, t.ended.PushBack(e)
+}
+
 func forget[E comparable](index map[string][]E, key string, e E) {
 	if left := slices.DeleteFunc(index[key], func(o E) bool { return o == e }); len(left) > 0 {
 		index[key] = left
@@ -414,12 +492,13 @@ func forget[E comparable](index map[string][]E, key string, e E) {
 	}
 }
 
+// removeLocked removes an event that has ended.
 func (t *Table[K, V]) removeLocked(e *entry[K, V]) {
 	t.cfg.Wheel.Stop(&e.timer)
 	forget(t.groups, e.Group, e)
-	if t.entries[e.ID] == e {
-		delete(t.entries, e.ID)
-	}
+	t.ended.Remove(e.inEnded)
+	delete(t.entries, e.ID)
+	t.gone.put(e.ref(), struct{}{})
 }
 
 // Len returns the number of events that have not ended, or ended lately.

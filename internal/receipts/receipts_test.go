@@ -70,19 +70,26 @@ func (n *node) expect(want ...string) {
 
 func (n *node) begin(id string, left, delay time.Duration) {
 	n.t.Helper()
-	ok, full := n.Begin(receipts.Event[string]{ID: id, Same: "1", User: "driver", Group: "trip", Left: left, Delay: delay, Value: id})
+	ok, full := n.Begin(receipts.Event[string]{Ref: receipts.Ref{ID: id, Same: "1", User: "driver"}, Group: "trip", Left: left, Delay: delay, Value: id})
 	require.True(n.t, ok)
 	require.False(n.t, full)
 }
 
 // send sends an event to a device, and reports whether it had to.
 func (n *node) send(id, device string) (called bool) {
-	n.Send(id, device, func(v string) bool {
+	n.Send(ref(id), device, func(v string) bool {
 		require.Equal(n.t, id, v)
 		called = true
 		return true
 	})
 	return called
+}
+
+func ref(id string) receipts.Ref { return receipts.Ref{ID: id, Same: "1"} }
+
+// event is the one that begin begins.
+func event(id string) receipts.Event[string] {
+	return receipts.Event[string]{Ref: receipts.Ref{ID: id, Same: "1", User: "driver"}, Group: "trip", Left: time.Minute, Value: id}
 }
 
 func received(device string) receipts.Receipt { return receipts.Receipt{Device: device, By: ack} }
@@ -101,17 +108,17 @@ func TestTable_FirstReceiptIsDeliveredOnce(t *testing.T) {
 		require.False(t, n.send("a", "x"), "a device gets it once")
 		require.True(t, n.send("a", "y"))
 		time.Sleep(time.Second)
-		require.True(t, n.Received("a", "x", received("x")))
-		require.False(t, n.Received("a", "x", received("x")))
+		require.True(t, n.Received(ref("a"), "x", received("x")))
+		require.False(t, n.Received(ref("a"), "x", received("x")))
 		n.expect("delivered a x 1 1s")
 		time.Sleep(2 * time.Second)
 		n.expect("again a [y]")
-		require.True(t, n.Received("a", "y", received("y")))
+		require.True(t, n.Received(ref("a"), "y", received("y")))
 		time.Sleep(10 * time.Second)
 		n.expect()
-		require.True(t, n.End("a", true))
+		require.True(t, n.End(ref("a"), true))
 		n.expect("ended a [x y]")
-		require.False(t, n.End("a", true))
+		require.False(t, n.End(ref("a"), true))
 		time.Sleep(time.Hour)
 		n.expect()
 		require.Zero(t, n.Len())
@@ -128,7 +135,7 @@ func TestTable_UndeliveredOnce(t *testing.T) {
 		n.expect("undelivered a devices false")
 		require.True(t, n.send("a", "late"), "a new device gets it at once")
 		time.Sleep(time.Second)
-		require.True(t, n.Received("a", "late", received("late")))
+		require.True(t, n.Received(ref("a"), "late", received("late")))
 		n.expect("delivered a late 1 4.1s")
 		time.Sleep(17 * time.Second)
 		n.expect("ended a [late]", "expired a")
@@ -148,8 +155,8 @@ func TestTable_SendsAgain(t *testing.T) {
 		n.begin("a", time.Minute, 0)
 		require.True(t, n.send("a", "x"))
 		require.True(t, n.send("a", "closed"))
-		n.Closed("a", "closed")
-		n.Send("a", "refused", func(string) bool { return false })
+		n.Closed(ref("a"), "closed")
+		n.Send(ref("a"), "refused", func(string) bool { return false })
 		time.Sleep(again + tick)
 		n.expect("again a [x]")
 		time.Sleep(within - again)
@@ -157,10 +164,10 @@ func TestTable_SendsAgain(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		n.expect()
 		require.True(t, n.send("a", "closed"), "it has come back")
-		require.False(t, n.Received("a", "stranger", received("stranger")))
-		n.End("a", true)
+		require.False(t, n.Received(ref("a"), "stranger", received("stranger")))
+		n.End(ref("a"), true)
 		n.expect("ended a [closed x]")
-		require.False(t, n.Received("a", "x", received("x")))
+		require.False(t, n.Received(ref("a"), "x", received("x")))
 		n.expect()
 	})
 }
@@ -171,7 +178,7 @@ func TestTable_NothingIsSentAfterTheEnd(t *testing.T) {
 		n := newNode(t, 10)
 		n.begin("a", time.Minute, 0)
 		sending, sent := make(chan struct{}), false
-		go n.Send("a", "x", func(string) bool {
+		go n.Send(ref("a"), "x", func(string) bool {
 			<-sending
 			sent = true
 			return true
@@ -179,7 +186,7 @@ func TestTable_NothingIsSentAfterTheEnd(t *testing.T) {
 		synctest.Wait()
 		ended := make(chan struct{})
 		go func() {
-			n.End("a", true)
+			n.End(ref("a"), true)
 			if !sent {
 				t.Error("it has not waited")
 			}
@@ -211,24 +218,27 @@ func TestTable_BeginsOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, 2)
 		n.begin("a", time.Minute, 0)
-		e := receipts.Event[string]{ID: "a", Same: "1", User: "driver", Left: time.Minute, Value: "a"}
+		e := event("a")
 		ok, full := n.Begin(e)
 		require.False(t, ok || full)
 		require.True(t, n.send("a", "x"))
 		e.Same = "2"
 		ok, _ = n.Begin(e)
 		require.True(t, ok)
-		require.True(t, n.send("a", "x"))
-		n.End("a", true)
+		later := receipts.Ref{ID: "a", Same: "2"}
+		sent := false
+		n.Send(later, "x", func(string) bool { sent = true; return true })
+		require.True(t, sent)
+		n.End(later, true)
 		ok, _ = n.Begin(e)
 		require.False(t, ok, "it has ended")
 		n.expect("ended a [x]", "ended a [x]")
 		n.begin("b", time.Minute, 0)
-		_, full = n.Begin(receipts.Event[string]{ID: "c", Left: time.Minute})
+		_, full = n.Begin(receipts.Event[string]{Ref: receipts.Ref{ID: "c", Same: "1"}, Left: time.Minute})
 		require.True(t, full)
-		require.Equal(t, []string{"b"}, n.Of("driver"))
-		require.Equal(t, []string{"b"}, n.OfGroup("trip"))
-		n.End("b", true)
+		require.Equal(t, []receipts.Ref{ref("b")}, n.Of("driver"))
+		require.Equal(t, []receipts.Ref{ref("b")}, n.OfGroup("trip"))
+		n.End(ref("b"), true)
 		require.Empty(t, n.OfGroup("trip"))
 		time.Sleep(2*time.Minute - tick)
 		require.Equal(t, 2, n.Len(), "other nodes may ask how they have ended, until a minute after the expiry")
@@ -245,18 +255,18 @@ func TestTable_OtherNodeReportsInItsPlace(t *testing.T) {
 		n.begin("told", 20*time.Second, delay)
 		n.begin("silent", 20*time.Second, delay)
 		time.Sleep(within + time.Second)
-		n.Told("told", receipts.Undelivered)
+		n.Told(ref("told"), receipts.Undelivered)
 		n.expect()
 		time.Sleep(delay)
 		n.expect("undelivered silent devices false")
-		n.ReceivedElsewhere("told", received("there"))
-		n.ReceivedElsewhere("silent", received("there"))
+		n.ReceivedElsewhere(ref("told"), received("there"))
+		n.ReceivedElsewhere(ref("silent"), received("there"))
 		time.Sleep(time.Second)
-		n.Told("told", receipts.Delivered)
+		n.Told(ref("told"), receipts.Delivered)
 		n.expect()
 		time.Sleep(delay)
 		n.expect("delivered silent there 1 6s")
-		n.End("silent", false)
+		n.End(ref("silent"), false)
 		n.expect("ended silent []")
 		time.Sleep(20*time.Second - 9*time.Second + tick)
 		n.expect("ended told []")
@@ -269,11 +279,11 @@ func TestTable_OtherNodeReportsInItsPlace(t *testing.T) {
 func TestTable_EarlyReceipt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, 10)
-		n.ReceivedElsewhere("a", received("there"))
+		n.ReceivedElsewhere(ref("a"), received("there"))
 		n.begin("a", 20*time.Second, 0)
 		n.expect("delivered a there 1 0s")
 		for i := range 3000 {
-			n.ReceivedElsewhere(fmt.Sprint("invented", i), received("x"))
+			n.ReceivedElsewhere(ref(fmt.Sprint("invented", i)), received("x"))
 		}
 		n.begin("invented2500", 20*time.Second, 0)
 		n.expect("delivered invented2500 x 1 0s")
@@ -289,15 +299,115 @@ func TestTable_EarlierEventDoesNotReplaceALaterOne(t *testing.T) {
 		n := newNode(t, 10)
 		n.begin("a", time.Minute, 0)
 		require.True(t, n.send("a", "x"))
-		earlier := receipts.Event[string]{ID: "a", Same: "earlier", User: "driver", Ago: time.Second, Left: time.Minute, Value: "a"}
+		earlier := receipts.Event[string]{Ref: receipts.Ref{ID: "a", Same: "earlier", User: "driver"}, Ago: time.Second, Left: time.Minute, Value: "a"}
 		ok, full := n.Begin(earlier)
 		require.False(t, ok || full)
 		require.False(t, n.send("a", "x"))
-		n.End("a", true)
+		n.End(ref("a"), true)
 		ok, _ = n.Begin(earlier)
 		require.False(t, ok)
 		require.Empty(t, n.Of("driver"))
 		n.expect("ended a [x]")
+	})
+}
+
+// What is known of an earlier event with that ID does not touch a later one, nor does the earlier one begin again.
+func TestTable_EarlierEventWithThatID(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", 20*time.Second, 0)
+		require.True(t, n.send("a", "x"))
+		other := event("a")
+		other.Same, other.User = "2", "another"
+		ok, _ := n.Begin(other)
+		require.True(t, ok)
+		n.expect("ended a [x]")
+		n.Send(receipts.Ref{ID: "a", Same: "2"}, "x", func(string) bool { return true })
+		require.False(t, n.Received(ref("a"), "x", received("x")))
+		n.ReceivedElsewhere(ref("a"), received("there"))
+		n.Told(ref("a"), receipts.Undelivered)
+		n.Closed(ref("a"), "x")
+		require.False(t, n.End(ref("a"), true))
+		require.False(t, n.End(receipts.Ref{ID: "a", User: "driver"}, true))
+		_, ok = n.Value(ref("a"))
+		require.False(t, ok)
+		ok, full := n.Begin(event("a"))
+		require.False(t, ok || full, "the bus repeats it")
+		require.True(t, n.Known(ref("a")))
+		time.Sleep(within + tick)
+		n.expect("again a [x]", "undelivered a devices true")
+		require.True(t, n.End(receipts.Ref{ID: "a", User: "another"}, true))
+		n.expect("ended a [x]")
+	})
+}
+
+// What comes before its event, of which an earlier one with that ID runs, waits for it.
+func TestTable_EarlyForALaterEvent(t *testing.T) {
+	for name, early := range map[string]receipts.Ref{"event": {ID: "a", Same: "2"}, "user": {ID: "a", User: "another"}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				n := newNode(t, 10)
+				n.begin("a", 20*time.Second, 0)
+				n.ReceivedElsewhere(early, received("there"))
+				require.False(t, n.End(early, false))
+				require.False(t, n.EndedEarly(event("a")))
+				later := event("a")
+				later.Same, later.User = "2", "another"
+				require.True(t, n.EndedEarly(later))
+				ok, _ := n.Begin(later)
+				require.True(t, ok)
+				n.expect("ended a []", "delivered a there 1 0s")
+			})
+		})
+	}
+}
+
+// The same event does not begin again when the table has forgotten it.
+func TestTable_NeverAgain(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 10)
+		n.begin("a", time.Second, 0)
+		time.Sleep(2 * time.Hour)
+		require.Zero(t, n.Len())
+		require.True(t, n.Known(ref("a")))
+		ok, full := n.Begin(event("a"))
+		require.False(t, ok || full)
+		require.False(t, n.Known(receipts.Ref{ID: "a", Same: "2"}))
+	})
+}
+
+// An event that has ended is remembered for as long as another node could begin it again, at most for 2 h; only for 10 min
+// if there is no room for others.
+func TestTable_RemembersTheEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		n := newNode(t, 2)
+		n.begin("hour", time.Hour, 0)
+		n.begin("day", 24*time.Hour, 0)
+		n.End(ref("hour"), true)
+		n.End(ref("day"), true)
+		time.Sleep(61*time.Minute - tick)
+		require.Equal(t, 2, n.Len())
+		time.Sleep(2 * tick)
+		require.Equal(t, 1, n.Len())
+		time.Sleep(59*time.Minute - 2*tick)
+		require.Equal(t, 1, n.Len())
+		time.Sleep(2 * tick)
+		require.Zero(t, n.Len())
+
+		n.begin("first", 24*time.Hour, 0)
+		n.begin("second", 24*time.Hour, 0)
+		n.End(ref("second"), true)
+		time.Sleep(10*time.Minute - tick)
+		n.End(ref("first"), true)
+		_, full := n.Begin(event("new"))
+		require.True(t, full)
+		time.Sleep(tick)
+		n.begin("new", time.Minute, 0)
+		require.Equal(t, 2, n.Len())
+		_, ok := n.Value(ref("first"))
+		require.True(t, ok, "the other one has ended longer ago")
+		_, full = n.Begin(event("newer"))
+		require.True(t, full)
 	})
 }
 
@@ -307,7 +417,7 @@ func TestTable_DeliveredElsewhere(t *testing.T) {
 		n := newNode(t, 10)
 		for id, delay := range map[string]time.Duration{"first": 0, "next": 2 * time.Second} {
 			n.begin(id, 20*time.Second, delay)
-			n.Told(id, receipts.Delivered)
+			n.Told(ref(id), receipts.Delivered)
 		}
 		time.Sleep(10 * time.Second)
 		n.expect()
@@ -321,16 +431,16 @@ func TestTable_EndComesLate(t *testing.T) {
 		n.begin("a", time.Second, 2*time.Second)
 		time.Sleep(time.Second + tick)
 		n.expect("ended a []")
-		require.Equal(t, []string{"a"}, n.OfGroup("trip"), "the end of the trip would end it too")
+		require.Equal(t, []receipts.Ref{ref("a")}, n.OfGroup("trip"), "the end of the trip would end it too")
 		require.Empty(t, n.States())
-		require.True(t, n.End("a", true), "the other nodes have not heard of it")
-		require.False(t, n.End("a", true))
+		require.True(t, n.End(ref("a"), true), "the other nodes have not heard of it")
+		require.False(t, n.End(ref("a"), true))
 		require.Empty(t, n.OfGroup("trip"))
 		states := n.States()
 		require.Len(t, states, 1)
 		require.True(t, states[0].Ended && states[0].Local)
 		require.Equal(t, []receipts.Kind{receipts.Expired}, states[0].Told)
-		n.Told("a", receipts.Undelivered)
+		n.Told(ref("a"), receipts.Undelivered)
 		time.Sleep(time.Hour)
 		n.expect()
 		require.Empty(t, n.OfGroup("trip"))
@@ -344,13 +454,13 @@ func TestTable_EndComesTooLate(t *testing.T) {
 		n := newNode(t, 10)
 		n.begin("mine", 10*time.Second, 0)
 		n.begin("theirs", 10*time.Second, 2*time.Second)
-		n.Told("theirs", receipts.Undelivered)
+		n.Told(ref("theirs"), receipts.Undelivered)
 		time.Sleep(10*time.Second + tick)
-		n.Told("theirs", receipts.Expired)
+		n.Told(ref("theirs"), receipts.Expired)
 		synctest.Wait()
 		require.Empty(t, n.OfGroup("trip"))
 		for _, id := range []string{"mine", "theirs"} {
-			require.False(t, n.End(id, true))
+			require.False(t, n.End(ref(id), true))
 		}
 		require.Empty(t, n.States())
 	})
@@ -360,14 +470,14 @@ func TestTable_EndComesTooLate(t *testing.T) {
 func TestTable_BeginsEnded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, 10)
-		n.ReceivedElsewhere("a", received("there"))
-		ok, full := n.Begin(receipts.Event[string]{ID: "a", Same: "1", User: "driver", Group: "trip", Left: 20 * time.Second, Delay: time.Second, Ended: true, Value: "a"})
+		n.ReceivedElsewhere(ref("a"), received("there"))
+		ok, full := n.Begin(receipts.Event[string]{Ref: receipts.Ref{ID: "a", Same: "1", User: "driver"}, Group: "trip", Left: 20 * time.Second, Delay: time.Second, Ended: true, Value: "a"})
 		require.False(t, ok || full)
 		require.False(t, n.send("a", "x"))
 		require.Empty(t, n.Of("driver"))
 		require.Empty(t, n.OfGroup("trip"))
 		require.Empty(t, n.States(), "others tell of it")
-		ok, _ = n.Begin(receipts.Event[string]{ID: "a", Same: "1", User: "driver", Left: 20 * time.Second, Value: "a"})
+		ok, _ = n.Begin(event("a"))
 		require.False(t, ok, "a late message")
 		time.Sleep(30 * time.Second)
 		n.expect("delivered a there 1 0s")
@@ -399,12 +509,12 @@ func TestTable_Hold(t *testing.T) {
 		require.Zero(t, n.Len())
 
 		n.Hold(time.Now().Add(time.Hour))
-		n.begin("first", 10*time.Second, 0)
-		n.begin("next", 11*time.Second, delay)
+		n.begin("third", 10*time.Second, 0)
+		n.begin("fourth", 11*time.Second, delay)
 		time.Sleep(54 * time.Second)
-		n.expect("undelivered first devices false", "ended first []", "ended next []")
+		n.expect("undelivered third devices false", "ended third []", "ended fourth []")
 		time.Sleep(time.Second + tick)
-		n.expect("expired first")
+		n.expect("expired third")
 		time.Sleep(2 * time.Hour)
 		n.expect()
 		require.Zero(t, n.Len())
@@ -414,17 +524,17 @@ func TestTable_Hold(t *testing.T) {
 func TestTable_EndedEarly(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, 10)
-		require.False(t, n.EndedEarly("a"))
-		require.False(t, n.End("a", true))
-		require.True(t, n.EndedEarly("a"))
+		require.False(t, n.EndedEarly(event("a")))
+		require.False(t, n.End(ref("a"), true))
+		require.True(t, n.EndedEarly(event("a")))
 		time.Sleep(2 * time.Second)
-		require.False(t, n.EndedEarly("a"))
+		require.False(t, n.EndedEarly(event("a")))
 		for i := range 3000 {
-			n.End(fmt.Sprint("invented", i), false)
+			n.End(ref(fmt.Sprint("invented", i)), false)
 		}
-		require.False(t, n.EndedEarly("invented0"))
+		require.False(t, n.EndedEarly(event("invented0")))
 		for i := range 500 {
-			require.True(t, n.EndedEarly(fmt.Sprint("invented", 2999-i)), "the newest ones are kept")
+			require.True(t, n.EndedEarly(event(fmt.Sprint("invented", 2999-i))), "the newest ones are kept")
 		}
 	})
 }
@@ -437,11 +547,11 @@ func TestTable_States(t *testing.T) {
 		n.begin("received", time.Minute, time.Second)
 		n.begin("ended", time.Minute, time.Second)
 		require.True(t, n.send("received", "x"))
-		require.True(t, n.Received("received", "x", received("x")))
-		n.End("ended", true)
+		require.True(t, n.Received(ref("received"), "x", received("x")))
+		n.End(ref("ended"), true)
 		time.Sleep(1500 * time.Millisecond)
 		n.begin("over", time.Minute, time.Second)
-		n.End("over", false)
+		n.End(ref("over"), false)
 		all := n.States()
 		slices.SortFunc(all, func(a, b receipts.State[string]) int { return len(a.ID) - len(b.ID) })
 		require.Len(t, all, 4)
@@ -449,7 +559,7 @@ func TestTable_States(t *testing.T) {
 		require.False(t, all[2].Local)
 		all = slices.Delete(all, 2, 3)
 		require.Equal(t, []string{"mine", "ended", "received"}, []string{all[0].ID, all[1].ID, all[2].ID})
-		require.Equal(t, receipts.State[string]{ID: "mine", Local: true, Value: "mine", Ago: 1500 * time.Millisecond, Left: time.Minute - 1500*time.Millisecond}, all[0])
+		require.Equal(t, receipts.State[string]{Ref: ref("mine"), Local: true, Value: "mine", Ago: 1500 * time.Millisecond, Left: time.Minute - 1500*time.Millisecond}, all[0])
 		require.True(t, all[1].Ended)
 		require.Equal(t, received("x"), all[2].First)
 		require.Equal(t, []receipts.Kind{receipts.Delivered}, all[2].Told)
@@ -461,7 +571,7 @@ func TestTable_States(t *testing.T) {
 func TestTable_StatesOfAnEventThatBeginsMeanwhile(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		n := newNode(t, 10)
-		_, _ = n.Begin(receipts.Event[string]{ID: "a", Ago: -time.Second, Left: time.Minute})
+		_, _ = n.Begin(receipts.Event[string]{Ref: receipts.Ref{ID: "a", Same: "1"}, Ago: -time.Second, Left: time.Minute})
 		require.Zero(t, n.States()[0].Ago)
 	})
 }
@@ -473,14 +583,14 @@ func TestTable_Concurrently(t *testing.T) {
 		for i := range 50 {
 			all.Go(func() {
 				id := fmt.Sprint(i % 10)
-				n.Begin(receipts.Event[string]{ID: id, Same: "1", User: "driver", Group: "trip", Left: time.Minute, Value: id})
+				n.Begin(receipts.Event[string]{Ref: receipts.Ref{ID: id, Same: "1", User: "driver"}, Group: "trip", Left: time.Minute, Value: id})
 				n.send(id, fmt.Sprint(i))
-				n.Received(id, fmt.Sprint(i), received("x"))
-				n.ReceivedElsewhere(id, received("y"))
+				n.Received(ref(id), fmt.Sprint(i), received("x"))
+				n.ReceivedElsewhere(ref(id), received("y"))
 				n.Of("driver")
 				n.States()
-				n.Closed(id, fmt.Sprint(i))
-				n.End(id, true)
+				n.Closed(ref(id), fmt.Sprint(i))
+				n.End(ref(id), true)
 			})
 		}
 		all.Wait()
