@@ -81,7 +81,7 @@ var (
 	errNotStarted = errors.New("redisadapter: the adapter was not started")
 	errUsedUp     = fmt.Errorf("redisadapter: the adapter cannot start again, also after a failed realtime.New; make a new one: %w", realtime.ErrClosed)
 	errConnecting = errors.New("redisadapter: not connected to Redis yet")
-	errBusy       = errors.New("too many requests at once")
+	errTwice      = errors.New("a request with the id of one that is being answered")
 	errNotice     = errors.New("not a node's notice")
 )
 
@@ -109,6 +109,7 @@ func New(o Options) (*Adapter, error) {
 	a.linked, a.unlink = context.WithCancel(context.Background())
 	a.protocol = protocolOf(o, a.limits, a.uid)
 	a.head = wire.Classic{}.Head(a.uid)
+	a.answering.init(maxAnswering, maxAsking, maxWaiting, o.QueuedBytes)
 	a.publisher = publisher{
 		client: a.current, sharded: o.Sharded, failed: a.publishFailed, healed: a.publishHealed,
 		maxMessages: o.QueuedMessages, maxBytes: o.QueuedBytes,
@@ -291,13 +292,12 @@ func (a *Adapter) isClosed() bool {
 	return a.stopped
 }
 
-// drainTime is how long Close waits for messages that have arrived to be handled
-// and for requests to be answered.
+// drainTime is how long Close waits for messages that have arrived to be handled and for requests to
+// be answered, and then how long for the answers to those that it has ended.
 const drainTime = 500 * time.Millisecond
 
-// Close implements realtime.Adapter. It unsubscribes, finishes answers, announces
-// that the node leaves, sends what is queued, and waits for calls of the server,
-// within ctx.
+// Close implements realtime.Adapter. It unsubscribes, finishes answers, ends those that take longer,
+// announces that the node leaves, sends what is queued, and waits for calls of the server, within ctx.
 func (a *Adapter) Close(ctx context.Context) error {
 	a.mu.Lock()
 	first := !a.closed
@@ -315,8 +315,9 @@ func (a *Adapter) Close(ctx context.Context) error {
 	a.stopped = true
 	a.mu.Unlock()
 	a.cancel()
+	a.running.wait(ctx, drainTime) // a ServerAsk is answered with null
 	if first {
-		a.notify(notice{Op: opBye})
+		a.notify(notice{Op: opBye}) // behind the answers: nobody waits for later ones
 	}
 	err := a.publisher.flush(ctx)
 	if c := a.current(); c != nil {

@@ -4,87 +4,104 @@ package redisadapter
 
 import (
 	"context"
+	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/rodando/realtime"
 	"github.com/rodando/realtime/redisadapter/internal/wire"
 )
 
-// maxAnswering is the maximum number of requests that are answered at the same time.
-const maxAnswering = 256
+// maxAskTime is the maximum time that another node's request waits for clients' acks.
+const maxAskTime = 10 * time.Minute
 
-// maxAsking is the maximum time that another node's request waits for clients' acks.
-const maxAsking = 10 * time.Minute
+// maxHeadStart is the maximum of headStart.
+const maxHeadStart = 500 * time.Millisecond
 
-// answering holds the requests that are being answered.
-type answering struct {
-	mu      sync.Mutex // guards cancels
-	cancels map[string]context.CancelFunc
-}
+// headStart is how long before the node that asks stops waiting a handler of OnServerAsk has to
+// return, so that null arrives there in time. Both nodes have the same RequestTimeout.
+func headStart(timeout time.Duration) time.Duration { return min(timeout/10, maxHeadStart) }
 
-// begin registers a request. It returns false if there are too many, or the id is in use.
-func (s *answering) begin(id string, cancel context.CancelFunc) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, twice := s.cancels[id]; twice || len(s.cancels) >= maxAnswering {
-		return false
-	}
-	if s.cancels == nil {
-		s.cancels = map[string]context.CancelFunc{}
-	}
-	s.cancels[id] = cancel
-	return true
-}
-
-func (s *answering) end(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.cancels, id)
-}
-
-// cancel ends a request whose node no longer waits for the answer.
-func (s *answering) cancel(id string) {
-	s.mu.Lock()
-	cancel := s.cancels[id]
-	s.mu.Unlock()
-	if cancel != nil {
-		cancel()
-	}
-}
-
-// answer lets the server answer a request, in a goroutine of its own. Node waits for the
-// answers of all servers that have received its request, so an empty answer is sent too.
-func (a *Adapter) answer(m *wire.Message) {
-	if !a.enter() {
-		return
-	}
+// answerTime returns how long this node may take to answer a request.
+func (a *Adapter) answerTime(m *wire.Message) time.Duration {
 	limit := a.opts.RequestTimeout
-	if m.Timeout > 0 {
-		limit = min(time.Duration(m.Timeout)*time.Millisecond, maxAsking)
+	switch {
+	case m.Kind == wire.ServerEmit:
+		return limit - headStart(limit)
+	case m.Timeout > 0:
+		return min(time.Duration(m.Timeout)*time.Millisecond, maxAskTime)
 	}
-	ctx, cancel := context.WithTimeout(a.ctx, limit)
+	return limit
+}
+
+// answer lets the server answer a request of that size, in a goroutine of its own. Node waits for the
+// answers of all servers that have received its request, so an empty answer is sent too.
+func (a *Adapter) answer(m *wire.Message, size int) error {
+	if !a.enter() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, a.answerTime(m))
 	id := m.UID + " " + m.RequestID
 	if !a.answering.begin(id, cancel) {
 		cancel()
 		a.leave()
-		a.malformed(m.Namespace, errBusy)
-		return
+		return errTwice
+	}
+	end := func() {
+		cancel()
+		a.answering.end(id)
+		a.leave()
+	}
+	s := a.answering.slotsOf(m.Kind)
+	if !s.enter(size) {
+		a.refuse(m, s)
+		end()
+		return nil
 	}
 	go func() {
-		defer a.leave()
-		defer cancel()
-		defer a.answering.end(id)
-		switch m.Kind {
-		case wire.Ask:
-			a.answerAsk(ctx, m)
-		case wire.ServerEmit:
-			a.answerServerAsk(ctx, m)
-		default:
-			a.answerFetch(ctx, m)
-		}
+		defer end()
+		defer s.leave(size)
+		a.answerInTurn(ctx, m, s)
 	}()
+	return nil
+}
+
+// answerInTurn answers a request once there is a slot. When the node that asks no longer waits, or the
+// adapter closes, it does not wait for one.
+func (a *Adapter) answerInTurn(ctx context.Context, m *wire.Message, s *slots) {
+	switch err := s.take(ctx); {
+	case err == nil:
+		defer s.release()
+		a.answerNow(ctx, m)
+	case errors.Is(err, context.DeadlineExceeded):
+		a.refuse(m, s)
+	default:
+		a.answerNull(m)
+	}
+}
+
+// refuse logs that a request is not answered. Its node gets an error, or null from OnServerAsk.
+func (a *Adapter) refuse(m *wire.Message, s *slots) {
+	a.log.Error("redisadapter: request of another node not answered: too many at once", "namespace", m.Namespace, "for", s.kind)
+	a.answerNull(m)
+}
+
+// answerNull answers a request that is for an answer of the host.
+func (a *Adapter) answerNull(m *wire.Message) {
+	if m.Kind == wire.ServerEmit {
+		a.reply(m, wire.Message{Kind: wire.Emitted})
+	}
+}
+
+func (a *Adapter) answerNow(ctx context.Context, m *wire.Message) {
+	switch m.Kind {
+	case wire.Ask:
+		a.answerAsk(ctx, m)
+	case wire.ServerEmit:
+		a.answerServerAsk(ctx, m)
+	default:
+		a.answerFetch(ctx, m)
+	}
 }
 
 // answerServerAsk replies null if the answer cannot be sent, because it is too large or
@@ -101,7 +118,7 @@ func (a *Adapter) answerServerAsk(ctx context.Context, m *wire.Message) {
 		})
 	}
 	if !a.reply(m, reply) {
-		a.reply(m, wire.Message{Kind: wire.Emitted})
+		a.answerNull(m)
 	}
 }
 
@@ -144,12 +161,15 @@ func (a *Adapter) answerFetch(ctx context.Context, m *wire.Message) {
 	}
 }
 
+// answerAsk sends AskDone behind the acks, unless one may be missing: the other node then knows that
+// it has not got all.
 func (a *Adapter) answerAsk(ctx context.Context, m *wire.Message) {
-	counted := false
+	counted, complete := false, true
+	send := func(answer wire.Message) { complete = a.reply(m, answer) && complete }
 	count := func(n int) {
 		if !counted {
 			counted = true
-			a.reply(m, wire.Message{Kind: wire.Asked, Count: n})
+			send(wire.Message{Kind: wire.Asked, Count: n})
 		}
 	}
 	a.guard("a request", func() {
@@ -159,11 +179,11 @@ func (a *Adapter) answerAsk(ctx context.Context, m *wire.Message) {
 				return
 			}
 			count(0)
-			a.reply(m, wire.Message{Kind: wire.Acked, Args: toArgs(*r.Ack)})
+			send(wire.Message{Kind: wire.Acked, Args: toArgs(*r.Ack)})
 		})
 	})
 	count(0)
-	if m.Native && ctx.Err() == nil { // otherwise acks may be missing
+	if m.Native && complete && ctx.Err() == nil {
 		a.reply(m, wire.Message{Kind: wire.AskDone})
 	}
 }

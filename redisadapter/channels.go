@@ -16,6 +16,7 @@ const (
 	fromRequests
 	fromAnswers
 	fromState
+	fromNodes // no message: the id of a node that has left
 )
 
 // subscription is a channel, or a pattern, that a namespace subscribes to.
@@ -96,7 +97,7 @@ func (c classic) decode(ns *namespace, from source, channel, msg string) (m *wir
 		}
 	case fromAnswers:
 		m, err = c.Answer(msg)
-	case fromState: // decodeState decodes these
+	case fromState, fromNodes: // receive handles these
 	}
 	return m, err
 }

@@ -49,7 +49,7 @@ func newNamespace(a *Adapter, name string) *namespace {
 // push is called by the connections' readers with a message that reached Redis at since or later.
 // It drops the message if the queue is full or the message is too large.
 func (ns *namespace) push(in incoming, since time.Time) {
-	if in.from != fromState && ns.drops(in.from, in.channel, in.msg) {
+	if in.from < fromState && ns.drops(in.from, in.channel, in.msg) {
 		return
 	}
 	ns.mu.Lock()
@@ -200,6 +200,10 @@ func (ns *namespace) receive(in incoming) error {
 		ns.a.node.Deliver(m)
 		return nil
 	}
+	if in.from == fromNodes {
+		ns.a.requests.nodeLeft(ns.name, in.msg)
+		return nil
+	}
 	m, err := ns.a.protocol.decode(ns, in.from, in.channel, in.msg)
 	if m == nil || err != nil || m.UID == ns.a.uid {
 		return err
@@ -209,11 +213,11 @@ func (ns *namespace) receive(in incoming) error {
 		ns.a.requests.addAnswer(m)
 		return nil
 	}
-	return ns.apply(m)
+	return ns.apply(m, len(in.msg))
 }
 
-// apply applies a message of another node or of an emitter.
-func (ns *namespace) apply(m *wire.Message) error {
+// apply applies a message of that size, of another node or of an emitter.
+func (ns *namespace) apply(m *wire.Message, size int) error {
 	switch m.Kind {
 	case wire.Broadcast:
 		if !ns.hasAny(m.Rooms) {
@@ -231,8 +235,7 @@ func (ns *namespace) apply(m *wire.Message) error {
 		}
 	case wire.ServerEmit:
 		if m.RequestID != "" {
-			ns.a.answer(m)
-			return nil
+			return ns.a.answer(m, size)
 		}
 		r := fromWire(m)
 		if len(m.Args.Values) > 0 {
@@ -242,9 +245,9 @@ func (ns *namespace) apply(m *wire.Message) error {
 		if err := m.Open(ns.a.limits); err != nil {
 			return err
 		}
-		ns.a.answer(m)
+		return ns.a.answer(m, size)
 	case wire.Fetch, wire.ListIDs, wire.ListRooms:
-		ns.a.answer(m)
+		return ns.a.answer(m, size)
 	default: // an answer; receive has handled it
 	}
 	return nil

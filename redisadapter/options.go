@@ -46,8 +46,10 @@ type Options struct {
 	Name string
 
 	// RequestTimeout is how long the adapter waits for other nodes' answers when it
-	// requests their sockets, and for acks when the caller's ctx has no deadline. It also
-	// bounds the answer to another node's request that gives no time of its own.
+	// requests their sockets or asks them with ServerAsk, and for acks when the caller's ctx has no
+	// deadline. It also bounds the answer to another node's request that gives no time of its own;
+	// a handler of OnServerAsk has a tenth of it less, at most 0.5 s, so that the other node still
+	// gets null when the handler takes too long. So all nodes should have the same value.
 	// Defaults to 5 s.
 	RequestTimeout time.Duration
 	// MaxMessage is the maximum size of a message in bytes, in both directions.
@@ -60,7 +62,8 @@ type Options struct {
 	// QueuedMessages and QueuedBytes are the maximum length and size of a queue: of the
 	// messages to publish, and of the received messages of each namespace. When the first
 	// is full, Publish returns an error; when the second is full, messages are dropped and
-	// a gap is reported to the server. Default to 65536 and 64 MiB.
+	// a gap is reported to the server. QueuedBytes also bounds the other nodes' requests of each
+	// kind that are answered at the same time. Default to 65536 and 64 MiB.
 	QueuedMessages int
 	QueuedBytes    int
 

@@ -174,7 +174,7 @@ func (a *Adapter) receiveNotice(_, msg string, since time.Time) {
 	}
 	if n.Op == opBye {
 		if who, known := a.peers.forget(n.UID); known {
-			a.requests.nodeLeft(n.UID)
+			a.nodeLeft(n.UID, since)
 			a.signal(func() { a.node.PeerLost(who, false) })
 		}
 		return
@@ -194,6 +194,16 @@ func (a *Adapter) receiveNotice(_, msg string, since time.Time) {
 	case opCancel:
 		a.answering.cancel(n.UID + " " + n.ID)
 	}
+}
+
+// nodeLeft makes all requests stop waiting for a node, once the answers are handled that have arrived
+// from it before.
+func (a *Adapter) nodeLeft(uid string, since time.Time) {
+	a.namespaces.Range(func(_, value any) bool {
+		ns := value.(*namespace) //nolint:errcheck,forcetypeassert // namespaces holds nothing else
+		ns.push(incoming{from: fromNodes, msg: uid}, since)
+		return true
+	})
 }
 
 // exchangeHeartbeats sends this node's heartbeats, and removes the nodes that have stopped
@@ -221,7 +231,7 @@ func (a *Adapter) exchangeHeartbeats() {
 		received := a.links.receivedUntil()
 		for _, dead := range a.peers.silent(received.Add(-a.timing.forget), now) {
 			a.log.Warn("redisadapter: a node stopped sending heartbeats", "node", dead.String())
-			a.requests.nodeLeft(dead.ID)
+			a.nodeLeft(dead.ID, now)
 			a.signal(func() { a.node.PeerLost(dead, true) })
 		}
 	}

@@ -37,8 +37,12 @@ func (e *SilentError) Error() string {
 	return fmt.Sprintf("redisadapter: no answer %s: %v", strings.Join(who, " and "), e.err)
 }
 
-// Unwrap returns the error of the context that ended.
+// Unwrap returns the error of the context that ended. If none has, the nodes have left, or died, before
+// they answered a ServerAsk.
 func (e *SilentError) Unwrap() error { return e.err }
+
+// errLeft is the error of a request that could not wait longer for its nodes.
+var errLeft = errors.New("no longer in the cluster")
 
 // requests holds the requests that wait for answers.
 type requests struct {
@@ -71,12 +75,14 @@ func (r *requests) addAnswer(m *wire.Message) {
 	}
 }
 
-// nodeLeft makes all requests stop waiting for a node.
-func (r *requests) nodeLeft(uid string) {
+// nodeLeft makes the requests of a namespace stop waiting for a node.
+func (r *requests) nodeLeft(namespace, uid string) {
 	r.mu.Lock()
-	all := make([]*request, 0, len(r.pending))
+	var all []*request
 	for _, q := range r.pending {
-		all = append(all, q)
+		if q.namespace == namespace {
+			all = append(all, q)
+		}
 	}
 	r.mu.Unlock()
 	for _, q := range all {
@@ -88,7 +94,8 @@ func (r *requests) nodeLeft(uid string) {
 //
 // It is complete when as many nodes have answered as Redis counted receivers. It is
 // complete earlier when all live Go nodes have answered and no other receiver is missing:
-// Redis may still count a dead node.
+// Redis may still count a dead node. A node that has left needs no answer, since its sockets have left
+// with it; only a ServerAsk that reached it fails.
 type request struct {
 	namespace string
 	kind      wire.Kind // Fetch, Ask or ServerEmit
@@ -101,14 +108,16 @@ type request struct {
 	reached        int                      // receivers of the request, without this node; -1: Redis has not answered yet
 	nodes          int                      // the Go nodes among them
 	alive          map[string]realtime.Peer // Go nodes that are known and have not left
+	left           map[string]realtime.Peer // those that have left since
 	deadButCounted int                      // dead Go nodes that Redis may still count
 	ended          bool
+	err            error // why not all have answered, although no answer is missing
 }
 
 func newRequest(w *wire.Message, known []realtime.Peer, ghosts int, answer func(realtime.ClusterAnswer)) *request {
 	q := &request{
 		namespace: w.Namespace, kind: w.Kind, counts: w.Counts, answer: answer, done: make(chan struct{}),
-		responders: map[string]*responder{}, reached: -1, alive: map[string]realtime.Peer{}, deadButCounted: ghosts,
+		responders: map[string]*responder{}, reached: -1, alive: map[string]realtime.Peer{}, left: map[string]realtime.Peer{}, deadButCounted: ghosts,
 	}
 	for _, p := range known {
 		q.alive[p.ID] = p
@@ -217,8 +226,9 @@ func (q *request) reach(subscribers, nodes int) {
 func (q *request) nodeLeft(uid string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if _, known := q.alive[uid]; known {
+	if who, known := q.alive[uid]; known {
 		delete(q.alive, uid)
+		q.left[uid] = who
 		q.deadButCounted++
 	}
 	q.checkLocked()
@@ -257,8 +267,37 @@ func (q *request) checkLocked() {
 	}
 	if nodes, others := q.missingLocked(); total >= q.reached || nodes <= 0 && others <= 0 {
 		q.ended = true
+		if left := q.leftLocked(); total < q.reached && len(left) > 0 {
+			q.err = &SilentError{Nodes: left, err: errLeft}
+		}
 		close(q.done)
 	}
+}
+
+// leftLocked returns the nodes that have left without an answer to a ServerAsk.
+func (q *request) leftLocked() []string {
+	if q.kind != wire.ServerEmit {
+		return nil
+	}
+	return q.silentLocked(q.left)
+}
+
+// silentLocked returns those nodes that have not answered, sorted.
+func (q *request) silentLocked(nodes map[string]realtime.Peer) (names []string) {
+	for uid, p := range nodes {
+		if q.responders[uid].complete() == 0 {
+			names = append(names, p.String())
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// result returns the error of a request of which no answer is missing.
+func (q *request) result() error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.err
 }
 
 // end drops later answers. Its error names the nodes that have not answered.
@@ -266,21 +305,16 @@ func (q *request) end(err error) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.ended {
-		return nil // complete meanwhile
+		return q.err // complete meanwhile
 	}
 	q.ended = true
 	if q.reached < 0 {
 		return err // Redis has not answered the PUBLISH
 	}
-	silent := &SilentError{err: err}
-	for uid, p := range q.alive {
-		if q.responders[uid].complete() == 0 {
-			silent.Nodes = append(silent.Nodes, p.String())
-		}
-	}
-	slices.Sort(silent.Nodes)
 	nodes, others := q.missingLocked()
+	silent := &SilentError{Nodes: q.silentLocked(q.alive), err: err}
 	silent.Others = max(others, 0) + max(nodes-len(silent.Nodes), 0)
+	silent.Nodes = append(silent.Nodes, q.leftLocked()...)
 	return silent
 }
 
@@ -295,7 +329,7 @@ func (q *request) fail() {
 // Request implements realtime.Adapter. It waits at most Options.RequestTimeout for
 // sockets and nodes' replies. It waits for acks until ctx ends, or, if ctx has no deadline, at most
 // Options.RequestTimeout. A *SilentError names the nodes that have not
-// answered.
+// answered, those that have left during a ServerAsk included.
 func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
 	if err := a.state(); err != nil {
 		return err
@@ -359,7 +393,7 @@ func (a *Adapter) Request(ctx context.Context, m realtime.ClusterMessage, answer
 	}
 	select {
 	case <-q.done:
-		return nil
+		return q.result()
 	case err := <-failed:
 		q.fail()
 		return fmt.Errorf("redisadapter: publishing: %w", err)

@@ -36,6 +36,8 @@ type recorder struct {
 	onGap   func(g realtime.Gap)
 	changed func(what string)                                        // called with each change of the other nodes
 	answer  func(m realtime.ClusterMessage) []realtime.ClusterAnswer // nil: with sockets
+	await   func(ctx context.Context)                                // called before it answers; may be nil
+	prepare func(a *redisadapter.Adapter)                            // called before Start; may be nil
 
 	mu        sync.Mutex // guards the fields below
 	got       []realtime.ClusterMessage
@@ -54,7 +56,10 @@ func (r *recorder) Deliver(m realtime.ClusterMessage) {
 	r.got = append(r.got, m)
 }
 
-func (r *recorder) Answer(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+func (r *recorder) Answer(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+	if r.await != nil {
+		r.await(ctx)
+	}
 	if r.answer != nil {
 		for _, a := range r.answer(m) {
 			answer(a)
@@ -183,6 +188,9 @@ func startAt(t *testing.T, s *redistest.Server, every time.Duration, change func
 	}
 	p.Adapter = newAdapter(t, o)
 	p.Hurry(every)
+	if p.node.prepare != nil {
+		p.node.prepare(p.Adapter)
+	}
 	require.NoError(t, p.Start(t.Context(), p.node))
 	t.Cleanup(func() { p.close(t) })
 	return p
