@@ -43,9 +43,13 @@ type Adapter interface {
 	Publish(ctx context.Context, m ClusterMessage) error
 	// Request hands OpFetchSockets, OpCount, OpAsk or OpServerAsk to all other nodes and calls answer
 	// for each answer, one at a time. It returns when all have answered, or
-	// with an error when ctx ends or a node is known not to answer.
+	// with an error when ctx ends or a node is known not to answer. If a node that OpServerAsk has
+	// reached leaves without an answer, Request returns an error that names it; what a node that
+	// leaves does not answer to the others is left out.
 	Request(ctx context.Context, m ClusterMessage, answer func(ClusterAnswer)) error
-	// Close stops receiving and releases the resources of Start. It is idempotent.
+	// Close stops receiving and releases the resources of Start. The ctx of each Node.Answer ends,
+	// at once or a moment later, and the node's answer to OpServerAsk, null then, still reaches the
+	// node that waits for it. Close is idempotent.
 	Close(ctx context.Context) error
 }
 

@@ -6,6 +6,7 @@ package realtime
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	"github.com/rodando/realtime/internal/hostcall"
 )
@@ -25,10 +26,12 @@ func (ns *Namespace) OnServerEmit(event string, f func(args Raw)) {
 // OnServerAsk sets the handler that answers an event that other nodes send with ServerAsk, and
 // Node servers with serverSideEmitWithAck. It replaces a former handler of the event. The
 // result is encoded as JSON; if it does not marshal or is too large for the adapter, or the handler
-// returns an error, panics, or does not return within Timeouts.Handler, an error is logged and the
-// answer is null.
-// The handler may be called concurrently, and not in the order of the events. Shutdown waits for it. OnServerAsk panics
-// if ns or f is nil, and if the name is one that ServerEmit refuses.
+// returns an error, panics, or does not return in time, an error is logged and the answer is null.
+// It has Timeouts.Handler, and less if the other node does not wait as long: with package redisadapter
+// 0.5 s less than its Options.RequestTimeout, so 4.5 s by default. When the other node gives up, or the
+// adapter of this one is closed, ctx ends, the answer is null, and nothing is logged.
+// The handler may be called concurrently, and not in the order of the events. Shutdown waits for it.
+// OnServerAsk panics if ns or f is nil, and if the name is one that ServerEmit refuses.
 func (ns *Namespace) OnServerAsk(event string, f func(ctx context.Context, args Raw) (any, error)) {
 	ns.mustHear("OnServerAsk", event, f != nil)
 	ns.mu.Lock()
@@ -63,11 +66,13 @@ func (ns *Namespace) ServerEmit(_ context.Context, event string, args ...any) er
 
 // ServerAsk sends an event to the other nodes and returns what their OnServerAsk handlers
 // answer, in no order: one Raw with one argument for each node, null for a node without such a
-// handler, whose handler failed, or that is about to end. A Node server answers by the ack of its listener. This node
-// does not ask itself. ServerAsk blocks until every node has answered. If ctx ends before that,
-// or a node cannot answer, it returns the answers so far and an error. A node that has died is asked no
-// more, which is no error. The error also says that an argument does not marshal, or what ServerEmit says
-// of the name. It panics if ns is nil.
+// handler, whose handler failed, or which shuts down. A Node server answers by the ack of its
+// listener. This node does not ask itself. ServerAsk blocks until every node has answered, with
+// package redisadapter at most for its Options.RequestTimeout. If ctx or that time ends before, or a
+// node cannot answer or has left without an answer, it returns the answers so far and an error, which
+// names such nodes as far as the adapter knows them. A node that has died before is not asked, which is no
+// error. The error also says that an argument does not marshal, or what ServerEmit says of the name. It
+// panics if ns is nil.
 func (ns *Namespace) ServerAsk(ctx context.Context, event string, args ...any) ([]Raw, error) {
 	ns.mustExist("ServerAsk")
 	e, err := packServerEvent("ServerAsk", event, args)
@@ -151,8 +156,16 @@ func (ns *Namespace) answerServer(ctx context.Context, e *Raw) *Raw {
 		return json.Marshal(v) // its methods are the host's code
 	})
 	if err != nil {
-		ns.rt.hostFailed("OnServerAsk", err, "namespace", ns.name, "event", name)
+		if !gaveUp(ctx, err) {
+			ns.rt.hostFailed("OnServerAsk", err, "namespace", ns.name, "event", name)
+		}
 		return &null
 	}
 	return &Raw{Args: []json.RawMessage{answer}}
+}
+
+// gaveUp reports whether a call of the host's code failed because nobody waits for it any more. A panic
+// is the host's fault all the same.
+func gaveUp(ctx context.Context, err error) bool {
+	return errors.Is(ctx.Err(), context.Canceled) && hostcall.Stack(err) == ""
 }

@@ -1,6 +1,7 @@
 package realtime_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -143,6 +144,74 @@ func TestNamespace_ServerAskHangs(t *testing.T) {
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, []string{"2"}, argsOf(answers))
 	})
+}
+
+// An asker that gives up is not a fault of the node that it has asked, whatever the handler returns then.
+// A handler that panics is, also then.
+func TestNamespace_ServerAskGivenUp(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var log logBuffer
+		nodes := realtimetest.NewCluster(t, 2, logTo(&log))
+		ended := make(chan struct{}, 3)
+		drivers := nodes[1].Realtime.Drivers()
+		for event, err := range map[string]error{"its ctx": nil, "its own": errors.New("no rows")} {
+			drivers.OnServerAsk(event, func(ctx context.Context, _ realtime.Raw) (any, error) {
+				<-ctx.Done()
+				ended <- struct{}{}
+				return nil, cmp.Or(err, ctx.Err())
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			answers, err := nodes[0].Realtime.Drivers().ServerAsk(ctx, event)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			require.Empty(t, answers)
+			<-ended
+		}
+		synctest.Wait()
+		require.NotContains(t, log.String(), "call of the host's code failed")
+
+		drivers.OnServerAsk("fails", func(context.Context, realtime.Raw) (any, error) { return nil, context.Canceled })
+		require.Equal(t, []string{"null"}, serverAsk(t, nodes[0], "fails"))
+		require.Contains(t, log.String(), "call of the host's code failed", "somebody waits")
+	})
+}
+
+// A node that shuts down while its handler runs, longer than Shutdown can wait, has answered null. If it
+// dies, the error names it.
+func TestNamespace_ServerAskOfNodeThatLeaves(t *testing.T) {
+	for how, leave := range map[string]func(t *testing.T, link *realtimetest.HubNode, srv *realtimetest.Server){
+		"shuts down": func(t *testing.T, _ *realtimetest.HubNode, srv *realtimetest.Server) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			require.ErrorContains(t, srv.Realtime.Shutdown(ctx), "OnServerAsk of /drivers still runs")
+		},
+		"dies": func(_ *testing.T, link *realtimetest.HubNode, _ *realtimetest.Server) { link.Kill() },
+	} {
+		t.Run(how, func(t *testing.T) {
+			inBubble(t, func(t *testing.T) {
+				_, withLogs := recordLogs(t)
+				c := newOfferCluster(t, 3, withLogs)
+				began := make(chan struct{})
+				c.nodes[1].Realtime.Drivers().OnServerAsk("cars", func(ctx context.Context, _ realtime.Raw) (any, error) {
+					close(began)
+					<-ctx.Done()
+					return nil, ctx.Err()
+				})
+				go func() {
+					<-began
+					leave(t, c.links[1], c.nodes[1])
+				}()
+				answers, err := c.nodes[0].Realtime.Drivers().ServerAsk(t.Context(), "cars")
+				if how == "shuts down" {
+					require.NoError(t, err)
+					require.Equal(t, []string{"null", "null"}, argsOf(answers))
+				} else {
+					require.ErrorContains(t, err, c.links[1].Peer().ID)
+					require.Equal(t, []string{"null"}, argsOf(answers))
+				}
+			})
+		})
+	}
 }
 
 // serverAsk asks the other nodes in /drivers and returns the sorted answers.

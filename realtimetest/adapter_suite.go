@@ -44,6 +44,7 @@ func TestAdapter(t *testing.T, newCluster func(t *testing.T, n int) []realtime.A
 		"all nodes see the value of a call":              {3, testAdapterCalls},
 		"Start is refused to a second server":            {2, testAdapterStart},
 		"Close ends a node's part":                       {3, testAdapterClose},
+		"a node that closes answers a server's ask":      {3, testAdapterCloseAsked},
 		"Close may come at any moment":                   {3, testAdapterCloseBusy},
 		"rooms may come and go at any moment":            {2, testAdapterRooms},
 	} {

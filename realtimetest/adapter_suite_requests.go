@@ -145,10 +145,10 @@ func testAdapterServerAsk(t *testing.T, c *cluster) {
 	for i, n := range c.nodes {
 		n.onAnswer(func(_ context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
 			asked.Store(i, asJSON(t, m))
-			answer(realtime.ClusterAnswer{Reply: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(fmt.Sprintf(`{"node":%d}`, i))}}})
+			answer(replied(fmt.Sprintf(`{"node":%d}`, i)))
 		})
 	}
-	m := realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpServerAsk, Namespace: suiteNamespaces[0], Event: broadcast(suiteNamespaces[0], 0, 0).Event}
+	m := serverAsk()
 	var replies []string
 	for _, a := range c.request(t, m) {
 		if a.Reply == nil {
@@ -169,6 +169,47 @@ func testAdapterServerAsk(t *testing.T, c *cluster) {
 	if _, own := asked.Load(0); own {
 		t.Error("a node was asked by itself")
 	}
+}
+
+// The ctx of a node that answers an OpServerAsk ends when its adapter closes. What it answers then reaches
+// the node that asks, which does not wait longer for it.
+func testAdapterCloseAsked(t *testing.T, c *cluster) {
+	asked := make(chan struct{})
+	c.nodes[1].onAnswer(func(ctx context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		close(asked)
+		<-ctx.Done()
+		answer(replied(`null`))
+	})
+	c.nodes[2].onAnswer(func(_ context.Context, _ realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) {
+		answer(replied(`2`))
+	})
+	var closing sync.WaitGroup
+	closing.Go(func() {
+		<-asked
+		c.close(t, 1)
+	})
+	var replies []string
+	for _, a := range c.request(t, serverAsk()) {
+		replies = append(replies, asJSON(t, a.Reply.Args))
+	}
+	closing.Wait()
+	slices.Sort(replies)
+	if want := []string{`[2]`, `[null]`}; !slices.Equal(replies, want) {
+		t.Errorf("got the replies %v, want %v", replies, want)
+	}
+}
+
+// serverAsk returns a request for the answers of the other nodes.
+func serverAsk() realtime.ClusterMessage {
+	return realtime.ClusterMessage{
+		Version: realtime.ClusterVersion, Op: realtime.OpServerAsk, Namespace: suiteNamespaces[0],
+		Event: broadcast(suiteNamespaces[0], 0, 0).Event,
+	}
+}
+
+// replied returns a node's answer to a serverAsk.
+func replied(value string) realtime.ClusterAnswer {
+	return realtime.ClusterAnswer{Reply: &realtime.Raw{Args: []json.RawMessage{json.RawMessage(value)}}}
 }
 
 func testAdapterRequestOrder(t *testing.T, c *cluster) {

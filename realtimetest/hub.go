@@ -105,6 +105,8 @@ type HubNode struct {
 	running sync.WaitGroup // calls of node; grows only while not closed
 	ctx     context.Context
 	cancel  context.CancelFunc
+	asked   context.Context // for what node answers: ends with ctx, and with Kill
+	ignore  context.CancelFunc
 
 	watching sync.Mutex                 // guards rooms
 	rooms    map[string]map[string]bool // by namespace
@@ -123,6 +125,7 @@ var (
 	errNotStarted = errors.New("the adapter was not started")
 	errStarted    = errors.New("the adapter has already been started")
 	errCut        = errors.New("the node is cut off")
+	errLeft       = errors.New("the node has left")
 )
 
 // Start implements realtime.Adapter.
@@ -137,6 +140,7 @@ func (n *HubNode) Start(_ context.Context, node realtime.Node) error {
 	}
 	n.node = node
 	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.asked, n.ignore = context.WithCancel(n.ctx)
 	for _, other := range n.hub.nodes {
 		other.signalLocked(func(node realtime.Node) { node.PeerJoined(n.peer) })
 		n.signalLocked(func(node realtime.Node) { node.PeerJoined(other.peer) })
@@ -220,6 +224,9 @@ func (n *HubNode) Kill() {
 		return
 	}
 	n.killed = true
+	if n.ignore != nil {
+		n.ignore()
+	}
 	n.leaveLocked(true)
 }
 

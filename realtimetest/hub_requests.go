@@ -13,8 +13,10 @@ import (
 	"github.com/rodando/realtime"
 )
 
-// Request implements realtime.Adapter. A node that is cut off counts as one that failed:
-// Request returns its error when the others have answered.
+// Request implements realtime.Adapter. A node that is cut off counts as one that failed, and so does one
+// that leaves before the request has reached it, or is killed before it has answered an OpServerAsk:
+// Request returns its error when the others have answered. A node that closes while it answers still
+// answers.
 func (n *HubNode) Request(ctx context.Context, m realtime.ClusterMessage, answer func(realtime.ClusterAnswer)) error {
 	b, err := json.Marshal(m) //nolint:musttag // only nodes of this process read it
 	if err != nil {
@@ -34,7 +36,7 @@ func (n *HubNode) Request(ctx context.Context, m realtime.ClusterMessage, answer
 		n.hub.sendLocked(route{n, to, m.Namespace}, parcel{
 			message: b,
 			offer:   func(m realtime.ClusterMessage) { to.answer(asked, m, r) },
-			refuse:  func() { r.finished(errCut) },
+			refuse:  func() { r.finished(to.absence()) },
 		})
 	}
 	n.hub.mu.Unlock()
@@ -94,10 +96,28 @@ func (r *request) abandon() {
 	r.over = true
 }
 
+// absence returns the error of a request to which the node does not answer.
+func (n *HubNode) absence() error {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	why := errCut
+	if n.closed || n.killed {
+		why = errLeft
+	}
+	return fmt.Errorf("no answer from %s: %w", n.peer, why)
+}
+
+// isKilled reports whether Kill was called.
+func (n *HubNode) isKilled() bool {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	return n.killed
+}
+
 // answer runs a request on its node. It may take long.
 func (n *HubNode) answer(ctx context.Context, m realtime.ClusterMessage, r *request) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(n.ctx, cancel)
+	stop := context.AfterFunc(n.asked, cancel)
 	defer cancel()
 	defer stop()
 	err := n.hub.guard(m, func() {
@@ -106,8 +126,13 @@ func (n *HubNode) answer(ctx context.Context, m realtime.ClusterMessage, r *requ
 			if err != nil {
 				panic(err)
 			}
-			r.take(b)
+			if !n.isKilled() {
+				r.take(b)
+			}
 		})
 	})
+	if m.Op == realtime.OpServerAsk && n.isKilled() {
+		err = errors.Join(err, n.absence())
+	}
 	r.finished(err)
 }
