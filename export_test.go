@@ -37,6 +37,20 @@ func LimitOffers(rt *Server, most int) {
 // WeakSocket returns a pointer to what the server knows of a socket. It does not keep that in memory.
 func WeakSocket(s *Socket) weak.Pointer[socketio.Socket] { return weak.Make(s.inner) }
 
+// LimitTracked makes a server await the receipts of at most that many events.
+func LimitTracked(rt *Server, most int) {
+	rt.tracking.mu.Lock()
+	defer rt.tracking.mu.Unlock()
+	rt.tracking.max = most
+}
+
+// TrackedEvents returns the number of events whose receipts a server awaits.
+func TrackedEvents(rt *Server) int {
+	rt.tracking.mu.Lock()
+	defer rt.tracking.mu.Unlock()
+	return len(rt.tracking.events)
+}
+
 // SharedSockets returns what the node tells the others of its sockets, by id, without ages.
 func SharedSockets(rt *Server) map[string]string {
 	all := map[string]string{}

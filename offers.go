@@ -8,7 +8,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -29,10 +28,6 @@ const (
 	// offerTries is how often a report of an offer is published if the bus does not accept it.
 	offerTries = 3
 )
-
-// trackedMark is the name of no room. A broadcast that excepts it is for nodes of another system, such as
-// Node's: those of this library learn of the offer in another way, and ignore it.
-const trackedMark = "realtime:tracked"
 
 // How a device has received an event, as receipts.Receipt.By.
 const (
@@ -147,8 +142,7 @@ func (o *offers) begin(b Broadcast, facts *offerFacts, event string, payload jso
 	b.traceEmitted(event, receivers, of.event.size())
 	if b.remote() {
 		o.share(of.ref(), sharedOffer{Begun: of.begun(0, left)})
-		b.except = append(slices.Clip(b.except), trackedMark)
-		b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, args, nil)})
+		b.publishUntracked(event, payload)
 	}
 	return receivers, nil
 }

@@ -153,7 +153,7 @@ func New(o Options) (*Server, error) {
 	rt.peerRooms.init(rt)
 	rt.userLimit.init(rt)
 	rt.offers.init(rt, maxOffers)
-	rt.tracking.rt = rt
+	rt.tracking.init(rt, maxTracked)
 	rt.sweep.init(rt)
 	rt.replaced.rt = rt
 	rt.recovery.window = o.Recovery.Window

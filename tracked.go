@@ -40,7 +40,8 @@ func (e Tracked[T]) Name() string { return e.name }
 //
 // A socket has received the event when its app acknowledges it, or when its client answers a ping that
 // was sent right behind it: its engine has then read the event. Clients of Socket.IO 1 and 2 answer no
-// pings.
+// pings. The clients of a Node server in the cluster get the event, and give no receipts. So do those of a node that
+// awaits the receipts of 65536 events already; its log says so.
 //
 // With an error the receipts are nil. Send returns ErrClosed if the socket has closed, ErrTooManyAcks if the receipts of 65536 events
 // are awaited already, and an error if the payload does not marshal or exceeds Limits.OutboxBytes by
@@ -220,8 +221,13 @@ func (r *Receipts) end() {
 type tracking struct {
 	rt *Server
 
-	mu     sync.Mutex // guards events
+	mu     sync.Mutex // guards the fields below
+	max    int        // maximum number of events
 	events map[string]*trackedEvent
+}
+
+func (k *tracking) init(rt *Server, most int) {
+	k.rt, k.max, k.events = rt, most, map[string]*trackedEvent{}
 }
 
 // trackedEvent is an event that this node, or another one, has sent.
@@ -255,38 +261,44 @@ type trackedReceipt struct {
 	By     ReceivedBy `json:"by"`
 }
 
+// trackedMark is the name of no room. A broadcast that excepts it is for nodes of another system, such as
+// Node's: those of this library learn of the event in another way, and ignore it.
+const trackedMark = "realtime:tracked"
+
+// publishUntracked sends an event that is tracked to the nodes of another system.
+func (b Broadcast) publishUntracked(event string, arg json.RawMessage) {
+	b.volatile, b.key = false, ""
+	b.except = append(slices.Clip(b.except), trackedMark)
+	b.publish(ClusterMessage{Op: OpBroadcast, Event: packEvent(event, []json.RawMessage{arg}, nil)})
+}
+
 // send sends an event, and returns nil if too many are awaited.
 func (k *tracking) send(b Broadcast, event string, arg json.RawMessage) *Receipts {
 	id, limit, remote := uuid.NewString(), k.rt.opts.Timeouts.Ack, b.remote()
-	e := k.begin(b, trackedEvent{id: id, receipts: &Receipts{remote: remote}}, event, arg, limit)
-	if e == nil {
+	e, full := k.begin(b, trackedEvent{id: id, receipts: &Receipts{remote: remote}}, event, arg, limit)
+	if full {
 		return nil
 	}
 	if remote {
 		k.rt.shareState(b.ns.name, stateContent{Tracked: &sharedTracked{
 			ID: id, Node: k.rt.peerUsers.id, Event: event, Arg: arg, All: b.all, Rooms: b.rooms, Except: b.except, LeftMS: max(1, limit.Milliseconds()),
 		}})
+		b.publishUntracked(event, arg)
 	}
 	return e.receipts
 }
 
-// begin sends an event to the selected sockets of this node and awaits their receipts.
-func (k *tracking) begin(b Broadcast, made trackedEvent, event string, arg json.RawMessage, limit time.Duration) *trackedEvent {
+// begin sends an event to the selected sockets of this node and awaits their receipts. It sends nothing if the event's are
+// awaited already, or with full if those of too many events are.
+func (k *tracking) begin(b Broadcast, made trackedEvent, event string, arg json.RawMessage, limit time.Duration) (e *trackedEvent, full bool) {
 	sockets := slices.DeleteFunc(b.selectLocal(), func(s *socketio.Socket) bool { return !s.Opened() })
-	e := &made
+	e = &made
 	e.receipts.begun, e.receipts.server = time.Now(), k.rt.ctx.Done()
 	e.ackID, e.sockets, e.receipts.open = b.ns.inner.NextID(), sockets, len(sockets)+1 // one for the sending
 	e.timer.F = func() { go k.end(e) }
-	k.mu.Lock()
-	if len(k.events) >= maxTracked || k.events[e.id] != nil {
-		k.mu.Unlock()
-		return nil
+	if ok, full := k.add(e); !ok {
+		return nil, full
 	}
-	if k.events == nil {
-		k.events = map[string]*trackedEvent{}
-	}
-	k.events[e.id] = e
-	k.mu.Unlock()
 	k.rt.wheel.Arm(&e.timer, limit)
 	m := encodeReceipted(b.ns, e.ackID, event, arg)
 	sent := 0
@@ -300,7 +312,21 @@ func (k *tracking) begin(b Broadcast, made trackedEvent, event string, arg json.
 	b.traceEmitted(event, sent, m.size())
 	e.receipts.sockets = sent
 	k.settled(e, "") // the sending
-	return e
+	return e, false
+}
+
+// add adds an event, unless there is one with its id, or with full if there are too many.
+func (k *tracking) add(e *trackedEvent) (ok, full bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	switch {
+	case k.events[e.id] != nil:
+		return false, false
+	case len(k.events) >= k.max:
+		return false, true
+	}
+	k.events[e.id] = e
+	return true, false
 }
 
 // received handles a receipt of a socket of this node.
@@ -312,6 +338,7 @@ func (k *tracking) received(e *trackedEvent, ns *Namespace, s *socketio.Socket, 
 		return
 	case socketio.ReceiptHeartbeat:
 		by = ReceivedByHeartbeat
+		s.Forget(e.ackID) // the ack would say nothing new, and a socket may have so many pending
 	case socketio.ReceiptAck:
 	}
 	one := Receipt{SocketID: s.ID(), By: by}
@@ -364,7 +391,10 @@ func (k *tracking) apply(ns *Namespace, m *sharedTracked) bool {
 		return true
 	}
 	limit := time.Duration(min(m.LeftMS, maxTimeout.Milliseconds())) * time.Millisecond
-	k.begin(b, trackedEvent{id: m.ID, from: m.Node, receipts: &Receipts{remote: true}}, m.Event, m.Arg, limit)
+	if _, full := k.begin(b, trackedEvent{id: m.ID, from: m.Node, receipts: &Receipts{}}, m.Event, m.Arg, limit); full {
+		k.rt.log.Warn("realtime: event sent without receipts: those of too many are awaited", "namespace", ns.name, "event", m.Event)
+		_, _ = b.send(m.Event, []json.RawMessage{m.Arg}, nil) // it fits
+	}
 	return true
 }
 

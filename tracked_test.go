@@ -200,9 +200,127 @@ func TestTracked_HostileStates(t *testing.T) {
 		}
 		require.Zero(t, send(`{"trackedBy":{"id":"x","for":"n","socket":"s","by":"ack"}}`))
 		realtimetest.ExpectNone(t, phone, got)
+		phone.Stall()
 		require.Zero(t, send(valid))
 		require.Zero(t, send(valid))
+		phone.Resume()
 		require.Equal(t, "v1", realtimetest.Expect(t, phone, got))
 		realtimetest.ExpectNone(t, phone, got)
+	})
+}
+
+// An event of another node is awaited until the sockets of this node have received it or closed, and sent as any other
+// where too many are.
+func TestTracked_TooManyOnAnotherNode(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		var log logBuffer
+		const line = `level=WARN msg="realtime: event sent without receipts: those of too many are awaited" namespace=/drivers event=vehicle:recall`
+		nodes := realtimetest.NewCluster(t, 2, logTo(&log))
+		silent, phone := nodes[1].Driver(t, "d1"), nodes[1].Driver(t, "d2")
+		silent.Stall()
+		synctest.Wait()
+		realtime.LimitTracked(nodes[1].Realtime, 2)
+		send := func(driver string) *realtime.Receipts {
+			t.Helper()
+			receipts, err := recall.Send(nodes[0].Realtime.Drivers().To(realtime.DriverRoom(driver)), "to "+driver)
+			require.NoError(t, err)
+			synctest.Wait()
+			return receipts
+		}
+		send("d1")
+		require.Equal(t, 1, realtime.TrackedEvents(nodes[1].Realtime))
+		for range 5 {
+			_, err := send("d2").Wait(t.Context())
+			require.NoError(t, err)
+			require.Equal(t, "to d2", realtimetest.Expect(t, phone, got))
+			require.Equal(t, 1, realtime.TrackedEvents(nodes[1].Realtime), "phone has received it")
+		}
+		send("d1")
+		require.NotContains(t, log.String(), line)
+		plain := send("d2")
+		require.Equal(t, "to d2", realtimetest.Expect(t, phone, got))
+		realtimetest.ExpectNone(t, phone, got)
+		require.Contains(t, log.String(), line)
+		require.Empty(t, slices.Collect(plain.All(t.Context())))
+		silent.Drop()
+		synctest.Wait()
+		require.Zero(t, realtime.TrackedEvents(nodes[1].Realtime))
+	})
+}
+
+// A node of another system gets the event as any other, and each client of this library's nodes gets it once.
+func TestTracked_NodesOfAnotherSystem(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newOfferCluster(t, 3)
+		other := otherSystem{got: make(chan realtime.ClusterMessage, 8)}
+		link := c.hub.Node()
+		require.NoError(t, link.Start(t.Context(), other))
+		defer func() { require.NoError(t, link.Close(t.Context())) }()
+		var clients []*realtimetest.Client
+		for _, n := range c.nodes {
+			clients = append(clients, n.Driver(t, "d1"), n.Driver(t, "d2"))
+		}
+		out, passenger := c.nodes[1].Driver(t, "d3"), c.nodes[1].Passenger(t, "p1")
+		synctest.Wait()
+		for len(other.got) > 0 {
+			<-other.got // their connects
+		}
+		drivers := c.nodes[0].Realtime.Drivers()
+		receipts, err := recall.Send(drivers.To(realtime.DriverRoom("d1"), realtime.DriverRoom("d2"), realtime.DriverRoom("d3")).
+			Except(realtime.DriverRoom("d3")).Volatile().Latest("key"), "v1")
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, other.got, 1)
+		m := <-other.got
+		require.JSONEq(t, `["vehicle:recall","v1"]`, "["+string(m.Event.Args[0])+","+string(m.Event.Args[1])+"]")
+		m.Event = nil
+		require.Equal(t, realtime.ClusterMessage{
+			Version: realtime.ClusterVersion, Op: realtime.OpBroadcast, Namespace: realtime.NamespaceDrivers, From: m.From,
+			Rooms: []string{"driver:d1", "driver:d2", "driver:d3"}, Except: []string{"driver:d3", "realtime:tracked"},
+		}, m)
+		for _, d := range clients {
+			require.Equal(t, "v1", realtimetest.Expect(t, d, got))
+		}
+		require.Len(t, slices.Collect(receipts.All(t.Context())), len(clients))
+		for _, d := range append(clients, out, passenger) {
+			realtimetest.ExpectNone(t, d, got)
+		}
+
+		_, err = recall.Send(drivers.All(), "v2")
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Len(t, other.got, 1)
+		m = <-other.got
+		require.True(t, m.All)
+		require.Equal(t, []string{"realtime:tracked"}, m.Except)
+		_, err = recall.Send(drivers.All().Local(), "v3")
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Empty(t, other.got)
+	})
+}
+
+// A socket that has proved that it has received the events has no acks pending for them.
+func TestTracked_ReceivedGivesAckBack(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		nodes := realtimetest.NewCluster(t, 2, func(o *realtime.Options) { o.Limits.PendingAcks = 10 })
+		query := realtime.NewQuery[string, string]("are:you:there")
+		for _, n := range nodes {
+			var s *realtime.Socket
+			n.Realtime.Drivers().OnConnect(func(_ context.Context, connected *realtime.Socket) error { s = connected; return nil })
+			n.Driver(t, "d1")
+			synctest.Wait()
+			for range 10 {
+				receipts, err := recall.Send(nodes[0].Realtime.Drivers().All(), "v1")
+				require.NoError(t, err)
+				_, err = receipts.Wait(t.Context())
+				require.NoError(t, err)
+				synctest.Wait()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err := query.Ask(ctx, s, "x")
+			require.ErrorIs(t, err, realtime.ErrAckTimeout)
+		}
 	})
 }
