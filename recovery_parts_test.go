@@ -223,6 +223,7 @@ func TestRecoveryParts_Attachments(t *testing.T) {
 		}
 		require.Equal(t, numbers, receivedNotes(t, client))
 		i := slices.IndexFunc(client.Received(), func(e realtimetest.Received) bool { return e.Event == "photo" })
+		require.GreaterOrEqual(t, i, 0, "the event with an attachment is missing")
 		require.Equal(t, [][]byte{{1, 2, 3}}, client.Received()[i].Attachments)
 		require.JSONEq(t, `"text"`, string(client.Received()[i].Args[1]))
 	})
