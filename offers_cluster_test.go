@@ -537,6 +537,7 @@ func TestOffers_LearnedOfAnEarlierOffer(t *testing.T) {
 					require.NoError(t, other.Publish(t.Context(), realtime.ClusterMessage{Version: realtime.ClusterVersion, Op: realtime.OpState, Namespace: "/drivers", State: s}))
 					time.Sleep(5 * time.Second)
 					if earlier := strings.Contains(which, "earlier") || strings.Contains(which, "d1"); earlier {
+						require.Len(t, unreachable, 1)
 						require.Equal(t, "d2", <-unreachable)
 					}
 					require.Empty(t, unreachable)
